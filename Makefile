@@ -1,0 +1,70 @@
+# Needs Go and make, nothing else: what else is missing is installed where that is allowed, or named.
+
+SHELL       := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+GOLANGCI_VERSION    := v2.15.0
+GOVULNCHECK_VERSION := v1.9.0
+GOLANGCI            := .bin/golangci-lint-$(GOLANGCI_VERSION)
+
+# auto: with the race detector where a C compiler is there, which it needs; 1: always; 0: never.
+RACE      ?= auto
+PACKAGES  ?= ./...
+TESTFLAGS ?= -timeout 20m
+FUZZTIME  ?= 30s
+BENCHTIME ?= 1s
+
+.PHONY: help
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## build bin/runner
+	CGO_ENABLED=0 go build -trimpath -o bin/runner ./cmd/runner
+
+.PHONY: demo
+demo: build ## build, then show the whole way of a job with an embedded NATS server and an embedded database
+	bin/runner demo
+
+.PHONY: test
+test: ## run all tests; installs PostgreSQL's server package where none is found and that is allowed
+	@scripts/setup postgres
+	@race=$$(scripts/race $(RACE)); go run ./scripts/gotest $$race $(TESTFLAGS) $(PACKAGES)
+
+.PHONY: test-race
+test-race: ## run all tests with the race detector, or say what it lacks
+	@$(MAKE) --no-print-directory test RACE=1
+
+.PHONY: lint
+lint: $(GOLANGCI) ## check style, errors and which package may use what
+	$(GOLANGCI) run ./...
+
+# Built from source and outside of this module: its dependencies are none of ours.
+$(GOLANGCI):
+	GOBIN=$(CURDIR)/.bin go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_VERSION)
+	mv .bin/golangci-lint $@
+
+.PHONY: format
+format: $(GOLANGCI) ## format all Go files
+	$(GOLANGCI) fmt ./...
+
+.PHONY: docs
+docs: ## write docs/configuration.md anew from the types of the settings
+	go test ./internal/config -run Reference -update
+
+.PHONY: fuzz
+fuzz: ## run each fuzz test for FUZZTIME (30s)
+	@scripts/fuzz $(FUZZTIME) $(PACKAGES)
+
+.PHONY: bench
+bench: ## run all benchmarks, BENCHTIME (1s) each
+	go test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) $(PACKAGES)
+
+.PHONY: vulncheck
+vulncheck: ## look for known vulnerabilities in what is used; needs the internet
+	go run golang.org/x/vuln/cmd/govulncheck@$(GOVULNCHECK_VERSION) ./...
+
+.PHONY: clean
+clean: ## remove what was built
+	rm -rf bin .bin
