@@ -1,0 +1,242 @@
+package db
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Compile rewrites a statement's parameters to the engine's placeholders and checks everything that can be
+// known without the database. All faults come in one answer, their paths relative to the statement ("sql",
+// "params", "params.account", "params[2]"); with any fault there is no Compiled. Faults never hold a value.
+//
+// Parameters given by name are :name in the text, the same name twice being one argument; parameters given as
+// a list are $1 … $n on every engine, also ? in its order and ?1 where the dialect has question marks. With a
+// list, :name is not a parameter.
+func Compile(d *Dialect, stmt Statement) (*Compiled, []Fault) {
+	s := d.shape(stmt.SQL)
+	b := binder{d: d, shape: s, params: stmt.Params}
+	b.faults = append(b.faults, s.faults...) // a copy: callers change paths, and the shape is shared
+	out := b.bind()
+	if len(b.faults) > 0 {
+		return nil, b.faults
+	}
+	return out, nil
+}
+
+// FirstWord returns the first word of a statement in upper case, behind comments, opening parentheses and
+// empty statements; "" if it begins with anything else.
+func FirstWord(d *Dialect, sql string) string { return d.shape(sql).firstWord() }
+
+// CheckReadOnly checks the first word of a statement against the words that a read-only query may begin with.
+// It is an allow-list and no proof: a function or WITH … INSERT is for the READ ONLY transaction to stop.
+func CheckReadOnly(d *Dialect, sql string) []Fault {
+	s := d.shape(sql)
+	if s.begins(d.ReadOnlyFirst) != "" {
+		return nil
+	}
+	words := slices.Sorted(maps.Keys(d.ReadOnlyFirst))
+	return []Fault{{Path: pathSQL, Code: CodeReadOnly, Message: "a read-only query begins with one of " +
+		strings.Join(words, ", ")}}
+}
+
+const (
+	pathSQL    = "sql"
+	pathParams = "params"
+
+	// maxFaults bounds what one statement's faults take; a list of parameters may have a hundred thousand.
+	maxFaults = 100
+	// maxNameShown bounds a parameter's name in a path, bytes.
+	maxNameShown = 100
+)
+
+// binder gives the parameters of one statement their places.
+type binder struct {
+	d      *Dialect
+	shape  *shape
+	params Params
+	faults []Fault
+	hidden int // faults above maxFaults
+}
+
+func (b *binder) bind() *Compiled {
+	b.checkValues()
+	var out *Compiled
+	switch {
+	case b.mixed():
+	case b.positional():
+		out = &Compiled{SQL: b.shape.listed, Args: b.listArgs()}
+	default:
+		out = &Compiled{SQL: b.shape.named, Args: b.namedArgs()}
+	}
+	if b.hidden > 0 {
+		b.faults = append(b.faults, Fault{
+			Path: pathParams, Code: CodeParameter,
+			Message: fmt.Sprintf("%d more faults", b.hidden),
+		})
+	}
+	return out
+}
+
+func (b *binder) fault(path string, code Code, format string, args ...any) {
+	if len(b.faults) >= maxFaults {
+		b.hidden++
+		return
+	}
+	b.faults = append(b.faults, Fault{Path: path, Code: code, Message: fmt.Sprintf(format, args...)})
+}
+
+// mixed reports (and tells) that two styles of parameters meet.
+func (b *binder) mixed() bool {
+	s, p := b.shape, b.params
+	before := len(b.faults)
+	switch {
+	case s.mixed:
+		b.fault(pathSQL, CodeParameter, "both ? and numbered parameters: use one of them")
+	case p.List != nil && len(p.Named) > 0:
+		b.fault(pathParams, CodeParameter, "parameters are either an object for :name or a list, not both")
+	case len(p.Named) > 0 && len(s.positions) > 0:
+		b.fault(pathSQL, CodeParameter,
+			"parameters are given by name, but the text has positional ones: write them as :name")
+	case p.List == nil && len(s.names) > 0 && len(s.positions) > 0:
+		b.fault(pathSQL, CodeParameter, "both :name and positional parameters: use one of them")
+	case p.List != nil && len(s.names) > 0 && b.namesRefused():
+		b.fault(pathSQL, CodeParameter, "parameters are given as a list, but the text has :%s: write $1, $2, … "+
+			"or give the parameters as an object", shorten(s.names[0]))
+	}
+	return len(b.faults) > before
+}
+
+// namesRefused: :name in the text cannot be left alone beside a list. It can where it may be the bound of a
+// slice, a[1 :n], but not where nothing else could be meant.
+func (b *binder) namesRefused() bool {
+	return strings.IndexByte(b.d.Sigils, ':') >= 0 || len(b.shape.positions) == 0 && len(b.params.List) > 0
+}
+
+func (b *binder) positional() bool { return b.params.List != nil || len(b.shape.positions) > 0 }
+
+// listArgs are the arguments of positional parameters; the placeholders have their numbers.
+func (b *binder) listArgs() []Value {
+	used, list := b.shape.positions, b.params.List
+	for i := range max(len(used), len(list)) {
+		switch {
+		case i >= len(list) && used[i]:
+			b.fault(elementPath(i), CodeParameter, "$%d is missing: params has %d values", i+1, len(list))
+		case i >= len(used):
+			b.fault(elementPath(i), CodeParameter, "left over: the text has no $%d", i+1)
+		case !used[i]:
+			b.fault(elementPath(i), CodeParameter, "a gap: the text has $%d but no $%d", len(used), i+1)
+		}
+	}
+	b.checkCount(len(used))
+	return list
+}
+
+func (b *binder) namedArgs() []Value {
+	names, given := b.shape.names, b.params.Named
+	var args []Value
+	if len(names) > 0 {
+		args = make([]Value, 0, len(names))
+	}
+	for _, name := range names {
+		v, ok := given[name]
+		if !ok {
+			b.fault(namePath(name), CodeParameter, "missing: the text has :%s", shorten(name))
+		}
+		args = append(args, v)
+	}
+	if len(given) > len(names) || len(b.faults) > 0 {
+		b.leftOver()
+	}
+	b.checkCount(len(names))
+	return args
+}
+
+// leftOver tells of parameters that the text does not have, in the order of their names.
+func (b *binder) leftOver() {
+	there := make(map[string]bool, len(b.shape.names))
+	for _, name := range b.shape.names {
+		there[name] = true
+	}
+	for _, name := range slices.Sorted(maps.Keys(b.params.Named)) {
+		if !there[name] {
+			b.fault(namePath(name), CodeParameter, "left over: the text has no parameter of this name")
+		}
+	}
+}
+
+func (b *binder) checkCount(n int) {
+	if limit := b.d.maxParams(); n > limit {
+		b.fault(pathParams, CodeParameter, "%d parameters, this database takes at most %d", n, limit)
+	}
+}
+
+func (b *binder) checkValues() {
+	for i := range b.params.List {
+		if message := b.d.checkValue(b.params.List[i]); message != "" {
+			b.fault(elementPath(i), CodeParameter, "%s", message)
+		}
+	}
+	bad := 0
+	for _, v := range b.params.Named {
+		if b.d.checkValue(v) != "" {
+			bad++
+		}
+	}
+	if bad == 0 {
+		return
+	}
+	for _, name := range slices.Sorted(maps.Keys(b.params.Named)) {
+		if message := b.d.checkValue(b.params.Named[name]); message != "" {
+			b.fault(namePath(name), CodeParameter, "%s", message)
+		}
+	}
+}
+
+// checkValue says what is wrong with a value, "" if nothing. It never shows the value.
+func (d *Dialect) checkValue(v Value) string {
+	switch {
+	case v.Kind == String && strings.IndexByte(v.Text, 0) >= 0:
+		return "a text with a NUL character cannot be a parameter"
+	case v.Kind == Array && v.Type == "":
+		return `a list needs a type: {"type": "int4[]", "value": [1, 2]}, or "jsonb" for JSON`
+	case v.Kind == Object && v.Type == "":
+		return `an object needs a type: {"type": "jsonb", "value": {…}}`
+	case d.CheckValue == nil:
+		return ""
+	}
+	return d.CheckValue(v)
+}
+
+// mostParams is the limit of a dialect that names none: no engine takes more.
+const mostParams = 65535
+
+func (d *Dialect) maxParams() int {
+	if d.MaxParams > 0 {
+		return d.MaxParams
+	}
+	return mostParams
+}
+
+func elementPath(i int) string { return pathParams + "[" + strconv.Itoa(i) + "]" }
+
+// namePath is the path of a named parameter; a name that is no identifier stands quoted in brackets.
+func namePath(name string) string {
+	plain := name != "" && isNameStart(name[0])
+	for i := 0; plain && i < len(name); i++ {
+		plain = isNamePart(name[i])
+	}
+	if plain {
+		return pathParams + "." + shorten(name)
+	}
+	return pathParams + "[" + string(AppendJSONString(nil, shorten(name))) + "]"
+}
+
+func shorten(name string) string {
+	if len(name) <= maxNameShown {
+		return name
+	}
+	return strings.ToValidUTF8(name[:maxNameShown], "") + "…"
+}

@@ -1,0 +1,114 @@
+package db
+
+import (
+	"context"
+	"time"
+)
+
+// Database is one configured target database with its pool of connections. Every method may be called
+// from many goroutines at once; a call waits for a connection as long as its context lives.
+//
+// The engine decides how many trips a call takes and which SQL it uses; it sees every call that waits at
+// the same moment, so that it may put several on one connection.
+type Database interface {
+	// Engine is the engine's public name: "postgres", "sqlite".
+	Engine() string
+
+	// Dialect says how SQL text and parameters of this engine are read.
+	Dialect() *Dialect
+
+	// Read runs one statement that must change nothing, in a transaction that the engine ends by ROLLBACK
+	// (READ ONLY where the engine has it).
+	Read(ctx context.Context, call Call, stmt *Compiled, opts RowOptions) (ResultSet, error)
+
+	// Transact runs the statements in one transaction and commits it. When all of them have succeeded and
+	// every guard holds, seal (if any) is called once; the row that it returns (if any) is inserted into the
+	// ledger in the same transaction by a plain INSERT, whose unique key is the fence: a taken key rolls the
+	// transaction back and gives ClassTaken. A commit counts only when the server answered that it committed;
+	// no answer gives ClassUnknown.
+	Transact(ctx context.Context, call Call, tx *Transaction, opts RowOptions, seal Seal) ([]ResultSet, error)
+
+	// Record inserts a ledger row in a transaction of its own, unless its key is taken: then it returns the
+	// row that is there, and false. It waits (bounded by the lock time limit) for a transaction under way
+	// that inserts the same key.
+	Record(ctx context.Context, entry *Entry) (*Entry, bool, error)
+
+	// Lookup reads a ledger row; nil if there is none. It does not wait for transactions under way.
+	Lookup(ctx context.Context, jobID string) (*Entry, error)
+
+	// Sweep deletes at most limit ledger rows that were recorded earlier than before, and says how many.
+	Sweep(ctx context.Context, before time.Time, limit int) (int, error)
+
+	// Now is the server's clock.
+	Now(ctx context.Context) (time.Time, error)
+
+	// Probe reaches the server and verifies what jobs need there: the login, the ledger (which `manage`
+	// creates), the limits. nil means that lanes may run. The error's text names the remedy, never a secret.
+	Probe(ctx context.Context) error
+
+	// Stats describes the pool at this moment.
+	Stats() PoolStats
+
+	// Close closes the pool and waits for everything that the engine started.
+	Close() error
+}
+
+// Call is what every execution has, whatever it executes.
+type Call struct {
+	// Label names the job in the database's session where the engine can show it.
+	Label string
+
+	// Timeout bounds one attempt, from having a connection to the end of COMMIT. The context's own end is
+	// another matter: it means that nobody wants the work any more.
+	Timeout time.Duration
+
+	// Begin is called once a connection is there and before anything is sent over it. An error gives the
+	// connection back unused and is returned as it is. nil means always.
+	Begin func() error
+}
+
+// Transaction is the work of one transaction.
+type Transaction struct {
+	Statements []*Compiled
+	Expect     []*Range // one for each statement, nil = no guard
+	Isolation  Isolation
+}
+
+// Range is a guard on the number of rows that a statement affects (or returns, if it returns rows).
+type Range struct{ Min, Max int64 } // Max < 0: no upper bound
+
+// Holds reports whether n is inside the range.
+func (r *Range) Holds(n int64) bool { return r == nil || n >= r.Min && (r.Max < 0 || n <= r.Max) }
+
+// Isolation is a transaction's isolation level; zero is the engine's default.
+type Isolation uint8
+
+// The isolation levels of the contract.
+const (
+	IsolationDefault Isolation = iota
+	ReadCommitted
+	RepeatableRead
+	Serializable
+)
+
+// Seal is called in an open transaction, when its statements are done and before the fence. What it returns
+// is written to the ledger; an error rolls the transaction back and is returned to the caller as it is.
+type Seal func(ctx context.Context, sets []ResultSet) (*Entry, error)
+
+// ResultSet is the answer of one statement, its rows already encoded.
+type ResultSet struct {
+	Columns      []Column // nil: the statement returns no rows
+	Rows         []byte   // a JSON array with an element a row; nil if Columns is nil
+	RowCount     int64    // rows in Rows
+	RowsAffected int64    // as the server counts; for a statement that returns rows, their number
+	Command      string   // the server's command tag, e.g. "INSERT 0 1", where it has one
+}
+
+// PoolStats describes a pool at one moment.
+type PoolStats struct {
+	Max, Total, Idle, InUse, Waiting int
+	// Acquires counts connections given out, CanceledAcquires waits that were given up.
+	Acquires, CanceledAcquires int64
+	// AcquireWait is the total time that calls waited for a connection, given up or not.
+	AcquireWait time.Duration
+}

@@ -1,0 +1,55 @@
+package db_test
+
+import (
+	"strconv"
+
+	"dbrunner/internal/db"
+)
+
+// The dialects of these tests: as the engines have them where the text is concerned.
+
+func words(list ...string) map[string]bool {
+	table := make(map[string]bool, len(list))
+	for _, w := range list {
+		table[w] = true
+	}
+	return table
+}
+
+func numbered(prefix string) func([]byte, int) []byte {
+	return func(dst []byte, n int) []byte { return strconv.AppendInt(append(dst, prefix...), int64(n), 10) }
+}
+
+func postgres() *db.Dialect {
+	return &db.Dialect{
+		DollarQuotes: true, EscapeStrings: true, NestedComments: true,
+		MaxParams: 65535, Placeholder: numbered("$"),
+		ReadOnlyFirst: words("SELECT", "WITH", "VALUES", "TABLE", "SHOW", "EXPLAIN"),
+		TransactionVerb: words("BEGIN", "START", "COMMIT", "END", "ROLLBACK", "ABORT", "SAVEPOINT", "RELEASE",
+			"PREPARE TRANSACTION", "SET TRANSACTION", "SET LOCAL TRANSACTION", "SET SESSION TRANSACTION",
+			"SET SESSION CHARACTERISTICS"),
+		ForbiddenFirst: words("PREPARE", "EXECUTE", "DEALLOCATE", "DISCARD", "LISTEN", "LOAD", "COPY"),
+	}
+}
+
+func sqlite() *db.Dialect {
+	return &db.Dialect{
+		Brackets: true, Backticks: true, QuestionMarks: true, Sigils: "@#$:",
+		MaxParams: 32766, Placeholder: numbered("?"),
+		ReadOnlyFirst:   words("SELECT", "WITH", "VALUES", "EXPLAIN"),
+		TransactionVerb: words("BEGIN", "COMMIT", "END", "ROLLBACK", "SAVEPOINT", "RELEASE"),
+		ForbiddenFirst:  words("ATTACH", "DETACH", "PRAGMA", "VACUUM"),
+	}
+}
+
+func sqlserver() *db.Dialect {
+	return &db.Dialect{
+		Brackets: true, NestedComments: true, QuestionMarks: true,
+		MaxParams: 2100, Placeholder: numbered("@p"),
+		ReadOnlyFirst:   words("SELECT", "WITH"),
+		TransactionVerb: words("BEGIN TRAN", "BEGIN TRANSACTION", "COMMIT", "ROLLBACK", "SAVE"),
+	}
+}
+
+func text(s string) db.Value   { return db.Value{Kind: db.String, Text: s} }
+func number(s string) db.Value { return db.Value{Kind: db.Number, Text: s} }

@@ -1,0 +1,112 @@
+package db
+
+import (
+	"errors"
+	"fmt"
+)
+
+// Class says what an error means for the work: whether it is undone, and whether repeating it can help.
+type Class uint8
+
+// The classes of errors.
+const (
+	// ClassPermanent: rolled back, and a repetition would end the same.
+	ClassPermanent Class = iota + 1
+	// ClassTransient: rolled back; the whole transaction may be repeated (serialization failure, deadlock,
+	// lock not available).
+	ClassTransient
+	// ClassLost: the link was lost with the transaction open: nothing was or will be committed.
+	ClassLost
+	// ClassUnavailable: the database cannot be reached or takes no work now; nothing was begun.
+	ClassUnavailable
+	// ClassUnknown: COMMIT (or a statement outside a transaction) was sent and no answer came.
+	ClassUnknown
+	// ClassTaken: the ledger has a row for this key already; rolled back.
+	ClassTaken
+	// ClassTimeout: the call's own time limit; rolled back.
+	ClassTimeout
+	// ClassCanceled: the context ended; rolled back.
+	ClassCanceled
+)
+
+// Code is a stable public word for what went wrong; results carry it as error.code.
+type Code string
+
+// The codes that come from databases. jobs adds its own.
+const (
+	CodeSyntax             Code = "syntax_error"
+	CodeUndefined          Code = "undefined_object"    // no such table, column, function, type
+	CodePermission         Code = "permission_denied"   // the login may not do this
+	CodeReadOnly           Code = "read_only_violation" // a write where only reads are allowed
+	CodeUnique             Code = "unique_violation"    //
+	CodeForeignKey         Code = "foreign_key_violation"
+	CodeNotNull            Code = "not_null_violation"
+	CodeCheck              Code = "check_violation"
+	CodeConstraint         Code = "constraint_violation" // any other constraint
+	CodeData               Code = "data_error"           // a value that does not fit: range, format, division by zero
+	CodeParameter          Code = "parameter_error"      // a parameter is missing, left over or cannot be bound
+	CodeMultipleStatements Code = "multiple_statements"  // one statement was expected
+	CodeTransactionControl Code = "transaction_control"  // BEGIN, COMMIT, … inside a job
+	CodeForbiddenStatement Code = "forbidden_statement"  // a statement that jobs may not use
+	CodeTransactionAborted Code = "transaction_aborted"  // the transaction was ended or doomed by the job's own doing
+	CodeDuplicateColumn    Code = "duplicate_column"     // two columns of one name, row_format objects
+	CodeExpectRows         Code = "expect_rows_failed"   // an expect_rows guard does not hold
+	CodeResultTooLarge     Code = "result_too_large"     // more rows or bytes than the job or its database allows
+	CodeTimeout            Code = "timeout"              // the job's time limit
+	CodeLockTimeout        Code = "lock_timeout"         // a lock was not free within the lock time limit
+	CodeSerialization      Code = "serialization_failure"
+	CodeDeadlock           Code = "deadlock"
+	CodeConnectionLost     Code = "connection_lost"
+	CodeUnavailable        Code = "database_unavailable"
+	CodeCanceled           Code = "canceled"
+	CodeResources          Code = "insufficient_resources" // disk full, out of memory, too many …
+	CodeNotSupported       Code = "not_supported"
+	CodeDatabase           Code = "database_error" // any other error of the server
+)
+
+// Error is what an engine returns for everything that a server, a driver or a limit of ours refused.
+type Error struct {
+	Class      Class
+	Code       Code
+	Message    string // safe to show to whoever published the job: no parameter value, no connection string
+	EngineCode string // SQLSTATE or the engine's number; empty if the server did not answer
+	Statement  int    // index of the statement at fault, -1 if none
+	Err        error  // the cause, for errors.Is and As; never shown
+}
+
+// Error returns code and message.
+func (e *Error) Error() string {
+	if e.EngineCode != "" {
+		return fmt.Sprintf("%s (%s): %s", e.Code, e.EngineCode, e.Message)
+	}
+	return string(e.Code) + ": " + e.Message
+}
+
+// Unwrap returns the cause.
+func (e *Error) Unwrap() error { return e.Err }
+
+// ClassOf returns the class of an error that came from a Database; zero for any other.
+func ClassOf(err error) Class {
+	if e, ok := errors.AsType[*Error](err); ok {
+		return e.Class
+	}
+	return 0
+}
+
+// Errorf returns an Error that is about no statement in particular. Whatever is formatted into it must be safe
+// to show to whoever published the job.
+func Errorf(class Class, code Code, format string, args ...any) *Error {
+	return &Error{Class: class, Code: code, Message: fmt.Sprintf(format, args...), Statement: -1}
+}
+
+// At names the statement at fault, by its index, and returns the error.
+func (e *Error) At(statement int) *Error {
+	e.Statement = statement
+	return e
+}
+
+// Because sets the cause, which errors.Is and As see and nobody is shown, and returns the error.
+func (e *Error) Because(cause error) *Error {
+	e.Err = cause
+	return e
+}

@@ -1,0 +1,39 @@
+package db
+
+import (
+	"bytes"
+	"time"
+)
+
+// LedgerMode says who looks after a database's ledger table.
+type LedgerMode uint8
+
+// The ledger modes.
+const (
+	LedgerManage LedgerMode = iota + 1 // created when missing
+	LedgerVerify                       // must be there; `runner ledger ddl` prints it for a DBA
+	LedgerOff                          // no ledger: exactly_once and at_most_once jobs are refused
+)
+
+// Entry is one row of the ledger: the proof that a job ended, with its answer. The key is (namespace,
+// configured name of the database, job id); the first two are the Database's own.
+type Entry struct {
+	JobID       string
+	RequestHash []byte    // SHA-256; nil when the job could not be decoded: equal to nothing
+	Status      string    // the result's status; "started" is for at_most_once
+	Answer      []byte    // the result as published
+	Sequence    uint64    // of the message in the jobs stream
+	Timestamp   time.Time // of the message in the jobs stream, nanoseconds
+	Runner      string
+	RecordedAt  time.Time // the server's clock, set by the engine
+}
+
+// SameMessage reports whether the entry was written for the message with this sequence and timestamp.
+func (e *Entry) SameMessage(sequence uint64, timestamp time.Time) bool {
+	return e.Sequence == sequence && e.Timestamp.Equal(timestamp)
+}
+
+// SameRequest reports whether the entry was written for a request with this hash. No hash never equals.
+func (e *Entry) SameRequest(hash []byte) bool {
+	return len(hash) > 0 && bytes.Equal(e.RequestHash, hash)
+}

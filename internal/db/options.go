@@ -1,0 +1,34 @@
+package db
+
+import "time"
+
+// Options is what every engine is opened with. Opening checks the options and does not connect: what a
+// server refuses shows in Probe.
+type Options struct {
+	Name             string // of the configured database
+	Namespace        string
+	Runner           string // instance name, for the session's application name
+	ConnectionString string // secret: never in a log or an error
+	Ledger           LedgerMode
+	Pool             PoolOptions
+	Limits           Limits
+	TransactionPool  bool              // a pooler in transaction mode stands before the server (PgBouncer)
+	Settings         map[string]string // the engine's own settings, by name; unknown ones are an error
+}
+
+// PoolOptions bound a pool.
+type PoolOptions struct {
+	Min, Max       int // connections kept, connections at most
+	MaxLifetime    time.Duration
+	LifetimeJitter time.Duration
+	MaxIdleTime    time.Duration
+	ConnectTimeout time.Duration
+	PingAfterIdle  time.Duration // a connection idle for longer is pinged before use
+}
+
+// Limits are set in every session; the server enforces them beside the context's deadline.
+type Limits struct {
+	StatementTimeout  time.Duration // the largest timeout that a job of this database may ask for
+	LockTimeout       time.Duration
+	IdleInTransaction time.Duration
+}

@@ -1,0 +1,221 @@
+package db
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+)
+
+// RowEncoder writes the rows of one call as JSON while they come from the wire: no map and no allocation for
+// a row or a value, the keys of objects encoded once for each statement. The caps on rows and bytes hold over
+// all statements of the call. It is for one goroutine; the zero value is not usable.
+//
+//	enc.Start(columns)
+//	for each row {
+//		dst := enc.BeginRow()
+//		for each value {
+//			dst = enc.Next(dst)
+//			dst = append(dst, … one JSON value …)
+//		}
+//		err = enc.EndRow(dst)
+//	}
+//	set := enc.Finish()
+type RowEncoder struct {
+	opts RowOptions
+
+	columns []Column
+	keys    []byte // of all columns of the statement, each as `,"name":` (the first without the comma)
+	ends    []int  // where each key ends in keys
+	next    int    // column that is encoded next
+
+	buf   []byte // the rows of the statement so far; what stands before it in memory is other statements'
+	rows  int64  // of the statement
+	total int64  // rows of the call, the statement's included
+	done  int64  // bytes of the call's statements before this one, and of all columns
+	large int    // length of the largest row so far: how much room a row needs
+}
+
+const (
+	// minBuffer is the least room that a statement's rows begin with, bytes.
+	minBuffer = 512
+	// maxShared is the largest buffer whose rest goes to the next statement, bytes: as long as one of them is
+	// in use, all of it is held in memory.
+	maxShared = 4096
+)
+
+// NewRowEncoder returns an encoder for one call.
+func NewRowEncoder(opts RowOptions) *RowEncoder {
+	e := &RowEncoder{}
+	e.Reset(opts)
+	return e
+}
+
+// Reset makes the encoder ready for another call. Results handed out before stay valid: their memory is
+// never written again.
+func (e *RowEncoder) Reset(opts RowOptions) {
+	*e = RowEncoder{opts: opts, keys: e.keys[:0], ends: e.ends[:0], buf: rest(e.buf)}
+}
+
+// Start begins the rows of a statement. The columns are kept in the ResultSet and must not change any more.
+// Columns of one name are an error with code duplicate_column where rows are objects: one of the two values
+// would be lost.
+func (e *RowEncoder) Start(columns []Column) error {
+	e.columns, e.rows, e.next = columns, 0, 0
+	if e.columns == nil {
+		e.columns = []Column{}
+	}
+	e.keys, e.ends = e.keys[:0], e.ends[:0]
+	e.buf = rest(e.buf)
+	if cap(e.buf) < minBuffer/4 {
+		e.buf = make([]byte, 0, minBuffer)
+	}
+	e.buf = append(e.buf, '[')
+	e.done += columnsSize(columns)
+	if err := e.check(); err != nil || e.opts.Format == Arrays {
+		return err
+	}
+	if name, twice := duplicate(columns); twice {
+		return Errorf(ClassPermanent, CodeDuplicateColumn,
+			"two columns are named %s: give one of them another name with AS, or ask for row_format arrays",
+			strconv.Quote(name))
+	}
+	e.encodeKeys()
+	return nil
+}
+
+func (e *RowEncoder) encodeKeys() {
+	for i := range e.columns {
+		if i > 0 {
+			e.keys = append(e.keys, ',')
+		}
+		e.keys = append(AppendJSONString(e.keys, e.columns[i].Name), ':')
+		e.ends = append(e.ends, len(e.keys))
+	}
+}
+
+// BeginRow begins a row and returns the buffer that Next and the values are appended to.
+func (e *RowEncoder) BeginRow() []byte {
+	e.next = 0
+	dst := e.buf
+	if free := cap(dst) - len(dst); free < e.large+2 {
+		// Doubling: append alone grows large buffers by a quarter and would copy a large result five times.
+		dst = slices.Grow(dst, max(len(dst), e.large+2))
+	}
+	if e.rows > 0 {
+		dst = append(dst, ',')
+	}
+	if e.opts.Format == Arrays {
+		return append(dst, '[')
+	}
+	return append(dst, '{')
+}
+
+// Next begins the next value of the row: what the caller appends to the returned buffer is this value, one
+// JSON value in full.
+func (e *RowEncoder) Next(dst []byte) []byte {
+	i := e.next
+	e.next++
+	if e.opts.Format == Arrays {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		return dst
+	}
+	begin := 0
+	if i > 0 {
+		begin = e.ends[i-1]
+	}
+	return append(dst, e.keys[begin:e.ends[i]]...)
+}
+
+// EndRow takes the buffer back with the row's values. Above a cap it returns an error with code
+// result_too_large; nothing may be encoded after it.
+func (e *RowEncoder) EndRow(dst []byte) error {
+	if e.next != len(e.columns) {
+		return fmt.Errorf("row encoder: %d values for %d columns", e.next, len(e.columns))
+	}
+	if e.opts.Format == Arrays {
+		dst = append(dst, ']')
+	} else {
+		dst = append(dst, '}')
+	}
+	e.large = max(e.large, len(dst)-len(e.buf))
+	e.buf = dst
+	e.rows++
+	e.total++
+	return e.check()
+}
+
+func (e *RowEncoder) check() error {
+	if limit := e.opts.MaxRows; limit > 0 && e.total > limit {
+		return Errorf(ClassPermanent, CodeResultTooLarge, "more than %d rows, which is the limit of this job", limit)
+	}
+	if size, limit := e.Size(), e.opts.MaxBytes; limit > 0 && size > limit {
+		return Errorf(ClassPermanent, CodeResultTooLarge,
+			"the columns and the first %d rows take %d bytes, above the limit of %d bytes", e.total, size, limit)
+	}
+	return nil
+}
+
+// Rows is the number of rows of the call so far.
+func (e *RowEncoder) Rows() int64 { return e.total }
+
+// Size is the number of bytes that the columns and the encoded rows of the call take so far; of the columns, at most.
+func (e *RowEncoder) Size() int64 { return e.done + int64(len(e.buf)) }
+
+// Finish ends the rows of a statement. RowsAffected is set to their number; Command is left to the engine.
+func (e *RowEncoder) Finish() ResultSet {
+	e.buf = append(e.buf, ']')
+	n := len(e.buf)
+	set := ResultSet{Columns: e.columns, Rows: e.buf[:n:n], RowCount: e.rows, RowsAffected: e.rows}
+	e.done += int64(n)
+	e.buf = rest(e.buf)
+	e.columns, e.rows = nil, 0
+	return set
+}
+
+// rest is what is free behind a buffer that is not written any more.
+func rest(buf []byte) []byte {
+	if cap(buf) > maxShared {
+		return nil
+	}
+	return buf[len(buf):]
+}
+
+// columnsSize is what the description of the columns takes at most in a result: each byte of a name may need six.
+func columnsSize(columns []Column) int64 {
+	const keys = 24 // {"name":"","type":""},
+	var n int64
+	for i := range columns {
+		n += int64(6*len(columns[i].Name) + len(columns[i].Type) + keys)
+	}
+	return n
+}
+
+// duplicate finds a column name that is there twice.
+func duplicate(columns []Column) (string, bool) {
+	const few = 24 // up to here comparing each pair is faster than filling a map
+	if len(columns) > few {
+		return duplicateOfMany(columns)
+	}
+	for i := range columns {
+		for j := range i {
+			if columns[i].Name == columns[j].Name {
+				return columns[i].Name, true
+			}
+		}
+	}
+	return "", false
+}
+
+func duplicateOfMany(columns []Column) (string, bool) {
+	seen := make(map[string]struct{}, len(columns))
+	for i := range columns {
+		name := columns[i].Name
+		if _, twice := seen[name]; twice {
+			return name, true
+		}
+		seen[name] = struct{}{}
+	}
+	return "", false
+}

@@ -1,0 +1,220 @@
+package db
+
+import (
+	"strconv"
+	"strings"
+)
+
+// shape is everything that a SQL text alone decides, whatever parameters come with it. It is made once for a
+// text, is never changed and may be shared.
+type shape struct {
+	lead   string  // the first words, upper case, one space between
+	faults []Fault // what is wrong with the text whatever the parameters
+
+	names     []string // of the :name parameters, in the order of their numbers
+	named     string   // the text for named parameters
+	positions []bool   // which of $1 … $n are there; [i] is $(i+1)
+	listed    string   // the text for positional parameters
+	mixed     bool     // both ? and $n
+}
+
+const (
+	leadWords = 4  // words of a statement that the dialect's tables may name
+	leadBytes = 64 // a longer word is no keyword
+)
+
+// shaper is the one pass over a SQL text.
+type shaper struct {
+	d        *Dialect
+	sql      string
+	boundary boundary
+	count    int  // statements begun
+	inLead   bool // all tokens of the first statement so far were words
+	words    int
+	lead     []byte
+	marks    []mark
+	numbers  map[string]int // of names
+	shape    shape
+	flaws    flaws
+}
+
+// mark is a parameter in the text.
+type mark struct {
+	start, end int
+	named      bool
+	number     int
+}
+
+// flaws are the faults of a text, each told once however often it is there.
+type flaws struct {
+	nul, carriage, sigil, position, questions, numbers bool
+}
+
+func newShape(d *Dialect, sql string) *shape {
+	s := &shaper{d: d, sql: sql, inLead: true}
+	s.flaws.nul = strings.IndexByte(sql, 0) >= 0
+	lexer := NewLexer(d, sql)
+	for {
+		t, ok := lexer.Next()
+		if !ok {
+			break
+		}
+		s.token(t)
+	}
+	s.finish()
+	return &s.shape
+}
+
+func (s *shaper) token(t Token) {
+	switch t.Kind {
+	case TokenSpace:
+	case TokenComment:
+		s.comment(s.sql[t.Start:t.End])
+	case TokenSemicolon:
+		if !s.boundary.semicolon() && s.count > 0 {
+			s.inLead = false
+		}
+	case TokenWord:
+		s.begin()
+		s.word(s.sql[t.Start:t.End])
+	default:
+		s.begin()
+		s.boundary.other(s.sql[t.Start])
+		if s.sql[t.Start] != '(' || s.words > 0 {
+			s.inLead = false
+		}
+		s.other(t)
+	}
+}
+
+// begin counts statements: a token that is the first since a semicolon which ended one.
+func (s *shaper) begin() {
+	if !s.boundary.began {
+		s.count++
+	}
+}
+
+func (s *shaper) comment(text string) {
+	s.flaws.carriage = s.flaws.carriage || text[0] == '-' && carriageInside(text)
+}
+
+func (s *shaper) word(text string) {
+	var space [leadBytes]byte
+	upper := appendUpper(space[:0], text)
+	s.boundary.word(keyword(upper))
+	if !s.inLead {
+		return
+	}
+	if s.words > 0 {
+		s.lead = append(s.lead, ' ')
+	}
+	s.lead = append(s.lead, upper...)
+	s.words++
+	s.inLead = s.words < leadWords
+}
+
+// appendUpper appends a word in upper case, cut where no keyword is as long.
+func appendUpper(dst []byte, word string) []byte {
+	for i := range min(len(word), leadBytes) {
+		c := word[i]
+		if c >= 'a' && c <= 'z' {
+			c -= 'a' - 'A'
+		}
+		dst = append(dst, c)
+	}
+	return dst
+}
+
+func (s *shaper) other(t Token) {
+	text := s.sql[t.Start:t.End]
+	switch t.Kind {
+	case TokenNamed:
+		s.mark(t, true, s.nameNumber(text[1:]))
+	case TokenPositional:
+		s.flaws.numbers = true
+		s.position(t, text[1:])
+	case TokenQuestion:
+		s.flaws.questions = true
+		s.mark(t, false, len(s.shape.positions)+1)
+	case TokenCast, TokenOther:
+		s.flaws.sigil = s.flaws.sigil || strings.IndexByte(s.d.Sigils, text[0]) >= 0
+	default: // numbers and quoted texts mean nothing here
+	}
+}
+
+func (s *shaper) nameNumber(name string) int {
+	if n, ok := s.numbers[name]; ok {
+		return n
+	}
+	if s.numbers == nil {
+		s.numbers = make(map[string]int)
+	}
+	s.shape.names = append(s.shape.names, name)
+	n := len(s.shape.names)
+	s.numbers[name] = n
+	return n
+}
+
+func (s *shaper) position(t Token, digits string) {
+	n, err := strconv.Atoi(digits)
+	if err != nil || n < 1 || n > s.d.maxParams() {
+		s.flaws.position = true
+		return
+	}
+	s.mark(t, false, n)
+}
+
+func (s *shaper) mark(t Token, named bool, number int) {
+	s.marks = append(s.marks, mark{start: t.Start, end: t.End, named: named, number: number})
+	if named {
+		return
+	}
+	for len(s.shape.positions) < number {
+		s.shape.positions = append(s.shape.positions, false)
+	}
+	s.shape.positions[number-1] = true
+}
+
+func (s *shaper) finish() {
+	h := &s.shape
+	h.lead = string(s.lead)
+	h.mixed = s.flaws.questions && s.flaws.numbers
+	h.faults = s.faults()
+	h.named, h.listed = s.rewrite(true), s.rewrite(false)
+}
+
+// rewrite returns the text with its named (or positional) parameters in the engine's own words.
+func (s *shaper) rewrite(named bool) string {
+	var out []byte
+	from := 0
+	for _, m := range s.marks {
+		if m.named != named {
+			continue
+		}
+		out = append(out, s.sql[from:m.start]...)
+		out = s.placeholder(out, m)
+		from = m.end
+	}
+	if from == 0 {
+		return s.sql
+	}
+	return string(append(out, s.sql[from:]...))
+}
+
+// placeholder appends a parameter's placeholder. Where the text changes, a name must not touch it: x=?AND is
+// clear, x=@p1AND is another parameter.
+func (s *shaper) placeholder(out []byte, m mark) []byte {
+	begin := len(out)
+	out = s.d.Placeholder(out, m.number)
+	if string(out[begin:]) == s.sql[m.start:m.end] {
+		return out
+	}
+	if begin > 0 && isNamePart(out[begin-1]) {
+		out = append(out[:begin], ' ')
+		out = s.d.Placeholder(out, m.number)
+	}
+	if m.end < len(s.sql) && isNamePart(s.sql[m.end]) {
+		out = append(out, ' ')
+	}
+	return out
+}

@@ -1,0 +1,97 @@
+package db
+
+// ValueKind is the JSON kind of a parameter's value.
+type ValueKind uint8
+
+// The kinds of values.
+const (
+	Null ValueKind = iota + 1
+	Bool
+	Number
+	String
+	Array  // only with a type
+	Object // only with a type (json)
+)
+
+// Value is one parameter as the publisher wrote it, undecoded, so that nothing is lost on the way.
+type Value struct {
+	Kind ValueKind
+	Type string // the type of {"type": …, "value": …}; empty = let the database infer it
+	Text string // String: the decoded text; otherwise the JSON text of the value
+}
+
+// Params are a statement's parameters: by name, by position, or none. At most one of the two is set.
+type Params struct {
+	Named map[string]Value
+	List  []Value
+}
+
+// Statement is one SQL statement as the publisher wrote it.
+type Statement struct {
+	SQL    string
+	Params Params
+}
+
+// Fault is one thing wrong with a job's body, told to its publisher. Path is a JSON path such as
+// "params.account" or "statements[2].sql"; relative to the statement where a statement is checked.
+type Fault struct {
+	Path    string
+	Code    Code
+	Message string
+}
+
+// Dialect says how an engine's SQL text is read and how its parameters are written. It is data: the lexer
+// and the compiler in this package serve every engine. It must not change once it is in use.
+//
+// The keys of the tables of words are in upper case and may be up to four words with one space between:
+// "SET TRANSACTION" meets a statement that begins with these two words, however they are spaced.
+type Dialect struct {
+	DollarQuotes    bool // $tag$ … $tag$ (PostgreSQL)
+	EscapeStrings   bool // E'…\'…' (PostgreSQL)
+	Brackets        bool // [quoted name] (SQL Server, SQLite)
+	Backticks       bool // `quoted name` (SQLite)
+	NestedComments  bool // /* /* */ */ (PostgreSQL, SQL Server)
+	QuestionMarks   bool // ? is a positional parameter (SQLite, SQL Server)
+	MaxParams       int
+	Placeholder     func(dst []byte, n int) []byte // appends the placeholder of argument n, from 1; it shows n
+	ReadOnlyFirst   map[string]bool                // first words that a read-only query may have
+	TransactionVerb map[string]bool                // first words that control transactions: refused in every job
+	ForbiddenFirst  map[string]bool                // other first words that jobs may not use
+	CheckValue      func(v Value) string           // what is wrong with a typed value ("" = nothing); nil = no check
+
+	// Sigils are the characters that begin a variable of the engine's own which nothing in a job could bind
+	// (SQLite: "@#$:"). Such a character is refused wherever it is not a parameter; this matters for safety too,
+	// as SQLite reads :a(…) as one variable, whatever quotes stand inside.
+	Sigils string
+
+	// Cache keeps what was learned from SQL texts, so that a repeated one costs no lexing; nil = no cache.
+	Cache *Cache
+}
+
+// Compiled is a statement in the engine's own words, with its arguments in the order of its placeholders.
+type Compiled struct {
+	SQL  string
+	Args []Value
+}
+
+// RowOptions says how rows are encoded and how much of them one call may return.
+type RowOptions struct {
+	Format   RowFormat
+	MaxRows  int64 // over all statements of the call; 0 = no limit
+	MaxBytes int64 // of encoded rows over all statements of the call; 0 = no limit
+}
+
+// RowFormat is how a row is written.
+type RowFormat uint8
+
+// The row formats.
+const (
+	Objects RowFormat = iota + 1 // {"name": value, …}
+	Arrays                       // [value, …]
+)
+
+// Column is one column of a result: its name and the database's own name of its type.
+type Column struct {
+	Name string
+	Type string
+}

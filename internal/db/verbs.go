@@ -1,0 +1,48 @@
+package db
+
+import "strings"
+
+// firstWord is the first word of the statement.
+func (s *shape) firstWord() string {
+	first, _, _ := strings.Cut(s.lead, " ")
+	return first
+}
+
+// begins returns the entry of a table of words that the statement begins with, the longest one; "" if none.
+func (s *shape) begins(table map[string]bool) string {
+	for words := s.lead; words != ""; {
+		if table[words] {
+			return words
+		}
+		cut := strings.LastIndexByte(words, ' ')
+		if cut < 0 {
+			break
+		}
+		words = words[:cut]
+	}
+	return ""
+}
+
+// faults are the faults of the text alone.
+func (s *shaper) faults() []Fault {
+	var out []Fault
+	add := func(bad bool, code Code, message string) {
+		if bad {
+			out = append(out, Fault{Path: pathSQL, Code: code, Message: message})
+		}
+	}
+	add(s.count == 0, CodeSyntax, "there is no statement in it")
+	add(s.count > 1, CodeMultipleStatements, "one statement is expected, more stand behind a semicolon")
+	if verb := s.shape.begins(s.d.TransactionVerb); verb != "" {
+		add(true, CodeTransactionControl, verb+": a job is one transaction and must not control it")
+	}
+	if verb := s.shape.begins(s.d.ForbiddenFirst); verb != "" {
+		add(true, CodeForbiddenStatement, verb+" is not allowed in a job")
+	}
+	add(s.flaws.nul, CodeSyntax, "a NUL character")
+	add(s.flaws.carriage, CodeSyntax, "a carriage return inside a -- comment: lines end with a line feed")
+	add(s.flaws.sigil, CodeParameter, "a variable of the database's own: parameters are :name, or $1 with a list")
+	add(s.flaws.position, CodeParameter, "positional parameters are numbered from $1 to the number that the "+
+		"database takes at most")
+	return out
+}
