@@ -1,0 +1,137 @@
+package dbtest
+
+import (
+	"testing"
+
+	"dbrunner/internal/db"
+)
+
+// Harness is what an engine brings to the suite.
+type Harness struct {
+	// Options returns complete options of an empty database that only this test uses, with a ledger that is
+	// managed. What it starts ends with the test.
+	Options func(t testing.TB) db.Options
+
+	// Open is the engine's constructor.
+	Open func(db.Options) (db.Database, error)
+
+	// Unreachable turns options into ones that Open takes and that Probe must refuse: nobody is there. Secret
+	// is a part of their connection string (the password) that no error may show; empty if there is none.
+	Unreachable func(t testing.TB, opts db.Options) db.Options
+	Secret      string
+
+	// SmallestPool is the least Pool.Max with which exactly one transaction runs at a time.
+	SmallestPool int
+
+	Has Features
+	SQL SQL
+
+	Values []ValueCase
+	Params []ParamCase
+	Leaks  []Leak
+
+	// Writes are statements that would add a row to table item (id, name), to be refused by Read although
+	// nobody looked at their first word, e.g. "WITH x AS (INSERT …) SELECT …".
+	Writes []string
+
+	// Refused are statements that db.Compile or, failing that, the engine refuses in every job.
+	Refused []string
+
+	// Bypass are statements that the engine itself refuses, even when db.Compile was not asked.
+	Bypass []string
+}
+
+// Features says what an engine can do.
+type Features struct {
+	DeferredConstraints bool // REFERENCES … DEFERRABLE INITIALLY DEFERRED
+	Returning           bool // INSERT … RETURNING
+}
+
+// SQL is the engine's own wording of what the suite needs.
+type SQL struct {
+	// Positional is the positional parameter with this number, from 1: "?" or "$1".
+	Positional func(n int) string
+
+	// Numbers is a query of one column n with the numbers 1 to count, in order, each a JSON number.
+	Numbers func(count int) string
+
+	// Slow is a query that runs for minutes unless it is stopped.
+	Slow string
+
+	// Running is a query of one row and column n: how many sessions run Slow at this moment. Empty if the
+	// engine's statements run in this process, so that a call that came back has stopped its statement.
+	Running string
+
+	// DataError is a query with the parameter :value, a text, that fails on the value while it runs.
+	DataError string
+}
+
+// ValueCase is a query of one row and one column v, and how the value must look: its exact JSON text.
+type ValueCase struct {
+	Name string
+	SQL  string
+	Type string // the column's type in the result
+	JSON string
+}
+
+// ParamCase is a query of one row and one column v with the parameter :value, and what must come back.
+type ParamCase struct {
+	Name  string
+	SQL   string
+	Value db.Value
+	JSON  string  // the exact JSON text of v
+	Code  db.Code // instead: the code of the fault or error
+}
+
+// Leak is session state that must not reach the next job.
+type Leak struct {
+	Name string
+	Set  []string // statements of one transaction; they may be refused
+	Look string   // a query of one row and column v that would show the state
+}
+
+// Run runs the whole suite.
+func Run(t *testing.T, h Harness) {
+	t.Helper()
+	groups := []struct {
+		name string
+		run  func(*testing.T, Harness)
+	}{
+		{"Read", testRead},
+		{"Values", testValues},
+		{"Params", testParams},
+		{"Caps", testCaps},
+		{"ReadOnly", testReadOnly},
+		{"Transact", testTransact},
+		{"Guards", testGuards},
+		{"Seal", testSeal},
+		{"Fence", testFence},
+		{"Races", testRaces},
+		{"Ledger", testLedger},
+		{"Limits", testLimits},
+		{"Locks", testLocks},
+		{"Pool", testPool},
+		{"Sessions", testSessions},
+		{"Refused", testRefused},
+		{"Errors", testErrors},
+		{"Probe", testProbe},
+		{"Close", testClose},
+	}
+	for _, g := range groups {
+		t.Run(g.name, func(t *testing.T) {
+			t.Parallel()
+			g.run(t, h)
+		})
+	}
+}
+
+// cases runs the tests of a group in parallel, each by its name.
+func cases(t *testing.T, h Harness, tests map[string]func(*testing.T, Harness)) {
+	t.Helper()
+	for name, run := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			run(t, h)
+		})
+	}
+}

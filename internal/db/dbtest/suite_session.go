@@ -1,0 +1,133 @@
+package dbtest
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"dbrunner/internal/db"
+)
+
+// testSessions leaves state behind in a session, by a job that commits and by one that fails, and looks for
+// it in the next jobs.
+func testSessions(t *testing.T, h Harness) {
+	require.NotEmpty(t, h.Leaks)
+	for _, leak := range h.Leaks {
+		t.Run(leak.Name, func(t *testing.T) {
+			t.Parallel()
+			b := setup(t, h, func(o *db.Options) { o.Pool.Max = h.SmallestPool })
+			read, inside := look(b, leak)
+			_, _ = b.transact(nil, rawStatements(leak.Set)...)
+			_, _ = b.transact(nil, append(rawStatements(leak.Set), &db.Compiled{SQL: "SELECT * FROM no_such_table"})...)
+			for _, sql := range leak.Set {
+				_, _ = b.db.Read(t.Context(), call(), &db.Compiled{SQL: sql}, objects())
+			}
+			for range 3 {
+				againRead, againInside := look(b, leak)
+				require.Equal(t, read, againRead, "seen by a read")
+				require.Equal(t, inside, againInside, "seen in a transaction")
+			}
+		})
+	}
+}
+
+// look runs the query that would show the state, as a read and in a transaction. An error counts as a value.
+func look(b *bench, leak Leak) (read, inside string) {
+	b.t.Helper()
+	set, err := b.db.Read(b.t.Context(), call(), &db.Compiled{SQL: leak.Look}, objects())
+	read = shown(b.t, set, err)
+	sets, err := b.transact(nil, &db.Compiled{SQL: leak.Look})
+	if err != nil {
+		return read, err.Error()
+	}
+	return read, shown(b.t, sets[0], nil)
+}
+
+func shown(t testing.TB, set db.ResultSet, err error) string {
+	t.Helper()
+	if err != nil {
+		return err.Error()
+	}
+	return only(t, set, "v")
+}
+
+// rawStatements are statements that nobody has checked.
+func rawStatements(texts []string) []*db.Compiled {
+	out := make([]*db.Compiled, 0, len(texts)+1)
+	for _, sql := range texts {
+		out = append(out, &db.Compiled{SQL: sql})
+	}
+	return out
+}
+
+// testRefused sends what jobs must not send.
+func testRefused(t *testing.T, h Harness) {
+	b := setup(t, h)
+	for _, sql := range []string{"BEGIN", "COMMIT", "ROLLBACK", "/* x */ commit", "SAVEPOINT a", "SELECT 1; SELECT 2"} {
+		_, faults := db.Compile(b.db.Dialect(), db.Statement{SQL: sql})
+		require.NotEmpty(t, faults, sql)
+	}
+	for _, sql := range h.Refused {
+		if _, faults := db.Compile(b.db.Dialect(), db.Statement{SQL: sql}); len(faults) > 0 {
+			continue
+		}
+		requireRefused(b, sql)
+	}
+	two := "INSERT INTO item (id, name) VALUES (81, 'x'); INSERT INTO item (id, name) VALUES (82, 'y')"
+	for _, sql := range append([]string{two, "SELECT 1 AS n; SELECT 2 AS n"}, h.Bypass...) {
+		requireRefused(b, sql)
+	}
+}
+
+// requireRefused runs a statement between two effects: it fails, and neither of them is there.
+func requireRefused(b *bench, sql string) {
+	b.t.Helper()
+	_, err := b.transact(sealed("refused"), b.item(1, "before"), &db.Compiled{SQL: sql}, b.item(2, "after"))
+	require.Errorf(b.t, err, "not refused: %s", sql)
+	require.Equal(b.t, db.ClassPermanent, db.ClassOf(err), "%s: %v", sql, err)
+	require.Equal(b.t, 0, b.count("item"), sql)
+	row, err := b.db.Lookup(b.t.Context(), "refused")
+	require.NoError(b.t, err)
+	require.Nil(b.t, row, sql)
+}
+
+func testErrors(t *testing.T, h Harness) {
+	b := setup(t, h)
+	b.exec(insertItem, named{"id": number(1), "name": text(canary)})
+	name := named{"id": number(2), "name": text(canary)}
+	for what, c := range map[string]struct {
+		stmt *db.Compiled
+		code db.Code
+		read bool // fails in a read too
+	}{
+		"unique":      {b.compile(insertItem, name), db.CodeUnique, false},
+		"primary key": {b.item(1, "other "+canary), db.CodeUnique, false},
+		"foreign key": {
+			b.compile("INSERT INTO part (id, item_id) VALUES (1, :item)", named{"item": number(424242)}),
+			db.CodeForeignKey, false,
+		},
+		"not null": {b.compile("INSERT INTO item (id, name) VALUES (3, :name)", named{"name": null()}), db.CodeNotNull, false},
+		"check": {b.compile("INSERT INTO item (id, name, amount) VALUES (3, :name, :n)",
+			named{"name": text(canary + "2"), "n": number(-424242)}), db.CodeCheck, false},
+		"syntax":    {&db.Compiled{SQL: "SELEC 1 AS n"}, db.CodeSyntax, true},
+		"table":     {&db.Compiled{SQL: "SELECT * FROM no_such_table"}, db.CodeUndefined, true},
+		"column":    {&db.Compiled{SQL: "SELECT no_such_column FROM item"}, db.CodeUndefined, true},
+		"function":  {&db.Compiled{SQL: "SELECT no_such_function(1)"}, db.CodeUndefined, true},
+		"data":      {b.compile(h.SQL.DataError, named{"value": text(canary)}), db.CodeData, true},
+		"own value": {b.compile(insertItem, named{"id": text(canary), "name": text("x")}), db.CodeData, false},
+	} {
+		_, err := b.transact(sealed("failed"), b.item(50, "effect"), c.stmt)
+		e := requireError(t, err, db.ClassPermanent, c.code)
+		require.Equal(t, 1, e.Statement, what)
+		require.NotEmpty(t, e.EngineCode, what)
+		require.NotContains(t, e.Error(), "424242", what)
+		require.Equal(t, 1, b.count("item"), what)
+		if c.read {
+			_, err := b.db.Read(t.Context(), call(), c.stmt, objects())
+			requireError(t, err, db.ClassPermanent, c.code)
+		}
+	}
+	row, err := b.db.Lookup(t.Context(), "failed")
+	require.NoError(t, err)
+	require.Nil(t, row)
+}

@@ -1,0 +1,164 @@
+package postgres
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"dbrunner/internal/db"
+)
+
+// Defaults of what the options leave out.
+const (
+	defaultMaxConns       = 15
+	defaultConnectTimeout = 10 * time.Second
+	defaultPingAfterIdle  = 5 * time.Second
+	maxApplicationName    = 63 // bytes; the server cuts longer names
+)
+
+// checkInterval is how often the server looks whether a client that waits is still there: a statement of a
+// runner that was killed ends within it. PostgreSQL 14 and later.
+const (
+	checkInterval     = "client_connection_check_interval"
+	checkIntervalTime = 2 * time.Second
+)
+
+// settings are the engine's own settings.
+type settings struct {
+	label        bool // label_sessions: application_name names the job while it runs
+	showMessages bool // show_raised_messages: the text of RAISE EXCEPTION (P0001) is shown to publishers
+}
+
+func parseSettings(in map[string]string) (settings, error) {
+	var s settings
+	known := map[string]*bool{"label_sessions": &s.label, "show_raised_messages": &s.showMessages}
+	var errs []error
+	for _, name := range slices.Sorted(maps.Keys(in)) {
+		target, ok := known[name]
+		if !ok {
+			errs = append(errs, fmt.Errorf("unknown setting %q: known are label_sessions and show_raised_messages", name))
+			continue
+		}
+		value, err := strconv.ParseBool(in[name])
+		if err != nil {
+			errs = append(errs, fmt.Errorf("setting %s must be true or false", name))
+			continue
+		}
+		*target = value
+	}
+	return s, errors.Join(errs...)
+}
+
+// poolConfig turns the options into pgx's, with everything that every session must have as start-up
+// parameters, so that RESET ALL goes back to it.
+func poolConfig(opts *db.Options) (*pgxpool.Config, error) {
+	if opts.ConnectionString == "" {
+		return nil, errors.New("there is no connection string: write postgres://user:password@host:port/database?sslmode=verify-full")
+	}
+	config, err := pgxpool.ParseConfig(opts.ConnectionString)
+	if err != nil {
+		// The driver's text quotes parts of the connection string.
+		return nil, errors.New("the connection string cannot be read: write postgres://user:password@host:port/database?sslmode=verify-full")
+	}
+	cc := config.ConnConfig
+	cc.DefaultQueryExecMode = pgx.QueryExecModeExec
+	cc.StatementCacheCapacity, cc.DescriptionCacheCapacity = 0, 0
+	cc.OnNotice, cc.OnNotification = nil, nil
+	cc.ConnectTimeout = cmpDuration(opts.Pool.ConnectTimeout, defaultConnectTimeout)
+	maps.Copy(cc.RuntimeParams, startupParameters(opts))
+	config.MaxConns = defaultMaxConns
+	if opts.Pool.Max > 0 {
+		config.MaxConns = int32(opts.Pool.Max)
+	}
+	config.MinConns = min(int32(opts.Pool.Min), config.MaxConns)
+	if opts.Pool.MaxLifetime > 0 {
+		config.MaxConnLifetime = opts.Pool.MaxLifetime
+	}
+	config.MaxConnLifetimeJitter = opts.Pool.LifetimeJitter
+	if opts.Pool.MaxIdleTime > 0 {
+		config.MaxConnIdleTime = opts.Pool.MaxIdleTime
+		config.HealthCheckPeriod = min(max(opts.Pool.MaxIdleTime/2, time.Second), config.HealthCheckPeriod)
+	}
+	return config, nil
+}
+
+func cmpDuration(d, fallback time.Duration) time.Duration {
+	if d > 0 {
+		return d
+	}
+	return fallback
+}
+
+// outputParameters fix how values are printed.
+func outputParameters() map[string]string {
+	return map[string]string{
+		"client_encoding":    "UTF8",
+		"DateStyle":          "ISO, MDY",
+		"IntervalStyle":      "iso_8601",
+		"TimeZone":           "UTC",
+		"extra_float_digits": "1",
+		"bytea_output":       "hex",
+	}
+}
+
+// startupParameters are what a session begins with. A transaction pooler accepts only few of them: there the
+// rest is set in each transaction.
+func startupParameters(opts *db.Options) map[string]string {
+	name := applicationName(opts.Runner)
+	if opts.TransactionPool {
+		return map[string]string{"application_name": name, "client_encoding": "UTF8"}
+	}
+	p := outputParameters()
+	p["application_name"] = name
+	maps.Copy(p, limitParameters(&opts.Limits))
+	p[checkInterval] = milliseconds(checkIntervalTime)
+	return p
+}
+
+func applicationName(runner string) string {
+	name := "dbrunner/" + runner
+	return name[:min(len(name), maxApplicationName)]
+}
+
+// limitParameters are the limits that are set; what is zero stays as the server has it.
+func limitParameters(l *db.Limits) map[string]string {
+	p := make(map[string]string, 3)
+	set := func(name string, d time.Duration) {
+		if d > 0 {
+			p[name] = milliseconds(d)
+		}
+	}
+	set("statement_timeout", l.StatementTimeout)
+	set("lock_timeout", l.LockTimeout)
+	set("idle_in_transaction_session_timeout", l.IdleInTransaction)
+	return p
+}
+
+func milliseconds(d time.Duration) string {
+	return strconv.FormatInt(max(1, d.Milliseconds()), 10)
+}
+
+// localSettings is the statement that a transaction begins with behind a transaction pooler: everything that a
+// session of our own has from its start-up parameters, for this transaction only.
+func localSettings(opts *db.Options) string {
+	p := outputParameters()
+	delete(p, "client_encoding")
+	maps.Copy(p, limitParameters(&opts.Limits))
+	var b strings.Builder
+	for i, name := range slices.Sorted(maps.Keys(p)) {
+		if i == 0 {
+			b.WriteString("SELECT ")
+		} else {
+			b.WriteString(", ")
+		}
+		fmt.Fprintf(&b, "set_config('%s', '%s', true)", name, p[name])
+	}
+	return b.String()
+}

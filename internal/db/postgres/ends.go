@@ -1,0 +1,40 @@
+package postgres
+
+// resetSession is what of DISCARD ALL keeps prepared statements, without the advisory locks, and RESET ROLE,
+// which goes back to a role that the session began with.
+const resetSession = "CLOSE ALL; SET SESSION AUTHORIZATION DEFAULT; RESET ROLE; RESET ALL; UNLISTEN *; " +
+	"DISCARD TEMP; DISCARD SEQUENCES"
+
+const unlockSQL = "; SELECT pg_catalog.pg_advisory_unlock_all()"
+
+// ending is the messages that end something, with the number of segments that the server answers.
+type ending struct {
+	messages []byte
+	answers  int
+}
+
+// ends are the endings of transactions, made once. A session is left clean by each of them.
+type ends struct {
+	read   ending // a READ ONLY transaction is rolled back: only locks of the session could outlive it
+	undo   ending // any other transaction is rolled back
+	commit []byte // in a segment of its own: its tag is what counts
+	clean  ending // after the commit
+}
+
+func newEnds(pooled bool) ends {
+	if pooled {
+		// The session is ours no longer than one segment, so that everything goes in one.
+		return ends{
+			read:   ending{appendSimple(nil, "ROLLBACK"+unlockSQL), 1},
+			undo:   ending{appendSimple(nil, "ROLLBACK; "+resetSession+unlockSQL), 1},
+			commit: appendSimple(nil, "COMMIT; "+resetSession+unlockSQL),
+		}
+	}
+	unlocked := func(sql string) ending { return ending{append(appendSimple(nil, sql), unlockAll...), 2} }
+	return ends{
+		read:   unlocked("ROLLBACK"),
+		undo:   unlocked("ROLLBACK; " + resetSession),
+		commit: appendSimple(nil, "COMMIT"),
+		clean:  unlocked(resetSession),
+	}
+}

@@ -1,0 +1,288 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
+
+	"dbrunner/internal/db"
+)
+
+// errOutOfOrder ends the reading of an answer that nobody wants to the end, or that does not follow the
+// protocol as it is used here.
+var errOutOfOrder = errors.New("postgres: the answer was not read to its end")
+
+// verdict is what an error code means.
+type verdict struct {
+	class db.Class
+	code  db.Code
+}
+
+// byCode are the codes that differ from their class.
+var byCode = map[string]verdict{
+	"08P01": {db.ClassPermanent, db.CodeParameter}, // as an error that does not end the link: arguments of a wrong number
+	"22023": {db.ClassPermanent, db.CodeData},
+	"23001": {db.ClassPermanent, db.CodeForeignKey},
+	"23502": {db.ClassPermanent, db.CodeNotNull},
+	"23503": {db.ClassPermanent, db.CodeForeignKey},
+	"23505": {db.ClassPermanent, db.CodeUnique},
+	"23514": {db.ClassPermanent, db.CodeCheck},
+	"25001": {db.ClassPermanent, db.CodeForbiddenStatement}, // cannot run inside a transaction
+	"25006": {db.ClassPermanent, db.CodeReadOnly},
+	"25P02": {db.ClassPermanent, db.CodeTransactionAborted},
+	"25P03": {db.ClassLost, db.CodeTimeout},
+	"25P04": {db.ClassTimeout, db.CodeTimeout},
+	"40001": {db.ClassTransient, db.CodeSerialization},
+	"40002": {db.ClassPermanent, db.CodeConstraint},
+	"40003": {db.ClassUnknown, db.CodeConnectionLost},
+	"40P01": {db.ClassTransient, db.CodeDeadlock},
+	"42501": {db.ClassPermanent, db.CodePermission},
+	"42601": {db.ClassPermanent, db.CodeSyntax},
+	"42703": {db.ClassPermanent, db.CodeUndefined},
+	"42704": {db.ClassPermanent, db.CodeUndefined},
+	"42883": {db.ClassPermanent, db.CodeUndefined},
+	"42P01": {db.ClassPermanent, db.CodeUndefined},
+	"42P02": {db.ClassPermanent, db.CodeParameter},
+	"42P08": {db.ClassPermanent, db.CodeParameter},
+	"42P18": {db.ClassPermanent, db.CodeParameter},
+	"42846": {db.ClassPermanent, db.CodeData},
+	"53300": {db.ClassUnavailable, db.CodeUnavailable},
+	"53400": {db.ClassPermanent, db.CodeResources},
+	"55P03": {db.ClassTransient, db.CodeLockTimeout},
+	"57014": {db.ClassTimeout, db.CodeTimeout},
+	"57P03": {db.ClassUnavailable, db.CodeUnavailable},
+	"57P04": {db.ClassUnavailable, db.CodeUnavailable},
+	"P0001": {db.ClassPermanent, db.CodeDatabase},
+	"P0002": {db.ClassPermanent, db.CodeData},
+	"P0003": {db.ClassPermanent, db.CodeData},
+}
+
+// byClass are the classes of codes: their first two characters.
+var byClass = map[string]verdict{
+	"03": {db.ClassPermanent, db.CodeDatabase},
+	"08": {db.ClassLost, db.CodeConnectionLost},
+	"09": {db.ClassPermanent, db.CodeDatabase},
+	"0A": {db.ClassPermanent, db.CodeNotSupported},
+	"0B": {db.ClassPermanent, db.CodeTransactionControl},
+	"0F": {db.ClassPermanent, db.CodeDatabase},
+	"0L": {db.ClassPermanent, db.CodePermission},
+	"0P": {db.ClassPermanent, db.CodePermission},
+	"0Z": {db.ClassPermanent, db.CodeDatabase},
+	"20": {db.ClassPermanent, db.CodeData},
+	"21": {db.ClassPermanent, db.CodeData},
+	"22": {db.ClassPermanent, db.CodeData},
+	"23": {db.ClassPermanent, db.CodeConstraint},
+	"24": {db.ClassPermanent, db.CodeDatabase},
+	"25": {db.ClassPermanent, db.CodeTransactionControl},
+	"26": {db.ClassPermanent, db.CodeUndefined},
+	"27": {db.ClassPermanent, db.CodeDatabase},
+	"28": {db.ClassPermanent, db.CodePermission},
+	"2B": {db.ClassPermanent, db.CodeConstraint},
+	"2D": {db.ClassPermanent, db.CodeTransactionControl},
+	"2F": {db.ClassPermanent, db.CodeDatabase},
+	"34": {db.ClassPermanent, db.CodeUndefined},
+	"38": {db.ClassPermanent, db.CodeDatabase},
+	"39": {db.ClassPermanent, db.CodeDatabase},
+	"3B": {db.ClassPermanent, db.CodeTransactionControl},
+	"3D": {db.ClassPermanent, db.CodeUndefined},
+	"3F": {db.ClassPermanent, db.CodeUndefined},
+	"40": {db.ClassTransient, db.CodeSerialization},
+	"42": {db.ClassPermanent, db.CodeSyntax},
+	"44": {db.ClassPermanent, db.CodeCheck},
+	"53": {db.ClassTransient, db.CodeResources},
+	"54": {db.ClassPermanent, db.CodeResources},
+	"55": {db.ClassPermanent, db.CodeDatabase},
+	"57": {db.ClassLost, db.CodeConnectionLost},
+	"58": {db.ClassTransient, db.CodeResources},
+	"72": {db.ClassTransient, db.CodeSerialization},
+	"F0": {db.ClassPermanent, db.CodeDatabase},
+	"HV": {db.ClassPermanent, db.CodeDatabase},
+	"P0": {db.ClassPermanent, db.CodeDatabase},
+	"XX": {db.ClassPermanent, db.CodeDatabase},
+}
+
+// judge returns what an error of the server means before COMMIT was sent.
+func judge(e *pgconn.PgError) verdict {
+	v, ok := byCode[e.Code]
+	if !ok && len(e.Code) == 5 {
+		v, ok = byClass[e.Code[:2]]
+	}
+	if !ok {
+		v = verdict{db.ClassPermanent, db.CodeDatabase}
+	}
+	if fatal(e) && (v.class == db.ClassPermanent || v.class == db.ClassTransient) {
+		v.class = db.ClassLost
+	}
+	return v
+}
+
+// fatal reports whether the server ended the session with this error.
+func fatal(e *pgconn.PgError) bool {
+	return e.SeverityUnlocalized == "FATAL" || e.SeverityUnlocalized == "PANIC"
+}
+
+// serverError turns an error of the server into one that can be shown. sql is the text that it is about.
+func (d *Database) serverError(e *pgconn.PgError, sql string, at int) *db.Error {
+	v := judge(e)
+	message := describe(e, sql)
+	if e.Code == "P0001" && d.settings.showMessages {
+		message = e.Message
+	}
+	return &db.Error{Class: v.class, Code: v.code, Message: message, EngineCode: e.Code, Statement: at, Err: e}
+}
+
+// describe writes what may be shown of an error: never the server's text.
+func describe(e *pgconn.PgError, sql string) string {
+	var b strings.Builder
+	b.WriteString(condition(e.Code))
+	if near := wordAt(sql, e.Position); near != "" {
+		fmt.Fprintf(&b, " at or near %q (character %d of the statement as it was sent)", near, e.Position)
+	} else if e.Position > 0 {
+		fmt.Fprintf(&b, " at character %d of the statement as it was sent", e.Position)
+	}
+	names(&b, e)
+	if remedy := remedies[e.Code]; remedy != "" {
+		b.WriteString(": " + remedy)
+	}
+	return b.String()
+}
+
+func condition(code string) string {
+	if name := conditions[code]; name != "" {
+		return strings.ReplaceAll(name, "_", " ")
+	}
+	return "error " + code
+}
+
+// names adds what the server names in fields of their own.
+func names(b *strings.Builder, e *pgconn.PgError) {
+	for _, n := range [...]struct{ what, name string }{
+		{"constraint", e.ConstraintName},
+		{"table", qualified(e.SchemaName, e.TableName)},
+		{"column", e.ColumnName},
+		{"type", e.DataTypeName},
+	} {
+		if n.name != "" {
+			fmt.Fprintf(b, ", %s %q", n.what, n.name)
+		}
+	}
+	if e.Code == "42501" {
+		if m := deniedObject.FindStringSubmatch(e.Message); m != nil {
+			fmt.Fprintf(b, ", %s %s", m[1], m[2])
+		}
+	}
+}
+
+// deniedObject reads what a permission is missing for. Only plain names match, and only in English.
+var deniedObject = regexp.MustCompile(`^permission denied for ([a-z ]{1,30}) ([A-Za-z_][A-Za-z0-9_$]{0,62})$`)
+
+func qualified(schema, table string) string {
+	if schema == "" || table == "" {
+		return table
+	}
+	return schema + "." + table
+}
+
+// remedies are for errors whose condition alone does not say what to do.
+var remedies = map[string]string{
+	"25001": "this statement cannot run inside a transaction",
+	"25006": "only reads are allowed here",
+	"25P03": "the transaction waited longer for the runner than idle_in_transaction_session_timeout allows",
+	"42601": "check the statement's syntax",
+	"42883": "check the name and the types of its arguments",
+	"42P08": "give the parameter a type",
+	"42P18": "give the parameter a type, such as {\"type\": \"integer\", \"value\": 1}",
+	"55P03": "a lock was not free within the time limit",
+	"57014": "the server cancelled the statement: its time limit, or an administrator",
+	"08P01": "the number of parameters does not match the statement",
+	"P0001": "a function or trigger of the database refused it; its text is not shown, as it may quote values",
+}
+
+const maxWord = 63
+
+// wordAt is the word of the statement that the server points at, if it is a plain name, keyword or operator:
+// never a literal, which may be a value.
+func wordAt(sql string, position int32) string {
+	if position < 1 {
+		return ""
+	}
+	runes := int32(0)
+	for i := range sql {
+		if runes++; runes == position {
+			return plainWord(sql[i:])
+		}
+	}
+	return ""
+}
+
+func plainWord(s string) string {
+	n := 0
+	for n < len(s) && n < maxWord && nameByte(s[n], n > 0) {
+		n++
+	}
+	if n > 0 {
+		if n < len(s) && (s[n] == '\'' || s[n] == '&' && n == 1) { // E'…', U&'…'
+			return ""
+		}
+		return s[:n]
+	}
+	for n < len(s) && n < 4 && strings.IndexByte("+-*/<>=~!@#%^&|`?(),;:.[]", s[n]) >= 0 {
+		n++
+	}
+	return s[:n]
+}
+
+func nameByte(c byte, inside bool) bool {
+	return c == '_' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || inside && (c >= '0' && c <= '9' || c == '$' || c == '.')
+}
+
+// linkError turns an end of the answer that is not the server's word into an error. The transaction is open
+// or was not begun: nothing is committed.
+func linkError(ctx context.Context, err error) *db.Error {
+	var e *db.Error
+	switch {
+	case timedOut(err) && ctx.Err() != nil:
+		e = db.Errorf(db.ClassCanceled, db.CodeCanceled, "the work was given up; it is rolled back").Because(context.Cause(ctx))
+	case timedOut(err):
+		e = db.Errorf(db.ClassTimeout, db.CodeTimeout, "the job's time limit is over; it is rolled back").Because(context.DeadlineExceeded)
+	case tooLong(err):
+		e = db.Errorf(db.ClassPermanent, db.CodeResultTooLarge, "one row alone is above the limit of bytes of this job").Because(err)
+	case errors.Is(err, errOutOfOrder):
+		e = db.Errorf(db.ClassPermanent, db.CodeDatabase, "the server's answer could not be read").Because(err)
+	default:
+		e = db.Errorf(db.ClassLost, db.CodeConnectionLost, "the connection to the database was lost; nothing is committed").Because(err)
+	}
+	return e
+}
+
+func tooLong(err error) bool {
+	_, ok := errors.AsType[*pgproto3.ExceededMaxBodyLenErr](err)
+	return ok
+}
+
+// unknownCommit is the end of a transaction whose COMMIT was sent and not answered.
+func unknownCommit(cause error) *db.Error {
+	return db.Errorf(db.ClassUnknown, db.CodeConnectionLost,
+		"the connection to the database was lost while it committed: whether it did is not known").Because(cause)
+}
+
+func errCopy() *db.Error {
+	return db.Errorf(db.ClassPermanent, db.CodeNotSupported, "COPY from STDIN or to STDOUT cannot be used in a job")
+}
+
+func errTransactionEnded() *db.Error {
+	return db.Errorf(db.ClassPermanent, db.CodeTransactionAborted, "the transaction was ended by the job's own doing")
+}
+
+// dbError makes an error of the encoder one of ours.
+func dbError(err error) *db.Error {
+	if e, ok := errors.AsType[*db.Error](err); ok {
+		return e
+	}
+	return db.Errorf(db.ClassPermanent, db.CodeDatabase, "the rows could not be encoded").Because(err)
+}

@@ -1,0 +1,210 @@
+package postgres
+
+import (
+	"context"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"strconv"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"dbrunner/internal/db"
+)
+
+const (
+	fenceName = "dbr_fence"
+	// insertEntry is the fence: a plain INSERT, whose taken key fails. With ON CONFLICT DO NOTHING it would not
+	// fail, and the COMMIT behind it would keep a second effect.
+	insertEntry = `INSERT INTO dbrunner.ledger
+	(namespace, database_name, job_id, request_hash, status, answer, sequence, message_time, runner)
+	VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`
+	recordEntry = insertEntry + ` ON CONFLICT DO NOTHING RETURNING recorded_at`
+	lookupEntry = `SELECT request_hash, status, answer, sequence, message_time, runner, recorded_at
+	FROM dbrunner.ledger WHERE namespace = $1 AND database_name = $2 AND job_id = $3`
+	sweepEntries = `WITH old AS (
+		SELECT ctid AS place FROM dbrunner.ledger
+		WHERE namespace = $1 AND database_name = $2 AND recorded_at < $3
+		ORDER BY recorded_at LIMIT $4 FOR UPDATE SKIP LOCKED)
+	DELETE FROM dbrunner.ledger l USING old WHERE l.ctid = old.place`
+)
+
+// ownTimeout bounds the engine's own queries beyond the time for a lock.
+const ownTimeout = 15 * time.Second
+
+// timeLayout is how timestamptz is printed under the session's settings.
+const timeLayout = "2006-01-02 15:04:05.999999-07"
+
+// fence is what a session knows of the statement that writes the ledger row.
+type fence struct {
+	parsed bool // the server has it under its name
+	asked  bool // it is parsed with the trip under way
+}
+
+// appendFence appends the segment that writes the ledger row, its arguments in binary form: the answer goes as
+// it is.
+func (t *transaction) appendFence(e *db.Entry) {
+	name := ""
+	if t.statement.named && t.named {
+		name = fenceName
+	}
+	t.fence.asked = name == "" || !t.fence.parsed
+	if t.fence.asked {
+		t.buf = appendParse(t.buf, name, insertEntry, nil)
+		t.fence.parsed = t.fence.parsed || name != ""
+	}
+	t.buf = appendEntry(t.buf, name, &t.d.opts, e)
+	t.buf = appendSync(appendExecute(t.buf))
+}
+
+// appendEntry binds a ledger row to the statement of that name.
+func appendEntry(b []byte, name string, opts *db.Options, e *db.Entry) []byte {
+	b, at := beginMessage(b, 'B')
+	b = append(b, 0)
+	b = appendText(b, name)
+	b = append(b, 0, 1, 0, 1, 0, 9) // one format for all: binary; nine arguments
+	b = appendTextArg(b, opts.Namespace)
+	b = appendTextArg(b, opts.Name)
+	b = appendTextArg(b, e.JobID)
+	b = appendBytesArg(b, e.RequestHash)
+	b = appendTextArg(b, e.Status)
+	b = appendBytesArg(b, e.Answer)
+	b = appendInt8Arg(b, int64(e.Sequence))
+	b = appendInt8Arg(b, e.Timestamp.UnixNano())
+	b = appendTextArg(b, e.Runner)
+	return endBind(b, at)
+}
+
+func appendBytesArg(b, v []byte) []byte {
+	if v == nil {
+		return appendNull(b)
+	}
+	b = binary.BigEndian.AppendUint32(b, uint32(len(v)))
+	return append(b, v...)
+}
+
+func appendInt8Arg(b []byte, v int64) []byte {
+	b = binary.BigEndian.AppendUint32(b, 8)
+	return binary.BigEndian.AppendUint64(b, uint64(v))
+}
+
+// Record inserts a ledger row in a transaction of its own, unless its key is taken: then the row that is there
+// comes back, and false. It waits for a transaction under way with the same key, at most the lock time limit.
+func (d *Database) Record(ctx context.Context, entry *db.Entry) (recorded *db.Entry, inserted bool, err error) {
+	err = d.own(ctx, db.ClassUnknown, func(l *lease) error {
+		recorded, inserted, err = l.record(entry)
+		return err
+	})
+	return recorded, inserted, err
+}
+
+func (l *lease) record(entry *db.Entry) (*db.Entry, bool, error) {
+	// A row that is in the way may be deleted before it is read, but only by a clean-up: once or twice.
+	for range 3 {
+		l.buf = appendParse(l.buf[:0], "", recordEntry, nil)
+		l.buf = appendEntry(l.buf, "", &l.d.opts, entry)
+		l.buf = appendSync(appendExecute(l.buf))
+		rows, _, err := l.roundTrip()
+		if err != nil {
+			return nil, false, err
+		}
+		if len(rows) == 1 {
+			out := *entry
+			out.RecordedAt, err = time.Parse(timeLayout, string(rows[0][0]))
+			return &out, true, err
+		}
+		if existing, err := l.lookup(entry.JobID); existing != nil || err != nil {
+			return existing, false, err
+		}
+	}
+	return nil, false, db.Errorf(db.ClassTransient, db.CodeSerialization, "the ledger row is taken and cannot be read")
+}
+
+// Lookup reads a ledger row; nil if there is none.
+func (d *Database) Lookup(ctx context.Context, jobID string) (entry *db.Entry, err error) {
+	err = d.own(ctx, db.ClassLost, func(l *lease) error {
+		entry, err = l.lookup(jobID)
+		return err
+	})
+	return entry, err
+}
+
+func (l *lease) lookup(jobID string) (*db.Entry, error) {
+	rows, err := l.query(lookupEntry, l.d.opts.Namespace, l.d.opts.Name, jobID)
+	if err != nil || len(rows) == 0 {
+		return nil, err
+	}
+	return readEntry(jobID, rows[0])
+}
+
+func readEntry(jobID string, row [][]byte) (*db.Entry, error) {
+	e := &db.Entry{JobID: jobID, Status: string(row[1]), Runner: string(row[5])}
+	var errs [5]error
+	e.RequestHash, errs[0] = readBytea(row[0])
+	e.Answer, errs[1] = readBytea(row[2])
+	e.Sequence, errs[2] = strconv.ParseUint(string(row[3]), 10, 64)
+	nanos, err := strconv.ParseInt(string(row[4]), 10, 64)
+	e.Timestamp, errs[3] = time.Unix(0, nanos).UTC(), err
+	e.RecordedAt, errs[4] = time.Parse(timeLayout, string(row[6]))
+	return e, errors.Join(errs[:]...)
+}
+
+func readBytea(text []byte) ([]byte, error) {
+	if text == nil {
+		return nil, nil
+	}
+	if len(text) < 2 || text[0] != '\\' || text[1] != 'x' {
+		return nil, errors.New("bytea is not in its hexadecimal form")
+	}
+	out := make([]byte, hex.DecodedLen(len(text)-2))
+	_, err := hex.Decode(out, text[2:])
+	return out, err
+}
+
+// Sweep deletes at most limit ledger rows that were recorded earlier than before, the oldest first, and leaves
+// out those that others hold.
+func (d *Database) Sweep(ctx context.Context, before time.Time, limit int) (deleted int, err error) {
+	err = d.own(ctx, db.ClassLost, func(l *lease) error {
+		_, n, err := l.queryTag(sweepEntries, l.d.opts.Namespace, l.d.opts.Name,
+			before.UTC().Format(time.RFC3339Nano), strconv.Itoa(limit))
+		deleted = int(n)
+		return err
+	})
+	return deleted, err
+}
+
+// Now is the server's clock.
+func (d *Database) Now(ctx context.Context) (now time.Time, err error) {
+	err = d.own(ctx, db.ClassLost, func(l *lease) error {
+		rows, err := l.query(`SELECT clock_timestamp()`)
+		if err != nil {
+			return err
+		}
+		now, err = time.Parse(timeLayout, string(rows[0][0]))
+		return err
+	})
+	return now, err
+}
+
+// own runs queries of ours, each a transaction of its own. lost is what a lost link means for them.
+func (d *Database) own(ctx context.Context, lost db.Class, run func(l *lease) error) error {
+	l, err := d.begin(ctx, &db.Call{Timeout: ownTimeout + d.opts.Limits.LockTimeout}, db.RowOptions{})
+	if err != nil {
+		return err
+	}
+	defer l.done()
+	err = run(l)
+	if err == nil {
+		return nil
+	}
+	e := dbError(l.ownError(ctx, err))
+	if _, answered := errors.AsType[*pgconn.PgError](err); !answered && l.dead && lost == db.ClassUnknown {
+		e.Class = lost
+	}
+	if answered := e.EngineCode; answered == "25006" {
+		e.Class, e.Code = db.ClassUnavailable, db.CodeUnavailable
+		e.Message = "the server takes no writes now: it is a standby or was set read-only"
+	}
+	return e
+}

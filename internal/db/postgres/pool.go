@@ -1,0 +1,187 @@
+package postgres
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"net"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/jackc/puddle/v2"
+
+	"dbrunner/internal/db"
+)
+
+// hook puts the engine's own steps into the pool's: what a new connection proves, and what an idle one does
+// before it is used.
+func (d *Database) hook(config *pgxpool.Config) {
+	config.BeforeConnect = func(_ context.Context, cc *pgx.ConnConfig) error {
+		if d.noCheckInterval.Load() {
+			delete(cc.RuntimeParams, checkInterval)
+		}
+		return nil
+	}
+	config.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
+		s := newSession(conn, !d.opts.TransactionPool)
+		if d.opts.TransactionPool {
+			return nil
+		}
+		return d.prove(ctx, s)
+	}
+	config.BeforeClose = func(conn *pgx.Conn) {
+		if s := sessionOf(conn); s != nil && !s.dead {
+			s.leave()
+		}
+	}
+	config.ShouldPing = func(context.Context, pgxpool.ShouldPingParams) bool { return false }
+	config.PrepareConn = func(ctx context.Context, conn *pgx.Conn) (bool, error) {
+		s := sessionOf(conn)
+		if s.ready(ctx, d.pingAfter) {
+			return true, nil
+		}
+		if ctx.Err() != nil {
+			return false, ctx.Err()
+		}
+		d.lost() // one after the other would be found dead, each in its time
+		return false, nil
+	}
+}
+
+// acquire waits for a session as long as the context lives.
+func (d *Database) acquire(ctx context.Context) (*session, error) {
+	begin := time.Now()
+	d.waiting.Add(1)
+	conn, err := d.pool.Acquire(ctx)
+	if err != nil && d.checkIntervalRefused(err) {
+		conn, err = d.pool.Acquire(ctx)
+	}
+	d.waiting.Add(-1)
+	d.waited.Add(int64(time.Since(begin)))
+	if err != nil {
+		return nil, d.acquireError(ctx, err)
+	}
+	d.acquires.Add(1)
+	s := sessionOf(conn.Conn())
+	s.lent = conn
+	return s, nil
+}
+
+// release gives the session back, or ends it.
+func (d *Database) release(s *session) {
+	if s.dead {
+		d.burials.Go(s.bury)
+		return
+	}
+	s.trim()
+	s.idle = time.Now()
+	s.lent.Release()
+}
+
+// lost is for a link that the server ended: the other idle connections are most likely gone as well, and a
+// repetition should not meet one after the other.
+func (d *Database) lost() { d.pool.Reset() }
+
+// checkIntervalRefused notices a server that is too old for the parameter (or on a system without it), so that
+// the next connection leaves it out.
+func (d *Database) checkIntervalRefused(err error) bool {
+	e, ok := errors.AsType[*pgconn.PgError](err)
+	if !ok || !strings.Contains(e.Message, checkInterval) {
+		return false
+	}
+	d.noCheckInterval.Store(true)
+	return true
+}
+
+func (d *Database) acquireError(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		d.canceled.Add(1)
+		return db.Errorf(db.ClassCanceled, db.CodeCanceled, "the work was given up while it waited for a connection").
+			Because(context.Cause(ctx))
+	}
+	if own, ok := errors.AsType[*db.Error](err); ok {
+		return own
+	}
+	if errors.Is(err, puddle.ErrClosedPool) {
+		return db.Errorf(db.ClassUnavailable, db.CodeUnavailable, "database %s is closed", d.opts.Name).Because(errClosed)
+	}
+	return d.connectError(err)
+}
+
+// connectError says why there is no connection and what to do about it. The driver's text names user, host and
+// database, so that only its kind is used, and the driver's error, which holds the password, is not kept.
+func (d *Database) connectError(err error) *db.Error {
+	e := db.Errorf(db.ClassUnavailable, db.CodeUnavailable, "database %s cannot be reached: %s", d.opts.Name, connectRemedy(err))
+	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
+		e.EngineCode = pg.Code
+	}
+	return e
+}
+
+func connectRemedy(err error) string {
+	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
+		return serverRemedy(pg.Code)
+	}
+	if dns, ok := errors.AsType[*net.DNSError](err); ok {
+		if dns.IsNotFound {
+			return "its host name is not known; check the host in the connection string"
+		}
+		return "its host name cannot be looked up now"
+	}
+	_, badCertificate := errors.AsType[*tls.CertificateVerificationError](err)
+	netErr, isNet := errors.AsType[net.Error](err)
+	switch {
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return "the connection was refused; check that the server runs, and host and port in the connection string"
+	case badCertificate:
+		return "the server's certificate was not accepted; check sslrootcert and the host in the connection string"
+	case strings.Contains(err.Error(), "server refused TLS connection"):
+		return "the server does not offer TLS; check sslmode in the connection string"
+	case errors.Is(err, context.DeadlineExceeded) || isNet && netErr.Timeout():
+		return "the server did not answer in time; check host and port, firewalls, and the server's load"
+	}
+	return "the connection failed; check that the server runs, and the connection string"
+}
+
+func serverRemedy(code string) string {
+	switch {
+	case strings.HasPrefix(code, "28"):
+		return "the server refused the login; check user, password and the server's pg_hba.conf"
+	case code == "3D000":
+		return "the server has no database of that name; check the connection string"
+	case code == "53300":
+		return "the server has no free connection; lower the pools' limits or raise max_connections"
+	case code == "57P03":
+		return "the server is starting up or shutting down"
+	case code == "57P01" || code == "57P02":
+		return "the server is shutting down"
+	case code == "42501":
+		return "the login may not connect to this database"
+	case code == "42704" || code == "22023" || code == "08P01":
+		return "the server refused a start-up parameter; behind a transaction pooler set pooler: transaction"
+	}
+	return "the server refused the connection"
+}
+
+// prove checks that a new session has the limits that it asked for: what stands between may have dropped them.
+func (d *Database) prove(ctx context.Context, s *session) error {
+	want := limitParameters(&d.opts.Limits)
+	s.watch(ctx, time.Now().Add(d.connectTimeout))
+	defer s.unwatch()
+	for name, value := range want {
+		rows, err := s.query(`SELECT (extract(epoch FROM current_setting($1)::interval) * 1000)::bigint`, name)
+		if err != nil {
+			return err
+		}
+		if string(rows[0][0]) != value {
+			return db.Errorf(db.ClassUnavailable, db.CodeUnavailable,
+				"database %s does not keep the session's limits (%s): a pooler before it drops start-up parameters; set pooler: transaction",
+				d.opts.Name, name)
+		}
+	}
+	return nil
+}

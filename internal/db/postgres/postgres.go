@@ -1,0 +1,96 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"dbrunner/internal/db"
+)
+
+// Database is one configured PostgreSQL database.
+type Database struct {
+	opts           db.Options
+	settings       settings
+	dialect        *db.Dialect
+	pool           *pgxpool.Pool
+	pingAfter      time.Duration
+	connectTimeout time.Duration
+	local          string // what a transaction begins with behind a transaction pooler
+	ends           ends
+
+	noCheckInterval atomic.Bool // the server does not know the parameter
+
+	waiting  atomic.Int64
+	acquires atomic.Int64
+	canceled atomic.Int64
+	waited   atomic.Int64 // nanoseconds
+
+	burials sync.WaitGroup // sessions that are being ended
+}
+
+var _ db.Database = (*Database)(nil)
+
+// Open checks the options and makes the pool. It does not wait for the server: connections are made in the
+// background and on demand, and what a server refuses shows in Probe. The settings of this engine are
+// label_sessions and show_raised_messages, each true or false (the default).
+func Open(opts db.Options) (db.Database, error) {
+	own, err := parseSettings(opts.Settings)
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %w", opts.Name, err)
+	}
+	config, err := poolConfig(&opts)
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %w", opts.Name, err)
+	}
+	d := &Database{
+		opts: opts, settings: own,
+		dialect:   newDialect(),
+		ends:      newEnds(opts.TransactionPool),
+		pingAfter: cmpDuration(opts.Pool.PingAfterIdle, defaultPingAfterIdle),
+	}
+	if opts.TransactionPool {
+		d.local = localSettings(&opts)
+	}
+	d.opts.ConnectionString = "" // the pool has it; nothing else needs it
+	d.connectTimeout = config.ConnConfig.ConnectTimeout
+	d.hook(config)
+	d.pool, err = pgxpool.NewWithConfig(context.Background(), config)
+	if err != nil {
+		return nil, fmt.Errorf("open %s: the pool cannot be made: check its limits", opts.Name)
+	}
+	return d, nil
+}
+
+// Engine returns "postgres".
+func (d *Database) Engine() string { return "postgres" }
+
+// Dialect says how SQL text is read.
+func (d *Database) Dialect() *db.Dialect { return d.dialect }
+
+// Stats describes the pool at this moment.
+func (d *Database) Stats() db.PoolStats {
+	s := d.pool.Stat()
+	return db.PoolStats{
+		Max: int(s.MaxConns()), Total: int(s.TotalConns()), Idle: int(s.IdleConns()), InUse: int(s.AcquiredConns()),
+		Waiting:          int(d.waiting.Load()),
+		Acquires:         d.acquires.Load(),
+		CanceledAcquires: d.canceled.Load(),
+		AcquireWait:      time.Duration(d.waited.Load()),
+	}
+}
+
+// Close waits for the calls under way and for the end of every session.
+func (d *Database) Close() error {
+	d.pool.Close()
+	d.burials.Wait()
+	return nil
+}
+
+// errClosed is the cause of what a closed pool refuses.
+var errClosed = errors.New("postgres: closed")

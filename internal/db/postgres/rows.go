@@ -1,0 +1,144 @@
+package postgres
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/hex"
+	"unicode/utf8"
+
+	"github.com/jackc/pgx/v5/pgproto3"
+
+	"dbrunner/internal/db"
+)
+
+// kind is how the text of a value becomes JSON.
+type kind uint8
+
+const (
+	asText   kind = iota // a string
+	asNumber             // smallint, integer: a JSON number as it stands
+	asFloat              // a JSON number if it is finite, else a string
+	asBool
+	asJSON  // as it stands
+	asBytes // base64
+)
+
+func kindOf(oid uint32) kind {
+	switch oid {
+	case oidInt2, oidInt4:
+		return asNumber
+	case oidFloat4, oidFloat8:
+		return asFloat
+	case oidBool:
+		return asBool
+	case oidJSON, oidJSONB:
+		return asJSON
+	case oidBytea:
+		return asBytes
+	}
+	return asText
+}
+
+// columnsOf turns a description into columns. A type of the database's own has no name yet if the session does
+// not know it: nameTypes finds it out.
+func (s *session) columnsOf(msg *pgproto3.RowDescription) ([]db.Column, []kind) {
+	columns := make([]db.Column, len(msg.Fields))
+	kinds := make([]kind, len(msg.Fields))
+	for i := range msg.Fields {
+		f := &msg.Fields[i]
+		kinds[i] = kindOf(f.DataTypeOID)
+		columns[i] = db.Column{Name: string(f.Name), Type: builtinName(f.DataTypeOID)}
+		if columns[i].Type != "" {
+			continue
+		}
+		if columns[i].Type = s.typeNames[f.DataTypeOID]; columns[i].Type == "" {
+			s.unnamed = append(s.unnamed, unnamedType{&columns[i], f.DataTypeOID})
+		}
+	}
+	return columns, kinds
+}
+
+func (s *session) encodeRow(columns []db.Column, kinds []kind, values [][]byte) error {
+	dst := s.encoder.BeginRow()
+	for i, v := range values {
+		dst = s.encoder.Next(dst)
+		if v == nil {
+			dst = append(dst, "null"...)
+			continue
+		}
+		var ok bool
+		if dst, ok = appendValue(dst, kinds[i], v); !ok || s.validate && !validText(kinds[i], v) {
+			return db.Errorf(db.ClassPermanent, db.CodeData,
+				"a value of column %q cannot be written without loss: it is not valid UTF-8", columns[i].Name)
+		}
+	}
+	return s.encoder.EndRow(dst)
+}
+
+// validText matters only where the server's encoding does not promise UTF-8.
+func validText(k kind, v []byte) bool { return k == asBytes || utf8.Valid(v) }
+
+// appendValue appends one value as JSON. false means that something of it would be lost.
+func appendValue(dst []byte, k kind, v []byte) ([]byte, bool) {
+	switch k {
+	case asNumber, asJSON:
+		return append(dst, v...), true
+	case asFloat:
+		return appendFloat(dst, v), true
+	case asBool:
+		if len(v) == 1 && v[0] == 't' {
+			return append(dst, "true"...), true
+		}
+		return append(dst, "false"...), true
+	case asBytes:
+		return appendBytea(dst, v), true
+	case asText:
+	}
+	return db.AppendJSONText(dst, v)
+}
+
+// appendFloat: what PostgreSQL prints for a finite number (1.5, -0, 1e+20) is JSON; NaN and Infinity are not.
+func appendFloat(dst, v []byte) []byte {
+	digit := v
+	if len(digit) > 0 && digit[0] == '-' {
+		digit = digit[1:]
+	}
+	if len(digit) > 0 && digit[0] >= '0' && digit[0] <= '9' {
+		return append(dst, v...)
+	}
+	return db.AppendJSONString(dst, v)
+}
+
+// appendBytea decodes the text form of bytea (hexadecimal, or escaped if the job chose that) in place of the
+// base64 that is written.
+func appendBytea(dst, v []byte) []byte {
+	if !bytes.HasPrefix(v, []byte(`\x`)) {
+		return db.AppendBase64(dst, unescapeBytea(v))
+	}
+	src := v[2:]
+	n, err := hex.Decode(src, src) // the message's own memory, which nobody reads again
+	if err != nil {
+		n = 0
+	}
+	dst = append(dst, '"')
+	dst = base64.StdEncoding.AppendEncode(dst, src[:n])
+	return append(dst, '"')
+}
+
+// unescapeBytea reads bytea_output = escape: \\ and \ooo.
+func unescapeBytea(v []byte) []byte {
+	out := make([]byte, 0, len(v))
+	for i := 0; i < len(v); i++ {
+		switch {
+		case v[i] != '\\':
+			out = append(out, v[i])
+		case i+3 < len(v) && v[i+1] != '\\':
+			out = append(out, (v[i+1]-'0')<<6|(v[i+2]-'0')<<3|(v[i+3]-'0'))
+			i += 3
+		default:
+			out = append(out, '\\')
+			i++
+		}
+	}
+	return out
+}

@@ -1,0 +1,189 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"dbrunner/internal/db"
+)
+
+// lease is a session that a call has, with the bounds of the call.
+type lease struct {
+	*session
+	d        *Database
+	deadline time.Time
+	retire   bool // the session works, but a job took names of ours in it
+}
+
+// begin gets a session for a call and asks the call's last question. done gives the session back.
+func (d *Database) begin(ctx context.Context, call *db.Call, opts db.RowOptions) (*lease, error) {
+	s, err := d.acquire(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if call.Begin != nil {
+		if err := call.Begin(); err != nil {
+			d.release(s)
+			return nil, err
+		}
+	}
+	if ctx.Err() != nil {
+		d.release(s)
+		return nil, db.Errorf(db.ClassCanceled, db.CodeCanceled, "the work was given up before it was begun").
+			Because(context.Cause(ctx))
+	}
+	l := &lease{session: s, d: d, deadline: time.Now().Add(call.Timeout)}
+	if call.Timeout <= 0 {
+		l.deadline = time.Time{}
+	}
+	s.encoder.Reset(opts)
+	s.watch(ctx, l.deadline)
+	return l, nil
+}
+
+func (l *lease) done() {
+	l.unwatch()
+	if l.retire {
+		l.doom(false)
+	}
+	l.d.release(l.session)
+}
+
+// messageSlack is what one row's message may be larger than the job's limit on encoded bytes. The text of
+// bytea is longer than its base64 by half, hence the double.
+const messageSlack = 64 << 10
+
+// startTrip empties the buffers for the first trip of an attempt.
+func (l *lease) startTrip(opts db.RowOptions) {
+	s := l.session
+	s.buf = s.statement.appendCloses(s.buf[:0])
+	clear(s.sent)
+	s.sent, s.unnamed = s.sent[:0], s.unnamed[:0]
+	limit := maxOwnAnswer
+	if opts.MaxBytes > 0 && opts.MaxBytes < maxOwnAnswer {
+		limit = int(2*opts.MaxBytes) + messageSlack
+	}
+	s.fe.SetMaxBodyLen(limit)
+}
+
+// appendBegin begins the transaction and returns how many commands of ours come before the job's.
+func (l *lease) appendBegin(begin, label string) int {
+	s, ours := l.session, 1
+	s.buf = appendCommand(s.buf, begin)
+	if l.d.local != "" {
+		s.buf = appendCommand(s.buf, l.d.local)
+		ours++
+	}
+	if l.d.settings.label && label != "" {
+		s.buf = appendCommand(s.buf, labelSQL(label))
+		ours++
+	}
+	return ours
+}
+
+// labelSQL names the job in pg_stat_activity until the transaction ends.
+func labelSQL(label string) string {
+	name := make([]byte, 0, maxApplicationName)
+	name = append(name, "dbrunner:"...)
+	for i := 0; i < len(label) && len(name) < maxApplicationName; i++ {
+		if c := label[i]; nameByte(c, true) || c == '-' {
+			name = append(name, c)
+		}
+	}
+	return "SET LOCAL application_name = '" + string(name) + "'"
+}
+
+// firstTrip sends the buffer and reads the answers of the job's statements. The error is ready for the caller;
+// after it the session is dead.
+func (l *lease) firstTrip(ctx context.Context, ours int, out *outcome) error {
+	err := l.drain() // what a first attempt left behind
+	if err == nil {
+		_, err = l.write()
+	}
+	if err == nil {
+		err = l.statements(ours, out)
+	} else {
+		l.unsettle()
+	}
+	if err == nil {
+		return nil
+	}
+	if out.failed != nil && fatal(out.failed) {
+		l.doom(false)
+		l.d.lost()
+		return l.failure(ctx, out)
+	}
+	l.abandon(err)
+	if out.refuse != nil {
+		return out.refuse.At(out.at)
+	}
+	return l.linkError(ctx, err)
+}
+
+// linkError is the package's, and makes the pool forget its idle connections when the server ended this one.
+func (l *lease) linkError(ctx context.Context, err error) error {
+	if linkLost(err) {
+		l.d.lost()
+	}
+	return linkError(ctx, err)
+}
+
+// failure is the error that the server or we found in the statements.
+func (l *lease) failure(ctx context.Context, out *outcome) *db.Error {
+	if out.failed == nil {
+		return out.refuse.At(out.at)
+	}
+	if out.refuse != nil && out.failed.Code == "25P02" {
+		return out.refuse.At(out.at)
+	}
+	sql := ""
+	if out.at >= 0 {
+		sql = l.sent[out.at].sql
+	}
+	e := l.d.serverError(out.failed, sql, out.at)
+	if e.EngineCode == "57014" && ctx.Err() != nil {
+		e.Class, e.Code = db.ClassCanceled, db.CodeCanceled
+	}
+	return e
+}
+
+// ownError turns the error of a query of ours into the caller's.
+func (l *lease) ownError(ctx context.Context, err error) error {
+	if own, ok := errors.AsType[*db.Error](err); ok {
+		return own
+	}
+	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
+		return l.d.serverError(pg, "", -1)
+	}
+	return l.linkError(ctx, err)
+}
+
+// unsettle takes back what the cache believes of statements that were not sent.
+func (s *session) unsettle() {
+	for i := range s.sent {
+		p := &s.sent[i]
+		if p.askedParse {
+			p.parsed = false
+		}
+		if p.askedDetail {
+			p.described = false
+		}
+	}
+}
+
+// undo sends what ends the transaction and cleans the session. Its answer is read before the session is used
+// again; if it cannot be sent, the session ends, and the transaction with it.
+func (l *lease) undo() {
+	if l.dead {
+		return
+	}
+	l.buf = append(l.buf[:0], l.d.ends.undo.messages...)
+	if _, err := l.write(); err != nil {
+		l.doom(false)
+		return
+	}
+	l.pending += l.d.ends.undo.answers
+}

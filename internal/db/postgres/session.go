@@ -1,0 +1,304 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"dbrunner/internal/db"
+)
+
+const (
+	// maxDirectWrite is what is written without reading meanwhile. A server whose answers nobody reads stops
+	// reading in turn: more than the buffers of a socket hold needs a writer of its own.
+	maxDirectWrite = 32 << 10
+	// keepBuffer is how much of a send buffer a session keeps between calls.
+	keepBuffer = 64 << 10
+	// readyTimeout bounds the reading of a clean-up's answer and the ping of an idle session.
+	readyTimeout = 2 * time.Second
+	// buryTimeout bounds the end of a session that must stop what it runs. Its place in the pool is free
+	// only then, so that cancelled work never adds up to more connections than the pool has.
+	buryTimeout = 5 * time.Second
+)
+
+// session is one connection with what the engine knows about it. It belongs to one call at a time.
+type session struct {
+	pg   *pgconn.PgConn
+	net  net.Conn
+	fe   *pgproto3.Frontend
+	lent *pgxpool.Conn // the pool's handle while a call has the session
+
+	buf     []byte       // messages that are not sent yet
+	writing chan written // a large write under way
+	pending int          // clean-ups whose answers are not read yet
+	idle    time.Time    // when the session was given back last
+
+	status    byte // of the transaction, from the last ReadyForQuery
+	dead      bool // must not be used again
+	running   bool // the server may still execute something: cancel it
+	validate  bool // the server's encoding does not promise UTF-8
+	statement cache
+	encoder   *db.RowEncoder
+	sent      []sent
+	unnamed   []unnamedType // columns whose types are not known yet
+	fence     fence         // the statement that writes the ledger row
+
+	typeNames map[uint32]string // types of the database's own, as they are named in results
+	typeOIDs  map[string]uint32 // the same for parameters, as publishers name them
+
+	cut     func() // ends what the session waits for
+	cutDone chan struct{}
+	stopCut func() bool
+}
+
+// written is the end of a large write.
+type written struct {
+	n   int
+	err error
+}
+
+// sessionKey is the session's place in a connection's custom data.
+const sessionKey = "dbrunner.session"
+
+func newSession(conn *pgx.Conn, named bool) *session {
+	pg := conn.PgConn()
+	s := &session{
+		pg: pg, net: pg.Conn(), fe: pg.Frontend(),
+		status:    'I',
+		validate:  pg.ParameterStatus("server_encoding") != "UTF8",
+		statement: newCache(named),
+		encoder:   db.NewRowEncoder(db.RowOptions{}),
+		typeNames: make(map[uint32]string),
+		typeOIDs:  make(map[string]uint32),
+		cutDone:   make(chan struct{}, 1),
+		idle:      time.Now(),
+	}
+	s.cut = func() {
+		_ = s.net.SetDeadline(time.Unix(1, 0))
+		s.cutDone <- struct{}{}
+	}
+	pg.CustomData()[sessionKey] = s
+	return s
+}
+
+func sessionOf(conn *pgx.Conn) *session {
+	s, _ := conn.PgConn().CustomData()[sessionKey].(*session)
+	return s
+}
+
+// watch bounds what follows by the deadline and by the context's end. unwatch must follow.
+func (s *session) watch(ctx context.Context, deadline time.Time) {
+	_ = s.net.SetDeadline(deadline)
+	if ctx.Done() != nil {
+		s.stopCut = context.AfterFunc(ctx, s.cut)
+	}
+}
+
+// unwatch ends watch. Afterwards nothing touches the connection's deadline but the caller.
+func (s *session) unwatch() {
+	if s.stopCut != nil && !s.stopCut() {
+		<-s.cutDone
+	}
+	s.stopCut = nil
+}
+
+// write sends what is in the buffer and says how much of it went out; for a large buffer, flushed does.
+func (s *session) write() (int, error) {
+	buf := s.buf
+	s.buf = s.buf[:0]
+	if len(buf) <= maxDirectWrite {
+		return s.net.Write(buf)
+	}
+	s.buf = nil
+	done := make(chan written, 1)
+	s.writing = done
+	go func() {
+		n, err := s.net.Write(buf)
+		done <- written{n, err}
+	}()
+	return 0, nil
+}
+
+// flushed waits for a large write, if one is under way, and returns its end. Who calls it has read the answer to
+// it, or has cut the connection.
+func (s *session) flushed() *written {
+	if s.writing == nil {
+		return nil
+	}
+	w := <-s.writing
+	s.writing = nil
+	return &w
+}
+
+// receive returns the next message that answers something.
+func (s *session) receive() (pgproto3.BackendMessage, error) {
+	for {
+		msg, err := s.fe.Receive()
+		if err != nil {
+			return nil, err
+		}
+		switch msg := msg.(type) {
+		case *pgproto3.NoticeResponse, *pgproto3.ParameterStatus, *pgproto3.NotificationResponse:
+		case *pgproto3.ReadyForQuery:
+			s.status = msg.TxStatus
+			return msg, nil
+		default:
+			return msg, nil
+		}
+	}
+}
+
+// segmentEnd is what came of a segment of ours.
+type segmentEnd struct {
+	first, last string // its command tags
+	parsed      bool   // a statement was prepared
+	failed      *pgconn.PgError
+}
+
+// readSegment reads a segment to its end. An error means that the end did not come; after a deadline, reading may go
+// on where it stopped.
+func (s *session) readSegment(end *segmentEnd) error {
+	for {
+		msg, err := s.receive()
+		if err != nil {
+			return err
+		}
+		switch msg := msg.(type) {
+		case *pgproto3.ParseComplete:
+			end.parsed = true
+		case *pgproto3.CommandComplete:
+			end.last = commandTag(msg.CommandTag)
+			if end.first == "" {
+				end.first = end.last
+			}
+		case *pgproto3.ErrorResponse:
+			if end.failed == nil {
+				end.failed = pgconn.ErrorResponseToPgError(msg)
+			}
+		case *pgproto3.ReadyForQuery:
+			return nil
+		}
+	}
+}
+
+// ready makes the session fit for a call: it reads the answers of clean-ups, and asks for a sign of life after
+// a long idle time. false means that the session cannot be used.
+func (s *session) ready(ctx context.Context, pingAfter time.Duration) bool {
+	ping := time.Since(s.idle) > pingAfter
+	if s.pending == 0 && !ping {
+		return true
+	}
+	s.watch(ctx, time.Now().Add(readyTimeout))
+	defer s.unwatch()
+	if ping {
+		s.buf = appendSync(s.buf[:0])
+		if _, err := s.write(); err != nil {
+			return false
+		}
+		s.pending++
+	}
+	return s.drain() == nil && s.status == 'I'
+}
+
+// drain reads the answers of clean-ups. An error in one of them means that something of the job before may
+// still be in the session.
+func (s *session) drain() error {
+	for s.pending > 0 {
+		var end segmentEnd
+		if err := s.readSegment(&end); err != nil {
+			return err
+		}
+		s.pending--
+		if end.failed != nil {
+			return end.failed
+		}
+	}
+	return nil
+}
+
+// leave reads what is still to be read before the session is closed in good order: an answer that nobody read
+// would make the end a reset, which servers log.
+func (s *session) leave() {
+	_ = s.net.SetDeadline(time.Now().Add(time.Second))
+	_ = s.drain()
+}
+
+// doom marks the session as not usable any more. running says that the server may still be at work for it.
+func (s *session) doom(running bool) {
+	s.dead = true
+	s.running = s.running || running
+}
+
+// abandon is doom after an error of the connection: a server that ended the link runs nothing for it any more,
+// but a deadline, a giant message or a message out of order leaves it at work.
+func (s *session) abandon(err error) {
+	s.doom(!linkLost(err))
+}
+
+// linkLost tells an end of the link from our own refusal to go on with it.
+func linkLost(err error) bool {
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) {
+		return true
+	}
+	op, ok := errors.AsType[*net.OpError](err)
+	return ok && !op.Timeout()
+}
+
+// bury ends a dead session: it stops what the server still does for it, waits (bounded) for the server to hang
+// up, and gives the place in the pool back.
+func (s *session) bury() {
+	defer s.lent.Release()
+	ctx, cancel := context.WithTimeout(context.Background(), buryTimeout)
+	defer cancel()
+	_ = s.net.SetDeadline(time.Unix(1, 0))
+	torn := s.flushed()
+	if s.running {
+		deadline, _ := ctx.Deadline()
+		_ = s.net.SetDeadline(deadline)
+		_ = s.pg.CancelRequest(ctx)
+		if torn == nil || torn.err == nil {
+			_, _ = s.net.Write(terminate)
+			_, _ = io.Copy(io.Discard, s.net)
+		}
+	}
+	_ = s.net.Close()
+	_ = s.pg.Close(ctx)
+}
+
+// trim gives a large send buffer back.
+func (s *session) trim() {
+	if cap(s.buf) > keepBuffer {
+		s.buf = nil
+	}
+}
+
+func timedOut(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }
+
+// commandTag returns a tag without allocating for the common ones.
+func commandTag(tag []byte) string {
+	switch string(tag) {
+	case "SELECT 1":
+		return "SELECT 1"
+	case "SELECT 0":
+		return "SELECT 0"
+	case "INSERT 0 1":
+		return "INSERT 0 1"
+	case "UPDATE 1":
+		return "UPDATE 1"
+	case "BEGIN":
+		return "BEGIN"
+	case "COMMIT":
+		return "COMMIT"
+	case "ROLLBACK":
+		return "ROLLBACK"
+	}
+	return string(tag)
+}

@@ -1,0 +1,314 @@
+package postgres
+
+import (
+	"context"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"dbrunner/internal/db"
+)
+
+const (
+	commitGrace   = 2 * time.Second // for the server's answer to COMMIT when the time is over
+	rollbackGrace = time.Second
+)
+
+func beginSQL(level db.Isolation) string {
+	switch level {
+	case db.ReadCommitted:
+		return "BEGIN ISOLATION LEVEL READ COMMITTED"
+	case db.RepeatableRead:
+		return "BEGIN ISOLATION LEVEL REPEATABLE READ"
+	case db.Serializable:
+		return "BEGIN ISOLATION LEVEL SERIALIZABLE"
+	case db.IsolationDefault:
+	}
+	return "BEGIN"
+}
+
+// Transact runs the statements in one transaction, in two trips: the statements, then ledger row and COMMIT.
+func (d *Database) Transact(
+	ctx context.Context, call db.Call, tx *db.Transaction, opts db.RowOptions, seal db.Seal,
+) ([]db.ResultSet, error) {
+	l, err := d.begin(ctx, &call, opts)
+	if err != nil {
+		return nil, err
+	}
+	defer l.done()
+	t := transaction{lease: l, call: &call, tx: tx, opts: opts, seal: seal, named: true}
+	sets, err := t.attempt(ctx)
+	if t.again {
+		l.encoder.Reset(opts)
+		t.again, t.named = false, false
+		sets, err = t.attempt(ctx)
+	}
+	return sets, err
+}
+
+// transaction is one Transact under way.
+type transaction struct {
+	*lease
+	call  *db.Call
+	tx    *db.Transaction
+	opts  db.RowOptions
+	seal  db.Seal
+	named bool // named statements may be used
+	again bool // rolled back because the session had lost a named statement, or it was stale: worth a second attempt
+
+	asked  bool // the server was asked to cancel while it committed
+	insert segmentEnd
+	commit segmentEnd
+}
+
+func (t *transaction) attempt(ctx context.Context) ([]db.ResultSet, error) {
+	out := outcome{sets: make([]db.ResultSet, 0, len(t.tx.Statements))}
+	if err := t.statementsTrip(ctx, &out); err != nil {
+		return nil, err
+	}
+	entry, err := t.verify(ctx, &out)
+	if err == nil {
+		err = t.bounds(ctx)
+	}
+	if err != nil {
+		t.rollback()
+		return nil, err
+	}
+	if err := t.commitTrip(ctx, entry); err != nil {
+		return nil, err
+	}
+	return out.sets, nil
+}
+
+// statementsTrip is the first trip. After an error the transaction is rolled back.
+func (t *transaction) statementsTrip(ctx context.Context, out *outcome) error {
+	if err := t.resolve(t.tx.Statements); err != nil {
+		return t.ownError(ctx, err)
+	}
+	t.startTrip(t.opts)
+	ours := t.appendBegin(beginSQL(t.tx.Isolation), t.call.Label)
+	for i, stmt := range t.tx.Statements {
+		if err := t.appendStatement(stmt, t.named); err != nil {
+			t.unsettle()
+			return dbError(err).At(i)
+		}
+	}
+	t.buf = appendSync(t.buf)
+	if err := t.firstTrip(ctx, ours, out); err != nil {
+		return err
+	}
+	t.flushed()
+	if t.stale(out) {
+		t.forgetSent()
+		t.again = t.named
+	}
+	switch {
+	case !out.ok():
+		t.rollback()
+		return t.standby(t.failure(ctx, out))
+	case t.status != 'T':
+		t.doom(false)
+		return errTransactionEnded()
+	}
+	return nil
+}
+
+// verify checks the guards and asks for the ledger row, in the open transaction.
+func (t *transaction) verify(ctx context.Context, out *outcome) (*db.Entry, error) {
+	if err := t.nameTypes(); err != nil {
+		return nil, t.ownError(ctx, err)
+	}
+	for i, guard := range t.tx.Expect {
+		if n := out.sets[i].RowsAffected; !guard.Holds(n) {
+			return nil, expectError(guard, n).At(i)
+		}
+	}
+	if t.seal == nil {
+		return nil, nil
+	}
+	if !t.deadline.IsZero() {
+		var stop context.CancelFunc
+		ctx, stop = context.WithDeadline(ctx, t.deadline)
+		defer stop()
+	}
+	return t.seal(ctx, out.sets)
+}
+
+func expectError(r *db.Range, n int64) *db.Error {
+	want := db.Errorf(db.ClassPermanent, db.CodeExpectRows, "%d rows, expected %d to %d", n, r.Min, r.Max)
+	switch {
+	case r.Min == r.Max:
+		want.Message = db.Errorf(want.Class, want.Code, "%d rows, expected %d", n, r.Min).Message
+	case r.Max < 0:
+		want.Message = db.Errorf(want.Class, want.Code, "%d rows, expected at least %d", n, r.Min).Message
+	}
+	return want
+}
+
+// bounds reports whether the call's bounds still hold: after it COMMIT is on its way.
+func (t *transaction) bounds(ctx context.Context) error {
+	if ctx.Err() != nil {
+		return db.Errorf(db.ClassCanceled, db.CodeCanceled, "the work was given up; it is rolled back").Because(context.Cause(ctx))
+	}
+	if !t.deadline.IsZero() && !time.Now().Before(t.deadline) {
+		return db.Errorf(db.ClassTimeout, db.CodeTimeout, "the job's time limit is over; it is rolled back").
+			Because(context.DeadlineExceeded)
+	}
+	return nil
+}
+
+// rollback ends the transaction and does not wait for the answer. The call's own bounds may be over.
+func (t *transaction) rollback() {
+	t.unwatch()
+	_ = t.net.SetDeadline(time.Now().Add(rollbackGrace))
+	t.undo()
+}
+
+// commitTrip writes the ledger row, if any, and commits.
+func (t *transaction) commitTrip(ctx context.Context, entry *db.Entry) error {
+	t.buf = t.buf[:0]
+	if entry != nil {
+		t.appendFence(entry)
+	}
+	t.buf = append(t.buf, t.d.ends.commit...)
+	sentAt := len(t.buf)
+	t.buf = append(t.buf, t.d.ends.clean.messages...)
+	if n, err := t.write(); err != nil {
+		return t.cutCommit(ctx, n, sentAt, err)
+	}
+	if err := t.commitAnswers(ctx, entry != nil); err != nil {
+		return t.lostCommit(ctx, sentAt, err)
+	}
+	t.flushed()
+	t.pending += t.d.ends.clean.answers
+	return t.committed(ctx, entry != nil)
+}
+
+// commitAnswers reads what the server says to the fence and to COMMIT.
+func (t *transaction) commitAnswers(ctx context.Context, fenced bool) error {
+	t.insert, t.commit = segmentEnd{}, segmentEnd{}
+	if fenced {
+		if err := t.await(ctx, &t.insert); err != nil {
+			return err
+		}
+		if t.fence.asked && !t.insert.parsed {
+			t.fence.parsed = false
+		}
+	}
+	return t.await(ctx, &t.commit)
+}
+
+// await reads a segment's end. When the call's bounds are over, the server is asked to cancel and given a short
+// time for its answer: a definite end is worth more than a quick one.
+func (t *transaction) await(ctx context.Context, end *segmentEnd) error {
+	err := t.readSegment(end)
+	if !timedOut(err) || t.asked {
+		return err
+	}
+	t.asked = true
+	t.unwatch()
+	t.doom(true) // the cancel request may arrive late and must not hit another job
+	cancelCtx, stop := context.WithTimeout(context.WithoutCancel(ctx), commitGrace)
+	defer stop()
+	_ = t.pg.CancelRequest(cancelCtx)
+	_ = t.net.SetDeadline(time.Now().Add(commitGrace))
+	return t.readSegment(end)
+}
+
+// lostCommit is the end of a second trip whose answer did not come.
+func (t *transaction) lostCommit(ctx context.Context, sentAt int, cause error) error {
+	t.abandon(cause)
+	if linkLost(cause) {
+		t.d.lost()
+	}
+	_ = t.net.SetDeadline(time.Unix(1, 0))
+	if w := t.flushed(); w != nil && w.err != nil && w.n < sentAt {
+		return t.cutCommit(ctx, w.n, sentAt, w.err)
+	}
+	switch {
+	case t.commit.first == "COMMIT":
+		return nil
+	case t.insert.failed != nil && !unanswered(t.insert.failed):
+		return t.fenceError(ctx)
+	case t.commit.failed != nil && !unanswered(t.commit.failed):
+		return t.d.serverError(t.commit.failed, "", -1)
+	}
+	return unknownCommit(cause)
+}
+
+// cutCommit is the end of a second trip that could not be written to its end.
+func (t *transaction) cutCommit(ctx context.Context, n, sentAt int, cause error) error {
+	t.abandon(cause)
+	if n < sentAt {
+		return t.linkError(ctx, cause)
+	}
+	return unknownCommit(cause)
+}
+
+// committed judges a second trip that was answered to its end.
+func (t *transaction) committed(ctx context.Context, fenced bool) error {
+	switch {
+	case t.commit.first == "COMMIT":
+		t.poolerFailure()
+		return nil
+	case fenced && t.insert.failed != nil:
+		return t.fenceError(ctx)
+	case t.commit.failed != nil && unanswered(t.commit.failed):
+		t.doom(false)
+		return unknownCommit(t.commit.failed)
+	case t.commit.failed != nil:
+		return t.ended(ctx, t.d.serverError(t.commit.failed, "", -1))
+	}
+	return errTransactionEnded()
+}
+
+// poolerFailure ends a session whose clean-up behind a pooler's COMMIT failed.
+func (t *transaction) poolerFailure() {
+	if t.commit.failed != nil {
+		t.doom(false)
+	}
+}
+
+// fenceError is why the ledger row could not be written; the transaction is rolled back.
+func (t *transaction) fenceError(ctx context.Context) error {
+	e := t.insert.failed
+	switch e.Code {
+	case "23505":
+		return db.Errorf(db.ClassTaken, db.CodeUnique, "the ledger has a row for this job already").Because(e)
+	case "26000", "42P05": // a job dropped it, or took its name
+		t.fence.parsed = false
+		t.again, t.retire = t.named && !t.dead, true
+	}
+	out := t.d.serverError(e, "", -1)
+	out.Message = "the ledger row could not be written: " + out.Message
+	return t.standby(t.ended(ctx, out))
+}
+
+// ended corrects the class of an error that our own cancel request caused.
+func (t *transaction) ended(ctx context.Context, e *db.Error) *db.Error {
+	if e.EngineCode == "57014" && ctx.Err() != nil {
+		e.Class, e.Code = db.ClassCanceled, db.CodeCanceled
+	}
+	return e
+}
+
+// standby tells a server that takes no writes at all (a standby after a fail-over, a frozen database) from a
+// job that made its own transaction read-only.
+func (t *transaction) standby(e *db.Error) *db.Error {
+	if e.EngineCode != "25006" || t.dead {
+		return e
+	}
+	rows, err := t.query(`SELECT pg_is_in_recovery() OR current_setting('default_transaction_read_only') = 'on'`)
+	if err != nil || string(rows[0][0]) == "t" {
+		t.doom(false)
+		t.d.lost()
+		e.Class, e.Code = db.ClassUnavailable, db.CodeUnavailable
+		e.Message = "the server takes no writes now: it is a standby or was set read-only"
+	}
+	return e
+}
+
+// unanswered reports an error that ends the session without saying whether the transaction committed.
+func unanswered(e *pgconn.PgError) bool {
+	return fatal(e) || e.Code == "40003" || len(e.Code) == 5 && e.Code[:2] == "08"
+}

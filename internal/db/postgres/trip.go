@@ -1,0 +1,261 @@
+package postgres
+
+import (
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
+
+	"dbrunner/internal/db"
+)
+
+// sent is one statement of a job under way.
+type sent struct {
+	*prepared
+	sql  string
+	oids []uint32 // of the parameters, nil if all are inferred
+
+	named       bool // sent under its name, so that it can vanish or go stale
+	askedParse  bool
+	askedDetail bool // its columns come with the answer
+}
+
+// outcome is what came of the statements of a trip.
+type outcome struct {
+	sets   []db.ResultSet
+	failed *pgconn.PgError // what the server refused
+	refuse *db.Error       // what we refused: caps, duplicate columns, COPY
+	at     int             // index of the statement that failed, -1 if it is none of the job's
+}
+
+func (o *outcome) ok() bool { return o.failed == nil && o.refuse == nil }
+
+// drainLimit is how much of a refused result is read on, so that the session can be kept. Beyond it the
+// statement is cancelled and the session with it.
+const drainLimit = 256 << 10
+
+// appendStatement appends everything that runs one statement of a job.
+func (s *session) appendStatement(stmt *db.Compiled, named bool) error {
+	oids, types := s.typesOf(stmt.Args)
+	p, use := s.statement.get(stmt.SQL, types, named)
+	next := sent{prepared: p, sql: stmt.SQL, oids: oids, named: use}
+	name := ""
+	if use {
+		name = p.name
+	}
+	if !use || !p.parsed {
+		s.buf = appendParse(s.buf, name, stmt.SQL, oids)
+		next.askedParse = true
+		p.parsed = use
+	}
+	var at int
+	s.buf, at = appendBindHead(s.buf, name, len(stmt.Args))
+	for i := range stmt.Args {
+		var err error
+		if s.buf, err = appendParam(s.buf, &stmt.Args[i]); err != nil {
+			return err
+		}
+	}
+	s.buf = endBind(s.buf, at)
+	if !use || !p.described {
+		s.buf = appendDescribe(s.buf)
+		next.askedDetail = true
+		p.described = use
+	}
+	s.buf = appendExecute(s.buf)
+	s.sent = append(s.sent, next)
+	return nil
+}
+
+// statements reads the answers of a segment: commands of ours first, whose rows nobody wants, then the
+// statements in s.sent. err means that the answer did not come to its end, or came out of order.
+func (s *session) statements(ours int, out *outcome) error {
+	r := reader{s: s, out: out, next: -ours}
+	err := r.run()
+	s.unsettle()
+	if out.refuse == nil && out.failed == nil {
+		out.at = -1
+	}
+	return err
+}
+
+// reader takes the answers of one segment apart.
+type reader struct {
+	s       *session
+	out     *outcome
+	next    int  // the statement whose answer is being read; below zero: commands of ours
+	rows    bool // the encoder was started for it
+	drained int  // bytes read since we refused
+}
+
+func (r *reader) run() error {
+	for {
+		msg, err := r.s.receive()
+		if err != nil {
+			return err
+		}
+		switch msg := msg.(type) {
+		case *pgproto3.DataRow:
+			if err := r.row(msg); err != nil {
+				return err
+			}
+		case *pgproto3.ParseComplete:
+			if p := r.current(); p != nil {
+				p.askedParse = false
+			}
+		case *pgproto3.RowDescription:
+			r.describe(msg)
+		case *pgproto3.NoData:
+			if p := r.current(); p != nil {
+				p.columns, p.kinds, p.askedDetail = nil, nil, false
+			}
+		case *pgproto3.CommandComplete:
+			r.complete(msg.CommandTag)
+		case *pgproto3.EmptyQueryResponse:
+			r.complete(nil)
+		case *pgproto3.ErrorResponse:
+			r.fail(pgconn.ErrorResponseToPgError(msg))
+		case *pgproto3.ReadyForQuery:
+			return nil
+		case *pgproto3.BindComplete, *pgproto3.CloseComplete:
+		default: // COPY … FROM STDIN or TO STDOUT
+			r.refuse(errCopy())
+			return errOutOfOrder
+		}
+	}
+}
+
+func (r *reader) current() *sent {
+	if r.next < 0 || r.next >= len(r.s.sent) {
+		return nil
+	}
+	return &r.s.sent[r.next]
+}
+
+func (r *reader) fail(e *pgconn.PgError) {
+	if r.out.failed == nil && r.out.refuse == nil {
+		r.out.at = max(r.next, -1)
+	}
+	if r.out.failed == nil {
+		r.out.failed = e
+	}
+}
+
+func (r *reader) refuse(e *db.Error) {
+	if r.out.ok() {
+		r.out.refuse, r.out.at = e, r.next
+	}
+}
+
+func (r *reader) describe(msg *pgproto3.RowDescription) {
+	p := r.current()
+	if p == nil {
+		return
+	}
+	p.askedDetail = false
+	p.columns, p.kinds = r.s.columnsOf(msg)
+}
+
+func (r *reader) start(columns []db.Column) {
+	r.rows = true
+	if err := r.s.encoder.Start(columns); err != nil {
+		r.refuse(dbError(err))
+	}
+}
+
+func (r *reader) row(msg *pgproto3.DataRow) error {
+	p := r.current()
+	if p == nil {
+		return nil
+	}
+	if !r.rows {
+		r.start(p.columns)
+	}
+	if r.out.refuse == nil {
+		if err := r.s.encodeRow(p.columns, p.kinds, msg.Values); err != nil {
+			r.refuse(dbError(err))
+		}
+	}
+	if r.out.refuse == nil {
+		return nil
+	}
+	for _, v := range msg.Values {
+		r.drained += len(v) + 4
+	}
+	if r.drained > drainLimit {
+		return errOutOfOrder
+	}
+	return nil
+}
+
+func (r *reader) complete(tag []byte) {
+	p := r.current()
+	if p == nil {
+		r.next++
+		return
+	}
+	var set db.ResultSet
+	if p.columns != nil && !r.rows {
+		r.start(p.columns)
+	}
+	if p.columns != nil && r.out.refuse == nil {
+		set = r.s.encoder.Finish()
+	} else {
+		set.RowsAffected = rowsAffected(tag)
+	}
+	set.Command = commandTag(tag)
+	if endsTransaction(set.Command) {
+		r.refuse(errTransactionEnded())
+	}
+	r.out.sets = append(r.out.sets, set)
+	r.rows = false
+	r.next++
+}
+
+// stale reports whether a statement that was sent under its name failed because the session no longer has it
+// as it was: its tables have changed, or a job dropped it or took its name.
+func (l *lease) stale(o *outcome) bool {
+	if o.failed == nil || o.at < 0 {
+		return false
+	}
+	at := &l.sent[o.at]
+	switch o.failed.Code {
+	case "0A000":
+		return at.named
+	case "26000", "42P05":
+		l.retire = l.retire || at.named
+		return at.named
+	case "42704", "XX000": // a type of a parameter may have been made anew, with another number
+		if at.oids != nil && len(l.typeOIDs) > 0 {
+			clear(l.typeOIDs)
+			return true
+		}
+	}
+	return false
+}
+
+// forgetSent drops the trip's statements from the cache.
+func (s *session) forgetSent() {
+	for i := range s.sent {
+		s.statement.forget(s.sent[i].prepared)
+	}
+}
+
+// rowsAffected reads the number at the end of a command tag.
+func rowsAffected(tag []byte) int64 {
+	var n, unit int64 = 0, 1
+	for i := len(tag) - 1; i >= 0 && tag[i] >= '0' && tag[i] <= '9'; i-- {
+		n += int64(tag[i]-'0') * unit
+		unit *= 10
+	}
+	return n
+}
+
+// endsTransaction knows the tags of statements that jobs cannot have in them. The lexer refuses them by their
+// first word; this is the second look.
+func endsTransaction(tag string) bool {
+	switch tag {
+	case "BEGIN", "START TRANSACTION", "COMMIT", "ROLLBACK", "PREPARE TRANSACTION", "COMMIT PREPARED", "ROLLBACK PREPARED",
+		"SAVEPOINT", "RELEASE":
+		return true
+	}
+	return false
+}

@@ -1,0 +1,108 @@
+package postgres
+
+import "encoding/binary"
+
+// The messages of the protocol that the engine sends. They are appended to one buffer and written together:
+// what is fixed is copied, and nothing is allocated.
+// See https://www.postgresql.org/docs/current/protocol-message-formats.html.
+
+func beginMessage(b []byte, kind byte) ([]byte, int) {
+	b = append(b, kind, 0, 0, 0, 0)
+	return b, len(b) - 4
+}
+
+// endMessage fills in the length of the message whose length word is at the given place.
+func endMessage(b []byte, at int) []byte {
+	binary.BigEndian.PutUint32(b[at:], uint32(len(b)-at))
+	return b
+}
+
+func appendText(b []byte, s string) []byte {
+	return append(append(b, s...), 0)
+}
+
+func appendParse(b []byte, name, sql string, oids []uint32) []byte {
+	b, at := beginMessage(b, 'P')
+	b = appendText(appendText(b, name), sql)
+	b = binary.BigEndian.AppendUint16(b, uint16(len(oids)))
+	for _, oid := range oids {
+		b = binary.BigEndian.AppendUint32(b, oid)
+	}
+	return endMessage(b, at)
+}
+
+// appendDescribe asks for the columns of the unnamed portal.
+func appendDescribe(b []byte) []byte {
+	return append(b, 'D', 0, 0, 0, 6, 'P', 0)
+}
+
+// appendExecute runs the unnamed portal to its end.
+func appendExecute(b []byte) []byte {
+	return append(b, 'E', 0, 0, 0, 9, 0, 0, 0, 0, 0)
+}
+
+func appendSync(b []byte) []byte {
+	return append(b, 'S', 0, 0, 0, 4)
+}
+
+// appendClose closes a named prepared statement.
+func appendClose(b []byte, name string) []byte {
+	b, at := beginMessage(b, 'C')
+	b = appendText(append(b, 'S'), name)
+	return endMessage(b, at)
+}
+
+// appendSimple is a simple query, which is a segment of its own. It is only for SQL of ours without any value.
+func appendSimple(b []byte, sql string) []byte {
+	b, at := beginMessage(b, 'Q')
+	return endMessage(appendText(b, sql), at)
+}
+
+// appendCommand parses and runs a statement of ours that has no parameters and whose answer is only a tag. The
+// text is parsed each time: a name could be taken away or given to another statement by a job.
+func appendCommand(b []byte, sql string) []byte {
+	b = appendParse(b, "", sql, nil)
+	b = append(b, 'B', 0, 0, 0, 12, 0, 0, 0, 0, 0, 0, 0, 0)
+	return appendExecute(b)
+}
+
+// appendBindHead begins the binding of n text arguments to the unnamed portal.
+func appendBindHead(b []byte, name string, n int) ([]byte, int) {
+	b, at := beginMessage(b, 'B')
+	b = append(b, 0)
+	b = appendText(b, name)
+	b = append(b, 0, 0) // all arguments are text
+	return binary.BigEndian.AppendUint16(b, uint16(n)), at
+}
+
+// endBind ends a binding whose arguments are all there; results come as text.
+func endBind(b []byte, at int) []byte {
+	return endMessage(append(b, 0, 0), at)
+}
+
+func appendNull(b []byte) []byte {
+	return append(b, 0xff, 0xff, 0xff, 0xff)
+}
+
+func appendTextArg(b []byte, s string) []byte {
+	b = binary.BigEndian.AppendUint32(b, uint32(len(s)))
+	return append(b, s...)
+}
+
+// beginArg begins an argument whose length is known only when it is written.
+func beginArg(b []byte) ([]byte, int) {
+	b = append(b, 0, 0, 0, 0)
+	return b, len(b)
+}
+
+func endArg(b []byte, begin int) []byte {
+	binary.BigEndian.PutUint32(b[begin-4:], uint32(len(b)-begin))
+	return b
+}
+
+// unlockAll calls pg_advisory_unlock_all by its number, the same everywhere: a segment of its own that needs
+// neither parsing nor planning, which would cost as much as a small query.
+var unlockAll = []byte{'F', 0, 0, 0, 14, 0, 0, 11, 76, 0, 0, 0, 0, 0, 0}
+
+// terminate is the message that ends a session.
+var terminate = []byte{'X', 0, 0, 0, 4}
