@@ -1,0 +1,286 @@
+package sqlite
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"time"
+
+	sqlite3 "modernc.org/sqlite/lib"
+
+	"dbrunner/internal/db"
+)
+
+// busyWait is how long SQLite itself waits for a lock, milliseconds: short, so that a call that is no longer
+// wanted stops waiting soon. The whole of a wait is bounded in patiently.
+const busyWait = 50
+
+// maxIdleRows is how large a result may be, bytes, for an idle connection to keep the rest of its buffer.
+const maxIdleRows = 64 << 10
+
+// maxLength bounds one value, bytes. SQLite's own limit is a gigabyte: SELECT zeroblob(1000000000) would take
+// that much memory before any cap on results can see it.
+const maxLength = 64 << 20
+
+// ours are the engine's own statements. They are kept apart from those of jobs, which the authorizer has seen.
+type ours int
+
+const (
+	beginReading ours = iota
+	beginWriting
+	commit
+	rollback
+	insertEntry
+	recordEntry
+	selectEntry
+	sweepEntries
+	checkLedger
+	oursCount
+)
+
+var ourSQL = [oursCount]string{
+	beginReading: "BEGIN",
+	beginWriting: "BEGIN IMMEDIATE",
+	commit:       "COMMIT",
+	rollback:     "ROLLBACK",
+	insertEntry:  insertEntrySQL,
+	recordEntry:  insertEntrySQL + " ON CONFLICT DO NOTHING",
+	selectEntry:  selectEntrySQL,
+	sweepEntries: sweepEntriesSQL,
+	checkLedger:  checkLedgerSQL,
+}
+
+// conn is one connection, with all that it keeps between calls. One call at a time uses it.
+type conn struct {
+	h        *handle
+	watch    *watch
+	settings *settings
+	reads    bool // opened read-only
+
+	own   [oursCount]*stmt
+	cache cache
+	rows  db.RowEncoder
+
+	timeout  time.Duration // of the call under way, for the text of its error
+	maxBytes int64         // of the rows of the call under way, 0 = no limit
+	spoilt   bool          // to be closed instead of used again
+}
+
+// openConn opens the file for writing (which creates it, if that is allowed) or for reading only.
+func openConn(ctx context.Context, s *settings, reads bool) (*conn, error) {
+	flags := int32(sqlite3.SQLITE_OPEN_READWRITE)
+	switch {
+	case reads:
+		flags = sqlite3.SQLITE_OPEN_READONLY
+	case s.create:
+		flags |= sqlite3.SQLITE_OPEN_CREATE
+	}
+	h, err := openHandle(s.path, flags)
+	if err != nil {
+		return nil, s.missing(err)
+	}
+	c := &conn{h: h, settings: s, reads: reads}
+	c.watch = newWatch(h)
+	c.cache.init()
+	if err := c.setUp(ctx); err != nil {
+		c.close()
+		return nil, err
+	}
+	return c, nil
+}
+
+// missing says so where a file was not to be created.
+func (s *settings) missing(err error) error {
+	if _, stat := os.Stat(s.path); s.create || !errors.Is(stat, fs.ErrNotExist) {
+		return err
+	}
+	return db.Errorf(db.ClassUnavailable, db.CodeUnavailable,
+		"there is no database file: create it, or let the engine do so (setting create)").Because(err)
+}
+
+// setUp makes the connection what every job finds.
+func (c *conn) setUp(ctx context.Context) error {
+	defer c.arm(ctx, c.settings.lockTimeout)()
+	defer c.watch.disarm()
+	for setting, on := range map[int32]bool{
+		sqlite3.SQLITE_DBCONFIG_DEFENSIVE:   true, // no writes past SQL into the file
+		sqlite3.SQLITE_DBCONFIG_ENABLE_FKEY: true,
+		sqlite3.SQLITE_DBCONFIG_DQS_DML:     false,
+		sqlite3.SQLITE_DBCONFIG_DQS_DDL:     false,
+	} {
+		if err := c.h.configure(setting, on); err != nil {
+			return err
+		}
+	}
+	if err := c.h.busyTimeout(busyWait); err != nil {
+		return err
+	}
+	c.h.limitLength(maxLength)
+	if !c.reads {
+		if err := c.setUpWriting(); err != nil {
+			return err
+		}
+	}
+	return c.h.guard()
+}
+
+func (c *conn) setUpWriting() error {
+	if _, err := c.pragma("PRAGMA synchronous = " + c.settings.synchronous); err != nil {
+		return err
+	}
+	mode := ""
+	err := c.patiently(func() (err error) {
+		mode, err = c.pragma("PRAGMA journal_mode = WAL")
+		return err
+	})
+	if err == nil && mode != "wal" && !c.h.readOnly() {
+		return db.Errorf(db.ClassUnavailable, db.CodeUnavailable,
+			"the database file cannot be in WAL mode: it must be on a local file system")
+	}
+	return err
+}
+
+// pragma runs a PRAGMA of ours and returns its first value, if any.
+func (c *conn) pragma(sql string) (string, error) {
+	s, _, err := c.h.prepare(sql, 0)
+	if err != nil {
+		return "", err
+	}
+	defer s.finalize()
+	row, err := s.step()
+	if !row || s.columns == 0 {
+		return "", err
+	}
+	return string(s.columnText(0)), nil
+}
+
+// close ends the connection; what was open in it is rolled back.
+func (c *conn) close() {
+	c.watch.disarm()
+	for _, s := range c.own {
+		if s != nil {
+			s.finalize()
+		}
+	}
+	c.cache.clear()
+	c.h.close()
+}
+
+// arm has the call's statements stopped when its time is over or its context ends.
+func (c *conn) arm(ctx context.Context, timeout time.Duration) (stop func() bool) {
+	c.timeout = timeout
+	return c.watch.arm(ctx, timeout)
+}
+
+// patiently repeats what fails because of another connection's lock, for as long as the lock time limit and
+// the call allow.
+func (c *conn) patiently(try func() error) error {
+	until := time.Now().Add(c.settings.lockTimeout)
+	for {
+		err := try()
+		if !isBusy(err) || c.watch.interrupted() != notInterrupted || !time.Now().Before(until) {
+			return err
+		}
+		time.Sleep(time.Millisecond) // SQLite has waited already, but for locks that it does not wait for
+	}
+}
+
+// statement returns one of our own, compiled once.
+func (c *conn) statement(which ours) (*stmt, error) {
+	if s := c.own[which]; s != nil {
+		return s, nil
+	}
+	s, _, err := c.h.prepare(ourSQL[which], sqlite3.SQLITE_PREPARE_PERSISTENT)
+	if err != nil {
+		return nil, err
+	}
+	c.own[which] = s
+	return s, nil
+}
+
+// run runs one of our own statements that has neither arguments nor rows.
+func (c *conn) run(which ours) error {
+	s, err := c.statement(which)
+	if err != nil {
+		return err
+	}
+	return s.run()
+}
+
+// begin opens a transaction. A writer takes the file's write lock here: a transaction that reads first and
+// writes later could not get it any more once another one has written.
+func (c *conn) begin() *db.Error {
+	which := beginWriting
+	if c.reads {
+		which = beginReading
+	}
+	if c.h.moved() {
+		c.spoilt = true
+		return db.Errorf(db.ClassUnavailable, db.CodeUnavailable,
+			"the database file was moved, deleted or replaced while it was open")
+	}
+	if err := c.patiently(func() error { return c.run(which) }); err != nil {
+		return c.failed(err, opening)
+	}
+	c.h.forgetRowID()
+	return nil
+}
+
+// end rolls back what is still open. It is the last thing that a call does with the connection.
+func (c *conn) end() {
+	c.watch.disarm() // an interrupt would hit the ROLLBACK
+	if c.rows.Size() > maxIdleRows {
+		c.rows = db.RowEncoder{}
+	}
+	if !c.h.inTransaction() {
+		return
+	}
+	if err := c.run(rollback); err != nil || c.h.inTransaction() {
+		c.spoilt = true
+	}
+}
+
+// failed makes the public error of one that came from SQLite. What it says about the call comes first: a
+// statement that was interrupted, or still waited for a lock, ended because of that.
+func (c *conn) failed(err error, when phase) *db.Error {
+	if e, ok := errors.AsType[*db.Error](err); ok {
+		return e
+	}
+	if isWaiting(err) {
+		if e := c.stopped(); e != nil {
+			return e.Because(err)
+		}
+	}
+	e := classify(err, when)
+	if c.reads && e.EngineCode != "" && isReadOnly(err) {
+		e.Class, e.Code, e.Message = db.ClassPermanent, db.CodeReadOnly, "a read-only job cannot write"
+	}
+	if e.Class == db.ClassLost || e.Class == db.ClassUnavailable {
+		c.spoilt = true
+	}
+	return e
+}
+
+// isWaiting reports whether an error may be how the end of a call shows.
+func isWaiting(err error) bool {
+	f, ok := errors.AsType[*fault](err)
+	return ok && f.primary() == sqlite3.SQLITE_INTERRUPT || isBusy(err)
+}
+
+func isReadOnly(err error) bool {
+	f, ok := errors.AsType[*fault](err)
+	return ok && f.primary() == sqlite3.SQLITE_READONLY
+}
+
+// stopped is the error of a call whose time is over or whose context has ended; nil while it goes on.
+func (c *conn) stopped() *db.Error {
+	switch c.watch.interrupted() {
+	case timedOut:
+		return db.Errorf(db.ClassTimeout, db.CodeTimeout, "stopped after the time limit of %s", c.timeout)
+	case canceled:
+		return db.Errorf(db.ClassCanceled, db.CodeCanceled, "canceled")
+	default:
+		return nil
+	}
+}

@@ -1,0 +1,172 @@
+package sqlite
+
+import (
+	"errors"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	sqlite3 "modernc.org/sqlite/lib"
+
+	"dbrunner/internal/db"
+)
+
+// phase is what was under way when an error came.
+type phase uint8
+
+const (
+	opening    phase = iota + 1 // nothing of the job has begun: the file, the lock, BEGIN
+	compiling                   // a statement is compiled: no value of a parameter is known yet
+	running                     // a statement runs inside the transaction
+	committing                  // COMMIT
+)
+
+// maxText bounds what is quoted of SQLite's messages, bytes.
+const maxText = 300
+
+// verdict is what an error of SQLite means.
+type verdict struct {
+	class   db.Class
+	code    db.Code
+	message string // empty: SQLite's own, which is safe to show for this code
+}
+
+// classify turns an error of SQLite into the public one.
+//
+// Messages are shown only where SQLite makes them of names in the schema and of the statement's text. What
+// comes while a statement runs may quote a value (json_extract(x, :path) does), so it is worded here.
+func classify(err error, when phase) *db.Error {
+	f, ok := errors.AsType[*fault](err)
+	if !ok {
+		return db.Errorf(db.ClassPermanent, db.CodeDatabase, "the driver failed").Because(err)
+	}
+	v := judge(f, when)
+	if v.message == "" {
+		v.message = cut(f.text)
+	}
+	e := db.Errorf(v.class, v.code, "%s", v.message).Because(f)
+	e.EngineCode = strconv.Itoa(int(f.code))
+	return e
+}
+
+// judge decides by the result code: first by what the extended code says on its own, then by the primary one.
+func judge(f *fault, when phase) verdict {
+	if v, ok := extended[f.code]; ok {
+		return v
+	}
+	switch f.primary() {
+	case sqlite3.SQLITE_ERROR:
+		return judgeError(f, when)
+	case sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM:
+		return verdict{
+			db.ClassUnavailable, db.CodeUnavailable,
+			"the database file cannot be written: check the permissions of the file and its folder",
+		}
+	case sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB:
+		return judgeFile(f, when)
+	}
+	if v, ok := primaries[f.primary()]; ok {
+		return v
+	}
+	return verdict{db.ClassPermanent, db.CodeDatabase, "SQLite failed"}
+}
+
+// extended are the codes that mean something else than their primary code does.
+var extended = map[int32]verdict{
+	sqlite3.SQLITE_ERROR_MISSING_COLLSEQ: {db.ClassPermanent, db.CodeUndefined, ""},
+	sqlite3.SQLITE_ERROR_RETRY:           {db.ClassTransient, db.CodeSerialization, "the schema changed meanwhile"},
+	sqlite3.SQLITE_ERROR_SNAPSHOT:        {db.ClassTransient, db.CodeSerialization, "the snapshot is gone"},
+
+	sqlite3.SQLITE_BUSY_SNAPSHOT: {db.ClassTransient, db.CodeSerialization, "another transaction was first"},
+
+	sqlite3.SQLITE_CONSTRAINT_UNIQUE:     {db.ClassPermanent, db.CodeUnique, ""},
+	sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY: {db.ClassPermanent, db.CodeUnique, ""},
+	sqlite3.SQLITE_CONSTRAINT_ROWID:      {db.ClassPermanent, db.CodeUnique, ""},
+	sqlite3.SQLITE_CONSTRAINT_FOREIGNKEY: {db.ClassPermanent, db.CodeForeignKey, ""},
+	sqlite3.SQLITE_CONSTRAINT_NOTNULL:    {db.ClassPermanent, db.CodeNotNull, ""},
+	sqlite3.SQLITE_CONSTRAINT_CHECK:      {db.ClassPermanent, db.CodeCheck, ""},
+	sqlite3.SQLITE_CONSTRAINT_DATATYPE:   {db.ClassPermanent, db.CodeData, ""},
+
+	sqlite3.SQLITE_IOERR_NOMEM: {db.ClassTransient, db.CodeResources, "out of memory"},
+}
+
+// primaries are the codes that mean the same at any time.
+var primaries = map[int32]verdict{
+	sqlite3.SQLITE_BUSY: {
+		db.ClassTransient, db.CodeLockTimeout,
+		"another process kept the database file locked for longer than the lock time limit",
+	},
+	sqlite3.SQLITE_LOCKED:     {db.ClassTransient, db.CodeLockTimeout, "a table is locked"},
+	sqlite3.SQLITE_PROTOCOL:   {db.ClassTransient, db.CodeLockTimeout, "the file's lock could not be had"},
+	sqlite3.SQLITE_SCHEMA:     {db.ClassTransient, db.CodeSerialization, "the schema changed meanwhile"},
+	sqlite3.SQLITE_INTERRUPT:  {db.ClassCanceled, db.CodeCanceled, "interrupted"},
+	sqlite3.SQLITE_ABORT:      {db.ClassPermanent, db.CodeTransactionAborted, "a statement ended the transaction"},
+	sqlite3.SQLITE_NOMEM:      {db.ClassTransient, db.CodeResources, "out of memory"},
+	sqlite3.SQLITE_FULL:       {db.ClassTransient, db.CodeResources, "the disk or the database is full"},
+	sqlite3.SQLITE_NOLFS:      {db.ClassPermanent, db.CodeResources, "the file system takes no larger file"},
+	sqlite3.SQLITE_AUTH:       {db.ClassPermanent, db.CodeForbiddenStatement, "not allowed in jobs"},
+	sqlite3.SQLITE_TOOBIG:     {db.ClassPermanent, db.CodeData, "a value or the statement is too big"},
+	sqlite3.SQLITE_MISMATCH:   {db.ClassPermanent, db.CodeData, "a value does not fit the column's type"},
+	sqlite3.SQLITE_RANGE:      {db.ClassPermanent, db.CodeParameter, "there is no such parameter"},
+	sqlite3.SQLITE_CONSTRAINT: {db.ClassPermanent, db.CodeConstraint, "a constraint or trigger refused the change"},
+	sqlite3.SQLITE_INTERNAL:   {db.ClassPermanent, db.CodeDatabase, "SQLite failed"},
+	sqlite3.SQLITE_NOTFOUND:   {db.ClassPermanent, db.CodeDatabase, "SQLite failed"},
+	sqlite3.SQLITE_EMPTY:      {db.ClassPermanent, db.CodeDatabase, "SQLite failed"},
+	sqlite3.SQLITE_MISUSE:     {db.ClassPermanent, db.CodeDatabase, "SQLite failed"},
+	sqlite3.SQLITE_FORMAT:     {db.ClassPermanent, db.CodeDatabase, "SQLite failed"},
+}
+
+// judgeError reads SQLITE_ERROR, the one number for everything that is wrong with a statement. Its text alone
+// tells a missing table from a missing comma: sqlite3.c has these words since 2004.
+func judgeError(f *fault, when phase) verdict {
+	if when != compiling {
+		if strings.Contains(f.text, "transaction") {
+			return verdict{db.ClassPermanent, db.CodeForbiddenStatement, "this statement cannot run in a transaction"}
+		}
+		return verdict{db.ClassPermanent, db.CodeData, "the statement failed on a value while it ran"}
+	}
+	for _, begin := range []string{"no such ", "unknown "} {
+		if strings.HasPrefix(f.text, begin) {
+			return verdict{db.ClassPermanent, db.CodeUndefined, ""}
+		}
+	}
+	if strings.Contains(f.text, " already exists") || strings.HasPrefix(f.text, "there is already ") {
+		return verdict{db.ClassPermanent, db.CodeDatabase, ""}
+	}
+	if strings.HasPrefix(f.text, "not authorized") || strings.HasPrefix(f.text, "unsafe use of") {
+		return verdict{db.ClassPermanent, db.CodeForbiddenStatement, ""}
+	}
+	return verdict{db.ClassPermanent, db.CodeSyntax, ""}
+}
+
+// judgeFile reads what is wrong with the file itself.
+func judgeFile(f *fault, when phase) verdict {
+	switch f.primary() {
+	case sqlite3.SQLITE_NOTADB:
+		return verdict{db.ClassUnavailable, db.CodeUnavailable, "the file is not an SQLite database"}
+	case sqlite3.SQLITE_CORRUPT:
+		message := "the database file is damaged: run PRAGMA integrity_check"
+		if when == opening {
+			return verdict{db.ClassUnavailable, db.CodeUnavailable, message}
+		}
+		return verdict{db.ClassPermanent, db.CodeDatabase, message}
+	}
+	if when == opening {
+		return verdict{
+			db.ClassUnavailable, db.CodeUnavailable,
+			"the database file cannot be opened: check that its folder exists and may be written",
+		}
+	}
+	return verdict{db.ClassLost, db.CodeConnectionLost, "the database file cannot be read or written"}
+}
+
+// cut bounds a text and keeps it valid UTF-8.
+func cut(text string) string {
+	if len(text) > maxText {
+		text = text[:maxText] + "…"
+	}
+	if !utf8.ValidString(text) {
+		text = strings.ToValidUTF8(text, "…")
+	}
+	return text
+}

@@ -1,0 +1,138 @@
+package sqlite
+
+import (
+	"strings"
+
+	sqlite3 "modernc.org/sqlite/lib"
+
+	"dbrunner/internal/db"
+)
+
+// execute runs one statement of a job in the open transaction and encodes its rows. Between its first line
+// and its last one the authorizer is strict; SQLite compiles a statement anew while it steps, when the schema
+// has changed.
+func (c *conn) execute(st *db.Compiled) (set db.ResultSet, failure *db.Error) {
+	mem := c.h.mem
+	mem.job, mem.private = 1, 0
+	defer func() { mem.job = 0 }()
+	s, kept, failure := c.compiled(st.SQL)
+	if failure != nil {
+		return set, failure
+	}
+	if mem.private != 0 {
+		s.private = true
+	}
+	set, failure = c.play(s, st.Args)
+	if s.private || mem.private != 0 {
+		c.spoilt = true
+	}
+	if kept {
+		s.reset()
+	} else {
+		s.finalize()
+	}
+	return set, failure
+}
+
+// compiled returns a statement ready to run, and whether the connection keeps it.
+func (c *conn) compiled(sql string) (s *stmt, kept bool, failure *db.Error) {
+	if s := c.cache.get(sql); s != nil {
+		return s, true, nil
+	}
+	if strings.IndexByte(sql, 0) >= 0 { // SQLite would end there
+		return nil, false, db.Errorf(db.ClassPermanent, db.CodeSyntax, "a NUL character in the statement")
+	}
+	c.h.mem.refused = 0
+	s, tail, err := c.h.prepare(sql, sqlite3.SQLITE_PREPARE_PERSISTENT)
+	if err != nil {
+		return nil, false, c.refused(err)
+	}
+	if s == nil {
+		return nil, false, db.Errorf(db.ClassPermanent, db.CodeSyntax, "there is no statement in the text")
+	}
+	if c.more(tail) {
+		s.finalize()
+		return nil, false, db.Errorf(db.ClassPermanent, db.CodeMultipleStatements, "one statement was expected")
+	}
+	s.sql = sql
+	return s, c.cache.put(s), nil
+}
+
+// more reports whether another statement follows; comments and semicolons are none.
+func (c *conn) more(tail string) bool {
+	for strings.TrimSpace(tail) != "" {
+		s, rest, err := c.h.prepare(tail, 0)
+		if s != nil {
+			s.finalize()
+		}
+		if s != nil || err != nil || len(rest) >= len(tail) {
+			return true
+		}
+		tail = rest
+	}
+	return false
+}
+
+// refused is the error of a statement that does not compile, perhaps because the authorizer said no.
+func (c *conn) refused(err error) *db.Error {
+	e := c.failed(err, compiling)
+	action := c.h.mem.refused
+	if action == 0 || e.Class != db.ClassPermanent {
+		return e
+	}
+	e.Code, e.Message = db.CodeForbiddenStatement, refusedWhat(action)
+	if action == sqlite3.SQLITE_TRANSACTION || action == sqlite3.SQLITE_SAVEPOINT {
+		e.Code = db.CodeTransactionControl
+	}
+	return e
+}
+
+// play binds the arguments and runs the statement to its end.
+func (c *conn) play(s *stmt, args []db.Value) (set db.ResultSet, failure *db.Error) {
+	if err := bind(s, args); err != nil {
+		return set, c.failed(err, running)
+	}
+	before := c.h.totalChanges()
+	row, err := s.step()
+	if err != nil {
+		return set, c.failed(err, running)
+	}
+	columns := s.describe()
+	if len(columns) > 0 {
+		return c.encode(s, columns, row)
+	}
+	for row { // some statements that return nothing step more than once
+		if row, err = s.step(); err != nil {
+			return set, c.failed(err, running)
+		}
+	}
+	if c.h.totalChanges() != before { // else changes() is that of an earlier statement
+		set.RowsAffected = c.h.changes()
+	}
+	return set, nil
+}
+
+// encode steps through the rows from the first one, which is at hand if there is any.
+func (c *conn) encode(s *stmt, columns []db.Column, row bool) (set db.ResultSet, failure *db.Error) {
+	if err := c.rows.Start(columns); err != nil {
+		return set, c.failed(err, running)
+	}
+	for row {
+		dst := c.rows.BeginRow()
+		for i := range columns {
+			dst = appendValue(c.rows.Next(dst), s, i)
+			if c.maxBytes > 0 && int64(len(dst)) > c.maxBytes { // without waiting for the row's other values
+				return set, db.Errorf(db.ClassPermanent, db.CodeResultTooLarge,
+					"a row that alone is above the limit of %d bytes, or the last of too many", c.maxBytes)
+			}
+		}
+		err := c.rows.EndRow(dst)
+		if err == nil {
+			row, err = s.step()
+		}
+		if err != nil {
+			return set, c.failed(err, running)
+		}
+	}
+	return c.rows.Finish(), nil
+}

@@ -1,0 +1,218 @@
+package sqlite
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	sqlite3 "modernc.org/sqlite/lib"
+
+	"dbrunner/internal/db"
+)
+
+const ledgerTable = "dbrunner_ledger"
+
+// The ledger's table. Times are nanoseconds since 1970, UTC. The answer comes last, so that the other columns
+// are read without it.
+const (
+	ledgerDDL = `CREATE TABLE IF NOT EXISTS dbrunner_ledger (
+    namespace     TEXT    NOT NULL,
+    database_name TEXT    NOT NULL,
+    job_id        TEXT    NOT NULL,
+    request_hash  BLOB,
+    status        TEXT    NOT NULL,
+    sequence      INTEGER NOT NULL,
+    message_time  INTEGER NOT NULL,
+    runner        TEXT    NOT NULL,
+    recorded_at   INTEGER NOT NULL,
+    answer        BLOB,
+    PRIMARY KEY (namespace, database_name, job_id)
+)`
+	ledgerIndexDDL = `CREATE INDEX IF NOT EXISTS dbrunner_ledger_recorded
+    ON dbrunner_ledger (namespace, database_name, recorded_at)`
+
+	// insertEntrySQL is a plain INSERT: its unique key is the fence.
+	insertEntrySQL = `INSERT INTO dbrunner_ledger
+		(namespace, database_name, job_id, request_hash, status, sequence, message_time, runner, recorded_at, answer)
+		VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)`
+	selectEntrySQL = `SELECT request_hash, status, sequence, message_time, runner, recorded_at, answer
+		FROM dbrunner_ledger WHERE namespace = ?1 AND database_name = ?2 AND job_id = ?3`
+	sweepEntriesSQL = `DELETE FROM dbrunner_ledger WHERE rowid IN (SELECT rowid FROM dbrunner_ledger
+		WHERE namespace = ?1 AND database_name = ?2 AND recorded_at < ?3 ORDER BY recorded_at LIMIT ?4)`
+	checkLedgerSQL = `SELECT namespace, database_name, job_id, request_hash, status, sequence, message_time, runner,
+		recorded_at, answer FROM dbrunner_ledger LIMIT 0`
+)
+
+// DDL is what a DBA runs to create the ledger.
+func DDL() string { return ledgerDDL + ";\n\n" + ledgerIndexDDL + ";\n" }
+
+// bindKey binds namespace, database and job id as the first three arguments.
+func (d *Database) bindKey(s *stmt, jobID string) error {
+	return errors.Join(s.bindText(1, d.opts.Namespace), s.bindText(2, d.opts.Name), s.bindText(3, jobID))
+}
+
+func (d *Database) bindEntry(s *stmt, e *db.Entry, now time.Time) error {
+	var hash, answer error
+	if e.RequestHash == nil {
+		hash = s.bindNull(4)
+	} else {
+		hash = s.bindBlob(4, e.RequestHash)
+	}
+	if e.Answer == nil {
+		answer = s.bindNull(10)
+	} else {
+		answer = s.bindBlob(10, e.Answer)
+	}
+	return errors.Join(d.bindKey(s, e.JobID), hash, s.bindText(5, e.Status), s.bindInt(6, int64(e.Sequence)),
+		s.bindInt(7, e.Timestamp.UnixNano()), s.bindText(8, e.Runner), s.bindInt(9, now.UnixNano()), answer)
+}
+
+// insert runs one of the two statements that insert a row, and says how many it inserted.
+func (d *Database) insert(c *conn, which ours, e *db.Entry, now time.Time) (int64, error) {
+	s, err := c.statement(which)
+	if err != nil {
+		return 0, err
+	}
+	defer s.reset()
+	if err := d.bindEntry(s, e, now); err != nil {
+		return 0, err
+	}
+	if _, err := s.step(); err != nil {
+		return 0, err
+	}
+	return c.h.changes(), nil
+}
+
+// fence inserts the row of the open transaction. A key that is there already is told apart from the job's own
+// unique violations by being this statement's.
+func (d *Database) fence(c *conn, e *db.Entry) *db.Error {
+	_, err := d.insert(c, insertEntry, e, time.Now())
+	if err == nil {
+		return nil
+	}
+	failure := d.ledgerFailed(c, err)
+	if failure.Code == db.CodeUnique {
+		failure.Class, failure.Message = db.ClassTaken, "the ledger has a row for this job already"
+	}
+	return failure
+}
+
+// ledgerFailed is the error of a statement on the ledger. A ledger that is not there is the database's matter,
+// not the job's.
+func (d *Database) ledgerFailed(c *conn, err error) *db.Error {
+	f, ok := errors.AsType[*fault](err)
+	if ok && f.primary() == sqlite3.SQLITE_ERROR && c.stopped() == nil {
+		return db.Errorf(db.ClassUnavailable, db.CodeUnavailable,
+			"the ledger (table %s) is missing or not as it must be: create it with what `runner ledger ddl` prints",
+			ledgerTable).Because(err)
+	}
+	return c.failed(err, running)
+}
+
+// find reads a row; nil if there is none.
+func (d *Database) find(c *conn, jobID string) (*db.Entry, error) {
+	s, err := c.statement(selectEntry)
+	if err != nil {
+		return nil, err
+	}
+	defer s.reset()
+	if err := d.bindKey(s, jobID); err != nil {
+		return nil, err
+	}
+	row, err := s.step()
+	if err != nil || !row {
+		return nil, err
+	}
+	e := &db.Entry{
+		JobID:      jobID,
+		Status:     string(s.columnText(1)),
+		Sequence:   uint64(s.columnInt(2)),
+		Timestamp:  time.Unix(0, s.columnInt(3)).UTC(),
+		Runner:     string(s.columnText(4)),
+		RecordedAt: time.Unix(0, s.columnInt(5)).UTC(),
+	}
+	e.RequestHash = append(e.RequestHash, s.columnBlob(0)...)
+	e.Answer = append(e.Answer, s.columnBlob(6)...)
+	return e, nil
+}
+
+// Lookup reads a ledger row; nil if there is none. It does not wait for transactions under way.
+func (d *Database) Lookup(ctx context.Context, jobID string) (*db.Entry, error) {
+	var found *db.Entry
+	err := d.using(ctx, d.readers, func(c *conn) *db.Error {
+		err := c.patiently(func() (err error) {
+			found, err = d.find(c, jobID)
+			return err
+		})
+		if err != nil {
+			return d.ledgerFailed(c, err)
+		}
+		return nil
+	})
+	return found, err
+}
+
+// Record inserts a ledger row in a transaction of its own, unless its key is taken: then it returns the row
+// that is there, and false.
+func (d *Database) Record(ctx context.Context, entry *db.Entry) (*db.Entry, bool, error) {
+	var recorded *db.Entry
+	var inserted bool
+	err := d.using(ctx, d.writers, func(c *conn) *db.Error {
+		if failure := c.begin(); failure != nil {
+			return failure
+		}
+		now := time.Now()
+		n, err := d.insert(c, recordEntry, entry, now)
+		if err == nil && n == 0 {
+			recorded, err = d.find(c, entry.JobID)
+		}
+		if err != nil {
+			return d.ledgerFailed(c, err)
+		}
+		if n == 0 {
+			return nil
+		}
+		copied := *entry
+		copied.RecordedAt = time.Unix(0, now.UnixNano()).UTC()
+		recorded, inserted = &copied, true
+		return c.commit()
+	})
+	if err != nil {
+		return nil, false, err
+	}
+	return recorded, inserted, nil
+}
+
+// Sweep deletes at most limit rows that were recorded earlier than before, the oldest first.
+func (d *Database) Sweep(ctx context.Context, before time.Time, limit int) (int, error) {
+	var swept int
+	err := d.using(ctx, d.writers, func(c *conn) *db.Error {
+		if failure := c.begin(); failure != nil {
+			return failure
+		}
+		n, err := d.sweep(c, before, limit)
+		if err != nil {
+			return d.ledgerFailed(c, err)
+		}
+		swept = int(n)
+		return c.commit()
+	})
+	return swept, err
+}
+
+func (d *Database) sweep(c *conn, before time.Time, limit int) (int64, error) {
+	s, err := c.statement(sweepEntries)
+	if err != nil {
+		return 0, err
+	}
+	defer s.reset()
+	err = errors.Join(s.bindText(1, d.opts.Namespace), s.bindText(2, d.opts.Name),
+		s.bindInt(3, before.UnixNano()), s.bindInt(4, int64(limit)))
+	if err != nil {
+		return 0, err
+	}
+	if _, err := s.step(); err != nil {
+		return 0, err
+	}
+	return c.h.changes(), nil
+}

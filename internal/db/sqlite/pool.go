@@ -1,0 +1,140 @@
+package sqlite
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"dbrunner/internal/db"
+)
+
+// pool is a bounded set of connections of one kind. A connection to a file does not age, so none is closed
+// for its age or for being idle; of PoolOptions, Max alone has a meaning here.
+type pool struct {
+	open  func(context.Context) (*conn, error)
+	slots chan struct{} // one element for each connection in use
+
+	mu     sync.Mutex // guards idle and closed
+	idle   []*conn    // the last one was used last
+	closed bool
+
+	waiting, acquires, canceled, waited atomic.Int64
+}
+
+func newPool(size int, open func(context.Context) (*conn, error)) *pool {
+	return &pool{open: open, slots: make(chan struct{}, size)}
+}
+
+// acquire gives out a connection, opening one where none is idle; release must follow.
+func (p *pool) acquire(ctx context.Context) (*conn, *db.Error) {
+	if failure := p.enter(ctx); failure != nil {
+		return nil, failure
+	}
+	p.mu.Lock()
+	if p.closed {
+		p.mu.Unlock()
+		<-p.slots
+		return nil, db.Errorf(db.ClassUnavailable, db.CodeUnavailable, "the database is closed")
+	}
+	var c *conn
+	if n := len(p.idle); n > 0 {
+		c, p.idle = p.idle[n-1], p.idle[:n-1]
+	}
+	p.mu.Unlock()
+	p.acquires.Add(1)
+	if c != nil {
+		return c, nil
+	}
+	c, err := p.open(ctx)
+	if err != nil {
+		<-p.slots
+		return nil, notOpened(ctx, err)
+	}
+	return c, nil
+}
+
+// enter takes a slot, waiting for one as long as the context lives.
+func (p *pool) enter(ctx context.Context) *db.Error {
+	if ctx.Err() == nil {
+		select {
+		case p.slots <- struct{}{}:
+			return nil
+		default:
+		}
+	}
+	begun := time.Now()
+	p.waiting.Add(1)
+	defer func() {
+		p.waiting.Add(-1)
+		p.waited.Add(int64(time.Since(begun)))
+	}()
+	select {
+	case <-ctx.Done():
+	case p.slots <- struct{}{}:
+		if ctx.Err() == nil {
+			return nil
+		}
+		<-p.slots
+	}
+	p.canceled.Add(1)
+	return db.Errorf(db.ClassCanceled, db.CodeCanceled, "canceled while waiting for a connection").Because(ctx.Err())
+}
+
+// notOpened is the error of a connection that could not be opened.
+func notOpened(ctx context.Context, err error) *db.Error {
+	if ctx.Err() != nil {
+		return db.Errorf(db.ClassCanceled, db.CodeCanceled, "canceled while connecting").Because(err)
+	}
+	e := opened(err)
+	e.Class, e.Code = db.ClassUnavailable, db.CodeUnavailable
+	return e
+}
+
+// release takes a connection back.
+func (p *pool) release(c *conn) {
+	p.mu.Lock()
+	keep := !c.spoilt && !p.closed
+	if keep {
+		p.idle = append(p.idle, c)
+	}
+	p.mu.Unlock()
+	if !keep {
+		c.close()
+	}
+	<-p.slots
+}
+
+// close refuses new calls, waits for those under way and closes all connections.
+func (p *pool) close() {
+	p.mu.Lock()
+	p.closed = true
+	idle := p.idle
+	p.idle = nil
+	p.mu.Unlock()
+	for _, c := range idle {
+		c.close()
+	}
+	for range cap(p.slots) {
+		p.slots <- struct{}{}
+	}
+	for range cap(p.slots) {
+		<-p.slots
+	}
+}
+
+// add adds the pool's numbers to the statistics.
+func (p *pool) add(s *db.PoolStats) {
+	p.mu.Lock()
+	idle := len(p.idle)
+	p.mu.Unlock()
+	used := len(p.slots)
+	s.Max += cap(p.slots)
+	s.Idle += idle
+	s.InUse += used
+	s.Total += min(idle+used, cap(p.slots))
+	s.Waiting += int(p.waiting.Load())
+	s.Acquires += p.acquires.Load()
+	s.CanceledAcquires += p.canceled.Load()
+	s.AcquireWait += time.Duration(p.waited.Load())
+}
