@@ -1,0 +1,34 @@
+package jobs
+
+import "dbrunner/internal/db"
+
+// The codes of faults that decoding finds in a body. A rejection carries the code that all of its faults share,
+// or CodeInvalidBody.
+const (
+	CodeInvalidJSON  db.Code = "invalid_json"   // not one JSON object in UTF-8
+	CodeTooLarge     db.Code = "body_too_large" // more bytes or values than a body may have
+	CodeTooDeep      db.Code = "body_too_deep"  // arrays and objects nested too deeply
+	CodeInvalidBody  db.Code = "invalid_body"   // several faults of different kinds
+	CodeUnknownKey   db.Code = "unknown_key"    // a key that the contract does not have, or not at this place
+	CodeDuplicateKey db.Code = "duplicate_key"  // a key given twice
+	CodeMissingKey   db.Code = "missing_key"    // a key that the kind requires
+	CodeInvalidValue db.Code = "invalid_value"  // a wrong type, or a value outside its range
+	CodeInvalidID    db.Code = "invalid_id"     // not 1 to 100 of [A-Za-z0-9_-], or in the form of a derived id
+	CodeVersion      db.Code = "unknown_version"
+
+	CodeReplyTo           db.Code = "reply_to_forbidden" // a reply subject outside the allowed prefixes
+	CodeKindNotAllowed    db.Code = "kind_not_allowed"   // the database's configuration leaves this kind out
+	CodeEffectNotAllowed  db.Code = "effect_not_allowed" // the kind cannot, or the database may not, have this effect
+	CodeParameterNotTyped db.Code = "untyped_parameter"  // an array or object without a type
+)
+
+// The codes of ends that only the running of jobs knows.
+const (
+	CodeTooManyDeliveries db.Code = "too_many_deliveries" // the job was delivered more often than the limit
+	CodeIDReused          db.Code = "job_id_reused"       // another request had this id first
+	CodeResultTaken       db.Code = "result_id_taken"     // the effect happened, its result's place was taken
+	CodeExpired           db.Code = "expired"             // expires_at or expires_in passed before the job began
+	CodeCanceled          db.Code = "cancelled"           // somebody asked for the job's end
+	CodeOutcomeUnknown    db.Code = "outcome_unknown"     // whether the effect happened cannot be known
+	CodeInternal          db.Code = "internal_error"      // a defect of the runner's own
+)

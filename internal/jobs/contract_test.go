@@ -1,0 +1,95 @@
+package jobs
+
+import (
+	"context"
+	"strconv"
+	"testing"
+	"time"
+
+	"dbrunner/internal/db"
+)
+
+// testDialect reads SQL as PostgreSQL does.
+func testDialect() *db.Dialect {
+	words := func(list ...string) map[string]bool {
+		m := map[string]bool{}
+		for _, w := range list {
+			m[w] = true
+		}
+		return m
+	}
+	return &db.Dialect{
+		DollarQuotes: true, EscapeStrings: true, NestedComments: true, MaxParams: 65535,
+		Placeholder: func(dst []byte, n int) []byte {
+			return strconv.AppendInt(append(dst, '$'), int64(n), 10)
+		},
+		ReadOnlyFirst:   words("SELECT", "WITH", "VALUES", "TABLE", "SHOW", "EXPLAIN"),
+		TransactionVerb: words("BEGIN", "COMMIT", "ROLLBACK", "SAVEPOINT"),
+		ForbiddenFirst:  words("LISTEN", "PREPARE"),
+		Cache:           db.NewCache(1 << 20),
+	}
+}
+
+func testPolicy() *Policy {
+	return &Policy{
+		Ledger: true, Timeout: 10 * time.Second, MaxTimeout: time.Minute, MaxRows: 1000, MaxBytes: 1 << 20,
+		ReplyTo: []string{"flows.answers."}, MaxDeliveries: 20,
+	}
+}
+
+func testDecoder(change ...func(*DecoderOptions)) *Decoder {
+	opts := DecoderOptions{Namespace: "dbrunner", Policy: testPolicy(), Dialect: testDialect(), MaxBody: 1 << 20}
+	for _, c := range change {
+		c(&opts)
+	}
+	return NewDecoder(opts)
+}
+
+// testTime is when the stream took the messages of the tests.
+var testTime = time.Date(2026, 3, 1, 12, 0, 0, 123456789, time.UTC)
+
+func delivery(kind, body string) *Delivery {
+	return &Delivery{
+		Database: "shop", Kind: kind, Sequence: 42, Timestamp: testTime, Deliveries: 1, Body: []byte(body),
+	}
+}
+
+const testDerivedID = "s42_dgrfgbv552j9"
+
+// answering is a database that gives every call the answer that the test wants.
+type answering struct {
+	db.Database
+	sets []db.ResultSet
+	err  error
+}
+
+func (a *answering) Read(context.Context, db.Call, *db.Compiled, db.RowOptions) (db.ResultSet, error) {
+	if a.err != nil {
+		return db.ResultSet{}, a.err
+	}
+	return a.sets[0], nil
+}
+
+func (a *answering) Transact(
+	ctx context.Context, _ db.Call, tx *db.Transaction, _ db.RowOptions, seal db.Seal,
+) ([]db.ResultSet, error) {
+	if a.err != nil {
+		return nil, a.err
+	}
+	sets := a.sets[:len(tx.Statements)]
+	if seal != nil {
+		if _, err := seal(ctx, sets); err != nil {
+			return nil, err
+		}
+	}
+	return sets, nil
+}
+
+func mustDecode(t testing.TB, d *Decoder, in *Delivery) *Job {
+	t.Helper()
+	job, rejection := d.Decode(in)
+	if rejection != nil {
+		t.Fatalf("rejected: %+v", rejection)
+	}
+	return job
+}

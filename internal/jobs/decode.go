@@ -1,0 +1,288 @@
+package jobs
+
+import (
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+	"sync"
+
+	"dbrunner/internal/db"
+)
+
+// defaultMaxBody is the largest body that is looked into where nothing else is said: what NATS servers take at most
+// when they are set up as advised.
+const defaultMaxBody = 8 << 20
+
+// maxPooledNodes bounds the memory that a reader keeps between two bodies.
+const maxPooledNodes = 4096
+
+// DecoderOptions is what decoding the jobs of one database needs to know.
+type DecoderOptions struct {
+	Namespace string
+	Policy    *Policy
+	Dialect   *db.Dialect
+	MaxBody   int // largest body that is looked into, bytes; 0 = 8 MiB
+}
+
+// Decoder turns the messages of one database into jobs. It may be used from many goroutines at once.
+type Decoder struct {
+	opts    DecoderOptions
+	kinds   []kind
+	readers sync.Pool
+}
+
+// NewDecoder returns the decoder of one database.
+func NewDecoder(opts DecoderOptions) *Decoder {
+	if opts.MaxBody <= 0 || opts.MaxBody > math.MaxInt32 {
+		opts.MaxBody = defaultMaxBody
+	}
+	d := &Decoder{opts: opts, kinds: table()}
+	for i := range d.kinds {
+		d.kinds[i].known = append(commonKeys(), d.kinds[i].keys...)
+	}
+	d.readers.New = func() any { return &reader{kinds: d.kinds, dialect: opts.Dialect} }
+	return d
+}
+
+// Rejection is a message that is no valid job: all of its faults, and as much of it as could be read.
+type Rejection struct {
+	ID        string // the id that the answer goes under
+	DerivedID bool   // the publisher gave no valid id
+	ReplyTo   string // only if valid
+	Labels    map[string]string
+	Effect    Effect // empty if it could not be read
+	Hash      []byte // nil if the body could not be understood enough
+	Code      db.Code
+	Faults    []db.Fault // at least one
+}
+
+// Scanned is what Scan reads of a message.
+type Scanned struct {
+	ID        string
+	DerivedID bool
+	Effect    Effect // empty if it could not be read
+	ReplyTo   string // only if valid
+}
+
+// Scan reads the id, the effect and the reply subject of a message exactly as Decode has them, in constant memory
+// and without interpreting anything else. It reads bodies of any size.
+func (d *Decoder) Scan(in *Delivery) Scanned {
+	var who identity
+	who.scan(in.Body)
+	id, derived := who.jobID(in)
+	return Scanned{
+		ID: id, DerivedID: derived, Effect: who.jobEffect(d.kind(in.Kind)), ReplyTo: who.reply(d, in),
+	}
+}
+
+func (d *Decoder) kind(name string) *kind {
+	for i := range d.kinds {
+		if d.kinds[i].name == name {
+			return &d.kinds[i]
+		}
+	}
+	return nil
+}
+
+// Decode reads a job's message. Either a valid job comes back, its statements compiled for the database, or a
+// rejection with every fault of the body. The job keeps nothing of in.
+func (d *Decoder) Decode(in *Delivery) (*Job, *Rejection) {
+	if len(in.Body) > d.opts.MaxBody {
+		return nil, d.unreadable(in, db.Fault{
+			Code: CodeTooLarge, Message: "the body is larger than " + strconv.Itoa(d.opts.MaxBody) + " bytes",
+		})
+	}
+	r := d.readers.Get().(*reader)
+	defer d.release(r)
+	r.reset()
+	if fault := r.read(in.Body); fault != nil {
+		return nil, d.unreadable(in, r.syntaxFault(in.Body, fault))
+	}
+	if r.nodes[0].kind != objectToken {
+		return nil, d.unreadable(in, db.Fault{Code: CodeInvalidJSON, Message: "the body must be one JSON object"})
+	}
+	return d.interpret(r, in)
+}
+
+func (d *Decoder) release(r *reader) {
+	if cap(r.nodes) > maxPooledNodes || cap(r.scratch) > maxPooledNodes*8 {
+		return
+	}
+	r.text, r.faults, r.lexer.src = "", nil, nil
+	d.readers.Put(r)
+}
+
+// unreadable rejects a body whose JSON is not looked into; what its beginning says about id, effect and reply
+// subject counts.
+func (d *Decoder) unreadable(in *Delivery, fault db.Fault) *Rejection {
+	s := d.Scan(in)
+	return &Rejection{
+		ID: s.ID, DerivedID: s.DerivedID, Effect: s.Effect, ReplyTo: s.ReplyTo,
+		Code: fault.Code, Faults: []db.Fault{fault},
+	}
+}
+
+// syntaxFault says where a body stops being acceptable, without repeating any of it.
+func (r *reader) syntaxFault(body []byte, fault *syntaxFault) db.Fault {
+	before := string(body[:fault.offset])
+	line := 1 + strings.Count(before, "\n")
+	column := fault.offset - strings.LastIndexByte(before, '\n')
+	return db.Fault{
+		Path: clip(r.path(r.lastPlace()), maxFaultPath), Code: fault.code,
+		Message: fmt.Sprintf("%s (line %d, byte %d)", fault.message, line, column),
+	}
+}
+
+// interpret makes a job of a body that is one JSON object.
+func (d *Decoder) interpret(r *reader, in *Delivery) (*Job, *Rejection) {
+	k := d.kind(in.Kind)
+	if k == nil || !d.opts.Policy.AllowsKind(in.Kind) {
+		return nil, d.unreadable(in, d.forbiddenKind(in.Kind))
+	}
+	r.twice = r.members(0, k.known, r.top[:])
+	job := &Job{Database: in.Database, Kind: k.name}
+	d.identify(r, job, k, in)
+	r.envelope(job, in, d.opts.Policy)
+
+	before := r.faulty()
+	job.work = k.decode(r, r.top[commonKeyCount:commonKeyCount+len(k.keys)])
+	understood := r.faulty() == before && r.twice>>commonKeyCount == 0
+	if understood && job.Effect != "" {
+		job.Hash, r.scratch = requestHash(r.scratch, job)
+	}
+	if r.faulty() > 0 {
+		return nil, rejection(job, r.takeFaults())
+	}
+	return job, nil
+}
+
+func (d *Decoder) forbiddenKind(name string) db.Fault {
+	var allowed []string
+	for _, k := range d.kinds {
+		if d.opts.Policy.AllowsKind(k.name) {
+			allowed = append(allowed, k.name)
+		}
+	}
+	return db.Fault{
+		Code: CodeKindNotAllowed,
+		Message: "jobs of kind " + clip(name, maxName) + " do not run on this database; these do: " +
+			strings.Join(allowed, ", "),
+	}
+}
+
+// identify resolves id, effect and reply subject, and notes what is wrong with them.
+func (d *Decoder) identify(r *reader, job *Job, k *kind, in *Delivery) {
+	who := identity{
+		id: r.claim(keyID), effect: r.claim(keyEffect), replyTo: r.claim(keyReplyTo), readable: true,
+	}
+	job.ID, job.DerivedID = who.jobID(in)
+	job.Effect = who.jobEffect(k)
+	job.ReplyTo = who.reply(d, in)
+	if at := r.top[keyID]; at != 0 {
+		r.checkID(at)
+	}
+	if at := r.top[keyReplyTo]; at != 0 {
+		d.checkReply(r, at, in)
+	}
+	d.checkEffect(r, job.Effect, k)
+}
+
+// claim returns what the body says under one of the common keys.
+func (r *reader) claim(key int) (c claim) {
+	at := r.top[key]
+	if at == 0 {
+		return c
+	}
+	c.count = 1 + int(r.twice>>key&1)
+	if r.nodes[at].kind == stringToken {
+		c.text, c.known = r.str(at), true
+	}
+	return c
+}
+
+func (r *reader) checkID(at int) {
+	id, ok := r.isString(at, "1 to 100 of A-Z, a-z, 0-9, _ and -")
+	switch {
+	case !ok || ValidID(id):
+	case IsDerivedID(id):
+		r.reject(at, CodeInvalidID, "s, digits, _ and letters: this form is kept for jobs without an id, write another")
+	default:
+		r.reject(at, CodeInvalidID, "an id is 1 to 100 of A-Z, a-z, 0-9, _ and -")
+	}
+}
+
+func (d *Decoder) checkReply(r *reader, at int, in *Delivery) {
+	subject, ok := r.isString(at, "a NATS subject")
+	if !ok {
+		return
+	}
+	if err := ValidReply(d.opts.Namespace, in.Database, subject, d.opts.Policy.ReplyTo); err != nil {
+		r.reject(at, CodeReplyTo, err.Error())
+	}
+}
+
+// checkEffect says what is wrong with the effect: not one of the kind's, or not allowed on this database.
+func (d *Decoder) checkEffect(r *reader, effect Effect, k *kind) {
+	at, p := r.top[keyEffect], d.opts.Policy
+	switch {
+	case effect == "" && r.twice>>keyEffect&1 == 1: // told already
+	case effect == "":
+		r.reject(at, CodeEffectNotAllowed, "jobs of kind "+k.name+" have one of: "+joinEffects(k.effects)+r.hintNull(at))
+	case p.AllowsEffect(effect):
+	case !p.Ledger && (effect == ExactlyOnce || effect == AtMostOnce):
+		r.rejectBelow(0, "effect", CodeEffectNotAllowed,
+			string(effect)+" needs a ledger and this database has none"+d.otherEffects(k))
+	default:
+		r.rejectBelow(0, "effect", CodeEffectNotAllowed,
+			string(effect)+" is not allowed on this database"+d.otherEffects(k))
+	}
+}
+
+// otherEffects names the effects that a kind may have on this database.
+func (d *Decoder) otherEffects(k *kind) string {
+	var allowed []Effect
+	for _, e := range k.effects {
+		if d.opts.Policy.AllowsEffect(e) {
+			allowed = append(allowed, e)
+		}
+	}
+	if len(allowed) == 0 {
+		return ", nor is any other for jobs of kind " + k.name
+	}
+	return ": write " + joinEffects(allowed)
+}
+
+func joinEffects(effects []Effect) string {
+	words := make([]string, len(effects))
+	for i, e := range effects {
+		words[i] = string(e)
+	}
+	return strings.Join(words, " or ")
+}
+
+func rejection(job *Job, faults []db.Fault) *Rejection {
+	code := faults[0].Code
+	for _, f := range faults {
+		if f.Code != code {
+			code = CodeInvalidBody
+		}
+	}
+	return &Rejection{
+		ID: job.ID, DerivedID: job.DerivedID, ReplyTo: job.ReplyTo, Labels: job.Labels,
+		Effect: job.Effect, Hash: job.Hash, Code: code, Faults: faults,
+	}
+}
+
+// Message says in one line what is wrong, for people; it holds no value of the body's.
+func (r *Rejection) Message() string {
+	first := r.Faults[0]
+	text := first.Message
+	if first.Path != "" {
+		text = first.Path + ": " + text
+	}
+	if len(r.Faults) > 1 {
+		text = fmt.Sprintf("%d faults, the first one: %s", len(r.Faults), text)
+	}
+	return text
+}

@@ -1,0 +1,74 @@
+package jobs
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+func readDocs(t *testing.T) string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join("..", "..", "docs", "messages.md"))
+	require.NoError(t, err)
+	return string(text)
+}
+
+// TestDocsKnowTheContract: every kind, key, effect, status and error code is on the page for publishers.
+func TestDocsKnowTheContract(t *testing.T) {
+	t.Parallel()
+	docs := readDocs(t)
+	words := commonKeys()
+	words = append(words, statementKeys...)
+	words = append(words, isolations...)
+	for _, k := range table() {
+		words = append(words, k.name)
+		words = append(words, k.keys...)
+		for _, e := range k.effects {
+			words = append(words, string(e))
+		}
+	}
+	for _, s := range []Status{Succeeded, Failed, Rejected, Canceled, Expired, Unknown} {
+		words = append(words, string(s))
+	}
+	words = append(words, codes(t, "codes.go")...)
+	words = append(words, codes(t, filepath.Join("..", "db", "errors.go"))...)
+	for _, word := range words {
+		require.Contains(t, docs, "`"+word+"`")
+	}
+}
+
+// codes reads the codes that a file declares. The one for work that nobody wants any more is never shown.
+func codes(t *testing.T, file string) []string {
+	t.Helper()
+	source, err := os.ReadFile(file)
+	require.NoError(t, err)
+	var words []string
+	for _, m := range regexp.MustCompile(`Code\w+\s+(?:db\.)?Code\s*= "(\w+)"`).FindAllStringSubmatch(string(source), -1) {
+		if m[1] != "canceled" {
+			words = append(words, m[1])
+		}
+	}
+	require.Greater(t, len(words), 15)
+	return words
+}
+
+// TestDocsExamples: every job on the page for publishers is one.
+func TestDocsExamples(t *testing.T) {
+	t.Parallel()
+	docs := readDocs(t)
+	bodies := map[string]string{}
+	for _, m := range regexp.MustCompile("(?s)### Kind `(\\w+)`.*?```json\n(.*?)```").FindAllStringSubmatch(docs, -1) {
+		bodies[m[2]] = m[1]
+	}
+	for _, m := range regexp.MustCompile(`nats pub --jetstream dbrunner\.jobs\.demo\.(\w+) '([^']*)'`).FindAllStringSubmatch(docs, -1) {
+		bodies[m[2]] = m[1]
+	}
+	require.Len(t, bodies, 4)
+	for body, kind := range bodies {
+		mustDecode(t, testDecoder(), delivery(kind, strings.ReplaceAll(body, "replies.demo.", "replies.shop.")))
+	}
+}

@@ -1,0 +1,323 @@
+package jobs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"dbrunner/internal/crash"
+	"dbrunner/internal/db"
+)
+
+// ExecutorOptions is what running the jobs of one database needs.
+type ExecutorOptions struct {
+	Namespace string
+	Runner    string // this runner's instance name
+	Database  db.Database
+	Policy    *Policy
+	Results   ResultReader
+	MaxBody   int // largest body of a job, bytes
+	MaxResult int // largest encoded result that the results stream takes, bytes
+}
+
+// Executor runs the jobs of one database and decides what each delivery of a message means. It holds nothing
+// between two calls; every method may be called from many goroutines at once.
+type Executor struct {
+	opts    ExecutorOptions
+	decoder *Decoder
+}
+
+// envelopeReserve is what a result needs at most besides its rows and columns: 16 KiB of labels, escaped in the
+// worst case, faults, ids and times.
+const envelopeReserve = 128 << 10
+
+// statementReserve is what one statement's answer needs at most besides its rows and columns: its keys.
+const statementReserve = 128
+
+// NewExecutor returns the executor of one database.
+func NewExecutor(opts ExecutorOptions) (*Executor, error) {
+	if opts.MaxResult <= envelopeReserve {
+		return nil, fmt.Errorf("the results stream takes messages of %d bytes; at least %d are needed", opts.MaxResult, 2*envelopeReserve)
+	}
+	decoder := NewDecoder(DecoderOptions{
+		Namespace: opts.Namespace,
+		Policy:    opts.Policy,
+		Dialect:   opts.Database.Dialect(),
+		MaxBody:   opts.MaxBody,
+	})
+	return &Executor{opts: opts, decoder: decoder}, nil
+}
+
+// Run runs one delivery to its end: decodes, looks for an earlier end where there is doubt, executes with
+// repetitions of transient errors, and gives every end its ledger row where the effect asks for one.
+//
+// begin is called each time a connection was got and nothing was sent yet; an error from it makes the outcome
+// Drop. ctx ending (the lease is lost, the work must stop) makes it Drop too, but never after a commit that was
+// answered: then the outcome is Settle whatever the context says.
+func (e *Executor) Run(ctx context.Context, d *Delivery, begin func() error) (out Outcome) {
+	r := &run{e: e, d: d, allow: begin, id: DerivedID(d.Sequence, d.Timestamp), derived: true}
+	defer func() {
+		if p := recover(); p != nil {
+			out = r.defect(ctx)
+			out.Reason = panicError(p)
+		}
+		out.Began = d.attempts > 0
+		d.Doubt = d.Doubt || out.Began
+	}()
+	if d.Deliveries > e.opts.Policy.MaxDeliveries {
+		return r.giveUp(ctx)
+	}
+	job, rejection := e.decoder.Decode(d)
+	if rejection != nil {
+		return r.rejected(ctx, rejection)
+	}
+	r.take(job)
+	switch {
+	case r.effect == ExactlyOnce:
+		return r.exactlyOnce(ctx)
+	case job.ReplyOnly:
+		return r.execute(ctx, nil)
+	default:
+		return r.withoutLedger(ctx)
+	}
+}
+
+// run is one delivery under way.
+type run struct {
+	e     *Executor
+	d     *Delivery
+	job   *Job // nil until decoded
+	allow func() error
+
+	id      string // the job's id; the derived one until decoding says otherwise
+	derived bool
+	effect  Effect // empty if unreadable
+	hash    []byte
+	replyTo string
+	labels  map[string]string
+
+	refused error  // what begin said
+	body    []byte // the result that was encoded last
+}
+
+func (r *run) take(job *Job) {
+	r.job, r.id, r.derived, r.effect, r.hash = job, job.ID, job.DerivedID, job.Effect, job.Hash
+	r.replyTo, r.labels = job.ReplyTo, job.Labels
+}
+
+// errExpired is what begin says when the job's time to begin is over.
+var errExpired = errors.New("the job expired before it was begun")
+
+// begin is the hook of db.Call: the last moment at which a job may be left alone.
+func (r *run) begin() error {
+	if r.expired() {
+		r.refused = errExpired
+		return errExpired
+	}
+	if r.allow != nil {
+		if err := r.allow(); err != nil {
+			r.refused = err
+			return err
+		}
+	}
+	crash.AtJob(r.id)
+	r.d.attempts++
+	if r.d.startedAt.IsZero() {
+		r.d.startedAt = time.Now()
+	}
+	return nil
+}
+
+func (r *run) expired() bool {
+	return !r.job.ExpiresAt.IsZero() && !time.Now().Before(r.job.ExpiresAt)
+}
+
+// exactlyOnce runs a job whose effect is fenced by a ledger row in its own transaction.
+func (r *run) exactlyOnce(ctx context.Context) Outcome {
+	if r.expired() {
+		return r.endRecorded(ctx, Expired, expiredError())
+	}
+	if r.d.Doubt {
+		if out, ended := r.replay(ctx); ended {
+			return out
+		}
+		return r.execute(ctx, nil) // the look has just been done
+	}
+	if r.derived {
+		return r.execute(ctx, nil) // nobody else can have this id
+	}
+	return r.execute(ctx, r.startLook(ctx))
+}
+
+// withoutLedger runs a job that has no ledger row: a read, or work whose repetition is harmless.
+func (r *run) withoutLedger(ctx context.Context) Outcome {
+	if r.d.Doubt || r.effect == AtLeastOnce && !r.derived {
+		existing, err := r.storedResult(ctx)
+		if err != nil {
+			return Outcome{Action: Drop}
+		}
+		if existing != nil {
+			return r.existing(ctx, existing)
+		}
+	}
+	if r.expired() {
+		return r.endExpired()
+	}
+	return r.execute(ctx, nil)
+}
+
+func (r *run) endExpired() Outcome {
+	if r.effect == AtLeastOnce && (r.d.Doubt || r.d.attempts > 0) {
+		return r.end(Unknown, unknownError())
+	}
+	return r.end(Expired, expiredError())
+}
+
+// execute runs the work until it ends, repeating what is safe to repeat. A look under way is awaited before the
+// COMMIT.
+func (r *run) execute(ctx context.Context, look *look) Outcome {
+	defer look.stop()
+	call := db.Call{Label: r.id, Timeout: r.job.Timeout, Begin: r.begin}
+	opts := r.rowOptions()
+	var seal sealAnswer
+	if r.effect == ExactlyOnce {
+		seal = func(ctx context.Context, a answer) (*db.Entry, error) { return r.seal(ctx, look, a) }
+	}
+	var given answer
+	err := db.Retry(ctx, r.retryOptions(), r.repeatable, func(ctx context.Context) error {
+		var err error
+		given, err = r.job.work.run(ctx, r.e.opts.Database, call, opts, seal)
+		if db.ClassOf(err) == db.ClassUnknown {
+			r.d.sawUnknown = true
+		}
+		return err
+	})
+	if err != nil {
+		return r.failed(ctx, err)
+	}
+	crash.At("after_commit")
+	if seal == nil {
+		r.body = r.result(Succeeded, nil, given)
+		return r.settle(Succeeded, nil)
+	}
+	out := r.settle(Succeeded, nil)
+	out.ended.row = r.entry(Succeeded)
+	return out
+}
+
+// seal encodes the result as it will be published, for the ledger row that is committed with the effect.
+func (r *run) seal(ctx context.Context, look *look, a answer) (*db.Entry, error) {
+	existing, err := look.wait(ctx)
+	if err != nil {
+		return nil, &lookError{err}
+	}
+	if existing != nil {
+		return nil, &takenError{existing}
+	}
+	r.body = r.result(Succeeded, nil, a)
+	if len(r.body) > r.e.opts.MaxResult {
+		return nil, tooLargeError(len(r.body), r.e.opts.MaxResult)
+	}
+	return r.entry(Succeeded), nil
+}
+
+// repeatable tells the errors after which the whole execution may be repeated at once: it is rolled back, or a
+// repetition finds out (exactly_once), or is harmless (read_only, at_least_once).
+func (r *run) repeatable(err error) bool {
+	if r.refused != nil {
+		return false
+	}
+	switch db.ClassOf(err) {
+	case db.ClassTransient, db.ClassLost, db.ClassUnknown:
+		return true
+	default:
+		_, lost := errors.AsType[*lookError](err)
+		return lost
+	}
+}
+
+// failed decides what an execution's last error means.
+func (r *run) failed(ctx context.Context, err error) Outcome {
+	if taken, ok := errors.AsType[*takenError](err); ok {
+		return r.existing(ctx, taken.existing)
+	}
+	if r.refused != nil {
+		if errors.Is(r.refused, errExpired) {
+			return r.expiredLate(ctx)
+		}
+		return Outcome{Action: Drop}
+	}
+	if ctx.Err() != nil {
+		return Outcome{Action: Drop}
+	}
+	if _, ok := errors.AsType[*lookError](err); ok {
+		return Outcome{Action: Drop} // the bus does not answer: neither could the result be stored
+	}
+	e, ok := errors.AsType[*db.Error](err)
+	if !ok {
+		out := r.defect(ctx)
+		out.Reason = fmt.Errorf("an engine returned a %T", err)
+		return out
+	}
+	switch e.Class {
+	case db.ClassUnavailable:
+		return Outcome{Action: Hold, Reason: e}
+	case db.ClassCanceled:
+		return Outcome{Action: Drop}
+	case db.ClassTaken:
+		return r.taken(ctx)
+	default:
+		return r.endFailed(ctx, e)
+	}
+}
+
+func (r *run) endFailed(ctx context.Context, e *db.Error) Outcome {
+	if r.effect == ExactlyOnce {
+		return r.endRecorded(ctx, Failed, resultError(e))
+	}
+	if r.effect == AtLeastOnce && r.d.sawUnknown {
+		return r.end(Unknown, unknownError())
+	}
+	return r.end(Failed, resultError(e))
+}
+
+func (r *run) expiredLate(ctx context.Context) Outcome {
+	if r.effect == ExactlyOnce {
+		return r.endRecorded(ctx, Expired, expiredError())
+	}
+	return r.endExpired()
+}
+
+func (r *run) rowOptions() db.RowOptions {
+	opts := r.job.Rows
+	fits := int64(r.e.opts.MaxResult - envelopeReserve - statementReserve*r.job.work.size())
+	if opts.MaxBytes == 0 || opts.MaxBytes > fits {
+		opts.MaxBytes = max(fits, 1)
+	}
+	return opts
+}
+
+func (r *run) retryOptions() db.RetryOptions {
+	p := r.e.opts.Policy.Retry
+	return db.RetryOptions{Attempts: p.Attempts, Delay: p.Delay, MaxDelay: p.MaxDelay}
+}
+
+// result encodes a result of this delivery.
+func (r *run) result(status Status, e *ResultError, a answer) []byte {
+	res := Result{
+		JobID: r.id, Kind: r.d.Kind, Database: r.d.Database, Effect: r.effect, Status: status,
+		Hash: r.hash, Sequence: r.d.Sequence, Deliveries: r.d.Deliveries, Attempts: r.d.attempts,
+		Runner: r.e.opts.Runner, QueuedAt: r.d.Timestamp, StartedAt: r.d.startedAt, FinishedAt: time.Now(),
+		Labels: r.labels, Error: e, answer: a,
+	}
+	return res.Append(make([]byte, 0, 1024))
+}
+
+// entry is the ledger row for the body that was encoded last.
+func (r *run) entry(status Status) *db.Entry {
+	return &db.Entry{
+		JobID: r.id, RequestHash: r.hash, Status: string(status), Answer: r.body,
+		Sequence: r.d.Sequence, Timestamp: r.d.Timestamp, Runner: r.e.opts.Runner,
+	}
+}

@@ -1,0 +1,121 @@
+package jobs
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"dbrunner/internal/db"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+// goldenSets is what the database answers to the golden jobs, statement by statement.
+func goldenSets() map[string][]db.ResultSet {
+	rows := db.ResultSet{
+		Columns: []db.Column{{Name: "id", Type: "int8"}, {Name: "näme \"q\"", Type: "text"}},
+		Rows:    []byte(`[{"id":"1","näme \"q\"":"Ann"},{"id":"2","näme \"q\"":null}]`), RowCount: 2, RowsAffected: 2,
+	}
+	return map[string][]db.ResultSet{
+		"query":       {rows},
+		"transaction": {{RowsAffected: 1, Command: "UPDATE 1"}, rows, {RowsAffected: 0, Command: "DELETE 0"}},
+	}
+}
+
+// TestGoldenMessages holds for each kind a job with all of its keys to what is decoded of it, and its result to the
+// byte.
+func TestGoldenMessages(t *testing.T) {
+	t.Parallel()
+	for _, name := range Kinds() {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			body, err := os.ReadFile(filepath.Join("testdata", "golden", name+".job.json"))
+			require.NoError(t, err, "each kind has a golden message")
+			in := delivery(name, string(body))
+			in.Deliveries = 2
+			job := mustDecode(t, testDecoder(), in)
+			require.NoError(t, inGolden(name+".decoded.txt", []byte(dump(job))))
+			require.NoError(t, inGolden(name+".result.json", goldenResult(t, job, in, goldenSets()[name])))
+		})
+	}
+}
+
+// TestGoldenFailure holds the result of a rejected job to the byte.
+func TestGoldenFailure(t *testing.T) {
+	t.Parallel()
+	in := delivery("query", `{"id": "q-1", "labels": {"flow": "nightly"}, "Sql": "SELECT 1", "parms": [1], "timeout": 5}`)
+	_, rejection := testDecoder().Decode(in)
+	require.NotNil(t, rejection)
+	r := Result{
+		JobID: rejection.ID, Kind: in.Kind, Database: in.Database, Effect: rejection.Effect, Status: Rejected,
+		Hash: rejection.Hash, Sequence: in.Sequence, Deliveries: 1, Runner: "r1", QueuedAt: in.Timestamp,
+		FinishedAt: testTime.Add(time.Second), Labels: rejection.Labels,
+		Error: &ResultError{Code: rejection.Code, Message: rejection.Message(), Faults: rejection.Faults},
+	}
+	require.NoError(t, inGolden("rejected.result.json", r.Append(nil)))
+}
+
+func goldenResult(t *testing.T, job *Job, in *Delivery, sets []db.ResultSet) []byte {
+	t.Helper()
+	given, err := job.work.run(t.Context(), &answering{sets: sets}, db.Call{}, job.Rows, nil)
+	require.NoError(t, err)
+	r := Result{
+		JobID: job.ID, Kind: job.Kind, Database: job.Database, Effect: job.Effect, Status: Succeeded,
+		Hash: job.Hash, Sequence: in.Sequence, Deliveries: in.Deliveries, Attempts: 1, Runner: "runner-1",
+		QueuedAt: in.Timestamp, StartedAt: testTime.Add(time.Millisecond), FinishedAt: testTime.Add(2 * time.Millisecond),
+		Labels: job.Labels, answer: given,
+	}
+	encoded := r.Append(nil)
+	require.True(t, json.Valid(encoded), "%s", encoded)
+	return encoded
+}
+
+func inGolden(name string, got []byte) error {
+	path := filepath.Join("testdata", "golden", name)
+	if *update {
+		return os.WriteFile(path, append(got, '\n'), 0o644)
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	if !bytes.Equal(bytes.TrimSuffix(want, []byte("\n")), got) {
+		return errors.New(name + " differs; now it is:\n" + string(got))
+	}
+	return nil
+}
+
+// dump writes everything that was decoded, a line each.
+func dump(job *Job) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "id %s derived %v\ndatabase %s kind %s effect %s\n", job.ID, job.DerivedID, job.Database, job.Kind, job.Effect)
+	fmt.Fprintf(&b, "reply_to %q only %v\ntimeout %s\n", job.ReplyTo, job.ReplyOnly, job.Timeout)
+	fmt.Fprintf(&b, "expires %s\nrows %+v\nlabels %q\nhash %x", job.ExpiresAt.Format(time.RFC3339Nano), job.Rows, job.Labels, job.Hash)
+	switch w := job.work.(type) {
+	case *query:
+		dumpStatement(&b, w.compiled)
+	case *transaction:
+		fmt.Fprintf(&b, "\nisolation %d", w.tx.Isolation)
+		for i := range w.statements {
+			dumpStatement(&b, w.tx.Statements[i])
+			fmt.Fprintf(&b, "\n  expect %+v", w.tx.Expect[i])
+		}
+	}
+	return b.String()
+}
+
+func dumpStatement(b *strings.Builder, c *db.Compiled) {
+	fmt.Fprintf(b, "\nsql %q", c.SQL)
+	for _, arg := range c.Args {
+		fmt.Fprintf(b, "\n  arg %d %q %q", arg.Kind, arg.Type, arg.Text)
+	}
+}

@@ -1,0 +1,49 @@
+package jobs_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"dbrunner/internal/jobs"
+)
+
+func TestDerivedID(t *testing.T) {
+	t.Parallel()
+	at := time.Date(2026, 3, 1, 12, 0, 0, 123456789, time.UTC)
+	id := jobs.DerivedID(42, at)
+	require.Equal(t, "s42_dgrfgbv552j9", id)
+	require.True(t, jobs.IsDerivedID(id))
+	require.False(t, jobs.ValidID(id))
+	require.NotEqual(t, id, jobs.DerivedID(42, at.Add(1)))
+	require.Equal(t, id, jobs.DerivedID(42, at.In(time.FixedZone("x", 3600))))
+	require.LessOrEqual(t, len(jobs.DerivedID(1<<64-1, time.Unix(0, 1<<63-1))), 40)
+}
+
+func TestValidID(t *testing.T) {
+	t.Parallel()
+	for id, want := range map[string]bool{
+		"a": true, "A-z_09": true, strings.Repeat("x", 100): true, "s1": true, "s1_": true, "s_1": true, "S1_1": true,
+		"s1_A": true, "s1_1-": true, "sx1_1": true,
+		"": false, strings.Repeat("x", 101): false, "a.b": false, "a b": false, "ä": false, "a*": false, "a\n": false,
+		"s1_1": false, "s007_zz9": false,
+	} {
+		require.Equal(t, want, jobs.ValidID(id), "%q", id)
+	}
+}
+
+func TestValidName(t *testing.T) {
+	t.Parallel()
+	for name, want := range map[string]bool{
+		"rpa_db": true, "s1_1": true, strings.Repeat("x", 64): true, strings.Repeat("x", 65): false, "": false, "a.b": false,
+	} {
+		require.Equal(t, want, jobs.ValidName(name), "%q", name)
+	}
+}
+
+func TestKinds(t *testing.T) {
+	t.Parallel()
+	require.Equal(t, []string{"query", "transaction"}, jobs.Kinds())
+}

@@ -1,0 +1,85 @@
+package jobs
+
+import (
+	"context"
+	"time"
+
+	"dbrunner/internal/db"
+)
+
+// Effect is what a redelivery of a job may do to its database.
+type Effect string
+
+// The effects of contract version 1.
+const (
+	ReadOnly    Effect = "read_only"
+	ExactlyOnce Effect = "exactly_once"
+	AtLeastOnce Effect = "at_least_once"
+	AtMostOnce  Effect = "at_most_once"
+)
+
+// Status is how a job ended.
+type Status string
+
+// The statuses of contract version 1.
+const (
+	Succeeded Status = "succeeded"
+	Failed    Status = "failed"
+	Rejected  Status = "rejected"
+	Canceled  Status = "cancelled"
+	Expired   Status = "expired"
+	Unknown   Status = "unknown"
+)
+
+// Delivery is one delivery of a job's message, with everything that its identity hangs on.
+type Delivery struct {
+	Database   string // from the subject
+	Kind       string // from the subject
+	Sequence   uint64
+	Timestamp  time.Time // when the stream took the message, nanoseconds, UTC
+	Deliveries uint64    // 1 for the first delivery of this consumer
+	Doubt      bool      // not certainly the first delivery: the job may have had its effect already
+	Headers    map[string][]string
+	Body       []byte
+
+	// What this delivery has done so far: it may be run several times while its database comes and goes.
+	attempts   uint64
+	startedAt  time.Time
+	sawUnknown bool // an execution ended without a server's answer
+}
+
+// Job is a decoded and valid job.
+type Job struct {
+	ID        string
+	DerivedID bool // the publisher gave no id
+	Database  string
+	Kind      string
+	Effect    Effect
+	ReplyTo   string
+	ReplyOnly bool          // answer: reply
+	Timeout   time.Duration // resolved against the policy
+	ExpiresAt time.Time     // zero = never
+	Rows      db.RowOptions
+	Labels    map[string]string
+	Hash      []byte // the request hash: what the request is, however it was written
+	work      work
+}
+
+// work is the part of a job that is its kind's own: a kind is one file that implements it and one line in the
+// table of kinds.
+type work interface {
+	// size is the number of statements.
+	size() int
+	// hash appends the canonical encoding of all of the kind's own keys.
+	hash(h []byte) []byte
+	// run executes the work. answer receives the kind's own keys of the result.
+	run(ctx context.Context, database db.Database, call db.Call, opts db.RowOptions, seal sealAnswer) (answer, error)
+}
+
+// answer appends the kind's own keys of a successful result as JSON members, each preceded by a comma:
+// `,"columns":[…],"rows":[…]`. A nil answer appends nothing.
+type answer func(dst []byte) []byte
+
+// sealAnswer is called by work.run in the open transaction with the answer it is about to give; see db.Seal.
+// nil when the job has no ledger row and needs no look before its end.
+type sealAnswer func(ctx context.Context, a answer) (*db.Entry, error)

@@ -1,0 +1,43 @@
+package jobs
+
+import "slices"
+
+// kind is what decoding knows about a kind of job. A new kind is one file with its work, one line in table, and one
+// golden message in testdata.
+type kind struct {
+	name    string
+	effects []Effect // that it can have; the first one is its default
+	keys    []string // its own keys of the body
+	// decode reads the kind's own keys: at[i] is the value of keys[i], 0 if absent. It notes every fault; the work
+	// it returns counts only if there was none.
+	decode func(r *reader, at []int) work
+	known  []string // the common keys and its own; set by NewDecoder
+}
+
+// table is the table of kinds.
+func table() []kind {
+	return []kind{
+		{
+			name: "query", effects: []Effect{ReadOnly},
+			keys: []string{"sql", "params"}, decode: decodeQuery,
+		},
+		{
+			name: "transaction", effects: []Effect{ExactlyOnce, AtLeastOnce},
+			keys: []string{"statements", "isolation"}, decode: decodeTransaction,
+		},
+	}
+}
+
+// Kinds returns the names of all kinds.
+func Kinds() []string {
+	var names []string
+	for _, k := range table() {
+		names = append(names, k.name)
+	}
+	return names
+}
+
+// hasEffect reports whether the kind can have this effect.
+func (k *kind) hasEffect(e Effect) bool {
+	return slices.Contains(k.effects, e)
+}

@@ -1,0 +1,62 @@
+package jobs
+
+import "context"
+
+// ResultReader reads stored results of one database from where the truth is (the stream's leader).
+type ResultReader interface {
+	// StoredResult returns the stored result of a job, nil if there is none.
+	StoredResult(ctx context.Context, jobID string) ([]byte, error)
+}
+
+// Action is what the worker has to do with a delivery.
+type Action uint8
+
+// The actions.
+const (
+	// Settle: the job has ended. Do what Outcome says in its order (store, reply, dead letter), each durable
+	// before the next, then acknowledge the message.
+	Settle Action = iota + 1
+	// Hold: the database cannot be reached. Keep the message and run it again when the database is back.
+	Hold
+	// Drop: nothing was decided: the context ended, Begin refused, or the stored results cannot be read. Whether
+	// the message may be handed back is for the worker to know (never after a lost lease).
+	Drop
+)
+
+// Outcome is what the running of one delivery came to.
+type Outcome struct {
+	Action Action
+	Status Status // of the job; empty unless Action is Settle
+	JobID  string
+	Code   string // error.code of the answer, for logs and metrics; empty on success
+	Began  bool   // an execution was begun by this delivery
+	// Duplicate: the answer is an earlier end's, nothing was executed for it.
+	Duplicate bool
+
+	Store  *Publication // the result to store, first writer wins; nil: none, or it is stored already
+	Reply  *Publication // the convenience answer to the publisher's own subject; nil: none
+	Letter *Letter      // the dead letter; nil: none
+
+	// Reason says why a database is held (Action Hold), or which defect of the runner's own ended the job
+	// (CodeInternal). Its text is safe to show.
+	Reason error
+
+	ended *ending // what Taken needs to know
+}
+
+// Publication is a message to publish. For a stored result Key is the job id, for a reply the subject.
+type Publication struct {
+	Key  string
+	Body []byte
+}
+
+// Letter is a dead letter: the job's body goes along unchanged.
+type Letter struct {
+	DerivedID string // last token of the letter's subject
+	JobID     string
+	Reason    string // what brought the letter here: a status or a code
+	Code      string // error.code of the answer
+	Message   string // for people
+	Faults    []byte // JSON array, may be nil
+	ResultID  string // where the stored result is, empty if there is none
+}

@@ -1,0 +1,61 @@
+package jobs
+
+import (
+	"slices"
+	"time"
+)
+
+// Policy is what a configured database allows and its defaults for what a job leaves out.
+type Policy struct {
+	Kinds         []string              // kinds that run here; empty = all
+	Effects       []Effect              // effects that run here; empty = all
+	Ledger        bool                  // a ledger is there: exactly_once and at_most_once are possible
+	Timeout       time.Duration         // default of a job's timeout
+	MaxTimeout    time.Duration         // ceiling of a job's timeout
+	ByKind        map[string]KindPolicy // default and ceiling for one kind, where they differ
+	MaxRows       int64                 // cap on rows of one job
+	MaxBytes      int64                 // cap on encoded rows of one job, bytes
+	ReplyTo       []string              // subject prefixes that a reply may go to besides the built-in ones, each ending in "."
+	DeadLetters   []string              // the reasons that leave a dead letter, see AllDeadLetters
+	Retry         RetryPolicy
+	MaxDeliveries uint64 // above it a job is not decoded any more
+}
+
+// KindPolicy overrides a database's time limits for one kind; zero = as the database.
+type KindPolicy struct {
+	Timeout    time.Duration
+	MaxTimeout time.Duration
+}
+
+// RetryPolicy bounds the repetitions of transient failures within one delivery.
+type RetryPolicy struct {
+	Attempts uint          // executions at most, the first one included
+	Delay    time.Duration // before the second one; doubles, with jitter
+	MaxDelay time.Duration
+}
+
+// AllowsKind reports whether the kind may run.
+func (p *Policy) AllowsKind(kind string) bool {
+	return len(p.Kinds) == 0 || slices.Contains(p.Kinds, kind)
+}
+
+// AllowsEffect reports whether the effect may run.
+func (p *Policy) AllowsEffect(e Effect) bool {
+	if !p.Ledger && (e == ExactlyOnce || e == AtMostOnce) {
+		return false
+	}
+	return len(p.Effects) == 0 || slices.Contains(p.Effects, e)
+}
+
+func (p *Policy) timeouts(kind string) (fallback, ceiling time.Duration) {
+	fallback, ceiling = p.Timeout, p.MaxTimeout
+	if k, ok := p.ByKind[kind]; ok {
+		if k.Timeout > 0 {
+			fallback = k.Timeout
+		}
+		if k.MaxTimeout > 0 {
+			ceiling = k.MaxTimeout
+		}
+	}
+	return fallback, ceiling
+}

@@ -1,0 +1,156 @@
+package jobs
+
+import (
+	"strconv"
+	"strings"
+
+	"dbrunner/internal/db"
+)
+
+// Bounds on what a rejection tells, so that an answer always fits its stream.
+const (
+	maxFaults       = 50
+	maxFaultPath    = 160 // bytes
+	maxFaultMessage = 480 // bytes
+)
+
+// reader interprets one body: it finds what it is asked for and collects what is wrong.
+type reader struct {
+	tape
+	kinds   []kind
+	dialect *db.Dialect
+	faults  []db.Fault
+	more    int          // faults beyond maxFaults
+	top     [maxKeys]int // where the values of the body's own keys are; 0 = absent
+	twice   uint32       // a bit for each of the body's own keys that is there more than once
+	scratch []byte
+}
+
+// reset forgets the last body and keeps the memory.
+func (r *reader) reset() {
+	clear(r.top[:])
+	r.faults, r.more, r.twice = nil, 0, 0
+}
+
+// faulty counts the faults so far.
+func (r *reader) faulty() int { return len(r.faults) + r.more }
+
+// reject notes a fault of the node at a place.
+func (r *reader) reject(at int, code db.Code, message string) { r.rejectBelow(at, "", code, message) }
+
+// rejectBelow notes a fault of something that is, or should be, at a path below a node.
+func (r *reader) rejectBelow(at int, below string, code db.Code, message string) {
+	if len(r.faults) == maxFaults {
+		r.more++
+		return
+	}
+	path := r.path(at)
+	if path != "" && below != "" && below[0] != '[' {
+		path += "."
+	}
+	r.faults = append(r.faults, db.Fault{
+		Path: clip(path+below, maxFaultPath), Code: code, Message: clip(message, maxFaultMessage),
+	})
+}
+
+// takeFaults returns the faults found, the last one saying how many more there are.
+func (r *reader) takeFaults() []db.Fault {
+	if r.more > 0 {
+		r.faults = append(r.faults, db.Fault{
+			Code: CodeInvalidBody, Message: "and " + strconv.Itoa(r.more) + " more faults that are not listed",
+		})
+	}
+	return r.faults
+}
+
+// members finds the values of the known keys of an object: found[i] is the value of keys[i], 0 if absent. Unknown,
+// wrongly cased and repeated keys are faults; the result has a bit for each key that is repeated.
+func (r *reader) members(object int, keys []string, found []int) (twice uint32) {
+	for key := object + 1; key < r.behind(object); key = r.behind(key + 1) {
+		i := indexOf(keys, r.str(key))
+		switch {
+		case i < 0:
+			r.reject(key, CodeUnknownKey, r.unknownKey(r.str(key), keys))
+		case found[i] != 0:
+			twice |= 1 << i
+			r.reject(key, CodeDuplicateKey, "this key is there more than once: write it once")
+		default:
+			found[i] = key + 1
+		}
+	}
+	return twice
+}
+
+func indexOf(keys []string, key string) int {
+	for i := range keys {
+		if keys[i] == key {
+			return i
+		}
+	}
+	return -1
+}
+
+// unknownKey says what a publisher may have meant.
+func (r *reader) unknownKey(key string, known []string) string {
+	for _, k := range known {
+		if strings.EqualFold(k, key) {
+			return "keys are written in lower case: write " + strconv.Quote(k)
+		}
+	}
+	for i := range r.kinds {
+		if indexOf(r.kinds[i].keys, key) >= 0 && indexOf(known, "version") >= 0 {
+			return "this key belongs to jobs of kind " + r.kinds[i].name + "; the kind is the last word of the subject"
+		}
+	}
+	if near := nearest(key, known); near != "" {
+		return "unknown key: did you mean " + strconv.Quote(near) + "?"
+	}
+	return "unknown key; known here: " + strings.Join(known, ", ")
+}
+
+// isString reads a string; another kind of value is a fault.
+func (r *reader) isString(at int, what string) (string, bool) {
+	if r.nodes[at].kind != stringToken {
+		r.reject(at, CodeInvalidValue, "must be a string: "+what+r.hintNull(at))
+		return "", false
+	}
+	return r.str(at), true
+}
+
+// isInteger reads a whole number of at least least; anything else is a fault.
+func (r *reader) isInteger(at int, least int64, what string) (int64, bool) {
+	if r.nodes[at].kind == numberToken {
+		if n, err := strconv.ParseInt(r.raw(at), 10, 64); err == nil && n >= least {
+			return n, true
+		}
+	}
+	r.reject(at, CodeInvalidValue, "must be a whole number: "+what+r.hintNull(at))
+	return 0, false
+}
+
+// isObject checks for an object; another kind of value is a fault.
+func (r *reader) isObject(at int, what string) bool {
+	if r.nodes[at].kind != objectToken {
+		r.reject(at, CodeInvalidValue, "must be an object: "+what+r.hintNull(at))
+		return false
+	}
+	return true
+}
+
+// isOneOf reads a string that must be one of a few words and returns its position among them.
+func (r *reader) isOneOf(at int, words ...string) (int, bool) {
+	if r.nodes[at].kind == stringToken {
+		if i := indexOf(words, r.str(at)); i >= 0 {
+			return i, true
+		}
+	}
+	r.reject(at, CodeInvalidValue, "must be one of "+strings.Join(words, ", ")+r.hintNull(at))
+	return 0, false
+}
+
+func (r *reader) hintNull(at int) string {
+	if r.nodes[at].kind == nullToken {
+		return "; null is no value here, leave the key out"
+	}
+	return ""
+}

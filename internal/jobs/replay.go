@@ -1,0 +1,265 @@
+package jobs
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"dbrunner/internal/db"
+)
+
+// The bounds of the small calls around a job: reading a stored result, reading or writing a ledger row. When one
+// passes, nothing is decided: the call is repeated or the job waits.
+const (
+	lookTimeout   = 3 * time.Second
+	ledgerTimeout = 20 * time.Second
+	lookPause     = 250 * time.Millisecond
+)
+
+// replay looks for an earlier end of a job whose delivery is in doubt: first the stored result, then the ledger.
+func (r *run) replay(ctx context.Context) (Outcome, bool) {
+	existing, err := r.storedResult(ctx)
+	if err != nil {
+		return Outcome{Action: Drop}, true
+	}
+	if existing != nil {
+		return r.existing(ctx, existing), true
+	}
+	row, err := r.lookup(ctx)
+	if err != nil {
+		return r.hold(ctx, err), true
+	}
+	if row != nil {
+		return r.recorded(row), true
+	}
+	return Outcome{}, false
+}
+
+// existing decides what a stored result under the job's id means. Only one of the same message ends the matter;
+// for one of another message the ledger is asked first, because our effect may have happened all the same.
+func (r *run) existing(ctx context.Context, existing []byte) Outcome {
+	head, err := ReadResult(existing)
+	if err == nil && head.SameMessage(r.d.Sequence, r.d.Timestamp) {
+		return r.again(head, existing)
+	}
+	if r.ledgered() {
+		row, err := r.lookup(ctx)
+		if err != nil {
+			return r.hold(ctx, err)
+		}
+		if row != nil && row.SameMessage(r.d.Sequence, r.d.Timestamp) {
+			return r.aside(row.Answer)
+		}
+	}
+	if err == nil && r.sameRequest(head.Hash) {
+		return r.repeat(existing)
+	}
+	if r.effect == AtLeastOnce && r.d.Doubt {
+		return r.overtaken(ctx)
+	}
+	return r.reused()
+}
+
+// overtaken ends a redelivered at_least_once job whose id has another job's result: an earlier delivery may have
+// had its effect before that result was stored, and has then left its answer under the derived id, or died.
+func (r *run) overtaken(ctx context.Context) Outcome {
+	derived := DerivedID(r.d.Sequence, r.d.Timestamp)
+	existing, err := r.storedResultOf(ctx, derived)
+	if err != nil {
+		return Outcome{Action: Drop}
+	}
+	if existing != nil {
+		if head, err := ReadResult(existing); err == nil && head.SameMessage(r.d.Sequence, r.d.Timestamp) {
+			return r.again(head, existing)
+		}
+	}
+	out := r.end(Unknown, unknownError())
+	out.Store.Key = derived
+	out.ended.key = derived
+	if out.Letter != nil {
+		out.Letter.ResultID = derived
+	}
+	return out
+}
+
+// taken decides what a taken ledger key means. It was found by our own insert, so the row is committed.
+func (r *run) taken(ctx context.Context) Outcome {
+	row, err := r.lookup(ctx)
+	if err != nil {
+		return r.hold(ctx, err)
+	}
+	if row == nil { // deleted between the two: run again
+		return Outcome{Action: Hold, Reason: errors.New("the ledger row of this job was deleted while it was read")}
+	}
+	return r.recorded(row)
+}
+
+// recorded decides what a ledger row under the job's key means: our own end, the same request's, or another's.
+func (r *run) recorded(row *db.Entry) Outcome {
+	same := row.SameMessage(r.d.Sequence, r.d.Timestamp)
+	if !same && !r.sameRequest(row.RequestHash) {
+		return r.reused()
+	}
+	head, err := ReadResult(row.Answer)
+	if err != nil {
+		head = ResultHead{Status: Status(row.Status)}
+	}
+	r.body = MarkDuplicate(row.Answer)
+	out := r.settle(head.Status, nil)
+	out.Code = head.ErrorCode
+	out.ended.row = row
+	if same {
+		out.Letter = r.letterFor(head.Status, head.ErrorCode, "")
+	} else {
+		out.Letter = nil // the first message's own end has left one
+	}
+	return out
+}
+
+// rejected answers a job that cannot be understood or is not allowed. A redelivered one may have been run by a
+// runner that understood it: the ledger is asked first.
+func (r *run) rejected(ctx context.Context, rej *Rejection) Outcome {
+	r.id, r.derived, r.effect, r.hash = rej.ID, rej.DerivedID, rej.Effect, rej.Hash
+	r.replyTo, r.labels = rej.ReplyTo, rej.Labels
+	e := rejectionError(rej)
+	if !r.d.Doubt {
+		return r.end(Rejected, e)
+	}
+	existing, err := r.storedResult(ctx)
+	if err != nil {
+		return Outcome{Action: Drop}
+	}
+	if existing != nil {
+		return r.existing(ctx, existing)
+	}
+	if r.ledgered() {
+		return r.endRecorded(ctx, Rejected, e)
+	}
+	return r.end(Rejected, e)
+}
+
+// giveUp ends a job that was delivered too often, without decoding it: whatever it does to a runner that decodes
+// or runs it, it does not do here.
+func (r *run) giveUp(ctx context.Context) Outcome {
+	s := r.e.decoder.Scan(r.d)
+	r.id, r.derived, r.effect, r.replyTo = s.ID, s.DerivedID, s.Effect, s.ReplyTo
+	existing, err := r.storedResult(ctx)
+	if err != nil {
+		return Outcome{Action: Drop}
+	}
+	if existing != nil {
+		return r.existing(ctx, existing)
+	}
+	switch {
+	case r.effect == ExactlyOnce:
+		return r.endRecorded(ctx, Failed, tooManyDeliveriesError(r.d.Deliveries))
+	case r.effect == ReadOnly:
+		return r.end(Failed, tooManyDeliveriesError(r.d.Deliveries))
+	case r.ledgered():
+		return r.endRecorded(ctx, Unknown, tooManyDeliveriesError(r.d.Deliveries))
+	default:
+		return r.end(Unknown, tooManyDeliveriesError(r.d.Deliveries))
+	}
+}
+
+// defect ends a delivery whose running panicked or ended in a way that it cannot: a defect of ours that must cost
+// neither the runner nor the job. What the job's connection had open is rolled back with it.
+func (r *run) defect(ctx context.Context) (out Outcome) {
+	defer func() {
+		if recover() != nil {
+			out = Outcome{Action: Drop}
+		}
+	}()
+	if r.ledgered() {
+		return r.endRecorded(ctx, Failed, internalError())
+	}
+	if r.effect == AtLeastOnce {
+		return r.end(Unknown, internalError())
+	}
+	return r.end(Failed, internalError())
+}
+
+// ledgered reports whether the job can have a ledger row: it says so, or its effect is not known.
+func (r *run) ledgered() bool {
+	return r.e.opts.Policy.Ledger && (r.effect == ExactlyOnce || r.effect == "")
+}
+
+func (r *run) sameRequest(hash []byte) bool {
+	return len(r.hash) > 0 && string(r.hash) == string(hash)
+}
+
+// endRecorded ends the job by inserting its ledger row first. If a row is there already, that row is the answer;
+// if the database does not answer, the job waits.
+func (r *run) endRecorded(ctx context.Context, status Status, e *ResultError) Outcome {
+	r.body = r.result(status, e, nil)
+	bounded, cancel := context.WithTimeout(ctx, ledgerTimeout)
+	defer cancel()
+	var row *db.Entry
+	var inserted bool
+	err := db.Retry(bounded, r.retryOptions(), retryableLedger, func(ctx context.Context) error {
+		var err error
+		row, inserted, err = r.e.opts.Database.Record(ctx, r.entry(status))
+		return err
+	})
+	if err != nil {
+		return r.hold(ctx, err)
+	}
+	if !inserted {
+		return r.recorded(row)
+	}
+	out := r.settle(status, e)
+	out.ended.row = row
+	return out
+}
+
+func (r *run) lookup(ctx context.Context) (*db.Entry, error) {
+	ctx, cancel := context.WithTimeout(ctx, ledgerTimeout)
+	defer cancel()
+	var row *db.Entry
+	err := db.Retry(ctx, r.retryOptions(), retryableLedger, func(ctx context.Context) error {
+		var err error
+		row, err = r.e.opts.Database.Lookup(ctx, r.id)
+		return err
+	})
+	return row, err
+}
+
+func retryableLedger(err error) bool {
+	switch db.ClassOf(err) {
+	case db.ClassTransient, db.ClassLost, db.ClassUnknown, db.ClassTimeout:
+		return true
+	default:
+		return false
+	}
+}
+
+// hold keeps the job until the database answers again, unless nobody wants the work any more.
+func (r *run) hold(ctx context.Context, err error) Outcome {
+	if ctx.Err() != nil {
+		return Outcome{Action: Drop}
+	}
+	return Outcome{Action: Hold, Reason: err}
+}
+
+// storedResult reads the stored result of the job's id, as long as the context lives.
+func (r *run) storedResult(ctx context.Context) ([]byte, error) { return r.storedResultOf(ctx, r.id) }
+
+func (r *run) storedResultOf(ctx context.Context, id string) ([]byte, error) {
+	for {
+		existing, err := readStored(ctx, r.e.opts.Results, id)
+		if err == nil {
+			return existing, nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil, err
+		case <-time.After(lookPause):
+		}
+	}
+}
+
+func readStored(ctx context.Context, results ResultReader, id string) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
+	defer cancel()
+	return results.StoredResult(ctx, id)
+}

@@ -1,0 +1,142 @@
+package jobs
+
+import (
+	"context"
+
+	"dbrunner/internal/db"
+)
+
+// ending is what is known of a job's end when its result meets a taken subject.
+type ending struct {
+	run  *run
+	key  string    // under which the result is to be stored
+	row  *db.Entry // the ledger row that proves the end, nil if there is none
+	body []byte    // the result
+}
+
+// end encodes a result of this delivery and settles it.
+func (r *run) end(status Status, e *ResultError) Outcome {
+	r.body = r.result(status, e, nil)
+	return r.settle(status, e)
+}
+
+// settle makes the outcome of an ended job out of the body that was encoded last.
+func (r *run) settle(status Status, e *ResultError) Outcome {
+	out := Outcome{Action: Settle, Status: status, JobID: r.id}
+	if e != nil {
+		out.Code = string(e.Code)
+	}
+	if r.replyTo != "" {
+		out.Reply = &Publication{Key: r.replyTo, Body: r.body}
+	}
+	if r.job == nil || !r.job.ReplyOnly {
+		out.Store = &Publication{Key: r.id, Body: r.body}
+		out.ended = &ending{run: r, key: r.id, body: r.body}
+	}
+	out.Letter = r.letter(status, e)
+	return out
+}
+
+// again answers with the stored result of this very message: the job has ended before.
+func (r *run) again(head ResultHead, existing []byte) Outcome {
+	out := Outcome{Action: Settle, Status: head.Status, JobID: r.id, Code: head.ErrorCode, Duplicate: true}
+	r.replyWith(&out, existing)
+	out.Letter = r.letterFor(head.Status, head.ErrorCode, "")
+	return out
+}
+
+// repeat answers with the stored result of an earlier message with the same request.
+func (r *run) repeat(existing []byte) Outcome {
+	out := Outcome{Action: Settle, JobID: r.id, Duplicate: true}
+	if head, err := ReadResult(existing); err == nil {
+		out.Status, out.Code = head.Status, head.ErrorCode
+	}
+	r.replyWith(&out, existing)
+	return out
+}
+
+func (r *run) replyWith(out *Outcome, existing []byte) {
+	if r.replyTo != "" {
+		out.Reply = &Publication{Key: r.replyTo, Body: MarkDuplicate(existing)}
+	}
+}
+
+// reused ends a job whose id belongs to another request: nothing takes effect, the stored result stays.
+func (r *run) reused() Outcome {
+	e := reusedError(r.id)
+	r.body = r.result(Rejected, e, nil)
+	out := Outcome{Action: Settle, Status: Rejected, JobID: r.id, Code: string(e.Code)}
+	if r.replyTo != "" {
+		out.Reply = &Publication{Key: r.replyTo, Body: r.body}
+	}
+	out.Letter = r.newLetter(ReasonJobIDReused, "", e)
+	return out
+}
+
+// aside stores the answer of an effect that happened under the message's derived id, because the job's own id
+// has a result of another message. Reply and dead letter name it.
+func (r *run) aside(answer []byte) Outcome {
+	derived := DerivedID(r.d.Sequence, r.d.Timestamp)
+	e := resultTakenError(r.id, derived)
+	r.body = withError(answer, e)
+	out := Outcome{Action: Settle, JobID: r.id, Code: string(CodeResultTaken)}
+	if head, err := ReadResult(answer); err == nil {
+		out.Status = head.Status
+	}
+	out.Store = &Publication{Key: derived, Body: r.body}
+	out.ended = &ending{run: r, key: derived, body: r.body}
+	if r.replyTo != "" {
+		out.Reply = &Publication{Key: r.replyTo, Body: r.body}
+	}
+	out.Letter = r.newLetter(ReasonResultIDTaken, derived, e)
+	return out
+}
+
+// Taken says how to go on when the outcome's result met a subject that has a stored result already. The outcome
+// that it returns replaces out: its Store is nil, or a publication under the message's derived id.
+func (e *Executor) Taken(_ context.Context, _ *Delivery, out Outcome, existing []byte) Outcome {
+	end := out.ended
+	r := end.run
+	head, err := ReadResult(existing)
+	if err == nil && head.SameMessage(r.d.Sequence, r.d.Timestamp) {
+		next := r.again(head, existing)
+		next.Letter, next.Duplicate = out.Letter, out.Duplicate
+		return next
+	}
+	if end.key != r.id { // a stranger's result under a derived id: nothing better can be done than to answer
+		out.Store = nil
+		return out
+	}
+	if end.row != nil {
+		return r.takenRecorded(end, head, existing)
+	}
+	if err == nil && r.sameRequest(head.Hash) {
+		return r.repeat(existing)
+	}
+	if r.effect == AtLeastOnce && out.Status != Rejected && out.Began {
+		return r.aside(end.body)
+	}
+	return r.reused()
+}
+
+// takenRecorded goes on where the ledger proves the end: with our own row the answer goes aside; with a row of an
+// earlier message of the same request the stored result is its answer.
+func (r *run) takenRecorded(end *ending, head ResultHead, existing []byte) Outcome {
+	if end.row.SameMessage(r.d.Sequence, r.d.Timestamp) {
+		return r.aside(end.row.Answer)
+	}
+	if head.Sequence == end.row.Sequence && head.QueuedAt.Equal(end.row.Timestamp) {
+		return r.repeat(existing)
+	}
+	return r.repeat(end.row.Answer)
+}
+
+// withError adds an error to an encoded result that has none; one that has an error keeps it.
+func withError(body []byte, e *ResultError) []byte {
+	head, err := ReadResult(body)
+	if err != nil || head.ErrorCode != "" {
+		return body
+	}
+	out := append(make([]byte, 0, len(body)+512), body[:len(body)-1]...)
+	return append(e.append(append(out, `,"error":`...)), '}')
+}

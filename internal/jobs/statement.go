@@ -1,0 +1,72 @@
+package jobs
+
+import (
+	"slices"
+	"strings"
+
+	"dbrunner/internal/db"
+)
+
+// statement is one SQL statement of a job: as the publisher wrote it, and as the database gets it.
+type statement struct {
+	source   db.Statement
+	compiled *db.Compiled
+}
+
+// statement reads a statement from the places of its sql and its params (0 = absent) and compiles it. owner is the
+// object that has them; reading says that the statement must be one that only reads.
+func (r *reader) statement(owner, sql, params int, reading bool) (s statement) {
+	text, ok := r.sql(owner, sql)
+	s.source.SQL = text
+	if params != 0 {
+		bound, readable := r.params(params)
+		s.source.Params, ok = bound, ok && readable
+	}
+	if !ok {
+		return s
+	}
+	var faults []db.Fault
+	s.compiled, faults = db.Compile(r.dialect, s.source)
+	if reading && !slices.ContainsFunc(faults, ofText) {
+		faults = append(faults, db.CheckReadOnly(r.dialect, s.source.SQL)...)
+	}
+	for _, f := range faults {
+		r.rejectBelow(owner, f.Path, f.Code, f.Message)
+	}
+	return s
+}
+
+// ofText tells the faults of a statement's text from those of its parameters.
+func ofText(f db.Fault) bool { return f.Path == "sql" }
+
+func (r *reader) sql(owner, at int) (string, bool) {
+	if at == 0 {
+		r.rejectBelow(owner, "sql", CodeMissingKey, "is required: the text of one SQL statement")
+		return "", false
+	}
+	text, ok := r.isString(at, "the text of one SQL statement")
+	if ok && strings.TrimSpace(text) == "" {
+		r.reject(at, CodeInvalidValue, "is empty: write the text of one SQL statement")
+		return "", false
+	}
+	return text, ok
+}
+
+// appendColumns appends the keys that every statement with rows has.
+func appendColumns(dst []byte, set *db.ResultSet) []byte {
+	dst = append(dst, `"columns":[`...)
+	for i := range set.Columns {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = db.AppendJSONString(append(dst, `{"name":`...), set.Columns[i].Name)
+		dst = db.AppendJSONString(append(dst, `,"type":`...), set.Columns[i].Type)
+		dst = append(dst, '}')
+	}
+	dst = append(dst, `],"rows":`...)
+	if len(set.Rows) == 0 {
+		dst = append(dst, `[]`...)
+	}
+	dst = append(dst, set.Rows...)
+	return appendInt(append(dst, `,"row_count":`...), set.RowCount)
+}

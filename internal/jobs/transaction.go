@@ -1,0 +1,173 @@
+package jobs
+
+import (
+	"context"
+	"encoding/binary"
+	"strconv"
+
+	"dbrunner/internal/db"
+)
+
+// maxStatements bounds the statements of one transaction.
+const maxStatements = 1000
+
+// Where the keys of a statement are in their list.
+const (
+	statementSQL = iota
+	statementParams
+	statementExpect
+)
+
+var statementKeys = []string{statementSQL: "sql", statementParams: "params", statementExpect: "expect_rows"}
+
+// Where the keys of a guard are in their list.
+const (
+	expectMin = iota
+	expectMax
+)
+
+var expectKeys = []string{expectMin: "min", expectMax: "max"}
+
+// isolations are the words for isolation levels, in the order of db.Isolation behind the default.
+var isolations = []string{"read_committed", "repeatable_read", "serializable"}
+
+// transaction is the work of kind transaction: statements that take effect together or not at all.
+type transaction struct {
+	statements []statement
+	tx         db.Transaction
+}
+
+// decodeTransaction reads statements and isolation.
+func decodeTransaction(r *reader, at []int) work {
+	t := &transaction{}
+	if isolation := at[1]; isolation != 0 {
+		if i, ok := r.isOneOf(isolation, isolations...); ok {
+			t.tx.Isolation = db.ReadCommitted + db.Isolation(i)
+		}
+	}
+	list := at[0]
+	if list == 0 {
+		r.rejectBelow(0, "statements", CodeMissingKey, `is required: a list of {"sql": "…"}`)
+		return t
+	}
+	if r.nodes[list].kind != arrayToken {
+		r.reject(list, CodeInvalidValue, `must be a list of {"sql": "…"}`+r.hintNull(list))
+		return t
+	}
+	t.decodeStatements(r, list)
+	return t
+}
+
+func (t *transaction) decodeStatements(r *reader, list int) {
+	n := r.elements(list)
+	switch {
+	case n == 0:
+		r.reject(list, CodeInvalidValue, "needs at least one statement")
+		return
+	case n > maxStatements:
+		r.reject(list, CodeInvalidValue, "may have at most "+strconv.Itoa(maxStatements)+" statements")
+		return
+	}
+	t.statements = make([]statement, 0, n)
+	t.tx.Statements = make([]*db.Compiled, 0, n)
+	t.tx.Expect = make([]*db.Range, 0, n)
+	for i := list + 1; i < r.behind(list); i = r.behind(i) {
+		t.decodeStatement(r, i)
+	}
+}
+
+func (t *transaction) decodeStatement(r *reader, at int) {
+	if !r.isObject(at, `write {"sql": "…"}`) {
+		return
+	}
+	var found [3]int
+	r.members(at, statementKeys, found[:])
+	s := r.statement(at, found[statementSQL], found[statementParams], false)
+	t.statements = append(t.statements, s)
+	t.tx.Statements = append(t.tx.Statements, s.compiled)
+	var guard *db.Range
+	if expect := found[statementExpect]; expect != 0 {
+		guard = r.expectRows(expect)
+	}
+	t.tx.Expect = append(t.tx.Expect, guard)
+}
+
+// expectRows reads a guard on the number of rows: n, or {min, max}.
+func (r *reader) expectRows(at int) *db.Range {
+	const what = `a number of rows, or {"min": n, "max": n} with at least one of the two`
+	if r.nodes[at].kind != objectToken {
+		n, _ := r.isInteger(at, 0, what)
+		return &db.Range{Min: n, Max: n}
+	}
+	var found [2]int
+	before := r.faulty()
+	r.members(at, expectKeys, found[:])
+	guard := &db.Range{Min: 0, Max: -1}
+	if found[expectMin] != 0 {
+		guard.Min, _ = r.isInteger(found[expectMin], 0, "the least number of rows")
+	}
+	if found[expectMax] != 0 {
+		guard.Max, _ = r.isInteger(found[expectMax], 0, "the largest number of rows")
+	}
+	switch {
+	case r.faulty() > before:
+	case found == [2]int{}:
+		r.reject(at, CodeInvalidValue, "must be "+what)
+	case guard.Max >= 0 && guard.Min > guard.Max:
+		r.reject(at, CodeInvalidValue, "min is larger than max")
+	}
+	return guard
+}
+
+func (t *transaction) size() int { return len(t.statements) }
+
+func (t *transaction) hash(dst []byte) []byte {
+	dst = append(dst, byte(t.tx.Isolation))
+	dst = binary.AppendUvarint(dst, uint64(len(t.statements)))
+	for i := range t.statements {
+		dst = t.statements[i].hash(dst)
+		if guard := t.tx.Expect[i]; guard != nil {
+			dst = binary.AppendVarint(append(dst, 'e'), guard.Min)
+			dst = binary.AppendVarint(dst, guard.Max)
+		} else {
+			dst = append(dst, '-')
+		}
+	}
+	return dst
+}
+
+func (t *transaction) run(
+	ctx context.Context, database db.Database, call db.Call, opts db.RowOptions, seal sealAnswer,
+) (answer, error) {
+	var sealed db.Seal
+	if seal != nil {
+		sealed = func(ctx context.Context, sets []db.ResultSet) (*db.Entry, error) {
+			return seal(ctx, statementsAnswer(sets))
+		}
+	}
+	sets, err := database.Transact(ctx, call, &t.tx, opts, sealed)
+	if err != nil {
+		return nil, err
+	}
+	return statementsAnswer(sets), nil
+}
+
+// statementsAnswer is the answer of statements: what each of them did, in their order.
+func statementsAnswer(sets []db.ResultSet) answer {
+	return func(dst []byte) []byte {
+		dst = append(dst, `,"statements":[`...)
+		for i := range sets {
+			if i > 0 {
+				dst = append(dst, ',')
+			}
+			dst = appendInt(append(dst, `{"rows_affected":`...), sets[i].RowsAffected)
+			if sets[i].Columns != nil {
+				dst = appendColumns(append(dst, ','), &sets[i])
+			}
+			dst = append(dst, '}')
+		}
+		return append(dst, ']')
+	}
+}
+
+func appendInt(dst []byte, n int64) []byte { return strconv.AppendInt(dst, n, 10) }
