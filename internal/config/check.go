@@ -1,0 +1,216 @@
+package config
+
+import (
+	"fmt"
+	"os"
+	"reflect"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// slotsPerConnection is how many jobs a runner holds for each connection of a pool: those beyond the connections
+// wait decoded, so that no connection waits for the network.
+const slotsPerConnection = 4
+
+// ledgerEffects are the effects that are promises of the ledger.
+func ledgerEffects() []string { return []string{"exactly_once", "at_most_once"} }
+
+// complete checks every value, fills in what follows from others and checks what they mean together.
+func (c *Config) complete(w Words, client bool, faults *collector) {
+	limits := &limiter{faults: faults, words: w, client: client}
+	limits.section(reflect.ValueOf(c).Elem(), "")
+	c.fill(w)
+	check := &checker{cfg: c, words: w, faults: faults}
+	check.nats()
+	check.topology()
+	check.replies()
+	check.names(client)
+	for _, name := range c.sortedNames() {
+		check.database(join(databasesKey, name), c.Databases[name])
+	}
+	check.slots()
+}
+
+func (c *Config) fill(w Words) {
+	if c.Instance == "" {
+		c.Instance = defaultInstance()
+	}
+	if c.NATS.InboxPrefix == "" {
+		c.NATS.InboxPrefix = "_INBOX_" + c.Namespace
+	}
+	for _, d := range c.Databases {
+		if d.Slots == 0 {
+			d.Slots = slotsPerConnection * d.Pool.Max
+		}
+		if d.DeadLetters == nil {
+			d.DeadLetters = slices.Clone(w.DeadLetters)
+		}
+	}
+}
+
+var notInNames = regexp.MustCompile(`[^A-Za-z0-9_-]+`)
+
+// defaultInstance names a process. Two containers with one process id differ by their host names.
+func defaultInstance() string {
+	host, err := os.Hostname()
+	if err != nil || host == "" {
+		host = "runner"
+	}
+	host = notInNames.ReplaceAllString(host, "-")
+	pid := "-" + strconv.Itoa(os.Getpid())
+	return host[:min(len(host), 64-len(pid))] + pid
+}
+
+// checker looks at settings that are right by themselves and wrong together.
+type checker struct {
+	cfg    *Config
+	words  Words
+	faults *collector
+}
+
+// want adds a fault at the first path unless ok holds. It keeps silent where one of the values is faulty itself.
+func (c *checker) want(ok bool, message string, paths ...string) {
+	if !ok && c.faults.sound(paths...) {
+		c.faults.add(paths[0], message)
+	}
+}
+
+func (c *checker) nats() {
+	n := &c.cfg.NATS
+	c.signIn(n)
+	c.together("nats.user", n.User != "", "nats.password", !n.Password.Empty())
+	c.together("nats.tls.cert_file", n.TLS.CertFile != "", "nats.tls.key_file", n.TLS.KeyFile != "")
+	c.want(!mixed(n.URLs), "URLs over WebSocket (ws, wss) and others cannot be mixed; write one sort", "nats.urls")
+	c.want(c.ownInbox(n.InboxPrefix), "the runner's inboxes need a place of their own, outside of _INBOX, of $… and "+
+		"of the namespace; leave the key out or write another", "nats.inbox_prefix", "namespace")
+}
+
+func (c *checker) signIn(n *NATS) {
+	ways := []struct {
+		path  string
+		given bool
+	}{
+		{"nats.credentials_file", n.CredentialsFile != ""},
+		{"nats.nkey_seed_file", n.NKeySeedFile != ""},
+		{"nats.user", n.User != ""},
+		{"nats.token", !n.Token.Empty()},
+	}
+	var given []string
+	for _, way := range ways {
+		if way.given {
+			given = append(given, way.path)
+		}
+	}
+	c.want(len(given) < 2, "there is more than one way to sign in: "+strings.Join(given, ", ")+"; leave one", "nats")
+}
+
+// together wants both keys or neither.
+func (c *checker) together(a string, hasA bool, b string, hasB bool) {
+	c.want(!hasA || hasB, "this needs "+b+" too", a, b, b+fileSuffix)
+	c.want(!hasB || hasA, "this needs "+a+" too", b, a, b+fileSuffix)
+}
+
+func mixed(urls []string) bool {
+	sockets := 0
+	for _, u := range urls {
+		if strings.HasPrefix(u, "ws") {
+			sockets++
+		}
+	}
+	return sockets > 0 && sockets < len(urls)
+}
+
+func (c *checker) ownInbox(prefix string) bool {
+	first, _, _ := strings.Cut(prefix, ".")
+	return first != "_INBOX" && first != c.cfg.Namespace && !strings.HasPrefix(first, "$")
+}
+
+func (c *checker) topology() {
+	t, r := &c.cfg.Topology, &c.cfg.Topology.Results
+	c.want(r.MinAge <= r.MaxAge, fmt.Sprintf("results cannot be kept at least %s and at most %s; lower this or raise "+
+		"topology.results.max_age", short(r.MinAge), short(r.MaxAge)), "topology.results.min_age", "topology.results.max_age")
+	c.want(t.Jobs.MaxMessagesPerKind <= t.Jobs.MaxMessages, "one kind cannot have more jobs than all kinds together; "+
+		"lower this or raise topology.jobs.max_messages", "topology.jobs.max_messages_per_kind", "topology.jobs.max_messages")
+	beat := c.cfg.Worker.HeartbeatInterval
+	c.want(t.Health.MaxAge >= 3*beat, fmt.Sprintf("heartbeats come every %s and must outlive two that are lost; "+
+		"write at least %s", short(beat), short(3*beat)), "topology.health.max_age", "worker.heartbeat_interval")
+}
+
+// replies keeps jobs from having answers published where they would do harm.
+func (c *checker) replies() {
+	namespace := c.cfg.Namespace + "."
+	inbox := c.cfg.NATS.InboxPrefix + "."
+	for i, prefix := range c.cfg.ReplyPrefixes {
+		inside := strings.HasPrefix(prefix, namespace) && !strings.HasPrefix(prefix, namespace+"replies.")
+		over := strings.HasPrefix(prefix, inbox) || strings.HasPrefix(inbox, prefix)
+		c.want(!inside && !over && !strings.HasPrefix(prefix, "$"), "entry "+strconv.Itoa(i+1)+
+			" would let a job publish into the runners' own subjects or into $…; write a prefix outside of them",
+			"reply_prefixes", "namespace", "nats.inbox_prefix")
+	}
+}
+
+func (c *checker) database(path string, d *Database) {
+	at := func(key string) string { return join(path, key) }
+	c.want(d.Pool.Min <= d.Pool.Max, fmt.Sprintf("%d connections cannot be kept when at most %d may be open; lower "+
+		"this or raise pool.max", d.Pool.Min, d.Pool.Max), at("pool.min"), at("pool.max"))
+	c.want(d.Timeout <= d.MaxTimeout, fmt.Sprintf("the default of %s is above max_timeout, %s; lower this or raise "+
+		"max_timeout", short(d.Timeout), short(d.MaxTimeout)), at("timeout"), at("max_timeout"))
+	c.want(d.Retry.Delay <= d.Retry.MaxDelay, fmt.Sprintf("the first pause of %s is above retry.max_delay, %s; lower "+
+		"this or raise retry.max_delay", short(d.Retry.Delay), short(d.Retry.MaxDelay)), at("retry.delay"), at("retry.max_delay"))
+	c.want(d.MaxBytes <= c.cfg.Topology.Results.MaxBytes, "one result could be larger than the stream of results; "+
+		"lower this or raise topology.results.max_bytes", at("max_bytes"), "topology.results.max_bytes")
+	c.want(d.Slots <= c.cfg.Topology.MaxAckPending, fmt.Sprintf("one runner cannot hold %d jobs when the fleet may "+
+		"hold %d; lower this or raise topology.max_ack_pending", d.Slots, c.cfg.Topology.MaxAckPending),
+		at("slots"), at("pool.max"), "topology.max_ack_pending")
+	c.ledger(path, d)
+	for kind, limits := range d.ByKind {
+		c.kind(path, kind, d, limits)
+	}
+}
+
+func (c *checker) ledger(path string, d *Database) {
+	oldest := c.cfg.Topology.Results.MaxAge
+	effects, mode, retention := join(path, "effects"), join(path, "ledger.mode"), join(path, "ledger.retention")
+	c.want(!d.HasLedger() || d.Ledger.Retention >= oldest, fmt.Sprintf("the ledger must remember a job as long as its "+
+		"result is kept: write at least %s, or lower topology.results.max_age", short(oldest)),
+		retention, mode, "topology.results.max_age")
+	for _, effect := range ledgerEffects() {
+		c.want(d.HasLedger() || !slices.Contains(d.Effects, effect), effect+" needs a ledger, and ledger.mode is off; "+
+			"remove it from the list or write ledger.mode: manage", effects, mode)
+	}
+}
+
+func (c *checker) kind(database, kind string, d *Database, k *KindLimits) {
+	if k.Timeout == 0 && k.MaxTimeout == 0 {
+		return
+	}
+	path := join(database, "by_kind."+kind)
+	timeout, ceiling := k.Timeout, k.MaxTimeout
+	from := []string{path, join(path, "timeout"), join(path, "max_timeout")}
+	if timeout == 0 {
+		timeout, from = d.Timeout, append(from, join(database, "timeout"))
+	}
+	if ceiling == 0 {
+		ceiling, from = d.MaxTimeout, append(from, join(database, "max_timeout"))
+	}
+	c.want(timeout <= ceiling, fmt.Sprintf("jobs of this kind would have a default timeout of %s above their "+
+		"max_timeout of %s; set both here", short(timeout), short(ceiling)), from...)
+}
+
+// slots keeps the jobs that a runner may hold under one bound, and so its memory.
+func (c *checker) slots() {
+	sum := 0
+	parts := make([]string, 0, len(c.cfg.Databases))
+	for _, name := range c.cfg.sortedNames() {
+		path := join(databasesKey, name)
+		if !c.faults.sound(join(path, "slots"), join(path, "pool.max")) {
+			return
+		}
+		sum += c.cfg.Databases[name].Slots
+		parts = append(parts, name+" "+strconv.Itoa(c.cfg.Databases[name].Slots))
+	}
+	c.want(sum <= c.cfg.Worker.MaxSlots, fmt.Sprintf("the databases together hold %d jobs (%s), above this bound of "+
+		"%d; raise it or lower slots", sum, strings.Join(parts, ", "), c.cfg.Worker.MaxSlots), "worker.max_slots")
+}

@@ -1,0 +1,57 @@
+package config
+
+import (
+	"reflect"
+	"strings"
+)
+
+// names checks the names of the databases: each gives its database subjects, streams and environment variables.
+func (c *checker) names(client bool) {
+	names := c.cfg.sortedNames()
+	if len(names) == 0 && !client {
+		c.want(false, "there is no database; write one with its type and connection_string below databases, or set "+
+			databasesEnv+"=name, NAME_TYPE and NAME_CONNECTION_STRING", databasesKey)
+	}
+	prefixes := map[string]string{}
+	owners := map[string]string{}
+	for _, name := range names {
+		path := join(databasesKey, name)
+		prefix := envWord(name)
+		other, taken := prefixes[prefix]
+		switch {
+		case !safeKey.MatchString(name):
+			c.want(false, "this is no name of a database; "+nameRule, databasesKey)
+		case taken:
+			c.want(false, "the name differs from "+other+" only in case or between - and _; rename one of them", path)
+		case strings.HasPrefix(prefix+"_", envPrefix+"_"):
+			c.want(false, "names that begin with runner would share environment variables with the runner's own; "+
+				"rename it", path)
+		default:
+			c.collisions(name, owners)
+		}
+		prefixes[prefix] = name
+	}
+}
+
+// collisions reports a database one of whose variables is another database's too: databases a and a_pool with the
+// keys pool.max_… and max_…, for instance.
+func (c *checker) collisions(name string, owners map[string]string) {
+	expand := func(each string) []string {
+		if each == "name" {
+			return []string{name}
+		}
+		return c.words.Kinds
+	}
+	for _, l := range leavesOf(reflect.TypeFor[Config](), "", expand) {
+		if databaseOf(l.path) == "" {
+			continue
+		}
+		variable := envName(l.path)
+		if other, taken := owners[variable]; taken {
+			c.want(false, "the environment variable "+variable+" would be this database's and that of "+other+
+				"; rename one of them", join(databasesKey, name))
+			return
+		}
+		owners[variable] = name
+	}
+}

@@ -1,0 +1,98 @@
+package config
+
+import (
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"strings"
+)
+
+// maxSecretBytes bounds a secret file, so that a wrong name does not read a whole disk.
+const maxSecretBytes = 64 << 10
+
+// secret sets a secret from its key or from the file that its companion names. What the environment says of
+// either goes before what the file says of both.
+func (b *binder) secret(field *Secret, written map[string]any, name, path string) {
+	at, fileAt := join(path, name), join(path, name+fileSuffix)
+	direct, file := written[name], written[name+fileSuffix]
+	directEnv, fileEnv := b.faults.origins[at].env != "", b.faults.origins[fileAt].env != ""
+	if direct != nil && file != nil && directEnv == fileEnv {
+		b.faults.add(at, "this and "+name+fileSuffix+" are both set; remove one of them")
+		return
+	}
+	switch {
+	case direct != nil && (file == nil || directEnv):
+		b.secretText(field, direct, at)
+	case file != nil:
+		b.secretFile(field, file, fileAt)
+	}
+}
+
+func (b *binder) secretText(field *Secret, value any, path string) {
+	s, ok := value.(scalar)
+	switch {
+	case !ok || !s.is(tagString):
+		b.faults.add(path, errSecret.Error())
+	case s.Kind == tagString && variable.MatchString(s.Text):
+		b.interpolation(path)
+	case s.Text == "":
+		b.faults.add(path, errEmpty.Error())
+	default:
+		*field = NewSecret(s.Text)
+	}
+}
+
+func (b *binder) secretFile(field *Secret, value any, path string) {
+	s, ok := value.(scalar)
+	if !ok || !s.is(tagString) || s.Text == "" {
+		b.faults.add(path, "write the name of a file")
+		return
+	}
+	if !b.files && strings.HasPrefix(path, databasesStart) {
+		return
+	}
+	text, err := readSecret(s.Text)
+	if err != nil {
+		b.faults.add(path, err.Error())
+		return
+	}
+	*field = NewSecret(text)
+}
+
+// readSecret reads a file that holds one secret. One line end behind it does not count. The errors do not
+// repeat the file's name: a secret may have been written in its place.
+func readSecret(name string) (string, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return "", fileError(err)
+	}
+	defer func() { _ = f.Close() }()
+	text, err := io.ReadAll(io.LimitReader(f, maxSecretBytes+1))
+	switch {
+	case err != nil:
+		return "", fileError(err)
+	case len(text) > maxSecretBytes:
+		return "", errors.New("the file has more than 64 KiB; name one that holds the secret and nothing else")
+	}
+	line, _ := strings.CutSuffix(string(text), "\n")
+	line, _ = strings.CutSuffix(line, "\r")
+	if line == "" {
+		return "", errors.New("the file is empty; write the secret into it")
+	}
+	return line, nil
+}
+
+// fileError says why a file cannot be read, without its name.
+func fileError(err error) error {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return errors.New("there is no such file; name one that is there")
+	case errors.Is(err, fs.ErrPermission):
+		return errors.New("this process may not read the file; give it the right to, or name another")
+	}
+	if e, ok := errors.AsType[*fs.PathError](err); ok {
+		return errors.New("the file cannot be read: " + e.Err.Error())
+	}
+	return errors.New("the file cannot be read")
+}
