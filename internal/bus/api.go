@@ -1,0 +1,117 @@
+package bus
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"go.uber.org/zap"
+)
+
+// apiTimeout bounds one request to the JetStream API; what may wait longer asks again.
+const apiTimeout = 5 * time.Second
+
+// apiResponse is the part that all answers of the JetStream API have in common.
+type apiResponse struct {
+	Error *APIError `json:"error,omitempty"`
+}
+
+// api sends one request to the JetStream API and decodes the answer. An answered error is an *APIError.
+func (c *Conn) api(ctx context.Context, call string, request, response any) error {
+	var body []byte
+	if request != nil {
+		var err error
+		if body, err = json.Marshal(request); err != nil {
+			return fmt.Errorf("encode %s: %w", call, err)
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
+	defer cancel()
+	msg, err := c.nc.RequestWithContext(ctx, c.apiPrefix+call, body)
+	if err != nil && c.denied(c.apiPrefix+call) {
+		return fmt.Errorf("JetStream request %s: %w", call, ErrDenied)
+	}
+	if err != nil {
+		return fmt.Errorf("JetStream request %s: %w", call, err)
+	}
+	var common apiResponse
+	if err := json.Unmarshal(msg.Data, &common); err != nil {
+		return fmt.Errorf("JetStream answer to %s: %w", call, err)
+	}
+	if common.Error != nil {
+		return fmt.Errorf("%s: %w", call, common.Error)
+	}
+	if response == nil {
+		return nil
+	}
+	if err := json.Unmarshal(msg.Data, response); err != nil {
+		return fmt.Errorf("JetStream answer to %s: %w", call, err)
+	}
+	return nil
+}
+
+// noJetStreamAfter is how long nobody answering at all may be a hiccup of the server.
+const noJetStreamAfter = 10 * time.Second
+
+// apiPatient is api that asks again while nobody leads or the link is down, until the context ends.
+func (c *Conn) apiPatient(ctx context.Context, call string, request, response any) error {
+	begun := time.Now()
+	for attempt := 0; ; attempt++ {
+		err := c.api(ctx, call, request, response)
+		if err == nil || !transient(err) || ctx.Err() != nil {
+			return err
+		}
+		if errors.Is(err, nats.ErrNoResponders) && time.Since(begun) > noJetStreamAfter {
+			return fmt.Errorf("%w: %w", ErrNoJetStream, err)
+		}
+		if attempt == 8 { // after two seconds and more
+			c.log.Warn("JetStream does not answer, asking again", zap.String("request", call), zap.String("reason", errorText(err)))
+		}
+		if err := c.awaitLink(ctx); err != nil {
+			return err
+		}
+		if pauseErr := pause(ctx, backoff(attempt, 20*time.Millisecond, time.Second)); pauseErr != nil {
+			return err
+		}
+	}
+}
+
+// transient reports whether a request got no answer, or one that says only that nobody leads at the moment.
+func transient(err error) bool {
+	var api *APIError
+	if errors.As(err, &api) {
+		switch api.ErrCode {
+		case codeNoMetaLeader, codeNotLeader, codeOffline, codeNotReady, codeTooManyRequests:
+			return true
+		}
+		return false
+	}
+	return errors.Is(err, nats.ErrNoResponders) || errors.Is(err, nats.ErrTimeout) ||
+		errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrDisconnected) ||
+		errors.Is(err, nats.ErrConnectionReconnecting) || errors.Is(err, nats.ErrReconnectBufExceeded)
+}
+
+// backoff is the pause before a repetition: doubling from first to most, with half of it random.
+func backoff(attempt int, first, most time.Duration) time.Duration {
+	d := most
+	if attempt < 20 && first<<attempt < most {
+		d = first << attempt
+	}
+	return d/2 + rand.N(d/2+1)
+}
+
+// pause waits; it returns the context's error if that ends first.
+func pause(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

@@ -1,0 +1,103 @@
+package bus
+
+import "time"
+
+// Bounds of one pull request.
+const (
+	// maxOutstanding is how many messages may be asked for at once: what arrives fits into the inbox.
+	maxOutstanding = 4096
+	// linger is how long freed slots may wait for more of them before they are asked for together. While other
+	// slots are busy or other requests are open a slot that waits this long costs nothing.
+	linger = time.Millisecond
+)
+
+// credit is the account of one lane's slots. Each slot is either free (nobody was asked for a message), outstanding
+// (asked for, not yet here) or busy (its message was handed to the worker). It knows nothing of time or network.
+type credit struct {
+	slots       int // the most that were ever free or outstanding at once
+	free        int
+	outstanding int
+	asked       [askedSeconds]int // outstanding bound: what was asked for, by the second in which it expires
+	askedAt     int64             // the second of the newest entry
+}
+
+// askedSeconds covers the life of a request, with a margin for its last status to arrive.
+const askedSeconds = 64
+
+// add is called with rights to more messages.
+func (c *credit) add(n int) {
+	c.free += n
+	c.slots = max(c.slots, c.free+c.outstanding)
+}
+
+// take accounts for an arrived message; false means that there is no slot for it.
+func (c *credit) take() bool {
+	switch {
+	case c.outstanding > 0:
+		c.outstanding--
+	case c.free > 0: // a message of a request that we had given up
+		c.free--
+	default:
+		return false
+	}
+	return true
+}
+
+// giveUp accounts for messages that will not come any more.
+func (c *credit) giveUp(n int) {
+	n = min(max(n, 0), c.outstanding)
+	c.outstanding -= n
+	c.free += n
+}
+
+// giveUpAll is giveUp for everything outstanding: no request is alive.
+func (c *credit) giveUpAll() {
+	c.giveUp(c.outstanding)
+	c.asked = [askedSeconds]int{}
+}
+
+// want is how many messages to ask for now, and whether the free slots may wait a little for more of them.
+//
+// With less than half of what is on its way free, nothing is missing. With nothing else going on, a request leaves
+// at once. Else a quarter of all slots is worth a request, and fewer are after lingering.
+func (c *credit) want() (n int, wait bool) {
+	n = min(c.free, maxOutstanding-c.outstanding)
+	if n <= 0 || c.free <= c.outstanding {
+		return 0, false
+	}
+	busy := c.slots - c.free - c.outstanding
+	if busy == 0 || c.free*4 >= c.slots {
+		return n, false
+	}
+	return n, true
+}
+
+// ask accounts for a request that expires in the given second.
+func (c *credit) ask(n int, expires int64) {
+	c.free -= n
+	c.outstanding += n
+	c.advance(expires)
+	c.asked[expires%askedSeconds] += n
+}
+
+// advance forgets what has left the window.
+func (c *credit) advance(second int64) {
+	if second-c.askedAt >= askedSeconds {
+		c.asked = [askedSeconds]int{}
+	} else {
+		for s := c.askedAt + 1; s <= second; s++ {
+			c.asked[s%askedSeconds] = 0
+		}
+	}
+	c.askedAt = max(c.askedAt, second)
+}
+
+// expire gives up what no living request can bring: more is outstanding than was asked for by requests that
+// expire in this second or later. It heals an account whose status message was lost.
+func (c *credit) expire(now int64) {
+	alive := 0
+	for s := max(now, c.askedAt-askedSeconds+1); s <= c.askedAt; s++ {
+		alive += c.asked[s%askedSeconds]
+	}
+	c.giveUp(c.outstanding - alive)
+}

@@ -1,0 +1,205 @@
+package bus
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+)
+
+// TestCreditNeverGrows runs the account through anything: slots are neither lost nor made up, and what is asked
+// for never exceeds what is free.
+func TestCreditNeverGrows(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		var c credit
+		granted, busy := 0, 0
+		now := int64(1_700_000_000)
+		for range rapid.IntRange(1, 200).Draw(t, "steps") {
+			switch rapid.IntRange(0, 7).Draw(t, "step") {
+			case 0:
+				n := rapid.IntRange(1, 9000).Draw(t, "new")
+				granted += n
+				c.add(n)
+			case 1:
+				if busy > 0 {
+					busy--
+					c.add(1)
+				}
+			case 2:
+				had := c.free + c.outstanding
+				if c.take() {
+					busy++
+				} else if had != 0 {
+					t.Fatalf("a message was refused although %d slots were open", had)
+				}
+			case 3:
+				c.giveUp(rapid.IntRange(-5, 10_000).Draw(t, "pending"))
+			case 4:
+				c.giveUpAll()
+			case 5, 6:
+				if n, _ := c.want(); n > 0 {
+					if n > c.free {
+						t.Fatalf("%d wanted of %d free", n, c.free)
+					}
+					c.ask(n, now+37)
+				}
+			case 7:
+				now += rapid.Int64Range(0, 100).Draw(t, "seconds")
+				c.expire(now)
+			}
+			if c.free < 0 || c.outstanding < 0 || c.outstanding > maxOutstanding {
+				t.Fatalf("impossible account: %+v", c)
+			}
+			if got := c.free + c.outstanding + busy; got != granted {
+				t.Fatalf("%d slots granted, %d accounted for", granted, got)
+			}
+		}
+		c.expire(now + 200)
+		if c.outstanding != 0 {
+			t.Fatalf("%d outstanding after every request has expired", c.outstanding)
+		}
+	})
+}
+
+func TestCreditAsksAtOnceWhenIdle(t *testing.T) {
+	t.Parallel()
+	var c credit
+	c.add(1)
+	n, wait := c.want()
+	require.Equal(t, 1, n)
+	require.False(t, wait)
+	c.add(59)
+	n, wait = c.want()
+	require.Equal(t, 60, n)
+	require.False(t, wait)
+	c.ask(60, 100)
+	for range 60 {
+		require.True(t, c.take())
+	}
+	require.False(t, c.take())
+	n, _ = c.want()
+	require.Zero(t, n)
+	c.add(1) // one of sixty: worth waiting for company
+	n, wait = c.want()
+	require.Equal(t, 1, n)
+	require.True(t, wait)
+	c.add(14) // a quarter
+	n, wait = c.want()
+	require.Equal(t, 15, n)
+	require.False(t, wait)
+	c.ask(15, 101)
+	c.add(15) // not more than is on its way
+	n, _ = c.want()
+	require.Zero(t, n)
+}
+
+func TestCreditHealsAfterALostStatus(t *testing.T) {
+	t.Parallel()
+	var c credit
+	c.add(10)
+	c.ask(4, 100)
+	c.ask(6, 120)
+	c.expire(100)
+	require.Equal(t, 10, c.outstanding, "both may be alive")
+	c.expire(101)
+	require.Equal(t, 6, c.outstanding, "the first is gone, whatever became of its status")
+	c.expire(121)
+	require.Zero(t, c.outstanding)
+	require.Equal(t, 10, c.free)
+}
+
+func TestParseAck(t *testing.T) {
+	t.Parallel()
+	want := ackInfo{deliveries: 3, sequence: 17, consumerSeq: 21, timestamp: time.Unix(0, 1700000000123456789).UTC()}
+	for _, reply := range []string{
+		"$JS.ACK.DBRUNNER_JOBS_demo.work.3.17.21.1700000000123456789.4",
+		"$JS.ACK._.hash.DBRUNNER_JOBS_demo.work.3.17.21.1700000000123456789.4",
+		"$JS.ACK.hub.hash.DBRUNNER_JOBS_demo.work.3.17.21.1700000000123456789.4.random",
+	} {
+		got, ok := parseAck(reply)
+		require.True(t, ok, reply)
+		require.Equal(t, want, got, reply)
+	}
+	for _, reply := range []string{
+		"", "$JS.ACK.", "$JS.ACK.a.b.c", "$JS.ACK.s.c.3.17.21.1700.4.5", "$JS.ACK.s.c.x.17.21.1700.4",
+		"$JS.ACK.s.c.-3.17.21.1700.4", "_INBOX.a.b.3.17.21.1700.4.5.6", "$JS.FC.s.c.3.17.21.1700.4",
+	} {
+		_, ok := parseAck(reply)
+		require.False(t, ok, reply)
+	}
+}
+
+func FuzzParseAck(f *testing.F) {
+	f.Add("$JS.ACK.DBRUNNER_JOBS_demo.work.3.17.21.1700000000123456789.4")
+	f.Add("$JS.ACK.hub.hash.DBRUNNER_JOBS_demo.work.3.17.21.1700000000123456789.4.random")
+	f.Fuzz(func(t *testing.T, reply string) {
+		info, ok := parseAck(reply)
+		if !ok {
+			return
+		}
+		again, ok := parseAck(fmt.Sprintf("$JS.ACK.s.c.%d.%d.%d.%d.0",
+			info.deliveries, info.sequence, info.consumerSeq, uint64(info.timestamp.UnixNano()))) //nolint:gosec // round trip
+		require.True(t, ok)
+		require.Equal(t, info, again)
+	})
+}
+
+func TestReplySubjects(t *testing.T) {
+	t.Parallel()
+	s := subjects{namespace: "dbrunner"}
+	for _, good := range []string{"_INBOX.abc.1", "dbrunner.replies.demo.x", "upstream.answers.7", "dbrunnerx.jobs.a"} {
+		require.NoError(t, s.checkReply(good, "_INBOX_dbrunner_a"), good)
+	}
+	for _, bad := range []string{
+		"", ".", "a.", ".a", "a..b", "a.*", "a.>", ">", "*", "a b", "a\tb", "a\r\nb", "a\x00b", "$JS.API.STREAM.DELETE.X", "$KV.x",
+		"$JS.ACK.a.b.1.2.3.4.5", "$SYS.x", "dbrunner.jobs.demo.query", "dbrunner.store.demo.x", "dbrunner.results.demo.x",
+		strings.Repeat("a", 5000), "a\x7fb",
+		"dbrunner.dead.demo.query.x", "dbrunner.health.runner.x", "dbrunner.api.x", "dbrunner.replies", "_INBOX_dbrunner_a.x",
+	} {
+		require.ErrorIs(t, s.checkReply(bad, "_INBOX_dbrunner_a"), ErrSubject, bad)
+	}
+}
+
+func FuzzReplySubject(f *testing.F) {
+	for _, seed := range []string{"_INBOX.abc.1", "dbrunner.replies.demo.x", "a..b", "$JS.API.X", "a.*", "dbrunner.jobs.a.b", "a b"} {
+		f.Add(seed)
+	}
+	s := subjects{namespace: "dbrunner"}
+	f.Fuzz(func(t *testing.T, subject string) {
+		if s.checkReply(subject, "_INBOX_dbrunner_a") != nil {
+			return
+		}
+		require.LessOrEqual(t, len(subject), 1024)
+		require.NotContains(t, "$", subject[:1])
+		tokens := strings.Split(subject, ".")
+		for _, token := range tokens {
+			require.NotEmpty(t, token)
+			for _, b := range []byte(token) {
+				require.Greater(t, b, byte(' '))
+				require.NotContains(t, "*>\x7f", string(rune(b)))
+			}
+		}
+		require.NotEqual(t, "_INBOX_dbrunner_a", tokens[0])
+		if tokens[0] == "dbrunner" {
+			require.GreaterOrEqual(t, len(tokens), 3)
+			require.Equal(t, "replies", tokens[1])
+		}
+	})
+}
+
+func TestSplitJob(t *testing.T) {
+	t.Parallel()
+	s := subjects{namespace: "dbrunner"}
+	database, kind, ok := s.splitJob("dbrunner.jobs.rpa_db.query")
+	require.True(t, ok)
+	require.Equal(t, "rpa_db", database)
+	require.Equal(t, "query", kind)
+	for _, other := range []string{"dbrunner.jobs.x", "dbrunner.results.a.b", "other.jobs.a.b", ""} {
+		_, _, ok := s.splitJob(other)
+		require.False(t, ok, other)
+	}
+}

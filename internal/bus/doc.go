@@ -1,0 +1,11 @@
+// Package bus is everything of NATS: the connection, the streams and consumers and their settings, the pull
+// subscription that never holds more messages than the worker has free slots, the stored results whose subject
+// belongs to the first writer, dead letters, replies, heartbeats, and an embedded server for the demonstration.
+//
+// It knows subjects, sequences and bytes. It never reads a job's body, never decides what a delivery means and
+// never picks an acknowledgement by itself, save one: a message that nobody has a slot for is handed back.
+//
+// Messages are pulled through the documented JetStream API instead of the client library's consume loop: the
+// library takes a message with an empty body and a Status header for a control message, and a published
+// "Status: 409" ends its loop for good. Here only what carries a $JS.ACK. reply is a job, and all that does is.
+package bus

@@ -1,0 +1,101 @@
+package bus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"go.uber.org/zap"
+)
+
+// EmbeddedOptions configure a NATS server inside this process.
+type EmbeddedOptions struct {
+	Dir    string      // where JetStream keeps its files; required
+	Host   string      // default 127.0.0.1
+	Port   int         // 0 = a free one
+	Logger *zap.Logger // default: the server's log is dropped
+	// Configure may change everything else before the start.
+	Configure func(*server.Options)
+}
+
+// Embedded is a NATS server with JetStream inside this process: for the demonstration and for tests.
+type Embedded struct {
+	server *server.Server
+}
+
+// embeddedStart bounds how long a server may take until it accepts clients: it reads back its files first.
+const embeddedStart = 30 * time.Second
+
+// StartEmbedded starts the server and returns when clients can connect. The owner calls Close.
+func StartEmbedded(opts EmbeddedOptions) (*Embedded, error) {
+	if opts.Dir == "" {
+		return nil, errors.New("embedded NATS: no directory for JetStream")
+	}
+	setDefault(&opts.Host, "127.0.0.1")
+	if opts.Port == 0 {
+		opts.Port = server.RANDOM_PORT
+	}
+	o := &server.Options{
+		ServerName: "embedded",
+		Host:       opts.Host,
+		Port:       opts.Port,
+		JetStream:  true,
+		StoreDir:   opts.Dir,
+		// Streams reserve their limits here; the disk is the real bound.
+		JetStreamMaxStore:  1 << 40,
+		JetStreamMaxMemory: 1 << 30,
+		NoSigs:             true,
+	}
+	if opts.Configure != nil {
+		opts.Configure(o)
+	}
+	s, err := server.NewServer(o)
+	if err != nil {
+		return nil, fmt.Errorf("embedded NATS: %w", err)
+	}
+	if opts.Logger != nil {
+		s.SetLoggerV2(serverLog{opts.Logger.Sugar()}, false, false, false)
+	}
+	go s.Start() // returns once it listens; Close ends what it has started
+	if !s.ReadyForConnections(embeddedStart) {
+		s.Shutdown()
+		return nil, fmt.Errorf("embedded NATS: not ready within %s", embeddedStart)
+	}
+	return &Embedded{server: s}, nil
+}
+
+// URL is where clients connect.
+func (e *Embedded) URL() string { return e.server.ClientURL() }
+
+// Server is the server itself.
+func (e *Embedded) Server() *server.Server { return e.server }
+
+// Close stops the server and waits for it, at most until the context ends.
+func (e *Embedded) Close(ctx context.Context) error {
+	done := make(chan struct{})
+	go func() {
+		e.server.Shutdown()
+		e.server.WaitForShutdown()
+		close(done)
+	}()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("stop the embedded NATS server: %w", ctx.Err())
+	}
+}
+
+// serverLog carries the server's log into ours, one level lower: it is chatty, and nobody asked for a server.
+type serverLog struct {
+	log *zap.SugaredLogger
+}
+
+func (l serverLog) Noticef(format string, v ...any) { l.log.Debugf(format, v...) }
+func (l serverLog) Warnf(format string, v ...any)   { l.log.Infof(format, v...) }
+func (l serverLog) Fatalf(format string, v ...any)  { l.log.Errorf(format, v...) }
+func (l serverLog) Errorf(format string, v ...any)  { l.log.Errorf(format, v...) }
+func (l serverLog) Debugf(format string, v ...any)  { l.log.Debugf(format, v...) }
+func (l serverLog) Tracef(format string, v ...any)  { l.log.Debugf(format, v...) }

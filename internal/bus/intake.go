@@ -1,0 +1,146 @@
+package bus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"go.uber.org/zap"
+)
+
+// Phase is what an intake is doing.
+type Phase string
+
+// The phases.
+const (
+	Idle       Phase = "idle"       // Run was not called
+	Pulling    Phase = "pulling"    // asks for messages as slots are free
+	Recovering Phase = "recovering" // the consumer does not answer; Reason says why
+	Stopped    Phase = "stopped"    // Run has returned
+)
+
+// IntakeState describes an intake at one moment.
+type IntakeState struct {
+	Phase       Phase
+	Reason      string    // of Recovering
+	Since       time.Time // of the phase
+	Created     time.Time // of the consumer, as last read
+	Outstanding int       // messages asked for that have not come
+	Handled     uint64    // messages given to the handler
+	HandedBack  uint64    // messages that arrived without a slot or after the end
+	Strays      uint64    // messages that the consumer had left behind and that were taken up again
+	Recoveries  uint64    // times that the subscription was built anew
+}
+
+// Intake pulls the jobs of one lane.
+type Intake struct {
+	conn     *Conn
+	log      *zap.Logger
+	database string
+	stream   string
+	name     string
+	times    intakeTimes
+
+	mu      sync.Mutex
+	state   IntakeState
+	ackWait time.Duration
+}
+
+// intakeTimes are the periods of the pull protocol.
+type intakeTimes struct {
+	expires   time.Duration // of a request
+	heartbeat time.Duration // at which the server shows that a request is alive
+	silence   time.Duration // without any sign the request counts as lost: two heartbeats and some
+	drain     time.Duration // at most, for what is on the way at the end
+	quiet     time.Duration // without a message at the end nothing more is expected
+	sweep     time.Duration // between two looks for messages that were left behind
+	retry     time.Duration // at most, between two looks at a consumer that is not there
+}
+
+func defaultIntakeTimes() intakeTimes {
+	return intakeTimes{
+		expires: 30 * time.Second, heartbeat: 3 * time.Second, silence: 7 * time.Second,
+		drain: 2 * time.Second, quiet: 150 * time.Millisecond, retry: 2 * time.Second, sweep: 30 * time.Second,
+	}
+}
+
+// OpenIntake finds the consumer of a lane. It must be there: Manage or Verify come first.
+func (c *Conn) OpenIntake(ctx context.Context, database, lane string) (*Intake, error) {
+	if err := errors.Join(checkName("database", database), checkName("lane", lane)); err != nil {
+		return nil, err
+	}
+	i := &Intake{
+		conn:     c,
+		log:      c.log.With(zap.String("database", database), zap.String("lane", lane)),
+		database: database,
+		stream:   c.subjects.jobsStream(database),
+		name:     lane,
+		times:    defaultIntakeTimes(),
+		state:    IntakeState{Phase: Idle, Since: time.Now()},
+	}
+	info, err := c.consumerInfo(ctx, i.stream, lane)
+	if err != nil {
+		return nil, fmt.Errorf("open the intake of %s/%s: %w", database, lane, err)
+	}
+	i.learn(info)
+	return i, nil
+}
+
+// AckWait is how long the server waits for a sign before it delivers a held message again.
+func (i *Intake) AckWait() time.Duration {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.ackWait
+}
+
+// State tells how the intake is.
+func (i *Intake) State() IntakeState {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.state
+}
+
+// learn takes over what the consumer says of itself.
+func (i *Intake) learn(info *jetstream.ConsumerInfo) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.state.Created = info.Created
+	i.ackWait = info.Config.AckWait
+}
+
+// enter changes the phase and tells it once.
+func (i *Intake) enter(phase Phase, reason string) {
+	i.mu.Lock()
+	changed := i.state.Phase != phase || i.state.Reason != reason
+	before := i.state.Phase
+	if changed {
+		i.state.Phase, i.state.Reason, i.state.Since = phase, reason, time.Now()
+	}
+	i.mu.Unlock()
+	switch {
+	case !changed:
+	case phase == Recovering:
+		i.log.Warn("intake interrupted", zap.String("reason", reason))
+	case phase == Pulling && before == Recovering:
+		i.log.Info("intake goes on")
+	}
+}
+
+func (i *Intake) count(change func(*IntakeState)) {
+	i.mu.Lock()
+	change(&i.state)
+	i.mu.Unlock()
+}
+
+// Run asks for as many messages as credits were received, each credit being the right to one, and calls handle
+// with each message from one goroutine; handle must not block, and not send credits into a channel that is full.
+// It recovers by itself from everything that can happen to consumer, stream, server and link, and ends only with
+// the context: then it asks for nothing more, hands back what has arrived and was not handled, and returns nil when
+// the server knows. Nobody receives credits after that. It may be called once.
+func (i *Intake) Run(ctx context.Context, credits <-chan int, handle func(*Message)) error {
+	p := newPull(i, credits, handle)
+	return p.run(ctx)
+}

@@ -1,0 +1,261 @@
+package bus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"go.uber.org/zap"
+)
+
+// Bounds of a dead letter's headers.
+const (
+	maxHeaderValue = 16 << 10
+	cutMark        = " [cut]"
+	// HeaderOriginal precedes the names of a job's own headers where they would mean something to the server.
+	HeaderOriginal = "Dbrunner-Header-"
+	// HeaderDropped counts the headers that found no room in the letter.
+	HeaderDropped = "Dbrunner-Headers-Dropped"
+)
+
+// PublishLetter stores a dead letter and returns when it is stored: the body unchanged, the headers as data.
+// Values above 16 KiB are cut with a mark, headers that JetStream would obey get the prefix HeaderOriginal, and
+// what does not fit into the server's largest message is left out and counted. Publishing the same letter again
+// replaces it, so this repeats until the context ends while the outcome is not known.
+func (c *Conn) PublishLetter(
+	ctx context.Context, database, kind, derivedID string, headers map[string][]string, body []byte,
+) error {
+	err := errors.Join(checkName("database", database), checkName("kind", kind), checkID(derivedID))
+	if err != nil {
+		return err
+	}
+	msg := nats.Msg{
+		Subject: c.subjects.letter(database, kind, derivedID),
+		Header:  letterHeaders(headers, c.MaxPayload()-len(body)),
+		Data:    body,
+	}
+	err = c.publishUntil(ctx, &msg, func(err error) (bool, error) { return uncertain(err), err })
+	if err != nil {
+		return fmt.Errorf("publish the dead letter: %w", err)
+	}
+	return nil
+}
+
+// letterHeaders fits headers into the room. Ours come first.
+func letterHeaders(headers map[string][]string, room int) nats.Header {
+	const lineOverhead, frame = 4, 128 // ": " and CR LF of each line; first line, last line and the count
+	room -= frame
+	names := make([]string, 0, len(headers))
+	for name := range headers {
+		names = append(names, name)
+	}
+	slices.SortFunc(names, func(a, b string) int {
+		if ours(a) != ours(b) {
+			if ours(a) {
+				return -1
+			}
+			return 1
+		}
+		return strings.Compare(a, b)
+	})
+	out := make(nats.Header, len(names))
+	dropped := 0
+	for _, name := range names {
+		target := letterName(name)
+		for _, value := range headers[name] {
+			value = cutValue(value)
+			size := len(target) + len(value) + lineOverhead
+			if size > room || target == "" {
+				dropped++
+				continue
+			}
+			room -= size
+			out[target] = append(out[target], value)
+		}
+	}
+	if dropped > 0 {
+		out[HeaderDropped] = []string{fmt.Sprint(dropped)}
+	}
+	return out
+}
+
+// ours tells what the runner says of the letter from what the job brought along, which may look like it.
+func ours(header string) bool {
+	return strings.HasPrefix(header, "Dbrunner-") && !strings.HasPrefix(header, HeaderOriginal)
+}
+
+// letterName keeps the server from obeying a job's header once more, now in a letter. A name that no header can
+// have gives "".
+func letterName(name string) string {
+	for i := range len(name) {
+		if name[i] <= ' ' || name[i] >= 0x7f || name[i] == ':' {
+			return ""
+		}
+	}
+	if name == "" {
+		return ""
+	}
+	lower := strings.ToLower(name)
+	if strings.HasPrefix(lower, "nats-") || lower == "status" || lower == "description" {
+		return HeaderOriginal + name
+	}
+	return name
+}
+
+func cutValue(value string) string {
+	if len(value) <= maxHeaderValue {
+		return value
+	}
+	return strings.ToValidUTF8(value[:maxHeaderValue-len(cutMark)], "") + cutMark
+}
+
+// Letter is a stored dead letter.
+type Letter struct {
+	Database  string
+	Kind      string
+	DerivedID string
+	Sequence  uint64
+	Stored    time.Time
+	Headers   map[string][]string
+	Body      []byte
+}
+
+// Letters calls each for every dead letter, oldest first, until it returns false. database and kind narrow the
+// list, empty means all.
+func (c *Conn) Letters(ctx context.Context, database, kind string, each func(Letter) bool) error {
+	filter := c.subjects.letter(orAny(database), orAny(kind), "*")
+	for sequence := uint64(1); ; {
+		m, err := c.getMessage(ctx, c.subjects.deadStream(), getRequest{Sequence: sequence, NextFor: filter})
+		if err != nil {
+			return fmt.Errorf("list dead letters: %w", err)
+		}
+		if m == nil {
+			return nil
+		}
+		if letter, ok := c.readLetter(m); ok && !each(letter) {
+			return nil
+		}
+		sequence = m.Sequence + 1
+	}
+}
+
+func orAny(token string) string {
+	if token == "" {
+		return "*"
+	}
+	return token
+}
+
+// Letter returns one dead letter; ErrNotFound if it is not there.
+func (c *Conn) Letter(ctx context.Context, database, kind, derivedID string) (Letter, error) {
+	if err := errors.Join(checkName("database", database), checkName("kind", kind), checkID(derivedID)); err != nil {
+		return Letter{}, err
+	}
+	m, err := c.getMessage(ctx, c.subjects.deadStream(), getRequest{LastFor: c.subjects.letter(database, kind, derivedID)})
+	if err != nil {
+		return Letter{}, fmt.Errorf("read the dead letter: %w", err)
+	}
+	if m == nil {
+		return Letter{}, fmt.Errorf("dead letter %s of %s/%s: %w", derivedID, database, kind, ErrNotFound)
+	}
+	letter, _ := c.readLetter(m)
+	return letter, nil
+}
+
+// DeleteLetter removes a dead letter as it was read; one that was replaced or is gone meanwhile stays so.
+func (c *Conn) DeleteLetter(ctx context.Context, letter Letter) error {
+	request := map[string]uint64{"seq": letter.Sequence}
+	stream := c.subjects.deadStream()
+	err := c.apiPatient(ctx, "STREAM.MSG.DELETE."+stream, request, nil)
+	if hasCode(err, codeDeleteFailed) { // for any reason: also because it is gone
+		if m, getErr := c.getMessage(ctx, stream, getRequest{Sequence: letter.Sequence}); getErr == nil && m == nil {
+			return nil
+		}
+	}
+	if err != nil && !hasCode(err, codeSequenceNotFound) {
+		return fmt.Errorf("delete the dead letter: %w", err)
+	}
+	return nil
+}
+
+func (c *Conn) readLetter(m *storedMessage) (Letter, bool) {
+	parts := strings.Split(strings.TrimPrefix(m.Subject, c.subjects.namespace+".dead."), ".")
+	if len(parts) != 3 {
+		return Letter{}, false
+	}
+	letter := Letter{
+		Database: parts[0], Kind: parts[1], DerivedID: parts[2],
+		Sequence: m.Sequence, Stored: m.Time, Body: m.Data,
+	}
+	if len(m.Headers) > 0 {
+		if h, err := nats.DecodeHeadersMsg(m.Headers); err == nil {
+			letter.Headers = h
+		}
+	}
+	return letter, true
+}
+
+// DeadState is how the stream of dead letters is.
+type DeadState struct {
+	Letters  uint64
+	Bytes    uint64
+	MaxBytes uint64 // 0 = no limit
+	Oldest   time.Time
+	// Gone counts the letters that were there once: evicted by size or age, re-driven or replaced.
+	Gone uint64
+	// Evicted counts those that WatchDead of this connection saw go because the stream was full.
+	Evicted uint64
+}
+
+// DeadState asks the server about the dead letters.
+func (c *Conn) DeadState(ctx context.Context) (DeadState, error) {
+	info, err := c.streamInfo(ctx, c.subjects.deadStream())
+	if err != nil {
+		return DeadState{}, fmt.Errorf("dead letters: %w", err)
+	}
+	s := deadState(info)
+	s.Evicted = c.evicted.Load()
+	return s, nil
+}
+
+func deadState(info *jetstream.StreamInfo) DeadState {
+	return DeadState{
+		Letters: info.State.Msgs, Bytes: info.State.Bytes, MaxBytes: uint64(max(info.Config.MaxBytes, 0)),
+		Oldest: info.State.FirstTime, Gone: info.State.LastSeq - min(info.State.Msgs, info.State.LastSeq),
+	}
+}
+
+// WatchDead counts and tells evictions until the context ends. Letters that go while the stream is nearly full
+// count as evicted; the others were re-driven or had reached their age.
+func (c *Conn) WatchDead(ctx context.Context, every time.Duration) error {
+	t := time.NewTicker(every)
+	defer t.Stop()
+	var before *DeadState
+	for {
+		before = c.lookForEvictions(ctx, before)
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+func (c *Conn) lookForEvictions(ctx context.Context, before *DeadState) *DeadState {
+	now, err := c.DeadState(ctx)
+	if err != nil {
+		return before
+	}
+	if before != nil && now.Gone > before.Gone && share(now.Bytes, now.MaxBytes) > 0.9 {
+		n := now.Gone - before.Gone
+		c.evicted.Add(n)
+		c.log.Error("the stream of dead letters is full: its oldest letters are being lost",
+			zap.Uint64("evicted", n), zap.Uint64("letters", now.Letters))
+	}
+	return &now
+}

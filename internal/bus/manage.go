@@ -1,0 +1,308 @@
+package bus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"go.uber.org/zap"
+)
+
+// Manage creates the streams and consumers that are missing and refuses what differs with a *TopologyError. From
+// then on a lane whose consumer disappears creates it again.
+func (c *Conn) Manage(ctx context.Context, t Topology) error {
+	c.setPlan(t, true)
+	return c.ensure(ctx, t)
+}
+
+// Verify creates nothing: what is missing or differs is a *TopologyError.
+func (c *Conn) Verify(ctx context.Context, t Topology) error {
+	c.setPlan(t, false)
+	differences, err := c.Diff(ctx, t)
+	if err != nil {
+		return fmt.Errorf("verify the topology: %w", err)
+	}
+	if len(differences) > 0 {
+		return &TopologyError{Differences: differences}
+	}
+	return nil
+}
+
+func (c *Conn) setPlan(t Topology, create bool) {
+	c.mu.Lock()
+	c.plan = &plan{topology: t, create: create}
+	c.mu.Unlock()
+}
+
+func (c *Conn) currentPlan() *plan {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.plan
+}
+
+// ensure creates what is missing and reports what differs.
+func (c *Conn) ensure(ctx context.Context, t Topology) error {
+	w, err := c.want(t)
+	if err != nil {
+		return err
+	}
+	var differences []Difference
+	for i := range w.streams {
+		d, err := c.ensureStream(ctx, &w.streams[i])
+		if err != nil {
+			return err
+		}
+		differences = append(differences, d...)
+	}
+	for i := range w.consumers {
+		d, err := c.ensureConsumer(ctx, &w.consumers[i])
+		if err != nil {
+			return err
+		}
+		differences = append(differences, d...)
+	}
+	if len(differences) > 0 {
+		return &TopologyError{Differences: differences}
+	}
+	return nil
+}
+
+func (c *Conn) ensureStream(ctx context.Context, want *jetstream.StreamConfig) ([]Difference, error) {
+	d, err := c.diffStream(ctx, want)
+	if err != nil || len(d) != 1 || !d[0].Missing {
+		return d, err
+	}
+	if err := c.createStream(ctx, want); err != nil {
+		return nil, err
+	}
+	return c.diffStream(ctx, want)
+}
+
+func (c *Conn) ensureConsumer(ctx context.Context, want *consumer) ([]Difference, error) {
+	d, err := c.diffConsumer(ctx, want)
+	if err != nil || len(d) != 1 || !d[0].Missing {
+		return d, err
+	}
+	if err := c.createConsumer(ctx, want); err != nil {
+		return nil, err
+	}
+	return c.diffConsumer(ctx, want)
+}
+
+// createStream succeeds too when another runner was faster; the comparison afterwards finds differences.
+func (c *Conn) createStream(ctx context.Context, want *jetstream.StreamConfig) error {
+	err := c.apiPatient(ctx, "STREAM.CREATE."+want.Name, want, nil)
+	if err != nil && !hasCode(err, codeStreamNameInUse) {
+		return fmt.Errorf("create stream %s: %w", want.Name, err)
+	}
+	c.log.Info("stream created", zap.String("stream", want.Name))
+	return nil
+}
+
+// consumerRequest is the body of a request to create or update a consumer.
+type consumerRequest struct {
+	Stream string                   `json:"stream_name"`
+	Config jetstream.ConsumerConfig `json:"config"`
+	Action string                   `json:"action,omitempty"`
+}
+
+func (c *Conn) createConsumer(ctx context.Context, want *consumer) error {
+	err := c.putConsumer(ctx, want, "create")
+	if err != nil && !hasCode(err, codeConsumerExists) {
+		return fmt.Errorf("create %s: %w", consumerResource(want), err)
+	}
+	c.log.Info("consumer created", zap.String("stream", want.stream), zap.String("consumer", want.config.Name))
+	return nil
+}
+
+func (c *Conn) putConsumer(ctx context.Context, want *consumer, action string) error {
+	request := consumerRequest{Stream: want.stream, Config: want.config, Action: action}
+	return c.apiPatient(ctx, "CONSUMER.CREATE."+want.stream+"."+want.config.Name, request, nil)
+}
+
+func hasCode(err error, code int) bool {
+	var api *APIError
+	return errors.As(err, &api) && api.ErrCode == code
+}
+
+// Change is one step of Apply or Prune.
+type Change struct {
+	Resource string
+	What     string // what was done, or what has to be done by hand
+	Done     bool
+}
+
+// Apply makes streams and consumers as the topology says, as far as the server can change them. What it cannot
+// is listed with Done false and how to go on. A kind that leaves the topology while its jobs wait stays.
+func (c *Conn) Apply(ctx context.Context, t Topology) ([]Change, error) {
+	w, err := c.want(t)
+	if err != nil {
+		return nil, err
+	}
+	var changes []Change
+	for i := range w.streams {
+		change, err := c.applyStream(ctx, &w.streams[i])
+		if err != nil {
+			return changes, err
+		}
+		changes = append(changes, change...)
+	}
+	more, err := c.applyConsumers(ctx, w.consumers)
+	return append(changes, more...), err
+}
+
+func (c *Conn) applyStream(ctx context.Context, want *jetstream.StreamConfig) ([]Change, error) {
+	d, err := c.diffStream(ctx, want)
+	if err != nil || len(d) == 0 {
+		return nil, err
+	}
+	resource := streamResource(want.Name)
+	if d[0].Missing {
+		if err := c.createStream(ctx, want); err != nil {
+			return nil, err
+		}
+		return []Change{{Resource: resource, What: "created", Done: true}}, nil
+	}
+	info, err := c.streamInfo(ctx, want.Name)
+	if err != nil {
+		return nil, err
+	}
+	if waiting, err := c.waitingOnDropped(ctx, info.Config.Subjects, want); err != nil || waiting != "" {
+		return []Change{{Resource: resource, What: waiting}}, err
+	}
+	update := *want
+	update.Placement, update.FirstSeq = info.Config.Placement, info.Config.FirstSeq
+	update.Compression, update.ConsumerLimits = info.Config.Compression, info.Config.ConsumerLimits
+	return c.applied(resource, d, c.apiPatient(ctx, "STREAM.UPDATE."+want.Name, &update, nil))
+}
+
+// applied turns the server's answer to an update into a step. That the server cannot change a setting is no
+// error of ours: it is told.
+func (c *Conn) applied(resource string, d []Difference, err error) ([]Change, error) {
+	var texts []string
+	for _, one := range d {
+		texts = append(texts, fmt.Sprintf("%s from %s to %s", one.Setting, one.Have, one.Want))
+	}
+	what := "changed " + strings.Join(texts, ", ")
+	var refused *APIError
+	switch {
+	case err == nil:
+		return []Change{{Resource: resource, What: what, Done: true}}, nil
+	case errors.As(err, &refused):
+		return []Change{{Resource: resource, What: fmt.Sprintf("not %s: the server cannot (%s); empty it, delete it "+
+			"(nats stream rm or nats consumer rm) and run runner topology apply again", what, refused.Description)}}, nil
+	}
+	return nil, fmt.Errorf("update %s: %w", resource, err)
+}
+
+// waitingOnDropped names a subject that would leave the stream although messages wait on it: no consumer would
+// ever deliver them.
+func (c *Conn) waitingOnDropped(ctx context.Context, have []string, want *jetstream.StreamConfig) (string, error) {
+	for _, subject := range have {
+		if slices.Contains(want.Subjects, subject) || want.Retention != jetstream.WorkQueuePolicy {
+			continue
+		}
+		counts, err := c.subjectCounts(ctx, want.Name, subject)
+		if err != nil {
+			return "", err
+		}
+		for s, n := range counts {
+			return fmt.Sprintf("not changed: %d messages wait on %s, which the configuration no longer has; "+
+				"put the kind back until they are done, or purge them (nats stream purge --subject)", n, s), nil
+		}
+	}
+	return "", nil
+}
+
+// waitingOnMoved names a subject that would come to or leave the lane although messages wait on it: the lane that
+// gets it may be past them already and would never deliver them; with replicas the server even removes them.
+func (c *Conn) waitingOnMoved(ctx context.Context, want *consumer) (string, error) {
+	info, err := c.consumerInfo(ctx, want.stream, want.config.Name)
+	if err != nil {
+		return "", err
+	}
+	have, wanted := filters(&info.Config), want.config.FilterSubjects
+	for _, subject := range append(slices.Clone(have), wanted...) {
+		if slices.Contains(have, subject) && slices.Contains(wanted, subject) {
+			continue
+		}
+		counts, err := c.subjectCounts(ctx, want.stream, subject)
+		if err != nil {
+			return "", err
+		}
+		if n := counts[subject]; n > 0 {
+			return fmt.Sprintf("not changed: %d messages wait on %s, which would change its lane; let the runners "+
+				"finish them first", n, subject), nil
+		}
+	}
+	return "", nil
+}
+
+// subjectCounts is the number of messages on each subject that matches the filter.
+func (c *Conn) subjectCounts(ctx context.Context, stream, filter string) (map[string]uint64, error) {
+	var info jetstream.StreamInfo
+	request := map[string]string{"subjects_filter": filter}
+	if err := c.apiPatient(ctx, "STREAM.INFO."+stream, request, &info); err != nil {
+		return nil, err
+	}
+	return info.State.Subjects, nil
+}
+
+// applyConsumers updates in rounds: a kind can only move to another lane once its old lane has let it go.
+func (c *Conn) applyConsumers(ctx context.Context, want []consumer) ([]Change, error) {
+	var changes []Change
+	for len(want) > 0 {
+		var blocked []consumer
+		for i := range want {
+			change, err := c.applyConsumer(ctx, &want[i])
+			if hasCode(err, codeConsumerNotUnique) {
+				blocked = append(blocked, want[i])
+				continue
+			}
+			if err != nil {
+				return changes, err
+			}
+			changes = append(changes, change...)
+		}
+		if len(blocked) == len(want) {
+			return append(changes, swapped(blocked)...), nil
+		}
+		want = blocked
+	}
+	return changes, nil
+}
+
+func swapped(blocked []consumer) []Change {
+	var out []Change
+	for i := range blocked {
+		out = append(out, Change{Resource: consumerResource(&blocked[i]), What: "not changed: its kinds still belong to " +
+			"another lane; delete one of them (nats consumer rm) and run runner topology apply again"})
+	}
+	return out
+}
+
+// applyConsumer returns the server's refusal for overlapping filters as an error, everything else as a step.
+func (c *Conn) applyConsumer(ctx context.Context, want *consumer) ([]Change, error) {
+	d, err := c.diffConsumer(ctx, want)
+	if err != nil || len(d) == 0 {
+		return nil, err
+	}
+	resource := consumerResource(want)
+	if d[0].Missing {
+		if err := c.createConsumer(ctx, want); err != nil {
+			return nil, err
+		}
+		return []Change{{Resource: resource, What: "created", Done: true}}, nil
+	}
+	if waiting, err := c.waitingOnMoved(ctx, want); err != nil || waiting != "" {
+		return []Change{{Resource: resource, What: waiting}}, err
+	}
+	err = c.putConsumer(ctx, want, "update")
+	if hasCode(err, codeConsumerNotUnique) {
+		return nil, err
+	}
+	return c.applied(resource, d, err)
+}

@@ -1,0 +1,107 @@
+package bus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats.go"
+)
+
+// Message is one delivery of a job. Exactly one of Ack, AckConfirmed and Nak should end it; that is not enforced,
+// because the server does not fence acknowledgements either: they name the message, not the delivery.
+type Message struct {
+	conn     *Conn
+	msg      *nats.Msg
+	database string
+	kind     string
+	ack      ackInfo
+	first    bool
+}
+
+// Subject is where the job was published.
+func (m *Message) Subject() string { return m.msg.Subject }
+
+// Headers are the publisher's headers. They must not be changed.
+func (m *Message) Headers() map[string][]string { return m.msg.Header }
+
+// Data is the job's body. It must not be changed.
+func (m *Message) Data() []byte { return m.msg.Data }
+
+// Database is the subject's database.
+func (m *Message) Database() string { return m.database }
+
+// Kind is the subject's kind.
+func (m *Message) Kind() string { return m.kind }
+
+// Sequence is the message's number in its stream, the same in every delivery.
+func (m *Message) Sequence() uint64 { return m.ack.sequence }
+
+// Timestamp is when the stream took the message, the same in every delivery, in UTC with nanoseconds.
+func (m *Message) Timestamp() time.Time { return m.ack.timestamp }
+
+// Deliveries is the number of this delivery, counted from one by the consumer.
+func (m *Message) Deliveries() uint64 { return m.ack.deliveries }
+
+// First reports whether this is, as far as can be known, the first delivery of the message to anybody: number one,
+// stored after the consumer was created, and nothing looks as if the consumer had lost its count. A false answer
+// costs a look at the stored results; a true one is a hint, no proof.
+func (m *Message) First() bool { return m.first }
+
+// Ack ends the message without waiting for the server: if it gets lost the message comes again.
+func (m *Message) Ack() error {
+	return m.publish(nil)
+}
+
+// AckConfirmed ends the message and returns once the server has said that it did.
+func (m *Message) AckConfirmed(ctx context.Context) error {
+	return m.request(ctx, "+ACK")
+}
+
+// Nak hands the message back: it is delivered again, to any runner, at once or after the delay. It is not waited
+// for. After a lost lease it must not be called: it would hit the delivery of somebody else.
+func (m *Message) Nak(delay time.Duration) error {
+	if delay <= 0 {
+		return m.publish([]byte("-NAK"))
+	}
+	return m.publish([]byte(`-NAK {"delay":` + strconv.FormatInt(int64(delay), 10) + `}`))
+}
+
+// InProgress asks the server to count AckWait anew from now. nil means that the consumer's leader has done so for
+// the message if anybody holds it; an error means that nobody knows. It cannot tell whether we are still the one
+// who holds it: if our lease had run out before, it prolonged the other runner's.
+func (m *Message) InProgress(ctx context.Context) error {
+	return m.request(ctx, "+WPI")
+}
+
+func (m *Message) publish(body []byte) error {
+	if err := m.conn.nc.Publish(m.msg.Reply, body); err != nil {
+		return fmt.Errorf("settle message %d: %w", m.ack.sequence, closedAs(err))
+	}
+	return nil
+}
+
+func (m *Message) request(ctx context.Context, verb string) error {
+	if _, bounded := ctx.Deadline(); !bounded {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, apiTimeout)
+		defer cancel()
+	}
+	answer, err := m.conn.nc.RequestWithContext(ctx, m.msg.Reply, []byte(verb))
+	if err != nil {
+		return fmt.Errorf("%s of message %d: %w", verb, m.ack.sequence, closedAs(err))
+	}
+	if len(answer.Data) > 0 {
+		return fmt.Errorf("%s of message %d: unexpected answer", verb, m.ack.sequence)
+	}
+	return nil
+}
+
+func closedAs(err error) error {
+	if errors.Is(err, nats.ErrConnectionClosed) {
+		return ErrClosed
+	}
+	return err
+}

@@ -1,0 +1,202 @@
+package bus
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// ConsumerView is a consumer as Show tells it.
+type ConsumerView struct {
+	Name         string
+	Filters      []string
+	Configured   bool
+	Waiting      uint64 // not yet delivered
+	Held         int    // delivered, not yet acknowledged
+	Redelivered  int
+	PullRequests int
+}
+
+// StreamView is a stream as Show tells it.
+type StreamView struct {
+	Name       string
+	Subjects   []string
+	Configured bool // the topology names it
+	Messages   uint64
+	Bytes      uint64
+	Replicas   int
+	Leader     string // empty on a single server
+	Consumers  []ConsumerView
+}
+
+// Show lists the streams and consumers of our namespace, also those that the topology does not name.
+func (c *Conn) Show(ctx context.Context, t Topology) ([]StreamView, error) {
+	w, err := c.want(t)
+	if err != nil {
+		return nil, err
+	}
+	infos, err := c.ourStreams(ctx)
+	if err != nil {
+		return nil, err
+	}
+	views := make([]StreamView, 0, len(infos))
+	for _, info := range infos {
+		view, err := c.viewStream(ctx, &w, info)
+		if err != nil {
+			return nil, err
+		}
+		views = append(views, view)
+	}
+	return views, nil
+}
+
+func (c *Conn) viewStream(ctx context.Context, w *wanted, info *jetstream.StreamInfo) (StreamView, error) {
+	view := StreamView{
+		Name: info.Config.Name, Subjects: info.Config.Subjects, Configured: w.hasStream(info.Config.Name),
+		Messages: info.State.Msgs, Bytes: info.State.Bytes, Replicas: info.Config.Replicas,
+	}
+	if info.Cluster != nil {
+		view.Leader = info.Cluster.Leader
+	}
+	consumers, err := c.consumersOf(ctx, info.Config.Name)
+	if err != nil {
+		return view, err
+	}
+	for _, ci := range consumers {
+		view.Consumers = append(view.Consumers, ConsumerView{
+			Name: ci.Name, Filters: filters(&ci.Config), Configured: w.hasConsumer(info.Config.Name, ci.Name),
+			Waiting: ci.NumPending, Held: ci.NumAckPending, Redelivered: ci.NumRedelivered, PullRequests: ci.NumWaiting,
+		})
+	}
+	return view, nil
+}
+
+func (w *wanted) hasStream(name string) bool {
+	return slices.ContainsFunc(w.streams, func(s jetstream.StreamConfig) bool { return s.Name == name })
+}
+
+func (w *wanted) hasConsumer(stream, name string) bool {
+	return slices.ContainsFunc(w.consumers, func(c consumer) bool { return c.stream == stream && c.config.Name == name })
+}
+
+// Prune removes the streams and consumers of our namespace that the topology does not name. A stream with
+// messages is only removed by force, and a consumer only when the jobs of its kinds are gone or by force.
+func (c *Conn) Prune(ctx context.Context, t Topology, force bool) ([]Change, error) {
+	w, err := c.want(t)
+	if err != nil {
+		return nil, err
+	}
+	infos, err := c.ourStreams(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var changes []Change
+	for _, info := range infos {
+		more, err := c.pruneStream(ctx, &w, info, force)
+		if err != nil {
+			return changes, err
+		}
+		changes = append(changes, more...)
+	}
+	return changes, nil
+}
+
+func (c *Conn) pruneStream(ctx context.Context, w *wanted, info *jetstream.StreamInfo, force bool) ([]Change, error) {
+	name := info.Config.Name
+	if w.hasStream(name) {
+		return c.pruneConsumers(ctx, w, name, force)
+	}
+	if info.State.Msgs > 0 && !force {
+		return []Change{{Resource: streamResource(name), What: fmt.Sprintf("kept: it holds %d messages (--force removes "+
+			"them too)", info.State.Msgs)}}, nil
+	}
+	if err := c.apiPatient(ctx, "STREAM.DELETE."+name, nil, nil); err != nil {
+		return nil, fmt.Errorf("delete stream %s: %w", name, err)
+	}
+	return []Change{{Resource: streamResource(name), What: "removed", Done: true}}, nil
+}
+
+func (c *Conn) pruneConsumers(ctx context.Context, w *wanted, stream string, force bool) ([]Change, error) {
+	infos, err := c.consumersOf(ctx, stream)
+	if err != nil {
+		return nil, err
+	}
+	var changes []Change
+	for _, info := range infos {
+		if w.hasConsumer(stream, info.Name) || !c.ours(info.Config.Metadata) {
+			continue
+		}
+		resource := "consumer " + stream + "/" + info.Name
+		if waiting := info.NumPending + uint64(max(info.NumAckPending, 0)); waiting > 0 && !force {
+			changes = append(changes, Change{
+				Resource: resource, What: fmt.Sprintf("kept: %d jobs wait for it (--force removes it)", waiting),
+			})
+			continue
+		}
+		if err := c.apiPatient(ctx, "CONSUMER.DELETE."+stream+"."+info.Name, nil, nil); err != nil {
+			return changes, fmt.Errorf("delete %s: %w", resource, err)
+		}
+		changes = append(changes, Change{Resource: resource, What: "removed", Done: true})
+	}
+	return changes, nil
+}
+
+// page is a part of a long list of the API.
+type page struct {
+	Total  int `json:"total"`
+	Offset int `json:"offset"`
+	Limit  int `json:"limit"`
+}
+
+// ourStreams are the streams of our names that carry our mark.
+func (c *Conn) ourStreams(ctx context.Context) ([]*jetstream.StreamInfo, error) {
+	all, err := paged(func(offset int) ([]*jetstream.StreamInfo, page, error) {
+		var answer struct {
+			page
+			Streams []*jetstream.StreamInfo `json:"streams"`
+		}
+		err := c.apiPatient(ctx, "STREAM.LIST", map[string]int{"offset": offset}, &answer)
+		return answer.Streams, answer.page, err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list streams: %w", err)
+	}
+	prefix := c.subjects.streamName("")
+	all = slices.DeleteFunc(all, func(info *jetstream.StreamInfo) bool {
+		return !strings.HasPrefix(info.Config.Name, prefix) || !c.ours(info.Config.Metadata)
+	})
+	slices.SortFunc(all, func(a, b *jetstream.StreamInfo) int { return strings.Compare(a.Config.Name, b.Config.Name) })
+	return all, nil
+}
+
+func (c *Conn) consumersOf(ctx context.Context, stream string) ([]*jetstream.ConsumerInfo, error) {
+	all, err := paged(func(offset int) ([]*jetstream.ConsumerInfo, page, error) {
+		var answer struct {
+			page
+			Consumers []*jetstream.ConsumerInfo `json:"consumers"`
+		}
+		err := c.apiPatient(ctx, "CONSUMER.LIST."+stream, map[string]int{"offset": offset}, &answer)
+		return answer.Consumers, answer.page, err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list consumers of %s: %w", stream, err)
+	}
+	return all, nil
+}
+
+func paged[T any](next func(offset int) ([]T, page, error)) ([]T, error) {
+	var all []T
+	for {
+		part, p, err := next(len(all))
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, part...)
+		if len(part) == 0 || len(all) >= p.Total {
+			return all, nil
+		}
+	}
+}

@@ -1,0 +1,200 @@
+package bus
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+)
+
+// publishTimeout is how long one publish waits for its answer before it is sent again.
+const publishTimeout = 5 * time.Second
+
+// errNoAnswer: the answer to a publish did not come, so nobody knows whether it was stored.
+var errNoAnswer = errors.New("no answer from JetStream")
+
+// publisher sends messages to JetStream and matches the answers, all over one inbox subscription. Many goroutines
+// use it at once; slots bounds how many of them wait for an answer.
+type publisher struct {
+	nc     *nats.Conn
+	sub    *nats.Subscription
+	prefix string // of the reply subjects, with the dot
+	slots  chan struct{}
+	free   sync.Pool // of *waiter
+
+	mu      sync.Mutex
+	next    uint64
+	waiting map[uint64]*waiter
+}
+
+// waiter is one publish on its way. answer holds at most one message; nil says that the link was renewed.
+type waiter struct {
+	answer chan *nats.Msg
+	timer  *time.Timer
+}
+
+func newPublisher(nc *nats.Conn, bound int) (*publisher, error) {
+	p := &publisher{
+		nc:      nc,
+		prefix:  nc.NewInbox() + ".",
+		slots:   make(chan struct{}, bound),
+		waiting: make(map[uint64]*waiter, bound),
+	}
+	p.free.New = func() any {
+		t := time.NewTimer(publishTimeout)
+		t.Stop()
+		return &waiter{answer: make(chan *nats.Msg, 1), timer: t}
+	}
+	sub, err := nc.Subscribe(p.prefix+"*", p.deliver)
+	if err != nil {
+		return nil, err
+	}
+	// Bounded by the slots, not by the library, which would drop answers.
+	if err := sub.SetPendingLimits(-1, -1); err != nil {
+		return nil, err
+	}
+	p.sub = sub
+	return p, nil
+}
+
+func (p *publisher) close() {
+	_ = p.sub.Unsubscribe() // fails only when the connection is closed already
+}
+
+// deliver hands an answer to its waiter.
+func (p *publisher) deliver(m *nats.Msg) {
+	id, err := strconv.ParseUint(m.Subject[len(p.prefix):], 36, 64)
+	if err != nil {
+		return
+	}
+	p.mu.Lock()
+	w := p.waiting[id]
+	delete(p.waiting, id)
+	p.mu.Unlock()
+	if w != nil {
+		w.answer <- m
+	}
+}
+
+// interrupt tells everybody who waits that the link was renewed: the answer may have been lost with the old one.
+func (p *publisher) interrupt() {
+	p.mu.Lock()
+	waiting := p.waiting
+	p.waiting = make(map[uint64]*waiter, len(waiting))
+	p.mu.Unlock()
+	for _, w := range waiting {
+		w.answer <- nil
+	}
+}
+
+// puback is the answer to a publish.
+type puback struct {
+	Stream    string    `json:"stream"`
+	Sequence  uint64    `json:"seq"`
+	Duplicate bool      `json:"duplicate"`
+	Error     *APIError `json:"error,omitempty"`
+}
+
+// send publishes once and waits for the answer: an *APIError if the server refused, ErrNoStream if no stream
+// takes the subject, errNoAnswer if nobody knows.
+func (p *publisher) send(ctx context.Context, msg *nats.Msg) (puback, error) {
+	select {
+	case p.slots <- struct{}{}:
+	case <-ctx.Done():
+		return puback{}, ctx.Err()
+	}
+	defer func() { <-p.slots }()
+	w := p.free.Get().(*waiter)
+	id := p.register(w)
+	msg.Reply = p.prefix + strconv.FormatUint(id, 36)
+	if err := p.nc.PublishMsg(msg); err != nil {
+		p.forget(id, w)
+		if errors.Is(err, nats.ErrMaxPayload) {
+			err = errors.Join(ErrTooLarge, err)
+		}
+		return puback{}, closedAs(err)
+	}
+	w.timer.Reset(publishTimeout)
+	defer w.timer.Stop()
+	select {
+	case m := <-w.answer:
+		p.free.Put(w)
+		return readPuback(m)
+	case <-w.timer.C:
+		p.forget(id, w)
+		return puback{}, errNoAnswer
+	case <-ctx.Done():
+		p.forget(id, w)
+		return puback{}, ctx.Err()
+	}
+}
+
+func (p *publisher) register(w *waiter) uint64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.next++
+	p.waiting[p.next] = w
+	return p.next
+}
+
+// forget gives the waiter back unless its answer is on the way at this moment.
+func (p *publisher) forget(id uint64, w *waiter) {
+	p.mu.Lock()
+	_, ours := p.waiting[id]
+	delete(p.waiting, id)
+	p.mu.Unlock()
+	if ours {
+		p.free.Put(w)
+	}
+}
+
+func readPuback(m *nats.Msg) (puback, error) {
+	if m == nil {
+		return puback{}, errNoAnswer
+	}
+	if len(m.Data) == 0 && m.Header.Get("Status") == "503" {
+		return puback{}, ErrNoStream
+	}
+	var ack puback
+	if err := json.Unmarshal(m.Data, &ack); err != nil {
+		return puback{}, fmt.Errorf("answer to a publish: %w", err)
+	}
+	if ack.Error != nil {
+		return puback{}, ack.Error
+	}
+	return ack, nil
+}
+
+// perSubject reports whether the stream is full for this one subject only.
+func (e *APIError) perSubject() bool {
+	return e.ErrCode == codeStoreFailed && strings.Contains(e.Description, perSubjectLimitFragment)
+}
+
+// uncertain reports whether a publish that is safe to repeat should be.
+func uncertain(err error) bool {
+	return errors.Is(err, errNoAnswer) || errors.Is(err, ErrNoStream) || transient(err)
+}
+
+// publishUntil publishes a message that is safe to repeat until judge says that its outcome is known, or the
+// context ends. Without a link it waits for one: what is sent into a lost one would come again behind our back.
+func (c *Conn) publishUntil(ctx context.Context, msg *nats.Msg, judge func(error) (again bool, _ error)) error {
+	for attempt := 0; ; attempt++ {
+		if err := c.awaitLink(ctx); err != nil {
+			return err
+		}
+		_, err := c.pub.send(ctx, msg)
+		again, err := judge(err)
+		if !again {
+			return err
+		}
+		if waitErr := pause(ctx, backoff(attempt, 2*time.Millisecond, time.Second)); waitErr != nil {
+			return errors.Join(waitErr, err)
+		}
+	}
+}

@@ -1,0 +1,293 @@
+package bus
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"go.uber.org/zap"
+)
+
+// inboxSize holds everything that can be under way for one inbox: the messages asked for and the status messages
+// of the requests.
+const inboxSize = 2 * maxOutstanding
+
+// pull is one run of an intake. One goroutine owns all of it.
+type pull struct {
+	intake  *Intake
+	conn    *Conn
+	credits <-chan int
+	handle  func(*Message)
+
+	credit     credit
+	inbox      *inbox // nil while recovering
+	draining   *inbox // the one before, until nothing can come through it any more
+	drainUntil time.Time
+	inspected  chan inspection // the answer of the inspection under way; nil if there is none
+	linger     *time.Timer     // runs while freed slots wait for company
+	lingering  bool
+	alive      time.Time // the last sign of the consumer
+	renewals   uint64    // of the link, when the inbox was made
+	failures   int       // recoveries since the last message
+
+	looking  chan strays          // the answer of the look under way; nil if there is none
+	nextLook time.Time            // for strays
+	seen     map[uint64]time.Time // strays of the last look, and from when on they may be taken up
+
+	created     time.Time // of the consumer
+	certain     time.Time // what was stored before is in doubt: the server may have lost its counts then
+	suspect     bool      // there was a disturbance since the consumer was read
+	doubt       bool      // until created is read again
+	consumerSeq uint64    // of the last delivery seen: it only grows unless the consumer was made anew
+	topSequence uint64    // the highest sequence whose first delivery we saw: first deliveries come in order
+}
+
+// inspection is what was found out about the consumer.
+type inspection struct {
+	info *jetstream.ConsumerInfo
+	err  error // only when the context has ended
+}
+
+// inbox is one subscription for the answers to pull requests. A new one is made after each disturbance, so that
+// requests of before, which the server may or may not still know, lose the server's interest.
+type inbox struct {
+	sub     *nats.Subscription
+	arrived chan *nats.Msg
+	closed  chan struct{} // closed when nothing comes any more
+	subject string        // of the replies, with the dot
+	request uint64
+}
+
+func newPull(i *Intake, credits <-chan int, handle func(*Message)) *pull {
+	p := &pull{
+		intake: i, conn: i.conn, credits: credits, handle: handle,
+		linger:  time.NewTimer(time.Hour),
+		created: i.State().Created, nextLook: time.Now().Add(i.times.sweep),
+	}
+	p.linger.Stop()
+	return p
+}
+
+func (p *pull) run(ctx context.Context) error {
+	link, unwatch := p.conn.watch()
+	defer unwatch()
+	defer p.linger.Stop()
+	tick := time.NewTicker(p.intake.times.heartbeat / 3)
+	defer tick.Stop()
+	p.open(ctx)
+	for ctx.Err() == nil { // with much to do the select alone would see the end late
+		select {
+		case n, open := <-p.credits:
+			p.receiveCredits(n, open)
+		case m := <-p.inbox.messages():
+			p.receive(ctx, m)
+		case m := <-p.draining.messages():
+			p.receive(ctx, m)
+		case <-p.draining.end():
+			p.drained(ctx)
+		case found := <-p.inspected:
+			p.resume(ctx, found)
+		case found := <-p.looking:
+			p.takeStrays(found)
+		case <-link:
+			p.linkChanged(ctx)
+		case <-p.linger.C:
+			p.lingering = false
+			n, _ := p.credit.want()
+			p.request(ctx, n)
+		case now := <-tick.C:
+			p.tick(ctx, now)
+		case <-ctx.Done():
+			continue
+		}
+		p.ask(ctx)
+	}
+	return p.stop()
+}
+
+// messages of a missing inbox never come.
+func (b *inbox) messages() <-chan *nats.Msg {
+	if b == nil {
+		return nil
+	}
+	return b.arrived
+}
+
+// end of a missing inbox never comes.
+func (b *inbox) end() <-chan struct{} {
+	if b == nil {
+		return nil
+	}
+	return b.closed
+}
+
+func (p *pull) receiveCredits(n int, open bool) {
+	if !open {
+		p.credits = nil
+		return
+	}
+	p.credit.add(n)
+	for { // what else is there: the more slots at once, the fewer requests
+		select {
+		case n, open := <-p.credits:
+			if !open {
+				p.credits = nil
+				return
+			}
+			p.credit.add(n)
+		default:
+			return
+		}
+	}
+}
+
+// receive takes everything that has arrived at the moment, so that a burst costs one turn of the loop.
+func (p *pull) receive(ctx context.Context, m *nats.Msg) {
+	p.alive = time.Now()
+	p.dispatch(ctx, m)
+	for range len(p.inbox.messages()) {
+		if ctx.Err() != nil {
+			return
+		}
+		select {
+		case m := <-p.inbox.messages():
+			p.dispatch(ctx, m)
+		default: // a status message has ended the inbox
+			return
+		}
+	}
+}
+
+// dispatch tells jobs from status messages. Nothing but the reply subject decides: a job may carry any header.
+func (p *pull) dispatch(ctx context.Context, m *nats.Msg) {
+	info, isJob := parseAck(m.Reply)
+	if !isJob {
+		if m.Reply == "" {
+			p.status(ctx, m)
+		}
+		return
+	}
+	message := &Message{conn: p.conn, msg: m, ack: info}
+	var ok bool
+	message.database, message.kind, ok = p.conn.subjects.splitJob(m.Subject)
+	p.failures = 0
+	first := p.isFirst(info)
+	if p.doubt {
+		p.inspect(ctx)
+	}
+	if !p.credit.take() {
+		p.handBack(message, 0)
+		return
+	}
+	if !ok { // no subject of ours: somebody has changed the consumer by hand
+		p.credit.add(1)
+		p.handBack(message, strangerDelay)
+		return
+	}
+	message.first = first
+	p.intake.count(func(s *IntakeState) { s.Handled++; s.Outstanding = p.credit.outstanding })
+	p.handle(message)
+}
+
+// isFirst decides Message.First and notices a consumer that counts from the beginning.
+func (p *pull) isFirst(info ackInfo) bool {
+	if info.consumerSeq <= p.consumerSeq {
+		p.doubt = true
+	}
+	p.consumerSeq = info.consumerSeq
+	if info.deliveries != 1 {
+		return false
+	}
+	repeated := info.sequence <= p.topSequence
+	p.topSequence = max(p.topSequence, info.sequence)
+	return !p.doubt && !p.suspect && !repeated && info.timestamp.After(p.created) && info.timestamp.After(p.certain)
+}
+
+// strangerDelay keeps a message that is no job from coming back all the time.
+const strangerDelay = time.Minute
+
+func (p *pull) handBack(m *Message, delay time.Duration) {
+	p.intake.count(func(s *IntakeState) { s.HandedBack++ })
+	if err := m.Nak(delay); err != nil {
+		p.intake.log.Debug("a message could not be handed back", zap.Uint64("sequence", m.Sequence()), zap.Error(err))
+	}
+}
+
+// status reads the server's words about a request.
+func (p *pull) status(ctx context.Context, m *nats.Msg) {
+	code, text := m.Header.Get("Status"), m.Header.Get("Description")
+	switch code {
+	case "100": // a heartbeat
+		p.failures = 0
+		return
+	case "":
+		return
+	}
+	pending, err := strconv.Atoi(m.Header.Get("Nats-Pending-Messages"))
+	counted := err == nil
+	if counted {
+		p.credit.giveUp(pending)
+	}
+	ended := code == "408" || code == "404" || code == "409" && text == "Batch Completed"
+	if ended && counted {
+		return
+	}
+	if code == "503" {
+		text = "no consumer answers"
+	}
+	p.disturb(ctx, fmt.Sprintf("%s (%s)", text, code))
+}
+
+// ask sends a request if enough slots are free, or lets them wait for more.
+func (p *pull) ask(ctx context.Context) {
+	if p.inbox == nil {
+		return
+	}
+	n, wait := p.credit.want()
+	switch {
+	case n == 0:
+		p.stopLingering()
+	case !wait:
+		p.stopLingering()
+		p.request(ctx, n)
+	case !p.lingering:
+		p.lingering = true
+		p.linger.Reset(linger)
+	}
+}
+
+func (p *pull) stopLingering() {
+	if p.lingering {
+		p.lingering = false
+		p.linger.Stop()
+	}
+}
+
+func (p *pull) request(ctx context.Context, n int) {
+	if p.inbox == nil || n <= 0 {
+		return
+	}
+	if p.credit.outstanding == 0 {
+		p.alive = time.Now() // silence counts from the first question
+	}
+	t := p.intake.times
+	body := make([]byte, 0, 96)
+	body = append(body, `{"batch":`...)
+	body = strconv.AppendInt(body, int64(n), 10)
+	body = append(body, `,"expires":`...)
+	body = strconv.AppendInt(body, int64(t.expires), 10)
+	body = append(body, `,"idle_heartbeat":`...)
+	body = strconv.AppendInt(body, int64(t.heartbeat), 10)
+	body = append(body, '}')
+	p.inbox.request++
+	reply := p.inbox.subject + strconv.FormatUint(p.inbox.request, 36)
+	subject := p.conn.apiPrefix + "CONSUMER.MSG.NEXT." + p.intake.stream + "." + p.intake.name
+	if err := p.conn.nc.PublishRequest(subject, reply, body); err != nil {
+		p.disturb(ctx, errorText(err))
+		return
+	}
+	p.credit.ask(n, time.Now().Add(t.expires+t.silence).Unix())
+}

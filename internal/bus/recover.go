@@ -1,0 +1,190 @@
+package bus
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"go.uber.org/zap"
+)
+
+// open subscribes and starts pulling; if that fails the recovery goes on.
+func (p *pull) open(ctx context.Context) {
+	b := &inbox{
+		arrived: make(chan *nats.Msg, inboxSize),
+		closed:  make(chan struct{}),
+		subject: p.conn.nc.NewInbox() + ".",
+	}
+	p.renewals, _ = p.conn.link()
+	sub, err := p.conn.nc.ChanSubscribe(b.subject+"*", b.arrived)
+	if err != nil {
+		p.disturb(ctx, errorText(err))
+		return
+	}
+	var once sync.Once // the library may say so twice
+	sub.SetClosedHandler(func(string) { once.Do(func() { close(b.closed) }) })
+	b.sub = sub
+	p.inbox = b
+	p.alive = time.Now()
+	p.intake.enter(Pulling, "")
+}
+
+// disturb ends the inbox and finds out what became of the consumer. Messages that are on the way still arrive.
+func (p *pull) disturb(ctx context.Context, reason string) {
+	p.intake.enter(Recovering, reason)
+	p.intake.count(func(s *IntakeState) { s.Recoveries++ })
+	p.stopLingering()
+	p.failures++
+	p.suspect = true
+	if p.inbox != nil {
+		p.draining, p.inbox = p.inbox, nil
+		p.drainUntil = time.Now().Add(p.intake.times.drain)
+		p.draining.finish(p.conn.nc.IsConnected())
+		return // drained goes on
+	}
+	if p.draining == nil {
+		p.inspect(ctx)
+	}
+}
+
+// finish lets everything arrive that the server has sent before it learns that we left; without a link nothing
+// can.
+func (b *inbox) finish(connected bool) {
+	if !connected || b.sub.Drain() != nil {
+		_ = b.sub.Unsubscribe() // fails only where it is unsubscribed already
+	}
+}
+
+// drained is called when nothing can come through the old inbox any more: what was asked for there and has not
+// come will not come.
+func (p *pull) drained(ctx context.Context) {
+	old := p.draining
+	for len(old.arrived) > 0 {
+		p.dispatch(ctx, <-old.arrived)
+	}
+	p.draining = nil
+	p.credit.giveUpAll()
+	p.inspect(ctx)
+}
+
+// inspect looks in the background until the consumer is there.
+func (p *pull) inspect(ctx context.Context) {
+	if p.inspected != nil {
+		return
+	}
+	answer := make(chan inspection, 1)
+	p.inspected = answer
+	wait := time.Duration(0)
+	if p.failures > 1 { // it was there the last time, and yet no message came
+		wait = backoff(p.failures, 20*time.Millisecond, p.intake.times.retry)
+	}
+	go func() { // ends with the context at the latest; stop waits for its answer
+		info, err := p.intake.findConsumer(ctx, wait)
+		answer <- inspection{info, err}
+	}()
+}
+
+// resume takes over what the inspection found and pulls again.
+func (p *pull) resume(ctx context.Context, found inspection) {
+	p.inspected = nil
+	if found.err != nil {
+		return // the context has ended
+	}
+	p.intake.learn(found.info)
+	if !found.info.Created.Equal(p.created) {
+		p.consumerSeq, p.topSequence = 0, 0
+	}
+	p.created, p.doubt = found.info.Created, false
+	if p.suspect && !replicated(found.info) {
+		p.certain = found.info.TimeStamp
+	}
+	p.suspect = false
+	switch {
+	case p.inbox != nil:
+		p.intake.enter(Pulling, "")
+	case p.draining == nil:
+		p.open(ctx)
+	}
+}
+
+// replicated reports whether a consumer's counts survive the loss of its server. Those of a single server are
+// written behind the deliveries: killed at the wrong moment it delivers a message as the first time once more.
+func replicated(info *jetstream.ConsumerInfo) bool {
+	return info.Cluster != nil && len(info.Cluster.Replicas) > 0
+}
+
+// findConsumer waits until the consumer can be read, and creates it if that is our task.
+func (i *Intake) findConsumer(ctx context.Context, wait time.Duration) (*jetstream.ConsumerInfo, error) {
+	for attempt := 0; ; attempt++ {
+		if err := pause(ctx, wait); err != nil {
+			return nil, err
+		}
+		if err := i.conn.awaitLink(ctx); err != nil {
+			return nil, err
+		}
+		info, err := i.lookOnce(ctx)
+		if err == nil {
+			return info, nil
+		}
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		i.enter(Recovering, errorText(err))
+		wait = backoff(attempt, 50*time.Millisecond, i.times.retry)
+	}
+}
+
+func (i *Intake) lookOnce(ctx context.Context) (*jetstream.ConsumerInfo, error) {
+	var info jetstream.ConsumerInfo
+	err := i.conn.api(ctx, "CONSUMER.INFO."+i.stream+"."+i.name, nil, &info)
+	if err == nil {
+		return &info, nil
+	}
+	plan := i.conn.currentPlan()
+	if !errors.Is(err, ErrNotFound) || plan == nil || !plan.create {
+		return nil, err
+	}
+	i.log.Error("the lane's consumer or stream was deleted: creating what is missing", zap.String("stream", i.stream))
+	if err := i.conn.ensure(ctx, plan.topology); err != nil {
+		return nil, err
+	}
+	if err := i.conn.api(ctx, "CONSUMER.INFO."+i.stream+"."+i.name, nil, &info); err != nil {
+		return nil, err
+	}
+	return &info, nil
+}
+
+// linkChanged drops the inbox of an old link: the server that we are connected to now knows nothing of its
+// requests, or only half.
+func (p *pull) linkChanged(ctx context.Context) {
+	renewals, connected := p.conn.link()
+	switch {
+	case p.inbox == nil:
+	case !connected:
+		p.disturb(ctx, "the connection to NATS is lost")
+	case renewals != p.renewals:
+		p.disturb(ctx, "the connection to NATS was renewed")
+	}
+}
+
+// tick notices silence, lost status messages and a consumer that has to be read again.
+func (p *pull) tick(ctx context.Context, now time.Time) {
+	if p.draining != nil && now.After(p.drainUntil) {
+		_ = p.draining.sub.Unsubscribe() // the link hangs: do not wait for it
+	}
+	if p.inbox == nil {
+		return
+	}
+	p.lookForStrays(ctx, now)
+	p.credit.expire(now.Unix())
+	p.intake.count(func(s *IntakeState) { s.Outstanding = p.credit.outstanding })
+	switch {
+	case p.credit.outstanding > 0 && len(p.inbox.arrived) == 0 && now.Sub(p.alive) > p.intake.times.silence:
+		p.disturb(ctx, p.conn.blame("the consumer is silent"))
+	case p.doubt:
+		p.inspect(ctx)
+	}
+}

@@ -1,0 +1,209 @@
+package bus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+)
+
+const headerExpectedSubjectSequence = "Nats-Expected-Last-Subject-Sequence"
+
+// StoreVerdict is what became of a result that was offered to the stream.
+type StoreVerdict uint8
+
+// The verdicts.
+const (
+	Stored StoreVerdict = iota + 1 // it is there now
+	Taken                          // the subject has a result already: read it and compare
+	Full                           // the stream or the account is full; nothing was stored
+)
+
+func (v StoreVerdict) String() string {
+	switch v {
+	case Stored:
+		return "stored"
+	case Taken:
+		return "taken"
+	case Full:
+		return "full"
+	}
+	return "unknown"
+}
+
+// Results are the stored results of one database. It is safe for concurrent use.
+type Results struct {
+	conn     *Conn
+	database string
+	stream   string
+	first    nats.Header // of every result: only the first one on its subject is taken. Never written to
+	purged   atomic.Uint64
+}
+
+// Results gives access to the stored results of a database.
+func (c *Conn) Results(database string) *Results {
+	return &Results{
+		conn: c, database: database, stream: c.subjects.resultsStream(database),
+		first: nats.Header{headerExpectedSubjectSequence: {"0"}},
+	}
+}
+
+// Store offers the result of a job: the first writer wins. It publishes again while the outcome is not known, until
+// the context ends; so Taken may mean our own earlier attempt, and the caller compares the bytes. Many goroutines
+// may call it at once; Options.MaxInFlight bounds how many are under way.
+func (r *Results) Store(ctx context.Context, jobID string, body []byte) (StoreVerdict, error) {
+	if err := checkID(jobID); err != nil {
+		return 0, err
+	}
+	// A message id would be answered "stored" although another payload is there, so there is none.
+	msg := nats.Msg{Subject: r.conn.subjects.store(r.database, jobID), Header: r.first, Data: body}
+	var verdict StoreVerdict
+	err := r.conn.publishUntil(ctx, &msg, func(err error) (again bool, _ error) {
+		verdict, again, err = storeVerdict(err)
+		return again, err
+	})
+	if err != nil {
+		return 0, fmt.Errorf("store the result of %s: %w", r.database, err)
+	}
+	return verdict, nil
+}
+
+// storeVerdict reads the answer to a publish with an expected sequence. again: nobody knows yet, publish again.
+func storeVerdict(err error) (verdict StoreVerdict, again bool, _ error) {
+	var api *APIError
+	switch {
+	case err == nil:
+		return Stored, false, nil
+	case errors.As(err, &api):
+		switch {
+		case api.ErrCode == codeWrongLastSequence || api.perSubject():
+			return Taken, false, nil
+		case api.ErrCode == codeWriteInFlight:
+			return 0, true, err // another write to the subject waits for its quorum: it may still fail
+		case errors.Is(api, ErrStreamFull):
+			return Full, false, nil
+		}
+	}
+	return 0, uncertain(err), err
+}
+
+// storedMessage is a message as the API shows it.
+type storedMessage struct {
+	Subject  string    `json:"subject"`
+	Sequence uint64    `json:"seq"`
+	Headers  []byte    `json:"hdrs"`
+	Data     []byte    `json:"data"`
+	Time     time.Time `json:"time"`
+}
+
+// getRequest asks for one message of a stream: by sequence, the last of a subject, or the next of a subject
+// from a sequence on.
+type getRequest struct {
+	Sequence uint64 `json:"seq,omitempty"`
+	LastFor  string `json:"last_by_subj,omitempty"`
+	NextFor  string `json:"next_by_subj,omitempty"`
+}
+
+// getMessage reads from the stream's leader, nil if there is no such message.
+func (c *Conn) getMessage(ctx context.Context, stream string, request getRequest) (*storedMessage, error) {
+	var answer struct {
+		Message *storedMessage `json:"message"`
+	}
+	err := c.apiPatient(ctx, "STREAM.MSG.GET."+stream, request, &answer)
+	if hasCode(err, codeNoMessage) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return answer.Message, nil
+}
+
+// StoredResult returns the stored result of a job, nil if there is none. It asks the stream's leader: a direct get
+// may be answered by a replica that has not seen a result yet which others were already told of.
+func (r *Results) StoredResult(ctx context.Context, jobID string) ([]byte, error) {
+	if err := checkID(jobID); err != nil {
+		return nil, err
+	}
+	m, err := r.conn.getMessage(ctx, r.stream, getRequest{LastFor: r.conn.subjects.result(r.database, jobID)})
+	if err != nil {
+		return nil, fmt.Errorf("read the stored result: %w", err)
+	}
+	if m == nil {
+		return nil, nil
+	}
+	if m.Data == nil {
+		m.Data = []byte{}
+	}
+	return m.Data, nil
+}
+
+// GetDirect returns the stored result of a job from any replica, nil if it has none yet. For clients that ask
+// again anyway: it needs only the right to DIRECT.GET and spares the leader.
+func (r *Results) GetDirect(ctx context.Context, jobID string) ([]byte, error) {
+	if err := checkID(jobID); err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
+	defer cancel()
+	subject := r.conn.apiPrefix + "DIRECT.GET." + r.stream + "." + r.conn.subjects.result(r.database, jobID)
+	m, err := r.conn.nc.RequestWithContext(ctx, subject, nil)
+	if err != nil {
+		return nil, fmt.Errorf("get the result: %w", err)
+	}
+	switch status := m.Header.Get("Status"); {
+	case m.Header.Get("Nats-Sequence") != "":
+		return m.Data, nil
+	case status == "404":
+		return nil, nil
+	default:
+		return nil, fmt.Errorf("get the result: status %s %s", status, m.Header.Get("Description"))
+	}
+}
+
+// Room is how much of its limits a results stream uses.
+type Room struct {
+	Messages    uint64
+	MaxMessages uint64 // 0 = no limit
+	Bytes       uint64
+	MaxBytes    uint64 // 0 = no limit
+}
+
+// Used is the larger share of both limits: 1 means that nothing more fits.
+func (r Room) Used() float64 {
+	return max(share(r.Messages, r.MaxMessages), share(r.Bytes, r.MaxBytes))
+}
+
+// Free reports whether there is room again for results of a given size after the stream was full.
+func (r Room) Free(size int) bool {
+	return (r.MaxMessages == 0 || r.Messages < r.MaxMessages) &&
+		(r.MaxBytes == 0 || r.Bytes+uint64(max(size, 0))+messageOverhead <= r.MaxBytes)
+}
+
+// messageOverhead is more than what a stored message takes beside its subject, headers and body, in bytes.
+const messageOverhead = 512
+
+func share(n, limit uint64) float64 {
+	if limit == 0 {
+		return 0
+	}
+	return float64(n) / float64(limit)
+}
+
+// Room asks the server how full the results stream is.
+func (r *Results) Room(ctx context.Context) (Room, error) {
+	info, err := r.conn.streamInfo(ctx, r.stream)
+	if err != nil {
+		return Room{}, fmt.Errorf("room for results: %w", err)
+	}
+	return Room{
+		Messages: info.State.Msgs, MaxMessages: uint64(max(info.Config.MaxMsgs, 0)),
+		Bytes: info.State.Bytes, MaxBytes: uint64(max(info.Config.MaxBytes, 0)),
+	}, nil
+}
+
+// Purged is how many results this connection's retention has removed before their maximum age.
+func (r *Results) Purged() uint64 { return r.purged.Load() }

@@ -1,0 +1,290 @@
+package bus_test
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/stretchr/testify/require"
+
+	"dbrunner/internal/bus"
+)
+
+func TestFirstWriterWins(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	ctx := t.Context()
+	seen := make(chan *nats.Msg, 16)
+	sub, err := b.plain.ChanSubscribe("dbrunner.results.demo.*", seen)
+	require.NoError(t, err)
+	require.NoError(t, b.plain.Flush())
+	results := b.conn.Results(database)
+
+	body, err := results.StoredResult(ctx, "a1")
+	require.NoError(t, err)
+	require.Nil(t, body)
+	body, err = results.GetDirect(ctx, "a1")
+	require.NoError(t, err)
+	require.Nil(t, body)
+
+	verdict, err := results.Store(ctx, "a1", []byte("one"))
+	require.NoError(t, err)
+	require.Equal(t, bus.Stored, verdict)
+	verdict, err = results.Store(ctx, "a1", []byte("two"))
+	require.NoError(t, err)
+	require.Equal(t, bus.Taken, verdict)
+
+	for _, get := range []func(context.Context, string) ([]byte, error){results.StoredResult, results.GetDirect} {
+		body, err = get(ctx, "a1")
+		require.NoError(t, err)
+		require.Equal(t, "one", string(body))
+	}
+	m := <-seen
+	require.Equal(t, "dbrunner.results.demo.a1", m.Subject)
+	require.Equal(t, "one", string(m.Data))
+	require.NoError(t, sub.Unsubscribe())
+	require.Empty(t, seen, "a subscriber never sees the refused one")
+
+	stream, err := b.js.Stream(ctx, "DBRUNNER_RESULTS_demo")
+	require.NoError(t, err)
+	stored, err := stream.GetLastMsgForSubject(ctx, "dbrunner.results.demo.a1")
+	require.NoError(t, err)
+	require.Equal(t, "one", string(stored.Data))
+}
+
+func TestRacingWritersHaveOneWinner(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	other, _ := connect(t, b.node.ClientURL(), func(o *bus.Options) { o.Instance = "other" })
+	raceWriters(t, []*bus.Conn{b.conn, other}, 300, 3)
+}
+
+// raceWriters stores n results by several writers at once and checks that each has exactly one winner, whose
+// bytes are the stored ones.
+func raceWriters(t *testing.T, conns []*bus.Conn, n, writers int) {
+	t.Helper()
+	type write struct {
+		body    string
+		verdict bus.StoreVerdict
+		err     error
+	}
+	all := make([][]write, n)
+	var wg sync.WaitGroup
+	bound := make(chan struct{}, 200)
+	for i := range n {
+		all[i] = make([]write, writers)
+		for w := range writers {
+			bound <- struct{}{}
+			wg.Go(func() {
+				defer func() { <-bound }()
+				results := conns[w%len(conns)].Results(database)
+				body := fmt.Sprintf("%d by %d", i, w)
+				verdict, err := results.Store(t.Context(), fmt.Sprintf("job%d", i), []byte(body))
+				all[i][w] = write{body, verdict, err}
+			})
+		}
+	}
+	wg.Wait()
+	for i, writes := range all {
+		stored, err := conns[0].Results(database).StoredResult(t.Context(), fmt.Sprintf("job%d", i))
+		require.NoError(t, err)
+		winners := 0
+		for _, w := range writes {
+			require.NoError(t, w.err)
+			if w.verdict == bus.Stored {
+				winners++
+				require.Equal(t, w.body, string(stored), "job %d: the winner's bytes are not the stored ones", i)
+			} else {
+				require.Equal(t, bus.Taken, w.verdict)
+			}
+		}
+		// A writer whose answer was lost finds its own message and is told Taken.
+		require.LessOrEqual(t, winners, 1, "job %d has two winners", i)
+		require.NotEmpty(t, stored)
+	}
+}
+
+func TestFullResultsStreamIsPurgedBeyondTheMinimumAge(t *testing.T) {
+	t.Parallel()
+	top := topology()
+	top.Results.MaxCount = 100
+	b := setupTopology(t, top)
+	results := b.conn.Results(database)
+	store := func(id string) bus.StoreVerdict {
+		verdict, err := results.Store(t.Context(), id, []byte("x"))
+		require.NoError(t, err)
+		return verdict
+	}
+	for i := range 100 {
+		require.Equal(t, bus.Stored, store(fmt.Sprintf("old%d", i)))
+	}
+	require.Equal(t, bus.Full, store("new"))
+	require.Equal(t, bus.Taken, store("old5"), "a taken subject is told apart from a full store")
+	room, err := results.Room(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, uint64(100), room.Messages)
+	require.InDelta(t, 1.0, room.Used(), 0.0001)
+	require.False(t, room.Free(10))
+
+	purged, err := results.Purge(t.Context(), time.Hour)
+	require.NoError(t, err)
+	require.Zero(t, purged, "all are younger than the minimum age")
+	require.Equal(t, bus.Full, store("new"))
+
+	purged, err = results.Purge(t.Context(), time.Nanosecond)
+	require.NoError(t, err)
+	require.Equal(t, uint64(30), purged, "down to 70 %")
+	require.Equal(t, uint64(30), results.Purged())
+	require.NotEmpty(t, b.logs.FilterMessageSnippet("purged").All())
+	require.Equal(t, bus.Stored, store("new"))
+	for id, want := range map[string]bool{"old29": false, "old30": true, "old99": true} {
+		body, err := results.StoredResult(t.Context(), id)
+		require.NoError(t, err)
+		require.Equal(t, want, body != nil, id)
+	}
+	purged, err = results.Purge(t.Context(), time.Nanosecond)
+	require.NoError(t, err)
+	require.Zero(t, purged, "below 80 %")
+}
+
+func TestPurgeStopsAtTheMinimumAge(t *testing.T) {
+	t.Parallel()
+	top := topology()
+	top.Results.MaxCount = 100
+	b := setupTopology(t, top)
+	results := b.conn.Results(database)
+	for i := range 90 {
+		if i == 10 { // ten are older
+			time.Sleep(600 * time.Millisecond) // by the clock: age is what the test is about
+		}
+		_, err := results.Store(t.Context(), fmt.Sprintf("r%d", i), []byte("x"))
+		require.NoError(t, err)
+	}
+	purged, err := results.Purge(t.Context(), 500*time.Millisecond)
+	require.NoError(t, err)
+	require.Equal(t, uint64(10), purged)
+}
+
+func TestPurgeByBytes(t *testing.T) {
+	t.Parallel()
+	top := topology()
+	top.Results.MaxBytes = 200 << 10
+	b := setupTopology(t, top)
+	results := b.conn.Results(database)
+	n := 0
+	for ; ; n++ {
+		verdict, err := results.Store(t.Context(), fmt.Sprintf("r%d", n), make([]byte, 1000))
+		require.NoError(t, err)
+		if verdict == bus.Full {
+			break
+		}
+	}
+	require.Greater(t, n, 150)
+	purged, err := results.Purge(t.Context(), 0)
+	require.NoError(t, err)
+	room, err := results.Room(t.Context())
+	require.NoError(t, err)
+	require.InDelta(t, 0.7, room.Used(), 0.03, "purged %d of %d", purged, n)
+}
+
+func TestSeveralRunnersPurgeAtOnce(t *testing.T) {
+	t.Parallel()
+	top := topology()
+	top.Results.MaxCount = 200
+	b := setupTopology(t, top)
+	results := b.conn.Results(database)
+	for i := range 200 {
+		_, err := results.Store(t.Context(), fmt.Sprintf("r%d", i), []byte("x"))
+		require.NoError(t, err)
+	}
+	var total atomic.Uint64
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			n, err := b.conn.Results(database).Purge(context.Background(), 0)
+			if err == nil {
+				total.Add(n)
+			}
+		})
+	}
+	wg.Wait()
+	room, err := results.Room(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, uint64(140), room.Messages)
+	require.Equal(t, uint64(60), total.Load())
+}
+
+func TestStoreWaitsOutARestart(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	results := b.conn.Results(database)
+	_, err := results.Store(t.Context(), "before", []byte("x"))
+	require.NoError(t, err)
+	b.node.Stop()
+	type outcome struct {
+		verdict bus.StoreVerdict
+		err     error
+	}
+	done := make(chan outcome, 1)
+	go func() {
+		verdict, err := results.Store(t.Context(), "during", []byte("y"))
+		done <- outcome{verdict, err}
+	}()
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	_, err = results.Store(ctx, "impatient", []byte("z"))
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+	b.node.Start()
+	select {
+	case o := <-done:
+		require.NoError(t, o.err)
+	case <-time.After(20 * time.Second):
+		require.FailNow(t, "the result was not stored")
+	}
+	body, err := results.StoredResult(t.Context(), "during")
+	require.NoError(t, err)
+	require.Equal(t, "y", string(body))
+}
+
+func TestResultAboveTheLimitIsAnError(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	_, err := b.conn.Results(database).Store(t.Context(), "big", make([]byte, b.conn.MaxPayload()+1))
+	require.ErrorIs(t, err, bus.ErrTooLarge)
+	_, err = b.conn.Results(database).Store(t.Context(), "a.b", nil)
+	require.ErrorIs(t, err, bus.ErrSubject)
+}
+
+func TestAwaitResult(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	results := b.conn.Results(database)
+	_, err := results.Store(t.Context(), "there", []byte("1"))
+	require.NoError(t, err)
+	body, err := b.conn.AwaitResult(t.Context(), database, "there")
+	require.NoError(t, err)
+	require.Equal(t, "1", string(body))
+
+	done := make(chan []byte, 1)
+	go func() {
+		body, _ := b.conn.AwaitResult(t.Context(), database, "later")
+		done <- body
+	}()
+	require.Eventually(t, func() bool { return b.node.Server().NumSubscriptions() > 0 }, 5*time.Second, time.Millisecond)
+	_, err = results.Store(t.Context(), "later", []byte("2"))
+	require.NoError(t, err)
+	select {
+	case body := <-done:
+		require.Equal(t, "2", string(body))
+	case <-time.After(10 * time.Second):
+		require.FailNow(t, "no result")
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	_, err = b.conn.AwaitResult(ctx, database, "never")
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+}

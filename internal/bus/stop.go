@@ -1,0 +1,97 @@
+package bus
+
+import (
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"go.uber.org/zap"
+)
+
+// leftovers are the messages that arrived after the end. They are handed back only when no request of ours is
+// open any more: before, the server would give them to us again.
+type leftovers []*nats.Msg
+
+// stop ends the run: no interest of ours is left in the server, and what has arrived goes back to the queue.
+func (p *pull) stop() error {
+	limit := time.NewTimer(p.intake.times.drain)
+	defer limit.Stop()
+	left := p.settle(limit.C)
+	last := p.draining
+	if p.inbox != nil {
+		last = p.inbox
+		last.finish(p.conn.nc.IsConnected())
+	}
+	left = last.empty(left, limit.C)
+	for _, m := range left {
+		if info, ok := parseAck(m.Reply); ok {
+			p.handBack(&Message{conn: p.conn, msg: m, ack: info}, 0)
+		}
+	}
+	if p.inspected != nil {
+		<-p.inspected
+	}
+	if p.looking != nil {
+		<-p.looking
+	}
+	p.flush()
+	p.intake.enter(Stopped, "")
+	return nil
+}
+
+// settle lets the messages arrive that were asked for and are there. To leave at once would lose those that are
+// between the servers of a cluster: nobody would deliver them again before AckWait.
+func (p *pull) settle(limit <-chan time.Time) leftovers {
+	var left leftovers
+	if p.inbox == nil || !p.conn.nc.IsConnected() {
+		return nil
+	}
+	quiet := time.NewTimer(p.intake.times.quiet)
+	defer quiet.Stop()
+	for p.credit.outstanding > 0 {
+		select {
+		case m := <-p.inbox.arrived:
+			if _, isJob := parseAck(m.Reply); isJob {
+				p.credit.take()
+				left = append(left, m)
+				quiet.Reset(p.intake.times.quiet)
+			}
+		case <-quiet.C:
+			return left
+		case <-limit:
+			return left
+		}
+	}
+	return left
+}
+
+// empty takes what is in an inbox until nothing can come through it any more.
+func (b *inbox) empty(left leftovers, limit <-chan time.Time) leftovers {
+	if b == nil {
+		return left
+	}
+	for ended := false; !ended; {
+		select {
+		case m := <-b.arrived:
+			left = append(left, m)
+		case <-b.closed:
+			ended = true
+		case <-limit:
+			_ = b.sub.Unsubscribe() // gone already
+			ended = true
+		}
+	}
+	for len(b.arrived) > 0 {
+		left = append(left, <-b.arrived)
+	}
+	return left
+}
+
+// flush returns when the server has the hand-backs, or soon.
+func (p *pull) flush() {
+	if !p.conn.nc.IsConnected() {
+		return
+	}
+	if err := p.conn.nc.FlushTimeout(p.intake.times.drain); err != nil {
+		p.intake.log.Debug("hand-backs could not be flushed", zap.Error(err))
+	}
+}

@@ -1,0 +1,110 @@
+package bus
+
+import (
+	"fmt"
+	"regexp"
+	"strings"
+)
+
+// DefaultNamespace is the first token of all subjects where the configuration names no other.
+const DefaultNamespace = "dbrunner"
+
+const (
+	maxNameLength = 64
+	maxIDLength   = 120 // derived and re-driven ids are longer than a publisher's
+	// maxReplyLength is far below the server's longest line of 4,096 bytes: above that it cuts the connection.
+	maxReplyLength = 1024
+)
+
+var token = regexp.MustCompile(`^[A-Za-z0-9_-]+$`)
+
+func checkName(what, name string) error {
+	if len(name) > maxNameLength || !token.MatchString(name) {
+		return fmt.Errorf("%w: %s %q is not 1 to %d of A-Z a-z 0-9 _ -", ErrSubject, what, name, maxNameLength)
+	}
+	return nil
+}
+
+func checkID(id string) error {
+	if len(id) > maxIDLength || !token.MatchString(id) {
+		return fmt.Errorf("%w: id is not 1 to %d of A-Z a-z 0-9 _ -", ErrSubject, maxIDLength)
+	}
+	return nil
+}
+
+// subjects builds the subjects and stream names of one namespace.
+type subjects struct {
+	namespace string
+}
+
+func (s subjects) job(database, kind string) string {
+	return s.namespace + ".jobs." + database + "." + kind
+}
+
+func (s subjects) store(database, id string) string {
+	return s.namespace + ".store." + database + "." + id
+}
+
+func (s subjects) result(database, id string) string {
+	return s.namespace + ".results." + database + "." + id
+}
+
+func (s subjects) letter(database, kind, derivedID string) string {
+	return s.namespace + ".dead." + database + "." + kind + "." + derivedID
+}
+
+func (s subjects) heartbeat(instance string) string {
+	return s.namespace + ".health.runner." + instance
+}
+
+func (s subjects) jobsStream(database string) string {
+	return s.streamName("JOBS_" + database)
+}
+
+func (s subjects) resultsStream(database string) string {
+	return s.streamName("RESULTS_" + database)
+}
+
+func (s subjects) deadStream() string   { return s.streamName("DEAD") }
+func (s subjects) healthStream() string { return s.streamName("HEALTH") }
+
+func (s subjects) streamName(rest string) string {
+	return strings.ToUpper(s.namespace) + "_" + rest
+}
+
+// splitJob takes database and kind from a job's subject; ok is false for any other subject.
+func (s subjects) splitJob(subject string) (database, kind string, ok bool) {
+	rest, ok := strings.CutPrefix(subject, s.namespace)
+	if !ok {
+		return "", "", false
+	}
+	rest, ok = strings.CutPrefix(rest, ".jobs.")
+	if !ok {
+		return "", "", false
+	}
+	return strings.Cut(rest, ".")
+}
+
+func noSubject(r rune) bool { return r <= ' ' || r == 0x7f || r == '*' || r == '>' }
+
+// checkReply is the second fence before a reply is published; the first is the validation of the job. It lets
+// through literal subjects outside the server's and our own names, and the publishers' replies among ours.
+func (s subjects) checkReply(subject, inboxPrefix string) error {
+	switch {
+	case len(subject) > maxReplyLength:
+		return fmt.Errorf("%w: reply subject longer than %d bytes", ErrSubject, maxReplyLength)
+	case subject == "" || strings.HasPrefix(subject, ".") || strings.HasSuffix(subject, ".") ||
+		strings.Contains(subject, ".."):
+		return fmt.Errorf("%w: empty token in the reply subject", ErrSubject)
+	case strings.IndexFunc(subject, noSubject) >= 0:
+		return fmt.Errorf("%w: wildcard, white space or control character in the reply subject", ErrSubject)
+	case strings.HasPrefix(subject, "$"):
+		return fmt.Errorf("%w: a reply may not go to the server's own subjects", ErrSubject)
+	case strings.HasPrefix(subject+".", inboxPrefix+"."):
+		return fmt.Errorf("%w: a reply may not go to a runner's inbox", ErrSubject)
+	}
+	if rest, ours := strings.CutPrefix(subject+".", s.namespace+"."); ours && (!strings.HasPrefix(rest, "replies.") || rest == "replies.") {
+		return fmt.Errorf("%w: a reply may not go to the subjects of %s", ErrSubject, s.namespace)
+	}
+	return nil
+}

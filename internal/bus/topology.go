@@ -1,0 +1,275 @@
+package bus
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// letterRoom is how much smaller than the server's largest message a job must be, in bytes: the headers of a
+// dead letter come on top of the job's own body.
+const letterRoom = 64 << 10
+
+// maxWaiting is the number of pull requests that may wait at one lane: each runner keeps a few there, and the
+// server drops what is above without a word.
+const maxWaiting = 4096
+
+// Topology is what the configuration wants of streams and consumers. Zero fields have defaults.
+type Topology struct {
+	Namespace string // the connection's, or empty
+	Replicas  int    // of each stream, default 1
+	Databases []DatabaseTopology
+	Jobs      JobsLimits
+	Results   ResultsLimits
+	Dead      DeadLimits
+	HealthAge time.Duration // a heartbeat older than this is gone, default 1 min
+	AckWait   time.Duration // a message that its runner shows no interest in is delivered again, default 10 s
+}
+
+// DatabaseTopology is one database's stream and its lanes.
+type DatabaseTopology struct {
+	Name  string
+	Lanes []LaneTopology
+}
+
+// LaneTopology is one durable consumer. Kinds of different lanes never overlap: the stream is a work queue.
+type LaneTopology struct {
+	Name          string
+	Kinds         []string
+	MaxAckPending int // messages that the whole fleet holds at once, default 10,000
+}
+
+// JobsLimits bound each database's queue. What is above is refused at the publisher.
+type JobsLimits struct {
+	MaxMsgs         int64         // default 1,000,000
+	MaxBytes        int64         // default 1 GiB
+	MaxMsgsPerKind  int64         // default MaxMsgs
+	DuplicateWindow time.Duration // within it a repeated Nats-Msg-Id is dropped, default 2 min
+}
+
+// ResultsLimits bound each database's stored results.
+type ResultsLimits struct {
+	MinAge   time.Duration // never purged before, default 2 min
+	MaxAge   time.Duration // default 24 h
+	MaxCount int64         // default 2,000,000
+	MaxBytes int64         // default 2 GiB
+}
+
+// DeadLimits bound the dead letters of all databases together; the oldest go first.
+type DeadLimits struct {
+	MaxAge   time.Duration // default 14 days
+	MaxBytes int64         // default 1 GiB
+}
+
+func (t Topology) withDefaults() Topology {
+	setDefault(&t.Replicas, 1)
+	setDefault(&t.Jobs.MaxMsgs, 1_000_000)
+	setDefault(&t.Jobs.MaxBytes, 1<<30)
+	setDefault(&t.Jobs.MaxMsgsPerKind, t.Jobs.MaxMsgs)
+	setDefault(&t.Jobs.DuplicateWindow, 2*time.Minute)
+	setDefault(&t.Results.MinAge, 2*time.Minute)
+	setDefault(&t.Results.MaxAge, 24*time.Hour)
+	setDefault(&t.Results.MaxCount, 2_000_000)
+	setDefault(&t.Results.MaxBytes, 2<<30)
+	setDefault(&t.Dead.MaxAge, 14*24*time.Hour)
+	setDefault(&t.Dead.MaxBytes, 1<<30)
+	setDefault(&t.HealthAge, time.Minute)
+	setDefault(&t.AckWait, 10*time.Second)
+	t.Databases = slices.Clone(t.Databases)
+	for d := range t.Databases {
+		t.Databases[d].Lanes = slices.Clone(t.Databases[d].Lanes)
+		for l := range t.Databases[d].Lanes {
+			setDefault(&t.Databases[d].Lanes[l].MaxAckPending, 10_000)
+		}
+	}
+	return t
+}
+
+func (t *Topology) validate() error {
+	var errs []error
+	seen := make(map[string]bool)
+	for i := range t.Databases {
+		d := &t.Databases[i]
+		if seen[d.Name] {
+			errs = append(errs, fmt.Errorf("database %s is named twice", d.Name))
+		}
+		seen[d.Name] = true
+		errs = append(errs, checkName("database", d.Name), d.validate())
+	}
+	if t.Replicas < 1 || t.Replicas > 5 {
+		errs = append(errs, fmt.Errorf("replicas %d: from 1 to 5", t.Replicas))
+	}
+	if t.Results.MinAge > t.Results.MaxAge {
+		errs = append(errs, fmt.Errorf("results: minimum age %s above maximum age %s", t.Results.MinAge, t.Results.MaxAge))
+	}
+	return errors.Join(errs...)
+}
+
+func (d *DatabaseTopology) validate() error {
+	var errs []error
+	owner := make(map[string]string)
+	lanes := make(map[string]bool)
+	for _, lane := range d.Lanes {
+		errs = append(errs, checkName("lane", lane.Name))
+		if lanes[lane.Name] {
+			errs = append(errs, fmt.Errorf("database %s: lane %s is named twice", d.Name, lane.Name))
+		}
+		lanes[lane.Name] = true
+		if len(lane.Kinds) == 0 {
+			errs = append(errs, fmt.Errorf("database %s: lane %s has no kinds", d.Name, lane.Name))
+		}
+		for _, kind := range lane.Kinds {
+			errs = append(errs, checkName("kind", kind))
+			if other, taken := owner[kind]; taken {
+				errs = append(errs, fmt.Errorf("database %s: kind %s is in lanes %s and %s", d.Name, kind, other, lane.Name))
+			}
+			owner[kind] = lane.Name
+		}
+	}
+	if len(d.Lanes) == 0 {
+		errs = append(errs, fmt.Errorf("database %s has no lanes", d.Name))
+	}
+	return errors.Join(errs...)
+}
+
+// consumer is a wanted consumer and the stream that it belongs to.
+type consumer struct {
+	stream string
+	config jetstream.ConsumerConfig
+}
+
+// wanted is the topology as the server's settings.
+type wanted struct {
+	streams   []jetstream.StreamConfig
+	consumers []consumer
+}
+
+func (c *Conn) want(t Topology) (wanted, error) {
+	t = t.withDefaults()
+	if t.Namespace != "" && t.Namespace != c.opts.Namespace {
+		return wanted{}, fmt.Errorf("topology: namespace %s, but the connection's is %s", t.Namespace, c.opts.Namespace)
+	}
+	if err := t.validate(); err != nil {
+		return wanted{}, fmt.Errorf("topology: %w", err)
+	}
+	b := builder{subjects: c.subjects, topology: t, maxPayload: c.MaxPayload()}
+	var w wanted
+	for _, d := range t.Databases {
+		w.streams = append(w.streams, b.jobs(d), b.results(d.Name))
+		for _, lane := range d.Lanes {
+			w.consumers = append(w.consumers, consumer{c.subjects.jobsStream(d.Name), b.lane(d.Name, lane)})
+		}
+	}
+	w.streams = append(w.streams, b.dead(), b.health())
+	return w, nil
+}
+
+// builder turns the topology into settings.
+type builder struct {
+	subjects   subjects
+	topology   Topology
+	maxPayload int
+}
+
+func (b *builder) stream(name, purpose string) jetstream.StreamConfig {
+	return jetstream.StreamConfig{
+		Name:         name,
+		Description:  purpose,
+		Storage:      jetstream.FileStorage,
+		Replicas:     b.topology.Replicas,
+		MaxMsgs:      -1,
+		MaxBytes:     -1,
+		MaxMsgSize:   -1,
+		MaxConsumers: -1,
+		Duplicates:   2 * time.Minute,
+		Metadata:     map[string]string{metaNamespace: b.subjects.namespace},
+	}
+}
+
+// jobs is a database's queue. Its kinds are listed one by one, so that a publish to another kind is refused.
+func (b *builder) jobs(d DatabaseTopology) jetstream.StreamConfig {
+	limits := b.topology.Jobs
+	s := b.stream(b.subjects.jobsStream(d.Name), "jobs for database "+d.Name)
+	for _, lane := range d.Lanes {
+		for _, kind := range lane.Kinds {
+			s.Subjects = append(s.Subjects, b.subjects.job(d.Name, kind))
+		}
+	}
+	slices.Sort(s.Subjects)
+	s.Retention = jetstream.WorkQueuePolicy
+	s.Discard, s.DiscardNewPerSubject = jetstream.DiscardNew, true
+	s.MaxMsgs, s.MaxBytes, s.MaxMsgsPerSubject = limits.MaxMsgs, limits.MaxBytes, limits.MaxMsgsPerKind
+	s.MaxMsgSize = int32(max(b.maxPayload-letterRoom, letterRoom)) //nolint:gosec // max_payload is an int32 in the server
+	s.Duplicates = limits.DuplicateWindow
+	return s
+}
+
+// results takes what runners publish under store, keeps it under results and re-publishes only what it kept: a
+// subscriber to results never sees a second, refused result.
+func (b *builder) results(database string) jetstream.StreamConfig {
+	limits := b.topology.Results
+	s := b.stream(b.subjects.resultsStream(database), "results of database "+database)
+	stored := b.subjects.result(database, "{{wildcard(1)}}")
+	s.Subjects = []string{b.subjects.store(database, "*")}
+	s.SubjectTransform = &jetstream.SubjectTransformConfig{Source: s.Subjects[0], Destination: stored}
+	s.RePublish = &jetstream.RePublish{Source: b.subjects.result(database, "*"), Destination: stored}
+	s.Discard, s.DiscardNewPerSubject, s.MaxMsgsPerSubject = jetstream.DiscardNew, true, 1
+	s.MaxAge, s.MaxMsgs, s.MaxBytes = limits.MaxAge, limits.MaxCount, limits.MaxBytes
+	s.Duplicates = min(s.Duplicates, s.MaxAge)
+	s.AllowDirect = true
+	return s
+}
+
+func (b *builder) dead() jetstream.StreamConfig {
+	s := b.stream(b.subjects.deadStream(), "dead letters")
+	s.Subjects = []string{b.subjects.namespace + ".dead.>"}
+	s.Discard, s.MaxMsgsPerSubject = jetstream.DiscardOld, 1
+	s.MaxAge, s.MaxBytes = b.topology.Dead.MaxAge, b.topology.Dead.MaxBytes
+	s.Duplicates = min(s.Duplicates, s.MaxAge)
+	s.AllowDirect = true
+	return s
+}
+
+func (b *builder) health() jetstream.StreamConfig {
+	s := b.stream(b.subjects.healthStream(), "heartbeats and health")
+	s.Subjects = []string{b.subjects.namespace + ".health.>"}
+	s.Discard, s.MaxMsgsPerSubject = jetstream.DiscardOld, 1
+	s.MaxAge = b.topology.HealthAge
+	s.Duplicates = min(s.Duplicates, s.MaxAge)
+	s.AllowDirect = true
+	return s
+}
+
+// lane is a durable consumer. It has no BackOff, which would override AckWait and delay hand-backs, and unlimited
+// deliveries: above a limit the server would leave the message in the stream, delivered to nobody.
+func (b *builder) lane(database string, lane LaneTopology) jetstream.ConsumerConfig {
+	c := jetstream.ConsumerConfig{
+		Name:          lane.Name,
+		Durable:       lane.Name,
+		Description:   "lane " + lane.Name + " of database " + database,
+		DeliverPolicy: jetstream.DeliverAllPolicy,
+		AckPolicy:     jetstream.AckExplicitPolicy,
+		ReplayPolicy:  jetstream.ReplayInstantPolicy,
+		AckWait:       b.topology.AckWait,
+		MaxDeliver:    -1,
+		MaxAckPending: lane.MaxAckPending,
+		MaxWaiting:    maxWaiting,
+		Metadata:      map[string]string{metaNamespace: b.subjects.namespace},
+	}
+	for _, kind := range lane.Kinds {
+		c.FilterSubjects = append(c.FilterSubjects, b.subjects.job(database, kind))
+	}
+	slices.Sort(c.FilterSubjects)
+	return c
+}
+
+// metaNamespace marks streams and consumers as ours: the names alone may be another namespace's.
+const metaNamespace = "dbrunner.namespace"
+
+// ours reports whether the metadata of a stream or consumer carries our mark.
+func (c *Conn) ours(metadata map[string]string) bool {
+	return metadata[metaNamespace] == c.opts.Namespace
+}

@@ -1,0 +1,305 @@
+package bus_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/stretchr/testify/require"
+
+	"dbrunner/internal/bus"
+	"dbrunner/internal/bus/bustest"
+)
+
+func TestManageTwiceChangesNothing(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	require.NoError(t, b.conn.Manage(t.Context(), topology()))
+	require.NoError(t, b.conn.Verify(t.Context(), topology()))
+	changes, err := b.conn.Apply(t.Context(), topology())
+	require.NoError(t, err)
+	require.Empty(t, changes)
+	differences, err := b.conn.Diff(t.Context(), topology())
+	require.NoError(t, err)
+	require.Empty(t, differences)
+}
+
+func TestVerifyCreatesNothing(t *testing.T) {
+	t.Parallel()
+	node := bustest.Server(t)
+	conn, _ := connect(t, node.ClientURL())
+	err := conn.Verify(t.Context(), topology())
+	var differs *bus.TopologyError
+	require.ErrorAs(t, err, &differs)
+	require.Len(t, differs.Differences, 7)
+	require.True(t, differs.Differences[0].Missing)
+	require.ErrorContains(t, err, "stream DBRUNNER_JOBS_demo is missing")
+	require.ErrorContains(t, err, "consumer DBRUNNER_JOBS_demo/work is missing")
+	require.ErrorContains(t, err, "runner topology apply")
+	_, js := bustest.Plain(t, node.ClientURL())
+	_, err = js.Stream(t.Context(), "DBRUNNER_JOBS_demo")
+	require.ErrorIs(t, err, jetstream.ErrStreamNotFound)
+}
+
+func TestDifferencesAreNamed(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	for name, change := range map[string]struct {
+		edit     func(*bus.Topology)
+		resource string
+		setting  string
+		have     string
+		want     string
+	}{
+		"queue limit": {func(x *bus.Topology) { x.Jobs.MaxMsgs = 5; x.Jobs.MaxMsgsPerKind = 1_000_000 }, "stream DBRUNNER_JOBS_demo", "max_msgs", "1000000", "5"},
+		"kind quota":  {func(x *bus.Topology) { x.Jobs.MaxMsgsPerKind = 7 }, "stream DBRUNNER_JOBS_demo", "max_msgs_per_subject", "1000000", "7"},
+		"result age":  {func(x *bus.Topology) { x.Results.MaxAge = time.Hour }, "stream DBRUNNER_RESULTS_demo", "max_age", "24h0m0s", "1h0m0s"},
+		"dead bytes":  {func(x *bus.Topology) { x.Dead.MaxBytes = 1 << 20 }, "stream DBRUNNER_DEAD", "max_bytes", "1073741824", "1048576"},
+		"ack wait":    {func(x *bus.Topology) { x.AckWait = 3 * time.Second }, "consumer DBRUNNER_JOBS_demo/work", "ack_wait", "10s", "3s"},
+		"pending":     {func(x *bus.Topology) { x.Databases[0].Lanes[0].MaxAckPending = 9 }, "consumer DBRUNNER_JOBS_demo/work", "max_ack_pending", "10000", "9"},
+		"kinds": {
+			func(x *bus.Topology) { x.Databases[0].Lanes[2].Kinds = []string{"health", "statement"} },
+			"stream DBRUNNER_JOBS_demo", "subjects",
+			"dbrunner.jobs.demo.health,dbrunner.jobs.demo.migration,dbrunner.jobs.demo.query,dbrunner.jobs.demo.transaction",
+			"dbrunner.jobs.demo.health,dbrunner.jobs.demo.migration,dbrunner.jobs.demo.query,dbrunner.jobs.demo.statement,dbrunner.jobs.demo.transaction",
+		},
+	} {
+		top := topology()
+		change.edit(&top)
+		err := b.conn.Manage(t.Context(), top)
+		var differs *bus.TopologyError
+		require.ErrorAs(t, err, &differs, name)
+		require.Contains(t, differs.Differences, bus.Difference{
+			Resource: change.resource, Setting: change.setting, Have: change.have, Want: change.want,
+		}, name)
+		for _, part := range []string{change.resource, change.setting, change.have, change.want, "runner topology apply"} {
+			require.ErrorContains(t, err, part, name)
+		}
+	}
+}
+
+func TestSettingsTurnedOnByHandAreDifferences(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	stream, err := b.js.Stream(t.Context(), "DBRUNNER_JOBS_demo")
+	require.NoError(t, err)
+	config := stream.CachedInfo().Config
+	config.AllowRollup, config.AllowMsgTTL = true, true
+	_, err = b.js.UpdateStream(t.Context(), config)
+	require.NoError(t, err)
+	err = b.conn.Verify(t.Context(), topology())
+	require.ErrorContains(t, err, "allow_rollup_hdrs is on, the configuration says off")
+	require.ErrorContains(t, err, "allow_msg_ttl is on, the configuration says off")
+}
+
+func TestApplyChangesWhatTheServerCan(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	top := topology()
+	top.Jobs.MaxMsgs, top.Jobs.MaxMsgsPerKind = 500, 50
+	top.AckWait = 4 * time.Second
+	top.Databases[0].Lanes[0].Kinds = []string{"query", "statement"}
+	top.Databases[0].Lanes[1].Kinds = []string{"migration", "transaction"} // moves to another lane
+	changes, err := b.conn.Apply(t.Context(), top)
+	require.NoError(t, err)
+	for _, c := range changes {
+		require.True(t, c.Done, "%+v", c)
+	}
+	require.NotEmpty(t, changes)
+	require.NoError(t, b.conn.Verify(t.Context(), top))
+}
+
+func TestApplyTellsWhatTheServerCannot(t *testing.T) {
+	t.Parallel()
+	node := bustest.Server(t)
+	conn, _ := connect(t, node.ClientURL())
+	_, js := bustest.Plain(t, node.ClientURL())
+	_, err := js.CreateStream(t.Context(), jetstream.StreamConfig{
+		Name: "DBRUNNER_DEAD", Subjects: []string{"dbrunner.dead.>"}, Storage: jetstream.MemoryStorage,
+	})
+	require.NoError(t, err)
+	changes, err := conn.Apply(t.Context(), topology())
+	require.NoError(t, err)
+	var refused []bus.Change
+	for _, c := range changes {
+		if !c.Done {
+			refused = append(refused, c)
+		}
+	}
+	require.Len(t, refused, 1)
+	require.Equal(t, "stream DBRUNNER_DEAD", refused[0].Resource)
+	require.Contains(t, refused[0].What, "the server cannot")
+	require.Contains(t, refused[0].What, "storage from Memory to File")
+}
+
+func TestApplyKeepsAKindWithWaitingJobs(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.publish(t, "transaction", 2)
+	top := topology()
+	top.Databases[0].Lanes[0].Kinds = []string{"query"}
+	changes, err := b.conn.Apply(t.Context(), top)
+	require.NoError(t, err)
+	require.False(t, changes[0].Done)
+	require.Contains(t, changes[0].What, "2 messages wait on dbrunner.jobs.demo.transaction")
+}
+
+func TestPrune(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	two := topology()
+	two.Databases = append(two.Databases, bus.DatabaseTopology{
+		Name: "old_db", Lanes: []bus.LaneTopology{{Name: "work", Kinds: []string{"query"}}},
+	})
+	require.NoError(t, b.conn.Manage(t.Context(), two))
+	_, err := b.js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "DBRUNNER_JOBS_other", Subjects: []string{"other"}})
+	require.NoError(t, err)
+	_, err = b.js.Publish(t.Context(), "dbrunner.jobs.old_db.query", []byte("x"))
+	require.NoError(t, err)
+
+	views, err := b.conn.Show(t.Context(), topology())
+	require.NoError(t, err)
+	shown := map[string]bool{}
+	for _, v := range views {
+		shown[v.Name] = v.Configured
+	}
+	require.Equal(t, map[string]bool{
+		"DBRUNNER_JOBS_demo": true, "DBRUNNER_RESULTS_demo": true, "DBRUNNER_DEAD": true, "DBRUNNER_HEALTH": true,
+		"DBRUNNER_JOBS_old_db": false, "DBRUNNER_RESULTS_old_db": false,
+	}, shown, "the foreign stream is none of ours")
+
+	changes, err := b.conn.Prune(t.Context(), topology(), false)
+	require.NoError(t, err)
+	require.Len(t, changes, 2)
+	require.False(t, changes[0].Done)
+	require.Contains(t, changes[0].What, "1 messages")
+	require.True(t, changes[1].Done)
+
+	changes, err = b.conn.Prune(t.Context(), topology(), true)
+	require.NoError(t, err)
+	require.Equal(t, []bus.Change{{Resource: "stream DBRUNNER_JOBS_old_db", What: "removed", Done: true}}, changes)
+	require.NoError(t, b.conn.Verify(t.Context(), topology()))
+	_, err = b.js.Stream(t.Context(), "DBRUNNER_JOBS_other")
+	require.NoError(t, err)
+}
+
+func TestTopologyFaultsAreReportedTogether(t *testing.T) {
+	t.Parallel()
+	conn, _ := connect(t, bustest.Server(t).ClientURL())
+	err := conn.Manage(t.Context(), bus.Topology{
+		Replicas: 9,
+		Databases: []bus.DatabaseTopology{
+			{Name: "a.b", Lanes: []bus.LaneTopology{{Name: "work", Kinds: []string{"query"}}, {Name: "other", Kinds: []string{"query"}}}},
+			{Name: "c"},
+		},
+	})
+	for _, part := range []string{`database "a.b"`, "kind query is in lanes work and other", "database c has no lanes", "replicas 9"} {
+		require.ErrorContains(t, err, part)
+	}
+}
+
+func TestStreamsRefuseWhatTheyMustNotTake(t *testing.T) {
+	t.Parallel()
+	top := topology()
+	top.Jobs.MaxMsgsPerKind = 2
+	b := setupTopology(t, top)
+	ctx := t.Context()
+	publish := func(subject string, header nats.Header, size int) error {
+		_, err := b.js.PublishMsg(ctx, &nats.Msg{Subject: subject, Header: header, Data: make([]byte, size)})
+		return err
+	}
+	require.ErrorIs(t, publish("dbrunner.jobs.demo.unknown", nil, 1), jetstream.ErrNoStreamResponse)
+	require.ErrorIs(t, publish("dbrunner.jobs.nobody.query", nil, 1), jetstream.ErrNoStreamResponse)
+	const query = "dbrunner.jobs.demo.query"
+	require.ErrorContains(t, publish(query, nats.Header{"Nats-Rollup": {"all"}}, 1), "10111")
+	require.ErrorContains(t, publish(query, nats.Header{"Nats-TTL": {"1s"}}, 1), "10166")
+	require.Error(t, publish(query, nats.Header{"Nats-Schedule": {"@at 2100-01-01T00:00:00Z"}, "Nats-Schedule-Target": {query}}, 1))
+	require.ErrorContains(t, publish(query, nil, int(b.plain.MaxPayload())-64<<10+1), "10054")
+	require.NoError(t, publish(query, nil, int(b.plain.MaxPayload())-64<<10))
+	require.NoError(t, publish(query, nil, 1))
+	err := publish(query, nil, 1)
+	require.ErrorContains(t, err, "per subject")
+	require.NoError(t, publish("dbrunner.jobs.demo.transaction", nil, 1), "the quota is each kind's own")
+
+	// Two filters that overlap would deliver a job twice; the server refuses the second.
+	_, err = b.js.CreateConsumer(ctx, "DBRUNNER_JOBS_demo", jetstream.ConsumerConfig{
+		Durable: "thief", FilterSubject: query, AckPolicy: jetstream.AckExplicitPolicy,
+	})
+	var api *jetstream.APIError
+	require.ErrorAs(t, err, &api)
+	require.EqualValues(t, 10100, api.ErrorCode)
+}
+
+func TestNamespaceIsUpperCasedInStreamNames(t *testing.T) {
+	t.Parallel()
+	node := bustest.Server(t)
+	conn, _ := connect(t, node.ClientURL(), func(o *bus.Options) { o.Namespace = "acme" })
+	require.NoError(t, conn.Manage(t.Context(), topology()))
+	views, err := conn.Show(t.Context(), topology())
+	require.NoError(t, err)
+	for _, v := range views {
+		require.True(t, strings.HasPrefix(v.Name, "ACME_"), v.Name)
+		for _, s := range v.Subjects {
+			require.True(t, strings.HasPrefix(s, "acme."), s)
+		}
+	}
+	require.Len(t, views, 4)
+}
+
+func TestApplyDropsAKindThatNobodyWaitsOn(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	top := topology()
+	top.Databases[0].Lanes[0].Kinds = []string{"query"}
+	top.Databases[0].Lanes = top.Databases[0].Lanes[:2]
+	changes, err := b.conn.Apply(t.Context(), top)
+	require.NoError(t, err)
+	for _, c := range changes {
+		require.True(t, c.Done, "%+v", c)
+	}
+	pruned, err := b.conn.Prune(t.Context(), top, false)
+	require.NoError(t, err)
+	require.Equal(t, []bus.Change{{Resource: "consumer DBRUNNER_JOBS_demo/health", What: "removed", Done: true}}, pruned)
+	require.NoError(t, b.conn.Verify(t.Context(), top))
+	_, err = b.js.Publish(t.Context(), "dbrunner.jobs.demo.transaction", nil)
+	require.ErrorIs(t, err, jetstream.ErrNoStreamResponse)
+}
+
+func TestSeveralRunnersManageAtOnce(t *testing.T) {
+	t.Parallel()
+	node := bustest.Server(t)
+	errs := make(chan error, 5)
+	for i := range cap(errs) {
+		conn, _ := connect(t, node.ClientURL(), func(o *bus.Options) { o.Instance = fmt.Sprintf("runner%d", i) })
+		go func() { errs <- conn.Manage(t.Context(), topology()) }()
+	}
+	for range cap(errs) {
+		require.NoError(t, <-errs)
+	}
+}
+
+func TestWithoutJetStreamItSaysSo(t *testing.T) {
+	t.Parallel()
+	node := bustest.Server(t, func(o *server.Options) { o.JetStream = false })
+	conn, _ := connect(t, node.ClientURL())
+	require.ErrorIs(t, conn.Manage(t.Context(), topology()), bus.ErrNoJetStream)
+}
+
+func TestDomain(t *testing.T) {
+	t.Parallel()
+	node := bustest.Server(t, func(o *server.Options) { o.JetStreamDomain = "hub" })
+	conn, _ := connect(t, node.ClientURL(), func(o *bus.Options) { o.Domain = "hub" })
+	require.NoError(t, conn.Manage(t.Context(), topology()))
+	_, _, err := conn.PublishJob(t.Context(), database, "query", "a", nil, []byte("1"))
+	require.NoError(t, err)
+	m := run(t, conn, "work", 1).next(t)
+	require.True(t, m.First())
+	require.NoError(t, m.AckConfirmed(t.Context()))
+	body, err := conn.Results(database).GetDirect(t.Context(), "a")
+	require.NoError(t, err)
+	require.Nil(t, body)
+}
