@@ -1,0 +1,208 @@
+package worker_test
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"dbrunner/internal/jobs"
+	"dbrunner/internal/worker"
+)
+
+func TestDrainHandsBackWhatWasNotBegunAndFinishesTheRest(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := setup(t, func(ctx context.Context, d *jobs.Delivery, begin func() error) jobs.Outcome {
+			if d.Sequence%2 == 0 { // these wait for a connection
+				<-ctx.Done()
+				if begin() == nil {
+					b := "begun after it was handed back"
+					panic(b)
+				}
+				return jobs.Outcome{Action: jobs.Drop}
+			}
+			return work(time.Minute, jobs.Succeeded)(ctx, d, begin)
+		})
+		b.stream.publish(10, 0)
+		b.start()
+		after(30 * time.Second)
+		b.stopIntake()
+		synctest.Wait()
+		require.Equal(t, "nak", last(b.stream.of(2)), "at once")
+		require.Equal(t, "nak", last(b.stream.of(4)))
+		require.Equal(t, 2, b.lane.State().Held)
+		after(time.Minute)
+		require.Equal(t, "ack", last(b.stream.of(1)), "leases were kept until the end")
+		require.Equal(t, "ack", last(b.stream.of(3)))
+		require.EqualValues(t, 2, b.lane.State().Ended["drained"])
+		<-b.ended
+		b.stop()
+	})
+}
+
+// The intake needs a moment to stop, in which handing back would bring the messages here again. Nothing is begun in
+// that moment.
+func TestDrainWaitsForTheIntake(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		connection := make(chan struct{})
+		b := setup(t, func(ctx context.Context, d *jobs.Delivery, begin func() error) jobs.Outcome {
+			select {
+			case <-connection:
+				return work(0, jobs.Succeeded)(ctx, d, begin)
+			case <-ctx.Done():
+				return jobs.Outcome{Action: jobs.Drop}
+			}
+		})
+		b.stream.slowStop = time.Second
+		b.stream.publish(slots, 0)
+		b.start()
+		after(time.Second)
+		b.stopIntake()
+		synctest.Wait()
+		close(connection)
+		after(900 * time.Millisecond)
+		require.NotContains(t, b.stream.of(1), "nak")
+		require.NotContains(t, b.stream.of(1), "store")
+		after(100 * time.Millisecond)
+		<-b.ended
+		for sequence := uint64(1); sequence <= slots; sequence++ {
+			require.Equal(t, []string{"deliver", "nak"}, b.stream.of(sequence))
+		}
+		b.stop()
+	})
+}
+
+func last(journal []string) string { return journal[len(journal)-1] }
+
+func TestDrainDeadlineCancelsAndHandsBack(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const rollback = 3 * time.Second
+		b := setup(t, func(ctx context.Context, _ *jobs.Delivery, begin func() error) jobs.Outcome {
+			if begin() != nil {
+				return jobs.Outcome{Action: jobs.Drop}
+			}
+			<-ctx.Done()
+			time.Sleep(rollback)
+			return jobs.Outcome{Action: jobs.Drop, Began: true}
+		})
+		b.stream.publish(slots, 0)
+		b.start()
+		after(time.Minute)
+		b.stopIntake()
+		after(time.Minute)
+		require.Equal(t, slots, b.lane.State().Held)
+		b.stopWork()
+		after(rollback - time.Second)
+		require.NotContains(t, b.stream.of(1), "nak", "not before it is rolled back")
+		after(time.Second)
+		<-b.ended
+		require.Equal(t, "nak", last(b.stream.of(1)))
+		require.EqualValues(t, slots, b.lane.State().Ended["stopped"])
+		b.stop()
+	})
+}
+
+// What has ended at the deadline gets a moment to be stored.
+func TestDrainDeadlineStoresWhatHasEnded(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := setup(t, func(ctx context.Context, d *jobs.Delivery, begin func() error) jobs.Outcome {
+			_ = begin()
+			<-ctx.Done()
+			time.Sleep(time.Second) // and yet the COMMIT was answered
+			return settled(d, jobs.Failed)
+		})
+		b.stream.publish(1, 0)
+		b.start()
+		after(time.Second)
+		b.stopWork()
+		<-b.ended
+		require.Equal(t, []string{"deliver", "store", "reply", "letter", "ack confirmed"}, b.stream.of(1))
+		b.stop()
+	})
+}
+
+func TestDrainDeadlineGivesUpStoring(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := setup(t, work(0, jobs.Succeeded))
+		b.results.err = errDown
+		b.stream.publish(1, 0)
+		b.start()
+		after(time.Minute)
+		b.stopWork()
+		after(3 * time.Second)
+		<-b.ended
+		require.Equal(t, "nak", last(b.stream.of(1)))
+		b.stop()
+	})
+}
+
+func TestDrainWhileTheDatabaseDoesNotAnswer(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		server := database{begins: true}
+		b := setup(t, server.run)
+		b.start()
+		after(time.Second)
+		server.down.Store(true)
+		b.prober.set(errDown)
+		b.stream.publish(slots, 0)
+		after(5 * time.Second)
+		require.Positive(t, b.lane.State().Held)
+		b.stopIntake()
+		synctest.Wait()
+		<-b.ended
+		require.Equal(t, "nak", last(b.stream.of(1)))
+		require.Equal(t, slots, b.stream.left())
+		b.stop()
+	})
+}
+
+// A job that had begun, was held, and waits for its next connection when it is handed back: neither a begin nor an
+// end counts any more.
+func TestDrainOfAHeldJobThatRunsAgain(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		connection := make(chan struct{})
+		runs := 0
+		var said error
+		b := setup(t, func(_ context.Context, d *jobs.Delivery, begin func() error) jobs.Outcome {
+			runs++
+			if runs == 1 {
+				_ = begin()
+				return jobs.Outcome{Action: jobs.Hold, Reason: errDown, Began: true}
+			}
+			<-connection
+			said = begin()
+			return settled(d, jobs.Failed)
+		})
+		b.stream.publish(1, 0)
+		b.start()
+		after(time.Second)
+		b.stopIntake()
+		synctest.Wait()
+		require.Equal(t, []string{"deliver", "nak"}, b.stream.of(1))
+		close(connection)
+		<-b.ended
+		require.ErrorIs(t, said, worker.ErrHandedBack)
+		require.Equal(t, []string{"deliver", "nak"}, b.stream.of(1))
+		b.stop()
+	})
+}
+
+func TestDrainBeforeTheDatabaseEverAnswered(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := setup(t, work(0, jobs.Succeeded))
+		b.prober.set(errDown)
+		b.start()
+		after(time.Minute)
+		b.stop()
+	})
+}

@@ -1,0 +1,231 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+// The pauses between two probes of a database that does not answer, and how long one probe may take.
+const (
+	probeFirst   = 250 * time.Millisecond
+	probeLimit   = 5 * time.Second
+	probeTimeout = 10 * time.Second
+)
+
+var errNotProbed = errors.New("not reached yet")
+
+// GateOptions is what a gate is made with.
+type GateOptions struct {
+	Database string
+	Prober   Prober // nil: the gate is open from the start and opens by itself after a pause
+	Logger   *zap.Logger
+}
+
+// Gate stands before the lanes of one database. While it is closed they pull nothing and begin nothing, and keep
+// what they hold. It is closed as long as the database does not answer, from the start until the first probe
+// succeeds, and as long as a job waits for room in the results stream.
+type Gate struct {
+	opts   GateOptions
+	isOpen atomic.Bool // what the fields below come to, for the hot path
+
+	mu          sync.Mutex
+	unreachable error // nil: reachable
+	since       time.Time
+	noRoom      int // jobs that wait for room
+	noRoomSince time.Time
+	changed     chan struct{} // closed at the next change
+}
+
+// GateState is a gate at one moment.
+type GateState struct {
+	Open        bool
+	Unreachable string    // why the database is held; empty: it answers
+	Since       time.Time // of Unreachable
+	ResultsFull bool      // the results stream has no room
+	FullSince   time.Time
+}
+
+// NewGate returns a gate. Run has to run for it to open.
+func NewGate(opts GateOptions) (*Gate, error) {
+	if opts.Logger == nil {
+		return nil, errors.New("worker: a gate needs a logger")
+	}
+	g := &Gate{opts: opts, changed: make(chan struct{})}
+	g.opts.Logger = opts.Logger.With(zap.String("database", opts.Database))
+	if opts.Prober != nil {
+		g.unreachable, g.since = errNotProbed, time.Now()
+	}
+	g.isOpen.Store(g.unreachable == nil)
+	return g, nil
+}
+
+// State describes the gate.
+func (g *Gate) State() GateState {
+	v := g.look()
+	s := GateState{Open: v.open(), Since: v.since, ResultsFull: v.noRoom, FullSince: v.noRoomSince}
+	if v.unreachable != nil {
+		s.Unreachable = v.unreachable.Error()
+	}
+	return s
+}
+
+// Run probes the database while it does not answer, until ctx ends. It returns nil.
+func (g *Gate) Run(ctx context.Context) error {
+	pause := newBackoff(probeFirst, probeLimit)
+	if g.opts.Prober != nil && !g.probe(ctx) { // the first probe is not waited for
+		g.probeUntilReached(ctx, &pause)
+	}
+	for ctx.Err() == nil {
+		reached := time.Now()
+		if g.awaitUnreachable(ctx) != nil {
+			break
+		}
+		if time.Since(reached) > probeLimit {
+			pause.reset() // a database that flaps is not probed faster each time
+		}
+		g.probeUntilReached(ctx, &pause)
+	}
+	return nil
+}
+
+func (g *Gate) probeUntilReached(ctx context.Context, pause *backoff) {
+	for pause.sleep(ctx) == nil && !g.probe(ctx) {
+	}
+}
+
+// probe tries the database once and opens the gate if it answers.
+func (g *Gate) probe(ctx context.Context) bool {
+	if err := g.ask(ctx); err != nil {
+		g.hold(err)
+		return false
+	}
+	g.reach()
+	return true
+}
+
+func (g *Gate) ask(ctx context.Context) error {
+	if g.opts.Prober == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	return g.opts.Prober.Probe(ctx)
+}
+
+// hold closes the gate because the database does not answer.
+func (g *Gate) hold(reason error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	was := g.unreachable
+	g.unreachable = reason
+	if was == nil {
+		g.since = time.Now()
+		g.change()
+	}
+	if was == nil || was.Error() != reason.Error() {
+		g.opts.Logger.Warn("database does not answer: its jobs wait", zap.Error(reason))
+	}
+}
+
+// reach opens the gate: the database answers.
+func (g *Gate) reach() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.unreachable == nil {
+		return
+	}
+	g.opts.Logger.Info("database answers: its jobs run", zap.Duration("after", time.Since(g.since)))
+	g.unreachable = nil
+	g.change()
+}
+
+// full counts one more job that waits for room in the results stream.
+func (g *Gate) full() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.noRoom++
+	if g.noRoom == 1 {
+		g.noRoomSince = time.Now()
+		g.opts.Logger.Error("results stream is full: intake of this database has stopped",
+			zap.String("remedy", "raise results.max_count or results.max_bytes, or lower results.min_age"))
+		g.change()
+	}
+}
+
+// room counts one job less that waits for room.
+func (g *Gate) room() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.noRoom--
+	if g.noRoom == 0 {
+		g.opts.Logger.Warn("results stream has room again", zap.Duration("after", time.Since(g.noRoomSince)))
+		g.change()
+	}
+}
+
+// change wakes everybody who waits. The mutex is held.
+func (g *Gate) change() {
+	g.isOpen.Store(g.unreachable == nil && g.noRoom == 0)
+	close(g.changed)
+	g.changed = make(chan struct{})
+}
+
+// view is a gate at one moment, with a channel that is closed at its next change.
+type view struct {
+	unreachable error
+	since       time.Time
+	noRoom      bool
+	noRoomSince time.Time
+	changed     <-chan struct{}
+}
+
+func (v *view) open() bool { return v.unreachable == nil && !v.noRoom }
+
+func (g *Gate) look() view {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	v := view{unreachable: g.unreachable, noRoom: g.noRoom > 0, changed: g.changed}
+	if v.unreachable != nil {
+		v.since = g.since
+	}
+	if v.noRoom {
+		v.noRoomSince = g.noRoomSince
+	}
+	return v
+}
+
+// awaitOpen returns nil once the gate is open, or the context's cause.
+func (g *Gate) awaitOpen(ctx context.Context) error {
+	return g.await(ctx, func(v *view) bool { return v.open() })
+}
+
+func (g *Gate) awaitClosed(ctx context.Context) error {
+	return g.await(ctx, func(v *view) bool { return !v.open() })
+}
+
+func (g *Gate) awaitUnreachable(ctx context.Context) error {
+	return g.await(ctx, func(v *view) bool { return v.unreachable != nil })
+}
+
+// await returns nil once the gate is as wanted. A context that has ended wins.
+func (g *Gate) await(ctx context.Context, wanted func(*view) bool) error {
+	for {
+		v := g.look()
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if wanted(&v) {
+			return nil
+		}
+		select {
+		case <-v.changed:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}

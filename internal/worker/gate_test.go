@@ -1,0 +1,246 @@
+package worker_test
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.uber.org/zap"
+
+	"dbrunner/internal/jobs"
+	"dbrunner/internal/worker"
+)
+
+// database is a switch between a job's execution and Hold.
+type database struct {
+	down   atomic.Bool
+	begins bool // the link breaks after the begin
+}
+
+func (s *database) run(_ context.Context, d *jobs.Delivery, begin func() error) jobs.Outcome {
+	if s.down.Load() && !s.begins {
+		return jobs.Outcome{Action: jobs.Hold, Reason: errDown}
+	}
+	if begin() != nil {
+		return jobs.Outcome{Action: jobs.Drop}
+	}
+	if s.down.Load() {
+		return jobs.Outcome{Action: jobs.Hold, Reason: errDown, Began: true}
+	}
+	return settled(d, jobs.Succeeded)
+}
+
+func TestGateIsClosedUntilTheFirstProbeSucceeds(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := setup(t, work(0, jobs.Succeeded))
+		b.prober.set(errors.New("the ledger is missing"))
+		b.stream.publish(10, 0)
+		b.start()
+		after(time.Minute)
+		state := b.gate.State()
+		require.False(t, state.Open)
+		require.Equal(t, "the ledger is missing", state.Unreachable)
+		require.Zero(t, b.stream.sessionsNow(), "nothing is pulled")
+		require.Empty(t, b.executor.begun())
+		require.InDelta(t, 15, b.prober.count(), 5, "with growing pauses")
+		b.prober.set(nil)
+		after(6 * time.Second)
+		require.True(t, b.gate.State().Open)
+		require.Zero(t, b.stream.left())
+		b.stop()
+	})
+}
+
+func TestGateHoldsJobsThroughAShortOutage(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var server database
+		b := setup(t, server.run)
+		b.start()
+		after(time.Second)
+		server.down.Store(true)
+		b.prober.set(errDown)
+		b.stream.publish(50, 0)
+		after(graceTime - 6*time.Second)
+		require.Zero(t, b.stream.sessionsNow(), "intake has stopped")
+		require.Positive(t, b.lane.State().Held, "and what is held stays, with its lease")
+		require.Equal(t, errDown.Error(), b.lane.State().Gate.Unreachable)
+		require.Empty(t, b.lane.State().IntakeError, "it was asked to stop")
+		server.down.Store(false)
+		b.prober.set(nil)
+		after(10 * time.Second)
+		require.Zero(t, b.stream.left())
+		for sequence := uint64(1); sequence <= 50; sequence++ {
+			require.EqualValues(t, 1, b.stream.deliveriesOf(sequence), "no delivery is burnt")
+		}
+		b.stop()
+	})
+}
+
+func TestGateHandsBackAfterTheGrace(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		before     uint64 // deliveries
+		begins     bool
+		handedBack bool
+	}{
+		"not begun":             {handedBack: true},
+		"begun":                 {begins: true, handedBack: true},
+		"not begun, 9th":        {before: 8, handedBack: true},
+		"not begun, 10th: held": {before: 9},
+		"begun, 10th":           {before: 9, begins: true, handedBack: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				server := database{begins: tt.begins}
+				b := setup(t, server.run)
+				b.start()
+				after(time.Second)
+				server.down.Store(true)
+				b.prober.set(errDown)
+				b.stream.publish(1, tt.before)
+				after(graceTime - 100*time.Millisecond)
+				require.NotContains(t, b.stream.of(1), "nak later")
+				after(time.Second)
+				if tt.handedBack {
+					require.Contains(t, b.stream.of(1), "nak later")
+				}
+				after(10 * time.Minute)
+				require.Equal(t, tt.before+1, b.stream.deliveriesOf(1), "it does not come back to this runner")
+				require.Equal(t, tt.handedBack, b.lane.State().Held == 0)
+				server.down.Store(false)
+				b.prober.set(nil)
+				after(20 * time.Second)
+				require.Zero(t, b.stream.left())
+				b.stop()
+			})
+		})
+	}
+}
+
+// A job that waits for a connection has no live session either.
+func TestGateHandsBackWhatWaitsForAConnection(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := setup(t, func(ctx context.Context, d *jobs.Delivery, begin func() error) jobs.Outcome {
+			switch d.Sequence {
+			case 1:
+				return jobs.Outcome{Action: jobs.Hold, Reason: errDown}
+			case 2:
+				return work(2*graceTime, jobs.Succeeded)(ctx, d, begin) // a live session
+			}
+			<-ctx.Done()
+			return jobs.Outcome{Action: jobs.Drop}
+		})
+		b.start()
+		after(time.Second)
+		b.prober.set(errDown)
+		b.stream.publish(1, 3) // its turn comes after the others have arrived
+		b.stream.publish(2, 0)
+		after(graceTime + 2*time.Second)
+		require.Contains(t, b.stream.of(1), "nak later")
+		require.Contains(t, b.stream.of(3), "nak later")
+		after(graceTime)
+		require.Contains(t, b.stream.of(2), "ack")
+		b.stop()
+	})
+}
+
+func TestGateTellsTheRepetitionOfItsDoubt(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var doubts []bool
+		b := setup(t, func(_ context.Context, d *jobs.Delivery, begin func() error) jobs.Outcome {
+			doubts = append(doubts, d.Doubt)
+			switch len(doubts) {
+			case 1:
+				return jobs.Outcome{Action: jobs.Hold, Reason: errDown}
+			case 2:
+				_ = begin()
+				return jobs.Outcome{Action: jobs.Hold, Reason: errDown}
+			}
+			return settled(d, jobs.Succeeded)
+		})
+		b.stream.publish(1, 0)
+		b.start()
+		after(time.Minute)
+		require.Equal(t, []bool{false, false, true}, doubts)
+		b.stop()
+	})
+}
+
+// A database that answers probes and fails jobs must not be probed in a hot loop.
+func TestGateOfAFlappingDatabaseIsPatient(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var server database
+		server.down.Store(true)
+		b := setup(t, server.run)
+		b.stream.publish(1, 0)
+		b.start()
+		after(5 * time.Minute)
+		require.Less(t, b.prober.count(), 90)
+		require.EqualValues(t, 1, b.stream.deliveriesOf(1))
+		server.down.Store(false)
+		after(10 * time.Second)
+		require.Zero(t, b.stream.left())
+		b.stop()
+	})
+}
+
+func TestGateWithoutAProberOpensByItself(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var server database
+		server.down.Store(true)
+		var gate *worker.Gate
+		b := setup(t, server.run, func(_ *bench, o *worker.Options) {
+			var err error
+			gate, err = worker.NewGate(worker.GateOptions{Database: "db", Logger: zap.NewNop()})
+			require.NoError(t, err)
+			require.True(t, gate.State().Open)
+			o.Gate = gate
+		})
+		b.gate = gate
+		b.stream.publish(1, 0)
+		b.start()
+		after(time.Minute)
+		server.down.Store(false)
+		after(6 * time.Second)
+		require.Zero(t, b.stream.left())
+		b.stop()
+	})
+}
+
+func TestGateClosesWhileTheResultsAreFull(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := setup(t, work(10*time.Millisecond, jobs.Succeeded))
+		b.results.full = true
+		b.stream.publish(50, 0)
+		b.start()
+		after(5 * time.Minute)
+		state := b.lane.State()
+		require.True(t, state.Gate.ResultsFull)
+		require.Empty(t, state.Gate.Unreachable)
+		require.Zero(t, b.stream.sessionsNow(), "intake has stopped")
+		require.LessOrEqual(t, len(b.executor.begun()), slots+settling, "nothing is begun that cannot be answered")
+		require.Zero(t, state.LeasesLost, "what ended is kept, lease too")
+		require.Empty(t, state.Settled[jobs.Succeeded])
+		b.results.set(func(r *results) { r.full = false })
+		after(10 * time.Second)
+		require.True(t, b.gate.State().Open)
+		require.Zero(t, b.stream.left())
+		require.Equal(t, 50, b.results.count())
+		for sequence := uint64(1); sequence <= 50; sequence++ {
+			require.EqualValues(t, 1, b.stream.deliveriesOf(sequence))
+		}
+		b.stop()
+	})
+}

@@ -1,0 +1,132 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"dbrunner/internal/jobs"
+)
+
+// Why work on a delivery ends early; the causes of its context.
+var (
+	// ErrLeaseLost: the server has had no sign of life for AckWait, so the message may be with another runner.
+	ErrLeaseLost = errors.New("the lease of the message is lost")
+	// ErrHandedBack: the message was handed back before its work began.
+	ErrHandedBack = errors.New("the message was handed back")
+)
+
+// stage is how far a held delivery has come.
+type stage uint8
+
+const (
+	waiting       stage = iota + 1 // no execution under way: queued, at the gate, without a connection
+	running                        // an execution was begun and has not returned
+	settling                       // ended: being stored and answered
+	acknowledging                  // all is durable
+	returned                       // handed back or let go; whoever works on it stops
+)
+
+// held is one delivery between its arrival and its verb.
+type held struct {
+	delivery jobs.Delivery
+	message  Message
+	arrived  time.Time
+	ran      time.Duration // in the executor; belongs to the goroutine that works on it
+	outlives bool          // a lost lease does not stop work that was begun
+
+	index   int  // in table.all; guarded by the table
+	slotted bool // occupies a slot, else a settling place; guarded by the table
+
+	mu        sync.Mutex
+	stage     stage
+	begun     bool // an execution was begun by this delivery
+	lost      bool // the loss of the lease was noted; it is for good
+	extending bool // an extension is under way
+	deadline  time.Time
+	extendAt  time.Time
+	cancel    context.CancelCauseFunc // stops the work; nil while no goroutine works on it
+}
+
+func newHeld(d jobs.Delivery, m Message, lease time.Duration, outlives bool) *held {
+	now := time.Now()
+	return &held{
+		delivery: d, message: m, arrived: now, outlives: outlives, stage: waiting,
+		deadline: now.Add(lease), extendAt: now.Add(extension(lease)),
+	}
+}
+
+// attach gives the delivery to a goroutine that cancel stops. false: it is nobody's any more.
+func (h *held) attach(cancel context.CancelCauseFunc) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.stage == returned || h.lost { // begin looks at the clock
+		return false
+	}
+	h.cancel = cancel
+	return true
+}
+
+// detach ends the goroutine's part: cancel is not called any more afterwards.
+func (h *held) detach() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.cancel = nil
+}
+
+// begin notes the begin of an execution unless the delivery is not ours any more. After the end of the intake only
+// what was begun before goes on.
+func (h *held) begin(ending bool) error {
+	now := time.Now()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	switch {
+	case h.stage == returned || ending && !h.begun:
+		return ErrHandedBack
+	case h.expired(now) && (!h.begun || !h.outlives):
+		return ErrLeaseLost
+	}
+	h.stage, h.begun = running, true
+	return nil
+}
+
+// move takes the delivery from one of the stages to another. false: it is in none of them, somebody else was first.
+// Every verb is preceded by a move that only one can win.
+func (h *held) move(to stage, from ...stage) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, s := range from {
+		if h.stage == s {
+			h.stage = to
+			return true
+		}
+	}
+	return false
+}
+
+// stop ends the work on the delivery, if a goroutine is at it.
+func (h *held) stop(cause error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.cancel != nil {
+		h.cancel(cause)
+	}
+}
+
+// hasBegun reports whether this delivery ever began an execution.
+func (h *held) hasBegun() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.begun
+}
+
+// leaseLost reports whether the lease is lost by now.
+func (h *held) leaseLost() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.expired(time.Now())
+}
+
+// expired reports whether the lease is lost at this moment, noted or not. The mutex is held.
+func (h *held) expired(now time.Time) bool { return h.lost || !now.Before(h.deadline) }

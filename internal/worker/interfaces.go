@@ -1,0 +1,73 @@
+package worker
+
+import (
+	"context"
+	"time"
+
+	"dbrunner/internal/jobs"
+)
+
+// Intake is a durable consumer of one database's jobs stream.
+type Intake interface {
+	// Run pulls at most as many messages as credits were received, handing over each exactly once and one after
+	// the other. It blocks until ctx ends, then stops pulling, hands back what it had received and not handed
+	// over, and returns; handle is not called any more then. It may be run again afterwards, with new credits.
+	Run(ctx context.Context, credits <-chan int, handle func(jobs.Delivery, Message)) error
+}
+
+// Message holds the verbs of one delivered message.
+type Message interface {
+	// Ack acknowledges without waiting for the server's confirmation.
+	Ack() error
+	// AckConfirmed acknowledges and waits for the confirmation. An error means that the outcome is unknown.
+	AckConfirmed(ctx context.Context) error
+	// Nak hands the message back, to be delivered again after the delay.
+	Nak(delay time.Duration) error
+	// InProgress asks for another AckWait and waits for the confirmation.
+	InProgress(ctx context.Context) error
+}
+
+// Executor runs deliveries; see jobs.Executor.
+type Executor interface {
+	Run(ctx context.Context, d *jobs.Delivery, begin func() error) jobs.Outcome
+	Taken(ctx context.Context, d *jobs.Delivery, out jobs.Outcome, existing []byte) jobs.Outcome
+}
+
+// Verdict is what became of a result that was to be stored.
+type Verdict uint8
+
+// The verdicts.
+const (
+	// Stored: the result is durable and was published.
+	Stored Verdict = iota + 1
+	// Taken: the job's id has a stored result already, perhaps this very one.
+	Taken
+	// Full: the results stream has no room.
+	Full
+)
+
+// Results is the store of one database's results.
+type Results interface {
+	jobs.ResultReader
+	// Store writes a result unless its subject is taken: the first writer wins.
+	Store(ctx context.Context, jobID string, body []byte) (Verdict, error)
+}
+
+// Outbox publishes what leaves beside the stored results.
+type Outbox interface {
+	// Reply publishes to a validated reply subject, best effort.
+	Reply(subject string, body []byte) error
+	// PublishLetter stores a dead letter; nil means that it is durable.
+	PublishLetter(ctx context.Context, d *jobs.Delivery, letter *jobs.Letter) error
+}
+
+// Prober reaches a database and verifies what jobs need there; see db.Database.
+type Prober interface {
+	// Probe returns nil when jobs may run. The error's text is safe to show.
+	Probe(ctx context.Context) error
+}
+
+// Observer is told how deliveries ended, for metrics. It is called from many goroutines at once and must not block.
+type Observer interface {
+	Ended(e Event)
+}

@@ -1,0 +1,108 @@
+package worker
+
+import (
+	"context"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+// The parts of AckWait: a lease is extended after a third of it, an extension that is not confirmed within a sixth
+// is tried again after a twelfth, so that there are three trials before the lease is lost.
+const (
+	extendPart  = 3
+	confirmPart = 6
+	retryPart   = 12
+)
+
+// extension is the time from one confirmed extension to the next.
+func extension(ackWait time.Duration) time.Duration { return jitter(ackWait / extendPart) }
+
+// heldFrom is the delivery from which on a job that this delivery did not begin is held when its database does not
+// answer, instead of being handed back: an outage must not burn its deliveries.
+const heldFrom = 10
+
+// keepLeases extends the leases of everything held until stop ends, stops work whose lease is lost, and hands back
+// what waits for a database beyond the grace. One goroutine looks at all of it a few times within AckWait/3, so that
+// a short job costs nothing.
+func (l *Lane) keepLeases(stop context.Context) {
+	ticker := time.NewTicker(l.opts.AckWait / retryPart)
+	defer ticker.Stop()
+	var all []*held
+	for {
+		select {
+		case <-stop.Done():
+			return
+		case <-ticker.C:
+			now := time.Now() // a tick may have waited while the process was stopped
+			all = l.table.snapshot(all[:0])
+			graceOver := l.graceOver(now)
+			for _, h := range all {
+				if graceOver && (h.delivery.Deliveries < heldFrom || h.hasBegun()) {
+					l.handBack(h, between(handBackSoonest, handBackLatest), EndUnreachable, waiting)
+				}
+				l.keepLease(stop, h, now)
+			}
+			clear(all)
+		}
+	}
+}
+
+// graceOver reports whether the database has not answered for longer than its jobs may wait for it here.
+func (l *Lane) graceOver(now time.Time) bool {
+	v := l.opts.Gate.look()
+	return v.unreachable != nil && !now.Before(v.since.Add(l.opts.UnreachableGrace))
+}
+
+// keepLease does for one delivery what is due.
+func (l *Lane) keepLease(ctx context.Context, h *held, now time.Time) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	switch {
+	case h.stage == returned || h.lost:
+	case h.expired(now):
+		l.loseLease(h)
+	case !h.extending && !now.Before(h.extendAt):
+		h.extending = true
+		deadline := h.deadline
+		l.extensions.Go(func() { l.extend(ctx, h, deadline) })
+	}
+}
+
+// extend asks for another AckWait. The new deadline counts from the request, not from its answer.
+func (l *Lane) extend(ctx context.Context, h *held, deadline time.Time) {
+	asked := time.Now()
+	until := asked.Add(l.opts.AckWait / confirmPart)
+	if deadline.Before(until) {
+		until = deadline
+	}
+	ctx, cancel := context.WithDeadline(ctx, until)
+	defer cancel()
+	err := h.message.InProgress(ctx)
+	now := time.Now()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.extending = false
+	switch {
+	case err != nil:
+		h.extendAt = now // at the next look
+	case !h.lost:
+		h.deadline = asked.Add(l.opts.AckWait)
+		h.extendAt = asked.Add(extension(l.opts.AckWait))
+	}
+}
+
+// loseLease stops work that rolls back whole or was not begun. What has ended is settled all the same: the first
+// writer wins. The delivery's mutex is held.
+func (l *Lane) loseLease(h *held) {
+	h.lost = true
+	l.counters.leasesLost.Add(1)
+	l.log.Warn("lease lost: no extension was confirmed in time",
+		zap.Uint64("sequence", h.delivery.Sequence), zap.Bool("begun", h.begun), zap.Duration("ack_wait", l.opts.AckWait))
+	if h.stage == running && h.outlives {
+		return
+	}
+	if h.stage != settling && h.cancel != nil {
+		h.cancel(ErrLeaseLost)
+	}
+}

@@ -1,0 +1,222 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+
+	"dbrunner/internal/jobs"
+)
+
+// intakePause bounds the pauses between two runs of an intake that ends by itself.
+const (
+	intakePauseFirst = 250 * time.Millisecond
+	intakePauseLimit = 5 * time.Second
+)
+
+// Options is what a lane is made with.
+type Options struct {
+	Database string
+	Name     string // of the lane: "work", "migration", "health"
+
+	Slots            int           // deliveries held at once until their database is done with them
+	MaxSettling      int           // ended deliveries, more than those, whose results are being published
+	AckWait          time.Duration // of the consumer
+	UnreachableGrace time.Duration // after it a database's held jobs are handed back
+
+	Intake   Intake
+	Executor Executor
+	Results  Results
+	Outbox   Outbox
+	Gate     *Gate     // shared by the lanes of the database
+	Suspects *Suspects // shared by the lanes of the runner; nil: this lane runs suspects like any other job
+
+	// Outlives tells the kinds whose work, once begun, goes on when the lease is lost, because it does not roll
+	// back whole. nil: none.
+	Outlives func(kind string) bool
+
+	Observer Observer // nil: nobody
+	Logger   *zap.Logger
+}
+
+// Lane runs the deliveries of one durable consumer of one database.
+type Lane struct {
+	opts     Options
+	log      *zap.Logger
+	table    table
+	counters counters
+
+	ending     atomic.Bool    // intake has ended: nothing is begun any more
+	queue      chan *held     // to idle goroutines; never blocks, as there is a goroutine for each
+	hands      sync.WaitGroup // goroutines that work on deliveries
+	extensions sync.WaitGroup // extensions of leases under way
+}
+
+// New returns a lane. It runs once.
+func New(opts Options) (*Lane, error) {
+	if err := opts.validate(); err != nil {
+		return nil, fmt.Errorf("worker: lane %s of %s: %w", opts.Name, opts.Database, err)
+	}
+	if opts.Outlives == nil {
+		opts.Outlives = func(string) bool { return false }
+	}
+	l := &Lane{
+		opts:  opts,
+		log:   opts.Logger.With(zap.String("database", opts.Database), zap.String("lane", opts.Name)),
+		table: table{slots: opts.Slots, places: opts.MaxSettling},
+		queue: make(chan *held, opts.Slots+opts.MaxSettling),
+	}
+	return l, nil
+}
+
+// minAckWait is the shortest AckWait under which leases can be kept.
+const minAckWait = 100 * time.Millisecond
+
+func (o *Options) validate() error {
+	var faults []error
+	if o.Slots < 1 {
+		faults = append(faults, errors.New("at least one slot is needed"))
+	}
+	if o.MaxSettling < 0 {
+		faults = append(faults, errors.New("max settling is negative"))
+	}
+	if o.AckWait < minAckWait {
+		faults = append(faults, fmt.Errorf("ack wait is less than %v", minAckWait))
+	}
+	if o.Intake == nil || o.Executor == nil || o.Results == nil || o.Outbox == nil || o.Gate == nil || o.Logger == nil {
+		faults = append(faults, errors.New("intake, executor, results, outbox, gate and logger are needed"))
+	}
+	return errors.Join(faults...)
+}
+
+// lastWords is how long results are still stored and messages handed back when all work has to end.
+const lastWords = 2 * time.Second
+
+// Run takes and runs deliveries until intake ends, hands back what was not begun, and returns when nothing is held
+// any more. work ends what is still under way then: it is cancelled and handed back, for which Run takes as long as
+// the databases need to roll back, and two seconds where results cannot be stored. It returns nil.
+//
+// The bus has to live until Run has returned.
+func (l *Lane) Run(work, intake context.Context) error {
+	over, finished := context.WithCancel(context.WithoutCancel(work))
+	last, stopLast := context.WithCancel(over)
+	defer stopLast()
+	var helpers sync.WaitGroup
+	helpers.Go(func() { l.keepLeases(over) })
+	helpers.Go(func() {
+		select {
+		case <-over.Done():
+		case <-intake.Done(): // from now on, although the intake itself takes a moment to stop
+			l.ending.Store(true)
+		}
+	})
+	helpers.Go(func() {
+		select {
+		case <-over.Done():
+		case <-work.Done():
+			_ = sleep(over, lastWords)
+			stopLast()
+		}
+	})
+	l.takeIn(work, intake, last)
+	l.drain()
+	l.hands.Wait()
+	finished()
+	helpers.Wait()
+	l.extensions.Wait()
+	return nil
+}
+
+// takeIn runs the intake whenever the gate is open, until intake or work ends.
+func (l *Lane) takeIn(work, intake, last context.Context) {
+	ctx, stop := context.WithCancel(intake)
+	defer stop()
+	defer context.AfterFunc(work, stop)()
+	pause := newBackoff(intakePauseFirst, intakePauseLimit)
+	for l.opts.Gate.awaitOpen(ctx) == nil {
+		started := time.Now()
+		asked, err := l.session(ctx, work, last)
+		if asked {
+			continue
+		}
+		l.counters.intakeFailed(err)
+		l.log.Error("intake ended by itself; it is run again", zap.Error(err))
+		if time.Since(started) > intakePauseLimit {
+			pause.reset()
+		}
+		_ = pause.sleep(ctx) // awaitOpen sees the end
+	}
+}
+
+// session runs the intake until ctx ends or the gate closes: what was granted is void then, so that nothing is
+// delivered to a runner that cannot run it. asked says whether the intake was asked to end.
+func (l *Lane) session(ctx, work, last context.Context) (asked bool, err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	var watch sync.WaitGroup
+	watch.Go(func() {
+		if l.opts.Gate.awaitClosed(ctx) == nil {
+			cancel()
+		}
+	})
+	defer watch.Wait()
+	defer cancel()
+	defer l.table.shut()
+	l.counters.intakeRuns()
+	err = l.opts.Intake.Run(ctx, l.table.open(), func(d jobs.Delivery, m Message) { l.take(work, last, d, m) })
+	return ctx.Err() != nil, err
+}
+
+// take takes a delivery that has arrived. It never blocks.
+func (l *Lane) take(work, last context.Context, d jobs.Delivery, m Message) {
+	h := newHeld(d, m, l.opts.AckWait, l.opts.Outlives(d.Kind))
+	switch l.table.add(h) {
+	case toIdle:
+		l.queue <- h
+	case toNewOne:
+		l.hands.Go(func() { l.work(work, last, h) })
+	case refused:
+		l.log.Error("a message came without a slot for it", zap.Uint64("sequence", d.Sequence))
+		l.handBack(h, between(handBackSoonest, handBackLatest), EndNoSlot, waiting)
+	}
+}
+
+// drain hands back what was not begun and lets idle goroutines go.
+func (l *Lane) drain() {
+	for _, h := range l.table.close() {
+		l.handBack(h, 0, EndDrained, waiting)
+	}
+	close(l.queue)
+}
+
+// work is the goroutine that runs one delivery after the other.
+func (l *Lane) work(work, last context.Context, h *held) {
+	for h != nil {
+		h = l.shift(work, last, h)
+	}
+}
+
+// shift runs deliveries under one context, which is made anew only when it was cancelled, and returns the next
+// delivery; nil when there will be none.
+func (l *Lane) shift(work, last context.Context, h *held) *held {
+	ctx, cancel := context.WithCancelCause(work)
+	defer cancel(nil)
+	for h != nil {
+		if h.attach(cancel) {
+			l.process(last, ctx, h)
+			h.detach()
+		} else {
+			l.letGo(h)
+		}
+		l.table.remove(h)
+		h = <-l.queue
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	return h
+}

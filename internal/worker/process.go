@@ -1,0 +1,159 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"runtime"
+	"strconv"
+	"time"
+
+	"go.uber.org/zap"
+
+	"dbrunner/internal/jobs"
+)
+
+// The pauses before an execution that came to no decision is repeated.
+const (
+	againFirst = 250 * time.Millisecond
+	againLimit = 5 * time.Second
+)
+
+var errNoReason = errors.New("the database does not answer")
+
+// process brings a delivery to its end: settled, handed back, or let go because another runner has it. ctx ends when
+// the delivery is not ours any more, its lease is lost or all work has to end; last a moment after the latter.
+func (l *Lane) process(last, ctx context.Context, h *held) {
+	defer l.guard(h)
+	pause := newBackoff(againFirst, againLimit)
+	for l.admit(ctx, h) {
+		out := l.execute(ctx, h)
+		if out.Action == jobs.Settle {
+			out = l.settle(last, h, out)
+		}
+		if out.Action == jobs.Settle {
+			return
+		}
+		if out.Action == jobs.Hold {
+			l.opts.Gate.hold(holdReason(&out))
+		}
+		if !l.again(ctx, h, out.Action, &pause) {
+			return
+		}
+	}
+}
+
+// gateShut is the action of an execution that was not tried, because the gate closed meanwhile.
+const gateShut jobs.Action = 0
+
+// execute runs the delivery; one that was delivered often waits for its turn first.
+func (l *Lane) execute(ctx context.Context, h *held) jobs.Outcome {
+	if l.suspect(h) {
+		if l.opts.Suspects.acquire(ctx) != nil {
+			return jobs.Outcome{Action: jobs.Drop}
+		}
+		defer l.opts.Suspects.release()
+		if !l.opts.Gate.isOpen.Load() {
+			return jobs.Outcome{Action: gateShut}
+		}
+	}
+	started := time.Now()
+	out := l.opts.Executor.Run(ctx, &h.delivery, func() error { return l.begin(h) })
+	h.ran += time.Since(started)
+	return out
+}
+
+// begin is the hook of an execution: the last moment at which the delivery may be left alone.
+func (l *Lane) begin(h *held) error { return h.begin(l.ending.Load()) }
+
+func (l *Lane) suspect(h *held) bool {
+	return l.opts.Suspects != nil && h.delivery.Deliveries >= suspectFrom
+}
+
+func holdReason(out *jobs.Outcome) error {
+	if out.Reason == nil {
+		return errNoReason
+	}
+	return out.Reason
+}
+
+// again decides whether a delivery that came to no end is run again. false: it is out of our hands.
+func (l *Lane) again(ctx context.Context, h *held, action jobs.Action, pause *backoff) bool {
+	h.move(waiting, running, settling)
+	h.delivery.Doubt = h.delivery.Doubt || h.hasBegun()
+	if l.table.draining() {
+		end := EndDrained
+		if h.hasBegun() {
+			end = EndStopped
+		}
+		l.handBack(h, 0, end, waiting)
+		return false
+	}
+	if h.leaseLost() || action == jobs.Drop && pause.sleep(ctx) != nil {
+		l.letGo(h)
+		return false
+	}
+	return true
+}
+
+// admit waits until the gate is open. false: the delivery is out of our hands.
+func (l *Lane) admit(ctx context.Context, h *held) bool {
+	for !l.opts.Gate.isOpen.Load() {
+		v := l.opts.Gate.look()
+		if !v.open() && !l.awaitGate(ctx, h, &v) {
+			return false
+		}
+	}
+	if ctx.Err() != nil {
+		l.letGo(h)
+		return false
+	}
+	return true
+}
+
+// awaitGate waits for a change of the gate. false: the delivery is out of our hands.
+func (l *Lane) awaitGate(ctx context.Context, h *held, v *view) bool {
+	select {
+	case <-v.changed:
+		return true
+	case <-ctx.Done():
+		l.letGo(h)
+		return false
+	}
+}
+
+// guard keeps a panic from killing the runner: the delivery is handed back. Neither the panic's text nor arguments
+// are logged, as they may hold a job's values.
+func (l *Lane) guard(h *held) {
+	p := recover()
+	if p == nil {
+		return
+	}
+	l.counters.panics.Add(1)
+	l.log.Error("panic while a job was run; it is handed back",
+		zap.Uint64("sequence", h.delivery.Sequence), panicType(p), zap.Strings("stack", frames()))
+	l.handBack(h, between(handBackSoonest, handBackLatest), EndPanic, waiting, running, settling)
+}
+
+func panicType(p any) zap.Field {
+	if err, ok := p.(runtime.Error); ok {
+		return zap.String("panic", err.Error())
+	}
+	return zap.String("panic", "")
+}
+
+// frames names the functions on the stack of a panic, innermost first, without their arguments.
+func frames() []string {
+	const most, skip = 24, 3
+	pc := make([]uintptr, most)
+	stack := runtime.CallersFrames(pc[:runtime.Callers(skip, pc)])
+	var names []string
+	for {
+		frame, more := stack.Next()
+		if frame.Function != "" {
+			names = append(names, frame.Function+":"+strconv.Itoa(frame.Line))
+		}
+		if !more {
+			return names
+		}
+	}
+}

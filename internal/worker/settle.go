@@ -1,0 +1,216 @@
+package worker
+
+import (
+	"bytes"
+	"context"
+	"time"
+
+	"go.uber.org/zap"
+
+	"dbrunner/internal/crash"
+	"dbrunner/internal/jobs"
+)
+
+// The pauses before a result that could not be stored is stored again.
+const (
+	storeFirst = 50 * time.Millisecond
+	storeLimit = 5 * time.Second
+)
+
+// A dead letter that cannot be stored must not keep its job for ever: the stored result has the answer.
+const (
+	letterAttempts = 5
+	letterFirst    = 100 * time.Millisecond
+	letterLimit    = 2 * time.Second
+)
+
+// How often, and how long each time, a confirmed acknowledgement is tried.
+const (
+	ackAttempts = 3
+	ackTimeout  = 3 * time.Second
+)
+
+// The delay with which a message is handed back that another runner may have more luck with.
+const (
+	handBackSoonest = time.Second
+	handBackLatest  = 5 * time.Second
+)
+
+// settle does what the outcome says, each step durable before the next: stored result, reply, dead letter,
+// acknowledgement. It returns the outcome that it ended with; one that is not to be settled after all leaves the
+// delivery to be run again.
+func (l *Lane) settle(ctx context.Context, h *held, out jobs.Outcome) jobs.Outcome {
+	if !h.move(settling, waiting, running) {
+		return out // handed back before it began: whoever gets it comes to the same end
+	}
+	l.table.settle(h)
+	crash.At("before_store")
+	out, err := l.store(ctx, h, out)
+	if out.Action != jobs.Settle {
+		return out
+	}
+	if err != nil {
+		l.handBack(h, 0, EndStopped, settling)
+		return out
+	}
+	crash.At("after_store")
+	l.reply(h, &out)
+	crash.At("after_reply")
+	if l.letter(ctx, h, &out) != nil {
+		l.handBack(h, 0, EndStopped, settling)
+		return out
+	}
+	crash.At("after_letter")
+	l.acknowledge(ctx, h, &out)
+	crash.At("after_ack")
+	return out
+}
+
+// store stores the outcome's result as long as ctx lives, and returns the outcome to go on with: a taken subject may
+// change it. While there is no room the gate of the database is closed.
+func (l *Lane) store(ctx context.Context, h *held, out jobs.Outcome) (jobs.Outcome, error) {
+	full, complained := false, false
+	defer func() {
+		if full {
+			l.opts.Gate.room()
+		}
+	}()
+	pause := newBackoff(storeFirst, storeLimit)
+	for out.Store != nil {
+		verdict, err := l.opts.Results.Store(ctx, out.Store.Key, out.Store.Body)
+		if err == nil && verdict == Taken {
+			key := out.Store.Key
+			out, err = l.taken(ctx, h, out)
+			if err == nil && (out.Action != jobs.Settle || out.Store == nil || out.Store.Key != key) {
+				continue
+			}
+		}
+		switch {
+		case err != nil && !complained:
+			complained = true
+			l.log.Warn("result not stored yet", zap.String("job_id", out.JobID), zap.Error(err))
+		case err == nil && verdict == Stored:
+			return out, nil
+		case err == nil && verdict == Full && !full:
+			full = true
+			l.opts.Gate.full()
+		}
+		if err := pause.sleep(ctx); err != nil {
+			return out, err
+		}
+	}
+	return out, nil
+}
+
+// taken asks how to go on when the result's subject is taken. A result that is our own, of a trial whose answer was
+// lost, is stored.
+func (l *Lane) taken(ctx context.Context, h *held, out jobs.Outcome) (jobs.Outcome, error) {
+	existing, err := l.opts.Results.StoredResult(ctx, out.Store.Key)
+	switch {
+	case err != nil:
+		return out, err
+	case existing == nil:
+		return out, nil // it has just expired: the same key is tried again
+	case bytes.Equal(existing, out.Store.Body):
+		out.Store = nil
+		return out, nil
+	}
+	l.counters.taken.Add(1)
+	return l.opts.Executor.Taken(ctx, &h.delivery, out, existing), nil
+}
+
+// reply sends the convenience answer, best effort.
+func (l *Lane) reply(h *held, out *jobs.Outcome) {
+	if out.Reply == nil {
+		return
+	}
+	if err := l.opts.Outbox.Reply(out.Reply.Key, out.Reply.Body); err != nil {
+		l.counters.repliesLost.Add(1)
+		l.log.Warn("reply not sent", zap.String("job_id", out.JobID), zap.Uint64("sequence", h.delivery.Sequence), zap.Error(err))
+	}
+}
+
+// letter stores the dead letter, or gives it up after some trials. An error means that ctx ended before.
+func (l *Lane) letter(ctx context.Context, h *held, out *jobs.Outcome) error {
+	if out.Letter == nil {
+		return nil
+	}
+	pause := newBackoff(letterFirst, letterLimit)
+	for attempt := 1; ; attempt++ {
+		err := l.opts.Outbox.PublishLetter(ctx, &h.delivery, out.Letter)
+		if err == nil {
+			return nil
+		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if attempt == letterAttempts {
+			l.counters.lettersLost.Add(1)
+			l.log.Error("dead letter given up; the stored result has the answer", zap.String("job_id", out.JobID),
+				zap.Uint64("sequence", h.delivery.Sequence), zap.String("reason", out.Letter.Reason),
+				zap.String("result_id", out.Letter.ResultID), zap.Error(err))
+			return nil
+		}
+		if err := pause.sleep(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+// acknowledge takes the message out of the stream. All that hangs on it is durable, so that a lost acknowledgement
+// costs a redelivery and no more: those of successes are not waited for.
+func (l *Lane) acknowledge(ctx context.Context, h *held, out *jobs.Outcome) {
+	if !h.move(acknowledging, settling) {
+		return
+	}
+	var err error
+	if out.Status == jobs.Succeeded {
+		err = h.message.Ack()
+	} else {
+		err = l.ackConfirmed(ctx, h.message)
+	}
+	if err != nil {
+		l.log.Warn("acknowledgement not confirmed; a redelivery gets the stored result",
+			zap.String("job_id", out.JobID), zap.Uint64("sequence", h.delivery.Sequence), zap.Error(err))
+	}
+	l.settled(h, out)
+}
+
+func (l *Lane) ackConfirmed(ctx context.Context, m Message) error {
+	var err error
+	for range ackAttempts {
+		if ctx.Err() != nil {
+			return m.Ack()
+		}
+		if err = ackOnce(ctx, m); err == nil {
+			return nil
+		}
+	}
+	return err
+}
+
+func ackOnce(ctx context.Context, m Message) error {
+	ctx, cancel := context.WithTimeout(ctx, ackTimeout)
+	defer cancel()
+	return m.AckConfirmed(ctx)
+}
+
+// letGo ends the part of a delivery whose context ended: it is handed back unless another runner may have it.
+func (l *Lane) letGo(h *held) { l.handBack(h, 0, EndStopped, waiting, running) }
+
+// handBack hands the message back for another delivery, if it is in one of the stages. After a lost lease the message
+// is left alone: another runner may be at work on it, whose lease a late verb of ours would end.
+func (l *Lane) handBack(h *held, delay time.Duration, end End, from ...stage) {
+	if !h.move(returned, from...) {
+		return
+	}
+	h.stop(ErrHandedBack)
+	if h.leaseLost() {
+		l.ended(h, EndLeaseLost, nil)
+		return
+	}
+	if err := h.message.Nak(delay); err != nil {
+		l.log.Warn("message not handed back; its lease runs out", zap.Uint64("sequence", h.delivery.Sequence), zap.Error(err))
+	}
+	l.ended(h, end, nil)
+}

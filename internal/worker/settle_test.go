@@ -1,0 +1,128 @@
+package worker_test
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"dbrunner/internal/jobs"
+)
+
+func TestSettleTakenAsksTheExecutor(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := setup(t, work(0, jobs.Succeeded))
+		b.results.stored["1"] = "another message's"
+		b.executor.taken = func(out jobs.Outcome, existing []byte) jobs.Outcome {
+			require.Equal(t, "another message's", string(existing))
+			out.Store = &jobs.Publication{Key: "derived", Body: []byte("aside")}
+			return out
+		}
+		b.stream.publish(1, 0)
+		b.start()
+		after(time.Second)
+		require.Equal(t, "aside", b.results.get("derived"))
+		require.Equal(t, "another message's", b.results.get("1"))
+		require.Equal(t, []string{"deliver", "reply", "ack"}, b.stream.of(1))
+		require.EqualValues(t, 1, b.lane.State().Taken)
+		b.stop()
+	})
+}
+
+func TestSettleTakenMayHoldTheJob(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := setup(t, func(_ context.Context, d *jobs.Delivery, begin func() error) jobs.Outcome {
+			if d.Doubt { // looks before it runs
+				return jobs.Outcome{Action: jobs.Settle, Status: jobs.Succeeded, JobID: "1", Duplicate: true}
+			}
+			_ = begin()
+			return settled(d, jobs.Succeeded)
+		})
+		b.results.stored["1"] = "another message's"
+		b.executor.taken = func(jobs.Outcome, []byte) jobs.Outcome {
+			return jobs.Outcome{Action: jobs.Hold, Reason: errDown}
+		}
+		b.stream.publish(1, 0)
+		b.start()
+		after(10 * time.Second)
+		require.Equal(t, []string{"deliver", "ack"}, b.stream.of(1))
+		require.EqualValues(t, 1, b.lane.State().Duplicates)
+		b.stop()
+	})
+}
+
+// A store whose answer was lost meets its own result.
+func TestSettleOwnResultIsNoDuplicate(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := setup(t, work(0, jobs.Succeeded))
+		b.executor.taken = func(jobs.Outcome, []byte) jobs.Outcome { panic("not asked") }
+		b.results.lose = 1
+		b.stream.publish(1, 0)
+		b.start()
+		after(10 * time.Second)
+		require.Equal(t, "succeeded 1", b.results.get("1"))
+		require.Equal(t, []string{"deliver", "reply", "ack"}, b.stream.of(1))
+		require.Zero(t, b.lane.State().Duplicates)
+		require.Zero(t, b.lane.State().Panics)
+		b.stop()
+	})
+}
+
+func TestSettleGoesOnWithoutReplyAndLetter(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := setup(t, work(0, jobs.Failed))
+		b.outbox.replyErr, b.outbox.letterErr = errDown, errDown
+		b.stream.publish(1, 0)
+		b.start()
+		after(time.Minute)
+		require.Equal(t, []string{"deliver", "store", "ack confirmed"}, b.stream.of(1))
+		require.Equal(t, 5, b.outbox.tried())
+		require.EqualValues(t, 1, b.lane.State().LettersLost)
+		require.EqualValues(t, 1, b.lane.State().RepliesLost)
+		b.stop()
+	})
+}
+
+func TestSettleUnconfirmedAcknowledgementIsNotHandedBack(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := setup(t, func(_ context.Context, d *jobs.Delivery, _ func() error) jobs.Outcome {
+			if d.Deliveries > 1 { // finds its stored result
+				return jobs.Outcome{Action: jobs.Settle, Status: jobs.Succeeded, Duplicate: true}
+			}
+			return settled(d, jobs.Failed)
+		})
+		b.stream.setDown(true)
+		b.stream.publish(1, 0)
+		b.start()
+		after(time.Second)
+		b.stream.setDown(false)
+		after(time.Minute)
+		journal := b.stream.of(1)
+		require.Equal(t, []string{"deliver", "store", "reply", "letter", "deliver", "ack"}, journal)
+		b.stop()
+	})
+}
+
+func TestSettleReplyOnly(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := setup(t, func(_ context.Context, d *jobs.Delivery, _ func() error) jobs.Outcome {
+			out := settled(d, jobs.Succeeded)
+			out.Store = nil
+			return out
+		})
+		b.stream.publish(1, 0)
+		b.start()
+		after(time.Second)
+		require.Equal(t, []string{"deliver", "reply", "ack"}, b.stream.of(1))
+		require.Zero(t, b.results.count())
+		b.stop()
+	})
+}

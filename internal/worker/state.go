@@ -1,0 +1,170 @@
+package worker
+
+import (
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+
+	"dbrunner/internal/jobs"
+)
+
+// End is how a delivery left the runner.
+type End uint8
+
+// The ends.
+const (
+	EndSettled     End = iota + 1 // its job has ended
+	EndDrained                    // handed back: the runner stops, and it was not begun
+	EndStopped                    // handed back: the runner stops, and it was cancelled
+	EndUnreachable                // handed back: its database does not answer
+	EndPanic                      // handed back: a defect of the runner's own
+	EndNoSlot                     // handed back: it came without a slot for it
+	EndLeaseLost                  // left alone: another runner may have it
+)
+
+var endNames = [...]string{
+	EndSettled: "settled", EndDrained: "drained", EndStopped: "stopped", EndUnreachable: "unreachable",
+	EndPanic: "panic", EndNoSlot: "no_slot", EndLeaseLost: "lease_lost",
+}
+
+// String returns a stable word for logs and metrics.
+func (e End) String() string { return endNames[e] }
+
+// Event is the end of one delivery.
+type Event struct {
+	Database, Lane, Kind string
+
+	End        End
+	Status     jobs.Status   // of a settled job
+	Code       string        // error.code of a settled job
+	Duplicate  bool          // an earlier end was the answer
+	Ran        time.Duration // in the executor; of a settled job
+	Deliveries uint64
+	Queued     time.Duration // from the stream's timestamp to the arrival here
+	Held       time.Duration // from the arrival here to the verb
+}
+
+// State is a lane at one moment, and what it has done since it started.
+type State struct {
+	Database, Lane string
+
+	Slots    int // at most
+	Held     int // slots taken
+	Settling int // ended deliveries besides, whose results are being published
+
+	Settled     map[jobs.Status]int64
+	Ended       map[string]int64 // deliveries by how they left
+	Duplicates  int64            // settled with the answer of an earlier end
+	Taken       int64            // results that met one stored already
+	LeasesLost  int64            // among them those of jobs that were settled all the same
+	RepliesLost int64
+	LettersLost int64
+	Panics      int64
+
+	IntakeError string // why the intake ended by itself; empty: it runs
+	Gate        GateState
+}
+
+var statuses = [...]jobs.Status{
+	jobs.Succeeded, jobs.Failed, jobs.Rejected, jobs.Canceled, jobs.Expired, jobs.Unknown,
+}
+
+var errIntakeReturned = errors.New("it returned without being asked to")
+
+// counters count since the start.
+type counters struct {
+	status [len(statuses)]atomic.Int64
+	end    [len(endNames)]atomic.Int64
+
+	duplicates, taken, leasesLost, repliesLost, lettersLost, panics atomic.Int64
+
+	mu     sync.Mutex
+	intake string
+}
+
+func (c *counters) intakeRuns() { c.noteIntake("") }
+
+func (c *counters) intakeFailed(err error) {
+	if err == nil {
+		err = errIntakeReturned
+	}
+	c.noteIntake(err.Error())
+}
+
+func (c *counters) noteIntake(what string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.intake = what
+}
+
+func (c *counters) intakeError() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.intake
+}
+
+// State describes the lane.
+func (l *Lane) State() State {
+	c := &l.counters
+	s := State{
+		Database: l.opts.Database, Lane: l.opts.Name, Slots: l.opts.Slots,
+		Settled: make(map[jobs.Status]int64, len(statuses)), Ended: make(map[string]int64, len(endNames)),
+		Duplicates: c.duplicates.Load(), Taken: c.taken.Load(), LeasesLost: c.leasesLost.Load(),
+		RepliesLost: c.repliesLost.Load(), LettersLost: c.lettersLost.Load(), Panics: c.panics.Load(),
+		IntakeError: c.intakeError(), Gate: l.opts.Gate.State(),
+	}
+	s.Held, s.Settling = l.table.counts()
+	for i, status := range statuses {
+		s.Settled[status] = c.status[i].Load()
+	}
+	for end := EndSettled; int(end) < len(endNames); end++ {
+		s.Ended[end.String()] = c.end[end].Load()
+	}
+	return s
+}
+
+// settled notes a settled delivery.
+func (l *Lane) settled(h *held, out *jobs.Outcome) {
+	for i, status := range statuses {
+		if status == out.Status {
+			l.counters.status[i].Add(1)
+		}
+	}
+	if out.Duplicate {
+		l.counters.duplicates.Add(1)
+	}
+	level := zap.InfoLevel
+	switch {
+	case out.Reason != nil:
+		level = zap.ErrorLevel
+	case out.Status == jobs.Succeeded:
+		level = zap.DebugLevel
+	}
+	if entry := l.log.Check(level, "job ended"); entry != nil {
+		entry.Write(zap.String("job_id", out.JobID), zap.String("kind", h.delivery.Kind),
+			zap.String("status", string(out.Status)), zap.String("code", out.Code), zap.Bool("duplicate", out.Duplicate),
+			zap.Uint64("sequence", h.delivery.Sequence), zap.Uint64("deliveries", h.delivery.Deliveries),
+			zap.Duration("ran", h.ran), zap.Error(out.Reason))
+	}
+	l.ended(h, EndSettled, out)
+}
+
+// ended notes how a delivery left. out is nil unless it was settled.
+func (l *Lane) ended(h *held, end End, out *jobs.Outcome) {
+	l.counters.end[end].Add(1)
+	if l.opts.Observer == nil {
+		return
+	}
+	d := &h.delivery
+	e := Event{
+		Database: l.opts.Database, Lane: l.opts.Name, Kind: d.Kind, End: end, Deliveries: d.Deliveries,
+		Queued: h.arrived.Sub(d.Timestamp), Held: time.Since(h.arrived),
+	}
+	if out != nil {
+		e.Status, e.Code, e.Duplicate, e.Ran = out.Status, out.Code, out.Duplicate, h.ran
+	}
+	l.opts.Observer.Ended(e)
+}

@@ -1,0 +1,154 @@
+package worker_test
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"dbrunner/internal/jobs"
+	"dbrunner/internal/worker"
+)
+
+func TestSuspectsRunOneAtATimeBesideTheOthers(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := setup(t, work(time.Second, jobs.Succeeded))
+		b.stream.publish(2, 3) // this is their 4th delivery
+		b.stream.publish(20, 0)
+		b.start()
+		after(900 * time.Millisecond)
+		require.Equal(t, 3, b.executor.current(), "one of two suspects and two others")
+		after(time.Minute)
+		require.Zero(t, b.stream.left())
+		b.stop() // tells of two suspects at once
+	})
+}
+
+func TestSuspectsFillingEverySlotMakeProgress(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := setup(t, work(time.Second, jobs.Succeeded))
+		b.stream.publish(5*slots, 3)
+		b.stream.publish(5, 0)
+		b.start()
+		after(time.Minute)
+		require.Zero(t, b.stream.left())
+		require.Zero(t, b.lane.State().LeasesLost)
+		b.stop()
+	})
+}
+
+func TestSuspectsArePickedAtRandom(t *testing.T) {
+	t.Parallel()
+	first := map[uint64]int{}
+	for range 100 {
+		synctest.Test(t, func(t *testing.T) {
+			b := setup(t, work(time.Second, jobs.Succeeded))
+			b.stream.publish(slots, 3)
+			b.start()
+			after(time.Second)
+			first[b.executor.begun()[0]]++
+			after(time.Minute)
+			b.stop()
+		})
+	}
+	require.Len(t, first, slots, "each of them was the first one once: %v", first)
+}
+
+func TestSuspectsWaitingAreHandedBackByTheDrain(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := setup(t, work(time.Minute, jobs.Succeeded))
+		b.stream.publish(slots, 3)
+		b.start()
+		after(time.Second)
+		b.stopIntake()
+		synctest.Wait()
+		require.EqualValues(t, slots-1, b.lane.State().Ended["drained"])
+		after(time.Minute)
+		<-b.ended
+		b.stop()
+	})
+}
+
+// A turn is not kept by a suspect whose database does not answer.
+func TestSuspectsDoNotKeepTheirTurnAtTheGate(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var server database
+		b := setup(t, server.run)
+		b.start()
+		after(time.Second)
+		server.down.Store(true)
+		b.prober.set(errDown)
+		b.stream.publish(slots, 4)
+		after(10 * time.Second)
+		require.Equal(t, slots, b.lane.State().Held)
+		require.Len(t, b.executor.begun(), 1, "the others found the gate closed when their turn came")
+		server.down.Store(false)
+		b.prober.set(nil)
+		after(time.Minute)
+		require.Zero(t, b.stream.left())
+		b.stop()
+	})
+}
+
+// A job that kills its runner every time: its neighbours, held by the same runner each time, come to their end.
+func TestSuspectsLetTheNeighboursOfAKillerEnd(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const neighbours, deliveryLimit = 3 * slots, 20
+		s := newStream()
+		s.publish(1+neighbours, 0)
+		for life := 0; s.left() > 0; life++ {
+			require.Less(t, life, 100)
+			runner := live(t, s, deliveryLimit)
+			select {
+			case <-runner.died:
+			case <-time.After(time.Minute):
+			}
+			runner.bury()
+			after(2 * ackWait)
+		}
+		require.Empty(t, s.found())
+		require.EqualValues(t, deliveryLimit+1, s.deliveriesOf(1))
+	})
+}
+
+// mortal is a runner that the first job of the stream kills.
+type mortal struct {
+	*bench
+	died chan struct{}
+}
+
+func live(t *testing.T, s *stream, deliveryLimit uint64) *mortal {
+	t.Helper()
+	m := &mortal{died: make(chan struct{})}
+	run := work(time.Second, jobs.Succeeded)
+	m.bench = setup(t, func(ctx context.Context, d *jobs.Delivery, begin func() error) jobs.Outcome {
+		switch {
+		case d.Sequence == 1 && d.Deliveries <= deliveryLimit:
+			s.kill()
+			close(m.died)
+		case d.Deliveries > deliveryLimit && d.Sequence != 1:
+			s.fault("neighbour %d is given up", d.Sequence)
+		}
+		return run(ctx, d, begin)
+	}, func(b *bench, o *worker.Options) {
+		b.stream, b.results.stream, b.outbox.stream, b.executor.stream = s, s, s, s
+		o.Intake = s
+	})
+	m.start()
+	return m
+}
+
+// bury ends the goroutines of a dead runner, of which nobody hears any more.
+func (m *mortal) bury() {
+	m.stopWork()
+	<-m.ended
+	m.stopGate()
+	m.running.Wait()
+}
