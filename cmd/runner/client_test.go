@@ -1,0 +1,276 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"dbrunner/internal/app"
+	"dbrunner/internal/bus"
+	"dbrunner/internal/jobs"
+)
+
+func TestSubmit(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+
+	got := w.run("", "submit", "-d", "shop", "--sql", "SELECT :n AS n", "--params", `{"n": 7}`, "--id", "one", "--label", "a=b", "--json")
+	require.Equal(t, exitOK, got.code, got.err)
+	var result struct {
+		JobID  string            `json:"job_id"`
+		Rows   []map[string]any  `json:"rows"`
+		Labels map[string]string `json:"labels"`
+	}
+	got.json(t, &result)
+	require.Equal(t, "one", result.JobID)
+	require.Equal(t, map[string]string{"a": "b"}, result.Labels)
+	require.Len(t, result.Rows, 1)
+
+	got = w.run("", "submit", "-d", "shop", "--sql", "SELECT 1 AS first, 'x' AS second")
+	require.Equal(t, exitOK, got.code, got.err)
+	require.Contains(t, got.out, "succeeded  cli-")
+	require.Contains(t, got.out, "first")
+
+	again := w.run("", "submit", "-d", "shop", "--sql", "SELECT :n AS n", "--params", `{"n": 7}`, "--id", "one", "--json")
+	require.Equal(t, exitOK, again.code, again.err)
+	require.Contains(t, again.err, "a job with this id already")
+
+	stdin := w.run(`{"id":"two","statements":[{"sql":"CREATE TABLE t (n INTEGER)"},{"sql":"INSERT INTO t VALUES (1)"}]}`,
+		"submit", "-d", "shop", "-k", "transaction", "-f", "-")
+	require.Equal(t, exitOK, stdin.code, stdin.err)
+	require.Contains(t, stdin.out, "statement 2: 1 row affected")
+
+	require.Equal(t, exitJob, w.run("", "submit", "-d", "shop", "--sql", "SELECT * FROM nosuch").code)
+	rejected := w.run(`{"sqll":"SELECT 1"}`, "submit", "-d", "shop", "-f", "-")
+	require.Equal(t, exitJob, rejected.code)
+	require.Contains(t, rejected.out, "did you mean")
+
+	noWait := w.run("", "submit", "-d", "shop", "--sql", "SELECT 1", "--id", "three", "--no-wait", "--json")
+	require.Equal(t, exitOK, noWait.code, noWait.err)
+	var sent struct {
+		JobID    string `json:"job_id"`
+		Sequence uint64 `json:"sequence"`
+	}
+	noWait.json(t, &sent)
+	require.Equal(t, "three", sent.JobID)
+	require.NotZero(t, sent.Sequence)
+
+	unknown := w.run("", "submit", "-d", "nosuch", "--sql", "SELECT 1")
+	require.Equal(t, exitFailure, unknown.code)
+	require.Contains(t, unknown.err, "unknown")
+}
+
+func TestSubmitTimeout(t *testing.T) {
+	t.Parallel()
+	w := prepare(t)
+	require.Equal(t, exitOK, w.run("", "topology", "apply").code)
+	got := w.run("", "submit", "-d", "shop", "--sql", "SELECT 1", "--timeout", "1s")
+	require.Equal(t, exitTimeout, got.code)
+	require.Contains(t, got.err, "the job goes on")
+}
+
+func TestServeTellsFaults(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "runner.yaml")
+	require.NoError(t, os.WriteFile(file, []byte("nosuch: 1\ndatabases: {shop: {type: oracle}}\n"), 0o600))
+	got := runCommand(t, "", "serve", "--config", file)
+	require.Equal(t, exitUsage, got.code)
+	require.Contains(t, got.err, "nosuch")
+	require.Contains(t, got.err, "databases.shop.type")
+
+	unreachable := filepath.Join(t.TempDir(), "runner.yaml")
+	text := fmt.Sprintf(configText, "nats://127.0.0.1:1", "24h", filepath.Join(t.TempDir(), "shop.db"))
+	require.NoError(t, os.WriteFile(unreachable, []byte(text), 0o600))
+	got = runCommand(t, "", "serve", "--config", unreachable)
+	require.Equal(t, exitFailure, got.code)
+	require.Contains(t, got.err, "connection refused")
+}
+
+func TestTopology(t *testing.T) {
+	t.Parallel()
+	w := prepare(t)
+	show := w.run("", "topology", "show")
+	require.Equal(t, exitFailure, show.code, "everything is missing")
+	require.Contains(t, show.out, "stream DBRUNNER_JOBS_shop is missing")
+
+	apply := w.run("", "topology", "apply")
+	require.Equal(t, exitOK, apply.code, apply.err)
+	require.Contains(t, apply.out, "stream DBRUNNER_JOBS_shop: created")
+	require.Equal(t, "nothing to do\n", w.run("", "topology", "apply").out)
+	show = w.run("", "topology", "show")
+	require.Equal(t, exitOK, show.code, show.err)
+	require.Contains(t, show.out, "DBRUNNER_RESULTS_shop")
+	require.Contains(t, w.run("", "topology", "show", "--json").out, `"name": "DBRUNNER_RESULTS_shop"`)
+
+	w.config = w.write("48h")
+	show = w.run("", "topology", "show", "--json")
+	require.Equal(t, exitFailure, show.code)
+	var view struct {
+		Differences []string `json:"differences"`
+	}
+	show.json(t, &view)
+	require.Len(t, view.Differences, 1)
+	require.Contains(t, view.Differences[0], "max_age")
+	serve := runCommand(t, "", "serve", "--config", w.config)
+	require.Equal(t, exitFailure, serve.code)
+	require.Contains(t, serve.err, "runner topology apply")
+	require.Contains(t, w.run("", "topology", "apply").out, "changed max_age from 24h0m0s to 48h0m0s")
+
+	other := filepath.Join(t.TempDir(), "other.yaml")
+	text, err := os.ReadFile(w.config)
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(other, []byte(strings.ReplaceAll(string(text), "  shop:", "  other:")), 0o600))
+	prune := runCommand(t, "", "topology", "prune", "--config", other)
+	require.Equal(t, exitOK, prune.code, prune.err)
+	require.Contains(t, prune.out, "stream DBRUNNER_JOBS_shop: removed")
+
+	require.Equal(t, exitUsage, runCommand(t, "", "topology", "prune", "--server", w.node.ClientURL()).code,
+		"without databases prune would remove everything")
+}
+
+// letters lists the dead letters by job id.
+func (w *world) letters() map[string]letterView {
+	w.t.Helper()
+	got := w.run("", "dead", "ls", "--json")
+	require.Equal(w.t, exitOK, got.code, got.err)
+	var list []letterView
+	got.json(w.t, &list)
+	byJob := map[string]letterView{}
+	for _, l := range list {
+		byJob[l.JobID] = l
+	}
+	return byJob
+}
+
+func TestDead(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	require.Equal(t, "no dead letters\n", w.run("", "dead", "ls").out)
+
+	insert := `{"id":"insert","reply_to":"_INBOX.nobody","expires_in":"1h","labels":{"a":"<b>"},` +
+		`"statements":[{"sql":"INSERT INTO t VALUES (:n)","params":{"n":1234567890123456789}}]}`
+	require.Equal(t, exitJob, w.run(insert, "submit", "-d", "shop", "-k", "transaction", "-f", "-").code)
+	letter := w.letters()["insert"]
+	require.Equal(t, "failed", letter.Reason)
+	require.Equal(t, "undefined_object", letter.Code)
+	require.Equal(t, "insert", letter.ResultID)
+
+	show := w.run("", "dead", "show", letter.Letter, "--json")
+	require.Equal(t, exitOK, show.code, show.err)
+	var shown letterView
+	show.json(t, &shown)
+	require.Contains(t, *shown.Body, `"reply_to":"_INBOX.nobody"`, "the body is as it was published")
+	require.Contains(t, w.run("", "dead", "show", "dbrunner.dead."+letter.Letter).out, "undefined_object")
+
+	create := `{"id":"create","statements":[{"sql":"CREATE TABLE t (n NUMERIC)"}]}`
+	require.Equal(t, exitOK, w.run(create, "submit", "-d", "shop", "-k", "transaction", "-f", "-").code)
+	redrive := w.run("", "dead", "redrive", letter.Letter)
+	require.Equal(t, exitOK, redrive.code, redrive.err)
+	require.Contains(t, redrive.out, "published as insert_r1")
+	require.Empty(t, w.letters(), "the letter is removed")
+	count := w.run("", "submit", "-d", "shop", "--sql", "SELECT count(*) AS n FROM t", "--json")
+	require.Contains(t, count.out, `"rows":[{"n":1}]`)
+
+	require.Equal(t, exitFailure, w.run("", "dead", "redrive", letter.Letter).code, "it is gone")
+	require.Equal(t, exitUsage, w.run("", "dead", "show", "nonsense").code)
+}
+
+// A new id that is taken already is refused, and the letter stays.
+func TestRedriveCollision(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	require.Equal(t, exitJob, w.run("", "submit", "-d", "shop", "--id", "q", "--sql", "SELECT * FROM nosuch").code)
+	require.Equal(t, exitOK, w.run("", "submit", "-d", "shop", "--id", "q_r1", "--sql", "SELECT 1").code)
+	letter := w.letters()["q"]
+	refused := w.run("", "dead", "redrive", letter.Letter)
+	require.Equal(t, exitFailure, refused.code)
+	require.Contains(t, refused.err, "--id")
+	require.Contains(t, w.letters(), "q")
+
+	require.Equal(t, exitOK, w.run("", "dead", "redrive", letter.Letter, "--id", "q_again").code)
+	require.Eventually(t, func() bool {
+		l, ok := w.letters()["q_again"]
+		return ok && l.RedriveOf == "q"
+	}, patience, pollEvery, "it failed again, and the letter tells of what it is a repetition")
+	require.Equal(t, exitOK, w.run("", "dead", "redrive", w.letters()["q_again"].Letter).code)
+	require.Eventually(t, func() bool {
+		_, ok := w.letters()["q_again_r1"]
+		return ok
+	}, patience, pollEvery)
+}
+
+// What may have had its effect is published again only by force, and what certainly had it never.
+func TestRedriveRefuses(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	conn, err := bus.Connect(t.Context(), bus.Options{URL: w.node.ClientURL()})
+	require.NoError(t, err)
+	defer func() { require.NoError(t, conn.Close(context.Background())) }()
+	letter := func(id, reason, body string) string {
+		headers := map[string][]string{app.LetterJobID: {id}, app.LetterReason: {reason}, app.LetterResultID: {id}}
+		require.NoError(t, conn.PublishLetter(t.Context(), "shop", "query", "s1_"+id, headers, []byte(body)))
+		return "shop.query.s1_" + id
+	}
+	redrive := func(args ...string) outcome { return w.run("", append([]string{"dead", "redrive"}, args...)...) }
+	const body = `{"sql":"SELECT 1"}`
+
+	unknown := letter("u", "unknown", body)
+	require.Contains(t, redrive(unknown).err, "--force")
+	require.Equal(t, exitOK, redrive(unknown, "--force").code)
+
+	taken := letter("t", "result_id_taken", body)
+	refused := redrive(taken, "--force")
+	require.Equal(t, exitFailure, refused.code)
+	require.Contains(t, refused.err, "has taken effect")
+
+	givenUp := letter("g", "too_many_deliveries", body)
+	require.Contains(t, redrive(givenUp).err, "--force", "nobody knows how it ended")
+	_, err = conn.Results("shop").Store(t.Context(), "g", []byte(`{"status":"failed"}`))
+	require.NoError(t, err)
+	require.Equal(t, exitOK, redrive(givenUp).code, "its result says that it has no effect")
+
+	broken := letter("b", "rejected", "nonsense")
+	require.Contains(t, redrive(broken).err, "not a JSON object")
+	long := strings.Repeat("x", 100)
+	tooLong := letter("l", "failed", body)
+	require.NoError(t, conn.PublishLetter(t.Context(), "shop", "query", "s1_l",
+		map[string][]string{app.LetterJobID: {long}, app.LetterReason: {"failed"}}, []byte(body)))
+	require.Contains(t, redrive(tooLong).err, "--id")
+
+	got := redrive(letter("ok", "failed", body), "shop.query.s1_nosuch", "--json")
+	require.Equal(t, exitFailure, got.code, "one of the two is not there")
+	require.Contains(t, got.err, "s1_nosuch")
+	require.Contains(t, got.out, `"new_id": "ok_r1"`)
+}
+
+func TestNextID(t *testing.T) {
+	t.Parallel()
+	for id, want := range map[string]string{
+		"a": "a_r1", "a_r1": "a_r2", "a_r9": "a_r10", "a_r0": "a_r0_r1", "a_rx": "a_rx_r1", "_r3": "_r3_r1",
+		"s12_abc": "s12_abc_r1", "s12_abc_r1": "s12_abc_r2",
+	} {
+		require.Equal(t, want, nextID(id))
+		require.True(t, jobs.ValidID(want), want)
+	}
+}
+
+func TestBody(t *testing.T) {
+	t.Parallel()
+	text := `{"b":1.10,"a":"<ü>","c":{"x":[12345678901234567890]}}`
+	b, err := parseBody([]byte(" " + text + "\n"))
+	require.NoError(t, err)
+	require.Equal(t, text, string(b.bytes()), "values stay as they were written")
+	b, err = b.without("b", "nosuch").with("a", "<&>")
+	require.NoError(t, err)
+	changed := `{"a":"<&>","c":{"x":[12345678901234567890]}}`
+	require.Equal(t, changed, string(b.bytes()))
+	for _, bad := range []string{"", "[]", "1", `{"a":1} {}`, `{"a":1`, `{"a"}`, `{"a":1}x`, "nonsense"} {
+		_, err := parseBody([]byte(bad))
+		require.Error(t, err, bad)
+	}
+}

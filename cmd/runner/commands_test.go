@@ -1,0 +1,142 @@
+package main
+
+import (
+	"context"
+	"os/exec"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/spf13/cobra"
+	"github.com/stretchr/testify/require"
+)
+
+// The command line itself: every command has a text and an example, and what is wrong with a line has its exit code.
+func TestHelp(t *testing.T) {
+	t.Parallel()
+	var check func(cmd *cobra.Command)
+	check = func(cmd *cobra.Command) {
+		require.NotEmpty(t, cmd.Short, cmd.CommandPath())
+		require.NotEmpty(t, cmd.Long+cmd.Example, cmd.CommandPath())
+		if cmd.Runnable() {
+			require.NotEmpty(t, cmd.Example, cmd.CommandPath())
+			for line := range strings.SplitSeq(cmd.Example, "\n") {
+				require.Contains(t, line, "runner ", cmd.CommandPath())
+			}
+		}
+		for _, sub := range cmd.Commands() {
+			check(sub)
+		}
+	}
+	check(newRoot())
+	require.Equal(t, exitOK, runCommand(t, "", "--help").code)
+	require.Contains(t, runCommand(t, "", "--help").out, "runner demo")
+}
+
+func TestUsageErrors(t *testing.T) {
+	t.Parallel()
+	for _, line := range []string{
+		"nosuch",
+		"serve --nosuch",
+		"serve extra",
+		"serve --config /nosuch/file",
+		"submit",
+		"submit --database shop",
+		"submit --database shop --sql x --file y",
+		"submit --database a.b --sql x",
+		"submit --database shop --sql x --params {",
+		"submit --database shop --sql x --id in.valid",
+		"submit --database shop --file /nosuch/file",
+		"dead show",
+		"dead ls --limit 0",
+		"dead redrive a.b.c d.e.f --id x",
+		"ledger ddl",
+		"ledger ddl --engine oracle",
+		"ledger ddl --database nosuch",
+	} {
+		got := runCommand(t, "", strings.Fields(line)...)
+		require.Equal(t, exitUsage, got.code, "%s: %s", line, got.err)
+		require.True(t, strings.HasPrefix(got.err, "runner: "), "%s: %s", line, got.err)
+	}
+}
+
+func TestVersion(t *testing.T) {
+	t.Parallel()
+	var info versionInfo
+	runCommand(t, "", "version", "--json").json(t, &info)
+	require.NotEmpty(t, info.Go)
+	require.Contains(t, runCommand(t, "", "version").out, info.Go)
+}
+
+func TestLedgerDDL(t *testing.T) {
+	t.Parallel()
+	w := prepare(t)
+	got := runCommand(t, "", "ledger", "ddl", "--config", w.config, "--database", "shop")
+	require.Equal(t, exitOK, got.code, got.err)
+	require.Contains(t, got.out, "dbrunner_ledger")
+	require.Equal(t, got, runCommand(t, "", "ledger", "ddl", "--engine", "sqlite"))
+	require.Contains(t, runCommand(t, "", "ledger", "ddl", "--engine", "postgres").out, "dbrunner.ledger")
+}
+
+// The show as a process: it ends by itself, in order, and everything came out as promised.
+func TestDemoOnce(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	out, err := command(ctx, t, "demo", "--once").Output()
+	require.NoError(t, err, "%s", out)
+	for _, text := range []string{
+		"dbrunner.jobs.demo.query", "duplicate", `did you mean "sql"?`, "check_violation", "Everything came out as promised",
+	} {
+		require.Contains(t, string(out), text)
+	}
+	require.NotContains(t, string(out), "\x1b", "no colours but on a terminal")
+}
+
+func TestDemoServes(t *testing.T) {
+	t.Parallel()
+	p := startProcess(t, "demo")
+	p.await("Still serving")
+	url := regexp.MustCompile(`nats://127\.0\.0\.1:\d+`).FindString(p.output())
+	require.NotEmpty(t, url)
+
+	got := runCommand(t, "", "submit", "--server", url, "--database", "demo", "--sql", "SELECT owner FROM accounts WHERE id = 1")
+	require.Equal(t, exitOK, got.code, got.err)
+	require.Contains(t, got.out, "Ada")
+
+	t.Run("publisher", func(t *testing.T) { examplePublisher(t, url) })
+	require.Equal(t, exitOK, p.terminate(), "%s", p.output())
+}
+
+// examplePublisher runs the example against a demo: once whole, once left in the middle and resumed.
+func examplePublisher(t *testing.T, url string) {
+	dir := t.TempDir()
+	publisher := func(args ...string) (string, error) {
+		ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
+		defer cancel()
+		cmd := exec.CommandContext(ctx, dir+"/publisher", append([]string{"--server", url}, args...)...)
+		cmd.Dir = dir
+		out, err := cmd.CombinedOutput()
+		return string(out), err
+	}
+	build := exec.CommandContext(t.Context(), "go", "build", "-o", dir+"/publisher", "../../examples/publisher")
+	out, err := build.CombinedOutput()
+	require.NoError(t, err, "%s", out)
+
+	text, err := publisher()
+	require.NoError(t, err, text)
+	for _, part := range []string{"succeeded", "rejected", "failed", "100 succeeded"} {
+		require.Contains(t, text, part)
+	}
+	text, err = publisher("--send-only")
+	require.NoError(t, err, text)
+	text, err = publisher()
+	require.Error(t, err, "jobs without an answer are not forgotten")
+	require.Contains(t, text, "--resume")
+	text, err = publisher("--resume")
+	require.NoError(t, err, text)
+	require.Contains(t, text, "answers: 100 succeeded")
+	text, err = publisher("--resume")
+	require.NoError(t, err, text)
+	require.Contains(t, text, "0 jobs have no answer yet")
+}

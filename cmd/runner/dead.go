@@ -1,0 +1,249 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"dbrunner/internal/app"
+	"dbrunner/internal/bus"
+	"dbrunner/internal/config"
+)
+
+const deadHelp = `Dead looks at the dead letters: copies of jobs that were rejected, failed, ended unknown, reused an id or were
+delivered too often. Each job has its stored result as well; a letter is for whoever wants to mend and repeat it.
+
+A letter is named by database, kind and its own id, joined by dots, as "dead ls" prints it.
+` + clientHelp
+
+func newDead() *cobra.Command {
+	cmd := &cobra.Command{Use: "dead", Short: "Look at dead letters and publish them again", Long: deadHelp}
+	cmd.AddCommand(newDeadList(), newDeadShow(), newDeadRedrive())
+	return cmd
+}
+
+// letterView is a dead letter as it is printed.
+type letterView struct {
+	Letter     string          `json:"letter"`
+	Stored     time.Time       `json:"stored"`
+	JobID      string          `json:"job_id"`
+	Reason     string          `json:"reason"`
+	Code       string          `json:"code"`
+	Message    string          `json:"message"`
+	Faults     json.RawMessage `json:"faults,omitempty"`
+	ResultID   string          `json:"result_id,omitempty"`
+	QueuedAt   string          `json:"queued_at,omitempty"`
+	Sequence   string          `json:"sequence,omitempty"`
+	Deliveries string          `json:"deliveries,omitempty"`
+	Runner     string          `json:"runner,omitempty"`
+	RedriveOf  string          `json:"redrive_of,omitempty"`
+
+	// Only of a letter that is shown alone.
+	Headers map[string][]string `json:"headers,omitempty"` // the job's own
+	Body    *string             `json:"body,omitempty"`
+}
+
+func viewLetter(l *bus.Letter) letterView {
+	v := letterView{
+		Letter: letterName(l), Stored: l.Stored.UTC(),
+		JobID: header(l, app.LetterJobID), Reason: header(l, app.LetterReason), Code: header(l, app.LetterCode),
+		Message: header(l, app.LetterMessage), ResultID: header(l, app.LetterResultID),
+		QueuedAt: header(l, app.LetterQueuedAt), Sequence: header(l, app.LetterSequence),
+		Deliveries: header(l, app.LetterDeliveries), Runner: header(l, app.LetterRunner),
+		RedriveOf: header(l, bus.HeaderOriginal+app.RedriveOf),
+	}
+	if faults := header(l, app.LetterFaults); json.Valid([]byte(faults)) {
+		v.Faults = json.RawMessage(faults)
+	}
+	return v
+}
+
+func letterName(l *bus.Letter) string { return l.Database + "." + l.Kind + "." + l.DerivedID }
+
+func header(l *bus.Letter, name string) string {
+	if values := l.Headers[name]; len(values) > 0 {
+		return values[0]
+	}
+	return ""
+}
+
+// jobHeaders are the headers that the job itself had.
+func jobHeaders(l *bus.Letter) map[string][]string {
+	own := map[string][]string{}
+	for name, values := range l.Headers {
+		if original, ok := strings.CutPrefix(name, bus.HeaderOriginal); ok {
+			own[original] = values
+		} else if !strings.HasPrefix(name, "Dbrunner-") {
+			own[name] = values
+		}
+	}
+	return own
+}
+
+type deadFlags struct {
+	clientFlags
+	database string
+	kind     string
+	reason   string
+	limit    int
+	json     bool
+}
+
+func newDeadList() *cobra.Command {
+	f := &deadFlags{}
+	cmd := &cobra.Command{
+		Use:   "ls",
+		Short: "List dead letters, oldest first",
+		Long:  "Ls lists dead letters, oldest first.\n" + clientHelp,
+		Example: "  runner dead ls\n  runner dead ls --database shop --reason failed\n" +
+			"  runner dead ls --json | jq -r '.[].letter'",
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return f.list(cmd) },
+	}
+	flags := cmd.Flags()
+	flags.StringVarP(&f.database, "database", "d", "", "only letters of this database")
+	flags.StringVarP(&f.kind, "kind", "k", "", "only letters of this kind of jobs")
+	flags.StringVar(&f.reason, "reason", "", "only letters with this reason")
+	flags.IntVar(&f.limit, "limit", 100, "letters at most")
+	flags.BoolVar(&f.json, "json", false, "print JSON")
+	f.add(cmd)
+	return cmd
+}
+
+func (f *deadFlags) list(cmd *cobra.Command) error {
+	if f.limit < 1 {
+		return usage(errors.New("--limit must be at least 1"))
+	}
+	return f.with(cmd.Context(), func(ctx context.Context, conn *bus.Conn, _ *config.Config) error {
+		views, more, err := f.letters(ctx, conn)
+		if err != nil {
+			return err
+		}
+		if more {
+			_, _ = fmt.Fprintln(cmd.ErrOrStderr(), "runner: there are more; see --limit")
+		}
+		return printLetters(cmd.OutOrStdout(), views, f.json)
+	})
+}
+
+// letters reads the letters that are wanted, and whether there are more than the limit.
+func (f *deadFlags) letters(ctx context.Context, conn *bus.Conn) (views []letterView, more bool, err error) {
+	views = []letterView{}
+	err = conn.Letters(ctx, f.database, f.kind, func(l bus.Letter) bool {
+		v := viewLetter(&l)
+		if f.reason != "" && v.Reason != f.reason {
+			return true
+		}
+		more = len(views) == f.limit
+		if !more {
+			views = append(views, v)
+		}
+		return !more
+	})
+	return views, more, err
+}
+
+func printLetters(w io.Writer, views []letterView, asJSON bool) error {
+	if asJSON {
+		return printJSON(w, views)
+	}
+	if len(views) == 0 {
+		_, err := fmt.Fprintln(w, "no dead letters")
+		return err
+	}
+	rows := [][]string{{"LETTER", "STORED", "JOB", "REASON", "CODE", "MESSAGE"}}
+	for i := range views {
+		v := &views[i]
+		rows = append(rows, []string{v.Letter, v.Stored.Format(time.DateTime), v.JobID, v.Reason, v.Code, shorten(v.Message)})
+	}
+	return table(w, "", rows)
+}
+
+// shorten cuts a message to what fits a line.
+func shorten(text string) string {
+	const most = 60
+	runes := []rune(text)
+	if len(runes) <= most {
+		return text
+	}
+	return string(runes[:most-1]) + "…"
+}
+
+func newDeadShow() *cobra.Command {
+	f := &deadFlags{}
+	cmd := &cobra.Command{
+		Use:     "show LETTER",
+		Short:   "Show a dead letter with its job's body",
+		Long:    "Show prints why a job is among the dead letters, its headers, and its body as it was published.\n" + clientHelp,
+		Example: "  runner dead show shop.transaction.s42_cz1n2hxkq8s1",
+		Args:    cobra.ExactArgs(1),
+		RunE:    func(cmd *cobra.Command, args []string) error { return f.show(cmd, args[0]) },
+	}
+	cmd.Flags().BoolVar(&f.json, "json", false, "print JSON")
+	f.add(cmd)
+	return cmd
+}
+
+func (f *deadFlags) show(cmd *cobra.Command, name string) error {
+	return f.with(cmd.Context(), func(ctx context.Context, conn *bus.Conn, _ *config.Config) error {
+		letter, err := findLetter(ctx, conn, name)
+		if err != nil {
+			return err
+		}
+		v := viewLetter(&letter)
+		text := string(letter.Body)
+		v.Body, v.Headers = &text, jobHeaders(&letter)
+		if f.json {
+			return printJSON(cmd.OutOrStdout(), v)
+		}
+		return v.print(cmd.OutOrStdout())
+	})
+}
+
+// findLetter reads the letter of a name, which may be its whole subject.
+func findLetter(ctx context.Context, conn *bus.Conn, name string) (bus.Letter, error) {
+	parts := strings.Split(strings.TrimPrefix(name, conn.Namespace()+".dead."), ".")
+	if len(parts) != 3 {
+		return bus.Letter{}, usage(fmt.Errorf("%q names no letter: write database.kind.id, as dead ls prints it", name))
+	}
+	return conn.Letter(ctx, parts[0], parts[1], parts[2])
+}
+
+func (v *letterView) print(w io.Writer) error {
+	rows := [][]string{
+		{"letter", v.Letter},
+		{"stored", v.Stored.Format(time.RFC3339)},
+		{"job", v.JobID},
+		{"reason", v.Reason},
+		{"code", v.Code},
+		{"message", v.Message},
+		{"result", v.ResultID},
+		{"queued", v.QueuedAt},
+		{"sequence", v.Sequence},
+		{"deliveries", v.Deliveries},
+		{"runner", v.Runner},
+		{"redrive of", v.RedriveOf},
+	}
+	var faults []struct{ Path, Message string }
+	if json.Unmarshal(v.Faults, &faults) == nil {
+		for _, fault := range faults {
+			rows = append(rows, []string{"fault", orWhole(fault.Path) + ": " + fault.Message})
+		}
+	}
+	for name, values := range v.Headers {
+		rows = append(rows, []string{"header", name + ": " + strings.Join(values, ", ")})
+	}
+	rows = slices.DeleteFunc(rows, func(row []string) bool { return row[1] == "" })
+	if err := table(w, "", rows); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintf(w, "\n%s\n", *v.Body)
+	return err
+}

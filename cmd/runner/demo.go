@@ -1,0 +1,122 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"sync"
+
+	"github.com/spf13/cobra"
+	"go.uber.org/zap"
+
+	"dbrunner/internal/app"
+)
+
+const demoHelp = `Demo starts a NATS server with JetStream and a small SQLite database inside this process, runs jobs on them and shows
+what was sent and what came back. Then it keeps serving, prints its address and what to try with the nats command, until
+Ctrl-C. Everything lives in a temporary folder that is removed at the end.
+
+With --once it exits after the show: 0 if everything came out as promised, 1 if not.`
+
+func newDemo() *cobra.Command {
+	var once bool
+	var port int
+	cmd := &cobra.Command{
+		Use:     "demo",
+		Short:   "See a runner at work: needs nothing, explains itself",
+		Long:    demoHelp,
+		Example: "  runner demo\n  runner demo --once\n  runner demo --port 4222",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return demo(cmd.Context(), cmd.OutOrStdout(), port, once)
+		},
+	}
+	cmd.Flags().BoolVar(&once, "once", false, "exit after the show")
+	cmd.Flags().IntVar(&port, "port", 0, "port of the NATS server (default: a free one)")
+	return cmd
+}
+
+func demo(ctx context.Context, out io.Writer, port int, once bool) (err error) {
+	world, err := app.NewDemo(ctx, port, zap.NewNop())
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, world.Close(ctx)) }()
+	log, err := newLogger(&world.Config.Log)
+	if err != nil {
+		return err
+	}
+	runner, err := app.New(app.Options{Config: world.Config, Logger: log, Version: buildVersion().Version})
+	if err != nil {
+		return err
+	}
+	return withRunner(ctx, runner, func(ctx context.Context) error {
+		s := &show{out: out, style: styleFor(out), url: world.URL()}
+		s.intro(world)
+		if err := s.perform(ctx); err != nil || once {
+			return err
+		}
+		s.tryYourself()
+		<-ctx.Done()
+		return nil
+	})
+}
+
+// withRunner does something while a runner runs, then ends the runner in order. If the runner ends first, what is
+// being done ends too.
+func withRunner(ctx context.Context, runner *app.App, do func(context.Context) error) error {
+	serving, stop := context.WithCancel(ctx)
+	defer stop()
+	var failed error
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		failed = runner.Run(serving)
+		stop()
+	})
+	var err error
+	select {
+	case <-runner.Started():
+		err = do(serving)
+	case <-serving.Done():
+	}
+	stop()
+	wg.Wait()
+	return errors.Join(failed, err)
+}
+
+func (s *show) intro(world *app.Demo) {
+	s.line(s.style.bold("dbrunner demo"))
+	s.line("")
+	s.line("  NATS      " + world.URL() + "  " + s.style.dim("embedded, with JetStream"))
+	s.line("  database  " + app.DemoDatabase + "  " + s.style.dim("SQLite, "+world.File))
+	s.line("            " + s.style.dim("accounts (id, owner, balance), transfers (id, source, target, amount)"))
+	s.line("  runner    " + world.Config.Instance)
+	s.line("")
+	s.line("A job is published to dbrunner.jobs.<database>.<kind>; its result is stored once, under")
+	s.line("dbrunner.results.<database>.<job id>.")
+}
+
+// tryYourself prints commands of the stock nats client, with this demo's own address.
+func (s *show) tryYourself() {
+	nats := "nats --server " + s.url + " "
+	s.line("")
+	s.line(s.style.bold("Your turn") + ", with the stock nats command in another terminal:")
+	s.line("")
+	for _, try := range []struct{ what, line string }{
+		{"see every result as it is stored", nats + "sub 'dbrunner.results.demo.>'"},
+		{"publish a query", nats + `pub --jetstream dbrunner.jobs.demo.query '{"id":"a1","sql":"SELECT 1 AS n"}'`},
+		{"get its result, now or later, from the stream itself", nats + "stream get DBRUNNER_RESULTS_demo --last-for dbrunner.results.demo.a1"},
+		{"the same, by direct get", nats + "req '$JS.API.DIRECT.GET.DBRUNNER_RESULTS_demo.dbrunner.results.demo.a1' '' --raw"},
+		{"or let the runner's own client wait for it", "runner submit --server " + s.url + " --database demo --sql 'SELECT * FROM accounts'"},
+		{"see what was rejected or failed", "runner dead ls --server " + s.url},
+	} {
+		s.line("  " + s.style.dim("# "+try.what))
+		s.line("  " + try.line)
+		s.line("")
+	}
+	s.line("Still serving; Ctrl-C ends the demo and removes its files.")
+}
+
+func (s *show) line(text string) { _, _ = fmt.Fprintln(s.out, strings.TrimRight(text, " ")) }

@@ -1,0 +1,58 @@
+package main
+
+import (
+	"errors"
+
+	"github.com/spf13/cobra"
+)
+
+// The exit codes. They are part of the product: the help of the root command lists them.
+const (
+	exitOK      = 0
+	exitFailure = 1   // what was asked for could not be done
+	exitUsage   = 2   // the command line or the configuration is wrong
+	exitJob     = 3   // submit: the job ended failed, rejected, cancelled or expired: it has no effect
+	exitUnknown = 4   // submit: the job ended unknown: it may have taken effect
+	exitTimeout = 5   // submit: no answer in time; the job goes on
+	exitSignal  = 130 // a second signal ended the process at once
+)
+
+// exitError is an error with an exit code of its own.
+type exitError struct {
+	code int
+	err  error
+}
+
+func (e *exitError) Error() string {
+	if e.err == nil {
+		return ""
+	}
+	return e.err.Error()
+}
+
+func (e *exitError) Unwrap() error { return e.err }
+
+// usage marks an error as the caller's: a flag, an argument or the configuration.
+func usage(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &exitError{code: exitUsage, err: err}
+}
+
+// markStart notes when a command's own code begins: an error before that is cobra's, about the command line.
+func markStart(root *cobra.Command) *bool {
+	started := new(bool)
+	root.PersistentPreRun = func(*cobra.Command, []string) { *started = true }
+	return started
+}
+
+func codeOf(err error, started bool) int {
+	if e, ok := errors.AsType[*exitError](err); ok {
+		return e.code
+	}
+	if !started {
+		return exitUsage
+	}
+	return exitFailure
+}

@@ -1,0 +1,217 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"dbrunner/internal/app"
+	"dbrunner/internal/bus"
+	"dbrunner/internal/config"
+	"dbrunner/internal/jobs"
+)
+
+const redriveHelp = `Redrive publishes the job of a dead letter again under a new id, <id>_r1, then <id>_r2 and so on, without its
+reply_to and expiry, and removes the letter once the stream has the new job. The result is stored under the new id.
+
+A job that ended unknown may have taken effect: it is published again only with --force. One whose effect happened but
+whose result had no place (result_id_taken) is never published again. Where the new id is taken already, --id gives
+another one.
+` + clientHelp
+
+type redriveFlags struct {
+	clientFlags
+	id    string
+	force bool
+	json  bool
+}
+
+// redriven is what became of one letter.
+type redriven struct {
+	Letter   string `json:"letter"`
+	JobID    string `json:"job_id"`
+	NewID    string `json:"new_id"`
+	Sequence uint64 `json:"sequence"`
+}
+
+func newDeadRedrive() *cobra.Command {
+	f := &redriveFlags{}
+	cmd := &cobra.Command{
+		Use:   "redrive LETTER...",
+		Short: "Publish the jobs of dead letters again",
+		Long:  redriveHelp,
+		Example: "  runner dead redrive shop.transaction.s42_cz1n2hxkq8s1\n" +
+			"  runner dead ls --database shop --reason failed --json | jq -r '.[].letter' | xargs runner dead redrive",
+		Args: cobra.MinimumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error { return f.run(cmd, args) },
+	}
+	cmd.Flags().StringVar(&f.id, "id", "", "id of the new job (one letter only)")
+	cmd.Flags().BoolVar(&f.force, "force", false, "also a job that may have taken effect")
+	cmd.Flags().BoolVar(&f.json, "json", false, "print JSON")
+	f.add(cmd)
+	return cmd
+}
+
+func (f *redriveFlags) run(cmd *cobra.Command, names []string) error {
+	if f.id != "" && (len(names) > 1 || !jobs.ValidID(f.id)) {
+		return usage(errors.New("--id takes 1 to 100 of A-Z a-z 0-9 _ -, for one letter"))
+	}
+	return f.with(cmd.Context(), func(ctx context.Context, conn *bus.Conn, _ *config.Config) error {
+		done := []redriven{}
+		var errs []error
+		for _, name := range names {
+			r, err := f.redrive(ctx, conn, name)
+			if err != nil {
+				errs = append(errs, fmt.Errorf("%s: %w", name, err))
+				continue
+			}
+			done = append(done, r)
+		}
+		errs = append(errs, f.print(cmd.OutOrStdout(), done))
+		return errors.Join(errs...)
+	})
+}
+
+func (f *redriveFlags) print(w io.Writer, done []redriven) error {
+	if f.json {
+		return printJSON(w, done)
+	}
+	for _, r := range done {
+		if _, err := fmt.Fprintf(w, "%s: published as %s, sequence %d\n", r.Letter, r.NewID, r.Sequence); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// redrive publishes one letter's job again. The letter is removed last: whatever dies in between leaves it there, and
+// the next attempt finds the new id taken.
+func (f *redriveFlags) redrive(ctx context.Context, conn *bus.Conn, name string) (redriven, error) {
+	letter, err := findLetter(ctx, conn, name)
+	if err != nil {
+		return redriven{}, err
+	}
+	if err = f.allowed(ctx, conn, &letter); err != nil {
+		return redriven{}, err
+	}
+	out := redriven{Letter: letterName(&letter), JobID: header(&letter, app.LetterJobID)}
+	if out.NewID, err = f.newID(ctx, conn, &letter); err != nil {
+		return redriven{}, err
+	}
+	body, err := redriveBody(letter.Body, out.NewID)
+	if err != nil {
+		return redriven{}, err
+	}
+	headers := redriveHeaders(&letter, out.JobID)
+	var duplicate bool
+	out.Sequence, duplicate, err = conn.PublishJob(ctx, letter.Database, letter.Kind, out.NewID, headers, body)
+	if err != nil {
+		return redriven{}, err
+	}
+	if duplicate {
+		return redriven{}, taken(out.NewID)
+	}
+	return out, conn.DeleteLetter(ctx, letter)
+}
+
+func taken(id string) error {
+	return fmt.Errorf("the id %s is taken: the letter was perhaps published again already; give another one with --id", id)
+}
+
+// allowed refuses jobs whose effect happened, and without --force those that may have had theirs.
+func (f *redriveFlags) allowed(ctx context.Context, conn *bus.Conn, letter *bus.Letter) error {
+	switch reason := header(letter, app.LetterReason); reason {
+	case string(jobs.Rejected), string(jobs.Failed), string(jobs.Canceled), string(jobs.Expired), "job_id_reused":
+		return nil
+	case "result_id_taken":
+		return fmt.Errorf("the job has taken effect; its result is stored under %s", header(letter, app.LetterResultID))
+	case "too_many_deliveries":
+		return f.allowedGivenUp(ctx, conn, letter)
+	default:
+		return f.allowedUnknown()
+	}
+}
+
+// allowedGivenUp asks the stored result how a job ended that was delivered too often.
+func (f *redriveFlags) allowedGivenUp(ctx context.Context, conn *bus.Conn, letter *bus.Letter) error {
+	raw, err := conn.Results(letter.Database).StoredResult(ctx, header(letter, app.LetterResultID))
+	if err != nil {
+		return err
+	}
+	if raw != nil {
+		if a, err := parseAnswer(raw); err == nil && a.Status == jobs.Failed {
+			return nil
+		}
+	}
+	return f.allowedUnknown()
+}
+
+func (f *redriveFlags) allowedUnknown() error {
+	if f.force {
+		return nil
+	}
+	return errors.New("the job ended unknown: it may have taken effect; look at the database, then use --force")
+}
+
+// newID makes the new job's id, and refuses one that has a result already.
+func (f *redriveFlags) newID(ctx context.Context, conn *bus.Conn, letter *bus.Letter) (string, error) {
+	id := f.id
+	if id == "" {
+		id = nextID(header(letter, app.LetterJobID))
+	}
+	if !jobs.ValidID(id) {
+		return "", fmt.Errorf("%q is no id that a job may have; give one with --id", id)
+	}
+	existing, err := conn.Results(letter.Database).StoredResult(ctx, id)
+	if err != nil {
+		return "", err
+	}
+	if existing != nil {
+		return "", taken(id)
+	}
+	return id, nil
+}
+
+var redriveSuffix = regexp.MustCompile(`^(.+)_r([1-9][0-9]{0,8})$`)
+
+// nextID counts one further than the id itself does.
+func nextID(id string) string {
+	if m := redriveSuffix.FindStringSubmatch(id); m != nil {
+		if n, err := strconv.Atoi(m[2]); err == nil {
+			return m[1] + "_r" + strconv.Itoa(n+1)
+		}
+	}
+	return id + "_r1"
+}
+
+// redriveBody is the letter's body under a new id. Nobody waits at the old reply subject any more, the old expiry is
+// over, and an answer that goes only to a reply would go nowhere.
+func redriveBody(raw []byte, id string) ([]byte, error) {
+	b, err := parseBody(raw)
+	if err != nil {
+		return nil, fmt.Errorf("%w: publish a mended job instead", err)
+	}
+	b, err = b.without("reply_to", "expires_at", "expires_in", "answer").with("id", id)
+	if err != nil {
+		return nil, err
+	}
+	return b.bytes(), nil
+}
+
+// redriveHeaders are the job's own headers, such as a trace, without those that meant something to the server.
+func redriveHeaders(letter *bus.Letter, jobID string) map[string][]string {
+	headers := map[string][]string{}
+	for name, values := range letter.Headers {
+		if !strings.HasPrefix(name, "Dbrunner-") {
+			headers[name] = values
+		}
+	}
+	headers[app.RedriveOf] = []string{jobID}
+	return headers
+}

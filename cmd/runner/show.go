@@ -1,0 +1,273 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"dbrunner/internal/app"
+	"dbrunner/internal/jobs"
+)
+
+// stepTimeout bounds each step of the show: on a laptop they take milliseconds.
+const stepTimeout = 20 * time.Second
+
+// show is the demonstration: it publishes as any stock NATS client does, and prints what it sent and what came back.
+type show struct {
+	out   io.Writer
+	style style
+	url   string
+
+	nc   *nats.Conn
+	js   jetstream.JetStream
+	step int
+}
+
+const (
+	queryJob = `{
+  "id": "demo-query",
+  "sql": "SELECT id, owner, balance FROM accounts WHERE balance >= :least ORDER BY id",
+  "params": {"least": 300}
+}`
+	transferJob = `{
+  "id": "demo-transfer",
+  "statements": [
+    {"sql": "UPDATE accounts SET balance = balance - :amount WHERE id = :from",
+     "params": {"amount": 100, "from": 1}, "expect_rows": 1},
+    {"sql": "UPDATE accounts SET balance = balance + :amount WHERE id = :to",
+     "params": {"amount": 100, "to": 4}, "expect_rows": 1},
+    {"sql": "INSERT INTO transfers (source, target, amount) VALUES (:from, :to, :amount) RETURNING id",
+     "params": {"from": 1, "to": 4, "amount": 100}}
+  ]
+}`
+	balanceJob = `{
+  "id": "demo-balance",
+  "sql": "SELECT owner, balance, (SELECT count(*) FROM transfers) AS transfers FROM accounts WHERE id = 4"
+}`
+	mistakenJob = `{
+  "id": "demo-mistaken",
+  "sqll": "SELECT 1",
+  "timeout": "soon"
+}`
+	failingJob = `{
+  "id": "demo-failing",
+  "statements": [
+    {"sql": "UPDATE accounts SET balance = balance + 5000 WHERE id = 4"},
+    {"sql": "UPDATE accounts SET balance = balance - 5000 WHERE id = 1"}
+  ]
+}`
+)
+
+// perform shows everything and says what did not come out as promised.
+func (s *show) perform(ctx context.Context) error {
+	nc, err := nats.Connect(s.url, nats.Name("dbrunner demo"))
+	if err != nil {
+		return fmt.Errorf("connect to the demo's NATS: %w", err)
+	}
+	defer nc.Close()
+	s.nc = nc
+	if s.js, err = jetstream.New(nc); err != nil {
+		return fmt.Errorf("open JetStream: %w", err)
+	}
+	for _, step := range []func(context.Context) error{
+		s.query, s.transaction, s.duplicate, s.mistaken, s.failing, s.reply, s.unknownDatabase,
+	} {
+		if err := s.run(ctx, step); err != nil {
+			return err
+		}
+	}
+	s.line("")
+	s.line(s.style.green("Everything came out as promised."))
+	return nil
+}
+
+func (s *show) run(ctx context.Context, step func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, stepTimeout)
+	defer cancel()
+	s.step++
+	if err := step(ctx); err != nil {
+		return fmt.Errorf("step %d: %w", s.step, err)
+	}
+	return nil
+}
+
+func (s *show) query(ctx context.Context) error {
+	s.title("A query", "rows come back in the database's own types, with nothing lost on the way")
+	a, err := s.do(ctx, "query", queryJob, "demo-query")
+	if err != nil {
+		return err
+	}
+	return s.expect(a, jobs.Succeeded, len(a.Rows) == 2)
+}
+
+func (s *show) transaction(ctx context.Context) error {
+	s.title("A transaction", "all statements or none; expect_rows rolls back what hits other rows than meant")
+	a, err := s.do(ctx, "transaction", transferJob, "demo-transfer")
+	if err != nil {
+		return err
+	}
+	return s.expect(a, jobs.Succeeded, len(a.Sets) == 3)
+}
+
+// duplicate sends the transfer again without Nats-Msg-Id, as it comes when the stream's own de-duplication is over,
+// and asks for a reply: nothing is stored a second time, so that only a reply can tell.
+func (s *show) duplicate(ctx context.Context) error {
+	s.title("The same transaction again", "as a publisher sends it that saw no answer: it gets the first answer, "+
+		"and no second effect")
+	inbox, sub, err := s.inbox()
+	if err != nil {
+		return err
+	}
+	defer func() { _ = sub.Unsubscribe() }()
+	added := fmt.Sprintf("{\n  \"reply_to\": %q,\n", inbox)
+	again := strings.Replace(transferJob, "{\n", added, 1)
+	if err = s.publish(ctx, "transaction", again, added+"  … the rest as before\n}", ""); err != nil {
+		return err
+	}
+	a, err := s.replied(ctx, sub)
+	if err != nil {
+		return err
+	}
+	if err = s.expect(a, jobs.Succeeded, a.Duplicate); err != nil {
+		return err
+	}
+	s.line("")
+	s.line("   The effect is there once: Barbara has 100, and there is one transfer.")
+	b, err := s.do(ctx, "query", balanceJob, "demo-balance")
+	if err != nil {
+		return err
+	}
+	once := len(b.Rows) == 1 && string(b.Rows[0]) == `{"owner":"Barbara","balance":100,"transfers":1}`
+	return s.expect(b, jobs.Succeeded, once)
+}
+
+func (s *show) mistaken(ctx context.Context) error {
+	s.title("A job with mistakes", "nothing of it is executed, and all mistakes are told at once")
+	a, err := s.do(ctx, "query", mistakenJob, "demo-mistaken")
+	if err != nil {
+		return err
+	}
+	return s.expect(a, jobs.Rejected, a.Error != nil && len(a.Error.Faults) > 1)
+}
+
+func (s *show) failing(ctx context.Context) error {
+	s.title("A transaction that the database refuses", "Ada has no 5000: the first statement is rolled back with the second")
+	a, err := s.do(ctx, "transaction", failingJob, "demo-failing")
+	if err != nil {
+		return err
+	}
+	return s.expect(a, jobs.Failed, a.Error != nil && a.Error.Code == "check_violation")
+}
+
+func (s *show) reply(ctx context.Context) error {
+	s.title("A query with reply_to", "the answer comes to a subject of the publisher's own, besides being stored")
+	inbox, sub, err := s.inbox()
+	if err != nil {
+		return err
+	}
+	defer func() { _ = sub.Unsubscribe() }()
+	body := fmt.Sprintf("{\n  \"id\": \"demo-reply\",\n  \"sql\": \"SELECT sum(balance) AS total FROM accounts\",\n  \"reply_to\": %q\n}", inbox)
+	if err = s.publish(ctx, "query", body, body, "demo-reply"); err != nil {
+		return err
+	}
+	a, err := s.replied(ctx, sub)
+	if err != nil {
+		return err
+	}
+	return s.expect(a, jobs.Succeeded, len(a.Rows) == 1)
+}
+
+// unknownDatabase shows why publishers publish to JetStream.
+func (s *show) unknownDatabase(ctx context.Context) error {
+	s.title("A typo in the subject", "no stream takes it, so that a JetStream publish fails at the publisher, at once")
+	subject := "dbrunner.jobs.demmo.query"
+	_, err := s.js.Publish(ctx, subject, []byte(`{"sql": "SELECT 1"}`), jetstream.WithRetryAttempts(0))
+	if !errors.Is(err, jetstream.ErrNoStreamResponse) {
+		return fmt.Errorf("a publish to %s was expected to be refused, got: %w", subject, err)
+	}
+	s.line("   publish  " + subject)
+	s.line("   " + s.style.red("refused") + "  " + err.Error())
+	return nil
+}
+
+func (s *show) title(what, why string) {
+	s.line("")
+	s.line(s.style.bold(fmt.Sprintf("%d  %s", s.step, what)))
+	s.line("   " + why)
+}
+
+// do publishes a job and prints its stored result.
+func (s *show) do(ctx context.Context, kind, body, id string) (*answer, error) {
+	sub, err := s.nc.SubscribeSync("dbrunner.results." + app.DemoDatabase + "." + id)
+	if err != nil {
+		return nil, fmt.Errorf("subscribe to the result: %w", err)
+	}
+	defer func() { _ = sub.Unsubscribe() }()
+	start := time.Now()
+	if err = s.publish(ctx, kind, body, body, id); err != nil {
+		return nil, err
+	}
+	msg, err := sub.NextMsgWithContext(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("await the result of %s: %w", id, err)
+	}
+	s.line("   result   " + msg.Subject + "  " + s.style.dim("after "+time.Since(start).Round(100*time.Microsecond).String()))
+	return s.show(msg.Data)
+}
+
+// publish publishes a job and prints it as it is to be shown. id is the message's; empty: it has none.
+func (s *show) publish(ctx context.Context, kind, body, shown, id string) error {
+	msg := nats.NewMsg("dbrunner.jobs." + app.DemoDatabase + "." + kind)
+	msg.Data = []byte(body)
+	s.line("   publish  " + msg.Subject)
+	for line := range strings.SplitSeq(shown, "\n") {
+		s.line("            " + s.style.dim(line))
+	}
+	var opts []jetstream.PublishOpt
+	if id != "" {
+		opts = append(opts, jetstream.WithMsgID(id))
+	}
+	if _, err := s.js.PublishMsg(ctx, msg, opts...); err != nil {
+		return fmt.Errorf("publish to %s: %w", msg.Subject, err)
+	}
+	return nil
+}
+
+func (s *show) inbox() (string, *nats.Subscription, error) {
+	inbox := s.nc.NewInbox()
+	sub, err := s.nc.SubscribeSync(inbox)
+	if err != nil {
+		return "", nil, fmt.Errorf("subscribe to the reply: %w", err)
+	}
+	return inbox, sub, nil
+}
+
+func (s *show) replied(ctx context.Context, sub *nats.Subscription) (*answer, error) {
+	msg, err := sub.NextMsgWithContext(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("await the reply: %w", err)
+	}
+	s.line("   reply    " + msg.Subject)
+	return s.show(msg.Data)
+}
+
+func (s *show) show(raw []byte) (*answer, error) {
+	a, err := parseAnswer(raw)
+	if err != nil {
+		return nil, err
+	}
+	return a, a.print(s.out, s.style, "            ")
+}
+
+func (s *show) expect(a *answer, status jobs.Status, more bool) error {
+	if a.Status == status && more {
+		return nil
+	}
+	return fmt.Errorf("the job %s did not end as promised: %s", a.JobID, a.raw)
+}

@@ -1,0 +1,253 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"dbrunner/internal/bus"
+	"dbrunner/internal/jobs"
+)
+
+const submitHelp = `Submit publishes one job and waits for its stored result.
+
+The job comes from --sql and --params (a query, unless --kind says otherwise), or whole from --file ("-" is standard
+input). Without an id it gets one; the same id is set as Nats-Msg-Id, so that publishing again does no harm.
+
+Exit codes: 0 succeeded; 1 the job could not be published or its result not be read; 2 the command line is wrong;
+3 the job ended failed, rejected, cancelled or expired, and has no effect; 4 it ended unknown: it may have taken effect;
+5 no answer within --timeout: the job goes on, and its result will be stored all the same.
+` + clientHelp
+
+const submitExample = `  runner submit --database demo --sql 'SELECT id, owner FROM accounts WHERE id = :id' --params '{"id": 1}'
+  runner submit --database demo --kind transaction --file transfer.json --id transfer-4711
+  echo '{"sql": "SELECT 1 AS n"}' | runner submit --database demo --kind query --file - --json
+  runner submit --database demo --sql 'SELECT 1' --no-wait`
+
+type submitFlags struct {
+	clientFlags
+	database   string
+	kind       string
+	id         string
+	sql        string
+	params     string
+	file       string
+	labels     map[string]string
+	jobTimeout time.Duration
+	timeout    time.Duration
+	noWait     bool
+	json       bool
+}
+
+func newSubmit() *cobra.Command {
+	f := &submitFlags{}
+	cmd := &cobra.Command{
+		Use:     "submit --database NAME (--sql TEXT | --file NAME)",
+		Short:   "Publish a job and await its result",
+		Long:    submitHelp,
+		Example: submitExample,
+		Args:    cobra.NoArgs,
+		RunE:    func(cmd *cobra.Command, _ []string) error { return f.run(cmd) },
+	}
+	flags := cmd.Flags()
+	flags.StringVarP(&f.database, "database", "d", "", "database that the job is for")
+	flags.StringVarP(&f.kind, "kind", "k", "query", "kind of the job")
+	flags.StringVar(&f.id, "id", "", "id of the job (default: one is made)")
+	flags.StringVar(&f.sql, "sql", "", "the job's statement")
+	flags.StringVar(&f.params, "params", "", "parameters of --sql: a JSON object for :name, a JSON list for positional ones")
+	flags.StringVarP(&f.file, "file", "f", "", `file with the job's body, "-" for standard input`)
+	flags.StringToStringVar(&f.labels, "label", nil, "labels that the result echoes, name=value")
+	flags.DurationVar(&f.jobTimeout, "job-timeout", 0, "the job's own time limit (default: the database's)")
+	flags.DurationVar(&f.timeout, "timeout", time.Minute, "how long to wait for the result")
+	flags.BoolVar(&f.noWait, "no-wait", false, "return when the stream has the job")
+	flags.BoolVar(&f.json, "json", false, "print the result's own JSON")
+	f.add(cmd)
+	return cmd
+}
+
+// submission is a job ready to be published.
+type submission struct {
+	id   string
+	body []byte
+}
+
+func (f *submitFlags) run(cmd *cobra.Command) error {
+	job, err := f.job(cmd.InOrStdin())
+	if err != nil {
+		return usage(err)
+	}
+	ctx, cancel := context.WithTimeout(cmd.Context(), f.timeout)
+	defer cancel()
+	conn, _, err := f.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer closeQuietly(ctx, conn)
+	sequence, duplicate, err := conn.PublishJob(ctx, f.database, f.kind, job.id, nil, job.body)
+	if err != nil {
+		return err
+	}
+	if duplicate {
+		_, _ = fmt.Fprintln(cmd.ErrOrStderr(), "runner: the stream has a job with this id already; the result is that job's")
+	}
+	if f.noWait {
+		return f.printSent(cmd.OutOrStdout(), job, sequence, duplicate)
+	}
+	return f.await(ctx, cmd, conn, job)
+}
+
+func (f *submitFlags) await(ctx context.Context, cmd *cobra.Command, conn *bus.Conn, job *submission) error {
+	raw, err := conn.AwaitResult(ctx, f.database, job.id)
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		return &exitError{exitTimeout, fmt.Errorf("no result of job %s within %s; the job goes on", job.id, f.timeout)}
+	case err != nil:
+		return err
+	}
+	a, err := parseAnswer(raw)
+	if err != nil {
+		return err
+	}
+	if err := f.print(cmd.OutOrStdout(), a); err != nil {
+		return err
+	}
+	return statusError(a.Status)
+}
+
+func (f *submitFlags) print(w io.Writer, a *answer) error {
+	if f.json {
+		_, err := fmt.Fprintf(w, "%s\n", a.raw)
+		return err
+	}
+	return a.print(w, styleFor(w), "")
+}
+
+func (f *submitFlags) printSent(w io.Writer, job *submission, sequence uint64, duplicate bool) error {
+	if f.json {
+		return printJSON(w, map[string]any{"job_id": job.id, "sequence": sequence, "duplicate": duplicate})
+	}
+	_, err := fmt.Fprintf(w, "%s  sequence %d\n", job.id, sequence)
+	return err
+}
+
+// statusError turns a job's end into an exit code. The answer was printed: there is nothing more to say.
+func statusError(status jobs.Status) error {
+	switch status {
+	case jobs.Succeeded:
+		return nil
+	case jobs.Unknown:
+		return &exitError{code: exitUnknown}
+	default:
+		return &exitError{code: exitJob}
+	}
+}
+
+// job makes the job of the flags. Only what this command needs is checked here: the rest is for the runners to say.
+func (f *submitFlags) job(in io.Reader) (*submission, error) {
+	if err := f.check(); err != nil {
+		return nil, err
+	}
+	b, err := f.body(in)
+	if err != nil {
+		return nil, err
+	}
+	id, err := f.chooseID(b)
+	if err != nil {
+		return nil, err
+	}
+	if b, err = b.with("id", id); err != nil {
+		return nil, err
+	}
+	return &submission{id: id, body: b.bytes()}, nil
+}
+
+func (f *submitFlags) check() error {
+	switch {
+	case !jobs.ValidName(f.database):
+		return errors.New("--database must name a database")
+	case !jobs.ValidName(f.kind):
+		return errors.New("--kind must name a kind of jobs")
+	case (f.sql == "") == (f.file == ""):
+		return errors.New("give either --sql or --file")
+	case f.params != "" && f.sql == "":
+		return errors.New("--params needs --sql")
+	case f.timeout <= 0:
+		return errors.New("--timeout must be above zero")
+	}
+	return nil
+}
+
+func (f *submitFlags) body(in io.Reader) (body, error) {
+	var b body
+	var err error
+	if f.sql != "" {
+		b, err = f.bodyOfFlags()
+	} else {
+		b, err = f.bodyOfFile(in)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if len(f.labels) > 0 {
+		if b, err = b.with("labels", f.labels); err != nil {
+			return nil, err
+		}
+	}
+	if f.jobTimeout > 0 {
+		return b.with("timeout", f.jobTimeout.String())
+	}
+	return b, nil
+}
+
+func (f *submitFlags) bodyOfFlags() (body, error) {
+	b, err := body{}.with("sql", f.sql)
+	if err != nil || f.params == "" {
+		return b, err
+	}
+	if !json.Valid([]byte(f.params)) {
+		return nil, errors.New("--params is not JSON")
+	}
+	return append(b, member{key: "params", value: json.RawMessage(f.params)}), nil
+}
+
+func (f *submitFlags) bodyOfFile(in io.Reader) (body, error) {
+	if f.file != "-" {
+		file, err := os.Open(f.file)
+		if err != nil {
+			return nil, err
+		}
+		defer func() { _ = file.Close() }()
+		in = file
+	}
+	raw, err := io.ReadAll(in)
+	if err != nil {
+		return nil, fmt.Errorf("read the job: %w", err)
+	}
+	return parseBody(raw)
+}
+
+func (f *submitFlags) chooseID(b body) (string, error) {
+	id := f.id
+	switch inBody := b.text("id"); {
+	case id != "" && inBody != "" && id != inBody:
+		return "", errors.New("--id and the id in the body differ")
+	case id == "" && inBody != "":
+		id = inBody
+	case id == "" && b.has("id"):
+		return "", errors.New("the id in the body is not a text")
+	case id == "":
+		id = "cli-" + strings.ToLower(rand.Text())
+	}
+	if !jobs.ValidID(id) {
+		return "", errors.New("an id is 1 to 100 of A-Z a-z 0-9 _ -, and not in the form of those that runners make")
+	}
+	return id, nil
+}

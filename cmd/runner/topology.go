@@ -1,0 +1,249 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+
+	"github.com/spf13/cobra"
+
+	"dbrunner/internal/app"
+	"dbrunner/internal/bus"
+	"dbrunner/internal/config"
+)
+
+const topologyHelp = `Topology looks at the streams and consumers of a namespace and is the only command that changes or removes them.
+"serve" creates what is missing (topology.mode: manage) and refuses to start on a difference.
+` + clientHelp
+
+func newTopology() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "topology",
+		Short: "Show, change or remove streams and consumers",
+		Long:  topologyHelp,
+	}
+	cmd.AddCommand(newTopologyShow(), newTopologyApply(), newTopologyPrune())
+	return cmd
+}
+
+type topologyFlags struct {
+	clientFlags
+	json  bool
+	force bool
+}
+
+// topologyView is what show prints.
+type topologyView struct {
+	Streams     []streamView `json:"streams"`
+	Differences []string     `json:"differences,omitempty"` // only with a configuration that has databases
+}
+
+type streamView struct {
+	Name       string         `json:"name"`
+	Subjects   []string       `json:"subjects"`
+	Configured bool           `json:"configured"` // the configuration names it
+	Messages   uint64         `json:"messages"`
+	Bytes      uint64         `json:"bytes"`
+	Replicas   int            `json:"replicas"`
+	Leader     string         `json:"leader,omitempty"`
+	Consumers  []consumerView `json:"consumers,omitempty"`
+}
+
+type consumerView struct {
+	Name         string   `json:"name"`
+	Filters      []string `json:"filters"`
+	Configured   bool     `json:"configured"`
+	Waiting      uint64   `json:"waiting"`
+	Held         int      `json:"held"`
+	Redelivered  int      `json:"redelivered"`
+	PullRequests int      `json:"pull_requests"`
+}
+
+func viewStream(s *bus.StreamView) streamView {
+	view := streamView{
+		Name: s.Name, Subjects: s.Subjects, Configured: s.Configured, Messages: s.Messages, Bytes: s.Bytes,
+		Replicas: s.Replicas, Leader: s.Leader,
+	}
+	for _, c := range s.Consumers {
+		view.Consumers = append(view.Consumers, consumerView(c))
+	}
+	return view
+}
+
+func newTopologyShow() *cobra.Command {
+	f := &topologyFlags{}
+	cmd := &cobra.Command{
+		Use:   "show",
+		Short: "Show streams, consumers and what differs from the configuration",
+		Long: "Show lists the streams and consumers of the namespace with what they hold and, given a configuration with\n" +
+			"databases, what differs from it. Exit code 1 if anything differs.\n" + clientHelp,
+		Example: "  runner topology show --config runner.yaml\n  runner topology show --server nats://127.0.0.1:4222 --json",
+		Args:    cobra.NoArgs,
+		RunE:    func(cmd *cobra.Command, _ []string) error { return f.show(cmd) },
+	}
+	cmd.Flags().BoolVar(&f.json, "json", false, "print JSON")
+	f.add(cmd)
+	return cmd
+}
+
+func (f *topologyFlags) show(cmd *cobra.Command) error {
+	return f.with(cmd.Context(), func(ctx context.Context, conn *bus.Conn, cfg *config.Config) error {
+		view, err := viewTopology(ctx, conn, cfg)
+		if err != nil {
+			return err
+		}
+		if err := view.print(cmd.OutOrStdout(), f.json); err != nil {
+			return err
+		}
+		if len(view.Differences) > 0 {
+			return errors.New("streams and consumers are not as configured: runner topology apply changes them")
+		}
+		return nil
+	})
+}
+
+func viewTopology(ctx context.Context, conn *bus.Conn, cfg *config.Config) (*topologyView, error) {
+	topology := app.Topology(cfg)
+	streams, err := conn.Show(ctx, topology)
+	if err != nil {
+		return nil, err
+	}
+	view := &topologyView{}
+	for i := range streams {
+		view.Streams = append(view.Streams, viewStream(&streams[i]))
+	}
+	if len(cfg.Databases) == 0 {
+		return view, nil
+	}
+	differences, err := conn.Diff(ctx, topology)
+	for _, d := range differences {
+		view.Differences = append(view.Differences, d.String())
+	}
+	return view, err
+}
+
+func (v *topologyView) print(w io.Writer, asJSON bool) error {
+	if asJSON {
+		return printJSON(w, v)
+	}
+	rows := [][]string{{"STREAM / CONSUMER", "SUBJECTS", "MESSAGES", "BYTES", "WAITING", "HELD", "REDELIVERED"}}
+	for i := range v.Streams {
+		s := &v.Streams[i]
+		rows = append(rows, []string{s.Name, few(s.Subjects), number(s.Messages), number(s.Bytes), "", "", ""})
+		for j := range s.Consumers {
+			c := &s.Consumers[j]
+			rows = append(rows, []string{"  " + c.Name, few(c.Filters), "", "", number(c.Waiting), strconv.Itoa(c.Held), strconv.Itoa(c.Redelivered)})
+		}
+	}
+	if err := table(w, "", rows); err != nil {
+		return err
+	}
+	for _, d := range v.Differences {
+		_, _ = fmt.Fprintln(w, "differs:", d)
+	}
+	return nil
+}
+
+func number(n uint64) string { return strconv.FormatUint(n, 10) }
+
+// few shows the first subject of a list and how many more there are.
+func few(subjects []string) string {
+	switch len(subjects) {
+	case 0:
+		return ""
+	case 1:
+		return subjects[0]
+	default:
+		return subjects[0] + " +" + strconv.Itoa(len(subjects)-1)
+	}
+}
+
+func newTopologyApply() *cobra.Command {
+	f := &topologyFlags{}
+	cmd := &cobra.Command{
+		Use:   "apply --config FILE",
+		Short: "Make streams and consumers as the configuration says",
+		Long: "Apply creates what is missing and changes what differs, as far as the server can. What it cannot change is told\n" +
+			"with how to go on; then the exit code is 1.\n" + clientHelp,
+		Example: "  runner topology apply --config runner.yaml",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return f.change(cmd, func(ctx context.Context, conn *bus.Conn, t bus.Topology) ([]bus.Change, error) {
+				return conn.Apply(ctx, t)
+			})
+		},
+	}
+	cmd.Flags().BoolVar(&f.json, "json", false, "print JSON")
+	f.add(cmd)
+	return cmd
+}
+
+func newTopologyPrune() *cobra.Command {
+	f := &topologyFlags{}
+	cmd := &cobra.Command{
+		Use:   "prune --config FILE",
+		Short: "Remove streams and consumers that the configuration does not name",
+		Long: "Prune removes the streams and consumers of the namespace that the configuration does not name, for instance of a\n" +
+			"database that is gone. What still holds messages is kept and told, unless --force is given. A runner with another\n" +
+			"configuration in the same namespace loses its streams: prune with the one that names all databases.\n" + clientHelp,
+		Example: "  runner topology prune --config runner.yaml",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return f.change(cmd, func(ctx context.Context, conn *bus.Conn, t bus.Topology) ([]bus.Change, error) {
+				return conn.Prune(ctx, t, f.force)
+			})
+		},
+	}
+	cmd.Flags().BoolVar(&f.json, "json", false, "print JSON")
+	cmd.Flags().BoolVar(&f.force, "force", false, "remove what still holds messages, too")
+	f.add(cmd)
+	return cmd
+}
+
+// change does apply or prune. Without a database in the configuration neither would mean what its caller thinks.
+func (f *topologyFlags) change(cmd *cobra.Command, do func(context.Context, *bus.Conn, bus.Topology) ([]bus.Change, error)) error {
+	return f.with(cmd.Context(), func(ctx context.Context, conn *bus.Conn, cfg *config.Config) error {
+		if err := wantDatabases(cfg); err != nil {
+			return err
+		}
+		changes, err := do(ctx, conn, app.Topology(cfg))
+		err = errors.Join(err, printChanges(cmd.OutOrStdout(), changes, f.json))
+		if err == nil && slices.ContainsFunc(changes, func(c bus.Change) bool { return !c.Done }) {
+			return errors.New("not everything was done")
+		}
+		return err
+	})
+}
+
+func wantDatabases(cfg *config.Config) error {
+	if len(cfg.Databases) == 0 {
+		return usage(errors.New("the configuration names no database: give --config, or RUNNER_DATABASES in the environment"))
+	}
+	return nil
+}
+
+type changeView struct {
+	Resource string `json:"resource"`
+	What     string `json:"what"`
+	Done     bool   `json:"done"`
+}
+
+func printChanges(w io.Writer, changes []bus.Change, asJSON bool) error {
+	views := make([]changeView, 0, len(changes))
+	for _, c := range changes {
+		views = append(views, changeView(c))
+	}
+	if asJSON {
+		return printJSON(w, views)
+	}
+	for _, v := range views {
+		_, _ = fmt.Fprintf(w, "%s: %s\n", v.Resource, v.What)
+	}
+	if len(views) == 0 {
+		_, _ = fmt.Fprintln(w, "nothing to do")
+	}
+	return nil
+}

@@ -1,0 +1,274 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+)
+
+// publisher is the upstream system: what it sends, and what it does with the answers.
+type publisher struct {
+	client *Client
+	state  *State
+	out    io.Writer
+}
+
+// show publishes one job of each sort, then many at once.
+func (p *publisher) show(ctx context.Context, jobs int, sendOnly bool) error {
+	run := newRun()
+	if sendOnly {
+		return p.sendAll(ctx, run.transfers(jobs))
+	}
+	steps := []func(context.Context, *runID) error{p.query, p.rejected, p.failed, p.reply}
+	for _, step := range steps {
+		if err := step(ctx, run); err != nil {
+			return err
+		}
+	}
+	return p.many(ctx, run, jobs)
+}
+
+func (p *publisher) query(ctx context.Context, run *runID) error {
+	p.title("A query")
+	result, err := p.do(ctx, run.total("query"))
+	if err != nil {
+		return err
+	}
+	return expect(result, "succeeded")
+}
+
+func (p *publisher) rejected(ctx context.Context, run *runID) error {
+	p.title("A job with mistakes: it is rejected, nothing of it is executed, and all of them are told at once")
+	result, err := p.do(ctx, run.mistaken())
+	if err != nil {
+		return err
+	}
+	return expect(result, "rejected")
+}
+
+func (p *publisher) failed(ctx context.Context, run *runID) error {
+	p.title("A valid job that the database refuses: it fails, with a code that programs can tell")
+	result, err := p.do(ctx, run.impossible())
+	if err != nil {
+		return err
+	}
+	return expect(result, "failed")
+}
+
+// reply awaits the answer on an inbox of its own. The stored result is there all the same: a reply is a
+// convenience that may be lost, for those who do not wait longer than their connection lives.
+func (p *publisher) reply(ctx context.Context, run *runID) error {
+	p.title("A query with reply_to")
+	inbox := nats.NewInbox()
+	sub, err := p.client.nc.SubscribeSync(inbox)
+	if err != nil {
+		return fmt.Errorf("subscribe to the reply: %w", err)
+	}
+	defer func() { _ = sub.Unsubscribe() }()
+	job := run.replied(inbox)
+	if err = p.send(ctx, job); err != nil {
+		return err
+	}
+	msg, err := sub.NextMsgWithContext(ctx)
+	if err != nil {
+		return fmt.Errorf("await the reply to %s: %w", job.ID, err)
+	}
+	result, err := parseResult(msg.Data)
+	if err != nil {
+		return err
+	}
+	p.print(result)
+	return errors.Join(expect(result, "succeeded"), p.state.Answered(job.ID))
+}
+
+// many runs many jobs at once: every one gets its answer, and each transfer happened exactly once, so that no money
+// appears or vanishes.
+func (p *publisher) many(ctx context.Context, run *runID, n int) error {
+	p.title(fmt.Sprintf("%d transfers at once", n))
+	before, err := p.total(ctx, run, "before")
+	if err != nil {
+		return err
+	}
+	start := time.Now()
+	tally, err := p.doAll(ctx, run.transfers(n))
+	if err != nil {
+		return err
+	}
+	p.printf("  %d answers in %s: %s\n", n, time.Since(start).Round(time.Millisecond), tally)
+	after, err := p.total(ctx, run, "after")
+	if err != nil {
+		return err
+	}
+	p.printf("  total of all accounts: %s before, %s after\n", before, after)
+	if before != after {
+		return errors.New("the transfers changed the total: an effect is missing or there twice")
+	}
+	return tally.only("succeeded")
+}
+
+func (p *publisher) total(ctx context.Context, run *runID, name string) (string, error) {
+	job := run.total(name)
+	if err := p.send(ctx, job); err != nil {
+		return "", err
+	}
+	result, err := p.answer(ctx, job.ID)
+	if err != nil {
+		return "", err
+	}
+	if err := expect(result, "succeeded"); err != nil {
+		return "", err
+	}
+	return string(result.Rows[0]), nil
+}
+
+// sendAll publishes jobs and leaves, as a publisher does that is killed at that moment.
+func (p *publisher) sendAll(ctx context.Context, jobs []*Job) error {
+	for _, job := range jobs {
+		if err := p.send(ctx, job); err != nil {
+			return err
+		}
+	}
+	p.printf("%d jobs sent; leaving before their answers. Pick them up with --resume.\n", len(jobs))
+	return nil
+}
+
+// resume picks up where an earlier run was ended. A job that was planned and perhaps published is published again
+// under its id: whatever happened to it, its effect is there once.
+func (p *publisher) resume(ctx context.Context) error {
+	open := p.state.Open()
+	p.printf("%d jobs have no answer yet\n", len(open))
+	jobs := make([]*Job, 0, len(open))
+	for i := range open {
+		if open[i].Stage == planned {
+			if err := p.send(ctx, &open[i].Job); err != nil {
+				return err
+			}
+		}
+		jobs = append(jobs, &open[i].Job)
+	}
+	tally, err := p.each(jobs, func(job *Job) (*Result, error) { return p.answer(ctx, job.ID) })
+	if err != nil {
+		return err
+	}
+	p.printf("answers: %s\n", tally)
+	return nil
+}
+
+// doAll sends jobs and awaits their answers, all at once.
+func (p *publisher) doAll(ctx context.Context, jobs []*Job) (tally, error) {
+	return p.each(jobs, func(job *Job) (*Result, error) {
+		if err := p.send(ctx, job); err != nil {
+			return nil, err
+		}
+		return p.answer(ctx, job.ID)
+	})
+}
+
+// each does the same for every job at once and counts the answers' statuses.
+func (p *publisher) each(jobs []*Job, do func(*Job) (*Result, error)) (tally, error) {
+	counts := tally{}
+	var mu sync.Mutex
+	var errs []error
+	var wg sync.WaitGroup
+	for _, job := range jobs {
+		wg.Go(func() {
+			result, err := do(job)
+			mu.Lock()
+			defer mu.Unlock()
+			if err != nil {
+				errs = append(errs, err)
+				return
+			}
+			counts[result.Status]++
+		})
+	}
+	wg.Wait()
+	return counts, errors.Join(errs...)
+}
+
+// do sends one job, awaits its answer and prints both.
+func (p *publisher) do(ctx context.Context, job *Job) (*Result, error) {
+	if err := p.send(ctx, job); err != nil {
+		return nil, err
+	}
+	p.printf("  sent  %s\n", job.Body)
+	result, err := p.answer(ctx, job.ID)
+	if err != nil {
+		return nil, err
+	}
+	p.print(result)
+	return result, nil
+}
+
+// send publishes a job, noting it before and after: whenever this process dies, the next one knows what to do.
+func (p *publisher) send(ctx context.Context, job *Job) error {
+	if err := p.state.Planned(job); err != nil {
+		return err
+	}
+	if err := p.client.Publish(ctx, job); err != nil {
+		return err
+	}
+	return p.state.Sent(job.ID)
+}
+
+func (p *publisher) answer(ctx context.Context, id string) (*Result, error) {
+	result, err := p.client.Await(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	return result, p.state.Answered(id)
+}
+
+func (p *publisher) title(text string) { p.printf("\n%s\n", text) }
+
+func (p *publisher) print(r *Result) {
+	p.printf("  %s  %s\n", r.Status, r.JobID)
+	for _, row := range r.Rows {
+		p.printf("    %s\n", row)
+	}
+	if r.Error == nil {
+		return
+	}
+	p.printf("    %s: %s\n", r.Error.Code, r.Error.Message)
+	for _, fault := range r.Error.Faults {
+		p.printf("      %s: %s\n", fault.Path, fault.Message)
+	}
+}
+
+func (p *publisher) printf(format string, args ...any) { _, _ = fmt.Fprintf(p.out, format, args...) }
+
+func expect(r *Result, status string) error {
+	if r.Status != status {
+		return fmt.Errorf("job %s is %s, expected %s", r.JobID, r.Status, status)
+	}
+	return nil
+}
+
+// tally counts results by status.
+type tally map[string]int
+
+// String lists the counts in a fixed order.
+func (t tally) String() string {
+	parts := make([]string, 0, len(t))
+	for _, status := range slices.Sorted(maps.Keys(t)) {
+		parts = append(parts, fmt.Sprintf("%d %s", t[status], status))
+	}
+	return strings.Join(parts, ", ")
+}
+
+func (t tally) only(status string) error {
+	for have := range t {
+		if have != status {
+			return fmt.Errorf("not every job %s: %s", status, t)
+		}
+	}
+	return nil
+}

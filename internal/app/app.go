@@ -1,0 +1,210 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
+
+	"dbrunner/internal/bus"
+	"dbrunner/internal/config"
+	"dbrunner/internal/worker"
+)
+
+// closeTimeout bounds the flush of the connection to NATS at the end.
+const closeTimeout = 5 * time.Second
+
+// Options is what a runner is made with.
+type Options struct {
+	Config  *config.Config // loaded and complete
+	Logger  *zap.Logger
+	Version string // of the build
+	// Strict makes a database that cannot be reached at the start an error of Run. Otherwise its jobs wait and the
+	// other databases run.
+	Strict bool
+}
+
+// App is a runner that is not running yet.
+type App struct {
+	opts    Options
+	started chan struct{}
+}
+
+// ConfigError says that the configuration is wrong in a way that only its user can mend.
+type ConfigError struct{ Err error }
+
+func (e *ConfigError) Error() string { return e.Err.Error() }
+
+func (e *ConfigError) Unwrap() error { return e.Err }
+
+// New returns a runner. It connects to nothing.
+func New(opts Options) (*App, error) {
+	if opts.Config == nil || opts.Logger == nil {
+		return nil, errors.New("app: configuration and logger are needed")
+	}
+	return &App{opts: opts, started: make(chan struct{})}, nil
+}
+
+// Started is closed once the streams are there and the lanes run.
+func (a *App) Started() <-chan struct{} { return a.started }
+
+// Run runs the runner until ctx ends and everything that was begun has come to its end, at most until the drain
+// timeout. It runs once. Its error is a fault of the configuration (*ConfigError), a difference of the topology
+// (*bus.TopologyError), or what kept it from starting; after a start in order it returns nil.
+func (a *App) Run(ctx context.Context) (err error) {
+	cfg, log := a.opts.Config, a.opts.Logger
+	databases, err := openDatabases(cfg)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, closeDatabases(databases)) }()
+
+	conn, err := bus.Connect(ctx, BusOptions(cfg, log.Named("bus")))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, closeConn(ctx, conn)) }()
+
+	if err := ensureTopology(ctx, conn, cfg); err != nil {
+		return err
+	}
+	r := &running{
+		cfg: cfg, log: log, conn: conn, databases: databases, version: a.opts.Version,
+		startedAt: time.Now(), suspects: worker.NewSuspects(),
+		settling: max(1, cfg.Worker.SettleInFlight/max(1, len(databases)*len(lanes()))),
+	}
+	if err := r.connect(); err != nil {
+		return err
+	}
+	if a.opts.Strict {
+		if err := r.probe(ctx); err != nil {
+			return err
+		}
+	}
+	return r.run(ctx, a.started)
+}
+
+func closeConn(ctx context.Context, conn *bus.Conn) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
+	defer cancel()
+	if err := conn.Close(ctx); err != nil {
+		return fmt.Errorf("close the connection to NATS: %w", err)
+	}
+	return nil
+}
+
+// running is a runner under way.
+type running struct {
+	cfg       *config.Config
+	log       *zap.Logger
+	conn      *bus.Conn
+	databases []*database
+	version   string
+	startedAt time.Time
+	suspects  *worker.Suspects
+	settling  int // places for results on their way, of each lane
+
+	stage atomic.Pointer[string] // a state of a heartbeat
+}
+
+func (r *running) connect() error {
+	for _, d := range r.databases {
+		if err := d.connect(r); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// probe reaches every database once and tells all that cannot be reached.
+func (r *running) probe(ctx context.Context) error {
+	errs := make([]error, len(r.databases))
+	var group errgroup.Group
+	for i, d := range r.databases {
+		group.Go(func() error {
+			errs[i] = d.probe(ctx)
+			return nil
+		})
+	}
+	_ = group.Wait() // none returns an error: all of them are wanted
+	return errors.Join(errs...)
+}
+
+// errDrainTimeout ends what still runs at the drain deadline.
+var errDrainTimeout = errors.New("the drain timeout is over")
+
+// run has two contexts: intake, which is ctx, ends at the first signal; work ends at the drain deadline. What runs
+// beside the lanes (gates, leases, sweepers, heartbeats) ends after them.
+func (r *running) run(ctx context.Context, started chan<- struct{}) error {
+	work, stopWork := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer stopWork(nil)
+	beside, stopBeside := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopBeside()
+
+	r.enter(stateRunning)
+	var background errgroup.Group
+	for _, d := range r.databases {
+		d.background(beside, &background, r.cfg.Topology.Results.MinAge)
+	}
+	background.Go(func() error { return r.beat(beside) })
+	background.Go(func() error { return r.conn.WatchDead(beside, deadInterval) })
+
+	var lanes errgroup.Group
+	for _, d := range r.databases {
+		for _, l := range d.lanes {
+			lanes.Go(func() error { return l.Run(work, ctx) })
+		}
+	}
+	close(started)
+	r.log.Info("runner is running", zap.String("instance", r.cfg.Instance), zap.String("version", r.version),
+		zap.String("nats", r.conn.State().Server), zap.Strings("databases", databaseNames(r.cfg)))
+
+	ended := make(chan struct{})
+	background.Go(func() error { return r.drain(ctx, ended, stopWork) })
+	err := lanes.Wait()
+	close(ended)
+	stopBeside()
+	err = errors.Join(err, background.Wait())
+	r.leave(ctx)
+	return err
+}
+
+// deadInterval is how often the stream of dead letters is looked at for letters that had to go.
+const deadInterval = 30 * time.Second
+
+// drain begins when ctx ends: the lanes hand back what was not begun by themselves. At the deadline the work ends.
+func (r *running) drain(ctx context.Context, ended <-chan struct{}, stopWork context.CancelCauseFunc) error {
+	select {
+	case <-ctx.Done():
+	case <-ended:
+		return nil
+	}
+	r.enter(stateDraining)
+	r.log.Info("runner is draining: what runs is finished", zap.Duration("at_most", r.cfg.Worker.DrainTimeout))
+	deadline := time.NewTimer(r.cfg.Worker.DrainTimeout)
+	defer deadline.Stop()
+	select {
+	case <-deadline.C:
+		r.log.Warn("drain timeout: what still runs is stopped and handed back")
+		stopWork(errDrainTimeout)
+	case <-ended:
+	}
+	return nil
+}
+
+// leave tells that the runner has ended.
+func (r *running) leave(ctx context.Context) {
+	r.enter(stateStopped)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
+	defer cancel()
+	r.publishHeartbeat(ctx)
+	r.log.Info("runner has stopped")
+}
+
+func (r *running) enter(state string) { r.stage.Store(&state) }
+
+func (r *running) state() string { return *r.stage.Load() }

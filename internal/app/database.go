@@ -1,0 +1,181 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"dbrunner/internal/config"
+	"dbrunner/internal/db"
+	"dbrunner/internal/jobs"
+	"dbrunner/internal/worker"
+)
+
+// The clean-up of a ledger: rows a statement, and the time limit of one.
+const (
+	sweepBatch   = 500
+	sweepTimeout = 30 * time.Second
+)
+
+// retentionInterval is how often the results are looked at whether they leave room.
+const retentionInterval = 5 * time.Second
+
+// database is one configured database with everything that runs for it.
+type database struct {
+	name string
+	cfg  *config.Database
+	db   db.Database
+
+	// Set by connect.
+	results *results
+	gate    *worker.Gate
+	lanes   []*worker.Lane
+	intakes []*intake
+	sweeper *worker.Sweeper // nil without a ledger
+}
+
+// openDatabases opens all configured databases. Opening connects to nothing: what fails here is a fault of the
+// configuration, and all of them are told at once.
+func openDatabases(cfg *config.Config) ([]*database, error) {
+	var databases []*database
+	var faults []error
+	for _, name := range databaseNames(cfg) {
+		d, err := openDatabase(cfg, name)
+		if err != nil {
+			faults = append(faults, fmt.Errorf("databases.%s: %w", name, err))
+			continue
+		}
+		databases = append(databases, d)
+	}
+	if len(faults) > 0 {
+		return nil, errors.Join(&ConfigError{errors.Join(faults...)}, closeDatabases(databases))
+	}
+	return databases, nil
+}
+
+func openDatabase(cfg *config.Config, name string) (*database, error) {
+	settings := cfg.Databases[name]
+	engine, err := engineByName(settings.Type)
+	if err != nil {
+		return nil, err
+	}
+	opened, err := engine.open(dbOptions(cfg, name))
+	if err != nil {
+		return nil, err
+	}
+	return &database{name: name, cfg: settings, db: opened}, nil
+}
+
+func closeDatabases(databases []*database) error {
+	var errs []error
+	for _, d := range databases {
+		if err := d.db.Close(); err != nil {
+			errs = append(errs, fmt.Errorf("close database %s: %w", d.name, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// connect makes what runs for the database: executor, gate, lanes and sweeper.
+func (d *database) connect(r *running) error {
+	d.results = &results{r.conn.Results(d.name)}
+	gate, err := worker.NewGate(worker.GateOptions{Database: d.name, Prober: d.db, Logger: r.log.Named("gate")})
+	if err != nil {
+		return err
+	}
+	d.gate = gate
+	executor, err := d.executor(r)
+	if err != nil {
+		return err
+	}
+	for _, l := range lanes() {
+		made, err := d.lane(r, &l, executor)
+		if err != nil {
+			return err
+		}
+		d.lanes = append(d.lanes, made)
+	}
+	return d.makeSweeper(r)
+}
+
+func (d *database) executor(r *running) (*jobs.Executor, error) {
+	executor, err := jobs.NewExecutor(jobs.ExecutorOptions{
+		Namespace: r.cfg.Namespace,
+		Runner:    r.cfg.Instance,
+		Database:  d.db,
+		Policy:    policy(r.cfg, d.cfg),
+		Results:   d.results,
+		MaxBody:   r.conn.MaxPayload(),
+		MaxResult: r.conn.MaxPayload() - resultRoom,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("database %s: %w", d.name, err)
+	}
+	return executor, nil
+}
+
+// resultRoom is what a result's headers take of the largest message that the server accepts, bytes: a publish counts
+// them, and a re-published message has more of them than ours.
+const resultRoom = 4 << 10
+
+func (d *database) lane(r *running, l *lane, executor *jobs.Executor) (*worker.Lane, error) {
+	in := &intake{conn: r.conn, cfg: r.cfg, database: d.name, lane: l.name}
+	d.intakes = append(d.intakes, in)
+	return worker.New(worker.Options{
+		Database:         d.name,
+		Name:             l.name,
+		Slots:            l.slotsOf(d.cfg.Slots),
+		MaxSettling:      r.settling,
+		AckWait:          r.cfg.Topology.AckWait,
+		UnreachableGrace: r.cfg.Worker.UnreachableGrace,
+		Intake:           in,
+		Executor:         executor,
+		Results:          d.results,
+		Outbox:           &outbox{conn: r.conn, runner: r.cfg.Instance},
+		Gate:             d.gate,
+		Suspects:         r.suspects,
+		Outlives:         func(string) bool { return l.outlives },
+		Logger:           r.log.Named("worker"),
+	})
+}
+
+func (d *database) makeSweeper(r *running) error {
+	if !d.cfg.HasLedger() {
+		return nil
+	}
+	sweeper, err := worker.NewSweeper(worker.SweeperOptions{
+		Database:  d.name,
+		Ledger:    d.db,
+		Backlog:   &backlog{conn: r.conn, database: d.name},
+		Gate:      d.gate,
+		Retention: d.cfg.Ledger.Retention,
+		Interval:  d.cfg.Ledger.SweepInterval,
+		Timeout:   sweepTimeout,
+		Batch:     sweepBatch,
+		Logger:    r.log.Named("sweeper"),
+	})
+	d.sweeper = sweeper
+	return err
+}
+
+// background starts what runs beside the lanes until ctx ends.
+func (d *database) background(ctx context.Context, group *errgroup.Group, minAge time.Duration) {
+	group.Go(func() error { return d.gate.Run(ctx) })
+	group.Go(func() error { return d.results.RunRetention(ctx, retentionInterval, minAge) })
+	if d.sweeper != nil {
+		group.Go(func() error { return d.sweeper.Run(ctx) })
+	}
+}
+
+// probe reaches the database once, for those who want to know before anything runs.
+func (d *database) probe(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, max(d.cfg.Pool.ConnectTimeout, time.Second)*2)
+	defer cancel()
+	if err := d.db.Probe(ctx); err != nil {
+		return fmt.Errorf("database %s: %w", d.name, err)
+	}
+	return nil
+}

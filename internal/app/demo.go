@@ -1,0 +1,134 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"time"
+
+	"go.uber.org/zap"
+
+	"dbrunner/internal/bus"
+	"dbrunner/internal/config"
+	"dbrunner/internal/db"
+)
+
+// DemoDatabase is the name of the demonstration's database.
+const DemoDatabase = "demo"
+
+// demoSchema is the demonstration's database: enough to see a read, a guarded transfer and a constraint.
+func demoSchema() []string {
+	return []string{
+		`CREATE TABLE accounts (id INTEGER PRIMARY KEY, owner TEXT NOT NULL, balance INTEGER NOT NULL CHECK (balance >= 0))`,
+		`CREATE TABLE transfers (id INTEGER PRIMARY KEY, source INTEGER NOT NULL REFERENCES accounts, ` +
+			`target INTEGER NOT NULL REFERENCES accounts, amount INTEGER NOT NULL CHECK (amount > 0))`,
+		`INSERT INTO accounts (id, owner, balance) VALUES (1, 'Ada', 1000), (2, 'Grace', 500), (3, 'Edsger', 250), (4, 'Barbara', 0)`,
+	}
+}
+
+// Demo is a small world in one process: a NATS server, a database with some data, and the configuration of a runner
+// for both.
+type Demo struct {
+	Config *config.Config
+	File   string // of the database
+
+	embedded *bus.Embedded
+	dir      string
+}
+
+// NewDemo makes the world in a temporary folder. Port 0 takes a free one. The owner calls Close.
+func NewDemo(ctx context.Context, port int, log *zap.Logger) (*Demo, error) {
+	dir, err := os.MkdirTemp("", "dbrunner-demo-")
+	if err != nil {
+		return nil, fmt.Errorf("make a folder for the demo: %w", err)
+	}
+	d := &Demo{dir: dir, File: filepath.Join(dir, "demo.db")}
+	if err := d.start(ctx, port, log); err != nil {
+		return nil, errors.Join(err, d.Close(ctx))
+	}
+	return d, nil
+}
+
+func (d *Demo) start(ctx context.Context, port int, log *zap.Logger) error {
+	if err := checkPort(port); err != nil {
+		return err
+	}
+	embedded, err := bus.StartEmbedded(bus.EmbeddedOptions{Dir: filepath.Join(d.dir, "nats"), Port: port, Logger: log})
+	if err != nil {
+		return err
+	}
+	d.embedded = embedded
+	if d.Config, err = demoConfig(embedded.URL(), d.File); err != nil {
+		return err
+	}
+	return fill(ctx, d.Config)
+}
+
+// checkPort tells in a word what the server would say in its log only.
+func checkPort(port int) error {
+	if port == 0 {
+		return nil
+	}
+	l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+	if err != nil {
+		return fmt.Errorf("port %d cannot be used: %w", port, err)
+	}
+	return l.Close()
+}
+
+// URL is where NATS clients connect.
+func (d *Demo) URL() string { return d.embedded.URL() }
+
+// Close stops the server and removes everything, also when ctx has ended.
+func (d *Demo) Close(ctx context.Context) error {
+	var err error
+	if d.embedded != nil {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
+		defer cancel()
+		err = d.embedded.Close(ctx)
+	}
+	return errors.Join(err, os.RemoveAll(d.dir))
+}
+
+// demoConfig is a configuration with bounds that fit a laptop.
+func demoConfig(url, file string) (*config.Config, error) {
+	const mebibyte = 1 << 20
+	cfg := config.Default()
+	cfg.Instance = "demo-runner"
+	cfg.NATS.URLs = []string{url}
+	cfg.Log.Level, cfg.Log.Format = "warn", "console"
+	cfg.Topology.Jobs.MaxBytes = 64 * mebibyte
+	cfg.Topology.Results.MaxBytes = 256 * mebibyte
+	cfg.Topology.Results.MaxCount = 200_000
+	cfg.Topology.Dead.MaxBytes = 64 * mebibyte
+	cfg.Databases[DemoDatabase] = cfg.Defaults.NewDatabase("sqlite", config.NewSecret(file))
+	if err := cfg.Complete(Words()); err != nil {
+		return nil, fmt.Errorf("configure the demo: %w", err)
+	}
+	return cfg, nil
+}
+
+// fill creates the demonstration's tables, in the way in which everything else reaches a database.
+func fill(ctx context.Context, cfg *config.Config) (err error) {
+	d, err := openDatabase(cfg, DemoDatabase)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, d.db.Close()) }()
+	if err := d.db.Probe(ctx); err != nil {
+		return fmt.Errorf("open the demo's database: %w", err)
+	}
+	tx := &db.Transaction{}
+	for _, sql := range demoSchema() {
+		tx.Statements = append(tx.Statements, &db.Compiled{SQL: sql})
+		tx.Expect = append(tx.Expect, nil)
+	}
+	call := db.Call{Label: "demo", Timeout: time.Minute}
+	if _, err := d.db.Transact(ctx, call, tx, db.RowOptions{Format: db.Objects}, nil); err != nil {
+		return fmt.Errorf("fill the demo's database: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,63 @@
+package app
+
+import (
+	"fmt"
+
+	"dbrunner/internal/config"
+	"dbrunner/internal/db"
+	"dbrunner/internal/db/postgres"
+	"dbrunner/internal/db/sqlite"
+	"dbrunner/internal/jobs"
+)
+
+// engine is what the rest of the runner needs to know of a database engine.
+type engine struct {
+	name string
+	open func(db.Options) (db.Database, error)
+	ddl  func() string // creates the ledger
+}
+
+// engines is the table of engines: a new one is a line here.
+func engines() []engine {
+	return []engine{
+		{"postgres", postgres.Open, postgres.DDL},
+		{"sqlite", sqlite.Open, sqlite.DDL},
+	}
+}
+
+func engineByName(name string) (engine, error) {
+	for _, e := range engines() {
+		if e.name == name {
+			return e, nil
+		}
+	}
+	return engine{}, fmt.Errorf("unknown engine %q; known are %v", name, Engines())
+}
+
+// Engines returns the names of all engines.
+func Engines() []string {
+	var names []string
+	for _, e := range engines() {
+		names = append(names, e.name)
+	}
+	return names
+}
+
+// LedgerDDL returns the statements that create the ledger in a database of an engine.
+func LedgerDDL(engine string) (string, error) {
+	e, err := engineByName(engine)
+	if err != nil {
+		return "", err
+	}
+	return e.ddl(), nil
+}
+
+// Words are the words of the contract and of the engines that a configuration may use.
+func Words() config.Words {
+	return config.Words{
+		Engines:     Engines(),
+		Kinds:       jobs.Kinds(),
+		Effects:     []string{string(jobs.ReadOnly), string(jobs.ExactlyOnce), string(jobs.AtLeastOnce), string(jobs.AtMostOnce)},
+		DeadLetters: jobs.AllDeadLetters(),
+	}
+}

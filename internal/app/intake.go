@@ -1,0 +1,83 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"sync"
+
+	"dbrunner/internal/bus"
+	"dbrunner/internal/config"
+	"dbrunner/internal/jobs"
+	"dbrunner/internal/worker"
+)
+
+// intake is one lane's worker.Intake. Each run is a new subscription: nothing of an earlier one is left when a gate
+// opens again.
+type intake struct {
+	conn     *bus.Conn
+	cfg      *config.Config
+	database string
+	lane     string
+
+	mu      sync.Mutex
+	current *bus.Intake // the last one that was run; nil before the first run
+}
+
+var (
+	_ worker.Intake  = (*intake)(nil)
+	_ worker.Message = (*bus.Message)(nil)
+)
+
+// Run pulls messages until ctx ends.
+func (i *intake) Run(ctx context.Context, credits <-chan int, handle func(jobs.Delivery, worker.Message)) error {
+	opened, err := i.open(ctx)
+	if err != nil {
+		return err
+	}
+	return opened.Run(ctx, credits, func(m *bus.Message) { handle(delivery(m), m) })
+}
+
+// open finds the lane's consumer. One that was deleted while nobody pulled is created again where that is our task.
+func (i *intake) open(ctx context.Context) (*bus.Intake, error) {
+	opened, err := i.conn.OpenIntake(ctx, i.database, i.lane)
+	if errors.Is(err, bus.ErrNotFound) && i.cfg.Topology.Mode == config.TopologyManage {
+		if err = ensureTopology(ctx, i.conn, i.cfg); err != nil {
+			return nil, err
+		}
+		opened, err = i.conn.OpenIntake(ctx, i.database, i.lane)
+	}
+	if err != nil {
+		return nil, err
+	}
+	i.mu.Lock()
+	i.current = opened
+	i.mu.Unlock()
+	return opened, nil
+}
+
+// trouble says why messages do not come although they are asked for; empty if nothing is wrong.
+func (i *intake) trouble() string {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.current == nil {
+		return ""
+	}
+	if s := i.current.State(); s.Phase == bus.Recovering {
+		return s.Reason
+	}
+	return ""
+}
+
+// delivery is a message in the words of jobs.
+func delivery(m *bus.Message) jobs.Delivery {
+	return jobs.Delivery{
+		Database:   m.Database(),
+		Kind:       m.Kind(),
+		Sequence:   m.Sequence(),
+		Timestamp:  m.Timestamp(),
+		Deliveries: m.Deliveries(),
+		Doubt:      !m.First(),
+		Headers:    m.Headers(),
+		Body:       m.Data(),
+	}
+}

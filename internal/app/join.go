@@ -1,0 +1,53 @@
+package app
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"dbrunner/internal/bus"
+	"dbrunner/internal/db"
+	"dbrunner/internal/worker"
+)
+
+// Here the worker's small interfaces meet the bus, which does not know them.
+
+var (
+	_ worker.Results = (*results)(nil)
+	_ worker.Outbox  = (*outbox)(nil)
+	_ worker.Backlog = (*backlog)(nil)
+	_ worker.Prober  = db.Database(nil)
+	_ worker.Ledger  = db.Database(nil)
+)
+
+// results is one database's worker.Results.
+type results struct{ *bus.Results }
+
+// Store writes a result unless its subject is taken.
+func (r *results) Store(ctx context.Context, jobID string, body []byte) (worker.Verdict, error) {
+	verdict, err := r.Results.Store(ctx, jobID, body)
+	if err != nil {
+		return 0, err
+	}
+	switch verdict {
+	case bus.Stored:
+		return worker.Stored, nil
+	case bus.Taken:
+		return worker.Taken, nil
+	case bus.Full:
+		return worker.Full, nil
+	default:
+		return 0, fmt.Errorf("unknown verdict %d", verdict)
+	}
+}
+
+// backlog is one database's worker.Backlog.
+type backlog struct {
+	conn     *bus.Conn
+	database string
+}
+
+// Oldest returns the timestamp of the oldest message still in the database's stream.
+func (b *backlog) Oldest(ctx context.Context) (time.Time, bool, error) {
+	return b.conn.Oldest(ctx, b.database)
+}

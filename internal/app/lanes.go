@@ -1,0 +1,56 @@
+package app
+
+import (
+	"slices"
+
+	"dbrunner/internal/jobs"
+)
+
+// lane is a durable consumer of each database's stream, with slots of its own.
+type lane struct {
+	name  string
+	kinds []string
+	// outlives: work that was begun goes on when its lease is lost, because it does not roll back whole.
+	outlives bool
+	slots    int // deliveries that one runner holds at once; 0: as the database's configuration says
+	pending  int // deliveries that the whole fleet holds at once; 0: as the configuration says
+}
+
+// lanes is the table of lanes, of which a lane without kinds is left out. A new kind joins the one whose slots it
+// may use up: migrations and health checks have lanes of their own, so that they never wait behind work.
+func lanes() []lane {
+	return withKinds([]lane{
+		{name: "work", kinds: []string{"query", "transaction", "statement"}},
+		{name: "migration", kinds: []string{"migration"}, outlives: true, slots: 1, pending: 1},
+		{name: "health", kinds: []string{"health"}, slots: 2},
+	})
+}
+
+// withKinds leaves out the kinds that this version does not know: a stream must not take what nobody runs.
+func withKinds(table []lane) []lane {
+	known := jobs.Kinds()
+	var out []lane
+	for _, l := range table {
+		l.kinds = slices.DeleteFunc(l.kinds, func(kind string) bool { return !slices.Contains(known, kind) })
+		if len(l.kinds) > 0 {
+			out = append(out, l)
+		}
+	}
+	return out
+}
+
+// slotsOf returns how many deliveries of a lane this runner holds at once.
+func (l *lane) slotsOf(configured int) int {
+	if l.slots > 0 {
+		return l.slots
+	}
+	return configured
+}
+
+// pendingOf returns how many deliveries of a lane the fleet holds at once.
+func (l *lane) pendingOf(configured int) int {
+	if l.pending > 0 {
+		return l.pending
+	}
+	return configured
+}

@@ -1,0 +1,307 @@
+package app_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"go.uber.org/zap/zaptest/observer"
+
+	"dbrunner/internal/app"
+	"dbrunner/internal/bus/bustest"
+	"dbrunner/internal/config"
+	"dbrunner/internal/db/dbtest"
+)
+
+func TestMain(m *testing.M) {
+	code := dbtest.Main(m)
+	if err := goleak.Find(); err != nil && code == 0 {
+		fmt.Fprintln(os.Stderr, "goroutines are left:", err)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+// patience bounds everything that a test waits for.
+const patience = 30 * time.Second
+
+// world is a NATS server and an upstream system at it.
+type world struct {
+	t    testing.TB
+	node *bustest.Node
+	nc   *nats.Conn
+	js   jetstream.JetStream
+}
+
+func setup(t *testing.T) *world {
+	t.Helper()
+	node := bustest.Server(t)
+	nc, js := bustest.Plain(t, node.ClientURL())
+	return &world{t: t, node: node, nc: nc, js: js}
+}
+
+// config is the configuration of a runner of this world.
+func (w *world) config(instance string, change ...func(*config.Config)) *config.Config {
+	w.t.Helper()
+	cfg := config.Default()
+	cfg.Instance = instance
+	cfg.NATS.URLs = []string{w.node.ClientURL()}
+	cfg.NATS.ReconnectWait = 20 * time.Millisecond
+	cfg.Worker.HeartbeatInterval = time.Second
+	for _, f := range change {
+		f(cfg)
+	}
+	require.NoError(w.t, cfg.Complete(app.Words()))
+	return cfg
+}
+
+// withDatabase configures a database with few connections.
+func withDatabase(name, engine, connection string, change ...func(*config.Database)) func(*config.Config) {
+	return func(cfg *config.Config) {
+		d := cfg.Defaults.NewDatabase(engine, config.NewSecret(connection))
+		d.Pool.Min, d.Pool.Max = 1, 4
+		d.Pool.ConnectTimeout = 2 * time.Second
+		for _, f := range change {
+			f(d)
+		}
+		cfg.Databases[name] = d
+	}
+}
+
+func withSQLite(t *testing.T, name string) func(*config.Config) {
+	t.Helper()
+	return withDatabase(name, "sqlite", filepath.Join(t.TempDir(), name+".db"))
+}
+
+// runner is a runner under way.
+type runner struct {
+	app  *app.App
+	logs *observer.ObservedLogs
+	stop context.CancelFunc
+	done chan struct{}
+	err  error
+	once sync.Once
+}
+
+// start starts a runner and waits until its lanes run.
+func (w *world) start(cfg *config.Config) *runner {
+	w.t.Helper()
+	r := w.launch(app.Options{Config: cfg})
+	select {
+	case <-r.app.Started():
+	case <-r.done:
+		require.FailNow(w.t, "the runner did not start", "%v", r.err)
+	case <-time.After(patience):
+		require.FailNow(w.t, "the runner does not start")
+	}
+	return r
+}
+
+func (w *world) launch(opts app.Options) *runner {
+	w.t.Helper()
+	core, logs := observer.New(zapcore.DebugLevel)
+	opts.Logger, opts.Version = zap.New(core), "test"
+	a, err := app.New(opts)
+	require.NoError(w.t, err)
+	ctx, cancel := context.WithCancel(context.Background())
+	r := &runner{app: a, logs: logs, stop: cancel, done: make(chan struct{})}
+	go func() {
+		defer close(r.done)
+		r.err = a.Run(ctx)
+	}()
+	w.t.Cleanup(func() { r.end(w.t) })
+	return r
+}
+
+// end stops the runner and waits for it; it must end without an error.
+func (r *runner) end(t testing.TB) {
+	t.Helper()
+	r.stop()
+	r.wait(t)
+	r.once.Do(func() { require.NoError(t, r.err) })
+}
+
+// fails waits until the runner has ended by itself and returns its error.
+func (r *runner) fails(t testing.TB) error {
+	t.Helper()
+	r.wait(t)
+	r.once.Do(func() {})
+	require.Error(t, r.err)
+	return r.err
+}
+
+func (r *runner) wait(t testing.TB) {
+	t.Helper()
+	select {
+	case <-r.done:
+	case <-time.After(patience):
+		require.FailNow(t, "the runner does not end")
+	}
+}
+
+// result is what tests look at in a result.
+type result struct {
+	JobID     string `json:"job_id"`
+	Status    string `json:"status"`
+	Duplicate bool   `json:"duplicate"`
+	Effect    string `json:"effect"`
+	Runner    string `json:"runner"`
+	Rows      any    `json:"rows"`
+	RowCount  int    `json:"row_count"`
+	Sets      []struct {
+		RowsAffected int `json:"rows_affected"`
+	} `json:"statements"`
+	Deliveries int `json:"deliveries"`
+	Error      *struct {
+		Code   string `json:"code"`
+		Faults []struct {
+			Path string `json:"path"`
+		} `json:"faults"`
+	} `json:"error"`
+}
+
+func parse(t testing.TB, raw []byte) *result {
+	t.Helper()
+	var r result
+	require.NoError(t, json.Unmarshal(raw, &r), "%s", raw)
+	return &r
+}
+
+// publish publishes a job; its body has its id.
+func (w *world) publish(database, kind, body string) {
+	w.t.Helper()
+	_, err := w.js.Publish(w.t.Context(), "dbrunner.jobs."+database+"."+kind, []byte(body))
+	require.NoError(w.t, err)
+}
+
+// do publishes a job and awaits its stored result.
+func (w *world) do(database, kind, id, rest string) *result {
+	w.t.Helper()
+	w.publish(database, kind, fmt.Sprintf(`{"id":%q,%s}`, id, rest))
+	return w.await(database, id)
+}
+
+// await awaits a stored result.
+func (w *world) await(database, id string) *result {
+	w.t.Helper()
+	var raw []byte
+	require.Eventually(w.t, func() bool {
+		raw = w.stored(database, id)
+		return raw != nil
+	}, patience, 5*time.Millisecond, "no result of %s", id)
+	return parse(w.t, raw)
+}
+
+// stored returns a stored result, nil if there is none.
+func (w *world) stored(database, id string) []byte {
+	s, err := w.js.Stream(context.Background(), "DBRUNNER_RESULTS_"+database)
+	if err != nil {
+		return nil
+	}
+	m, err := s.GetLastMsgForSubject(context.Background(), "dbrunner.results."+database+"."+id)
+	if err != nil {
+		return nil
+	}
+	return m.Data
+}
+
+// natsMsg is a message without a body, with headers.
+func natsMsg(subject string, headers ...string) *nats.Msg {
+	m := nats.NewMsg(subject)
+	for i := 0; i < len(headers); i += 2 {
+		m.Header.Set(headers[i], headers[i+1])
+	}
+	return m
+}
+
+// inbox subscribes to a reply subject.
+func (w *world) inbox() (string, *nats.Subscription) {
+	w.t.Helper()
+	subject := w.nc.NewInbox()
+	sub, err := w.nc.SubscribeSync(subject)
+	require.NoError(w.t, err)
+	return subject, sub
+}
+
+func (w *world) next(sub *nats.Subscription) *result {
+	w.t.Helper()
+	m, err := sub.NextMsg(patience)
+	require.NoError(w.t, err)
+	return parse(w.t, m.Data)
+}
+
+// heartbeat is what tests look at in a heartbeat.
+type heartbeat struct {
+	Instance  string `json:"instance"`
+	Build     string `json:"build"`
+	State     string `json:"state"`
+	Databases []struct {
+		Name    string           `json:"name"`
+		Engine  string           `json:"engine"`
+		State   string           `json:"state"`
+		Reason  string           `json:"reason"`
+		Slots   int              `json:"slots"`
+		InUse   int              `json:"slots_in_use"`
+		Settled map[string]int64 `json:"settled"`
+	} `json:"databases"`
+}
+
+// awaitHeartbeat waits for a heartbeat that says what is wanted.
+func (w *world) awaitHeartbeat(instance string, wanted func(*heartbeat) bool) *heartbeat {
+	w.t.Helper()
+	var h heartbeat
+	require.Eventually(w.t, func() bool {
+		s, err := w.js.Stream(context.Background(), "DBRUNNER_HEALTH")
+		if err != nil {
+			return false
+		}
+		m, err := s.GetLastMsgForSubject(context.Background(), "dbrunner.health.runner."+instance)
+		if err != nil {
+			return false
+		}
+		h = heartbeat{}
+		return json.Unmarshal(m.Data, &h) == nil && wanted(&h)
+	}, patience, 20*time.Millisecond, "no such heartbeat")
+	return &h
+}
+
+// waiting returns how many messages are left in a database's queue.
+func (w *world) waiting(database string) int {
+	w.t.Helper()
+	s, err := w.js.Stream(w.t.Context(), "DBRUNNER_JOBS_"+database)
+	require.NoError(w.t, err)
+	return int(s.CachedInfo().State.Msgs)
+}
+
+// awaitHeld waits until the runners hold n messages of a database.
+func (w *world) awaitHeld(database string, n int) {
+	w.t.Helper()
+	require.Eventually(w.t, func() bool {
+		c, err := w.js.Consumer(context.Background(), "DBRUNNER_JOBS_"+database, "work")
+		return err == nil && c.CachedInfo().NumAckPending == n
+	}, patience, 5*time.Millisecond, "not %d jobs held", n)
+}
+
+// awaitSleeper waits until a job sleeps in the server: it was begun. The question goes through another database entry
+// of the same server.
+func (w *world) awaitSleeper(database string) {
+	w.t.Helper()
+	asked := 0
+	require.Eventually(w.t, func() bool {
+		asked++
+		got := w.do(database, "query", fmt.Sprintf("sleeper%d", asked), `"row_format":"arrays","sql":"SELECT pid FROM pg_stat_activity `+
+			`WHERE state = 'active' AND query LIKE '%FROM pg_sleep(%' AND pid <> pg_backend_pid()"`)
+		return got.RowCount == 1
+	}, patience, 10*time.Millisecond, "no job sleeps")
+}

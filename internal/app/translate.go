@@ -1,0 +1,78 @@
+package app
+
+import (
+	"time"
+
+	"dbrunner/internal/config"
+	"dbrunner/internal/db"
+	"dbrunner/internal/jobs"
+)
+
+// dbOptions says in db's words how a configured database is opened.
+func dbOptions(cfg *config.Config, name string) db.Options {
+	d := cfg.Databases[name]
+	return db.Options{
+		Name:             name,
+		Namespace:        cfg.Namespace,
+		Runner:           cfg.Instance,
+		ConnectionString: d.ConnectionString.Reveal(),
+		Ledger:           ledgerMode(d.Ledger.Mode),
+		Pool: db.PoolOptions{
+			Min: d.Pool.Min, Max: d.Pool.Max,
+			MaxLifetime: d.Pool.MaxLifetime, LifetimeJitter: d.Pool.LifetimeJitter,
+			MaxIdleTime: d.Pool.MaxIdleTime, ConnectTimeout: d.Pool.ConnectTimeout,
+			PingAfterIdle: d.Pool.PingAfterIdle,
+		},
+		Limits: db.Limits{
+			StatementTimeout: longestTimeout(d), LockTimeout: d.LockTimeout, IdleInTransaction: d.IdleInTransaction,
+		},
+		TransactionPool: d.Pooler == config.PoolerTransaction,
+		Settings:        d.Settings,
+	}
+}
+
+func ledgerMode(word string) db.LedgerMode {
+	switch word {
+	case config.LedgerVerify:
+		return db.LedgerVerify
+	case config.LedgerOff:
+		return db.LedgerOff
+	default:
+		return db.LedgerManage
+	}
+}
+
+// longestTimeout is the highest limit that any job of the database may have.
+func longestTimeout(d *config.Database) time.Duration {
+	longest := d.MaxTimeout
+	for _, k := range d.ByKind {
+		longest = max(longest, k.MaxTimeout)
+	}
+	return longest
+}
+
+// policy says in jobs' words what a configured database allows.
+func policy(cfg *config.Config, d *config.Database) *jobs.Policy {
+	p := &jobs.Policy{
+		Kinds:         d.Kinds,
+		Ledger:        d.HasLedger(),
+		Timeout:       d.Timeout,
+		MaxTimeout:    d.MaxTimeout,
+		ByKind:        make(map[string]jobs.KindPolicy, len(d.ByKind)),
+		MaxRows:       d.MaxRows,
+		MaxBytes:      int64(d.MaxBytes),
+		ReplyTo:       cfg.ReplyPrefixes,
+		DeadLetters:   d.DeadLetters,
+		MaxDeliveries: uint64(cfg.Worker.MaxDeliveries),
+		Retry: jobs.RetryPolicy{
+			Attempts: uint(d.Retry.Attempts), Delay: d.Retry.Delay, MaxDelay: d.Retry.MaxDelay,
+		},
+	}
+	for _, e := range d.Effects {
+		p.Effects = append(p.Effects, jobs.Effect(e))
+	}
+	for kind, k := range d.ByKind {
+		p.ByKind[kind] = jobs.KindPolicy{Timeout: k.Timeout, MaxTimeout: k.MaxTimeout}
+	}
+	return p
+}
