@@ -1,0 +1,87 @@
+package archtest_test
+
+import (
+	"path"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+)
+
+// arrow says what the production code of a package may import of this module. Folders are patterns of path.Match.
+type arrow struct {
+	from string
+	to   []string
+}
+
+// arrows are looked up from the top; the first pattern that fits a folder decides. internal/crash may be imported by
+// everybody.
+var arrows = []arrow{
+	{"cmd/*", []string{"internal/app", "internal/bus", "internal/config", "internal/jobs"}},
+	{"internal/app", []string{
+		"internal/worker", "internal/bus", "internal/jobs", "internal/db", "internal/config",
+		"internal/db/postgres", "internal/db/sqlserver", "internal/db/sqlite",
+	}},
+	{"internal/worker", []string{"internal/jobs"}},
+	{"internal/jobs", []string{"internal/db"}},
+	{"internal/db/dbtest", []string{"internal/db"}},
+	{"internal/db/*", []string{"internal/db"}}, // engines: never another engine
+	{"internal/db", nil},
+	{"internal/bus/bustest", []string{"internal/bus"}},
+	{"internal/bus", nil},
+	{"internal/config", nil},
+	{"internal/crash", nil},
+	{"internal/archtest", nil},
+	{"examples/*", nil}, // what an upstream system could write, too
+	{"scripts/*", nil},
+	{"bench", []string{"internal/*", "internal/*/*"}},
+	{"bench/*", []string{"internal/*", "internal/*/*"}},
+	{"test/*", []string{"internal/*", "internal/*/*"}},
+}
+
+// helpers serve tests: no production code imports them.
+var helpers = []string{"internal/bus/bustest", "internal/db/dbtest", "internal/archtest"}
+
+func TestArrows(t *testing.T) {
+	t.Parallel()
+	for _, p := range setup(t).pkgs {
+		i := slices.IndexFunc(arrows, func(a arrow) bool { return matches(a.from, p.folder) })
+		if i < 0 {
+			assert.Failf(t, "a package without a place", "%s: add it to the table of arrows", p.folder)
+			continue
+		}
+		for _, f := range p.production() {
+			for _, to := range f.imports() {
+				allowed := to == "internal/crash" || slices.ContainsFunc(arrows[i].to, func(pattern string) bool {
+					return matches(pattern, to)
+				})
+				assert.Truef(t, allowed, "%s imports %s; %s may import %s", f.name, to, p.folder, strings.Join(arrows[i].to, ", "))
+			}
+		}
+	}
+}
+
+func TestProductionImportsNoTestHelpers(t *testing.T) {
+	t.Parallel()
+	for _, p := range setup(t).pkgs {
+		if isHelper(p.folder) {
+			continue
+		}
+		for _, f := range p.production() {
+			for _, to := range f.imports() {
+				assert.NotContainsf(t, helpers, to, "%s imports a test helper", f.name)
+			}
+		}
+	}
+}
+
+// isHelper reports whether a package is there for tests only.
+func isHelper(folder string) bool {
+	return slices.Contains(helpers, folder) || strings.HasPrefix(folder, "test/") || strings.HasPrefix(folder, "bench")
+}
+
+func matches(pattern, folder string) bool {
+	ok, err := path.Match(pattern, folder)
+	return err == nil && ok
+}
