@@ -44,7 +44,7 @@ type NATS struct {
 	// pause between two attempts to reach the same server; jitter is added
 	ReconnectWait time.Duration `key:"reconnect_wait" default:"1s" min:"10ms" max:"5m"`
 	// how often a silent connection is tried; it counts as lost after two pings without an answer
-	PingInterval time.Duration `key:"ping_interval" default:"10s" min:"1s" max:"10m"`
+	PingInterval time.Duration `key:"ping_interval" default:"3s" min:"1s" max:"10m"`
 
 	TLS TLS `key:"tls"`
 }
