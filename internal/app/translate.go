@@ -1,8 +1,6 @@
 package app
 
 import (
-	"time"
-
 	"dbrunner/internal/config"
 	"dbrunner/internal/db"
 	"dbrunner/internal/jobs"
@@ -24,7 +22,7 @@ func dbOptions(cfg *config.Config, name string) db.Options {
 			PingAfterIdle: d.Pool.PingAfterIdle,
 		},
 		Limits: db.Limits{
-			StatementTimeout: longestTimeout(d), LockTimeout: d.LockTimeout, IdleInTransaction: d.IdleInTransaction,
+			StatementTimeout: d.Timeout, LockTimeout: d.LockTimeout, IdleInTransaction: d.IdleInTransaction,
 		},
 		TransactionPool: d.Pooler == config.PoolerTransaction,
 		Settings:        d.Settings,
@@ -40,15 +38,6 @@ func ledgerMode(word string) db.LedgerMode {
 	default:
 		return db.LedgerManage
 	}
-}
-
-// longestTimeout is the highest limit that any job of the database may have.
-func longestTimeout(d *config.Database) time.Duration {
-	longest := d.MaxTimeout
-	for _, k := range d.ByKind {
-		longest = max(longest, k.MaxTimeout)
-	}
-	return longest
 }
 
 // policy says in jobs' words what a configured database allows.

@@ -28,7 +28,7 @@ type PoolOptions struct {
 
 // Limits are set in every session; the server enforces them beside the context's deadline.
 type Limits struct {
-	StatementTimeout  time.Duration // the largest timeout that a job of this database may ask for
+	StatementTimeout  time.Duration // of a job that sets none; a call with another one gets it for its transaction
 	LockTimeout       time.Duration
 	IdleInTransaction time.Duration
 }

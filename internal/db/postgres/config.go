@@ -135,10 +135,25 @@ func limitParameters(l *db.Limits) map[string]string {
 			p[name] = milliseconds(d)
 		}
 	}
-	set("statement_timeout", l.StatementTimeout)
+	set("statement_timeout", sessionTimeout(l))
 	set("lock_timeout", l.LockTimeout)
 	set("idle_in_transaction_session_timeout", l.IdleInTransaction)
 	return p
+}
+
+// sessionTimeout is the server's limit on a statement of a session: that of a job which sets none, but not so short
+// that it ends the wait for another runner's ledger row.
+func sessionTimeout(l *db.Limits) time.Duration {
+	if l.StatementTimeout <= 0 {
+		return 0
+	}
+	return max(serverTimeout(l.StatementTimeout), l.LockTimeout+ownTimeout)
+}
+
+// serverTimeout is a little shorter than the job's own limit: where the server ends the statement first, its session
+// can be kept.
+func serverTimeout(limit time.Duration) time.Duration {
+	return limit - min(limit/20, 100*time.Millisecond)
 }
 
 func milliseconds(d time.Duration) string {

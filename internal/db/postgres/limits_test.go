@@ -78,12 +78,14 @@ func TestLimitsProved(t *testing.T) {
 	const look = `SELECT current_setting('statement_timeout') AS a, current_setting('lock_timeout') AS b,
 		current_setting('idle_in_transaction_session_timeout') AS c, current_setting('client_connection_check_interval') AS d,
 		current_setting('application_name') AS e`
-	const want = `[{"a":"1min","b":"10s","c":"1min","d":"2s","e":"dbrunner/runner-1"}]`
+	const want = `[{"a":%q,"b":"10s","c":"1min","d":"2s","e":"dbrunner/runner-1"}]`
 	for range 2 {
-		set, err := b.read(look)
-		require.NoError(t, err)
-		require.JSONEq(t, want, string(set.Rows))
-		_, err = b.transact(nil, "SET statement_timeout = 0", "SET lock_timeout = 0", "SET application_name = 'x'")
+		for timeout, limit := range map[time.Duration]string{time.Minute: "59900ms", 7 * time.Second: "6900ms"} {
+			set, err := b.db.Read(t.Context(), db.Call{Timeout: timeout}, &db.Compiled{SQL: look}, objects())
+			require.NoError(t, err)
+			require.JSONEq(t, fmt.Sprintf(want, limit), string(set.Rows), "timeout %v", timeout)
+		}
+		_, err := b.transact(nil, "SET statement_timeout = 0", "SET lock_timeout = 0", "SET application_name = 'x'")
 		require.NoError(t, err)
 	}
 }

@@ -33,7 +33,7 @@ func (l *lease) read(
 		return set, false, l.ownError(ctx, err)
 	}
 	l.startTrip(opts)
-	ours := l.appendBegin("BEGIN READ ONLY", call.Label)
+	ours := l.appendBegin("BEGIN READ ONLY", call)
 	if err := l.appendStatement(stmt, named); err != nil {
 		l.unsettle()
 		return set, false, err

@@ -70,15 +70,19 @@ func (l *lease) startTrip(opts db.RowOptions) {
 }
 
 // appendBegin begins the transaction and returns how many commands of ours come before the job's.
-func (l *lease) appendBegin(begin, label string) int {
+func (l *lease) appendBegin(begin string, call *db.Call) int {
 	s, ours := l.session, 1
 	s.buf = appendCommand(s.buf, begin)
 	if l.d.local != "" {
 		s.buf = appendCommand(s.buf, l.d.local)
 		ours++
 	}
-	if l.d.settings.label && label != "" {
-		s.buf = appendCommand(s.buf, labelSQL(label))
+	if limit := call.Timeout; limit > 0 && limit != l.d.opts.Limits.StatementTimeout {
+		s.buf = appendCommand(s.buf, "SET LOCAL statement_timeout = "+milliseconds(serverTimeout(limit)))
+		ours++
+	}
+	if l.d.settings.label && call.Label != "" {
+		s.buf = appendCommand(s.buf, labelSQL(call.Label))
 		ours++
 	}
 	return ours

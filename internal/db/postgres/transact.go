@@ -86,7 +86,7 @@ func (t *transaction) statementsTrip(ctx context.Context, out *outcome) error {
 		return t.ownError(ctx, err)
 	}
 	t.startTrip(t.opts)
-	ours := t.appendBegin(beginSQL(t.tx.Isolation), t.call.Label)
+	ours := t.appendBegin(beginSQL(t.tx.Isolation), t.call)
 	for i, stmt := range t.tx.Statements {
 		if err := t.appendStatement(stmt, t.named); err != nil {
 			t.unsettle()
