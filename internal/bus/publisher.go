@@ -121,15 +121,16 @@ func (p *publisher) send(ctx context.Context, msg *nats.Msg) (puback, error) {
 		return puback{}, closedAs(err)
 	}
 	w.timer.Reset(publishTimeout)
-	defer w.timer.Stop()
 	select {
 	case m := <-w.answer:
+		w.timer.Stop() // before somebody else has the waiter
 		p.free.Put(w)
 		return readPuback(m)
 	case <-w.timer.C:
 		p.forget(id, w)
 		return puback{}, errNoAnswer
 	case <-ctx.Done():
+		w.timer.Stop()
 		p.forget(id, w)
 		return puback{}, ctx.Err()
 	}

@@ -12,12 +12,16 @@ import (
 
 func resultError(e *db.Error) *ResultError {
 	message := e.Message
+	if e.Class == db.ClassUnknown { // the ledger has told since that it did not commit
+		message = "the connection to the database was lost while it committed; nothing is committed"
+	}
 	if e.Statement > 0 {
 		message = fmt.Sprintf("statements[%d]: %s", e.Statement, message)
 	}
 	return &ResultError{
 		Code: e.Code, Message: message, EngineCode: e.EngineCode,
-		Retryable: e.Class == db.ClassTransient || e.Class == db.ClassLost || e.Class == db.ClassTimeout,
+		Retryable: e.Class == db.ClassTransient || e.Class == db.ClassLost || e.Class == db.ClassTimeout ||
+			e.Class == db.ClassUnknown,
 	}
 }
 

@@ -321,6 +321,19 @@ func TestCommitWithoutAnswer(t *testing.T) {
 		require.Equal(t, "succeeded", read(t, s.results["a1"]).Status)
 		require.Equal(t, 1, s.count("a"))
 	})
+	t.Run("rolled back each time", func(t *testing.T) {
+		t.Parallel()
+		s := setup(t)
+		for range s.policy.Retry.Attempts {
+			s.faults.before = append(s.faults.before, classed(db.ClassUnknown, db.CodeConnectionLost))
+		}
+		d := delivery("transaction", transaction("a1", effect("a")), 1, 1)
+		s.settle(d, s.run(d))
+		got := read(t, s.results["a1"])
+		require.Equal(t, "failed", got.Status)
+		require.Contains(t, got.Error.Message, "nothing is committed", "its own ledger row proves it")
+		require.Zero(t, s.count("a"))
+	})
 	t.Run("committed, and the database gone", func(t *testing.T) {
 		t.Parallel()
 		s := setup(t)
@@ -358,6 +371,19 @@ func TestFailureWaitsForItsLedgerRow(t *testing.T) {
 	s.faults.onRecord = []func() error{classed(db.ClassUnavailable, db.CodeUnavailable)}
 	d := delivery("transaction", transaction("a1", `INSERT INTO nowhere VALUES (1)`), 1, 1)
 	require.Equal(t, jobs.Hold, s.run(d).Action, "never failed on a guess")
+	s.settle(d, s.run(d))
+	require.Equal(t, "failed", read(t, s.results["a1"]).Status)
+}
+
+// A ledger row that somebody keeps locked is one job's matter: it does not close its database to the others.
+func TestLockedLedgerRowHoldsNobodyElse(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	for range s.policy.Retry.Attempts {
+		s.faults.onRecord = append(s.faults.onRecord, classed(db.ClassTransient, db.CodeLockTimeout))
+	}
+	d := delivery("transaction", transaction("a1", `INSERT INTO nowhere VALUES (1)`), 1, 1)
+	require.Equal(t, jobs.Drop, s.run(d).Action)
 	s.settle(d, s.run(d))
 	require.Equal(t, "failed", read(t, s.results["a1"]).Status)
 }
@@ -630,6 +656,21 @@ func TestOvertaken(t *testing.T) {
 	s.settle(d, s.run(d))
 	require.Equal(t, "unknown", read(t, s.results[jobs.DerivedID(d.Sequence, d.Timestamp)]).Status)
 	require.Zero(t, s.count("a"))
+}
+
+func TestOvertakenBetweenLookAndStore(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	body := job("a1", `"effect":"at_least_once","expires_at":"2020-01-01T00:00:00Z","statements":[{"sql":"`+effect("a")+`"}]`)
+	d := delivery("transaction", body, 2, 2) // an earlier delivery may have had its effect
+	out := s.run(d)
+	require.Equal(t, jobs.Unknown, out.Status)
+	other := delivery("query", job("a1", `"sql":"SELECT 1 AS n"`), 1, 1)
+	s.settle(other, s.run(other))
+	s.settle(d, out)
+	aside := read(t, s.results[jobs.DerivedID(d.Sequence, d.Timestamp)])
+	require.Equal(t, "unknown", aside.Status)
+	require.Equal(t, jobs.ReasonResultIDTaken, s.letters[0].Reason, "it must not be told that nothing was done")
 }
 
 func TestCanceledContextDrops(t *testing.T) {

@@ -233,9 +233,11 @@ func retryableLedger(err error) bool {
 	}
 }
 
-// hold keeps the job until the database answers again, unless nobody wants the work any more.
+// hold keeps the job until the database answers again, unless nobody wants the work any more. A ledger row that
+// another transaction keeps locked is this job's matter alone: it is tried again while the others run.
 func (r *run) hold(ctx context.Context, err error) Outcome {
-	if ctx.Err() != nil {
+	class := db.ClassOf(err)
+	if ctx.Err() != nil || class == db.ClassTransient || class == db.ClassTimeout {
 		return Outcome{Action: Drop}
 	}
 	return Outcome{Action: Hold, Reason: err}

@@ -113,7 +113,7 @@ func (e *Executor) Taken(_ context.Context, _ *Delivery, out Outcome, existing [
 	if err == nil && r.sameRequest(head.Hash) {
 		return r.repeat(existing)
 	}
-	if r.effect == AtLeastOnce && out.Status != Rejected && out.Began {
+	if r.effect == AtLeastOnce && out.Status != Rejected && r.d.Doubt { // this or an earlier delivery began
 		return r.aside(end.body)
 	}
 	return r.reused()

@@ -171,9 +171,9 @@ func TestFenceTimeout(t *testing.T) {
 }
 
 // own is a server of the test's own with the engine on it.
-func own(t *testing.T) (*dbtest.PostgresServer, *bench) {
+func own(t *testing.T, settings ...string) (*dbtest.PostgresServer, *bench) {
 	t.Helper()
-	server := dbtest.StartPostgres(t)
+	server := dbtest.StartPostgres(t, settings...)
 	opts := options(t)
 	opts.ConnectionString = server.Database(t)
 	b := &bench{t: t, opts: opts, admin: connect(t, opts.ConnectionString)}

@@ -115,8 +115,11 @@ func judge(e *pgconn.PgError) verdict {
 	if !ok {
 		v = verdict{db.ClassPermanent, db.CodeDatabase}
 	}
-	if fatal(e) && (v.class == db.ClassPermanent || v.class == db.ClassTransient) {
+	switch {
+	case fatal(e) && (v.class == db.ClassPermanent || v.class == db.ClassTransient):
 		v.class = db.ClassLost
+	case !fatal(e) && v.class == db.ClassUnavailable: // raised by a function of the job's: this server is there
+		v.class = db.ClassTransient
 	}
 	return v
 }

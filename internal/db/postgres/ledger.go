@@ -17,9 +17,13 @@ const (
 	fenceName = "dbr_fence"
 	// insertEntry is the fence: a plain INSERT, whose taken key fails. With ON CONFLICT DO NOTHING it would not
 	// fail, and the COMMIT behind it would keep a second effect.
+	//
+	// It also sets synchronous_commit back to the session's own: a result that says succeeded must not be lost with
+	// the server because the job turned the wait for its COMMIT off.
 	insertEntry = `INSERT INTO dbrunner.ledger
 	(namespace, database_name, job_id, request_hash, status, answer, sequence, message_time, runner)
-	VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`
+	VALUES ($1, $2, $3, $4, $5, $6, $7, $8,
+		CASE WHEN pg_catalog.set_config('synchronous_commit', $10, true) IS NOT NULL THEN $9::text END)`
 	recordEntry = insertEntry + ` ON CONFLICT DO NOTHING RETURNING recorded_at`
 	lookupEntry = `SELECT request_hash, status, answer, sequence, message_time, runner, recorded_at
 	FROM dbrunner.ledger WHERE namespace = $1 AND database_name = $2 AND job_id = $3`
@@ -54,18 +58,18 @@ func (t *transaction) appendFence(e *db.Entry) {
 		t.buf = appendParse(t.buf, name, insertEntry, nil)
 		t.fence.parsed = t.fence.parsed || name != ""
 	}
-	t.buf = appendEntry(t.buf, name, &t.d.opts, e)
+	t.buf = t.appendEntry(t.buf, name, e)
 	t.buf = appendSync(appendExecute(t.buf))
 }
 
 // appendEntry binds a ledger row to the statement of that name.
-func appendEntry(b []byte, name string, opts *db.Options, e *db.Entry) []byte {
+func (l *lease) appendEntry(b []byte, name string, e *db.Entry) []byte {
 	b, at := beginMessage(b, 'B')
 	b = append(b, 0)
 	b = appendText(b, name)
-	b = append(b, 0, 1, 0, 1, 0, 9) // one format for all: binary; nine arguments
-	b = appendTextArg(b, opts.Namespace)
-	b = appendTextArg(b, opts.Name)
+	b = append(b, 0, 1, 0, 1, 0, 10) // one format for all: binary; ten arguments
+	b = appendTextArg(b, l.d.opts.Namespace)
+	b = appendTextArg(b, l.d.opts.Name)
 	b = appendTextArg(b, e.JobID)
 	b = appendBytesArg(b, e.RequestHash)
 	b = appendTextArg(b, e.Status)
@@ -73,6 +77,7 @@ func appendEntry(b []byte, name string, opts *db.Options, e *db.Entry) []byte {
 	b = appendInt8Arg(b, int64(e.Sequence))
 	b = appendInt8Arg(b, e.Timestamp.UnixNano())
 	b = appendTextArg(b, e.Runner)
+	b = appendTextArg(b, l.durability)
 	return endBind(b, at)
 }
 
@@ -103,7 +108,7 @@ func (l *lease) record(entry *db.Entry) (*db.Entry, bool, error) {
 	// A row that is in the way may be deleted before it is read, but only by a clean-up: once or twice.
 	for range 3 {
 		l.buf = appendParse(l.buf[:0], "", recordEntry, nil)
-		l.buf = appendEntry(l.buf, "", &l.d.opts, entry)
+		l.buf = l.appendEntry(l.buf, "", entry)
 		l.buf = appendSync(appendExecute(l.buf))
 		rows, _, err := l.roundTrip()
 		if err != nil {

@@ -28,10 +28,12 @@ func (d *Database) hook(config *pgxpool.Config) {
 	}
 	config.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
 		s := newSession(conn, !d.opts.TransactionPool)
-		if d.opts.TransactionPool {
-			return nil
+		s.watch(ctx, time.Now().Add(d.connectTimeout))
+		defer s.unwatch()
+		if err := s.learnDurability(); err != nil || d.opts.TransactionPool {
+			return err
 		}
-		return d.prove(ctx, s)
+		return d.prove(s)
 	}
 	config.BeforeClose = func(conn *pgx.Conn) {
 		if s := sessionOf(conn); s != nil && !s.dead {
@@ -168,11 +170,8 @@ func serverRemedy(code string) string {
 }
 
 // prove checks that a new session has the limits that it asked for: what stands between may have dropped them.
-func (d *Database) prove(ctx context.Context, s *session) error {
-	want := limitParameters(&d.opts.Limits)
-	s.watch(ctx, time.Now().Add(d.connectTimeout))
-	defer s.unwatch()
-	for name, value := range want {
+func (d *Database) prove(s *session) error {
+	for name, value := range limitParameters(&d.opts.Limits) {
 		rows, err := s.query(`SELECT (extract(epoch FROM current_setting($1)::interval) * 1000)::bigint`, name)
 		if err != nil {
 			return err
@@ -183,5 +182,15 @@ func (d *Database) prove(ctx context.Context, s *session) error {
 				d.opts.Name, name)
 		}
 	}
+	return nil
+}
+
+// learnDurability reads what COMMIT waits for in this session unless a job says otherwise.
+func (s *session) learnDurability() error {
+	rows, err := s.query(`SELECT current_setting('synchronous_commit')`)
+	if err != nil {
+		return err
+	}
+	s.durability = string(rows[0][0])
 	return nil
 }

@@ -51,6 +51,8 @@ type session struct {
 	unnamed   []unnamedType // columns whose types are not known yet
 	fence     fence         // the statement that writes the ledger row
 
+	durability string // synchronous_commit as the session began: the server's, the login's or the database's own
+
 	typeNames map[uint32]string // types of the database's own, as they are named in results
 	typeOIDs  map[string]uint32 // the same for parameters, as publishers name them
 
