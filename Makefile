@@ -11,7 +11,8 @@ GOLANGCI            := .bin/golangci-lint-$(GOLANGCI_VERSION)
 # auto: with the race detector where a C compiler is there, which it needs; 1: always; 0: never.
 RACE      ?= auto
 PACKAGES  ?= ./...
-TESTFLAGS ?= -timeout 20m
+# count=1: tests that start the runner as a process build it themselves, which the cache of results does not see.
+TESTFLAGS ?= -timeout 20m -count=1
 FUZZTIME  ?= 30s
 BENCHTIME ?= 1s
 
