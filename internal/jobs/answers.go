@@ -66,6 +66,14 @@ func internalError() *ResultError {
 	return &ResultError{Code: CodeInternal, Message: "the runner failed while it ran this job; its operators find the cause in the log"}
 }
 
+func lostRowsError(have, limit int) *ResultError {
+	return &ResultError{
+		Code: db.CodeResultTooLarge,
+		Message: fmt.Sprintf("the job ended as its status says; its answer has %d bytes and the server takes %d since its "+
+			"max_payload was lowered; the ledger has the whole answer", have, limit),
+	}
+}
+
 // panicError names a defect for the log. A value that is no runtime error may hold anything: only its type is told.
 func panicError(p any) error {
 	if err, ok := p.(runtime.Error); ok {

@@ -375,6 +375,24 @@ func TestFailureWaitsForItsLedgerRow(t *testing.T) {
 	require.Equal(t, "failed", read(t, s.results["a1"]).Status)
 }
 
+func TestAnswerThatNoLongerFits(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	body := job("a1", `"statements":[{"sql":"`+effect("a")+`"},{"sql":"SELECT printf('%.*c', 500000, 'x') AS big"}]`)
+	require.Equal(t, jobs.Succeeded, s.run(delivery("transaction", body, 1, 1)).Status) // its result is lost
+	small, err := jobs.NewExecutor(jobs.ExecutorOptions{
+		Namespace: "dbrunner", Runner: "r2", Database: s.faults, Policy: &s.policy, Results: s, MaxBody: 1 << 20, MaxResult: 300 << 10,
+	})
+	require.NoError(t, err)
+	d := delivery("transaction", body, 1, 2)
+	s.settle(d, small.Run(t.Context(), d, nil))
+	require.Less(t, len(s.results["a1"]), 300<<10)
+	got := read(t, s.results["a1"])
+	require.Equal(t, "succeeded", got.Status)
+	require.Equal(t, "result_too_large", got.Error.Code)
+	require.Equal(t, 1, s.count("a"))
+}
+
 // A ledger row that somebody keeps locked is one job's matter: it does not close its database to the others.
 func TestLockedLedgerRowHoldsNobodyElse(t *testing.T) {
 	t.Parallel()

@@ -104,7 +104,7 @@ func (r *run) recorded(row *db.Entry) Outcome {
 	if err != nil {
 		head = ResultHead{Status: Status(row.Status)}
 	}
-	r.body = MarkDuplicate(row.Answer)
+	r.body = MarkDuplicate(r.fitting(row.Answer, head.Status))
 	out := r.settle(head.Status, nil)
 	out.Code = head.ErrorCode
 	out.ended.row = row
@@ -114,6 +114,15 @@ func (r *run) recorded(row *db.Entry) Outcome {
 		out.Letter = nil // the first message's own end has left one
 	}
 	return out
+}
+
+// fitting returns an answer from the ledger, or one without its rows where the stream takes no message of its size any
+// more: the server's largest payload was lowered since. It would be offered again for ever.
+func (r *run) fitting(answer []byte, status Status) []byte {
+	if limit := r.e.opts.MaxResult; len(answer) > limit {
+		return r.result(status, lostRowsError(len(answer), limit), nil)
+	}
+	return answer
 }
 
 // rejected answers a job that cannot be understood or is not allowed. A redelivered one may have been run by a

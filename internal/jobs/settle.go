@@ -78,11 +78,11 @@ func (r *run) reused() Outcome {
 func (r *run) aside(answer []byte) Outcome {
 	derived := DerivedID(r.d.Sequence, r.d.Timestamp)
 	e := resultTakenError(r.id, derived)
-	r.body = withError(answer, e)
 	out := Outcome{Action: Settle, JobID: r.id, Code: string(CodeResultTaken)}
 	if head, err := ReadResult(answer); err == nil {
 		out.Status = head.Status
 	}
+	r.body = withError(r.fitting(answer, out.Status), e)
 	out.Store = &Publication{Key: derived, Body: r.body}
 	out.ended = &ending{run: r, key: derived, body: r.body}
 	if r.replyTo != "" {
