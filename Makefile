@@ -18,7 +18,7 @@ BENCHTIME ?= 1s
 
 .PHONY: help
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: ## build bin/runner
@@ -59,7 +59,25 @@ fuzz: ## run each fuzz test for FUZZTIME (30s)
 	@scripts/fuzz $(FUZZTIME) $(PACKAGES)
 
 .PHONY: bench
-bench: ## run all benchmarks, BENCHTIME (1s) each
+bench: build ## measure the runner beside a hand-written loop, some twenty minutes; writes bench/results/latest.json
+	@scripts/setup postgres
+	go build -o bin/bench ./bench
+	bin/bench
+
+.PHONY: bench-quick
+bench-quick: build ## the same in about a minute, one short round; writes nothing
+	@scripts/setup postgres
+	go build -o bin/bench ./bench
+	bin/bench -quick -out ""
+
+.PHONY: bench-profiles
+bench-profiles: build ## write CPU profiles of the benchmark's processes as text into bench/profiles
+	@scripts/setup postgres
+	go build -o bin/bench ./bench
+	bin/bench -profiles bench/profiles
+
+.PHONY: bench-micro
+bench-micro: ## run all benchmarks of packages, BENCHTIME (1s) each
 	go test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) $(PACKAGES)
 
 .PHONY: vulncheck

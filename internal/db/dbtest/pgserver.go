@@ -60,6 +60,17 @@ func StartPostgres(t testing.TB, settings ...string) *PostgresServer {
 	return s
 }
 
+// LaunchPostgres starts a server as StartPostgres does, for a program that is no test. The caller calls Close.
+func LaunchPostgres(settings ...string) (*PostgresServer, error) {
+	return newPostgresServer(settings...)
+}
+
+// Close stops the server of LaunchPostgres and removes its files.
+func (s *PostgresServer) Close() { s.end() }
+
+// PID is the running server's process id, the parent of its backends.
+func (s *PostgresServer) PID() int { return s.running.cmd.Process.Pid }
+
 // Address is where the server listens.
 func (s *PostgresServer) Address() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(s.port)) }
 

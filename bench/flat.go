@@ -1,0 +1,97 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+)
+
+const (
+	longBacklog  = 1_000_000
+	shortBacklog = 20_000
+	manyFiles    = 50
+)
+
+// measureFlat shows that cost does not grow with what waits nor with the number of databases.
+func (w *world) measureFlat(ctx context.Context, r *report) error {
+	r.Flat = map[string]float64{}
+	k := &works()[0]
+	for _, jobs := range []int{shortBacklog, longBacklog, shortBacklog} {
+		s, err := w.drain(ctx, w.runner("stored"), k, jobs)
+		if err != nil {
+			return err
+		}
+		key := fmt.Sprintf("backlog_%d_jobs_per_s", jobs)
+		r.Flat[key] = max(r.Flat[key], round(s.rate, 1))
+		progress("backlog of %7d  %8.0f jobs/s  peak %.0f MB", jobs, s.rate, megabytes(s.peak))
+	}
+	for _, files := range []int{1, manyFiles, 1} {
+		rate, err := w.files(ctx, files)
+		if err != nil {
+			return fmt.Errorf("%d databases: %w", files, err)
+		}
+		key := fmt.Sprintf("databases_%d_jobs_per_s", files)
+		r.Flat[key] = max(r.Flat[key], round(rate, 1))
+		progress("%2d databases       %8.0f jobs/s", files, rate)
+	}
+	return nil
+}
+
+// files drains one backlog that is spread over some SQLite databases of one runner.
+func (w *world) files(ctx context.Context, count int) (rate float64, err error) {
+	databases := map[string]string{}
+	// Streams reserve their limits with the server; fifty times the ordinary ones are more than it gives.
+	env := []string{"RUNNER_TOPOLOGY_JOBS_MAX_BYTES=128MiB", "RUNNER_TOPOLOGY_RESULTS_MAX_BYTES=1GiB"}
+	w.serial++
+	for i := range count {
+		name := fmt.Sprintf("f%dx%d", w.serial, i)
+		if databases[name], err = createSQLite(ctx, w.dir, name+".db"); err != nil {
+			return 0, err
+		}
+		if count > 1 {
+			env = append(env, strings.ToUpper(name)+"_SLOTS=10")
+		}
+	}
+	start := func(*work) (*process, error) {
+		return start(w.runnerEnvironment(databases, env...), w.opts.runner, "serve")
+	}
+	p, err := start(nil)
+	if err != nil {
+		return 0, err
+	}
+	for name := range databases {
+		err = errors.Join(err, w.awaitLane(ctx, p, name))
+	}
+	if err = errors.Join(err, p.stop()); err != nil {
+		return 0, err
+	}
+	return w.drainFiles(ctx, databases, start)
+}
+
+func (w *world) drainFiles(ctx context.Context, databases map[string]string, start func(*work) (*process, error)) (float64, error) {
+	k := &works()[4]
+	names := make([]string, 0, len(databases))
+	for name := range databases {
+		names = append(names, name)
+	}
+	next := 0
+	c := contender{mode: "stored", stored: true, start: start, subject: func(*work) string {
+		next++
+		return "dbrunner.jobs." + names[next%len(names)] + "." + k.kind
+	}}
+	a, sub, err := subscribe(w.nc, "dbrunner.results.*.*", k, shortBacklog, shortBacklog/10)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = sub.Unsubscribe() }()
+	if err := w.publish(c, k, shortBacklog); err != nil {
+		return 0, err
+	}
+	p, err := start(k)
+	if err != nil {
+		return 0, err
+	}
+	_, err = w.clock(ctx, p, a)
+	return a.rate(), errors.Join(err, p.stop())
+}
