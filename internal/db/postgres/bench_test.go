@@ -41,7 +41,7 @@ func benchDatabase(b *testing.B) (db.Database, *pgxpool.Pool) {
 func parallel(b *testing.B, work func(ctx context.Context, n int64) error) {
 	b.Helper()
 	var n atomic.Int64
-	b.SetParallelism(benchConns / 2)
+	b.SetParallelism(benchConns * 8)
 	b.ReportAllocs()
 	b.ResetTimer()
 	b.RunParallel(func(pb *testing.PB) {
@@ -60,7 +60,7 @@ func parallel(b *testing.B, work func(ctx context.Context, n int64) error) {
 func BenchmarkRead(b *testing.B) {
 	d, raw := benchDatabase(b)
 	b.Run("engine", func(b *testing.B) {
-		call := db.Call{Label: "job-1", Timeout: 30 * time.Second}
+		call := db.Call{Label: "job-1", Timeout: time.Minute}
 		rows := db.RowOptions{Format: db.Objects, MaxRows: 1000, MaxBytes: 1 << 20}
 		parallel(b, func(ctx context.Context, n int64) error {
 			stmt := db.Compiled{SQL: "SELECT $1::int AS n", Args: []db.Value{{Kind: db.Number, Text: strconv.FormatInt(n, 10)}}}
@@ -90,7 +90,7 @@ func BenchmarkTransact(b *testing.B) {
 	d, raw := benchDatabase(b)
 	const insert = "INSERT INTO effect (id, note) VALUES ($1, $2)"
 	b.Run("engine", func(b *testing.B) {
-		call := db.Call{Label: "job-1", Timeout: 30 * time.Second}
+		call := db.Call{Label: "job-1", Timeout: time.Minute}
 		rows := db.RowOptions{Format: db.Objects, MaxRows: 1000, MaxBytes: 1 << 20}
 		parallel(b, func(ctx context.Context, _ int64) error {
 			id := strconv.FormatInt(effects.Add(1), 10)

@@ -69,7 +69,7 @@ func (d *Database) acquire(ctx context.Context) (*session, error) {
 	}
 	d.acquires.Add(1)
 	s := sessionOf(conn.Conn())
-	s.lent = conn
+	s.lent, s.handed = conn, 0
 	return s, nil
 }
 
@@ -102,8 +102,7 @@ func (d *Database) checkIntervalRefused(err error) bool {
 func (d *Database) acquireError(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		d.canceled.Add(1)
-		return db.Errorf(db.ClassCanceled, db.CodeCanceled, "the work was given up while it waited for a connection").
-			Because(context.Cause(ctx))
+		return waitGivenUp(ctx)
 	}
 	if own, ok := errors.AsType[*db.Error](err); ok {
 		return own
@@ -112,6 +111,11 @@ func (d *Database) acquireError(ctx context.Context, err error) error {
 		return db.Errorf(db.ClassUnavailable, db.CodeUnavailable, "database %s is closed", d.opts.Name).Because(errClosed)
 	}
 	return d.connectError(err)
+}
+
+func waitGivenUp(ctx context.Context) *db.Error {
+	return db.Errorf(db.ClassCanceled, db.CodeCanceled, "the work was given up while it waited for a connection").
+		Because(context.Cause(ctx))
 }
 
 // connectError says why there is no connection and what to do about it. The driver's text names user, host and

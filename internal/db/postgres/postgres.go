@@ -31,6 +31,9 @@ type Database struct {
 	canceled atomic.Int64
 	waited   atomic.Int64 // nanoseconds
 
+	reads    readers
+	readings sync.Pool // of *reading
+
 	burials sync.WaitGroup // sessions that are being ended
 }
 
@@ -60,6 +63,8 @@ func Open(opts db.Options) (db.Database, error) {
 	d.opts.ConnectionString = "" // the pool has it; nothing else needs it
 	d.connectTimeout = config.ConnConfig.ConnectTimeout
 	d.hook(config)
+	d.reads.most = int(config.MaxConns)
+	d.readings.New = func() any { return &reading{turn: make(chan turn, 1)} }
 	d.pool, err = pgxpool.NewWithConfig(context.Background(), config)
 	if err != nil {
 		return nil, fmt.Errorf("open %s: the pool cannot be made: check its limits", opts.Name)
@@ -78,7 +83,7 @@ func (d *Database) Stats() db.PoolStats {
 	s := d.pool.Stat()
 	return db.PoolStats{
 		Max: int(s.MaxConns()), Total: int(s.TotalConns()), Idle: int(s.IdleConns()), InUse: int(s.AcquiredConns()),
-		Waiting:          int(d.waiting.Load()),
+		Waiting:          int(d.waiting.Load()) + d.reads.length(),
 		Acquires:         d.acquires.Load(),
 		CanceledAcquires: d.canceled.Load(),
 		AcquireWait:      time.Duration(d.waited.Load()),

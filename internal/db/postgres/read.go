@@ -2,23 +2,103 @@ package postgres
 
 import (
 	"context"
+	"time"
 
 	"dbrunner/internal/db"
 )
 
-// Read runs the statement in a READ ONLY transaction, in one trip. The server refuses writes to tables and
-// sequences there, not everything that a function of a privileged login could do: the guarantee is a login
-// that may only read.
+// Read runs the statement in a READ ONLY transaction, in one trip, which quick reads that wait at the same moment
+// share. The server refuses writes to tables and sequences there, not everything that a function of a privileged login
+// could do: the guarantee is a login that may only read.
 func (d *Database) Read(ctx context.Context, call db.Call, stmt *db.Compiled, opts db.RowOptions) (db.ResultSet, error) {
-	l, err := d.begin(ctx, &call, opts)
-	if err != nil {
-		return db.ResultSet{}, err
+	r := d.readings.Get().(*reading)
+	defer d.dismiss(r)
+	r.call, r.stmt, r.opts = &call, stmt, opts
+	if !d.reads.enter(r) {
+		told, gone := d.await(ctx, r)
+		if gone {
+			return db.ResultSet{}, waitGivenUp(ctx)
+		}
+		if told == answered {
+			return r.set, r.err
+		}
 	}
-	defer l.done()
-	set, again, err := l.read(ctx, &call, stmt, opts, true)
+	return d.lead(ctx, r)
+}
+
+// dismiss takes a reading back that nobody else has any more.
+func (d *Database) dismiss(r *reading) {
+	*r = reading{turn: r.turn}
+	d.readings.Put(r)
+}
+
+// await waits for a turn. gone: the context ended first, and nobody has the reading any more.
+func (d *Database) await(ctx context.Context, r *reading) (told turn, gone bool) {
+	select {
+	case told = <-r.turn:
+	case <-ctx.Done():
+		if d.reads.leave(r) {
+			d.canceled.Add(1)
+			d.waited.Add(int64(time.Since(r.since)))
+			return 0, true
+		}
+		told = <-r.turn
+	}
+	if told == toLead {
+		d.waited.Add(int64(r.waited))
+	}
+	return told, false
+}
+
+// lead runs the reading and those that come along, and passes the lead on.
+func (d *Database) lead(ctx context.Context, r *reading) (db.ResultSet, error) {
+	for {
+		l, err := d.beginOn(ctx, r.session, r.call, r.opts)
+		r.session = nil
+		if err != nil {
+			d.reads.pass(nil)
+			return db.ResultSet{}, err
+		}
+		t := l.gather(r)
+		if t == nil {
+			set, err := l.lone(ctx, r)
+			l.pass()
+			return set, err
+		}
+		if !t.run(ctx) {
+			l.pass()
+			<-r.turn // the answer
+			return r.set, r.err
+		}
+		l.done()
+	}
+}
+
+// pass hands the session to the next reading that leads, or back to the pool: others may wait for it there.
+func (l *lease) pass() {
+	s := l.session
+	l.unwatch()
+	if l.retire {
+		l.doom(false)
+	}
+	s.handed++
+	if s.dead || s.handed == maxHanded || l.d.waiting.Load() > 0 {
+		l.d.release(s)
+		l.d.reads.pass(nil)
+		return
+	}
+	s.trim()
+	if !l.d.reads.pass(s) {
+		l.d.release(s)
+	}
+}
+
+// lone runs one read in a trip of its own.
+func (l *lease) lone(ctx context.Context, r *reading) (db.ResultSet, error) {
+	set, again, err := l.read(ctx, r.call, r.stmt, r.opts, true)
 	if again {
-		l.encoder.Reset(opts)
-		set, _, err = l.read(ctx, &call, stmt, opts, false)
+		l.encoder.Reset(r.opts)
+		set, _, err = l.read(ctx, r.call, r.stmt, r.opts, false)
 	}
 	return set, err
 }
@@ -32,6 +112,7 @@ func (l *lease) read(
 	if err := l.resolve([]*db.Compiled{stmt}); err != nil {
 		return set, false, l.ownError(ctx, err)
 	}
+	begun := time.Now()
 	l.startTrip(opts)
 	ours := l.appendBegin("BEGIN READ ONLY", call)
 	if err := l.appendStatement(stmt, named); err != nil {
@@ -45,6 +126,7 @@ func (l *lease) read(
 	}
 	l.pending += l.d.ends.read.answers
 	l.flushed()
+	l.sent[0].quick = false
 	if l.stale(&out) {
 		l.forgetSent()
 		return set, named, l.failure(ctx, &out)
@@ -52,6 +134,7 @@ func (l *lease) read(
 	if !out.ok() {
 		return set, false, l.failure(ctx, &out)
 	}
+	l.pace(l.sent[0].prepared, time.Since(begun), len(out.sets[0].Rows))
 	if err := l.nameTypes(); err != nil {
 		return set, false, l.ownError(ctx, err)
 	}

@@ -20,9 +20,16 @@ type lease struct {
 
 // begin gets a session for a call and asks the call's last question. done gives the session back.
 func (d *Database) begin(ctx context.Context, call *db.Call, opts db.RowOptions) (*lease, error) {
-	s, err := d.acquire(ctx)
-	if err != nil {
-		return nil, err
+	return d.beginOn(ctx, nil, call, opts)
+}
+
+// beginOn is begin with a session that somebody has left for the call; nil: one of the pool's.
+func (d *Database) beginOn(ctx context.Context, s *session, call *db.Call, opts db.RowOptions) (*lease, error) {
+	if s == nil {
+		var err error
+		if s, err = d.acquire(ctx); err != nil {
+			return nil, err
+		}
 	}
 	if call.Begin != nil {
 		if err := call.Begin(); err != nil {
@@ -103,7 +110,10 @@ func labelSQL(label string) string {
 // firstTrip sends the buffer and reads the answers of the job's statements. The error is ready for the caller;
 // after it the session is dead.
 func (l *lease) firstTrip(ctx context.Context, ours int, out *outcome) error {
-	err := l.drain() // what a first attempt left behind
+	err := l.drain() // what an attempt or a read before left behind
+	if err == nil && l.status != 'I' {
+		err = errOutOfOrder
+	}
 	if err == nil {
 		_, err = l.write()
 	}

@@ -50,6 +50,9 @@ type session struct {
 	sent      []sent
 	unnamed   []unnamedType // columns whose types are not known yet
 	fence     fence         // the statement that writes the ledger row
+	chain     bool          // the server has the statement that stands between two reads of a trip
+	handed    int           // times that a leader left the session to the next one
+	quickest  time.Duration // of the reads of late: about what the way to the server and back takes
 
 	durability string // synchronous_commit as the session began: the server's, the login's or the database's own
 
@@ -82,6 +85,7 @@ func newSession(conn *pgx.Conn, named bool) *session {
 		typeOIDs:  make(map[string]uint32),
 		cutDone:   make(chan struct{}, 1),
 		idle:      time.Now(),
+		quickest:  time.Second,
 	}
 	s.cut = func() {
 		_ = s.net.SetDeadline(time.Unix(1, 0))

@@ -84,6 +84,11 @@ type reader struct {
 	next    int  // the statement whose answer is being read; below zero: commands of ours
 	rows    bool // the encoder was started for it
 	drained int  // bytes read since we refused
+
+	chained  bool   // between two statements stands a command of ours that begins the next transaction
+	between  bool   // that command's answer is due
+	stranger bool   // it was another command that answered
+	each     func() // called when a statement has come to its end; nil: nobody waits for it
 }
 
 func (r *reader) run() error {
@@ -133,6 +138,9 @@ func (r *reader) current() *sent {
 func (r *reader) fail(e *pgconn.PgError) {
 	if r.out.failed == nil && r.out.refuse == nil {
 		r.out.at = max(r.next, -1)
+		if r.between {
+			r.out.at = -1
+		}
 	}
 	if r.out.failed == nil {
 		r.out.failed = e
@@ -187,6 +195,10 @@ func (r *reader) row(msg *pgproto3.DataRow) error {
 }
 
 func (r *reader) complete(tag []byte) {
+	if r.between {
+		r.chain(tag)
+		return
+	}
 	p := r.current()
 	if p == nil {
 		r.next++
@@ -208,6 +220,18 @@ func (r *reader) complete(tag []byte) {
 	r.out.sets = append(r.out.sets, set)
 	r.rows = false
 	r.next++
+	r.between = r.chained && r.next < len(r.s.sent)
+	if r.each != nil && !r.stranger {
+		r.each()
+	}
+}
+
+// chain is the end of a command between two statements. Under its name a job may have put something else.
+func (r *reader) chain(tag []byte) {
+	if commandTag(tag) != "ROLLBACK" {
+		r.stranger = true
+	}
+	r.between = false
 }
 
 // stale reports whether a statement that was sent under its name failed because the session no longer has it

@@ -66,6 +66,14 @@ func appendCommand(b []byte, sql string) []byte {
 	return appendExecute(b)
 }
 
+// appendNext runs the statement between two reads of a trip.
+func appendNext(b []byte) []byte {
+	b, at := beginMessage(b, 'B')
+	b = appendText(append(b, 0), nextName)
+	b = endMessage(append(b, 0, 0, 0, 0, 0, 0), at)
+	return appendExecute(b)
+}
+
 // appendBindHead begins the binding of n text arguments to the unnamed portal.
 func appendBindHead(b []byte, name string, n int) ([]byte, int) {
 	b, at := beginMessage(b, 'B')

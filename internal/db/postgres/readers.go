@@ -1,0 +1,158 @@
+package postgres
+
+import (
+	"slices"
+	"sync"
+	"time"
+
+	"dbrunner/internal/db"
+)
+
+// readers are the reads that are under way or wait. There are as many leaders as the pool has connections: a leader
+// has a session, or waits for one, and takes some of those that wait along on its trip. When its trip is over it makes
+// the first of those that still wait a leader. So reads share trips only while there is no connection for each.
+type readers struct {
+	most int // leaders at once
+
+	mu      sync.Mutex // guards what follows, and the fields of each reading that say so
+	leading int
+	waiting []*reading // in the order of their arrival
+}
+
+// reading is one Read from its call to its answer. Its owner, who has called Read, waits for a turn; whoever leads the
+// trip that has it sets the rest.
+type reading struct {
+	call  *db.Call
+	stmt  *db.Compiled
+	opts  db.RowOptions
+	since time.Time // of the wait
+	turn  chan turn // has room for one
+
+	alone   bool          // it held up others once: it shares no trip any more. Belongs to whoever has the reading
+	session *session      // with the turn to lead: what the leader before leaves behind; nil: none
+	set     db.ResultSet  // with the answer
+	err     error         // with the answer
+	waited  time.Duration // until a trip took it
+
+	trip    *sharedTrip // under readers.mu: the one that has it; nil: none, or it is answered
+	givenUp bool        // under readers.mu: its owner does not want it any more
+}
+
+// turn is what a waiting reading is told.
+type turn uint8
+
+const (
+	toLead   turn = iota + 1
+	answered      // set or err is there
+)
+
+// enter makes the reading a leader, or lets it wait.
+func (q *readers) enter(r *reading) (leads bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.leading < q.most {
+		q.leading++
+		return true
+	}
+	r.since = time.Now()
+	q.waiting = append(q.waiting, r)
+	return false
+}
+
+// leave takes back a reading that its owner does not want any more. false: a turn is on its way to it; a trip that has
+// it is cut.
+func (q *readers) leave(r *reading) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if i := slices.Index(q.waiting, r); i >= 0 {
+		q.waiting = slices.Delete(q.waiting, i, i+1)
+		return true
+	}
+	if r.trip != nil {
+		r.givenUp = true
+		r.trip.cutOff()
+	}
+	return false
+}
+
+// gather takes those of the waiting that fit out of the queue for a trip: this trip's part of them, so that other
+// leaders get theirs, and not more than fit one trip.
+func (q *readers) gather(t *sharedTrip, fits func(*reading) bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if len(q.waiting) == 0 {
+		return
+	}
+	part := min((len(q.waiting)+q.leading-1)/q.leading, maxShared-1)
+	now, rest := time.Now(), q.waiting[:0]
+	for _, r := range q.waiting {
+		if part == 0 || r.alone || !fits(r) {
+			rest = append(rest, r)
+			continue
+		}
+		part--
+		r.trip, r.waited = t, now.Sub(r.since)
+		t.reads = append(t.reads, r)
+	}
+	clear(q.waiting[len(rest):])
+	q.waiting = rest
+}
+
+// answer ends a reading of a trip.
+func (q *readers) answer(r *reading, set db.ResultSet, err error) {
+	q.mu.Lock()
+	r.trip = nil
+	q.mu.Unlock()
+	r.set, r.err = set, err
+	r.turn <- answered
+}
+
+// back puts readings of a trip that broke in front of the queue. Those that nobody wants any more are answered.
+func (q *readers) back(reads []*reading, givenUp error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	now, again := time.Now(), make([]*reading, 0, len(reads)+len(q.waiting))
+	for _, r := range reads {
+		r.trip = nil
+		if r.givenUp {
+			r.err = givenUp
+			r.turn <- answered
+			continue
+		}
+		r.since = now
+		again = append(again, r)
+	}
+	q.waiting = append(again, q.waiting...)
+	for q.leading < q.most && len(q.waiting) > 0 { // other leaders may have found nothing to do meanwhile
+		q.leading++
+		q.promote(nil)
+	}
+}
+
+// pass ends a leadership: the first of those that wait leads now, and gets the session that is left behind, if any.
+// false: nobody waits, and the session is still the caller's.
+func (q *readers) pass(s *session) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if len(q.waiting) == 0 {
+		q.leading--
+		return false
+	}
+	q.promote(s)
+	return true
+}
+
+// promote makes the first of those that wait a leader. The mutex is held.
+func (q *readers) promote(s *session) {
+	next := q.waiting[0]
+	q.waiting = slices.Delete(q.waiting, 0, 1)
+	next.session, next.waited = s, time.Since(next.since)
+	next.turn <- toLead
+}
+
+// length is the number of those that wait.
+func (q *readers) length() int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return len(q.waiting)
+}

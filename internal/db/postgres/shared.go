@@ -1,0 +1,294 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"dbrunner/internal/db"
+)
+
+const (
+	// maxShared is how many reads one trip takes at most.
+	maxShared = 16
+	// maxHanded is how often a session goes from one leader to the next before the pool sees it again, which may
+	// want to renew it.
+	maxHanded = 256
+	// quickTime is how much longer than the quickest one a read may take, and quickSize how many bytes its rows may
+	// have, for its statement to share trips; sharedTime is the same for a whole trip.
+	quickTime  = 2 * time.Millisecond
+	quickSize  = 8 << 10
+	sharedTime = 10 * time.Millisecond
+	// stallTime is how long the reads of a shared trip may hold each other up. It is long, because a session is lost
+	// with a trip that is given up.
+	stallTime = time.Second
+
+	// nextName is the statement between two reads of a trip: it ends the transaction of one and begins that of the
+	// other, READ ONLY as the one before. A job that takes the name away or gives it to another statement ends the
+	// trip, and can keep no effect: the trip's own BEGIN and ROLLBACK are parsed each time.
+	nextName = "dbr_next"
+	nextSQL  = "ROLLBACK AND CHAIN"
+)
+
+// sharedTrip is several reads in one trip, each in a READ ONLY transaction of its own:
+//
+//	{BEGIN READ ONLY, statement, ROLLBACK AND CHAIN, statement, …} {ROLLBACK, clean-up}
+//
+// Only statements go along that were quick in this session and need no other limits than the session's. The server
+// skips what follows an error, so that the rest of the trip is sent once more. Whatever else ends the trip early, its
+// reads are run again: they change nothing. What a session keeps beyond a transaction (advisory locks) is cleaned at
+// the end of the trip.
+type sharedTrip struct {
+	*lease
+	reads []*reading // the leader's own is the first
+	done  int        // of them, in their order
+	out   outcome
+
+	over bool // under readers.mu: the session is not the trip's any more
+}
+
+// errGivenUp is the answer to a reading that was given up while a trip had it.
+func errGivenUp() *db.Error {
+	return db.Errorf(db.ClassCanceled, db.CodeCanceled, "the work was given up; it is rolled back")
+}
+
+// run brings the reads to their answers. again: the leader's own has none, and is to be run once more.
+func (t *sharedTrip) run(ctx context.Context) (again bool) {
+	begun := time.Now()
+	t.open(ctx, begun.Add(stallTime))
+	for t.done < len(t.reads) {
+		if err := t.segment(ctx); err != nil {
+			return t.broke(ctx, err)
+		}
+	}
+	t.close()
+	if time.Since(begun) > t.quickest+sharedTime {
+		for i := range t.sent {
+			t.sent[i].quick = false
+		}
+	}
+	return false
+}
+
+// open bounds the trip. Who was given up before is noticed here, who is later cuts it.
+func (t *sharedTrip) open(ctx context.Context, deadline time.Time) {
+	t.d.reads.mu.Lock()
+	defer t.d.reads.mu.Unlock()
+	_ = t.net.SetDeadline(deadline)
+	if ctx.Err() != nil || slices.ContainsFunc(t.reads, func(r *reading) bool { return r.givenUp }) {
+		t.cutOff()
+	}
+}
+
+// close ends the trip's right to the session.
+func (t *sharedTrip) close() {
+	t.d.reads.mu.Lock()
+	t.over = true
+	t.d.reads.mu.Unlock()
+}
+
+// cutOff ends what the trip waits for. readers.mu is held.
+func (t *sharedTrip) cutOff() {
+	if !t.over {
+		_ = t.net.SetDeadline(time.Unix(1, 0))
+	}
+}
+
+// segment sends the reads that have no answer yet and reads the answers up to the first one that fails.
+func (t *sharedTrip) segment(ctx context.Context) error {
+	t.out = outcome{sets: t.out.sets[:0], at: -1}
+	if err := t.send(); err != nil {
+		return err
+	}
+	r := reader{s: t.session, out: &t.out, next: -1, chained: true, each: t.answer}
+	t.encoder.Reset(t.reads[t.done].opts)
+	err := r.run()
+	t.unsettle()
+	if err != nil {
+		return err
+	}
+	t.pending += t.d.ends.read.answers
+	t.flushed()
+	if r.stranger {
+		t.retire = true
+		return errStale
+	}
+	return t.failed(ctx)
+}
+
+func (t *sharedTrip) send() error {
+	t.startTrip(t.widest())
+	if !t.chain {
+		t.buf = appendParse(t.buf, nextName, nextSQL, nil)
+		t.chain = true
+	}
+	t.buf = appendCommand(t.buf, "BEGIN READ ONLY")
+	for i, r := range t.reads[t.done:] {
+		if i > 0 {
+			t.buf = appendNext(t.buf)
+		}
+		if err := t.appendStatement(r.stmt, true); err != nil {
+			t.unsettle()
+			return err
+		}
+	}
+	t.buf = append(appendSync(t.buf), t.d.ends.read.messages...)
+	err := t.drain()
+	if err == nil && t.status != 'I' {
+		err = errOutOfOrder
+	}
+	if err == nil {
+		_, err = t.write()
+	}
+	if err != nil {
+		t.unsettle()
+	}
+	return err
+}
+
+// widest are the options of the read with the highest limit on bytes, for the limit on one message.
+func (t *sharedTrip) widest() db.RowOptions {
+	opts := t.reads[t.done].opts
+	for _, r := range t.reads[t.done:] {
+		if r.opts.MaxBytes == 0 || opts.MaxBytes != 0 && r.opts.MaxBytes > opts.MaxBytes {
+			opts = r.opts
+		}
+	}
+	return opts
+}
+
+// answer is called when a statement has come to its end.
+func (t *sharedTrip) answer() {
+	r, out := t.reads[t.done], &t.out
+	t.done++
+	if out.refuse != nil {
+		t.d.reads.answer(r, db.ResultSet{}, out.refuse.At(0))
+	} else {
+		t.d.reads.answer(r, out.sets[0], nil)
+	}
+	out.sets, out.refuse, out.at = out.sets[:0], nil, -1
+	if t.done < len(t.reads) {
+		t.encoder.Reset(t.reads[t.done].opts)
+	}
+}
+
+// failed deals with what the server refused. An error of a statement is its read's answer, and the others go on;
+// anything else is the trip's end.
+func (t *sharedTrip) failed(ctx context.Context) error {
+	e := t.out.failed
+	switch {
+	case e == nil && t.done == len(t.reads):
+		return nil
+	case e == nil:
+		return errOutOfOrder
+	case t.out.at < 0: // ours: BEGIN, or what stands between two reads
+		t.retire = true
+		return errStale
+	}
+	at := &t.sent[t.out.at]
+	at.quick = false
+	r := t.reads[t.done]
+	if t.stale(&t.out) {
+		t.statement.forget(at.prepared)
+		return errStale
+	}
+	failure := t.failure(ctx, &t.out)
+	failure.Statement = 0
+	t.done++
+	t.d.reads.answer(r, db.ResultSet{}, failure)
+	return nil
+}
+
+// errStale ends a trip in which a statement, a read's or ours, was not any more what the session had prepared.
+var errStale = errors.New("postgres: a prepared statement is stale")
+
+// broke ends a trip that cannot go on. The read that was under way has the error for its answer, unless nobody is to
+// blame or it only held up the others; all others are run again.
+func (t *sharedTrip) broke(ctx context.Context, cause error) (again bool) {
+	t.close()
+	rest := t.reads[t.done:]
+	switch {
+	case errors.Is(cause, errStale): // the session is in order, or retires
+		rest[0].alone = true
+	case len(rest) == 0:
+		t.abandon(cause)
+	case timedOut(cause) && ctx.Err() == nil:
+		t.abandon(cause)
+		rest[0].alone = true
+	case timedOut(cause):
+		t.abandon(cause)
+	default:
+		t.abandon(cause)
+		t.d.reads.answer(rest[0], db.ResultSet{}, t.breakage(ctx, cause))
+		rest = rest[1:]
+	}
+	if len(rest) > 0 && rest[0] == t.reads[0] {
+		again, rest = true, rest[1:]
+	}
+	t.d.reads.back(rest, errGivenUp())
+	return again
+}
+
+// breakage is the answer to the read that was under way when the trip broke.
+func (t *sharedTrip) breakage(ctx context.Context, cause error) *db.Error {
+	if e := t.out.failed; e != nil && fatal(e) {
+		t.d.lost()
+	}
+	if t.out.ok() {
+		return dbError(t.ownError(ctx, cause))
+	}
+	failure := t.failure(ctx, &t.out)
+	failure.Statement = min(t.out.at, 0)
+	return failure
+}
+
+// gather takes reads that wait along on a leader's trip; nil if there are none or the leader's own cannot share one.
+func (l *lease) gather(own *reading) *sharedTrip {
+	if own.alone || !l.shares(own) {
+		return nil
+	}
+	t := &sharedTrip{lease: l, reads: make([]*reading, 1, maxShared)}
+	t.reads[0] = own
+	l.d.reads.gather(t, l.shares)
+	if len(t.reads) == 1 {
+		return nil
+	}
+	t.ask()
+	return t
+}
+
+// shares reports whether a read may share a trip of this session. readers.mu may be held.
+func (l *lease) shares(r *reading) bool {
+	_, types := l.typesOf(r.stmt.Args)
+	p := l.statement.byKey[cacheKey{r.stmt.SQL, types}]
+	return p != nil && p.quick && p.parsed && p.described && l.d.ordinary(r.call)
+}
+
+// ordinary reports whether a call needs nothing in its transaction that the session has not by itself.
+func (d *Database) ordinary(call *db.Call) bool {
+	return d.local == "" && !d.settings.label && call.Timeout == d.opts.Limits.StatementTimeout
+}
+
+// ask asks the last question of those that came along: after it they are begun.
+func (t *sharedTrip) ask() {
+	kept := t.reads[:1]
+	for _, r := range t.reads[1:] {
+		t.d.waited.Add(int64(r.waited))
+		if r.call.Begin != nil {
+			if err := r.call.Begin(); err != nil {
+				t.d.reads.answer(r, db.ResultSet{}, err)
+				continue
+			}
+		}
+		kept = append(kept, r)
+	}
+	clear(t.reads[len(kept):])
+	t.reads = kept
+}
+
+// pace notes how long a read took that had a trip of its own.
+func (l *lease) pace(p *prepared, took time.Duration, size int) {
+	l.quickest = min(took, l.quickest+l.quickest/64+time.Microsecond) // rises slowly: the way may have become longer
+	p.quick = took <= l.quickest+quickTime && size <= quickSize
+}
