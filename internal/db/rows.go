@@ -33,6 +33,7 @@ type RowEncoder struct {
 	total int64  // rows of the call, the statement's included
 	done  int64  // bytes of the call's statements before this one, and of all columns
 	large int    // length of the largest row so far: how much room a row needs
+	room  int    // that the next statement's rows are expected to need
 }
 
 const (
@@ -56,6 +57,10 @@ func (e *RowEncoder) Reset(opts RowOptions) {
 	*e = RowEncoder{opts: opts, keys: e.keys[:0], ends: e.ends[:0], buf: rest(e.buf)}
 }
 
+// Expect says how many bytes the rows of the next statement may need: those of its last execution, say. Room for them
+// is made at once, and not in steps.
+func (e *RowEncoder) Expect(size int) { e.room = size }
+
 // Start begins the rows of a statement. The columns are kept in the ResultSet and must not change any more.
 // Columns of one name are an error with code duplicate_column where rows are objects: one of the two values
 // would be lost.
@@ -66,9 +71,10 @@ func (e *RowEncoder) Start(columns []Column) error {
 	}
 	e.keys, e.ends = e.keys[:0], e.ends[:0]
 	e.buf = rest(e.buf)
-	if cap(e.buf) < minBuffer/4 {
-		e.buf = make([]byte, 0, minBuffer)
+	if e.room > cap(e.buf) || cap(e.buf) < minBuffer/4 {
+		e.buf = make([]byte, 0, max(minBuffer, e.room))
 	}
+	e.room = 0
 	e.buf = append(e.buf, '[')
 	e.done += columnsSize(columns)
 	if err := e.check(); err != nil || e.opts.Format == Arrays {

@@ -119,7 +119,7 @@ func BenchmarkResult(b *testing.B) {
 	r := Result{
 		JobID: "a1-0001", Kind: "query", Database: "shop", Effect: ReadOnly, Status: Succeeded, Hash: make([]byte, 32),
 		Sequence: 12345, Deliveries: 1, Attempts: 1, Runner: "runner-1", QueuedAt: testTime, StartedAt: testTime,
-		FinishedAt: testTime, answer: func(dst []byte) []byte { return appendColumns(append(dst, ','), &set) },
+		FinishedAt: testTime, answer: answer{size: sizeOf(&set), append: func(dst []byte) []byte { return appendColumns(append(dst, ','), &set) }},
 	}
 	body := r.Append(nil)
 	b.Run("append", func(b *testing.B) {

@@ -32,6 +32,9 @@ type Executor struct {
 // worst case, faults, ids and times.
 const envelopeReserve = 128 << 10
 
+// envelopeSize is what a result mostly takes besides its answer.
+const envelopeSize = 640
+
 // statementReserve is what one statement's answer needs at most besides its rows and columns: its keys.
 const statementReserve = 128
 
@@ -311,7 +314,7 @@ func (r *run) result(status Status, e *ResultError, a answer) []byte {
 		Runner: r.e.opts.Runner, QueuedAt: r.d.Timestamp, StartedAt: r.d.startedAt, FinishedAt: time.Now(),
 		Labels: r.labels, Error: e, answer: a,
 	}
-	return res.Append(make([]byte, 0, 1024))
+	return res.Append(make([]byte, 0, envelopeSize+a.size))
 }
 
 // entry is the ledger row for the body that was encoded last.

@@ -76,9 +76,12 @@ type work interface {
 	run(ctx context.Context, database db.Database, call db.Call, opts db.RowOptions, seal sealAnswer) (answer, error)
 }
 
-// answer appends the kind's own keys of a successful result as JSON members, each preceded by a comma:
-// `,"columns":[…],"rows":[…]`. A nil answer appends nothing.
-type answer func(dst []byte) []byte
+// answer is the kind's own keys of a successful result. The zero answer has none.
+type answer struct {
+	// append appends them as JSON members, each preceded by a comma: `,"columns":[…],"rows":[…]`.
+	append func(dst []byte) []byte
+	size   int // about what they take, bytes
+}
 
 // sealAnswer is called by work.run in the open transaction with the answer it is about to give; see db.Seal.
 // nil when the job has no ledger row and needs no look before its end.

@@ -23,7 +23,10 @@ func (q *query) run(
 ) (answer, error) {
 	set, err := database.Read(ctx, call, q.compiled, opts)
 	if err != nil {
-		return nil, err
+		return answer{}, err
 	}
-	return func(dst []byte) []byte { return appendColumns(append(dst, ','), &set) }, nil
+	return answer{
+		append: func(dst []byte) []byte { return appendColumns(append(dst, ','), &set) },
+		size:   sizeOf(&set),
+	}, nil
 }

@@ -118,11 +118,11 @@ func (r *run) recorded(row *db.Entry) Outcome {
 
 // fitting returns an answer from the ledger, or one without its rows where the stream takes no message of its size any
 // more: the server's largest payload was lowered since. It would be offered again for ever.
-func (r *run) fitting(answer []byte, status Status) []byte {
-	if limit := r.e.opts.MaxResult; len(answer) > limit {
-		return r.result(status, lostRowsError(len(answer), limit), nil)
+func (r *run) fitting(recorded []byte, status Status) []byte {
+	if limit := r.e.opts.MaxResult; len(recorded) > limit {
+		return r.result(status, lostRowsError(len(recorded), limit), answer{})
 	}
-	return answer
+	return recorded
 }
 
 // rejected answers a job that cannot be understood or is not allowed. A redelivered one may have been run by a
@@ -200,7 +200,7 @@ func (r *run) sameRequest(hash []byte) bool {
 // endRecorded ends the job by inserting its ledger row first. If a row is there already, that row is the answer;
 // if the database does not answer, the job waits.
 func (r *run) endRecorded(ctx context.Context, status Status, e *ResultError) Outcome {
-	r.body = r.result(status, e, nil)
+	r.body = r.result(status, e, answer{})
 	bounded, cancel := context.WithTimeout(ctx, ledgerTimeout)
 	defer cancel()
 	var row *db.Entry

@@ -69,8 +69,8 @@ func (r *Result) Append(dst []byte) []byte {
 	if len(r.Labels) > 0 {
 		dst = appendLabels(append(dst, `,"labels":`...), r.Labels)
 	}
-	if r.answer != nil {
-		dst = r.answer(dst)
+	if r.answer.append != nil {
+		dst = r.answer.append(dst)
 	}
 	if r.Error != nil {
 		dst = r.Error.append(append(dst, `,"error":`...))

@@ -41,7 +41,7 @@ func drawResult(t *rapid.T) *Result {
 			Columns: []db.Column{{Name: rapid.String().Draw(t, "column"), Type: "json"}},
 			Rows:    []byte(`[[{"job_id":"no","error":{"code":"no"},"x":"\u0000\ud800` + strings.Repeat("y", 2000) + `"}]]`), RowCount: 1,
 		}
-		r.answer = func(dst []byte) []byte { return appendColumns(append(dst, ','), &set) }
+		r.answer.append = func(dst []byte) []byte { return appendColumns(append(dst, ','), &set) }
 	}
 	return r
 }

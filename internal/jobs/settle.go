@@ -16,7 +16,7 @@ type ending struct {
 
 // end encodes a result of this delivery and settles it.
 func (r *run) end(status Status, e *ResultError) Outcome {
-	r.body = r.result(status, e, nil)
+	r.body = r.result(status, e, answer{})
 	return r.settle(status, e)
 }
 
@@ -64,7 +64,7 @@ func (r *run) replyWith(out *Outcome, existing []byte) {
 // reused ends a job whose id belongs to another request: nothing takes effect, the stored result stays.
 func (r *run) reused() Outcome {
 	e := reusedError(r.id)
-	r.body = r.result(Rejected, e, nil)
+	r.body = r.result(Rejected, e, answer{})
 	out := Outcome{Action: Settle, Status: Rejected, JobID: r.id, Code: string(e.Code)}
 	if r.replyTo != "" {
 		out.Reply = &Publication{Key: r.replyTo, Body: r.body}

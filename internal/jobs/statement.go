@@ -52,6 +52,9 @@ func (r *reader) sql(owner, at int) (string, bool) {
 	return text, ok
 }
 
+// sizeOf is about what a statement takes in a result besides its columns' names, bytes.
+func sizeOf(set *db.ResultSet) int { return len(set.Rows) + 64*(1+len(set.Columns)) }
+
 // appendColumns appends the keys that every statement with rows has.
 func appendColumns(dst []byte, set *db.ResultSet) []byte {
 	dst = append(dst, `"columns":[`...)

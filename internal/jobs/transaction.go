@@ -147,14 +147,18 @@ func (t *transaction) run(
 	}
 	sets, err := database.Transact(ctx, call, &t.tx, opts, sealed)
 	if err != nil {
-		return nil, err
+		return answer{}, err
 	}
 	return statementsAnswer(sets), nil
 }
 
 // statementsAnswer is the answer of statements: what each of them did, in their order.
 func statementsAnswer(sets []db.ResultSet) answer {
-	return func(dst []byte) []byte {
+	size := 0
+	for i := range sets {
+		size += sizeOf(&sets[i])
+	}
+	return answer{size: size, append: func(dst []byte) []byte {
 		dst = append(dst, `,"statements":[`...)
 		for i := range sets {
 			if i > 0 {
@@ -167,7 +171,7 @@ func statementsAnswer(sets []db.ResultSet) answer {
 			dst = append(dst, '}')
 		}
 		return append(dst, ']')
-	}
+	}}
 }
 
 func appendInt(dst []byte, n int64) []byte { return strconv.AppendInt(dst, n, 10) }

@@ -34,6 +34,7 @@ type prepared struct {
 
 	parsed    bool // the server has it under its name, or the message for that is on its way
 	described bool // columns and kinds hold, or the message for that is on its way
+	size      int  // of the rows that it returned last, bytes
 	quick     bool // its last read was quick and small: it may share a trip
 	columns   []db.Column
 	kinds     []kind

@@ -8,7 +8,6 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
-	"github.com/jackc/pgx/v5/pgproto3"
 
 	"dbrunner/internal/db"
 )
@@ -253,7 +252,7 @@ func linkError(ctx context.Context, err error) *db.Error {
 		e = db.Errorf(db.ClassCanceled, db.CodeCanceled, "the work was given up; it is rolled back").Because(context.Cause(ctx))
 	case timedOut(err):
 		e = db.Errorf(db.ClassTimeout, db.CodeTimeout, "the job's time limit is over; it is rolled back").Because(context.DeadlineExceeded)
-	case tooLong(err):
+	case errors.Is(err, errTooLong):
 		e = db.Errorf(db.ClassPermanent, db.CodeResultTooLarge, "one row alone is above the limit of bytes of this job").Because(err)
 	case errors.Is(err, errOutOfOrder):
 		e = db.Errorf(db.ClassPermanent, db.CodeDatabase, "the server's answer could not be read").Because(err)
@@ -261,11 +260,6 @@ func linkError(ctx context.Context, err error) *db.Error {
 		e = db.Errorf(db.ClassLost, db.CodeConnectionLost, "the connection to the database was lost; nothing is committed").Because(err)
 	}
 	return e
-}
-
-func tooLong(err error) bool {
-	_, ok := errors.AsType[*pgproto3.ExceededMaxBodyLenErr](err)
-	return ok
 }
 
 // unknownCommit is the end of a transaction whose COMMIT was sent and not answered.

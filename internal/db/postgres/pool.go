@@ -27,6 +27,9 @@ func (d *Database) hook(config *pgxpool.Config) {
 		return nil
 	}
 	config.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
+		if conn.PgConn().Frontend().ReadBufferLen() > 0 { // the driver has read more than its own: it cannot be ours
+			return errOutOfOrder
+		}
 		s := newSession(conn, !d.opts.TransactionPool)
 		s.watch(ctx, time.Now().Add(d.connectTimeout))
 		defer s.unwatch()

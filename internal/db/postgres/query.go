@@ -4,7 +4,6 @@ import (
 	"errors"
 
 	"github.com/jackc/pgx/v5/pgconn"
-	"github.com/jackc/pgx/v5/pgproto3"
 
 	"dbrunner/internal/db"
 )
@@ -42,7 +41,7 @@ func (s *session) roundTrip() (rows [][][]byte, affected int64, err error) {
 }
 
 func (s *session) exchange() (rows [][][]byte, affected int64, err error) {
-	s.fe.SetMaxBodyLen(maxOwnAnswer)
+	s.in.limit = maxOwnAnswer
 	if _, err := s.write(); err != nil {
 		return nil, 0, err
 	}
@@ -51,27 +50,31 @@ func (s *session) exchange() (rows [][][]byte, affected int64, err error) {
 	}
 	var failed error
 	for {
-		msg, err := s.receive()
+		kind, body, err := s.receive()
 		if err != nil && failed != nil {
 			return nil, 0, failed // the server's last word before it hung up
 		}
 		if err != nil {
 			return nil, 0, err
 		}
-		switch msg := msg.(type) {
-		case *pgproto3.DataRow:
-			rows = append(rows, copyRow(msg.Values))
-		case *pgproto3.CommandComplete:
-			affected = rowsAffected(msg.CommandTag)
-		case *pgproto3.ErrorResponse:
-			e := pgconn.ErrorResponseToPgError(msg)
+		switch kind {
+		case msgRow:
+			row, ok := copyRow(body)
+			if !ok {
+				return nil, 0, errOutOfOrder
+			}
+			rows = append(rows, row)
+		case msgComplete:
+			affected = rowsAffected(tagOf(body))
+		case msgError:
+			e := errorOf(body)
 			if failed == nil {
 				failed = e
 			}
 			if fatal(e) {
 				s.doom(false)
 			}
-		case *pgproto3.ReadyForQuery:
+		case msgReady:
 			s.flushed()
 			return rows, affected, failed
 		}
@@ -83,14 +86,16 @@ type linkEnd struct{ cause error }
 
 func (linkEnd) Error() string { return "postgres: the session was not clean" }
 
-func copyRow(values [][]byte) [][]byte {
-	row := make([][]byte, len(values))
-	for i, v := range values {
-		if v != nil {
-			row[i] = append(make([]byte, 0, len(v)), v...)
+func copyRow(body []byte) ([][]byte, bool) {
+	from, ok := rowOf(body)
+	values := make([][]byte, from.count)
+	for i := 0; ok && i < len(values); i++ {
+		var v []byte
+		if v, ok = from.value(); v != nil {
+			values[i] = append(make([]byte, 0, len(v)), v...)
 		}
 	}
-	return row
+	return values, ok
 }
 
 // unnamedType is a column whose type has no name yet.

@@ -58,16 +58,24 @@ func (s *session) columnsOf(msg *pgproto3.RowDescription) ([]db.Column, []kind) 
 	return columns, kinds
 }
 
-func (s *session) encodeRow(columns []db.Column, kinds []kind, values [][]byte) error {
+// encodeRow appends a row of a DataRow message. errOutOfOrder: it is none, or not one of these columns.
+func (s *session) encodeRow(columns []db.Column, kinds []kind, body []byte) error {
+	from, ok := rowOf(body)
+	if !ok || from.count != len(kinds) {
+		return errOutOfOrder
+	}
 	dst := s.encoder.BeginRow()
-	for i, v := range values {
+	for i, k := range kinds {
 		dst = s.encoder.Next(dst)
-		if v == nil {
+		v, ok := from.value()
+		switch {
+		case !ok:
+			return errOutOfOrder
+		case v == nil:
 			dst = append(dst, "null"...)
 			continue
 		}
-		var ok bool
-		if dst, ok = appendValue(dst, kinds[i], v); !ok || s.validate && !validText(kinds[i], v) {
+		if dst, ok = appendValue(dst, k, v); !ok || s.validate && !validText(k, v) {
 			return db.Errorf(db.ClassPermanent, db.CodeData,
 				"a value of column %q cannot be written without loss: it is not valid UTF-8", columns[i].Name)
 		}

@@ -73,7 +73,7 @@ func (l *lease) startTrip(opts db.RowOptions) {
 	if opts.MaxBytes > 0 && opts.MaxBytes < maxOwnAnswer {
 		limit = int(2*opts.MaxBytes) + messageSlack
 	}
-	s.fe.SetMaxBodyLen(limit)
+	s.in.limit = limit
 }
 
 // appendBegin begins the transaction and returns how many commands of ours come before the job's.

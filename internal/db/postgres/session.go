@@ -33,7 +33,7 @@ const (
 type session struct {
 	pg   *pgconn.PgConn
 	net  net.Conn
-	fe   *pgproto3.Frontend
+	in   frames
 	lent *pgxpool.Conn // the pool's handle while a call has the session
 
 	buf     []byte       // messages that are not sent yet
@@ -76,7 +76,7 @@ const sessionKey = "dbrunner.session"
 func newSession(conn *pgx.Conn, named bool) *session {
 	pg := conn.PgConn()
 	s := &session{
-		pg: pg, net: pg.Conn(), fe: pg.Frontend(),
+		pg: pg, net: pg.Conn(), in: newFrames(pg.Conn()),
 		status:    'I',
 		validate:  pg.ParameterStatus("server_encoding") != "UTF8",
 		statement: newCache(named),
@@ -144,22 +144,52 @@ func (s *session) flushed() *written {
 	return &w
 }
 
-// receive returns the next message that answers something.
-func (s *session) receive() (pgproto3.BackendMessage, error) {
+// The messages of the server that the engine looks at.
+// See https://www.postgresql.org/docs/current/protocol-message-formats.html.
+const (
+	msgParsed      = '1' // ParseComplete
+	msgBound       = '2' // BindComplete
+	msgClosed      = '3' // CloseComplete
+	msgComplete    = 'C' // CommandComplete
+	msgEmpty       = 'I' // EmptyQueryResponse
+	msgRow         = 'D' // DataRow
+	msgDescription = 'T' // RowDescription
+	msgNoData      = 'n' // NoData
+	msgError       = 'E' // ErrorResponse
+	msgReady       = 'Z' // ReadyForQuery
+	msgNotice      = 'N' // NoticeResponse
+	msgParameter   = 'S' // ParameterStatus
+	msgNotify      = 'A' // NotificationResponse
+)
+
+// receive returns the next message that answers something. Its body holds until the next call.
+func (s *session) receive() (kind byte, body []byte, err error) {
 	for {
-		msg, err := s.fe.Receive()
+		kind, body, err = s.in.next()
 		if err != nil {
-			return nil, err
+			return 0, nil, err
 		}
-		switch msg := msg.(type) {
-		case *pgproto3.NoticeResponse, *pgproto3.ParameterStatus, *pgproto3.NotificationResponse:
-		case *pgproto3.ReadyForQuery:
-			s.status = msg.TxStatus
-			return msg, nil
+		switch kind {
+		case msgNotice, msgParameter, msgNotify:
+		case msgReady:
+			if len(body) != 1 {
+				return 0, nil, errOutOfOrder
+			}
+			s.status = body[0]
+			return kind, body, nil
 		default:
-			return msg, nil
+			return kind, body, nil
 		}
 	}
+}
+
+// errorOf reads an ErrorResponse.
+func errorOf(body []byte) *pgconn.PgError {
+	var msg pgproto3.ErrorResponse
+	if err := msg.Decode(body); err != nil {
+		return &pgconn.PgError{SeverityUnlocalized: "ERROR", Code: "XX000"}
+	}
+	return pgconn.ErrorResponseToPgError(&msg)
 }
 
 // segmentEnd is what came of a segment of ours.
@@ -173,23 +203,23 @@ type segmentEnd struct {
 // on where it stopped.
 func (s *session) readSegment(end *segmentEnd) error {
 	for {
-		msg, err := s.receive()
+		kind, body, err := s.receive()
 		if err != nil {
 			return err
 		}
-		switch msg := msg.(type) {
-		case *pgproto3.ParseComplete:
+		switch kind {
+		case msgParsed:
 			end.parsed = true
-		case *pgproto3.CommandComplete:
-			end.last = commandTag(msg.CommandTag)
+		case msgComplete:
+			end.last = commandTag(tagOf(body))
 			if end.first == "" {
 				end.first = end.last
 			}
-		case *pgproto3.ErrorResponse:
+		case msgError:
 			if end.failed == nil {
-				end.failed = pgconn.ErrorResponseToPgError(msg)
+				end.failed = errorOf(body)
 			}
-		case *pgproto3.ReadyForQuery:
+		case msgReady:
 			return nil
 		}
 	}

@@ -1,6 +1,8 @@
 package postgres
 
 import (
+	"errors"
+
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
 
@@ -27,6 +29,9 @@ type outcome struct {
 }
 
 func (o *outcome) ok() bool { return o.failed == nil && o.refuse == nil }
+
+// keepSmall is up to which size rows find room without being expected, bytes.
+const keepSmall = 2 << 10
 
 // drainLimit is how much of a refused result is read on, so that the session can be kept. Beyond it the
 // statement is cancelled and the session with it.
@@ -93,34 +98,36 @@ type reader struct {
 
 func (r *reader) run() error {
 	for {
-		msg, err := r.s.receive()
+		kind, body, err := r.s.receive()
 		if err != nil {
 			return err
 		}
-		switch msg := msg.(type) {
-		case *pgproto3.DataRow:
-			if err := r.row(msg); err != nil {
+		switch kind {
+		case msgRow:
+			if err := r.row(body); err != nil {
 				return err
 			}
-		case *pgproto3.ParseComplete:
+		case msgParsed:
 			if p := r.current(); p != nil {
 				p.askedParse = false
 			}
-		case *pgproto3.RowDescription:
-			r.describe(msg)
-		case *pgproto3.NoData:
+		case msgDescription:
+			if err := r.describe(body); err != nil {
+				return err
+			}
+		case msgNoData:
 			if p := r.current(); p != nil {
 				p.columns, p.kinds, p.askedDetail = nil, nil, false
 			}
-		case *pgproto3.CommandComplete:
-			r.complete(msg.CommandTag)
-		case *pgproto3.EmptyQueryResponse:
+		case msgComplete:
+			r.complete(tagOf(body))
+		case msgEmpty:
 			r.complete(nil)
-		case *pgproto3.ErrorResponse:
-			r.fail(pgconn.ErrorResponseToPgError(msg))
-		case *pgproto3.ReadyForQuery:
+		case msgError:
+			r.fail(errorOf(body))
+		case msgReady:
 			return nil
-		case *pgproto3.BindComplete, *pgproto3.CloseComplete:
+		case msgBound, msgClosed:
 		default: // COPY … FROM STDIN or TO STDOUT
 			r.refuse(errCopy())
 			return errOutOfOrder
@@ -153,23 +160,31 @@ func (r *reader) refuse(e *db.Error) {
 	}
 }
 
-func (r *reader) describe(msg *pgproto3.RowDescription) {
+func (r *reader) describe(body []byte) error {
 	p := r.current()
 	if p == nil {
-		return
+		return nil
+	}
+	var msg pgproto3.RowDescription
+	if err := msg.Decode(body); err != nil {
+		return errors.Join(errOutOfOrder, err)
 	}
 	p.askedDetail = false
-	p.columns, p.kinds = r.s.columnsOf(msg)
+	p.columns, p.kinds = r.s.columnsOf(&msg)
+	return nil
 }
 
 func (r *reader) start(columns []db.Column) {
 	r.rows = true
+	if p := r.current(); p.size > keepSmall {
+		r.s.encoder.Expect(p.size + p.size/16)
+	}
 	if err := r.s.encoder.Start(columns); err != nil {
 		r.refuse(dbError(err))
 	}
 }
 
-func (r *reader) row(msg *pgproto3.DataRow) error {
+func (r *reader) row(body []byte) error {
 	p := r.current()
 	if p == nil {
 		return nil
@@ -178,16 +193,18 @@ func (r *reader) row(msg *pgproto3.DataRow) error {
 		r.start(p.columns)
 	}
 	if r.out.refuse == nil {
-		if err := r.s.encodeRow(p.columns, p.kinds, msg.Values); err != nil {
+		err := r.s.encodeRow(p.columns, p.kinds, body)
+		if errors.Is(err, errOutOfOrder) {
+			return err
+		}
+		if err != nil {
 			r.refuse(dbError(err))
 		}
 	}
 	if r.out.refuse == nil {
 		return nil
 	}
-	for _, v := range msg.Values {
-		r.drained += len(v) + 4
-	}
+	r.drained += len(body)
 	if r.drained > drainLimit {
 		return errOutOfOrder
 	}
@@ -210,6 +227,7 @@ func (r *reader) complete(tag []byte) {
 	}
 	if p.columns != nil && r.out.refuse == nil {
 		set = r.s.encoder.Finish()
+		p.size = len(set.Rows)
 	} else {
 		set.RowsAffected = rowsAffected(tag)
 	}
