@@ -78,7 +78,7 @@ func BenchmarkRowEncoder(b *testing.B) {
 	for _, format := range []db.RowFormat{db.Objects, db.Arrays} {
 		for _, rows := range []int{1, 100, 10000} {
 			b.Run(fmt.Sprintf("format=%d/rows=%d", format, rows), func(b *testing.B) {
-				e := db.NewRowEncoder(db.RowOptions{})
+				e := db.NewRowEncoder(db.RowOptions{}, nil)
 				b.ReportAllocs()
 				for b.Loop() {
 					e.Reset(db.RowOptions{Format: format, MaxRows: 1 << 30, MaxBytes: 1 << 40})

@@ -102,6 +102,14 @@ type ResultSet struct {
 	RowCount     int64    // rows in Rows
 	RowsAffected int64    // as the server counts; for a statement that returns rows, their number
 	Command      string   // the server's command tag, e.g. "INSERT 0 1", where it has one
+
+	buffers *Buffers // where the memory of large rows goes back to
+}
+
+// Free gives the memory of Rows back. Whoever has the set may call it, once, when nobody reads Rows any more.
+func (s *ResultSet) Free() {
+	s.buffers.Put(s.Rows)
+	s.Rows, s.buffers = nil, nil
 }
 
 // PoolStats describes a pool at one moment.

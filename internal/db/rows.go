@@ -2,7 +2,6 @@ package db
 
 import (
 	"fmt"
-	"slices"
 	"strconv"
 )
 
@@ -21,7 +20,8 @@ import (
 //	}
 //	set := enc.Finish()
 type RowEncoder struct {
-	opts RowOptions
+	opts    RowOptions
+	buffers *Buffers // of results too large to share memory
 
 	columns []Column
 	keys    []byte // of all columns of the statement, each as `,"name":` (the first without the comma)
@@ -41,12 +41,13 @@ const (
 	minBuffer = 512
 	// maxShared is the largest buffer whose rest goes to the next statement, bytes: as long as one of them is
 	// in use, all of it is held in memory.
-	maxShared = 4096
+	maxShared = minPooled
 )
 
-// NewRowEncoder returns an encoder for one call.
-func NewRowEncoder(opts RowOptions) *RowEncoder {
-	e := &RowEncoder{}
+// NewRowEncoder returns an encoder for one call, whose large results take their memory from buffers (nil: from the
+// heap): see ResultSet.Free.
+func NewRowEncoder(opts RowOptions, buffers *Buffers) *RowEncoder {
+	e := &RowEncoder{buffers: buffers}
 	e.Reset(opts)
 	return e
 }
@@ -54,7 +55,7 @@ func NewRowEncoder(opts RowOptions) *RowEncoder {
 // Reset makes the encoder ready for another call. Results handed out before stay valid: their memory is
 // never written again.
 func (e *RowEncoder) Reset(opts RowOptions) {
-	*e = RowEncoder{opts: opts, keys: e.keys[:0], ends: e.ends[:0], buf: rest(e.buf)}
+	*e = RowEncoder{opts: opts, buffers: e.buffers, keys: e.keys[:0], ends: e.ends[:0], buf: rest(e.buf)}
 }
 
 // Expect says how many bytes the rows of the next statement may need: those of its last execution, say. Room for them
@@ -72,7 +73,7 @@ func (e *RowEncoder) Start(columns []Column) error {
 	e.keys, e.ends = e.keys[:0], e.ends[:0]
 	e.buf = rest(e.buf)
 	if e.room > cap(e.buf) || cap(e.buf) < minBuffer/4 {
-		e.buf = make([]byte, 0, max(minBuffer, e.room))
+		e.buf = e.buffers.Get(max(minBuffer, e.room))
 	}
 	e.room = 0
 	e.buf = append(e.buf, '[')
@@ -105,7 +106,9 @@ func (e *RowEncoder) BeginRow() []byte {
 	dst := e.buf
 	if free := cap(dst) - len(dst); free < e.large+2 {
 		// Doubling: append alone grows large buffers by a quarter and would copy a large result five times.
-		dst = slices.Grow(dst, max(len(dst), e.large+2))
+		dst = append(e.buffers.Get(len(dst)+max(len(dst), e.large+2)), dst...)
+		e.buffers.Put(e.buf)
+		e.buf = dst
 	}
 	if e.rows > 0 {
 		dst = append(dst, ',')
@@ -174,6 +177,9 @@ func (e *RowEncoder) Finish() ResultSet {
 	e.buf = append(e.buf, ']')
 	n := len(e.buf)
 	set := ResultSet{Columns: e.columns, Rows: e.buf[:n:n], RowCount: e.rows, RowsAffected: e.rows}
+	if cap(e.buf) > maxShared {
+		set.Rows, set.buffers = e.buf, e.buffers
+	}
 	e.done += int64(n)
 	e.buf = rest(e.buf)
 	e.columns, e.rows = nil, 0

@@ -63,7 +63,7 @@ func TestRowEncoder(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
 			for format, want := range map[db.RowFormat]string{db.Objects: tc.objects, db.Arrays: tc.arrays} {
-				set, err := encode(db.NewRowEncoder(db.RowOptions{Format: format}), tc.columns, tc.rows...)
+				set, err := encode(db.NewRowEncoder(db.RowOptions{Format: format}, nil), tc.columns, tc.rows...)
 				require.NoError(t, err)
 				require.Equal(t, want, string(set.Rows))
 				require.NotNil(t, set.Columns)
@@ -82,22 +82,22 @@ func TestRowEncoderRefusesDuplicateNames(t *testing.T) {
 		many = append(many, db.Column{Name: strconv.Itoa(i)})
 	}
 	for _, cols := range [][]db.Column{columns("a", "b", "a"), append(many, db.Column{Name: "7"})} {
-		_, err := encode(db.NewRowEncoder(db.RowOptions{Format: db.Objects}), cols)
+		_, err := encode(db.NewRowEncoder(db.RowOptions{Format: db.Objects}, nil), cols)
 		var e *db.Error
 		require.ErrorAs(t, err, &e)
 		require.Equal(t, db.CodeDuplicateColumn, e.Code)
 		require.Equal(t, db.ClassPermanent, e.Class)
 		require.Contains(t, e.Message, strconv.Quote(cols[len(cols)-1].Name))
-		_, err = encode(db.NewRowEncoder(db.RowOptions{Format: db.Arrays}), cols)
+		_, err = encode(db.NewRowEncoder(db.RowOptions{Format: db.Arrays}, nil), cols)
 		require.NoError(t, err)
 	}
-	_, err := encode(db.NewRowEncoder(db.RowOptions{Format: db.Objects}), columns("a", "A"))
+	_, err := encode(db.NewRowEncoder(db.RowOptions{Format: db.Objects}, nil), columns("a", "A"))
 	require.NoError(t, err, "names that differ in case are two keys")
 }
 
 func TestRowEncoderCapsRowsOverAllStatements(t *testing.T) {
 	t.Parallel()
-	e := db.NewRowEncoder(db.RowOptions{Format: db.Arrays, MaxRows: 3})
+	e := db.NewRowEncoder(db.RowOptions{Format: db.Arrays, MaxRows: 3}, nil)
 	_, err := encode(e, columns("a"), []string{"1"}, []string{"2"})
 	require.NoError(t, err)
 	_, err = encode(e, columns("a"), []string{"3"})
@@ -112,7 +112,7 @@ func TestRowEncoderCapsRowsOverAllStatements(t *testing.T) {
 
 func TestRowEncoderCapsBytesOverAllStatements(t *testing.T) {
 	t.Parallel()
-	e := db.NewRowEncoder(db.RowOptions{Format: db.Objects, MaxBytes: 110})
+	e := db.NewRowEncoder(db.RowOptions{Format: db.Objects, MaxBytes: 110}, nil)
 	_, err := encode(e, columns("a"), []string{"1234567890"})
 	require.NoError(t, err)
 	first := e.Size()
@@ -123,7 +123,7 @@ func TestRowEncoderCapsBytesOverAllStatements(t *testing.T) {
 
 func TestRowEncoderCountsTheColumnsOfAnEmptyResult(t *testing.T) {
 	t.Parallel()
-	e := db.NewRowEncoder(db.RowOptions{Format: db.Arrays, MaxBytes: 40})
+	e := db.NewRowEncoder(db.RowOptions{Format: db.Arrays, MaxBytes: 40}, nil)
 	requireTooLarge(t, e.Start(columns("first", "second")), "the columns and the first 0 rows take ")
 }
 
@@ -138,7 +138,7 @@ func requireTooLarge(t *testing.T, err error, message string) {
 
 func TestRowEncoderRefusesAWrongNumberOfValues(t *testing.T) {
 	t.Parallel()
-	_, err := encode(db.NewRowEncoder(db.RowOptions{Format: db.Arrays}), columns("a", "b"), []string{"1"})
+	_, err := encode(db.NewRowEncoder(db.RowOptions{Format: db.Arrays}, nil), columns("a", "b"), []string{"1"})
 	require.EqualError(t, err, "row encoder: 1 values for 2 columns")
 }
 
@@ -147,7 +147,7 @@ func TestRowEncoderRefusesAWrongNumberOfValues(t *testing.T) {
 func TestRowEncoderKeepsWhatItGaveOut(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
-		e := db.NewRowEncoder(db.RowOptions{Format: db.Objects})
+		e := db.NewRowEncoder(db.RowOptions{Format: db.Objects}, nil)
 		var sets []db.ResultSet
 		var want [][]map[string]string
 		for range rapid.IntRange(1, 5).Draw(t, "calls") {
@@ -177,7 +177,7 @@ func TestRowEncoderKeepsWhatItGaveOut(t *testing.T) {
 }
 
 func ExampleRowEncoder() {
-	e := db.NewRowEncoder(db.RowOptions{Format: db.Objects, MaxRows: 1000})
+	e := db.NewRowEncoder(db.RowOptions{Format: db.Objects, MaxRows: 1000}, nil)
 	if err := e.Start([]db.Column{{Name: "id", Type: "int4"}, {Name: "name", Type: "text"}}); err != nil {
 		fmt.Println(err)
 		return

@@ -21,11 +21,12 @@ type ExecutorOptions struct {
 	MaxResult int // largest encoded result that the results stream takes, bytes
 }
 
-// Executor runs the jobs of one database and decides what each delivery of a message means. It holds nothing
+// Executor runs the jobs of one database and decides what each delivery of a message means. It holds no job
 // between two calls; every method may be called from many goroutines at once.
 type Executor struct {
 	opts    ExecutorOptions
 	decoder *Decoder
+	bodies  db.Buffers // of large results
 }
 
 // envelopeReserve is what a result needs at most besides its rows and columns: 16 KiB of labels, escaped in the
@@ -200,6 +201,7 @@ func (r *run) execute(ctx context.Context, look *look) Outcome {
 		return r.failed(ctx, err)
 	}
 	crash.At("after_commit")
+	defer given.release()
 	if seal == nil {
 		r.body = r.result(Succeeded, nil, given)
 		return r.settle(Succeeded, nil)
@@ -314,7 +316,7 @@ func (r *run) result(status Status, e *ResultError, a answer) []byte {
 		Runner: r.e.opts.Runner, QueuedAt: r.d.Timestamp, StartedAt: r.d.startedAt, FinishedAt: time.Now(),
 		Labels: r.labels, Error: e, answer: a,
 	}
-	return res.Append(make([]byte, 0, envelopeSize+a.size))
+	return res.Append(r.e.bodies.Get(envelopeSize + a.size))
 }
 
 // entry is the ledger row for the body that was encoded last.

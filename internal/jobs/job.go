@@ -80,7 +80,15 @@ type work interface {
 type answer struct {
 	// append appends them as JSON members, each preceded by a comma: `,"columns":[…],"rows":[…]`.
 	append func(dst []byte) []byte
-	size   int // about what they take, bytes
+	size   int    // about what they take, bytes
+	free   func() // gives back the memory that append reads; nil: nothing to give back
+}
+
+// release ends the answer: append may not be called any more.
+func (a answer) release() {
+	if a.free != nil {
+		a.free()
+	}
 }
 
 // sealAnswer is called by work.run in the open transaction with the answer it is about to give; see db.Seal.

@@ -1,6 +1,10 @@
 package jobs
 
-import "context"
+import (
+	"context"
+
+	"dbrunner/internal/db"
+)
 
 // ResultReader reads stored results of one database from where the truth is (the stream's leader).
 type ResultReader interface {
@@ -42,6 +46,14 @@ type Outcome struct {
 	Reason error
 
 	ended *ending // what Taken needs to know
+	body  []byte  // of Store and Reply, where it can be used again
+	from  *db.Buffers
+}
+
+// Release gives the outcome's result back when it is published, or never will be: nothing of it may be read any more.
+func (o *Outcome) Release() {
+	o.from.Put(o.body)
+	o.Store, o.Reply, o.ended, o.body, o.from = nil, nil, nil, nil, nil
 }
 
 // Publication is a message to publish. For a stored result Key is the job id, for a reply the subject.

@@ -28,5 +28,6 @@ func (q *query) run(
 	return answer{
 		append: func(dst []byte) []byte { return appendColumns(append(dst, ','), &set) },
 		size:   sizeOf(&set),
+		free:   set.Free,
 	}, nil
 }

@@ -22,7 +22,7 @@ func (r *run) end(status Status, e *ResultError) Outcome {
 
 // settle makes the outcome of an ended job out of the body that was encoded last.
 func (r *run) settle(status Status, e *ResultError) Outcome {
-	out := Outcome{Action: Settle, Status: status, JobID: r.id}
+	out := Outcome{Action: Settle, Status: status, JobID: r.id, body: r.body, from: &r.e.bodies}
 	if e != nil {
 		out.Code = string(e.Code)
 	}

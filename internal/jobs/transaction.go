@@ -158,7 +158,12 @@ func statementsAnswer(sets []db.ResultSet) answer {
 	for i := range sets {
 		size += sizeOf(&sets[i])
 	}
-	return answer{size: size, append: func(dst []byte) []byte {
+	free := func() {
+		for i := range sets {
+			sets[i].Free()
+		}
+	}
+	return answer{size: size, free: free, append: func(dst []byte) []byte {
 		dst = append(dst, `,"statements":[`...)
 		for i := range sets {
 			if i > 0 {

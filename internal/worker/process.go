@@ -31,6 +31,7 @@ func (l *Lane) process(last, ctx context.Context, h *held) {
 			out = l.settle(last, h, out)
 		}
 		if out.Action == jobs.Settle {
+			out.Release()
 			return
 		}
 		if out.Action == jobs.Hold {

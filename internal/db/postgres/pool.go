@@ -30,7 +30,7 @@ func (d *Database) hook(config *pgxpool.Config) {
 		if conn.PgConn().Frontend().ReadBufferLen() > 0 { // the driver has read more than its own: it cannot be ours
 			return errOutOfOrder
 		}
-		s := newSession(conn, !d.opts.TransactionPool)
+		s := newSession(conn, !d.opts.TransactionPool, &d.buffers)
 		s.watch(ctx, time.Now().Add(d.connectTimeout))
 		defer s.unwatch()
 		if err := s.learnDurability(); err != nil || d.opts.TransactionPool {

@@ -31,6 +31,7 @@ type Database struct {
 	canceled atomic.Int64
 	waited   atomic.Int64 // nanoseconds
 
+	buffers  db.Buffers // of large results
 	reads    readers
 	readings sync.Pool // of *reading
 

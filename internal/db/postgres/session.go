@@ -73,14 +73,14 @@ type written struct {
 // sessionKey is the session's place in a connection's custom data.
 const sessionKey = "dbrunner.session"
 
-func newSession(conn *pgx.Conn, named bool) *session {
+func newSession(conn *pgx.Conn, named bool, buffers *db.Buffers) *session {
 	pg := conn.PgConn()
 	s := &session{
 		pg: pg, net: pg.Conn(), in: newFrames(pg.Conn()),
 		status:    'I',
 		validate:  pg.ParameterStatus("server_encoding") != "UTF8",
 		statement: newCache(named),
-		encoder:   db.NewRowEncoder(db.RowOptions{}),
+		encoder:   db.NewRowEncoder(db.RowOptions{}, buffers),
 		typeNames: make(map[uint32]string),
 		typeOIDs:  make(map[string]uint32),
 		cutDone:   make(chan struct{}, 1),
