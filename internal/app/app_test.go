@@ -244,12 +244,12 @@ func TestDrain(t *testing.T) {
 	database := dbtest.Postgres(t)
 	one := func(d *config.Database) { d.Pool.Min, d.Pool.Max, d.Slots = 1, 1, 8 }
 	r := w.start(w.config("r1", withDatabase("shop", "postgres", database, one), withDatabase("watch", "postgres", database)))
-	w.publish("shop", "query", `{"id":"slow","sql":"SELECT count(*) AS n FROM pg_sleep(3)"}`)
+	w.publish("shop", "query", `{"id":"slow","sql":"SELECT count(*) AS n FROM pg_sleep(5)"}`)
 	w.awaitSleeper("watch")
 	for i := range 6 {
 		w.publish("shop", "query", fmt.Sprintf(`{"id":"quick%d","sql":"SELECT 1 AS n"}`, i))
 	}
-	w.awaitHeld("shop", 7)
+	w.awaitHeld("shop", 4) // the slow one and what waits for its connection
 
 	r.end(t)
 	require.Equal(t, "succeeded", parse(t, w.stored("shop", "slow")).Status, "what ran was finished")

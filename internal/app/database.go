@@ -122,7 +122,7 @@ func (d *database) executor(r *running) (*jobs.Executor, error) {
 const resultRoom = 4 << 10
 
 func (d *database) lane(r *running, l *lane, executor *jobs.Executor) (*worker.Lane, error) {
-	in := &intake{conn: r.conn, cfg: r.cfg, database: d.name, lane: l.name}
+	in := &intake{conn: r.conn, cfg: r.cfg, database: d.name, lane: l.name, steady: l.steadyOf(d.cfg.SteadySlots())}
 	d.intakes = append(d.intakes, in)
 	return worker.New(worker.Options{
 		Database:         d.name,

@@ -18,6 +18,7 @@ type intake struct {
 	cfg      *config.Config
 	database string
 	lane     string
+	steady   int // jobs that are held whatever they take; 0: all that slots allow
 
 	mu      sync.Mutex
 	current *bus.Intake // the last one that was run; nil before the first run
@@ -34,6 +35,7 @@ func (i *intake) Run(ctx context.Context, credits <-chan int, handle func(jobs.D
 	if err != nil {
 		return err
 	}
+	opened.Steady(i.steady)
 	return opened.Run(ctx, credits, func(m *bus.Message) { handle(delivery(m), m) })
 }
 

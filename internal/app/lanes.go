@@ -47,6 +47,14 @@ func (l *lane) slotsOf(configured int) int {
 	return configured
 }
 
+// steadyOf returns how many of them whatever they take; 0: all.
+func (l *lane) steadyOf(configured int) int {
+	if l.slots > 0 {
+		return 0
+	}
+	return configured
+}
+
 // pendingOf returns how many deliveries of a lane the fleet holds at once.
 func (l *lane) pendingOf(configured int) int {
 	if l.pending > 0 {

@@ -162,6 +162,40 @@ func BenchmarkStore(b *testing.B) {
 	perSecond(b)
 }
 
+// BenchmarkHasResult looks for results that are not there from eight goroutines, BenchmarkStoredResult reads them.
+func BenchmarkHasResult(b *testing.B) {
+	benchLook(b, func(ctx context.Context, r *bus.Results, id string) error {
+		_, err := r.HasResult(ctx, id)
+		return err
+	})
+}
+
+func BenchmarkStoredResult(b *testing.B) {
+	benchLook(b, func(ctx context.Context, r *bus.Results, id string) error {
+		_, err := r.StoredResult(ctx, id)
+		return err
+	})
+}
+
+func benchLook(b *testing.B, look func(context.Context, *bus.Results, string) error) {
+	b.Helper()
+	conn, _, _ := benchSetup(b, 0)
+	results := conn.Results(database)
+	var id atomic.Int64
+	b.SetParallelism(4)
+	b.ReportAllocs()
+	b.ResetTimer()
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			if err := look(b.Context(), results, fmt.Sprintf("job%d", id.Add(1))); err != nil {
+				b.Error(err)
+			}
+		}
+	})
+	b.StopTimer()
+	perSecond(b)
+}
+
 // BenchmarkLibraryStore is the same with the library's synchronous publish.
 func BenchmarkLibraryStore(b *testing.B) {
 	_, _, js := benchSetup(b, 0)

@@ -12,8 +12,10 @@ const (
 )
 
 // credit is the account of one lane's slots. Each slot is either free (nobody was asked for a message), outstanding
-// (asked for, not yet here) or busy (its message was handed to the worker). It knows nothing of time or network.
+// (asked for, not yet here) or busy (its message was handed to the worker). It knows nothing of clock or network.
 type credit struct {
+	steady      int // slots that may be used whatever the jobs take; 0 = all
+	pace        pace
 	slots       int // the most that were ever free or outstanding at once
 	free        int
 	outstanding int
@@ -24,8 +26,9 @@ type credit struct {
 // askedSeconds covers the life of a request, with a margin for its last status to arrive.
 const askedSeconds = 64
 
-// add is called with rights to more messages.
-func (c *credit) add(n int) {
+// add is called with rights to more messages, as many of which as can be are those of jobs that have just ended.
+func (c *credit) add(n int, now time.Time) {
+	c.pace.note(min(n, c.busy()), now)
 	c.free += n
 	c.slots = max(c.slots, c.free+c.outstanding)
 }
@@ -56,20 +59,38 @@ func (c *credit) giveUpAll() {
 	c.asked = [askedSeconds]int{}
 }
 
+// busy is how many slots have a message.
+func (c *credit) busy() int { return c.slots - c.free - c.outstanding }
+
+// allowed is how many slots may be busy or outstanding now. Beyond the steady ones it is what ended in the last moment:
+// a lane whose jobs take long leaves the others' to other runners.
+func (c *credit) allowed(now time.Time) int {
+	if c.steady == 0 {
+		return c.slots
+	}
+	return min(c.slots, max(c.steady, c.pace.recent(now)))
+}
+
 // want is how many messages to ask for now, and whether the free slots may wait a little for more of them.
 //
 // With less than half of what is on its way free, nothing is missing. With nothing else going on, a request leaves
 // at once. Else a quarter of all slots is worth a request, and fewer are after lingering.
-func (c *credit) want() (n int, wait bool) {
-	n = min(c.free, maxOutstanding-c.outstanding)
-	if n <= 0 || c.free <= c.outstanding {
+func (c *credit) want(now time.Time) (n int, wait bool) {
+	allowed, busy := c.allowed(now), c.busy()
+	n = min(allowed-busy-c.outstanding, maxOutstanding-c.outstanding)
+	if n <= 0 || n <= c.outstanding {
 		return 0, false
 	}
-	busy := c.slots - c.free - c.outstanding
-	if busy == 0 || c.free*4 >= c.slots {
+	if busy == 0 || n*4 >= allowed {
 		return n, false
 	}
 	return n, true
+}
+
+// brief reports whether a request for n messages asks for slots that were only lent: it must not stand for long when
+// there are no jobs, because those that come then may be others, which take long.
+func (c *credit) brief(n int) bool {
+	return c.steady > 0 && c.busy()+c.outstanding+n > c.steady
 }
 
 // ask accounts for a request that expires in the given second.

@@ -11,23 +11,25 @@ import (
 )
 
 // TestCreditNeverGrows runs the account through anything: slots are neither lost nor made up, and what is asked
-// for never exceeds what is free.
+// for never exceeds what is free, nor what may be held at present.
 func TestCreditNeverGrows(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
-		var c credit
+		c := credit{steady: rapid.IntRange(0, 100).Draw(t, "steady")}
+		at := time.Now()
 		granted, busy := 0, 0
 		now := int64(1_700_000_000)
 		for range rapid.IntRange(1, 200).Draw(t, "steps") {
+			at = at.Add(time.Duration(rapid.IntRange(0, 60).Draw(t, "ms")) * time.Millisecond)
 			switch rapid.IntRange(0, 7).Draw(t, "step") {
 			case 0:
 				n := rapid.IntRange(1, 9000).Draw(t, "new")
 				granted += n
-				c.add(n)
+				c.add(n, at)
 			case 1:
 				if busy > 0 {
 					busy--
-					c.add(1)
+					c.add(1, at)
 				}
 			case 2:
 				had := c.free + c.outstanding
@@ -41,9 +43,12 @@ func TestCreditNeverGrows(t *testing.T) {
 			case 4:
 				c.giveUpAll()
 			case 5, 6:
-				if n, _ := c.want(); n > 0 {
+				if n, _ := c.want(at); n > 0 {
 					if n > c.free {
 						t.Fatalf("%d wanted of %d free", n, c.free)
+					}
+					if held := c.busy() + c.outstanding + n; held > c.allowed(at) {
+						t.Fatalf("%d held or asked for, %d allowed", held, c.allowed(at))
 					}
 					c.ask(n, now+37)
 				}
@@ -68,12 +73,13 @@ func TestCreditNeverGrows(t *testing.T) {
 func TestCreditAsksAtOnceWhenIdle(t *testing.T) {
 	t.Parallel()
 	var c credit
-	c.add(1)
-	n, wait := c.want()
+	at := time.Now()
+	c.add(1, at)
+	n, wait := c.want(at)
 	require.Equal(t, 1, n)
 	require.False(t, wait)
-	c.add(59)
-	n, wait = c.want()
+	c.add(59, at)
+	n, wait = c.want(at)
 	require.Equal(t, 60, n)
 	require.False(t, wait)
 	c.ask(60, 100)
@@ -81,26 +87,83 @@ func TestCreditAsksAtOnceWhenIdle(t *testing.T) {
 		require.True(t, c.take())
 	}
 	require.False(t, c.take())
-	n, _ = c.want()
+	n, _ = c.want(at)
 	require.Zero(t, n)
-	c.add(1) // one of sixty: worth waiting for company
-	n, wait = c.want()
+	c.add(1, at) // one of sixty: worth waiting for company
+	n, wait = c.want(at)
 	require.Equal(t, 1, n)
 	require.True(t, wait)
-	c.add(14) // a quarter
-	n, wait = c.want()
+	c.add(14, at) // a quarter
+	n, wait = c.want(at)
 	require.Equal(t, 15, n)
 	require.False(t, wait)
 	c.ask(15, 101)
-	c.add(15) // not more than is on its way
-	n, _ = c.want()
+	c.add(15, at) // not more than is on its way
+	n, _ = c.want(at)
 	require.Zero(t, n)
+}
+
+// end lets n jobs end.
+func (c *credit) end(t *testing.T, n int, at time.Time) {
+	t.Helper()
+	require.LessOrEqual(t, n, c.busy())
+	c.add(n, at)
+}
+
+// arrive asks for what may be asked for and lets it arrive.
+func (c *credit) arrive(at time.Time) (n int, brief bool) {
+	n, _ = c.want(at)
+	brief = c.brief(n)
+	c.ask(n, at.Unix())
+	for range n {
+		c.take()
+	}
+	return n, brief
+}
+
+func TestCreditLendsSlotsWhileJobsEndQuickly(t *testing.T) {
+	t.Parallel()
+	c := credit{steady: 32}
+	at := time.Now()
+	c.add(128, at)
+	n, brief := c.arrive(at)
+	require.Equal(t, 32, n, "nothing has ended yet")
+	require.False(t, brief)
+	for range 5 { // all of them end within ten milliseconds, again and again
+		at = at.Add(10 * time.Millisecond)
+		c.end(t, c.busy(), at)
+		n, brief = c.arrive(at)
+	}
+	require.Equal(t, 128, n)
+	require.True(t, brief)
+
+	at = at.Add(10 * moment) // nothing ends any more
+	c.end(t, 40, at)
+	n, _ = c.want(at)
+	require.Zero(t, n, "88 are held, forty of which ended in the last moment")
+	at = at.Add(3 * moment)
+	c.end(t, 60, at.Add(-2*moment))
+	n, brief = c.arrive(at)
+	require.Equal(t, 4, n, "back to what is always there")
+	require.False(t, brief)
+}
+
+func TestPaceForgets(t *testing.T) {
+	t.Parallel()
+	var p pace
+	at := time.Now()
+	p.note(5, at)
+	require.Equal(t, 5, p.recent(at))
+	p.note(3, at.Add(moment))
+	require.Equal(t, 5, p.recent(at.Add(moment)), "the moment before is whole, this one is not")
+	require.Equal(t, 3, p.recent(at.Add(2*moment)))
+	require.Zero(t, p.recent(at.Add(4*moment)))
 }
 
 func TestCreditHealsAfterALostStatus(t *testing.T) {
 	t.Parallel()
 	var c credit
-	c.add(10)
+	c.add(10, time.Now())
 	c.ask(4, 100)
 	c.ask(6, 120)
 	c.expire(100)

@@ -259,9 +259,9 @@ func TestRequestsAreRenewedWhenTheyExpire(t *testing.T) {
 	b := setup(t)
 	intake, err := b.conn.OpenIntake(t.Context(), database, "work")
 	require.NoError(t, err)
-	intake.ShortenTimes(50 * time.Millisecond) // a request lives for half a second
+	intake.ShortenTimes(100 * time.Millisecond) // a request lives for a second
 	r := start(t, intake, 3)
-	time.Sleep(1700 * time.Millisecond) // by the clock: three lives of a request, at whose end nothing may happen
+	time.Sleep(3400 * time.Millisecond) // by the clock: three lives of a request, at whose end nothing may happen
 	require.Equal(t, bus.Pulling, intake.State().Phase)
 	require.Zero(t, intake.State().Recoveries)
 	b.publish(t, "query", 3)

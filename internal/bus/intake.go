@@ -43,6 +43,7 @@ type Intake struct {
 	stream   string
 	name     string
 	times    intakeTimes
+	steady   int
 
 	mu      sync.Mutex
 	state   IntakeState
@@ -52,6 +53,7 @@ type Intake struct {
 // intakeTimes are the periods of the pull protocol.
 type intakeTimes struct {
 	expires   time.Duration // of a request
+	brief     time.Duration // the same, of one for slots that are only lent
 	heartbeat time.Duration // at which the server shows that a request is alive
 	silence   time.Duration // without any sign the request counts as lost: two heartbeats and some
 	drain     time.Duration // at most, for what is on the way at the end
@@ -62,7 +64,7 @@ type intakeTimes struct {
 
 func defaultIntakeTimes() intakeTimes {
 	return intakeTimes{
-		expires: 30 * time.Second, heartbeat: 3 * time.Second, silence: 7 * time.Second,
+		expires: 30 * time.Second, brief: time.Second, heartbeat: 3 * time.Second, silence: 7 * time.Second,
 		drain: 2 * time.Second, quiet: 150 * time.Millisecond, retry: 2 * time.Second, sweep: 30 * time.Second,
 	}
 }
@@ -134,6 +136,11 @@ func (i *Intake) count(change func(*IntakeState)) {
 	change(&i.state)
 	i.mu.Unlock()
 }
+
+// Steady bounds what is asked for while jobs take long: up to n messages are held or asked for at any time, more, up to
+// the credits, only as jobs end quickly: as many as ended within the last moment, in requests that do not stand
+// long. 0, the default, is no bound. It is called before Run.
+func (i *Intake) Steady(n int) { i.steady = n }
 
 // Run asks for as many messages as credits were received, each credit being the right to one, and calls handle
 // with each message from one goroutine; handle must not block, and not send credits into a channel that is full.

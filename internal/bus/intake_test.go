@@ -275,3 +275,35 @@ func consumerInfo(t *testing.T, js jetstream.JetStream, lane string) *jetstream.
 	require.NoError(t, err)
 	return c.CachedInfo()
 }
+
+func TestSlotsAreLentWhileJobsEndQuickly(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	const credits, steady, quick = 40, 4, 2000
+	intake, err := b.conn.OpenIntake(t.Context(), database, "work")
+	require.NoError(t, err)
+	intake.Steady(steady)
+	b.publish(t, "query", quick)
+	r := start(t, intake, credits)
+	most := 0
+	for range quick {
+		most = max(most, len(r.got))
+		require.NoError(t, r.next(t).Ack())
+		r.credits <- 1
+		most = max(most, intake.State().Outstanding)
+	}
+	require.Greater(t, most, steady)
+	time.Sleep(1200 * time.Millisecond) // by the clock: the last request for lent slots has expired
+	require.Eventually(t, func() bool { return intake.State().Outstanding <= steady }, 5*time.Second, 10*time.Millisecond,
+		"what was lent is not asked for any longer")
+
+	b.publish(t, "query", credits)
+	for range steady {
+		r.next(t)
+	}
+	time.Sleep(200 * time.Millisecond)
+	require.Empty(t, r.got, "jobs that do not end leave the rest to others")
+	require.Equal(t, steady, consumerInfo(t, b.js, "work").NumAckPending)
+	require.Zero(t, intake.State().Recoveries)
+	require.Zero(t, intake.State().HandedBack)
+}

@@ -19,8 +19,8 @@ const publishTimeout = 5 * time.Second
 // errNoAnswer: the answer to a publish did not come, so nobody knows whether it was stored.
 var errNoAnswer = errors.New("no answer from JetStream")
 
-// publisher sends messages to JetStream and matches the answers, all over one inbox subscription. Many goroutines
-// use it at once; slots bounds how many of them wait for an answer.
+// publisher sends messages and small questions to JetStream and matches the answers, all over one inbox subscription.
+// Many goroutines use it at once; slots bounds how many of them wait for an answer.
 type publisher struct {
 	nc     *nats.Conn
 	sub    *nats.Subscription
@@ -104,10 +104,19 @@ type puback struct {
 // send publishes once and waits for the answer: an *APIError if the server refused, ErrNoStream if no stream
 // takes the subject, errNoAnswer if nobody knows.
 func (p *publisher) send(ctx context.Context, msg *nats.Msg) (puback, error) {
+	answer, err := p.ask(ctx, msg)
+	if err != nil {
+		return puback{}, err
+	}
+	return readPuback(answer)
+}
+
+// ask publishes once and returns the answer: ErrNoStream if nobody listens to the subject, errNoAnswer if none came.
+func (p *publisher) ask(ctx context.Context, msg *nats.Msg) (*nats.Msg, error) {
 	select {
 	case p.slots <- struct{}{}:
 	case <-ctx.Done():
-		return puback{}, ctx.Err()
+		return nil, ctx.Err()
 	}
 	defer func() { <-p.slots }()
 	w := p.free.Get().(*waiter)
@@ -118,21 +127,21 @@ func (p *publisher) send(ctx context.Context, msg *nats.Msg) (puback, error) {
 		if errors.Is(err, nats.ErrMaxPayload) {
 			err = errors.Join(ErrTooLarge, err)
 		}
-		return puback{}, closedAs(err)
+		return nil, closedAs(err)
 	}
 	w.timer.Reset(publishTimeout)
 	select {
 	case m := <-w.answer:
 		w.timer.Stop() // before somebody else has the waiter
 		p.free.Put(w)
-		return readPuback(m)
+		return answered(m)
 	case <-w.timer.C:
 		p.forget(id, w)
-		return puback{}, errNoAnswer
+		return nil, errNoAnswer
 	case <-ctx.Done():
 		w.timer.Stop()
 		p.forget(id, w)
-		return puback{}, ctx.Err()
+		return nil, ctx.Err()
 	}
 }
 
@@ -155,13 +164,18 @@ func (p *publisher) forget(id uint64, w *waiter) {
 	}
 }
 
-func readPuback(m *nats.Msg) (puback, error) {
+// answered tells an answer from the news that there will be none.
+func answered(m *nats.Msg) (*nats.Msg, error) {
 	if m == nil {
-		return puback{}, errNoAnswer
+		return nil, errNoAnswer
 	}
 	if len(m.Data) == 0 && m.Header.Get("Status") == "503" {
-		return puback{}, ErrNoStream
+		return nil, ErrNoStream
 	}
+	return m, nil
+}
+
+func readPuback(m *nats.Msg) (puback, error) {
 	var ack puback
 	if err := json.Unmarshal(m.Data, &ack); err != nil {
 		return puback{}, fmt.Errorf("answer to a publish: %w", err)

@@ -68,6 +68,7 @@ func newPull(i *Intake, credits <-chan int, handle func(*Message)) *pull {
 		created: i.State().Created, nextLook: time.Now().Add(i.times.sweep),
 	}
 	p.linger.Stop()
+	p.credit.steady = i.steady
 	return p
 }
 
@@ -96,7 +97,7 @@ func (p *pull) run(ctx context.Context) error {
 			p.linkChanged(ctx)
 		case <-p.linger.C:
 			p.lingering = false
-			n, _ := p.credit.want()
+			n, _ := p.credit.want(time.Now())
 			p.request(ctx, n)
 		case now := <-tick.C:
 			p.tick(ctx, now)
@@ -129,7 +130,8 @@ func (p *pull) receiveCredits(n int, open bool) {
 		p.credits = nil
 		return
 	}
-	p.credit.add(n)
+	now := time.Now()
+	p.credit.add(n, now)
 	for { // what else is there: the more slots at once, the fewer requests
 		select {
 		case n, open := <-p.credits:
@@ -137,7 +139,7 @@ func (p *pull) receiveCredits(n int, open bool) {
 				p.credits = nil
 				return
 			}
-			p.credit.add(n)
+			p.credit.add(n, now)
 		default:
 			return
 		}
@@ -183,7 +185,7 @@ func (p *pull) dispatch(ctx context.Context, m *nats.Msg) {
 		return
 	}
 	if !ok { // no subject of ours: somebody has changed the consumer by hand
-		p.credit.add(1)
+		p.credit.add(1, p.alive)
 		p.handBack(message, strangerDelay)
 		return
 	}
@@ -246,7 +248,7 @@ func (p *pull) ask(ctx context.Context) {
 	if p.inbox == nil {
 		return
 	}
-	n, wait := p.credit.want()
+	n, wait := p.credit.want(time.Now())
 	switch {
 	case n == 0:
 		p.stopLingering()
@@ -274,13 +276,17 @@ func (p *pull) request(ctx context.Context, n int) {
 		p.alive = time.Now() // silence counts from the first question
 	}
 	t := p.intake.times
+	expires := t.expires
+	if p.credit.brief(n) {
+		expires = min(expires, t.brief)
+	}
 	body := make([]byte, 0, 96)
 	body = append(body, `{"batch":`...)
 	body = strconv.AppendInt(body, int64(n), 10)
 	body = append(body, `,"expires":`...)
-	body = strconv.AppendInt(body, int64(t.expires), 10)
+	body = strconv.AppendInt(body, int64(expires), 10)
 	body = append(body, `,"idle_heartbeat":`...)
-	body = strconv.AppendInt(body, int64(t.heartbeat), 10)
+	body = strconv.AppendInt(body, int64(min(t.heartbeat, expires/2)), 10)
 	body = append(body, '}')
 	p.inbox.request++
 	reply := p.inbox.subject + strconv.FormatUint(p.inbox.request, 36)
@@ -289,5 +295,5 @@ func (p *pull) request(ctx context.Context, n int) {
 		p.disturb(ctx, errorText(err))
 		return
 	}
-	p.credit.ask(n, time.Now().Add(t.expires+t.silence).Unix())
+	p.credit.ask(n, time.Now().Add(expires+t.silence).Unix())
 }

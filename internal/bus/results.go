@@ -39,15 +39,18 @@ type Results struct {
 	conn     *Conn
 	database string
 	stream   string
+	direct   string      // the subject of a direct get, without the job's id
 	first    nats.Header // of every result: only the first one on its subject is taken. Never written to
 	purged   atomic.Uint64
 }
 
 // Results gives access to the stored results of a database.
 func (c *Conn) Results(database string) *Results {
+	stream := c.subjects.resultsStream(database)
 	return &Results{
-		conn: c, database: database, stream: c.subjects.resultsStream(database),
-		first: nats.Header{headerExpectedSubjectSequence: {"0"}},
+		conn: c, database: database, stream: stream,
+		direct: c.apiPrefix + "DIRECT.GET." + stream + "." + c.subjects.result(database, ""),
+		first:  nats.Header{headerExpectedSubjectSequence: {"0"}},
 	}
 }
 
@@ -141,6 +144,36 @@ func (r *Results) StoredResult(ctx context.Context, jobID string) ([]byte, error
 	return m.Data, nil
 }
 
+// glanceTimeout bounds a HasResult, which can always be replaced by StoredResult.
+const glanceTimeout = time.Second
+
+// HasResult reports whether a job has a stored result, as any replica knows it: on a cluster it may miss one of the last
+// moment. It spares the server's API and is tried only once.
+func (r *Results) HasResult(ctx context.Context, jobID string) (bool, error) {
+	if err := checkID(jobID); err != nil {
+		return false, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, glanceTimeout)
+	defer cancel()
+	answer, err := r.conn.pub.ask(ctx, &nats.Msg{Subject: r.direct + jobID})
+	if err != nil {
+		return false, fmt.Errorf("look for the result: %w", err)
+	}
+	return readDirect(answer)
+}
+
+// readDirect reads whether the answer to a direct get holds a message.
+func readDirect(m *nats.Msg) (found bool, _ error) {
+	switch status := m.Header.Get("Status"); {
+	case m.Header.Get("Nats-Sequence") != "":
+		return true, nil
+	case status == "404":
+		return false, nil
+	default:
+		return false, fmt.Errorf("get the result: status %s %s", status, m.Header.Get("Description"))
+	}
+}
+
 // GetDirect returns the stored result of a job from any replica, nil if it has none yet. For clients that ask
 // again anyway: it needs only the right to DIRECT.GET and spares the leader.
 func (r *Results) GetDirect(ctx context.Context, jobID string) ([]byte, error) {
@@ -149,19 +182,14 @@ func (r *Results) GetDirect(ctx context.Context, jobID string) ([]byte, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
 	defer cancel()
-	subject := r.conn.apiPrefix + "DIRECT.GET." + r.stream + "." + r.conn.subjects.result(r.database, jobID)
-	m, err := r.conn.nc.RequestWithContext(ctx, subject, nil)
+	m, err := r.conn.nc.RequestWithContext(ctx, r.direct+jobID, nil)
 	if err != nil {
 		return nil, fmt.Errorf("get the result: %w", err)
 	}
-	switch status := m.Header.Get("Status"); {
-	case m.Header.Get("Nats-Sequence") != "":
-		return m.Data, nil
-	case status == "404":
-		return nil, nil
-	default:
-		return nil, fmt.Errorf("get the result: status %s %s", status, m.Header.Get("Description"))
+	if found, err := readDirect(m); !found || err != nil {
+		return nil, err
 	}
+	return m.Data, nil
 }
 
 // Room is how much of its limits a results stream uses.

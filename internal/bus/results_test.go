@@ -31,6 +31,10 @@ func TestFirstWriterWins(t *testing.T) {
 	require.NoError(t, err)
 	require.Nil(t, body)
 
+	found, err := results.HasResult(ctx, "a1")
+	require.NoError(t, err)
+	require.False(t, found)
+
 	verdict, err := results.Store(ctx, "a1", []byte("one"))
 	require.NoError(t, err)
 	require.Equal(t, bus.Stored, verdict)
@@ -43,6 +47,13 @@ func TestFirstWriterWins(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, "one", string(body))
 	}
+	found, err = results.HasResult(ctx, "a1")
+	require.NoError(t, err)
+	require.True(t, found)
+	_, err = b.conn.Results("nowhere").HasResult(ctx, "a1")
+	require.ErrorIs(t, err, bus.ErrNoStream)
+	_, err = results.HasResult(ctx, "a.1")
+	require.ErrorIs(t, err, bus.ErrSubject)
 	m := <-seen
 	require.Equal(t, "dbrunner.results.demo.a1", m.Subject)
 	require.Equal(t, "one", string(m.Data))

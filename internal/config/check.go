@@ -10,9 +10,16 @@ import (
 	"strings"
 )
 
-// slotsPerConnection is how many jobs a runner holds for each connection of a pool: those beyond the connections
-// wait decoded, so that no connection waits for the network.
-const slotsPerConnection = 4
+// How many jobs a runner holds for each connection of a pool: steadyPerConnection at any time, of which those beyond
+// the connections wait decoded, so that no connection waits for the network; by default up to slotsPerConnection
+// while jobs end quickly, so that messages come and go in groups.
+const (
+	steadyPerConnection = 4
+	slotsPerConnection  = 16
+)
+
+// SteadySlots is how many jobs the runner holds although they take long. More, up to Slots, it takes only as they end.
+func (d *Database) SteadySlots() int { return min(d.Slots, steadyPerConnection*d.Pool.Max) }
 
 // ledgerEffects are the effects that are promises of the ledger.
 func ledgerEffects() []string { return []string{"exactly_once", "at_most_once"} }
@@ -40,12 +47,28 @@ func (c *Config) fill(w Words) {
 	if c.NATS.InboxPrefix == "" {
 		c.NATS.InboxPrefix = "_INBOX_" + c.Namespace
 	}
+	c.fillSlots()
 	for _, d := range c.Databases {
-		if d.Slots == 0 {
-			d.Slots = slotsPerConnection * d.Pool.Max
-		}
 		if d.DeadLetters == nil {
 			d.DeadLetters = slices.Clone(w.DeadLetters)
+		}
+	}
+}
+
+// fillSlots bounds the databases that have no bound of their own: by what worker.max_slots leaves for each connection
+// and by the fleet's bound, but never below what they hold at any time.
+func (c *Config) fillSlots() {
+	room, connections := c.Worker.MaxSlots, 0
+	for _, d := range c.Databases {
+		room -= d.Slots
+		if d.Slots == 0 {
+			connections += d.Pool.Max
+		}
+	}
+	each := min(slotsPerConnection, room/max(connections, 1))
+	for _, d := range c.Databases {
+		if d.Slots == 0 {
+			d.Slots = max(steadyPerConnection*d.Pool.Max, min(each*d.Pool.Max, c.Topology.MaxAckPending))
 		}
 	}
 }

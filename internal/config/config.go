@@ -120,7 +120,7 @@ type HealthStream struct {
 // Worker bounds what one runner does at once and how long it waits.
 type Worker struct {
 	// jobs that this runner may hold at once, all databases together
-	MaxSlots int `key:"max_slots" default:"512" min:"1" max:"100000"`
+	MaxSlots int `key:"max_slots" default:"2048" min:"1" max:"100000"`
 	// a job delivered more often is not decoded any more but answered failed
 	MaxDeliveries int `key:"max_deliveries" default:"20" min:"2" max:"1000000"`
 	// jobs of a database that does not answer are handed back after this long

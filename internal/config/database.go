@@ -26,8 +26,9 @@ type Defaults struct {
 	// ends of jobs that leave a dead letter; [] for none
 	DeadLetters []string `key:"dead_letters" auto:"all" format:"reason"`
 
-	// jobs of this database that the runner holds at once
-	Slots int `key:"slots" auto:"4 × pool.max" min:"1" max:"100000"`
+	// jobs of this database that the runner holds at once; beyond 4 × pool.max only while they end quickly. The default
+	// is less where worker.max_slots or topology.max_ack_pending leave less
+	Slots int `key:"slots" auto:"16 × pool.max" min:"1" max:"100000"`
 	// transaction: a pooler in transaction mode (PgBouncer) stands before the server
 	Pooler string `key:"pooler" default:"none" oneof:"none|transaction"`
 

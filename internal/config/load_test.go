@@ -25,7 +25,8 @@ func TestDefaultsFillWhatIsNotWritten(t *testing.T) {
 	require.Equal(t, "postgres://runner@localhost/rpa", db.ConnectionString.Reveal())
 	require.Equal(t, 5, db.Pool.Min)
 	require.Equal(t, 15, db.Pool.Max)
-	require.Equal(t, 60, db.Slots)
+	require.Equal(t, 240, db.Slots)
+	require.Equal(t, 60, db.SteadySlots())
 	require.Equal(t, 48*time.Hour, db.Ledger.Retention)
 	require.Equal(t, words().DeadLetters, db.DeadLetters)
 }
@@ -79,13 +80,39 @@ databases:
 `)
 	one, two := cfg.Databases["one"], cfg.Databases["two"]
 	require.Equal(t, 3, one.Pool.Max)
-	require.Equal(t, 12, one.Slots)
+	require.Equal(t, 48, one.Slots)
+	require.Equal(t, 12, one.SteadySlots())
 	require.Equal(t, 1, two.Pool.Min)
 	require.Equal(t, 4, two.Pool.Max)
-	require.Equal(t, 16, two.Slots)
+	require.Equal(t, 64, two.Slots)
 	require.Equal(t, 10*time.Second, two.Timeout)
 	require.Equal(t, &config.KindLimits{Timeout: 3 * time.Second, MaxTimeout: 20 * time.Second}, two.ByKind["query"])
 	require.Equal(t, &config.KindLimits{Timeout: 3 * time.Second}, one.ByKind["query"], "databases share no memory")
+}
+
+func TestSlotsFillWhatTheBoundsLeave(t *testing.T) {
+	t.Parallel()
+	const databases = `
+databases:
+  one: {type: sqlite, connection_string: a, pool: {max: 10}}
+  two: {type: sqlite, connection_string: b, pool: {max: 20}}
+  three: {type: sqlite, connection_string: c, slots: 7}
+`
+	for _, test := range []struct {
+		bounds   string
+		one, two int
+	}{
+		{"", 160, 320},
+		{"worker: {max_slots: 487}", 160, 320},
+		{"worker: {max_slots: 486}", 150, 300},
+		{"worker: {max_slots: 127}", 40, 80}, // as much as they hold at any time
+		{"topology: {max_ack_pending: 200}", 160, 200},
+	} {
+		cfg := loaded(t, databases+test.bounds)
+		require.Equal(t, test.one, cfg.Databases["one"].Slots, test.bounds)
+		require.Equal(t, test.two, cfg.Databases["two"].Slots, test.bounds)
+		require.Equal(t, 7, cfg.Databases["three"].SteadySlots())
+	}
 }
 
 func TestSectionsWithNothingButCommentsAreEmpty(t *testing.T) {
@@ -99,7 +126,7 @@ func TestAProgramMakesAConfiguration(t *testing.T) {
 	cfg := config.Default()
 	cfg.Databases["demo"] = cfg.Defaults.NewDatabase("sqlite", config.NewSecret("file:demo.db"))
 	require.NoError(t, cfg.Complete(words()))
-	require.Equal(t, 60, cfg.Databases["demo"].Slots)
+	require.Equal(t, 240, cfg.Databases["demo"].Slots)
 
 	cfg.Databases["demo"].Type = "oracle"
 	cfg.Topology.Replicas = 2

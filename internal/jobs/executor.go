@@ -157,7 +157,11 @@ func (r *run) exactlyOnce(ctx context.Context) Outcome {
 // withoutLedger runs a job that has no ledger row: a read, or work whose repetition is harmless.
 func (r *run) withoutLedger(ctx context.Context) Outcome {
 	if r.d.Doubt || r.effect == AtLeastOnce && !r.derived {
-		existing, err := r.storedResult(ctx)
+		look := r.glance
+		if r.d.Doubt {
+			look = r.storedResult
+		}
+		existing, err := look(ctx)
 		if err != nil {
 			return Outcome{Action: Drop}
 		}

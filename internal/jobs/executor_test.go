@@ -30,6 +30,9 @@ type stage struct {
 	results map[string][]byte
 	replies [][]byte
 	letters []*jobs.Letter
+	glances int   // calls of HasResult
+	lagging bool  // HasResult does not see anything
+	blind   error // of HasResult
 }
 
 func setup(t *testing.T) *stage {
@@ -63,6 +66,14 @@ func (s *stage) StoredResult(_ context.Context, id string) ([]byte, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.results[id], nil
+}
+
+// HasResult implements jobs.ResultReader.
+func (s *stage) HasResult(_ context.Context, id string) (bool, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.glances++
+	return s.results[id] != nil && !s.lagging, s.blind
 }
 
 func (s *stage) store(id string, body []byte) (existing []byte) {
@@ -494,6 +505,66 @@ func TestResultIDTakenBetweenLookAndCommit(t *testing.T) {
 	s.settle(again, s.run(again))
 	require.Equal(t, 1, s.count("a"))
 	require.Equal(t, other, s.results["a1"])
+}
+
+func TestResultIDTakenWhereTheLookLagsBehind(t *testing.T) {
+	t.Parallel()
+	for _, kind := range []string{"exactly_once", "at_least_once"} {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			s := setup(t)
+			first := delivery("query", job("a1", `"sql":"SELECT 1 AS n"`), 1, 1)
+			s.settle(first, s.run(first))
+			other := s.results["a1"]
+			s.glances, s.lagging = 0, true
+			d := delivery("transaction", job("a1", `"effect":"`+kind+`","statements":[{"sql":"`+effect("a")+`"}]`), 2, 1)
+			s.settle(d, s.run(d))
+			require.Equal(t, 1, s.glances)
+			require.Equal(t, other, s.results["a1"])
+			derived := jobs.DerivedID(d.Sequence, d.Timestamp)
+			require.Equal(t, "succeeded", read(t, s.results[derived]).Status)
+			require.Equal(t, jobs.ReasonResultIDTaken, s.letters[0].Reason)
+			require.Equal(t, derived, s.letters[0].ResultID)
+		})
+	}
+}
+
+func TestLookThatFailsIsMadeAtTheLeader(t *testing.T) {
+	t.Parallel()
+	for _, kind := range []string{"exactly_once", "at_least_once"} {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			s := setup(t)
+			first := delivery("query", job("a1", `"sql":"SELECT 1 AS n"`), 1, 1)
+			s.settle(first, s.run(first))
+			s.blind = errors.New("nobody answers")
+			body := job("a1", `"effect":"`+kind+`","statements":[{"sql":"`+effect("a")+`"}]`)
+			d := delivery("transaction", body, 2, 1)
+			s.settle(d, s.run(d))
+			require.Equal(t, "job_id_reused", s.letters[0].Reason)
+			require.Zero(t, s.count("a"))
+		})
+	}
+}
+
+func TestDoubtIsSettledAtTheLeaderOnly(t *testing.T) {
+	t.Parallel()
+	for _, kind := range []string{"exactly_once", "at_least_once"} {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			s := setup(t)
+			body := job("a1", `"effect":"`+kind+`","statements":[{"sql":"`+effect("a")+`"}]`)
+			first := delivery("transaction", body, 1, 1)
+			s.settle(first, s.run(first))
+			s.glances, s.lagging = 0, true
+			again := delivery("transaction", body, 1, 2)
+			out := s.run(again)
+			require.Nil(t, out.Store)
+			require.True(t, out.Duplicate)
+			require.Zero(t, s.glances)
+			require.Equal(t, 1, s.count("a"))
+		})
+	}
 }
 
 func TestTooManyDeliveries(t *testing.T) {

@@ -17,9 +17,19 @@ func (r *run) startLook(ctx context.Context) *look {
 	l := &look{cancel: cancel, done: make(chan struct{})}
 	go func() {
 		defer close(l.done)
-		l.existing, l.err = r.storedResult(ctx)
+		l.existing, l.err = r.glance(ctx)
 	}()
 	return l
+}
+
+// glance looks for a result that another message has left under the job's id. It may miss one that was stored in this
+// moment: storing our own finds it then, and the answer goes aside. What it finds is read from where it is certain.
+func (r *run) glance(ctx context.Context) ([]byte, error) {
+	found, err := r.e.opts.Results.HasResult(ctx, r.id)
+	if err == nil && !found {
+		return nil, nil
+	}
+	return r.storedResult(ctx)
 }
 
 // wait returns what was found, or the context's error: the job's time limit bounds it.

@@ -6,10 +6,14 @@ import (
 	"dbrunner/internal/db"
 )
 
-// ResultReader reads stored results of one database from where the truth is (the stream's leader).
+// ResultReader reads stored results of one database.
 type ResultReader interface {
-	// StoredResult returns the stored result of a job, nil if there is none.
+	// StoredResult returns the stored result of a job from where the truth is (the stream's leader), nil if there is
+	// none.
 	StoredResult(ctx context.Context, jobID string) ([]byte, error)
+	// HasResult reports whether a job has a stored result, for less: its answer may lag behind the leader's, so that
+	// nothing may be decided by it that a result stored meanwhile would not undo.
+	HasResult(ctx context.Context, jobID string) (bool, error)
 }
 
 // Action is what the worker has to do with a delivery.

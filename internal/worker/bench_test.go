@@ -66,6 +66,8 @@ func (e *instantEnd) Store(context.Context, string, []byte) (worker.Verdict, err
 
 func (e *instantEnd) StoredResult(context.Context, string) ([]byte, error) { return nil, nil }
 
+func (e *instantEnd) HasResult(context.Context, string) (bool, error) { return false, nil }
+
 func (e *instantEnd) Reply(string, []byte) error { return nil }
 
 func (e *instantEnd) PublishLetter(context.Context, *jobs.Delivery, *jobs.Letter) error { return nil }

@@ -473,6 +473,11 @@ func (r *results) StoredResult(ctx context.Context, id string) ([]byte, error) {
 	return []byte(body), ctx.Err()
 }
 
+func (r *results) HasResult(ctx context.Context, id string) (bool, error) {
+	body, err := r.StoredResult(ctx, id)
+	return body != nil, err
+}
+
 func (r *results) set(change func(*results)) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
