@@ -107,6 +107,19 @@ func BenchmarkTransact(b *testing.B) {
 			return err
 		})
 	})
+	b.Run("engine-unfenced", func(b *testing.B) {
+		call := db.Call{Label: "job-1", Timeout: time.Minute}
+		rows := db.RowOptions{Format: db.Objects, MaxRows: 1000, MaxBytes: 1 << 20}
+		parallel(b, func(ctx context.Context, _ int64) error {
+			id := strconv.FormatInt(effects.Add(1), 10)
+			tx := db.Transaction{
+				Statements: []*db.Compiled{{SQL: insert, Args: []db.Value{{Kind: db.Number, Text: id}, {Kind: db.String, Text: "note"}}}},
+				Expect:     []*db.Range{nil},
+			}
+			_, err := d.Transact(ctx, call, &tx, rows, nil)
+			return err
+		})
+	})
 	b.Run("pgx-autocommit", func(b *testing.B) {
 		parallel(b, func(ctx context.Context, _ int64) error {
 			_, err := raw.Exec(ctx, insert, effects.Add(1), "note")

@@ -17,7 +17,8 @@ type ending struct {
 type ends struct {
 	read   ending // a READ ONLY transaction is rolled back: only locks of the session could outlive it
 	undo   ending // any other transaction is rolled back
-	commit []byte // in a segment of its own: its tag is what counts
+	commit []byte // its tag is what counts
+	joined bool   // the fence and commit are one segment; else each is its own
 	clean  ending // after the commit
 }
 
@@ -34,7 +35,8 @@ func newEnds(pooled bool) ends {
 	return ends{
 		read:   unlocked("ROLLBACK"),
 		undo:   unlocked("ROLLBACK; " + resetSession),
-		commit: appendSimple(nil, "COMMIT"),
+		commit: appendCommand(nil, "COMMIT"),
+		joined: true,
 		clean:  unlocked(resetSession),
 	}
 }

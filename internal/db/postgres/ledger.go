@@ -46,7 +46,7 @@ type fence struct {
 	asked  bool // it is parsed with the trip under way
 }
 
-// appendFence appends the segment that writes the ledger row, its arguments in binary form: the answer goes as
+// appendFence appends what writes the ledger row, its arguments in binary form: the answer goes as
 // it is.
 func (t *transaction) appendFence(e *db.Entry) {
 	name := ""
@@ -59,7 +59,7 @@ func (t *transaction) appendFence(e *db.Entry) {
 		t.fence.parsed = t.fence.parsed || name != ""
 	}
 	t.buf = t.appendEntry(t.buf, name, e)
-	t.buf = appendSync(appendExecute(t.buf))
+	t.buf = appendExecute(t.buf)
 }
 
 // appendEntry binds a ledger row to the statement of that name.

@@ -199,10 +199,15 @@ type segmentEnd struct {
 	failed      *pgconn.PgError
 }
 
-// readSegment reads a segment to its end. An error means that the end did not come; after a deadline, reading may go
-// on where it stopped.
-func (s *session) readSegment(end *segmentEnd) error {
+// readSegment reads a segment to its end: that of several commands, where the ends of several are asked for. An error
+// means that the end did not come; after a deadline, reading may go on where it stopped.
+func (s *session) readSegment(ends ...*segmentEnd) error {
 	for {
+		end := ends[0]
+		if end.last != "" && len(ends) > 1 {
+			ends = ends[1:]
+			continue
+		}
 		kind, body, err := s.receive()
 		if err != nil {
 			return err

@@ -167,11 +167,18 @@ func (t *transaction) rollback() {
 // commitTrip writes the ledger row, if any, and commits.
 func (t *transaction) commitTrip(ctx context.Context, entry *db.Entry) error {
 	t.buf = t.buf[:0]
+	joined := t.d.ends.joined
 	if entry != nil {
 		t.appendFence(entry)
+		if !joined {
+			t.buf = appendSync(t.buf)
+		}
 	}
 	t.buf = append(t.buf, t.d.ends.commit...)
-	sentAt := len(t.buf)
+	sentAt := len(t.buf) // what comes before it has reached the server may have committed, with or without what follows
+	if joined {
+		t.buf = appendSync(t.buf)
+	}
 	t.buf = append(t.buf, t.d.ends.clean.messages...)
 	if n, err := t.write(); err != nil {
 		return t.cutCommit(ctx, n, sentAt, err)
@@ -187,21 +194,25 @@ func (t *transaction) commitTrip(ctx context.Context, entry *db.Entry) error {
 // commitAnswers reads what the server says to the fence and to COMMIT.
 func (t *transaction) commitAnswers(ctx context.Context, fenced bool) error {
 	t.insert, t.commit = segmentEnd{}, segmentEnd{}
-	if fenced {
-		if err := t.await(ctx, &t.insert); err != nil {
-			return err
-		}
-		if t.fence.asked && !t.insert.parsed {
-			t.fence.parsed = false
-		}
+	if !fenced {
+		return t.await(ctx, &t.commit)
 	}
-	return t.await(ctx, &t.commit)
+	var err error
+	if t.d.ends.joined {
+		err = t.await(ctx, &t.insert, &t.commit)
+	} else if err = t.await(ctx, &t.insert); err == nil {
+		err = t.await(ctx, &t.commit)
+	}
+	if t.fence.asked && !t.insert.parsed {
+		t.fence.parsed = false
+	}
+	return err
 }
 
-// await reads a segment's end. When the call's bounds are over, the server is asked to cancel and given a short
+// await reads a segment's end, or those of its commands. When the call's bounds are over, the server is asked to cancel and given a short
 // time for its answer: a definite end is worth more than a quick one.
-func (t *transaction) await(ctx context.Context, end *segmentEnd) error {
-	err := t.readSegment(end)
+func (t *transaction) await(ctx context.Context, ends ...*segmentEnd) error {
+	err := t.readSegment(ends...)
 	if !timedOut(err) || t.asked {
 		return err
 	}
@@ -212,7 +223,7 @@ func (t *transaction) await(ctx context.Context, end *segmentEnd) error {
 	defer stop()
 	_ = t.pg.CancelRequest(cancelCtx)
 	_ = t.net.SetDeadline(time.Now().Add(commitGrace))
-	return t.readSegment(end)
+	return t.readSegment(ends...)
 }
 
 // lostCommit is the end of a second trip whose answer did not come.
@@ -252,6 +263,7 @@ func (t *transaction) committed(ctx context.Context, fenced bool) error {
 		t.poolerFailure()
 		return nil
 	case fenced && t.insert.failed != nil:
+		t.refused()
 		return t.fenceError(ctx)
 	case t.commit.failed != nil && unanswered(t.commit.failed):
 		t.doom(false)
@@ -260,6 +272,21 @@ func (t *transaction) committed(ctx context.Context, fenced bool) error {
 		return t.ended(ctx, t.d.serverError(t.commit.failed, "", -1))
 	}
 	return errTransactionEnded()
+}
+
+// refused ends the transaction whose fence failed: COMMIT, which stands behind it in the same segment, was skipped, and
+// so the clean-up failed too.
+func (t *transaction) refused() {
+	if !t.d.ends.joined {
+		return
+	}
+	for ; t.pending > 0; t.pending-- {
+		if err := t.readSegment(new(segmentEnd)); err != nil {
+			t.doom(false)
+			return
+		}
+	}
+	t.undo()
 }
 
 // poolerFailure ends a session whose clean-up behind a pooler's COMMIT failed.
