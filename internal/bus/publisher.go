@@ -1,6 +1,7 @@
 package bus
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -95,7 +96,6 @@ func (p *publisher) interrupt() {
 
 // puback is the answer to a publish.
 type puback struct {
-	Stream    string    `json:"stream"`
 	Sequence  uint64    `json:"seq"`
 	Duplicate bool      `json:"duplicate"`
 	Error     *APIError `json:"error,omitempty"`
@@ -176,6 +176,9 @@ func answered(m *nats.Msg) (*nats.Msg, error) {
 }
 
 func readPuback(m *nats.Msg) (puback, error) {
+	if sequence, plain := plainPuback(m.Data); plain {
+		return puback{Sequence: sequence}, nil
+	}
 	var ack puback
 	if err := json.Unmarshal(m.Data, &ack); err != nil {
 		return puback{}, fmt.Errorf("answer to a publish: %w", err)
@@ -184,6 +187,30 @@ func readPuback(m *nats.Msg) (puback, error) {
 		return puback{}, ack.Error
 	}
 	return ack, nil
+}
+
+// plainPuback reads the answer that nearly every publish gets, {"stream":"<name>","seq":<n>}, in which nothing but the
+// sequence is news. Everything else is for the decoder.
+func plainPuback(answer []byte) (sequence uint64, plain bool) {
+	rest, ok := bytes.CutPrefix(answer, []byte(`{"stream":"`))
+	if !ok {
+		return 0, false
+	}
+	_, rest, ok = bytes.Cut(rest, []byte(`","seq":`))
+	if !ok || len(rest) < 2 || rest[0] == '0' {
+		return 0, false
+	}
+	last := len(rest) - 1
+	if rest[last] != '}' || last > 19 { // at most 19 digits: no overflow
+		return 0, false
+	}
+	for _, digit := range rest[:last] {
+		if digit < '0' || digit > '9' {
+			return 0, false
+		}
+		sequence = sequence*10 + uint64(digit-'0')
+	}
+	return sequence, true
 }
 
 // perSubject reports whether the stream is full for this one subject only.
