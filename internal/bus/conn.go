@@ -24,6 +24,7 @@ type Conn struct {
 	subjects  subjects
 	apiPrefix string
 	pub       *publisher
+	dialer    dialer
 	closed    chan struct{} // closed when the library has stopped calling us
 	evicted   atomic.Uint64 // dead letters that WatchDead saw go
 
@@ -92,7 +93,9 @@ func (c *Conn) dial(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	c.dialer.net.Timeout = c.opts.ConnectTimeout
 	options = append(options,
+		nats.SetCustomDialer(&c.dialer),
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) { c.onDisconnect(err) }),
 		nats.ReconnectHandler(func(nc *nats.Conn) { c.onReconnect(nc) }),
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { c.onError(err) }),
@@ -105,6 +108,9 @@ func (c *Conn) dial(ctx context.Context) error {
 	done := make(chan dialed, 1)
 	go func() { // ends with the library's own timeout when the caller leaves earlier
 		nc, err := nats.Connect(c.opts.URL, options...)
+		if err != nil {
+			c.dialer.close()
+		}
 		done <- dialed{nc, err}
 	}()
 	select {
@@ -154,6 +160,7 @@ func (c *Conn) Close(ctx context.Context) error {
 	c.pub.close()
 	c.nc.Close()
 	<-c.closed // the library calls it last
+	c.dialer.close()
 	if err != nil && !errors.Is(err, nats.ErrConnectionClosed) {
 		return fmt.Errorf("flush to NATS: %w", err)
 	}
