@@ -42,6 +42,7 @@ type Results struct {
 	direct   string      // the subject of a direct get, without the job's id
 	first    nats.Header // of every result: only the first one on its subject is taken. Never written to
 	purged   atomic.Uint64
+	glances  glances
 }
 
 // Results gives access to the stored results of a database.
@@ -142,24 +143,6 @@ func (r *Results) StoredResult(ctx context.Context, jobID string) ([]byte, error
 		m.Data = []byte{}
 	}
 	return m.Data, nil
-}
-
-// glanceTimeout bounds a HasResult, which can always be replaced by StoredResult.
-const glanceTimeout = time.Second
-
-// HasResult reports whether a job has a stored result, as any replica knows it: on a cluster it may miss one of the last
-// moment. It spares the server's API and is tried only once.
-func (r *Results) HasResult(ctx context.Context, jobID string) (bool, error) {
-	if err := checkID(jobID); err != nil {
-		return false, err
-	}
-	ctx, cancel := context.WithTimeout(ctx, glanceTimeout)
-	defer cancel()
-	answer, err := r.conn.pub.ask(ctx, &nats.Msg{Subject: r.direct + jobID})
-	if err != nil {
-		return false, fmt.Errorf("look for the result: %w", err)
-	}
-	return readDirect(answer)
 }
 
 // readDirect reads whether the answer to a direct get holds a message.

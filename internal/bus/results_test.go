@@ -299,3 +299,62 @@ func TestAwaitResult(t *testing.T) {
 	_, err = b.conn.AwaitResult(ctx, database, "never")
 	require.ErrorIs(t, err, context.DeadlineExceeded)
 }
+
+// TestLooksOfOneMoment: many looks at once find what is there, and nothing else.
+func TestLooksOfOneMoment(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	results := b.conn.Results(database)
+	const looks, every = 400, 7
+	look := func(there func(i int) bool) {
+		var all sync.WaitGroup
+		for i := range looks {
+			all.Go(func() {
+				found, err := results.HasResult(t.Context(), fmt.Sprintf("job%d", i))
+				if err != nil || found != there(i) {
+					t.Errorf("job %d: %v, %v", i, found, err)
+				}
+			})
+		}
+		all.Wait()
+	}
+	look(func(int) bool { return false }) // the stream is empty
+	for i := range looks {
+		if i%every == 0 {
+			_, err := results.Store(t.Context(), fmt.Sprintf("job%d", i), []byte("{}"))
+			require.NoError(t, err)
+		}
+	}
+	look(func(i int) bool { return i%every == 0 })
+	_, err := results.Store(t.Context(), "another", []byte("{}"))
+	require.NoError(t, err)
+	look(func(i int) bool { return i%every == 0 })
+}
+
+// TestLooksShareRequests counts them in the server: those of results that are not there cost far less than one each.
+func TestLooksShareRequests(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	results := b.conn.Results(database)
+	_, err := results.Store(t.Context(), "another", []byte("{}"))
+	require.NoError(t, err)
+	watch, err := b.plain.SubscribeSync("$JS.API.DIRECT.GET.>")
+	require.NoError(t, err)
+	require.NoError(t, watch.SetPendingLimits(-1, -1))
+	require.NoError(t, b.plain.Flush())
+	const looks = 1000
+	var all sync.WaitGroup
+	for i := range looks {
+		all.Go(func() {
+			if found, err := results.HasResult(t.Context(), fmt.Sprintf("job%d", i)); err != nil || found {
+				t.Errorf("job %d: %v, %v", i, found, err)
+			}
+		})
+	}
+	all.Wait()
+	require.NoError(t, b.plain.Flush())
+	requests, _, err := watch.Pending()
+	require.NoError(t, err)
+	require.Positive(t, requests)
+	require.Less(t, requests, looks/2)
+}

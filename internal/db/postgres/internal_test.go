@@ -1,10 +1,14 @@
 package postgres
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
+	"os"
+	"slices"
 	"strings"
 	"testing"
+	"testing/iotest"
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/stretchr/testify/require"
@@ -197,4 +201,124 @@ func FuzzValue(f *testing.F) {
 			t.Fatalf("%q as %d: %q", v, k, out)
 		}
 	})
+}
+
+// BenchmarkBind appends the messages of a statement that the session has prepared: two parameters without a type, and two
+// with one.
+func BenchmarkBind(b *testing.B) {
+	plain := []db.Value{{Kind: db.Number, Text: "4711"}, {Kind: db.String, Text: "some text"}}
+	typed := []db.Value{{Kind: db.String, Type: "uuid", Text: "8f14e45f-ceea-467f-a8d2-7d3a2b1c0d9e"}, {Kind: db.Array, Type: "integer[]", Text: "[1,2,3]"}}
+	for name, args := range map[string][]db.Value{"Plain": plain, "Typed": typed} {
+		b.Run(name, func(b *testing.B) {
+			s := &session{statement: newCache(true)}
+			stmt := &db.Compiled{SQL: "SELECT $1, $2", Args: args}
+			b.ReportAllocs()
+			for b.Loop() {
+				s.buf, s.sent = s.buf[:0], s.sent[:0]
+				if err := s.appendStatement(stmt, true); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+// BenchmarkEncodeRow encodes rows of five columns as they come from the wire.
+func BenchmarkEncodeRow(b *testing.B) {
+	kinds := []kind{asNumber, asText, asFloat, asText, asBool}
+	columns := []db.Column{{Name: "id"}, {Name: "name"}, {Name: "score"}, {Name: "at"}, {Name: "flag"}}
+	body := []byte{0, 5}
+	for _, v := range []string{"4711", "item 4711", "4711.25", "2026-01-04 06:31:00+00", "t"} {
+		body = appendTextArg(body, v)
+	}
+	const rows = 1000
+	s := &session{encoder: db.NewRowEncoder(db.RowOptions{}, new(db.Buffers))}
+	b.ReportAllocs()
+	for b.Loop() {
+		s.encoder.Reset(db.RowOptions{Format: db.Objects})
+		s.encoder.Expect(100 << 10)
+		if err := s.encoder.Start(columns); err != nil {
+			b.Fatal(err)
+		}
+		for range rows {
+			if err := s.encodeRow(columns, kinds, body); err != nil {
+				b.Fatal(err)
+			}
+		}
+		set := s.encoder.Finish()
+		set.Free()
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/rows, "ns/row")
+}
+
+// FuzzFrames: whatever the server sends, reading it ends, and never beyond what was sent.
+func FuzzFrames(f *testing.F) {
+	f.Add([]byte{'D', 0, 0, 0, 11, 0, 1, 0, 0, 0, 1, 'x', 'Z', 0, 0, 0, 5, 'I'})
+	f.Add([]byte{'D', 0, 0, 0, 3})
+	f.Add([]byte{'D', 0xff, 0xff, 0xff, 0xff})
+	f.Fuzz(func(t *testing.T, sent []byte) {
+		in := newFrames(iotest.OneByteReader(bytes.NewReader(sent)))
+		in.limit = 1 << 20
+		read := 0
+		for {
+			_, body, err := in.next()
+			if err != nil {
+				return
+			}
+			read += frameHead + len(body)
+			require.LessOrEqual(t, read, len(sent))
+			values, ok := rowOf(body)
+			for i := 0; ok && i < values.count; i++ {
+				_, ok = values.value()
+			}
+			copyRow(body)
+			require.Error(t, errorOf(body))
+		}
+	})
+}
+
+// pauses delivers its parts one by one, with a deadline's error between any two of them.
+type pauses struct {
+	parts [][]byte
+	late  bool
+}
+
+func (p *pauses) Read(b []byte) (int, error) {
+	if p.late = !p.late; p.late {
+		return 0, os.ErrDeadlineExceeded
+	}
+	n := copy(b, p.parts[0])
+	p.parts = p.parts[1:]
+	return n, nil
+}
+
+// TestFramesGoOnAfterADeadline: nothing is lost when reading stops in the middle of a message, and a large message's
+// memory is given up.
+func TestFramesGoOnAfterADeadline(t *testing.T) {
+	t.Parallel()
+	large := bytes.Repeat([]byte("x"), 3*frameBuffer)
+	message := func(kind byte, body []byte) []byte {
+		b, at := beginMessage(nil, kind)
+		return endMessage(append(b, body...), at)
+	}
+	all := slices.Concat(message('D', large), message('C', []byte("SELECT 1\x00")), message('Z', []byte("I")))
+	in := newFrames(&pauses{parts: slices.Collect(slices.Chunk(all, 1000))})
+	next := func() (byte, []byte) {
+		for {
+			kind, body, err := in.next()
+			if err == nil {
+				return kind, body
+			}
+			require.ErrorIs(t, err, os.ErrDeadlineExceeded)
+		}
+	}
+	kind, body := next()
+	require.Equal(t, byte('D'), kind)
+	require.Equal(t, large, body)
+	kind, body = next()
+	require.Equal(t, byte('C'), kind)
+	require.Equal(t, "SELECT 1", string(tagOf(body)))
+	kind, body = next()
+	require.Equal(t, byte('Z'), kind)
+	require.Equal(t, "I", string(body))
 }

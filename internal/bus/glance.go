@@ -1,0 +1,107 @@
+package bus
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"runtime"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+)
+
+const (
+	// glanceTimeout bounds a HasResult, which can always be replaced by StoredResult.
+	glanceTimeout = time.Second
+	// maxGlance is how many looks go in one request.
+	maxGlance = 128
+)
+
+// glances gathers looks of the same moment for one request. Nearly always none of them finds anything, which the server
+// says in one line for all; otherwise each looks by itself.
+type glances struct {
+	mu   sync.Mutex
+	open *glance // takes more looks; nil: none does
+}
+
+// glance is one request for the looks of several goroutines. The first of them sends it.
+type glance struct {
+	subjects []string      // of the results; under glances.mu while it is open
+	done     chan struct{} // closed when none is known
+	none     bool          // there is a result for none of them
+}
+
+// join adds a look. first: the caller sends the request.
+func (g *glances) join(subject string) (one *glance, first bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if first = g.open == nil; first {
+		g.open = &glance{done: make(chan struct{})}
+	}
+	one = g.open
+	one.subjects = append(one.subjects, subject)
+	if len(one.subjects) == maxGlance {
+		g.open = nil
+	}
+	return one, first
+}
+
+// shut lets nobody else join.
+func (g *glances) shut(one *glance) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.open == one {
+		g.open = nil
+	}
+}
+
+// HasResult reports whether a job has a stored result, as any replica knows it: on a cluster it may miss one of the last
+// moment. It spares the server's API and is tried only once.
+func (r *Results) HasResult(ctx context.Context, jobID string) (bool, error) {
+	if err := checkID(jobID); err != nil {
+		return false, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, glanceTimeout)
+	defer cancel()
+	one, first := r.glances.join(r.conn.subjects.result(r.database, jobID))
+	if first {
+		runtime.Gosched() // whoever can run now may have a look to add
+		r.glances.shut(one)
+		one.none = len(one.subjects) > 1 && r.haveNone(ctx, one.subjects)
+		close(one.done)
+	}
+	select {
+	case <-one.done:
+	case <-ctx.Done():
+		return false, fmt.Errorf("look for the result: %w", ctx.Err())
+	}
+	if one.none {
+		return false, nil
+	}
+	return r.hasResult(ctx, jobID)
+}
+
+// hasResult looks for one result.
+func (r *Results) hasResult(ctx context.Context, jobID string) (bool, error) {
+	answer, err := r.conn.pub.ask(ctx, &nats.Msg{Subject: r.direct + jobID})
+	if err != nil {
+		return false, fmt.Errorf("look for the result: %w", err)
+	}
+	return readDirect(answer)
+}
+
+// haveNone reports whether the server has said that none of the subjects has a message (ADR-31, multi_last). The answer
+// to a request that finds some is one message for each; only the first is looked at.
+func (r *Results) haveNone(ctx context.Context, subjects []string) bool {
+	body, err := json.Marshal(map[string][]string{"multi_last": subjects})
+	if err != nil {
+		return false
+	}
+	answer, err := r.conn.pub.ask(ctx, &nats.Msg{Subject: r.conn.apiPrefix + "DIRECT.GET." + r.stream, Data: body})
+	if err != nil {
+		return false
+	}
+	// A message that could not be loaded is another 404.
+	return answer.Header.Get("Status") == "404" && answer.Header.Get("Description") == "No Results"
+}
