@@ -22,7 +22,7 @@ type options struct {
 
 // has reports whether a part is wanted.
 func (o *options) has(part string) bool {
-	if (part == "flat" || part == "sizes") && o.quick && o.only == "" {
+	if slices.Contains([]string{"flat", "files", "sizes"}, part) && o.quick && o.only == "" {
 		return false
 	}
 	return o.only == "" || slices.Contains(strings.Split(o.only, ","), part)
@@ -69,6 +69,7 @@ func orchestrate(ctx context.Context, o options) error {
 		{"latency", w.measureLatency},
 		{"allocations", w.measureAllocations},
 		{"flat", w.measureFlat},
+		{"files", w.measureFiles},
 		{"sizes", w.measureSizes},
 	} {
 		if !o.has(part.name) {
