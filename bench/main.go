@@ -40,7 +40,7 @@ func run(ctx context.Context, args []string) error {
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	var o options
 	flags.BoolVar(&o.quick, "quick", false, "one short round of everything but the flat cost, about a minute")
-	flags.IntVar(&o.rounds, "rounds", 5, "rounds that the medians are taken over")
+	flags.IntVar(&o.rounds, "rounds", 3, "rounds that the medians are taken over")
 	flags.StringVar(&o.runner, "runner", "bin/runner", "the built runner")
 	flags.StringVar(&o.out, "out", "bench/results/latest.json", "where the figures are written; empty: nowhere")
 	flags.StringVar(&o.profiles, "profiles", "", "write CPU profiles as text into this folder, and measure nothing else")
