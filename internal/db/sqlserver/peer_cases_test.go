@@ -246,3 +246,44 @@ func TestPeerValues(t *testing.T) {
 		require.Contains(t, e.Message, "CAST")
 	})
 }
+
+// What a login is refused for names the database and the remedy, and nothing of the connection string.
+func TestPeerLogins(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		number int32
+		says   string
+	}{
+		"password":         {18456, "check user and password"},
+		"no such database": {4060, "no database of that name"},
+		"another number":   {911, "no database of that name"},
+		"firewall":         {40615, "firewall"},
+		"expired":          {18487, "expired"},
+		"secondary":        {978, "ApplicationIntent"},
+		"paused service":   {40613, "not available now"},
+		"anything else":    {12345, "refused the connection"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := newPeer(t, on("nothing", reply{}))
+			p.login = failure(c.number, 14, "Login failed for user 'sa' canary.", false)
+			e := requireError(t, p.open().Probe(t.Context()), db.ClassUnavailable, db.CodeUnavailable)
+			require.Contains(t, e.Message, "test_db")
+			require.Contains(t, e.Message, c.says)
+			require.NotContains(t, e.Message, secret)
+			require.NotContains(t, e.Message, "127.0.0.1")
+		})
+	}
+}
+
+// A server without encryption is not talked to where encryption was asked for.
+func TestPeerWithoutEncryption(t *testing.T) {
+	t.Parallel()
+	p := newPeer(t, on("nothing", reply{}))
+	d := p.open(func(o *db.Options) {
+		o.ConnectionString = strings.Replace(o.ConnectionString, "encrypt=disable", "encrypt=true", 1)
+		o.Settings = nil
+	})
+	e := requireError(t, d.Probe(t.Context()), db.ClassUnavailable, db.CodeUnavailable)
+	require.Contains(t, e.Message, "encrypt=")
+}

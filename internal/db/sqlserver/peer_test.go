@@ -23,6 +23,7 @@ type peer struct {
 	t      *testing.T
 	listen net.Listener
 	wg     sync.WaitGroup
+	login  []byte // instead of a welcome
 
 	mu     sync.Mutex // guards what follows
 	script func(text string) reply
@@ -122,6 +123,9 @@ func (p *peer) answer(kind byte, body []byte) (tokens []byte, hangUp bool) {
 	case packetPrelogin: // a version, and no encryption
 		return []byte{0, 0, 11, 0, 6, 1, 0, 17, 0, 1, 0xff, 16, 0, 0, 0, 0, 0, 2}, false
 	case packetLogin:
+		if p.login != nil {
+			return p.login, false
+		}
 		return append(loginAck(), done(0, 0)...), false
 	case packetAttention:
 		p.mu.Lock()
