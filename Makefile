@@ -37,6 +37,27 @@ test: ## run all tests; installs PostgreSQL's server package where none is found
 test-race: ## run all tests with the race detector, or say what it lacks
 	@$(MAKE) --no-print-directory test RACE=1
 
+# single: one NATS node and one runner; cluster: three nodes and two runners.
+PROFILE ?= single
+COMPOSE ?= docker compose
+
+.PHONY: up
+up: ## start NATS, PostgreSQL, SQL Server and a runner in containers; PROFILE=cluster for three nodes and two runners
+	$(COMPOSE) --profile $(PROFILE) up --detach --build
+	$(COMPOSE) --profile $(PROFILE) ps
+
+.PHONY: down
+down: ## end the containers of `make up` and remove their data
+	$(COMPOSE) --profile single --profile cluster down --volumes --remove-orphans
+
+# The port is on this machine alone; the certificate is one that the server has made for itself.
+COMPOSE_SQLSERVER := sqlserver://sa:Administrator-4711@127.0.0.1:1433?encrypt=true&TrustServerCertificate=true
+
+.PHONY: test-compose
+test-compose: ## run the tests of SQL Server against the one of docker-compose.yml
+	$(COMPOSE) up --detach sqlserver databases
+	RUNNER_TEST_SQLSERVER_URL='$(COMPOSE_SQLSERVER)' go run ./scripts/gotest $(TESTFLAGS) ./internal/db/sqlserver ./test/crash
+
 .PHONY: lint
 lint: $(GOLANGCI) ## check style, errors and which package may use what
 	$(GOLANGCI) run ./...

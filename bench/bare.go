@@ -41,7 +41,7 @@ func bareWorker(ctx context.Context, args []string) error {
 	flags := flag.NewFlagSet("bare", flag.ContinueOnError)
 	url := flags.String("nats", "", "server")
 	stream := flags.String("stream", "", "stream of the jobs")
-	engine := flags.String("engine", "", "postgres, sqlite, or none: answers without a database")
+	engine := flags.String("engine", "", "postgres, sqlite, sqlserver, or none: answers without a database")
 	target := flags.String("database", "", "connection string or file")
 	goroutines := flags.Int("goroutines", 2*connections, "jobs at work at once")
 	marks := marksFlags(flags)
@@ -66,6 +66,8 @@ func openBare(ctx context.Context, engine, target string) (bareDatabase, error) 
 		return openBarePostgres(ctx, target)
 	case "sqlite":
 		return openBareSQLite(target)
+	case sqlserver:
+		return openBareSQLServer(target)
 	case "none":
 		return bareNothing{}, nil
 	}

@@ -15,9 +15,12 @@ const effectsOf = `SELECT (SELECT count(*) FROM effects), (SELECT count(DISTINCT
 func (w *world) checkEffects(ctx context.Context, k *work, jobs int) error {
 	var rows, distinct, sum int
 	var err error
-	if k.engine == "sqlite" {
-		err = w.sqliteEffects(ctx, &rows, &distinct, &sum)
-	} else {
+	switch k.engine {
+	case "sqlite":
+		err = sqlEffects(ctx, "sqlite", "file:"+w.sqlite, &rows, &distinct, &sum)
+	case sqlserver:
+		err = sqlEffects(ctx, sqlServerDriver, w.mssql, &rows, &distinct, &sum)
+	default:
 		err = w.postgresEffects(ctx, &rows, &distinct, &sum)
 	}
 	if err == nil && (rows != jobs || distinct != jobs || sum != 3*jobs) {
@@ -36,8 +39,8 @@ func (w *world) postgresEffects(ctx context.Context, into ...any) error {
 	return conn.QueryRow(ctx, effectsOf).Scan(into...)
 }
 
-func (w *world) sqliteEffects(ctx context.Context, into ...any) error {
-	db, err := sql.Open("sqlite", "file:"+w.sqlite)
+func sqlEffects(ctx context.Context, driver, target string, into ...any) error {
+	db, err := sql.Open(driver, target)
 	if err != nil {
 		return err
 	}

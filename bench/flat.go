@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 )
 
 const (
@@ -57,6 +58,9 @@ func (w *world) files(ctx context.Context, count int) (rate float64, err error) 
 		name := fmt.Sprintf("f%dx%d", w.serial, i)
 		if databases[name], err = createSQLite(ctx, w.dir, name+".db"); err != nil {
 			return 0, err
+		}
+		if count > 1 { // a hundred connections together, whose caches of pages are warm after a moment
+			env = append(env, strings.ToUpper(name)+"_POOL_MAX=2", strings.ToUpper(name)+"_POOL_MIN=2")
 		}
 	}
 	start := func(*work) (*process, error) {

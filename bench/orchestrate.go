@@ -51,7 +51,11 @@ func orchestrate(ctx context.Context, o options) error {
 		return err
 	}
 	defer w.close()
-	for _, engine := range []string{"postgres", "sqlite"} {
+	engines := []string{"postgres", "sqlite"}
+	if hasSQLServer() {
+		engines = append(engines, sqlserver)
+	}
+	for _, engine := range engines {
 		if err := w.prepareRunner(ctx, engine); err != nil {
 			return err
 		}

@@ -22,16 +22,19 @@ type work struct {
 	rows   func(buf []byte, n int) []byte // what the answer must contain
 }
 
+// sqlserver is the engine that is measured where a server is named.
+const sqlserver = "sqlserver"
+
 // works are all of them.
 func works() []work {
-	return []work{
+	return append([]work{
 		{"a", "postgres", "query", 100_000, selectParameter, parameterRows},
 		{"b", "postgres", "query", 100_000, selectItem("$1"), itemRows},
 		{"c", "postgres", "transaction", 20_000, transfer("$1", "$2"), transferRows},
 		{"d", "postgres", "query", 10_000, selectFacts, factRows()},
 		{"sqlite-b", "sqlite", "query", 80_000, selectItem("?"), itemRows},
 		{"sqlite-c", "sqlite", "transaction", 10_000, transfer("?", "?"), transferRows},
-	}
+	}, sqlServerWorks()...)
 }
 
 // modes are the ways in which the runner does a work.

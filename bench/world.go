@@ -26,6 +26,7 @@ type world struct {
 	url      string
 	postgres *dbtest.PostgresServer
 	sqlite   string
+	mssql    string // connection string; empty: no SQL Server is measured
 	nc       *nats.Conn
 	js       jetstream.JetStream
 	serial   int // of backlogs: job ids are never used twice
@@ -45,6 +46,9 @@ func newWorld(ctx context.Context, o options) (w *world, err error) {
 		return nil, err
 	}
 	if w.sqlite, err = createSQLite(ctx, w.dir, "bench.db"); err != nil {
+		return nil, err
+	}
+	if w.mssql, err = createSQLServer(ctx); err != nil {
 		return nil, err
 	}
 	args := []string{"-dir", filepath.Join(w.dir, "nats")}
@@ -100,8 +104,11 @@ func (w *world) databaseURL() string { return w.postgres.URL("postgres") }
 
 // target is what an engine's database is opened with.
 func (w *world) target(engine string) string {
-	if engine == "sqlite" {
+	switch engine {
+	case "sqlite":
 		return w.sqlite
+	case sqlserver:
+		return w.mssql
 	}
 	return w.databaseURL()
 }
@@ -116,11 +123,14 @@ func (w *world) runnerEnvironment(databases map[string]string, more ...string) [
 	var names []string
 	for name, target := range databases {
 		names = append(names, name)
-		engine := "postgres"
-		if !strings.Contains(target, "://") {
+		engine, key := "postgres", strings.ToUpper(name)
+		switch {
+		case strings.HasPrefix(target, "sqlserver://"):
+			engine = sqlserver // a server for tests has a certificate of its own making, or none
+			env = append(env, key+"_SETTINGS=allow_unencrypted=true,allow_unverified_certificate=true")
+		case !strings.Contains(target, "://"):
 			engine = "sqlite"
 		}
-		key := strings.ToUpper(name)
 		env = append(env, key+"_TYPE="+engine, key+"_CONNECTION_STRING="+target, fmt.Sprintf("%s_POOL_MAX=%d", key, connections))
 	}
 	return append(append(env, "RUNNER_DATABASES="+strings.Join(names, ",")), more...)
@@ -181,6 +191,10 @@ func (w *world) reset(ctx context.Context, engine string) error {
 	if engine == "sqlite" {
 		return execSQLite(ctx, w.sqlite, "DELETE FROM effects", "DELETE FROM dbrunner_ledger",
 			"UPDATE accounts SET balance = 0", "PRAGMA wal_checkpoint(TRUNCATE)")
+	}
+	if engine == sqlserver {
+		return execSQLServer(ctx, w.mssql, "TRUNCATE TABLE effects", "TRUNCATE TABLE dbrunner.ledger",
+			"UPDATE accounts SET balance = 0 WHERE balance <> 0")
 	}
 	return execPostgres(ctx, w.databaseURL(), "TRUNCATE effects", "TRUNCATE dbrunner.ledger",
 		"UPDATE accounts SET balance = 0 WHERE balance <> 0", "VACUUM accounts", "CHECKPOINT")

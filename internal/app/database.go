@@ -82,7 +82,7 @@ func closeDatabases(databases []*database) error {
 // connect makes what runs for the database: executor, gate, lanes and sweeper.
 func (d *database) connect(r *running) error {
 	d.results = &results{r.conn.Results(d.name)}
-	gate, err := worker.NewGate(worker.GateOptions{Database: d.name, Prober: d.db, Logger: r.log.Named("gate")})
+	gate, err := worker.NewGate(worker.GateOptions{Database: d.name, Prober: d.prober(r.log.Named("database")), Logger: r.log.Named("gate")})
 	if err != nil {
 		return err
 	}

@@ -7,6 +7,7 @@ import (
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/postgres"
 	"dbrunner/internal/db/sqlite"
+	"dbrunner/internal/db/sqlserver"
 	"dbrunner/internal/jobs"
 )
 
@@ -21,6 +22,7 @@ type engine struct {
 func engines() []engine {
 	return []engine{
 		{"postgres", postgres.Open, postgres.DDL},
+		{"sqlserver", sqlserver.Open, sqlserver.DDL},
 		{"sqlite", sqlite.Open, sqlite.DDL},
 	}
 }

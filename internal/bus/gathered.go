@@ -10,6 +10,8 @@ import (
 const (
 	// maxGathered is how many bytes may wait to be written; above it who writes waits too.
 	maxGathered = 256 << 10
+	// keepGathered is the largest buffer that is used again: large results make them grow to a few times maxGathered.
+	keepGathered = 2 << 20
 	// writeTimeout ends a link that takes nothing any more.
 	writeTimeout = time.Minute
 )
@@ -74,7 +76,7 @@ func (g *gathered) run() {
 			return
 		}
 		spare = batch[:0]
-		if cap(spare) > maxGathered { // a large result came through: its memory is not kept
+		if cap(spare) > keepGathered { // a giant result came through: its memory is not kept
 			spare = nil
 		}
 	}

@@ -54,7 +54,7 @@ func TestGatheredIsBounded(t *testing.T) {
 			}
 		}
 	})
-	time.Sleep(100 * time.Millisecond)
+	time.Sleep(100 * time.Millisecond) // by the clock: the writer has had the time to put in too much
 	g.mu.Lock()
 	waiting := len(g.waiting)
 	g.mu.Unlock()

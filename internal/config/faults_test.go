@@ -30,7 +30,7 @@ func TestFaults(t *testing.T) {
 		"missing settings": {text: "databases:\n  a:\n  b: {type: sqlite}", want: []string{
 			"line 2: databases.a.connection_string: missing; write it here, in a file named by connection_string_file, " +
 				"or in the environment as A_CONNECTION_STRING",
-			"line 2: databases.a.type: missing; write one of postgres, sqlite; or in the environment A_TYPE",
+			"line 2: databases.a.type: missing; write one of postgres, sqlserver, sqlite; or in the environment A_TYPE",
 			"line 3: databases.b.connection_string: missing; write it here, in a file named by connection_string_file, " +
 				"or in the environment as B_CONNECTION_STRING",
 		}},

@@ -18,7 +18,7 @@ func FuzzLoad(f *testing.F) {
 	f.Add([]byte("nats: {urls: [\"nats://u:p@h\"], tls: null}\n<<: {a: b}"), "RUNNER_NATS_URLS=,")
 	f.Add([]byte("databases:\n  ? [1]\n  : 2\n  'a b': 1\ndefaults: {by_kind: {query: null}}"), "RUNNER_DEFAULTS_SETTINGS==")
 	words := Words{
-		Engines: []string{"postgres", "sqlite"}, Kinds: []string{"query"},
+		Engines: []string{"postgres", "sqlserver", "sqlite"}, Kinds: []string{"query"},
 		Effects: []string{"read_only", "exactly_once"}, DeadLetters: []string{"failed"},
 	}
 	f.Fuzz(func(t *testing.T, text []byte, variable string) {

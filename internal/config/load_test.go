@@ -131,7 +131,7 @@ func TestAProgramMakesAConfiguration(t *testing.T) {
 	cfg.Databases["demo"].Type = "oracle"
 	cfg.Topology.Replicas = 2
 	err := cfg.Complete(words())
-	require.ErrorContains(t, err, "databases.demo.type: write one of postgres, sqlite")
+	require.ErrorContains(t, err, "databases.demo.type: write one of postgres, sqlserver, sqlite")
 	require.ErrorContains(t, err, "topology.replicas: write one of 1, 3, 5")
 }
 

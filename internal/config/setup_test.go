@@ -12,7 +12,7 @@ import (
 
 func words() config.Words {
 	return config.Words{
-		Engines:     []string{"postgres", "sqlite"},
+		Engines:     []string{"postgres", "sqlserver", "sqlite"},
 		Kinds:       []string{"query", "transaction"},
 		Effects:     []string{"read_only", "exactly_once", "at_least_once", "at_most_once"},
 		DeadLetters: []string{"rejected", "failed", "unknown", "too_many_deliveries", "job_id_reused", "result_id_taken"},

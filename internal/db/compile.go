@@ -26,6 +26,10 @@ func Compile(d *Dialect, stmt Statement) (*Compiled, []Fault) {
 	return out, nil
 }
 
+// CheckText returns the faults of a text that has its placeholders already: what Compile finds wrong with a text
+// whatever its parameters. It is for engines whose server takes several statements in one text.
+func CheckText(d *Dialect, sql string) []Fault { return slices.Clone(d.shape(sql).faults) }
+
 // FirstWord returns the first word of a statement in upper case, behind comments, opening parentheses and
 // empty statements; "" if it begins with anything else.
 func FirstWord(d *Dialect, sql string) string { return d.shape(sql).firstWord() }
@@ -34,6 +38,9 @@ func FirstWord(d *Dialect, sql string) string { return d.shape(sql).firstWord() 
 // It is an allow-list and no proof: a function or WITH … INSERT is for the READ ONLY transaction to stop.
 func CheckReadOnly(d *Dialect, sql string) []Fault {
 	s := d.shape(sql)
+	if s.writes != "" {
+		return []Fault{{Path: pathSQL, Code: CodeReadOnly, Message: s.writes + ": a read-only query must not write"}}
+	}
 	if s.begins(d.ReadOnlyFirst) != "" {
 		return nil
 	}

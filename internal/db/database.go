@@ -11,7 +11,7 @@ import (
 // The engine decides how many trips a call takes and which SQL it uses; it sees every call that waits at
 // the same moment, so that it may put several on one connection.
 type Database interface {
-	// Engine is the engine's public name: "postgres", "sqlite".
+	// Engine is the engine's public name: "postgres", "sqlserver", "sqlite".
 	Engine() string
 
 	// Dialect says how SQL text and parameters of this engine are read.
@@ -83,12 +83,13 @@ func (r *Range) Holds(n int64) bool { return r == nil || n >= r.Min && (r.Max < 
 // Isolation is a transaction's isolation level; zero is the engine's default.
 type Isolation uint8
 
-// The isolation levels of the contract.
+// The isolation levels of the contract. Snapshot is for engines whose Dialect says that they have it.
 const (
 	IsolationDefault Isolation = iota
 	ReadCommitted
 	RepeatableRead
 	Serializable
+	Snapshot
 )
 
 // Seal is called in an open transaction, when its statements are done and before the fence. What it returns
@@ -103,13 +104,21 @@ type ResultSet struct {
 	RowsAffected int64    // as the server counts; for a statement that returns rows, their number
 	Command      string   // the server's command tag, e.g. "INSERT 0 1", where it has one
 
+	// More are the other answers of a statement that gave several, in their order: the result sets of a procedure,
+	// the counts of its statements and of triggers.
+	More []ResultSet
+
 	buffers *Buffers // where the memory of large rows goes back to
 }
 
-// Free gives the memory of Rows back. Whoever has the set may call it, once, when nobody reads Rows any more.
+// Free gives the memory of Rows back, and of all answers in More. Whoever has the set may call it, once, when nobody
+// reads rows of it any more.
 func (s *ResultSet) Free() {
 	s.buffers.Put(s.Rows)
 	s.Rows, s.buffers = nil, nil
+	for i := range s.More {
+		s.More[i].Free()
+	}
 }
 
 // PoolStats describes a pool at one moment.

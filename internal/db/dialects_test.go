@@ -47,7 +47,10 @@ func sqlserver() *db.Dialect {
 		Brackets: true, NestedComments: true, QuestionMarks: true,
 		MaxParams: 2100, Placeholder: numbered("@p"),
 		ReadOnlyFirst:   words("SELECT", "WITH"),
-		TransactionVerb: words("BEGIN TRAN", "BEGIN TRANSACTION", "COMMIT", "ROLLBACK", "SAVE"),
+		TransactionVerb: words("BEGIN", "COMMIT", "ROLLBACK", "SAVE"),
+		TransactionWord: words("COMMIT", "ROLLBACK", "SAVE", "TRAN", "TRANSACTION"),
+		WriteWord:       words("INSERT", "UPDATE", "DELETE", "MERGE", "INTO", "EXEC", "EXECUTE"),
+		Separator:       "GO", Batches: true, Snapshot: true,
 	}
 }
 

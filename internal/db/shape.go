@@ -10,6 +10,7 @@ import (
 type shape struct {
 	lead   string  // the first words, upper case, one space between
 	faults []Fault // what is wrong with the text whatever the parameters
+	writes string  // the first word in it that writes, "" if there is none
 
 	names     []string // of the :name parameters, in the order of their numbers
 	named     string   // the text for named parameters
@@ -36,6 +37,7 @@ type shaper struct {
 	numbers  map[string]int // of names
 	shape    shape
 	flaws    flaws
+	controls string // the first word that controls transactions, wherever it stands
 }
 
 // mark is a parameter in the text.
@@ -47,11 +49,11 @@ type mark struct {
 
 // flaws are the faults of a text, each told once however often it is there.
 type flaws struct {
-	nul, carriage, sigil, position, questions, numbers bool
+	nul, carriage, sigil, position, questions, numbers, separator bool
 }
 
 func newShape(d *Dialect, sql string) *shape {
-	s := &shaper{d: d, sql: sql, inLead: true}
+	s := &shaper{d: d, sql: sql, inLead: true, boundary: boundary{batches: d.Batches}}
 	s.flaws.nul = strings.IndexByte(sql, 0) >= 0
 	lexer := NewLexer(d, sql)
 	for {
@@ -76,7 +78,7 @@ func (s *shaper) token(t Token) {
 		}
 	case TokenWord:
 		s.begin()
-		s.word(s.sql[t.Start:t.End])
+		s.word(t)
 	default:
 		s.begin()
 		s.boundary.other(s.sql[t.Start])
@@ -98,10 +100,11 @@ func (s *shaper) comment(text string) {
 	s.flaws.carriage = s.flaws.carriage || text[0] == '-' && carriageInside(text)
 }
 
-func (s *shaper) word(text string) {
+func (s *shaper) word(t Token) {
 	var space [leadBytes]byte
-	upper := appendUpper(space[:0], text)
+	upper := appendUpper(space[:0], s.sql[t.Start:t.End])
 	s.boundary.word(keyword(upper))
+	s.anywhere(t, upper)
 	if !s.inLead {
 		return
 	}
@@ -111,6 +114,29 @@ func (s *shaper) word(text string) {
 	s.lead = append(s.lead, upper...)
 	s.words++
 	s.inLead = s.words < leadWords
+}
+
+// anywhere looks for the words that mean something wherever they stand. A variable, @name, is none of them.
+func (s *shaper) anywhere(t Token, upper []byte) {
+	if t.Start > 0 && s.sql[t.Start-1] == '@' {
+		return
+	}
+	if s.controls == "" && s.d.TransactionWord[string(upper)] {
+		s.controls = string(upper)
+	}
+	if s.shape.writes == "" && s.d.WriteWord[string(upper)] {
+		s.shape.writes = string(upper)
+	}
+	if s.d.Separator != "" && string(upper) == s.d.Separator {
+		s.flaws.separator = s.flaws.separator || aloneOnLine(s.sql, t)
+	}
+}
+
+// aloneOnLine reports whether nothing but blanks and a number stands beside a word on its line.
+func aloneOnLine(sql string, t Token) bool {
+	before := sql[strings.LastIndexByte(sql[:t.Start], '\n')+1 : t.Start]
+	behind, _, _ := strings.Cut(sql[t.End:], "\n")
+	return strings.TrimSpace(before) == "" && strings.Trim(behind, " \t\r0123456789") == ""
 }
 
 // appendUpper appends a word in upper case, cut where no keyword is as long.

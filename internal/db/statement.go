@@ -59,6 +59,22 @@ type Dialect struct {
 	ForbiddenFirst  map[string]bool                // other first words that jobs may not use
 	CheckValue      func(v Value) string           // what is wrong with a typed value ("" = nothing); nil = no check
 
+	// The words of these two tables are keywords of the engine wherever they stand unquoted, not only at the
+	// beginning, and can be no name: there a text may hold several statements without a semicolon between them.
+	TransactionWord map[string]bool // controls transactions: refused in every job (SQL Server: COMMIT, TRANSACTION, …)
+	WriteWord       map[string]bool // writes: refused in a read-only query (SQL Server: INSERT, INTO, EXEC, …)
+
+	// Separator is the word that, alone on its line, separates batches for the tools of this database and that the
+	// server does not know (SQL Server: "GO"); it is refused.
+	Separator string
+
+	// Batches says that CREATE and ALTER of a procedure, function or trigger reach to the end of the text, with all
+	// of its semicolons (SQL Server).
+	Batches bool
+
+	// Snapshot says that the engine has this isolation level.
+	Snapshot bool
+
 	// Sigils are the characters that begin a variable of the engine's own which nothing in a job could bind
 	// (SQLite: "@#$:"). Such a character is refused wherever it is not a parameter; this matters for safety too,
 	// as SQLite reads :a(…) as one variable, whatever quotes stand inside.

@@ -33,9 +33,13 @@ func (s *shaper) faults() []Fault {
 	}
 	add(s.count == 0, CodeSyntax, "there is no statement in it")
 	add(s.count > 1, CodeMultipleStatements, "one statement is expected, more stand behind a semicolon")
-	if verb := s.shape.begins(s.d.TransactionVerb); verb != "" {
-		add(true, CodeTransactionControl, verb+": a job is one transaction and must not control it")
+	verb := s.shape.begins(s.d.TransactionVerb)
+	if verb == "" {
+		verb = s.controls
 	}
+	add(verb != "", CodeTransactionControl, verb+": a job is one transaction and must not control it")
+	add(s.flaws.separator, CodeMultipleStatements, s.d.Separator+" separates batches for tools; the server does not know it: "+
+		"send each batch as a statement of its own")
 	if verb := s.shape.begins(s.d.ForbiddenFirst); verb != "" {
 		add(true, CodeForbiddenStatement, verb+" is not allowed in a job")
 	}

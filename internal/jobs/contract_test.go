@@ -26,6 +26,7 @@ func testDialect() *db.Dialect {
 		ReadOnlyFirst:   words("SELECT", "WITH", "VALUES", "TABLE", "SHOW", "EXPLAIN"),
 		TransactionVerb: words("BEGIN", "COMMIT", "ROLLBACK", "SAVEPOINT"),
 		ForbiddenFirst:  words("LISTEN", "PREPARE"),
+		Snapshot:        true,
 		Cache:           db.NewCache(1 << 20),
 	}
 }

@@ -53,7 +53,13 @@ func (r *reader) sql(owner, at int) (string, bool) {
 }
 
 // sizeOf is about what a statement takes in a result besides its columns' names, bytes.
-func sizeOf(set *db.ResultSet) int { return len(set.Rows) + 64*(1+len(set.Columns)) }
+func sizeOf(set *db.ResultSet) int {
+	size := len(set.Rows) + 64*(1+len(set.Columns))
+	for i := range set.More {
+		size += sizeOf(&set.More[i])
+	}
+	return size
+}
 
 // appendColumns appends the keys that every statement with rows has.
 func appendColumns(dst []byte, set *db.ResultSet) []byte {

@@ -29,7 +29,7 @@ const (
 var expectKeys = []string{expectMin: "min", expectMax: "max"}
 
 // isolations are the words for isolation levels, in the order of db.Isolation behind the default.
-var isolations = []string{"read_committed", "repeatable_read", "serializable"}
+var isolations = []string{"read_committed", "repeatable_read", "serializable", "snapshot"}
 
 // transaction is the work of kind transaction: statements that take effect together or not at all.
 type transaction struct {
@@ -43,6 +43,9 @@ func decodeTransaction(r *reader, at []int) work {
 	if isolation := at[1]; isolation != 0 {
 		if i, ok := r.isOneOf(isolation, isolations...); ok {
 			t.tx.Isolation = db.ReadCommitted + db.Isolation(i)
+			if t.tx.Isolation == db.Snapshot && !r.dialect.Snapshot {
+				r.reject(isolation, CodeInvalidValue, "this database's engine has no snapshot; repeatable_read comes nearest")
+			}
 		}
 	}
 	list := at[0]
@@ -169,14 +172,29 @@ func statementsAnswer(sets []db.ResultSet) answer {
 			if i > 0 {
 				dst = append(dst, ',')
 			}
-			dst = appendInt(append(dst, `{"rows_affected":`...), sets[i].RowsAffected)
-			if sets[i].Columns != nil {
-				dst = appendColumns(append(dst, ','), &sets[i])
-			}
-			dst = append(dst, '}')
+			dst = appendSet(dst, &sets[i])
 		}
 		return append(dst, ']')
 	}}
+}
+
+func appendSet(dst []byte, set *db.ResultSet) []byte {
+	dst = appendInt(append(dst, `{"rows_affected":`...), set.RowsAffected)
+	if set.Columns != nil {
+		dst = appendColumns(append(dst, ','), set)
+	}
+	for i := range set.More {
+		if i == 0 {
+			dst = append(dst, `,"more":[`...)
+		} else {
+			dst = append(dst, ',')
+		}
+		dst = appendSet(dst, &set.More[i])
+	}
+	if len(set.More) > 0 {
+		dst = append(dst, ']')
+	}
+	return append(dst, '}')
 }
 
 func appendInt(dst []byte, n int64) []byte { return strconv.AppendInt(dst, n, 10) }

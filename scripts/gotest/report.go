@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strings"
 )
 
@@ -21,10 +23,11 @@ type report struct {
 	out     io.Writer
 	held    map[string][]string // output by package and test, until it is known whether it is wanted
 	skipped []string
+	engines map[string]string // database engines, and how their suite ended
 }
 
 func newReport(out io.Writer) *report {
-	return &report{out: out, held: map[string][]string{}}
+	return &report{out: out, held: map[string][]string{}, engines: map[string]string{}}
 }
 
 // read prints all events, then the list of skipped tests.
@@ -56,10 +59,13 @@ func (r *report) line(line []byte) {
 	case "output", "build-output":
 		r.output(e)
 	case "fail":
+		r.suite(e, "failed")
 		r.flush(e)
 	case "skip":
+		r.suite(e, "NOT tested")
 		r.skip(e)
 	case "pass":
+		r.suite(e, "tested")
 		delete(r.held, e.key())
 	}
 }
@@ -106,7 +112,21 @@ func (r *report) skip(e event) {
 	delete(r.held, e.key())
 }
 
+// suite notes how the suite that each database engine passes ended for one of them.
+func (r *report) suite(e event, end string) {
+	if before, engine, found := strings.Cut(e.Package, "/internal/db/"); found && before != "" && e.Test == "TestConformance" {
+		r.engines[engine] = end
+	}
+}
+
 func (r *report) summary() {
+	if len(r.engines) > 0 {
+		r.print("\nengines:")
+		for _, engine := range slices.Sorted(maps.Keys(r.engines)) {
+			r.print(" ", engine, " ", r.engines[engine], ";")
+		}
+		r.print("\n")
+	}
 	if len(r.skipped) == 0 {
 		return
 	}

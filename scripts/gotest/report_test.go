@@ -43,3 +43,22 @@ skipped: 1
   p TestSkipped: x_test.go:3: no server is found
 `, out.String())
 }
+
+func TestReportNamesTheEngines(t *testing.T) {
+	t.Parallel()
+	events := `{"Action":"pass","Package":"m/internal/db/one","Test":"TestConformance"}
+{"Action":"pass","Package":"m/internal/db/one","Test":"TestConformance/Read"}
+{"Action":"output","Package":"m/internal/db/two","Test":"TestConformance","Output":"    x_test.go:3: no server\n"}
+{"Action":"skip","Package":"m/internal/db/two","Test":"TestConformance"}
+{"Action":"fail","Package":"m/internal/db/three","Test":"TestConformance"}
+{"Action":"pass","Package":"m/internal/db","Test":"TestConformance"}
+`
+	var out strings.Builder
+	require.NoError(t, newReport(&out).read(strings.NewReader(events)))
+	require.Equal(t, `
+engines: one tested; three failed; two NOT tested;
+
+skipped: 1
+  m/internal/db/two TestConformance: x_test.go:3: no server
+`, out.String())
+}

@@ -3,6 +3,7 @@ package crash
 import (
 	"bytes"
 	"context"
+	"database/sql"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -57,7 +58,8 @@ type world struct {
 	nats string
 	js   jetstream.JetStream
 	conn *nats.Conn
-	pool *pgxpool.Pool
+	pool *pgxpool.Pool // PostgreSQL
+	tds  *sql.DB       // or SQL Server
 	env  []string
 
 	node     *bustest.Node
@@ -67,6 +69,19 @@ type world struct {
 // setup makes a world whose runners reach the database at runnerURL; the test itself reaches it at testURL.
 func setup(t *testing.T, natsURL, runnerURL, testURL string) *world {
 	t.Helper()
+	w := onNATS(t, natsURL)
+	var err error
+	w.pool, err = pgxpool.New(t.Context(), testURL)
+	require.NoError(t, err)
+	t.Cleanup(w.pool.Close)
+	w.exec(`CREATE TABLE effects (name text NOT NULL, at timestamptz NOT NULL DEFAULT clock_timestamp())`)
+	w.set("SHOP_TYPE=postgres", "SHOP_CONNECTION_STRING="+runnerURL)
+	return w
+}
+
+// onNATS makes a world that has no database yet.
+func onNATS(t *testing.T, natsURL string) *world {
+	t.Helper()
 	w := &world{t: t, nats: natsURL}
 	conn, err := nats.Connect(natsURL, nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond))
 	require.NoError(t, err)
@@ -74,16 +89,10 @@ func setup(t *testing.T, natsURL, runnerURL, testURL string) *world {
 	w.conn = conn
 	w.js, err = jetstream.New(conn)
 	require.NoError(t, err)
-	w.pool, err = pgxpool.New(t.Context(), testURL)
-	require.NoError(t, err)
-	t.Cleanup(w.pool.Close)
-	w.exec(`CREATE TABLE effects (name text NOT NULL, at timestamptz NOT NULL DEFAULT clock_timestamp())`)
 	w.env = []string{
 		"RUNNER_NATS_URLS=" + natsURL,
 		"RUNNER_TOPOLOGY_ACK_WAIT=" + ackWait.String(),
 		"RUNNER_DATABASES=shop",
-		"SHOP_TYPE=postgres",
-		"SHOP_CONNECTION_STRING=" + runnerURL,
 		"SHOP_POOL_MIN=1", "SHOP_POOL_MAX=4",
 		"SHOP_LOCK_TIMEOUT=5s",
 	}
@@ -103,11 +112,15 @@ func (w *world) exec(sql string, args ...any) {
 func (w *world) effects(name string) int {
 	w.t.Helper()
 	var n int
-	require.Eventually(w.t, func() bool {
-		err := w.pool.QueryRow(w.t.Context(), `SELECT count(*) FROM effects WHERE name = $1`, name).Scan(&n)
-		return err == nil
-	}, patience, 50*time.Millisecond)
+	require.Eventually(w.t, func() bool { return w.countEffects(name, &n) == nil }, patience, 50*time.Millisecond)
 	return n
+}
+
+func (w *world) countEffects(name string, n *int) error {
+	if w.tds != nil {
+		return w.tds.QueryRowContext(w.t.Context(), `SELECT count(*) FROM effects WHERE name = @p1`, name).Scan(n)
+	}
+	return w.pool.QueryRow(w.t.Context(), `SELECT count(*) FROM effects WHERE name = $1`, name).Scan(n)
 }
 
 // sleeping waits until a session of the database executes a statement with this text.

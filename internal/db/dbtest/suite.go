@@ -45,6 +45,31 @@ type Harness struct {
 type Features struct {
 	DeferredConstraints bool // REFERENCES … DEFERRABLE INITIALLY DEFERRED
 	Returning           bool // INSERT … RETURNING
+	Snapshot            bool // the isolation level SNAPSHOT
+
+	// Lacks names what the server at hand is known not to do, although the engine's servers do it. Cases that need it
+	// are skipped, and say so.
+	Lacks map[string]bool
+}
+
+// What a server may lack.
+const (
+	// LacksCancel: it goes on with a statement that it was told to stop.
+	LacksCancel = "cancel"
+	// LacksNumbers: it has one number for many errors.
+	LacksNumbers = "numbers"
+	// LacksReset: a session's own variables outlive its reset.
+	LacksReset = "reset"
+	// LacksTransactionID: it does not tell one transaction of a session from the next.
+	LacksTransactionID = "transaction_id"
+)
+
+// Needs skips a case that the server at hand is known not to pass.
+func (h *Harness) Needs(t *testing.T, what string) {
+	t.Helper()
+	if h.Has.Lacks[what] {
+		t.Skipf("SKIPPED, not tested: the server at hand lacks %q", what)
+	}
 }
 
 // SQL is the engine's own wording of what the suite needs.
@@ -57,6 +82,9 @@ type SQL struct {
 
 	// Slow is a query that runs for minutes unless it is stopped.
 	Slow string
+
+	// Text is the type of the columns that hold any text; empty: VARCHAR(100).
+	Text string
 
 	// Running is a query of one row and column n: how many sessions run Slow at this moment. Empty if the
 	// engine's statements run in this process, so that a call that came back has stopped its statement.
@@ -88,6 +116,8 @@ type Leak struct {
 	Name string
 	Set  []string // statements of one transaction; they may be refused
 	Look string   // a query of one row and column v that would show the state
+
+	Needs string // what the server at hand must not lack, see Features.Lacks
 }
 
 // Run runs the whole suite.

@@ -2,10 +2,12 @@ package dbtest
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"strconv"
 	"strings"
 	"testing"
@@ -25,7 +27,7 @@ const canary = "canary-7f3a91"
 
 // Tables that most tests begin with.
 const (
-	createItem = `CREATE TABLE item (id INTEGER NOT NULL PRIMARY KEY, name VARCHAR(100) NOT NULL,
+	createItem = `CREATE TABLE item (id INTEGER NOT NULL PRIMARY KEY, name %s NOT NULL,
 		amount INTEGER CHECK (amount >= 0), CONSTRAINT item_name UNIQUE (name))`
 	createPart = `CREATE TABLE part (id INTEGER NOT NULL PRIMARY KEY,
 		item_id INTEGER NOT NULL, CONSTRAINT part_item FOREIGN KEY (item_id) REFERENCES item (id))`
@@ -47,7 +49,7 @@ func setup(t *testing.T, h Harness, change ...func(*db.Options)) *bench {
 	first := b.open(b.opts)
 	require.NoError(t, first.Probe(t.Context()))
 	b.db = first
-	b.exec(createItem)
+	b.exec(fmt.Sprintf(createItem, cmp.Or(h.SQL.Text, "VARCHAR(100)")))
 	b.exec(createPart)
 	if len(change) == 0 {
 		return b

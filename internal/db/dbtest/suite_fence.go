@@ -38,11 +38,11 @@ func testFence(t *testing.T, h Harness) {
 // testTakenKey runs the same job again, at every isolation level: no second effect, and the first row stays.
 func testTakenKey(t *testing.T, h Harness) {
 	b := setup(t, h)
-	for i, first := range levels() {
+	for i, first := range levels(h) {
 		job := fmt.Sprintf("job-%d", i)
 		_, err := b.db.Transact(t.Context(), call(), one(b.item(100*i, job), first.level), objects(), sealed(job))
 		require.NoError(t, err)
-		for j, again := range levels() {
+		for j, again := range levels(h) {
 			other := func(context.Context, []db.ResultSet) (*db.Entry, error) {
 				e := entry(job)
 				e.Answer = []byte(`{"second":true}`)
@@ -80,7 +80,7 @@ func testOwnUnique(t *testing.T, h Harness) {
 func testRaces(t *testing.T, h Harness) {
 	cases(t, h, map[string]func(*testing.T, Harness){
 		"Transacts": func(t *testing.T, h Harness) {
-			for _, l := range levels() {
+			for _, l := range levels(h) {
 				t.Run(l.name, func(t *testing.T) { raceTransacts(t, h, l.level) })
 			}
 		},

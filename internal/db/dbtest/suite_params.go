@@ -89,6 +89,7 @@ func testTextParams(t *testing.T, h Harness) {
 		"", " ", "'; DROP TABLE item; --", `back\slash`, `"quoted"`, "line\nfeed\ttab", "astral 🦆 é ü ß 漢字", ":name ? $1 @p1",
 		"null", "true", "1e3", "\u2028",
 	} {
+		b.exec("DELETE FROM item") // to some servers texts that differ in blanks at their end are one
 		b.exec(insertItem, named{"id": number(i), "name": text(s)})
 		got := b.value("SELECT id FROM item WHERE name = :name", "id", named{"name": text(s)})
 		require.Equal(t, fmt.Sprint(i), got, "%q", s)

@@ -17,16 +17,17 @@ func testTransact(t *testing.T, h Harness) {
 		"AllOrNothing": testAllOrNothing,
 		"Isolation": func(t *testing.T, h Harness) {
 			b := setup(t, h)
-			for i, level := range levels() {
+			for i, level := range levels(h) {
 				tx := &db.Transaction{
 					Statements: []*db.Compiled{b.item(i, level.name)}, Expect: make([]*db.Range, 1), Isolation: level.level,
 				}
 				_, err := b.db.Transact(t.Context(), call(), tx, objects(), nil)
 				require.NoError(t, err, level.name)
 			}
-			require.Equal(t, len(levels()), b.count("item"))
+			require.Equal(t, len(levels(h)), b.count("item"))
 		},
 		"Schema": func(t *testing.T, h Harness) {
+			h.Needs(t, LacksNumbers)
 			b := setup(t, h)
 			_, err := b.transact(nil, b.compile("CREATE TABLE gone (id INTEGER)"), b.compile("SELECT * FROM no_such_table"))
 			requireError(t, err, db.ClassPermanent, db.CodeUndefined)
@@ -52,13 +53,17 @@ type level struct {
 	level db.Isolation
 }
 
-func levels() []level {
-	return []level{
+func levels(h Harness) []level {
+	all := []level{
 		{"default", db.IsolationDefault},
 		{"read committed", db.ReadCommitted},
 		{"repeatable read", db.RepeatableRead},
 		{"serializable", db.Serializable},
 	}
+	if h.Has.Snapshot {
+		all = append(all, level{"snapshot", db.Snapshot})
+	}
+	return all
 }
 
 func testCommits(t *testing.T, h Harness) {

@@ -258,7 +258,7 @@ func TestSharedGivenUp(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	go func() {
 		for c.sessionsBeside("wait_event_type = 'Lock'") == 0 && ctx.Err() == nil {
-			time.Sleep(time.Millisecond)
+			time.Sleep(time.Millisecond) // by the clock: the server tells nobody that a statement waits for a lock
 		}
 		cancel()
 	}()

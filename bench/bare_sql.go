@@ -8,8 +8,9 @@ import (
 	"sync"
 )
 
-// bareSQLite reads on several connections and writes on one, in WAL mode, synced in each COMMIT as the runner's.
-type bareSQLite struct {
+// bareSQL is a database behind database/sql. Of SQLite it reads on several connections and writes on one, in WAL mode,
+// synced in each COMMIT as the runner's.
+type bareSQL struct {
 	readers, writer *sql.DB
 
 	mu       sync.Mutex
@@ -19,7 +20,7 @@ type bareSQLite struct {
 const barePragmas = "?_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_txlock=immediate"
 
 func openBareSQLite(path string) (bareDatabase, error) {
-	b := &bareSQLite{prepared: map[string]*sql.Stmt{}}
+	b := &bareSQL{prepared: map[string]*sql.Stmt{}}
 	var err error
 	if b.readers, err = sql.Open("sqlite", "file:"+path+barePragmas); err != nil {
 		return nil, err
@@ -33,7 +34,7 @@ func openBareSQLite(path string) (bareDatabase, error) {
 	return b, nil
 }
 
-func (b *bareSQLite) prepare(ctx context.Context, db *sql.DB, text string) (*sql.Stmt, error) {
+func (b *bareSQL) prepare(ctx context.Context, db *sql.DB, text string) (*sql.Stmt, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if s := b.prepared[text]; s != nil {
@@ -46,7 +47,7 @@ func (b *bareSQLite) prepare(ctx context.Context, db *sql.DB, text string) (*sql
 	return s, err
 }
 
-func (b *bareSQLite) query(ctx context.Context, buf []byte, job *bareJob) ([]byte, error) {
+func (b *bareSQL) query(ctx context.Context, buf []byte, job *bareJob) ([]byte, error) {
 	stmt, err := b.prepare(ctx, b.readers, job.SQL) //nolint:sqlclosecheck // kept until the process ends
 	if err != nil {
 		return nil, err
@@ -76,12 +77,12 @@ func (b *bareSQLite) query(ctx context.Context, buf []byte, job *bareJob) ([]byt
 		if !first {
 			buf = append(buf, ',')
 		}
-		buf = sqliteRow(buf, columns, values)
+		buf = sqlRow(buf, columns, values)
 	}
 	return append(buf, ']'), rows.Err()
 }
 
-func sqliteRow(buf []byte, columns []string, values []any) []byte {
+func sqlRow(buf []byte, columns []string, values []any) []byte {
 	for i, name := range columns {
 		sep := byte(',')
 		if i == 0 {
@@ -100,8 +101,8 @@ func sqliteRow(buf []byte, columns []string, values []any) []byte {
 	return append(buf, '}')
 }
 
-// transaction waits for the one connection of the writer first: a statement of a transaction is looked for only then.
-func (b *bareSQLite) transaction(ctx context.Context, buf []byte, job *bareJob) ([]byte, error) {
+// transaction prepares before it begins: SQLite's one connection for writers would not be there otherwise.
+func (b *bareSQL) transaction(ctx context.Context, buf []byte, job *bareJob) ([]byte, error) {
 	stmts := make([]*sql.Stmt, len(job.Statements))
 	for i := range job.Statements {
 		var err error
@@ -137,7 +138,7 @@ func (b *bareSQLite) transaction(ctx context.Context, buf []byte, job *bareJob) 
 	return append(buf, ']'), tx.Commit()
 }
 
-// numbers are parameters as SQLite wants them: a number as a number.
+// numbers are parameters as these engines want them: a number as a number.
 func numbers[T ~[]byte](raw []T) ([]any, error) {
 	out := make([]any, len(raw))
 	for i := range raw {

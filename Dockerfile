@@ -1,0 +1,24 @@
+# A static binary on nothing else: no shell, no package manager, no root.
+ARG GO_VERSION=1.26.8
+FROM golang:${GO_VERSION}-bookworm AS build
+WORKDIR /src
+COPY go.mod go.sum ./
+RUN go mod download
+COPY . .
+RUN CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o /out/runner ./cmd/runner
+# What the binary needs of a system: whom to trust, and a user.
+RUN mkdir -p /out/etc/ssl/certs /out/tmp /out/var/lib/dbrunner \
+ && cp /etc/ssl/certs/ca-certificates.crt /out/etc/ssl/certs/ \
+ && echo 'dbrunner:x:10001:10001::/var/lib/dbrunner:/runner' > /out/etc/passwd \
+ && echo 'dbrunner:x:10001:' > /out/etc/group \
+ && chmod 1777 /out/tmp && chown 10001:10001 /out/var/lib/dbrunner
+
+FROM scratch
+COPY --from=build /out/ /
+USER 10001:10001
+WORKDIR /var/lib/dbrunner
+STOPSIGNAL SIGTERM
+# NATS answers, and the streams can be read; NATS_URL says where, beside RUNNER_NATS_URLS.
+HEALTHCHECK --interval=15s --timeout=10s --start-period=20s --retries=3 CMD ["/runner", "topology", "show", "--json"]
+ENTRYPOINT ["/runner"]
+CMD ["serve"]

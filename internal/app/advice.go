@@ -1,0 +1,44 @@
+package app
+
+import (
+	"context"
+	"slices"
+
+	"go.uber.org/zap"
+
+	"dbrunner/internal/worker"
+)
+
+// adviser is an engine that has something to tell an operator of a database that it has reached.
+type adviser interface{ Advice() []string }
+
+// prober probes a database, and tells each piece of advice once.
+type prober struct {
+	worker.Prober
+	name    string
+	adviser adviser
+	log     *zap.Logger
+	told    []string
+}
+
+func (d *database) prober(log *zap.Logger) worker.Prober {
+	advises, ok := d.db.(adviser)
+	if !ok {
+		return d.db
+	}
+	return &prober{Prober: d.db, name: d.name, adviser: advises, log: log}
+}
+
+// Probe is called by one goroutine, the gate's.
+func (p *prober) Probe(ctx context.Context) error {
+	if err := p.Prober.Probe(ctx); err != nil {
+		return err
+	}
+	for _, advice := range p.adviser.Advice() {
+		if !slices.Contains(p.told, advice) {
+			p.told = append(p.told, advice)
+			p.log.Warn(advice, zap.String("database", p.name))
+		}
+	}
+	return nil
+}

@@ -1,0 +1,60 @@
+package db_test
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"dbrunner/internal/db"
+)
+
+// A text of SQL Server may hold several statements without a semicolon: its keywords count wherever they stand.
+func TestWordsAnywhere(t *testing.T) {
+	t.Parallel()
+	for sql, code := range map[string]db.Code{
+		"SELECT 1 COMMIT":                               db.CodeTransactionControl,
+		"UPDATE t SET a = 1 rollback":                   db.CodeTransactionControl,
+		"SET XACT_ABORT OFF BEGIN TRAN":                 db.CodeTransactionControl,
+		"SET TRANSACTION ISOLATION LEVEL SNAPSHOT":      db.CodeTransactionControl,
+		"IF 1 = 1 SAVE TRANSACTION x":                   db.CodeTransactionControl,
+		"SELECT 1\nGO\nSELECT 2":                        db.CodeMultipleStatements,
+		"SELECT 1\r\n  go 5 \r\n":                       db.CodeMultipleStatements,
+		"SELECT 1 AS n; SELECT 2 AS n":                  db.CodeMultipleStatements,
+		"SELECT 1; CREATE PROCEDURE p AS SELECT 2":      db.CodeMultipleStatements,
+		"CREATE TABLE t (a int); SELECT 1":              db.CodeMultipleStatements,
+		"CREATE PROCEDURE p AS BEGIN TRAN COMMIT":       db.CodeTransactionControl,
+		"SELECT 'it''s' COMMIT":                         db.CodeTransactionControl,
+		"SELECT [a]]b] COMMIT":                          db.CodeTransactionControl,
+		"SELECT /* /* nested */ */ 1 COMMIT -- comment": db.CodeTransactionControl,
+	} {
+		faults := db.CheckText(sqlserver(), sql)
+		require.NotEmpty(t, faults, sql)
+		require.Equal(t, code, faults[0].Code, sql)
+	}
+	for _, sql := range []string{
+		"SELECT [COMMIT], 'ROLLBACK', \"SAVE\" FROM t -- COMMIT",
+		"SELECT 1 /* COMMIT */", "SELECT @commit, @@TRANCOUNT, @go", "SELECT committed, transaction_id FROM t",
+		"SELECT go FROM t", "SELECT 1 AS go", "SELECT 'x\n GO \n'", "SELECT 1;",
+		"CREATE PROCEDURE p AS BEGIN SELECT 1; SELECT 2; END",
+		"CREATE OR ALTER PROC p AS SELECT 1; SELECT 2", "ALTER FUNCTION f() RETURNS int AS BEGIN DECLARE @a int; RETURN 1; END",
+		"CREATE TRIGGER x ON t AFTER INSERT AS SELECT 1; SELECT 2;",
+	} {
+		require.Empty(t, db.CheckText(sqlserver(), sql), sql)
+	}
+}
+
+func TestWritingWords(t *testing.T) {
+	t.Parallel()
+	for _, sql := range []string{
+		"WITH x AS (SELECT 1 AS a) INSERT INTO t SELECT a FROM x", "SELECT * INTO t FROM u", "SELECT 1 DELETE FROM t",
+		"SELECT 1 exec p", "INSERT INTO t VALUES (1)",
+	} {
+		faults := db.CheckReadOnly(sqlserver(), sql)
+		require.NotEmpty(t, faults, sql)
+		require.Equal(t, db.CodeReadOnly, faults[0].Code)
+	}
+	for _, sql := range []string{"SELECT [insert], 'DELETE' FROM t /* EXEC */", "WITH x AS (SELECT 1 AS a) SELECT a FROM x"} {
+		require.Empty(t, db.CheckReadOnly(sqlserver(), sql), sql)
+	}
+	require.Empty(t, db.CheckReadOnly(postgres(), "SELECT insert, \"into\" FROM t"), "no keywords there")
+}

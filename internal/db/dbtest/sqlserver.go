@@ -1,0 +1,101 @@
+package dbtest
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"net/url"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	mssql "github.com/microsoft/go-mssqldb"
+)
+
+// sqlServerURL names the SQL Server to be used, sqlserver://user:password@host:port?encrypt=…; its login must be allowed
+// to create databases. None is started here.
+const sqlServerURL = "RUNNER_TEST_SQLSERVER_URL"
+
+// sqlServerLacks names what the server at sqlServerURL is known not to do as SQL Server does, separated by commas:
+// words of Features.Lacks. It is for other servers that speak the same protocol.
+const sqlServerLacks = "RUNNER_TEST_SQLSERVER_LACKS"
+
+// SQLServer returns the connection string of a new, empty database that only this test uses, on the server that
+// RUNNER_TEST_SQLSERVER_URL names; it is dropped after the test. Without the variable the test is skipped, also where
+// services are required: SQL Server cannot be installed everywhere.
+func SQLServer(t testing.TB) string {
+	t.Helper()
+	server := os.Getenv(sqlServerURL)
+	if server == "" {
+		t.Skipf("SKIPPED, not tested: no SQL Server: %s names none", sqlServerURL)
+	}
+	u, err := url.Parse(server)
+	if err != nil || u.Scheme != "sqlserver" {
+		t.Fatalf("%s is not a URL: write sqlserver://user:password@host:port?encrypt=true", sqlServerURL)
+	}
+	name := fmt.Sprintf("t%d_%d", os.Getpid(), databases.Add(1))
+	if err := patientSQLServer(t, server, "CREATE DATABASE "+name); err != nil {
+		t.Fatalf("create database %s: %v", name, err)
+	}
+	t.Cleanup(func() { dropSQLServer(t, server, name) })
+	// Readers do not wait for writers, as in most databases that jobs meet; a server that always works so need not know
+	// the words.
+	for _, option := range []string{"READ_COMMITTED_SNAPSHOT", "ALLOW_SNAPSHOT_ISOLATION"} {
+		_ = trySQLServer(t, server, "ALTER DATABASE "+name+" SET "+option+" ON")
+	}
+	q := u.Query()
+	q.Set("database", name)
+	u.RawQuery = q.Encode()
+	return u.String()
+}
+
+// SQLServerLacks reports whether the server is known not to do something; see Features.Lacks.
+func SQLServerLacks() map[string]bool {
+	lacks := map[string]bool{}
+	for word := range strings.SplitSeq(os.Getenv(sqlServerLacks), ",") {
+		if word = strings.TrimSpace(word); word != "" {
+			lacks[word] = true
+		}
+	}
+	return lacks
+}
+
+// dropSQLServer drops a database, whose last sessions may be ending still.
+func dropSQLServer(t testing.TB, server, name string) {
+	_ = trySQLServer(t, server, "ALTER DATABASE "+name+" SET SINGLE_USER WITH ROLLBACK IMMEDIATE")
+	if err := patientSQLServer(t, server, "DROP DATABASE "+name); err != nil {
+		t.Errorf("drop database %s: %v", name, err)
+	}
+}
+
+// sqlServerCatalog lets this process make and drop one database at a time; other processes may be in the way still.
+var sqlServerCatalog sync.Mutex
+
+// patientSQLServer repeats a statement that fails while others use what it needs.
+func patientSQLServer(t testing.TB, server, statement string) (err error) {
+	sqlServerCatalog.Lock()
+	defer sqlServerCatalog.Unlock()
+	for range 40 {
+		if err = trySQLServer(t, server, statement); err == nil {
+			return nil
+		}
+		time.Sleep(50 * time.Millisecond) // by the clock: the server tells nobody when it is free
+	}
+	return err
+}
+
+// trySQLServer runs one statement on a connection of its own.
+func trySQLServer(t testing.TB, server, statement string) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), time.Minute)
+	defer cancel()
+	connector, err := mssql.NewConnector(server)
+	if err != nil {
+		return err
+	}
+	pool := sql.OpenDB(connector)
+	defer func() { _ = pool.Close() }()
+	_, err = pool.ExecContext(ctx, statement)
+	return err
+}

@@ -1,0 +1,81 @@
+package sqlserver
+
+import (
+	"database/sql/driver"
+	"errors"
+
+	"dbrunner/internal/db"
+)
+
+// collector is the receiver of a job's statement.
+type collector struct {
+	encoder *db.RowEncoder
+	shape   []column
+	parts   []db.ResultSet
+	open    bool // the rows of a result set are being read
+}
+
+func (c *collector) columns(columns []column) error {
+	c.shape, c.open = columns, true
+	named := make([]db.Column, len(columns))
+	for i := range columns {
+		named[i] = columns[i].Column
+	}
+	return asError(c.encoder.Start(named))
+}
+
+func (c *collector) row(values []driver.Value) error {
+	dst := c.encoder.BeginRow()
+	var err error
+	for i := range values {
+		if dst, err = appendValue(c.encoder.Next(dst), &c.shape[i], values[i]); err != nil {
+			return err
+		}
+	}
+	return asError(c.encoder.EndRow(dst))
+}
+
+// count takes a number of rows; of a result set it is known already.
+func (c *collector) count(rows int64) {
+	if !c.open {
+		c.parts = append(c.parts, db.ResultSet{RowsAffected: rows})
+	}
+}
+
+func (c *collector) next() {
+	if c.open {
+		c.parts = append(c.parts, c.encoder.Finish())
+		c.open = false
+	}
+}
+
+// set is the answer of a statement: its first result set; without one, the last count, as that is the statement's own
+// where a trigger has counted too. All other parts are beside it.
+func (c *collector) set() db.ResultSet {
+	if len(c.parts) == 0 {
+		return db.ResultSet{}
+	}
+	main := len(c.parts) - 1
+	for i := range c.parts {
+		if c.parts[i].Columns != nil {
+			main = i
+			break
+		}
+	}
+	set := c.parts[main]
+	if len(c.parts) > 1 {
+		set.More = append(append([]db.ResultSet{}, c.parts[:main]...), c.parts[main+1:]...)
+	}
+	return set
+}
+
+// asError keeps an error of the encoder one of ours.
+func asError(err error) error {
+	if err == nil {
+		return nil
+	}
+	if _, ok := errors.AsType[*db.Error](err); ok {
+		return err
+	}
+	return db.Errorf(db.ClassPermanent, db.CodeDatabase, "the rows could not be encoded").Because(err)
+}

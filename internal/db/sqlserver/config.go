@@ -1,0 +1,148 @@
+package sqlserver
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	mssql "github.com/microsoft/go-mssqldb"
+	"github.com/microsoft/go-mssqldb/azuread"
+	"github.com/microsoft/go-mssqldb/msdsn"
+
+	"dbrunner/internal/db"
+)
+
+// Defaults of what the options leave out.
+const (
+	defaultMaxConns       = 15
+	defaultConnectTimeout = 10 * time.Second
+	defaultPingAfterIdle  = 30 * time.Second
+	defaultLifetime       = time.Hour
+	defaultIdleTime       = 30 * time.Minute
+	maxApplicationName    = 128 // characters; the server takes no more
+)
+
+// settings are the engine's own settings.
+type settings struct {
+	label          bool // label_sessions: CONTEXT_INFO names the job while it runs
+	showMessages   bool // show_raised_messages: the text of RAISERROR and THROW is shown to publishers
+	readOnlyLogin  bool // require_read_only_login: queries are refused while the login could write
+	plain          bool // allow_unencrypted
+	anyCertificate bool // allow_unverified_certificate
+}
+
+func parseSettings(in map[string]string) (settings, error) {
+	var s settings
+	known := map[string]*bool{
+		"label_sessions": &s.label, "show_raised_messages": &s.showMessages, "require_read_only_login": &s.readOnlyLogin,
+		"allow_unencrypted": &s.plain, "allow_unverified_certificate": &s.anyCertificate,
+	}
+	var errs []error
+	for _, name := range slices.Sorted(maps.Keys(in)) {
+		target, ok := known[name]
+		if !ok {
+			errs = append(errs, fmt.Errorf("unknown setting %q: known are %s", name,
+				strings.Join(slices.Sorted(maps.Keys(known)), ", ")))
+			continue
+		}
+		value, err := strconv.ParseBool(in[name])
+		if err != nil {
+			errs = append(errs, fmt.Errorf("setting %s must be true or false", name))
+			continue
+		}
+		*target = value
+	}
+	return s, errors.Join(errs...)
+}
+
+const connectionForm = "write sqlserver://user:password@host:1433?database=name&encrypt=true"
+
+// newConnector reads the connection string, refuses what is not safe, and sets what the engine relies on. The
+// driver's own errors quote parts of the connection string and are not kept.
+func newConnector(opts *db.Options, own settings) (*mssql.Connector, error) {
+	if opts.ConnectionString == "" {
+		return nil, errors.New("there is no connection string: " + connectionForm)
+	}
+	given, err := msdsn.Parse(opts.ConnectionString)
+	if err != nil {
+		return nil, errors.New("the connection string cannot be read: " + connectionForm +
+			"; where it names a file with a certificate, check that the file can be read")
+	}
+	if err := checkConnection(&given, own); err != nil {
+		return nil, err
+	}
+	// One way for all logins: the same parameters, written anew, through the package that knows those of Entra ID
+	// and leaves all others to the driver.
+	connector, err := azuread.NewConnector(rewritten(given.Parameters, opts))
+	if err != nil {
+		return nil, errors.New("the login of the connection string cannot be used: check fedauth and what belongs to it")
+	}
+	return connector, nil
+}
+
+// checkConnection refuses what would show statements and values, or trust whoever answers.
+func checkConnection(c *msdsn.Config, own settings) error {
+	_, encryptGiven := c.Parameters[msdsn.Encrypt]
+	encrypted := c.Encryption == msdsn.EncryptionRequired || c.Encryption == msdsn.EncryptionStrict
+	verified := encrypted && !c.TrustServerCertificate
+	switch {
+	case c.LogFlags != 0:
+		return errors.New("the connection string has log=: the driver would write statements and values to the log; remove it")
+	case c.Database == "":
+		return errors.New("the connection string names no database: add database=name")
+	case !encrypted && !own.plain && !encryptGiven:
+		return errors.New("the connection string does not ask for encryption: add encrypt=true or encrypt=strict, " +
+			"or set allow_unencrypted")
+	case !encrypted && !own.plain:
+		return errors.New("the connection string turns encryption off: set encrypt=true or encrypt=strict, or set allow_unencrypted")
+	case encrypted && !verified && !own.anyCertificate:
+		return errors.New("the connection string trusts any certificate: remove TrustServerCertificate and name the " +
+			"authority's file with certificate=, or set allow_unverified_certificate")
+	}
+	return nil
+}
+
+// rewritten is the connection string in the driver's ODBC form, with what the engine relies on: retries are ours,
+// GUIDs in their written order, times as they are, one dial timeout, and no time limit on reading, which would end
+// long statements.
+func rewritten(given map[string]string, opts *db.Options) string {
+	p := maps.Clone(given)
+	delete(p, msdsn.ConnectionTimeout)
+	delete(p, msdsn.LogParam)
+	p[msdsn.DisableRetry] = "true"
+	p[msdsn.GuidConversion] = "true"
+	p[msdsn.Timezone] = "UTC"
+	p[msdsn.AppName] = applicationName(opts.Runner)
+	p[msdsn.DialTimeout] = strconv.Itoa(int(max(1, connectTimeout(opts).Seconds())))
+	if _, set := p[msdsn.MultiSubnetFailover]; !set {
+		p[msdsn.MultiSubnetFailover] = "false" // as other clients; dialling all addresses at once fills the server's log
+	}
+	var b strings.Builder
+	b.WriteString("odbc:")
+	for _, key := range slices.Sorted(maps.Keys(p)) {
+		if p[key] != "" {
+			fmt.Fprintf(&b, "%s={%s};", key, strings.ReplaceAll(p[key], "}", "}}"))
+		}
+	}
+	return b.String()
+}
+
+func applicationName(runner string) string {
+	name := "dbrunner/" + runner
+	return name[:min(len(name), maxApplicationName)]
+}
+
+func connectTimeout(opts *db.Options) time.Duration {
+	return either(opts.Pool.ConnectTimeout, defaultConnectTimeout)
+}
+
+func either(d, fallback time.Duration) time.Duration {
+	if d > 0 {
+		return d
+	}
+	return fallback
+}

@@ -1,0 +1,82 @@
+package sqlserver
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"net"
+	"strconv"
+	"strings"
+	"syscall"
+
+	mssql "github.com/microsoft/go-mssqldb"
+
+	"dbrunner/internal/db"
+)
+
+// connectError says why there is no connection and what to do about it. The driver's text names user, host and
+// database, so that only its kind is used, and the driver's error is not kept.
+func (d *Database) connectError(err error) *db.Error {
+	e := db.Errorf(db.ClassUnavailable, db.CodeUnavailable, "database %s cannot be reached: %s", d.opts.Name, connectRemedy(err))
+	if server, ok := errors.AsType[mssql.Error](err); ok {
+		e.EngineCode = strconv.Itoa(int(server.Number))
+	}
+	return e
+}
+
+func connectRemedy(err error) string {
+	if server, ok := errors.AsType[mssql.Error](err); ok {
+		return loginRemedy(server.Number)
+	}
+	if dns, ok := errors.AsType[*net.DNSError](err); ok {
+		if dns.IsNotFound {
+			return "its host name is not known; check the host in the connection string"
+		}
+		return "its host name cannot be looked up now"
+	}
+	_, badCertificate := errors.AsType[*tls.CertificateVerificationError](err)
+	netErr, isNet := errors.AsType[net.Error](err)
+	switch {
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return "the connection was refused; check that the server runs, and host and port in the connection string"
+	case badCertificate, mentions(err, "certificate"):
+		return "the server's certificate was not accepted; check certificate= and hostnameincertificate= in the connection string"
+	case mentions(err, "no encryption"), mentions(err, "encrypt"):
+		return "the server does not offer the encryption that was asked for; check encrypt= in the connection string"
+	case mentions(err, "no instance matching"):
+		return "the server has no instance of that name; check it, and that SQL Server Browser runs, or name the port"
+	case errors.Is(err, context.DeadlineExceeded) || isNet && netErr.Timeout():
+		return "the server did not answer in time; check host and port, firewalls, and the server's load"
+	case mentions(err, "azidentity"), mentions(err, "credential"):
+		return "Entra ID gave no token for the login; check fedauth and what belongs to it in the connection string"
+	}
+	return "the connection failed; check that the server runs, and the connection string"
+}
+
+// mentions is for what the driver tells by its text alone, which holds no more than kinds here.
+func mentions(err error, word string) bool {
+	return strings.Contains(strings.ToLower(err.Error()), word)
+}
+
+func loginRemedy(number int32) string {
+	switch number {
+	case 18456, 18452, 18451, 18461:
+		return "the server refused the login; check user and password, and that the server takes logins of this kind"
+	case 18470, 18486:
+		return "the login is disabled or locked; a DBA enables it"
+	case 18463, 18464, 18465, 18466, 18467, 18468, 18487, 18488:
+		return "the login's password has expired or must be changed"
+	case 911, 4060, 4064, 916:
+		return "the server has no database of that name, or the login may not use it; check the connection string and the login's user there"
+	case 40615:
+		return "the server's firewall refused this address; add it there"
+	case 976, 978, 979:
+		return "this is a secondary replica; set ApplicationIntent=ReadOnly for reads, or name the availability group's listener"
+	case 10928, 10929, 10936, 17809, 17810:
+		return "the server has no free connection; lower the pools' limits or raise the server's"
+	}
+	if v, ok := verdicts[number]; ok && v.class == unavailable {
+		return v.message
+	}
+	return "the server refused the connection"
+}

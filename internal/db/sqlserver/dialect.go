@@ -1,0 +1,54 @@
+package sqlserver
+
+import (
+	"strconv"
+
+	"dbrunner/internal/db"
+)
+
+const (
+	// serverParams is the most that the server takes with one request.
+	serverParams = 2100
+	// ownParams are those that the engine sends beside a statement's: the text around it, its declarations, the
+	// statement and the declarations of its parameters.
+	ownParams = 4
+	maxParams = serverParams - ownParams
+)
+
+// shapes is how much memory the dialect keeps for SQL texts that it has read, bytes.
+const shapes = 4 << 20
+
+func words(list ...string) map[string]bool {
+	m := make(map[string]bool, len(list))
+	for _, w := range list {
+		m[w] = true
+	}
+	return m
+}
+
+// newDialect: the words of the tables are reserved in T-SQL, so that none of them can be an unquoted name.
+func newDialect() *db.Dialect {
+	return &db.Dialect{
+		Brackets:       true,
+		NestedComments: true,
+		QuestionMarks:  true,
+		MaxParams:      maxParams,
+		Placeholder: func(dst []byte, n int) []byte {
+			return strconv.AppendInt(append(dst, "@p"...), int64(n), 10)
+		},
+		ReadOnlyFirst: words("SELECT", "WITH", "VALUES"),
+		// A block, BEGIN … END, is no transaction, but TRY … CATCH would hide an error that has doomed it.
+		TransactionVerb: words("BEGIN", "COMMIT", "ROLLBACK", "SAVE", "SAVEPOINT"),
+		TransactionWord: words("COMMIT", "ROLLBACK", "SAVE", "TRAN", "TRANSACTION"),
+		WriteWord: words("INSERT", "UPDATE", "DELETE", "MERGE", "INTO", "EXEC", "EXECUTE", "CREATE", "ALTER", "DROP",
+			"TRUNCATE", "GRANT", "REVOKE", "DENY", "BACKUP", "RESTORE", "BULK", "WRITETEXT", "UPDATETEXT", "DBCC",
+			"KILL", "SHUTDOWN", "RECONFIGURE", "SETUSER", "USE", "DECLARE", "WAITFOR"),
+		ForbiddenFirst: words("USE", "EXECUTE AS", "EXEC AS", "REVERT", "SETUSER", "SHUTDOWN", "KILL", "RECONFIGURE",
+			"BACKUP", "RESTORE", "DBCC", "BULK"),
+		Separator:  "GO",
+		Batches:    true,
+		Snapshot:   true,
+		CheckValue: checkValue,
+		Cache:      db.NewCache(shapes),
+	}
+}

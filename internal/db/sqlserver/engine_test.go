@@ -1,0 +1,128 @@
+package sqlserver_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"dbrunner/internal/db"
+	"dbrunner/internal/db/dbtest"
+	"dbrunner/internal/db/sqlserver"
+)
+
+// setup opens a new database that is ready for jobs.
+func setup(t *testing.T, change ...func(*db.Options)) db.Database {
+	t.Helper()
+	opts := options(t)
+	for _, c := range change {
+		c(&opts)
+	}
+	d, err := sqlserver.Open(opts)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, d.Close()) })
+	require.NoError(t, d.Probe(t.Context()))
+	return d
+}
+
+func transact(t *testing.T, d db.Database, seal db.Seal, statements ...string) ([]db.ResultSet, error) {
+	t.Helper()
+	tx := &db.Transaction{Expect: make([]*db.Range, len(statements))}
+	for _, text := range statements {
+		tx.Statements = append(tx.Statements, &db.Compiled{SQL: text})
+	}
+	return d.Transact(t.Context(), db.Call{Label: "test", Timeout: time.Minute}, tx, db.RowOptions{Format: db.Arrays}, seal)
+}
+
+func sealed(id string) db.Seal {
+	return func(context.Context, []db.ResultSet) (*db.Entry, error) {
+		return &db.Entry{JobID: id, Status: "succeeded", Answer: []byte("{}"), Timestamp: time.Unix(1, 0), Runner: "r"}, nil
+	}
+}
+
+// A text may be a batch without a semicolon: each answer of it is kept, the rows first.
+func TestSeveralAnswers(t *testing.T) {
+	t.Parallel()
+	d := setup(t)
+	_, err := transact(t, d, nil, "CREATE TABLE item (id int)")
+	require.NoError(t, err)
+	sets, err := transact(t, d, nil,
+		"INSERT INTO item VALUES (1), (2) SELECT id FROM item ORDER BY id UPDATE item SET id = id + 10 WHERE id = 1 SELECT 'x' AS name")
+	require.NoError(t, err)
+	require.Len(t, sets, 1)
+	require.Equal(t, "[[1],[2]]", string(sets[0].Rows))
+	require.EqualValues(t, 2, sets[0].RowsAffected)
+	require.Len(t, sets[0].More, 3)
+	require.EqualValues(t, 2, sets[0].More[0].RowsAffected)
+	require.Nil(t, sets[0].More[0].Columns)
+	require.EqualValues(t, 1, sets[0].More[1].RowsAffected)
+	require.Equal(t, `[["x"]]`, string(sets[0].More[2].Rows))
+
+	_, err = d.Read(t.Context(), db.Call{Timeout: time.Minute}, &db.Compiled{SQL: "SELECT 1 AS a SELECT 2 AS b"}, db.RowOptions{Format: db.Arrays})
+	require.Equal(t, db.ClassPermanent, db.ClassOf(err), "a query has one answer: %v", err)
+}
+
+// A temporary table lives for the job that makes it.
+func TestTemporaryTableWithinAJob(t *testing.T) {
+	t.Parallel()
+	d := setup(t)
+	insert, faults := db.Compile(d.Dialect(), db.Statement{
+		SQL: "INSERT INTO #work VALUES (:n)", Params: db.Params{Named: map[string]db.Value{"n": {Kind: db.Number, Text: "7"}}},
+	})
+	require.Empty(t, faults)
+	sets, err := d.Transact(t.Context(), db.Call{Timeout: time.Minute}, &db.Transaction{Statements: []*db.Compiled{
+		{SQL: "CREATE TABLE #work (n int)"}, insert, {SQL: "SELECT n FROM #work"},
+	}, Expect: make([]*db.Range, 3)}, db.RowOptions{Format: db.Arrays}, nil)
+	require.NoError(t, err)
+	require.Equal(t, "[[7]]", string(sets[2].Rows))
+}
+
+// What a job puts in the place of its own transaction is not sealed.
+func TestAnotherTransactionInItsPlace(t *testing.T) {
+	t.Parallel()
+	h := harness(t)
+	h.Needs(t, dbtest.LacksTransactionID)
+	d := setup(t)
+	_, err := transact(t, d, sealed("other"), "EXEC ('ROLLBACK BEGIN TRAN BEGIN TRAN')")
+	require.Equal(t, db.ClassPermanent, db.ClassOf(err), "%v", err)
+	row, err := d.Lookup(t.Context(), "other")
+	require.NoError(t, err)
+	require.Nil(t, row)
+}
+
+// A bare name is a statement, not the name of a procedure to be called.
+func TestBareName(t *testing.T) {
+	t.Parallel()
+	d := setup(t)
+	_, err := transact(t, d, nil, "no_such_procedure")
+	require.Equal(t, db.ClassPermanent, db.ClassOf(err), "%v", err)
+}
+
+// A label does not get into the text of a statement.
+func TestLabel(t *testing.T) {
+	t.Parallel()
+	d := setup(t, func(o *db.Options) { o.Settings["label_sessions"] = "true" })
+	require.Equal(t, `[["job'12"]]`, label(t, d, "job'12"))
+}
+
+func label(t *testing.T, d db.Database, text string) string {
+	t.Helper()
+	set, err := d.Read(t.Context(), db.Call{Label: text, Timeout: time.Minute},
+		&db.Compiled{SQL: "SELECT CAST(SUBSTRING(CONTEXT_INFO(), 1, 6) AS varchar(10)) AS v"}, db.RowOptions{Format: db.Arrays})
+	require.NoError(t, err)
+	return string(set.Rows)
+}
+
+// The recipe for reads: with the switch, a login that could write gets no answer, and the start says so.
+func TestRequireReadOnlyLogin(t *testing.T) {
+	t.Parallel()
+	d := setup(t, func(o *db.Options) { o.Settings["require_read_only_login"] = "true" })
+	_, err := d.Read(t.Context(), db.Call{Timeout: time.Minute}, &db.Compiled{SQL: "SELECT 1 AS n"}, db.RowOptions{Format: db.Arrays})
+	require.Equal(t, db.ClassPermanent, db.ClassOf(err), "%v", err)
+	adviser, ok := d.(interface{ Advice() []string })
+	require.True(t, ok)
+	require.NotEmpty(t, adviser.Advice())
+	_, err = transact(t, d, nil, "SELECT 1 AS n")
+	require.NoError(t, err, "transactions are another matter")
+}

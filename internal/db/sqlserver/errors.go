@@ -1,0 +1,125 @@
+package sqlserver
+
+import (
+	"context"
+	"errors"
+	"regexp"
+	"strconv"
+	"strings"
+
+	mssql "github.com/microsoft/go-mssqldb"
+
+	"dbrunner/internal/db"
+)
+
+// errClosed is the cause of what a closed pool refuses.
+var errClosed = errors.New("sqlserver: closed")
+
+// judge returns what an error of the server means while a transaction is open and COMMIT has not been sent.
+func judge(e *mssql.Error) verdict {
+	v, ok := verdicts[e.Number]
+	switch {
+	case e.Number == 547:
+		v.code = constraintCode(e.Message)
+	case ok:
+	case e.Number >= firstUserNumber:
+		v = verdict{permanent, db.CodeDatabase, "a procedure or trigger of the database refused it; its text is not shown, as it may quote values"}
+	case e.Class == severityResources:
+		v = verdict{permanent, db.CodeResources, "the server has not enough of something"}
+	default:
+		v = verdict{permanent, db.CodeDatabase, "the server refused the statement"}
+	}
+	switch {
+	case e.Class >= severityFatal && (v.class == permanent || v.class == transient):
+		v.class = lost
+	case v.class == unavailable: // the session is there, so that a statement of the job's met this elsewhere
+		v.class = transient
+	}
+	return v
+}
+
+// constraintCode tells the constraints of error 547 apart. The words stand in the message in every language, before
+// the first name.
+func constraintCode(message string) db.Code {
+	if quote := strings.IndexByte(message, '"'); quote >= 0 {
+		message = message[:quote]
+	}
+	switch {
+	case strings.Contains(message, "FOREIGN KEY"), strings.Contains(message, "REFERENCE"):
+		return db.CodeForeignKey
+	case strings.Contains(message, "CHECK"):
+		return db.CodeCheck
+	}
+	return db.CodeConstraint
+}
+
+// messageNames finds the names in messages that carry one and are made of nothing else that matters. Only plain names match,
+// and only in English.
+var messageNames = map[int32]*regexp.Regexp{
+	207:  regexp.MustCompile(`^Invalid column name '([A-Za-z_#][A-Za-z0-9_#$]{0,127})'\.$`),
+	208:  regexp.MustCompile(`^Invalid object name '([A-Za-z_#][A-Za-z0-9_#$.]{0,255})'\.$`),
+	2812: regexp.MustCompile(`^Could not find stored procedure '([A-Za-z_][A-Za-z0-9_#$.]{0,255})'\.$`),
+	515:  regexp.MustCompile(`^Cannot insert the value NULL into column '([A-Za-z_][A-Za-z0-9_#$]{0,127})', table '[A-Za-z0-9_#$.]*'`),
+	547:  regexp.MustCompile(`^The [A-Z]+ statement conflicted with the [A-Z ]+ constraint "([A-Za-z_][A-Za-z0-9_#$]{0,127})"`),
+	2627: regexp.MustCompile(`^Violation of [A-Z ]+ constraint '([A-Za-z_][A-Za-z0-9_#$]{0,127})'\. Cannot insert`),
+	2601: regexp.MustCompile(`^Cannot insert duplicate key row in object '[A-Za-z0-9_#$.]*' with unique index '([A-Za-z_][A-Za-z0-9_#$]{0,127})'\.`),
+}
+
+// serverError turns an error of the server into one that can be shown.
+func (d *Database) serverError(e mssql.Error, at int) *db.Error {
+	v := judge(&e)
+	message := v.message
+	if pattern := messageNames[e.Number]; pattern != nil {
+		if m := pattern.FindStringSubmatch(e.Message); m != nil {
+			message += ": " + m[1]
+		}
+	}
+	switch {
+	case v.code == db.CodeSyntax && at >= 0 && e.LineNo > 0:
+		message += " in line " + strconv.Itoa(int(e.LineNo)) + " of the statement"
+	case e.Number >= firstUserNumber && d.settings.showMessages:
+		message = e.Message
+	}
+	return &db.Error{Class: v.class, Code: v.code, Message: message, EngineCode: strconv.Itoa(int(e.Number)), Statement: at, Err: e}
+}
+
+// interrupted is the error of a call whose context has ended.
+func interrupted(ctx context.Context) *db.Error {
+	cause := context.Cause(ctx)
+	if errors.Is(cause, errTimeLimit) {
+		return db.Errorf(db.ClassTimeout, db.CodeTimeout, "the job's time limit is over; it is rolled back").Because(context.DeadlineExceeded)
+	}
+	return db.Errorf(db.ClassCanceled, db.CodeCanceled, "the work was given up; it is rolled back").Because(cause)
+}
+
+// failure makes the public error of one that came before COMMIT was sent: in the call's context, by a statement's
+// index, -1 for a request of the engine's own.
+func (d *Database) failure(ctx context.Context, s *session, err error, at int) *db.Error {
+	if own, ok := errors.AsType[*db.Error](err); ok {
+		return own.At(at)
+	}
+	if ctx.Err() != nil {
+		return interrupted(ctx)
+	}
+	if e, ok := errors.AsType[mssql.Error](err); ok {
+		out := d.serverError(e, at)
+		if out.Class == db.ClassLost {
+			s.kill()
+		}
+		return out
+	}
+	s.kill()
+	d.lost()
+	return db.Errorf(db.ClassLost, db.CodeConnectionLost, "the connection to the database was lost; nothing is committed").Because(err)
+}
+
+// unknownCommit is the end of a transaction whose COMMIT was sent and not answered.
+func unknownCommit(cause error) *db.Error {
+	return db.Errorf(db.ClassUnknown, db.CodeConnectionLost,
+		"the connection to the database was lost while it committed: whether it did is not known").Because(cause)
+}
+
+func errTransactionEnded() *db.Error {
+	return db.Errorf(db.ClassPermanent, db.CodeTransactionAborted,
+		"the transaction was ended or doomed by the job's own doing, or it went to another database; nothing is committed")
+}

@@ -1,0 +1,289 @@
+package sqlserver_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"dbrunner/internal/db"
+)
+
+const patience = 20 * time.Second
+
+// on answers texts that hold a part, and leaves all others to the usual.
+func on(part string, r reply) func(string) reply {
+	return func(text string) reply {
+		if strings.Contains(text, part) {
+			return r
+		}
+		return reply{}
+	}
+}
+
+func run(t *testing.T, d db.Database, timeout time.Duration) error {
+	t.Helper()
+	tx := &db.Transaction{Statements: []*db.Compiled{{SQL: "UPDATE item SET a = 1"}}, Expect: make([]*db.Range, 1)}
+	_, err := d.Transact(t.Context(), db.Call{Timeout: timeout}, tx, db.RowOptions{Format: db.Arrays}, sealed("job"))
+	return err
+}
+
+func requireError(t *testing.T, err error, class db.Class, code db.Code) *db.Error {
+	t.Helper()
+	e, ok := errors.AsType[*db.Error](err)
+	require.True(t, ok, "%v", err)
+	require.Equal(t, class, e.Class, "%v", err)
+	require.Equal(t, code, e.Code, "%v", err)
+	require.NotContains(t, e.Error(), "canary")
+	return e
+}
+
+func TestPeerAllIsWell(t *testing.T) {
+	t.Parallel()
+	p := newPeer(t, on("nothing", reply{}))
+	require.NoError(t, run(t, p.open(), patience))
+	for _, part := range []string{"SET XACT_ABORT ON", "BEGIN TRANSACTION; BEGIN TRANSACTION", "@@TRANCOUNT = 2", "INSERT INTO dbrunner.ledger", "COMMIT TRANSACTION"} {
+		require.True(t, p.said(part), part)
+	}
+}
+
+// What the server says while the transaction is open.
+func TestPeerErrors(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name    string
+		number  int32
+		class   byte
+		message string
+		want    db.Class
+		code    db.Code
+	}{
+		{"deadlock", 1205, 13, "deadlock canary", db.ClassTransient, db.CodeDeadlock},
+		{"snapshot conflict", 3960, 16, "canary", db.ClassTransient, db.CodeSerialization},
+		{"lock timeout", 1222, 16, "canary", db.ClassTransient, db.CodeLockTimeout},
+		{"in-memory conflict", 41302, 16, "canary", db.ClassTransient, db.CodeSerialization},
+		{"busy service", 40501, 16, "canary", db.ClassTransient, db.CodeUnavailable},
+		{"other replica's state", 976, 14, "canary", db.ClassTransient, db.CodeUnavailable},
+		{"check", 547, 16, `The INSERT statement conflicted with the CHECK constraint "is_positive". canary`, db.ClassPermanent, db.CodeCheck},
+		{"foreign key", 547, 16, `The INSERT statement conflicted with the FOREIGN KEY constraint "CHECK_it". canary`, db.ClassPermanent, db.CodeForeignKey},
+		{"reference", 547, 16, `Die DELETE-Anweisung steht in Konflikt mit der REFERENCE-Einschränkung "x". canary`, db.ClassPermanent, db.CodeForeignKey},
+		{"unique", 2627, 14, "Violation of PRIMARY KEY constraint 'item_key'. Cannot insert duplicate key in object 'dbo.item'. The duplicate key value is (canary).", db.ClassPermanent, db.CodeUnique},
+		{"unique index", 2601, 14, "canary", db.ClassPermanent, db.CodeUnique},
+		{"not null", 515, 16, "canary", db.ClassPermanent, db.CodeNotNull},
+		{"syntax", 102, 15, "Incorrect syntax near 'canary'.", db.ClassPermanent, db.CodeSyntax},
+		{"table", 208, 16, "Invalid object name 'no_such_table'.", db.ClassPermanent, db.CodeUndefined},
+		{"procedure", 2812, 16, "canary", db.ClassPermanent, db.CodeUndefined},
+		{"conversion", 245, 16, "Conversion failed when converting the nvarchar value 'canary' to data type int.", db.ClassPermanent, db.CodeData},
+		{"truncation", 2628, 16, "canary", db.ClassPermanent, db.CodeData},
+		{"permission", 229, 14, "canary", db.ClassPermanent, db.CodePermission},
+		{"doomed", 3930, 16, "canary", db.ClassPermanent, db.CodeTransactionAborted},
+		{"trigger", 3609, 16, "canary", db.ClassPermanent, db.CodeTransactionAborted},
+		{"not in a transaction", 226, 16, "canary", db.ClassPermanent, db.CodeForbiddenStatement},
+		{"raised", 50000, 16, "canary", db.ClassPermanent, db.CodeDatabase},
+		{"unknown number", 12345, 16, "canary", db.ClassPermanent, db.CodeDatabase},
+		{"log full", 9002, 17, "canary", db.ClassPermanent, db.CodeResources},
+		{"fatal", 823, 24, "canary", db.ClassLost, db.CodeDatabase},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			p := newPeer(t, on("UPDATE item", reply{tokens: failure(c.number, c.class, c.message, c.class >= 20)}))
+			e := requireError(t, run(t, p.open(), patience), c.want, c.code)
+			require.NotEmpty(t, e.EngineCode)
+			require.False(t, p.said("COMMIT TRANSACTION"))
+		})
+	}
+}
+
+// A name is told where the message holds it and nothing else of interest.
+func TestPeerNames(t *testing.T) {
+	t.Parallel()
+	p := newPeer(t, on("UPDATE item", reply{tokens: failure(547, 16, `The INSERT statement conflicted with the CHECK constraint "is_positive". canary`, false)}))
+	e := requireError(t, run(t, p.open(), patience), db.ClassPermanent, db.CodeCheck)
+	require.Contains(t, e.Message, "is_positive")
+	require.Equal(t, "547", e.EngineCode)
+}
+
+func TestPeerFence(t *testing.T) {
+	t.Parallel()
+	t.Run("taken", func(t *testing.T) {
+		t.Parallel()
+		p := newPeer(t, on("INSERT INTO dbrunner.ledger", reply{tokens: failure(2627, 14, "canary", false)}))
+		requireError(t, run(t, p.open(), patience), db.ClassTaken, db.CodeUnique)
+		require.False(t, p.said("COMMIT TRANSACTION"))
+	})
+	t.Run("missing", func(t *testing.T) {
+		t.Parallel()
+		p := newPeer(t, on("INSERT INTO dbrunner.ledger", reply{tokens: failure(208, 16, "canary", false)}))
+		e := requireError(t, run(t, p.open(), patience), db.ClassUnavailable, db.CodeUnavailable)
+		require.Contains(t, e.Message, "runner ledger ddl")
+	})
+	t.Run("another transaction", func(t *testing.T) {
+		t.Parallel()
+		p := newPeer(t, on("XACT_STATE()", reply{tokens: number(0)}))
+		requireError(t, run(t, p.open(), patience), db.ClassPermanent, db.CodeTransactionAborted)
+		require.False(t, p.said("COMMIT TRANSACTION"))
+	})
+}
+
+// COMMIT is a rollback only where the server says so.
+func TestPeerCommit(t *testing.T) {
+	t.Parallel()
+	commit := "COMMIT TRANSACTION; SELECT"
+	t.Run("link lost", func(t *testing.T) {
+		t.Parallel()
+		p := newPeer(t, on(commit, reply{hangUp: true}))
+		requireError(t, run(t, p.open(), patience), db.ClassUnknown, db.CodeConnectionLost)
+	})
+	t.Run("no answer", func(t *testing.T) {
+		t.Parallel()
+		p := newPeer(t, on(commit, reply{silent: true}))
+		begun := time.Now()
+		requireError(t, run(t, p.open(), 300*time.Millisecond), db.ClassUnknown, db.CodeConnectionLost)
+		require.Less(t, time.Since(begun), patience/2)
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		require.Zero(t, p.stops, "COMMIT is never told to stop")
+	})
+	t.Run("session ended", func(t *testing.T) {
+		t.Parallel()
+		p := newPeer(t, on(commit, reply{tokens: failure(596, 21, "canary", true)}))
+		requireError(t, run(t, p.open(), patience), db.ClassUnknown, db.CodeConnectionLost)
+	})
+	t.Run("validation failed", func(t *testing.T) {
+		t.Parallel()
+		p := newPeer(t, on(commit, reply{tokens: failure(41325, 16, "canary", false)}))
+		requireError(t, run(t, p.open(), patience), db.ClassTransient, db.CodeSerialization)
+	})
+}
+
+// Before COMMIT a lost link is a rollback.
+func TestPeerLinkLost(t *testing.T) {
+	t.Parallel()
+	for _, part := range []string{"UPDATE item", "INSERT INTO dbrunner.ledger", "BEGIN TRANSACTION; BEGIN"} {
+		t.Run(part, func(t *testing.T) {
+			t.Parallel()
+			p := newPeer(t, on(part, reply{hangUp: true}))
+			requireError(t, run(t, p.open(), patience), db.ClassLost, db.CodeConnectionLost)
+		})
+	}
+}
+
+// The server is told to stop; if it does not listen, the link is cut.
+func TestPeerStops(t *testing.T) {
+	t.Parallel()
+	for name, deaf := range map[string]bool{"confirmed": false, "deaf": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := newPeer(t, on("UPDATE item", reply{silent: true}))
+			p.deaf = deaf
+			d := p.open()
+			begun := time.Now()
+			requireError(t, run(t, d, 200*time.Millisecond), db.ClassTimeout, db.CodeTimeout)
+			require.Less(t, time.Since(begun), patience/2)
+			p.mu.Lock()
+			require.Positive(t, p.stops)
+			p.mu.Unlock()
+			require.Equal(t, !deaf, p.said("IF @@TRANCOUNT > 0 ROLLBACK"), "the session goes on where the server confirmed")
+			require.Eventually(t, func() bool { return d.Stats().InUse == 0 }, patience, time.Millisecond)
+		})
+	}
+	t.Run("given up", func(t *testing.T) {
+		t.Parallel()
+		p := newPeer(t, on("UPDATE item", reply{silent: true}))
+		ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+		defer cancel()
+		tx := &db.Transaction{Statements: []*db.Compiled{{SQL: "UPDATE item SET a = 1"}}, Expect: make([]*db.Range, 1)}
+		_, err := p.open().Transact(ctx, db.Call{Timeout: patience}, tx, db.RowOptions{Format: db.Arrays}, nil)
+		requireError(t, err, db.ClassCanceled, db.CodeCanceled)
+	})
+}
+
+// A server that says nothing at all, even to the login, does not hold a call longer than the time to connect.
+func TestPeerSilentLogin(t *testing.T) {
+	t.Parallel()
+	p := newPeer(t, on("DB_ID()", reply{silent: true}))
+	d := p.open(func(o *db.Options) { o.Pool.ConnectTimeout = 300 * time.Millisecond })
+	begun := time.Now()
+	e := requireError(t, d.Probe(t.Context()), db.ClassUnavailable, db.CodeUnavailable)
+	require.Contains(t, e.Message, "test_db")
+	require.Less(t, time.Since(begun), patience/2)
+}
+
+// Values that only the server itself makes: all seven digits, and a sql_variant.
+func TestPeerValues(t *testing.T) {
+	t.Parallel()
+	days := []byte{0xda, 0xb9, 0x37} // 9999-12-31
+	ticks := []byte{0xff, 0xbf, 0x69, 0x2a, 0xc9}
+	row := func(meta, value []byte) []byte {
+		return append(append(append(meta, 0xd1), value...), done(16, 1)...)
+	}
+	for name, c := range map[string]struct {
+		tokens []byte
+		json   string
+	}{
+		"datetime2(7)":      {row(column(0x2a, 7), append(append([]byte{8}, ticks...), days...)), `[["9999-12-31T23:59:59.9999999"]]`},
+		"time(7)":           {row(column(0x29, 7), append([]byte{5}, ticks...)), `[["23:59:59.9999999"]]`},
+		"datetimeoffset(7)": {row(column(0x2b, 7), append(append(append([]byte{10}, 0, 0, 0, 0, 0), 0xfe, 0x41, 0x0b), 0xa4, 0x01)), `[["2021-01-01T07:00:00.0000000+07:00"]]`},
+		"rowversion":        {row(column(0xad, 8, 0), append([]byte{8, 0}, 0, 0, 0, 0, 0, 0, 7, 0xd1)), `[["AAAAAAAAB9E="]]`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := newPeer(t, on("SELECT v", reply{tokens: c.tokens}))
+			set, err := p.open().Read(t.Context(), db.Call{Timeout: patience}, &db.Compiled{SQL: "SELECT v"}, db.RowOptions{Format: db.Arrays})
+			require.NoError(t, err)
+			require.Equal(t, c.json, string(set.Rows))
+		})
+	}
+	t.Run("sql_variant", func(t *testing.T) {
+		t.Parallel()
+		variant := append([]byte{6, 0, 0, 0, 0x38, 0}, 7, 0, 0, 0)
+		p := newPeer(t, on("SELECT v", reply{tokens: row(column(0x62, 0x49, 0x1f, 0, 0), variant)}))
+		_, err := p.open().Read(t.Context(), db.Call{Timeout: patience}, &db.Compiled{SQL: "SELECT v"}, db.RowOptions{Format: db.Arrays})
+		e := requireError(t, err, db.ClassPermanent, db.CodeNotSupported)
+		require.Contains(t, e.Message, "CAST")
+	})
+}
+
+// What a login is refused for names the database and the remedy, and nothing of the connection string.
+func TestPeerLogins(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		number int32
+		says   string
+	}{
+		"password":         {18456, "check user and password"},
+		"no such database": {4060, "no database of that name"},
+		"another number":   {911, "no database of that name"},
+		"firewall":         {40615, "firewall"},
+		"expired":          {18487, "expired"},
+		"secondary":        {978, "ApplicationIntent"},
+		"paused service":   {40613, "not available now"},
+		"anything else":    {12345, "refused the connection"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := newPeer(t, on("nothing", reply{}))
+			p.login = failure(c.number, 14, "Login failed for user 'sa' canary.", false)
+			e := requireError(t, p.open().Probe(t.Context()), db.ClassUnavailable, db.CodeUnavailable)
+			require.Contains(t, e.Message, "test_db")
+			require.Contains(t, e.Message, c.says)
+			require.NotContains(t, e.Message, secret)
+			require.NotContains(t, e.Message, "127.0.0.1")
+		})
+	}
+}
+
+// A server without encryption is not talked to where encryption was asked for.
+func TestPeerWithoutEncryption(t *testing.T) {
+	t.Parallel()
+	p := newPeer(t, on("nothing", reply{}))
+	d := p.open(func(o *db.Options) {
+		o.ConnectionString = strings.Replace(o.ConnectionString, "encrypt=disable", "encrypt=true", 1)
+		o.Settings = nil
+	})
+	e := requireError(t, d.Probe(t.Context()), db.ClassUnavailable, db.CodeUnavailable)
+	require.Contains(t, e.Message, "encrypt=")
+}

@@ -1,0 +1,230 @@
+package sqlserver
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"time"
+
+	"github.com/jackc/puddle/v2"
+	mssql "github.com/microsoft/go-mssqldb"
+
+	"dbrunner/internal/db"
+)
+
+// keepInterval is how often the pool looks after its idle sessions.
+const keepInterval = 15 * time.Second
+
+func (d *Database) makePool() error {
+	size := d.opts.Pool.Max
+	if size <= 0 {
+		size = defaultMaxConns
+	}
+	pool, err := puddle.NewPool(&puddle.Config[*session]{
+		Constructor: d.connect,
+		Destructor:  func(s *session) { s.bury() },
+		MaxSize:     int32(min(size, 1<<15)),
+	})
+	if err != nil {
+		return err
+	}
+	d.pool = pool
+	d.keeping.Go(d.keep)
+	return nil
+}
+
+// connect makes a session. The driver minds the context only while it dials, so that the link is cut when it ends.
+func (d *Database) connect(ctx context.Context) (*session, error) {
+	ctx, cancel := context.WithTimeout(ctx, d.connectTimeout)
+	defer cancel()
+	link := newSockets()
+	defer context.AfterFunc(ctx, link.close)()
+	connector := *d.connector
+	connector.Dialer = link
+	made, err := connector.Connect(ctx)
+	if err != nil {
+		link.close()
+		return nil, errors.Join(ctx.Err(), err)
+	}
+	conn, ok := made.(*mssql.Conn)
+	if !ok {
+		link.close()
+		return nil, errors.New("sqlserver: the driver made something else than its connection")
+	}
+	s := &session{conn: conn, net: link, retireAt: time.Now().Add(d.lifetime()), idle: time.Now()}
+	if err := d.learn(ctx, s); err != nil {
+		s.bury()
+		return nil, errors.Join(ctx.Err(), err)
+	}
+	return s, nil
+}
+
+func (d *Database) lifetime() time.Duration {
+	jitter := time.Duration(0)
+	if d.opts.Pool.LifetimeJitter > 0 {
+		jitter = rand.N(d.opts.Pool.LifetimeJitter)
+	}
+	return either(d.opts.Pool.MaxLifetime, defaultLifetime) + jitter
+}
+
+// learn reads what the engine has to know of a session.
+func (d *Database) learn(ctx context.Context, s *session) error {
+	t, err := s.query(ctx, "SELECT CAST(DB_ID() AS bigint)")
+	if err != nil {
+		return err
+	}
+	id, ok := t.rows[0][0].(int64)
+	if !ok {
+		return errors.New("sqlserver: the server does not tell its database")
+	}
+	s.database = id
+	if _, err := s.query(ctx, "SELECT CURRENT_TRANSACTION_ID()"); err != nil {
+		if !answered(err) {
+			return err
+		}
+		d.noTransID.Store(true) // some services that speak the protocol lack it; the depth is looked at all the same
+	}
+	return nil
+}
+
+// acquire waits for a session as long as the context lives.
+func (d *Database) acquire(ctx context.Context) (*session, error) {
+	begun := time.Now()
+	d.waiting.Add(1)
+	s, err := d.take(ctx)
+	d.waiting.Add(-1)
+	d.waited.Add(int64(time.Since(begun)))
+	if err != nil {
+		return nil, d.acquireError(ctx, err)
+	}
+	d.acquires.Add(1)
+	return s, nil
+}
+
+// take gives out a session that is neither too old nor, after a long pause, gone.
+func (d *Database) take(ctx context.Context) (*session, error) {
+	for {
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+		lent, err := d.pool.Acquire(ctx)
+		if err != nil {
+			return nil, err
+		}
+		s := lent.Value()
+		s.lent = lent
+		switch {
+		case s.dead || time.Now().After(s.retireAt):
+			lent.Destroy()
+		case time.Since(s.idle) > d.pingAfter && !s.ready(ctx):
+			lent.Destroy()
+			d.lost()
+		default:
+			if err := s.conn.ResetSession(ctx); err != nil { // goes with the next request
+				lent.Destroy()
+				continue
+			}
+			return s, nil
+		}
+	}
+}
+
+// ready tries an idle session.
+func (s *session) ready(ctx context.Context) bool {
+	ctx, done := s.limit(ctx, attentionGrace)
+	defer done()
+	_, err := s.query(ctx, "SELECT 1")
+	return err == nil
+}
+
+// release gives the session back, or ends it.
+func (d *Database) release(s *session) {
+	if s.dead {
+		s.lent.Destroy()
+		return
+	}
+	s.trim()
+	s.idle = time.Now()
+	s.lent.Release()
+}
+
+// lost is for a link that the server ended: the other idle connections are most likely gone as well, and a repetition
+// should not meet one after the other.
+func (d *Database) lost() { d.pool.Reset() }
+
+func (d *Database) acquireError(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		d.canceled.Add(1)
+		return db.Errorf(db.ClassCanceled, db.CodeCanceled, "the work was given up while it waited for a connection").
+			Because(context.Cause(ctx))
+	}
+	if errors.Is(err, puddle.ErrClosedPool) {
+		return db.Errorf(db.ClassUnavailable, db.CodeUnavailable, "database %s is closed", d.opts.Name).Because(errClosed)
+	}
+	return d.connectError(err)
+}
+
+// Stats describes the pool at this moment.
+func (d *Database) Stats() db.PoolStats {
+	s := d.pool.Stat()
+	return db.PoolStats{
+		Max: int(s.MaxResources()), Total: int(s.TotalResources()), Idle: int(s.IdleResources()), InUse: int(s.AcquiredResources()),
+		Waiting:          int(d.waiting.Load()),
+		Acquires:         d.acquires.Load(),
+		CanceledAcquires: d.canceled.Load(),
+		AcquireWait:      time.Duration(d.waited.Load()),
+	}
+}
+
+// keep makes the sessions that are always there, and closes those that are too old or were idle for too long.
+func (d *Database) keep() {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	go func() { // ends with this function, at the latest
+		select {
+		case <-d.stop:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	ticker := time.NewTicker(keepInterval)
+	defer ticker.Stop()
+	for {
+		d.fill(ctx)
+		select {
+		case <-d.stop:
+			return
+		case <-ticker.C:
+		}
+		d.weed()
+	}
+}
+
+// fill makes sessions up to the least number. A server that is not there is met again at the next tick.
+func (d *Database) fill(ctx context.Context) {
+	least := min(d.opts.Pool.Min, int(d.pool.Stat().MaxResources()))
+	for int(d.pool.Stat().TotalResources()) < least {
+		if err := d.pool.CreateResource(ctx); err != nil {
+			return
+		}
+	}
+}
+
+// weed closes idle sessions that nobody should be given.
+func (d *Database) weed() {
+	spare := int(d.pool.Stat().TotalResources()) - d.opts.Pool.Min
+	unused := either(d.opts.Pool.MaxIdleTime, defaultIdleTime)
+	for _, lent := range d.pool.AcquireAllIdle() {
+		s := lent.Value()
+		switch {
+		case s.dead, time.Now().After(s.retireAt):
+			lent.Destroy()
+			spare--
+		case spare > 0 && lent.IdleDuration() > unused:
+			lent.Destroy()
+			spare--
+		default:
+			lent.ReleaseUnused()
+		}
+	}
+}

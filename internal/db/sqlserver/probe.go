@@ -1,0 +1,198 @@
+package sqlserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	mssql "github.com/microsoft/go-mssqldb"
+
+	"dbrunner/internal/db"
+)
+
+// The ledger's table. Names are compared byte by byte: two ids that differ in case alone are two.
+const (
+	createSchema = `IF SCHEMA_ID(N'dbrunner') IS NULL EXEC (N'CREATE SCHEMA dbrunner')`
+	createTable  = `IF OBJECT_ID(N'dbrunner.ledger', N'U') IS NULL
+CREATE TABLE dbrunner.ledger (
+    namespace     varchar(128) COLLATE Latin1_General_BIN2 NOT NULL,
+    database_name varchar(64)  COLLATE Latin1_General_BIN2 NOT NULL, -- as the runners' configuration names it
+    job_id        varchar(128) COLLATE Latin1_General_BIN2 NOT NULL,
+    request_hash  varbinary(32) NULL,      -- SHA-256 of the request; NULL if it could not be read
+    status        varchar(32) NOT NULL,
+    answer        varbinary(max) NOT NULL, -- the result as published: JSON in UTF-8
+    sequence      bigint NOT NULL,         -- of the message in the jobs stream
+    message_time  bigint NOT NULL,         -- when the stream took the message, nanoseconds since 1970
+    runner        varchar(128) NOT NULL,
+    recorded_at   datetime2(7) NOT NULL CONSTRAINT ledger_recorded_now DEFAULT SYSUTCDATETIME(),
+    CONSTRAINT ledger_key PRIMARY KEY (namespace, database_name, job_id)
+)`
+	createIndex = `IF NOT EXISTS (SELECT 1 FROM sys.indexes
+    WHERE object_id = OBJECT_ID(N'dbrunner.ledger') AND name = N'ledger_recorded_at')
+CREATE INDEX ledger_recorded_at ON dbrunner.ledger (namespace, database_name, recorded_at)`
+)
+
+// ledgerColumns are the ledger's columns with their types.
+var ledgerColumns = [][2]string{
+	{"namespace", "varchar"},
+	{"database_name", "varchar"},
+	{"job_id", "varchar"},
+	{"request_hash", "varbinary"},
+	{"status", "varchar"},
+	{"answer", "varbinary"},
+	{"sequence", "bigint"},
+	{"message_time", "bigint"},
+	{"runner", "varchar"},
+	{"recorded_at", "datetime2"},
+}
+
+// DDL is what a DBA runs where the ledger is `verify`, with the rights that the runners' login needs.
+func DDL() string {
+	return createSchema + ";\nGO\n\n" + createTable + ";\nGO\n\n" + createIndex + ";\nGO\n\n" +
+		"-- The runners' user, here dbrunner, needs:\n" +
+		"-- GRANT SELECT, INSERT, UPDATE, DELETE ON dbrunner.ledger TO dbrunner;\n"
+}
+
+// Probe reaches the server, looks at what the login could write, and verifies the ledger.
+func (d *Database) Probe(ctx context.Context) error {
+	return d.own(ctx, db.ClassLost, func(ctx context.Context, s *session) error {
+		if err := d.lookAtRights(ctx, s); err != nil {
+			return err
+		}
+		if d.opts.Ledger == db.LedgerOff {
+			return nil
+		}
+		return d.verifyLedger(ctx, s)
+	})
+}
+
+func (d *Database) unfit(format string, args ...any) *db.Error {
+	return db.Errorf(db.ClassUnavailable, db.CodeUnavailable, "database %s: %s", d.opts.Name, fmt.Sprintf(format, args...))
+}
+
+func (d *Database) verifyLedger(ctx context.Context, s *session) error {
+	if d.rights.standby() {
+		return d.unfit("the database is read-only here (a secondary replica, or set so), so that exactly_once jobs cannot run; " +
+			"connect to the primary, or set ledger: off for reads only")
+	}
+	there, err := s.columns(ctx)
+	if err != nil {
+		return err
+	}
+	if len(there) == 0 {
+		if d.opts.Ledger != db.LedgerManage {
+			return d.unfit("the table dbrunner.ledger is missing, or the login may not see it; `runner ledger ddl` prints what creates it")
+		}
+		if err := d.createLedger(ctx, s); err != nil {
+			return err
+		}
+		if there, err = s.columns(ctx); err != nil {
+			return err
+		}
+	}
+	for _, want := range ledgerColumns {
+		if !slices.Contains(there, want) {
+			return d.unfit("the table dbrunner.ledger has no column %s of type %s; `runner ledger ddl` prints how it must be", want[0], want[1])
+		}
+	}
+	if err := d.verifyKey(ctx, s); err != nil {
+		return err
+	}
+	return d.verifyRights(ctx, s)
+}
+
+// columns are the names and types of the ledger's columns, none if there is no such table.
+func (s *session) columns(ctx context.Context) ([][2]string, error) {
+	t, err := s.query(ctx, `SELECT CAST(c.name AS nvarchar(128)), CAST(TYPE_NAME(c.user_type_id) AS nvarchar(128))
+		FROM sys.columns c WHERE c.object_id = OBJECT_ID(N'dbrunner.ledger')`)
+	if err != nil {
+		return nil, err
+	}
+	var out [][2]string
+	for _, row := range t.rows {
+		out = append(out, [2]string{fmt.Sprint(row[0]), fmt.Sprint(row[1])})
+	}
+	return out, nil
+}
+
+// verifyKey looks for the unique key that is the fence: without it an effect could happen twice.
+func (d *Database) verifyKey(ctx context.Context, s *session) error {
+	t, err := s.query(ctx, `SELECT CAST(i.index_id AS bigint), CAST(c.name AS nvarchar(128)) FROM sys.indexes i
+		JOIN sys.index_columns x ON x.object_id = i.object_id AND x.index_id = i.index_id
+		JOIN sys.columns c ON c.object_id = x.object_id AND c.column_id = x.column_id
+		WHERE i.object_id = OBJECT_ID(N'dbrunner.ledger') AND i.is_unique = 1 AND i.is_disabled = 0`)
+	if err != nil {
+		return err
+	}
+	keys := map[any][]string{}
+	for _, row := range t.rows {
+		keys[row[0]] = append(keys[row[0]], fmt.Sprint(row[1]))
+	}
+	for _, columns := range keys {
+		slices.Sort(columns)
+		if slices.Equal(columns, []string{"database_name", "job_id", "namespace"}) {
+			return nil
+		}
+	}
+	return d.unfit("the table dbrunner.ledger has no primary key (namespace, database_name, job_id), " +
+		"without which an effect could happen twice; `runner ledger ddl` prints how it must be")
+}
+
+func (d *Database) verifyRights(ctx context.Context, s *session) error {
+	var missing []string
+	for _, right := range []string{"SELECT", "INSERT", "UPDATE", "DELETE"} {
+		t, err := s.query(ctx, "SELECT CAST(HAS_PERMS_BY_NAME(N'dbrunner.ledger', N'OBJECT', N'"+right+"') AS bigint)")
+		if err != nil {
+			return err
+		}
+		if t.rows[0][0] != int64(1) {
+			missing = append(missing, right)
+		}
+	}
+	if len(missing) > 0 {
+		return d.unfit("the login lacks the right to %s on dbrunner.ledger; grant it", strings.Join(missing, ", "))
+	}
+	return nil
+}
+
+// ledgerLock keeps runners that create the table at the same moment apart.
+const ledgerLock = `DECLARE @got int;
+EXEC @got = sp_getapplock @Resource = N'dbrunner.ledger', @LockMode = 'Exclusive', @LockOwner = 'Transaction', @LockTimeout = 10000;
+SELECT CAST(@got AS bigint)`
+
+// createLedger makes the table, in one transaction.
+func (d *Database) createLedger(ctx context.Context, s *session) error {
+	for _, text := range []string{
+		d.texts.limits + "BEGIN TRANSACTION", ledgerLock, createSchema, createTable, createIndex, "COMMIT TRANSACTION",
+	} {
+		if _, err := s.query(ctx, text); err != nil {
+			return d.notCreated(ctx, s, err)
+		}
+	}
+	return nil
+}
+
+// Numbers of what is there already: an object, and a schema.
+const (
+	objectExists = 2714
+	schemaFailed = 2759
+)
+
+// notCreated is nil where another runner was faster: then the table is complete, as it is made in one transaction.
+func (d *Database) notCreated(ctx context.Context, s *session, err error) error {
+	e, ok := errors.AsType[mssql.Error](err)
+	if !ok {
+		return err
+	}
+	s.rollback(ctx)
+	if e.Number == objectExists || e.Number == schemaFailed {
+		return nil
+	}
+	if judge(&e).code == db.CodePermission || judge(&e).code == db.CodeUndefined {
+		return d.unfit("the login may not create the table dbrunner.ledger; grant it CREATE SCHEMA and CREATE TABLE, " +
+			"or let a DBA run what `runner ledger ddl` prints")
+	}
+	return err
+}

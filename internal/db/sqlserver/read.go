@@ -1,0 +1,78 @@
+package sqlserver
+
+import (
+	"context"
+
+	"dbrunner/internal/db"
+)
+
+// Read runs the statement in a transaction that is rolled back, all in one request. That is no guard against what
+// survives a rollback (sequences, linked servers): the guarantee is a login that may only read.
+func (d *Database) Read(ctx context.Context, call db.Call, stmt *db.Compiled, opts db.RowOptions) (db.ResultSet, error) {
+	if err := d.readable(stmt); err != nil {
+		return db.ResultSet{}, err
+	}
+	s, err := d.begin(ctx, &call)
+	if err != nil {
+		return db.ResultSet{}, err
+	}
+	defer d.release(s)
+	ctx, done := s.limit(ctx, call.Timeout)
+	defer done()
+	before := d.texts.limits + isolationSQL(db.IsolationDefault) + d.labelSQL(call.Label) + "BEGIN TRANSACTION; "
+	r, err := nested(stmt, before, "; "+rollbackSQL)
+	if err != nil {
+		return db.ResultSet{}, err
+	}
+	s.encoder.Reset(opts)
+	out := collector{encoder: &s.encoder}
+	if err := s.run(ctx, r, &out); err != nil {
+		failure := d.failure(ctx, s, err, 0)
+		s.rollback(ctx)
+		return db.ResultSet{}, failure
+	}
+	set := out.set()
+	if set.Columns == nil || len(set.More) > 0 {
+		return db.ResultSet{}, db.Errorf(db.ClassPermanent, db.CodeMultipleStatements, "a query is one statement that returns rows").At(0)
+	}
+	return set, nil
+}
+
+// readable looks at the text once more: the server takes several statements in one, whoever has compiled it.
+func (d *Database) readable(stmt *db.Compiled) error {
+	if err := d.single(stmt, 0); err != nil {
+		return err
+	}
+	if faults := db.CheckReadOnly(d.dialect, stmt.SQL); len(faults) > 0 {
+		return faultError(&faults[0], 0)
+	}
+	return d.rights.refuse(&d.settings)
+}
+
+// single refuses a text that is more than one statement, or that controls the transaction.
+func (d *Database) single(stmt *db.Compiled, at int) error {
+	faults := db.CheckText(d.dialect, stmt.SQL)
+	if len(faults) == 0 {
+		return nil
+	}
+	return faultError(&faults[0], at)
+}
+
+func faultError(f *db.Fault, at int) *db.Error {
+	return db.Errorf(db.ClassPermanent, f.Code, "%s", f.Message).At(at)
+}
+
+// begin takes a session for a call.
+func (d *Database) begin(ctx context.Context, call *db.Call) (*session, error) {
+	s, err := d.acquire(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if call.Begin != nil {
+		if err := call.Begin(); err != nil {
+			d.release(s)
+			return nil, err
+		}
+	}
+	return s, nil
+}

@@ -1,0 +1,222 @@
+package sqlserver
+
+import (
+	"context"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/golang-sql/sqlexp"
+	mssql "github.com/microsoft/go-mssqldb"
+
+	"dbrunner/internal/db"
+)
+
+// request is one message to the server: a batch as it is where it has no arguments, else a call of sp_executesql.
+type request struct {
+	text string
+	args []driver.NamedValue
+}
+
+// receiver takes a server's answer, part by part: a part is a result set, or a count of rows.
+type receiver interface {
+	columns(columns []column) error
+	row(values []driver.Value) error
+	count(rows int64)
+	next() // the part is over
+}
+
+// run sends a request and reads its answer to the end. The error is the server's first (an mssql.Error), a receiver's,
+// or it is the link's or the context's; after those the session may be dead.
+func (s *session) run(ctx context.Context, r request, out receiver) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	s.net.watch(func() { cancel(errLinkLost) })
+	defer s.net.watch(nil)
+	rows, messages, err := s.send(ctx, r)
+	if err != nil {
+		s.kill()
+		return err
+	}
+	a := answer{rows: rows, messages: messages, out: out}
+	err = a.read(ctx)
+	s.finish(ctx, rows, err)
+	return err
+}
+
+// send sends a request. The driver's messages are asked for, as they alone tell the rows that a statement affected
+// from those that it returned.
+func (s *session) send(ctx context.Context, r request) (*mssql.Rowsq, *sqlexp.ReturnMessage, error) {
+	messages := &sqlexp.ReturnMessage{}
+	err := s.conn.CheckNamedValue(&driver.NamedValue{Value: messages})
+	if err != driver.ErrRemoveArgument { //nolint:errorlint // the driver's answer to this call is this very value
+		return nil, nil, errors.Join(err, errors.New("sqlserver: the driver takes no messages"))
+	}
+	// A leading blank: the driver would take a bare name for a procedure and call it.
+	stmt, err := s.conn.PrepareContext(ctx, " "+r.text)
+	if err != nil {
+		return nil, nil, err
+	}
+	asking, ok := stmt.(driver.StmtQueryContext)
+	if !ok {
+		return nil, nil, fmt.Errorf("sqlserver: the driver's statement is a %T", stmt)
+	}
+	answering, err := asking.QueryContext(ctx, r.args)
+	if err != nil {
+		return nil, nil, err
+	}
+	rows, ok := answering.(*mssql.Rowsq)
+	if !ok {
+		return nil, nil, errors.Join(answering.Close(), fmt.Errorf("sqlserver: the driver's rows are %T", answering))
+	}
+	return rows, messages, nil
+}
+
+// finish leaves the session ready for another request, or dead.
+func (s *session) finish(ctx context.Context, rows *mssql.Rowsq, err error) {
+	_, own := errors.AsType[*db.Error](err)
+	switch {
+	case err == nil, answered(err):
+	case own: // the rest of the answer is not wanted
+		call := s.net.begin()
+		s.net.cutAfter(call, attentionGrace)
+		defer s.net.end(call)
+	case errors.Is(err, context.Canceled) && context.Cause(ctx) != errLinkLost: //nolint:errorlint // set by run itself
+	default:
+		s.kill()
+	}
+	if closing := rows.Close(); closing != nil {
+		s.kill()
+	}
+}
+
+// answered reports whether an error is the server's word, and the session goes on.
+func answered(err error) bool {
+	_, fatal := errors.AsType[mssql.ServerError](err)
+	_, is := errors.AsType[mssql.Error](err)
+	return is && !fatal
+}
+
+// answer reads the answer to one request.
+type answer struct {
+	rows     *mssql.Rowsq
+	messages *sqlexp.ReturnMessage
+	out      receiver
+	first    error // of the server
+}
+
+func (a *answer) read(ctx context.Context) error {
+	for {
+		switch m := a.messages.Message(ctx).(type) {
+		case sqlexp.MsgNext:
+			if err := a.readRows(); err != nil {
+				return err
+			}
+		case sqlexp.MsgRowsAffected:
+			a.out.count(m.Count)
+		case sqlexp.MsgError:
+			if err := a.note(m.Error); err != nil {
+				return err
+			}
+		case sqlexp.MsgNextResultSet: // also when ctx is over: then the driver tells the server to stop
+			a.out.next()
+			err := a.rows.NextResultSet()
+			if errors.Is(err, io.EOF) {
+				return a.end(ctx)
+			}
+			if err != nil {
+				return a.failed(err)
+			}
+		}
+	}
+}
+
+// end is the end of an answer: complete, unless the link or the context ended before it.
+func (a *answer) end(ctx context.Context) error {
+	if a.first == nil && ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return a.first
+}
+
+// note keeps the server's first error: the others follow from it. What the driver could not read is no such error.
+func (a *answer) note(err error) error {
+	if _, ok := errors.AsType[mssql.Error](err); !ok {
+		return err
+	}
+	if a.first == nil {
+		a.first = err
+	}
+	return nil
+}
+
+// failed prefers what the server said before the answer broke off.
+func (a *answer) failed(err error) error {
+	if _, fatal := errors.AsType[mssql.ServerError](err); fatal && a.first != nil {
+		return errors.Join(err, a.first)
+	}
+	return err
+}
+
+func (a *answer) readRows() error {
+	columns, err := describe(a.rows)
+	if err != nil {
+		return err
+	}
+	if err := a.out.columns(columns); err != nil {
+		return err
+	}
+	values := make([]driver.Value, len(columns))
+	for {
+		err := a.rows.Next(values)
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err == nil {
+			err = a.out.row(values)
+		}
+		if err != nil {
+			return a.failed(err)
+		}
+	}
+}
+
+// ignored is a receiver for what has no answer of interest.
+type ignored struct{}
+
+func (*ignored) columns([]column) error   { return nil }
+func (*ignored) row([]driver.Value) error { return nil }
+func (*ignored) count(int64)              {}
+func (*ignored) next()                    {}
+
+// table is a receiver of the engine's own small answers: the rows of all result sets, and the last count.
+type table struct {
+	rows [][]driver.Value
+	n    int64
+}
+
+func (*table) columns([]column) error { return nil }
+
+func (t *table) row(values []driver.Value) error {
+	t.rows = append(t.rows, append([]driver.Value(nil), values...))
+	return nil
+}
+
+func (t *table) count(rows int64) { t.n = rows }
+func (*table) next()              {}
+
+// query runs a request of the engine's own.
+func (s *session) query(ctx context.Context, text string, args ...any) (*table, error) {
+	t := &table{}
+	return t, s.run(ctx, request{text: text, args: ordinals(args)}, t)
+}
+
+// ordinals are arguments @p1, @p2, ….
+func ordinals(args []any) []driver.NamedValue {
+	named := make([]driver.NamedValue, len(args))
+	for i, v := range args {
+		named[i] = driver.NamedValue{Ordinal: i + 1, Value: v}
+	}
+	return named
+}

@@ -1,0 +1,79 @@
+package sqlserver
+
+import (
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/puddle/v2"
+	mssql "github.com/microsoft/go-mssqldb"
+
+	"dbrunner/internal/db"
+)
+
+// Database is one configured SQL Server database.
+type Database struct {
+	opts           db.Options
+	settings       settings
+	dialect        *db.Dialect
+	connector      *mssql.Connector
+	connectTimeout time.Duration
+	pingAfter      time.Duration
+	texts          texts
+
+	pool      *puddle.Pool[*session]
+	waiting   atomic.Int64
+	acquires  atomic.Int64
+	canceled  atomic.Int64
+	waited    atomic.Int64 // nanoseconds
+	keeping   sync.WaitGroup
+	stop      chan struct{} // closed: the pool is kept no longer
+	closing   sync.Once
+	noTransID atomic.Bool // the server does not know CURRENT_TRANSACTION_ID()
+	rights    rights
+}
+
+var _ db.Database = (*Database)(nil)
+
+// Open checks the options and makes the pool. It does not wait for the server: connections are made in the background
+// and on demand, and what a server refuses shows in Probe. The package comment lists the settings.
+func Open(opts db.Options) (db.Database, error) {
+	own, err := parseSettings(opts.Settings)
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %w", opts.Name, err)
+	}
+	if opts.TransactionPool {
+		return nil, fmt.Errorf("open %s: pooler: transaction is for PostgreSQL; SQL Server has none", opts.Name)
+	}
+	connector, err := newConnector(&opts, own)
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %w", opts.Name, err)
+	}
+	d := &Database{
+		opts: opts, settings: own, dialect: newDialect(), connector: connector,
+		connectTimeout: connectTimeout(&opts),
+		pingAfter:      either(opts.Pool.PingAfterIdle, defaultPingAfterIdle),
+		texts:          newTexts(&opts.Limits),
+		stop:           make(chan struct{}),
+	}
+	d.opts.ConnectionString = "" // the connector has it; nothing else needs it
+	if err := d.makePool(); err != nil {
+		return nil, fmt.Errorf("open %s: the pool cannot be made: check its limits", opts.Name)
+	}
+	return d, nil
+}
+
+// Engine returns "sqlserver".
+func (d *Database) Engine() string { return "sqlserver" }
+
+// Dialect says how SQL text is read.
+func (d *Database) Dialect() *db.Dialect { return d.dialect }
+
+// Close waits for the calls under way and for the end of every session.
+func (d *Database) Close() error {
+	d.closing.Do(func() { close(d.stop) })
+	d.keeping.Wait()
+	d.pool.Close()
+	return nil
+}

@@ -1,0 +1,75 @@
+package sqlserver
+
+import (
+	"encoding/hex"
+	"strconv"
+	"strings"
+	"time"
+
+	"dbrunner/internal/db"
+)
+
+const (
+	rollbackSQL = "IF @@TRANCOUNT > 0 ROLLBACK TRANSACTION"
+	// commitSQL commits what begin began, and says so: the row is the proof.
+	commitSQL = "SET XACT_ABORT ON; COMMIT TRANSACTION; COMMIT TRANSACTION; SELECT CAST(@@TRANCOUNT AS bigint)"
+	// depth is how often a transaction is begun. A stray COMMIT takes one away, which shows; it commits nothing.
+	depth = 2
+)
+
+// texts are the engine's own texts that depend on its options alone: the server keeps a plan for each text.
+type texts struct {
+	limits string
+}
+
+func newTexts(l *db.Limits) texts {
+	lock := "-1" // without end
+	if l.LockTimeout > 0 {
+		lock = milliseconds(l.LockTimeout)
+	}
+	return texts{limits: "SET XACT_ABORT ON; SET IMPLICIT_TRANSACTIONS OFF; SET NOCOUNT OFF; " +
+		"SET CONTEXT_INFO 0x00; SET LOCK_TIMEOUT " + lock + "; "}
+}
+
+func milliseconds(d time.Duration) string { return strconv.FormatInt(max(1, d.Milliseconds()), 10) }
+
+func isolationSQL(level db.Isolation) string {
+	name := "READ COMMITTED"
+	switch level {
+	case db.RepeatableRead:
+		name = "REPEATABLE READ"
+	case db.Serializable:
+		name = "SERIALIZABLE"
+	case db.Snapshot:
+		name = "SNAPSHOT"
+	case db.IsolationDefault, db.ReadCommitted:
+	}
+	return "SET TRANSACTION ISOLATION LEVEL " + name + "; "
+}
+
+// labelSQL names the job in the session's CONTEXT_INFO, which takes 128 bytes.
+func (d *Database) labelSQL(label string) string {
+	if !d.settings.label || label == "" {
+		return ""
+	}
+	return "SET CONTEXT_INFO 0x" + hex.EncodeToString([]byte(label[:min(len(label), 128)])) + "; "
+}
+
+// beginSQL begins a transaction and asks for its id.
+func (d *Database) beginSQL(call *db.Call, level db.Isolation) string {
+	return d.texts.limits + isolationSQL(level) + d.labelSQL(call.Label) + strings.Repeat("BEGIN TRANSACTION; ", depth) +
+		"SELECT " + d.transactionID()
+}
+
+// transactionID is the id of the transaction under way; without the function it is always the same.
+func (d *Database) transactionID() string {
+	if d.noTransID.Load() {
+		return "CAST(0 AS bigint)"
+	}
+	return "CURRENT_TRANSACTION_ID()"
+}
+
+// stillOurs is the condition that the transaction under way is the one that was begun, open, in its own database.
+func (d *Database) stillOurs() string {
+	return "@@TRANCOUNT = " + strconv.Itoa(depth) + " AND XACT_STATE() = 1 AND DB_ID() = @database AND " + d.transactionID() + " = @transaction"
+}

@@ -1,0 +1,162 @@
+package sqlserver
+
+import (
+	"context"
+	"errors"
+
+	mssql "github.com/microsoft/go-mssqldb"
+
+	"dbrunner/internal/db"
+)
+
+// Transact runs the statements in one transaction, verifies that it still is the one that was begun, writes the ledger
+// row, and commits.
+func (d *Database) Transact(
+	ctx context.Context, call db.Call, tx *db.Transaction, opts db.RowOptions, seal db.Seal,
+) ([]db.ResultSet, error) {
+	for i, stmt := range tx.Statements {
+		if err := d.single(stmt, i); err != nil {
+			return nil, err
+		}
+	}
+	s, err := d.begin(ctx, &call)
+	if err != nil {
+		return nil, err
+	}
+	defer d.release(s)
+	ctx, done := s.limit(ctx, call.Timeout)
+	defer done()
+	t := transaction{session: s, d: d, call: &call, tx: tx, seal: seal}
+	s.encoder.Reset(opts)
+	if err := t.perform(ctx); err != nil {
+		s.rollback(ctx)
+		return nil, err
+	}
+	return t.sets, t.commit(ctx)
+}
+
+// transaction is one Transact under way.
+type transaction struct {
+	*session
+	d    *Database
+	call *db.Call
+	tx   *db.Transaction
+	seal db.Seal
+	id   int64 // the server's, of the transaction that was begun
+	sets []db.ResultSet
+}
+
+// perform does everything up to COMMIT.
+func (t *transaction) perform(ctx context.Context) error {
+	if err := t.open(ctx); err != nil {
+		return err
+	}
+	t.sets = make([]db.ResultSet, 0, len(t.tx.Statements))
+	for i, stmt := range t.tx.Statements {
+		if err := t.execute(ctx, stmt, i); err != nil {
+			return err
+		}
+	}
+	entry, err := t.sealed(ctx)
+	if err != nil {
+		return err
+	}
+	if ctx.Err() != nil {
+		return interrupted(ctx)
+	}
+	return t.fence(ctx, entry)
+}
+
+func (t *transaction) open(ctx context.Context) error {
+	answer, err := t.query(ctx, t.d.beginSQL(t.call, t.tx.Isolation))
+	if err != nil {
+		return t.d.failure(ctx, t.session, err, -1)
+	}
+	id, ok := answer.rows[0][0].(int64)
+	if !ok {
+		return db.Errorf(db.ClassPermanent, db.CodeDatabase, "the server does not tell the transaction's id")
+	}
+	t.id = id
+	return nil
+}
+
+// execute runs one statement and checks its guard.
+func (t *transaction) execute(ctx context.Context, stmt *db.Compiled, at int) error {
+	r, err := call(stmt)
+	if err != nil {
+		return t.d.failure(ctx, t.session, err, at)
+	}
+	out := collector{encoder: &t.encoder}
+	if err := t.run(ctx, r, &out); err != nil {
+		return t.d.failure(ctx, t.session, err, at)
+	}
+	set := out.set()
+	if at < len(t.tx.Expect) && !t.tx.Expect[at].Holds(set.RowsAffected) {
+		return expectError(t.tx.Expect[at], set.RowsAffected).At(at)
+	}
+	t.sets = append(t.sets, set)
+	return nil
+}
+
+func expectError(r *db.Range, n int64) *db.Error {
+	switch {
+	case r.Min == r.Max:
+		return db.Errorf(db.ClassPermanent, db.CodeExpectRows, "%d rows, expected %d", n, r.Min)
+	case r.Max < 0:
+		return db.Errorf(db.ClassPermanent, db.CodeExpectRows, "%d rows, expected at least %d", n, r.Min)
+	}
+	return db.Errorf(db.ClassPermanent, db.CodeExpectRows, "%d rows, expected %d to %d", n, r.Min, r.Max)
+}
+
+// sealed calls the job's seal in the open transaction. Its error is returned as it is.
+func (t *transaction) sealed(ctx context.Context) (*db.Entry, error) {
+	if t.seal == nil {
+		return nil, nil
+	}
+	return t.seal(ctx, t.sets)
+}
+
+// fence verifies the transaction and writes the ledger row, if any, in one batch. Nothing of the job's runs between it
+// and COMMIT.
+func (t *transaction) fence(ctx context.Context, entry *db.Entry) error {
+	answer := &table{}
+	err := t.run(ctx, t.d.fenceRequest(t.session, t.id, entry), answer)
+	if err == nil {
+		if len(answer.rows) != 1 || answer.rows[0][0] != int64(1) {
+			t.dead = true // whatever the job has done, it may have done to the session
+			return errTransactionEnded()
+		}
+		return nil
+	}
+	if e, ok := errors.AsType[mssql.Error](err); ok && ctx.Err() == nil {
+		return t.d.ledgerError(e)
+	}
+	return t.d.failure(ctx, t.session, err, -1)
+}
+
+// commit sends COMMIT and never takes it back: when the call's bounds are over, the server has a short time for its
+// answer, and then the link is cut.
+func (t *transaction) commit(ctx context.Context) error {
+	answer := &table{}
+	err := t.run(context.WithoutCancel(ctx), request{text: commitSQL}, answer)
+	if len(answer.rows) == 1 && answer.rows[0][0] == int64(0) {
+		return nil // the server said so, whatever became of the link behind it
+	}
+	if err == nil {
+		t.kill()
+		return errTransactionEnded()
+	}
+	e, said := errors.AsType[mssql.Error](err)
+	if !said || !answered(err) {
+		t.kill()
+		t.d.lost()
+		return unknownCommit(err)
+	}
+	failure := t.d.serverError(e, -1)
+	if failure.Class == db.ClassLost {
+		t.kill()
+		return unknownCommit(err)
+	}
+	t.rollback(ctx)
+	return failure
+}

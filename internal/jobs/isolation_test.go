@@ -1,0 +1,24 @@
+package jobs
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"dbrunner/internal/db"
+)
+
+func TestStatementWithSeveralAnswers(t *testing.T) {
+	t.Parallel()
+	set := func(rows string, n int64) db.ResultSet {
+		return db.ResultSet{Columns: []db.Column{{Name: "n", Type: "int"}}, Rows: []byte(rows), RowCount: n, RowsAffected: n}
+	}
+	first := set(`[{"n":1}]`, 1)
+	first.More = []db.ResultSet{{RowsAffected: 5}, set(`[]`, 0)}
+	got := statementsAnswer([]db.ResultSet{first, {RowsAffected: 2}}).append([]byte("{"))
+	require.JSONEq(t, `{"x":0,"statements":[
+		{"rows_affected":1,"columns":[{"name":"n","type":"int"}],"rows":[{"n":1}],"row_count":1,"more":[
+			{"rows_affected":5},
+			{"rows_affected":0,"columns":[{"name":"n","type":"int"}],"rows":[],"row_count":0}]},
+		{"rows_affected":2}]}`, `{"x":0`+string(got[1:])+"}")
+}
