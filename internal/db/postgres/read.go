@@ -134,9 +134,10 @@ func (l *lease) read(
 	if !out.ok() {
 		return set, false, l.failure(ctx, &out)
 	}
-	l.pace(l.sent[0].prepared, time.Since(begun), len(out.sets[0].Rows))
+	took := time.Since(begun)
 	if err := l.nameTypes(); err != nil {
 		return set, false, l.ownError(ctx, err)
 	}
+	l.pace(l.sent[0].prepared, took, len(out.sets[0].Rows))
 	return out.sets[0], false, nil
 }
