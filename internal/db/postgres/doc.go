@@ -4,13 +4,14 @@
 // pgx's connections, because one trip to the server carries several segments that must not be mixed up:
 //
 //	reads:         {BEGIN READ ONLY, statement, ROLLBACK AND CHAIN, statement, …} {ROLLBACK, clean-up}
-//	transactions:  {BEGIN, statements} then {INSERT ledger row} {COMMIT} {clean-up}
+//	transactions:  {BEGIN, statements} then {INSERT ledger row, COMMIT} {clean-up}
 //
 // Quick reads that wait for a connection at the same moment share a trip, each in a transaction of its own; a read
 // that was slow, large or unknown has one for itself.
 //
 // Each brace ends with a synchronisation point of its own: an error skips the rest of its segment and nothing
-// else, so BEGIN stands in the segment of the statements that it protects, and ROLLBACK outside of it. The
+// else, so BEGIN stands in the segment of the statements that it protects, ROLLBACK outside of it, and COMMIT behind the
+// fence that it must not pass. Behind a pooler in transaction mode COMMIT and the clean-up are one segment. The
 // answer of a clean-up is read when the session is used next, before anything is sent; if the clean-up failed,
 // the session is closed and nobody uses it.
 //
