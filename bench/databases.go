@@ -74,7 +74,12 @@ func createSQLite(ctx context.Context, dir, name string) (string, error) {
 }
 
 func execSQLite(ctx context.Context, path string, statements ...string) error {
-	db, err := sql.Open("sqlite", "file:"+path)
+	return execSQL(ctx, "sqlite", "file:"+path, statements...)
+}
+
+// execSQL runs statements on one connection of a driver of database/sql.
+func execSQL(ctx context.Context, driver, target string, statements ...string) error {
+	db, err := sql.Open(driver, target)
 	if err != nil {
 		return err
 	}

@@ -69,18 +69,7 @@ func createSQLServer(ctx context.Context) (string, error) {
 }
 
 func execSQLServer(ctx context.Context, target string, statements ...string) error {
-	db, err := sql.Open(sqlServerDriver, target)
-	if err != nil {
-		return err
-	}
-	db.SetMaxOpenConns(1)
-	defer func() { _ = db.Close() }()
-	for _, s := range statements {
-		if _, err := db.ExecContext(ctx, s); err != nil {
-			return fmt.Errorf("%.60s: %w", s, err)
-		}
-	}
-	return nil
+	return execSQL(ctx, sqlServerDriver, target, statements...)
 }
 
 // openBareSQLServer is the bare worker's: one pool, statements prepared by database/sql.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"sync"
 	"time"
 
 	"github.com/jackc/puddle/v2"
@@ -179,14 +180,16 @@ func (d *Database) Stats() db.PoolStats {
 // keep makes the sessions that are always there, and closes those that are too old or were idle for too long.
 func (d *Database) keep() {
 	ctx, cancel := context.WithCancel(context.Background())
+	var watch sync.WaitGroup
+	defer watch.Wait()
 	defer cancel()
-	go func() { // ends with this function, at the latest
+	watch.Go(func() {
 		select {
 		case <-d.stop:
 			cancel()
 		case <-ctx.Done():
 		}
-	}()
+	})
 	ticker := time.NewTicker(keepInterval)
 	defer ticker.Stop()
 	for {
