@@ -186,27 +186,29 @@ func (r *run) endExpired() Outcome {
 // COMMIT.
 func (r *run) execute(ctx context.Context, look *look) Outcome {
 	defer look.stop()
-	call := db.Call{Label: r.id, Timeout: r.job.Timeout, Begin: r.begin}
-	opts := r.rowOptions()
-	var seal sealAnswer
+	x := &execution{
+		opts: &r.e.opts,
+		call: db.Call{Label: r.id, Timeout: r.job.Timeout, Begin: r.begin},
+		rows: r.rowOptions(),
+	}
 	if r.effect == ExactlyOnce {
-		seal = func(ctx context.Context, a answer) (*db.Entry, error) { return r.seal(ctx, look, a) }
+		x.seal = func(ctx context.Context, a answer) (*db.Entry, error) { return r.seal(ctx, look, a) }
 	}
 	var given answer
 	err := db.Retry(ctx, r.retryOptions(), r.repeatable, func(ctx context.Context) error {
 		var err error
-		given, err = r.job.work.run(ctx, r.e.opts.Database, call, opts, seal)
+		given, err = r.job.work.run(ctx, x)
 		if db.ClassOf(err) == db.ClassUnknown {
 			r.d.sawUnknown = true
 		}
 		return err
 	})
+	defer func() { given.release() }()
 	if err != nil {
-		return r.failed(ctx, err)
+		return r.failed(ctx, err, given)
 	}
 	crash.At("after_commit")
-	defer given.release()
-	if seal == nil {
+	if x.seal == nil {
 		r.body = r.result(Succeeded, nil, given)
 		return r.settle(Succeeded, nil)
 	}
@@ -246,8 +248,8 @@ func (r *run) repeatable(err error) bool {
 	}
 }
 
-// failed decides what an execution's last error means.
-func (r *run) failed(ctx context.Context, err error) Outcome {
+// failed decides what an execution's last error means; given is what the work has to tell of it.
+func (r *run) failed(ctx context.Context, err error, given answer) Outcome {
 	if taken, ok := errors.AsType[*takenError](err); ok {
 		return r.existing(ctx, taken.existing)
 	}
@@ -277,18 +279,19 @@ func (r *run) failed(ctx context.Context, err error) Outcome {
 	case db.ClassTaken:
 		return r.taken(ctx)
 	default:
-		return r.endFailed(ctx, e)
+		return r.endFailed(ctx, e, given)
 	}
 }
 
-func (r *run) endFailed(ctx context.Context, e *db.Error) Outcome {
+func (r *run) endFailed(ctx context.Context, e *db.Error, given answer) Outcome {
 	if r.effect == ExactlyOnce {
 		return r.endRecorded(ctx, Failed, resultError(e))
 	}
 	if r.effect == AtLeastOnce && r.d.sawUnknown {
 		return r.end(Unknown, unknownError())
 	}
-	return r.end(Failed, resultError(e))
+	r.body = r.result(Failed, resultError(e), given)
+	return r.settle(Failed, resultError(e))
 }
 
 func (r *run) expiredLate(ctx context.Context) Outcome {

@@ -66,7 +66,7 @@ func TestGoldenFailure(t *testing.T) {
 
 func goldenResult(t *testing.T, job *Job, in *Delivery, sets []db.ResultSet) []byte {
 	t.Helper()
-	given, err := job.work.run(t.Context(), &answering{sets: sets}, db.Call{}, job.Rows, nil)
+	given, err := job.work.run(t.Context(), &execution{opts: &ExecutorOptions{Database: &answering{sets: sets}}, rows: job.Rows})
 	require.NoError(t, err)
 	r := Result{
 		JobID: job.ID, Kind: job.Kind, Database: job.Database, Effect: job.Effect, Status: Succeeded,

@@ -72,11 +72,19 @@ type work interface {
 	size() int
 	// hash appends the canonical encoding of all of the kind's own keys.
 	hash(h []byte) []byte
-	// run executes the work. answer receives the kind's own keys of the result.
-	run(ctx context.Context, database db.Database, call db.Call, opts db.RowOptions, seal sealAnswer) (answer, error)
+	// run executes the work and returns the kind's own keys of the result; with an error, those of a failed job's.
+	run(ctx context.Context, x *execution) (answer, error)
 }
 
-// answer is the kind's own keys of a successful result. The zero answer has none.
+// execution is one execution of a job's work.
+type execution struct {
+	opts *ExecutorOptions // the database, and whatever else a kind needs
+	call db.Call
+	rows db.RowOptions
+	seal sealAnswer
+}
+
+// answer is the kind's own keys of a result. The zero answer has none.
 type answer struct {
 	// append appends them as JSON members, each preceded by a comma: `,"columns":[…],"rows":[…]`.
 	append func(dst []byte) []byte

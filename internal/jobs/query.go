@@ -1,10 +1,6 @@
 package jobs
 
-import (
-	"context"
-
-	"dbrunner/internal/db"
-)
+import "context"
 
 // query is the work of kind query: one statement that only reads.
 type query struct{ statement }
@@ -18,10 +14,8 @@ func (q *query) size() int { return 1 }
 
 func (q *query) hash(dst []byte) []byte { return q.statement.hash(dst) }
 
-func (q *query) run(
-	ctx context.Context, database db.Database, call db.Call, opts db.RowOptions, _ sealAnswer,
-) (answer, error) {
-	set, err := database.Read(ctx, call, q.compiled, opts)
+func (q *query) run(ctx context.Context, x *execution) (answer, error) {
+	set, err := x.opts.Database.Read(ctx, x.call, q.compiled, x.rows)
 	if err != nil {
 		return answer{}, err
 	}

@@ -139,16 +139,14 @@ func (t *transaction) hash(dst []byte) []byte {
 	return dst
 }
 
-func (t *transaction) run(
-	ctx context.Context, database db.Database, call db.Call, opts db.RowOptions, seal sealAnswer,
-) (answer, error) {
+func (t *transaction) run(ctx context.Context, x *execution) (answer, error) {
 	var sealed db.Seal
-	if seal != nil {
+	if x.seal != nil {
 		sealed = func(ctx context.Context, sets []db.ResultSet) (*db.Entry, error) {
-			return seal(ctx, statementsAnswer(sets))
+			return x.seal(ctx, statementsAnswer(sets))
 		}
 	}
-	sets, err := database.Transact(ctx, call, &t.tx, opts, sealed)
+	sets, err := x.opts.Database.Transact(ctx, x.call, &t.tx, x.rows, sealed)
 	if err != nil {
 		return answer{}, err
 	}
