@@ -25,8 +25,9 @@ var arrows = []arrow{
 	}},
 	{"internal/worker", []string{"internal/jobs"}},
 	{"internal/jobs", []string{"internal/db"}},
-	{"internal/db/dbtest", []string{"internal/db"}},
-	{"internal/db/*", []string{"internal/db"}}, // engines: never another engine
+	{"internal/db/dbtest", []string{"internal/db", "internal/db/migration"}},
+	{"internal/db/migration", []string{"internal/db"}},
+	{"internal/db/*", []string{"internal/db", "internal/db/migration"}}, // engines: never another engine
 	{"internal/db", nil},
 	{"internal/bus/bustest", []string{"internal/bus"}},
 	{"internal/bus", nil},
