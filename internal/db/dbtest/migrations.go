@@ -615,7 +615,7 @@ func (nowhere) Open(name string) (fs.File, error) {
 func (w *migrationWorld) passed() {
 	t := w.t
 	w.does(migration.Up, "")
-	down := migration.Request{Action: migration.Down, Target: "1", Job: "job-1"}
+	down := migration.Request{Action: migration.Down, Target: "1", Job: "job-1", Message: "s1_1"}
 	_, err := w.run(down)
 	require.NoError(t, err)
 	again, err := w.run(down)

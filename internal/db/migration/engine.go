@@ -76,7 +76,7 @@ type SQL struct {
 	// History returns the columns of a Record, oldest first, times as RFC 3339.
 	History string
 	// Note inserts a record and returns its id: version, label, file, direction, sha256, mode, state, statements,
-	// statement, runner, job, duration (ms).
+	// statement, runner, job, message, duration (ms).
 	Note string
 	// Mark changes a record: state, mode, statement, duration (ms), id. Where the state is not running, it sets the end.
 	Mark string

@@ -36,6 +36,7 @@ type Request struct {
 	Target     string // a version as files write it, or "none"; empty: the latest
 	OutOfOrder bool   // up may apply files below the current version
 	Job        string // id of the job that asks, empty if none does
+	Message    string // what tells the job's message from all others, over its redeliveries; empty if there is none
 	// Timeout bounds the whole, the wait for the lock of migrations included; 0: no bound.
 	Timeout time.Duration
 	// Begin is called when nothing has been changed yet and everything could be from then on. An error ends the action

@@ -42,6 +42,7 @@ type record struct {
 	statement  int // the last one that was begun, from 1; 0: none
 	runner     string
 	job        string
+	message    string // the job's message: an id may be used again
 	startedAt  time.Time
 	finishedAt time.Time // zero: it has not
 	duration   time.Duration
@@ -96,7 +97,7 @@ func readHistory(ctx context.Context, session *sql.Conn, query string) (list []r
 		var finishedAt sql.NullString
 		var milliseconds int64
 		if err := rows.Scan(&r.id, &r.version.Number, &r.version.Label, &r.file, &r.dir, &r.sha256, &r.mode, &r.state, &r.statements,
-			&r.statement, &r.runner, &r.job, &startedAt, &finishedAt, &milliseconds); err != nil {
+			&r.statement, &r.runner, &r.job, &r.message, &startedAt, &finishedAt, &milliseconds); err != nil {
 			return nil, err
 		}
 		r.duration = time.Duration(milliseconds) * time.Millisecond

@@ -206,14 +206,14 @@ func (r *run) act(ctx context.Context) error {
 // passed refuses what would undo the work of others: this job began before, in a delivery that died, and others have
 // migrated since. Up goes only forward and harms nobody.
 func (r *run) passed(s *survey) error {
-	if r.req.Job == "" || r.req.Action == Up {
+	if r.req.Message == "" || r.req.Action == Up {
 		return nil
 	}
 	began := false
 	for i := range s.state.history {
 		rec := &s.state.history[i]
 		switch {
-		case rec.job == r.req.Job:
+		case rec.message == r.req.Message:
 			began = true
 		case began:
 			return db.Errorf(db.ClassPermanent, CodePassed, "this job began in an earlier delivery, and others have migrated the database "+
@@ -292,7 +292,7 @@ func (r *run) outcome(ctx context.Context) (*Report, error) {
 
 // own reports whether a record is of this action: of its job, in whichever delivery, or written since it began.
 func (r *run) own(rec *record) bool {
-	return rec.id > r.first || r.req.Job != "" && rec.job == r.req.Job
+	return rec.id > r.first || r.req.Message != "" && rec.message == r.req.Message
 }
 
 // before is the version that the database was at before this action's first record.
@@ -314,7 +314,7 @@ func (r *run) before(s *survey) Version {
 func (r *run) note(ctx context.Context, rec *record) (int64, error) {
 	var id int64
 	err := r.session.QueryRowContext(ctx, r.m.opts.Engine.SQL().Note, rec.version.Number, rec.version.Label, rec.file, string(rec.dir),
-		rec.sha256, rec.mode, string(rec.state), rec.statements, rec.statement, r.m.opts.Runner, r.req.Job, 0).Scan(&id)
+		rec.sha256, rec.mode, string(rec.state), rec.statements, rec.statement, r.m.opts.Runner, r.req.Job, r.req.Message, 0).Scan(&id)
 	return id, err
 }
 

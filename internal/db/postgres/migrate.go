@@ -186,17 +186,18 @@ const (
     statement   integer     NOT NULL, -- the last one that was begun
     runner      text        NOT NULL,
     job_id      text        NOT NULL,
+    message_id  text        NOT NULL, -- of the job's message: an id may be used again
     duration_ms bigint      NOT NULL,
     started_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
     finished_at timestamptz
 )`
-	selectHistory = `SELECT id, version, label, file, direction, sha256, mode, state, statements, statement, runner, job_id,
+	selectHistory = `SELECT id, version, label, file, direction, sha256, mode, state, statements, statement, runner, job_id, message_id,
 	to_char(started_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
 	to_char(finished_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'), duration_ms
 	FROM dbrunner.migrations ORDER BY id`
 	noteMigration = `INSERT INTO dbrunner.migrations
-	(version, label, file, direction, sha256, mode, state, statements, statement, runner, job_id, duration_ms)
-	VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) RETURNING id`
+	(version, label, file, direction, sha256, mode, state, statements, statement, runner, job_id, message_id, duration_ms)
+	VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) RETURNING id`
 	markMigration = `UPDATE dbrunner.migrations SET state = $1, mode = $2, statement = $3, duration_ms = $4,
 	finished_at = CASE WHEN $1 <> 'running' THEN clock_timestamp() END WHERE id = $5`
 )

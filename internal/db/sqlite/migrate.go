@@ -95,15 +95,16 @@ const (
     statement   INTEGER NOT NULL, -- the last one that was begun
     runner      TEXT    NOT NULL,
     job_id      TEXT    NOT NULL,
+    message_id  TEXT    NOT NULL, -- of the job's message: an id may be used again
     duration_ms INTEGER NOT NULL,
     started_at  TEXT    NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now')),
     finished_at TEXT
 )`
-	selectHistory = `SELECT id, version, label, file, direction, sha256, mode, state, statements, statement, runner, job_id,
+	selectHistory = `SELECT id, version, label, file, direction, sha256, mode, state, statements, statement, runner, job_id, message_id,
 	started_at, finished_at, duration_ms FROM dbrunner_migrations ORDER BY id`
 	noteMigration = `INSERT INTO dbrunner_migrations
-	(version, label, file, direction, sha256, mode, state, statements, statement, runner, job_id, duration_ms)
-	VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12) RETURNING id`
+	(version, label, file, direction, sha256, mode, state, statements, statement, runner, job_id, message_id, duration_ms)
+	VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13) RETURNING id`
 	markMigration = `UPDATE dbrunner_migrations SET state = ?1, mode = ?2, statement = ?3, duration_ms = ?4,
 	finished_at = CASE WHEN ?1 <> 'running' THEN strftime('%Y-%m-%dT%H:%M:%fZ', 'now') END WHERE id = ?5`
 )

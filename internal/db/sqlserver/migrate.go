@@ -101,16 +101,17 @@ CREATE TABLE dbrunner.migrations (
     statement   int           NOT NULL, -- the last one that was begun
     runner      varchar(128)  NOT NULL,
     job_id      varchar(128)  NOT NULL,
+    message_id  varchar(128)  NOT NULL, -- of the job's message: an id may be used again
     duration_ms bigint        NOT NULL,
     started_at  datetime2(7)  NOT NULL CONSTRAINT migrations_started_now DEFAULT SYSUTCDATETIME(),
     finished_at datetime2(7)  NULL
 )`
-	selectHistory = `SELECT id, version, label, [file], direction, sha256, mode, state, statements, statement, runner, job_id,
+	selectHistory = `SELECT id, version, label, [file], direction, sha256, mode, state, statements, statement, runner, job_id, message_id,
 	CONVERT(varchar(33), started_at, 126) + 'Z', CONVERT(varchar(33), finished_at, 126) + 'Z', duration_ms
 	FROM dbrunner.migrations ORDER BY id`
 	noteMigration = `INSERT INTO dbrunner.migrations
-	(version, label, [file], direction, sha256, mode, state, statements, statement, runner, job_id, duration_ms)
-	OUTPUT INSERTED.id VALUES (@p1, @p2, @p3, @p4, @p5, @p6, @p7, @p8, @p9, @p10, @p11, @p12)`
+	(version, label, [file], direction, sha256, mode, state, statements, statement, runner, job_id, message_id, duration_ms)
+	OUTPUT INSERTED.id VALUES (@p1, @p2, @p3, @p4, @p5, @p6, @p7, @p8, @p9, @p10, @p11, @p12, @p13)`
 	markMigration = `UPDATE dbrunner.migrations SET state = @p1, mode = @p2, statement = @p3, duration_ms = @p4,
 	finished_at = CASE WHEN @p1 <> 'running' THEN SYSUTCDATETIME() END WHERE id = @p5`
 	// sessionSettings are what a batch finds, whatever the one before has set.
