@@ -17,8 +17,9 @@ type ExecutorOptions struct {
 	Database  db.Database
 	Policy    *Policy
 	Results   ResultReader
-	MaxBody   int // largest body of a job, bytes
-	MaxResult int // largest encoded result that the results stream takes, bytes
+	Health    *Checker // nil: one without thresholds
+	MaxBody   int      // largest body of a job, bytes
+	MaxResult int      // largest encoded result that the results stream takes, bytes
 }
 
 // Executor runs the jobs of one database and decides what each delivery of a message means. It holds no job
@@ -43,6 +44,9 @@ const statementReserve = 128
 func NewExecutor(opts ExecutorOptions) (*Executor, error) {
 	if opts.MaxResult <= envelopeReserve {
 		return nil, fmt.Errorf("the results stream takes messages of %d bytes; at least %d are needed", opts.MaxResult, 2*envelopeReserve)
+	}
+	if opts.Health == nil {
+		opts.Health = NewChecker(CheckerOptions{Database: opts.Database})
 	}
 	decoder := NewDecoder(DecoderOptions{
 		Namespace: opts.Namespace,

@@ -66,7 +66,10 @@ func TestGoldenFailure(t *testing.T) {
 
 func goldenResult(t *testing.T, job *Job, in *Delivery, sets []db.ResultSet) []byte {
 	t.Helper()
-	given, err := job.work.run(t.Context(), &execution{opts: &ExecutorOptions{Database: &answering{sets: sets}}, rows: job.Rows})
+	given, err := job.work.run(t.Context(), &execution{
+		opts: &ExecutorOptions{Database: &answering{sets: sets}, Health: goldenChecker()},
+		call: db.Call{Timeout: job.Timeout}, rows: job.Rows,
+	})
 	require.NoError(t, err)
 	r := Result{
 		JobID: job.ID, Kind: job.Kind, Database: job.Database, Effect: job.Effect, Status: Succeeded,
@@ -109,6 +112,8 @@ func dump(job *Job) string {
 			dumpStatement(&b, w.tx.Statements[i])
 			fmt.Fprintf(&b, "\n  expect %+v", w.tx.Expect[i])
 		}
+	case *health:
+		fmt.Fprintf(&b, "\nchecks %q", w.checks)
 	}
 	return b.String()
 }

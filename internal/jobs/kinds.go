@@ -25,6 +25,10 @@ func table() []kind {
 			name: "transaction", effects: []Effect{ExactlyOnce, AtLeastOnce},
 			keys: []string{"statements", "isolation"}, decode: decodeTransaction,
 		},
+		{
+			name: "health", effects: []Effect{ReadOnly},
+			keys: []string{"checks"}, decode: decodeHealth,
+		},
 	}
 }
 
