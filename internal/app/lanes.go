@@ -12,8 +12,11 @@ type lane struct {
 	kinds []string
 	// outlives: work that was begun goes on when its lease is lost, because it does not roll back whole.
 	outlives bool
-	slots    int // deliveries that one runner holds at once; 0: as the database's configuration says
-	pending  int // deliveries that the whole fleet holds at once; 0: as the configuration says
+	// apart: it goes on while the database does not answer, behind a gate that only a full results stream closes, and
+	// never waits for its turn behind other lanes' jobs.
+	apart   bool
+	slots   int // deliveries that one runner holds at once; 0: as the database's configuration says
+	pending int // deliveries that the whole fleet holds at once; 0: as the configuration says
 }
 
 // lanes is the table of lanes, of which a lane without kinds is left out. A new kind joins the one whose slots it
@@ -22,7 +25,7 @@ func lanes() []lane {
 	return withKinds([]lane{
 		{name: "work", kinds: []string{"query", "transaction", "statement"}},
 		{name: "migration", kinds: []string{"migration"}, outlives: true, slots: 1, pending: 1},
-		{name: "health", kinds: []string{"health"}, slots: 2},
+		{name: "health", kinds: []string{"health"}, slots: 2, apart: true},
 	})
 }
 
@@ -61,4 +64,20 @@ func (l *lane) pendingOf(configured int) int {
 		return l.pending
 	}
 	return configured
+}
+
+// settlingOf returns how many results of a lane may be on their way, of those of all databases: a lane with slots of its
+// own needs no more than these, the others share the rest.
+func (l *lane) settlingOf(configured, databases int) int {
+	if l.slots > 0 {
+		return l.slots
+	}
+	rest, sharing := configured/max(1, databases), 0
+	for _, other := range lanes() {
+		rest -= other.slots
+		if other.slots == 0 {
+			sharing++
+		}
+	}
+	return max(1, rest/sharing)
 }

@@ -187,6 +187,8 @@ func (c *checker) database(path string, d *Database) {
 	c.want(d.Slots <= c.cfg.Topology.MaxAckPending, fmt.Sprintf("one runner cannot hold %d jobs when the fleet may "+
 		"hold %d; lower this or raise topology.max_ack_pending", d.Slots, c.cfg.Topology.MaxAckPending),
 		at("slots"), at("pool.max"), "topology.max_ack_pending")
+	c.want(d.Health.Slow <= d.Health.Timeout, fmt.Sprintf("nothing can take %s where a look ends after health.timeout, %s; "+
+		"lower this or raise health.timeout", short(d.Health.Slow), short(d.Health.Timeout)), at("health.slow"), at("health.timeout"))
 	c.ledger(path, d)
 	for kind, limits := range d.ByKind {
 		c.kind(path, kind, d, limits)
