@@ -45,7 +45,7 @@ type Health struct {
 		Replication *ReplicationHealth `json:"replication,omitempty"`
 		Pool        *PoolHealth        `json:"pool,omitempty"`
 		Migrations  *MigrationHealth   `json:"migrations,omitempty"`
-		Jobs        *JobsHealth        `json:"jobs,omitempty"`
+		Jobs        *IntakeHealth      `json:"jobs,omitempty"`
 	} `json:"checks"`
 }
 
@@ -88,8 +88,8 @@ type MigrationHealth struct {
 	Migrations
 }
 
-// JobsHealth is whether this runner runs the database's jobs.
-type JobsHealth struct {
+// IntakeHealth is whether this runner runs the database's jobs.
+type IntakeHealth struct {
 	Verdict Verdict `json:"verdict"`
 }
 
@@ -289,7 +289,7 @@ func (e *examination) jobs() {
 	if verdict != Healthy {
 		e.finds(checkJobs, verdict, reason)
 	}
-	e.health.Checks.Jobs = &JobsHealth{Verdict: verdict}
+	e.health.Checks.Jobs = &IntakeHealth{Verdict: verdict}
 }
 
 func (e *examination) slow(took time.Duration) bool { return e.opts.Slow > 0 && took > e.opts.Slow }
