@@ -54,7 +54,7 @@ func beating(b *testing.B, engine, connection string) *running {
 	cfg.NATS.URLs = []string{bustest.Server(b).ClientURL()}
 	cfg.Databases["shop"] = cfg.Defaults.NewDatabase(engine, config.NewSecret(connection))
 	require.NoError(b, cfg.Complete(Words()))
-	databases, err := openDatabases(cfg)
+	databases, err := openDatabases(cfg, nil)
 	require.NoError(b, err)
 	conn, err := bus.Connect(b.Context(), BusOptions(cfg, zap.NewNop()))
 	require.NoError(b, err)

@@ -2,6 +2,7 @@ package app
 
 import (
 	"slices"
+	"time"
 
 	"dbrunner/internal/jobs"
 )
@@ -14,7 +15,11 @@ type lane struct {
 	outlives bool
 	// apart: it goes on while the database does not answer, behind a gate that only a full results stream closes, and
 	// never waits for its turn behind other lanes' jobs.
-	apart   bool
+	apart bool
+	// timeout and maxTimeout are default and ceiling of its jobs' time limit where the configuration has none for their
+	// kind; 0: the database's.
+	timeout, maxTimeout time.Duration
+
 	slots   int // deliveries that one runner holds at once; 0: as the database's configuration says
 	pending int // deliveries that the whole fleet holds at once; 0: as the configuration says
 }
@@ -24,7 +29,10 @@ type lane struct {
 func lanes() []lane {
 	return withKinds([]lane{
 		{name: "work", kinds: []string{"query", "transaction", "statement"}},
-		{name: "migration", kinds: []string{"migration"}, outlives: true, slots: 1, pending: 1},
+		{
+			name: "migration", kinds: []string{"migration"}, outlives: true, slots: 1, pending: 1,
+			timeout: time.Hour, maxTimeout: 24 * time.Hour,
+		},
 		{name: "health", kinds: []string{"health"}, slots: 2, apart: true},
 	})
 }

@@ -61,6 +61,11 @@ func (s subjects) databaseHealth(database, instance string) string {
 	return s.namespace + ".health.database." + database + "." + instance
 }
 
+// migration is where the progress of a database's migration goes.
+func (s subjects) migration(database string) string {
+	return s.namespace + ".health.migration." + database
+}
+
 func (s subjects) jobsStream(database string) string {
 	return s.streamName("JOBS_" + database)
 }

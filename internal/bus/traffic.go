@@ -84,6 +84,17 @@ func (c *Conn) Oldest(ctx context.Context, database string) (oldest time.Time, f
 	return m.Time, true, nil
 }
 
+// MigrationProgress publishes where a database's migration is; the last one is kept.
+func (c *Conn) MigrationProgress(ctx context.Context, database string, body []byte) error {
+	if err := checkName("database", database); err != nil {
+		return err
+	}
+	if _, err := c.pub.send(ctx, &nats.Msg{Subject: c.subjects.migration(database), Data: body}); err != nil {
+		return fmt.Errorf("publish the progress of a migration: %w", err)
+	}
+	return nil
+}
+
 // againEvery is how often AwaitResult looks by itself: a re-published result is a core message and may be lost.
 const againEvery = 3 * time.Second
 

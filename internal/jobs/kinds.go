@@ -26,6 +26,10 @@ func table() []kind {
 			keys: []string{"statements", "isolation"}, decode: decodeTransaction,
 		},
 		{
+			name: "migration", effects: []Effect{AtLeastOnce},
+			keys: []string{"action", "target", "out_of_order"}, decode: decodeMigration,
+		},
+		{
 			name: "health", effects: []Effect{ReadOnly},
 			keys: []string{"checks"}, decode: decodeHealth,
 		},

@@ -189,6 +189,8 @@ func drawOwn(t *rapid.T, kind string) map[string]any {
 	switch kind {
 	case "query":
 		return drawStatement(t, "SELECT")
+	case "migration":
+		return drawMigration(t)
 	case "health":
 		return drawChecks(t)
 	}
@@ -207,6 +209,15 @@ func drawOwn(t *rapid.T, kind string) map[string]any {
 	own := map[string]any{"statements": list}
 	if rapid.Bool().Draw(t, "isolated") {
 		own["isolation"] = rapid.SampledFrom(isolations).Draw(t, "isolation")
+	}
+	return own
+}
+
+func drawMigration(t *rapid.T) map[string]any {
+	own := map[string]any{"action": rapid.SampledFrom([]string{"goto", "down", "repair"}).Draw(t, "action")}
+	own["target"] = rapid.StringMatching(`[0-9]{1,3}([.][0-9]{1,2})?|none`).Draw(t, "target")
+	if rapid.Bool().Draw(t, "disordered") {
+		own["out_of_order"] = raw("true")
 	}
 	return own
 }
@@ -321,6 +332,13 @@ func rewritten(job *Job, original map[string]any) map[string]any {
 func rewrittenWork(job *Job, original map[string]any) map[string]any {
 	if q, ok := job.work.(*query); ok {
 		return rewrittenStatement(&q.statement, original)
+	}
+	if m, ok := job.work.(*migrate); ok {
+		out := map[string]any{"action": string(m.action), "target": m.target}
+		if m.outOfOrder {
+			out["out_of_order"] = raw("true")
+		}
+		return out
 	}
 	out := map[string]any{}
 	if h, ok := job.work.(*health); ok {
@@ -480,6 +498,10 @@ func TestHashTellsApart(t *testing.T) {
 		{"query", `{"sql":"SELECT $1","params":[{"type":"json","value":{"a":2,"b":1}}]}`},
 		{"query", `{"sql":"SELECT :a, :b","params":{"a":1,"b":2}}`},
 		{"query", `{"sql":"SELECT :a, :b","params":{"a":2,"b":1}}`},
+		{"migration", `{"action":"up"}`},
+		{"migration", `{"action":"up","target":"1"}`},
+		{"migration", `{"action":"up","out_of_order":true}`},
+		{"migration", `{"action":"goto","target":"1"}`},
 		{"transaction", `{"statements":[{"sql":"SELECT 1"}]}`},
 		{"transaction", `{"effect":"at_least_once","statements":[{"sql":"SELECT 1"}]}`},
 		{"transaction", `{"isolation":"read_committed","statements":[{"sql":"SELECT 1"}]}`},
