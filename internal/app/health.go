@@ -2,11 +2,15 @@ package app
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"io/fs"
 	"time"
 
 	"go.uber.org/zap"
 
 	"dbrunner/internal/config"
+	"dbrunner/internal/db/migration"
 	"dbrunner/internal/jobs"
 )
 
@@ -18,7 +22,7 @@ type checked struct {
 
 func (d *database) makeChecker() *jobs.Checker {
 	h := &d.cfg.Health
-	return jobs.NewChecker(jobs.CheckerOptions{
+	opts := jobs.CheckerOptions{
 		Database:       d.db,
 		Timeout:        h.Timeout,
 		Slow:           h.Slow,
@@ -26,7 +30,38 @@ func (d *database) makeChecker() *jobs.Checker {
 		IgnorePending:  h.PendingMigrations == config.PendingIgnore,
 		Writes:         d.cfg.HasLedger(),
 		Jobs:           d.standing,
-	})
+	}
+	if d.migrations != nil {
+		opts.Migrations = d.migrations
+	}
+	return jobs.NewChecker(opts)
+}
+
+var _ jobs.MigrationStatus = (*migrations)(nil)
+
+// MigrationStatus looks how the schema stands. It locks nothing and waits for no migration. A folder that is not there
+// has no migrations.
+func (m *migrations) MigrationStatus(ctx context.Context) (*jobs.Migrations, error) {
+	report, err := m.Run(ctx, migration.Request{Action: migration.Validate})
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	out := &jobs.Migrations{
+		Current: report.After.Label, Latest: report.Latest.Label, Pending: len(report.Pending), Dirty: report.Dirty, Problem: report.Problem,
+	}
+	if n := len(report.Faults); n > 0 && out.Problem == "" {
+		out.Problem = report.Faults[0].String()
+		if n > 1 {
+			out.Problem += fmt.Sprintf(" (and %d more)", n-1)
+		}
+	}
+	if r := report.Running; r != nil {
+		out.Running = &jobs.RunningMigration{JobID: r.Job, Runner: r.Runner, File: r.File, Since: r.Since}
+	}
+	return out, nil
 }
 
 // check looks at the database now; checks narrows it. It waits for no work, and ends within the configured time.

@@ -95,26 +95,27 @@ type IntakeHealth struct {
 
 // Migrations is how a database's schema stands to the migrations that the runner has.
 type Migrations struct {
-	Current string            `json:"current,omitempty"` // version of the database; empty: none yet
-	Latest  string            `json:"latest,omitempty"`  // version of the last migration that the runner has
+	Current string            `json:"current"` // version of the database, or "none"
+	Latest  string            `json:"latest"`  // version of the last migration that the runner has, or "none"
 	Pending int               `json:"pending"`
 	Dirty   bool              `json:"dirty"`             // a migration broke off
 	Problem string            `json:"problem,omitempty"` // history and files do not fit together; for people
 	Running *RunningMigration `json:"running,omitempty"`
 }
 
-// RunningMigration is a migration job under way.
+// RunningMigration is a migration under way, by whomever.
 type RunningMigration struct {
 	JobID  string    `json:"job_id,omitempty"`
-	Action string    `json:"action,omitempty"`
-	Since  time.Time `json:"since"`
+	Runner string    `json:"runner,omitempty"`
+	File   string    `json:"file,omitempty"`
+	Since  time.Time `json:"since,omitzero"`
 }
 
 // MigrationStatus tells how a database's schema stands.
 type MigrationStatus interface {
 	// MigrationStatus returns soon after its context's end at the latest, and never waits for the lock of a migration
-	// that runs. The text of its error is safe to show.
-	MigrationStatus(ctx context.Context) (Migrations, error)
+	// that runs. nil: there are none to tell of. The text of its error is safe to show.
+	MigrationStatus(ctx context.Context) (*Migrations, error)
 }
 
 // Checkable is the part of db.Database that a check needs.
@@ -156,12 +157,12 @@ func (c *Checker) Check(ctx context.Context, checks ...string) *Health {
 	if len(checks) == 0 {
 		checks = HealthChecks()
 	}
+	e := &examination{opts: &c.opts, checks: checks, limit: c.opts.Timeout, health: &Health{Verdict: Healthy, Reasons: []string{}}}
+	if deadline, ok := ctx.Deadline(); ok {
+		e.limit = min(e.limit, time.Until(deadline).Round(time.Millisecond))
+	}
 	ctx, cancel := context.WithTimeout(ctx, c.opts.Timeout)
 	defer cancel()
-	e := &examination{opts: &c.opts, checks: checks, health: &Health{Verdict: Healthy, Reasons: []string{}}}
-	if deadline, ok := ctx.Deadline(); ok {
-		e.limit = time.Until(deadline).Round(time.Millisecond)
-	}
 	e.reach(ctx)
 	e.pool()
 	e.migrations(ctx)
@@ -263,22 +264,35 @@ func (e *examination) migrations(ctx context.Context) {
 		return
 	}
 	status, err := e.opts.Migrations.MigrationStatus(ctx)
-	found := &MigrationHealth{Verdict: Healthy, Migrations: status}
-	switch {
-	case err != nil:
-		found.Problem = e.why(ctx, err)
-		found.Verdict = e.finds(checkMigrations, Degraded, "their state could not be read: "+found.Problem)
-	case status.Running != nil: // what is pending or dirty now is its doing
-		found.Verdict = e.finds(checkMigrations, Degraded, "a migration runs since "+status.Running.Since.UTC().Format(time.RFC3339))
-	case status.Dirty:
-		found.Verdict = e.finds(checkMigrations, Unhealthy, "a migration broke off at version "+status.Current+
-			": look at what it has done and repair it")
-	case status.Problem != "":
-		found.Verdict = e.finds(checkMigrations, Degraded, status.Problem)
-	case status.Pending > 0 && !e.opts.IgnorePending:
-		found.Verdict = e.finds(checkMigrations, Degraded, fmt.Sprintf("%d are pending, the last one is %s", status.Pending, status.Latest))
+	if err != nil {
+		status = &Migrations{Problem: "their state could not be read: " + e.why(ctx, err)}
+	}
+	if status == nil {
+		return
+	}
+	found := &MigrationHealth{Verdict: Healthy, Migrations: *status}
+	if verdict, reason := e.judge(status); verdict != Healthy {
+		found.Verdict = e.finds(checkMigrations, verdict, reason)
 	}
 	e.health.Checks.Migrations = found
+}
+
+func (e *examination) judge(m *Migrations) (Verdict, string) {
+	switch {
+	case m.Running != nil && m.Running.Since.IsZero():
+		return Degraded, "a migration runs"
+	case m.Running != nil: // what is pending or dirty now is its doing
+		return Degraded, "a migration runs since " + m.Running.Since.UTC().Format(time.RFC3339)
+	case m.Dirty && m.Problem == "":
+		return Unhealthy, "a migration broke off at version " + m.Current + ": look at what it has done and repair it"
+	case m.Dirty:
+		return Unhealthy, m.Problem
+	case m.Problem != "":
+		return Degraded, m.Problem
+	case m.Pending > 0 && !e.opts.IgnorePending:
+		return Degraded, fmt.Sprintf("not applied yet: %d, up to version %s", m.Pending, m.Latest)
+	}
+	return Healthy, ""
 }
 
 func (e *examination) jobs() {
