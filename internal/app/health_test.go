@@ -36,8 +36,13 @@ type health struct {
 			InUse   int `json:"in_use"`
 			Waiting int `json:"waiting"`
 		}
-		Migrations *struct{}
-		Jobs       *struct{ Verdict string }
+		Migrations *struct {
+			Current string    `json:"current"`
+			Latest  string    `json:"latest"`
+			Pending int       `json:"pending"`
+			Running *struct{} `json:"running"`
+		}
+		Jobs *struct{ Verdict string }
 	} `json:"checks"`
 	Ledger *struct{} `json:"ledger"`
 }
@@ -228,6 +233,49 @@ func TestHealthOfAReadOnlyDatabase(t *testing.T) {
 	})
 }
 
+// The state of the schema is told, also while a migration runs: a look waits neither for it nor for its lock.
+func TestHealthOfASchema(t *testing.T) {
+	t.Parallel()
+	slow := map[string]string{
+		"postgres": "SELECT pg_sleep(600);",
+		"sqlite":   "CREATE TABLE slow AS WITH RECURSIVE r(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM r) SELECT count(*) FROM r;",
+	}
+	for name, database := range engines() {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := setup(t)
+			dir := folder(t, map[string]string{"V1__create.sql": "CREATE TABLE t (n INTEGER);"})
+			w.start(w.config("r1", database(t), func(cfg *config.Config) {
+				withFolder(dir)(cfg.Databases["shop"])
+				cfg.Worker.DrainTimeout = 100 * time.Millisecond
+			}))
+			h := w.ask("shop", "h1", `,"checks":["migrations"]`)
+			require.Equal(t, "degraded", h.Verdict)
+			require.Equal(t, []string{"migrations: not applied yet: 1, up to version 1"}, h.Reasons)
+			w.migrate("shop", "m1", `"action":"up"`)
+			h = w.ask("shop", "h2", `,"checks":["migrations"]`)
+			require.Equal(t, "healthy", h.Verdict, "%v", h.Reasons)
+			require.Equal(t, "1", h.Checks.Migrations.Current)
+			require.Equal(t, "1", h.Checks.Migrations.Latest)
+
+			write(t, dir, "V2__slow.sql", slow[name])
+			w.publish("shop", "migration", `{"id":"m2","action":"up"}`)
+			asked := 0
+			require.Eventually(t, func() bool {
+				asked++
+				begun := time.Now()
+				h = w.ask("shop", fmt.Sprintf("r%d", asked), "")
+				require.Less(t, time.Since(begun), 10*time.Second)
+				return h.Checks.Migrations != nil && h.Checks.Migrations.Running != nil
+			}, patience, 50*time.Millisecond, "a migration that runs is told")
+			require.Equal(t, "degraded", h.Verdict)
+			require.Len(t, h.Reasons, 1, "%v", h.Reasons)
+			require.Contains(t, h.Reasons[0], "migrations: a migration runs")
+			require.Nil(t, w.stored("shop", "m2"))
+		})
+	}
+}
+
 func TestHeartbeatOfARunner(t *testing.T) {
 	t.Parallel()
 	w := setup(t)
@@ -246,10 +294,11 @@ func TestHeartbeatOfARunner(t *testing.T) {
 	require.NotEmpty(t, h.Process)
 	require.False(t, h.Shared)
 	d := h.Databases[0]
-	require.Equal(t, "work", d.Lanes[0].Name)
-	require.Equal(t, "health", d.Lanes[1].Name)
-	require.Equal(t, 64, d.Lanes[0].Slots)
-	require.Equal(t, 2, d.Lanes[1].Slots)
+	slots := map[string]int{}
+	for _, lane := range d.Lanes {
+		slots[lane.Name] = lane.Slots
+	}
+	require.Equal(t, map[string]int{"work": 64, "migration": 1, "health": 2}, slots)
 	require.LessOrEqual(t, d.Results.Room, 100)
 	r.end(t)
 	w.awaitHeartbeat("r1", func(h *heartbeat) bool { return h.State == "stopped" })
