@@ -26,6 +26,8 @@ type Options struct {
 	// Strict makes a database that cannot be reached at the start an error of Run. Otherwise its jobs wait and the
 	// other databases run.
 	Strict bool
+	// Level is the logger's level, for those who change it over HTTP; nil: nobody can.
+	Level *zap.AtomicLevel
 }
 
 // App is a runner that is not running yet.
@@ -63,6 +65,12 @@ func (a *App) Run(ctx context.Context) (err error) {
 	}
 	defer func() { err = errors.Join(err, closeDatabases(databases)) }()
 
+	watch, err := newWatch(ctx, &a.opts)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, watch.close(ctx)) }()
+
 	conn, err := bus.Connect(ctx, BusOptions(cfg, log.Named("bus")))
 	if err != nil {
 		return err
@@ -73,7 +81,7 @@ func (a *App) Run(ctx context.Context) (err error) {
 		return err
 	}
 	r := &running{
-		cfg: cfg, log: log, conn: conn, databases: databases, version: a.opts.Version,
+		cfg: cfg, log: log, conn: conn, watch: watch, databases: databases, version: a.opts.Version,
 		startedAt: time.Now(), suspects: worker.NewSuspects(),
 		settling: max(1, cfg.Worker.SettleInFlight/max(1, len(databases)*len(lanes()))),
 	}
@@ -102,6 +110,7 @@ type running struct {
 	cfg       *config.Config
 	log       *zap.Logger
 	conn      *bus.Conn
+	watch     *watch
 	databases []*database
 	version   string
 	startedAt time.Time
@@ -152,6 +161,7 @@ func (r *running) run(ctx context.Context, started chan<- struct{}) error {
 	}
 	background.Go(func() error { return r.beat(beside) })
 	background.Go(func() error { return r.conn.WatchDead(beside, deadInterval) })
+	r.watch.background(beside, &background, r)
 
 	var lanes errgroup.Group
 	for _, d := range r.databases {

@@ -35,6 +35,9 @@ type database struct {
 	lanes   []*worker.Lane
 	intakes []*intake
 	sweeper *worker.Sweeper // nil without a ledger
+
+	observer worker.Observer // nil: nobody looks
+	tracer   worker.Tracer   // nil: nobody looks
 }
 
 // openDatabases opens all configured databases. Opening connects to nothing: what fails here is a fault of the
@@ -81,7 +84,8 @@ func closeDatabases(databases []*database) error {
 
 // connect makes what runs for the database: executor, gate, lanes and sweeper.
 func (d *database) connect(r *running) error {
-	d.results = &results{r.conn.Results(d.name)}
+	d.results = &results{Results: r.conn.Results(d.name), traced: r.watch.tracing != nil}
+	d.observer, d.tracer = r.watch.observer(d.name), r.watch.tracer(r.cfg.Namespace, d)
 	gate, err := worker.NewGate(worker.GateOptions{Database: d.name, Prober: d.prober(r.log.Named("database")), Logger: r.log.Named("gate")})
 	if err != nil {
 		return err
@@ -138,6 +142,8 @@ func (d *database) lane(r *running, l *lane, executor *jobs.Executor) (*worker.L
 		Gate:             d.gate,
 		Suspects:         r.suspects,
 		Outlives:         func(string) bool { return l.outlives },
+		Observer:         d.observer,
+		Tracer:           d.tracer,
 		Logger:           r.log.Named("worker"),
 	})
 }

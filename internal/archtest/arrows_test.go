@@ -21,7 +21,7 @@ var arrows = []arrow{
 	{"cmd/*", []string{"internal/app", "internal/bus", "internal/config", "internal/jobs"}},
 	{"internal/app", []string{
 		"internal/worker", "internal/bus", "internal/jobs", "internal/db", "internal/config",
-		"internal/db/postgres", "internal/db/sqlserver", "internal/db/sqlite",
+		"internal/db/postgres", "internal/db/sqlserver", "internal/db/sqlite", "internal/telemetry",
 	}},
 	{"internal/worker", []string{"internal/jobs"}},
 	{"internal/jobs", []string{"internal/db"}},
@@ -31,6 +31,7 @@ var arrows = []arrow{
 	{"internal/bus/bustest", []string{"internal/bus"}},
 	{"internal/bus", nil},
 	{"internal/config", nil},
+	{"internal/telemetry", nil},
 	{"internal/crash", nil},
 	{"internal/archtest", nil},
 	{"examples/*", nil}, // what an upstream system could write, too

@@ -84,6 +84,21 @@ func (c *Conn) Oldest(ctx context.Context, database string) (oldest time.Time, f
 	return m.Time, true, nil
 }
 
+// LaneState is what a lane of the whole fleet has before it.
+type LaneState struct {
+	Waiting uint64 // messages that were delivered to nobody yet
+	Held    uint64 // messages delivered and not acknowledged
+}
+
+// Lane asks the server how a lane stands.
+func (c *Conn) Lane(ctx context.Context, database, lane string) (LaneState, error) {
+	info, err := c.consumerInfo(ctx, c.subjects.jobsStream(database), lane)
+	if err != nil {
+		return LaneState{}, fmt.Errorf("lane %s of %s: %w", lane, database, err)
+	}
+	return LaneState{Waiting: info.NumPending, Held: uint64(max(info.NumAckPending, 0))}, nil
+}
+
 // Heartbeat publishes what a runner says of itself; the last one is kept.
 func (c *Conn) Heartbeat(ctx context.Context, instance string, body []byte) error {
 	if err := checkName("instance", instance); err != nil {

@@ -56,6 +56,17 @@ func codes(t *testing.T, file string) []string {
 	return words
 }
 
+// TestCodesAreComplete: who counts by code knows every code that there is.
+func TestCodesAreComplete(t *testing.T) {
+	t.Parallel()
+	declared := append(codes(t, "codes.go"), codes(t, filepath.Join("..", "db", "errors.go"))...)
+	var known []string
+	for _, code := range Codes() {
+		known = append(known, string(code))
+	}
+	require.ElementsMatch(t, declared, known)
+}
+
 // TestDocsExamples: every job on the page for publishers is one.
 func TestDocsExamples(t *testing.T) {
 	t.Parallel()
