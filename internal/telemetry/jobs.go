@@ -108,11 +108,11 @@ type kindMetrics struct {
 
 	duplicates, recorded, redelivered, retries prometheus.Counter
 	queue, total                               prometheus.Observer
+	letters                                    map[string]prometheus.Counter // by reason
 
 	// What most databases never have is made when it happens.
 	failures sync.Map // of an outcome: prometheus.Counter
 	failed   sync.Map // of a status: prometheus.Observer
-	letters  sync.Map // of a reason: prometheus.Counter
 }
 
 // outcome is how a job can end that has not succeeded.
@@ -129,7 +129,7 @@ func newJobs(database string, words *Words, vectors *jobVectors) *Jobs {
 
 func (j *Jobs) kind(kind string) *kindMetrics {
 	v := j.vectors
-	return &kindMetrics{
+	k := &kindMetrics{
 		database: j.database, kind: kind,
 		succeeded:   v.jobs.WithLabelValues(j.database, kind, j.words.success(), ""),
 		executions:  v.execution.WithLabelValues(j.database, kind, j.words.success()),
@@ -139,7 +139,12 @@ func (j *Jobs) kind(kind string) *kindMetrics {
 		retries:     v.retries.WithLabelValues(j.database, kind),
 		queue:       v.queue.WithLabelValues(j.database, kind),
 		total:       v.total.WithLabelValues(j.database, kind),
+		letters:     make(map[string]prometheus.Counter, len(j.words.Reasons)),
 	}
+	for _, reason := range j.words.Reasons { // there from the start, so that the first one is seen as an increase
+		k.letters[reason] = v.letters.WithLabelValues(j.database, kind, reason)
+	}
+	return k
 }
 
 func (w *Words) success() string { return w.Statuses[0] }
@@ -161,8 +166,8 @@ func (j *Jobs) Ended(e *JobEnd) {
 	if e.Recorded {
 		k.recorded.Inc()
 	}
-	if e.Letter != "" {
-		j.letter(k, e.Letter)
+	if letters := k.letters[e.Letter]; letters != nil {
+		letters.Inc()
 	}
 	if e.Deliveries > 1 {
 		k.redelivered.Inc()
@@ -197,13 +202,6 @@ func (j *Jobs) failed(k *kindMetrics, e *JobEnd) {
 	cached(&k.failed, status, func() prometheus.Observer {
 		return j.vectors.execution.WithLabelValues(k.database, k.kind, status)
 	}).Observe(e.Ran.Seconds())
-}
-
-func (j *Jobs) letter(k *kindMetrics, reason string) {
-	reason = oneOf(reason, j.words.Reasons)
-	cached(&k.letters, reason, func() prometheus.Counter {
-		return j.vectors.letters.WithLabelValues(k.database, k.kind, reason)
-	}).Inc()
 }
 
 // cached returns what was made for a key, and makes it the first time.
