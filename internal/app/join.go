@@ -48,7 +48,7 @@ func (r *results) Store(ctx context.Context, jobID string, body []byte) (worker.
 func (r *results) store(ctx context.Context, jobID string, body []byte) (bus.StoreVerdict, error) {
 	if r.traced {
 		if parent := telemetry.TraceParent(ctx); parent != "" {
-			return r.Results.StoreTraced(ctx, jobID, parent, body)
+			return r.StoreTraced(ctx, jobID, parent, body)
 		}
 	}
 	return r.Results.Store(ctx, jobID, body)
