@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"sync/atomic"
 	"time"
 
@@ -28,6 +29,8 @@ type Options struct {
 	Strict bool
 	// Level is the logger's level, for those who change it over HTTP; nil: nobody can.
 	Level *zap.AtomicLevel
+	// Migrations are folders of migrations that are built in, by database; each stands in the place of the configured one.
+	Migrations map[string]fs.FS
 }
 
 // App is a runner that is not running yet.
@@ -59,7 +62,7 @@ func (a *App) Started() <-chan struct{} { return a.started }
 // (*bus.TopologyError), or what kept it from starting; after a start in order it returns nil.
 func (a *App) Run(ctx context.Context) (err error) {
 	cfg, log := a.opts.Config, a.opts.Logger
-	databases, err := openDatabases(cfg)
+	databases, err := openDatabases(cfg, a.opts.Migrations)
 	if err != nil {
 		return err
 	}
