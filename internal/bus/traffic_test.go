@@ -49,6 +49,22 @@ func TestPublishJob(t *testing.T) {
 	require.ErrorIs(t, err, bus.ErrStreamFull)
 }
 
+func TestLaneState(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	lane := topology().Databases[0].Lanes[0].Name
+	state, err := b.conn.Lane(t.Context(), database, lane)
+	require.NoError(t, err)
+	require.Equal(t, bus.LaneState{}, state)
+	b.publish(t, "query", 3)
+	require.Eventually(t, func() bool {
+		state, err = b.conn.Lane(t.Context(), database, lane)
+		return err == nil && state == bus.LaneState{Waiting: 3}
+	}, 10*time.Second, 10*time.Millisecond)
+	_, err = b.conn.Lane(t.Context(), database, "nowhere")
+	require.ErrorIs(t, err, bus.ErrNotFound)
+}
+
 func TestOldest(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

@@ -1,6 +1,9 @@
 package jobs
 
-import "dbrunner/internal/db"
+import (
+	"dbrunner/internal/db"
+	"dbrunner/internal/db/migration"
+)
 
 // The codes of faults that decoding finds in a body. A rejection carries the code that all of its faults share,
 // or CodeInvalidBody.
@@ -46,5 +49,7 @@ func Codes() []db.Code {
 		db.CodeTransactionAborted, db.CodeDuplicateColumn, db.CodeExpectRows, db.CodeResultTooLarge,
 		db.CodeTimeout, db.CodeLockTimeout, db.CodeSerialization, db.CodeDeadlock, db.CodeConnectionLost,
 		db.CodeUnavailable, db.CodeResources, db.CodeNotSupported, db.CodeDatabase,
+		migration.CodeFolder, migration.CodeTarget, migration.CodeRefused, migration.CodeDirty, migration.CodeLocked,
+		migration.CodePassed,
 	}
 }

@@ -37,7 +37,7 @@ type JobEnd struct {
 // The buckets, seconds. Work takes from a fraction of a millisecond to the longest time limit; the wait in the queue
 // may take days.
 var (
-	workBuckets  = []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300, 900}
+	workBuckets  = []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600}
 	queueBuckets = []float64{.001, .005, .01, .05, .1, .5, 1, 5, 10, 30, 60, 300, 900, 3600, 14400, 86400}
 )
 
