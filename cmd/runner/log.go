@@ -23,6 +23,11 @@ func newLogger(cfg *config.Log) (*zap.Logger, zap.AtomicLevel, error) {
 	if err != nil {
 		return nil, level, fmt.Errorf("log.level: %w", err)
 	}
+	log, err := logConfig(cfg, level).Build()
+	return log, level, err
+}
+
+func logConfig(cfg *config.Log, level zap.AtomicLevel) zap.Config {
 	c := zap.NewProductionConfig()
 	c.Level = level
 	c.Sampling = &zap.SamplingConfig{Initial: sampleFirst, Thereafter: sampleThen}
@@ -36,6 +41,5 @@ func newLogger(cfg *config.Log) (*zap.Logger, zap.AtomicLevel, error) {
 		c.Encoding = "console"
 		c.EncoderConfig.EncodeLevel = zapcore.CapitalLevelEncoder
 	}
-	log, err := c.Build()
-	return log, level, err
+	return c
 }

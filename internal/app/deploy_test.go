@@ -30,6 +30,7 @@ func TestAlertsAndDashboardAskForWhatIsThere(t *testing.T) {
 	r.expect(t, map[string]float64{"dbrunner_jobs_total ": 8})
 	require.True(t, wait(patience, func() bool { return r.scrape(t).value("dbrunner_queue_waiting", "") >= 0 }))
 	p := r.scrape(t)
+	requireDocumented(t, p)
 	for name, expression := range alertExpressions(t) {
 		requireKnown(t, p, name, expression)
 	}
@@ -40,6 +41,27 @@ func TestAlertsAndDashboardAskForWhatIsThere(t *testing.T) {
 		}
 	}
 	require.Greater(t, len(seen), 25, "the dashboard shows most of what there is")
+}
+
+// The page for operators names every metric that there is, and no other.
+func requireDocumented(t *testing.T, p page) {
+	t.Helper()
+	text, err := os.ReadFile("../../docs/operations.md")
+	require.NoError(t, err)
+	named := regexp.MustCompile("`(dbrunner_[a-z_]+[a-z])`").FindAllStringSubmatch(string(text), -1)
+	shortened := regexp.MustCompile("`…(_[a-z_]+)`").FindAllStringSubmatch(string(text), -1)
+	known := map[string]bool{}
+	for _, m := range named {
+		require.NotNil(t, p[m[1]], "the page tells of %s, which is not there", m[1])
+		known[m[1]] = true
+	}
+	for name := range p {
+		if !strings.HasPrefix(name, "dbrunner_") || known[name] {
+			continue
+		}
+		require.True(t, slices.ContainsFunc(shortened, func(m []string) bool { return strings.HasSuffix(name, m[1]) }),
+			"the page does not tell of %s", name)
+	}
 }
 
 func alertExpressions(t *testing.T) map[string]string {
