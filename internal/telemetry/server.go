@@ -89,7 +89,9 @@ func (s *Server) Run(ctx context.Context) error {
 	if s.server.Shutdown(ctx) != nil {
 		_ = s.server.Close() // whoever is still being answered has had his time
 	}
-	_ = <-served // it says only that we have ended it
+	if err := <-served; !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serve http.address: %w", err)
+	}
 	return nil
 }
 
