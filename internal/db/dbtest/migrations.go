@@ -140,7 +140,7 @@ func (w *migrationWorld) does(action migration.Action, target string) *migration
 	return report
 }
 
-// refuses runs an action that must fail with this code.
+// refuses runs an action that must fail with this code; empty: with any.
 func (w *migrationWorld) refuses(code db.Code, action migration.Action, target string) (*migration.Report, *db.Error) {
 	w.t.Helper()
 	return w.refusesAs(code, migration.Request{Action: action, Target: target})
@@ -152,7 +152,10 @@ func (w *migrationWorld) refusesAs(code db.Code, req migration.Request) (*migrat
 	require.Error(w.t, err)
 	e, ok := errors.AsType[*db.Error](err)
 	require.Truef(w.t, ok, "%T: %v", err, err)
-	require.Equal(w.t, code, e.Code, e.Message)
+	if code != "" {
+		require.Equal(w.t, code, e.Code, e.Message)
+	}
+	require.NotNil(w.t, report)
 	return report, e
 }
 
@@ -209,7 +212,9 @@ func (w *migrationWorld) upDownUp() {
 	t := w.t
 	plan := w.does(migration.Plan, "")
 	require.Len(t, plan.Plan, 2)
-	require.Len(t, plan.Plan[1].Statements, 2)
+	if w.engine.Dialect().Separator == "" { // else the file is one batch
+		require.Len(t, plan.Plan[1].Statements, 2)
+	}
 
 	up := w.does(migration.Up, "")
 	require.Equal(t, []string{"up 1 done", "up 2 done"}, did(up))
@@ -264,9 +269,12 @@ func (w *migrationWorld) statusCreatesNothing() {
 func (w *migrationWorld) failureLeavesNothing() {
 	t := w.t
 	w.add("V3__broken.sql", "INSERT INTO item (id, name) VALUES (2, 'secret-value');\n\nINSERT INTO\n  nowhere (id) VALUES (12345);\nDELETE FROM item;")
-	report, e := w.refuses(db.CodeUndefined, migration.Up, "")
+	report, e := w.refuses(w.undefined(), migration.Up, "")
 	require.Equal(t, []string{"up 1 done", "up 2 done", "up 3 failed"}, did(report))
-	require.Contains(t, e.Message, "V3__broken.sql, statement 2 of 3 (line ")
+	if w.engine.Dialect().Separator == "" {
+		require.Contains(t, e.Message, "V3__broken.sql, statement 2 of 3 (line ")
+	}
+	require.Contains(t, e.Message, "V3__broken.sql, ")
 	require.Contains(t, e.Message, "nothing of this file is applied")
 	require.NotContains(t, e.Message, "secret-value")
 	require.NotContains(t, e.Message, "12345")
@@ -421,7 +429,7 @@ func (w *migrationWorld) stepwiseFailure() {
 	t := w.t
 	between := separator(w.engine)
 	w.add("V3__alone.sql", "INSERT INTO item (id, name) VALUES (3, 'x');\n"+between+w.h.AloneFails+";\n"+between+"INSERT INTO item (id, name) VALUES (4, 'x')")
-	report, e := w.refuses(w.failureCode(), migration.Up, "")
+	report, e := w.refuses(w.undefined(), migration.Up, "")
 	require.Contains(t, e.Message, "statement 2 of 3")
 	require.True(t, report.Dirty)
 	require.Equal(t, "3*", w.stored())
@@ -437,8 +445,13 @@ func (w *migrationWorld) stepwiseFailure() {
 	require.Equal(t, []string{"up 3 done"}, did(w.does(migration.Up, "")))
 }
 
-// failureCode is the code of AloneFails: that of an object that is not there.
-func (w *migrationWorld) failureCode() db.Code { return db.CodeUndefined }
+// undefined is the code of a statement about something that is not there.
+func (w *migrationWorld) undefined() db.Code {
+	if w.h.Lacks[LacksNumbers] {
+		return ""
+	}
+	return db.CodeUndefined
+}
 
 func (w *migrationWorld) race() {
 	t := w.t
@@ -482,10 +495,14 @@ func (w *migrationWorld) lockHeld() {
 	require.NoError(t, err)
 	require.True(t, ok, "a session may take its own lock again")
 
-	_, e := w.refusesAs(migration.CodeLocked, migration.Request{Action: migration.Up, Timeout: 500 * time.Millisecond})
+	limit := 3 * time.Second
+	if len(w.h.Lacks) > 0 { // such a server is slow as well
+		limit = 20 * time.Second
+	}
+	_, e := w.refusesAs(migration.CodeLocked, migration.Request{Action: migration.Up, Timeout: limit})
 	require.Equal(t, db.ClassTimeout, e.Class)
 	if w.h.Blames {
-		require.Contains(t, e.Message, "session ")
+		require.Contains(t, e.Message, "session")
 	}
 	status := w.does(migration.Status, "")
 	require.NotNil(t, status.Running, "the lock is seen without taking it")
