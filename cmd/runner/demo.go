@@ -44,11 +44,11 @@ func demo(ctx context.Context, out io.Writer, port int, once bool) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, world.Close(ctx)) }()
-	log, err := newLogger(&world.Config.Log)
+	log, level, err := newLogger(&world.Config.Log)
 	if err != nil {
 		return err
 	}
-	runner, err := app.New(app.Options{Config: world.Config, Logger: log, Version: buildVersion().Version})
+	runner, err := app.New(app.Options{Config: world.Config, Logger: log, Level: &level, Version: buildVersion().Version})
 	if err != nil {
 		return err
 	}

@@ -27,6 +27,8 @@ type Options struct {
 	// Strict makes a database that cannot be reached at the start an error of Run. Otherwise its jobs wait and the
 	// other databases run.
 	Strict bool
+	// Level is the logger's level, for those who change it over HTTP; nil: nobody can.
+	Level *zap.AtomicLevel
 	// Migrations are folders of migrations that are built in, by database; each stands in the place of the configured one.
 	Migrations map[string]fs.FS
 }
@@ -66,6 +68,12 @@ func (a *App) Run(ctx context.Context) (err error) {
 	}
 	defer func() { err = errors.Join(err, closeDatabases(databases)) }()
 
+	watch, err := newWatch(ctx, &a.opts)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, watch.close(ctx)) }()
+
 	conn, err := bus.Connect(ctx, BusOptions(cfg, log.Named("bus")))
 	if err != nil {
 		return err
@@ -76,7 +84,7 @@ func (a *App) Run(ctx context.Context) (err error) {
 		return err
 	}
 	r := &running{
-		cfg: cfg, log: log, conn: conn, databases: databases, version: a.opts.Version,
+		cfg: cfg, log: log, conn: conn, watch: watch, databases: databases, version: a.opts.Version,
 		startedAt: time.Now(), suspects: worker.NewSuspects(),
 	}
 	if err := r.connect(); err != nil {
@@ -107,6 +115,7 @@ type running struct {
 	cfg       *config.Config
 	log       *zap.Logger
 	conn      *bus.Conn
+	watch     *watch
 	databases []*database
 	version   string
 	startedAt time.Time
@@ -167,6 +176,7 @@ func (r *running) run(ctx context.Context, started chan<- struct{}) error {
 	background.Go(func() error { return r.beat(beside) })
 	background.Go(func() error { return r.measure(beside) })
 	background.Go(func() error { return r.conn.WatchDead(beside, deadInterval) })
+	r.watch.background(beside, &background, r)
 
 	var lanes errgroup.Group
 	for _, d := range r.databases {

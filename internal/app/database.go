@@ -45,6 +45,9 @@ type database struct {
 	checker *jobs.Checker
 	beacon  *bus.Beacon
 
+	observer worker.Observer // nil: nobody looks
+	tracer   worker.Tracer   // nil: nobody looks
+
 	latest atomic.Pointer[checked]
 }
 
@@ -100,7 +103,8 @@ func closeDatabases(databases []*database) error {
 
 // connect makes what runs for the database: checker, executor, gates, lanes and sweeper.
 func (d *database) connect(r *running) (err error) {
-	d.results = &results{r.conn.Results(d.name)}
+	d.results = &results{Results: r.conn.Results(d.name), traced: r.watch.tracing != nil}
+	d.observer, d.tracer = r.watch.observer(d.name), r.watch.tracer(r.cfg.Namespace, d)
 	if d.beacon, err = r.conn.DatabaseBeacon(d.name, r.cfg.Instance); err != nil {
 		return err
 	}
@@ -180,6 +184,8 @@ func (d *database) lane(r *running, l *lane, executor *jobs.Executor) (*worker.L
 		Gate:             gate,
 		Suspects:         suspects,
 		Outlives:         func(string) bool { return l.outlives },
+		Observer:         d.observer,
+		Tracer:           d.tracer,
 		Logger:           r.log.Named("worker"),
 	})
 }

@@ -98,7 +98,12 @@ type runner struct {
 // start starts a runner and waits until its lanes run.
 func (w *world) start(cfg *config.Config) *runner {
 	w.t.Helper()
-	r := w.launch(app.Options{Config: cfg})
+	return w.startWith(app.Options{Config: cfg})
+}
+
+func (w *world) startWith(opts app.Options) *runner {
+	w.t.Helper()
+	r := w.launch(opts)
 	select {
 	case <-r.app.Started():
 	case <-r.done:

@@ -13,6 +13,9 @@ import (
 
 const headerExpectedSubjectSequence = "Nats-Expected-Last-Subject-Sequence"
 
+// HeaderTraceParent holds the W3C trace context that a message belongs to.
+const HeaderTraceParent = "traceparent"
+
 // StoreVerdict is what became of a result that was offered to the stream.
 type StoreVerdict uint8
 
@@ -61,11 +64,20 @@ func (c *Conn) Results(database string) *Results {
 // the context ends; so Taken may mean our own earlier attempt, and the caller compares the bytes. Many goroutines
 // may call it at once; Options.MaxInFlight bounds how many are under way.
 func (r *Results) Store(ctx context.Context, jobID string, body []byte) (StoreVerdict, error) {
+	return r.store(ctx, jobID, r.first, body)
+}
+
+// StoreTraced is Store with the W3C trace context that the result belongs to in its headers.
+func (r *Results) StoreTraced(ctx context.Context, jobID, traceParent string, body []byte) (StoreVerdict, error) {
+	return r.store(ctx, jobID, nats.Header{headerExpectedSubjectSequence: {"0"}, HeaderTraceParent: {traceParent}}, body)
+}
+
+func (r *Results) store(ctx context.Context, jobID string, header nats.Header, body []byte) (StoreVerdict, error) {
 	if err := checkID(jobID); err != nil {
 		return 0, err
 	}
 	// A message id would be answered "stored" although another payload is there, so there is none.
-	msg := nats.Msg{Subject: r.conn.subjects.store(r.database, jobID), Header: r.first, Data: body}
+	msg := nats.Msg{Subject: r.conn.subjects.store(r.database, jobID), Header: header, Data: body}
 	var verdict StoreVerdict
 	err := r.conn.publishUntil(ctx, &msg, func(err error) (again bool, _ error) {
 		verdict, again, err = storeVerdict(err)

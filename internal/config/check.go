@@ -49,6 +49,7 @@ func (c *Config) complete(w Words, client bool, faults *collector) {
 	check.nats()
 	check.topology()
 	check.replies()
+	check.http()
 	check.names(client)
 	for _, name := range c.sortedNames() {
 		check.database(join(databasesKey, name), c.Databases[name])
@@ -191,6 +192,14 @@ func (c *checker) replies() {
 			" would let a job publish into the runners' own subjects or into $…; write a prefix outside of them",
 			"reply_prefixes", "namespace", "nats.inbox_prefix")
 	}
+}
+
+// http tells those who open doors on a port that nobody listens on.
+func (c *checker) http() {
+	h := &c.cfg.HTTP
+	const silent = "nothing listens while http.address is empty; write an address there, such as 127.0.0.1:8080"
+	c.want(h.Address != "" || !h.LogLevel, silent, "http.log_level", "http.address")
+	c.want(h.Address != "" || !h.PProf, silent, "http.pprof", "http.address")
 }
 
 func (c *checker) database(path string, d *Database) {

@@ -68,6 +68,16 @@ func TestFaults(t *testing.T) {
 				`line 5: nats.user: write text; what looks like a number, a date, true, false or null needs "quotes"`,
 			},
 		},
+		"an address that is none": {text: small + "http: {address: 8080}", want: []string{
+			`line 6: http.address: write text; what looks like a number, a date, true, false or null needs "quotes"`,
+		}},
+		"an address without a port": {text: small + "http: {address: localhost, pprof: true}", want: []string{
+			"line 6: http.address: write a host, or none for all, and a port, such as :8080 or 127.0.0.1:8080",
+		}},
+		"doors where nobody listens": {text: small + "http: {pprof: true, log_level: true}", want: []string{
+			"line 6: http.log_level: nothing listens while http.address is empty; write an address there, such as 127.0.0.1:8080",
+			"line 6: http.pprof: nothing listens while http.address is empty; write an address there, such as 127.0.0.1:8080",
+		}},
 		"a secret that is a number": {text: "databases: {a: {type: sqlite, connection_string: 0123}}", want: []string{
 			"line 1: databases.a.connection_string: write text; what could be read as anything else needs quotes",
 		}},

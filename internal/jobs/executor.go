@@ -78,7 +78,9 @@ func (e *Executor) Run(ctx context.Context, d *Delivery, begin func() error) (ou
 	if d.Deliveries > e.opts.Policy.MaxDeliveries {
 		return r.giveUp(ctx)
 	}
+	d.Step(StepDecode)
 	job, rejection := e.decoder.Decode(d)
+	d.Step(StepNone)
 	if rejection != nil {
 		return r.rejected(ctx, rejection)
 	}
@@ -136,6 +138,7 @@ func (r *run) begin() error {
 	if r.d.startedAt.IsZero() {
 		r.d.startedAt = time.Now()
 	}
+	r.d.Step(StepExecute)
 	return nil
 }
 
@@ -202,8 +205,11 @@ func (r *run) execute(ctx context.Context, look *look) Outcome {
 	}
 	var given answer
 	err := db.Retry(ctx, r.retryOptions(), r.repeatable, func(ctx context.Context) error {
+		r.d.Step(StepAcquire)
 		var err error
 		given, err = r.job.work.run(ctx, x)
+		r.d.stepFailed(err)
+		r.d.Step(StepNone)
 		if db.ClassOf(err) == db.ClassUnknown {
 			r.d.sawUnknown = true
 		}
