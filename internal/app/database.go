@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -60,6 +61,9 @@ func openDatabase(cfg *config.Config, name string) (*database, error) {
 	settings := cfg.Databases[name]
 	engine, err := engineByName(settings.Type)
 	if err != nil {
+		return nil, err
+	}
+	if err := checkPooled(settings); err != nil {
 		return nil, err
 	}
 	opened, err := engine.open(dbOptions(cfg, name))
@@ -137,7 +141,7 @@ func (d *database) lane(r *running, l *lane, executor *jobs.Executor) (*worker.L
 		Outbox:           &outbox{conn: r.conn, runner: r.cfg.Instance},
 		Gate:             d.gate,
 		Suspects:         r.suspects,
-		Outlives:         func(string) bool { return l.outlives },
+		Outlives:         func(kind string) bool { return slices.Contains(l.outlives, kind) },
 		Logger:           r.log.Named("worker"),
 	})
 }

@@ -10,8 +10,8 @@ import (
 type lane struct {
 	name  string
 	kinds []string
-	// outlives: work that was begun goes on when its lease is lost, because it does not roll back whole.
-	outlives bool
+	// outlives are the kinds whose work, once begun, goes on when its lease is lost, because it does not roll back whole.
+	outlives []string
 	slots    int // deliveries that one runner holds at once; 0: as the database's configuration says
 	pending  int // deliveries that the whole fleet holds at once; 0: as the configuration says
 }
@@ -20,8 +20,8 @@ type lane struct {
 // may use up: migrations and health checks have lanes of their own, so that they never wait behind work.
 func lanes() []lane {
 	return withKinds([]lane{
-		{name: "work", kinds: []string{"query", "transaction", "statement"}},
-		{name: "migration", kinds: []string{"migration"}, outlives: true, slots: 1, pending: 1},
+		{name: "work", kinds: []string{"query", "transaction", "statement"}, outlives: []string{"statement"}},
+		{name: "migration", kinds: []string{"migration"}, outlives: []string{"migration"}, slots: 1, pending: 1},
 		{name: "health", kinds: []string{"health"}, slots: 2},
 	})
 }
