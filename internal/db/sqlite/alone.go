@@ -28,8 +28,12 @@ func (d *Database) Execute(
 	}
 	defer c.arm(ctx, call.Timeout)()
 	defer c.end()
-	if failure := d.start(c, once); failure != nil {
-		return db.ResultSet{}, failure
+	if once != nil {
+		begun := time.Now()
+		if failure := d.start(c, once.Start); failure != nil {
+			return db.ResultSet{}, failure
+		}
+		defer c.arm(ctx, rest(call.Timeout, begun))() // nothing interrupts a COMMIT, so that the watching has ended
 	}
 	set, failure := d.alone(c, stmt, opts)
 	if failure == nil {
@@ -39,14 +43,11 @@ func (d *Database) Execute(
 }
 
 // start commits the row that says that the job was begun.
-func (d *Database) start(c *conn, once *db.Once) *db.Error {
-	if once == nil {
-		return nil
-	}
+func (d *Database) start(c *conn, row *db.Entry) *db.Error {
 	if failure := c.begin(); failure != nil {
 		return failure
 	}
-	if failure := d.fence(c, once.Start); failure != nil {
+	if failure := d.fence(c, row); failure != nil {
 		c.rollBack()
 		return failure
 	}
@@ -55,6 +56,14 @@ func (d *Database) start(c *conn, once *db.Once) *db.Error {
 	}
 	crash.At("after_started")
 	return nil
+}
+
+// rest is what is left of a time limit; 0 is no limit.
+func rest(limit time.Duration, begun time.Time) time.Duration {
+	if limit <= 0 {
+		return 0
+	}
+	return max(limit-time.Since(begun), 1)
 }
 
 // alone runs a statement in a transaction of SQLite's own making, or in none (VACUUM). While another process keeps the
