@@ -160,7 +160,7 @@ func (d *Decoder) interpret(r *reader, in *Delivery) (*Job, *Rejection) {
 // allows reports whether jobs of a kind run on this database.
 func (d *Decoder) allows(k *kind) bool {
 	p := d.opts.Policy
-	return p.AllowsKind(k.name) && !(k.session && p.Pooled)
+	return p.AllowsKind(k.name) && (!k.session || !p.Pooled)
 }
 
 func (d *Decoder) forbiddenKind(name string) db.Fault {

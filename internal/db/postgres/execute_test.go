@@ -207,13 +207,13 @@ func TestExecuteLimits(t *testing.T) {
 		require.NoError(t, err)
 		return string(set.Rows)
 	}
-	require.Equal(t, `[{"v":"1234ms"}]`, setting("lock_timeout", "v"))
-	require.Equal(t, `[{"concurrently":"0"}]`, setting("lock_timeout", "concurrently"))
+	require.JSONEq(t, `[{"v":"1234ms"}]`, setting("lock_timeout", "v"))
+	require.JSONEq(t, `[{"concurrently":"0"}]`, setting("lock_timeout", "concurrently"))
 	require.Contains(t, setting("statement_timeout", "v"), `"98`, "a little less than 10 s")
-	require.Equal(t, `[{"v":"30s"}]`, setting("idle_session_timeout", "v"))
+	require.JSONEq(t, `[{"v":"30s"}]`, setting("idle_session_timeout", "v"))
 	set, err := b.read("SELECT current_setting('lock_timeout') || current_setting('idle_session_timeout') AS v")
 	require.NoError(t, err)
-	require.Equal(t, `[{"v":"1234ms0"}]`, string(set.Rows), "and they end with it")
+	require.JSONEq(t, `[{"v":"1234ms0"}]`, string(set.Rows), "and they end with it")
 }
 
 func TestExecuteBehindAPooler(t *testing.T) {

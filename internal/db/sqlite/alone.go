@@ -37,9 +37,9 @@ func (d *Database) Execute(
 	}
 	set, failure := d.alone(c, stmt, opts)
 	if failure == nil {
-		return set, d.finish(c, once, set, nil)
+		return set, d.finish(ctx, c, once, set, nil)
 	}
-	return set, d.finish(c, once, set, failure.At(0))
+	return set, d.finish(ctx, c, once, set, failure.At(0))
 }
 
 // start commits the row that says that the job was begun.
@@ -110,14 +110,14 @@ func outside(failure *db.Error) *db.Error {
 }
 
 // finish writes the row of the job's end. The call's own bounds may be over; writing it has its own.
-func (d *Database) finish(c *conn, once *db.Once, set db.ResultSet, err error) error {
+func (d *Database) finish(ctx context.Context, c *conn, once *db.Once, set db.ResultSet, err error) error {
 	if once == nil || db.ClassOf(err) == db.ClassUnknown {
 		return err
 	}
 	row := once.End(set, err)
 	c.watch.disarm()
 	c.rollBack()
-	defer c.arm(context.Background(), c.settings.lockTimeout)()
+	defer c.arm(context.WithoutCancel(ctx), c.settings.lockTimeout)()
 	written, failure := d.conclude(c, row)
 	switch {
 	case failure != nil:
