@@ -57,6 +57,11 @@ func (s subjects) heartbeat(instance string) string {
 	return s.namespace + ".health.runner." + instance
 }
 
+// migration is where the progress of a database's migration goes.
+func (s subjects) migration(database string) string {
+	return s.namespace + ".health.migration." + database
+}
+
 func (s subjects) jobsStream(database string) string {
 	return s.streamName("JOBS_" + database)
 }

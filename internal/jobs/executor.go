@@ -19,6 +19,8 @@ type ExecutorOptions struct {
 	Results   ResultReader
 	MaxBody   int // largest body of a job, bytes
 	MaxResult int // largest encoded result that the results stream takes, bytes
+
+	Migrations Migrator // nil: jobs of kind migration fail
 }
 
 // Executor runs the jobs of one database and decides what each delivery of a message means. It holds no job
@@ -189,7 +191,7 @@ func (r *run) endExpired() Outcome {
 func (r *run) execute(ctx context.Context, look *look) Outcome {
 	defer look.stop()
 	x := &execution{
-		opts: &r.e.opts,
+		opts: &r.e.opts, d: r.d,
 		call: db.Call{Label: r.id, Timeout: r.job.Timeout, Begin: r.begin},
 		rows: r.rowOptions(),
 	}

@@ -30,6 +30,10 @@ func table() []kind {
 			name: "statement", effects: []Effect{AtMostOnce, AtLeastOnce}, session: true,
 			keys: []string{"sql", "params"}, decode: decodeAlone,
 		},
+		{
+			name: "migration", effects: []Effect{AtLeastOnce},
+			keys: []string{"action", "target", "out_of_order"}, decode: decodeMigration,
+		},
 	}
 }
 

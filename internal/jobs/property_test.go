@@ -191,6 +191,8 @@ func drawOwn(t *rapid.T, kind string) map[string]any {
 		return drawStatement(t, "SELECT")
 	case "statement":
 		return drawStatement(t, "CALL")
+	case "migration":
+		return drawMigration(t)
 	}
 	var list []any
 	for range rapid.IntRange(1, 3).Draw(t, "statements") {
@@ -207,6 +209,15 @@ func drawOwn(t *rapid.T, kind string) map[string]any {
 	own := map[string]any{"statements": list}
 	if rapid.Bool().Draw(t, "isolated") {
 		own["isolation"] = rapid.SampledFrom(isolations).Draw(t, "isolation")
+	}
+	return own
+}
+
+func drawMigration(t *rapid.T) map[string]any {
+	own := map[string]any{"action": rapid.SampledFrom([]string{"goto", "down", "repair"}).Draw(t, "action")}
+	own["target"] = rapid.StringMatching(`[0-9]{1,3}([.][0-9]{1,2})?|none`).Draw(t, "target")
+	if rapid.Bool().Draw(t, "disordered") {
+		own["out_of_order"] = raw("true")
 	}
 	return own
 }
@@ -310,6 +321,12 @@ func rewrittenWork(job *Job, original map[string]any) map[string]any {
 		return rewrittenStatement(&w.statement, original)
 	case *alone:
 		return rewrittenStatement(&w.statement, original)
+	case *migrate:
+		out := map[string]any{"action": string(w.action), "target": w.target}
+		if w.outOfOrder {
+			out["out_of_order"] = raw("true")
+		}
+		return out
 	}
 	t := job.work.(*transaction)
 	out := map[string]any{}
@@ -461,6 +478,10 @@ func TestHashTellsApart(t *testing.T) {
 		{"query", `{"sql":"SELECT :a, :b","params":{"a":2,"b":1}}`},
 		{"statement", `{"sql":"SELECT 1"}`},
 		{"statement", `{"sql":"SELECT 1","effect":"at_least_once"}`},
+		{"migration", `{"action":"up"}`},
+		{"migration", `{"action":"up","target":"1"}`},
+		{"migration", `{"action":"up","out_of_order":true}`},
+		{"migration", `{"action":"goto","target":"1"}`},
 		{"transaction", `{"statements":[{"sql":"SELECT 1"}]}`},
 		{"transaction", `{"effect":"at_least_once","statements":[{"sql":"SELECT 1"}]}`},
 		{"transaction", `{"isolation":"read_committed","statements":[{"sql":"SELECT 1"}]}`},
