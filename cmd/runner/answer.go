@@ -22,7 +22,8 @@ type answer struct {
 	Runner    string       `json:"runner"`
 	QueuedAt  string       `json:"queued_at"`
 	Finished  string       `json:"finished_at"`
-	answerSet              // of a query
+	Command   string       `json:"command"` // of a statement
+	answerSet              // of a query or a statement
 	Sets      []answerSet  `json:"statements"` // of a transaction
 	Verdict   jobs.Verdict `json:"verdict"`    // of a health job
 	Reasons   []string     `json:"reasons"`
@@ -70,6 +71,9 @@ func (a *answer) print(w io.Writer, s style, indent string) error {
 	}
 	if _, err := fmt.Fprintf(w, "%s%s  %s\n", indent, status, s.dim(a.JobID)); err != nil {
 		return err
+	}
+	if a.Command != "" || a.RowsAffected != nil {
+		_, _ = fmt.Fprintf(w, "%s  %s\n", indent, strings.TrimPrefix(a.Command+", "+a.counts(), ", "))
 	}
 	if err := a.answerSet.print(w, s, indent+"  "); err != nil {
 		return err
