@@ -33,6 +33,10 @@ func expiredError() *ResultError {
 	return &ResultError{Code: CodeExpired, Message: "the time after which this job must not be begun was over", Retryable: true}
 }
 
+func canceledError() *ResultError {
+	return &ResultError{Code: CodeCanceled, Message: "somebody asked for the end of this job; nothing of it took effect"}
+}
+
 func unknownError() *ResultError {
 	return &ResultError{
 		Code:    CodeOutcomeUnknown,

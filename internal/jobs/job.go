@@ -43,9 +43,10 @@ type Delivery struct {
 	Body       []byte
 
 	// What this delivery has done so far: it may be run several times while its database comes and goes.
-	attempts   uint64
-	startedAt  time.Time
-	sawUnknown bool // an execution ended without a server's answer
+	attempts    uint64
+	startedAt   time.Time
+	begunBefore bool // the delivery was in doubt before this one began anything
+	sawUnknown  bool // an execution ended without a server's answer
 }
 
 // Job is a decoded and valid job.
