@@ -32,6 +32,8 @@ type Conn struct {
 	state    State
 	watchers map[chan struct{}]struct{} // told of every change of the link
 	plan     *plan                      // what Manage or Verify was last called with
+
+	cancellations *Cancellations // nil: nobody reads them
 }
 
 // plan is the topology that this runner stands for.
@@ -293,10 +295,7 @@ func (c *Conn) notify() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for w := range c.watchers {
-		select {
-		case w <- struct{}{}:
-		default: // a token is waiting already
-		}
+		wake(w)
 	}
 }
 

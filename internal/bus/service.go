@@ -1,0 +1,283 @@
+package bus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/micro"
+	"go.uber.org/zap"
+)
+
+// The queue groups of the service: in each, one runner gets a request. The second one listens beside the endpoints, so
+// as to tell when no runner has one for a request.
+const (
+	serviceGroup = "q"
+	othersGroup  = "others"
+)
+
+// ServiceOptions describe a runner in the NATS service API. The service's name is the namespace.
+type ServiceOptions struct {
+	Version     string // semantic
+	Description string
+	Metadata    map[string]string
+	Bound       int // requests that are answered at once; what is above is refused
+
+	// OthersSubjects are subjects behind "<namespace>.api.", mostly with wildcards, whose requests Others gets as well:
+	// it returns what to answer to one that no endpoint takes, and nil, for no answer, to one that some runner's does.
+	OthersSubjects []string
+	Others         func(ctx context.Context, request *ServiceRequest) error
+}
+
+// Endpoint answers requests on one subject.
+type Endpoint struct {
+	Name     string
+	Subject  string // behind "<namespace>.api."; its last tokens may be wildcards
+	Group    string // of runners of which one answers; empty: all that have this endpoint
+	Metadata map[string]string
+	// Handle returns the answer. A *ServiceError is answered as it is, any other error as one of ours.
+	Handle func(ctx context.Context, request *ServiceRequest) ([]byte, error)
+}
+
+// ServiceRequest is one request. Nothing of it may be changed.
+type ServiceRequest struct {
+	Tokens  []string // of the subject, behind "<namespace>.api."
+	Headers map[string][]string
+	Body    []byte
+
+	reply string
+}
+
+// Header returns the first value of a header, empty if there is none.
+func (r *ServiceRequest) Header(name string) string { return nats.Header(r.Headers).Get(name) }
+
+// ServiceError is an error as the NATS service API answers it: status and message in headers, and a body.
+type ServiceError struct {
+	Status  int // as in HTTP
+	Message string
+	Body    []byte
+}
+
+func (e *ServiceError) Error() string { return e.Message + " (" + strconv.Itoa(e.Status) + ")" }
+
+// The statuses of errors that the service answers by itself.
+const (
+	statusInternal    = 500
+	statusUnavailable = 503
+)
+
+// service is a runner in the NATS service API, under way.
+type service struct {
+	conn   *Conn
+	opts   ServiceOptions
+	places chan struct{}
+	counts map[string]*serviceCounts // by endpoint; the map is never changed
+
+	mu     sync.Mutex
+	ending bool
+	busy   sync.WaitGroup
+}
+
+// serviceCounts are what the library cannot count, as it does not see the answers.
+type serviceCounts struct {
+	answered, failed, refused, nanoseconds atomic.Int64
+}
+
+// serviceStats are the counts as `nats service stats` gets them.
+type serviceStats struct {
+	Answered int64 `json:"answered"` // errors too
+	Failed   int64 `json:"failed"`   // answered with an error
+	Refused  int64 `json:"refused"`  // too many at once
+	Average  int64 `json:"average_answer_time"`
+}
+
+// Serve answers requests until ctx ends; those under way then are answered as long as work lives. It returns nil, or why
+// it could not begin.
+func (c *Conn) Serve(work, ctx context.Context, opts ServiceOptions, endpoints []Endpoint) error {
+	s := &service{conn: c, opts: opts, places: make(chan struct{}, opts.Bound), counts: make(map[string]*serviceCounts)}
+	for i := range endpoints {
+		s.counts[endpoints[i].Name] = &serviceCounts{}
+	}
+	added, err := micro.AddService(c.nc, micro.Config{
+		Name: c.opts.Namespace, Version: opts.Version, Description: opts.Description, Metadata: opts.Metadata,
+		StatsHandler: func(e *micro.Endpoint) any { return s.counts[e.Name].stats() },
+	})
+	if err != nil {
+		return fmt.Errorf("add the NATS service: %w", closedAs(err))
+	}
+	leave, err := s.open(work, added, endpoints)
+	if err == nil {
+		<-ctx.Done()
+	}
+	s.end()
+	leave()
+	if stopErr := added.Stop(); stopErr != nil {
+		c.log.Debug("NATS service not stopped in order", zap.Error(stopErr))
+	}
+	s.busy.Wait()
+	if err != nil {
+		return fmt.Errorf("open the NATS service: %w", closedAs(err))
+	}
+	return nil
+}
+
+// open subscribes to everything. leave ends what the library does not.
+func (s *service) open(work context.Context, added micro.Service, endpoints []Endpoint) (leave func(), _ error) {
+	var others []*nats.Subscription
+	leave = func() {
+		for _, sub := range others {
+			_ = sub.Drain() // fails only where the connection is closed
+		}
+	}
+	for i := range endpoints {
+		if err := s.add(work, added, &endpoints[i]); err != nil {
+			return leave, err
+		}
+	}
+	for _, subject := range s.opts.OthersSubjects {
+		sub, err := s.conn.nc.QueueSubscribe(s.conn.subjects.api(subject), othersGroup, func(m *nats.Msg) { s.other(work, m) })
+		if err != nil {
+			return leave, err
+		}
+		others = append(others, sub)
+	}
+	return leave, nil
+}
+
+func (s *service) add(work context.Context, added micro.Service, e *Endpoint) error {
+	group := e.Group
+	if group == "" {
+		group = serviceGroup
+	}
+	handler := func(r micro.Request) {
+		s.take(work, e, &ServiceRequest{
+			Tokens: s.tokens(r.Subject()), Headers: r.Headers(), Body: r.Data(), reply: r.Reply(),
+		})
+	}
+	return added.AddEndpoint(e.Name, micro.HandlerFunc(handler), micro.WithEndpointSubject(s.conn.subjects.api(e.Subject)),
+		micro.WithEndpointQueueGroup(group), micro.WithEndpointMetadata(e.Metadata))
+}
+
+func (s *service) tokens(subject string) []string {
+	return strings.Split(strings.TrimPrefix(subject, s.conn.subjects.api("")), ".")
+}
+
+// take answers a request in a goroutine of its own, if there is a place for it. Answers do not go through the library,
+// which cannot have them from another goroutine and would publish them anywhere.
+func (s *service) take(work context.Context, e *Endpoint, r *ServiceRequest) {
+	counts := s.counts[e.Name]
+	if err := s.conn.subjects.checkReply(r.reply, s.conn.opts.InboxPrefix); err != nil {
+		s.conn.log.Warn("request not answered, and nothing done for it", zap.Strings("request", r.Tokens), zap.Error(err))
+		return
+	}
+	begun := s.begin(func() {
+		asked := time.Now()
+		body, err := e.Handle(work, r)
+		counts.answered.Add(1)
+		counts.nanoseconds.Add(int64(time.Since(asked)))
+		if err != nil {
+			counts.failed.Add(1)
+		}
+		s.answer(r, body, err)
+	})
+	if !begun {
+		counts.refused.Add(1)
+		s.answer(r, nil, &ServiceError{Status: statusUnavailable, Message: "this runner answers too many requests at once or is " +
+			"ending; nothing was done, ask again"})
+	}
+}
+
+// other answers a request that no runner has an endpoint for.
+func (s *service) other(work context.Context, m *nats.Msg) {
+	r := &ServiceRequest{Tokens: s.tokens(m.Subject), Headers: m.Header, reply: m.Reply}
+	if s.conn.subjects.checkReply(r.reply, s.conn.opts.InboxPrefix) != nil {
+		return // the endpoint tells, or nobody is there to be told
+	}
+	s.begin(func() {
+		if err := s.opts.Others(work, r); err != nil {
+			s.answer(r, nil, err)
+		}
+	})
+}
+
+// begin does something in a goroutine of its own unless too much is done or the service ends.
+func (s *service) begin(do func()) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ending {
+		return false
+	}
+	select {
+	case s.places <- struct{}{}:
+	default:
+		return false
+	}
+	s.busy.Go(func() {
+		defer func() { <-s.places }()
+		do()
+	})
+	return true
+}
+
+// end lets nothing begin any more.
+func (s *service) end() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ending = true
+}
+
+func (s *service) answer(r *ServiceRequest, body []byte, err error) {
+	m := &nats.Msg{Subject: r.reply, Data: body}
+	if err != nil {
+		known, ok := errors.AsType[*ServiceError](err)
+		if !ok {
+			s.conn.log.Error("request failed", zap.Strings("request", r.Tokens), zap.Error(err))
+			known = &ServiceError{Status: statusInternal, Message: "the runner failed; its operators find the cause in the log"}
+		}
+		m.Data = known.Body
+		m.Header = nats.Header{micro.ErrorHeader: {known.Message}, micro.ErrorCodeHeader: {strconv.Itoa(known.Status)}}
+	}
+	if err := s.conn.nc.PublishMsg(m); err != nil {
+		s.conn.log.Warn("answer not sent", zap.Strings("request", r.Tokens), zap.Error(err))
+	}
+}
+
+func (c *serviceCounts) stats() serviceStats {
+	if c == nil {
+		return serviceStats{}
+	}
+	out := serviceStats{Answered: c.answered.Load(), Failed: c.failed.Load(), Refused: c.refused.Load()}
+	if out.Answered > 0 {
+		out.Average = c.nanoseconds.Load() / out.Answered
+	}
+	return out
+}
+
+// ErrNoService: no runner answers the request.
+var ErrNoService = errors.New("no runner answers")
+
+// Ask sends a request to the runners' service and returns the answer; path is what stands behind "<namespace>.api.".
+// *ServiceError: the answer is an error. ErrNoService: nobody is there to answer.
+func (c *Conn) Ask(ctx context.Context, path string, headers map[string][]string, body []byte) ([]byte, error) {
+	m, err := c.nc.RequestMsgWithContext(ctx, &nats.Msg{Subject: c.subjects.api(path), Header: headers, Data: body})
+	switch {
+	case errors.Is(err, nats.ErrNoResponders):
+		return nil, fmt.Errorf("%w %s", ErrNoService, c.subjects.api(path))
+	case err != nil:
+		return nil, fmt.Errorf("ask %s: %w", c.subjects.api(path), closedAs(err))
+	}
+	if code := m.Header.Get(micro.ErrorCodeHeader); code != "" {
+		status, err := strconv.Atoi(code)
+		if err != nil {
+			status = statusInternal
+		}
+		return nil, &ServiceError{Status: status, Message: m.Header.Get(micro.ErrorHeader), Body: m.Data}
+	}
+	return m.Data, nil
+}
