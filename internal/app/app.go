@@ -75,7 +75,8 @@ func (a *App) Run(ctx context.Context) (err error) {
 	r := &running{
 		cfg: cfg, log: log, conn: conn, databases: databases, version: a.opts.Version,
 		startedAt: time.Now(), suspects: worker.NewSuspects(),
-		settling: max(1, cfg.Worker.SettleInFlight/max(1, len(databases)*len(lanes()))),
+		settling:      max(1, cfg.Worker.SettleInFlight/max(1, len(databases)*len(lanes()))),
+		cancellations: conn.Cancellations(databaseNames(cfg), cfg.Topology.Control.MaxAge),
 	}
 	if err := r.connect(); err != nil {
 		return err
@@ -107,6 +108,8 @@ type running struct {
 	startedAt time.Time
 	suspects  *worker.Suspects
 	settling  int // places for results on their way, of each lane
+
+	cancellations *bus.Cancellations
 
 	stage atomic.Pointer[string] // a state of a heartbeat
 }
@@ -152,6 +155,12 @@ func (r *running) run(ctx context.Context, started chan<- struct{}) error {
 	}
 	background.Go(func() error { return r.beat(beside) })
 	background.Go(func() error { return r.conn.WatchDead(beside, deadInterval) })
+	background.Go(func() error { return r.watchCancellations(beside) })
+	if err := r.cancellations.Ready(ctx); err != nil && ctx.Err() == nil {
+		stopBeside()
+		return errors.Join(err, background.Wait())
+	}
+	background.Go(func() error { return r.serveAPI(beside, ctx) })
 
 	var lanes errgroup.Group
 	for _, d := range r.databases {

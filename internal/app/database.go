@@ -30,7 +30,8 @@ type database struct {
 	db   db.Database
 
 	// Set by connect.
-	results *results
+	results  *results
+	executor *jobs.Executor
 	gate    *worker.Gate
 	lanes   []*worker.Lane
 	intakes []*intake
@@ -87,12 +88,11 @@ func (d *database) connect(r *running) error {
 		return err
 	}
 	d.gate = gate
-	executor, err := d.executor(r)
-	if err != nil {
+	if d.executor, err = d.newExecutor(r); err != nil {
 		return err
 	}
 	for _, l := range lanes() {
-		made, err := d.lane(r, &l, executor)
+		made, err := d.lane(r, &l)
 		if err != nil {
 			return err
 		}
@@ -101,7 +101,7 @@ func (d *database) connect(r *running) error {
 	return d.makeSweeper(r)
 }
 
-func (d *database) executor(r *running) (*jobs.Executor, error) {
+func (d *database) newExecutor(r *running) (*jobs.Executor, error) {
 	executor, err := jobs.NewExecutor(jobs.ExecutorOptions{
 		Namespace: r.cfg.Namespace,
 		Runner:    r.cfg.Instance,
@@ -110,6 +110,8 @@ func (d *database) executor(r *running) (*jobs.Executor, error) {
 		Results:   d.results,
 		MaxBody:   r.conn.MaxPayload(),
 		MaxResult: r.conn.MaxPayload() - resultRoom,
+
+		Cancellations: &cancellations{r.cancellations, d.name},
 	})
 	if err != nil {
 		return nil, fmt.Errorf("database %s: %w", d.name, err)
@@ -121,7 +123,7 @@ func (d *database) executor(r *running) (*jobs.Executor, error) {
 // them, and a re-published message has more of them than ours.
 const resultRoom = 4 << 10
 
-func (d *database) lane(r *running, l *lane, executor *jobs.Executor) (*worker.Lane, error) {
+func (d *database) lane(r *running, l *lane) (*worker.Lane, error) {
 	in := &intake{conn: r.conn, cfg: r.cfg, database: d.name, lane: l.name, steady: l.steadyOf(d.cfg.SteadySlots())}
 	d.intakes = append(d.intakes, in)
 	return worker.New(worker.Options{
@@ -132,7 +134,7 @@ func (d *database) lane(r *running, l *lane, executor *jobs.Executor) (*worker.L
 		AckWait:          r.cfg.Topology.AckWait,
 		UnreachableGrace: r.cfg.Worker.UnreachableGrace,
 		Intake:           in,
-		Executor:         executor,
+		Executor:         d.executor,
 		Results:          d.results,
 		Outbox:           &outbox{conn: r.conn, runner: r.cfg.Instance},
 		Gate:             d.gate,

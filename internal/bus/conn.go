@@ -183,6 +183,9 @@ func (c *Conn) MaxPayload() int {
 	return int(c.nc.MaxPayload())
 }
 
+// MaxJob is the largest body of a job that the streams take, in bytes.
+func (c *Conn) MaxJob() int { return max(c.MaxPayload()-letterRoom, letterRoom) }
+
 // Namespace is the first token of all subjects.
 func (c *Conn) Namespace() string { return c.opts.Namespace }
 

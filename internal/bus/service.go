@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -24,10 +25,10 @@ const (
 
 // ServiceOptions describe a runner in the NATS service API. The service's name is the namespace.
 type ServiceOptions struct {
-	Version     string // semantic
+	Version     string // one that is not semantic is told as 0.0.0
 	Description string
 	Metadata    map[string]string
-	Bound       int // requests that are answered at once; what is above is refused
+	Bound       int // requests of one verb, the first token, that are answered at once; what is above is refused
 
 	// OthersSubjects are subjects behind "<namespace>.api.", mostly with wildcards, whose requests Others gets as well:
 	// it returns what to answer to one that no endpoint takes, and nil, for no answer, to one that some runner's does.
@@ -76,8 +77,8 @@ const (
 type service struct {
 	conn   *Conn
 	opts   ServiceOptions
-	places chan struct{}
-	counts map[string]*serviceCounts // by endpoint; the map is never changed
+	places map[string]chan struct{}  // by verb, so that one cannot crowd out another; the map is never changed
+	counts map[string]*serviceCounts // by endpoint; this neither
 
 	mu     sync.Mutex
 	ending bool
@@ -100,12 +101,9 @@ type serviceStats struct {
 // Serve answers requests until ctx ends; those under way then are answered as long as work lives. It returns nil, or why
 // it could not begin.
 func (c *Conn) Serve(work, ctx context.Context, opts ServiceOptions, endpoints []Endpoint) error {
-	s := &service{conn: c, opts: opts, places: make(chan struct{}, opts.Bound), counts: make(map[string]*serviceCounts)}
-	for i := range endpoints {
-		s.counts[endpoints[i].Name] = &serviceCounts{}
-	}
+	s := newService(c, opts, endpoints)
 	added, err := micro.AddService(c.nc, micro.Config{
-		Name: c.opts.Namespace, Version: opts.Version, Description: opts.Description, Metadata: opts.Metadata,
+		Name: c.opts.Namespace, Version: semanticVersion(opts.Version), Description: opts.Description, Metadata: opts.Metadata,
 		StatsHandler: func(e *micro.Endpoint) any { return s.counts[e.Name].stats() },
 	})
 	if err != nil {
@@ -125,6 +123,24 @@ func (c *Conn) Serve(work, ctx context.Context, opts ServiceOptions, endpoints [
 		return fmt.Errorf("open the NATS service: %w", closedAs(err))
 	}
 	return nil
+}
+
+func newService(c *Conn, opts ServiceOptions, endpoints []Endpoint) *service {
+	s := &service{conn: c, opts: opts, places: make(map[string]chan struct{}), counts: make(map[string]*serviceCounts)}
+	s.places[othersGroup] = make(chan struct{}, opts.Bound)
+	for i := range endpoints {
+		e := &endpoints[i]
+		s.counts[e.Name] = &serviceCounts{}
+		if s.places[e.verb()] == nil {
+			s.places[e.verb()] = make(chan struct{}, opts.Bound)
+		}
+	}
+	return s
+}
+
+func (e *Endpoint) verb() string {
+	verb, _, _ := strings.Cut(e.Subject, ".")
+	return verb
 }
 
 // open subscribes to everything. leave ends what the library does not.
@@ -171,12 +187,15 @@ func (s *service) tokens(subject string) []string {
 // take answers a request in a goroutine of its own, if there is a place for it. Answers do not go through the library,
 // which cannot have them from another goroutine and would publish them anywhere.
 func (s *service) take(work context.Context, e *Endpoint, r *ServiceRequest) {
+	if r.Header(headerProbe) != "" {
+		return // that somebody could answer was the question
+	}
 	counts := s.counts[e.Name]
 	if err := s.conn.subjects.checkReply(r.reply, s.conn.opts.InboxPrefix); err != nil {
 		s.conn.log.Warn("request not answered, and nothing done for it", zap.Strings("request", r.Tokens), zap.Error(err))
 		return
 	}
-	begun := s.begin(func() {
+	begun := s.begin(e.verb(), func() {
 		asked := time.Now()
 		body, err := e.Handle(work, r)
 		counts.answered.Add(1)
@@ -199,7 +218,7 @@ func (s *service) other(work context.Context, m *nats.Msg) {
 	if s.conn.subjects.checkReply(r.reply, s.conn.opts.InboxPrefix) != nil {
 		return // the endpoint tells, or nobody is there to be told
 	}
-	s.begin(func() {
+	s.begin(othersGroup, func() {
 		if err := s.opts.Others(work, r); err != nil {
 			s.answer(r, nil, err)
 		}
@@ -207,19 +226,20 @@ func (s *service) other(work context.Context, m *nats.Msg) {
 }
 
 // begin does something in a goroutine of its own unless too much is done or the service ends.
-func (s *service) begin(do func()) bool {
+func (s *service) begin(verb string, do func()) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.ending {
 		return false
 	}
+	places := s.places[verb]
 	select {
-	case s.places <- struct{}{}:
+	case places <- struct{}{}:
 	default:
 		return false
 	}
 	s.busy.Go(func() {
-		defer func() { <-s.places }()
+		defer func() { <-places }()
 		do()
 	})
 	return true
@@ -280,4 +300,29 @@ func (c *Conn) Ask(ctx context.Context, path string, headers map[string][]string
 		return nil, &ServiceError{Status: status, Message: m.Header.Get(micro.ErrorHeader), Body: m.Data}
 	}
 	return m.Data, nil
+}
+
+// headerProbe marks a request that wants no answer.
+const headerProbe = "Dbrunner-Probe"
+
+// probeTimeout is how long the servers may take to say that nobody listens.
+const probeTimeout = 500 * time.Millisecond
+
+// Answers reports whether some runner answers requests on a path. It asks none of them: the servers know.
+func (c *Conn) Answers(ctx context.Context, path string) bool {
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	_, err := c.Ask(ctx, path, map[string][]string{headerProbe: {"1"}}, nil)
+	return !errors.Is(err, ErrNoService)
+}
+
+var semantic = regexp.MustCompile(`^(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)` +
+	`(-(0|[1-9]\d*|\d*[a-zA-Z-][0-9a-zA-Z-]*)(\.(0|[1-9]\d*|\d*[a-zA-Z-][0-9a-zA-Z-]*))*)?(\+[0-9a-zA-Z-]+(\.[0-9a-zA-Z-]+)*)?$`)
+
+// semanticVersion is a version as the service API takes it.
+func semanticVersion(version string) string {
+	if version = strings.TrimPrefix(version, "v"); semantic.MatchString(version) {
+		return version
+	}
+	return "0.0.0"
 }
