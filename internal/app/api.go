@@ -45,12 +45,12 @@ type api struct {
 	health func(ctx context.Context, d *database) (any, error)
 }
 
-// serveAPI answers requests until ctx ends, and those under way as long as work lives.
-func (r *running) serveAPI(work, ctx context.Context) error {
+// openAPI begins to answer requests, those under way as long as work lives.
+func (r *running) openAPI(work context.Context) (*bus.Service, error) {
 	a := &api{running: r, health: func(_ context.Context, d *database) (any, error) {
 		return databaseAnswer{Version: 1, Runner: r.cfg.Instance, databaseHealth: d.health()}, nil
 	}}
-	return r.conn.Serve(work, ctx, bus.ServiceOptions{
+	return r.conn.OpenService(work, bus.ServiceOptions{
 		Version:     r.version,
 		Description: "runs SQL jobs against databases: " + strings.Join(databaseNames(r.cfg), ", "),
 		Metadata: map[string]string{

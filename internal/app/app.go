@@ -156,11 +156,12 @@ func (r *running) run(ctx context.Context, started chan<- struct{}) error {
 	background.Go(func() error { return r.beat(beside) })
 	background.Go(func() error { return r.conn.WatchDead(beside, deadInterval) })
 	background.Go(func() error { return r.watchCancellations(beside) })
-	if err := r.cancellations.Ready(ctx); err != nil && ctx.Err() == nil {
+	service, err := r.openDoors(ctx, beside)
+	if err != nil {
 		stopBeside()
 		return errors.Join(err, background.Wait())
 	}
-	background.Go(func() error { return r.serveAPI(beside, ctx) })
+	background.Go(func() error { return service.Run(ctx) })
 
 	var lanes errgroup.Group
 	for _, d := range r.databases {
@@ -174,12 +175,20 @@ func (r *running) run(ctx context.Context, started chan<- struct{}) error {
 
 	ended := make(chan struct{})
 	background.Go(func() error { return r.drain(ctx, ended, stopWork) })
-	err := lanes.Wait()
+	err = lanes.Wait()
 	close(ended)
 	stopBeside()
 	err = errors.Join(err, background.Wait())
 	r.leave(ctx)
 	return err
+}
+
+// openDoors opens the service once all that is there to be cancelled is known: intake begins after it.
+func (r *running) openDoors(ctx, beside context.Context) (*bus.Service, error) {
+	if err := r.cancellations.Ready(ctx); err != nil {
+		return nil, err
+	}
+	return r.openAPI(beside)
 }
 
 // deadInterval is how often the stream of dead letters is looked at for letters that had to go.

@@ -73,9 +73,11 @@ const (
 	statusUnavailable = 503
 )
 
-// service is a runner in the NATS service API, under way.
-type service struct {
+// Service is a runner in the NATS service API.
+type Service struct {
 	conn   *Conn
+	added  micro.Service
+	others []*nats.Subscription
 	opts   ServiceOptions
 	places map[string]chan struct{}  // by verb, so that one cannot crowd out another; the map is never changed
 	counts map[string]*serviceCounts // by endpoint; this neither
@@ -98,35 +100,48 @@ type serviceStats struct {
 	Average  int64 `json:"average_answer_time"`
 }
 
-// Serve answers requests until ctx ends; those under way then are answered as long as work lives. It returns nil, or why
-// it could not begin.
-func (c *Conn) Serve(work, ctx context.Context, opts ServiceOptions, endpoints []Endpoint) error {
+// OpenService begins to answer requests, those under way as long as work lives. An error: nothing was opened. Whoever
+// opens a service runs it.
+func (c *Conn) OpenService(work context.Context, opts ServiceOptions, endpoints []Endpoint) (*Service, error) {
 	s := newService(c, opts, endpoints)
 	added, err := micro.AddService(c.nc, micro.Config{
 		Name: c.opts.Namespace, Version: semanticVersion(opts.Version), Description: opts.Description, Metadata: opts.Metadata,
 		StatsHandler: func(e *micro.Endpoint) any { return s.counts[e.Name].stats() },
 	})
 	if err != nil {
-		return fmt.Errorf("add the NATS service: %w", closedAs(err))
+		return nil, fmt.Errorf("add the NATS service: %w", closedAs(err))
 	}
-	leave, err := s.open(work, added, endpoints)
-	if err == nil {
-		<-ctx.Done()
+	s.added = added
+	if err := s.subscribe(work, endpoints); err != nil {
+		s.stop()
+		return nil, fmt.Errorf("open the NATS service: %w", closedAs(err))
 	}
-	s.end()
-	leave()
-	if stopErr := added.Stop(); stopErr != nil {
-		c.log.Debug("NATS service not stopped in order", zap.Error(stopErr))
+	if err := c.nc.FlushTimeout(c.opts.ConnectTimeout); err != nil {
+		c.log.Debug("NATS service opened without a link", zap.Error(err))
 	}
-	s.busy.Wait()
-	if err != nil {
-		return fmt.Errorf("open the NATS service: %w", closedAs(err))
-	}
+	return s, nil
+}
+
+// Run waits until ctx ends, then takes no more requests, and returns when those under way are answered. It returns nil.
+func (s *Service) Run(ctx context.Context) error {
+	<-ctx.Done()
+	s.stop()
 	return nil
 }
 
-func newService(c *Conn, opts ServiceOptions, endpoints []Endpoint) *service {
-	s := &service{conn: c, opts: opts, places: make(map[string]chan struct{}), counts: make(map[string]*serviceCounts)}
+func (s *Service) stop() {
+	s.end()
+	for _, sub := range s.others {
+		_ = sub.Drain() // fails only where the connection is closed
+	}
+	if err := s.added.Stop(); err != nil {
+		s.conn.log.Debug("NATS service not stopped in order", zap.Error(err))
+	}
+	s.busy.Wait()
+}
+
+func newService(c *Conn, opts ServiceOptions, endpoints []Endpoint) *Service {
+	s := &Service{conn: c, opts: opts, places: make(map[string]chan struct{}), counts: make(map[string]*serviceCounts)}
 	s.places[othersGroup] = make(chan struct{}, opts.Bound)
 	for i := range endpoints {
 		e := &endpoints[i]
@@ -143,30 +158,23 @@ func (e *Endpoint) verb() string {
 	return verb
 }
 
-// open subscribes to everything. leave ends what the library does not.
-func (s *service) open(work context.Context, added micro.Service, endpoints []Endpoint) (leave func(), _ error) {
-	var others []*nats.Subscription
-	leave = func() {
-		for _, sub := range others {
-			_ = sub.Drain() // fails only where the connection is closed
-		}
-	}
+func (s *Service) subscribe(work context.Context, endpoints []Endpoint) error {
 	for i := range endpoints {
-		if err := s.add(work, added, &endpoints[i]); err != nil {
-			return leave, err
+		if err := s.add(work, &endpoints[i]); err != nil {
+			return err
 		}
 	}
 	for _, subject := range s.opts.OthersSubjects {
 		sub, err := s.conn.nc.QueueSubscribe(s.conn.subjects.api(subject), othersGroup, func(m *nats.Msg) { s.other(work, m) })
 		if err != nil {
-			return leave, err
+			return err
 		}
-		others = append(others, sub)
+		s.others = append(s.others, sub)
 	}
-	return leave, nil
+	return nil
 }
 
-func (s *service) add(work context.Context, added micro.Service, e *Endpoint) error {
+func (s *Service) add(work context.Context, e *Endpoint) error {
 	group := e.Group
 	if group == "" {
 		group = serviceGroup
@@ -176,17 +184,17 @@ func (s *service) add(work context.Context, added micro.Service, e *Endpoint) er
 			Tokens: s.tokens(r.Subject()), Headers: r.Headers(), Body: r.Data(), reply: r.Reply(),
 		})
 	}
-	return added.AddEndpoint(e.Name, micro.HandlerFunc(handler), micro.WithEndpointSubject(s.conn.subjects.api(e.Subject)),
+	return s.added.AddEndpoint(e.Name, micro.HandlerFunc(handler), micro.WithEndpointSubject(s.conn.subjects.api(e.Subject)),
 		micro.WithEndpointQueueGroup(group), micro.WithEndpointMetadata(e.Metadata))
 }
 
-func (s *service) tokens(subject string) []string {
+func (s *Service) tokens(subject string) []string {
 	return strings.Split(strings.TrimPrefix(subject, s.conn.subjects.api("")), ".")
 }
 
 // take answers a request in a goroutine of its own, if there is a place for it. Answers do not go through the library,
 // which cannot have them from another goroutine and would publish them anywhere.
-func (s *service) take(work context.Context, e *Endpoint, r *ServiceRequest) {
+func (s *Service) take(work context.Context, e *Endpoint, r *ServiceRequest) {
 	if r.Header(headerProbe) != "" {
 		return // that somebody could answer was the question
 	}
@@ -213,7 +221,7 @@ func (s *service) take(work context.Context, e *Endpoint, r *ServiceRequest) {
 }
 
 // other answers a request that no runner has an endpoint for.
-func (s *service) other(work context.Context, m *nats.Msg) {
+func (s *Service) other(work context.Context, m *nats.Msg) {
 	r := &ServiceRequest{Tokens: s.tokens(m.Subject), Headers: m.Header, reply: m.Reply}
 	if s.conn.subjects.checkReply(r.reply, s.conn.opts.InboxPrefix) != nil {
 		return // the endpoint tells, or nobody is there to be told
@@ -226,7 +234,7 @@ func (s *service) other(work context.Context, m *nats.Msg) {
 }
 
 // begin does something in a goroutine of its own unless too much is done or the service ends.
-func (s *service) begin(verb string, do func()) bool {
+func (s *Service) begin(verb string, do func()) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.ending {
@@ -246,13 +254,13 @@ func (s *service) begin(verb string, do func()) bool {
 }
 
 // end lets nothing begin any more.
-func (s *service) end() {
+func (s *Service) end() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.ending = true
 }
 
-func (s *service) answer(r *ServiceRequest, body []byte, err error) {
+func (s *Service) answer(r *ServiceRequest, body []byte, err error) {
 	m := &nats.Msg{Subject: r.reply, Data: body}
 	if err != nil {
 		known, ok := errors.AsType[*ServiceError](err)
