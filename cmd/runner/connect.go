@@ -75,6 +75,18 @@ func (f *clientFlags) connect(ctx context.Context) (*bus.Conn, *config.Config, e
 	return conn, cfg, nil
 }
 
+// connectToAsk is connect for requests to the runners' service: they answer to no inbox that is among their own, which
+// is where the runner's configuration would have them.
+func (f *clientFlags) connectToAsk(ctx context.Context) (*bus.Conn, error) {
+	cfg, err := f.load()
+	if err != nil {
+		return nil, err
+	}
+	opts := f.busOptions(cfg)
+	opts.InboxPrefix = "_INBOX"
+	return bus.Connect(ctx, opts)
+}
+
 // with connects, does something within the client's time limit, and closes the connection.
 func (f *clientFlags) with(ctx context.Context, do func(context.Context, *bus.Conn, *config.Config) error) error {
 	bounded, cancel := context.WithTimeout(ctx, clientTimeout)
