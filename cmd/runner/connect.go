@@ -24,6 +24,7 @@ type clientFlags struct {
 	ca        string
 	cert      string
 	key       string
+	inbox     string
 	namespace string
 }
 
@@ -42,6 +43,7 @@ func (f *clientFlags) add(cmd *cobra.Command) {
 	flags.StringVar(&f.ca, "tlsca", "", "file with the authorities that sign the server's certificate")
 	flags.StringVar(&f.cert, "tlscert", "", "file with the client's certificate")
 	flags.StringVar(&f.key, "tlskey", "", "file with the key of the client's certificate")
+	flags.StringVar(&f.inbox, "inbox-prefix", "", "first tokens of reply subjects, where permissions want other ones than _INBOX")
 	flags.StringVar(&f.namespace, "namespace", "", "first token of all subjects (default dbrunner)")
 }
 
@@ -84,6 +86,7 @@ func (f *clientFlags) connectToAsk(ctx context.Context) (*bus.Conn, error) {
 	}
 	opts := f.busOptions(cfg)
 	opts.InboxPrefix = "_INBOX"
+	replace(&opts.InboxPrefix, f.inbox)
 	return bus.Connect(ctx, opts)
 }
 
@@ -113,6 +116,7 @@ func (f *clientFlags) busOptions(cfg *config.Config) bus.Options {
 	} else {
 		opts.InboxPrefix = "_INBOX"
 	}
+	replace(&opts.InboxPrefix, f.inbox)
 	f.signIn(&opts, env)
 	replace(&opts.URL, f.server, env("NATS_URL"))
 	replace(&opts.TLS.CAFile, f.ca, env("NATS_CA"))
