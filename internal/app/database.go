@@ -32,10 +32,10 @@ type database struct {
 	// Set by connect.
 	results  *results
 	executor *jobs.Executor
-	gate    *worker.Gate
-	lanes   []*worker.Lane
-	intakes []*intake
-	sweeper *worker.Sweeper // nil without a ledger
+	gate     *worker.Gate
+	lanes    []*worker.Lane
+	intakes  []*intake
+	sweeper  *worker.Sweeper // nil without a ledger
 }
 
 // openDatabases opens all configured databases. Opening connects to nothing: what fails here is a fault of the

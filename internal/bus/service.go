@@ -287,7 +287,7 @@ func (c *serviceCounts) stats() serviceStats {
 	return out
 }
 
-// ErrNoService: no runner answers the request.
+// ErrNoService says that no runner answers a request.
 var ErrNoService = errors.New("no runner answers")
 
 // Ask sends a request to the runners' service and returns the answer; path is what stands behind "<namespace>.api.".
