@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"sync/atomic"
 	"time"
 
@@ -26,6 +27,8 @@ type Options struct {
 	// Strict makes a database that cannot be reached at the start an error of Run. Otherwise its jobs wait and the
 	// other databases run.
 	Strict bool
+	// Migrations are folders of migrations that are built in, by database; each stands in the place of the configured one.
+	Migrations map[string]fs.FS
 }
 
 // App is a runner that is not running yet.
@@ -57,7 +60,7 @@ func (a *App) Started() <-chan struct{} { return a.started }
 // (*bus.TopologyError), or what kept it from starting; after a start in order it returns nil.
 func (a *App) Run(ctx context.Context) (err error) {
 	cfg, log := a.opts.Config, a.opts.Logger
-	databases, err := openDatabases(cfg)
+	databases, err := openDatabases(cfg, a.opts.Migrations)
 	if err != nil {
 		return err
 	}

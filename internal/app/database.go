@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -29,6 +30,8 @@ type database struct {
 	cfg  *config.Database
 	db   db.Database
 
+	migrations *migrations // nil: not possible here
+
 	// Set by connect.
 	results  *results
 	executor *jobs.Executor
@@ -36,15 +39,16 @@ type database struct {
 	lanes    []*worker.Lane
 	intakes  []*intake
 	sweeper  *worker.Sweeper // nil without a ledger
+	onStart  *onStart        // nil: not wanted
 }
 
 // openDatabases opens all configured databases. Opening connects to nothing: what fails here is a fault of the
 // configuration, and all of them are told at once.
-func openDatabases(cfg *config.Config) ([]*database, error) {
+func openDatabases(cfg *config.Config, sources map[string]fs.FS) ([]*database, error) {
 	var databases []*database
 	var faults []error
 	for _, name := range databaseNames(cfg) {
-		d, err := openDatabase(cfg, name)
+		d, err := openDatabase(cfg, name, sources[name])
 		if err != nil {
 			faults = append(faults, fmt.Errorf("databases.%s: %w", name, err))
 			continue
@@ -57,7 +61,7 @@ func openDatabases(cfg *config.Config) ([]*database, error) {
 	return databases, nil
 }
 
-func openDatabase(cfg *config.Config, name string) (*database, error) {
+func openDatabase(cfg *config.Config, name string, source fs.FS) (*database, error) {
 	settings := cfg.Databases[name]
 	engine, err := engineByName(settings.Type)
 	if err != nil {
@@ -67,13 +71,21 @@ func openDatabase(cfg *config.Config, name string) (*database, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &database{name: name, cfg: settings, db: opened}, nil
+	d := &database{name: name, cfg: settings, db: opened}
+	d.migrations, err = openMigrations(cfg, name, source)
+	if err == nil && settings.MigrateOnStart {
+		err = d.migrations.usable()
+	}
+	if err != nil {
+		return nil, errors.Join(err, d.migrations.close(), opened.Close())
+	}
+	return d, nil
 }
 
 func closeDatabases(databases []*database) error {
 	var errs []error
 	for _, d := range databases {
-		if err := d.db.Close(); err != nil {
+		if err := errors.Join(d.migrations.close(), d.db.Close()); err != nil {
 			errs = append(errs, fmt.Errorf("close database %s: %w", d.name, err))
 		}
 	}
@@ -83,7 +95,11 @@ func closeDatabases(databases []*database) error {
 // connect makes what runs for the database: executor, gate, lanes and sweeper.
 func (d *database) connect(r *running) error {
 	d.results = &results{r.conn.Results(d.name)}
-	gate, err := worker.NewGate(worker.GateOptions{Database: d.name, Prober: d.prober(r.log.Named("database")), Logger: r.log.Named("gate")})
+	prober := d.prober(r.log.Named("database"))
+	if d.onStart = newOnStart(r, d, prober); d.onStart != nil {
+		prober = d.onStart
+	}
+	gate, err := worker.NewGate(worker.GateOptions{Database: d.name, Prober: prober, Logger: r.log.Named("gate")})
 	if err != nil {
 		return err
 	}
@@ -112,6 +128,7 @@ func (d *database) newExecutor(r *running) (*jobs.Executor, error) {
 		MaxResult: r.conn.MaxPayload() - resultRoom,
 
 		Cancellations: &cancellations{r.cancellations, d.name},
+		Migrations:    d.migrator(r),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("database %s: %w", d.name, err)
@@ -170,10 +187,18 @@ func (d *database) background(ctx context.Context, group *errgroup.Group, minAge
 	if d.sweeper != nil {
 		group.Go(func() error { return d.sweeper.Run(ctx) })
 	}
+	if d.onStart != nil {
+		group.Go(func() error { return d.onStart.Run(ctx) })
+	}
 }
 
 // probe reaches the database once, for those who want to know before anything runs.
 func (d *database) probe(ctx context.Context) error {
+	if d.onStart != nil {
+		if err := d.onStart.once(ctx); err != nil {
+			return err
+		}
+	}
 	ctx, cancel := context.WithTimeout(ctx, max(d.cfg.Pool.ConnectTimeout, time.Second)*2)
 	defer cancel()
 	if err := d.db.Probe(ctx); err != nil {

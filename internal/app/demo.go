@@ -113,7 +113,7 @@ func demoConfig(url, file string) (*config.Config, error) {
 
 // fill creates the demonstration's tables, in the way in which everything else reaches a database.
 func fill(ctx context.Context, cfg *config.Config) (err error) {
-	d, err := openDatabase(cfg, DemoDatabase)
+	d, err := openDatabase(cfg, DemoDatabase, nil)
 	if err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 
 	"dbrunner/internal/config"
 	"dbrunner/internal/db"
+	"dbrunner/internal/db/migration"
 	"dbrunner/internal/db/postgres"
 	"dbrunner/internal/db/sqlite"
 	"dbrunner/internal/db/sqlserver"
@@ -16,14 +17,16 @@ type engine struct {
 	name string
 	open func(db.Options) (db.Database, error)
 	ddl  func() string // creates the ledger
+	// migrations is the engine for package migration.
+	migrations func(db.Options) (migration.Engine, error)
 }
 
 // engines is the table of engines: a new one is a line here.
 func engines() []engine {
 	return []engine{
-		{"postgres", postgres.Open, postgres.DDL},
-		{"sqlserver", sqlserver.Open, sqlserver.DDL},
-		{"sqlite", sqlite.Open, sqlite.DDL},
+		{"postgres", postgres.Open, postgres.DDL, postgres.Migrations},
+		{"sqlserver", sqlserver.Open, sqlserver.DDL, sqlserver.Migrations},
+		{"sqlite", sqlite.Open, sqlite.DDL, sqlite.Migrations},
 	}
 }
 

@@ -2,6 +2,7 @@ package app
 
 import (
 	"slices"
+	"time"
 
 	"dbrunner/internal/jobs"
 )
@@ -12,8 +13,12 @@ type lane struct {
 	kinds []string
 	// outlives: work that was begun goes on when its lease is lost, because it does not roll back whole.
 	outlives bool
-	slots    int // deliveries that one runner holds at once; 0: as the database's configuration says
-	pending  int // deliveries that the whole fleet holds at once; 0: as the configuration says
+	// timeout and maxTimeout are default and ceiling of its jobs' time limit where the configuration has none for their
+	// kind; 0: the database's.
+	timeout, maxTimeout time.Duration
+
+	slots   int // deliveries that one runner holds at once; 0: as the database's configuration says
+	pending int // deliveries that the whole fleet holds at once; 0: as the configuration says
 }
 
 // lanes is the table of lanes, of which a lane without kinds is left out. A new kind joins the one whose slots it
@@ -21,7 +26,10 @@ type lane struct {
 func lanes() []lane {
 	return withKinds([]lane{
 		{name: "work", kinds: []string{"query", "transaction", "statement"}},
-		{name: "migration", kinds: []string{"migration"}, outlives: true, slots: 1, pending: 1},
+		{
+			name: "migration", kinds: []string{"migration"}, outlives: true, slots: 1, pending: 1,
+			timeout: time.Hour, maxTimeout: 24 * time.Hour,
+		},
 		{name: "health", kinds: []string{"health"}, slots: 2},
 	})
 }

@@ -1,6 +1,8 @@
 package app
 
 import (
+	"cmp"
+
 	"dbrunner/internal/config"
 	"dbrunner/internal/db"
 	"dbrunner/internal/jobs"
@@ -60,8 +62,14 @@ func policy(cfg *config.Config, d *config.Database) *jobs.Policy {
 	for _, e := range d.Effects {
 		p.Effects = append(p.Effects, jobs.Effect(e))
 	}
+	for _, l := range lanes() {
+		for _, kind := range l.kinds {
+			p.ByKind[kind] = jobs.KindPolicy{Timeout: l.timeout, MaxTimeout: l.maxTimeout}
+		}
+	}
 	for kind, k := range d.ByKind {
-		p.ByKind[kind] = jobs.KindPolicy{Timeout: k.Timeout, MaxTimeout: k.MaxTimeout}
+		own := p.ByKind[kind]
+		p.ByKind[kind] = jobs.KindPolicy{Timeout: cmp.Or(k.Timeout, own.Timeout), MaxTimeout: cmp.Or(k.MaxTimeout, own.MaxTimeout)}
 	}
 	return p
 }

@@ -18,15 +18,16 @@ type arrow struct {
 // arrows are looked up from the top; the first pattern that fits a folder decides. internal/crash may be imported by
 // everybody.
 var arrows = []arrow{
-	{"cmd/*", []string{"internal/app", "internal/bus", "internal/config", "internal/jobs"}},
+	{"cmd/*", []string{"internal/app", "internal/bus", "internal/config", "internal/jobs", "internal/db/migration"}},
 	{"internal/app", []string{
 		"internal/worker", "internal/bus", "internal/jobs", "internal/db", "internal/config",
-		"internal/db/postgres", "internal/db/sqlserver", "internal/db/sqlite",
+		"internal/db/postgres", "internal/db/sqlserver", "internal/db/sqlite", "internal/db/migration",
 	}},
 	{"internal/worker", []string{"internal/jobs"}},
-	{"internal/jobs", []string{"internal/db"}},
-	{"internal/db/dbtest", []string{"internal/db"}},
-	{"internal/db/*", []string{"internal/db"}}, // engines: never another engine
+	{"internal/jobs", []string{"internal/db", "internal/db/migration"}},
+	{"internal/db/dbtest", []string{"internal/db", "internal/db/migration"}},
+	{"internal/db/migration", []string{"internal/db"}},
+	{"internal/db/*", []string{"internal/db", "internal/db/migration"}}, // engines: never another engine
 	{"internal/db", nil},
 	{"internal/bus/bustest", []string{"internal/bus"}},
 	{"internal/bus", nil},

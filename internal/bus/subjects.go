@@ -60,6 +60,11 @@ func (s subjects) heartbeat(instance string) string {
 	return s.namespace + ".health.runner." + instance
 }
 
+// migration is where the progress of a database's migration goes.
+func (s subjects) migration(database string) string {
+	return s.namespace + ".health.migration." + database
+}
+
 // api is the subject of a request to the runners' service.
 func (s subjects) api(rest string) string { return s.namespace + ".api." + rest }
 

@@ -98,6 +98,17 @@ func (c *Conn) Heartbeat(ctx context.Context, instance string, body []byte) erro
 	return nil
 }
 
+// MigrationProgress publishes where a database's migration is; the last one is kept.
+func (c *Conn) MigrationProgress(ctx context.Context, database string, body []byte) error {
+	if err := checkName("database", database); err != nil {
+		return err
+	}
+	if _, err := c.pub.send(ctx, &nats.Msg{Subject: c.subjects.migration(database), Data: body}); err != nil {
+		return fmt.Errorf("publish the progress of a migration: %w", err)
+	}
+	return nil
+}
+
 // RemoveHeartbeat takes a runner that ends in order off the list at once.
 func (c *Conn) RemoveHeartbeat(ctx context.Context, instance string) error {
 	if err := checkName("instance", instance); err != nil {

@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"reflect"
 	"regexp"
 	"slices"
@@ -20,6 +21,21 @@ const (
 
 // SteadySlots is how many jobs the runner holds although they take long. More, up to Slots, it takes only as they end.
 func (d *Database) SteadySlots() int { return min(d.Slots, steadyPerConnection*d.Pool.Max) }
+
+// MigrationConnection is how migrations reach the database; empty where they cannot, because only a pooler in
+// transaction mode is known.
+func (d *Database) MigrationConnection() string {
+	switch {
+	case !d.Migrations.ConnectionString.Empty():
+		return d.Migrations.ConnectionString.Reveal()
+	case !d.DirectConnectionString.Empty():
+		return d.DirectConnectionString.Reveal()
+	case d.Pooler == PoolerTransaction:
+		return ""
+	default:
+		return d.ConnectionString.Reveal()
+	}
+}
 
 // ledgerEffects are the effects that are promises of the ledger.
 func ledgerEffects() []string { return []string{"exactly_once", "at_most_once"} }
@@ -49,7 +65,10 @@ func (c *Config) fill(w Words) {
 		c.NATS.InboxPrefix = "_INBOX_" + c.Namespace
 	}
 	c.fillSlots()
-	for _, d := range c.Databases {
+	for name, d := range c.Databases {
+		if d.Migrations.Folder == "" {
+			d.Migrations.Folder = filepath.Join("migrations", name)
+		}
 		if d.DeadLetters == nil {
 			d.DeadLetters = slices.Clone(w.DeadLetters)
 		}
@@ -194,6 +213,8 @@ func (c *checker) database(path string, d *Database) {
 	c.want(d.Slots <= c.cfg.Topology.MaxAckPending, fmt.Sprintf("one runner cannot hold %d jobs when the fleet may "+
 		"hold %d; lower this or raise topology.max_ack_pending", d.Slots, c.cfg.Topology.MaxAckPending),
 		at("slots"), at("pool.max"), "topology.max_ack_pending")
+	c.want(!d.MigrateOnStart || d.MigrationConnection() != "" || d.ConnectionString.Empty(), "migrations need a session of their own, "+
+		"which a pooler in transaction mode does not give: write direct_connection_string too", at("migrate_on_start"), at("pooler"))
 	c.ledger(path, d)
 	for kind, limits := range d.ByKind {
 		c.kind(path, kind, d, limits)

@@ -13,8 +13,25 @@ type Database struct {
 	Type string `key:"type" format:"engine"`
 	// how the database is reached, in the words of its engine
 	ConnectionString Secret `key:"connection_string"`
+	// the same database reached past a pooler in transaction mode: migrations and at_most_once jobs need a session of
+	// their own
+	DirectConnectionString Secret `key:"direct_connection_string"`
+	// apply what is pending before the first job runs
+	MigrateOnStart bool       `key:"migrate_on_start" default:"false"`
+	Migrations     Migrations `key:"migrations"`
 
 	Defaults `key:",inline"`
+}
+
+// Migrations says where the files are that bring the database from one version of its schema to another.
+type Migrations struct {
+	// folder of the files
+	Folder string `key:"folder" auto:"migrations/<database>"`
+	// how the database is reached by a login that may change its schema; empty: direct_connection_string, or
+	// connection_string
+	ConnectionString Secret `key:"connection_string"`
+	// allow files whose version is below the database's; a job or command may allow it to itself
+	OutOfOrder bool `key:"out_of_order" default:"false"`
 }
 
 // Defaults are the keys that databases may share.
@@ -75,9 +92,9 @@ type Pool struct {
 
 // KindLimits override a database's time limits for one kind; zero: as the database.
 type KindLimits struct {
-	// limit of one attempt for a job of this kind that sets none
+	// limit of one attempt for a job of this kind that sets none; of kind migration 1h unless set here
 	Timeout time.Duration `key:"timeout" auto:"the database's" min:"1ms" max:"24h"`
-	// highest timeout that a job of this kind may set
+	// highest timeout that a job of this kind may set; of kind migration 24h unless set here
 	MaxTimeout time.Duration `key:"max_timeout" auto:"the database's" min:"1ms" max:"24h"`
 }
 

@@ -37,7 +37,8 @@ func TestFaults(t *testing.T) {
 		"unknown keys": {text: entry("pool: {mim: 1}, Slots: 3, max-rows: 5, colour: red") + "\ntopologie: {}", want: []string{
 			"line 1: databases.a.Slots: no such key; did you mean slots?",
 			"line 1: databases.a.colour: no such key; known here: by_kind, connection_string, connection_string_file, " +
-				"dead_letters, effects, idle_in_transaction, kinds, ledger, lock_timeout, max_bytes, max_rows, max_timeout, " +
+				"dead_letters, direct_connection_string, direct_connection_string_file, effects, idle_in_transaction, kinds, " +
+				"ledger, lock_timeout, max_bytes, max_rows, max_timeout, migrate_on_start, migrations, " +
 				"pool, pooler, retry, settings, slots, timeout, type",
 			"line 1: databases.a.max-rows: no such key; did you mean max_rows?",
 			"line 1: databases.a.pool.mim: no such key; did you mean min?",

@@ -20,6 +20,8 @@ type ExecutorOptions struct {
 	MaxBody   int // largest body of a job, bytes
 	MaxResult int // largest encoded result that the results stream takes, bytes
 
+	Migrations Migrator // nil: jobs of kind migration fail
+
 	Cancellations Cancellations // nil: nobody cancels
 }
 
@@ -179,7 +181,7 @@ func (r *run) withoutLedger(ctx context.Context) Outcome {
 func (r *run) execute(ctx context.Context, look *look) Outcome {
 	defer look.stop()
 	x := &execution{
-		opts: &r.e.opts,
+		opts: &r.e.opts, d: r.d,
 		call: db.Call{Label: r.id, Timeout: r.job.Timeout, Begin: r.begin},
 		rows: r.rowOptions(),
 	}

@@ -2,6 +2,7 @@ package jobs
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"flag"
@@ -15,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"dbrunner/internal/db"
+	"dbrunner/internal/db/migration"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -66,7 +68,9 @@ func TestGoldenFailure(t *testing.T) {
 
 func goldenResult(t *testing.T, job *Job, in *Delivery, sets []db.ResultSet) []byte {
 	t.Helper()
-	given, err := job.work.run(t.Context(), &execution{opts: &ExecutorOptions{Database: &answering{sets: sets}}, rows: job.Rows})
+	given, err := job.work.run(t.Context(), &execution{
+		opts: &ExecutorOptions{Database: &answering{sets: sets}, Migrations: migrating{}}, d: in, rows: job.Rows,
+	})
 	require.NoError(t, err)
 	r := Result{
 		JobID: job.ID, Kind: job.Kind, Database: job.Database, Effect: job.Effect, Status: Succeeded,
@@ -77,6 +81,23 @@ func goldenResult(t *testing.T, job *Job, in *Delivery, sets []db.ResultSet) []b
 	encoded := r.Append(nil)
 	require.True(t, json.Valid(encoded), "%s", encoded)
 	return encoded
+}
+
+// migrating answers to every golden migration that it has run one file, and that another one is pending.
+type migrating struct{}
+
+func (migrating) Run(_ context.Context, req migration.Request) (*migration.Report, error) {
+	one, two, three := migration.Version{Number: 1, Label: "1"}, migration.Version{Number: 2, Label: "2"}, migration.Version{Number: 3, Label: "3"}
+	return &migration.Report{
+		Action: req.Action, Before: one, After: two, Latest: three,
+		Changes: []migration.Change{{
+			Version: two, File: "V2__views.sql", Direction: "up", State: "done", Duration: 12 * time.Millisecond,
+			SHA256: "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855", Runner: "runner-1", Job: "roll-out-7",
+			At: testTime.Add(time.Millisecond),
+		}},
+		Pending: []migration.Pending{{Version: three, File: "V3__more.sql"}},
+		Faults:  []migration.Fault{{File: "V1__first.sql", Code: migration.FaultEdited, Message: "was applied with another text"}},
+	}, nil
 }
 
 func inGolden(name string, got []byte) error {
@@ -109,6 +130,8 @@ func dump(job *Job) string {
 			dumpStatement(&b, w.tx.Statements[i])
 			fmt.Fprintf(&b, "\n  expect %+v", w.tx.Expect[i])
 		}
+	case *migrate:
+		fmt.Fprintf(&b, "\naction %s target %q out_of_order %v", w.action, w.target, w.outOfOrder)
 	}
 	return b.String()
 }

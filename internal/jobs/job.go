@@ -80,6 +80,7 @@ type work interface {
 // execution is one execution of a job's work.
 type execution struct {
 	opts *ExecutorOptions // the database, and whatever else a kind needs
+	d    *Delivery
 	call db.Call
 	rows db.RowOptions
 	seal sealAnswer

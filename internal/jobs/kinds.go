@@ -25,6 +25,10 @@ func table() []kind {
 			name: "transaction", effects: []Effect{ExactlyOnce, AtLeastOnce},
 			keys: []string{"statements", "isolation"}, decode: decodeTransaction,
 		},
+		{
+			name: "migration", effects: []Effect{AtLeastOnce},
+			keys: []string{"action", "target", "out_of_order"}, decode: decodeMigration,
+		},
 	}
 }
 

@@ -186,8 +186,11 @@ func drawStatement(t *rapid.T, verb string) map[string]any {
 
 // drawOwn draws the own keys of a kind.
 func drawOwn(t *rapid.T, kind string) map[string]any {
-	if kind == "query" {
+	switch kind {
+	case "query":
 		return drawStatement(t, "SELECT")
+	case "migration":
+		return drawMigration(t)
 	}
 	var list []any
 	for range rapid.IntRange(1, 3).Draw(t, "statements") {
@@ -204,6 +207,15 @@ func drawOwn(t *rapid.T, kind string) map[string]any {
 	own := map[string]any{"statements": list}
 	if rapid.Bool().Draw(t, "isolated") {
 		own["isolation"] = rapid.SampledFrom(isolations).Draw(t, "isolation")
+	}
+	return own
+}
+
+func drawMigration(t *rapid.T) map[string]any {
+	own := map[string]any{"action": rapid.SampledFrom([]string{"goto", "down", "repair"}).Draw(t, "action")}
+	own["target"] = rapid.StringMatching(`[0-9]{1,3}([.][0-9]{1,2})?|none`).Draw(t, "target")
+	if rapid.Bool().Draw(t, "disordered") {
+		own["out_of_order"] = raw("true")
 	}
 	return own
 }
@@ -304,6 +316,13 @@ func rewritten(job *Job, original map[string]any) map[string]any {
 func rewrittenWork(job *Job, original map[string]any) map[string]any {
 	if q, ok := job.work.(*query); ok {
 		return rewrittenStatement(&q.statement, original)
+	}
+	if m, ok := job.work.(*migrate); ok {
+		out := map[string]any{"action": string(m.action), "target": m.target}
+		if m.outOfOrder {
+			out["out_of_order"] = raw("true")
+		}
+		return out
 	}
 	t := job.work.(*transaction)
 	out := map[string]any{}
@@ -453,6 +472,10 @@ func TestHashTellsApart(t *testing.T) {
 		{"query", `{"sql":"SELECT $1","params":[{"type":"json","value":{"a":2,"b":1}}]}`},
 		{"query", `{"sql":"SELECT :a, :b","params":{"a":1,"b":2}}`},
 		{"query", `{"sql":"SELECT :a, :b","params":{"a":2,"b":1}}`},
+		{"migration", `{"action":"up"}`},
+		{"migration", `{"action":"up","target":"1"}`},
+		{"migration", `{"action":"up","out_of_order":true}`},
+		{"migration", `{"action":"goto","target":"1"}`},
 		{"transaction", `{"statements":[{"sql":"SELECT 1"}]}`},
 		{"transaction", `{"effect":"at_least_once","statements":[{"sql":"SELECT 1"}]}`},
 		{"transaction", `{"isolation":"read_committed","statements":[{"sql":"SELECT 1"}]}`},

@@ -128,6 +128,15 @@ func (r *reader) isInteger(at int, least int64, what string) (int64, bool) {
 	return 0, false
 }
 
+// isTrue reads true or false; anything else is a fault.
+func (r *reader) isTrue(at int) bool {
+	if r.nodes[at].kind == boolToken {
+		return r.raw(at) == "true"
+	}
+	r.reject(at, CodeInvalidValue, "must be true or false"+r.hintNull(at))
+	return false
+}
+
 // isObject checks for an object; another kind of value is a fault.
 func (r *reader) isObject(at int, what string) bool {
 	if r.nodes[at].kind != objectToken {
@@ -144,9 +153,11 @@ func (r *reader) isOneOf(at int, words ...string) (int, bool) {
 			return i, true
 		}
 	}
-	r.reject(at, CodeInvalidValue, "must be one of "+strings.Join(words, ", ")+r.hintNull(at))
+	r.reject(at, CodeInvalidValue, "must be one of "+joinWords(words)+r.hintNull(at))
 	return 0, false
 }
+
+func joinWords(words []string) string { return strings.Join(words, ", ") }
 
 func (r *reader) hintNull(at int) string {
 	if r.nodes[at].kind == nullToken {

@@ -1,0 +1,250 @@
+package app
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"dbrunner/internal/config"
+	"dbrunner/internal/db"
+	"dbrunner/internal/db/migration"
+	"dbrunner/internal/jobs"
+)
+
+// migrations is what a runner has for the migrations of one database.
+type migrations struct {
+	*migration.Migrator
+}
+
+// OpenMigrations returns what looks after the migrations of a configured database, for whoever works by hand. It
+// connects to nothing; the caller closes it. The error is a fault of the configuration.
+func OpenMigrations(cfg *config.Config, name string) (*migration.Migrator, error) {
+	m, err := openMigrations(cfg, name, nil)
+	if err != nil {
+		return nil, &ConfigError{fmt.Errorf("databases.%s: %w", name, err)}
+	}
+	if m == nil {
+		return nil, &ConfigError{fmt.Errorf("databases.%s: migrations need a session of their own, which a pooler in transaction mode "+
+			"does not give: write direct_connection_string too", name)}
+	}
+	return m.Migrator, nil
+}
+
+// openMigrations returns nil where the database can only be reached through a pooler in transaction mode. source is the
+// folder; nil: the configured one.
+func openMigrations(cfg *config.Config, name string, source fs.FS) (*migrations, error) {
+	settings := cfg.Databases[name]
+	if settings.MigrationConnection() == "" {
+		return nil, nil
+	}
+	engine, err := MigrationEngine(cfg, name)
+	if err != nil {
+		return nil, err
+	}
+	if source == nil {
+		source = os.DirFS(settings.Migrations.Folder)
+	}
+	m, err := migration.New(migration.Options{
+		Engine: engine, Source: source, Where: settings.Migrations.Folder, Runner: cfg.Instance, OutOfOrder: settings.Migrations.OutOfOrder,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &migrations{m}, nil
+}
+
+// MigrationEngine returns a configured database's engine for package migration. It connects to nothing.
+func MigrationEngine(cfg *config.Config, name string) (migration.Engine, error) {
+	engine, err := engineByName(cfg.Databases[name].Type)
+	if err != nil {
+		return nil, err
+	}
+	opts := dbOptions(cfg, name)
+	opts.ConnectionString, opts.TransactionPool = cfg.Databases[name].MigrationConnection(), false
+	return engine.migrations(opts)
+}
+
+// usable reads the folder: what is wrong with it is a fault of the configuration where it is needed at the start.
+func (m *migrations) usable() error {
+	_, faults, err := m.Folder()
+	if len(faults) < 2 {
+		return err
+	}
+	all := []error{err}
+	for i := range faults {
+		all = append(all, errors.New(faults[i].String()))
+	}
+	return errors.Join(all...)
+}
+
+func (m *migrations) close() error {
+	if m == nil {
+		return nil
+	}
+	return m.Close()
+}
+
+// migrator is what jobs of kind migration run with; nil where they cannot.
+func (d *database) migrator(r *running) jobs.Migrator {
+	if d.migrations == nil {
+		return nil
+	}
+	return &migrator{r: r, database: d}
+}
+
+// migrator runs migrations and publishes where they are.
+type migrator struct {
+	r        *running
+	database *database
+}
+
+// Run runs an action.
+func (m *migrator) Run(ctx context.Context, req migration.Request) (*migration.Report, error) {
+	if req.Action.Reads() {
+		return m.database.migrations.Run(ctx, req)
+	}
+	p := newProgress(m.r, m.database.name, &req)
+	ended := make(chan struct{})
+	var telling sync.WaitGroup
+	telling.Go(func() { p.run(ctx, ended) })
+	req.Progress = p.note
+	report, err := m.database.migrations.Run(ctx, req)
+	close(ended)
+	telling.Wait()
+	p.end(ctx, report, err)
+	return report, err
+}
+
+// The pace at which the progress of a migration is published: soon after a change, and now and then without one.
+const (
+	progressSoonest = 500 * time.Millisecond
+	progressLatest  = 5 * time.Second
+	progressTimeout = 3 * time.Second
+)
+
+// migrationProgress is the message that tells where a migration is; the last one of a database is kept.
+type migrationProgress struct {
+	Version    int              `json:"version"` // of this message
+	Database   string           `json:"database"`
+	Instance   string           `json:"instance"`
+	JobID      string           `json:"job_id,omitempty"`
+	State      string           `json:"state"` // waiting (for the lock), running, succeeded, failed
+	Action     migration.Action `json:"action"`
+	Target     string           `json:"target,omitempty"`
+	File       string           `json:"file,omitempty"`
+	FileIndex  int              `json:"file_index,omitempty"` // among the files of this action, from 1
+	Files      int              `json:"files,omitempty"`
+	Statement  int              `json:"statement,omitempty"` // under way, from 1
+	Statements int              `json:"statements,omitempty"`
+	StartedAt  time.Time        `json:"started_at"`
+	At         time.Time        `json:"at"`
+	Elapsed    float64          `json:"elapsed_seconds"`
+	AtVersion  string           `json:"at_version,omitempty"` // of the database, when the action has ended
+	Error      string           `json:"error,omitempty"`      // code, when it has failed
+}
+
+// progress publishes where one migration is. What it cannot publish it drops: the next one tells more.
+type progress struct {
+	r  *running
+	mu sync.Mutex // guards what follows
+
+	message migrationProgress
+	changed bool
+}
+
+func newProgress(r *running, database string, req *migration.Request) *progress {
+	return &progress{r: r, changed: true, message: migrationProgress{
+		Version: 1, Database: database, Instance: r.cfg.Instance, JobID: req.Job, State: "waiting", Action: req.Action, Target: req.Target,
+		StartedAt: time.Now().UTC(),
+	}}
+}
+
+// note takes the news of a migration. It does not block.
+func (p *progress) note(news migration.Progress) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	m := &p.message
+	m.State, m.File, m.FileIndex, m.Files = "running", news.File, news.Index, news.Of
+	m.Statement, m.Statements = news.Statement, news.Statements
+	p.changed = true
+}
+
+// run publishes until the migration has ended.
+func (p *progress) run(ctx context.Context, ended <-chan struct{}) {
+	ticker := time.NewTicker(progressSoonest)
+	defer ticker.Stop()
+	var told time.Time
+	for {
+		select {
+		case <-ended:
+			return
+		case <-ticker.C:
+		}
+		if p.due(told) {
+			p.publish(ctx)
+			told = time.Now()
+		}
+	}
+}
+
+func (p *progress) due(told time.Time) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.changed || time.Since(told) >= progressLatest
+}
+
+// end publishes how the migration ended.
+func (p *progress) end(ctx context.Context, report *migration.Report, err error) {
+	p.mu.Lock()
+	p.message.State = "succeeded"
+	if err != nil {
+		p.message.State = "failed"
+		p.message.Error = string(jobs.CodeInternal)
+		if e, ok := errors.AsType[*db.Error](err); ok {
+			p.message.Error = string(e.Code)
+		}
+	}
+	if report != nil {
+		p.message.AtVersion = report.After.Label
+	}
+	p.mu.Unlock()
+	p.publish(ctx)
+}
+
+func (p *progress) publish(ctx context.Context) {
+	p.mu.Lock()
+	p.changed = false
+	p.message.At = time.Now().UTC()
+	p.message.Elapsed = p.message.At.Sub(p.message.StartedAt).Seconds()
+	body, err := json.Marshal(&p.message)
+	p.mu.Unlock()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), progressTimeout)
+	defer cancel()
+	if err == nil {
+		err = p.r.conn.MigrationProgress(ctx, p.message.Database, body)
+	}
+	if err != nil {
+		p.r.log.Warn("progress of a migration not published", zap.String("database", p.message.Database), zap.Error(err))
+	}
+}
+
+// migrationTimeout bounds migrations that no job asks for.
+func migrationTimeout(d *config.Database) time.Duration {
+	own := d.ByKind["migration"]
+	for _, l := range lanes() {
+		if l.name == "migration" {
+			if own != nil && own.Timeout > 0 {
+				return own.Timeout
+			}
+			return l.timeout
+		}
+	}
+	return 0
+}

@@ -1,0 +1,278 @@
+package migration
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"dbrunner/internal/crash"
+	"dbrunner/internal/db"
+)
+
+// apply runs one file. Each line of it may be the last one of this process:
+//
+//	note   — nothing has happened; the record says that the file was begun
+//	dirty  — golang-migrate's own users see that something is under way
+//	run    — in one transaction with the mark that it is done, or statement by statement, each one marked before
+//	clean  — the version is set
+//
+// What the next one finds, interrupted() reads.
+func (r *run) apply(ctx context.Context, st *step, i, of int) error {
+	file := st.script()
+	if ok, err := r.m.opts.Engine.TryLock(ctx, r.session); err != nil || !ok {
+		return r.lockLost(ctx, err)
+	}
+	p := Progress{
+		Action: r.req.Action, Version: st.file.Version, File: file.Name, Index: i + 1, Of: of, Statements: len(file.Parts),
+		StartedAt: r.startedAt, FileAt: time.Now(),
+	}
+	id, err := r.note(ctx, &record{
+		version: st.file.Version, file: file.Name, dir: st.dir, sha256: file.SHA256, mode: file.mode(), state: running, statements: len(file.Parts),
+	})
+	if err != nil {
+		return r.at(ctx, err, file, nil)
+	}
+	crash.At("migration_noted")
+	if err := r.setVersion(ctx, st.after, true); err != nil {
+		return r.at(ctx, err, file, nil)
+	}
+	crash.At("migration_dirty")
+	if file.Stepwise {
+		err = r.stepwise(ctx, st, id, p)
+	} else {
+		err = r.whole(ctx, st, id, p)
+	}
+	if err != nil {
+		return err
+	}
+	crash.At("migration_applied")
+	if err := r.setVersion(ctx, st.after, false); err != nil {
+		return r.at(ctx, err, file, nil)
+	}
+	return r.reset(ctx, file)
+}
+
+func (f *File) mode() string {
+	if f.Stepwise {
+		return modeStepwise
+	}
+	return modeWhole
+}
+
+// lockLost is the error of a session that has the lock no more: a file has let it go.
+func (r *run) lockLost(ctx context.Context, err error) error {
+	if err != nil {
+		return r.m.explain(ctx, err, nil)
+	}
+	return db.Errorf(db.ClassPermanent, CodeLocked, "the session has lost the lock of migrations: a file must have released it")
+}
+
+// tell reports where the migration is.
+func (r *run) tell(p Progress) {
+	if r.req.Progress != nil {
+		r.req.Progress(p)
+	}
+}
+
+// whole runs a file in one transaction, together with the mark that it is done.
+func (r *run) whole(ctx context.Context, st *step, id int64, p Progress) error {
+	file := st.script()
+	part, err := r.transaction(ctx, file, id, p)
+	if err == nil {
+		return nil
+	}
+	failure := r.at(ctx, err, file, part)
+	if failure.Class == db.ClassUnknown || failure.Class == db.ClassLost {
+		return failure // the next one reads what became of it
+	}
+	r.rollback(ctx)
+	if errors.Is(err, ErrEnded) {
+		r.undone(ctx, nil, id, mark{state: failed, mode: modeStepwise, statement: len(file.Parts)})
+		failure.Message += ": the status tells what to do"
+		return failure
+	}
+	r.undone(ctx, st, id, mark{state: failed, mode: modeWhole})
+	failure.Message += "; nothing of this file is applied"
+	return failure
+}
+
+// transaction returns the part that failed, if one did.
+func (r *run) transaction(ctx context.Context, file *File, id int64, p Progress) (*db.Part, error) {
+	sql := r.m.opts.Engine.SQL()
+	if err := r.m.opts.Engine.Prepare(ctx, r.session, file); err != nil {
+		return nil, err
+	}
+	if err := r.exec(ctx, sql.Begin); err != nil {
+		return nil, err
+	}
+	for i := range file.Parts {
+		p.Statement = i + 1
+		r.tell(p)
+		if err := r.part(ctx, &file.Parts[i]); err != nil {
+			return &file.Parts[i], err
+		}
+		crash.At("migration_statement")
+	}
+	if err := r.m.opts.Engine.Verify(ctx, r.session, file); err != nil {
+		return nil, err
+	}
+	if err := r.mark(ctx, id, mark{done, modeWhole, len(file.Parts), time.Since(p.FileAt)}); err != nil {
+		return nil, err
+	}
+	if err := r.exec(ctx, sql.Commit); err != nil {
+		return nil, r.committing(ctx, err)
+	}
+	return nil, nil
+}
+
+// committing tells a COMMIT that was refused from one that nobody has answered.
+func (r *run) committing(ctx context.Context, err error) error {
+	e := r.m.explain(ctx, err, nil)
+	if e.Class == db.ClassLost || e.Class == db.ClassCanceled || e.Class == db.ClassTimeout {
+		return db.Errorf(db.ClassUnknown, db.CodeConnectionLost,
+			"the connection to the database was lost while it committed: whether it did is not known").Because(err)
+	}
+	return e
+}
+
+func (r *run) part(ctx context.Context, part *db.Part) error {
+	for range part.Times {
+		if err := r.exec(ctx, part.SQL); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *run) all(ctx context.Context, texts []string) error {
+	for _, text := range texts {
+		if err := r.exec(ctx, text); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// stepwise runs a file that cannot run in a transaction. Before each statement the record says that it is begun.
+func (r *run) stepwise(ctx context.Context, st *step, id int64, p Progress) error {
+	file := st.script()
+	if err := r.m.opts.Engine.Prepare(ctx, r.session, file); err != nil {
+		return r.at(ctx, err, file, nil)
+	}
+	for i := range file.Parts {
+		p.Statement = i + 1
+		r.tell(p)
+		if err := r.mark(ctx, id, mark{running, modeStepwise, i + 1, time.Since(p.FileAt)}); err != nil {
+			return r.at(ctx, err, file, nil)
+		}
+		crash.At("migration_statement_begun")
+		if err := r.part(ctx, &file.Parts[i]); err != nil {
+			return r.stopped(ctx, st, id, p, err)
+		}
+		crash.At("migration_statement")
+	}
+	if err := r.m.opts.Engine.Verify(ctx, r.session, file); err != nil {
+		return r.stopped(ctx, st, id, p, err)
+	}
+	if err := r.mark(ctx, id, mark{done, modeStepwise, len(file.Parts), time.Since(p.FileAt)}); err != nil {
+		return r.at(ctx, err, file, nil)
+	}
+	return nil
+}
+
+// stopped ends a file whose statement failed. What stands before that statement stays; where nothing does, the
+// version is as it was.
+func (r *run) stopped(ctx context.Context, st *step, id int64, p Progress, err error) error {
+	file := st.script()
+	part := &file.Parts[p.Statement-1]
+	failure := r.at(ctx, err, file, part)
+	if failure.Class == db.ClassLost || failure.Class == db.ClassUnknown {
+		failure.Class = db.ClassPermanent // begun again, it would only find that it has to be repaired
+		failure.Message += "; whether this statement took effect is not known: the status tells what to do"
+		return failure
+	}
+	failure.Class = permanent(failure.Class)
+	rest := r.m.opts.Engine.Leaves(part.Words)
+	if p.Statement == 1 && part.Times == 1 && rest == "" {
+		r.undone(ctx, st, id, mark{state: failed, mode: modeStepwise})
+		failure.Message += "; nothing of this file is applied"
+		return failure
+	}
+	r.undone(ctx, nil, id, mark{state: failed, mode: modeStepwise, statement: p.Statement})
+	if p.Statement > 1 {
+		failure.Message += fmt.Sprintf("; the file cannot run in a transaction, and its %s applied", spanOf(p.Statement-1))
+	}
+	if rest != "" {
+		failure.Message += "; it may have left " + rest
+	}
+	failure.Message += ": the status tells what to do"
+	return failure
+}
+
+// permanent keeps what has left traces from being repeated; an end by the time limit or by the caller stays what it is.
+func permanent(class db.Class) db.Class {
+	if class == db.ClassTimeout || class == db.ClassCanceled {
+		return class
+	}
+	return db.ClassPermanent
+}
+
+// undone marks a file as failed and clears the version that was set for it; without a
+// step the version stays dirty. Where it cannot, the record says that the file was begun, and the next one reads it so.
+func (r *run) undone(ctx context.Context, st *step, id int64, m mark) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), ownTimeout)
+	defer cancel()
+	if err := r.mark(ctx, id, m); err != nil || st == nil {
+		return
+	}
+	_ = r.setVersion(ctx, st.before, false)
+	_ = r.all(ctx, r.m.opts.Engine.SQL().Reset)
+}
+
+// reset undoes what a file has set in its session.
+func (r *run) reset(ctx context.Context, file *File) error {
+	if err := r.all(ctx, r.m.opts.Engine.SQL().Reset); err != nil {
+		return r.at(ctx, err, file, nil)
+	}
+	return nil
+}
+
+// at says which file and which of its statements an error is about.
+func (r *run) at(ctx context.Context, err error, file *File, part *db.Part) *db.Error {
+	e := *r.m.explain(ctx, err, part)
+	where := file.Name
+	if part != nil {
+		line := part.Line
+		if l, ok := errors.AsType[*lineError](e.Err); ok {
+			line += l.line
+		}
+		where = fmt.Sprintf("%s, line %d", file.Name, line)
+		if n := file.index(part); len(file.Parts) > 1 {
+			where = fmt.Sprintf("%s, statement %d of %d (line %d)", file.Name, n+1, len(file.Parts), line)
+		}
+	}
+	e.Message = where + ": " + e.Message
+	return &e
+}
+
+func (f *File) index(part *db.Part) int {
+	for i := range f.Parts {
+		if &f.Parts[i] == part {
+			return i
+		}
+	}
+	return -1
+}
+
+// lineError carries the line of a part that an error is about, from 0.
+type lineError struct {
+	line int
+	err  error
+}
+
+func (e *lineError) Error() string { return e.err.Error() }
+func (e *lineError) Unwrap() error { return e.err }
+
+// AtLine says on which line of a part, from 0, an error is. Engines whose server tells it wrap the cause.
+func AtLine(err error, line int) error { return &lineError{line: line, err: err} }

@@ -1,0 +1,136 @@
+package migration
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strings"
+	"unicode/utf8"
+
+	"dbrunner/internal/db"
+)
+
+// File is one migration file.
+type File struct {
+	Version Version
+	Name    string
+	SHA256  string // of its text, in hexadecimal; lines end with a line feed for it, whatever they end with in the file
+	Parts   []db.Part
+	// Stepwise says that the file cannot run in one transaction: its parts take effect one by one.
+	Stepwise bool
+	// Why says what makes it so, in words; empty if it is not.
+	Why string
+
+	down *File // what reverts it, nil if there is none
+}
+
+// Direction tells a file that applies from one that reverts.
+type direction string
+
+const (
+	up   direction = "up"
+	down direction = "down"
+)
+
+const byteOrderMark = "\xef\xbb\xbf"
+
+// stepwiseMark is the comment at the head of a file that wants to run outside of a transaction.
+const stepwiseMark = "dbrunner: no-transaction"
+
+// readFile makes a file of its contents. The error says what is wrong with it; it never holds any of it.
+func readFile(engine Engine, name string, contents []byte) (*File, error) {
+	text, err := decode(contents)
+	if err != nil {
+		return nil, err
+	}
+	sum := sha256.Sum256([]byte(text))
+	d := engine.Dialect()
+	f := &File{Name: name, SHA256: hex.EncodeToString(sum[:]), Parts: db.Split(d, text)}
+	if len(f.Parts) == 0 {
+		return nil, errors.New("there is no statement in it")
+	}
+	for i := range f.Parts {
+		if f.Parts[i].Times == 0 {
+			return nil, fmt.Errorf("line %d: the number behind %s must be 1 to 100000",
+				f.Parts[i].Line+strings.Count(f.Parts[i].SQL, "\n")+1, d.Separator)
+		}
+	}
+	if err := f.takeTransaction(d); err != nil {
+		return nil, err
+	}
+	f.stepwise(engine, text)
+	return f, nil
+}
+
+// decode reads the text of a file.
+func decode(contents []byte) (string, error) {
+	contents = bytes.TrimPrefix(contents, []byte(byteOrderMark))
+	switch {
+	case bytes.HasPrefix(contents, []byte("\xff\xfe")), bytes.HasPrefix(contents, []byte("\xfe\xff")):
+		return "", errors.New("the file is in UTF-16: save it in UTF-8")
+	case !utf8.Valid(contents):
+		return "", errors.New("the file is not in UTF-8")
+	case bytes.IndexByte(contents, 0) >= 0:
+		return "", errors.New("there is a NUL character in it")
+	}
+	return strings.ReplaceAll(string(contents), "\r\n", "\n"), nil
+}
+
+// takeTransaction takes the BEGIN and COMMIT away that surround a whole file: it runs in a transaction anyway, which
+// has to hold the mark that it is done as well. Other control of transactions would tear the two apart.
+func (f *File) takeTransaction(d *db.Dialect) error {
+	if d.Batches {
+		return nil // a text may hold any number of statements: the transaction is looked at when it has run
+	}
+	if n := len(f.Parts); n > 2 && opens(&f.Parts[0]) && closes(&f.Parts[n-1]) {
+		f.Parts = f.Parts[1 : n-1]
+	}
+	for i := range f.Parts {
+		if verb := f.Parts[i].Verb(d.TransactionVerb); verb != "" {
+			return fmt.Errorf("line %d: %s: a file is one transaction, which may only be begun at its beginning and "+
+				"committed at its end; make several files of it", f.Parts[i].Line, verb)
+		}
+	}
+	return nil
+}
+
+func opens(p *db.Part) bool {
+	switch strings.Join(p.Words, " ") {
+	case "BEGIN", "BEGIN TRANSACTION", "BEGIN WORK", "START TRANSACTION", "BEGIN IMMEDIATE", "BEGIN EXCLUSIVE", "BEGIN DEFERRED",
+		"BEGIN IMMEDIATE TRANSACTION", "BEGIN EXCLUSIVE TRANSACTION", "BEGIN DEFERRED TRANSACTION":
+		return true
+	}
+	return false
+}
+
+func closes(p *db.Part) bool {
+	switch strings.Join(p.Words, " ") {
+	case "COMMIT", "COMMIT TRANSACTION", "COMMIT WORK", "END", "END TRANSACTION", "END WORK":
+		return true
+	}
+	return false
+}
+
+// stepwise finds out whether the file can run in a transaction.
+func (f *File) stepwise(engine Engine, text string) {
+	for _, comment := range db.Head(engine.Dialect(), text) {
+		if strings.EqualFold(comment, stepwiseMark) {
+			f.Stepwise, f.Why = true, "its head says "+stepwiseMark
+			return
+		}
+	}
+	for i := range f.Parts {
+		if word := f.Parts[i].Controls; word != "" {
+			f.Stepwise = true
+			f.Why = fmt.Sprintf("%s (from line %d on) controls transactions itself", word, f.Parts[i].Line)
+			return
+		}
+		if what := engine.Alone(f.Parts[i].Words); what != "" {
+			f.Stepwise = true
+			f.Why = fmt.Sprintf("%s (line %d) cannot run in a transaction", what, f.Parts[i].Line)
+			return
+		}
+	}
+}

@@ -1,0 +1,346 @@
+package migration
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"dbrunner/internal/db"
+)
+
+// write takes the lock of migrations, does what is asked, and reports how the database stands then.
+func (r *run) write(ctx context.Context) (*Report, error) {
+	if report, err := r.lookFirst(ctx); err != nil {
+		return report, err
+	}
+	if err := r.open(ctx); err != nil {
+		return nil, err
+	}
+	defer func() { _ = r.versions.Close() }()
+	if err := r.lock(ctx); err != nil {
+		return nil, err
+	}
+	if err := r.begin(); err != nil {
+		return nil, err
+	}
+	if err := r.createHistory(ctx); err != nil {
+		return nil, r.m.explain(ctx, err, nil)
+	}
+	err := r.act(ctx)
+	report, lookErr := r.outcome(ctx)
+	if err == nil {
+		err = lookErr
+	}
+	return report, err
+}
+
+// lookFirst refuses what cannot be done before anything is created or waited for. What another session's migration
+// is about to change is not judged.
+func (r *run) lookFirst(ctx context.Context) (*Report, error) {
+	s, err := r.survey(ctx)
+	if err != nil {
+		return nil, err
+	}
+	report := s.report(r.req.Action, r.outOfOrder())
+	if _, err := r.target(s); err != nil {
+		return report, err
+	}
+	holder, err := r.m.opts.Engine.Holder(ctx, r.session)
+	if err != nil || holder != "" {
+		return nil, nil //nolint:nilerr // the lock is taken in a moment, and tells the same error
+	}
+	if err := r.refused(s); err != nil {
+		report.describe(s, "")
+		return report, err
+	}
+	return nil, nil
+}
+
+// refused says what keeps the action from being done in this state.
+func (r *run) refused(s *survey) error {
+	if r.req.Action == Repair || r.req.Action == Baseline {
+		return nil // they look for themselves
+	}
+	if left := s.interrupted(); left != nil && !left.mends {
+		return db.Errorf(db.ClassPermanent, CodeDirty, "%s", left.words)
+	}
+	faults := s.faults(r.outOfOrder() || r.req.Action == Down)
+	if len(faults) > 0 {
+		return db.Errorf(db.ClassPermanent, CodeRefused, "nothing was run: %s", firstOf(sortedFaults(faults)))
+	}
+	return nil
+}
+
+// open opens golang-migrate's driver. It waits for whoever has the lock of migrations, which the driver takes for a
+// moment.
+func (r *run) open(ctx context.Context) error {
+	for {
+		holder, err := r.m.opts.Engine.Holder(ctx, r.session)
+		if err != nil {
+			return r.m.explain(ctx, err, nil)
+		}
+		if holder == "" {
+			r.versions, err = r.m.opts.Engine.Versions(ctx)
+			if err == nil {
+				return nil
+			}
+			e := r.m.explain(ctx, err, nil)
+			if e.Class != db.ClassTransient { // else somebody has taken the lock in this moment
+				return e
+			}
+		}
+		if err := r.pause(ctx, holder); err != nil {
+			return err
+		}
+	}
+}
+
+// lock takes the lock of migrations by trials, so that no statement waits in the database meanwhile.
+func (r *run) lock(ctx context.Context) error {
+	for {
+		ok, err := r.m.opts.Engine.TryLock(ctx, r.session)
+		if err != nil {
+			return r.m.explain(ctx, err, nil)
+		}
+		if ok {
+			return nil
+		}
+		holder, err := r.m.opts.Engine.Holder(ctx, r.session)
+		if err != nil {
+			return r.m.explain(ctx, err, nil)
+		}
+		if err := r.pause(ctx, holder); err != nil {
+			return err
+		}
+	}
+}
+
+// pause waits a moment for the lock.
+func (r *run) pause(ctx context.Context, holder string) error {
+	poll := r.m.opts.Poll
+	select {
+	case <-time.After(poll/2 + rand.N(poll)):
+		return nil
+	case <-ctx.Done():
+	}
+	e := r.m.explain(ctx, context.Cause(ctx), nil)
+	if e.Class != db.ClassTimeout {
+		return e
+	}
+	if holder != "" {
+		holder = ": " + holder
+	}
+	e.Code, e.Message = CodeLocked, "another session was migrating this database until the time limit was over"+holder+"; nothing was changed"
+	return e
+}
+
+// createHistory creates the table of the history where it is missing.
+func (r *run) createHistory(ctx context.Context) error {
+	there, err := has(ctx, r.session, r.m.opts.Engine.SQL().HasHistory)
+	if err != nil || there {
+		return err
+	}
+	return r.together(ctx, r.m.opts.Engine.SQL().CreateHistory)
+}
+
+// together runs statements of our own in one transaction.
+func (r *run) together(ctx context.Context, texts []string) error {
+	sql := r.m.opts.Engine.SQL()
+	if err := r.exec(ctx, sql.Begin); err != nil {
+		return err
+	}
+	for _, text := range texts {
+		if err := r.exec(ctx, text); err != nil {
+			r.rollback(ctx)
+			return err
+		}
+	}
+	return r.exec(ctx, sql.Commit)
+}
+
+func (r *run) exec(ctx context.Context, text string, args ...any) error {
+	_, err := r.session.ExecContext(ctx, text, args...)
+	return err
+}
+
+// rollback ends a transaction that must not take effect. Where it cannot, the session's end does.
+func (r *run) rollback(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), ownTimeout)
+	defer cancel()
+	_ = r.exec(ctx, r.m.opts.Engine.SQL().Rollback)
+}
+
+// act does the action under the lock.
+func (r *run) act(ctx context.Context) error {
+	s, err := r.survey(ctx)
+	if err != nil {
+		return err
+	}
+	if last := s.state.last(); last != nil {
+		r.first = last.id
+	}
+	target, err := r.target(s)
+	if err != nil {
+		return err
+	}
+	if err := r.passed(s); err != nil {
+		return err
+	}
+	switch r.req.Action {
+	case Baseline:
+		return r.baseline(ctx, s, target)
+	case Repair:
+		return r.repair(ctx, s, target)
+	default:
+		if s, err = r.mend(ctx, s); err != nil {
+			return err
+		}
+		if err := r.refused(s); err != nil {
+			return err
+		}
+		return r.migrate(ctx, s, target)
+	}
+}
+
+// passed refuses what would undo the work of others: this job began before, in a delivery that died, and others have
+// migrated since. Up goes only forward and harms nobody.
+func (r *run) passed(s *survey) error {
+	if r.req.Message == "" || r.req.Action == Up {
+		return nil
+	}
+	began := false
+	for i := range s.state.history {
+		rec := &s.state.history[i]
+		switch {
+		case rec.message == r.req.Message:
+			began = true
+		case began:
+			return db.Errorf(db.ClassPermanent, CodePassed, "this job began in an earlier delivery, and others have migrated the database "+
+				"since (now at version %s): nothing was done now; what it did then is listed", s.current().Label)
+		}
+	}
+	return nil
+}
+
+// mend goes on from what an interrupted migration has left, where that is known for certain.
+func (r *run) mend(ctx context.Context, s *survey) (*survey, error) {
+	left := s.interrupted()
+	if left == nil || !left.mends {
+		return s, nil
+	}
+	if left.record.state == running {
+		if err := r.mark(ctx, left.record.id, left.record.failure()); err != nil {
+			return nil, err
+		}
+	}
+	if s.state.dirty {
+		if err := r.setVersion(ctx, s.current(), false); err != nil {
+			return nil, err
+		}
+	}
+	r.notes = append(r.notes, left.words)
+	return r.survey(ctx)
+}
+
+// migrate runs the files that lead to the target.
+func (r *run) migrate(ctx context.Context, s *survey, target Version) error {
+	steps, faults := r.steps(s, target)
+	if len(faults) > 0 {
+		r.faults = faults
+		return db.Errorf(db.ClassPermanent, CodeRefused, "nothing was run: %s", firstOf(faults))
+	}
+	for i := range steps {
+		if err := r.apply(ctx, &steps[i], i, len(steps)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *run) steps(s *survey, target Version) ([]step, []Fault) {
+	forward := target.Number >= s.current().Number
+	switch {
+	case r.req.Action == Up, r.req.Action == Goto && forward:
+		return s.upSteps(target), nil
+	case forward:
+		return nil, nil
+	default:
+		return s.downSteps(target)
+	}
+}
+
+// outcome describes the database after the action, also when its time is over.
+func (r *run) outcome(ctx context.Context) (*Report, error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), ownTimeout)
+	defer cancel()
+	s, err := r.survey(ctx)
+	if err != nil {
+		return nil, err
+	}
+	report := s.report(r.req.Action, r.outOfOrder())
+	report.Notes, report.Faults = r.notes, append(report.Faults, r.faults...)
+	report.describe(s, "")
+	report.Before = r.before(s)
+	for i := range s.state.history {
+		if rec := &s.state.history[i]; r.own(rec) {
+			report.Changes = append(report.Changes, change(rec))
+		}
+	}
+	return report, nil
+}
+
+// own reports whether a record is of this action: of its job, in whichever delivery, or written since it began.
+func (r *run) own(rec *record) bool {
+	return rec.id > r.first || r.req.Message != "" && rec.message == r.req.Message
+}
+
+// before is the version that the database was at before this action's first record.
+func (r *run) before(s *survey) Version {
+	earlier := *s.state
+	for i := range s.state.history {
+		if r.own(&s.state.history[i]) {
+			earlier.history = s.state.history[:i]
+			break
+		}
+	}
+	if len(earlier.history) == 0 && len(s.state.history) > 0 {
+		return None()
+	}
+	return newSurvey(s.engine, s.folder, &earlier).current()
+}
+
+// note inserts a record of this action and returns its id.
+func (r *run) note(ctx context.Context, rec *record) (int64, error) {
+	var id int64
+	err := r.session.QueryRowContext(ctx, r.m.opts.Engine.SQL().Note, rec.version.Number, rec.version.Label, rec.file, string(rec.dir),
+		rec.sha256, rec.mode, string(rec.state), rec.statements, rec.statement, r.m.opts.Runner, r.req.Job, r.req.Message, 0).Scan(&id)
+	return id, err
+}
+
+// mark is what changes of a record.
+type mark struct {
+	state     recordState
+	mode      string
+	statement int
+	took      time.Duration
+}
+
+// failure is the mark of a record that came to no good end, with all else as it is.
+func (rec *record) failure() mark {
+	return mark{state: failed, mode: rec.mode, statement: rec.statement}
+}
+
+func (r *run) mark(ctx context.Context, id int64, m mark) error {
+	return r.exec(ctx, r.m.opts.Engine.SQL().Mark, string(m.state), m.mode, m.statement, m.took.Milliseconds(), id)
+}
+
+// setVersion sets golang-migrate's version.
+func (r *run) setVersion(ctx context.Context, v Version, dirty bool) error {
+	ctx, cancel := context.WithTimeout(ctx, 2*ownTimeout)
+	defer cancel()
+	if err := r.versions.Set(ctx, v.Number, dirty); err != nil {
+		return fmt.Errorf("set the version: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,283 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"os"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"github.com/golang-migrate/migrate/v4/database"
+	sqlitemigrate "github.com/golang-migrate/migrate/v4/database/sqlite"
+	"modernc.org/libc"
+	driver "modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
+
+	"dbrunner/internal/db"
+	"dbrunner/internal/db/migration"
+)
+
+// lockSuffix names the file whose lock is that of migrations. It stays when the lock is given back.
+const lockSuffix = "-migration"
+
+// migrations is SQLite for package migration.
+type migrations struct {
+	opts     db.Options
+	settings settings
+	dialect  *db.Dialect
+}
+
+// Migrations returns the engine for migrations. It does not touch the file.
+func Migrations(opts db.Options) (migration.Engine, error) {
+	s, err := parseOptions(opts)
+	if err != nil {
+		return nil, fmt.Errorf("migrations of %s: %w", opts.Name, err)
+	}
+	return &migrations{opts: opts, settings: s, dialect: newDialect()}, nil
+}
+
+// Dialect says how files are read.
+func (m *migrations) Dialect() *db.Dialect { return m.dialect }
+
+// Alone names what SQLite refuses in a transaction, or does not do there without a word.
+func (m *migrations) Alone(words []string) string {
+	switch {
+	case words == nil:
+	case words[0] == "VACUUM":
+		return "VACUUM"
+	case len(words) > 1 && words[0] == "PRAGMA" && (words[1] == "JOURNAL_MODE" || words[1] == "AUTO_VACUUM" || words[1] == "PAGE_SIZE"):
+		return "PRAGMA " + strings.ToLower(words[1])
+	}
+	return ""
+}
+
+// Leaves: a statement of SQLite that failed has done nothing.
+func (m *migrations) Leaves([]string) string { return "" }
+
+// Open returns sessions for migrations.
+func (m *migrations) Open(looking bool) (*sql.DB, error) {
+	mode := "rw"
+	switch {
+	case looking:
+		mode = "ro"
+	case m.settings.create:
+		mode = "rwc"
+	}
+	return sql.Open("sqlite", m.source(m.settings.path, mode, m.settings.lockTimeout.Milliseconds()))
+}
+
+// source is a data source of the driver. Keys of other tables are looked at as they are for jobs.
+func (m *migrations) source(path, mode string, busy int64) string {
+	q := url.Values{"mode": {mode}, "_txlock": {"immediate"}, "_pragma": {
+		"busy_timeout(" + strconv.FormatInt(busy, 10) + ")", "foreign_keys(1)", "synchronous(" + m.settings.synchronous + ")",
+	}}
+	return (&url.URL{Scheme: "file", OmitHost: true, Path: path, RawQuery: q.Encode()}).String()
+}
+
+// The history's table, and its texts. See migration.SQL for the arguments.
+const (
+	hasTable      = `SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = `
+	createHistory = `CREATE TABLE IF NOT EXISTS dbrunner_migrations (
+    id          INTEGER PRIMARY KEY AUTOINCREMENT,
+    version     INTEGER NOT NULL, -- as schema_migrations has it
+    label       TEXT    NOT NULL, -- the version as it is written
+    file        TEXT    NOT NULL,
+    direction   TEXT    NOT NULL, -- up, down, adopt, forget
+    sha256      TEXT    NOT NULL, -- of the file's text, hexadecimal
+    mode        TEXT    NOT NULL, -- transaction, statements
+    state       TEXT    NOT NULL, -- running, done, failed
+    statements  INTEGER NOT NULL, -- that the file has
+    statement   INTEGER NOT NULL, -- the last one that was begun
+    runner      TEXT    NOT NULL,
+    job_id      TEXT    NOT NULL,
+    message_id  TEXT    NOT NULL, -- of the job's message: an id may be used again
+    duration_ms INTEGER NOT NULL,
+    started_at  TEXT    NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now')),
+    finished_at TEXT
+)`
+	selectHistory = `SELECT id, version, label, file, direction, sha256, mode, state, statements, statement, runner, job_id, message_id,
+	started_at, finished_at, duration_ms FROM dbrunner_migrations ORDER BY id`
+	noteMigration = `INSERT INTO dbrunner_migrations
+	(version, label, file, direction, sha256, mode, state, statements, statement, runner, job_id, message_id, duration_ms)
+	VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13) RETURNING id`
+	markMigration = `UPDATE dbrunner_migrations SET state = ?1, mode = ?2, statement = ?3, duration_ms = ?4,
+	finished_at = CASE WHEN ?1 <> 'running' THEN strftime('%Y-%m-%dT%H:%M:%fZ', 'now') END WHERE id = ?5`
+)
+
+// SQL returns the texts.
+func (m *migrations) SQL() *migration.SQL {
+	return &migration.SQL{
+		HasVersion: hasTable + `'schema_migrations'`, Version: `SELECT version, dirty FROM schema_migrations LIMIT 1`,
+		HasHistory: hasTable + `'dbrunner_migrations'`, CreateHistory: []string{createHistory},
+		History: selectHistory, Note: noteMigration, Mark: markMigration,
+		Begin: `BEGIN IMMEDIATE`, Commit: `COMMIT`, Rollback: `ROLLBACK`,
+		Reset: []string{`PRAGMA foreign_keys = 1`, `PRAGMA synchronous = ` + m.settings.synchronous},
+	}
+}
+
+func (m *migrations) lockFile() string { return m.settings.path + lockSuffix }
+
+// TryLock takes an exclusive lock on a file beside the database's, in the session: attached to it in SQLite's
+// exclusive locking mode, which keeps the lock until the session ends, however its process does. Who does not get it
+// lets the file go, as a reader's lock would be kept in that mode as well.
+func (m *migrations) TryLock(ctx context.Context, session *sql.Conn) (ok bool, err error) {
+	attached := 0
+	err = session.QueryRowContext(ctx, `SELECT count(*) FROM pragma_database_list WHERE name = 'dbrunner_lock'`).Scan(&attached)
+	if err != nil || attached > 0 {
+		return err == nil, err
+	}
+	defer func() {
+		_, waiting := session.ExecContext(ctx, fmt.Sprintf(`PRAGMA busy_timeout = %d`, m.settings.lockTimeout.Milliseconds()))
+		err = errors.Join(err, waiting)
+	}()
+	_, err = session.ExecContext(ctx, `PRAGMA busy_timeout = 0; ATTACH ?1 AS dbrunner_lock`, m.lockFile())
+	if err == nil {
+		_, err = session.ExecContext(ctx, `PRAGMA dbrunner_lock.locking_mode = EXCLUSIVE; PRAGMA dbrunner_lock.user_version = 1`)
+	}
+	if err == nil {
+		return true, nil
+	}
+	_, _ = session.ExecContext(ctx, `DETACH dbrunner_lock`) // it may not be attached
+	if f := faultOf(err); f != nil && isBusy(f) {
+		return false, nil
+	}
+	return false, err
+}
+
+// Holder finds out whether some session has the lock: SQLite does not tell which.
+func (m *migrations) Holder(ctx context.Context, _ *sql.Conn) (_ string, err error) {
+	if _, err := os.Stat(m.lockFile()); errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	}
+	look, err := sql.Open("sqlite", m.source(m.lockFile(), "ro", 0))
+	if err != nil {
+		return "", err
+	}
+	defer func() { err = errors.Join(err, look.Close()) }()
+	version := 0
+	err = look.QueryRowContext(ctx, `PRAGMA user_version`).Scan(&version)
+	if f := faultOf(err); f != nil && isBusy(f) {
+		return "another session, here or in another process", nil
+	}
+	return "", err
+}
+
+// Prepare turns the keys of other tables off for a file that says so: inside its transaction SQLite would not mind it.
+func (m *migrations) Prepare(ctx context.Context, session *sql.Conn, file *migration.File) error {
+	if file.Stepwise || !turnsKeysOff(file) {
+		return nil
+	}
+	_, err := session.ExecContext(ctx, `PRAGMA foreign_keys = 0`)
+	return err
+}
+
+// turnsKeysOff reports whether a file follows the way to change a table that SQLite advises: without foreign keys.
+// https://www.sqlite.org/lang_altertable.html#otheralter
+func turnsKeysOff(file *migration.File) bool {
+	for i := range file.Parts {
+		words := file.Parts[i].Words
+		if len(words) > 1 && words[0] == "PRAGMA" && words[1] == "FOREIGN_KEYS" {
+			text := strings.ToUpper(file.Parts[i].SQL)
+			return strings.HasSuffix(text, "OFF") || strings.HasSuffix(text, "0") || strings.HasSuffix(text, "FALSE")
+		}
+	}
+	return false
+}
+
+// Verify looks whether the keys of other tables still hold where they were turned off.
+func (m *migrations) Verify(ctx context.Context, session *sql.Conn, file *migration.File) error {
+	if file.Stepwise || !turnsKeysOff(file) {
+		return nil
+	}
+	var table string
+	err := session.QueryRowContext(ctx, `SELECT "table" FROM pragma_foreign_key_check LIMIT 1`).Scan(&table)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return db.Errorf(db.ClassPermanent, db.CodeForeignKey, "with the file, rows of the table %q would refer to rows that are not there "+
+		"(PRAGMA foreign_key_check)", table)
+}
+
+// versions is golang-migrate's driver with a connection of its own.
+type versions struct{ driver database.Driver }
+
+// Versions opens the driver. Its waits are bounded by the busy timeout.
+func (m *migrations) Versions(context.Context) (migration.Versions, error) {
+	sessions, err := m.Open(false)
+	if err != nil {
+		return nil, err
+	}
+	sessions.SetMaxOpenConns(1)
+	made, err := sqlitemigrate.WithInstance(sessions, &sqlitemigrate.Config{})
+	if err != nil {
+		return nil, errors.Join(err, sessions.Close())
+	}
+	return &versions{driver: made}, nil
+}
+
+// Set sets the version.
+func (v *versions) Set(_ context.Context, number int64, dirty bool) error {
+	return v.driver.SetVersion(int(number), dirty)
+}
+
+// Close closes the connection.
+func (v *versions) Close() error { return v.driver.Close() }
+
+// faultOf finds SQLite's error in one of the driver for database/sql, nil if there is none.
+func faultOf(err error) *fault {
+	if e, ok := errors.AsType[*driver.Error](err); ok {
+		return &fault{code: int32(e.Code()), text: plainText(e)}
+	}
+	return nil
+}
+
+// plainText is SQLite's own text, without what the driver adds: the text of the code before it, its number behind it.
+func plainText(e *driver.Error) string {
+	tls := libc.NewTLS()
+	defer tls.Close()
+	text, _, _ := strings.Cut(e.Error(), fmt.Sprintf(" (%d)", e.Code()))
+	return strings.TrimPrefix(text, libc.GoString(sqlite3.Xsqlite3_errstr(tls, int32(e.Code())))+": ")
+}
+
+// Explain makes an error one that can be shown.
+func (m *migrations) Explain(err error, part *db.Part) *db.Error {
+	if e, ok := errors.AsType[*database.Error](err); ok {
+		err = e.OrigErr
+	}
+	if own, ok := errors.AsType[*db.Error](err); ok {
+		return own
+	}
+	f := faultOf(err)
+	if f == nil {
+		return db.Errorf(db.ClassLost, db.CodeConnectionLost, "the database file cannot be read or written").Because(err)
+	}
+	if f.primary() == sqlite3.SQLITE_CANTOPEN {
+		return m.notOpened(f)
+	}
+	if part == nil {
+		return classify(f, opening)
+	}
+	e := classify(f, compiling) // a file has no parameters whose values a text could quote
+	if e.Code == db.CodeSyntax && !nearWord.MatchString(e.Message) {
+		e.Message = "syntax error"
+	}
+	return e
+}
+
+// nearWord is SQLite's text for a syntax error at a keyword or a name, and nothing else of the file.
+var nearWord = regexp.MustCompile(`^near "[A-Za-z_][A-Za-z0-9_]*": syntax error$`)
+
+func (m *migrations) notOpened(f *fault) *db.Error {
+	if _, err := os.Stat(m.settings.path); errors.Is(err, fs.ErrNotExist) {
+		return db.Errorf(db.ClassUnavailable, db.CodeUnavailable, "there is no database file yet").Because(f)
+	}
+	return classify(f, opening)
+}

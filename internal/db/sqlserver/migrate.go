@@ -1,0 +1,292 @@
+package sqlserver
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/golang-migrate/migrate/v4/database"
+	sqlservermigrate "github.com/golang-migrate/migrate/v4/database/sqlserver"
+	mssql "github.com/microsoft/go-mssqldb"
+
+	"dbrunner/internal/db"
+	"dbrunner/internal/db/migration"
+)
+
+// migrations is SQL Server for package migration.
+type migrations struct {
+	opts      db.Options
+	settings  settings
+	connector *mssql.Connector
+	dialect   *db.Dialect
+}
+
+// Migrations returns the engine for migrations. It connects to nothing.
+func Migrations(opts db.Options) (migration.Engine, error) {
+	own, err := parseSettings(opts.Settings)
+	if err != nil {
+		return nil, fmt.Errorf("migrations of %s: %w", opts.Name, err)
+	}
+	opts.Runner += "/migration"
+	connector, err := newConnector(&opts, own)
+	if err != nil {
+		return nil, fmt.Errorf("migrations of %s: %w", opts.Name, err)
+	}
+	opts.ConnectionString = ""
+	return &migrations{opts: opts, settings: own, connector: connector, dialect: newDialect()}, nil
+}
+
+// Dialect says how files are read.
+func (m *migrations) Dialect() *db.Dialect { return m.dialect }
+
+// Alone names what SQL Server refuses in a transaction.
+func (m *migrations) Alone(words []string) string {
+	text := strings.Join(words, " ") + " "
+	for _, opening := range []string{
+		"CREATE DATABASE ", "DROP DATABASE ", "ALTER DATABASE ", "BACKUP ", "RESTORE ", "RECONFIGURE ", "KILL ",
+		"CREATE FULLTEXT ", "ALTER FULLTEXT ", "DROP FULLTEXT ",
+	} {
+		if strings.HasPrefix(text, opening) && !strings.HasPrefix(text, "ALTER DATABASE SCOPED ") && !strings.HasPrefix(text, "CREATE DATABASE SCOPED ") &&
+			!strings.HasPrefix(text, "DROP DATABASE SCOPED ") && !strings.HasPrefix(text, "CREATE DATABASE AUDIT ") {
+			return strings.TrimSpace(opening)
+		}
+	}
+	return ""
+}
+
+// Leaves: what a batch did before its statement that failed stays, where no transaction holds it together.
+func (m *migrations) Leaves([]string) string { return "what its batch had done before" }
+
+// Open returns sessions for migrations.
+func (m *migrations) Open(bool) (*sql.DB, error) { return sql.OpenDB(&connecting{m.connector}), nil }
+
+// connecting tells an error of connecting from one of a connection.
+type connecting struct{ *mssql.Connector }
+
+// Connect makes a connection.
+func (c *connecting) Connect(ctx context.Context) (driver.Conn, error) {
+	conn, err := c.Connector.Connect(ctx)
+	if err != nil {
+		return nil, &connectFailure{err}
+	}
+	return conn, nil
+}
+
+type connectFailure struct{ err error }
+
+func (e *connectFailure) Error() string { return e.err.Error() }
+func (e *connectFailure) Unwrap() error { return e.err }
+
+// The history's table, and its texts. See migration.SQL for the arguments.
+const (
+	hasVersions   = `SELECT CASE WHEN OBJECT_ID(QUOTENAME(SCHEMA_NAME()) + N'.schema_migrations', N'U') IS NULL THEN 0 ELSE 1 END`
+	readVersion   = `SELECT TOP (1) version, dirty FROM schema_migrations`
+	hasHistory    = `SELECT CASE WHEN OBJECT_ID(N'dbrunner.migrations', N'U') IS NULL THEN 0 ELSE 1 END`
+	createHistory = `IF OBJECT_ID(N'dbrunner.migrations', N'U') IS NULL
+CREATE TABLE dbrunner.migrations (
+    id          bigint IDENTITY(1, 1) NOT NULL CONSTRAINT migrations_key PRIMARY KEY,
+    version     bigint        NOT NULL, -- as schema_migrations has it
+    label       varchar(64)   NOT NULL, -- the version as it is written
+    [file]      nvarchar(400) NOT NULL,
+    direction   varchar(16)   NOT NULL, -- up, down, adopt, forget
+    sha256      varchar(64)   NOT NULL, -- of the file's text, hexadecimal
+    mode        varchar(16)   NOT NULL, -- transaction, statements
+    state       varchar(16)   NOT NULL, -- running, done, failed
+    statements  int           NOT NULL, -- that the file has
+    statement   int           NOT NULL, -- the last one that was begun
+    runner      varchar(128)  NOT NULL,
+    job_id      varchar(128)  NOT NULL,
+    message_id  varchar(128)  NOT NULL, -- of the job's message: an id may be used again
+    duration_ms bigint        NOT NULL,
+    started_at  datetime2(7)  NOT NULL CONSTRAINT migrations_started_now DEFAULT SYSUTCDATETIME(),
+    finished_at datetime2(7)  NULL
+)`
+	selectHistory = `SELECT id, version, label, [file], direction, sha256, mode, state, statements, statement, runner, job_id, message_id,
+	CONVERT(varchar(33), started_at, 126) + 'Z', CONVERT(varchar(33), finished_at, 126) + 'Z', duration_ms
+	FROM dbrunner.migrations ORDER BY id`
+	noteMigration = `INSERT INTO dbrunner.migrations
+	(version, label, [file], direction, sha256, mode, state, statements, statement, runner, job_id, message_id, duration_ms)
+	OUTPUT INSERTED.id VALUES (@p1, @p2, @p3, @p4, @p5, @p6, @p7, @p8, @p9, @p10, @p11, @p12, @p13)`
+	markMigration = `UPDATE dbrunner.migrations SET state = @p1, mode = @p2, statement = @p3, duration_ms = @p4,
+	finished_at = CASE WHEN @p1 <> 'running' THEN SYSUTCDATETIME() END WHERE id = @p5`
+	// sessionSettings are what a batch finds, whatever the one before has set.
+	sessionSettings = `SET XACT_ABORT ON; SET QUOTED_IDENTIFIER ON; SET ANSI_NULLS ON; SET ANSI_PADDING ON; SET ANSI_WARNINGS ON;
+	SET ARITHABORT ON; SET CONCAT_NULL_YIELDS_NULL ON; SET NUMERIC_ROUNDABORT OFF; SET NOCOUNT OFF; SET IMPLICIT_TRANSACTIONS OFF;
+	SET ROWCOUNT 0; SET DEADLOCK_PRIORITY NORMAL; SET TRANSACTION ISOLATION LEVEL READ COMMITTED`
+)
+
+// SQL returns the texts.
+func (m *migrations) SQL() *migration.SQL {
+	return &migration.SQL{
+		HasVersion: hasVersions, Version: readVersion, HasHistory: hasHistory,
+		CreateHistory: []string{createSchema, createHistory},
+		History:       selectHistory, Note: noteMigration, Mark: markMigration,
+		Begin: `SET XACT_ABORT ON; BEGIN TRANSACTION`, Commit: `COMMIT TRANSACTION`, Rollback: `IF @@TRANCOUNT > 0 ROLLBACK TRANSACTION`,
+		Reset: []string{sessionSettings, `DECLARE @back nvarchar(300) = N'USE ' + QUOTENAME(ORIGINAL_DB_NAME()); EXEC (@back)`},
+	}
+}
+
+// lockKey is the resource of golang-migrate's own application lock, which keeps its users out as well.
+func lockKey(ctx context.Context, session *sql.Conn) (string, error) {
+	var name, schema sql.NullString
+	if err := session.QueryRowContext(ctx, `SELECT DB_NAME(), SCHEMA_NAME()`).Scan(&name, &schema); err != nil {
+		return "", err
+	}
+	return database.GenerateAdvisoryLockId(name.String, schema.String)
+}
+
+// TryLock takes the application lock of golang-migrate.
+func (m *migrations) TryLock(ctx context.Context, session *sql.Conn) (bool, error) {
+	key, err := lockKey(ctx, session)
+	if err != nil {
+		return false, err
+	}
+	result := 0
+	err = session.QueryRowContext(ctx, `DECLARE @result int;
+	EXEC @result = sp_getapplock @Resource = @p1, @LockMode = 'Exclusive', @LockOwner = 'Session', @LockTimeout = 0;
+	SELECT @result`, key).Scan(&result)
+	switch {
+	case err != nil:
+		return false, err
+	case result >= 0:
+		return true, nil
+	case result == -1:
+		return false, nil
+	}
+	return false, db.Errorf(db.ClassPermanent, db.CodeDatabase, "the server refused the lock of migrations (sp_getapplock: %d)", result)
+}
+
+// Holder says whether some session has the lock, and which one where the login may see that (VIEW SERVER STATE).
+func (m *migrations) Holder(ctx context.Context, session *sql.Conn) (string, error) {
+	key, err := lockKey(ctx, session)
+	if err != nil {
+		return "", err
+	}
+	free := 0
+	err = session.QueryRowContext(ctx, `SELECT APPLOCK_TEST('public', @p1, 'Exclusive', 'Session')`, key).Scan(&free)
+	if err != nil || free == 1 {
+		return "", err
+	}
+	var id int
+	var program sql.NullString
+	err = session.QueryRowContext(ctx, `SELECT TOP (1) l.request_session_id, s.program_name FROM sys.dm_tran_locks l
+	LEFT JOIN sys.dm_exec_sessions s ON s.session_id = l.request_session_id
+	WHERE l.resource_type = 'APPLICATION' AND l.request_status = 'GRANT' AND l.resource_database_id = DB_ID()
+		AND l.resource_description LIKE '%[[]' + @p1 + ']%'`, key).Scan(&id, &program)
+	if err != nil {
+		return "another session", nil //nolint:nilerr // the login may not see which
+	}
+	return fmt.Sprintf("session %d, %s", id, plain(program.String)), nil
+}
+
+// plain keeps what a client calls itself to what can be shown.
+func plain(name string) string {
+	name = strings.Map(func(r rune) rune {
+		if r < ' ' || r > '~' {
+			return '?'
+		}
+		return r
+	}, name)
+	return name[:min(len(name), 64)]
+}
+
+// Prepare makes the session what every file finds.
+func (m *migrations) Prepare(ctx context.Context, session *sql.Conn, file *migration.File) error {
+	wait := m.opts.Limits.LockTimeout
+	text := "; SET LOCK_TIMEOUT -1"
+	if wait > 0 && !file.Stepwise {
+		text = "; SET LOCK_TIMEOUT " + strconv.FormatInt(max(wait, time.Millisecond).Milliseconds(), 10)
+	}
+	_, err := session.ExecContext(ctx, sessionSettings+text)
+	return err
+}
+
+// Verify looks whether the session is where it was: a batch may end the transaction, dooms it when it hides an error,
+// and may go to another database.
+func (m *migrations) Verify(ctx context.Context, session *sql.Conn, file *migration.File) error {
+	var depth, state, home int
+	err := session.QueryRowContext(ctx, `SELECT @@TRANCOUNT, XACT_STATE(), CASE WHEN DB_NAME() = ORIGINAL_DB_NAME() THEN 1 ELSE 0 END`).
+		Scan(&depth, &state, &home)
+	want := 1
+	if file.Stepwise {
+		want = 0
+	}
+	switch {
+	case err != nil:
+		return err
+	case depth < want:
+		return db.Errorf(db.ClassPermanent, db.CodeTransactionAborted, "the file has ended the transaction that it ran in: what it did may "+
+			"have stayed").Because(migration.ErrEnded)
+	case depth > want, state < 0:
+		return db.Errorf(db.ClassPermanent, db.CodeTransactionAborted, "the file has left a transaction open, or one that can only be rolled back")
+	case home == 0:
+		return db.Errorf(db.ClassPermanent, db.CodeForbiddenStatement, "the file went to another database (USE) and did not come back")
+	}
+	return nil
+}
+
+// versions is golang-migrate's driver on a connection of its own.
+type versions struct {
+	driver database.Driver
+	link   *sockets
+}
+
+// Versions opens the driver. Its waits are bounded by cutting the connection.
+func (m *migrations) Versions(ctx context.Context) (migration.Versions, error) {
+	link := newSockets()
+	connector := *m.connector
+	connector.Dialer = link
+	connector.SessionInitSQL = "SET LOCK_TIMEOUT 15000"
+	defer context.AfterFunc(ctx, link.close)()
+	sessions := sql.OpenDB(&connecting{&connector})
+	made, err := sqlservermigrate.WithInstance(sessions, &sqlservermigrate.Config{})
+	if err != nil {
+		link.close()
+		return nil, errors.Join(err, sessions.Close())
+	}
+	return &versions{driver: made, link: link}, nil
+}
+
+// Set sets the version.
+func (v *versions) Set(ctx context.Context, number int64, dirty bool) error {
+	defer context.AfterFunc(ctx, v.link.close)()
+	return v.driver.SetVersion(int(number), dirty)
+}
+
+// Close closes the connection.
+func (v *versions) Close() error { return v.driver.Close() }
+
+// Explain makes an error one that can be shown.
+func (m *migrations) Explain(err error, part *db.Part) *db.Error {
+	if e, ok := errors.AsType[*database.Error](err); ok {
+		err = e.OrigErr
+	}
+	if own, ok := errors.AsType[*db.Error](err); ok {
+		return own
+	}
+	d := &Database{opts: m.opts, settings: m.settings}
+	if _, connecting := errors.AsType[*connectFailure](err); connecting {
+		return d.connectError(err)
+	}
+	server, is := errors.AsType[mssql.Error](err)
+	if !is {
+		return db.Errorf(db.ClassLost, db.CodeConnectionLost, "the connection to the database was lost").Because(err)
+	}
+	e := d.serverError(server, -1)
+	switch {
+	case part == nil:
+	case server.LineNo > 0:
+		e.Err = migration.AtLine(err, int(server.LineNo)-1)
+		fallthrough
+	default:
+		if server.Number == 226 || server.Number == 574 {
+			e.Message += `; write "-- dbrunner: no-transaction" at the head of its file`
+		}
+	}
+	return e
+}

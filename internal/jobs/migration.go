@@ -1,0 +1,116 @@
+package jobs
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+
+	"dbrunner/internal/db"
+	"dbrunner/internal/db/migration"
+)
+
+// Migrator looks after the migrations of a database; see migration.Migrator.
+type Migrator interface {
+	Run(ctx context.Context, req migration.Request) (*migration.Report, error)
+}
+
+// migrate is the work of kind migration: files that bring a database from one version of its schema to another.
+type migrate struct {
+	action     migration.Action
+	target     string
+	outOfOrder bool
+}
+
+// maxTarget bounds a target, bytes.
+const maxTarget = 64
+
+// decodeMigration reads action, target and out_of_order.
+func decodeMigration(r *reader, at []int) work {
+	m := &migrate{}
+	m.action = r.migrationAction(at[0])
+	if at[1] != 0 {
+		m.target = r.migrationTarget(at[1])
+	} else if m.action != "" && m.action.NeedsTarget() {
+		r.rejectBelow(0, "target", CodeMissingKey, string(m.action)+` needs one: a version such as "3" or "1.2", or "none"`)
+	}
+	if at[2] != 0 {
+		m.outOfOrder = r.isTrue(at[2])
+	}
+	return m
+}
+
+func (r *reader) migrationAction(at int) migration.Action {
+	actions := migration.Actions()
+	words := make([]string, len(actions))
+	for i := range actions {
+		words[i] = string(actions[i])
+	}
+	if at == 0 {
+		r.rejectBelow(0, "action", CodeMissingKey, "is required: one of "+joinWords(words))
+		return ""
+	}
+	i, ok := r.isOneOf(at, words...)
+	if !ok {
+		return ""
+	}
+	return actions[i]
+}
+
+// migrationTarget reads a version: a string, or a whole number.
+func (r *reader) migrationTarget(at int) string {
+	target := ""
+	switch r.nodes[at].kind {
+	case stringToken:
+		target = r.str(at)
+	case numberToken:
+		target = r.raw(at)
+	}
+	if target == "" || len(target) > maxTarget || !printable(target) {
+		r.reject(at, CodeInvalidValue, `must be a version such as "3" or "1.2", or "none"`+r.hintNull(at))
+	}
+	return target
+}
+
+func (m *migrate) size() int { return 1 }
+
+func (m *migrate) hash(dst []byte) []byte {
+	dst = appendSized(dst, string(m.action))
+	dst = appendSized(dst, m.target)
+	if m.outOfOrder {
+		return append(dst, 'o')
+	}
+	return append(dst, '-')
+}
+
+// run runs the action. It may be repeated: the database's history tells what an earlier trial, or delivery, has done.
+func (m *migrate) run(ctx context.Context, x *execution) (answer, error) {
+	x.d.sawUnknown = false // what became of an earlier trial, this one reads
+	if x.opts.Migrations == nil {
+		return answer{}, db.Errorf(db.ClassPermanent, db.CodeNotSupported, "migrations of this database are not possible here: "+
+			"behind a pooler in transaction mode they need direct_connection_string")
+	}
+	report, err := x.opts.Migrations.Run(ctx, migration.Request{
+		Action: m.action, Target: m.target, OutOfOrder: m.outOfOrder, Job: x.call.Label,
+		Message: DerivedID(x.d.Sequence, x.d.Timestamp), Timeout: x.call.Timeout, Begin: x.call.Begin,
+	})
+	if report == nil {
+		return answer{}, err
+	}
+	a, encodeErr := migrationAnswer(report, int(x.rows.MaxBytes))
+	if err == nil {
+		err = encodeErr
+	}
+	return a, err
+}
+
+// migrationAnswer is the answer of a migration: the members of its report.
+func migrationAnswer(report *migration.Report, limit int) (answer, error) {
+	encoded, err := json.Marshal(report.Answer(limit / 2)) // JSON escapes take their share
+	if err != nil {
+		return answer{}, err
+	}
+	members := bytes.TrimSuffix(bytes.TrimPrefix(encoded, []byte("{")), []byte("}"))
+	return answer{size: len(members) + 1, append: func(dst []byte) []byte {
+		return append(append(dst, ','), members...)
+	}}, nil
+}
