@@ -1,6 +1,7 @@
 package app_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -70,7 +71,7 @@ func TestCancelStopsWhatRuns(t *testing.T) {
 		require.Equal(t, []any{[]any{0.0}}, w.do("watch", "query", "none-"+id, countEffects).Rows, "the statement is stopped and rolled back")
 		require.Equal(t, "cancelled", w.cancel(t, "shop", id, "1s").Outcome, "asking again tells the same")
 	}
-	idle := w.do("watch", "query", "idle", `"row_format":"arrays","sql":"SELECT count(*)::int FROM pg_stat_activity WHERE state = 'active' AND query LIKE '%FROM pg_sleep(%' AND pid <> pg_backend_pid()"`)
+	idle := w.do("watch", "query", "idle", `"row_format":"arrays","sql":"SELECT count(*)::int FROM pg_stat_activity WHERE datname = current_database() AND state = 'active' AND query LIKE '%FROM pg_sleep(%' AND pid <> pg_backend_pid()"`)
 	require.Equal(t, []any{[]any{0.0}}, idle.Rows)
 }
 
@@ -184,4 +185,36 @@ func TestCancelOutlivesRestarts(t *testing.T) {
 	w.start(w.config("r2", database()))
 	require.Equal(t, "cancelled", w.await("shop", "once").Status)
 	require.Equal(t, "failed", w.do("shop", "query", "look", `"sql":"SELECT * FROM effects"`).Status, "there is no such table")
+}
+
+// TestCancelOfAMigration tells what stays: its first file was committed when it was stopped in the second.
+func TestCancelOfAMigration(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	folder := t.TempDir()
+	for name, text := range map[string]string{
+		"V1__first.sql":  "CREATE TABLE first (n INTEGER);",
+		"V2__second.sql": "CREATE TABLE second (n INTEGER); SELECT 1 FROM pg_sleep(60);",
+	} {
+		require.NoError(t, os.WriteFile(filepath.Join(folder, name), []byte(text), 0o600))
+	}
+	dsn := dbtest.Postgres(t)
+	w.start(w.config("r1", withDatabase("watch", "postgres", dsn), withDatabase("shop", "postgres", dsn, func(d *config.Database) {
+		d.Migrations.Folder = folder
+	})))
+	w.publish("shop", "migration", `{"id":"up","action":"up"}`)
+	w.awaitSleeper("watch")
+	stopped := w.cancel(t, "shop", "up", "20s")
+	require.Equal(t, "already_finished", stopped.Outcome, "%s", w.stored("shop", "up"))
+	require.Equal(t, "unknown", stopped.Status)
+	var told struct {
+		After string `json:"version_after"`
+		Dirty bool   `json:"dirty"`
+	}
+	require.NoError(t, json.Unmarshal(w.stored("shop", "up"), &told), "%s", w.stored("shop", "up"))
+	require.Equal(t, "1", told.After, "%s", w.stored("shop", "up"))
+	require.False(t, told.Dirty)
+	require.Equal(t, "outcome_unknown", w.await("shop", "up").Error.Code)
+	require.Equal(t, "succeeded", w.do("watch", "query", "first", `"sql":"SELECT * FROM first"`).Status)
+	require.Equal(t, "failed", w.do("watch", "query", "second", `"sql":"SELECT * FROM second"`).Status)
 }

@@ -37,6 +37,13 @@ func canceledError() *ResultError {
 	return &ResultError{Code: CodeCanceled, Message: "somebody asked for the end of this job; nothing of it took effect"}
 }
 
+func stoppedError() *ResultError {
+	return &ResultError{
+		Code:    CodeOutcomeUnknown,
+		Message: "somebody asked for the end of this job while it ran; what it had done by then stays, as this result tells",
+	}
+}
+
 func unknownError() *ResultError {
 	return &ResultError{
 		Code:    CodeOutcomeUnknown,

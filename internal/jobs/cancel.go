@@ -54,13 +54,37 @@ func (r *run) endOver(ctx context.Context, why error) Outcome {
 	switch {
 	case r.effect == ExactlyOnce:
 		return r.endRecorded(ctx, status, e)
-	case r.effect == AtLeastOnce && r.d.mayHaveActed():
+	case r.effect == AtLeastOnce && r.mayHaveActed():
 		return r.end(Unknown, unknownError())
 	default:
 		return r.end(status, e)
 	}
 }
 
-// mayHaveActed reports whether the job may have had its effect: an earlier delivery may have begun it, or an execution
-// of this one ended without the server's answer. Any other execution that came to no end was rolled back.
-func (d *Delivery) mayHaveActed() bool { return d.begunBefore || d.sawUnknown }
+// mayHaveActed reports whether the job may have had its effect: an earlier delivery may have begun it, an execution of
+// this one ended without the server's answer, or was stopped in work of which parts stay. Any other execution that came
+// to no end was rolled back.
+func (r *run) mayHaveActed() bool {
+	return r.d.begunBefore || r.d.sawUnknown || r.d.attempts > 0 && r.keepsParts()
+}
+
+// piecemeal is work that does not roll back whole: when it is stopped, what it had done by then stays.
+type piecemeal interface {
+	// keepsParts reports whether there can be such parts.
+	keepsParts() bool
+}
+
+func (r *run) keepsParts() bool {
+	w, ok := r.job.work.(piecemeal)
+	return ok && w.keepsParts()
+}
+
+// stopped ends work that was stopped because the job's end was asked for, where it tells by its answer what stays.
+// Otherwise the next run of the delivery, under a context that lives, ends it.
+func (r *run) stopped(given answer) (Outcome, bool) {
+	if r.effect != AtLeastOnce || given.append == nil || !r.keepsParts() || !r.canceled() {
+		return Outcome{}, false
+	}
+	r.body = r.result(Unknown, stoppedError(), given)
+	return r.settle(Unknown, stoppedError()), true
+}

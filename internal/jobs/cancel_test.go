@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"dbrunner/internal/db"
+	"dbrunner/internal/db/migration"
 	"dbrunner/internal/jobs"
 )
 
@@ -249,4 +250,46 @@ func TestExamine(t *testing.T) {
 	broken := s.executor.Examine("shop", "query", "given", []byte(`{"id":"own",`))
 	require.Equal(t, jobs.Examined{ID: "own"}, broken)
 	require.True(t, s.executor.Examine("shop", "query", "given", []byte(`{"answer":"reply","reply_to":"_INBOX.x","sql":"SELECT 1"}`)).ReplyOnly)
+}
+
+// halfway is a migrator whose action is stopped when its first file is applied.
+type halfway struct{ stop func() }
+
+func (h *halfway) Run(_ context.Context, req migration.Request) (*migration.Report, error) {
+	if err := req.Begin(); err != nil {
+		return nil, err
+	}
+	h.stop()
+	return &migration.Report{Action: req.Action}, classed(db.ClassCanceled, db.CodeCanceled)()
+}
+
+// TestCancelOfAMigrationTellsWhatStays, but one that only reads changes nothing.
+func TestCancelOfAMigrationTellsWhatStays(t *testing.T) {
+	t.Parallel()
+	for action, status := range map[string]string{"up": "unknown", "status": "cancelled"} {
+		t.Run(action, func(t *testing.T) {
+			t.Parallel()
+			s := setup(t)
+			a := &asked{ids: map[string]time.Time{}}
+			ctx, stop := context.WithCancelCause(t.Context())
+			var err error
+			s.executor, err = jobs.NewExecutor(jobs.ExecutorOptions{
+				Namespace: "dbrunner", Runner: "r1", Database: s.faults, Policy: &s.policy, Results: s,
+				MaxBody: 1 << 20, MaxResult: 1 << 20, Cancellations: a,
+				Migrations: &halfway{stop: func() {
+					a.cancel("a1")
+					stop(errors.New("cancelled"))
+				}},
+			})
+			require.NoError(t, err)
+			d := delivery("migration", job("a1", `"action":"`+action+`"`), 1, 1)
+			out := s.executor.Run(ctx, d, nil)
+			if status == "cancelled" {
+				require.Equal(t, jobs.Drop, out.Action)
+				out = s.run(d) // as the worker does
+			}
+			s.settle(d, out)
+			require.Equal(t, status, read(t, s.results["a1"]).Status)
+		})
+	}
 }

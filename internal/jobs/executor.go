@@ -254,6 +254,9 @@ func (r *run) failed(ctx context.Context, err error, given answer) Outcome {
 		return Outcome{Action: Drop}
 	}
 	if ctx.Err() != nil {
+		if out, ended := r.stopped(given); ended {
+			return out
+		}
 		return Outcome{Action: Drop}
 	}
 	if _, ok := errors.AsType[*lookError](err); ok {
