@@ -36,10 +36,10 @@ type held struct {
 	message  Message
 	arrived  time.Time
 	ran      time.Duration // in the executor; belongs to the goroutine that works on it
-	outlives bool          // a lost lease does not stop work that was begun
 
-	index   int  // in table.all; guarded by the table
-	slotted bool // occupies a slot, else a settling place; guarded by the table
+	index    int  // in table.all; guarded by the table
+	slotted  bool // occupies a slot, else a settling place; guarded by the table
+	outlives bool // a lost lease does not stop work that was begun
 
 	mu        sync.Mutex
 	stage     stage
