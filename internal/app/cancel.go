@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -149,7 +150,7 @@ func (r *running) watchCancellations(ctx context.Context) error {
 		for {
 			select {
 			case <-r.cancellations.Changed():
-				r.cancelHeld()
+				r.cancelHeld(r.cancellations.Added())
 			case <-ctx.Done():
 				return nil
 			}
@@ -158,8 +159,13 @@ func (r *running) watchCancellations(ctx context.Context) error {
 	return group.Wait()
 }
 
-func (r *running) cancelHeld() {
+// cancelHeld stops the work on held jobs of some databases whose end was asked for. Many requests at once are one look at
+// what is held.
+func (r *running) cancelHeld(names []string) {
 	for _, d := range r.databases {
+		if !slices.Contains(names, d.name) {
+			continue
+		}
 		for _, l := range d.lanes {
 			l.Cancel(d.executor.Canceled)
 		}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -37,6 +39,7 @@ type Cancellations struct {
 
 	mu    sync.RWMutex
 	open  map[cancelKey]time.Time // when the end of the job was asked for
+	added map[string]bool         // databases with requests that nobody was told of yet
 	known uint64                  // renewals of the link, and one, when everything had been read last; 0: never
 	read  chan struct{}           // closed at the next time that everything has been read
 
@@ -52,7 +55,7 @@ func (c *Conn) Cancellations(databases []string, maxAge time.Duration) *Cancella
 	n := &Cancellations{
 		conn: c, databases: make(map[string]bool, len(databases)), maxAge: maxAge,
 		changed: make(chan struct{}, 1), news: make(chan struct{}, 1),
-		open: make(map[cancelKey]time.Time), read: make(chan struct{}), next: 1,
+		open: make(map[cancelKey]time.Time), added: make(map[string]bool), read: make(chan struct{}), next: 1,
 	}
 	for _, name := range databases {
 		n.databases[name] = true
@@ -97,6 +100,15 @@ func (n *Cancellations) Open() int { return int(n.count.Load()) }
 
 // Changed gets a token after requests were added.
 func (n *Cancellations) Changed() <-chan struct{} { return n.changed }
+
+// Added names the databases that got requests since the last call.
+func (n *Cancellations) Added() []string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	names := slices.Sorted(maps.Keys(n.added))
+	clear(n.added)
+	return names
+}
 
 // Ready waits until all requests that were kept before have been read.
 func (n *Cancellations) Ready(ctx context.Context) error {
@@ -221,6 +233,7 @@ func (n *Cancellations) take(m *storedMessage) {
 		delete(n.open, cancelKey{database, jobID})
 	} else {
 		n.open[cancelKey{database, jobID}] = m.Time
+		n.added[database] = true
 		wake(n.changed)
 	}
 	n.count.Store(int64(len(n.open)))

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -50,6 +51,8 @@ func TestCancellationsCountForWhatWasStoredBefore(t *testing.T) {
 	require.Eventually(t, func() bool { return n.Requested(database, "now", early) }, time.Second, time.Millisecond, "it is told, not looked for")
 	require.False(t, n.Requested("elsewhere", "foreign", early), "another database's")
 	require.Equal(t, 2, n.Open())
+	require.Equal(t, []string{database}, n.Added())
+	require.Empty(t, n.Added())
 
 	later := time.Now().Add(time.Millisecond)
 	require.Eventually(t, func() bool {
@@ -75,6 +78,16 @@ func TestCancellationsAreAnOrdinaryBucket(t *testing.T) {
 	require.Eventually(t, func() bool { return n.Requested(database, "one", past) }, 10*time.Second, time.Millisecond)
 	require.NoError(t, kv.Delete(t.Context(), database+".one"))
 	require.Eventually(t, func() bool { return !n.Requested(database, "one", past) && n.Open() == 0 }, 10*time.Second, time.Millisecond)
+}
+
+func TestCancellationsInADomain(t *testing.T) {
+	t.Parallel()
+	node := bustest.Server(t, func(o *server.Options) { o.JetStreamDomain = "hub" })
+	conn, _ := connect(t, node.ClientURL(), func(o *bus.Options) { o.Domain = "hub" })
+	require.NoError(t, conn.Manage(t.Context(), topology()))
+	n := watched(t, conn, time.Hour)
+	require.NoError(t, conn.RequestCancel(t.Context(), database, "one", nil))
+	require.Eventually(t, func() bool { return n.Requested(database, "one", time.Now().Add(-time.Hour)) }, 10*time.Second, time.Millisecond)
 }
 
 func TestCancellationsAreForgottenAndBounded(t *testing.T) {

@@ -122,6 +122,9 @@ func (c *Conn) OpenService(work context.Context, opts ServiceOptions, endpoints 
 	return s, nil
 }
 
+// leaveTimeout bounds the wait for the server's word that we left.
+const leaveTimeout = time.Second
+
 // Run waits until ctx ends, then takes no more requests, and returns when those under way are answered. It returns nil.
 func (s *Service) Run(ctx context.Context) error {
 	<-ctx.Done()
@@ -136,6 +139,9 @@ func (s *Service) stop() {
 	}
 	if err := s.added.Stop(); err != nil {
 		s.conn.log.Debug("NATS service not stopped in order", zap.Error(err))
+	}
+	if s.conn.nc.IsConnected() { // from now on requests go to other runners
+		_ = s.conn.nc.FlushTimeout(leaveTimeout) // what still comes is refused
 	}
 	s.busy.Wait()
 }
