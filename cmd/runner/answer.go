@@ -24,6 +24,8 @@ type answer struct {
 	Finished  string       `json:"finished_at"`
 	answerSet              // of a query
 	Sets      []answerSet  `json:"statements"` // of a transaction
+	Verdict   jobs.Verdict `json:"verdict"`    // of a health job
+	Reasons   []string     `json:"reasons"`
 	Error     *answerError `json:"error"`
 }
 
@@ -77,6 +79,12 @@ func (a *answer) print(w io.Writer, s style, indent string) error {
 		if err := a.Sets[i].print(w, s, indent+"    "); err != nil {
 			return err
 		}
+	}
+	if a.Verdict != "" {
+		_, _ = fmt.Fprintf(w, "%s  %s\n", indent, s.bold(string(a.Verdict)))
+	}
+	for _, reason := range a.Reasons {
+		_, _ = fmt.Fprintf(w, "%s    %s\n", indent, reason)
 	}
 	a.printError(w, indent+"  ")
 	return nil

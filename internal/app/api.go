@@ -38,18 +38,11 @@ func forms() map[string]string {
 }
 
 // api answers requests to the NATS service.
-type api struct {
-	*running
-
-	// health is what a request for a database's health is answered with.
-	health func(ctx context.Context, d *database) (any, error)
-}
+type api struct{ *running }
 
 // openAPI begins to answer requests, those under way as long as work lives.
 func (r *running) openAPI(work context.Context) (*bus.Service, error) {
-	a := &api{running: r, health: func(_ context.Context, d *database) (any, error) {
-		return databaseAnswer{Version: 1, Runner: r.cfg.Instance, databaseHealth: d.health()}, nil
-	}}
+	a := &api{r}
 	return r.conn.OpenService(work, bus.ServiceOptions{
 		Version:     r.version,
 		Description: "runs SQL jobs against databases: " + strings.Join(databaseNames(r.cfg), ", "),
@@ -62,11 +55,16 @@ func (r *running) openAPI(work context.Context) (*bus.Service, error) {
 	}, a.endpoints())
 }
 
-// databaseAnswer is a database's health as a request gets it.
-type databaseAnswer struct {
-	Version int    `json:"version"`
-	Runner  string `json:"runner"`
-	databaseHealth
+// healthAnswer is a database's health as a request gets it: a look of this moment.
+type healthAnswer struct {
+	Version  int    `json:"version"`
+	Runner   string `json:"runner"`
+	Database string `json:"database"`
+	*jobs.Health
+}
+
+func (a *api) health(ctx context.Context, d *database) healthAnswer {
+	return healthAnswer{Version: 1, Runner: a.cfg.Instance, Database: d.name, Health: d.check(ctx)}
 }
 
 // endpoints are those of the runner and of each of its databases: a runner gets no request for a database that it does
@@ -94,7 +92,7 @@ func (a *api) databaseEndpoints(d *database) []bus.Endpoint {
 		endpoint(verbDatabases, "", "what runs on the database, and the limits",
 			a.withoutBody(func(context.Context, *bus.ServiceRequest) (any, error) { return a.list(d), nil })),
 		endpoint(verbHealth, "", "how the database is",
-			a.withoutBody(func(ctx context.Context, _ *bus.ServiceRequest) (any, error) { return a.health(ctx, d) })),
+			a.withoutBody(func(ctx context.Context, _ *bus.ServiceRequest) (any, error) { return a.health(ctx, d), nil })),
 		endpoint(verbRun, ".*", "the result of the job in the request",
 			func(ctx context.Context, q *bus.ServiceRequest) ([]byte, error) { return a.runJob(ctx, d, q) }),
 		endpoint(verbCancel, ".*", "what became of the job",

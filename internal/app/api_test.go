@@ -21,8 +21,8 @@ type reply struct {
 	body []byte
 }
 
-// ask sends a request to the service as any client does.
-func (w *world) ask(path, body string, headers ...string) reply {
+// request sends a request to the service as any client does.
+func (w *world) request(path, body string, headers ...string) reply {
 	w.t.Helper()
 	m := natsMsg("dbrunner.api."+path, headers...)
 	m.Data = []byte(body)
@@ -76,9 +76,9 @@ func TestServiceShowsRunners(t *testing.T) {
 	require.Equal(t, "0.0.0", infos["r1"].Version, "the build of a test has no version")
 	require.Len(t, infos["r1"].Endpoints, 5)
 
-	w.ask("health.audit", "")
-	w.ask("cancel.audit.not.there", "").refused(t, "400", "invalid_subject")
-	w.ask("cancel.audit.a+b", "").refused(t, "400", "invalid_id")
+	w.request("health.audit", "")
+	w.request("cancel.audit.not.there", "").refused(t, "400", "invalid_subject")
+	w.request("cancel.audit.a+b", "").refused(t, "400", "invalid_id")
 	counted := false
 	for _, raw := range w.gather("$SRV.STATS.dbrunner", 2) {
 		var stats struct {
@@ -146,12 +146,12 @@ func TestServiceListsDatabases(t *testing.T) {
 		} `json:"databases"`
 	}
 	var all, one list
-	w.ask("databases", "").into(t, &all)
+	w.request("databases", "").into(t, &all)
 	require.Equal(t, "r1", all.Runner)
 	require.Len(t, all.Databases, 2)
 	require.Equal(t, "audit", all.Databases[0].Name)
 	require.Equal(t, "48h0m0s", all.Databases[0].Ledger.Retention)
-	w.ask("databases.shop", "{}").into(t, &one)
+	w.request("databases.shop", "{}").into(t, &one)
 	require.Equal(t, all.Databases[1:], one.Databases)
 	shop := one.Databases[0]
 	require.Equal(t, "sqlite", shop.Engine)
@@ -163,8 +163,8 @@ func TestServiceListsDatabases(t *testing.T) {
 	require.Equal(t, "1s", shop.Kinds[0].Timeout)
 	require.Equal(t, []string{"at_least_once"}, shop.Kinds[1].Effects, "without a ledger")
 
-	w.ask("databases", `{"all":true}`).refused(t, "400", "invalid_body")
-	w.ask("health.shop", `x`).refused(t, "400", "invalid_body")
+	w.request("databases", `{"all":true}`).refused(t, "400", "invalid_body")
+	w.request("health.shop", `x`).refused(t, "400", "invalid_body")
 }
 
 func TestServiceHealth(t *testing.T) {
@@ -172,18 +172,24 @@ func TestServiceHealth(t *testing.T) {
 	w := setup(t)
 	w.start(w.config("r1", withSQLite(t, "shop"), withDatabase("gone", "sqlite", "/nosuch/folder/gone.db")))
 	type health struct {
-		Runner string `json:"runner"`
-		Name   string `json:"name"`
-		State  string `json:"state"`
-		Reason string `json:"reason"`
+		Runner   string   `json:"runner"`
+		Database string   `json:"database"`
+		Verdict  string   `json:"verdict"`
+		Reasons  []string `json:"reasons"`
+		Checks   struct {
+			Query *struct{} `json:"query"`
+		} `json:"checks"`
 	}
 	w.do("shop", "query", "q1", `"sql":"SELECT 1 AS n"`)
 	var up, down health
-	w.ask("health.shop", "").into(t, &up)
-	require.Equal(t, health{Runner: "r1", Name: "shop", State: "up"}, up)
-	w.ask("health.gone", "").into(t, &down)
-	require.Equal(t, "down", down.State)
-	require.NotEmpty(t, down.Reason)
+	w.request("health.shop", "").into(t, &up)
+	require.Equal(t, "r1", up.Runner)
+	require.Equal(t, "shop", up.Database)
+	require.Equal(t, "healthy", up.Verdict)
+	require.NotNil(t, up.Checks.Query)
+	w.request("health.gone", "").into(t, &down)
+	require.Equal(t, "unhealthy", down.Verdict)
+	require.NotEmpty(t, down.Reasons)
 }
 
 // TestMixedFleetAnswersForWhatItHas: a runner without a database takes no request from one that has it, and somebody
@@ -199,19 +205,19 @@ func TestMixedFleetAnswersForWhatItHas(t *testing.T) {
 		var h struct {
 			Runner string `json:"runner"`
 		}
-		w.ask("health.shop", "").into(t, &h)
+		w.request("health.shop", "").into(t, &h)
 		require.Equal(t, "r1", h.Runner)
-		require.Equal(t, "succeeded", parse(t, w.ask("run.audit.query", `{"sql":"SELECT 1 AS n"}`).body).Status)
+		require.Equal(t, "succeeded", parse(t, w.request("run.audit.query", `{"sql":"SELECT 1 AS n"}`).body).Status)
 	}
 	for _, path := range []string{"health.nosuch", "run.nosuch.query", "cancel.nosuch.a1"} {
-		got := w.ask(path, "").refused(t, "404", "unknown_database")
+		got := w.request(path, "").refused(t, "404", "unknown_database")
 		require.Equal(t, "nosuch", got.Database)
 	}
-	w.ask("health", "").refused(t, "400", "invalid_subject")
-	w.ask("health.a+b", "").refused(t, "400", "invalid_subject")
-	w.ask("run.shop", "").refused(t, "400", "invalid_subject")
-	w.ask("run.shop.query.more", "").refused(t, "400", "invalid_subject")
-	w.ask("nosuch", "").refused(t, "404", "unknown_request")
+	w.request("health", "").refused(t, "400", "invalid_subject")
+	w.request("health.a+b", "").refused(t, "400", "invalid_subject")
+	w.request("run.shop", "").refused(t, "400", "invalid_subject")
+	w.request("run.shop.query.more", "").refused(t, "400", "invalid_subject")
+	w.request("nosuch", "").refused(t, "404", "unknown_request")
 	_, err := w.nc.Request("dbrunner.api.databases.nosuch", nil, patience)
 	require.ErrorIs(t, err, nats.ErrNoResponders)
 
@@ -225,7 +231,7 @@ func TestDoorRunsJobs(t *testing.T) {
 	w.start(w.config("r1", withSQLite(t, "shop")))
 	run := func(kind, body string, headers ...string) *result {
 		t.Helper()
-		got := w.ask("run.shop."+kind, body, headers...)
+		got := w.request("run.shop."+kind, body, headers...)
 		require.Empty(t, got.code, "%s %s", got.text, got.body)
 		r := parse(t, got.body)
 		require.JSONEq(t, string(w.stored("shop", r.JobID)), string(got.body), "the answer is the stored result")
@@ -242,20 +248,20 @@ func TestDoorRunsJobs(t *testing.T) {
 	require.Equal(t, "rejected", run("query", ``).Status)
 	require.Equal(t, "failed", run("query", `{"sql":"SELECT * FROM nosuch"}`).Status)
 
-	again := w.ask("run.shop.transaction", `{"id":"create",`+createAccounts+`}`)
+	again := w.request("run.shop.transaction", `{"id":"create",`+createAccounts+`}`)
 	require.Equal(t, "succeeded", parse(t, again.body).Status, "within the stream's window")
-	w.ask("run.shop.query", `{"id":"s1_abc","sql":"SELECT 1"}`).refused(t, "400", "invalid_id")
-	w.ask("run.shop.query", `{"sql":"SELECT 1"}`, "Nats-Msg-Id", "a b").refused(t, "400", "invalid_id")
-	w.ask("run.shop.query", `{"answer":"reply","reply_to":"_INBOX.x","sql":"SELECT 1"}`).refused(t, "400", "invalid_value")
-	w.ask("run.shop.nosuch", `{}`).refused(t, "404", "kind_not_allowed")
+	w.request("run.shop.query", `{"id":"s1_abc","sql":"SELECT 1"}`).refused(t, "400", "invalid_id")
+	w.request("run.shop.query", `{"sql":"SELECT 1"}`, "Nats-Msg-Id", "a b").refused(t, "400", "invalid_id")
+	w.request("run.shop.query", `{"answer":"reply","reply_to":"_INBOX.x","sql":"SELECT 1"}`).refused(t, "400", "invalid_value")
+	w.request("run.shop.nosuch", `{}`).refused(t, "404", "kind_not_allowed")
 	for _, wait := range []string{"soon", "0s", "-1s", "6m"} {
-		w.ask("run.shop.query", `{"sql":"SELECT 1"}`, "Dbrunner-Wait", wait).refused(t, "400", "invalid_header")
+		w.request("run.shop.query", `{"sql":"SELECT 1"}`, "Dbrunner-Wait", wait).refused(t, "400", "invalid_header")
 	}
 	big := make([]byte, 1<<20-32<<10)
 	for i := range big {
 		big[i] = 'x'
 	}
-	w.ask("run.shop.query", string(big)).refused(t, "413", "body_too_large")
+	w.request("run.shop.query", string(big)).refused(t, "413", "body_too_large")
 }
 
 // TestDoorTellsAResultThatIsAnothers: an id that was used before the stream's window has the first request's result.
@@ -266,11 +272,11 @@ func TestDoorTellsAResultThatIsAnothers(t *testing.T) {
 	w.do("shop", "query", "q1", `"sql":"SELECT 1 AS n"`)
 	var same, other reply
 	require.Eventually(t, func() bool { // the window passes
-		same = w.ask("run.shop.query", `{"id":"q1","sql":"SELECT 1 AS n"}`)
+		same = w.request("run.shop.query", `{"id":"q1","sql":"SELECT 1 AS n"}`)
 		return same.code == "" && parse(t, same.body).Duplicate
 	}, patience, 50*time.Millisecond)
 	require.Eventually(t, func() bool {
-		other = w.ask("run.shop.query", `{"id":"q1","sql":"SELECT 2 AS n"}`)
+		other = w.request("run.shop.query", `{"id":"q1","sql":"SELECT 2 AS n"}`)
 		return other.code != ""
 	}, patience, 50*time.Millisecond)
 	other.refused(t, "409", "job_id_reused")
@@ -281,13 +287,13 @@ func TestDoorAnswersBeforeItsRequesterLeaves(t *testing.T) {
 	w := setup(t)
 	w.start(w.config("r1", withDatabase("shop", "postgres", dbtest.Postgres(t))))
 	body := `{"id":"slow","sql":"SELECT 7 AS n FROM pg_sleep(1.5)"}`
-	late := w.ask("run.shop.query", body, "Dbrunner-Wait", "200ms").refused(t, "504", "no_result_yet")
+	late := w.request("run.shop.query", body, "Dbrunner-Wait", "200ms").refused(t, "504", "no_result_yet")
 	require.Equal(t, "slow", late.JobID)
 	require.True(t, late.Error.Retryable)
-	require.Equal(t, "succeeded", parse(t, w.ask("run.shop.query", body, "Dbrunner-Wait", "30s").body).Status)
+	require.Equal(t, "succeeded", parse(t, w.request("run.shop.query", body, "Dbrunner-Wait", "30s").body).Status)
 
-	named := w.ask("run.shop.query", `{"sql":"SELECT 7 AS n FROM pg_sleep(1)"}`, "Dbrunner-Wait", "100ms").refused(t, "504", "no_result_yet")
-	again := w.ask("run.shop.query", `{"sql":"SELECT 7 AS n FROM pg_sleep(1)"}`, "Dbrunner-Wait", "30s", "Nats-Msg-Id", named.JobID)
+	named := w.request("run.shop.query", `{"sql":"SELECT 7 AS n FROM pg_sleep(1)"}`, "Dbrunner-Wait", "100ms").refused(t, "504", "no_result_yet")
+	again := w.request("run.shop.query", `{"sql":"SELECT 7 AS n FROM pg_sleep(1)"}`, "Dbrunner-Wait", "30s", "Nats-Msg-Id", named.JobID)
 	require.Equal(t, named.JobID, parse(t, again.body).JobID)
 }
 
@@ -303,11 +309,11 @@ func TestDoorIsBoundedAndMayBeClosed(t *testing.T) {
 	slow.Reply, slow.Data = inbox, []byte(`{"id":"slow","sql":"SELECT 1 AS n FROM pg_sleep(30)"}`)
 	require.NoError(t, w.nc.PublishMsg(slow))
 	require.Eventually(t, func() bool { return w.waiting("shop") == 1 }, patience, 10*time.Millisecond)
-	require.Equal(t, "503", w.ask("run.shop.query", `{"sql":"SELECT 1"}`).code, "one at a time")
-	w.ask("health.shop", "") // not crowded out
+	require.Equal(t, "503", w.request("run.shop.query", `{"sql":"SELECT 1"}`).code, "one at a time")
+	w.request("health.shop", "") // not crowded out
 
 	var cancelled struct{ Outcome string }
-	w.ask("cancel.shop.slow", "", "Dbrunner-Wait", "20s").into(t, &cancelled)
+	w.request("cancel.shop.slow", "", "Dbrunner-Wait", "20s").into(t, &cancelled)
 	require.Equal(t, "cancelled", cancelled.Outcome)
 	require.Equal(t, "cancelled", w.next(sub).Status, "the door's requester gets it")
 	runner.end(t)
@@ -316,7 +322,7 @@ func TestDoorIsBoundedAndMayBeClosed(t *testing.T) {
 		cfg.API.Run = false
 		cfg.Topology.Jobs.MaxMessages, cfg.Topology.Jobs.MaxMessagesPerKind = 2, 1
 	}))
-	w.ask("run.shop.query", `{"sql":"SELECT 1"}`).refused(t, "403", "door_closed")
+	w.request("run.shop.query", `{"sql":"SELECT 1"}`).refused(t, "403", "door_closed")
 }
 
 func TestDoorTellsAFullQueue(t *testing.T) {
@@ -325,8 +331,8 @@ func TestDoorTellsAFullQueue(t *testing.T) {
 	w.start(w.config("r1", withDatabase("gone", "sqlite", "/nosuch/folder/gone.db"), func(cfg *config.Config) {
 		cfg.Topology.Jobs.MaxMessages, cfg.Topology.Jobs.MaxMessagesPerKind = 2, 1
 	}))
-	w.ask("run.gone.query", `{"id":"one","sql":"SELECT 1"}`, "Dbrunner-Wait", "50ms").refused(t, "504", "no_result_yet")
-	full := w.ask("run.gone.query", `{"id":"two","sql":"SELECT 1"}`).refused(t, "503", "queue_full")
+	w.request("run.gone.query", `{"id":"one","sql":"SELECT 1"}`, "Dbrunner-Wait", "50ms").refused(t, "504", "no_result_yet")
+	full := w.request("run.gone.query", `{"id":"two","sql":"SELECT 1"}`).refused(t, "503", "queue_full")
 	require.True(t, full.Error.Retryable)
 }
 
@@ -369,5 +375,5 @@ func TestDoorOutlivesItsRunner(t *testing.T) {
 	require.NoError(t, err)
 	reply{code: m.Header.Get(micro.ErrorCodeHeader), text: m.Header.Get(micro.ErrorHeader), body: m.Data}.refused(t, "504", "no_result_yet")
 	w.start(w.config("r2", withDatabase("shop", "postgres", dsn)))
-	require.Equal(t, "succeeded", parse(t, w.ask("run.shop.query", string(slow.Data), "Dbrunner-Wait", "20s").body).Status)
+	require.Equal(t, "succeeded", parse(t, w.request("run.shop.query", string(slow.Data), "Dbrunner-Wait", "20s").body).Status)
 }

@@ -78,14 +78,16 @@ func (a *App) Run(ctx context.Context) (err error) {
 	r := &running{
 		cfg: cfg, log: log, conn: conn, databases: databases, version: a.opts.Version,
 		startedAt: time.Now(), suspects: worker.NewSuspects(),
-		settling:      max(1, cfg.Worker.SettleInFlight/max(1, len(databases)*len(lanes()))),
 		cancellations: conn.Cancellations(databaseNames(cfg), cfg.Topology.Control.MaxAge),
 	}
 	if err := r.connect(); err != nil {
 		return err
 	}
+	r.enter(stateStarting)
+	r.publishHeartbeat(ctx)
 	if a.opts.Strict {
 		if err := r.probe(ctx); err != nil {
+			r.leave(ctx)
 			return err
 		}
 	}
@@ -110,14 +112,22 @@ type running struct {
 	version   string
 	startedAt time.Time
 	suspects  *worker.Suspects
-	settling  int // places for results on their way, of each lane
+	self      process
+	beacon    *bus.Beacon
+	namesake  namesake
 
 	cancellations *bus.Cancellations
 
 	stage atomic.Pointer[string] // a state of a heartbeat
 }
 
-func (r *running) connect() error {
+func (r *running) connect() (err error) {
+	if r.self, err = thisProcess(); err != nil {
+		return err
+	}
+	if r.beacon, err = r.conn.RunnerBeacon(r.cfg.Instance); err != nil {
+		return err
+	}
 	for _, d := range r.databases {
 		if err := d.connect(r); err != nil {
 			return err
@@ -155,8 +165,10 @@ func (r *running) run(ctx context.Context, started chan<- struct{}) error {
 	var background errgroup.Group
 	for _, d := range r.databases {
 		d.background(beside, &background, r.cfg.Topology.Results.MinAge)
+		background.Go(func() error { return d.watchHealth(beside, r.log.Named("health")) })
 	}
 	background.Go(func() error { return r.beat(beside) })
+	background.Go(func() error { return r.measure(beside) })
 	background.Go(func() error { return r.conn.WatchDead(beside, deadInterval) })
 	background.Go(func() error { return r.watchCancellations(beside) })
 	service, err := r.openDoors(ctx, beside)
@@ -223,6 +235,9 @@ func (r *running) leave(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
 	defer cancel()
 	r.publishHeartbeat(ctx)
+	for _, d := range r.databases {
+		r.publishDatabase(ctx, d)
+	}
 	r.log.Info("runner has stopped")
 }
 

@@ -27,7 +27,7 @@ type cancellation struct {
 func (w *world) cancel(t *testing.T, database, id, wait string) cancellation {
 	t.Helper()
 	var c cancellation
-	w.ask("cancel."+database+"."+id, "", "Dbrunner-Wait", wait, "Dbrunner-Requested-By", "the operator\x01").into(t, &c)
+	w.request("cancel."+database+"."+id, "", "Dbrunner-Wait", wait, "Dbrunner-Requested-By", "the operator\x01").into(t, &c)
 	require.Equal(t, database, c.Database)
 	require.Equal(t, id, c.JobID)
 	return c
@@ -88,8 +88,8 @@ func TestCancelOfWhatHasEnded(t *testing.T) {
 	w.do("shop", "query", "bad", `"sql":"SELECT * FROM nosuch"`)
 	require.Equal(t, cancellation{Database: "shop", JobID: "ok", Outcome: "already_finished", Status: "succeeded"}, w.cancel(t, "shop", "ok", "1s"))
 	require.Equal(t, cancellation{Database: "shop", JobID: "bad", Outcome: "already_finished", Status: "failed"}, w.cancel(t, "shop", "bad", "1s"))
-	w.ask("cancel.shop.ok", "no body").refused(t, "400", "invalid_body")
-	w.ask("cancel.shop.ok", "", "Dbrunner-Wait", "x").refused(t, "400", "invalid_header")
+	w.request("cancel.shop.ok", "no body").refused(t, "400", "invalid_body")
+	w.request("cancel.shop.ok", "", "Dbrunner-Wait", "x").refused(t, "400", "invalid_header")
 	kv, err := w.js.KeyValue(t.Context(), "DBRUNNER_CONTROL")
 	require.NoError(t, err)
 	_, err = kv.Get(t.Context(), "shop.ok")

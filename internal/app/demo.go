@@ -117,7 +117,7 @@ func fill(ctx context.Context, cfg *config.Config) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, d.db.Close()) }()
+	defer func() { err = errors.Join(err, d.migrations.close(), d.db.Close()) }()
 	if err := d.db.Probe(ctx); err != nil {
 		return fmt.Errorf("open the demo's database: %w", err)
 	}

@@ -182,12 +182,12 @@ func (w *world) tryFlow() {
 	done := flow.do("shop", "transaction", "by-flow", `"statements":[{"sql":"CREATE TABLE t (n INTEGER)"}]`)
 	require.Equal(t, "succeeded", done.Status)
 	require.Equal(t, "by-flow", flow.next(sub).JobID)
-	require.Equal(t, "succeeded", parse(t, flow.ask("run.shop.query", `{"sql":"SELECT 1 AS n"}`).body).Status)
+	require.Equal(t, "succeeded", parse(t, flow.request("run.shop.query", `{"sql":"SELECT 1 AS n"}`).body).Status)
 	require.Equal(t, "already_finished", flow.cancel(t, "shop", "by-flow", "1s").Outcome)
 	require.Equal(t, "requested", flow.cancel(t, "shop", "never", "10ms").Outcome)
-	flow.ask("health.shop", "").into(t, &struct{}{})
-	flow.ask("databases", "").into(t, &struct{}{})
-	flow.ask("databases.shop", "").into(t, &struct{}{})
+	flow.request("health.shop", "").into(t, &struct{}{})
+	flow.request("databases", "").into(t, &struct{}{})
+	flow.request("databases.shop", "").into(t, &struct{}{})
 
 	flow.publish("shop", "query", `{"id":"awaited","sql":"SELECT 1 AS n"}`)
 	conn, _ := w.client("flow", withSQLite(t, "shop"))
@@ -207,7 +207,7 @@ func (w *world) tryOperator() {
 	t := w.t.(*testing.T)
 	operator := w.as("operator")
 	require.Len(t, operator.gather("$SRV.STATS.dbrunner", 1), 1)
-	operator.ask("health.shop", "").into(t, &struct{}{})
+	operator.request("health.shop", "").into(t, &struct{}{})
 	require.Equal(t, "requested", operator.cancel(t, "shop", "nowhere", "10ms").Outcome)
 	operator.awaitHeartbeat("r1", func(h *heartbeat) bool { return h.State == "running" })
 
@@ -257,7 +257,7 @@ func TestPermissionsOfARunnerThatManages(t *testing.T) {
 	})
 	r := w.start(w.signedIn("r1", "runner", withSQLite(t, "shop")))
 	flow := w.as("flow")
-	require.Equal(t, "succeeded", parse(t, flow.ask("run.shop.query", `{"sql":"SELECT 1 AS n"}`).body).Status)
+	require.Equal(t, "succeeded", parse(t, flow.request("run.shop.query", `{"sql":"SELECT 1 AS n"}`).body).Status)
 	r.end(t)
 	w.content(r)
 }
@@ -272,7 +272,7 @@ func TestDoorWithoutTheRightToPublish(t *testing.T) {
 		})
 	})
 	w.start(w.signedIn("r1", "runner", withSQLite(t, "shop")))
-	w.as("flow").ask("run.shop.query", `{"sql":"SELECT 1 AS n"}`, "Dbrunner-Wait", "2s").refused(t, "503", "door_closed")
+	w.as("flow").request("run.shop.query", `{"sql":"SELECT 1 AS n"}`, "Dbrunner-Wait", "2s").refused(t, "503", "door_closed")
 }
 
 func find(users []*server.User, name string) *server.User {

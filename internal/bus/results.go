@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 )
 
 const headerExpectedSubjectSequence = "Nats-Expected-Last-Subject-Sequence"
@@ -42,6 +43,7 @@ type Results struct {
 	direct   string      // the subject of a direct get, without the job's id
 	first    nats.Header // of every result: only the first one on its subject is taken. Never written to
 	purged   atomic.Uint64
+	room     atomic.Pointer[Room] // as it was looked at last
 	glances  glances
 }
 
@@ -210,10 +212,22 @@ func (r *Results) Room(ctx context.Context) (Room, error) {
 	if err != nil {
 		return Room{}, fmt.Errorf("room for results: %w", err)
 	}
-	return Room{
+	return *roomOf(info), nil
+}
+
+// SeenRoom is how full the results stream was when RunRetention looked last, which costs no request; false before that.
+func (r *Results) SeenRoom() (Room, bool) {
+	if seen := r.room.Load(); seen != nil {
+		return *seen, true
+	}
+	return Room{}, false
+}
+
+func roomOf(info *jetstream.StreamInfo) *Room {
+	return &Room{
 		Messages: info.State.Msgs, MaxMessages: uint64(max(info.Config.MaxMsgs, 0)),
 		Bytes: info.State.Bytes, MaxBytes: uint64(max(info.Config.MaxBytes, 0)),
-	}, nil
+	}
 }
 
 // Purged is how many results this connection's retention has removed before their maximum age.

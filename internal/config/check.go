@@ -215,6 +215,8 @@ func (c *checker) database(path string, d *Database) {
 		at("slots"), at("pool.max"), "topology.max_ack_pending")
 	c.want(!d.MigrateOnStart || d.MigrationConnection() != "" || d.ConnectionString.Empty(), "migrations need a session of their own, "+
 		"which a pooler in transaction mode does not give: write direct_connection_string too", at("migrate_on_start"), at("pooler"))
+	c.want(d.Health.Slow <= d.Health.Timeout, fmt.Sprintf("nothing can take %s where a look ends after health.timeout, %s; "+
+		"lower this or raise health.timeout", short(d.Health.Slow), short(d.Health.Timeout)), at("health.slow"), at("health.timeout"))
 	c.ledger(path, d)
 	for kind, limits := range d.ByKind {
 		c.kind(path, kind, d, limits)

@@ -24,6 +24,8 @@ func TestDocsKnowTheContract(t *testing.T) {
 	words := commonKeys()
 	words = append(words, statementKeys...)
 	words = append(words, isolations...)
+	words = append(words, HealthChecks()...)
+	words = append(words, string(Healthy), string(Degraded), string(Unhealthy))
 	for _, k := range table() {
 		words = append(words, k.name)
 		words = append(words, k.keys...)
@@ -68,7 +70,7 @@ func TestDocsExamples(t *testing.T) {
 	for _, m := range regexp.MustCompile(`nats pub --jetstream dbrunner\.jobs\.demo\.(\w+) '([^']*)'`).FindAllStringSubmatch(docs, -1) {
 		bodies[m[2]] = m[1]
 	}
-	require.Len(t, bodies, 5)
+	require.Len(t, bodies, 7)
 	for body, kind := range bodies {
 		mustDecode(t, testDecoder(), delivery(kind, strings.ReplaceAll(body, "replies.demo.", "replies.shop.")))
 	}

@@ -21,6 +21,7 @@ type ExecutorOptions struct {
 	MaxResult int // largest encoded result that the results stream takes, bytes
 
 	Migrations Migrator // nil: jobs of kind migration fail
+	Health     *Checker // nil: one without thresholds
 
 	Cancellations Cancellations // nil: nobody cancels
 }
@@ -47,6 +48,9 @@ const statementReserve = 128
 func NewExecutor(opts ExecutorOptions) (*Executor, error) {
 	if opts.MaxResult <= envelopeReserve {
 		return nil, fmt.Errorf("the results stream takes messages of %d bytes; at least %d are needed", opts.MaxResult, 2*envelopeReserve)
+	}
+	if opts.Health == nil {
+		opts.Health = NewChecker(CheckerOptions{Database: opts.Database})
 	}
 	decoder := NewDecoder(DecoderOptions{
 		Namespace: opts.Namespace,

@@ -2,6 +2,7 @@ package migration
 
 import (
 	"context"
+	"database/sql"
 	"fmt"
 	"math/rand/v2"
 	"time"
@@ -11,23 +12,24 @@ import (
 
 // write takes the lock of migrations, does what is asked, and reports how the database stands then.
 func (r *run) write(ctx context.Context) (*Report, error) {
-	if report, err := r.lookFirst(ctx); err != nil {
+	report, err := r.lookFirst(ctx)
+	if err != nil {
 		return report, err
 	}
 	if err := r.open(ctx); err != nil {
-		return nil, err
+		return report, err
 	}
 	defer func() { _ = r.versions.Close() }()
 	if err := r.lock(ctx); err != nil {
-		return nil, err
+		return report, err
 	}
 	if err := r.begin(); err != nil {
 		return nil, err
 	}
 	if err := r.createHistory(ctx); err != nil {
-		return nil, r.m.explain(ctx, err, nil)
+		return report, r.m.explain(ctx, err, nil)
 	}
-	err := r.act(ctx)
+	err = r.act(ctx)
 	report, lookErr := r.outcome(ctx)
 	if err == nil {
 		err = lookErr
@@ -47,14 +49,14 @@ func (r *run) lookFirst(ctx context.Context) (*Report, error) {
 		return report, err
 	}
 	holder, err := r.m.opts.Engine.Holder(ctx, r.session)
-	if err != nil || holder != "" {
-		return nil, nil //nolint:nilerr // the lock is taken in a moment, and tells the same error
+	if err != nil {
+		return report, r.m.explain(ctx, err, nil)
 	}
-	if err := r.refused(s); err != nil {
-		report.describe(s, "")
-		return report, err
+	report.describe(s, holder)
+	if holder != "" {
+		return report, nil
 	}
-	return nil, nil
+	return report, r.refused(s)
 }
 
 // refused says what keeps the action from being done in this state.
@@ -75,63 +77,65 @@ func (r *run) refused(s *survey) error {
 // open opens golang-migrate's driver. It waits for whoever has the lock of migrations, which the driver takes for a
 // moment.
 func (r *run) open(ctx context.Context) error {
-	for {
-		holder, err := r.m.opts.Engine.Holder(ctx, r.session)
-		if err != nil {
-			return r.m.explain(ctx, err, nil)
+	return r.wait(ctx, func() (bool, error) {
+		if holder, err := r.m.opts.Engine.Holder(ctx, r.session); err != nil || holder != "" {
+			return false, err
 		}
-		if holder == "" {
-			r.versions, err = r.m.opts.Engine.Versions(ctx)
-			if err == nil {
-				return nil
-			}
-			e := r.m.explain(ctx, err, nil)
-			if e.Class != db.ClassTransient { // else somebody has taken the lock in this moment
-				return e
-			}
+		var err error
+		r.versions, err = r.m.opts.Engine.Versions(ctx)
+		if err != nil && r.m.explain(ctx, err, nil).Class == db.ClassTransient {
+			return false, nil // somebody has taken the lock in this moment
 		}
-		if err := r.pause(ctx, holder); err != nil {
-			return err
-		}
-	}
+		return err == nil, err
+	})
 }
 
-// lock takes the lock of migrations by trials, so that no statement waits in the database meanwhile.
+// lock takes the lock of migrations.
 func (r *run) lock(ctx context.Context) error {
+	return r.wait(ctx, func() (bool, error) { return r.m.opts.Engine.TryLock(ctx, r.session) })
+}
+
+// wait tries until it succeeds, with pauses in which nothing is open in the database: what waited there for the lock of
+// migrations would be in the way of whoever has it.
+func (r *run) wait(ctx context.Context, try func() (bool, error)) error {
+	holder := ""
 	for {
-		ok, err := r.m.opts.Engine.TryLock(ctx, r.session)
-		if err != nil {
-			return r.m.explain(ctx, err, nil)
+		ok, err := try()
+		if err == nil && !ok {
+			var who string
+			if who, err = r.m.opts.Engine.Holder(ctx, r.session); who != "" {
+				holder = who
+			}
 		}
-		if ok {
+		switch {
+		case ok:
 			return nil
+		case err == nil:
+			err = r.pause(ctx)
 		}
-		holder, err := r.m.opts.Engine.Holder(ctx, r.session)
 		if err != nil {
-			return r.m.explain(ctx, err, nil)
-		}
-		if err := r.pause(ctx, holder); err != nil {
-			return err
+			return r.waited(ctx, err, holder)
 		}
 	}
 }
 
-// pause waits a moment for the lock.
-func (r *run) pause(ctx context.Context, holder string) error {
+func (r *run) pause(ctx context.Context) error {
 	poll := r.m.opts.Poll
 	select {
 	case <-time.After(poll/2 + rand.N(poll)):
 		return nil
 	case <-ctx.Done():
+		return context.Cause(ctx)
 	}
-	e := r.m.explain(ctx, context.Cause(ctx), nil)
-	if e.Class != db.ClassTimeout {
-		return e
+}
+
+// waited is the error of a wait that came to nothing.
+func (r *run) waited(ctx context.Context, err error, holder string) error {
+	e := r.m.explain(ctx, err, nil)
+	if e.Class == db.ClassTimeout && holder != "" {
+		e.Code = CodeLocked
+		e.Message = "another session was migrating this database until the time limit was over: " + holder + "; nothing was changed"
 	}
-	if holder != "" {
-		holder = ": " + holder
-	}
-	e.Code, e.Message = CodeLocked, "another session was migrating this database until the time limit was over"+holder+"; nothing was changed"
 	return e
 }
 
@@ -146,29 +150,40 @@ func (r *run) createHistory(ctx context.Context) error {
 
 // together runs statements of our own in one transaction.
 func (r *run) together(ctx context.Context, texts []string) error {
-	sql := r.m.opts.Engine.SQL()
-	if err := r.exec(ctx, sql.Begin); err != nil {
-		return err
-	}
-	for _, text := range texts {
-		if err := r.exec(ctx, text); err != nil {
-			r.rollback(ctx)
-			return err
+	return r.inTransaction(ctx, func() error {
+		for _, text := range texts {
+			if _, err := r.books.ExecContext(ctx, text); err != nil {
+				return err
+			}
 		}
-	}
-	return r.exec(ctx, sql.Commit)
+		return nil
+	})
 }
 
-func (r *run) exec(ctx context.Context, text string, args ...any) error {
-	_, err := r.session.ExecContext(ctx, text, args...)
+// inTransaction does something in the books, all of it or nothing.
+func (r *run) inTransaction(ctx context.Context, do func() error) error {
+	texts := r.m.opts.Engine.SQL()
+	if _, err := r.books.ExecContext(ctx, texts.Begin); err != nil {
+		return err
+	}
+	if err := do(); err != nil {
+		rollback(ctx, r.books, texts.Rollback)
+		return err
+	}
+	_, err := r.books.ExecContext(ctx, texts.Commit)
+	return err
+}
+
+func (r *run) exec(ctx context.Context, text string) error {
+	_, err := r.session.ExecContext(ctx, text)
 	return err
 }
 
 // rollback ends a transaction that must not take effect. Where it cannot, the session's end does.
-func (r *run) rollback(ctx context.Context) {
+func rollback(ctx context.Context, session *sql.Conn, text string) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), ownTimeout)
 	defer cancel()
-	_ = r.exec(ctx, r.m.opts.Engine.SQL().Rollback)
+	_, _ = session.ExecContext(ctx, text)
 }
 
 // act does the action under the lock.
@@ -230,7 +245,7 @@ func (r *run) mend(ctx context.Context, s *survey) (*survey, error) {
 		return s, nil
 	}
 	if left.record.state == running {
-		if err := r.mark(ctx, left.record.id, left.record.failure()); err != nil {
+		if err := r.mark(ctx, r.books, left.record.id, left.record.failure()); err != nil {
 			return nil, err
 		}
 	}
@@ -313,7 +328,7 @@ func (r *run) before(s *survey) Version {
 // note inserts a record of this action and returns its id.
 func (r *run) note(ctx context.Context, rec *record) (int64, error) {
 	var id int64
-	err := r.session.QueryRowContext(ctx, r.m.opts.Engine.SQL().Note, rec.version.Number, rec.version.Label, rec.file, string(rec.dir),
+	err := r.books.QueryRowContext(ctx, r.m.opts.Engine.SQL().Note, rec.version.Number, rec.version.Label, rec.file, string(rec.dir),
 		rec.sha256, rec.mode, string(rec.state), rec.statements, rec.statement, r.m.opts.Runner, r.req.Job, r.req.Message, 0).Scan(&id)
 	return id, err
 }
@@ -331,8 +346,10 @@ func (rec *record) failure() mark {
 	return mark{state: failed, mode: rec.mode, statement: rec.statement}
 }
 
-func (r *run) mark(ctx context.Context, id int64, m mark) error {
-	return r.exec(ctx, r.m.opts.Engine.SQL().Mark, string(m.state), m.mode, m.statement, m.took.Milliseconds(), id)
+// mark changes a record. What is marked inside of a file's transaction is marked in its session.
+func (r *run) mark(ctx context.Context, session *sql.Conn, id int64, m mark) error {
+	_, err := session.ExecContext(ctx, r.m.opts.Engine.SQL().Mark, string(m.state), m.mode, m.statement, m.took.Milliseconds(), id)
+	return err
 }
 
 // setVersion sets golang-migrate's version.
