@@ -1,0 +1,64 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+)
+
+// next is what a flow does after a job's end.
+type next string
+
+const (
+	done   next = "go on"
+	repeat next = "try again under a new id"
+	mend   next = "mend the job or the data, then start a new run"
+	stop   next = "stopped on request: start a new run if it is wanted after all"
+	late   next = "too late: nothing was done, start a new run if it is still wanted"
+	ask    next = "look at the database, a person has to decide: it may have taken effect"
+)
+
+// decide says what to do after a job's end. The statuses are all that there are; one that this flow does not know yet
+// is treated like the worst.
+func decide(result *Result) next {
+	switch result.Status {
+	case "succeeded":
+		return done
+	case "failed":
+		// Rolled back, or never run: nothing of a query or a transaction is there. (A job of kind statement has no
+		// rollback: what it had done until then may remain, and docs/messages.md says where to look.) The runner has
+		// repeated already what could be repeated at once; retryable says that the same may succeed later. It needs
+		// another id: this one has its result, for ever.
+		if result.Error != nil && result.Error.Retryable {
+			return repeat
+		}
+		return mend
+	case "rejected":
+		// Not understood, or not allowed: nothing was run, and the same again is rejected again. The faults say what to
+		// write instead. It is a mistake in this program or in the permissions, so that no flow should try again.
+		return mend
+	case "cancelled":
+		// Somebody wanted its end, perhaps this flow itself, whose patience was over. The effect is not there. To send
+		// it again by itself would be to overrule whoever cancelled it.
+		return stop
+	case "expired":
+		// Its time was over before it began. The effect is not there; whether it is wanted still, who set the time knows.
+		return late
+	default:
+		// unknown: it may have taken effect, and nothing on record says so. Never repeat it blindly: look at the database
+		// for the effect, then go on or publish it under a new id. Jobs of effect exactly_once and read_only never end
+		// so; those of at_most_once and at_least_once may.
+		return ask
+	}
+}
+
+// String tells one line about a step that did not succeed, and what to do.
+func (o *outcome) String() string {
+	text := fmt.Sprintf("%s on %s %s", o.job.ID, o.step.database, o.result.Status)
+	if o.result.Error != nil {
+		text += fmt.Sprintf(": %s (%s)", o.result.Error.Message, o.result.Error.Code)
+		for _, fault := range o.result.Error.Faults {
+			text += fmt.Sprintf("; %s: %s", fault.Path, fault.Message)
+		}
+	}
+	return strings.TrimSpace(text) + " → " + string(o.next)
+}
