@@ -28,6 +28,7 @@ func newRoot() *cobra.Command {
 		newDead(),
 		newTopology(),
 		newLedger(),
+		newMigrate(),
 		newVersion(),
 	)
 	return root
