@@ -20,6 +20,7 @@ import (
 	"go.uber.org/goleak"
 
 	"dbrunner/internal/bus/bustest"
+	"dbrunner/internal/db/dbtest"
 )
 
 // patience bounds everything that a test waits for.
@@ -36,7 +37,10 @@ func TestMain(m *testing.M) {
 		main()
 		return
 	}
-	goleak.VerifyTestMain(m)
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		dbtest.StopPostgres()
+		os.Exit(code)
+	}))
 }
 
 // command is the runner as a process of its own.

@@ -81,11 +81,15 @@ func (w *migrateWork) confirm(ctx context.Context, question string) error {
 	if err != nil {
 		return err
 	}
-	switch strings.ToLower(strings.TrimSpace(answer)) {
-	case "y", "yes":
-		return nil
+	if !isYes(answer) {
+		return errors.New("not confirmed: nothing was changed")
 	}
-	return errors.New("not confirmed: nothing was changed")
+	return nil
+}
+
+func isYes(answer string) bool {
+	answer = strings.ToLower(strings.TrimSpace(answer))
+	return answer == "y" || answer == "yes"
 }
 
 // readLine reads a line, or ends with ctx. A read of a terminal cannot be ended: then its goroutine lives until the

@@ -44,7 +44,7 @@ func (w *migrateWork) print(report *migration.Report, failure error) error {
 	case w.req.Action == migration.Validate && failure == nil:
 		w.printValidation(out, report)
 	case !w.req.Action.Reads():
-		return w.printDone(out, report)
+		return w.printDone(out, report, failure)
 	}
 	return nil
 }
@@ -54,8 +54,10 @@ func printState(out io.Writer, report *migration.Report) {
 	if r := report.Running; r != nil {
 		text := "another session is migrating it: " + r.Holder
 		if r.File != "" {
-			text += fmt.Sprintf("; %s, statement %d of %d, by %s since %s", r.File, r.Statement, r.Statements, who(r.Runner, r.Job),
-				when(r.Since))
+			text += fmt.Sprintf("; %s by %s since %s", r.File, who(r.Runner, r.Job), when(r.Since))
+		}
+		if r.Statement > 0 { // known of a file that runs statement by statement
+			text += fmt.Sprintf(", statement %d of %d", r.Statement, r.Statements)
 		}
 		_, _ = fmt.Fprintln(out, text)
 	}
@@ -72,7 +74,7 @@ func printProblems(out io.Writer, report *migration.Report) {
 
 func (w *migrateWork) printStatus(out io.Writer, report *migration.Report) error {
 	dirty := ""
-	if report.Dirty {
+	if report.Dirty && report.Running == nil {
 		dirty = ", marked dirty"
 	}
 	_, _ = fmt.Fprintf(out, "%s is at version %s%s; the latest is %s, %s pending\n", w.database, report.After.Label, dirty,
@@ -207,7 +209,7 @@ func (w *migrateWork) end(times int) string {
 }
 
 // printDone prints what an action did and how the database stands now.
-func (w *migrateWork) printDone(out io.Writer, report *migration.Report) error {
+func (w *migrateWork) printDone(out io.Writer, report *migration.Report, failure error) error {
 	var rows [][]string
 	for i := range report.Changes {
 		c := &report.Changes[i]
@@ -221,7 +223,9 @@ func (w *migrateWork) printDone(out io.Writer, report *migration.Report) error {
 			_, _ = fmt.Fprintln(out, "note:", note)
 		}
 	}
-	printState(out, report)
+	if failure == nil || report.Problem == "" || !strings.Contains(failure.Error(), report.Problem) { // else it is told by then
+		printState(out, report)
+	}
 	printProblems(out, report)
 	from := ""
 	if report.Before != report.After {

@@ -97,6 +97,9 @@ func AnswerError(err error) *ErrorAnswer {
 	if !ok {
 		return &ErrorAnswer{Code: "internal_error", Message: err.Error()}
 	}
+	if e.Class == db.ClassCanceled {
+		return &ErrorAnswer{Code: "cancelled", Message: e.Message}
+	}
 	return &ErrorAnswer{Code: string(e.Code), Message: e.Message, EngineCode: e.EngineCode}
 }
 
