@@ -37,10 +37,12 @@ func TestMain(m *testing.M) {
 		main()
 		return
 	}
-	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
-		dbtest.StopPostgres()
-		os.Exit(code)
-	}))
+	code := dbtest.Main(m)
+	if err := goleak.Find(); err != nil && code == 0 {
+		fmt.Fprintln(os.Stderr, "goroutines are left:", err)
+		code = 1
+	}
+	os.Exit(code)
 }
 
 // command is the runner as a process of its own.
