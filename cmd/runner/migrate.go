@@ -55,16 +55,20 @@ func (c *migrateCommand) name() string { return string(c.action) }
 
 func migrateCommands() []migrateCommand {
 	return []migrateCommand{
-		{migration.Status, "", "Show the version and every file", "Status shows the version of the database, what is wrong, and each file: " +
-			"applied, pending, adopted,\nedited or missing; when, by whom, and how long it took. It changes, creates and locks nothing.",
-			"  runner migrate status rpa_db --config runner.yaml\n  runner migrate status rpa_db --check --json"},
+		{
+			migration.Status, "", "Show the version and every file", "Status shows the version of the database, what is wrong, and each file: " +
+				"applied, pending, adopted,\nedited or missing; when, by whom, and how long it took. It changes, creates and locks nothing.",
+			"  runner migrate status rpa_db --config runner.yaml\n  runner migrate status rpa_db --check --json",
+		},
 		{migration.Validate, "", "Tell everything that would be refused", "Validate holds folder and database against each other and tells all that " +
 			"is wrong. It changes nothing.\nExit code 1 if anything is.", "  runner migrate validate rpa_db"},
 		{migration.Plan, "[TARGET]", "Print what would be run", "Plan prints the files and statements that \"up\" would run; with a target below the " +
 			"database's version, those\nthat \"goto\" would revert by. It changes nothing.", "  runner migrate plan rpa_db\n  runner migrate plan rpa_db 2"},
-		{migration.Up, "[TARGET]", "Apply what is pending", "Up applies the pending files, all or up to a target, each in one transaction with the mark " +
-			"that it is done.\nA file that cannot run in a transaction runs statement by statement.",
-			"  runner migrate up rpa_db\n  runner migrate up rpa_db 7 --timeout 4h"},
+		{
+			migration.Up, "[TARGET]", "Apply what is pending", "Up applies the pending files, all or up to a target, each in one transaction with the mark " +
+				"that it is done.\nA file that cannot run in a transaction runs statement by statement.",
+			"  runner migrate up rpa_db\n  runner migrate up rpa_db 7 --timeout 4h",
+		},
 		{migration.Down, "TARGET", "Revert what is above a version", "Down reverts the files above the target, the last one first, by their U or .down.sql " +
 			"files. Where one has\nnone, nothing is reverted. On a terminal it asks before.", "  runner migrate down rpa_db 2\n  runner migrate down rpa_db none --yes"},
 		{migration.Goto, "TARGET", "Go to a version, up or down", "Goto applies or reverts, whatever leads to the target. On a terminal it asks before it " +
@@ -72,9 +76,11 @@ func migrateCommands() []migrateCommand {
 		{migration.Repair, "TARGET", "Say which version is true", "Repair prints what is wrong, such as what an interrupted migration has left. Then it sets " +
 			"the version: files up\nto the target count as applied, with their text of today, all others do not. It runs none of them; make the\n" +
 			"database fit before. On a terminal it asks.", "  runner migrate repair rpa_db 3"},
-		{migration.Baseline, "TARGET", "Adopt a database that another tool has migrated", "Baseline adopts a database without a history of ours, such " +
-			"as one that Flyway or golang-migrate has looked\nafter: the files up to the target count as applied. It runs none of them.",
-			"  runner migrate baseline rpa_db 12"},
+		{
+			migration.Baseline, "TARGET", "Adopt a database that another tool has migrated", "Baseline adopts a database without a history of ours, such " +
+				"as one that Flyway or golang-migrate has looked\nafter: the files up to the target count as applied. It runs none of them.",
+			"  runner migrate baseline rpa_db 12",
+		},
 	}
 }
 
@@ -119,7 +125,7 @@ func (f *migrateFlags) add(cmd *cobra.Command, c *migrateCommand) {
 		flags.BoolVar(&f.check, "check", false, "exit with 1 if anything is pending or wrong")
 	case migration.Plan, migration.Up, migration.Goto, migration.Validate:
 		flags.BoolVar(&f.outOfOrder, "out-of-order", false, "allow files whose version is below the database's")
-	case migration.Down, migration.Repair:
+	case migration.Down, migration.Repair, migration.Baseline:
 	}
 	if f.mayAsk(c.action) {
 		flags.BoolVarP(&f.yes, "yes", "y", false, "do not ask")

@@ -233,8 +233,10 @@ func TestMigrateInterrupted(t *testing.T) {
 	const slow = "CREATE TABLE one (n integer); SELECT pg_sleep(300);"
 	for _, c := range []struct{ name, text, begun, words, left string }{
 		{"whole", slow, "V1__slow.sql", "nothing of this file is applied", "shop is at version none; the latest is 1, 1 file pending"},
-		{"stepwise", "-- dbrunner: no-transaction\n" + slow, `"statement": 2`, "its statement 1 is applied",
-			"interrupted: V1__slow.sql did not come to its end."},
+		{
+			"stepwise", "-- dbrunner: no-transaction\n" + slow, `"statement": 2`, "its statement 1 is applied",
+			"interrupted: V1__slow.sql did not come to its end.",
+		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
