@@ -2,7 +2,6 @@ package app_test
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -275,7 +274,7 @@ func TestMigrateOnStartNeedsItsFolder(t *testing.T) {
 			cfg := w.config("r1", withDatabase("shop", "sqlite", filepath.Join(t.TempDir(), "shop.db"), withFolder(dir), onStart))
 			err := w.launch(app.Options{Config: cfg}).fails(t)
 			var fault *app.ConfigError
-			require.True(t, errors.As(err, &fault), "%v", err)
+			require.ErrorAs(t, err, &fault)
 			require.Contains(t, err.Error(), dir)
 			if name == "misnamed" {
 				require.Contains(t, err.Error(), "v1.sql")

@@ -59,10 +59,10 @@ func (r *reader) migrationAction(at int) migration.Action {
 // migrationTarget reads a version: a string, or a whole number.
 func (r *reader) migrationTarget(at int) string {
 	target := ""
-	switch r.nodes[at].kind {
-	case stringToken:
+	if r.nodes[at].kind == stringToken {
 		target = r.str(at)
-	case numberToken:
+	}
+	if r.nodes[at].kind == numberToken {
 		target = r.raw(at)
 	}
 	if target == "" || len(target) > maxTarget || !printable(target) {

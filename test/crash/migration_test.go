@@ -164,8 +164,7 @@ func TestMigrationOutlivesItsLease(t *testing.T) {
 	w.publish("migration", `{"id":"m1","action":"up"}`)
 	w.sleeping("SELECT pg_sleep(6)")
 	w.node.Stop()
-	// by the clock: the lease has to run out while nobody can extend it
-	time.Sleep(2 * ackWait)
+	time.Sleep(2 * ackWait) // by the clock: the lease has to run out while nobody can extend it
 	w.node.Start()
 	got := w.migrated("m1")
 	require.Equal(t, "succeeded", got.Status, "%+v", got)

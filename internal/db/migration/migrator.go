@@ -196,12 +196,12 @@ func (r *run) read(ctx context.Context) (*Report, error) {
 		return nil, r.m.explain(ctx, err, nil)
 	}
 	report.describe(s, holder)
-	switch r.req.Action {
-	case Status:
+	if r.req.Action == Status {
 		for i := range s.state.history {
 			report.History = append(report.History, change(&s.state.history[i]))
 		}
-	case Plan:
+	}
+	if r.req.Action == Plan {
 		target, err := r.target(s)
 		if err != nil {
 			return report, err

@@ -4,8 +4,10 @@ import (
 	"context"
 	"database/sql"
 	"errors"
-	"fmt"
+	"strings"
 	"time"
+
+	"dbrunner/internal/db"
 )
 
 // state says how a record of the history ended.
@@ -101,17 +103,27 @@ func readHistory(ctx context.Context, session *sql.Conn, query string) (list []r
 			return nil, err
 		}
 		r.duration = time.Duration(milliseconds) * time.Millisecond
-		if r.startedAt, err = time.Parse(time.RFC3339Nano, startedAt); err != nil {
-			return nil, fmt.Errorf("the time of record %d of the history cannot be read: %w", r.id, err)
+		if r.startedAt, err = readTime(startedAt); err != nil {
+			return nil, err
 		}
 		if finishedAt.Valid {
-			if r.finishedAt, err = time.Parse(time.RFC3339Nano, finishedAt.String); err != nil {
-				return nil, fmt.Errorf("the time of record %d of the history cannot be read: %w", r.id, err)
+			if r.finishedAt, err = readTime(finishedAt.String); err != nil {
+				return nil, err
 			}
 		}
 		list = append(list, r)
 	}
 	return list, rows.Err()
+}
+
+// readTime reads a time of the history; services that speak an engine's protocol may have their own mark between day and
+// time.
+func readTime(text string) (time.Time, error) {
+	t, err := time.Parse(time.RFC3339Nano, strings.Replace(text, " ", "T", 1))
+	if err != nil {
+		return t, db.Errorf(db.ClassPermanent, db.CodeDatabase, "a time in the history of migrations cannot be read").Because(err)
+	}
+	return t, nil
 }
 
 // applied returns the versions that count as applied, by their labels, each with the record that says so.

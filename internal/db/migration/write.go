@@ -11,23 +11,24 @@ import (
 
 // write takes the lock of migrations, does what is asked, and reports how the database stands then.
 func (r *run) write(ctx context.Context) (*Report, error) {
-	if report, err := r.lookFirst(ctx); err != nil {
+	report, err := r.lookFirst(ctx)
+	if err != nil {
 		return report, err
 	}
 	if err := r.open(ctx); err != nil {
-		return nil, err
+		return report, err
 	}
 	defer func() { _ = r.versions.Close() }()
 	if err := r.lock(ctx); err != nil {
-		return nil, err
+		return report, err
 	}
 	if err := r.begin(); err != nil {
 		return nil, err
 	}
 	if err := r.createHistory(ctx); err != nil {
-		return nil, r.m.explain(ctx, err, nil)
+		return report, r.m.explain(ctx, err, nil)
 	}
-	err := r.act(ctx)
+	err = r.act(ctx)
 	report, lookErr := r.outcome(ctx)
 	if err == nil {
 		err = lookErr
@@ -47,14 +48,14 @@ func (r *run) lookFirst(ctx context.Context) (*Report, error) {
 		return report, err
 	}
 	holder, err := r.m.opts.Engine.Holder(ctx, r.session)
-	if err != nil || holder != "" {
-		return nil, nil //nolint:nilerr // the lock is taken in a moment, and tells the same error
+	if err != nil {
+		return report, r.m.explain(ctx, err, nil)
 	}
-	if err := r.refused(s); err != nil {
-		report.describe(s, "")
-		return report, err
+	report.describe(s, holder)
+	if holder != "" {
+		return report, nil
 	}
-	return nil, nil
+	return report, r.refused(s)
 }
 
 // refused says what keeps the action from being done in this state.
@@ -75,63 +76,65 @@ func (r *run) refused(s *survey) error {
 // open opens golang-migrate's driver. It waits for whoever has the lock of migrations, which the driver takes for a
 // moment.
 func (r *run) open(ctx context.Context) error {
-	for {
-		holder, err := r.m.opts.Engine.Holder(ctx, r.session)
-		if err != nil {
-			return r.m.explain(ctx, err, nil)
+	return r.wait(ctx, func() (bool, error) {
+		if holder, err := r.m.opts.Engine.Holder(ctx, r.session); err != nil || holder != "" {
+			return false, err
 		}
-		if holder == "" {
-			r.versions, err = r.m.opts.Engine.Versions(ctx)
-			if err == nil {
-				return nil
-			}
-			e := r.m.explain(ctx, err, nil)
-			if e.Class != db.ClassTransient { // else somebody has taken the lock in this moment
-				return e
-			}
+		var err error
+		r.versions, err = r.m.opts.Engine.Versions(ctx)
+		if err != nil && r.m.explain(ctx, err, nil).Class == db.ClassTransient {
+			return false, nil // somebody has taken the lock in this moment
 		}
-		if err := r.pause(ctx, holder); err != nil {
-			return err
-		}
-	}
+		return err == nil, err
+	})
 }
 
-// lock takes the lock of migrations by trials, so that no statement waits in the database meanwhile.
+// lock takes the lock of migrations.
 func (r *run) lock(ctx context.Context) error {
+	return r.wait(ctx, func() (bool, error) { return r.m.opts.Engine.TryLock(ctx, r.session) })
+}
+
+// wait tries until it succeeds, with pauses in which nothing is open in the database: what waited there for the lock of
+// migrations would be in the way of whoever has it.
+func (r *run) wait(ctx context.Context, try func() (bool, error)) error {
+	holder := ""
 	for {
-		ok, err := r.m.opts.Engine.TryLock(ctx, r.session)
-		if err != nil {
-			return r.m.explain(ctx, err, nil)
+		ok, err := try()
+		if err == nil && !ok {
+			var who string
+			if who, err = r.m.opts.Engine.Holder(ctx, r.session); who != "" {
+				holder = who
+			}
 		}
-		if ok {
+		switch {
+		case ok:
 			return nil
+		case err == nil:
+			err = r.pause(ctx)
 		}
-		holder, err := r.m.opts.Engine.Holder(ctx, r.session)
 		if err != nil {
-			return r.m.explain(ctx, err, nil)
-		}
-		if err := r.pause(ctx, holder); err != nil {
-			return err
+			return r.waited(ctx, err, holder)
 		}
 	}
 }
 
-// pause waits a moment for the lock.
-func (r *run) pause(ctx context.Context, holder string) error {
+func (r *run) pause(ctx context.Context) error {
 	poll := r.m.opts.Poll
 	select {
 	case <-time.After(poll/2 + rand.N(poll)):
 		return nil
 	case <-ctx.Done():
+		return context.Cause(ctx)
 	}
-	e := r.m.explain(ctx, context.Cause(ctx), nil)
-	if e.Class != db.ClassTimeout {
-		return e
+}
+
+// waited is the error of a wait that came to nothing.
+func (r *run) waited(ctx context.Context, err error, holder string) error {
+	e := r.m.explain(ctx, err, nil)
+	if e.Class == db.ClassTimeout && holder != "" {
+		e.Code = CodeLocked
+		e.Message = "another session was migrating this database until the time limit was over: " + holder + "; nothing was changed"
 	}
-	if holder != "" {
-		holder = ": " + holder
-	}
-	e.Code, e.Message = CodeLocked, "another session was migrating this database until the time limit was over"+holder+"; nothing was changed"
 	return e
 }
 

@@ -13,6 +13,7 @@ import (
 	"github.com/golang-migrate/migrate/v4/database"
 	sqlservermigrate "github.com/golang-migrate/migrate/v4/database/sqlserver"
 	mssql "github.com/microsoft/go-mssqldb"
+	"github.com/microsoft/go-mssqldb/msdsn"
 
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/migration"
@@ -23,6 +24,7 @@ type migrations struct {
 	opts      db.Options
 	settings  settings
 	connector *mssql.Connector
+	database  string // that the connection string names
 	dialect   *db.Dialect
 }
 
@@ -37,8 +39,12 @@ func Migrations(opts db.Options) (migration.Engine, error) {
 	if err != nil {
 		return nil, fmt.Errorf("migrations of %s: %w", opts.Name, err)
 	}
+	given, err := msdsn.Parse(opts.ConnectionString)
+	if err != nil {
+		return nil, fmt.Errorf("migrations of %s: the connection string cannot be read: %s", opts.Name, connectionForm)
+	}
 	opts.ConnectionString = ""
-	return &migrations{opts: opts, settings: own, connector: connector, dialect: newDialect()}, nil
+	return &migrations{opts: opts, settings: own, connector: connector, database: given.Database, dialect: newDialect()}, nil
 }
 
 // Dialect says how files are read.
@@ -127,7 +133,7 @@ func (m *migrations) SQL() *migration.SQL {
 		CreateHistory: []string{createSchema, createHistory},
 		History:       selectHistory, Note: noteMigration, Mark: markMigration,
 		Begin: `SET XACT_ABORT ON; BEGIN TRANSACTION`, Commit: `COMMIT TRANSACTION`, Rollback: `IF @@TRANCOUNT > 0 ROLLBACK TRANSACTION`,
-		Reset: []string{sessionSettings, `DECLARE @back nvarchar(300) = N'USE ' + QUOTENAME(ORIGINAL_DB_NAME()); EXEC (@back)`},
+		Reset: []string{sessionSettings, `USE [` + strings.ReplaceAll(m.database, "]", "]]") + `]`},
 	}
 }
 
@@ -150,15 +156,8 @@ func (m *migrations) TryLock(ctx context.Context, session *sql.Conn) (bool, erro
 	err = session.QueryRowContext(ctx, `DECLARE @result int;
 	EXEC @result = sp_getapplock @Resource = @p1, @LockMode = 'Exclusive', @LockOwner = 'Session', @LockTimeout = 0;
 	SELECT @result`, key).Scan(&result)
-	switch {
-	case err != nil:
-		return false, err
-	case result >= 0:
-		return true, nil
-	case result == -1:
-		return false, nil
-	}
-	return false, db.Errorf(db.ClassPermanent, db.CodeDatabase, "the server refused the lock of migrations (sp_getapplock: %d)", result)
+	// Below zero: -1 not free, -2 and -3 given up, -999 failed, which services that speak the protocol answer when two meet.
+	return err == nil && result >= 0, err
 }
 
 // Holder says whether some session has the lock, and which one where the login may see that (VIEW SERVER STATE).
@@ -210,8 +209,8 @@ func (m *migrations) Prepare(ctx context.Context, session *sql.Conn, file *migra
 // and may go to another database.
 func (m *migrations) Verify(ctx context.Context, session *sql.Conn, file *migration.File) error {
 	var depth, state, home int
-	err := session.QueryRowContext(ctx, `SELECT @@TRANCOUNT, XACT_STATE(), CASE WHEN DB_NAME() = ORIGINAL_DB_NAME() THEN 1 ELSE 0 END`).
-		Scan(&depth, &state, &home)
+	err := session.QueryRowContext(ctx, `SELECT @@TRANCOUNT, XACT_STATE(), CASE WHEN DB_NAME() = @p1 THEN 1 ELSE 0 END`,
+		m.database).Scan(&depth, &state, &home)
 	want := 1
 	if file.Stepwise {
 		want = 0
@@ -236,8 +235,14 @@ type versions struct {
 	link   *sockets
 }
 
+// versionLock bounds the wait of golang-migrate's driver for the lock of migrations, which it takes for a moment, and
+// the rest of its opening.
+const versionLock = 15 * time.Second
+
 // Versions opens the driver. Its waits are bounded by cutting the connection.
-func (m *migrations) Versions(ctx context.Context) (migration.Versions, error) {
+func (m *migrations) Versions(caller context.Context) (migration.Versions, error) {
+	ctx, cancel := context.WithTimeout(caller, versionLock)
+	defer cancel()
 	link := newSockets()
 	connector := *m.connector
 	connector.Dialer = link
@@ -247,7 +252,11 @@ func (m *migrations) Versions(ctx context.Context) (migration.Versions, error) {
 	made, err := sqlservermigrate.WithInstance(sessions, &sqlservermigrate.Config{})
 	if err != nil {
 		link.close()
-		return nil, errors.Join(err, sessions.Close())
+		_ = sessions.Close()
+		if ctx.Err() != nil && caller.Err() == nil {
+			return nil, db.Errorf(db.ClassTransient, db.CodeLockTimeout, "the lock of migrations was not free").Because(err)
+		}
+		return nil, err
 	}
 	return &versions{driver: made, link: link}, nil
 }
@@ -264,6 +273,9 @@ func (v *versions) Close() error { return v.driver.Close() }
 // Explain makes an error one that can be shown.
 func (m *migrations) Explain(err error, part *db.Part) *db.Error {
 	if e, ok := errors.AsType[*database.Error](err); ok {
+		if e.OrigErr == nil { // golang-migrate's lock was refused
+			return db.Errorf(db.ClassTransient, db.CodeLockTimeout, "the lock of migrations was not free")
+		}
 		err = e.OrigErr
 	}
 	if own, ok := errors.AsType[*db.Error](err); ok {
