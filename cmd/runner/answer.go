@@ -26,7 +26,9 @@ type answer struct {
 	answerSet             // of a query
 	Sets      []answerSet `json:"statements"` // of a transaction
 	answerVersion
-	Error *answerError `json:"error"`
+	Verdict jobs.Verdict `json:"verdict"` // of a health job
+	Reasons []string     `json:"reasons"`
+	Error   *answerError `json:"error"`
 }
 
 // answerVersion is what a migration has in its answer, as far as it is shown.
@@ -89,6 +91,12 @@ func (a *answer) print(w io.Writer, s style, indent string) error {
 		}
 	}
 	a.answerVersion.print(w, indent+"  ")
+	if a.Verdict != "" {
+		_, _ = fmt.Fprintf(w, "%s  %s\n", indent, s.bold(string(a.Verdict)))
+	}
+	for _, reason := range a.Reasons {
+		_, _ = fmt.Fprintf(w, "%s    %s\n", indent, reason)
+	}
 	a.printError(w, indent+"  ")
 	return nil
 }

@@ -50,6 +50,10 @@ func TestSubmit(t *testing.T) {
 	require.Equal(t, exitJob, rejected.code)
 	require.Contains(t, rejected.out, "did you mean")
 
+	look := w.run(`{"checks":["connection"]}`, "submit", "-d", "shop", "-k", "health", "-f", "-")
+	require.Equal(t, exitOK, look.code, look.err)
+	require.Contains(t, look.out, "healthy")
+
 	noWait := w.run("", "submit", "-d", "shop", "--sql", "SELECT 1", "--id", "three", "--no-wait", "--json")
 	require.Equal(t, exitOK, noWait.code, noWait.err)
 	var sent struct {

@@ -44,12 +44,12 @@ func demo(ctx context.Context, out io.Writer, port int, once bool) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, world.Close(ctx)) }()
-	log, err := newLogger(&world.Config.Log)
+	log, level, err := newLogger(&world.Config.Log)
 	if err != nil {
 		return err
 	}
 	runner, err := app.New(app.Options{
-		Config: world.Config, Logger: log, Version: buildVersion().Version, Migrations: world.Migrations,
+		Config: world.Config, Logger: log, Level: &level, Version: buildVersion().Version, Migrations: world.Migrations,
 	})
 	if err != nil {
 		return err

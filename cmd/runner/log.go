@@ -17,14 +17,19 @@ const (
 	sampleThen  = 100
 )
 
-// newLogger returns a logger to standard error.
-func newLogger(cfg *config.Log) (*zap.Logger, error) {
-	level, err := zapcore.ParseLevel(cfg.Level)
+// newLogger returns a logger to standard error, and its level, which may be changed at any time.
+func newLogger(cfg *config.Log) (*zap.Logger, zap.AtomicLevel, error) {
+	level, err := zap.ParseAtomicLevel(cfg.Level)
 	if err != nil {
-		return nil, fmt.Errorf("log.level: %w", err)
+		return nil, level, fmt.Errorf("log.level: %w", err)
 	}
+	log, err := logConfig(cfg, level).Build()
+	return log, level, err
+}
+
+func logConfig(cfg *config.Log, level zap.AtomicLevel) zap.Config {
 	c := zap.NewProductionConfig()
-	c.Level = zap.NewAtomicLevelAt(level)
+	c.Level = level
 	c.Sampling = &zap.SamplingConfig{Initial: sampleFirst, Thereafter: sampleThen}
 	c.DisableStacktrace = true
 	c.EncoderConfig.TimeKey = "time"
@@ -36,5 +41,5 @@ func newLogger(cfg *config.Log) (*zap.Logger, error) {
 		c.Encoding = "console"
 		c.EncoderConfig.EncodeLevel = zapcore.CapitalLevelEncoder
 	}
-	return c.Build()
+	return c
 }

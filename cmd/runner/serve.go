@@ -20,7 +20,8 @@ SHOP_TYPE=postgres, SHOP_CONNECTION_STRING=â€¦ (or SHOP_CONNECTION_STRING_FILE=â
 Faults of the configuration, and streams that differ from it, end the start. A database that cannot be reached does
 not: its jobs wait until it answers, and the other databases run. With --strict it ends the start as well.
 
-Logs go to standard error.`
+Logs go to standard error. http.address (RUNNER_HTTP_ADDRESS) opens a port with /metrics, /healthz and /readyz; the
+variables of OpenTelemetry (OTEL_EXPORTER_OTLP_ENDPOINT and others) have traces sent.`
 
 func newServe() *cobra.Command {
 	var file string
@@ -46,12 +47,14 @@ func newServe() *cobra.Command {
 }
 
 func serve(ctx context.Context, cfg *config.Config, strict bool) error {
-	log, err := newLogger(&cfg.Log)
+	log, level, err := newLogger(&cfg.Log)
 	if err != nil {
 		return usage(err)
 	}
 	defer func() { _ = log.Sync() }() // fails on a terminal, where nothing is buffered
-	runner, err := app.New(app.Options{Config: cfg, Logger: log, Version: buildVersion().Version, Strict: strict})
+	runner, err := app.New(app.Options{
+		Config: cfg, Logger: log, Level: &level, Version: buildVersion().Version, Strict: strict,
+	})
 	if err != nil {
 		return err
 	}

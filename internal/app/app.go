@@ -27,6 +27,8 @@ type Options struct {
 	// Strict makes a database that cannot be reached at the start an error of Run. Otherwise its jobs wait and the
 	// other databases run.
 	Strict bool
+	// Level is the logger's level, for those who change it over HTTP; nil: nobody can.
+	Level *zap.AtomicLevel
 	// Migrations are folders of migrations that are built in, by database; each stands in the place of the configured one.
 	Migrations map[string]fs.FS
 }
@@ -66,6 +68,12 @@ func (a *App) Run(ctx context.Context) (err error) {
 	}
 	defer func() { err = errors.Join(err, closeDatabases(databases)) }()
 
+	watch, err := newWatch(ctx, &a.opts)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, watch.close(ctx)) }()
+
 	conn, err := bus.Connect(ctx, BusOptions(cfg, log.Named("bus")))
 	if err != nil {
 		return err
@@ -76,15 +84,17 @@ func (a *App) Run(ctx context.Context) (err error) {
 		return err
 	}
 	r := &running{
-		cfg: cfg, log: log, conn: conn, databases: databases, version: a.opts.Version,
+		cfg: cfg, log: log, conn: conn, watch: watch, databases: databases, version: a.opts.Version,
 		startedAt: time.Now(), suspects: worker.NewSuspects(),
-		settling: max(1, cfg.Worker.SettleInFlight/max(1, len(databases)*len(lanes()))),
 	}
 	if err := r.connect(); err != nil {
 		return err
 	}
+	r.enter(stateStarting)
+	r.publishHeartbeat(ctx)
 	if a.opts.Strict {
 		if err := r.probe(ctx); err != nil {
+			r.leave(ctx)
 			return err
 		}
 	}
@@ -105,16 +115,25 @@ type running struct {
 	cfg       *config.Config
 	log       *zap.Logger
 	conn      *bus.Conn
+	watch     *watch
 	databases []*database
 	version   string
 	startedAt time.Time
 	suspects  *worker.Suspects
-	settling  int // places for results on their way, of each lane
+	self      process
+	beacon    *bus.Beacon
+	namesake  namesake
 
 	stage atomic.Pointer[string] // a state of a heartbeat
 }
 
-func (r *running) connect() error {
+func (r *running) connect() (err error) {
+	if r.self, err = thisProcess(); err != nil {
+		return err
+	}
+	if r.beacon, err = r.conn.RunnerBeacon(r.cfg.Instance); err != nil {
+		return err
+	}
 	for _, d := range r.databases {
 		if err := d.connect(r); err != nil {
 			return err
@@ -152,9 +171,12 @@ func (r *running) run(ctx context.Context, started chan<- struct{}) error {
 	var background errgroup.Group
 	for _, d := range r.databases {
 		d.background(beside, &background, r.cfg.Topology.Results.MinAge)
+		background.Go(func() error { return d.watchHealth(beside, r.log.Named("health")) })
 	}
 	background.Go(func() error { return r.beat(beside) })
+	background.Go(func() error { return r.measure(beside) })
 	background.Go(func() error { return r.conn.WatchDead(beside, deadInterval) })
+	r.watch.background(beside, &background, r)
 
 	var lanes errgroup.Group
 	for _, d := range r.databases {
@@ -205,6 +227,9 @@ func (r *running) leave(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
 	defer cancel()
 	r.publishHeartbeat(ctx)
+	for _, d := range r.databases {
+		r.publishDatabase(ctx, d)
+	}
 	r.log.Info("runner has stopped")
 }
 

@@ -188,7 +188,7 @@ func TestDatabaseDownAtStart(t *testing.T) {
 	server.Start(t)
 	require.Equal(t, "succeeded", w.await("down", "q1").Status, "it waited for its database")
 	w.awaitHeartbeat("r1", func(h *heartbeat) bool {
-		return h.Databases[0].State == "up" && h.Databases[0].Settled["succeeded"] == 1
+		return h.Databases[0].State == "up" && h.Databases[0].Lanes[0].Jobs["succeeded"] == 1
 	})
 }
 

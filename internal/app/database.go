@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
+	"dbrunner/internal/bus"
 	"dbrunner/internal/config"
 	"dbrunner/internal/db"
 	"dbrunner/internal/jobs"
@@ -35,10 +37,18 @@ type database struct {
 	// Set by connect.
 	results *results
 	gate    *worker.Gate
+	apart   *worker.Gate // of the lanes that go on while the database does not answer
 	lanes   []*worker.Lane
-	intakes []*intake
+	intakes []*intake       // of the lanes, in their order
 	sweeper *worker.Sweeper // nil without a ledger
 	onStart *onStart        // nil: not wanted
+	checker *jobs.Checker
+	beacon  *bus.Beacon
+
+	observer worker.Observer // nil: nobody looks
+	tracer   worker.Tracer   // nil: nobody looks
+
+	latest atomic.Pointer[checked]
 }
 
 // openDatabases opens all configured databases. Opening connects to nothing: what fails here is a fault of the
@@ -91,18 +101,17 @@ func closeDatabases(databases []*database) error {
 	return errors.Join(errs...)
 }
 
-// connect makes what runs for the database: executor, gate, lanes and sweeper.
-func (d *database) connect(r *running) error {
-	d.results = &results{r.conn.Results(d.name)}
-	prober := d.prober(r.log.Named("database"))
-	if d.onStart = newOnStart(r, d, prober); d.onStart != nil {
-		prober = d.onStart
-	}
-	gate, err := worker.NewGate(worker.GateOptions{Database: d.name, Prober: prober, Logger: r.log.Named("gate")})
-	if err != nil {
+// connect makes what runs for the database: checker, executor, gates, lanes and sweeper.
+func (d *database) connect(r *running) (err error) {
+	d.results = &results{Results: r.conn.Results(d.name), traced: r.watch.tracing != nil}
+	d.observer, d.tracer = r.watch.observer(d.name), r.watch.tracer(r.cfg.Namespace, d)
+	if d.beacon, err = r.conn.DatabaseBeacon(d.name, r.cfg.Instance); err != nil {
 		return err
 	}
-	d.gate = gate
+	if err := d.makeGates(r); err != nil {
+		return err
+	}
+	d.checker = d.makeChecker()
 	executor, err := d.executor(r)
 	if err != nil {
 		return err
@@ -117,6 +126,20 @@ func (d *database) connect(r *running) error {
 	return d.makeSweeper(r)
 }
 
+func (d *database) makeGates(r *running) (err error) {
+	log := r.log.Named("gate")
+	prober := d.prober(r.log.Named("database"))
+	if d.onStart = newOnStart(r, d, prober); d.onStart != nil {
+		prober = d.onStart
+	}
+	d.gate, err = worker.NewGate(worker.GateOptions{Database: d.name, Prober: prober, Logger: log})
+	if err != nil {
+		return err
+	}
+	d.apart, err = worker.NewGate(worker.GateOptions{Database: d.name, Logger: log})
+	return err
+}
+
 func (d *database) executor(r *running) (*jobs.Executor, error) {
 	executor, err := jobs.NewExecutor(jobs.ExecutorOptions{
 		Namespace: r.cfg.Namespace,
@@ -124,6 +147,7 @@ func (d *database) executor(r *running) (*jobs.Executor, error) {
 		Database:  d.db,
 		Policy:    policy(r.cfg, d.cfg),
 		Results:   d.results,
+		Health:    d.checker,
 		MaxBody:   r.conn.MaxPayload(),
 		MaxResult: r.conn.MaxPayload() - resultRoom,
 
@@ -142,20 +166,26 @@ const resultRoom = 4 << 10
 func (d *database) lane(r *running, l *lane, executor *jobs.Executor) (*worker.Lane, error) {
 	in := &intake{conn: r.conn, cfg: r.cfg, database: d.name, lane: l.name, steady: l.steadyOf(d.cfg.SteadySlots())}
 	d.intakes = append(d.intakes, in)
+	gate, suspects := d.gate, r.suspects
+	if l.apart {
+		gate, suspects = d.apart, nil
+	}
 	return worker.New(worker.Options{
 		Database:         d.name,
 		Name:             l.name,
 		Slots:            l.slotsOf(d.cfg.Slots),
-		MaxSettling:      r.settling,
+		MaxSettling:      l.settlingOf(r.cfg.Worker.SettleInFlight, len(r.databases)),
 		AckWait:          r.cfg.Topology.AckWait,
 		UnreachableGrace: r.cfg.Worker.UnreachableGrace,
 		Intake:           in,
 		Executor:         executor,
 		Results:          d.results,
 		Outbox:           &outbox{conn: r.conn, runner: r.cfg.Instance},
-		Gate:             d.gate,
-		Suspects:         r.suspects,
+		Gate:             gate,
+		Suspects:         suspects,
 		Outlives:         func(string) bool { return l.outlives },
+		Observer:         d.observer,
+		Tracer:           d.tracer,
 		Logger:           r.log.Named("worker"),
 	})
 }
@@ -182,6 +212,7 @@ func (d *database) makeSweeper(r *running) error {
 // background starts what runs beside the lanes until ctx ends.
 func (d *database) background(ctx context.Context, group *errgroup.Group, minAge time.Duration) {
 	group.Go(func() error { return d.gate.Run(ctx) })
+	group.Go(func() error { return d.apart.Run(ctx) })
 	group.Go(func() error { return d.results.RunRetention(ctx, retentionInterval, minAge) })
 	if d.sweeper != nil {
 		group.Go(func() error { return d.sweeper.Run(ctx) })

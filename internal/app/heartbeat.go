@@ -1,29 +1,35 @@
 package app
 
 import (
-	"context"
-	"encoding/json"
 	"time"
 
-	"go.uber.org/zap"
-
 	"dbrunner/internal/jobs"
+	"dbrunner/internal/worker"
 )
-
-// watchInterval is how often the states are looked at between two heartbeats: a change is told within it.
-const watchInterval = 500 * time.Millisecond
 
 // The states of a runner.
 const (
+	stateStarting = "starting"
 	stateRunning  = "running"
 	stateDraining = "draining"
 	stateStopped  = "stopped"
+)
+
+// The states of a database.
+const (
+	databaseUp   = "up"
+	databaseDown = "down"
+	databaseFull = "results_full"
 )
 
 // heartbeat is what a runner tells about itself, the last of it kept under its subject.
 type heartbeat struct {
 	Version    int              `json:"version"` // of this message
 	Instance   string           `json:"instance"`
+	Process    string           `json:"process"` // another one for each run of the runner
+	Host       string           `json:"host,omitempty"`
+	PID        int              `json:"pid"`
+	Shared     bool             `json:"instance_shared,omitempty"` // another process has the same instance name
 	Build      string           `json:"build"`
 	State      string           `json:"state"`
 	StartedAt  time.Time        `json:"started_at"`
@@ -32,26 +38,69 @@ type heartbeat struct {
 	Interval   float64          `json:"interval_seconds"` // the next one comes within this time
 	Reconnects uint64           `json:"nats_reconnects"`
 	Denied     []string         `json:"nats_denied,omitempty"` // subjects that the server refused: permissions are too narrow
-	Databases  []databaseHealth `json:"databases"`
+	Databases  []databaseStatus `json:"databases"`
 }
 
-// databaseHealth is one database as a runner sees it.
-type databaseHealth struct {
-	Name        string                `json:"name"`
-	Engine      string                `json:"engine"`
-	State       string                `json:"state"`            // up, down, results_full
-	Reason      string                `json:"reason,omitempty"` // why it is down
-	Since       *time.Time            `json:"since,omitempty"`
-	Slots       int                   `json:"slots"`
-	Held        int                   `json:"slots_in_use"`
-	Settling    int                   `json:"settling"`
-	Connections int                   `json:"connections"`
-	Busy        int                   `json:"connections_in_use"`
-	Settled     map[jobs.Status]int64 `json:"settled"` // jobs since the start, by how they ended
-	Duplicates  int64                 `json:"duplicates"`
-	LeasesLost  int64                 `json:"leases_lost"`
-	Intake      string                `json:"intake_error,omitempty"`
-	Sweep       *sweepHealth          `json:"ledger,omitempty"`
+// databaseStatus is one database as a runner works on it.
+type databaseStatus struct {
+	Name    string       `json:"name"`
+	Engine  string       `json:"engine"`
+	Verdict jobs.Verdict `json:"verdict,omitempty"` // of the last look; missing before the first one
+	condition
+	Lanes   []laneStatus   `json:"lanes"`
+	Results *resultsStatus `json:"results,omitempty"` // missing before they were looked at
+}
+
+// condition is whether a database's jobs run.
+type condition struct {
+	State  string     `json:"state"`            // up, down, results_full
+	Reason string     `json:"reason,omitempty"` // why it is not up
+	Since  *time.Time `json:"since,omitempty"`
+}
+
+// laneStatus is one lane. What counts up does so since the runner's start.
+type laneStatus struct {
+	Name       string                `json:"name"`
+	Slots      int                   `json:"slots"`
+	Held       int                   `json:"slots_in_use"`
+	Settling   int                   `json:"settling"`
+	Settled    map[jobs.Status]int64 `json:"jobs"` // by how they ended
+	Duplicates int64                 `json:"duplicates"`
+	LeasesLost int64                 `json:"leases_lost"`
+	Lag        *lagStatus            `json:"lag,omitempty"` // missing before it was asked
+	Intake     string                `json:"intake_error,omitempty"`
+}
+
+// lagStatus is how far a lane is behind, in the whole fleet.
+type lagStatus struct {
+	Waiting     uint64    `json:"waiting"`     // jobs that no runner has yet
+	Held        int       `json:"held"`        // jobs that runners have
+	Redelivered int       `json:"redelivered"` // of those
+	At          time.Time `json:"at"`
+}
+
+// resultsStatus is the room of a results stream.
+type resultsStatus struct {
+	Kept      uint64  `json:"kept"`
+	KeptBytes uint64  `json:"kept_bytes"`
+	Left      *uint64 `json:"room,omitempty"` // missing where there is no limit
+	LeftBytes *uint64 `json:"room_bytes,omitempty"`
+}
+
+// databaseHeartbeat is what a runner tells about a database, the last of it kept under its subject.
+type databaseHeartbeat struct {
+	Version     int       `json:"version"` // of this message
+	Database    string    `json:"database"`
+	Engine      string    `json:"engine"`
+	Instance    string    `json:"instance"`
+	Process     string    `json:"process"`
+	RunnerState string    `json:"runner_state"`
+	At          time.Time `json:"at"`
+	Interval    float64   `json:"interval_seconds"`
+	condition
+	CheckedAt    *time.Time   `json:"checked_at,omitempty"` // missing with all that the look found, before the first one
+	*jobs.Health              // of the last look
+	Sweep        *sweepHealth `json:"ledger,omitempty"`
 }
 
 // sweepHealth is how the clean-up of a ledger stands.
@@ -62,82 +111,74 @@ type sweepHealth struct {
 	Error      string     `json:"error,omitempty"`
 }
 
-// beat publishes heartbeats at each interval and soon after every change of a state, until ctx ends.
-func (r *running) beat(ctx context.Context) error {
-	ticker := time.NewTicker(watchInterval)
-	defer ticker.Stop()
-	var told string
-	var at time.Time
-	for {
-		now := r.states()
-		if now != told || time.Since(at) >= r.cfg.Worker.HeartbeatInterval {
-			r.publishHeartbeat(ctx)
-			told, at = now, time.Now()
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-ticker.C:
-		}
-	}
-}
-
-// states is everything whose change is worth a heartbeat.
-func (r *running) states() string {
-	text := r.state()
-	for _, d := range r.databases {
-		state, _, _ := d.condition()
-		text += " " + state
-	}
-	return text
-}
-
-func (r *running) publishHeartbeat(ctx context.Context) {
-	body, err := json.Marshal(r.health())
-	if err == nil {
-		err = r.conn.Heartbeat(ctx, r.cfg.Instance, body)
-	}
-	if err != nil && ctx.Err() == nil {
-		r.log.Warn("heartbeat not published", zap.Error(err))
-	}
-}
-
-func (r *running) health() *heartbeat {
+// status is the runner's heartbeat at this moment.
+func (r *running) status() *heartbeat {
 	now := time.Now()
 	link := r.conn.State()
 	h := &heartbeat{
-		Version: 1, Instance: r.cfg.Instance, Build: r.version, State: r.state(),
+		Version: 1, Instance: r.cfg.Instance, Process: r.self.ID, Host: r.self.Host, PID: r.self.PID,
+		Shared: r.namesake.noticed, Build: r.version, State: r.state(),
 		StartedAt: r.startedAt.UTC(), At: now.UTC(), Uptime: now.Sub(r.startedAt).Seconds(),
 		Interval: r.cfg.Worker.HeartbeatInterval.Seconds(), Reconnects: link.Reconnects, Denied: link.Denied,
 	}
 	for _, d := range r.databases {
-		h.Databases = append(h.Databases, d.health())
+		h.Databases = append(h.Databases, d.status())
 	}
 	return h
 }
 
-func (d *database) health() databaseHealth {
-	state, reason, since := d.condition()
-	pool := d.db.Stats()
-	h := databaseHealth{
-		Name: d.name, Engine: d.db.Engine(), State: state, Reason: reason, Since: moment(since),
-		Connections: pool.Total, Busy: pool.InUse, Settled: map[jobs.Status]int64{},
+func (d *database) status() databaseStatus {
+	s := databaseStatus{
+		Name: d.name, Engine: d.db.Engine(), Verdict: d.verdict(), condition: d.condition(), Results: d.room(),
 	}
-	for _, l := range d.lanes {
-		s := l.State()
-		h.Slots, h.Held, h.Settling = h.Slots+s.Slots, h.Held+s.Held, h.Settling+s.Settling
-		h.Duplicates, h.LeasesLost = h.Duplicates+s.Duplicates, h.LeasesLost+s.LeasesLost
-		for status, n := range s.Settled {
-			h.Settled[status] += n
-		}
-		if h.Intake == "" {
-			h.Intake = s.IntakeError
-		}
+	for i, l := range d.lanes {
+		s.Lanes = append(s.Lanes, lanePublic(l.State(), d.intakes[i]))
 	}
-	for _, in := range d.intakes {
-		if h.Intake == "" {
-			h.Intake = in.trouble()
+	return s
+}
+
+func lanePublic(s worker.State, in *intake) laneStatus {
+	out := laneStatus{
+		Name: s.Lane, Slots: s.Slots, Held: s.Held, Settling: s.Settling, Settled: s.Settled,
+		Duplicates: s.Duplicates, LeasesLost: s.LeasesLost, Intake: s.IntakeError,
+	}
+	if out.Intake == "" {
+		out.Intake = in.trouble()
+	}
+	if lag := in.lag.Load(); lag != nil {
+		out.Lag = &lagStatus{Waiting: lag.Waiting, Held: lag.Held, Redelivered: lag.Redelivered, At: lag.At.UTC()}
+	}
+	return out
+}
+
+// room is what the results stream holds and takes, as the retention saw it last.
+func (d *database) room() *resultsStatus {
+	seen, ok := d.results.SeenRoom()
+	if !ok {
+		return nil
+	}
+	left := func(limit, used uint64) *uint64 {
+		if limit == 0 {
+			return nil
 		}
+		n := limit - min(used, limit)
+		return &n
+	}
+	return &resultsStatus{
+		Kept: seen.Messages, KeptBytes: seen.Bytes,
+		Left: left(seen.MaxMessages, seen.Messages), LeftBytes: left(seen.MaxBytes, seen.Bytes),
+	}
+}
+
+// databaseStatus is a database's heartbeat at this moment.
+func (r *running) databaseStatus(d *database) *databaseHeartbeat {
+	h := &databaseHeartbeat{
+		Version: 1, Database: d.name, Engine: d.db.Engine(), Instance: r.cfg.Instance, Process: r.self.ID,
+		RunnerState: r.state(), At: time.Now().UTC(), Interval: r.cfg.Worker.HeartbeatInterval.Seconds(),
+		condition: d.condition(),
+	}
+	if last := d.latest.Load(); last != nil {
+		h.Health, h.CheckedAt = last.health, moment(last.at)
 	}
 	if d.sweeper != nil {
 		s := d.sweeper.State()
@@ -146,16 +187,16 @@ func (d *database) health() databaseHealth {
 	return h
 }
 
-// condition is whether a database's jobs run, and if not, why and since when.
-func (d *database) condition() (state, reason string, since time.Time) {
+// condition is whether the database's jobs run, and if not, why and since when.
+func (d *database) condition() condition {
 	g := d.gate.State()
 	switch {
 	case g.Unreachable != "":
-		return "down", g.Unreachable, g.Since
+		return condition{databaseDown, g.Unreachable, moment(g.Since)}
 	case g.ResultsFull:
-		return "results_full", "the results stream has no room: its intake has stopped", g.FullSince
+		return condition{databaseFull, "the results stream has no room: its intake has stopped", moment(g.FullSince)}
 	default:
-		return "up", "", time.Time{}
+		return condition{State: databaseUp}
 	}
 }
 

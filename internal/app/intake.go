@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 
 	"dbrunner/internal/bus"
 	"dbrunner/internal/config"
@@ -22,6 +23,8 @@ type intake struct {
 
 	mu      sync.Mutex
 	current *bus.Intake // the last one that was run; nil before the first run
+
+	lag atomic.Pointer[bus.Lag] // as it was asked last
 }
 
 var (

@@ -7,6 +7,7 @@ import (
 
 	"dbrunner/internal/bus"
 	"dbrunner/internal/db"
+	"dbrunner/internal/telemetry"
 	"dbrunner/internal/worker"
 )
 
@@ -21,11 +22,14 @@ var (
 )
 
 // results is one database's worker.Results.
-type results struct{ *bus.Results }
+type results struct {
+	*bus.Results
+	traced bool // results say to which trace they belong
+}
 
 // Store writes a result unless its subject is taken.
 func (r *results) Store(ctx context.Context, jobID string, body []byte) (worker.Verdict, error) {
-	verdict, err := r.Results.Store(ctx, jobID, body)
+	verdict, err := r.store(ctx, jobID, body)
 	if err != nil {
 		return 0, err
 	}
@@ -39,6 +43,15 @@ func (r *results) Store(ctx context.Context, jobID string, body []byte) (worker.
 	default:
 		return 0, fmt.Errorf("unknown verdict %d", verdict)
 	}
+}
+
+func (r *results) store(ctx context.Context, jobID string, body []byte) (bus.StoreVerdict, error) {
+	if r.traced {
+		if parent := telemetry.TraceParent(ctx); parent != "" {
+			return r.StoreTraced(ctx, jobID, parent, body)
+		}
+	}
+	return r.Results.Store(ctx, jobID, body)
 }
 
 // backlog is one database's worker.Backlog.

@@ -13,6 +13,9 @@ type lane struct {
 	kinds []string
 	// outlives: work that was begun goes on when its lease is lost, because it does not roll back whole.
 	outlives bool
+	// apart: it goes on while the database does not answer, behind a gate that only a full results stream closes, and
+	// never waits for its turn behind other lanes' jobs.
+	apart bool
 	// timeout and maxTimeout are default and ceiling of its jobs' time limit where the configuration has none for their
 	// kind; 0: the database's.
 	timeout, maxTimeout time.Duration
@@ -30,7 +33,7 @@ func lanes() []lane {
 			name: "migration", kinds: []string{"migration"}, outlives: true, slots: 1, pending: 1,
 			timeout: time.Hour, maxTimeout: 24 * time.Hour,
 		},
-		{name: "health", kinds: []string{"health"}, slots: 2},
+		{name: "health", kinds: []string{"health"}, slots: 2, apart: true},
 	})
 }
 
@@ -69,4 +72,20 @@ func (l *lane) pendingOf(configured int) int {
 		return l.pending
 	}
 	return configured
+}
+
+// settlingOf returns how many results of a lane may be on their way, of those of all databases: a lane with slots of its
+// own needs no more than these, the others share the rest.
+func (l *lane) settlingOf(configured, databases int) int {
+	if l.slots > 0 {
+		return l.slots
+	}
+	rest, sharing := configured/max(1, databases), 0
+	for _, other := range lanes() {
+		rest -= other.slots
+		if other.slots == 0 {
+			sharing++
+		}
+	}
+	return max(1, rest/sharing)
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 	"go.uber.org/zap"
@@ -97,7 +98,12 @@ type runner struct {
 // start starts a runner and waits until its lanes run.
 func (w *world) start(cfg *config.Config) *runner {
 	w.t.Helper()
-	r := w.launch(app.Options{Config: cfg})
+	return w.startWith(app.Options{Config: cfg})
+}
+
+func (w *world) startWith(opts app.Options) *runner {
+	w.t.Helper()
+	r := w.launch(opts)
 	select {
 	case <-r.app.Started():
 	case <-r.done:
@@ -241,39 +247,65 @@ func (w *world) next(sub *nats.Subscription) *result {
 	return parse(w.t, m.Data)
 }
 
-// heartbeat is what tests look at in a heartbeat.
+// heartbeat is what tests look at in a runner's heartbeat.
 type heartbeat struct {
-	Instance  string `json:"instance"`
-	Build     string `json:"build"`
-	State     string `json:"state"`
+	Instance  string  `json:"instance"`
+	Process   string  `json:"process"`
+	Shared    bool    `json:"instance_shared"`
+	Build     string  `json:"build"`
+	State     string  `json:"state"`
+	Uptime    float64 `json:"uptime_seconds"`
 	Databases []struct {
-		Name    string           `json:"name"`
-		Engine  string           `json:"engine"`
-		State   string           `json:"state"`
-		Reason  string           `json:"reason"`
-		Slots   int              `json:"slots"`
-		InUse   int              `json:"slots_in_use"`
-		Settled map[string]int64 `json:"settled"`
+		Name    string `json:"name"`
+		Engine  string `json:"engine"`
+		State   string `json:"state"`
+		Reason  string `json:"reason"`
+		Verdict string `json:"verdict"`
+		Lanes   []struct {
+			Name  string           `json:"name"`
+			Slots int              `json:"slots"`
+			InUse int              `json:"slots_in_use"`
+			Jobs  map[string]int64 `json:"jobs"`
+			Lag   *struct {
+				Waiting int `json:"waiting"`
+				Held    int `json:"held"`
+			} `json:"lag"`
+		} `json:"lanes"`
+		Results *struct {
+			Kept int `json:"kept"`
+			Room int `json:"room"`
+		} `json:"results"`
 	} `json:"databases"`
 }
 
-// awaitHeartbeat waits for a heartbeat that says what is wanted.
+// awaitHeartbeat waits for a heartbeat of a runner that says what is wanted.
 func (w *world) awaitHeartbeat(instance string, wanted func(*heartbeat) bool) *heartbeat {
 	w.t.Helper()
-	var h heartbeat
-	require.Eventually(w.t, func() bool {
+	return awaitLast(w, "dbrunner.health.runner."+instance, wanted)
+}
+
+// awaitLast waits until the last message on a subject of the health stream is as wanted.
+func awaitLast[T any](w *world, subject string, wanted func(*T) bool) *T {
+	w.t.Helper()
+	var last T
+	var raw []byte
+	ok := assert.Eventually(w.t, func() bool {
 		s, err := w.js.Stream(context.Background(), "DBRUNNER_HEALTH")
 		if err != nil {
 			return false
 		}
-		m, err := s.GetLastMsgForSubject(context.Background(), "dbrunner.health.runner."+instance)
+		m, err := s.GetLastMsgForSubject(context.Background(), subject)
 		if err != nil {
 			return false
 		}
-		h = heartbeat{}
-		return json.Unmarshal(m.Data, &h) == nil && wanted(&h)
+		var read T
+		last, raw = read, m.Data
+		return json.Unmarshal(m.Data, &last) == nil && wanted(&last)
 	}, patience, 20*time.Millisecond, "no such heartbeat")
-	return &h
+	if !ok {
+		require.FailNow(w.t, "the last one", "%s", raw)
+	}
+	return &last
 }
 
 // waiting returns how many messages are left in a database's queue.

@@ -21,7 +21,7 @@ var arrows = []arrow{
 	{"cmd/*", []string{"internal/app", "internal/bus", "internal/config", "internal/jobs", "internal/db/migration"}},
 	{"internal/app", []string{
 		"internal/worker", "internal/bus", "internal/jobs", "internal/db", "internal/config",
-		"internal/db/postgres", "internal/db/sqlserver", "internal/db/sqlite", "internal/db/migration",
+		"internal/db/postgres", "internal/db/sqlserver", "internal/db/sqlite", "internal/db/migration", "internal/telemetry",
 	}},
 	{"internal/worker", []string{"internal/jobs"}},
 	{"internal/jobs", []string{"internal/db", "internal/db/migration"}},
@@ -32,6 +32,7 @@ var arrows = []arrow{
 	{"internal/bus/bustest", []string{"internal/bus"}},
 	{"internal/bus", nil},
 	{"internal/config", nil},
+	{"internal/telemetry", nil},
 	{"internal/crash", nil},
 	{"internal/archtest", nil},
 	{"examples/*", nil}, // what an upstream system could write, too

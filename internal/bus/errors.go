@@ -28,6 +28,7 @@ var (
 // Error codes of the JetStream API that mean something to us.
 const (
 	codeAccountResources    = 10002
+	codeNoPeers             = 10005 // no servers for the replicas: not all are up yet
 	codeNoMetaLeader        = 10008
 	codeNotLeader           = 10009
 	codeConsumerNotFound    = 10014

@@ -327,7 +327,14 @@ func TestMinimalPermissionsSuffice(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, conn.Reply("_INBOX.x.y", []byte("r")))
 	require.NoError(t, conn.PublishLetter(t.Context(), database, "query", "s1_x", nil, []byte("1")))
-	require.NoError(t, conn.Heartbeat(t.Context(), "tester", []byte("{}")))
+	beacon, err := conn.RunnerBeacon("tester")
+	require.NoError(t, err)
+	for range 2 {
+		_, err = beacon.Publish(t.Context(), []byte("{}"))
+		require.NoError(t, err)
+	}
+	_, err = conn.Lag(t.Context(), database, "work")
+	require.NoError(t, err)
 	require.NoError(t, m.AckConfirmed(t.Context()))
 	require.True(t, conn.State().Healthy(), "%v", conn.State().Denied)
 }

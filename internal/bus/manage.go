@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 	"go.uber.org/zap"
@@ -71,26 +72,50 @@ func (c *Conn) ensure(ctx context.Context, t Topology) error {
 }
 
 func (c *Conn) ensureStream(ctx context.Context, want *jetstream.StreamConfig) ([]Difference, error) {
-	d, err := c.diffStream(ctx, want)
-	if err != nil || len(d) != 1 || !d[0].Missing {
-		return d, err
-	}
-	if err := c.createStream(ctx, want); err != nil {
-		return nil, err
-	}
-	return c.diffStream(ctx, want)
+	return untilThere(ctx,
+		func() ([]Difference, error) { return c.diffStream(ctx, want) },
+		func() error { return c.createStream(ctx, want) })
 }
 
 func (c *Conn) ensureConsumer(ctx context.Context, want *consumer) ([]Difference, error) {
-	d, err := c.diffConsumer(ctx, want)
-	if err != nil || len(d) != 1 || !d[0].Missing {
-		return d, err
-	}
-	if err := c.createConsumer(ctx, want); err != nil {
-		return nil, err
-	}
-	return c.diffConsumer(ctx, want)
+	return untilThere(ctx,
+		func() ([]Difference, error) { return c.diffConsumer(ctx, want) },
+		func() error { return c.createConsumer(ctx, want) })
 }
+
+// appearLimit is how long what was created may take to be seen.
+const appearLimit = 20 * time.Second
+
+// untilThere creates a stream or consumer that is missing and compares it once it is seen. Several runners may be at
+// it, and on a cluster the server that answers may not know yet what another has made: then it is missing although its
+// creation was answered, or its creation is refused, for a moment.
+func untilThere(ctx context.Context, compare func() ([]Difference, error), create func() error) ([]Difference, error) {
+	begun := time.Now()
+	for attempt := 0; ; attempt++ {
+		d, err := compare()
+		if err != nil || len(d) != 1 || !d[0].Missing {
+			return d, err
+		}
+		refused := create()
+		late := time.Since(begun) > appearLimit
+		switch {
+		case refused != nil && (late || !passing(refused)):
+			return nil, refused
+		case late:
+			return d, nil
+		}
+		if attempt == 0 && refused == nil {
+			continue // mostly it is there
+		}
+		if err := pause(ctx, backoff(attempt, 20*time.Millisecond, time.Second)); err != nil {
+			return nil, errors.Join(err, refused)
+		}
+	}
+}
+
+// passing reports whether a creation may have been refused only because the server does not know the stream yet, or
+// because the cluster is just coming together.
+func passing(err error) bool { return hasCode(err, codeStreamNotFound) || hasCode(err, codeNoPeers) }
 
 // createStream succeeds too when another runner was faster; the comparison afterwards finds differences.
 func (c *Conn) createStream(ctx context.Context, want *jetstream.StreamConfig) error {
@@ -161,7 +186,7 @@ func (c *Conn) applyStream(ctx context.Context, want *jetstream.StreamConfig) ([
 	}
 	resource := streamResource(want.Name)
 	if d[0].Missing {
-		if err := c.createStream(ctx, want); err != nil {
+		if _, err := c.ensureStream(ctx, want); err != nil {
 			return nil, err
 		}
 		return []Change{{Resource: resource, What: "created", Done: true}}, nil
@@ -292,7 +317,7 @@ func (c *Conn) applyConsumer(ctx context.Context, want *consumer) ([]Change, err
 	}
 	resource := consumerResource(want)
 	if d[0].Missing {
-		if err := c.createConsumer(ctx, want); err != nil {
+		if _, err := c.ensureConsumer(ctx, want); err != nil {
 			return nil, err
 		}
 		return []Change{{Resource: resource, What: "created", Done: true}}, nil

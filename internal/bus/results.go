@@ -8,9 +8,13 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 )
 
 const headerExpectedSubjectSequence = "Nats-Expected-Last-Subject-Sequence"
+
+// HeaderTraceParent holds the W3C trace context that a message belongs to.
+const HeaderTraceParent = "traceparent"
 
 // StoreVerdict is what became of a result that was offered to the stream.
 type StoreVerdict uint8
@@ -42,6 +46,7 @@ type Results struct {
 	direct   string      // the subject of a direct get, without the job's id
 	first    nats.Header // of every result: only the first one on its subject is taken. Never written to
 	purged   atomic.Uint64
+	room     atomic.Pointer[Room] // as it was looked at last
 	glances  glances
 }
 
@@ -59,11 +64,20 @@ func (c *Conn) Results(database string) *Results {
 // the context ends; so Taken may mean our own earlier attempt, and the caller compares the bytes. Many goroutines
 // may call it at once; Options.MaxInFlight bounds how many are under way.
 func (r *Results) Store(ctx context.Context, jobID string, body []byte) (StoreVerdict, error) {
+	return r.store(ctx, jobID, r.first, body)
+}
+
+// StoreTraced is Store with the W3C trace context that the result belongs to in its headers.
+func (r *Results) StoreTraced(ctx context.Context, jobID, traceParent string, body []byte) (StoreVerdict, error) {
+	return r.store(ctx, jobID, nats.Header{headerExpectedSubjectSequence: {"0"}, HeaderTraceParent: {traceParent}}, body)
+}
+
+func (r *Results) store(ctx context.Context, jobID string, header nats.Header, body []byte) (StoreVerdict, error) {
 	if err := checkID(jobID); err != nil {
 		return 0, err
 	}
 	// A message id would be answered "stored" although another payload is there, so there is none.
-	msg := nats.Msg{Subject: r.conn.subjects.store(r.database, jobID), Header: r.first, Data: body}
+	msg := nats.Msg{Subject: r.conn.subjects.store(r.database, jobID), Header: header, Data: body}
 	var verdict StoreVerdict
 	err := r.conn.publishUntil(ctx, &msg, func(err error) (again bool, _ error) {
 		verdict, again, err = storeVerdict(err)
@@ -210,10 +224,22 @@ func (r *Results) Room(ctx context.Context) (Room, error) {
 	if err != nil {
 		return Room{}, fmt.Errorf("room for results: %w", err)
 	}
-	return Room{
+	return *roomOf(info), nil
+}
+
+// SeenRoom is how full the results stream was when RunRetention looked last, which costs no request; false before that.
+func (r *Results) SeenRoom() (Room, bool) {
+	if seen := r.room.Load(); seen != nil {
+		return *seen, true
+	}
+	return Room{}, false
+}
+
+func roomOf(info *jetstream.StreamInfo) *Room {
+	return &Room{
 		Messages: info.State.Msgs, MaxMessages: uint64(max(info.Config.MaxMsgs, 0)),
 		Bytes: info.State.Bytes, MaxBytes: uint64(max(info.Config.MaxBytes, 0)),
-	}, nil
+	}
 }
 
 // Purged is how many results this connection's retention has removed before their maximum age.

@@ -358,3 +358,30 @@ func TestLooksShareRequests(t *testing.T) {
 	require.Positive(t, requests)
 	require.Less(t, requests, looks/2)
 }
+
+// What says to which trace a result belongs reaches those who subscribe and those who get it; the first writer wins all
+// the same.
+func TestStoreTraced(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	const parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+	sub, err := b.plain.SubscribeSync("dbrunner.results.demo.a1")
+	require.NoError(t, err)
+	require.NoError(t, b.plain.Flush())
+	results := b.conn.Results(database)
+	verdict, err := results.StoreTraced(t.Context(), "a1", parent, []byte("one"))
+	require.NoError(t, err)
+	require.Equal(t, bus.Stored, verdict)
+	for _, store := range []func() (bus.StoreVerdict, error){
+		func() (bus.StoreVerdict, error) { return results.Store(t.Context(), "a1", []byte("two")) },
+		func() (bus.StoreVerdict, error) { return results.StoreTraced(t.Context(), "a1", parent, []byte("two")) },
+	} {
+		verdict, err = store()
+		require.NoError(t, err)
+		require.Equal(t, bus.Taken, verdict)
+	}
+	m, err := sub.NextMsg(10 * time.Second)
+	require.NoError(t, err)
+	require.Equal(t, "one", string(m.Data))
+	require.Equal(t, parent, m.Header.Get(bus.HeaderTraceParent))
+}

@@ -40,6 +40,7 @@ func (r *Results) Purge(ctx context.Context, minAge time.Duration) (uint64, erro
 	if err != nil {
 		return 0, err
 	}
+	r.room.Store(roomOf(info))
 	excess := tooMany(info)
 	if excess == 0 {
 		return 0, nil

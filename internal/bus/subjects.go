@@ -53,8 +53,12 @@ func (s subjects) letter(database, kind, derivedID string) string {
 	return s.namespace + ".dead." + database + "." + kind + "." + derivedID
 }
 
-func (s subjects) heartbeat(instance string) string {
+func (s subjects) runnerHealth(instance string) string {
 	return s.namespace + ".health.runner." + instance
+}
+
+func (s subjects) databaseHealth(database, instance string) string {
+	return s.namespace + ".health.database." + database + "." + instance
 }
 
 // migration is where the progress of a database's migration goes.

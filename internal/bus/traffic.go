@@ -84,18 +84,6 @@ func (c *Conn) Oldest(ctx context.Context, database string) (oldest time.Time, f
 	return m.Time, true, nil
 }
 
-// Heartbeat publishes what a runner says of itself; the last one is kept.
-func (c *Conn) Heartbeat(ctx context.Context, instance string, body []byte) error {
-	if err := checkName("instance", instance); err != nil {
-		return err
-	}
-	_, err := c.pub.send(ctx, &nats.Msg{Subject: c.subjects.heartbeat(instance), Data: body})
-	if err != nil {
-		return fmt.Errorf("publish the heartbeat: %w", err)
-	}
-	return nil
-}
-
 // MigrationProgress publishes where a database's migration is; the last one is kept.
 func (c *Conn) MigrationProgress(ctx context.Context, database string, body []byte) error {
 	if err := checkName("database", database); err != nil {
@@ -103,18 +91,6 @@ func (c *Conn) MigrationProgress(ctx context.Context, database string, body []by
 	}
 	if _, err := c.pub.send(ctx, &nats.Msg{Subject: c.subjects.migration(database), Data: body}); err != nil {
 		return fmt.Errorf("publish the progress of a migration: %w", err)
-	}
-	return nil
-}
-
-// RemoveHeartbeat takes a runner that ends in order off the list at once.
-func (c *Conn) RemoveHeartbeat(ctx context.Context, instance string) error {
-	if err := checkName("instance", instance); err != nil {
-		return err
-	}
-	request := map[string]string{"filter": c.subjects.heartbeat(instance)}
-	if err := c.api(ctx, "STREAM.PURGE."+c.subjects.healthStream(), request, nil); err != nil {
-		return fmt.Errorf("remove the heartbeat: %w", err)
 	}
 	return nil
 }

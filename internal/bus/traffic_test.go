@@ -11,7 +11,6 @@ import (
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 
 	"dbrunner/internal/bus"
@@ -172,21 +171,6 @@ func TestEvictedLettersAreCounted(t *testing.T) {
 	cancel()
 	require.NoError(t, <-done)
 	require.NotEmpty(t, b.logs.FilterMessageSnippet("oldest letters are being lost").All())
-}
-
-func TestHeartbeats(t *testing.T) {
-	t.Parallel()
-	b := setup(t)
-	require.NoError(t, b.conn.Heartbeat(t.Context(), "one", []byte("1")))
-	require.NoError(t, b.conn.Heartbeat(t.Context(), "one", []byte("2")))
-	stream, err := b.js.Stream(t.Context(), "DBRUNNER_HEALTH")
-	require.NoError(t, err)
-	m, err := stream.GetLastMsgForSubject(t.Context(), "dbrunner.health.runner.one")
-	require.NoError(t, err)
-	require.Equal(t, "2", string(m.Data))
-	require.NoError(t, b.conn.RemoveHeartbeat(t.Context(), "one"))
-	_, err = stream.GetLastMsgForSubject(t.Context(), "dbrunner.health.runner.one")
-	require.ErrorIs(t, err, jetstream.ErrMsgNotFound)
 }
 
 func TestConnectErrorsSayWhatAndHow(t *testing.T) {

@@ -49,6 +49,7 @@ func (c *Config) complete(w Words, client bool, faults *collector) {
 	check.nats()
 	check.topology()
 	check.replies()
+	check.http()
 	check.names(client)
 	for _, name := range c.sortedNames() {
 		check.database(join(databasesKey, name), c.Databases[name])
@@ -193,6 +194,14 @@ func (c *checker) replies() {
 	}
 }
 
+// http tells those who open doors on a port that nobody listens on.
+func (c *checker) http() {
+	h := &c.cfg.HTTP
+	const silent = "nothing listens while http.address is empty; write an address there, such as 127.0.0.1:8080"
+	c.want(h.Address != "" || !h.LogLevel, silent, "http.log_level", "http.address")
+	c.want(h.Address != "" || !h.PProf, silent, "http.pprof", "http.address")
+}
+
 func (c *checker) database(path string, d *Database) {
 	at := func(key string) string { return join(path, key) }
 	c.want(d.Pool.Min <= d.Pool.Max, fmt.Sprintf("%d connections cannot be kept when at most %d may be open; lower "+
@@ -208,6 +217,8 @@ func (c *checker) database(path string, d *Database) {
 		at("slots"), at("pool.max"), "topology.max_ack_pending")
 	c.want(!d.MigrateOnStart || d.MigrationConnection() != "" || d.ConnectionString.Empty(), "migrations need a session of their own, "+
 		"which a pooler in transaction mode does not give: write direct_connection_string too", at("migrate_on_start"), at("pooler"))
+	c.want(d.Health.Slow <= d.Health.Timeout, fmt.Sprintf("nothing can take %s where a look ends after health.timeout, %s; "+
+		"lower this or raise health.timeout", short(d.Health.Slow), short(d.Health.Timeout)), at("health.slow"), at("health.timeout"))
 	c.ledger(path, d)
 	for kind, limits := range d.ByKind {
 		c.kind(path, kind, d, limits)

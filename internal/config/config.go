@@ -16,6 +16,7 @@ type Config struct {
 	Topology Topology `key:"topology"`
 	Worker   Worker   `key:"worker"`
 	Log      Log      `key:"log"`
+	HTTP     HTTP     `key:"http"`
 
 	Defaults  Defaults             `key:"defaults"`
 	Databases map[string]*Database `key:"databases" each:"name"`
@@ -139,4 +140,15 @@ type Log struct {
 	Level string `key:"level" default:"info" oneof:"debug|info|warn|error"`
 	// json for machines, console for people
 	Format string `key:"format" default:"json" oneof:"json|console"`
+}
+
+// HTTP shows how the runner is, on one port without sign-in: /metrics, /healthz and /readyz. Open it to those who
+// watch the runner, and to nobody else.
+type HTTP struct {
+	// host and port to listen on, such as :8080 or 127.0.0.1:8080; empty: nothing listens
+	Address string `key:"address" format:"address"`
+	// /loglevel too: whoever reaches the port may read and change the least severe level that is logged
+	LogLevel bool `key:"log_level" default:"false"`
+	// /debug/pprof/ too: profiles of the process, which cost it time
+	PProf bool `key:"pprof" default:"false"`
 }

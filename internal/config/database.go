@@ -70,6 +70,7 @@ type Defaults struct {
 	ByKind map[string]*KindLimits `key:"by_kind" each:"kind"`
 	Ledger Ledger                 `key:"ledger"`
 	Retry  Retry                  `key:"retry"`
+	Health Health                 `key:"health"`
 }
 
 // Pool bounds a database's connections.
@@ -118,6 +119,20 @@ type Retry struct {
 	MaxDelay time.Duration `key:"max_delay" default:"1s" min:"1ms" max:"10m"`
 }
 
+// Health says how often the runner looks at the database, and what it takes for a sign of trouble.
+type Health struct {
+	// how often it looks; each look opens a connection beside the pool and closes it again
+	Interval time.Duration `key:"interval" default:"10s" min:"1s" max:"1h"`
+	// limit of one look, also of a job of kind health
+	Timeout time.Duration `key:"timeout" default:"5s" min:"100ms" max:"1m"`
+	// a connection or a trivial query that takes longer is degraded
+	Slow time.Duration `key:"slow" default:"1s" min:"1ms" max:"1m"`
+	// this share of pool.max in use is degraded, percent; 0: any will do
+	PoolSaturation int `key:"pool_saturation" default:"100" min:"0" max:"100"`
+	// whether migrations that are pending are degraded
+	PendingMigrations string `key:"pending_migrations" default:"degraded" oneof:"degraded|ignore"`
+}
+
 // NewDatabase returns a database with these defaults, of an engine and reached by a connection string.
 func (d *Defaults) NewDatabase(engine string, connection Secret) *Database {
 	return &Database{Type: engine, ConnectionString: connection, Defaults: d.clone()}
@@ -151,6 +166,9 @@ const (
 
 	PoolerNone        = "none"
 	PoolerTransaction = "transaction"
+
+	PendingDegraded = "degraded"
+	PendingIgnore   = "ignore"
 )
 
 // SustainedRate is how many results a second one database can have for ever: each is kept for the minimum age,

@@ -115,7 +115,7 @@ func typeWords(f reflect.StructField) string {
 
 func formatWords(format string) string {
 	switch format {
-	case "file", "name", "subject", "engine":
+	case "file", "name", "subject", "engine", "address":
 		return format
 	default:
 		return "text"

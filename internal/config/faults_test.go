@@ -37,7 +37,7 @@ func TestFaults(t *testing.T) {
 		"unknown keys": {text: entry("pool: {mim: 1}, Slots: 3, max-rows: 5, colour: red") + "\ntopologie: {}", want: []string{
 			"line 1: databases.a.Slots: no such key; did you mean slots?",
 			"line 1: databases.a.colour: no such key; known here: by_kind, connection_string, connection_string_file, " +
-				"dead_letters, direct_connection_string, direct_connection_string_file, effects, idle_in_transaction, kinds, " +
+				"dead_letters, direct_connection_string, direct_connection_string_file, effects, health, idle_in_transaction, kinds, " +
 				"ledger, lock_timeout, max_bytes, max_rows, max_timeout, migrate_on_start, migrations, " +
 				"pool, pooler, retry, settings, slots, timeout, type",
 			"line 1: databases.a.max-rows: no such key; did you mean max_rows?",
@@ -68,6 +68,16 @@ func TestFaults(t *testing.T) {
 				`line 5: nats.user: write text; what looks like a number, a date, true, false or null needs "quotes"`,
 			},
 		},
+		"an address that is none": {text: small + "http: {address: 8080}", want: []string{
+			`line 6: http.address: write text; what looks like a number, a date, true, false or null needs "quotes"`,
+		}},
+		"an address without a port": {text: small + "http: {address: localhost, pprof: true}", want: []string{
+			"line 6: http.address: write a host, or none for all, and a port, such as :8080 or 127.0.0.1:8080",
+		}},
+		"doors where nobody listens": {text: small + "http: {pprof: true, log_level: true}", want: []string{
+			"line 6: http.log_level: nothing listens while http.address is empty; write an address there, such as 127.0.0.1:8080",
+			"line 6: http.pprof: nothing listens while http.address is empty; write an address there, such as 127.0.0.1:8080",
+		}},
 		"a secret that is a number": {text: "databases: {a: {type: sqlite, connection_string: 0123}}", want: []string{
 			"line 1: databases.a.connection_string: write text; what could be read as anything else needs quotes",
 		}},
@@ -108,12 +118,14 @@ func TestFaults(t *testing.T) {
 		},
 		"impossible combinations": {
 			text: entry("pool: {min: 9, max: 3}, timeout: 1h, retry: {delay: 5s}, ledger: {retention: 1h}, slots: 600, "+
-				"by_kind: {query: {timeout: 30m, max_timeout: 1m}}, max_bytes: 2MiB") +
+				"health: {slow: 10s}, by_kind: {query: {timeout: 30m, max_timeout: 1m}}, max_bytes: 2MiB") +
 				"\ntopology: {results: {min_age: 48h, max_bytes: 1MiB}, max_ack_pending: 500, jobs: {max_messages: 5}}" +
 				"\nworker: {heartbeat_interval: 5m}",
 			want: []string{
 				"line 1: databases.a.by_kind.query: jobs of this kind would have a default timeout of 30m above their " +
 					"max_timeout of 1m; set both here",
+				"line 1: databases.a.health.slow: nothing can take 10s where a look ends after health.timeout, 5s; lower this " +
+					"or raise health.timeout",
 				"line 1: databases.a.ledger.retention: the ledger must remember a job as long as its result is kept: write " +
 					"at least 24h, or lower topology.results.max_age",
 				"line 1: databases.a.max_bytes: one result could be larger than the stream of results; lower this or raise " +

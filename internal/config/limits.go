@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"maps"
+	"net"
 	"net/url"
 	"os"
 	"reflect"
@@ -167,6 +168,8 @@ func (l *limiter) format(value, format string) string {
 		return badURL(value)
 	case "file":
 		return badFile(value)
+	case "address":
+		return unless(isAddress(value), "write a host, or none for all, and a port, such as :8080 or 127.0.0.1:8080")
 	case "engine":
 		return oneOf(value, l.words.Engines)
 	case "kind":
@@ -234,6 +237,16 @@ func badURL(text string) string {
 		return "write no user, password or token in the URL; they have keys of their own: nats.user, nats.password, nats.token"
 	}
 	return ""
+}
+
+// isAddress reports whether a server can listen there; port 0 takes a free one.
+func isAddress(text string) bool {
+	host, port, err := net.SplitHostPort(text)
+	if err != nil || strings.ContainsAny(host, " \t/@") {
+		return false
+	}
+	_, err = strconv.ParseUint(port, 10, 16)
+	return err == nil
 }
 
 func badFile(name string) string {

@@ -46,6 +46,11 @@ type Database interface {
 	// creates), the limits. nil means that lanes may run. The error's text names the remedy, never a secret.
 	Probe(ctx context.Context) error
 
+	// Check connects anew, beside the pool, and asks one trivial question. It uses no connection of the pool, waits
+	// behind no work and no lock of ours, and returns soon after its context's end at the latest. An error comes
+	// with what was found before it.
+	Check(ctx context.Context) (Vitals, error)
+
 	// Stats describes the pool at this moment.
 	Stats() PoolStats
 

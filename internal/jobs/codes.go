@@ -1,6 +1,9 @@
 package jobs
 
-import "dbrunner/internal/db"
+import (
+	"dbrunner/internal/db"
+	"dbrunner/internal/db/migration"
+)
 
 // The codes of faults that decoding finds in a body. A rejection carries the code that all of its faults share,
 // or CodeInvalidBody.
@@ -32,3 +35,21 @@ const (
 	CodeOutcomeUnknown    db.Code = "outcome_unknown"     // whether the effect happened cannot be known
 	CodeInternal          db.Code = "internal_error"      // a defect of the runner's own
 )
+
+// Codes are the codes that an answer can have, for those who count by them.
+func Codes() []db.Code {
+	return []db.Code{
+		CodeInvalidJSON, CodeTooLarge, CodeTooDeep, CodeInvalidBody, CodeUnknownKey, CodeDuplicateKey,
+		CodeMissingKey, CodeInvalidValue, CodeInvalidID, CodeVersion, CodeReplyTo, CodeKindNotAllowed,
+		CodeEffectNotAllowed, CodeParameterNotTyped, CodeTooManyDeliveries, CodeIDReused, CodeResultTaken,
+		CodeExpired, CodeCanceled, CodeOutcomeUnknown, CodeInternal,
+		db.CodeSyntax, db.CodeUndefined, db.CodePermission, db.CodeReadOnly, db.CodeUnique, db.CodeForeignKey,
+		db.CodeNotNull, db.CodeCheck, db.CodeConstraint, db.CodeData, db.CodeParameter,
+		db.CodeMultipleStatements, db.CodeTransactionControl, db.CodeForbiddenStatement,
+		db.CodeTransactionAborted, db.CodeDuplicateColumn, db.CodeExpectRows, db.CodeResultTooLarge,
+		db.CodeTimeout, db.CodeLockTimeout, db.CodeSerialization, db.CodeDeadlock, db.CodeConnectionLost,
+		db.CodeUnavailable, db.CodeResources, db.CodeNotSupported, db.CodeDatabase,
+		migration.CodeFolder, migration.CodeTarget, migration.CodeRefused, migration.CodeDirty, migration.CodeLocked,
+		migration.CodePassed,
+	}
+}

@@ -24,6 +24,8 @@ func TestDocsKnowTheContract(t *testing.T) {
 	words := commonKeys()
 	words = append(words, statementKeys...)
 	words = append(words, isolations...)
+	words = append(words, HealthChecks()...)
+	words = append(words, string(Healthy), string(Degraded), string(Unhealthy))
 	for _, k := range table() {
 		words = append(words, k.name)
 		words = append(words, k.keys...)
@@ -34,12 +36,18 @@ func TestDocsKnowTheContract(t *testing.T) {
 	for _, s := range []Status{Succeeded, Failed, Rejected, Canceled, Expired, Unknown} {
 		words = append(words, string(s))
 	}
-	words = append(words, codes(t, "codes.go")...)
-	words = append(words, codes(t, filepath.Join("..", "db", "errors.go"))...)
-	words = append(words, codes(t, filepath.Join("..", "db", "migration", "report.go"))...)
+	words = append(words, declaredCodes(t)...)
 	for _, word := range words {
 		require.Contains(t, docs, "`"+word+"`")
 	}
+}
+
+// declaredCodes reads all codes from where they are declared.
+func declaredCodes(t *testing.T) []string {
+	t.Helper()
+	words := codes(t, "codes.go")
+	words = append(words, codes(t, filepath.Join("..", "db", "errors.go"))...)
+	return append(words, codes(t, filepath.Join("..", "db", "migration", "report.go"))...)
 }
 
 // codes reads the codes that a file declares. The one for work that nobody wants any more is never shown.
@@ -57,6 +65,16 @@ func codes(t *testing.T, file string) []string {
 	return words
 }
 
+// TestCodesAreComplete: who counts by code knows every code that there is.
+func TestCodesAreComplete(t *testing.T) {
+	t.Parallel()
+	var known []string
+	for _, code := range Codes() {
+		known = append(known, string(code))
+	}
+	require.ElementsMatch(t, declaredCodes(t), known)
+}
+
 // TestDocsExamples: every job on the page for publishers is one.
 func TestDocsExamples(t *testing.T) {
 	t.Parallel()
@@ -68,7 +86,7 @@ func TestDocsExamples(t *testing.T) {
 	for _, m := range regexp.MustCompile(`nats pub --jetstream dbrunner\.jobs\.demo\.(\w+) '([^']*)'`).FindAllStringSubmatch(docs, -1) {
 		bodies[m[2]] = m[1]
 	}
-	require.Len(t, bodies, 5)
+	require.Len(t, bodies, 7)
 	for body, kind := range bodies {
 		mustDecode(t, testDecoder(), delivery(kind, strings.ReplaceAll(body, "replies.demo.", "replies.shop.")))
 	}

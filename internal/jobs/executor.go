@@ -21,6 +21,7 @@ type ExecutorOptions struct {
 	MaxResult int // largest encoded result that the results stream takes, bytes
 
 	Migrations Migrator // nil: jobs of kind migration fail
+	Health     *Checker // nil: one without thresholds
 }
 
 // Executor runs the jobs of one database and decides what each delivery of a message means. It holds no job
@@ -45,6 +46,9 @@ const statementReserve = 128
 func NewExecutor(opts ExecutorOptions) (*Executor, error) {
 	if opts.MaxResult <= envelopeReserve {
 		return nil, fmt.Errorf("the results stream takes messages of %d bytes; at least %d are needed", opts.MaxResult, 2*envelopeReserve)
+	}
+	if opts.Health == nil {
+		opts.Health = NewChecker(CheckerOptions{Database: opts.Database})
 	}
 	decoder := NewDecoder(DecoderOptions{
 		Namespace: opts.Namespace,
@@ -74,7 +78,9 @@ func (e *Executor) Run(ctx context.Context, d *Delivery, begin func() error) (ou
 	if d.Deliveries > e.opts.Policy.MaxDeliveries {
 		return r.giveUp(ctx)
 	}
+	d.Step(StepDecode)
 	job, rejection := e.decoder.Decode(d)
+	d.Step(StepNone)
 	if rejection != nil {
 		return r.rejected(ctx, rejection)
 	}
@@ -132,6 +138,7 @@ func (r *run) begin() error {
 	if r.d.startedAt.IsZero() {
 		r.d.startedAt = time.Now()
 	}
+	r.d.Step(StepExecute)
 	return nil
 }
 
@@ -198,8 +205,11 @@ func (r *run) execute(ctx context.Context, look *look) Outcome {
 	}
 	var given answer
 	err := db.Retry(ctx, r.retryOptions(), r.repeatable, func(ctx context.Context) error {
+		r.d.Step(StepAcquire)
 		var err error
 		given, err = r.job.work.run(ctx, x)
+		r.d.stepFailed(err)
+		r.d.Step(StepNone)
 		if db.ClassOf(err) == db.ClassUnknown {
 			r.d.sawUnknown = true
 		}

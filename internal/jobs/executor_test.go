@@ -278,7 +278,10 @@ func TestRedeliveryAfterLostResult(t *testing.T) {
 	body := transaction("a1", effect("a"))
 	require.Equal(t, jobs.Succeeded, s.run(delivery("transaction", body, 1, 1)).Status) // dies before the result
 	again := delivery("transaction", body, 1, 2)
-	s.settle(again, s.run(again))
+	out := s.run(again)
+	require.True(t, out.Recorded)
+	require.False(t, out.Duplicate, "it is this message's own end")
+	s.settle(again, out)
 	got := read(t, s.results["a1"])
 	require.Equal(t, "succeeded", got.Status)
 	require.True(t, got.Duplicate, "written again from the ledger")
@@ -469,7 +472,10 @@ func TestSameRequestTwice(t *testing.T) {
 	for _, results := range []map[string][]byte{s.results, {}} { // and once more when the result has aged out
 		s.results = results
 		second := delivery("transaction", body, 2, 1)
-		s.settle(second, s.run(second))
+		out := s.run(second)
+		require.True(t, out.Duplicate)
+		require.True(t, out.Recorded, "the repeated effect fails, and its end meets the first one's row")
+		s.settle(second, out)
 		got := read(t, s.replies[len(s.replies)-1])
 		require.Equal(t, "succeeded", got.Status)
 		require.True(t, got.Duplicate)

@@ -69,7 +69,8 @@ func TestGoldenFailure(t *testing.T) {
 func goldenResult(t *testing.T, job *Job, in *Delivery, sets []db.ResultSet) []byte {
 	t.Helper()
 	given, err := job.work.run(t.Context(), &execution{
-		opts: &ExecutorOptions{Database: &answering{sets: sets}, Migrations: migrating{}}, d: in, rows: job.Rows,
+		opts: &ExecutorOptions{Database: &answering{sets: sets}, Migrations: migrating{}, Health: goldenChecker()}, d: in,
+		call: db.Call{Timeout: job.Timeout}, rows: job.Rows,
 	})
 	require.NoError(t, err)
 	r := Result{
@@ -132,6 +133,8 @@ func dump(job *Job) string {
 		}
 	case *migrate:
 		fmt.Fprintf(&b, "\naction %s target %q out_of_order %v", w.action, w.target, w.outOfOrder)
+	case *health:
+		fmt.Fprintf(&b, "\nchecks %q", w.checks)
 	}
 	return b.String()
 }

@@ -41,6 +41,7 @@ type Delivery struct {
 	Doubt      bool      // not certainly the first delivery: the job may have had its effect already
 	Headers    map[string][]string
 	Body       []byte
+	Trace      Trace // who follows it; nil: nobody
 
 	// What this delivery has done so far: it may be run several times while its database comes and goes.
 	attempts   uint64

@@ -29,6 +29,10 @@ func table() []kind {
 			name: "migration", effects: []Effect{AtLeastOnce},
 			keys: []string{"action", "target", "out_of_order"}, decode: decodeMigration,
 		},
+		{
+			name: "health", effects: []Effect{ReadOnly},
+			keys: []string{"checks"}, decode: decodeHealth,
+		},
 	}
 }
 

@@ -40,6 +40,8 @@ type Outcome struct {
 	Began  bool   // an execution was begun by this delivery
 	// Duplicate: the answer is an earlier end's, nothing was executed for it.
 	Duplicate bool
+	// Recorded: the answer was in the ledger before.
+	Recorded bool
 
 	Store  *Publication // the result to store, first writer wins; nil: none, or it is stored already
 	Reply  *Publication // the convenience answer to the publisher's own subject; nil: none

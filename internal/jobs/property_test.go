@@ -191,6 +191,8 @@ func drawOwn(t *rapid.T, kind string) map[string]any {
 		return drawStatement(t, "SELECT")
 	case "migration":
 		return drawMigration(t)
+	case "health":
+		return drawChecks(t)
 	}
 	var list []any
 	for range rapid.IntRange(1, 3).Draw(t, "statements") {
@@ -218,6 +220,20 @@ func drawMigration(t *rapid.T) map[string]any {
 		own["out_of_order"] = raw("true")
 	}
 	return own
+}
+
+// drawChecks draws some of the checks, in their order, or none.
+func drawChecks(t *rapid.T) map[string]any {
+	var list []any
+	for _, check := range HealthChecks() {
+		if rapid.Bool().Draw(t, check) {
+			list = append(list, check)
+		}
+	}
+	if list == nil {
+		return map[string]any{}
+	}
+	return map[string]any{"checks": list}
 }
 
 // drawCommon draws keys that every kind has.
@@ -324,8 +340,18 @@ func rewrittenWork(job *Job, original map[string]any) map[string]any {
 		}
 		return out
 	}
-	t := job.work.(*transaction)
 	out := map[string]any{}
+	if h, ok := job.work.(*health); ok {
+		var list []any
+		for _, check := range h.checks {
+			list = append(list, check)
+		}
+		if list != nil {
+			out["checks"] = list
+		}
+		return out
+	}
+	t := job.work.(*transaction)
 	if t.tx.Isolation != 0 {
 		out["isolation"] = isolations[t.tx.Isolation-db.ReadCommitted]
 	}
@@ -485,6 +511,9 @@ func TestHashTellsApart(t *testing.T) {
 		{"transaction", `{"statements":[{"sql":"SELECT 1","expect_rows":1}]}`},
 		{"transaction", `{"statements":[{"sql":"SELECT 1","expect_rows":{"min":1}}]}`},
 		{"transaction", `{"statements":[{"sql":"SELECT 1","expect_rows":{"max":1}}]}`},
+		{"health", `{}`},
+		{"health", `{"checks":["pool"]}`},
+		{"health", `{"checks":["pool","query"]}`},
 	} {
 		hash := string(mustDecode(t, d, delivery(c[0], c[1])).Hash)
 		require.Empty(t, seen[hash], c[1])

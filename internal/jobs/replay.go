@@ -106,7 +106,7 @@ func (r *run) recorded(row *db.Entry) Outcome {
 	}
 	r.body = MarkDuplicate(r.fitting(row.Answer, head.Status))
 	out := r.settle(head.Status, nil)
-	out.Code = head.ErrorCode
+	out.Code, out.Duplicate, out.Recorded = head.ErrorCode, !same, true
 	out.ended.row = row
 	if same {
 		out.Letter = r.letterFor(head.Status, head.ErrorCode, "")

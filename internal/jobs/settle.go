@@ -95,6 +95,12 @@ func (r *run) aside(answer []byte) Outcome {
 // Taken says how to go on when the outcome's result met a subject that has a stored result already. The outcome
 // that it returns replaces out: its Store is nil, or a publication under the message's derived id.
 func (e *Executor) Taken(_ context.Context, _ *Delivery, out Outcome, existing []byte) Outcome {
+	next := taken(out, existing)
+	next.Recorded = out.Recorded
+	return next
+}
+
+func taken(out Outcome, existing []byte) Outcome {
 	end := out.ended
 	r := end.run
 	head, err := ReadResult(existing)

@@ -32,6 +32,7 @@ type GateOptions struct {
 type Gate struct {
 	opts   GateOptions
 	isOpen atomic.Bool // what the fields below come to, for the hot path
+	probed chan struct{}
 
 	mu          sync.Mutex
 	unreachable error // nil: reachable
@@ -55,7 +56,7 @@ func NewGate(opts GateOptions) (*Gate, error) {
 	if opts.Logger == nil {
 		return nil, errors.New("worker: a gate needs a logger")
 	}
-	g := &Gate{opts: opts, changed: make(chan struct{})}
+	g := &Gate{opts: opts, probed: make(chan struct{}), changed: make(chan struct{})}
 	g.opts.Logger = opts.Logger.With(zap.String("database", opts.Database))
 	if opts.Prober != nil {
 		g.unreachable, g.since = errNotProbed, time.Now()
@@ -74,10 +75,15 @@ func (g *Gate) State() GateState {
 	return s
 }
 
-// Run probes the database while it does not answer, until ctx ends. It returns nil.
+// Probed is closed once the first probe has ended, whichever way: before it nothing is known of the database.
+func (g *Gate) Probed() <-chan struct{} { return g.probed }
+
+// Run probes the database while it does not answer, until ctx ends. It runs once and returns nil.
 func (g *Gate) Run(ctx context.Context) error {
 	pause := newBackoff(probeFirst, probeLimit)
-	if g.opts.Prober != nil && !g.probe(ctx) { // the first probe is not waited for
+	reached := g.opts.Prober == nil || g.probe(ctx) // the first probe is not waited for
+	close(g.probed)
+	if !reached {
 		g.probeUntilReached(ctx, &pause)
 	}
 	for ctx.Err() == nil {

@@ -40,7 +40,13 @@ func TestGateIsClosedUntilTheFirstProbeSucceeds(t *testing.T) {
 		b := setup(t, work(0, jobs.Succeeded))
 		b.prober.set(errors.New("the ledger is missing"))
 		b.stream.publish(10, 0)
+		select {
+		case <-b.gate.Probed():
+			t.Fatal("nobody has probed yet")
+		default:
+		}
 		b.start()
+		<-b.gate.Probed()
 		after(time.Minute)
 		state := b.gate.State()
 		require.False(t, state.Open)

@@ -41,9 +41,9 @@ type held struct {
 
 	mu        sync.Mutex
 	stage     stage
-	begun     bool // an execution was begun by this delivery
-	lost      bool // the loss of the lease was noted; it is for good
-	extending bool // an extension is under way
+	begun     uint32 // executions begun by this delivery
+	lost      bool   // the loss of the lease was noted; it is for good
+	extending bool   // an extension is under way
 	deadline  time.Time
 	extendAt  time.Time
 	cancel    context.CancelCauseFunc // stops the work; nil while no goroutine works on it
@@ -82,12 +82,13 @@ func (h *held) begin(ending bool) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	switch {
-	case h.stage == returned || ending && !h.begun:
+	case h.stage == returned || ending && h.begun == 0:
 		return ErrHandedBack
-	case h.expired(now) && (!h.begun || !h.outlives):
+	case h.expired(now) && (h.begun == 0 || !h.outlives):
 		return ErrLeaseLost
 	}
-	h.stage, h.begun = running, true
+	h.stage = running
+	h.begun++
 	return nil
 }
 
@@ -115,10 +116,13 @@ func (h *held) stop(cause error) {
 }
 
 // hasBegun reports whether this delivery ever began an execution.
-func (h *held) hasBegun() bool {
+func (h *held) hasBegun() bool { return h.begunTimes() > 0 }
+
+// begunTimes is how many executions this delivery began.
+func (h *held) begunTimes() uint64 {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.begun
+	return uint64(h.begun)
 }
 
 // leaseLost reports whether the lease is lost by now.
@@ -130,3 +134,19 @@ func (h *held) leaseLost() bool {
 
 // expired reports whether the lease is lost at this moment, noted or not. The mutex is held.
 func (h *held) expired(now time.Time) bool { return h.lost || !now.Before(h.deadline) }
+
+// trace is who follows the delivery; nil: nobody.
+func (h *held) trace() Trace {
+	if h.delivery.Trace == nil {
+		return nil
+	}
+	return h.delivery.Trace.(Trace) // from the lane's Tracer
+}
+
+// traceID is the id of the job's trace, empty if it has none: the publisher's also where this runner follows nobody.
+func (h *held) traceID() string {
+	if t := h.trace(); t != nil {
+		return t.ID()
+	}
+	return h.delivery.TraceID()
+}

@@ -67,6 +67,23 @@ type Prober interface {
 	Probe(ctx context.Context) error
 }
 
+// Tracer follows deliveries, for those who want to see where their time goes.
+type Tracer interface {
+	// Follow begins to follow a delivery that has just arrived. It is called for one after the other and must not block.
+	Follow(lane string, d *jobs.Delivery) Trace
+}
+
+// Trace follows one delivery. Its methods may be called from many goroutines.
+type Trace interface {
+	jobs.Trace
+	// ID is the trace's id, for the log.
+	ID() string
+	// Context returns a context that says to which trace a published result belongs.
+	Context(ctx context.Context) context.Context
+	// End ends it. What is told later means nothing.
+	End(e Event)
+}
+
 // Observer is told how deliveries ended, for metrics. It is called from many goroutines at once and must not block.
 type Observer interface {
 	Ended(e Event)

@@ -98,7 +98,7 @@ func (l *Lane) loseLease(h *held) {
 	h.lost = true
 	l.counters.leasesLost.Add(1)
 	l.log.Warn("lease lost: no extension was confirmed in time",
-		zap.Uint64("sequence", h.delivery.Sequence), zap.Bool("begun", h.begun), zap.Duration("ack_wait", l.opts.AckWait))
+		append(l.about(h, ""), zap.Bool("begun", h.begun > 0), zap.Duration("ack_wait", l.opts.AckWait))...)
 	if h.stage == running && h.outlives {
 		return
 	}

@@ -41,6 +41,7 @@ type Options struct {
 	Outlives func(kind string) bool
 
 	Observer Observer // nil: nobody
+	Tracer   Tracer   // nil: nobody
 	Logger   *zap.Logger
 }
 
@@ -174,6 +175,9 @@ func (l *Lane) session(ctx, work, last context.Context) (asked bool, err error) 
 // take takes a delivery that has arrived. It never blocks.
 func (l *Lane) take(work, last context.Context, d jobs.Delivery, m Message) {
 	h := newHeld(d, m, l.opts.AckWait, l.opts.Outlives(d.Kind))
+	if l.opts.Tracer != nil {
+		h.delivery.Trace = l.opts.Tracer.Follow(l.opts.Name, &h.delivery)
+	}
 	switch l.table.add(h) {
 	case toIdle:
 		l.queue <- h

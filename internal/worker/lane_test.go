@@ -35,6 +35,13 @@ func TestLaneSettlesInOrder(t *testing.T) {
 		require.EqualValues(t, 20, state.Ended["settled"])
 		require.Len(t, b.events, 20)
 		require.Equal(t, time.Second, b.events[0].Ran)
+		letters := map[string]int{}
+		for _, e := range b.events {
+			letters[e.Letter]++
+			require.EqualValues(t, 1, e.Attempts)
+			require.NotEmpty(t, e.JobID)
+		}
+		require.Equal(t, map[string]int{"": 10, "failed": 10}, letters)
 		require.LessOrEqual(t, b.executor.most(), slots)
 		b.stop()
 	})

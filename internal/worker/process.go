@@ -59,6 +59,7 @@ func (l *Lane) execute(ctx context.Context, h *held) jobs.Outcome {
 	}
 	started := time.Now()
 	out := l.opts.Executor.Run(ctx, &h.delivery, func() error { return l.begin(h) })
+	h.delivery.Step(jobs.StepNone)
 	h.ran += time.Since(started)
 	return out
 }
@@ -131,7 +132,7 @@ func (l *Lane) guard(h *held) {
 	}
 	l.counters.panics.Add(1)
 	l.log.Error("panic while a job was run; it is handed back",
-		zap.Uint64("sequence", h.delivery.Sequence), panicType(p), zap.Strings("stack", frames()))
+		append(l.about(h, ""), panicType(p), zap.Strings("stack", frames()))...)
 	l.handBack(h, between(handBackSoonest, handBackLatest), EndPanic, waiting, running, settling)
 }
 

@@ -44,6 +44,10 @@ func (l *Lane) settle(ctx context.Context, h *held, out jobs.Outcome) jobs.Outco
 		return out // handed back before it began: whoever gets it comes to the same end
 	}
 	l.table.settle(h)
+	h.delivery.Step(jobs.StepPublish)
+	if t := h.trace(); t != nil {
+		ctx = t.Context(ctx)
+	}
 	crash.At("before_store")
 	out, err := l.store(ctx, h, out)
 	if out.Action != jobs.Settle {
@@ -88,7 +92,7 @@ func (l *Lane) store(ctx context.Context, h *held, out jobs.Outcome) (jobs.Outco
 		switch {
 		case err != nil && !complained:
 			complained = true
-			l.log.Warn("result not stored yet", zap.String("job_id", out.JobID), zap.Error(err))
+			l.log.Warn("result not stored yet", append(l.about(h, out.JobID), zap.Error(err))...)
 		case err == nil && verdict == Stored:
 			return out, nil
 		case err == nil && verdict == Full && !full:
@@ -126,7 +130,7 @@ func (l *Lane) reply(h *held, out *jobs.Outcome) {
 	}
 	if err := l.opts.Outbox.Reply(out.Reply.Key, out.Reply.Body); err != nil {
 		l.counters.repliesLost.Add(1)
-		l.log.Warn("reply not sent", zap.String("job_id", out.JobID), zap.Uint64("sequence", h.delivery.Sequence), zap.Error(err))
+		l.log.Warn("reply not sent", append(l.about(h, out.JobID), zap.Error(err))...)
 	}
 }
 
@@ -146,9 +150,9 @@ func (l *Lane) letter(ctx context.Context, h *held, out *jobs.Outcome) error {
 		}
 		if attempt == letterAttempts {
 			l.counters.lettersLost.Add(1)
-			l.log.Error("dead letter given up; the stored result has the answer", zap.String("job_id", out.JobID),
-				zap.Uint64("sequence", h.delivery.Sequence), zap.String("reason", out.Letter.Reason),
-				zap.String("result_id", out.Letter.ResultID), zap.Error(err))
+			l.log.Error("dead letter given up; the stored result has the answer", append(l.about(h, out.JobID),
+				zap.String("reason", out.Letter.Reason), zap.String("result_id", out.Letter.ResultID), zap.Error(err))...)
+			out.Letter = nil
 			return nil
 		}
 		if err := pause.sleep(ctx); err != nil {
@@ -171,7 +175,7 @@ func (l *Lane) acknowledge(ctx context.Context, h *held, out *jobs.Outcome) {
 	}
 	if err != nil {
 		l.log.Warn("acknowledgement not confirmed; a redelivery gets the stored result",
-			zap.String("job_id", out.JobID), zap.Uint64("sequence", h.delivery.Sequence), zap.Error(err))
+			append(l.about(h, out.JobID), zap.Error(err))...)
 	}
 	l.settled(h, out)
 }
@@ -210,7 +214,7 @@ func (l *Lane) handBack(h *held, delay time.Duration, end End, from ...stage) {
 		return
 	}
 	if err := h.message.Nak(delay); err != nil {
-		l.log.Warn("message not handed back; its lease runs out", zap.Uint64("sequence", h.delivery.Sequence), zap.Error(err))
+		l.log.Warn("message not handed back; its lease runs out", append(l.about(h, ""), zap.Error(err))...)
 	}
 	l.ended(h, end, nil)
 }

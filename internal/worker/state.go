@@ -38,11 +38,15 @@ type Event struct {
 	Database, Lane, Kind string
 
 	End        End
+	JobID      string        // of a settled job
 	Status     jobs.Status   // of a settled job
 	Code       string        // error.code of a settled job
 	Duplicate  bool          // an earlier end was the answer
+	Recorded   bool          // the answer was in the ledger before
+	Letter     string        // the reason of the dead letter that was stored; empty: none was
 	Ran        time.Duration // in the executor; of a settled job
 	Deliveries uint64
+	Attempts   uint64        // executions begun by this delivery
 	Queued     time.Duration // from the stream's timestamp to the arrival here
 	Held       time.Duration // from the arrival here to the verb
 }
@@ -144,27 +148,50 @@ func (l *Lane) settled(h *held, out *jobs.Outcome) {
 		level = zap.DebugLevel
 	}
 	if entry := l.log.Check(level, "job ended"); entry != nil {
-		entry.Write(zap.String("job_id", out.JobID), zap.String("kind", h.delivery.Kind),
+		entry.Write(append(l.about(h, out.JobID),
 			zap.String("status", string(out.Status)), zap.String("code", out.Code), zap.Bool("duplicate", out.Duplicate),
-			zap.Uint64("sequence", h.delivery.Sequence), zap.Uint64("deliveries", h.delivery.Deliveries),
-			zap.Duration("ran", h.ran), zap.Error(out.Reason))
+			zap.Uint64("deliveries", h.delivery.Deliveries), zap.Uint64("attempts", h.begunTimes()),
+			zap.Duration("ran", h.ran), zap.Duration("held", time.Since(h.arrived)), zap.Error(out.Reason))...)
 	}
 	l.ended(h, EndSettled, out)
+}
+
+// about are the fields by which the log lines of one job are found; the logger has those of its lane. jobID is empty
+// where it is not known.
+func (l *Lane) about(h *held, jobID string) []zap.Field {
+	fields := make([]zap.Field, 0, 12)
+	fields = append(fields, zap.String("kind", h.delivery.Kind), zap.Uint64("sequence", h.delivery.Sequence))
+	if jobID != "" {
+		fields = append(fields, zap.String("job_id", jobID))
+	}
+	if id := h.traceID(); id != "" {
+		fields = append(fields, zap.String("trace_id", id))
+	}
+	return fields
 }
 
 // ended notes how a delivery left. out is nil unless it was settled.
 func (l *Lane) ended(h *held, end End, out *jobs.Outcome) {
 	l.counters.end[end].Add(1)
-	if l.opts.Observer == nil {
+	d, trace := &h.delivery, h.trace()
+	if l.opts.Observer == nil && trace == nil {
 		return
 	}
-	d := &h.delivery
 	e := Event{
 		Database: l.opts.Database, Lane: l.opts.Name, Kind: d.Kind, End: end, Deliveries: d.Deliveries,
-		Queued: h.arrived.Sub(d.Timestamp), Held: time.Since(h.arrived),
+		Attempts: h.begunTimes(), Queued: h.arrived.Sub(d.Timestamp), Held: time.Since(h.arrived),
 	}
 	if out != nil {
-		e.Status, e.Code, e.Duplicate, e.Ran = out.Status, out.Code, out.Duplicate, h.ran
+		e.JobID, e.Status, e.Code, e.Ran = out.JobID, out.Status, out.Code, h.ran
+		e.Duplicate, e.Recorded = out.Duplicate, out.Recorded
+		if out.Letter != nil {
+			e.Letter = out.Letter.Reason
+		}
 	}
-	l.opts.Observer.Ended(e)
+	if l.opts.Observer != nil {
+		l.opts.Observer.Ended(e)
+	}
+	if trace != nil {
+		trace.End(e)
+	}
 }

@@ -145,6 +145,7 @@ func Run(t *testing.T, h Harness) {
 		{"Refused", testRefused},
 		{"Errors", testErrors},
 		{"Probe", testProbe},
+		{"Check", testCheck},
 		{"Close", testClose},
 	}
 	for _, g := range groups {

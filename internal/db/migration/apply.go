@@ -86,7 +86,7 @@ func (r *run) whole(ctx context.Context, st *step, id int64, p Progress) error {
 	if failure.Class == db.ClassUnknown || failure.Class == db.ClassLost {
 		return failure // the next one reads what became of it
 	}
-	r.rollback(ctx)
+	rollback(ctx, r.session, r.m.opts.Engine.SQL().Rollback)
 	if errors.Is(err, ErrEnded) {
 		r.undone(ctx, nil, id, mark{failed, modeStepwise, len(file.Parts), time.Since(p.FileAt)})
 		failure.Message += ": the status tells what to do"
@@ -117,7 +117,7 @@ func (r *run) transaction(ctx context.Context, file *File, id int64, p Progress)
 	if err := r.m.opts.Engine.Verify(ctx, r.session, file); err != nil {
 		return nil, err
 	}
-	if err := r.mark(ctx, id, mark{done, modeWhole, len(file.Parts), time.Since(p.FileAt)}); err != nil {
+	if err := r.mark(ctx, r.session, id, mark{done, modeWhole, len(file.Parts), time.Since(p.FileAt)}); err != nil {
 		return nil, err
 	}
 	if err := r.exec(ctx, sql.Commit); err != nil {
@@ -163,7 +163,7 @@ func (r *run) stepwise(ctx context.Context, st *step, id int64, p Progress) erro
 	for i := range file.Parts {
 		p.Statement = i + 1
 		r.tell(p)
-		if err := r.mark(ctx, id, mark{running, modeStepwise, i + 1, time.Since(p.FileAt)}); err != nil {
+		if err := r.mark(ctx, r.books, id, mark{running, modeStepwise, i + 1, time.Since(p.FileAt)}); err != nil {
 			return r.at(ctx, err, file, nil)
 		}
 		crash.At("migration_statement_begun")
@@ -175,7 +175,7 @@ func (r *run) stepwise(ctx context.Context, st *step, id int64, p Progress) erro
 	if err := r.m.opts.Engine.Verify(ctx, r.session, file); err != nil {
 		return r.stopped(ctx, st, id, p, err)
 	}
-	if err := r.mark(ctx, id, mark{done, modeStepwise, len(file.Parts), time.Since(p.FileAt)}); err != nil {
+	if err := r.mark(ctx, r.books, id, mark{done, modeStepwise, len(file.Parts), time.Since(p.FileAt)}); err != nil {
 		return r.at(ctx, err, file, nil)
 	}
 	return nil
@@ -223,7 +223,7 @@ func permanent(class db.Class) db.Class {
 func (r *run) undone(ctx context.Context, st *step, id int64, m mark) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), ownTimeout)
 	defer cancel()
-	if err := r.mark(ctx, id, m); err != nil || st == nil {
+	if err := r.mark(ctx, r.books, id, m); err != nil || st == nil {
 		return
 	}
 	_ = r.setVersion(ctx, st.before, false)

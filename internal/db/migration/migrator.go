@@ -127,11 +127,18 @@ func (m *Migrator) work(ctx context.Context, r *run) (_ *Report, err error) {
 	if r.session, err = m.works.Conn(ctx); err != nil {
 		return nil, m.explain(ctx, err, nil)
 	}
-	defer func() { // ends the session instead of keeping it, and with it the lock
-		_ = r.session.Raw(func(any) error { return driver.ErrBadConn })
-		_ = r.session.Close()
-	}()
+	defer discard(r.session) // and with it the lock
+	if r.books, err = m.works.Conn(ctx); err != nil {
+		return nil, m.explain(ctx, err, nil)
+	}
+	defer discard(r.books)
 	return r.write(ctx)
+}
+
+// discard ends a session instead of keeping it.
+func discard(session *sql.Conn) {
+	_ = session.Raw(func(any) error { return driver.ErrBadConn })
+	_ = session.Close()
 }
 
 // explain makes an error one that can be shown. What the context has ended says so, whatever the driver made of it.
@@ -155,7 +162,8 @@ type run struct {
 	m         *Migrator
 	req       *Request
 	folder    *Folder
-	session   *sql.Conn
+	session   *sql.Conn // that has the lock and runs the files
+	books     *sql.Conn // that writes the history, whatever role and settings a file leaves its session with
 	versions  Versions
 	startedAt time.Time
 	first     int64 // id of the last record before this action

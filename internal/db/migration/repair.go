@@ -35,7 +35,7 @@ func (r *run) repair(ctx context.Context, s *survey, target Version) error {
 	if left := s.interrupted(); left != nil {
 		r.notes = append(r.notes, left.words)
 		if left.record != nil && left.record.state == running {
-			if err := r.mark(ctx, left.record.id, left.record.failure()); err != nil {
+			if err := r.mark(ctx, r.books, left.record.id, left.record.failure()); err != nil {
 				return r.m.explain(ctx, err, nil)
 			}
 		}
@@ -67,21 +67,18 @@ func (r *run) writeRecords(ctx context.Context, records []record) error {
 	if len(records) == 0 {
 		return nil
 	}
-	sql := r.m.opts.Engine.SQL()
-	if err := r.exec(ctx, sql.Begin); err != nil {
-		return err
-	}
-	for i := range records {
-		id, err := r.note(ctx, &records[i])
-		if err == nil {
-			err = r.mark(ctx, id, mark{state: done, mode: modeWhole})
+	return r.inTransaction(ctx, func() error {
+		for i := range records {
+			id, err := r.note(ctx, &records[i])
+			if err == nil {
+				err = r.mark(ctx, r.books, id, mark{state: done, mode: modeWhole})
+			}
+			if err != nil {
+				return err
+			}
 		}
-		if err != nil {
-			r.rollback(ctx)
-			return err
-		}
-	}
-	return r.exec(ctx, sql.Commit)
+		return nil
+	})
 }
 
 // declaration is what the history lacks for a version to be true.

@@ -2,6 +2,7 @@ package migration
 
 import (
 	"context"
+	"database/sql"
 	"fmt"
 	"math/rand/v2"
 	"time"
@@ -149,29 +150,40 @@ func (r *run) createHistory(ctx context.Context) error {
 
 // together runs statements of our own in one transaction.
 func (r *run) together(ctx context.Context, texts []string) error {
-	sql := r.m.opts.Engine.SQL()
-	if err := r.exec(ctx, sql.Begin); err != nil {
-		return err
-	}
-	for _, text := range texts {
-		if err := r.exec(ctx, text); err != nil {
-			r.rollback(ctx)
-			return err
+	return r.inTransaction(ctx, func() error {
+		for _, text := range texts {
+			if _, err := r.books.ExecContext(ctx, text); err != nil {
+				return err
+			}
 		}
-	}
-	return r.exec(ctx, sql.Commit)
+		return nil
+	})
 }
 
-func (r *run) exec(ctx context.Context, text string, args ...any) error {
-	_, err := r.session.ExecContext(ctx, text, args...)
+// inTransaction does something in the books, all of it or nothing.
+func (r *run) inTransaction(ctx context.Context, do func() error) error {
+	texts := r.m.opts.Engine.SQL()
+	if _, err := r.books.ExecContext(ctx, texts.Begin); err != nil {
+		return err
+	}
+	if err := do(); err != nil {
+		rollback(ctx, r.books, texts.Rollback)
+		return err
+	}
+	_, err := r.books.ExecContext(ctx, texts.Commit)
+	return err
+}
+
+func (r *run) exec(ctx context.Context, text string) error {
+	_, err := r.session.ExecContext(ctx, text)
 	return err
 }
 
 // rollback ends a transaction that must not take effect. Where it cannot, the session's end does.
-func (r *run) rollback(ctx context.Context) {
+func rollback(ctx context.Context, session *sql.Conn, text string) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), ownTimeout)
 	defer cancel()
-	_ = r.exec(ctx, r.m.opts.Engine.SQL().Rollback)
+	_, _ = session.ExecContext(ctx, text)
 }
 
 // act does the action under the lock.
@@ -233,7 +245,7 @@ func (r *run) mend(ctx context.Context, s *survey) (*survey, error) {
 		return s, nil
 	}
 	if left.record.state == running {
-		if err := r.mark(ctx, left.record.id, left.record.failure()); err != nil {
+		if err := r.mark(ctx, r.books, left.record.id, left.record.failure()); err != nil {
 			return nil, err
 		}
 	}
@@ -316,7 +328,7 @@ func (r *run) before(s *survey) Version {
 // note inserts a record of this action and returns its id.
 func (r *run) note(ctx context.Context, rec *record) (int64, error) {
 	var id int64
-	err := r.session.QueryRowContext(ctx, r.m.opts.Engine.SQL().Note, rec.version.Number, rec.version.Label, rec.file, string(rec.dir),
+	err := r.books.QueryRowContext(ctx, r.m.opts.Engine.SQL().Note, rec.version.Number, rec.version.Label, rec.file, string(rec.dir),
 		rec.sha256, rec.mode, string(rec.state), rec.statements, rec.statement, r.m.opts.Runner, r.req.Job, r.req.Message, 0).Scan(&id)
 	return id, err
 }
@@ -334,8 +346,10 @@ func (rec *record) failure() mark {
 	return mark{state: failed, mode: rec.mode, statement: rec.statement}
 }
 
-func (r *run) mark(ctx context.Context, id int64, m mark) error {
-	return r.exec(ctx, r.m.opts.Engine.SQL().Mark, string(m.state), m.mode, m.statement, m.took.Milliseconds(), id)
+// mark changes a record. What is marked inside of a file's transaction is marked in its session.
+func (r *run) mark(ctx context.Context, session *sql.Conn, id int64, m mark) error {
+	_, err := session.ExecContext(ctx, r.m.opts.Engine.SQL().Mark, string(m.state), m.mode, m.statement, m.took.Milliseconds(), id)
+	return err
 }
 
 // setVersion sets golang-migrate's version.

@@ -1,9 +1,19 @@
 package postgres_test
 
 import (
+	"context"
+	"crypto/rand"
+	"net/url"
+	"strings"
 	"testing"
+	"testing/fstest"
 
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/require"
+
+	"dbrunner/internal/db"
 	"dbrunner/internal/db/dbtest"
+	"dbrunner/internal/db/migration"
 	"dbrunner/internal/db/postgres"
 )
 
@@ -23,4 +33,69 @@ func TestMigrations(t *testing.T) {
 		Locked:     "LOCK TABLE item IN ACCESS SHARE MODE",
 		Blames:     true,
 	})
+}
+
+// migrator looks after the migrations of a database of this test's own.
+func migrator(t *testing.T, opts db.Options, files map[string]string) *migration.Migrator {
+	t.Helper()
+	engine, err := postgres.Migrations(opts)
+	require.NoError(t, err)
+	folder := fstest.MapFS{}
+	for name, text := range files {
+		folder[name] = &fstest.MapFile{Data: []byte(text)}
+	}
+	m, err := migration.New(migration.Options{Engine: engine, Source: folder, Where: "here", Runner: "runner-1"})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, m.Close()) })
+	return m
+}
+
+func exec(t *testing.T, conn *pgx.Conn, text string) {
+	t.Helper()
+	_, err := conn.Exec(context.WithoutCancel(t.Context()), text)
+	require.NoError(t, err)
+}
+
+// TestMigrationSessionState: what a file sets in its session reaches neither the next file nor the history.
+func TestMigrationSessionState(t *testing.T) {
+	t.Parallel()
+	opts := options(t)
+	role := "limited_" + strings.ToLower(rand.Text())
+	conn := connect(t, opts.ConnectionString)
+	exec(t, conn, `CREATE ROLE `+role)
+	t.Cleanup(func() { exec(t, conn, `DROP OWNED BY `+role+`; DROP ROLE `+role) })
+	m := migrator(t, opts, map[string]string{
+		"V1__path.sql": "SELECT pg_catalog.set_config('search_path', '', false);\nCREATE TABLE public.one (id integer);",
+		"V2__role.sql": "GRANT CREATE ON SCHEMA public TO " + role + ";\nSET ROLE " + role + ";\nCREATE TABLE public.two (id integer);",
+		"V3__temp.sql": "CREATE TEMP TABLE one (other integer);\nSET synchronous_commit = off;\nSET lock_timeout = 1;",
+		"V4__step.sql": "-- dbrunner: no-transaction\nSET ROLE " + role + ";\nSET statement_timeout = 1;",
+		"V5__last.sql": "INSERT INTO one (id) VALUES (1);\nSELECT pg_sleep(0.05);\nSELECT 1 / (current_setting('lock_timeout') <> '1ms')::int;",
+	})
+	report, err := m.Run(t.Context(), migration.Request{Action: migration.Up})
+	require.NoError(t, err)
+	require.Equal(t, "5", report.After.Label)
+	require.Len(t, report.Changes, 5)
+}
+
+// TestMigrationRights: a login that may not change the schema is told what it lacks, and nothing is there.
+func TestMigrationRights(t *testing.T) {
+	t.Parallel()
+	opts := options(t)
+	conn := connect(t, opts.ConnectionString)
+	login := "reader_" + strings.ToLower(rand.Text())
+	exec(t, conn, `CREATE ROLE `+login+` LOGIN PASSWORD 'x'; GRANT USAGE ON SCHEMA public TO `+login)
+	t.Cleanup(func() { exec(t, conn, `DROP OWNED BY `+login+`; DROP ROLE `+login) })
+	u, err := url.Parse(opts.ConnectionString)
+	require.NoError(t, err)
+	u.User = url.UserPassword(login, "x")
+	opts.ConnectionString = u.String()
+	m := migrator(t, opts, map[string]string{"V1__one.sql": "CREATE TABLE one (id integer)"})
+	_, err = m.Run(t.Context(), migration.Request{Action: migration.Up})
+	var e *db.Error
+	require.ErrorAs(t, err, &e)
+	require.Equal(t, db.CodePermission, e.Code)
+	require.Contains(t, e.Message, "migrations need a login that may create")
+	status, err := m.Run(t.Context(), migration.Request{Action: migration.Status})
+	require.NoError(t, err)
+	require.True(t, status.After.IsNone())
 }

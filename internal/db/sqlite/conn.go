@@ -76,6 +76,11 @@ func openConn(ctx context.Context, s *settings, reads bool) (*conn, error) {
 	case s.create:
 		flags |= sqlite3.SQLITE_OPEN_CREATE
 	}
+	return openFile(ctx, s, flags, reads)
+}
+
+// openFile opens the file in SQLite's words and makes a connection of it.
+func openFile(ctx context.Context, s *settings, flags int32, reads bool) (*conn, error) {
 	h, err := openHandle(s.path, flags)
 	if err != nil {
 		return nil, s.missing(err)

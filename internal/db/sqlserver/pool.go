@@ -34,10 +34,24 @@ func (d *Database) makePool() error {
 	return nil
 }
 
-// connect makes a session. The driver minds the context only while it dials, so that the link is cut when it ends.
+// connect makes a session for the pool.
 func (d *Database) connect(ctx context.Context) (*session, error) {
 	ctx, cancel := context.WithTimeout(ctx, d.connectTimeout)
 	defer cancel()
+	s, err := d.dial(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer context.AfterFunc(ctx, s.net.close)()
+	if err := d.learn(ctx, s); err != nil {
+		s.bury()
+		return nil, errors.Join(ctx.Err(), err)
+	}
+	return s, nil
+}
+
+// dial makes a session. The driver minds the context only while it dials, so that the link is cut when it ends.
+func (d *Database) dial(ctx context.Context) (*session, error) {
 	link := newSockets()
 	defer context.AfterFunc(ctx, link.close)()
 	connector := *d.connector
@@ -52,12 +66,7 @@ func (d *Database) connect(ctx context.Context) (*session, error) {
 		link.close()
 		return nil, errors.New("sqlserver: the driver made something else than its connection")
 	}
-	s := &session{conn: conn, net: link, retireAt: time.Now().Add(d.lifetime()), idle: time.Now()}
-	if err := d.learn(ctx, s); err != nil {
-		s.bury()
-		return nil, errors.Join(ctx.Err(), err)
-	}
-	return s, nil
+	return &session{conn: conn, net: link, retireAt: time.Now().Add(d.lifetime()), idle: time.Now()}, nil
 }
 
 func (d *Database) lifetime() time.Duration {

@@ -1,0 +1,112 @@
+package app
+
+import (
+	"context"
+	"encoding/json"
+	"strconv"
+	"time"
+
+	"go.uber.org/zap"
+
+	"dbrunner/internal/bus"
+)
+
+// watchInterval is how often the states are looked at between two heartbeats: a change is told within it.
+const watchInterval = 500 * time.Millisecond
+
+// beat publishes heartbeats at each interval and soon after every change, until ctx ends.
+func (r *running) beat(ctx context.Context) error {
+	ticker := time.NewTicker(watchInterval)
+	defer ticker.Stop()
+	var own rhythm
+	each := make([]rhythm, len(r.databases))
+	for {
+		if r.conn.State().Connected { // else it is told when the link is back
+			if own.due(r.news(), r.cfg.Worker.HeartbeatInterval) {
+				r.publishHeartbeat(ctx)
+			}
+			for i, d := range r.databases {
+				if each[i].due(d.news(), r.cfg.Worker.HeartbeatInterval) {
+					r.publishDatabase(ctx, d)
+				}
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+		}
+	}
+}
+
+// rhythm is when a heartbeat was due last, and what was the news then.
+type rhythm struct {
+	told string
+	at   time.Time
+}
+
+func (h *rhythm) due(news string, interval time.Duration) bool {
+	if news == h.told && time.Since(h.at) < interval {
+		return false
+	}
+	h.told, h.at = news, time.Now()
+	return true
+}
+
+// news is everything whose change is worth a heartbeat of the runner.
+func (r *running) news() string {
+	text := r.state() + " " + strconv.FormatBool(r.namesake.noticed)
+	for _, d := range r.databases {
+		text += " " + d.news()
+	}
+	return text
+}
+
+// news is everything whose change is worth a heartbeat of the database.
+func (d *database) news() string {
+	return d.condition().State + " " + string(d.verdict())
+}
+
+func (r *running) publishHeartbeat(ctx context.Context) {
+	shared, err := publish(ctx, r.beacon, r.status())
+	if err != nil && ctx.Err() == nil {
+		r.log.Warn("heartbeat not published", zap.Error(err))
+		return
+	}
+	r.namesake.note(shared, r.cfg.Worker.HeartbeatInterval, r.self, r.log)
+}
+
+func (r *running) publishDatabase(ctx context.Context, d *database) {
+	if _, err := publish(ctx, d.beacon, r.databaseStatus(d)); err != nil && ctx.Err() == nil {
+		r.log.Warn("heartbeat not published", zap.String("database", d.name), zap.Error(err))
+	}
+}
+
+func publish(ctx context.Context, beacon *bus.Beacon, message any) (shared bool, err error) {
+	body, err := json.Marshal(message)
+	if err != nil {
+		return false, err
+	}
+	return beacon.Publish(ctx, body)
+}
+
+// measure asks at each interval how far the lanes are behind, until ctx ends. It is apart from the heartbeats, which do
+// not wait for the answers.
+func (r *running) measure(ctx context.Context) error {
+	ticker := time.NewTicker(r.cfg.Worker.HeartbeatInterval)
+	defer ticker.Stop()
+	for {
+		for _, d := range r.databases {
+			for _, in := range d.intakes {
+				if lag, err := r.conn.Lag(ctx, d.name, in.lane); err == nil { // else the old one stays, with its time
+					in.lag.Store(&lag)
+				}
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+		}
+	}
+}

@@ -1,0 +1,133 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"time"
+
+	"go.uber.org/zap"
+
+	"dbrunner/internal/config"
+	"dbrunner/internal/db/migration"
+	"dbrunner/internal/jobs"
+)
+
+// checked is what the last look at a database came to.
+type checked struct {
+	health *jobs.Health
+	at     time.Time
+}
+
+func (d *database) makeChecker() *jobs.Checker {
+	h := &d.cfg.Health
+	opts := jobs.CheckerOptions{
+		Database:       d.db,
+		Timeout:        h.Timeout,
+		Slow:           h.Slow,
+		PoolSaturation: h.PoolSaturation,
+		IgnorePending:  h.PendingMigrations == config.PendingIgnore,
+		Writes:         d.cfg.HasLedger(),
+		Jobs:           d.standing,
+	}
+	if d.migrations != nil {
+		opts.Migrations = d.migrations
+	}
+	return jobs.NewChecker(opts)
+}
+
+var _ jobs.MigrationStatus = (*migrations)(nil)
+
+// MigrationStatus looks how the schema stands. It locks nothing and waits for no migration. A folder that is not there
+// has no migrations.
+func (m *migrations) MigrationStatus(ctx context.Context) (*jobs.Migrations, error) {
+	report, err := m.Run(ctx, migration.Request{Action: migration.Validate})
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	out := &jobs.Migrations{
+		Current: report.After.Label, Latest: report.Latest.Label, Pending: len(report.Pending), Dirty: report.Dirty, Problem: report.Problem,
+	}
+	if n := len(report.Faults); n > 0 && out.Problem == "" {
+		out.Problem = report.Faults[0].String()
+		if n > 1 {
+			out.Problem += fmt.Sprintf(" (and %d more)", n-1)
+		}
+	}
+	if r := report.Running; r != nil {
+		out.Running = &jobs.RunningMigration{JobID: r.Job, Runner: r.Runner, File: r.File, Since: r.Since}
+	}
+	return out, nil
+}
+
+// check looks at the database now; checks narrows it. It waits for no work, and ends within the configured time.
+func (d *database) check(ctx context.Context, checks ...string) *jobs.Health {
+	return d.checker.Check(ctx, checks...)
+}
+
+// standing is whether the database's jobs run, in the words of a check.
+func (d *database) standing() (jobs.Verdict, string) {
+	switch now := d.condition(); now.State {
+	case databaseDown:
+		return jobs.Unhealthy, "they wait: " + now.Reason
+	case databaseFull:
+		return jobs.Degraded, "they wait: " + now.Reason
+	default:
+		return jobs.Healthy, ""
+	}
+}
+
+// watchHealth looks at the database at each interval, and at once when its jobs stop or go on, until ctx ends.
+func (d *database) watchHealth(ctx context.Context, log *zap.Logger) error {
+	select {
+	case <-d.gate.Probed(): // before it nothing could be said of the jobs
+	case <-ctx.Done():
+		return nil
+	}
+	ticker := time.NewTicker(watchInterval)
+	defer ticker.Stop()
+	var seen string
+	var at time.Time
+	for {
+		state := d.condition().State
+		if state != seen || time.Since(at) >= d.cfg.Health.Interval {
+			seen, at = state, time.Now()
+			d.look(ctx, log)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+		}
+	}
+}
+
+// look looks at the database and tells a change.
+func (d *database) look(ctx context.Context, log *zap.Logger) {
+	found := d.check(ctx)
+	if ctx.Err() != nil {
+		return
+	}
+	before := d.latest.Swap(&checked{health: found, at: time.Now()})
+	switch {
+	case found.Verdict == jobs.Healthy:
+		if before != nil && before.health.Verdict != jobs.Healthy {
+			log.Info("database is healthy again", zap.String("database", d.name))
+		}
+	case before == nil || before.health.Verdict != found.Verdict:
+		log.Warn("database is not healthy", zap.String("database", d.name),
+			zap.String("verdict", string(found.Verdict)), zap.Strings("reasons", found.Reasons))
+	}
+}
+
+// verdict is what the last look came to; empty before the first one.
+func (d *database) verdict() jobs.Verdict {
+	if last := d.latest.Load(); last != nil {
+		return last.health.Verdict
+	}
+	return ""
+}

@@ -1,0 +1,55 @@
+package app
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"fmt"
+	"os"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+// process tells apart two runners that have one instance name.
+type process struct {
+	ID   string // random, of this run
+	Host string
+	PID  int
+}
+
+func thisProcess() (process, error) {
+	var id [6]byte
+	if _, err := rand.Read(id[:]); err != nil {
+		return process{}, fmt.Errorf("make an id for this process: %w", err)
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		host = "" // told by nobody; the id is enough
+	}
+	return process{ID: hex.EncodeToString(id[:]), Host: host, PID: os.Getpid()}, nil
+}
+
+// namesake is another process with this runner's instance name. Two of them overwrite each other's heartbeats; jobs
+// are safe, as nothing hangs on the name. The heartbeats' goroutine alone uses it.
+type namesake struct {
+	noticed bool
+	seen    time.Time
+}
+
+// note takes over whether somebody else has published under our name, and tells a change. One that is silent for
+// several intervals is gone.
+func (n *namesake) note(shared bool, interval time.Duration, self process, log *zap.Logger) {
+	const patience = 3
+	switch {
+	case shared:
+		n.seen = time.Now()
+		if !n.noticed {
+			n.noticed = true
+			log.Error("another runner has this instance name: give each a name of its own",
+				zap.String("process", self.ID), zap.String("host", self.Host), zap.Int("pid", self.PID))
+		}
+	case n.noticed && time.Since(n.seen) > patience*interval:
+		n.noticed = false
+		log.Info("the other runner with this instance name is gone")
+	}
+}

@@ -1,0 +1,129 @@
+package app
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"dbrunner/internal/bus"
+	"dbrunner/internal/telemetry"
+)
+
+// The streams are looked at in the background, so that whoever asks for metrics waits for nobody: how often, and how
+// long one look at one database may take.
+const (
+	queueInterval = 10 * time.Second
+	queueTimeout  = 5 * time.Second
+)
+
+// queues tells how the streams were when they were last looked at; nil where that is not known.
+type queues interface {
+	queue(database string) *telemetry.Queue
+	dead() *telemetry.DeadLetters
+}
+
+// sampler looks at the streams again and again.
+type sampler struct {
+	conn      *bus.Conn
+	databases []*database
+	log       *zap.Logger
+
+	mu      sync.Mutex
+	queued  map[string]*telemetry.Queue
+	letters *telemetry.DeadLetters
+}
+
+func newSampler(r *running) *sampler {
+	return &sampler{
+		conn: r.conn, databases: r.databases, log: r.log.Named("queues"),
+		queued: make(map[string]*telemetry.Queue, len(r.databases)),
+	}
+}
+
+// Run looks at all streams, at once and then at each interval, until ctx ends. It returns nil.
+func (s *sampler) Run(ctx context.Context) error {
+	ticker := time.NewTicker(queueInterval)
+	defer ticker.Stop()
+	for {
+		s.look(ctx)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+		}
+	}
+}
+
+// look looks once. What cannot be read keeps its last value, whose age is told.
+func (s *sampler) look(ctx context.Context) {
+	for _, d := range s.databases {
+		q, err := s.database(ctx, d)
+		if s.failed(ctx, err) {
+			continue
+		}
+		s.mu.Lock()
+		s.queued[d.name] = q
+		s.mu.Unlock()
+	}
+	letters, err := s.deadLetters(ctx)
+	if s.failed(ctx, err) {
+		return
+	}
+	s.mu.Lock()
+	s.letters = letters
+	s.mu.Unlock()
+}
+
+func (s *sampler) failed(ctx context.Context, err error) bool {
+	if err != nil && ctx.Err() == nil {
+		s.log.Debug("a stream could not be looked at", zap.Error(err))
+	}
+	return err != nil
+}
+
+func (s *sampler) database(ctx context.Context, d *database) (*telemetry.Queue, error) {
+	ctx, cancel := context.WithTimeout(ctx, queueTimeout)
+	defer cancel()
+	q := &telemetry.Queue{At: time.Now()}
+	for _, in := range d.intakes { // the heartbeats ask how far they are behind
+		if lag := in.lag.Load(); lag != nil {
+			q.Lanes = append(q.Lanes, telemetry.LaneQueue{Name: in.lane, Waiting: lag.Waiting, Held: uint64(max(lag.Held, 0))})
+			q.At = lag.At
+		}
+	}
+	oldest, found, err := s.conn.Oldest(ctx, d.name)
+	if err != nil {
+		return nil, err
+	}
+	if found {
+		q.Oldest = oldest
+	}
+	if room, ok := d.results.SeenRoom(); ok {
+		q.ResultsUsed = room.Used()
+	}
+	return q, nil
+}
+
+func (s *sampler) deadLetters(ctx context.Context) (*telemetry.DeadLetters, error) {
+	ctx, cancel := context.WithTimeout(ctx, queueTimeout)
+	defer cancel()
+	state, err := s.conn.DeadState(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &telemetry.DeadLetters{Letters: state.Letters, Evicted: state.Evicted, At: time.Now()}, nil
+}
+
+func (s *sampler) queue(database string) *telemetry.Queue {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.queued[database]
+}
+
+func (s *sampler) dead() *telemetry.DeadLetters {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.letters
+}

@@ -1,0 +1,229 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"runtime"
+	"sync"
+	"sync/atomic"
+
+	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
+
+	"dbrunner/internal/jobs"
+	"dbrunner/internal/telemetry"
+	"dbrunner/internal/worker"
+)
+
+// watch shows the runner to those who watch it: by HTTP where an address is configured, by traces where the environment
+// says where to send them. It answers from the first moment to the last, while the runner starts and drains as well.
+type watch struct {
+	log     *zap.Logger
+	metrics *telemetry.Metrics // nil: nothing listens
+	tracing *telemetry.Tracing // nil: no traces
+	running atomic.Pointer[view]
+
+	stop   context.CancelFunc
+	serves sync.WaitGroup
+}
+
+// view is what is seen of a runner under way.
+type view struct {
+	*running
+	queues queues
+}
+
+// newWatch opens the port and starts tracing. The owner calls close.
+func newWatch(ctx context.Context, opts *Options) (*watch, error) {
+	w := &watch{log: opts.Logger.Named("http"), stop: func() {}}
+	build := telemetry.Build{Version: opts.Version, GoVersion: runtime.Version(), Runner: opts.Config.Instance}
+	var err error
+	if w.tracing, err = telemetry.StartTracing(ctx, telemetry.TracingOptions{Build: build, Logger: opts.Logger.Named("tracing")}); err != nil {
+		return nil, &ConfigError{err}
+	}
+	if opts.Config.HTTP.Address == "" {
+		return w, nil
+	}
+	w.metrics = telemetry.NewMetrics(build, metricWords(), w)
+	if err := w.serve(ctx, opts); err != nil {
+		return nil, errors.Join(&ConfigError{err}, w.close(ctx))
+	}
+	return w, nil
+}
+
+func (w *watch) serve(ctx context.Context, opts *Options) error {
+	settings := telemetry.ServerOptions{
+		Address: opts.Config.HTTP.Address, Metrics: w.metrics.Handler(w.log), Ready: w.ready,
+		PProf: opts.Config.HTTP.PProf, Logger: w.log,
+	}
+	if opts.Config.HTTP.LogLevel {
+		settings.Level = opts.Level
+	}
+	server, err := telemetry.Listen(ctx, settings)
+	if err != nil {
+		return err
+	}
+	w.log.Info("listening for those who watch this runner", zap.String("address", server.Address()))
+	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
+	w.stop = stop
+	w.serves.Go(func() {
+		if err := server.Run(serving); err != nil {
+			w.log.Error("nobody can watch this runner any more; its jobs go on", zap.Error(err))
+		}
+	})
+	return nil
+}
+
+// close ends the listening and sends the last traces.
+func (w *watch) close(ctx context.Context) error {
+	w.stop()
+	w.serves.Wait()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
+	defer cancel()
+	if err := w.tracing.Close(ctx); err != nil { // no fault of the runner's
+		w.log.Warn("traces are lost", zap.Error(err))
+	}
+	return nil
+}
+
+// background shows a runner under way, and starts what looks at the streams for it until ctx ends.
+func (w *watch) background(ctx context.Context, group *errgroup.Group, r *running) {
+	seen := &view{running: r}
+	if w.metrics != nil {
+		s := newSampler(r)
+		seen.queues = s
+		group.Go(func() error { return s.Run(ctx) })
+	}
+	w.running.Store(seen)
+}
+
+// metricWords are the closed sets of the contract.
+func metricWords() telemetry.Words {
+	w := telemetry.Words{
+		Kinds: jobs.Kinds(),
+		Statuses: []string{
+			string(jobs.Succeeded), string(jobs.Failed), string(jobs.Rejected), string(jobs.Canceled), string(jobs.Expired), string(jobs.Unknown),
+		},
+		Reasons: jobs.AllDeadLetters(),
+	}
+	for _, code := range jobs.Codes() {
+		w.Codes = append(w.Codes, string(code))
+	}
+	return w
+}
+
+// ready says whether jobs can run here: the lanes run, and one of them at least gets jobs and reaches its database.
+func (w *watch) ready() telemetry.Readiness {
+	r := w.running.Load()
+	if r == nil {
+		return telemetry.Readiness{State: stateStarting}
+	}
+	out := telemetry.Readiness{State: r.state()}
+	connected := r.conn.State().Connected
+	if !connected {
+		out.Reasons = append(out.Reasons, "NATS is not connected")
+	}
+	works := false
+	for _, d := range r.databases {
+		reason := d.trouble()
+		if reason != "" {
+			out.Reasons = append(out.Reasons, "database "+d.name+": "+reason)
+		}
+		works = works || d.works()
+	}
+	out.Ready = out.State == stateRunning && connected && works
+	return out
+}
+
+// works reports whether one of the database's lanes at least can run jobs.
+func (d *database) works() bool {
+	if !d.gate.State().Open {
+		return false
+	}
+	for i, l := range d.lanes {
+		if l.State().IntakeError == "" && d.intakes[i].trouble() == "" {
+			return true
+		}
+	}
+	return false
+}
+
+// trouble says what is wrong with the database or one of its lanes; empty: nothing.
+func (d *database) trouble() string {
+	if reason := d.condition().Reason; reason != "" {
+		return reason
+	}
+	for i, l := range d.lanes {
+		if trouble := lanePublic(l.State(), d.intakes[i]).Intake; trouble != "" {
+			return trouble
+		}
+	}
+	return ""
+}
+
+// Snapshot describes the runner for a scrape.
+func (w *watch) Snapshot() telemetry.Snapshot {
+	r := w.running.Load()
+	if r == nil {
+		return telemetry.Snapshot{}
+	}
+	link := r.conn.State()
+	s := telemetry.Snapshot{
+		Ready: w.ready().Ready, Draining: r.state() == stateDraining, Dead: r.queues.dead(),
+		NATS: telemetry.Link{Connected: link.Connected, Reconnects: link.Reconnects, Denied: len(link.Denied)},
+	}
+	for _, d := range r.databases {
+		shown := d.snapshot()
+		shown.Queue = r.queues.queue(d.name)
+		s.Databases = append(s.Databases, shown)
+	}
+	return s
+}
+
+func (d *database) snapshot() telemetry.Database {
+	gate, pool := d.gate.State(), d.db.Stats()
+	out := telemetry.Database{
+		Name: d.name, Engine: d.db.Engine(), Up: gate.Unreachable == "", ResultsFull: gate.ResultsFull, Purged: d.results.Purged(),
+		Pool: telemetry.Pool{
+			Max: pool.Max, Idle: pool.Idle, InUse: pool.InUse, Waiting: pool.Waiting,
+			Acquires: pool.Acquires, CanceledAcquires: pool.CanceledAcquires, AcquireWait: pool.AcquireWait,
+		},
+	}
+	for i, l := range d.lanes {
+		s := l.State()
+		out.Lanes = append(out.Lanes, telemetry.Lane{
+			Name: s.Lane, Slots: s.Slots, Held: s.Held, Settling: s.Settling,
+			IntakeFailed: s.IntakeError != "" || d.intakes[i].trouble() != "",
+			Ended:        s.Ended, LeasesLost: s.LeasesLost, RepliesLost: s.RepliesLost, LettersLost: s.LettersLost,
+			Taken: s.Taken, Panics: s.Panics,
+		})
+	}
+	if d.sweeper != nil {
+		s := d.sweeper.State()
+		out.Ledger = &telemetry.Ledger{Deleted: s.Deleted, SweptAt: s.At, Failing: s.Error != ""}
+	}
+	return out
+}
+
+// observer counts the jobs of a database; nil if nobody looks.
+func (w *watch) observer(database string) worker.Observer {
+	if w.metrics == nil {
+		return nil
+	}
+	return &jobCounter{w.metrics.Jobs(database)}
+}
+
+// jobCounter is one database's worker.Observer.
+type jobCounter struct{ jobs *telemetry.Jobs }
+
+// Ended counts a job that has ended. How other deliveries left is counted by the lanes.
+func (c *jobCounter) Ended(e worker.Event) {
+	if e.End != worker.EndSettled {
+		return
+	}
+	end := telemetry.JobEnd{
+		Kind: e.Kind, Status: string(e.Status), Code: e.Code, Letter: e.Letter, Duplicate: e.Duplicate, Recorded: e.Recorded,
+		Queued: e.Queued, Ran: e.Ran, Held: e.Held, Deliveries: e.Deliveries, Attempts: e.Attempts,
+	}
+	c.jobs.Ended(&end)
+}

@@ -1,0 +1,87 @@
+package bus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+)
+
+// Beacon publishes heartbeats on one subject, of which the stream keeps the last one. One goroutine uses it.
+type Beacon struct {
+	conn    *Conn
+	subject string
+	last    uint64 // sequence of our last heartbeat there; 0: not known, so that nothing can be told from it
+}
+
+// RunnerBeacon is for what a runner says of itself.
+func (c *Conn) RunnerBeacon(instance string) (*Beacon, error) {
+	if err := checkName("instance", instance); err != nil {
+		return nil, err
+	}
+	return &Beacon{conn: c, subject: c.subjects.runnerHealth(instance)}, nil
+}
+
+// DatabaseBeacon is for what a runner says of a database.
+func (c *Conn) DatabaseBeacon(database, instance string) (*Beacon, error) {
+	if err := errors.Join(checkName("database", database), checkName("instance", instance)); err != nil {
+		return nil, err
+	}
+	return &Beacon{conn: c, subject: c.subjects.databaseHealth(database, instance)}, nil
+}
+
+// Publish publishes a heartbeat, once. shared: since our last one somebody else has published there, so that there is
+// another process with this runner's instance name. The heartbeat is published all the same.
+func (b *Beacon) Publish(ctx context.Context, body []byte) (shared bool, err error) {
+	msg := nats.Msg{Subject: b.subject, Data: body}
+	if b.last > 0 {
+		msg.Header = nats.Header{headerExpectedSubjectSequence: {strconv.FormatUint(b.last, 10)}}
+	}
+	ack, err := b.conn.pub.send(ctx, &msg)
+	if b.last > 0 && (hasCode(err, codeWrongLastSequence) || hasCode(err, codeWriteInFlight)) {
+		shared = overtaken(err)
+		msg.Header = nil
+		ack, err = b.conn.pub.send(ctx, &msg)
+	}
+	b.last = ack.Sequence // after an error nobody knows what became of it
+	if err != nil {
+		return shared, fmt.Errorf("publish the heartbeat: %w", err)
+	}
+	return shared, nil
+}
+
+// overtaken tells a later message of somebody else from none at all: ours may have gone, by its age or by an
+// operator's hand. The server says the sequence that it has in words.
+func overtaken(err error) bool {
+	var api *APIError
+	if !errors.As(err, &api) || api.ErrCode != codeWrongLastSequence {
+		return false
+	}
+	_, have, _ := strings.Cut(api.Description, ": ")
+	return strings.Trim(have, " ") != "0"
+}
+
+// Lag is how far a lane's consumer is behind, in the whole fleet.
+type Lag struct {
+	Waiting     uint64    // jobs that were not delivered yet
+	Held        int       // jobs delivered and not acknowledged
+	Redelivered int       // of those, delivered more than once
+	At          time.Time // when it was asked; zero: never
+}
+
+// Lag asks the server how far a lane is behind. It asks once, without patience.
+func (c *Conn) Lag(ctx context.Context, database, lane string) (Lag, error) {
+	var info struct {
+		Pending     uint64 `json:"num_pending"`
+		AckPending  int    `json:"num_ack_pending"`
+		Redelivered int    `json:"num_redelivered"`
+	}
+	if err := c.api(ctx, "CONSUMER.INFO."+c.subjects.jobsStream(database)+"."+lane, nil, &info); err != nil {
+		return Lag{}, fmt.Errorf("lag of lane %s of %s: %w", lane, database, err)
+	}
+	return Lag{Waiting: info.Pending, Held: info.AckPending, Redelivered: info.Redelivered, At: time.Now()}, nil
+}

@@ -1,0 +1,122 @@
+package bus_test
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/stretchr/testify/require"
+
+	"dbrunner/internal/bus"
+)
+
+func runnerBeacon(t *testing.T, conn *bus.Conn, instance string) func(body string) (shared bool) {
+	t.Helper()
+	b, err := conn.RunnerBeacon(instance)
+	require.NoError(t, err)
+	return func(body string) bool {
+		shared, err := b.Publish(t.Context(), []byte(body))
+		require.NoError(t, err)
+		return shared
+	}
+}
+
+func lastHeartbeat(t *testing.T, b *bundle, subject string) string {
+	t.Helper()
+	stream, err := b.js.Stream(t.Context(), "DBRUNNER_HEALTH")
+	require.NoError(t, err)
+	m, err := stream.GetLastMsgForSubject(t.Context(), subject)
+	require.NoError(t, err)
+	return string(m.Data)
+}
+
+func TestBeaconsKeepTheLastHeartbeat(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	one := runnerBeacon(t, b.conn, "one")
+	for i := range 3 {
+		require.False(t, one(fmt.Sprint(i)), "nobody else is there")
+	}
+	require.Equal(t, "2", lastHeartbeat(t, b, "dbrunner.health.runner.one"))
+	shop, err := b.conn.DatabaseBeacon("shop", "one")
+	require.NoError(t, err)
+	shared, err := shop.Publish(t.Context(), []byte("up"))
+	require.NoError(t, err)
+	require.False(t, shared)
+	require.Equal(t, "up", lastHeartbeat(t, b, "dbrunner.health.database.shop.one"))
+	stream, err := b.js.Stream(t.Context(), "DBRUNNER_HEALTH")
+	require.NoError(t, err)
+	require.EqualValues(t, 2, stream.CachedInfo().State.Msgs, "one a subject")
+	_, err = b.conn.RunnerBeacon("a.b")
+	require.ErrorIs(t, err, bus.ErrSubject)
+	_, err = b.conn.DatabaseBeacon("*", "one")
+	require.ErrorIs(t, err, bus.ErrSubject)
+}
+
+// Two processes with one name tell each other apart, and both stay visible. One that follows another is alone.
+func TestBeaconsNoticeANamesake(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	other, _ := connect(t, b.node.ClientURL())
+	first, second := runnerBeacon(t, b.conn, "twin"), runnerBeacon(t, other, "twin")
+	require.False(t, first("first"))
+	require.False(t, second("second"), "what was there before may be of a process that has ended")
+	require.True(t, first("first"))
+	require.True(t, second("second"))
+	require.Equal(t, "second", lastHeartbeat(t, b, "dbrunner.health.runner.twin"))
+	require.False(t, second("second"), "nobody has published since")
+}
+
+// A heartbeat that is gone, by its age or by hand, is no sign of anybody else.
+func TestBeaconsGoOnWhenTheirHeartbeatIsGone(t *testing.T) {
+	t.Parallel()
+	top := topology()
+	top.HealthAge = time.Second
+	b := setupTopology(t, top)
+	one := runnerBeacon(t, b.conn, "one")
+	require.False(t, one("1"))
+	stream, err := b.js.Stream(t.Context(), "DBRUNNER_HEALTH")
+	require.NoError(t, err)
+	require.Eventually(t, func() bool {
+		_, err := stream.GetLastMsgForSubject(t.Context(), "dbrunner.health.runner.one")
+		return err != nil
+	}, 20*time.Second, 10*time.Millisecond, "it has its age")
+	require.False(t, one("2"))
+	require.NoError(t, stream.Purge(t.Context(), jetstream.WithPurgeSubject("dbrunner.health.runner.one")))
+	require.False(t, one("3"))
+	require.Equal(t, "3", lastHeartbeat(t, b, "dbrunner.health.runner.one"))
+}
+
+func TestLagAndRoom(t *testing.T) {
+	t.Parallel()
+	top := topology()
+	top.Results.MaxCount = 100
+	b := setupTopology(t, top)
+	b.publish(t, "query", 5)
+	lag, err := b.conn.Lag(t.Context(), database, "work")
+	require.NoError(t, err)
+	require.EqualValues(t, 5, lag.Waiting)
+	require.Zero(t, lag.Held)
+	r := b.run(t, "work", 2)
+	r.next(t)
+	r.next(t)
+	lag, err = b.conn.Lag(t.Context(), database, "work")
+	require.NoError(t, err)
+	require.EqualValues(t, 3, lag.Waiting)
+	require.Equal(t, 2, lag.Held)
+	_, err = b.conn.Lag(t.Context(), database, "nosuch")
+	require.ErrorIs(t, err, bus.ErrNotFound)
+
+	results := b.conn.Results(database)
+	_, seen := results.SeenRoom()
+	require.False(t, seen, "nobody has looked yet")
+	_, err = results.Store(t.Context(), "a", []byte("r"))
+	require.NoError(t, err)
+	_, err = results.Purge(t.Context(), time.Minute)
+	require.NoError(t, err)
+	room, seen := results.SeenRoom()
+	require.True(t, seen)
+	require.EqualValues(t, 1, room.Messages)
+	require.EqualValues(t, 100, room.MaxMessages)
+}

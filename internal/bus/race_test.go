@@ -1,0 +1,54 @@
+package bus_test
+
+import (
+	"fmt"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"dbrunner/internal/bus"
+	"dbrunner/internal/bus/bustest"
+)
+
+// manageTogether lets many runners meet on a server without streams, several times over: each round is a namespace.
+func manageTogether(t *testing.T, url string, replicas, rounds int) {
+	t.Helper()
+	const runners = 12
+	for round := range rounds {
+		namespace := fmt.Sprintf("round%d", round)
+		top := topology()
+		top.Replicas = replicas
+		conns := make([]*bus.Conn, runners)
+		for i := range conns {
+			conns[i], _ = connect(t, url, func(o *bus.Options) {
+				o.Namespace, o.Instance = namespace, fmt.Sprintf("runner%d", i)
+			})
+		}
+		var all sync.WaitGroup
+		ready := make(chan struct{})
+		for _, conn := range conns {
+			all.Go(func() {
+				<-ready
+				assert.NoError(t, conn.Manage(t.Context(), top))
+			})
+		}
+		close(ready)
+		all.Wait()
+		require.NoError(t, conns[0].Verify(t.Context(), top))
+		require.False(t, t.Failed(), "round %d", round)
+	}
+}
+
+// Runners that start together on an empty server all find their streams and consumers.
+func TestManyRunnersManageAtOnce(t *testing.T) {
+	t.Parallel()
+	manageTogether(t, bustest.Server(t).ClientURL(), 1, 8)
+}
+
+// In a cluster what one server has made another does not know at once.
+func TestManyRunnersManageAtOnceOnACluster(t *testing.T) {
+	t.Parallel()
+	manageTogether(t, bustest.Cluster(t, 3).URL(), 3, 4)
+}

@@ -1,0 +1,70 @@
+package postgres
+
+import (
+	"context"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"dbrunner/internal/db"
+)
+
+// checkSQL asks for what only the session knows, so that it reads no table.
+const checkSQL = `SELECT current_setting('server_version'), pg_is_in_recovery(), current_setting('transaction_read_only')`
+
+// Check connects beside the pool and asks a trivial question.
+func (d *Database) Check(ctx context.Context) (db.Vitals, error) {
+	config := d.pool.Config().ConnConfig
+	delete(config.RuntimeParams, checkInterval) // older servers do not know it, and nothing here runs long
+	begun := time.Now()
+	conn, err := pgx.ConnectConfig(ctx, config)
+	if err != nil {
+		return db.Vitals{}, d.checkNotConnected(ctx, err)
+	}
+	v := db.Vitals{Connect: time.Since(begun)}
+	s := newSession(conn, false, &d.buffers)
+	s.watch(ctx, time.Time{})
+	defer s.hangUp(ctx)
+	begun = time.Now()
+	rows, err := s.query(checkSQL)
+	if err != nil {
+		return v, d.checkFailed(ctx, err)
+	}
+	v.Query, v.Version = time.Since(begun), string(rows[0][0])
+	v.Role = db.RolePrimary
+	switch {
+	case string(rows[0][1]) == "t":
+		v.Role, v.ReadOnly = db.RoleStandby, "the server is a standby and takes no writes"
+	case string(rows[0][2]) == "on":
+		v.ReadOnly = "transactions are read-only by default here (default_transaction_read_only)"
+	}
+	return v, nil
+}
+
+func (d *Database) checkNotConnected(ctx context.Context, err error) *db.Error {
+	if ctx.Err() != nil {
+		return db.Errorf(db.ClassCanceled, db.CodeCanceled, "given up while connecting").Because(context.Cause(ctx))
+	}
+	return d.connectError(err)
+}
+
+func (d *Database) checkFailed(ctx context.Context, err error) *db.Error {
+	if ctx.Err() != nil {
+		return db.Errorf(db.ClassCanceled, db.CodeCanceled, "given up while the server was asked").Because(context.Cause(ctx))
+	}
+	if e := d.connectError(err); e.EngineCode != "" {
+		return e
+	}
+	return db.Errorf(db.ClassUnavailable, db.CodeUnavailable, "database %s took the connection and did not answer a query over it", d.opts.Name)
+}
+
+// hangUp ends a session that is of no pool, without waiting for a server that says nothing.
+func (s *session) hangUp(ctx context.Context) {
+	s.unwatch()
+	if ctx.Err() == nil && !s.dead {
+		_ = s.net.SetDeadline(time.Now().Add(time.Second))
+		_, _ = s.net.Write(terminate)
+	}
+	_ = s.net.Close()
+	_ = s.pg.Close(ctx)
+}

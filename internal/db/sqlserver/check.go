@@ -1,0 +1,72 @@
+package sqlserver
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"dbrunner/internal/db"
+)
+
+const (
+	checkSQL = `SELECT CAST(SERVERPROPERTY('ProductVersion') AS nvarchar(128)),
+	CAST(DATABASEPROPERTYEX(DB_NAME(), 'Updateability') AS nvarchar(128))`
+	// replicaSQL is asked apart: on some servers it needs the right VIEW SERVER STATE. NULL: no availability group.
+	replicaSQL = `SELECT CAST(sys.fn_hadr_is_primary_replica(DB_NAME()) AS bigint)`
+)
+
+// Check connects beside the pool and asks a trivial question.
+func (d *Database) Check(ctx context.Context) (db.Vitals, error) {
+	var v db.Vitals
+	begun := time.Now()
+	s, err := d.dial(ctx)
+	if err != nil {
+		return v, d.checkNotConnected(ctx, err)
+	}
+	defer s.bury()
+	defer context.AfterFunc(ctx, s.net.close)()
+	v.Connect = time.Since(begun)
+	begun = time.Now()
+	t, err := s.query(ctx, checkSQL)
+	if err != nil {
+		return v, d.checkFailed(ctx, err)
+	}
+	v.Query, v.Version = time.Since(begun), fmt.Sprint(t.rows[0][0])
+	if t.rows[0][1] == "READ_ONLY" {
+		v.ReadOnly = "the database is read-only here: a secondary replica, or set so"
+	}
+	v.Role = s.role(ctx)
+	return v, nil
+}
+
+// role is what the server is among its replicas, empty where it or the login cannot tell.
+func (s *session) role(ctx context.Context) db.Role {
+	t, err := s.query(ctx, replicaSQL)
+	if err != nil || len(t.rows) == 0 {
+		return ""
+	}
+	switch t.rows[0][0] {
+	case int64(1):
+		return db.RolePrimary
+	case int64(0):
+		return db.RoleStandby
+	}
+	return ""
+}
+
+func (d *Database) checkNotConnected(ctx context.Context, err error) *db.Error {
+	if ctx.Err() != nil {
+		return db.Errorf(db.ClassCanceled, db.CodeCanceled, "given up while connecting").Because(context.Cause(ctx))
+	}
+	return d.connectError(err)
+}
+
+func (d *Database) checkFailed(ctx context.Context, err error) *db.Error {
+	if ctx.Err() != nil {
+		return db.Errorf(db.ClassCanceled, db.CodeCanceled, "given up while the server was asked").Because(context.Cause(ctx))
+	}
+	if e := d.connectError(err); e.EngineCode != "" {
+		return e
+	}
+	return db.Errorf(db.ClassUnavailable, db.CodeUnavailable, "database %s took the connection and did not answer a query over it", d.opts.Name)
+}

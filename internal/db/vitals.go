@@ -1,0 +1,22 @@
+package db
+
+import "time"
+
+// Vitals is how Check found a database.
+type Vitals struct {
+	Connect time.Duration // until a connection stood, login included; 0: it never did
+	Query   time.Duration // of one trivial query over it; 0: it was not answered
+	Version string        // of the server, in its own words
+
+	Role     Role
+	ReadOnly string // why the database takes no writes here; empty: it takes them
+}
+
+// Role is what a server is among its replicas.
+type Role string
+
+// The roles. An engine that cannot tell leaves it empty.
+const (
+	RolePrimary Role = "primary" // or alone
+	RoleStandby Role = "standby"
+)

@@ -1,0 +1,324 @@
+package jobs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"dbrunner/internal/db"
+)
+
+// Verdict is what a look at a database comes to.
+type Verdict string
+
+// The verdicts, from the best to the worst.
+const (
+	Healthy   Verdict = "healthy"
+	Degraded  Verdict = "degraded"  // its jobs run, and somebody should look at it
+	Unhealthy Verdict = "unhealthy" // its jobs do not run, or must be expected to fail
+)
+
+// The checks of a database.
+const (
+	checkConnection  = "connection"
+	checkQuery       = "query"
+	checkReplication = "replication"
+	checkPool        = "pool"
+	checkMigrations  = "migrations"
+	checkJobs        = "jobs"
+)
+
+// HealthChecks returns the words for the checks, in the order in which their reasons are told.
+func HealthChecks() []string {
+	return []string{checkConnection, checkQuery, checkReplication, checkPool, checkMigrations, checkJobs}
+}
+
+// Health is how a database was found. A check that was not wanted, or could not be made, is left out.
+type Health struct {
+	Verdict Verdict  `json:"verdict"` // the worst of the checks'
+	Reasons []string `json:"reasons"` // in words, each begins with its check
+	Checks  struct {
+		Connection  *ConnectionHealth  `json:"connection,omitempty"`
+		Query       *QueryHealth       `json:"query,omitempty"`
+		Replication *ReplicationHealth `json:"replication,omitempty"`
+		Pool        *PoolHealth        `json:"pool,omitempty"`
+		Migrations  *MigrationHealth   `json:"migrations,omitempty"`
+		Jobs        *IntakeHealth      `json:"jobs,omitempty"`
+	} `json:"checks"`
+}
+
+// ConnectionHealth is how a new connection was got.
+type ConnectionHealth struct {
+	Verdict Verdict `json:"verdict"`
+	Latency float64 `json:"latency_seconds,omitempty"` // until it stood, login included
+}
+
+// QueryHealth is how a trivial query was answered over it.
+type QueryHealth struct {
+	Verdict Verdict `json:"verdict"`
+	Latency float64 `json:"latency_seconds,omitempty"`
+	Version string  `json:"server_version,omitempty"`
+}
+
+// ReplicationHealth is what the server is among its replicas and whether it takes writes.
+type ReplicationHealth struct {
+	Verdict  Verdict `json:"verdict"`
+	Role     db.Role `json:"role,omitempty"` // missing where the server does not tell
+	ReadOnly bool    `json:"read_only"`
+}
+
+// PoolHealth is the pool that jobs use. What counts up does so since the runner's start.
+type PoolHealth struct {
+	Verdict          Verdict `json:"verdict"`
+	Max              int     `json:"max"`
+	Open             int     `json:"open"`
+	Idle             int     `json:"idle"`
+	InUse            int     `json:"in_use"`
+	Waiting          int     `json:"waiting"`
+	Acquires         int64   `json:"acquires"`
+	CanceledAcquires int64   `json:"cancelled_acquires"`
+	AcquireWait      float64 `json:"acquire_wait_seconds"`
+}
+
+// MigrationHealth is how the database's schema stands to the migrations that the runner has.
+type MigrationHealth struct {
+	Verdict Verdict `json:"verdict"`
+	Migrations
+}
+
+// IntakeHealth is whether this runner runs the database's jobs.
+type IntakeHealth struct {
+	Verdict Verdict `json:"verdict"`
+}
+
+// Migrations is how a database's schema stands to the migrations that the runner has.
+type Migrations struct {
+	Current string            `json:"current"` // version of the database, or "none"
+	Latest  string            `json:"latest"`  // version of the last migration that the runner has, or "none"
+	Pending int               `json:"pending"`
+	Dirty   bool              `json:"dirty"`             // a migration broke off
+	Problem string            `json:"problem,omitempty"` // history and files do not fit together; for people
+	Running *RunningMigration `json:"running,omitempty"`
+}
+
+// RunningMigration is a migration under way, by whomever.
+type RunningMigration struct {
+	JobID  string    `json:"job_id,omitempty"`
+	Runner string    `json:"runner,omitempty"`
+	File   string    `json:"file,omitempty"`
+	Since  time.Time `json:"since,omitzero"`
+}
+
+// MigrationStatus tells how a database's schema stands.
+type MigrationStatus interface {
+	// MigrationStatus returns soon after its context's end at the latest, and never waits for the lock of a migration
+	// that runs. nil: there are none to tell of. The text of its error is safe to show.
+	MigrationStatus(ctx context.Context) (*Migrations, error)
+}
+
+// Checkable is the part of db.Database that a check needs.
+type Checkable interface {
+	Check(ctx context.Context) (db.Vitals, error)
+	Stats() db.PoolStats
+}
+
+// CheckerOptions is what a database's checks are measured by.
+type CheckerOptions struct {
+	Database       Checkable
+	Timeout        time.Duration // of a check as a whole; 0: 5 s
+	Slow           time.Duration // a connection or query that takes longer degrades; 0: any time will do
+	PoolSaturation int           // the share of connections in use that degrades, percent; 0: any will do
+	IgnorePending  bool          // pending migrations do not degrade
+	Writes         bool          // jobs may write: a database that takes no writes is unhealthy
+
+	Migrations MigrationStatus          // nil: no migrations are configured
+	Jobs       func() (Verdict, string) // whether jobs run, and why not; nil: not known
+}
+
+// defaultCheckTimeout bounds a check where nothing else is said.
+const defaultCheckTimeout = 5 * time.Second
+
+// Checker looks at one database. It may be used from many goroutines at once; each look has a connection of its own.
+type Checker struct{ opts CheckerOptions }
+
+// NewChecker returns the checker of one database.
+func NewChecker(opts CheckerOptions) *Checker {
+	if opts.Timeout <= 0 {
+		opts.Timeout = defaultCheckTimeout
+	}
+	return &Checker{opts: opts}
+}
+
+// Check makes the checks of these words, all if there are none, within the checker's time limit. It waits for no work
+// of the runner's, no connection of the pool and no migration.
+func (c *Checker) Check(ctx context.Context, checks ...string) *Health {
+	if len(checks) == 0 {
+		checks = HealthChecks()
+	}
+	e := &examination{opts: &c.opts, checks: checks, limit: c.opts.Timeout, health: &Health{Verdict: Healthy, Reasons: []string{}}}
+	if deadline, ok := ctx.Deadline(); ok {
+		e.limit = min(e.limit, time.Until(deadline).Round(time.Millisecond))
+	}
+	ctx, cancel := context.WithTimeout(ctx, c.opts.Timeout)
+	defer cancel()
+	e.reach(ctx)
+	e.pool()
+	e.migrations(ctx)
+	e.jobs()
+	return e.health
+}
+
+// examination is one check under way.
+type examination struct {
+	opts   *CheckerOptions
+	checks []string // that are wanted
+	limit  time.Duration
+	health *Health
+	dead   bool // the database could not be reached
+}
+
+func (e *examination) wants(check string) bool { return slices.Contains(e.checks, check) }
+
+// finds notes what a check has found to be wrong and returns the verdict, which may make the whole worse.
+func (e *examination) finds(check string, v Verdict, reason string) Verdict {
+	e.health.Reasons = append(e.health.Reasons, check+": "+reason)
+	if v == Unhealthy || e.health.Verdict == Healthy {
+		e.health.Verdict = v
+	}
+	return v
+}
+
+// reach connects and asks, where one of the checks needs it.
+func (e *examination) reach(ctx context.Context) {
+	if !e.wants(checkConnection) && !e.wants(checkQuery) && !e.wants(checkReplication) {
+		return
+	}
+	v, err := e.opts.Database.Check(ctx)
+	e.dead = err != nil
+	e.connection(ctx, &v, err)
+	if v.Connect == 0 {
+		return
+	}
+	e.query(ctx, &v, err)
+	if err == nil && e.wants(checkReplication) {
+		e.replication(&v)
+	}
+}
+
+// connection judges the connection. That there is none is told whichever of the checks needs one.
+func (e *examination) connection(ctx context.Context, v *db.Vitals, err error) {
+	found := &ConnectionHealth{Verdict: Healthy, Latency: v.Connect.Seconds()}
+	switch {
+	case v.Connect == 0:
+		found.Verdict = e.finds(checkConnection, Unhealthy, e.why(ctx, err))
+	case !e.wants(checkConnection):
+		return
+	case e.slow(v.Connect):
+		found.Verdict = e.finds(checkConnection, Degraded, e.slowly("connecting", v.Connect))
+	}
+	e.health.Checks.Connection = found
+}
+
+func (e *examination) query(ctx context.Context, v *db.Vitals, err error) {
+	found := &QueryHealth{Verdict: Healthy, Latency: v.Query.Seconds(), Version: v.Version}
+	switch {
+	case err != nil:
+		found.Verdict = e.finds(checkQuery, Unhealthy, e.why(ctx, err))
+	case !e.wants(checkQuery):
+		return
+	case e.slow(v.Query):
+		found.Verdict = e.finds(checkQuery, Degraded, e.slowly("a trivial query", v.Query))
+	}
+	e.health.Checks.Query = found
+}
+
+func (e *examination) replication(v *db.Vitals) {
+	found := &ReplicationHealth{Verdict: Healthy, Role: v.Role, ReadOnly: v.ReadOnly != ""}
+	if found.ReadOnly && e.opts.Writes {
+		found.Verdict = e.finds(checkReplication, Unhealthy, v.ReadOnly+", so that jobs that write cannot run")
+	}
+	e.health.Checks.Replication = found
+}
+
+func (e *examination) pool() {
+	if !e.wants(checkPool) {
+		return
+	}
+	s := e.opts.Database.Stats()
+	found := &PoolHealth{
+		Verdict: Healthy, Max: s.Max, Open: s.Total, Idle: s.Idle, InUse: s.InUse, Waiting: s.Waiting,
+		Acquires: s.Acquires, CanceledAcquires: s.CanceledAcquires, AcquireWait: s.AcquireWait.Seconds(),
+	}
+	if limit := e.opts.PoolSaturation; limit > 0 && s.InUse*100 >= s.Max*limit {
+		found.Verdict = e.finds(checkPool, Degraded,
+			fmt.Sprintf("%d of %d connections are in use and %d calls wait for one", s.InUse, s.Max, s.Waiting))
+	}
+	e.health.Checks.Pool = found
+}
+
+// migrations asks for the schema's state, unless the database did not answer before.
+func (e *examination) migrations(ctx context.Context) {
+	if !e.wants(checkMigrations) || e.opts.Migrations == nil || e.dead {
+		return
+	}
+	status, err := e.opts.Migrations.MigrationStatus(ctx)
+	if err != nil {
+		status = &Migrations{Problem: "their state could not be read: " + e.why(ctx, err)}
+	}
+	if status == nil {
+		return
+	}
+	found := &MigrationHealth{Verdict: Healthy, Migrations: *status}
+	if verdict, reason := e.judge(status); verdict != Healthy {
+		found.Verdict = e.finds(checkMigrations, verdict, reason)
+	}
+	e.health.Checks.Migrations = found
+}
+
+func (e *examination) judge(m *Migrations) (Verdict, string) {
+	switch {
+	case m.Running != nil && m.Running.Since.IsZero():
+		return Degraded, "a migration runs"
+	case m.Running != nil: // what is pending or dirty now is its doing
+		return Degraded, "a migration runs since " + m.Running.Since.UTC().Format(time.RFC3339)
+	case m.Dirty && m.Problem == "":
+		return Unhealthy, "a migration broke off at version " + m.Current + ": look at what it has done and repair it"
+	case m.Dirty:
+		return Unhealthy, m.Problem
+	case m.Problem != "":
+		return Degraded, m.Problem
+	case m.Pending > 0 && !e.opts.IgnorePending:
+		return Degraded, fmt.Sprintf("not applied yet: %d, up to version %s", m.Pending, m.Latest)
+	}
+	return Healthy, ""
+}
+
+func (e *examination) jobs() {
+	if !e.wants(checkJobs) || e.opts.Jobs == nil {
+		return
+	}
+	verdict, reason := e.opts.Jobs()
+	if verdict != Healthy {
+		e.finds(checkJobs, verdict, reason)
+	}
+	e.health.Checks.Jobs = &IntakeHealth{Verdict: verdict}
+}
+
+func (e *examination) slow(took time.Duration) bool { return e.opts.Slow > 0 && took > e.opts.Slow }
+
+func (e *examination) slowly(what string, took time.Duration) string {
+	return fmt.Sprintf("%s took %s, more than %s", what, took.Round(time.Millisecond), e.opts.Slow)
+}
+
+// why says why something failed. That the time was over says more than what was broken off by it.
+func (e *examination) why(ctx context.Context, err error) string {
+	if ctx.Err() != nil {
+		return "no answer within " + e.limit.String()
+	}
+	if failed, ok := errors.AsType[*db.Error](err); ok {
+		return failed.Message
+	}
+	return err.Error()
+}

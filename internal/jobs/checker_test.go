@@ -1,0 +1,273 @@
+package jobs
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"dbrunner/internal/db"
+)
+
+// patient is a database whose state the test makes up.
+type patient struct {
+	vitals db.Vitals
+	err    error
+	hangs  bool // it answers nothing until the check is given up
+	stats  db.PoolStats
+	checks int
+}
+
+func (p *patient) Check(ctx context.Context) (db.Vitals, error) {
+	p.checks++
+	if p.hangs {
+		<-ctx.Done()
+		return p.vitals, db.Errorf(db.ClassCanceled, db.CodeCanceled, "given up").Because(ctx.Err())
+	}
+	return p.vitals, p.err
+}
+
+func (p *patient) Stats() db.PoolStats { return p.stats }
+
+// schema is a state of migrations that the test makes up.
+type schema struct {
+	status Migrations
+	err    error
+	hangs  bool
+	none   bool
+}
+
+func (s *schema) MigrationStatus(ctx context.Context) (*Migrations, error) {
+	switch {
+	case s.hangs:
+		<-ctx.Done()
+		return nil, ctx.Err()
+	case s.none:
+		return nil, nil
+	}
+	return &s.status, s.err
+}
+
+func well() *patient {
+	return &patient{
+		vitals: db.Vitals{Connect: 3 * time.Millisecond, Query: 500 * time.Microsecond, Version: "15.4", Role: db.RolePrimary},
+		stats: db.PoolStats{
+			Max: 4, Total: 3, Idle: 1, InUse: 2, Acquires: 120, CanceledAcquires: 1, AcquireWait: 1500 * time.Millisecond,
+		},
+	}
+}
+
+// spoken is a database of which only the language is known.
+type spoken struct{ db.Database }
+
+func (spoken) Dialect() *db.Dialect { return testDialect() }
+
+// empty holds no results.
+type empty struct{}
+
+func (empty) StoredResult(context.Context, string) ([]byte, error) { return nil, nil }
+func (empty) HasResult(context.Context, string) (bool, error)      { return false, nil }
+
+// goldenChecker finds one thing of each check.
+func goldenChecker() *Checker {
+	p := well()
+	p.vitals.ReadOnly = "the server is a standby and takes no writes"
+	p.vitals.Role = db.RoleStandby
+	p.stats.InUse, p.stats.Waiting = 4, 7
+	return NewChecker(CheckerOptions{
+		Database: p, Slow: time.Second, PoolSaturation: 100, Writes: true,
+		Migrations: &schema{status: Migrations{Current: "7", Latest: "9", Pending: 2}},
+		Jobs:       func() (Verdict, string) { return Unhealthy, "they wait: the server is a standby" },
+	})
+}
+
+func TestVerdicts(t *testing.T) {
+	t.Parallel()
+	unavailable := db.Errorf(db.ClassUnavailable, db.CodeUnavailable, "the connection was refused")
+	since := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	for name, tt := range map[string]struct {
+		patient func(*patient)
+		options func(*CheckerOptions)
+		want    Verdict
+		reasons []string
+	}{
+		"well":         {want: Healthy},
+		"unreachable":  {patient: func(p *patient) { p.vitals, p.err = db.Vitals{}, unavailable }, want: Unhealthy, reasons: []string{"connection: the connection was refused"}},
+		"no answer":    {patient: func(p *patient) { p.vitals.Query, p.err = 0, unavailable }, want: Unhealthy, reasons: []string{"query: the connection was refused"}},
+		"hangs":        {patient: func(p *patient) { p.vitals, p.hangs = db.Vitals{}, true }, want: Unhealthy, reasons: []string{"connection: no answer within 200ms"}},
+		"slow to join": {patient: func(p *patient) { p.vitals.Connect = 1500 * time.Millisecond }, want: Degraded, reasons: []string{"connection: connecting took 1.5s, more than 1s"}},
+		"slow":         {patient: func(p *patient) { p.vitals.Query = 2 * time.Second }, want: Degraded, reasons: []string{"query: a trivial query took 2s, more than 1s"}},
+		"exhausted": {
+			patient: func(p *patient) { p.stats.InUse, p.stats.Waiting = 4, 7 },
+			want:    Degraded, reasons: []string{"pool: 4 of 4 connections are in use and 7 calls wait for one"},
+		},
+		"half the pool": {options: func(o *CheckerOptions) { o.PoolSaturation = 50 }, want: Degraded, reasons: []string{"pool: 2 of 4 connections are in use and 0 calls wait for one"}},
+		"any pool": {
+			patient: func(p *patient) { p.stats.InUse = 4 },
+			options: func(o *CheckerOptions) { o.PoolSaturation = 0 }, want: Healthy,
+		},
+		"read-only": {
+			patient: func(p *patient) { p.vitals.ReadOnly = "it is a standby" },
+			want:    Unhealthy, reasons: []string{"replication: it is a standby, so that jobs that write cannot run"},
+		},
+		"read-only by intention": {
+			patient: func(p *patient) { p.vitals.ReadOnly = "it is a standby" },
+			options: func(o *CheckerOptions) { o.Writes = false }, want: Healthy,
+		},
+		"pending": {
+			options: func(o *CheckerOptions) {
+				o.Migrations = &schema{status: Migrations{Current: "7", Latest: "9", Pending: 2}}
+			},
+			want: Degraded, reasons: []string{"migrations: not applied yet: 2, up to version 9"},
+		},
+		"pending and ignored": {
+			options: func(o *CheckerOptions) { o.Migrations, o.IgnorePending = &schema{status: Migrations{Pending: 2}}, true }, want: Healthy,
+		},
+		"dirty": {
+			options: func(o *CheckerOptions) {
+				o.Migrations, o.IgnorePending = &schema{status: Migrations{Current: "8", Dirty: true}}, true
+			},
+			want: Unhealthy, reasons: []string{"migrations: a migration broke off at version 8: look at what it has done and repair it"},
+		},
+		"dirty, and it is known why": {
+			options: func(o *CheckerOptions) {
+				o.Migrations = &schema{status: Migrations{Dirty: true, Problem: "V8__x.sql stopped at statement 3"}}
+			},
+			want: Unhealthy, reasons: []string{"migrations: V8__x.sql stopped at statement 3"},
+		},
+		"refused": {
+			options: func(o *CheckerOptions) { o.Migrations = &schema{status: Migrations{Problem: "V8__x.sql was edited"}} },
+			want:    Degraded, reasons: []string{"migrations: V8__x.sql was edited"},
+		},
+		"none": {
+			options: func(o *CheckerOptions) { o.Migrations = &schema{none: true} }, want: Healthy,
+		},
+		"running, nobody knows since when": {
+			options: func(o *CheckerOptions) { o.Migrations = &schema{status: Migrations{Running: &RunningMigration{}}} },
+			want:    Degraded, reasons: []string{"migrations: a migration runs"},
+		},
+		"running": {
+			options: func(o *CheckerOptions) {
+				o.Migrations = &schema{status: Migrations{Dirty: true, Pending: 1, Running: &RunningMigration{Since: since}}}
+			},
+			want: Degraded, reasons: []string{"migrations: a migration runs since 2026-03-01T12:00:00Z"},
+		},
+		"unreadable": {
+			options: func(o *CheckerOptions) { o.Migrations = &schema{err: errors.New("the history is locked")} },
+			want:    Degraded, reasons: []string{"migrations: their state could not be read: the history is locked"},
+		},
+		"behind a lock": {
+			options: func(o *CheckerOptions) { o.Migrations = &schema{hangs: true} },
+			want:    Degraded, reasons: []string{"migrations: their state could not be read: no answer within 200ms"},
+		},
+		"a database that is gone has no state to wait for": {
+			patient: func(p *patient) { p.vitals, p.err = db.Vitals{}, unavailable },
+			options: func(o *CheckerOptions) { o.Migrations = &schema{hangs: true} },
+			want:    Unhealthy, reasons: []string{"connection: the connection was refused"},
+		},
+		"jobs wait": {
+			options: func(o *CheckerOptions) {
+				o.Jobs = func() (Verdict, string) { return Unhealthy, "they wait: the ledger is missing" }
+			},
+			want: Unhealthy, reasons: []string{"jobs: they wait: the ledger is missing"},
+		},
+		"the worst counts": {
+			patient: func(p *patient) {
+				p.vitals.Connect, p.vitals.ReadOnly, p.stats.InUse = 2*time.Second, "it is a standby", 4
+			},
+			want: Unhealthy, reasons: []string{
+				"connection: connecting took 2s, more than 1s", "replication: it is a standby, so that jobs that write cannot run",
+				"pool: 4 of 4 connections are in use and 0 calls wait for one",
+			},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := well()
+			if tt.patient != nil {
+				tt.patient(p)
+			}
+			opts := CheckerOptions{Database: p, Timeout: 200 * time.Millisecond, Slow: time.Second, PoolSaturation: 100, Writes: true}
+			if tt.options != nil {
+				tt.options(&opts)
+			}
+			begun := time.Now()
+			got := NewChecker(opts).Check(t.Context())
+			require.Less(t, time.Since(begun), 5*time.Second)
+			require.Equal(t, tt.want, got.Verdict)
+			require.Equal(t, append([]string{}, tt.reasons...), got.Reasons)
+		})
+	}
+}
+
+func TestChecksNarrow(t *testing.T) {
+	t.Parallel()
+	p := well()
+	c := NewChecker(CheckerOptions{Database: p, Migrations: &schema{hangs: true}})
+	got := c.Check(t.Context(), "pool")
+	require.Zero(t, p.checks, "no connection is made for it")
+	require.NotNil(t, got.Checks.Pool)
+	require.Nil(t, got.Checks.Connection)
+	got = c.Check(t.Context(), "replication")
+	require.NotNil(t, got.Checks.Replication)
+	require.Nil(t, got.Checks.Connection)
+	require.Nil(t, got.Checks.Query)
+	require.Nil(t, got.Checks.Pool)
+	p.vitals, p.err = db.Vitals{}, errors.New("gone")
+	require.Equal(t, Unhealthy, c.Check(t.Context(), "query").Verdict, "a query needs a connection")
+}
+
+func TestHealthKeys(t *testing.T) {
+	t.Parallel()
+	decode := func(body string) (*Job, *Rejection) { return testDecoder().Decode(delivery("health", body)) }
+	for body, message := range map[string]string{
+		`{"checks":"pool"}`:           "must be a list of connection, query, replication, pool, migrations, jobs",
+		`{"checks":[]}`:               "leave the key out",
+		`{"checks":["pool","disk"]}`:  "must be one of connection, query, replication, pool, migrations, jobs",
+		`{"checks":["pool",5]}`:       "must be one of",
+		`{"checks":null}`:             "null is no value here",
+		`{"effect":"exactly_once"}`:   "read_only",
+		`{"sql":"SELECT 1"}`:          "belongs to jobs of kind",
+		`{"answer":"reply","id":"a"}`: "needs a reply_to",
+	} {
+		_, rejection := decode(body)
+		require.NotNil(t, rejection, body)
+		require.Contains(t, rejection.Message(), message, body)
+	}
+	one, _ := decode(`{"checks":["pool","query"]}`)
+	other, _ := decode(`{"checks":["query","pool","query"]}`)
+	all, _ := decode(`{}`)
+	require.Equal(t, one.Hash, other.Hash, "the order makes no difference")
+	require.NotEqual(t, one.Hash, all.Hash)
+}
+
+// A job of this kind ends well whatever it finds, and its time limit is the smaller of the two.
+func TestHealthJobs(t *testing.T) {
+	t.Parallel()
+	p := well()
+	e, err := NewExecutor(ExecutorOptions{
+		Namespace: "dbrunner", Runner: "r1", Database: spoken{}, Policy: testPolicy(), Results: empty{},
+		Health:  NewChecker(CheckerOptions{Database: p, Timeout: time.Minute}),
+		MaxBody: 1 << 20, MaxResult: 1 << 20,
+	})
+	require.NoError(t, err)
+	p.hangs, p.vitals = true, db.Vitals{}
+	begun := time.Now()
+	out := e.Run(t.Context(), delivery("health", `{"id":"h1","timeout":"100ms"}`), nil)
+	require.Less(t, time.Since(begun), 10*time.Second)
+	require.Equal(t, Settle, out.Action)
+	require.Equal(t, Succeeded, out.Status)
+	require.Regexp(t, `,"verdict":"unhealthy","reasons":\["connection: no answer within \d+ms"\],"checks":{`, string(out.Store.Body))
+
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	require.Equal(t, Drop, e.Run(ctx, delivery("health", `{"id":"h2"}`), nil).Action, "nobody wants it any more")
+	refused := e.Run(t.Context(), delivery("health", `{"id":"h3"}`), func() error { return errors.New("the runner stops") })
+	require.Equal(t, Drop, refused.Action)
+	late := e.Run(t.Context(), delivery("health", `{"id":"h4","expires_at":"2020-01-01T00:00:00Z"}`), nil)
+	require.Equal(t, Expired, late.Status)
+	require.NotContains(t, strings.ToLower(string(late.Store.Body)), "verdict")
+}

@@ -1,0 +1,73 @@
+package jobs
+
+import (
+	"context"
+	"encoding/json"
+	"slices"
+	"strings"
+	"time"
+)
+
+// health is the work of kind health: a look at the database, of which every outcome is an answer.
+type health struct {
+	checks []string // that are wanted, in the order of HealthChecks; empty: all
+}
+
+// decodeHealth reads checks.
+func decodeHealth(r *reader, at []int) work {
+	h := &health{}
+	list := at[0]
+	if list == 0 {
+		return h
+	}
+	known := HealthChecks()
+	what := "a list of " + strings.Join(known, ", ")
+	if r.nodes[list].kind != arrayToken {
+		r.reject(list, CodeInvalidValue, "must be "+what+r.hintNull(list))
+		return h
+	}
+	if r.elements(list) == 0 {
+		r.reject(list, CodeInvalidValue, "must be "+what+"; leave the key out for all of them")
+	}
+	var wanted []string
+	for i := list + 1; i < r.behind(list); i = r.behind(i) {
+		if word, ok := r.isOneOf(i, known...); ok {
+			wanted = append(wanted, known[word])
+		}
+	}
+	h.checks = slices.DeleteFunc(known, func(check string) bool { return !slices.Contains(wanted, check) })
+	return h
+}
+
+func (h *health) size() int { return 0 }
+
+func (h *health) hash(dst []byte) []byte {
+	for _, check := range h.checks {
+		dst = appendSized(dst, check)
+	}
+	return dst
+}
+
+func (h *health) run(ctx context.Context, x *execution) (answer, error) {
+	if x.call.Begin != nil {
+		if err := x.call.Begin(); err != nil {
+			return answer{}, err
+		}
+	}
+	bounded, cancel := context.WithTimeout(ctx, max(x.call.Timeout, time.Millisecond))
+	defer cancel()
+	found := x.opts.Health.Check(bounded, h.checks...)
+	if ctx.Err() != nil { // nobody wants the work any more: what it broke off at says nothing of the database
+		return answer{}, context.Cause(ctx)
+	}
+	members, err := json.Marshal(found)
+	if err != nil {
+		return answer{}, err
+	}
+	members[0] = ','
+	members = members[:len(members)-1]
+	return answer{
+		append: func(dst []byte) []byte { return append(dst, members...) },
+		size:   len(members),
+	}, nil
+}

@@ -1,0 +1,51 @@
+package jobs_test
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"dbrunner/internal/db"
+	"dbrunner/internal/jobs"
+)
+
+// steps notes what a delivery's trace is told.
+type steps struct {
+	seen   []jobs.Step
+	failed []string
+}
+
+func (s *steps) Step(step jobs.Step) { s.seen = append(s.seen, step) }
+func (s *steps) Failed(code string)  { s.failed = append(s.failed, code) }
+
+// A trace is told each step once, each repetition anew, and which of them failed.
+func TestSteps(t *testing.T) {
+	t.Parallel()
+	const none, decode, acquire, execute = jobs.StepNone, jobs.StepDecode, jobs.StepAcquire, jobs.StepExecute
+	for name, c := range map[string]struct {
+		body   string
+		before []func() error
+		want   []jobs.Step
+		failed []string
+	}{
+		"succeeds": {body: transaction("a1", effect("a")), want: []jobs.Step{decode, none, acquire, execute, none}},
+		"rejected": {body: `{"id":"a1"}`, want: []jobs.Step{decode, none}},
+		"repeated": {
+			body: transaction("a1", effect("a")), failed: []string{"deadlock"},
+			before: []func() error{classed(db.ClassTransient, db.CodeDeadlock)}, // without a connection
+			want:   []jobs.Step{decode, none, acquire, none, acquire, execute, none},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := setup(t)
+			s.faults.before = c.before
+			d := delivery("transaction", c.body, 1, 1)
+			trace := &steps{}
+			d.Trace = trace
+			s.run(d)
+			require.Equal(t, c.want, trace.seen)
+			require.Equal(t, c.failed, trace.failed)
+		})
+	}
+}

@@ -1,0 +1,214 @@
+package telemetry
+
+import (
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// other stands for every word that is in no closed set, so that nobody from outside can make new series.
+const other = "other"
+
+// Words are the closed sets that jobs are counted by.
+type Words struct {
+	Kinds    []string
+	Statuses []string // the first one is the one of success
+	Codes    []string // of errors
+	Reasons  []string // of dead letters
+}
+
+// JobEnd is the end of one job's delivery.
+type JobEnd struct {
+	Kind       string
+	Status     string
+	Code       string        // of the error; empty: none
+	Letter     string        // why a dead letter was stored; empty: none was
+	Duplicate  bool          // the answer is that of an earlier message
+	Recorded   bool          // the answer was in the ledger before
+	Queued     time.Duration // from the stream's timestamp to the arrival here
+	Ran        time.Duration // from the begin of its work to its answer, the wait for a connection included
+	Held       time.Duration // from the arrival here to the acknowledgement
+	Deliveries uint64
+	Attempts   uint64 // executions begun by this delivery
+}
+
+// The buckets, seconds. Work takes from a fraction of a millisecond to the longest time limit; the wait in the queue
+// may take days.
+var (
+	workBuckets  = []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600}
+	queueBuckets = []float64{.001, .005, .01, .05, .1, .5, 1, 5, 10, 30, 60, 300, 900, 3600, 14400, 86400}
+)
+
+// jobVectors are the metrics that jobs move as they end.
+type jobVectors struct {
+	jobs        *prometheus.CounterVec
+	duplicates  *prometheus.CounterVec
+	recorded    *prometheus.CounterVec
+	redelivered *prometheus.CounterVec
+	retries     *prometheus.CounterVec
+	letters     *prometheus.CounterVec
+	execution   *prometheus.HistogramVec
+	queue       *prometheus.HistogramVec
+	total       *prometheus.HistogramVec
+}
+
+func newJobVectors() *jobVectors {
+	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
+		return prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: prefix, Name: name, Help: help}, labels)
+	}
+	histogram := func(name, help string, buckets []float64, labels ...string) *prometheus.HistogramVec {
+		return prometheus.NewHistogramVec(prometheus.HistogramOpts{Namespace: prefix, Name: name, Help: help, Buckets: buckets}, labels)
+	}
+	return &jobVectors{
+		jobs: counter("jobs_total", "Jobs that have ended here, by status and error code (empty: none); without duplicates.",
+			"database", "kind", "status", "code"),
+		duplicates: counter("job_duplicates_total", "Messages that were answered with the result of an earlier one.",
+			"database", "kind"),
+		recorded: counter("ledger_duplicates_total", "Messages whose job had a row in the ledger already: nothing took effect again.",
+			"database", "kind"),
+		redelivered: counter("jobs_redelivered_total", "Jobs that ended at a later delivery than the first.",
+			"database", "kind"),
+		retries: counter("job_retries_total", "Repeated executions of jobs, within one delivery.",
+			"database", "kind"),
+		letters: counter("dead_letters_total", "Dead letters stored, by what brought them there.",
+			"database", "kind", "reason"),
+		execution: histogram("job_execution_duration_seconds",
+			"Time from the begin of a job's work to its answer, the wait for a connection and repetitions included.",
+			workBuckets, "database", "kind", "status"),
+		queue: histogram("job_queue_duration_seconds", "Time from a job's publish to its arrival at this runner.",
+			queueBuckets, "database", "kind"),
+		total: histogram("job_duration_seconds", "Time from a job's publish to the acknowledgement of its message.",
+			queueBuckets, "database", "kind"),
+	}
+}
+
+func (v *jobVectors) all() []prometheus.Collector {
+	return []prometheus.Collector{
+		v.jobs, v.duplicates, v.recorded, v.redelivered, v.retries, v.letters, v.execution, v.queue, v.total,
+	}
+}
+
+// Jobs counts the jobs of one database. It is safe for concurrent use and never blocks.
+type Jobs struct {
+	database string
+	words    *Words
+	vectors  *jobVectors
+	kinds    map[string]*kindMetrics // never written to after it was made
+	strange  func() *kindMetrics     // of all other kinds, made when there is one
+}
+
+// kindMetrics are the metrics of one kind, looked up once: counting a success makes nothing.
+type kindMetrics struct {
+	database, kind string
+
+	succeeded  prometheus.Counter
+	executions prometheus.Observer // of those that succeeded
+
+	duplicates, recorded, redelivered, retries prometheus.Counter
+	queue, total                               prometheus.Observer
+	letters                                    map[string]prometheus.Counter // by reason
+
+	// What most databases never have is made when it happens.
+	failures sync.Map // of an outcome: prometheus.Counter
+	failed   sync.Map // of a status: prometheus.Observer
+}
+
+// outcome is how a job can end that has not succeeded.
+type outcome struct{ status, code string }
+
+func newJobs(database string, words *Words, vectors *jobVectors) *Jobs {
+	j := &Jobs{database: database, words: words, vectors: vectors, kinds: make(map[string]*kindMetrics, len(words.Kinds))}
+	for _, kind := range words.Kinds {
+		j.kinds[kind] = j.kind(kind)
+	}
+	j.strange = sync.OnceValue(func() *kindMetrics { return j.kind(other) })
+	return j
+}
+
+func (j *Jobs) kind(kind string) *kindMetrics {
+	v := j.vectors
+	k := &kindMetrics{
+		database: j.database, kind: kind,
+		succeeded:   v.jobs.WithLabelValues(j.database, kind, j.words.success(), ""),
+		executions:  v.execution.WithLabelValues(j.database, kind, j.words.success()),
+		duplicates:  v.duplicates.WithLabelValues(j.database, kind),
+		recorded:    v.recorded.WithLabelValues(j.database, kind),
+		redelivered: v.redelivered.WithLabelValues(j.database, kind),
+		retries:     v.retries.WithLabelValues(j.database, kind),
+		queue:       v.queue.WithLabelValues(j.database, kind),
+		total:       v.total.WithLabelValues(j.database, kind),
+		letters:     make(map[string]prometheus.Counter, len(j.words.Reasons)),
+	}
+	for _, reason := range j.words.Reasons { // there from the start, so that the first one is seen as an increase
+		k.letters[reason] = v.letters.WithLabelValues(j.database, kind, reason)
+	}
+	return k
+}
+
+func (w *Words) success() string { return w.Statuses[0] }
+
+// oneOf returns the word if it is in the set.
+func oneOf(word string, set []string) string {
+	if slices.Contains(set, word) {
+		return word
+	}
+	return other
+}
+
+// Ended counts the end of a job.
+func (j *Jobs) Ended(e *JobEnd) {
+	k := j.kinds[e.Kind]
+	if k == nil {
+		k = j.strange()
+	}
+	if e.Recorded {
+		k.recorded.Inc()
+	}
+	if letters := k.letters[e.Letter]; letters != nil {
+		letters.Inc()
+	}
+	if e.Deliveries > 1 {
+		k.redelivered.Inc()
+	}
+	if e.Attempts > 1 {
+		k.retries.Add(float64(e.Attempts - 1))
+	}
+	if e.Duplicate {
+		k.duplicates.Inc()
+		return
+	}
+	queued := max(e.Queued, 0) // the clocks of two machines differ
+	k.queue.Observe(queued.Seconds())
+	k.total.Observe((queued + e.Held).Seconds())
+	if e.Status == j.words.success() && e.Code == "" {
+		k.succeeded.Inc()
+		k.executions.Observe(e.Ran.Seconds())
+		return
+	}
+	j.failed(k, e)
+}
+
+// failed counts what did not simply succeed.
+func (j *Jobs) failed(k *kindMetrics, e *JobEnd) {
+	status, code := oneOf(e.Status, j.words.Statuses), e.Code
+	if code != "" {
+		code = oneOf(code, j.words.Codes)
+	}
+	cached(&k.failures, outcome{status, code}, func() prometheus.Counter {
+		return j.vectors.jobs.WithLabelValues(k.database, k.kind, status, code)
+	}).Inc()
+	cached(&k.failed, status, func() prometheus.Observer {
+		return j.vectors.execution.WithLabelValues(k.database, k.kind, status)
+	}).Observe(e.Ran.Seconds())
+}
+
+// cached returns what was made for a key, and makes it the first time.
+func cached[K comparable, V any](m *sync.Map, key K, create func() V) V {
+	if v, ok := m.Load(key); ok {
+		return v.(V)
+	}
+	v, _ := m.LoadOrStore(key, create())
+	return v.(V)
+}

@@ -1,0 +1,58 @@
+package telemetry
+
+import (
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"go.uber.org/zap"
+)
+
+// prefix is the first word of the names of all metrics.
+const prefix = "dbrunner"
+
+// The bounds of a scrape: how many run at once, and how long one may take.
+const (
+	maxScrapes    = 4
+	scrapeTimeout = 10 * time.Second
+)
+
+// Metrics are all that Prometheus can read of a runner.
+type Metrics struct {
+	registry *prometheus.Registry
+	jobs     *jobVectors
+	words    Words
+}
+
+// Build says what is running.
+type Build struct{ Version, GoVersion, Runner string }
+
+// NewMetrics returns the metrics of a runner. What is not counted job by job is read from the source at each scrape.
+func NewMetrics(build Build, words Words, source Source) *Metrics {
+	m := &Metrics{registry: prometheus.NewRegistry(), jobs: newJobVectors(), words: words}
+	info := prometheus.NewGauge(prometheus.GaugeOpts{
+		Namespace: prefix, Name: "build_info", Help: "What is running; always 1.",
+		ConstLabels: prometheus.Labels{"version": build.Version, "goversion": build.GoVersion, "runner": build.Runner},
+	})
+	info.Set(1)
+	m.registry.MustRegister(info, newCollector(source), collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	m.registry.MustRegister(m.jobs.all()...)
+	return m
+}
+
+// Jobs returns the counters of one database's jobs.
+func (m *Metrics) Jobs(database string) *Jobs { return newJobs(database, &m.words, m.jobs) }
+
+// Gatherer is where all metrics are read.
+func (m *Metrics) Gatherer() prometheus.Gatherer { return m.registry }
+
+// Handler answers scrapes.
+func (m *Metrics) Handler(log *zap.Logger) http.Handler {
+	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{
+		ErrorLog: zap.NewStdLog(log), ErrorHandling: promhttp.ContinueOnError,
+		MaxRequestsInFlight: maxScrapes, Timeout: scrapeTimeout,
+	})
+}

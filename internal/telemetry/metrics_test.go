@@ -1,0 +1,200 @@
+package telemetry_test
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
+	"github.com/prometheus/common/expfmt"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"dbrunner/internal/telemetry"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// still is a runner of which everything is known.
+type still telemetry.Snapshot
+
+func (s still) Snapshot() telemetry.Snapshot { return telemetry.Snapshot(s) }
+
+func busy() still {
+	now := time.Now()
+	return still{
+		Ready: true, NATS: telemetry.Link{Connected: true, Reconnects: 2, Denied: 1},
+		Dead: &telemetry.DeadLetters{Letters: 3, Evicted: 1, At: now},
+		Databases: []telemetry.Database{{
+			Name: "shop", Engine: "postgres", Up: true, Purged: 4,
+			Pool:   telemetry.Pool{Max: 8, Idle: 3, InUse: 2, Waiting: 1, Acquires: 9, CanceledAcquires: 1, AcquireWait: 1500 * time.Millisecond},
+			Ledger: &telemetry.Ledger{Deleted: 5, SweptAt: now},
+			Lanes: []telemetry.Lane{{
+				Name: "work", Slots: 32, Held: 7, Settling: 2, Ended: map[string]int64{"settled": 6, "drained": 1},
+				LeasesLost: 1, RepliesLost: 2, LettersLost: 3, Taken: 4, Panics: 5,
+			}},
+			Queue: &telemetry.Queue{
+				Lanes: []telemetry.LaneQueue{{Name: "work", Waiting: 12, Held: 7}}, Oldest: now.Add(-time.Minute), ResultsUsed: 0.25, At: now,
+			},
+		}},
+	}
+}
+
+func words() telemetry.Words {
+	return telemetry.Words{
+		Kinds: []string{"query", "transaction"}, Statuses: []string{"succeeded", "failed"},
+		Codes: []string{"timeout"}, Reasons: []string{"failed"},
+	}
+}
+
+func setup(source telemetry.Source) *telemetry.Metrics {
+	return telemetry.NewMetrics(telemetry.Build{Version: "1.2.3", GoVersion: "go1", Runner: "r1"}, words(), source)
+}
+
+// lint reads the page as a scraper does and checks it with what promtool has inside.
+func lint(t *testing.T, m *telemetry.Metrics) string {
+	t.Helper()
+	problems, err := testutil.GatherAndLint(m.Gatherer())
+	require.NoError(t, err)
+	require.Empty(t, problems)
+	families, err := m.Gatherer().Gather()
+	require.NoError(t, err)
+	var text strings.Builder
+	for _, f := range families {
+		_, err := expfmt.MetricFamilyToText(&text, f)
+		require.NoError(t, err)
+	}
+	problems, err = promlint.New(strings.NewReader(text.String())).Lint()
+	require.NoError(t, err)
+	require.Empty(t, problems)
+	return text.String()
+}
+
+// Names, units and texts are by the conventions, with and without jobs, and while nothing is known yet.
+func TestThePagePassesTheLinter(t *testing.T) {
+	t.Parallel()
+	lint(t, setup(still{}))
+	m := setup(busy())
+	jobs := m.Jobs("shop")
+	for _, kind := range []string{"query", "transaction", "unheard of"} {
+		for _, code := range []string{"", "timeout", "unheard of"} {
+			jobs.Ended(&telemetry.JobEnd{Kind: kind, Status: "failed", Code: code, Letter: "failed", Recorded: true, Deliveries: 2, Attempts: 3})
+		}
+	}
+	page := lint(t, m)
+	for _, line := range []string{
+		`dbrunner_pool_connections{database="shop",state="in_use"} 2`,
+		`dbrunner_pool_acquire_wait_seconds_total{database="shop"} 1.5`,
+		`dbrunner_deliveries_total{database="shop",end="drained",lane="work"} 1`,
+		`dbrunner_lane_slots_in_use{database="shop",lane="work"} 7`,
+		`dbrunner_queue_waiting{database="shop",lane="work"} 12`,
+		`dbrunner_queue_oldest_age_seconds{database="shop"} 60`,
+		`dbrunner_nats_reconnects_total 2`,
+		`dbrunner_dead_letters_kept 3`,
+		`dbrunner_build_info{goversion="go1",runner="r1",version="1.2.3"} 1`,
+		`dbrunner_job_retries_total{database="shop",kind="query"} 6`,
+	} {
+		require.Contains(t, page, line)
+	}
+}
+
+// Nobody from outside can make series: not by kinds, codes, statuses or reasons.
+func TestWordsFromOutsideMakeNoSeries(t *testing.T) {
+	t.Parallel()
+	m := setup(still{})
+	jobs := m.Jobs("shop")
+	count := func() int {
+		n, err := testutil.GatherAndCount(m.Gatherer(), "dbrunner_jobs_total", "dbrunner_job_duration_seconds",
+			"dbrunner_job_execution_duration_seconds", "dbrunner_dead_letters_total")
+		require.NoError(t, err)
+		return n
+	}
+	end := func(i int) {
+		word := fmt.Sprint("word", i)
+		jobs.Ended(&telemetry.JobEnd{Kind: word, Status: word, Code: word, Letter: word})
+		jobs.Ended(&telemetry.JobEnd{Kind: "query", Status: "failed", Code: word})
+	}
+	end(0)
+	before := count()
+	for i := range 1000 {
+		end(i)
+	}
+	require.Equal(t, before, count())
+	requireSeries(t, m, "dbrunner_jobs_total", map[string]float64{
+		"code=,kind=other,status=succeeded": 0, "code=,kind=query,status=succeeded": 0, "code=,kind=transaction,status=succeeded": 0,
+		"code=other,kind=other,status=other": 1001, "code=other,kind=query,status=failed": 1001,
+	})
+}
+
+// requireSeries checks all series of a counter, by their labels without the database.
+func requireSeries(t *testing.T, m *telemetry.Metrics, name string, want map[string]float64) {
+	t.Helper()
+	families, err := m.Gatherer().Gather()
+	require.NoError(t, err)
+	have := map[string]float64{}
+	for _, f := range families {
+		if f.GetName() != name {
+			continue
+		}
+		for _, metric := range f.GetMetric() {
+			labels := map[string]string{}
+			for _, l := range metric.GetLabel() {
+				labels[l.GetName()] = l.GetValue()
+			}
+			delete(labels, "database")
+			var parts []string
+			for _, label := range slices.Sorted(maps.Keys(labels)) {
+				parts = append(parts, label+"="+labels[label])
+			}
+			have[strings.Join(parts, ",")] = metric.GetCounter().GetValue()
+		}
+	}
+	require.Equal(t, want, have)
+}
+
+// Counting from many goroutines loses nothing, and a duplicate is no job.
+func TestCountingIsExact(t *testing.T) {
+	t.Parallel()
+	m := setup(busy())
+	jobs := m.Jobs("shop")
+	const each = 500
+	var counters sync.WaitGroup
+	for range 4 {
+		counters.Go(func() {
+			for range each {
+				jobs.Ended(&telemetry.JobEnd{Kind: "query", Status: "succeeded", Queued: -time.Second, Held: time.Millisecond})
+				jobs.Ended(&telemetry.JobEnd{Kind: "query", Status: "failed", Code: "timeout"})
+				jobs.Ended(&telemetry.JobEnd{Kind: "query", Status: "succeeded", Duplicate: true})
+				jobs.Ended(&telemetry.JobEnd{Kind: "brand new", Status: "succeeded"})
+			}
+		})
+	}
+	counters.Go(func() {
+		for range 20 {
+			if _, err := m.Gatherer().Gather(); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	counters.Wait()
+	requireSeries(t, m, "dbrunner_jobs_total", map[string]float64{
+		"code=,kind=query,status=succeeded": 4 * each, "code=timeout,kind=query,status=failed": 4 * each,
+		"code=,kind=other,status=succeeded": 4 * each, "code=,kind=transaction,status=succeeded": 0,
+	})
+	requireSeries(t, m, "dbrunner_job_duplicates_total", map[string]float64{"kind=query": 4 * each, "kind=other": 0, "kind=transaction": 0})
+}
+
+// BenchmarkEnded counts the end of a job that has succeeded.
+func BenchmarkEnded(b *testing.B) {
+	jobs := setup(still{}).Jobs("shop")
+	b.ReportAllocs()
+	for b.Loop() {
+		end := telemetry.JobEnd{Kind: "query", Status: "succeeded", Queued: time.Millisecond, Ran: time.Millisecond, Held: time.Millisecond}
+		jobs.Ended(&end)
+	}
+}

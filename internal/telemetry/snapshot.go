@@ -1,0 +1,85 @@
+package telemetry
+
+import "time"
+
+// Source tells how the runner is at this moment, from memory: it asks nobody and waits for nobody.
+type Source interface {
+	Snapshot() Snapshot
+}
+
+// Snapshot is a runner at one moment.
+type Snapshot struct {
+	Ready     bool
+	Draining  bool
+	NATS      Link
+	Dead      *DeadLetters // nil: not known yet
+	Databases []Database
+}
+
+// Link is the connection to NATS.
+type Link struct {
+	Connected  bool
+	Reconnects uint64
+	Denied     int // subjects that the server has refused
+}
+
+// DeadLetters is the stream of dead letters when it was last looked at.
+type DeadLetters struct {
+	Letters uint64
+	Evicted uint64 // seen to go because the stream was full
+	At      time.Time
+}
+
+// Database is one database as the runner sees it.
+type Database struct {
+	Name, Engine string
+	Up           bool // it answers
+	ResultsFull  bool // its results stream has no room
+	Lanes        []Lane
+	Pool         Pool
+	Purged       uint64  // results removed before their maximum age
+	Ledger       *Ledger // nil: it has none
+	Queue        *Queue  // nil: not known yet
+}
+
+// Pool is a pool of connections.
+type Pool struct {
+	Max, Idle, InUse, Waiting  int
+	Acquires, CanceledAcquires int64
+	AcquireWait                time.Duration
+}
+
+// Ledger is the clean-up of a ledger.
+type Ledger struct {
+	Deleted int64
+	SweptAt time.Time // zero: never
+	Failing bool
+}
+
+// Lane is one lane, and what it has done since it started.
+type Lane struct {
+	Name                  string
+	Slots, Held, Settling int
+	IntakeFailed          bool
+	Ended                 map[string]int64 // deliveries by how they left
+	LeasesLost            int64
+	RepliesLost           int64
+	LettersLost           int64
+	Taken                 int64 // results that met one stored already
+	Panics                int64
+}
+
+// Queue is a database's streams when they were last looked at.
+type Queue struct {
+	Lanes       []LaneQueue
+	Oldest      time.Time // when the oldest job still in the queue was published; zero: it is empty
+	ResultsUsed float64   // share of the results stream's limits, 0 to 1
+	At          time.Time
+}
+
+// LaneQueue is one lane's part of a queue, of the whole fleet.
+type LaneQueue struct {
+	Name    string
+	Waiting uint64 // not delivered yet
+	Held    uint64 // delivered and not acknowledged
+}

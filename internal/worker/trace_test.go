@@ -1,0 +1,102 @@
+package worker_test
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"dbrunner/internal/jobs"
+	"dbrunner/internal/worker"
+)
+
+// follower notes what traces are told.
+type follower struct {
+	mu    sync.Mutex
+	steps map[uint64][]jobs.Step
+	ends  map[uint64][]worker.End
+}
+
+type followed struct {
+	*follower
+	sequence uint64
+}
+
+type traceKey struct{}
+
+func (f *follower) Follow(_ string, d *jobs.Delivery) worker.Trace { return &followed{f, d.Sequence} }
+
+func (f *followed) Step(s jobs.Step) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.steps[f.sequence] = append(f.steps[f.sequence], s)
+}
+
+func (f *followed) Failed(string) {}
+
+func (f *followed) ID() string { return "trace" }
+
+func (f *followed) Context(ctx context.Context) context.Context {
+	return context.WithValue(ctx, traceKey{}, f.sequence)
+}
+
+func (f *followed) End(e worker.Event) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.ends[f.sequence] = append(f.ends[f.sequence], e.End)
+}
+
+// Each delivery that a trace follows ends once, however it leaves; a published result belongs to it.
+func TestTracesEndOnce(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := &follower{steps: map[uint64][]jobs.Step{}, ends: map[uint64][]worker.End{}}
+		b := setup(t, work(time.Second, jobs.Succeeded), func(b *bench, o *worker.Options) {
+			o.Tracer, o.Results = f, &tracedResults{b.results, t}
+		})
+		b.stream.publish(slots, 0)
+		b.start()
+		after(2 * time.Second)
+		b.stop()
+		require.Len(t, f.ends, slots)
+		for sequence, ends := range f.ends {
+			require.Equal(t, []worker.End{worker.EndSettled}, ends)
+			require.True(t, slices.Contains(f.steps[sequence], jobs.StepPublish))
+		}
+	})
+}
+
+// A delivery that is handed back unbegun has a trace that says so.
+func TestTraceOfWhatIsHandedBack(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := &follower{steps: map[uint64][]jobs.Step{}, ends: map[uint64][]worker.End{}}
+		b := setup(t, func(ctx context.Context, _ *jobs.Delivery, _ func() error) jobs.Outcome {
+			<-ctx.Done() // no connection is free
+			return jobs.Outcome{Action: jobs.Drop}
+		}, func(_ *bench, o *worker.Options) { o.Tracer = f })
+		b.stream.publish(3, 0)
+		b.start()
+		after(time.Second)
+		b.stop()
+		require.Len(t, f.ends, 3)
+		for _, ends := range f.ends {
+			require.Equal(t, []worker.End{worker.EndDrained}, ends)
+		}
+	})
+}
+
+// tracedResults checks that what is stored belongs to a trace.
+type tracedResults struct {
+	*results
+	t *testing.T
+}
+
+func (r *tracedResults) Store(ctx context.Context, jobID string, body []byte) (worker.Verdict, error) {
+	require.NotNil(r.t, ctx.Value(traceKey{}))
+	return r.results.Store(ctx, jobID, body)
+}
