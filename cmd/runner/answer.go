@@ -15,20 +15,21 @@ import (
 type answer struct {
 	raw []byte
 
-	JobID     string      `json:"job_id"`
-	Kind      string      `json:"kind"`
-	Database  string      `json:"database"`
-	Status    jobs.Status `json:"status"`
-	Duplicate bool        `json:"duplicate"`
-	Runner    string      `json:"runner"`
-	QueuedAt  string      `json:"queued_at"`
-	Finished  string      `json:"finished_at"`
-	answerSet             // of a query
-	Sets      []answerSet `json:"statements"` // of a transaction
-	answerVersion
-	Verdict jobs.Verdict `json:"verdict"` // of a health job
-	Reasons []string     `json:"reasons"`
-	Error   *answerError `json:"error"`
+	JobID         string       `json:"job_id"`
+	Kind          string       `json:"kind"`
+	Database      string       `json:"database"`
+	Status        jobs.Status  `json:"status"`
+	Duplicate     bool         `json:"duplicate"`
+	Runner        string       `json:"runner"`
+	QueuedAt      string       `json:"queued_at"`
+	Finished      string       `json:"finished_at"`
+	Command       string       `json:"command"` // of a statement
+	answerSet                  // of a query or a statement
+	Sets          []answerSet  `json:"statements"` // of a transaction
+	Verdict       jobs.Verdict `json:"verdict"`    // of a health job
+	Reasons       []string     `json:"reasons"`
+	answerVersion              // of a migration
+	Error         *answerError `json:"error"`
 }
 
 // answerVersion is what a migration has in its answer, as far as it is shown.
@@ -80,6 +81,9 @@ func (a *answer) print(w io.Writer, s style, indent string) error {
 	}
 	if _, err := fmt.Fprintf(w, "%s%s  %s\n", indent, status, s.dim(a.JobID)); err != nil {
 		return err
+	}
+	if a.Command != "" || a.RowsAffected != nil {
+		_, _ = fmt.Fprintf(w, "%s  %s\n", indent, strings.TrimPrefix(a.Command+", "+a.counts(), ", "))
 	}
 	if err := a.answerSet.print(w, s, indent+"  "); err != nil {
 		return err

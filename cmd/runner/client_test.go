@@ -45,6 +45,10 @@ func TestSubmit(t *testing.T) {
 	require.Equal(t, exitOK, stdin.code, stdin.err)
 	require.Contains(t, stdin.out, "statement 2: 1 row affected")
 
+	alone := w.run("", "submit", "-d", "shop", "-k", "statement", "--sql", "VACUUM")
+	require.Equal(t, exitOK, alone.code, alone.err)
+	require.Contains(t, alone.out, "0 rows affected")
+
 	require.Equal(t, exitJob, w.run("", "submit", "-d", "shop", "--sql", "SELECT * FROM nosuch").code)
 	rejected := w.run(`{"sqll":"SELECT 1"}`, "submit", "-d", "shop", "-f", "-")
 	require.Equal(t, exitJob, rejected.code)

@@ -23,13 +23,15 @@ The job comes from --sql and --params (a query, unless --kind says otherwise), o
 input). Without an id it gets one; the same id is set as Nats-Msg-Id, so that publishing again does no harm.
 
 Exit codes: 0 succeeded; 1 the job could not be published or its result not be read; 2 the command line is wrong;
-3 the job ended failed, rejected, cancelled or expired, and has no effect; 4 it ended unknown: it may have taken effect;
+3 the job ended failed, rejected, cancelled or expired, and has no effect (what a failed job of kind statement had done may
+remain); 4 it ended unknown: it may have taken effect;
 5 no answer within --timeout: the job goes on, and its result will be stored all the same.
 ` + clientHelp
 
 const submitExample = `  runner submit --database demo --sql 'SELECT id, owner FROM accounts WHERE id = :id' --params '{"id": 1}'
   runner submit --database demo --kind transaction --file transfer.json --id transfer-4711
   echo '{"sql": "SELECT 1 AS n"}' | runner submit --database demo --kind query --file - --json
+  runner submit --database shop --kind statement --sql 'VACUUM orders' --job-timeout 10m --timeout 11m
   runner submit --database demo --sql 'SELECT 1' --no-wait`
 
 type submitFlags struct {

@@ -96,7 +96,7 @@ func wholeWay(t *testing.T, w *world) {
 	require.False(t, replied.Duplicate)
 	require.Equal(t, "succeeded", w.await("shop", "q4").Status, "it is stored all the same")
 
-	_, err := w.js.Publish(t.Context(), "dbrunner.jobs.shop.statement", []byte(`{}`), jetstream.WithRetryAttempts(0))
+	_, err := w.js.Publish(t.Context(), "dbrunner.jobs.shop.backup", []byte(`{}`), jetstream.WithRetryAttempts(0))
 	require.ErrorIs(t, err, jetstream.ErrNoStreamResponse, "a kind that is not there yet is refused at the publisher")
 
 	requireLetters(t, w, map[string]string{"t1": "job_id_reused", "bad": "rejected", "broke": "failed"})

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -74,6 +75,9 @@ func openDatabase(cfg *config.Config, name string, source fs.FS) (*database, err
 	settings := cfg.Databases[name]
 	engine, err := engineByName(settings.Type)
 	if err != nil {
+		return nil, err
+	}
+	if err := checkPooled(settings); err != nil {
 		return nil, err
 	}
 	opened, err := engine.open(dbOptions(cfg, name))
@@ -183,7 +187,7 @@ func (d *database) lane(r *running, l *lane, executor *jobs.Executor) (*worker.L
 		Outbox:           &outbox{conn: r.conn, runner: r.cfg.Instance},
 		Gate:             gate,
 		Suspects:         suspects,
-		Outlives:         func(string) bool { return l.outlives },
+		Outlives:         func(kind string) bool { return slices.Contains(l.outlives, kind) },
 		Observer:         d.observer,
 		Tracer:           d.tracer,
 		Logger:           r.log.Named("worker"),

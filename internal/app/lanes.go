@@ -11,8 +11,8 @@ import (
 type lane struct {
 	name  string
 	kinds []string
-	// outlives: work that was begun goes on when its lease is lost, because it does not roll back whole.
-	outlives bool
+	// outlives are the kinds whose work, once begun, goes on when its lease is lost, because it does not roll back whole.
+	outlives []string
 	// apart: it goes on while the database does not answer, behind a gate that only a full results stream closes, and
 	// never waits for its turn behind other lanes' jobs.
 	apart bool
@@ -28,9 +28,9 @@ type lane struct {
 // may use up: migrations and health checks have lanes of their own, so that they never wait behind work.
 func lanes() []lane {
 	return withKinds([]lane{
-		{name: "work", kinds: []string{"query", "transaction", "statement"}},
+		{name: "work", kinds: []string{"query", "transaction", "statement"}, outlives: []string{"statement"}},
 		{
-			name: "migration", kinds: []string{"migration"}, outlives: true, slots: 1, pending: 1,
+			name: "migration", kinds: []string{"migration"}, outlives: []string{"migration"}, slots: 1, pending: 1,
 			timeout: time.Hour, maxTimeout: 24 * time.Hour,
 		},
 		{name: "health", kinds: []string{"health"}, slots: 2, apart: true},

@@ -2,6 +2,8 @@ package app
 
 import (
 	"cmp"
+	"errors"
+	"slices"
 
 	"dbrunner/internal/config"
 	"dbrunner/internal/db"
@@ -42,10 +44,28 @@ func ledgerMode(word string) db.LedgerMode {
 	}
 }
 
+// checkPooled refuses a configuration that asks for what a pooler in transaction mode makes impossible. What it does not
+// ask for by name is refused job by job.
+func checkPooled(d *config.Database) error {
+	if d.Pooler != config.PoolerTransaction {
+		return nil
+	}
+	const why = "needs a session of its own, and a pooler in transaction mode gives none: leave it out, or connect to the server itself"
+	var faults []error
+	if slices.Contains(d.Kinds, "statement") {
+		faults = append(faults, errors.New("kinds: statement "+why))
+	}
+	if slices.Contains(d.Effects, string(jobs.AtMostOnce)) {
+		faults = append(faults, errors.New("effects: at_most_once "+why))
+	}
+	return errors.Join(faults...)
+}
+
 // policy says in jobs' words what a configured database allows.
 func policy(cfg *config.Config, d *config.Database) *jobs.Policy {
 	p := &jobs.Policy{
 		Kinds:         d.Kinds,
+		Pooled:        d.Pooler == config.PoolerTransaction,
 		Ledger:        d.HasLedger(),
 		Timeout:       d.Timeout,
 		MaxTimeout:    d.MaxTimeout,

@@ -26,6 +26,44 @@ func Compile(d *Dialect, stmt Statement) (*Compiled, []Fault) {
 	return out, nil
 }
 
+// CompileOutside is Compile for a statement that runs on its own, outside of any transaction: it may begin with words
+// that no other statement of a job may.
+func CompileOutside(d *Dialect, stmt Statement) (*Compiled, []Fault) {
+	out, faults := Compile(d, stmt)
+	if out != nil || d.shape(stmt.SQL).begins(d.OutsideFirst) == "" {
+		return out, faults
+	}
+	b := binder{d: d, shape: d.shape(stmt.SQL), params: stmt.Params, faults: CheckOutside(d, stmt.SQL)}
+	out = b.bind()
+	if len(b.faults) > 0 {
+		return nil, b.faults
+	}
+	return out, nil
+}
+
+// CheckOutside is CheckText for a statement that runs outside of any transaction.
+func CheckOutside(d *Dialect, sql string) []Fault {
+	faults := CheckText(d, sql)
+	if d.shape(sql).begins(d.OutsideFirst) == "" {
+		return faults
+	}
+	return slices.DeleteFunc(faults, func(f Fault) bool { return f.Code == CodeForbiddenStatement })
+}
+
+// HasWord reports whether a word, in upper case, stands unquoted anywhere in a text.
+func HasWord(d *Dialect, sql, word string) bool {
+	lexer := NewLexer(d, sql)
+	for {
+		t, ok := lexer.Next()
+		if !ok {
+			return false
+		}
+		if t.Kind == TokenWord && strings.EqualFold(sql[t.Start:t.End], word) {
+			return true
+		}
+	}
+}
+
 // CheckText returns the faults of a text that has its placeholders already: what Compile finds wrong with a text
 // whatever its parameters. It is for engines whose server takes several statements in one text.
 func CheckText(d *Dialect, sql string) []Fault { return slices.Clone(d.shape(sql).faults) }

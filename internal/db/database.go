@@ -28,6 +28,22 @@ type Database interface {
 	// no answer gives ClassUnknown.
 	Transact(ctx context.Context, call Call, tx *Transaction, opts RowOptions, seal Seal) ([]ResultSet, error)
 
+	// Execute runs one statement on its own, outside of any transaction, on a session that keeps nothing of it. What
+	// the statement has done when it ends with an error is not taken back, and an end without the server's answer is
+	// ClassUnknown. Rows above the caps do not stop the statement: ClassDone.
+	//
+	// With once, it is executed at most once: see Once. ClassHeld says that another session executes it now,
+	// ClassTaken that the ledger has a row of it; nothing was executed then, or with ClassTaken after once.End, another
+	// end was on record first. An error of another class before once.End means that the statement was not begun,
+	// unless it is ClassUnknown.
+	Execute(ctx context.Context, call Call, stmt *Compiled, opts RowOptions, once *Once) (ResultSet, error)
+
+	// Conclude writes the end of a job whose ledger row says StatusStarted for the same message, and returns the row as
+	// it is then, nil if there is none, and whether this call wrote it: the first writer wins. own says that the
+	// caller began the execution and knows its end. Anybody else writes only if no session holds the job's lock,
+	// for which it does not wait: a row that still says StatusStarted means that the execution goes on.
+	Conclude(ctx context.Context, end *Entry, own bool) (*Entry, bool, error)
+
 	// Record inserts a ledger row in a transaction of its own, unless its key is taken: then it returns the
 	// row that is there, and false. It waits (bounded by the lock time limit) for a transaction under way
 	// that inserts the same key.
@@ -100,6 +116,19 @@ const (
 // Seal is called in an open transaction, when its statements are done and before the fence. What it returns
 // is written to the ledger; an error rolls the transaction back and is returned to the caller as it is.
 type Seal func(ctx context.Context, sets []ResultSet) (*Entry, error)
+
+// Once is what an execution at most once leaves on record. The engine takes the job's lock on the session that
+// executes (where it has such locks), without waiting for it: others must be able to look whether the execution goes on
+// without a statement that waits, which would be waited for in turn. It commits the row Start by a plain INSERT, executes,
+// writes the end over the row, and only then lets the lock go.
+type Once struct {
+	// Start is the row of the job that was begun, with StatusStarted.
+	Start *Entry
+	// End is called when the statement has ended by the server's word, whatever it was, and returns the row of the end.
+	// When that row could not be written, Execute returns ClassUnknown all the same: the caller then writes it by
+	// Conclude.
+	End func(set ResultSet, err error) *Entry
+}
 
 // ResultSet is the answer of one statement, its rows already encoded.
 type ResultSet struct {

@@ -27,6 +27,10 @@ const (
 	ClassTimeout
 	// ClassCanceled: the context ended; rolled back.
 	ClassCanceled
+	// ClassHeld: another session executes the same job now; nothing was begun.
+	ClassHeld
+	// ClassDone: a statement outside of a transaction took effect; only its rows cannot be given.
+	ClassDone
 )
 
 // Code is a stable public word for what went wrong; results carry it as error.code.
@@ -97,6 +101,23 @@ func ClassOf(err error) Class {
 // to show to whoever published the job.
 func Errorf(class Class, code Code, format string, args ...any) *Error {
 	return &Error{Class: class, Code: code, Message: fmt.Sprintf(format, args...), Statement: -1}
+}
+
+// Outside says of an error that ended a statement outside of a transaction what its class does not mean there, and
+// returns the error.
+func (e *Error) Outside() *Error {
+	switch e.Class {
+	case ClassTransient, ClassTimeout, ClassCanceled:
+		e.Message += "; it ran outside of a transaction: what it had done until then may remain"
+	default: // the server refused it, or says that all of it is done
+	}
+	return e
+}
+
+// NoAnswer is the end of a statement outside of a transaction that the server did not tell.
+func NoAnswer(cause error) *Error {
+	return Errorf(ClassUnknown, CodeConnectionLost,
+		"no answer to a statement outside of a transaction: whether it took effect is not known").Because(cause)
 }
 
 // At names the statement at fault, by its index, and returns the error.

@@ -2,6 +2,7 @@ package db
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"time"
 )
 
@@ -15,12 +16,21 @@ const (
 	LedgerOff                          // no ledger: exactly_once and at_most_once jobs are refused
 )
 
+// StatusStarted is the status of a row whose job may be under way: it is executed at most once, and its end was not
+// written yet. The row's answer means nothing.
+const StatusStarted = "started"
+
+// JobLock is the name of the lock that the session of an execution at most once holds, the same for every runner.
+func JobLock(namespace, database, jobID string) [sha256.Size]byte {
+	return sha256.Sum256([]byte("dbrunner job lock\x00" + namespace + "\x00" + database + "\x00" + jobID))
+}
+
 // Entry is one row of the ledger: the proof that a job ended, with its answer. The key is (namespace,
 // configured name of the database, job id); the first two are the Database's own.
 type Entry struct {
 	JobID       string
 	RequestHash []byte    // SHA-256; nil when the job could not be decoded: equal to nothing
-	Status      string    // the result's status; "started" is for at_most_once
+	Status      string    // the result's status, or StatusStarted
 	Answer      []byte    // the result as published
 	Sequence    uint64    // of the message in the jobs stream
 	Timestamp   time.Time // of the message in the jobs stream, nanoseconds

@@ -57,6 +57,7 @@ type Dialect struct {
 	ReadOnlyFirst   map[string]bool                // first words that a read-only query may have
 	TransactionVerb map[string]bool                // first words that control transactions: refused in every job
 	ForbiddenFirst  map[string]bool                // other first words that jobs may not use
+	OutsideFirst    map[string]bool                // of these, what a statement outside of a transaction may begin with
 	CheckValue      func(v Value) string           // what is wrong with a typed value ("" = nothing); nil = no check
 
 	// The words of these two tables are keywords of the engine wherever they stand unquoted, not only at the

@@ -37,7 +37,7 @@ func (s *shaper) faults() []Fault {
 	if verb == "" {
 		verb = s.controls
 	}
-	add(verb != "", CodeTransactionControl, verb+": a job is one transaction and must not control it")
+	add(verb != "", CodeTransactionControl, verb+": a job must not control transactions")
 	add(s.flaws.separator, CodeMultipleStatements, s.d.Separator+" separates batches for tools; the server does not know it: "+
 		"send each batch as a statement of its own")
 	if verb := s.shape.begins(s.d.ForbiddenFirst); verb != "" {

@@ -40,6 +40,13 @@ func unknownError() *ResultError {
 	}
 }
 
+func stoppedError(e *db.Error) *ResultError {
+	return &ResultError{
+		Code: CodeCanceled, EngineCode: e.EngineCode, Retryable: true,
+		Message: "the runner had to end while the statement ran, and the server has stopped it; what it had done until then may remain",
+	}
+}
+
 func tooManyDeliveriesError(n uint64) *ResultError {
 	return &ResultError{
 		Code:    CodeTooManyDeliveries,

@@ -71,6 +71,13 @@ func (a *answering) Read(context.Context, db.Call, *db.Compiled, db.RowOptions) 
 	return a.sets[0], nil
 }
 
+func (a *answering) Execute(context.Context, db.Call, *db.Compiled, db.RowOptions, *db.Once) (db.ResultSet, error) {
+	if a.err != nil {
+		return db.ResultSet{}, a.err
+	}
+	return a.sets[0], nil
+}
+
 func (a *answering) Transact(
 	ctx context.Context, _ db.Call, tx *db.Transaction, _ db.RowOptions, seal db.Seal,
 ) ([]db.ResultSet, error) {

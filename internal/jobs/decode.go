@@ -137,7 +137,7 @@ func (r *reader) syntaxFault(body []byte, fault *syntaxFault) db.Fault {
 // interpret makes a job of a body that is one JSON object.
 func (d *Decoder) interpret(r *reader, in *Delivery) (*Job, *Rejection) {
 	k := d.kind(in.Kind)
-	if k == nil || !d.opts.Policy.AllowsKind(in.Kind) {
+	if k == nil || !d.allows(k) {
 		return nil, d.unreadable(in, d.forbiddenKind(in.Kind))
 	}
 	r.twice = r.members(0, k.known, r.top[:])
@@ -157,16 +157,26 @@ func (d *Decoder) interpret(r *reader, in *Delivery) (*Job, *Rejection) {
 	return job, nil
 }
 
+// allows reports whether jobs of a kind run on this database.
+func (d *Decoder) allows(k *kind) bool {
+	p := d.opts.Policy
+	return p.AllowsKind(k.name) && (!k.session || !p.Pooled)
+}
+
 func (d *Decoder) forbiddenKind(name string) db.Fault {
 	var allowed []string
-	for _, k := range d.kinds {
-		if d.opts.Policy.AllowsKind(k.name) {
-			allowed = append(allowed, k.name)
+	for i := range d.kinds {
+		if d.allows(&d.kinds[i]) {
+			allowed = append(allowed, d.kinds[i].name)
 		}
+	}
+	why := ""
+	if k := d.kind(name); k != nil && k.session && d.opts.Policy.Pooled {
+		why = " (they need a session of their own, and it is reached through a pooler in transaction mode)"
 	}
 	return db.Fault{
 		Code: CodeKindNotAllowed,
-		Message: "jobs of kind " + clip(name, maxName) + " do not run on this database; these do: " +
+		Message: "jobs of kind " + clip(name, maxName) + " do not run on this database" + why + "; these do: " +
 			strings.Join(allowed, ", "),
 	}
 }

@@ -86,7 +86,7 @@ func TestDocsExamples(t *testing.T) {
 	for _, m := range regexp.MustCompile(`nats pub --jetstream dbrunner\.jobs\.demo\.(\w+) '([^']*)'`).FindAllStringSubmatch(docs, -1) {
 		bodies[m[2]] = m[1]
 	}
-	require.Len(t, bodies, 7)
+	require.Len(t, bodies, 8)
 	for body, kind := range bodies {
 		mustDecode(t, testDecoder(), delivery(kind, strings.ReplaceAll(body, "replies.demo.", "replies.shop.")))
 	}

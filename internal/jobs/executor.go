@@ -88,6 +88,8 @@ func (e *Executor) Run(ctx context.Context, d *Delivery, begin func() error) (ou
 	switch {
 	case r.effect == ExactlyOnce:
 		return r.exactlyOnce(ctx)
+	case r.effect == AtMostOnce:
+		return r.atMostOnce(ctx)
 	case job.ReplyOnly:
 		return r.execute(ctx, nil)
 	default:
@@ -200,8 +202,12 @@ func (r *run) execute(ctx context.Context, look *look) Outcome {
 		call: db.Call{Label: r.id, Timeout: r.job.Timeout, Begin: r.begin},
 		rows: r.rowOptions(),
 	}
-	if r.effect == ExactlyOnce {
+	switch r.effect {
+	case ExactlyOnce:
 		x.seal = func(ctx context.Context, a answer) (*db.Entry, error) { return r.seal(ctx, look, a) }
+	case AtMostOnce:
+		x.once = r.once()
+	default: // nothing is on record before the end
 	}
 	var given answer
 	err := db.Retry(ctx, r.retryOptions(), r.repeatable, func(ctx context.Context) error {
@@ -216,6 +222,9 @@ func (r *run) execute(ctx context.Context, look *look) Outcome {
 		return err
 	})
 	defer func() { given.release() }()
+	if x.once != nil {
+		return r.onceExecuted(ctx, err)
+	}
 	if err != nil {
 		return r.failed(ctx, err, given)
 	}
@@ -246,14 +255,16 @@ func (r *run) seal(ctx context.Context, look *look, a answer) (*db.Entry, error)
 }
 
 // repeatable tells the errors after which the whole execution may be repeated at once: it is rolled back, or a
-// repetition finds out (exactly_once), or is harmless (read_only, at_least_once).
+// repetition finds out (exactly_once), or is harmless (read_only, at_least_once), or nothing was begun (at_most_once).
 func (r *run) repeatable(err error) bool {
-	if r.refused != nil {
+	if r.refused != nil || r.d.told != nil {
 		return false
 	}
 	switch db.ClassOf(err) {
-	case db.ClassTransient, db.ClassLost, db.ClassUnknown:
+	case db.ClassTransient, db.ClassLost:
 		return true
+	case db.ClassUnknown:
+		return r.effect != AtMostOnce
 	default:
 		_, lost := errors.AsType[*lookError](err)
 		return lost
@@ -290,13 +301,16 @@ func (r *run) failed(ctx context.Context, err error, given answer) Outcome {
 		return Outcome{Action: Drop}
 	case db.ClassTaken:
 		return r.taken(ctx)
+	case db.ClassDone:
+		r.body = r.result(Succeeded, resultError(e), given)
+		return r.settle(Succeeded, resultError(e))
 	default:
 		return r.endFailed(ctx, e, given)
 	}
 }
 
 func (r *run) endFailed(ctx context.Context, e *db.Error, given answer) Outcome {
-	if r.effect == ExactlyOnce {
+	if r.effect.fenced() {
 		return r.endRecorded(ctx, Failed, resultError(e))
 	}
 	if r.effect == AtLeastOnce && r.d.sawUnknown {
@@ -307,7 +321,7 @@ func (r *run) endFailed(ctx context.Context, e *db.Error, given answer) Outcome 
 }
 
 func (r *run) expiredLate(ctx context.Context) Outcome {
-	if r.effect == ExactlyOnce {
+	if r.effect.fenced() {
 		return r.endRecorded(ctx, Expired, expiredError())
 	}
 	return r.endExpired()

@@ -29,6 +29,7 @@ func goldenSets() map[string][]db.ResultSet {
 	}
 	return map[string][]db.ResultSet{
 		"query":       {rows},
+		"statement":   {{Columns: rows.Columns, Rows: []byte(`[["7","x"]]`), RowCount: 1, RowsAffected: 1, Command: "CALL"}},
 		"transaction": {{RowsAffected: 1, Command: "UPDATE 1"}, rows, {RowsAffected: 0, Command: "DELETE 0"}},
 	}
 }
@@ -124,6 +125,8 @@ func dump(job *Job) string {
 	fmt.Fprintf(&b, "expires %s\nrows %+v\nlabels %q\nhash %x", job.ExpiresAt.Format(time.RFC3339Nano), job.Rows, job.Labels, job.Hash)
 	switch w := job.work.(type) {
 	case *query:
+		dumpStatement(&b, w.compiled)
+	case *alone:
 		dumpStatement(&b, w.compiled)
 	case *transaction:
 		fmt.Fprintf(&b, "\nisolation %d", w.tx.Isolation)

@@ -45,5 +45,5 @@ func TestValidName(t *testing.T) {
 
 func TestKinds(t *testing.T) {
 	t.Parallel()
-	require.Equal(t, []string{"query", "transaction", "migration", "health"}, jobs.Kinds())
+	require.Equal(t, []string{"query", "transaction", "statement", "migration", "health"}, jobs.Kinds())
 }

@@ -18,6 +18,9 @@ const (
 	AtMostOnce  Effect = "at_most_once"
 )
 
+// fenced reports whether each end of such a job has a row in the ledger.
+func (e Effect) fenced() bool { return e == ExactlyOnce || e == AtMostOnce }
+
 // Status is how a job ended.
 type Status string
 
@@ -46,7 +49,8 @@ type Delivery struct {
 	// What this delivery has done so far: it may be run several times while its database comes and goes.
 	attempts   uint64
 	startedAt  time.Time
-	sawUnknown bool // an execution ended without a server's answer
+	sawUnknown bool  // an execution ended without a server's answer
+	told       *told // the end of its execution at most once; nil while none is known
 }
 
 // Job is a decoded and valid job.
@@ -84,6 +88,7 @@ type execution struct {
 	call db.Call
 	rows db.RowOptions
 	seal sealAnswer
+	once *once
 }
 
 // answer is the kind's own keys of a result. The zero answer has none.

@@ -8,6 +8,7 @@ type kind struct {
 	name    string
 	effects []Effect // that it can have; the first one is its default
 	keys    []string // its own keys of the body
+	session bool     // it needs a session of its own: a pooler in transaction mode gives none
 	// decode reads the kind's own keys: at[i] is the value of keys[i], 0 if absent. It notes every fault; the work
 	// it returns counts only if there was none.
 	decode func(r *reader, at []int) work
@@ -24,6 +25,10 @@ func table() []kind {
 		{
 			name: "transaction", effects: []Effect{ExactlyOnce, AtLeastOnce},
 			keys: []string{"statements", "isolation"}, decode: decodeTransaction,
+		},
+		{
+			name: "statement", effects: []Effect{AtMostOnce, AtLeastOnce}, session: true,
+			keys: []string{"sql", "params"}, decode: decodeAlone,
 		},
 		{
 			name: "migration", effects: []Effect{AtLeastOnce},

@@ -9,6 +9,7 @@ import (
 type Policy struct {
 	Kinds         []string              // kinds that run here; empty = all
 	Effects       []Effect              // effects that run here; empty = all
+	Pooled        bool                  // a pooler in transaction mode stands before it: a job has no session of its own
 	Ledger        bool                  // a ledger is there: exactly_once and at_most_once are possible
 	Timeout       time.Duration         // default of a job's timeout
 	MaxTimeout    time.Duration         // ceiling of a job's timeout

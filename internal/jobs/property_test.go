@@ -189,6 +189,8 @@ func drawOwn(t *rapid.T, kind string) map[string]any {
 	switch kind {
 	case "query":
 		return drawStatement(t, "SELECT")
+	case "statement":
+		return drawStatement(t, "CALL")
 	case "migration":
 		return drawMigration(t)
 	case "health":
@@ -330,12 +332,14 @@ func rewritten(job *Job, original map[string]any) map[string]any {
 }
 
 func rewrittenWork(job *Job, original map[string]any) map[string]any {
-	if q, ok := job.work.(*query); ok {
-		return rewrittenStatement(&q.statement, original)
-	}
-	if m, ok := job.work.(*migrate); ok {
-		out := map[string]any{"action": string(m.action), "target": m.target}
-		if m.outOfOrder {
+	switch w := job.work.(type) {
+	case *query:
+		return rewrittenStatement(&w.statement, original)
+	case *alone:
+		return rewrittenStatement(&w.statement, original)
+	case *migrate:
+		out := map[string]any{"action": string(w.action), "target": w.target}
+		if w.outOfOrder {
 			out["out_of_order"] = raw("true")
 		}
 		return out
@@ -498,6 +502,8 @@ func TestHashTellsApart(t *testing.T) {
 		{"query", `{"sql":"SELECT $1","params":[{"type":"json","value":{"a":2,"b":1}}]}`},
 		{"query", `{"sql":"SELECT :a, :b","params":{"a":1,"b":2}}`},
 		{"query", `{"sql":"SELECT :a, :b","params":{"a":2,"b":1}}`},
+		{"statement", `{"sql":"SELECT 1"}`},
+		{"statement", `{"sql":"SELECT 1","effect":"at_least_once"}`},
 		{"migration", `{"action":"up"}`},
 		{"migration", `{"action":"up","target":"1"}`},
 		{"migration", `{"action":"up","out_of_order":true}`},
@@ -544,7 +550,7 @@ func damaged(t *rapid.T, kind string) string {
 		return member{
 			rapid.SampledFrom([]string{"id", "Id", "effect", "reply_to", "EFFECT", "sql", "x", ""}).Draw(t, "key"),
 			rapid.SampledFrom([]any{
-				"a1", "a 1", "s1_1", "read_only", "exactly_once", "at_least_once", "_INBOX.a", "_INBOX.>", raw("null"),
+				"a1", "a 1", "s1_1", "read_only", "exactly_once", "at_least_once", "at_most_once", "_INBOX.a", "_INBOX.>", raw("null"),
 				raw("1"),
 				[]any{},
 				map[string]any{"id": "x"},
@@ -570,7 +576,7 @@ func TestScanAgreesWithDecode(t *testing.T) {
 	t.Parallel()
 	d := testDecoder(func(o *DecoderOptions) { o.MaxBody = 2000 })
 	rapid.Check(t, func(t *rapid.T) {
-		kind := rapid.SampledFrom([]string{"query", "transaction", "vacuum"}).Draw(t, "kind")
+		kind := rapid.SampledFrom(append(Kinds(), "vacuum")).Draw(t, "kind")
 		in := delivery(kind, damaged(t, kind))
 		if rapid.Bool().Draw(t, "header") {
 			in.Headers = map[string][]string{"Nats-Msg-Id": {rapid.SampledFrom([]string{"h1", "h 1", "s1_1", ""}).Draw(t, "header")}}

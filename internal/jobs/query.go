@@ -7,7 +7,7 @@ type query struct{ statement }
 
 // decodeQuery reads sql and params.
 func decodeQuery(r *reader, at []int) work {
-	return &query{r.statement(0, at[0], at[1], true)}
+	return &query{r.statement(0, at[0], at[1], reading)}
 }
 
 func (q *query) size() int { return 1 }

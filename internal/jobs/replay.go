@@ -30,7 +30,7 @@ func (r *run) replay(ctx context.Context) (Outcome, bool) {
 		return r.hold(ctx, err), true
 	}
 	if row != nil {
-		return r.recorded(row), true
+		return r.recorded(ctx, row), true
 	}
 	return Outcome{}, false
 }
@@ -48,6 +48,9 @@ func (r *run) existing(ctx context.Context, existing []byte) Outcome {
 			return r.hold(ctx, err)
 		}
 		if row != nil && row.SameMessage(r.d.Sequence, r.d.Timestamp) {
+			if row.Status == db.StatusStarted {
+				return r.unfinished(ctx, row)
+			}
 			return r.aside(row.Answer)
 		}
 	}
@@ -91,14 +94,17 @@ func (r *run) taken(ctx context.Context) Outcome {
 	if row == nil { // deleted between the two: run again
 		return Outcome{Action: Hold, Reason: errors.New("the ledger row of this job was deleted while it was read")}
 	}
-	return r.recorded(row)
+	return r.recorded(ctx, row)
 }
 
 // recorded decides what a ledger row under the job's key means: our own end, the same request's, or another's.
-func (r *run) recorded(row *db.Entry) Outcome {
+func (r *run) recorded(ctx context.Context, row *db.Entry) Outcome {
 	same := row.SameMessage(r.d.Sequence, r.d.Timestamp)
 	if !same && !r.sameRequest(row.RequestHash) {
 		return r.reused()
+	}
+	if row.Status == db.StatusStarted {
+		return r.unfinished(ctx, row)
 	}
 	head, err := ReadResult(row.Answer)
 	if err != nil {
@@ -160,7 +166,7 @@ func (r *run) giveUp(ctx context.Context) Outcome {
 		return r.existing(ctx, existing)
 	}
 	switch {
-	case r.effect == ExactlyOnce:
+	case r.effect.fenced():
 		return r.endRecorded(ctx, Failed, tooManyDeliveriesError(r.d.Deliveries))
 	case r.effect == ReadOnly:
 		return r.end(Failed, tooManyDeliveriesError(r.d.Deliveries))
@@ -190,7 +196,7 @@ func (r *run) defect(ctx context.Context) (out Outcome) {
 
 // ledgered reports whether the job can have a ledger row: it says so, or its effect is not known.
 func (r *run) ledgered() bool {
-	return r.e.opts.Policy.Ledger && (r.effect == ExactlyOnce || r.effect == "")
+	return r.e.opts.Policy.Ledger && (r.effect.fenced() || r.effect == "")
 }
 
 func (r *run) sameRequest(hash []byte) bool {
@@ -214,7 +220,7 @@ func (r *run) endRecorded(ctx context.Context, status Status, e *ResultError) Ou
 		return r.hold(ctx, err)
 	}
 	if !inserted {
-		return r.recorded(row)
+		return r.recorded(ctx, row)
 	}
 	out := r.settle(status, e)
 	out.ended.row = row

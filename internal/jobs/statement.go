@@ -13,9 +13,18 @@ type statement struct {
 	compiled *db.Compiled
 }
 
+// place is where a statement runs, which decides what it may be.
+type place uint8
+
+const (
+	inside  place = iota // a transaction
+	reading              // a transaction that must change nothing
+	outside              // no transaction
+)
+
 // statement reads a statement from the places of its sql and its params (0 = absent) and compiles it. owner is the
-// object that has them; reading says that the statement must be one that only reads.
-func (r *reader) statement(owner, sql, params int, reading bool) (s statement) {
+// object that has them.
+func (r *reader) statement(owner, sql, params int, where place) (s statement) {
 	text, ok := r.sql(owner, sql)
 	s.source.SQL = text
 	if params != 0 {
@@ -26,8 +35,12 @@ func (r *reader) statement(owner, sql, params int, reading bool) (s statement) {
 		return s
 	}
 	var faults []db.Fault
-	s.compiled, faults = db.Compile(r.dialect, s.source)
-	if reading && !slices.ContainsFunc(faults, ofText) {
+	compile := db.Compile
+	if where == outside {
+		compile = db.CompileOutside
+	}
+	s.compiled, faults = compile(r.dialect, s.source)
+	if where == reading && !slices.ContainsFunc(faults, ofText) {
 		faults = append(faults, db.CheckReadOnly(r.dialect, s.source.SQL)...)
 	}
 	for _, f := range faults {

@@ -85,7 +85,7 @@ func (t *transaction) decodeStatement(r *reader, at int) {
 	}
 	var found [3]int
 	r.members(at, statementKeys, found[:])
-	s := r.statement(at, found[statementSQL], found[statementParams], false)
+	s := r.statement(at, found[statementSQL], found[statementParams], inside)
 	t.statements = append(t.statements, s)
 	t.tx.Statements = append(t.tx.Statements, s.compiled)
 	var guard *db.Range
@@ -177,7 +177,12 @@ func statementsAnswer(sets []db.ResultSet) answer {
 }
 
 func appendSet(dst []byte, set *db.ResultSet) []byte {
-	dst = appendInt(append(dst, `{"rows_affected":`...), set.RowsAffected)
+	return append(appendSetMembers(append(dst, '{'), set), '}')
+}
+
+// appendSetMembers appends the keys of one statement's answer.
+func appendSetMembers(dst []byte, set *db.ResultSet) []byte {
+	dst = appendInt(append(dst, `"rows_affected":`...), set.RowsAffected)
 	if set.Columns != nil {
 		dst = appendColumns(append(dst, ','), set)
 	}
@@ -192,7 +197,7 @@ func appendSet(dst []byte, set *db.ResultSet) []byte {
 	if len(set.More) > 0 {
 		dst = append(dst, ']')
 	}
-	return append(dst, '}')
+	return dst
 }
 
 func appendInt(dst []byte, n int64) []byte { return strconv.AppendInt(dst, n, 10) }

@@ -41,4 +41,6 @@ func (r *runner) freeze() { r.signal(syscall.SIGSTOP) }
 func (r *runner) thaw() { r.signal(syscall.SIGCONT) }
 
 // tick is how often a test looks again at what it waits for.
-func tick() <-chan time.Time { return time.After(50 * time.Millisecond) }
+func tick() <-chan time.Time { return time.After(tickEvery) }
+
+const tickEvery = 50 * time.Millisecond

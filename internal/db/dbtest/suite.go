@@ -37,6 +37,10 @@ type Harness struct {
 	// Refused are statements that db.Compile or, failing that, the engine refuses in every job.
 	Refused []string
 
+	// Outside are statements that cannot run in a transaction, may be run any number of times, and are a job's of kind
+	// statement; table item is there.
+	Outside []string
+
 	// Bypass are statements that the engine itself refuses, even when db.Compile was not asked.
 	Bypass []string
 }
@@ -46,6 +50,8 @@ type Features struct {
 	DeferredConstraints bool // REFERENCES … DEFERRABLE INITIALLY DEFERRED
 	Returning           bool // INSERT … RETURNING
 	Snapshot            bool // the isolation level SNAPSHOT
+	Pooled              bool // reached through a pooler in transaction mode
+	JobLocks            bool // locks of a session, by which others see that it executes a job
 
 	// Lacks names what the server at hand is known not to do, although the engine's servers do it. Cases that need it
 	// are skipped, and say so.
@@ -79,6 +85,9 @@ type SQL struct {
 
 	// Numbers is a query of one column n with the numbers 1 to count, in order, each a JSON number.
 	Numbers func(count int) string
+
+	// Ledger is the name of the ledger's table where an administrator may change it; empty: nobody can.
+	Ledger string
 
 	// Slow is a query that runs for minutes unless it is stopped.
 	Slow string
@@ -133,6 +142,7 @@ func Run(t *testing.T, h Harness) {
 		{"Caps", testCaps},
 		{"ReadOnly", testReadOnly},
 		{"Transact", testTransact},
+		{"Outside", testOutside},
 		{"Guards", testGuards},
 		{"Seal", testSeal},
 		{"Fence", testFence},

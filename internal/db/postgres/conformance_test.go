@@ -46,10 +46,11 @@ func harness() dbtest.Harness {
 		},
 		Secret:       secret,
 		SmallestPool: 1,
-		Has:          dbtest.Features{DeferredConstraints: true, Returning: true},
+		Has:          dbtest.Features{DeferredConstraints: true, Returning: true, JobLocks: true},
 		SQL: dbtest.SQL{
 			Positional: func(n int) string { return fmt.Sprintf("$%d", n) },
 			Numbers:    func(n int) string { return fmt.Sprintf("SELECT n FROM generate_series(1, %d) AS n", n) },
+			Ledger:     "dbrunner.ledger",
 			Slow:       "SELECT pg_sleep(120)::text AS n",
 			Running: "SELECT count(*) AS n FROM pg_stat_activity WHERE datname = current_database() " +
 				"AND query LIKE '%pg_sleep(120)%' AND state = 'active' AND pid <> pg_backend_pid()",
@@ -63,6 +64,10 @@ func harness() dbtest.Harness {
 			"INSERT INTO item (id, name) VALUES (92, 'x')",
 			"EXPLAIN ANALYZE INSERT INTO item (id, name) VALUES (93, 'x')",
 			"CREATE TABLE other (id integer)",
+		},
+		Outside: []string{
+			"VACUUM item", "VACUUM (FULL, ANALYZE) item", "REINDEX INDEX CONCURRENTLY item_name", "ALTER SYSTEM RESET work_mem",
+			"CREATE INDEX CONCURRENTLY IF NOT EXISTS item_amount ON item (amount)", "DROP INDEX CONCURRENTLY IF EXISTS item_amount",
 		},
 		Refused: []string{
 			"PREPARE p AS SELECT 1", "EXECUTE p", "DEALLOCATE ALL", "DISCARD ALL", "LISTEN c", "LOAD 'x'",

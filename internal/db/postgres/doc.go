@@ -15,6 +15,12 @@
 // answer of a clean-up is read when the session is used next, before anything is sent; if the clean-up failed,
 // the session is closed and nobody uses it.
 //
+// # Statements outside of transactions
+//
+// Execute sends one statement as a segment of its own, between segments of ours: {limits} {try-lock} {INSERT started row}
+// {statement} {UPDATE row} {clean-up}. The lock is an advisory one of the session. What is asked about a job from elsewhere
+// tries it and never waits. See decisions 30 to 32.
+//
 // # Values
 //
 // Parameters go to the server as text, in the form that the type's own input function reads: a string as it

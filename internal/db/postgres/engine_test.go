@@ -17,6 +17,7 @@ import (
 func TestPooled(t *testing.T) {
 	t.Parallel()
 	h := harness()
+	h.Has.Pooled = true
 	h.Options = func(t testing.TB) db.Options {
 		o := options(t)
 		o.TransactionPool = true

@@ -107,10 +107,7 @@ func (d *Database) Record(ctx context.Context, entry *db.Entry) (recorded *db.En
 func (l *lease) record(entry *db.Entry) (*db.Entry, bool, error) {
 	// A row that is in the way may be deleted before it is read, but only by a clean-up: once or twice.
 	for range 3 {
-		l.buf = appendParse(l.buf[:0], "", recordEntry, nil)
-		l.buf = l.appendEntry(l.buf, "", entry)
-		l.buf = appendSync(appendExecute(l.buf))
-		rows, _, err := l.roundTrip()
+		rows, _, err := l.writeEntry(recordEntry, entry)
 		if err != nil {
 			return nil, false, err
 		}
@@ -124,6 +121,14 @@ func (l *lease) record(entry *db.Entry) (*db.Entry, bool, error) {
 		}
 	}
 	return nil, false, db.Errorf(db.ClassTransient, db.CodeSerialization, "the ledger row is taken and cannot be read")
+}
+
+// writeEntry runs a statement of ours that takes a ledger row's arguments.
+func (l *lease) writeEntry(sql string, e *db.Entry) (rows [][][]byte, affected int64, err error) {
+	l.buf = appendParse(l.buf[:0], "", sql, nil)
+	l.buf = l.appendEntry(l.buf, "", e)
+	l.buf = appendSync(appendExecute(l.buf))
+	return l.roundTrip()
 }
 
 // Lookup reads a ledger row; nil if there is none.
@@ -207,7 +212,12 @@ func (d *Database) own(ctx context.Context, lost db.Class, run func(l *lease) er
 	if _, answered := errors.AsType[*pgconn.PgError](err); !answered && l.dead && lost == db.ClassUnknown {
 		e.Class = lost
 	}
-	if answered := e.EngineCode; answered == "25006" {
+	return noWrites(e)
+}
+
+// noWrites knows a server that takes no writes at all by what it says to a statement of ours.
+func noWrites(e *db.Error) *db.Error {
+	if e.EngineCode == "25006" {
 		e.Class, e.Code = db.ClassUnavailable, db.CodeUnavailable
 		e.Message = "the server takes no writes now: it is a standby or was set read-only"
 	}

@@ -97,6 +97,11 @@ func (l *lease) appendBegin(begin string, call *db.Call) int {
 
 // labelSQL names the job in pg_stat_activity until the transaction ends.
 func labelSQL(label string) string {
+	return "SET LOCAL application_name = '" + sessionLabel(label) + "'"
+}
+
+// sessionLabel is the name of a job's session.
+func sessionLabel(label string) string {
 	name := make([]byte, 0, maxApplicationName)
 	name = append(name, "dbrunner:"...)
 	for i := 0; i < len(label) && len(name) < maxApplicationName; i++ {
@@ -104,7 +109,7 @@ func labelSQL(label string) string {
 			name = append(name, c)
 		}
 	}
-	return "SET LOCAL application_name = '" + string(name) + "'"
+	return string(name)
 }
 
 // firstTrip sends the buffer and reads the answers of the job's statements. The error is ready for the caller;

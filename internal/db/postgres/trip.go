@@ -89,6 +89,7 @@ type reader struct {
 	next    int  // the statement whose answer is being read; below zero: commands of ours
 	rows    bool // the encoder was started for it
 	drained int  // bytes read since we refused
+	whole   bool // the answer is read to its end, whatever we refuse: nothing takes the statement back
 
 	chained  bool   // between two statements stands a command of ours that begins the next transaction
 	between  bool   // that command's answer is due
@@ -205,7 +206,7 @@ func (r *reader) row(body []byte) error {
 		return nil
 	}
 	r.drained += len(body)
-	if r.drained > drainLimit {
+	if r.drained > drainLimit && !r.whole {
 		return errOutOfOrder
 	}
 	return nil

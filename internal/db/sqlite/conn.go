@@ -33,6 +33,7 @@ const (
 	rollback
 	insertEntry
 	recordEntry
+	concludeEntry
 	selectEntry
 	sweepEntries
 	checkLedger
@@ -40,15 +41,16 @@ const (
 )
 
 var ourSQL = [oursCount]string{
-	beginReading: "BEGIN",
-	beginWriting: "BEGIN IMMEDIATE",
-	commit:       "COMMIT",
-	rollback:     "ROLLBACK",
-	insertEntry:  insertEntrySQL,
-	recordEntry:  insertEntrySQL + " ON CONFLICT DO NOTHING",
-	selectEntry:  selectEntrySQL,
-	sweepEntries: sweepEntriesSQL,
-	checkLedger:  checkLedgerSQL,
+	beginReading:  "BEGIN",
+	beginWriting:  "BEGIN IMMEDIATE",
+	commit:        "COMMIT",
+	rollback:      "ROLLBACK",
+	insertEntry:   insertEntrySQL,
+	recordEntry:   insertEntrySQL + " ON CONFLICT DO NOTHING",
+	concludeEntry: concludeEntrySQL,
+	selectEntry:   selectEntrySQL,
+	sweepEntries:  sweepEntriesSQL,
+	checkLedger:   checkLedgerSQL,
 }
 
 // conn is one connection, with all that it keeps between calls. One call at a time uses it.
@@ -65,6 +67,8 @@ type conn struct {
 	timeout  time.Duration // of the call under way, for the text of its error
 	maxBytes int64         // of the rows of the call under way, 0 = no limit
 	spoilt   bool          // to be closed instead of used again
+	vacuum   bool          // the statement is a VACUUM: it attaches a file of its own, and what it writes is what there was
+	whole    bool          // the statement is not stopped by the caps on its rows: nothing would take it back
 }
 
 // openConn opens the file for writing (which creates it, if that is allowed) or for reading only.
@@ -220,10 +224,8 @@ func (c *conn) begin() *db.Error {
 	if c.reads {
 		which = beginReading
 	}
-	if c.h.moved() {
-		c.spoilt = true
-		return db.Errorf(db.ClassUnavailable, db.CodeUnavailable,
-			"the database file was moved, deleted or replaced while it was open")
+	if failure := c.here(); failure != nil {
+		return failure
 	}
 	if err := c.patiently(func() error { return c.run(which) }); err != nil {
 		return c.failed(err, opening)
@@ -232,12 +234,27 @@ func (c *conn) begin() *db.Error {
 	return nil
 }
 
+// here looks whether the file is still the one that was opened.
+func (c *conn) here() *db.Error {
+	if !c.h.moved() {
+		return nil
+	}
+	c.spoilt = true
+	return db.Errorf(db.ClassUnavailable, db.CodeUnavailable,
+		"the database file was moved, deleted or replaced while it was open")
+}
+
 // end rolls back what is still open. It is the last thing that a call does with the connection.
 func (c *conn) end() {
 	c.watch.disarm() // an interrupt would hit the ROLLBACK
 	if c.rows.Size() > maxIdleRows {
 		c.rows = db.RowEncoder{}
 	}
+	c.rollBack()
+}
+
+// rollBack ends a transaction that is open.
+func (c *conn) rollBack() {
 	if !c.h.inTransaction() {
 		return
 	}

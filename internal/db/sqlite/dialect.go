@@ -24,7 +24,7 @@ func newDialect() *db.Dialect {
 		},
 		ReadOnlyFirst:   words("SELECT", "WITH", "VALUES", "EXPLAIN"),
 		TransactionVerb: words("BEGIN", "COMMIT", "END", "ROLLBACK", "SAVEPOINT", "RELEASE"),
-		ForbiddenFirst:  words("ATTACH", "DETACH", "PRAGMA"),
+		ForbiddenFirst:  words("ATTACH", "DETACH", "PRAGMA", "VACUUM INTO"),
 		CheckValue:      checkValue,
 		Cache:           db.NewCache(shapes),
 	}

@@ -27,6 +27,12 @@
 // full disk), its last page may be in the log already, and a crash before the next commit would bring it to
 // life: that is db.ClassUnknown, which a repetition under the same ledger key resolves.
 //
+// # Statements outside of transactions
+//
+// Execute runs a statement in the transaction that SQLite makes for it, on the connection that writes; VACUUM, which must be
+// in none, too. A file has no locks that a job could hold: in this process that connection is the lock, and of another process a
+// row that says started tells nothing about whether it is still at work.
+//
 // # Values
 //
 // A column of SQLite may hold values of every storage class, so each value shows its own class, and a reader

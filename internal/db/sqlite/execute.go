@@ -22,6 +22,9 @@ func (c *conn) execute(st *db.Compiled) (set db.ResultSet, failure *db.Error) {
 	if mem.private != 0 {
 		s.private = true
 	}
+	if c.vacuum {
+		mem.job = 0
+	}
 	set, failure = c.play(s, st.Args)
 	if s.private || mem.private != 0 {
 		c.spoilt = true
@@ -115,24 +118,39 @@ func (c *conn) play(s *stmt, args []db.Value) (set db.ResultSet, failure *db.Err
 // encode steps through the rows from the first one, which is at hand if there is any.
 func (c *conn) encode(s *stmt, columns []db.Column, row bool) (set db.ResultSet, failure *db.Error) {
 	if err := c.rows.Start(columns); err != nil {
-		return set, c.failed(err, running)
+		return c.refuse(s, c.failed(err, running))
 	}
 	for row {
 		dst := c.rows.BeginRow()
 		for i := range columns {
 			dst = appendValue(c.rows.Next(dst), s, i)
 			if c.maxBytes > 0 && int64(len(dst)) > c.maxBytes { // without waiting for the row's other values
-				return set, db.Errorf(db.ClassPermanent, db.CodeResultTooLarge,
-					"a row that alone is above the limit of %d bytes, or the last of too many", c.maxBytes)
+				return c.refuse(s, db.Errorf(db.ClassPermanent, db.CodeResultTooLarge,
+					"a row that alone is above the limit of %d bytes, or the last of too many", c.maxBytes))
 			}
 		}
 		err := c.rows.EndRow(dst)
-		if err == nil {
-			row, err = s.step()
-		}
 		if err != nil {
+			return c.refuse(s, c.failed(err, running))
+		}
+		if row, err = s.step(); err != nil {
 			return set, c.failed(err, running)
 		}
 	}
 	return c.rows.Finish(), nil
+}
+
+// refuse is the end of a statement whose rows cannot be given. Outside of a transaction it is run to its end.
+func (c *conn) refuse(s *stmt, failure *db.Error) (set db.ResultSet, _ *db.Error) {
+	if !c.whole {
+		return set, failure
+	}
+	for row := true; row; {
+		var err error
+		if row, err = s.step(); err != nil {
+			return set, c.failed(err, running)
+		}
+	}
+	failure.Class = db.ClassDone
+	return set, failure
 }

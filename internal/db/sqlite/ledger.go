@@ -35,6 +35,10 @@ const (
 	insertEntrySQL = `INSERT INTO dbrunner_ledger
 		(namespace, database_name, job_id, request_hash, status, sequence, message_time, runner, recorded_at, answer)
 		VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)`
+	// concludeEntrySQL writes an end over a row that has none; its arguments are those of insertEntrySQL.
+	concludeEntrySQL = `UPDATE dbrunner_ledger
+		SET request_hash = ?4, status = ?5, runner = ?8, recorded_at = ?9, answer = ?10
+		WHERE namespace = ?1 AND database_name = ?2 AND job_id = ?3 AND status = 'started' AND sequence = ?6 AND message_time = ?7`
 	selectEntrySQL = `SELECT request_hash, status, sequence, message_time, runner, recorded_at, answer
 		FROM dbrunner_ledger WHERE namespace = ?1 AND database_name = ?2 AND job_id = ?3`
 	sweepEntriesSQL = `DELETE FROM dbrunner_ledger WHERE rowid IN (SELECT rowid FROM dbrunner_ledger
@@ -67,7 +71,7 @@ func (d *Database) bindEntry(s *stmt, e *db.Entry, now time.Time) error {
 		s.bindInt(7, e.Timestamp.UnixNano()), s.bindText(8, e.Runner), s.bindInt(9, now.UnixNano()), answer)
 }
 
-// insert runs one of the two statements that insert a row, and says how many it inserted.
+// insert runs one of the statements that write a row, and says how many it wrote.
 func (d *Database) insert(c *conn, which ours, e *db.Entry, now time.Time) (int64, error) {
 	s, err := c.statement(which)
 	if err != nil {

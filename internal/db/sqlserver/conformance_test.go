@@ -52,13 +52,14 @@ func harness(t *testing.T) dbtest.Harness {
 		},
 		Secret:       secret,
 		SmallestPool: 1,
-		Has:          dbtest.Features{Snapshot: true, Lacks: dbtest.SQLServerLacks()},
+		Has:          dbtest.Features{Snapshot: true, JobLocks: true, Lacks: dbtest.SQLServerLacks()},
 		SQL: dbtest.SQL{
 			Positional: func(n int) string { return fmt.Sprintf("$%d", n) },
 			Numbers:    numbers,
 			Slow:       slow,
 			Running: "SELECT COUNT(*) AS n FROM sys.dm_exec_requests " +
 				"WHERE database_id = DB_ID() AND session_id <> @@SPID",
+			Ledger:    "dbrunner.ledger",
 			DataError: "SELECT CAST(:value AS integer) AS n",
 			Text:      "NVARCHAR(100)",
 		},
@@ -74,6 +75,7 @@ func harness(t *testing.T) dbtest.Harness {
 			"CREATE TABLE other (id integer)",
 			"EXEC sp_executesql N'INSERT INTO item (id, name) VALUES (96, ''x'')'",
 		},
+		Outside: []string{"ALTER DATABASE CURRENT SET AUTO_SHRINK OFF"},
 		Refused: []string{
 			"BEGIN TRAN", "BEGIN DISTRIBUTED TRANSACTION", "COMMIT TRAN", "SAVE TRAN a", "SELECT 1 COMMIT",
 			"SET TRANSACTION ISOLATION LEVEL SNAPSHOT", "USE master", "EXECUTE AS USER = 'dbo'", "REVERT",

@@ -45,10 +45,11 @@ func newDialect() *db.Dialect {
 			"KILL", "SHUTDOWN", "RECONFIGURE", "SETUSER", "USE", "DECLARE", "WAITFOR"),
 		ForbiddenFirst: words("USE", "EXECUTE AS", "EXEC AS", "REVERT", "SETUSER", "SHUTDOWN", "KILL", "RECONFIGURE",
 			"BACKUP", "RESTORE", "DBCC", "BULK"),
-		Separator:  "GO",
-		Batches:    true,
-		Snapshot:   true,
-		CheckValue: checkValue,
-		Cache:      db.NewCache(shapes),
+		OutsideFirst: words("BACKUP", "DBCC"),
+		Separator:    "GO",
+		Batches:      true,
+		Snapshot:     true,
+		CheckValue:   checkValue,
+		Cache:        db.NewCache(shapes),
 	}
 }

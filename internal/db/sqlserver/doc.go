@@ -15,6 +15,12 @@
 // transaction; what really keeps a query from writing is its login (see docs/sqlserver.md). Beside it, words that
 // write are refused wherever they stand, as T-SQL reserves them.
 //
+// # Statements outside of transactions
+//
+// Execute takes six requests: {limits}, {lock of the session by sp_getapplock, without waiting}, {started row}, {statement},
+// {roll back what it left open, and look whether it did}, {end of the row}, and lets the lock go at once: the reset would
+// do so only before the session's next job. A statement that was told to stop, and did so, may have been done in that very moment.
+//
 // # Sessions
 //
 // sp_reset_connection goes with the first request of each job, so that nothing of the job before is left: settings,

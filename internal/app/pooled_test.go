@@ -1,0 +1,40 @@
+package app
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"dbrunner/internal/config"
+)
+
+func TestPoolerAndStatements(t *testing.T) {
+	t.Parallel()
+	pooled := func(change func(*config.Database)) error {
+		d := &config.Database{}
+		d.Pooler = config.PoolerTransaction
+		change(d)
+		require.True(t, policy(&config.Config{}, d).Pooled)
+		return checkPooled(d)
+	}
+	require.NoError(t, pooled(func(*config.Database) {}), "what is not asked for by name is refused job by job")
+	require.ErrorContains(t, pooled(func(d *config.Database) { d.Kinds = []string{"query", "statement"} }), "kinds: statement needs a session")
+	require.ErrorContains(t, pooled(func(d *config.Database) { d.Effects = []string{"at_most_once"} }), "effects: at_most_once needs a session")
+	direct := &config.Database{}
+	direct.Pooler, direct.Kinds = config.PoolerNone, []string{"statement"}
+	require.NoError(t, checkPooled(direct))
+	require.False(t, policy(&config.Config{}, direct).Pooled)
+}
+
+// Only what does not roll back whole goes on without its lease.
+func TestLanesKnowWhatOutlivesALease(t *testing.T) {
+	t.Parallel()
+	found := map[string]bool{}
+	for _, l := range lanes() {
+		for _, kind := range l.outlives {
+			require.True(t, kind == "statement" || kind == "migration", kind)
+			found[kind] = true
+		}
+	}
+	require.True(t, found["statement"])
+}

@@ -1,0 +1,164 @@
+package sqlite
+
+import (
+	"context"
+	"time"
+
+	sqlite3 "modernc.org/sqlite/lib"
+
+	"dbrunner/internal/crash"
+	"dbrunner/internal/db"
+)
+
+// Execute runs one statement outside of any transaction of ours, on the connection that writes: whoever wants to know in
+// this process whether an execution goes on waits for that connection. Another process cannot see it: a file has no locks
+// that jobs could have.
+func (d *Database) Execute(
+	ctx context.Context, call db.Call, stmt *db.Compiled, opts db.RowOptions, once *db.Once,
+) (db.ResultSet, error) {
+	c, failure := d.writers.acquire(ctx)
+	if failure != nil {
+		return db.ResultSet{}, failure
+	}
+	defer d.writers.release(c)
+	if call.Begin != nil {
+		if err := call.Begin(); err != nil {
+			return db.ResultSet{}, err
+		}
+	}
+	defer c.arm(ctx, call.Timeout)()
+	defer c.end()
+	if once != nil {
+		begun := time.Now()
+		if failure := d.start(c, once.Start); failure != nil {
+			return db.ResultSet{}, failure
+		}
+		defer c.arm(ctx, rest(call.Timeout, begun))() // nothing interrupts a COMMIT, so that the watching has ended
+	}
+	set, failure := d.alone(c, stmt, opts)
+	if failure == nil {
+		return set, d.finish(ctx, c, once, set, nil)
+	}
+	return set, d.finish(ctx, c, once, set, failure.At(0))
+}
+
+// start commits the row that says that the job was begun.
+func (d *Database) start(c *conn, row *db.Entry) *db.Error {
+	if failure := c.begin(); failure != nil {
+		return failure
+	}
+	if failure := d.fence(c, row); failure != nil {
+		c.rollBack()
+		return failure
+	}
+	if failure := c.commit(); failure != nil {
+		return failure
+	}
+	crash.At("after_started")
+	return nil
+}
+
+// rest is what is left of a time limit; 0 is no limit.
+func rest(limit time.Duration, begun time.Time) time.Duration {
+	if limit <= 0 {
+		return 0
+	}
+	return max(limit-time.Since(begun), 1)
+}
+
+// alone runs a statement in a transaction of SQLite's own making, or in none (VACUUM). While another process keeps the
+// file locked it is tried again: nothing was done then.
+func (d *Database) alone(c *conn, st *db.Compiled, opts db.RowOptions) (set db.ResultSet, failure *db.Error) {
+	vacuum := db.FirstWord(d.dialect, st.SQL) == "VACUUM"
+	if vacuum && db.HasWord(d.dialect, st.SQL, "INTO") {
+		return set, db.Errorf(db.ClassPermanent, db.CodeForbiddenStatement, "VACUUM INTO writes another file, which is not allowed in jobs")
+	}
+	if failure := c.here(); failure != nil {
+		return set, failure
+	}
+	c.h.forgetRowID()
+	c.whole, c.vacuum = true, vacuum
+	defer func() { c.whole, c.vacuum = false, false }()
+	before := c.h.totalChanges()
+	_ = c.patiently(func() error {
+		c.rows.Reset(opts)
+		c.maxBytes = opts.MaxBytes
+		if set, failure = c.execute(st); failure != nil {
+			return failure
+		}
+		return nil
+	})
+	if failure != nil && failure.Class == db.ClassDone && c.h.totalChanges() != before {
+		set.RowsAffected = c.h.changes()
+	}
+	if failure == nil && c.h.inTransaction() {
+		failure = db.Errorf(db.ClassPermanent, db.CodeTransactionAborted, "the statement left a transaction open")
+	}
+	return set, outside(failure)
+}
+
+// outside corrects what an error means that did not roll back a transaction of ours: a disk that failed or was full
+// may have failed behind the statement's own COMMIT.
+func outside(failure *db.Error) *db.Error {
+	if failure == nil {
+		return nil
+	}
+	if f, ok := failure.Err.(*fault); ok && (failure.Class == db.ClassLost || f.primary() == sqlite3.SQLITE_FULL) { //nolint:errorlint // set by classify
+		return db.NoAnswer(f)
+	}
+	return failure.Outside()
+}
+
+// finish writes the row of the job's end. The call's own bounds may be over; writing it has its own.
+func (d *Database) finish(ctx context.Context, c *conn, once *db.Once, set db.ResultSet, err error) error {
+	if once == nil || db.ClassOf(err) == db.ClassUnknown {
+		return err
+	}
+	row := once.End(set, err)
+	c.watch.disarm()
+	c.rollBack()
+	defer c.arm(context.WithoutCancel(ctx), c.settings.lockTimeout)()
+	written, failure := d.conclude(c, row)
+	switch {
+	case failure != nil:
+		return db.NoAnswer(failure)
+	case !written:
+		return db.Errorf(db.ClassTaken, db.CodeUnique, "another end of this job is on record")
+	}
+	return err
+}
+
+// conclude writes an end over the row of a job that was begun, in a transaction of its own.
+func (d *Database) conclude(c *conn, end *db.Entry) (bool, *db.Error) {
+	if failure := c.begin(); failure != nil {
+		return false, failure
+	}
+	n, err := d.insert(c, concludeEntry, end, time.Now())
+	if err != nil {
+		return false, d.ledgerFailed(c, err)
+	}
+	if n == 0 {
+		return false, nil
+	}
+	return true, c.commit()
+}
+
+// Conclude writes the end of a job that was begun, unless another one is there. An execution of this process has
+// ended when the connection that writes is free; one of another process cannot be seen.
+func (d *Database) Conclude(ctx context.Context, end *db.Entry, _ bool) (row *db.Entry, written bool, err error) {
+	err = d.using(ctx, d.writers, func(c *conn) (failure *db.Error) {
+		if written, failure = d.conclude(c, end); failure != nil {
+			return failure
+		}
+		found, err := d.find(c, end.JobID)
+		if err != nil {
+			return d.ledgerFailed(c, err)
+		}
+		row = found
+		return nil
+	})
+	if err != nil {
+		return nil, false, err
+	}
+	return row, written, nil
+}

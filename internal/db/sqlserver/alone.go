@@ -1,0 +1,284 @@
+package sqlserver
+
+import (
+	"context"
+	"database/sql/driver"
+	"encoding/hex"
+	"errors"
+	"time"
+
+	mssql "github.com/microsoft/go-mssqldb"
+
+	"dbrunner/internal/crash"
+	"dbrunner/internal/db"
+)
+
+// closeTimeout bounds what is done on the session once the statement has ended.
+const closeTimeout = 5 * time.Second
+
+const (
+	// tryLock never waits. A lock of the session goes with it, or with the reset before its next job.
+	tryLock = `DECLARE @dbr_lock int; EXEC @dbr_lock = sp_getapplock @Resource = @resource, @LockMode = 'Exclusive',
+	@LockOwner = 'Session', @LockTimeout = 0; SELECT CAST(@dbr_lock AS bigint)`
+	unlock = `EXEC sp_releaseapplock @Resource = @resource, @LockOwner = 'Session'`
+	// concludeEntry writes an end over a row that has none; its arguments are those of insertEntry.
+	concludeEntry = `UPDATE dbrunner.ledger SET request_hash = @hash, status = @status, answer = SUBSTRING(@answer, 1, @length),
+	runner = @runner, recorded_at = SYSUTCDATETIME()
+	WHERE ` + theKey + ` AND status = 'started' AND sequence = @sequence AND message_time = @time; SELECT CAST(@@ROWCOUNT AS bigint)`
+	// concludeFree does so if no session holds the job's lock, which it has for its own transaction.
+	concludeFree = `DECLARE @dbr_lock int; BEGIN TRANSACTION; EXEC @dbr_lock = sp_getapplock @Resource = @resource,
+	@LockMode = 'Exclusive', @LockOwner = 'Transaction', @LockTimeout = 0;
+	IF @dbr_lock >= 0 BEGIN ` + concludeEntry + ` END ELSE SELECT CAST(0 AS bigint); COMMIT TRANSACTION`
+)
+
+// Execute runs one statement outside of any transaction, in a request of its own.
+func (d *Database) Execute(
+	ctx context.Context, call db.Call, stmt *db.Compiled, opts db.RowOptions, once *db.Once,
+) (db.ResultSet, error) {
+	if faults := db.CheckOutside(d.dialect, stmt.SQL); len(faults) > 0 {
+		return db.ResultSet{}, faultError(&faults[0], 0)
+	}
+	s, err := d.begin(ctx, &call)
+	if err != nil {
+		return db.ResultSet{}, err
+	}
+	a := alone{session: s, d: d, call: &call, stmt: stmt, once: once}
+	defer a.leave()
+	s.encoder.Reset(opts)
+	set, err := a.bounded(ctx)
+	return set, a.end(ctx, set, err)
+}
+
+// alone is one Execute under way.
+type alone struct {
+	*session
+	d      *Database
+	call   *db.Call
+	stmt   *db.Compiled
+	once   *db.Once
+	locked bool // the session has the job's lock
+	begun  bool // the row says that the job was begun, or no row is asked for
+	clean  bool // the session may have another job
+}
+
+// bounded is everything that the call's bounds hold for.
+func (a *alone) bounded(ctx context.Context) (db.ResultSet, error) {
+	ctx, done := a.limit(ctx, a.call.Timeout)
+	defer done()
+	if err := a.start(ctx); err != nil {
+		return db.ResultSet{}, err
+	}
+	a.begun = true
+	return a.statement(ctx)
+}
+
+// start sets the limits, takes the job's lock and commits the row that says that the job was begun.
+func (a *alone) start(ctx context.Context) error {
+	if _, err := a.query(ctx, a.d.texts.limits+isolationSQL(db.IsolationDefault)+a.d.labelSQL(a.call.Label)+"SELECT 1"); err != nil {
+		return a.d.failure(ctx, a.session, err, -1)
+	}
+	if a.once == nil {
+		return nil
+	}
+	t := &table{}
+	lock := request{text: tryLock, args: numbered(a.d.lockArgs(a.once.Start.JobID))}
+	if err := a.run(ctx, lock, t); err != nil {
+		return a.d.failure(ctx, a.session, err, -1)
+	}
+	if n, ok := last(t); !ok || n < 0 {
+		return db.Errorf(db.ClassHeld, db.CodeLockTimeout, "another session executes this job")
+	}
+	a.locked = true
+	_, err := a.d.ask(ctx, a.session, insertEntry, a.d.entryArgs(a.once.Start))
+	if err == nil {
+		crash.At("after_started")
+		return nil
+	}
+	e, said := errors.AsType[mssql.Error](err)
+	if !said || !answered(err) {
+		a.kill()
+		return db.NoAnswer(err)
+	}
+	return a.d.ledgerError(e)
+}
+
+// lockArgs names a job's lock.
+func (d *Database) lockArgs(jobID string) []driver.NamedValue {
+	name := db.JobLock(d.opts.Namespace, d.opts.Name, jobID)
+	return []driver.NamedValue{arg("resource", mssql.NVarCharMax("dbrunner "+hex.EncodeToString(name[:])))}
+}
+
+// last is the number in the last row of an answer.
+func last(t *table) (int64, bool) {
+	if len(t.rows) == 0 {
+		return 0, false
+	}
+	n, ok := t.rows[len(t.rows)-1][0].(int64)
+	return n, ok
+}
+
+// statement runs the job's statement to its end.
+func (a *alone) statement(ctx context.Context) (db.ResultSet, error) {
+	r, err := call(a.stmt)
+	if err != nil {
+		return db.ResultSet{}, a.d.failure(ctx, a.session, err, 0)
+	}
+	out := patient{collector: collector{encoder: &a.encoder}}
+	err = a.run(ctx, r, &out)
+	switch {
+	case err != nil && a.dead:
+		a.d.lost()
+		return db.ResultSet{}, db.NoAnswer(err)
+	case err != nil && ctx.Err() != nil:
+		return db.ResultSet{}, stopped(ctx).At(0)
+	case err != nil:
+		failure := a.d.failure(ctx, a.session, err, 0)
+		if failure.Class == db.ClassLost {
+			return db.ResultSet{}, db.NoAnswer(err)
+		}
+		return db.ResultSet{}, failure.Outside()
+	case out.refused != nil:
+		set := db.ResultSet{RowsAffected: out.affected}
+		refused, ok := errors.AsType[*db.Error](out.refused)
+		if !ok {
+			refused = db.Errorf(db.ClassDone, db.CodeDatabase, "the rows could not be encoded").Because(out.refused)
+		}
+		refused.Class = db.ClassDone
+		return set, refused.At(0)
+	}
+	return out.set(), nil
+}
+
+// stopped is the end of a statement that the server was told to stop, and that it has confirmed.
+func stopped(ctx context.Context) *db.Error {
+	e := interrupted(ctx)
+	e.Message = "the time limit is over, and the server has stopped the statement"
+	if e.Class == db.ClassCanceled {
+		e.Message = "the work was given up, and the server has stopped the statement"
+	}
+	return e.Outside()
+}
+
+// end writes the row of the job's end while the session has the job's lock. The call's own bounds may be over.
+func (a *alone) end(ctx context.Context, set db.ResultSet, err error) error {
+	if a.dead {
+		return a.told(set, err)
+	}
+	ctx, done := a.limit(context.WithoutCancel(ctx), closeTimeout)
+	defer done()
+	if a.begun {
+		err = a.settled(ctx, err)
+	}
+	if a.once != nil && a.begun && db.ClassOf(err) != db.ClassUnknown {
+		err = a.conclude(ctx, a.once.End(set, err), err)
+	}
+	if a.locked && !a.dead {
+		unlocking := request{text: unlock, args: numbered(a.d.lockArgs(a.once.Start.JobID))}
+		if a.run(ctx, unlocking, &ignored{}) != nil {
+			a.kill()
+		}
+	}
+	a.clean = !a.dead
+	return err
+}
+
+// told is an end that the server has told and that cannot be written on this session any more.
+func (a *alone) told(set db.ResultSet, err error) error {
+	if a.once == nil || !a.begun || db.ClassOf(err) == db.ClassUnknown {
+		return err
+	}
+	a.once.End(set, err)
+	return db.NoAnswer(err)
+}
+
+// settled rolls back what a statement has left open: it is no end that it succeeded.
+func (a *alone) settled(ctx context.Context, err error) error {
+	t, failed := a.query(ctx, "DECLARE @dbr_open bigint = @@TRANCOUNT; "+rollbackSQL+"; SELECT @dbr_open")
+	if failed != nil {
+		a.kill()
+		return err
+	}
+	if n, ok := last(t); err == nil && (!ok || n > 0) {
+		return errTransactionEnded().At(0)
+	}
+	return err
+}
+
+// conclude writes the end of the job's own execution.
+func (a *alone) conclude(ctx context.Context, row *db.Entry, err error) error {
+	if a.dead {
+		return db.NoAnswer(err)
+	}
+	t, failed := a.d.ask(ctx, a.session, concludeEntry, a.d.entryArgs(row))
+	n, ok := last(t)
+	switch {
+	case failed != nil || !ok:
+		a.kill()
+		return db.NoAnswer(failed)
+	case n == 0:
+		return db.Errorf(db.ClassTaken, db.CodeUnique, "another end of this job is on record")
+	}
+	return err
+}
+
+// leave gives the session back, and closes it where it may still have the job's lock.
+func (a *alone) leave() {
+	if !a.clean {
+		a.kill()
+	}
+	a.d.release(a.session)
+}
+
+// Conclude writes the end of a job that was begun, unless another one is there or, where it is not the caller's own, the
+// job's lock is held.
+func (d *Database) Conclude(ctx context.Context, end *db.Entry, own bool) (row *db.Entry, written bool, err error) {
+	err = d.own(ctx, db.ClassUnknown, func(ctx context.Context, s *session) error {
+		text, args := concludeEntry, d.entryArgs(end)
+		if !own {
+			text, args = concludeFree, append(args, d.lockArgs(end.JobID)...)
+		}
+		t, err := d.ask(ctx, s, text, args)
+		if err != nil {
+			return err
+		}
+		n, _ := last(t)
+		written = n > 0
+		row, err = d.find(ctx, s, readEntry, end.JobID)
+		return err
+	})
+	return row, written, err
+}
+
+// patient is the receiver of a statement that nothing takes back: what is refused of its answer is read all the same.
+type patient struct {
+	collector
+	refused  error
+	affected int64
+}
+
+func (p *patient) columns(columns []column) error {
+	if p.refused == nil {
+		p.refused = p.collector.columns(columns)
+	}
+	return nil
+}
+
+func (p *patient) row(values []driver.Value) error {
+	if p.refused == nil {
+		p.refused = p.collector.row(values)
+	}
+	return nil
+}
+
+func (p *patient) count(rows int64) {
+	p.affected = rows
+	if p.refused == nil {
+		p.collector.count(rows)
+	}
+}
+
+func (p *patient) next() {
+	if p.refused == nil {
+		p.collector.next()
+	}
+}

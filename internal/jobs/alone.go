@@ -1,0 +1,48 @@
+package jobs
+
+import (
+	"context"
+
+	"dbrunner/internal/db"
+)
+
+// alone is the work of kind statement: one statement outside of any transaction, mostly one that cannot run inside.
+type alone struct{ statement }
+
+// decodeAlone reads sql and params.
+func decodeAlone(r *reader, at []int) work {
+	return &alone{r.statement(0, at[0], at[1], outside)}
+}
+
+func (w *alone) size() int { return 1 }
+
+func (w *alone) hash(dst []byte) []byte { return w.statement.hash(dst) }
+
+func (w *alone) run(ctx context.Context, x *execution) (answer, error) {
+	var once *db.Once
+	if x.once != nil {
+		once = &db.Once{Start: x.once.start, End: func(set db.ResultSet, err error) *db.Entry {
+			return x.once.end(ctx, commandAnswer(&set), err)
+		}}
+	}
+	set, err := x.opts.Database.Execute(ctx, x.call, w.compiled, x.rows, once)
+	if err != nil && db.ClassOf(err) != db.ClassDone {
+		return answer{}, err
+	}
+	return commandAnswer(&set), err
+}
+
+// commandAnswer is the answer of a statement on its own: the server's tag, where it has one, and what any statement has.
+func commandAnswer(set *db.ResultSet) answer {
+	return answer{
+		append: func(dst []byte) []byte {
+			dst = append(dst, ',')
+			if set.Command != "" {
+				dst = append(db.AppendJSONString(append(dst, `"command":`...), set.Command), ',')
+			}
+			return appendSetMembers(dst, set)
+		},
+		size: sizeOf(set) + len(set.Command),
+		free: set.Free,
+	}
+}
