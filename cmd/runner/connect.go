@@ -24,6 +24,7 @@ type clientFlags struct {
 	ca        string
 	cert      string
 	key       string
+	inbox     string
 	namespace string
 }
 
@@ -42,6 +43,7 @@ func (f *clientFlags) add(cmd *cobra.Command) {
 	flags.StringVar(&f.ca, "tlsca", "", "file with the authorities that sign the server's certificate")
 	flags.StringVar(&f.cert, "tlscert", "", "file with the client's certificate")
 	flags.StringVar(&f.key, "tlskey", "", "file with the key of the client's certificate")
+	flags.StringVar(&f.inbox, "inbox-prefix", "", "first tokens of reply subjects, where permissions want other ones than _INBOX")
 	flags.StringVar(&f.namespace, "namespace", "", "first token of all subjects (default dbrunner)")
 }
 
@@ -75,6 +77,19 @@ func (f *clientFlags) connect(ctx context.Context) (*bus.Conn, *config.Config, e
 	return conn, cfg, nil
 }
 
+// connectToAsk is connect for requests to the runners' service: they answer to no inbox that is among their own, which
+// is where the runner's configuration would have them.
+func (f *clientFlags) connectToAsk(ctx context.Context) (*bus.Conn, error) {
+	cfg, err := f.load()
+	if err != nil {
+		return nil, err
+	}
+	opts := f.busOptions(cfg)
+	opts.InboxPrefix = "_INBOX"
+	replace(&opts.InboxPrefix, f.inbox)
+	return bus.Connect(ctx, opts)
+}
+
 // with connects, does something within the client's time limit, and closes the connection.
 func (f *clientFlags) with(ctx context.Context, do func(context.Context, *bus.Conn, *config.Config) error) error {
 	bounded, cancel := context.WithTimeout(ctx, clientTimeout)
@@ -101,6 +116,7 @@ func (f *clientFlags) busOptions(cfg *config.Config) bus.Options {
 	} else {
 		opts.InboxPrefix = "_INBOX"
 	}
+	replace(&opts.InboxPrefix, f.inbox)
 	f.signIn(&opts, env)
 	replace(&opts.URL, f.server, env("NATS_URL"))
 	replace(&opts.TLS.CAFile, f.ca, env("NATS_CA"))

@@ -111,6 +111,8 @@ func (s *show) tryYourself() {
 		{"publish a query", nats + `pub --jetstream dbrunner.jobs.demo.query '{"id":"a1","sql":"SELECT 1 AS n"}'`},
 		{"get its result, now or later, from the stream itself", nats + "stream get DBRUNNER_RESULTS_demo --last-for dbrunner.results.demo.a1"},
 		{"the same, by direct get", nats + "req '$JS.API.DIRECT.GET.DBRUNNER_RESULTS_demo.dbrunner.results.demo.a1' '' --raw"},
+		{"run a query and get its result in one request", nats + `request dbrunner.api.run.demo.query '{"sql":"SELECT * FROM accounts"}'`},
+		{"see the runner as a service", nats + "service info dbrunner"},
 		{"or let the runner's own client wait for it", "runner submit --server " + s.url + " --database demo --sql 'SELECT * FROM accounts'"},
 		{"watch migrations, then take the last one back", nats + "sub 'dbrunner.health.migration.>'"},
 		{"", nats + `pub --jetstream dbrunner.jobs.demo.migration '{"id":"back","action":"down","target":"1"}'`},

@@ -11,9 +11,9 @@ const (
 	exitOK      = 0
 	exitFailure = 1   // what was asked for could not be done
 	exitUsage   = 2   // the command line or the configuration is wrong
-	exitJob     = 3   // submit: the job ended failed, rejected, cancelled or expired: it has no effect
+	exitJob     = 3   // submit: the job ended failed, rejected, cancelled or expired: it has no effect; cancel: ended already
 	exitUnknown = 4   // submit: the job ended unknown: it may have taken effect
-	exitTimeout = 5   // submit: no answer in time; the job goes on
+	exitTimeout = 5   // submit: no answer in time, the job goes on; cancel: the request is kept
 	exitSignal  = 130 // a second signal ended the process at once
 )
 

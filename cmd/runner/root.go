@@ -6,8 +6,8 @@ const rootHelp = `Runner executes SQL jobs from NATS JetStream against databases
 
 Start with "runner demo": it needs nothing and explains itself. "runner serve" is the service.
 
-Exit codes: 0 done; 1 it could not be done; 2 the command line or the configuration is wrong; "submit" has three
-more, see there; 130 a second signal ended the process at once.`
+Exit codes: 0 done; 1 it could not be done; 2 the command line or the configuration is wrong; "submit" and
+"cancel" have more, see there; 130 a second signal ended the process at once.`
 
 // newRoot returns the whole tree of commands. A subcommand is one file and one line here.
 func newRoot() *cobra.Command {
@@ -25,6 +25,7 @@ func newRoot() *cobra.Command {
 		newServe(),
 		newDemo(),
 		newSubmit(),
+		newCancel(),
 		newDead(),
 		newTopology(),
 		newLedger(),

@@ -86,6 +86,7 @@ func (a *App) Run(ctx context.Context) (err error) {
 	r := &running{
 		cfg: cfg, log: log, conn: conn, watch: watch, databases: databases, version: a.opts.Version,
 		startedAt: time.Now(), suspects: worker.NewSuspects(),
+		cancellations: conn.Cancellations(databaseNames(cfg), cfg.Topology.Control.MaxAge),
 	}
 	if err := r.connect(); err != nil {
 		return err
@@ -123,6 +124,8 @@ type running struct {
 	self      process
 	beacon    *bus.Beacon
 	namesake  namesake
+
+	cancellations *bus.Cancellations
 
 	stage atomic.Pointer[string] // a state of a heartbeat
 }
@@ -177,6 +180,13 @@ func (r *running) run(ctx context.Context, started chan<- struct{}) error {
 	background.Go(func() error { return r.measure(beside) })
 	background.Go(func() error { return r.conn.WatchDead(beside, deadInterval) })
 	r.watch.background(beside, &background, r)
+	background.Go(func() error { return r.watchCancellations(beside) })
+	service, err := r.openDoors(ctx, beside)
+	if err != nil {
+		stopBeside()
+		return errors.Join(err, background.Wait())
+	}
+	background.Go(func() error { return service.Run(ctx) })
 
 	var lanes errgroup.Group
 	for _, d := range r.databases {
@@ -190,12 +200,20 @@ func (r *running) run(ctx context.Context, started chan<- struct{}) error {
 
 	ended := make(chan struct{})
 	background.Go(func() error { return r.drain(ctx, ended, stopWork) })
-	err := lanes.Wait()
+	err = lanes.Wait()
 	close(ended)
 	stopBeside()
 	err = errors.Join(err, background.Wait())
 	r.leave(ctx)
 	return err
+}
+
+// openDoors opens the service once all that is there to be cancelled is known: intake begins after it.
+func (r *running) openDoors(ctx, beside context.Context) (*bus.Service, error) {
+	if err := r.cancellations.Ready(ctx); err != nil {
+		return nil, err
+	}
+	return r.openAPI(beside)
 }
 
 // deadInterval is how often the stream of dead letters is looked at for letters that had to go.

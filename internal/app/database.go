@@ -36,15 +36,16 @@ type database struct {
 	migrations *migrations // nil: not possible here
 
 	// Set by connect.
-	results *results
-	gate    *worker.Gate
-	apart   *worker.Gate // of the lanes that go on while the database does not answer
-	lanes   []*worker.Lane
-	intakes []*intake       // of the lanes, in their order
-	sweeper *worker.Sweeper // nil without a ledger
-	onStart *onStart        // nil: not wanted
-	checker *jobs.Checker
-	beacon  *bus.Beacon
+	results  *results
+	executor *jobs.Executor
+	gate     *worker.Gate
+	apart    *worker.Gate // of the lanes that go on while the database does not answer
+	lanes    []*worker.Lane
+	intakes  []*intake       // of the lanes, in their order
+	sweeper  *worker.Sweeper // nil without a ledger
+	onStart  *onStart        // nil: not wanted
+	checker  *jobs.Checker
+	beacon   *bus.Beacon
 
 	observer worker.Observer // nil: nobody looks
 	tracer   worker.Tracer   // nil: nobody looks
@@ -116,12 +117,11 @@ func (d *database) connect(r *running) (err error) {
 		return err
 	}
 	d.checker = d.makeChecker()
-	executor, err := d.executor(r)
-	if err != nil {
+	if d.executor, err = d.newExecutor(r); err != nil {
 		return err
 	}
 	for _, l := range lanes() {
-		made, err := d.lane(r, &l, executor)
+		made, err := d.lane(r, &l)
 		if err != nil {
 			return err
 		}
@@ -144,7 +144,7 @@ func (d *database) makeGates(r *running) (err error) {
 	return err
 }
 
-func (d *database) executor(r *running) (*jobs.Executor, error) {
+func (d *database) newExecutor(r *running) (*jobs.Executor, error) {
 	executor, err := jobs.NewExecutor(jobs.ExecutorOptions{
 		Namespace: r.cfg.Namespace,
 		Runner:    r.cfg.Instance,
@@ -155,7 +155,8 @@ func (d *database) executor(r *running) (*jobs.Executor, error) {
 		MaxBody:   r.conn.MaxPayload(),
 		MaxResult: r.conn.MaxPayload() - resultRoom,
 
-		Migrations: d.migrator(r),
+		Cancellations: &cancellations{r.cancellations, d.name},
+		Migrations:    d.migrator(r),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("database %s: %w", d.name, err)
@@ -167,7 +168,7 @@ func (d *database) executor(r *running) (*jobs.Executor, error) {
 // them, and a re-published message has more of them than ours.
 const resultRoom = 4 << 10
 
-func (d *database) lane(r *running, l *lane, executor *jobs.Executor) (*worker.Lane, error) {
+func (d *database) lane(r *running, l *lane) (*worker.Lane, error) {
 	in := &intake{conn: r.conn, cfg: r.cfg, database: d.name, lane: l.name, steady: l.steadyOf(d.cfg.SteadySlots())}
 	d.intakes = append(d.intakes, in)
 	gate, suspects := d.gate, r.suspects
@@ -182,7 +183,7 @@ func (d *database) lane(r *running, l *lane, executor *jobs.Executor) (*worker.L
 		AckWait:          r.cfg.Topology.AckWait,
 		UnreachableGrace: r.cfg.Worker.UnreachableGrace,
 		Intake:           in,
-		Executor:         executor,
+		Executor:         d.executor,
 		Results:          d.results,
 		Outbox:           &outbox{conn: r.conn, runner: r.cfg.Instance},
 		Gate:             gate,

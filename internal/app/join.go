@@ -7,6 +7,7 @@ import (
 
 	"dbrunner/internal/bus"
 	"dbrunner/internal/db"
+	"dbrunner/internal/jobs"
 	"dbrunner/internal/telemetry"
 	"dbrunner/internal/worker"
 )
@@ -19,7 +20,20 @@ var (
 	_ worker.Backlog = (*backlog)(nil)
 	_ worker.Prober  = db.Database(nil)
 	_ worker.Ledger  = db.Database(nil)
+
+	_ jobs.Cancellations = (*cancellations)(nil)
 )
+
+// cancellations are one database's jobs.Cancellations.
+type cancellations struct {
+	all      *bus.Cancellations
+	database string
+}
+
+// Requested reports whether the end of a job was asked for after its message was stored.
+func (c *cancellations) Requested(jobID string, stored time.Time) bool {
+	return c.all.Requested(c.database, jobID, stored)
+}
 
 // results is one database's worker.Results.
 type results struct {

@@ -325,15 +325,15 @@ func (w *world) awaitHeld(database string, n int) {
 	}, patience, 5*time.Millisecond, "not %d jobs held", n)
 }
 
-// awaitSleeper waits until a job sleeps in the server: it was begun. The question goes through another database entry
-// of the same server.
+// awaitSleeper waits until a job sleeps in the server: it was begun. The question goes through another entry
+// of the same database.
 func (w *world) awaitSleeper(database string) {
 	w.t.Helper()
 	asked := 0
 	require.Eventually(w.t, func() bool {
 		asked++
 		got := w.do(database, "query", fmt.Sprintf("sleeper%d", asked), `"row_format":"arrays","sql":"SELECT pid FROM pg_stat_activity `+
-			`WHERE state = 'active' AND query LIKE '%FROM pg_sleep(%' AND pid <> pg_backend_pid()"`)
+			`WHERE datname = current_database() AND state = 'active' AND query LIKE '%FROM pg_sleep(%' AND pid <> pg_backend_pid()"`)
 		return got.RowCount == 1
 	}, patience, 10*time.Millisecond, "no job sleeps")
 }

@@ -27,6 +27,7 @@ func Topology(cfg *config.Config) bus.Topology {
 			MaxCount: t.Results.MaxCount, MaxBytes: int64(t.Results.MaxBytes),
 		},
 		Dead:      bus.DeadLimits{MaxAge: t.Dead.MaxAge, MaxBytes: int64(t.Dead.MaxBytes)},
+		Control:   bus.ControlLimits{MaxAge: t.Control.MaxAge, MaxRequests: t.Control.MaxRequests},
 		HealthAge: t.Health.MaxAge,
 	}
 	for _, name := range databaseNames(cfg) {

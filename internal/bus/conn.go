@@ -32,6 +32,8 @@ type Conn struct {
 	state    State
 	watchers map[chan struct{}]struct{} // told of every change of the link
 	plan     *plan                      // what Manage or Verify was last called with
+
+	cancellations *Cancellations // nil: nobody reads them
 }
 
 // plan is the topology that this runner stands for.
@@ -181,6 +183,9 @@ func (c *Conn) MaxPayload() int {
 	return int(c.nc.MaxPayload())
 }
 
+// MaxJob is the largest body of a job that the streams take, in bytes.
+func (c *Conn) MaxJob() int { return max(c.MaxPayload()-letterRoom, letterRoom) }
+
 // Namespace is the first token of all subjects.
 func (c *Conn) Namespace() string { return c.opts.Namespace }
 
@@ -293,10 +298,7 @@ func (c *Conn) notify() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for w := range c.watchers {
-		select {
-		case w <- struct{}{}:
-		default: // a token is waiting already
-		}
+		wake(w)
 	}
 }
 

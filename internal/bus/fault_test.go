@@ -303,18 +303,21 @@ func TestMinimalPermissionsSuffice(t *testing.T) {
 			Publish: &server.SubjectPermission{Allow: []string{
 				"$JS.API.STREAM.INFO.DBRUNNER_JOBS_demo", "$JS.API.STREAM.INFO.DBRUNNER_RESULTS_demo",
 				"$JS.API.STREAM.INFO.DBRUNNER_DEAD", "$JS.API.STREAM.INFO.DBRUNNER_HEALTH",
+				"$JS.API.STREAM.INFO.KV_DBRUNNER_CONTROL", "$JS.API.STREAM.MSG.GET.KV_DBRUNNER_CONTROL", "$KV.DBRUNNER_CONTROL.demo.*",
 				"$JS.API.CONSUMER.INFO.DBRUNNER_JOBS_demo.*",
 				"$JS.API.CONSUMER.MSG.NEXT.DBRUNNER_JOBS_demo.*", "$JS.ACK.DBRUNNER_JOBS_demo.>",
 				"$JS.API.STREAM.MSG.GET.DBRUNNER_RESULTS_demo", "$JS.API.STREAM.PURGE.DBRUNNER_RESULTS_demo",
 				"dbrunner.store.demo.*", "dbrunner.dead.demo.>", "dbrunner.health.>", "_INBOX.>",
 			}},
-			Subscribe: &server.SubjectPermission{Allow: []string{"_INBOX_dbrunner_tester.>"}},
+			Subscribe: &server.SubjectPermission{Allow: []string{"_INBOX_dbrunner_tester.>", "dbrunner.control.>"}},
 		}},
 	))
 	admin, _ := connect(t, node.ClientURL(), func(o *bus.Options) { o.User, o.Password = "admin", "a" })
 	require.NoError(t, admin.Manage(t.Context(), topology()))
 	conn, _ := connect(t, node.ClientURL(), func(o *bus.Options) { o.User, o.Password = "runner", "r" })
 	require.NoError(t, conn.Verify(t.Context(), topology()))
+	watched(t, conn, time.Hour)
+	require.NoError(t, conn.RequestCancel(t.Context(), database, "other", nil))
 	_, _, err := admin.PublishJob(t.Context(), database, "query", "a", nil, []byte("1"))
 	require.NoError(t, err)
 	r := run(t, conn, "work", 1)

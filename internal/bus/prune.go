@@ -166,7 +166,8 @@ func (c *Conn) ourStreams(ctx context.Context) ([]*jetstream.StreamInfo, error) 
 	}
 	prefix := c.subjects.streamName("")
 	all = slices.DeleteFunc(all, func(info *jetstream.StreamInfo) bool {
-		return !strings.HasPrefix(info.Config.Name, prefix) || !c.ours(info.Config.Metadata)
+		name := strings.TrimPrefix(info.Config.Name, bucketPrefix)
+		return !strings.HasPrefix(name, prefix) || !c.ours(info.Config.Metadata)
 	})
 	slices.SortFunc(all, func(a, b *jetstream.StreamInfo) int { return strings.Compare(a.Config.Name, b.Config.Name) })
 	return all, nil

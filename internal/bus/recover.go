@@ -125,6 +125,9 @@ func (i *Intake) findConsumer(ctx context.Context, wait time.Duration) (*jetstre
 		if err := i.conn.awaitLink(ctx); err != nil {
 			return nil, err
 		}
+		if err := i.conn.awaitCancellations(ctx); err != nil {
+			return nil, err
+		}
 		info, err := i.lookOnce(ctx)
 		if err == nil {
 			return info, nil

@@ -32,6 +32,9 @@ func checkID(id string) error {
 	return nil
 }
 
+// bucketPrefix begins the name of the stream behind a key-value bucket.
+const bucketPrefix = "KV_"
+
 // subjects builds the subjects and stream names of one namespace.
 type subjects struct {
 	namespace string
@@ -65,6 +68,19 @@ func (s subjects) databaseHealth(database, instance string) string {
 func (s subjects) migration(database string) string {
 	return s.namespace + ".health.migration." + database
 }
+
+// api is the subject of a request to the runners' service.
+func (s subjects) api(rest string) string { return s.namespace + ".api." + rest }
+
+// controlBucket is the key-value bucket of requests to cancel; its keys are <database>.<job id>.
+func (s subjects) controlBucket() string { return s.streamName("CONTROL") }
+
+func (s subjects) controlStream() string { return bucketPrefix + s.controlBucket() }
+
+func (s subjects) control(key string) string { return "$KV." + s.controlBucket() + "." + key }
+
+// controlled is where the bucket's stream re-publishes what it has stored.
+func (s subjects) controlled(key string) string { return s.namespace + ".control." + key }
 
 func (s subjects) jobsStream(database string) string {
 	return s.streamName("JOBS_" + database)

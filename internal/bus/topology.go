@@ -25,6 +25,7 @@ type Topology struct {
 	Jobs      JobsLimits
 	Results   ResultsLimits
 	Dead      DeadLimits
+	Control   ControlLimits
 	HealthAge time.Duration // a heartbeat older than this is gone, default 1 min
 	AckWait   time.Duration // a message that its runner shows no interest in is delivered again, default 10 s
 }
@@ -64,6 +65,12 @@ type DeadLimits struct {
 	MaxBytes int64         // default 1 GiB
 }
 
+// ControlLimits bound the requests to cancel jobs, of all databases together. What is above is refused.
+type ControlLimits struct {
+	MaxAge      time.Duration // a request is kept and honoured this long, default 24 h
+	MaxRequests int64         // default 100,000
+}
+
 func (t Topology) withDefaults() Topology {
 	setDefault(&t.Replicas, 1)
 	setDefault(&t.Jobs.MaxMsgs, 1_000_000)
@@ -76,6 +83,8 @@ func (t Topology) withDefaults() Topology {
 	setDefault(&t.Results.MaxBytes, 2<<30)
 	setDefault(&t.Dead.MaxAge, 14*24*time.Hour)
 	setDefault(&t.Dead.MaxBytes, 1<<30)
+	setDefault(&t.Control.MaxAge, 24*time.Hour)
+	setDefault(&t.Control.MaxRequests, 100_000)
 	setDefault(&t.HealthAge, time.Minute)
 	setDefault(&t.AckWait, 10*time.Second)
 	t.Databases = slices.Clone(t.Databases)
@@ -163,7 +172,7 @@ func (c *Conn) want(t Topology) (wanted, error) {
 			w.consumers = append(w.consumers, consumer{c.subjects.jobsStream(d.Name), b.lane(d.Name, lane)})
 		}
 	}
-	w.streams = append(w.streams, b.dead(), b.health())
+	w.streams = append(w.streams, b.dead(), b.health(), b.control())
 	return w, nil
 }
 
@@ -240,6 +249,19 @@ func (b *builder) health() jetstream.StreamConfig {
 	s.MaxAge = b.topology.HealthAge
 	s.Duplicates = min(s.Duplicates, s.MaxAge)
 	s.AllowDirect = true
+	return s
+}
+
+// control is a key-value bucket, set up as every client library knows them, whose stream re-publishes what it has
+// stored: that wakes the runners, which then read it.
+func (b *builder) control() jetstream.StreamConfig {
+	s := b.stream(b.subjects.controlStream(), "requests to cancel jobs")
+	s.Subjects = []string{b.subjects.control(">")}
+	s.RePublish = &jetstream.RePublish{Source: b.subjects.control(">"), Destination: b.subjects.controlled(">"), HeadersOnly: true}
+	s.Discard, s.MaxMsgsPerSubject = jetstream.DiscardNew, 1
+	s.MaxAge, s.MaxMsgs = b.topology.Control.MaxAge, b.topology.Control.MaxRequests
+	s.Duplicates = min(s.Duplicates, s.MaxAge)
+	s.AllowRollup, s.DenyDelete, s.AllowDirect = true, true, true
 	return s
 }
 

@@ -35,7 +35,7 @@ func TestVerifyCreatesNothing(t *testing.T) {
 	err := conn.Verify(t.Context(), topology())
 	var differs *bus.TopologyError
 	require.ErrorAs(t, err, &differs)
-	require.Len(t, differs.Differences, 7)
+	require.Len(t, differs.Differences, 8)
 	require.True(t, differs.Differences[0].Missing)
 	require.ErrorContains(t, err, "stream DBRUNNER_JOBS_demo is missing")
 	require.ErrorContains(t, err, "consumer DBRUNNER_JOBS_demo/work is missing")
@@ -169,7 +169,7 @@ func TestPrune(t *testing.T) {
 	}
 	require.Equal(t, map[string]bool{
 		"DBRUNNER_JOBS_demo": true, "DBRUNNER_RESULTS_demo": true, "DBRUNNER_DEAD": true, "DBRUNNER_HEALTH": true,
-		"DBRUNNER_JOBS_old_db": false, "DBRUNNER_RESULTS_old_db": false,
+		"DBRUNNER_JOBS_old_db": false, "DBRUNNER_RESULTS_old_db": false, "KV_DBRUNNER_CONTROL": true,
 	}, shown, "the foreign stream is none of ours")
 
 	changes, err := b.conn.Prune(t.Context(), topology(), false)
@@ -242,12 +242,12 @@ func TestNamespaceIsUpperCasedInStreamNames(t *testing.T) {
 	views, err := conn.Show(t.Context(), topology())
 	require.NoError(t, err)
 	for _, v := range views {
-		require.True(t, strings.HasPrefix(v.Name, "ACME_"), v.Name)
+		require.True(t, strings.HasPrefix(strings.TrimPrefix(v.Name, "KV_"), "ACME_"), v.Name)
 		for _, s := range v.Subjects {
-			require.True(t, strings.HasPrefix(s, "acme."), s)
+			require.True(t, strings.HasPrefix(s, "acme.") || s == "$KV.ACME_CONTROL.>", s)
 		}
 	}
-	require.Len(t, views, 4)
+	require.Len(t, views, 5)
 }
 
 func TestApplyDropsAKindThatNobodyWaitsOn(t *testing.T) {

@@ -19,7 +19,7 @@ const publishAttempts = 4
 // PublishJob publishes a job and returns its sequence once the stream has it. duplicate: a message with this id
 // was there already, within the de-duplication window, by whomever. With an id (also set as Nats-Msg-Id) an
 // unknown outcome is resolved by publishing again; without one it is an error. ErrNoStream: unknown database or
-// kind. ErrStreamFull, ErrTooLarge: as they say.
+// kind. ErrStreamFull, ErrTooLarge, ErrDenied: as they say.
 func (c *Conn) PublishJob(ctx context.Context, database, kind, id string, headers map[string][]string, body []byte) (
 	sequence uint64, duplicate bool, err error,
 ) {
@@ -40,6 +40,8 @@ func (c *Conn) PublishJob(ctx context.Context, database, kind, id string, header
 			return ack.Sequence, ack.Duplicate, nil
 		case errors.Is(err, ErrNoStream) && attempt == publishAttempts:
 			return 0, false, fmt.Errorf("publish to %s: %w: the database or the kind is unknown there", msg.Subject, err)
+		case c.denied(msg.Subject):
+			return 0, false, fmt.Errorf("publish to %s: %w", msg.Subject, ErrDenied)
 		case !uncertain(err) || errors.Is(err, errNoAnswer) && id == "":
 			return 0, false, fmt.Errorf("publish to %s: %w", msg.Subject, err)
 		}

@@ -48,6 +48,7 @@ func (c *Config) complete(w Words, client bool, faults *collector) {
 	check := &checker{cfg: c, words: w, faults: faults}
 	check.nats()
 	check.topology()
+	check.api()
 	check.replies()
 	check.http()
 	check.names(client)
@@ -179,6 +180,12 @@ func (c *checker) topology() {
 	beat := c.cfg.Worker.HeartbeatInterval
 	c.want(t.Health.MaxAge >= 3*beat, fmt.Sprintf("heartbeats come every %s and must outlive two that are lost; "+
 		"write at least %s", short(beat), short(3*beat)), "topology.health.max_age", "worker.heartbeat_interval")
+}
+
+func (c *checker) api() {
+	a := &c.cfg.API
+	c.want(a.Wait <= a.MaxWait, fmt.Sprintf("the default of %s is above api.max_wait, %s; lower this or raise "+
+		"api.max_wait", short(a.Wait), short(a.MaxWait)), "api.wait", "api.max_wait")
 }
 
 // replies keeps jobs from having answers published where they would do harm.

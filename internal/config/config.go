@@ -15,6 +15,7 @@ type Config struct {
 	NATS     NATS     `key:"nats"`
 	Topology Topology `key:"topology"`
 	Worker   Worker   `key:"worker"`
+	API      API      `key:"api"`
 	Log      Log      `key:"log"`
 	HTTP     HTTP     `key:"http"`
 
@@ -77,6 +78,7 @@ type Topology struct {
 	Jobs          JobsStream    `key:"jobs"`
 	Results       ResultsStream `key:"results"`
 	Dead          DeadStream    `key:"dead"`
+	Control       ControlStream `key:"control"`
 	Health        HealthStream  `key:"health"`
 }
 
@@ -112,6 +114,14 @@ type DeadStream struct {
 	MaxBytes Size `key:"max_bytes" default:"512MiB" min:"1MiB"`
 }
 
+// ControlStream bounds the bucket of requests to cancel jobs. What does not fit is refused.
+type ControlStream struct {
+	// a request to cancel is kept, and honoured, at most this long
+	MaxAge time.Duration `key:"max_age" default:"24h" min:"1s"`
+	// requests to cancel that may be kept at once, all databases together
+	MaxRequests int64 `key:"max_requests" default:"100000" min:"1" max:"1000000"`
+}
+
 // HealthStream bounds the stream of heartbeats.
 type HealthStream struct {
 	// a heartbeat is kept this long after a runner's last one
@@ -132,6 +142,18 @@ type Worker struct {
 	SettleInFlight int `key:"settle_in_flight" default:"256" min:"1" max:"100000"`
 	// how often this runner says that it lives
 	HeartbeatInterval time.Duration `key:"heartbeat_interval" default:"10s" min:"1s" max:"10m"`
+}
+
+// API says how the runner answers requests to the NATS service.
+type API struct {
+	// whether requests to <namespace>.api.run.… are published as jobs and answered with their results
+	Run bool `key:"run" default:"true"`
+	// how long such a request waits for its result where it does not say so itself; less than its client waits
+	Wait time.Duration `key:"wait" default:"4s" min:"1ms" max:"1h"`
+	// how long a request may ask to wait at most
+	MaxWait time.Duration `key:"max_wait" default:"5m" min:"1ms" max:"1h"`
+	// requests that this runner answers at once; what is above is refused
+	MaxRequests int `key:"max_requests" default:"256" min:"1" max:"100000"`
 }
 
 // Log says what is logged and how. Logs go to standard error.

@@ -18,6 +18,9 @@ func (w *alone) size() int { return 1 }
 
 func (w *alone) hash(dst []byte) []byte { return w.statement.hash(dst) }
 
+// keepsParts: a statement outside of a transaction may leave what it had done when it was stopped.
+func (w *alone) keepsParts() bool { return true }
+
 func (w *alone) run(ctx context.Context, x *execution) (answer, error) {
 	var once *db.Once
 	if x.once != nil {

@@ -33,6 +33,17 @@ func expiredError() *ResultError {
 	return &ResultError{Code: CodeExpired, Message: "the time after which this job must not be begun was over", Retryable: true}
 }
 
+func canceledError() *ResultError {
+	return &ResultError{Code: CodeCanceled, Message: "somebody asked for the end of this job; nothing of it took effect"}
+}
+
+func stoppedError() *ResultError {
+	return &ResultError{
+		Code:    CodeOutcomeUnknown,
+		Message: "somebody asked for the end of this job while it ran; what it had done by then stays, as this result tells",
+	}
+}
+
 func unknownError() *ResultError {
 	return &ResultError{
 		Code:    CodeOutcomeUnknown,
@@ -40,10 +51,15 @@ func unknownError() *ResultError {
 	}
 }
 
-func stoppedError(e *db.Error) *ResultError {
+// haltedError is of a statement that the server has stopped, because somebody asked for its end or the runner had to go.
+func haltedError(e *db.Error, asked bool) *ResultError {
+	why := "the runner had to end while the statement ran"
+	if asked {
+		why = "somebody asked for the end of this job while its statement ran"
+	}
 	return &ResultError{
 		Code: CodeCanceled, EngineCode: e.EngineCode, Retryable: true,
-		Message: "the runner had to end while the statement ran, and the server has stopped it; what it had done until then may remain",
+		Message: why + ", and the server has stopped it; what it had done until then may remain",
 	}
 }
 

@@ -32,8 +32,8 @@ func (r *run) atMostOnce(ctx context.Context) Outcome {
 	if r.d.told != nil {
 		return r.conclude(ctx)
 	}
-	if r.expired() {
-		return r.endRecorded(ctx, Expired, expiredError())
+	if why := r.over(); why != nil {
+		return r.endOver(ctx, why)
 	}
 	if r.d.Doubt {
 		if out, ended := r.replay(ctx); ended {
@@ -63,7 +63,7 @@ func (r *run) tell(ctx context.Context, a answer, err error) *db.Entry {
 	crash.At("after_statement")
 	t := &told{status: Succeeded}
 	if err != nil {
-		t.status, t.err = judgeEnd(ctx, err)
+		t.status, t.err = r.judgeEnd(ctx, err)
 	}
 	r.body = r.result(t.status, t.err, a)
 	if limit := r.e.opts.MaxResult; len(r.body) > limit {
@@ -76,15 +76,17 @@ func (r *run) tell(ctx context.Context, a answer, err error) *db.Entry {
 }
 
 // judgeEnd says what the error of a statement means that the server answered, or told to stop.
-func judgeEnd(ctx context.Context, err error) (Status, *ResultError) {
+func (r *run) judgeEnd(ctx context.Context, err error) (Status, *ResultError) {
 	e, ok := errors.AsType[*db.Error](err)
 	switch {
 	case !ok:
 		return Failed, internalError()
 	case e.Class == db.ClassDone:
 		return Succeeded, resultError(e)
+	case e.Class == db.ClassCanceled && r.canceled():
+		return Canceled, haltedError(e, true)
 	case e.Class == db.ClassCanceled && ctx.Err() != nil:
-		return Failed, stoppedError(e)
+		return Failed, haltedError(e, false)
 	default:
 		return Failed, resultError(e)
 	}

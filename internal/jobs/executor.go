@@ -22,6 +22,8 @@ type ExecutorOptions struct {
 
 	Migrations Migrator // nil: jobs of kind migration fail
 	Health     *Checker // nil: one without thresholds
+
+	Cancellations Cancellations // nil: nobody cancels
 }
 
 // Executor runs the jobs of one database and decides what each delivery of a message means. It holds no job
@@ -67,8 +69,12 @@ func NewExecutor(opts ExecutorOptions) (*Executor, error) {
 // answered: then the outcome is Settle whatever the context says.
 func (e *Executor) Run(ctx context.Context, d *Delivery, begin func() error) (out Outcome) {
 	r := &run{e: e, d: d, allow: begin, id: DerivedID(d.Sequence, d.Timestamp), derived: true}
+	if d.attempts == 0 {
+		d.begunBefore = d.Doubt
+	}
 	defer func() {
 		if p := recover(); p != nil {
+			d.sawUnknown = d.sawUnknown || d.attempts > 0
 			out = r.defect(ctx)
 			out.Reason = panicError(p)
 		}
@@ -120,14 +126,11 @@ func (r *run) take(job *Job) {
 	r.replyTo, r.labels = job.ReplyTo, job.Labels
 }
 
-// errExpired is what begin says when the job's time to begin is over.
-var errExpired = errors.New("the job expired before it was begun")
-
 // begin is the hook of db.Call: the last moment at which a job may be left alone.
 func (r *run) begin() error {
-	if r.expired() {
-		r.refused = errExpired
-		return errExpired
+	if why := r.over(); why != nil {
+		r.refused = why
+		return why
 	}
 	if r.allow != nil {
 		if err := r.allow(); err != nil {
@@ -144,14 +147,10 @@ func (r *run) begin() error {
 	return nil
 }
 
-func (r *run) expired() bool {
-	return !r.job.ExpiresAt.IsZero() && !time.Now().Before(r.job.ExpiresAt)
-}
-
 // exactlyOnce runs a job whose effect is fenced by a ledger row in its own transaction.
 func (r *run) exactlyOnce(ctx context.Context) Outcome {
-	if r.expired() {
-		return r.endRecorded(ctx, Expired, expiredError())
+	if why := r.over(); why != nil {
+		return r.endOver(ctx, why)
 	}
 	if r.d.Doubt {
 		if out, ended := r.replay(ctx); ended {
@@ -180,17 +179,10 @@ func (r *run) withoutLedger(ctx context.Context) Outcome {
 			return r.existing(ctx, existing)
 		}
 	}
-	if r.expired() {
-		return r.endExpired()
+	if why := r.over(); why != nil {
+		return r.endOver(ctx, why)
 	}
 	return r.execute(ctx, nil)
-}
-
-func (r *run) endExpired() Outcome {
-	if r.effect == AtLeastOnce && (r.d.Doubt || r.d.attempts > 0) {
-		return r.end(Unknown, unknownError())
-	}
-	return r.end(Expired, expiredError())
 }
 
 // execute runs the work until it ends, repeating what is safe to repeat. A look under way is awaited before the
@@ -277,12 +269,15 @@ func (r *run) failed(ctx context.Context, err error, given answer) Outcome {
 		return r.existing(ctx, taken.existing)
 	}
 	if r.refused != nil {
-		if errors.Is(r.refused, errExpired) {
-			return r.expiredLate(ctx)
+		if errors.Is(r.refused, errExpired) || errors.Is(r.refused, errCanceled) {
+			return r.endOver(ctx, r.refused)
 		}
 		return Outcome{Action: Drop}
 	}
 	if ctx.Err() != nil {
+		if out, ended := r.stopped(given); ended {
+			return out
+		}
 		return Outcome{Action: Drop}
 	}
 	if _, ok := errors.AsType[*lookError](err); ok {
@@ -318,13 +313,6 @@ func (r *run) endFailed(ctx context.Context, e *db.Error, given answer) Outcome 
 	}
 	r.body = r.result(Failed, resultError(e), given)
 	return r.settle(Failed, resultError(e))
-}
-
-func (r *run) expiredLate(ctx context.Context) Outcome {
-	if r.effect.fenced() {
-		return r.endRecorded(ctx, Expired, expiredError())
-	}
-	return r.endExpired()
 }
 
 func (r *run) rowOptions() db.RowOptions {

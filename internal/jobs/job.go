@@ -47,10 +47,11 @@ type Delivery struct {
 	Trace      Trace // who follows it; nil: nobody
 
 	// What this delivery has done so far: it may be run several times while its database comes and goes.
-	attempts   uint64
-	startedAt  time.Time
-	sawUnknown bool  // an execution ended without a server's answer
-	told       *told // the end of its execution at most once; nil while none is known
+	attempts    uint64
+	startedAt   time.Time
+	begunBefore bool  // the delivery was in doubt before this one began anything
+	sawUnknown  bool  // an execution ended without a server's answer
+	told        *told // the end of its execution at most once; nil while none is known
 }
 
 // Job is a decoded and valid job.

@@ -165,11 +165,15 @@ func (r *run) giveUp(ctx context.Context) Outcome {
 	if existing != nil {
 		return r.existing(ctx, existing)
 	}
+	status, e := Failed, tooManyDeliveriesError(r.d.Deliveries)
+	if r.canceled() {
+		status, e = Canceled, canceledError()
+	}
 	switch {
 	case r.effect.fenced():
-		return r.endRecorded(ctx, Failed, tooManyDeliveriesError(r.d.Deliveries))
+		return r.endRecorded(ctx, status, e)
 	case r.effect == ReadOnly:
-		return r.end(Failed, tooManyDeliveriesError(r.d.Deliveries))
+		return r.end(status, e)
 	case r.ledgered():
 		return r.endRecorded(ctx, Unknown, tooManyDeliveriesError(r.d.Deliveries))
 	default:

@@ -15,6 +15,8 @@ var (
 	ErrLeaseLost = errors.New("the lease of the message is lost")
 	// ErrHandedBack: the message was handed back before its work began.
 	ErrHandedBack = errors.New("the message was handed back")
+	// ErrCanceled: somebody has asked for the end of the job. Its delivery is run once more, to end it.
+	ErrCanceled = errors.New("the job was cancelled")
 )
 
 // stage is how far a held delivery has come.
@@ -34,15 +36,16 @@ type held struct {
 	message  Message
 	arrived  time.Time
 	ran      time.Duration // in the executor; belongs to the goroutine that works on it
-	outlives bool          // a lost lease does not stop work that was begun
 
-	index   int  // in table.all; guarded by the table
-	slotted bool // occupies a slot, else a settling place; guarded by the table
+	index    int  // in table.all; guarded by the table
+	slotted  bool // occupies a slot, else a settling place; guarded by the table
+	outlives bool // a lost lease does not stop work that was begun
 
 	mu        sync.Mutex
 	stage     stage
 	begun     uint32 // executions begun by this delivery
 	lost      bool   // the loss of the lease was noted; it is for good
+	canceled  bool   // the work was stopped because the job's end was asked for; once
 	extending bool   // an extension is under way
 	deadline  time.Time
 	extendAt  time.Time
@@ -113,6 +116,26 @@ func (h *held) stop(cause error) {
 	if h.cancel != nil {
 		h.cancel(cause)
 	}
+}
+
+// interrupt stops the work because the job's end was asked for. It does so once: what ends the job is not stopped.
+func (h *held) interrupt() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.canceled {
+		return
+	}
+	h.canceled = true
+	if h.cancel != nil && (h.stage == waiting || h.stage == running) {
+		h.cancel(ErrCanceled)
+	}
+}
+
+// resumes reports whether the delivery goes on under another context, because this one ended for the job's end.
+func (h *held) resumes(ctx context.Context) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.stage != returned && ctx.Err() != nil && errors.Is(context.Cause(ctx), ErrCanceled)
 }
 
 // hasBegun reports whether this delivery ever began an execution.

@@ -197,6 +197,16 @@ func (l *Lane) drain() {
 	close(l.queue)
 }
 
+// Cancel stops the work on held deliveries whose jobs somebody wants ended: wanted is asked about each of them, while it
+// is run. The executor, which must know it by then, is called once more for each to end it.
+func (l *Lane) Cancel(wanted func(*jobs.Delivery) bool) {
+	for _, h := range l.table.snapshot(nil) {
+		if wanted(&h.delivery) {
+			h.interrupt()
+		}
+	}
+}
+
 // work is the goroutine that runs one delivery after the other.
 func (l *Lane) work(work, last context.Context, h *held) {
 	for h != nil {
@@ -205,16 +215,19 @@ func (l *Lane) work(work, last context.Context, h *held) {
 }
 
 // shift runs deliveries under one context, which is made anew only when it was cancelled, and returns the next
-// delivery; nil when there will be none.
+// delivery, or the one that was cancelled; nil when there will be none.
 func (l *Lane) shift(work, last context.Context, h *held) *held {
 	ctx, cancel := context.WithCancelCause(work)
 	defer cancel(nil)
 	for h != nil {
 		if h.attach(cancel) {
-			l.process(last, ctx, h)
+			goesOn := l.process(last, ctx, h)
 			h.detach()
+			if goesOn {
+				return h
+			}
 		} else {
-			l.letGo(h)
+			l.letGo(ctx, h)
 		}
 		l.table.remove(h)
 		h = <-l.queue

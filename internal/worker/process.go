@@ -21,8 +21,9 @@ const (
 var errNoReason = errors.New("the database does not answer")
 
 // process brings a delivery to its end: settled, handed back, or let go because another runner has it. ctx ends when
-// the delivery is not ours any more, its lease is lost or all work has to end; last a moment after the latter.
-func (l *Lane) process(last, ctx context.Context, h *held) {
+// the delivery is not ours any more, its lease is lost, its job is cancelled or all work has to end; last a moment after
+// the latter. goesOn: the job is cancelled, and another call with another context brings it to its end.
+func (l *Lane) process(last, ctx context.Context, h *held) (goesOn bool) {
 	defer l.guard(h)
 	pause := newBackoff(againFirst, againLimit)
 	for l.admit(ctx, h) {
@@ -32,15 +33,16 @@ func (l *Lane) process(last, ctx context.Context, h *held) {
 		}
 		if out.Action == jobs.Settle {
 			out.Release()
-			return
+			return false
 		}
 		if out.Action == jobs.Hold {
 			l.opts.Gate.hold(holdReason(&out))
 		}
 		if !l.again(ctx, h, out.Action, &pause) {
-			return
+			break
 		}
 	}
+	return h.resumes(ctx)
 }
 
 // gateShut is the action of an execution that was not tried, because the gate closed meanwhile.
@@ -91,7 +93,7 @@ func (l *Lane) again(ctx context.Context, h *held, action jobs.Action, pause *ba
 		return false
 	}
 	if h.leaseLost() || action == jobs.Drop && pause.sleep(ctx) != nil {
-		l.letGo(h)
+		l.letGo(ctx, h)
 		return false
 	}
 	return true
@@ -106,7 +108,7 @@ func (l *Lane) admit(ctx context.Context, h *held) bool {
 		}
 	}
 	if ctx.Err() != nil {
-		l.letGo(h)
+		l.letGo(ctx, h)
 		return false
 	}
 	return true
@@ -118,7 +120,7 @@ func (l *Lane) awaitGate(ctx context.Context, h *held, v *view) bool {
 	case <-v.changed:
 		return true
 	case <-ctx.Done():
-		l.letGo(h)
+		l.letGo(ctx, h)
 		return false
 	}
 }

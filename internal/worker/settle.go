@@ -199,8 +199,13 @@ func ackOnce(ctx context.Context, m Message) error {
 	return m.AckConfirmed(ctx)
 }
 
-// letGo ends the part of a delivery whose context ended: it is handed back unless another runner may have it.
-func (l *Lane) letGo(h *held) { l.handBack(h, 0, EndStopped, waiting, running) }
+// letGo ends the part of a delivery whose context ended: it is handed back unless another runner may have it, or it
+// goes on under another context.
+func (l *Lane) letGo(ctx context.Context, h *held) {
+	if !h.resumes(ctx) {
+		l.handBack(h, 0, EndStopped, waiting, running)
+	}
+}
 
 // handBack hands the message back for another delivery, if it is in one of the stages. After a lost lease the message
 // is left alone: another runner may be at work on it, whose lease a late verb of ours would end.

@@ -1,0 +1,136 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/user"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"dbrunner/internal/app"
+	"dbrunner/internal/bus"
+	"dbrunner/internal/jobs"
+)
+
+const cancelHelp = `Cancel asks for the end of a job: one that is queued, waits for another try or runs, anywhere in the fleet. Some runner
+that serves the database must be there to take the request; it is kept for a day (topology.control.max_age), so that a job
+which is delivered later is not begun.
+
+A queued job cannot be looked up by its id: where nothing is known of the job within --wait, the request is kept, and
+honoured when a job of that id is met that was published before it. A job that changes its database is not called
+cancelled before that is certain: while its database is down it waits.
+
+Exit codes: 0 the job ended as cancelled; 1 the request could not be made; 2 the command line is wrong; 3 the job had
+ended otherwise; 5 the request is kept, nothing is known of the job yet.
+` + clientHelp
+
+type cancelFlags struct {
+	clientFlags
+	wait time.Duration
+	by   string
+	json bool
+}
+
+func newCancel() *cobra.Command {
+	f := &cancelFlags{}
+	cmd := &cobra.Command{
+		Use:     "cancel DATABASE JOB-ID",
+		Short:   "Cancel a job",
+		Long:    cancelHelp,
+		Example: "  runner cancel shop pay-4711\n  runner cancel shop pay-4711 --wait 30s --json",
+		Args:    cobra.ExactArgs(2),
+		RunE:    func(cmd *cobra.Command, args []string) error { return f.run(cmd, args[0], args[1]) },
+	}
+	cmd.Flags().DurationVar(&f.wait, "wait", 2*time.Second, "how long to wait for the job's end")
+	cmd.Flags().StringVar(&f.by, "by", "", "who asks, kept with the request (default: this user's name)")
+	cmd.Flags().BoolVar(&f.json, "json", false, "print JSON")
+	f.add(cmd)
+	return cmd
+}
+
+func (f *cancelFlags) run(cmd *cobra.Command, database, id string) error {
+	switch {
+	case !jobs.ValidName(database):
+		return usage(errors.New("the database is not 1 to 64 of A-Z a-z 0-9 _ -"))
+	case !jobs.ValidID(id) && !jobs.IsDerivedID(id):
+		return usage(errors.New("the job id is not 1 to 100 of A-Z a-z 0-9 _ -"))
+	case f.wait <= 0:
+		return usage(errors.New("--wait must be above zero"))
+	}
+	answer, err := f.ask(cmd.Context(), database, id)
+	if err != nil {
+		return err
+	}
+	if err := printCancel(cmd.OutOrStdout(), answer, f.json); err != nil {
+		return err
+	}
+	switch answer.Outcome {
+	case app.CancelDone:
+		return nil
+	case app.CancelTooLate:
+		return &exitError{code: exitJob}
+	default:
+		return &exitError{code: exitTimeout}
+	}
+}
+
+func (f *cancelFlags) ask(ctx context.Context, database, id string) (*app.CancelAnswer, error) {
+	ctx, stop := context.WithTimeout(ctx, clientTimeout+f.wait)
+	defer stop()
+	conn, err := f.connectToAsk(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer closeQuietly(ctx, conn)
+	raw, err := conn.Ask(ctx, "cancel."+database+"."+id, map[string][]string{
+		app.HeaderWait: {f.wait.String()}, app.HeaderRequestedBy: {requester(f.by)},
+	}, nil)
+	if errors.Is(err, bus.ErrNoService) {
+		return nil, fmt.Errorf("no runner is there to take the request; nothing was cancelled: %w", err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	answer := &app.CancelAnswer{}
+	if err := json.Unmarshal(raw, answer); err != nil {
+		return nil, fmt.Errorf("read the answer: %w", err)
+	}
+	return answer, nil
+}
+
+// requester is who asks: as the flag says, else the user of this process.
+func requester(by string) string {
+	if by != "" {
+		return by
+	}
+	host, _ := os.Hostname() // none is as good as an unknown one
+	if u, err := user.Current(); err == nil {
+		return u.Username + "@" + host
+	}
+	return host
+}
+
+func printCancel(w io.Writer, a *app.CancelAnswer, asJSON bool) error {
+	if asJSON {
+		return printJSON(w, a)
+	}
+	var err error
+	switch a.Outcome {
+	case app.CancelDone:
+		_, err = fmt.Fprintf(w, "cancelled: job %s of %s\n", a.JobID, a.Database)
+	case app.CancelTooLate:
+		_, err = fmt.Fprintf(w, "already finished: job %s of %s %s\n", a.JobID, a.Database, a.Status)
+	default:
+		_, err = fmt.Fprintf(w, "requested: nothing is known of job %s of %s yet", a.JobID, a.Database)
+		if a.KeptUntil != nil {
+			_, err = fmt.Fprintf(w, "; the request is kept until %s", a.KeptUntil.Format(time.RFC3339))
+		}
+		_, _ = fmt.Fprintln(w)
+	}
+	return err
+}

@@ -1,0 +1,255 @@
+package app
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"hash/fnv"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"dbrunner/internal/bus"
+	"dbrunner/internal/jobs"
+)
+
+// The headers of requests to the service.
+const (
+	// HeaderWait says how long a request waits for a job's end, as a Go duration.
+	HeaderWait = "Dbrunner-Wait"
+	// HeaderRequestedBy says who asks for a job's end, in words of his own.
+	HeaderRequestedBy = "Dbrunner-Requested-By"
+)
+
+// The verbs of the service: the first token behind <namespace>.api.
+const (
+	verbDatabases = "databases"
+	verbHealth    = "health"
+	verbRun       = "run"
+	verbCancel    = "cancel"
+)
+
+// forms says how the requests of each verb are written, behind the verb.
+func forms() map[string]string {
+	return map[string]string{
+		verbDatabases: "[.<database>]", verbHealth: ".<database>", verbRun: ".<database>.<kind>", verbCancel: ".<database>.<job id>",
+	}
+}
+
+// api answers requests to the NATS service.
+type api struct{ *running }
+
+// openAPI begins to answer requests, those under way as long as work lives.
+func (r *running) openAPI(work context.Context) (*bus.Service, error) {
+	a := &api{r}
+	return r.conn.OpenService(work, bus.ServiceOptions{
+		Version:     r.version,
+		Description: "runs SQL jobs against databases: " + strings.Join(databaseNames(r.cfg), ", "),
+		Metadata: map[string]string{
+			"instance": r.cfg.Instance, "build": r.version, "databases": strings.Join(databaseNames(r.cfg), ","),
+		},
+		Bound:          r.cfg.API.MaxRequests,
+		OthersSubjects: []string{"*", verbHealth + ".>", verbRun + ".>", verbCancel + ".>"},
+		Others:         a.others,
+	}, a.endpoints())
+}
+
+// healthAnswer is a database's health as a request gets it: a look of this moment.
+type healthAnswer struct {
+	Version  int    `json:"version"`
+	Runner   string `json:"runner"`
+	Database string `json:"database"`
+	*jobs.Health
+}
+
+func (a *api) health(ctx context.Context, d *database) healthAnswer {
+	return healthAnswer{Version: 1, Runner: a.cfg.Instance, Database: d.name, Health: d.check(ctx)}
+}
+
+// endpoints are those of the runner and of each of its databases: a runner gets no request for a database that it does
+// not have.
+func (a *api) endpoints() []bus.Endpoint {
+	list := []bus.Endpoint{{
+		Name: verbDatabases, Subject: verbDatabases, Group: a.fleetGroup(),
+		Metadata: map[string]string{"answers": "the databases of this runner, what runs there, and the limits"},
+		Handle:   a.withoutBody(func(context.Context, *bus.ServiceRequest) (any, error) { return a.list(a.databases...), nil }),
+	}}
+	for _, d := range a.databases {
+		list = append(list, a.databaseEndpoints(d)...)
+	}
+	return list
+}
+
+func (a *api) databaseEndpoints(d *database) []bus.Endpoint {
+	endpoint := func(verb, rest, answers string, handle func(context.Context, *bus.ServiceRequest) ([]byte, error)) bus.Endpoint {
+		return bus.Endpoint{
+			Name: verb + "-" + d.name, Subject: verb + "." + d.name + rest, Handle: handle,
+			Metadata: map[string]string{"database": d.name, "answers": answers},
+		}
+	}
+	return []bus.Endpoint{
+		endpoint(verbDatabases, "", "what runs on the database, and the limits",
+			a.withoutBody(func(context.Context, *bus.ServiceRequest) (any, error) { return a.list(d), nil })),
+		endpoint(verbHealth, "", "how the database is",
+			a.withoutBody(func(ctx context.Context, _ *bus.ServiceRequest) (any, error) { return a.health(ctx, d), nil })),
+		endpoint(verbRun, ".*", "the result of the job in the request",
+			func(ctx context.Context, q *bus.ServiceRequest) ([]byte, error) { return a.runJob(ctx, d, q) }),
+		endpoint(verbCancel, ".*", "what became of the job",
+			a.withoutBody(func(ctx context.Context, q *bus.ServiceRequest) (any, error) { return a.cancelJob(ctx, d, q) })),
+	}
+}
+
+// fleetGroup is a queue group of the runners that have the same databases: of those one answers for all.
+func (a *api) fleetGroup() string {
+	h := fnv.New64a()
+	for _, name := range databaseNames(a.cfg) {
+		_, _ = h.Write([]byte(name + " ")) // never fails
+	}
+	return "databases-" + strconv.FormatUint(h.Sum64(), 36)
+}
+
+// withoutBody is a handler of requests that say everything by their subject, whose answer is encoded as JSON.
+func (a *api) withoutBody(answer func(context.Context, *bus.ServiceRequest) (any, error)) func(context.Context, *bus.ServiceRequest) ([]byte, error) {
+	return func(ctx context.Context, q *bus.ServiceRequest) ([]byte, error) {
+		if body := strings.TrimSpace(string(q.Body)); body != "" && body != "{}" {
+			return nil, refuse(400, refusal{Code: "invalid_body", Message: "this request has no body: send an empty one"})
+		}
+		value, err := answer(ctx, q)
+		if err != nil {
+			return nil, err
+		}
+		return json.Marshal(value)
+	}
+}
+
+// others says what is wrong with a request that no endpoint of the fleet takes; nil if one does.
+func (a *api) others(ctx context.Context, q *bus.ServiceRequest) error {
+	verb := q.Tokens[0]
+	form, known := forms()[verb]
+	form = a.cfg.Namespace + ".api." + verb + form
+	switch {
+	case !known:
+		return refuse(404, refusal{Code: "unknown_request", Message: "there is no such request; there are databases, health, run and cancel"})
+	case verb == verbDatabases && len(q.Tokens) == 1:
+		return nil
+	case len(q.Tokens) != 1+strings.Count(forms()[verb], "."):
+		return refuse(400, refusal{Code: "invalid_subject", Message: "write " + form})
+	}
+	name := q.Tokens[1]
+	switch {
+	case !jobs.ValidName(name):
+		return refuse(400, refusal{Code: "invalid_subject", Message: "the database is not 1 to 64 of A-Z a-z 0-9 _ -; write " + form})
+	case a.cfg.Databases[name] != nil || a.conn.Answers(ctx, verbDatabases+"."+name):
+		return nil
+	default:
+		return refuse(404, refusal{Code: "unknown_database", Database: name, Message: "no runner has the database " + name +
+			"; this one has " + strings.Join(databaseNames(a.cfg), ", ")})
+	}
+}
+
+// refusal is the body of an answer that is an error.
+type refusal struct {
+	Code      string
+	Message   string
+	Retryable bool // the same request may be answered later
+	Database  string
+	JobID     string // of the job that was published all the same, or may have been
+}
+
+func refuse(status int, r refusal) *bus.ServiceError {
+	type inner struct {
+		Code      string `json:"code"`
+		Message   string `json:"message"`
+		Retryable bool   `json:"retryable"`
+	}
+	body, err := json.Marshal(struct {
+		Error    inner  `json:"error"`
+		Database string `json:"database,omitempty"`
+		JobID    string `json:"job_id,omitempty"`
+	}{inner{r.Code, r.Message, r.Retryable}, r.Database, r.JobID})
+	if err != nil {
+		body = nil // the headers say it
+	}
+	return &bus.ServiceError{Status: status, Message: r.Message, Body: body}
+}
+
+// waitOf is how long a request wants to wait for a job's end.
+func (a *api) waitOf(q *bus.ServiceRequest, fallback time.Duration) (time.Duration, error) {
+	text := q.Header(HeaderWait)
+	if text == "" {
+		return fallback, nil
+	}
+	d, err := time.ParseDuration(text)
+	if err != nil || d <= 0 || d > a.cfg.API.MaxWait {
+		return 0, refuse(400, refusal{Code: "invalid_header", Message: fmt.Sprintf("%s must be a duration above 0s and up to %s, such as 30s",
+			HeaderWait, a.cfg.API.MaxWait)})
+	}
+	return d, nil
+}
+
+// databasesAnswer lists databases with what runs there.
+type databasesAnswer struct {
+	Version   int           `json:"version"`
+	Runner    string        `json:"runner"`
+	Namespace string        `json:"namespace"`
+	Databases []offerAnswer `json:"databases"`
+}
+
+type offerAnswer struct {
+	Name   string       `json:"name"`
+	Engine string       `json:"engine"`
+	Kinds  []kindAnswer `json:"kinds"`
+	Limits limitsAnswer `json:"limits"`
+	Ledger ledgerAnswer `json:"ledger"`
+	Run    bool         `json:"run"` // whether the synchronous door is open
+}
+
+type kindAnswer struct {
+	Kind       string        `json:"kind"`
+	Effects    []jobs.Effect `json:"effects"` // the first one is the default
+	Timeout    string        `json:"timeout"`
+	MaxTimeout string        `json:"max_timeout"`
+}
+
+type limitsAnswer struct {
+	MaxRows     int64  `json:"max_rows"`
+	MaxBytes    int64  `json:"max_bytes"` // of encoded rows
+	MaxBody     int    `json:"max_body"`  // of a job, bytes
+	LockTimeout string `json:"lock_timeout"`
+	ResultsKept string `json:"results_kept"` // at most
+}
+
+type ledgerAnswer struct {
+	Mode      string `json:"mode"`
+	Retention string `json:"retention,omitempty"` // within it an id may not be used again
+}
+
+func (a *api) list(databases ...*database) databasesAnswer {
+	out := databasesAnswer{Version: 1, Runner: a.cfg.Instance, Namespace: a.cfg.Namespace}
+	for _, d := range databases {
+		out.Databases = append(out.Databases, a.offer(d))
+	}
+	slices.SortFunc(out.Databases, func(x, y offerAnswer) int { return strings.Compare(x.Name, y.Name) })
+	return out
+}
+
+func (a *api) offer(d *database) offerAnswer {
+	out := offerAnswer{
+		Name: d.name, Engine: d.db.Engine(), Run: a.cfg.API.Run,
+		Limits: limitsAnswer{
+			MaxRows: d.cfg.MaxRows, MaxBytes: int64(d.cfg.MaxBytes), MaxBody: a.conn.MaxJob(),
+			LockTimeout: d.cfg.LockTimeout.String(), ResultsKept: a.cfg.Topology.Results.MaxAge.String(),
+		},
+		Ledger: ledgerAnswer{Mode: d.cfg.Ledger.Mode},
+	}
+	if d.cfg.HasLedger() {
+		out.Ledger.Retention = d.cfg.Ledger.Retention.String()
+	}
+	for _, o := range policy(a.cfg, d.cfg).Offers() {
+		out.Kinds = append(out.Kinds, kindAnswer{
+			Kind: o.Kind, Effects: o.Effects, Timeout: o.Timeout.String(), MaxTimeout: o.MaxTimeout.String(),
+		})
+	}
+	return out
+}

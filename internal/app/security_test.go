@@ -1,0 +1,280 @@
+package app_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/stretchr/testify/require"
+
+	"dbrunner/internal/app"
+	"dbrunner/internal/bus"
+	"dbrunner/internal/bus/bustest"
+	"dbrunner/internal/config"
+)
+
+const securityPage = "../../docs/security.md"
+
+// documented is what docs/security.md has of a NATS server's configuration, with a password for each user: its name.
+func documented(t *testing.T) string {
+	t.Helper()
+	page, err := os.ReadFile(securityPage)
+	require.NoError(t, err)
+	var text strings.Builder
+	for _, user := range []string{"publisher", "flow", "operator", "runner", "topology"} {
+		fmt.Fprintf(&text, "%s_PASSWORD = %s\n", strings.ToUpper(user), user)
+	}
+	blocks := regexp.MustCompile("(?s)```\n(.*?)```").FindAllSubmatch(page, -1)
+	require.Len(t, blocks, 6)
+	for _, b := range blocks {
+		text.Write(b[1])
+	}
+	return text.String()
+}
+
+// guarded is a NATS server with the users of the page.
+func guarded(t *testing.T, change ...func([]*server.User)) *world {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "nats.conf")
+	require.NoError(t, os.WriteFile(file, []byte(documented(t)), 0o600))
+	opts, err := server.ProcessConfigFile(file)
+	require.NoError(t, err)
+	for _, f := range change {
+		f(opts.Users)
+	}
+	node := bustest.Server(t, bustest.Users(opts.Users...))
+	return &world{t: t, node: node}
+}
+
+// as is this world as one of its users sees it.
+type as struct {
+	*world
+	mu     sync.Mutex
+	denied []string
+}
+
+func (w *world) as(user string) *as {
+	w.t.Helper()
+	a := &as{}
+	nc, err := nats.Connect(w.node.ClientURL(), nats.UserInfo(user, user), nats.CustomInboxPrefix("_INBOX."+user),
+		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
+			a.mu.Lock()
+			defer a.mu.Unlock()
+			a.denied = append(a.denied, err.Error())
+		}))
+	require.NoError(w.t, err)
+	w.t.Cleanup(nc.Close)
+	js, err := jetstream.New(nc)
+	require.NoError(w.t, err)
+	a.world = &world{t: w.t, node: w.node, nc: nc, js: js}
+	return a
+}
+
+func (a *as) refusals() string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return strings.Join(a.denied, "\n")
+}
+
+// mayNot tries what the user must not do.
+func (a *as) mayNot(publish, subscribe []string) {
+	a.t.Helper()
+	for _, subject := range publish {
+		require.NoError(a.t, a.nc.Publish(subject, nil))
+		require.Eventually(a.t, func() bool {
+			return strings.Contains(a.refusals(), `Permissions Violation for Publish to "`+subject+`"`)
+		}, patience, time.Millisecond, subject)
+	}
+	for _, subject := range subscribe {
+		_, err := a.nc.SubscribeSync(subject)
+		require.NoError(a.t, err)
+		require.Eventually(a.t, func() bool {
+			return strings.Contains(a.refusals(), `Permissions Violation for Subscription to "`+subject+`"`)
+		}, patience, time.Millisecond, subject)
+	}
+}
+
+// signedIn is a runner's configuration with a user of the page.
+func (w *world) signedIn(instance, user string, change ...func(*config.Config)) *config.Config {
+	return w.config(instance, append(change, func(cfg *config.Config) {
+		cfg.NATS.User, cfg.NATS.Password = user, config.NewSecret(user)
+	})...)
+}
+
+// client is a connection of this project's own clients as a user of the page.
+func (w *world) client(user string, change ...func(*config.Config)) (*bus.Conn, *config.Config) {
+	w.t.Helper()
+	cfg := w.signedIn(user, user, change...)
+	opts := app.BusOptions(cfg, nil)
+	opts.InboxPrefix = "_INBOX." + user
+	conn, err := bus.Connect(w.t.Context(), opts)
+	require.NoError(w.t, err)
+	w.t.Cleanup(func() { require.NoError(w.t, conn.Close(context.Background())) })
+	return conn, cfg
+}
+
+// content reports that a runner was never refused a subject.
+func (w *world) content(r *runner) {
+	w.t.Helper()
+	for _, entry := range r.logs.FilterMessageSnippet("NATS refused").All() {
+		require.Fail(w.t, "the runner was refused something", "%v", entry.ContextMap())
+	}
+}
+
+// TestPermissionsOfTheSecurityPage tries the permissions of docs/security.md: what each user may do works, and what he
+// must not does not.
+func TestPermissionsOfTheSecurityPage(t *testing.T) {
+	t.Parallel()
+	w := guarded(t)
+	shop := withSQLite(t, "shop")
+	verify := func(cfg *config.Config) { cfg.Topology.Mode = config.TopologyVerify }
+
+	maker, cfg := w.client("topology", shop)
+	changes, err := maker.Apply(t.Context(), app.Topology(cfg))
+	require.NoError(t, err)
+	require.NotEmpty(t, changes)
+	changes, err = maker.Prune(t.Context(), app.Topology(cfg), false)
+	require.NoError(t, err)
+	require.Empty(t, changes)
+	w.as("topology").mayNot([]string{
+		"dbrunner.jobs.shop.query", "dbrunner.api.run.shop.query", "dbrunner.store.shop.x", "$JS.API.STREAM.DELETE.DBRUNNER_DEAD",
+		"$JS.API.STREAM.PURGE.DBRUNNER_JOBS_shop", "$JS.API.STREAM.CREATE.other",
+	}, []string{"dbrunner.>", "_INBOX.>"})
+
+	runner := w.start(w.signedIn("r1", "runner", shop, verify))
+	w.tryPublisher()
+	w.tryFlow()
+	w.tryOperator()
+	w.tryRunner()
+	runner.end(t)
+	w.content(runner)
+}
+
+func (w *world) tryPublisher() {
+	publisher := w.as("publisher")
+	for _, kind := range []string{"query", "transaction"} {
+		publisher.publish("shop", kind, `{"id":"by-publisher-`+kind+`","reply_to":"_INBOX.publisher.mine","sql":"SELECT 1 AS n"}`)
+	}
+	require.Empty(w.t, publisher.refusals())
+	publisher.mayNot([]string{
+		"dbrunner.jobs.shop.migration", "dbrunner.jobs.audit.query", "dbrunner.api.run.shop.query", "dbrunner.api.cancel.shop.x",
+		"dbrunner.store.shop.x", "dbrunner.results.shop.x", "dbrunner.dead.shop.query.x", "$KV.DBRUNNER_CONTROL.shop.x", "$SRV.PING",
+		"$JS.API.STREAM.PURGE.DBRUNNER_JOBS_shop", "$JS.API.STREAM.MSG.GET.DBRUNNER_JOBS_shop", "$JS.API.DIRECT.GET.DBRUNNER_RESULTS_shop.x",
+		"$JS.ACK.DBRUNNER_JOBS_shop.work.1.1.1.1.0", "_INBOX.flow.x", "_INBOX_dbrunner.x",
+	}, []string{"dbrunner.results.shop.>", "dbrunner.jobs.>", "_INBOX.flow.>", "_INBOX.>", ">"})
+}
+
+func (w *world) tryFlow() {
+	t := w.t.(*testing.T)
+	flow := w.as("flow")
+	sub, err := flow.nc.SubscribeSync("dbrunner.results.shop.>")
+	require.NoError(t, err)
+	done := flow.do("shop", "transaction", "by-flow", `"statements":[{"sql":"CREATE TABLE t (n INTEGER)"}]`)
+	require.Equal(t, "succeeded", done.Status)
+	require.Eventually(t, func() bool { return flow.next(sub).JobID == "by-flow" }, patience, time.Millisecond, "besides those of others")
+	require.Equal(t, "succeeded", parse(t, flow.request("run.shop.query", `{"sql":"SELECT 1 AS n"}`).body).Status)
+	require.Equal(t, "already_finished", flow.cancel(t, "shop", "by-flow", "1s").Outcome)
+	require.Equal(t, "requested", flow.cancel(t, "shop", "never", "10ms").Outcome)
+	flow.request("health.shop", "").into(t, &struct{}{})
+	flow.request("databases", "").into(t, &struct{}{})
+	flow.request("databases.shop", "").into(t, &struct{}{})
+
+	flow.publish("shop", "query", `{"id":"awaited","sql":"SELECT 1 AS n"}`)
+	conn, _ := w.client("flow", withSQLite(t, "shop"))
+	raw, err := conn.AwaitResult(t.Context(), "shop", "awaited")
+	require.NoError(t, err)
+	require.Equal(t, "succeeded", parse(t, raw).Status)
+	require.Empty(t, flow.refusals())
+	require.Empty(t, conn.State().Denied)
+	flow.mayNot([]string{
+		"dbrunner.jobs.shop.migration", "dbrunner.api.run.shop.migration", "dbrunner.api.run.audit.query", "dbrunner.api.cancel.audit.x",
+		"dbrunner.api.health.audit", "dbrunner.store.shop.x", "$KV.DBRUNNER_CONTROL.shop.x", "$SRV.PING",
+		"$JS.API.STREAM.PURGE.DBRUNNER_RESULTS_shop", "$JS.API.DIRECT.GET.DBRUNNER_RESULTS_audit.x", "$JS.API.STREAM.MSG.GET.DBRUNNER_JOBS_shop",
+	}, []string{"dbrunner.results.audit.>", "dbrunner.results.>", "dbrunner.dead.>", "_INBOX.publisher.>", "$KV.>"})
+}
+
+func (w *world) tryOperator() {
+	t := w.t.(*testing.T)
+	operator := w.as("operator")
+	require.Len(t, operator.gather("$SRV.STATS.dbrunner", 1), 1)
+	operator.request("health.shop", "").into(t, &struct{}{})
+	require.Equal(t, "requested", operator.cancel(t, "shop", "nowhere", "10ms").Outcome)
+	operator.awaitHeartbeat("r1", func(h *heartbeat) bool { return h.State == "running" })
+
+	conn, cfg := w.client("operator", withSQLite(t, "shop"))
+	_, err := conn.Show(t.Context(), app.Topology(cfg))
+	require.NoError(t, err)
+	var letter bus.Letter
+	require.NoError(t, conn.Letters(t.Context(), "shop", "", func(l bus.Letter) bool {
+		letter = l
+		return false
+	}))
+	require.Equal(t, "transaction", letter.Kind, "the publisher's job of another kind than its body")
+	_, _, err = conn.PublishJob(t.Context(), "shop", "query", "redriven", nil, letter.Body)
+	require.NoError(t, err)
+	require.NoError(t, conn.DeleteLetter(t.Context(), letter))
+	require.Empty(t, operator.refusals())
+	require.Empty(t, conn.State().Denied)
+	operator.mayNot([]string{
+		"dbrunner.api.run.shop.query", "dbrunner.store.shop.x", "dbrunner.health.runner.r1", "$KV.DBRUNNER_CONTROL.shop.x",
+		"$JS.API.STREAM.DELETE.DBRUNNER_JOBS_shop", "$JS.API.STREAM.UPDATE.DBRUNNER_JOBS_shop", "$JS.API.STREAM.PURGE.DBRUNNER_JOBS_shop",
+		"$JS.API.STREAM.MSG.DELETE.DBRUNNER_JOBS_shop", "$JS.API.CONSUMER.MSG.NEXT.DBRUNNER_JOBS_shop.work",
+	}, []string{"_INBOX.flow.>", "_INBOX.>", "_INBOX_dbrunner.>"})
+}
+
+func (w *world) tryRunner() {
+	runner := w.as("runner")
+	nc, err := nats.Connect(w.node.ClientURL(), nats.UserInfo("runner", "runner"), nats.CustomInboxPrefix("_INBOX_dbrunner"))
+	require.NoError(w.t, err)
+	defer nc.Close()
+	purged, err := nc.Request("$JS.API.STREAM.PURGE.DBRUNNER_RESULTS_shop", []byte(`{"seq":1}`), patience)
+	require.NoError(w.t, err)
+	require.Contains(w.t, string(purged.Data), `"success":true`)
+	runner.mayNot([]string{
+		"dbrunner.jobs.audit.query", "dbrunner.store.audit.x", "dbrunner.results.shop.x", "dbrunner.replies.audit.x", "dbrunner.dead.audit.query.x",
+		"dbrunner.api.run.shop.query", "dbrunner.api.cancel.shop.x", "dbrunner.control.shop.x", "_INBOX_dbrunner.x",
+		"$JS.API.STREAM.CREATE.DBRUNNER_JOBS_shop", "$JS.API.STREAM.DELETE.DBRUNNER_JOBS_shop", "$JS.API.STREAM.PURGE.DBRUNNER_JOBS_shop",
+		"$JS.API.CONSUMER.CREATE.DBRUNNER_JOBS_shop.work", "$JS.API.CONSUMER.MSG.NEXT.DBRUNNER_JOBS_audit.work", "$SRV.PING",
+	}, []string{"dbrunner.jobs.>", "_INBOX.>", "_INBOX.flow.>", "$KV.>", "$JS.API.>"})
+}
+
+// TestPermissionsOfARunnerThatManages adds the lines of whoever makes streams to a runner's own.
+func TestPermissionsOfARunnerThatManages(t *testing.T) {
+	t.Parallel()
+	w := guarded(t, func(users []*server.User) {
+		own, more := find(users, "runner").Permissions, find(users, "topology").Permissions
+		own.Publish.Allow = append(own.Publish.Allow, more.Publish.Allow...)
+	})
+	r := w.start(w.signedIn("r1", "runner", withSQLite(t, "shop")))
+	flow := w.as("flow")
+	require.Equal(t, "succeeded", parse(t, flow.request("run.shop.query", `{"sql":"SELECT 1 AS n"}`).body).Status)
+	r.end(t)
+	w.content(r)
+}
+
+// TestDoorWithoutTheRightToPublish tells it, and does not keep its requester waiting.
+func TestDoorWithoutTheRightToPublish(t *testing.T) {
+	t.Parallel()
+	w := guarded(t, func(users []*server.User) {
+		own, more := find(users, "runner").Permissions, find(users, "topology").Permissions
+		own.Publish.Allow = slices.DeleteFunc(append(own.Publish.Allow, more.Publish.Allow...), func(subject string) bool {
+			return subject == "dbrunner.jobs.shop.*"
+		})
+	})
+	w.start(w.signedIn("r1", "runner", withSQLite(t, "shop")))
+	w.as("flow").request("run.shop.query", `{"sql":"SELECT 1 AS n"}`, "Dbrunner-Wait", "2s").refused(t, "503", "door_closed")
+}
+
+func find(users []*server.User, name string) *server.User {
+	return users[slices.IndexFunc(users, func(u *server.User) bool { return u.Username == name })]
+}

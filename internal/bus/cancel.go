@@ -1,0 +1,300 @@
+package bus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"go.uber.org/zap"
+)
+
+// controlEvery is how often requests to cancel are looked for besides when one is told of: that is a core message,
+// which may be lost.
+const controlEvery = 2 * time.Second
+
+// headerOperation marks an entry of a key-value bucket that was deleted.
+const headerOperation = "KV-Operation"
+
+// cancelKey names a job.
+type cancelKey struct{ database, jobID string }
+
+// Cancellations are the open requests to cancel jobs of some databases: kept in a key-value bucket, read by each runner
+// into memory. A request counts for messages that were stored before it; both times are the NATS servers' own. It is
+// safe for concurrent use.
+type Cancellations struct {
+	conn      *Conn
+	databases map[string]bool
+	maxAge    time.Duration
+	changed   chan struct{}
+	news      chan struct{}
+	count     atomic.Int64 // of open, for the hot path
+
+	mu    sync.RWMutex
+	open  map[cancelKey]time.Time // when the end of the job was asked for
+	added map[string]bool         // databases with requests that nobody was told of yet
+	known uint64                  // renewals of the link, and one, when everything had been read last; 0: never
+	read  chan struct{}           // closed at the next time that everything has been read
+
+	// Of the reading goroutine.
+	created time.Time // of the bucket's stream
+	next    uint64    // the first sequence that was not read
+	failing bool      // told already
+}
+
+// Cancellations makes this connection's open requests for some databases. Run reads them; from then on no lane of this
+// connection pulls after a renewed link before they have been read anew. It is called once, before the intakes run.
+func (c *Conn) Cancellations(databases []string, maxAge time.Duration) *Cancellations {
+	n := &Cancellations{
+		conn: c, databases: make(map[string]bool, len(databases)), maxAge: maxAge,
+		changed: make(chan struct{}, 1), news: make(chan struct{}, 1),
+		open: make(map[cancelKey]time.Time), added: make(map[string]bool), read: make(chan struct{}), next: 1,
+	}
+	for _, name := range databases {
+		n.databases[name] = true
+	}
+	c.mu.Lock()
+	c.cancellations = n
+	c.mu.Unlock()
+	return n
+}
+
+// RequestCancel keeps a request to cancel a job and returns once the bucket has it. A later one for the same job
+// replaces it. ErrStreamFull: there are too many.
+func (c *Conn) RequestCancel(ctx context.Context, database, jobID string, value []byte) error {
+	if err := errors.Join(checkName("database", database), checkID(jobID)); err != nil {
+		return err
+	}
+	subject := c.subjects.control(database + "." + jobID)
+	if c.opts.Domain != "" { // $KV.> stays inside a domain
+		subject = c.apiPrefix + subject
+	}
+	msg := nats.Msg{Subject: subject, Data: value}
+	err := c.publishUntil(ctx, &msg, func(err error) (bool, error) { return uncertain(err), err })
+	if err != nil {
+		return fmt.Errorf("keep the request to cancel: %w", err)
+	}
+	return nil
+}
+
+// Requested reports whether the end of a job was asked for after its message was stored.
+func (n *Cancellations) Requested(database, jobID string, stored time.Time) bool {
+	if n.count.Load() == 0 {
+		return false
+	}
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	asked, open := n.open[cancelKey{database, jobID}]
+	return open && stored.Before(asked)
+}
+
+// Open is the number of open requests for these databases.
+func (n *Cancellations) Open() int { return int(n.count.Load()) }
+
+// Changed gets a token after requests were added.
+func (n *Cancellations) Changed() <-chan struct{} { return n.changed }
+
+// Added names the databases that got requests since the last call.
+func (n *Cancellations) Added() []string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	names := slices.Sorted(maps.Keys(n.added))
+	clear(n.added)
+	return names
+}
+
+// Ready waits until all requests that were kept before have been read.
+func (n *Cancellations) Ready(ctx context.Context) error {
+	for {
+		renewals, connected := n.conn.link()
+		n.mu.RLock()
+		known, read := n.known, n.read
+		n.mu.RUnlock()
+		if connected && known > renewals {
+			return nil
+		}
+		select {
+		case <-read:
+		case <-ctx.Done():
+			return fmt.Errorf("read the requests to cancel: %w", context.Cause(ctx))
+		}
+	}
+}
+
+// Run reads requests until the context ends. It returns nil, or why it cannot subscribe.
+func (n *Cancellations) Run(ctx context.Context) error {
+	sub, err := n.conn.nc.Subscribe(n.conn.subjects.controlled(">"), func(*nats.Msg) { wake(n.news) })
+	if err != nil {
+		return fmt.Errorf("subscribe to requests to cancel: %w", closedAs(err))
+	}
+	defer func() { _ = sub.Unsubscribe() }() // fails only where the connection is closed
+	changes, stop := n.conn.watch()
+	defer stop()
+	for attempt := 0; ; attempt++ {
+		wait := controlEvery
+		if n.look(ctx) {
+			attempt = 0
+		} else {
+			wait = backoff(attempt, 50*time.Millisecond, controlEvery)
+		}
+		if n.await(ctx, changes, wait) != nil {
+			return nil
+		}
+	}
+}
+
+func (n *Cancellations) await(ctx context.Context, changes <-chan struct{}, wait time.Duration) error {
+	t := time.NewTimer(wait)
+	defer t.Stop()
+	select {
+	case <-n.news:
+	case <-changes:
+	case <-t.C:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	return nil
+}
+
+// look reads what is new, from the stream's leader, and reports whether everything has been read.
+func (n *Cancellations) look(ctx context.Context) bool {
+	renewals, connected := n.conn.link()
+	if !connected {
+		return false
+	}
+	err := n.readNew(ctx)
+	n.expire(time.Now())
+	if err == nil || errors.Is(err, ErrNotFound) { // no bucket holds no requests
+		n.caughtUp(renewals)
+	}
+	if err != nil && ctx.Err() == nil && !n.failing {
+		n.conn.log.Warn("requests to cancel cannot be read; it is tried again", zap.Error(err))
+	}
+	n.failing = err != nil
+	return err == nil
+}
+
+func (n *Cancellations) readNew(ctx context.Context) error {
+	info, err := n.info(ctx)
+	if err != nil {
+		return err
+	}
+	if !info.Created.Equal(n.created) || info.State.LastSeq+1 < n.next {
+		n.created, n.next = info.Created, 1
+		n.forgetAll()
+	}
+	stream, all := info.Config.Name, n.conn.subjects.control(">")
+	for n.next <= info.State.LastSeq {
+		m, err := n.conn.getMessage(ctx, stream, getRequest{Sequence: n.next, NextFor: all})
+		if err != nil {
+			return err
+		}
+		if m == nil { // what was left has gone meanwhile
+			n.next = info.State.LastSeq + 1
+			break
+		}
+		n.take(m)
+		n.next = m.Sequence + 1
+	}
+	return nil
+}
+
+// info asks for the bucket's state, and creates it anew where that is our task.
+func (n *Cancellations) info(ctx context.Context) (*jetstream.StreamInfo, error) {
+	var info jetstream.StreamInfo
+	call := "STREAM.INFO." + n.conn.subjects.controlStream()
+	err := n.conn.api(ctx, call, nil, &info)
+	if plan := n.conn.currentPlan(); errors.Is(err, ErrNotFound) && plan != nil && plan.create {
+		n.conn.log.Error("the bucket of requests to cancel was deleted: creating what is missing")
+		if err = n.conn.ensure(ctx, plan.topology); err == nil {
+			err = n.conn.api(ctx, call, nil, &info)
+		}
+	}
+	return &info, err
+}
+
+// take takes over one entry of the bucket.
+func (n *Cancellations) take(m *storedMessage) {
+	key := strings.TrimPrefix(m.Subject, n.conn.subjects.control(""))
+	database, jobID, ok := strings.Cut(key, ".")
+	if !ok || !n.databases[database] {
+		return
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if deleted(m) {
+		delete(n.open, cancelKey{database, jobID})
+	} else {
+		n.open[cancelKey{database, jobID}] = m.Time
+		n.added[database] = true
+		wake(n.changed)
+	}
+	n.count.Store(int64(len(n.open)))
+}
+
+// deleted reports whether an entry is the mark of a key that was taken out of the bucket.
+func deleted(m *storedMessage) bool {
+	if len(m.Headers) == 0 {
+		return false
+	}
+	h, err := nats.DecodeHeadersMsg(m.Headers)
+	return err == nil && h.Get(headerOperation) != "" && h.Get(headerOperation) != "PUT"
+}
+
+// expire forgets what the bucket has forgotten by its age.
+func (n *Cancellations) expire(now time.Time) {
+	if n.count.Load() == 0 {
+		return
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for key, asked := range n.open {
+		if now.Sub(asked) > n.maxAge {
+			delete(n.open, key)
+		}
+	}
+	n.count.Store(int64(len(n.open)))
+}
+
+func (n *Cancellations) forgetAll() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	clear(n.open)
+	n.count.Store(0)
+}
+
+// caughtUp notes that everything has been read over a link that was renewed that often.
+func (n *Cancellations) caughtUp(renewals uint64) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.known = renewals + 1
+	close(n.read)
+	n.read = make(chan struct{})
+}
+
+// awaitCancellations waits, before messages are asked for over a new link, until the requests to cancel them have been
+// read: a job that was cancelled while we were cut off must not be begun here.
+func (c *Conn) awaitCancellations(ctx context.Context) error {
+	c.mu.Lock()
+	n := c.cancellations
+	c.mu.Unlock()
+	if n == nil {
+		return nil
+	}
+	return n.Ready(ctx)
+}
+
+// wake leaves a token in a channel for one.
+func wake(c chan<- struct{}) {
+	select {
+	case c <- struct{}{}:
+	default: // one is waiting already
+	}
+}

@@ -1,0 +1,342 @@
+package bus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/micro"
+	"go.uber.org/zap"
+)
+
+// The queue groups of the service: in each, one runner gets a request. The second one listens beside the endpoints, so
+// as to tell when no runner has one for a request.
+const (
+	serviceGroup = "q"
+	othersGroup  = "others"
+)
+
+// ServiceOptions describe a runner in the NATS service API. The service's name is the namespace.
+type ServiceOptions struct {
+	Version     string // one that is not semantic is told as 0.0.0
+	Description string
+	Metadata    map[string]string
+	Bound       int // requests of one verb, the first token, that are answered at once; what is above is refused
+
+	// OthersSubjects are subjects behind "<namespace>.api.", mostly with wildcards, whose requests Others gets as well:
+	// it returns what to answer to one that no endpoint takes, and nil, for no answer, to one that some runner's does.
+	OthersSubjects []string
+	Others         func(ctx context.Context, request *ServiceRequest) error
+}
+
+// Endpoint answers requests on one subject.
+type Endpoint struct {
+	Name     string
+	Subject  string // behind "<namespace>.api."; its last tokens may be wildcards
+	Group    string // of runners of which one answers; empty: all that have this endpoint
+	Metadata map[string]string
+	// Handle returns the answer. A *ServiceError is answered as it is, any other error as one of ours.
+	Handle func(ctx context.Context, request *ServiceRequest) ([]byte, error)
+}
+
+// ServiceRequest is one request. Nothing of it may be changed.
+type ServiceRequest struct {
+	Tokens  []string // of the subject, behind "<namespace>.api."
+	Headers map[string][]string
+	Body    []byte
+
+	reply string
+}
+
+// Header returns the first value of a header, empty if there is none.
+func (r *ServiceRequest) Header(name string) string { return nats.Header(r.Headers).Get(name) }
+
+// ServiceError is an error as the NATS service API answers it: status and message in headers, and a body.
+type ServiceError struct {
+	Status  int // as in HTTP
+	Message string
+	Body    []byte
+}
+
+func (e *ServiceError) Error() string { return e.Message + " (" + strconv.Itoa(e.Status) + ")" }
+
+// The statuses of errors that the service answers by itself.
+const (
+	statusInternal    = 500
+	statusUnavailable = 503
+)
+
+// Service is a runner in the NATS service API.
+type Service struct {
+	conn   *Conn
+	added  micro.Service
+	others []*nats.Subscription
+	opts   ServiceOptions
+	places map[string]chan struct{}  // by verb, so that one cannot crowd out another; the map is never changed
+	counts map[string]*serviceCounts // by endpoint; this neither
+
+	mu     sync.Mutex
+	ending bool
+	busy   sync.WaitGroup
+}
+
+// serviceCounts are what the library cannot count, as it does not see the answers.
+type serviceCounts struct {
+	answered, failed, refused, nanoseconds atomic.Int64
+}
+
+// serviceStats are the counts as `nats service stats` gets them.
+type serviceStats struct {
+	Answered int64 `json:"answered"` // errors too
+	Failed   int64 `json:"failed"`   // answered with an error
+	Refused  int64 `json:"refused"`  // too many at once
+	Average  int64 `json:"average_answer_time"`
+}
+
+// OpenService begins to answer requests, those under way as long as work lives. An error: nothing was opened. Whoever
+// opens a service runs it.
+func (c *Conn) OpenService(work context.Context, opts ServiceOptions, endpoints []Endpoint) (*Service, error) {
+	s := newService(c, opts, endpoints)
+	added, err := micro.AddService(c.nc, micro.Config{
+		Name: c.opts.Namespace, Version: semanticVersion(opts.Version), Description: opts.Description, Metadata: opts.Metadata,
+		StatsHandler: func(e *micro.Endpoint) any { return s.counts[e.Name].stats() },
+	})
+	if err != nil {
+		return nil, fmt.Errorf("add the NATS service: %w", closedAs(err))
+	}
+	s.added = added
+	if err := s.subscribe(work, endpoints); err != nil {
+		s.stop()
+		return nil, fmt.Errorf("open the NATS service: %w", closedAs(err))
+	}
+	if err := c.nc.FlushTimeout(c.opts.ConnectTimeout); err != nil {
+		c.log.Debug("NATS service opened without a link", zap.Error(err))
+	}
+	return s, nil
+}
+
+// leaveTimeout bounds the wait for the server's word that we left.
+const leaveTimeout = time.Second
+
+// Run waits until ctx ends, then takes no more requests, and returns when those under way are answered. It returns nil.
+func (s *Service) Run(ctx context.Context) error {
+	<-ctx.Done()
+	s.stop()
+	return nil
+}
+
+func (s *Service) stop() {
+	s.end()
+	for _, sub := range s.others {
+		_ = sub.Drain() // fails only where the connection is closed
+	}
+	if err := s.added.Stop(); err != nil {
+		s.conn.log.Debug("NATS service not stopped in order", zap.Error(err))
+	}
+	if s.conn.nc.IsConnected() { // from now on requests go to other runners
+		_ = s.conn.nc.FlushTimeout(leaveTimeout) // what still comes is refused
+	}
+	s.busy.Wait()
+}
+
+func newService(c *Conn, opts ServiceOptions, endpoints []Endpoint) *Service {
+	s := &Service{conn: c, opts: opts, places: make(map[string]chan struct{}), counts: make(map[string]*serviceCounts)}
+	s.places[othersGroup] = make(chan struct{}, opts.Bound)
+	for i := range endpoints {
+		e := &endpoints[i]
+		s.counts[e.Name] = &serviceCounts{}
+		if s.places[e.verb()] == nil {
+			s.places[e.verb()] = make(chan struct{}, opts.Bound)
+		}
+	}
+	return s
+}
+
+func (e *Endpoint) verb() string {
+	verb, _, _ := strings.Cut(e.Subject, ".")
+	return verb
+}
+
+func (s *Service) subscribe(work context.Context, endpoints []Endpoint) error {
+	for i := range endpoints {
+		if err := s.add(work, &endpoints[i]); err != nil {
+			return err
+		}
+	}
+	for _, subject := range s.opts.OthersSubjects {
+		sub, err := s.conn.nc.QueueSubscribe(s.conn.subjects.api(subject), othersGroup, func(m *nats.Msg) { s.other(work, m) })
+		if err != nil {
+			return err
+		}
+		s.others = append(s.others, sub)
+	}
+	return nil
+}
+
+func (s *Service) add(work context.Context, e *Endpoint) error {
+	group := e.Group
+	if group == "" {
+		group = serviceGroup
+	}
+	handler := func(r micro.Request) {
+		s.take(work, e, &ServiceRequest{
+			Tokens: s.tokens(r.Subject()), Headers: r.Headers(), Body: r.Data(), reply: r.Reply(),
+		})
+	}
+	return s.added.AddEndpoint(e.Name, micro.HandlerFunc(handler), micro.WithEndpointSubject(s.conn.subjects.api(e.Subject)),
+		micro.WithEndpointQueueGroup(group), micro.WithEndpointMetadata(e.Metadata))
+}
+
+func (s *Service) tokens(subject string) []string {
+	return strings.Split(strings.TrimPrefix(subject, s.conn.subjects.api("")), ".")
+}
+
+// take answers a request in a goroutine of its own, if there is a place for it. Answers do not go through the library,
+// which cannot have them from another goroutine and would publish them anywhere.
+func (s *Service) take(work context.Context, e *Endpoint, r *ServiceRequest) {
+	if r.Header(headerProbe) != "" {
+		return // that somebody could answer was the question
+	}
+	counts := s.counts[e.Name]
+	if err := s.conn.subjects.checkReply(r.reply, s.conn.opts.InboxPrefix); err != nil {
+		s.conn.log.Warn("request not answered, and nothing done for it", zap.Strings("request", r.Tokens), zap.Error(err))
+		return
+	}
+	begun := s.begin(e.verb(), func() {
+		asked := time.Now()
+		body, err := e.Handle(work, r)
+		counts.answered.Add(1)
+		counts.nanoseconds.Add(int64(time.Since(asked)))
+		if err != nil {
+			counts.failed.Add(1)
+		}
+		s.answer(r, body, err)
+	})
+	if !begun {
+		counts.refused.Add(1)
+		s.answer(r, nil, &ServiceError{Status: statusUnavailable, Message: "this runner answers too many requests at once or is " +
+			"ending; nothing was done, ask again"})
+	}
+}
+
+// other answers a request that no runner has an endpoint for.
+func (s *Service) other(work context.Context, m *nats.Msg) {
+	r := &ServiceRequest{Tokens: s.tokens(m.Subject), Headers: m.Header, reply: m.Reply}
+	if s.conn.subjects.checkReply(r.reply, s.conn.opts.InboxPrefix) != nil {
+		return // the endpoint tells, or nobody is there to be told
+	}
+	s.begin(othersGroup, func() {
+		if err := s.opts.Others(work, r); err != nil {
+			s.answer(r, nil, err)
+		}
+	})
+}
+
+// begin does something in a goroutine of its own unless too much is done or the service ends.
+func (s *Service) begin(verb string, do func()) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ending {
+		return false
+	}
+	places := s.places[verb]
+	select {
+	case places <- struct{}{}:
+	default:
+		return false
+	}
+	s.busy.Go(func() {
+		defer func() { <-places }()
+		do()
+	})
+	return true
+}
+
+// end lets nothing begin any more.
+func (s *Service) end() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ending = true
+}
+
+func (s *Service) answer(r *ServiceRequest, body []byte, err error) {
+	m := &nats.Msg{Subject: r.reply, Data: body}
+	if err != nil {
+		known, ok := errors.AsType[*ServiceError](err)
+		if !ok {
+			s.conn.log.Error("request failed", zap.Strings("request", r.Tokens), zap.Error(err))
+			known = &ServiceError{Status: statusInternal, Message: "the runner failed; its operators find the cause in the log"}
+		}
+		m.Data = known.Body
+		m.Header = nats.Header{micro.ErrorHeader: {known.Message}, micro.ErrorCodeHeader: {strconv.Itoa(known.Status)}}
+	}
+	if err := s.conn.nc.PublishMsg(m); err != nil {
+		s.conn.log.Warn("answer not sent", zap.Strings("request", r.Tokens), zap.Error(err))
+	}
+}
+
+func (c *serviceCounts) stats() serviceStats {
+	if c == nil {
+		return serviceStats{}
+	}
+	out := serviceStats{Answered: c.answered.Load(), Failed: c.failed.Load(), Refused: c.refused.Load()}
+	if out.Answered > 0 {
+		out.Average = c.nanoseconds.Load() / out.Answered
+	}
+	return out
+}
+
+// ErrNoService says that no runner answers a request.
+var ErrNoService = errors.New("no runner answers")
+
+// Ask sends a request to the runners' service and returns the answer; path is what stands behind "<namespace>.api.".
+// *ServiceError: the answer is an error. ErrNoService: nobody is there to answer.
+func (c *Conn) Ask(ctx context.Context, path string, headers map[string][]string, body []byte) ([]byte, error) {
+	m, err := c.nc.RequestMsgWithContext(ctx, &nats.Msg{Subject: c.subjects.api(path), Header: headers, Data: body})
+	switch {
+	case errors.Is(err, nats.ErrNoResponders):
+		return nil, fmt.Errorf("%w %s", ErrNoService, c.subjects.api(path))
+	case err != nil:
+		return nil, fmt.Errorf("ask %s: %w", c.subjects.api(path), closedAs(err))
+	}
+	if code := m.Header.Get(micro.ErrorCodeHeader); code != "" {
+		status, err := strconv.Atoi(code)
+		if err != nil {
+			status = statusInternal
+		}
+		return nil, &ServiceError{Status: status, Message: m.Header.Get(micro.ErrorHeader), Body: m.Data}
+	}
+	return m.Data, nil
+}
+
+// headerProbe marks a request that wants no answer.
+const headerProbe = "Dbrunner-Probe"
+
+// probeTimeout is how long the servers may take to say that nobody listens.
+const probeTimeout = 500 * time.Millisecond
+
+// Answers reports whether some runner answers requests on a path. It asks none of them: the servers know.
+func (c *Conn) Answers(ctx context.Context, path string) bool {
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	_, err := c.Ask(ctx, path, map[string][]string{headerProbe: {"1"}}, nil)
+	return !errors.Is(err, ErrNoService)
+}
+
+var semantic = regexp.MustCompile(`^(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)` +
+	`(-(0|[1-9]\d*|\d*[a-zA-Z-][0-9a-zA-Z-]*)(\.(0|[1-9]\d*|\d*[a-zA-Z-][0-9a-zA-Z-]*))*)?(\+[0-9a-zA-Z-]+(\.[0-9a-zA-Z-]+)*)?$`)
+
+// semanticVersion is a version as the service API takes it.
+func semanticVersion(version string) string {
+	if version = strings.TrimPrefix(version, "v"); semantic.MatchString(version) {
+		return version
+	}
+	return "0.0.0"
+}

@@ -1,0 +1,109 @@
+package bus_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/micro"
+	"github.com/stretchr/testify/require"
+
+	"dbrunner/internal/bus"
+)
+
+// serve opens a service until the test's end; end ends it earlier.
+func serve(t *testing.T, conn *bus.Conn, opts bus.ServiceOptions, endpoints ...bus.Endpoint) (end func()) {
+	t.Helper()
+	service, err := conn.OpenService(context.Background(), opts, endpoints)
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- service.Run(ctx) }()
+	ended := false
+	end = func() {
+		cancel()
+		if !ended {
+			ended = true
+			require.NoError(t, <-done)
+		}
+	}
+	t.Cleanup(end)
+	return end
+}
+
+func echo(_ context.Context, r *bus.ServiceRequest) ([]byte, error) {
+	switch string(r.Body) {
+	case "refuse":
+		return nil, &bus.ServiceError{Status: 418, Message: "no", Body: []byte("why")}
+	case "fail":
+		return nil, errors.New("a secret")
+	}
+	return append([]byte(r.Tokens[1]+" "+r.Header("Word")+" "), r.Body...), nil
+}
+
+func TestServiceAnswers(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	client, _ := connect(t, b.node.ClientURL(), func(o *bus.Options) { o.Instance, o.InboxPrefix = "client", "_INBOX" })
+	end := serve(t, b.conn, bus.ServiceOptions{Version: "v1.2.3-rc.1+dirty", Bound: 4},
+		bus.Endpoint{Name: "echo", Subject: "echo.*", Handle: echo})
+
+	body, err := client.Ask(t.Context(), "echo.demo", map[string][]string{"Word": {"hello"}}, []byte("there"))
+	require.NoError(t, err)
+	require.Equal(t, "demo hello there", string(body))
+	var refused *bus.ServiceError
+	_, err = client.Ask(t.Context(), "echo.demo", nil, []byte("refuse"))
+	require.ErrorAs(t, err, &refused)
+	require.Equal(t, bus.ServiceError{Status: 418, Message: "no", Body: []byte("why")}, *refused)
+	_, err = client.Ask(t.Context(), "echo.demo", nil, []byte("fail"))
+	require.ErrorAs(t, err, &refused)
+	require.Equal(t, 500, refused.Status)
+	require.NotContains(t, refused.Message, "secret")
+
+	_, err = client.Ask(t.Context(), "nosuch", nil, nil)
+	require.ErrorIs(t, err, bus.ErrNoService)
+	require.True(t, client.Answers(t.Context(), "echo.demo"))
+	require.False(t, client.Answers(t.Context(), "nosuch"))
+
+	m, err := b.plain.Request("$SRV.STATS.dbrunner", nil, 5*time.Second)
+	require.NoError(t, err)
+	var stats micro.Stats
+	require.NoError(t, json.Unmarshal(m.Data, &stats))
+	require.Equal(t, "1.2.3-rc.1+dirty", stats.Version)
+	require.Contains(t, string(stats.Endpoints[0].Data), `"answered":3,"failed":2`, "a probe is not answered")
+
+	end()
+	_, err = client.Ask(t.Context(), "echo.demo", nil, nil)
+	require.ErrorIs(t, err, bus.ErrNoService)
+}
+
+// TestServiceEndsInOrder: what is under way is answered, what is above the bound refused at once.
+func TestServiceEndsInOrder(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	begun, finish := make(chan struct{}, 1), make(chan struct{})
+	end := serve(t, b.conn, bus.ServiceOptions{Bound: 1}, bus.Endpoint{
+		Name: "slow", Subject: "slow.*", Handle: func(context.Context, *bus.ServiceRequest) ([]byte, error) {
+			begun <- struct{}{}
+			<-finish
+			return []byte("done"), nil
+		},
+	}, bus.Endpoint{Name: "echo", Subject: "echo.*", Handle: echo})
+	answer := make(chan *nats.Msg, 1)
+	_, err := b.plain.ChanSubscribe("mine", answer)
+	require.NoError(t, err)
+	require.NoError(t, b.plain.PublishRequest("dbrunner.api.slow.demo", "mine", nil))
+	<-begun
+	m, err := b.plain.Request("dbrunner.api.slow.demo", nil, 5*time.Second)
+	require.NoError(t, err)
+	require.Equal(t, "503", m.Header.Get(micro.ErrorCodeHeader))
+	m, err = b.plain.Request("dbrunner.api.echo.demo", []byte("x"), 5*time.Second)
+	require.NoError(t, err)
+	require.Equal(t, "demo  x", string(m.Data), "verbs do not crowd out each other")
+	time.AfterFunc(100*time.Millisecond, func() { close(finish) })
+	end()
+	require.Equal(t, "done", string((<-answer).Data))
+}
