@@ -29,6 +29,7 @@ func newRoot() *cobra.Command {
 		newDead(),
 		newTopology(),
 		newLedger(),
+		newMigrate(),
 		newVersion(),
 	)
 	return root
