@@ -171,6 +171,7 @@ func (d *database) newExecutor(r *running) (*jobs.Executor, error) {
 		MaxResult: r.conn.MaxPayload() - resultRoom,
 
 		Cancellations: &cancellations{r.cancellations, d.name},
+		Outside:       d.outside(),
 		Migrations:    d.migrator(r),
 	})
 	if err != nil {
