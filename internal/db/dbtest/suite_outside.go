@@ -123,6 +123,7 @@ func testAlone(t *testing.T, h Harness) {
 
 // testOnlyOutside runs what cannot run in a transaction.
 func testOnlyOutside(t *testing.T, h Harness) {
+	h.Needs(t, LacksAlterDatabase)
 	b := setup(t, h)
 	require.NotEmpty(t, h.Outside)
 	b.exec(insertItem, named{"id": number(1), "name": text("a")})
