@@ -4,7 +4,6 @@ import (
 	"testing"
 
 	"github.com/nats-io/nats-server/v2/server"
-	"github.com/nats-io/nats.go"
 	"github.com/stretchr/testify/require"
 
 	"dbrunner/internal/bus"
@@ -22,8 +21,7 @@ func TestTryRightsHasNoEffect(t *testing.T) {
 	b.publish(t, "query", 3)
 	_, err := b.conn.Results(database).Store(t.Context(), "kept", []byte("{}"))
 	require.NoError(t, err)
-	var heard []string
-	everything, err := b.plain.Subscribe("dbrunner.>", func(m *nats.Msg) { heard = append(heard, m.Subject) })
+	everything, err := b.plain.SubscribeSync("dbrunner.>")
 	require.NoError(t, err)
 	require.NoError(t, b.plain.Flush())
 
@@ -34,9 +32,9 @@ func TestTryRightsHasNoEffect(t *testing.T) {
 		require.Equal(t, bus.RightGranted, r.State, r.String())
 	}
 	require.NoError(t, b.plain.Flush())
-	require.NoError(t, everything.Unsubscribe())
-	require.NoError(t, b.plain.Flush())
-	require.Empty(t, heard)
+	heard, _, err := everything.Pending()
+	require.NoError(t, err)
+	require.Zero(t, heard)
 	for stream, messages := range map[string]uint64{
 		"DBRUNNER_JOBS_demo": 3, "DBRUNNER_RESULTS_demo": 1, "DBRUNNER_DEAD": 0, "DBRUNNER_HEALTH": 0, "KV_DBRUNNER_CONTROL": 0,
 	} {

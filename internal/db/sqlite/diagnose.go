@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"time"
 
@@ -58,7 +57,7 @@ func (d *Database) file() db.Finding {
 		f.Text, f.Remedy = "the path of the database is not a file", "name a file in the connection string"
 	case err == nil:
 		f.Grade = db.GradeOK
-		f.Text = fmt.Sprintf("%s, %s, %d KiB", d.settings.path, info.Mode().Perm(), (info.Size()+1023)>>10)
+		f.Text = fmt.Sprintf("%s, %s, %d KiB", filepath.Base(d.settings.path), info.Mode().Perm(), (info.Size()+1023)>>10)
 	case !errors.Is(err, fs.ErrNotExist):
 		f.Text, f.Remedy = "the database file cannot be looked at", "check the permissions of its folders"
 	case !d.settings.create:
@@ -75,12 +74,12 @@ func (d *Database) folder() db.Finding {
 	info, err := os.Stat(folder)
 	switch {
 	case err != nil, !info.IsDir():
-		return db.Finding{Part: db.PartFile, Grade: db.GradeFault, Text: "the folder of the database file is not there: " + folder, Remedy: "create the folder"}
+		return db.Finding{Part: db.PartFile, Grade: db.GradeFault, Text: "the folder of the database file is not there", Remedy: "create the folder"}
 	case !mayWrite(folder):
-		return db.Finding{Part: db.PartFile, Grade: db.GradeFault, Text: "the database file cannot be created in " + folder,
+		return db.Finding{Part: db.PartFile, Grade: db.GradeFault, Text: "the database file cannot be created in its folder",
 			Remedy: "give the runner's user the right to write in the folder"}
 	}
-	return db.Finding{Part: db.PartFile, Grade: db.GradeNote, Text: "there is no database file yet; a runner creates it: " + d.settings.path}
+	return db.Finding{Part: db.PartFile, Grade: db.GradeNote, Text: "there is no database file yet; a runner creates it: " + filepath.Base(d.settings.path)}
 }
 
 // Diagnose looks at the file over a connection of its own.
@@ -247,7 +246,7 @@ func (d *Database) Rehearse(ctx context.Context) (creates []string, err error) {
 	case db.GradeFault:
 		return nil, db.Errorf(db.ClassUnavailable, db.CodeUnavailable, "%s; %s", file.Text, file.Remedy)
 	case db.GradeNote:
-		creates = []string{"the database file " + strconv.Quote(d.settings.path)}
+		creates = []string{"the database file " + filepath.Base(d.settings.path)}
 		if d.opts.Ledger == db.LedgerVerify {
 			return creates, db.Errorf(db.ClassUnavailable, db.CodeUnavailable,
 				"the ledger (table %s) is missing: create it with what `runner ledger ddl` prints", ledgerTable)
