@@ -45,6 +45,10 @@ func (d *database) inspect(ctx context.Context, tell func(Finding)) {
 		Database: d.db, Timeout: d.limit(), Slow: d.cfg.Health.Slow, Writes: d.cfg.HasLedger(),
 	}).Check(ctx, "connection", "query", "replication")
 	if health.Verdict == jobs.Unhealthy {
+		if d.toBeCreated(ctx) {
+			d.rehearse(ctx, "", d.db, tell)
+			return
+		}
 		for _, reason := range health.Reasons {
 			tell(d.refused(partConnection, reason))
 		}
@@ -56,6 +60,16 @@ func (d *database) inspect(ctx context.Context, tell func(Finding)) {
 		d.rehearse(ctx, "past the pooler: ", d.direct, tell)
 	}
 	d.inspectMigrations(ctx, tell)
+}
+
+// toBeCreated reports whether the database cannot be reached because a runner is still to create it.
+func (d *database) toBeCreated(ctx context.Context) bool {
+	looks, ok := d.db.(db.Diagnoser)
+	if !ok {
+		return false
+	}
+	creates, err := looks.Rehearse(ctx)
+	return err == nil && len(creates) > 0
 }
 
 func (d *database) reached(health *jobs.Health) Finding {
