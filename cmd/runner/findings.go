@@ -71,13 +71,9 @@ func (p *progress) end() {
 
 // verdictError gives a look its exit code. What was found was printed: there is nothing more to say.
 func verdictError(findings []app.Finding, strict bool) error {
-	switch app.Worst(findings) {
-	case app.GradeFault:
+	worst := app.Worst(findings)
+	if worst == app.GradeFault || strict && worst == app.GradeWarning {
 		return &exitError{code: exitFailure}
-	case app.GradeWarning:
-		if strict {
-			return &exitError{code: exitFailure}
-		}
 	}
 	return nil
 }

@@ -83,8 +83,10 @@ func ReachHost(ctx context.Context, host, port string) (stages []Finding, ok boo
 	case err != nil && ctx.Err() != nil:
 		return []Finding{{Part: PartHost, Grade: GradeFault, Text: "no answer in time about the host " + host, Remedy: "check the resolver of this machine"}}, false
 	case err != nil:
-		return []Finding{{Part: PartHost, Grade: GradeFault, Text: "the host name " + host + " cannot be resolved",
-			Remedy: "check the host in the connection string, and the resolver of this machine"}}, false
+		return []Finding{{
+			Part: PartHost, Grade: GradeFault, Text: "the host name " + host + " cannot be resolved",
+			Remedy: "check the host in the connection string, and the resolver of this machine",
+		}}, false
 	default:
 		stages = []Finding{{Part: PartHost, Grade: GradeOK, Text: host + " is " + strings.Join(addresses, ", "), Latency: time.Since(begun)}}
 	}

@@ -38,12 +38,16 @@ func (d *Database) Caveats() []db.Finding {
 	}
 	var out []db.Finding
 	if plain {
-		out = append(out, db.Finding{Part: db.PartTLS, Grade: db.GradeWarning, Text: "the connection may be unencrypted",
-			Remedy: "add sslmode=verify-full to the connection string"})
+		out = append(out, db.Finding{
+			Part: db.PartTLS, Grade: db.GradeWarning, Text: "the connection may be unencrypted",
+			Remedy: "add sslmode=verify-full to the connection string",
+		})
 	}
 	if trusting {
-		out = append(out, db.Finding{Part: db.PartTLS, Grade: db.GradeWarning, Text: "any certificate of the server is accepted",
-			Remedy: "add sslmode=verify-full, and sslrootcert with the authority's file, to the connection string"})
+		out = append(out, db.Finding{
+			Part: db.PartTLS, Grade: db.GradeWarning, Text: "any certificate of the server is accepted",
+			Remedy: "add sslmode=verify-full, and sslrootcert with the authority's file, to the connection string",
+		})
 	}
 	return out
 }
@@ -80,14 +84,16 @@ func (d *Database) Stages(ctx context.Context) []db.Finding {
 	defer s.hangUp(ctx)
 	begun := time.Now()
 	if _, err := s.query(checkSQL); err != nil {
-		return append(stages, db.Finding{Part: db.PartQuery, Grade: db.GradeFault, Text: d.checkFailed(ctx, err).Message,
-			Remedy: "look at the server's log and load"})
+		return append(stages, db.Finding{
+			Part: db.PartQuery, Grade: db.GradeFault, Text: d.checkFailed(ctx, err).Message,
+			Remedy: "look at the server's log and load",
+		})
 	}
 	return append(stages, db.Finding{Part: db.PartQuery, Grade: db.GradeOK, Text: "a trivial query was answered", Latency: time.Since(begun)})
 }
 
 // reachHosts tries each host of the connection string. One of several that cannot be reached is a warning.
-func (d *Database) reachHosts(ctx context.Context) (stages []db.Finding, any bool) {
+func (d *Database) reachHosts(ctx context.Context) (stages []db.Finding, reached bool) {
 	seen := map[string]bool{}
 	for _, way := range waysOf(d.pool.Config().ConnConfig) {
 		port := strconv.Itoa(int(way.Port))
@@ -96,18 +102,18 @@ func (d *Database) reachHosts(ctx context.Context) (stages []db.Finding, any boo
 		}
 		seen[way.Host+" "+port] = true
 		if strings.HasPrefix(way.Host, "/") {
-			stages, any = append(stages, db.Finding{Part: db.PartHost, Grade: db.GradeOK, Text: "a socket on this machine: no host, no network"}), true
+			stages, reached = append(stages, db.Finding{Part: db.PartHost, Grade: db.GradeOK, Text: "a socket on this machine: no host, no network"}), true
 			continue
 		}
 		found, ok := db.ReachHost(ctx, way.Host, port)
-		stages, any = append(stages, found...), any || ok
+		stages, reached = append(stages, found...), reached || ok
 	}
 	for i := range stages {
-		if any && stages[i].Grade == db.GradeFault {
+		if reached && stages[i].Grade == db.GradeFault {
 			stages[i].Grade = db.GradeWarning
 		}
 	}
-	return stages, any
+	return stages, reached
 }
 
 // way is one connection on its way: what was there when the network was.

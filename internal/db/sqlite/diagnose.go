@@ -38,8 +38,10 @@ func (d *Database) Stages(ctx context.Context) []db.Finding {
 		if v.Connect > 0 {
 			part = db.PartQuery
 		}
-		return append(stages, db.Finding{Part: part, Grade: db.GradeFault, Text: notOpened(ctx, err).Message,
-			Remedy: "check that it is a SQLite database, that nobody keeps it locked, and its permissions"})
+		return append(stages, db.Finding{
+			Part: part, Grade: db.GradeFault, Text: notOpened(ctx, err).Message,
+			Remedy: "check that it is a SQLite database, that nobody keeps it locked, and its permissions",
+		})
 	}
 	stages = append(stages, db.Finding{Part: db.PartLogin, Grade: db.GradeOK, Text: "the file was opened", Latency: v.Connect})
 	if v.ReadOnly != "" && d.opts.Ledger != db.LedgerOff {
@@ -76,8 +78,10 @@ func (d *Database) folder() db.Finding {
 	case err != nil, !info.IsDir():
 		return db.Finding{Part: db.PartFile, Grade: db.GradeFault, Text: "the folder of the database file is not there", Remedy: "create the folder"}
 	case !mayWrite(folder):
-		return db.Finding{Part: db.PartFile, Grade: db.GradeFault, Text: "the database file cannot be created in its folder",
-			Remedy: "give the runner's user the right to write in the folder"}
+		return db.Finding{
+			Part: db.PartFile, Grade: db.GradeFault, Text: "the database file cannot be created in its folder",
+			Remedy: "give the runner's user the right to write in the folder",
+		}
 	}
 	return db.Finding{Part: db.PartFile, Grade: db.GradeNote, Text: "there is no database file yet; a runner creates it: " + filepath.Base(d.settings.path)}
 }

@@ -48,11 +48,15 @@ func placeOf(connection string) place {
 func (d *Database) Caveats() []db.Finding {
 	switch {
 	case !d.place.encrypted:
-		return []db.Finding{{Part: db.PartTLS, Grade: db.GradeWarning, Text: "the connection may be unencrypted",
-			Remedy: "write encrypt=true or encrypt=strict in the connection string, and leave allow_unencrypted out"}}
+		return []db.Finding{{
+			Part: db.PartTLS, Grade: db.GradeWarning, Text: "the connection may be unencrypted",
+			Remedy: "write encrypt=true or encrypt=strict in the connection string, and leave allow_unencrypted out",
+		}}
 	case d.place.trusting:
-		return []db.Finding{{Part: db.PartTLS, Grade: db.GradeWarning, Text: "any certificate of the server is accepted",
-			Remedy: "name the authority's file with certificate= in place of TrustServerCertificate, and leave allow_unverified_certificate out"}}
+		return []db.Finding{{
+			Part: db.PartTLS, Grade: db.GradeWarning, Text: "any certificate of the server is accepted",
+			Remedy: "name the authority's file with certificate= in place of TrustServerCertificate, and leave allow_unverified_certificate out",
+		}}
 	}
 	return nil
 }
@@ -78,8 +82,10 @@ func (d *Database) Stages(ctx context.Context) []db.Finding {
 	stages = append(stages, d.encryption(), db.Finding{Part: db.PartLogin, Grade: db.GradeOK, Text: "the login was accepted", Latency: time.Since(begun)})
 	begun = time.Now()
 	if _, err := s.query(ctx, checkSQL); err != nil {
-		return append(stages, db.Finding{Part: db.PartQuery, Grade: db.GradeFault, Text: d.checkFailed(ctx, err).Message,
-			Remedy: "look at the server's log and load"})
+		return append(stages, db.Finding{
+			Part: db.PartQuery, Grade: db.GradeFault, Text: d.checkFailed(ctx, err).Message,
+			Remedy: "look at the server's log and load",
+		})
 	}
 	return append(stages, db.Finding{Part: db.PartQuery, Grade: db.GradeOK, Text: "a trivial query was answered", Latency: time.Since(begun)})
 }
