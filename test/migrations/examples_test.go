@@ -95,14 +95,13 @@ func (e *example) run(t *testing.T, folder string) {
 
 	require.Len(t, run(t, m, migration.Up, before).Changes, n-1)
 	require.Len(t, run(t, m, migration.Plan, "none").Plan, n-1)
-	require.Len(t, run(t, m, migration.Down, "none").Changes, n-1, "each file is reverted")
-	plan := run(t, m, migration.Plan, "").Plan
-	require.Len(t, plan, n)
-	for _, p := range plan {
-		require.Equal(t, p.File == e.stepwise, p.Stepwise != "", "%s: %s", p.File, p.Stepwise)
+	whole := e.engine != "sqlserver" || !dbtest.SQLServerLacks()[dbtest.LacksDefaultNames] // else the files apply, and no more
+	if whole {
+		e.downAndUp(t, m, n, before)
 	}
-	require.Len(t, run(t, m, migration.Up, before).Changes, n-1, "what reverts leaves nothing that is in the way")
-	e.use(t, cfg)
+	if whole {
+		e.use(t, cfg)
+	}
 	up := run(t, m, migration.Up, "")
 	require.Equal(t, [2]string{before, last}, [2]string{up.Before.Label, up.After.Label})
 	require.Empty(t, run(t, m, migration.Validate, "").Faults)
@@ -112,6 +111,17 @@ func (e *example) run(t *testing.T, folder string) {
 	require.True(t, ok, "%v", err)
 	require.Equal(t, migration.CodeRefused, refused.Code, "the last file shows that there may be no way down")
 	require.Equal(t, last, run(t, m, migration.Status, "").After.Label)
+}
+
+func (e *example) downAndUp(t *testing.T, m *migration.Migrator, n int, before string) {
+	t.Helper()
+	require.Len(t, run(t, m, migration.Down, "none").Changes, n-1, "each file is reverted")
+	plan := run(t, m, migration.Plan, "").Plan
+	require.Len(t, plan, n)
+	for _, p := range plan {
+		require.Equal(t, p.File == e.stepwise, p.Stepwise != "", "%s: %s", p.File, p.Stepwise)
+	}
+	require.Len(t, run(t, m, migration.Up, before).Changes, n-1, "what reverts leaves nothing that is in the way")
 }
 
 func (e *example) open(t *testing.T, folder string) (*config.Config, *migration.Migrator) {
