@@ -160,6 +160,7 @@ func Run(t *testing.T, h Harness) {
 		{"Errors", testErrors},
 		{"Probe", testProbe},
 		{"Check", testCheck},
+		{"Diagnose", testDiagnose},
 		{"Close", testClose},
 	}
 	for _, g := range groups {
