@@ -78,6 +78,9 @@ func policy(cfg *config.Config, d *config.Database) *jobs.Policy {
 		ByKind:        make(map[string]jobs.KindPolicy, len(d.ByKind)),
 		MaxRows:       d.MaxRows,
 		MaxBytes:      int64(d.MaxBytes),
+		Output: jobs.OutputPolicy{
+			Off: !d.Output.Enabled, MaxRows: d.Output.MaxRows, MaxBytes: int64(d.Output.MaxBytes),
+		},
 		ReplyTo:       cfg.ReplyPrefixes,
 		DeadLetters:   d.DeadLetters,
 		MaxDeliveries: uint64(cfg.Worker.MaxDeliveries),

@@ -30,7 +30,9 @@ func (c *Conn) Rows() *Bucket { return c.bucket(c.subjects.rowsBucket()) }
 // Params is the bucket for parameters that are too many for a job.
 func (c *Conn) Params() *Bucket { return c.bucket(c.subjects.paramsBucket()) }
 
-func (c *Conn) bucket(name string) *Bucket { return &Bucket{conn: c, name: name, stream: objectPrefix + name} }
+func (c *Conn) bucket(name string) *Bucket {
+	return &Bucket{conn: c, name: name, stream: objectPrefix + name}
+}
 
 // Bucket is a bucket by its name; whether it is there shows at the first use.
 func (c *Conn) Bucket(name string) (*Bucket, error) {
@@ -42,6 +44,9 @@ func (c *Conn) Bucket(name string) (*Bucket, error) {
 
 // Name is the bucket's name.
 func (b *Bucket) Name() string { return b.name }
+
+// Ready waits for a link to the servers.
+func (b *Bucket) Ready(ctx context.Context) error { return b.conn.awaitLink(ctx) }
 
 // Object describes a complete object.
 type Object struct {
@@ -150,4 +155,3 @@ func (b *Bucket) purge(ctx context.Context, subject string) error {
 	}
 	return nil
 }
-

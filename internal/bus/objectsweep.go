@@ -14,7 +14,9 @@ type ObjectSweep struct {
 }
 
 // Sweep begins to look through the bucket.
-func (b *Bucket) Sweep() *ObjectSweep { return &ObjectSweep{bucket: b, known: make(map[string]*Object)} }
+func (b *Bucket) Sweep() *ObjectSweep {
+	return &ObjectSweep{bucket: b, known: make(map[string]*Object)}
+}
 
 // Objects lists the complete objects: at most the 100,000 that the server tells. What was listed before costs nothing.
 func (s *ObjectSweep) Objects(ctx context.Context) ([]*Object, error) {

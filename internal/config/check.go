@@ -219,6 +219,8 @@ func (c *checker) database(path string, d *Database) {
 		"this or raise retry.max_delay", short(d.Retry.Delay), short(d.Retry.MaxDelay)), at("retry.delay"), at("retry.max_delay"))
 	c.want(d.MaxBytes <= c.cfg.Topology.Results.MaxBytes, "one result could be larger than the stream of results; "+
 		"lower this or raise topology.results.max_bytes", at("max_bytes"), "topology.results.max_bytes")
+	c.want(!d.Output.Enabled || d.Output.MaxBytes <= c.cfg.Topology.Rows.MaxBytes, "the rows of one job could be larger than the "+
+		"store of rows; lower this or raise topology.rows.max_bytes", at("output.max_bytes"), "topology.rows.max_bytes")
 	c.want(d.Slots <= c.cfg.Topology.MaxAckPending, fmt.Sprintf("one runner cannot hold %d jobs when the fleet may "+
 		"hold %d; lower this or raise topology.max_ack_pending", d.Slots, c.cfg.Topology.MaxAckPending),
 		at("slots"), at("pool.max"), "topology.max_ack_pending")

@@ -105,11 +105,26 @@ type RowOptions struct {
 	Outside bool
 }
 
+// maxOverflowRow bounds one row that has room outside of the answer only, bytes: it is encoded in memory.
+const maxOverflowRow = 64 << 20
+
+// LargestRow is what one row may take at most, in bytes; 0: no limit.
+func (o *RowOptions) LargestRow() int64 {
+	if o.Overflow == nil {
+		return o.MaxBytes
+	}
+	if largest := max(o.InlineBytes, maxOverflowRow); o.MaxBytes == 0 || largest < o.MaxBytes {
+		return largest
+	}
+	return o.MaxBytes
+}
+
 // Overflow gives the rows of one call a place outside of its answer.
 type Overflow interface {
-	// Open begins the rows of a statement, counted from 0 in the call. A statement that was opened before, or an
-	// earlier one, means that the call has begun anew: what was opened until then is void.
-	Open(statement int, columns []Column) (RowFile, error)
+	// Open begins the rows of a set, counted from 0 in the call: of a statement, or of each set of rows that it gives.
+	// A set that was opened before, or an earlier one, means that the call has begun anew: what was opened until then
+	// is void.
+	Open(set int, columns []Column) (RowFile, error)
 }
 
 // RowFile takes the rows of one statement.
