@@ -56,7 +56,7 @@ COMPOSE_SQLSERVER := sqlserver://sa:Administrator-4711@127.0.0.1:1433?encrypt=tr
 .PHONY: test-compose
 test-compose: ## run the tests of SQL Server against the one of docker-compose.yml
 	$(COMPOSE) up --detach sqlserver databases
-	RUNNER_TEST_SQLSERVER_URL='$(COMPOSE_SQLSERVER)' go run ./scripts/gotest $(TESTFLAGS) ./internal/db/sqlserver ./test/crash
+	RUNNER_TEST_SQLSERVER_URL='$(COMPOSE_SQLSERVER)' go run ./scripts/gotest $(TESTFLAGS) ./internal/db/sqlserver ./test/crash ./test/migrations
 
 .PHONY: lint
 lint: $(GOLANGCI) ## check style, errors and which package may use what

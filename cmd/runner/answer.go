@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 
+	"dbrunner/internal/db/migration"
 	"dbrunner/internal/jobs"
 )
 
@@ -14,20 +15,29 @@ import (
 type answer struct {
 	raw []byte
 
-	JobID     string       `json:"job_id"`
-	Kind      string       `json:"kind"`
-	Database  string       `json:"database"`
-	Status    jobs.Status  `json:"status"`
-	Duplicate bool         `json:"duplicate"`
-	Runner    string       `json:"runner"`
-	QueuedAt  string       `json:"queued_at"`
-	Finished  string       `json:"finished_at"`
-	Command   string       `json:"command"` // of a statement
-	answerSet              // of a query or a statement
-	Sets      []answerSet  `json:"statements"` // of a transaction
-	Verdict   jobs.Verdict `json:"verdict"`    // of a health job
-	Reasons   []string     `json:"reasons"`
-	Error     *answerError `json:"error"`
+	JobID         string       `json:"job_id"`
+	Kind          string       `json:"kind"`
+	Database      string       `json:"database"`
+	Status        jobs.Status  `json:"status"`
+	Duplicate     bool         `json:"duplicate"`
+	Runner        string       `json:"runner"`
+	QueuedAt      string       `json:"queued_at"`
+	Finished      string       `json:"finished_at"`
+	Command       string       `json:"command"` // of a statement
+	answerSet                  // of a query or a statement
+	Sets          []answerSet  `json:"statements"` // of a transaction
+	Verdict       jobs.Verdict `json:"verdict"`    // of a health job
+	Reasons       []string     `json:"reasons"`
+	answerVersion              // of a migration
+	Error         *answerError `json:"error"`
+}
+
+// answerVersion is what a migration has in its answer, as far as it is shown.
+type answerVersion struct {
+	VersionBefore string                 `json:"version_before"`
+	VersionAfter  string                 `json:"version_after"`
+	Files         []migration.FileAnswer `json:"files"`
+	Interrupted   string                 `json:"interrupted"`
 }
 
 type answerSet struct {
@@ -84,6 +94,7 @@ func (a *answer) print(w io.Writer, s style, indent string) error {
 			return err
 		}
 	}
+	a.answerVersion.print(w, indent+"  ")
 	if a.Verdict != "" {
 		_, _ = fmt.Fprintf(w, "%s  %s\n", indent, s.bold(string(a.Verdict)))
 	}
@@ -92,6 +103,24 @@ func (a *answer) print(w io.Writer, s style, indent string) error {
 	}
 	a.printError(w, indent+"  ")
 	return nil
+}
+
+// print shows what a migration did; nothing for other kinds.
+func (a *answerVersion) print(w io.Writer, indent string) {
+	if a.VersionAfter == "" {
+		return
+	}
+	from := ""
+	if a.VersionBefore != a.VersionAfter {
+		from = ", from " + a.VersionBefore
+	}
+	_, _ = fmt.Fprintf(w, "%sversion %s%s\n", indent, a.VersionAfter, from)
+	for i := range a.Files {
+		_, _ = fmt.Fprintf(w, "%s%s: %s %s, %d ms\n", indent, a.Files[i].File, a.Files[i].Direction, a.Files[i].State, a.Files[i].DurationMS)
+	}
+	if a.Interrupted != "" {
+		_, _ = fmt.Fprintf(w, "%sinterrupted: %s\n", indent, a.Interrupted)
+	}
 }
 
 func (a *answer) printError(w io.Writer, indent string) {

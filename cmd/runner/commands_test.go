@@ -86,7 +86,8 @@ func TestDemoOnce(t *testing.T) {
 	out, err := command(ctx, t, "demo", "--once").Output()
 	require.NoError(t, err, "%s", out)
 	for _, text := range []string{
-		"dbrunner.jobs.demo.query", "duplicate", `did you mean "sql"?`, "check_violation", "Everything came out as promised",
+		"dbrunner.jobs.demo.query", "duplicate", `did you mean "sql"?`, "check_violation",
+		"version 2, from 1", "dbrunner.health.migration.demo", "Everything came out as promised",
 	} {
 		require.Contains(t, string(out), text)
 	}
@@ -103,6 +104,9 @@ func TestDemoServes(t *testing.T) {
 	got := runCommand(t, "", "submit", "--server", url, "--database", "demo", "--sql", "SELECT owner FROM accounts WHERE id = 1")
 	require.Equal(t, exitOK, got.code, got.err)
 	require.Contains(t, got.out, "Ada")
+	got = runCommand(t, `{"action":"down","target":"1"}`, "submit", "--server", url, "--database", "demo", "--kind", "migration", "--file", "-")
+	require.Equal(t, exitOK, got.code, got.err)
+	require.Contains(t, got.out, "U2__reasons.sql: down done")
 
 	t.Run("publisher", func(t *testing.T) { examplePublisher(t, url) })
 	require.Equal(t, exitOK, p.terminate(), "%s", p.output())

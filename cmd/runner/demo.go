@@ -48,7 +48,9 @@ func demo(ctx context.Context, out io.Writer, port int, once bool) (err error) {
 	if err != nil {
 		return err
 	}
-	runner, err := app.New(app.Options{Config: world.Config, Logger: log, Level: &level, Version: buildVersion().Version})
+	runner, err := app.New(app.Options{
+		Config: world.Config, Logger: log, Level: &level, Version: buildVersion().Version, Migrations: world.Migrations,
+	})
 	if err != nil {
 		return err
 	}
@@ -112,9 +114,13 @@ func (s *show) tryYourself() {
 		{"run a query and get its result in one request", nats + `request dbrunner.api.run.demo.query '{"sql":"SELECT * FROM accounts"}'`},
 		{"see the runner as a service", nats + "service info dbrunner"},
 		{"or let the runner's own client wait for it", "runner submit --server " + s.url + " --database demo --sql 'SELECT * FROM accounts'"},
+		{"watch migrations, then take the last one back", nats + "sub 'dbrunner.health.migration.>'"},
+		{"", nats + `pub --jetstream dbrunner.jobs.demo.migration '{"id":"back","action":"down","target":"1"}'`},
 		{"see what was rejected or failed", "runner dead ls --server " + s.url},
 	} {
-		s.line("  " + s.style.dim("# "+try.what))
+		if try.what != "" {
+			s.line("  " + s.style.dim("# "+try.what))
+		}
 		s.line("  " + try.line)
 		s.line("")
 	}

@@ -20,6 +20,7 @@ import (
 	"go.uber.org/goleak"
 
 	"dbrunner/internal/bus/bustest"
+	"dbrunner/internal/db/dbtest"
 )
 
 // patience bounds everything that a test waits for.
@@ -36,7 +37,12 @@ func TestMain(m *testing.M) {
 		main()
 		return
 	}
-	goleak.VerifyTestMain(m)
+	code := dbtest.Main(m)
+	if err := goleak.Find(); err != nil && code == 0 {
+		fmt.Fprintln(os.Stderr, "goroutines are left:", err)
+		code = 1
+	}
+	os.Exit(code)
 }
 
 // command is the runner as a process of its own.

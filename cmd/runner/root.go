@@ -25,10 +25,14 @@ func newRoot() *cobra.Command {
 		newServe(),
 		newDemo(),
 		newSubmit(),
+		newCheck(),
+		newDiagnose(),
+		newWait(),
 		newCancel(),
 		newDead(),
 		newTopology(),
 		newLedger(),
+		newMigrate(),
 		newVersion(),
 	)
 	return root

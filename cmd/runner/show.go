@@ -55,6 +55,10 @@ const (
   "sqll": "SELECT 1",
   "timeout": "soon"
 }`
+	migrationJob = `{
+  "id": "demo-migration",
+  "action": "up"
+}`
 	failingJob = `{
   "id": "demo-failing",
   "statements": [
@@ -76,7 +80,7 @@ func (s *show) perform(ctx context.Context) error {
 		return fmt.Errorf("open JetStream: %w", err)
 	}
 	for _, step := range []func(context.Context) error{
-		s.query, s.transaction, s.duplicate, s.mistaken, s.failing, s.reply, s.unknownDatabase,
+		s.query, s.transaction, s.duplicate, s.mistaken, s.failing, s.migration, s.reply, s.unknownDatabase,
 	} {
 		if err := s.run(ctx, step); err != nil {
 			return err
@@ -163,6 +167,34 @@ func (s *show) failing(ctx context.Context) error {
 		return err
 	}
 	return s.expect(a, jobs.Failed, a.Error != nil && a.Error.Code == "check_violation")
+}
+
+// migration shows the last message that tells where a migration is: this one takes less time than lies between two.
+func (s *show) migration(ctx context.Context) error {
+	s.title("A migration", "the files of the database that are pending, each in one transaction with the mark that it is done")
+	sub, err := s.nc.SubscribeSync("dbrunner.health.migration." + app.DemoDatabase)
+	if err != nil {
+		return fmt.Errorf("subscribe to the progress: %w", err)
+	}
+	defer func() { _ = sub.Unsubscribe() }()
+	a, err := s.do(ctx, "migration", migrationJob, "demo-migration")
+	if err != nil {
+		return err
+	}
+	if err = s.expect(a, jobs.Succeeded, a.VersionBefore == "1" && a.VersionAfter == "2" && len(a.Files) == 1); err != nil {
+		return err
+	}
+	for {
+		msg, err := sub.NextMsgWithContext(ctx)
+		if err != nil {
+			return fmt.Errorf("await the progress of the migration: %w", err)
+		}
+		if strings.Contains(string(msg.Data), `"state":"succeeded"`) {
+			s.line("   progress " + msg.Subject + "  " + s.style.dim("the last one; while a migration runs, every few seconds at least"))
+			s.line("            " + s.style.dim(string(msg.Data)))
+			return nil
+		}
+	}
 }
 
 func (s *show) reply(ctx context.Context) error {

@@ -80,6 +80,29 @@ func TestCancelStopsWhatRuns(t *testing.T) {
 	}, patience, 50*time.Millisecond, "a statement goes on in the server")
 }
 
+// TestCancelOfStatements: outside of a transaction nothing is taken back. What at_most_once knows by the server's word it
+// says; at_least_once does not know what stays.
+func TestCancelOfStatements(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	dsn := dbtest.Postgres(t)
+	w.start(w.config("r1", withDatabase("shop", "postgres", dsn), withDatabase("watch", "postgres", dsn)))
+	for effect, want := range map[string]string{"at_most_once": "cancelled", "at_least_once": "unknown"} {
+		w.publish("shop", "statement", fmt.Sprintf(`{"id":%q,"timeout":"1m","effect":%q,"sql":"SELECT 1 AS n FROM pg_sleep(60)"}`, effect, effect))
+		w.awaitSleeper("watch")
+		w.cancel(t, "shop", effect, "20s")
+		result := w.await("shop", effect)
+		require.Equal(t, want, result.Status, effect)
+		require.Equal(t, 1, result.Deliveries, "it is not handed back")
+	}
+	w.publish("shop", "statement", `{"id":"again","timeout":"1m","sql":"SELECT 1 AS n FROM pg_sleep(60)"}`)
+	w.awaitSleeper("watch")
+	w.cancel(t, "shop", "again", "20s")
+	inbox, sub := w.inbox()
+	w.publish("shop", "statement", fmt.Sprintf(`{"id":"again","reply_to":%q,"timeout":"1m","sql":"SELECT 1 AS n FROM pg_sleep(60)"}`, inbox))
+	require.Equal(t, "cancelled", w.next(sub).Status, "its end is on record")
+}
+
 func TestCancelOfWhatHasEnded(t *testing.T) {
 	t.Parallel()
 	w := setup(t)

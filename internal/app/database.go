@@ -33,6 +33,7 @@ type database struct {
 	cfg  *config.Database
 	db   db.Database
 
+	direct     db.Database // past the pooler before db; nil: there is none
 	migrations *migrations // nil: not possible here
 
 	// Set by connect.
@@ -86,12 +87,15 @@ func openDatabase(cfg *config.Config, name string, source fs.FS) (*database, err
 		return nil, err
 	}
 	d := &database{name: name, cfg: settings, db: opened}
-	d.migrations, err = openMigrations(cfg, name, source)
+	d.direct, err = openDirect(cfg, name, engine)
+	if err == nil {
+		d.migrations, err = openMigrations(cfg, name, source)
+	}
 	if err == nil && settings.MigrateOnStart {
 		err = d.migrations.usable()
 	}
 	if err != nil {
-		return nil, errors.Join(err, d.migrations.close(), opened.Close())
+		return nil, errors.Join(err, d.close())
 	}
 	return d, nil
 }
@@ -99,11 +103,19 @@ func openDatabase(cfg *config.Config, name string, source fs.FS) (*database, err
 func closeDatabases(databases []*database) error {
 	var errs []error
 	for _, d := range databases {
-		if err := errors.Join(d.migrations.close(), d.db.Close()); err != nil {
+		if err := d.close(); err != nil {
 			errs = append(errs, fmt.Errorf("close database %s: %w", d.name, err))
 		}
 	}
 	return errors.Join(errs...)
+}
+
+func (d *database) close() error {
+	err := errors.Join(d.migrations.close(), d.db.Close())
+	if d.direct != nil {
+		err = errors.Join(err, d.direct.Close())
+	}
+	return err
 }
 
 // connect makes what runs for the database: checker, executor, gates, lanes and sweeper.
@@ -133,6 +145,9 @@ func (d *database) connect(r *running) (err error) {
 func (d *database) makeGates(r *running) (err error) {
 	log := r.log.Named("gate")
 	prober := d.prober(r.log.Named("database"))
+	if d.direct != nil {
+		prober = &bothWays{Prober: prober, direct: d.direct}
+	}
 	if d.onStart = newOnStart(r, d, prober); d.onStart != nil {
 		prober = d.onStart
 	}
@@ -156,6 +171,7 @@ func (d *database) newExecutor(r *running) (*jobs.Executor, error) {
 		MaxResult: r.conn.MaxPayload() - resultRoom,
 
 		Cancellations: &cancellations{r.cancellations, d.name},
+		Outside:       d.outside(),
 		Migrations:    d.migrator(r),
 	})
 	if err != nil {

@@ -2,8 +2,10 @@ package app
 
 import (
 	"context"
+	"embed"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
@@ -13,27 +15,26 @@ import (
 
 	"dbrunner/internal/bus"
 	"dbrunner/internal/config"
-	"dbrunner/internal/db"
+	"dbrunner/internal/db/migration"
 )
 
 // DemoDatabase is the name of the demonstration's database.
 const DemoDatabase = "demo"
 
-// demoSchema is the demonstration's database: enough to see a read, a guarded transfer and a constraint.
-func demoSchema() []string {
-	return []string{
-		`CREATE TABLE accounts (id INTEGER PRIMARY KEY, owner TEXT NOT NULL, balance INTEGER NOT NULL CHECK (balance >= 0))`,
-		`CREATE TABLE transfers (id INTEGER PRIMARY KEY, source INTEGER NOT NULL REFERENCES accounts, ` +
-			`target INTEGER NOT NULL REFERENCES accounts, amount INTEGER NOT NULL CHECK (amount > 0))`,
-		`INSERT INTO accounts (id, owner, balance) VALUES (1, 'Ada', 1000), (2, 'Grace', 500), (3, 'Edsger', 250), (4, 'Barbara', 0)`,
-	}
-}
+// demoFiles are the demonstration's migrations. The world begins with the first one applied.
+//
+//go:embed demo/*.sql
+var demoFiles embed.FS
+
+const demoVersion = "1"
 
 // Demo is a small world in one process: a NATS server, a database with some data, and the configuration of a runner
 // for both.
 type Demo struct {
 	Config *config.Config
 	File   string // of the database
+	// Migrations are the migrations of its database, for Options.
+	Migrations map[string]fs.FS
 
 	embedded *bus.Embedded
 	dir      string
@@ -64,7 +65,12 @@ func (d *Demo) start(ctx context.Context, port int, log *zap.Logger) error {
 	if d.Config, err = demoConfig(embedded.URL(), d.File); err != nil {
 		return err
 	}
-	return fill(ctx, d.Config)
+	files, err := fs.Sub(demoFiles, "demo")
+	if err != nil {
+		return err
+	}
+	d.Migrations = map[string]fs.FS{DemoDatabase: files}
+	return d.fill(ctx)
 }
 
 // checkPort tells in a word what the server would say in its log only.
@@ -111,23 +117,14 @@ func demoConfig(url, file string) (*config.Config, error) {
 	return cfg, nil
 }
 
-// fill creates the demonstration's tables, in the way in which everything else reaches a database.
-func fill(ctx context.Context, cfg *config.Config) (err error) {
-	d, err := openDatabase(cfg, DemoDatabase, nil)
+// fill creates the demonstration's tables, in the way in which every schema comes to its version.
+func (d *Demo) fill(ctx context.Context) (err error) {
+	m, err := openMigrations(d.Config, DemoDatabase, d.Migrations[DemoDatabase])
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, d.migrations.close(), d.db.Close()) }()
-	if err := d.db.Probe(ctx); err != nil {
-		return fmt.Errorf("open the demo's database: %w", err)
-	}
-	tx := &db.Transaction{}
-	for _, sql := range demoSchema() {
-		tx.Statements = append(tx.Statements, &db.Compiled{SQL: sql})
-		tx.Expect = append(tx.Expect, nil)
-	}
-	call := db.Call{Label: "demo", Timeout: time.Minute}
-	if _, err := d.db.Transact(ctx, call, tx, db.RowOptions{Format: db.Objects}, nil); err != nil {
+	defer func() { err = errors.Join(err, m.close()) }()
+	if _, err := m.Run(ctx, migration.Request{Action: migration.Up, Target: demoVersion, Timeout: time.Minute}); err != nil {
 		return fmt.Errorf("fill the demo's database: %w", err)
 	}
 	return nil

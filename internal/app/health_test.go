@@ -172,7 +172,8 @@ func TestHealthOfASlowDatabase(t *testing.T) {
 	h := w.ask("shop", "h1", `,"checks":["connection","query"]`)
 	require.Equal(t, "degraded", h.Verdict)
 	require.Len(t, h.Reasons, 1)
-	require.Regexp(t, `^connection: connecting took 1\.\d+s, more than 500ms$`, h.Reasons[0])
+	// About a second: a signal of the server's own may cut its sleep short.
+	require.Regexp(t, `^connection: connecting took (\d\.\d+s|[5-9]\d\dms), more than 500ms$`, h.Reasons[0])
 	require.Equal(t, "healthy", h.Checks.Query.Verdict)
 }
 

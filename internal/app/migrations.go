@@ -235,8 +235,8 @@ func (p *progress) publish(ctx context.Context) {
 	}
 }
 
-// migrationTimeout bounds migrations that no job asks for.
-func migrationTimeout(d *config.Database) time.Duration {
+// MigrationTimeout bounds migrations of a database that no job asks for, and jobs that set no timeout.
+func MigrationTimeout(d *config.Database) time.Duration {
 	own := d.ByKind["migration"]
 	for _, l := range lanes() {
 		if l.name == "migration" {

@@ -36,7 +36,7 @@ func newOnStart(r *running, d *database, prober worker.Prober) *onStart {
 		return nil
 	}
 	return &onStart{
-		Prober: prober, migrator: &migrator{r: r, database: d}, limit: migrationTimeout(d.cfg),
+		Prober: prober, migrator: &migrator{r: r, database: d}, limit: MigrationTimeout(d.cfg),
 		log: r.log.Named("migration").With(zap.String("database", d.name)),
 	}
 }

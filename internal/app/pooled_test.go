@@ -24,6 +24,10 @@ func TestPoolerAndStatements(t *testing.T) {
 	direct.Pooler, direct.Kinds = config.PoolerNone, []string{"statement"}
 	require.NoError(t, checkPooled(direct))
 	require.False(t, policy(&config.Config{}, direct).Pooled)
+	past := &config.Database{DirectConnectionString: config.NewSecret("postgres://past/it")}
+	past.Pooler, past.Kinds = config.PoolerTransaction, []string{"statement"}
+	require.NoError(t, checkPooled(past))
+	require.False(t, policy(&config.Config{}, past).Pooled)
 }
 
 // Only what does not roll back whole goes on without its lease.

@@ -2,6 +2,7 @@ package app_test
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -35,7 +36,7 @@ func TestMain(m *testing.M) {
 }
 
 // patience bounds everything that a test waits for.
-const patience = 30 * time.Second
+const patience = 90 * time.Second
 
 // world is a NATS server and an upstream system at it.
 type world struct {
@@ -329,10 +330,8 @@ func (w *world) awaitHeld(database string, n int) {
 // of the same database.
 func (w *world) awaitSleeper(database string) {
 	w.t.Helper()
-	asked := 0
 	require.Eventually(w.t, func() bool {
-		asked++
-		got := w.do(database, "query", fmt.Sprintf("sleeper%d", asked), `"row_format":"arrays","sql":"SELECT pid FROM pg_stat_activity `+
+		got := w.do(database, "query", "sleeper-"+rand.Text(), `"row_format":"arrays","sql":"SELECT pid FROM pg_stat_activity `+
 			`WHERE datname = current_database() AND state = 'active' AND query LIKE '%FROM pg_sleep(%' AND pid <> pg_backend_pid()"`)
 		return got.RowCount == 1
 	}, patience, 10*time.Millisecond, "no job sleeps")

@@ -44,13 +44,19 @@ func ledgerMode(word string) db.LedgerMode {
 	}
 }
 
-// checkPooled refuses a configuration that asks for what a pooler in transaction mode makes impossible. What it does not
-// ask for by name is refused job by job.
+// withoutSessions reports whether jobs have no session of their own: a pooler in transaction mode stands before the
+// database, and no way past it is configured.
+func withoutSessions(d *config.Database) bool {
+	return d.Pooler == config.PoolerTransaction && d.DirectConnectionString.Empty()
+}
+
+// checkPooled refuses a configuration that asks for what is impossible without sessions. What it does not ask for by name
+// is refused job by job.
 func checkPooled(d *config.Database) error {
-	if d.Pooler != config.PoolerTransaction {
+	if !withoutSessions(d) {
 		return nil
 	}
-	const why = "needs a session of its own, and a pooler in transaction mode gives none: leave it out, or connect to the server itself"
+	const why = "needs a session of its own, and a pooler in transaction mode gives none: write direct_connection_string too, or leave it out"
 	var faults []error
 	if slices.Contains(d.Kinds, "statement") {
 		faults = append(faults, errors.New("kinds: statement "+why))
@@ -65,7 +71,7 @@ func checkPooled(d *config.Database) error {
 func policy(cfg *config.Config, d *config.Database) *jobs.Policy {
 	p := &jobs.Policy{
 		Kinds:         d.Kinds,
-		Pooled:        d.Pooler == config.PoolerTransaction,
+		Pooled:        withoutSessions(d),
 		Ledger:        d.HasLedger(),
 		Timeout:       d.Timeout,
 		MaxTimeout:    d.MaxTimeout,

@@ -6,6 +6,11 @@ import (
 	"dbrunner/internal/db"
 )
 
+// Outside is the part of db.Database that runs statements outside of transactions.
+type Outside interface {
+	Execute(ctx context.Context, call db.Call, stmt *db.Compiled, opts db.RowOptions, once *db.Once) (db.ResultSet, error)
+}
+
 // alone is the work of kind statement: one statement outside of any transaction, mostly one that cannot run inside.
 type alone struct{ statement }
 
@@ -28,7 +33,11 @@ func (w *alone) run(ctx context.Context, x *execution) (answer, error) {
 			return x.once.end(ctx, commandAnswer(&set), err)
 		}}
 	}
-	set, err := x.opts.Database.Execute(ctx, x.call, w.compiled, x.rows, once)
+	database := x.opts.Outside
+	if database == nil {
+		database = x.opts.Database
+	}
+	set, err := database.Execute(ctx, x.call, w.compiled, x.rows, once)
 	if err != nil && db.ClassOf(err) != db.ClassDone {
 		return answer{}, err
 	}

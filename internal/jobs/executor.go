@@ -20,6 +20,9 @@ type ExecutorOptions struct {
 	MaxBody   int // largest body of a job, bytes
 	MaxResult int // largest encoded result that the results stream takes, bytes
 
+	// Outside runs statements outside of transactions where Database is behind a pooler that gives no sessions; nil: Database
+	// runs them itself.
+	Outside    Outside
 	Migrations Migrator // nil: jobs of kind migration fail
 	Health     *Checker // nil: one without thresholds
 

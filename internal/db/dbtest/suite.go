@@ -66,6 +66,10 @@ const (
 	LacksNumbers = "numbers"
 	// LacksReset: a session's own variables outlive its reset.
 	LacksReset = "reset"
+	// LacksAlterDatabase: it has no ALTER DATABASE.
+	LacksAlterDatabase = "alter_database"
+	// LacksDefaultNames: it forgets the names of default constraints.
+	LacksDefaultNames = "default_names"
 	// LacksTransactionID: it does not tell one transaction of a session from the next.
 	LacksTransactionID = "transaction_id"
 )
@@ -156,6 +160,7 @@ func Run(t *testing.T, h Harness) {
 		{"Errors", testErrors},
 		{"Probe", testProbe},
 		{"Check", testCheck},
+		{"Diagnose", testDiagnose},
 		{"Close", testClose},
 	}
 	for _, g := range groups {

@@ -1,6 +1,7 @@
 package migration
 
 import (
+	"errors"
 	"time"
 
 	"dbrunner/internal/db"
@@ -78,6 +79,28 @@ type StatementAnswer struct {
 	Line  int    `json:"line"`
 	SQL   string `json:"sql"`
 	Times int    `json:"times,omitempty"` // where it is sent more than once
+}
+
+// ErrorAnswer is why an action failed.
+type ErrorAnswer struct {
+	Code       string `json:"code"` // stable
+	Message    string `json:"message"`
+	EngineCode string `json:"engine_code,omitempty"` // SQLSTATE, or the engine's number
+}
+
+// AnswerError returns an action's error as JSON; nil if there is none.
+func AnswerError(err error) *ErrorAnswer {
+	if err == nil {
+		return nil
+	}
+	e, ok := errors.AsType[*db.Error](err)
+	if !ok {
+		return &ErrorAnswer{Code: "internal_error", Message: err.Error()}
+	}
+	if e.Class == db.ClassCanceled {
+		return &ErrorAnswer{Code: "cancelled", Message: e.Message}
+	}
+	return &ErrorAnswer{Code: string(e.Code), Message: e.Message, EngineCode: e.EngineCode}
 }
 
 // maxEntries bounds the lists of an answer.

@@ -88,11 +88,11 @@ func (r *run) whole(ctx context.Context, st *step, id int64, p Progress) error {
 	}
 	rollback(ctx, r.session, r.m.opts.Engine.SQL().Rollback)
 	if errors.Is(err, ErrEnded) {
-		r.undone(ctx, nil, id, mark{state: failed, mode: modeStepwise, statement: len(file.Parts)})
+		r.undone(ctx, nil, id, mark{failed, modeStepwise, len(file.Parts), time.Since(p.FileAt)})
 		failure.Message += ": the status tells what to do"
 		return failure
 	}
-	r.undone(ctx, st, id, mark{state: failed, mode: modeWhole})
+	r.undone(ctx, st, id, mark{failed, modeWhole, 0, time.Since(p.FileAt)})
 	failure.Message += "; nothing of this file is applied"
 	return failure
 }
@@ -195,11 +195,11 @@ func (r *run) stopped(ctx context.Context, st *step, id int64, p Progress, err e
 	failure.Class = permanent(failure.Class)
 	rest := r.m.opts.Engine.Leaves(part.Words)
 	if p.Statement == 1 && part.Times == 1 && rest == "" {
-		r.undone(ctx, st, id, mark{state: failed, mode: modeStepwise})
+		r.undone(ctx, st, id, mark{failed, modeStepwise, 0, time.Since(p.FileAt)})
 		failure.Message += "; nothing of this file is applied"
 		return failure
 	}
-	r.undone(ctx, nil, id, mark{state: failed, mode: modeStepwise, statement: p.Statement})
+	r.undone(ctx, nil, id, mark{failed, modeStepwise, p.Statement, time.Since(p.FileAt)})
 	if p.Statement > 1 {
 		failure.Message += fmt.Sprintf("; the file cannot run in a transaction, and its %s applied", spanOf(p.Statement-1))
 	}

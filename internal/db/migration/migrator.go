@@ -60,6 +60,9 @@ func New(opts Options) (*Migrator, error) {
 // Close ends all sessions. Nothing may be under way.
 func (m *Migrator) Close() error { return errors.Join(m.looks.Close(), m.works.Close()) }
 
+// Separator is the word on the lines that stand between two texts of a file; empty where a semicolon ends each.
+func (m *Migrator) Separator() string { return m.opts.Engine.Dialect().Separator }
+
 // Folder reads the folder. Its error is a *db.Error; what is wrong with single files is in the faults.
 func (m *Migrator) Folder() (*Folder, []Fault, error) {
 	folder, err := Load(m.opts.Engine, m.opts.Source)
@@ -211,7 +214,8 @@ func (r *run) read(ctx context.Context) (*Report, error) {
 		if err != nil {
 			return report, err
 		}
-		report.Plan = planned(s.upSteps(target))
+		steps, faults := r.steps(s, target)
+		report.Plan, report.Faults = planned(steps), append(report.Faults, faults...)
 	}
 	return report, nil
 }

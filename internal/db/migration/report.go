@@ -13,7 +13,7 @@ type Action string
 const (
 	Status   Action = "status"   // tells how the database stands
 	Validate Action = "validate" // tells all that would be refused
-	Plan     Action = "plan"     // tells what up would run
+	Plan     Action = "plan"     // tells what up would run; with a target below the version, what goto would revert
 	Up       Action = "up"       // applies what is pending, up to a target or all
 	Down     Action = "down"     // reverts what is above a target
 	Goto     Action = "goto"     // applies or reverts, whatever leads to a target

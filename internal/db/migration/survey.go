@@ -211,7 +211,7 @@ func (s *survey) upSteps(target Version) (steps []step) {
 }
 
 // downSteps are the steps that revert all applied files above a version, and what keeps one of them from being
-// reverted.
+// reverted: then there are no steps.
 func (s *survey) downSteps(target Version) (steps []step, faults []Fault) {
 	labels := s.labels()
 	for i := len(labels) - 1; i >= 0; i-- {
@@ -225,12 +225,15 @@ func (s *survey) downSteps(target Version) (steps []step, faults []Fault) {
 		f := s.file(labels[i])
 		if f == nil || f.down == nil {
 			faults = append(faults, Fault{File: s.applied[labels[i]].file, Code: FaultNoDown, Message: fmt.Sprintf(
-				"there is no file that reverts version %s (%s); nothing was reverted", labels[i], downName(f, labels[i]))})
+				"there is no file that reverts version %s (%s)", labels[i], downName(f, labels[i]))})
 			continue
 		}
 		steps = append(steps, step{file: f, dir: down, before: before, after: after})
 	}
-	return steps, faults
+	if len(faults) > 0 {
+		return nil, faults
+	}
+	return steps, nil
 }
 
 // downName is what the file that reverts would be called.

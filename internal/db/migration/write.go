@@ -276,7 +276,7 @@ func (r *run) migrate(ctx context.Context, s *survey, target Version) error {
 func (r *run) steps(s *survey, target Version) ([]step, []Fault) {
 	forward := target.Number >= s.current().Number
 	switch {
-	case r.req.Action == Up, r.req.Action == Goto && forward:
+	case r.req.Action == Up, r.req.Action == Plan && r.req.Target == "", r.req.Action != Down && forward:
 		return s.upSteps(target), nil
 	case forward:
 		return nil, nil

@@ -218,32 +218,43 @@ func (m *migrations) SQL() *migration.SQL {
 	}
 }
 
-// lockKey is the key of golang-migrate's own advisory lock, which keeps its users out as well.
-func lockKey(ctx context.Context, session *sql.Conn) (string, error) {
+// lockKeys are the keys of golang-migrate's own advisory lock, which keeps its users out as well. It makes the key of the
+// database's name, and where it was opened with a URL, as its command line is, takes the slash before it for a part.
+func lockKeys(ctx context.Context, session *sql.Conn) (keys [2]string, err error) {
 	var name string
 	var schema sql.NullString
 	if err := session.QueryRowContext(ctx, `SELECT current_database(), current_schema()`).Scan(&name, &schema); err != nil {
-		return "", err
+		return keys, err
 	}
 	if !schema.Valid {
-		return "", db.Errorf(db.ClassPermanent, db.CodeUndefined, "no schema of the login's search_path exists: create one, or set search_path")
+		return keys, db.Errorf(db.ClassPermanent, db.CodeUndefined, "no schema of the login's search_path exists: create one, or set search_path")
 	}
-	return database.GenerateAdvisoryLockId(name, schema.String, pgxmigrate.DefaultMigrationsTable)
+	for i, written := range []string{name, "/" + name} {
+		if keys[i], err = database.GenerateAdvisoryLockId(written, schema.String, pgxmigrate.DefaultMigrationsTable); err != nil {
+			return keys, err
+		}
+	}
+	return keys, nil
 }
 
-// TryLock takes the advisory lock of golang-migrate.
-func (m *migrations) TryLock(ctx context.Context, session *sql.Conn) (ok bool, err error) {
-	key, err := lockKey(ctx, session)
+// TryLock takes both of golang-migrate's advisory locks, or none.
+func (m *migrations) TryLock(ctx context.Context, session *sql.Conn) (bool, error) {
+	keys, err := lockKeys(ctx, session)
 	if err != nil {
 		return false, err
 	}
-	err = session.QueryRowContext(ctx, `SELECT pg_try_advisory_lock($1::bigint)`, key).Scan(&ok)
-	return ok, err
+	var second sql.NullBool // NULL: the first one was not free
+	err = session.QueryRowContext(ctx, `SELECT CASE WHEN pg_try_advisory_lock($1::bigint) THEN pg_try_advisory_lock($2::bigint) END`,
+		keys[0], keys[1]).Scan(&second)
+	if err == nil && second.Valid && !second.Bool {
+		_, err = session.ExecContext(ctx, `SELECT pg_advisory_unlock($1::bigint)`, keys[0])
+	}
+	return second.Bool, err
 }
 
 // Holder says which session has the lock.
 func (m *migrations) Holder(ctx context.Context, session *sql.Conn) (string, error) {
-	key, err := lockKey(ctx, session)
+	keys, err := lockKeys(ctx, session)
 	if err != nil {
 		return "", err
 	}
@@ -251,9 +262,9 @@ func (m *migrations) Holder(ctx context.Context, session *sql.Conn) (string, err
 	err = session.QueryRowContext(ctx, `SELECT format('session %s%s%s', l.pid,
 		' of ' || a.usename, ', ' || nullif(left(regexp_replace(a.application_name, '[^A-Za-z0-9_./ -]', '?', 'g'), 64), ''))
 	FROM pg_catalog.pg_locks l LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
-	WHERE l.locktype = 'advisory' AND l.classid = 0 AND l.objid = $1::bigint::oid AND l.objsubid = 1 AND l.granted
+	WHERE l.locktype = 'advisory' AND l.classid = 0 AND l.objid IN ($1::bigint::oid, $2::bigint::oid) AND l.objsubid = 1 AND l.granted
 		AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
-		AND l.pid <> pg_backend_pid() LIMIT 1`, key).Scan(&who)
+		AND l.pid <> pg_backend_pid() LIMIT 1`, keys[0], keys[1]).Scan(&who)
 	if errors.Is(err, sql.ErrNoRows) {
 		return "", nil
 	}

@@ -66,13 +66,17 @@ func (d *Database) Probe(ctx context.Context) error {
 		if err := l.takesWrites(); err != nil {
 			return err
 		}
-		err := l.verifyLedger()
-		if pg, ok := errors.AsType[*pgconn.PgError](err); ok && pg.Code == "42501" {
-			return d.unfit("the login may not look into the schema dbrunner; grant it USAGE on the schema and " +
-				"SELECT, INSERT, UPDATE, DELETE on dbrunner.ledger")
-		}
-		return err
+		return d.blind(l.verifyLedger())
 	})
+}
+
+// blind says of an error that the login may not look at the ledger, if that is what it says.
+func (d *Database) blind(err error) error {
+	if pg, ok := errors.AsType[*pgconn.PgError](err); ok && pg.Code == "42501" {
+		return d.unfit("the login may not look into the schema dbrunner; grant it USAGE on the schema and " +
+			"SELECT, INSERT, UPDATE, DELETE on dbrunner.ledger")
+	}
+	return err
 }
 
 func (d *Database) unfit(format string, args ...any) *db.Error {
@@ -182,8 +186,12 @@ func (l *lease) createLedger() error {
 	}
 	l.undo()
 	if pg.Code == "42501" {
-		return l.d.unfit("the login may not create the table dbrunner.ledger; grant it CREATE on the database, " +
-			"or let a DBA run what `runner ledger ddl` prints")
+		return l.d.mayNotCreate()
 	}
 	return err
+}
+
+func (d *Database) mayNotCreate() *db.Error {
+	return d.unfit("the login may not create the table dbrunner.ledger; grant it CREATE on the database, " +
+		"or let a DBA run what `runner ledger ddl` prints")
 }

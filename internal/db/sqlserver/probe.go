@@ -191,8 +191,12 @@ func (d *Database) notCreated(ctx context.Context, s *session, err error) error 
 		return nil
 	}
 	if judge(&e).code == db.CodePermission || judge(&e).code == db.CodeUndefined {
-		return d.unfit("the login may not create the table dbrunner.ledger; grant it CREATE SCHEMA and CREATE TABLE, " +
-			"or let a DBA run what `runner ledger ddl` prints")
+		return d.mayNotCreate()
 	}
 	return err
+}
+
+func (d *Database) mayNotCreate() *db.Error {
+	return d.unfit("the login may not create the table dbrunner.ledger; grant it CREATE SCHEMA and CREATE TABLE, " +
+		"or let a DBA run what `runner ledger ddl` prints")
 }

@@ -21,6 +21,7 @@ type Database struct {
 	connectTimeout time.Duration
 	pingAfter      time.Duration
 	texts          texts
+	place          place
 
 	pool      *puddle.Pool[*session]
 	waiting   atomic.Int64
@@ -55,6 +56,7 @@ func Open(opts db.Options) (db.Database, error) {
 		connectTimeout: connectTimeout(&opts),
 		pingAfter:      either(opts.Pool.PingAfterIdle, defaultPingAfterIdle),
 		texts:          newTexts(&opts.Limits),
+		place:          placeOf(opts.ConnectionString),
 		stop:           make(chan struct{}),
 	}
 	d.opts.ConnectionString = "" // the connector has it; nothing else needs it

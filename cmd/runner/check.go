@@ -1,0 +1,133 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"dbrunner/internal/app"
+	"dbrunner/internal/config"
+)
+
+const checkHelp = `Check reads the configuration as "serve" does and shows what would run, with everything that could be safer. With
+--connect it also reaches NATS and every database with the runner's own rights, and looks for whatever would be missing:
+each permission in NATS, JetStream, streams and consumers, logins, the ledger and the rights to it, the folders of
+migrations and how the schemas stand to them. It creates nothing and changes nothing; what "serve" would create is told.
+Each fault comes with what to do about it.
+
+Exit codes: 0 in order, warnings included unless --strict is given; 1 something that is needed is missing or refused; 2 the
+configuration or the command line is wrong.`
+
+type checkFlags struct {
+	config  string
+	connect bool
+	strict  bool
+	json    bool
+}
+
+func newCheck() *cobra.Command {
+	f := &checkFlags{}
+	cmd := &cobra.Command{
+		Use:     "check [--config FILE]",
+		Short:   "Find what is wrong before serve does",
+		Long:    checkHelp,
+		Example: "  runner check --config runner.yaml\n  runner check --config runner.yaml --connect --strict\n  runner check --connect --json",
+		Args:    cobra.NoArgs,
+		RunE:    func(cmd *cobra.Command, _ []string) error { return f.run(cmd) },
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&f.config, "config", "", "configuration file; without it the environment alone")
+	flags.BoolVar(&f.connect, "connect", false, "reach NATS and every database, too")
+	flags.BoolVar(&f.strict, "strict", false, "let warnings fail as well")
+	flags.BoolVar(&f.json, "json", false, "print one JSON document")
+	return cmd
+}
+
+func (f *checkFlags) run(cmd *cobra.Command) (err error) {
+	cfg, err := config.Load(config.Options{File: f.config, Environ: os.Environ(), Words: app.Words()})
+	if err != nil {
+		return usage(err)
+	}
+	inspector, err := app.NewInspector(cfg)
+	if err != nil {
+		return configFault(err)
+	}
+	defer func() { err = errors.Join(err, inspector.Close()) }()
+	found := inspector.Inspect(cfg)
+	if f.connect {
+		found.Findings = append(found.Findings, f.reach(cmd.Context(), cmd.ErrOrStderr(), inspector)...)
+	}
+	if err := f.print(cmd.OutOrStdout(), found); err != nil {
+		return err
+	}
+	return verdictError(found.Findings, f.strict)
+}
+
+// reach connects and returns what it finds in an order of its own: NATS first, then the databases.
+func (f *checkFlags) reach(ctx context.Context, w io.Writer, inspector *app.Inspector) []app.Finding {
+	p := &progress{w: w, on: styleFor(w).on}
+	defer p.end()
+	var found []app.Finding
+	inspector.Connect(ctx, func(one app.Finding) {
+		found = append(found, one)
+		p.note(one)
+	})
+	slices.SortStableFunc(found, func(a, b app.Finding) int { return strings.Compare(order(a.About), order(b.About)) })
+	return found
+}
+
+func order(about string) string {
+	switch about {
+	case "nats":
+		return "0"
+	case "topology":
+		return "1"
+	}
+	return "2" + about
+}
+
+func (f *checkFlags) print(w io.Writer, found *app.Inspection) error {
+	if f.json {
+		return printJSON(w, found)
+	}
+	_, _ = fmt.Fprintf(w, "instance %s, namespace %s, topology %s\n", found.Instance, found.Namespace, found.Topology)
+	_, _ = fmt.Fprintf(w, "each database can have %.0f results a second for ever (topology.results: max_count within min_age)\n\n", found.SustainedRate)
+	rows := [][]string{{"DATABASE", "ENGINE", "KINDS", "EFFECTS", "SLOTS", "POOL", "LEDGER", "TIMEOUT", "MIGRATIONS"}}
+	for i := range found.Databases {
+		rows = append(rows, planRow(&found.Databases[i]))
+	}
+	if err := tableNamed(w, rows); err != nil {
+		return err
+	}
+	_, _ = fmt.Fprintln(w)
+	if len(found.Findings) == 0 {
+		_, err := fmt.Fprintln(w, "in order")
+		return err
+	}
+	return printFindings(w, found.Findings)
+}
+
+func planRow(d *app.DatabasePlan) []string {
+	effects := make([]string, 0, len(d.Effects))
+	for _, e := range d.Effects {
+		effects = append(effects, string(e))
+	}
+	files := strconv.Itoa(d.Files) + " in " + d.Folder
+	if d.FileFaults > 0 {
+		files = strconv.Itoa(d.FileFaults) + " faults in " + d.Folder
+	}
+	if d.OnStart {
+		files += ", applied at the start"
+	}
+	return []string{
+		d.Name, d.Engine, strings.Join(d.Kinds, ","), strings.Join(effects, ","), strconv.Itoa(d.Slots),
+		fmt.Sprintf("%d-%d", d.PoolMin, d.PoolMax), d.Ledger, d.Timeout + " to " + d.MaxTimeout, files,
+	}
+}

@@ -1,0 +1,70 @@
+package main
+
+import (
+	"errors"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"dbrunner/internal/app"
+	"dbrunner/internal/config"
+)
+
+const diagnoseHelp = `Diagnose goes the way to one configured database stage by stage (name, network, TLS, login, query), tries its pool for
+two seconds with trivial reads, and looks at the server: version, settings that matter, who waits for whom, what runs long,
+how large the ledger is, how the schema stands to its migrations. It speaks to the database directly, with the runner's own
+login, and changes nothing. Of other sessions' statements it shows their first word, never their text.
+
+Exit codes: 0 no fault; 1 a stage failed or there is another fault; 2 the command line or the configuration is wrong.`
+
+type diagnoseFlags struct {
+	config    string
+	load      time.Duration
+	integrity bool
+	json      bool
+}
+
+func newDiagnose() *cobra.Command {
+	f := &diagnoseFlags{}
+	cmd := &cobra.Command{
+		Use:     "diagnose DATABASE [--config FILE]",
+		Short:   "Find out what is wrong with a database",
+		Long:    diagnoseHelp,
+		Example: "  runner diagnose shop --config runner.yaml\n  runner diagnose shop --load 0s --json\n  runner diagnose shop --integrity",
+		Args:    cobra.ExactArgs(1),
+		RunE:    func(cmd *cobra.Command, args []string) error { return f.run(cmd, args[0]) },
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&f.config, "config", "", "configuration file; without it the environment alone")
+	flags.DurationVar(&f.load, "load", 2*time.Second, "how long to try the pool, 0s: not at all")
+	flags.BoolVar(&f.integrity, "integrity", false, "also look at the stored data itself (SQLite), which may take long")
+	flags.BoolVar(&f.json, "json", false, "print one JSON document")
+	return cmd
+}
+
+func (f *diagnoseFlags) run(cmd *cobra.Command, database string) error {
+	if f.load < 0 || f.load > time.Minute {
+		return usage(errors.New("--load must be from 0s to 1m"))
+	}
+	cfg, err := config.Load(config.Options{File: f.config, Environ: os.Environ(), Words: app.Words()})
+	if err != nil {
+		return usage(err)
+	}
+	p := &progress{w: cmd.ErrOrStderr(), on: styleFor(cmd.ErrOrStderr()).on}
+	var found []app.Finding
+	err = app.Diagnose(cmd.Context(), cfg, database, app.DiagnoseOptions{Load: f.load, Integrity: f.integrity}, func(one app.Finding) {
+		found = append(found, one)
+		p.note(one)
+	})
+	p.end()
+	if err != nil {
+		return configFault(err)
+	}
+	if f.json {
+		err = printJSON(cmd.OutOrStdout(), map[string]any{"database": database, "findings": found})
+	} else {
+		err = printFindings(cmd.OutOrStdout(), found)
+	}
+	return errors.Join(err, verdictError(found, false))
+}

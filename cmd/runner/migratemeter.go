@@ -1,0 +1,142 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"sync"
+	"time"
+
+	"dbrunner/internal/db/migration"
+)
+
+// How often a meter speaks by itself: on a terminal it writes one line anew, elsewhere a line now and then.
+const (
+	meterRedraw = 200 * time.Millisecond
+	meterRepeat = 30 * time.Second
+	// meterWidth is how long a line on a terminal may get: a longer one would wrap, and could not be written anew.
+	meterWidth = 79
+)
+
+// meter tells people where a migration is. A goroutine of its own writes, so that a reader who is slow does not hold
+// up the migration; stop waits for it.
+type meter struct {
+	out      io.Writer
+	terminal bool
+	started  time.Time
+	ended    chan struct{}
+	news     chan struct{} // there is something to write
+	writing  sync.WaitGroup
+
+	mu    sync.Mutex // guards what follows
+	at    migration.Progress
+	files []migration.Progress // begun and not told yet
+
+	width int // of the line on the terminal; the writer's own
+}
+
+func newMeter(out io.Writer) *meter {
+	m := &meter{
+		out: out, terminal: onTerminal(out), started: time.Now(), ended: make(chan struct{}), news: make(chan struct{}, 1),
+	}
+	m.writing.Go(m.run)
+	return m
+}
+
+// note takes the news of a migration. It does not block.
+func (m *meter) note(p migration.Progress) {
+	m.mu.Lock()
+	if p.File != m.at.File {
+		m.files = append(m.files, p)
+	}
+	m.at = p
+	m.mu.Unlock()
+	select {
+	case m.news <- struct{}{}:
+	default:
+	}
+}
+
+// begun reports whether any file was begun.
+func (m *meter) begun() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.at.File != ""
+}
+
+// stop writes what there is still to tell and clears the line on the terminal.
+func (m *meter) stop() {
+	close(m.ended)
+	m.writing.Wait()
+	m.tell()
+	if m.width > 0 {
+		m.draw("")
+	}
+}
+
+func (m *meter) run() {
+	every := meterRepeat
+	if m.terminal {
+		every = meterRedraw
+	}
+	ticker := time.NewTicker(every)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-m.ended:
+			return
+		case <-m.news:
+			m.tell()
+		case <-ticker.C:
+			m.repeat()
+		}
+	}
+}
+
+// tell writes a line for each file that was begun. On a terminal the line that is written anew says it.
+func (m *meter) tell() {
+	m.mu.Lock()
+	files := m.files
+	m.files = nil
+	m.mu.Unlock()
+	if m.terminal {
+		return
+	}
+	for _, p := range files {
+		_, _ = fmt.Fprintf(m.out, "%s, file %d of %d, %s\n", p.File, p.Index, p.Of, countOf(p.Statements, "statement"))
+	}
+}
+
+// repeat says where the migration is.
+func (m *meter) repeat() {
+	m.mu.Lock()
+	p := m.at
+	m.mu.Unlock()
+	elapsed := time.Since(m.started).Round(time.Second)
+	text := fmt.Sprintf("%s  waiting for the database, or for the lock of migrations", elapsed)
+	if p.File != "" {
+		text = fmt.Sprintf("%s  file %d of %d, statement %d of %d  %s", elapsed, p.Index, p.Of, p.Statement, p.Statements, p.File)
+	}
+	if m.terminal {
+		m.draw(text)
+		return
+	}
+	_, _ = fmt.Fprintln(m.out, text)
+}
+
+// draw writes the line on the terminal anew, with blanks over what is left of a longer one.
+func (m *meter) draw(text string) {
+	text = clip(text, meterWidth)
+	width := len([]rune(text))
+	_, _ = fmt.Fprint(m.out, "\r"+text+strings.Repeat(" ", max(0, m.width-width))+"\r"+text)
+	m.width = width
+}
+
+// clip shortens a text to a number of characters.
+func clip(text string, most int) string {
+	runes := []rune(text)
+	if len(runes) <= most {
+		return text
+	}
+	return string(runes[:most-1]) + "…"
+}

@@ -1,0 +1,285 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"dbrunner/internal/db/migration"
+)
+
+// migrateDocument is what --json prints: the keys of a migration job's result, and why the action failed.
+type migrateDocument struct {
+	Database string `json:"database"`
+	*migration.Answer
+	Error *migration.ErrorAnswer `json:"error,omitempty"`
+}
+
+// print prints a report, which may be missing where the action failed.
+func (w *migrateWork) print(report *migration.Report, failure error) error {
+	out := w.cmd.OutOrStdout()
+	if w.flags.json {
+		doc := migrateDocument{Database: w.database, Error: migration.AnswerError(failure)}
+		if report != nil {
+			doc.Answer = report.Answer(0)
+		}
+		return printJSON(out, doc)
+	}
+	code := ""
+	if failure != nil {
+		code = migration.AnswerError(failure).Code
+	}
+	switch {
+	case report == nil, code == string(migration.CodeTarget):
+		return nil
+	case code == string(migration.CodeFolder): // the database was not looked at
+		printProblems(out, report)
+		return nil
+	case w.req.Action == migration.Status:
+		return w.printStatus(out, report)
+	case w.req.Action == migration.Plan && failure == nil:
+		w.printPlan(out, report)
+	case w.req.Action == migration.Validate && failure == nil:
+		w.printValidation(out, report)
+	case !w.req.Action.Reads():
+		return w.printDone(out, report, failure)
+	}
+	return nil
+}
+
+// printState says in words what is under way, or was interrupted.
+func printState(out io.Writer, report *migration.Report) {
+	if r := report.Running; r != nil {
+		text := "another session is migrating it: " + r.Holder
+		if r.File != "" {
+			text += fmt.Sprintf("; %s by %s since %s", r.File, who(r.Runner, r.Job), when(r.Since))
+		}
+		if r.Statement > 0 { // known of a file that runs statement by statement
+			text += fmt.Sprintf(", statement %d of %d", r.Statement, r.Statements)
+		}
+		_, _ = fmt.Fprintln(out, text)
+	}
+	if report.Problem != "" {
+		_, _ = fmt.Fprintln(out, "interrupted:", report.Problem)
+	}
+}
+
+func printProblems(out io.Writer, report *migration.Report) {
+	for i := range report.Faults {
+		_, _ = fmt.Fprintln(out, "wrong:", report.Faults[i].String())
+	}
+}
+
+func (w *migrateWork) printStatus(out io.Writer, report *migration.Report) error {
+	dirty := ""
+	if report.Dirty && report.Running == nil {
+		dirty = ", marked dirty"
+	}
+	_, _ = fmt.Fprintf(out, "%s is at version %s%s; the latest is %s, %s pending\n", w.database, report.After.Label, dirty,
+		report.Latest.Label, countOf(len(report.Pending), "file"))
+	printState(out, report)
+	printProblems(out, report)
+	folder, _, err := w.m.Folder()
+	if err != nil {
+		return err
+	}
+	rows := statusRows(folder, report)
+	if len(rows) == 0 {
+		return nil
+	}
+	_, _ = fmt.Fprintln(out)
+	return table(out, "", append([][]string{{"VERSION", "FILE", "STATE", "WHEN", "BY", "TOOK"}}, rows...))
+}
+
+// statusRows are a line for each file of the folder and, behind them, for each that was applied and is gone.
+func statusRows(folder *migration.Folder, report *migration.Report) [][]string {
+	applied := appliedChanges(report.History)
+	last := map[string]*migration.Change{} // by version: also what failed
+	for i := range report.History {
+		last[report.History[i].Version.Label] = &report.History[i]
+	}
+	var rows [][]string
+	for _, f := range folder.Files {
+		label := f.Version.Label
+		state := stateOf(f, applied[label], last[label], report)
+		rows = append(rows, statusRow(label, f.Name, state, applied[label]))
+		delete(applied, label)
+	}
+	for i := range report.History {
+		c := &report.History[i]
+		if applied[c.Version.Label] == c {
+			rows = append(rows, statusRow(c.Version.Label, c.File, "missing", c))
+		}
+	}
+	return rows
+}
+
+func statusRow(label, file, state string, c *migration.Change) []string {
+	if c == nil {
+		return []string{label, file, state, "", "", ""}
+	}
+	return []string{label, file, state, when(c.At), who(c.Runner, c.Job), took(c.Duration)}
+}
+
+// appliedChanges are what made each version that counts as applied do so.
+func appliedChanges(history []migration.Change) map[string]*migration.Change {
+	applied := map[string]*migration.Change{}
+	for i := range history {
+		c := &history[i]
+		switch {
+		case c.State != "done":
+		case c.Direction == "down", c.Direction == "forget":
+			delete(applied, c.Version.Label)
+		default:
+			applied[c.Version.Label] = c
+		}
+	}
+	return applied
+}
+
+// stateOf is a file's state in a word. by is what made it count as applied, last the last that happened to its version.
+func stateOf(f *migration.File, by, last *migration.Change, report *migration.Report) string {
+	unfinished := last != nil && last.State != "done"
+	switch {
+	case unfinished && report.Running != nil && last.State == "running":
+		return "running"
+	case unfinished && report.Problem != "" && last == &report.History[len(report.History)-1]:
+		return "interrupted"
+	case by != nil && by.SHA256 != "" && by.SHA256 != f.SHA256:
+		return "edited"
+	case by != nil && by.Direction == "adopt":
+		return "adopted"
+	case by != nil:
+		return "applied"
+	case slices.ContainsFunc(report.Pending, func(p migration.Pending) bool { return p.File == f.Name }):
+		return "pending"
+	}
+	return "not adopted" // another tool has applied it
+}
+
+func (w *migrateWork) printValidation(out io.Writer, report *migration.Report) {
+	printState(out, report)
+	printProblems(out, report)
+	if len(report.Faults) == 0 && report.Problem == "" {
+		_, _ = fmt.Fprintf(out, "%s is at version %s, %s pending; nothing is wrong\n", w.database, report.After.Label,
+			countOf(len(report.Pending), "file"))
+	}
+}
+
+// printPlan prints what would be run as a script with comments.
+func (w *migrateWork) printPlan(out io.Writer, report *migration.Report) {
+	printProblems(out, report)
+	if len(report.Plan) == 0 && len(report.Faults) == 0 {
+		_, _ = fmt.Fprintf(out, "%s is at version %s: nothing to do\n", w.database, report.After.Label)
+	}
+	for i := range report.Plan {
+		p := &report.Plan[i]
+		how := "in one transaction"
+		if p.Stepwise != "" {
+			how = "statement by statement, because " + p.Stepwise
+		}
+		_, _ = fmt.Fprintf(out, "-- %s, %s %s, %s, %s\n", p.File, verbOf(p.Direction), p.Version.Label, countOf(len(p.Statements), "statement"), how)
+		for j := range p.Statements {
+			s := &p.Statements[j]
+			_, _ = fmt.Fprintf(out, "\n-- line %d\n%s%s\n", s.Line, s.SQL, w.end(s.Times))
+		}
+		_, _ = fmt.Fprintln(out)
+	}
+}
+
+func verbOf(direction string) string {
+	if direction == "down" {
+		return "reverts version"
+	}
+	return "version"
+}
+
+// end is what ends a statement, or a batch, in a script.
+func (w *migrateWork) end(times int) string {
+	word := w.m.Separator()
+	switch {
+	case word == "":
+		return ";"
+	case times > 1:
+		return fmt.Sprintf("\n%s %d", word, times)
+	}
+	return "\n" + word
+}
+
+// printDone prints what an action did and how the database stands now.
+func (w *migrateWork) printDone(out io.Writer, report *migration.Report, failure error) error {
+	var rows [][]string
+	for i := range report.Changes {
+		c := &report.Changes[i]
+		rows = append(rows, []string{c.Version.Label, c.File, outcomeOf(c), took(c.Duration)})
+	}
+	if err := table(out, "", rows); err != nil {
+		return err
+	}
+	for _, note := range report.Notes {
+		if !slices.Contains(w.told, note) {
+			_, _ = fmt.Fprintln(out, "note:", note)
+		}
+	}
+	if failure == nil || report.Problem == "" || !strings.Contains(failure.Error(), report.Problem) { // else it is told by then
+		printState(out, report)
+	}
+	printProblems(out, report)
+	from := ""
+	if report.Before != report.After {
+		from = ", from " + report.Before.Label
+	}
+	rest := ", nothing is pending"
+	if n := len(report.Pending); n > 0 {
+		rest = fmt.Sprintf("; the latest is %s, %s pending", report.Latest.Label, countOf(n, "file"))
+	}
+	_, err := fmt.Fprintf(out, "%s is at version %s%s%s\n", w.database, report.After.Label, from, rest)
+	return err
+}
+
+// outcomeOf says what became of a file.
+func outcomeOf(c *migration.Change) string {
+	if c.State != "done" {
+		return c.State
+	}
+	switch c.Direction {
+	case "up":
+		return "applied"
+	case "down":
+		return "reverted"
+	case "adopt":
+		return "adopted"
+	}
+	return "forgotten"
+}
+
+func who(runner, job string) string {
+	if job == "" {
+		return runner
+	}
+	return runner + ", job " + job
+}
+
+func when(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return t.UTC().Format("2006-01-02 15:04:05Z")
+}
+
+func took(d time.Duration) string {
+	if d >= time.Minute {
+		return d.Round(time.Second).String()
+	}
+	return d.Round(time.Millisecond).String()
+}
+
+// countOf writes a number of things.
+func countOf(n int, thing string) string {
+	if n == 1 {
+		return "1 " + thing
+	}
+	return strings.TrimSpace(fmt.Sprintf("%d %ss", n, thing))
+}

@@ -1,0 +1,266 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"dbrunner/internal/bus"
+	"dbrunner/internal/jobs"
+)
+
+const waitHelp = `Wait is what a flow runs before it starts: it asks the runners again and again how the databases are, and ends when all
+of them are healthy. It needs NATS alone and no login of a database; the right to publish dbrunner.api.health.<database> will
+do. That no runner is there yet is one more reason to wait. Each change is one line on standard error.
+
+Exit codes: 0 all are healthy; 1 the time is over (which are not, and why, is told) or NATS cannot be used; 2 the command
+line is wrong.
+` + clientHelp
+
+type waitFlags struct {
+	clientFlags
+	timeout  time.Duration
+	migrated bool
+	accept   string
+	json     bool
+}
+
+func newWait() *cobra.Command {
+	f := &waitFlags{}
+	cmd := &cobra.Command{
+		Use:     "wait DATABASE...",
+		Short:   "Wait until databases are healthy",
+		Long:    waitHelp,
+		Example: "  runner wait shop rpa_db --timeout 2m\n  runner wait shop --migrated --server nats://nats:4222\n  runner wait shop --accept degraded --json",
+		Args:    cobra.MinimumNArgs(1),
+		RunE:    func(cmd *cobra.Command, args []string) error { return f.run(cmd, args) },
+	}
+	flags := cmd.Flags()
+	flags.DurationVar(&f.timeout, "timeout", time.Minute, "how long to wait")
+	flags.BoolVar(&f.migrated, "migrated", false, "also wait until no migration is pending")
+	flags.StringVar(&f.accept, "accept", string(jobs.Healthy), "the worst verdict that will do: healthy or degraded")
+	flags.BoolVar(&f.json, "json", false, "print JSON at the end")
+	f.add(cmd)
+	return cmd
+}
+
+// waited is how a database was found last.
+type waited struct {
+	Database string   `json:"database"`
+	Ready    bool     `json:"ready"`
+	Verdict  string   `json:"verdict,omitempty"` // empty: nobody has answered
+	Reasons  []string `json:"reasons"`
+	Runner   string   `json:"runner,omitempty"`
+	Seconds  float64  `json:"seconds"` // waited
+}
+
+func (w *waited) line() string {
+	state := "not ready"
+	if w.Ready {
+		state = "ready"
+	}
+	if w.Verdict != "" {
+		state += " (" + w.Verdict + ")"
+	}
+	if len(w.Reasons) > 0 {
+		state += ": " + strings.Join(w.Reasons, "; ")
+	}
+	return w.Database + ": " + state
+}
+
+func (f *waitFlags) check(databases []string) error {
+	for i, name := range databases {
+		if !jobs.ValidName(name) {
+			return errors.New("a database is 1 to 64 of A-Z a-z 0-9 _ -")
+		}
+		if slices.Contains(databases[:i], name) {
+			return fmt.Errorf("the database %s is named twice", name)
+		}
+	}
+	switch {
+	case f.timeout <= 0:
+		return errors.New("--timeout must be above zero")
+	case f.accept != string(jobs.Healthy) && f.accept != string(jobs.Degraded):
+		return errors.New("--accept must be healthy or degraded")
+	}
+	return nil
+}
+
+func (f *waitFlags) run(cmd *cobra.Command, databases []string) error {
+	if err := f.check(databases); err != nil {
+		return usage(err)
+	}
+	ctx, cancel := context.WithTimeout(cmd.Context(), f.timeout)
+	defer cancel()
+	conn, err := f.reach(ctx, cmd.ErrOrStderr())
+	if err != nil {
+		return err
+	}
+	defer closeQuietly(ctx, conn)
+	found := f.await(ctx, conn, databases, cmd.ErrOrStderr())
+	if f.json {
+		if err := printJSON(cmd.OutOrStdout(), found); err != nil {
+			return err
+		}
+	}
+	var missing []string
+	for _, w := range found {
+		if !w.Ready {
+			missing = append(missing, w.line())
+		}
+	}
+	if len(missing) > 0 {
+		return fmt.Errorf("not ready within %s: %s", f.timeout, strings.Join(missing, "; "))
+	}
+	return nil
+}
+
+// The pauses between two questions, which double.
+const (
+	waitFirst = 200 * time.Millisecond
+	waitMost  = 3 * time.Second
+	waitOne   = 10 * time.Second // for one answer
+)
+
+// reach connects to NATS, which may be about to start as well. What no patience mends ends it at once.
+func (f *waitFlags) reach(ctx context.Context, w io.Writer) (*bus.Conn, error) {
+	told := ""
+	for pause := waitFirst; ; pause = min(2*pause, waitMost) {
+		conn, err := f.connectToAsk(ctx)
+		if err == nil {
+			return conn, nil
+		}
+		if _, waits := errors.AsType[*bus.ConnectError](err); !waits {
+			return nil, err
+		}
+		if told != err.Error() {
+			told = err.Error()
+			_, _ = fmt.Fprintln(w, told)
+		}
+		if !sleep(ctx, pause) {
+			return nil, err
+		}
+	}
+}
+
+// sleep reports whether the time went by before ctx ended.
+func sleep(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-time.After(d):
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// await asks for all databases at once until each is ready or ctx ends.
+func (f *waitFlags) await(ctx context.Context, conn *bus.Conn, databases []string, w io.Writer) []*waited {
+	var mu sync.Mutex
+	tell := func(line string) {
+		mu.Lock()
+		defer mu.Unlock()
+		_, _ = fmt.Fprintln(w, line)
+	}
+	found := make([]*waited, len(databases))
+	var asking sync.WaitGroup
+	for i, name := range databases {
+		asking.Go(func() { found[i] = f.awaitOne(ctx, conn, name, tell) })
+	}
+	asking.Wait()
+	return found
+}
+
+func (f *waitFlags) awaitOne(ctx context.Context, conn *bus.Conn, name string, tell func(string)) *waited {
+	begun, last := time.Now(), &waited{Database: name, Reasons: []string{}}
+	for pause := waitFirst; ; pause = min(2*pause, waitMost) {
+		now := f.look(ctx, conn, name)
+		if ctx.Err() == nil || now.Ready || last.Verdict == "" && len(last.Reasons) == 0 {
+			if now.line() != last.line() {
+				tell(now.line())
+			}
+			last = now
+		}
+		last.Seconds = time.Since(begun).Seconds()
+		if last.Ready || !sleep(ctx, pause) {
+			return last
+		}
+	}
+}
+
+// healthOf is what this command reads of a health answer.
+type healthOf struct {
+	Runner  string       `json:"runner"`
+	Verdict jobs.Verdict `json:"verdict"`
+	Reasons []string     `json:"reasons"`
+	Checks  struct {
+		Migrations *struct {
+			Pending int    `json:"pending"`
+			Dirty   bool   `json:"dirty"`
+			Problem string `json:"problem"`
+		} `json:"migrations"`
+	} `json:"checks"`
+}
+
+// look asks once.
+func (f *waitFlags) look(ctx context.Context, conn *bus.Conn, name string) *waited {
+	ctx, cancel := context.WithTimeout(ctx, waitOne)
+	defer cancel()
+	out := &waited{Database: name, Reasons: []string{}}
+	raw, err := conn.Ask(ctx, "health."+name, nil, nil)
+	var health healthOf
+	if err == nil {
+		err = json.Unmarshal(raw, &health)
+	}
+	if err != nil {
+		out.Reasons = append(out.Reasons, noAnswer(conn, err))
+		return out
+	}
+	out.Runner, out.Verdict, out.Reasons = health.Runner, string(health.Verdict), append(out.Reasons, health.Reasons...)
+	out.Ready = health.Verdict == jobs.Healthy || health.Verdict == jobs.Degraded && f.accept == string(jobs.Degraded)
+	if reason := f.unmigrated(&health); reason != "" {
+		out.Ready = false
+		out.Reasons = append(out.Reasons, reason)
+	}
+	return out
+}
+
+// unmigrated says why the schema is not as --migrated wants it; empty: it is, or nobody minds.
+func (f *waitFlags) unmigrated(h *healthOf) string {
+	m := h.Checks.Migrations
+	switch {
+	case !f.migrated:
+		return ""
+	case m == nil:
+		return "the runner does not tell of migrations: it has none for this database, or the database did not answer"
+	case m.Dirty || m.Problem != "":
+		return "its migrations are not in order"
+	case m.Pending > 0:
+		return fmt.Sprintf("%d migrations are pending", m.Pending)
+	}
+	return ""
+}
+
+// noAnswer says in words why nobody has answered.
+func noAnswer(conn *bus.Conn, err error) string {
+	switch {
+	case errors.Is(err, bus.ErrNoService):
+		return "no runner is there yet"
+	case errors.Is(err, context.DeadlineExceeded):
+		if denied := conn.State().Denied; len(denied) > 0 {
+			return "no answer; " + denied[len(denied)-1]
+		}
+		return "no answer in time"
+	}
+	if refused, ok := errors.AsType[*bus.ServiceError](err); ok {
+		return refused.Message
+	}
+	return err.Error()
+}

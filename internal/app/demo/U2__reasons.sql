@@ -1,0 +1,2 @@
+DROP VIEW statements;
+ALTER TABLE transfers DROP COLUMN reason;

@@ -1,0 +1,237 @@
+package app
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+
+	"dbrunner/internal/config"
+	"dbrunner/internal/db"
+	"dbrunner/internal/jobs"
+)
+
+// Finding is one thing that a look has found about a part of the runner or what it needs.
+type Finding struct {
+	About string `json:"about"` // "nats", "topology", or a database's name
+	db.Finding
+}
+
+// The grades of findings, for those who show them.
+const (
+	GradeOK      = db.GradeOK
+	GradeNote    = db.GradeNote
+	GradeWarning = db.GradeWarning
+	GradeFault   = db.GradeFault
+)
+
+// What findings are about beside databases.
+const (
+	aboutNATS     = "nats"
+	aboutTopology = "topology"
+)
+
+// The parts of findings that this package makes.
+const (
+	partConnection = "connection"
+	partRights     = "rights"
+	partAccount    = "account"
+	partStreams    = "streams"
+	partMigrations = "migrations"
+	partPool       = "pool"
+)
+
+// Worst is the worst grade of the findings, GradeOK if there are none.
+func Worst(findings []Finding) db.Grade {
+	worst := db.GradeOK
+	for _, f := range findings {
+		if severity(f.Grade) > severity(worst) {
+			worst = f.Grade
+		}
+	}
+	return worst
+}
+
+func severity(g db.Grade) int {
+	switch g {
+	case db.GradeFault:
+		return 3
+	case db.GradeWarning:
+		return 2
+	case db.GradeNote:
+		return 1
+	case db.GradeOK:
+	}
+	return 0
+}
+
+// DatabasePlan is what would run for one database.
+type DatabasePlan struct {
+	Name       string        `json:"name"`
+	Engine     string        `json:"engine"`
+	Kinds      []string      `json:"kinds"`
+	Effects    []jobs.Effect `json:"effects"`
+	Slots      int           `json:"slots"`
+	PoolMin    int           `json:"pool_min"`
+	PoolMax    int           `json:"pool_max"`
+	Ledger     string        `json:"ledger"`
+	Timeout    string        `json:"timeout"`
+	MaxTimeout string        `json:"max_timeout"`
+	Folder     string        `json:"migrations_folder"`
+	Files      int           `json:"migrations_files"`
+	FileFaults int           `json:"migrations_faults"`
+	OnStart    bool          `json:"migrate_on_start"`
+}
+
+// Inspection says what a configuration would run.
+type Inspection struct {
+	Instance  string         `json:"instance"`
+	Namespace string         `json:"namespace"`
+	Topology  string         `json:"topology"` // its mode
+	Databases []DatabasePlan `json:"databases"`
+	// SustainedRate is how many results a second each database can have for ever, by the limits of their stream.
+	SustainedRate float64   `json:"sustained_results_per_second"`
+	Findings      []Finding `json:"findings"`
+}
+
+// Inspector looks at everything that a runner with a configuration needs. It runs nothing and creates nothing.
+type Inspector struct {
+	cfg       *config.Config
+	databases []*database
+}
+
+// NewInspector returns the inspector of a loaded configuration. It connects to nothing. The error is a *ConfigError. The
+// owner calls Close.
+func NewInspector(cfg *config.Config) (*Inspector, error) {
+	cfg = unhurried(cfg)
+	databases, err := openDatabases(cfg, nil)
+	if err != nil {
+		return nil, err
+	}
+	return &Inspector{cfg: cfg, databases: databases}, nil
+}
+
+// unhurried is the configuration with pools that connect only when they are asked to.
+func unhurried(cfg *config.Config) *config.Config {
+	out := *cfg
+	out.Databases = maps.Clone(cfg.Databases)
+	for name, d := range out.Databases {
+		own := *d
+		own.Pool.Min = 0
+		out.Databases[name] = &own
+	}
+	return &out
+}
+
+// Close closes what the inspector has opened.
+func (i *Inspector) Close() error { return closeDatabases(i.databases) }
+
+// Inspect looks without connecting to anything. original is the configuration as it was loaded.
+func (i *Inspector) Inspect(original *config.Config) *Inspection {
+	out := &Inspection{
+		Instance: i.cfg.Instance, Namespace: i.cfg.Namespace, Topology: i.cfg.Topology.Mode,
+		SustainedRate: i.cfg.Topology.Results.SustainedRate(0), Findings: []Finding{},
+	}
+	for _, d := range i.databases {
+		plan, found := d.plan(i.cfg)
+		plan.PoolMin = original.Databases[d.name].Pool.Min
+		out.Databases, out.Findings = append(out.Databases, plan), append(out.Findings, found...)
+	}
+	out.Findings = append(out.Findings, natsCaveats(i.cfg)...)
+	return out
+}
+
+func (d *database) plan(cfg *config.Config) (DatabasePlan, []Finding) {
+	out := DatabasePlan{
+		Name: d.name, Engine: d.db.Engine(), Slots: d.cfg.Slots, PoolMax: d.cfg.Pool.Max, Ledger: d.cfg.Ledger.Mode,
+		Timeout: d.cfg.Timeout.String(), MaxTimeout: d.cfg.MaxTimeout.String(), Folder: d.cfg.Migrations.Folder, OnStart: d.cfg.MigrateOnStart,
+	}
+	effects := map[jobs.Effect]bool{}
+	for _, offer := range policy(cfg, d.cfg).Offers() {
+		out.Kinds = append(out.Kinds, offer.Kind)
+		for _, effect := range offer.Effects {
+			if !effects[effect] {
+				effects[effect] = true
+				out.Effects = append(out.Effects, effect)
+			}
+		}
+	}
+	var found []Finding
+	files, faults, finding := d.folder()
+	out.Files, out.FileFaults = files, faults
+	if finding != nil {
+		found = append(found, *finding)
+	}
+	if looks, ok := d.db.(db.Diagnoser); ok {
+		found = append(found, d.about(looks.Caveats()...)...)
+	}
+	return out, found
+}
+
+func (d *database) about(list ...db.Finding) []Finding {
+	out := make([]Finding, 0, len(list))
+	for _, f := range list {
+		out = append(out, Finding{About: d.name, Finding: f})
+	}
+	return out
+}
+
+func (d *database) finding(part string, grade db.Grade, text, remedy string) Finding {
+	return Finding{About: d.name, Finding: db.Finding{Part: part, Grade: grade, Text: text, Remedy: remedy}}
+}
+
+// folder reads the folder of migrations: how many files it has, how many of them are wrong, and what there is to say.
+func (d *database) folder() (files, faults int, _ *Finding) {
+	if d.migrations == nil {
+		f := d.finding(partMigrations, db.GradeWarning, "a pooler in transaction mode stands before the server: migrations and statements at most once cannot run",
+			"write direct_connection_string too")
+		return 0, 0, &f
+	}
+	folder, wrong, err := d.migrations.Folder()
+	switch {
+	case err == nil:
+		return len(folder.Files), 0, nil
+	case errors.Is(err, fs.ErrNotExist):
+		f := d.finding(partMigrations, db.GradeNote, "there is no folder "+d.cfg.Migrations.Folder, "create it once there are migrations, or set migrations.folder")
+		return 0, 0, &f
+	}
+	text := messageOf(err)
+	remedy := "give the runner's user the right to read the folder"
+	if len(wrong) > 0 {
+		remedy = "mend or rename them: runner migrate validate " + d.name + " lists all"
+	}
+	f := d.finding(partMigrations, db.GradeFault, text, remedy)
+	return 0, len(wrong), &f
+}
+
+// messageOf is an error's text for people, without its code where it is an engine's.
+func messageOf(err error) string {
+	if e, ok := errors.AsType[*db.Error](err); ok {
+		return e.Message
+	}
+	return err.Error()
+}
+
+// natsCaveats looks at how NATS would be reached.
+func natsCaveats(cfg *config.Config) []Finding {
+	n := &cfg.NATS
+	var out []Finding
+	warn := func(text, remedy string) {
+		out = append(out, Finding{About: aboutNATS, Finding: db.Finding{Part: partConnection, Grade: db.GradeWarning, Text: text, Remedy: remedy}})
+	}
+	if !loopbackOnly(n.URLs) {
+		if !encrypted(n) {
+			warn("the connection may be unencrypted", "use tls:// in nats.urls, or set nats.tls.ca_file")
+		}
+		if n.CredentialsFile == "" && n.NKeySeedFile == "" && n.User == "" && n.Token.Empty() && n.TLS.CertFile == "" {
+			warn("the runner does not sign in", "give it a user with the permissions of docs/security.md")
+		}
+	}
+	if cfg.Topology.Replicas == 1 && len(n.URLs) > 1 {
+		out = append(out, Finding{About: aboutTopology, Finding: db.Finding{
+			Part: partStreams, Grade: db.GradeWarning, Text: fmt.Sprintf("%d servers are named, and each stream is kept by one of them", len(n.URLs)),
+			Remedy: "set topology.replicas: 3",
+		}})
+	}
+	return out
+}

@@ -1,0 +1,162 @@
+package app_test
+
+import (
+	"context"
+	"errors"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/stretchr/testify/require"
+
+	"dbrunner/internal/app"
+	"dbrunner/internal/bus/bustest"
+	"dbrunner/internal/config"
+	"dbrunner/internal/db/dbtest"
+)
+
+// inspect connects and returns what is found.
+func inspect(t *testing.T, cfg *config.Config) []app.Finding {
+	t.Helper()
+	inspector, err := app.NewInspector(cfg)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, inspector.Close()) }()
+	found := inspector.Inspect(cfg).Findings
+	inspector.Connect(t.Context(), func(f app.Finding) { found = append(found, f) })
+	return found
+}
+
+// faults are the texts of what is at fault, each with a remedy.
+func faults(t *testing.T, found []app.Finding) []string {
+	t.Helper()
+	var out []string
+	for _, f := range found {
+		if f.Grade == app.GradeFault {
+			require.NotEmpty(t, f.Remedy, f.Text)
+			out = append(out, f.About+": "+f.Text)
+		}
+	}
+	return out
+}
+
+// TestCheckKnowsTheSecurityPage tries the runner of docs/security.md as it stands there, and without each of its lines
+// at a time: nothing is missed, and whatever is missing is named.
+func TestCheckKnowsTheSecurityPage(t *testing.T) {
+	t.Parallel()
+	guardedBy := func(t *testing.T, lack func(own *server.Permissions)) []string {
+		w := guarded(t, func(users []*server.User) { lack(find(users, "runner").Permissions) })
+		shop := withSQLite(t, "shop")
+		maker, cfg := w.client("topology", shop)
+		_, err := maker.Apply(t.Context(), app.Topology(cfg))
+		require.NoError(t, err)
+		return faults(t, inspect(t, w.signedIn("r1", "runner", shop, func(cfg *config.Config) { cfg.Topology.Mode = config.TopologyVerify })))
+	}
+	var publish, subscribe []string
+	require.Empty(t, guardedBy(t, func(own *server.Permissions) {
+		publish, subscribe = slices.Clone(own.Publish.Allow), slices.Clone(own.Subscribe.Allow)
+	}))
+	require.Greater(t, len(publish), 15)
+	for _, line := range publish {
+		found := guardedBy(t, func(own *server.Permissions) {
+			own.Publish.Allow = slices.DeleteFunc(own.Publish.Allow, func(s string) bool { return s == line })
+		})
+		require.True(t, slices.ContainsFunc(found, func(text string) bool {
+			return strings.Contains(text, "refuses to publish "+fixedPart(line))
+		}), "without %s: %v", line, found)
+	}
+	for _, line := range subscribe {
+		found := guardedBy(t, func(own *server.Permissions) {
+			own.Subscribe.Allow = slices.DeleteFunc(own.Subscribe.Allow, func(s string) bool { return s == line })
+		})
+		require.True(t, slices.ContainsFunc(found, func(text string) bool {
+			return strings.Contains(text, "refuses to subscribe "+fixedPart(line))
+		}), "without %s: %v", line, found)
+	}
+}
+
+// fixedPart is a line of permissions up to its first wildcard.
+func fixedPart(line string) string {
+	if i := strings.IndexAny(line, "*>"); i >= 0 {
+		return line[:i]
+	}
+	return line
+}
+
+// TestCheckOfARunnerThatMayNotCreate has a fault while something is missing, and a note afterwards.
+func TestCheckOfARunnerThatMayNotCreate(t *testing.T) {
+	t.Parallel()
+	w := guarded(t)
+	shop := withSQLite(t, "shop")
+	missing := inspect(t, w.signedIn("r1", "runner", shop))
+	require.Contains(t, strings.Join(faults(t, missing), "\n"), "refuses to create streams or consumers")
+	maker, cfg := w.client("topology", shop)
+	_, err := maker.Apply(t.Context(), app.Topology(cfg))
+	require.NoError(t, err)
+	require.Empty(t, faults(t, inspect(t, w.signedIn("r1", "runner", shop))))
+}
+
+// TestCheckOfDatabases finds what is wrong with each of several at once, and names no secret.
+func TestCheckOfDatabases(t *testing.T) {
+	t.Parallel()
+	w := &world{t: t, node: bustest.Server(t)}
+	pg := dbtest.StartPostgres(t)
+	good := pg.Database(t)
+	with := func(change func(*url.URL)) string {
+		u, err := url.Parse(good)
+		require.NoError(t, err)
+		change(u)
+		return u.String()
+	}
+	folder := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(folder, "V1__a.sql"), []byte("CREATE TABLE a (n INTEGER);"), 0o600))
+	broken := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(broken, "V1_a.sql"), []byte("SELECT 1;"), 0o600))
+	at := func(folder string) func(*config.Database) {
+		return func(d *config.Database) { d.Migrations.Folder = folder }
+	}
+	cfg := w.config("r1",
+		withDatabase("good", "postgres", good, at(folder)),
+		withDatabase("misnamed", "postgres", good, at(broken)),
+		withDatabase("verified", "postgres", good, func(d *config.Database) { d.Ledger.Mode = config.LedgerVerify }),
+		withDatabase("login", "postgres", with(func(u *url.URL) { u.User = url.UserPassword("nobody", "geheim") })),
+		withDatabase("away", "postgres", with(func(u *url.URL) { u.Host = "127.0.0.1:1" })),
+		withDatabase("unknown", "postgres", with(func(u *url.URL) { u.Host = "no-such-host.invalid:5432" })),
+	)
+	found := inspect(t, cfg)
+	all := strings.Join(faults(t, found), "\n")
+	for _, says := range []string{
+		"misnamed: the migrations in " + broken, "verified: database verified: the table dbrunner.ledger is missing",
+		"login: connection: database login cannot be reached: the server refused the login", "away: connection: database away cannot be reached: the connection was refused",
+		"unknown: connection: database unknown cannot be reached: its host name is not known",
+	} {
+		require.Contains(t, all, says)
+	}
+	require.NotContains(t, all, "good:")
+	require.NotContains(t, all, "geheim")
+	require.True(t, slices.ContainsFunc(found, func(f app.Finding) bool {
+		return f.About == "good" && f.Grade == app.GradeWarning && strings.Contains(f.Text, "1 pending, up to version 1")
+	}), "%+v", found)
+
+	pg.Stop(t, dbtest.StopFast)
+	require.Contains(t, strings.Join(faults(t, inspect(t, cfg)), "\n"), "good: connection: database good cannot be reached")
+}
+
+// TestDiagnoseUnderLoad reads with as many callers as the pool has connections.
+func TestDiagnoseUnderLoad(t *testing.T) {
+	t.Parallel()
+	w := &world{t: t, node: bustest.Server(t)}
+	cfg := w.config("r1", withDatabase("shop", "postgres", dbtest.Postgres(t)))
+	var found []app.Finding
+	require.NoError(t, app.Diagnose(t.Context(), cfg, "shop", app.DiagnoseOptions{Load: 1}, func(f app.Finding) { found = append(found, f) }))
+	require.Empty(t, faults(t, found))
+	require.True(t, slices.ContainsFunc(found, func(f app.Finding) bool { return strings.Contains(f.Text, "4 callers on 4 connections") }), "%+v", found)
+	require.True(t, slices.ContainsFunc(found, func(f app.Finding) bool { return strings.Contains(f.Text, "runners fit") }), "%+v", found)
+
+	err := app.Diagnose(context.Background(), cfg, "nosuch", app.DiagnoseOptions{}, func(app.Finding) {})
+	_, isConfig := errors.AsType[*app.ConfigError](err)
+	require.True(t, isConfig)
+}

@@ -1,0 +1,166 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+	"sync"
+	"time"
+
+	"dbrunner/internal/config"
+	"dbrunner/internal/db"
+	"dbrunner/internal/db/migration"
+	"dbrunner/internal/jobs"
+)
+
+// Connect reaches NATS and every database, all at once, each within a bounded time, and tells every finding as it comes;
+// tell is called by one goroutine at a time. It creates and changes nothing.
+func (i *Inspector) Connect(ctx context.Context, tell func(Finding)) {
+	var mu sync.Mutex
+	one := func(f Finding) {
+		mu.Lock()
+		defer mu.Unlock()
+		tell(f)
+	}
+	var looks sync.WaitGroup
+	looks.Go(func() { (&natsLook{cfg: i.cfg, tell: one}).run(ctx) })
+	for _, d := range i.databases {
+		looks.Go(func() { d.inspect(ctx, one) })
+	}
+	looks.Wait()
+}
+
+// limit bounds a look at a database that connects anew.
+func (d *database) limit() time.Duration {
+	return max(d.cfg.Pool.ConnectTimeout, time.Second)*2 + d.cfg.Health.Timeout
+}
+
+// inspect looks whether the database's jobs could run.
+func (d *database) inspect(ctx context.Context, tell func(Finding)) {
+	ctx, cancel := context.WithTimeout(ctx, d.limit())
+	defer cancel()
+	health := jobs.NewChecker(jobs.CheckerOptions{
+		Database: d.db, Timeout: d.limit(), Slow: d.cfg.Health.Slow, Writes: d.cfg.HasLedger(),
+	}).Check(ctx, "connection", "query", "replication")
+	if health.Verdict == jobs.Unhealthy {
+		if d.toBeCreated(ctx) {
+			d.rehearse(ctx, "", d.db, tell)
+			return
+		}
+		for _, reason := range health.Reasons {
+			tell(d.refused(partConnection, reason))
+		}
+		return
+	}
+	tell(d.reached(health))
+	d.rehearse(ctx, "", d.db, tell)
+	if d.direct != nil {
+		d.rehearse(ctx, "past the pooler: ", d.direct, tell)
+	}
+	d.inspectMigrations(ctx, tell)
+}
+
+// toBeCreated reports whether the database cannot be reached because a runner is still to create it.
+func (d *database) toBeCreated(ctx context.Context) bool {
+	looks, ok := d.db.(db.Diagnoser)
+	if !ok {
+		return false
+	}
+	creates, err := looks.Rehearse(ctx)
+	return err == nil && len(creates) > 0
+}
+
+func (d *database) reached(health *jobs.Health) Finding {
+	f := d.finding(partConnection, db.GradeOK, "connected", "")
+	if c := health.Checks.Connection; c != nil {
+		f.Latency = time.Duration(c.Latency * float64(time.Second))
+	}
+	if q := health.Checks.Query; q != nil && q.Version != "" {
+		f.Text += ", version " + q.Version
+	}
+	if health.Verdict == jobs.Degraded {
+		f.Grade, f.Text = db.GradeWarning, strings.Join(health.Reasons, "; ")
+		f.Remedy = "runner diagnose " + d.name + " shows where the time goes"
+	}
+	return f
+}
+
+// refused is a fault in the words of an engine, whose remedy is in its text.
+func (d *database) refused(part, text string) Finding {
+	text, remedy, found := strings.Cut(text, "; ")
+	if !found {
+		remedy = "runner diagnose " + d.name + " goes the way to it stage by stage"
+	}
+	return d.finding(part, db.GradeFault, text, remedy)
+}
+
+// rehearse does what a probe would, without its effects.
+func (d *database) rehearse(ctx context.Context, which string, database db.Database, tell func(Finding)) {
+	looks, ok := database.(db.Diagnoser)
+	if !ok {
+		return
+	}
+	creates, err := looks.Rehearse(ctx)
+	switch {
+	case err != nil:
+		tell(d.refused(db.PartLedger, which+messageOf(err)))
+	case len(creates) > 0:
+		tell(d.finding(db.PartLedger, db.GradeNote, which+strings.Join(creates, " and ")+" will be created", "a runner does so at its start (ledger.mode: manage)"))
+	case d.cfg.Ledger.Mode == config.LedgerOff:
+		tell(d.finding(db.PartLedger, db.GradeOK, which+"off", ""))
+	default:
+		tell(d.finding(db.PartLedger, db.GradeOK, which+"the table is there, with the rights to it", ""))
+	}
+	if advises, ok := database.(adviser); ok {
+		for _, advice := range advises.Advice() {
+			tell(d.finding(db.PartLogin, db.GradeWarning, advice, "docs/sqlserver.md"))
+		}
+	}
+}
+
+// inspectMigrations tells how the schema stands to the folder.
+func (d *database) inspectMigrations(ctx context.Context, tell func(Finding)) {
+	if d.migrations == nil {
+		return // told without a connection
+	}
+	report, err := d.migrations.Run(ctx, migration.Request{Action: migration.Validate})
+	if _, _, unusable := d.folder(); errors.Is(err, fs.ErrNotExist) || unusable != nil {
+		return // told without a connection
+	}
+	if err != nil {
+		tell(d.refused(partMigrations, messageOf(err)))
+		return
+	}
+	for _, f := range migrationFindings(report) {
+		tell(Finding{About: d.name, Finding: f})
+	}
+}
+
+// migrationFindings judges how a schema stands.
+func migrationFindings(r *migration.Report) []db.Finding {
+	var out []db.Finding
+	add := func(grade db.Grade, remedy, format string, args ...any) {
+		out = append(out, db.Finding{Part: partMigrations, Grade: grade, Text: fmt.Sprintf(format, args...), Remedy: remedy})
+	}
+	switch {
+	case r.Running != nil:
+		add(db.GradeNote, "", "a migration runs now")
+	case r.Dirty:
+		add(db.GradeFault, "look at what it has done, then runner migrate repair", "a migration broke off at version %s", r.After.Label)
+	}
+	if r.Problem != "" {
+		add(db.GradeFault, "look at what it has done, then runner migrate repair", "%s", r.Problem)
+	}
+	for i := range r.Faults {
+		add(db.GradeFault, "runner migrate validate tells all of them", "%s", r.Faults[i].String())
+	}
+	if n := len(r.Pending); n > 0 {
+		add(db.GradeWarning, "runner migrate up, a job of kind migration, or migrate_on_start: true", "%d pending, up to version %s", n, r.Latest.Label)
+	}
+	if len(out) == 0 {
+		add(db.GradeOK, "", "at version %s, nothing is pending", r.After.Label)
+	}
+	return out
+}

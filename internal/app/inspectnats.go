@@ -1,0 +1,204 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"strings"
+	"time"
+
+	"dbrunner/internal/bus"
+	"dbrunner/internal/config"
+	"dbrunner/internal/db"
+)
+
+// loopbackOnly reports whether all servers are on this machine.
+func loopbackOnly(urls []string) bool {
+	for _, text := range urls {
+		u, err := url.Parse(text)
+		if err != nil {
+			return false
+		}
+		if ip := net.ParseIP(u.Hostname()); u.Hostname() != "localhost" && (ip == nil || !ip.IsLoopback()) {
+			return false
+		}
+	}
+	return true
+}
+
+func encrypted(n *config.NATS) bool {
+	if n.TLS.CAFile != "" || n.TLS.CertFile != "" || n.TLS.ServerName != "" || n.TLS.HandshakeFirst {
+		return true
+	}
+	for _, text := range n.URLs {
+		if !strings.HasPrefix(text, "tls://") && !strings.HasPrefix(text, "wss://") {
+			return false
+		}
+	}
+	return true
+}
+
+// natsLimit bounds the look at NATS.
+const natsLimit = 30 * time.Second
+
+// natsLook looks at NATS with the runner's own rights.
+type natsLook struct {
+	cfg  *config.Config
+	tell func(Finding)
+}
+
+func (l *natsLook) find(about, part string, grade db.Grade, text, remedy string) {
+	l.tell(Finding{About: about, Finding: db.Finding{Part: part, Grade: grade, Text: text, Remedy: remedy}})
+}
+
+// run connects, tries every right, and compares streams and consumers.
+func (l *natsLook) run(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, natsLimit)
+	defer cancel()
+	opts := BusOptions(l.cfg, nil)
+	begun := time.Now()
+	conn, err := bus.Connect(ctx, opts)
+	if err != nil {
+		text, remedy := err.Error(), "check nats.urls and the server"
+		if e, ok := errors.AsType[*bus.ConnectError](err); ok {
+			text, remedy = "no connection to "+e.URL+": "+e.Reason, e.Remedy
+		}
+		l.find(aboutNATS, partConnection, db.GradeFault, text, remedy)
+		return
+	}
+	defer func() { _ = closeConn(ctx, conn) }() // it was only to look
+	l.tell(Finding{About: aboutNATS, Finding: db.Finding{
+		Part: partConnection, Grade: db.GradeOK, Text: "connected to " + conn.State().Server, Latency: time.Since(begun),
+	}})
+	denied, ok := l.rights(ctx, opts)
+	if !ok {
+		return
+	}
+	l.account(ctx, conn, denied)
+	l.topology(ctx, conn, denied)
+}
+
+// denied are the subjects that are refused; those only for creating are apart.
+type denied struct {
+	needed   []bus.Right
+	creating map[string]bool
+	account  bool
+}
+
+func (l *natsLook) rights(ctx context.Context, opts bus.Options) (*denied, bool) {
+	rights := bus.RunnerRights(opts, bus.RightsOptions{
+		Topology: Topology(l.cfg), Create: l.cfg.Topology.Mode == config.TopologyManage, Run: l.cfg.API.Run, ReplyPrefixes: l.cfg.ReplyPrefixes,
+	})
+	tried, err := bus.TryRights(ctx, opts, append(rights, bus.AccountRight(opts)))
+	if err != nil {
+		l.find(aboutNATS, partRights, db.GradeFault, "the permissions could not be tried: "+err.Error(), "check the server and its log")
+		return nil, false
+	}
+	last := len(tried) - 1
+	out := &denied{creating: map[string]bool{}, account: tried[last].State != bus.RightGranted}
+	unknown := 0
+	for _, r := range tried[:last] {
+		switch {
+		case r.State == bus.RightUnknown:
+			unknown++
+		case r.State == bus.RightGranted:
+		case r.Creates:
+			out.creating[r.Subject] = true
+		default:
+			out.needed = append(out.needed, r)
+			l.find(aboutNATS, partRights, db.GradeFault, "the server refuses to "+r.String(), "allow it to the runner's user, see docs/security.md")
+		}
+	}
+	switch {
+	case unknown > 0:
+		l.find(aboutNATS, partRights, db.GradeWarning, fmt.Sprintf("the server did not say whether %d of %d subjects are allowed", unknown, last),
+			"look for refusals in the runner's log (nats_denied) once it runs")
+	case len(out.needed) == 0:
+		l.find(aboutNATS, partRights, db.GradeOK, fmt.Sprintf("all of %d subjects are allowed", last-len(out.creating)), "")
+	}
+	return out, true
+}
+
+// account tells the limits of the account, where the runner may see them: it need not.
+func (l *natsLook) account(ctx context.Context, conn *bus.Conn, d *denied) {
+	if d.account || l.blind(d) {
+		return
+	}
+	a, err := conn.Account(ctx)
+	if err != nil {
+		l.find(aboutNATS, partAccount, db.GradeFault, "JetStream does not answer: "+err.Error(),
+			"enable JetStream in the server and for this account, and check nats.domain")
+		return
+	}
+	l.find(aboutNATS, partAccount, db.GradeOK, fmt.Sprintf("JetStream: %d streams of %s, %d MiB of %s", a.Streams, limitText(int64(a.MaxStreams), ""),
+		a.Bytes>>20, limitText(a.MaxBytes>>20, " MiB")), "")
+	if wanted := 2*len(l.cfg.Databases) + fleetStreams; a.MaxStreams > 0 && wanted > a.MaxStreams {
+		l.find(aboutNATS, partAccount, db.GradeFault, fmt.Sprintf("%d streams are needed, and the account may have %d", wanted, a.MaxStreams),
+			"raise the account's limit of streams")
+	}
+	if a.MaxBytes > 0 && a.Bytes*10 > a.MaxBytes*9 {
+		l.find(aboutNATS, partAccount, db.GradeWarning, "more than nine tenths of the account's room are taken", "raise the account's limit, or lower those of topology.*")
+	}
+}
+
+// fleetStreams are the streams of all databases together: dead letters, health, requests to cancel.
+const fleetStreams = 3
+
+func limitText(n int64, unit string) string {
+	if n <= 0 {
+		return "any number"
+	}
+	return fmt.Sprintf("%d%s", n, unit)
+}
+
+// blind reports whether answers of JetStream cannot arrive, or cannot be asked for.
+func (l *natsLook) blind(d *denied) bool {
+	for _, r := range d.needed {
+		if r.Subscribe && strings.HasPrefix(r.Subject, l.cfg.NATS.InboxPrefix+".") || strings.Contains(r.Subject, ".INFO.") {
+			return true
+		}
+	}
+	return false
+}
+
+func (l *natsLook) topology(ctx context.Context, conn *bus.Conn, d *denied) {
+	if l.blind(d) {
+		l.find(aboutTopology, partStreams, db.GradeFault, "streams and consumers could not be looked at: a right is missing", "allow it, see above")
+		return
+	}
+	differences, err := conn.Diff(ctx, Topology(l.cfg))
+	if err != nil {
+		l.find(aboutTopology, partStreams, db.GradeFault, err.Error(), "enable JetStream in the server and for this account, and check nats.domain")
+		return
+	}
+	missing := 0
+	for i := range differences {
+		if differences[i].Missing {
+			missing++
+		}
+		l.difference(&differences[i])
+	}
+	if len(differences) == 0 {
+		l.find(aboutTopology, partStreams, db.GradeOK, "streams and consumers are as configured", "")
+	}
+	if len(d.creating) > 0 {
+		grade, remedy := db.GradeNote, "needed only when one has to be created: set topology.mode: verify, or allow them (docs/security.md)"
+		if missing > 0 {
+			grade, remedy = db.GradeFault, "run runner topology apply with a user who may, or allow them (docs/security.md)"
+		}
+		l.find(aboutTopology, partRights, grade, fmt.Sprintf("the server refuses to create streams or consumers (%d subjects)", len(d.creating)), remedy)
+	}
+}
+
+func (l *natsLook) difference(d *bus.Difference) {
+	switch {
+	case !d.Missing:
+		l.find(aboutTopology, partStreams, db.GradeFault, d.String(), "runner topology apply changes it; or configure what is there")
+	case l.cfg.Topology.Mode == config.TopologyManage:
+		l.find(aboutTopology, partStreams, db.GradeNote, d.String(), "a runner creates it at its start")
+	default:
+		l.find(aboutTopology, partStreams, db.GradeFault, d.String(), "runner topology apply creates it")
+	}
+}

@@ -1,0 +1,253 @@
+package bus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/nats-io/nats.go"
+)
+
+// Right is a subject that a runner publishes or subscribes to.
+type Right struct {
+	Subject   string
+	Subscribe bool
+	Creates   bool // needed only to create what is missing
+	State     RightState
+}
+
+// RightState is what the server said to a try.
+type RightState uint8
+
+// The states.
+const (
+	RightUnknown RightState = iota // the server said nothing
+	RightGranted
+	RightDenied
+)
+
+func (r Right) String() string {
+	if r.Subscribe {
+		return "subscribe " + r.Subject
+	}
+	return "publish " + r.Subject
+}
+
+// RightsOptions say what a runner does beside its topology.
+type RightsOptions struct {
+	Topology      Topology
+	Create        bool     // missing streams and consumers are created
+	Run           bool     // the synchronous door publishes jobs
+	ReplyPrefixes []string // that replies may have besides the built-in ones
+}
+
+// tried stands for a name that nobody has.
+const tried = "dbrunner-check"
+
+// RunnerRights are the rights that a runner with these options needs, with subjects as it uses them.
+func RunnerRights(opts Options, want RightsOptions) []Right {
+	opts.setDefaults()
+	b := &rightsOf{opts: &opts, subjects: subjects{namespace: opts.Namespace}, api: apiPrefix(opts.Domain), want: want}
+	b.fleet()
+	for i := range want.Topology.Databases {
+		b.database(&want.Topology.Databases[i])
+	}
+	return b.list
+}
+
+// rightsOf gathers rights.
+type rightsOf struct {
+	opts     *Options
+	subjects subjects
+	api      string
+	want     RightsOptions
+	list     []Right
+}
+
+func (b *rightsOf) publish(list ...string) {
+	for _, subject := range list {
+		b.list = append(b.list, Right{Subject: subject})
+	}
+}
+
+func (b *rightsOf) subscribe(list ...string) {
+	for _, subject := range list {
+		b.list = append(b.list, Right{Subject: subject, Subscribe: true})
+	}
+}
+
+func (b *rightsOf) creates(calls ...string) {
+	if !b.want.Create {
+		return
+	}
+	for _, call := range calls {
+		b.list = append(b.list, Right{Subject: b.api + call, Creates: true})
+	}
+}
+
+func (b *rightsOf) calls(calls ...string) {
+	for _, call := range calls {
+		b.publish(b.api + call)
+	}
+}
+
+func (b *rightsOf) fleet() {
+	s := b.subjects
+	b.subscribe(b.opts.InboxPrefix+"."+tried+".*", s.controlled(">"), "$SRV.PING", "$SRV.INFO."+s.namespace, "$SRV.STATS."+s.namespace+"."+tried,
+		s.api("databases"), s.api("*"), s.api("health.>"), s.api("run.>"), s.api("cancel.>"))
+	b.publish(s.runnerHealth(b.opts.Instance), "_INBOX."+tried)
+	for _, prefix := range b.want.ReplyPrefixes {
+		b.publish(prefix + tried)
+	}
+	for _, stream := range []string{s.deadStream(), s.healthStream(), s.controlStream()} {
+		b.calls("STREAM.INFO." + stream)
+		b.creates("STREAM.CREATE." + stream)
+	}
+	b.calls("STREAM.MSG.GET." + s.controlStream())
+}
+
+func (b *rightsOf) database(d *DatabaseTopology) {
+	s, jobs, results := b.subjects, b.subjects.jobsStream(d.Name), b.subjects.resultsStream(d.Name)
+	b.subscribe(s.result(d.Name, "*"), s.api("databases."+d.Name), s.api("health."+d.Name), s.api("run."+d.Name+".*"), s.api("cancel."+d.Name+".*"))
+	b.publish(s.store(d.Name, tried), s.databaseHealth(d.Name, b.opts.Instance), s.migration(d.Name), s.control(d.Name+"."+tried),
+		s.namespace+".replies."+d.Name+"."+tried, s.api("databases."+d.Name))
+	b.calls("STREAM.INFO."+jobs, "STREAM.MSG.GET."+jobs, "STREAM.INFO."+results, "STREAM.MSG.GET."+results,
+		"DIRECT.GET."+results, "DIRECT.GET."+results+"."+s.result(d.Name, tried), "STREAM.PURGE."+results)
+	b.creates("STREAM.CREATE."+jobs, "STREAM.CREATE."+results)
+	for _, lane := range d.Lanes {
+		b.calls("CONSUMER.INFO."+jobs+"."+lane.Name, "CONSUMER.MSG.NEXT."+jobs+"."+lane.Name)
+		b.creates("CONSUMER.CREATE." + jobs + "." + lane.Name)
+		b.publish(b.ack(jobs, lane.Name))
+		for _, kind := range lane.Kinds {
+			b.publish(s.letter(d.Name, kind, tried))
+			if b.want.Run {
+				b.publish(s.job(d.Name, kind))
+			}
+		}
+	}
+}
+
+// ack is a subject of acknowledgements in the form that the server writes today.
+func (b *rightsOf) ack(stream, lane string) string {
+	if b.opts.Domain != "" {
+		return "$JS.ACK." + b.opts.Domain + ".hash." + stream + "." + lane + ".1.1.1.1.0"
+	}
+	return "$JS.ACK." + stream + "." + lane + ".1.1.1.1.0"
+}
+
+// TryRights asks the server for each right whether we have it, without any effect. A message names as its reply a subject
+// of acknowledgements, which no client may: the server looks at the right to publish first, and then refuses the reply.
+// So it says one of two things of each message and hands none of them on. Should a server not refuse such replies, the
+// message still does nothing: it names a stream that is not there, and as a request it is not valid. A subscription ends
+// with the next command.
+func TryRights(ctx context.Context, opts Options, rights []Right) ([]Right, error) {
+	opts.setDefaults()
+	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
+	defer cancel()
+	t := &trial{refusals: map[string]bool{}, closed: make(chan struct{})}
+	nc, err := t.dial(ctx, opts)
+	if err != nil {
+		return nil, err
+	}
+	err = t.send(nc, rights)
+	if err == nil {
+		err = nc.FlushWithContext(ctx)
+	}
+	nc.Close()
+	<-t.closed // the library has told all refusals before
+	if err != nil {
+		return nil, fmt.Errorf("try the permissions in NATS: %w", err)
+	}
+	out := make([]Right, len(rights))
+	for i, r := range rights {
+		r.State = t.verdict(i, &r)
+		out[i] = r
+	}
+	return out, nil
+}
+
+// trial is a connection that is there to be refused.
+type trial struct {
+	closed chan struct{}
+
+	mu       sync.Mutex
+	refusals map[string]bool // what the server said no to, in its words
+}
+
+func (t *trial) dial(ctx context.Context, opts Options) (*nats.Conn, error) {
+	options, err := opts.natsOptions()
+	if err != nil {
+		return nil, err
+	}
+	options = append(options, nats.NoReconnect(),
+		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { t.refused(err) }),
+		nats.ClosedHandler(func(*nats.Conn) { close(t.closed) }))
+	nc, err := nats.Connect(opts.URL, options...)
+	if err != nil {
+		return nil, explainConnect(ctx, &opts, err)
+	}
+	return nc, nil
+}
+
+func (t *trial) refused(err error) {
+	if !errors.Is(err, nats.ErrPermissionViolation) {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.refusals[refusedSubject(err.Error())] = true
+}
+
+// refusedSubject is the end of a refusal in the server's words: what it is about and the subject.
+func refusedSubject(text string) string {
+	_, rest, _ := strings.Cut(strings.ToLower(text), "permissions violation for ")
+	if _, quoted, ok := strings.Cut(text, `"`); ok {
+		subject, _, _ := strings.Cut(quoted, `"`)
+		what, _, _ := strings.Cut(rest, ` "`)
+		return what + " " + subject
+	}
+	return rest
+}
+
+// replyOf is the reply of one try: the server refuses it by this name.
+func replyOf(i int) string {
+	return "$JS.ACK." + tried + "." + tried + "." + strconv.Itoa(i+1) + ".1.1.1.0"
+}
+
+func (t *trial) send(nc *nats.Conn, rights []Right) error {
+	for i := range rights {
+		if rights[i].Subscribe {
+			sub, err := nc.SubscribeSync(rights[i].Subject)
+			if err != nil {
+				return err
+			}
+			if err := sub.Unsubscribe(); err != nil {
+				return err
+			}
+			continue
+		}
+		err := nc.PublishMsg(&nats.Msg{
+			Subject: rights[i].Subject, Reply: replyOf(i), Data: []byte("{" + tried),
+			Header: nats.Header{nats.ExpectedStreamHdr: {tried}, headerProbe: {"1"}},
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (t *trial) verdict(i int, r *Right) RightState {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	switch {
+	case r.Subscribe && t.refusals["subscription to "+r.Subject], !r.Subscribe && t.refusals["publish to "+r.Subject]:
+		return RightDenied
+	case r.Subscribe, t.refusals["publish with reply of "+replyOf(i)]:
+		return RightGranted
+	}
+	return RightUnknown
+}

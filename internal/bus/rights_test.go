@@ -1,0 +1,83 @@
+package bus_test
+
+import (
+	"testing"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/stretchr/testify/require"
+
+	"dbrunner/internal/bus"
+	"dbrunner/internal/bus/bustest"
+)
+
+func rightsWanted() bus.RightsOptions {
+	return bus.RightsOptions{Topology: topology(), Create: true, Run: true, ReplyPrefixes: []string{"flows.answers."}}
+}
+
+// A try leaves nothing behind: no message, no purge, no answer to anybody, whatever the rights are.
+func TestTryRightsHasNoEffect(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.publish(t, "query", 3)
+	_, err := b.conn.Results(database).Store(t.Context(), "kept", []byte("{}"))
+	require.NoError(t, err)
+	everything, err := b.plain.SubscribeSync("dbrunner.>")
+	require.NoError(t, err)
+	require.NoError(t, b.plain.Flush())
+
+	rights, err := bus.TryRights(t.Context(), bus.Options{URL: b.node.ClientURL(), Instance: "tester"}, bus.RunnerRights(bus.Options{Instance: "tester"}, rightsWanted()))
+	require.NoError(t, err)
+	require.Greater(t, len(rights), 50)
+	for _, r := range rights {
+		require.Equal(t, bus.RightGranted, r.State, r.String())
+	}
+	require.NoError(t, b.plain.Flush())
+	heard, _, err := everything.Pending()
+	require.NoError(t, err)
+	require.Zero(t, heard)
+	for stream, messages := range map[string]uint64{
+		"DBRUNNER_JOBS_demo": 3, "DBRUNNER_RESULTS_demo": 1, "DBRUNNER_DEAD": 0, "DBRUNNER_HEALTH": 0, "KV_DBRUNNER_CONTROL": 0,
+	} {
+		s, err := b.js.Stream(t.Context(), stream)
+		require.NoError(t, err)
+		require.Equal(t, messages, s.CachedInfo().State.Msgs, stream)
+	}
+	differences, err := b.conn.Diff(t.Context(), topology())
+	require.NoError(t, err)
+	require.Empty(t, differences)
+}
+
+// Each right is found to be missing by itself: one user, who lacks it and nothing else.
+func TestTryRightsFindsEachThatIsMissing(t *testing.T) {
+	t.Parallel()
+	wanted := bus.RunnerRights(bus.Options{Instance: "tester"}, rightsWanted())
+	users := make([]*server.User, len(wanted))
+	for i, r := range wanted {
+		deny := &server.SubjectPermission{Allow: []string{">"}, Deny: []string{r.Subject}}
+		users[i] = &server.User{Username: r.String(), Password: "x", Permissions: &server.Permissions{}}
+		if r.Subscribe {
+			users[i].Permissions.Subscribe = deny
+		} else {
+			users[i].Permissions.Publish = deny
+		}
+	}
+	node := bustest.Server(t, bustest.Users(users...))
+	for i, user := range users {
+		rights, err := bus.TryRights(t.Context(), bus.Options{URL: node.ClientURL(), Instance: "tester", User: user.Username, Password: "x"}, wanted)
+		require.NoError(t, err)
+		require.Equal(t, bus.RightDenied, rights[i].State, user.Username)
+		for j, r := range rights {
+			if r.State != bus.RightGranted && (!wanted[i].Subscribe || !r.Subscribe) { // a wildcard may cover another one
+				require.Equal(t, i, j, "%s is refused to who lacks %s", r, user.Username)
+			}
+		}
+	}
+}
+
+func TestTryRightsCannotSignIn(t *testing.T) {
+	t.Parallel()
+	node := bustest.Server(t, bustest.Users(&server.User{Username: "a", Password: "geheim"}))
+	_, err := bus.TryRights(t.Context(), bus.Options{URL: node.ClientURL(), User: "a", Password: "anders"}, nil)
+	require.ErrorContains(t, err, "refused our credentials")
+	require.NotContains(t, err.Error(), "anders")
+}

@@ -1,0 +1,470 @@
+package postgres
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"dbrunner/internal/db"
+)
+
+var _ db.Diagnoser = (*Database)(nil)
+
+const (
+	versionNeeded = 130000
+	// verbOf is the first word of a statement. Nothing else of its text leaves the server.
+	verbOf = `COALESCE(upper(substring(%s.query from '^[[:space:](]*([A-Za-z]{1,12})')), '')`
+)
+
+// Caveats looks at how the connection string would connect.
+func (d *Database) Caveats() []db.Finding {
+	c := d.pool.Config().ConnConfig
+	var plain, trusting bool
+	for _, way := range waysOf(c) {
+		if local(way.Host) {
+			continue
+		}
+		plain = plain || way.TLSConfig == nil
+		trusting = trusting || way.TLSConfig != nil && way.TLSConfig.InsecureSkipVerify && way.TLSConfig.VerifyPeerCertificate == nil &&
+			way.TLSConfig.VerifyConnection == nil
+	}
+	var out []db.Finding
+	if plain {
+		out = append(out, db.Finding{
+			Part: db.PartTLS, Grade: db.GradeWarning, Text: "the connection may be unencrypted",
+			Remedy: "add sslmode=verify-full to the connection string",
+		})
+	}
+	if trusting {
+		out = append(out, db.Finding{
+			Part: db.PartTLS, Grade: db.GradeWarning, Text: "any certificate of the server is accepted",
+			Remedy: "add sslmode=verify-full, and sslrootcert with the authority's file, to the connection string",
+		})
+	}
+	return out
+}
+
+// waysOf are the hosts and kinds of encryption that are tried one after the other.
+func waysOf(c *pgx.ConnConfig) []*pgconn.FallbackConfig {
+	first := &pgconn.FallbackConfig{Host: c.Host, Port: c.Port, TLSConfig: c.TLSConfig}
+	return append([]*pgconn.FallbackConfig{first}, c.Fallbacks...)
+}
+
+// local reports whether a host is this machine, so that nobody is in between.
+func local(host string) bool {
+	ip := net.ParseIP(host)
+	return strings.HasPrefix(host, "/") || strings.HasPrefix(host, "@") || host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+// Stages goes the way to the server.
+func (d *Database) Stages(ctx context.Context) []db.Finding {
+	stages, ok := d.reachHosts(ctx)
+	if !ok {
+		return stages
+	}
+	config := d.pool.Config().ConnConfig
+	delete(config.RuntimeParams, checkInterval) // older servers do not know it, and nothing here runs long
+	way := &way{begun: time.Now()}
+	config.AfterNetConnect = way.connected
+	conn, err := pgx.ConnectConfig(ctx, config)
+	if err != nil {
+		return append(stages, d.notEntered(ctx, way, err)...)
+	}
+	stages = append(stages, way.stage(), db.Finding{Part: db.PartLogin, Grade: db.GradeOK, Text: "the login was accepted", Latency: time.Since(way.at)})
+	s := newSession(conn, false, &d.buffers)
+	s.watch(ctx, time.Time{})
+	defer s.hangUp(ctx)
+	begun := time.Now()
+	if _, err := s.query(checkSQL); err != nil {
+		return append(stages, db.Finding{
+			Part: db.PartQuery, Grade: db.GradeFault, Text: d.checkFailed(ctx, err).Message,
+			Remedy: "look at the server's log and load",
+		})
+	}
+	return append(stages, db.Finding{Part: db.PartQuery, Grade: db.GradeOK, Text: "a trivial query was answered", Latency: time.Since(begun)})
+}
+
+// reachHosts tries each host of the connection string. One of several that cannot be reached is a warning.
+func (d *Database) reachHosts(ctx context.Context) (stages []db.Finding, reached bool) {
+	seen := map[string]bool{}
+	for _, way := range waysOf(d.pool.Config().ConnConfig) {
+		port := strconv.Itoa(int(way.Port))
+		if seen[way.Host+" "+port] {
+			continue
+		}
+		seen[way.Host+" "+port] = true
+		if strings.HasPrefix(way.Host, "/") {
+			stages, reached = append(stages, db.Finding{Part: db.PartHost, Grade: db.GradeOK, Text: "a socket on this machine: no host, no network"}), true
+			continue
+		}
+		found, ok := db.ReachHost(ctx, way.Host, port)
+		stages, reached = append(stages, found...), reached || ok
+	}
+	for i := range stages {
+		if reached && stages[i].Grade == db.GradeFault {
+			stages[i].Grade = db.GradeWarning
+		}
+	}
+	return stages, reached
+}
+
+// way is one connection on its way: what was there when the network was.
+type way struct {
+	begun, at time.Time // of all, of the end of TLS
+	encrypted *tls.ConnectionState
+}
+
+func (w *way) connected(_ context.Context, _ *pgconn.Config, conn net.Conn) (net.Conn, error) {
+	w.at = time.Now()
+	w.encrypted = nil
+	if secured, ok := conn.(*tls.Conn); ok {
+		state := secured.ConnectionState()
+		w.encrypted = &state
+	}
+	return conn, nil
+}
+
+func (w *way) stage() db.Finding {
+	f := db.Finding{Part: db.PartTLS, Grade: db.GradeOK, Latency: w.at.Sub(w.begun)}
+	switch {
+	case w.encrypted == nil:
+		f.Grade, f.Text = db.GradeNote, "not encrypted"
+	case len(w.encrypted.VerifiedChains) == 0:
+		f.Text = tls.VersionName(w.encrypted.Version) + ", the certificate's name or authority was not verified"
+		f.Grade, f.Remedy = db.GradeNote, "sslmode=verify-full verifies both"
+	default:
+		f.Text = tls.VersionName(w.encrypted.Version) + ", the certificate was verified"
+	}
+	return f
+}
+
+// notEntered is the stage that failed once the host was reached.
+func (d *Database) notEntered(ctx context.Context, w *way, err error) []db.Finding {
+	text, remedy := split(d.checkNotConnected(ctx, err).Message)
+	f := db.Finding{Part: db.PartTLS, Grade: db.GradeFault, Text: text, Remedy: remedy}
+	if w.at.IsZero() {
+		return []db.Finding{f}
+	}
+	f.Part = db.PartLogin
+	return []db.Finding{w.stage(), f}
+}
+
+// split takes the remedy out of an error's text.
+func split(message string) (text, remedy string) {
+	text, remedy, _ = strings.Cut(message, "; ")
+	return text, remedy
+}
+
+// Diagnose looks at the server over a connection of its own.
+func (d *Database) Diagnose(ctx context.Context, how db.Diagnosis) ([]db.Finding, error) {
+	config := d.pool.Config().ConnConfig
+	delete(config.RuntimeParams, checkInterval)
+	conn, err := pgx.ConnectConfig(ctx, config)
+	if err != nil {
+		return nil, d.checkNotConnected(ctx, err)
+	}
+	s := newSession(conn, false, &d.buffers)
+	s.watch(ctx, time.Time{})
+	defer s.hangUp(ctx)
+	l := &look{s: s, d: d, how: how}
+	for _, step := range []struct {
+		part string
+		look func() error
+	}{
+		{db.PartServer, l.server},
+		{db.PartSettings, l.settings},
+		{db.PartLocks, l.locks},
+		{db.PartSessions, l.sessions},
+		{db.PartLedger, l.ledger},
+	} {
+		if err := step.look(); err != nil {
+			l.find(db.Finding{Part: step.part, Grade: db.GradeNote, Text: "could not be looked at: " + l.why(ctx, err)})
+		}
+		if s.dead {
+			break
+		}
+	}
+	return l.found, nil
+}
+
+// look is a diagnosis under way.
+type look struct {
+	s     *session
+	d     *Database
+	how   db.Diagnosis
+	found []db.Finding
+}
+
+func (l *look) find(f db.Finding) { l.found = append(l.found, f) }
+
+func (l *look) note(part, format string, args ...any) {
+	l.find(db.Finding{Part: part, Grade: db.GradeNote, Text: fmt.Sprintf(format, args...)})
+}
+
+func (l *look) warn(part, remedy, format string, args ...any) {
+	l.find(db.Finding{Part: part, Grade: db.GradeWarning, Text: fmt.Sprintf(format, args...), Remedy: remedy})
+}
+
+func (l *look) ok(part, format string, args ...any) {
+	l.find(db.Finding{Part: part, Grade: db.GradeOK, Text: fmt.Sprintf(format, args...)})
+}
+
+// why says why a question was not answered, by the server's code alone.
+func (l *look) why(ctx context.Context, err error) string {
+	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
+		return conditions[pg.Code] + " (" + pg.Code + ")"
+	}
+	return l.d.checkFailed(ctx, err).Message
+}
+
+func (l *look) server() error {
+	rows, err := l.s.query(`SELECT current_setting('server_version'), current_setting('server_version_num'), pg_is_in_recovery(),
+		pg_postmaster_start_time()::timestamptz(0)::text`)
+	if err != nil {
+		return err
+	}
+	version, number := string(rows[0][0]), atoi(rows[0][1])
+	l.ok(db.PartServer, "PostgreSQL %s, since %s", version, rows[0][3])
+	if number < versionNeeded {
+		l.find(db.Finding{Part: db.PartServer, Grade: db.GradeFault, Text: "the version is older than any that is supported", Remedy: "upgrade the server to 13 or later"})
+	}
+	if string(rows[0][2]) == "t" {
+		l.warn(db.PartServer, "connect to the primary (target_session_attrs=read-write), or set ledger.mode: off for reads only",
+			"the server is a standby and takes no writes")
+	}
+	return nil
+}
+
+func atoi(text []byte) int64 {
+	n, err := strconv.ParseInt(string(text), 10, 64)
+	if err != nil {
+		return 0
+	}
+	return n
+}
+
+func (l *look) settings() error {
+	if err := l.connections(); err != nil {
+		return err
+	}
+	rows, err := l.s.query(`SELECT name, COALESCE(current_setting(name, true), '') FROM unnest('{statement_timeout,
+		idle_in_transaction_session_timeout,client_connection_check_interval,synchronous_commit,fsync,full_page_writes,
+		default_transaction_read_only,ssl}'::text[]) WITH ORDINALITY AS n (name, place) ORDER BY place`)
+	if err != nil {
+		return err
+	}
+	for _, row := range rows {
+		l.setting(string(row[0]), string(row[1]))
+	}
+	return nil
+}
+
+// setting judges one setting, as a runner's session has it.
+func (l *look) setting(name, value string) {
+	text := name + " = " + value
+	switch {
+	case name == checkInterval && value == "":
+		l.note(db.PartSettings, "%s is unknown to this server (PostgreSQL 14): a statement of a runner that was killed runs on to its own time limit", name)
+	case name == checkInterval:
+		l.ok(db.PartSettings, "%s is known: runners set it", name)
+	case name == "synchronous_commit" && value == "off":
+		l.warn(db.PartSettings, "set it on for the runners' login (ALTER ROLE … SET synchronous_commit = on)",
+			"%s: an effect that was answered may be lost when the server crashes", text)
+	case (name == "fsync" || name == "full_page_writes") && value == "off":
+		l.warn(db.PartSettings, "set it on", "%s: the database may be lost when the machine crashes", text)
+	case name == "default_transaction_read_only" && value == "on":
+		l.warn(db.PartSettings, "set it off for the runners' login, or set ledger.mode: off for reads only", "%s: jobs that write cannot run", text)
+	case strings.HasSuffix(name, "_timeout") && value == "0":
+		l.note(db.PartSettings, "%s: no limit", text)
+	default:
+		l.ok(db.PartSettings, "%s", text)
+	}
+}
+
+// connections holds the pool's bound against the server's.
+func (l *look) connections() error {
+	rows, err := l.s.query(`SELECT current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int,
+		(SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' OR backend_type IS NULL),
+		(SELECT rolconnlimit FROM pg_roles WHERE rolname = current_user)`)
+	if err != nil {
+		return err
+	}
+	room, used, own := atoi(rows[0][0]), atoi(rows[0][1]), atoi(rows[0][2])
+	if own >= 0 {
+		room = min(room, own)
+	}
+	most := int64(max(l.how.PoolMax, 1))
+	text := fmt.Sprintf("%d connections at most, %d in use; pool.max is %d, so that at most %d runners fit", room, used, most, room/most)
+	if room < most {
+		l.warn(db.PartSettings, "lower pool.max, or raise max_connections or the login's connection limit", "%s", text)
+		return nil
+	}
+	l.ok(db.PartSettings, "%s", text)
+	return nil
+}
+
+// locks tells who waits for whom.
+func (l *look) locks() error {
+	rows, err := l.s.query(`SELECT a.pid, a.application_name, ` + fmt.Sprintf(verbOf, "a") + `, extract(epoch from clock_timestamp() - a.query_start)::bigint,
+		b.pid, COALESCE(b.application_name, ''), COALESCE(b.state, ''), ` + fmt.Sprintf(verbOf, "b") + `,
+		COALESCE(extract(epoch from clock_timestamp() - b.xact_start)::bigint, 0)
+		FROM pg_stat_activity a CROSS JOIN LATERAL unnest(pg_blocking_pids(a.pid)) AS w (pid)
+		LEFT JOIN pg_stat_activity b ON b.pid = w.pid
+		WHERE a.datname = current_database() ORDER BY a.query_start, b.pid LIMIT 20`)
+	if err != nil {
+		return err
+	}
+	for _, r := range rows {
+		l.warn(db.PartLocks, "end or commit the transaction of pid "+string(r[4])+"; if nobody can: SELECT pg_terminate_backend("+string(r[4])+")",
+			"pid %s (%s) waits with %s since %ss for pid %s (%s), %s, last statement %s, transaction since %ss",
+			r[0], named(r[1]), verb(r[2]), r[3], r[4], named(r[5]), stateOf(r[6]), verb(r[7]), r[8])
+	}
+	if len(rows) == 0 {
+		l.ok(db.PartLocks, "nobody waits for a lock")
+	}
+	return nil
+}
+
+// named is an application's name, which clients choose.
+func named(name []byte) string {
+	if len(name) == 0 {
+		return "no name"
+	}
+	return strconv.Quote(string(name))
+}
+
+func verb(word []byte) string {
+	if v := db.Verb(string(word)); v != "" {
+		return v
+	}
+	return "a statement"
+}
+
+func stateOf(state []byte) string {
+	if len(state) == 0 {
+		return "whose state the login may not see"
+	}
+	return string(state)
+}
+
+// sessions tells of statements that run long and of transactions that nobody goes on with.
+func (l *look) sessions() error {
+	rows, err := l.s.query(`SELECT a.pid, a.application_name, a.state, `+fmt.Sprintf(verbOf, "a")+`,
+		extract(epoch from clock_timestamp() - CASE WHEN a.state = 'active' THEN a.query_start ELSE a.state_change END)::bigint
+		FROM pg_stat_activity a WHERE a.datname = current_database() AND a.pid <> pg_backend_pid() AND
+		(a.state = 'active' AND a.query_start < clock_timestamp() - $1::interval
+			OR a.state LIKE 'idle in transaction%' AND a.state_change < clock_timestamp() - $2::interval)
+		ORDER BY 5 DESC LIMIT 20`, seconds(db.LongStatement), seconds(db.IdleOpen))
+	if err != nil {
+		return err
+	}
+	for _, r := range rows {
+		l.session(r)
+	}
+	if len(rows) == 0 {
+		l.ok(db.PartSessions, "no statement runs for more than %s, and no transaction waits for its client", db.LongStatement)
+	}
+	return l.sight()
+}
+
+func seconds(d time.Duration) string { return strconv.Itoa(int(d.Seconds())) + " seconds" }
+
+func (l *look) session(r [][]byte) {
+	pid, age := string(r[0]), time.Duration(atoi(r[4]))*time.Second
+	grade := db.GradeWarning
+	if age < db.LongStatement {
+		grade = db.GradeNote
+	}
+	f := db.Finding{Part: db.PartSessions, Grade: grade}
+	if string(r[2]) == "active" {
+		f.Text = fmt.Sprintf("pid %s (%s) runs %s since %s", pid, named(r[1]), verb(r[3]), age)
+		f.Remedy = "if it should not: SELECT pg_cancel_backend(" + pid + ")"
+	} else {
+		f.Text = fmt.Sprintf("pid %s (%s) is %s since %s, after %s", pid, named(r[1]), r[2], age, verb(r[3]))
+		f.Remedy = "it keeps its locks and old rows: let its client commit, or SELECT pg_terminate_backend(" + pid + ")"
+	}
+	l.find(f)
+}
+
+// sight tells what the login may not see.
+func (l *look) sight() error {
+	rows, err := l.s.query(`SELECT pg_has_role(current_user, 'pg_read_all_stats', 'USAGE')`)
+	if err != nil {
+		return err
+	}
+	if string(rows[0][0]) != "t" {
+		l.find(db.Finding{
+			Part: db.PartSessions, Grade: db.GradeNote, Text: "the login sees nothing of what other logins' sessions do",
+			Remedy: "GRANT pg_read_all_stats to it, to see their states and ages here",
+		})
+	}
+	return nil
+}
+
+func (l *look) ledger() error {
+	rows, err := l.s.query(`SELECT to_regclass('dbrunner.ledger') IS NOT NULL`)
+	if err != nil {
+		return err
+	}
+	switch {
+	case l.d.opts.Ledger == db.LedgerOff:
+		l.note(db.PartLedger, "off")
+		return nil
+	case string(rows[0][0]) != "t":
+		l.note(db.PartLedger, "the table dbrunner.ledger is not there")
+		return nil
+	}
+	rows, err = l.s.query(`SELECT (SELECT count(*) FROM (SELECT 1 FROM dbrunner.ledger WHERE namespace = $1 AND database_name = $2 LIMIT $3) AS r),
+		pg_total_relation_size('dbrunner.ledger'),
+		COALESCE((SELECT min(recorded_at)::timestamptz(0)::text FROM dbrunner.ledger WHERE namespace = $1 AND database_name = $2), '')`,
+		l.d.opts.Namespace, l.d.opts.Name, strconv.FormatInt(db.MostLedger, 10))
+	if err != nil {
+		return err
+	}
+	l.ok(db.PartLedger, "%s", db.LedgerSize(atoi(rows[0][0]), atoi(rows[0][1]), string(rows[0][2])))
+	return nil
+}
+
+// Rehearse is Probe without its effects.
+func (d *Database) Rehearse(ctx context.Context) (creates []string, err error) {
+	err = d.own(ctx, db.ClassLost, func(l *lease) error {
+		if d.opts.Ledger == db.LedgerOff {
+			_, err := l.query(`SELECT 1`)
+			return err
+		}
+		if err := l.takesWrites(); err != nil {
+			return err
+		}
+		rows, err := l.query(`SELECT to_regclass('dbrunner.ledger') IS NULL`)
+		if err != nil {
+			return d.blind(err)
+		}
+		if d.opts.Ledger != db.LedgerManage || string(rows[0][0]) != "t" {
+			return d.blind(l.verifyLedger())
+		}
+		creates = []string{"the table dbrunner.ledger"}
+		return l.mayCreate()
+	})
+	return creates, err
+}
+
+// mayCreate looks for the rights that createLedger needs.
+func (l *lease) mayCreate() error {
+	rows, err := l.query(`SELECT CASE WHEN to_regnamespace('dbrunner') IS NULL THEN has_database_privilege(current_database(), 'CREATE')
+		ELSE has_schema_privilege('dbrunner', 'CREATE') AND has_schema_privilege('dbrunner', 'USAGE') END`)
+	if err != nil {
+		return err
+	}
+	if string(rows[0][0]) != "t" {
+		return l.d.mayNotCreate()
+	}
+	return nil
+}

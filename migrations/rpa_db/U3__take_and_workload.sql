@@ -1,0 +1,2 @@
+DROP VIEW workload;
+DROP FUNCTION take_item(integer, integer);

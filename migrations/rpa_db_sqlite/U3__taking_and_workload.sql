@@ -1,0 +1,2 @@
+DROP VIEW workload;
+DROP TRIGGER runs_take_item;

@@ -1,0 +1,2 @@
+ALTER TABLE queue_items ADD COLUMN priority INTEGER NOT NULL DEFAULT 5 CHECK (priority BETWEEN 1 AND 9);
+ALTER TABLE queue_items ADD COLUMN due_at TEXT;

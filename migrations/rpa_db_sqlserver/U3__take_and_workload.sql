@@ -1,0 +1,2 @@
+DROP VIEW workload;
+DROP PROCEDURE take_item;
