@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -122,9 +123,12 @@ func (b *PgBouncer) configure(server string, settings []string) (string, error) 
 		return "", fmt.Errorf("%s is not a connection string", postgresURL)
 	}
 	file := filepath.Join(b.dir, "pgbouncer.ini")
+	login := "user=" + config.User
+	if config.Password != "" { // an empty one is a syntax error
+		login += " password='" + strings.ReplaceAll(config.Password, "'", "''") + "'"
+	}
 	lines := append([]string{
-		"[databases]",
-		fmt.Sprintf("* = host=%s port=%d user=%s password='%s'", config.Host, config.Port, config.User, config.Password),
+		"[databases]", fmt.Sprintf("* = host=%s port=%d %s", config.Host, config.Port, login),
 		"[pgbouncer]", "listen_addr = 127.0.0.1", fmt.Sprintf("listen_port = %d", b.port), "unix_socket_dir =",
 		"auth_type = any", "pool_mode = transaction", "max_client_conn = 1000", "default_pool_size = 4",
 		"server_tls_sslmode = prefer", "log_connections = 0", "log_disconnections = 0", "log_stats = 0",
