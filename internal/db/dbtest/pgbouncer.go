@@ -21,6 +21,7 @@ import (
 
 // PgBouncer is a pooler in transaction mode before a server, of a test's own.
 type PgBouncer struct {
+	program string
 	port    int
 	dir     string
 	as      *syscall.Credential // nil: as this process
@@ -56,6 +57,15 @@ func (b *PgBouncer) URL(t testing.TB, direct string) string {
 	return u.String()
 }
 
+// Restart ends the pooler without ado and starts it again, at its port.
+func (b *PgBouncer) Restart(t testing.TB) {
+	t.Helper()
+	b.stop()
+	if err := b.start(); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func (b *PgBouncer) address() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(b.port)) }
 
 // findPgBouncer looks where packages put it: the folder is often not in the PATH of those who are not root.
@@ -72,7 +82,7 @@ func findPgBouncer() (string, error) {
 }
 
 func newPgBouncer(program, server string, settings []string) (*PgBouncer, error) {
-	b := &PgBouncer{}
+	b := &PgBouncer{program: program}
 	var err error
 	if b.as, err = serverUser(); err != nil {
 		return nil, err
@@ -84,7 +94,10 @@ func newPgBouncer(program, server string, settings []string) (*PgBouncer, error)
 		if b.port, err = freePort(); err != nil {
 			break
 		}
-		if err = b.start(program, server, settings); err == nil {
+		if err = b.configure(server, settings); err != nil {
+			break
+		}
+		if err = b.start(); err == nil {
 			return b, nil
 		}
 	}
@@ -92,12 +105,10 @@ func newPgBouncer(program, server string, settings []string) (*PgBouncer, error)
 	return nil, err
 }
 
-func (b *PgBouncer) start(program, server string, settings []string) error {
-	file, err := b.configure(server, settings)
-	if err != nil {
-		return err
-	}
-	cmd := exec.Command(program, file)
+func (b *PgBouncer) file() string { return filepath.Join(b.dir, "pgbouncer.ini") }
+
+func (b *PgBouncer) start() error {
+	cmd := exec.Command(b.program, b.file())
 	cmd.Dir, cmd.Env = b.dir, []string{"LC_ALL=C", "TZ=UTC"}
 	cmd.SysProcAttr = childAttributes(b.as)
 	b.log.Reset()
@@ -117,12 +128,11 @@ func (b *PgBouncer) start(program, server string, settings []string) error {
 }
 
 // configure writes what PgBouncer reads. Clients come without a password, and under the server's own login.
-func (b *PgBouncer) configure(server string, settings []string) (string, error) {
+func (b *PgBouncer) configure(server string, settings []string) error {
 	config, err := pgx.ParseConfig(server)
 	if err != nil {
-		return "", fmt.Errorf("%s is not a connection string", postgresURL)
+		return errors.New("the server's connection string cannot be read")
 	}
-	file := filepath.Join(b.dir, "pgbouncer.ini")
 	login := "user=" + config.User
 	if config.Password != "" { // an empty one is a syntax error
 		login += " password='" + strings.ReplaceAll(config.Password, "'", "''") + "'"
@@ -133,13 +143,10 @@ func (b *PgBouncer) configure(server string, settings []string) (string, error) 
 		"auth_type = any", "pool_mode = transaction", "max_client_conn = 1000", "default_pool_size = 4",
 		"server_tls_sslmode = prefer", "log_connections = 0", "log_disconnections = 0", "log_stats = 0",
 	}, settings...)
-	if err := os.WriteFile(file, nil, 0o600); err != nil {
-		return "", err
+	if err := os.WriteFile(b.file(), []byte(strings.Join(lines, "\n")+"\n"), 0o600); err != nil || b.as == nil {
+		return err
 	}
-	if err := appendFile(file, lines); err != nil || b.as == nil {
-		return file, err
-	}
-	return file, errors.Join(os.Chown(b.dir, int(b.as.Uid), int(b.as.Gid)), os.Chown(file, int(b.as.Uid), int(b.as.Gid)))
+	return errors.Join(os.Chown(b.dir, int(b.as.Uid), int(b.as.Gid)), os.Chown(b.file(), int(b.as.Uid), int(b.as.Gid)))
 }
 
 func (b *PgBouncer) awaitReady() error {
