@@ -179,7 +179,8 @@ func serverRemedy(code string) string {
 	return "the server refused the connection"
 }
 
-const parameterRefused = "the server refused a start-up parameter; behind a transaction pooler set pooler: transaction"
+const parameterRefused = "the server refused a start-up parameter; behind a transaction pooler set pooler: transaction, " +
+	"and leave parameters of sessions out of the connection string"
 
 // poolerRemedy tells apart what PgBouncer refuses: it has one code for everything. A server has this code for what it
 // cannot make sense of in the beginning of a session.
