@@ -7,7 +7,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"dbrunner/internal/db"
@@ -47,8 +46,10 @@ func pooled(t *testing.T, change func(*db.Options), settings ...string) *bench {
 func TestPgBouncerShares(t *testing.T) {
 	t.Parallel()
 	b := pooled(t, func(o *db.Options) { o.Pool.Min, o.Pool.Max = 8, 8 }, "default_pool_size = 2")
-	leave := []string{"SET statement_timeout = '77s'", "SET application_name = 'left'", "SELECT pg_advisory_lock(4711)",
-		"SELECT pg_sleep(0.1)::text AS n"}
+	leave := []string{
+		"SET statement_timeout = '77s'", "SET application_name = 'left'", "SELECT pg_advisory_lock(4711)",
+		"SELECT pg_sleep(0.1)::text AS n",
+	}
 	const look = "SELECT current_setting('application_name') || ' ' || current_setting('statement_timeout') AS v, pg_sleep(0.1)::text AS n"
 	end := make(chan error, 8)
 	for i := range cap(end) {
@@ -68,7 +69,7 @@ func TestPgBouncerShares(t *testing.T) {
 	most := 0
 	for range cap(end) {
 		most = max(most, b.look("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"))
-		assert.NoError(t, <-end)
+		require.NoError(t, <-end)
 	}
 	require.Equal(t, 8, b.db.Stats().Total)
 	require.LessOrEqual(t, most, 2)
