@@ -63,7 +63,9 @@ type rowsObject struct {
 	leave func() // gives its place to another
 }
 
-func (o *rowsObject) Write(ctx context.Context, p []byte) error { return inJobsWords(o.w.Write(ctx, p)) }
+func (o *rowsObject) Write(ctx context.Context, p []byte) error {
+	return inJobsWords(o.w.Write(ctx, p))
+}
 
 func (o *rowsObject) Close(ctx context.Context) (size int64, digest string, err error) {
 	defer o.leave()

@@ -3,7 +3,6 @@ package bus_test
 import (
 	"bytes"
 	"context"
-	"errors"
 	"io"
 	"math/rand/v2"
 	"testing"
@@ -279,7 +278,7 @@ func TestDescriptionsThatLie(t *testing.T) {
 		require.NoError(t, err)
 		_, err = params.Open(t.Context(), "p")
 		require.Error(t, err, name)
-		require.False(t, errors.Is(err, bus.ErrNotFound), name)
+		require.NotErrorIs(t, err, bus.ErrNotFound, name)
 	}
 	_, err := params.Create("a.b", "x")
 	require.ErrorIs(t, err, bus.ErrSubject)

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // How many jobs a runner holds for each connection of a pool: steadyPerConnection at any time, of which those beyond
@@ -64,6 +65,9 @@ func (c *Config) fill(w Words) {
 	}
 	if c.NATS.InboxPrefix == "" {
 		c.NATS.InboxPrefix = "_INBOX_" + c.Namespace
+	}
+	if c.Topology.Rows.MaxAge == 0 {
+		c.Topology.Rows.MaxAge = c.Topology.Results.MaxAge + time.Hour
 	}
 	c.fillSlots()
 	for name, d := range c.Databases {
@@ -173,6 +177,8 @@ func (c *checker) ownInbox(prefix string) bool {
 
 func (c *checker) topology() {
 	t, r := &c.cfg.Topology, &c.cfg.Topology.Results
+	c.want(c.cfg.Topology.Rows.MaxAge >= r.MaxAge, fmt.Sprintf("rows must be kept as long as the results that name them: write "+
+		"at least %s, or lower topology.results.max_age", short(r.MaxAge)), "topology.rows.max_age", "topology.results.max_age")
 	c.want(r.MinAge <= r.MaxAge, fmt.Sprintf("results cannot be kept at least %s and at most %s; lower this or raise "+
 		"topology.results.max_age", short(r.MinAge), short(r.MaxAge)), "topology.results.min_age", "topology.results.max_age")
 	c.want(t.Jobs.MaxMessagesPerKind <= t.Jobs.MaxMessages, "one kind cannot have more jobs than all kinds together; "+

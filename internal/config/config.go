@@ -127,7 +127,7 @@ type ControlStream struct {
 // RowsBucket bounds the object store of rows that have no room in their results. What does not fit is refused.
 type RowsBucket struct {
 	// rows are kept this long, which is at least as long as results are
-	MaxAge time.Duration `key:"max_age" default:"25h" min:"1s"`
+	MaxAge time.Duration `key:"max_age" auto:"topology.results.max_age + 1h" min:"1s"`
 	// bytes that the rows of all databases may take
 	MaxBytes Size `key:"max_bytes" default:"4GiB" min:"1MiB"`
 }

@@ -56,6 +56,7 @@ type overflow struct {
 	open    func(name string) (*boundObject, error)
 	begun   func()         // it has a connection
 	finish  func()         // its bounds end
+	remove  func(o Object) // whatever its bounds
 	written []*outsideRows // in their order
 }
 
@@ -116,6 +117,11 @@ func (o *overflow) begin(parent context.Context) error {
 		}
 		cancel()
 	}
+	o.remove = func(object Object) {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(parent), discardTimeout)
+		defer cancel()
+		_ = object.Discard(ctx) // what it leaves is cleaned up later
+	}
 	o.open = func(name string) (*boundObject, error) {
 		object, err := o.objects.Create(ctx, o.database, name)
 		if err != nil {
@@ -151,10 +157,8 @@ func (o *overflow) end(err error) {
 
 // discard removes what was written in this execution.
 func (o *overflow) discard() {
-	ctx, cancel := context.WithTimeout(context.Background(), discardTimeout)
-	defer cancel()
 	for _, rows := range o.written {
-		_ = rows.object.Discard(ctx) // what it leaves is cleaned up later
+		o.remove(rows.object)
 	}
 	o.written = nil
 }
