@@ -3,7 +3,6 @@ package jobs
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"slices"
 
 	"dbrunner/internal/db"
@@ -104,39 +103,14 @@ func RowsObjects(result []byte) []db.RowsObject {
 	if !bytes.Contains(result, []byte(`"rows_object":`)) { // as nearly always
 		return nil
 	}
-	type set struct {
-		Object *struct {
-			Bucket      string `json:"bucket"`
-			Name        string `json:"name"`
-			Size        int64  `json:"size"`
-			RowCount    int64  `json:"row_count"`
-			Digest      string `json:"digest"`
-			Format      string `json:"format"`
-			Compression string `json:"compression"`
-		} `json:"rows_object"`
-	}
-	type statement struct {
-		set
-
-		More []set `json:"more"`
-	}
-	var answer struct {
-		set
-
-		Statements []statement `json:"statements"`
-		More       []set       `json:"more"`
-	}
-	if json.Unmarshal(result, &answer) != nil {
+	sets, err := RowSets(result)
+	if err != nil {
 		return nil
 	}
 	var objects []db.RowsObject
-	sets := append([]set{answer.set}, answer.More...)
-	for _, s := range answer.Statements {
-		sets = append(append(sets, s.set), s.More...)
-	}
-	for _, s := range sets {
-		if s.Object != nil {
-			objects = append(objects, db.RowsObject(*s.Object))
+	for i := range sets {
+		if sets[i].Object != nil {
+			objects = append(objects, *sets[i].Object)
 		}
 	}
 	return objects
