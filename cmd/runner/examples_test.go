@@ -47,7 +47,7 @@ func installed(t *testing.T, name string) string {
 	contents := map[string]string{
 		"etc/nats-ca.pem":      "a certificate is not looked at before there is a connection",
 		"secrets/runner.creds": "neither are credentials",
-		"secrets/billing":      "sqlserver://dbrunner:CHANGE-ME@sqlserver.example:1433?database=billing&encrypt=strict\n",
+		"secrets/billing":      "sqlserver://dbrunner:CHANGE-ME@sqlserver.example:1433?database=billing&encrypt=true\n",
 	}
 	for file, text := range contents {
 		file = filepath.Join(dir, file)
