@@ -124,7 +124,7 @@ func configurationFaults() []startFault {
 		{says: "there is no such file; name one that is there", give: with(func(s *start) { s.kind = "type: sqlite\n    connection_string_file: /nosuch" })},
 		{says: "the file is empty", give: with(func(s *start) { s.kind = "type: sqlite\n    connection_string_file: /dev/null" })},
 		{says: "no setting has this name", give: with(func(s *start) { s.env = []string{"RUNNER_NATS_URL=nats://127.0.0.1:1"} })},
-		{says: "differs from", give: inShop("slots: 8\n  Shop: {type: sqlite, connection_string: b.db}")},
+		{says: "only in case or between - and _", give: inShop("slots: 8\n  Shop: {type: sqlite, connection_string: b.db}")},
 		{says: "there is more than one way to sign in", give: atNATS("{user: a, password: b, token: c}")},
 		{says: "write no user, password or token in the URL", give: atNATS(`{urls: ["nats://a:geheim@127.0.0.1:1"]}`)},
 		{says: "the ledger must remember a job as long as its result is kept", give: inShop("ledger: {retention: 1h}")},
@@ -197,7 +197,7 @@ func natsFaults() []startFault {
 		{says: "refused by the permissions in NATS", give: served(tester(denied("$JS.API.STREAM.CREATE.>")), asTester)},
 		{says: "insufficient storage resources available", give: served(small, "")},
 		{says: "streams and consumers are not as configured", give: both(ready, atTop("topology: {mode: verify}"))},
-		{says: "replicas", give: both(ready, atTop("topology: {replicas: 3}"))},
+		{says: "replicas > 1 not supported in non-clustered mode", give: both(ready, atTop("topology: {replicas: 3}"))},
 		{says: "no answer from JetStream within", give: served(tester(&server.Permissions{
 			Subscribe: &server.SubjectPermission{Deny: []string{"_INBOX_dbrunner.>"}},
 		}), asTester)},
