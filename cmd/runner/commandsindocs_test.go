@@ -14,7 +14,7 @@ import (
 )
 
 var (
-	natsCommand = regexp.MustCompile("(?m)(?:^|`)nats ((?:pub|sub|request|stream|consumer|kv|service|backup)\\b[^`\n]*)")
+	natsCommand = regexp.MustCompile("(?m)(?:^|`)nats ((?:pub|sub|request|stream|consumer|kv|object|service|backup)\\b[^`\n]*)")
 	ourSubject  = regexp.MustCompile(`dbrunner\.[\w$-]+\.[^\s'"}]+`)
 	ourStream   = regexp.MustCompile(`\b(?:KV_)?DBRUNNER_\w+`)
 )
@@ -31,7 +31,7 @@ func TestNATSCommandsInDocs(t *testing.T) {
 		regexp.MustCompile(`^dbrunner\.health\.(>|runner\.\S+|database\.\S+|migration\.\S+)$`),
 		regexp.MustCompile(`^dbrunner\.api\.(databases|health\.\w+|cancel\.\w+\.\S+|run\.\w+\.(` + strings.Join(jobs.Kinds(), "|") + `)|…)$`),
 	}
-	stream := regexp.MustCompile(`^(DBRUNNER_(JOBS|RESULTS)_\w+|DBRUNNER_(DEAD|HEALTH|CONTROL))$`)
+	stream := regexp.MustCompile(`^(DBRUNNER_(JOBS|RESULTS)_\w+|DBRUNNER_(DEAD|HEALTH|CONTROL|ROWS|PARAMS))$`)
 	found := 0
 	for _, page := range append(pages, filepath.Join(repository, "README.md")) {
 		text, err := os.ReadFile(page)
