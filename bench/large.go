@@ -60,7 +60,7 @@ func (w *world) createLarge(ctx context.Context) error {
 
 // measureRows runs a runner of its own, whose peak of memory is that of this result. Both take turns.
 func (w *world) measureRows(ctx context.Context, r *report, rows int) error {
-	p, err := w.startLarge()
+	p, err := w.startLarge(ctx)
 	if err != nil {
 		return err
 	}
@@ -85,11 +85,11 @@ func (w *world) measureRows(ctx context.Context, r *report, rows int) error {
 	return p.stop()
 }
 
-func (w *world) startLarge() (*process, error) {
+func (w *world) startLarge(ctx context.Context) (*process, error) {
 	p, err := start(w.runnerEnvironment(map[string]string{"postgres": w.databaseURL()}, "POSTGRES_TIMEOUT=10m", "PATH="+os.Getenv("PATH")),
 		w.opts.runner, "serve")
 	if err == nil {
-		wait(context.Background(), 2*time.Second)
+		wait(ctx, 2*time.Second)
 	}
 	return p, err
 }
@@ -150,7 +150,7 @@ func (w *world) checkStored(ctx context.Context, result []byte, rows int) error 
 
 // measureTogether runs several such jobs at once and samples the runner's memory meanwhile.
 func (w *world) measureTogether(ctx context.Context, r *report) error {
-	p, err := w.startLarge()
+	p, err := w.startLarge(ctx)
 	if err != nil {
 		return err
 	}

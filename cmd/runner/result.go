@@ -28,7 +28,10 @@ type resultFlags struct {
 }
 
 func newResult() *cobra.Command {
-	cmd := &cobra.Command{Use: "result", Short: "Read stored results", Args: cobra.NoArgs}
+	cmd := &cobra.Command{
+		Use: "result", Short: "Read stored results", Args: cobra.NoArgs,
+		Long: "Result reads what jobs have left: each job that ended has one stored result, for a day (topology.results.max_age).",
+	}
 	f := &resultFlags{}
 	get := &cobra.Command{
 		Use:     "get DATABASE JOB-ID",
