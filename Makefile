@@ -29,8 +29,8 @@ demo: build ## build, then show the whole way of a job with an embedded NATS ser
 	bin/runner demo
 
 .PHONY: test
-test: ## run all tests; installs PostgreSQL's server package where none is found and that is allowed
-	@scripts/setup postgres
+test: ## run all tests; installs PostgreSQL's server and PgBouncer where none is found and that is allowed
+	@scripts/setup postgres pgbouncer
 	@race=$$(scripts/race $(RACE)); go run ./scripts/gotest $$race $(TESTFLAGS) $(PACKAGES)
 
 .PHONY: test-race

@@ -44,7 +44,7 @@ func run(ctx context.Context, args []string) error {
 	flags.StringVar(&o.runner, "runner", "bin/runner", "the built runner")
 	flags.StringVar(&o.out, "out", "bench/results/latest.json", "where the figures are written; empty: nowhere")
 	flags.StringVar(&o.profiles, "profiles", "", "write CPU profiles as text into this folder, and measure nothing else")
-	flags.StringVar(&o.only, "only", "", "parts to run, of: rounds,latency,allocations,memory,flat,files,sizes (default all)")
+	flags.StringVar(&o.only, "only", "", "parts to run, of: rounds,latency,allocations,memory,flat,files,sizes,large (default all)")
 	flags.StringVar(&o.works, "works", "", "works of the rounds, such as a,b,sqlite-c (default all)")
 	flags.Func("env", "a setting of the runner to try, such as POSTGRES_SLOTS=64; may be repeated", func(text string) error {
 		o.environment = append(o.environment, text)

@@ -22,7 +22,7 @@ type options struct {
 
 // has reports whether a part is wanted.
 func (o *options) has(part string) bool {
-	if slices.Contains([]string{"flat", "files", "sizes"}, part) && o.quick && o.only == "" {
+	if slices.Contains([]string{"flat", "files", "sizes", "large"}, part) && o.quick && o.only == "" {
 		return false
 	}
 	return o.only == "" || slices.Contains(strings.Split(o.only, ","), part)
@@ -75,6 +75,7 @@ func orchestrate(ctx context.Context, o options) error {
 		{"flat", w.measureFlat},
 		{"files", w.measureFiles},
 		{"sizes", w.measureSizes},
+		{"large", w.measureLarge},
 	} {
 		if !o.has(part.name) {
 			continue

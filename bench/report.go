@@ -42,6 +42,7 @@ type report struct {
 	Allocations map[string]allocationsPerJob `json:"allocations,omitempty"`
 	Flat        map[string]float64           `json:"flat,omitempty"`
 	Sizes       map[string]float64           `json:"sizes,omitempty"`
+	Large       map[string]float64           `json:"large,omitempty"`
 
 	options options
 }
@@ -155,7 +156,7 @@ func (r *report) print(out io.Writer) error {
 	for _, part := range []struct {
 		name  string
 		value any
-	}{{"latency", r.Latency}, {"memory", r.Memory}, {"allocations", r.Allocations}, {"flat", r.Flat}, {"sizes", r.Sizes}} {
+	}{{"latency", r.Latency}, {"memory", r.Memory}, {"allocations", r.Allocations}, {"flat", r.Flat}, {"sizes", r.Sizes}, {"large", r.Large}} {
 		text, err := json.Marshal(part.value)
 		if err != nil {
 			return err

@@ -45,6 +45,16 @@ type answerSet struct {
 	Rows         []json.RawMessage `json:"rows"`
 	RowCount     *int64            `json:"row_count"`
 	RowsAffected *int64            `json:"rows_affected"`
+	Object       *answerObject     `json:"rows_object"`
+}
+
+// answerObject is where rows are that have no room in the result.
+type answerObject struct {
+	Bucket      string `json:"bucket"`
+	Name        string `json:"name"`
+	Size        int64  `json:"size"`
+	Format      string `json:"format"`
+	Compression string `json:"compression"`
 }
 
 type answerColumn struct {
@@ -88,11 +98,13 @@ func (a *answer) print(w io.Writer, s style, indent string) error {
 	if err := a.answerSet.print(w, s, indent+"  "); err != nil {
 		return err
 	}
+	a.printPlace(w, s, indent, 0, &a.answerSet)
 	for i := range a.Sets {
 		_, _ = fmt.Fprintf(w, "%s  statement %d: %s\n", indent, i+1, a.Sets[i].counts())
 		if err := a.Sets[i].print(w, s, indent+"    "); err != nil {
 			return err
 		}
+		a.printPlace(w, s, indent+"  ", i+1, &a.Sets[i])
 	}
 	a.answerVersion.print(w, indent+"  ")
 	if a.Verdict != "" {
@@ -103,6 +115,20 @@ func (a *answer) print(w io.Writer, s style, indent string) error {
 	}
 	a.printError(w, indent+"  ")
 	return nil
+}
+
+// printPlace says where rows are that are not in the result, and how to get them.
+func (a *answer) printPlace(w io.Writer, s style, indent string, statement int, set *answerSet) {
+	if set.Object == nil {
+		return
+	}
+	which := ""
+	if statement > 0 {
+		which = " --statement " + strconv.Itoa(statement)
+	}
+	o := set.Object
+	_, _ = fmt.Fprintf(w, "%s  %d rows, %d bytes of %s in the object store\n", indent, *set.RowCount, o.Size, o.Format)
+	_, _ = fmt.Fprintf(w, "%s  %s\n", indent, s.dim("runner result get "+a.Database+" "+a.JobID+which+" --output rows"+jobs.RowExtension(o.Format, o.Compression)))
 }
 
 // print shows what a migration did; nothing for other kinds.
@@ -156,7 +182,7 @@ func (r *answerSet) counts() string {
 
 // print shows the rows as a table.
 func (r *answerSet) print(w io.Writer, s style, indent string) error {
-	if r.Columns == nil {
+	if r.Columns == nil || r.Object != nil {
 		return nil
 	}
 	header, types := make([]string, len(r.Columns)), make([]string, len(r.Columns))

@@ -25,6 +25,7 @@ func newRoot() *cobra.Command {
 		newServe(),
 		newDemo(),
 		newSubmit(),
+		newResult(),
 		newCheck(),
 		newDiagnose(),
 		newWait(),

@@ -20,7 +20,7 @@ import (
 const submitHelp = `Submit publishes one job and waits for its stored result.
 
 The job comes from --sql and --params (a query, unless --kind says otherwise), or whole from --file ("-" is standard
-input). Without an id it gets one; the same id is set as Nats-Msg-Id, so that publishing again does no harm.
+input). With --output its rows are written to a file, however many they are: see docs/results.md. Without an id it gets one; the same id is set as Nats-Msg-Id, so that publishing again does no harm.
 
 Exit codes: 0 succeeded; 1 the job could not be published or its result not be read; 2 the command line is wrong;
 3 the job ended failed, rejected, cancelled or expired, and has no effect (what a failed job of kind statement had done may
@@ -32,10 +32,12 @@ const submitExample = `  runner submit --database demo --sql 'SELECT id, owner F
   runner submit --database demo --kind transaction --file transfer.json --id transfer-4711
   echo '{"sql": "SELECT 1 AS n"}' | runner submit --database demo --kind query --file - --json
   runner submit --database shop --kind statement --sql 'VACUUM orders' --job-timeout 10m --timeout 11m
+  runner submit --database shop --sql 'SELECT * FROM orders' --output orders.csv.zst
   runner submit --database demo --sql 'SELECT 1' --no-wait`
 
 type submitFlags struct {
 	clientFlags
+	outputFlags
 	database   string
 	kind       string
 	id         string
@@ -71,7 +73,8 @@ func newSubmit() *cobra.Command {
 	flags.DurationVar(&f.timeout, "timeout", time.Minute, "how long to wait for the result")
 	flags.BoolVar(&f.noWait, "no-wait", false, "return when the stream has the job")
 	flags.BoolVar(&f.json, "json", false, "print the result's own JSON")
-	f.add(cmd)
+	f.clientFlags.add(cmd)
+	f.outputFlags.add(cmd)
 	return cmd
 }
 
@@ -103,30 +106,44 @@ func (f *submitFlags) run(cmd *cobra.Command) error {
 	if f.noWait {
 		return f.printSent(cmd.OutOrStdout(), job, sequence, duplicate)
 	}
-	return f.await(ctx, cmd, conn, job)
-}
-
-func (f *submitFlags) await(ctx context.Context, cmd *cobra.Command, conn *bus.Conn, job *submission) error {
-	raw, err := conn.AwaitResult(ctx, f.database, job.id)
-	switch {
-	case errors.Is(err, context.DeadlineExceeded):
-		return &exitError{exitTimeout, fmt.Errorf("no result of job %s within %s; the job goes on", job.id, f.timeout)}
-	case err != nil:
+	raw, err := f.await(ctx, conn, job)
+	if err != nil {
 		return err
 	}
+	return f.show(cmd, conn, raw)
+}
+
+func (f *submitFlags) await(ctx context.Context, conn *bus.Conn, job *submission) ([]byte, error) {
+	raw, err := conn.AwaitResult(ctx, f.database, job.id)
+	if errors.Is(err, context.DeadlineExceeded) {
+		return nil, &exitError{exitTimeout, fmt.Errorf("no result of job %s within %s; the job goes on", job.id, f.timeout)}
+	}
+	return raw, err
+}
+
+// show prints the result, or writes its rows to the file that is wanted: they may take longer than the job.
+func (f *submitFlags) show(cmd *cobra.Command, conn *bus.Conn, raw []byte) error {
 	a, err := parseAnswer(raw)
 	if err != nil {
 		return err
 	}
-	if err := f.print(cmd.OutOrStdout(), a); err != nil {
+	if f.outputFlags.file != "" && a.Status == jobs.Succeeded {
+		return f.save(cmd.Context(), cmd, conn, raw)
+	}
+	if err := printAnswer(cmd.OutOrStdout(), raw, f.json); err != nil {
 		return err
 	}
 	return statusError(a.Status)
 }
 
-func (f *submitFlags) print(w io.Writer, a *answer) error {
-	if f.json {
-		_, err := fmt.Fprintf(w, "%s\n", a.raw)
+// printAnswer prints a result, to a person or as it is.
+func printAnswer(w io.Writer, raw []byte, asJSON bool) error {
+	if asJSON {
+		_, err := fmt.Fprintf(w, "%s\n", raw)
+		return err
+	}
+	a, err := parseAnswer(raw)
+	if err != nil {
 		return err
 	}
 	return a.print(w, styleFor(w), "")
@@ -183,8 +200,10 @@ func (f *submitFlags) check() error {
 		return errors.New("--params needs --sql")
 	case f.timeout <= 0:
 		return errors.New("--timeout must be above zero")
+	case f.outputFlags.file != "" && f.noWait:
+		return errors.New("--output waits for the result: leave --no-wait out")
 	}
-	return nil
+	return f.complete()
 }
 
 func (f *submitFlags) body(in io.Reader) (body, error) {
@@ -204,9 +223,23 @@ func (f *submitFlags) body(in io.Reader) (body, error) {
 		}
 	}
 	if f.jobTimeout > 0 {
-		return b.with("timeout", f.jobTimeout.String())
+		if b, err = b.with("timeout", f.jobTimeout.String()); err != nil {
+			return nil, err
+		}
 	}
-	return b, nil
+	return f.outputOf(b)
+}
+
+// outputOf asks for rows in the form of the file that is wanted.
+func (f *submitFlags) outputOf(b body) (body, error) {
+	if f.outputFlags.file == "" {
+		return b, nil
+	}
+	b, err := b.with("format", f.format)
+	if err != nil {
+		return nil, err
+	}
+	return b.with("compression", f.compression)
 }
 
 func (f *submitFlags) bodyOfFlags() (body, error) {

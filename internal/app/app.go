@@ -87,6 +87,7 @@ func (a *App) Run(ctx context.Context) (err error) {
 		cfg: cfg, log: log, conn: conn, watch: watch, databases: databases, version: a.opts.Version,
 		startedAt: time.Now(), suspects: worker.NewSuspects(),
 		cancellations: conn.Cancellations(databaseNames(cfg), cfg.Topology.Control.MaxAge),
+		rows:          newRowsStore(conn, cfg.Worker.MaxOutputs),
 	}
 	if err := r.connect(); err != nil {
 		return err
@@ -126,6 +127,7 @@ type running struct {
 	namesake  namesake
 
 	cancellations *bus.Cancellations
+	rows          *rowsStore
 
 	stage atomic.Pointer[string] // a state of a heartbeat
 }
@@ -179,6 +181,7 @@ func (r *running) run(ctx context.Context, started chan<- struct{}) error {
 	background.Go(func() error { return r.beat(beside) })
 	background.Go(func() error { return r.measure(beside) })
 	background.Go(func() error { return r.conn.WatchDead(beside, deadInterval) })
+	background.Go(func() error { return r.newRowsSweeper().Run(beside) })
 	r.watch.background(beside, &background, r)
 	background.Go(func() error { return r.watchCancellations(beside) })
 	service, err := r.openDoors(ctx, beside)

@@ -170,6 +170,7 @@ func (d *database) newExecutor(r *running) (*jobs.Executor, error) {
 		MaxBody:   r.conn.MaxPayload(),
 		MaxResult: r.conn.MaxPayload() - resultRoom,
 
+		Objects:       r.rows,
 		Cancellations: &cancellations{r.cancellations, d.name},
 		Outside:       d.outside(),
 		Migrations:    d.migrator(r),

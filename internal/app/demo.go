@@ -110,6 +110,9 @@ func demoConfig(url, file string) (*config.Config, error) {
 	cfg.Topology.Results.MaxBytes = 256 * mebibyte
 	cfg.Topology.Results.MaxCount = 200_000
 	cfg.Topology.Dead.MaxBytes = 64 * mebibyte
+	cfg.Topology.Rows.MaxBytes = 256 * mebibyte
+	cfg.Topology.Params.MaxBytes = 64 * mebibyte
+	cfg.Defaults.Output.MaxBytes = 128 * mebibyte
 	cfg.Databases[DemoDatabase] = cfg.Defaults.NewDatabase("sqlite", config.NewSecret(file))
 	if err := cfg.Complete(Words()); err != nil {
 		return nil, fmt.Errorf("configure the demo: %w", err)

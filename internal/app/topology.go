@@ -28,6 +28,8 @@ func Topology(cfg *config.Config) bus.Topology {
 		},
 		Dead:      bus.DeadLimits{MaxAge: t.Dead.MaxAge, MaxBytes: int64(t.Dead.MaxBytes)},
 		Control:   bus.ControlLimits{MaxAge: t.Control.MaxAge, MaxRequests: t.Control.MaxRequests},
+		Rows:      bus.ObjectLimits{MaxAge: t.Rows.MaxAge, MaxBytes: int64(t.Rows.MaxBytes)},
+		Params:    bus.ObjectLimits{MaxAge: t.Params.MaxAge, MaxBytes: int64(t.Params.MaxBytes)},
 		HealthAge: t.Health.MaxAge,
 	}
 	for _, name := range databaseNames(cfg) {

@@ -70,14 +70,17 @@ func checkPooled(d *config.Database) error {
 // policy says in jobs' words what a configured database allows.
 func policy(cfg *config.Config, d *config.Database) *jobs.Policy {
 	p := &jobs.Policy{
-		Kinds:         d.Kinds,
-		Pooled:        withoutSessions(d),
-		Ledger:        d.HasLedger(),
-		Timeout:       d.Timeout,
-		MaxTimeout:    d.MaxTimeout,
-		ByKind:        make(map[string]jobs.KindPolicy, len(d.ByKind)),
-		MaxRows:       d.MaxRows,
-		MaxBytes:      int64(d.MaxBytes),
+		Kinds:      d.Kinds,
+		Pooled:     withoutSessions(d),
+		Ledger:     d.HasLedger(),
+		Timeout:    d.Timeout,
+		MaxTimeout: d.MaxTimeout,
+		ByKind:     make(map[string]jobs.KindPolicy, len(d.ByKind)),
+		MaxRows:    d.MaxRows,
+		MaxBytes:   int64(d.MaxBytes),
+		Output: jobs.OutputPolicy{
+			Off: !d.Output.Enabled, MaxRows: d.Output.MaxRows, MaxBytes: int64(d.Output.MaxBytes),
+		},
 		ReplyTo:       cfg.ReplyPrefixes,
 		DeadLetters:   d.DeadLetters,
 		MaxDeliveries: uint64(cfg.Worker.MaxDeliveries),

@@ -24,9 +24,10 @@ var arrows = []arrow{
 		"internal/db/postgres", "internal/db/sqlserver", "internal/db/sqlite", "internal/db/migration", "internal/telemetry",
 	}},
 	{"internal/worker", []string{"internal/jobs"}},
-	{"internal/jobs", []string{"internal/db", "internal/db/migration"}},
+	{"internal/jobs", []string{"internal/db", "internal/db/migration", "internal/db/rowfile"}},
 	{"internal/db/dbtest", []string{"internal/db", "internal/db/migration"}},
 	{"internal/db/migration", []string{"internal/db"}},
+	{"internal/db/rowfile", []string{"internal/db"}},
 	{"internal/db/*", []string{"internal/db", "internal/db/migration"}}, // engines: never another engine
 	{"internal/db", nil},
 	{"internal/bus/bustest", []string{"internal/bus"}},

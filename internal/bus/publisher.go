@@ -113,34 +113,56 @@ func (p *publisher) send(ctx context.Context, msg *nats.Msg) (puback, error) {
 
 // ask publishes once and returns the answer: ErrNoStream if nobody listens to the subject, errNoAnswer if none came.
 func (p *publisher) ask(ctx context.Context, msg *nats.Msg) (*nats.Msg, error) {
+	sent, err := p.post(ctx, msg)
+	if err != nil {
+		return nil, err
+	}
+	return sent.wait(ctx)
+}
+
+// posted is a publish whose answer is still out. Whoever has one waits for it: until then it takes a slot.
+type posted struct {
+	p  *publisher
+	w  *waiter
+	id uint64
+}
+
+// post publishes once and does not wait for the answer. The message's payload may be used again at once.
+func (p *publisher) post(ctx context.Context, msg *nats.Msg) (posted, error) {
 	select {
 	case p.slots <- struct{}{}:
 	case <-ctx.Done():
-		return nil, ctx.Err()
+		return posted{}, ctx.Err()
 	}
-	defer func() { <-p.slots }()
 	w := p.free.Get().(*waiter)
 	id := p.register(w)
 	msg.Reply = p.prefix + strconv.FormatUint(id, 36)
 	if err := p.nc.PublishMsg(msg); err != nil {
 		p.forget(id, w)
+		<-p.slots
 		if errors.Is(err, nats.ErrMaxPayload) {
 			err = errors.Join(ErrTooLarge, err)
 		}
-		return nil, closedAs(err)
+		return posted{}, closedAs(err)
 	}
-	w.timer.Reset(publishTimeout)
+	return posted{p, w, id}, nil
+}
+
+// wait returns the answer; see ask.
+func (s posted) wait(ctx context.Context) (*nats.Msg, error) {
+	defer func() { <-s.p.slots }()
+	s.w.timer.Reset(publishTimeout)
 	select {
-	case m := <-w.answer:
-		w.timer.Stop() // before somebody else has the waiter
-		p.free.Put(w)
+	case m := <-s.w.answer:
+		s.w.timer.Stop() // before somebody else has the waiter
+		s.p.free.Put(s.w)
 		return answered(m)
-	case <-w.timer.C:
-		p.forget(id, w)
+	case <-s.w.timer.C:
+		s.p.forget(s.id, s.w)
 		return nil, errNoAnswer
 	case <-ctx.Done():
-		w.timer.Stop()
-		p.forget(id, w)
+		s.w.timer.Stop()
+		s.p.forget(s.id, s.w)
 		return nil, ctx.Err()
 	}
 }

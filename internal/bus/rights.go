@@ -107,6 +107,17 @@ func (b *rightsOf) fleet() {
 		b.creates("STREAM.CREATE." + stream)
 	}
 	b.calls("STREAM.MSG.GET." + s.controlStream())
+	b.objects()
+}
+
+func (b *rightsOf) objects() {
+	rows, params := b.subjects.rowsBucket(), b.subjects.paramsBucket()
+	for _, bucket := range []string{rows, params} {
+		b.calls("STREAM.INFO."+objectPrefix+bucket, "STREAM.MSG.GET."+objectPrefix+bucket)
+		b.creates("STREAM.CREATE." + objectPrefix + bucket)
+	}
+	b.publish(metaSubject(rows, tried))
+	b.calls("STREAM.PURGE."+objectPrefix+rows, "DIRECT.GET."+objectPrefix+params)
 }
 
 func (b *rightsOf) database(d *DatabaseTopology) {
@@ -114,6 +125,7 @@ func (b *rightsOf) database(d *DatabaseTopology) {
 	b.subscribe(s.result(d.Name, "*"), s.api("databases."+d.Name), s.api("health."+d.Name), s.api("run."+d.Name+".*"), s.api("cancel."+d.Name+".*"))
 	b.publish(s.store(d.Name, tried), s.databaseHealth(d.Name, b.opts.Instance), s.migration(d.Name), s.control(d.Name+"."+tried),
 		s.namespace+".replies."+d.Name+"."+tried, s.api("databases."+d.Name))
+	b.publish(chunkSubject(s.rowsBucket(), d.Name+"."+tried))
 	b.calls("STREAM.INFO."+jobs, "STREAM.MSG.GET."+jobs, "STREAM.INFO."+results, "STREAM.MSG.GET."+results,
 		"DIRECT.GET."+results, "DIRECT.GET."+results+"."+s.result(d.Name, tried), "STREAM.PURGE."+results)
 	b.creates("STREAM.CREATE."+jobs, "STREAM.CREATE."+results)

@@ -37,6 +37,7 @@ func TestTryRightsHasNoEffect(t *testing.T) {
 	require.Zero(t, heard)
 	for stream, messages := range map[string]uint64{
 		"DBRUNNER_JOBS_demo": 3, "DBRUNNER_RESULTS_demo": 1, "DBRUNNER_DEAD": 0, "DBRUNNER_HEALTH": 0, "KV_DBRUNNER_CONTROL": 0,
+		"OBJ_DBRUNNER_ROWS": 0, "OBJ_DBRUNNER_PARAMS": 0,
 	} {
 		s, err := b.js.Stream(t.Context(), stream)
 		require.NoError(t, err)

@@ -35,6 +35,15 @@ func checkID(id string) error {
 // bucketPrefix begins the name of the stream behind a key-value bucket.
 const bucketPrefix = "KV_"
 
+// objectPrefix begins the name of the stream behind a bucket of the object store.
+const objectPrefix = "OBJ_"
+
+// chunkSubject is where the chunks of an object are, by the mark that its description carries (nuid).
+func chunkSubject(bucket, mark string) string { return "$O." + bucket + ".C." + mark }
+
+// metaSubject is where the description of an object is, by its encoded name.
+func metaSubject(bucket, encoded string) string { return "$O." + bucket + ".M." + encoded }
+
 // subjects builds the subjects and stream names of one namespace.
 type subjects struct {
 	namespace string
@@ -81,6 +90,12 @@ func (s subjects) control(key string) string { return "$KV." + s.controlBucket()
 
 // controlled is where the bucket's stream re-publishes what it has stored.
 func (s subjects) controlled(key string) string { return s.namespace + ".control." + key }
+
+// rowsBucket is the bucket of the object store with rows that are too many for a result.
+func (s subjects) rowsBucket() string { return s.streamName("ROWS") }
+
+// paramsBucket is the bucket of the object store with parameters that are too many for a job.
+func (s subjects) paramsBucket() string { return s.streamName("PARAMS") }
 
 func (s subjects) jobsStream(database string) string {
 	return s.streamName("JOBS_" + database)

@@ -26,6 +26,8 @@ type Topology struct {
 	Results   ResultsLimits
 	Dead      DeadLimits
 	Control   ControlLimits
+	Rows      ObjectLimits  // rows that are too many for a result, default 25 h and 4 GiB
+	Params    ObjectLimits  // parameters that are too many for a job, default 24 h and 1 GiB
 	HealthAge time.Duration // a heartbeat older than this is gone, default 1 min
 	AckWait   time.Duration // a message that its runner shows no interest in is delivered again, default 10 s
 }
@@ -71,6 +73,12 @@ type ControlLimits struct {
 	MaxRequests int64         // default 100,000
 }
 
+// ObjectLimits bound a bucket of the object store, of all databases together. What is above is refused.
+type ObjectLimits struct {
+	MaxAge   time.Duration // an object is kept this long
+	MaxBytes int64
+}
+
 func (t Topology) withDefaults() Topology {
 	setDefault(&t.Replicas, 1)
 	setDefault(&t.Jobs.MaxMsgs, 1_000_000)
@@ -85,6 +93,8 @@ func (t Topology) withDefaults() Topology {
 	setDefault(&t.Dead.MaxBytes, 1<<30)
 	setDefault(&t.Control.MaxAge, 24*time.Hour)
 	setDefault(&t.Control.MaxRequests, 100_000)
+	setDefault(&t.Rows, ObjectLimits{MaxAge: t.Results.MaxAge + time.Hour, MaxBytes: 4 << 30})
+	setDefault(&t.Params, ObjectLimits{MaxAge: 24 * time.Hour, MaxBytes: 1 << 30})
 	setDefault(&t.HealthAge, time.Minute)
 	setDefault(&t.AckWait, 10*time.Second)
 	t.Databases = slices.Clone(t.Databases)
@@ -113,6 +123,9 @@ func (t *Topology) validate() error {
 	}
 	if t.Results.MinAge > t.Results.MaxAge {
 		errs = append(errs, fmt.Errorf("results: minimum age %s above maximum age %s", t.Results.MinAge, t.Results.MaxAge))
+	}
+	if t.Rows.MaxAge < t.Results.MaxAge {
+		errs = append(errs, fmt.Errorf("rows: maximum age %s below that of results, %s", t.Rows.MaxAge, t.Results.MaxAge))
 	}
 	return errors.Join(errs...)
 }
@@ -172,7 +185,9 @@ func (c *Conn) want(t Topology) (wanted, error) {
 			w.consumers = append(w.consumers, consumer{c.subjects.jobsStream(d.Name), b.lane(d.Name, lane)})
 		}
 	}
-	w.streams = append(w.streams, b.dead(), b.health(), b.control())
+	w.streams = append(w.streams, b.dead(), b.health(), b.control(),
+		b.objects(c.subjects.rowsBucket(), "rows that are too many for a result", t.Rows),
+		b.objects(c.subjects.paramsBucket(), "parameters that are too many for a job", t.Params))
 	return w, nil
 }
 
@@ -262,6 +277,17 @@ func (b *builder) control() jetstream.StreamConfig {
 	s.MaxAge, s.MaxMsgs = b.topology.Control.MaxAge, b.topology.Control.MaxRequests
 	s.Duplicates = min(s.Duplicates, s.MaxAge)
 	s.AllowRollup, s.DenyDelete, s.AllowDirect = true, true, true
+	return s
+}
+
+// objects is a bucket of the object store, set up as every client library knows them.
+func (b *builder) objects(bucket, purpose string, limits ObjectLimits) jetstream.StreamConfig {
+	s := b.stream(objectPrefix+bucket, purpose)
+	s.Subjects = []string{chunkSubject(bucket, ">"), metaSubject(bucket, ">")}
+	s.Discard = jetstream.DiscardNew
+	s.MaxAge, s.MaxBytes = limits.MaxAge, limits.MaxBytes
+	s.Duplicates = min(s.Duplicates, s.MaxAge)
+	s.AllowRollup, s.AllowDirect = true, true
 	return s
 }
 

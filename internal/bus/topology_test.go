@@ -2,7 +2,6 @@ package bus_test
 
 import (
 	"fmt"
-	"strings"
 	"testing"
 	"time"
 
@@ -35,7 +34,7 @@ func TestVerifyCreatesNothing(t *testing.T) {
 	err := conn.Verify(t.Context(), topology())
 	var differs *bus.TopologyError
 	require.ErrorAs(t, err, &differs)
-	require.Len(t, differs.Differences, 8)
+	require.Len(t, differs.Differences, 10)
 	require.True(t, differs.Differences[0].Missing)
 	require.ErrorContains(t, err, "stream DBRUNNER_JOBS_demo is missing")
 	require.ErrorContains(t, err, "consumer DBRUNNER_JOBS_demo/work is missing")
@@ -170,6 +169,7 @@ func TestPrune(t *testing.T) {
 	require.Equal(t, map[string]bool{
 		"DBRUNNER_JOBS_demo": true, "DBRUNNER_RESULTS_demo": true, "DBRUNNER_DEAD": true, "DBRUNNER_HEALTH": true,
 		"DBRUNNER_JOBS_old_db": false, "DBRUNNER_RESULTS_old_db": false, "KV_DBRUNNER_CONTROL": true,
+		"OBJ_DBRUNNER_ROWS": true, "OBJ_DBRUNNER_PARAMS": true,
 	}, shown, "the foreign stream is none of ours")
 
 	changes, err := b.conn.Prune(t.Context(), topology(), false)
@@ -242,12 +242,12 @@ func TestNamespaceIsUpperCasedInStreamNames(t *testing.T) {
 	views, err := conn.Show(t.Context(), topology())
 	require.NoError(t, err)
 	for _, v := range views {
-		require.True(t, strings.HasPrefix(strings.TrimPrefix(v.Name, "KV_"), "ACME_"), v.Name)
+		require.Regexp(t, `^(KV_|OBJ_)?ACME_`, v.Name)
 		for _, s := range v.Subjects {
-			require.True(t, strings.HasPrefix(s, "acme.") || s == "$KV.ACME_CONTROL.>", s)
+			require.Regexp(t, `^(acme\.|\$KV\.ACME_CONTROL\.|\$O\.ACME_(ROWS|PARAMS)\.)`, s)
 		}
 	}
-	require.Len(t, views, 5)
+	require.Len(t, views, 7)
 }
 
 func TestApplyDropsAKindThatNobodyWaitsOn(t *testing.T) {

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // How many jobs a runner holds for each connection of a pool: steadyPerConnection at any time, of which those beyond
@@ -64,6 +65,9 @@ func (c *Config) fill(w Words) {
 	}
 	if c.NATS.InboxPrefix == "" {
 		c.NATS.InboxPrefix = "_INBOX_" + c.Namespace
+	}
+	if c.Topology.Rows.MaxAge == 0 {
+		c.Topology.Rows.MaxAge = c.Topology.Results.MaxAge + time.Hour
 	}
 	c.fillSlots()
 	for name, d := range c.Databases {
@@ -173,6 +177,8 @@ func (c *checker) ownInbox(prefix string) bool {
 
 func (c *checker) topology() {
 	t, r := &c.cfg.Topology, &c.cfg.Topology.Results
+	c.want(c.cfg.Topology.Rows.MaxAge >= r.MaxAge, fmt.Sprintf("rows must be kept as long as the results that name them: write "+
+		"at least %s, or lower topology.results.max_age", short(r.MaxAge)), "topology.rows.max_age", "topology.results.max_age")
 	c.want(r.MinAge <= r.MaxAge, fmt.Sprintf("results cannot be kept at least %s and at most %s; lower this or raise "+
 		"topology.results.max_age", short(r.MinAge), short(r.MaxAge)), "topology.results.min_age", "topology.results.max_age")
 	c.want(t.Jobs.MaxMessagesPerKind <= t.Jobs.MaxMessages, "one kind cannot have more jobs than all kinds together; "+
@@ -219,6 +225,8 @@ func (c *checker) database(path string, d *Database) {
 		"this or raise retry.max_delay", short(d.Retry.Delay), short(d.Retry.MaxDelay)), at("retry.delay"), at("retry.max_delay"))
 	c.want(d.MaxBytes <= c.cfg.Topology.Results.MaxBytes, "one result could be larger than the stream of results; "+
 		"lower this or raise topology.results.max_bytes", at("max_bytes"), "topology.results.max_bytes")
+	c.want(!d.Output.Enabled || d.Output.MaxBytes <= c.cfg.Topology.Rows.MaxBytes, "the rows of one job could be larger than the "+
+		"store of rows; lower this or raise topology.rows.max_bytes", at("output.max_bytes"), "topology.rows.max_bytes")
 	c.want(d.Slots <= c.cfg.Topology.MaxAckPending, fmt.Sprintf("one runner cannot hold %d jobs when the fleet may "+
 		"hold %d; lower this or raise topology.max_ack_pending", d.Slots, c.cfg.Topology.MaxAckPending),
 		at("slots"), at("pool.max"), "topology.max_ack_pending")

@@ -79,6 +79,8 @@ type Topology struct {
 	Results       ResultsStream `key:"results"`
 	Dead          DeadStream    `key:"dead"`
 	Control       ControlStream `key:"control"`
+	Rows          RowsBucket    `key:"rows"`
+	Params        ParamsBucket  `key:"params"`
 	Health        HealthStream  `key:"health"`
 }
 
@@ -122,6 +124,23 @@ type ControlStream struct {
 	MaxRequests int64 `key:"max_requests" default:"100000" min:"1" max:"1000000"`
 }
 
+// RowsBucket bounds the object store of rows that have no room in their results. What does not fit is refused.
+type RowsBucket struct {
+	// rows are kept this long, which is at least as long as results are
+	MaxAge time.Duration `key:"max_age" auto:"topology.results.max_age + 1h" min:"1s"`
+	// bytes that the rows of all databases may take
+	MaxBytes Size `key:"max_bytes" default:"4GiB" min:"1MiB"`
+}
+
+// ParamsBucket bounds the object store of parameters that have no room in their jobs. What does not fit is refused at
+// the publisher.
+type ParamsBucket struct {
+	// parameters are kept this long
+	MaxAge time.Duration `key:"max_age" default:"24h" min:"1s"`
+	// bytes that the parameters of all databases may take
+	MaxBytes Size `key:"max_bytes" default:"1GiB" min:"1MiB"`
+}
+
 // HealthStream bounds the stream of heartbeats.
 type HealthStream struct {
 	// a heartbeat is kept this long after a runner's last one
@@ -140,6 +159,9 @@ type Worker struct {
 	DrainTimeout time.Duration `key:"drain_timeout" default:"30s" min:"0s" max:"1h"`
 	// jobs done whose result, reply or dead letter may be on its way at once
 	SettleInFlight int `key:"settle_in_flight" default:"256" min:"1" max:"100000"`
+	// objects of rows that may be written at once, all databases together; each takes some MiB of memory, and what is
+	// above waits
+	MaxOutputs int `key:"max_outputs" default:"8" min:"1" max:"1000"`
 	// how often this runner says that it lives
 	HeartbeatInterval time.Duration `key:"heartbeat_interval" default:"10s" min:"1s" max:"10m"`
 }

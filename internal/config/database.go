@@ -58,19 +58,30 @@ type Defaults struct {
 	LockTimeout time.Duration `key:"lock_timeout" default:"10s" min:"1ms" max:"24h"`
 	// the server ends a transaction that says nothing for this long
 	IdleInTransaction time.Duration `key:"idle_in_transaction" default:"1m" min:"1s" max:"24h"`
-	// rows that one job may return
+	// rows that one result may hold
 	MaxRows int64 `key:"max_rows" default:"100000" min:"1"`
-	// encoded rows that one job may return; with its envelope a result must fit the NATS server's max_payload
+	// encoded rows that one result may hold; with its envelope a result must fit the NATS server's max_payload
 	MaxBytes Size `key:"max_bytes" default:"768KiB" min:"1KiB" max:"64MiB"`
 
 	// settings that only this engine has
 	Settings map[string]string `key:"settings"`
 
+	Output Output                 `key:"output"`
 	Pool   Pool                   `key:"pool"`
 	ByKind map[string]*KindLimits `key:"by_kind" each:"kind"`
 	Ledger Ledger                 `key:"ledger"`
 	Retry  Retry                  `key:"retry"`
 	Health Health                 `key:"health"`
+}
+
+// Output bounds the rows that have no room in their result and go to the object store instead.
+type Output struct {
+	// whether rows go there; otherwise a job fails whose rows have no room in its result
+	Enabled bool `key:"enabled" default:"true"`
+	// rows that one job may return that way
+	MaxRows int64 `key:"max_rows" default:"100000000" min:"1"`
+	// rows that one job may return that way, bytes of them as JSON
+	MaxBytes Size `key:"max_bytes" default:"2GiB" min:"1KiB"`
 }
 
 // Pool bounds a database's connections.

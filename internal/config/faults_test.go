@@ -39,7 +39,7 @@ func TestFaults(t *testing.T) {
 			"line 1: databases.a.colour: no such key; known here: by_kind, connection_string, connection_string_file, " +
 				"dead_letters, direct_connection_string, direct_connection_string_file, effects, health, idle_in_transaction, kinds, " +
 				"ledger, lock_timeout, max_bytes, max_rows, max_timeout, migrate_on_start, migrations, " +
-				"pool, pooler, retry, settings, slots, timeout, type",
+				"output, pool, pooler, retry, settings, slots, timeout, type",
 			"line 1: databases.a.max-rows: no such key; did you mean max_rows?",
 			"line 1: databases.a.pool.mim: no such key; did you mean min?",
 			"line 2: topologie: no such key; did you mean topology?",
@@ -118,8 +118,8 @@ func TestFaults(t *testing.T) {
 		},
 		"impossible combinations": {
 			text: entry("pool: {min: 9, max: 3}, timeout: 1h, retry: {delay: 5s}, ledger: {retention: 1h}, slots: 600, "+
-				"health: {slow: 10s}, by_kind: {query: {timeout: 30m, max_timeout: 1m}}, max_bytes: 2MiB") +
-				"\ntopology: {results: {min_age: 48h, max_bytes: 1MiB}, max_ack_pending: 500, jobs: {max_messages: 5}}" +
+				"health: {slow: 10s}, by_kind: {query: {timeout: 30m, max_timeout: 1m}}, max_bytes: 2MiB, output: {max_bytes: 5MiB}") +
+				"\ntopology: {results: {min_age: 48h, max_bytes: 1MiB}, rows: {max_age: 1h, max_bytes: 4MiB}, max_ack_pending: 500, jobs: {max_messages: 5}}" +
 				"\nworker: {heartbeat_interval: 5m}",
 			want: []string{
 				"line 1: databases.a.by_kind.query: jobs of this kind would have a default timeout of 30m above their " +
@@ -130,6 +130,8 @@ func TestFaults(t *testing.T) {
 					"at least 24h, or lower topology.results.max_age",
 				"line 1: databases.a.max_bytes: one result could be larger than the stream of results; lower this or raise " +
 					"topology.results.max_bytes",
+				"line 1: databases.a.output.max_bytes: the rows of one job could be larger than the store of rows; lower this or " +
+					"raise topology.rows.max_bytes",
 				"line 1: databases.a.pool.min: 9 connections cannot be kept when at most 3 may be open; lower this or raise pool.max",
 				"line 1: databases.a.retry.delay: the first pause of 5s is above retry.max_delay, 1s; lower this or raise " +
 					"retry.max_delay",
@@ -141,6 +143,8 @@ func TestFaults(t *testing.T) {
 					"this or raise topology.jobs.max_messages",
 				"line 2: topology.results.min_age: results cannot be kept at least 48h and at most 24h; lower this or raise " +
 					"topology.results.max_age",
+				"line 2: topology.rows.max_age: rows must be kept as long as the results that name them: write at least 24h, " +
+					"or lower topology.results.max_age",
 			},
 		},
 		"more slots than the bound": {

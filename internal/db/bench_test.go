@@ -95,7 +95,11 @@ func BenchmarkRowEncoder(b *testing.B) {
 							b.Fatal(err)
 						}
 					}
-					b.SetBytes(int64(len(e.Finish().Rows)))
+					set, err := e.Finish()
+					if err != nil {
+						b.Fatal(err)
+					}
+					b.SetBytes(int64(len(set.Rows)))
 				}
 			})
 		}

@@ -34,7 +34,9 @@ func TestResultsDoNotShareMemory(t *testing.T) {
 		for range rows {
 			require.NoError(t, enc.EndRow(append(enc.Next(enc.BeginRow()), digit)))
 		}
-		return enc.Finish()
+		set, err := enc.Finish()
+		require.NoError(t, err)
+		return set
 	}
 	small, large := encodeOnes(3, '1'), encodeOnes(5000, '2')
 	given := encodeOnes(5000, '3')

@@ -134,9 +134,12 @@ type Once struct {
 type ResultSet struct {
 	Columns      []Column // nil: the statement returns no rows
 	Rows         []byte   // a JSON array with an element a row; nil if Columns is nil
-	RowCount     int64    // rows in Rows
+	RowCount     int64    // rows in Rows, or in Object
 	RowsAffected int64    // as the server counts; for a statement that returns rows, their number
 	Command      string   // the server's command tag, e.g. "INSERT 0 1", where it has one
+
+	// Object is where the rows are if Rows is nil although Columns is not.
+	Object *RowsObject
 
 	// More are the other answers of a statement that gave several, in their order: the result sets of a procedure,
 	// the counts of its statements and of triggers.

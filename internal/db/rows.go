@@ -7,7 +7,8 @@ import (
 
 // RowEncoder writes the rows of one call as JSON while they come from the wire: no map and no allocation for
 // a row or a value, the keys of objects encoded once for each statement. The caps on rows and bytes hold over
-// all statements of the call. It is for one goroutine; the zero value is not usable.
+// all statements of the call. Rows that have no room in the call's answer go to its Overflow, one by one. It is for one
+// goroutine; the zero value is not usable.
 //
 //	enc.Start(columns)
 //	for each row {
@@ -18,7 +19,7 @@ import (
 //		}
 //		err = enc.EndRow(dst)
 //	}
-//	set := enc.Finish()
+//	set, err := enc.Finish()
 type RowEncoder struct {
 	opts    RowOptions
 	buffers *Buffers // of results too large to share memory
@@ -31,9 +32,13 @@ type RowEncoder struct {
 	buf   []byte // the rows of the statement so far; what stands before it in memory is other statements'
 	rows  int64  // of the statement
 	total int64  // rows of the call, the statement's included
-	done  int64  // bytes of the call's statements before this one, and of all columns
-	large int    // length of the largest row so far: how much room a row needs
-	room  int    // that the next statement's rows are expected to need
+	done  int64  // bytes of the call's statements before this one that stay in memory, and of all columns
+	sets  int    // that were started in the call
+	out   int64  // bytes of the call that went to files
+	file  RowFile
+	form  RowFormat // of the rows that are encoded now
+	large int       // length of the largest row so far: how much room a row needs
+	room  int       // that the next statement's rows are expected to need
 }
 
 const (
@@ -67,6 +72,8 @@ func (e *RowEncoder) Expect(size int) { e.room = size }
 // would be lost.
 func (e *RowEncoder) Start(columns []Column) error {
 	e.columns, e.rows, e.next = columns, 0, 0
+	e.file, e.form = nil, e.opts.Format
+	e.sets++
 	if e.columns == nil {
 		e.columns = []Column{}
 	}
@@ -78,7 +85,15 @@ func (e *RowEncoder) Start(columns []Column) error {
 	e.room = 0
 	e.buf = append(e.buf, '[')
 	e.done += columnsSize(columns)
-	if err := e.check(); err != nil || e.opts.Format == Arrays {
+	if e.opts.Overflow != nil && e.done > e.opts.InlineBytes {
+		return Errorf(ClassPermanent, CodeResultTooLarge,
+			"the columns alone take %d bytes, above the limit of %d bytes", e.done, e.opts.InlineBytes)
+	}
+	err := e.check()
+	if err == nil && e.opts.Outside && e.opts.Overflow != nil {
+		err = e.open()
+	}
+	if err != nil || e.form == Arrays {
 		return err
 	}
 	if name, twice := duplicate(columns); twice {
@@ -88,6 +103,60 @@ func (e *RowEncoder) Start(columns []Column) error {
 	}
 	e.encodeKeys()
 	return nil
+}
+
+// open sends the statement's rows to a file from now on.
+func (e *RowEncoder) open() (err error) {
+	if e.file, err = e.opts.Overflow.Open(e.sets-1, e.columns); err != nil {
+		return err
+	}
+	if e.file.AsArrays() {
+		e.form = Arrays
+	}
+	return nil
+}
+
+// overflow hands over the rows in memory, which have no room there any more.
+func (e *RowEncoder) overflow() error {
+	if err := e.open(); err != nil {
+		return err
+	}
+	rows := e.buf
+	e.buf = e.buffers.Get(max(minBuffer, 2*e.large))
+	for rest := rows[1:]; len(rest) > 0; {
+		n := rowLength(rest)
+		if err := e.file.Row(rest[:n]); err != nil {
+			return err
+		}
+		if rest = rest[n:]; len(rest) > 0 {
+			rest = rest[1:] // the comma
+		}
+	}
+	e.out += int64(len(rows))
+	e.buffers.Put(rows)
+	return nil
+}
+
+// rowLength is the length of the row that a text begins with: a JSON array or object as the encoder writes it.
+func rowLength(text []byte) int {
+	depth := 0
+	for i := 0; i < len(text); i++ {
+		switch text[i] {
+		case '"':
+			for i++; text[i] != '"'; i++ {
+				if text[i] == '\\' {
+					i++
+				}
+			}
+		case '[', '{':
+			depth++
+		case ']', '}':
+			if depth--; depth == 0 {
+				return i + 1
+			}
+		}
+	}
+	return len(text)
 }
 
 func (e *RowEncoder) encodeKeys() {
@@ -103,6 +172,9 @@ func (e *RowEncoder) encodeKeys() {
 // BeginRow begins a row and returns the buffer that Next and the values are appended to.
 func (e *RowEncoder) BeginRow() []byte {
 	e.next = 0
+	if e.file != nil {
+		e.buf = e.buf[:0]
+	}
 	dst := e.buf
 	if free := cap(dst) - len(dst); free < e.large+2 {
 		// Doubling: append alone grows large buffers by a quarter and would copy a large result five times.
@@ -110,10 +182,10 @@ func (e *RowEncoder) BeginRow() []byte {
 		e.buffers.Put(e.buf)
 		e.buf = dst
 	}
-	if e.rows > 0 {
+	if e.rows > 0 && e.file == nil {
 		dst = append(dst, ',')
 	}
-	if e.opts.Format == Arrays {
+	if e.form == Arrays {
 		return append(dst, '[')
 	}
 	return append(dst, '{')
@@ -124,7 +196,7 @@ func (e *RowEncoder) BeginRow() []byte {
 func (e *RowEncoder) Next(dst []byte) []byte {
 	i := e.next
 	e.next++
-	if e.opts.Format == Arrays {
+	if e.form == Arrays {
 		if i > 0 {
 			dst = append(dst, ',')
 		}
@@ -143,7 +215,7 @@ func (e *RowEncoder) EndRow(dst []byte) error {
 	if e.next != len(e.columns) {
 		return fmt.Errorf("row encoder: %d values for %d columns", e.next, len(e.columns))
 	}
-	if e.opts.Format == Arrays {
+	if e.form == Arrays {
 		dst = append(dst, ']')
 	} else {
 		dst = append(dst, '}')
@@ -152,14 +224,34 @@ func (e *RowEncoder) EndRow(dst []byte) error {
 	e.buf = dst
 	e.rows++
 	e.total++
-	return e.check()
+	if e.opts.Overflow == nil {
+		return e.check()
+	}
+	return e.endOverflowing()
 }
 
-func (e *RowEncoder) check() error {
+// endOverflowing ends a row of a call whose rows may go to files.
+func (e *RowEncoder) endOverflowing() error {
+	if e.file != nil {
+		e.out += int64(len(e.buf))
+		if err := e.checkCaps(e.done + e.out); err != nil {
+			return err
+		}
+		return e.file.Row(e.buf)
+	}
+	if err := e.check(); err != nil || e.done+int64(len(e.buf)) <= e.opts.InlineBytes {
+		return err
+	}
+	return e.overflow()
+}
+
+func (e *RowEncoder) check() error { return e.checkCaps(e.Size()) }
+
+func (e *RowEncoder) checkCaps(size int64) error {
 	if limit := e.opts.MaxRows; limit > 0 && e.total > limit {
 		return Errorf(ClassPermanent, CodeResultTooLarge, "more than %d rows, which is the limit of this job", limit)
 	}
-	if size, limit := e.Size(), e.opts.MaxBytes; limit > 0 && size > limit {
+	if limit := e.opts.MaxBytes; limit > 0 && size > limit {
 		return Errorf(ClassPermanent, CodeResultTooLarge,
 			"the columns and the first %d rows take %d bytes, above the limit of %d bytes", e.total, size, limit)
 	}
@@ -169,11 +261,21 @@ func (e *RowEncoder) check() error {
 // Rows is the number of rows of the call so far.
 func (e *RowEncoder) Rows() int64 { return e.total }
 
-// Size is the number of bytes that the columns and the encoded rows of the call take so far; of the columns, at most.
-func (e *RowEncoder) Size() int64 { return e.done + int64(len(e.buf)) }
+// Size is the number of bytes that the columns and the encoded rows of the call take so far, wherever they are; of the
+// columns, at most.
+func (e *RowEncoder) Size() int64 {
+	if e.file != nil {
+		return e.done + e.out
+	}
+	return e.done + e.out + int64(len(e.buf))
+}
 
-// Finish ends the rows of a statement. RowsAffected is set to their number; Command is left to the engine.
-func (e *RowEncoder) Finish() ResultSet {
+// Finish ends the rows of a statement. RowsAffected is set to their number; Command is left to the engine. An error is
+// that of the file that rows went to.
+func (e *RowEncoder) Finish() (ResultSet, error) {
+	if e.file != nil {
+		return e.finishFile()
+	}
 	e.buf = append(e.buf, ']')
 	n := len(e.buf)
 	set := ResultSet{Columns: e.columns, Rows: e.buf[:n:n], RowCount: e.rows, RowsAffected: e.rows}
@@ -183,7 +285,19 @@ func (e *RowEncoder) Finish() ResultSet {
 	e.done += int64(n)
 	e.buf = rest(e.buf)
 	e.columns, e.rows = nil, 0
-	return set
+	return set, nil
+}
+
+func (e *RowEncoder) finishFile() (ResultSet, error) {
+	file := e.file
+	e.file, e.buf = nil, e.buf[:0]
+	object, err := file.Close()
+	if err != nil {
+		return ResultSet{}, err
+	}
+	set := ResultSet{Columns: e.columns, Object: object, RowCount: e.rows, RowsAffected: e.rows}
+	e.columns, e.rows = nil, 0
+	return set, nil
 }
 
 // rest is what is free behind a buffer that is not written any more.

@@ -35,7 +35,7 @@ func encode(e *db.RowEncoder, cols []db.Column, rows ...[]string) (db.ResultSet,
 			return db.ResultSet{}, err
 		}
 	}
-	return e.Finish(), nil
+	return e.Finish()
 }
 
 func TestRowEncoder(t *testing.T) {
@@ -191,6 +191,7 @@ func ExampleRowEncoder() {
 			return
 		}
 	}
-	fmt.Println(string(e.Finish().Rows))
-	// Output: [{"id":0,"name":"Ada"},{"id":1,"name":"\"Grace\""}]
+	set, err := e.Finish()
+	fmt.Println(string(set.Rows), err)
+	// Output: [{"id":0,"name":"Ada"},{"id":1,"name":"\"Grace\""}] <nil>
 }

@@ -96,6 +96,55 @@ type RowOptions struct {
 	Format   RowFormat
 	MaxRows  int64 // over all statements of the call; 0 = no limit
 	MaxBytes int64 // of encoded rows over all statements of the call; 0 = no limit
+
+	// Overflow takes the rows of statements that have no room in the call's answer; nil: nothing does.
+	Overflow Overflow
+	// InlineBytes of rows and columns have room there, over all statements of the call. Without Overflow it means nothing.
+	InlineBytes int64
+	// Outside sends the rows of every statement to Overflow, however few they are.
+	Outside bool
+}
+
+// maxOverflowRow bounds one row that has room outside of the answer only, bytes: it is encoded in memory.
+const maxOverflowRow = 64 << 20
+
+// LargestRow is what one row may take at most, in bytes; 0: no limit.
+func (o *RowOptions) LargestRow() int64 {
+	if o.Overflow == nil {
+		return o.MaxBytes
+	}
+	if largest := max(o.InlineBytes, maxOverflowRow); o.MaxBytes == 0 || largest < o.MaxBytes {
+		return largest
+	}
+	return o.MaxBytes
+}
+
+// Overflow gives the rows of one call a place outside of its answer.
+type Overflow interface {
+	// Open begins the rows of a set, counted from 0 in the call: of a statement, or of each set of rows that it gives.
+	// A set that was opened before, or an earlier one, means that the call has begun anew: what was opened until then
+	// is void.
+	Open(set int, columns []Column) (RowFile, error)
+}
+
+// RowFile takes the rows of one statement.
+type RowFile interface {
+	// AsArrays says that rows are best given as arrays, whatever the call's row format.
+	AsArrays() bool
+	// Row adds a row, one JSON array or object. The text is only good during the call.
+	Row(text []byte) error
+	// Close says that all rows were given, and returns when the whole is durable.
+	Close() (*RowsObject, error)
+}
+
+// RowsObject is where the rows of a statement are that had no room in the answer.
+type RowsObject struct {
+	Bucket, Name string
+	Size         int64 // bytes of the object
+	RowCount     int64
+	Digest       string // as the object store writes it
+	Format       string
+	Compression  string
 }
 
 // RowFormat is how a row is written.

@@ -34,6 +34,9 @@ const (
 	CodeCanceled          db.Code = "cancelled"           // somebody asked for the job's end
 	CodeOutcomeUnknown    db.Code = "outcome_unknown"     // whether the effect happened cannot be known
 	CodeInternal          db.Code = "internal_error"      // a defect of the runner's own
+
+	CodeRowsFull        db.Code = "rows_store_full"        // the object store has no room for the rows
+	CodeRowsUnavailable db.Code = "rows_store_unavailable" // the object store did not take the rows
 )
 
 // Codes are the codes that an answer can have, for those who count by them.
@@ -42,7 +45,7 @@ func Codes() []db.Code {
 		CodeInvalidJSON, CodeTooLarge, CodeTooDeep, CodeInvalidBody, CodeUnknownKey, CodeDuplicateKey,
 		CodeMissingKey, CodeInvalidValue, CodeInvalidID, CodeVersion, CodeReplyTo, CodeKindNotAllowed,
 		CodeEffectNotAllowed, CodeParameterNotTyped, CodeTooManyDeliveries, CodeIDReused, CodeResultTaken,
-		CodeExpired, CodeCanceled, CodeOutcomeUnknown, CodeInternal,
+		CodeExpired, CodeCanceled, CodeOutcomeUnknown, CodeInternal, CodeRowsFull, CodeRowsUnavailable,
 		db.CodeSyntax, db.CodeUndefined, db.CodePermission, db.CodeReadOnly, db.CodeUnique, db.CodeForeignKey,
 		db.CodeNotNull, db.CodeCheck, db.CodeConstraint, db.CodeData, db.CodeParameter,
 		db.CodeMultipleStatements, db.CodeTransactionControl, db.CodeForbiddenStatement,

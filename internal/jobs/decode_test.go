@@ -254,7 +254,8 @@ func TestRowLimits(t *testing.T) {
 	for body, want := range map[string]int64{
 		`{"sql":"SELECT 1"}`: 1000, `{"sql":"SELECT 1","max_rows":7}`: 7, `{"sql":"SELECT 1","max_rows":5000}`: 1000,
 	} {
-		require.Equal(t, want, mustDecode(t, d, delivery("query", body)).Rows.MaxRows, body)
+		job := mustDecode(t, d, delivery("query", body))
+		require.Equal(t, want, lower(job.MaxRows, d.opts.Policy.MaxRows), body)
 	}
 }
 

@@ -91,3 +91,19 @@ func TestDocsExamples(t *testing.T) {
 		mustDecode(t, testDecoder(), delivery(kind, strings.ReplaceAll(body, "replies.demo.", "replies.shop.")))
 	}
 }
+
+// TestTroubleshootingKnowsEveryCode: the page on troubles has a row for each code of an answer, and for no other.
+func TestTroubleshootingKnowsEveryCode(t *testing.T) {
+	t.Parallel()
+	page, err := os.ReadFile(filepath.Join("..", "..", "docs", "troubleshooting.md"))
+	require.NoError(t, err)
+	_, part, found := strings.Cut(string(page), "\n## Error codes\n")
+	require.True(t, found)
+	part, _, found = strings.Cut(part, "\n## ")
+	require.True(t, found)
+	var rows []string
+	for _, m := range regexp.MustCompile("(?m)^\\| `([^`]*)` \\|").FindAllStringSubmatch(part, -1) {
+		rows = append(rows, m[1])
+	}
+	require.ElementsMatch(t, declaredCodes(t), rows)
+}

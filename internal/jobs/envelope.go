@@ -20,6 +20,9 @@ const (
 	keyMaxRows
 	keyAnswer
 	keyLabels
+	keyOutput
+	keyFormat
+	keyCompression
 	commonKeyCount
 )
 
@@ -31,6 +34,7 @@ func commonKeys() []string {
 		keyVersion: "version", keyID: "id", keyReplyTo: "reply_to", keyTimeout: "timeout",
 		keyExpiresAt: "expires_at", keyExpiresIn: "expires_in", keyEffect: "effect", keyRowFormat: "row_format",
 		keyMaxRows: "max_rows", keyAnswer: "answer", keyLabels: "labels",
+		keyOutput: "output", keyFormat: "format", keyCompression: "compression",
 	}
 }
 
@@ -49,13 +53,14 @@ func (r *reader) envelope(job *Job, in *Delivery, p *Policy) {
 	}
 	r.timeout(job, p)
 	r.expiry(job, in)
-	r.rows(job, p)
+	r.rows(job)
 	if at := r.top[keyLabels]; at != 0 {
 		job.Labels = r.labels(at)
 	}
 	if at := r.top[keyAnswer]; at != 0 {
 		r.answer(at, job)
 	}
+	r.output(job, p)
 }
 
 func (r *reader) version(at int) {
@@ -119,17 +124,15 @@ func (r *reader) moment(at int) (t time.Time) {
 	return time.Time{}
 }
 
-func (r *reader) rows(job *Job, p *Policy) {
-	job.Rows = db.RowOptions{Format: db.Objects, MaxRows: p.MaxRows, MaxBytes: p.MaxBytes}
+func (r *reader) rows(job *Job) {
+	job.RowFormat = db.Objects
 	if at := r.top[keyRowFormat]; at != 0 {
 		if i, ok := r.isOneOf(at, "objects", "arrays"); ok {
-			job.Rows.Format = db.Objects + db.RowFormat(i)
+			job.RowFormat = db.Objects + db.RowFormat(i)
 		}
 	}
 	if at := r.top[keyMaxRows]; at != 0 {
-		if n, ok := r.isInteger(at, 1, "the largest number of rows, 1 or more"); ok && (p.MaxRows == 0 || n < p.MaxRows) {
-			job.Rows.MaxRows = n
-		}
+		job.MaxRows, _ = r.isInteger(at, 1, "the largest number of rows, 1 or more")
 	}
 }
 

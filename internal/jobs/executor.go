@@ -26,6 +26,8 @@ type ExecutorOptions struct {
 	Migrations Migrator // nil: jobs of kind migration fail
 	Health     *Checker // nil: one without thresholds
 
+	Objects Objects // keeps rows that have no room in results; nil: nothing does
+
 	Cancellations Cancellations // nil: nobody cancels
 }
 
@@ -197,6 +199,7 @@ func (r *run) execute(ctx context.Context, look *look) Outcome {
 		call: db.Call{Label: r.id, Timeout: r.job.Timeout, Begin: r.begin},
 		rows: r.rowOptions(),
 	}
+	r.allowOverflow(x)
 	switch r.effect {
 	case ExactlyOnce:
 		x.seal = func(ctx context.Context, a answer) (*db.Entry, error) { return r.seal(ctx, look, a) }
@@ -206,8 +209,12 @@ func (r *run) execute(ctx context.Context, look *look) Outcome {
 	}
 	var given answer
 	err := db.Retry(ctx, r.retryOptions(), r.repeatable, func(ctx context.Context) error {
+		if err := x.over.begin(ctx); err != nil {
+			return err
+		}
+		err := error(errPanicked)
+		defer func() { x.over.end(err) }()
 		r.d.Step(StepAcquire)
-		var err error
 		given, err = r.job.work.run(ctx, x)
 		r.d.stepFailed(err)
 		r.d.Step(StepNone)
@@ -318,13 +325,21 @@ func (r *run) endFailed(ctx context.Context, e *db.Error, given answer) Outcome 
 	return r.settle(Failed, resultError(e))
 }
 
+// rowOptions are those of rows that stay in the result.
 func (r *run) rowOptions() db.RowOptions {
-	opts := r.job.Rows
+	p := r.e.opts.Policy
 	fits := int64(r.e.opts.MaxResult - envelopeReserve - statementReserve*r.job.work.size())
-	if opts.MaxBytes == 0 || opts.MaxBytes > fits {
-		opts.MaxBytes = max(fits, 1)
+	return db.RowOptions{
+		Format: r.job.RowFormat, MaxRows: lower(r.job.MaxRows, p.MaxRows), MaxBytes: max(lower(p.MaxBytes, fits), 1),
 	}
-	return opts
+}
+
+// lower is the lower one of two limits; zero is none.
+func lower(a, b int64) int64 {
+	if a == 0 || b != 0 && b < a {
+		return b
+	}
+	return a
 }
 
 func (r *run) retryOptions() db.RetryOptions {

@@ -71,7 +71,7 @@ func goldenResult(t *testing.T, job *Job, in *Delivery, sets []db.ResultSet) []b
 	t.Helper()
 	given, err := job.work.run(t.Context(), &execution{
 		opts: &ExecutorOptions{Database: &answering{sets: sets}, Migrations: migrating{}, Health: goldenChecker()}, d: in,
-		call: db.Call{Timeout: job.Timeout}, rows: job.Rows,
+		call: db.Call{Timeout: job.Timeout}, rows: db.RowOptions{Format: job.RowFormat},
 	})
 	require.NoError(t, err)
 	r := Result{
@@ -122,7 +122,7 @@ func dump(job *Job) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "id %s derived %v\ndatabase %s kind %s effect %s\n", job.ID, job.DerivedID, job.Database, job.Kind, job.Effect)
 	fmt.Fprintf(&b, "reply_to %q only %v\ntimeout %s\n", job.ReplyTo, job.ReplyOnly, job.Timeout)
-	fmt.Fprintf(&b, "expires %s\nrows %+v\nlabels %q\nhash %x", job.ExpiresAt.Format(time.RFC3339Nano), job.Rows, job.Labels, job.Hash)
+	fmt.Fprintf(&b, "expires %s\nrows %d %d %+v\nlabels %q\nhash %x", job.ExpiresAt.Format(time.RFC3339Nano), job.RowFormat, job.MaxRows, job.Output, job.Labels, job.Hash)
 	switch w := job.work.(type) {
 	case *query:
 		dumpStatement(&b, w.compiled)

@@ -7,6 +7,7 @@ import (
 
 const (
 	maxPublisherID = 100 // bytes of a job id that a publisher chose; runners may add to it
+	maxID          = 120 // bytes of any job id
 	maxName        = 64  // bytes of a database's, a kind's or an instance's name
 )
 

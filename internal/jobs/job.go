@@ -65,9 +65,12 @@ type Job struct {
 	ReplyOnly bool          // answer: reply
 	Timeout   time.Duration // resolved against the policy
 	ExpiresAt time.Time     // zero = never
-	Rows      db.RowOptions
+	RowFormat db.RowFormat
+	MaxRows   int64 // that the job allows itself; 0 = no limit of its own
+	Output    Output
 	Labels    map[string]string
 	Hash      []byte // the request hash: what the request is, however it was written
+	rows      bool   // the kind's rows may go outside of the result
 	work      work
 }
 
@@ -89,6 +92,7 @@ type execution struct {
 	call db.Call
 	rows db.RowOptions
 	seal sealAnswer
+	over *overflow // where rows go that have no room in the result; nil: nowhere
 	once *once
 }
 

@@ -8,6 +8,7 @@ type kind struct {
 	name    string
 	effects []Effect // that it can have; the first one is its default
 	keys    []string // its own keys of the body
+	rows    bool     // its rows may go outside of its result
 	session bool     // it needs a session of its own: a pooler in transaction mode gives none
 	// decode reads the kind's own keys: at[i] is the value of keys[i], 0 if absent. It notes every fault; the work
 	// it returns counts only if there was none.
@@ -19,11 +20,11 @@ type kind struct {
 func table() []kind {
 	return []kind{
 		{
-			name: "query", effects: []Effect{ReadOnly},
+			name: "query", effects: []Effect{ReadOnly}, rows: true,
 			keys: []string{"sql", "params"}, decode: decodeQuery,
 		},
 		{
-			name: "transaction", effects: []Effect{ExactlyOnce, AtLeastOnce},
+			name: "transaction", effects: []Effect{ExactlyOnce, AtLeastOnce}, rows: true,
 			keys: []string{"statements", "isolation"}, decode: decodeTransaction,
 		},
 		{

@@ -14,12 +14,20 @@ type Policy struct {
 	Timeout       time.Duration         // default of a job's timeout
 	MaxTimeout    time.Duration         // ceiling of a job's timeout
 	ByKind        map[string]KindPolicy // default and ceiling for one kind, where they differ
-	MaxRows       int64                 // cap on rows of one job
-	MaxBytes      int64                 // cap on encoded rows of one job, bytes
+	MaxRows       int64                 // cap on rows in one result
+	MaxBytes      int64                 // cap on encoded rows in one result, bytes
+	Output        OutputPolicy          // of rows outside of results
 	ReplyTo       []string              // subject prefixes that a reply may go to besides the built-in ones, each ending in "."
 	DeadLetters   []string              // the reasons that leave a dead letter, see AllDeadLetters
 	Retry         RetryPolicy
 	MaxDeliveries uint64 // above it a job is not decoded any more
+}
+
+// OutputPolicy says what may go outside of results.
+type OutputPolicy struct {
+	Off      bool  // no rows do
+	MaxRows  int64 // cap on rows of one job; 0 = none
+	MaxBytes int64 // cap on rows of one job, bytes of them as JSON; 0 = none
 }
 
 // KindPolicy overrides a database's time limits for one kind; zero = as the database.

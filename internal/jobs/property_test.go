@@ -307,7 +307,7 @@ func rewritten(job *Job, original map[string]any) map[string]any {
 	take("id", job.ID)
 	take("reply_to", job.ReplyTo)
 	take("answer", map[bool]string{false: "stored", true: "reply"}[job.ReplyOnly])
-	take("row_format", map[db.RowFormat]string{db.Objects: "objects", db.Arrays: "arrays"}[job.Rows.Format])
+	take("row_format", map[db.RowFormat]string{db.Objects: "objects", db.Arrays: "arrays"}[job.RowFormat])
 	if text, ok := original["timeout"].(string); ok {
 		if d, _ := time.ParseDuration(text); d == job.Timeout {
 			out["timeout"] = text
@@ -319,7 +319,7 @@ func rewritten(job *Job, original map[string]any) map[string]any {
 		}
 	}
 	if text, ok := original["max_rows"].(raw); ok {
-		if n, _ := strconv.ParseInt(string(text), 10, 64); min(n, 1000) == job.Rows.MaxRows {
+		if n, _ := strconv.ParseInt(string(text), 10, 64); n == job.MaxRows {
 			out["max_rows"] = text
 		}
 	}

@@ -110,7 +110,7 @@ func (r *run) recorded(ctx context.Context, row *db.Entry) Outcome {
 	if err != nil {
 		head = ResultHead{Status: Status(row.Status)}
 	}
-	r.body = MarkDuplicate(r.fitting(row.Answer, head.Status))
+	r.body = MarkDuplicate(r.markExpired(ctx, r.fitting(row.Answer, head.Status)))
 	out := r.settle(head.Status, nil)
 	out.Code, out.Duplicate, out.Recorded = head.ErrorCode, !same, true
 	out.ended.row = row

@@ -85,10 +85,13 @@ func appendColumns(dst []byte, set *db.ResultSet) []byte {
 		dst = db.AppendJSONString(append(dst, `,"type":`...), set.Columns[i].Type)
 		dst = append(dst, '}')
 	}
-	dst = append(dst, `],"rows":`...)
-	if len(set.Rows) == 0 {
-		dst = append(dst, `[]`...)
+	switch {
+	case set.Object != nil:
+		dst = appendRowsObject(append(dst, `],"rows_object":`...), set.Object)
+	case len(set.Rows) == 0:
+		dst = append(dst, `],"rows":[]`...)
+	default:
+		dst = append(append(dst, `],"rows":`...), set.Rows...)
 	}
-	dst = append(dst, set.Rows...)
 	return appendInt(append(dst, `,"row_count":`...), set.RowCount)
 }

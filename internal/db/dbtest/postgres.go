@@ -71,13 +71,19 @@ func (s *shared) start() {
 	}
 }
 
-// missing skips the test, or fails it where services are required.
+// missing skips the test for want of PostgreSQL, or fails it where services are required.
 func missing(t testing.TB, err error) {
 	t.Helper()
+	absent(t, "PostgreSQL", err)
+}
+
+// absent skips the test, or fails it where services are required.
+func absent(t testing.TB, service string, err error) {
+	t.Helper()
 	if os.Getenv("REQUIRE_SERVICES") == "1" {
-		t.Fatalf("PostgreSQL is required (REQUIRE_SERVICES=1): %v", err)
+		t.Fatalf("%s is required (REQUIRE_SERVICES=1): %v", service, err)
 	}
-	t.Skipf("SKIPPED, not tested: no PostgreSQL: %v", err)
+	t.Skipf("SKIPPED, not tested: no %s: %v", service, err)
 }
 
 // createDatabase makes a database on the server of that connection string and returns its own.

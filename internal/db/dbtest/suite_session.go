@@ -18,16 +18,21 @@ func testSessions(t *testing.T, h Harness) {
 			h.Needs(t, leak.Needs)
 			b := setup(t, h, func(o *db.Options) { o.Pool.Max = h.SmallestPool })
 			read, inside := look(b, leak)
+			gone := func(after string) {
+				for range 3 {
+					againRead, againInside := look(b, leak)
+					require.Equal(t, read, againRead, "seen by a read after %s", after)
+					require.Equal(t, inside, againInside, "seen in a transaction after %s", after)
+				}
+			}
 			_, _ = b.transact(nil, rawStatements(leak.Set)...)
+			gone("a job that commits")
 			_, _ = b.transact(nil, append(rawStatements(leak.Set), &db.Compiled{SQL: "SELECT * FROM no_such_table"})...)
+			gone("a job that fails")
 			for _, sql := range leak.Set {
 				_, _ = b.db.Read(t.Context(), call(), &db.Compiled{SQL: sql}, objects())
 			}
-			for range 3 {
-				againRead, againInside := look(b, leak)
-				require.Equal(t, read, againRead, "seen by a read")
-				require.Equal(t, inside, againInside, "seen in a transaction")
-			}
+			gone("reads")
 		})
 	}
 }

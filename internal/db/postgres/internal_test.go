@@ -245,7 +245,10 @@ func BenchmarkEncodeRow(b *testing.B) {
 				b.Fatal(err)
 			}
 		}
-		set := s.encoder.Finish()
+		set, err := s.encoder.Finish()
+		if err != nil {
+			b.Fatal(err)
+		}
 		set.Free()
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/rows, "ns/row")

@@ -133,6 +133,9 @@ func (d *Database) connectError(err error) *db.Error {
 
 func connectRemedy(err error) string {
 	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
+		if pg.Code == "08P01" {
+			return poolerRemedy(pg.Message)
+		}
 		return serverRemedy(pg.Code)
 	}
 	if dns, ok := errors.AsType[*net.DNSError](err); ok {
@@ -170,10 +173,31 @@ func serverRemedy(code string) string {
 		return "the server is shutting down"
 	case code == "42501":
 		return "the login may not connect to this database"
-	case code == "42704" || code == "22023" || code == "08P01":
-		return "the server refused a start-up parameter; behind a transaction pooler set pooler: transaction"
+	case code == "42704" || code == "22023":
+		return parameterRefused
 	}
 	return "the server refused the connection"
+}
+
+const parameterRefused = "the server refused a start-up parameter; behind a transaction pooler set pooler: transaction, " +
+	"and leave parameters of sessions out of the connection string"
+
+// poolerRemedy tells apart what PgBouncer refuses: it has one code for everything. A server has this code for what it
+// cannot make sense of in the beginning of a session.
+func poolerRemedy(message string) string {
+	for _, known := range [...]struct{ text, remedy string }{
+		{"no more connections allowed", "the pooler before it takes no more clients; raise max_client_conn, or lower the pools' limits"},
+		{"query_wait_timeout", "the pooler before it had no free session within query_wait_timeout; raise default_pool_size, or lower the pools' limits"},
+		{"no such database", "the pooler before it knows no database of that name; check the connection string and the pooler's [databases]"},
+		{"cannot connect", "the pooler before it cannot reach the server"},
+		{"server login", "the pooler before it cannot reach the server or log in to it; see the pooler's log"},
+		{"startup parameter", parameterRefused},
+	} {
+		if strings.Contains(message, known.text) {
+			return known.remedy
+		}
+	}
+	return "the server, or a pooler before it, refused the connection; see its log"
 }
 
 // prove checks that a new session has the limits that it asked for: what stands between may have dropped them.

@@ -70,8 +70,8 @@ func (l *lease) startTrip(opts db.RowOptions) {
 	clear(s.sent)
 	s.sent, s.unnamed = s.sent[:0], s.unnamed[:0]
 	limit := maxOwnAnswer
-	if opts.MaxBytes > 0 && opts.MaxBytes < maxOwnAnswer {
-		limit = int(2*opts.MaxBytes) + messageSlack
+	if row := opts.LargestRow(); row > 0 && row < maxOwnAnswer {
+		limit = int(2*row) + messageSlack
 	}
 	s.in.limit = limit
 }

@@ -45,7 +45,8 @@ type sharedTrip struct {
 	done  int        // of them, in their order
 	out   outcome
 
-	over bool // under readers.mu: the session is not the trip's any more
+	again bool // the leader's own read is to be run once more
+	over  bool // under readers.mu: the session is not the trip's any more
 }
 
 // errGivenUp is the answer to a reading that was given up while a trip had it.
@@ -68,7 +69,7 @@ func (t *sharedTrip) run(ctx context.Context) (again bool) {
 			t.sent[i].quick = false
 		}
 	}
-	return false
+	return t.again
 }
 
 // open bounds the trip. Who was given up before is noticed here, who is later cuts it.
@@ -102,7 +103,7 @@ func (t *sharedTrip) segment(ctx context.Context) error {
 		return err
 	}
 	r := reader{s: t.session, out: &t.out, next: -1, chained: true, each: t.answer}
-	t.encoder.Reset(t.reads[t.done].opts)
+	t.encoder.Reset(t.reads[t.done].inMemory())
 	err := r.run()
 	t.unsettle()
 	if err != nil {
@@ -151,7 +152,7 @@ func (t *sharedTrip) send() error {
 func (t *sharedTrip) widest() db.RowOptions {
 	opts := t.reads[t.done].opts
 	for _, r := range t.reads[t.done:] {
-		if r.opts.MaxBytes == 0 || opts.MaxBytes != 0 && r.opts.MaxBytes > opts.MaxBytes {
+		if row := r.opts.LargestRow(); row == 0 || opts.LargestRow() != 0 && row > opts.LargestRow() {
 			opts = r.opts
 		}
 	}
@@ -162,15 +163,42 @@ func (t *sharedTrip) widest() db.RowOptions {
 func (t *sharedTrip) answer() {
 	r, out := t.reads[t.done], &t.out
 	t.done++
-	if out.refuse != nil {
+	switch {
+	case r.overflows(out):
+		t.putBack(r)
+	case out.refuse != nil:
 		t.d.reads.answer(r, db.ResultSet{}, out.refuse.At(0))
-	} else {
+	default:
 		t.d.reads.answer(r, out.sets[0], nil)
 	}
 	out.sets, out.refuse, out.at = out.sets[:0], nil, -1
 	if t.done < len(t.reads) {
-		t.encoder.Reset(t.reads[t.done].opts)
+		t.encoder.Reset(t.reads[t.done].inMemory())
 	}
+}
+
+// inMemory are the options of a read in a shared trip: its rows go nowhere else, as the others would wait for that.
+func (r *reading) inMemory() db.RowOptions {
+	opts := r.opts
+	if opts.Overflow != nil {
+		opts.Overflow, opts.MaxBytes = nil, opts.InlineBytes
+	}
+	return opts
+}
+
+// overflows reports whether a read has more rows than it may have in memory, so that it needs a trip of its own.
+func (r *reading) overflows(out *outcome) bool {
+	return r.opts.Overflow != nil && out.refuse != nil && out.refuse.Code == db.CodeResultTooLarge
+}
+
+// putBack lets a read be run again, in a trip of its own.
+func (t *sharedTrip) putBack(r *reading) {
+	r.alone = true
+	if r == t.reads[0] {
+		t.again = true
+		return
+	}
+	t.d.reads.back([]*reading{r}, errGivenUp())
 }
 
 // failed deals with what the server refused. An error of a statement is its read's answer, and the others go on;
@@ -213,7 +241,7 @@ func (t *sharedTrip) broke(ctx context.Context, cause error) (again bool) {
 		rest[0].alone = true
 	case len(rest) == 0:
 		t.abandon(cause)
-	case timedOut(cause) && ctx.Err() == nil:
+	case rest[0].overflows(&t.out), timedOut(cause) && ctx.Err() == nil:
 		t.abandon(cause)
 		rest[0].alone = true
 	case timedOut(cause):
@@ -227,7 +255,7 @@ func (t *sharedTrip) broke(ctx context.Context, cause error) (again bool) {
 		again, rest = true, rest[1:]
 	}
 	t.d.reads.back(rest, errGivenUp())
-	return again
+	return again || t.again
 }
 
 // breakage is the answer to the read that was under way when the trip broke.
@@ -262,7 +290,7 @@ func (l *lease) gather(own *reading) *sharedTrip {
 func (l *lease) shares(r *reading) bool {
 	_, types := l.typesOf(r.stmt.Args)
 	p := l.statement.byKey[cacheKey{r.stmt.SQL, types}]
-	return p != nil && p.quick && p.parsed && p.described && l.d.ordinary(r.call)
+	return p != nil && p.quick && p.parsed && p.described && !r.opts.Outside && l.d.ordinary(r.call)
 }
 
 // ordinary reports whether a call needs nothing in its transaction that the session has not by itself.

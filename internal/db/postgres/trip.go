@@ -227,7 +227,10 @@ func (r *reader) complete(tag []byte) {
 		r.start(p.columns)
 	}
 	if p.columns != nil && r.out.refuse == nil {
-		set = r.s.encoder.Finish()
+		var err error
+		if set, err = r.s.encoder.Finish(); err != nil {
+			r.refuse(dbError(err))
+		}
 		p.size = len(set.Rows)
 	} else {
 		set.RowsAffected = rowsAffected(tag)

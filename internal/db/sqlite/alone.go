@@ -82,7 +82,7 @@ func (d *Database) alone(c *conn, st *db.Compiled, opts db.RowOptions) (set db.R
 	before := c.h.totalChanges()
 	_ = c.patiently(func() error {
 		c.rows.Reset(opts)
-		c.maxBytes = opts.MaxBytes
+		c.maxBytes = opts.LargestRow()
 		if set, failure = c.execute(st); failure != nil {
 			return failure
 		}

@@ -106,7 +106,7 @@ func (c *conn) read(stmt *db.Compiled, opts db.RowOptions) (set db.ResultSet, fa
 	}
 	_ = c.patiently(func() error {
 		c.rows.Reset(opts)
-		c.maxBytes = opts.MaxBytes
+		c.maxBytes = opts.LargestRow()
 		if set, failure = c.execute(stmt); failure != nil {
 			return failure.At(0)
 		}

@@ -137,7 +137,11 @@ func (c *conn) encode(s *stmt, columns []db.Column, row bool) (set db.ResultSet,
 			return set, c.failed(err, running)
 		}
 	}
-	return c.rows.Finish(), nil
+	set, err := c.rows.Finish()
+	if err != nil {
+		return set, c.failed(err, running)
+	}
+	return set, nil
 }
 
 // refuse is the end of a statement whose rows cannot be given. Outside of a transaction it is run to its end.

@@ -47,7 +47,7 @@ func (c *conn) perform(tx *db.Transaction, opts db.RowOptions) ([]db.ResultSet, 
 		return nil, failure
 	}
 	c.rows.Reset(opts)
-	c.maxBytes = opts.MaxBytes
+	c.maxBytes = opts.LargestRow()
 	sets := make([]db.ResultSet, 0, len(tx.Statements))
 	for i, stmt := range tx.Statements {
 		set, failure := c.execute(stmt)

@@ -277,8 +277,9 @@ func (p *patient) count(rows int64) {
 	}
 }
 
-func (p *patient) next() {
+func (p *patient) next() error {
 	if p.refused == nil {
-		p.collector.next()
+		p.refused = p.collector.next()
 	}
+	return nil
 }

@@ -42,11 +42,14 @@ func (c *collector) count(rows int64) {
 	}
 }
 
-func (c *collector) next() {
+func (c *collector) next() error {
 	if c.open {
-		c.parts = append(c.parts, c.encoder.Finish())
+		set, err := c.encoder.Finish()
+		c.parts = append(c.parts, set)
 		c.open = false
+		return asError(err)
 	}
+	return nil
 }
 
 // set is the answer of a statement: its first result set; without one, the last count, as that is the statement's own

@@ -24,7 +24,7 @@ type receiver interface {
 	columns(columns []column) error
 	row(values []driver.Value) error
 	count(rows int64)
-	next() // the part is over
+	next() error // the part is over
 }
 
 // run sends a request and reads its answer to the end. The error is the server's first (an mssql.Error), a receiver's,
@@ -120,7 +120,9 @@ func (a *answer) read(ctx context.Context) error {
 				return err
 			}
 		case sqlexp.MsgNextResultSet: // also when ctx is over: then the driver tells the server to stop
-			a.out.next()
+			if err := a.out.next(); err != nil {
+				return err
+			}
 			err := a.rows.NextResultSet()
 			if errors.Is(err, io.EOF) {
 				return a.end(ctx)
@@ -188,7 +190,7 @@ type ignored struct{}
 func (*ignored) columns([]column) error   { return nil }
 func (*ignored) row([]driver.Value) error { return nil }
 func (*ignored) count(int64)              {}
-func (*ignored) next()                    {}
+func (*ignored) next() error              { return nil }
 
 // table is a receiver of the engine's own small answers: the rows of all result sets, and the last count.
 type table struct {
@@ -204,7 +206,7 @@ func (t *table) row(values []driver.Value) error {
 }
 
 func (t *table) count(rows int64) { t.n = rows }
-func (*table) next()              {}
+func (*table) next() error        { return nil }
 
 // query runs a request of the engine's own.
 func (s *session) query(ctx context.Context, text string, args ...any) (*table, error) {

@@ -1,0 +1,84 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"dbrunner/internal/jobs"
+)
+
+const resultHelp = `Get reads the stored result of a job, and with --output writes its rows to a file, wherever they are: in the result, or in the
+object store. What was fetched from there is verified against its digest; the file has its name only when it is whole.
+
+Rows in the result are written in any format; rows in the object store are there in the format that the job asked for.
+
+Exit codes: 0 the result is there, whatever it says; 1 there is none, or its rows could not be fetched; 2 the command line is
+wrong.
+` + clientHelp
+
+type resultFlags struct {
+	clientFlags
+	outputFlags
+	json    bool
+	timeout time.Duration
+}
+
+func newResult() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "result", Short: "Read stored results", Args: cobra.NoArgs,
+		Long: "Result reads what jobs have left: each job that ended has one stored result, for a day (topology.results.max_age).",
+	}
+	f := &resultFlags{}
+	get := &cobra.Command{
+		Use:     "get DATABASE JOB-ID",
+		Short:   "Print a stored result, or write its rows to a file",
+		Long:    resultHelp,
+		Example: "  runner result get shop orders-2026\n  runner result get shop orders-2026 --output orders.csv.zst",
+		Args:    cobra.ExactArgs(2),
+		RunE:    func(cmd *cobra.Command, args []string) error { return f.run(cmd, args[0], args[1]) },
+	}
+	get.Flags().BoolVar(&f.json, "json", false, "print the result's own JSON")
+	get.Flags().DurationVar(&f.timeout, "timeout", time.Hour, "how long reading may take")
+	f.clientFlags.add(get)
+	f.outputFlags.add(get)
+	cmd.AddCommand(get)
+	return cmd
+}
+
+func (f *resultFlags) run(cmd *cobra.Command, database, id string) error {
+	if err := f.check(database); err != nil {
+		return usage(err)
+	}
+	ctx, cancel := context.WithTimeout(cmd.Context(), f.timeout)
+	defer cancel()
+	conn, _, err := f.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer closeQuietly(ctx, conn)
+	raw, err := conn.Results(database).GetDirect(ctx, id)
+	if err != nil {
+		return err
+	}
+	if raw == nil {
+		return fmt.Errorf("no result of job %s is stored in %s: it has not ended, or its result is not kept any more", id, database)
+	}
+	if f.file != "" {
+		return f.save(ctx, cmd, conn, raw)
+	}
+	return printAnswer(cmd.OutOrStdout(), raw, f.json)
+}
+
+func (f *resultFlags) check(database string) error {
+	switch {
+	case !jobs.ValidName(database):
+		return errors.New("the database is not 1 to 64 of A-Z a-z 0-9 _ -")
+	case f.timeout <= 0:
+		return errors.New("--timeout must be above zero")
+	}
+	return f.complete()
+}

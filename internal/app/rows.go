@@ -1,0 +1,199 @@
+package app
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"dbrunner/internal/bus"
+	"dbrunner/internal/jobs"
+)
+
+var _ jobs.Objects = (*rowsStore)(nil)
+
+// rowsStore is the bucket of rows that have no room in results, of which so many are written at once at most.
+type rowsStore struct {
+	bucket *bus.Bucket
+	places chan struct{}
+}
+
+func newRowsStore(conn *bus.Conn, places int) *rowsStore {
+	return &rowsStore{bucket: conn.Rows(), places: make(chan struct{}, places)}
+}
+
+// Bucket is the bucket's name.
+func (s *rowsStore) Bucket() string { return s.bucket.Name() }
+
+// Ready waits for a link to the servers.
+func (s *rowsStore) Ready(ctx context.Context) error { return s.bucket.Ready(ctx) }
+
+// Create begins an object when there is a place for it.
+func (s *rowsStore) Create(ctx context.Context, database, name string) (jobs.Object, error) {
+	select {
+	case s.places <- struct{}{}:
+	case <-ctx.Done():
+		return nil, fmt.Errorf("wait for other rows to be written: %w", context.Cause(ctx))
+	}
+	w, err := s.bucket.Create(database, name)
+	if err != nil {
+		<-s.places
+		return nil, err
+	}
+	return &rowsObject{w: w, leave: sync.OnceFunc(func() { <-s.places })}, nil
+}
+
+// Complete reports whether the whole of an object is there.
+func (s *rowsStore) Complete(ctx context.Context, name string) (bool, error) {
+	o, err := s.bucket.Lookup(ctx, name)
+	if o == nil || err != nil {
+		return false, err
+	}
+	return s.bucket.Complete(ctx, o)
+}
+
+// rowsObject is an object that is being written.
+type rowsObject struct {
+	w     *bus.ObjectWriter
+	leave func() // gives its place to another
+}
+
+func (o *rowsObject) Write(ctx context.Context, p []byte) error {
+	return inJobsWords(o.w.Write(ctx, p))
+}
+
+func (o *rowsObject) Close(ctx context.Context) (size int64, digest string, err error) {
+	defer o.leave()
+	stored, err := o.w.Close(ctx)
+	if err != nil {
+		return 0, "", inJobsWords(err)
+	}
+	return stored.Size, stored.Digest, nil
+}
+
+func (o *rowsObject) Discard(ctx context.Context) error {
+	defer o.leave()
+	return o.w.Discard(ctx)
+}
+
+func inJobsWords(err error) error {
+	if errors.Is(err, bus.ErrStreamFull) {
+		return errors.Join(jobs.ErrRowsFull, err)
+	}
+	return err
+}
+
+const (
+	// rowsSweepInterval is how often rows are looked for that nobody can ask for; a part of it is random, so that
+	// runners do not look all at once.
+	rowsSweepInterval = 10 * time.Minute
+	// rowsGrace is how old rows are before a result must name them: in between it may wait for its place.
+	rowsGrace = time.Hour
+)
+
+// rowsSweeper removes rows that no result names, as a runner leaves them that was killed.
+type rowsSweeper struct {
+	sweep     *bus.ObjectSweep
+	bucket    *bus.Bucket
+	databases map[string]*database
+	grace     time.Duration
+	named     map[string]bool // that were found to be named by a result
+	log       *zap.Logger
+}
+
+func (r *running) newRowsSweeper() *rowsSweeper {
+	s := &rowsSweeper{
+		sweep: r.conn.Rows().Sweep(), bucket: r.conn.Rows(), databases: make(map[string]*database, len(r.databases)),
+		grace: rowsGrace, named: make(map[string]bool), log: r.log.Named("rows"),
+	}
+	for _, d := range r.databases {
+		s.databases[d.name] = d
+	}
+	return s
+}
+
+// Run looks from time to time until the context ends.
+func (s *rowsSweeper) Run(ctx context.Context) error {
+	timer := time.NewTimer(s.pause())
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-timer.C:
+		}
+		removed, err := s.look(ctx)
+		if err != nil && ctx.Err() == nil {
+			s.log.Warn("rows that nobody can ask for could not be looked for; it is tried again", zap.Error(err))
+		}
+		if removed > 0 {
+			s.log.Info("removed rows that no result names", zap.Int("objects", removed))
+		}
+		timer.Reset(s.pause())
+	}
+}
+
+func (*rowsSweeper) pause() time.Duration { return rowsSweepInterval/2 + rand.N(rowsSweepInterval) }
+
+// look removes what no result names any more, and says how many objects that were.
+func (s *rowsSweeper) look(ctx context.Context) (removed int, _ error) {
+	objects, err := s.sweep.Objects(ctx)
+	if err != nil {
+		return 0, err
+	}
+	named := make(map[string]bool, len(s.named))
+	for _, o := range objects {
+		keep, err := s.keeps(ctx, o)
+		if err != nil {
+			return removed, err
+		}
+		if keep {
+			named[o.Name] = s.named[o.Name]
+			continue
+		}
+		if err := s.bucket.Remove(ctx, o); err != nil {
+			return removed, err
+		}
+		removed++
+	}
+	s.named = named
+	n, err := s.sweep.Abandoned(ctx, s.grace, func(group string) bool { return s.databases[group] != nil })
+	return removed + n, err
+}
+
+// keeps reports whether an object is to stay: it is not of our databases, or young, or a result or the ledger names it.
+func (s *rowsSweeper) keeps(ctx context.Context, o *bus.Object) (bool, error) {
+	name, ids := jobs.RowsOf(o.Name)
+	d := s.databases[name]
+	if d == nil || s.named[o.Name] || time.Since(o.Modified) < s.grace {
+		return true, nil
+	}
+	for _, id := range ids {
+		result, err := d.results.StoredResult(ctx, id)
+		if err != nil {
+			return false, err
+		}
+		if bytes.Contains(result, []byte(o.Name)) {
+			s.named[o.Name] = true
+			return true, nil
+		}
+	}
+	return d.recorded(ctx, ids[0], o.Name)
+}
+
+// recorded reports whether the answer in the ledger names an object. One that cannot be read may.
+func (d *database) recorded(ctx context.Context, id, object string) (bool, error) {
+	if !d.cfg.HasLedger() {
+		return false, nil
+	}
+	row, err := d.db.Lookup(ctx, id)
+	if err != nil {
+		return true, nil //nolint:nilerr // another sweep will see
+	}
+	return row != nil && bytes.Contains(row.Answer, []byte(object)), nil
+}

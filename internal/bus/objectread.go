@@ -1,0 +1,130 @@
+package bus
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats.go"
+)
+
+// ErrDigest says that what was read of an object is not what its digest stands for.
+var ErrDigest = errors.New("the object's content does not fit its digest")
+
+// chunkPatience is how long a chunk is asked for that is not there: a replica may not have it yet.
+const chunkPatience = 5 * time.Second
+
+// ObjectReader reads one object, chunk by chunk, as fast as its reader and no faster. It is for one goroutine.
+type ObjectReader struct {
+	Object
+
+	bucket *Bucket
+	sum    hash.Hash
+	next   uint64 // where in the stream the next chunk is looked for
+	read   int64  // chunks
+	size   int64  // bytes
+}
+
+// Open begins to read an object; ErrNotFound if there is none.
+func (b *Bucket) Open(ctx context.Context, name string) (*ObjectReader, error) {
+	o, err := b.Lookup(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	if o == nil {
+		return nil, fmt.Errorf("object %s in bucket %s: %w", name, b.name, ErrNotFound)
+	}
+	return &ObjectReader{Object: *o, bucket: b, sum: sha256.New(), next: 1}, nil
+}
+
+// Next returns the next chunk, which is the caller's. At the end it returns io.EOF if all that was read fits the
+// object's digest, else ErrDigest. ErrNotFound: chunks have gone.
+func (r *ObjectReader) Next(ctx context.Context) ([]byte, error) {
+	if r.read == r.chunks {
+		return nil, r.end()
+	}
+	begun := time.Now()
+	for attempt := 0; ; attempt++ {
+		m, err := r.bucket.chunk(ctx, r.next, r.mark)
+		switch {
+		case err == nil && m != nil:
+			return r.take(m)
+		case err == nil && time.Since(begun) > chunkPatience:
+			return nil, fmt.Errorf("object %s in bucket %s: chunk %d: %w", r.Name, r.bucket.name, r.read+1, ErrNotFound)
+		case err != nil && !transient(err):
+			return nil, fmt.Errorf("read object %s in bucket %s: %w", r.Name, r.bucket.name, err)
+		}
+		if err := r.bucket.conn.awaitLink(ctx); err != nil {
+			return nil, err
+		}
+		if err := pause(ctx, backoff(attempt, 5*time.Millisecond, time.Second)); err != nil {
+			return nil, fmt.Errorf("read object %s in bucket %s: %w", r.Name, r.bucket.name, err)
+		}
+	}
+}
+
+func (r *ObjectReader) take(m *nats.Msg) ([]byte, error) {
+	sequence, err := strconv.ParseUint(m.Header.Get("Nats-Sequence"), 10, 64)
+	if err != nil {
+		return nil, fmt.Errorf("read object %s in bucket %s: %w", r.Name, r.bucket.name, err)
+	}
+	r.next = sequence + 1
+	r.read++
+	r.size += int64(len(m.Data))
+	r.sum.Write(m.Data)
+	return m.Data, nil
+}
+
+func (r *ObjectReader) end() error {
+	digest := digestOpening + base64.URLEncoding.EncodeToString(r.sum.Sum(nil))
+	if digest != r.Digest || r.size != r.Size {
+		return fmt.Errorf("object %s in bucket %s: %w", r.Name, r.bucket.name, ErrDigest)
+	}
+	return io.EOF
+}
+
+// chunk reads the first chunk at or behind a place of the stream, from any replica; nil if there is none.
+func (b *Bucket) chunk(ctx context.Context, from uint64, mark string) (*nats.Msg, error) {
+	request, err := json.Marshal(getRequest{Sequence: from, NextFor: chunkSubject(b.name, mark)})
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
+	defer cancel()
+	m, err := b.conn.nc.RequestWithContext(ctx, b.conn.apiPrefix+"DIRECT.GET."+b.stream, request)
+	if err != nil {
+		return nil, err
+	}
+	if found, err := readDirect(m); !found || err != nil {
+		return nil, err
+	}
+	return m, nil
+}
+
+// Reader reads the object as a stream of bytes, as long as the context lives. Closing it has nothing to give back.
+func (r *ObjectReader) Reader(ctx context.Context) io.ReadCloser {
+	var rest []byte
+	return io.NopCloser(readFunc(func(p []byte) (int, error) {
+		for len(rest) == 0 {
+			var err error
+			if rest, err = r.Next(ctx); err != nil {
+				return 0, err
+			}
+		}
+		n := copy(p, rest)
+		rest = rest[n:]
+		return n, nil
+	}))
+}
+
+// readFunc is a function that reads.
+type readFunc func(p []byte) (int, error)
+
+func (f readFunc) Read(p []byte) (int, error) { return f(p) }

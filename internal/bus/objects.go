@@ -1,0 +1,157 @@
+package bus
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"regexp"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// Bucket is a bucket of the object store, read and written as every client library does
+// (https://github.com/nats-io/nats-architecture-and-design/blob/main/adr/ADR-20.md). An object's chunks are stored first
+// and its description last: before that nobody sees anything of it. It is safe for concurrent use.
+//
+// The chunks are written and read without the library's own object store, which has no bound on chunks that wait for
+// their answer, chooses the chunks' subject by itself and pushes as fast as it can.
+type Bucket struct {
+	conn   *Conn
+	name   string
+	stream string
+}
+
+// Rows is the bucket for rows that are too many for a result.
+func (c *Conn) Rows() *Bucket { return c.bucket(c.subjects.rowsBucket()) }
+
+// Params is the bucket for parameters that are too many for a job.
+func (c *Conn) Params() *Bucket { return c.bucket(c.subjects.paramsBucket()) }
+
+func (c *Conn) bucket(name string) *Bucket {
+	return &Bucket{conn: c, name: name, stream: objectPrefix + name}
+}
+
+// Bucket is a bucket by its name; whether it is there shows at the first use.
+func (c *Conn) Bucket(name string) (*Bucket, error) {
+	if err := checkName("bucket", name); err != nil {
+		return nil, err
+	}
+	return c.bucket(name), nil
+}
+
+// Name is the bucket's name.
+func (b *Bucket) Name() string { return b.name }
+
+// Ready waits for a link to the servers.
+func (b *Bucket) Ready(ctx context.Context) error { return b.conn.awaitLink(ctx) }
+
+// Object describes a complete object.
+type Object struct {
+	Name     string
+	Size     int64
+	Digest   string    // "SHA-256=" and the sum in URL-safe base64
+	Modified time.Time // when its description was stored, by the server's clock
+	chunks   int64
+	mark     string // last part of the chunks' subject
+}
+
+// maxObjectName bounds names: they go into a subject, longer by a third.
+const maxObjectName = 512
+
+func encodeObjectName(name string) (string, error) {
+	if name == "" || len(name) > maxObjectName {
+		return "", fmt.Errorf("%w: an object's name has 1 to %d bytes", ErrSubject, maxObjectName)
+	}
+	return base64.URLEncoding.EncodeToString([]byte(name)), nil
+}
+
+// Lookup describes an object as the stream's leader knows it; nil if there is none.
+func (b *Bucket) Lookup(ctx context.Context, name string) (*Object, error) {
+	encoded, err := encodeObjectName(name)
+	if err != nil {
+		return nil, err
+	}
+	m, err := b.conn.getMessage(ctx, b.stream, getRequest{LastFor: metaSubject(b.name, encoded)})
+	if errors.Is(err, ErrNotFound) {
+		return nil, fmt.Errorf("bucket %s: %w", b.name, err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("look up object %s in bucket %s: %w", name, b.name, err)
+	}
+	if m == nil {
+		return nil, nil
+	}
+	return readObject(m)
+}
+
+// mark is a literal subject of chunks: whoever writes a description must not make us read anything else.
+var mark = regexp.MustCompile(`^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$`)
+
+// readObject reads a description; nil if it says that the object was deleted.
+func readObject(m *storedMessage) (*Object, error) {
+	var info jetstream.ObjectInfo
+	if err := json.Unmarshal(m.Data, &info); err != nil {
+		return nil, fmt.Errorf("the description of an object is not valid: %w", err)
+	}
+	switch {
+	case info.Deleted:
+		return nil, nil
+	case info.Opts != nil && info.Opts.Link != nil:
+		return nil, fmt.Errorf("object %s is a link, which is not followed", info.Name)
+	case !mark.MatchString(info.NUID) || len(info.NUID) > maxObjectName:
+		return nil, fmt.Errorf("the description of object %s names no valid chunks", info.Name)
+	}
+	return &Object{
+		Name: info.Name, Size: int64(info.Size), Digest: info.Digest, Modified: m.Time, //nolint:gosec // nobody has 8 EiB
+		chunks: int64(info.Chunks), mark: info.NUID,
+	}, nil
+}
+
+// Complete reports whether all chunks of an object are still there: they are as old as its beginning, and go first.
+func (b *Bucket) Complete(ctx context.Context, o *Object) (bool, error) {
+	n, err := b.count(ctx, o.mark)
+	return n == o.chunks, err
+}
+
+// count is the number of chunks under a mark.
+func (b *Bucket) count(ctx context.Context, mark string) (int64, error) {
+	subject := chunkSubject(b.name, mark)
+	subjects, err := b.subjects(ctx, subject)
+	if err != nil {
+		return 0, err
+	}
+	return int64(subjects[subject]), nil //nolint:gosec // no stream holds 2^63 messages
+}
+
+// subjects lists subjects of the bucket's stream with the number of their messages; the server tells the first 100,000.
+func (b *Bucket) subjects(ctx context.Context, filter string) (map[string]uint64, error) {
+	var info jetstream.StreamInfo
+	request := map[string]string{"subjects_filter": filter}
+	if err := b.conn.apiPatient(ctx, "STREAM.INFO."+b.stream, request, &info); err != nil {
+		return nil, fmt.Errorf("bucket %s: %w", b.name, err)
+	}
+	return info.State.Subjects, nil
+}
+
+// Remove removes an object, its description first. One that is not there is removed already.
+func (b *Bucket) Remove(ctx context.Context, o *Object) error {
+	encoded, err := encodeObjectName(o.Name)
+	if err == nil {
+		err = b.purge(ctx, metaSubject(b.name, encoded))
+	}
+	if err == nil {
+		err = b.purge(ctx, chunkSubject(b.name, o.mark))
+	}
+	return err
+}
+
+func (b *Bucket) purge(ctx context.Context, subject string) error {
+	request := map[string]string{"filter": subject}
+	if err := b.conn.apiPatient(ctx, "STREAM.PURGE."+b.stream, request, nil); err != nil {
+		return fmt.Errorf("bucket %s: %w", b.name, err)
+	}
+	return nil
+}

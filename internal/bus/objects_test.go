@@ -1,0 +1,296 @@
+package bus_test
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/stretchr/testify/require"
+
+	"dbrunner/internal/bus"
+	"dbrunner/internal/bus/bustest"
+)
+
+// content is reproducible and does not compress.
+func content(size int) []byte {
+	data := make([]byte, size)
+	r := rand.NewChaCha8([32]byte{1})
+	_, _ = r.Read(data) // never fails
+	return data
+}
+
+func write(t *testing.T, b *bus.Bucket, name string, data []byte) *bus.Object {
+	t.Helper()
+	w, err := b.Create(database, name)
+	require.NoError(t, err)
+	for _, piece := range [][]byte{data[:len(data)/3], data[len(data)/3:]} {
+		require.NoError(t, w.Write(t.Context(), piece))
+	}
+	o, err := w.Close(t.Context())
+	require.NoError(t, err)
+	return o
+}
+
+func read(t *testing.T, b *bus.Bucket, name string) ([]byte, error) {
+	t.Helper()
+	r, err := b.Open(t.Context(), name)
+	if err != nil {
+		return nil, err
+	}
+	return io.ReadAll(r.Reader(t.Context()))
+}
+
+func TestObjectsAreThoseOfTheClientLibraries(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	rows := b.conn.Rows()
+	library, err := b.js.ObjectStore(t.Context(), "DBRUNNER_ROWS")
+	require.NoError(t, err)
+	for _, size := range []int{0, 1, 128 << 10, 9<<20 + 17} {
+		data := content(size)
+		o := write(t, rows, "ours", data)
+		got, err := library.GetBytes(t.Context(), "ours")
+		require.NoError(t, err)
+		require.True(t, bytes.Equal(data, got))
+		info, err := library.GetInfo(t.Context(), "ours")
+		require.NoError(t, err)
+		require.Equal(t, o.Digest, info.Digest)
+		require.Equal(t, o.Size, int64(info.Size)) //nolint:gosec // a small one
+
+		theirs, err := library.PutBytes(t.Context(), "theirs", data)
+		require.NoError(t, err)
+		require.Equal(t, o.Digest, theirs.Digest)
+		for _, name := range []string{"ours", "theirs"} {
+			got, err = read(t, rows, name)
+			require.NoError(t, err)
+			require.True(t, bytes.Equal(data, got), "%s of %d bytes", name, size)
+		}
+	}
+	require.NoError(t, library.Delete(t.Context(), "theirs"))
+	_, err = read(t, rows, "theirs")
+	require.ErrorIs(t, err, bus.ErrNotFound)
+	_, err = read(t, rows, "never")
+	require.ErrorIs(t, err, bus.ErrNotFound)
+}
+
+func TestNothingOfAnObjectIsSeenBeforeItsEnd(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	rows := b.conn.Rows()
+	w, err := rows.Create(database, "half")
+	require.NoError(t, err)
+	require.NoError(t, w.Write(t.Context(), content(1<<20)))
+	o, err := rows.Lookup(t.Context(), "half")
+	require.NoError(t, err)
+	require.Nil(t, o)
+	require.NoError(t, w.Discard(t.Context()))
+	requireEmpty(t, b, "DBRUNNER_ROWS")
+
+	write(t, rows, "whole", content(1<<20))
+	o, err = rows.Lookup(t.Context(), "whole")
+	require.NoError(t, err)
+	complete, err := rows.Complete(t.Context(), o)
+	require.NoError(t, err)
+	require.True(t, complete)
+	require.NoError(t, rows.Remove(t.Context(), o))
+	complete, err = rows.Complete(t.Context(), o)
+	require.NoError(t, err)
+	require.False(t, complete)
+	requireEmpty(t, b, "DBRUNNER_ROWS")
+}
+
+func requireEmpty(t *testing.T, b *bundle, bucket string) {
+	t.Helper()
+	stream, err := b.js.Stream(t.Context(), "OBJ_"+bucket)
+	require.NoError(t, err)
+	info, err := stream.Info(t.Context())
+	require.NoError(t, err)
+	require.Zero(t, info.State.Msgs)
+}
+
+func TestADamagedObjectIsNotTakenForWhole(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	rows := b.conn.Rows()
+	write(t, rows, "damaged", content(1<<20))
+	stream, err := b.js.Stream(t.Context(), "OBJ_DBRUNNER_ROWS")
+	require.NoError(t, err)
+	require.NoError(t, stream.DeleteMsg(t.Context(), 3))
+	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+	defer cancel()
+	r, err := rows.Open(ctx, "damaged")
+	require.NoError(t, err)
+	_, err = io.ReadAll(r.Reader(ctx))
+	require.Error(t, err, "a chunk is missing")
+
+	// Chunks of another writer under our mark: each is there, and the sum is another one.
+	info := described(t, b, "damaged")
+	_, err = b.js.Publish(t.Context(), "$O.DBRUNNER_ROWS.C."+info.NUID, content(128<<10))
+	require.NoError(t, err)
+	_, err = read(t, rows, "damaged")
+	require.ErrorIs(t, err, bus.ErrDigest)
+}
+
+func described(t *testing.T, b *bundle, name string) *jetstream.ObjectInfo {
+	t.Helper()
+	library, err := b.js.ObjectStore(t.Context(), "DBRUNNER_ROWS")
+	require.NoError(t, err)
+	info, err := library.GetInfo(t.Context(), name)
+	require.NoError(t, err)
+	return info
+}
+
+// A purge of the chunks in the middle of writing is noticed before anybody sees the object.
+func TestAnObjectWithAHoleIsNotCompleted(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	w, err := b.conn.Rows().Create(database, "hole")
+	require.NoError(t, err)
+	require.NoError(t, w.Write(t.Context(), content(5<<20))) // more than may wait for its answer
+	stream, err := b.js.Stream(t.Context(), "OBJ_DBRUNNER_ROWS")
+	require.NoError(t, err)
+	require.NoError(t, stream.DeleteMsg(t.Context(), 2))
+	_, err = w.Close(t.Context())
+	require.ErrorContains(t, err, "39 of 40 chunks are there")
+	require.NoError(t, w.Discard(t.Context()))
+	requireEmpty(t, b, "DBRUNNER_ROWS")
+}
+
+func TestAFullBucketRefusesAndKeepsNothing(t *testing.T) {
+	t.Parallel()
+	top := topology()
+	top.Rows.MaxBytes, top.Rows.MaxAge = 2<<20, 48*time.Hour
+	b := setupTopology(t, top)
+	rows := b.conn.Rows()
+	w, err := rows.Create(database, "large")
+	require.NoError(t, err)
+	err = w.Write(t.Context(), content(8<<20))
+	if err == nil {
+		_, err = w.Close(t.Context())
+	}
+	require.ErrorIs(t, err, bus.ErrStreamFull)
+	require.NoError(t, w.Discard(t.Context()))
+	requireEmpty(t, b, "DBRUNNER_ROWS")
+	write(t, rows, "small", content(1<<20))
+}
+
+func TestAServerThatGoesInTheMiddleOfAnObject(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	rows := b.conn.Rows()
+	w, err := rows.Create(database, "cut")
+	require.NoError(t, err)
+	require.NoError(t, w.Write(t.Context(), content(6<<20)))
+	b.node.Stop()
+	for err == nil { // what was on its way may have been stored; the rest has nowhere to go
+		err = w.Write(t.Context(), content(1<<20))
+	}
+	b.node.Restart()
+	require.NoError(t, w.Discard(t.Context()))
+	requireEmpty(t, b, "DBRUNNER_ROWS")
+	data := content(6 << 20)
+	write(t, rows, "again", data)
+	got, err := read(t, rows, "again")
+	require.NoError(t, err)
+	require.True(t, bytes.Equal(data, got))
+}
+
+func TestAnObjectOfACluster(t *testing.T) {
+	t.Parallel()
+	nodes := bustest.Cluster(t, 3)
+	conn, _ := connect(t, nodes.URL())
+	top := topology()
+	top.Replicas = 3
+	require.NoError(t, conn.Manage(t.Context(), top))
+	plain, _ := bustest.Plain(t, nodes.URL())
+	data := content(9 << 20)
+	w, err := conn.Rows().Create(database, "moving")
+	require.NoError(t, err)
+	require.NoError(t, w.Write(t.Context(), data[:4<<20]))
+	nodes.StepDownStream(plain, "OBJ_DBRUNNER_ROWS")
+	err = w.Write(t.Context(), data[4<<20:])
+	if err == nil {
+		_, err = w.Close(t.Context())
+	}
+	if err != nil { // chunks have lost their answers: the object is begun anew
+		require.NoError(t, w.Discard(t.Context()))
+		write(t, conn.Rows(), "moving", data)
+	}
+	got, err := read(t, conn.Rows(), "moving")
+	require.NoError(t, err)
+	require.True(t, bytes.Equal(data, got))
+}
+
+func TestSweepOfObjects(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	rows := b.conn.Rows()
+	write(t, rows, "kept", content(300<<10))
+	left, err := rows.Create(database, "left")
+	require.NoError(t, err)
+	require.NoError(t, left.Write(t.Context(), content(300<<10)))
+	other, err := rows.Create("other", "left")
+	require.NoError(t, err)
+	require.NoError(t, other.Write(t.Context(), content(300<<10)))
+	sweep := rows.Sweep()
+	ours := func(group string) bool { return group == database }
+
+	n, err := sweep.Abandoned(t.Context(), time.Hour, ours)
+	require.NoError(t, err)
+	require.Zero(t, n, "none is old enough")
+	require.Eventually(t, func() bool {
+		n, err := sweep.Abandoned(t.Context(), 10*time.Millisecond, ours)
+		require.NoError(t, err)
+		return n == 1
+	}, 5*time.Second, 20*time.Millisecond)
+	_, err = left.Close(t.Context())
+	require.ErrorContains(t, err, "chunks are there", "a writer that lives on notices")
+	_, err = other.Close(t.Context())
+	require.NoError(t, err)
+	for range 2 {
+		objects, err := sweep.Objects(t.Context())
+		require.NoError(t, err)
+		require.Len(t, objects, 2)
+		for _, o := range objects {
+			require.Contains(t, []string{"kept", "left"}, o.Name)
+			require.NotZero(t, o.Modified)
+		}
+	}
+}
+
+// Whoever may write descriptions cannot make a reader read another stream's subjects or endlessly.
+func TestDescriptionsThatLie(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	params := b.conn.Params()
+	write(t, params, "p", content(1000))
+	for name, lie := range map[string]string{
+		"no JSON":  `{`,
+		"wildcard": `{"name":"p","bucket":"DBRUNNER_PARAMS","nuid":">","size":1,"chunks":1,"digest":"SHA-256="}`,
+		"link":     `{"name":"p","nuid":"x","options":{"link":{"bucket":"DBRUNNER_ROWS","name":"q"}}}`,
+		"no mark":  `{"name":"p","bucket":"DBRUNNER_PARAMS","nuid":"","size":1,"chunks":1,"digest":"SHA-256="}`,
+	} {
+		_, err := b.js.Publish(t.Context(), "$O.DBRUNNER_PARAMS.M.cA==", []byte(lie))
+		require.NoError(t, err)
+		_, err = params.Open(t.Context(), "p")
+		require.Error(t, err, name)
+		require.NotErrorIs(t, err, bus.ErrNotFound, name)
+	}
+	_, err := params.Create("a.b", "x")
+	require.ErrorIs(t, err, bus.ErrSubject)
+	_, err = params.Create(database, "")
+	require.ErrorIs(t, err, bus.ErrSubject)
+	_, err = b.conn.Bucket("A.B")
+	require.ErrorIs(t, err, bus.ErrSubject)
+	missing, err := b.conn.Bucket("NOWHERE")
+	require.NoError(t, err)
+	_, err = missing.Open(t.Context(), "x")
+	require.ErrorIs(t, err, bus.ErrNotFound)
+	require.True(t, bus.ValidDigest("SHA-256=47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU="))
+	require.False(t, bus.ValidDigest("SHA-256=short"))
+	require.False(t, bus.ValidDigest("md5=x"))
+}

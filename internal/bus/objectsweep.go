@@ -1,0 +1,104 @@
+package bus
+
+import (
+	"context"
+	"encoding/base64"
+	"strings"
+	"time"
+)
+
+// ObjectSweep finds what has to leave a bucket before its age. It is for one goroutine.
+type ObjectSweep struct {
+	bucket *Bucket
+	known  map[string]*Object // by their encoded names; an object is never written again under its name
+}
+
+// Sweep begins to look through the bucket.
+func (b *Bucket) Sweep() *ObjectSweep {
+	return &ObjectSweep{bucket: b, known: make(map[string]*Object)}
+}
+
+// Objects lists the complete objects: at most the 100,000 that the server tells. What was listed before costs nothing.
+func (s *ObjectSweep) Objects(ctx context.Context) ([]*Object, error) {
+	subjects, err := s.bucket.subjects(ctx, metaSubject(s.bucket.name, "*"))
+	if err != nil {
+		return nil, err
+	}
+	known := make(map[string]*Object, len(subjects))
+	list := make([]*Object, 0, len(subjects))
+	for subject := range subjects {
+		encoded := strings.TrimPrefix(subject, metaSubject(s.bucket.name, ""))
+		o, err := s.object(ctx, encoded)
+		if err != nil {
+			return nil, err
+		}
+		if o != nil {
+			known[encoded] = o
+			list = append(list, o)
+		}
+	}
+	s.known = known
+	return list, nil
+}
+
+func (s *ObjectSweep) object(ctx context.Context, encoded string) (*Object, error) {
+	if o := s.known[encoded]; o != nil {
+		return o, nil
+	}
+	name, err := base64.URLEncoding.DecodeString(encoded)
+	if err != nil {
+		return nil, nil // nobody's object
+	}
+	return s.bucket.Lookup(ctx, string(name))
+}
+
+// Abandoned removes chunks without a description, as a writer leaves them that was killed, where the newest is older
+// than age and the group is one of ours. It returns how many objects that were.
+func (s *ObjectSweep) Abandoned(ctx context.Context, age time.Duration, ours func(group string) bool) (int, error) {
+	old, err := s.oldChunks(ctx, age, ours)
+	if err != nil || len(old) == 0 {
+		return 0, err
+	}
+	objects, err := s.Objects(ctx) // after the chunks: what is described meanwhile is seen
+	if err != nil {
+		return 0, err
+	}
+	described := make(map[string]bool, len(objects))
+	for _, o := range objects {
+		described[o.mark] = true
+	}
+	removed := 0
+	for _, mark := range old {
+		if described[mark] {
+			continue
+		}
+		if err := s.bucket.purge(ctx, chunkSubject(s.bucket.name, mark)); err != nil {
+			return removed, err
+		}
+		removed++
+	}
+	return removed, nil
+}
+
+// oldChunks are the marks of our chunks of which the newest is older than age.
+func (s *ObjectSweep) oldChunks(ctx context.Context, age time.Duration, ours func(group string) bool) ([]string, error) {
+	subjects, err := s.bucket.subjects(ctx, chunkSubject(s.bucket.name, "*.*"))
+	if err != nil {
+		return nil, err
+	}
+	var old []string
+	for subject := range subjects {
+		mark := strings.TrimPrefix(subject, chunkSubject(s.bucket.name, ""))
+		if group, _, _ := strings.Cut(mark, "."); !ours(group) {
+			continue
+		}
+		last, err := s.bucket.conn.getMessage(ctx, s.bucket.stream, getRequest{LastFor: subject})
+		if err != nil {
+			return nil, err
+		}
+		if last != nil && time.Since(last.Time) > age {
+			old = append(old, mark)
+		}
+	}
+	return old, nil
+}

@@ -1,0 +1,191 @@
+package bus
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"hash"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+const (
+	// chunkSize is what one message of an object holds, bytes: what the client libraries write.
+	chunkSize = 128 << 10
+	// maxChunksOut is how many chunks of an object wait for their answer at most. The server refuses what comes faster
+	// than it stores.
+	maxChunksOut = 32
+	// lateAnswers is how long the answers to chunks of an object are awaited that cannot be completed.
+	lateAnswers = time.Second
+)
+
+// digestOpening names the algorithm before an object's sum.
+const digestOpening = "SHA-256="
+
+// ObjectWriter writes one object. It is for one goroutine. Whoever has one calls Close or Discard.
+type ObjectWriter struct {
+	bucket *Bucket
+	name   string
+	mark   string
+	sum    hash.Hash
+	chunk  []byte // not sent yet
+	size   int64
+	chunks int64
+	out    []posted // chunks that wait for their answer, oldest first
+	done   *Object  // closed
+}
+
+// Create begins an object. Nothing of it is seen by anybody before Close. group begins the last part of its chunks'
+// subject, which is the writer's own otherwise: who may read the chunks of a group can be told by it.
+func (b *Bucket) Create(group, name string) (*ObjectWriter, error) {
+	if err := checkName("group", group); err != nil {
+		return nil, err
+	}
+	if _, err := encodeObjectName(name); err != nil {
+		return nil, err
+	}
+	return &ObjectWriter{
+		bucket: b, name: name, mark: group + "." + rand.Text(), sum: sha256.New(), chunk: make([]byte, 0, chunkSize),
+		out: make([]posted, 0, maxChunksOut),
+	}, nil
+}
+
+// Write adds to the object. It waits where the server is slower. After an error the object cannot be completed.
+func (w *ObjectWriter) Write(ctx context.Context, p []byte) error {
+	for len(p) > 0 {
+		n := copy(w.chunk[len(w.chunk):cap(w.chunk)], p)
+		w.chunk, p = w.chunk[:len(w.chunk)+n], p[n:]
+		if len(w.chunk) == cap(w.chunk) {
+			if err := w.send(ctx); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// send sends the chunk that is full. One whose answer is lost cannot be sent again: it might come twice, or behind others.
+func (w *ObjectWriter) send(ctx context.Context) error {
+	if len(w.out) == cap(w.out) {
+		if err := w.settle(ctx, cap(w.out)-1); err != nil {
+			return err
+		}
+	}
+	sent, err := w.bucket.conn.pub.post(ctx, &nats.Msg{Subject: chunkSubject(w.bucket.name, w.mark), Data: w.chunk})
+	if err != nil {
+		return w.failed(err)
+	}
+	w.out = append(w.out, sent)
+	w.sum.Write(w.chunk)
+	w.size += int64(len(w.chunk))
+	w.chunks++
+	w.chunk = w.chunk[:0]
+	return nil
+}
+
+// settle waits until at most so many chunks wait for their answer.
+func (w *ObjectWriter) settle(ctx context.Context, most int) error {
+	for len(w.out) > most {
+		oldest := w.out[0]
+		w.out = w.out[:copy(w.out, w.out[1:])]
+		answer, err := oldest.wait(ctx)
+		if err == nil {
+			_, err = readPuback(answer)
+		}
+		if err != nil {
+			w.giveUp(ctx)
+			return w.failed(err)
+		}
+	}
+	return nil
+}
+
+// giveUp waits for the answers to what is still on its way, of an object that cannot be completed.
+func (w *ObjectWriter) giveUp(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, lateAnswers)
+	defer cancel()
+	for _, sent := range w.out {
+		_, _ = sent.wait(ctx) // whatever became of it
+	}
+	w.out = w.out[:0]
+}
+
+func (w *ObjectWriter) failed(err error) error {
+	return fmt.Errorf("write object %s to bucket %s: %w", w.name, w.bucket.name, err)
+}
+
+// Close completes the object: when it returns it is durable, and everybody sees the whole.
+func (w *ObjectWriter) Close(ctx context.Context) (*Object, error) {
+	if len(w.chunk) > 0 {
+		if err := w.send(ctx); err != nil {
+			return nil, err
+		}
+	}
+	if err := w.settle(ctx, 0); err != nil {
+		return nil, err
+	}
+	// Somebody may have taken our chunks for those of a writer that has died.
+	n, err := w.bucket.count(ctx, w.mark)
+	if err != nil {
+		return nil, err
+	}
+	if n != w.chunks {
+		return nil, w.failed(fmt.Errorf("%d of %d chunks are there", n, w.chunks))
+	}
+	w.done = &Object{
+		Name: w.name, Size: w.size, Digest: digestOpening + base64.URLEncoding.EncodeToString(w.sum.Sum(nil)),
+		chunks: w.chunks, mark: w.mark,
+	}
+	return w.done, w.describe(ctx)
+}
+
+// describe stores the description. It may be stored twice: the second takes the place of the first.
+func (w *ObjectWriter) describe(ctx context.Context) error {
+	encoded, err := encodeObjectName(w.name)
+	if err != nil {
+		return err
+	}
+	description, err := json.Marshal(jetstream.ObjectInfo{
+		ObjectMeta: jetstream.ObjectMeta{Name: w.name, Opts: &jetstream.ObjectMetaOptions{ChunkSize: chunkSize}},
+		Bucket:     w.bucket.name, NUID: w.mark, Digest: w.done.Digest,
+		Size: uint64(w.size), Chunks: uint32(w.chunks), //nolint:gosec // 2^32 chunks are 512 TiB
+	})
+	if err != nil {
+		return w.failed(err)
+	}
+	msg := nats.Msg{
+		Subject: metaSubject(w.bucket.name, encoded), Data: description,
+		Header: nats.Header{jetstream.MsgRollup: {jetstream.MsgRollupSubject}},
+	}
+	err = w.bucket.conn.publishUntil(ctx, &msg, func(err error) (bool, error) { return uncertain(err), err })
+	if err != nil {
+		return w.failed(err)
+	}
+	return nil
+}
+
+// Discard removes what was written, complete or not. The context bounds the trial: what it leaves behind is removed by
+// Abandoned, or by its age.
+func (w *ObjectWriter) Discard(ctx context.Context) error {
+	w.giveUp(ctx) // what is on its way would come after the removal
+	if w.chunks == 0 && w.done == nil {
+		return nil
+	}
+	return w.bucket.Remove(ctx, &Object{Name: w.name, mark: w.mark})
+}
+
+// ValidDigest reports whether a text is an object's digest as it is written here.
+func ValidDigest(digest string) bool {
+	sum, ok := strings.CutPrefix(digest, digestOpening)
+	if !ok {
+		return false
+	}
+	decoded, err := base64.URLEncoding.DecodeString(sum)
+	return err == nil && len(decoded) == sha256.Size
+}

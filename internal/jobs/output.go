@@ -1,0 +1,139 @@
+package jobs
+
+import (
+	"bytes"
+	"context"
+	"slices"
+
+	"dbrunner/internal/db"
+	"dbrunner/internal/db/rowfile"
+)
+
+// Output says where a job's rows go.
+type Output struct {
+	Mode        OutputMode
+	Format      string // of rows outside of the result
+	Compression string // of rows outside of the result
+}
+
+// OutputMode is where rows go.
+type OutputMode uint8
+
+// The modes, the default first.
+const (
+	OutputAuto   OutputMode = iota // into the result, or outside where they have no room in it
+	OutputInline                   // into the result, where the job fails if they have no room
+	OutputObject                   // outside
+)
+
+// The words for modes and the defaults of the other keys.
+var outputModes = []string{OutputAuto: "auto", OutputInline: "inline", OutputObject: "object"}
+
+const (
+	defaultFormat      = "ndjson"
+	defaultCompression = "none"
+)
+
+// output reads where the rows go and in which form.
+func (r *reader) output(job *Job, p *Policy) {
+	job.Output = Output{Format: defaultFormat, Compression: defaultCompression}
+	if !job.rows {
+		job.Output.Mode = OutputInline
+		for _, key := range []int{keyOutput, keyFormat, keyCompression} {
+			if at := r.top[key]; at != 0 {
+				r.reject(at, CodeInvalidValue, "jobs of kind "+job.Kind+" return no rows that could go elsewhere: leave the key out")
+			}
+		}
+		return
+	}
+	mode := r.top[keyOutput]
+	if mode != 0 {
+		if i, ok := r.isOneOf(mode, outputModes...); ok {
+			job.Output.Mode = OutputMode(i) //nolint:gosec // there are three
+		}
+	}
+	r.outputForm(job)
+	switch {
+	case job.Output.Mode != OutputObject:
+	case p.Output.Off:
+		r.reject(mode, CodeInvalidValue, `this database's rows stay in its results: write "auto" or "inline"`)
+	case job.ReplyOnly:
+		r.reject(mode, CodeInvalidValue, `rows outside of the result need a stored result: leave the key "answer" out`)
+	}
+}
+
+// outputForm reads format and compression.
+func (r *reader) outputForm(job *Job) {
+	for key, into := range map[int]struct {
+		words []string
+		value *string
+	}{
+		keyFormat:      {rowfile.Formats(), &job.Output.Format},
+		keyCompression: {rowfile.Compressions(), &job.Output.Compression},
+	} {
+		at := r.top[key]
+		if at == 0 {
+			continue
+		}
+		i, ok := r.isOneOf(at, into.words...)
+		switch {
+		case !ok:
+		case job.Output.Mode == OutputInline:
+			r.reject(at, CodeInvalidValue, `rows in the result are always JSON: leave the key out, or write "output": "auto"`)
+		default:
+			*into.value = into.words[i]
+		}
+	}
+}
+
+// appendRowsObject appends where rows are as a JSON object.
+func appendRowsObject(dst []byte, o *db.RowsObject) []byte {
+	dst = db.AppendJSONString(append(dst, `{"bucket":`...), o.Bucket)
+	dst = db.AppendJSONString(append(dst, `,"name":`...), o.Name)
+	dst = appendInt(append(dst, `,"size":`...), o.Size)
+	dst = appendInt(append(dst, `,"row_count":`...), o.RowCount)
+	dst = db.AppendJSONString(append(dst, `,"digest":`...), o.Digest)
+	dst = db.AppendJSONString(append(dst, `,"format":`...), o.Format)
+	dst = db.AppendJSONString(append(dst, `,"compression":`...), o.Compression)
+	return append(dst, '}')
+}
+
+// RowsObjects tells where the rows of an encoded result are that are not in it.
+func RowsObjects(result []byte) []db.RowsObject {
+	if !bytes.Contains(result, []byte(`"rows_object":`)) { // as nearly always
+		return nil
+	}
+	sets, err := RowSets(result)
+	if err != nil {
+		return nil
+	}
+	var objects []db.RowsObject
+	for i := range sets {
+		if sets[i].Object != nil {
+			objects = append(objects, *sets[i].Object)
+		}
+	}
+	return objects
+}
+
+// expiredMember is what markExpired inserts behind resultOpening.
+const expiredMember = `"rows_expired":true,`
+
+// markExpired marks an answer from the ledger whose rows are gone.
+func (r *run) markExpired(ctx context.Context, body []byte) []byte {
+	if r.e.opts.Objects == nil {
+		return body
+	}
+	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
+	defer cancel()
+	for _, o := range RowsObjects(body) {
+		complete, err := r.e.opts.Objects.Complete(ctx, o.Name)
+		if err != nil || complete {
+			continue
+		}
+		if rest, ours := bytes.CutPrefix(body, []byte(resultOpening)); ours && !bytes.HasPrefix(rest, []byte(expiredMember)) {
+			return slices.Concat([]byte(resultOpening+expiredMember), rest)
+		}
+	}
+	return body
+}
