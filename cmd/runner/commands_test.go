@@ -129,7 +129,7 @@ func examplePublisher(t *testing.T, url string) {
 
 	text, err := publisher()
 	require.NoError(t, err, text)
-	for _, part := range []string{"succeeded", "rejected", "failed", "100 succeeded"} {
+	for _, part := range []string{"succeeded", "rejected", "failed", "id,owner,balance\r\n1,Ada,", "100 succeeded"} {
 		require.Contains(t, text, part)
 	}
 	text, err = publisher("--send-only")

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"time"
 
@@ -37,7 +38,15 @@ type Result struct {
 	JobID  string            `json:"job_id"`
 	Status string            `json:"status"`
 	Rows   []json.RawMessage `json:"rows"`
+	Object *RowsObject       `json:"rows_object"`
 	Error  *ResultError      `json:"error"`
+}
+
+// RowsObject is where the rows are that are not in the result.
+type RowsObject struct {
+	Bucket string `json:"bucket"`
+	Name   string `json:"name"`
+	Digest string `json:"digest"`
 }
 
 // ResultError says why a job did not succeed.
@@ -227,6 +236,27 @@ func (c *Client) publish(ctx context.Context, job *Job, body []byte) error {
 		return fmt.Errorf("no stream takes %s: is there such a database, and does it take this kind? %w", subject, err)
 	case err != nil:
 		return fmt.Errorf("publish job %s: %w", job.ID, err)
+	}
+	return nil
+}
+
+// Fetch writes rows that are not in their result. The library compares what it read with the digest at the end: until Fetch
+// has returned, what was written may be damaged or a part.
+func (c *Client) Fetch(ctx context.Context, rows *RowsObject, to io.Writer) error {
+	bucket, err := c.js.ObjectStore(ctx, rows.Bucket)
+	if err != nil {
+		return fmt.Errorf("open the bucket %s: %w", rows.Bucket, err)
+	}
+	object, err := bucket.Get(ctx, rows.Name)
+	if err != nil {
+		return fmt.Errorf("get the rows %s: %w", rows.Name, err)
+	}
+	defer func() { _ = object.Close() }() // it was read to its end
+	if info, err := object.Info(); err != nil || info.Digest != rows.Digest {
+		return errors.Join(fmt.Errorf("the rows %s are not those of the result", rows.Name), err)
+	}
+	if _, err := io.Copy(to, object); err != nil {
+		return fmt.Errorf("read the rows %s: %w", rows.Name, err)
 	}
 	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -28,6 +29,7 @@ const (
 type runners interface {
 	Health(ctx context.Context, database string) (*Health, error)
 	Do(ctx context.Context, job *Job, patience time.Duration) (*Answer, error)
+	Fetch(ctx context.Context, rows *RowsObject, to io.Writer) error
 }
 
 // flow is one run: the same run id is the same run, however often it is started.
@@ -60,7 +62,31 @@ func (f *flow) perform(ctx context.Context, opts *options) error {
 		return err
 	}
 	f.summary(outcomes, time.Since(start))
-	return errors.Join(f.checkBookings(ctx, outcomes), failures(outcomes))
+	return errors.Join(f.checkBookings(ctx, outcomes), f.export(ctx, opts.export), failures(outcomes))
+}
+
+// export writes the run's bookings in the first database to a file, if one is wanted: as CSV, however many they are. The
+// file has its name only when it is whole.
+func (f *flow) export(ctx context.Context, name string) error {
+	if name == "" {
+		return nil
+	}
+	o, err := f.do(ctx, export(f.run, f.databases[0]))
+	if err != nil {
+		return err
+	}
+	if o.next != done || o.result.Object == nil {
+		return fmt.Errorf("the bookings could not be exported: %s", o)
+	}
+	file, err := os.Create(name + ".part")
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(f.runners.Fetch(ctx, o.result.Object, file), file.Close()); err != nil {
+		return err
+	}
+	f.printf("%s has the bookings of %s\n", name, f.databases[0])
+	return os.Rename(name+".part", name)
 }
 
 // prerequisites waits until every database is well enough to begin with.
@@ -80,7 +106,7 @@ func (f *flow) prerequisites(ctx context.Context, patience time.Duration) error 
 func (f *flow) prerequisite(ctx context.Context, database string) error {
 	told := ""
 	for {
-		reason := "the time is over"
+		var reason string
 		health, err := f.runners.Health(ctx, database)
 		switch {
 		case err != nil:

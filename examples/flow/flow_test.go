@@ -3,8 +3,11 @@ package main
 import (
 	"context"
 	"io"
+	"os"
+	"path/filepath"
 	"regexp"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -15,8 +18,13 @@ func TestFanOutOverTwoDatabases(t *testing.T) {
 	t.Parallel()
 	w := setup(t)
 	w.startRunner()
-	code, text := w.startFlow("--run", "whole").end()
+	file := filepath.Join(t.TempDir(), "bookings.csv")
+	code, text := w.startFlow("--run", "whole", "--export", file).end()
 	require.Zero(t, code, text)
+	rows, err := os.ReadFile(file)
+	require.NoError(t, err)
+	require.True(t, strings.HasPrefix(string(rows), "flow_run,step\r\nwhole,book-0000\r\n"), "%.100s", rows)
+	require.Equal(t, 51, strings.Count(string(rows), "\r\n"))
 	for _, part := range []string{
 		"lite is healthy", "shop is healthy", "200 succeeded; 0 of them were stored",
 		"lite: 50 bookings succeeded, 50 are there", "shop: 50 bookings succeeded, 50 are there",
@@ -136,6 +144,8 @@ type scripted struct {
 func (s *scripted) Health(context.Context, string) (*Health, error) {
 	return &Health{Verdict: "healthy"}, nil
 }
+
+func (s *scripted) Fetch(context.Context, *RowsObject, io.Writer) error { return nil }
 
 func (s *scripted) Do(_ context.Context, job *Job, _ time.Duration) (*Answer, error) {
 	s.ids = append(s.ids, job.ID)

@@ -77,6 +77,15 @@ func check(run, database string) *step {
 	}}
 }
 
+// export reads the run's bookings into the object store. The key output sends them there however few they are; without it,
+// rows that have room in the result stay in it.
+func export(run, database string) *step {
+	return &step{name: "export", database: database, kind: "query", body: obj{
+		"sql":    "SELECT flow_run, step FROM flow_bookings WHERE flow_run = :run ORDER BY step",
+		"params": obj{"run": run}, "output": "object", "format": "csv",
+	}}
+}
+
 // trouble are steps that do not succeed, each in its own way.
 func trouble(database string) []*step {
 	return []*step{

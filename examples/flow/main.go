@@ -31,6 +31,7 @@ type options struct {
 	jobs        int
 	publishers  int
 	trouble     bool
+	export      string
 	health      time.Duration
 	patience    time.Duration
 	timeout     time.Duration
@@ -90,6 +91,7 @@ func parse(args []string) (*options, error) {
 	flags.IntVar(&opts.jobs, "jobs", 200, "number of jobs that run at once")
 	flags.IntVar(&opts.publishers, "publishers", 32, "number of jobs that are being published at once")
 	flags.BoolVar(&opts.trouble, "trouble", false, "add jobs that are rejected, fail, expire and have to be cancelled")
+	flags.StringVar(&opts.export, "export", "", "file that the first database's bookings are written to, as CSV")
 	flags.DurationVar(&opts.health, "health", time.Minute, "how long to wait for a database that is not well")
 	flags.DurationVar(&opts.patience, "patience", time.Minute, "how long to wait for a job before it is cancelled")
 	flags.DurationVar(&opts.timeout, "timeout", 10*time.Minute, "time limit of the whole program")

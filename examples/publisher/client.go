@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"time"
 
@@ -31,6 +32,7 @@ type Result struct {
 	Columns   []Column          `json:"columns"`
 	Rows      []json.RawMessage `json:"rows"`
 	RowCount  int64             `json:"row_count"`
+	Object    *RowsObject       `json:"rows_object"`
 	Error     *ResultError      `json:"error"`
 }
 
@@ -38,6 +40,15 @@ type Result struct {
 type Column struct {
 	Name string `json:"name"`
 	Type string `json:"type"`
+}
+
+// RowsObject is where the rows are that have no room in the result.
+type RowsObject struct {
+	Bucket string `json:"bucket"`
+	Name   string `json:"name"`
+	Size   int64  `json:"size"`
+	Digest string `json:"digest"`
+	Format string `json:"format"`
 }
 
 // ResultError says why a job did not succeed.
@@ -148,6 +159,27 @@ func next(ctx context.Context, sub *nats.Subscription) ([]byte, error) {
 
 func (c *Client) resultSubject(id string) string {
 	return strings.Join([]string{c.namespace, "results", c.database, id}, ".")
+}
+
+// Fetch writes rows that are not in their result. The library compares what it read with the digest at the end: until Fetch
+// has returned, what was written may be damaged or a part.
+func (c *Client) Fetch(ctx context.Context, rows *RowsObject, to io.Writer) error {
+	bucket, err := c.js.ObjectStore(ctx, rows.Bucket)
+	if err != nil {
+		return fmt.Errorf("open the bucket %s: %w", rows.Bucket, err)
+	}
+	object, err := bucket.Get(ctx, rows.Name)
+	if err != nil {
+		return fmt.Errorf("get the rows %s: %w", rows.Name, err)
+	}
+	defer func() { _ = object.Close() }() // it was read to its end
+	if info, err := object.Info(); err != nil || info.Digest != rows.Digest {
+		return errors.Join(fmt.Errorf("the rows %s are not those of the result", rows.Name), err)
+	}
+	if _, err := io.Copy(to, object); err != nil {
+		return fmt.Errorf("read the rows %s: %w", rows.Name, err)
+	}
+	return nil
 }
 
 func parseResult(body []byte) (*Result, error) {

@@ -40,6 +40,15 @@ func (r *runID) impossible() *Job {
 	return r.job("impossible", "query", obj{"sql": "SELECT * FROM no_such_table"})
 }
 
+// exported is a query whose rows are wanted as a file. Without the key output, rows that have room in the result stay there.
+func (r *runID) exported() *Job {
+	return r.job("exported", "query", obj{
+		"sql":    "SELECT id, owner, balance FROM accounts ORDER BY id",
+		"output": "object",
+		"format": "csv",
+	})
+}
+
 func (r *runID) replied(subject string) *Job {
 	return r.job("replied", "query", obj{
 		"sql":      "SELECT owner, balance FROM accounts WHERE id = :id",

@@ -27,7 +27,7 @@ func (p *publisher) show(ctx context.Context, jobs int, sendOnly bool) error {
 	if sendOnly {
 		return p.sendAll(ctx, run.transfers(jobs))
 	}
-	steps := []func(context.Context, *runID) error{p.query, p.rejected, p.failed, p.reply}
+	steps := []func(context.Context, *runID) error{p.query, p.rejected, p.failed, p.export, p.reply}
 	for _, step := range steps {
 		if err := step(ctx, run); err != nil {
 			return err
@@ -61,6 +61,23 @@ func (p *publisher) failed(ctx context.Context, run *runID) error {
 		return err
 	}
 	return expect(result, "failed")
+}
+
+// export gets rows as a file: however many they are, the result is small, and says where they are.
+func (p *publisher) export(ctx context.Context, run *runID) error {
+	p.title("A query whose rows go to the object store, as CSV")
+	result, err := p.do(ctx, run.exported())
+	if err != nil {
+		return err
+	}
+	if err := expect(result, "succeeded"); err != nil {
+		return err
+	}
+	if result.Object == nil {
+		return errors.New("the result does not say where its rows are")
+	}
+	p.printf("    %d rows are in %s, object %s\n", result.RowCount, result.Object.Bucket, result.Object.Name)
+	return p.client.Fetch(ctx, result.Object, p.out)
 }
 
 // reply awaits the answer on an inbox of its own. The stored result is there all the same: a reply is a

@@ -1,0 +1,106 @@
+package node_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/zap"
+
+	"dbrunner/internal/app"
+	"dbrunner/internal/bus/bustest"
+	"dbrunner/internal/config"
+)
+
+const patience = 3 * time.Minute
+
+// TestPublisher installs the example's packages and runs it against a real server and runner.
+func TestPublisher(t *testing.T) {
+	t.Parallel()
+	dir := install(t)
+	url := serve(t)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	for range 2 { // the second life of a run finds the results of the first
+		out, err := command(ctx, dir, "node", "publisher.js", "--server", url, "--database", "shop", "--run", "r1").CombinedOutput()
+		require.NoError(t, err, "%s", out)
+		for _, text := range []string{
+			`{"id":1,"owner":"Ada","balance":100}`, "first acknowledgement: ", "second acknowledgement: duplicate",
+			"succeeded  r1-transfer", "rejected  r1-mistaken", `did you mean "sql"?`, "no stream takes dbrunner.jobs.shop.nosuch",
+		} {
+			require.Contains(t, string(out), text)
+		}
+	}
+}
+
+// install copies the example and gets its packages, so that nothing is written beside the sources.
+func install(t *testing.T) string {
+	t.Helper()
+	for _, program := range []string{"node", "npm"} {
+		if _, err := exec.LookPath(program); err != nil {
+			t.Skipf("SKIPPED, not tested: no Node.js: %v", err)
+		}
+	}
+	dir := t.TempDir()
+	for _, name := range []string{"package.json", "package-lock.json", "publisher.js"} {
+		text, err := os.ReadFile(name)
+		require.NoError(t, err)
+		require.NoError(t, os.WriteFile(filepath.Join(dir, name), text, 0o600))
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	if out, err := command(ctx, dir, "npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts").CombinedOutput(); err != nil {
+		t.Skipf("SKIPPED, not tested: npm cannot get the packages: %v: %.300s", err, out)
+	}
+	return dir
+}
+
+func command(ctx context.Context, dir, program string, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, program, args...)
+	cmd.Dir, cmd.WaitDelay = dir, time.Second
+	return cmd
+}
+
+// serve starts a NATS server and a runner for a database with accounts.
+func serve(t *testing.T) (url string) {
+	t.Helper()
+	node := bustest.Server(t)
+	cfg := config.Default()
+	cfg.NATS.URLs = []string{node.ClientURL()}
+	cfg.Databases["shop"] = cfg.Defaults.NewDatabase("sqlite", config.NewSecret(filepath.Join(t.TempDir(), "shop.db")))
+	require.NoError(t, cfg.Complete(app.Words()))
+	runner, err := app.New(app.Options{Config: cfg, Logger: zap.NewNop(), Version: "test"})
+	require.NoError(t, err)
+	ctx, stop := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- runner.Run(ctx) }()
+	t.Cleanup(func() {
+		stop()
+		require.NoError(t, <-done)
+	})
+	<-runner.Started()
+	_, js := bustest.Plain(t, node.ClientURL())
+	create := `{"id":"create","statements":[{"sql":"CREATE TABLE accounts (id INTEGER PRIMARY KEY, owner TEXT, balance INTEGER)"},
+		{"sql":"INSERT INTO accounts VALUES (1, 'Ada', 100), (2, 'Grace', 100)"}]}`
+	_, err = js.Publish(t.Context(), "dbrunner.jobs.shop.transaction", []byte(create))
+	require.NoError(t, err)
+	require.Eventually(t, func() bool { return stored(t.Context(), js, "create") == nil }, patience, 10*time.Millisecond)
+	return node.ClientURL()
+}
+
+func stored(ctx context.Context, js jetstream.JetStream, id string) error {
+	results, err := js.Stream(ctx, "DBRUNNER_RESULTS_shop")
+	if err != nil {
+		return err
+	}
+	if _, err := results.GetLastMsgForSubject(ctx, "dbrunner.results.shop."+id); err != nil {
+		return fmt.Errorf("no result yet: %w", err)
+	}
+	return nil
+}
