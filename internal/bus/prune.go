@@ -166,7 +166,7 @@ func (c *Conn) ourStreams(ctx context.Context) ([]*jetstream.StreamInfo, error) 
 	}
 	prefix := c.subjects.streamName("")
 	all = slices.DeleteFunc(all, func(info *jetstream.StreamInfo) bool {
-		name := strings.TrimPrefix(info.Config.Name, bucketPrefix)
+		name := strings.TrimPrefix(strings.TrimPrefix(info.Config.Name, bucketPrefix), objectPrefix)
 		return !strings.HasPrefix(name, prefix) || !c.ours(info.Config.Metadata)
 	})
 	slices.SortFunc(all, func(a, b *jetstream.StreamInfo) int { return strings.Compare(a.Config.Name, b.Config.Name) })
