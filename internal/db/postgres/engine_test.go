@@ -9,22 +9,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"dbrunner/internal/db"
-	"dbrunner/internal/db/dbtest"
 	"dbrunner/internal/db/postgres"
 )
-
-// TestPooled runs the whole suite in the way that is meant for a transaction pooler.
-func TestPooled(t *testing.T) {
-	t.Parallel()
-	h := harness()
-	h.Has.Pooled = true
-	h.Options = func(t testing.TB) db.Options {
-		o := options(t)
-		o.TransactionPool = true
-		return o
-	}
-	dbtest.Run(t, h)
-}
 
 // TestDeferred fails at COMMIT, in an answer of the server: nothing is committed, and it is said what failed.
 func TestDeferred(t *testing.T) {
