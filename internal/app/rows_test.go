@@ -137,7 +137,15 @@ func TestRowsThatHaveNoRoomInTheirResult(t *testing.T) {
 					checkRows(t, format, plain(t, compression, w.fetch(a.Object)), many)
 				}
 			}
-			require.Len(t, w.objects(), 11, "no object that no result names")
+			for _, compression := range []string{"none", "zstd", "gzip"} {
+				id := "parquet-" + compression
+				a := w.rows("shop", id, "query", sql(many)+`,"format":"parquet","compression":"`+compression+`"`)
+				require.NotNil(t, a.Object, id)
+				require.EqualValues(t, many, a.Object.Count)
+				data := w.fetch(a.Object)
+				require.Equal(t, "PAR1", string(data[len(data)-4:]))
+			}
+			require.Len(t, w.objects(), 14, "no object that no result names")
 		})
 	}
 }

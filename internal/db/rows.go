@@ -116,6 +116,14 @@ func (e *RowEncoder) open() (err error) {
 	return nil
 }
 
+// columnsRoom is what the columns of a set that is still to come may need in the answer, bytes.
+const columnsRoom = 2 << 10
+
+// columnsToCome is the room that rows in memory leave for the columns of other sets.
+func (e *RowEncoder) columnsToCome() int64 {
+	return min(int64(max(e.opts.Sets-e.sets, 0))*columnsRoom, e.opts.InlineBytes/2)
+}
+
 // overflow hands over the rows in memory, which have no room there any more.
 func (e *RowEncoder) overflow() error {
 	if err := e.open(); err != nil {
@@ -239,7 +247,7 @@ func (e *RowEncoder) endOverflowing() error {
 		}
 		return e.file.Row(e.buf)
 	}
-	if err := e.check(); err != nil || e.done+int64(len(e.buf)) <= e.opts.InlineBytes {
+	if err := e.check(); err != nil || e.done+int64(len(e.buf))+e.columnsToCome() <= e.opts.InlineBytes {
 		return err
 	}
 	return e.overflow()

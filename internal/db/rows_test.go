@@ -2,6 +2,7 @@ package db_test
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -195,3 +196,165 @@ func ExampleRowEncoder() {
 	fmt.Println(string(set.Rows), err)
 	// Output: [{"id":0,"name":"Ada"},{"id":1,"name":"\"Grace\""}] <nil>
 }
+
+// heap is an Overflow in memory.
+type heap struct {
+	arrays bool
+	opened []*heapFile
+	fail   error // of every call behind Open
+}
+
+type heapFile struct {
+	heap    *heap
+	set     int
+	columns []db.Column
+	rows    []string
+	closed  bool
+}
+
+func (h *heap) Open(set int, columns []db.Column) (db.RowFile, error) {
+	f := &heapFile{heap: h, set: set, columns: columns}
+	h.opened = append(h.opened, f)
+	return f, nil
+}
+
+func (f *heapFile) AsArrays() bool { return f.heap.arrays }
+
+func (f *heapFile) Row(text []byte) error {
+	f.rows = append(f.rows, string(text))
+	return f.heap.fail
+}
+
+func (f *heapFile) Close() (*db.RowsObject, error) {
+	f.closed = true
+	return &db.RowsObject{Name: fmt.Sprint(f.set), RowCount: int64(len(f.rows))}, f.heap.fail
+}
+
+// decoded are rows as values, whether they are objects or arrays.
+func decoded(t require.TestingT, columns []db.Column, texts []string) (rows [][]any) {
+	for _, text := range texts {
+		var row []any
+		if text[0] == '[' {
+			require.NoError(t, json.Unmarshal([]byte(text), &row))
+		} else {
+			var object map[string]any
+			require.NoError(t, json.Unmarshal([]byte(text), &object))
+			for _, c := range columns {
+				row = append(row, object[c.Name])
+			}
+		}
+		rows = append(rows, row)
+	}
+	return rows
+}
+
+// TestRowsOverflow: whatever the limit, all rows of all sets are there, in their order, in memory or in files, and what is
+// in memory is within the limit.
+func TestRowsOverflow(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(rt *rapid.T) {
+		cols := columns("id", "text")
+		sets := rapid.SliceOfN(rapid.SliceOfN(rapid.StringN(0, 40, 200), 0, 30), 1, 4).Draw(rt, "sets")
+		limit := int64(rapid.IntRange(0, 6000).Draw(rt, "limit")) + int64(len(sets))*200
+		over := &heap{arrays: rapid.Bool().Draw(rt, "arrays")}
+		var buffers db.Buffers
+		e := db.NewRowEncoder(db.RowOptions{
+			Format: rapid.SampledFrom([]db.RowFormat{db.Objects, db.Arrays}).Draw(rt, "format"), InlineBytes: limit, Overflow: over, Sets: len(sets),
+			Outside: rapid.Bool().Draw(rt, "outside"),
+		}, &buffers)
+		inline, next := 0, 0
+		for i, texts := range sets {
+			var rows [][]string
+			for id, text := range texts {
+				rows = append(rows, []string{strconv.Itoa(id), string(db.AppendJSONString(nil, text))})
+			}
+			set, err := encode(e, cols, rows...)
+			require.NoError(rt, err)
+			require.EqualValues(rt, len(texts), set.RowCount)
+			var got []string
+			if set.Object != nil {
+				require.Nil(rt, set.Rows)
+				file := over.opened[next]
+				next++
+				require.True(rt, file.closed)
+				require.Equal(rt, []any{i, set.RowCount}, []any{file.set, set.Object.RowCount})
+				got = file.rows
+			} else {
+				inline += len(set.Rows)
+				var raw []json.RawMessage
+				require.NoError(rt, json.Unmarshal(set.Rows, &raw))
+				for _, r := range raw {
+					got = append(got, string(r))
+				}
+			}
+			for id, row := range decoded(rt, cols, got) {
+				require.Equal(rt, []any{float64(id), texts[id]}, row)
+			}
+			require.Len(rt, got, len(texts))
+		}
+		require.Len(rt, over.opened, next)
+		require.LessOrEqual(rt, int64(inline), limit)
+	})
+}
+
+func TestOverflowIsBounded(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		name string
+		opts db.RowOptions
+		says string
+	}{
+		{"rows", db.RowOptions{MaxRows: 50}, "more than 50 rows"},
+		{"bytes", db.RowOptions{MaxBytes: 2000}, "limit of 2000 bytes"},
+		{"the store", db.RowOptions{Overflow: &heap{fail: errors.New("no room")}}, "no room"},
+	} {
+		opts := tc.opts
+		opts.Format, opts.InlineBytes = db.Arrays, 300
+		if opts.Overflow == nil {
+			opts.Overflow = &heap{}
+		}
+		rows := make([][]string, 500)
+		for i := range rows {
+			rows[i] = []string{strconv.Itoa(i)}
+		}
+		_, err := encode(db.NewRowEncoder(opts, nil), columns("n"), rows...)
+		require.ErrorContains(t, err, tc.says, tc.name)
+	}
+	_, err := encode(db.NewRowEncoder(db.RowOptions{InlineBytes: 100, Overflow: &heap{}}, nil), columns(strings.Repeat("long", 20)))
+	require.ErrorContains(t, err, "the columns alone")
+	closing := &heap{fail: errors.New("lost")}
+	_, err = encode(db.NewRowEncoder(db.RowOptions{Overflow: closing, Outside: true, InlineBytes: 100}, nil), columns("n"))
+	require.ErrorContains(t, err, "lost", "an error of Close is the set's")
+
+	// Two columns of one name are no matter where no row is an object.
+	over := &heap{arrays: true}
+	set, err := encode(db.NewRowEncoder(db.RowOptions{Format: db.Objects, Overflow: over, Outside: true, InlineBytes: 200}, nil), columns("a", "a"), []string{"1", "2"})
+	require.NoError(t, err)
+	require.NotNil(t, set.Object)
+	require.Equal(t, []string{"[1,2]"}, over.opened[0].rows)
+}
+
+// The encoder holds one row at a time, however many go to a file.
+func TestOverflowKeepsNothing(t *testing.T) { //nolint:paralleltest // allocations are counted
+	var buffers db.Buffers
+	e := db.NewRowEncoder(db.RowOptions{Format: db.Arrays, InlineBytes: 1 << 20, Overflow: discarding{}}, &buffers)
+	require.NoError(t, e.Start(columns("text")))
+	text := `"` + strings.Repeat("x", 1000) + `"`
+	for range 3000 {
+		require.NoError(t, e.EndRow(append(e.Next(e.BeginRow()), text...)))
+	}
+	allocated := testing.AllocsPerRun(5000, func() {
+		if e.EndRow(append(e.Next(e.BeginRow()), text...)) != nil {
+			t.Fail()
+		}
+	})
+	require.Zero(t, allocated)
+	require.Less(t, cap(e.BeginRow()), 4<<10)
+}
+
+type discarding struct{}
+
+func (discarding) Open(int, []db.Column) (db.RowFile, error) { return discarding{}, nil }
+func (discarding) AsArrays() bool                            { return true }
+func (discarding) Row([]byte) error                          { return nil }
+func (discarding) Close() (*db.RowsObject, error)            { return &db.RowsObject{}, nil }

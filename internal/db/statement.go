@@ -101,6 +101,8 @@ type RowOptions struct {
 	Overflow Overflow
 	// InlineBytes of rows and columns have room there, over all statements of the call. Without Overflow it means nothing.
 	InlineBytes int64
+	// Sets is how many sets of rows the call has, as far as is known: the rows of one leave room for the columns of others.
+	Sets int
 	// Outside sends the rows of every statement to Overflow, however few they are.
 	Outside bool
 }

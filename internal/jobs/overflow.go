@@ -87,7 +87,7 @@ func (r *run) allowOverflow(x *execution) {
 		}
 		return err
 	}
-	x.rows.InlineBytes = x.rows.MaxBytes
+	x.rows.InlineBytes, x.rows.Sets = x.rows.MaxBytes, r.job.work.size()
 	x.rows.MaxRows, x.rows.MaxBytes = lower(r.job.MaxRows, p.MaxRows), p.MaxBytes
 	x.rows.Overflow, x.rows.Outside = over, out.Mode == OutputObject
 }

@@ -29,7 +29,7 @@ const (
 )
 
 // Formats returns the words for the formats.
-func Formats() []string { return []string{NDJSON, JSON, CSV} }
+func Formats() []string { return []string{NDJSON, JSON, CSV, Parquet} }
 
 // Compressions returns the words for the compressions.
 func Compressions() []string { return []string{None, Zstd, Gzip} }
@@ -76,6 +76,13 @@ func New(format, compression string, columns []db.Column, out io.Writer) (*Write
 		w.form = lines{}
 	case CSV:
 		w.form = newTable(columns)
+	case Parquet:
+		form, err := newColumnar(columns, compression, out)
+		if err != nil {
+			return nil, err
+		}
+		w.form = form
+		return w, nil
 	default:
 		return nil, fmt.Errorf("no format %q of rows", format)
 	}

@@ -27,8 +27,10 @@ func valuesOf(text []byte) values {
 	return values{rest: text[1:], objects: text[0] == '{'}
 }
 
-// next returns the next value's JSON text; nil at the end of the row.
+// next returns the next value's JSON text; nil at the end of the row. The encoder writes no blanks, but a value of a JSON
+// column may have some around it.
 func (v *values) next() []byte {
+	v.blanks()
 	if len(v.rest) > 0 && v.rest[0] == ',' {
 		v.rest = v.rest[1:]
 	}
@@ -36,15 +38,29 @@ func (v *values) next() []byte {
 		if len(v.rest) < 2 || v.rest[0] != '"' {
 			return nil
 		}
-		v.rest = v.rest[stringLength(v.rest)+1:] // the key and its colon
+		key := stringLength(v.rest) + 1 // its colon
+		if key > len(v.rest) {
+			return nil
+		}
+		v.rest = v.rest[key:]
 	}
+	v.blanks()
 	n := valueLength(v.rest)
 	if n == 0 {
 		return nil
 	}
 	value := v.rest[:n]
 	v.rest = v.rest[n:]
+	if value[0] == '"' && (n == 1 || value[n-1] != '"') {
+		return nil // no end
+	}
 	return value
+}
+
+func (v *values) blanks() {
+	for len(v.rest) > 0 && (v.rest[0] == ' ' || v.rest[0] == '\n' || v.rest[0] == '\t' || v.rest[0] == '\r') {
+		v.rest = v.rest[1:]
+	}
 }
 
 // stringLength is the length of the JSON string that a text begins with, quotes included.
@@ -79,7 +95,7 @@ func valueLength(text []byte) int {
 		return nestedLength(text)
 	}
 	for i, c := range text {
-		if c == ',' || c == ']' || c == '}' {
+		if c == ',' || c == ']' || c == '}' || c <= ' ' {
 			return i
 		}
 	}
