@@ -144,6 +144,7 @@ func Run(t *testing.T, h Harness) {
 		{"Values", testValues},
 		{"Params", testParams},
 		{"Caps", testCaps},
+		{"Overflow", testOverflow},
 		{"ReadOnly", testReadOnly},
 		{"Transact", testTransact},
 		{"Outside", testOutside},

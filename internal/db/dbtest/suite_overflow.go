@@ -1,0 +1,237 @@
+package dbtest
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"dbrunner/internal/db"
+)
+
+// places is an Overflow in memory.
+type places struct {
+	arrays bool
+	fail   *db.Error // of each row behind the first
+
+	mu     sync.Mutex
+	opened []*place
+}
+
+// place is the file of one set.
+type place struct {
+	of     *places
+	set    int
+	rows   []string
+	closed bool
+}
+
+func (p *places) Open(set int, _ []db.Column) (db.RowFile, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if n := len(p.opened); n > 0 && p.opened[n-1].set >= set { // the call has begun anew
+		p.opened = nil
+	}
+	f := &place{of: p, set: set}
+	p.opened = append(p.opened, f)
+	return f, nil
+}
+
+func (f *place) AsArrays() bool { return f.of.arrays }
+
+func (f *place) Row(text []byte) error {
+	f.rows = append(f.rows, string(text))
+	if f.of.fail != nil && len(f.rows) > 1 {
+		return f.of.fail
+	}
+	return nil
+}
+
+func (f *place) Close() (*db.RowsObject, error) {
+	f.closed = true
+	return &db.RowsObject{Name: "set " + fmt.Sprint(f.set), RowCount: int64(len(f.rows))}, nil
+}
+
+// into are options whose rows overflow above so many bytes.
+func (p *places) into(inline int64) db.RowOptions {
+	return db.RowOptions{Format: db.Arrays, InlineBytes: inline, Overflow: p}
+}
+
+// requireNumbers checks that rows of one column hold 1 to n.
+func requireNumbers(t *testing.T, rows []string, n int) {
+	t.Helper()
+	require.Len(t, rows, n)
+	for i, text := range rows {
+		var row []json.Number
+		require.NoError(t, json.Unmarshal([]byte(text), &row), text)
+		require.Equal(t, fmt.Sprint(i+1), row[0].String())
+	}
+}
+
+const someRows = 5000
+
+func testOverflow(t *testing.T, h Harness) {
+	cases(t, h, map[string]func(*testing.T, Harness){
+		"Read":     testOverflowRead,
+		"Outside":  testOverflowOutside,
+		"Transact": testOverflowTransact,
+		"Fails":    testOverflowFails,
+		"Caps":     testOverflowCaps,
+		"Cancel":   testOverflowCancel,
+		"Many":     testOverflowMany,
+	})
+}
+
+func testOverflowRead(t *testing.T, h Harness) {
+	b := setup(t, h)
+	numbers := b.compile(h.SQL.Numbers(someRows))
+	for _, p := range []*places{{}, {arrays: true}} {
+		for range 2 { // prepared, and again
+			p.opened = nil
+			set, err := b.db.Read(t.Context(), call(), numbers, p.into(500))
+			require.NoError(t, err)
+			require.Nil(t, set.Rows)
+			require.Equal(t, "set 0", set.Object.Name)
+			require.EqualValues(t, someRows, set.RowCount)
+			require.Len(t, set.Columns, 1)
+			require.Len(t, p.opened, 1)
+			require.True(t, p.opened[0].closed)
+			requireNumbers(t, p.opened[0].rows, someRows)
+		}
+	}
+	room := &places{}
+	set, err := b.db.Read(t.Context(), call(), numbers, room.into(1<<20))
+	require.NoError(t, err)
+	require.Empty(t, room.opened, "what has room stays")
+	require.NotNil(t, set.Rows)
+}
+
+func testOverflowOutside(t *testing.T, h Harness) {
+	b := setup(t, h)
+	p := &places{}
+	opts := p.into(1 << 20)
+	opts.Outside = true
+	set, err := b.db.Read(t.Context(), call(), b.compile("SELECT id FROM item WHERE id = 0"), opts)
+	require.NoError(t, err)
+	require.NotNil(t, set.Object, "no rows are a file without rows")
+	require.Zero(t, set.RowCount)
+	p.opened = nil
+	tx := one(b.item(1, "a"), db.IsolationDefault)
+	sets, err := b.db.Transact(t.Context(), call(), tx, opts, nil)
+	require.NoError(t, err)
+	require.Nil(t, sets[0].Object, "a statement without columns has no rows")
+	require.Empty(t, p.opened)
+}
+
+func testOverflowTransact(t *testing.T, h Harness) {
+	b := setup(t, h)
+	p := &places{}
+	tx := &db.Transaction{
+		Statements: []*db.Compiled{b.compile(h.SQL.Numbers(3)), b.item(1, "a"), b.compile(h.SQL.Numbers(someRows)), b.compile(h.SQL.Numbers(2))},
+		Expect:     make([]*db.Range, 4),
+	}
+	opts := p.into(6000)
+	opts.Sets = 4
+	sets, err := b.db.Transact(t.Context(), call(), tx, opts, sealed("job"))
+	require.NoError(t, err)
+	require.NotNil(t, sets[0].Rows)
+	require.Nil(t, sets[1].Columns)
+	require.NotNil(t, sets[2].Object)
+	require.EqualValues(t, someRows, sets[2].RowsAffected)
+	require.NotNil(t, sets[3].Rows)
+	requireNumbers(t, p.opened[0].rows, someRows)
+	require.Equal(t, 1, b.count("item"))
+}
+
+// testOverflowFails: the transaction is rolled back, its error is the file's, and the session is as good as before.
+func testOverflowFails(t *testing.T, h Harness) {
+	b := setup(t, h, func(o *db.Options) { o.Pool.Max = h.SmallestPool })
+	for range 2 {
+		p := &places{fail: db.Errorf(db.ClassTransient, db.CodeResources, "no room for rows")}
+		tx := &db.Transaction{
+			Statements: []*db.Compiled{b.item(1, "a"), b.compile(h.SQL.Numbers(someRows))}, Expect: make([]*db.Range, 2),
+		}
+		_, err := b.db.Transact(t.Context(), call(), tx, p.into(500), sealed("job"))
+		e := requireError(t, err, db.ClassTransient, db.CodeResources)
+		require.Contains(t, e.Message, "no room for rows")
+		require.Equal(t, 1, e.Statement)
+		_, err = b.db.Read(t.Context(), call(), b.compile(h.SQL.Numbers(someRows)), p.into(500))
+		requireError(t, err, db.ClassTransient, db.CodeResources)
+		require.Zero(t, b.count("item"))
+	}
+	_, err := b.transact(sealed("job"), b.item(1, "a"))
+	require.NoError(t, err, "the key is free")
+}
+
+// testOverflowCaps: a giant result that is refused in the middle is not read to its end.
+func testOverflowCaps(t *testing.T, h Harness) {
+	b := setup(t, h)
+	giant := b.compile(h.SQL.Numbers(5_000_000))
+	begun := time.Now()
+	opts := (&places{}).into(500)
+	opts.MaxRows = 1000
+	_, err := b.db.Read(t.Context(), call(), giant, opts)
+	e := requireError(t, err, db.ClassPermanent, db.CodeResultTooLarge)
+	require.Contains(t, e.Message, "1000 rows")
+	opts = (&places{}).into(500)
+	opts.MaxBytes = 10_000
+	_, err = b.db.Read(t.Context(), call(), giant, opts)
+	e = requireError(t, err, db.ClassPermanent, db.CodeResultTooLarge)
+	require.Contains(t, e.Message, "10000 bytes")
+	require.Less(t, time.Since(begun), patience/2)
+	require.Zero(t, b.count("item"), "the next call works")
+}
+
+// testOverflowCancel gives a giant result up while its rows are written.
+func testOverflowCancel(t *testing.T, h Harness) {
+	b := setup(t, h, func(o *db.Options) { o.Pool.Max = h.SmallestPool })
+	giant := b.compile(h.SQL.Numbers(5_000_000))
+	ctx, cancel := context.WithTimeout(t.Context(), short)
+	defer cancel()
+	begun := time.Now()
+	_, err := b.db.Read(ctx, call(), giant, (&places{}).into(500))
+	requireError(t, err, db.ClassCanceled, db.CodeCanceled)
+	_, err = b.db.Read(t.Context(), db.Call{Label: "giant", Timeout: short}, giant, (&places{}).into(500))
+	requireError(t, err, db.ClassTimeout, db.CodeTimeout)
+	require.Less(t, time.Since(begun), patience/2)
+	require.Zero(t, b.count("item"), "the next call works")
+}
+
+// testOverflowMany reads at once more than the pool has connections for, small results and those that overflow.
+func testOverflowMany(t *testing.T, h Harness) {
+	b := setup(t, h, func(o *db.Options) { o.Pool.Max = h.SmallestPool })
+	small, large := b.compile(h.SQL.Numbers(3)), b.compile(h.SQL.Numbers(someRows))
+	for range 20 { // known as quick
+		_, err := b.db.Read(t.Context(), call(), small, arrays())
+		require.NoError(t, err)
+	}
+	var reads sync.WaitGroup
+	errs := make(chan error, 100)
+	for i := range 60 {
+		reads.Go(func() {
+			p := &places{}
+			stmt, want := small, 3
+			if i%3 == 0 {
+				stmt, want = large, someRows
+			}
+			set, err := b.db.Read(t.Context(), call(), stmt, p.into(200))
+			switch {
+			case err != nil:
+				errs <- err
+			case set.RowCount != int64(want):
+				errs <- fmt.Errorf("%d rows of %d", set.RowCount, want)
+			case want == someRows && (set.Object == nil || len(p.opened) != 1 || len(p.opened[0].rows) != want || !p.opened[0].closed):
+				errs <- fmt.Errorf("the rows are not in their file: %+v", set.Object)
+			}
+		})
+	}
+	reads.Wait()
+	close(errs)
+	for err := range errs {
+		require.NoError(t, err)
+	}
+}
