@@ -19,20 +19,20 @@ import (
 
 // options are what the command line says.
 type options struct {
-	seed     uint64        // the first one
-	seeds    int           // how many
-	jobs     int           // of one run
-	length   time.Duration // of the faults of one run
-	only     []string      // nemeses; empty: all in turn
-	out      string        // where the report is written; empty: nowhere
-	keep     string        // where the histories of violations are written
-	bench    string        // how the report calls the run
-	runner   string        // a built runner; empty: it is built
-	mutants  bool
-	mutant   string // only this one
-	soak     time.Duration
-	verbose  bool
-	nodeRole string
+	seed    uint64        // the first one
+	seeds   int           // how many
+	jobs    int           // of one run
+	length  time.Duration // of the faults of one run
+	only    []string      // nemeses; empty: all in turn
+	out     string        // where the report is written; empty: nowhere
+	keep    string        // where the histories of violations are written
+	bench   string        // how the report calls the run
+	runner  string        // a built runner; empty: it is built
+	mutants bool
+	mutant  string // only this one
+	soak    time.Duration
+	verbose bool
+	keepAll bool // also the histories of runs in which every promise was kept
 }
 
 func main() {
@@ -60,6 +60,7 @@ func run(ctx context.Context, args []string) error {
 	flags.BoolVar(&o.mutants, "mutants", false, "show that broken runners are found out, instead")
 	flags.StringVar(&o.mutant, "mutant", "", "the same, for one of them")
 	flags.DurationVar(&o.soak, "soak", 0, "run for this long without faults and draw what the processes hold, instead")
+	flags.BoolVar(&o.keepAll, "keep-all", false, "write the history of each run, not only of those with violations")
 	flags.BoolVar(&o.verbose, "v", false, "tell of each fault")
 	flags.Func("only", "nemeses to choose from, such as runner_kill,pg_stop (default: all); list: names them", func(text string) error {
 		if text == "list" {

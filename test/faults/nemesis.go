@@ -145,6 +145,9 @@ func (r *round) makeFaults(ctx context.Context) {
 				if r.opts.verbose {
 					progress("  %6.2fs to %6.2fs  %s %s", f.From.Sub(r.began).Seconds(), f.Until.Sub(r.began).Seconds(), f.Name, f.Note)
 				}
+				if strings.HasPrefix(s.name, "nats_") { // the next one finds the cluster whole
+					_ = r.world.cluster.whole(ctx)
+				}
 				at = time.Now().Add(s.pause + time.Duration(s.rng.Int64N(int64(s.pause))))
 			}
 		})
@@ -263,8 +266,7 @@ func natsKill(ctx context.Context, r *round, rng *rand.Rand) (string, error) {
 	n := r.world.cluster.nodes[rng.IntN(nodes)]
 	n.kill()
 	_ = wait(ctx, time.Duration(rng.Int64N(int64(2*time.Second))))
-	err := r.world.cluster.start(n)
-	return n.name, errors.Join(err, r.world.cluster.whole(ctx))
+	return n.name, r.world.cluster.start(n)
 }
 
 func natsRestart(ctx context.Context, r *round, _ *rand.Rand) (string, error) {
@@ -277,7 +279,7 @@ func natsRestart(ctx context.Context, r *round, _ *rand.Rand) (string, error) {
 	for _, n := range r.world.cluster.nodes {
 		err = errors.Join(err, r.world.cluster.start(n))
 	}
-	return "", errors.Join(err, r.world.cluster.whole(ctx))
+	return "", err
 }
 
 func natsCut(_ context.Context, r *round, _ *rand.Rand) (string, error) {

@@ -29,6 +29,9 @@ func (o *options) run(ctx context.Context) error {
 		return err
 	}
 	defer w.close()
+	if o.mutants || o.mutant != "" {
+		return o.runMutants(ctx, w)
+	}
 	return o.runSeeds(ctx, w)
 }
 
@@ -70,13 +73,32 @@ func (w *world) runSeed(ctx context.Context, o *options, binary string, seed uin
 		return nil, err
 	}
 	s := summarize(r, h, time.Since(started))
+	if o.verbose {
+		r.latest(h)
+	}
 	s.Violations = check.Check(h)
-	if len(s.Violations) > 0 {
+	if len(s.Violations) > 0 || o.keepAll {
 		if s.kept, err = r.keep(o, h, s.Violations); err != nil {
 			return nil, err
 		}
 	}
 	return s, nil
+}
+
+// latest tells which jobs were answered last.
+func (r *round) latest(h *check.History) {
+	publications := slices.Clone(h.Publications)
+	slices.SortFunc(publications, func(a, b check.Publication) int { return b.Until.Compare(a.Until) })
+	for i := range min(5, len(publications)) {
+		p := &publications[i]
+		progress("  published from %6.2fs to %6.2fs: %s, %t %s", p.From.Sub(r.began).Seconds(), p.Until.Sub(r.began).Seconds(), p.Request, p.Acked, p.Error)
+	}
+	list := slices.Clone(h.Stored)
+	slices.SortFunc(list, func(a, b check.Answer) int { return b.At.Compare(a.At) })
+	for i := range min(5, len(list)) {
+		a := &list[i]
+		progress("  answered at %6.2fs: %s, %s, delivery %d", a.At.Sub(r.began).Seconds(), a.Key, a.Result.Status, a.Result.Deliveries)
+	}
 }
 
 // lastWords are the ends of the runners' logs, for a run that did not come to its end.

@@ -238,6 +238,8 @@ func (r *round) streams(ctx context.Context) map[string]*jetstream.StreamInfo {
 
 // letterOf finds the dead letter of a request, as the command line names it; empty if there is none.
 func (r *round) letterOf(ctx context.Context, q *check.Request) string {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
 	list, err := r.letters(ctx)
 	if err != nil {
 		return ""

@@ -262,8 +262,9 @@ func ledger(ix *index, report func(string, string, ...any)) {
 		}
 	}
 	for key, a := range ix.stored {
-		if a.Result.Effect == ExactlyOnce && a.Result.Status == Succeeded && !ix.inLedger[key] {
-			report(a.Result.Request(), "%s of %s succeeded, and the ledger does not know it", key.id, key.database)
+		status := a.Result.Status
+		if a.Result.Effect == ExactlyOnce && (status == Succeeded || status == Failed) && !ix.inLedger[key] {
+			report(a.Result.Request(), "%s of %s %s, and the ledger does not know it", key.id, key.database, status)
 		}
 	}
 }
@@ -283,6 +284,8 @@ func reply(ix *index, report func(string, string, ...any)) {
 		stored := ix.stored[jobKey{r.Database, a.Result.JobID}]
 		if stored == nil || !same(stored.Body, a.Body) {
 			report(r.Name, "the reply of %s says something else than the stored result", a.Result.JobID)
+		} else if early := stored.At.Sub(a.At); early > clockGrain {
+			report(r.Name, "the reply of %s came %s before its result was stored", a.Result.JobID, early)
 		}
 	}
 }
@@ -375,7 +378,7 @@ func handedBack(ix *index, report func(string, string, ...any)) {
 }
 
 // clockGrain is how far apart two processes' notes of one moment may be.
-const clockGrain = 50 * time.Millisecond
+const clockGrain = 300 * time.Millisecond
 
 // exits: a runner that is asked to end does so in time and without complaint.
 func exits(ix *index, report func(string, string, ...any)) {
