@@ -29,7 +29,7 @@ func (r *round) collect(ctx context.Context) (*check.History, error) {
 		Seed: r.seed, Requests: r.plan.requests, Faults: r.made.list(), Publications: r.clients.publications, Cancels: r.clients.cancels,
 		Balances: map[string]map[int]int64{}, Opening: opening, Tables: map[string][]int{},
 		Exits: r.fleet.exits, Memory: map[string]int64{}, MemoryBound: memoryBound, Connections: map[string]int{},
-		Secrets: []string{natsPassword, postgresPassword}, Private: []string{privateValue}, Drain: r.drain, DrainBound: drainBound,
+		Secrets: []string{natsPassword, postgresPassword}, Private: []string{privateValue}, Drain: r.drain, DrainBound: r.opts.drain,
 	}
 	for _, m := range r.fleet.all {
 		h.Memory[m.name] = m.peak

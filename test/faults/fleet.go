@@ -194,7 +194,6 @@ func (f *fleet) stop() {
 	}
 	all.Wait()
 	f.wg.Wait()
-
 }
 
 // close kills what is left.

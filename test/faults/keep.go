@@ -33,6 +33,9 @@ func (r *round) keep(o *options, h *check.History, found []check.Violation) (str
 	if len(o.only) > 0 {
 		fmt.Fprintf(&all, " -only %s", strings.Join(o.only, ","))
 	}
+	if o.mix {
+		all.WriteString(" -mix")
+	}
 	all.WriteString("\n\n")
 	told := map[string]bool{}
 	for _, v := range found {

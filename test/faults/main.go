@@ -23,16 +23,18 @@ type options struct {
 	seeds   int           // how many
 	jobs    int           // of one run
 	length  time.Duration // of the faults of one run
-	only    []string      // nemeses; empty: all in turn
-	out     string        // where the report is written; empty: nowhere
-	keep    string        // where the histories of violations are written
-	bench   string        // how the report calls the run
-	runner  string        // a built runner; empty: it is built
+	drain   time.Duration // that the queues may take to be empty afterwards
+	only    []string      // nemeses; empty: all
+	mix     bool          // all of them at once, not in turn
+	quick   bool
+	out     string // where the report is written; empty: nowhere
+	keep    string // where the histories of violations are written
+	keepAll bool   // also the histories of runs in which every promise was kept
+	runner  string // a built runner; empty: it is built
 	mutants bool
 	mutant  string // only this one
 	soak    time.Duration
 	verbose bool
-	keepAll bool // also the histories of runs in which every promise was kept
 }
 
 func main() {
@@ -57,6 +59,9 @@ func run(ctx context.Context, args []string) error {
 	flags.StringVar(&o.out, "out", "", "file that the report is written to as JSON")
 	flags.StringVar(&o.keep, "keep", "", "folder that the whole history of each violation is written to (default: a new one)")
 	flags.StringVar(&o.runner, "runner", "", "a runner built with the tag crashpoints (default: it is built)")
+	flags.BoolVar(&o.mix, "mix", false, "let all of -only work in each seed, not one in turn")
+	flags.BoolVar(&o.quick, "quick", false, "three short seeds with a mix of nemeses each, about a minute, instead")
+	flags.DurationVar(&o.drain, "drain", 60*time.Second, "how long after the last fault the queues may take to be empty")
 	flags.BoolVar(&o.mutants, "mutants", false, "show that broken runners are found out, instead")
 	flags.StringVar(&o.mutant, "mutant", "", "the same, for one of them")
 	flags.DurationVar(&o.soak, "soak", 0, "run for this long without faults and draw what the processes hold, instead")

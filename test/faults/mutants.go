@@ -41,7 +41,7 @@ func mutants() []mutant {
 			edits: []edit{{
 				"internal/db/postgres/transact.go", "\tif err := t.commitTrip(ctx, entry); err != nil {\n\t\treturn nil, err\n\t}",
 				"\tif err := t.commitTrip(ctx, nil); err != nil {\n\t\treturn nil, err\n\t}\n\tif entry != nil {\n" +
-					"\t\tif _, _, err := t.d.Record(ctx, entry); err != nil {\n\t\t\treturn nil, err\n\t\t}\n\t}",
+					"\t\tif _, _, err := t.record(entry); err != nil {\n\t\t\treturn nil, err\n\t\t}\n\t}",
 			}},
 			only: []string{"pg_cut_after"}, caught: []string{"effects"},
 		},

@@ -80,7 +80,10 @@ func (r *round) planFaults() []scheduled {
 		}
 	}
 	pick := []nemesis{list[r.seed%uint64(len(list))]}
-	if r.seed%3 == 0 && len(list) > 2 {
+	switch {
+	case r.opts.mix:
+		pick = list
+	case r.seed%3 == 0 && len(list) > 2:
 		rng.Shuffle(len(list), func(i, j int) { list[i], list[j] = list[j], list[i] })
 		pick = list[:3]
 	}
@@ -166,7 +169,7 @@ func (r *round) heal(ctx context.Context) error {
 		}
 	}
 	r.world.proxy.Disarm()
-	return errors.Join(r.world.cluster.whole(ctx), r.world.postgres.Await())
+	return errors.Join(r.world.cluster.whole(ctx), r.world.postgres.Await()) //nolint:contextcheck // it bounds its own start
 }
 
 func (r *round) anyone(rng *rand.Rand) *runner { return r.fleet.all[rng.IntN(len(r.fleet.all))] }
@@ -269,7 +272,7 @@ func natsKill(ctx context.Context, r *round, rng *rand.Rand) (string, error) {
 	return n.name, r.world.cluster.start(n)
 }
 
-func natsRestart(ctx context.Context, r *round, _ *rand.Rand) (string, error) {
+func natsRestart(_ context.Context, r *round, _ *rand.Rand) (string, error) {
 	var all sync.WaitGroup
 	for _, n := range r.world.cluster.nodes {
 		all.Go(n.stop)
@@ -360,13 +363,13 @@ func pgKill(ctx context.Context, r *round, _ *rand.Rand) (string, error) {
 	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
 		return "", err
 	}
-	return "", r.world.postgres.Await()
+	return "", r.world.postgres.Await() //nolint:contextcheck // it bounds its own start
 }
 
 func pgRestart(_ context.Context, r *round, _ *rand.Rand) (string, error) {
 	r.world.mu.Lock()
 	defer r.world.mu.Unlock()
-	return "", r.world.postgres.Restart(dbtest.StopImmediate)
+	return "", r.world.postgres.Restart(dbtest.StopImmediate) //nolint:contextcheck // it bounds its own start
 }
 
 func pgStop(ctx context.Context, r *round, rng *rand.Rand) (string, error) {

@@ -43,16 +43,50 @@ func (o *options) runSeeds(ctx context.Context, w *world) error {
 			return err
 		}
 	}
-	rep := newReport(o)
-	for i := range o.seeds {
-		s, err := w.runSeed(ctx, o, binary, o.seed+uint64(i), i+1)
+	rep := newReport()
+	for i, one := range o.rounds() {
+		s, err := w.runSeed(ctx, &one, binary, one.seed, i+1)
 		if err != nil {
-			return fmt.Errorf("seed %d: %w", o.seed+uint64(i), err)
+			return fmt.Errorf("seed %d: %w", one.seed, err)
 		}
 		rep.add(s)
 		progress("%s", s)
 	}
 	return rep.finish(o)
+}
+
+// rounds are the options of each run.
+func (o *options) rounds() []options {
+	var list []options
+	if o.quick {
+		for i, only := range quickMixes {
+			one := *o
+			one.only, one.mix, one.seed = only, true, o.seed+uint64(i)
+			one.jobs, one.length, one.drain = quickJobs, quickLength, quickDrain
+			list = append(list, one)
+		}
+		return list
+	}
+	for i := range o.seeds {
+		one := *o
+		one.seed = o.seed + uint64(i)
+		list = append(list, one)
+	}
+	return list
+}
+
+// The quick run is for every change, on machines that have much else to do: few jobs, and patience.
+const (
+	quickJobs   = 1200
+	quickLength = 6 * time.Second
+	quickDrain  = 3 * time.Minute
+)
+
+// quickMixes are the nemeses of each seed of the quick run.
+var quickMixes = [][]string{
+	{"runner_crash", "nats_stepdown", "pg_cut_after"},
+	{"runner_stop", "pg_late_commit", "runner_term"},
+	{"runner_kill", "nats_kill", "pg_restart"},
 }
 
 // runSeed runs one seed and checks it.
@@ -266,15 +300,16 @@ func percentilesOf(list []float64) percentiles {
 	return percentiles{P50: at(0.5), P99: at(0.99), Max: list[len(list)-1]}
 }
 
-func newReport(o *options) *report {
+func newReport() *report {
 	return &report{
 		Command: "go run ./test/faults " + strings.Join(os.Args[1:], " "), Time: time.Now().UTC().Format(time.RFC3339),
-		Cores: runtime.NumCPU(), Go: runtime.Version(), Seeds: o.seeds, Statuses: map[string]int{},
+		Cores: runtime.NumCPU(), Go: runtime.Version(), Statuses: map[string]int{},
 	}
 }
 
 func (p *report) add(s *summary) {
 	p.Runs = append(p.Runs, s)
+	p.Seeds++
 	p.Jobs += s.Jobs
 	p.Published += s.Published
 	p.Faults += s.Faults

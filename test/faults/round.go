@@ -16,9 +16,6 @@ import (
 	"dbrunner/test/faults/check"
 )
 
-// drainBound is how long after the last fault the queues may take to be empty.
-const drainBound = 60 * time.Second
-
 // round is one run of one seed.
 type round struct {
 	world     *world
@@ -141,7 +138,7 @@ func (r *round) run(ctx context.Context) error {
 		return err
 	}
 	r.began = time.Now()
-	limited, cancel := context.WithTimeout(ctx, r.opts.length+drainBound)
+	limited, cancel := context.WithTimeout(ctx, r.opts.length+r.opts.drain)
 	defer cancel()
 	ended := make(chan struct{})
 	go func() {
@@ -154,7 +151,7 @@ func (r *round) run(ctx context.Context) error {
 	}
 	healed := time.Now()
 	<-ended
-	err = eventually(ctx, drainBound+5*time.Second, "the queues are empty", func() bool { return r.waiting(ctx) == 0 })
+	err = eventually(ctx, r.opts.drain+5*time.Second, "the queues are empty", func() bool { return r.waiting(ctx) == 0 })
 	r.drain = time.Since(healed)
 	r.fleet.stop()
 	if ctx.Err() != nil {

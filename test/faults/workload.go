@@ -270,8 +270,9 @@ func (p *planner) failing(name string) {
 	p.publish(r)
 }
 
-// slow takes longer than the ack wait.
+// slow takes longer than the ack wait. It comes early, so that it is not what the end waits for.
 func (p *planner) slow(name string) {
+	defer func() { p.messages[len(p.messages)-1].at /= 2 }()
 	p.publish(p.request(name, "slow", shop, "transaction", check.ExactlyOnce, 1, body{"timeout": "20s", "statements": []body{
 		effect(name, 0, 0, 0), {"sql": fmt.Sprintf("SELECT pg_sleep(%g)", (ackWait + ackWait/4).Seconds())},
 	}}))
