@@ -1,7 +1,9 @@
 package main
 
 import (
+	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -21,6 +23,14 @@ func TestMutantsFitTheSource(t *testing.T) {
 		require.NoError(t, knownNemeses(m.only))
 		require.Subset(t, check.Rules(), m.caught)
 	}
+}
+
+func TestSkewedClockFitsTheLibrary(t *testing.T) {
+	t.Parallel()
+	root, err := exec.Command("go", "env", "GOROOT").Output()
+	require.NoError(t, err)
+	_, err = skewed().overlay(strings.TrimSpace(string(root)), t.TempDir())
+	require.NoError(t, err)
 }
 
 func TestMutantThatIsOutOfDate(t *testing.T) {

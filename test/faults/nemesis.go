@@ -38,6 +38,8 @@ func nemeses() []nemesis {
 		{"nats_stepdown", "streams and consumers change their leader", 700 * time.Millisecond, natsStepDown},
 		{"nats_kill", "a server of the cluster is killed", 1500 * time.Millisecond, natsKill},
 		{"nats_restart", "all servers of the cluster are restarted", 4 * time.Second, natsRestart},
+		{"nats_crash", "all servers of the cluster are killed at once", 4 * time.Second, natsCrash},
+		{"nats_stop", "a server of the cluster is stopped where it is (SIGSTOP)", 1500 * time.Millisecond, natsStop},
 		{"nats_cut", "the runners' links to NATS are cut", 400 * time.Millisecond, natsCut},
 		{"nats_hold", "the runners' links to NATS let nothing through", 800 * time.Millisecond, natsHold},
 		{"results_full", "the results streams take nothing more", time.Second, resultsFull},
@@ -49,6 +51,7 @@ func nemeses() []nemesis {
 		{"pg_cut_before", "the link is cut just before COMMIT", 30 * time.Millisecond, pgCutBefore},
 		{"pg_cut_after", "the link is cut just after COMMIT", 30 * time.Millisecond, pgCutAfter},
 		{"pg_late_commit", "the link is cut at COMMIT, which arrives seconds later", 100 * time.Millisecond, pgLateCommit},
+		{"clock_skew", "a runner is killed, and the next one's clock is wrong by up to an hour", 800 * time.Millisecond, clockSkew},
 		{"pg_exhausted", "others use up PostgreSQL's connections", 800 * time.Millisecond, pgExhausted},
 	}
 	return list
@@ -101,6 +104,11 @@ func (r *round) planFaults() []scheduled {
 		}
 	}
 	return out
+}
+
+// works reports whether a nemesis is at work in the run.
+func (r *round) works(name string) bool {
+	return slices.ContainsFunc(r.faults, func(s scheduled) bool { return s.name == name })
 }
 
 // names are the nemeses of the run.
@@ -270,6 +278,28 @@ func natsKill(ctx context.Context, r *round, rng *rand.Rand) (string, error) {
 	n.kill()
 	_ = wait(ctx, time.Duration(rng.Int64N(int64(2*time.Second))))
 	return n.name, r.world.cluster.start(n)
+}
+
+// natsCrash kills all servers: what they have written is with the system, which goes on.
+func natsCrash(_ context.Context, r *round, _ *rand.Rand) (string, error) {
+	for _, n := range r.world.cluster.nodes {
+		n.process().signal(syscall.SIGKILL)
+	}
+	var err error
+	for _, n := range r.world.cluster.nodes {
+		<-n.process().done
+		err = errors.Join(err, r.world.cluster.start(n))
+	}
+	return "", err
+}
+
+func natsStop(ctx context.Context, r *round, rng *rand.Rand) (string, error) {
+	n := r.world.cluster.nodes[rng.IntN(nodes)]
+	d := time.Second + time.Duration(rng.Int64N(int64(4*time.Second)))
+	n.process().signal(syscall.SIGSTOP)
+	_ = wait(ctx, d)
+	n.process().signal(syscall.SIGCONT)
+	return n.name + " for " + d.String(), nil
 }
 
 func natsRestart(_ context.Context, r *round, _ *rand.Rand) (string, error) {

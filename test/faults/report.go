@@ -32,6 +32,9 @@ func (o *options) run(ctx context.Context) error {
 	if o.mutants || o.mutant != "" {
 		return o.runMutants(ctx, w)
 	}
+	if o.soak > 0 {
+		return o.runSoak(ctx, w)
+	}
 	return o.runSeeds(ctx, w)
 }
 

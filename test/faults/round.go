@@ -9,7 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -59,8 +58,13 @@ func (w *world) newRound(ctx context.Context, o *options, binary string, seed ui
 	if r.nc, r.js, err = w.cluster.connect(); err != nil {
 		return nil, err
 	}
+	if r.works("clock_skew") {
+		if r.binary, err = w.buildSkewed(ctx); err != nil {
+			return nil, err
+		}
+	}
 	r.clients = &clients{r: r, cancels: map[string]bool{}}
-	r.fleet = newFleet(binary, r.dir, r.runnerEnvironment(w.cluster.linked()))
+	r.fleet = newFleet(r.binary, r.dir, r.runnerEnvironment(w.cluster.linked()))
 	return r, nil
 }
 
@@ -251,11 +255,6 @@ func (r *round) letterOf(ctx context.Context, q *check.Request) string {
 
 // connections counts the run's sessions at the PostgreSQL server.
 func (r *round) connections(ctx context.Context) (n int, err error) {
-	conn, err := pgx.Connect(ctx, r.world.postgres.URL("postgres"))
-	if err != nil {
-		return 0, err
-	}
-	defer func() { _ = conn.Close(ctx) }()
-	err = conn.QueryRow(ctx, `SELECT count(*) FROM pg_stat_activity WHERE datname = $1`, r.database).Scan(&n)
+	err = r.world.ask(ctx, `SELECT count(*) FROM pg_stat_activity WHERE datname = '`+r.database+`'`, &n)
 	return n, err
 }

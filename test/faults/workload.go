@@ -110,7 +110,7 @@ func rare() []class {
 // newPlan makes the plan of a seed.
 func newPlan(seed uint64, namespace string, jobs int, length time.Duration) *plan {
 	p := &planner{
-		plan: &plan{requests: map[string]*check.Request{}}, rng: rand.New(rand.NewPCG(seed, 1)), namespace: namespace, length: length,
+		plan: &plan{requests: map[string]*check.Request{}}, rng: newRand(seed, 1), namespace: namespace, length: length,
 	}
 	for _, c := range rare() {
 		for range c.share {
@@ -135,6 +135,9 @@ func newPlan(seed uint64, namespace string, jobs int, length time.Duration) *pla
 	slices.SortStableFunc(p.acts, func(a, b act) int { return int(a.at - b.at) })
 	return p.plan
 }
+
+// newRand is the chance of one part of a run.
+func newRand(seed, part uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, part)) }
 
 func (p *planner) add(c class) {
 	p.serial++

@@ -85,6 +85,16 @@ func (w *world) exec(ctx context.Context, database string, statements ...string)
 	return nil
 }
 
+// ask reads one value as the server's administrator.
+func (w *world) ask(ctx context.Context, query string, into any) error {
+	conn, err := pgx.Connect(ctx, w.postgres.URL("postgres"))
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.Close(ctx) }()
+	return conn.QueryRow(ctx, query).Scan(into)
+}
+
 // build builds a runner with crash points. An overlay replaces files of its source; empty: none.
 func (w *world) build(ctx context.Context, name, overlay string) (string, error) {
 	if path := w.binaries[name]; path != "" {
