@@ -58,6 +58,36 @@ test-compose: ## run the tests of SQL Server against the one of docker-compose.y
 	$(COMPOSE) up --detach sqlserver databases
 	RUNNER_TEST_SQLSERVER_URL='$(COMPOSE_SQLSERVER)' go run ./scripts/gotest $(TESTFLAGS) ./internal/db/sqlserver ./test/crash ./test/migrations
 
+# SEEDS runs of JOBS jobs each; FAULTS has further flags, such as -only runner_kill,pg_stop or -v.
+SEEDS  ?= 42
+JOBS   ?= 5000
+FAULTS ?=
+SOAK   ?= 1h
+
+.PHONY: faults
+faults: ## run SEEDS (42) seeds of JOBS (5000) jobs under all faults and check each; writes test/faults/results/latest.json
+	@scripts/setup postgres
+	go build -o bin/faults ./test/faults
+	bin/faults -seeds $(SEEDS) -jobs $(JOBS) -out test/faults/results/latest.json $(FAULTS)
+
+.PHONY: faults-quick
+faults-quick: ## three short seeds of the same, about a minute; writes nothing
+	@scripts/setup postgres
+	go build -o bin/faults ./test/faults
+	bin/faults -quick $(FAULTS)
+
+.PHONY: faults-mutants
+faults-mutants: ## show that runners which are broken on purpose are found out; some five minutes
+	@scripts/setup postgres
+	go build -o bin/faults ./test/faults
+	bin/faults -mutants -jobs 2500 -length 6s $(FAULTS)
+
+.PHONY: soak
+soak: ## run for SOAK (1h) without faults and draw what the runners hold: test/faults/results/soak.svg
+	@scripts/setup postgres
+	go build -o bin/faults ./test/faults
+	bin/faults -soak $(SOAK) -out test/faults/results/soak.json $(FAULTS)
+
 .PHONY: lint
 lint: $(GOLANGCI) ## check style, errors and which package may use what
 	$(GOLANGCI) run ./...

@@ -40,7 +40,8 @@ var arrows = []arrow{
 	{"scripts/*", nil},
 	{"bench", []string{"internal/*", "internal/*/*"}},
 	{"bench/*", []string{"internal/*", "internal/*/*"}},
-	{"test/*", []string{"internal/*", "internal/*/*"}},
+	{"test/*/*", nil},
+	{"test/*", []string{"internal/*", "internal/*/*", "test/*/*"}},
 }
 
 // helpers serve tests: no production code imports them.

@@ -6,12 +6,24 @@ package crash
 
 import (
 	"os"
+	"strconv"
+	"strings"
+	"sync/atomic"
 	"syscall"
 )
 
-// At kills the process with SIGKILL if the environment variable DBRUNNER_CRASH_AT names this place.
+// passes counts how often the place was passed at which the process is to die.
+var passes = new(atomic.Int64)
+
+// At kills the process with SIGKILL if the environment variable DBRUNNER_CRASH_AT names this place, or, as "place:n", when it
+// is passed for the n-th time.
 func At(place string) {
-	if os.Getenv("DBRUNNER_CRASH_AT") == place {
+	name, count, _ := strings.Cut(os.Getenv("DBRUNNER_CRASH_AT"), ":")
+	if name != place {
+		return
+	}
+	n, _ := strconv.ParseInt(count, 10, 64)
+	if passes.Add(1) >= n {
 		die()
 	}
 }

@@ -2,6 +2,7 @@ package crash
 
 import (
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -9,12 +10,13 @@ import (
 	"dbrunner/internal/db/dbtest"
 )
 
-// The link is cut around COMMIT: just before the server saw it, and just after.
+// The link is cut around COMMIT: just before the server saw it, just after, and while it is still on its way.
 func TestLinkCutAroundCommit(t *testing.T) {
 	t.Parallel()
 	for name, cut := range map[string]func(*dbtest.CutProxy) <-chan struct{}{
 		"before": func(p *dbtest.CutProxy) <-chan struct{} { return p.CutBefore(dbtest.Commit) },
 		"after":  func(p *dbtest.CutProxy) <-chan struct{} { return p.CutAfter(dbtest.Commit) },
+		"late":   func(p *dbtest.CutProxy) <-chan struct{} { return p.CutLate(dbtest.Commit, 2*time.Second) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -53,22 +53,37 @@ type CutProxy struct {
 	gate     chan struct{} // closed: traffic flows
 	match    func(FrontendMessage) bool
 	after    bool
+	late     time.Duration // the message reaches the server this much after the client has lost the link
 	happened chan struct{} // closed when the armed cut was made
 }
 
 // NewCutProxy returns a proxy in front of the address; it ends with the test.
 func NewCutProxy(t testing.TB, target string) *CutProxy {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	p, err := LaunchCutProxy(target)
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &CutProxy{t: t, target: target, listen: l, links: make(map[*link]struct{}), gate: make(chan struct{})}
-	close(p.gate)
-	p.wg.Go(p.accept)
+	p.t = t
 	t.Cleanup(p.close)
 	return p
 }
+
+// LaunchCutProxy returns a proxy as NewCutProxy does, for a program that is no test. The caller calls Close, and does not
+// call URL.
+func LaunchCutProxy(target string) (*CutProxy, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	p := &CutProxy{target: target, listen: l, links: make(map[*link]struct{}), gate: make(chan struct{})}
+	close(p.gate)
+	p.wg.Go(p.accept)
+	return p, nil
+}
+
+// Close ends the proxy of LaunchCutProxy.
+func (p *CutProxy) Close() { p.close() }
 
 // Address is where the proxy listens.
 func (p *CutProxy) Address() string { return p.listen.Addr().String() }
@@ -99,10 +114,28 @@ func (p *CutProxy) CutAfter(match func(FrontendMessage) bool) <-chan struct{} {
 	return p.arm(match, true)
 }
 
+// CutLate arms one cut: the client loses the link at the next message that matches, while the message itself is still on
+// its way: it reaches the server with the rest of its segment after the delay. Then the server loses the link as well. The
+// channel is closed when the client has lost it.
+func (p *CutProxy) CutLate(match func(FrontendMessage) bool, delay time.Duration) <-chan struct{} {
+	happened := p.arm(match, true)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.late = delay
+	return happened
+}
+
+// Disarm takes an armed cut back that has not happened.
+func (p *CutProxy) Disarm() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.match = nil
+}
+
 func (p *CutProxy) arm(match func(FrontendMessage) bool, after bool) <-chan struct{} {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.match, p.after, p.happened = match, after, make(chan struct{})
+	p.match, p.after, p.late, p.happened = match, after, 0, make(chan struct{})
 	return p.happened
 }
 
@@ -207,15 +240,22 @@ func (p *CutProxy) serve(client net.Conn) {
 	p.mu.Unlock()
 }
 
-// take returns what to do with a message: the armed cut is for the first one that matches.
-func (p *CutProxy) take(m FrontendMessage) (cut, after bool, happened chan struct{}) {
+// armed is what to do with a message that an armed cut is for.
+type armed struct {
+	after    bool
+	late     time.Duration
+	happened chan struct{}
+}
+
+// take returns what to do with a message: the armed cut is for the first one that matches. nil: nothing.
+func (p *CutProxy) take(m FrontendMessage) *armed {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.match == nil || !p.match(m) {
-		return false, false, nil
+		return nil
 	}
 	p.match = nil
-	return true, p.after, p.happened
+	return &armed{after: p.after, late: p.late, happened: p.happened}
 }
 
 // link is one client's connection with its way to the server.
@@ -229,6 +269,7 @@ type link struct {
 	due      int           // segments whose end the server has not answered
 	happened chan struct{} // set: the link is cut when nothing is due any more
 	deliver  bool          // the answers that are due still reach the client
+	muted    bool          // the client is gone, and the link is not: nobody hears the answers
 }
 
 // cut ends both directions.
@@ -279,21 +320,68 @@ func (l *link) toServer() {
 			return
 		}
 		m := FrontendMessage{Kind: frame[0], Body: frame[5:]}
-		cut, after, happened := l.p.take(m)
-		if cut && !after {
-			l.endAfterAnswers(happened)
-			return
+		var happened chan struct{}
+		if cut := l.p.take(m); cut != nil {
+			switch {
+			case !cut.after:
+				l.endAfterAnswers(cut.happened)
+				return
+			case cut.late > 0:
+				l.endLate(in, frame, cut)
+				return
+			}
+			happened, ending = cut.happened, true
 		}
 		l.expect(m.Kind, happened)
 		if _, err := l.server.Write(frame); err != nil {
 			return
 		}
-		if ending = ending || cut; ending && endsSegment(m.Kind) {
+		if ending && endsSegment(m.Kind) {
 			<-l.ended // toClient ends the link
 			return
 		}
 	}
 }
+
+// endLate takes the link from the client, and lets the rest of the segment reach the server when the time has come.
+func (l *link) endLate(in *bufio.Reader, frame []byte, cut *armed) {
+	rest := append([]byte(nil), frame...)
+	for kind := frame[0]; !endsSegment(kind); {
+		next, err := readFrame(in)
+		if err != nil {
+			break
+		}
+		kind = next[0]
+		rest = append(rest, next...)
+	}
+	l.mu.Lock()
+	l.muted = true
+	l.mu.Unlock()
+	_ = l.client.Close()
+	close(cut.happened)
+	wait := time.NewTimer(cut.late)
+	defer wait.Stop()
+	select {
+	case <-wait.C:
+		if _, err := l.server.Write(rest); err == nil {
+			wait.Reset(lateAnswer)
+			select {
+			case <-wait.C:
+			case <-l.ended:
+			}
+		}
+	case <-l.ended:
+	}
+}
+
+func (l *link) isMuted() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.muted
+}
+
+// lateAnswer is how long a server may still work on what reached it late.
+const lateAnswer = time.Second
 
 // endAfterAnswers cuts the link when nothing is due any more.
 func (l *link) endAfterAnswers(happened chan struct{}) {
@@ -362,7 +450,7 @@ func (l *link) toClient() {
 		}
 		happened, deliver, over := l.answered(frame[0])
 		if deliver {
-			if _, err := l.client.Write(frame); err != nil {
+			if _, err := l.client.Write(frame); err != nil && !l.isMuted() {
 				return
 			}
 		}
@@ -382,7 +470,7 @@ func (l *link) answered(kind byte) (happened chan struct{}, deliver, over bool) 
 	if kind == 'Z' {
 		l.due--
 	}
-	return l.happened, l.happened == nil || l.deliver, l.happened != nil && kind == 'Z' && l.due == 0
+	return l.happened, !l.muted && (l.happened == nil || l.deliver), l.happened != nil && kind == 'Z' && l.due == 0
 }
 
 func readFrame(in *bufio.Reader) ([]byte, error) {

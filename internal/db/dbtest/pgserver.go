@@ -68,6 +68,20 @@ func LaunchPostgres(settings ...string) (*PostgresServer, error) {
 // Close stops the server of LaunchPostgres and removes its files.
 func (s *PostgresServer) Close() { s.end() }
 
+// Restart stops the server of LaunchPostgres and starts it again.
+func (s *PostgresServer) Restart(mode StopMode) error {
+	if err := s.stop(mode); err != nil {
+		return err
+	}
+	return s.start()
+}
+
+// Await waits until the server of LaunchPostgres takes connections again after a crash of its own.
+func (s *PostgresServer) Await() error { return s.awaitReady(s.running) }
+
+// Signal signals every process of the server of LaunchPostgres: SIGSTOP holds it where it is, SIGCONT lets it go on.
+func (s *PostgresServer) Signal(signal syscall.Signal) error { return signalTree(s.PID(), signal) }
+
 // PID is the running server's process id, the parent of its backends.
 func (s *PostgresServer) PID() int { return s.running.cmd.Process.Pid }
 

@@ -1,0 +1,447 @@
+package check
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Violation is a promise that was not kept.
+type Violation struct {
+	Rule    string `json:"rule"`
+	Request string `json:"request,omitempty"` // whose history shows it; empty: nobody's
+	Text    string `json:"text"`
+}
+
+// rule is one promise: its name, and what of a history does not keep it.
+type rule struct {
+	name  string
+	check func(ix *index, report func(request, format string, args ...any))
+}
+
+// rules are all promises. The numbers are those of the invariants in docs/reliability.md.
+var rules = []rule{
+	{"one_result", oneResult},
+	{"known_result", knownResult},
+	{"stored_once", storedOnce},
+	{"seen_as_stored", seenAsStored},
+	{"effects", effects},
+	{"balances", balances},
+	{"sum_read", sumRead},
+	{"ends", ends},
+	{"id_reuse", idReuse},
+	{"ledger", ledger},
+	{"reply", reply},
+	{"letters", letters},
+	{"refused", refused},
+	{"migrations", migrations},
+	{"handed_back", handedBack},
+	{"exits", exits},
+	{"memory", memory},
+	{"connections", connections},
+	{"secrets", secrets},
+	{"drained", drained},
+}
+
+// Rules are the names of all promises that Check looks at.
+func Rules() []string {
+	names := make([]string, len(rules))
+	for i, r := range rules {
+		names[i] = r.name
+	}
+	return names
+}
+
+// Check returns what of the history does not keep a promise; nothing if all were kept.
+func Check(h *History) []Violation {
+	ix := newIndex(h)
+	var found []Violation
+	for _, r := range rules {
+		r.check(ix, func(request, format string, args ...any) {
+			found = append(found, Violation{Rule: r.name, Request: request, Text: fmt.Sprintf(format, args...)})
+		})
+	}
+	return found
+}
+
+// oneResult: whatever the stream has acknowledged ends in one stored result.
+func oneResult(ix *index, report func(string, string, ...any)) {
+	for _, g := range ix.groups {
+		if !g.acked || g.replyOnly() {
+			continue
+		}
+		if g.result == nil {
+			report(g.requests[0].Name, "job %s of %s was acknowledged by the stream (sequence %v) and has no result",
+				g.key.id, g.key.database, g.sequences)
+		}
+	}
+}
+
+// knownResult: no result is there that nobody asked for.
+func knownResult(ix *index, report func(string, string, ...any)) {
+	for i := range ix.Stored {
+		a := &ix.Stored[i]
+		g := ix.groupOf(a)
+		switch name := a.Result.Request(); {
+		case g == nil:
+			report(name, "the result %s of %s belongs to no published job", a.Key, a.Database)
+		case name != "" && !g.has(name):
+			report(name, "the result %s of %s says that it is of request %s", a.Key, a.Database, name)
+		case a.Result.JobID != a.Key && !strings.HasPrefix(a.Key, "s"):
+			report(name, "the result %s of %s says that it is of job %s", a.Key, a.Database, a.Result.JobID)
+		}
+	}
+}
+
+// storedOnce: no result is stored over another. Each that was ever stored is still there, as nothing is purged here.
+func storedOnce(ix *index, report func(string, string, ...any)) {
+	for _, s := range ix.Results {
+		if s.Messages != s.Last {
+			report("", "stream %s took %d results and has %d", s.Name, s.Last, s.Messages)
+		}
+	}
+}
+
+// seenAsStored: subscribers see a result at most once, and as it is stored.
+func seenAsStored(ix *index, report func(string, string, ...any)) {
+	times := map[jobKey]int{}
+	for i := range ix.Seen {
+		a := &ix.Seen[i]
+		key := jobKey{a.Database, a.Key}
+		if times[key]++; times[key] == 2 {
+			report(a.Result.Request(), "subscribers saw the result %s of %s more than once", a.Key, a.Database)
+		}
+		stored := ix.stored[key]
+		if stored == nil || !bytes.Equal(stored.Body, a.Body) {
+			report(a.Result.Request(), "subscribers saw another result %s of %s than the one that is stored", a.Key, a.Database)
+		}
+	}
+}
+
+// effects: what the table has of each request is what its results say.
+func effects(ix *index, report func(string, string, ...any)) {
+	for name, n := range ix.rows {
+		if ix.Requests[name] == nil {
+			report(name, "%d effects of %s, which nobody asked for", n, name)
+		}
+	}
+	for name, r := range ix.Requests {
+		rows, told := ix.rows[name], ix.told[name]
+		least := told[Succeeded] * r.Rows
+		most := least
+		switch r.Effect {
+		case ExactlyOnce:
+			if told[Unknown] > 0 {
+				report(name, "an exactly_once job ended unknown")
+			}
+		case AtMostOnce:
+			most += told[Unknown] * r.Rows
+		case AtLeastOnce:
+			continue
+		default:
+			least, most = 0, 0
+		}
+		if rows < least || rows > most {
+			report(name, "%d rows of %s %s, which ended %v: from %d to %d are right", rows, r.Effect, name, told, least, most)
+		}
+	}
+	for name, r := range ix.Requests {
+		if r.Effect == AtLeastOnce && ix.rows[name] < ix.told[name][Succeeded]*r.Rows {
+			report(name, "%d rows of %s %s, which ended %v", ix.rows[name], r.Effect, name, ix.told[name])
+		}
+	}
+}
+
+// balances: each account has what it had, and what the rows of effects say; a transaction is there whole or not at all.
+func balances(ix *index, report func(string, string, ...any)) {
+	for database, accounts := range ix.Balances {
+		want := map[int]int64{}
+		for account := range accounts {
+			want[account] = ix.Opening
+		}
+		for i := range ix.Effects {
+			if e := &ix.Effects[i]; e.Database == database {
+				want[e.From] -= e.Amount
+				want[e.To] += e.Amount
+			}
+		}
+		var sum int64
+		for account, balance := range accounts {
+			sum += balance
+			if balance != want[account] {
+				report("", "account %d of %s has %d, and by its movements %d", account, database, balance, want[account])
+			}
+		}
+		if sum != ix.Opening*int64(len(accounts)) {
+			report("", "the balances of %s sum up to %d, not to %d", database, sum, ix.Opening*int64(len(accounts)))
+		}
+	}
+}
+
+// sumRead: whoever sums up all balances sees a sum that never changes.
+func sumRead(ix *index, report func(string, string, ...any)) {
+	for _, list := range [][]Answer{ix.Stored, ix.Replies} {
+		for i := range list {
+			a := &list[i]
+			r := ix.Requests[a.Result.Request()]
+			if r == nil || !r.Sum || a.Result.Status != Succeeded {
+				continue
+			}
+			want := fmt.Sprintf("%d", ix.Opening*int64(len(ix.Balances[r.Database])))
+			if len(a.Result.Rows) != 1 || !strings.Contains(string(a.Result.Rows[0]), want) {
+				report(r.Name, "it read %s, not a sum of %s", a.Result.Rows, want)
+			}
+		}
+	}
+}
+
+// byFaults are the codes of failures that faults may lead to, for whatever job.
+var byFaults = []string{
+	"connection_lost", "lock_timeout", "deadlock", "serialization_failure", "timeout", "too_many_deliveries",
+	"database_unavailable", "insufficient_resources", "transaction_aborted",
+}
+
+// ends: every job ends in a way that it may end.
+func ends(ix *index, report func(string, string, ...any)) {
+	for i := range ix.Stored {
+		a := &ix.Stored[i]
+		g := ix.groupOf(a)
+		if g == nil {
+			continue
+		}
+		r := g.requests[0]
+		if named := ix.Requests[a.Result.Request()]; named != nil {
+			r = named
+		}
+		status, code := a.Result.Status, a.Result.Error.Code
+		switch {
+		case slices.Contains(r.Statuses, status) && (status != Failed || len(r.Codes) == 0 || slices.Contains(r.Codes, code)):
+		case status == Failed && slices.Contains(byFaults, code):
+		case status == Canceled && ix.Cancels[r.Name]:
+		case status == Unknown && (r.Effect == AtMostOnce || r.Effect == AtLeastOnce):
+		default:
+			report(r.Name, "%s %s ended %s %s", r.Class, a.Key, status, code)
+		}
+	}
+}
+
+// idReuse: of two requests under one id the later one leaves a dead letter that says so, and nothing else.
+func idReuse(ix *index, report func(string, string, ...any)) {
+	for _, g := range ix.groups {
+		if len(g.requests) < 2 || g.result == nil {
+			continue
+		}
+		winner := g.result.Result.Request()
+		for _, p := range g.publications {
+			if !p.Acked || p.Duplicate || p.Request == winner {
+				continue
+			}
+			letter := ix.letters[letterKey{g.key.database, p.Sequence}]
+			if letter == nil || letter.Reason != "job_id_reused" {
+				report(p.Request, "%s used the id %s of %s, and no dead letter says so", p.Request, g.key.id, winner)
+			}
+		}
+	}
+}
+
+// ledger: the ledger says of every job what its stored result says.
+func ledger(ix *index, report func(string, string, ...any)) {
+	for i := range ix.Ledger {
+		row := &ix.Ledger[i]
+		a := ix.stored[jobKey{row.Database, row.JobID}]
+		switch {
+		case row.Status == "started":
+			report(ix.requestOf(row), "the ledger's row of %s of %s was begun and has no end", row.JobID, row.Database)
+		case a == nil:
+			report(ix.requestOf(row), "the ledger has %s of %s as %s, and no result is stored", row.JobID, row.Database, row.Status)
+		case a.Result.Status != row.Status || !same(a.Body, row.Answer):
+			report(a.Result.Request(), "the ledger has %s of %s as %s, and another result is stored: %s",
+				row.JobID, row.Database, row.Status, a.Result.Status)
+		}
+	}
+	for key, a := range ix.stored {
+		status := a.Result.Status
+		if a.Result.Effect == ExactlyOnce && (status == Succeeded || status == Failed) && !ix.inLedger[key] {
+			report(a.Result.Request(), "%s of %s %s, and the ledger does not know it", key.id, key.database, status)
+		}
+	}
+}
+
+// reply: what was replied is what is stored.
+func reply(ix *index, report func(string, string, ...any)) {
+	for i := range ix.Replies {
+		a := &ix.Replies[i]
+		r := ix.Requests[a.Result.Request()]
+		if r == nil {
+			report("", "a reply to %s is of no known request", a.Key)
+			continue
+		}
+		if r.ReplyOnly || a.Result.Error.Code == "job_id_reused" {
+			continue
+		}
+		stored := ix.stored[jobKey{r.Database, a.Result.JobID}]
+		if stored == nil || !same(stored.Body, a.Body) {
+			report(r.Name, "the reply of %s says something else than the stored result", a.Result.JobID)
+		} else if early := stored.At.Sub(a.At); early > clockGrain {
+			report(r.Name, "the reply of %s came %s before its result was stored", a.Result.JobID, early)
+		}
+	}
+}
+
+// letters: what was not done leaves a dead letter with its body, what was done leaves none.
+func letters(ix *index, report func(string, string, ...any)) {
+	for i := range ix.Stored {
+		a := &ix.Stored[i]
+		if ix.redriven[jobKey{a.Database, a.Key}] {
+			continue
+		}
+		switch a.Result.Status {
+		case Failed, Rejected, Unknown:
+			if ix.letters[letterKey{a.Database, a.Result.Sequence}] == nil {
+				report(a.Result.Request(), "%s of %s ended %s and left no dead letter", a.Key, a.Database, a.Result.Status)
+			}
+		}
+	}
+	for i := range ix.Letters {
+		l := &ix.Letters[i]
+		if a := ix.stored[jobKey{l.Database, l.JobID}]; a != nil && a.Result.Sequence == l.Sequence && a.Result.Status == Succeeded &&
+			l.Reason != "result_id_taken" {
+			report(a.Result.Request(), "%s of %s succeeded and left a dead letter: %s", l.JobID, l.Database, l.Reason)
+		}
+		if p := ix.published[letterKey{l.Database, l.Sequence}]; p != nil {
+			if r := ix.Requests[p.Request]; r != nil && p.ID == "" && !bytes.Equal(r.Body, l.Body) {
+				report(r.Name, "the dead letter of sequence %d has another body than what was published", l.Sequence)
+			}
+		}
+	}
+}
+
+// refused: what no stream may take was not taken.
+func refused(ix *index, report func(string, string, ...any)) {
+	for i := range ix.Publications {
+		if p := &ix.Publications[i]; p.Acked && ix.Requests[p.Request].Refused {
+			report(p.Request, "a stream took it")
+		}
+	}
+}
+
+// migrations: each file was applied once, in order, and exactly the applied ones have taken effect.
+func migrations(ix *index, report func(string, string, ...any)) {
+	applied := map[string][]int{}
+	for _, a := range ix.Applied {
+		applied[a.Database] = append(applied[a.Database], a.Version)
+	}
+	for database, versions := range applied {
+		for i, v := range versions {
+			if v != i+1 {
+				report("", "the migrations of %s were applied in the order %v", database, versions)
+				break
+			}
+		}
+	}
+	for database, tables := range ix.Tables {
+		if !slices.Equal(tables, applied[database]) {
+			report("", "migrations %v of %s are recorded, and %v have taken effect", applied[database], database, tables)
+		}
+	}
+	for i := range ix.Stored {
+		a := &ix.Stored[i]
+		r := ix.Requests[a.Result.Request()]
+		if r == nil || r.Target == 0 || a.Result.Status != Succeeded {
+			continue
+		}
+		if versions := applied[r.Database]; len(versions) < r.Target {
+			report(r.Name, "it brought %s to version %d, and %v are recorded", r.Database, r.Target, versions)
+		}
+	}
+}
+
+// handedBack: nobody hands a message back which another runner has begun since.
+func handedBack(ix *index, report func(string, string, ...any)) {
+	begun := map[letterKey]*Answer{}
+	for i := range ix.Stored {
+		a := &ix.Stored[i]
+		begun[letterKey{a.Database, a.Result.Sequence}] = a
+	}
+	for _, n := range ix.Naks {
+		a := begun[letterKey{n.Database, n.Sequence}]
+		if a == nil || a.Result.StartedAt.IsZero() || a.Result.Deliveries <= n.Deliveries {
+			continue
+		}
+		if n.At.Sub(a.Result.StartedAt) > clockGrain {
+			report(a.Result.Request(), "delivery %d of sequence %d of %s was handed back %s after %s had begun delivery %d",
+				n.Deliveries, n.Sequence, n.Database, n.At.Sub(a.Result.StartedAt), a.Result.Runner, a.Result.Deliveries)
+		}
+	}
+}
+
+// clockGrain is how far apart two processes' notes of one moment may be.
+const clockGrain = 300 * time.Millisecond
+
+// exits: a runner that is asked to end does so in time and without complaint.
+func exits(ix *index, report func(string, string, ...any)) {
+	for _, e := range ix.Exits {
+		if e.Took > e.Grace || e.Code != 0 {
+			report("", "runner %s ended with code %d, %s after it was asked to; %s are granted", e.Runner, e.Code, e.Took, e.Grace)
+		}
+	}
+}
+
+// memory: no runner grows beyond its bound.
+func memory(ix *index, report func(string, string, ...any)) {
+	for runner, size := range ix.Memory {
+		if size > ix.MemoryBound {
+			report("", "runner %s had %d bytes, %d are granted", runner, size, ix.MemoryBound)
+		}
+	}
+}
+
+// connections: runners that have ended leave nothing open at the servers.
+func connections(ix *index, report func(string, string, ...any)) {
+	for server, n := range ix.Connections {
+		if n > 0 {
+			report("", "%d connections are left at %s", n, server)
+		}
+	}
+}
+
+// secrets: no secret is anywhere, and no value of a parameter where it is not asked for.
+func secrets(ix *index, report func(string, string, ...any)) {
+	look := func(where, request string, text []byte, words []string) {
+		for _, word := range words {
+			if bytes.Contains(text, []byte(word)) {
+				report(request, "%s holds the secret %s", where, word)
+			}
+		}
+	}
+	private := append(slices.Clone(ix.Secrets), ix.Private...)
+	for _, t := range ix.Texts {
+		look(t.Where, "", t.Body, private)
+	}
+	for _, list := range [][]Answer{ix.Stored, ix.Replies} {
+		for i := range list {
+			look("a result of "+list[i].Key, list[i].Result.Request(), list[i].Body, private)
+		}
+	}
+	for i := range ix.Letters {
+		l := &ix.Letters[i]
+		look("a dead letter of "+l.JobID, "", l.Body, ix.Secrets)
+		for name, values := range l.Headers {
+			look("the header "+name+" of a dead letter of "+l.JobID, "", []byte(strings.Join(values, "\n")), private)
+		}
+	}
+}
+
+// drained: when the faults have ended, all that waits is done soon, and nothing stays behind.
+func drained(ix *index, report func(string, string, ...any)) {
+	for _, s := range ix.Jobs {
+		if s.Messages > 0 {
+			report("", "%d jobs are left in stream %s", s.Messages, s.Name)
+		}
+	}
+	if ix.Drain > ix.DrainBound {
+		report("", "the queues were empty %s after the last fault, not within %s", ix.Drain, ix.DrainBound)
+	}
+}

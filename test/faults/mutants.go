@@ -1,0 +1,219 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// edit changes a source file: old is there exactly once, or the mutant is out of date and says so.
+type edit struct{ file, old, new string }
+
+// mutant is a runner that is broken on purpose: the bench has to find it out. Nothing of it is in the product's code; its
+// edits are laid over the source while it is built.
+type mutant struct {
+	name   string
+	what   string
+	edits  []edit
+	only   []string // nemeses under which it shows
+	caught []string // rules of which one has to report it
+}
+
+// mutants are the mistakes that one makes in such a program.
+func mutants() []mutant {
+	return []mutant{
+		{
+			name: "ack_before_commit", what: "the message is acknowledged before its work is done",
+			edits: []edit{{
+				"internal/worker/process.go", "\tstarted := time.Now()\n\tout := l.opts.Executor.Run(",
+				"\tstarted := time.Now()\n\t_ = h.message.Ack()\n\tout := l.opts.Executor.Run(",
+			}},
+			only: []string{"runner_kill"}, caught: []string{"one_result"},
+		},
+		{
+			name: "ledger_row_outside", what: "the ledger row is written in a transaction of its own, after the job's",
+			edits: []edit{{
+				"internal/db/postgres/transact.go", "\tif err := t.commitTrip(ctx, entry); err != nil {\n\t\treturn nil, err\n\t}",
+				"\tif err := t.commitTrip(ctx, nil); err != nil {\n\t\treturn nil, err\n\t}\n\tif entry != nil {\n" +
+					"\t\tif _, _, err := t.record(entry); err != nil {\n\t\t\treturn nil, err\n\t\t}\n\t}",
+			}},
+			only: []string{"pg_cut_after"}, caught: []string{"effects"},
+		},
+		{
+			name: "absent_row_is_rollback", what: "after a COMMIT without an answer an absent ledger row is taken for a rollback",
+			edits: []edit{
+				{
+					"internal/jobs/executor.go", "\tcase db.ClassUnknown:\n\t\treturn r.effect != AtMostOnce\n",
+					"\tcase db.ClassUnknown:\n\t\treturn r.effect != AtMostOnce && r.effect != ExactlyOnce\n",
+				},
+				{
+					"internal/jobs/executor.go", "\tif r.refused != nil {\n\t\tif errors.Is(",
+					"\tif db.ClassOf(err) == db.ClassUnknown && r.effect == ExactlyOnce {\n" +
+						"\t\tif row, lookErr := r.lookup(ctx); lookErr == nil && row == nil {\n" +
+						"\t\t\treturn r.end(Failed, &ResultError{Code: \"connection_lost\", Message: \"rolled back\"})\n\t\t}\n\t}\n" +
+						"\tif r.refused != nil {\n\t\tif errors.Is(",
+				},
+			},
+			only: []string{"pg_late_commit"}, caught: []string{"effects"},
+		},
+		{
+			name: "nak_after_lost_lease", what: "a message is handed back although its lease is lost",
+			edits: []edit{{
+				"internal/worker/settle.go", "\tif h.leaseLost() {\n\t\tl.ended(h, EndLeaseLost, nil)\n\t\treturn\n\t}\n", "",
+			}},
+			only: []string{"runner_stop"}, caught: []string{"handed_back"},
+		},
+		{
+			name: "result_overwritten", what: "a result is stored over the one that is there",
+			edits: []edit{
+				{"internal/bus/results.go", "first:  nats.Header{headerExpectedSubjectSequence: {\"0\"}},", "first:  nats.Header{},"},
+				{
+					"internal/bus/topology.go", "s.Discard, s.DiscardNewPerSubject, s.MaxMsgsPerSubject = jetstream.DiscardNew, true, 1",
+					"s.Discard, s.DiscardNewPerSubject, s.MaxMsgsPerSubject = jetstream.DiscardNew, false, 1",
+				},
+			},
+			only: []string{"runner_stop"}, caught: []string{"stored_once", "seen_as_stored"},
+		},
+		{
+			name: "safe_to_retry_trusted", what: "a link that is lost at COMMIT is believed to have committed nothing, so that the repetition needs no fence",
+			edits: []edit{
+				{
+					"internal/db/postgres/errors.go", "\treturn db.Errorf(db.ClassUnknown, db.CodeConnectionLost,\n",
+					"\treturn db.Errorf(db.ClassLost, db.CodeConnectionLost,\n",
+				},
+				{
+					"internal/db/postgres/ledger.go", "t.buf = appendParse(t.buf, name, insertEntry, nil)",
+					"t.buf = appendParse(t.buf, name, insertEntry+\" ON CONFLICT DO NOTHING\", nil)",
+				},
+			},
+			only: []string{"pg_cut_after"}, caught: []string{"effects"},
+		},
+		{
+			name: "failure_without_row", what: "a failure is answered without its ledger row",
+			edits: []edit{{
+				"internal/jobs/replay.go", "\tr.body = r.result(status, e, answer{})\n\tbounded, cancel",
+				"\tif status != Unknown {\n\t\treturn r.end(status, e)\n\t}\n\tr.body = r.result(status, e, answer{})\n\tbounded, cancel",
+			}},
+			only: []string{"pg_late_commit"}, caught: []string{"effects"},
+		},
+		{
+			name: "reply_before_result", what: "the reply is sent before the result is stored",
+			edits: []edit{
+				{"internal/worker/settle.go", "\tcrash.At(\"before_store\")\n", "\tl.reply(h, &out)\n\tcrash.At(\"before_store\")\n"},
+				{"internal/worker/settle.go", "\tl.reply(h, &out)\n\tcrash.At(\"after_reply\")\n", "\tcrash.At(\"after_reply\")\n"},
+			},
+			only: []string{"results_full"}, caught: []string{"reply"},
+		},
+	}
+}
+
+// mutantSeeds is how many seeds a mutant may take to be found out.
+const mutantSeeds = 6
+
+// runMutants builds each mutant and runs seeds until a rule that is there for it reports it.
+func (o *options) runMutants(ctx context.Context, w *world) error {
+	serial := 1000
+	var missed []error
+	for _, m := range mutants() {
+		if o.mutant != "" && o.mutant != m.name {
+			continue
+		}
+		binary, err := w.buildMutant(ctx, m)
+		if err != nil {
+			return err
+		}
+		caught := ""
+		for i := range mutantSeeds {
+			one := *o
+			one.only = m.only
+			serial++
+			s, err := w.runSeed(ctx, &one, binary, o.seed+uint64(i), serial)
+			if err != nil {
+				return fmt.Errorf("mutant %s, seed %d: %w", m.name, o.seed+uint64(i), err)
+			}
+			if o.verbose {
+				progress("%s", s)
+			}
+			if caught = s.rules(); slices.ContainsFunc(m.caught, func(rule string) bool { return strings.Contains(caught, rule) }) {
+				fmt.Printf("%-24s caught at seed %d under %s by %s\n", m.name, s.Seed, s.Nemeses, caught)
+				break
+			}
+			caught = ""
+		}
+		if caught == "" {
+			fmt.Printf("%-24s NOT CAUGHT: %s\n", m.name, m.what)
+			missed = append(missed, fmt.Errorf("%s is not found out", m.name))
+		}
+	}
+	return errors.Join(missed...)
+}
+
+// rules are the names of the rules that reported something, and how often each did.
+func (s *summary) rules() string {
+	times := map[string]int{}
+	var names []string
+	for _, v := range s.Violations {
+		if times[v.Rule]++; times[v.Rule] == 1 {
+			names = append(names, v.Rule)
+		}
+	}
+	for i, name := range names {
+		names[i] = fmt.Sprintf("%s (%d)", name, times[name])
+	}
+	return strings.Join(names, ", ")
+}
+
+// buildMutant builds a runner from the source with the mutant's edits laid over it.
+func (w *world) buildMutant(ctx context.Context, m mutant) (string, error) {
+	out, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}").Output()
+	if err != nil {
+		return "", fmt.Errorf("find the module: %w", err)
+	}
+	overlay, err := m.overlay(strings.TrimSpace(string(out)), filepath.Join(w.dir, "mutant-"+m.name))
+	if err != nil {
+		return "", err
+	}
+	return w.build(ctx, m.name, overlay)
+}
+
+// overlay writes the edited files into a folder, and the file that the go command wants of them.
+func (m mutant) overlay(root, dir string) (string, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return "", err
+	}
+	replace := map[string]string{}
+	texts := map[string]string{}
+	for _, e := range m.edits {
+		original := filepath.Join(root, e.file)
+		text, ok := texts[original]
+		if !ok {
+			read, err := os.ReadFile(original)
+			if err != nil {
+				return "", err
+			}
+			text = string(read)
+		}
+		if n := strings.Count(text, e.old); n != 1 {
+			return "", fmt.Errorf("mutant %s is out of date: %s has its place %d times, not once: %q", m.name, e.file, n, e.old)
+		}
+		texts[original] = strings.Replace(text, e.old, e.new, 1)
+		replace[original] = filepath.Join(dir, strings.ReplaceAll(e.file, "/", "_"))
+	}
+	for original, copied := range replace {
+		if err := os.WriteFile(copied, []byte(texts[original]), 0o600); err != nil {
+			return "", err
+		}
+	}
+	text, err := json.Marshal(map[string]any{"Replace": replace})
+	if err != nil {
+		return "", err
+	}
+	path := filepath.Join(dir, "overlay.json")
+	return path, os.WriteFile(path, text, 0o600)
+}

@@ -1,0 +1,472 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"dbrunner/internal/db/dbtest"
+	"dbrunner/test/faults/check"
+)
+
+// nemesis is one sort of faults. make makes one of them and ends it again; rng decides what the seed decides. What it
+// returns is told in the history.
+type nemesis struct {
+	name  string
+	what  string
+	pause time.Duration // from the end of one to the begin of the next, at least
+	make  func(ctx context.Context, r *round, rng *rand.Rand) (note string, err error)
+}
+
+// nemeses are all sorts of faults.
+func nemeses() []nemesis {
+	list := []nemesis{
+		{"none", "nothing happens", time.Hour, func(context.Context, *round, *rand.Rand) (string, error) { return "", nil }},
+		{"runner_kill", "a runner is killed (SIGKILL)", 600 * time.Millisecond, runnerKill},
+		{"runner_term", "a runner is asked to end (SIGTERM)", 600 * time.Millisecond, runnerTerm},
+		{"runner_stop", "a runner is stopped for longer than the ack wait (SIGSTOP)", 500 * time.Millisecond, runnerStop},
+		{"runner_crash", "a runner dies between two steps of a job", 200 * time.Millisecond, runnerCrash},
+		{"job_kills", "a job kills whoever runs it", time.Hour, jobKills},
+		{"nats_stepdown", "streams and consumers change their leader", 700 * time.Millisecond, natsStepDown},
+		{"nats_kill", "a server of the cluster is killed", 1500 * time.Millisecond, natsKill},
+		{"nats_restart", "all servers of the cluster are restarted", 4 * time.Second, natsRestart},
+		{"nats_crash", "all servers of the cluster are killed at once", 4 * time.Second, natsCrash},
+		{"nats_stop", "a server of the cluster is stopped where it is (SIGSTOP)", 1500 * time.Millisecond, natsStop},
+		{"nats_cut", "the runners' links to NATS are cut", 400 * time.Millisecond, natsCut},
+		{"nats_hold", "the runners' links to NATS let nothing through", 800 * time.Millisecond, natsHold},
+		{"results_full", "the results streams take nothing more", time.Second, resultsFull},
+		{"consumer_deleted", "somebody deletes a consumer", time.Second, consumerDeleted},
+		{"pg_terminate", "an administrator ends sessions of PostgreSQL", 200 * time.Millisecond, pgTerminate},
+		{"pg_kill", "a process of PostgreSQL is killed, which restarts the server", 2 * time.Second, pgKill},
+		{"pg_restart", "PostgreSQL is restarted as after a crash", 2 * time.Second, pgRestart},
+		{"pg_stop", "PostgreSQL is stopped where it is (SIGSTOP)", 800 * time.Millisecond, pgStop},
+		{"pg_cut_before", "the link is cut just before COMMIT", 30 * time.Millisecond, pgCutBefore},
+		{"pg_cut_after", "the link is cut just after COMMIT", 30 * time.Millisecond, pgCutAfter},
+		{"pg_late_commit", "the link is cut at COMMIT, which arrives seconds later", 100 * time.Millisecond, pgLateCommit},
+		{"clock_skew", "a runner is killed, and the next one's clock is wrong by up to an hour", 800 * time.Millisecond, clockSkew},
+		{"pg_exhausted", "others use up PostgreSQL's connections", 800 * time.Millisecond, pgExhausted},
+	}
+	return list
+}
+
+func knownNemeses(names []string) error {
+	for _, name := range names {
+		if !slices.ContainsFunc(nemeses(), func(n nemesis) bool { return n.name == name }) {
+			return fmt.Errorf("there is no nemesis %q; -only list names all", name)
+		}
+	}
+	return nil
+}
+
+// scheduled is a nemesis at work during a run: it makes faults, one after the other.
+type scheduled struct {
+	nemesis
+	first time.Duration
+	rng   *rand.Rand
+}
+
+// planFaults decides which nemeses are at work: the seeds take them in turn, and each third one mixes three.
+func (r *round) planFaults() []scheduled {
+	rng := rand.New(rand.NewPCG(r.seed, 2))
+	var list []nemesis
+	for _, n := range nemeses() {
+		if len(r.opts.only) == 0 || slices.Contains(r.opts.only, n.name) {
+			list = append(list, n)
+		}
+	}
+	pick := []nemesis{list[r.seed%uint64(len(list))]}
+	switch {
+	case r.opts.mix:
+		pick = list
+	case r.seed%3 == 0 && len(list) > 2:
+		rng.Shuffle(len(list), func(i, j int) { list[i], list[j] = list[j], list[i] })
+		pick = list[:3]
+	}
+	var out []scheduled
+	for i, n := range pick {
+		first := 500*time.Millisecond + time.Duration(rng.Int64N(int64(time.Second)))
+		out = append(out, scheduled{nemesis: n, first: first, rng: rand.New(rand.NewPCG(r.seed, uint64(10+i)))})
+		if n.name == "job_kills" {
+			q := &check.Request{
+				Name: "killer", Class: "killer", Database: shop, Kind: "transaction", ID: "killer", Effect: check.ExactlyOnce, Rows: 1,
+				Body:     []byte(`{"id":"killer","labels":{"request":"killer"},"statements":[{"sql":"` + insertEffect + `('killer', 0, 0, 0, '')"}]}`),
+				Statuses: []string{check.Failed}, Codes: []string{"too_many_deliveries"},
+			}
+			r.plan.addKiller(q, first)
+		}
+	}
+	return out
+}
+
+// works reports whether a nemesis is at work in the run.
+func (r *round) works(name string) bool {
+	return slices.ContainsFunc(r.faults, func(s scheduled) bool { return s.name == name })
+}
+
+// names are the nemeses of the run.
+func (r *round) names() string {
+	var names []string
+	for _, f := range r.faults {
+		names = append(names, f.name)
+	}
+	return strings.Join(names, "+")
+}
+
+// faultLog notes the faults that were made.
+type faultLog struct {
+	mu     sync.Mutex
+	faults []check.Fault
+}
+
+func (l *faultLog) add(f check.Fault) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.faults = append(l.faults, f)
+}
+
+func (l *faultLog) list() []check.Fault {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Clone(l.faults)
+}
+
+// makeFaults lets the nemeses work until the time is over, and returns when the last fault has ended.
+func (r *round) makeFaults(ctx context.Context) {
+	var all sync.WaitGroup
+	for _, s := range r.faults {
+		all.Go(func() {
+			until := r.began.Add(r.opts.length)
+			at := r.began.Add(s.first)
+			for at.Before(until) && wait(ctx, time.Until(at)) == nil {
+				f := check.Fault{Name: s.name, From: time.Now()}
+				note, err := s.make(ctx, r, s.rng)
+				f.Until, f.Note = time.Now(), note
+				if err != nil {
+					f.Note += " (" + err.Error() + ")"
+				}
+				r.made.add(f)
+				if r.opts.verbose {
+					progress("  %6.2fs to %6.2fs  %s %s", f.From.Sub(r.began).Seconds(), f.Until.Sub(r.began).Seconds(), f.Name, f.Note)
+				}
+				if strings.HasPrefix(s.name, "nats_") { // the next one finds the cluster whole
+					_ = r.world.cluster.whole(ctx)
+				}
+				at = time.Now().Add(s.pause + time.Duration(s.rng.Int64N(int64(s.pause))))
+			}
+		})
+	}
+	all.Wait()
+}
+
+// heal ends whatever may still be in the way, and waits until the servers are as they were.
+func (r *round) heal(ctx context.Context) error {
+	for _, n := range r.world.cluster.nodes {
+		n.link.release()
+		if n.process().ended() {
+			if err := r.world.cluster.start(n); err != nil {
+				return err
+			}
+		}
+	}
+	r.world.proxy.Disarm()
+	return errors.Join(r.world.cluster.whole(ctx), r.world.postgres.Await()) //nolint:contextcheck // it bounds its own start
+}
+
+func (r *round) anyone(rng *rand.Rand) *runner { return r.fleet.all[rng.IntN(len(r.fleet.all))] }
+
+func runnerKill(ctx context.Context, r *round, rng *rand.Rand) (string, error) {
+	m := r.anyone(rng)
+	m.kill(ctx)
+	return m.name, nil
+}
+
+func runnerTerm(ctx context.Context, r *round, rng *rand.Rand) (string, error) {
+	m := r.anyone(rng)
+	m.terminate(ctx)
+	return m.name, nil
+}
+
+func runnerStop(ctx context.Context, r *round, rng *rand.Rand) (string, error) {
+	m := r.anyone(rng)
+	d := ackWait + time.Duration(rng.Int64N(int64(ackWait)))
+	m.freeze(ctx, d)
+	return fmt.Sprintf("%s for %s", m.name, d), nil
+}
+
+// places are where a runner can be made to die.
+var places = []string{
+	"after_commit", "before_store", "after_store", "after_reply", "after_letter", "after_ack", "after_started", "after_statement",
+	"migration_noted", "migration_dirty", "migration_applied",
+}
+
+// runnerCrash has a runner die at a place, at a pass that the seed decides. It waits for its death for a while.
+func runnerCrash(ctx context.Context, r *round, rng *rand.Rand) (string, error) {
+	m, place := r.anyone(rng), places[rng.IntN(len(places))]
+	pass := 1 + rng.IntN(150)
+	if strings.HasPrefix(place, "migration") || place == "after_letter" || place == "after_started" || place == "after_statement" {
+		pass = 1 + pass%3
+	}
+	m.kill(ctx, fmt.Sprintf("DBRUNNER_CRASH_AT=%s:%d", place, pass))
+	p := m.process(ctx)
+	if p == nil {
+		return "", nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, 4*time.Second)
+	defer cancel()
+	died := "it did not come there"
+	select {
+	case <-p.done:
+		died = "it died"
+	case <-ctx.Done():
+		m.kill(context.WithoutCancel(ctx)) // the next one is not to die
+	}
+	return fmt.Sprintf("%s at pass %d of %s: %s", m.name, pass, place, died), nil
+}
+
+// jobKills waits until the job has ended that kills its runners; the plan has it, and the runners know it.
+func jobKills(ctx context.Context, r *round, _ *rand.Rand) (string, error) {
+	before := 0
+	for _, m := range r.fleet.all {
+		m.mu.Lock()
+		before += m.starts
+		m.mu.Unlock()
+	}
+	err := eventually(ctx, 40*time.Second, "the job that kills its runners has ended", func() bool {
+		stream, err := r.js.Stream(ctx, r.stream("RESULTS", shop))
+		if err != nil {
+			return false
+		}
+		_, err = stream.GetLastMsgForSubject(ctx, r.namespace+".results."+shop+"."+r.plan.killer)
+		return err == nil
+	})
+	after := 0
+	for _, m := range r.fleet.all {
+		m.mu.Lock()
+		after += m.starts
+		m.mu.Unlock()
+	}
+	return fmt.Sprintf("%d runners died", after-before), err
+}
+
+func (r *round) api(ctx context.Context, subject string) error {
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
+	_, err := r.nc.RequestWithContext(ctx, "$JS.API."+subject, nil)
+	return err
+}
+
+func natsStepDown(ctx context.Context, r *round, rng *rand.Rand) (string, error) {
+	database := databases()[rng.IntN(2)]
+	subjects := []string{
+		"STREAM.LEADER.STEPDOWN." + r.stream("JOBS", database), "STREAM.LEADER.STEPDOWN." + r.stream("RESULTS", database),
+		"CONSUMER.LEADER.STEPDOWN." + r.stream("JOBS", database) + ".work", "META.LEADER.STEPDOWN",
+	}
+	subject := subjects[rng.IntN(len(subjects))]
+	return subject, r.api(ctx, subject)
+}
+
+func natsKill(ctx context.Context, r *round, rng *rand.Rand) (string, error) {
+	n := r.world.cluster.nodes[rng.IntN(nodes)]
+	n.kill()
+	_ = wait(ctx, time.Duration(rng.Int64N(int64(2*time.Second))))
+	return n.name, r.world.cluster.start(n)
+}
+
+// natsCrash kills all servers: what they have written is with the system, which goes on.
+func natsCrash(_ context.Context, r *round, _ *rand.Rand) (string, error) {
+	for _, n := range r.world.cluster.nodes {
+		n.process().signal(syscall.SIGKILL)
+	}
+	var err error
+	for _, n := range r.world.cluster.nodes {
+		<-n.process().done
+		err = errors.Join(err, r.world.cluster.start(n))
+	}
+	return "", err
+}
+
+func natsStop(ctx context.Context, r *round, rng *rand.Rand) (string, error) {
+	n := r.world.cluster.nodes[rng.IntN(nodes)]
+	d := time.Second + time.Duration(rng.Int64N(int64(4*time.Second)))
+	n.process().signal(syscall.SIGSTOP)
+	_ = wait(ctx, d)
+	n.process().signal(syscall.SIGCONT)
+	return n.name + " for " + d.String(), nil
+}
+
+func natsRestart(_ context.Context, r *round, _ *rand.Rand) (string, error) {
+	var all sync.WaitGroup
+	for _, n := range r.world.cluster.nodes {
+		all.Go(n.stop)
+	}
+	all.Wait()
+	var err error
+	for _, n := range r.world.cluster.nodes {
+		err = errors.Join(err, r.world.cluster.start(n))
+	}
+	return "", err
+}
+
+func natsCut(_ context.Context, r *round, _ *rand.Rand) (string, error) {
+	for _, n := range r.world.cluster.nodes {
+		n.link.cut()
+	}
+	return "", nil
+}
+
+func natsHold(ctx context.Context, r *round, rng *rand.Rand) (string, error) {
+	d := time.Duration(rng.Int64N(int64(2 * ackWait)))
+	for _, n := range r.world.cluster.nodes {
+		n.link.hold()
+	}
+	_ = wait(ctx, d)
+	for _, n := range r.world.cluster.nodes {
+		n.link.release()
+	}
+	return d.String(), nil
+}
+
+// resultsFull lowers the limit of both results streams to what they have, for a while.
+func resultsFull(ctx context.Context, r *round, rng *rand.Rand) (string, error) {
+	var err error
+	for _, database := range databases() {
+		err = errors.Join(err, r.limitResults(ctx, database, true))
+	}
+	_ = wait(ctx, time.Second+time.Duration(rng.Int64N(int64(2*time.Second))))
+	for _, database := range databases() {
+		again := eventually(ctx, settleTime, "the limit of results is back", func() bool {
+			return r.limitResults(ctx, database, false) == nil
+		})
+		err = errors.Join(err, again)
+	}
+	return "", err
+}
+
+func (r *round) limitResults(ctx context.Context, database string, full bool) error {
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
+	stream, err := r.js.Stream(ctx, r.stream("RESULTS", database))
+	if err != nil {
+		return err
+	}
+	config := stream.CachedInfo().Config
+	config.MaxMsgs = resultsCount
+	if full {
+		config.MaxMsgs = int64(max(stream.CachedInfo().State.Msgs, 1))
+	}
+	_, err = r.js.UpdateStream(ctx, config)
+	return err
+}
+
+func consumerDeleted(ctx context.Context, r *round, rng *rand.Rand) (string, error) {
+	database := databases()[rng.IntN(2)]
+	subject := "CONSUMER.DELETE." + r.stream("JOBS", database) + ".work"
+	return subject, r.api(ctx, subject)
+}
+
+func pgTerminate(ctx context.Context, r *round, _ *rand.Rand) (string, error) {
+	return "", r.world.exec(ctx, "postgres", `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '`+r.database+`'`)
+}
+
+// pgKill kills one session's process: the server then ends all others and restarts by itself.
+func pgKill(ctx context.Context, r *round, _ *rand.Rand) (string, error) {
+	r.world.mu.Lock()
+	defer r.world.mu.Unlock()
+	conn, err := pgx.Connect(ctx, r.world.postgres.URL("postgres"))
+	if err != nil {
+		return "", err
+	}
+	var pid int
+	err = conn.QueryRow(ctx, `SELECT pid FROM pg_stat_activity WHERE datname = $1 ORDER BY state = 'active' DESC LIMIT 1`, r.database).Scan(&pid)
+	_ = conn.Close(ctx)
+	if err != nil {
+		return "", err
+	}
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		return "", err
+	}
+	return "", r.world.postgres.Await() //nolint:contextcheck // it bounds its own start
+}
+
+func pgRestart(_ context.Context, r *round, _ *rand.Rand) (string, error) {
+	r.world.mu.Lock()
+	defer r.world.mu.Unlock()
+	return "", r.world.postgres.Restart(dbtest.StopImmediate) //nolint:contextcheck // it bounds its own start
+}
+
+func pgStop(ctx context.Context, r *round, rng *rand.Rand) (string, error) {
+	r.world.mu.Lock()
+	defer r.world.mu.Unlock()
+	d := 200*time.Millisecond + time.Duration(rng.Int64N(int64(2*ackWait)))
+	err := r.world.postgres.Signal(syscall.SIGSTOP)
+	_ = wait(ctx, d)
+	return d.String(), errors.Join(err, r.world.postgres.Signal(syscall.SIGCONT))
+}
+
+// cut waits for an armed cut, but not for long.
+func (r *round) cut(ctx context.Context, happened <-chan struct{}) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	select {
+	case <-happened:
+		return "", nil
+	case <-ctx.Done():
+		r.world.proxy.Disarm()
+		return "nobody committed", nil
+	}
+}
+
+func pgCutBefore(ctx context.Context, r *round, _ *rand.Rand) (string, error) {
+	return r.cut(ctx, r.world.proxy.CutBefore(dbtest.Commit))
+}
+
+func pgCutAfter(ctx context.Context, r *round, _ *rand.Rand) (string, error) {
+	return r.cut(ctx, r.world.proxy.CutAfter(dbtest.Commit))
+}
+
+func pgLateCommit(ctx context.Context, r *round, rng *rand.Rand) (string, error) {
+	d := 500*time.Millisecond + time.Duration(rng.Int64N(int64(4*time.Second)))
+	note, err := r.cut(ctx, r.world.proxy.CutLate(dbtest.Commit, d))
+	return note + d.String(), err
+}
+
+// pgExhausted takes all connections that ordinary logins may have.
+func pgExhausted(ctx context.Context, r *round, rng *rand.Rand) (string, error) {
+	config, err := pgx.ParseConfig(r.world.postgres.URL(r.database))
+	if err != nil {
+		return "", err
+	}
+	config.User = "runner"
+	var held []*pgx.Conn
+	for range maxConnections {
+		conn, err := pgx.ConnectConfig(ctx, config)
+		if err != nil {
+			break
+		}
+		held = append(held, conn)
+	}
+	// Those of the runners that are open go on; ending them makes the runners ask for new ones.
+	err = r.world.exec(ctx, "postgres", fmt.Sprintf(
+		`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '%s' AND client_port <> ALL(ARRAY[0]) AND application_name LIKE '%%dbrunner%%'`,
+		r.database))
+	for range maxConnections {
+		conn, err := pgx.ConnectConfig(ctx, config)
+		if err != nil {
+			break
+		}
+		held = append(held, conn)
+	}
+	_ = wait(ctx, time.Second+time.Duration(rng.Int64N(int64(3*time.Second))))
+	for _, conn := range held {
+		_ = conn.Close(context.WithoutCancel(ctx))
+	}
+	return fmt.Sprintf("%d taken", len(held)), err
+}

@@ -1,0 +1,100 @@
+package main
+
+import (
+	"context"
+	"net"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// A seed repeats its jobs and its faults.
+func TestSeedRepeatsItsPlan(t *testing.T) {
+	t.Parallel()
+	for seed := range uint64(30) {
+		a := newPlan(seed, "f1", 300, time.Second)
+		b := newPlan(seed, "f1", 300, time.Second)
+		require.Equal(t, a, b)
+		require.NotEqual(t, a.messages[0].request.Body, newPlan(seed+1, "f1", 300, time.Second).messages[0].request.Body)
+
+		r := &round{seed: seed, opts: &options{}, plan: a}
+		same := &round{seed: seed, opts: &options{}, plan: b}
+		r.faults, same.faults = r.planFaults(), same.planFaults()
+		require.Equal(t, r.names(), same.names())
+		require.Equal(t, r.plan, same.plan)
+		for i := range r.faults {
+			require.Equal(t, r.faults[i].first, same.faults[i].first)
+			require.Equal(t, r.faults[i].rng.Uint64(), same.faults[i].rng.Uint64())
+		}
+	}
+}
+
+// Every sort of jobs is in a plan, and every nemesis has its turn.
+func TestPlansHaveEverything(t *testing.T) {
+	t.Parallel()
+	p := newPlan(1, "f1", 3000, time.Second)
+	found := map[string]bool{}
+	for _, q := range p.requests {
+		found[q.Class] = true
+	}
+	for _, c := range append(classes(), rare()...) {
+		require.True(t, found[c.name], c.name)
+	}
+	worked := map[string]bool{}
+	for seed := range uint64(3 * len(nemeses())) {
+		r := &round{seed: seed, opts: &options{}, plan: newPlan(seed, "f1", 10, time.Second)}
+		for _, f := range r.planFaults() {
+			worked[f.name] = true
+		}
+	}
+	require.Len(t, worked, len(nemeses()))
+}
+
+func TestLink(t *testing.T) {
+	t.Parallel()
+	target, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer func() { _ = target.Close() }()
+	k, err := newLink(target.Addr().String())
+	require.NoError(t, err)
+	defer k.close()
+	client, err := net.Dial("tcp", k.address())
+	require.NoError(t, err)
+	server, err := target.Accept()
+	require.NoError(t, err)
+	buf := make([]byte, 1)
+	_, err = client.Write([]byte("a"))
+	require.NoError(t, err)
+	_, err = server.Read(buf)
+	require.NoError(t, err)
+
+	k.hold()
+	_, err = client.Write([]byte("b"))
+	require.NoError(t, err)
+	require.NoError(t, server.SetReadDeadline(time.Now().Add(50*time.Millisecond)))
+	_, err = server.Read(buf)
+	require.Error(t, err, "nothing gets through")
+	k.release()
+	require.NoError(t, server.SetReadDeadline(time.Time{}))
+	_, err = server.Read(buf)
+	require.NoError(t, err)
+	require.Equal(t, "b", string(buf), "and nothing is lost")
+
+	k.cut()
+	_, err = server.Read(buf)
+	require.Error(t, err)
+	_, err = client.Read(buf)
+	require.Error(t, err)
+}
+
+func TestUnknownNemesis(t *testing.T) {
+	t.Parallel()
+	require.Error(t, run(context.Background(), []string{"-only", "nobody"}))
+}
+
+func TestPercentiles(t *testing.T) {
+	t.Parallel()
+	require.Equal(t, percentiles{}, percentilesOf(nil))
+	require.Equal(t, percentiles{P50: 2, P99: 3, Max: 3}, percentilesOf([]float64{3, 1, 2}))
+}

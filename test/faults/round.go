@@ -1,0 +1,260 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"dbrunner/test/faults/check"
+)
+
+// round is one run of one seed.
+type round struct {
+	world     *world
+	seed      uint64
+	opts      *options
+	binary    string // of the runners
+	namespace string
+	database  string // on the PostgreSQL server
+	dir       string
+	plan      *plan
+	faults    []scheduled
+	nc        *nats.Conn
+	js        jetstream.JetStream
+	fleet     *fleet
+	watcher   *watcher
+	clients   *clients
+	made      faultLog
+	began     time.Time
+	drain     time.Duration
+}
+
+func databases() []string { return []string{shop, edge} }
+
+// stream is the name of one of the run's streams.
+func (r *round) stream(what, database string) string {
+	return strings.ToUpper(r.namespace) + "_" + what + "_" + database
+}
+
+// newRound prepares a run: a namespace, a database and files that nobody has used before.
+func (w *world) newRound(ctx context.Context, o *options, binary string, seed uint64, serial int) (r *round, err error) {
+	r = &round{world: w, seed: seed, opts: o, binary: binary, namespace: fmt.Sprintf("f%d", serial)}
+	r.database, r.dir = r.namespace, filepath.Join(w.dir, r.namespace)
+	if err := os.MkdirAll(filepath.Join(r.dir, "migrations"), 0o700); err != nil {
+		return nil, err
+	}
+	r.plan = newPlan(seed, r.namespace, o.jobs, o.length)
+	r.faults = r.planFaults()
+	if err := errors.Join(r.createPostgres(ctx), r.createSQLite(ctx), r.writeMigrations()); err != nil {
+		return nil, err
+	}
+	if r.nc, r.js, err = w.cluster.connect(); err != nil {
+		return nil, err
+	}
+	if r.works("clock_skew") {
+		if r.binary, err = w.buildSkewed(ctx); err != nil {
+			return nil, err
+		}
+	}
+	r.clients = &clients{r: r, cancels: map[string]bool{}}
+	r.fleet = newFleet(r.binary, r.dir, r.runnerEnvironment(w.cluster.linked()))
+	return r, nil
+}
+
+var tables = []string{
+	`CREATE TABLE effects (request TEXT NOT NULL, source INTEGER NOT NULL, target INTEGER NOT NULL, amount INTEGER NOT NULL, private TEXT NOT NULL)`,
+	`CREATE TABLE accounts (id INTEGER PRIMARY KEY, balance BIGINT NOT NULL)`,
+	`CREATE TABLE gates (open BOOLEAN NOT NULL)`,
+}
+
+func (r *round) createPostgres(ctx context.Context) error {
+	if err := r.world.exec(ctx, "postgres", "CREATE DATABASE "+r.database+" OWNER runner"); err != nil {
+		return err
+	}
+	statements := append([]string{"SET ROLE runner"}, tables...)
+	return r.world.exec(ctx, r.database, append(statements,
+		fmt.Sprintf(`INSERT INTO accounts SELECT i, %d FROM generate_series(1, %d) AS i`, opening, accounts))...)
+}
+
+// writeMigrations writes the folder: each file leaves a table of its own, and takes a moment.
+func (r *round) writeMigrations() error {
+	for i := range migrations {
+		text := fmt.Sprintf("CREATE TABLE migrated_%d (n integer);\nSELECT pg_sleep(0.2);\n", i+1)
+		name := filepath.Join(r.dir, "migrations", fmt.Sprintf("V%d__step.sql", i+1))
+		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// runnerEnvironment is the configuration of the run's runners, and of the command line.
+func (r *round) runnerEnvironment(urls string) []string {
+	deliveries, grace := 20, "2s"
+	if r.plan.killer != "" {
+		deliveries = 5
+	}
+	if r.seed%2 == 0 {
+		grace = "30s"
+	}
+	return []string{
+		"PATH=" + os.Getenv("PATH"),
+		"RUNNER_NAMESPACE=" + r.namespace, "RUNNER_NATS_URLS=" + urls,
+		"RUNNER_NATS_USER=" + natsUser, "RUNNER_NATS_PASSWORD=" + natsPassword,
+		"RUNNER_NATS_RECONNECT_WAIT=100ms", "RUNNER_NATS_PING_INTERVAL=1s",
+		"RUNNER_TOPOLOGY_REPLICAS=3", "RUNNER_TOPOLOGY_ACK_WAIT=" + ackWait.String(),
+		"RUNNER_WORKER_DRAIN_TIMEOUT=" + drainTimeout.String(), fmt.Sprintf("RUNNER_WORKER_MAX_DELIVERIES=%d", deliveries),
+		"RUNNER_WORKER_HEARTBEAT_INTERVAL=2s", "RUNNER_WORKER_UNREACHABLE_GRACE=" + grace,
+		"RUNNER_LOG_LEVEL=debug", "RUNNER_DATABASES=" + strings.Join(databases(), ","),
+		"SHOP_TYPE=postgres", "SHOP_CONNECTION_STRING=" + r.linkedPostgres(), "SHOP_POOL_MIN=1", "SHOP_POOL_MAX=6",
+		"SHOP_LOCK_TIMEOUT=1s", "SHOP_HEALTH_INTERVAL=2s", "SHOP_POOL_CONNECT_TIMEOUT=2s",
+		"SHOP_MIGRATIONS_FOLDER=" + filepath.Join(r.dir, "migrations"),
+		"EDGE_TYPE=sqlite", "EDGE_CONNECTION_STRING=" + r.sqlitePath(), "EDGE_POOL_MIN=1", "EDGE_POOL_MAX=4", "EDGE_SETTINGS=synchronous=normal",
+		"EDGE_MIGRATIONS_FOLDER=" + filepath.Join(r.dir, "none"),
+	}
+}
+
+// linkedPostgres is the connection string of the runners: through the proxy, with a password that no log may show.
+func (r *round) linkedPostgres() string {
+	return "postgres://runner:" + postgresPassword + "@" + r.world.proxy.Address() + "/" + r.database + "?sslmode=disable"
+}
+
+// run publishes and makes faults at the same time, ends both, waits until all is done, and ends the runners.
+func (r *round) run(ctx context.Context) error {
+	var err error
+	if r.watcher, err = r.watch(); err != nil {
+		return err
+	}
+	r.fleet.start(func(int) []string {
+		if r.plan.killer == "" {
+			return nil
+		}
+		return []string{"DBRUNNER_CRASH_JOB=" + r.plan.killer}
+	})
+	if err := r.serving(ctx); err != nil {
+		return err
+	}
+	r.began = time.Now()
+	limited, cancel := context.WithTimeout(ctx, r.opts.length+r.opts.drain)
+	defer cancel()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		r.clients.run(limited)
+	}()
+	r.goOn(limited)
+	if err := r.heal(ctx); err != nil {
+		return err
+	}
+	healed := time.Now()
+	<-ended
+	err = eventually(ctx, r.opts.drain+5*time.Second, "the queues are empty", func() bool { return r.waiting(ctx) == 0 })
+	r.drain = time.Since(healed)
+	r.fleet.stop()
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	_ = err // whatever is left is seen in the streams
+	return nil
+}
+
+// serving waits until jobs can be published and taken.
+func (r *round) serving(ctx context.Context) error {
+	return eventually(ctx, 60*time.Second, "the streams of the runners are there", func() bool {
+		for _, database := range databases() {
+			if _, err := r.js.Consumer(ctx, r.stream("JOBS", database), "work"); err != nil {
+				return false
+			}
+		}
+		_, err := r.js.Stream(ctx, strings.ToUpper(r.namespace)+"_DEAD")
+		return err == nil
+	})
+}
+
+// waiting counts the jobs that are not done; 1 when nobody answers.
+func (r *round) waiting(ctx context.Context) uint64 {
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
+	var n uint64
+	for _, database := range databases() {
+		stream, err := r.js.Stream(ctx, r.stream("JOBS", database))
+		if err != nil {
+			return 1
+		}
+		n += stream.CachedInfo().State.Msgs
+	}
+	return n
+}
+
+// goOn samples what the runners hold and makes the faults, until both the time and the faults are over.
+func (r *round) goOn(ctx context.Context) {
+	sampled, stop := context.WithCancel(ctx)
+	defer stop()
+	go func() {
+		for wait(sampled, 500*time.Millisecond) == nil {
+			r.fleet.measure()
+		}
+	}()
+	r.makeFaults(ctx)
+	if r.plan.killer != "" {
+		return // the job goes on killing: the queues show when it has ended
+	}
+	_ = wait(ctx, time.Until(r.began.Add(r.opts.length)))
+}
+
+// close removes what the run has left.
+func (r *round) close(ctx context.Context) {
+	if r.fleet != nil {
+		r.fleet.close()
+	}
+	if r.nc != nil {
+		for name := range r.streams(ctx) {
+			_ = r.js.DeleteStream(ctx, name)
+		}
+		r.nc.Close()
+	}
+	_ = r.world.exec(ctx, "postgres", "DROP DATABASE IF EXISTS "+r.database+" WITH (FORCE)")
+	_ = os.RemoveAll(r.dir)
+}
+
+// streams are the run's streams and their states.
+func (r *round) streams(ctx context.Context) map[string]*jetstream.StreamInfo {
+	all := map[string]*jetstream.StreamInfo{}
+	list := r.js.ListStreams(ctx)
+	for info := range list.Info() {
+		name := info.Config.Name
+		if prefix := strings.ToUpper(r.namespace) + "_"; strings.HasPrefix(name, prefix) || strings.HasPrefix(name, "KV_"+prefix) {
+			all[name] = info
+		}
+	}
+	return all
+}
+
+// letterOf finds the dead letter of a request, as the command line names it; empty if there is none.
+func (r *round) letterOf(ctx context.Context, q *check.Request) string {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	list, err := r.letters(ctx)
+	if err != nil {
+		return ""
+	}
+	for _, l := range list {
+		if l.JobID == q.ID && l.Database == q.Database {
+			return l.Database + "." + l.Kind + "." + l.Key
+		}
+	}
+	return ""
+}
+
+// connections counts the run's sessions at the PostgreSQL server.
+func (r *round) connections(ctx context.Context) (n int, err error) {
+	err = r.world.ask(ctx, `SELECT count(*) FROM pg_stat_activity WHERE datname = '`+r.database+`'`, &n)
+	return n, err
+}
