@@ -2,6 +2,7 @@ package model
 
 import (
 	"bytes"
+	"slices"
 
 	"dbrunner/internal/db"
 	"dbrunner/internal/jobs"
@@ -27,15 +28,20 @@ func (w *world) published(id string, body []byte) {
 
 // bury stores a dead letter. The mutex is held.
 func (w *world) bury(m *message, reason string) {
-	if w.ownEnd(m) == nil && reason != jobs.ReasonJobIDReused {
+	own := w.ownEnd(m)
+	switch {
+	case reason == jobs.ReasonJobIDReused:
+	case own == nil:
 		w.problem("%v: a dead letter (%s) before its stored result", m, reason)
+	case reason != string(own.Status) && reason != jobs.ReasonResultIDTaken && reason != own.ErrorCode:
+		w.problem("%v: a dead letter (%s) for a result that says %s", m, reason, own.Status)
 	}
 	if w.letters[m.derived()] == "" {
 		w.letters[m.derived()] = reason
 	}
 }
 
-// own is a stored result that answers this very message; nil: there is none.
+// ownEnd is a stored result that answers this very message; nil: there is none.
 func (w *world) ownEnd(m *message) *jobs.ResultHead {
 	for _, id := range []string{m.derived(), m.id()} {
 		if head, err := jobs.ReadResult(w.results[id]); err == nil && head.SameMessage(m.sequence, m.stored) {
@@ -45,23 +51,28 @@ func (w *world) ownEnd(m *message) *jobs.ResultHead {
 	return nil
 }
 
-// answer is the stored result that answers a message: its own, or that of an earlier one with the same request.
-func (w *world) answer(m *message) *jobs.ResultHead {
-	if own := w.ownEnd(m); own != nil {
-		return own
+// answered reports whether a stored result answers a message: its own, or that of another one with the same request.
+func (w *world) answered(m *message) bool {
+	return slices.ContainsFunc(w.messages, func(other *message) bool {
+		return other.request.same(&m.request) && (m.request.id != "" || other == m) && w.ownEnd(other) != nil
+	})
+}
+
+// promised reports whether the ledger has the answer of another message with the same request, which will store it.
+func (w *world) promised(m *message) bool {
+	row := w.server.rows[m.id()]
+	if row == nil || row.SameMessage(m.sequence, m.stored) {
+		return false
 	}
-	head, err := jobs.ReadResult(w.results[m.id()])
-	if err != nil || !w.messages[head.Sequence-1].request.same(&m.request) {
-		return nil
-	}
-	return &head
+	other := w.messages[row.Sequence-1]
+	return other.request.same(&m.request) && !other.gone
 }
 
 func (w *world) reused(m *message) bool { return w.letters[m.derived()] == jobs.ReasonJobIDReused }
 
 // checkAck is called before a message may leave the stream: all that hangs on it is durable. The mutex is held.
 func (w *world) checkAck(m *message) {
-	if w.answer(m) == nil && !w.reused(m) {
+	if !w.answered(m) && !w.promised(m) && !w.reused(m) {
 		w.problem("%v: acknowledged without a stored result", m)
 	}
 	own := w.ownEnd(m)
@@ -165,7 +176,7 @@ func (w *world) judge() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, m := range w.messages {
-		if w.answer(m) == nil && !w.reused(m) {
+		if !w.answered(m) && !w.reused(m) {
 			w.problem("%v: left the stream without an answer", m)
 		}
 		own := w.ownEnd(m)
