@@ -2,6 +2,7 @@ package model
 
 import (
 	"bytes"
+	"maps"
 	"slices"
 
 	"dbrunner/internal/db"
@@ -10,10 +11,10 @@ import (
 
 // published notes what the results stream tells plain subscribers. The mutex is held.
 func (w *world) published(id string, body []byte) {
-	if w.published1[id] != nil {
+	if w.seen[id] != nil {
 		w.problem("%s: a second result was published", id)
 	}
-	w.published1[id] = body
+	w.seen[id] = body
 	head, err := jobs.ReadResult(body)
 	if err != nil {
 		w.problem("%s: what was stored is no result: %v", id, err)
@@ -131,8 +132,8 @@ func (w *world) effectsOf(m *message) (n int) {
 func (w *world) check() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for id, body := range w.published1 {
-		if !bytes.Equal(w.results[id], body) {
+	for _, id := range slices.Sorted(maps.Keys(w.seen)) {
+		if !bytes.Equal(w.results[id], w.seen[id]) {
 			w.problem("%s: its stored result has changed", id)
 		}
 	}
@@ -144,9 +145,9 @@ func (w *world) check() {
 			w.checkTruth(m, n)
 		}
 	}
-	for id, n := range fenced {
-		if n > 1 {
-			w.problem("%s: %d effects", id, n)
+	for _, id := range slices.Sorted(maps.Keys(fenced)) {
+		if fenced[id] > 1 {
+			w.problem("%s: %d effects", id, fenced[id])
 		}
 	}
 }
@@ -171,6 +172,12 @@ func (w *world) checkTruth(m *message, effects int) {
 	}
 }
 
+// alone reports whether nobody but the one delivery of a message can have had its effect.
+func (w *world) alone(m *message) bool {
+	twin := func(other *message) bool { return other != m && other.request.same(&m.request) }
+	return m.ever == 1 && !slices.ContainsFunc(w.messages, twin)
+}
+
 // judge looks at the end of a history: every message has its answer, and every effect has been told.
 func (w *world) judge() {
 	w.mu.Lock()
@@ -186,12 +193,14 @@ func (w *world) judge() {
 			w.problem("%v: an effect without a result", m)
 		case !m.fenced() && m.request.kind != "query" && own != nil && own.Status == jobs.Succeeded && n == 0:
 			w.problem("%v: succeeded without an effect", m)
+		case !m.fenced() && own != nil && (own.Status == jobs.Canceled || own.Status == jobs.Expired) && n > 0 && w.alone(m):
+			w.problem("%v: %s with %d effects", m, own.Status, n)
 		case m.request.kind == "query" && n > 0:
 			w.problem("%v: a query with an effect", m)
 		}
 	}
-	for id, row := range w.server.rows {
-		if row.Status == db.StatusStarted {
+	for _, id := range slices.Sorted(maps.Keys(w.server.rows)) {
+		if w.server.rows[id].Status == db.StatusStarted {
 			w.problem("%s: its ledger row still says that it was begun", id)
 		}
 	}

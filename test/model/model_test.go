@@ -2,7 +2,6 @@ package model
 
 import (
 	"flag"
-	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -77,34 +76,6 @@ func tell(t *testing.T, p plan, picks []int) (w *world) {
 		w.run(picks)
 	})
 	return w
-}
-
-func TestSame(t *testing.T) {
-	for name, requests := range families {
-		n, diff := 0, 0
-		rapid.Check(t, func(rt *rapid.T) {
-			p := plan{
-				runners:  rapid.IntRange(1, 3).Draw(rt, "runners"),
-				requests: rapid.SliceOfN(rapid.SampledFrom(requests), 1, 3).Draw(rt, "requests"),
-				late:     rapid.Bool().Draw(rt, "late"),
-			}
-			picks := rapid.SliceOfN(even(), 30, 120).Draw(rt, "picks")
-			a, b := tell(t, p, picks), tell(t, p, picks)
-			n++
-			if !slices.Equal(a.history, b.history) {
-				diff++
-				if diff < 4 {
-					for i := range a.history {
-						if i < len(b.history) && a.history[i] != b.history[i] {
-							t.Logf("%v\n--- A\n%v\n--- B\n%v", a.history[:i], a.history[i:min(i+2, len(a.history))], b.history[i:min(i+2, len(b.history))])
-							break
-						}
-					}
-				}
-			}
-		})
-		t.Log(name, n, diff)
-	}
 }
 
 const bits = 12

@@ -65,7 +65,7 @@ func (w *world) newRunner(name string) *runner {
 		Policy: &jobs.Policy{
 			Ledger: true, Timeout: time.Minute, MaxTimeout: time.Minute, MaxRows: 100, MaxBytes: 1 << 16,
 			DeadLetters: jobs.AllDeadLetters(), MaxDeliveries: maxDeliveries,
-			Retry: jobs.RetryPolicy{Attempts: 3, Delay: time.Millisecond, MaxDelay: time.Millisecond},
+			Retry: jobs.RetryPolicy{Attempts: 2, Delay: time.Millisecond, MaxDelay: time.Millisecond},
 		},
 	})
 	if err != nil {

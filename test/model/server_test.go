@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"dbrunner/internal/db"
+	"dbrunner/internal/jobs"
 )
 
 // effect is a row that a job has written.
@@ -439,6 +440,9 @@ func (l *link) Conclude(ctx context.Context, end *db.Entry, own bool) (*db.Entry
 	var written bool
 	var answer error
 	write := func() {
+		if end.Status == string(jobs.Unknown) && s.locks[end.JobID] != nil && own {
+			l.r.w.problem("%s: ended unknown while it is executed", end.JobID)
+		}
 		written = (own || s.locks[end.JobID] == nil) && s.conclude(end)
 		row, answer = copied(s.rows[end.JobID]), nil
 	}

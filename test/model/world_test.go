@@ -72,7 +72,7 @@ type world struct {
 	parked    int
 	left      int
 
-	published1     map[string][]byte // what a plain subscriber has seen
+	seen           map[string][]byte // what a plain subscriber has seen
 	lettersRefused int
 	lives          int
 	deaths         int
@@ -85,7 +85,7 @@ type world struct {
 func newWorld(p plan) *world {
 	w := &world{
 		plan: p, server: newServer(), results: map[string][]byte{}, letters: map[string]string{},
-		asked: map[string]time.Time{}, published1: map[string][]byte{},
+		asked: map[string]time.Time{}, seen: map[string][]byte{},
 	}
 	for range p.runners {
 		w.lives++
