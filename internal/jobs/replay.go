@@ -42,23 +42,49 @@ func (r *run) existing(ctx context.Context, existing []byte) Outcome {
 	if err == nil && head.SameMessage(r.d.Sequence, r.d.Timestamp) {
 		return r.again(head, existing)
 	}
+	var row *db.Entry
 	if r.ledgered() {
-		row, err := r.lookup(ctx)
+		found, err := r.lookup(ctx)
 		if err != nil {
 			return r.hold(ctx, err)
 		}
-		if row != nil && row.SameMessage(r.d.Sequence, r.d.Timestamp) {
-			if row.Status == db.StatusStarted {
-				return r.unfinished(ctx, row)
-			}
-			return r.aside(row.Answer)
+		if found != nil && found.SameMessage(r.d.Sequence, r.d.Timestamp) {
+			return r.displaced(ctx, found)
 		}
+		row = found
 	}
-	if err == nil && r.sameRequest(head.Hash) {
+	switch {
+	case err == nil && r.sameRequest(head.Hash):
 		return r.repeat(existing)
-	}
-	if r.effect == AtLeastOnce && r.d.Doubt {
+	case r.effect == AtLeastOnce && r.d.Doubt:
 		return r.overtaken(ctx)
+	case r.ledgered() && row == nil:
+		return r.refuse(ctx)
+	}
+	return r.reused()
+}
+
+// displaced goes on with a row of this very message, whose id has another job's result.
+func (r *run) displaced(ctx context.Context, row *db.Entry) Outcome {
+	if row.Status == db.StatusStarted {
+		return r.unfinished(ctx, row)
+	}
+	if head, err := ReadResult(row.Answer); err == nil && head.ErrorCode == ReasonJobIDReused {
+		return r.reused()
+	}
+	return r.aside(row.Answer)
+}
+
+// refuse ends a job whose id has the result of another one that left no ledger row. That there is no row of ours either
+// proves nothing: the COMMIT of an earlier delivery may be under way. So the refusal is recorded before it is told; either
+// it finds our row, or that COMMIT finds the key taken.
+func (r *run) refuse(ctx context.Context) Outcome {
+	row, inserted, err := r.record(ctx, Rejected, reusedError(r.id))
+	switch {
+	case err != nil:
+		return r.hold(ctx, err)
+	case !inserted && row.SameMessage(r.d.Sequence, r.d.Timestamp):
+		return r.displaced(ctx, row)
 	}
 	return r.reused()
 }
@@ -109,6 +135,9 @@ func (r *run) recorded(ctx context.Context, row *db.Entry) Outcome {
 	head, err := ReadResult(row.Answer)
 	if err != nil {
 		head = ResultHead{Status: Status(row.Status)}
+	}
+	if head.ErrorCode == ReasonJobIDReused {
+		return r.reused() // of the same request: it was refused before
 	}
 	r.body = MarkDuplicate(r.markExpired(ctx, r.fitting(row.Answer, head.Status)))
 	out := r.settle(head.Status, nil)
@@ -210,16 +239,7 @@ func (r *run) sameRequest(hash []byte) bool {
 // endRecorded ends the job by inserting its ledger row first. If a row is there already, that row is the answer;
 // if the database does not answer, the job waits.
 func (r *run) endRecorded(ctx context.Context, status Status, e *ResultError) Outcome {
-	r.body = r.result(status, e, answer{})
-	bounded, cancel := context.WithTimeout(ctx, ledgerTimeout)
-	defer cancel()
-	var row *db.Entry
-	var inserted bool
-	err := db.Retry(bounded, r.retryOptions(), retryableLedger, func(ctx context.Context) error {
-		var err error
-		row, inserted, err = r.e.opts.Database.Record(ctx, r.entry(status))
-		return err
-	})
+	row, inserted, err := r.record(ctx, status, e)
 	if err != nil {
 		return r.hold(ctx, err)
 	}
@@ -229,6 +249,19 @@ func (r *run) endRecorded(ctx context.Context, status Status, e *ResultError) Ou
 	out := r.settle(status, e)
 	out.ended.row = row
 	return out
+}
+
+// record is db.Database's Record of a result that it encodes, repeated while that helps.
+func (r *run) record(ctx context.Context, status Status, e *ResultError) (row *db.Entry, inserted bool, err error) {
+	r.body = r.result(status, e, answer{})
+	ctx, cancel := context.WithTimeout(ctx, ledgerTimeout)
+	defer cancel()
+	err = db.Retry(ctx, r.retryOptions(), retryableLedger, func(ctx context.Context) error {
+		var err error
+		row, inserted, err = r.e.opts.Database.Record(ctx, r.entry(status))
+		return err
+	})
+	return row, inserted, err
 }
 
 func (r *run) lookup(ctx context.Context) (*db.Entry, error) {

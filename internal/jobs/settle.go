@@ -106,7 +106,10 @@ func taken(out Outcome, existing []byte) Outcome {
 	head, err := ReadResult(existing)
 	if err == nil && head.SameMessage(r.d.Sequence, r.d.Timestamp) {
 		next := r.again(head, existing)
-		next.Letter, next.Duplicate = out.Letter, out.Duplicate
+		next.Duplicate = out.Duplicate
+		if next.Status == out.Status && next.Code == out.Code {
+			next.Letter = out.Letter // it says more; of another end it would not be true
+		}
 		return next
 	}
 	if end.key != r.id { // a stranger's result under a derived id: nothing better can be done than to answer

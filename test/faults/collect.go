@@ -45,6 +45,7 @@ func (r *round) collect(ctx context.Context) (*check.History, error) {
 	r.watcher.mu.Lock()
 	defer r.watcher.mu.Unlock()
 	h.Seen, h.Replies, h.Naks, h.Texts = r.watcher.seen, r.watcher.replies, r.watcher.naks, r.watcher.texts
+	h.Replayed = r.works("nats_crash") || r.works("nats_kill") || r.works("nats_restart") || r.works("nats_stop")
 	if r.works("clock_skew") {
 		h.Naks = nil // when another runner has begun is only known by that runner's clock
 	}

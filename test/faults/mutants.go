@@ -97,8 +97,8 @@ func mutants() []mutant {
 		{
 			name: "failure_without_row", what: "a failure is answered without its ledger row",
 			edits: []edit{{
-				"internal/jobs/replay.go", "\tr.body = r.result(status, e, answer{})\n\tbounded, cancel",
-				"\tif status != Unknown {\n\t\treturn r.end(status, e)\n\t}\n\tr.body = r.result(status, e, answer{})\n\tbounded, cancel",
+				"internal/jobs/replay.go", "\trow, inserted, err := r.record(ctx, status, e)\n",
+				"\tif status != Unknown {\n\t\treturn r.end(status, e)\n\t}\n\trow, inserted, err := r.record(ctx, status, e)\n",
 			}},
 			only: []string{"pg_late_commit"}, caught: []string{"effects"},
 		},

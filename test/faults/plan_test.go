@@ -42,7 +42,7 @@ func TestPlansHaveEverything(t *testing.T) {
 		require.True(t, found[c.name], c.name)
 	}
 	worked := map[string]bool{}
-	for seed := range uint64(3 * len(nemeses())) {
+	for seed := range uint64(6 * len(nemeses())) {
 		r := &round{seed: seed, opts: &options{}, plan: newPlan(seed, "f1", 10, time.Second)}
 		for _, f := range r.planFaults() {
 			worked[f.name] = true

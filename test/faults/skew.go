@@ -17,8 +17,10 @@ const clockSkewVariable = "DBRUNNER_CLOCK_SKEW"
 // library of Go whose time.Now adds what the environment says.
 func skewed() mutant {
 	return mutant{name: "skewed", edits: []edit{
-		{"src/time/time.go", "\tsec, nsec, mono := runtimeNow()\n\tif mono == 0 {\n\t\treturn Time{uint64(nsec), sec + unixToInternal, Local}",
-			"\tsec, nsec, mono := runtimeNow()\n\tsec += clockSkew\n\tif mono == 0 {\n\t\treturn Time{uint64(nsec), sec + unixToInternal, Local}"},
+		{
+			"src/time/time.go", "\tsec, nsec, mono := runtimeNow()\n\tif mono == 0 {\n\t\treturn Time{uint64(nsec), sec + unixToInternal, Local}",
+			"\tsec, nsec, mono := runtimeNow()\n\tsec += clockSkew\n\tif mono == 0 {\n\t\treturn Time{uint64(nsec), sec + unixToInternal, Local}",
+		},
 		{"src/time/sys_unix.go", "// for testing: whatever interrupts a sleep\n", `// clockSkew is how far ahead this process's clock is, in seconds.
 var clockSkew = func() (n int64) {
 	text, _ := syscall.Getenv("` + clockSkewVariable + `")

@@ -219,6 +219,9 @@ func TestWhatIsAllowedIsNotReported(t *testing.T) {
 		"a value in the body of a letter": func(h *History) {
 			h.Letters[0].Body, h.Requests["fail"].Body = []byte("private"), []byte("private")
 		},
+		"a result published again by servers that crashed": func(h *History) {
+			h.Seen, h.Replayed = append(h.Seen, h.Seen[0]), true
+		},
 		"a fault's failure": func(h *History) { stored(h, "fail").Result.Error.Code = "connection_lost" },
 		"handed back before another began": func(h *History) {
 			stored(h, "move").Result.Deliveries = 2

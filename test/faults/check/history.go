@@ -211,6 +211,7 @@ type History struct {
 	Cancels      map[string]bool // requests whose job somebody asked to cancel
 	Stored       []Answer        // all that the results streams hold
 	Seen         []Answer        // results as plain subscribers saw them
+	Replayed     bool            // servers of the cluster crashed: they may have published stored results again
 	Replies      []Answer
 	Letters      []Letter
 	Effects      []Row
