@@ -81,6 +81,10 @@ func (a *App) Run(ctx context.Context) (err error) {
 	defer func() { err = errors.Join(err, closeConn(ctx, conn)) }()
 
 	if err := ensureTopology(ctx, conn, cfg); err != nil {
+		if ctx.Err() != nil {
+			log.Info("runner was asked to end while it started")
+			return nil
+		}
 		return err
 	}
 	r := &running{

@@ -31,6 +31,7 @@ type IntakeState struct {
 	Outstanding int       // messages asked for that have not come
 	Handled     uint64    // messages given to the handler
 	HandedBack  uint64    // messages that arrived without a slot or after the end
+	LetGo       uint64    // messages that may have waited while the process was stopped, left alone
 	Strays      uint64    // messages that the consumer had left behind and that were taken up again
 	Recoveries  uint64    // times that the subscription was built anew
 }

@@ -32,6 +32,7 @@ type pull struct {
 	alive      time.Time // the last sign of the consumer
 	renewals   uint64    // of the link, when the inbox was made
 	failures   int       // recoveries since the last message
+	vigil      vigil
 
 	looking  chan strays          // the answer of the look under way; nil if there is none
 	nextLook time.Time            // for strays
@@ -69,6 +70,7 @@ func newPull(i *Intake, credits <-chan int, handle func(*Message)) *pull {
 	}
 	p.linger.Stop()
 	p.credit.steady = i.steady
+	p.vigil = newVigil(i.AckWait(), time.Now())
 	return p
 }
 
@@ -76,7 +78,7 @@ func (p *pull) run(ctx context.Context) error {
 	link, unwatch := p.conn.watch()
 	defer unwatch()
 	defer p.linger.Stop()
-	tick := time.NewTicker(p.intake.times.heartbeat / 3)
+	tick := time.NewTicker(min(p.intake.times.heartbeat/3, max(p.intake.AckWait()/turnPart, time.Millisecond)))
 	defer tick.Stop()
 	p.open(ctx)
 	for ctx.Err() == nil { // with much to do the select alone would see the end late
@@ -99,7 +101,9 @@ func (p *pull) run(ctx context.Context) error {
 			p.lingering = false
 			n, _ := p.credit.want(time.Now())
 			p.request(ctx, n)
-		case now := <-tick.C:
+		case <-tick.C:
+			now := time.Now() // the tick may have waited
+			p.vigil.turn(now)
 			p.tick(ctx, now)
 		case <-ctx.Done():
 			continue
@@ -148,7 +152,6 @@ func (p *pull) receiveCredits(n int, open bool) {
 
 // receive takes everything that has arrived at the moment, so that a burst costs one turn of the loop.
 func (p *pull) receive(ctx context.Context, m *nats.Msg) {
-	p.alive = time.Now()
 	p.dispatch(ctx, m)
 	for range len(p.inbox.messages()) {
 		if ctx.Err() != nil {
@@ -165,6 +168,8 @@ func (p *pull) receive(ctx context.Context, m *nats.Msg) {
 
 // dispatch tells jobs from status messages. Nothing but the reply subject decides: a job may carry any header.
 func (p *pull) dispatch(ctx context.Context, m *nats.Msg) {
+	p.alive = time.Now()
+	p.vigil.turn(p.alive)
 	info, isJob := parseAck(m.Reply)
 	if !isJob {
 		if m.Reply == "" {
@@ -182,6 +187,11 @@ func (p *pull) dispatch(ctx context.Context, m *nats.Msg) {
 	}
 	if !p.credit.take() {
 		p.handBack(message, 0)
+		return
+	}
+	if p.vigil.stale(p.alive) {
+		p.credit.add(1, p.alive)
+		p.letGo(message)
 		return
 	}
 	if !ok { // no subject of ours: somebody has changed the consumer by hand
@@ -211,7 +221,19 @@ func (p *pull) isFirst(info ackInfo) bool {
 // strangerDelay keeps a message that is no job from coming back all the time.
 const strangerDelay = time.Minute
 
+// letGo leaves a message alone that may be another runner's by now: its lease runs out, if that has not happened.
+func (p *pull) letGo(m *Message) {
+	p.intake.count(func(s *IntakeState) { s.LetGo++ })
+	p.intake.log.Warn("this process was stopped for a while: a message that has waited meanwhile may be another runner's, and is left alone",
+		zap.Uint64("sequence", m.Sequence()))
+}
+
+// handBack hands back what nobody begins here.
 func (p *pull) handBack(m *Message, delay time.Duration) {
+	if p.vigil.stale(time.Now()) {
+		p.letGo(m)
+		return
+	}
 	p.intake.count(func(s *IntakeState) { s.HandedBack++ })
 	if err := m.Nak(delay); err != nil {
 		p.intake.log.Debug("a message could not be handed back", zap.Uint64("sequence", m.Sequence()), zap.Error(err))

@@ -1,0 +1,72 @@
+package bus_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"dbrunner/internal/bus"
+)
+
+// What has waited while the process was stopped may be another runner's: it is neither begun nor handed back, and comes
+// again when its lease is over.
+func TestMessagesThatWaitedWhileTheProcessWasStopped(t *testing.T) {
+	t.Parallel()
+	top := topology()
+	top.AckWait = time.Second
+	b := setupTopology(t, top)
+	intake, err := b.conn.OpenIntake(t.Context(), database, "work")
+	require.NoError(t, err)
+	b.publish(t, "query", 3)
+	credits, got := make(chan int, 100), make(chan *bus.Message, 100)
+	credits <- 3
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	stopped := false
+	go func() {
+		ended <- intake.Run(ctx, credits, func(m *bus.Message) {
+			if !stopped { // the goroutine that reads stands still, as all of them do in a stopped process
+				stopped = true
+				time.Sleep(700 * time.Millisecond) // by the clock: longer than half of the ack wait
+			}
+			got <- m
+		})
+	}()
+	first := <-got
+	require.EqualValues(t, 1, first.Sequence())
+	require.NoError(t, first.Ack())
+	for range 2 {
+		m := <-got
+		require.EqualValues(t, 2, m.Deliveries(), "sequence %d", m.Sequence())
+		require.False(t, m.First())
+		require.NoError(t, m.Ack())
+	}
+	require.GreaterOrEqual(t, intake.State().LetGo, uint64(2))
+	require.Zero(t, intake.State().HandedBack)
+	cancel()
+	require.NoError(t, <-ended)
+	b.awaitEmpty(t)
+}
+
+// The same at the end: what is in the inbox of a process that was stopped and is asked to end is not handed back.
+func TestEndOfAProcessThatWasStopped(t *testing.T) {
+	t.Parallel()
+	top := topology()
+	top.AckWait = time.Second
+	b := setupTopology(t, top)
+	intake, err := b.conn.OpenIntake(t.Context(), database, "work")
+	require.NoError(t, err)
+	b.publish(t, "query", 3)
+	credits := make(chan int, 1)
+	credits <- 3
+	ctx, cancel := context.WithCancel(t.Context())
+	require.NoError(t, intake.Run(ctx, credits, func(m *bus.Message) {
+		cancel()
+		time.Sleep(700 * time.Millisecond) // by the clock: longer than half of the ack wait
+		require.NoError(t, m.Ack())
+	}))
+	require.EqualValues(t, 2, intake.State().LetGo)
+	require.Zero(t, intake.State().HandedBack)
+}
