@@ -89,6 +89,10 @@ type Dialect struct {
 type Compiled struct {
 	SQL  string
 	Args []Value
+
+	// Batch runs the statement once for each of its rows, in order, in the one transaction; nil: once, with Args.
+	// RowsAffected is the sum. Such a statement cannot return rows.
+	Batch Batch
 }
 
 // RowOptions says how rows are encoded and how much of them one call may return.

@@ -147,6 +147,7 @@ func Run(t *testing.T, h Harness) {
 		{"Overflow", testOverflow},
 		{"ReadOnly", testReadOnly},
 		{"Transact", testTransact},
+		{"Batch", testBatch},
 		{"Outside", testOutside},
 		{"Guards", testGuards},
 		{"Seal", testSeal},

@@ -119,6 +119,16 @@ func (l *lease) firstTrip(ctx context.Context, ours int, out *outcome) error {
 	if err == nil && l.status != 'I' {
 		err = errOutOfOrder
 	}
+	return l.answered(ctx, ours, out, err)
+}
+
+// nextTrip is firstTrip in the open transaction, with statements alone.
+func (l *lease) nextTrip(ctx context.Context, out *outcome) error {
+	return l.answered(ctx, 0, out, nil)
+}
+
+// answered sends the buffer unless that is pointless, and reads the answers.
+func (l *lease) answered(ctx context.Context, ours int, out *outcome, err error) error {
 	if err == nil {
 		_, err = l.write()
 	}

@@ -56,6 +56,8 @@ type transaction struct {
 	named bool // named statements may be used
 	again bool // rolled back because the session had lost a named statement, or it was stale: worth a second attempt
 
+	failedAt int // the statement of a trip that failed last
+
 	asked  bool // the server was asked to cancel while it committed
 	insert segmentEnd
 	commit segmentEnd
@@ -82,6 +84,9 @@ func (t *transaction) attempt(ctx context.Context) ([]db.ResultSet, error) {
 
 // statementsTrip is the first trip. After an error the transaction is rolled back.
 func (t *transaction) statementsTrip(ctx context.Context, out *outcome) error {
+	if hasBatch(t.tx) {
+		return t.pieces(ctx, out)
+	}
 	if err := t.resolve(t.tx.Statements); err != nil {
 		return t.ownError(ctx, err)
 	}

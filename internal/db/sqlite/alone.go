@@ -35,7 +35,7 @@ func (d *Database) Execute(
 		}
 		defer c.arm(ctx, rest(call.Timeout, begun))() // nothing interrupts a COMMIT, so that the watching has ended
 	}
-	set, failure := d.alone(c, stmt, opts)
+	set, failure := d.alone(ctx, c, stmt, opts)
 	if failure == nil {
 		return set, d.finish(ctx, c, once, set, nil)
 	}
@@ -68,7 +68,7 @@ func rest(limit time.Duration, begun time.Time) time.Duration {
 
 // alone runs a statement in a transaction of SQLite's own making, or in none (VACUUM). While another process keeps the
 // file locked it is tried again: nothing was done then.
-func (d *Database) alone(c *conn, st *db.Compiled, opts db.RowOptions) (set db.ResultSet, failure *db.Error) {
+func (d *Database) alone(ctx context.Context, c *conn, st *db.Compiled, opts db.RowOptions) (set db.ResultSet, failure *db.Error) {
 	vacuum := db.FirstWord(d.dialect, st.SQL) == "VACUUM"
 	if vacuum && db.HasWord(d.dialect, st.SQL, "INTO") {
 		return set, db.Errorf(db.ClassPermanent, db.CodeForbiddenStatement, "VACUUM INTO writes another file, which is not allowed in jobs")
@@ -83,7 +83,7 @@ func (d *Database) alone(c *conn, st *db.Compiled, opts db.RowOptions) (set db.R
 	_ = c.patiently(func() error {
 		c.rows.Reset(opts)
 		c.maxBytes = opts.LargestRow()
-		if set, failure = c.execute(st); failure != nil {
+		if set, failure = c.execute(ctx, st); failure != nil {
 			return failure
 		}
 		return nil

@@ -91,7 +91,7 @@ func (d *Database) Read(
 	}
 	defer c.arm(ctx, call.Timeout)()
 	defer c.end()
-	set, failure := c.read(stmt, opts)
+	set, failure := c.read(ctx, stmt, opts)
 	if failure != nil {
 		return db.ResultSet{}, failure
 	}
@@ -100,14 +100,14 @@ func (d *Database) Read(
 
 // read runs the statement again while another process keeps the file locked (it recovers the log after a
 // crash); nothing has been read then.
-func (c *conn) read(stmt *db.Compiled, opts db.RowOptions) (set db.ResultSet, failure *db.Error) {
+func (c *conn) read(ctx context.Context, stmt *db.Compiled, opts db.RowOptions) (set db.ResultSet, failure *db.Error) {
 	if failure := c.begin(); failure != nil {
 		return set, failure
 	}
 	_ = c.patiently(func() error {
 		c.rows.Reset(opts)
 		c.maxBytes = opts.LargestRow()
-		if set, failure = c.execute(stmt); failure != nil {
+		if set, failure = c.execute(ctx, stmt); failure != nil {
 			return failure.At(0)
 		}
 		return nil

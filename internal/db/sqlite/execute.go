@@ -1,6 +1,7 @@
 package sqlite
 
 import (
+	"context"
 	"strings"
 
 	sqlite3 "modernc.org/sqlite/lib"
@@ -11,7 +12,7 @@ import (
 // execute runs one statement of a job in the open transaction and encodes its rows. Between its first line
 // and its last one the authorizer is strict; SQLite compiles a statement anew while it steps, when the schema
 // has changed.
-func (c *conn) execute(st *db.Compiled) (set db.ResultSet, failure *db.Error) {
+func (c *conn) execute(ctx context.Context, st *db.Compiled) (set db.ResultSet, failure *db.Error) {
 	mem := c.h.mem
 	mem.job, mem.private = 1, 0
 	defer func() { mem.job = 0 }()
@@ -25,7 +26,11 @@ func (c *conn) execute(st *db.Compiled) (set db.ResultSet, failure *db.Error) {
 	if c.vacuum {
 		mem.job = 0
 	}
-	set, failure = c.play(s, st.Args)
+	if st.Batch != nil {
+		set, failure = c.playBatch(ctx, s, st.Batch)
+	} else {
+		set, failure = c.play(s, st.Args)
+	}
 	if s.private || mem.private != 0 {
 		c.spoilt = true
 	}
@@ -88,6 +93,29 @@ func (c *conn) refused(err error) *db.Error {
 		e.Code = db.CodeTransactionControl
 	}
 	return e
+}
+
+// playBatch runs the statement once for each row of arguments.
+func (c *conn) playBatch(ctx context.Context, s *stmt, batch db.Batch) (set db.ResultSet, failure *db.Error) {
+	_, err := db.EachOf(ctx, batch, func(row int64, args []db.Value) error {
+		if failure := c.stopped(); failure != nil {
+			return failure
+		}
+		one, failure := c.play(s, args)
+		switch {
+		case failure != nil:
+			return failure.InRow(row)
+		case one.Columns != nil:
+			return db.BatchWithRows()
+		}
+		set.RowsAffected += one.RowsAffected
+		s.reset()
+		return nil
+	})
+	if err != nil {
+		return set, c.failed(err, running)
+	}
+	return set, nil
 }
 
 // play binds the arguments and runs the statement to its end.

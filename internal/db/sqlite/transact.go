@@ -28,7 +28,7 @@ func (d *Database) Transact(ctx context.Context, call db.Call, tx *db.Transactio
 	if call.Timeout > 0 {
 		deadline = time.Now().Add(call.Timeout)
 	}
-	sets, failure := c.perform(tx, opts)
+	sets, failure := c.perform(ctx, tx, opts)
 	if failure != nil {
 		return nil, failure
 	}
@@ -42,7 +42,7 @@ func (d *Database) Transact(ctx context.Context, call db.Call, tx *db.Transactio
 }
 
 // perform begins the transaction and runs its statements.
-func (c *conn) perform(tx *db.Transaction, opts db.RowOptions) ([]db.ResultSet, *db.Error) {
+func (c *conn) perform(ctx context.Context, tx *db.Transaction, opts db.RowOptions) ([]db.ResultSet, *db.Error) {
 	if failure := c.begin(); failure != nil {
 		return nil, failure
 	}
@@ -50,7 +50,7 @@ func (c *conn) perform(tx *db.Transaction, opts db.RowOptions) ([]db.ResultSet, 
 	c.maxBytes = opts.LargestRow()
 	sets := make([]db.ResultSet, 0, len(tx.Statements))
 	for i, stmt := range tx.Statements {
-		set, failure := c.execute(stmt)
+		set, failure := c.execute(ctx, stmt)
 		if failure == nil {
 			failure = c.afterwards(set, tx.Expect, i)
 		}

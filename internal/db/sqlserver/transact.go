@@ -82,6 +82,9 @@ func (t *transaction) open(ctx context.Context) error {
 
 // execute runs one statement and checks its guard.
 func (t *transaction) execute(ctx context.Context, stmt *db.Compiled, at int) error {
+	if stmt.Batch != nil {
+		return t.executeBatch(ctx, stmt, at)
+	}
 	r, err := call(stmt)
 	if err != nil {
 		return t.d.failure(ctx, t.session, err, at)
@@ -91,6 +94,42 @@ func (t *transaction) execute(ctx context.Context, stmt *db.Compiled, at int) er
 		return t.d.failure(ctx, t.session, err, at)
 	}
 	set := out.set()
+	if at < len(t.tx.Expect) && !t.tx.Expect[at].Holds(set.RowsAffected) {
+		return expectError(t.tx.Expect[at], set.RowsAffected).At(at)
+	}
+	t.sets = append(t.sets, set)
+	return nil
+}
+
+// executeBatch runs one statement for each row of its batch.
+func (t *transaction) executeBatch(ctx context.Context, stmt *db.Compiled, at int) error {
+	var set db.ResultSet
+	_, err := db.EachOf(ctx, stmt.Batch, func(row int64, args []db.Value) error {
+		r, err := call(&db.Compiled{SQL: stmt.SQL, Args: args})
+		out := collector{encoder: &t.encoder}
+		if err == nil {
+			err = t.run(ctx, r, &out)
+		}
+		if err != nil {
+			e := t.d.failure(ctx, t.session, err, at)
+			if e.Class == db.ClassPermanent {
+				return e.InRow(row)
+			}
+			return e
+		}
+		one := out.set()
+		if one.Columns != nil {
+			return db.BatchWithRows()
+		}
+		set.RowsAffected += one.RowsAffected
+		return nil
+	})
+	if own, ok := errors.AsType[*db.Error](err); ok {
+		return own.At(at)
+	}
+	if err != nil {
+		return err
+	}
 	if at < len(t.tx.Expect) && !t.tx.Expect[at].Holds(set.RowsAffected) {
 		return expectError(t.tx.Expect[at], set.RowsAffected).At(at)
 	}

@@ -1,0 +1,300 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"io"
+	"slices"
+	"strconv"
+	"strings"
+
+	"dbrunner/internal/db"
+)
+
+const (
+	// batchTrip is how many rows of a batch go in one trip at most, and batchBytes how much of them, bytes.
+	batchTrip  = 1000
+	batchBytes = 256 << 10
+	// togetherParams bounds the parameters of one INSERT of several rows.
+	togetherParams = 2500
+)
+
+// hasBatch reports whether a statement runs for a batch: then each statement is a trip of its own.
+func hasBatch(tx *db.Transaction) bool {
+	return slices.ContainsFunc(tx.Statements, func(s *db.Compiled) bool { return s.Batch != nil })
+}
+
+// pieces runs the statements in several trips, in one transaction. After an error the transaction is rolled back.
+func (t *transaction) pieces(ctx context.Context, out *outcome) error {
+	t.startTrip(t.opts)
+	ours := t.appendBegin(beginSQL(t.tx.Isolation), t.call)
+	t.buf = appendSync(t.buf)
+	if err := t.firstTrip(ctx, ours, out); err != nil {
+		return err
+	}
+	if err := t.afterTrip(ctx, out, 0); err != nil {
+		return err
+	}
+	for i, stmt := range t.tx.Statements {
+		set, err := t.piece(ctx, stmt, i)
+		if err != nil {
+			if !t.dead {
+				t.rollback()
+			}
+			return err
+		}
+		out.sets = append(out.sets, set)
+	}
+	return nil
+}
+
+func (t *transaction) piece(ctx context.Context, stmt *db.Compiled, i int) (set db.ResultSet, err error) {
+	if stmt.Batch == nil {
+		sets, err := t.trip(ctx, []*db.Compiled{stmt}, i)
+		if err != nil {
+			return set, err
+		}
+		return sets[0], nil
+	}
+	b := batchRun{t: t, stmt: stmt, index: i, insert: severalRows(t.d.Dialect(), stmt.SQL)}
+	_, err = db.EachOf(ctx, stmt.Batch, func(row int64, args []db.Value) error { return b.add(ctx, row, args) })
+	if err == nil {
+		err = b.send(ctx)
+	}
+	if err != nil {
+		if own, ok := errors.AsType[*db.Error](err); ok {
+			return set, own.At(i)
+		}
+		return set, err
+	}
+	return db.ResultSet{RowsAffected: b.affected, Command: b.command}, nil
+}
+
+// trip sends statements in the open transaction and reads their answers.
+func (t *transaction) trip(ctx context.Context, statements []*db.Compiled, i int) ([]db.ResultSet, error) {
+	if err := t.resolve(statements); err != nil {
+		return nil, t.ownError(ctx, err)
+	}
+	t.startTrip(t.opts)
+	for _, stmt := range statements {
+		if err := t.appendStatement(stmt, t.named); err != nil {
+			t.unsettle()
+			return nil, dbError(err).At(i)
+		}
+	}
+	t.buf = appendSync(t.buf)
+	out := outcome{sets: make([]db.ResultSet, 0, len(statements))}
+	if err := t.nextTrip(ctx, &out); err != nil {
+		return nil, err
+	}
+	if err := t.afterTrip(ctx, &out, i); err != nil {
+		return nil, err
+	}
+	return out.sets, t.bounds(ctx)
+}
+
+// afterTrip looks at what came of a trip in the open transaction.
+func (t *transaction) afterTrip(ctx context.Context, out *outcome, i int) error {
+	t.flushed()
+	if t.stale(out) {
+		t.forgetSent()
+		t.again = t.named
+	}
+	switch {
+	case !out.ok():
+		e := t.failure(ctx, out)
+		t.failedAt, e.Statement = max(out.at, 0), i
+		return e
+	case t.status != 'T':
+		t.doom(false)
+		return errTransactionEnded()
+	}
+	return nil
+}
+
+// batchRun is the running of a statement for its batch.
+type batchRun struct {
+	t      *transaction
+	stmt   *db.Compiled
+	index  int
+	insert *insert // writes several rows at once; nil: the statement is none that could
+
+	first    int64         // row of those that wait, from 1
+	waiting  []db.Compiled // one execution each
+	values   []db.Value    // of those that wait, one after the other
+	bytes    int
+	typed    bool // one of the values has a type of its own
+	affected int64
+	command  string
+}
+
+// add takes a row, and sends what waits when that is enough.
+func (b *batchRun) add(ctx context.Context, row int64, args []db.Value) error {
+	if len(b.waiting) == 0 {
+		b.first = row
+	}
+	from := len(b.values)
+	b.values = append(b.values, args...)
+	for i := range args {
+		b.bytes += len(args[i].Text) + 16
+		b.typed = b.typed || args[i].Type != ""
+	}
+	b.waiting = append(b.waiting, db.Compiled{SQL: b.stmt.SQL, Args: b.values[from:len(b.values):len(b.values)]})
+	if len(b.waiting) < batchTrip && b.bytes < batchBytes {
+		return nil
+	}
+	return b.send(ctx)
+}
+
+// send sends the rows that wait.
+func (b *batchRun) send(ctx context.Context) error {
+	if len(b.waiting) == 0 {
+		return nil
+	}
+	statements, each := b.statements()
+	sets, err := b.t.trip(ctx, statements, b.index)
+	if err != nil {
+		if own, ok := errors.AsType[*db.Error](err); ok && own.Class == db.ClassPermanent {
+			return b.located(own, each)
+		}
+		return err
+	}
+	for i := range sets {
+		if sets[i].Columns != nil {
+			return db.BatchWithRows()
+		}
+		b.affected += sets[i].RowsAffected
+	}
+	b.command = ""
+	clear(b.values)
+	b.waiting, b.values, b.bytes, b.typed = b.waiting[:0], b.values[:0], 0, false
+	return nil
+}
+
+// statements are those that write the rows that wait: each of them so many, but for the last ones.
+func (b *batchRun) statements() (list []*db.Compiled, each int) {
+	each = 1
+	if b.insert != nil && !b.typed && len(b.waiting[0].Args) == b.insert.params {
+		each = max(1, min(len(b.waiting), togetherParams/max(1, b.insert.params)))
+	}
+	width := len(b.waiting[0].Args)
+	done := 0
+	for ; each > 1 && done+each <= len(b.waiting); done += each {
+		list = append(list, &db.Compiled{SQL: b.insert.text(each), Args: b.values[done*width : (done+each)*width]})
+	}
+	for ; done < len(b.waiting); done++ {
+		list = append(list, &b.waiting[done])
+	}
+	return list, each
+}
+
+// located says in which row an error was met, or in which of them.
+func (b *batchRun) located(e *db.Error, each int) error {
+	at := int64(b.t.failedAt)
+	whole := int64(0)
+	if each > 1 {
+		whole = int64(len(b.waiting) / each)
+	}
+	if at >= whole {
+		return e.InRow(b.first + whole*int64(each) + at - whole)
+	}
+	from := b.first + at*int64(each)
+	named := *e
+	named.Message = "one of the rows " + strconv.FormatInt(from, 10) + " to " + strconv.FormatInt(from+int64(each)-1, 10) + " of the batch: " + e.Message
+	return &named
+}
+
+// insert is the text of an INSERT of one row, which can be written for several rows.
+type insert struct {
+	head   string
+	tuple  []string // between its placeholders
+	order  []int    // the placeholders' numbers, from 1
+	params int
+	texts  map[int]string // made so far, by the number of rows
+}
+
+// severalRows reads an INSERT … VALUES (…) with nothing behind it; nil if the text is anything else. Only such a statement
+// means the same for several rows at once: a RETURNING or ON CONFLICT does not.
+func severalRows(d *db.Dialect, sql string) *insert {
+	if db.FirstWord(d, sql) != "INSERT" {
+		return nil
+	}
+	lexer := db.NewLexer(d, sql)
+	depth, values, open, closed := 0, -1, -1, -1
+	for {
+		tok, ok := lexer.Next()
+		if !ok {
+			break
+		}
+		text := sql[tok.Start:tok.End]
+		switch {
+		case tok.Kind == db.TokenSpace || tok.Kind == db.TokenComment || tok.Kind == db.TokenSemicolon && closed >= 0:
+		case closed >= 0:
+			return nil // something is behind the tuple
+		case text == "(":
+			if depth++; depth == 1 && values >= 0 {
+				open = tok.Start
+			}
+		case text == ")":
+			if depth--; depth == 0 && open >= 0 {
+				closed = tok.End
+			}
+		case depth == 0 && tok.Kind == db.TokenWord && strings.EqualFold(text, "VALUES"):
+			values = tok.Start
+		case depth == 0 && tok.Kind == db.TokenWord && (strings.EqualFold(text, "SELECT") || strings.EqualFold(text, "WITH")):
+			return nil
+		}
+	}
+	if closed < 0 {
+		return nil
+	}
+	return newInsert(d, sql[:open], sql[open:closed])
+}
+
+func newInsert(d *db.Dialect, head, tuple string) *insert {
+	n := &insert{head: head, texts: map[int]string{}}
+	lexer, from := db.NewLexer(d, tuple), 0
+	for {
+		tok, ok := lexer.Next()
+		if !ok {
+			break
+		}
+		if tok.Kind != db.TokenPositional {
+			continue
+		}
+		number, err := strconv.Atoi(tuple[tok.Start+1 : tok.End])
+		if err != nil {
+			return nil
+		}
+		n.tuple, n.order = append(n.tuple, tuple[from:tok.Start]), append(n.order, number)
+		n.params = max(n.params, number)
+		from = tok.End
+	}
+	n.tuple = append(n.tuple, tuple[from:])
+	if n.params == 0 {
+		return nil
+	}
+	return n
+}
+
+// text is the statement for so many rows.
+func (n *insert) text(rows int) string {
+	if text, made := n.texts[rows]; made {
+		return text
+	}
+	var b strings.Builder
+	_, _ = io.WriteString(&b, n.head)
+	for row := range rows {
+		if row > 0 {
+			b.WriteByte(',')
+		}
+		for i, number := range n.order {
+			b.WriteString(n.tuple[i])
+			b.WriteByte('$')
+			b.WriteString(strconv.Itoa(row*n.params + number))
+		}
+		b.WriteString(n.tuple[len(n.order)])
+	}
+	n.texts[rows] = b.String()
+	return n.texts[rows]
+}
