@@ -16,7 +16,7 @@ const (
 	batchTrip  = 1000
 	batchBytes = 256 << 10
 	// togetherParams bounds the parameters of one INSERT of several rows.
-	togetherParams = 2500
+	togetherParams = 1000
 )
 
 // hasBatch reports whether a statement runs for a batch: then each statement is a trip of its own.
@@ -61,13 +61,18 @@ func (t *transaction) piece(ctx context.Context, stmt *db.Compiled, i int) (set 
 	if err == nil {
 		err = b.send(ctx)
 	}
+	if err == nil {
+		err = b.settle(ctx)
+	} else {
+		_ = b.settle(ctx) // so that the transaction can be ended
+	}
 	if err != nil {
 		if own, ok := errors.AsType[*db.Error](err); ok {
 			return set, own.At(i)
 		}
 		return set, err
 	}
-	return db.ResultSet{RowsAffected: b.affected, Command: b.command}, nil
+	return db.ResultSet{RowsAffected: b.affected}, nil
 }
 
 // trip sends statements in the open transaction and reads their answers.
@@ -112,7 +117,8 @@ func (t *transaction) afterTrip(ctx context.Context, out *outcome, i int) error 
 	return nil
 }
 
-// batchRun is the running of a statement for its batch.
+// batchRun is the running of a statement for its batch. While the server works on the rows that were sent last, the next
+// ones are read and encoded.
 type batchRun struct {
 	t      *transaction
 	stmt   *db.Compiled
@@ -123,9 +129,17 @@ type batchRun struct {
 	waiting  []db.Compiled // one execution each
 	values   []db.Value    // of those that wait, one after the other
 	bytes    int
-	typed    bool // one of the values has a type of its own
+	typed    bool    // one of the values has a type of its own
+	flight   *flight // was sent, and its answers are out; nil: nothing is
 	affected int64
-	command  string
+}
+
+// flight is what a trip of a batch has sent.
+type flight struct {
+	sent  []sent
+	first int64 // row
+	rows  int
+	each  int // rows of one statement, but for the last ones
 }
 
 // add takes a row, and sends what waits when that is enough.
@@ -146,28 +160,80 @@ func (b *batchRun) add(ctx context.Context, row int64, args []db.Value) error {
 	return b.send(ctx)
 }
 
-// send sends the rows that wait.
+// send sends the rows that wait, and reads the answers to those that were sent before.
 func (b *batchRun) send(ctx context.Context) error {
 	if len(b.waiting) == 0 {
 		return nil
 	}
 	statements, each := b.statements()
-	sets, err := b.t.trip(ctx, statements, b.index)
-	if err != nil {
-		if own, ok := errors.AsType[*db.Error](err); ok && own.Class == db.ClassPermanent {
-			return b.located(own, each)
+	if b.typed { // a type may have to be looked up
+		if err := b.settle(ctx); err != nil {
+			return err
 		}
+		if err := b.t.resolve(statements); err != nil {
+			return b.t.ownError(ctx, err)
+		}
+	}
+	next, err := b.post(ctx, statements, each)
+	if err != nil {
 		return err
 	}
-	for i := range sets {
-		if sets[i].Columns != nil {
-			return db.BatchWithRows()
-		}
-		b.affected += sets[i].RowsAffected
+	err = b.settle(ctx)
+	b.flight = next
+	if err != nil { // the transaction is over: what comes back for these is no news
+		_ = b.settle(ctx)
+		return err
 	}
-	b.command = ""
 	clear(b.values)
 	b.waiting, b.values, b.bytes, b.typed = b.waiting[:0], b.values[:0], 0, false
+	return b.t.bounds(ctx)
+}
+
+func (b *batchRun) post(ctx context.Context, statements []*db.Compiled, each int) (*flight, error) {
+	t := b.t
+	t.flushed()
+	t.sent = nil // those of the flight are still to be answered
+	t.startTrip(t.opts)
+	for _, stmt := range statements {
+		if err := t.appendStatement(stmt, t.named); err != nil {
+			t.unsettle()
+			return nil, dbError(err)
+		}
+	}
+	t.buf = appendSync(t.buf)
+	if _, err := t.write(); err != nil {
+		return nil, t.answers(ctx, 0, &outcome{at: -1}, err)
+	}
+	return &flight{sent: t.sent, first: b.first, rows: len(b.waiting), each: each}, nil
+}
+
+// settle reads the answers that are out.
+func (b *batchRun) settle(ctx context.Context) error {
+	f := b.flight
+	if f == nil || b.t.dead {
+		return nil
+	}
+	b.flight = nil
+	current := b.t.sent
+	b.t.sent = f.sent
+	defer func() { b.t.sent = current }()
+	out := outcome{sets: make([]db.ResultSet, 0, len(f.sent))}
+	err := b.t.answers(ctx, 0, &out, nil)
+	if err == nil {
+		err = b.t.afterTrip(ctx, &out, b.index)
+	}
+	if own, ok := errors.AsType[*db.Error](err); ok && own.Class == db.ClassPermanent {
+		return b.located(own, f)
+	}
+	if err != nil {
+		return err
+	}
+	for i := range out.sets {
+		if out.sets[i].Columns != nil {
+			return db.BatchWithRows()
+		}
+		b.affected += out.sets[i].RowsAffected
+	}
 	return nil
 }
 
@@ -189,18 +255,17 @@ func (b *batchRun) statements() (list []*db.Compiled, each int) {
 }
 
 // located says in which row an error was met, or in which of them.
-func (b *batchRun) located(e *db.Error, each int) error {
-	at := int64(b.t.failedAt)
-	whole := int64(0)
-	if each > 1 {
-		whole = int64(len(b.waiting) / each)
+func (b *batchRun) located(e *db.Error, f *flight) error {
+	at, whole := int64(b.t.failedAt), int64(0)
+	if f.each > 1 {
+		whole = int64(f.rows / f.each)
 	}
 	if at >= whole {
-		return e.InRow(b.first + whole*int64(each) + at - whole)
+		return e.InRow(f.first + whole*int64(f.each) + at - whole)
 	}
-	from := b.first + at*int64(each)
+	from := f.first + at*int64(f.each)
 	named := *e
-	named.Message = "one of the rows " + strconv.FormatInt(from, 10) + " to " + strconv.FormatInt(from+int64(each)-1, 10) + " of the batch: " + e.Message
+	named.Message = "one of the rows " + strconv.FormatInt(from, 10) + " to " + strconv.FormatInt(from+int64(f.each)-1, 10) + " of the batch: " + e.Message
 	return &named
 }
 

@@ -132,6 +132,11 @@ func (l *lease) answered(ctx context.Context, ours int, out *outcome, err error)
 	if err == nil {
 		_, err = l.write()
 	}
+	return l.answers(ctx, ours, out, err)
+}
+
+// answers reads the answers to what was sent.
+func (l *lease) answers(ctx context.Context, ours int, out *outcome, err error) error {
 	if err == nil {
 		err = l.statements(ours, out)
 	} else {
