@@ -171,6 +171,7 @@ func (d *database) newExecutor(r *running) (*jobs.Executor, error) {
 		MaxResult: r.conn.MaxPayload() - resultRoom,
 
 		Objects:       r.rows,
+		Inputs:        &paramsStore{r.conn.Params()},
 		Cancellations: &cancellations{r.cancellations, d.name},
 		Outside:       d.outside(),
 		Migrations:    d.migrator(r),

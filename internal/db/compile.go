@@ -26,6 +26,20 @@ func Compile(d *Dialect, stmt Statement) (*Compiled, []Fault) {
 	return out, nil
 }
 
+// CompileText returns the text that Compile gives with parameters that are not known yet: those that the text names, or, if
+// it names none, positional ones.
+func CompileText(d *Dialect, sql string) (string, []Fault) {
+	s := d.shape(sql)
+	faults := slices.Clone(s.faults)
+	if s.mixed || len(s.names) > 0 && len(s.positions) > 0 {
+		faults = append(faults, Fault{Path: pathSQL, Code: CodeParameter, Message: "parameters of more than one style: use one of them"})
+	}
+	if len(s.names) > 0 {
+		return s.named, faults
+	}
+	return s.listed, faults
+}
+
 // CompileOutside is Compile for a statement that runs on its own, outside of any transaction: it may begin with words
 // that no other statement of a job may.
 func CompileOutside(d *Dialect, stmt Statement) (*Compiled, []Fault) {

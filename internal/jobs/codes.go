@@ -35,8 +35,12 @@ const (
 	CodeOutcomeUnknown    db.Code = "outcome_unknown"     // whether the effect happened cannot be known
 	CodeInternal          db.Code = "internal_error"      // a defect of the runner's own
 
-	CodeRowsFull        db.Code = "rows_store_full"        // the object store has no room for the rows
-	CodeRowsUnavailable db.Code = "rows_store_unavailable" // the object store did not take the rows
+	CodeRowsFull          db.Code = "rows_store_full"        // the object store has no room for the rows
+	CodeParamsNotFound    db.Code = "params_not_found"       // there is no such object with parameters
+	CodeParamsDigest      db.Code = "params_digest"          // its content is not what the job names
+	CodeParamsInvalid     db.Code = "params_invalid"         // a line of it is no row of parameters
+	CodeParamsUnavailable db.Code = "params_unavailable"     // the object store did not answer
+	CodeRowsUnavailable   db.Code = "rows_store_unavailable" // the object store did not take the rows
 )
 
 // Codes are the codes that an answer can have, for those who count by them.
@@ -46,6 +50,7 @@ func Codes() []db.Code {
 		CodeMissingKey, CodeInvalidValue, CodeInvalidID, CodeVersion, CodeReplyTo, CodeKindNotAllowed,
 		CodeEffectNotAllowed, CodeParameterNotTyped, CodeTooManyDeliveries, CodeIDReused, CodeResultTaken,
 		CodeExpired, CodeCanceled, CodeOutcomeUnknown, CodeInternal, CodeRowsFull, CodeRowsUnavailable,
+		CodeParamsNotFound, CodeParamsDigest, CodeParamsInvalid, CodeParamsUnavailable,
 		db.CodeSyntax, db.CodeUndefined, db.CodePermission, db.CodeReadOnly, db.CodeUnique, db.CodeForeignKey,
 		db.CodeNotNull, db.CodeCheck, db.CodeConstraint, db.CodeData, db.CodeParameter,
 		db.CodeMultipleStatements, db.CodeTransactionControl, db.CodeForbiddenStatement,

@@ -22,7 +22,8 @@ type DecoderOptions struct {
 	Namespace string
 	Policy    *Policy
 	Dialect   *db.Dialect
-	MaxBody   int // largest body that is looked into, bytes; 0 = 8 MiB
+	Inputs    Inputs // parameters outside of jobs; nil: none are read
+	MaxBody   int    // largest body that is looked into, bytes; 0 = 8 MiB
 }
 
 // Decoder turns the messages of one database into jobs. It may be used from many goroutines at once.
@@ -41,7 +42,7 @@ func NewDecoder(opts DecoderOptions) *Decoder {
 	for i := range d.kinds {
 		d.kinds[i].known = append(commonKeys(), d.kinds[i].keys...)
 	}
-	d.readers.New = func() any { return &reader{kinds: d.kinds, dialect: opts.Dialect} }
+	d.readers.New = func() any { return &reader{kinds: d.kinds, dialect: opts.Dialect, inputs: opts.Inputs} }
 	return d
 }
 

@@ -26,6 +26,7 @@ type ExecutorOptions struct {
 	Migrations Migrator // nil: jobs of kind migration fail
 	Health     *Checker // nil: one without thresholds
 
+	Inputs  Inputs  // parameters outside of jobs; nil: jobs that want them fail
 	Objects Objects // keeps rows that have no room in results; nil: nothing does
 
 	Cancellations Cancellations // nil: nobody cancels
@@ -62,6 +63,7 @@ func NewExecutor(opts ExecutorOptions) (*Executor, error) {
 		Policy:    opts.Policy,
 		Dialect:   opts.Database.Dialect(),
 		MaxBody:   opts.MaxBody,
+		Inputs:    opts.Inputs,
 	})
 	return &Executor{opts: opts, decoder: decoder}, nil
 }
@@ -208,7 +210,11 @@ func (r *run) execute(ctx context.Context, look *look) Outcome {
 	default: // nothing is on record before the end
 	}
 	var given answer
+	var last error
 	err := db.Retry(ctx, r.retryOptions(), r.repeatable, func(ctx context.Context) error {
+		if err := r.awaitInputs(ctx, last); err != nil {
+			return err
+		}
 		if err := x.over.begin(ctx); err != nil {
 			return err
 		}
@@ -216,6 +222,7 @@ func (r *run) execute(ctx context.Context, look *look) Outcome {
 		defer func() { x.over.end(err) }()
 		r.d.Step(StepAcquire)
 		given, err = r.job.work.run(ctx, x)
+		last = err
 		r.d.stepFailed(err)
 		r.d.Step(StepNone)
 		if db.ClassOf(err) == db.ClassUnknown {
@@ -238,6 +245,14 @@ func (r *run) execute(ctx context.Context, look *look) Outcome {
 	out := r.settle(Succeeded, nil)
 	out.ended.row = r.entry(Succeeded)
 	return out
+}
+
+// awaitInputs waits for the store of parameters where an execution has failed for want of it.
+func (r *run) awaitInputs(ctx context.Context, last error) error {
+	if e, ok := errors.AsType[*db.Error](last); !ok || e.Code != CodeParamsUnavailable {
+		return nil
+	}
+	return r.e.opts.Inputs.Ready(ctx)
 }
 
 // seal encodes the result as it will be published, for the ledger row that is committed with the effect.

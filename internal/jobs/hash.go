@@ -33,7 +33,13 @@ func appendSized(dst []byte, s string) []byte {
 // hash appends the statement's canonical encoding.
 func (s *statement) hash(dst []byte) []byte {
 	dst = appendSized(dst, s.source.SQL)
-	params := &s.source.Params
+	if s.rows != nil || s.from != nil {
+		return s.hashBatch(dst)
+	}
+	return hashParams(dst, &s.source.Params)
+}
+
+func hashParams(dst []byte, params *db.Params) []byte {
 	switch {
 	case len(params.Named) > 0:
 		dst = binary.AppendUvarint(append(dst, 'n'), uint64(len(params.Named)))

@@ -19,6 +19,7 @@ type reader struct {
 	tape
 	kinds   []kind
 	dialect *db.Dialect
+	inputs  Inputs
 	faults  []db.Fault
 	more    int          // faults beyond maxFaults
 	top     [maxKeys]int // where the values of the body's own keys are; 0 = absent

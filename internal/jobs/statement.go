@@ -11,6 +11,9 @@ import (
 type statement struct {
 	source   db.Statement
 	compiled *db.Compiled
+
+	rows []db.Params // it runs once for each of them; nil: once
+	from *inputRef   // it runs for rows that are outside of the job; nil: it does not
 }
 
 // place is where a statement runs, which decides what it may be.

@@ -16,9 +16,13 @@ const (
 	statementSQL = iota
 	statementParams
 	statementExpect
+	statementBatch
+	statementFrom
 )
 
-var statementKeys = []string{statementSQL: "sql", statementParams: "params", statementExpect: "expect_rows"}
+var statementKeys = []string{
+	statementSQL: "sql", statementParams: "params", statementExpect: "expect_rows", statementBatch: "batch", statementFrom: "params_from",
+}
 
 // Where the keys of a guard are in their list.
 const (
@@ -83,9 +87,9 @@ func (t *transaction) decodeStatement(r *reader, at int) {
 	if !r.isObject(at, `write {"sql": "…"}`) {
 		return
 	}
-	var found [3]int
+	var found [5]int
 	r.members(at, statementKeys, found[:])
-	s := r.statement(at, found[statementSQL], found[statementParams], inside)
+	s := r.statementOf(at, found[:])
 	t.statements = append(t.statements, s)
 	t.tx.Statements = append(t.tx.Statements, s.compiled)
 	var guard *db.Range
@@ -93,6 +97,32 @@ func (t *transaction) decodeStatement(r *reader, at int) {
 		guard = r.expectRows(expect)
 	}
 	t.tx.Expect = append(t.tx.Expect, guard)
+}
+
+// statementOf reads a statement that runs once, for a batch, or for parameters outside of the job.
+func (r *reader) statementOf(at int, found []int) (s statement) {
+	ways := 0
+	for _, way := range []int{statementParams, statementBatch, statementFrom} {
+		if found[way] != 0 {
+			if ways++; ways == 2 {
+				r.reject(found[way], CodeInvalidValue, "a statement has one of params, batch and params_from: write one of them")
+				return s
+			}
+		}
+	}
+	if found[statementBatch] == 0 && found[statementFrom] == 0 {
+		return r.statement(at, found[statementSQL], found[statementParams], inside)
+	}
+	text, ok := r.sql(at, found[statementSQL])
+	s.source.SQL = text
+	switch {
+	case !ok:
+	case found[statementBatch] != 0:
+		r.batch(at, found[statementBatch], &s)
+	default:
+		r.paramsFrom(at, found[statementFrom], &s)
+	}
+	return s
 }
 
 // expectRows reads a guard on the number of rows: n, or {min, max}.

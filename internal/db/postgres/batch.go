@@ -56,8 +56,14 @@ func (t *transaction) piece(ctx context.Context, stmt *db.Compiled, i int) (set 
 		}
 		return sets[0], nil
 	}
+	reading := ctx // of parameters that are outside of the job
+	if !t.deadline.IsZero() {
+		var stop context.CancelFunc
+		reading, stop = context.WithDeadline(ctx, t.deadline)
+		defer stop()
+	}
 	b := batchRun{t: t, stmt: stmt, index: i, insert: severalRows(t.d.Dialect(), stmt.SQL)}
-	_, err = db.EachOf(ctx, stmt.Batch, func(row int64, args []db.Value) error { return b.add(ctx, row, args) })
+	_, err = db.EachOf(reading, stmt.Batch, func(row int64, args []db.Value) error { return b.add(ctx, row, args) })
 	if err == nil {
 		err = b.send(ctx)
 	}

@@ -28,7 +28,13 @@ func (d *Database) Transact(ctx context.Context, call db.Call, tx *db.Transactio
 	if call.Timeout > 0 {
 		deadline = time.Now().Add(call.Timeout)
 	}
-	sets, failure := c.perform(ctx, tx, opts)
+	reading := ctx // of parameters that are outside of the job
+	if !deadline.IsZero() {
+		var stop context.CancelFunc
+		reading, stop = context.WithDeadline(ctx, deadline)
+		defer stop()
+	}
+	sets, failure := c.perform(reading, tx, opts)
 	if failure != nil {
 		return nil, failure
 	}

@@ -1,0 +1,52 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"io"
+
+	"dbrunner/internal/bus"
+	"dbrunner/internal/jobs"
+)
+
+var _ jobs.Inputs = (*paramsStore)(nil)
+
+// paramsStore is the bucket of parameters that have no room in jobs.
+type paramsStore struct{ bucket *bus.Bucket }
+
+// Ready waits for a link to the servers.
+func (s *paramsStore) Ready(ctx context.Context) error { return s.bucket.Ready(ctx) }
+
+// Open begins to read an object, as long as the context lives.
+func (s *paramsStore) Open(ctx context.Context, name string) (jobs.Input, error) {
+	r, err := s.bucket.Open(ctx, name)
+	if errors.Is(err, bus.ErrNotFound) {
+		err = errors.Join(jobs.ErrNoInput, err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &paramsObject{ReadCloser: r.Reader(ctx), digest: r.Digest}, nil
+}
+
+// paramsObject is an object that is read.
+type paramsObject struct {
+	io.ReadCloser
+
+	digest string
+}
+
+// Digest is the content's, as the object's description has it.
+func (o *paramsObject) Digest() string { return o.digest }
+
+// Read reads the content.
+func (o *paramsObject) Read(p []byte) (int, error) {
+	n, err := o.ReadCloser.Read(p)
+	switch {
+	case errors.Is(err, bus.ErrDigest):
+		err = errors.Join(jobs.ErrInputDamaged, err)
+	case errors.Is(err, bus.ErrNotFound): // its chunks have gone meanwhile
+		err = errors.Join(jobs.ErrNoInput, err)
+	}
+	return n, err
+}
