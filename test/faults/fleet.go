@@ -17,7 +17,7 @@ const (
 	ackWait      = 2 * time.Second
 	drainTimeout = 5 * time.Second
 	// exitGrace is the drain time, the two seconds in which last results are stored, and what the system may take.
-	exitGrace = drainTimeout + 2*time.Second + 5*time.Second
+	exitGrace = drainTimeout + 2*time.Second + 8*time.Second
 	// restartPause is how soon a runner that has ended is started again, as a service manager would.
 	restartPause = 200 * time.Millisecond
 )

@@ -29,8 +29,11 @@ func (c *customers) Next() ([]db.Value, error) {
 	}
 	id := strconv.Itoa(c.next)
 	return []db.Value{
-		{Kind: db.Number, Text: id}, {Kind: db.String, Text: "customer " + id}, {Kind: db.Number, Text: id + ".25"},
-		{Kind: db.String, Text: "2026-01-01 00:00:00+00"}, {Kind: db.Bool, Text: "true"},
+		{Kind: db.Number, Text: id},
+		{Kind: db.String, Text: "customer " + id},
+		{Kind: db.Number, Text: id + ".25"},
+		{Kind: db.String, Text: "2026-01-01 00:00:00+00"},
+		{Kind: db.Bool, Text: "true"},
 	}, nil
 }
 

@@ -221,7 +221,7 @@ func ends(ix *index, report func(string, string, ...any)) {
 		case slices.Contains(r.Statuses, status) && (status != Failed || len(r.Codes) == 0 || slices.Contains(r.Codes, code)):
 		case status == Failed && slices.Contains(byFaults, code):
 		case status == Canceled && ix.Cancels[r.Name]:
-		case status == Unknown && (r.Effect == AtMostOnce || r.Effect == AtLeastOnce):
+		case status == Unknown && (r.Effect == AtMostOnce || r.Effect == AtLeastOnce || r.Kind == "migration"): // whose effect goes without saying
 		default:
 			report(r.Name, "%s %s ended %s %s", r.Class, a.Key, status, code)
 		}
