@@ -3,10 +3,8 @@ package postgres
 import (
 	"context"
 	"errors"
-	"io"
 	"slices"
 	"strconv"
-	"strings"
 
 	"dbrunner/internal/db"
 )
@@ -62,7 +60,7 @@ func (t *transaction) piece(ctx context.Context, stmt *db.Compiled, i int) (set 
 		reading, stop = context.WithDeadline(ctx, t.deadline)
 		defer stop()
 	}
-	b := batchRun{t: t, stmt: stmt, index: i, insert: severalRows(t.d.Dialect(), stmt.SQL)}
+	b := batchRun{t: t, stmt: stmt, index: i, insert: db.SeveralRows(t.d.Dialect(), stmt.SQL)}
 	_, err = db.EachOf(reading, stmt.Batch, func(row int64, args []db.Value) error { return b.add(ctx, row, args) })
 	if err == nil {
 		err = b.send(ctx)
@@ -129,7 +127,7 @@ type batchRun struct {
 	t      *transaction
 	stmt   *db.Compiled
 	index  int
-	insert *insert // writes several rows at once; nil: the statement is none that could
+	insert *db.Several // writes several rows at once; nil: the statement is none that could
 
 	first    int64         // row of those that wait, from 1
 	waiting  []db.Compiled // one execution each
@@ -246,13 +244,13 @@ func (b *batchRun) settle(ctx context.Context) error {
 // statements are those that write the rows that wait: each of them so many, but for the last ones.
 func (b *batchRun) statements() (list []*db.Compiled, each int) {
 	each = 1
-	if b.insert != nil && !b.typed && len(b.waiting[0].Args) == b.insert.params {
-		each = max(1, min(len(b.waiting), togetherParams/max(1, b.insert.params)))
+	if b.insert != nil && !b.typed && len(b.waiting[0].Args) == b.insert.Params {
+		each = max(1, min(len(b.waiting), togetherParams/max(1, b.insert.Params)))
 	}
 	width := len(b.waiting[0].Args)
 	done := 0
 	for ; each > 1 && done+each <= len(b.waiting); done += each {
-		list = append(list, &db.Compiled{SQL: b.insert.text(each), Args: b.values[done*width : (done+each)*width]})
+		list = append(list, &db.Compiled{SQL: b.insert.Text(each), Args: b.values[done*width : (done+each)*width]})
 	}
 	for ; done < len(b.waiting); done++ {
 		list = append(list, &b.waiting[done])
@@ -273,99 +271,4 @@ func (b *batchRun) located(e *db.Error, f *flight) error {
 	named := *e
 	named.Message = "one of the rows " + strconv.FormatInt(from, 10) + " to " + strconv.FormatInt(from+int64(f.each)-1, 10) + " of the batch: " + e.Message
 	return &named
-}
-
-// insert is the text of an INSERT of one row, which can be written for several rows.
-type insert struct {
-	head   string
-	tuple  []string // between its placeholders
-	order  []int    // the placeholders' numbers, from 1
-	params int
-	texts  map[int]string // made so far, by the number of rows
-}
-
-// severalRows reads an INSERT … VALUES (…) with nothing behind it; nil if the text is anything else. Only such a statement
-// means the same for several rows at once: a RETURNING or ON CONFLICT does not.
-func severalRows(d *db.Dialect, sql string) *insert {
-	if db.FirstWord(d, sql) != "INSERT" {
-		return nil
-	}
-	lexer := db.NewLexer(d, sql)
-	depth, values, open, closed := 0, -1, -1, -1
-	for {
-		tok, ok := lexer.Next()
-		if !ok {
-			break
-		}
-		text := sql[tok.Start:tok.End]
-		switch {
-		case tok.Kind == db.TokenSpace || tok.Kind == db.TokenComment || tok.Kind == db.TokenSemicolon && closed >= 0:
-		case closed >= 0:
-			return nil // something is behind the tuple
-		case text == "(":
-			if depth++; depth == 1 && values >= 0 {
-				open = tok.Start
-			}
-		case text == ")":
-			if depth--; depth == 0 && open >= 0 {
-				closed = tok.End
-			}
-		case depth == 0 && tok.Kind == db.TokenWord && strings.EqualFold(text, "VALUES"):
-			values = tok.Start
-		case depth == 0 && tok.Kind == db.TokenWord && (strings.EqualFold(text, "SELECT") || strings.EqualFold(text, "WITH")):
-			return nil
-		}
-	}
-	if closed < 0 {
-		return nil
-	}
-	return newInsert(d, sql[:open], sql[open:closed])
-}
-
-func newInsert(d *db.Dialect, head, tuple string) *insert {
-	n := &insert{head: head, texts: map[int]string{}}
-	lexer, from := db.NewLexer(d, tuple), 0
-	for {
-		tok, ok := lexer.Next()
-		if !ok {
-			break
-		}
-		if tok.Kind != db.TokenPositional {
-			continue
-		}
-		number, err := strconv.Atoi(tuple[tok.Start+1 : tok.End])
-		if err != nil {
-			return nil
-		}
-		n.tuple, n.order = append(n.tuple, tuple[from:tok.Start]), append(n.order, number)
-		n.params = max(n.params, number)
-		from = tok.End
-	}
-	n.tuple = append(n.tuple, tuple[from:])
-	if n.params == 0 {
-		return nil
-	}
-	return n
-}
-
-// text is the statement for so many rows.
-func (n *insert) text(rows int) string {
-	if text, made := n.texts[rows]; made {
-		return text
-	}
-	var b strings.Builder
-	_, _ = io.WriteString(&b, n.head)
-	for row := range rows {
-		if row > 0 {
-			b.WriteByte(',')
-		}
-		for i, number := range n.order {
-			b.WriteString(n.tuple[i])
-			b.WriteByte('$')
-			b.WriteString(strconv.Itoa(row*n.params + number))
-		}
-		b.WriteString(n.tuple[len(n.order)])
-	}
-	n.texts[rows] = b.String()
-	return n.texts[rows]
 }

@@ -101,42 +101,6 @@ func (t *transaction) execute(ctx context.Context, stmt *db.Compiled, at int) er
 	return nil
 }
 
-// executeBatch runs one statement for each row of its batch.
-func (t *transaction) executeBatch(ctx context.Context, stmt *db.Compiled, at int) error {
-	var set db.ResultSet
-	_, err := db.EachOf(ctx, stmt.Batch, func(row int64, args []db.Value) error {
-		r, err := call(&db.Compiled{SQL: stmt.SQL, Args: args})
-		out := collector{encoder: &t.encoder}
-		if err == nil {
-			err = t.run(ctx, r, &out)
-		}
-		if err != nil {
-			e := t.d.failure(ctx, t.session, err, at)
-			if e.Class == db.ClassPermanent {
-				return e.InRow(row)
-			}
-			return e
-		}
-		one := out.set()
-		if one.Columns != nil {
-			return db.BatchWithRows()
-		}
-		set.RowsAffected += one.RowsAffected
-		return nil
-	})
-	if own, ok := errors.AsType[*db.Error](err); ok {
-		return own.At(at)
-	}
-	if err != nil {
-		return err
-	}
-	if at < len(t.tx.Expect) && !t.tx.Expect[at].Holds(set.RowsAffected) {
-		return expectError(t.tx.Expect[at], set.RowsAffected).At(at)
-	}
-	t.sets = append(t.sets, set)
-	return nil
-}
-
 func expectError(r *db.Range, n int64) *db.Error {
 	switch {
 	case r.Min == r.Max:

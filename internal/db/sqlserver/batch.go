@@ -1,0 +1,130 @@
+package sqlserver
+
+import (
+	"context"
+	"errors"
+	"strconv"
+
+	"dbrunner/internal/db"
+)
+
+// togetherRows is the most rows that one INSERT may have.
+const togetherRows = 1000
+
+// executeBatch runs one statement for each row of its batch. A plain INSERT is written for several rows at once where each
+// column has one declared type in all of them: the server would bring different ones to a common type first.
+func (t *transaction) executeBatch(ctx context.Context, stmt *db.Compiled, at int) error {
+	b := batchRun{t: t, stmt: stmt, at: at, insert: db.SeveralRows(t.d.dialect, stmt.SQL)}
+	_, err := db.EachOf(ctx, stmt.Batch, func(row int64, args []db.Value) error { return b.add(ctx, row, args) })
+	if err == nil {
+		err = b.send(ctx)
+	}
+	if own, ok := errors.AsType[*db.Error](err); ok {
+		return own.At(at)
+	}
+	if err != nil {
+		return err
+	}
+	if at < len(t.tx.Expect) && !t.tx.Expect[at].Holds(b.affected) {
+		return expectError(t.tx.Expect[at], b.affected).At(at)
+	}
+	t.sets = append(t.sets, db.ResultSet{RowsAffected: b.affected})
+	return nil
+}
+
+// batchRun is the running of a statement for its batch.
+type batchRun struct {
+	t      *transaction
+	stmt   *db.Compiled
+	at     int
+	insert *db.Several // writes several rows at once; nil: the statement is none that could
+
+	first    int64      // row of those that wait, from 1
+	rows     int        // that wait
+	values   []db.Value // of those that wait
+	declared []string   // types of their columns; empty: only NULL so far
+	affected int64
+}
+
+// add takes a row, and sends what waits where the row cannot go with it.
+func (b *batchRun) add(ctx context.Context, row int64, args []db.Value) error {
+	together := b.insert != nil && len(args) == b.insert.Params
+	full := b.rows == togetherRows || len(b.values)+len(args) > maxParams
+	if b.rows > 0 && (!together || full || !b.fits(args)) {
+		if err := b.send(ctx); err != nil {
+			return err
+		}
+	}
+	if b.rows == 0 {
+		b.first = row
+		b.declared = append(b.declared[:0], make([]string, len(args))...)
+	}
+	b.note(args)
+	b.values = append(b.values, args...)
+	b.rows++
+	if together {
+		return nil
+	}
+	return b.send(ctx)
+}
+
+// fits reports whether a row's values are of the types of those that wait.
+func (b *batchRun) fits(args []db.Value) bool {
+	for i := range args {
+		if args[i].Kind == db.Null || b.declared[i] == "" {
+			continue
+		}
+		if arg, _ := convert(args[i]); arg.declared != b.declared[i] {
+			return false
+		}
+	}
+	return true
+}
+
+func (b *batchRun) note(args []db.Value) {
+	for i := range args {
+		if args[i].Kind != db.Null {
+			arg, _ := convert(args[i])
+			b.declared[i] = arg.declared
+		}
+	}
+}
+
+// send executes the statement for the rows that wait.
+func (b *batchRun) send(ctx context.Context) error {
+	if b.rows == 0 {
+		return nil
+	}
+	one := &db.Compiled{SQL: b.stmt.SQL, Args: b.values}
+	if b.rows > 1 {
+		one.SQL = b.insert.Text(b.rows)
+	}
+	r, err := call(one)
+	out := collector{encoder: &b.t.encoder}
+	if err == nil {
+		err = b.t.run(ctx, r, &out)
+	}
+	if err != nil {
+		return b.located(b.t.d.failure(ctx, b.t.session, err, b.at))
+	}
+	set := out.set()
+	if set.Columns != nil {
+		return db.BatchWithRows()
+	}
+	b.affected += set.RowsAffected
+	b.rows, b.values = 0, b.values[:0]
+	return nil
+}
+
+// located says in which row an error was met, or in which of them.
+func (b *batchRun) located(e *db.Error) error {
+	if e.Class != db.ClassPermanent {
+		return e
+	}
+	if b.rows == 1 {
+		return e.InRow(b.first)
+	}
+	named := *e
+	named.Message = "one of the rows " + strconv.FormatInt(b.first, 10) + " to " + strconv.FormatInt(b.first+int64(b.rows)-1, 10) + " of the batch: " + e.Message
+	return &named
+}
