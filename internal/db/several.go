@@ -16,8 +16,9 @@ type Several struct {
 	texts map[int]string // made so far, by the number of rows
 }
 
-// SeveralRows reads an INSERT … VALUES (…) with nothing behind it, in the engine's own words; nil if the text is anything
-// else. Only such a statement means the same for several rows at once: a RETURNING or ON CONFLICT does not.
+// SeveralRows reads an INSERT … VALUES (…) with nothing behind it and no parentheses in it, in the engine's own words; nil if
+// the text is anything else. Only such a statement means the same for several rows at once: a RETURNING or ON CONFLICT does
+// not, and a subquery or a function may look at the rows before.
 func SeveralRows(d *Dialect, sql string) *Several {
 	if FirstWord(d, sql) != "INSERT" {
 		return nil
@@ -58,7 +59,11 @@ func (t *tuples) token(tok Token) bool {
 	case t.closed >= 0:
 		return false
 	case text == "(":
-		if t.depth++; t.depth == 1 && t.values {
+		t.depth++
+		switch {
+		case t.open >= 0:
+			return false
+		case t.depth == 1 && t.values:
 			t.open = tok.Start
 		}
 	case text == ")":

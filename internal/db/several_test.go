@@ -16,7 +16,9 @@ func TestSeveralRows(t *testing.T) {
 		one, many string // empty: it is none
 	}{
 		{dollar, "INSERT INTO t (a, b) VALUES ($1, $2)", "INSERT INTO t (a, b) VALUES ($1, $2),($3, $4)"},
-		{dollar, "insert into \"values\" values (lower($2), $1::int, 'x)', (SELECT max(n) FROM u)) ; -- end", "insert into \"values\" values (lower($2), $1::int, 'x)', (SELECT max(n) FROM u)),(lower($4), $3::int, 'x)', (SELECT max(n) FROM u))"},
+		{dollar, "insert into \"values\" values ($2 || 'x)', $1::int, DEFAULT) ; -- end", "insert into \"values\" values ($2 || 'x)', $1::int, DEFAULT),($4 || 'x)', $3::int, DEFAULT)"},
+		{dollar, "INSERT INTO t (a, n) VALUES ($1, (SELECT max(n) + 1 FROM t))", ""},
+		{dollar, "INSERT INTO t (a) VALUES (next_of($1))", ""},
 		{dollar, "INSERT INTO t (a) VALUES ($1) ON CONFLICT DO NOTHING", ""},
 		{dollar, "INSERT INTO t (a) VALUES ($1) RETURNING a", ""},
 		{dollar, "INSERT INTO t (a) VALUES ($1), ($2)", ""},

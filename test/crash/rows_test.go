@@ -160,3 +160,28 @@ func TestStoreRestartsWhileRowsAreStored(t *testing.T) {
 	complete, _ := w.objects()
 	require.Equal(t, 1, complete)
 }
+
+// A runner dies when the rows of a batch are written and not committed: the next one reads them again.
+func TestKilledInABatch(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	first := w.start("first")
+	w.serving()
+	var bucket jetstream.ObjectStore
+	require.Eventually(t, func() bool {
+		var err error
+		bucket, err = w.js.ObjectStore(t.Context(), "DBRUNNER_PARAMS")
+		return err == nil
+	}, patience, 20*time.Millisecond)
+	info, err := bucket.PutBytes(t.Context(), "rows", bytes.Repeat([]byte("[\"a\"]\n"), manyRows))
+	require.NoError(t, err)
+	w.publish("transaction", fmt.Sprintf(`{"id":"a1","statements":[
+		{"sql":"INSERT INTO effects (name) VALUES ($1)","params_from":{"name":"rows","digest":%q},"expect_rows":%d},{"sql":"SELECT pg_sleep(2)::text AS n"}]}`,
+		info.Digest, manyRows))
+	w.sleeping("pg_sleep(2)")
+	first.kill()
+	require.Zero(t, w.effects("a"))
+	w.start("second")
+	require.Equal(t, "succeeded", w.stored("a1").Status)
+	require.Equal(t, manyRows, w.effects("a"))
+}
