@@ -207,7 +207,9 @@ func (r *runner) Reply(_ string, body []byte) error {
 // PublishLetter stores a dead letter: one a message.
 func (r *runner) PublishLetter(ctx context.Context, d *jobs.Delivery, letter *jobs.Letter) error {
 	w, reason := r.w, letter.Reason
+	w.mu.Lock()
 	m := w.messages[d.Sequence-1]
+	w.mu.Unlock()
 	var answer error
 	err := r.await(ctx, fmt.Sprintf("letter of %v", m), nil, func() []option {
 		stored := func(err error) func() { return func() { w.bury(m, reason); answer = err } }
