@@ -291,7 +291,7 @@ func (p *pull) stopLingering() {
 }
 
 func (p *pull) request(ctx context.Context, n int) {
-	if p.inbox == nil || n <= 0 {
+	if p.inbox == nil || n <= 0 || p.vigil.stale(time.Now()) { // what came now would be left alone, too
 		return
 	}
 	if p.credit.outstanding == 0 {
