@@ -43,7 +43,7 @@ func column(table arrow.Table, i int) (values []string) {
 func write(t *testing.T, format, compression string, columns []db.Column, rows ...string) []byte {
 	t.Helper()
 	var out bytes.Buffer
-	w, err := rowfile.New(format, compression, columns, &out)
+	w, err := rowfile.New(rowfile.Options{Format: format, Compression: compression}, columns, &out)
 	require.NoError(t, err)
 	for _, row := range rows {
 		require.NoError(t, w.Row([]byte(row)))
@@ -126,13 +126,13 @@ func TestParquetFiles(t *testing.T) {
 
 func TestParquetRefuses(t *testing.T) {
 	t.Parallel()
-	_, err := rowfile.New(rowfile.Parquet, "none", []db.Column{{Name: "a"}, {Name: "a"}}, &bytes.Buffer{})
+	_, err := rowfile.New(rowfile.Options{Format: rowfile.Parquet, Compression: "none"}, []db.Column{{Name: "a"}, {Name: "a"}}, &bytes.Buffer{})
 	require.ErrorContains(t, err, "duplicate_column")
 	for of, value := range map[string]string{
 		"integer": `"x"`, "bigint": `"9223372036854775808"`, "date": `"infinity"`, "timestamp with time zone": `"10000-01-01 00:00:00+00"`,
 		"datetime2": `"2026-11-25T12:30:00.1234567"`, "uuid": `"x"`, "blob": `"?"`, "boolean": `"maybe"`, "real": `"1,5"`, "time": `"24:00:00"`,
 	} {
-		w, err := rowfile.New(rowfile.Parquet, "none", []db.Column{{Name: "n", Type: "text"}, {Name: "secret", Type: of}}, &bytes.Buffer{})
+		w, err := rowfile.New(rowfile.Options{Format: rowfile.Parquet, Compression: "none"}, []db.Column{{Name: "n", Type: "text"}, {Name: "secret", Type: of}}, &bytes.Buffer{})
 		require.NoError(t, err)
 		require.NoError(t, w.Row([]byte(`["a",null]`)))
 		err = w.Row([]byte(`["b",` + value + `]`))

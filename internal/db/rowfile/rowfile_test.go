@@ -55,9 +55,9 @@ func TestJSONFiles(t *testing.T) {
 
 func TestUnknownWords(t *testing.T) {
 	t.Parallel()
-	_, err := rowfile.New("xml", "none", nil, io.Discard)
+	_, err := rowfile.New(rowfile.Options{Format: "xml", Compression: "none"}, nil, io.Discard)
 	require.ErrorContains(t, err, "xml")
-	_, err = rowfile.New("csv", "rar", nil, io.Discard)
+	_, err = rowfile.New(rowfile.Options{Format: "csv", Compression: "rar"}, nil, io.Discard)
 	require.ErrorContains(t, err, "rar")
 	require.Equal(t, ".csv.zst", rowfile.Extension("csv", "zstd"))
 	require.Equal(t, ".ndjson.gz", rowfile.Extension("ndjson", "gzip"))
@@ -68,7 +68,7 @@ func TestARowThatIsNone(t *testing.T) {
 	t.Parallel()
 	for _, format := range []string{rowfile.CSV, rowfile.Parquet} {
 		for _, row := range []string{``, `[`, `[]`, `{}`, `[1`, `{"a":1}`, `x`} {
-			w, err := rowfile.New(format, "none", []db.Column{{Name: "a"}, {Name: "b"}}, io.Discard)
+			w, err := rowfile.New(rowfile.Options{Format: format, Compression: "none"}, []db.Column{{Name: "a"}, {Name: "b"}}, io.Discard)
 			require.NoError(t, err)
 			require.Error(t, w.Row([]byte(row)), "%s %q", format, row)
 		}
@@ -91,7 +91,7 @@ func TestNoRoom(t *testing.T) {
 	t.Parallel()
 	for _, format := range rowfile.Formats() {
 		for _, compression := range rowfile.Compressions() {
-			w, err := rowfile.New(format, compression, []db.Column{{Name: "a", Type: "text"}}, &full{room: 10})
+			w, err := rowfile.New(rowfile.Options{Format: format, Compression: compression}, []db.Column{{Name: "a", Type: "text"}}, &full{room: 10})
 			if err == nil {
 				for i := range 3000 {
 					if err = w.Row([]byte(`["` + strings.Repeat(strconv.Itoa(i), 30) + `"]`)); err != nil {
@@ -252,7 +252,7 @@ func FuzzRow(f *testing.F) {
 	}
 	f.Fuzz(func(_ *testing.T, row []byte) {
 		for _, format := range []string{rowfile.CSV, rowfile.Parquet} {
-			w, err := rowfile.New(format, "none", []db.Column{{Name: "a", Type: "text"}, {Name: "b", Type: "json"}}, io.Discard)
+			w, err := rowfile.New(rowfile.Options{Format: format, Compression: "none"}, []db.Column{{Name: "a", Type: "text"}, {Name: "b", Type: "json"}}, io.Discard)
 			if err == nil && w.Row(row) == nil { // whatever it makes of what is no row: it ends
 				_ = w.Close()
 			}
@@ -272,7 +272,7 @@ func BenchmarkWriter(b *testing.B) {
 	for _, format := range rowfile.Formats() {
 		for _, compression := range rowfile.Compressions() {
 			b.Run(format+"-"+compression, func(b *testing.B) {
-				w, err := rowfile.New(format, compression, columns, io.Discard)
+				w, err := rowfile.New(rowfile.Options{Format: format, Compression: compression}, columns, io.Discard)
 				if err != nil {
 					b.Fatal(err)
 				}
