@@ -142,7 +142,9 @@ func floats() kind {
 	return kind{name: "DOUBLE", node: leafOf(parquet.DoubleType), read: readDouble, class: "real"}
 }
 
-func booleans() kind { return kind{name: "BOOLEAN", node: leafOf(parquet.BooleanType), read: readBoolean} }
+func booleans() kind {
+	return kind{name: "BOOLEAN", node: leafOf(parquet.BooleanType), read: readBoolean}
+}
 
 func dates() kind { return kind{name: "DATE", node: parquet.Date, read: readDate} }
 

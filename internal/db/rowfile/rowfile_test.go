@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
 	"github.com/stretchr/testify/require"
@@ -157,6 +158,7 @@ func TestRowsComeBack(t *testing.T) {
 			require.Equal(t, texts[i], string(decoded[i]))
 		}
 		checkCSV(t, rows, unpack(t, compression, write(t, rowfile.CSV, compression, columns, texts...)))
+		checkParquet(t, rows, write(t, rowfile.Parquet, compression, columns, texts...))
 	})
 }
 
@@ -208,6 +210,55 @@ func checkCSV(t require.TestingT, rows [][]cell, data []byte) {
 				require.Equal(t, strings.ReplaceAll(c.text, "\r\n", "\n"), library[i+1][k])
 			}
 		}
+	}
+}
+
+func checkParquet(t *testing.T, rows [][]cell, data []byte) {
+	table := readParquet(t, data)
+	require.EqualValues(t, len(rows), table.NumRows())
+	for k := range int(table.NumCols()) {
+		i := 0
+		for _, chunk := range table.Column(k).Data().Chunks() {
+			texts, ok := chunk.(*array.String)
+			require.True(t, ok)
+			for n := range texts.Len() {
+				require.Equal(t, rows[i][k].null, texts.IsNull(n))
+				require.Equal(t, rows[i][k].text, texts.Value(n))
+				i++
+			}
+		}
+	}
+}
+
+// A field may be as large as a row.
+func TestLargeFields(t *testing.T) {
+	t.Parallel()
+	text := strings.Repeat("a \"quoted\", text\r\nü\u2028\x01\\", 100_000)
+	row := cell{text: text, json: string(db.AppendJSONString(nil, text))}
+	columns := []db.Column{{Name: "a", Type: "text"}, {Name: "b", Type: "text"}}
+	rows := [][]cell{{row, row}, {row, {null: true, json: "null"}}, {{json: `""`}, row}}
+	var texts []string
+	for i := range rows {
+		texts = append(texts, encode(columns, rows[i], i%2 == 0))
+	}
+	for _, compression := range rowfile.Compressions() {
+		library, err := csv.NewReader(bytes.NewReader(unpack(t, compression, write(t, rowfile.CSV, compression, columns, texts...)))).ReadAll()
+		require.NoError(t, err)
+		for i := range rows {
+			for k := range rows[i] {
+				require.True(t, strings.ReplaceAll(rows[i][k].text, "\r\n", "\n") == library[i+1][k])
+			}
+		}
+		checkParquet(t, rows, write(t, rowfile.Parquet, compression, columns, texts...))
+	}
+}
+
+// What SQLite has in a column that is declared json is a text as any other.
+func TestCSVOfDeclaredJSON(t *testing.T) {
+	t.Parallel()
+	for engine, want := range map[string]string{"sqlite": "v\r\n\"{\"\"a\"\":1}\"\r\n", "postgres": "v\r\n\"\"\"{\\\"\"a\\\"\":1}\"\"\"\r\n"} {
+		o := rowfile.Options{Format: rowfile.CSV, Compression: "none", Engine: engine}
+		require.Equal(t, want, string(writeAs(t, o, []db.Column{{Name: "v", Type: "json"}}, `["{\"a\":1}"]`)))
 	}
 }
 
@@ -272,7 +323,7 @@ func BenchmarkWriter(b *testing.B) {
 	for _, format := range rowfile.Formats() {
 		for _, compression := range rowfile.Compressions() {
 			b.Run(format+"-"+compression, func(b *testing.B) {
-				w, err := rowfile.New(rowfile.Options{Format: format, Compression: compression}, columns, io.Discard)
+				w, err := rowfile.New(rowfile.Options{Format: format, Compression: compression, Engine: "postgres"}, columns, io.Discard)
 				if err != nil {
 					b.Fatal(err)
 				}
