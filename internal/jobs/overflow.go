@@ -46,7 +46,7 @@ const discardTimeout = 5 * time.Second
 type overflow struct {
 	objects  Objects
 	database string
-	engine   string // its public name
+	engine   string   // its public name
 	ids      []string // under which the result may be stored
 	output   Output
 	timeout  time.Duration // of one execution, once it has a connection
