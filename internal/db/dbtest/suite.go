@@ -142,6 +142,7 @@ func Run(t *testing.T, h Harness) {
 	}{
 		{"Read", testRead},
 		{"Values", testValues},
+		{"Files", testFiles},
 		{"Params", testParams},
 		{"Caps", testCaps},
 		{"Overflow", testOverflow},

@@ -52,6 +52,9 @@ func TestJSONFiles(t *testing.T) {
 	require.True(t, bytes.Equal([]byte("[\n{\"a\":1},\n{\"a\":\"x\"}\n]\n"), list), "a row on each line")
 	require.Empty(t, write(t, rowfile.NDJSON, "none", columns))
 	require.Equal(t, "[1]\n[null]\n", string(write(t, rowfile.NDJSON, "none", columns, `[1]`, `[null]`)))
+	broken := "[{\n  \"a\":\r\n \"\\n\"\n}]" // PostgreSQL's json keeps the blanks that it was given
+	require.Equal(t, "[{   \"a\":   \"\\n\" }]\n[2]\n", string(write(t, rowfile.NDJSON, "none", columns, broken, `[2]`)))
+	require.Equal(t, "[\n[{   \"a\":   \"\\n\" }],\n[2]\n]\n", string(write(t, rowfile.JSON, "none", columns, broken, `[2]`)))
 }
 
 func TestUnknownWords(t *testing.T) {
