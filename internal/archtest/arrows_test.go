@@ -25,7 +25,7 @@ var arrows = []arrow{
 	}},
 	{"internal/worker", []string{"internal/jobs"}},
 	{"internal/jobs", []string{"internal/db", "internal/db/migration", "internal/db/rowfile"}},
-	{"internal/db/dbtest", []string{"internal/db", "internal/db/migration"}},
+	{"internal/db/dbtest", []string{"internal/db", "internal/db/migration", "internal/db/rowfile"}},
 	{"internal/db/migration", []string{"internal/db"}},
 	{"internal/db/rowfile", []string{"internal/db"}},
 	{"internal/db/*", []string{"internal/db", "internal/db/migration"}}, // engines: never another engine

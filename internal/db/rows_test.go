@@ -202,6 +202,7 @@ type heap struct {
 	arrays bool
 	opened []*heapFile
 	fail   error // of every call behind Open
+	refuse error // of Open
 }
 
 type heapFile struct {
@@ -215,7 +216,7 @@ type heapFile struct {
 func (h *heap) Open(set int, columns []db.Column) (db.RowFile, error) {
 	f := &heapFile{heap: h, set: set, columns: columns}
 	h.opened = append(h.opened, f)
-	return f, nil
+	return f, h.refuse
 }
 
 func (f *heapFile) AsArrays() bool { return f.heap.arrays }
@@ -332,6 +333,65 @@ func TestOverflowIsBounded(t *testing.T) {
 	require.NoError(t, err)
 	require.NotNil(t, set.Object)
 	require.Equal(t, []string{"[1,2]"}, over.opened[0].rows)
+}
+
+// TestOverflowFails: an error of the place is the call's, wherever it happens, and nothing more is written there.
+func TestOverflowFails(t *testing.T) {
+	t.Parallel()
+	lost := errors.New("lost")
+	for name, tc := range map[string]struct {
+		over    heap
+		outside bool
+		inline  int64
+		rows    int
+		written int
+	}{
+		"open in the middle":     {heap{refuse: lost}, false, 300, 500, 0},
+		"open at once":           {heap{refuse: lost}, true, 300, 500, 0},
+		"row from memory":        {heap{fail: lost}, false, 300, 500, 1},
+		"row at once":            {heap{fail: lost}, true, 300, 500, 1},
+		"close of what is empty": {heap{fail: lost}, true, 300, 0, 0},
+	} {
+		rows := make([][]string, tc.rows)
+		for i := range rows {
+			rows[i] = []string{strconv.Itoa(i)}
+		}
+		opts := db.RowOptions{Format: db.Arrays, InlineBytes: tc.inline, Overflow: &tc.over, Outside: tc.outside}
+		set, err := encode(db.NewRowEncoder(opts, nil), columns("n"), rows...)
+		require.ErrorIs(t, err, lost, name)
+		require.Equal(t, db.ResultSet{}, set, name)
+		require.Len(t, tc.over.opened, 1, name)
+		require.Len(t, tc.over.opened[0].rows, tc.written, name)
+	}
+}
+
+// A call that begins anew begins with the first set, and nothing of the call before it is in what it writes.
+func TestOverflowAgain(t *testing.T) {
+	t.Parallel()
+	over := &heap{}
+	opts := db.RowOptions{Format: db.Arrays, InlineBytes: 200, Overflow: over, MaxRows: 150}
+	var buffers db.Buffers
+	e := db.NewRowEncoder(opts, &buffers)
+	for range 3 {
+		over.opened = nil
+		for set := range 2 {
+			rows := make([][]string, 60)
+			for i := range rows {
+				rows[i] = []string{strconv.Itoa(100*set + i)}
+			}
+			_, err := encode(e, columns("n"), rows...)
+			require.NoError(t, err)
+			file := over.opened[set]
+			require.Equal(t, set, file.set)
+			require.Len(t, file.rows, len(rows))
+			for i := range rows {
+				require.Equal(t, "["+rows[i][0]+"]", file.rows[i])
+			}
+		}
+		require.NoError(t, e.Start(columns("n"))) // the third set is given up in its middle
+		require.NoError(t, e.EndRow(append(e.Next(e.BeginRow()), '1')))
+		e.Reset(opts)
+	}
 }
 
 // The encoder holds one row at a time, however many go to a file.

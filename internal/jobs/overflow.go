@@ -46,6 +46,7 @@ const discardTimeout = 5 * time.Second
 type overflow struct {
 	objects  Objects
 	database string
+	engine   string   // its public name
 	ids      []string // under which the result may be stored
 	output   Output
 	timeout  time.Duration // of one execution, once it has a connection
@@ -75,7 +76,7 @@ func (r *run) allowOverflow(x *execution) {
 		return
 	}
 	over := &overflow{
-		objects: r.e.opts.Objects, database: r.d.Database, ids: []string{r.id}, output: out, timeout: r.job.Timeout,
+		objects: r.e.opts.Objects, database: r.d.Database, engine: r.e.opts.Database.Engine(), ids: []string{r.id}, output: out, timeout: r.job.Timeout,
 	}
 	if !r.derived {
 		over.ids = append(over.ids, DerivedID(r.d.Sequence, r.d.Timestamp))
@@ -199,7 +200,9 @@ func (o *overflow) Open(set int, columns []db.Column) (db.RowFile, error) {
 		Bucket: o.objects.Bucket(), Name: name, Format: o.output.Format, Compression: o.output.Compression,
 	}}
 	o.written = append(o.written, rows)
-	rows.Writer, err = rowfile.New(o.output.Format, o.output.Compression, columns, writeFunc(object.write))
+	rows.Writer, err = rowfile.New(rowfile.Options{
+		Format: o.output.Format, Compression: o.output.Compression, Engine: o.engine,
+	}, columns, writeFunc(object.write))
 	return rows, err
 }
 

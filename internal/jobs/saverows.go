@@ -73,7 +73,7 @@ func (s *RowSet) Write(format, compression string, to io.Writer) error {
 	if s.Object != nil {
 		return errors.New("the rows are not in the result")
 	}
-	w, err := rowfile.New(format, compression, s.Columns, to)
+	w, err := rowfile.New(rowfile.Options{Format: format, Compression: compression}, s.Columns, to)
 	if err != nil {
 		return err
 	}

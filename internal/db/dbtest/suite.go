@@ -99,8 +99,8 @@ type SQL struct {
 	// Text is the type of the columns that hold any text; empty: VARCHAR(100).
 	Text string
 
-	// Running is a query of one row and column n: how many sessions run Slow at this moment. Empty if the
-	// engine's statements run in this process, so that a call that came back has stopped its statement.
+	// Running is a query of one row and column n: how many sessions run Slow or a giant query of Numbers at this moment.
+	// Empty if the engine's statements run in this process, so that a call that came back has stopped its statement.
 	Running string
 
 	// DataError is a query with the parameter :value, a text, that fails on the value while it runs.
@@ -142,6 +142,7 @@ func Run(t *testing.T, h Harness) {
 	}{
 		{"Read", testRead},
 		{"Values", testValues},
+		{"Files", testFiles},
 		{"Params", testParams},
 		{"Caps", testCaps},
 		{"Overflow", testOverflow},

@@ -39,8 +39,14 @@ func testReadTimeout(t *testing.T, h Harness) {
 	requireStopped(b)
 }
 
-// requireStopped waits until the server runs no slow query any more.
+// requireStopped waits until the server runs no slow query and sends no giant result any more.
 func requireStopped(b *bench) {
+	b.t.Helper()
+	requireRunning(b, false, "the server goes on with the statement")
+}
+
+// requireRunning waits until the server runs such a query, or none.
+func requireRunning(b *bench, some bool, what string) {
 	b.t.Helper()
 	if b.h.SQL.Running == "" || b.h.Has.Lacks[LacksCancel] {
 		return
@@ -49,8 +55,12 @@ func requireStopped(b *bench) {
 	running := b.compile(b.h.SQL.Running)
 	eventually(b.t, func() bool {
 		set, err := look.Read(b.t.Context(), call(), running, objects())
-		return err == nil && (only(b.t, set, "n") == "0" || only(b.t, set, "n") == `"0"`)
-	}, "the server goes on with the statement")
+		if err != nil {
+			return false
+		}
+		n := only(b.t, set, "n")
+		return some == (n != "0" && n != `"0"`)
+	}, what)
 }
 
 func testTransactTimeout(t *testing.T, h Harness) {

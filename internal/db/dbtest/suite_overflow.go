@@ -15,11 +15,25 @@ import (
 
 // places is an Overflow in memory.
 type places struct {
-	arrays bool
-	fail   *db.Error // of each row behind the first
+	arrays  bool
+	fail    *db.Error // of each row behind the first
+	failEnd *db.Error // of the end of a file
+	stuck   *stuck    // nil: rows are taken at once
 
 	mu     sync.Mutex
 	opened []*place
+}
+
+// stuck takes no row behind the first until the work is given up.
+type stuck struct {
+	reached chan struct{}
+	givenUp <-chan struct{}
+}
+
+func (s *stuck) row() error {
+	close(s.reached)
+	<-s.givenUp
+	return db.Errorf(db.ClassCanceled, db.CodeCanceled, "given up while a row was written")
 }
 
 // place is the file of one set.
@@ -45,7 +59,11 @@ func (f *place) AsArrays() bool { return f.of.arrays }
 
 func (f *place) Row(text []byte) error {
 	f.rows = append(f.rows, string(text))
-	if f.of.fail != nil && len(f.rows) > 1 {
+	switch {
+	case len(f.rows) == 1:
+	case f.of.stuck != nil:
+		return f.of.stuck.row()
+	case f.of.fail != nil:
 		return f.of.fail
 	}
 	return nil
@@ -53,6 +71,9 @@ func (f *place) Row(text []byte) error {
 
 func (f *place) Close() (*db.RowsObject, error) {
 	f.closed = true
+	if f.of.failEnd != nil {
+		return nil, f.of.failEnd
+	}
 	return &db.RowsObject{Name: "set " + fmt.Sprint(f.set), RowCount: int64(len(f.rows))}, nil
 }
 
@@ -72,7 +93,11 @@ func requireNumbers(t *testing.T, rows []string, n int) {
 	}
 }
 
-const someRows = 5000
+const (
+	someRows = 5000
+	// giantRows are more than fit between a server and who does not read them.
+	giantRows = 5_000_000
+)
 
 func testOverflow(t *testing.T, h Harness) {
 	cases(t, h, map[string]func(*testing.T, Harness){
@@ -82,6 +107,7 @@ func testOverflow(t *testing.T, h Harness) {
 		"Fails":    testOverflowFails,
 		"Caps":     testOverflowCaps,
 		"Cancel":   testOverflowCancel,
+		"Stuck":    testOverflowStuck,
 		"Many":     testOverflowMany,
 	})
 }
@@ -150,10 +176,10 @@ func testOverflowTransact(t *testing.T, h Harness) {
 // testOverflowFails: the transaction is rolled back, its error is the file's, and the session is as good as before.
 func testOverflowFails(t *testing.T, h Harness) {
 	b := setup(t, h, func(o *db.Options) { o.Pool.Max = h.SmallestPool })
-	for range 2 {
-		p := &places{fail: db.Errorf(db.ClassTransient, db.CodeResources, "no room for rows")}
+	refusal := db.Errorf(db.ClassTransient, db.CodeResources, "no room for rows")
+	for _, p := range []*places{{fail: refusal}, {failEnd: refusal}, {fail: refusal}} {
 		tx := &db.Transaction{
-			Statements: []*db.Compiled{b.item(1, "a"), b.compile(h.SQL.Numbers(someRows))}, Expect: make([]*db.Range, 2),
+			Statements: []*db.Compiled{b.item(1, "a"), b.compile(h.SQL.Numbers(someRows)), b.item(2, "b")}, Expect: make([]*db.Range, 3),
 		}
 		_, err := b.db.Transact(t.Context(), call(), tx, p.into(500), sealed("job"))
 		e := requireError(t, err, db.ClassTransient, db.CodeResources)
@@ -163,14 +189,18 @@ func testOverflowFails(t *testing.T, h Harness) {
 		requireError(t, err, db.ClassTransient, db.CodeResources)
 		require.Zero(t, b.count("item"))
 	}
-	_, err := b.transact(sealed("job"), b.item(1, "a"))
+	empty := (&places{failEnd: refusal}).into(500)
+	empty.Outside = true
+	_, err := b.db.Read(t.Context(), call(), b.compile("SELECT id FROM item"), empty)
+	requireError(t, err, db.ClassTransient, db.CodeResources)
+	_, err = b.transact(sealed("job"), b.item(1, "a"))
 	require.NoError(t, err, "the key is free")
 }
 
 // testOverflowCaps: a giant result that is refused in the middle is not read to its end.
 func testOverflowCaps(t *testing.T, h Harness) {
 	b := setup(t, h)
-	giant := b.compile(h.SQL.Numbers(5_000_000))
+	giant := b.compile(h.SQL.Numbers(giantRows))
 	begun := time.Now()
 	opts := (&places{}).into(500)
 	opts.MaxRows = 1000
@@ -182,6 +212,7 @@ func testOverflowCaps(t *testing.T, h Harness) {
 	_, err = b.db.Read(t.Context(), call(), giant, opts)
 	e = requireError(t, err, db.ClassPermanent, db.CodeResultTooLarge)
 	require.Contains(t, e.Message, "10000 bytes")
+	requireStopped(b)
 	require.Less(t, time.Since(begun), patience/2)
 	require.Zero(t, b.count("item"), "the next call works")
 }
@@ -189,7 +220,7 @@ func testOverflowCaps(t *testing.T, h Harness) {
 // testOverflowCancel gives a giant result up while its rows are written.
 func testOverflowCancel(t *testing.T, h Harness) {
 	b := setup(t, h, func(o *db.Options) { o.Pool.Max = h.SmallestPool })
-	giant := b.compile(h.SQL.Numbers(5_000_000))
+	giant := b.compile(h.SQL.Numbers(giantRows))
 	ctx, cancel := context.WithTimeout(t.Context(), short)
 	defer cancel()
 	begun := time.Now()
@@ -197,8 +228,42 @@ func testOverflowCancel(t *testing.T, h Harness) {
 	requireError(t, err, db.ClassCanceled, db.CodeCanceled)
 	_, err = b.db.Read(t.Context(), db.Call{Label: "giant", Timeout: short}, giant, (&places{}).into(500))
 	requireError(t, err, db.ClassTimeout, db.CodeTimeout)
+	requireStopped(b)
 	require.Less(t, time.Since(begun), patience/2)
 	require.Zero(t, b.count("item"), "the next call works")
+}
+
+// testOverflowStuck gives a giant result up while nothing takes its rows, so that the server waits to send them.
+func testOverflowStuck(t *testing.T, h Harness) {
+	b := setup(t, h, func(o *db.Options) { o.Pool.Max = h.SmallestPool })
+	giant := b.compile(h.SQL.Numbers(giantRows))
+	tx := &db.Transaction{Statements: []*db.Compiled{b.item(1, "a"), giant}, Expect: make([]*db.Range, 2)}
+	for _, run := range []func(ctx context.Context, p *places) error{
+		func(ctx context.Context, p *places) error {
+			_, err := b.db.Read(ctx, call(), giant, p.into(500))
+			return err
+		},
+		func(ctx context.Context, p *places) error {
+			_, err := b.db.Transact(ctx, call(), tx, p.into(500), sealed("job"))
+			return err
+		},
+	} {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		p := &places{stuck: &stuck{reached: make(chan struct{}), givenUp: ctx.Done()}}
+		end := make(chan error, 1)
+		go func() { end <- run(ctx, p) }()
+		await(t, p.stuck.reached, "the rows")
+		requireRunning(b, true, "the server has sent all of it: the case says nothing")
+		begun := time.Now()
+		cancel()
+		requireError(t, await(t, end, "the canceled call"), db.ClassCanceled, db.CodeCanceled)
+		requireStopped(b)
+		require.Less(t, time.Since(begun), patience/4)
+		require.Zero(t, b.count("item"), "rolled back, and the next call works")
+	}
+	_, err := b.transact(sealed("job"), b.item(1, "a"))
+	require.NoError(t, err, "the key is free")
 }
 
 // testOverflowMany reads at once more than the pool has connections for, small results and those that overflow.

@@ -17,7 +17,11 @@ import (
 )
 
 // crowd is a database with one connection, so that reads that come at once share a trip.
-type crowd struct{ *bench }
+type crowd struct {
+	*bench
+
+	options func(*db.Compiled) db.RowOptions // nil: objects
+}
 
 // answer is what one of many reads came to.
 type answer struct {
@@ -27,7 +31,7 @@ type answer struct {
 
 func newCrowd(t *testing.T, change ...func(*db.Options)) crowd {
 	t.Helper()
-	c := crowd{setup(t, append(change, func(o *db.Options) { o.Pool.Min, o.Pool.Max = 1, 1 })...)}
+	c := crowd{bench: setup(t, append(change, func(o *db.Options) { o.Pool.Min, o.Pool.Max = 1, 1 })...)}
 	c.sql(`CREATE FUNCTION do_this(what text) RETURNS int LANGUAGE plpgsql AS $$ BEGIN EXECUTE what; RETURN 1; END $$`)
 	c.sql("CREATE TABLE item AS SELECT n AS id FROM generate_series(1, 100) n")
 	c.sql("ANALYZE item")
@@ -46,7 +50,11 @@ func stmt(sql, arg string) *db.Compiled {
 
 func (c crowd) ask(ctx context.Context, s *db.Compiled, begin func() error) answer {
 	call := db.Call{Timeout: c.opts.Limits.StatementTimeout, Begin: begin}
-	set, err := c.db.Read(ctx, call, s, objects())
+	opts := objects()
+	if c.options != nil {
+		opts = c.options(s)
+	}
+	set, err := c.db.Read(ctx, call, s, opts)
 	return answer{string(set.Rows), err}
 }
 
@@ -132,6 +140,66 @@ func TestSharedTrip(t *testing.T) {
 	answers := c.together(plain(stmt(anyRead, ""))...)
 	c.requireOthers(answers)
 	require.Equal(t, answer{rows: `[{"done":0}]`}, answers[strangerAt])
+}
+
+// elsewhere keeps the rows of one read that overflow.
+type elsewhere struct {
+	opened, closed int
+	rows           []string
+}
+
+func (o *elsewhere) Open(int, []db.Column) (db.RowFile, error) {
+	o.opened++
+	return o, nil
+}
+
+func (*elsewhere) AsArrays() bool { return true }
+
+func (o *elsewhere) Row(text []byte) error {
+	o.rows = append(o.rows, string(text))
+	return nil
+}
+
+func (o *elsewhere) Close() (*db.RowsObject, error) {
+	o.closed++
+	return &db.RowsObject{}, nil
+}
+
+// TestSharedOverflow puts a read among others whose rows were few until now and overflow this time: its rows go outside in
+// a trip of its own, once, and the others have their answers.
+func TestSharedOverflow(t *testing.T) {
+	t.Parallel()
+	const upTo = "SELECT id FROM item WHERE id <= $1::int ORDER BY id"
+	for name, own := range map[string]int{"along": strangerAt, "leads": 0} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := newCrowd(t)
+			c.warm()
+			for range 4 {
+				require.NoError(t, c.ask(t.Context(), stmt(upTo, "1"), nil).err)
+			}
+			reads := plain(stmt(upTo, "100"))
+			large := &elsewhere{}
+			c.options = func(s *db.Compiled) db.RowOptions {
+				over := &elsewhere{}
+				if s.SQL == upTo {
+					over = large
+				}
+				return db.RowOptions{Format: db.Objects, InlineBytes: 300, Overflow: over, Sets: 1}
+			}
+			reads[own], reads[strangerAt] = reads[strangerAt], reads[own]
+			answers := c.together(reads...)
+			answers[own], answers[strangerAt] = answers[strangerAt], answers[own]
+			c.requireOthers(answers)
+			require.Equal(t, answer{}, answers[strangerAt], "no rows in the answer")
+			require.Equal(t, []int{1, 1}, []int{large.opened, large.closed})
+			require.Len(t, large.rows, 100)
+			for i, row := range large.rows {
+				n, array := strconv.Itoa(i+1), row[0] == '['
+				require.Equal(t, map[bool]string{true: "[" + n + "]", false: `{"id":` + n + "}"}[array], row)
+			}
+		})
+	}
 }
 
 // TestSharedStrangers puts reads among others that do what could reach their neighbours.

@@ -1,6 +1,8 @@
 package rowfile
 
 import (
+	"bytes"
+
 	"dbrunner/internal/db"
 )
 
@@ -11,10 +13,10 @@ type table struct {
 	json    []bool // columns whose values are JSON of their own
 }
 
-func newTable(columns []db.Column) *table {
+func newTable(engine string, columns []db.Column) *table {
 	t := &table{columns: columns, json: make([]bool, len(columns))}
 	for i := range columns {
-		t.json[i] = isJSON(&columns[i])
+		t.json[i] = isJSON(engine, columns[i].Type)
 	}
 	return t
 }
@@ -26,14 +28,14 @@ func (t *table) begin(dst []byte) []byte {
 		if i > 0 {
 			dst = append(dst, ',')
 		}
-		dst = appendField(dst, db.AppendJSONString(nil, t.columns[i].Name))
+		dst = appendField(dst, db.AppendJSONString(nil, t.columns[i].Name), false)
 	}
 	return append(dst, '\r', '\n')
 }
 
 func (t *table) row(dst, text []byte) ([]byte, error) {
 	row := valuesOf(text)
-	for i := range t.columns {
+	for i, isJSON := range t.json {
 		if i > 0 {
 			dst = append(dst, ',')
 		}
@@ -42,8 +44,15 @@ func (t *table) row(dst, text []byte) ([]byte, error) {
 			return dst, errRow
 		}
 		var err error
-		if dst, err = t.appendValue(dst, value, t.json[i]); err != nil {
-			return dst, err
+		switch {
+		case isJSON || value[0] == '{':
+			if dst, err = appendObject(dst, value, isJSON); err != nil {
+				return dst, err
+			}
+		case value[0] == '"':
+			dst = appendField(dst, value, row.plain)
+		default:
+			dst = appendWord(dst, value)
 		}
 	}
 	return append(dst, '\r', '\n'), nil
@@ -51,37 +60,46 @@ func (t *table) row(dst, text []byte) ([]byte, error) {
 
 func (t *table) end(dst []byte) ([]byte, error) { return dst, nil }
 
-func (t *table) appendValue(dst, value []byte, isJSON bool) ([]byte, error) {
-	switch {
-	case isJSON && string(value) != "null": // JSON's own null cannot be told from NULL, as in the result itself
-		return appendQuoted(dst, value), nil
-	case value[0] == '"':
-		return appendField(dst, value), nil
-	case value[0] == '{':
-		_, inner, err := typedValue(value)
-		if err != nil {
-			return dst, err
+// appendObject appends a value of a JSON column, or one that comes with its type.
+func appendObject(dst, value []byte, isJSON bool) ([]byte, error) {
+	if isJSON {
+		if string(value) == "null" { // JSON's own null cannot be told from NULL, as in the result itself
+			return dst, nil
 		}
-		return t.appendValue(dst, inner, false)
-	case value[0] == 'n':
-		return dst, nil
+		return appendQuoted(dst, value), nil
+	}
+	_, inner, err := typedValue(value)
+	switch {
+	case err != nil:
+		return dst, err
+	case inner[0] == '"':
+		return appendField(dst, inner, false), nil
 	default:
-		return append(dst, value...), nil
+		return appendWord(dst, inner), nil
 	}
 }
 
-// appendField appends a JSON string as a field.
-func appendField(dst, value []byte) []byte {
+// appendWord appends a number or a word; NULL is nothing.
+func appendWord(dst, value []byte) []byte {
+	if value[0] == 'n' {
+		return dst
+	}
+	return append(dst, value...)
+}
+
+// appendField appends a JSON string as a field. plain: it has neither escapes nor commas, as far as is known.
+func appendField(dst, value []byte, plain bool) []byte {
 	s := value[1 : len(value)-1]
-	for _, c := range s {
-		if c == '\\' || c == ',' {
-			return append(appendUnescaped(append(dst, '"'), s, '"'), '"')
-		}
-	}
-	if len(s) == 0 {
+	switch {
+	case len(s) == 0:
 		return append(dst, `""`...)
+	case plain || bytes.IndexByte(s, '\\') < 0 && bytes.IndexByte(s, ',') < 0:
+		return append(dst, s...)
+	case bytes.IndexByte(s, '\\') < 0:
+		return append(append(append(dst, '"'), s...), '"')
+	default:
+		return append(appendUnescaped(append(dst, '"'), s, '"'), '"')
 	}
-	return append(dst, s...)
 }
 
 // appendQuoted appends a text as it is, in quotes.

@@ -1,5 +1,7 @@
 package rowfile
 
+import "bytes"
+
 // list is one JSON array, a row on each line.
 type list struct{ some bool }
 
@@ -11,7 +13,7 @@ func (l *list) row(dst, text []byte) ([]byte, error) {
 		dst = append(dst, ',')
 	}
 	l.some = true
-	return append(append(dst, '\n'), text...), nil
+	return appendLine(append(dst, '\n'), text), nil
 }
 
 func (l *list) end(dst []byte) ([]byte, error) {
@@ -27,6 +29,24 @@ type lines struct{}
 func (lines) asArrays() bool          { return false }
 func (lines) begin(dst []byte) []byte { return dst }
 
-func (lines) row(dst, text []byte) ([]byte, error) { return append(append(dst, text...), '\n'), nil }
+func (lines) row(dst, text []byte) ([]byte, error) { return append(appendLine(dst, text), '\n'), nil }
 
 func (lines) end(dst []byte) ([]byte, error) { return dst, nil }
+
+// appendLine appends a row as one line. A value of a JSON column may have line breaks between its parts; within strings there
+// are none.
+func appendLine(dst, text []byte) []byte {
+	from := len(dst)
+	dst = append(dst, text...)
+	for _, c := range []byte{'\n', '\r'} {
+		for line := dst[from:]; ; {
+			i := bytes.IndexByte(line, c)
+			if i < 0 {
+				break
+			}
+			line[i] = ' '
+			line = line[i+1:]
+		}
+	}
+	return dst
+}

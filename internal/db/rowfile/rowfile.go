@@ -65,28 +65,35 @@ type form interface {
 	end(dst []byte) ([]byte, error)
 }
 
+// Options says what kind of file it is, and whose rows.
+type Options struct {
+	Format      string
+	Compression string
+	Engine      string // public name of the engine whose types and values these are; empty: not known
+}
+
 // New begins a file of rows with these columns. What is written to out is the whole file once Close has returned; out
 // itself is not closed.
-func New(format, compression string, columns []db.Column, out io.Writer) (*Writer, error) {
+func New(o Options, columns []db.Column, out io.Writer) (*Writer, error) {
 	w := &Writer{out: out, finish: func() error { return nil }}
-	switch format {
+	switch o.Format {
 	case JSON:
 		w.form = &list{}
 	case NDJSON:
 		w.form = lines{}
 	case CSV:
-		w.form = newTable(columns)
+		w.form = newTable(o.Engine, columns)
 	case Parquet:
-		form, err := newColumnar(columns, compression, out)
+		form, err := newColumnar(&o, columns, out)
 		if err != nil {
 			return nil, err
 		}
 		w.form = form
 		return w, nil
 	default:
-		return nil, fmt.Errorf("no format %q of rows", format)
+		return nil, fmt.Errorf("no format %q of rows", o.Format)
 	}
-	if err := w.compress(compression); err != nil {
+	if err := w.compress(o.Compression); err != nil {
 		return nil, err
 	}
 	w.buf = w.form.begin(make([]byte, 0, flushSize+flushSize/4))

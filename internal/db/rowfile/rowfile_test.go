@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
 	"github.com/stretchr/testify/require"
@@ -51,13 +52,16 @@ func TestJSONFiles(t *testing.T) {
 	require.True(t, bytes.Equal([]byte("[\n{\"a\":1},\n{\"a\":\"x\"}\n]\n"), list), "a row on each line")
 	require.Empty(t, write(t, rowfile.NDJSON, "none", columns))
 	require.Equal(t, "[1]\n[null]\n", string(write(t, rowfile.NDJSON, "none", columns, `[1]`, `[null]`)))
+	broken := "[{\n  \"a\":\r\n \"\\n\"\n}]" // PostgreSQL's json keeps the blanks that it was given
+	require.Equal(t, "[{   \"a\":   \"\\n\" }]\n[2]\n", string(write(t, rowfile.NDJSON, "none", columns, broken, `[2]`)))
+	require.Equal(t, "[\n[{   \"a\":   \"\\n\" }],\n[2]\n]\n", string(write(t, rowfile.JSON, "none", columns, broken, `[2]`)))
 }
 
 func TestUnknownWords(t *testing.T) {
 	t.Parallel()
-	_, err := rowfile.New("xml", "none", nil, io.Discard)
+	_, err := rowfile.New(rowfile.Options{Format: "xml", Compression: "none"}, nil, io.Discard)
 	require.ErrorContains(t, err, "xml")
-	_, err = rowfile.New("csv", "rar", nil, io.Discard)
+	_, err = rowfile.New(rowfile.Options{Format: "csv", Compression: "rar"}, nil, io.Discard)
 	require.ErrorContains(t, err, "rar")
 	require.Equal(t, ".csv.zst", rowfile.Extension("csv", "zstd"))
 	require.Equal(t, ".ndjson.gz", rowfile.Extension("ndjson", "gzip"))
@@ -68,7 +72,7 @@ func TestARowThatIsNone(t *testing.T) {
 	t.Parallel()
 	for _, format := range []string{rowfile.CSV, rowfile.Parquet} {
 		for _, row := range []string{``, `[`, `[]`, `{}`, `[1`, `{"a":1}`, `x`} {
-			w, err := rowfile.New(format, "none", []db.Column{{Name: "a"}, {Name: "b"}}, io.Discard)
+			w, err := rowfile.New(rowfile.Options{Format: format, Compression: "none"}, []db.Column{{Name: "a"}, {Name: "b"}}, io.Discard)
 			require.NoError(t, err)
 			require.Error(t, w.Row([]byte(row)), "%s %q", format, row)
 		}
@@ -91,7 +95,7 @@ func TestNoRoom(t *testing.T) {
 	t.Parallel()
 	for _, format := range rowfile.Formats() {
 		for _, compression := range rowfile.Compressions() {
-			w, err := rowfile.New(format, compression, []db.Column{{Name: "a", Type: "text"}}, &full{room: 10})
+			w, err := rowfile.New(rowfile.Options{Format: format, Compression: compression}, []db.Column{{Name: "a", Type: "text"}}, &full{room: 10})
 			if err == nil {
 				for i := range 3000 {
 					if err = w.Row([]byte(`["` + strings.Repeat(strconv.Itoa(i), 30) + `"]`)); err != nil {
@@ -157,6 +161,7 @@ func TestRowsComeBack(t *testing.T) {
 			require.Equal(t, texts[i], string(decoded[i]))
 		}
 		checkCSV(t, rows, unpack(t, compression, write(t, rowfile.CSV, compression, columns, texts...)))
+		checkParquet(t, rows, write(t, rowfile.Parquet, compression, columns, texts...))
 	})
 }
 
@@ -211,6 +216,55 @@ func checkCSV(t require.TestingT, rows [][]cell, data []byte) {
 	}
 }
 
+func checkParquet(t *testing.T, rows [][]cell, data []byte) {
+	table := readParquet(t, data)
+	require.EqualValues(t, len(rows), table.NumRows())
+	for k := range int(table.NumCols()) {
+		i := 0
+		for _, chunk := range table.Column(k).Data().Chunks() {
+			texts, ok := chunk.(*array.String)
+			require.True(t, ok)
+			for n := range texts.Len() {
+				require.Equal(t, rows[i][k].null, texts.IsNull(n))
+				require.Equal(t, rows[i][k].text, texts.Value(n))
+				i++
+			}
+		}
+	}
+}
+
+// A field may be as large as a row.
+func TestLargeFields(t *testing.T) {
+	t.Parallel()
+	text := strings.Repeat("a \"quoted\", text\r\nü\u2028\x01\\", 100_000)
+	row := cell{text: text, json: string(db.AppendJSONString(nil, text))}
+	columns := []db.Column{{Name: "a", Type: "text"}, {Name: "b", Type: "text"}}
+	rows := [][]cell{{row, row}, {row, {null: true, json: "null"}}, {{json: `""`}, row}}
+	var texts []string
+	for i := range rows {
+		texts = append(texts, encode(columns, rows[i], i%2 == 0))
+	}
+	for _, compression := range rowfile.Compressions() {
+		library, err := csv.NewReader(bytes.NewReader(unpack(t, compression, write(t, rowfile.CSV, compression, columns, texts...)))).ReadAll()
+		require.NoError(t, err)
+		for i := range rows {
+			for k := range rows[i] {
+				require.True(t, strings.ReplaceAll(rows[i][k].text, "\r\n", "\n") == library[i+1][k])
+			}
+		}
+		checkParquet(t, rows, write(t, rowfile.Parquet, compression, columns, texts...))
+	}
+}
+
+// What SQLite has in a column that is declared json is a text as any other.
+func TestCSVOfDeclaredJSON(t *testing.T) {
+	t.Parallel()
+	for engine, want := range map[string]string{"sqlite": "v\r\n\"{\"\"a\"\":1}\"\r\n", "postgres": "v\r\n\"\"\"{\\\"\"a\\\"\":1}\"\"\"\r\n"} {
+		o := rowfile.Options{Format: rowfile.CSV, Compression: "none", Engine: engine}
+		require.Equal(t, want, string(writeAs(t, o, []db.Column{{Name: "v", Type: "json"}}, `["{\"a\":1}"]`)))
+	}
+}
+
 type field struct {
 	text   string
 	quoted bool
@@ -252,7 +306,7 @@ func FuzzRow(f *testing.F) {
 	}
 	f.Fuzz(func(_ *testing.T, row []byte) {
 		for _, format := range []string{rowfile.CSV, rowfile.Parquet} {
-			w, err := rowfile.New(format, "none", []db.Column{{Name: "a", Type: "text"}, {Name: "b", Type: "json"}}, io.Discard)
+			w, err := rowfile.New(rowfile.Options{Format: format, Compression: "none"}, []db.Column{{Name: "a", Type: "text"}, {Name: "b", Type: "json"}}, io.Discard)
 			if err == nil && w.Row(row) == nil { // whatever it makes of what is no row: it ends
 				_ = w.Close()
 			}
@@ -272,7 +326,7 @@ func BenchmarkWriter(b *testing.B) {
 	for _, format := range rowfile.Formats() {
 		for _, compression := range rowfile.Compressions() {
 			b.Run(format+"-"+compression, func(b *testing.B) {
-				w, err := rowfile.New(format, compression, columns, io.Discard)
+				w, err := rowfile.New(rowfile.Options{Format: format, Compression: compression, Engine: "postgres"}, columns, io.Discard)
 				if err != nil {
 					b.Fatal(err)
 				}

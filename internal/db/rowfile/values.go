@@ -6,8 +6,6 @@ import (
 	"errors"
 	"strconv"
 	"unicode/utf8"
-
-	"dbrunner/internal/db"
 )
 
 // errRow is a row that is none of the encoder's.
@@ -15,8 +13,10 @@ var errRow = errors.New("a row is not written as rows are")
 
 // values walks through the values of a row.
 type values struct {
-	rest    []byte
+	text    []byte
+	at      int
 	objects bool
+	plain   bool // the value that next returned is no string with an escape or a comma
 }
 
 // valuesOf begins behind the bracket.
@@ -24,43 +24,69 @@ func valuesOf(text []byte) values {
 	if len(text) < 2 {
 		return values{}
 	}
-	return values{rest: text[1:], objects: text[0] == '{'}
+	return values{text: text, at: 1, objects: text[0] == '{'}
 }
 
 // next returns the next value's JSON text; nil at the end of the row. The encoder writes no blanks, but a value of a JSON
 // column may have some around it.
 func (v *values) next() []byte {
-	v.blanks()
-	if len(v.rest) > 0 && v.rest[0] == ',' {
-		v.rest = v.rest[1:]
+	text, i := v.text, v.at
+	i = skipBlanks(text, i)
+	if i < len(text) && text[i] == ',' {
+		i = skipBlanks(text, i+1)
 	}
 	if v.objects {
-		if len(v.rest) < 2 || v.rest[0] != '"' {
+		if i = skipKey(text, i); i == 0 {
 			return nil
 		}
-		key := stringLength(v.rest) + 1 // its colon
-		if key > len(v.rest) {
-			return nil
-		}
-		v.rest = v.rest[key:]
 	}
-	v.blanks()
-	n := valueLength(v.rest)
-	if n == 0 {
+	begin := i
+	if v.plain = true; i < len(text) && text[i] == '"' {
+		i = v.skipString(i)
+	} else {
+		i += valueLength(text[i:])
+	}
+	v.at = i
+	if i == begin {
 		return nil
 	}
-	value := v.rest[:n]
-	v.rest = v.rest[n:]
-	if value[0] == '"' && (n == 1 || value[n-1] != '"') {
-		return nil // no end
-	}
-	return value
+	return text[begin:i]
 }
 
-func (v *values) blanks() {
-	for len(v.rest) > 0 && (v.rest[0] == ' ' || v.rest[0] == '\n' || v.rest[0] == '\t' || v.rest[0] == '\r') {
-		v.rest = v.rest[1:]
+func skipBlanks(text []byte, i int) int {
+	for i < len(text) && text[i] <= ' ' {
+		i++
 	}
+	return i
+}
+
+// skipKey returns where the value behind a key begins; 0: there is none.
+func skipKey(text []byte, i int) int {
+	if i >= len(text) || text[i] != '"' {
+		return 0
+	}
+	if i += stringLength(text[i:]) + 1; i >= len(text) { // its colon
+		return 0
+	}
+	return skipBlanks(text, i)
+}
+
+// skipString returns the end of the string that begins at i; i itself if it has none. Most are short: byte by byte is
+// faster than looking for each of the three.
+func (v *values) skipString(i int) int {
+	text := v.text
+	for end := i + 1; end < len(text); end++ {
+		switch text[end] {
+		case '"':
+			return end + 1
+		case ',':
+			v.plain = false
+		case '\\':
+			v.plain = false
+			end++
+		}
+	}
+	return i
 }
 
 // stringLength is the length of the JSON string that a text begins with, quotes included.
@@ -119,9 +145,6 @@ func nestedLength(text []byte) int {
 	return len(text)
 }
 
-// isJSON reports whether a column's values are JSON of their own: an object in another column is a value with its type.
-func isJSON(column *db.Column) bool { return column.Type == "json" || column.Type == "jsonb" }
-
 // typedValue is what a value with a type of its own consists of (SQLite: {"type": "blob", "value": "…"}).
 func typedValue(text []byte) (name string, value []byte, err error) {
 	var typed struct {
@@ -179,6 +202,9 @@ func unicodeEscape(s []byte) (rune, int) {
 		return r, digits
 	}
 	low := hexRune(s[digits+2:])
+	if low < 0xdc00 || low > 0xdfff {
+		return utf8.RuneError, digits
+	}
 	return (r-0xd800)<<10 + (low - 0xdc00) + 0x10000, both
 }
 

@@ -1,0 +1,38 @@
+package dbtest
+
+import (
+	"encoding/json"
+	"io"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"dbrunner/internal/db"
+	"dbrunner/internal/db/rowfile"
+)
+
+// testFiles writes every value of the engine in every format. Parquet may refuse what no other type than text can hold, and
+// must take it as such.
+func testFiles(t *testing.T, h Harness) {
+	b := setup(t, h)
+	for _, c := range h.Values {
+		t.Run(c.Name, func(t *testing.T) {
+			set, err := b.db.Read(t.Context(), call(), b.compile(c.SQL), arrays())
+			require.NoError(t, err)
+			var rows []json.RawMessage
+			require.NoError(t, json.Unmarshal(set.Rows, &rows))
+			for _, format := range rowfile.Formats() {
+				w, err := rowfile.New(rowfile.Options{Format: format, Compression: rowfile.None, Engine: b.db.Engine()}, set.Columns, io.Discard)
+				require.NoError(t, err)
+				err = w.Row(rows[0])
+				if format == rowfile.Parquet && err != nil {
+					t.Log("REFUSED", c.Name, c.Type, c.JSON)
+					requireError(t, err, db.ClassPermanent, db.CodeData)
+					continue
+				}
+				require.NoError(t, err)
+				require.NoError(t, w.Close())
+			}
+		})
+	}
+}
