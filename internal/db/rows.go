@@ -233,7 +233,7 @@ func (e *RowEncoder) EndRow(dst []byte) error {
 	e.rows++
 	e.total++
 	if e.opts.Overflow == nil {
-		return e.check()
+		return e.checkCaps(e.Size())
 	}
 	return e.endOverflowing()
 }

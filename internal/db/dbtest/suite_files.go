@@ -3,6 +3,7 @@ package dbtest
 import (
 	"encoding/json"
 	"io"
+	"regexp"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -11,8 +12,10 @@ import (
 	"dbrunner/internal/db/rowfile"
 )
 
-// testFiles writes every value of the engine in every format. Parquet may refuse what no other type than text can hold, and
-// must take it as such.
+// lossy are values that Parquet's types cannot hold: moments out of its range, more digits than microseconds, no text.
+var lossy = regexp.MustCompile(`infinity| BC"|\.[0-9]{6}[1-9]|text_base64`)
+
+// testFiles writes every value of the engine in every format.
 func testFiles(t *testing.T, h Harness) {
 	b := setup(t, h)
 	for _, c := range h.Values {
@@ -26,7 +29,7 @@ func testFiles(t *testing.T, h Harness) {
 				require.NoError(t, err)
 				err = w.Row(rows[0])
 				if format == rowfile.Parquet && err != nil {
-					t.Log("REFUSED", c.Name, c.Type, c.JSON)
+					require.Regexp(t, lossy, c.JSON)
 					requireError(t, err, db.ClassPermanent, db.CodeData)
 					continue
 				}
