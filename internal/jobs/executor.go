@@ -124,8 +124,9 @@ type run struct {
 	replyTo string
 	labels  map[string]string
 
-	refused error  // what begin said
-	body    []byte // the result that was encoded last
+	refused error     // what begin said
+	begunAt time.Time // when it said so last
+	body    []byte    // the result that was encoded last
 }
 
 func (r *run) take(job *Job) {
@@ -147,8 +148,9 @@ func (r *run) begin() error {
 	}
 	crash.AtJob(r.id)
 	r.d.attempts++
+	r.begunAt = time.Now()
 	if r.d.startedAt.IsZero() {
-		r.d.startedAt = time.Now()
+		r.d.startedAt = r.begunAt
 	}
 	r.d.Step(StepExecute)
 	return nil
@@ -210,19 +212,18 @@ func (r *run) execute(ctx context.Context, look *look) Outcome {
 	default: // nothing is on record before the end
 	}
 	var given answer
-	var last error
 	err := db.Retry(ctx, r.retryOptions(), r.repeatable, func(ctx context.Context) error {
-		if err := r.awaitInputs(ctx, last); err != nil {
+		if err := r.awaitInputs(ctx, x.last); err != nil {
 			return err
 		}
 		if err := x.over.begin(ctx); err != nil {
 			return err
 		}
 		err := error(errPanicked)
-		defer func() { x.over.end(err) }()
+		defer func() { x.over.end(ctx, err) }()
 		r.d.Step(StepAcquire)
 		given, err = r.job.work.run(ctx, x)
-		last = err
+		x.last = err
 		r.d.stepFailed(err)
 		r.d.Step(StepNone)
 		if db.ClassOf(err) == db.ClassUnknown {

@@ -92,8 +92,9 @@ type execution struct {
 	call db.Call
 	rows db.RowOptions
 	seal sealAnswer
-	over *overflow // where rows go that have no room in the result; nil: nowhere
+	over overflow // where rows go that have no room in the result
 	once *once
+	last error // of the execution before
 }
 
 // answer is the kind's own keys of a result. The zero answer has none.

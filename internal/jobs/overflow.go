@@ -42,31 +42,16 @@ var errPanicked = errors.New("the execution panicked")
 // discardTimeout bounds the removal of what nobody will ask for. What it leaves is cleaned up later.
 const discardTimeout = 5 * time.Second
 
-// overflow takes the rows of one job that have no room in its result, over all of its executions. A nil one takes none.
+// overflow takes the rows of one job that have no room in its result, over all of its executions. The zero value takes
+// none. Most jobs have no such rows: what it costs to write them begins with the first.
 type overflow struct {
-	objects  Objects
-	database string
-	engine   string   // its public name
-	ids      []string // under which the result may be stored
-	output   Output
-	timeout  time.Duration // of one execution, once it has a connection
+	run *run // whose rows they are
 
 	failed bool // the store failed in the execution before
 
 	// Of the execution under way, from begin to end.
-	open    func(name string) (*boundObject, error)
-	begun   func()         // it has a connection
-	finish  func()         // its bounds end
-	remove  func(o Object) // whatever its bounds
+	open    func(set int, columns []db.Column) (db.RowFile, error)
 	written []*outsideRows // in their order
-}
-
-// boundObject is an object within the bounds of its execution.
-type boundObject struct {
-	Object
-
-	write func(p []byte) error
-	close func() (size int64, digest string, err error)
 }
 
 // allowOverflow lets the rows of a job go outside where it may.
@@ -75,96 +60,60 @@ func (r *run) allowOverflow(x *execution) {
 	if out.Mode == OutputInline || r.job.ReplyOnly || p.Off || r.e.opts.Objects == nil {
 		return
 	}
-	over := &overflow{
-		objects: r.e.opts.Objects, database: r.d.Database, engine: r.e.opts.Database.Engine(), ids: []string{r.id}, output: out, timeout: r.job.Timeout,
-	}
-	if !r.derived {
-		over.ids = append(over.ids, DerivedID(r.d.Sequence, r.d.Timestamp))
-	}
-	x.over, x.call.Begin = over, func() error {
-		err := r.begin()
-		if err == nil {
-			over.begun()
-		}
-		return err
-	}
+	x.over.run = r
 	x.rows.InlineBytes, x.rows.Sets = x.rows.MaxBytes, r.job.work.size()
 	x.rows.MaxRows, x.rows.MaxBytes = lower(r.job.MaxRows, p.MaxRows), p.MaxBytes
-	x.rows.Overflow, x.rows.Outside = over, out.Mode == OutputObject
+	x.rows.Overflow, x.rows.Outside = &x.over, out.Mode == OutputObject
 }
 
-// begin begins an execution, whose bounds are those of what is written for it. After a failure of the store it waits
-// for it first, while it has no connection to the database.
-func (o *overflow) begin(parent context.Context) error {
-	if o == nil {
+// begin begins an execution. After a failure of the store it waits for it first, while it has no connection to the
+// database.
+func (o *overflow) begin(ctx context.Context) error {
+	if o.run == nil {
 		return nil
 	}
 	if o.failed {
-		if err := o.objects.Ready(parent); err != nil {
-			return o.failure(parent, parent, err)
+		if err := o.run.e.opts.Objects.Ready(ctx); err != nil {
+			return o.failure(ctx, ctx, err)
 		}
 		o.failed = false
 	}
-	ctx, cancel := context.WithCancel(parent)
-	var limit *time.Timer
-	o.begun = func() {
-		if o.timeout > 0 {
-			limit = time.AfterFunc(o.timeout, cancel)
-		}
-	}
-	o.finish = func() {
-		if limit != nil {
-			limit.Stop()
-		}
-		cancel()
-	}
-	o.remove = func(object Object) {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(parent), discardTimeout)
-		defer cancel()
-		_ = object.Discard(ctx) // what it leaves is cleaned up later
-	}
-	o.open = func(name string) (*boundObject, error) {
-		object, err := o.objects.Create(ctx, o.database, name)
-		if err != nil {
-			return nil, o.failure(parent, ctx, err)
-		}
-		return &boundObject{
-			Object: object,
-			write:  func(p []byte) error { return o.failure(parent, ctx, object.Write(ctx, p)) },
-			close: func() (int64, string, error) {
-				size, digest, err := object.Close(ctx)
-				return size, digest, o.failure(parent, ctx, err)
-			},
-		}, nil
-	}
+	o.open = func(set int, columns []db.Column) (db.RowFile, error) { return o.create(ctx, set, columns) }
 	return nil
 }
 
 // end ends an execution. What it wrote stays if it has succeeded, and if it may have: then the ledger row names it.
-func (o *overflow) end(err error) {
-	if o == nil {
-		return
-	}
-	if o.finish == nil {
-		return
-	}
-	o.finish()
-	o.finish = nil
-	if err != nil && db.ClassOf(err) != db.ClassUnknown {
-		o.discard()
-	}
-	o.written = nil
-}
-
-// discard removes what was written in this execution.
-func (o *overflow) discard() {
+func (o *overflow) end(ctx context.Context, err error) {
 	for _, rows := range o.written {
-		o.remove(rows.object)
+		rows.cancel()
+	}
+	if err != nil && db.ClassOf(err) != db.ClassUnknown {
+		o.discard(ctx)
+	}
+	o.open, o.written = nil, nil
+}
+
+// discard removes what was written in this execution, whatever its bounds.
+func (o *overflow) discard(ctx context.Context) {
+	for _, rows := range o.written {
+		rows.cancel()
+		limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), discardTimeout)
+		_ = rows.object.Discard(limited) // what it leaves is cleaned up later
+		cancel()
 	}
 	o.written = nil
 }
 
-// failure says what a failure of the store means for the execution.
+// bounds are those of the execution under way for what is written for it: its time limit, from when it got a connection.
+func (o *overflow) bounds(ctx context.Context) (context.Context, context.CancelFunc) {
+	if limit := o.run.job.Timeout; limit > 0 {
+		return context.WithDeadline(ctx, o.run.begunAt.Add(limit))
+	}
+	return context.WithCancel(ctx)
+}
+
+// failure says what a failure of the store means for the execution, of which parent are the bounds and ctx those with its
+// time limit.
 func (o *overflow) failure(parent, ctx context.Context, err error) error {
 	if err == nil {
 		return nil
@@ -188,22 +137,46 @@ func (o *overflow) failure(parent, ctx context.Context, err error) error {
 
 // Open begins the rows of a set; see db.Overflow.
 func (o *overflow) Open(set int, columns []db.Column) (db.RowFile, error) {
+	return o.open(set, columns)
+}
+
+// create begins the object of a set's rows, within the bounds of the execution. A set that is begun once more, as all
+// of its call is, takes the place of what was written before.
+func (o *overflow) create(ctx context.Context, set int, columns []db.Column) (db.RowFile, error) {
 	if n := len(o.written); n > 0 && o.written[n-1].set >= set {
-		o.discard()
+		o.discard(ctx)
 	}
-	name := o.database + "." + strings.Join(o.ids, ".") + "." + rand.Text() + rowfile.Extension(o.output.Format, o.output.Compression)
-	object, err := o.open(name)
+	objects, output := o.run.e.opts.Objects, o.run.job.Output
+	bounded, cancel := o.bounds(ctx)
+	name := o.name()
+	object, err := objects.Create(bounded, o.run.d.Database, name)
 	if err != nil {
-		return nil, err
+		defer cancel()
+		return nil, o.failure(ctx, bounded, err)
 	}
-	rows := &outsideRows{set: set, object: object, place: db.RowsObject{
-		Bucket: o.objects.Bucket(), Name: name, Format: o.output.Format, Compression: o.output.Compression,
-	}}
+	rows := &outsideRows{
+		set: set, object: object, cancel: cancel,
+		place: db.RowsObject{Bucket: objects.Bucket(), Name: name, Format: output.Format, Compression: output.Compression},
+		finish: func() (int64, string, error) {
+			size, digest, err := object.Close(bounded)
+			return size, digest, o.failure(ctx, bounded, err)
+		},
+	}
 	o.written = append(o.written, rows)
 	rows.Writer, err = rowfile.New(rowfile.Options{
-		Format: o.output.Format, Compression: o.output.Compression, Engine: o.engine,
-	}, columns, writeFunc(object.write))
+		Format: output.Format, Compression: output.Compression, Engine: o.run.e.opts.Database.Engine(),
+	}, columns, writeFunc(func(p []byte) error { return o.failure(ctx, bounded, object.Write(bounded, p)) }))
 	return rows, err
+}
+
+// name is a new name: of the database, of the ids under which the result may be stored, of this execution alone.
+func (o *overflow) name() string {
+	parts := []string{o.run.d.Database, o.run.id}
+	if !o.run.derived {
+		parts = append(parts, DerivedID(o.run.d.Sequence, o.run.d.Timestamp))
+	}
+	output := o.run.job.Output
+	return strings.Join(append(parts, rand.Text()), ".") + rowfile.Extension(output.Format, output.Compression)
 }
 
 // RowsOf tells from an object's name of which database its rows are, and the ids under which the result that names it
@@ -236,8 +209,10 @@ type outsideRows struct {
 	*rowfile.Writer
 
 	set    int
-	object *boundObject
+	object Object
 	place  db.RowsObject
+	finish func() (size int64, digest string, err error) // completes the object
+	cancel context.CancelFunc                            // ends the bounds of its writing
 }
 
 // Row adds a row; see db.RowFile.
@@ -252,7 +227,7 @@ func (r *outsideRows) Close() (*db.RowsObject, error) {
 	if err != nil {
 		return nil, err
 	}
-	if r.place.Size, r.place.Digest, err = r.object.close(); err != nil {
+	if r.place.Size, r.place.Digest, err = r.finish(); err != nil {
 		return nil, err
 	}
 	return &r.place, nil
