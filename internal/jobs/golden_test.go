@@ -85,6 +85,7 @@ func requireSets(t *testing.T, result []byte, sets []db.ResultSet) {
 		}
 		require.NotEmpty(t, read)
 		require.Equal(t, i, read[0].Statement)
+		require.Equal(t, "postgres", read[0].Engine)
 		require.Equal(t, sets[i].Columns, read[0].Columns)
 		require.Equal(t, sets[i].Object, read[0].Object)
 		if sets[i].Object != nil {
