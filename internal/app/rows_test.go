@@ -268,6 +268,25 @@ func TestRowsThatAreGone(t *testing.T) {
 	}
 }
 
+// PostgreSQL has rows without columns. Parquet keeps the number of rows in their columns only.
+func TestRowsWithoutColumns(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	w.start(w.config("r1", engines()["postgres"](t)))
+	const sql = `"sql":"SELECT FROM generate_series(1, 3)","output":"object"`
+	for format, want := range map[string]string{"ndjson": "{}\n{}\n{}\n", "json": "[\n{},\n{},\n{}\n]\n", "csv": "\r\n\r\n\r\n\r\n"} {
+		a := w.rows("shop", format, "query", sql+`,"format":"`+format+`"`)
+		require.Equal(t, "succeeded", a.Status, "%+v", a.Error)
+		require.EqualValues(t, 3, a.Object.Count)
+		require.Equal(t, want, string(w.fetch(a.Object)))
+	}
+	a := w.rows("shop", "parquet", "query", sql+`,"format":"parquet"`)
+	require.Equal(t, "failed", a.Status)
+	require.Equal(t, "not_supported", a.Error.Code)
+	require.Contains(t, a.Error.Message, "choose another format")
+	require.Len(t, w.objects(), 3)
+}
+
 func TestStoreOfRowsIsFull(t *testing.T) {
 	t.Parallel()
 	for name, database := range engines() {

@@ -90,19 +90,22 @@ func (b *Bucket) Lookup(ctx context.Context, name string) (*Object, error) {
 // mark is a literal subject of chunks: whoever writes a description must not make us read anything else.
 var mark = regexp.MustCompile(`^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$`)
 
+// errDescription says that what describes an object is of no use.
+var errDescription = errors.New("the description of an object is not valid")
+
 // readObject reads a description; nil if it says that the object was deleted.
 func readObject(m *storedMessage) (*Object, error) {
 	var info jetstream.ObjectInfo
 	if err := json.Unmarshal(m.Data, &info); err != nil {
-		return nil, fmt.Errorf("the description of an object is not valid: %w", err)
+		return nil, fmt.Errorf("%w: %w", errDescription, err)
 	}
 	switch {
 	case info.Deleted:
 		return nil, nil
 	case info.Opts != nil && info.Opts.Link != nil:
-		return nil, fmt.Errorf("object %s is a link, which is not followed", info.Name)
+		return nil, fmt.Errorf("%w: object %s is a link, which is not followed", errDescription, info.Name)
 	case !mark.MatchString(info.NUID) || len(info.NUID) > maxObjectName:
-		return nil, fmt.Errorf("the description of object %s names no valid chunks", info.Name)
+		return nil, fmt.Errorf("%w: object %s names no valid chunks", errDescription, info.Name)
 	}
 	return &Object{
 		Name: info.Name, Size: int64(info.Size), Digest: info.Digest, Modified: m.Time, //nolint:gosec // nobody has 8 EiB

@@ -280,7 +280,10 @@ func TestDescriptionsThatLie(t *testing.T) {
 		require.Error(t, err, name)
 		require.NotErrorIs(t, err, bus.ErrNotFound, name)
 	}
-	_, err := params.Create("a.b", "x")
+	listed, err := params.Sweep().Objects(t.Context())
+	require.NoError(t, err, "it keeps nobody from the others")
+	require.Empty(t, listed)
+	_, err = params.Create("a.b", "x")
 	require.ErrorIs(t, err, bus.ErrSubject)
 	_, err = params.Create(database, "")
 	require.ErrorIs(t, err, bus.ErrSubject)

@@ -3,6 +3,7 @@ package bus
 import (
 	"context"
 	"encoding/base64"
+	"errors"
 	"strings"
 	"time"
 )
@@ -49,7 +50,11 @@ func (s *ObjectSweep) object(ctx context.Context, encoded string) (*Object, erro
 	if err != nil {
 		return nil, nil // nobody's object
 	}
-	return s.bucket.Lookup(ctx, string(name))
+	o, err := s.bucket.Lookup(ctx, string(name))
+	if errors.Is(err, errDescription) || errors.Is(err, ErrSubject) {
+		return nil, nil // neither is this one: it must not keep us from the others
+	}
+	return o, err
 }
 
 // Abandoned removes chunks without a description, as a writer leaves them that was killed, where the newest is older

@@ -30,7 +30,7 @@ func (w *alone) run(ctx context.Context, x *execution) (answer, error) {
 	var once *db.Once
 	if x.once != nil {
 		once = &db.Once{Start: x.once.start, End: func(set db.ResultSet, err error) *db.Entry {
-			return x.once.end(ctx, commandAnswer(&set), err)
+			return x.once.end(ctx, x.commandAnswer(&set), err)
 		}}
 	}
 	database := x.opts.Outside
@@ -41,13 +41,16 @@ func (w *alone) run(ctx context.Context, x *execution) (answer, error) {
 	if err != nil && db.ClassOf(err) != db.ClassDone {
 		return answer{}, err
 	}
-	return commandAnswer(&set), err
+	return x.commandAnswer(&set), err
 }
 
 // commandAnswer is the answer of a statement on its own: the server's tag, where it has one, and what any statement has.
-func commandAnswer(set *db.ResultSet) answer {
+func (x *execution) commandAnswer(set *db.ResultSet) answer {
 	return answer{
 		append: func(dst []byte) []byte {
+			if hasColumns(set) {
+				dst = x.appendEngine(dst)
+			}
 			dst = append(dst, ',')
 			if set.Command != "" {
 				dst = append(db.AppendJSONString(append(dst, `"command":`...), set.Command), ',')

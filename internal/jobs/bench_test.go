@@ -116,10 +116,11 @@ func BenchmarkResult(b *testing.B) {
 		Columns: []db.Column{{Name: "id", Type: "int8"}, {Name: "name", Type: "text"}},
 		Rows:    []byte(`[{"id":"42","name":"Ann"}]`), RowCount: 1,
 	}
+	x := &execution{opts: &ExecutorOptions{Database: &answering{}}}
 	r := Result{
 		JobID: "a1-0001", Kind: "query", Database: "shop", Effect: ReadOnly, Status: Succeeded, Hash: make([]byte, 32),
 		Sequence: 12345, Deliveries: 1, Attempts: 1, Runner: "runner-1", QueuedAt: testTime, StartedAt: testTime,
-		FinishedAt: testTime, answer: answer{size: sizeOf(&set), append: func(dst []byte) []byte { return appendColumns(append(dst, ','), &set) }},
+		FinishedAt: testTime, answer: answer{size: sizeOf(&set), append: func(dst []byte) []byte { return appendColumns(append(x.appendEngine(dst), ','), &set) }},
 	}
 	body := r.Append(nil)
 	b.Run("append", func(b *testing.B) {

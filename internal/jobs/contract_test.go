@@ -64,6 +64,8 @@ type answering struct {
 	err  error
 }
 
+func (*answering) Engine() string { return "postgres" }
+
 func (a *answering) Read(context.Context, db.Call, *db.Compiled, db.RowOptions) (db.ResultSet, error) {
 	if a.err != nil {
 		return db.ResultSet{}, a.err

@@ -27,29 +27,76 @@ func goldenSets() map[string][]db.ResultSet {
 		Columns: []db.Column{{Name: "id", Type: "int8"}, {Name: "näme \"q\"", Type: "text"}},
 		Rows:    []byte(`[{"id":"1","näme \"q\"":"Ann"},{"id":"2","näme \"q\"":null}]`), RowCount: 2, RowsAffected: 2,
 	}
+	outside := db.ResultSet{
+		Columns: rows.Columns, RowCount: 5_000_000, RowsAffected: 5_000_000,
+		Object: &db.RowsObject{
+			Bucket: "DBRUNNER_ROWS", Name: "shop.export-7.s42_dgrfgbv552j9.MZXW6YTBOI2DKNRX.csv.zst", Size: 734_003_200, RowCount: 5_000_000,
+			Digest: "SHA-256=47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU=", Format: "csv", Compression: "zstd",
+		},
+	}
 	return map[string][]db.ResultSet{
 		"query":       {rows},
+		"outside":     {outside},
+		"batch":       {{RowsAffected: 3}, rows},
+		"params_from": {{RowsAffected: 100_000}, {RowsAffected: 2}, outside},
 		"statement":   {{Columns: rows.Columns, Rows: []byte(`[["7","x"]]`), RowCount: 1, RowsAffected: 1, Command: "CALL"}},
 		"transaction": {{RowsAffected: 1, Command: "UPDATE 1"}, rows, {RowsAffected: 0, Command: "DELETE 0"}},
 	}
+}
+
+// goldenJobs are the golden messages with their kinds: one of each, and those whose keys go with no others.
+func goldenJobs() map[string]string {
+	all := map[string]string{"batch": "transaction", "params_from": "transaction", "outside": "query"}
+	for _, kind := range Kinds() {
+		all[kind] = kind
+	}
+	return all
 }
 
 // TestGoldenMessages holds for each kind a job with all of its keys to what is decoded of it, and its result to the
 // byte.
 func TestGoldenMessages(t *testing.T) {
 	t.Parallel()
-	for _, name := range Kinds() {
+	for name, kind := range goldenJobs() {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			body, err := os.ReadFile(filepath.Join("testdata", "golden", name+".job.json"))
 			require.NoError(t, err, "each kind has a golden message")
-			in := delivery(name, string(body))
+			in := delivery(kind, string(body))
 			in.Deliveries = 2
 			job := mustDecode(t, testDecoder(), in)
 			require.NoError(t, inGolden(name+".decoded.txt", []byte(dump(job))))
-			require.NoError(t, inGolden(name+".result.json", goldenResult(t, job, in, goldenSets()[name])))
+			result := goldenResult(t, job, in, goldenSets()[name])
+			require.NoError(t, inGolden(name+".result.json", result))
+			requireSets(t, result, goldenSets()[name])
 		})
 	}
+}
+
+// requireSets reads the sets of rows of a result again.
+func requireSets(t *testing.T, result []byte, sets []db.ResultSet) {
+	t.Helper()
+	read, err := RowSets(result)
+	require.NoError(t, err)
+	var objects []db.RowsObject
+	for i := range sets {
+		if sets[i].Columns == nil {
+			continue
+		}
+		require.NotEmpty(t, read)
+		require.Equal(t, i, read[0].Statement)
+		require.Equal(t, "postgres", read[0].Engine)
+		require.Equal(t, sets[i].Columns, read[0].Columns)
+		require.Equal(t, sets[i].Object, read[0].Object)
+		if sets[i].Object != nil {
+			objects = append(objects, *sets[i].Object)
+		} else {
+			require.Len(t, read[0].Rows, int(sets[i].RowCount))
+		}
+		read = read[1:]
+	}
+	require.Empty(t, read)
+	require.Equal(t, objects, RowsObjects(result))
 }
 
 // TestGoldenFailure holds the result of a rejected job to the byte.
@@ -132,6 +179,7 @@ func dump(job *Job) string {
 		fmt.Fprintf(&b, "\nisolation %d", w.tx.Isolation)
 		for i := range w.statements {
 			dumpStatement(&b, w.tx.Statements[i])
+			dumpBatch(&b, &w.statements[i])
 			fmt.Fprintf(&b, "\n  expect %+v", w.tx.Expect[i])
 		}
 	case *migrate:
@@ -146,5 +194,20 @@ func dumpStatement(b *strings.Builder, c *db.Compiled) {
 	fmt.Fprintf(b, "\nsql %q", c.SQL)
 	for _, arg := range c.Args {
 		fmt.Fprintf(b, "\n  arg %d %q %q", arg.Kind, arg.Type, arg.Text)
+	}
+}
+
+// dumpBatch writes what a statement runs for.
+func dumpBatch(b *strings.Builder, s *statement) {
+	switch rows := s.compiled.Batch.(type) {
+	case *inlineRows:
+		for i, row := range rows.args {
+			fmt.Fprintf(b, "\n  row %d", i)
+			for _, arg := range row {
+				fmt.Fprintf(b, "\n    arg %d %q %q", arg.Kind, arg.Type, arg.Text)
+			}
+		}
+	case *inputRows:
+		fmt.Fprintf(b, "\n  rows from %q %s %s", rows.ref.name, rows.ref.digest, rows.ref.compression)
 	}
 }

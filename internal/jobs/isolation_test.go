@@ -15,8 +15,9 @@ func TestStatementWithSeveralAnswers(t *testing.T) {
 	}
 	first := set(`[{"n":1}]`, 1)
 	first.More = []db.ResultSet{{RowsAffected: 5}, set(`[]`, 0)}
-	got := statementsAnswer([]db.ResultSet{first, {RowsAffected: 2}}).append([]byte("{"))
-	require.JSONEq(t, `{"x":0,"statements":[
+	x := &execution{opts: &ExecutorOptions{Database: &answering{}}}
+	got := x.statementsAnswer([]db.ResultSet{first, {RowsAffected: 2}}).append([]byte("{"))
+	require.JSONEq(t, `{"x":0,"engine":"postgres","statements":[
 		{"rows_affected":1,"columns":[{"name":"n","type":"int"}],"rows":[{"n":1}],"row_count":1,"more":[
 			{"rows_affected":5},
 			{"rows_affected":0,"columns":[{"name":"n","type":"int"}],"rows":[],"row_count":0}]},

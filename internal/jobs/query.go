@@ -20,7 +20,7 @@ func (q *query) run(ctx context.Context, x *execution) (answer, error) {
 		return answer{}, err
 	}
 	return answer{
-		append: func(dst []byte) []byte { return appendColumns(append(dst, ','), &set) },
+		append: func(dst []byte) []byte { return appendColumns(append(x.appendEngine(dst), ','), &set) },
 		size:   sizeOf(&set),
 		free:   set.Free,
 	}, nil

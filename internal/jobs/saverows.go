@@ -12,7 +12,8 @@ import (
 
 // RowSet is one set of rows of a result: those in it, or where they are.
 type RowSet struct {
-	Statement int // of a transaction, from 0
+	Statement int    // of a transaction, from 0
+	Engine    string // public name of the engine whose words the columns' types are; empty: the result does not say
 	Columns   []db.Column
 	Rows      []json.RawMessage // nil if Object is there
 	Object    *db.RowsObject
@@ -42,6 +43,7 @@ func RowSets(result []byte) ([]RowSet, error) {
 	var answer struct {
 		encodedSet
 
+		Engine     string       `json:"engine"`
 		Statements []encodedSet `json:"statements"`
 	}
 	if err := json.Unmarshal(result, &answer); err != nil {
@@ -50,6 +52,9 @@ func RowSets(result []byte) ([]RowSet, error) {
 	sets := answer.take(nil, 0)
 	for i := range answer.Statements {
 		sets = answer.Statements[i].take(sets, i)
+	}
+	for i := range sets {
+		sets[i].Engine = answer.Engine
 	}
 	return sets, nil
 }
@@ -68,12 +73,12 @@ func (e *encodedSet) take(sets []RowSet, statement int) []RowSet {
 	return sets
 }
 
-// Write writes rows that are in the result as a file of a format.
+// Write writes rows that are in the result as a file of a format: the same that a runner writes to the object store.
 func (s *RowSet) Write(format, compression string, to io.Writer) error {
 	if s.Object != nil {
 		return errors.New("the rows are not in the result")
 	}
-	w, err := rowfile.New(rowfile.Options{Format: format, Compression: compression}, s.Columns, to)
+	w, err := rowfile.New(rowfile.Options{Format: format, Compression: compression, Engine: s.Engine}, s.Columns, to)
 	if err != nil {
 		return err
 	}

@@ -77,6 +77,23 @@ func sizeOf(set *db.ResultSet) int {
 	return size
 }
 
+// hasColumns reports whether a statement returned rows, in any of its answers.
+func hasColumns(set *db.ResultSet) bool { return set.Columns != nil || anyColumns(set.More) }
+
+func anyColumns(sets []db.ResultSet) bool {
+	for i := range sets {
+		if hasColumns(&sets[i]) {
+			return true
+		}
+	}
+	return false
+}
+
+// appendEngine appends the key that says in whose words the types of all columns are.
+func (x *execution) appendEngine(dst []byte) []byte {
+	return db.AppendJSONString(append(dst, `,"engine":`...), x.opts.Database.Engine())
+}
+
 // appendColumns appends the keys that every statement with rows has.
 func appendColumns(dst []byte, set *db.ResultSet) []byte {
 	dst = append(dst, `"columns":[`...)

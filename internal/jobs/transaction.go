@@ -173,18 +173,18 @@ func (t *transaction) run(ctx context.Context, x *execution) (answer, error) {
 	var sealed db.Seal
 	if x.seal != nil {
 		sealed = func(ctx context.Context, sets []db.ResultSet) (*db.Entry, error) {
-			return x.seal(ctx, statementsAnswer(sets))
+			return x.seal(ctx, x.statementsAnswer(sets))
 		}
 	}
 	sets, err := x.opts.Database.Transact(ctx, x.call, &t.tx, x.rows, sealed)
 	if err != nil {
 		return answer{}, err
 	}
-	return statementsAnswer(sets), nil
+	return x.statementsAnswer(sets), nil
 }
 
 // statementsAnswer is the answer of statements: what each of them did, in their order.
-func statementsAnswer(sets []db.ResultSet) answer {
+func (x *execution) statementsAnswer(sets []db.ResultSet) answer {
 	size := 0
 	for i := range sets {
 		size += sizeOf(&sets[i])
@@ -195,6 +195,9 @@ func statementsAnswer(sets []db.ResultSet) answer {
 		}
 	}
 	return answer{size: size, free: free, append: func(dst []byte) []byte {
+		if anyColumns(sets) {
+			dst = x.appendEngine(dst)
+		}
 		dst = append(dst, `,"statements":[`...)
 		for i := range sets {
 			if i > 0 {

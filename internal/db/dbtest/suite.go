@@ -20,6 +20,10 @@ type Harness struct {
 	Unreachable func(t testing.TB, opts db.Options) db.Options
 	Secret      string
 
+	// Cuttable turns options into ones whose links to the server go through a place that the test has: cut ends all that
+	// are open. nil: the engine has no links, it is its own server.
+	Cuttable func(t testing.TB, opts db.Options) (through db.Options, cut func())
+
 	// SmallestPool is the least Pool.Max with which exactly one transaction runs at a time.
 	SmallestPool int
 

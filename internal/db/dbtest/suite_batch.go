@@ -1,6 +1,7 @@
 package dbtest
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -68,6 +69,7 @@ func testBatch(t *testing.T, h Harness) {
 		"Others":  testBatchOthers,
 		"Refused": testBatchRefused,
 		"Stops":   testBatchStops,
+		"Cut":     testBatchCut,
 	})
 }
 
@@ -171,4 +173,43 @@ func testBatchStops(t *testing.T, h Harness) {
 	_, err = b.db.Transact(ctx, call(), one(b.batchItems(endless), db.IsolationDefault), objects(), sealed("job"))
 	requireError(t, err, db.ClassCanceled, db.CodeCanceled)
 	require.Zero(t, b.count("item"))
+}
+
+// testBatchCut loses the link in the middle of a batch: nothing of it is left, and the whole is repeated, from its first row,
+// as a runner does. The table would take a row twice.
+func testBatchCut(t *testing.T, h Harness) {
+	if h.Cuttable == nil {
+		return // the engine has no link that could be lost
+	}
+	b := setup(t, h)
+	b.exec("CREATE TABLE loaded (id INTEGER NOT NULL, name " + cmp.Or(h.SQL.Text, "VARCHAR(100)") + " NOT NULL)")
+	through, cut := h.Cuttable(t, b.opts)
+	cuttable := b.open(through)
+	require.NoError(t, cuttable.Probe(t.Context()))
+	for i, at := range []int{1, batchRows / 2, batchRows} {
+		job := fmt.Sprint("job", at)
+		rows := items(batchRows)
+		plain := rows.row
+		rows.row = func(i int) []db.Value {
+			if i == at && rows.opens == 1 {
+				cut()
+			}
+			return plain(i)
+		}
+		load := b.batch("INSERT INTO loaded (id, name) VALUES (:id, :name)", rows, named{"id": number(1), "name": text("x")})
+		_, err := b.transactOn(cuttable, sealed(job), load)
+		requireError(t, err, db.ClassLost, db.CodeConnectionLost)
+		require.Equal(t, 1, rows.opens)
+		require.Equal(t, i*batchRows, b.count("loaded"), "nothing is left")
+		row, err := b.db.Lookup(t.Context(), job)
+		require.NoError(t, err)
+		require.Nil(t, row)
+
+		sets, err := b.transactOn(cuttable, sealed(job), load)
+		require.NoError(t, err)
+		require.EqualValues(t, batchRows, sets[0].RowsAffected)
+		require.Equal(t, 2, rows.opens, "read again from its beginning")
+		require.Equal(t, (i+1)*batchRows, b.count("loaded"))
+	}
+	require.Equal(t, batchRows, b.number("SELECT count(*) AS n FROM (SELECT id FROM loaded GROUP BY id, name HAVING count(*) = 3) AS each_once"))
 }

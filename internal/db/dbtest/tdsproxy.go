@@ -79,14 +79,19 @@ func (p *TDSProxy) Refuse(on bool) {
 	p.refuse = on
 }
 
-func (p *TDSProxy) close() {
-	_ = p.listen.Close()
+// CutAll cuts every link that is open.
+func (p *TDSProxy) CutAll() {
 	p.mu.Lock()
-	p.refuse = true
+	defer p.mu.Unlock()
 	for client, server := range p.links {
 		_, _ = client.Close(), server.Close()
 	}
-	p.mu.Unlock()
+}
+
+func (p *TDSProxy) close() {
+	_ = p.listen.Close()
+	p.Refuse(true)
+	p.CutAll()
 	p.wg.Wait()
 }
 

@@ -44,6 +44,13 @@ func harness() dbtest.Harness {
 			o.ConnectionString = u.String()
 			return o
 		},
+		Cuttable: func(t testing.TB, o db.Options) (db.Options, func()) {
+			u, err := url.Parse(o.ConnectionString)
+			require.NoError(t, err)
+			proxy := dbtest.NewCutProxy(t, u.Host)
+			o.ConnectionString = proxy.URL(o.ConnectionString)
+			return o, proxy.CutAll
+		},
 		Secret:       secret,
 		SmallestPool: 1,
 		Has:          dbtest.Features{DeferredConstraints: true, Returning: true, JobLocks: true},

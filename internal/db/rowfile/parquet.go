@@ -44,6 +44,10 @@ type leaf struct {
 }
 
 func newColumnar(o *Options, columns []db.Column, out io.Writer) (*columnar, error) {
+	if len(columns) == 0 { // the number of rows is nowhere but in their columns
+		return nil, db.Errorf(db.ClassPermanent, db.CodeNotSupported,
+			"the rows have no columns, and Parquet would not tell how many they are: select one, or choose another format")
+	}
 	c := &columnar{columns: make([]leaf, len(columns)), values: make([][]parquet.Value, len(columns))}
 	root := &ordered{Group: make(parquet.Group, len(columns))}
 	for i := range columns {

@@ -242,13 +242,22 @@ func TestParquetNames(t *testing.T) {
 			require.Equal(t, []string{"x"}, column(table, i))
 		}
 	}
-	require.NotEmpty(t, write(t, rowfile.Parquet, "none", nil, "[]"), "a query may have no columns")
 }
 
 func TestParquetRefuses(t *testing.T) {
 	t.Parallel()
 	_, err := rowfile.New(rowfile.Options{Format: rowfile.Parquet, Compression: "none"}, []db.Column{{Name: "a"}, {Name: "a"}}, &bytes.Buffer{})
 	require.ErrorContains(t, err, "duplicate_column")
+	for _, columns := range [][]db.Column{nil, {}} {
+		var out bytes.Buffer
+		_, err = rowfile.New(rowfile.Options{Format: rowfile.Parquet, Compression: "zstd"}, columns, &out)
+		var e *db.Error
+		require.ErrorAs(t, err, &e, "its rows could not be counted")
+		require.Equal(t, db.ClassPermanent, e.Class)
+		require.Equal(t, db.CodeNotSupported, e.Code)
+		require.Contains(t, e.Message, "choose another format")
+		require.Empty(t, out.Bytes())
+	}
 	for _, c := range []struct{ engine, of, value string }{
 		{"postgres", "integer", `"x"`},
 		{"postgres", "bigint", `"9223372036854775808"`},

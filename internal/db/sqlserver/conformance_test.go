@@ -50,6 +50,13 @@ func harness(t *testing.T) dbtest.Harness {
 			o.ConnectionString = u.String()
 			return o
 		},
+		Cuttable: func(t testing.TB, o db.Options) (db.Options, func()) {
+			u, err := url.Parse(o.ConnectionString)
+			require.NoError(t, err)
+			proxy := dbtest.NewTDSProxy(t, u.Host)
+			o.ConnectionString = proxy.URL(t, o.ConnectionString)
+			return o, proxy.CutAll
+		},
 		Secret:       secret,
 		SmallestPool: 1,
 		Has:          dbtest.Features{Snapshot: true, JobLocks: true, Lacks: dbtest.SQLServerLacks()},

@@ -1,0 +1,35 @@
+package app
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.uber.org/zap"
+
+	"dbrunner/internal/bus"
+	"dbrunner/internal/config"
+)
+
+// RowsSweeper returns the look of a runner of this configuration for rows that nobody can ask for, which takes rows as
+// young up to an age that the test says. It returns how many objects it has removed.
+func RowsSweeper(t *testing.T, cfg *config.Config) func(grace time.Duration) int {
+	t.Helper()
+	databases, err := openDatabases(cfg, nil)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, closeDatabases(databases)) })
+	conn, err := bus.Connect(t.Context(), BusOptions(cfg, zap.NewNop()))
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, closeConn(context.Background(), conn)) })
+	for _, d := range databases {
+		d.results = &results{Results: conn.Results(d.name)}
+	}
+	s := (&running{cfg: cfg, log: zap.NewNop(), conn: conn, databases: databases}).newRowsSweeper()
+	return func(grace time.Duration) int {
+		s.grace = grace
+		removed, err := s.look(t.Context())
+		require.NoError(t, err)
+		return removed
+	}
+}
