@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -108,6 +110,7 @@ func (r *runner) begin(own []string) (*process, error) {
 	if err != nil {
 		return nil, err
 	}
+	p.doomed.Store(slices.ContainsFunc(env, func(e string) bool { return strings.HasPrefix(e, "DBRUNNER_CRASH_") }))
 	r.p = p
 	r.starts++
 	close(r.changed)
@@ -141,6 +144,7 @@ func (r *runner) kill(ctx context.Context, next ...string) {
 	r.mu.Lock()
 	r.next = next
 	r.mu.Unlock()
+	p.doomed.Store(true)
 	p.kill()
 }
 
@@ -151,7 +155,11 @@ func (r *runner) terminate(ctx context.Context) {
 	}
 }
 
+// ended notes how a runner ended that was asked to, unless another nemesis killed it while it was about to.
 func (f *fleet) ended(p *process, took time.Duration) {
+	if p.doomed.Load() && p.code() < 0 && took <= exitGrace {
+		return
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.exits = append(f.exits, check.Exit{Runner: p.name, Took: took, Grace: exitGrace, Code: p.code()})

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -20,6 +21,8 @@ type process struct {
 	log  string    // path of its output
 	in   io.Closer // its standard input, which ends with this program
 	done chan struct{}
+
+	doomed atomic.Bool // a nemesis kills it, or has it die somewhere
 
 	mu   sync.Mutex
 	peak int64 // bytes of the largest resident size that was seen
