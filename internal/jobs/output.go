@@ -52,7 +52,8 @@ func (r *reader) output(job *Job, p *Policy) {
 			job.Output.Mode = OutputMode(i) //nolint:gosec // there are three
 		}
 	}
-	r.outputForm(job)
+	r.outputForm(job, keyFormat, rowfile.Formats, &job.Output.Format)
+	r.outputForm(job, keyCompression, rowfile.Compressions, &job.Output.Compression)
 	switch {
 	case job.Output.Mode != OutputObject:
 	case p.Output.Off:
@@ -62,27 +63,20 @@ func (r *reader) output(job *Job, p *Policy) {
 	}
 }
 
-// outputForm reads format and compression.
-func (r *reader) outputForm(job *Job) {
-	for key, into := range map[int]struct {
-		words []string
-		value *string
-	}{
-		keyFormat:      {rowfile.Formats(), &job.Output.Format},
-		keyCompression: {rowfile.Compressions(), &job.Output.Compression},
-	} {
-		at := r.top[key]
-		if at == 0 {
-			continue
-		}
-		i, ok := r.isOneOf(at, into.words...)
-		switch {
-		case !ok:
-		case job.Output.Mode == OutputInline:
-			r.reject(at, CodeInvalidValue, `rows in the result are always JSON: leave the key out, or write "output": "auto"`)
-		default:
-			*into.value = into.words[i]
-		}
+// outputForm reads format or compression, where the job has the key.
+func (r *reader) outputForm(job *Job, key int, words func() []string, value *string) {
+	at := r.top[key]
+	if at == 0 {
+		return
+	}
+	list := words()
+	i, ok := r.isOneOf(at, list...)
+	switch {
+	case !ok:
+	case job.Output.Mode == OutputInline:
+		r.reject(at, CodeInvalidValue, `rows in the result are always JSON: leave the key out, or write "output": "auto"`)
+	default:
+		*value = list[i]
 	}
 }
 
