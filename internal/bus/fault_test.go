@@ -156,6 +156,16 @@ func TestClusterReplicasAreChangedByApply(t *testing.T) {
 		}
 	}, 20*time.Second, 100*time.Millisecond)
 	require.NoError(t, conn.Verify(t.Context(), top))
+
+	top.Replicas = 5
+	changes, err := conn.Apply(t.Context(), top)
+	require.NoError(t, err)
+	require.NotEmpty(t, changes)
+	for _, change := range changes {
+		require.False(t, change.Done)
+		require.Contains(t, change.What, "start as many servers as there shall be replicas")
+		require.NotContains(t, change.What, "delete it", "nothing of it is in the way")
+	}
 }
 
 func TestMessagesOfAnOutageAreInDoubt(t *testing.T) {

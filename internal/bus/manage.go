@@ -217,8 +217,12 @@ func (c *Conn) applied(resource string, d []Difference, err error) ([]Change, er
 	case err == nil:
 		return []Change{{Resource: resource, What: what, Done: true}}, nil
 	case errors.As(err, &refused):
-		return []Change{{Resource: resource, What: fmt.Sprintf("not %s: the server cannot (%s); empty it, delete it "+
-			"(nats stream rm or nats consumer rm) and run runner topology apply again", what, refused.Description)}}, nil
+		remedy := "empty it, delete it (nats stream rm or nats consumer rm)"
+		if refused.ErrCode == codeNoPeers {
+			remedy = "start as many servers as there shall be replicas, or wait until they have found each other,"
+		}
+		return []Change{{Resource: resource, What: fmt.Sprintf("not %s: the server cannot (%s); %s and run runner topology apply again",
+			what, refused.Description, remedy)}}, nil
 	}
 	return nil, fmt.Errorf("update %s: %w", resource, err)
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"net"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -97,4 +98,23 @@ func TestPercentiles(t *testing.T) {
 	t.Parallel()
 	require.Equal(t, percentiles{}, percentilesOf(nil))
 	require.Equal(t, percentiles{P50: 2, P99: 3, Max: 3}, percentilesOf([]float64{3, 1, 2}))
+}
+
+// A runner that another nemesis kills while it ends has not ended badly; one that dies by itself has.
+func TestEndsOfRunnersThatAreKilled(t *testing.T) {
+	t.Parallel()
+	f := &fleet{}
+	for _, doomed := range []bool{true, false} {
+		p, err := start("r1", filepath.Join(t.TempDir(), "r1.log"), nil, "/bin/sleep", "60")
+		require.NoError(t, err)
+		p.doomed.Store(doomed)
+		p.kill()
+		f.ended(p, time.Second)
+		if doomed {
+			require.Empty(t, f.exits)
+			f.ended(p, exitGrace+time.Second)
+			require.Len(t, f.exits, 1, "it was still there when its time was over")
+		}
+	}
+	require.Len(t, f.exits, 2)
 }
