@@ -70,6 +70,12 @@ faults: ## run SEEDS (42) seeds of JOBS (5000) jobs under all faults and check e
 	go build -o bin/faults ./test/faults
 	bin/faults -seeds $(SEEDS) -jobs $(JOBS) -out test/faults/results/latest.json $(FAULTS)
 
+.PHONY: faults-recovery
+faults-recovery: ## measure how long each fault is felt, half an hour; writes test/faults/results/recovery.json
+	@scripts/setup postgres
+	go build -o bin/faults ./test/faults
+	bin/faults -recovery -out test/faults/results/recovery.json $(FAULTS)
+
 .PHONY: faults-quick
 faults-quick: ## three short seeds of the same, about a minute; writes nothing
 	@scripts/setup postgres

@@ -27,14 +27,14 @@ const memoryBound = 512 << 20
 func (r *round) collect(ctx context.Context) (*check.History, error) {
 	h := &check.History{
 		Seed: r.seed, Requests: r.plan.requests, Faults: r.made.list(), Publications: r.clients.publications, Cancels: r.clients.cancels,
-		Balances: map[string]map[int]int64{}, Opening: opening, Tables: map[string][]int{},
+		Balances: map[string]map[int]int64{}, Opening: opening, Tables: map[string][]int{}, Objects: map[string]check.Object{},
 		Exits: r.fleet.exits, Memory: map[string]int64{}, MemoryBound: memoryBound, Connections: map[string]int{},
 		Secrets: []string{natsPassword, postgresPassword}, Private: []string{privateValue}, Drain: r.drain, DrainBound: r.opts.drain,
 	}
 	for _, m := range r.fleet.all {
 		h.Memory[m.name] = m.peak
 	}
-	err := errors.Join(r.collectStreams(ctx, h), r.collectPostgres(ctx, h), r.collectSQLite(ctx, h), r.collectConnections(ctx, h))
+	err := errors.Join(r.collectStreams(ctx, h), r.collectObjects(ctx, h), r.collectPostgres(ctx, h), r.collectSQLite(ctx, h), r.collectConnections(ctx, h))
 	if err != nil {
 		return nil, err
 	}

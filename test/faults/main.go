@@ -27,7 +27,9 @@ type options struct {
 	only    []string      // nemeses; empty: all
 	mix     bool          // all of them at once, not in turn
 	quick   bool
+	recovery bool
 	out     string // where the report is written; empty: nowhere
+	resume  bool   // go on with the report that is there
 	keep    string // where the histories of violations are written
 	keepAll bool   // also the histories of runs in which every promise was kept
 	runner  string // a built runner; empty: it is built
@@ -56,11 +58,13 @@ func run(ctx context.Context, args []string) error {
 	flags.IntVar(&o.seeds, "seeds", 40, "how many seeds are run, one after the other")
 	flags.IntVar(&o.jobs, "jobs", 5000, "jobs that each seed publishes")
 	flags.DurationVar(&o.length, "length", 10*time.Second, "how long each seed publishes and makes faults")
-	flags.StringVar(&o.out, "out", "", "file that the report is written to as JSON")
+	flags.StringVar(&o.out, "out", "", "file that the report is written to as JSON, after each seed")
+	flags.BoolVar(&o.resume, "resume", false, "add to the report that -out names: the seeds that it has are not run again")
 	flags.StringVar(&o.keep, "keep", "", "folder that the whole history of each violation is written to (default: a new one)")
 	flags.StringVar(&o.runner, "runner", "", "a runner built with the tag crashpoints (default: it is built)")
 	flags.BoolVar(&o.mix, "mix", false, "let all of -only work in each seed, not one in turn")
 	flags.BoolVar(&o.quick, "quick", false, "three short seeds with a mix of nemeses each, about a minute, instead")
+	flags.BoolVar(&o.recovery, "recovery", false, "measure how long each nemesis is felt: a minute each, with few jobs and long pauses, instead")
 	flags.DurationVar(&o.drain, "drain", 60*time.Second, "how long after the last fault the queues may take to be empty")
 	flags.BoolVar(&o.mutants, "mutants", false, "show that broken runners are found out, instead")
 	flags.StringVar(&o.mutant, "mutant", "", "the same, for one of them")

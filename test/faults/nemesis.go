@@ -148,6 +148,9 @@ func (r *round) makeFaults(ctx context.Context) {
 			for at.Before(until) && wait(ctx, time.Until(at)) == nil {
 				f := check.Fault{Name: s.name, From: time.Now()}
 				note, err := s.make(ctx, r, s.rng)
+				if strings.HasPrefix(s.name, "nats_") { // the fault lasts, and the next one waits, until the cluster is whole
+					err = errors.Join(err, r.world.cluster.whole(ctx))
+				}
 				f.Until, f.Note = time.Now(), note
 				if err != nil {
 					f.Note += " (" + err.Error() + ")"
@@ -156,10 +159,10 @@ func (r *round) makeFaults(ctx context.Context) {
 				if r.opts.verbose {
 					progress("  %6.2fs to %6.2fs  %s %s", f.From.Sub(r.began).Seconds(), f.Until.Sub(r.began).Seconds(), f.Name, f.Note)
 				}
-				if strings.HasPrefix(s.name, "nats_") { // the next one finds the cluster whole
-					_ = r.world.cluster.whole(ctx)
-				}
 				at = time.Now().Add(s.pause + time.Duration(s.rng.Int64N(int64(s.pause))))
+				if r.opts.recovery {
+					at = time.Now().Add(recoveryPause + time.Duration(s.rng.Int64N(int64(time.Second))))
+				}
 			}
 		})
 	}

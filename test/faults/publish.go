@@ -58,6 +58,9 @@ func (c *clients) log(p check.Publication) {
 // knows whether the stream has it.
 func (c *clients) publish(ctx context.Context, m *message) {
 	r := m.request
+	if m.upload != nil {
+		c.put(ctx, m.upload)
+	}
 	msg := &nats.Msg{Subject: c.r.namespace + ".jobs." + r.Database + "." + r.Kind, Data: r.Body, Header: nats.Header{}}
 	for name, values := range m.header {
 		msg.Header[name] = values

@@ -1,10 +1,12 @@
 package main
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -22,134 +24,6 @@ func progress(format string, args ...any) {
 	_, _ = fmt.Fprintf(os.Stderr, format+"\n", args...)
 }
 
-// run does what the command line asks for.
-func (o *options) run(ctx context.Context) error {
-	w, err := newWorld(ctx)
-	if err != nil {
-		return err
-	}
-	defer w.close()
-	if o.mutants || o.mutant != "" {
-		return o.runMutants(ctx, w)
-	}
-	if o.soak > 0 {
-		return o.runSoak(ctx, w)
-	}
-	return o.runSeeds(ctx, w)
-}
-
-func (o *options) runSeeds(ctx context.Context, w *world) error {
-	binary := o.runner
-	var err error
-	if binary == "" {
-		if binary, err = w.build(ctx, "plain", ""); err != nil {
-			return err
-		}
-	}
-	rep := newReport()
-	for i, one := range o.rounds() {
-		s, err := w.runSeed(ctx, &one, binary, one.seed, i+1)
-		if err != nil {
-			return fmt.Errorf("seed %d: %w", one.seed, err)
-		}
-		rep.add(s)
-		progress("%s", s)
-	}
-	return rep.finish(o)
-}
-
-// rounds are the options of each run.
-func (o *options) rounds() []options {
-	var list []options
-	if o.quick {
-		for i, only := range quickMixes {
-			one := *o
-			one.only, one.mix, one.seed = only, true, o.seed+uint64(i)
-			one.jobs, one.length, one.drain = quickJobs, quickLength, quickDrain
-			list = append(list, one)
-		}
-		return list
-	}
-	for i := range o.seeds {
-		one := *o
-		one.seed = o.seed + uint64(i)
-		list = append(list, one)
-	}
-	return list
-}
-
-// The quick run is for every change, on machines that have much else to do: few jobs, and patience.
-const (
-	quickJobs   = 1200
-	quickLength = 6 * time.Second
-	quickDrain  = 3 * time.Minute
-)
-
-// quickMixes are the nemeses of each seed of the quick run.
-var quickMixes = [][]string{
-	{"runner_crash", "nats_stepdown", "pg_cut_after"},
-	{"runner_stop", "pg_late_commit", "runner_term"},
-	{"runner_kill", "nats_kill", "pg_restart"},
-}
-
-// runSeed runs one seed and checks it.
-func (w *world) runSeed(ctx context.Context, o *options, binary string, seed uint64, serial int) (*summary, error) {
-	r, err := w.newRound(ctx, o, binary, seed, serial)
-	if r != nil {
-		defer r.close(context.WithoutCancel(ctx))
-	}
-	if err != nil {
-		return nil, err
-	}
-	started := time.Now()
-	if err := r.run(ctx); err != nil {
-		return nil, errors.Join(err, r.lastWords())
-	}
-	h, err := r.collect(ctx)
-	if err != nil {
-		return nil, err
-	}
-	s := summarize(r, h, time.Since(started))
-	if o.verbose {
-		r.latest(h)
-	}
-	s.Violations = check.Check(h)
-	if len(s.Violations) > 0 || o.keepAll {
-		if s.kept, err = r.keep(o, h, s.Violations); err != nil {
-			return nil, err
-		}
-	}
-	return s, nil
-}
-
-// latest tells which jobs were answered last.
-func (r *round) latest(h *check.History) {
-	publications := slices.Clone(h.Publications)
-	slices.SortFunc(publications, func(a, b check.Publication) int { return b.Until.Compare(a.Until) })
-	for i := range min(5, len(publications)) {
-		p := &publications[i]
-		progress("  published from %6.2fs to %6.2fs: %s, %t %s", p.From.Sub(r.began).Seconds(), p.Until.Sub(r.began).Seconds(), p.Request, p.Acked, p.Error)
-	}
-	list := slices.Clone(h.Stored)
-	slices.SortFunc(list, func(a, b check.Answer) int { return b.At.Compare(a.At) })
-	for i := range min(5, len(list)) {
-		a := &list[i]
-		progress("  answered at %6.2fs: %s, %s, delivery %d", a.At.Sub(r.began).Seconds(), a.Key, a.Result.Status, a.Result.Deliveries)
-	}
-}
-
-// lastWords are the ends of the runners' logs, for a run that did not come to its end.
-func (r *round) lastWords() error {
-	var errs []error
-	for _, m := range r.fleet.all {
-		text, err := os.ReadFile(filepath.Join(r.dir, m.name+".log"))
-		if err == nil {
-			errs = append(errs, fmt.Errorf("%s: …%s", m.name, text[max(0, len(text)-1500):]))
-		}
-	}
-	return errors.Join(errs...)
-}
-
 // summary is one run in figures.
 type summary struct {
 	Seed        uint64            `json:"seed"`
@@ -162,13 +36,15 @@ type summary struct {
 	Letters     int               `json:"letters"`
 	Seconds     float64           `json:"seconds"`
 	Drain       float64           `json:"drain_s"`
-	Recovery    []float64         `json:"recovery_s,omitempty"` // of each fault
+	Made        map[string]int    `json:"made"`        // faults by nemesis
 	Peak        float64           `json:"peak_mb"`
 	Violations  []check.Violation `json:"violations,omitempty"`
 
-	recoveries map[string][]float64
-	codes      map[string]int
-	kept       string
+	// Recovery is by nemesis how long each fault was felt after its end, in seconds, of runs that measure it.
+	Recovery map[string][]float64 `json:"recovery_s,omitempty"`
+
+	codes map[string]int
+	kept  string
 }
 
 func (s *summary) String() string {
@@ -194,7 +70,10 @@ func (s *summary) String() string {
 func summarize(r *round, h *check.History, took time.Duration) *summary {
 	s := &summary{
 		Seed: r.seed, Nemeses: r.names(), Faults: len(h.Faults), Jobs: len(h.Stored), Letters: len(h.Letters), Statuses: map[string]int{},
-		Seconds: round2(took.Seconds()), Drain: round2(h.Drain.Seconds()), recoveries: map[string][]float64{}, codes: map[string]int{},
+		Seconds: round2(took.Seconds()), Drain: round2(h.Drain.Seconds()), Made: map[string]int{}, codes: map[string]int{},
+	}
+	for i := range h.Faults {
+		s.Made[h.Faults[i].Name]++
 	}
 	for i := range h.Publications {
 		if p := &h.Publications[i]; p.Acked && !p.Duplicate {
@@ -214,9 +93,8 @@ func summarize(r *round, h *check.History, took time.Duration) *summary {
 	for _, peak := range h.Memory {
 		s.Peak = max(s.Peak, round2(float64(peak)/1e6))
 	}
-	for name, list := range recoveries(h) {
-		s.recoveries[name] = list
-		s.Recovery = append(s.Recovery, list...)
+	if r.opts.recovery {
+		s.Recovery = recoveries(h)
 	}
 	return s
 }
@@ -224,7 +102,7 @@ func summarize(r *round, h *check.History, took time.Duration) *summary {
 func round2(v float64) float64 { return float64(int64(v*100+0.5)) / 100 }
 
 // recoveries are, by nemesis, how long after the end of each fault the last of the jobs was answered that had been
-// published before it ended; jobs that take long by themselves are left out.
+// published before it ended; jobs that take long by themselves are left out, and faults that others follow too soon.
 func recoveries(h *check.History) map[string][]float64 {
 	type job struct{ published, answered time.Time }
 	acked := map[string]time.Time{}
@@ -246,7 +124,11 @@ func recoveries(h *check.History) map[string][]float64 {
 		}
 	}
 	out := map[string][]float64{}
-	for _, f := range h.Faults {
+	for i := range h.Faults {
+		f := &h.Faults[i]
+		if followed(h, i) {
+			continue
+		}
 		last := f.Until
 		for _, j := range jobs {
 			if j.published.Before(f.Until) && j.answered.After(last) {
@@ -258,10 +140,20 @@ func recoveries(h *check.History) map[string][]float64 {
 	return out
 }
 
-// report is all runs in figures.
+// followed reports whether another fault was made before the effects of one may be over.
+func followed(h *check.History, i int) bool {
+	for j := range h.Faults {
+		if other := &h.Faults[j]; i != j && other.Until.After(h.Faults[i].From) && other.From.Before(h.Faults[i].Until.Add(recoveryBound)) {
+			return true
+		}
+	}
+	return false
+}
+
+// report is all runs in figures. It is written after each run, and a later call may add its runs to it.
 type report struct {
-	Command     string            `json:"command"`
-	Time        string            `json:"time"`
+	Commands    []string          `json:"commands"`
+	Time        string            `json:"time"` // of the last run
 	Cores       int               `json:"cores"`
 	Go          string            `json:"go"`
 	Seeds       int               `json:"seeds"`
@@ -278,13 +170,11 @@ type report struct {
 
 // nemesisSummary is what one nemesis did in all runs together.
 type nemesisSummary struct {
-	Name     string      `json:"name"`
-	Runs     int         `json:"runs"`
-	Faults   int         `json:"faults"`
-	Jobs     int         `json:"jobs"`
-	Recovery percentiles `json:"recovery_s"`
-
-	recoveries []float64
+	Name     string       `json:"name"`
+	Runs     int          `json:"runs"`
+	Faults   int          `json:"faults"`
+	Jobs     int          `json:"jobs"`
+	Recovery *percentiles `json:"recovery_s,omitempty"`
 }
 
 // percentiles of a list of seconds.
@@ -303,65 +193,110 @@ func percentilesOf(list []float64) percentiles {
 	return percentiles{P50: at(0.5), P99: at(0.99), Max: list[len(list)-1]}
 }
 
-func newReport() *report {
-	return &report{
-		Command: "go run ./test/faults " + strings.Join(os.Args[1:], " "), Time: time.Now().UTC().Format(time.RFC3339),
-		Cores: runtime.NumCPU(), Go: runtime.Version(), Statuses: map[string]int{},
-	}
-}
-
-func (p *report) add(s *summary) {
-	p.Runs = append(p.Runs, s)
-	p.Seeds++
-	p.Jobs += s.Jobs
-	p.Published += s.Published
-	p.Faults += s.Faults
-	p.Redelivered += s.Redelivered
-	p.Violations += len(s.Violations)
-	for status, n := range s.Statuses {
-		p.Statuses[status] += n
-	}
-	for _, name := range strings.Split(s.Nemeses, "+") {
-		i := slices.IndexFunc(p.Nemeses, func(n *nemesisSummary) bool { return n.Name == name })
-		if i < 0 {
-			p.Nemeses = append(p.Nemeses, &nemesisSummary{Name: name})
-			i = len(p.Nemeses) - 1
+// report is an empty one, or with -resume the one that is there.
+func (o *options) report() (*report, error) {
+	p := &report{}
+	if o.resume && o.out != "" {
+		text, err := os.ReadFile(o.out)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+		case err != nil:
+			return nil, err
+		default:
+			if err := json.Unmarshal(text, p); err != nil {
+				return nil, fmt.Errorf("-resume: %s is no report: %w", o.out, err)
+			}
 		}
-		n := p.Nemeses[i]
-		n.Runs++
-		n.Jobs += s.Jobs
-		n.Faults += len(s.recoveries[name])
-		n.recoveries = append(n.recoveries, s.recoveries[name]...)
 	}
+	command := "go run ./test/faults " + strings.Join(os.Args[1:], " ")
+	if !slices.Contains(p.Commands, command) {
+		p.Commands = append(p.Commands, command)
+	}
+	return p, nil
 }
 
-// finish prints the table, writes the report, and fails if a promise was not kept.
-func (p *report) finish(o *options) error {
+// has reports whether a seed was run.
+func (p *report) has(seed uint64) bool {
+	return slices.ContainsFunc(p.Runs, func(s *summary) bool { return s.Seed == seed })
+}
+
+// add takes a run in, and writes the report into a file if there is one.
+func (p *report) add(s *summary, file string) error {
+	p.Runs = append(p.Runs, s)
+	p.sum()
+	if file == "" {
+		return nil
+	}
+	text, err := json.MarshalIndent(p, "", "  ")
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+		return err
+	}
+	if err := os.WriteFile(file+".new", append(text, '\n'), 0o644); err != nil {
+		return err
+	}
+	return os.Rename(file+".new", file)
+}
+
+// sum works out the figures of all runs.
+func (p *report) sum() {
+	p.Time, p.Cores, p.Go = time.Now().UTC().Format(time.RFC3339), runtime.NumCPU(), runtime.Version()
+	p.Seeds, p.Jobs, p.Published, p.Faults, p.Redelivered, p.Violations = len(p.Runs), 0, 0, 0, 0, 0
+	p.Statuses = map[string]int{}
 	var drains []float64
+	nemeses, recoveries := map[string]*nemesisSummary{}, map[string][]float64{}
 	for _, s := range p.Runs {
+		p.Jobs += s.Jobs
+		p.Published += s.Published
+		p.Faults += s.Faults
+		p.Redelivered += s.Redelivered
+		p.Violations += len(s.Violations)
 		drains = append(drains, s.Drain)
+		for status, n := range s.Statuses {
+			p.Statuses[status] += n
+		}
+		for _, name := range strings.Split(s.Nemeses, "+") {
+			n := nemeses[name]
+			if n == nil {
+				n = &nemesisSummary{Name: name}
+				nemeses[name] = n
+			}
+			n.Runs++
+			n.Jobs += s.Jobs
+			n.Faults += s.Made[name]
+			recoveries[name] = append(recoveries[name], s.Recovery[name]...)
+		}
 	}
 	p.Drain = percentilesOf(drains)
-	slices.SortFunc(p.Nemeses, func(a, b *nemesisSummary) int { return strings.Compare(a.Name, b.Name) })
-	fmt.Printf("%-18s %6s %8s %9s %28s\n", "nemesis", "runs", "faults", "jobs", "recovery p50 / p99 / max (s)")
+	p.Nemeses = nil
+	for _, name := range slices.Sorted(maps.Keys(nemeses)) {
+		n := nemeses[name]
+		if list := recoveries[name]; len(list) > 0 {
+			of := percentilesOf(list)
+			n.Recovery = &of
+		}
+		p.Nemeses = append(p.Nemeses, n)
+	}
+}
+
+// print writes the figures as a table.
+func (p *report) print(out io.Writer) {
+	_, _ = fmt.Fprintf(out, "%-18s %6s %8s %9s %28s\n", "nemesis", "runs", "faults", "jobs", "recovery p50 / p99 / max (s)")
 	for _, n := range p.Nemeses {
-		n.Recovery = percentilesOf(n.recoveries)
-		fmt.Printf("%-18s %6d %8d %9d %12.2f %7.2f %7.2f\n", n.Name, n.Runs, n.Faults, n.Jobs, n.Recovery.P50, n.Recovery.P99, n.Recovery.Max)
+		recovery := ""
+		if n.Recovery != nil {
+			recovery = fmt.Sprintf("%12.2f %7.2f %7.2f", n.Recovery.P50, n.Recovery.P99, n.Recovery.Max)
+		}
+		_, _ = fmt.Fprintf(out, "%-18s %6d %8d %9d %s\n", n.Name, n.Runs, n.Faults, n.Jobs, recovery)
 	}
-	fmt.Printf("%d seeds, %d jobs, %d faults, %d jobs ended by a second or later delivery, drained in %.1f s (p50) %.1f s (max): %d violations\n",
+	_, _ = fmt.Fprintf(out, "%d seeds, %d jobs, %d faults, %d jobs ended by a second or later delivery, drained in %.1f s (p50) %.1f s (max): %d violations\n",
 		p.Seeds, p.Jobs, p.Faults, p.Redelivered, p.Drain.P50, p.Drain.Max, p.Violations)
-	if o.out != "" {
-		text, err := json.MarshalIndent(p, "", "  ")
-		if err != nil {
-			return err
-		}
-		if err := os.MkdirAll(filepath.Dir(o.out), 0o755); err != nil {
-			return err
-		}
-		if err := os.WriteFile(o.out, append(text, '\n'), 0o644); err != nil {
-			return err
-		}
-	}
+}
+
+// verdict is an error if a promise was not kept.
+func (p *report) verdict() error {
 	if p.Violations > 0 {
 		return fmt.Errorf("%d promises were not kept", p.Violations)
 	}

@@ -230,7 +230,8 @@ func (r *round) streams(ctx context.Context) map[string]*jetstream.StreamInfo {
 	list := r.js.ListStreams(ctx)
 	for info := range list.Info() {
 		name := info.Config.Name
-		if prefix := strings.ToUpper(r.namespace) + "_"; strings.HasPrefix(name, prefix) || strings.HasPrefix(name, "KV_"+prefix) {
+		own := strings.TrimPrefix(strings.TrimPrefix(name, "KV_"), "OBJ_")
+		if strings.HasPrefix(own, strings.ToUpper(r.namespace)+"_") {
 			all[name] = info
 		}
 	}

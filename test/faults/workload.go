@@ -39,6 +39,7 @@ type message struct {
 	request *check.Request
 	msgID   bool // with the header of the stream's de-duplication
 	header  nats.Header
+	upload  *upload // nil: none
 }
 
 // act is something else that a client does.
@@ -92,6 +93,10 @@ func classes() []class {
 		{"bad_key", 8, (*planner).badKey},
 		{"unknown_kind", 6, (*planner).unknownKind},
 		{"health", 4, (*planner).health},
+		{"batch", 15, (*planner).batch},
+		{"bulk", 6, (*planner).bulk},
+		{"object", 12, (*planner).object},
+		{"object_write", 8, (*planner).objectWrite},
 	}
 }
 

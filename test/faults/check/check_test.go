@@ -39,7 +39,7 @@ func good() *History {
 		Texts: []Text{{"the log r1.log", []byte("all is well")}},
 		Exits: []Exit{{Runner: "r1", Took: time.Second, Grace: 5 * time.Second}},
 		Naks:  []Nak{{Database: "shop", Sequence: 1, Deliveries: 1, At: start}},
-		Jobs:  []Stream{{Name: "JOBS", Database: "shop", Last: 9}},
+		Jobs:  []Stream{{Name: "JOBS", Database: "shop", Last: 10}},
 	}
 	put := func(r *Request, sequence uint64, a *Answer) {
 		h.Requests[r.Name] = r
@@ -82,6 +82,12 @@ func good() *History {
 	sumAnswer := answer("sum", "sum", 7, Succeeded, `,"rows":[{"sum":"200"}]`)
 	sumAnswer.Result.Effect = ReadOnly
 	put(sum, 7, &sumAnswer)
+	far := request("far", ReadOnly, Succeeded)
+	far.Outside, far.Rows = 3, 0
+	farAnswer := answer("far", "far", 10, Succeeded, `,"rows_object":{"name":"far.csv","size":20,"row_count":3,"digest":"SHA-256=a"}`)
+	farAnswer.Result.Effect = ReadOnly
+	put(far, 10, &farAnswer)
+	h.Objects = map[string]Object{"far.csv": {Size: 20, Digest: "SHA-256=a", Rows: 3}, "left.csv": {Size: 1, Digest: "SHA-256=b"}}
 	often := request("often", AtLeastOnce, Succeeded)
 	oftenAnswer := answer("often", "often", 8, Succeeded, "")
 	oftenAnswer.Result.Effect = AtLeastOnce
@@ -151,6 +157,15 @@ func TestBrokenPromisesAreReported(t *testing.T) {
 		"half a transfer":                    {"balances", func(h *History) { h.Balances["shop"][1] = 100 }},
 		"money that comes from nowhere":      {"balances", func(h *History) { h.Balances["shop"][2]++ }},
 		"a sum in the middle of a transfer":  {"sum_read", func(h *History) { *stored(h, "sum") = answer("sum", "sum", 7, Succeeded, `,"rows":[{"sum":"195"}]`) }},
+		"rows that are not there":            {"rows_object", func(h *History) { delete(h.Objects, "far.csv") }},
+		"rows that cannot be read":           {"rows_object", func(h *History) { h.Objects["far.csv"] = Object{Problem: "digest"} }},
+		"rows that were cut short":           {"rows_object", func(h *History) { h.Objects["far.csv"] = Object{Size: 20, Digest: "SHA-256=a", Rows: 2} }},
+		"rows of another execution":          {"rows_object", func(h *History) { h.Objects["far.csv"] = Object{Size: 20, Digest: "SHA-256=b", Rows: 3} }},
+		"rows that a result does not name":   {"rows_object", func(h *History) { stored(h, "far").Result.Outside = nil }},
+		"rows of two results": {"rows_object", func(h *History) {
+			second := answer("far_r1", "far", 20, Succeeded, `,"rows_object":{"name":"far.csv","size":20,"row_count":3,"digest":"SHA-256=a"}`)
+			h.Stored = append(h.Stored, second)
+		}},
 		"a valid job rejected":               {"ends", func(h *History) { stored(h, "move").Result.Status = Rejected }},
 		"cancelled and nobody asked":         {"ends", func(h *History) { stored(h, "move").Result.Status = Canceled }},
 		"failed for no known reason":         {"ends", func(h *History) { stored(h, "fail").Result.Error.Code = "internal_error" }},

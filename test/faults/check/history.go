@@ -46,6 +46,7 @@ type Request struct {
 	Unread    bool     `json:"unread,omitempty"`     // its body cannot be decoded, so that its result has no labels
 	Refused   bool     `json:"refused,omitempty"`    // no stream may take it
 	Sum       bool     `json:"sum,omitempty"`        // it reads the sum of all balances
+	Outside   int      `json:"outside,omitempty"`    // rows of its result, which are in the object store
 	Target    int      `json:"target,omitempty"`     // of a migration: the version that it brings the database to
 	Redrive   bool     `json:"redrive,omitempty"`    // it may be published again under ids of its own, <id>_r<n>
 	Body      []byte   `json:"-"`
@@ -88,9 +89,37 @@ type Result struct {
 	Labels     map[string]string `json:"labels"`
 	Rows       []json.RawMessage `json:"rows"`
 	After      string            `json:"version_after"`
+	Outside    *RowsObject       `json:"rows_object"`
+	Statements []struct {
+		Outside *RowsObject `json:"rows_object"`
+	} `json:"statements"`
 	Error      struct {
 		Code string `json:"code"`
 	} `json:"error"`
+}
+
+// RowsObject is what a result says of rows that are in the object store.
+type RowsObject struct {
+	Name   string `json:"name"`
+	Size   int64  `json:"size"`
+	Rows   int    `json:"row_count"`
+	Digest string `json:"digest"`
+}
+
+// rowsObject is where the rows of a result are, nil if it has them itself.
+func (r *Result) rowsObject() *RowsObject {
+	if len(r.Statements) > 0 {
+		return r.Statements[0].Outside
+	}
+	return r.Outside
+}
+
+// Object is an object with rows as it was read.
+type Object struct {
+	Size    int64  `json:"size"`
+	Digest  string `json:"digest"`
+	Rows    int    `json:"rows"`
+	Problem string `json:"problem,omitempty"` // why it could not be read, or what is wrong in it
 }
 
 // Request is the name of the request that the result belongs to, empty if it does not say.
@@ -222,6 +251,7 @@ type History struct {
 	Tables       map[string][]int // of each database: the migrations whose tables are there
 	Jobs         []Stream
 	Results      []Stream
+	Objects      map[string]Object // with rows, by their names
 
 	Exits       []Exit
 	Naks        []Nak

@@ -30,6 +30,7 @@ var rules = []rule{
 	{"effects", effects},
 	{"balances", balances},
 	{"sum_read", sumRead},
+	{"rows_object", rowsObjects},
 	{"ends", ends},
 	{"id_reuse", idReuse},
 	{"ledger", ledger},
@@ -198,10 +199,39 @@ func sumRead(ix *index, report func(string, string, ...any)) {
 	}
 }
 
+// rowsObjects: whoever reads a result finds the rows that it names whole, and no two results name the same.
+func rowsObjects(ix *index, report func(string, string, ...any)) {
+	named := map[string]jobKey{}
+	for i := range ix.Stored {
+		a := &ix.Stored[i]
+		r := ix.Requests[a.Result.Request()]
+		if r == nil || r.Outside == 0 || a.Result.Status != Succeeded {
+			continue
+		}
+		says := a.Result.rowsObject()
+		if says == nil {
+			report(r.Name, "the result %s names no object with its rows", a.Key)
+			continue
+		}
+		is, there := ix.Objects[says.Name]
+		switch other, twice := named[says.Name]; {
+		case !there:
+			report(r.Name, "the result %s names %s, which is not there", a.Key, says.Name)
+		case is.Problem != "":
+			report(r.Name, "%s cannot be read: %s", says.Name, is.Problem)
+		case is.Size != says.Size || is.Digest != says.Digest || is.Rows != says.Rows || is.Rows != r.Outside:
+			report(r.Name, "the result %s says %+v, the object is %+v, and %d rows are right", a.Key, *says, is, r.Outside)
+		case twice:
+			report(r.Name, "the results %s and %s name the same object %s", other.id, a.Key, says.Name)
+		}
+		named[says.Name] = jobKey{a.Database, a.Key}
+	}
+}
+
 // byFaults are the codes of failures that faults may lead to, for whatever job.
 var byFaults = []string{
 	"connection_lost", "lock_timeout", "deadlock", "serialization_failure", "timeout", "too_many_deliveries",
-	"database_unavailable", "insufficient_resources", "transaction_aborted",
+	"database_unavailable", "insufficient_resources", "transaction_aborted", "rows_store_unavailable", "params_unavailable",
 }
 
 // ends: every job ends in a way that it may end.
