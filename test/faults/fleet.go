@@ -155,9 +155,10 @@ func (r *runner) terminate(ctx context.Context) {
 	}
 }
 
-// ended notes how a runner ended that was asked to, unless another nemesis killed it while it was about to.
+// ended notes how a runner ended that was asked to, unless another nemesis killed it while it was about to, or the
+// signal itself did: a process that has only just been started is ended so before it can listen to any.
 func (f *fleet) ended(p *process, took time.Duration) {
-	if p.doomed.Load() && p.code() < 0 && took <= exitGrace {
+	if p.code() < 0 && took <= exitGrace && (p.doomed.Load() || p.silent()) {
 		return
 	}
 	f.mu.Lock()

@@ -19,24 +19,24 @@ import (
 
 // options are what the command line says.
 type options struct {
-	seed    uint64        // the first one
-	seeds   int           // how many
-	jobs    int           // of one run
-	length  time.Duration // of the faults of one run
-	drain   time.Duration // that the queues may take to be empty afterwards
-	only    []string      // nemeses; empty: all
-	mix     bool          // all of them at once, not in turn
-	quick   bool
+	seed     uint64        // the first one
+	seeds    int           // how many
+	jobs     int           // of one run
+	length   time.Duration // of the faults of one run
+	drain    time.Duration // that the queues may take to be empty afterwards
+	only     []string      // nemeses; empty: all
+	mix      bool          // all of them at once, not in turn
+	quick    bool
 	recovery bool
-	out     string // where the report is written; empty: nowhere
-	resume  bool   // go on with the report that is there
-	keep    string // where the histories of violations are written
-	keepAll bool   // also the histories of runs in which every promise was kept
-	runner  string // a built runner; empty: it is built
-	mutants bool
-	mutant  string // only this one
-	soak    time.Duration
-	verbose bool
+	out      string // where the report is written; empty: nowhere
+	resume   bool   // go on with the report that is there
+	keep     string // where the histories of violations are written
+	keepAll  bool   // also the histories of runs in which every promise was kept
+	runner   string // a built runner; empty: it is built
+	mutants  bool
+	mutant   string // only this one
+	soak     time.Duration
+	verbose  bool
 }
 
 func main() {
@@ -59,7 +59,7 @@ func run(ctx context.Context, args []string) error {
 	flags.IntVar(&o.jobs, "jobs", 5000, "jobs that each seed publishes")
 	flags.DurationVar(&o.length, "length", 10*time.Second, "how long each seed publishes and makes faults")
 	flags.StringVar(&o.out, "out", "", "file that the report is written to as JSON, after each seed")
-	flags.BoolVar(&o.resume, "resume", false, "add to the report that -out names: the seeds that it has are not run again")
+	flags.BoolVar(&o.resume, "resume", false, "add to the report that -out names: of the seeds that it has, only those with violations are run again")
 	flags.StringVar(&o.keep, "keep", "", "folder that the whole history of each violation is written to (default: a new one)")
 	flags.StringVar(&o.runner, "runner", "", "a runner built with the tag crashpoints (default: it is built)")
 	flags.BoolVar(&o.mix, "mix", false, "let all of -only work in each seed, not one in turn")

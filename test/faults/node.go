@@ -18,7 +18,7 @@ func serveNATS(ctx context.Context, args []string) error {
 	flags := flag.NewFlagSet("nats", flag.ContinueOnError)
 	o := &server.Options{
 		Host: "127.0.0.1", HTTPHost: "127.0.0.1", JetStream: true, NoSigs: true, Username: natsUser, Password: natsPassword,
-		JetStreamMaxStore: 1 << 40, JetStreamMaxMemory: 1 << 30, // streams reserve their limits; the disk is the bound
+		JetStreamMaxStore: 1 << 50, JetStreamMaxMemory: 1 << 30, // streams reserve their limits; the disk is the bound
 	}
 	flags.StringVar(&o.ServerName, "name", "", "")
 	flags.IntVar(&o.Port, "port", 0, "")

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"dbrunner/test/faults/check"
 )
 
 // A seed repeats its jobs and its faults.
@@ -100,21 +102,50 @@ func TestPercentiles(t *testing.T) {
 	require.Equal(t, percentiles{P50: 2, P99: 3, Max: 3}, percentilesOf([]float64{3, 1, 2}))
 }
 
-// A runner that another nemesis kills while it ends has not ended badly; one that dies by itself has.
+// A runner that another nemesis kills while it ends has not ended badly, nor one that the signal ends before it can
+// listen to any; one that dies by itself has.
 func TestEndsOfRunnersThatAreKilled(t *testing.T) {
 	t.Parallel()
-	f := &fleet{}
-	for _, doomed := range []bool{true, false} {
-		p, err := start("r1", filepath.Join(t.TempDir(), "r1.log"), nil, "/bin/sleep", "60")
+	for _, c := range []struct{ doomed, silent, pardoned bool }{
+		{doomed: true, pardoned: true},
+		{silent: true, pardoned: true},
+		{},
+	} {
+		f := &fleet{}
+		script := "exec /bin/sleep 60"
+		if !c.silent {
+			script = "echo started; " + script
+		}
+		p, err := start("r1", filepath.Join(t.TempDir(), "r1.log"), nil, "/bin/sh", "-c", script)
 		require.NoError(t, err)
-		p.doomed.Store(doomed)
+		require.NoError(t, eventually(t.Context(), 10*time.Second, "the process has written", func() bool { return p.silent() == c.silent }))
+		p.doomed.Store(c.doomed)
 		p.kill()
 		f.ended(p, time.Second)
-		if doomed {
+		if c.pardoned {
 			require.Empty(t, f.exits)
 			f.ended(p, exitGrace+time.Second)
-			require.Len(t, f.exits, 1, "it was still there when its time was over")
 		}
+		require.Len(t, f.exits, 1, "it was still there when its time was over, or died by itself")
 	}
-	require.Len(t, f.exits, 2)
+}
+
+// A report that goes on has each seed once, and runs those again that broke a promise.
+func TestResumedReport(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "report.json")
+	first, err := (&options{out: file, resume: true}).report()
+	require.NoError(t, err)
+	require.NoError(t, first.add(&summary{Seed: 1, Nemeses: "a", Jobs: 10}, file))
+	require.NoError(t, first.add(&summary{Seed: 2, Nemeses: "b", Jobs: 10, Violations: []check.Violation{{Rule: "exits"}}}, file))
+
+	second, err := (&options{out: file, resume: true}).report()
+	require.NoError(t, err)
+	require.True(t, second.has(1))
+	require.False(t, second.has(2), "it broke a promise")
+	require.False(t, second.has(3))
+	require.NoError(t, second.add(&summary{Seed: 2, Nemeses: "b", Jobs: 12}, file))
+	require.Equal(t, 2, second.Seeds)
+	require.Equal(t, 22, second.Jobs)
+	require.NoError(t, second.verdict())
 }

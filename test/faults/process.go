@@ -19,6 +19,7 @@ type process struct {
 	name string
 	cmd  *exec.Cmd
 	log  string    // path of its output
+	told int64     // bytes that others had written there before
 	in   io.Closer // its standard input, which ends with this program
 	done chan struct{}
 
@@ -34,7 +35,7 @@ func start(name, log string, environment []string, program string, args ...strin
 	if err != nil {
 		return nil, err
 	}
-	p := &process{name: name, cmd: exec.Command(program, args...), log: log, done: make(chan struct{})}
+	p := &process{name: name, cmd: exec.Command(program, args...), log: log, told: size(log), done: make(chan struct{})}
 	p.cmd.Env, p.cmd.Stdout, p.cmd.Stderr = environment, out, out
 	// Ctrl-C is for this program, which ends the others; when it is killed they go along.
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
@@ -84,6 +85,18 @@ func (p *process) ended() bool {
 
 // code is the exit code of an ended process, -1 if a signal ended it.
 func (p *process) code() int { return p.cmd.ProcessState.ExitCode() }
+
+// silent reports whether the process has written nothing.
+func (p *process) silent() bool { return size(p.log) == p.told }
+
+// size is a file's in bytes; 0 when there is none.
+func size(file string) int64 {
+	info, err := os.Stat(file)
+	if err != nil {
+		return 0
+	}
+	return info.Size()
+}
 
 // measure reads the largest resident size so far.
 func (p *process) measure() int64 {

@@ -36,7 +36,7 @@ type summary struct {
 	Letters     int               `json:"letters"`
 	Seconds     float64           `json:"seconds"`
 	Drain       float64           `json:"drain_s"`
-	Made        map[string]int    `json:"made"`        // faults by nemesis
+	Made        map[string]int    `json:"made"` // faults by nemesis
 	Peak        float64           `json:"peak_mb"`
 	Violations  []check.Violation `json:"violations,omitempty"`
 
@@ -215,14 +215,14 @@ func (o *options) report() (*report, error) {
 	return p, nil
 }
 
-// has reports whether a seed was run.
+// has reports whether a seed was run and every promise kept.
 func (p *report) has(seed uint64) bool {
-	return slices.ContainsFunc(p.Runs, func(s *summary) bool { return s.Seed == seed })
+	return slices.ContainsFunc(p.Runs, func(s *summary) bool { return s.Seed == seed && len(s.Violations) == 0 })
 }
 
-// add takes a run in, and writes the report into a file if there is one.
+// add takes a run in, in place of an earlier one of its seed, and writes the report into a file if there is one.
 func (p *report) add(s *summary, file string) error {
-	p.Runs = append(p.Runs, s)
+	p.Runs = append(slices.DeleteFunc(p.Runs, func(other *summary) bool { return other.Seed == s.Seed }), s)
 	p.sum()
 	if file == "" {
 		return nil

@@ -215,13 +215,24 @@ func (r *round) close(ctx context.Context) {
 		r.fleet.close()
 	}
 	if r.nc != nil {
-		for name := range r.streams(ctx) {
-			_ = r.js.DeleteStream(ctx, name)
+		if err := r.deleteStreams(ctx); err != nil {
+			progress("seed %d: %v", r.seed, err)
 		}
 		r.nc.Close()
 	}
 	_ = r.world.exec(ctx, "postgres", "DROP DATABASE IF EXISTS "+r.database+" WITH (FORCE)")
 	_ = os.RemoveAll(r.dir)
+}
+
+// deleteStreams deletes the run's streams, again while the cluster refuses: what is left takes room from later runs.
+func (r *round) deleteStreams(ctx context.Context) error {
+	return eventually(ctx, settleTime, "the streams of the run are deleted", func() bool {
+		left := r.streams(ctx)
+		for name := range left {
+			_ = r.js.DeleteStream(ctx, name)
+		}
+		return len(left) == 0 && r.nc.IsConnected()
+	})
 }
 
 // streams are the run's streams and their states.

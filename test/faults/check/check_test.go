@@ -107,7 +107,7 @@ func good() *History {
 	}
 	h.Seen = []Answer{move, use}
 	again := answer("move", "move", 1, Succeeded, `,"attempts":1,"duplicate":true`)
-	again.Key = "dbrunner.replies.shop.1"
+	again.Key = "dbrunner.replies.shop.move"
 	h.Replies = []Answer{again}
 	h.Results = []Stream{{Name: "RESULTS", Database: "shop", Messages: uint64(len(h.Stored)), Last: uint64(len(h.Stored))}}
 	return h
@@ -154,14 +154,14 @@ func TestBrokenPromisesAreReported(t *testing.T) {
 		"at_least_once never": {"effects", func(h *History) {
 			h.Effects = slices.DeleteFunc(h.Effects, func(r Row) bool { return r.Request == "often" })
 		}},
-		"half a transfer":                    {"balances", func(h *History) { h.Balances["shop"][1] = 100 }},
-		"money that comes from nowhere":      {"balances", func(h *History) { h.Balances["shop"][2]++ }},
-		"a sum in the middle of a transfer":  {"sum_read", func(h *History) { *stored(h, "sum") = answer("sum", "sum", 7, Succeeded, `,"rows":[{"sum":"195"}]`) }},
-		"rows that are not there":            {"rows_object", func(h *History) { delete(h.Objects, "far.csv") }},
-		"rows that cannot be read":           {"rows_object", func(h *History) { h.Objects["far.csv"] = Object{Problem: "digest"} }},
-		"rows that were cut short":           {"rows_object", func(h *History) { h.Objects["far.csv"] = Object{Size: 20, Digest: "SHA-256=a", Rows: 2} }},
-		"rows of another execution":          {"rows_object", func(h *History) { h.Objects["far.csv"] = Object{Size: 20, Digest: "SHA-256=b", Rows: 3} }},
-		"rows that a result does not name":   {"rows_object", func(h *History) { stored(h, "far").Result.Outside = nil }},
+		"half a transfer":                   {"balances", func(h *History) { h.Balances["shop"][1] = 100 }},
+		"money that comes from nowhere":     {"balances", func(h *History) { h.Balances["shop"][2]++ }},
+		"a sum in the middle of a transfer": {"sum_read", func(h *History) { *stored(h, "sum") = answer("sum", "sum", 7, Succeeded, `,"rows":[{"sum":"195"}]`) }},
+		"rows that are not there":           {"rows_object", func(h *History) { delete(h.Objects, "far.csv") }},
+		"rows that cannot be read":          {"rows_object", func(h *History) { h.Objects["far.csv"] = Object{Problem: "digest"} }},
+		"rows that were cut short":          {"rows_object", func(h *History) { h.Objects["far.csv"] = Object{Size: 20, Digest: "SHA-256=a", Rows: 2} }},
+		"rows of another execution":         {"rows_object", func(h *History) { h.Objects["far.csv"] = Object{Size: 20, Digest: "SHA-256=b", Rows: 3} }},
+		"rows that a result does not name":  {"rows_object", func(h *History) { stored(h, "far").Result.Outside = nil }},
 		"rows of two results": {"rows_object", func(h *History) {
 			second := answer("far_r1", "far", 20, Succeeded, `,"rows_object":{"name":"far.csv","size":20,"row_count":3,"digest":"SHA-256=a"}`)
 			h.Stored = append(h.Stored, second)
@@ -180,7 +180,8 @@ func TestBrokenPromisesAreReported(t *testing.T) {
 		"a reply that says something else":   {"reply", func(h *History) { h.Replies[0].Body = []byte(`{"a":1}`) }},
 		"a reply without a result":           {"reply", func(h *History) { without(h, "move") }},
 		"a reply before its result":          {"reply", func(h *History) { h.Replies[0].At = start }},
-		"a reply of nobody":                  {"reply", func(h *History) { h.Replies[0].Result.Labels = nil }},
+		"a reply of nobody":                  {"reply", func(h *History) { h.Replies[0].Key = "dbrunner.replies.shop.nobody" }},
+		"a reply to somebody else":           {"reply", func(h *History) { h.Replies[0].Key = "dbrunner.replies.shop.fail" }},
 		"a failure without a letter":         {"letters", func(h *History) { h.Letters = h.Letters[1:] }},
 		"an unknown end without a letter":    {"letters", func(h *History) { h.Letters = h.Letters[:2] }},
 		"a letter of a success":              {"letters", func(h *History) { h.Letters = append(h.Letters, Letter{Database: "shop", JobID: "move", Sequence: 1}) }},
@@ -237,7 +238,8 @@ func TestWhatIsAllowedIsNotReported(t *testing.T) {
 		"a result published again by servers that crashed": func(h *History) {
 			h.Seen, h.Replayed = append(h.Seen, h.Seen[0]), true
 		},
-		"a fault's failure": func(h *History) { stored(h, "fail").Result.Error.Code = "connection_lost" },
+		"a reply without labels": func(h *History) { h.Replies[0].Result.Labels = nil },
+		"a fault's failure":      func(h *History) { stored(h, "fail").Result.Error.Code = "connection_lost" },
 		"handed back before another began": func(h *History) {
 			stored(h, "move").Result.Deliveries = 2
 		},

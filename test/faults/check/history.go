@@ -93,7 +93,7 @@ type Result struct {
 	Statements []struct {
 		Outside *RowsObject `json:"rows_object"`
 	} `json:"statements"`
-	Error      struct {
+	Error struct {
 		Code string `json:"code"`
 	} `json:"error"`
 }

@@ -304,9 +304,10 @@ func ledger(ix *index, report func(string, string, ...any)) {
 func reply(ix *index, report func(string, string, ...any)) {
 	for i := range ix.Replies {
 		a := &ix.Replies[i]
-		r := ix.Requests[a.Result.Request()]
-		if r == nil {
-			report("", "a reply to %s is of no known request", a.Key)
+		name := a.Key[strings.LastIndexByte(a.Key, '.')+1:] // a job that its runners may have died of is answered without its labels
+		r := ix.Requests[name]
+		if of := a.Result.Request(); r == nil || of != "" && of != name {
+			report(of, "a reply to %s is of another request", a.Key)
 			continue
 		}
 		if r.ReplyOnly || a.Result.Error.Code == "job_id_reused" {
