@@ -71,7 +71,7 @@ func (r *round) collectLogs(h *check.History) error {
 }
 
 func (r *round) collectStreams(ctx context.Context, h *check.History) (err error) {
-	all := r.streams(ctx)
+	all := r.streams(ctx, r.js)
 	for _, database := range databases() {
 		jobs, results := all[r.stream("JOBS", database)], all[r.stream("RESULTS", database)]
 		if jobs == nil || results == nil {

@@ -215,10 +215,10 @@ func (r *round) close(ctx context.Context) {
 		r.fleet.close()
 	}
 	if r.nc != nil {
+		r.nc.Close()
 		if err := r.deleteStreams(ctx); err != nil {
 			progress("seed %d: %v", r.seed, err)
 		}
-		r.nc.Close()
 	}
 	_ = r.world.exec(ctx, "postgres", "DROP DATABASE IF EXISTS "+r.database+" WITH (FORCE)")
 	_ = os.RemoveAll(r.dir)
@@ -226,19 +226,24 @@ func (r *round) close(ctx context.Context) {
 
 // deleteStreams deletes the run's streams, again while the cluster refuses: what is left takes room from later runs.
 func (r *round) deleteStreams(ctx context.Context) error {
+	nc, js, err := r.world.cluster.connect() // that of the run is closed by now
+	if err != nil {
+		return err
+	}
+	defer nc.Close()
 	return eventually(ctx, settleTime, "the streams of the run are deleted", func() bool {
-		left := r.streams(ctx)
+		left := r.streams(ctx, js)
 		for name := range left {
-			_ = r.js.DeleteStream(ctx, name)
+			_ = js.DeleteStream(ctx, name)
 		}
-		return len(left) == 0 && r.nc.IsConnected()
+		return len(left) == 0 && nc.IsConnected()
 	})
 }
 
 // streams are the run's streams and their states.
-func (r *round) streams(ctx context.Context) map[string]*jetstream.StreamInfo {
+func (r *round) streams(ctx context.Context, js jetstream.JetStream) map[string]*jetstream.StreamInfo {
 	all := map[string]*jetstream.StreamInfo{}
-	list := r.js.ListStreams(ctx)
+	list := js.ListStreams(ctx)
 	for info := range list.Info() {
 		name := info.Config.Name
 		own := strings.TrimPrefix(strings.TrimPrefix(name, "KV_"), "OBJ_")
