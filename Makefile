@@ -83,7 +83,7 @@ faults-quick: ## three short seeds of the same, about a minute; writes nothing
 	bin/faults -quick $(FAULTS)
 
 .PHONY: faults-mutants
-faults-mutants: ## show that runners which are broken on purpose are found out; some five minutes
+faults-mutants: ## show that runners which are broken on purpose are found out; some three minutes
 	@scripts/setup postgres
 	go build -o bin/faults ./test/faults
 	bin/faults -mutants -jobs 2500 -length 6s $(FAULTS)

@@ -8,8 +8,8 @@ import (
 	"strings"
 )
 
-// drawMemory draws a runner's resident memory over time, a sample each 50 ms, as SVG.
-func drawMemory(path string, megabytes []float64) error {
+// drawMemory draws a runner's resident memory over the time of several results of so many rows, as SVG.
+func drawMemory(path string, megabytes []float64, rows int) error {
 	const width, height, left, bottom = 720.0, 300.0, 60.0, 40.0
 	if len(megabytes) < 2 {
 		return nil
@@ -33,7 +33,7 @@ func drawMemory(path string, megabytes []float64) error {
 %s<polyline fill="none" stroke="#1f6feb" stroke-width="1.5" points="%s"/>
 <text x="%.0f" y="%.0f">%d results of %d rows each at once, as CSV to the object store: resident memory of the runner over %.1f s</text>
 </svg>
-`, width, height, axis.String(), line.String(), left, height-10, together, lesserRows, float64(len(megabytes))*0.05)
+`, width, height, axis.String(), line.String(), left, height-10, together, rows, float64(len(megabytes))*sampled.Seconds())
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
 	}

@@ -18,8 +18,10 @@ import (
 const (
 	largeRows  = 5_000_000
 	lesserRows = 500_000
-	// together is how many of the lesser ones run at the same time.
+	// together is how many of the large ones run at the same time.
 	together = 8
+	// sampled is how often their memory is looked at.
+	sampled = 100 * time.Millisecond
 )
 
 const largeSQL = "SELECT id, name, amount, at, ok FROM large WHERE id <= %d"
@@ -38,7 +40,11 @@ func (w *world) measureLarge(ctx context.Context, r *report) error {
 			return err
 		}
 	}
-	return w.measureTogether(ctx, r)
+	rows := largeRows
+	if w.opts.quick {
+		rows = lesserRows
+	}
+	return w.measureTogether(ctx, r, rows)
 }
 
 func (w *world) createLarge(ctx context.Context) error {
@@ -149,30 +155,30 @@ func (w *world) checkStored(ctx context.Context, result []byte, rows int) error 
 }
 
 // measureTogether runs several such jobs at once and samples the runner's memory meanwhile.
-func (w *world) measureTogether(ctx context.Context, r *report) error {
+func (w *world) measureTogether(ctx context.Context, r *report, rows int) error {
 	p, err := w.startLarge(ctx)
 	if err != nil {
 		return err
 	}
 	done := make(chan struct{})
-	var sampled []float64
+	var sizes []float64
 	var sampling sync.WaitGroup
 	sampling.Go(func() {
-		tick := time.NewTicker(50 * time.Millisecond)
+		tick := time.NewTicker(sampled)
 		defer tick.Stop()
 		for {
 			select {
 			case <-done:
 				return
 			case <-tick.C:
-				sampled = append(sampled, megabytes(p.memory("VmRSS")))
+				sizes = append(sizes, megabytes(p.memory("VmRSS")))
 			}
 		}
 	})
 	errs := make([]error, together)
 	var jobs sync.WaitGroup
 	for i := range together {
-		jobs.Go(func() { _, errs[i] = w.storeRows(ctx, fmt.Sprintf("together-%d", i), lesserRows) })
+		jobs.Go(func() { _, errs[i] = w.storeRows(ctx, fmt.Sprintf("together-%d", i), rows) })
 	}
 	jobs.Wait()
 	close(done)
@@ -180,7 +186,7 @@ func (w *world) measureTogether(ctx context.Context, r *report) error {
 	r.Large[fmt.Sprintf("%d_at_once_peak_mb", together)] = megabytes(p.memory("VmHWM"))
 	err = errors.Join(append(errs, p.stop())...)
 	if err == nil && w.opts.out != "" {
-		err = drawMemory(filepath.Join(filepath.Dir(w.opts.out), "large-memory.svg"), sampled)
+		err = drawMemory(filepath.Join(filepath.Dir(w.opts.out), "large-memory.svg"), sizes, rows)
 	}
 	return err
 }
