@@ -359,6 +359,7 @@ func (l *link) Execute(ctx context.Context, call db.Call, stmt *db.Compiled, _ d
 // begin takes the job's lock and commits the row of its begin.
 func (l *link) begin(call *db.Call, c *session, once *db.Once) error {
 	start := copied(once.Start)
+	c.entry = start
 	var answer error
 	begin := func() {
 		c.s.rows[start.JobID] = start
@@ -368,7 +369,7 @@ func (l *link) begin(call *db.Call, c *session, once *db.Once) error {
 	}
 	rest := &leftover{name: "begin of " + call.Label, options: func() []option {
 		options := []option{{"committed", func() { begin(); c.end() }}, {"rolled back", c.end}}
-		if c.s.rows[start.JobID] != nil || c.s.locks[start.JobID] != nil {
+		if !c.free() || c.s.locks[start.JobID] != nil {
 			options = options[1:]
 		}
 		return options
@@ -377,6 +378,11 @@ func (l *link) begin(call *db.Call, c *session, once *db.Once) error {
 		switch {
 		case c.s.locks[start.JobID] != nil:
 			return []option{{"held", c.failure(&answer, db.ClassHeld, db.CodeLockTimeout)}}
+		case c.waits():
+			return []option{
+				{"lock not available", c.failure(&answer, db.ClassTransient, db.CodeLockTimeout)},
+				l.cut(c, &answer, db.ClassUnknown, rest),
+			}
 		case c.s.rows[start.JobID] != nil:
 			return []option{{"taken", c.failure(&answer, db.ClassTaken, db.CodeUnique)}}
 		}

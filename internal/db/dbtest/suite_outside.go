@@ -36,6 +36,7 @@ func testOutside(t *testing.T, h Harness) {
 		"Overtaken": testEndOvertaken,
 		"LetGo":     testLockLetGo,
 		"Race":      testOnceRace,
+		"RaceMixed": testMixedRace,
 		"Conclude":  testConclude,
 	})
 }
@@ -392,6 +393,40 @@ func testOnceRace(t *testing.T, h Harness) {
 		for r := range runners {
 			stmt := b.item(100*round+r, fmt.Sprintf("%s by %d", job, r))
 			wg.Go(func() { _, ends[r] = b.once(job).run(t.Context(), both[r%2], call(), stmt) })
+		}
+		wg.Wait()
+		won := 0
+		for _, err := range ends {
+			if err == nil {
+				won++
+				continue
+			}
+			require.Contains(t, []db.Class{db.ClassTaken, db.ClassHeld}, db.ClassOf(err), "%v", err)
+		}
+		require.Equal(t, 1, won)
+		require.Equal(t, round+1, b.count("item"))
+		require.Equal(t, "succeeded", b.row(job).Status)
+	}
+}
+
+// testMixedRace lets statements and transactions with the same job's id meet: the ledger's key lets one of them through.
+func testMixedRace(t *testing.T, h Harness) {
+	const runners, rounds = 4, 10
+	b := setup(t, h)
+	both := []db.Database{b.db, b.second()}
+	for round := range rounds {
+		job := fmt.Sprintf("job-%d", round)
+		ends := make([]error, runners)
+		var wg sync.WaitGroup
+		for r := range runners {
+			stmt := b.item(100*round+r, fmt.Sprintf("%s by %d", job, r))
+			wg.Go(func() {
+				if r < runners/2 {
+					_, ends[r] = b.once(job).run(t.Context(), both[r%2], call(), stmt)
+					return
+				}
+				_, ends[r] = b.transactOn(both[r%2], sealed(job), stmt)
+			})
 		}
 		wg.Wait()
 		won := 0
