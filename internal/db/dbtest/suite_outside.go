@@ -382,51 +382,26 @@ func testLockLetGo(t *testing.T, h Harness) {
 }
 
 // testOnceRace executes the same job on several runners at the same time.
-func testOnceRace(t *testing.T, h Harness) {
-	const runners, rounds = 4, 5
-	b := setup(t, h)
-	both := []db.Database{b.db, b.second()}
-	for round := range rounds {
-		job := fmt.Sprintf("job-%d", round)
-		ends := make([]error, runners)
-		var wg sync.WaitGroup
-		for r := range runners {
-			stmt := b.item(100*round+r, fmt.Sprintf("%s by %d", job, r))
-			wg.Go(func() { _, ends[r] = b.once(job).run(t.Context(), both[r%2], call(), stmt) })
-		}
-		wg.Wait()
-		won := 0
-		for _, err := range ends {
-			if err == nil {
-				won++
-				continue
-			}
-			require.Contains(t, []db.Class{db.ClassTaken, db.ClassHeld}, db.ClassOf(err), "%v", err)
-		}
-		require.Equal(t, 1, won)
-		require.Equal(t, round+1, b.count("item"))
-		require.Equal(t, "succeeded", b.row(job).Status)
-	}
-}
+func testOnceRace(t *testing.T, h Harness) { race(t, h, 4, 0) }
 
 // testMixedRace lets statements and transactions with the same job's id meet: the ledger's key lets one of them through.
-func testMixedRace(t *testing.T, h Harness) {
-	const runners, rounds = 4, 10
+func testMixedRace(t *testing.T, h Harness) { race(t, h, 2, 2) }
+
+func race(t *testing.T, h Harness, statements, transactions int) {
+	const rounds = 10
 	b := setup(t, h)
 	both := []db.Database{b.db, b.second()}
 	for round := range rounds {
 		job := fmt.Sprintf("job-%d", round)
-		ends := make([]error, runners)
+		ends := make([]error, statements+transactions)
 		var wg sync.WaitGroup
-		for r := range runners {
-			stmt := b.item(100*round+r, fmt.Sprintf("%s by %d", job, r))
-			wg.Go(func() {
-				if r < runners/2 {
-					_, ends[r] = b.once(job).run(t.Context(), both[r%2], call(), stmt)
-					return
-				}
-				_, ends[r] = b.transactOn(both[r%2], sealed(job), stmt)
-			})
+		for r := range ends {
+			d, stmt := both[r%2], b.item(100*round+r, fmt.Sprintf("%s by %d", job, r))
+			if r < statements {
+				wg.Go(func() { _, ends[r] = b.once(job).run(t.Context(), d, call(), stmt) })
+			} else {
+				wg.Go(func() { _, ends[r] = b.transactOn(d, sealed(job), stmt) })
+			}
 		}
 		wg.Wait()
 		won := 0
