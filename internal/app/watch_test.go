@@ -279,7 +279,7 @@ func TestSessionNamesItsJob(t *testing.T) {
 	w.publish("shop", "query", `{"id":"order-4711","sql":"SELECT count(*) AS n FROM pg_sleep(2)"}`)
 	w.awaitSleeper("eyes")
 	got := w.do("eyes", "query", "who", `"row_format":"arrays","sql":"SELECT application_name FROM pg_stat_activity `+
-		`WHERE state = 'active' AND query LIKE '%FROM pg_sleep(%' AND pid <> pg_backend_pid()"`)
+		`WHERE datname = current_database() AND state = 'active' AND query LIKE '%FROM pg_sleep(%' AND pid <> pg_backend_pid()"`)
 	require.Equal(t, []any{[]any{"dbrunner:order-4711"}}, got.Rows)
 	require.Equal(t, "succeeded", w.await("shop", "order-4711").Status)
 }

@@ -192,3 +192,84 @@ func (m *module) reasons(f *source) map[int]bool {
 	}
 	return lines
 }
+
+// TestTestsReadTheirOwnSessions holds that tests filter the views of a shared PostgreSQL server by their own database:
+// other tests have sessions and locks on it, too.
+func TestTestsReadTheirOwnSessions(t *testing.T) {
+	t.Parallel()
+	m := setup(t)
+	for _, p := range m.pkgs {
+		for _, f := range p.files {
+			if !f.test && !isHelper(p.folder) || p.folder == "internal/archtest" {
+				continue
+			}
+			for _, text := range sqlTexts(f) {
+				if unfiltered(text.sql) {
+					assert.Failf(t, "a test reads other tests' sessions", "%s: filter %q by the test's own database or session", m.at(text.at), text.sql)
+				}
+			}
+		}
+	}
+}
+
+// unfiltered reports whether SQL reads sessions or locks of a whole server.
+func unfiltered(sql string) bool {
+	if !strings.Contains(sql, "FROM pg_locks") && !strings.Contains(sql, "FROM pg_stat_activity") {
+		return false
+	}
+	return !slices.ContainsFunc([]string{"datname", "database = ", "pg_backend_pid()", "relation = ", "pid = "}, func(filter string) bool {
+		return strings.Contains(sql, filter) && (filter != "pg_backend_pid()" || strings.Contains(sql, "pid = pg_backend_pid()"))
+	})
+}
+
+// sqlText is a string of a program, concatenated where it is written in parts.
+type sqlText struct {
+	at  ast.Node
+	sql string
+}
+
+func sqlTexts(f *source) []sqlText {
+	var out []sqlText
+	ast.Inspect(f.syntax, func(n ast.Node) bool {
+		e, ok := n.(ast.Expr)
+		if !ok {
+			return true
+		}
+		if text := literal(e); text != "" {
+			out = append(out, sqlText{n, text})
+			return false
+		}
+		return true
+	})
+	return out
+}
+
+// literal returns the text of a string literal or of a concatenation, with a blank for each part that is not a literal.
+func literal(e ast.Expr) string {
+	switch x := e.(type) {
+	case *ast.BasicLit:
+		if x.Kind == token.STRING {
+			return x.Value
+		}
+	case *ast.BinaryExpr:
+		if x.Op == token.ADD {
+			return literal(x.X) + " " + literal(x.Y)
+		}
+	}
+	return ""
+}
+
+func TestUnfiltered(t *testing.T) {
+	t.Parallel()
+	for sql, want := range map[string]bool{
+		"SELECT 1": false,
+		"SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'":                                                true,
+		"SELECT count(*) FROM pg_locks WHERE pid = pg_backend_pid()":                                               false,
+		"SELECT pid FROM pg_stat_activity WHERE state = 'active' AND pid <> pg_backend_pid()":                      true,
+		"SELECT pid FROM pg_stat_activity WHERE datname = current_database()":                                      false,
+		"SELECT 1 FROM pg_locks WHERE database = (SELECT oid FROM pg_database)":                                    false,
+		"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'x%' AND pid <> pg_backend_pid()": true,
+	} {
+		assert.Equal(t, want, unfiltered(sql), sql)
+	}
+}

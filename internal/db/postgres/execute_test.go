@@ -95,7 +95,7 @@ func TestExecuteCut(t *testing.T) {
 			require.Equal(t, c.ended, x.ended)
 			require.Equal(t, c.effects, b.effects())
 			eventually(t, func() bool {
-				return b.look("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") == 0
+				return b.advisoryLocks() == 0
 			}, "the lock goes with the session")
 			if name == "behind its end" {
 				require.Equal(t, "succeeded", b.status("job"))
@@ -134,11 +134,11 @@ func TestExecuteWithoutAnAnswer(t *testing.T) {
 	require.Equal(t, db.ClassUnknown, db.ClassOf(<-done))
 	require.Zero(t, x.ended)
 	proxy.Unblock()
-	require.Equal(t, 1, b.look("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"))
+	require.Equal(t, 1, b.advisoryLocks())
 	row, written := b.concluded("job")
 	require.False(t, written, "it may still be at work")
 	require.Equal(t, db.StatusStarted, row.Status)
-	b.sql("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'")
+	b.sql("SELECT pg_terminate_backend(pid) " + ownAdvisoryLocks)
 	eventually(t, func() bool { _, written := b.concluded("job"); return written }, "the lock goes with the session")
 }
 
@@ -168,7 +168,8 @@ func TestExecuteSessionEnded(t *testing.T) {
 	row, written := b.concluded("job")
 	require.False(t, written)
 	require.Equal(t, db.StatusStarted, row.Status)
-	b.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep(30)%' AND pid <> pg_backend_pid()")
+	b.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() " +
+		"AND query LIKE 'SELECT pg_sleep(30)%' AND pid <> pg_backend_pid()")
 	require.Equal(t, db.ClassUnknown, db.ClassOf(<-done))
 	require.Zero(t, x.ended)
 	_, written = b.concluded("job")

@@ -73,7 +73,7 @@ func TestPgBouncerShares(t *testing.T) {
 	}
 	require.Equal(t, 8, b.db.Stats().Total)
 	require.LessOrEqual(t, most, 2)
-	require.Zero(t, b.look("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"))
+	require.Zero(t, b.advisoryLocks())
 }
 
 // TestPgBouncerUndeclared does not say that there is a pooler: the answer is what to set.

@@ -70,6 +70,16 @@ func (b *bench) look(text string, args ...any) int {
 
 func (b *bench) effects() int { b.t.Helper(); return b.look("SELECT count(*) FROM effect") }
 
+// ownAdvisoryLocks selects the advisory locks of the current database: other tests hold their own on the same server.
+const ownAdvisoryLocks = "FROM pg_locks WHERE locktype = 'advisory' " +
+	"AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+
+// advisoryLocks counts the advisory locks that sessions of this test's database hold.
+func (b *bench) advisoryLocks() int {
+	b.t.Helper()
+	return b.look("SELECT count(*) " + ownAdvisoryLocks)
+}
+
 // sessions counts the engine's sessions in the server.
 func (b *bench) sessions(where string) int {
 	b.t.Helper()

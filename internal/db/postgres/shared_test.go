@@ -240,7 +240,7 @@ func TestSharedStrangers(t *testing.T) {
 			require.NoError(t, a.err)
 			require.NotContains(t, a.rows, "nowhere")
 			require.Contains(t, a.rows, `"u":true`)
-			eventually(t, func() bool { return c.look("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") == 0 }, "no lock is left")
+			eventually(t, func() bool { return c.advisoryLocks() == 0 }, "no lock is left")
 		})
 	}
 }
