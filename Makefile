@@ -53,10 +53,16 @@ down: ## end the containers of `make up` and remove their data
 # The port is on this machine alone; the certificate is one that the server has made for itself.
 COMPOSE_SQLSERVER := sqlserver://sa:Administrator-4711@127.0.0.1:1433?encrypt=true&TrustServerCertificate=true
 
+.PHONY: test-sqlserver
+test-sqlserver: ## run every test of SQL Server against the server that RUNNER_TEST_SQLSERVER_URL names
+	@: $${RUNNER_TEST_SQLSERVER_URL:?name a server, such as sqlserver://sa:password@127.0.0.1:1433?encrypt=true&TrustServerCertificate=true}
+	@scripts/setup postgres
+	go run ./scripts/gotest $(TESTFLAGS) ./internal/db/sqlserver ./test/crash ./test/migrations
+
 .PHONY: test-compose
 test-compose: ## run the tests of SQL Server against the one of docker-compose.yml
 	$(COMPOSE) up --detach sqlserver databases
-	RUNNER_TEST_SQLSERVER_URL='$(COMPOSE_SQLSERVER)' go run ./scripts/gotest $(TESTFLAGS) ./internal/db/sqlserver ./test/crash ./test/migrations
+	RUNNER_TEST_SQLSERVER_URL='$(COMPOSE_SQLSERVER)' $(MAKE) --no-print-directory test-sqlserver
 
 # SEEDS runs of JOBS jobs each; FAULTS has further flags, such as -only runner_kill,pg_stop or -v.
 SEEDS  ?= 42
