@@ -194,6 +194,8 @@ func (l *natsLook) topology(ctx context.Context, conn *bus.Conn, d *denied) {
 
 func (l *natsLook) difference(d *bus.Difference) {
 	switch {
+	case d.Note:
+		l.find(aboutTopology, partStreams, db.GradeNote, d.String(), "an earlier release has made it so; runner topology apply changes it")
 	case !d.Missing:
 		l.find(aboutTopology, partStreams, db.GradeFault, d.String(), "runner topology apply changes it; or configure what is there")
 	case l.cfg.Topology.Mode == config.TopologyManage:

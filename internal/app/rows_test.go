@@ -258,9 +258,7 @@ func TestRowsThatAreGone(t *testing.T) {
 				return a
 			}
 			require.False(t, again().Expired)
-			bucket, err := w.js.ObjectStore(t.Context(), "DBRUNNER_ROWS")
-			require.NoError(t, err)
-			require.NoError(t, bucket.Delete(t.Context(), first.Statements[0].Object.Name))
+			require.NoError(t, w.objectStore().Delete(t.Context(), first.Statements[0].Object.Name))
 			a := again()
 			require.True(t, a.Expired)
 			require.Equal(t, "succeeded", a.Status)

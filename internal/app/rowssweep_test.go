@@ -21,6 +21,20 @@ func (w *world) forget(database, id string) {
 	require.NoError(w.t, results.Purge(w.t.Context(), jetstream.WithPurgeSubject("dbrunner.results."+database+"."+id)))
 }
 
+// objectStore is the bucket of rows as stock clients may write it: they need roll-up, which an earlier release allowed.
+func (w *world) objectStore() jetstream.ObjectStore {
+	w.t.Helper()
+	stream, err := w.js.Stream(w.t.Context(), "OBJ_DBRUNNER_ROWS")
+	require.NoError(w.t, err)
+	config := stream.CachedInfo().Config
+	config.AllowRollup = true
+	_, err = w.js.UpdateStream(w.t.Context(), config)
+	require.NoError(w.t, err)
+	bucket, err := w.js.ObjectStore(w.t.Context(), "DBRUNNER_ROWS")
+	require.NoError(w.t, err)
+	return bucket
+}
+
 // Of the rows outside of results those go that are old and that nothing names: no result, under either of the ids that it may
 // have, and no answer in the ledger. What is not of this runner's databases, or of no job, is left alone.
 func TestSweepOfRows(t *testing.T) {
@@ -40,12 +54,11 @@ func TestSweepOfRows(t *testing.T) {
 			w.forget("shop", "orphan")
 			w.forget("shop", "recorded")
 
-			bucket, err := w.js.ObjectStore(t.Context(), "DBRUNNER_ROWS")
-			require.NoError(t, err)
+			bucket := w.objectStore()
 			// A job whose id has got another job's result meanwhile has its own under the derived id.
 			const derived = "s42_dgrfgbv552j9"
 			aside := "shop.taken." + derived + ".MZXW6YTBOI2DKNRX.ndjson"
-			_, err = bucket.PutString(t.Context(), aside, "rows")
+			_, err := bucket.PutString(t.Context(), aside, "rows")
 			require.NoError(t, err)
 			_, err = w.js.Publish(t.Context(), "dbrunner.store.shop."+derived, bytes.ReplaceAll(w.stored("shop", "named"), []byte(named), []byte(aside)))
 			require.NoError(t, err)

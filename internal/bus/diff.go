@@ -19,6 +19,8 @@ type Difference struct {
 	Have     string
 	Want     string
 	Missing  bool
+	// Note: an earlier release has made it so, and runners work with it. They start all the same; Apply changes it.
+	Note bool
 }
 
 func (d Difference) String() string {
@@ -48,6 +50,9 @@ type setting[T any] struct {
 	text func(*T) string
 }
 
+// settingRollup is whether publishers may remove messages by the header Nats-Rollup.
+const settingRollup = "allow_rollup_hdrs"
+
 // streamSettings are all settings of a stream that change what a runner relies on. Description, placement and
 // metadata are the operator's.
 var streamSettings = []setting[jetstream.StreamConfig]{
@@ -67,7 +72,7 @@ var streamSettings = []setting[jetstream.StreamConfig]{
 	{"subject_transform", func(c *jetstream.StreamConfig) string { return transform(c.SubjectTransform) }},
 	{"republish", func(c *jetstream.StreamConfig) string { return republish(c.RePublish) }},
 	{"allow_direct", func(c *jetstream.StreamConfig) string { return onOff(c.AllowDirect) }},
-	{"allow_rollup_hdrs", func(c *jetstream.StreamConfig) string { return onOff(c.AllowRollup) }},
+	{settingRollup, func(c *jetstream.StreamConfig) string { return onOff(c.AllowRollup) }},
 	{"allow_msg_ttl", func(c *jetstream.StreamConfig) string { return onOff(c.AllowMsgTTL) }},
 	{"allow_msg_schedules", func(c *jetstream.StreamConfig) string { return onOff(c.AllowMsgSchedules) }},
 	{"allow_msg_counter", func(c *jetstream.StreamConfig) string { return onOff(c.AllowMsgCounter) }},
@@ -218,7 +223,18 @@ func (c *Conn) diffStream(ctx context.Context, want *jetstream.StreamConfig) ([]
 	if err != nil {
 		return nil, err
 	}
-	return compare(streamResource(want.Name), streamSettings, &info.Config, want), nil
+	d := compare(streamResource(want.Name), streamSettings, &info.Config, want)
+	for i := range d {
+		d[i].Note = c.subjects.ofEarlierRelease(want.Name, d[i].Setting, d[i].Have)
+	}
+	return d, nil
+}
+
+// ofEarlierRelease tells the settings of our streams that earlier releases made otherwise: the buckets of requests to cancel
+// and of offloaded rows allowed roll-up.
+func (s subjects) ofEarlierRelease(stream, setting, have string) bool {
+	return setting == settingRollup && have == onOff(true) &&
+		(stream == s.controlStream() || stream == objectPrefix+s.rowsBucket())
 }
 
 func (c *Conn) diffConsumer(ctx context.Context, want *consumer) ([]Difference, error) {

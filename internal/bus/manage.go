@@ -26,8 +26,22 @@ func (c *Conn) Verify(ctx context.Context, t Topology) error {
 	if err != nil {
 		return fmt.Errorf("verify the topology: %w", err)
 	}
-	if len(differences) > 0 {
-		return &TopologyError{Differences: differences}
+	return c.refuse(differences)
+}
+
+// refuse reports differences as an error, except those that an earlier release has left: they are only logged.
+func (c *Conn) refuse(differences []Difference) error {
+	var refused []Difference
+	for _, d := range differences {
+		if d.Note {
+			c.log.Warn("a stream has a setting of an earlier release; runner topology apply changes it",
+				zap.String("resource", d.Resource), zap.String("setting", d.Setting), zap.String("have", d.Have), zap.String("want", d.Want))
+			continue
+		}
+		refused = append(refused, d)
+	}
+	if len(refused) > 0 {
+		return &TopologyError{Differences: refused}
 	}
 	return nil
 }
@@ -65,10 +79,7 @@ func (c *Conn) ensure(ctx context.Context, t Topology) error {
 		}
 		differences = append(differences, d...)
 	}
-	if len(differences) > 0 {
-		return &TopologyError{Differences: differences}
-	}
-	return nil
+	return c.refuse(differences)
 }
 
 func (c *Conn) ensureStream(ctx context.Context, want *jetstream.StreamConfig) ([]Difference, error) {

@@ -3,6 +3,7 @@ package bus_test
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"testing"
@@ -47,16 +48,18 @@ func read(t *testing.T, b *bus.Bucket, name string) ([]byte, error) {
 func TestObjectsAreThoseOfTheClientLibraries(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	rows := b.conn.Rows()
-	library, err := b.js.ObjectStore(t.Context(), "DBRUNNER_ROWS")
+	params := b.conn.Params()
+	rows, err := b.js.ObjectStore(t.Context(), "DBRUNNER_ROWS")
+	require.NoError(t, err)
+	library, err := b.js.ObjectStore(t.Context(), "DBRUNNER_PARAMS")
 	require.NoError(t, err)
 	for _, size := range []int{0, 1, 128 << 10, 9<<20 + 17} {
-		data := content(size)
-		o := write(t, rows, "ours", data)
-		got, err := library.GetBytes(t.Context(), "ours")
+		data, ours := content(size), fmt.Sprint("ours", size)
+		o := write(t, b.conn.Rows(), ours, data)
+		got, err := rows.GetBytes(t.Context(), ours)
 		require.NoError(t, err)
 		require.True(t, bytes.Equal(data, got))
-		info, err := library.GetInfo(t.Context(), "ours")
+		info, err := rows.GetInfo(t.Context(), ours)
 		require.NoError(t, err)
 		require.Equal(t, o.Digest, info.Digest)
 		require.Equal(t, o.Size, int64(info.Size)) //nolint:gosec // a small one
@@ -64,16 +67,18 @@ func TestObjectsAreThoseOfTheClientLibraries(t *testing.T) {
 		theirs, err := library.PutBytes(t.Context(), "theirs", data)
 		require.NoError(t, err)
 		require.Equal(t, o.Digest, theirs.Digest)
-		for _, name := range []string{"ours", "theirs"} {
-			got, err = read(t, rows, name)
+		for name, bucket := range map[string]*bus.Bucket{ours: b.conn.Rows(), "theirs": params} {
+			got, err = read(t, bucket, name)
 			require.NoError(t, err)
 			require.True(t, bytes.Equal(data, got), "%s of %d bytes", name, size)
 		}
 	}
+	_, err = rows.PutBytes(t.Context(), "theirs", nil)
+	require.ErrorContains(t, err, "10111", "nobody else replaces rows")
 	require.NoError(t, library.Delete(t.Context(), "theirs"))
-	_, err = read(t, rows, "theirs")
+	_, err = read(t, params, "theirs")
 	require.ErrorIs(t, err, bus.ErrNotFound)
-	_, err = read(t, rows, "never")
+	_, err = read(t, params, "never")
 	require.ErrorIs(t, err, bus.ErrNotFound)
 }
 

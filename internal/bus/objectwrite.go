@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"hash"
 	"strings"
@@ -30,15 +31,16 @@ const digestOpening = "SHA-256="
 
 // ObjectWriter writes one object. It is for one goroutine. Whoever has one calls Close or Discard.
 type ObjectWriter struct {
-	bucket *Bucket
-	name   string
-	mark   string
-	sum    hash.Hash
-	chunk  []byte // not sent yet
-	size   int64
-	chunks int64
-	out    []posted // chunks that wait for their answer, oldest first
-	done   *Object  // closed
+	bucket  *Bucket
+	name    string
+	mark    string
+	sum     hash.Hash
+	chunk   []byte // not sent yet
+	size    int64
+	chunks  int64
+	out     []posted // chunks that wait for their answer, oldest first
+	done    *Object  // closed
+	foreign bool     // the description under the name is another object's
 }
 
 // Create begins an object. Nothing of it is seen by anybody before Close. group begins the last part of its chunks'
@@ -145,7 +147,8 @@ func (w *ObjectWriter) Close(ctx context.Context) (*Object, error) {
 	return w.done, w.describe(ctx)
 }
 
-// describe stores the description. It may be stored twice: the second takes the place of the first.
+// describe stores the description, once: an object is never written again under its name. That the name is taken may be
+// our own earlier attempt, whose answer was lost.
 func (w *ObjectWriter) describe(ctx context.Context) error {
 	encoded, err := encodeObjectName(w.name)
 	if err != nil {
@@ -161,14 +164,38 @@ func (w *ObjectWriter) describe(ctx context.Context) error {
 	}
 	msg := nats.Msg{
 		Subject: metaSubject(w.bucket.name, encoded), Data: description,
-		Header: nats.Header{jetstream.MsgRollup: {jetstream.MsgRollupSubject}},
+		Header: nats.Header{headerExpectedSubjectSequence: {"0"}},
 	}
-	err = w.bucket.conn.publishUntil(ctx, &msg, func(err error) (bool, error) { return uncertain(err), err })
+	var verdict StoreVerdict
+	err = w.bucket.conn.publishUntil(ctx, &msg, func(err error) (again bool, _ error) {
+		verdict, again, err = storeVerdict(err)
+		return again, err
+	})
+	switch {
+	case err != nil:
+		return w.failed(err)
+	case verdict == Full:
+		return w.failed(ErrStreamFull)
+	case verdict == Taken:
+		return w.described(ctx)
+	}
+	return nil
+}
+
+// described checks that the description under the object's name is our own.
+func (w *ObjectWriter) described(ctx context.Context) error {
+	o, err := w.bucket.Lookup(ctx, w.name)
+	if err == nil && (o == nil || o.mark != w.mark) {
+		w.foreign, err = true, errNameTaken
+	}
 	if err != nil {
 		return w.failed(err)
 	}
 	return nil
 }
+
+// errNameTaken says that there is another object of the name.
+var errNameTaken = errors.New("there is another object of this name already")
 
 // Discard removes what was written, complete or not. The context bounds the trial: what it leaves behind is removed by
 // Abandoned, or by its age.
@@ -176,6 +203,9 @@ func (w *ObjectWriter) Discard(ctx context.Context) error {
 	w.giveUp(ctx) // what is on its way would come after the removal
 	if w.chunks == 0 && w.done == nil {
 		return nil
+	}
+	if w.foreign {
+		return w.bucket.purge(ctx, chunkSubject(w.bucket.name, w.mark))
 	}
 	return w.bucket.Remove(ctx, &Object{Name: w.name, mark: w.mark})
 }

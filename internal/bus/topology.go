@@ -185,9 +185,10 @@ func (c *Conn) want(t Topology) (wanted, error) {
 			w.consumers = append(w.consumers, consumer{c.subjects.jobsStream(d.Name), b.lane(d.Name, lane)})
 		}
 	}
+	params := b.objects(c.subjects.paramsBucket(), "parameters that are too many for a job", t.Params)
+	params.AllowRollup = true // every client library's put replaces the description of an object by it
 	w.streams = append(w.streams, b.dead(), b.health(), b.control(),
-		b.objects(c.subjects.rowsBucket(), "rows that are too many for a result", t.Rows),
-		b.objects(c.subjects.paramsBucket(), "parameters that are too many for a job", t.Params))
+		b.objects(c.subjects.rowsBucket(), "rows that are too many for a result", t.Rows), params)
 	return w, nil
 }
 
@@ -268,7 +269,8 @@ func (b *builder) health() jetstream.StreamConfig {
 }
 
 // control is a key-value bucket, set up as every client library knows them, whose stream re-publishes what it has
-// stored: that wakes the runners, which then read it.
+// stored: that wakes the runners, which then read it. It takes no roll-up, with which whoever may write one key could
+// remove all others: put and delete of stock clients work, purge is refused.
 func (b *builder) control() jetstream.StreamConfig {
 	s := b.stream(b.subjects.controlStream(), "requests to cancel jobs")
 	s.Subjects = []string{b.subjects.control(">")}
@@ -276,18 +278,19 @@ func (b *builder) control() jetstream.StreamConfig {
 	s.Discard, s.MaxMsgsPerSubject = jetstream.DiscardNew, 1
 	s.MaxAge, s.MaxMsgs = b.topology.Control.MaxAge, b.topology.Control.MaxRequests
 	s.Duplicates = min(s.Duplicates, s.MaxAge)
-	s.AllowRollup, s.DenyDelete, s.AllowDirect = true, true, true
+	s.DenyDelete, s.AllowDirect = true, true
 	return s
 }
 
-// objects is a bucket of the object store, set up as every client library knows them.
+// objects is a bucket of the object store, set up as every client library knows them but for roll-up: with it, whoever
+// may publish one chunk could remove all objects.
 func (b *builder) objects(bucket, purpose string, limits ObjectLimits) jetstream.StreamConfig {
 	s := b.stream(objectPrefix+bucket, purpose)
 	s.Subjects = []string{chunkSubject(bucket, ">"), metaSubject(bucket, ">")}
 	s.Discard = jetstream.DiscardNew
 	s.MaxAge, s.MaxBytes = limits.MaxAge, limits.MaxBytes
 	s.Duplicates = min(s.Duplicates, s.MaxAge)
-	s.AllowRollup, s.AllowDirect = true, true
+	s.AllowDirect = true
 	return s
 }
 
