@@ -194,7 +194,7 @@ func (l *look) ledger() error {
 		l.find(db.PartLedger, db.GradeNote, "", "off")
 		return nil
 	}
-	there, err := l.c.pragma("SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = '" + ledgerTable + "'")
+	there, err := l.c.pragma("SELECT count(*) FROM main.sqlite_schema WHERE type = 'table' AND name = '" + ledgerTable + "'")
 	if err != nil {
 		return err
 	}
@@ -211,9 +211,9 @@ func (l *look) ledger() error {
 }
 
 func (l *look) ledgerSize() (string, error) {
-	s, _, err := l.c.h.prepare(`SELECT (SELECT count(*) FROM (SELECT 1 FROM dbrunner_ledger WHERE namespace = ?1 AND database_name = ?2 LIMIT ?3)),
-		(SELECT COALESCE(sum(length(answer) + 200), 0) FROM (SELECT answer FROM dbrunner_ledger LIMIT ?3)),
-		(SELECT COALESCE(min(recorded_at), 0) FROM dbrunner_ledger WHERE namespace = ?1 AND database_name = ?2)`, 0)
+	s, _, err := l.c.h.prepare(`SELECT (SELECT count(*) FROM (SELECT 1 FROM main.dbrunner_ledger WHERE namespace = ?1 AND database_name = ?2 LIMIT ?3)),
+		(SELECT COALESCE(sum(length(answer) + 200), 0) FROM (SELECT answer FROM main.dbrunner_ledger LIMIT ?3)),
+		(SELECT COALESCE(min(recorded_at), 0) FROM main.dbrunner_ledger WHERE namespace = ?1 AND database_name = ?2)`, 0)
 	if err != nil {
 		return "", err
 	}
@@ -284,7 +284,7 @@ func (d *Database) rehearseFile(ctx context.Context) ([]string, error) {
 	defer c.arm(ctx, 0)()
 	there := ""
 	err = c.patiently(func() (err error) {
-		there, err = c.pragma("SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = '" + ledgerTable + "'")
+		there, err = c.pragma("SELECT count(*) FROM main.sqlite_schema WHERE type = 'table' AND name = '" + ledgerTable + "'")
 		return err
 	})
 	switch {

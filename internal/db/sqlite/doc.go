@@ -11,9 +11,10 @@
 // every COMMIT), as far as the disk keeps its word. Foreign keys are enforced. A name in double quotes that is
 // no column is an error, not a text.
 //
-// A job's statements cannot attach databases, set PRAGMAs, control transactions or change the ledger: SQLite
-// asks an authorizer of ours about each action while it compiles a statement. Temporary objects are allowed;
-// the connection that has them is closed behind the job.
+// A job's statements cannot attach databases, set PRAGMAs, control transactions, or change the ledger or the history
+// of migrations: SQLite asks an authorizer of ours about each action while it compiles a statement. Nor can they
+// define what refers to these tables (a foreign key, a trigger). Temporary objects are allowed; the connection that
+// has them is closed after the job.
 //
 // All transactions are serializable, whatever isolation level a job asks for.
 //

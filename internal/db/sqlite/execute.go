@@ -50,13 +50,17 @@ func (c *conn) compiled(sql string) (s *stmt, kept bool, failure *db.Error) {
 	if strings.IndexByte(sql, 0) >= 0 { // SQLite would end there
 		return nil, false, db.Errorf(db.ClassPermanent, db.CodeSyntax, "a NUL character in the statement")
 	}
-	c.h.mem.refused = 0
+	c.h.mem.refused, c.h.mem.seen = 0, 0
 	s, tail, err := c.h.prepare(sql, sqlite3.SQLITE_PREPARE_PERSISTENT)
 	if err != nil {
 		return nil, false, c.refused(err)
 	}
 	if s == nil {
 		return nil, false, db.Errorf(db.ClassPermanent, db.CodeSyntax, "there is no statement in the text")
+	}
+	if definesOnOurs(c.h.mem.seen, sql) {
+		s.finalize()
+		return nil, false, db.Errorf(db.ClassPermanent, db.CodeForbiddenStatement, "%s", refusedWhat(sqlite3.SQLITE_ALTER_TABLE))
 	}
 	if c.more(tail) {
 		s.finalize()

@@ -30,6 +30,7 @@ type shared struct {
 	refused    int32   // the last action that the authorizer refused, 0 = none
 	moved      int32   // where SQLite says whether the file was moved
 	private    int32   // 1: what was compiled changes something that outlives the transaction in this connection
+	seen       int32   // the saw… bits of what was compiled
 }
 
 // fault is an error of SQLite: the extended result code and its text.

@@ -12,10 +12,13 @@ import (
 
 const ledgerTable = "dbrunner_ledger"
 
+// Statements of ours name the schema: without it, an object of the same name in the schema temp would stand before
+// the table.
+
 // The ledger's table. Times are nanoseconds since 1970, UTC. The answer comes last, so that the other columns
 // are read without it.
 const (
-	ledgerDDL = `CREATE TABLE IF NOT EXISTS dbrunner_ledger (
+	ledgerDDL = `CREATE TABLE IF NOT EXISTS main.dbrunner_ledger (
     namespace     TEXT    NOT NULL,
     database_name TEXT    NOT NULL,
     job_id        TEXT    NOT NULL,
@@ -28,23 +31,26 @@ const (
     answer        BLOB,
     PRIMARY KEY (namespace, database_name, job_id)
 )`
-	ledgerIndexDDL = `CREATE INDEX IF NOT EXISTS dbrunner_ledger_recorded
+	ledgerIndexDDL = `CREATE INDEX IF NOT EXISTS main.dbrunner_ledger_recorded
     ON dbrunner_ledger (namespace, database_name, recorded_at)`
 
 	// insertEntrySQL is a plain INSERT: its unique key is the fence.
-	insertEntrySQL = `INSERT INTO dbrunner_ledger
+	insertEntrySQL = `INSERT INTO main.dbrunner_ledger
 		(namespace, database_name, job_id, request_hash, status, sequence, message_time, runner, recorded_at, answer)
 		VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)`
 	// concludeEntrySQL writes an end over a row that has none; its arguments are those of insertEntrySQL.
-	concludeEntrySQL = `UPDATE dbrunner_ledger
+	concludeEntrySQL = `UPDATE main.dbrunner_ledger
 		SET request_hash = ?4, status = ?5, runner = ?8, recorded_at = ?9, answer = ?10
 		WHERE namespace = ?1 AND database_name = ?2 AND job_id = ?3 AND status = 'started' AND sequence = ?6 AND message_time = ?7`
 	selectEntrySQL = `SELECT request_hash, status, sequence, message_time, runner, recorded_at, answer
-		FROM dbrunner_ledger WHERE namespace = ?1 AND database_name = ?2 AND job_id = ?3`
-	sweepEntriesSQL = `DELETE FROM dbrunner_ledger WHERE rowid IN (SELECT rowid FROM dbrunner_ledger
-		WHERE namespace = ?1 AND database_name = ?2 AND recorded_at < ?3 ORDER BY recorded_at LIMIT ?4)`
+		FROM main.dbrunner_ledger WHERE namespace = ?1 AND database_name = ?2 AND job_id = ?3`
+	// sweepEntriesSQL names rows by their key and looks at their age again: a ledger that was made by hand may have no
+	// rowid, or a column of that name.
+	sweepEntriesSQL = `DELETE FROM main.dbrunner_ledger WHERE namespace = ?1 AND database_name = ?2 AND recorded_at < ?3
+		AND job_id IN (SELECT job_id FROM main.dbrunner_ledger
+			WHERE namespace = ?1 AND database_name = ?2 AND recorded_at < ?3 ORDER BY recorded_at LIMIT ?4)`
 	checkLedgerSQL = `SELECT namespace, database_name, job_id, request_hash, status, sequence, message_time, runner,
-		recorded_at, answer FROM dbrunner_ledger LIMIT 0`
+		recorded_at, answer FROM main.dbrunner_ledger LIMIT 0`
 )
 
 // DDL is what a DBA runs to create the ledger.
@@ -90,15 +96,24 @@ func (d *Database) insert(c *conn, which ours, e *db.Entry, now time.Time) (int6
 // fence inserts the row of the open transaction. A key that is there already is told apart from the job's own
 // unique violations by being this statement's.
 func (d *Database) fence(c *conn, e *db.Entry) *db.Error {
-	_, err := d.insert(c, insertEntry, e, time.Now())
-	if err == nil {
+	n, err := d.insert(c, insertEntry, e, time.Now())
+	switch {
+	case err == nil && n == 1:
 		return nil
+	case err == nil:
+		return ledgerTookNothing()
 	}
 	failure := d.ledgerFailed(c, err)
 	if failure.Code == db.CodeUnique {
 		failure.Class, failure.Message = db.ClassTaken, "the ledger has a row for this job already"
 	}
 	return failure
+}
+
+// ledgerTookNothing is the error of an INSERT that succeeded without a row: without one there is no fence.
+func ledgerTookNothing() *db.Error {
+	return db.Errorf(db.ClassUnavailable, db.CodeUnavailable,
+		"the ledger (table %s) takes no rows: remove the trigger or view that stands in its way", ledgerTable)
 }
 
 // ledgerFailed is the error of a statement on the ledger. A ledger that is not there is the database's matter,
@@ -173,7 +188,10 @@ func (d *Database) Record(ctx context.Context, entry *db.Entry) (*db.Entry, bool
 		if err != nil {
 			return d.ledgerFailed(c, err)
 		}
-		if n == 0 {
+		switch {
+		case n == 0 && recorded == nil:
+			return ledgerTookNothing()
+		case n == 0:
 			return nil
 		}
 		copied := *entry
@@ -187,10 +205,19 @@ func (d *Database) Record(ctx context.Context, entry *db.Entry) (*db.Entry, bool
 	return recorded, inserted, nil
 }
 
-// Sweep deletes at most limit rows that were recorded earlier than before, the oldest first.
+// Sweep deletes at most limit rows that were recorded earlier than before, the oldest first. Foreign keys are off
+// meanwhile: one that somebody has made into the ledger must neither keep its rows nor delete others with them.
 func (d *Database) Sweep(ctx context.Context, before time.Time, limit int) (int, error) {
 	var swept int
-	err := d.using(ctx, d.writers, func(c *conn) *db.Error {
+	err := d.using(ctx, d.writers, func(c *conn) (failure *db.Error) {
+		if err := c.h.configure(sqlite3.SQLITE_DBCONFIG_ENABLE_FKEY, false); err != nil {
+			return c.failed(err, opening)
+		}
+		defer func() {
+			if err := c.h.configure(sqlite3.SQLITE_DBCONFIG_ENABLE_FKEY, true); err != nil {
+				c.spoilt = true
+			}
+		}()
 		if failure := c.begin(); failure != nil {
 			return failure
 		}
@@ -201,7 +228,10 @@ func (d *Database) Sweep(ctx context.Context, before time.Time, limit int) (int,
 		swept = int(n)
 		return c.commit()
 	})
-	return swept, err
+	if err != nil {
+		return 0, err
+	}
+	return swept, nil
 }
 
 func (d *Database) sweep(c *conn, before time.Time, limit int) (int64, error) {

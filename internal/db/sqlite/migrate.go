@@ -79,10 +79,13 @@ func (m *migrations) source(path, mode string, busy int64) string {
 	return (&url.URL{Scheme: "file", OmitHost: true, Path: path, RawQuery: q.Encode()}).String()
 }
 
+// historyTable is the table of the history.
+const historyTable = "dbrunner_migrations"
+
 // The history's table, and its texts. See migration.SQL for the arguments.
 const (
-	hasTable      = `SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = `
-	createHistory = `CREATE TABLE IF NOT EXISTS dbrunner_migrations (
+	hasTable      = `SELECT count(*) FROM main.sqlite_master WHERE type = 'table' AND name = `
+	createHistory = `CREATE TABLE IF NOT EXISTS main.dbrunner_migrations (
     id          INTEGER PRIMARY KEY AUTOINCREMENT,
     version     INTEGER NOT NULL, -- as schema_migrations has it
     label       TEXT    NOT NULL, -- the version as it is written
@@ -101,19 +104,19 @@ const (
     finished_at TEXT
 )`
 	selectHistory = `SELECT id, version, label, file, direction, sha256, mode, state, statements, statement, runner, job_id, message_id,
-	started_at, finished_at, duration_ms FROM dbrunner_migrations ORDER BY id`
-	noteMigration = `INSERT INTO dbrunner_migrations
+	started_at, finished_at, duration_ms FROM main.dbrunner_migrations ORDER BY id`
+	noteMigration = `INSERT INTO main.dbrunner_migrations
 	(version, label, file, direction, sha256, mode, state, statements, statement, runner, job_id, message_id, duration_ms)
 	VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13) RETURNING id`
-	markMigration = `UPDATE dbrunner_migrations SET state = ?1, mode = ?2, statement = ?3, duration_ms = ?4,
+	markMigration = `UPDATE main.dbrunner_migrations SET state = ?1, mode = ?2, statement = ?3, duration_ms = ?4,
 	finished_at = CASE WHEN ?1 <> 'running' THEN strftime('%Y-%m-%dT%H:%M:%fZ', 'now') END WHERE id = ?5`
 )
 
 // SQL returns the texts.
 func (m *migrations) SQL() *migration.SQL {
 	return &migration.SQL{
-		HasVersion: hasTable + `'schema_migrations'`, Version: `SELECT version, dirty FROM schema_migrations LIMIT 1`,
-		HasHistory: hasTable + `'dbrunner_migrations'`, CreateHistory: []string{createHistory},
+		HasVersion: hasTable + `'schema_migrations'`, Version: `SELECT version, dirty FROM main.schema_migrations LIMIT 1`,
+		HasHistory: hasTable + `'` + historyTable + `'`, CreateHistory: []string{createHistory},
 		History: selectHistory, Note: noteMigration, Mark: markMigration,
 		Begin: `BEGIN IMMEDIATE`, Commit: `COMMIT`, Rollback: `ROLLBACK`,
 		Reset: []string{`PRAGMA foreign_keys = 1`, `PRAGMA synchronous = ` + m.settings.synchronous},
