@@ -27,11 +27,14 @@ const (
 	recordEntry = insertEntry + ` ON CONFLICT DO NOTHING RETURNING recorded_at`
 	lookupEntry = `SELECT request_hash, status, answer, sequence, message_time, runner, recorded_at
 	FROM dbrunner.ledger WHERE namespace = $1 AND database_name = $2 AND job_id = $3`
+	// sweepEntries deletes by key: a ctid names a row of one partition, and another row in the next one. The age is
+	// compared once more where the row is deleted.
 	sweepEntries = `WITH old AS (
-		SELECT ctid AS place FROM dbrunner.ledger
+		SELECT job_id FROM dbrunner.ledger
 		WHERE namespace = $1 AND database_name = $2 AND recorded_at < $3
 		ORDER BY recorded_at LIMIT $4 FOR UPDATE SKIP LOCKED)
-	DELETE FROM dbrunner.ledger l USING old WHERE l.ctid = old.place`
+	DELETE FROM dbrunner.ledger l USING old
+	WHERE l.namespace = $1 AND l.database_name = $2 AND l.job_id = old.job_id AND l.recorded_at < $3`
 )
 
 // ownTimeout bounds the engine's own queries beyond the time for a lock.
