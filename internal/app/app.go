@@ -90,7 +90,7 @@ func (a *App) Run(ctx context.Context) (err error) {
 	r := &running{
 		cfg: cfg, log: log, conn: conn, watch: watch, databases: databases, version: a.opts.Version,
 		startedAt: time.Now(), suspects: worker.NewSuspects(),
-		cancellations: conn.Cancellations(databaseNames(cfg), cfg.Topology.Control.MaxAge),
+		cancellations: conn.Cancellations(databaseNames(cfg)),
 		rows:          newRowsStore(conn, cfg.Worker.MaxOutputs),
 	}
 	if err := r.connect(); err != nil {

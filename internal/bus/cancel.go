@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -26,22 +27,28 @@ const headerOperation = "KV-Operation"
 // cancelKey names a job.
 type cancelKey struct{ database, jobID string }
 
+// cancelRequest is an open request: when it was made, by the server's clock, and where the bucket has it.
+type cancelRequest struct {
+	asked    time.Time
+	sequence uint64
+}
+
 // Cancellations are the open requests to cancel jobs of some databases: kept in a key-value bucket, read by each runner
-// into memory. A request counts for messages that were stored before it; both times are the NATS servers' own. It is
-// safe for concurrent use.
+// into memory. A request counts for messages that were stored before it; both times are the NATS servers' own. It is open
+// as long as the bucket keeps it, which the bucket alone decides: no clock of a runner has a part in it. It is safe for
+// concurrent use.
 type Cancellations struct {
 	conn      *Conn
 	databases map[string]bool
-	maxAge    time.Duration
 	changed   chan struct{}
 	news      chan struct{}
 	count     atomic.Int64 // of open, for the hot path
 
 	mu    sync.RWMutex
-	open  map[cancelKey]time.Time // when the end of the job was asked for
-	added map[string]bool         // databases with requests that nobody was told of yet
-	known uint64                  // renewals of the link, and one, when everything had been read last; 0: never
-	read  chan struct{}           // closed at the next time that everything has been read
+	open  map[cancelKey]cancelRequest
+	added map[string]bool // databases with requests that nobody was told of yet
+	known uint64          // renewals of the link, and one, when everything had been read last; 0: never
+	read  chan struct{}   // closed at the next time that everything has been read
 
 	// Of the reading goroutine.
 	created time.Time // of the bucket's stream
@@ -51,11 +58,11 @@ type Cancellations struct {
 
 // Cancellations makes this connection's open requests for some databases. Run reads them; from then on no lane of this
 // connection pulls after a renewed link before they have been read anew. It is called once, before the intakes run.
-func (c *Conn) Cancellations(databases []string, maxAge time.Duration) *Cancellations {
+func (c *Conn) Cancellations(databases []string) *Cancellations {
 	n := &Cancellations{
-		conn: c, databases: make(map[string]bool, len(databases)), maxAge: maxAge,
+		conn: c, databases: make(map[string]bool, len(databases)),
 		changed: make(chan struct{}, 1), news: make(chan struct{}, 1),
-		open: make(map[cancelKey]time.Time), added: make(map[string]bool), read: make(chan struct{}), next: 1,
+		open: make(map[cancelKey]cancelRequest), added: make(map[string]bool), read: make(chan struct{}), next: 1,
 	}
 	for _, name := range databases {
 		n.databases[name] = true
@@ -91,8 +98,8 @@ func (n *Cancellations) Requested(database, jobID string, stored time.Time) bool
 	}
 	n.mu.RLock()
 	defer n.mu.RUnlock()
-	asked, open := n.open[cancelKey{database, jobID}]
-	return open && stored.Before(asked)
+	request, open := n.open[cancelKey{database, jobID}]
+	return open && stored.Before(request.asked)
 }
 
 // Open is the number of open requests for these databases.
@@ -170,7 +177,6 @@ func (n *Cancellations) look(ctx context.Context) bool {
 		return false
 	}
 	err := n.readNew(ctx)
-	n.expire(time.Now())
 	if err == nil || errors.Is(err, ErrNotFound) { // no bucket holds no requests
 		n.caughtUp(renewals)
 	}
@@ -188,7 +194,7 @@ func (n *Cancellations) readNew(ctx context.Context) error {
 	}
 	if !info.Created.Equal(n.created) || info.State.LastSeq+1 < n.next {
 		n.created, n.next = info.Created, 1
-		n.forgetAll()
+		n.forgetBefore(math.MaxUint64)
 	}
 	stream, all := info.Config.Name, n.conn.subjects.control(">")
 	for n.next <= info.State.LastSeq {
@@ -203,6 +209,7 @@ func (n *Cancellations) readNew(ctx context.Context) error {
 		n.take(m)
 		n.next = m.Sequence + 1
 	}
+	n.forgetBefore(info.State.FirstSeq)
 	return nil
 }
 
@@ -232,7 +239,7 @@ func (n *Cancellations) take(m *storedMessage) {
 	if deleted(m) {
 		delete(n.open, cancelKey{database, jobID})
 	} else {
-		n.open[cancelKey{database, jobID}] = m.Time
+		n.open[cancelKey{database, jobID}] = cancelRequest{m.Time, m.Sequence}
 		n.added[database] = true
 		wake(n.changed)
 	}
@@ -248,26 +255,19 @@ func deleted(m *storedMessage) bool {
 	return err == nil && h.Get(headerOperation) != "" && h.Get(headerOperation) != "PUT"
 }
 
-// expire forgets what the bucket has forgotten by its age.
-func (n *Cancellations) expire(now time.Time) {
+// forgetBefore forgets the requests below a sequence: the bucket has them no more, because of their age or a purge.
+func (n *Cancellations) forgetBefore(first uint64) {
 	if n.count.Load() == 0 {
 		return
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	for key, asked := range n.open {
-		if now.Sub(asked) > n.maxAge {
+	for key, request := range n.open {
+		if request.sequence < first {
 			delete(n.open, key)
 		}
 	}
 	n.count.Store(int64(len(n.open)))
-}
-
-func (n *Cancellations) forgetAll() {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	clear(n.open)
-	n.count.Store(0)
 }
 
 // caughtUp notes that everything has been read over a link that was renewed that often.

@@ -16,9 +16,9 @@ import (
 )
 
 // watched runs the reading of requests to cancel until the test's end.
-func watched(t *testing.T, conn *bus.Conn, maxAge time.Duration) *bus.Cancellations {
+func watched(t *testing.T, conn *bus.Conn) *bus.Cancellations {
 	t.Helper()
-	n := conn.Cancellations([]string{database}, maxAge)
+	n := conn.Cancellations([]string{database})
 	follow(t, n)
 	return n
 }
@@ -40,7 +40,7 @@ func TestCancellationsCountForWhatWasStoredBefore(t *testing.T) {
 	b := setup(t)
 	early := time.Now()
 	require.NoError(t, b.conn.RequestCancel(t.Context(), database, "early", []byte(`{}`)))
-	n := watched(t, b.conn, time.Hour)
+	n := watched(t, b.conn)
 	require.True(t, n.Requested(database, "early", early.Add(-time.Second)), "what was kept before is read before Ready")
 	require.False(t, n.Requested(database, "early", time.Now().Add(time.Second)), "a message that is stored later")
 	require.False(t, n.Requested(database, "other", early.Add(-time.Second)))
@@ -69,7 +69,7 @@ func TestCancellationsCountForWhatWasStoredBefore(t *testing.T) {
 func TestCancellationsAreAnOrdinaryBucket(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	n := watched(t, b.conn, time.Hour)
+	n := watched(t, b.conn)
 	kv, err := b.js.KeyValue(t.Context(), "DBRUNNER_CONTROL")
 	require.NoError(t, err)
 	_, err = kv.Put(t.Context(), database+".one", nil)
@@ -85,7 +85,7 @@ func TestCancellationsInADomain(t *testing.T) {
 	node := bustest.Server(t, func(o *server.Options) { o.JetStreamDomain = "hub" })
 	conn, _ := connect(t, node.ClientURL(), func(o *bus.Options) { o.Domain = "hub" })
 	require.NoError(t, conn.Manage(t.Context(), topology()))
-	n := watched(t, conn, time.Hour)
+	n := watched(t, conn)
 	require.NoError(t, conn.RequestCancel(t.Context(), database, "one", nil))
 	require.Eventually(t, func() bool { return n.Requested(database, "one", time.Now().Add(-time.Hour)) }, 10*time.Second, time.Millisecond)
 }
@@ -95,7 +95,7 @@ func TestCancellationsAreForgottenAndBounded(t *testing.T) {
 	top := topology()
 	top.Control = bus.ControlLimits{MaxAge: time.Second, MaxRequests: 3}
 	b := setupOn(t, bustest.Server(t), top)
-	n := watched(t, b.conn, time.Second)
+	n := watched(t, b.conn)
 	for i := range 3 {
 		require.NoError(t, b.conn.RequestCancel(t.Context(), database, fmt.Sprint("job", i), nil))
 	}
@@ -105,11 +105,36 @@ func TestCancellationsAreForgottenAndBounded(t *testing.T) {
 	require.Eventually(t, func() bool { return b.conn.RequestCancel(t.Context(), database, "more", nil) == nil }, 10*time.Second, 50*time.Millisecond)
 }
 
+// TestTheBucketAloneForgetsCancellations: a request is open as long as the bucket has it, whatever the runner's clock says.
+func TestTheBucketAloneForgetsCancellations(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	n := watched(t, b.conn)
+	stream, err := b.js.Stream(t.Context(), "KV_DBRUNNER_CONTROL")
+	require.NoError(t, err)
+	past := time.Now().Add(-48 * time.Hour)
+	request := func(id string) {
+		require.NoError(t, b.conn.RequestCancel(t.Context(), database, id, nil))
+		require.Eventually(t, func() bool { return n.Requested(database, id, past) }, 10*time.Second, time.Millisecond)
+	}
+	for _, id := range []string{"first", "second", "renewed"} {
+		request(id)
+	}
+	request("first") // a renewed request moves to the end
+	require.NoError(t, stream.Purge(t.Context(), jetstream.WithPurgeSequence(3)))
+	require.Eventually(t, func() bool { return !n.Requested(database, "second", past) }, 10*time.Second, time.Millisecond, "an operator purged it")
+	require.True(t, n.Requested(database, "first", past))
+	require.True(t, n.Requested(database, "renewed", past))
+	require.NoError(t, stream.Purge(t.Context()))
+	require.Eventually(t, func() bool { return n.Open() == 0 }, 10*time.Second, time.Millisecond)
+	request("after")
+}
+
 // TestIntakeWaitsForCancellationsAfterTheLinkWasLost: a job that was cancelled meanwhile must not be begun.
 func TestIntakeWaitsForCancellationsAfterTheLinkWasLost(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	n := b.conn.Cancellations([]string{database}, time.Hour)
+	n := b.conn.Cancellations([]string{database})
 	r := b.run(t, "work", 10)
 	b.publish(t, "query", 1)
 	require.NoError(t, r.next(t).AckConfirmed(t.Context()))
@@ -138,7 +163,7 @@ func TestCancellationsOnACluster(t *testing.T) {
 	top.Replicas = 3
 	b := setupOn(t, nodes.Nodes[0], top)
 	other, _ := connect(t, nodes.Nodes[1].ClientURL())
-	n := watched(t, b.conn, time.Hour)
+	n := watched(t, b.conn)
 	past := time.Now().Add(-time.Hour)
 	for i := range 3 {
 		id := fmt.Sprint("job", i)
@@ -158,7 +183,7 @@ func TestCancellationsOnACluster(t *testing.T) {
 func TestCancellationsOfABucketThatWasDeleted(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	n := watched(t, b.conn, time.Hour)
+	n := watched(t, b.conn)
 	require.NoError(t, b.js.DeleteStream(t.Context(), "KV_DBRUNNER_CONTROL"))
 	require.Eventually(t, func() bool {
 		_, err := b.js.Stream(t.Context(), "KV_DBRUNNER_CONTROL")

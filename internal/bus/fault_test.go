@@ -331,7 +331,7 @@ func TestMinimalPermissionsSuffice(t *testing.T) {
 	require.NoError(t, admin.Manage(t.Context(), topology()))
 	conn, _ := connect(t, node.ClientURL(), func(o *bus.Options) { o.User, o.Password = "runner", "r" })
 	require.NoError(t, conn.Verify(t.Context(), topology()))
-	watched(t, conn, time.Hour)
+	watched(t, conn)
 	require.NoError(t, conn.RequestCancel(t.Context(), database, "other", nil))
 	_, _, err := admin.PublishJob(t.Context(), database, "query", "a", nil, []byte("1"))
 	require.NoError(t, err)

@@ -207,7 +207,7 @@ func watchOthers(t *testing.T, node *bustest.Node, all []target) func() []string
 func TestTheControlBucketRefusesPurges(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	n := watched(t, b.conn, time.Hour)
+	n := watched(t, b.conn)
 	kv, err := b.js.KeyValue(t.Context(), "DBRUNNER_CONTROL")
 	require.NoError(t, err)
 	past := time.Now().Add(-time.Hour)
