@@ -12,6 +12,15 @@ import (
 	"dbrunner/internal/config"
 )
 
+// RowsGrace is the age from which on rows are looked at.
+func RowsGrace(cfg *config.Config) time.Duration {
+	r := &running{cfg: cfg, log: zap.NewNop(), conn: &bus.Conn{}}
+	for name, d := range cfg.Databases {
+		r.databases = append(r.databases, &database{name: name, cfg: d})
+	}
+	return r.newRowsSweeper().grace
+}
+
 // RowsSweeper returns the look of a runner of this configuration for rows that nobody can ask for, which takes rows as
 // young up to an age that the test says. It returns how many objects it has removed.
 func RowsSweeper(t *testing.T, cfg *config.Config) func(grace time.Duration) int {

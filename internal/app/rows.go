@@ -92,12 +92,14 @@ const (
 	// rowsSweepInterval is how often rows are looked for that nobody can ask for; a part of it is random, so that
 	// runners do not look all at once.
 	rowsSweepInterval = 10 * time.Minute
-	// rowsGrace is how old rows are before a result must name them: in between it may wait for its place.
+	// rowsGrace is how much longer than the longest execution rows are left alone.
 	rowsGrace = time.Hour
 )
 
-// rowsSweeper removes rows that no result names, as a runner leaves them that was killed.
+// rowsSweeper removes rows that no result names, as a runner leaves them that was killed. All ages are the server's, by
+// its own clock.
 type rowsSweeper struct {
+	conn      *bus.Conn
 	sweep     *bus.ObjectSweep
 	bucket    *bus.Bucket
 	databases map[string]*database
@@ -108,11 +110,12 @@ type rowsSweeper struct {
 
 func (r *running) newRowsSweeper() *rowsSweeper {
 	s := &rowsSweeper{
-		sweep: r.conn.Rows().Sweep(), bucket: r.conn.Rows(), databases: make(map[string]*database, len(r.databases)),
+		conn: r.conn, sweep: r.conn.Rows().Sweep(), bucket: r.conn.Rows(), databases: make(map[string]*database, len(r.databases)),
 		grace: rowsGrace, named: make(map[string]bool), log: r.log.Named("rows"),
 	}
 	for _, d := range r.databases {
 		s.databases[d.name] = d
+		s.grace = max(s.grace, rowsGrace+policy(r.cfg, d.cfg).LongestTimeout())
 	}
 	return s
 }
@@ -166,12 +169,18 @@ func (s *rowsSweeper) look(ctx context.Context) (removed int, _ error) {
 	return removed + n, err
 }
 
-// keeps reports whether an object is to stay: it is not of our databases, or young, or a result or the ledger names it.
+// keeps reports whether an object is to stay: it is not of our databases, or young, or its job's message is still in the
+// queue, or a result or the ledger names it. The message goes after the result has been stored, so it is looked for first.
 func (s *rowsSweeper) keeps(ctx context.Context, o *bus.Object) (bool, error) {
 	name, ids := jobs.RowsOf(o.Name)
 	d := s.databases[name]
-	if d == nil || s.named[o.Name] || time.Since(o.Modified) < s.grace {
+	if d == nil || s.named[o.Name] || s.sweep.Age(o) < s.grace {
 		return true, nil
+	}
+	if sequence, stored, ok := jobs.MessageOf(ids[len(ids)-1]); ok {
+		if queued, err := s.conn.Queued(ctx, d.name, sequence, stored); queued || err != nil {
+			return true, err
+		}
 	}
 	for _, id := range ids {
 		result, err := d.results.StoredResult(ctx, id)

@@ -2,6 +2,7 @@ package app_test
 
 import (
 	"bytes"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -11,6 +12,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"dbrunner/internal/app"
+	"dbrunner/internal/config"
+	"dbrunner/internal/jobs"
 )
 
 // forget takes a result away, as its age does.
@@ -101,4 +104,55 @@ func TestSweepOfRows(t *testing.T) {
 			require.ElementsMatch(t, append([]string{recorded}, odd...), w.objects())
 		})
 	}
+}
+
+// The rows of a job that has not finished are left alone however old they are: its message is still in the queue. When it
+// has left the queue, what no result names goes.
+func TestRowsOfAQueuedJobAreKept(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	cfg := w.config("r1", engines()["sqlite"](t))
+	running := w.start(cfg)
+	w.rows("shop", "first", "query", `"sql":"SELECT 1"`)
+	running.end(t)
+	ack, err := w.js.Publish(t.Context(), "dbrunner.jobs.shop.query", []byte(`{"id":"long","sql":"SELECT 1"}`))
+	require.NoError(t, err)
+	queue, err := w.js.Stream(t.Context(), "DBRUNNER_JOBS_shop")
+	require.NoError(t, err)
+	job, err := queue.GetMsg(t.Context(), ack.Sequence)
+	require.NoError(t, err)
+	derived := jobs.DerivedID(job.Sequence, job.Time)
+	bucket := w.objectStore()
+	kept := []string{
+		"shop.long." + derived + ".MZXW6YTBOI2DKNRX.ndjson", // of a job with an id of its own
+		"shop." + derived + ".MZXW6YTBOI2DKNRX.ndjson",      // of one without
+	}
+	gone := []string{
+		"shop.long." + jobs.DerivedID(job.Sequence, job.Time.Add(1)) + ".MZXW6YTBOI2DKNRX.ndjson", // of a queue before
+		"shop.long." + jobs.DerivedID(job.Sequence+1, job.Time) + ".MZXW6YTBOI2DKNRX.ndjson",
+	}
+	for _, name := range append(slices.Clone(kept), gone...) {
+		_, err = bucket.PutString(t.Context(), name, "rows")
+		require.NoError(t, err)
+	}
+	sweep := app.RowsSweeper(t, cfg)
+	require.Equal(t, 2, sweep(0))
+	require.ElementsMatch(t, kept, w.objects())
+	require.NoError(t, queue.DeleteMsg(t.Context(), job.Sequence))
+	require.Zero(t, sweep(time.Hour), "of a job that an operator took out of the queue while it ran")
+	require.Equal(t, 2, sweep(0))
+	require.Empty(t, w.objects())
+}
+
+// Rows are left alone for longer than any execution may last: one that writes them may begin with its first row and stop for a
+// while before the next.
+func TestRowsAreLeftAloneWhileTheyMayBeWritten(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	cfg := w.config("r1", withDatabase("shop", "sqlite", t.TempDir()+"/shop.db"), withDatabase("other", "sqlite", t.TempDir()+"/other.db"))
+	require.Equal(t, time.Hour+15*time.Minute, app.RowsGrace(cfg), "migrations may last longer, and offload nothing")
+	cfg.Databases["other"].MaxTimeout = 24 * time.Hour
+	require.Equal(t, 25*time.Hour, app.RowsGrace(cfg))
+	cfg.Databases["other"].ByKind = map[string]*config.KindLimits{"query": {MaxTimeout: 2 * time.Hour}, "transaction": {MaxTimeout: 3 * time.Hour}}
+	require.Equal(t, 4*time.Hour, app.RowsGrace(cfg))
 }

@@ -122,21 +122,22 @@ func (b *Bucket) Complete(ctx context.Context, o *Object) (bool, error) {
 // count is the number of chunks under a mark.
 func (b *Bucket) count(ctx context.Context, mark string) (int64, error) {
 	subject := chunkSubject(b.name, mark)
-	subjects, err := b.subjects(ctx, subject)
+	subjects, _, err := b.subjects(ctx, subject)
 	if err != nil {
 		return 0, err
 	}
 	return int64(subjects[subject]), nil //nolint:gosec // no stream holds 2^63 messages
 }
 
-// subjects lists subjects of the bucket's stream with the number of their messages; the server tells the first 100,000.
-func (b *Bucket) subjects(ctx context.Context, filter string) (map[string]uint64, error) {
+// subjects lists subjects of the bucket's stream with the number of their messages, and the server's time; the server
+// lists the first 100,000.
+func (b *Bucket) subjects(ctx context.Context, filter string) (map[string]uint64, time.Time, error) {
 	var info jetstream.StreamInfo
 	request := map[string]string{"subjects_filter": filter}
 	if err := b.conn.apiPatient(ctx, "STREAM.INFO."+b.stream, request, &info); err != nil {
-		return nil, fmt.Errorf("bucket %s: %w", b.name, err)
+		return nil, time.Time{}, fmt.Errorf("bucket %s: %w", b.name, err)
 	}
-	return info.State.Subjects, nil
+	return info.State.Subjects, info.TimeStamp, nil
 }
 
 // Remove removes an object, its description first. One that is not there is removed already.

@@ -12,6 +12,7 @@ import (
 type ObjectSweep struct {
 	bucket *Bucket
 	known  map[string]*Object // by their encoded names; an object is never written again under its name
+	now    time.Time          // the server's, at the last listing
 }
 
 // Sweep begins to look through the bucket.
@@ -21,7 +22,7 @@ func (b *Bucket) Sweep() *ObjectSweep {
 
 // Objects lists the complete objects: at most the 100,000 that the server tells. What was listed before costs nothing.
 func (s *ObjectSweep) Objects(ctx context.Context) ([]*Object, error) {
-	subjects, err := s.bucket.subjects(ctx, metaSubject(s.bucket.name, "*"))
+	subjects, err := s.list(ctx, metaSubject(s.bucket.name, "*"))
 	if err != nil {
 		return nil, err
 	}
@@ -42,6 +43,16 @@ func (s *ObjectSweep) Objects(ctx context.Context) ([]*Object, error) {
 	return list, nil
 }
 
+// list lists subjects, and takes the server's time.
+func (s *ObjectSweep) list(ctx context.Context, filter string) (map[string]uint64, error) {
+	subjects, now, err := s.bucket.subjects(ctx, filter)
+	s.now = now
+	return subjects, err
+}
+
+// Age is how old an object was at the last listing, by the server's clock, which also dated the object.
+func (s *ObjectSweep) Age(o *Object) time.Duration { return s.now.Sub(o.Modified) }
+
 func (s *ObjectSweep) object(ctx context.Context, encoded string) (*Object, error) {
 	if o := s.known[encoded]; o != nil {
 		return o, nil
@@ -58,7 +69,7 @@ func (s *ObjectSweep) object(ctx context.Context, encoded string) (*Object, erro
 }
 
 // Abandoned removes chunks without a description, as a writer leaves them that was killed, where the newest is older
-// than age and the group is one of ours. It returns how many objects that were.
+// than age by the server's clock and the group is one of ours. It returns how many objects that were.
 func (s *ObjectSweep) Abandoned(ctx context.Context, age time.Duration, ours func(group string) bool) (int, error) {
 	old, err := s.oldChunks(ctx, age, ours)
 	if err != nil || len(old) == 0 {
@@ -87,7 +98,7 @@ func (s *ObjectSweep) Abandoned(ctx context.Context, age time.Duration, ours fun
 
 // oldChunks are the marks of our chunks of which the newest is older than age.
 func (s *ObjectSweep) oldChunks(ctx context.Context, age time.Duration, ours func(group string) bool) ([]string, error) {
-	subjects, err := s.bucket.subjects(ctx, chunkSubject(s.bucket.name, "*.*"))
+	subjects, err := s.list(ctx, chunkSubject(s.bucket.name, "*.*"))
 	if err != nil {
 		return nil, err
 	}
@@ -101,7 +112,7 @@ func (s *ObjectSweep) oldChunks(ctx context.Context, age time.Duration, ours fun
 		if err != nil {
 			return nil, err
 		}
-		if last != nil && time.Since(last.Time) > age {
+		if last != nil && s.now.Sub(last.Time) > age {
 			old = append(old, mark)
 		}
 	}

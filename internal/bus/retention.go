@@ -45,13 +45,9 @@ func (r *Results) Purge(ctx context.Context, minAge time.Duration) (uint64, erro
 	if excess == 0 {
 		return 0, nil
 	}
-	now := info.TimeStamp
-	if now.IsZero() {
-		now = time.Now()
-	}
 	first := info.State.FirstSeq
 	last := min(first+excess-1, info.State.LastSeq)
-	end, err := r.oldEnough(ctx, first, last, now.Add(-minAge))
+	end, err := r.oldEnough(ctx, first, last, info.TimeStamp.Add(-minAge))
 	if err != nil || end == first {
 		return 0, err
 	}

@@ -86,6 +86,15 @@ func (c *Conn) Oldest(ctx context.Context, database string) (oldest time.Time, f
 	return m.Time, true, nil
 }
 
+// Queued reports whether a message is still in the database's queue: nobody has finished it.
+func (c *Conn) Queued(ctx context.Context, database string, sequence uint64, stored time.Time) (bool, error) {
+	m, err := c.getMessage(ctx, c.subjects.jobsStream(database), getRequest{Sequence: sequence})
+	if err != nil {
+		return false, fmt.Errorf("look for message %d of %s: %w", sequence, database, err)
+	}
+	return m != nil && m.Time.Equal(stored), nil
+}
+
 // MigrationProgress publishes where a database's migration is; the last one is kept.
 func (c *Conn) MigrationProgress(ctx context.Context, database string, body []byte) error {
 	if err := checkName("database", database); err != nil {

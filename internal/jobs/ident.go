@@ -2,6 +2,7 @@ package jobs
 
 import (
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -19,6 +20,17 @@ func DerivedID(sequence uint64, timestamp time.Time) string {
 	buf = strconv.AppendUint(buf, sequence, 10)
 	buf = append(buf, '_')
 	return string(strconv.AppendInt(buf, timestamp.UnixNano(), 36))
+}
+
+// MessageOf returns the sequence and timestamp that an id was derived from; false if it has no such form.
+func MessageOf(id string) (sequence uint64, timestamp time.Time, ok bool) {
+	if !IsDerivedID(id) {
+		return 0, time.Time{}, false
+	}
+	number, moment, _ := strings.Cut(id[1:], "_")
+	sequence, err := strconv.ParseUint(number, 10, 64)
+	nanoseconds, err2 := strconv.ParseInt(moment, 36, 64)
+	return sequence, time.Unix(0, nanoseconds).UTC(), err == nil && err2 == nil
 }
 
 // ValidID reports whether a publisher may give a job this id: 1 to 100 of [A-Za-z0-9_-], and not in the form of a

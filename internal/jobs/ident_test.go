@@ -22,6 +22,22 @@ func TestDerivedID(t *testing.T) {
 	require.LessOrEqual(t, len(jobs.DerivedID(1<<64-1, time.Unix(0, 1<<63-1))), 40)
 }
 
+func TestMessageOf(t *testing.T) {
+	t.Parallel()
+	for _, at := range []time.Time{time.Unix(0, 0).UTC(), time.Unix(1_700_000_000, 123456789).UTC(), time.Unix(0, 1<<63-1).UTC()} {
+		for _, sequence := range []uint64{1, 42, 1<<64 - 1} {
+			n, stored, ok := jobs.MessageOf(jobs.DerivedID(sequence, at))
+			require.True(t, ok)
+			require.Equal(t, sequence, n)
+			require.Equal(t, at, stored)
+		}
+	}
+	for _, id := range []string{"", "a1", "s1", "s_1", "s99999999999999999999999_1", "s1_zzzzzzzzzzzzzzzzzzzz"} {
+		_, _, ok := jobs.MessageOf(id)
+		require.False(t, ok, id)
+	}
+}
+
 func TestValidID(t *testing.T) {
 	t.Parallel()
 	for id, want := range map[string]bool{

@@ -56,6 +56,17 @@ func (p *Policy) AllowsEffect(e Effect) bool {
 	return len(p.Effects) == 0 || slices.Contains(p.Effects, e)
 }
 
+// LongestTimeout is the longest time limit of an execution that may offload rows.
+func (p *Policy) LongestTimeout() time.Duration {
+	var longest time.Duration
+	for _, k := range table() {
+		if _, ceiling := p.timeouts(k.name); k.rows {
+			longest = max(longest, ceiling)
+		}
+	}
+	return longest
+}
+
 func (p *Policy) timeouts(kind string) (fallback, ceiling time.Duration) {
 	fallback, ceiling = p.Timeout, p.MaxTimeout
 	if k, ok := p.ByKind[kind]; ok {
