@@ -38,7 +38,8 @@ var byCode = map[string]verdict{
 	"25P04": {db.ClassTimeout, db.CodeTimeout},
 	"40001": {db.ClassTransient, db.CodeSerialization},
 	"40002": {db.ClassPermanent, db.CodeConstraint},
-	"40003": {db.ClassUnknown, db.CodeConnectionLost},
+	"08007": {db.ClassPermanent, db.CodeDatabase}, // of a transaction elsewhere, as is 40003: this one is rolled back
+	"40003": {db.ClassPermanent, db.CodeDatabase},
 	"40P01": {db.ClassTransient, db.CodeDeadlock},
 	"42501": {db.ClassPermanent, db.CodePermission},
 	"42601": {db.ClassPermanent, db.CodeSyntax},
@@ -105,22 +106,39 @@ var byClass = map[string]verdict{
 	"XX": {db.ClassPermanent, db.CodeDatabase},
 }
 
-// judge returns what an error of the server means before COMMIT was sent.
+// judge returns what an error of the server means before COMMIT was sent. Whether the session is lost, its severity
+// decides and not its code: a function can raise any code, and a foreign server's codes are passed on.
 func judge(e *pgconn.PgError) verdict {
-	v, ok := byCode[e.Code]
-	if !ok && len(e.Code) == 5 {
-		v, ok = byClass[e.Code[:2]]
-	}
-	if !ok {
-		v = verdict{db.ClassPermanent, db.CodeDatabase}
-	}
+	v := ofCode(e.Code)
 	switch {
 	case fatal(e) && (v.class == db.ClassPermanent || v.class == db.ClassTransient):
 		v.class = db.ClassLost
-	case !fatal(e) && v.class == db.ClassUnavailable: // raised by a function of the job's: this server is there
-		v.class = db.ClassTransient
+	case relayed(e) && v.code == db.CodeUnavailable && e.Code[:2] == "53":
+		return verdict{db.ClassTransient, db.CodeResources}
+	case relayed(e):
+		return verdict{db.ClassTransient, db.CodeDatabase}
 	}
 	return v
+}
+
+// ofCode returns what a code means as an error that ends the session, if it is one of those.
+func ofCode(code string) verdict {
+	if v, ok := byCode[code]; ok {
+		return v
+	}
+	if len(code) == 5 {
+		if v, ok := byClass[code[:2]]; ok {
+			return v
+		}
+	}
+	return verdict{db.ClassPermanent, db.CodeDatabase}
+}
+
+// relayed reports an error whose code is that of a lost session although this session goes on: a function raised it, or
+// a foreign server is gone.
+func relayed(e *pgconn.PgError) bool {
+	class := ofCode(e.Code).class
+	return !fatal(e) && (class == db.ClassLost || class == db.ClassUnavailable)
 }
 
 // fatal reports whether the server ended the session with this error.
@@ -148,7 +166,10 @@ func describe(e *pgconn.PgError, sql string) string {
 		fmt.Fprintf(&b, " at character %d of the statement as it was sent", e.Position)
 	}
 	names(&b, e)
-	if remedy := remedies[e.Code]; remedy != "" {
+	switch remedy := remedies[e.Code]; {
+	case relayed(e):
+		b.WriteString(": raised by a function, or by another server that the statement uses")
+	case remedy != "":
 		b.WriteString(": " + remedy)
 	}
 	return b.String()

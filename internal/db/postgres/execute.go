@@ -119,7 +119,7 @@ func (a *alone) start(ctx context.Context) error {
 	}
 	pg, answered := errors.AsType[*pgconn.PgError](err)
 	switch {
-	case !answered, unanswered(pg):
+	case !answered, unanswered(pg, a.dead):
 		a.gone = true
 		return db.NoAnswer(err)
 	case pg.Code == "23505":
@@ -183,7 +183,7 @@ func (a *alone) judge(ctx context.Context, out *outcome, err error) (db.ResultSe
 		}
 	}
 	switch {
-	case out.failed != nil && !unanswered(out.failed):
+	case out.failed != nil && !unanswered(out.failed, err != nil):
 		return db.ResultSet{}, a.failure(ctx, out).Outside()
 	case out.failed != nil:
 		a.doom(false)

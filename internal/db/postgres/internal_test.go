@@ -47,14 +47,18 @@ func TestClasses(t *testing.T) {
 	t.Parallel()
 	for code, want := range map[string]db.Class{
 		"40001": db.ClassTransient, "40P01": db.ClassTransient, "55P03": db.ClassTransient,
-		"08006": db.ClassLost, "57P01": db.ClassLost, "57P02": db.ClassLost, "25P03": db.ClassLost,
+		"08000": db.ClassTransient, "08001": db.ClassTransient, "08006": db.ClassTransient, "57P01": db.ClassTransient,
+		"57P02": db.ClassTransient, "25P03": db.ClassTransient, "57P05": db.ClassTransient,
 		"57P03": db.ClassTransient, "53300": db.ClassTransient, "57P04": db.ClassTransient,
-		"40003": db.ClassUnknown, "57014": db.ClassTimeout,
+		"40003": db.ClassPermanent, "08007": db.ClassPermanent, "08P01": db.ClassPermanent, "57014": db.ClassTimeout,
 		"22P02": db.ClassPermanent, "23505": db.ClassPermanent, "42601": db.ClassPermanent, "0A000": db.ClassPermanent,
 		"28000": db.ClassPermanent, "3D000": db.ClassPermanent, "54000": db.ClassPermanent, "25006": db.ClassPermanent,
 		"XX000": db.ClassPermanent, "P0001": db.ClassPermanent,
 	} {
 		require.Equal(t, want, judge(&pgconn.PgError{Code: code, SeverityUnlocalized: "ERROR"}).class, code)
+	}
+	for _, code := range []string{"08000", "08006", "57P01", "57P02", "57P05", "25P03", "40003", "XX000"} {
+		require.Equal(t, db.ClassLost, judge(&pgconn.PgError{Code: code, SeverityUnlocalized: "FATAL"}).class, code)
 	}
 	for _, code := range []string{"57P03", "53300", "57P04"} { // as errors they are raised by a job's function: see above
 		require.Equal(t, db.ClassUnavailable, judge(&pgconn.PgError{Code: code, SeverityUnlocalized: "FATAL"}).class, code)

@@ -52,6 +52,7 @@ func (s *session) exchange() (rows [][][]byte, affected int64, err error) {
 	for {
 		kind, body, err := s.receive()
 		if err != nil && failed != nil {
+			s.abandon(err)
 			return nil, 0, failed // the server's last word before it hung up
 		}
 		if err != nil {

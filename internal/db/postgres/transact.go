@@ -244,9 +244,9 @@ func (t *transaction) lostCommit(ctx context.Context, sentAt int, cause error) e
 	switch {
 	case t.commit.first == "COMMIT":
 		return nil
-	case t.insert.failed != nil && !unanswered(t.insert.failed):
+	case t.insert.failed != nil && !unanswered(t.insert.failed, true):
 		return t.fenceError(ctx)
-	case t.commit.failed != nil && !unanswered(t.commit.failed):
+	case t.commit.failed != nil && !unanswered(t.commit.failed, true):
 		return t.d.serverError(t.commit.failed, "", -1)
 	}
 	return unknownCommit(cause)
@@ -270,7 +270,7 @@ func (t *transaction) committed(ctx context.Context, fenced bool) error {
 	case fenced && t.insert.failed != nil:
 		t.refused()
 		return t.fenceError(ctx)
-	case t.commit.failed != nil && unanswered(t.commit.failed):
+	case t.commit.failed != nil && unanswered(t.commit.failed, false):
 		t.doom(false)
 		return unknownCommit(t.commit.failed)
 	case t.commit.failed != nil:
@@ -340,7 +340,8 @@ func (t *transaction) standby(e *db.Error) *db.Error {
 	return e
 }
 
-// unanswered reports an error that ends the session without saying whether the transaction committed.
-func unanswered(e *pgconn.PgError) bool {
-	return fatal(e) || e.Code == "40003" || len(e.Code) == 5 && e.Code[:2] == "08"
+// unanswered reports an error that does not say what became of what the session was about to do: one that ended the
+// session, or, when the link is gone, one that a pooler may have written in the server's place.
+func unanswered(e *pgconn.PgError, gone bool) bool {
+	return fatal(e) || gone && (e.Code == "40003" || len(e.Code) == 5 && e.Code[:2] == "08")
 }

@@ -32,6 +32,8 @@ func judge(e *mssql.Error) verdict {
 	switch {
 	case e.Class >= severityFatal && (v.class == permanent || v.class == transient):
 		v.class = lost
+	case e.Class < severityFatal && v.class == lost: // of a linked server
+		v = verdict{transient, db.CodeDatabase, "another server that the statement uses failed"}
 	case v.class == unavailable: // the session is there, so that a statement of the job's met this elsewhere
 		v.class = transient
 	}
