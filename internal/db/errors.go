@@ -1,8 +1,12 @@
 package db
 
 import (
+	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 )
 
 // Class says what an error means for the work: whether it is undone, and whether repeating it can help.
@@ -130,4 +134,34 @@ func (e *Error) At(statement int) *Error {
 func (e *Error) Because(cause error) *Error {
 	e.Err = cause
 	return e
+}
+
+// LinkLost reports whether an error of a driver is an end of its link. What a driver refuses for reasons of its own is not.
+func LinkLost(err error) bool {
+	for _, end := range [...]error{driver.ErrBadConn, sql.ErrConnDone, io.EOF, io.ErrUnexpectedEOF, net.ErrClosed} {
+		if errors.Is(err, end) {
+			return true
+		}
+	}
+	_, network := errors.AsType[net.Error](err)
+	return network
+}
+
+// DriverError is an error that a driver returned without an answer of the server: the link was lost, or the driver itself
+// refused what it was asked.
+func DriverError(err error) *Error {
+	if LinkLost(err) {
+		return Errorf(ClassLost, CodeConnectionLost, "the connection to the database was lost").Because(err)
+	}
+	return Errorf(ClassPermanent, CodeDatabase, "the driver of the database refused it or could not read the answer").Because(err)
+}
+
+// Answered reports whether the server has said how what it was asked ended.
+func (e *Error) Answered() bool {
+	switch e.Class {
+	case ClassLost, ClassUnknown:
+		return false
+	default:
+		return e.EngineCode != "" || e.Code != CodeDatabase
+	}
 }

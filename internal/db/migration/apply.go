@@ -129,7 +129,7 @@ func (r *run) transaction(ctx context.Context, file *File, id int64, p Progress)
 // committing tells a COMMIT that was refused from one that nobody has answered.
 func (r *run) committing(ctx context.Context, err error) error {
 	e := r.m.explain(ctx, err, nil)
-	if e.Class == db.ClassLost || e.Class == db.ClassCanceled || e.Class == db.ClassTimeout {
+	if !e.Answered() || e.Class == db.ClassCanceled || e.Class == db.ClassTimeout {
 		return db.Errorf(db.ClassUnknown, db.CodeConnectionLost,
 			"the connection to the database was lost while it committed: whether it did is not known").Because(err)
 	}
@@ -187,7 +187,7 @@ func (r *run) stopped(ctx context.Context, st *step, id int64, p Progress, err e
 	file := st.script()
 	part := &file.Parts[p.Statement-1]
 	failure := r.at(ctx, err, file, part)
-	if failure.Class == db.ClassLost || failure.Class == db.ClassUnknown {
+	if !failure.Answered() {
 		failure.Class = db.ClassPermanent // begun again, it would only find that it has to be repaired
 		failure.Message += "; whether this statement took effect is not known: the status tells what to do"
 		return failure

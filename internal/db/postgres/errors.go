@@ -277,10 +277,20 @@ func linkError(ctx context.Context, err error) *db.Error {
 		e = db.Errorf(db.ClassPermanent, db.CodeResultTooLarge, "one row alone is above the limit of bytes of this job").Because(err)
 	case errors.Is(err, errOutOfOrder):
 		e = db.Errorf(db.ClassPermanent, db.CodeDatabase, "the server's answer could not be read").Because(err)
-	default:
+	case uncleaned(err):
 		e = db.Errorf(db.ClassLost, db.CodeConnectionLost, "the connection to the database was lost; nothing is committed").Because(err)
+	default:
+		e = db.DriverError(err)
+		e.Message += "; nothing is committed"
 	}
 	return e
+}
+
+// uncleaned reports a session that could not be used because the clean-up behind the job before had failed.
+func uncleaned(err error) bool {
+	_, pg := errors.AsType[*pgconn.PgError](err)
+	_, end := errors.AsType[linkEnd](err)
+	return pg || end
 }
 
 // unknownCommit is the end of a transaction whose COMMIT was sent and not answered.

@@ -53,7 +53,10 @@ func Migrations(opts db.Options) (migration.Engine, error) {
 		return nil, fmt.Errorf("migrations of %s: %w", opts.Name, err)
 	}
 	config := pool.ConnConfig
-	config.DefaultQueryExecMode = pgx.QueryExecModeSimpleProtocol
+	// Files go as they are, without arguments. The driver pastes arguments into a text only where it knows how the server
+	// will read it, so that ours go beside it.
+	config.DefaultQueryExecMode = pgx.QueryExecModeExec
+	config.Tracer = encodingKeeper{}
 	config.RuntimeParams = map[string]string{
 		"application_name":                    applicationName(opts.Runner + "/migration"),
 		"client_encoding":                     "UTF8",
@@ -69,6 +72,21 @@ func Migrations(opts db.Options) (migration.Engine, error) {
 	m.opts.ConnectionString = ""
 	return m, nil
 }
+
+// encodingKeeper sets client_encoding back before anything is sent: files are UTF-8, whatever one of them sets.
+type encodingKeeper struct{}
+
+// TraceQueryStart is called before a text is sent.
+func (encodingKeeper) TraceQueryStart(ctx context.Context, conn *pgx.Conn, _ pgx.TraceQueryStartData) context.Context {
+	pg := conn.PgConn()
+	if at := pg.ParameterStatus("client_encoding"); at != "" && at != "UTF8" && pg.TxStatus() != 'E' {
+		_, _ = pg.Exec(ctx, "SET client_encoding = 'UTF8'").ReadAll() // a lost link shows in what follows
+	}
+	return ctx
+}
+
+// TraceQueryEnd is called behind it.
+func (encodingKeeper) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
 
 // lockTimeout is how long a statement of a file that runs in a transaction waits for a lock; 0: for ever.
 func lockTimeout(l *db.Limits) string {
@@ -368,7 +386,10 @@ func (m *migrations) Explain(err error, part *db.Part) *db.Error {
 	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
 		return m.serverError(pg, part)
 	}
-	return db.Errorf(db.ClassLost, db.CodeConnectionLost, "the connection to the database was lost").Because(err)
+	if pgconn.SafeToRetry(err) { // its connection was closed before
+		err = errors.Join(driver.ErrBadConn, err)
+	}
+	return db.DriverError(err)
 }
 
 // original finds the driver's error in golang-migrate's, which does not unwrap and holds the text of statements.

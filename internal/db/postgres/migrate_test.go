@@ -35,11 +35,17 @@ func TestMigrations(t *testing.T) {
 	})
 }
 
-// migrator looks after the migrations of a database of this test's own.
-func migrator(t *testing.T, opts db.Options, files map[string]string) *migration.Migrator {
+func engineOf(t *testing.T, opts db.Options) migration.Engine {
 	t.Helper()
 	engine, err := postgres.Migrations(opts)
 	require.NoError(t, err)
+	return engine
+}
+
+// migrator looks after the migrations of a database of this test's own.
+func migrator(t *testing.T, opts db.Options, files map[string]string) *migration.Migrator {
+	t.Helper()
+	engine := engineOf(t, opts)
 	folder := fstest.MapFS{}
 	for name, text := range files {
 		folder[name] = &fstest.MapFile{Data: []byte(text)}

@@ -260,7 +260,7 @@ func (m *migrations) Explain(err error, part *db.Part) *db.Error {
 	}
 	f := faultOf(err)
 	if f == nil {
-		return db.Errorf(db.ClassLost, db.CodeConnectionLost, "the database file cannot be read or written").Because(err)
+		return db.DriverError(err)
 	}
 	if f.primary() == sqlite3.SQLITE_CANTOPEN {
 		return m.notOpened(f)

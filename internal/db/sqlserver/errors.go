@@ -112,7 +112,20 @@ func (d *Database) failure(ctx context.Context, s *session, err error, at int) *
 	}
 	s.kill()
 	d.lost()
-	return db.Errorf(db.ClassLost, db.CodeConnectionLost, "the connection to the database was lost; nothing is committed").Because(err)
+	out := driverError(err)
+	out.Message += "; nothing is committed"
+	return out.At(at)
+}
+
+// driverError is db.DriverError with the driver's own errors of a link that is lost or that nobody can read on.
+func driverError(err error) *db.Error {
+	_, ended := errors.AsType[mssql.ServerError](err)
+	_, retryable := errors.AsType[mssql.RetryableError](err)
+	_, garbled := errors.AsType[mssql.StreamError](err)
+	if ended || retryable || garbled || errors.Is(err, context.Canceled) || errors.Is(err, errLinkLost) {
+		return db.Errorf(db.ClassLost, db.CodeConnectionLost, "the connection to the database was lost").Because(err)
+	}
+	return db.DriverError(err)
 }
 
 // unknownCommit is the end of a transaction whose COMMIT was sent and not answered.

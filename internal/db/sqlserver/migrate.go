@@ -287,7 +287,7 @@ func (m *migrations) Explain(err error, part *db.Part) *db.Error {
 	}
 	server, is := errors.AsType[mssql.Error](err)
 	if !is {
-		return db.Errorf(db.ClassLost, db.CodeConnectionLost, "the connection to the database was lost").Because(err)
+		return driverError(err)
 	}
 	e := d.serverError(server, -1)
 	switch {
