@@ -96,17 +96,27 @@ func cmpDuration(d, fallback time.Duration) time.Duration {
 	return fallback
 }
 
-// outputParameters fix how values are printed.
+// A session has its own formats for what it prints, and nothing else of its own that changes what a job means: in what
+// order a date's day and month are read, in which zone a time is, and whether an interval's sign holds for all of its
+// parts (IntervalStyle sql_standard) are the database's to say, or the login's. See decision 65.
+
+// outputParameters fix how values are printed, and are no matter when they are read.
 func outputParameters() map[string]string {
 	return map[string]string{
 		"client_encoding":    "UTF8",
-		"DateStyle":          "ISO, MDY",
-		"IntervalStyle":      "iso_8601",
-		"TimeZone":           "UTC",
 		"extra_float_digits": "1",
 		"bytea_output":       "hex",
 	}
 }
+
+const (
+	// setDateStyle keeps the order of day and month.
+	setDateStyle = "SET DateStyle = ISO"
+	// setStyles is for a session whose IntervalStyle does not matter when intervals are read.
+	setStyles = setDateStyle + "; SET IntervalStyle = iso_8601"
+	// sqlStandard is the IntervalStyle that does: -1 2:00 is then a day and two hours less.
+	sqlStandard = "sql_standard"
+)
 
 // startupParameters are what a session begins with. A transaction pooler accepts only few of them: there the
 // rest is set in each transaction.
@@ -161,19 +171,16 @@ func milliseconds(d time.Duration) string {
 }
 
 // localSettings is the statement that a transaction begins with behind a transaction pooler: everything that a
-// session of our own has from its start-up parameters, for this transaction only.
+// session of our own has from its start-up parameters and styles, for this transaction only.
 func localSettings(opts *db.Options) string {
 	p := outputParameters()
 	delete(p, "client_encoding")
 	maps.Copy(p, limitParameters(&opts.Limits))
-	var b strings.Builder
-	for i, name := range slices.Sorted(maps.Keys(p)) {
-		if i == 0 {
-			b.WriteString("SELECT ")
-		} else {
-			b.WriteString(", ")
-		}
-		fmt.Fprintf(&b, "set_config('%s', '%s', true)", name, p[name])
+	b := strings.Builder{}
+	b.WriteString("SELECT set_config('DateStyle', 'ISO', true), set_config('IntervalStyle', " +
+		"CASE current_setting('IntervalStyle') WHEN '" + sqlStandard + "' THEN '" + sqlStandard + "' ELSE 'iso_8601' END, true)")
+	for _, name := range slices.Sorted(maps.Keys(p)) {
+		fmt.Fprintf(&b, ", set_config('%s', '%s', true)", name, p[name])
 	}
 	return b.String()
 }

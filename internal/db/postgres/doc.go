@@ -30,7 +30,7 @@
 //
 // Results are asked for as text and encoded by type: smallint, integer and finite real and double precision
 // as JSON numbers, boolean as true and false, json and jsonb as they are, bytea as standard base64, all other
-// values as the text that PostgreSQL prints (DateStyle ISO, IntervalStyle iso_8601, TimeZone UTC), which its
+// values as the text that PostgreSQL prints (DateStyle ISO, IntervalStyle iso_8601), times with a zone in UTC, which its
 // input function reads back: bigint, numeric and money too, NaN and the infinities of floats, arrays, ranges,
 // composites.
 //

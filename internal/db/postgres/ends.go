@@ -22,21 +22,22 @@ type ends struct {
 	clean  ending // after the commit
 }
 
-func newEnds(pooled bool) ends {
+// newEnds makes the endings. styles sets again what RESET ALL takes back.
+func newEnds(pooled bool, styles string) *ends {
 	if pooled {
 		// The session is ours no longer than one segment, so that everything goes in one.
-		return ends{
+		return &ends{
 			read:   ending{appendSimple(nil, "ROLLBACK"+unlockSQL), 1},
 			undo:   ending{appendSimple(nil, "ROLLBACK; "+resetSession+unlockSQL), 1},
 			commit: appendSimple(nil, "COMMIT; "+resetSession+unlockSQL),
 		}
 	}
 	unlocked := func(sql string) ending { return ending{append(appendSimple(nil, sql), unlockAll...), 2} }
-	return ends{
+	return &ends{
 		read:   unlocked("ROLLBACK"),
-		undo:   unlocked("ROLLBACK; " + resetSession),
+		undo:   unlocked("ROLLBACK; " + resetSession + "; " + styles),
 		commit: appendCommand(nil, "COMMIT"),
 		joined: true,
-		clean:  unlocked(resetSession),
+		clean:  unlocked(resetSession + "; " + styles),
 	}
 }

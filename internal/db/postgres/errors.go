@@ -303,6 +303,10 @@ func errCopy() *db.Error {
 	return db.Errorf(db.ClassPermanent, db.CodeNotSupported, "COPY from STDIN or to STDOUT cannot be used in a job")
 }
 
+func errEncoding() *db.Error {
+	return db.Errorf(db.ClassPermanent, db.CodeNotSupported, "a job cannot set client_encoding: what it sends and gets is UTF-8")
+}
+
 func errTransactionEnded() *db.Error {
 	return db.Errorf(db.ClassPermanent, db.CodeTransactionAborted, "the transaction was ended by the job's own doing")
 }

@@ -35,7 +35,7 @@ const (
 	concludeEntry = `UPDATE dbrunner.ledger SET request_hash = $4, status = $5, answer = $6, recorded_at = DEFAULT,
 		runner = CASE WHEN pg_catalog.set_config('synchronous_commit', $10, true) IS NOT NULL THEN $9::text END
 	WHERE namespace = $1 AND database_name = $2 AND job_id = $3 AND status = 'started' AND sequence = $7 AND message_time = $8`
-	concluded = ` RETURNING recorded_at`
+	concluded = ` RETURNING ` + recordedAt
 )
 
 // Execute runs one statement outside of any transaction: it is a segment of its own, and so is everything of ours. A
@@ -251,11 +251,11 @@ func (a *alone) clean() {
 		return
 	}
 	_ = a.net.SetDeadline(time.Now().Add(closeTimeout))
-	a.buf = append(a.buf[:0], a.d.ends.clean.messages...)
+	a.buf = append(a.buf[:0], a.ends.clean.messages...)
 	if _, err := a.write(); err != nil {
 		return
 	}
-	a.pending += a.d.ends.clean.answers
+	a.pending += a.ends.clean.answers
 	a.retire = false
 }
 
@@ -273,7 +273,7 @@ func (d *Database) Conclude(ctx context.Context, end *db.Entry, own bool) (row *
 		}
 		if written = len(rows) == 1; written {
 			out := *end
-			out.RecordedAt, err = time.Parse(timeLayout, string(rows[0][0]))
+			out.RecordedAt, err = time.Parse(time.RFC3339Nano, string(rows[0][0]))
 			row = &out
 			return err
 		}

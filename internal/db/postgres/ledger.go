@@ -24,8 +24,11 @@ const (
 	(namespace, database_name, job_id, request_hash, status, answer, sequence, message_time, runner)
 	VALUES ($1, $2, $3, $4, $5, $6, $7, $8,
 		CASE WHEN pg_catalog.set_config('synchronous_commit', $10, true) IS NOT NULL THEN $9::text END)`
-	recordEntry = insertEntry + ` ON CONFLICT DO NOTHING RETURNING recorded_at`
-	lookupEntry = `SELECT request_hash, status, answer, sequence, message_time, runner, recorded_at
+	recordEntry = insertEntry + ` ON CONFLICT DO NOTHING RETURNING ` + recordedAt
+	// recordedAt and the bytes are written in one way, whatever the session's settings are.
+	recordedAt  = `to_char(recorded_at AT TIME ZONE 'UTC', ` + timeFormat + `)`
+	timeFormat  = `'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'`
+	lookupEntry = `SELECT encode(request_hash, 'hex'), status, encode(answer, 'hex'), sequence, message_time, runner, ` + recordedAt + `
 	FROM dbrunner.ledger WHERE namespace = $1 AND database_name = $2 AND job_id = $3`
 	// sweepEntries deletes by key: a ctid names a row of one partition, and another row in the next one. The age is
 	// compared once more where the row is deleted.
@@ -39,9 +42,6 @@ const (
 
 // ownTimeout bounds the engine's own queries beyond the time for a lock.
 const ownTimeout = 15 * time.Second
-
-// timeLayout is how timestamptz is printed under the session's settings.
-const timeLayout = "2006-01-02 15:04:05.999999-07"
 
 // fence is what a session knows of the statement that writes the ledger row.
 type fence struct {
@@ -116,7 +116,7 @@ func (l *lease) record(entry *db.Entry) (*db.Entry, bool, error) {
 		}
 		if len(rows) == 1 {
 			out := *entry
-			out.RecordedAt, err = time.Parse(timeLayout, string(rows[0][0]))
+			out.RecordedAt, err = time.Parse(time.RFC3339Nano, string(rows[0][0]))
 			return &out, true, err
 		}
 		if existing, err := l.lookup(entry.JobID); existing != nil || err != nil {
@@ -159,7 +159,7 @@ func readEntry(jobID string, row [][]byte) (*db.Entry, error) {
 	e.Sequence, errs[2] = strconv.ParseUint(string(row[3]), 10, 64)
 	nanos, err := strconv.ParseInt(string(row[4]), 10, 64)
 	e.Timestamp, errs[3] = time.Unix(0, nanos).UTC(), err
-	e.RecordedAt, errs[4] = time.Parse(timeLayout, string(row[6]))
+	e.RecordedAt, errs[4] = time.Parse(time.RFC3339Nano, string(row[6]))
 	return e, errors.Join(errs[:]...)
 }
 
@@ -167,11 +167,8 @@ func readBytea(text []byte) ([]byte, error) {
 	if text == nil {
 		return nil, nil
 	}
-	if len(text) < 2 || text[0] != '\\' || text[1] != 'x' {
-		return nil, errors.New("bytea is not in its hexadecimal form")
-	}
-	out := make([]byte, hex.DecodedLen(len(text)-2))
-	_, err := hex.Decode(out, text[2:])
+	out := make([]byte, hex.DecodedLen(len(text)))
+	_, err := hex.Decode(out, text)
 	return out, err
 }
 
@@ -190,11 +187,11 @@ func (d *Database) Sweep(ctx context.Context, before time.Time, limit int) (dele
 // Now is the server's clock.
 func (d *Database) Now(ctx context.Context) (now time.Time, err error) {
 	err = d.own(ctx, db.ClassLost, func(l *lease) error {
-		rows, err := l.query(`SELECT clock_timestamp()`)
+		rows, err := l.query(`SELECT to_char(clock_timestamp() AT TIME ZONE 'UTC', ` + timeFormat + `)`)
 		if err != nil {
 			return err
 		}
-		now, err = time.Parse(timeLayout, string(rows[0][0]))
+		now, err = time.Parse(time.RFC3339Nano, string(rows[0][0]))
 		return err
 	})
 	return now, err

@@ -35,7 +35,7 @@ func TestMigrationReadingSettings(t *testing.T) {
 				"V2__local.sql": "SET LOCAL client_encoding = 'WIN1252';\nSET LOCAL standard_conforming_strings TO off;\nINSERT INTO word VALUES (2, 'größe');",
 				"V3__step.sql": "-- dbrunner: no-transaction\nSET client_encoding TO latin1;\nINSERT INTO word VALUES (3, 'größe');\n" +
 					"SET standard_conforming_strings = off;\nCREATE INDEX CONCURRENTLY word_w ON word (w);",
-				"V4__set.sql": "SELECT set_config('client_encoding', 'LATIN1', false), set_config('standard_conforming_strings', 'off', false);",
+				"V4__set.sql":  "SELECT set_config('client_encoding', 'LATIN1', false), set_config('standard_conforming_strings', 'off', false);",
 				"V5__last.sql": "INSERT INTO word VALUES (5, 'größe');",
 			})
 			report, err := m.Run(t.Context(), migration.Request{Action: migration.Up})

@@ -33,7 +33,7 @@ func (d *Database) hook(config *pgxpool.Config) {
 		s := newSession(conn, !d.opts.TransactionPool, &d.buffers)
 		s.watch(ctx, time.Now().Add(d.connectTimeout))
 		defer s.unwatch()
-		if err := s.learnDurability(); err != nil || d.opts.TransactionPool {
+		if err := d.learn(s); err != nil || d.opts.TransactionPool {
 			return err
 		}
 		return d.prove(s)
@@ -216,9 +216,20 @@ func (d *Database) prove(s *session) error {
 	return nil
 }
 
-// learnDurability reads what COMMIT waits for in this session unless a job says otherwise.
-func (s *session) learnDurability() error {
-	rows, err := s.query(`SELECT current_setting('synchronous_commit')`)
+// learn reads what COMMIT waits for in this session unless a job says otherwise, and sets how the session prints values.
+func (d *Database) learn(s *session) error {
+	s.ends = d.ends
+	if s.pg.ParameterStatus("IntervalStyle") == sqlStandard {
+		s.ends = d.standard
+	}
+	ask := `SELECT current_setting('synchronous_commit')`
+	if !d.opts.TransactionPool {
+		ask += `, set_config('DateStyle', 'ISO', false)`
+		if s.ends == d.ends {
+			ask += `, set_config('IntervalStyle', 'iso_8601', false)`
+		}
+	}
+	rows, err := s.query(ask)
 	if err != nil {
 		return err
 	}

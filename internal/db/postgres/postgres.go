@@ -22,7 +22,7 @@ type Database struct {
 	pingAfter      time.Duration
 	connectTimeout time.Duration
 	local          string // what a transaction begins with behind a transaction pooler
-	ends           ends
+	ends, standard *ends  // standard: of sessions whose IntervalStyle stays
 
 	noCheckInterval atomic.Bool // the server does not know the parameter
 
@@ -55,7 +55,8 @@ func Open(opts db.Options) (db.Database, error) {
 	d := &Database{
 		opts: opts, settings: own,
 		dialect:   newDialect(),
-		ends:      newEnds(opts.TransactionPool),
+		ends:      newEnds(opts.TransactionPool, setStyles),
+		standard:  newEnds(opts.TransactionPool, setDateStyle),
 		pingAfter: cmpDuration(opts.Pool.PingAfterIdle, defaultPingAfterIdle),
 	}
 	if opts.TransactionPool {

@@ -120,11 +120,11 @@ func (l *lease) read(
 		return set, false, err
 	}
 	l.buf = appendSync(l.buf)
-	l.buf = append(l.buf, l.d.ends.read.messages...)
+	l.buf = append(l.buf, l.ends.read.messages...)
 	if err := l.firstTrip(ctx, ours, &out); err != nil {
 		return set, false, err
 	}
-	l.pending += l.d.ends.read.answers
+	l.pending += l.ends.read.answers
 	l.flushed()
 	l.sent[0].quick = false
 	if l.stale(&out) {

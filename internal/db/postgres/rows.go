@@ -21,6 +21,7 @@ const (
 	asBool
 	asJSON  // as it stands
 	asBytes // base64
+	asUTC   // a string, its times in UTC
 )
 
 func kindOf(oid uint32) kind {
@@ -35,6 +36,9 @@ func kindOf(oid uint32) kind {
 		return asJSON
 	case oidBytea:
 		return asBytes
+	}
+	if isInstant(oid) {
+		return asUTC
 	}
 	return asText
 }
@@ -100,6 +104,8 @@ func appendValue(dst []byte, k kind, v []byte) ([]byte, bool) {
 		return append(dst, "false"...), true
 	case asBytes:
 		return appendBytea(dst, v), true
+	case asUTC:
+		v = inUTC(v)
 	case asText:
 	}
 	return db.AppendJSONText(dst, v)

@@ -214,10 +214,10 @@ func (l *lease) undo() {
 	if l.dead {
 		return
 	}
-	l.buf = append(l.buf[:0], l.d.ends.undo.messages...)
+	l.buf = append(l.buf[:0], l.ends.undo.messages...)
 	if _, err := l.write(); err != nil {
 		l.doom(false)
 		return
 	}
-	l.pending += l.d.ends.undo.answers
+	l.pending += l.ends.undo.answers
 }

@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -45,6 +46,7 @@ type session struct {
 	dead      bool // must not be used again
 	running   bool // the server may still execute something: cancel it
 	validate  bool // the server's encoding does not promise UTF-8
+	foreign   bool // the session's encoding is not UTF-8 any more
 	statement cache
 	encoder   *db.RowEncoder
 	sent      []sent
@@ -54,6 +56,7 @@ type session struct {
 	handed    int           // times that a leader left the session to the next one
 	quickest  time.Duration // of the reads of late: about what the way to the server and back takes
 
+	ends       *ends  // the endings of its transactions
 	durability string // synchronous_commit as the session began: the server's, the login's or the database's own
 
 	typeNames map[uint32]string // types of the database's own, as they are named in results
@@ -170,7 +173,9 @@ func (s *session) receive() (kind byte, body []byte, err error) {
 			return 0, nil, err
 		}
 		switch kind {
-		case msgNotice, msgParameter, msgNotify:
+		case msgNotice, msgNotify:
+		case msgParameter:
+			s.parameter(body)
 		case msgReady:
 			if len(body) != 1 {
 				return 0, nil, errOutOfOrder
@@ -180,6 +185,13 @@ func (s *session) receive() (kind byte, body []byte, err error) {
 		default:
 			return kind, body, nil
 		}
+	}
+}
+
+// parameter notes a setting that the server tells of.
+func (s *session) parameter(body []byte) {
+	if value, is := bytes.CutPrefix(body, []byte("client_encoding\x00")); is {
+		s.foreign = string(bytes.TrimRight(value, "\x00")) != "UTF8"
 	}
 }
 

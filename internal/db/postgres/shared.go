@@ -109,7 +109,7 @@ func (t *sharedTrip) segment(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	t.pending += t.d.ends.read.answers
+	t.pending += t.ends.read.answers
 	t.flushed()
 	if r.stranger {
 		t.retire = true
@@ -134,7 +134,7 @@ func (t *sharedTrip) send() error {
 			return err
 		}
 	}
-	t.buf = append(appendSync(t.buf), t.d.ends.read.messages...)
+	t.buf = append(appendSync(t.buf), t.ends.read.messages...)
 	err := t.drain()
 	if err == nil && t.status != 'I' {
 		err = errOutOfOrder

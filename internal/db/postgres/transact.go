@@ -172,19 +172,19 @@ func (t *transaction) rollback() {
 // commitTrip writes the ledger row, if any, and commits.
 func (t *transaction) commitTrip(ctx context.Context, entry *db.Entry) error {
 	t.buf = t.buf[:0]
-	joined := t.d.ends.joined
+	joined := t.ends.joined
 	if entry != nil {
 		t.appendFence(entry)
 		if !joined {
 			t.buf = appendSync(t.buf)
 		}
 	}
-	t.buf = append(t.buf, t.d.ends.commit...)
+	t.buf = append(t.buf, t.ends.commit...)
 	sentAt := len(t.buf) // what comes before it has reached the server may have committed, with or without what follows
 	if joined {
 		t.buf = appendSync(t.buf)
 	}
-	t.buf = append(t.buf, t.d.ends.clean.messages...)
+	t.buf = append(t.buf, t.ends.clean.messages...)
 	if n, err := t.write(); err != nil {
 		return t.cutCommit(ctx, n, sentAt, err)
 	}
@@ -192,7 +192,7 @@ func (t *transaction) commitTrip(ctx context.Context, entry *db.Entry) error {
 		return t.lostCommit(ctx, sentAt, err)
 	}
 	t.flushed()
-	t.pending += t.d.ends.clean.answers
+	t.pending += t.ends.clean.answers
 	return t.committed(ctx, entry != nil)
 }
 
@@ -203,7 +203,7 @@ func (t *transaction) commitAnswers(ctx context.Context, fenced bool) error {
 		return t.await(ctx, &t.commit)
 	}
 	var err error
-	if t.d.ends.joined {
+	if t.ends.joined {
 		err = t.await(ctx, &t.insert, &t.commit)
 	} else if err = t.await(ctx, &t.insert); err == nil {
 		err = t.await(ctx, &t.commit)
@@ -282,7 +282,7 @@ func (t *transaction) committed(ctx context.Context, fenced bool) error {
 // refused ends the transaction whose fence failed: COMMIT, which stands behind it in the same segment, was skipped, and
 // so the clean-up failed too.
 func (t *transaction) refused() {
-	if !t.d.ends.joined {
+	if !t.ends.joined {
 		return
 	}
 	for ; t.pending > 0; t.pending-- {

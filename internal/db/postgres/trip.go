@@ -127,6 +127,9 @@ func (r *reader) run() error {
 		case msgError:
 			r.fail(errorOf(body))
 		case msgReady:
+			if r.s.foreign && r.out.failed == nil {
+				r.out.refuse, r.out.at = errEncoding(), 0
+			}
 			return nil
 		case msgBound, msgClosed:
 		default: // COPY … FROM STDIN or TO STDOUT

@@ -13,6 +13,13 @@ const (
 	oidFloat8 = 701
 	oidJSONB  = 3802
 	oidInt8   = 20
+
+	oidTimestamptz         = 1184
+	oidTimestamptzArray    = 1185
+	oidTstzrange           = 3910
+	oidTstzrangeArray      = 3911
+	oidTstzmultirange      = 4534
+	oidTstzmultirangeArray = 6153
 )
 
 // builtin is a type of PostgreSQL itself.
