@@ -73,6 +73,51 @@ func TestSubmit(t *testing.T) {
 	require.Contains(t, unknown.err, "unknown")
 }
 
+// TestSubmitComparesRequests: an id that belongs to another request has its result, which is never shown as this one's.
+func TestSubmitComparesRequests(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	require.Equal(t, exitOK, w.run("", "submit", "-d", "shop", "--sql", "SELECT :n AS n", "--params", `{"n": 7}`, "--id", "one").code)
+	same := w.run(`{"params":{"n":7}, "labels":{"a":"b"}, "sql":"SELECT :n AS n", "id":"one"}`, "submit", "-d", "shop", "-f", "-")
+	require.Equal(t, exitOK, same.code, same.err)
+	for name, args := range map[string][]string{
+		"another parameter": {"--sql", "SELECT :n AS n", "--params", `{"n": 8}`},
+		"another statement": {"--sql", "SELECT 8 AS n"},
+		"another kind":      {"--kind", "statement", "--sql", "SELECT :n AS n", "--params", `{"n": 7}`},
+		"not waited for":    {"--sql", "SELECT 8 AS n", "--no-wait"},
+	} {
+		got := w.run("", append([]string{"submit", "-d", "shop", "--id", "one"}, args...)...)
+		require.Equal(t, exitJob, got.code, name)
+		require.Empty(t, got.out, name)
+		require.Contains(t, got.err, "the id one belongs to a different request", name)
+	}
+	bad := `{"id":"bad","sqll":"SELECT 1"}`
+	for range 2 {
+		rejected := w.run(bad, "submit", "-d", "shop", "-f", "-")
+		require.Equal(t, exitJob, rejected.code)
+		require.Contains(t, rejected.out, "did you mean")
+	}
+	other := w.run("", "submit", "-d", "shop", "--id", "bad", "--sql", "SELECT 1")
+	require.Contains(t, other.err, "belongs to a different request")
+}
+
+// TestSubmitKnowsAResultOfAnotherMessage: the result is what the stream has under the sequence of an earlier stream.
+func TestSubmitKnowsAResultOfAnotherMessage(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	conn, err := bus.Connect(t.Context(), bus.Options{URL: w.node.ClientURL()})
+	require.NoError(t, err)
+	defer func() { require.NoError(t, conn.Close(context.Background())) }()
+	for sequence := range 4 {
+		id := fmt.Sprintf("old-%d", sequence)
+		_, err = conn.Results("shop").Store(t.Context(), id, []byte(fmt.Sprintf(`{"job_id":%q,"kind":"query","database":"shop",`+
+			`"status":"rejected","sequence":%d,"queued_at":"2026-03-01T12:00:00Z","error":{"code":"invalid_json"}}`, id, sequence+1)))
+		require.NoError(t, err)
+		got := w.run("", "submit", "-d", "shop", "--id", id, "--sql", "SELECT 1")
+		require.Contains(t, got.err, "belongs to a different request", got.out)
+	}
+}
+
 func TestSubmitTimeout(t *testing.T) {
 	t.Parallel()
 	w := prepare(t)
@@ -220,7 +265,10 @@ func TestRedriveRefuses(t *testing.T) {
 	require.NoError(t, err)
 	defer func() { require.NoError(t, conn.Close(context.Background())) }()
 	letter := func(id, reason, body string) string {
-		headers := map[string][]string{app.LetterJobID: {id}, app.LetterReason: {reason}, app.LetterResultID: {id}}
+		headers := map[string][]string{
+			app.LetterJobID: {id}, app.LetterReason: {reason}, app.LetterResultID: {id},
+			app.LetterSequence: {"7"}, app.LetterQueuedAt: {"2026-03-01T12:00:00.000000001Z"},
+		}
 		require.NoError(t, conn.PublishLetter(t.Context(), "shop", "query", "s1_"+id, headers, []byte(body)))
 		return "shop.query.s1_" + id
 	}
@@ -238,9 +286,19 @@ func TestRedriveRefuses(t *testing.T) {
 
 	givenUp := letter("g", "too_many_deliveries", body)
 	require.Contains(t, redrive(givenUp).err, "--force", "nobody knows how it ended")
-	_, err = conn.Results("shop").Store(t.Context(), "g", []byte(`{"status":"failed"}`))
-	require.NoError(t, err)
+	store := func(id, sequence, queued string) {
+		_, err = conn.Results("shop").Store(t.Context(), id, []byte(`{"job_id":"`+id+`","kind":"query","database":"shop","status":"failed",`+
+			`"sequence":`+sequence+`,"queued_at":"`+queued+`"}`))
+		require.NoError(t, err)
+	}
+	store("g", "7", "2026-03-01T12:00:00.000000001Z")
 	require.Equal(t, exitOK, redrive(givenUp).code, "its result says that it has no effect")
+	for id, other := range map[string][2]string{
+		"g_seq": {"8", "2026-03-01T12:00:00.000000001Z"}, "g_time": {"7", "2026-03-01T12:00:00.000000002Z"},
+	} {
+		store(id, other[0], other[1])
+		require.Contains(t, redrive(letter(id, "too_many_deliveries", body)).err, "--force", "another message's result says nothing")
+	}
 
 	broken := letter("b", "rejected", "nonsense")
 	require.Contains(t, redrive(broken).err, "not a JSON object")

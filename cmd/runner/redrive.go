@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -145,11 +146,22 @@ func (f *redriveFlags) allowedGivenUp(ctx context.Context, conn *bus.Conn, lette
 		return err
 	}
 	if raw != nil {
-		if a, err := parseAnswer(raw); err == nil && a.Status == jobs.Failed {
+		head, err := jobs.ReadResult(raw)
+		if err == nil && head.Status == jobs.Failed && answersLetter(&head, letter) {
 			return nil
 		}
 	}
 	return f.allowedUnknown()
+}
+
+// answersLetter reports whether a result is of the message that the letter is about, and not of another one under its id.
+func answersLetter(head *jobs.ResultHead, letter *bus.Letter) bool {
+	sequence, err := strconv.ParseUint(header(letter, app.LetterSequence), 10, 64)
+	if err != nil {
+		return false
+	}
+	queued, err := time.Parse(time.RFC3339Nano, header(letter, app.LetterQueuedAt))
+	return err == nil && head.SameMessage(sequence, queued)
 }
 
 func (f *redriveFlags) allowedUnknown() error {

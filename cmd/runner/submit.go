@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/json"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"dbrunner/internal/app"
 	"dbrunner/internal/bus"
 	"dbrunner/internal/jobs"
 )
@@ -80,8 +82,10 @@ func newSubmit() *cobra.Command {
 
 // submission is a job ready to be published.
 type submission struct {
-	id   string
-	body []byte
+	id    string
+	fresh bool // the id was made for this job: nothing else has it
+	body  []byte
+	hash  []byte // of the request; nil if it is not understood here
 }
 
 func (f *submitFlags) run(cmd *cobra.Command) error {
@@ -96,6 +100,10 @@ func (f *submitFlags) run(cmd *cobra.Command) error {
 		return err
 	}
 	defer closeQuietly(ctx, conn)
+	existing, err := f.existing(ctx, conn, job)
+	if err != nil {
+		return err
+	}
 	sequence, duplicate, err := conn.PublishJob(ctx, f.database, f.kind, job.id, nil, job.body)
 	if err != nil {
 		return err
@@ -110,7 +118,35 @@ func (f *submitFlags) run(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
+	if err := job.answeredBy(raw, !existing && !duplicate, sequence); err != nil {
+		return err
+	}
 	return f.show(cmd, conn, raw)
+}
+
+// existing reports whether the id has a result before the job is published: one of the same request, or it is an error.
+func (f *submitFlags) existing(ctx context.Context, conn *bus.Conn, job *submission) (bool, error) {
+	if job.fresh {
+		return false, nil
+	}
+	raw, err := conn.Results(f.database).GetDirect(ctx, job.id)
+	if err != nil || raw == nil {
+		return false, nil //nolint:nilerr // whether the database is known is for the publish to say
+	}
+	return true, job.answeredBy(raw, false, 0)
+}
+
+// answeredBy returns nil if a stored result is the job's: that of the message which was stored under the sequence, if it
+// was stored, or of another one that asked for the same.
+func (j *submission) answeredBy(raw []byte, stored bool, sequence uint64) error {
+	head, err := jobs.ReadResult(raw)
+	if err != nil {
+		return err
+	}
+	if bytes.Equal(j.hash, head.Hash) || stored && head.Sequence == sequence && (j.hash == nil || head.Hash == nil) {
+		return nil
+	}
+	return &exitError{exitJob, fmt.Errorf("the id %s belongs to a different request, whose result stays; use a new id", j.id)}
 }
 
 func (f *submitFlags) await(ctx context.Context, conn *bus.Conn, job *submission) ([]byte, error) {
@@ -178,6 +214,7 @@ func (f *submitFlags) job(in io.Reader) (*submission, error) {
 	if err != nil {
 		return nil, err
 	}
+	fresh := f.id == "" && !b.has("id")
 	id, err := f.chooseID(b)
 	if err != nil {
 		return nil, err
@@ -185,7 +222,7 @@ func (f *submitFlags) job(in io.Reader) (*submission, error) {
 	if b, err = b.with("id", id); err != nil {
 		return nil, err
 	}
-	return &submission{id: id, body: b.bytes()}, nil
+	return &submission{id: id, fresh: fresh, body: b.bytes(), hash: app.RequestHash(f.database, f.kind, b.bytes())}, nil
 }
 
 func (f *submitFlags) check() error {

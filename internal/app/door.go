@@ -1,7 +1,6 @@
 package app
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -21,7 +20,7 @@ type doorJob struct {
 	database *database
 	kind     string
 	jobs.Examined
-	request *bus.ServiceRequest
+	fresh bool // the id was made for this request: nothing else has it
 }
 
 // runJob is the synchronous door: it publishes the request as a job, and answers with the job's stored result. The job
@@ -37,25 +36,78 @@ func (a *api) runJob(ctx context.Context, d *database, q *bus.ServiceRequest) ([
 	}
 	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
-	sequence, _, err := a.conn.PublishJob(ctx, d.name, j.kind, j.ID, forwarded(q.Headers), q.Body)
+	if existing, err := j.existing(ctx); existing != nil || err != nil {
+		return existing, err
+	}
+	sequence, duplicate, err := a.conn.PublishJob(ctx, d.name, j.kind, j.ID, forwarded(q.Headers), q.Body)
 	if err != nil {
 		return nil, j.notPublished(ctx, err)
+	}
+	var first *bus.QueuedJob
+	if duplicate {
+		if first, err = j.compareFirst(ctx, a.conn, sequence); err != nil {
+			return nil, err
+		}
 	}
 	result, err := a.conn.AwaitResult(ctx, d.name, j.ID)
 	switch {
 	case err != nil && ctx.Err() != nil:
-		return nil, j.refuse(504, "no_result_yet", true, "the job goes on, and its result will be stored under this id: send the same "+
-			"request again, with the header "+headerMessageID+" if its body has no id")
+		return nil, j.noResultYet(duplicate && first == nil)
 	case err != nil:
 		return nil, err
+	case duplicate:
+		return j.answerDuplicate(first, result)
 	default:
 		return j.answer(sequence, result)
 	}
 }
 
+// existing answers with the result that the id has before anything is published; nil if it has none. What is stored
+// later under the sequence of our message is ours: a result of an earlier stream, whose sequences were the same, would
+// be there by now.
+func (j *doorJob) existing(ctx context.Context) ([]byte, error) {
+	if j.fresh {
+		return nil, nil
+	}
+	results := j.database.results
+	if found, err := results.HasResult(ctx, j.ID); err == nil && !found {
+		return nil, nil
+	}
+	existing, err := results.StoredResult(ctx, j.ID)
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return nil, j.refuse(504, "not_known_yet", true, "JetStream did not answer in time whether the id has a result already; nothing was "+
+			"published: send the same request again, with the header "+headerMessageID+" if its body has no id")
+	case err != nil:
+		return nil, fmt.Errorf("look for an earlier result: %w", err)
+	case existing == nil:
+		return nil, nil
+	default:
+		return j.repeat(existing)
+	}
+}
+
+// compareFirst compares the request with the message whose id the stream still remembers, where that has not left the
+// queue: nil then, and the result tells. A different request is refused at once, however long the first one takes.
+func (j *doorJob) compareFirst(ctx context.Context, conn *bus.Conn, sequence uint64) (*bus.QueuedJob, error) {
+	first, err := conn.QueuedJob(ctx, j.database.name, sequence)
+	if first == nil || err != nil {
+		return nil, nil //nolint:nilerr // the result tells the two apart as well
+	}
+	id := ""
+	if values := first.Headers[headerMessageID]; len(values) > 0 {
+		id = values[0]
+	}
+	examined := j.database.executor.Examine(j.database.name, first.Kind, id, first.Body)
+	if !j.SameJob(&examined) {
+		return nil, j.reused()
+	}
+	return first, nil
+}
+
 // doorJob looks at what the door needs to know. What is wrong with a body otherwise is for the job's result to say.
 func (a *api) doorJob(d *database, q *bus.ServiceRequest) (*doorJob, error) {
-	j := &doorJob{database: d, kind: q.Tokens[2], request: q}
+	j := &doorJob{database: d, kind: q.Tokens[2]}
 	var kinds []string
 	for _, o := range policy(a.cfg, d.cfg).Offers() {
 		kinds = append(kinds, o.Kind)
@@ -75,6 +127,7 @@ func (a *api) doorJob(d *database, q *bus.ServiceRequest) (*doorJob, error) {
 			"in the form of the ids that runners make")
 	}
 	j.Examined = d.executor.Examine(d.name, j.kind, id, q.Body)
+	j.fresh = q.Header(headerMessageID) == "" && j.ID == id
 	switch {
 	case j.InvalidID:
 		j.ID = ""
@@ -119,19 +172,58 @@ func (j *doorJob) notPublished(ctx context.Context, err error) error {
 	}
 }
 
-// answer looks whether the stored result is this job's: the id may have had one before.
+// answer is what a result under the id means for a request that the stream has taken under a sequence.
 func (j *doorJob) answer(sequence uint64, result []byte) ([]byte, error) {
 	head, err := jobs.ReadResult(result)
 	switch {
 	case err != nil:
 		return nil, fmt.Errorf("answer a request: %w", err)
-	case head.Sequence == sequence:
+	case head.Sequence == sequence && !j.Contradicts(&head):
 		return result, nil
-	case len(j.Hash) > 0 && bytes.Equal(head.Hash, j.Hash):
+	default:
+		return j.repeat(result)
+	}
+}
+
+// answerDuplicate is what a result under the id means for a request that the stream has dropped: it is the answer if it
+// is the first message's, which was found to ask for the same, or has the request's hash.
+func (j *doorJob) answerDuplicate(first *bus.QueuedJob, result []byte) ([]byte, error) {
+	head, err := jobs.ReadResult(result)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("answer a request: %w", err)
+	case first != nil && head.SameMessage(first.Sequence, first.Timestamp), j.AnsweredBy(&head, result):
+		return result, nil
+	default:
+		return nil, j.reused()
+	}
+}
+
+// repeat answers with the result of an earlier message, if that asked for the same.
+func (j *doorJob) repeat(result []byte) ([]byte, error) {
+	head, err := jobs.ReadResult(result)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("answer a request: %w", err)
+	case j.AnsweredBy(&head, result):
 		return jobs.MarkDuplicate(result), nil
 	default:
-		return nil, j.refuse(409, string(jobs.CodeIDReused), false, "the id belongs to another request, whose result stays; write an id of its own")
+		return nil, j.reused()
 	}
+}
+
+func (j *doorJob) reused() error {
+	return j.refuse(409, string(jobs.CodeIDReused), false, "the id "+j.ID+" belongs to a different request, whose result stays; use a new id")
+}
+
+// noResultYet is the answer when the time is over. other: a message with this id was there before, and left the queue
+// before it could be compared with the request.
+func (j *doorJob) noResultYet(other bool) error {
+	what := "the job goes on, and its result will be stored under this id"
+	if other {
+		what = "the stream has taken a message with this id before and dropped this one; its result is not there yet"
+	}
+	return j.refuse(504, "no_result_yet", true, what+": send the same request again, with the header "+headerMessageID+" if its body has no id")
 }
 
 func (j *doorJob) refuse(status int, code string, retryable bool, message string) *bus.ServiceError {

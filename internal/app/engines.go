@@ -17,6 +17,8 @@ type engine struct {
 	name string
 	open func(db.Options) (db.Database, error)
 	ddl  func() string // creates the ledger
+	// dialect is how its SQL text and parameters are read.
+	dialect func() *db.Dialect
 	// migrations is the engine for package migration.
 	migrations func(db.Options) (migration.Engine, error)
 }
@@ -24,9 +26,9 @@ type engine struct {
 // engines is the table of engines: a new one is a line here.
 func engines() []engine {
 	return []engine{
-		{"postgres", postgres.Open, postgres.DDL, postgres.Migrations},
-		{"sqlserver", sqlserver.Open, sqlserver.DDL, sqlserver.Migrations},
-		{"sqlite", sqlite.Open, sqlite.DDL, sqlite.Migrations},
+		{"postgres", postgres.Open, postgres.DDL, postgres.Dialect, postgres.Migrations},
+		{"sqlserver", sqlserver.Open, sqlserver.DDL, sqlserver.Dialect, sqlserver.Migrations},
+		{"sqlite", sqlite.Open, sqlite.DDL, sqlite.Dialect, sqlite.Migrations},
 	}
 }
 
@@ -55,6 +57,17 @@ func LedgerDDL(engine string) (string, error) {
 		return "", err
 	}
 	return e.ddl(), nil
+}
+
+// RequestHash returns the hash that the result of a job has, for a client that does not know the database's engine: it is
+// the same for every engine that understands the body. nil if none does.
+func RequestHash(database, kind string, body []byte) []byte {
+	for _, e := range engines() {
+		if hash := jobs.RequestHash(e.dialect(), database, kind, body); hash != nil {
+			return hash
+		}
+	}
+	return nil
 }
 
 // Words are the words of the contract and of the engines that a configuration may use.

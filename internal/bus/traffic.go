@@ -54,6 +54,31 @@ func (c *Conn) PublishJob(ctx context.Context, database, kind, id string, header
 	}
 }
 
+// QueuedJob is a message of a jobs stream that is still there.
+type QueuedJob struct {
+	Kind      string
+	Sequence  uint64
+	Timestamp time.Time
+	Headers   map[string][]string
+	Body      []byte
+}
+
+// QueuedJob reads a message of a database's queue from the stream's leader; nil if it is not there, or not any more.
+func (c *Conn) QueuedJob(ctx context.Context, database string, sequence uint64) (*QueuedJob, error) {
+	m, err := c.getMessage(ctx, c.subjects.jobsStream(database), getRequest{Sequence: sequence})
+	if m == nil || err != nil {
+		return nil, err
+	}
+	job := &QueuedJob{Sequence: m.Sequence, Timestamp: m.Time, Body: m.Data}
+	_, job.Kind, _ = c.subjects.splitJob(m.Subject)
+	if len(m.Headers) > 0 {
+		if job.Headers, err = nats.DecodeHeadersMsg(m.Headers); err != nil {
+			return nil, fmt.Errorf("read message %d of %s: %w", sequence, database, err)
+		}
+	}
+	return job, nil
+}
+
 // Reply publishes a copy of a result to the subject that the publisher asked for: best effort, without an answer.
 // The subject was validated with its job; this refuses once more what could do harm.
 func (c *Conn) Reply(subject string, body []byte) error {

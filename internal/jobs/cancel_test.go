@@ -248,7 +248,9 @@ func TestExamine(t *testing.T) {
 	require.True(t, s.executor.Examine("shop", "query", "given", []byte(`{"id":7,"sql":"SELECT 1"}`)).InvalidID)
 	require.True(t, s.executor.Examine("shop", "query", "given", []byte(`{"id":"s1_abc","sql":"SELECT 1"}`)).InvalidID)
 	broken := s.executor.Examine("shop", "query", "given", []byte(`{"id":"own",`))
-	require.Equal(t, jobs.Examined{ID: "own"}, broken)
+	require.Equal(t, "own", broken.ID)
+	require.False(t, broken.InvalidID)
+	require.Empty(t, broken.Hash)
 	require.True(t, s.executor.Examine("shop", "query", "given", []byte(`{"answer":"reply","reply_to":"_INBOX.x","sql":"SELECT 1"}`)).ReplyOnly)
 }
 

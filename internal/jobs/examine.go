@@ -1,6 +1,10 @@
 package jobs
 
-import "time"
+import (
+	"bytes"
+	"encoding/json"
+	"time"
+)
 
 // Examined is what a body says before any stream has it, for who publishes it in another's name.
 type Examined struct {
@@ -8,6 +12,10 @@ type Examined struct {
 	InvalidID bool   // the body has an id that no job can have: its answer would go under one that nobody knows yet
 	ReplyOnly bool   // no result would be stored
 	Hash      []byte // the request hash; nil if the body cannot be understood
+
+	kind     string
+	body     []byte
+	rejected []byte // the error that the job's result will have, encoded; nil if the job is valid
 }
 
 // Examine reads a body that is to be published with a message id, which is its job's id unless the body has one. It
@@ -17,11 +25,48 @@ func (e *Executor) Examine(database, kind, messageID string, body []byte) Examin
 		Database: database, Kind: kind, Timestamp: time.Now(), Body: body,
 		Headers: map[string][]string{msgIDHeader: {messageID}},
 	}
+	x := Examined{kind: kind, body: body}
 	job, rejection := e.decoder.Decode(d)
 	if rejection != nil {
-		return Examined{ID: rejection.ID, InvalidID: rejection.DerivedID, Hash: rejection.Hash}
+		x.ID, x.InvalidID, x.Hash = rejection.ID, rejection.DerivedID, rejection.Hash
+		x.rejected = rejectionError(rejection).append(nil)
+		return x
 	}
-	return Examined{ID: job.ID, InvalidID: job.DerivedID, ReplyOnly: job.ReplyOnly, Hash: job.Hash}
+	x.ID, x.InvalidID, x.ReplyOnly, x.Hash = job.ID, job.DerivedID, job.ReplyOnly, job.Hash
+	return x
+}
+
+// SameJob reports whether a message that was published under the same id asks for the same: its result answers both.
+// Bodies that cannot be understood are compared byte for byte.
+func (x *Examined) SameJob(other *Examined) bool {
+	switch {
+	case x.ID != other.ID || x.kind != other.kind || x.ReplyOnly != other.ReplyOnly:
+		return false
+	case len(x.Hash) > 0:
+		return bytes.Equal(x.Hash, other.Hash)
+	default:
+		return len(other.Hash) == 0 && bytes.Equal(x.body, other.body)
+	}
+}
+
+// AnsweredBy reports whether the stored result of another message answers this request: it has the request's hash. A
+// body that cannot be understood has none, and neither has its result; that one answers it if it is the very rejection
+// that this body gets.
+func (x *Examined) AnsweredBy(head *ResultHead, result []byte) bool {
+	if len(x.Hash) > 0 || len(head.Hash) > 0 {
+		return bytes.Equal(x.Hash, head.Hash)
+	}
+	var stored struct {
+		Error json.RawMessage `json:"error"`
+	}
+	return head.Status == Rejected && head.Kind == x.kind && json.Unmarshal(result, &stored) == nil &&
+		len(x.rejected) > 0 && bytes.Equal(stored.Error, x.rejected)
+}
+
+// Contradicts reports whether a result cannot be this request's, whatever its sequence says: both have a hash, and the
+// two differ.
+func (x *Examined) Contradicts(head *ResultHead) bool {
+	return len(x.Hash) > 0 && len(head.Hash) > 0 && !bytes.Equal(x.Hash, head.Hash) || head.Kind != x.kind
 }
 
 // Offer is a kind of jobs that a database runs, and how.

@@ -26,6 +26,16 @@ func requestHash(scratch []byte, job *Job) (hash, buf []byte) {
 	return sum[:], buf
 }
 
+// RequestHash returns the request hash of a body; nil if it is not understood in this dialect.
+func RequestHash(dialect *db.Dialect, database, kind string, body []byte) []byte {
+	d := NewDecoder(DecoderOptions{Policy: &Policy{Ledger: true}, Dialect: dialect})
+	job, rejection := d.Decode(&Delivery{Database: database, Kind: kind, Body: body})
+	if rejection != nil {
+		return rejection.Hash
+	}
+	return job.Hash
+}
+
 func appendSized(dst []byte, s string) []byte {
 	return append(binary.AppendUvarint(dst, uint64(len(s))), s...)
 }

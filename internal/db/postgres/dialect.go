@@ -20,6 +20,9 @@ func words(list ...string) map[string]bool {
 	return m
 }
 
+// Dialect returns how SQL text and parameters of this engine are read.
+func Dialect() *db.Dialect { return newDialect() }
+
 func newDialect() *db.Dialect {
 	return &db.Dialect{
 		DollarQuotes:   true,

@@ -12,6 +12,9 @@ const maxParams = 32766
 // shapes is how much memory the dialect keeps for SQL texts that it has read, bytes.
 const shapes = 4 << 20
 
+// Dialect returns how SQL text and parameters of this engine are read.
+func Dialect() *db.Dialect { return newDialect() }
+
 func newDialect() *db.Dialect {
 	return &db.Dialect{
 		Brackets:      true,

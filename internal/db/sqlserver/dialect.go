@@ -26,6 +26,9 @@ func words(list ...string) map[string]bool {
 	return m
 }
 
+// Dialect returns how SQL text and parameters of this engine are read.
+func Dialect() *db.Dialect { return newDialect() }
+
 // newDialect: the words of the tables are reserved in T-SQL, so that none of them can be an unquoted name.
 func newDialect() *db.Dialect {
 	return &db.Dialect{
