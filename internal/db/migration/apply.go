@@ -20,7 +20,7 @@ import (
 // What the next one finds, interrupted() reads.
 func (r *run) apply(ctx context.Context, st *step, i, of int) error {
 	file := st.script()
-	if ok, err := r.m.opts.Engine.TryLock(ctx, r.session); err != nil || !ok {
+	if ok, err := r.m.opts.Engine.TryLock(ctx, r.locker()); err != nil || !ok {
 		return r.lockLost(ctx, err)
 	}
 	p := Progress{
@@ -47,10 +47,13 @@ func (r *run) apply(ctx context.Context, st *step, i, of int) error {
 		return err
 	}
 	crash.At("migration_applied")
+	if err := r.reset(ctx); err != nil {
+		return r.at(ctx, err, file, nil)
+	}
 	if err := r.setVersion(ctx, st.after, false); err != nil {
 		return r.at(ctx, err, file, nil)
 	}
-	return r.reset(ctx, file)
+	return nil
 }
 
 func (f *File) mode() string {
@@ -106,6 +109,10 @@ func (r *run) transaction(ctx context.Context, file *File, id int64, p Progress)
 	if err := r.exec(ctx, sql.Begin); err != nil {
 		return nil, err
 	}
+	check, err := r.m.opts.Engine.Begun(ctx, r.session, file)
+	if err != nil {
+		return nil, err
+	}
 	for i := range file.Parts {
 		p.Statement = i + 1
 		r.tell(p)
@@ -113,6 +120,11 @@ func (r *run) transaction(ctx context.Context, file *File, id int64, p Progress)
 			return &file.Parts[i], err
 		}
 		crash.At("migration_statement")
+	}
+	if check != nil {
+		if err := check(ctx); err != nil {
+			return nil, err
+		}
 	}
 	if err := r.m.opts.Engine.Verify(ctx, r.session, file); err != nil {
 		return nil, err
@@ -223,18 +235,25 @@ func permanent(class db.Class) db.Class {
 func (r *run) undone(ctx context.Context, st *step, id int64, m mark) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), ownTimeout)
 	defer cancel()
+	_ = r.reset(ctx)
 	if err := r.mark(ctx, r.books, id, m); err != nil || st == nil {
 		return
 	}
 	_ = r.setVersion(ctx, st.before, false)
-	_ = r.all(ctx, r.m.opts.Engine.SQL().Reset)
 }
 
-// reset undoes what a file has set in its session.
-func (r *run) reset(ctx context.Context, file *File) error {
-	if err := r.all(ctx, r.m.opts.Engine.SQL().Reset); err != nil {
-		return r.at(ctx, err, file, nil)
+// reset undoes what a file has set in its session, or replaces the session.
+func (r *run) reset(ctx context.Context) error {
+	texts := r.m.opts.Engine.SQL()
+	if !texts.Renews {
+		return r.all(ctx, texts.Reset)
 	}
+	discard(r.session) // first: it may keep the database locked
+	next, err := r.m.works.Conn(ctx)
+	if err != nil {
+		return err
+	}
+	r.session = next
 	return nil
 }
 

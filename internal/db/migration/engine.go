@@ -44,6 +44,10 @@ type Engine interface {
 	// Prepare makes a session ready for a file, before its transaction is begun if it has one.
 	Prepare(ctx context.Context, session *sql.Conn, file *File) error
 
+	// Begun looks around in the transaction that was begun for a file. What it returns, if anything, is called there when
+	// the file has run: its error keeps the file from being applied.
+	Begun(ctx context.Context, session *sql.Conn, file *File) (check func(context.Context) error, err error)
+
 	// Verify looks, when a file has run, whether the session is still in the transaction that was begun for it (in none
 	// for a file that runs stepwise), and makes it ready for the statements of this package. A transaction that has
 	// been ended by the file itself is ErrEnded: what it did may have stayed.
@@ -85,4 +89,6 @@ type SQL struct {
 	Begin, Commit, Rollback string
 	// Reset undoes what a file may have set in its session, but for the lock.
 	Reset []string
+	// Renews says that nothing undoes it: each file gets a session of its own, and the lock is another session's.
+	Renews bool
 }

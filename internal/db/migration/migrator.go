@@ -124,14 +124,14 @@ func (m *Migrator) look(ctx context.Context, r *run) (_ *Report, err error) {
 }
 
 func (m *Migrator) work(ctx context.Context, r *run) (_ *Report, err error) {
-	if r.session, err = m.works.Conn(ctx); err != nil {
-		return nil, m.explain(ctx, err, nil)
-	}
-	defer discard(r.session) // and with it the lock
 	if r.books, err = m.works.Conn(ctx); err != nil {
 		return nil, m.explain(ctx, err, nil)
 	}
 	defer discard(r.books)
+	if r.session, err = m.works.Conn(ctx); err != nil {
+		return nil, m.explain(ctx, err, nil)
+	}
+	defer func() { discard(r.session) }() // the one that there is then
 	return r.write(ctx)
 }
 
@@ -162,7 +162,7 @@ type run struct {
 	m         *Migrator
 	req       *Request
 	folder    *Folder
-	session   *sql.Conn // that has the lock and runs the files
+	session   *sql.Conn // that runs the files, and has the lock unless the engine renews sessions
 	books     *sql.Conn // that writes the history, whatever role and settings a file leaves its session with
 	versions  Versions
 	startedAt time.Time

@@ -92,7 +92,15 @@ func (r *run) open(ctx context.Context) error {
 
 // lock takes the lock of migrations.
 func (r *run) lock(ctx context.Context) error {
-	return r.wait(ctx, func() (bool, error) { return r.m.opts.Engine.TryLock(ctx, r.session) })
+	return r.wait(ctx, func() (bool, error) { return r.m.opts.Engine.TryLock(ctx, r.locker()) })
+}
+
+// locker is the session that has the lock of migrations.
+func (r *run) locker() *sql.Conn {
+	if r.m.opts.Engine.SQL().Renews {
+		return r.books
+	}
+	return r.session
 }
 
 // wait tries until it succeeds, with pauses in which nothing is open in the database: what waited there for the lock of

@@ -118,8 +118,7 @@ func (m *migrations) SQL() *migration.SQL {
 		HasVersion: hasTable + `'schema_migrations'`, Version: `SELECT version, dirty FROM main.schema_migrations LIMIT 1`,
 		HasHistory: hasTable + `'` + historyTable + `'`, CreateHistory: []string{createHistory},
 		History: selectHistory, Note: noteMigration, Mark: markMigration,
-		Begin: `BEGIN IMMEDIATE`, Commit: `COMMIT`, Rollback: `ROLLBACK`,
-		Reset: []string{`PRAGMA foreign_keys = 1`, `PRAGMA synchronous = ` + m.settings.synchronous},
+		Begin: `BEGIN IMMEDIATE`, Commit: `COMMIT`, Rollback: `ROLLBACK`, Renews: true,
 	}
 }
 
@@ -129,9 +128,8 @@ func (m *migrations) lockFile() string { return m.settings.path + lockSuffix }
 // exclusive locking mode, which keeps the lock until the session ends, however its process does. Who does not get it
 // lets the file go, as a reader's lock would be kept in that mode as well.
 func (m *migrations) TryLock(ctx context.Context, session *sql.Conn) (ok bool, err error) {
-	attached := 0
-	err = session.QueryRowContext(ctx, `SELECT count(*) FROM pragma_database_list WHERE name = 'dbrunner_lock'`).Scan(&attached)
-	if err != nil || attached > 0 {
+	attached, err := isAttached(ctx, session, "dbrunner_lock")
+	if err != nil || attached {
 		return err == nil, err
 	}
 	defer func() {
@@ -152,6 +150,25 @@ func (m *migrations) TryLock(ctx context.Context, session *sql.Conn) (ok bool, e
 	return false, err
 }
 
+// isAttached reports whether a session has a database of this name. A PRAGMA is asked, and not the table that is
+// called like one: a table of the user's may have that name.
+func isAttached(ctx context.Context, session *sql.Conn, name string) (found bool, err error) {
+	rows, err := session.QueryContext(ctx, `PRAGMA database_list`)
+	if err != nil {
+		return false, err
+	}
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	for rows.Next() {
+		var number int
+		var schema, file string
+		if err := rows.Scan(&number, &schema, &file); err != nil {
+			return false, err
+		}
+		found = found || schema == name
+	}
+	return found, rows.Err()
+}
+
 // Holder finds out whether some session has the lock: SQLite does not tell which.
 func (m *migrations) Holder(ctx context.Context, _ *sql.Conn) (_ string, err error) {
 	if _, err := os.Stat(m.lockFile()); errors.Is(err, fs.ErrNotExist) {
@@ -168,45 +185,6 @@ func (m *migrations) Holder(ctx context.Context, _ *sql.Conn) (_ string, err err
 		return "another session, here or in another process", nil
 	}
 	return "", err
-}
-
-// Prepare turns the keys of other tables off for a file that says so: inside its transaction SQLite would not mind it.
-func (m *migrations) Prepare(ctx context.Context, session *sql.Conn, file *migration.File) error {
-	if file.Stepwise || !turnsKeysOff(file) {
-		return nil
-	}
-	_, err := session.ExecContext(ctx, `PRAGMA foreign_keys = 0`)
-	return err
-}
-
-// turnsKeysOff reports whether a file follows the way to change a table that SQLite advises: without foreign keys.
-// https://www.sqlite.org/lang_altertable.html#otheralter
-func turnsKeysOff(file *migration.File) bool {
-	for i := range file.Parts {
-		words := file.Parts[i].Words
-		if len(words) > 1 && words[0] == "PRAGMA" && words[1] == "FOREIGN_KEYS" {
-			text := strings.ToUpper(file.Parts[i].SQL)
-			return strings.HasSuffix(text, "OFF") || strings.HasSuffix(text, "0") || strings.HasSuffix(text, "FALSE")
-		}
-	}
-	return false
-}
-
-// Verify looks whether the keys of other tables still hold where they were turned off.
-func (m *migrations) Verify(ctx context.Context, session *sql.Conn, file *migration.File) error {
-	if file.Stepwise || !turnsKeysOff(file) {
-		return nil
-	}
-	var table string
-	err := session.QueryRowContext(ctx, `SELECT "table" FROM pragma_foreign_key_check LIMIT 1`).Scan(&table)
-	if errors.Is(err, sql.ErrNoRows) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	return db.Errorf(db.ClassPermanent, db.CodeForeignKey, "with the file, rows of the table %q would refer to rows that are not there "+
-		"(PRAGMA foreign_key_check)", table)
 }
 
 // versions is golang-migrate's driver with a connection of its own.
