@@ -25,7 +25,7 @@ A queued job cannot be looked up by its id: where nothing is known of the job wi
 honoured when a job of that id is met that was published before it. A job that changes its database is not called
 cancelled before that is certain: while its database is down it waits.
 
-Exit codes: 0 the job ended as cancelled; 1 the request could not be made; 2 the command line is wrong; 3 the job had
+Exit codes: 0 the job ended as cancelled; 1 the request could not be made; 78 the command line is wrong; 3 the job had
 ended otherwise; 5 the request is kept, nothing is known of the job yet.
 ` + clientHelp
 

@@ -22,7 +22,7 @@ each permission in NATS, JetStream, streams and consumers, logins, the ledger an
 migrations and how the schemas stand to them. It creates nothing and changes nothing; what "serve" would create is told.
 Each fault comes with what to do about it.
 
-Exit codes: 0 in order, warnings included unless --strict is given; 1 something that is needed is missing or refused; 2 the
+Exit codes: 0 in order, warnings included unless --strict is given; 1 something that is needed is missing or refused; 78 the
 configuration or the command line is wrong.`
 
 type checkFlags struct {

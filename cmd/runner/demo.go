@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 	"sync"
 
@@ -44,10 +45,11 @@ func demo(ctx context.Context, out io.Writer, port int, once bool) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, world.Close(ctx)) }()
-	log, level, err := newLogger(&world.Config.Log)
+	log, level, closeLog, err := newLogger(&world.Config.Log, os.Stderr)
 	if err != nil {
 		return err
 	}
+	defer closeLog()
 	runner, err := app.New(app.Options{
 		Config: world.Config, Logger: log, Level: &level, Version: buildVersion().Version, Migrations: world.Migrations,
 	})

@@ -16,7 +16,7 @@ two seconds with trivial reads, and looks at the server: version, settings that 
 how large the ledger is, how the schema stands to its migrations. It speaks to the database directly, with the runner's own
 login, and changes nothing. Of other sessions' statements it shows their first word, never their text.
 
-Exit codes: 0 no fault; 1 a stage failed or there is another fault; 2 the command line or the configuration is wrong.`
+Exit codes: 0 no fault; 1 a stage failed or there is another fault; 78 the command line or the configuration is wrong.`
 
 type diagnoseFlags struct {
 	config    string

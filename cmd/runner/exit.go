@@ -2,6 +2,9 @@ package main
 
 import (
 	"errors"
+	"io/fs"
+	"os"
+	"syscall"
 
 	"github.com/spf13/cobra"
 )
@@ -10,11 +13,12 @@ import (
 const (
 	exitOK      = 0
 	exitFailure = 1   // what was asked for could not be done
-	exitUsage   = 2   // the command line or the configuration is wrong
 	exitJob     = 3   // submit: the job ended failed, rejected, cancelled or expired: it has no effect; cancel: ended already
 	exitUnknown = 4   // submit: the job ended unknown: it may have taken effect
 	exitTimeout = 5   // submit: no answer in time, the job goes on; cancel: the request is kept
+	exitUsage   = 78  // the command line or the configuration is wrong; not 2, with which the Go runtime ends a crash
 	exitSignal  = 130 // a second signal ended the process at once
+	exitPipe    = 141 // nobody reads standard output any more
 )
 
 // exitError is an error with an exit code of its own.
@@ -55,4 +59,10 @@ func codeOf(err error, started bool) int {
 		return exitUsage
 	}
 	return exitFailure
+}
+
+// readerGone reports whether a command could not print because the reader of its standard output has gone.
+func readerGone(err error) bool {
+	e, ok := errors.AsType[*fs.PathError](err)
+	return ok && e.Path == os.Stdout.Name() && errors.Is(e, syscall.EPIPE)
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"time"
 
 	"go.uber.org/zap"
@@ -17,29 +18,29 @@ const (
 	sampleThen  = 100
 )
 
-// newLogger returns a logger to standard error, and its level, which may be changed at any time.
-func newLogger(cfg *config.Log) (*zap.Logger, zap.AtomicLevel, error) {
+// newLogger returns a logger that writes to out, its level, which may be changed at any time, and the function that
+// writes what is left and ends it.
+func newLogger(cfg *config.Log, out io.Writer) (*zap.Logger, zap.AtomicLevel, func(), error) {
 	level, err := zap.ParseAtomicLevel(cfg.Level)
 	if err != nil {
-		return nil, level, fmt.Errorf("log.level: %w", err)
+		return nil, level, nil, fmt.Errorf("log.level: %w", err)
 	}
-	log, err := logConfig(cfg, level).Build()
-	return log, level, err
+	encoder := logEncoder(cfg)
+	lines := newLineWriter(out, zap.New(zapcore.NewCore(encoder.Clone(), zapcore.AddSync(out), level)))
+	core := zapcore.NewSamplerWithOptions(zapcore.NewCore(encoder, lines, level), time.Second, sampleFirst, sampleThen)
+	return zap.New(core, zap.AddCaller(), zap.ErrorOutput(lines)), level, lines.close, nil
 }
 
-func logConfig(cfg *config.Log, level zap.AtomicLevel) zap.Config {
-	c := zap.NewProductionConfig()
-	c.Level = level
-	c.Sampling = &zap.SamplingConfig{Initial: sampleFirst, Thereafter: sampleThen}
-	c.DisableStacktrace = true
-	c.EncoderConfig.TimeKey = "time"
-	c.EncoderConfig.EncodeTime = func(t time.Time, enc zapcore.PrimitiveArrayEncoder) {
+func logEncoder(cfg *config.Log) zapcore.Encoder {
+	c := zap.NewProductionEncoderConfig()
+	c.TimeKey = "time"
+	c.EncodeTime = func(t time.Time, enc zapcore.PrimitiveArrayEncoder) {
 		enc.AppendString(t.UTC().Format("2006-01-02T15:04:05.000Z"))
 	}
-	c.EncoderConfig.EncodeDuration = zapcore.StringDurationEncoder
+	c.EncodeDuration = zapcore.StringDurationEncoder
 	if cfg.Format == "console" {
-		c.Encoding = "console"
-		c.EncoderConfig.EncodeLevel = zapcore.CapitalLevelEncoder
+		c.EncodeLevel = zapcore.CapitalLevelEncoder
+		return zapcore.NewConsoleEncoder(c)
 	}
-	return c
+	return zapcore.NewJSONEncoder(c)
 }

@@ -18,10 +18,10 @@ import (
 func TestLogIsSampledAndItsLevelChanges(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "log")
-	level := zap.NewAtomicLevelAt(zapcore.InfoLevel)
-	c := logConfig(&config.Log{Level: "info", Format: "json"}, level)
-	c.OutputPaths = []string{file}
-	log, err := c.Build()
+	out, err := os.Create(file)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, out.Close()) }()
+	log, level, closeLog, err := newLogger(&config.Log{Level: "info", Format: "json"}, out)
 	require.NoError(t, err)
 	lines := func(word string) int {
 		text, err := os.ReadFile(file)
@@ -34,12 +34,13 @@ func TestLogIsSampledAndItsLevelChanges(t *testing.T) {
 		log.Named("worker").Info("job ended", zap.String("status", "failed"))
 		log.Error("defect", zap.Error(errors.New("made by the test")))
 	}
+	level.SetLevel(zapcore.DebugLevel)
+	log.Debug("loud")
+	closeLog()
 	for _, word := range []string{`"job ended"`, `"defect"`} {
 		require.GreaterOrEqual(t, lines(word), sampleFirst)
 		require.Less(t, lines(word), flood/5)
 	}
 	require.Zero(t, lines("quiet"))
-	level.SetLevel(zapcore.DebugLevel)
-	log.Debug("quiet")
-	require.Equal(t, 1, lines("quiet"))
+	require.Equal(t, 1, lines("loud"))
 }

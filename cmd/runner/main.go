@@ -7,31 +7,15 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
-	"syscall"
 )
 
 // version is set by the build: -ldflags "-X main.version=1.2.3".
 var version = ""
 
 func main() {
+	ignoreOutputSignals()
 	ctx := untilSignal()
 	os.Exit(run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
-}
-
-// untilSignal returns a context that the first SIGINT or SIGTERM ends: whatever runs winds up. A second one ends the
-// process at once. The goroutine lives as long as the process.
-func untilSignal() context.Context {
-	ctx, cancel := context.WithCancel(context.Background())
-	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
-	go func() {
-		<-signals
-		cancel()
-		<-signals
-		os.Exit(exitSignal)
-	}()
-	return ctx
 }
 
 // run runs one command and returns its exit code.
@@ -45,6 +29,9 @@ func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer
 	err := root.ExecuteContext(ctx)
 	if err == nil {
 		return exitOK
+	}
+	if readerGone(err) {
+		return exitPipe
 	}
 	if text := err.Error(); text != "" {
 		_, _ = fmt.Fprintln(errOut, "runner:", text)

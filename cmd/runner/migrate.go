@@ -26,7 +26,7 @@ The configuration is that of "serve": --config FILE, or the environment alone.
 A target is a version as the files write it, such as 3 or 1.2, or none: before the first file.
 
 Exit codes: 0 done; 1 failed or refused ("validate": something is wrong; "status --check": something is pending or
-wrong); 2 the command line, the target or the configuration is wrong. Ctrl-C stops the statement in the database and
+wrong); 78 the command line, the target or the configuration is wrong. Ctrl-C stops the statement in the database and
 tells what is left. docs/migrations.md has the whole.`
 
 func newMigrate() *cobra.Command {

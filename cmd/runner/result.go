@@ -16,7 +16,7 @@ object store. What was fetched from there is verified against its digest; the fi
 
 Rows in the result are written in any format; rows in the object store are there in the format that the job asked for.
 
-Exit codes: 0 the result is there, whatever it says; 1 there is none, or its rows could not be fetched; 2 the command line is
+Exit codes: 0 the result is there, whatever it says; 1 there is none, or its rows could not be fetched; 78 the command line is
 wrong.
 ` + clientHelp
 

@@ -6,8 +6,9 @@ const rootHelp = `Runner executes SQL jobs from NATS JetStream against databases
 
 Start with "runner demo": it needs nothing and explains itself. "runner serve" is the service.
 
-Exit codes: 0 done; 1 it could not be done; 2 the command line or the configuration is wrong; "submit" and
-"cancel" have more, see there; 130 a second signal ended the process at once.`
+Exit codes: 0 done; 1 it could not be done; 78 the command line or the configuration is wrong; "submit", "cancel" and
+"job" have more, see there; 130 a second signal ended the process; 141 nobody reads standard output any more. 2 is a
+crash of the Go runtime (SIGQUIT: with a dump of all goroutines).`
 
 // newRoot returns the whole tree of commands. A subcommand is one file and one line here.
 func newRoot() *cobra.Command {
@@ -29,6 +30,7 @@ func newRoot() *cobra.Command {
 		newCheck(),
 		newDiagnose(),
 		newWait(),
+		newHealthcheck(),
 		newCancel(),
 		newDead(),
 		newTopology(),

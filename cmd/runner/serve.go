@@ -4,15 +4,18 @@ import (
 	"context"
 	"errors"
 	"os"
+	"slices"
 
 	"github.com/spf13/cobra"
+	"go.uber.org/zap"
 
 	"dbrunner/internal/app"
 	"dbrunner/internal/config"
 )
 
-const serveHelp = `Serve runs the jobs of the configured databases until SIGTERM or SIGINT. Then it takes no more, hands back at once
-what was not begun, finishes what runs (at most worker.drain_timeout) and exits with 0. A second signal ends it at once.
+const serveHelp = `Run the jobs of the configured databases until SIGTERM, SIGINT or SIGHUP. Then take no more, requeue what has not
+started, finish what runs (at most worker.drain_timeout) and exit with 0. A second SIGTERM or SIGINT exits immediately.
+Under nohup, SIGHUP is ignored.
 
 The configuration comes from a YAML file and the environment, or from the environment alone: RUNNER_DATABASES=shop,
 SHOP_TYPE=postgres, SHOP_CONNECTION_STRING=… (or SHOP_CONNECTION_STRING_FILE=…), RUNNER_NATS_URLS=…
@@ -28,7 +31,7 @@ func newServe() *cobra.Command {
 	var strict bool
 	cmd := &cobra.Command{
 		Use:   "serve [--config FILE]",
-		Short: "Run jobs until told to stop",
+		Short: "Run jobs until SIGTERM or SIGINT",
 		Long:  serveHelp,
 		Example: "  runner serve --config runner.yaml\n" +
 			"  RUNNER_DATABASES=shop SHOP_TYPE=sqlite SHOP_CONNECTION_STRING=shop.db runner serve",
@@ -47,11 +50,13 @@ func newServe() *cobra.Command {
 }
 
 func serve(ctx context.Context, cfg *config.Config, strict bool) error {
-	log, level, err := newLogger(&cfg.Log)
+	log, level, closeLog, err := newLogger(&cfg.Log, os.Stderr)
 	if err != nil {
 		return usage(err)
 	}
-	defer func() { _ = log.Sync() }() // fails on a terminal, where nothing is buffered
+	defer closeLog()
+	defer context.AfterFunc(ctx, func() { log.Info("stopping", zap.NamedError("cause", context.Cause(ctx))) })()
+	warnOfClientVariables(log, cfg, os.Getenv)
 	runner, err := app.New(app.Options{
 		Config: cfg, Logger: log, Level: &level, Version: buildVersion().Version, Strict: strict,
 	})
@@ -60,7 +65,7 @@ func serve(ctx context.Context, cfg *config.Config, strict bool) error {
 	}
 	err = runner.Run(ctx)
 	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
-		log.Info("told to stop before it was running")
+		log.Info("stopped during startup")
 		return nil
 	}
 	return configFault(err)
@@ -72,4 +77,12 @@ func configFault(err error) error {
 		return usage(err)
 	}
 	return err
+}
+
+// warnOfClientVariables logs variables that the nats command and the client commands read and serve does not.
+func warnOfClientVariables(log *zap.Logger, cfg *config.Config, env func(string) string) {
+	if env("NATS_URL") != "" && slices.Equal(cfg.NATS.URLs, config.Default().NATS.URLs) {
+		log.Warn("NATS_URL is set, but serve does not read it; set RUNNER_NATS_URLS or nats.urls",
+			zap.Strings("nats_urls", cfg.NATS.URLs))
+	}
 }

@@ -24,7 +24,7 @@ const submitHelp = `Submit publishes one job and waits for its stored result.
 The job comes from --sql and --params (a query, unless --kind says otherwise), or whole from --file ("-" is standard
 input). With --output its rows are written to a file, however many they are: see docs/results.md. Without an id it gets one; the same id is set as Nats-Msg-Id, so that publishing again does no harm.
 
-Exit codes: 0 succeeded; 1 the job could not be published or its result not be read; 2 the command line is wrong;
+Exit codes: 0 succeeded; 1 the job could not be published or its result not be read; 78 the command line is wrong;
 3 the job ended failed, rejected, cancelled or expired, and has no effect (what a failed job of kind statement had done may
 remain); 4 it ended unknown: it may have taken effect;
 5 no answer within --timeout: the job goes on, and its result will be stored all the same.

@@ -21,7 +21,7 @@ const waitHelp = `Wait is what a flow runs before it starts: it asks the runners
 of them are healthy. It needs NATS alone and no login of a database; the right to publish dbrunner.api.health.<database> will
 do. That no runner is there yet is one more reason to wait. Each change is one line on standard error.
 
-Exit codes: 0 all are healthy; 1 the time is over (which are not, and why, is told) or NATS cannot be used; 2 the command
+Exit codes: 0 all are healthy; 1 the time is over (which are not, and why, is told) or NATS cannot be used; 78 the command
 line is wrong.
 ` + clientHelp
 

@@ -113,6 +113,7 @@ func demoConfig(url, file string) (*config.Config, error) {
 	cfg.Topology.Rows.MaxBytes = 256 * mebibyte
 	cfg.Topology.Params.MaxBytes = 64 * mebibyte
 	cfg.Defaults.Output.MaxBytes = 128 * mebibyte
+	cfg.Defaults.Health.PendingMigrations = config.PendingIgnore // the second one is a step of the demonstration
 	cfg.Databases[DemoDatabase] = cfg.Defaults.NewDatabase("sqlite", config.NewSecret(file))
 	if err := cfg.Complete(Words()); err != nil {
 		return nil, fmt.Errorf("configure the demo: %w", err)

@@ -27,6 +27,7 @@ func (d *database) makeChecker() *jobs.Checker {
 		Timeout:        h.Timeout,
 		Slow:           h.Slow,
 		PoolSaturation: h.PoolSaturation,
+		PoolWait:       h.PoolWait,
 		IgnorePending:  h.PendingMigrations == config.PendingIgnore,
 		Writes:         d.cfg.HasLedger(),
 		Jobs:           d.standing,

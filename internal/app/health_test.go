@@ -184,10 +184,6 @@ func TestHealthOfASlowDatabase(t *testing.T) {
 // All connections are in use and more jobs wait, in all slots: a health job waits behind none of them.
 func TestHealthOfAnExhaustedPool(t *testing.T) {
 	t.Parallel()
-	endless := map[string]string{
-		"postgres": `"sql":"SELECT count(*) AS n FROM pg_sleep(600)"`,
-		"sqlite":   `"sql":"WITH RECURSIVE r(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM r) SELECT count(*) AS n FROM r"`,
-	}
 	for name, database := range engines() {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -195,11 +191,12 @@ func TestHealthOfAnExhaustedPool(t *testing.T) {
 			w.start(w.config("r1", database(t), func(cfg *config.Config) {
 				d := cfg.Databases["shop"]
 				d.Pool.Min, d.Pool.Max, d.Slots = 1, 2, 4
+				d.Health.PoolWait = 100 * time.Millisecond
 				d.Health.PoolSaturation = 50 // one that writes and one that reads: queries alone use half of SQLite's
 				cfg.Worker.DrainTimeout = 100 * time.Millisecond
 			}))
 			for i := range 4 {
-				w.publish("shop", "query", fmt.Sprintf(`{"id":"endless%d","timeout":"10m",%s}`, i, endless[name]))
+				w.publish("shop", "query", fmt.Sprintf(`{"id":"endless%d","timeout":"10m",%s}`, i, endlessSQL()[name]))
 			}
 			w.awaitHeld("shop", 4)
 			begun := time.Now()
@@ -355,4 +352,41 @@ func TestRestartUnderTheSameName(t *testing.T) {
 	r := w.start(w.config("r1", file))
 	w.awaitHeartbeat("r1", func(h *heartbeat) bool { return h.State == "running" && h.Uptime > 2.5 })
 	require.Zero(t, r.logs.FilterMessageSnippet("another runner").Len())
+}
+
+// endlessSQL is a query per engine that nobody waits for.
+func endlessSQL() map[string]string {
+	return map[string]string{
+		"postgres": `"sql":"SELECT count(*) AS n FROM pg_sleep(600)"`,
+		"sqlite":   `"sql":"WITH RECURSIVE r(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM r) SELECT count(*) AS n FROM r"`,
+	}
+}
+
+// A pool that is full of work is what a backlog looks like, and keeps nobody from starting.
+func TestFullPoolIsHealthy(t *testing.T) {
+	t.Parallel()
+	for name, database := range engines() {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := setup(t)
+			w.start(w.config("r1", database(t), func(cfg *config.Config) {
+				d := cfg.Databases["shop"]
+				d.Pool.Min, d.Pool.Max, d.Slots = 1, 2, 4
+				d.Health.PoolSaturation = 50 // queries alone use half of SQLite's
+				d.Health.PoolWait = time.Hour
+				cfg.Worker.DrainTimeout = 100 * time.Millisecond
+			}))
+			for i := range 4 {
+				w.publish("shop", "query", fmt.Sprintf(`{"id":"endless%d","timeout":"10m",%s}`, i, endlessSQL()[name]))
+			}
+			w.awaitHeld("shop", 4)
+			asked := 0
+			require.Eventually(t, func() bool {
+				asked++
+				h := w.ask("shop", fmt.Sprintf("h%d", asked), "")
+				require.Equal(t, "healthy", h.Verdict, "%v", h.Reasons)
+				return h.Checks.Pool.Waiting > 0
+			}, patience, 10*time.Millisecond)
+		})
+	}
 }

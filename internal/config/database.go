@@ -138,8 +138,10 @@ type Health struct {
 	Timeout time.Duration `key:"timeout" default:"5s" min:"100ms" max:"1m"`
 	// a connection or a trivial query that takes longer is degraded
 	Slow time.Duration `key:"slow" default:"1s" min:"1ms" max:"1m"`
-	// this share of pool.max in use is degraded, percent; 0: any will do
+	// this share of pool.max in use, percent, is degraded while calls wait longer than pool_wait; 0: never
 	PoolSaturation int `key:"pool_saturation" default:"100" min:"0" max:"100"`
+	// a wait for a connection that counts as saturation; a pool that is full of work is not degraded by itself
+	PoolWait time.Duration `key:"pool_wait" default:"30s" min:"1ms" max:"24h"`
 	// whether migrations that are pending are degraded
 	PendingMigrations string `key:"pending_migrations" default:"degraded" oneof:"degraded|ignore"`
 }

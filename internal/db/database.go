@@ -165,4 +165,6 @@ type PoolStats struct {
 	Acquires, CanceledAcquires int64
 	// AcquireWait is the total time that calls waited for a connection, given up or not.
 	AcquireWait time.Duration
+	// LongestWait is how long the first of the waiting calls has waited.
+	LongestWait time.Duration
 }

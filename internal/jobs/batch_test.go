@@ -1,6 +1,7 @@
 package jobs
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -24,5 +25,32 @@ func TestHashOfBatches(t *testing.T) {
 		h := hash(s)
 		require.Empty(t, seen[h], "%s and %s", s, seen[h])
 		seen[h] = s
+	}
+}
+
+// A digest is taken in every form in which the usual tools print one, and is the same request in all of them.
+func TestDigestForms(t *testing.T) {
+	t.Parallel()
+	const hexadecimal = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+	const canonical = "SHA-256=47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU="
+	d := testDecoder()
+	body := func(digest string) string {
+		return `{"id":"a","statements":[{"sql":"INSERT INTO t VALUES ($1, $2)","params_from":{"name":"x","digest":"` + digest + `"}}]}`
+	}
+	want := mustDecode(t, d, delivery("transaction", body(canonical))).Hash
+	for _, digest := range []string{
+		hexadecimal, strings.ToUpper(hexadecimal), "SHA-256=" + hexadecimal, "SHA-256 " + hexadecimal, "SHA-256: " + hexadecimal,
+		"sha-256=" + hexadecimal, "sha256:" + hexadecimal, "SHA-256=47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=",
+		"SHA-256 47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU=",
+	} {
+		require.Equal(t, canonical, canonicalDigest(digest), digest)
+		require.Equal(t, want, mustDecode(t, d, delivery("transaction", body(digest))).Hash, digest)
+	}
+	for _, digest := range []string{
+		"", "SHA-256=", hexadecimal[1:], hexadecimal + "0", "SHA-256=" + hexadecimal[2:], "g" + hexadecimal[1:], " " + hexadecimal,
+		"47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU=", "SHA-256=47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFV=",
+		"SHA-512=" + hexadecimal, "SHA-256" + hexadecimal, "SHA-256=" + hexadecimal + " ",
+	} {
+		require.Empty(t, canonicalDigest(digest), digest)
 	}
 }

@@ -80,6 +80,7 @@ type PoolHealth struct {
 	Acquires         int64   `json:"acquires"`
 	CanceledAcquires int64   `json:"cancelled_acquires"`
 	AcquireWait      float64 `json:"acquire_wait_seconds"`
+	LongestWait      float64 `json:"longest_wait_seconds"` // of those that wait now
 }
 
 // MigrationHealth is how the database's schema stands to the migrations that the runner has.
@@ -130,6 +131,7 @@ type CheckerOptions struct {
 	Timeout        time.Duration // of a check as a whole; 0: 5 s
 	Slow           time.Duration // a connection or query that takes longer degrades; 0: any time will do
 	PoolSaturation int           // the share of connections in use that degrades, percent; 0: any will do
+	PoolWait       time.Duration // and calls must have waited this long for a connection
 	IgnorePending  bool          // pending migrations do not degrade
 	Writes         bool          // jobs may write: a database that takes no writes is unhealthy
 
@@ -250,10 +252,14 @@ func (e *examination) pool() {
 	found := &PoolHealth{
 		Verdict: Healthy, Max: s.Max, Open: s.Total, Idle: s.Idle, InUse: s.InUse, Waiting: s.Waiting,
 		Acquires: s.Acquires, CanceledAcquires: s.CanceledAcquires, AcquireWait: s.AcquireWait.Seconds(),
+		LongestWait: s.LongestWait.Seconds(),
 	}
-	if limit := e.opts.PoolSaturation; limit > 0 && s.InUse*100 >= s.Max*limit {
+	// A pool full of work is what a backlog looks like: only calls that wait for long are a sign of trouble.
+	limit := e.opts.PoolSaturation
+	if limit > 0 && s.InUse*100 >= s.Max*limit && s.Waiting > 0 && s.LongestWait >= e.opts.PoolWait {
 		found.Verdict = e.finds(checkPool, Degraded,
-			fmt.Sprintf("%d of %d connections are in use and %d calls wait for one", s.InUse, s.Max, s.Waiting))
+			fmt.Sprintf("%d of %d connections are in use and %d calls wait for one, the first for %s",
+				s.InUse, s.Max, s.Waiting, s.LongestWait.Round(100*time.Millisecond)))
 	}
 	e.health.Checks.Pool = found
 }

@@ -76,9 +76,9 @@ func goldenChecker() *Checker {
 	p := well()
 	p.vitals.ReadOnly = "the server is a standby and takes no writes"
 	p.vitals.Role = db.RoleStandby
-	p.stats.InUse, p.stats.Waiting = 4, 7
+	p.stats.InUse, p.stats.Waiting, p.stats.LongestWait = 4, 7, 45*time.Second
 	return NewChecker(CheckerOptions{
-		Database: p, Slow: time.Second, PoolSaturation: 100, Writes: true,
+		Database: p, Slow: time.Second, PoolSaturation: 100, PoolWait: 30 * time.Second, Writes: true,
 		Migrations: &schema{status: Migrations{Current: "7", Latest: "9", Pending: 2}},
 		Jobs:       func() (Verdict, string) { return Unhealthy, "they wait: the server is a standby" },
 	})
@@ -100,13 +100,23 @@ func TestVerdicts(t *testing.T) {
 		"hangs":        {patient: func(p *patient) { p.vitals, p.hangs = db.Vitals{}, true }, want: Unhealthy, reasons: []string{"connection: no answer within 200ms"}},
 		"slow to join": {patient: func(p *patient) { p.vitals.Connect = 1500 * time.Millisecond }, want: Degraded, reasons: []string{"connection: connecting took 1.5s, more than 1s"}},
 		"slow":         {patient: func(p *patient) { p.vitals.Query = 2 * time.Second }, want: Degraded, reasons: []string{"query: a trivial query took 2s, more than 1s"}},
+		"full of work": {patient: func(p *patient) { p.stats.InUse, p.stats.Waiting, p.stats.LongestWait = 4, 7, 29*time.Second }, want: Healthy},
+		"full":         {patient: func(p *patient) { p.stats.InUse = 4 }, want: Healthy},
 		"exhausted": {
-			patient: func(p *patient) { p.stats.InUse, p.stats.Waiting = 4, 7 },
-			want:    Degraded, reasons: []string{"pool: 4 of 4 connections are in use and 7 calls wait for one"},
+			patient: func(p *patient) { p.stats.InUse, p.stats.Waiting, p.stats.LongestWait = 4, 7, 30*time.Second },
+			want:    Degraded, reasons: []string{"pool: 4 of 4 connections are in use and 7 calls wait for one, the first for 30s"},
 		},
-		"half the pool": {options: func(o *CheckerOptions) { o.PoolSaturation = 50 }, want: Degraded, reasons: []string{"pool: 2 of 4 connections are in use and 0 calls wait for one"}},
+		"half the pool": {
+			patient: func(p *patient) { p.stats.Waiting, p.stats.LongestWait = 1, time.Minute },
+			options: func(o *CheckerOptions) { o.PoolSaturation = 50 },
+			want:    Degraded, reasons: []string{"pool: 2 of 4 connections are in use and 1 calls wait for one, the first for 1m0s"},
+		},
+		"less than half": {
+			patient: func(p *patient) { p.stats.InUse, p.stats.Waiting, p.stats.LongestWait = 1, 1, time.Minute },
+			options: func(o *CheckerOptions) { o.PoolSaturation = 50 }, want: Healthy,
+		},
 		"any pool": {
-			patient: func(p *patient) { p.stats.InUse = 4 },
+			patient: func(p *patient) { p.stats.InUse, p.stats.Waiting, p.stats.LongestWait = 4, 7, time.Hour },
 			options: func(o *CheckerOptions) { o.PoolSaturation = 0 }, want: Healthy,
 		},
 		"read-only": {
@@ -177,10 +187,11 @@ func TestVerdicts(t *testing.T) {
 		"the worst counts": {
 			patient: func(p *patient) {
 				p.vitals.Connect, p.vitals.ReadOnly, p.stats.InUse = 2*time.Second, "it is a standby", 4
+				p.stats.Waiting, p.stats.LongestWait = 1, time.Minute
 			},
 			want: Unhealthy, reasons: []string{
 				"connection: connecting took 2s, more than 1s", "replication: it is a standby, so that jobs that write cannot run",
-				"pool: 4 of 4 connections are in use and 0 calls wait for one",
+				"pool: 4 of 4 connections are in use and 1 calls wait for one, the first for 1m0s",
 			},
 		},
 	} {
@@ -190,7 +201,7 @@ func TestVerdicts(t *testing.T) {
 			if tt.patient != nil {
 				tt.patient(p)
 			}
-			opts := CheckerOptions{Database: p, Timeout: 200 * time.Millisecond, Slow: time.Second, PoolSaturation: 100, Writes: true}
+			opts := CheckerOptions{Database: p, Timeout: 200 * time.Millisecond, Slow: time.Second, PoolSaturation: 100, PoolWait: 30 * time.Second, Writes: true}
 			if tt.options != nil {
 				tt.options(&opts)
 			}

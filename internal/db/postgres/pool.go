@@ -59,14 +59,12 @@ func (d *Database) hook(config *pgxpool.Config) {
 
 // acquire waits for a session as long as the context lives.
 func (d *Database) acquire(ctx context.Context) (*session, error) {
-	begin := time.Now()
-	d.waiting.Add(1)
+	waited := d.waits.Begin()
 	conn, err := d.pool.Acquire(ctx)
 	if err != nil && d.checkIntervalRefused(err) {
 		conn, err = d.pool.Acquire(ctx)
 	}
-	d.waiting.Add(-1)
-	d.waited.Add(int64(time.Since(begin)))
+	d.waited.Add(int64(waited()))
 	if err != nil {
 		return nil, d.acquireError(ctx, err)
 	}

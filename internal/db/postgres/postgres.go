@@ -26,7 +26,7 @@ type Database struct {
 
 	noCheckInterval atomic.Bool // the server does not know the parameter
 
-	waiting  atomic.Int64
+	waits    db.Waits
 	acquires atomic.Int64
 	canceled atomic.Int64
 	waited   atomic.Int64 // nanoseconds
@@ -83,12 +83,15 @@ func (d *Database) Dialect() *db.Dialect { return d.dialect }
 // Stats describes the pool at this moment.
 func (d *Database) Stats() db.PoolStats {
 	s := d.pool.Stat()
+	waiting, longest := d.waits.Longest()
+	reads, first := d.reads.longest()
 	return db.PoolStats{
 		Max: int(s.MaxConns()), Total: int(s.TotalConns()), Idle: int(s.IdleConns()), InUse: int(s.AcquiredConns()),
-		Waiting:          int(d.waiting.Load()) + d.reads.length(),
+		Waiting:          waiting + reads,
 		Acquires:         d.acquires.Load(),
 		CanceledAcquires: d.canceled.Load(),
 		AcquireWait:      time.Duration(d.waited.Load()),
+		LongestWait:      max(longest, first),
 	}
 }
 

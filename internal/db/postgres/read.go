@@ -82,7 +82,7 @@ func (l *lease) pass() {
 		l.doom(false)
 	}
 	s.handed++
-	if s.dead || s.handed == maxHanded || l.d.waiting.Load() > 0 {
+	if s.dead || s.handed == maxHanded || l.d.waits.Any() {
 		l.d.release(s)
 		l.d.reads.pass(nil)
 		return

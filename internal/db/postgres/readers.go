@@ -150,9 +150,12 @@ func (q *readers) promote(s *session) {
 	next.turn <- toLead
 }
 
-// length is the number of those that wait.
-func (q *readers) length() int {
+// longest returns how many wait, and how long the first of them has waited.
+func (q *readers) longest() (waiting int, longest time.Duration) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return len(q.waiting)
+	for _, r := range q.waiting {
+		longest = max(longest, time.Since(r.since))
+	}
+	return len(q.waiting), longest
 }

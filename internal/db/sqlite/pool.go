@@ -19,7 +19,8 @@ type pool struct {
 	idle   []*conn    // the last one was used last
 	closed bool
 
-	waiting, acquires, canceled, waited atomic.Int64
+	waits                      db.Waits
+	acquires, canceled, waited atomic.Int64
 }
 
 func newPool(size int, open func(context.Context) (*conn, error)) *pool {
@@ -63,12 +64,8 @@ func (p *pool) enter(ctx context.Context) *db.Error {
 		default:
 		}
 	}
-	begun := time.Now()
-	p.waiting.Add(1)
-	defer func() {
-		p.waiting.Add(-1)
-		p.waited.Add(int64(time.Since(begun)))
-	}()
+	waited := p.waits.Begin()
+	defer func() { p.waited.Add(int64(waited())) }()
 	select {
 	case <-ctx.Done():
 	case p.slots <- struct{}{}:
@@ -133,7 +130,9 @@ func (p *pool) add(s *db.PoolStats) {
 	s.Idle += idle
 	s.InUse += used
 	s.Total += min(idle+used, cap(p.slots))
-	s.Waiting += int(p.waiting.Load())
+	waiting, longest := p.waits.Longest()
+	s.Waiting += waiting
+	s.LongestWait = max(s.LongestWait, longest)
 	s.Acquires += p.acquires.Load()
 	s.CanceledAcquires += p.canceled.Load()
 	s.AcquireWait += time.Duration(p.waited.Load())

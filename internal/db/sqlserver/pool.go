@@ -99,11 +99,9 @@ func (d *Database) learn(ctx context.Context, s *session) error {
 
 // acquire waits for a session as long as the context lives.
 func (d *Database) acquire(ctx context.Context) (*session, error) {
-	begun := time.Now()
-	d.waiting.Add(1)
+	waited := d.waits.Begin()
 	s, err := d.take(ctx)
-	d.waiting.Add(-1)
-	d.waited.Add(int64(time.Since(begun)))
+	d.waited.Add(int64(waited()))
 	if err != nil {
 		return nil, d.acquireError(ctx, err)
 	}
@@ -177,12 +175,14 @@ func (d *Database) acquireError(ctx context.Context, err error) error {
 // Stats describes the pool at this moment.
 func (d *Database) Stats() db.PoolStats {
 	s := d.pool.Stat()
+	waiting, longest := d.waits.Longest()
 	return db.PoolStats{
 		Max: int(s.MaxResources()), Total: int(s.TotalResources()), Idle: int(s.IdleResources()), InUse: int(s.AcquiredResources()),
-		Waiting:          int(d.waiting.Load()),
+		Waiting:          waiting,
 		Acquires:         d.acquires.Load(),
 		CanceledAcquires: d.canceled.Load(),
 		AcquireWait:      time.Duration(d.waited.Load()),
+		LongestWait:      longest,
 	}
 }
 

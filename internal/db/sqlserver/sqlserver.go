@@ -24,7 +24,7 @@ type Database struct {
 	place          place
 
 	pool      *puddle.Pool[*session]
-	waiting   atomic.Int64
+	waits     db.Waits
 	acquires  atomic.Int64
 	canceled  atomic.Int64
 	waited    atomic.Int64 // nanoseconds

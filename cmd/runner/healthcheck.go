@@ -1,0 +1,168 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"dbrunner/internal/app"
+	"dbrunner/internal/config"
+)
+
+const healthcheckHelp = `Query the HTTP endpoint of the runner on this host: /healthz, or /readyz with --ready. It needs neither NATS nor a
+database, and no secret. The image's HEALTHCHECK runs it.
+
+The address is --address, else RUNNER_HTTP_ADDRESS, else http.address of --config. Where the runner listens on all
+addresses (:8080, 0.0.0.0:8080, [::]:8080), the loopback address is queried.
+
+Exit codes: 0 it answers (with --ready: jobs can run); 1 it does not; 78 the command line or the configuration is wrong,
+or no address is configured.`
+
+type healthcheckFlags struct {
+	config  string
+	address string
+	ready   bool
+	timeout time.Duration
+}
+
+func newHealthcheck() *cobra.Command {
+	f := &healthcheckFlags{}
+	cmd := &cobra.Command{
+		Use:     "healthcheck",
+		Short:   "Query the runner's own HTTP endpoint",
+		Long:    healthcheckHelp,
+		Example: "  runner healthcheck\n  runner healthcheck --ready\n  runner healthcheck --address 127.0.0.1:8080 --timeout 2s",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return f.run(cmd.Context(), cmd.OutOrStdout(), os.Environ())
+		},
+	}
+	cmd.Flags().StringVar(&f.config, "config", "", "configuration file of the runner")
+	cmd.Flags().StringVar(&f.address, "address", "", "host and port (default: as the runner is configured)")
+	cmd.Flags().BoolVar(&f.ready, "ready", false, "query /readyz: whether jobs can run")
+	cmd.Flags().DurationVar(&f.timeout, "timeout", 5*time.Second, "limit of the query")
+	return cmd
+}
+
+func (f *healthcheckFlags) run(ctx context.Context, out io.Writer, environ []string) error {
+	if f.timeout <= 0 {
+		return usage(errors.New("--timeout must be above zero"))
+	}
+	address, err := f.find(environ)
+	if err != nil {
+		return usage(err)
+	}
+	targets, err := loopback(address)
+	if err != nil {
+		return usage(err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, f.timeout)
+	defer cancel()
+	path := "/healthz"
+	if f.ready {
+		path = "/readyz"
+	}
+	var errs []error
+	for _, target := range targets {
+		err := query(ctx, "http://"+target+path)
+		if err == nil {
+			_, err = fmt.Fprintln(out, "ok")
+			return err
+		}
+		errs = append(errs, err)
+		if answered, ok := errors.AsType[*notWell](err); ok {
+			return answered
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// find returns the address that the runner listens on.
+func (f *healthcheckFlags) find(environ []string) (string, error) {
+	const variable = "RUNNER_HTTP_ADDRESS="
+	address := f.address
+	for _, entry := range environ {
+		if value, ok := strings.CutPrefix(entry, variable); ok && address == "" {
+			address = value
+		}
+	}
+	if address == "" && f.config != "" {
+		cfg, err := config.Load(config.Options{File: f.config, Environ: environ, Words: app.Words(), Client: true})
+		if err != nil {
+			return "", err
+		}
+		address = cfg.HTTP.Address
+	}
+	if address == "" {
+		return "", errors.New("no HTTP endpoint is configured: set RUNNER_HTTP_ADDRESS or http.address, such as :8080, or give --address")
+	}
+	return address, nil
+}
+
+// loopback returns where to query a runner that listens on an address.
+func loopback(address string) ([]string, error) {
+	host, port, err := net.SplitHostPort(address)
+	if err != nil || port == "" {
+		return nil, errors.New("the address must be a host, or none for all, and a port, such as :8080 or 127.0.0.1:8080")
+	}
+	if port == "0" {
+		return nil, errors.New("the runner listens on a free port of its choice (port 0): give --address, or configure a port")
+	}
+	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+		return []string{net.JoinHostPort("127.0.0.1", port), net.JoinHostPort("::1", port)}, nil
+	}
+	return []string{net.JoinHostPort(host, port)}, nil
+}
+
+// notWell is an answer other than 200.
+type notWell struct {
+	url, status string
+	reasons     []string
+}
+
+func (e *notWell) Error() string {
+	text := e.url + " answers " + e.status
+	if len(e.reasons) > 0 {
+		text += ": " + strings.Join(e.reasons, "; ")
+	}
+	return text
+}
+
+// query asks once, by no proxy and following nobody elsewhere.
+func query(ctx context.Context, url string) error {
+	client := &http.Client{
+		Transport:     &http.Transport{DisableKeepAlives: true},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return usage(errors.New("the address is not one of HTTP"))
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return fmt.Errorf("the runner's HTTP endpoint does not answer: %w", err)
+	}
+	defer func() { _ = resp.Body.Close() }() // was read as far as it is of use
+	if resp.StatusCode == http.StatusOK {
+		return nil
+	}
+	var body struct {
+		State   string   `json:"state"`
+		Reasons []string `json:"reasons"`
+	}
+	const most = 64 << 10
+	_ = json.NewDecoder(io.LimitReader(resp.Body, most)).Decode(&body) // the status says enough
+	if body.State != "" {
+		body.Reasons = append([]string{"the runner is " + body.State}, body.Reasons...)
+	}
+	return &notWell{url: url, status: resp.Status, reasons: body.Reasons}
+}

@@ -1,0 +1,50 @@
+package db
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Waits are the calls of a pool that wait for a connection. The zero value has none.
+type Waits struct {
+	mu    sync.Mutex
+	last  uint64
+	begun map[uint64]time.Time
+	count atomic.Int64 // of begun, to be read without the mutex
+}
+
+// Any reports whether a call waits.
+func (w *Waits) Any() bool { return w.count.Load() > 0 }
+
+// Begin adds a call. Whoever calls it calls the function that it returns when the wait is over.
+func (w *Waits) Begin() (end func() time.Duration) {
+	begun := time.Now()
+	w.mu.Lock()
+	if w.begun == nil {
+		w.begun = map[uint64]time.Time{}
+	}
+	w.last++
+	id := w.last
+	w.begun[id] = begun
+	w.count.Add(1)
+	w.mu.Unlock()
+	return func() time.Duration {
+		w.mu.Lock()
+		delete(w.begun, id)
+		w.count.Add(-1)
+		w.mu.Unlock()
+		return time.Since(begun)
+	}
+}
+
+// Longest returns how many calls wait, and how long the first of them has waited.
+func (w *Waits) Longest() (waiting int, longest time.Duration) {
+	now := time.Now()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, begun := range w.begun {
+		longest = max(longest, now.Sub(begun))
+	}
+	return len(w.begun), longest
+}
