@@ -66,7 +66,7 @@ func (l *Lexer) scan(i int) (TokenKind, int) {
 	switch {
 	case isSpace(c):
 		return TokenSpace, l.spaceEnd(i)
-	case strings.HasPrefix(l.sql[i:], byteOrderMark):
+	case !l.d.MarkInNames && strings.HasPrefix(l.sql[i:], byteOrderMark):
 		return TokenSpace, i + len(byteOrderMark)
 	case isNameStart(c):
 		return l.word(i)
@@ -80,8 +80,7 @@ func (l *Lexer) scan(i int) (TokenKind, int) {
 	return l.punctuation(i)
 }
 
-// byteOrderMark is white space to SQLite, wherever a token can begin. PostgreSQL takes it for the beginning of
-// a name, which no statement begins with, so reading it as space hides nothing there.
+// byteOrderMark is white space to SQLite, wherever a token can begin. PostgreSQL takes it for a letter.
 const byteOrderMark = "\ufeff"
 
 func (l *Lexer) punctuation(i int) (TokenKind, int) {
@@ -183,13 +182,46 @@ func (l *Lexer) digitsEnd(i int) int {
 	return i
 }
 
-// lineEnd is where a -- comment ends: before the line feed. PostgreSQL ends it at a carriage return as well,
-// SQLite does not; the compiler refuses a comment with a carriage return inside, so it does not matter which.
+// lineEnd is where a -- comment ends: before the line feed, or the carriage return where that ends a line. Where it
+// does not, or the documents of the server do not agree (SQL Server), a comment with a carriage return inside is refused.
 func (l *Lexer) lineEnd(i int) int {
-	if n := strings.IndexByte(l.sql[i:], '\n'); n >= 0 {
+	ends := "\n"
+	if l.d.ReturnEndsLine {
+		ends = "\r\n"
+	}
+	if n := strings.IndexAny(l.sql[i:], ends); n >= 0 {
 		return i + n
 	}
 	return len(l.sql)
+}
+
+// unclosed names a token that lacks its end, "" if it has one or needs none. A token that only reaches to the end of the
+// text has one if it is read to the same end with more text behind it.
+func (l *Lexer) unclosed(t Token) string {
+	if t.End < len(l.sql) {
+		return ""
+	}
+	what := ""
+	switch t.Kind {
+	case TokenComment:
+		if l.sql[t.Start] == '-' {
+			return ""
+		}
+		what = "a comment"
+	case TokenString:
+		what = "a string"
+	case TokenName:
+		what = "a quoted name"
+	case TokenDollar:
+		what = "a dollar quote"
+	default:
+		return ""
+	}
+	longer := Lexer{d: l.d, sql: l.sql + " ;"}
+	if _, end := longer.scan(t.Start); end == t.End {
+		return ""
+	}
+	return what
 }
 
 // carriageInside reports whether a -- comment holds a carriage return that does not belong to its line's end.

@@ -1,6 +1,7 @@
 package db
 
 import (
+	"fmt"
 	"strconv"
 	"strings"
 )
@@ -165,6 +166,38 @@ func hasCode(d *Dialect, text string) bool {
 		}
 	}
 }
+
+// Unfinished says in words what a script ends inside of: a comment or something quoted that is not closed; "" if nothing.
+func Unfinished(d *Dialect, script string) string {
+	lexer := NewLexer(d, script)
+	for {
+		t, ok := lexer.Next()
+		if !ok {
+			return ""
+		}
+		if what := lexer.unclosed(t); what != "" {
+			return fmt.Sprintf("line %d: %s is not closed", lineOf(script, t.Start), what)
+		}
+	}
+}
+
+// StrayReturn returns the line of the first -- comment with a carriage return inside that does not end it, 0 if there is
+// none: what stands behind it looks like code and is comment.
+func StrayReturn(d *Dialect, script string) int {
+	lexer := NewLexer(d, script)
+	for {
+		t, ok := lexer.Next()
+		if !ok {
+			return 0
+		}
+		if t.Kind == TokenComment && script[t.Start] == '-' && carriageInside(script[t.Start:t.End]) {
+			return lineOf(script, t.Start)
+		}
+	}
+}
+
+// lineOf is the line of an offset, from 1.
+func lineOf(script string, at int) int { return 1 + strings.Count(script[:at], "\n") }
 
 // Head returns the comments before the first code of a script, without their marks, one a line or block.
 func Head(d *Dialect, script string) []string {

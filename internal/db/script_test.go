@@ -58,3 +58,44 @@ func TestNothingToSplit(t *testing.T) {
 		require.Empty(t, db.Split(d, " -- a comment\n/* another */ ; ;\n"))
 	}
 }
+
+// TestReturnInComment: a carriage return ends a comment where the server says so; elsewhere it is found.
+func TestReturnInComment(t *testing.T) {
+	t.Parallel()
+	pg := postgres()
+	pg.ReturnEndsLine = true
+	for _, c := range []struct {
+		d      *db.Dialect
+		script string
+		parts  int
+		stray  int
+	}{
+		{pg, "-- a\rSELECT 1;\r-- b\rSELECT 2", 2, 0},
+		{pg, "-- a\r\nSELECT 1; -- b\r", 1, 0},
+		{pg, "SELECT 1 -- ;\r; SELECT 2", 2, 0},
+		{sqlite(), "SELECT 1;\n-- a\rSELECT 2;\nSELECT 3", 2, 2},
+		{sqlite(), "-- a\r\nSELECT 1;\r-- b\r\n", 1, 0},
+		{sqlite(), "-- a\r\r\nSELECT 1", 1, 1},
+		{sqlite(), "SELECT '--\r', /* --\r */ 1", 1, 0},
+		{sqlserver(), "-- a\rGO\nSELECT 2", 1, 1},
+	} {
+		require.Len(t, db.Split(c.d, c.script), c.parts, c.script)
+		require.Equal(t, c.stray, db.StrayReturn(c.d, c.script), c.script)
+	}
+	out, faults := db.Compile(pg, db.Statement{SQL: "SELECT -- :a\r:b", Params: db.Params{Named: map[string]db.Value{"b": number("1")}}})
+	require.Empty(t, faults)
+	require.Equal(t, "SELECT -- :a\r$1", out.SQL)
+}
+
+func TestUnfinished(t *testing.T) {
+	t.Parallel()
+	for script, want := range map[string]string{
+		"SELECT 1; /* open": "line 1: a comment is not closed", "\n/*/": "line 2: a comment is not closed", "/* /* */": "line 1: a comment is not closed",
+		"'a": "line 1: a string is not closed", "E'a\\'": "line 1: a string is not closed", "'a''": "line 1: a string is not closed", `"a`: "line 1: a quoted name is not closed",
+		"$a$ $b$": "line 1: a dollar quote is not closed", "/* a */": "", "'a'": "", "'a''b'": "", "E'\\''": "", `"a"`: "", "$$a$$": "", "-- open": "", "a$$": "", "E'a'\n": "", "": "",
+	} {
+		require.Equal(t, want, db.Unfinished(postgres(), script), script)
+	}
+	require.Equal(t, "", db.Unfinished(sqlite(), "SELECT [a]"))
+	require.Equal(t, "line 1: a quoted name is not closed", db.Unfinished(sqlite(), "SELECT [a"))
+}

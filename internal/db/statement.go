@@ -51,6 +51,8 @@ type Dialect struct {
 	Brackets        bool // [quoted name] (SQL Server, SQLite)
 	Backticks       bool // `quoted name` (SQLite)
 	NestedComments  bool // /* /* */ */ (PostgreSQL, SQL Server)
+	ReturnEndsLine  bool // a carriage return ends a -- comment, as a line feed does (PostgreSQL)
+	MarkInNames     bool // a byte order mark is a letter, not white space (PostgreSQL)
 	QuestionMarks   bool // ? is a positional parameter (SQLite, SQL Server)
 	MaxParams       int
 	Placeholder     func(dst []byte, n int) []byte // appends the placeholder of argument n, from 1; it shows n

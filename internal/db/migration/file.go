@@ -47,6 +47,9 @@ func readFile(engine Engine, name string, contents []byte) (*File, error) {
 	}
 	sum := sha256.Sum256([]byte(text))
 	d := engine.Dialect()
+	if err := readable(d, text); err != nil {
+		return nil, err
+	}
 	f := &File{Name: name, SHA256: hex.EncodeToString(sum[:]), Parts: db.Split(d, text)}
 	if len(f.Parts) == 0 {
 		return nil, errors.New("there is no statement in it")
@@ -76,6 +79,18 @@ func decode(contents []byte) (string, error) {
 		return "", errors.New("there is a NUL character in it")
 	}
 	return strings.ReplaceAll(string(contents), "\r\n", "\n"), nil
+}
+
+// readable refuses a text that the server would not read as it is cut here, or whose end would be left out without a word.
+func readable(d *db.Dialect, text string) error {
+	if line := db.StrayReturn(d, text); line > 0 {
+		return fmt.Errorf("line %d: a carriage return without a line feed inside a -- comment: what stands behind it may be taken for "+
+			"comment; end lines with a line feed", line)
+	}
+	if what := db.Unfinished(d, text); what != "" {
+		return errors.New(what)
+	}
+	return nil
 }
 
 // takeTransaction takes the BEGIN and COMMIT away that surround a whole file: it runs in a transaction anyway, which

@@ -28,6 +28,8 @@ func newDialect() *db.Dialect {
 		DollarQuotes:   true,
 		EscapeStrings:  true,
 		NestedComments: true,
+		ReturnEndsLine: true,
+		MarkInNames:    true,
 		MaxParams:      maxParams,
 		Placeholder: func(dst []byte, n int) []byte {
 			return strconv.AppendInt(append(dst, '$'), int64(n), 10)
