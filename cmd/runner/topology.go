@@ -39,6 +39,7 @@ type topologyFlags struct {
 type topologyView struct {
 	Streams     []streamView `json:"streams"`
 	Differences []string     `json:"differences,omitempty"` // only with a configuration that has databases
+	Notes       []string     `json:"notes,omitempty"`       // differences that runners work with
 }
 
 type streamView struct {
@@ -99,7 +100,7 @@ func (f *topologyFlags) show(cmd *cobra.Command) error {
 			return err
 		}
 		if len(view.Differences) > 0 {
-			return errors.New("streams and consumers are not as configured: runner topology apply changes them")
+			return errors.New("streams and consumers are not as configured")
 		}
 		return nil
 	})
@@ -119,8 +120,13 @@ func viewTopology(ctx context.Context, conn *bus.Conn, cfg *config.Config) (*top
 		return view, nil
 	}
 	differences, err := conn.Diff(ctx, topology)
-	for _, d := range differences {
-		view.Differences = append(view.Differences, d.String())
+	for i := range differences {
+		text := differences[i].String() + "; " + differences[i].Remedy()
+		if differences[i].Note {
+			view.Notes = append(view.Notes, text)
+			continue
+		}
+		view.Differences = append(view.Differences, text)
 	}
 	return view, err
 }
@@ -143,6 +149,9 @@ func (v *topologyView) print(w io.Writer, asJSON bool) error {
 	}
 	for _, d := range v.Differences {
 		_, _ = fmt.Fprintln(w, "differs:", d)
+	}
+	for _, d := range v.Notes {
+		_, _ = fmt.Fprintln(w, "note:", d)
 	}
 	return nil
 }

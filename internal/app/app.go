@@ -184,6 +184,7 @@ func (r *running) run(ctx context.Context, started chan<- struct{}) error {
 	}
 	background.Go(func() error { return r.beat(beside) })
 	background.Go(func() error { return r.measure(beside) })
+	background.Go(func() error { return r.conn.WatchTopology(beside, bus.TopologyInterval) })
 	background.Go(func() error { return r.conn.WatchDead(beside, deadInterval) })
 	background.Go(func() error { return r.newRowsSweeper().Run(beside) })
 	r.watch.background(beside, &background, r)

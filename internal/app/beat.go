@@ -64,7 +64,7 @@ func (r *running) news() string {
 
 // news is everything whose change is worth a heartbeat of the database.
 func (d *database) news() string {
-	return d.condition().State + " " + string(d.verdict())
+	return d.condition().State + " " + string(d.verdict()) + " " + d.topologyNews()
 }
 
 func (r *running) publishHeartbeat(ctx context.Context) {

@@ -37,6 +37,7 @@ type database struct {
 	migrations *migrations // nil: not possible here
 
 	// Set by connect.
+	conn     *bus.Conn
 	results  *results
 	executor *jobs.Executor
 	gate     *worker.Gate
@@ -120,6 +121,7 @@ func (d *database) close() error {
 
 // connect makes what runs for the database: checker, executor, gates, lanes and sweeper.
 func (d *database) connect(r *running) (err error) {
+	d.conn = r.conn
 	d.results = &results{Results: r.conn.Results(d.name), traced: r.watch.tracing != nil}
 	d.observer, d.tracer = r.watch.observer(d.name), r.watch.tracer(r.cfg.Namespace, d)
 	if d.beacon, err = r.conn.DatabaseBeacon(d.name, r.cfg.Instance); err != nil {

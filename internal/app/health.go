@@ -77,9 +77,13 @@ func (d *database) standing() (jobs.Verdict, string) {
 		return jobs.Unhealthy, "they wait: " + now.Reason
 	case databaseFull:
 		return jobs.Degraded, "they wait: " + now.Reason
-	default:
-		return jobs.Healthy, ""
+	case databaseBlocked:
+		return jobs.Unhealthy, "they wait: " + now.Reason
 	}
+	if differs, _ := d.problem(effectDiffers); differs != "" {
+		return jobs.Degraded, "streams or consumers are not as configured: " + differs
+	}
+	return jobs.Healthy, ""
 }
 
 // watchHealth looks at the database at each interval, and at once when its jobs stop or go on, until ctx ends.
@@ -94,7 +98,7 @@ func (d *database) watchHealth(ctx context.Context, log *zap.Logger) error {
 	var seen string
 	var at time.Time
 	for {
-		state := d.condition().State
+		state := d.condition().State + d.topologyNews()
 		if state != seen || time.Since(at) >= d.cfg.Health.Interval {
 			seen, at = state, time.Now()
 			d.look(ctx, log)

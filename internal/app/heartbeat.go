@@ -20,6 +20,8 @@ const (
 	databaseUp   = "up"
 	databaseDown = "down"
 	databaseFull = "results_full"
+	// databaseBlocked: a stream or consumer that its jobs need is missing, paused or not usable.
+	databaseBlocked = "blocked"
 )
 
 // heartbeat is what a runner tells about itself, the last of it kept under its subject.
@@ -39,6 +41,8 @@ type heartbeat struct {
 	Reconnects uint64           `json:"nats_reconnects"`
 	Denied     []string         `json:"nats_denied,omitempty"` // subjects that the server refused: permissions are too narrow
 	Databases  []databaseStatus `json:"databases"`
+
+	Topology []topologyProblem `json:"topology,omitempty"` // streams and consumers that are not as they should be
 }
 
 // databaseStatus is one database as a runner works on it.
@@ -53,7 +57,7 @@ type databaseStatus struct {
 
 // condition is whether a database's jobs run.
 type condition struct {
-	State  string     `json:"state"`            // up, down, results_full
+	State  string     `json:"state"`            // up, down, results_full, blocked
 	Reason string     `json:"reason,omitempty"` // why it is not up
 	Since  *time.Time `json:"since,omitempty"`
 }
@@ -120,6 +124,7 @@ func (r *running) status() *heartbeat {
 		Shared: r.namesake.noticed, Build: r.version, State: r.state(),
 		StartedAt: r.startedAt.UTC(), At: now.UTC(), Uptime: now.Sub(r.startedAt).Seconds(),
 		Interval: r.cfg.Worker.HeartbeatInterval.Seconds(), Reconnects: link.Reconnects, Denied: link.Denied,
+		Topology: r.problems(),
 	}
 	for _, d := range r.databases {
 		h.Databases = append(h.Databases, d.status())
@@ -195,9 +200,11 @@ func (d *database) condition() condition {
 		return condition{databaseDown, g.Unreachable, moment(g.Since)}
 	case g.ResultsFull:
 		return condition{databaseFull, "the results stream has no room: its intake has stopped", moment(g.FullSince)}
-	default:
-		return condition{State: databaseUp}
 	}
+	if blocked, since := d.problem(effectStops); blocked != "" {
+		return condition{databaseBlocked, blocked, moment(since)}
+	}
+	return condition{State: databaseUp}
 }
 
 // moment is a time in UTC; nil if it is unset.

@@ -173,14 +173,17 @@ func (l *natsLook) topology(ctx context.Context, conn *bus.Conn, d *denied) {
 		l.find(aboutTopology, partStreams, db.GradeFault, err.Error(), "enable JetStream in the server and for this account, and check nats.domain")
 		return
 	}
-	missing := 0
+	missing, notes := 0, 0
 	for i := range differences {
 		if differences[i].Missing {
 			missing++
 		}
+		if differences[i].Note {
+			notes++
+		}
 		l.difference(&differences[i])
 	}
-	if len(differences) == 0 {
+	if len(differences) == notes {
 		l.find(aboutTopology, partStreams, db.GradeOK, "streams and consumers are as configured", "")
 	}
 	if len(d.creating) > 0 {
@@ -193,14 +196,14 @@ func (l *natsLook) topology(ctx context.Context, conn *bus.Conn, d *denied) {
 }
 
 func (l *natsLook) difference(d *bus.Difference) {
+	grade, remedy := db.GradeFault, d.Remedy()
 	switch {
 	case d.Note:
-		l.find(aboutTopology, partStreams, db.GradeNote, d.String(), "an earlier release has made it so; runner topology apply changes it")
-	case !d.Missing:
-		l.find(aboutTopology, partStreams, db.GradeFault, d.String(), "runner topology apply changes it; or configure what is there")
-	case l.cfg.Topology.Mode == config.TopologyManage:
-		l.find(aboutTopology, partStreams, db.GradeNote, d.String(), "a runner creates it at its start")
-	default:
-		l.find(aboutTopology, partStreams, db.GradeFault, d.String(), "runner topology apply creates it")
+		grade = db.GradeNote
+	case d.Missing && l.cfg.Topology.Mode == config.TopologyManage:
+		grade, remedy = db.GradeNote, "a runner creates it when it starts"
+	case !d.Missing && !d.Stops():
+		remedy += "; or configure what is there"
 	}
+	l.find(aboutTopology, partStreams, grade, d.String(), remedy)
 }

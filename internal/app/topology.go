@@ -21,16 +21,17 @@ func Topology(cfg *config.Config) bus.Topology {
 		Jobs: bus.JobsLimits{
 			MaxMsgs: t.Jobs.MaxMessages, MaxMsgsPerKind: t.Jobs.MaxMessagesPerKind,
 			MaxBytes: int64(t.Jobs.MaxBytes), DuplicateWindow: t.Jobs.DuplicateWindow,
+			MaxMessage: int64(t.Jobs.MaxMessageBytes),
 		},
 		Results: bus.ResultsLimits{
 			MinAge: t.Results.MinAge, MaxAge: t.Results.MaxAge,
 			MaxCount: t.Results.MaxCount, MaxBytes: int64(t.Results.MaxBytes),
 		},
-		Dead:      bus.DeadLimits{MaxAge: t.Dead.MaxAge, MaxBytes: int64(t.Dead.MaxBytes)},
-		Control:   bus.ControlLimits{MaxAge: t.Control.MaxAge, MaxRequests: t.Control.MaxRequests},
-		Rows:      bus.ObjectLimits{MaxAge: t.Rows.MaxAge, MaxBytes: int64(t.Rows.MaxBytes)},
-		Params:    bus.ObjectLimits{MaxAge: t.Params.MaxAge, MaxBytes: int64(t.Params.MaxBytes)},
-		HealthAge: t.Health.MaxAge,
+		Dead:    bus.DeadLimits{MaxAge: t.Dead.MaxAge, MaxBytes: int64(t.Dead.MaxBytes)},
+		Control: bus.ControlLimits{MaxAge: t.Control.MaxAge, MaxRequests: t.Control.MaxRequests, MaxBytes: int64(t.Control.MaxBytes)},
+		Health:  bus.HealthLimits{MaxAge: t.Health.MaxAge, MaxBytes: int64(t.Health.MaxBytes)},
+		Rows:    bus.ObjectLimits{MaxAge: t.Rows.MaxAge, MaxBytes: int64(t.Rows.MaxBytes)},
+		Params:  bus.ObjectLimits{MaxAge: t.Params.MaxAge, MaxBytes: int64(t.Params.MaxBytes)},
 	}
 	for _, name := range databaseNames(cfg) {
 		d := bus.DatabaseTopology{Name: name}

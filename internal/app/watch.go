@@ -137,7 +137,7 @@ func (w *watch) ready() telemetry.Readiness {
 
 // works reports whether one of the database's lanes at least can run jobs.
 func (d *database) works() bool {
-	if !d.gate.State().Open {
+	if !d.gate.State().Open || d.condition().State == databaseBlocked {
 		return false
 	}
 	for i, l := range d.lanes {

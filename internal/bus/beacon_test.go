@@ -72,7 +72,7 @@ func TestBeaconsNoticeANamesake(t *testing.T) {
 func TestBeaconsGoOnWhenTheirHeartbeatIsGone(t *testing.T) {
 	t.Parallel()
 	top := topology()
-	top.HealthAge = time.Second
+	top.Health.MaxAge = time.Second
 	b := setupTopology(t, top)
 	one := runnerBeacon(t, b.conn, "one")
 	require.False(t, one("1"))

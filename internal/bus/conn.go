@@ -34,6 +34,7 @@ type Conn struct {
 	plan     *plan                      // what Manage or Verify was last called with
 
 	cancellations *Cancellations // nil: nobody reads them
+	topology      topologyWatch
 }
 
 // plan is the topology that this runner stands for.

@@ -19,13 +19,16 @@ type Difference struct {
 	Have     string
 	Want     string
 	Missing  bool
-	// Note: an earlier release has made it so, and runners work with it. They start all the same; Apply changes it.
+	// Note: a runner starts and works with it: it follows from the server's limits or an earlier release has made it so.
 	Note bool
 }
 
 func (d Difference) String() string {
-	if d.Missing {
+	switch {
+	case d.Missing:
 		return d.Resource + " is missing"
+	case d.Setting == settingPause:
+		return d.Resource + " is paused until " + d.Have
 	}
 	return fmt.Sprintf("%s: %s is %s, the configuration says %s", d.Resource, d.Setting, d.Have, d.Want)
 }
@@ -50,63 +53,123 @@ type setting[T any] struct {
 	text func(*T) string
 }
 
-// settingRollup is whether publishers may remove messages by the header Nats-Rollup.
-const settingRollup = "allow_rollup_hdrs"
+// The settings that are treated in a way of their own.
+const (
+	settingSubjects     = "subjects"
+	settingMaxMsgSize   = "max_msg_size"
+	settingMaxBytes     = "max_bytes"
+	settingDuplicates   = "duplicate_window"
+	settingSealed       = "sealed"
+	settingMirror       = "mirror"
+	settingDirect       = "allow_direct"
+	settingRollup       = "allow_rollup_hdrs" // whether publishers may remove messages by the header Nats-Rollup
+	settingTransform    = "subject_transform"
+	settingFilters      = "filter_subjects"
+	settingMaxPending   = "max_ack_pending"
+	settingMaxBatch     = "max_batch"
+	settingMaxExpires   = "max_expires"
+	settingHeadersOnly  = "headers_only"
+	settingPriorities   = "priority_groups"
+	settingNoAck        = "no_ack"
+	settingPause        = "pause_until"
+	settingNamespaceTag = "metadata " + metaNamespace
+)
+
+// Stops reports whether jobs wait, or a part of the runner does not work, as long as it is so.
+func (d *Difference) Stops() bool {
+	switch d.Setting {
+	case settingPause, settingFilters, settingHeadersOnly, settingPriorities, // of consumers
+		settingSubjects, settingSealed, settingNoAck, settingMirror, settingDirect, settingTransform: // of streams
+		return true
+	}
+	return d.Missing
+}
+
+// Remedy says what ends it.
+func (d *Difference) Remedy() string {
+	kind, name, _ := strings.Cut(d.Resource, " ")
+	stream, consumer, _ := strings.Cut(name, "/")
+	switch {
+	case d.Missing:
+		return "runner topology apply creates it"
+	case d.Setting == settingPause:
+		return "nats consumer resume " + stream + " " + consumer
+	case d.Setting == settingSealed:
+		return "a sealed stream stays sealed: keep what it holds (nats stream backup), delete it (nats stream rm " + stream +
+			") and run runner topology apply"
+	case d.Note && d.Setting == settingMaxMsgSize:
+		return "to set it for the whole fleet, write topology.jobs.max_message_bytes and run runner topology apply"
+	case d.Note && kind == "consumer", d.Note && d.Setting == settingDuplicates:
+		return "runner topology apply changes it as far as the server's limits allow"
+	}
+	return "runner topology apply changes it"
+}
 
 // streamSettings are all settings of a stream that change what a runner relies on. Description, placement and
-// metadata are the operator's.
+// compression are the operator's.
 var streamSettings = []setting[jetstream.StreamConfig]{
-	{"subjects", func(c *jetstream.StreamConfig) string { return list(c.Subjects) }},
+	{settingSubjects, func(c *jetstream.StreamConfig) string { return list(c.Subjects) }},
 	{"retention", func(c *jetstream.StreamConfig) string { return c.Retention.String() }},
 	{"storage", func(c *jetstream.StreamConfig) string { return c.Storage.String() }},
 	{"num_replicas", func(c *jetstream.StreamConfig) string { return strconv.Itoa(max(c.Replicas, 1)) }},
 	{"discard", func(c *jetstream.StreamConfig) string { return c.Discard.String() }},
 	{"discard_new_per_subject", func(c *jetstream.StreamConfig) string { return onOff(c.DiscardNewPerSubject) }},
 	{"max_msgs", func(c *jetstream.StreamConfig) string { return limit(c.MaxMsgs) }},
-	{"max_bytes", func(c *jetstream.StreamConfig) string { return limit(c.MaxBytes) }},
+	{settingMaxBytes, func(c *jetstream.StreamConfig) string { return limit(c.MaxBytes) }},
 	{"max_msgs_per_subject", func(c *jetstream.StreamConfig) string { return limit(c.MaxMsgsPerSubject) }},
-	{"max_msg_size", func(c *jetstream.StreamConfig) string { return limit(int64(c.MaxMsgSize)) }},
+	{settingMaxMsgSize, func(c *jetstream.StreamConfig) string { return limit(int64(c.MaxMsgSize)) }},
 	{"max_consumers", func(c *jetstream.StreamConfig) string { return limit(int64(c.MaxConsumers)) }},
 	{"max_age", func(c *jetstream.StreamConfig) string { return age(c.MaxAge) }},
-	{"duplicate_window", func(c *jetstream.StreamConfig) string { return age(c.Duplicates) }},
-	{"subject_transform", func(c *jetstream.StreamConfig) string { return transform(c.SubjectTransform) }},
+	{settingDuplicates, func(c *jetstream.StreamConfig) string { return age(c.Duplicates) }},
+	{settingTransform, func(c *jetstream.StreamConfig) string { return transform(c.SubjectTransform) }},
 	{"republish", func(c *jetstream.StreamConfig) string { return republish(c.RePublish) }},
-	{"allow_direct", func(c *jetstream.StreamConfig) string { return onOff(c.AllowDirect) }},
+	{settingDirect, func(c *jetstream.StreamConfig) string { return onOff(c.AllowDirect) }},
 	{settingRollup, func(c *jetstream.StreamConfig) string { return onOff(c.AllowRollup) }},
 	{"allow_msg_ttl", func(c *jetstream.StreamConfig) string { return onOff(c.AllowMsgTTL) }},
 	{"allow_msg_schedules", func(c *jetstream.StreamConfig) string { return onOff(c.AllowMsgSchedules) }},
 	{"allow_msg_counter", func(c *jetstream.StreamConfig) string { return onOff(c.AllowMsgCounter) }},
 	{"allow_atomic", func(c *jetstream.StreamConfig) string { return onOff(c.AllowAtomicPublish) }},
 	{"allow_batched", func(c *jetstream.StreamConfig) string { return onOff(c.AllowBatchPublish) }},
-	{"no_ack", func(c *jetstream.StreamConfig) string { return onOff(c.NoAck) }},
-	{"sealed", func(c *jetstream.StreamConfig) string { return onOff(c.Sealed) }},
+	{settingNoAck, func(c *jetstream.StreamConfig) string { return onOff(c.NoAck) }},
+	{settingSealed, func(c *jetstream.StreamConfig) string { return onOff(c.Sealed) }},
 	{"deny_purge", func(c *jetstream.StreamConfig) string { return onOff(c.DenyPurge) }},
 	{"deny_delete", func(c *jetstream.StreamConfig) string { return onOff(c.DenyDelete) }},
-	{"mirror", func(c *jetstream.StreamConfig) string { return onOff(c.Mirror != nil) }},
+	{settingMirror, func(c *jetstream.StreamConfig) string { return onOff(c.Mirror != nil) }},
 	{"sources", func(c *jetstream.StreamConfig) string { return strconv.Itoa(len(c.Sources)) }},
+	{"consumer_limits", func(c *jetstream.StreamConfig) string { return consumerLimits(&c.ConsumerLimits) }},
+	{"subject_delete_marker_ttl", func(c *jetstream.StreamConfig) string { return age(c.SubjectDeleteMarkerTTL) }},
+	{settingNamespaceTag, func(c *jetstream.StreamConfig) string { return quoted(c.Metadata[metaNamespace]) }},
 }
 
 // consumerSettings are all settings of a consumer that change what a runner relies on.
 var consumerSettings = []setting[jetstream.ConsumerConfig]{
-	{"filter_subjects", func(c *jetstream.ConsumerConfig) string { return list(filters(c)) }},
+	{settingFilters, func(c *jetstream.ConsumerConfig) string { return list(filters(c)) }},
 	{"ack_policy", func(c *jetstream.ConsumerConfig) string { return c.AckPolicy.String() }},
 	{"ack_wait", func(c *jetstream.ConsumerConfig) string { return c.AckWait.String() }},
 	{"backoff", func(c *jetstream.ConsumerConfig) string { return strconv.Itoa(len(c.BackOff)) }},
 	{"max_deliver", func(c *jetstream.ConsumerConfig) string { return limit(int64(c.MaxDeliver)) }},
-	{"max_ack_pending", func(c *jetstream.ConsumerConfig) string { return limit(int64(c.MaxAckPending)) }},
+	{settingMaxPending, func(c *jetstream.ConsumerConfig) string { return limit(int64(c.MaxAckPending)) }},
 	{"max_waiting", func(c *jetstream.ConsumerConfig) string { return strconv.Itoa(c.MaxWaiting) }},
-	{"max_batch", func(c *jetstream.ConsumerConfig) string { return limit(int64(c.MaxRequestBatch)) }},
-	{"max_expires", func(c *jetstream.ConsumerConfig) string { return age(c.MaxRequestExpires) }},
+	{settingMaxBatch, func(c *jetstream.ConsumerConfig) string { return limit(int64(c.MaxRequestBatch)) }},
+	{settingMaxExpires, func(c *jetstream.ConsumerConfig) string { return age(c.MaxRequestExpires) }},
 	{"max_bytes", func(c *jetstream.ConsumerConfig) string { return limit(int64(c.MaxRequestMaxBytes)) }},
 	{"deliver_policy", func(c *jetstream.ConsumerConfig) string { return c.DeliverPolicy.String() }},
 	{"deliver_subject", func(c *jetstream.ConsumerConfig) string { return quoted(c.DeliverSubject) }},
 	{"replay_policy", func(c *jetstream.ConsumerConfig) string { return c.ReplayPolicy.String() }},
 	{"rate_limit_bps", func(c *jetstream.ConsumerConfig) string { return limit(int64(c.RateLimit)) }}, //nolint:gosec // text only
 	{"inactive_threshold", func(c *jetstream.ConsumerConfig) string { return age(c.InactiveThreshold) }},
-	{"headers_only", func(c *jetstream.ConsumerConfig) string { return onOff(c.HeadersOnly) }},
+	{settingHeadersOnly, func(c *jetstream.ConsumerConfig) string { return onOff(c.HeadersOnly) }},
 	{"mem_storage", func(c *jetstream.ConsumerConfig) string { return onOff(c.MemoryStorage) }},
 	{"num_replicas", func(c *jetstream.ConsumerConfig) string { return limit(int64(c.Replicas)) }},
-	{"priority_groups", func(c *jetstream.ConsumerConfig) string { return list(c.PriorityGroups) }},
+	{settingPriorities, func(c *jetstream.ConsumerConfig) string { return list(c.PriorityGroups) }},
+	{settingNamespaceTag, func(c *jetstream.ConsumerConfig) string { return quoted(c.Metadata[metaNamespace]) }},
+}
+
+func consumerLimits(l *jetstream.StreamConsumerLimits) string {
+	if l.MaxAckPending <= 0 && l.InactiveThreshold <= 0 {
+		return "none"
+	}
+	return fmt.Sprintf("max_ack_pending %s, inactive_threshold %s", limit(int64(l.MaxAckPending)), age(l.InactiveThreshold))
 }
 
 func filters(c *jetstream.ConsumerConfig) []string {
@@ -194,7 +257,7 @@ func (c *Conn) Diff(ctx context.Context, t Topology) ([]Difference, error) {
 		if err != nil {
 			return nil, err
 		}
-		missing[w.streams[i].Name] = len(d) == 1 && d[0].Missing
+		missing[w.streams[i].config.Name] = isMissing(d)
 		out = append(out, d...)
 	}
 	for i := range w.consumers {
@@ -211,30 +274,43 @@ func (c *Conn) Diff(ctx context.Context, t Topology) ([]Difference, error) {
 	return out, nil
 }
 
+func isMissing(d []Difference) bool { return len(d) == 1 && d[0].Missing }
+
 func streamResource(name string) string { return "stream " + name }
 
 func consumerResource(w *consumer) string { return "consumer " + w.stream + "/" + w.config.Name }
 
-func (c *Conn) diffStream(ctx context.Context, want *jetstream.StreamConfig) ([]Difference, error) {
-	info, err := c.streamInfo(ctx, want.Name)
+func (c *Conn) diffStream(ctx context.Context, want *stream) ([]Difference, error) {
+	info, err := c.streamInfo(ctx, want.config.Name)
 	if errors.Is(err, ErrNotFound) {
-		return []Difference{{Resource: streamResource(want.Name), Missing: true}}, nil
+		return []Difference{{Resource: streamResource(want.config.Name), Missing: true}}, nil
 	}
 	if err != nil {
 		return nil, err
 	}
-	d := compare(streamResource(want.Name), streamSettings, &info.Config, want)
-	for i := range d {
-		d[i].Note = c.subjects.ofEarlierRelease(want.Name, d[i].Setting, d[i].Have)
-	}
-	return d, nil
+	return want.compare(info), nil
 }
 
-// ofEarlierRelease tells the settings of our streams that earlier releases made otherwise: the buckets of requests to cancel
-// and of offloaded rows allowed roll-up.
-func (s subjects) ofEarlierRelease(stream, setting, have string) bool {
-	return setting == settingRollup && have == onOff(true) &&
-		(stream == s.controlStream() || stream == objectPrefix+s.rowsBucket())
+// compare tells what differs. A size that follows from the server's largest message differs from server to server, and
+// from release to release: neither is a reason not to start.
+func (s *stream) compare(info *jetstream.StreamInfo) []Difference {
+	d := compare(streamResource(s.config.Name), streamSettings, &info.Config, &s.config)
+	d = slices.DeleteFunc(d, func(d Difference) bool { return d.Setting == settingDuplicates && !s.messageIDs })
+	for i := range d {
+		switch d[i].Setting {
+		case settingMaxMsgSize:
+			d[i].Note = s.followsServer
+		case settingMaxBytes:
+			d[i].Note = s.unboundedBefore && info.Config.MaxBytes <= 0
+		case settingRollup:
+			d[i].Note = s.rollupBefore && info.Config.AllowRollup
+		case settingDuplicates:
+			d[i].Note = info.Config.Duplicates < s.config.Duplicates
+		case settingNamespaceTag, "consumer_limits":
+			d[i].Note = true
+		}
+	}
+	return d
 }
 
 func (c *Conn) diffConsumer(ctx context.Context, want *consumer) ([]Difference, error) {
@@ -245,7 +321,28 @@ func (c *Conn) diffConsumer(ctx context.Context, want *consumer) ([]Difference, 
 	if err != nil {
 		return nil, err
 	}
-	return compare(consumerResource(want), consumerSettings, &info.Config, &want.config), nil
+	return want.compare(info), nil
+}
+
+// compare tells what differs. Limits of pull requests are adapted to; one of deliveries may be the server's own.
+func (w *consumer) compare(info *jetstream.ConsumerInfo) []Difference {
+	d := compare(consumerResource(w), consumerSettings, &info.Config, &w.config)
+	for i := range d {
+		switch d[i].Setting {
+		case settingMaxPending:
+			d[i].Note = info.Config.MaxAckPending > 0 && info.Config.MaxAckPending < w.config.MaxAckPending
+		case settingMaxBatch, settingMaxExpires, settingNamespaceTag:
+			d[i].Note = true
+		}
+	}
+	if info.Paused {
+		until := "later"
+		if info.Config.PauseUntil != nil {
+			until = info.Config.PauseUntil.UTC().Format(time.RFC3339)
+		}
+		d = append(d, Difference{Resource: consumerResource(w), Setting: settingPause, Have: until, Want: "none"})
+	}
+	return d
 }
 
 func (c *Conn) streamInfo(ctx context.Context, stream string) (*jetstream.StreamInfo, error) {

@@ -49,6 +49,13 @@ type Intake struct {
 	mu      sync.Mutex
 	state   IntakeState
 	ackWait time.Duration
+	bounds  requestBounds
+}
+
+// requestBounds are a consumer's own limits of pull requests, of the server's configuration or an operator's hand. 0: none.
+type requestBounds struct {
+	batch   int
+	expires time.Duration
 }
 
 // intakeTimes are the periods of the pull protocol.
@@ -112,6 +119,14 @@ func (i *Intake) learn(info *jetstream.ConsumerInfo) {
 	defer i.mu.Unlock()
 	i.state.Created = info.Created
 	i.ackWait = info.Config.AckWait
+	i.bounds = requestBounds{batch: info.Config.MaxRequestBatch, expires: info.Config.MaxRequestExpires}
+}
+
+// limits are the consumer's bounds of pull requests as they were last read.
+func (i *Intake) limits() requestBounds {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.bounds
 }
 
 // enter changes the phase and tells it once.

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -29,16 +31,20 @@ func (c *Conn) Verify(ctx context.Context, t Topology) error {
 	return c.refuse(differences)
 }
 
-// refuse reports differences as an error, except those that an earlier release has left: they are only logged.
+// refuse reports differences as an error, except those that a runner works with: they are only logged.
 func (c *Conn) refuse(differences []Difference) error {
 	var refused []Difference
 	for _, d := range differences {
-		if d.Note {
-			c.log.Warn("a stream has a setting of an earlier release; runner topology apply changes it",
-				zap.String("resource", d.Resource), zap.String("setting", d.Setting), zap.String("have", d.Have), zap.String("want", d.Want))
-			continue
+		switch {
+		case d.Note:
+			c.log.Info("a stream or consumer is not as configured; the runner works with it", zap.String("resource", d.Resource),
+				zap.String("setting", d.Setting), zap.String("have", d.Have), zap.String("want", d.Want), zap.String("remedy", d.Remedy()))
+		case d.Setting == settingPause:
+			c.log.Warn("a consumer is paused: its jobs wait", zap.String("resource", d.Resource), zap.String("until", d.Have),
+				zap.String("remedy", d.Remedy()))
+		default:
+			refused = append(refused, d)
 		}
-		refused = append(refused, d)
 	}
 	if len(refused) > 0 {
 		return &TopologyError{Differences: refused}
@@ -82,10 +88,10 @@ func (c *Conn) ensure(ctx context.Context, t Topology) error {
 	return c.refuse(differences)
 }
 
-func (c *Conn) ensureStream(ctx context.Context, want *jetstream.StreamConfig) ([]Difference, error) {
+func (c *Conn) ensureStream(ctx context.Context, want *stream) ([]Difference, error) {
 	return untilThere(ctx,
 		func() ([]Difference, error) { return c.diffStream(ctx, want) },
-		func() error { return c.createStream(ctx, want) })
+		func() error { return c.createStream(ctx, &want.config) })
 }
 
 func (c *Conn) ensureConsumer(ctx context.Context, want *consumer) ([]Difference, error) {
@@ -104,7 +110,7 @@ func untilThere(ctx context.Context, compare func() ([]Difference, error), creat
 	begun := time.Now()
 	for attempt := 0; ; attempt++ {
 		d, err := compare()
-		if err != nil || len(d) != 1 || !d[0].Missing {
+		if err != nil || !isMissing(d) {
 			return d, err
 		}
 		refused := create()
@@ -130,12 +136,38 @@ func passing(err error) bool { return hasCode(err, codeStreamNotFound) || hasCod
 
 // createStream succeeds too when another runner was faster; the comparison afterwards finds differences.
 func (c *Conn) createStream(ctx context.Context, want *jetstream.StreamConfig) error {
-	err := c.apiPatient(ctx, "STREAM.CREATE."+want.Name, want, nil)
+	err := c.putStream(ctx, "STREAM.CREATE.", want)
 	if err != nil && !hasCode(err, codeStreamNameInUse) {
-		return fmt.Errorf("create stream %s: %w", want.Name, err)
+		return fmt.Errorf("create stream %s: %w", want.Name, explainLimit(err))
 	}
 	c.log.Info("stream created", zap.String("stream", want.Name))
 	return nil
+}
+
+// putStream creates or updates a stream. Where the server's own limit of the window for message ids is lower than wanted,
+// the stream gets that limit.
+func (c *Conn) putStream(ctx context.Context, call string, want *jetstream.StreamConfig) error {
+	err := c.apiPatient(ctx, call+want.Name, want, nil)
+	bound, limited := duplicatesLimit(err)
+	if !limited || bound >= want.Duplicates {
+		return err
+	}
+	c.log.Warn("the server limits how long message ids are remembered", zap.String("stream", want.Name),
+		zap.Duration("wanted", want.Duplicates), zap.Duration("limit", bound))
+	lower := *want
+	lower.Duplicates = bound
+	return c.apiPatient(ctx, call+want.Name, &lower, nil)
+}
+
+// duplicatesLimit reads the server's limit out of its refusal: it says it nowhere else.
+func duplicatesLimit(err error) (time.Duration, bool) {
+	var api *APIError
+	if !errors.As(err, &api) || api.ErrCode != codeInvalidConfig {
+		return 0, false
+	}
+	_, text, found := strings.Cut(api.Description, "server limit of ")
+	bound, err := time.ParseDuration(strings.TrimSpace(text))
+	return bound, found && err == nil && bound > 0
 }
 
 // consumerRequest is the body of a request to create or update a consumer.
@@ -148,15 +180,60 @@ type consumerRequest struct {
 func (c *Conn) createConsumer(ctx context.Context, want *consumer) error {
 	err := c.putConsumer(ctx, want, "create")
 	if err != nil && !hasCode(err, codeConsumerExists) {
-		return fmt.Errorf("create %s: %w", consumerResource(want), err)
+		return fmt.Errorf("create %s: %w", consumerResource(want), explainLimit(err))
 	}
 	c.log.Info("consumer created", zap.String("stream", want.stream), zap.String("consumer", want.config.Name))
 	return nil
 }
 
+// putConsumer creates or updates a consumer. Where a limit of the server or the account for unacknowledged messages is
+// lower than wanted, the consumer gets that limit.
 func (c *Conn) putConsumer(ctx context.Context, want *consumer, action string) error {
 	request := consumerRequest{Stream: want.stream, Config: want.config, Action: action}
-	return c.apiPatient(ctx, "CONSUMER.CREATE."+want.stream+"."+want.config.Name, request, nil)
+	call := "CONSUMER.CREATE." + want.stream + "." + want.config.Name
+	err := c.apiPatient(ctx, call, request, nil)
+	bound, limited := pendingLimit(err)
+	if !limited || bound >= want.config.MaxAckPending {
+		return err
+	}
+	c.log.Warn("the server limits how many jobs the fleet may hold at once", zap.String("consumer", want.stream+"/"+want.config.Name),
+		zap.Int("wanted", want.config.MaxAckPending), zap.Int("limit", bound))
+	request.Config.MaxAckPending = bound
+	return c.apiPatient(ctx, call, request, nil)
+}
+
+// pendingLimit reads the limit out of the server's refusal: it says that of the server nowhere else.
+func pendingLimit(err error) (int, bool) {
+	var api *APIError
+	if !errors.As(err, &api) || api.ErrCode != codeTooManyPending {
+		return 0, false
+	}
+	_, text, found := strings.Cut(api.Description, "limit of ")
+	bound, err := strconv.Atoi(strings.TrimSpace(text))
+	return bound, found && err == nil && bound > 0
+}
+
+// explainLimit adds to a refusal by a limit what to do about it.
+func explainLimit(err error) error {
+	var api *APIError
+	if !errors.As(err, &api) {
+		return err
+	}
+	if remedy, known := limitRemedies[api.ErrCode]; known {
+		return fmt.Errorf("%w; %s", err, remedy)
+	}
+	return err
+}
+
+// limitRemedies are what to do about a limit of the account or the server that keeps a stream from being created.
+var limitRemedies = map[int]string{
+	codeMaximumStreams:   "raise the account's limit of streams",
+	codeMaximumConsumers: "raise the account's limit of consumers: each database's stream of jobs needs three",
+	codeStorageExceeded:  "raise the storage limit of the account or the server, or lower max_bytes under topology",
+	codeMaxBytesExceeded: "raise the account's limit of bytes per stream, or lower max_bytes under topology",
+	codeNoPeers:          "start as many servers as topology.replicas says, with room for the streams, or lower it",
+	codeNoReplicas:       "write topology.replicas: 1, or run the servers as a cluster",
+	codeNoLimits:         "the account has no JetStream limits for this number of replicas: add them, or change topology.replicas",
 }
 
 func hasCode(err error, code int) bool {
@@ -190,52 +267,83 @@ func (c *Conn) Apply(ctx context.Context, t Topology) ([]Change, error) {
 	return append(changes, more...), err
 }
 
-func (c *Conn) applyStream(ctx context.Context, want *jetstream.StreamConfig) ([]Change, error) {
+func (c *Conn) applyStream(ctx context.Context, want *stream) ([]Change, error) {
 	d, err := c.diffStream(ctx, want)
 	if err != nil || len(d) == 0 {
 		return nil, err
 	}
-	resource := streamResource(want.Name)
-	if d[0].Missing {
+	resource := streamResource(want.config.Name)
+	if isMissing(d) {
 		if _, err := c.ensureStream(ctx, want); err != nil {
 			return nil, err
 		}
 		return []Change{{Resource: resource, What: "created", Done: true}}, nil
 	}
-	info, err := c.streamInfo(ctx, want.Name)
+	info, err := c.streamInfo(ctx, want.config.Name)
 	if err != nil {
 		return nil, err
 	}
-	if waiting, err := c.waitingOnDropped(ctx, info.Config.Subjects, want); err != nil || waiting != "" {
+	if waiting, err := c.waitingOnDropped(ctx, info.Config.Subjects, &want.config); err != nil || waiting != "" {
 		return []Change{{Resource: resource, What: waiting}}, err
 	}
-	update := *want
-	update.Placement, update.FirstSeq = info.Config.Placement, info.Config.FirstSeq
-	update.Compression, update.ConsumerLimits = info.Config.Compression, info.Config.ConsumerLimits
-	return c.applied(resource, d, c.apiPatient(ctx, "STREAM.UPDATE."+want.Name, &update, nil))
+	update := want.updateOf(&info.Config)
+	if update == nil {
+		return nil, nil
+	}
+	err = c.putStream(ctx, "STREAM.UPDATE.", update)
+	return c.applied(resource, d, err, func() ([]Difference, error) { return c.diffStream(ctx, want) })
 }
 
-// applied turns the server's answer to an update into a step. That the server cannot change a setting is no
-// error of ours: it is told.
-func (c *Conn) applied(resource string, d []Difference, err error) ([]Change, error) {
-	var texts []string
-	for _, one := range d {
-		texts = append(texts, fmt.Sprintf("%s from %s to %s", one.Setting, one.Have, one.Want))
+// updateOf is the wanted stream with what is the operator's or the server's as it is; nil if nothing else differs.
+func (s *stream) updateOf(have *jetstream.StreamConfig) *jetstream.StreamConfig {
+	update := s.config
+	update.Placement, update.FirstSeq, update.Compression = have.Placement, have.FirstSeq, have.Compression
+	update.Metadata = maps.Clone(have.Metadata)
+	if update.Metadata == nil {
+		update.Metadata = make(map[string]string, len(s.config.Metadata))
 	}
-	what := "changed " + strings.Join(texts, ", ")
+	maps.Copy(update.Metadata, s.config.Metadata)
+	if s.followsServer {
+		update.MaxMsgSize = have.MaxMsgSize
+	}
+	if len(s.compare(&jetstream.StreamInfo{Config: *have})) == len(s.compare(&jetstream.StreamInfo{Config: update})) {
+		return nil
+	}
+	return &update
+}
+
+// applied turns the server's answer to an update into a step: what has changed. That the server cannot change a setting
+// is no error of ours: it is told.
+func (c *Conn) applied(resource string, before []Difference, err error, look func() ([]Difference, error)) ([]Change, error) {
 	var refused *APIError
 	switch {
-	case err == nil:
-		return []Change{{Resource: resource, What: what, Done: true}}, nil
 	case errors.As(err, &refused):
 		remedy := "empty it, delete it (nats stream rm or nats consumer rm)"
 		if refused.ErrCode == codeNoPeers {
 			remedy = "start as many servers as there shall be replicas, or wait until they have found each other,"
 		}
 		return []Change{{Resource: resource, What: fmt.Sprintf("not %s: the server cannot (%s); %s and run runner topology apply again",
-			what, refused.Description, remedy)}}, nil
+			changed(before), refused.Description, remedy)}}, nil
+	case err != nil:
+		return nil, fmt.Errorf("update %s: %w", resource, err)
 	}
-	return nil, fmt.Errorf("update %s: %w", resource, err)
+	after, err := look()
+	if err != nil {
+		return nil, err
+	}
+	done := slices.DeleteFunc(slices.Clone(before), func(d Difference) bool { return slices.Contains(after, d) })
+	if len(done) == 0 {
+		return nil, nil // the server's own limits do not allow more
+	}
+	return []Change{{Resource: resource, What: changed(done), Done: true}}, nil
+}
+
+func changed(d []Difference) string {
+	var texts []string
+	for _, one := range d {
+		texts = append(texts, fmt.Sprintf("%s from %s to %s", one.Setting, one.Have, one.Want))
+	}
+	return "changed " + strings.Join(texts, ", ")
 }
 
 // waitingOnDropped names a subject that would leave the stream although messages wait on it: no consumer would
@@ -331,18 +439,36 @@ func (c *Conn) applyConsumer(ctx context.Context, want *consumer) ([]Change, err
 		return nil, err
 	}
 	resource := consumerResource(want)
-	if d[0].Missing {
+	if isMissing(d) {
 		if _, err := c.ensureConsumer(ctx, want); err != nil {
 			return nil, err
 		}
 		return []Change{{Resource: resource, What: "created", Done: true}}, nil
 	}
+	if paused := slices.IndexFunc(d, func(d Difference) bool { return d.Setting == settingPause }); paused >= 0 {
+		left := Change{Resource: resource, What: "left paused until " + d[paused].Have + ": " + d[paused].Remedy(), Done: true}
+		if len(d) == 1 {
+			return []Change{left}, nil
+		}
+		d = slices.Delete(d, paused, paused+1)
+	}
 	if waiting, err := c.waitingOnMoved(ctx, want); err != nil || waiting != "" {
 		return []Change{{Resource: resource, What: waiting}}, err
 	}
-	err = c.putConsumer(ctx, want, "update")
+	err = c.updateConsumer(ctx, want)
 	if hasCode(err, codeConsumerNotUnique) {
 		return nil, err
 	}
-	return c.applied(resource, d, err)
+	return c.applied(resource, d, err, func() ([]Difference, error) { return c.diffConsumer(ctx, want) })
+}
+
+// updateConsumer leaves a pause as it is.
+func (c *Conn) updateConsumer(ctx context.Context, want *consumer) error {
+	info, err := c.consumerInfo(ctx, want.stream, want.config.Name)
+	if err != nil {
+		return err
+	}
+	update := *want
+	update.config.PauseUntil = info.Config.PauseUntil
+	return c.putConsumer(ctx, &update, "update")
 }

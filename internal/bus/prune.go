@@ -75,7 +75,7 @@ func (c *Conn) viewStream(ctx context.Context, w *wanted, info *jetstream.Stream
 }
 
 func (w *wanted) hasStream(name string) bool {
-	return slices.ContainsFunc(w.streams, func(s jetstream.StreamConfig) bool { return s.Name == name })
+	return slices.ContainsFunc(w.streams, func(s stream) bool { return s.config.Name == name })
 }
 
 func (w *wanted) hasConsumer(stream, name string) bool {

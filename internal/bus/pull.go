@@ -302,6 +302,23 @@ func (p *pull) request(ctx context.Context, n int) {
 	if p.credit.brief(n) {
 		expires = min(expires, t.brief)
 	}
+	bounds := p.intake.limits()
+	if bounds.expires > 0 {
+		expires = min(expires, bounds.expires)
+	}
+	for bounds.batch > 0 && n > bounds.batch && p.inbox != nil { // each request is for as many as the consumer allows
+		p.send(ctx, bounds.batch, expires)
+		n -= bounds.batch
+	}
+	p.send(ctx, n, expires)
+}
+
+// send sends one request.
+func (p *pull) send(ctx context.Context, n int, expires time.Duration) {
+	if p.inbox == nil {
+		return
+	}
+	t := p.intake.times
 	body := make([]byte, 0, 96)
 	body = append(body, `{"batch":`...)
 	body = strconv.AppendInt(body, int64(n), 10)

@@ -26,9 +26,9 @@ type Topology struct {
 	Results   ResultsLimits
 	Dead      DeadLimits
 	Control   ControlLimits
+	Health    HealthLimits
 	Rows      ObjectLimits  // rows that are too many for a result, default 25 h and 4 GiB
 	Params    ObjectLimits  // parameters that are too many for a job, default 24 h and 1 GiB
-	HealthAge time.Duration // a heartbeat older than this is gone, default 1 min
 	AckWait   time.Duration // a message that its runner shows no interest in is delivered again, default 10 s
 }
 
@@ -51,6 +51,9 @@ type JobsLimits struct {
 	MaxBytes        int64         // default 1 GiB
 	MaxMsgsPerKind  int64         // default MaxMsgs
 	DuplicateWindow time.Duration // within it a repeated Nats-Msg-Id is dropped, default 2 min
+	// MaxMessage is the largest job, headers included, in bytes. 0: a new stream gets what the server's largest message
+	// allows, and one that is there keeps what it has.
+	MaxMessage int64
 }
 
 // ResultsLimits bound each database's stored results.
@@ -71,6 +74,13 @@ type DeadLimits struct {
 type ControlLimits struct {
 	MaxAge      time.Duration // a request is kept and honoured this long, default 24 h
 	MaxRequests int64         // default 100,000
+	MaxBytes    int64         // default 64 MiB
+}
+
+// HealthLimits bound the heartbeats and what is known of databases, of the whole fleet. The oldest make room.
+type HealthLimits struct {
+	MaxAge   time.Duration // a heartbeat older than this is gone, default 1 min
+	MaxBytes int64         // default 64 MiB
 }
 
 // ObjectLimits bound a bucket of the object store, of all databases together. What is above is refused.
@@ -95,7 +105,9 @@ func (t Topology) withDefaults() Topology {
 	setDefault(&t.Control.MaxRequests, 100_000)
 	setDefault(&t.Rows, ObjectLimits{MaxAge: t.Results.MaxAge + time.Hour, MaxBytes: 4 << 30})
 	setDefault(&t.Params, ObjectLimits{MaxAge: 24 * time.Hour, MaxBytes: 1 << 30})
-	setDefault(&t.HealthAge, time.Minute)
+	setDefault(&t.Control.MaxBytes, 64<<20)
+	setDefault(&t.Health.MaxAge, time.Minute)
+	setDefault(&t.Health.MaxBytes, 64<<20)
 	setDefault(&t.AckWait, 10*time.Second)
 	t.Databases = slices.Clone(t.Databases)
 	for d := range t.Databases {
@@ -157,15 +169,27 @@ func (d *DatabaseTopology) validate() error {
 	return errors.Join(errs...)
 }
 
+// stream is a wanted stream.
+type stream struct {
+	config   jetstream.StreamConfig
+	database string // empty: of all databases
+
+	followsServer   bool // its largest message follows from the server's
+	messageIDs      bool // publishers' message ids mean something in it
+	unboundedBefore bool // earlier releases made it without a limit of bytes
+	rollupBefore    bool // earlier releases let publishers roll it up
+}
+
 // consumer is a wanted consumer and the stream that it belongs to.
 type consumer struct {
-	stream string
-	config jetstream.ConsumerConfig
+	stream   string
+	config   jetstream.ConsumerConfig
+	database string
 }
 
 // wanted is the topology as the server's settings.
 type wanted struct {
-	streams   []jetstream.StreamConfig
+	streams   []stream
 	consumers []consumer
 }
 
@@ -180,15 +204,19 @@ func (c *Conn) want(t Topology) (wanted, error) {
 	b := builder{subjects: c.subjects, topology: t, maxPayload: c.MaxPayload()}
 	var w wanted
 	for _, d := range t.Databases {
-		w.streams = append(w.streams, b.jobs(d), b.results(d.Name))
+		w.streams = append(w.streams,
+			stream{config: b.jobs(d), database: d.Name, followsServer: t.Jobs.MaxMessage == 0, messageIDs: true},
+			stream{config: b.results(d.Name), database: d.Name})
 		for _, lane := range d.Lanes {
-			w.consumers = append(w.consumers, consumer{c.subjects.jobsStream(d.Name), b.lane(d.Name, lane)})
+			w.consumers = append(w.consumers, consumer{c.subjects.jobsStream(d.Name), b.lane(d.Name, lane), d.Name})
 		}
 	}
 	params := b.objects(c.subjects.paramsBucket(), "parameters that are too many for a job", t.Params)
 	params.AllowRollup = true // every client library's put replaces the description of an object by it
-	w.streams = append(w.streams, b.dead(), b.health(), b.control(),
-		b.objects(c.subjects.rowsBucket(), "rows that are too many for a result", t.Rows), params)
+	w.streams = append(w.streams, stream{config: b.dead()}, stream{config: b.health(), unboundedBefore: true},
+		stream{config: b.control(), unboundedBefore: true, rollupBefore: true},
+		stream{config: b.objects(c.subjects.rowsBucket(), "rows that are too many for a result", t.Rows), rollupBefore: true},
+		stream{config: params})
 	return w, nil
 }
 
@@ -228,6 +256,9 @@ func (b *builder) jobs(d DatabaseTopology) jetstream.StreamConfig {
 	s.Discard, s.DiscardNewPerSubject = jetstream.DiscardNew, true
 	s.MaxMsgs, s.MaxBytes, s.MaxMsgsPerSubject = limits.MaxMsgs, limits.MaxBytes, limits.MaxMsgsPerKind
 	s.MaxMsgSize = int32(max(b.maxPayload-letterRoom, letterRoom)) //nolint:gosec // max_payload is an int32 in the server
+	if limits.MaxMessage > 0 {
+		s.MaxMsgSize = int32(limits.MaxMessage) //nolint:gosec // the configuration bounds it
+	}
 	s.Duplicates = limits.DuplicateWindow
 	return s
 }
@@ -262,7 +293,7 @@ func (b *builder) health() jetstream.StreamConfig {
 	s := b.stream(b.subjects.healthStream(), "heartbeats and health")
 	s.Subjects = []string{b.subjects.namespace + ".health.>"}
 	s.Discard, s.MaxMsgsPerSubject = jetstream.DiscardOld, 1
-	s.MaxAge = b.topology.HealthAge
+	s.MaxAge, s.MaxBytes = b.topology.Health.MaxAge, b.topology.Health.MaxBytes
 	s.Duplicates = min(s.Duplicates, s.MaxAge)
 	s.AllowDirect = true
 	return s
@@ -276,7 +307,7 @@ func (b *builder) control() jetstream.StreamConfig {
 	s.Subjects = []string{b.subjects.control(">")}
 	s.RePublish = &jetstream.RePublish{Source: b.subjects.control(">"), Destination: b.subjects.controlled(">"), HeadersOnly: true}
 	s.Discard, s.MaxMsgsPerSubject = jetstream.DiscardNew, 1
-	s.MaxAge, s.MaxMsgs = b.topology.Control.MaxAge, b.topology.Control.MaxRequests
+	s.MaxAge, s.MaxMsgs, s.MaxBytes = b.topology.Control.MaxAge, b.topology.Control.MaxRequests, b.topology.Control.MaxBytes
 	s.Duplicates = min(s.Duplicates, s.MaxAge)
 	s.DenyDelete, s.AllowDirect = true, true
 	return s

@@ -73,7 +73,7 @@ type Topology struct {
 	Replicas int `key:"replicas" default:"1" oneof:"1|3|5"`
 	// after this long without a sign of life a job goes to another runner
 	AckWait time.Duration `key:"ack_wait" default:"10s" min:"1s" max:"10m"`
-	// jobs of one database that the whole fleet may hold at once
+	// jobs of one database that the whole fleet may hold at once; the server's or the account's limit where that is lower
 	MaxAckPending int           `key:"max_ack_pending" default:"10000" min:"1" max:"1000000"`
 	Jobs          JobsStream    `key:"jobs"`
 	Results       ResultsStream `key:"results"`
@@ -92,7 +92,10 @@ type JobsStream struct {
 	MaxMessagesPerKind int64 `key:"max_messages_per_kind" default:"500000" min:"1"`
 	// bytes that a database's waiting jobs may take
 	MaxBytes Size `key:"max_bytes" default:"512MiB" min:"1MiB"`
-	// how long a publisher's message id is remembered
+	// the largest job, headers included, of the whole fleet; a new stream gets what its server allows, and one that is there
+	// keeps what it has
+	MaxMessageBytes Size `key:"max_message_bytes" auto:"the server's max_payload - 64 KiB, when the stream is created" min:"64KiB" max:"64MiB"`
+	// how long a publisher's message id is remembered; the server's limit where that is lower
 	DuplicateWindow time.Duration `key:"duplicate_window" default:"2m" min:"100ms" max:"24h"`
 }
 
@@ -122,6 +125,8 @@ type ControlStream struct {
 	MaxAge time.Duration `key:"max_age" default:"24h" min:"1s"`
 	// requests to cancel that may be kept at once, all databases together
 	MaxRequests int64 `key:"max_requests" default:"100000" min:"1" max:"1000000"`
+	// bytes that all requests to cancel may take
+	MaxBytes Size `key:"max_bytes" default:"64MiB" min:"1MiB"`
 }
 
 // RowsBucket bounds the object store of rows that have no room in their results. What does not fit is refused.
@@ -145,6 +150,8 @@ type ParamsBucket struct {
 type HealthStream struct {
 	// a heartbeat is kept this long after a runner's last one
 	MaxAge time.Duration `key:"max_age" default:"5m" min:"1s"`
+	// bytes that all heartbeats may take; the oldest make room for new ones
+	MaxBytes Size `key:"max_bytes" default:"64MiB" min:"1MiB"`
 }
 
 // Worker bounds what one runner does at once and how long it waits.

@@ -1,0 +1,178 @@
+package bus_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/stretchr/testify/require"
+
+	"dbrunner/internal/bus"
+	"dbrunner/internal/bus/bustest"
+)
+
+// limited is a server whose account has limits of its own.
+func limited(t *testing.T, limits server.JetStreamAccountLimits) *bustest.Node {
+	t.Helper()
+	node := bustest.Server(t)
+	account := node.Server().GlobalAccount()
+	require.NoError(t, account.UpdateJetStreamLimits(map[string]server.JetStreamAccountLimits{"": limits}))
+	return node
+}
+
+func unlimited() server.JetStreamAccountLimits {
+	return server.JetStreamAccountLimits{
+		MaxMemory: -1, MaxStore: -1, MaxStreams: -1, MaxConsumers: -1, MaxAckPending: -1, MemoryMaxStreamBytes: -1, StoreMaxStreamBytes: -1,
+	}
+}
+
+// TestWhatFollowsFromTheServerIsNoConfiguration starts runners at a server whose largest message is another one than when
+// the streams were created: they start, and apply flips nothing.
+func TestWhatFollowsFromTheServerIsNoConfiguration(t *testing.T) {
+	t.Parallel()
+	for name, payload := range map[string]int32{"raised": 4 << 20, "lowered": 256 << 10} {
+		largest := int32(1 << 20)
+		node := bustest.Server(t, func(o *server.Options) { o.MaxPayload = largest })
+		b := setupOn(t, node, topology())
+		size := maxMsgSize(t, b.js)
+		largest = payload
+		node.Restart()
+		conn, _ := connect(t, node.ClientURL())
+		require.Equal(t, int(payload), conn.MaxPayload())
+		require.NoError(t, conn.Manage(t.Context(), topology()), name)
+		require.NoError(t, conn.Verify(t.Context(), topology()), name)
+		changes, err := conn.Apply(t.Context(), topology())
+		require.NoError(t, err)
+		require.Empty(t, changes, name)
+		_, js := bustest.Plain(t, node.ClientURL())
+		require.Equal(t, size, maxMsgSize(t, js), name)
+		d, err := conn.Diff(t.Context(), topology())
+		require.NoError(t, err)
+		require.Len(t, d, 1)
+		require.True(t, d[0].Note)
+		require.Contains(t, d[0].Remedy(), "topology.jobs.max_message_bytes")
+	}
+}
+
+func maxMsgSize(t *testing.T, js jetstream.JetStream) int32 {
+	t.Helper()
+	s, err := js.Stream(t.Context(), "DBRUNNER_JOBS_"+database)
+	require.NoError(t, err)
+	return s.CachedInfo().Config.MaxMsgSize
+}
+
+// TestTheLargestMessageMayBeConfigured is the same for every runner then, whatever its server says.
+func TestTheLargestMessageMayBeConfigured(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	top := topology()
+	top.Jobs.MaxMessage = 200 << 10
+	require.ErrorContains(t, b.conn.Verify(t.Context(), top), "max_msg_size is 983040, the configuration says 204800")
+	changes, err := b.conn.Apply(t.Context(), top)
+	require.NoError(t, err)
+	require.Equal(t, []bus.Change{{Resource: "stream DBRUNNER_JOBS_demo", What: "changed max_msg_size from 983040 to 204800", Done: true}}, changes)
+	require.NoError(t, b.conn.Verify(t.Context(), top))
+	require.NoError(t, b.conn.Verify(t.Context(), topology()), "without the key the stream keeps it")
+}
+
+// TestLimitsOfAServer are adapted to: a runner starts, says so, and apply has nothing to do afterwards.
+func TestLimitsOfAServer(t *testing.T) {
+	t.Parallel()
+	for name, limits := range map[string]server.JSLimitOpts{
+		"duplicate_window":  {Duplicates: 30 * time.Second},
+		"max_ack_pending":   {MaxAckPending: 50},
+		"max_request_batch": {MaxRequestBatch: 3},
+		"all":               {Duplicates: time.Second, MaxAckPending: 7, MaxRequestBatch: 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			node := bustest.Server(t, func(o *server.Options) { o.JetStreamLimits = limits })
+			b := setupOn(t, node, topology())
+			require.NoError(t, b.conn.Manage(t.Context(), topology()))
+			require.NoError(t, b.conn.Verify(t.Context(), topology()))
+			for range 2 {
+				changes, err := b.conn.Apply(t.Context(), topology())
+				require.NoError(t, err)
+				require.Empty(t, changes)
+			}
+			differences, err := b.conn.Diff(t.Context(), topology())
+			require.NoError(t, err)
+			require.NotEmpty(t, differences)
+			for _, d := range differences {
+				require.True(t, d.Note, "%+v", d)
+			}
+			b.publish(t, "query", 40)
+			r := b.run(t, "work", 16)
+			for range 40 {
+				require.NoError(t, r.next(t).Ack())
+				r.credits <- 1
+			}
+			b.awaitEmpty(t)
+			require.Zero(t, r.intake.State().Recoveries)
+		})
+	}
+}
+
+// TestLimitsOfAnAccount are met by limits of every stream, and where they are not, the refusal says what to do.
+func TestLimitsOfAnAccount(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		limit  func(*server.JetStreamAccountLimits)
+		change func(*bus.Topology)
+		remedy string // empty: it starts
+	}{
+		"max_bytes_required": {limit: func(l *server.JetStreamAccountLimits) { l.MaxBytesRequired = true }},
+		"max_ack_pending":    {limit: func(l *server.JetStreamAccountLimits) { l.MaxAckPending = 20 }},
+		"max_consumers":      {limit: func(l *server.JetStreamAccountLimits) { l.MaxConsumers = 3 }},
+		"few consumers":      {limit: func(l *server.JetStreamAccountLimits) { l.MaxConsumers = 2 }, remedy: "raise the account's limit of consumers"},
+		"max_streams":        {limit: func(l *server.JetStreamAccountLimits) { l.MaxStreams = 7 }},
+		"few streams":        {limit: func(l *server.JetStreamAccountLimits) { l.MaxStreams = 6 }, remedy: "raise the account's limit of streams"},
+		"little storage":     {limit: func(l *server.JetStreamAccountLimits) { l.MaxStore = 1 << 30 }, remedy: "lower max_bytes under topology"},
+		"small streams":      {limit: func(l *server.JetStreamAccountLimits) { l.StoreMaxStreamBytes = 32 << 20 }, remedy: "lower max_bytes under topology"},
+		"small streams, configured": {
+			limit: func(l *server.JetStreamAccountLimits) { l.StoreMaxStreamBytes, l.MaxBytesRequired = 32<<20, true },
+			change: func(x *bus.Topology) {
+				x.Jobs.MaxBytes, x.Results.MaxBytes, x.Dead.MaxBytes, x.Control.MaxBytes, x.Health.MaxBytes = 1<<24, 1<<24, 1<<24, 1<<24, 1<<24
+				x.Rows.MaxBytes, x.Params.MaxBytes = 1<<24, 1<<24
+				x.Rows.MaxAge, x.Params.MaxAge = 25*time.Hour, time.Hour
+			},
+		},
+	} {
+		limits, top := unlimited(), topology()
+		c.limit(&limits)
+		if c.change != nil {
+			c.change(&top)
+		}
+		conn, _ := connect(t, limited(t, limits).ClientURL())
+		err := conn.Manage(t.Context(), top)
+		if c.remedy == "" {
+			require.NoError(t, err, name)
+			require.NoError(t, conn.Verify(t.Context(), top), name)
+			continue
+		}
+		require.ErrorContains(t, err, c.remedy, name)
+	}
+}
+
+// TestStreamsOfAnEarlierRelease had no limit of bytes: they are no reason not to start, and apply adds it.
+func TestStreamsOfAnEarlierRelease(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	for _, name := range []string{"DBRUNNER_HEALTH", "KV_DBRUNNER_CONTROL"} {
+		s, err := b.js.Stream(t.Context(), name)
+		require.NoError(t, err)
+		config := s.CachedInfo().Config
+		config.MaxBytes = -1
+		_, err = b.js.UpdateStream(t.Context(), config)
+		require.NoError(t, err)
+	}
+	require.NoError(t, b.conn.Manage(t.Context(), topology()))
+	require.NoError(t, b.conn.Verify(t.Context(), topology()))
+	changes, err := b.conn.Apply(t.Context(), topology())
+	require.NoError(t, err)
+	require.Len(t, changes, 2)
+	differences, err := b.conn.Diff(t.Context(), topology())
+	require.NoError(t, err)
+	require.Empty(t, differences)
+}

@@ -1,0 +1,401 @@
+package bus_test
+
+import (
+	"context"
+	"encoding/json"
+	"maps"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/zap"
+
+	"dbrunner/internal/bus"
+	"dbrunner/internal/bus/bustest"
+)
+
+// comparing is a world whose topology is compared all the time.
+func comparing(t *testing.T, verify bool) *bundle {
+	t.Helper()
+	b := setup(t)
+	if verify {
+		require.NoError(t, b.conn.Verify(t.Context(), topology()))
+	}
+	watch(t, b.conn)
+	return b
+}
+
+func watch(t *testing.T, conn *bus.Conn) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- conn.WatchTopology(ctx, 20*time.Millisecond) }()
+	t.Cleanup(func() {
+		cancel()
+		require.NoError(t, <-done)
+	})
+}
+
+// awaitProblems waits until the problems are as wanted.
+func (b *bundle) awaitProblems(t *testing.T, wanted func([]bus.Problem) bool) []bus.Problem {
+	t.Helper()
+	var have []bus.Problem
+	found := func() bool {
+		have = b.conn.Problems()
+		return wanted(have)
+	}
+	if !assert.Eventually(t, found, 30*time.Second, 5*time.Millisecond) {
+		require.FailNow(t, "not the problems that were expected", "%+v", have)
+	}
+	return have
+}
+
+func none(p []bus.Problem) bool { return len(p) == 0 }
+
+// edit is what an operator changes with "nats stream edit" or "nats consumer edit".
+type edit struct {
+	stream   string // the stream whose settings change, or that of the consumer
+	change   func(*jetstream.StreamConfig)
+	consumer func(*jetstream.ConsumerConfig) // of the lane work
+	problem  string                          // what is reported
+	effect   string
+}
+
+const (
+	stops   = "stops"
+	differs = "differs"
+	note    = "note"
+)
+
+func effect(p *bus.Problem) string {
+	switch {
+	case p.Stops():
+		return stops
+	case p.Note:
+		return note
+	}
+	return differs
+}
+
+func edits() map[string]edit {
+	jobs, results := "DBRUNNER_JOBS_demo", "DBRUNNER_RESULTS_demo"
+	return map[string]edit{
+		"a kind's subject":      {jobs, func(c *jetstream.StreamConfig) { c.Subjects = c.Subjects[1:] }, nil, "subjects is", stops},
+		"a subject more":        {jobs, func(c *jetstream.StreamConfig) { c.Subjects = append(c.Subjects, "other.>") }, nil, "subjects is", stops},
+		"discard":               {jobs, func(c *jetstream.StreamConfig) { c.Discard, c.DiscardNewPerSubject = jetstream.DiscardOld, false }, nil, "discard is DiscardOld", differs},
+		"discard per subject":   {jobs, func(c *jetstream.StreamConfig) { c.DiscardNewPerSubject = false }, nil, "discard_new_per_subject is off", differs},
+		"max_msgs":              {jobs, func(c *jetstream.StreamConfig) { c.MaxMsgs = 10 }, nil, "max_msgs is 10", differs},
+		"max_msgs_per_subject":  {jobs, func(c *jetstream.StreamConfig) { c.MaxMsgsPerSubject = 10 }, nil, "max_msgs_per_subject is 10", differs},
+		"max_bytes":             {jobs, func(c *jetstream.StreamConfig) { c.MaxBytes = 4096 }, nil, "max_bytes is 4096", differs},
+		"max_age":               {jobs, func(c *jetstream.StreamConfig) { c.MaxAge, c.Duplicates = time.Hour, time.Minute }, nil, "max_age is 1h0m0s", differs},
+		"max_msg_size":          {jobs, func(c *jetstream.StreamConfig) { c.MaxMsgSize = 1024 }, nil, "max_msg_size is 1024", note},
+		"max_consumers":         {jobs, func(c *jetstream.StreamConfig) { c.MaxConsumers = 5 }, nil, "max_consumers is 5", differs},
+		"duplicate window less": {jobs, func(c *jetstream.StreamConfig) { c.Duplicates = time.Second }, nil, "duplicate_window is 1s", note},
+		"duplicate window more": {jobs, func(c *jetstream.StreamConfig) { c.Duplicates = time.Hour }, nil, "duplicate_window is 1h0m0s", differs},
+		"roll-up":               {jobs, func(c *jetstream.StreamConfig) { c.AllowRollup = true }, nil, "allow_rollup_hdrs is on", differs},
+		"no_ack":                {jobs, func(c *jetstream.StreamConfig) { c.NoAck = true }, nil, "no_ack is on", stops},
+		"republish": {jobs, func(c *jetstream.StreamConfig) {
+			c.RePublish = &jetstream.RePublish{Source: ">", Destination: "copy.>"}
+		}, nil, "republish is", differs},
+		"consumer limits":        {jobs, func(c *jetstream.StreamConfig) { c.ConsumerLimits.MaxAckPending = 20_000 }, nil, "consumer_limits is", note},
+		"metadata":               {jobs, func(c *jetstream.StreamConfig) { c.Metadata = nil }, nil, "metadata dbrunner.namespace is none", note},
+		"atomic publish":         {jobs, func(c *jetstream.StreamConfig) { c.AllowAtomicPublish = true }, nil, "allow_atomic is on", differs},
+		"fast publish":           {jobs, func(c *jetstream.StreamConfig) { c.AllowBatchPublish = true }, nil, "allow_batched is on", differs},
+		"results' age":           {results, func(c *jetstream.StreamConfig) { c.MaxAge = time.Hour }, nil, "max_age is 1h0m0s", differs},
+		"results' discard":       {results, func(c *jetstream.StreamConfig) { c.Discard, c.DiscardNewPerSubject = jetstream.DiscardOld, false }, nil, "discard is DiscardOld", differs},
+		"results' count":         {results, func(c *jetstream.StreamConfig) { c.MaxMsgs = 3 }, nil, "max_msgs is 3", differs},
+		"results' transform":     {results, func(c *jetstream.StreamConfig) { c.SubjectTransform, c.RePublish = nil, nil }, nil, "subject_transform is none", stops},
+		"results' republish":     {results, func(c *jetstream.StreamConfig) { c.RePublish = nil }, nil, "republish is none", differs},
+		"results' direct get":    {results, func(c *jetstream.StreamConfig) { c.AllowDirect = false }, nil, "allow_direct is off", stops},
+		"results' subjects":      {results, func(c *jetstream.StreamConfig) { c.Subjects = append(c.Subjects, "other.>") }, nil, "subjects is", stops},
+		"dead letters' age":      {"DBRUNNER_DEAD", func(c *jetstream.StreamConfig) { c.MaxAge = time.Hour }, nil, "max_age is 1h0m0s", differs},
+		"dead letters' bytes":    {"DBRUNNER_DEAD", func(c *jetstream.StreamConfig) { c.MaxBytes = 8192 }, nil, "max_bytes is 8192", differs},
+		"health's age":           {"DBRUNNER_HEALTH", func(c *jetstream.StreamConfig) { c.MaxAge = time.Hour }, nil, "max_age is 1h0m0s", differs},
+		"health's bytes":         {"DBRUNNER_HEALTH", func(c *jetstream.StreamConfig) { c.MaxBytes = 8192 }, nil, "max_bytes is 8192", differs},
+		"health without a bound": {"DBRUNNER_HEALTH", func(c *jetstream.StreamConfig) { c.MaxBytes = -1 }, nil, "max_bytes is none", note},
+		"health's history":       {"DBRUNNER_HEALTH", func(c *jetstream.StreamConfig) { c.MaxMsgsPerSubject = 9 }, nil, "max_msgs_per_subject is 9", differs},
+		"control's history":      {"KV_DBRUNNER_CONTROL", func(c *jetstream.StreamConfig) { c.MaxMsgsPerSubject = 5 }, nil, "max_msgs_per_subject is 5", differs},
+		"rows' age":              {"OBJ_DBRUNNER_ROWS", func(c *jetstream.StreamConfig) { c.MaxAge = time.Hour }, nil, "max_age is 1h0m0s", differs},
+		"params' direct get":     {"OBJ_DBRUNNER_PARAMS", func(c *jetstream.StreamConfig) { c.AllowDirect = false }, nil, "allow_direct is off", stops},
+		"ack_wait":               {stream: jobs, consumer: func(c *jetstream.ConsumerConfig) { c.AckWait = time.Second }, problem: "ack_wait is 1s", effect: differs},
+		"ack_wait more":          {stream: jobs, consumer: func(c *jetstream.ConsumerConfig) { c.AckWait = time.Hour }, problem: "ack_wait is 1h0m0s", effect: differs},
+		"max_ack_pending":        {stream: jobs, consumer: func(c *jetstream.ConsumerConfig) { c.MaxAckPending = 1 }, problem: "max_ack_pending is 1", effect: note},
+		"max_ack_pending more":   {stream: jobs, consumer: func(c *jetstream.ConsumerConfig) { c.MaxAckPending = 20_000 }, problem: "max_ack_pending is 20000", effect: differs},
+		"filter":                 {stream: jobs, consumer: func(c *jetstream.ConsumerConfig) { c.FilterSubjects = c.FilterSubjects[:1] }, problem: "filter_subjects is", effect: stops},
+		"max_deliver":            {stream: jobs, consumer: func(c *jetstream.ConsumerConfig) { c.MaxDeliver = 5 }, problem: "max_deliver is 5", effect: differs},
+		"backoff":                {stream: jobs, consumer: func(c *jetstream.ConsumerConfig) { c.BackOff = []time.Duration{time.Second, time.Minute} }, problem: "backoff is 2", effect: differs},
+		"headers only":           {stream: jobs, consumer: func(c *jetstream.ConsumerConfig) { c.HeadersOnly = true }, problem: "headers_only is on", effect: stops},
+		"max_batch":              {stream: jobs, consumer: func(c *jetstream.ConsumerConfig) { c.MaxRequestBatch = 2 }, problem: "max_batch is 2", effect: note},
+		"max_expires":            {stream: jobs, consumer: func(c *jetstream.ConsumerConfig) { c.MaxRequestExpires = time.Second }, problem: "max_expires is 1s", effect: note},
+		"inactive threshold":     {stream: jobs, consumer: func(c *jetstream.ConsumerConfig) { c.InactiveThreshold = time.Hour }, problem: "inactive_threshold is 1h0m0s", effect: differs},
+		"consumer's replicas":    {stream: jobs, consumer: func(c *jetstream.ConsumerConfig) { c.Replicas = 1 }, problem: "num_replicas is 1", effect: differs},
+		"priority groups": {stream: jobs, consumer: func(c *jetstream.ConsumerConfig) {
+			c.PriorityPolicy, c.PriorityGroups = jetstream.PriorityPolicyOverflow, []string{"a"}
+		}, problem: "priority_groups is a", effect: stops},
+		"consumer's metadata": {stream: jobs, consumer: func(c *jetstream.ConsumerConfig) { c.Metadata = nil }, problem: "metadata dbrunner.namespace is none", effect: note},
+	}
+}
+
+// TestWhatAnOperatorEditsIsReported edits every setting that the stock command line can edit, one at a time, while a
+// runner works.
+func TestWhatAnOperatorEditsIsReported(t *testing.T) {
+	t.Parallel()
+	b := comparing(t, false)
+	b.awaitProblems(t, none)
+	for name, e := range edits() {
+		s, err := b.js.Stream(t.Context(), e.stream)
+		require.NoError(t, err)
+		before, o := s.CachedInfo().Config, consumerInfo(t, b.js, "work").Config
+		if e.consumer != nil {
+			changed := o
+			changed.Metadata = maps.Clone(o.Metadata)
+			e.consumer(&changed)
+			_, err = s.UpdateConsumer(t.Context(), changed)
+		} else {
+			changed := before
+			e.change(&changed)
+			_, err = b.js.UpdateStream(t.Context(), changed)
+		}
+		require.NoError(t, err, name)
+		found := b.awaitProblems(t, func(p []bus.Problem) bool { return len(p) > 0 })
+		i := 0
+		for ; i < len(found) && !strings.Contains(found[i].String(), e.problem); i++ {
+		}
+		require.Less(t, i, len(found), "%s: %+v", name, found)
+		p := &found[i]
+		require.Equal(t, e.effect, effect(p), name)
+		require.NotEmpty(t, p.Remedy(), name)
+		require.Contains(t, p.Resource, e.stream, name)
+		if strings.Contains(e.stream, "demo") {
+			require.Equal(t, "demo", p.Database, name)
+		} else {
+			require.Empty(t, p.Database, name)
+		}
+		d, err := b.conn.Diff(t.Context(), topology())
+		require.NoError(t, err)
+		require.Contains(t, d, p.Difference, "%s: topology show and check look there", name)
+
+		if e.consumer != nil {
+			_, err = s.UpdateConsumer(t.Context(), o)
+		} else {
+			_, err = b.js.UpdateStream(t.Context(), before)
+		}
+		require.NoError(t, err, name)
+		b.awaitProblems(t, none)
+	}
+	require.NotEmpty(t, b.logs.FilterMessage("a stream or consumer is not as the runner needs it: jobs wait").All())
+}
+
+// TestApplyUndoesWhatAnOperatorEdited takes back all of it but what the server cannot.
+func TestApplyUndoesWhatAnOperatorEdited(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	for name, e := range edits() {
+		s, err := b.js.Stream(t.Context(), e.stream)
+		require.NoError(t, err)
+		changed, o := s.CachedInfo().Config, consumerInfo(t, b.js, "work").Config
+		if e.consumer != nil {
+			e.consumer(&o)
+			_, err = s.UpdateConsumer(t.Context(), o)
+		} else {
+			e.change(&changed)
+			_, err = b.js.UpdateStream(t.Context(), changed)
+		}
+		require.NoError(t, err, name)
+		changes, err := b.conn.Apply(t.Context(), topology())
+		require.NoError(t, err, name)
+		if name != "max_msg_size" { // follows from the server, or is the operator's
+			require.NotEmpty(t, changes, name)
+			for _, c := range changes {
+				require.True(t, c.Done, "%s: %+v", name, c)
+			}
+			d, err := b.conn.Diff(t.Context(), topology())
+			require.NoError(t, err)
+			for _, one := range d {
+				require.Equal(t, "max_msg_size", one.Setting, "%s: %+v", name, one)
+			}
+		}
+	}
+}
+
+// TestPausedConsumerIsReported with the command that resumes it, and resumes when it does.
+func TestPausedConsumerIsReported(t *testing.T) {
+	t.Parallel()
+	b := comparing(t, false)
+	pause := func(lane string, until time.Time) {
+		t.Helper()
+		_, err := b.js.PauseConsumer(t.Context(), "DBRUNNER_JOBS_demo", lane, until)
+		require.NoError(t, err)
+	}
+	for _, lane := range []string{"work", "migration", "health"} {
+		pause(lane, time.Now().Add(time.Hour))
+		p := b.awaitProblems(t, func(p []bus.Problem) bool { return len(p) == 1 })
+		require.True(t, p[0].Stops())
+		require.Contains(t, p[0].String(), "consumer DBRUNNER_JOBS_demo/"+lane+" is paused until 20")
+		require.Equal(t, "nats consumer resume DBRUNNER_JOBS_demo "+lane, p[0].Remedy())
+		require.NoError(t, b.conn.Manage(t.Context(), topology()), "another runner starts all the same")
+		require.NoError(t, b.conn.Verify(t.Context(), topology()))
+		top := topology()
+		top.AckWait = 20 * time.Second
+		changes, err := b.conn.Apply(t.Context(), top)
+		require.NoError(t, err)
+		require.Len(t, changes, 3, "the pause is left as it is: %+v", changes)
+		_, err = b.conn.Apply(t.Context(), topology())
+		require.NoError(t, err)
+		require.True(t, consumerInfo(t, b.js, lane).Paused)
+		pause(lane, time.Now().Add(-time.Second))
+		b.awaitProblems(t, none)
+	}
+	pause("work", time.Now().Add(2*time.Second))
+	b.awaitProblems(t, func(p []bus.Problem) bool { return len(p) == 1 })
+	b.awaitProblems(t, none) // it ends by itself
+}
+
+// TestSealedStreamIsReported: nothing opens it again.
+func TestSealedStreamIsReported(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"DBRUNNER_JOBS_demo", "DBRUNNER_RESULTS_demo", "DBRUNNER_DEAD", "OBJ_DBRUNNER_ROWS"} {
+		b := comparing(t, false)
+		s, err := b.js.Stream(t.Context(), name)
+		require.NoError(t, err)
+		config := s.CachedInfo().Config
+		config.Sealed = true
+		_, err = b.js.UpdateStream(t.Context(), config)
+		require.NoError(t, err)
+		found := b.awaitProblems(t, func(p []bus.Problem) bool { return len(p) > 0 })
+		var sealed *bus.Problem
+		for i := range found {
+			if found[i].Setting == "sealed" {
+				sealed = &found[i]
+			}
+		}
+		require.NotNil(t, sealed, "%+v", found)
+		require.True(t, sealed.Stops())
+		require.Contains(t, sealed.Remedy(), "nats stream rm "+name)
+	}
+}
+
+func allStreams() []string {
+	return []string{
+		"DBRUNNER_JOBS_demo", "DBRUNNER_RESULTS_demo", "DBRUNNER_DEAD", "DBRUNNER_HEALTH", "KV_DBRUNNER_CONTROL", "OBJ_DBRUNNER_ROWS",
+		"OBJ_DBRUNNER_PARAMS",
+	}
+}
+
+// TestRemovedStreamsAreCreatedAgain where the runner manages the topology, with a line in the log that cannot be missed.
+func TestRemovedStreamsAreCreatedAgain(t *testing.T) {
+	t.Parallel()
+	b := comparing(t, false)
+	for _, name := range allStreams() {
+		before := len(recreations(b))
+		require.NoError(t, b.js.DeleteStream(t.Context(), name))
+		require.Eventually(t, func() bool {
+			d, err := b.conn.Diff(context.Background(), topology())
+			return err == nil && len(d) == 0
+		}, 30*time.Second, 10*time.Millisecond, name)
+		require.Eventually(t, func() bool { return len(recreations(b)) > before }, 30*time.Second, 5*time.Millisecond, name)
+		b.awaitProblems(t, none)
+	}
+	for _, lane := range []string{"work", "migration", "health"} {
+		require.NoError(t, b.js.DeleteConsumer(t.Context(), "DBRUNNER_JOBS_demo", lane))
+		require.Eventually(t, func() bool {
+			_, err := b.js.Consumer(context.Background(), "DBRUNNER_JOBS_demo", lane)
+			return err == nil
+		}, 30*time.Second, 10*time.Millisecond, lane)
+	}
+}
+
+func recreations(b *bundle) []string {
+	var out []string
+	for _, entry := range b.logs.FilterMessage("a stream or consumer was deleted while runners work; creating it again, without what it held").All() {
+		if entry.Level == zap.ErrorLevel {
+			out = append(out, entry.ContextMap()["resource"].(string))
+		}
+	}
+	return out
+}
+
+// TestRemovedStreamsAreReported where the runner creates nothing.
+func TestRemovedStreamsAreReported(t *testing.T) {
+	t.Parallel()
+	b := comparing(t, true)
+	for _, name := range allStreams() {
+		require.NoError(t, b.js.DeleteStream(t.Context(), name))
+		p := b.awaitProblems(t, func(p []bus.Problem) bool { return len(p) == 1 })
+		require.Equal(t, "stream "+name+" is missing", p[0].String())
+		require.True(t, p[0].Stops())
+		require.Equal(t, "runner topology apply creates it", p[0].Remedy())
+		_, err := b.conn.Apply(t.Context(), topology())
+		require.NoError(t, err)
+		b.awaitProblems(t, none)
+	}
+	require.NoError(t, b.js.DeleteConsumer(t.Context(), "DBRUNNER_JOBS_demo", "work"))
+	p := b.awaitProblems(t, func(p []bus.Problem) bool { return len(p) > 0 })
+	require.Equal(t, "consumer DBRUNNER_JOBS_demo/work is missing", p[0].String())
+}
+
+// TestAStreamThatCannotBeCreatedAgainIsReported with the reason.
+func TestAStreamThatCannotBeCreatedAgainIsReported(t *testing.T) {
+	t.Parallel()
+	node := limited(t, unlimited())
+	b := setupOn(t, node, topology())
+	watch(t, b.conn)
+	lower := unlimited()
+	lower.MaxStreams = 5
+	require.NoError(t, node.Server().GlobalAccount().UpdateJetStreamLimits(map[string]server.JetStreamAccountLimits{"": lower}))
+	require.NoError(t, b.js.DeleteStream(t.Context(), "DBRUNNER_DEAD"))
+	p := b.awaitProblems(t, func(p []bus.Problem) bool { return len(p) == 1 && p[0].Failure != "" })
+	require.Contains(t, p[0].String(), "stream DBRUNNER_DEAD is missing and could not be created")
+	require.Contains(t, p[0].String(), "raise the account's limit of streams")
+	require.True(t, p[0].Stops())
+}
+
+// TestAStreamWithoutALeaderIsReported: two of its three servers are gone.
+func TestAStreamWithoutALeaderIsReported(t *testing.T) {
+	t.Parallel()
+	nodes := bustest.Cluster(t, 3)
+	top := topology()
+	top.Replicas = 3
+	conn, _ := connect(t, nodes.URL())
+	_, js := bustest.Plain(t, nodes.URL())
+	require.NoError(t, conn.Manage(t.Context(), top))
+	b := &bundle{conn: conn, js: js}
+	watch(t, conn)
+	b.awaitProblems(t, none)
+	stopped := []*bustest.Node{nodes.StreamLeader("DBRUNNER_RESULTS_demo")}
+	for _, n := range nodes.Nodes {
+		if len(stopped) < 2 && n != stopped[0] {
+			stopped = append(stopped, n)
+		}
+	}
+	for _, n := range stopped {
+		n.Stop()
+	}
+	p := b.awaitProblems(t, func(p []bus.Problem) bool { return len(p) > 0 })
+	require.True(t, p[0].Stops())
+	require.Contains(t, p[0].String(), "cannot be read")
+	for _, n := range stopped {
+		n.Start()
+	}
+	b.awaitProblems(t, none)
+}
+
+// TestProblemsOutliveALostLink: nothing new is known without one.
+func TestProblemsOutliveALostLink(t *testing.T) {
+	t.Parallel()
+	b := comparing(t, true)
+	require.NoError(t, b.js.DeleteStream(t.Context(), "DBRUNNER_DEAD"))
+	b.awaitProblems(t, func(p []bus.Problem) bool { return len(p) == 1 })
+	b.node.Stop()
+	require.Eventually(t, func() bool { return !b.conn.State().Connected }, 10*time.Second, 5*time.Millisecond)
+	require.Len(t, b.conn.Problems(), 1)
+	b.node.Start()
+	require.Eventually(t, func() bool { return b.conn.State().Connected }, 20*time.Second, 5*time.Millisecond)
+	raw, err := json.Marshal(b.conn.Problems())
+	require.NoError(t, err)
+	require.Len(t, b.conn.Problems(), 1, "%s", raw)
+}
