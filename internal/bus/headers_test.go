@@ -243,7 +243,7 @@ func TestSettingsOfAnEarlierReleaseAreNotes(t *testing.T) {
 	write(t, b.conn.Rows(), "before", content(1000))
 	require.NoError(t, b.conn.Manage(t.Context(), topology()))
 	require.NoError(t, b.conn.Verify(t.Context(), topology()))
-	require.Equal(t, 4, b.logs.FilterMessageSnippet("runner topology apply changes it").Len(), "each start logs both")
+	require.Equal(t, 4, b.logs.FilterMessageSnippet("the runner works with it").Len(), "each start logs both")
 	differences, err := b.conn.Diff(t.Context(), topology())
 	require.NoError(t, err)
 	require.Len(t, differences, 2)
