@@ -2,6 +2,7 @@ package postgres_test
 
 import (
 	"context"
+	"fmt"
 	"net/url"
 	"testing"
 	"time"
@@ -289,4 +290,42 @@ func TestConnectErrors(t *testing.T) {
 	_, err = postgres.Open(base)
 	require.Error(t, err)
 	require.NotContains(t, err.Error(), secret)
+}
+
+// TestSecondAttempt: the attempt that follows a statement which the session had lost is bounded by the job's own limit and
+// context, and by nothing else.
+func TestSecondAttempt(t *testing.T) {
+	t.Parallel()
+	const slow = "SELECT pg_sleep(1.5)::text AS s"
+	lose := map[string]func(b *bench){
+		"stale": func(b *bench) { b.sql(fmt.Sprintf("ALTER TABLE thing ADD COLUMN c%d text", time.Now().UnixNano())) },
+		"dropped": func(b *bench) {
+			_, _ = b.db.Read(t.Context(), call(), &db.Compiled{SQL: "SELECT drop_statements()"}, objects())
+		},
+	}
+	for name, change := range lose {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := setup(t, func(o *db.Options) { o.Pool.Min, o.Pool.Max = 1, 1 })
+			b.sql("CREATE TABLE thing (a int); INSERT INTO thing VALUES (1)")
+			b.sql("CREATE FUNCTION drop_statements() RETURNS int LANGUAGE plpgsql AS $$ BEGIN EXECUTE 'DEALLOCATE ALL'; RETURN 1; END $$")
+			run := func(ctx context.Context, timeout time.Duration) error {
+				for range 3 {
+					_, err := b.transact(nil, "SELECT * FROM thing")
+					require.NoError(t, err)
+				}
+				change(b)
+				_, err := b.db.Transact(ctx, db.Call{Timeout: timeout}, transaction("SELECT * FROM thing", slow, insertOne), objects(), sealed("late"))
+				return err
+			}
+			require.NoError(t, run(t.Context(), patience), "longer than what the end of the first attempt may take")
+			begun := time.Now()
+			requireError(t, run(t.Context(), 500*time.Millisecond), db.ClassTimeout, db.CodeTimeout)
+			ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+			defer cancel()
+			requireError(t, run(ctx, patience), db.ClassCanceled, db.CodeCanceled)
+			require.Less(t, time.Since(begun), 15*time.Second)
+			require.Equal(t, 1, b.effects())
+		})
+	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"regexp"
 	"strings"
 
@@ -15,6 +16,9 @@ import (
 // errOutOfOrder ends the reading of an answer that nobody wants to the end, or that does not follow the
 // protocol as it is used here.
 var errOutOfOrder = errors.New("postgres: the answer was not read to its end")
+
+// errEnded ends the reading of a session that the server ended with a FATAL error: nothing follows it.
+var errEnded = fmt.Errorf("postgres: the server ended the session: %w", io.EOF)
 
 // verdict is what an error code means.
 type verdict struct {

@@ -56,6 +56,7 @@ func (d *Database) Execute(
 	a := alone{lease: l, call: &call, stmt: stmt, opts: opts, once: once}
 	set, err := a.run(ctx)
 	a.clean()
+	l.over = true
 	return set, err
 }
 

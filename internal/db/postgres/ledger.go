@@ -8,8 +8,6 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgconn"
-
 	"dbrunner/internal/db"
 )
 
@@ -205,11 +203,12 @@ func (d *Database) own(ctx context.Context, lost db.Class, run func(l *lease) er
 	}
 	defer l.done()
 	err = run(l)
+	l.over = true
 	if err == nil {
 		return nil
 	}
 	e := dbError(l.ownError(ctx, err))
-	if _, answered := errors.AsType[*pgconn.PgError](err); !answered && l.dead && lost == db.ClassUnknown {
+	if l.dead && lost == db.ClassUnknown { // the session ended: its last word says nothing of what it had committed
 		e.Class = lost
 	}
 	return noWrites(e)

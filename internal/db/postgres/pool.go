@@ -27,12 +27,12 @@ func (d *Database) hook(config *pgxpool.Config) {
 		return nil
 	}
 	config.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
-		if conn.PgConn().Frontend().ReadBufferLen() > 0 { // the driver has read more than its own: it cannot be ours
-			return errOutOfOrder
-		}
 		s := newSession(conn, !d.opts.TransactionPool, &d.buffers)
 		s.watch(ctx, time.Now().Add(d.connectTimeout))
 		defer s.unwatch()
+		if err := s.notified(); err != nil {
+			return err
+		}
 		if err := d.learn(s); err != nil || d.opts.TransactionPool {
 			return err
 		}
@@ -40,7 +40,7 @@ func (d *Database) hook(config *pgxpool.Config) {
 	}
 	config.BeforeClose = func(conn *pgx.Conn) {
 		if s := sessionOf(conn); s != nil && !s.dead {
-			s.leave()
+			s.settle()
 		}
 	}
 	config.ShouldPing = func(context.Context, pgxpool.ShouldPingParams) bool { return false }

@@ -74,6 +74,7 @@ func (s *session) exchange() (rows [][][]byte, affected int64, err error) {
 			}
 			if fatal(e) {
 				s.doom(false)
+				return nil, 0, e
 			}
 		case msgReady:
 			s.flushed()

@@ -53,34 +53,69 @@ func (d *Database) await(ctx context.Context, r *reading) (told turn, gone bool)
 // lead runs the reading and those that come along, and passes the lead on.
 func (d *Database) lead(ctx context.Context, r *reading) (db.ResultSet, error) {
 	for {
-		l, err := d.beginOn(ctx, r.session, r.call, r.opts)
-		r.session = nil
-		if err != nil {
-			d.reads.pass(nil)
-			return db.ResultSet{}, err
-		}
-		t := l.gather(r)
-		if t == nil {
-			set, err := l.lone(ctx, r)
-			l.pass()
+		if set, again, err := d.leadOnce(ctx, r); !again {
 			return set, err
 		}
-		if !t.run(ctx) {
-			l.pass()
-			<-r.turn // the answer
-			return r.set, r.err
+	}
+}
+
+// leadOnce is one trip of a leader. again: its own read has no answer yet, and it still leads.
+func (d *Database) leadOnce(ctx context.Context, r *reading) (set db.ResultSet, again bool, err error) {
+	var l *lease
+	var t *sharedTrip
+	ended := false
+	defer func() {
+		if !ended {
+			d.panicked(r, l, t)
 		}
+	}()
+	l, err = d.beginOn(ctx, r.session, r.call, r.opts)
+	r.session = nil
+	if err != nil {
+		ended = true
+		d.reads.pass(nil)
+		return set, false, err
+	}
+	if t = l.gather(r); t == nil {
+		set, err = l.lone(ctx, r)
+	} else {
+		t.ask()
+		again = t.run(ctx)
+	}
+	ended, l.over = true, true
+	switch {
+	case again:
+		l.done()
+	case t == nil:
+		l.pass()
+	default:
+		l.pass()
+		<-r.turn // the answer
+		set, err = r.set, r.err
+	}
+	return set, again, err
+}
+
+// panicked ends a leadership whose trip did not come to its end: nobody waits for it any more.
+func (d *Database) panicked(own *reading, l *lease, t *sharedTrip) {
+	if t != nil {
+		t.close()
+		d.reads.back(t.reads[1:], errGivenUp())
+		select {
+		case <-own.turn: // answered before
+		default:
+		}
+	}
+	if l != nil {
 		l.done()
 	}
+	d.reads.pass(nil)
 }
 
 // pass hands the session to the next reading that leads, or back to the pool: others may wait for it there.
 func (l *lease) pass() {
 	s := l.session
-	l.unwatch()
-	if l.retire {
-		l.doom(false)
-	}
+	l.leave()
 	s.handed++
 	if s.dead || s.handed == maxHanded || l.d.waits.Any() {
 		l.d.release(s)

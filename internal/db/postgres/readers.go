@@ -107,12 +107,16 @@ func (q *readers) answer(r *reading, set db.ResultSet, err error) {
 	r.turn <- answered
 }
 
-// back puts readings of a trip that broke in front of the queue. Those that nobody wants any more are answered.
+// back puts readings of a trip that broke in front of the queue, unless they have their answers. Those that nobody wants
+// any more are answered.
 func (q *readers) back(reads []*reading, givenUp error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	now, again := time.Now(), make([]*reading, 0, len(reads)+len(q.waiting))
 	for _, r := range reads {
+		if r.trip == nil {
+			continue
+		}
 		r.trip = nil
 		if r.givenUp {
 			r.err = givenUp

@@ -16,6 +16,7 @@ type lease struct {
 	d        *Database
 	deadline time.Time
 	retire   bool // the session works, but a job took names of ours in it
+	over     bool // the call came to its end; if it did not, it panicked, and its session may be anywhere
 }
 
 // begin gets a session for a call and asks the call's last question. done gives the session back.
@@ -31,14 +32,18 @@ func (d *Database) beginOn(ctx context.Context, s *session, call *db.Call, opts 
 			return nil, err
 		}
 	}
+	begun := false
+	defer func() {
+		if !begun {
+			d.release(s)
+		}
+	}()
 	if call.Begin != nil {
 		if err := call.Begin(); err != nil {
-			d.release(s)
 			return nil, err
 		}
 	}
 	if ctx.Err() != nil {
-		d.release(s)
 		return nil, db.Errorf(db.ClassCanceled, db.CodeCanceled, "the work was given up before it was begun").
 			Because(context.Cause(ctx))
 	}
@@ -48,15 +53,31 @@ func (d *Database) beginOn(ctx context.Context, s *session, call *db.Call, opts 
 	}
 	s.encoder.Reset(opts)
 	s.watch(ctx, l.deadline)
+	begun = true
 	return l, nil
 }
 
-func (l *lease) done() {
+// rewatch bounds a further attempt by what the call has left: what ended the one before may have bounds of its own.
+func (l *lease) rewatch(ctx context.Context) {
 	l.unwatch()
-	if l.retire {
+	l.watch(ctx, l.deadline)
+}
+
+// done gives the session back at the end of a call.
+func (l *lease) done() {
+	l.leave()
+	l.d.release(l.session)
+}
+
+// leave ends the call's hold on the session, which may have to be ended as well.
+func (l *lease) leave() {
+	l.unwatch()
+	switch {
+	case !l.over:
+		l.doom(true)
+	case l.retire:
 		l.doom(false)
 	}
-	l.d.release(l.session)
 }
 
 // messageSlack is what one row's message may be larger than the job's limit on encoded bytes. The text of
@@ -190,6 +211,9 @@ func (l *lease) ownError(ctx context.Context, err error) error {
 		return own
 	}
 	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
+		if fatal(pg) {
+			l.d.lost()
+		}
 		return l.d.serverError(pg, "", -1)
 	}
 	return l.linkError(ctx, err)

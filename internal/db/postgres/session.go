@@ -233,8 +233,12 @@ func (s *session) readSegment(ends ...*segmentEnd) error {
 				end.first = end.last
 			}
 		case msgError:
+			e := errorOf(body)
 			if end.failed == nil {
-				end.failed = errorOf(body)
+				end.failed = e
+			}
+			if fatal(e) {
+				return errEnded
 			}
 		case msgReady:
 			return nil
@@ -277,11 +281,27 @@ func (s *session) drain() error {
 	return nil
 }
 
-// leave reads what is still to be read before the session is closed in good order: an answer that nobody read
+// settle reads what is still to be read before the session is closed in good order: an answer that nobody read
 // would make the end a reset, which servers log.
-func (s *session) leave() {
+func (s *session) settle() {
 	_ = s.net.SetDeadline(time.Now().Add(time.Second))
 	_ = s.drain()
+}
+
+// notified takes what the server says unasked, and what the driver read along with the end of the login.
+func (s *session) notified() error {
+	for from := s.pg.Frontend(); from.ReadBufferLen() > 0; {
+		message, err := from.Receive()
+		if err != nil {
+			return err
+		}
+		switch message.(type) {
+		case *pgproto3.NoticeResponse, *pgproto3.ParameterStatus, *pgproto3.NotificationResponse:
+		default:
+			return errOutOfOrder
+		}
+	}
+	return nil
 }
 
 // doom marks the session as not usable any more. running says that the server may still be at work for it.

@@ -237,10 +237,10 @@ func (t *sharedTrip) broke(ctx context.Context, cause error) (again bool) {
 	t.close()
 	rest := t.reads[t.done:]
 	switch {
-	case errors.Is(cause, errStale): // the session is in order, or retires
-		rest[0].alone = true
 	case len(rest) == 0:
 		t.abandon(cause)
+	case errors.Is(cause, errStale): // the session is in order, or retires
+		rest[0].alone = true
 	case rest[0].overflows(&t.out), timedOut(cause) && ctx.Err() == nil:
 		t.abandon(cause)
 		rest[0].alone = true
@@ -282,7 +282,6 @@ func (l *lease) gather(own *reading) *sharedTrip {
 	if len(t.reads) == 1 {
 		return nil
 	}
-	t.ask()
 	return t
 }
 

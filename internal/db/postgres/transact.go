@@ -39,10 +39,12 @@ func (d *Database) Transact(
 	t := transaction{lease: l, call: &call, tx: tx, opts: opts, seal: seal, named: true}
 	sets, err := t.attempt(ctx)
 	if t.again {
+		l.rewatch(ctx)
 		l.encoder.Reset(opts)
 		t.again, t.named = false, false
 		sets, err = t.attempt(ctx)
 	}
+	l.over = true
 	return sets, err
 }
 
@@ -162,7 +164,8 @@ func (t *transaction) bounds(ctx context.Context) error {
 	return nil
 }
 
-// rollback ends the transaction and does not wait for the answer. The call's own bounds may be over.
+// rollback ends the transaction and does not wait for the answer. The call's own bounds may be over, and are not in force
+// any more: whatever goes on in the session needs new ones (rewatch).
 func (t *transaction) rollback() {
 	t.unwatch()
 	_ = t.net.SetDeadline(time.Now().Add(rollbackGrace))
@@ -330,6 +333,7 @@ func (t *transaction) standby(e *db.Error) *db.Error {
 	if e.EngineCode != "25006" || t.dead {
 		return e
 	}
+	_ = t.net.SetDeadline(time.Now().Add(readyTimeout))
 	rows, err := t.query(`SELECT pg_is_in_recovery() OR current_setting('default_transaction_read_only') = 'on'`)
 	if err != nil || string(rows[0][0]) == "t" {
 		t.doom(false)

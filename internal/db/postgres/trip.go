@@ -125,7 +125,11 @@ func (r *reader) run() error {
 		case msgEmpty:
 			r.complete(nil)
 		case msgError:
-			r.fail(errorOf(body))
+			e := errorOf(body)
+			r.fail(e)
+			if fatal(e) {
+				return errEnded
+			}
 		case msgReady:
 			if r.s.foreign && r.out.failed == nil {
 				r.out.refuse, r.out.at = errEncoding(), 0
@@ -146,12 +150,18 @@ func (r *reader) current() *sent {
 	return &r.s.sent[r.next]
 }
 
+// at is the index of the job's statement whose answer is being read, -1 if it is none of them: a command of ours, or what
+// comes behind the end of the last statement.
+func (r *reader) at() int {
+	if r.between || r.current() == nil {
+		return -1
+	}
+	return r.next
+}
+
 func (r *reader) fail(e *pgconn.PgError) {
 	if r.out.failed == nil && r.out.refuse == nil {
-		r.out.at = max(r.next, -1)
-		if r.between {
-			r.out.at = -1
-		}
+		r.out.at = r.at()
 	}
 	if r.out.failed == nil {
 		r.out.failed = e
@@ -160,7 +170,7 @@ func (r *reader) fail(e *pgconn.PgError) {
 
 func (r *reader) refuse(e *db.Error) {
 	if r.out.ok() {
-		r.out.refuse, r.out.at = e, r.next
+		r.out.refuse, r.out.at = e, r.at()
 	}
 }
 
