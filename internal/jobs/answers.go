@@ -25,6 +25,14 @@ func resultError(e *db.Error) *ResultError {
 	}
 }
 
+// ownDoingError is of executions that ended as if the database were down while it answered others.
+func ownDoingError(e *db.Error) *db.Error {
+	own := *e
+	own.Class, own.Code = db.ClassPermanent, db.CodeDatabase
+	own.Message += "; the database answers others meanwhile, so the job's own statements are the cause"
+	return &own
+}
+
 func rejectionError(rej *Rejection) *ResultError {
 	return &ResultError{Code: rej.Code, Message: rej.Message(), Faults: rej.Faults}
 }

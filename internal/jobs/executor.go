@@ -68,6 +68,10 @@ func NewExecutor(opts ExecutorOptions) (*Executor, error) {
 	return &Executor{opts: opts, decoder: decoder}, nil
 }
 
+// maxRefuted is how many executions of one delivery may end as if the database were down, while a probe finds it well: one
+// by chance, as when the database was back a moment later. The second one makes it the job's own failure.
+const maxRefuted = 2
+
 // Run runs one delivery to its end: decodes, looks for an earlier end where there is doubt, executes with
 // repetitions of transient errors, and gives every end its ledger row where the effect asks for one.
 //
@@ -99,6 +103,8 @@ func (e *Executor) Run(ctx context.Context, d *Delivery, begin func() error) (ou
 	}
 	r.take(job)
 	switch {
+	case r.d.Refuted >= maxRefuted && r.d.suspicion != nil && r.d.told == nil && r.over() == nil:
+		return r.endFailed(ctx, ownDoingError(r.d.suspicion), answer{})
 	case r.effect == ExactlyOnce:
 		return r.exactlyOnce(ctx)
 	case r.effect == AtMostOnce:
@@ -126,6 +132,7 @@ type run struct {
 
 	refused error     // what begin said
 	begunAt time.Time // when it said so last
+	begun   bool      // it did in the execution under way, or the last one
 	body    []byte    // the result that was encoded last
 }
 
@@ -148,7 +155,7 @@ func (r *run) begin() error {
 	}
 	crash.AtJob(r.id)
 	r.d.attempts++
-	r.begunAt = time.Now()
+	r.begunAt, r.begun = time.Now(), true
 	if r.d.startedAt.IsZero() {
 		r.d.startedAt = r.begunAt
 	}
@@ -221,6 +228,7 @@ func (r *run) execute(ctx context.Context, look *look) Outcome {
 		}
 		err := error(errPanicked)
 		defer func() { x.over.end(ctx, err) }()
+		r.begun = false
 		r.d.Step(StepAcquire)
 		given, err = r.job.work.run(ctx, x)
 		x.last = err
@@ -317,7 +325,10 @@ func (r *run) failed(ctx context.Context, err error, given answer) Outcome {
 	}
 	switch e.Class {
 	case db.ClassUnavailable:
-		return Outcome{Action: Hold, Reason: e}
+		if r.begun {
+			r.d.suspicion = e
+		}
+		return Outcome{Action: Hold, Reason: e, Suspect: r.begun}
 	case db.ClassCanceled:
 		return Outcome{Action: Drop}
 	case db.ClassTaken:

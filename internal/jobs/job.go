@@ -46,12 +46,16 @@ type Delivery struct {
 	Body       []byte
 	Trace      Trace // who follows it; nil: nobody
 
+	// Refuted is how often a probe found the database well after an execution had begun and ended as if it were not.
+	Refuted int
+
 	// What this delivery has done so far: it may be run several times while its database comes and goes.
 	attempts    uint64
 	startedAt   time.Time
-	begunBefore bool  // the delivery was in doubt before this one began anything
-	sawUnknown  bool  // an execution ended without a server's answer
-	told        *told // the end of its execution at most once; nil while none is known
+	begunBefore bool      // the delivery was in doubt before this one began anything
+	sawUnknown  bool      // an execution ended without a server's answer
+	suspicion   *db.Error // how the last execution ended of those that Refuted may count; nil: there was none
+	told        *told     // the end of its execution at most once; nil while none is known
 }
 
 // Job is a decoded and valid job.

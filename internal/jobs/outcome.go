@@ -24,7 +24,8 @@ const (
 	// Settle: the job has ended. Do what Outcome says in its order (store, reply, dead letter), each durable
 	// before the next, then acknowledge the message.
 	Settle Action = iota + 1
-	// Hold: the database cannot be reached. Keep the message and run it again when the database is back.
+	// Hold: the database cannot be reached, as far as this job can tell. Keep the message and run it again when the database
+	// is back.
 	Hold
 	// Drop: nothing was decided: the context ended, Begin refused, or the stored results cannot be read. Whether
 	// the message may be handed back is for the worker to know (never after a lost lease).
@@ -38,6 +39,9 @@ type Outcome struct {
 	JobID  string
 	Code   string // error.code of the answer, for logs and metrics; empty on success
 	Began  bool   // an execution was begun by this delivery
+	// Suspect: with Hold, the execution had begun, so that the job's own statements may be the cause. If the database
+	// answers others, Delivery.Refuted is to be raised.
+	Suspect bool
 	// Duplicate: the answer is an earlier end's, nothing was executed for it.
 	Duplicate bool
 	// Recorded: the answer was in the ledger before.

@@ -545,13 +545,25 @@ type prober struct {
 	mu     sync.Mutex
 	err    error
 	probes int
+	hangs  bool
 }
 
-func (p *prober) Probe(context.Context) error {
+func (p *prober) Probe(ctx context.Context) error {
+	p.mu.Lock()
+	p.probes++
+	err, hangs := p.err, p.hangs
+	p.mu.Unlock()
+	if hangs {
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	return err
+}
+
+func (p *prober) hang(hangs bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.probes++
-	return p.err
+	p.hangs = hangs
 }
 
 func (p *prober) set(err error) {

@@ -29,15 +29,19 @@ type GateOptions struct {
 // Gate stands before the lanes of one database. While it is closed they pull nothing and begin nothing, and keep
 // what they hold. It is closed as long as the database does not answer, from the start until the first probe
 // succeeds, and as long as a job waits for room in the results stream.
+//
+// Only a probe closes it for an unreachable database, never the word of one job, whose own statements may be the cause.
 type Gate struct {
 	opts   GateOptions
 	isOpen atomic.Bool // what the fields below come to, for the hot path
 	probed chan struct{}
+	ended  chan struct{} // closed when nobody probes any more
 
 	mu          sync.Mutex
 	unreachable error // nil: reachable
 	since       time.Time
-	noRoom      int // jobs that wait for room
+	asked       *inquiry // the next probe's; nil: nobody waits for one
+	noRoom      int      // jobs that wait for room
 	noRoomSince time.Time
 	changed     chan struct{} // closed at the next change
 }
@@ -56,7 +60,7 @@ func NewGate(opts GateOptions) (*Gate, error) {
 	if opts.Logger == nil {
 		return nil, errors.New("worker: a gate needs a logger")
 	}
-	g := &Gate{opts: opts, probed: make(chan struct{}), changed: make(chan struct{})}
+	g := &Gate{opts: opts, probed: make(chan struct{}), ended: make(chan struct{}), changed: make(chan struct{})}
 	g.opts.Logger = opts.Logger.With(zap.String("database", opts.Database))
 	if opts.Prober != nil {
 		g.unreachable, g.since = errNotProbed, time.Now()
@@ -78,8 +82,9 @@ func (g *Gate) State() GateState {
 // Probed is closed once the first probe has ended, whichever way: before it nothing is known of the database.
 func (g *Gate) Probed() <-chan struct{} { return g.probed }
 
-// Run probes the database while it does not answer, until ctx ends. It runs once and returns nil.
+// Run probes the database while it does not answer, and when a job says so, until ctx ends. It runs once and returns nil.
 func (g *Gate) Run(ctx context.Context) error {
+	defer close(g.ended)
 	pause := newBackoff(probeFirst, probeLimit)
 	reached := g.opts.Prober == nil || g.probe(ctx) // the first probe is not waited for
 	close(g.probed)
@@ -88,8 +93,11 @@ func (g *Gate) Run(ctx context.Context) error {
 	}
 	for ctx.Err() == nil {
 		reached := time.Now()
-		if g.awaitUnreachable(ctx) != nil {
+		if g.await(ctx, func(v *view) bool { return v.unreachable != nil || v.asked }) != nil {
 			break
+		}
+		if g.answer(ctx) {
+			continue
 		}
 		if time.Since(reached) > probeLimit {
 			pause.reset() // a database that flaps is not probed faster each time
@@ -97,6 +105,64 @@ func (g *Gate) Run(ctx context.Context) error {
 		g.probeUntilReached(ctx, &pause)
 	}
 	return nil
+}
+
+// inquiry is the question of jobs whether the database answers.
+type inquiry struct {
+	done    chan struct{} // closed when that is known
+	answers bool
+}
+
+// answers reports whether a probe that begins now finds the database well: an execution has ended as if it were not.
+// The gate is closed if it does not. Jobs that ask before a probe begins share it. It returns false when ctx or the gate
+// has ended.
+func (g *Gate) answers(ctx context.Context) bool {
+	if g.opts.Prober == nil {
+		return true
+	}
+	q := g.inquire()
+	if q == nil {
+		return false
+	}
+	select {
+	case <-q.done:
+		return q.answers
+	case <-ctx.Done():
+	case <-g.ended:
+	}
+	return false
+}
+
+// inquire joins the question that the next probe answers; nil while the database is known not to answer.
+func (g *Gate) inquire() *inquiry {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.unreachable != nil {
+		return nil
+	}
+	if g.asked == nil {
+		g.asked = &inquiry{done: make(chan struct{})}
+		g.change()
+	}
+	return g.asked
+}
+
+// answer probes for those who have asked, if anybody has, and reports whether the database answers.
+func (g *Gate) answer(ctx context.Context) bool {
+	g.mu.Lock()
+	q := g.asked
+	g.asked = nil
+	g.mu.Unlock()
+	if q == nil {
+		return false
+	}
+	defer close(q.done)
+	err := g.ask(ctx)
+	if err != nil && ctx.Err() == nil {
+		g.hold(err)
+	}
+	q.answers = err == nil
+	return q.answers
 }
 
 func (g *Gate) probeUntilReached(ctx context.Context, pause *backoff) {
@@ -185,6 +251,7 @@ func (g *Gate) change() {
 type view struct {
 	unreachable error
 	since       time.Time
+	asked       bool
 	noRoom      bool
 	noRoomSince time.Time
 	changed     <-chan struct{}
@@ -195,7 +262,7 @@ func (v *view) open() bool { return v.unreachable == nil && !v.noRoom }
 func (g *Gate) look() view {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	v := view{unreachable: g.unreachable, noRoom: g.noRoom > 0, changed: g.changed}
+	v := view{unreachable: g.unreachable, asked: g.asked != nil, noRoom: g.noRoom > 0, changed: g.changed}
 	if v.unreachable != nil {
 		v.since = g.since
 	}
@@ -212,10 +279,6 @@ func (g *Gate) awaitOpen(ctx context.Context) error {
 
 func (g *Gate) awaitClosed(ctx context.Context) error {
 	return g.await(ctx, func(v *view) bool { return !v.open() })
-}
-
-func (g *Gate) awaitUnreachable(ctx context.Context) error {
-	return g.await(ctx, func(v *view) bool { return v.unreachable != nil })
 }
 
 // await returns nil once the gate is as wanted. A context that has ended wins.

@@ -250,3 +250,111 @@ func TestGateClosesWhileTheResultsAreFull(t *testing.T) {
 		b.stop()
 	})
 }
+
+// poison begins and ends as if the database were down, whenever it is run, until it is told that the database answers.
+func poison(_ context.Context, d *jobs.Delivery, begin func() error) jobs.Outcome {
+	if d.Refuted >= 2 {
+		return settled(d, jobs.Failed)
+	}
+	if begin() != nil {
+		return jobs.Outcome{Action: jobs.Drop}
+	}
+	return jobs.Outcome{Action: jobs.Hold, Reason: errDown, Began: true, Suspect: true}
+}
+
+// Jobs whose own statements make the database look as if it were down cost nobody else more than their slots.
+func TestGateStaysOpenForJobsThatAreTheirOwnCause(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var closed atomic.Bool
+		healthy := work(10*time.Millisecond, jobs.Succeeded)
+		b := setup(t, func(ctx context.Context, d *jobs.Delivery, begin func() error) jobs.Outcome {
+			if d.Sequence%10 == 1 {
+				return poison(ctx, d, begin)
+			}
+			return healthy(ctx, d, begin)
+		})
+		b.start()
+		b.stream.publish(200, 0)
+		for range 400 {
+			after(50 * time.Millisecond)
+			if !b.gate.State().Open {
+				closed.Store(true)
+			}
+		}
+		require.False(t, closed.Load())
+		require.Zero(t, b.stream.left())
+		state := b.lane.State()
+		require.EqualValues(t, 20, state.Settled[jobs.Failed])
+		require.EqualValues(t, 180, state.Settled[jobs.Succeeded])
+		for sequence := uint64(1); sequence <= 200; sequence++ {
+			require.EqualValues(t, 1, b.stream.deliveriesOf(sequence))
+		}
+		require.LessOrEqual(t, b.prober.count(), 1+2*20)
+		b.stop()
+	})
+}
+
+// A job that only ever fails keeps its slot, and the others theirs: with the first one for good, the gate stays open.
+func TestGateStaysOpenForAJobThatNeverComesToAnEnd(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		healthy := work(10*time.Millisecond, jobs.Succeeded)
+		b := setup(t, func(ctx context.Context, d *jobs.Delivery, begin func() error) jobs.Outcome {
+			if d.Sequence == 1 { // as when its ledger row cannot be written
+				return jobs.Outcome{Action: jobs.Hold, Reason: errDown}
+			}
+			return healthy(ctx, d, begin)
+		})
+		b.start()
+		b.stream.publish(300, 0)
+		after(2 * time.Second)
+		require.Equal(t, 1, b.stream.left())
+		require.True(t, b.gate.State().Open)
+		after(10 * time.Minute)
+		require.Less(t, b.prober.count(), 10*60/4, "with growing pauses")
+		b.stop()
+		require.Contains(t, b.stream.of(1), "nak", "it is handed back when the runner stops")
+	})
+}
+
+// What jobs say of the database is verified once for all that say it at the same moment.
+func TestGateProbesOnceForAllWhoDoubt(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var server database
+		server.begins = true
+		b := setup(t, server.run)
+		b.start()
+		after(time.Second)
+		before := b.prober.count()
+		server.down.Store(true)
+		b.prober.set(errDown)
+		b.stream.publish(slots, 0)
+		after(100 * time.Millisecond)
+		require.False(t, b.gate.State().Open)
+		require.LessOrEqual(t, b.prober.count(), before+2)
+		server.down.Store(false)
+		b.prober.set(nil)
+		after(10 * time.Second)
+		require.Zero(t, b.stream.left())
+		b.stop()
+	})
+}
+
+// A runner that stops while a probe is under way waits for it no longer than for the work.
+func TestStopDuringAProbe(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := setup(t, poison)
+		b.start()
+		after(time.Second)
+		b.prober.hang(true)
+		b.stream.publish(slots, 0)
+		after(time.Second)
+		stopped := time.Now()
+		b.stopWork()
+		b.stop()
+		require.Less(t, time.Since(stopped), 5*time.Second)
+	})
+}

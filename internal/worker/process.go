@@ -36,7 +36,7 @@ func (l *Lane) process(last, ctx context.Context, h *held) (goesOn bool) {
 			return false
 		}
 		if out.Action == jobs.Hold {
-			l.opts.Gate.hold(holdReason(&out))
+			out.Action = l.hold(ctx, h, &out)
 		}
 		if !l.again(ctx, h, out.Action, &pause) {
 			break
@@ -73,11 +73,21 @@ func (l *Lane) suspect(h *held) bool {
 	return l.opts.Suspects != nil && h.delivery.Deliveries >= suspectFrom
 }
 
-func holdReason(out *jobs.Outcome) error {
-	if out.Reason == nil {
-		return errNoReason
+// hold has the gate probe a database that is said not to answer. If it does, the gate stays open: this job alone is tried
+// again after a pause, and is told so, as its own statements may be the cause.
+func (l *Lane) hold(ctx context.Context, h *held, out *jobs.Outcome) jobs.Action {
+	if !l.opts.Gate.answers(ctx) {
+		return jobs.Hold
 	}
-	return out.Reason
+	reason := out.Reason
+	if reason == nil {
+		reason = errNoReason
+	}
+	l.log.Warn("the database answers a probe, although not this job", append(l.about(h, out.JobID), zap.Bool("began", out.Suspect), zap.Error(reason))...)
+	if out.Suspect {
+		h.delivery.Refuted++
+	}
+	return jobs.Drop
 }
 
 // again decides whether a delivery that came to no end is run again. false: it is out of our hands.
