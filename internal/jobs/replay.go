@@ -2,7 +2,6 @@ package jobs
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"dbrunner/internal/db"
@@ -117,8 +116,10 @@ func (r *run) taken(ctx context.Context) Outcome {
 	if err != nil {
 		return r.hold(ctx, err)
 	}
-	if row == nil { // deleted between the two: run again
-		return Outcome{Action: Hold, Reason: errors.New("the ledger row of this job was deleted while it was read")}
+	if row == nil { // deleted between the two: run again. Or the job's own doing refuses its row in these words, each time
+		e := db.Errorf(db.ClassTaken, db.CodeUnique, "the ledger took no row of this job, as if it had one, and it has none")
+		r.d.suspicion = e
+		return Outcome{Action: Hold, Reason: e, Suspect: true}
 	}
 	return r.recorded(ctx, row)
 }

@@ -34,6 +34,9 @@ type Harness struct {
 	Params []ParamCase
 	Leaks  []Leak
 
+	// Poisons are ways in which a job may harm what its own execution needs.
+	Poisons []Poison
+
 	// Writes are statements that would add a row to table item (id, name), to be refused by Read although
 	// nobody looked at their first word, e.g. "WITH x AS (INSERT …) SELECT …".
 	Writes []string
@@ -163,6 +166,7 @@ func Run(t *testing.T, h Harness) {
 		{"Locks", testLocks},
 		{"Pool", testPool},
 		{"Sessions", testSessions},
+		{"Poisons", testPoisons},
 		{"Refused", testRefused},
 		{"Errors", testErrors},
 		{"Probe", testProbe},

@@ -63,9 +63,10 @@ func harness() dbtest.Harness {
 				"AND query ~ 'pg_sleep\\(120\\)|generate_series\\(1, 5000000\\)' AND state = 'active' AND pid <> pg_backend_pid()",
 			DataError: "SELECT CAST(:value AS integer) AS n",
 		},
-		Values: values(),
-		Params: params(),
-		Leaks:  leaks(),
+		Values:  values(),
+		Params:  params(),
+		Leaks:   leaks(),
+		Poisons: dbtest.PostgresPoisons(),
 		Writes: []string{
 			"WITH x AS (INSERT INTO item (id, name) VALUES (91, 'x') RETURNING 1) SELECT * FROM x",
 			"INSERT INTO item (id, name) VALUES (92, 'x')",

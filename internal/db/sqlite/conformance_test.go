@@ -40,9 +40,10 @@ func TestConformance(t *testing.T) {
 			Slow:       numbers(1 << 40),
 			DataError:  "SELECT json_extract('{}', :value) AS v",
 		},
-		Values: values(),
-		Params: params(),
-		Leaks:  leaks(),
+		Values:  values(),
+		Params:  params(),
+		Leaks:   leaks(),
+		Poisons: dbtest.SQLitePoisons(),
 		Writes: []string{
 			"INSERT INTO item (id, name) VALUES (70, 'x')",
 			"WITH x AS (SELECT 71 AS id) INSERT INTO item (id, name) SELECT id, 'x' FROM x",

@@ -67,6 +67,7 @@ type conn struct {
 	timeout  time.Duration // of the call under way, for the text of its error
 	maxBytes int64         // of the rows of the call under way, 0 = no limit
 	spoilt   bool          // to be closed instead of used again
+	moved    bool          // its file is not where it was: neither are those of the pool's other connections
 	vacuum   bool          // the statement is a VACUUM: it attaches a file of its own, and what it writes is what there was
 	whole    bool          // the statement is not stopped by the caps on its rows: nothing would take it back
 }
@@ -239,7 +240,7 @@ func (c *conn) here() *db.Error {
 	if !c.h.moved() {
 		return nil
 	}
-	c.spoilt = true
+	c.spoilt, c.moved = true, true
 	return db.Errorf(db.ClassUnavailable, db.CodeUnavailable,
 		"the database file was moved, deleted or replaced while it was open")
 }

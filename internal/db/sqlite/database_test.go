@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -239,6 +240,35 @@ func TestFileReplaced(t *testing.T) {
 	_, err = transact(t.Context(), d, sealed("job"), "INSERT INTO item VALUES (2)")
 	require.NoError(t, err)
 	require.Equal(t, "[[1]]", rows(t, other, "SELECT count(*) FROM item"))
+}
+
+// TestFileReplacedIsFoundOutOnce: one failure is enough for all connections of the pool.
+func TestFileReplacedIsFoundOutOnce(t *testing.T) {
+	t.Parallel()
+	opts := options(t)
+	d := setup(t, opts)
+	read := func(sql string) error {
+		_, err := d.Read(t.Context(), db.Call{}, &db.Compiled{SQL: sql}, db.RowOptions{})
+		return err
+	}
+	require.Eventually(t, func() bool { // several connections are idle
+		var wg sync.WaitGroup
+		for range 4 {
+			wg.Go(func() {
+				_ = read("WITH RECURSIVE r(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM r WHERE n < 200000) SELECT max(n) FROM r")
+			})
+		}
+		wg.Wait()
+		return d.Stats().Idle >= 3
+	}, time.Minute, time.Millisecond)
+	for _, end := range []string{"", "-wal", "-shm"} {
+		require.NoError(t, os.Rename(opts.ConnectionString+end, opts.ConnectionString+".old"+end))
+	}
+	setup(t, opts)
+	require.Equal(t, db.ClassUnavailable, db.ClassOf(read("SELECT 1")))
+	for range 4 {
+		require.NoError(t, read("SELECT 1"))
+	}
 }
 
 // TestNulInText must not end a statement early.

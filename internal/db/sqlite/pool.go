@@ -92,11 +92,18 @@ func notOpened(ctx context.Context, err error) *db.Error {
 func (p *pool) release(c *conn) {
 	p.mu.Lock()
 	keep := !c.spoilt && !p.closed
-	if keep {
+	var gone []*conn
+	switch {
+	case keep:
 		p.idle = append(p.idle, c)
+	case c.moved: // one job is enough that finds out
+		gone, p.idle = p.idle, nil
 	}
 	p.mu.Unlock()
 	if !keep {
+		c.close()
+	}
+	for _, c := range gone {
 		c.close()
 	}
 	<-p.slots
