@@ -10,14 +10,25 @@ import (
 	"strings"
 	"sync/atomic"
 	"syscall"
+	"time"
 )
 
-// passes counts how often the place was passed at which the process is to die.
-var passes = new(atomic.Int64)
+// passes counts how often the place was passed at which the process is to die; stopped says that it was stopped once.
+var (
+	passes  = new(atomic.Int64)
+	stopped = new(atomic.Bool)
+)
+
+// stopTime is how long the signal may take until it has stopped all threads.
+const stopTime = 200 * time.Millisecond
 
 // At kills the process with SIGKILL if the environment variable DBRUNNER_CRASH_AT names this place, or, as "place:n", when it
-// is passed for the n-th time.
+// is passed for the n-th time. It stops the process with SIGSTOP the first time, if DBRUNNER_FREEZE_AT names this place.
 func At(place string) {
+	if os.Getenv("DBRUNNER_FREEZE_AT") == place && !stopped.Swap(true) {
+		_ = syscall.Kill(os.Getpid(), syscall.SIGSTOP)
+		time.Sleep(stopTime)
+	}
 	name, count, _ := strings.Cut(os.Getenv("DBRUNNER_CRASH_AT"), ":")
 	if name != place {
 		return

@@ -3,6 +3,7 @@ package jobs
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -283,6 +284,14 @@ func rejection(job *Job, faults []db.Fault) *Rejection {
 		ID: job.ID, DerivedID: job.DerivedID, ReplyTo: job.ReplyTo, Labels: job.Labels,
 		Effect: job.Effect, Hash: job.Hash, Code: code, Faults: faults,
 	}
+}
+
+// final reports whether a message is rejected by its text alone: what is no JSON object, or has a key twice, is no job for
+// any version with any configuration.
+func (r *Rejection) final() bool {
+	return slices.ContainsFunc(r.Faults, func(f db.Fault) bool {
+		return f.Code == CodeInvalidJSON || f.Code == CodeDuplicateKey
+	})
 }
 
 // Message says in one line what is wrong, for people; it holds no value of the body's.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"dbrunner/internal/crash"
 	"dbrunner/internal/db"
 )
 
@@ -161,13 +162,15 @@ func (r *run) fitting(recorded []byte, status Status) []byte {
 	return recorded
 }
 
-// rejected answers a job that cannot be understood or is not allowed. A redelivered one may have been run by a
-// runner that understood it: the ledger is asked first.
+// rejected answers a job that cannot be understood or is not allowed. Another runner, of another version or with another
+// configuration, may understand it, also at this moment. So a job that may have a ledger row gets one before it is
+// rejected: the first writer wins, as with every other end. Only what no runner can accept is rejected immediately.
 func (r *run) rejected(ctx context.Context, rej *Rejection) Outcome {
 	r.id, r.derived, r.effect, r.hash = rej.ID, rej.DerivedID, rej.Effect, rej.Hash
 	r.replyTo, r.labels = rej.ReplyTo, rej.Labels
 	e := rejectionError(rej)
-	if !r.d.Doubt {
+	crash.At("after_rejection")
+	if !r.d.Doubt && (rej.final() || !r.ledgered()) {
 		return r.end(Rejected, e)
 	}
 	existing, err := r.storedResult(ctx)
@@ -186,8 +189,7 @@ func (r *run) rejected(ctx context.Context, rej *Rejection) Outcome {
 // giveUp ends a job that was delivered too often, without decoding it: whatever it does to a runner that decodes
 // or runs it, it does not do here.
 func (r *run) giveUp(ctx context.Context) Outcome {
-	s := r.e.decoder.Scan(r.d)
-	r.id, r.derived, r.effect, r.replyTo = s.ID, s.DerivedID, s.Effect, s.ReplyTo
+	r.scan()
 	existing, err := r.storedResult(ctx)
 	if err != nil {
 		return Outcome{Action: Drop}
@@ -211,6 +213,21 @@ func (r *run) giveUp(ctx context.Context) Outcome {
 	}
 }
 
+// scan takes over what can be read of a message without decoding it.
+func (r *run) scan() {
+	s := r.e.decoder.Scan(r.d)
+	r.id, r.derived, r.effect, r.replyTo = s.ID, s.DerivedID, s.Effect, s.ReplyTo
+}
+
+// scanUndecoded is scan of a message whose decoding panicked: another version may decode it, and run it under its own id.
+// The scan may come upon the same defect; then the answer goes under the derived id.
+func (r *run) scanUndecoded() {
+	defer func() { _ = recover() }()
+	if r.job == nil && r.effect == "" {
+		r.scan()
+	}
+}
+
 // defect ends a delivery whose running panicked or ended in a way that it cannot: a defect of ours that must cost
 // neither the runner nor the job. What the job's connection had open is rolled back with it.
 func (r *run) defect(ctx context.Context) (out Outcome) {
@@ -219,6 +236,7 @@ func (r *run) defect(ctx context.Context) (out Outcome) {
 			out = Outcome{Action: Drop}
 		}
 	}()
+	r.scanUndecoded()
 	if r.ledgered() {
 		return r.endRecorded(ctx, Failed, internalError())
 	}

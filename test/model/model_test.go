@@ -59,6 +59,7 @@ func tryHistory(t *testing.T, rt *rapid.T, requests []request) {
 		runners:  rapid.IntRange(1, 3).Draw(rt, "runners"),
 		requests: rapid.SliceOfN(rapid.SampledFrom(requests), 1, 3).Draw(rt, "requests"),
 		late:     rapid.Bool().Draw(rt, "late"),
+		strict:   rapid.Bool().Draw(rt, "strict"),
 	}
 	picks := rapid.SliceOfN(even(), 30, 120).Draw(rt, "picks")
 	w := tell(t, p, picks)

@@ -53,17 +53,22 @@ type arrival struct {
 	message  *delivered
 }
 
-func (w *world) newRunner(name string) *runner {
+// newRunner begins a runner's life. The configuration of a strict one allows reads alone.
+func (w *world) newRunner(name string, strict bool) *runner {
 	r := &runner{w: w, name: name, dead: make(chan struct{}), inbox: make(chan arrival), canceled: map[string]time.Time{}}
 	gate, err := worker.NewGate(worker.GateOptions{Database: "shop", Prober: r, Logger: zap.NewNop()})
 	if err != nil {
 		panic(err)
 	}
+	var effects []jobs.Effect
+	if strict {
+		effects = []jobs.Effect{jobs.ReadOnly}
+	}
 	r.executor, err = jobs.NewExecutor(jobs.ExecutorOptions{
 		Namespace: "dbrunner", Runner: name, Database: &link{r: r}, Results: r, Cancellations: r,
 		MaxBody: 1 << 20, MaxResult: 1 << 20,
 		Policy: &jobs.Policy{
-			Ledger: true, Timeout: time.Minute, MaxTimeout: time.Minute, MaxRows: 100, MaxBytes: 1 << 16,
+			Effects: effects, Ledger: true, Timeout: time.Minute, MaxTimeout: time.Minute, MaxRows: 100, MaxBytes: 1 << 16,
 			DeadLetters: jobs.AllDeadLetters(), MaxDeliveries: maxDeliveries,
 			Retry: jobs.RetryPolicy{Attempts: 2, Delay: time.Millisecond, MaxDelay: time.Millisecond},
 		},

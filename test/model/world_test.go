@@ -51,6 +51,7 @@ const (
 type plan struct {
 	runners  int
 	requests []request
+	strict   bool // every other runner's configuration allows none of the jobs
 	late     bool // in the end, what the servers have left over takes effect where it can
 }
 
@@ -88,7 +89,7 @@ func newWorld(p plan) *world {
 	}
 	for range p.runners {
 		w.lives++
-		w.runners = append(w.runners, w.newRunner(fmt.Sprintf("r%d", w.lives)))
+		w.runners = append(w.runners, w.newRunner(fmt.Sprintf("r%d", w.lives), p.strict && w.lives%2 == 0))
 	}
 	return w
 }
@@ -344,10 +345,10 @@ func (w *world) replace(i int, before, end func()) {
 	end()
 	w.deaths++
 	w.lives++
-	name := fmt.Sprintf("r%d", w.lives)
+	name, strict := fmt.Sprintf("r%d", w.lives), w.plan.strict && w.lives%2 == 0
 	w.former = append(w.former, w.runners[i])
 	w.mu.Unlock()
-	next := w.newRunner(name)
+	next := w.newRunner(name, strict)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.runners[i] = next
