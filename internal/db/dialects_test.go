@@ -50,7 +50,7 @@ func sqlserver() *db.Dialect {
 		TransactionVerb: words("BEGIN", "COMMIT", "ROLLBACK", "SAVE"),
 		TransactionWord: words("COMMIT", "ROLLBACK", "SAVE", "TRAN", "TRANSACTION"),
 		WriteWord:       words("INSERT", "UPDATE", "DELETE", "MERGE", "INTO", "EXEC", "EXECUTE"),
-		Separator:       "GO", Batches: true, Snapshot: true,
+		Separator:       "GO", Batches: true, Snapshot: true, Transact: true,
 	}
 }
 

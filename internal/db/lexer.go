@@ -20,6 +20,7 @@ const (
 	TokenCast                            // ::
 	TokenSemicolon                       // ;
 	TokenOther                           // any other byte
+	TokenUnclear                         // what the server may read in more than one way; see Dialect.Transact
 )
 
 // Token is a piece of SQL text: its kind and where it begins and ends, as byte offsets.
@@ -63,6 +64,11 @@ func (l *Lexer) at(i int) byte {
 
 func (l *Lexer) scan(i int) (TokenKind, int) {
 	c := l.sql[i]
+	if l.d.Transact {
+		if kind, end, ok := l.transact(i); ok {
+			return kind, end
+		}
+	}
 	switch {
 	case isSpace(c):
 		return TokenSpace, l.spaceEnd(i)

@@ -13,7 +13,7 @@ import (
 var tokenLetters = map[db.TokenKind]string{
 	db.TokenSpace: "_", db.TokenComment: "c", db.TokenWord: "w", db.TokenNumber: "d", db.TokenString: "s",
 	db.TokenName: "n", db.TokenDollar: "D", db.TokenNamed: "p", db.TokenPositional: "P", db.TokenQuestion: "?",
-	db.TokenCast: "t", db.TokenSemicolon: ";", db.TokenOther: ".",
+	db.TokenCast: "t", db.TokenSemicolon: ";", db.TokenOther: ".", db.TokenUnclear: "!",
 }
 
 func lex(d *db.Dialect, sql string) (letters string, tokens []string) {

@@ -50,6 +50,7 @@ type mark struct {
 // flaws are the faults of a text, each told once however often it is there.
 type flaws struct {
 	nul, carriage, sigil, position, questions, numbers, separator bool
+	unclear                                                       string // the first text that can be read in two ways
 }
 
 func newShape(d *Dialect, sql string) *shape {
@@ -164,6 +165,10 @@ func (s *shaper) other(t Token) {
 		s.mark(t, false, len(s.shape.positions)+1)
 	case TokenCast, TokenOther:
 		s.flaws.sigil = s.flaws.sigil || strings.IndexByte(s.d.Sigils, text[0]) >= 0
+	case TokenUnclear:
+		if s.flaws.unclear == "" {
+			s.flaws.unclear = explainUnclear(text)
+		}
 	default: // numbers and quoted texts mean nothing here
 	}
 }

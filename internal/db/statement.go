@@ -75,6 +75,9 @@ type Dialect struct {
 	// of its semicolons (SQL Server).
 	Batches bool
 
+	// Transact says that numbers, white space and names are those of T-SQL, and that what is unclear in them is refused.
+	Transact bool
+
 	// Snapshot says that the engine has this isolation level.
 	Snapshot bool
 

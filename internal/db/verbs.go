@@ -45,6 +45,7 @@ func (s *shaper) faults() []Fault {
 	}
 	add(s.flaws.nul, CodeSyntax, "a NUL character")
 	add(s.flaws.carriage, CodeSyntax, "a carriage return inside a -- comment: lines end with a line feed")
+	add(s.flaws.unclear != "", CodeSyntax, s.flaws.unclear)
 	add(s.flaws.sigil, CodeParameter, "a variable of the database's own: parameters are :name, or $1 with a list")
 	add(s.flaws.position, CodeParameter, "positional parameters are numbered from $1 to the number that the "+
 		"database takes at most")

@@ -52,6 +52,7 @@ func newDialect() *db.Dialect {
 		Separator:    "GO",
 		Batches:      true,
 		Snapshot:     true,
+		Transact:     true,
 		CheckValue:   checkValue,
 		Cache:        db.NewCache(shapes),
 	}
