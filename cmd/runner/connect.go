@@ -58,7 +58,23 @@ func (f *clientFlags) load() (*config.Config, error) {
 	if f.namespace != "" {
 		cfg.Namespace = f.namespace
 	}
+	for _, name := range []string{
+		"NATS_URL", "NATS_CREDS", "NATS_NKEY", "NATS_USER", "NATS_PASSWORD", "NATS_TOKEN", "NATS_CA", "NATS_CERT", "NATS_KEY",
+	} {
+		if _, err := config.Plain(os.Getenv(name)); err != nil && f.config == "" {
+			return nil, usage(fmt.Errorf("%s: %w", name, err))
+		}
+	}
 	return cfg, nil
+}
+
+// variable returns the value of an environment variable that load has checked.
+func variable(name string) string {
+	value, err := config.Plain(os.Getenv(name))
+	if err != nil {
+		return ""
+	}
+	return value
 }
 
 // clientTimeout bounds a client command that does not wait for a job.
@@ -110,7 +126,7 @@ func (f *clientFlags) with(ctx context.Context, do func(context.Context, *bus.Co
 func (f *clientFlags) busOptions(cfg *config.Config) bus.Options {
 	opts := app.BusOptions(cfg, nil)
 	opts.Name = cfg.Namespace + " command line"
-	env := os.Getenv
+	env := variable
 	if f.config != "" {
 		env = func(string) string { return "" }
 	} else {
@@ -135,9 +151,9 @@ func (f *clientFlags) signIn(opts *bus.Options, env func(string) string) {
 	if creds == "" && nkey == "" && user == "" && token == "" {
 		return
 	}
-	opts.CredentialsFile, opts.NKeySeedFile, opts.User, opts.Password, opts.Token = creds, nkey, user, "", token
+	opts.CredentialsFile, opts.NKeySeedFile, opts.User, opts.Password, opts.Token, opts.Reread = creds, nkey, user, "", token, nil
 	if user != "" {
-		opts.Password = os.Getenv("NATS_PASSWORD")
+		opts.Password = variable("NATS_PASSWORD")
 	}
 }
 

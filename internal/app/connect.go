@@ -13,7 +13,7 @@ import (
 // BusOptions says in bus' words how a configuration reaches NATS.
 func BusOptions(cfg *config.Config, log *zap.Logger) bus.Options {
 	n := &cfg.NATS
-	return bus.Options{
+	opts := bus.Options{
 		URL:             strings.Join(n.URLs, ","),
 		CredentialsFile: n.CredentialsFile,
 		NKeySeedFile:    n.NKeySeedFile,
@@ -35,6 +35,13 @@ func BusOptions(cfg *config.Config, log *zap.Logger) bus.Options {
 		MaxInFlight:      max(minInFlight, cfg.Worker.SettleInFlight),
 		Logger:           log,
 	}
+	if !n.Password.Empty() {
+		opts.Reread = n.Password.Current
+	}
+	if !n.Token.Empty() {
+		opts.Reread = n.Token.Current
+	}
+	return opts
 }
 
 // minReconnectLimit is the least bound of the pauses between attempts to reach NATS, which double.

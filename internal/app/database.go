@@ -85,7 +85,7 @@ func openDatabase(cfg *config.Config, name string, source fs.FS) (*database, err
 	}
 	opened, err := engine.open(dbOptions(cfg, name))
 	if err != nil {
-		return nil, err
+		return nil, connectionFault(settings.ConnectionString, err)
 	}
 	d := &database{name: name, cfg: settings, db: opened}
 	d.direct, err = openDirect(cfg, name, engine)

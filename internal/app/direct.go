@@ -19,9 +19,11 @@ func openDirect(cfg *config.Config, name string, e engine) (db.Database, error) 
 		return nil, nil
 	}
 	opts := dbOptions(cfg, name)
-	opts.ConnectionString, opts.TransactionPool = settings.DirectConnectionString.Reveal(), false
+	connectBy(&opts, settings.DirectConnectionString)
+	opts.TransactionPool = false
 	opts.Pool.Min, opts.Pool.Max = 0, min(directConnections, opts.Pool.Max)
-	return e.open(opts)
+	opened, err := e.open(opts)
+	return opened, connectionFault(settings.DirectConnectionString, err)
 }
 
 // outside is what runs statements outside of transactions; nil: the database itself.

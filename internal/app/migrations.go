@@ -41,7 +41,7 @@ func OpenMigrations(cfg *config.Config, name string) (*migration.Migrator, error
 // folder; nil: the configured one.
 func openMigrations(cfg *config.Config, name string, source fs.FS) (*migrations, error) {
 	settings := cfg.Databases[name]
-	if settings.MigrationConnection() == "" {
+	if settings.MigrationConnection().Empty() {
 		return nil, nil
 	}
 	engine, err := MigrationEngine(cfg, name)
@@ -67,8 +67,11 @@ func MigrationEngine(cfg *config.Config, name string) (migration.Engine, error) 
 		return nil, err
 	}
 	opts := dbOptions(cfg, name)
-	opts.ConnectionString, opts.TransactionPool = cfg.Databases[name].MigrationConnection(), false
-	return engine.migrations(opts)
+	connection := cfg.Databases[name].MigrationConnection()
+	connectBy(&opts, connection)
+	opts.TransactionPool = false
+	made, err := engine.migrations(opts)
+	return made, connectionFault(connection, err)
 }
 
 // usable reads the folder: what is wrong with it is a fault of the configuration where it is needed at the start.

@@ -3,6 +3,7 @@ package app
 import (
 	"cmp"
 	"errors"
+	"fmt"
 	"slices"
 
 	"dbrunner/internal/config"
@@ -13,12 +14,11 @@ import (
 // dbOptions says in db's words how a configured database is opened.
 func dbOptions(cfg *config.Config, name string) db.Options {
 	d := cfg.Databases[name]
-	return db.Options{
-		Name:             name,
-		Namespace:        cfg.Namespace,
-		Runner:           cfg.Instance,
-		ConnectionString: d.ConnectionString.Reveal(),
-		Ledger:           ledgerMode(d.Ledger.Mode),
+	opts := db.Options{
+		Name:      name,
+		Namespace: cfg.Namespace,
+		Runner:    cfg.Instance,
+		Ledger:    ledgerMode(d.Ledger.Mode),
 		Pool: db.PoolOptions{
 			Min: d.Pool.Min, Max: d.Pool.Max,
 			MaxLifetime: d.Pool.MaxLifetime, LifetimeJitter: d.Pool.LifetimeJitter,
@@ -31,6 +31,21 @@ func dbOptions(cfg *config.Config, name string) db.Options {
 		TransactionPool: d.Pooler == config.PoolerTransaction,
 		Settings:        d.Settings,
 	}
+	connectBy(&opts, d.ConnectionString)
+	return opts
+}
+
+// connectBy sets how the database is reached: by the connection string of the start, and later by the one of the moment.
+func connectBy(opts *db.Options, connection config.Secret) {
+	opts.ConnectionString, opts.Reread = connection.Reveal(), connection.Current
+}
+
+// connectionFault names the key or the variable of a connection string that an engine refused.
+func connectionFault(connection config.Secret, err error) error {
+	if _, ok := errors.AsType[*db.ConnectionStringError](err); ok && connection.Source() != "" {
+		return fmt.Errorf("%s: %w", connection.Source(), err)
+	}
+	return err
 }
 
 func ledgerMode(word string) db.LedgerMode {

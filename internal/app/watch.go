@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"runtime"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -119,8 +120,14 @@ func (w *watch) ready() telemetry.Readiness {
 		return telemetry.Readiness{State: stateStarting}
 	}
 	out := telemetry.Readiness{State: r.state()}
-	connected := r.conn.State().Connected
-	if !connected {
+	link := r.conn.State()
+	connected := link.Connected
+	switch {
+	case connected:
+	case link.Refused != "":
+		out.Reasons = append(out.Reasons, "NATS is not connected: the server refuses the runner's credentials ("+link.Refused+
+			"); they are read again at each attempt")
+	default:
 		out.Reasons = append(out.Reasons, "NATS is not connected")
 	}
 	works := false
@@ -157,6 +164,10 @@ func (d *database) trouble() string {
 		if trouble := lanePublic(l.State(), d.intakes[i]).Intake; trouble != "" {
 			return trouble
 		}
+	}
+	// Sessions that are there may go on although no new one is let in, for example with a password that was replaced.
+	if last := d.latest.Load(); last != nil && last.health.Verdict == jobs.Unhealthy {
+		return strings.Join(last.health.Reasons, "; ")
 	}
 	return ""
 }

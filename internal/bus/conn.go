@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -50,6 +51,7 @@ type State struct {
 	Since      time.Time // of the last change of Connected
 	Reconnects uint64
 	LastError  string   // the reason of the last disconnection or the last asynchronous error
+	Refused    string   // why the server refuses our credentials, or we cannot show them, since the link was lost; empty: it does not
 	Denied     []string // permission errors, remembered until the process ends: a runner with one is not healthy
 	Closed     bool
 }
@@ -96,11 +98,12 @@ func (c *Conn) dial(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	c.dialer.net.Timeout = c.opts.ConnectTimeout
+	c.dialer.net.Timeout, c.dialer.seedFile = c.opts.ConnectTimeout, c.opts.NKeySeedFile
 	options = append(options,
 		nats.SetCustomDialer(&c.dialer),
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) { c.onDisconnect(err) }),
 		nats.ReconnectHandler(func(nc *nats.Conn) { c.onReconnect(nc) }),
+		nats.ReconnectErrHandler(func(_ *nats.Conn, err error) { c.onReconnectError(err) }),
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { c.onError(err) }),
 		nats.ClosedHandler(func(*nats.Conn) { close(c.closed) }),
 	)
@@ -122,6 +125,7 @@ func (c *Conn) dial(ctx context.Context) error {
 			return explainConnect(ctx, &c.opts, d.err)
 		}
 		c.nc = d.nc
+		c.dialer.conn.Store(d.nc)
 		return nil
 	case <-ctx.Done():
 		go func() {
@@ -213,6 +217,7 @@ func (c *Conn) onReconnect(nc *nats.Conn) {
 		return
 	}
 	c.state.Connected, c.state.Since, c.state.Server = true, time.Now(), nc.ConnectedUrlRedacted()
+	c.state.Refused = ""
 	c.state.Reconnects++
 	server := c.state.Server
 	c.mu.Unlock()
@@ -229,6 +234,9 @@ func (c *Conn) onError(err error) {
 	c.mu.Lock()
 	news := c.state.LastError != text
 	c.state.LastError = text
+	if refusesLogin(err) && !c.state.Connected {
+		c.state.Refused = text
+	}
 	if denied && len(c.state.Denied) < maxDenied && !contains(c.state.Denied, text) {
 		c.state.Denied = append(c.state.Denied, text)
 		news = true
@@ -240,6 +248,23 @@ func (c *Conn) onError(err error) {
 		c.log.Error("NATS refused a subject: the runner's permissions are too narrow", zap.String("reason", text))
 	default:
 		c.log.Warn("NATS reported an error", zap.String("reason", text))
+	}
+}
+
+// onReconnectError gets why an attempt to connect again has failed. A server that is away is no news; a file with
+// credentials that cannot be read any more is.
+func (c *Conn) onReconnectError(err error) {
+	_, isFile := errors.AsType[*fs.PathError](err)
+	if !isFile && !refusesLogin(err) {
+		return
+	}
+	reason, _ := explain(err)
+	c.mu.Lock()
+	news := c.state.Refused != reason
+	c.state.Refused = reason
+	c.mu.Unlock()
+	if news {
+		c.log.Warn("NATS login failed; trying again", zap.String("reason", reason))
 	}
 }
 

@@ -53,8 +53,7 @@ func explain(err error) (reason, remedy string) {
 		return "the host name " + dns.Name + " cannot be resolved", "check the name in the URL"
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return "connection refused", "check the port and that nats-server is running"
-	case errors.Is(err, nats.ErrAuthorization), errors.Is(err, nats.ErrAuthExpired), errors.Is(err, nats.ErrAuthRevoked),
-		errors.Is(err, nats.ErrAccountAuthExpired):
+	case refusesLogin(err):
 		return "the server refused our credentials", "check user and password, token, nkey or credentials file"
 	case errors.As(err, &unknown), errors.As(err, &host):
 		return "the server's certificate is not trusted: " + errorText(err),
@@ -68,6 +67,20 @@ func explain(err error) (reason, remedy string) {
 		return "no answer in time", "check address and firewall"
 	}
 	return errorText(withoutURL(err)), "check the URL, the server and its log"
+}
+
+// refusesLogin reports whether the server does not take our credentials.
+func refusesLogin(err error) bool {
+	if err == nil {
+		return false
+	}
+	for _, known := range []error{nats.ErrAuthorization, nats.ErrAuthExpired, nats.ErrAuthRevoked, nats.ErrAccountAuthExpired} {
+		// What comes up while the library connects again has the server's text alone.
+		if errors.Is(err, known) || strings.Contains(strings.ToLower(err.Error()), strings.TrimPrefix(known.Error(), "nats: ")) {
+			return true
+		}
+	}
+	return false
 }
 
 // withoutURL hides an error that would print the URL it failed to parse, and the password in it.

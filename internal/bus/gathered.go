@@ -4,7 +4,10 @@ import (
 	"net"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
+
+	"github.com/nats-io/nats.go"
 )
 
 const (
@@ -113,7 +116,9 @@ func (g *gathered) fail(err error) {
 
 // dialer makes the gathered connections of one client, which has one at a time.
 type dialer struct {
-	net net.Dialer
+	net      net.Dialer
+	seedFile string                    // an nkey's; empty: we sign in another way
+	conn     atomic.Pointer[nats.Conn] // nil: not connected yet
 
 	mu   sync.Mutex
 	last *gathered // nil before the first
@@ -122,6 +127,7 @@ type dialer struct {
 // Dial connects to a server of NATS. The client library does not close a connection on which a server refused it.
 func (d *dialer) Dial(network, address string) (net.Conn, error) {
 	d.close()
+	d.reloadNKey()
 	conn, err := d.net.Dial(network, address)
 	if err != nil {
 		return nil, err
@@ -130,6 +136,19 @@ func (d *dialer) Dial(network, address string) (net.Conn, error) {
 	defer d.mu.Unlock()
 	d.last = gather(conn)
 	return d.last, nil
+}
+
+// reloadNKey has the login that follows show the public key of the seed that is in the file now: the library reads the
+// file for the signature only. It dials with its own lock held, so that nobody else looks at its options.
+func (d *dialer) reloadNKey() {
+	nc := d.conn.Load()
+	if nc == nil || d.seedFile == "" {
+		return
+	}
+	var now nats.Options
+	if set, err := nats.NkeyOptionFromSeed(d.seedFile); err == nil && set(&now) == nil {
+		nc.Opts.Nkey = now.Nkey
+	}
 }
 
 // close closes the last connection, which may be closed already.

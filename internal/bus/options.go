@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -31,6 +32,7 @@ type Options struct {
 	User            string
 	Password        string
 	Token           string
+	Reread          func() string // returns the password or the token for a new login; nil: they never change
 	TLS             TLS
 
 	Namespace   string // first token of all subjects, default "dbrunner"
@@ -73,6 +75,12 @@ func setDefault[T comparable](value *T, fallback T) {
 func (o *Options) validate() error {
 	var errs []error
 	errs = append(errs, checkName("namespace", o.Namespace), checkName("instance", o.Instance))
+	for i, r := range o.URL {
+		if r <= ' ' || r > '~' || strings.ContainsRune("\"'`", r) {
+			errs = append(errs, fmt.Errorf("the URL of NATS has a character that belongs in none (%U, the %d.); remove quotes, blanks and line ends", r, i+1))
+			break
+		}
+	}
 	ways := 0
 	for _, set := range []bool{o.CredentialsFile != "", o.NKeySeedFile != "", o.User != "", o.Token != ""} {
 		if set {
@@ -137,11 +145,19 @@ func (o *Options) authOptions() ([]nats.Option, error) {
 		}
 		return []nats.Option{nkey}, nil
 	case o.User != "":
-		return []nats.Option{nats.UserInfo(o.User, o.Password)}, nil
+		return []nats.Option{nats.UserInfoHandler(func() (string, string) { return o.User, o.current(o.Password) })}, nil
 	case o.Token != "":
-		return []nats.Option{nats.Token(o.Token)}, nil
+		return []nats.Option{nats.TokenHandler(func() string { return o.current(o.Token) })}, nil
 	}
 	return nil, nil
+}
+
+// current is a password or token as it is now.
+func (o *Options) current(secret string) string {
+	if o.Reread == nil {
+		return secret
+	}
+	return o.Reread()
 }
 
 // reconnectDelay is asked after each round over all known servers.

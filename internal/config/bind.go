@@ -1,6 +1,7 @@
 package config
 
 import (
+	"fmt"
 	"maps"
 	"reflect"
 	"regexp"
@@ -109,7 +110,11 @@ func setSequence(field reflect.Value, items []any) error {
 		if !ok || s.Kind != tagString {
 			return errQuotes
 		}
-		*list = append(*list, s.Text)
+		text, err := unquoted(s.Text)
+		if err != nil {
+			return fmt.Errorf("entry %d: %w", len(*list)+1, err)
+		}
+		*list = append(*list, text)
 	}
 	return nil
 }
@@ -125,7 +130,11 @@ func setMapping(field reflect.Value, written map[string]any) error {
 		if !ok || s.Kind == tagNull {
 			return errPairs
 		}
-		(*pairs)[name] = s.Text
+		text, err := unquoted(s.Text)
+		if err != nil {
+			return err
+		}
+		(*pairs)[name] = text
 	}
 	return nil
 }

@@ -25,16 +25,16 @@ func (d *Database) SteadySlots() int { return min(d.Slots, steadyPerConnection*d
 
 // MigrationConnection is how migrations reach the database; empty where they cannot, because only a pooler in
 // transaction mode is known.
-func (d *Database) MigrationConnection() string {
+func (d *Database) MigrationConnection() Secret {
 	switch {
 	case !d.Migrations.ConnectionString.Empty():
-		return d.Migrations.ConnectionString.Reveal()
+		return d.Migrations.ConnectionString
 	case !d.DirectConnectionString.Empty():
-		return d.DirectConnectionString.Reveal()
+		return d.DirectConnectionString
 	case d.Pooler == PoolerTransaction:
-		return ""
+		return Secret{}
 	default:
-		return d.ConnectionString.Reveal()
+		return d.ConnectionString
 	}
 }
 
@@ -230,7 +230,7 @@ func (c *checker) database(path string, d *Database) {
 	c.want(d.Slots <= c.cfg.Topology.MaxAckPending, fmt.Sprintf("one runner cannot hold %d jobs when the fleet may "+
 		"hold %d; lower this or raise topology.max_ack_pending", d.Slots, c.cfg.Topology.MaxAckPending),
 		at("slots"), at("pool.max"), "topology.max_ack_pending")
-	c.want(!d.MigrateOnStart || d.MigrationConnection() != "" || d.ConnectionString.Empty(), "migrations need a session of their own, "+
+	c.want(!d.MigrateOnStart || !d.MigrationConnection().Empty() || d.ConnectionString.Empty(), "migrations need a session of their own, "+
 		"which a pooler in transaction mode does not give: write direct_connection_string too", at("migrate_on_start"), at("pooler"))
 	c.want(d.Health.Slow <= d.Health.Timeout, fmt.Sprintf("nothing can take %s where a look ends after health.timeout, %s; "+
 		"lower this or raise health.timeout", short(d.Health.Slow), short(d.Health.Timeout)), at("health.slow"), at("health.timeout"))

@@ -2,6 +2,7 @@ package config
 
 import (
 	"errors"
+	"fmt"
 	"reflect"
 	"strconv"
 	"strings"
@@ -40,7 +41,9 @@ func setScalar(v reflect.Value, s scalar) error {
 		if !s.is(tagString) {
 			return errQuotes
 		}
-		*p = s.Text
+		text, err := unquoted(s.Text)
+		*p = text
+		return err
 	case *bool:
 		return setBool(p, s)
 	case *int:
@@ -99,7 +102,11 @@ func setList(p *[]string, s scalar) error {
 	}
 	list := []string{}
 	for item := range strings.SplitSeq(s.Text, ",") {
-		if item = strings.TrimSpace(item); item != "" {
+		item, err := unquoted(strings.TrimSpace(item))
+		if err != nil {
+			return fmt.Errorf("entry %d: %w", len(list)+1, err)
+		}
+		if item != "" {
 			list = append(list, item)
 		}
 	}
@@ -117,7 +124,11 @@ func setPairs(p *map[string]string, s scalar) error {
 		if !ok || name == "" {
 			return errPairs
 		}
-		pairs[strings.TrimSpace(name)] = strings.TrimSpace(value)
+		value, err := unquoted(strings.TrimSpace(value))
+		if err != nil {
+			return err
+		}
+		pairs[strings.TrimSpace(name)] = value
 	}
 	*p = pairs
 	return nil

@@ -9,13 +9,31 @@ const redacted = "[redacted]"
 
 // Secret is a text that shows itself to nobody who does not ask for it by Reveal: printing, logging and encoding
 // give a mark in its place. The zero Secret is empty.
-type Secret struct{ text string }
+type Secret struct {
+	text string
+	file string // that it was read from; empty: none
+	from string // the key or the environment variable that it was written with; empty: neither
+}
 
 // NewSecret wraps a text.
 func NewSecret(text string) Secret { return Secret{text: text} }
 
 // Reveal returns the text itself. Hand it to what needs it and to nothing else.
 func (s Secret) Reveal() string { return s.text }
+
+// Current returns the text as it is now: one that came from a file is read again, as the file may have been written
+// anew since. Where the file cannot be read, or holds no secret, it is the text that was read at the start.
+func (s Secret) Current() string {
+	if s.file != "" {
+		if text, err := readSecret(s.file); err == nil {
+			return text
+		}
+	}
+	return s.text
+}
+
+// Source names the key or the environment variable that the secret, or its file, was written with; empty: neither.
+func (s Secret) Source() string { return s.from }
 
 // Empty reports whether there is no text.
 func (s Secret) Empty() bool { return s.text == "" }

@@ -2,6 +2,7 @@ package config
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -39,7 +40,11 @@ func (b *binder) secretText(field *Secret, value any, path string) {
 	case s.Text == "":
 		b.faults.add(path, errEmpty.Error())
 	default:
-		*field = NewSecret(s.Text)
+		text, err := secretForm(path)(s.Text)
+		if err != nil {
+			b.faults.add(path, err.Error())
+		}
+		*field = Secret{text: text, from: b.source(path)}
 	}
 }
 
@@ -52,12 +57,36 @@ func (b *binder) secretFile(field *Secret, value any, path string) {
 	if !b.files && strings.HasPrefix(path, databasesStart) {
 		return
 	}
-	text, err := readSecret(s.Text)
+	name, err := unquoted(s.Text)
 	if err != nil {
 		b.faults.add(path, err.Error())
 		return
 	}
-	*field = NewSecret(text)
+	text, err := readSecret(name)
+	if err == nil {
+		text, err = secretForm(strings.TrimSuffix(path, fileSuffix))(text)
+	}
+	if err != nil {
+		b.faults.add(path, err.Error())
+		return
+	}
+	*field = Secret{text: text, file: name, from: b.source(path)}
+}
+
+// secretForm is what a secret of a key may look like: a password may begin with a quote, a connection string may not.
+func secretForm(path string) func(string) (string, error) {
+	if strings.HasSuffix(path, "connection_string") {
+		return unquoted
+	}
+	return plain
+}
+
+// source names where a value was written.
+func (b *binder) source(path string) string {
+	if env := b.faults.origins[path].env; env != "" {
+		return env
+	}
+	return path
 }
 
 // readSecret reads a file that holds one secret. One line end behind it does not count. The errors do not
@@ -75,8 +104,10 @@ func readSecret(name string) (string, error) {
 	case len(text) > maxSecretBytes:
 		return "", errors.New("the file has more than 64 KiB; name one that holds the secret and nothing else")
 	}
-	line, _ := strings.CutSuffix(string(text), "\n")
-	line, _ = strings.CutSuffix(line, "\r")
+	line, err := plain(string(text))
+	if err != nil {
+		return "", fmt.Errorf("the file's content is no secret: %w", err)
+	}
 	if line == "" {
 		return "", errors.New("the file is empty; write the secret into it")
 	}

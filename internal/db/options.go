@@ -9,11 +9,13 @@ type Options struct {
 	Namespace        string
 	Runner           string // instance name, for the session's application name
 	ConnectionString string // secret: never in a log or an error
-	Ledger           LedgerMode
-	Pool             PoolOptions
-	Limits           Limits
-	TransactionPool  bool              // a pooler in transaction mode stands before the server (PgBouncer)
-	Settings         map[string]string // the engine's own settings, by name; unknown ones are an error
+	// Reread returns the connection string for a new session: its password may have been rotated. nil: it never changes.
+	Reread          func() string
+	Ledger          LedgerMode
+	Pool            PoolOptions
+	Limits          Limits
+	TransactionPool bool              // a pooler in transaction mode stands before the server (PgBouncer)
+	Settings        map[string]string // the engine's own settings, by name; unknown ones are an error
 }
 
 // PoolOptions bound a pool.

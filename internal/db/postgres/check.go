@@ -14,7 +14,7 @@ const checkSQL = `SELECT current_setting('server_version'), pg_is_in_recovery(),
 
 // Check connects beside the pool and asks a trivial question.
 func (d *Database) Check(ctx context.Context) (db.Vitals, error) {
-	config := d.pool.Config().ConnConfig
+	config := d.connConfig()
 	delete(config.RuntimeParams, checkInterval) // older servers do not know it, and nothing here runs long
 	begun := time.Now()
 	conn, err := pgx.ConnectConfig(ctx, config)

@@ -4,6 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/url"
+	"os"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -59,13 +62,9 @@ func parseSettings(in map[string]string) (settings, error) {
 // poolConfig turns the options into pgx's, with everything that every session must have as start-up
 // parameters, so that RESET ALL goes back to it.
 func poolConfig(opts *db.Options) (*pgxpool.Config, error) {
-	if opts.ConnectionString == "" {
-		return nil, errors.New("there is no connection string: write postgres://user:password@host:port/database?sslmode=verify-full")
-	}
-	config, err := pgxpool.ParseConfig(opts.ConnectionString)
+	config, err := readConnection(opts.ConnectionString)
 	if err != nil {
-		// The driver's text quotes parts of the connection string.
-		return nil, errors.New("the connection string cannot be read: write postgres://user:password@host:port/database?sslmode=verify-full")
+		return nil, &db.ConnectionStringError{Err: err}
 	}
 	cc := config.ConnConfig
 	cc.DefaultQueryExecMode = pgx.QueryExecModeExec
@@ -87,6 +86,89 @@ func poolConfig(opts *db.Options) (*pgxpool.Config, error) {
 		config.HealthCheckPeriod = min(max(opts.Pool.MaxIdleTime/2, time.Second), config.HealthCheckPeriod)
 	}
 	return config, nil
+}
+
+const connectionForm = "write postgres://user:password@host:port/database?sslmode=verify-full"
+
+// readConnection reads a connection string. What the driver would take although it cannot be meant (parts of a password in
+// the place of a host or of a parameter's name) is refused: the server that it leads to would get to see it.
+func readConnection(text string) (*pgxpool.Config, error) {
+	if text == "" {
+		return nil, errors.New("there is no connection string: " + connectionForm)
+	}
+	if err := db.CheckConnectionString(text, "postgres://", "postgresql://"); err != nil {
+		return nil, fmt.Errorf("%w: %s", err, connectionForm)
+	}
+	config, err := pgxpool.ParseConfig(text)
+	if err != nil { // the driver's text quotes parts of the connection string
+		return nil, errors.New("the connection string cannot be read: " + connectionForm)
+	}
+	isURL := strings.HasPrefix(text, "postgres://") || strings.HasPrefix(text, "postgresql://")
+	switch {
+	case !isURL && !strings.Contains(text, "="):
+		return nil, errors.New("the connection string cannot be read: " + connectionForm)
+	case !isURL && !namesHost.MatchString(text) && os.Getenv("PGHOST") == "" && os.Getenv("PGSERVICE") == "":
+		return nil, errors.New("the connection string names no host: add host=…, which may be the folder of a local server's socket")
+	case isURL && strings.Contains(text, "#"):
+		return nil, errors.New("the connection string has a #, behind which a URL has nothing for us: write %23 in a password")
+	case strings.ContainsAny(config.ConnConfig.Database, "=@/;"):
+		return nil, errors.New("the connection string has characters in its database's name that belong elsewhere (= @ / ;): in a URL, " +
+			"parameters come behind ?, and / ? # @ in a password are written %2F %3F %23 %40")
+	}
+	for _, way := range waysOf(config.ConnConfig) {
+		if !hostName.MatchString(way.Host) {
+			return nil, errors.New("the connection string has a host that is none: words are separated by blanks, not by ;")
+		}
+	}
+	names := maps.Clone(config.ConnConfig.RuntimeParams)
+	if u, err := url.Parse(text); err == nil && isURL {
+		for name := range u.Query() { // the driver leaves out those without a value
+			names[name] = ""
+		}
+	}
+	for name := range names {
+		if !parameterName.MatchString(name) {
+			return nil, errors.New("the connection string has a parameter whose name is none: in a URL, / ? # & @ in a password are written " +
+				"%2F %3F %23 %26 %40")
+		}
+	}
+	return config, nil
+}
+
+var (
+	namesHost     = regexp.MustCompile(`(?i)(^|\s)(host|hostaddr|service)\s*=`)
+	hostName      = regexp.MustCompile(`^([/@].*|[A-Za-z0-9._:%-]*)$`)
+	parameterName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_.]*$`)
+)
+
+// reread returns how a new session connects: as the connection string says now, as its password or its certificates may
+// have been replaced. One that cannot be read any more is passed over, and nil returned: that of the start may still do.
+func reread(opts *db.Options) *pgx.ConnConfig {
+	if opts.Reread == nil {
+		return nil
+	}
+	config, err := readConnection(opts.Reread())
+	if err != nil {
+		return nil
+	}
+	return config.ConnConfig
+}
+
+// renew has a session sign in as the connection string says now, where that is known, and leaves all else as it is.
+func renew(cc *pgx.ConnConfig, opts *db.Options) {
+	now := reread(opts)
+	if now == nil {
+		return
+	}
+	cc.Host, cc.Port, cc.TLSConfig, cc.Fallbacks = now.Host, now.Port, now.TLSConfig, now.Fallbacks
+	cc.Database, cc.User, cc.Password = now.Database, now.User, now.Password
+}
+
+// connConfig is how a session beside the pool connects.
+func (d *Database) connConfig() *pgx.ConnConfig {
+	config := d.pool.Config().ConnConfig
+	renew(config, &d.opts)
+	return config
 }
 
 func cmpDuration(d, fallback time.Duration) time.Duration {

@@ -70,7 +70,7 @@ func (d *Database) Stages(ctx context.Context) []db.Finding {
 	if !ok {
 		return stages
 	}
-	config := d.pool.Config().ConnConfig
+	config := d.connConfig()
 	delete(config.RuntimeParams, checkInterval) // older servers do not know it, and nothing here runs long
 	way := &way{begun: time.Now()}
 	config.AfterNetConnect = way.connected
@@ -165,7 +165,7 @@ func split(message string) (text, remedy string) {
 
 // Diagnose looks at the server over a connection of its own.
 func (d *Database) Diagnose(ctx context.Context, how db.Diagnosis) ([]db.Finding, error) {
-	config := d.pool.Config().ConnConfig
+	config := d.connConfig()
 	delete(config.RuntimeParams, checkInterval)
 	conn, err := pgx.ConnectConfig(ctx, config)
 	if err != nil {

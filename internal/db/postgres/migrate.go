@@ -161,6 +161,7 @@ func (m *migrations) Open(looking bool) (*sql.DB, error) {
 // connector leaves out the parameter that old servers do not know.
 func (m *migrations) connector(config *pgx.ConnConfig) driver.Connector {
 	return &connector{m: m, inner: stdlib.GetConnector(*config, stdlib.OptionBeforeConnect(func(_ context.Context, cc *pgx.ConnConfig) error {
+		renew(cc, &m.opts)
 		if m.noCheckInterval.Load() {
 			delete(cc.RuntimeParams, checkInterval)
 		}

@@ -21,6 +21,7 @@ import (
 // before it is used.
 func (d *Database) hook(config *pgxpool.Config) {
 	config.BeforeConnect = func(_ context.Context, cc *pgx.ConnConfig) error {
+		renew(cc, &d.opts)
 		if d.noCheckInterval.Load() {
 			delete(cc.RuntimeParams, checkInterval)
 		}

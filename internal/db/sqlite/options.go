@@ -83,6 +83,17 @@ func (s *settings) parse(in map[string]string) error {
 // filePath reads a connection string: the path of a file, or a file: URI without parameters. Errors do not
 // quote it.
 func filePath(connection string) (string, error) {
+	path, err := readPath(connection)
+	if err != nil {
+		return "", &db.ConnectionStringError{Err: err}
+	}
+	return path, nil
+}
+
+func readPath(connection string) (string, error) {
+	if err := db.CheckConnectionString(connection, "file:"); err != nil {
+		return "", fmt.Errorf("%w: write the path of a file", err)
+	}
 	path := connection
 	if strings.HasPrefix(connection, "file:") {
 		u, err := url.Parse(connection)

@@ -4,9 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	mssql "github.com/microsoft/go-mssqldb"
@@ -64,16 +66,12 @@ const connectionForm = "write sqlserver://user:password@host:1433?database=name&
 // newConnector reads the connection string, refuses what is not safe, and sets what the engine relies on. The
 // driver's own errors quote parts of the connection string and are not kept.
 func newConnector(opts *db.Options, own settings) (*mssql.Connector, error) {
-	if opts.ConnectionString == "" {
-		return nil, errors.New("there is no connection string: " + connectionForm)
+	given, err := readConnection(opts.ConnectionString)
+	if err == nil {
+		err = checkConnection(given, own)
 	}
-	given, err := msdsn.Parse(opts.ConnectionString)
 	if err != nil {
-		return nil, errors.New("the connection string cannot be read: " + connectionForm +
-			"; where it names a file with a certificate, check that the file can be read")
-	}
-	if err := checkConnection(&given, own); err != nil {
-		return nil, err
+		return nil, &db.ConnectionStringError{Err: err}
 	}
 	// One way for all logins: the same parameters, written anew, through the package that knows those of Entra ID
 	// and leaves all others to the driver.
@@ -82,6 +80,73 @@ func newConnector(opts *db.Options, own settings) (*mssql.Connector, error) {
 		return nil, errors.New("the login of the connection string cannot be used: check fedauth and what belongs to it")
 	}
 	return connector, nil
+}
+
+// readConnection reads a connection string. What the driver would take although it cannot be meant is refused: it would
+// connect to another server than was meant, the local one above all.
+func readConnection(text string) (*msdsn.Config, error) {
+	if text == "" {
+		return nil, errors.New("there is no connection string: " + connectionForm)
+	}
+	if err := db.CheckConnectionString(text, "sqlserver://", "odbc:"); err != nil {
+		return nil, fmt.Errorf("%w: %s", err, connectionForm)
+	}
+	given, err := msdsn.Parse(text)
+	if err != nil { // the driver's text quotes parts of the connection string
+		return nil, errors.New("the connection string cannot be read: " + connectionForm +
+			"; where it names a file with a certificate, check that the file can be read")
+	}
+	if !serverName.MatchString(given.Parameters[msdsn.Server]) {
+		return nil, errors.New("the connection string names no server, or one that is none: " + connectionForm)
+	}
+	if strings.ContainsAny(given.Database, "=@/;?&") {
+		return nil, errors.New("the connection string has characters in its database's name that belong elsewhere (= @ / ; ? &): " + connectionForm)
+	}
+	for key := range given.Parameters {
+		if !keyName.MatchString(key) {
+			return nil, errors.New("the connection string has a key whose name is none: " + connectionForm +
+				"; in a URL, / ? # & @ in a password are written %2F %3F %23 %26 %40")
+		}
+	}
+	return &given, nil
+}
+
+var (
+	serverName = regexp.MustCompile(`^[A-Za-z0-9._:%()\[\]\\-][A-Za-z0-9._:%()\[\]\\$ -]*$`)
+	keyName    = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9 _-]*$`)
+)
+
+// connectors make sessions as the connection string says at the time: its password may have been replaced.
+type connectors struct {
+	opts *db.Options
+	own  settings
+
+	mu   sync.Mutex
+	text string // that the connector was made from
+	made *mssql.Connector
+}
+
+func newConnectors(opts *db.Options, own settings) (*connectors, error) {
+	made, err := newConnector(opts, own)
+	return &connectors{opts: opts, own: own, text: opts.ConnectionString, made: made}, err
+}
+
+// now returns a copy of the connector of this moment. A connection string that cannot be read any more is passed over:
+// the one before it may still do. An unchanged one keeps its connector, and the tokens that it has.
+func (c *connectors) now() *mssql.Connector {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.opts.Reread != nil {
+		if text := c.opts.Reread(); text != c.text {
+			opts := *c.opts
+			opts.ConnectionString = text
+			if made, err := newConnector(&opts, c.own); err == nil {
+				c.text, c.made = text, made
+			}
+		}
+	}
+	fresh := *c.made
+	return &fresh
 }
 
 // checkConnection refuses what would show statements and values, or trust whoever answers.

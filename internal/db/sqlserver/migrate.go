@@ -21,11 +21,11 @@ import (
 
 // migrations is SQL Server for package migration.
 type migrations struct {
-	opts      db.Options
-	settings  settings
-	connector *mssql.Connector
-	database  string // that the connection string names
-	dialect   *db.Dialect
+	opts       db.Options
+	settings   settings
+	connectors *connectors
+	database   string // that the connection string names
+	dialect    *db.Dialect
 }
 
 // Migrations returns the engine for migrations. It connects to nothing.
@@ -35,7 +35,7 @@ func Migrations(opts db.Options) (migration.Engine, error) {
 		return nil, fmt.Errorf("migrations of %s: %w", opts.Name, err)
 	}
 	opts.Runner += "/migration"
-	connector, err := newConnector(&opts, own)
+	connectors, err := newConnectors(&opts, own)
 	if err != nil {
 		return nil, fmt.Errorf("migrations of %s: %w", opts.Name, err)
 	}
@@ -44,7 +44,7 @@ func Migrations(opts db.Options) (migration.Engine, error) {
 		return nil, fmt.Errorf("migrations of %s: the connection string cannot be read: %s", opts.Name, connectionForm)
 	}
 	opts.ConnectionString = ""
-	return &migrations{opts: opts, settings: own, connector: connector, database: given.Database, dialect: newDialect()}, nil
+	return &migrations{opts: opts, settings: own, connectors: connectors, database: given.Database, dialect: newDialect()}, nil
 }
 
 // Dialect says how files are read.
@@ -69,19 +69,24 @@ func (m *migrations) Alone(words []string) string {
 func (m *migrations) Leaves([]string) string { return "what its batch had done before" }
 
 // Open returns sessions for migrations.
-func (m *migrations) Open(bool) (*sql.DB, error) { return sql.OpenDB(&connecting{m.connector}), nil }
+func (m *migrations) Open(bool) (*sql.DB, error) {
+	return sql.OpenDB(&connecting{m.connectors.now}), nil
+}
 
 // connecting tells an error of connecting from one of a connection.
-type connecting struct{ *mssql.Connector }
+type connecting struct{ now func() *mssql.Connector }
 
 // Connect makes a connection.
 func (c *connecting) Connect(ctx context.Context) (driver.Conn, error) {
-	conn, err := c.Connector.Connect(ctx)
+	conn, err := c.now().Connect(ctx)
 	if err != nil {
 		return nil, &connectFailure{err}
 	}
 	return conn, nil
 }
+
+// Driver returns the driver.
+func (c *connecting) Driver() driver.Driver { return c.now().Driver() }
 
 type connectFailure struct{ err error }
 
@@ -249,11 +254,11 @@ func (m *migrations) Versions(caller context.Context) (migration.Versions, error
 	ctx, cancel := context.WithTimeout(caller, versionLock)
 	defer cancel()
 	link := newSockets()
-	connector := *m.connector
+	connector := m.connectors.now()
 	connector.Dialer = link
 	connector.SessionInitSQL = "SET LOCK_TIMEOUT 15000"
 	defer context.AfterFunc(ctx, link.close)()
-	sessions := sql.OpenDB(&connecting{&connector})
+	sessions := sql.OpenDB(&connecting{func() *mssql.Connector { return connector }})
 	made, err := sqlservermigrate.WithInstance(sessions, &sqlservermigrate.Config{})
 	if err != nil {
 		link.close()

@@ -54,7 +54,7 @@ func (d *Database) connect(ctx context.Context) (*session, error) {
 func (d *Database) dial(ctx context.Context) (*session, error) {
 	link := newSockets()
 	defer context.AfterFunc(ctx, link.close)()
-	connector := *d.connector
+	connector := d.connectors.now()
 	connector.Dialer = link
 	made, err := connector.Connect(ctx)
 	if err != nil {

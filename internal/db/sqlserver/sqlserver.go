@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/jackc/puddle/v2"
-	mssql "github.com/microsoft/go-mssqldb"
 
 	"dbrunner/internal/db"
 )
@@ -17,7 +16,7 @@ type Database struct {
 	opts           db.Options
 	settings       settings
 	dialect        *db.Dialect
-	connector      *mssql.Connector
+	connectors     *connectors
 	connectTimeout time.Duration
 	pingAfter      time.Duration
 	texts          texts
@@ -47,12 +46,12 @@ func Open(opts db.Options) (db.Database, error) {
 	if opts.TransactionPool {
 		return nil, fmt.Errorf("open %s: pooler: transaction is for PostgreSQL; SQL Server has none", opts.Name)
 	}
-	connector, err := newConnector(&opts, own)
+	connectors, err := newConnectors(&opts, own)
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", opts.Name, err)
 	}
 	d := &Database{
-		opts: opts, settings: own, dialect: newDialect(), connector: connector,
+		opts: opts, settings: own, dialect: newDialect(), connectors: connectors,
 		connectTimeout: connectTimeout(&opts),
 		pingAfter:      either(opts.Pool.PingAfterIdle, defaultPingAfterIdle),
 		texts:          newTexts(&opts.Limits),

@@ -1,0 +1,68 @@
+package db
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// ConnectionStringError says that a connection string is wrong. It never holds a part of it.
+type ConnectionStringError struct{ Err error }
+
+func (e *ConnectionStringError) Error() string { return e.Err.Error() }
+
+func (e *ConnectionStringError) Unwrap() error { return e.Err }
+
+// scheme is how a URL begins.
+var scheme = regexp.MustCompile(`^([A-Za-z][A-Za-z0-9+.-]+):`)
+
+// CheckConnectionString refuses what is no connection string of any engine, but which a driver would read as one and
+// connect to another server with: a text in quotes, a URL for another kind of driver, and characters that nobody sees.
+// urls are the engine's own beginnings of a URL.
+func CheckConnectionString(text string, urls ...string) error {
+	if problem := unseen(text); problem != "" {
+		return errors.New("the connection string " + problem)
+	}
+	first, _ := utf8.DecodeRuneInString(text)
+	last, _ := utf8.DecodeLastRuneInString(text)
+	if strings.ContainsRune("\"'`“”‘’", first) || strings.Contains(text, "://") && strings.ContainsRune("\"`“”‘’'", last) {
+		return errors.New("the connection string is in quotes, which are a part of it here; remove them")
+	}
+	m := scheme.FindStringSubmatch(text)
+	if m == nil {
+		return nil
+	}
+	for _, own := range urls {
+		if strings.HasPrefix(text, own) {
+			return nil
+		}
+	}
+	if strings.EqualFold(m[1], "jdbc") {
+		return errors.New("the connection string begins with jdbc:, which only Java's drivers read; write the engine's own form")
+	}
+	return fmt.Errorf("the connection string is a URL of another kind; it may begin with %s", strings.Join(urls, " or "))
+}
+
+// unseen says which character of a text nobody sees; empty: none.
+func unseen(text string) string {
+	if !utf8.ValidString(text) {
+		return "is not UTF-8; write it anew"
+	}
+	for _, r := range text {
+		switch {
+		case r == '\r':
+			return "has a carriage return (U+000D), as editors on Windows write it; remove it"
+		case r == '\uFEFF':
+			return "has a byte order mark (U+FEFF); save it without one"
+		case r != ' ' && (unicode.IsControl(r) || unicode.IsSpace(r) || unicode.Is(unicode.Cf, r)):
+			return fmt.Sprintf("has a character that is not seen (%U); remove it", r)
+		}
+	}
+	if text != strings.TrimSpace(text) {
+		return "begins or ends with a blank; remove it"
+	}
+	return ""
+}
