@@ -249,3 +249,27 @@ func (s *shaper) placeholder(out []byte, m mark) []byte {
 	}
 	return out
 }
+
+// ReplaceParams returns a text in the engine's own words with its numbered parameters replaced; "" leaves one as it is.
+func ReplaceParams(d *Dialect, sql string, with func(n int) string) string {
+	var out []byte
+	from := 0
+	for lexer := NewLexer(d, sql); ; {
+		t, ok := lexer.Next()
+		if !ok {
+			break
+		}
+		if t.Kind != TokenPositional {
+			continue
+		}
+		n, _ := strconv.Atoi(sql[t.Start+1 : t.End])
+		if text := with(n); text != "" {
+			out = append(append(out, sql[from:t.Start]...), text...)
+			from = t.End
+		}
+	}
+	if from == 0 {
+		return sql
+	}
+	return string(append(out, sql[from:]...))
+}

@@ -3,6 +3,8 @@ package dbtest
 import (
 	"testing"
 
+	"pgregory.net/rapid"
+
 	"dbrunner/internal/db"
 )
 
@@ -31,6 +33,7 @@ type Harness struct {
 	SQL SQL
 
 	Values []ValueCase
+	Trips  []Trip
 	Params []ParamCase
 	Leaks  []Leak
 
@@ -110,6 +113,10 @@ type SQL struct {
 	// Empty if the engine's statements run in this process, so that a call that came back has stopped its statement.
 	Running string
 
+	// Same is an expression that is 1 where the parameter, which has the type or is to take it on, is the value of the
+	// expression: the same to the last digit, NULL only if that is.
+	Same func(param, expr, as string, typed bool) string
+
 	// DataError is a query with the parameter :value, a text, that fails on the value while it runs.
 	DataError string
 }
@@ -120,6 +127,14 @@ type ValueCase struct {
 	SQL  string
 	Type string // the column's type in the result
 	JSON string
+}
+
+// Trip is a type whose values are read and sent back.
+type Trip struct {
+	Type  string                // as SQL writes it
+	Typed bool                  // sent back with the type that the result names
+	Plain bool                  // sent back without a type
+	Expr  func(*rapid.T) string // an expression of the type, NULL now and then
 }
 
 // ParamCase is a query of one row and one column v with the parameter :value, and what must come back.
@@ -151,6 +166,7 @@ func Run(t *testing.T, h Harness) {
 		{"Values", testValues},
 		{"Files", testFiles},
 		{"Params", testParams},
+		{"RoundTrip", testRoundTrip},
 		{"Caps", testCaps},
 		{"Overflow", testOverflow},
 		{"ReadOnly", testReadOnly},

@@ -1,8 +1,11 @@
 package postgres
 
 import (
+	"cmp"
 	"encoding/json"
 	"strings"
+
+	"dbrunner/internal/db"
 )
 
 // maxDimensions is PostgreSQL's own limit.
@@ -10,11 +13,8 @@ const maxDimensions = 6
 
 // appendArray turns a JSON array into an array literal: {1,NULL,"text"}, nested once for each dimension. The
 // elements of a json or jsonb array are its documents, so that such an array has one dimension.
-func appendArray(b []byte, text string, elem uint32) (out []byte, wrong string) {
-	a := arrayWriter{rest: text, out: b, elem: elem, comma: ','}
-	if elem == oidBox {
-		a.comma = ';'
-	}
+func appendArray(b []byte, text string, t paramType) (out []byte, wrong string) {
+	a := arrayWriter{rest: text, out: b, elem: t.elem, comma: cmp.Or(t.delim, ',')}
 	a.space()
 	a.array(1)
 	return a.out, a.wrong
@@ -83,6 +83,8 @@ func (a *arrayWriter) scalar(raw string, isJSON bool) {
 		a.quote(raw)
 	case raw == "" || strings.ContainsAny(raw, `{}",\`):
 		a.wrong = "not a JSON array"
+	case isWhole(a.elem):
+		a.out = append(a.out, db.WholeNumber(raw)...)
 	default:
 		a.out = append(a.out, raw...)
 	}

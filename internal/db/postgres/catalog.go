@@ -49,8 +49,8 @@ func oidList(unnamed []unnamedType) string {
 	return "{" + strings.Join(slices.Compact(list), ",") + "}"
 }
 
-// maxTypeOIDs bounds what a session remembers of the type names that publishers wrote.
-const maxTypeOIDs = 1000
+// maxOwnTypes bounds what a session remembers of the type names that publishers wrote.
+const maxOwnTypes = 1000
 
 // resolve finds the types of the database's own that parameters name.
 func (s *session) resolve(stmts []*db.Compiled) error {
@@ -68,21 +68,41 @@ func (s *session) resolve(stmts []*db.Compiled) error {
 	return nil
 }
 
+// resolveSQL finds a type by its name, and what it is below domains and brackets: its elements' type and delimiter.
+const resolveSQL = `WITH RECURSIVE down AS (
+	SELECT t.oid AS named, t.oid, t.typtype, t.typbasetype, t.typelem, t.typcategory = 'A' AND t.typlen = -1 AS is_array,
+		false AS inside, t.typdelim, 0 AS depth
+	FROM pg_catalog.pg_type t WHERE t.oid = to_regtype($1)
+	UNION ALL
+	SELECT d.named, t.oid, t.typtype, t.typbasetype, t.typelem, t.typcategory = 'A' AND t.typlen = -1,
+		d.inside OR d.is_array AND d.typtype <> 'd', t.typdelim, d.depth + 1
+	FROM down d JOIN pg_catalog.pg_type t
+		ON t.oid = CASE WHEN d.typtype = 'd' THEN d.typbasetype WHEN d.is_array AND NOT d.inside THEN d.typelem END)
+SELECT named::bigint, oid::bigint, inside, typdelim FROM down ORDER BY depth DESC LIMIT 1`
+
 func (s *session) resolveName(name string, statement int) error {
-	rows, err := s.query(`SELECT to_regtype($1)::oid::bigint::text`, userTypeName(name))
+	rows, err := s.query(resolveSQL, userTypeName(name))
 	if err != nil {
 		return err
 	}
-	if len(rows) != 1 || rows[0][0] == nil {
+	if len(rows) != 1 {
 		return db.Errorf(db.ClassPermanent, db.CodeParameter, "the database has no type %q", name).At(statement)
 	}
 	oid, err := strconv.ParseUint(string(rows[0][0]), 10, 32)
 	if err != nil {
 		return err
 	}
-	if len(s.typeOIDs) >= maxTypeOIDs {
-		clear(s.typeOIDs)
+	elem, err := strconv.ParseUint(string(rows[0][1]), 10, 32)
+	if err != nil {
+		return err
 	}
-	s.typeOIDs[name] = uint32(oid)
+	t := paramType{oid: uint32(oid), array: string(rows[0][2]) == "t", delim: rows[0][3][0]}
+	if types.byOID[uint32(elem)] != nil {
+		t.elem = uint32(elem)
+	}
+	if len(s.ownTypes) >= maxOwnTypes {
+		clear(s.ownTypes)
+	}
+	s.ownTypes[name] = t
 	return nil
 }

@@ -30,7 +30,7 @@ func options(t testing.TB) db.Options {
 
 func TestConformance(t *testing.T) {
 	t.Parallel()
-	dbtest.Run(t, harness())
+	dbtest.Run(t, tripHarness())
 }
 
 func harness() dbtest.Harness {
@@ -62,9 +62,11 @@ func harness() dbtest.Harness {
 			Running: "SELECT count(*) AS n FROM pg_stat_activity WHERE datname = current_database() " +
 				"AND query ~ 'pg_sleep\\(120\\)|generate_series\\(1, 5000000\\)' AND state = 'active' AND pid <> pg_backend_pid()",
 			DataError: "SELECT CAST(:value AS integer) AS n",
+			Same:      sameValue,
 		},
 		Values:  values(),
 		Params:  params(),
+		Trips:   trips(),
 		Leaks:   leaks(),
 		Poisons: dbtest.PostgresPoisons(),
 		Writes: []string{

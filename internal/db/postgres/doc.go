@@ -29,7 +29,8 @@
 // text); bytea takes standard base64, or PostgreSQL's own \x and hexadecimal digits.
 //
 // Results are asked for as text and encoded by type: smallint, integer and finite real and double precision
-// as JSON numbers, boolean as true and false, json and jsonb as they are, bytea as standard base64, all other
+// as JSON numbers, boolean as true and false, json and jsonb as they are (a string or null of JSON as a string with its JSON
+// text, which is how parameters are read), bytea as standard base64, all other
 // values as the text that PostgreSQL prints (DateStyle ISO, IntervalStyle iso_8601), times with a zone in UTC, which its
 // input function reads back: bigint, numeric and money too, NaN and the infinities of floats, arrays, ranges,
 // composites.

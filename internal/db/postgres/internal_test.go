@@ -120,7 +120,7 @@ func TestBuiltins(t *testing.T) {
 		require.Equal(t, b.shown+"[]", builtinName(b.array))
 		got, ok = typeOf(b.shown + "[]")
 		require.True(t, ok)
-		require.Equal(t, paramType{oid: b.array, elem: b.oid, array: true}, got)
+		require.Equal(t, paramType{oid: b.array, elem: b.oid, array: true, delim: delimOf(b.oid)}, got)
 	}
 	for _, alias := range []string{"int", "decimal", "float", "char", "CHAR(3)", "Character Varying(10)", "timestamp(3)", "_int4", " integer [] "} {
 		got, ok := typeOf(alias)
@@ -165,7 +165,7 @@ func FuzzArray(f *testing.F) {
 		if text == "" || text[0] != '[' || !json.Valid([]byte(text)) {
 			return
 		}
-		out, wrong := appendArray(nil, text, elem)
+		out, wrong := appendArray(nil, text, paramType{elem: elem})
 		if wrong != "" {
 			return
 		}

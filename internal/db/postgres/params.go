@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"regexp"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 
@@ -14,57 +15,131 @@ import (
 // paramType is what a publisher's type name means.
 type paramType struct {
 	oid   uint32 // 0: a type of the database's own, or not a type at all; the server knows
-	elem  uint32 // the built-in type of a value or of an array's elements, 0 if it is not built in
+	elem  uint32 // the built-in type of a value or of an array's elements, below all domains; 0 if it is not built in
 	array bool
+	delim byte   // between an array's elements; 0: a comma
+	cast  string // what the value is cast to, where the name has a modifier, such as numeric(5,2)
 }
 
 // plainTypeName is what can be the name of a type of the database's own: one or two names, as SQL writes them.
-var plainTypeName = regexp.MustCompile(`^("[^"\x00]+"|[A-Za-z_\x80-\x{10ffff}][\w$\x80-\x{10ffff}]*)(\.("[^"\x00]+"|[A-Za-z_\x80-\x{10ffff}][\w$\x80-\x{10ffff}]*))?$`)
+var plainTypeName = regexp.MustCompile(`^("(?:[^"\x00]|"")+"|[A-Za-z_\x80-\x{10ffff}][\w$\x80-\x{10ffff}]*)(\.("(?:[^"\x00]|"")+"|[A-Za-z_\x80-\x{10ffff}][\w$\x80-\x{10ffff}]*))?$`)
 
 const maxTypeName = 200
 
-// typeOf reads a type name: any case, with or without precision, with [] for arrays of any dimensions.
+// typeOf reads a type name: any case, with or without a modifier, with [] for arrays of any dimensions.
 func typeOf(name string) (paramType, bool) {
-	if t, ok := types.params[name]; ok {
-		return t, true
-	}
-	if len(name) > maxTypeName || !utf8.ValidString(name) {
-		return paramType{}, false
-	}
-	base, array := baseTypeName(name)
-	if b := types.byName[base]; b != nil {
-		if array {
-			return paramType{oid: b.array, elem: b.oid, array: true}, b.array != 0
-		}
-		return paramType{oid: b.oid, elem: b.oid}, true
-	}
-	own := userTypeName(name)
-	for strings.HasSuffix(own, "[]") {
-		own = own[:len(own)-2]
-	}
-	return paramType{array: array}, plainTypeName.MatchString(own)
+	t, wrong := readType(name)
+	return t, wrong == ""
 }
 
-// baseTypeName takes brackets and precision off: "Timestamp(3) with time zone[]" is an array of
-// "timestamp with time zone".
-func baseTypeName(name string) (base string, array bool) {
-	base = strings.ToLower(strings.Join(strings.Fields(name), " "))
+const notAType = "not the name of a type"
+
+func readType(name string) (t paramType, wrong string) {
+	if t, ok := types.params[name]; ok {
+		return t, ""
+	}
+	if len(name) > maxTypeName || !utf8.ValidString(name) {
+		return t, notAType
+	}
+	own, array := cutBrackets(name)
+	if n, ok := builtinOf(own); ok {
+		return n.paramType(array)
+	}
+	if !plainTypeName.MatchString(own) {
+		if strings.IndexByte(own, '(') > 0 {
+			return t, notAType + "; a modifier of one of the database's own types stands in the SQL text: CAST(… AS …)"
+		}
+		return t, notAType
+	}
+	return paramType{array: array}, ""
+}
+
+// cutBrackets takes the brackets of an array off.
+func cutBrackets(name string) (base string, array bool) {
+	base = strings.TrimSpace(name)
 	for strings.HasSuffix(base, "[]") {
 		base, array = strings.TrimSpace(base[:len(base)-2]), true
 	}
-	if open := strings.IndexByte(base, '('); open > 0 {
-		if end := strings.IndexByte(base[open:], ')'); end > 0 {
-			base = strings.TrimSpace(strings.TrimSpace(base[:open]) + base[open+end+1:])
+	return base, array
+}
+
+// builtinType is the name of a type of PostgreSQL's own, taken apart: timestamp (3) with time zone.
+type builtinType struct {
+	*builtin
+
+	before, modifier, behind string
+	array                    bool // the name itself is that of an array: _int4
+}
+
+func builtinOf(name string) (n builtinType, ok bool) {
+	before, behind := name, ""
+	if open := strings.IndexByte(name, '('); open > 0 {
+		if end := strings.IndexByte(name[open:], ')'); end > 0 {
+			before, n.modifier, behind = name[:open], name[open:open+end+1], name[open+end+1:]
 		}
 	}
-	if strings.HasPrefix(base, "_") && types.byName[base[1:]] != nil {
-		return base[1:], true
+	n.before, n.behind = strings.Join(strings.Fields(before), " "), strings.Join(strings.Fields(behind), " ")
+	base := strings.ToLower(n.before)
+	if n.behind != "" {
+		base += " " + strings.ToLower(n.behind)
 	}
-	return strings.TrimPrefix(base, "pg_catalog."), array
+	if n.array = strings.HasPrefix(base, "_") && types.byName[base[1:]] != nil; n.array {
+		base = base[1:]
+	}
+	n.builtin = types.byName[strings.TrimPrefix(base, "pg_catalog.")]
+	return n, n.builtin != nil
+}
+
+// modifiers are the modifiers that a type may have.
+var modifiers = map[string]*regexp.Regexp{
+	"numeric": modifierOf(`(\s*,\s*-?[0-9]{1,4})?`), "varchar": modifierOf(""), "bpchar": modifierOf(""), "bit": modifierOf(""), "varbit": modifierOf(""),
+	"time": modifierOf(""), "timetz": modifierOf(""), "timestamp": modifierOf(""), "timestamptz": modifierOf(""), "interval": modifierOf(""),
+	"float8": modifierOf(""),
+}
+
+func modifierOf(second string) *regexp.Regexp {
+	return regexp.MustCompile(`^\(\s*[0-9]{1,8}` + second + `\s*\)$`)
+}
+
+func (n builtinType) paramType(array bool) (t paramType, wrong string) {
+	array = array || n.array
+	t = paramType{oid: n.oid, elem: n.oid, array: array, delim: delimOf(n.oid)}
+	if array {
+		t.oid = n.builtin.array
+	}
+	if t.oid == 0 {
+		return t, notAType
+	}
+	if n.modifier == "" {
+		return t, ""
+	}
+	allowed := modifiers[n.name]
+	if allowed == nil || n.array || !allowed.MatchString(n.modifier) || n.behind != "" && !strings.HasSuffix(strings.ToLower(n.behind), "time zone") {
+		return t, "type " + n.shown + " has no such modifier"
+	}
+	t.cast = strings.TrimSpace(n.before + n.modifier + " " + n.behind)
+	if array {
+		t.cast += "[]"
+	}
+	return t, ""
+}
+
+// delimOf is what stands between the elements of an array of one of PostgreSQL's own types.
+func delimOf(elem uint32) byte {
+	if elem == oidBox {
+		return ';'
+	}
+	return 0
 }
 
 // userTypeName is the name as the server is asked for it.
-func userTypeName(name string) string { return strings.ReplaceAll(strings.TrimSpace(name), " [", "[") }
+func userTypeName(name string) string {
+	base, array := cutBrackets(name)
+	if array {
+		base += "[]"
+	}
+	return base
+}
 
 // checkValue says what is wrong with a value before anything is sent.
 func checkValue(v db.Value) string {
@@ -74,19 +149,12 @@ func checkValue(v db.Value) string {
 		}
 		return checkText(v)
 	}
-	t, ok := typeOf(v.Type)
-	if !ok {
-		return "not the name of a type"
+	t, wrong := readType(v.Type)
+	if wrong == "" {
+		_, wrong = appendContent(nil, &v, t)
 	}
-	json := t.elem == oidJSON || t.elem == oidJSONB
-	switch {
-	case v.Kind == db.Object && t.elem != 0 && (!json || t.array):
-		return "an object needs type json or jsonb"
-	case v.Kind == db.Array && !t.array && t.elem != 0 && !json:
-		return "an array needs an array type, such as integer[], or json or jsonb"
-	}
-	if _, err := appendContent(nil, &v, t); err != "" {
-		return err
+	if wrong != "" {
+		return wrong
 	}
 	return checkText(v)
 }
@@ -126,20 +194,49 @@ func (s *session) oidOf(name string) uint32 {
 	if t, _ := typeOf(name); t.oid != 0 {
 		return t.oid
 	}
-	return s.typeOIDs[name]
+	return s.ownTypes[name].oid
+}
+
+// typeOf is the type of a parameter: one of the database's own was asked for before.
+func (s *session) typeOf(name string) paramType {
+	if t, _ := typeOf(name); t.oid != 0 {
+		return t
+	}
+	return s.ownTypes[name]
+}
+
+// castSQL is a statement's text with its placeholders cast to their types, where those have modifiers: the protocol has
+// no place for them.
+func castSQL(d *db.Dialect, stmt *db.Compiled) string {
+	casts := false
+	for i := range stmt.Args {
+		casts = casts || strings.IndexByte(stmt.Args[i].Type, '(') > 0
+	}
+	if !casts {
+		return stmt.SQL
+	}
+	return db.ReplaceParams(d, stmt.SQL, func(n int) string {
+		if n < 1 || n > len(stmt.Args) {
+			return ""
+		}
+		t, _ := typeOf(stmt.Args[n-1].Type)
+		if t.cast == "" {
+			return ""
+		}
+		return "($" + strconv.Itoa(n) + "::" + t.cast + ")"
+	})
 }
 
 // appendParam appends one argument of a binding.
-func appendParam(b []byte, v *db.Value) ([]byte, error) {
+func (s *session) appendParam(b []byte, v *db.Value) ([]byte, error) {
 	if v.Kind == db.Null {
 		return appendNull(b), nil
 	}
 	if v.Type == "" {
 		return appendTextArg(b, v.Text), nil
 	}
-	t, _ := typeOf(v.Type)
 	b, begin := beginArg(b)
-	b, wrong := appendContent(b, v, t)
+	b, wrong := appendContent(b, v, s.typeOf(v.Type))
 	if wrong != "" {
 		return b, db.Errorf(db.ClassPermanent, db.CodeParameter, "a parameter cannot be bound: %s", wrong)
 	}
@@ -148,13 +245,26 @@ func appendParam(b []byte, v *db.Value) ([]byte, error) {
 
 // appendContent appends the text of a typed value; wrong says why it cannot.
 func appendContent(b []byte, v *db.Value, t paramType) (out []byte, wrong string) {
+	json := t.elem == oidJSON || t.elem == oidJSONB
 	switch {
+	case v.Kind == db.Object && t.elem != 0 && (!json || t.array):
+		return b, "an object needs type json or jsonb"
+	case v.Kind == db.Array && !t.array && t.elem != 0 && !json:
+		return b, "an array needs an array type, such as integer[], or json or jsonb"
 	case t.array && v.Kind == db.Array:
-		return appendArray(b, v.Text, t.elem)
-	case !t.array && t.elem == oidBytea && v.Kind == db.String:
+		return appendArray(b, v.Text, t)
+	case t.array:
+	case t.elem == oidBytea && v.Kind == db.String:
 		return appendByteaText(b, v.Text)
+	case v.Kind == db.Number && isWhole(t.elem):
+		return append(b, db.WholeNumber(v.Text)...), ""
 	}
 	return append(b, v.Text...), ""
+}
+
+// isWhole reports whether a type has whole numbers only.
+func isWhole(oid uint32) bool {
+	return oid == oidInt2 || oid == oidInt4 || oid == oidInt8
 }
 
 // appendByteaText turns base64 into PostgreSQL's hexadecimal form, which is taken as well.

@@ -217,7 +217,7 @@ func (d *Database) prove(s *session) error {
 
 // learn reads what COMMIT waits for in this session unless a job says otherwise, and sets how the session prints values.
 func (d *Database) learn(s *session) error {
-	s.ends = d.ends
+	s.ends, s.dialect = d.ends, d.dialect
 	if s.pg.ParameterStatus("IntervalStyle") == sqlStandard {
 		s.ends = d.standard
 	}

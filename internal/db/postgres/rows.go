@@ -19,7 +19,7 @@ const (
 	asNumber             // smallint, integer: a JSON number as it stands
 	asFloat              // a JSON number if it is finite, else a string
 	asBool
-	asJSON  // as it stands
+	asJSON  // as it stands, unless it could not be sent back so: then a string that holds its text
 	asBytes // base64
 	asUTC   // a string, its times in UTC
 )
@@ -93,8 +93,12 @@ func validText(k kind, v []byte) bool { return k == asBytes || utf8.Valid(v) }
 // appendValue appends one value as JSON. false means that something of it would be lost.
 func appendValue(dst []byte, k kind, v []byte) ([]byte, bool) {
 	switch k {
-	case asNumber, asJSON:
+	case asNumber:
 		return append(dst, v...), true
+	case asJSON:
+		if returnable(v) {
+			return append(dst, v...), true
+		}
 	case asFloat:
 		return appendFloat(dst, v), true
 	case asBool:
@@ -109,6 +113,37 @@ func appendValue(dst []byte, k kind, v []byte) ([]byte, bool) {
 	case asText:
 	}
 	return db.AppendJSONText(dst, v)
+}
+
+// returnable reports whether a JSON value can be sent back as it stands: as a parameter a string is JSON text, and null is
+// SQL's. A value of type json may also begin or end with blanks, and hold what no body may, \u0000 and halves of
+// surrogate pairs.
+func returnable(v []byte) bool {
+	if len(v) == 0 || v[0] == '"' || v[0] == 'n' || v[0] <= ' ' || v[len(v)-1] <= ' ' {
+		return false
+	}
+	for rest := v; ; {
+		at := bytes.Index(rest, []byte(`\u`))
+		if at < 0 {
+			return true
+		}
+		escape := rest[at+len(`\u`):]
+		rest = escape[min(4, len(escape)):]
+		switch {
+		case len(escape) < 4, string(escape[:4]) == "0000":
+			return false
+		case escape[0]|0x20 != 'd' || escape[1] <= '7':
+		case !paired(escape):
+			return false
+		default:
+			rest = escape[10:]
+		}
+	}
+}
+
+// paired reports whether the digits behind \u are those of a first half with its second behind it.
+func paired(escape []byte) bool {
+	return escape[1]|0x20 <= 'b' && len(escape) >= 10 && string(escape[4:6]) == `\u` && escape[6]|0x20 == 'd' && escape[7]|0x20 >= 'c'
 }
 
 // appendFloat: what PostgreSQL prints for a finite number (1.5, -0, 1e+20) is JSON; NaN and Infinity are not.

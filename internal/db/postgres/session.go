@@ -56,11 +56,12 @@ type session struct {
 	handed    int           // times that a leader left the session to the next one
 	quickest  time.Duration // of the reads of late: about what the way to the server and back takes
 
-	ends       *ends  // the endings of its transactions
+	ends       *ends // the endings of its transactions
+	dialect    *db.Dialect
 	durability string // synchronous_commit as the session began: the server's, the login's or the database's own
 
-	typeNames map[uint32]string // types of the database's own, as they are named in results
-	typeOIDs  map[string]uint32 // the same for parameters, as publishers name them
+	typeNames map[uint32]string    // types of the database's own, as they are named in results
+	ownTypes  map[string]paramType // those that parameters name, as publishers write them
 
 	cut     func() // ends what the session waits for
 	cutDone chan struct{}
@@ -85,7 +86,7 @@ func newSession(conn *pgx.Conn, named bool, buffers *db.Buffers) *session {
 		statement: newCache(named),
 		encoder:   db.NewRowEncoder(db.RowOptions{}, buffers),
 		typeNames: make(map[uint32]string),
-		typeOIDs:  make(map[string]uint32),
+		ownTypes:  make(map[string]paramType),
 		cutDone:   make(chan struct{}, 1),
 		idle:      time.Now(),
 		quickest:  time.Second,

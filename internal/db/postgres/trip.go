@@ -40,14 +40,15 @@ const drainLimit = 256 << 10
 // appendStatement appends everything that runs one statement of a job.
 func (s *session) appendStatement(stmt *db.Compiled, named bool) error {
 	oids, types := s.typesOf(stmt.Args)
-	p, use := s.statement.get(stmt.SQL, types, named)
-	next := sent{prepared: p, sql: stmt.SQL, oids: oids, named: use}
+	sql := castSQL(s.dialect, stmt)
+	p, use := s.statement.get(sql, types, named)
+	next := sent{prepared: p, sql: sql, oids: oids, named: use}
 	name := ""
 	if use {
 		name = p.name
 	}
 	if !use || !p.parsed {
-		s.buf = appendParse(s.buf, name, stmt.SQL, oids)
+		s.buf = appendParse(s.buf, name, sql, oids)
 		next.askedParse = true
 		p.parsed = use
 	}
@@ -55,7 +56,7 @@ func (s *session) appendStatement(stmt *db.Compiled, named bool) error {
 	s.buf, at = appendBindHead(s.buf, name, len(stmt.Args))
 	for i := range stmt.Args {
 		var err error
-		if s.buf, err = appendParam(s.buf, &stmt.Args[i]); err != nil {
+		if s.buf, err = s.appendParam(s.buf, &stmt.Args[i]); err != nil {
 			return err
 		}
 	}
@@ -283,8 +284,8 @@ func (l *lease) stale(o *outcome) bool {
 		l.retire = l.retire || at.named
 		return at.named
 	case "42704", "XX000": // a type of a parameter may have been made anew, with another number
-		if at.oids != nil && len(l.typeOIDs) > 0 {
-			clear(l.typeOIDs)
+		if at.oids != nil && len(l.ownTypes) > 0 {
+			clear(l.ownTypes)
 			return true
 		}
 	}

@@ -157,7 +157,7 @@ func newTypeTable() *typeTable {
 	for name, b := range t.byName {
 		t.params[name] = paramType{oid: b.oid, elem: b.oid}
 		if b.array != 0 {
-			t.params[name+"[]"] = paramType{oid: b.array, elem: b.oid, array: true}
+			t.params[name+"[]"] = paramType{oid: b.array, elem: b.oid, array: true, delim: delimOf(b.oid)}
 		}
 	}
 	return t

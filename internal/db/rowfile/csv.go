@@ -63,12 +63,20 @@ func (t *table) end(dst []byte) ([]byte, error) { return dst, nil }
 // appendObject appends a value of a JSON column, or one that comes with its type.
 func appendObject(dst, value []byte, isJSON bool) ([]byte, error) {
 	if isJSON {
-		if string(value) == "null" { // JSON's own null cannot be told from NULL, as in the result itself
+		switch value[0] {
+		case 'n':
 			return dst, nil
+		case '"': // JSON text, see package postgres
+			return append(appendUnescaped(append(dst, '"'), value[1:len(value)-1], '"'), '"'), nil
 		}
 		return appendQuoted(dst, value), nil
 	}
-	_, inner, err := typedValue(value)
+	class, inner, err := typedValue(value)
+	if class == "text_base64" {
+		if text, err := textOf(inner); err == nil {
+			inner = text
+		}
+	}
 	switch {
 	case err != nil:
 		return dst, err

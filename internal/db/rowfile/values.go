@@ -6,6 +6,8 @@ import (
 	"errors"
 	"strconv"
 	"unicode/utf8"
+
+	"dbrunner/internal/db"
 )
 
 // errRow is a row that is none of the encoder's.
@@ -155,6 +157,16 @@ func typedValue(text []byte) (name string, value []byte, err error) {
 		return "", nil, errRow
 	}
 	return typed.Type, typed.Value, nil
+}
+
+// textOf makes a text that came as base64 because no body may hold it, with a NUL in it, a string again. An error: it is no
+// UTF-8 either.
+func textOf(value []byte) ([]byte, error) {
+	var bytes []byte
+	if err := json.Unmarshal(value, &bytes); err != nil || !utf8.Valid(bytes) {
+		return nil, errRow
+	}
+	return db.AppendJSONString(nil, bytes), nil
 }
 
 // appendUnescaped appends the text of what stands between the quotes of a JSON string. double is a byte that is written

@@ -91,7 +91,11 @@ func convertInteger(v db.Value) (arg argument, wrong string) {
 	if v.Kind != db.Number && v.Kind != db.String {
 		return arg, "type integer takes a number, or a string of digits"
 	}
-	n, err := strconv.ParseInt(v.Text, 10, 64)
+	text := v.Text
+	if v.Kind == db.Number {
+		text = db.WholeNumber(text)
+	}
+	n, err := strconv.ParseInt(text, 10, 64)
 	if err != nil {
 		return arg, "not an integer of 64 bits: send text, or a number with a fraction to have it rounded"
 	}

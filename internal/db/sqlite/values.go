@@ -1,6 +1,7 @@
 package sqlite
 
 import (
+	"bytes"
 	"math"
 	"strconv"
 
@@ -61,10 +62,11 @@ func appendReal(dst []byte, f float64) []byte {
 	return append(dst, ".0"...)
 }
 
+// appendText writes a text that a body may hold as it is.
 func appendText(dst, text []byte) []byte {
 	begin := len(dst)
 	dst, lossless := db.AppendJSONText(dst, text)
-	if lossless {
+	if lossless && bytes.IndexByte(text, 0) < 0 {
 		return dst
 	}
 	return append(db.AppendBase64(beginTyped(dst[:begin], typeTextBase64), text), '}')

@@ -69,9 +69,11 @@ func harness(t *testing.T) dbtest.Harness {
 			Ledger:    "dbrunner.ledger",
 			DataError: "SELECT CAST(:value AS integer) AS n",
 			Text:      "NVARCHAR(100)",
+			Same:      sameValue,
 		},
 		Values: values(),
 		Params: params(),
+		Trips:  trips(),
 		Leaks:  leaks(),
 		Writes: []string{
 			"WITH x AS (SELECT 91 AS id) INSERT INTO item (id, name) SELECT id, 'x' FROM x",

@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	mssql "github.com/microsoft/go-mssqldb"
 
@@ -122,13 +123,17 @@ var families = map[string]family{
 	"char": {readText, sql.NullString{}, 1, "(8000)"}, "varchar": {readText, sql.NullString{}, 1, "(max)"},
 	"nchar": {readText, sql.NullString{}, 1, "(4000)"}, "nvarchar": {readText, sql.NullString{}, 1, "(max)"},
 	"text": {readText, sql.NullString{}, 0, ""}, "ntext": {readText, sql.NullString{}, 0, ""},
-	"xml": {readText, sql.NullString{}, 0, ""}, "json": {readJSON, sql.NullString{}, 0, ""},
+	textBase64: {readTextBase64, sql.NullString{}, 0, ""},
+	"xml":      {readText, sql.NullString{}, 0, ""}, "json": {readJSON, sql.NullString{}, 0, ""},
 	"binary": {readBytes, nullBytes, 1, "(8000)"}, "varbinary": {readBytes, nullBytes, 1, "(max)"}, "image": {readBytes, nullBytes, 0, ""},
 	"uniqueidentifier": {readGUID, sql.NullString{}, 0, ""},
 	"date":             {readTime, sql.NullString{}, 0, ""}, "time": {readTime, sql.NullString{}, 1, ""},
 	"datetime": {readTime, sql.NullString{}, 0, ""}, "smalldatetime": {readTime, sql.NullString{}, 0, ""},
 	"datetime2": {readTime, sql.NullString{}, 1, ""}, "datetimeoffset": {readTime, sql.NullString{}, 1, ""},
 }
+
+// textBase64 is a text that no body of a job may hold as it is, with NUL in it: base64 of its UTF-8.
+const textBase64 = "text_base64"
 
 // nullBytes is what the driver sends as a binary NULL.
 var nullBytes = []byte(nil)
@@ -158,7 +163,7 @@ func convertTyped(v db.Value) (arg argument, wrong string) {
 // declare writes a type with its sizes.
 func declare(name, first, second string, f family) (declared, wrong string) {
 	switch {
-	case name == "json":
+	case name == "json", name == textBase64:
 		return nvarcharMax, ""
 	case first == "":
 		return name + f.sized, ""
@@ -172,7 +177,11 @@ func declare(name, first, second string, f family) (declared, wrong string) {
 
 func integer(least, most int64) func(db.Value, string) (argument, string) {
 	return func(v db.Value, declared string) (arg argument, wrong string) {
-		n, err := strconv.ParseInt(v.Text, 10, 64)
+		text := v.Text
+		if v.Kind == db.Number {
+			text = db.WholeNumber(text)
+		}
+		n, err := strconv.ParseInt(text, 10, 64)
 		if err != nil || v.Kind != db.Number && v.Kind != db.String || n < least || n > most {
 			return arg, "type " + declared + " takes a whole number from " + strconv.FormatInt(least, 10) + " to " + strconv.FormatInt(most, 10)
 		}
@@ -222,6 +231,15 @@ func readText(v db.Value, declared string) (arg argument, wrong string) {
 		return arg, "type " + declared + " takes a string"
 	}
 	return argument{declared, mssql.NVarCharMax(v.Text)}, ""
+}
+
+func readTextBase64(v db.Value, declared string) (arg argument, wrong string) {
+	bytes, wrong := readBytes(v, textBase64)
+	raw, ok := bytes.value.([]byte)
+	if ok && !utf8.Valid(raw) {
+		return arg, "not base64 of a text in UTF-8"
+	}
+	return argument{declared, mssql.NVarCharMax(raw)}, wrong
 }
 
 func readJSON(v db.Value, declared string) (arg argument, wrong string) {

@@ -164,6 +164,10 @@ func appendFloat(dst []byte, c *column, v float64) ([]byte, error) {
 }
 
 func appendText(dst []byte, c *column, v string) ([]byte, error) {
+	if strings.IndexByte(v, 0) >= 0 { // which no body of a job may hold
+		dst = append(dst, `{"type":"`+textBase64+`","value":`...)
+		return append(db.AppendBase64(dst, []byte(v)), '}'), nil
+	}
 	dst, lossless := db.AppendJSONText(dst, v)
 	if !lossless {
 		return dst, db.Errorf(db.ClassPermanent, db.CodeData,

@@ -1,0 +1,116 @@
+package dbtest
+
+import (
+	"encoding/json"
+	"fmt"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+
+	"dbrunner/internal/db"
+)
+
+// testRoundTrip reads values of all types and sends what results hold of them back, with their type and, where that is
+// enough, without: they are the same values again.
+func testRoundTrip(t *testing.T, h Harness) {
+	require.NotEmpty(t, h.Trips)
+	b := setup(t, h)
+	rapid.Check(t, func(rt *rapid.T) {
+		exprs, columns := make([]string, len(h.Trips)), make([]string, len(h.Trips))
+		for i, trip := range h.Trips {
+			exprs[i] = trip.Expr(rt)
+			columns[i] = fmt.Sprintf("%s AS c%d", exprs[i], i)
+		}
+		set, err := b.db.Read(t.Context(), call(), b.compile("SELECT "+strings.Join(columns, ", ")), arrays())
+		require.NoError(rt, err, "%s", columns)
+		var rows [][]json.RawMessage
+		require.NoError(rt, json.Unmarshal(set.Rows, &rows), "%s", set.Rows)
+		back := sentBack{params: named{}}
+		for i, trip := range h.Trips {
+			back.add(rt, &h, trip, exprs[i], set.Columns[i].Type, rows[0][i])
+		}
+		same, err := b.db.Read(t.Context(), call(), b.compile("SELECT "+strings.Join(back.checks, ", "), back.params), arrays())
+		require.NoError(rt, err, "%s", back.what)
+		var answers [][]int
+		require.NoError(rt, json.Unmarshal(same.Rows, &answers), "%s", same.Rows)
+		for i, is := range answers[0] {
+			require.Equal(rt, 1, is, "sent back as another value: %s", back.what[i])
+		}
+	})
+}
+
+// sentBack is what is sent back, and the expressions that compare it.
+type sentBack struct {
+	params named
+	checks []string
+	what   []string
+}
+
+func (s *sentBack) add(rt *rapid.T, h *Harness, trip Trip, expr, resultType string, text json.RawMessage) {
+	v := asParameter(rt, text)
+	if trip.Typed && v.Type == "" {
+		typed := v
+		typed.Type = resultType
+		s.check(h, trip, expr, typed, true, text)
+	}
+	if v.Type != "" || trip.Plain && v.Kind != db.Array && v.Kind != db.Object {
+		s.check(h, trip, expr, v, false, text)
+	}
+}
+
+func (s *sentBack) check(h *Harness, trip Trip, expr string, v db.Value, typed bool, text json.RawMessage) {
+	name := fmt.Sprintf("p%d", len(s.checks))
+	s.params[name] = v
+	s.checks = append(s.checks, h.SQL.Same(":"+name, expr, trip.Type, typed)+" AS "+name)
+	s.what = append(s.what, fmt.Sprintf("%s, %s, as %s %q", expr, text, v.Type, v.Text))
+}
+
+// refusedText is what no body of a job may hold: NUL, and halves of surrogate pairs.
+var refusedText = regexp.MustCompile(`(?i)\\u0000`)
+
+// asParameter reads a value of a result as a body's parameter is read.
+func asParameter(t *rapid.T, text json.RawMessage) db.Value {
+	require.NotRegexp(t, refusedText, strings.ReplaceAll(string(text), `\\`, ""))
+	switch text[0] {
+	case '"':
+		var s string
+		require.NoError(t, json.Unmarshal(text, &s))
+		return db.Value{Kind: db.String, Text: s}
+	case 'n':
+		return db.Value{Kind: db.Null, Text: "null"}
+	case 't', 'f':
+		return db.Value{Kind: db.Bool, Text: string(text)}
+	case '[':
+		return db.Value{Kind: db.Array, Text: string(text)}
+	case '{':
+		return typedParameter(text)
+	default:
+		return db.Value{Kind: db.Number, Text: string(text)}
+	}
+}
+
+// typedParameter reads an object: a value with its type, or JSON of a column.
+func typedParameter(text json.RawMessage) db.Value {
+	var typed struct{ Type, Value *string }
+	if err := json.Unmarshal(text, &typed); err == nil && typed.Type != nil && typed.Value != nil && strings.Count(string(text), ":") >= 2 {
+		if compactTyped(*typed.Type, *typed.Value) == string(text) {
+			return db.Value{Kind: db.String, Type: *typed.Type, Text: *typed.Value}
+		}
+	}
+	return db.Value{Kind: db.Object, Text: string(text)}
+}
+
+func compactTyped(typ, value string) string {
+	out := db.AppendJSONString([]byte(`{"type":`), typ)
+	out = db.AppendJSONString(append(out, `,"value":`...), value)
+	return string(append(out, '}'))
+}
+
+// RunRoundTrip runs the round trips alone, for databases that are set up in a way of their own.
+func RunRoundTrip(t *testing.T, h Harness) {
+	t.Helper()
+	testRoundTrip(t, h)
+}
