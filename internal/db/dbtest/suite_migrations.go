@@ -68,6 +68,7 @@ func RunMigrations(t *testing.T, h MigrationHarness) {
 		{"Baseline", (*migrationWorld).baseline},
 		{"OtherTool", (*migrationWorld).otherTool},
 		{"Dotted", (*migrationWorld).dotted},
+		{"Placeholder", (*migrationWorld).placeholder},
 		{"Function", (*migrationWorld).function},
 		{"Stepwise", (*migrationWorld).stepwise},
 		{"StepwiseFailure", (*migrationWorld).stepwiseFailure},

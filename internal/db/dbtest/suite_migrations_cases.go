@@ -203,6 +203,23 @@ func (w *migrationWorld) dotted() {
 	require.Equal(t, "1000000000000", w.stored())
 }
 
+// placeholder: a file of comments is applied and recorded like any other, up and down.
+func (w *migrationWorld) placeholder() {
+	t := w.t
+	w.add("V3__reserved.sql", "-- kept for its number\n/* nothing */\n")
+	w.add("U3__reserved.sql", "-- nothing to revert")
+	w.add("V4__marked.sql", "-- dbrunner: no-transaction\n-- nothing")
+	plan := w.does(migration.Plan, "")
+	require.Empty(t, plan.Plan[2].Statements)
+	require.Equal(t, []string{"up 1 done", "up 2 done", "up 3 done"}, did(w.does(migration.Up, "3")))
+	require.Equal(t, "3", w.stored())
+	require.Equal(t, []string{"down 3 done"}, did(w.does(migration.Down, "2")))
+	require.Equal(t, []string{"up 3 done", "up 4 done"}, did(w.does(migration.Up, "")))
+	require.Empty(t, w.does(migration.Validate, "").Faults)
+	w.add("V3__reserved.sql", "-- another text")
+	_, _ = w.refuses(migration.CodeRefused, migration.Up, "")
+}
+
 func (w *migrationWorld) function() {
 	w.add("V3__function.sql", w.h.Function)
 	w.does(migration.Up, "")
@@ -417,7 +434,7 @@ func (w *migrationWorld) targets() {
 	require.Equal(t, "1", w.does(migration.Goto, "V1").After.Label)
 	w.add("V9223372036854775808__large.sql", "SELECT 1")
 	w.add("V4__latin.sql", "SELECT '\xe4'")
-	w.add("V5__empty.sql", "-- nothing")
+	w.add("V5__empty.sql", "\n")
 	report, e := w.refuses(migration.CodeFolder, migration.Up, "")
 	require.Contains(t, e.Message, "migrations/test_db")
 	require.Len(t, report.Faults, 3)

@@ -51,8 +51,8 @@ func readFile(engine Engine, name string, contents []byte) (*File, error) {
 		return nil, err
 	}
 	f := &File{Name: name, SHA256: hex.EncodeToString(sum[:]), Parts: db.Split(d, text)}
-	if len(f.Parts) == 0 {
-		return nil, errors.New("there is no statement in it")
+	if len(f.Parts) == 0 && len(db.Head(d, text)) == 0 {
+		return nil, errors.New("there is no statement in it: a file that is to do nothing has a comment in it")
 	}
 	for i := range f.Parts {
 		if f.Parts[i].Times == 0 {
@@ -99,7 +99,7 @@ func (f *File) takeTransaction(d *db.Dialect) error {
 	if d.Batches {
 		return nil // a text may hold any number of statements: the transaction is looked at when it has run
 	}
-	if n := len(f.Parts); n > 2 && opens(&f.Parts[0]) && closes(&f.Parts[n-1]) {
+	if n := len(f.Parts); n > 1 && opens(&f.Parts[0]) && closes(&f.Parts[n-1]) {
 		f.Parts = f.Parts[1 : n-1]
 	}
 	for i := range f.Parts {
@@ -128,8 +128,11 @@ func closes(p *db.Part) bool {
 	return false
 }
 
-// stepwise finds out whether the file can run in a transaction.
+// stepwise finds out whether the file can run in a transaction, which one that does nothing can.
 func (f *File) stepwise(engine Engine, text string) {
+	if len(f.Parts) == 0 {
+		return
+	}
 	for _, comment := range db.Head(engine.Dialect(), text) {
 		if strings.EqualFold(comment, stepwiseMark) {
 			f.Stepwise, f.Why = true, "its head says "+stepwiseMark

@@ -86,8 +86,7 @@ func Load(engine Engine, fsys fs.FS) (*Folder, error) {
 		return nil, err
 	}
 	l.styles(entries)
-	l.number(entries)
-	folder := l.files(entries)
+	folder := l.files(l.number(entries))
 	if len(l.faults) > 0 {
 		return nil, &FaultsError{Faults: l.faults}
 	}
@@ -197,21 +196,23 @@ func (l *loader) styles(entries []*entry) {
 	}
 }
 
-// number gives every file its version.
-func (l *loader) number(entries []*entry) {
+// number gives every file its version, and returns in their order those that have one.
+func (l *loader) number(entries []*entry) []*entry {
 	dotted := slices.ContainsFunc(entries, func(e *entry) bool { return len(e.parts) > 1 })
+	var out []*entry
 	for _, e := range entries {
-		if !dotted {
-			e.version = e.parts.plain()
-			continue
+		e.version = e.parts.plain()
+		if dotted {
+			var err error
+			if e.version, err = e.parts.dotted(); err != nil {
+				l.fault(e.name, FaultName, "%s", err)
+				continue
+			}
 		}
-		v, err := e.parts.dotted()
-		if err != nil {
-			l.fault(e.name, FaultName, "%s", err)
-		}
-		e.version = v
+		out = append(out, e)
 	}
-	slices.SortStableFunc(entries, func(a, b *entry) int { return cmp.Compare(a.version.Number, b.version.Number) })
+	slices.SortStableFunc(out, func(a, b *entry) int { return cmp.Compare(a.version.Number, b.version.Number) })
+	return out
 }
 
 // files reads the files and joins what applies with what reverts.

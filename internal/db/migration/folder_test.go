@@ -116,7 +116,12 @@ func TestRefusedByName(t *testing.T) {
 		"UTF-16":           {[]string{"V1__a.sql: \xff\xfeS\x00"}, []string{"V1__a.sql unusable_file"}, "UTF-16"},
 		"NUL":              {[]string{"V1__a.sql: SELECT \x00"}, []string{"V1__a.sql unusable_file"}, "NUL"},
 		"empty":            {[]string{"V1__a.sql: "}, []string{"V1__a.sql unusable_file"}, "no statement"},
-		"only comments":    {[]string{"V1__a.sql: -- nothing\n/* at all */;"}, []string{"V1__a.sql unusable_file"}, "no statement"},
+		"only semicolons":  {[]string{"V1__a.sql: ;\n;"}, []string{"V1__a.sql unusable_file"}, "has a comment in it"},
+		"five and five":    {[]string{"V1.2.3.4.5__a.sql", "V1.2.3.4.6__b.sql", "U1.2.3.4.5__a.sql", "V0__z.sql"}, []string{"V1.2.3.4.5__a.sql misnamed_file", "V1.2.3.4.6__b.sql misnamed_file", "U1.2.3.4.5__a.sql misnamed_file"}, "has 5 parts"},
+		"only reverts":     {[]string{"U1.2.3.4.5__a.sql", "V1__a.sql"}, []string{"U1.2.3.4.5__a.sql misnamed_file"}, "has 5 parts"},
+		"large parts":      {[]string{"V1.10000__a.sql", "V1.10001__b.sql", "V1__c.sql"}, []string{"V1.10000__a.sql misnamed_file", "V1.10001__b.sql misnamed_file"}, "above 9999"},
+		"comment not shut": {[]string{"V1__a.sql: SELECT 1;\n/* SELECT 2;"}, []string{"V1__a.sql unusable_file"}, "line 2: a comment is not closed"},
+		"carriage return":  {[]string{"V1__a.sql: SELECT 1;\n-- a\rSELECT 2;\n"}, []string{"V1__a.sql unusable_file"}, "line 2: a carriage return"},
 		"own transactions": {[]string{"V1__a.sql: BEGIN;\nSELECT 1;\nCOMMIT;\nBEGIN;\nSELECT 2;\nCOMMIT;"}, []string{"V1__a.sql unusable_file"}, "line 3: COMMIT"},
 		"rollback":         {[]string{"V1__a.sql: SELECT 1; ROLLBACK"}, []string{"V1__a.sql unusable_file"}, "ROLLBACK"},
 		"several at once":  {[]string{"V1__a.sql: ", "R__b.sql", "v2.sql"}, []string{"R__b.sql repeatable_file", "v2.sql misnamed_file", "V1__a.sql unusable_file"}, ""},
@@ -142,6 +147,23 @@ func TestFolderThatIsNotThere(t *testing.T) {
 	require.Error(t, err)
 	var faults *migration.FaultsError
 	require.NotErrorAs(t, err, &faults)
+}
+
+// TestFilesThatDoNothing: a file of comments alone is one without statements.
+func TestFilesThatDoNothing(t *testing.T) {
+	t.Parallel()
+	for _, engine := range []textEngine{semicolons(), batches()} {
+		for _, text := range []string{"-- nothing", "/* nothing */", "\n\n-- kept for its number\n", "-- nothing\n;", "-- dbrunner: no-transaction", "--", "-- a\r\n"} {
+			f, err := migration.Load(engine, folder("V1__a.sql: "+text))
+			require.NoError(t, err, text)
+			require.Empty(t, f.Files[0].Parts)
+			require.False(t, f.Files[0].Stepwise)
+			require.Len(t, f.Files[0].SHA256, 64)
+		}
+	}
+	f, err := migration.Load(semicolons(), folder("V1__a.sql: BEGIN;\n-- nothing\nCOMMIT;"))
+	require.NoError(t, err)
+	require.Empty(t, f.Files[0].Parts)
 }
 
 // TestHowFilesTakeEffect: what runs in one transaction and what statement by statement, and why.

@@ -30,14 +30,14 @@ func Next(fsys fs.FS, description string, down bool, now time.Time) ([]string, e
 		return nil, err
 	}
 	l.styles(entries)
-	l.number(entries)
+	entries = l.number(entries)
 	if len(l.faults) > 0 {
 		return nil, &FaultsError{Faults: l.faults}
 	}
 	if len(entries) == 0 {
 		return names("V1__"+words+".sql", "U1__"+words+".sql", down), nil
 	}
-	last := entries[len(entries)-1] // number has put them into their order
+	last := entries[len(entries)-1] // in their order
 	digits, err := nextDigits(last, now)
 	if err != nil {
 		return nil, err

@@ -421,6 +421,9 @@ func (m *migrations) serverError(pg *pgconn.PgError, part *db.Part) *db.Error {
 	switch {
 	case pg.Code == "P0001" && m.settings.showMessages:
 		message = pg.Message
+	case pg.Code == "2D000":
+		message += `: a routine that the file calls ends the transaction (COMMIT, ROLLBACK), and the file runs in one; write ` +
+			`"-- dbrunner: no-transaction" at the head of a file of its own for it`
 	case pg.Code == "25001":
 		message += `; write "-- dbrunner: no-transaction" at the head of its file`
 	case pg.Code == "42501" && part == nil:

@@ -105,3 +105,22 @@ func TestMigrationRights(t *testing.T) {
 	require.NoError(t, err)
 	require.True(t, status.After.IsNone())
 }
+
+// TestMigrationOfRoutinesThatCommit: a file whose routine ends transactions is told what to write, and runs with it.
+func TestMigrationOfRoutinesThatCommit(t *testing.T) {
+	t.Parallel()
+	const procedure = "CREATE TABLE one (id integer);\nCREATE PROCEDURE p() LANGUAGE plpgsql AS $$ BEGIN INSERT INTO one VALUES (1); COMMIT; " +
+		"INSERT INTO one VALUES (2); ROLLBACK; INSERT INTO one VALUES (3); END $$;"
+	for _, text := range []string{"CALL p();", "SELECT 1;\ncall public.p() ;", "DO $$ BEGIN COMMIT; END $$;", "DO $$ BEGIN CALL p(); END $$;"} {
+		opts := options(t)
+		_, err := migrator(t, opts, map[string]string{"V1__p.sql": procedure, "V2__call.sql": text}).
+			Run(t.Context(), migration.Request{Action: migration.Up})
+		require.ErrorContains(t, err, `"-- dbrunner: no-transaction" at the head`, text)
+		var e *db.Error
+		require.ErrorAs(t, err, &e)
+		require.Equal(t, "2D000", e.EngineCode)
+		_, err = migrator(t, opts, map[string]string{"V1__p.sql": procedure, "V2__call.sql": "-- dbrunner: no-transaction\n" + text}).
+			Run(t.Context(), migration.Request{Action: migration.Up})
+		require.NoError(t, err, text)
+	}
+}
