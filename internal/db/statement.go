@@ -71,6 +71,10 @@ type Dialect struct {
 	// server does not know (SQL Server: "GO"); it is refused.
 	Separator string
 
+	// Foreign says what in a script is for a client program of this database, or would have the session wait for what
+	// nobody sends: on which line, and what to write instead; "" if nothing. parts are those of the script. nil: not looked at.
+	Foreign func(d *Dialect, script string, parts []Part) string
+
 	// Batches says that CREATE and ALTER of a procedure, function or trigger reach to the end of the text, with all
 	// of its semicolons (SQL Server).
 	Batches bool

@@ -47,10 +47,11 @@ func readFile(engine Engine, name string, contents []byte) (*File, error) {
 	}
 	sum := sha256.Sum256([]byte(text))
 	d := engine.Dialect()
-	if err := readable(d, text); err != nil {
+	parts := db.Split(d, text)
+	if err := readable(d, text, parts); err != nil {
 		return nil, err
 	}
-	f := &File{Name: name, SHA256: hex.EncodeToString(sum[:]), Parts: db.Split(d, text)}
+	f := &File{Name: name, SHA256: hex.EncodeToString(sum[:]), Parts: parts}
 	if len(f.Parts) == 0 && len(db.Head(d, text)) == 0 {
 		return nil, errors.New("there is no statement in it: a file that is to do nothing has a comment in it")
 	}
@@ -82,7 +83,12 @@ func decode(contents []byte) (string, error) {
 }
 
 // readable refuses a text that the server would not read as it is cut here, or whose end would be left out without a word.
-func readable(d *db.Dialect, text string) error {
+func readable(d *db.Dialect, text string, parts []db.Part) error {
+	if d.Foreign != nil {
+		if what := d.Foreign(d, text, parts); what != "" {
+			return errors.New(what)
+		}
+	}
 	if line := db.StrayReturn(d, text); line > 0 {
 		return fmt.Errorf("line %d: a carriage return without a line feed inside a -- comment: what stands behind it may be taken for "+
 			"comment; end lines with a line feed", line)

@@ -39,6 +39,7 @@ func newDialect() *db.Dialect {
 			"PREPARE TRANSACTION", "SET TRANSACTION", "SET LOCAL TRANSACTION", "SET SESSION TRANSACTION",
 			"SET SESSION CHARACTERISTICS", "SET LOCAL SESSION", "SET SESSION SESSION"),
 		ForbiddenFirst: words("PREPARE", "EXECUTE", "DEALLOCATE", "DISCARD", "LISTEN", "UNLISTEN", "LOAD", "COPY"),
+		Foreign:        foreign,
 		CheckValue:     checkValue,
 		Cache:          db.NewCache(shapes),
 	}

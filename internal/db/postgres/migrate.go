@@ -57,6 +57,7 @@ func Migrations(opts db.Options) (migration.Engine, error) {
 	// will read it, so that ours go beside it.
 	config.DefaultQueryExecMode = pgx.QueryExecModeExec
 	config.Tracer = encodingKeeper{}
+	config.BuildFrontend = buildFrontend
 	config.RuntimeParams = map[string]string{
 		"application_name":                    applicationName(opts.Runner + "/migration"),
 		"client_encoding":                     "UTF8",
@@ -410,6 +411,9 @@ func original(err error) error {
 }
 
 func (m *migrations) serverError(pg *pgconn.PgError, part *db.Part) *db.Error {
+	if strings.Contains(pg.Message, noRows) {
+		return db.Errorf(db.ClassPermanent, db.CodeNotSupported, "COPY … FROM STDIN: nobody sends its rows here; %s", insteadOfCopy).Because(pg)
+	}
 	v := judge(pg)
 	text := ""
 	var cause error = pg

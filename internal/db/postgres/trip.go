@@ -138,6 +138,9 @@ func (r *reader) run() error {
 			return nil
 		case msgBound, msgClosed:
 		default: // COPY … FROM STDIN or TO STDOUT
+			if waitsForRows(kind) {
+				_, _ = r.s.net.Write(copyFail()) // the session ends in any case
+			}
 			r.refuse(errCopy())
 			return errOutOfOrder
 		}

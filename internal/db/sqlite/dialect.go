@@ -1,7 +1,9 @@
 package sqlite
 
 import (
+	"fmt"
 	"strconv"
+	"strings"
 
 	"dbrunner/internal/db"
 )
@@ -28,6 +30,7 @@ func newDialect() *db.Dialect {
 		ReadOnlyFirst:   words("SELECT", "WITH", "VALUES", "EXPLAIN"),
 		TransactionVerb: words("BEGIN", "COMMIT", "END", "ROLLBACK", "SAVEPOINT", "RELEASE"),
 		ForbiddenFirst:  words("ATTACH", "DETACH", "PRAGMA", "VACUUM INTO"),
+		Foreign:         foreign,
 		CheckValue:      checkValue,
 		Cache:           db.NewCache(shapes),
 	}
@@ -39,4 +42,27 @@ func words(list ...string) map[string]bool {
 		table[w] = true
 	}
 	return table
+}
+
+// foreign finds a command of the sqlite3 program: no statement begins with a dot.
+func foreign(_ *db.Dialect, _ string, parts []db.Part) string {
+	for i := range parts {
+		if !strings.HasPrefix(parts[i].SQL, ".") {
+			continue
+		}
+		name, _, _ := strings.Cut(strings.SplitN(parts[i].SQL, "\n", 2)[0], " ")
+		return fmt.Sprintf("line %d: %.32q is a command of the sqlite3 program: %s", parts[i].Line, name, insteadOf(name))
+	}
+	return ""
+}
+
+// insteadOf says what to write instead of a command.
+func insteadOf(name string) string {
+	switch name {
+	case ".read":
+		return "make the other file a migration of its own"
+	case ".import", ".load", ".restore", ".open":
+		return "write its rows as INSERT statements"
+	}
+	return "remove the line"
 }

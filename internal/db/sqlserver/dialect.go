@@ -1,7 +1,9 @@
 package sqlserver
 
 import (
+	"fmt"
 	"strconv"
+	"strings"
 
 	"dbrunner/internal/db"
 )
@@ -50,10 +52,46 @@ func newDialect() *db.Dialect {
 			"BACKUP", "RESTORE", "DBCC", "BULK"),
 		OutsideFirst: words("BACKUP", "DBCC"),
 		Separator:    "GO",
+		Foreign:      foreign,
 		Batches:      true,
 		Snapshot:     true,
 		Transact:     true,
 		CheckValue:   checkValue,
 		Cache:        db.NewCache(shapes),
 	}
+}
+
+// foreign finds a command of sqlcmd: no line of T-SQL begins with a colon and a name, or with two exclamation marks.
+func foreign(d *db.Dialect, script string, _ []db.Part) string {
+	lexer := db.NewLexer(d, script)
+	for {
+		t, ok := lexer.Next()
+		if !ok {
+			return ""
+		}
+		rest := script[t.Start:]
+		command := t.Kind == db.TokenNamed || t.Kind == db.TokenOther && strings.HasPrefix(rest, "!!")
+		before := script[strings.LastIndexAny(script[:t.Start], "\r\n")+1 : t.Start]
+		if !command || strings.TrimSpace(before) != "" {
+			continue
+		}
+		name := script[t.Start:t.End]
+		if t.Kind == db.TokenOther {
+			name = "!!"
+		}
+		return fmt.Sprintf("line %d: %.32q is a command of sqlcmd: %s", 1+strings.Count(script[:t.Start], "\n"), name, insteadOf(name))
+	}
+}
+
+// insteadOf says what to write instead of a command.
+func insteadOf(name string) string {
+	switch strings.ToLower(name) {
+	case ":r":
+		return "make the other file a migration of its own"
+	case ":setvar":
+		return "write the value where $(name) stands, and remove the line"
+	case ":connect":
+		return "migrations run in the database of the configuration; remove the line"
+	}
+	return "remove the line"
 }
