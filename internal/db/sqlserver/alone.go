@@ -270,11 +270,12 @@ func (p *patient) row(values []driver.Value) error {
 	return nil
 }
 
-func (p *patient) count(rows int64) {
+func (p *patient) count(rows int64) error {
 	p.affected = rows
 	if p.refused == nil {
-		p.collector.count(rows)
+		p.refused = p.collector.count(rows)
 	}
+	return nil
 }
 
 func (p *patient) next() error {

@@ -7,6 +7,9 @@ import (
 	"dbrunner/internal/db"
 )
 
+// maxParts is the maximum number of result sets and row counts of one statement: a loop makes one of either per round.
+const maxParts = 1000
+
 // collector is the receiver of a job's statement.
 type collector struct {
 	encoder *db.RowEncoder
@@ -36,18 +39,31 @@ func (c *collector) row(values []driver.Value) error {
 }
 
 // count takes a number of rows; of a result set it is known already.
-func (c *collector) count(rows int64) {
-	if !c.open {
-		c.parts = append(c.parts, db.ResultSet{RowsAffected: rows})
+func (c *collector) count(rows int64) error {
+	if c.open {
+		return nil
 	}
+	return c.add(db.ResultSet{RowsAffected: rows})
+}
+
+// add keeps a part of the answer.
+func (c *collector) add(part db.ResultSet) error {
+	if len(c.parts) == maxParts {
+		return db.Errorf(db.ClassPermanent, db.CodeResultTooLarge, "the statement returns more than %d row counts and result sets; "+
+			"write SET NOCOUNT ON before a loop, and select its rows once, behind it", maxParts)
+	}
+	c.parts = append(c.parts, part)
+	return nil
 }
 
 func (c *collector) next() error {
 	if c.open {
 		set, err := c.encoder.Finish()
-		c.parts = append(c.parts, set)
 		c.open = false
-		return asError(err)
+		if err != nil {
+			return asError(err)
+		}
+		return c.add(set)
 	}
 	return nil
 }

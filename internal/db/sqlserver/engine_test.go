@@ -126,3 +126,22 @@ func TestRequireReadOnlyLogin(t *testing.T) {
 	_, err = transact(t, d, nil, "SELECT 1 AS n")
 	require.NoError(t, err, "transactions are another matter")
 }
+
+// A loop without SET NOCOUNT ON fails with the remedy and takes nothing of the runner's memory; with it, it succeeds.
+func TestLoopOfRowCounts(t *testing.T) {
+	t.Parallel()
+	d := setup(t)
+	_, err := transact(t, d, nil, "CREATE TABLE item (id int)", "INSERT INTO item VALUES (1)")
+	require.NoError(t, err)
+	const loop = "DECLARE @i int = 0 WHILE @i < 3000 BEGIN UPDATE item SET id = id + 1 SET @i = @i + 1 END"
+	_, err = transact(t, d, nil, loop)
+	requireError(t, err, db.ClassPermanent, db.CodeResultTooLarge)
+	sets, err := transact(t, d, nil, "SELECT id FROM item")
+	require.NoError(t, err)
+	require.Equal(t, "[[1]]", string(sets[0].Rows), "the loop is rolled back")
+	_, err = transact(t, d, nil, "SET NOCOUNT ON "+loop)
+	require.NoError(t, err)
+	sets, err = transact(t, d, nil, "SELECT id FROM item")
+	require.NoError(t, err)
+	require.Equal(t, "[[3001]]", string(sets[0].Rows))
+}

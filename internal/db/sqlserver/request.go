@@ -23,7 +23,7 @@ type request struct {
 type receiver interface {
 	columns(columns []column) error
 	row(values []driver.Value) error
-	count(rows int64)
+	count(rows int64) error
 	next() error // the part is over
 }
 
@@ -114,7 +114,9 @@ func (a *answer) read(ctx context.Context) error {
 				return err
 			}
 		case sqlexp.MsgRowsAffected:
-			a.out.count(m.Count)
+			if err := a.out.count(m.Count); err != nil {
+				return err
+			}
 		case sqlexp.MsgError:
 			if err := a.note(m.Error); err != nil {
 				return err
@@ -189,7 +191,7 @@ type ignored struct{}
 
 func (*ignored) columns([]column) error   { return nil }
 func (*ignored) row([]driver.Value) error { return nil }
-func (*ignored) count(int64)              {}
+func (*ignored) count(int64) error        { return nil }
 func (*ignored) next() error              { return nil }
 
 // table is a receiver of the engine's own small answers: the rows of all result sets, and the last count.
@@ -205,8 +207,8 @@ func (t *table) row(values []driver.Value) error {
 	return nil
 }
 
-func (t *table) count(rows int64) { t.n = rows }
-func (*table) next() error        { return nil }
+func (t *table) count(rows int64) error { t.n = rows; return nil }
+func (*table) next() error              { return nil }
 
 // query runs a request of the engine's own.
 func (s *session) query(ctx context.Context, text string, args ...any) (*table, error) {
