@@ -79,16 +79,21 @@ func (c *Conn) RequestCancel(ctx context.Context, database, jobID string, value 
 	if err := errors.Join(checkName("database", database), checkID(jobID)); err != nil {
 		return err
 	}
-	subject := c.subjects.control(database + "." + jobID)
-	if c.opts.Domain != "" { // $KV.> stays inside a domain
-		subject = c.apiPrefix + subject
-	}
-	msg := nats.Msg{Subject: subject, Data: value}
+	msg := nats.Msg{Subject: c.controlSubject(database + "." + jobID), Data: value}
 	err := c.publishUntil(ctx, &msg, func(err error) (bool, error) { return uncertain(err), err })
 	if err != nil {
 		return fmt.Errorf("keep the request to cancel: %w", err)
 	}
 	return nil
+}
+
+// controlSubject is where a key of the bucket is published to.
+func (c *Conn) controlSubject(key string) string {
+	subject := c.subjects.control(key)
+	if c.opts.Domain != "" { // $KV.> stays inside a domain
+		subject = c.apiPrefix + subject
+	}
+	return subject
 }
 
 // Requested reports whether the end of a job was asked for after its message was stored.
@@ -231,7 +236,7 @@ func (n *Cancellations) info(ctx context.Context) (*jetstream.StreamInfo, error)
 func (n *Cancellations) take(m *storedMessage) {
 	key := strings.TrimPrefix(m.Subject, n.conn.subjects.control(""))
 	database, jobID, ok := strings.Cut(key, ".")
-	if !ok || !n.databases[database] {
+	if !ok || !n.databases[database] || strings.Contains(jobID, ".") { // no job's
 		return
 	}
 	n.mu.Lock()

@@ -19,6 +19,7 @@ type Message struct {
 	kind     string
 	ack      ackInfo
 	first    bool
+	stray    *strayLease // nil: the server keeps the lease
 }
 
 // Subject is where the job was published.
@@ -73,6 +74,9 @@ func (m *Message) Nak(delay time.Duration) error {
 // the message if anybody holds it; an error means that nobody knows. It cannot tell whether we are still the one
 // who holds it: if our lease had run out before, it prolonged the other runner's.
 func (m *Message) InProgress(ctx context.Context) error {
+	if m.stray != nil {
+		return m.stray.renew(ctx)
+	}
 	return m.request(ctx, "+WPI")
 }
 

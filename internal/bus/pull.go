@@ -94,7 +94,7 @@ func (p *pull) run(ctx context.Context) error {
 		case found := <-p.inspected:
 			p.resume(ctx, found)
 		case found := <-p.looking:
-			p.takeStrays(found)
+			p.takeStrays(ctx, found)
 		case <-link:
 			p.linkChanged(ctx)
 		case <-p.linger.C:

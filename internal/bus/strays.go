@@ -2,6 +2,7 @@ package bus
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -17,16 +18,20 @@ import (
 // be changed by hand.)
 //
 // So each lane looks for strays of its kinds and takes them up as redelivered messages: what was done already is
-// found in the stored results, and the acknowledgement then removes the message.
+// found in the stored results, and the acknowledgement then removes the message. The server counts no deliveries of them and
+// keeps no leases, so that the runners do, in the bucket of requests to cancel: a job that kills its runners is given up as
+// any other, and one that takes long is not taken up by others meanwhile.
 const (
-	maxStrays   = 64              // taken up at one look
-	strayPause  = 5 * time.Minute // before the same stray is taken up again
-	strayNumber = 2               // its delivery number: not the first
+	maxStrays  = 64              // taken up at one look
+	strayPause = 5 * time.Minute // before the same stray is taken up again
+	strayFirst = 2               // the delivery number of its first time: not the first
 )
 
-// strays are what one look has found.
+// strays are what one look has found, or the ones of it that are taken up.
 type strays struct {
 	messages []*storedMessage
+	now      time.Time     // the server's, before the look
+	leases   []*strayLease // of those that are taken up, nil: another runner has it, or it could not be counted; none: of a look
 	err      error
 }
 
@@ -39,31 +44,32 @@ func (p *pull) lookForStrays(ctx context.Context, now time.Time) {
 	answer := make(chan strays, 1)
 	p.looking = answer
 	go func() { // ends with the context at the latest; stop waits for its answer
-		messages, err := p.intake.findStrays(ctx)
-		answer <- strays{messages, err}
+		messages, now, err := p.intake.findStrays(ctx)
+		answer <- strays{messages: messages, now: now, err: err}
 	}()
 }
 
-// findStrays lists messages of the lane at or below the consumer's acknowledgement floor, oldest first.
-func (i *Intake) findStrays(ctx context.Context) ([]*storedMessage, error) {
+// findStrays lists messages of the lane at or below the consumer's acknowledgement floor, oldest first, and returns the
+// server's time.
+func (i *Intake) findStrays(ctx context.Context) ([]*storedMessage, time.Time, error) {
 	consumer, err := i.conn.consumerInfo(ctx, i.stream, i.name)
 	if err != nil {
-		return nil, err
+		return nil, time.Time{}, err
 	}
 	stream, err := i.conn.streamInfo(ctx, i.stream)
 	if err != nil {
-		return nil, err
+		return nil, time.Time{}, err
 	}
 	floor := consumer.AckFloor.Stream
 	if stream.State.Msgs == 0 || stream.State.FirstSeq > floor {
-		return nil, nil // as nearly always
+		return nil, stream.TimeStamp, nil // as nearly always
 	}
 	var found []*storedMessage
 	for _, filter := range filters(&consumer.Config) {
 		for next := stream.State.FirstSeq; len(found) < maxStrays; {
 			m, err := i.conn.getMessage(ctx, i.stream, getRequest{Sequence: next, NextFor: filter})
 			if err != nil {
-				return nil, err
+				return nil, time.Time{}, err
 			}
 			if m == nil || m.Sequence > floor {
 				break
@@ -72,40 +78,83 @@ func (i *Intake) findStrays(ctx context.Context) ([]*storedMessage, error) {
 			next = m.Sequence + 1
 		}
 	}
-	return found, nil
+	return found, stream.TimeStamp, nil
 }
 
-// takeStrays takes up what the look before has seen too: an acknowledged message is removed a moment later.
-func (p *pull) takeStrays(found strays) {
+// takeStrays takes over the answer of a look, or of the counting afterwards.
+func (p *pull) takeStrays(ctx context.Context, found strays) {
 	p.looking = nil
-	if found.err != nil {
+	switch {
+	case found.leases != nil:
+		p.deliverStrays(found)
+	case found.err != nil:
 		p.intake.log.Debug("could not look for messages that were left behind", zap.Error(found.err))
-		return
+	default:
+		p.leaseStrays(ctx, p.dueStrays(found.messages), found.now)
 	}
+}
+
+// dueStrays are those that the look before has seen too, as far as there are slots for them: an acknowledged message is
+// removed a moment later.
+func (p *pull) dueStrays(messages []*storedMessage) (due []*storedMessage) {
 	now := time.Now()
-	seen := make(map[uint64]time.Time, len(found.messages))
-	for _, m := range found.messages {
-		due, known := p.seen[m.Sequence]
+	seen := make(map[uint64]time.Time, len(messages))
+	for _, m := range messages {
+		from, known := p.seen[m.Sequence]
 		switch {
 		case !known:
-			due = now // at the next look
-		case now.After(due) && p.credit.take():
-			due = now.Add(strayPause)
-			p.deliverStray(m)
+			from = now // at the next look
+		case now.After(from) && p.credit.take():
+			from = now.Add(strayPause)
+			due = append(due, m)
 		}
-		seen[m.Sequence] = due
+		seen[m.Sequence] = from
 	}
 	p.seen = seen
+	return due
 }
 
-func (p *pull) deliverStray(m *storedMessage) {
+// leaseStrays counts one more delivery of each. Nothing is delivered before that is durable.
+func (p *pull) leaseStrays(ctx context.Context, due []*storedMessage, now time.Time) {
+	if len(due) == 0 {
+		return
+	}
+	answer := make(chan strays, 1)
+	p.looking = answer
+	go func() { // ends with the context at the latest; stop waits for its answer
+		taken := strays{messages: due, leases: make([]*strayLease, len(due))}
+		for i, m := range due {
+			var err error
+			taken.leases[i], err = p.intake.leaseStray(ctx, m, now)
+			taken.err = errors.Join(taken.err, err)
+		}
+		answer <- taken
+	}()
+}
+
+func (p *pull) deliverStrays(taken strays) {
+	if taken.err != nil {
+		p.intake.log.Warn("a message that was left behind is not taken up: its deliveries cannot be counted", zap.Error(taken.err))
+	}
+	for i, m := range taken.messages {
+		if taken.leases[i] == nil {
+			p.credit.add(1, time.Now())
+			p.seen[m.Sequence] = time.Now() // at the next look
+			continue
+		}
+		p.deliverStray(m, taken.leases[i])
+	}
+}
+
+func (p *pull) deliverStray(m *storedMessage, lease *strayLease) {
+	number := lease.count.Deliveries
 	stray := &Message{
-		conn: p.conn,
-		msg:  &nats.Msg{Subject: m.Subject, Data: m.Data},
-		ack:  ackInfo{deliveries: strayNumber, sequence: m.Sequence, timestamp: m.Time.UTC()},
+		conn: p.conn, stray: lease,
+		msg: &nats.Msg{Subject: m.Subject, Data: m.Data},
+		ack: ackInfo{deliveries: number, sequence: m.Sequence, timestamp: m.Time.UTC()},
 	}
 	stray.msg.Reply = fmt.Sprintf("%s%s.%s.%d.%d.0.%d.0", ackPrefix, p.intake.stream, p.intake.name,
-		strayNumber, m.Sequence, m.Time.UnixNano())
+		number, m.Sequence, m.Time.UnixNano())
 	if len(m.Headers) > 0 {
 		if headers, err := nats.DecodeHeadersMsg(m.Headers); err == nil {
 			stray.msg.Header = headers
@@ -113,7 +162,7 @@ func (p *pull) deliverStray(m *storedMessage) {
 	}
 	stray.database, stray.kind, _ = p.conn.subjects.splitJob(m.Subject)
 	p.intake.log.Warn("a message was left behind in the queue and would not be delivered any more: taking it up again",
-		zap.Uint64("sequence", m.Sequence))
+		zap.Uint64("sequence", m.Sequence), zap.Uint64("deliveries", number))
 	p.intake.count(func(s *IntakeState) { s.Handled++; s.Strays++ })
 	p.handle(stray)
 }

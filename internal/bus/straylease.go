@@ -1,0 +1,114 @@
+package bus
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats.go"
+)
+
+// strayKey is in the keys of the bucket of requests to cancel that hold leases of strays, between the database and the
+// sequence of the message. Ids of jobs have no dots.
+const strayKey = ".orphan."
+
+// strayCount is what the bucket holds of a stray.
+type strayCount struct {
+	Version    int       `json:"version"`
+	Stored     time.Time `json:"stored"` // of the message: a stream that was made anew begins its sequences again
+	Deliveries uint64    `json:"deliveries"`
+	Holder     string    `json:"holder"` // a random word for each delivery
+}
+
+// strayLease is the right to work on a stray for AckWait since it was last written, by the server's clock. One goroutine at a
+// time renews it.
+type strayLease struct {
+	conn     *Conn
+	key      string
+	count    strayCount
+	sequence uint64 // of the last write
+}
+
+var errStrayTaken = errors.New("another runner has taken the message up")
+
+// leaseStray counts one more delivery of a stray; nil if another runner has it at this moment. now is the server's time.
+func (i *Intake) leaseStray(ctx context.Context, m *storedMessage, now time.Time) (*strayLease, error) {
+	l := &strayLease{
+		conn: i.conn, key: i.database + strayKey + strconv.FormatUint(m.Sequence, 10),
+		count: strayCount{Version: 1, Stored: m.Time, Deliveries: strayFirst, Holder: rand.Text()},
+	}
+	last, before, err := l.read(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if last != nil {
+		l.sequence = last.Sequence
+	}
+	if before.Stored.Equal(m.Time) {
+		if now.Sub(last.Time) < i.AckWait() {
+			return nil, nil
+		}
+		l.count.Deliveries = max(before.Deliveries+1, strayFirst)
+	}
+	err = l.write(ctx)
+	if errors.Is(err, errStrayTaken) {
+		return nil, nil
+	}
+	if err != nil { // it may be written all the same: then it is counted, and taken up at a later look
+		return nil, err
+	}
+	return l, nil
+}
+
+// read reads what the bucket has, zero where that is no count.
+func (l *strayLease) read(ctx context.Context) (last *storedMessage, count strayCount, err error) {
+	last, err = l.conn.getMessage(ctx, l.conn.subjects.controlStream(), getRequest{LastFor: l.conn.subjects.control(l.key)})
+	if err != nil {
+		return nil, count, fmt.Errorf("read the deliveries of a message: %w", err)
+	}
+	if last == nil || json.Unmarshal(last.Data, &count) != nil {
+		return last, strayCount{}, nil
+	}
+	return last, count, nil
+}
+
+// write writes the lease over its last state; errStrayTaken if somebody else has written since.
+func (l *strayLease) write(ctx context.Context) error {
+	body, err := json.Marshal(l.count)
+	if err != nil {
+		return err
+	}
+	ack, err := l.conn.pub.send(ctx, &nats.Msg{
+		Subject: l.conn.controlSubject(l.key), Data: body,
+		Header: nats.Header{headerExpectedSubjectSequence: {strconv.FormatUint(l.sequence, 10)}},
+	})
+	switch {
+	case hasCode(err, codeWrongLastSequence):
+		return errStrayTaken
+	case err != nil:
+		return fmt.Errorf("count a delivery of a message: %w", err)
+	}
+	l.sequence = ack.Sequence
+	return nil
+}
+
+// renew extends the lease. An earlier renewal whose answer was lost may be what is in the way.
+func (l *strayLease) renew(ctx context.Context) error {
+	err := l.write(ctx)
+	if !errors.Is(err, errStrayTaken) {
+		return err
+	}
+	last, count, readErr := l.read(ctx)
+	switch {
+	case readErr != nil:
+		return readErr
+	case last == nil || count.Holder != l.count.Holder:
+		return err
+	}
+	l.sequence = last.Sequence
+	return l.write(ctx)
+}
