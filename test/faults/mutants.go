@@ -88,10 +88,17 @@ func mutants() []mutant {
 					"\treturn db.Errorf(db.ClassLost, db.CodeConnectionLost,\n",
 				},
 				{
-					"internal/db/postgres/ledger.go", "t.buf = appendParse(t.buf, name, insertEntry, nil)",
-					"t.buf = appendParse(t.buf, name, insertEntry+\" ON CONFLICT DO NOTHING\", nil)",
+					"internal/db/postgres/ledger.go", "t.buf = appendParse(t.buf, \"\", fenceEntry, nil)",
+					"t.buf = appendParse(t.buf, \"\", insertEntry+\" ON CONFLICT DO NOTHING\", nil)",
 				},
 			},
+			only: []string{"pg_cut_after"}, caught: []string{"effects"},
+		},
+		{
+			name: "names_trusted", what: "a session goes on in which a job has put other statements under the names of its prepared ones",
+			edits: []edit{{
+				"internal/db/postgres/session.go", "end.count != s.expect {", "end.count != s.expect && false {",
+			}},
 			only: []string{"pg_cut_after"}, caught: []string{"effects"},
 		},
 		{

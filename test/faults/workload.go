@@ -97,6 +97,7 @@ func classes() []class {
 		{"bulk", 6, (*planner).bulk},
 		{"object", 12, (*planner).object},
 		{"object_write", 8, (*planner).objectWrite},
+		{"renaming", 6, (*planner).renaming},
 	}
 }
 
@@ -400,6 +401,19 @@ func (p *planner) guarded(name string) {
 	p.messages = append(p.messages, message{at: p.when() / 4, request: r, msgID: true})
 	p.acts = append(p.acts, act{at: p.length/2 + p.when()/2, request: r, what: "redrive"})
 }
+
+// renaming is a job that puts other statements, of the same parameters, under the names of all prepared ones of its session.
+func (p *planner) renaming(name string) {
+	p.publish(p.request(name, "renaming", shop, "transaction", check.ExactlyOnce, 1, body{"statements": []body{
+		effect(name, 0, 0, 0), {"sql": replaceStatements},
+	}}))
+}
+
+const replaceStatements = `DO $$ DECLARE p record; BEGIN
+	FOR p IN SELECT name, array_to_string(parameter_types, ',') AS types FROM pg_prepared_statements LOOP
+		EXECUTE format('DEALLOCATE %I', p.name);
+		EXECUTE format('PREPARE %I %s AS SELECT 1', p.name, '(' || nullif(p.types, '') || ')');
+	END LOOP; END $$`
 
 func (p *planner) migration(name string) {
 	target := 1 + p.rng.IntN(migrations)

@@ -21,6 +21,7 @@ type cache struct {
 	recent list.List
 	closed []string // names whose statements the server still has
 	last   uint64
+	have   int64 // names that the server has, by its own answers
 }
 
 // cacheKey is the text with the types that its typed parameters were given.

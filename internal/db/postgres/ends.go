@@ -5,6 +5,10 @@ package postgres
 const resetSession = "CLOSE ALL; SET SESSION AUTHORIZATION DEFAULT; RESET ROLE; RESET ALL; UNLISTEN *; " +
 	"DISCARD TEMP; DISCARD SEQUENCES"
 
+// countPrepared counts the session's prepared statements: those that SQL has prepared make the number one that the engine's
+// own statements never have.
+const countPrepared = "; SELECT pg_catalog.sum(CASE WHEN from_sql THEN 1000000 ELSE 1 END) FROM pg_catalog.pg_prepared_statement()"
+
 const unlockSQL = "; SELECT pg_catalog.pg_advisory_unlock_all()"
 
 // ending is the messages that end something, with the number of segments that the server answers.
@@ -32,7 +36,7 @@ func newEnds(pooled bool, styles string) *ends {
 			commit: appendSimple(nil, "COMMIT; "+resetSession+unlockSQL),
 		}
 	}
-	unlocked := func(sql string) ending { return ending{append(appendSimple(nil, sql), unlockAll...), 2} }
+	unlocked := func(sql string) ending { return ending{append(appendSimple(nil, sql+countPrepared), unlockAll...), 2} }
 	return &ends{
 		read:   unlocked("ROLLBACK"),
 		undo:   unlocked("ROLLBACK; " + resetSession + "; " + styles),

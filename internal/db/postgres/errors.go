@@ -303,6 +303,13 @@ func unknownCommit(cause error) *db.Error {
 		"the connection to the database was lost while it committed: whether it did is not known").Because(cause)
 }
 
+// unconfirmedCommit is the end of a transaction that is committed, while no synchronous standby may have it.
+func unconfirmedCommit() *db.Error {
+	e := unknownCommit(nil)
+	e.Message = "the wait for a synchronous standby to confirm the COMMIT was ended: whether a failover keeps it is not known"
+	return e
+}
+
 func errCopy() *db.Error {
 	return db.Errorf(db.ClassPermanent, db.CodeNotSupported, "COPY from STDIN or to STDOUT cannot be used in a job")
 }

@@ -113,7 +113,10 @@ func (a *alone) start(ctx context.Context) error {
 	if string(rows[0][0]) != "t" {
 		return db.Errorf(db.ClassHeld, db.CodeLockTimeout, "another session executes this job")
 	}
-	_, _, err = a.writeEntry(insertEntry, a.once.Start)
+	_, written, err := a.writeEntry(insertEntry, a.once.Start)
+	if err == nil && written != 1 {
+		return db.Errorf(db.ClassPermanent, db.CodeDatabase, rowKeptOut)
+	}
 	if err == nil {
 		crash.At("after_started")
 		return nil
@@ -147,7 +150,7 @@ func (a *alone) statement(ctx context.Context) (db.ResultSet, error) {
 		a.unsettle()
 		return db.ResultSet{}, dbError(err).At(0)
 	}
-	a.buf = appendSync(a.buf)
+	a.buf, a.unconfirmed = appendSync(a.buf), false
 	_, err := a.write()
 	if err == nil {
 		r := reader{s: a.session, out: &out, whole: true}
@@ -196,6 +199,8 @@ func (a *alone) judge(ctx context.Context, out *outcome, err error) (db.ResultSe
 	case a.status != 'I':
 		a.doom(false)
 		return db.ResultSet{}, errTransactionEnded().At(0)
+	case a.unconfirmed && a.once == nil: // else the row of the end is what a standby confirms, and all before it
+		return db.ResultSet{}, db.NoAnswer(unconfirmedCommit())
 	}
 	return a.answer(out)
 }
@@ -256,7 +261,7 @@ func (a *alone) clean() {
 	if _, err := a.write(); err != nil {
 		return
 	}
-	a.pending += a.ends.clean.answers
+	a.cleaned(a.ends.clean)
 	a.retire = false
 }
 

@@ -12,22 +12,28 @@ import (
 )
 
 const (
-	fenceName = "dbr_fence"
-	// insertEntry is the fence: a plain INSERT, whose taken key fails. With ON CONFLICT DO NOTHING it would not
-	// fail, and the COMMIT behind it would keep a second effect.
+	// insertEntry is a plain INSERT, whose taken key fails. With ON CONFLICT DO NOTHING it would not fail, and the COMMIT
+	// behind it would keep a second effect.
 	//
 	// It also sets synchronous_commit back to the session's own: a result that says succeeded must not be lost with
 	// the server because the job turned the wait for its COMMIT off.
 	insertEntry = `INSERT INTO dbrunner.ledger
 	(namespace, database_name, job_id, request_hash, status, answer, sequence, message_time, runner)
 	VALUES ($1, $2, $3, $4, $5, $6, $7, $8,
-		CASE WHEN pg_catalog.set_config('synchronous_commit', $10, true) IS NOT NULL THEN $9::text END)`
+		CASE WHEN pg_catalog.set_config('synchronous_commit', $10, true) IS NOT NULL THEN $9::pg_catalog.text END)`
+	// fenceEntry is the fence: it fails as well if no row was inserted, which a trigger or a rule can bring about, so that the
+	// COMMIT behind it in the same segment is skipped.
+	fenceEntry  = `WITH fence AS (` + insertEntry + ` RETURNING 1) SELECT pg_catalog.int8div(1, pg_catalog.count(*)) FROM fence`
 	recordEntry = insertEntry + ` ON CONFLICT DO NOTHING RETURNING ` + recordedAt
 	// recordedAt and the bytes are written in one way, whatever the session's settings are.
 	recordedAt  = `to_char(recorded_at AT TIME ZONE 'UTC', ` + timeFormat + `)`
 	timeFormat  = `'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'`
-	lookupEntry = `SELECT encode(request_hash, 'hex'), status, encode(answer, 'hex'), sequence, message_time, runner, ` + recordedAt + `
+	lookupEntry = `SELECT encode(request_hash, 'hex'), status, encode(answer, 'hex'), sequence, message_time, runner, ` + recordedAt + `,
+		pg_catalog.length(pg_catalog.current_setting('synchronous_standby_names', true))
 	FROM dbrunner.ledger WHERE namespace = $1 AND database_name = $2 AND job_id = $3`
+	// confirmEntry locks a row: its COMMIT writes to the log, and waits until the synchronous standbys have what was written
+	// before as well.
+	confirmEntry = `SELECT FROM dbrunner.ledger WHERE namespace = $1 AND database_name = $2 AND job_id = $3 FOR KEY SHARE`
 	// sweepEntries deletes by key: a ctid names a row of one partition, and another row in the next one. The age is
 	// compared once more where the row is deleted.
 	sweepEntries = `WITH old AS (
@@ -41,26 +47,14 @@ const (
 // ownTimeout bounds the engine's own queries beyond the time for a lock.
 const ownTimeout = 15 * time.Second
 
-// fence is what a session knows of the statement that writes the ledger row.
-type fence struct {
-	parsed bool // the server has it under its name
-	asked  bool // it is parsed with the trip under way
-}
+// rowKeptOut is why an INSERT into the ledger inserted nothing.
+const rowKeptOut = "the ledger row could not be written: a trigger or a rule of dbrunner.ledger keeps it out; remove it"
 
-// appendFence appends what writes the ledger row, its arguments in binary form: the answer goes as
-// it is.
+// appendFence appends what writes the ledger row, its arguments in binary form: the answer goes as it is. The text is parsed
+// each time: a job could give a name to another statement.
 func (t *transaction) appendFence(e *db.Entry) {
-	name := ""
-	if t.statement.named && t.named {
-		name = fenceName
-	}
-	t.fence.asked = name == "" || !t.fence.parsed
-	if t.fence.asked {
-		t.buf = appendParse(t.buf, name, insertEntry, nil)
-		t.fence.parsed = t.fence.parsed || name != ""
-	}
-	t.buf = t.appendEntry(t.buf, name, e)
-	t.buf = appendExecute(t.buf)
+	t.buf = appendParse(t.buf, "", fenceEntry, nil)
+	t.buf = appendExecute(t.appendEntry(t.buf, "", e))
 }
 
 // appendEntry binds a ledger row to the statement of that name.
@@ -146,7 +140,18 @@ func (l *lease) lookup(jobID string) (*db.Entry, error) {
 	if err != nil || len(rows) == 0 {
 		return nil, err
 	}
+	if standbys := string(rows[0][7]); standbys != "" && standbys != "0" && l.waitsForStandbys() {
+		if _, err := l.query(confirmEntry, l.d.opts.Namespace, l.d.opts.Name, jobID); err != nil {
+			return nil, err
+		}
+	}
 	return readEntry(jobID, rows[0])
+}
+
+// waitsForStandbys reports whether the session's COMMIT waits for synchronous standbys where there are any. A row that can
+// be seen proves nothing then: the wait for its own COMMIT may have been cancelled, or have ended with a crash.
+func (s *session) waitsForStandbys() bool {
+	return s.durability != "off" && s.durability != "local"
 }
 
 func readEntry(jobID string, row [][]byte) (*db.Entry, error) {

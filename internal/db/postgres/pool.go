@@ -53,6 +53,9 @@ func (d *Database) hook(config *pgxpool.Config) {
 		if ctx.Err() != nil {
 			return false, ctx.Err()
 		}
+		if s.unclean {
+			return false, nil
+		}
 		d.lost() // one after the other would be found dead, each in its time
 		return false, nil
 	}

@@ -33,7 +33,8 @@ func (s *session) queryTag(sql string, args ...string) (rows [][][]byte, affecte
 func (s *session) roundTrip() (rows [][][]byte, affected int64, err error) {
 	rows, affected, err = s.exchange()
 	if err != nil {
-		if _, answered := errors.AsType[*pgconn.PgError](err); !answered {
+		_, answered := errors.AsType[*pgconn.PgError](err)
+		if _, ours := errors.AsType[*db.Error](err); !answered && !ours {
 			s.abandon(err)
 		}
 	}
@@ -41,7 +42,7 @@ func (s *session) roundTrip() (rows [][][]byte, affected int64, err error) {
 }
 
 func (s *session) exchange() (rows [][][]byte, affected int64, err error) {
-	s.in.limit = maxOwnAnswer
+	s.in.limit, s.unconfirmed = maxOwnAnswer, false
 	if _, err := s.write(); err != nil {
 		return nil, 0, err
 	}
@@ -78,6 +79,9 @@ func (s *session) exchange() (rows [][][]byte, affected int64, err error) {
 			}
 		case msgReady:
 			s.flushed()
+			if failed == nil && s.unconfirmed {
+				return nil, 0, unconfirmedCommit()
+			}
 			return rows, affected, failed
 		}
 	}

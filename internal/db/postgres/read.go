@@ -115,6 +115,10 @@ func (d *Database) panicked(own *reading, l *lease, t *sharedTrip) {
 // pass hands the session to the next reading that leads, or back to the pool: others may wait for it there.
 func (l *lease) pass() {
 	s := l.session
+	if s == nil {
+		l.d.reads.pass(nil)
+		return
+	}
 	l.leave()
 	s.handed++
 	if s.dead || s.handed == maxHanded || l.d.waits.Any() {
@@ -131,10 +135,13 @@ func (l *lease) pass() {
 // lone runs one read in a trip of its own.
 func (l *lease) lone(ctx context.Context, r *reading) (db.ResultSet, error) {
 	set, again, err := l.read(ctx, r.call, r.stmt, r.opts, true)
-	if again {
-		l.encoder.Reset(r.opts)
-		set, _, err = l.read(ctx, r.call, r.stmt, r.opts, false)
+	if !again {
+		return set, err
 	}
+	if err := l.afresh(ctx, r.opts); err != nil {
+		return db.ResultSet{}, err
+	}
+	set, _, err = l.read(ctx, r.call, r.stmt, r.opts, false)
 	return set, err
 }
 
@@ -159,7 +166,7 @@ func (l *lease) read(
 	if err := l.firstTrip(ctx, ours, &out); err != nil {
 		return set, false, err
 	}
-	l.pending += l.ends.read.answers
+	l.cleaned(l.ends.read)
 	l.flushed()
 	l.sent[0].quick = false
 	if l.stale(&out) {

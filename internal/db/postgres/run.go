@@ -26,6 +26,11 @@ func (d *Database) begin(ctx context.Context, call *db.Call, opts db.RowOptions)
 
 // beginOn is begin with a session that somebody has left for the call; nil: one of the pool's.
 func (d *Database) beginOn(ctx context.Context, s *session, call *db.Call, opts db.RowOptions) (*lease, error) {
+	if s != nil && !s.settled() {
+		s.doom(!s.unclean)
+		d.release(s)
+		s = nil
+	}
 	if s == nil {
 		var err error
 		if s, err = d.acquire(ctx); err != nil {
@@ -57,14 +62,39 @@ func (d *Database) beginOn(ctx context.Context, s *session, call *db.Call, opts 
 	return l, nil
 }
 
-// rewatch bounds a further attempt by what the call has left: what ended the one before may have bounds of its own.
-func (l *lease) rewatch(ctx context.Context) {
+// afresh makes the session fit for a further attempt, in place of one whose prepared statements a job has changed. The
+// attempt is bounded by what the call has left: what ended the one before may have bounds of its own.
+func (l *lease) afresh(ctx context.Context, opts db.RowOptions) error {
 	l.unwatch()
+	if l.retire || !l.settled() {
+		l.doom(!l.retire && !l.unclean)
+		l.d.release(l.session)
+		l.session, l.retire = nil, false
+		wait := ctx
+		if !l.deadline.IsZero() {
+			var stop context.CancelFunc
+			wait, stop = context.WithDeadline(ctx, l.deadline)
+			defer stop()
+		}
+		s, err := l.d.acquire(wait)
+		if err != nil && wait.Err() != nil && ctx.Err() == nil {
+			return errTimeOver()
+		}
+		if err != nil {
+			return err
+		}
+		l.session = s
+	}
+	l.encoder.Reset(opts)
 	l.watch(ctx, l.deadline)
+	return nil
 }
 
 // done gives the session back at the end of a call.
 func (l *lease) done() {
+	if l.session == nil { // it was lost between two attempts
+		return
+	}
 	l.leave()
 	l.d.release(l.session)
 }
@@ -243,5 +273,5 @@ func (l *lease) undo() {
 		l.doom(false)
 		return
 	}
-	l.pending += l.ends.undo.answers
+	l.cleaned(l.ends.undo)
 }

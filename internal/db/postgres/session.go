@@ -40,21 +40,24 @@ type session struct {
 	buf     []byte       // messages that are not sent yet
 	writing chan written // a large write under way
 	pending int          // clean-ups whose answers are not read yet
+	expect  int64        // prepared statements that the last of them has to count
 	idle    time.Time    // when the session was given back last
 
-	status    byte // of the transaction, from the last ReadyForQuery
-	dead      bool // must not be used again
-	running   bool // the server may still execute something: cancel it
-	validate  bool // the server's encoding does not promise UTF-8
-	foreign   bool // the session's encoding is not UTF-8 any more
-	statement cache
-	encoder   *db.RowEncoder
-	sent      []sent
-	unnamed   []unnamedType // columns whose types are not known yet
-	fence     fence         // the statement that writes the ledger row
-	chain     bool          // the server has the statement that stands between two reads of a trip
-	handed    int           // times that a leader left the session to the next one
-	quickest  time.Duration // of the reads of late: about what the way to the server and back takes
+	status  byte // of the transaction, from the last ReadyForQuery
+	dead    bool // must not be used again
+	unclean bool // a job left something in it
+	// unconfirmed: a COMMIT since this was set to false is in force here, and no synchronous standby may have it
+	unconfirmed bool
+	running     bool // the server may still execute something: cancel it
+	validate    bool // the server's encoding does not promise UTF-8
+	foreign     bool // the session's encoding is not UTF-8 any more
+	statement   cache
+	encoder     *db.RowEncoder
+	sent        []sent
+	unnamed     []unnamedType // columns whose types are not known yet
+	chain       bool          // the server has the statement that stands between two reads of a trip
+	handed      int           // times that a leader left the session to the next one
+	quickest    time.Duration // of the reads of late: about what the way to the server and back takes
 
 	ends       *ends // the endings of its transactions
 	dialect    *db.Dialect
@@ -174,7 +177,9 @@ func (s *session) receive() (kind byte, body []byte, err error) {
 			return 0, nil, err
 		}
 		switch kind {
-		case msgNotice, msgNotify:
+		case msgNotify:
+		case msgNotice:
+			s.unconfirmed = s.unconfirmed || endsSyncWait(body)
 		case msgParameter:
 			s.parameter(body)
 		case msgReady:
@@ -196,6 +201,17 @@ func (s *session) parameter(body []byte) {
 	}
 }
 
+// endsSyncWait reports a NoticeResponse by which the server says that it has committed but not waited for its synchronous
+// standbys to the end: a time limit, a cancel request or an administrator ended the wait. The text is translated, the
+// server's own function that says it is not.
+func endsSyncWait(body []byte) bool {
+	if !bytes.Contains(body, []byte("RSyncRepWaitForLSN\x00")) {
+		return false
+	}
+	var msg pgproto3.NoticeResponse
+	return msg.Decode(body) == nil && msg.SeverityUnlocalized == "WARNING" && msg.Routine == "SyncRepWaitForLSN"
+}
+
 // errorOf reads an ErrorResponse.
 func errorOf(body []byte) *pgconn.PgError {
 	var msg pgproto3.ErrorResponse
@@ -208,7 +224,8 @@ func errorOf(body []byte) *pgconn.PgError {
 // segmentEnd is what came of a segment of ours.
 type segmentEnd struct {
 	first, last string // its command tags
-	parsed      bool   // a statement was prepared
+	counted     bool   // it had a row, which begins with a number
+	count       int64
 	failed      *pgconn.PgError
 }
 
@@ -226,8 +243,8 @@ func (s *session) readSegment(ends ...*segmentEnd) error {
 			return err
 		}
 		switch kind {
-		case msgParsed:
-			end.parsed = true
+		case msgRow:
+			end.counted, end.count = true, numberOf(body)
 		case msgComplete:
 			end.last = commandTag(tagOf(body))
 			if end.first == "" {
@@ -266,8 +283,45 @@ func (s *session) ready(ctx context.Context, pingAfter time.Duration) bool {
 	return s.drain() == nil && s.status == 'I'
 }
 
+// numberOf is the number in the first column of a row; 0 for NULL, -1 if there is none.
+func numberOf(body []byte) (n int64) {
+	from, _ := rowOf(body)
+	text, ok := from.value()
+	if !ok {
+		return -1
+	}
+	for _, c := range text {
+		if c < '0' || c > '9' || n > 1<<50 {
+			return -1
+		}
+		n = 10*n + int64(c-'0')
+	}
+	return n
+}
+
+// cleaned notes that a clean-up was sent.
+func (s *session) cleaned(by ending) {
+	s.pending += by.answers
+	s.expect = s.statement.have
+	if s.chain {
+		s.expect++
+	}
+}
+
+// settled reads the answers of clean-ups, and reports whether the session can be used by the next call or attempt.
+func (s *session) settled() bool {
+	if s.dead {
+		return false
+	}
+	if s.pending > 0 {
+		_ = s.net.SetDeadline(time.Now().Add(readyTimeout))
+	}
+	return s.drain() == nil && s.status == 'I'
+}
+
 // drain reads the answers of clean-ups. An error in one of them means that something of the job before may
-// still be in the session.
+// still be in the session; another number of prepared statements, that it has prepared or deallocated some: what a name
+// stands for is not known any more.
 func (s *session) drain() error {
 	for s.pending > 0 {
 		var end segmentEnd
@@ -276,11 +330,19 @@ func (s *session) drain() error {
 		}
 		s.pending--
 		if end.failed != nil {
+			s.unclean = true
 			return end.failed
+		}
+		if end.counted && s.statement.named && end.count != s.expect {
+			s.unclean = true
+			return errUnclean
 		}
 	}
 	return nil
 }
+
+// errUnclean is a session whose prepared statements are not those that the engine has prepared.
+var errUnclean = errors.New("postgres: a job has prepared or deallocated statements")
 
 // settle reads what is still to be read before the session is closed in good order: an answer that nobody read
 // would make the end a reset, which servers log.
@@ -365,6 +427,8 @@ func commandTag(tag []byte) string {
 		return "SELECT 0"
 	case "INSERT 0 1":
 		return "INSERT 0 1"
+	case "DISCARD SEQUENCES":
+		return "DISCARD SEQUENCES"
 	case "UPDATE 1":
 		return "UPDATE 1"
 	case "BEGIN":

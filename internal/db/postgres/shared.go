@@ -43,10 +43,19 @@ type sharedTrip struct {
 	*lease
 	reads []*reading // the leader's own is the first
 	done  int        // of them, in their order
+	sure  int        // of those, the clean-up says that no statement was another one than the engine's
+	held  []heldAnswer
 	out   outcome
 
 	again bool // the leader's own read is to be run once more
 	over  bool // under readers.mu: the session is not the trip's any more
+}
+
+// heldAnswer is an answer that is not given yet.
+type heldAnswer struct {
+	r   *reading
+	set db.ResultSet
+	err error
 }
 
 // errGivenUp is the answer to a reading that was given up while a trip had it.
@@ -109,13 +118,32 @@ func (t *sharedTrip) segment(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	t.pending += t.ends.read.answers
+	t.cleaned(t.ends.read)
 	t.flushed()
 	if r.stranger {
 		t.retire = true
 		return errStale
 	}
-	return t.failed(ctx)
+	if err := t.failed(ctx); err != nil {
+		return err
+	}
+	return t.confirm()
+}
+
+// confirm gives the answers when the clean-up has shown that no read has replaced a statement of another one.
+func (t *sharedTrip) confirm() error {
+	if err := t.drain(); err != nil {
+		return err
+	}
+	for _, h := range t.held {
+		t.d.reads.answer(h.r, h.set, h.err)
+	}
+	t.held, t.sure = t.held[:0], t.done
+	return nil
+}
+
+func (t *sharedTrip) hold(r *reading, set db.ResultSet, err error) {
+	t.held = append(t.held, heldAnswer{r, set, err})
 }
 
 func (t *sharedTrip) send() error {
@@ -167,9 +195,9 @@ func (t *sharedTrip) answer() {
 	case r.overflows(out):
 		t.putBack(r)
 	case out.refuse != nil:
-		t.d.reads.answer(r, db.ResultSet{}, out.refuse.At(0))
+		t.hold(r, db.ResultSet{}, out.refuse.At(0))
 	default:
-		t.d.reads.answer(r, out.sets[0], nil)
+		t.hold(r, out.sets[0], nil)
 	}
 	out.sets, out.refuse, out.at = out.sets[:0], nil, -1
 	if t.done < len(t.reads) {
@@ -224,7 +252,7 @@ func (t *sharedTrip) failed(ctx context.Context) error {
 	failure := t.failure(ctx, &t.out)
 	failure.Statement = 0
 	t.done++
-	t.d.reads.answer(r, db.ResultSet{}, failure)
+	t.hold(r, db.ResultSet{}, failure)
 	return nil
 }
 
@@ -232,29 +260,40 @@ func (t *sharedTrip) failed(ctx context.Context) error {
 var errStale = errors.New("postgres: a prepared statement is stale")
 
 // broke ends a trip that cannot go on. The read that was under way has the error for its answer, unless nobody is to
-// blame or it only held up the others; all others are run again.
+// blame or it only held up the others; all others without an answer are run again.
 func (t *sharedTrip) broke(ctx context.Context, cause error) (again bool) {
 	t.close()
-	rest := t.reads[t.done:]
+	for i := range t.held {
+		t.held[i].set.Free()
+	}
+	again = t.sure == 0
+	var current *reading // whose statement was under way
+	if t.done < len(t.reads) {
+		current = t.reads[t.done]
+	}
 	switch {
-	case len(rest) == 0:
-		t.abandon(cause)
+	case t.unclean: // any of them may have done it
+		t.doom(false)
+		for _, r := range t.reads[t.sure:] {
+			r.alone = true
+		}
 	case errors.Is(cause, errStale): // the session is in order, or retires
-		rest[0].alone = true
-	case rest[0].overflows(&t.out), timedOut(cause) && ctx.Err() == nil:
+		if current != nil {
+			current.alone = true
+		}
+	case current == nil:
 		t.abandon(cause)
-		rest[0].alone = true
+	case current.overflows(&t.out), timedOut(cause) && ctx.Err() == nil:
+		t.abandon(cause)
+		current.alone = true
 	case timedOut(cause):
 		t.abandon(cause)
 	default:
 		t.abandon(cause)
-		t.d.reads.answer(rest[0], db.ResultSet{}, t.breakage(ctx, cause))
-		rest = rest[1:]
+		t.d.reads.answer(current, db.ResultSet{}, t.breakage(ctx, cause))
+		again = again && current != t.reads[0]
 	}
-	if len(rest) > 0 && rest[0] == t.reads[0] {
-		again, rest = true, rest[1:]
-	}
-	t.d.reads.back(rest, errGivenUp())
+	t.d.reads.back(t.reads[max(1, t.sure):], errGivenUp())
 	return again || t.again
 }
 

@@ -39,10 +39,10 @@ func (d *Database) Transact(
 	t := transaction{lease: l, call: &call, tx: tx, opts: opts, seal: seal, named: true}
 	sets, err := t.attempt(ctx)
 	if t.again {
-		l.rewatch(ctx)
-		l.encoder.Reset(opts)
-		t.again, t.named = false, false
-		sets, err = t.attempt(ctx)
+		if err = l.afresh(ctx, opts); err == nil {
+			t.again, t.named = false, false
+			sets, err = t.attempt(ctx)
+		}
 	}
 	l.over = true
 	return sets, err
@@ -158,14 +158,18 @@ func (t *transaction) bounds(ctx context.Context) error {
 		return db.Errorf(db.ClassCanceled, db.CodeCanceled, "the work was given up; it is rolled back").Because(context.Cause(ctx))
 	}
 	if !t.deadline.IsZero() && !time.Now().Before(t.deadline) {
-		return db.Errorf(db.ClassTimeout, db.CodeTimeout, "the job's time limit is over; it is rolled back").
-			Because(context.DeadlineExceeded)
+		return errTimeOver()
 	}
 	return nil
 }
 
+func errTimeOver() *db.Error {
+	return db.Errorf(db.ClassTimeout, db.CodeTimeout, "the job's time limit is over; it is rolled back").
+		Because(context.DeadlineExceeded)
+}
+
 // rollback ends the transaction and does not wait for the answer. The call's own bounds may be over, and are not in force
-// any more: whatever goes on in the session needs new ones (rewatch).
+// any more: whatever goes on in the session needs new ones.
 func (t *transaction) rollback() {
 	t.unwatch()
 	_ = t.net.SetDeadline(time.Now().Add(rollbackGrace))
@@ -174,7 +178,7 @@ func (t *transaction) rollback() {
 
 // commitTrip writes the ledger row, if any, and commits.
 func (t *transaction) commitTrip(ctx context.Context, entry *db.Entry) error {
-	t.buf = t.buf[:0]
+	t.buf, t.unconfirmed = t.buf[:0], false
 	joined := t.ends.joined
 	if entry != nil {
 		t.appendFence(entry)
@@ -195,7 +199,7 @@ func (t *transaction) commitTrip(ctx context.Context, entry *db.Entry) error {
 		return t.lostCommit(ctx, sentAt, err)
 	}
 	t.flushed()
-	t.pending += t.ends.clean.answers
+	t.cleaned(t.ends.clean)
 	return t.committed(ctx, entry != nil)
 }
 
@@ -210,9 +214,6 @@ func (t *transaction) commitAnswers(ctx context.Context, fenced bool) error {
 		err = t.await(ctx, &t.insert, &t.commit)
 	} else if err = t.await(ctx, &t.insert); err == nil {
 		err = t.await(ctx, &t.commit)
-	}
-	if t.fence.asked && !t.insert.parsed {
-		t.fence.parsed = false
 	}
 	return err
 }
@@ -245,6 +246,8 @@ func (t *transaction) lostCommit(ctx context.Context, sentAt int, cause error) e
 		return t.cutCommit(ctx, w.n, sentAt, w.err)
 	}
 	switch {
+	case t.commit.first == "COMMIT" && t.unconfirmed:
+		return unconfirmedCommit()
 	case t.commit.first == "COMMIT":
 		return nil
 	case t.insert.failed != nil && !unanswered(t.insert.failed, true):
@@ -269,6 +272,9 @@ func (t *transaction) committed(ctx context.Context, fenced bool) error {
 	switch {
 	case t.commit.first == "COMMIT":
 		t.poolerFailure()
+		if t.unconfirmed {
+			return unconfirmedCommit()
+		}
 		return nil
 	case fenced && t.insert.failed != nil:
 		t.refused()
@@ -310,12 +316,12 @@ func (t *transaction) fenceError(ctx context.Context) error {
 	switch e.Code {
 	case "23505":
 		return db.Errorf(db.ClassTaken, db.CodeUnique, "the ledger has a row for this job already").Because(e)
-	case "26000", "42P05": // a job dropped it, or took its name
-		t.fence.parsed = false
-		t.again, t.retire = t.named && !t.dead, true
 	}
 	out := t.d.serverError(e, "", -1)
 	out.Message = "the ledger row could not be written: " + out.Message
+	if e.Code == "22012" {
+		out.Code, out.Message = db.CodeDatabase, rowKeptOut
+	}
 	return t.standby(t.ended(ctx, out))
 }
 

@@ -112,6 +112,9 @@ func (r *reader) run() error {
 		case msgParsed:
 			if p := r.current(); p != nil {
 				p.askedParse = false
+				if p.named {
+					r.s.statement.have++
+				}
 			}
 		case msgDescription:
 			if err := r.describe(body); err != nil {
@@ -136,7 +139,9 @@ func (r *reader) run() error {
 				r.out.refuse, r.out.at = errEncoding(), 0
 			}
 			return nil
-		case msgBound, msgClosed:
+		case msgClosed:
+			r.s.statement.have--
+		case msgBound:
 		default: // COPY … FROM STDIN or TO STDOUT
 			if waitsForRows(kind) {
 				_, _ = r.s.net.Write(copyFail()) // the session ends in any case
