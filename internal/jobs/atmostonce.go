@@ -65,11 +65,7 @@ func (r *run) tell(ctx context.Context, a answer, err error) *db.Entry {
 	if err != nil {
 		t.status, t.err = r.judgeEnd(ctx, err)
 	}
-	r.body = r.result(t.status, t.err, a)
-	if limit := r.e.opts.MaxResult; len(r.body) > limit {
-		t.err = &ResultError{Code: db.CodeResultTooLarge, Message: tooLargeMessage(len(r.body), limit)}
-		r.body = r.result(t.status, t.err, answer{})
-	}
+	t.status, t.err = r.compose(t.status, t.err, a)
 	t.row = r.entry(t.status)
 	r.d.told = t
 	return t.row

@@ -85,6 +85,5 @@ func (r *run) stopped(given answer) (Outcome, bool) {
 	if r.effect != AtLeastOnce || given.append == nil || !r.keepsParts() || !r.canceled() {
 		return Outcome{}, false
 	}
-	r.body = r.result(Unknown, stoppedError(), given)
-	return r.settle(Unknown, stoppedError()), true
+	return r.endWith(Unknown, stoppedError(), given), true
 }

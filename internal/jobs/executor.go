@@ -248,8 +248,7 @@ func (r *run) execute(ctx context.Context, look *look) Outcome {
 	}
 	crash.At("after_commit")
 	if x.seal == nil {
-		r.body = r.result(Succeeded, nil, given)
-		return r.settle(Succeeded, nil)
+		return r.endWith(Succeeded, nil, given)
 	}
 	out := r.settle(Succeeded, nil)
 	out.ended.row = r.entry(Succeeded)
@@ -273,7 +272,7 @@ func (r *run) seal(ctx context.Context, look *look, a answer) (*db.Entry, error)
 	if existing != nil {
 		return nil, &takenError{existing}
 	}
-	r.body = r.result(Succeeded, nil, a)
+	r.body = r.encode(Succeeded, nil, a)
 	if len(r.body) > r.e.opts.MaxResult {
 		return nil, tooLargeError(len(r.body), r.e.opts.MaxResult)
 	}
@@ -334,8 +333,7 @@ func (r *run) failed(ctx context.Context, err error, given answer) Outcome {
 	case db.ClassTaken:
 		return r.taken(ctx)
 	case db.ClassDone:
-		r.body = r.result(Succeeded, resultError(e), given)
-		return r.settle(Succeeded, resultError(e))
+		return r.endWith(Succeeded, resultError(e), given)
 	default:
 		return r.endFailed(ctx, e, given)
 	}
@@ -348,8 +346,7 @@ func (r *run) endFailed(ctx context.Context, e *db.Error, given answer) Outcome 
 	if r.effect == AtLeastOnce && r.d.sawUnknown {
 		return r.end(Unknown, unknownError())
 	}
-	r.body = r.result(Failed, resultError(e), given)
-	return r.settle(Failed, resultError(e))
+	return r.endWith(Failed, resultError(e), given)
 }
 
 // rowOptions are those of rows that stay in the result.
@@ -374,8 +371,8 @@ func (r *run) retryOptions() db.RetryOptions {
 	return db.RetryOptions{Attempts: p.Attempts, Delay: p.Delay, MaxDelay: p.MaxDelay}
 }
 
-// result encodes a result of this delivery.
-func (r *run) result(status Status, e *ResultError, a answer) []byte {
+// encode encodes a result of this delivery, whatever its size.
+func (r *run) encode(status Status, e *ResultError, a answer) []byte {
 	res := Result{
 		JobID: r.id, Kind: r.d.Kind, Database: r.d.Database, Effect: r.effect, Status: status,
 		Hash: r.hash, Sequence: r.d.Sequence, Deliveries: r.d.Deliveries, Attempts: r.d.attempts,

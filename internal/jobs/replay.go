@@ -141,7 +141,7 @@ func (r *run) recorded(ctx context.Context, row *db.Entry) Outcome {
 	if head.ErrorCode == ReasonJobIDReused {
 		return r.reused() // of the same request: it was refused before
 	}
-	r.body = MarkDuplicate(r.markExpired(ctx, r.fitting(row.Answer, head.Status)))
+	r.body = MarkDuplicate(r.fitting(MarkDuplicate(r.markExpired(ctx, row.Answer)), head.Status))
 	out := r.settle(head.Status, nil)
 	out.Code, out.Duplicate, out.Recorded = head.ErrorCode, !same, true
 	out.ended.row = row
@@ -157,7 +157,7 @@ func (r *run) recorded(ctx context.Context, row *db.Entry) Outcome {
 // more: the server's largest payload was lowered since. It would be offered again for ever.
 func (r *run) fitting(recorded []byte, status Status) []byte {
 	if limit := r.e.opts.MaxResult; len(recorded) > limit {
-		return r.result(status, lostRowsError(len(recorded), limit), answer{})
+		return r.result(status, lostRowsError(len(recorded), limit))
 	}
 	return recorded
 }
@@ -272,7 +272,7 @@ func (r *run) endRecorded(ctx context.Context, status Status, e *ResultError) Ou
 
 // record is db.Database's Record of a result that it encodes, repeated while that helps.
 func (r *run) record(ctx context.Context, status Status, e *ResultError) (row *db.Entry, inserted bool, err error) {
-	r.body = r.result(status, e, answer{})
+	r.body = r.result(status, e)
 	ctx, cancel := context.WithTimeout(ctx, ledgerTimeout)
 	defer cancel()
 	err = db.Retry(ctx, r.retryOptions(), retryableLedger, func(ctx context.Context) error {

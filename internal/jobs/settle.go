@@ -16,8 +16,7 @@ type ending struct {
 
 // end encodes a result of this delivery and settles it.
 func (r *run) end(status Status, e *ResultError) Outcome {
-	r.body = r.result(status, e, answer{})
-	return r.settle(status, e)
+	return r.endWith(status, e, answer{})
 }
 
 // settle makes the outcome of an ended job out of the body that was encoded last.
@@ -64,7 +63,7 @@ func (r *run) replyWith(out *Outcome, existing []byte) {
 // reused ends a job whose id belongs to another request: nothing takes effect, the stored result stays.
 func (r *run) reused() Outcome {
 	e := reusedError(r.id)
-	r.body = r.result(Rejected, e, answer{})
+	r.body = r.result(Rejected, e)
 	out := Outcome{Action: Settle, Status: Rejected, JobID: r.id, Code: string(e.Code)}
 	if r.replyTo != "" {
 		out.Reply = &Publication{Key: r.replyTo, Body: r.body}
@@ -82,7 +81,7 @@ func (r *run) aside(answer []byte) Outcome {
 	if head, err := ReadResult(answer); err == nil {
 		out.Status = head.Status
 	}
-	r.body = withError(r.fitting(answer, out.Status), e)
+	r.body = r.fitting(withError(answer, e), out.Status)
 	out.Store = &Publication{Key: derived, Body: r.body}
 	out.ended = &ending{run: r, key: derived, body: r.body}
 	if r.replyTo != "" {
