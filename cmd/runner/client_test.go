@@ -277,6 +277,10 @@ func TestRedriveRefuses(t *testing.T) {
 
 	unknown := letter("u", "unknown", body)
 	require.Contains(t, redrive(unknown).err, "--force")
+	all := redrive("--all", "--reason", "unknown", "--yes")
+	require.Equal(t, exitFailure, all.code)
+	require.Contains(t, all.err, "--force")
+	require.Len(t, w.letters(), 1)
 	require.Equal(t, exitOK, redrive(unknown, "--force").code)
 
 	taken := letter("t", "result_id_taken", body)

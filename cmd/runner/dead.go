@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -24,8 +25,8 @@ A letter is named by database, kind and its own id, joined by dots, as "dead ls"
 ` + clientHelp
 
 func newDead() *cobra.Command {
-	cmd := &cobra.Command{Use: "dead", Short: "Look at dead letters and publish them again", Long: deadHelp}
-	cmd.AddCommand(newDeadList(), newDeadShow(), newDeadRedrive())
+	cmd := &cobra.Command{Use: "dead", Short: "List, show, redrive and remove dead letters", Long: deadHelp}
+	cmd.AddCommand(newDeadList(), newDeadShow(), newDeadRedrive(), newDeadRemove())
 	return cmd
 }
 
@@ -89,11 +90,10 @@ func jobHeaders(l *bus.Letter) map[string][]string {
 
 type deadFlags struct {
 	clientFlags
-	database string
-	kind     string
-	reason   string
-	limit    int
-	json     bool
+	letterFilter
+	limit int
+	count bool
+	json  bool
 }
 
 func newDeadList() *cobra.Command {
@@ -101,17 +101,16 @@ func newDeadList() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "ls",
 		Short: "List dead letters, oldest first",
-		Long:  "Ls lists dead letters, oldest first.\n" + clientHelp,
-		Example: "  runner dead ls\n  runner dead ls --database shop --reason failed\n" +
+		Long:  "List dead letters, oldest first. With --count, print how many there are of each database, kind, reason and code.\n" + clientHelp,
+		Example: "  runner dead ls --newest 20\n  runner dead ls --database shop --reason failed --since 2h\n  runner dead ls --count\n" +
 			"  runner dead ls --json | jq -r '.[].letter'",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return f.list(cmd) },
 	}
 	flags := cmd.Flags()
-	flags.StringVarP(&f.database, "database", "d", "", "only letters of this database")
-	flags.StringVarP(&f.kind, "kind", "k", "", "only letters of this kind of jobs")
-	flags.StringVar(&f.reason, "reason", "", "only letters with this reason")
+	f.addFilter(cmd)
 	flags.IntVar(&f.limit, "limit", 100, "letters at most")
+	flags.BoolVar(&f.count, "count", false, "print numbers instead of letters")
 	flags.BoolVar(&f.json, "json", false, "print JSON")
 	f.add(cmd)
 	return cmd
@@ -121,33 +120,54 @@ func (f *deadFlags) list(cmd *cobra.Command) error {
 	if f.limit < 1 {
 		return usage(errors.New("--limit must be at least 1"))
 	}
+	if err := f.checkFilter(); err != nil {
+		return err
+	}
 	return f.with(cmd.Context(), func(ctx context.Context, conn *bus.Conn, _ *config.Config) error {
-		views, more, err := f.letters(ctx, conn)
+		views, err := f.chosen(ctx, conn)
 		if err != nil {
 			return err
 		}
-		if more {
-			_, _ = fmt.Fprintln(cmd.ErrOrStderr(), "runner: there are more; see --limit")
+		if f.count {
+			return printCounts(cmd.OutOrStdout(), views, f.json)
+		}
+		if len(views) > f.limit && f.newest == 0 {
+			views = views[:f.limit]
+			_, _ = fmt.Fprintln(cmd.ErrOrStderr(), "runner: there are more; see --limit and --newest")
 		}
 		return printLetters(cmd.OutOrStdout(), views, f.json)
 	})
 }
 
-// letters reads the letters that are wanted, and whether there are more than the limit.
-func (f *deadFlags) letters(ctx context.Context, conn *bus.Conn) (views []letterView, more bool, err error) {
-	views = []letterView{}
-	err = conn.Letters(ctx, f.database, f.kind, func(l bus.Letter) bool {
-		v := viewLetter(&l)
-		if f.reason != "" && v.Reason != f.reason {
-			return true
+// letterCount is how many letters have these words in common.
+type letterCount struct {
+	Database string `json:"database"`
+	Kind     string `json:"kind"`
+	Reason   string `json:"reason"`
+	Code     string `json:"code"`
+	Letters  int    `json:"letters"`
+}
+
+func printCounts(w io.Writer, views []letterView, asJSON bool) error {
+	counts := []letterCount{}
+	for i := range views {
+		parts := strings.Split(views[i].Letter, ".")
+		c := letterCount{Database: parts[0], Kind: parts[1], Reason: views[i].Reason, Code: views[i].Code}
+		at := slices.IndexFunc(counts, func(have letterCount) bool { have.Letters = 0; return have == c })
+		if at < 0 {
+			at, counts = len(counts), append(counts, c)
 		}
-		more = len(views) == f.limit
-		if !more {
-			views = append(views, v)
-		}
-		return !more
-	})
-	return views, more, err
+		counts[at].Letters++
+	}
+	slices.SortFunc(counts, func(a, b letterCount) int { return b.Letters - a.Letters })
+	if asJSON {
+		return printJSON(w, counts)
+	}
+	rows := [][]string{{"LETTERS", "DATABASE", "KIND", "REASON", "CODE"}}
+	for _, c := range counts {
+		rows = append(rows, []string{strconv.Itoa(c.Letters), c.Database, c.Kind, c.Reason, c.Code})
+	}
+	return table(w, "", append(rows, []string{strconv.Itoa(len(views)), "all", "", "", ""}))
 }
 
 func printLetters(w io.Writer, views []letterView, asJSON bool) error {

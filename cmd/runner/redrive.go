@@ -14,7 +14,6 @@ import (
 
 	"dbrunner/internal/app"
 	"dbrunner/internal/bus"
-	"dbrunner/internal/config"
 	"dbrunner/internal/jobs"
 )
 
@@ -24,10 +23,16 @@ reply_to and expiry, and removes the letter once the stream has the new job. The
 A job that ended unknown may have taken effect: it is published again only with --force. One whose effect happened but
 whose result had no place (result_id_taken) is never published again. Where the new id is taken already, --id gives
 another one.
+
+With --all, the letters that the filters choose are published again, those that there are when it starts. Letters that must not be are
+kept and named, and the exit code is 1.
 ` + clientHelp
 
 type redriveFlags struct {
 	clientFlags
+	letterFilter
+	all   bool
+	yes   bool
 	id    string
 	force bool
 	json  bool
@@ -44,39 +49,49 @@ type redriven struct {
 func newDeadRedrive() *cobra.Command {
 	f := &redriveFlags{}
 	cmd := &cobra.Command{
-		Use:   "redrive LETTER...",
+		Use:   "redrive [LETTER...]",
 		Short: "Publish the jobs of dead letters again",
 		Long:  redriveHelp,
 		Example: "  runner dead redrive shop.transaction.s42_cz1n2hxkq8s1\n" +
-			"  runner dead ls --database shop --reason failed --json | jq -r '.[].letter' | xargs runner dead redrive",
-		Args: cobra.MinimumNArgs(1),
+			"  runner dead redrive --all --database shop --code deadlock --since 2h --yes",
 		RunE: func(cmd *cobra.Command, args []string) error { return f.run(cmd, args) },
 	}
 	cmd.Flags().StringVar(&f.id, "id", "", "id of the new job (one letter only)")
 	cmd.Flags().BoolVar(&f.force, "force", false, "also a job that may have taken effect")
 	cmd.Flags().BoolVar(&f.json, "json", false, "print JSON")
+	cmd.Flags().BoolVar(&f.all, "all", false, "all letters that the filters choose")
+	cmd.Flags().BoolVar(&f.yes, "yes", false, "do not ask")
+	f.addFilter(cmd)
 	f.add(cmd)
 	return cmd
 }
 
 func (f *redriveFlags) run(cmd *cobra.Command, names []string) error {
-	if f.id != "" && (len(names) > 1 || !jobs.ValidID(f.id)) {
+	if f.id != "" && (f.all || len(names) > 1 || !jobs.ValidID(f.id)) {
 		return usage(errors.New("--id takes 1 to 100 of A-Z a-z 0-9 _ -, for one letter"))
 	}
-	return f.with(cmd.Context(), func(ctx context.Context, conn *bus.Conn, _ *config.Config) error {
-		done := []redriven{}
-		var errs []error
-		for _, name := range names {
-			r, err := f.redrive(ctx, conn, name)
-			if err != nil {
-				errs = append(errs, fmt.Errorf("%s: %w", name, err))
-				continue
-			}
+	if err := f.checkAll(cmd, names, f.all); err != nil {
+		return err
+	}
+	ctx := cmd.Context()
+	conn, _, err := f.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer closeQuietly(ctx, conn)
+	names, err = letterNames(ctx, cmd, conn, &f.letterFilter, names, "published again", f.yes)
+	if err != nil {
+		return err
+	}
+	done := []redriven{}
+	err = eachLetter(ctx, cmd, names, func(ctx context.Context, name string) error {
+		r, err := f.redrive(ctx, conn, name)
+		if err == nil {
 			done = append(done, r)
 		}
-		errs = append(errs, f.print(cmd.OutOrStdout(), done))
-		return errors.Join(errs...)
+		return err
 	})
+	return errors.Join(err, f.print(cmd.OutOrStdout(), done))
 }
 
 func (f *redriveFlags) print(w io.Writer, done []redriven) error {

@@ -32,6 +32,7 @@ func newRoot() *cobra.Command {
 		newWait(),
 		newHealthcheck(),
 		newCancel(),
+		newJob(),
 		newDead(),
 		newTopology(),
 		newLedger(),

@@ -244,6 +244,9 @@ func (f *flow) summary(outcomes []*outcome, took time.Duration) {
 }
 
 // failures is the flow's own end: it succeeds when every step did.
+// errNoSuccess says that a job ended otherwise.
+var errNoSuccess = errors.New("did not succeed")
+
 func failures(outcomes []*outcome) error {
 	n := 0
 	for _, o := range outcomes {
@@ -252,7 +255,7 @@ func failures(outcomes []*outcome) error {
 		}
 	}
 	if n > 0 {
-		return fmt.Errorf("%d of %d steps did not succeed", n, len(outcomes))
+		return fmt.Errorf("%d of %d steps %w", n, len(outcomes), errNoSuccess)
 	}
 	return nil
 }

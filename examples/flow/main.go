@@ -37,6 +37,8 @@ type options struct {
 	timeout     time.Duration
 }
 
+// The exit codes are those of runner submit: 1 it could not be done, 3 a job did not succeed, 78 the command line is wrong.
+
 // errUsage says that the command line is wrong.
 var errUsage = errors.New("wrong usage")
 
@@ -50,7 +52,10 @@ func main() {
 	switch {
 	case errors.Is(err, flag.ErrHelp):
 	case errors.Is(err, errUsage):
-		os.Exit(2)
+		os.Exit(78)
+	case errors.Is(err, errNoSuccess):
+		fmt.Fprintln(os.Stderr, "flow:", err)
+		os.Exit(3)
 	case err != nil:
 		fmt.Fprintln(os.Stderr, "flow:", err)
 		os.Exit(1)

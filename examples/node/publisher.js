@@ -133,14 +133,22 @@ async function show(publisher, run) {
   );
 }
 
-const { values } = parseArgs({
+// The exit codes are those of runner submit: 1 it could not be done, 78 the command line is wrong.
+const options = {
   options: {
     server: { type: "string", default: process.env.NATS_URL ?? "nats://127.0.0.1:4222" },
     namespace: { type: "string", default: "dbrunner" },
     database: { type: "string", default: "demo" },
     run: { type: "string", default: `node-${randomUUID()}` },
   },
-});
+};
+let values;
+try {
+  ({ values } = parseArgs(options));
+} catch (err) {
+  console.error(`publisher: ${err.message}`);
+  process.exit(78);
+}
 const nc = await connect({ servers: values.server, name: "dbrunner example in Node.js", maxReconnectAttempts: -1 });
 try {
   await show(new Publisher(nc, values.namespace, values.database), values.run);

@@ -196,9 +196,17 @@ def describe(result):
     return f"{result['job_id']} {result['status']}: {error.get('message', '')} ({error.get('code', '')}) → {advice}"
 
 
+class Arguments(argparse.ArgumentParser):
+    """The exit codes are those of runner submit: 1 it could not be done, 3 a job did not succeed, 78 the command line is wrong."""
+
+    def error(self, message):
+        self.print_usage(sys.stderr)
+        self.exit(78, f"{self.prog}: {message}\n")
+
+
 async def main():
     """Run the fan-out without Prefect."""
-    args = argparse.ArgumentParser()
+    args = Arguments()
     args.add_argument("--server", default="nats://127.0.0.1:4222")
     args.add_argument("--databases", default="demo", help="with commas")
     args.add_argument("--jobs", type=int, default=200)
@@ -211,13 +219,14 @@ async def main():
             print(f"{database} is {(await runners.health(database))['verdict']}")
             prepared = await runners.run(prepare(args.run, database))
             if prepared["status"] != "succeeded":
-                sys.exit(describe(prepared))
+                print(describe(prepared), file=sys.stderr)
+                return 3
         results = await asyncio.gather(*(runners.run(job) for job in fan(args.run, databases, args.jobs)))
     print(", ".join(f"{n} {status}" for status, n in sorted(Counter(r["status"] for r in results).items())))
     bad = [result for result in results if result["status"] != "succeeded"]
     for result in bad:
         print(describe(result))
-    return 1 if bad else 0
+    return 3 if bad else 0
 
 
 if __name__ == "__main__":

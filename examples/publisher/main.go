@@ -40,7 +40,7 @@ func main() {
 	switch {
 	case errors.Is(err, flag.ErrHelp):
 	case errors.Is(err, errUsage):
-		os.Exit(2)
+		os.Exit(78)
 	case err != nil:
 		fmt.Fprintln(os.Stderr, "publisher:", err)
 		os.Exit(1)

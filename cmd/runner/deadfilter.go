@@ -1,0 +1,129 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"dbrunner/internal/bus"
+)
+
+// letterFilter chooses dead letters.
+type letterFilter struct {
+	database string
+	kind     string
+	reason   string
+	code     string
+	since    time.Duration
+	newest   int
+}
+
+func (f *letterFilter) addFilter(cmd *cobra.Command) {
+	flags := cmd.Flags()
+	flags.StringVarP(&f.database, "database", "d", "", "only letters of this database")
+	flags.StringVarP(&f.kind, "kind", "k", "", "only letters of this kind of jobs")
+	flags.StringVar(&f.reason, "reason", "", "only letters with this reason")
+	flags.StringVar(&f.code, "code", "", "only letters with this error code")
+	flags.DurationVar(&f.since, "since", 0, "only letters stored within this time, such as 2h")
+	flags.IntVar(&f.newest, "newest", 0, "only this many letters, the newest ones")
+}
+
+func (f *letterFilter) checkFilter() error {
+	if f.since < 0 || f.newest < 0 {
+		return usage(errors.New("--since and --newest must not be below zero"))
+	}
+	return nil
+}
+
+// chosen reads the letters that the filter lets through, oldest first.
+func (f *letterFilter) chosen(ctx context.Context, conn *bus.Conn) ([]letterView, error) {
+	views := []letterView{}
+	after := time.Now().Add(-f.since)
+	err := conn.Letters(ctx, f.database, f.kind, func(l bus.Letter) bool {
+		v := viewLetter(&l)
+		if f.reason != "" && v.Reason != f.reason || f.code != "" && v.Code != f.code || f.since > 0 && v.Stored.Before(after) {
+			return true
+		}
+		if f.newest > 0 && len(views) == f.newest {
+			views = slices.Delete(views, 0, 1)
+		}
+		views = append(views, v)
+		return true
+	})
+	return views, err
+}
+
+// confirmAll asks whether all of the letters are meant, unless --yes was given.
+func confirmAll(cmd *cobra.Command, letters int, what string, yes bool) error {
+	if yes {
+		return nil
+	}
+	if !onTerminal(cmd.InOrStdin()) {
+		return usage(fmt.Errorf("%d letters would be %s: give --yes to confirm", letters, what))
+	}
+	_, _ = fmt.Fprintf(cmd.ErrOrStderr(), "%d letters will be %s. Continue? [y/N] ", letters, what)
+	answer, err := readLine(cmd.Context(), cmd.InOrStdin())
+	if err == nil && !isYes(answer) {
+		err = errors.New("not confirmed: nothing was changed")
+	}
+	return err
+}
+
+// progressEvery is after how many letters a line is written.
+const progressEvery = 100
+
+// each does something to each letter, tells how far it is, and returns what could not be done. It stops where ctx ends.
+func eachLetter(ctx context.Context, cmd *cobra.Command, names []string, do func(ctx context.Context, name string) error) error {
+	var errs []error
+	for i, name := range names {
+		if ctx.Err() != nil {
+			errs = append(errs, fmt.Errorf("stopped after %d of %d letters: %w", i, len(names), context.Cause(ctx)))
+			break
+		}
+		if i > 0 && i%progressEvery == 0 {
+			_, _ = fmt.Fprintf(cmd.ErrOrStderr(), "runner: %d of %d letters\n", i, len(names))
+		}
+		bounded, cancel := context.WithTimeout(ctx, clientTimeout)
+		if err := do(bounded, name); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", name, err))
+		}
+		cancel()
+	}
+	return errors.Join(errs...)
+}
+
+// letterNames are the letters of the arguments, or those of the filter, once they are confirmed.
+func letterNames(ctx context.Context, cmd *cobra.Command, conn *bus.Conn, f *letterFilter, args []string, what string, yes bool) ([]string, error) {
+	if len(args) > 0 {
+		return args, nil
+	}
+	bounded, cancel := context.WithTimeout(ctx, 10*clientTimeout)
+	defer cancel()
+	views, err := f.chosen(bounded, conn)
+	if err != nil || len(views) == 0 {
+		return nil, err
+	}
+	if err := confirmAll(cmd, len(views), what, yes); err != nil {
+		return nil, err
+	}
+	names := make([]string, 0, len(views))
+	for i := range views {
+		names = append(names, views[i].Letter)
+	}
+	return names, nil
+}
+
+// checkAll refuses a line that names letters and chooses them too, or neither.
+func (f *letterFilter) checkAll(cmd *cobra.Command, args []string, all bool) error {
+	switch {
+	case all == (len(args) > 0):
+		return usage(errors.New("name letters, or give --all"))
+	case !all && slices.ContainsFunc([]string{"database", "kind", "reason", "code", "since", "newest", "yes"}, cmd.Flags().Changed):
+		return usage(errors.New("filters and --yes go with --all"))
+	}
+	return f.checkFilter()
+}

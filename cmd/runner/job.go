@@ -1,0 +1,181 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"dbrunner/internal/bus"
+	"dbrunner/internal/config"
+	"dbrunner/internal/jobs"
+)
+
+const jobHelp = `Show where a job is: finished (its stored result), running, or queued. A job without a result is looked for in its
+database's queue, message by message from the oldest one, at most --scan of them: the queue has no index of ids.
+
+Running means that the message was delivered to a runner and is not acknowledged: it is executed, or comes again. What is
+neither in the queue nor among the results was never published, or its result is not kept any more.
+
+Exit codes: 0 finished, whatever its status; 1 nothing is known of the job, or NATS refuses; 5 queued or running;
+78 the command line is wrong.
+` + clientHelp
+
+type jobFlags struct {
+	clientFlags
+	scan int
+	json bool
+}
+
+// jobView is where a job is.
+type jobView struct {
+	Database string          `json:"database"`
+	JobID    string          `json:"job_id"`
+	State    string          `json:"state"` // finished, running, queued, unknown
+	Kind     string          `json:"kind,omitempty"`
+	Status   jobs.Status     `json:"status,omitempty"`
+	Sequence uint64          `json:"sequence,omitempty"`
+	QueuedAt *time.Time      `json:"queued_at,omitempty"`
+	Ahead    *int            `json:"ahead,omitempty"`   // older jobs in the queue, of all kinds
+	Scanned  int             `json:"scanned,omitempty"` // messages of the queue that were read
+	Result   json.RawMessage `json:"result,omitempty"`
+}
+
+func newJob() *cobra.Command {
+	f := &jobFlags{}
+	cmd := &cobra.Command{
+		Use:     "job DATABASE JOB-ID",
+		Short:   "Show where a job is",
+		Long:    jobHelp,
+		Example: "  runner job shop pay-4711\n  runner job shop pay-4711 --json",
+		Args:    cobra.ExactArgs(2),
+		RunE:    func(cmd *cobra.Command, args []string) error { return f.run(cmd, args[0], args[1]) },
+	}
+	cmd.Flags().IntVar(&f.scan, "scan", 10_000, "messages of the queue to read at most")
+	cmd.Flags().BoolVar(&f.json, "json", false, "print JSON")
+	f.add(cmd)
+	return cmd
+}
+
+func (f *jobFlags) run(cmd *cobra.Command, database, id string) error {
+	switch {
+	case !jobs.ValidName(database):
+		return usage(errors.New("the database is not 1 to 64 of A-Z a-z 0-9 _ -"))
+	case !jobs.ValidID(id) && !jobs.IsDerivedID(id):
+		return usage(errors.New("the job id is not 1 to 100 of A-Z a-z 0-9 _ -"))
+	case f.scan < 0:
+		return usage(errors.New("--scan must not be below zero"))
+	}
+	var v *jobView
+	err := f.with(cmd.Context(), func(ctx context.Context, conn *bus.Conn, _ *config.Config) (err error) {
+		v, err = f.find(ctx, conn, database, id)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if err := v.print(cmd.OutOrStdout(), f.json); err != nil {
+		return err
+	}
+	switch v.State {
+	case "finished":
+		return nil
+	case "unknown":
+		return &exitError{code: exitFailure}
+	default:
+		return &exitError{code: exitTimeout}
+	}
+}
+
+// find looks for the result before and after the queue: a job that finishes meanwhile is in neither for no moment.
+func (f *jobFlags) find(ctx context.Context, conn *bus.Conn, database, id string) (*jobView, error) {
+	v := &jobView{Database: database, JobID: id}
+	if done, err := v.finished(ctx, conn); done || err != nil {
+		return v, err
+	}
+	var found *bus.QueuedJob
+	err := conn.WaitingJobs(ctx, database, func(job *bus.QueuedJob) bool {
+		if v.Scanned == f.scan {
+			return false
+		}
+		v.Scanned++
+		if idOf(job) == id {
+			found = job
+		}
+		return found == nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	if done, err := v.finished(ctx, conn); done || err != nil {
+		return v, err
+	}
+	if found == nil {
+		v.State = "unknown"
+		return v, nil
+	}
+	ahead := v.Scanned - 1
+	v.State, v.Kind, v.Sequence, v.QueuedAt, v.Ahead = "queued", found.Kind, found.Sequence, &found.Timestamp, &ahead
+	delivered, err := conn.Delivered(ctx, database, laneOf(found.Kind), found.Sequence)
+	if delivered {
+		v.State, v.Ahead = "running", nil
+	}
+	return v, err
+}
+
+func (v *jobView) finished(ctx context.Context, conn *bus.Conn) (bool, error) {
+	raw, err := conn.Results(v.Database).StoredResult(ctx, v.JobID)
+	if raw == nil || err != nil {
+		return false, err
+	}
+	v.State, v.Result, v.Scanned = "finished", raw, 0
+	if a, err := parseAnswer(raw); err == nil {
+		v.Status = a.Status
+	}
+	return true, nil
+}
+
+// laneOf names the consumer that delivers jobs of a kind.
+func laneOf(kind string) string {
+	if kind == "migration" || kind == "health" {
+		return kind
+	}
+	return "work"
+}
+
+// idOf is the id of a job in the queue, as runners resolve it.
+func idOf(job *bus.QueuedJob) string {
+	var body struct {
+		ID *string `json:"id"`
+	}
+	if json.Unmarshal(job.Body, &body) == nil && body.ID != nil && jobs.ValidID(*body.ID) {
+		return *body.ID
+	}
+	if header := job.Headers["Nats-Msg-Id"]; body.ID == nil && len(header) > 0 && jobs.ValidID(header[0]) {
+		return header[0]
+	}
+	return jobs.DerivedID(job.Sequence, job.Timestamp)
+}
+
+func (v *jobView) print(w io.Writer, asJSON bool) error {
+	if asJSON {
+		return printJSON(w, v)
+	}
+	var err error
+	switch v.State {
+	case "finished":
+		_, err = fmt.Fprintf(w, "finished: job %s of %s %s; runner result get %s %s\n", v.JobID, v.Database, v.Status, v.Database, v.JobID)
+	case "running":
+		_, err = fmt.Fprintf(w, "running: job %s of %s (%s, sequence %d), queued at %s\n", v.JobID, v.Database, v.Kind, v.Sequence, v.QueuedAt.Format(time.RFC3339))
+	case "queued":
+		_, err = fmt.Fprintf(w, "queued: job %s of %s (%s, sequence %d), queued at %s, %d older jobs in the queue\n",
+			v.JobID, v.Database, v.Kind, v.Sequence, v.QueuedAt.Format(time.RFC3339), *v.Ahead)
+	default:
+		_, err = fmt.Fprintf(w, "unknown: job %s of %s has no result and is not among the first %d messages of the queue\n", v.JobID, v.Database, v.Scanned)
+	}
+	return err
+}
