@@ -44,18 +44,11 @@ type sharedTrip struct {
 	reads []*reading // the leader's own is the first
 	done  int        // of them, in their order
 	sure  int        // of those, the clean-up says that no statement was another one than the engine's
-	held  []heldAnswer
+	held  uint64     // those of the latter that have their answers and were not told, a bit for each
 	out   outcome
 
 	again bool // the leader's own read is to be run once more
 	over  bool // under readers.mu: the session is not the trip's any more
-}
-
-// heldAnswer is an answer that is not given yet.
-type heldAnswer struct {
-	r   *reading
-	set db.ResultSet
-	err error
 }
 
 // errGivenUp is the answer to a reading that was given up while a trip had it.
@@ -135,15 +128,19 @@ func (t *sharedTrip) confirm() error {
 	if err := t.drain(); err != nil {
 		return err
 	}
-	for _, h := range t.held {
-		t.d.reads.answer(h.r, h.set, h.err)
+	for i, r := range t.reads[t.sure:t.done] {
+		if t.held&(1<<(t.sure+i)) != 0 {
+			t.d.reads.answer(r, r.set, r.err)
+		}
 	}
-	t.held, t.sure = t.held[:0], t.done
+	t.held, t.sure = 0, t.done
 	return nil
 }
 
+// hold keeps the answer of the read that has just come to its end.
 func (t *sharedTrip) hold(r *reading, set db.ResultSet, err error) {
-	t.held = append(t.held, heldAnswer{r, set, err})
+	r.set, r.err = set, err
+	t.held |= 1 << (t.done - 1)
 }
 
 func (t *sharedTrip) send() error {
@@ -263,8 +260,11 @@ var errStale = errors.New("postgres: a prepared statement is stale")
 // blame or it only held up the others; all others without an answer are run again.
 func (t *sharedTrip) broke(ctx context.Context, cause error) (again bool) {
 	t.close()
-	for i := range t.held {
-		t.held[i].set.Free()
+	for i, r := range t.reads[t.sure:t.done] {
+		if t.held&(1<<(t.sure+i)) != 0 {
+			r.set.Free()
+			r.set, r.err = db.ResultSet{}, nil
+		}
 	}
 	again = t.sure == 0
 	var current *reading // whose statement was under way
