@@ -75,11 +75,8 @@ func setDefault[T comparable](value *T, fallback T) {
 func (o *Options) validate() error {
 	var errs []error
 	errs = append(errs, checkName("namespace", o.Namespace), checkName("instance", o.Instance))
-	for i, r := range o.URL {
-		if r <= ' ' || r > '~' || strings.ContainsRune("\"'`", r) {
-			errs = append(errs, fmt.Errorf("the URL of NATS has a character that belongs in none (%U, the %d.); remove quotes, blanks and line ends", r, i+1))
-			break
-		}
+	for one := range strings.SplitSeq(o.URL, ",") {
+		errs = append(errs, checkURL(strings.Trim(one, " ")))
 	}
 	ways := 0
 	for _, set := range []bool{o.CredentialsFile != "", o.NKeySeedFile != "", o.User != "", o.Token != ""} {
@@ -94,6 +91,16 @@ func (o *Options) validate() error {
 		errs = append(errs, errors.New("a client certificate needs both its file and its key's file"))
 	}
 	return errors.Join(errs...)
+}
+
+// checkURL refuses characters that no URL has. It does not repeat the URL.
+func checkURL(text string) error {
+	for i, r := range text {
+		if r <= ' ' || r > '~' || strings.ContainsRune("\"'`", r) {
+			return fmt.Errorf("the URL of NATS has %U as its %d. byte, which belongs in none; remove quotes, blanks and line ends", r, i+1)
+		}
+	}
+	return nil
 }
 
 // natsOptions translates to the client library, without the handlers of events.
