@@ -178,8 +178,16 @@ func TestTopology(t *testing.T) {
 	text, err := os.ReadFile(w.config)
 	require.NoError(t, err)
 	require.NoError(t, os.WriteFile(other, []byte(strings.ReplaceAll(string(text), "  shop:", "  other:")), 0o600))
+	dry := runCommand(t, "", "topology", "apply", "--config", other, "--dry-run")
+	require.Equal(t, exitOK, dry.code, dry.err)
+	require.Contains(t, dry.out, "stream DBRUNNER_JOBS_other: would be created")
+	dry = runCommand(t, "", "topology", "prune", "--config", other, "--dry-run")
+	require.Equal(t, exitOK, dry.code, dry.err)
+	require.Contains(t, dry.out, "stream DBRUNNER_JOBS_shop: would be removed: no messages")
+	require.Contains(t, w.run("", "topology", "apply").out, "nothing to do")
 	prune := runCommand(t, "", "topology", "prune", "--config", other)
 	require.Equal(t, exitOK, prune.code, prune.err)
+	require.Contains(t, prune.out, "stream DBRUNNER_JOBS_shop: would be removed: no messages")
 	require.Contains(t, prune.out, "stream DBRUNNER_JOBS_shop: removed")
 
 	require.Equal(t, exitUsage, runCommand(t, "", "topology", "prune", "--server", w.node.ClientURL()).code,

@@ -86,11 +86,8 @@ func (f *clientFlags) connect(ctx context.Context) (*bus.Conn, *config.Config, e
 	if err != nil {
 		return nil, nil, err
 	}
-	conn, err := bus.Connect(ctx, f.busOptions(cfg))
-	if err != nil {
-		return nil, nil, err
-	}
-	return conn, cfg, nil
+	conn, err := dial(ctx, f.busOptions(cfg))
+	return conn, cfg, err
 }
 
 // connectToAsk is connect for requests to the runners' service: they answer to no inbox that is among their own, which
@@ -103,7 +100,20 @@ func (f *clientFlags) connectToAsk(ctx context.Context) (*bus.Conn, error) {
 	opts := f.busOptions(cfg)
 	opts.InboxPrefix = "_INBOX"
 	replace(&opts.InboxPrefix, f.inbox)
-	return bus.Connect(ctx, opts)
+	return dial(ctx, opts)
+}
+
+// dial connects and finds out whether answers can arrive.
+func dial(ctx context.Context, opts bus.Options) (*bus.Conn, error) {
+	conn, err := bus.Connect(ctx, opts)
+	if err != nil {
+		return nil, err
+	}
+	if err := conn.CheckInbox(ctx); err != nil {
+		closeQuietly(ctx, conn)
+		return nil, err
+	}
+	return conn, nil
 }
 
 // with connects, does something within the client's time limit, and closes the connection.

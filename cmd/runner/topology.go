@@ -31,8 +31,9 @@ func newTopology() *cobra.Command {
 
 type topologyFlags struct {
 	clientFlags
-	json  bool
-	force bool
+	json   bool
+	force  bool
+	dryRun bool
 }
 
 // topologyView is what show prints.
@@ -177,15 +178,19 @@ func newTopologyApply() *cobra.Command {
 		Short: "Make streams and consumers as the configuration says",
 		Long: "Apply creates what is missing and changes what differs, as far as the server can. What it cannot change is told\n" +
 			"with how to go on; then the exit code is 1.\n" + clientHelp,
-		Example: "  runner topology apply --config runner.yaml",
+		Example: "  runner topology apply --config runner.yaml --dry-run\n  runner topology apply --config runner.yaml",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return f.change(cmd, func(ctx context.Context, conn *bus.Conn, t bus.Topology) ([]bus.Change, error) {
+				if f.dryRun {
+					return conn.PlanApply(ctx, t)
+				}
 				return conn.Apply(ctx, t)
 			})
 		},
 	}
 	cmd.Flags().BoolVar(&f.json, "json", false, "print JSON")
+	cmd.Flags().BoolVar(&f.dryRun, "dry-run", false, "change nothing, and print what would change")
 	f.add(cmd)
 	return cmd
 }
@@ -196,20 +201,41 @@ func newTopologyPrune() *cobra.Command {
 		Use:   "prune --config FILE",
 		Short: "Remove streams and consumers that the configuration does not name",
 		Long: "Prune removes the streams and consumers of the namespace that the configuration does not name, for instance of a\n" +
-			"database that is gone. What still holds messages is kept and told, unless --force is given. A runner with another\n" +
-			"configuration in the same namespace loses its streams: prune with the one that names all databases.\n" + clientHelp,
-		Example: "  runner topology prune --config runner.yaml",
+			"database that is gone. First it prints what each of them holds: messages, requests that wait for messages, and runners\n" +
+			"whose heartbeats name the database. What is in use is kept, unless --force is given; a consumer whose jobs wait is\n" +
+			"kept even then. Prune with the configuration that names all databases of the namespace.\n" + clientHelp,
+		Example: "  runner topology prune --config runner.yaml --dry-run\n  runner topology prune --config runner.yaml",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return f.change(cmd, func(ctx context.Context, conn *bus.Conn, t bus.Topology) ([]bus.Change, error) {
-				return conn.Prune(ctx, t, f.force)
+				if f.dryRun {
+					return conn.PlanPrune(ctx, t, f.force)
+				}
+				return f.pruneAfter(ctx, cmd.OutOrStdout(), conn, t)
 			})
 		},
 	}
 	cmd.Flags().BoolVar(&f.json, "json", false, "print JSON")
-	cmd.Flags().BoolVar(&f.force, "force", false, "remove what still holds messages, too")
+	cmd.Flags().BoolVar(&f.force, "force", false, "remove what is in use, too, with its messages")
+	cmd.Flags().BoolVar(&f.dryRun, "dry-run", false, "remove nothing, and print what would be removed")
 	f.add(cmd)
 	return cmd
+}
+
+// pruneAfter prints what each stream and consumer holds before it removes any.
+func (f *topologyFlags) pruneAfter(ctx context.Context, w io.Writer, conn *bus.Conn, t bus.Topology) ([]bus.Change, error) {
+	if !f.json {
+		found, err := conn.PlanPrune(ctx, t, f.force)
+		if err != nil {
+			return nil, err
+		}
+		for _, c := range found {
+			if c.Done {
+				_, _ = fmt.Fprintf(w, "%s: %s\n", c.Resource, c.What)
+			}
+		}
+	}
+	return conn.Prune(ctx, t, f.force)
 }
 
 // change does apply or prune. Without a database in the configuration neither would mean what its caller thinks.
@@ -220,7 +246,7 @@ func (f *topologyFlags) change(cmd *cobra.Command, do func(context.Context, *bus
 		}
 		changes, err := do(ctx, conn, app.Topology(cfg))
 		err = errors.Join(err, printChanges(cmd.OutOrStdout(), changes, f.json))
-		if err == nil && slices.ContainsFunc(changes, func(c bus.Change) bool { return !c.Done }) {
+		if err == nil && !f.dryRun && slices.ContainsFunc(changes, func(c bus.Change) bool { return !c.Done }) {
 			return errors.New("not everything was done")
 		}
 		return err

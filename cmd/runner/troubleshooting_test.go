@@ -198,7 +198,11 @@ func natsFaults() []startFault {
 		{says: "insufficient storage resources available", give: served(small, "")},
 		{says: "streams and consumers are not as configured", give: both(ready, atTop("topology: {mode: verify}"))},
 		{says: "replicas > 1 not supported in non-clustered mode", give: both(ready, atTop("topology: {replicas: 3}"))},
-		{says: "no answer from JetStream within", give: served(tester(&server.Permissions{
+		{says: "no answer from JetStream within", give: served(func(o *server.Options) { // one of a cluster, and nobody leads
+			o.Cluster = server.ClusterOpts{Name: "incomplete", Host: "127.0.0.1", Port: server.RANDOM_PORT}
+			o.Routes = []*url.URL{{Scheme: "nats", Host: "127.0.0.1:1"}}
+		}, "")},
+		{says: "the server refuses to subscribe", give: served(tester(&server.Permissions{
 			Subscribe: &server.SubjectPermission{Deny: []string{"_INBOX_dbrunner.>"}},
 		}), asTester)},
 	}

@@ -26,21 +26,23 @@ const (
 
 // heartbeat is what a runner tells about itself, the last of it kept under its subject.
 type heartbeat struct {
-	Version    int              `json:"version"` // of this message
-	Instance   string           `json:"instance"`
-	Process    string           `json:"process"` // another one for each run of the runner
-	Host       string           `json:"host,omitempty"`
-	PID        int              `json:"pid"`
-	Shared     bool             `json:"instance_shared,omitempty"` // another process has the same instance name
-	Build      string           `json:"build"`
-	State      string           `json:"state"`
-	StartedAt  time.Time        `json:"started_at"`
-	At         time.Time        `json:"at"`
-	Uptime     float64          `json:"uptime_seconds"`
-	Interval   float64          `json:"interval_seconds"` // the next one comes within this time
-	Reconnects uint64           `json:"nats_reconnects"`
-	Denied     []string         `json:"nats_denied,omitempty"` // subjects that the server refused: permissions are too narrow
-	Databases  []databaseStatus `json:"databases"`
+	Version    int       `json:"version"` // of this message
+	Instance   string    `json:"instance"`
+	Process    string    `json:"process"` // another one for each run of the runner
+	Host       string    `json:"host,omitempty"`
+	PID        int       `json:"pid"`
+	Shared     bool      `json:"instance_shared,omitempty"` // another process has the same instance name
+	Build      string    `json:"build"`
+	State      string    `json:"state"`
+	StartedAt  time.Time `json:"started_at"`
+	At         time.Time `json:"at"`
+	Uptime     float64   `json:"uptime_seconds"`
+	Interval   float64   `json:"interval_seconds"` // the next one comes within this time
+	Reconnects uint64    `json:"nats_reconnects"`
+	Denied     []string  `json:"nats_denied,omitempty"` // subjects that the server refused: permissions are too narrow
+	// Answers that the server did not let go to where their requesters wanted them.
+	DeniedReplies uint64           `json:"nats_denied_replies,omitempty"`
+	Databases     []databaseStatus `json:"databases"`
 
 	Topology []topologyProblem `json:"topology,omitempty"` // streams and consumers that are not as they should be
 }
@@ -124,7 +126,7 @@ func (r *running) status() *heartbeat {
 		Shared: r.namesake.noticed, Build: r.version, State: r.state(),
 		StartedAt: r.startedAt.UTC(), At: now.UTC(), Uptime: now.Sub(r.startedAt).Seconds(),
 		Interval: r.cfg.Worker.HeartbeatInterval.Seconds(), Reconnects: link.Reconnects, Denied: link.Denied,
-		Topology: r.problems(),
+		DeniedReplies: link.DeniedReplies, Topology: r.problems(),
 	}
 	for _, d := range r.databases {
 		h.Databases = append(h.Databases, d.status())

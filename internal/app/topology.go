@@ -53,6 +53,9 @@ const topologyTimeout = time.Minute
 // ensureTopology makes or checks streams and consumers, as the configuration says. Its error names each difference
 // and the command that changes it.
 func ensureTopology(ctx context.Context, conn *bus.Conn, cfg *config.Config) error {
+	if err := conn.CheckInbox(ctx); err != nil {
+		return err
+	}
 	bounded, cancel := context.WithTimeout(ctx, topologyTimeout)
 	defer cancel()
 	err := makeTopology(bounded, conn, cfg)

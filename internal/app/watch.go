@@ -181,7 +181,7 @@ func (w *watch) Snapshot() telemetry.Snapshot {
 	link := r.conn.State()
 	s := telemetry.Snapshot{
 		Ready: w.ready().Ready, Draining: r.state() == stateDraining, Dead: r.queues.dead(),
-		NATS: telemetry.Link{Connected: link.Connected, Reconnects: link.Reconnects, Denied: len(link.Denied)},
+		NATS: telemetry.Link{Connected: link.Connected, Reconnects: link.Reconnects, Denied: len(link.Denied), DeniedReplies: link.DeniedReplies},
 	}
 	for _, d := range r.databases {
 		shown := d.snapshot()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -50,10 +51,14 @@ type State struct {
 	Server     string    // the server's address without credentials
 	Since      time.Time // of the last change of Connected
 	Reconnects uint64
-	LastError  string   // the reason of the last disconnection or the last asynchronous error
-	Refused    string   // why the server refuses our credentials, or we cannot show them, since the link was lost; empty: it does not
-	Denied     []string // permission errors, remembered until the process ends: a runner with one is not healthy
-	Closed     bool
+	LastError  string // the reason of the last disconnection or the last asynchronous error
+	Refused    string // why the server refuses our credentials, or we cannot show them, since the link was lost; empty: it does not
+	// Denied are permission errors about subjects that the runner needs for itself, one of each kind of subject, remembered
+	// until the process ends: a runner with one is not healthy.
+	Denied []string
+	// DeniedReplies counts answers that the server refused to let go to where their requester wanted them.
+	DeniedReplies uint64
+	Closed        bool
 }
 
 // Healthy reports whether the connection stands and was never refused a subject.
@@ -149,6 +154,27 @@ func (c *Conn) setUp() error {
 	return nil
 }
 
+// CheckInbox reports an inbox that the server refuses as a *ConnectError: nothing that is asked for would be answered.
+func (c *Conn) CheckInbox(ctx context.Context) error {
+	bounded, cancel := context.WithTimeout(ctx, c.opts.ConnectTimeout)
+	defer cancel()
+	if err := c.nc.FlushWithContext(bounded); err != nil && ctx.Err() == nil {
+		return fmt.Errorf("flush to NATS: %w", err)
+	}
+	err := c.nc.LastError() // the refusal came before the answer to the flush
+	if !errors.Is(err, nats.ErrPermissionViolation) {
+		return ctx.Err()
+	}
+	inbox := "subscription to " + c.opts.InboxPrefix + "."
+	if !strings.HasPrefix(refusedSubject(err.Error()), inbox) {
+		return ctx.Err()
+	}
+	return &ConnectError{
+		URL: redactURLs(c.opts.URL), Err: err, Reason: "the server refuses to subscribe " + c.opts.InboxPrefix + ".>, where answers come",
+		Remedy: "take an inbox that this user may subscribe to (nats.inbox_prefix, or --inbox-prefix), or allow this one (docs/security.md)",
+	}
+}
+
 // Close flushes what was published, at most until the context ends, closes the connection and waits for what it
 // started. Intakes and publishes must have ended before.
 func (c *Conn) Close(ctx context.Context) error {
@@ -231,19 +257,25 @@ func (c *Conn) onReconnect(nc *nats.Conn) {
 func (c *Conn) onError(err error) {
 	text := errorText(err)
 	denied := errors.Is(err, nats.ErrPermissionViolation)
+	reply := denied && c.subjects.forOthers(err.Error(), c.opts.InboxPrefix)
 	c.mu.Lock()
 	news := c.state.LastError != text
 	c.state.LastError = text
 	if refusesLogin(err) && !c.state.Connected {
 		c.state.Refused = text
 	}
-	if denied && len(c.state.Denied) < maxDenied && !contains(c.state.Denied, text) {
-		c.state.Denied = append(c.state.Denied, text)
-		news = true
+	switch {
+	case reply:
+		c.state.DeniedReplies++
+	case denied:
+		news = c.state.deny(text)
 	}
 	c.mu.Unlock()
 	switch {
 	case !news:
+	case reply:
+		c.log.Warn("NATS refused an answer's subject: its requester gets none", zap.String("reason", text),
+			zap.String("remedy", "the requester takes an inbox that the runner may publish to, or the runner gets the permission (docs/security.md)"))
 	case denied:
 		c.log.Error("NATS refused a subject: the runner's permissions are too narrow", zap.String("reason", text))
 	default:
@@ -290,13 +322,33 @@ func (c *Conn) denied(subject string) bool {
 	return false
 }
 
-func contains(list []string, s string) bool {
-	for _, have := range list {
-		if have == s {
-			return true
-		}
+// deny remembers a refused subject, unless one of its kind is remembered.
+func (s *State) deny(text string) bool {
+	kind := kindOfRefusal(text)
+	known := slices.ContainsFunc(s.Denied, func(have string) bool { return kindOfRefusal(have) == kind })
+	if known || len(s.Denied) == maxDenied {
+		return false
 	}
-	return false
+	s.Denied = append(s.Denied, text)
+	return true
+}
+
+// kindOfRefusal is a refusal without the tokens that are another one for each message: ids, sequences and marks.
+func kindOfRefusal(text string) string {
+	refused := refusedSubject(text)
+	tokens := strings.Split(refused, ".")
+	keep := len(tokens)
+	switch what := tokens[1:]; {
+	case strings.HasSuffix(tokens[0], "$JS") && len(what) > 3 && what[0] == "ACK":
+		keep = 4
+	case strings.Contains(refused, ".DIRECT.GET."):
+		keep = 5
+	case strings.HasSuffix(tokens[0], "$KV"), strings.HasSuffix(tokens[0], "$O"):
+		keep = 3
+	case len(what) > 2 && (what[0] == "store" || what[0] == "dead" || what[0] == "replies"):
+		keep = 3
+	}
+	return strings.Join(tokens[:min(keep, len(tokens))], ".")
 }
 
 // errorText is an error's text on one line.

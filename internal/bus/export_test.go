@@ -11,3 +11,6 @@ func (i *Intake) ShortenTimes(heartbeat time.Duration) {
 
 // SweepEvery makes an intake look for strays more often.
 func (i *Intake) SweepEvery(period time.Duration) { i.times.sweep = period }
+
+// PublishPlain publishes past everything that checks a subject or waits for an answer.
+func (c *Conn) PublishPlain(subject string) error { return c.nc.Publish(subject, nil) }

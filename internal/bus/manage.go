@@ -251,33 +251,51 @@ type Change struct {
 // Apply makes streams and consumers as the topology says, as far as the server can change them. What it cannot
 // is listed with Done false and how to go on. A kind that leaves the topology while its jobs wait stays.
 func (c *Conn) Apply(ctx context.Context, t Topology) ([]Change, error) {
+	return c.apply(ctx, t, false)
+}
+
+// PlanApply returns what Apply would do, as far as it can be known before, and does nothing.
+func (c *Conn) PlanApply(ctx context.Context, t Topology) ([]Change, error) {
+	return c.apply(ctx, t, true)
+}
+
+func (c *Conn) apply(ctx context.Context, t Topology, plan bool) ([]Change, error) {
 	w, err := c.want(t)
 	if err != nil {
 		return nil, err
 	}
 	var changes []Change
+	missing := make(map[string]bool)
 	for i := range w.streams {
-		change, err := c.applyStream(ctx, &w.streams[i])
+		change, err := c.applyStream(ctx, &w.streams[i], plan)
 		if err != nil {
 			return changes, err
 		}
+		missing[w.streams[i].config.Name] = plan && len(change) == 1 && change[0].What == wouldCreate
 		changes = append(changes, change...)
 	}
-	more, err := c.applyConsumers(ctx, w.consumers)
+	more, err := c.applyConsumers(w.consumers, func(o *consumer) ([]Change, error) {
+		if missing[o.stream] {
+			return []Change{{Resource: consumerResource(o), What: wouldCreate, Done: true}}, nil
+		}
+		return c.applyConsumer(ctx, o, plan)
+	})
 	return append(changes, more...), err
 }
 
-func (c *Conn) applyStream(ctx context.Context, want *stream) ([]Change, error) {
+const wouldCreate = "would be created"
+
+func (c *Conn) applyStream(ctx context.Context, want *stream, plan bool) ([]Change, error) {
 	d, err := c.diffStream(ctx, want)
 	if err != nil || len(d) == 0 {
 		return nil, err
 	}
 	resource := streamResource(want.config.Name)
 	if isMissing(d) {
-		if _, err := c.ensureStream(ctx, want); err != nil {
-			return nil, err
-		}
-		return []Change{{Resource: resource, What: "created", Done: true}}, nil
+		return created(resource, plan, func() error {
+			_, err := c.ensureStream(ctx, want)
+			return err
+		})
 	}
 	info, err := c.streamInfo(ctx, want.config.Name)
 	if err != nil {
@@ -287,11 +305,25 @@ func (c *Conn) applyStream(ctx context.Context, want *stream) ([]Change, error) 
 		return []Change{{Resource: resource, What: waiting}}, err
 	}
 	update := want.updateOf(&info.Config)
-	if update == nil {
+	switch {
+	case update == nil:
 		return nil, nil
+	case plan:
+		return []Change{{Resource: resource, What: "would be " + changed(d), Done: true}}, nil
 	}
 	err = c.putStream(ctx, "STREAM.UPDATE.", update)
 	return c.applied(resource, d, err, func() ([]Difference, error) { return c.diffStream(ctx, want) })
+}
+
+// created creates what is missing, or says that it would be.
+func created(resource string, plan bool, create func() error) ([]Change, error) {
+	if plan {
+		return []Change{{Resource: resource, What: wouldCreate, Done: true}}, nil
+	}
+	if err := create(); err != nil {
+		return nil, err
+	}
+	return []Change{{Resource: resource, What: "created", Done: true}}, nil
 }
 
 // updateOf is the wanted stream with what is the operator's or the server's as it is; nil if nothing else differs.
@@ -400,12 +432,12 @@ func (c *Conn) subjectCounts(ctx context.Context, stream, filter string) (map[st
 }
 
 // applyConsumers updates in rounds: a kind can only move to another lane once its old lane has let it go.
-func (c *Conn) applyConsumers(ctx context.Context, want []consumer) ([]Change, error) {
+func (c *Conn) applyConsumers(want []consumer, apply func(*consumer) ([]Change, error)) ([]Change, error) {
 	var changes []Change
 	for len(want) > 0 {
 		var blocked []consumer
 		for i := range want {
-			change, err := c.applyConsumer(ctx, &want[i])
+			change, err := apply(&want[i])
 			if hasCode(err, codeConsumerNotUnique) {
 				blocked = append(blocked, want[i])
 				continue
@@ -433,17 +465,17 @@ func swapped(blocked []consumer) []Change {
 }
 
 // applyConsumer returns the server's refusal for overlapping filters as an error, everything else as a step.
-func (c *Conn) applyConsumer(ctx context.Context, want *consumer) ([]Change, error) {
+func (c *Conn) applyConsumer(ctx context.Context, want *consumer, plan bool) ([]Change, error) {
 	d, err := c.diffConsumer(ctx, want)
 	if err != nil || len(d) == 0 {
 		return nil, err
 	}
 	resource := consumerResource(want)
 	if isMissing(d) {
-		if _, err := c.ensureConsumer(ctx, want); err != nil {
-			return nil, err
-		}
-		return []Change{{Resource: resource, What: "created", Done: true}}, nil
+		return created(resource, plan, func() error {
+			_, err := c.ensureConsumer(ctx, want)
+			return err
+		})
 	}
 	if paused := slices.IndexFunc(d, func(d Difference) bool { return d.Setting == settingPause }); paused >= 0 {
 		left := Change{Resource: resource, What: "left paused until " + d[paused].Have + ": " + d[paused].Remedy(), Done: true}
@@ -454,6 +486,9 @@ func (c *Conn) applyConsumer(ctx context.Context, want *consumer) ([]Change, err
 	}
 	if waiting, err := c.waitingOnMoved(ctx, want); err != nil || waiting != "" {
 		return []Change{{Resource: resource, What: waiting}}, err
+	}
+	if plan {
+		return []Change{{Resource: resource, What: "would be " + changed(d), Done: true}}, nil
 	}
 	err = c.updateConsumer(ctx, want)
 	if hasCode(err, codeConsumerNotUnique) {

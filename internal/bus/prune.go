@@ -82,9 +82,19 @@ func (w *wanted) hasConsumer(stream, name string) bool {
 	return slices.ContainsFunc(w.consumers, func(c consumer) bool { return c.stream == stream && c.config.Name == name })
 }
 
-// Prune removes the streams and consumers of our namespace that the topology does not name. A stream with
-// messages is only removed by force, and a consumer only when the jobs of its kinds are gone or by force.
+// Prune removes the streams and consumers of our namespace that the topology does not name. What is in use, by messages,
+// by requests that wait for messages or by a runner that has not said goodbye, is only removed by force. A consumer
+// whose messages wait is not even removed by force: the server would keep them and deliver them to nobody.
 func (c *Conn) Prune(ctx context.Context, t Topology, force bool) ([]Change, error) {
+	return c.prune(ctx, t, &pruner{conn: c, force: force})
+}
+
+// PlanPrune returns what Prune would do, with what each stream and consumer holds, and does nothing.
+func (c *Conn) PlanPrune(ctx context.Context, t Topology, force bool) ([]Change, error) {
+	return c.prune(ctx, t, &pruner{conn: c, force: force, plan: true})
+}
+
+func (c *Conn) prune(ctx context.Context, t Topology, p *pruner) ([]Change, error) {
 	w, err := c.want(t)
 	if err != nil {
 		return nil, err
@@ -95,51 +105,11 @@ func (c *Conn) Prune(ctx context.Context, t Topology, force bool) ([]Change, err
 	}
 	var changes []Change
 	for _, info := range infos {
-		more, err := c.pruneStream(ctx, &w, info, force)
+		more, err := p.stream(ctx, &w, info)
 		if err != nil {
 			return changes, err
 		}
 		changes = append(changes, more...)
-	}
-	return changes, nil
-}
-
-func (c *Conn) pruneStream(ctx context.Context, w *wanted, info *jetstream.StreamInfo, force bool) ([]Change, error) {
-	name := info.Config.Name
-	if w.hasStream(name) {
-		return c.pruneConsumers(ctx, w, name, force)
-	}
-	if info.State.Msgs > 0 && !force {
-		return []Change{{Resource: streamResource(name), What: fmt.Sprintf("kept: it holds %d messages (--force removes "+
-			"them too)", info.State.Msgs)}}, nil
-	}
-	if err := c.apiPatient(ctx, "STREAM.DELETE."+name, nil, nil); err != nil {
-		return nil, fmt.Errorf("delete stream %s: %w", name, err)
-	}
-	return []Change{{Resource: streamResource(name), What: "removed", Done: true}}, nil
-}
-
-func (c *Conn) pruneConsumers(ctx context.Context, w *wanted, stream string, force bool) ([]Change, error) {
-	infos, err := c.consumersOf(ctx, stream)
-	if err != nil {
-		return nil, err
-	}
-	var changes []Change
-	for _, info := range infos {
-		if w.hasConsumer(stream, info.Name) || !c.ours(info.Config.Metadata) {
-			continue
-		}
-		resource := "consumer " + stream + "/" + info.Name
-		if waiting := info.NumPending + uint64(max(info.NumAckPending, 0)); waiting > 0 && !force {
-			changes = append(changes, Change{
-				Resource: resource, What: fmt.Sprintf("kept: %d jobs wait for it (--force removes it)", waiting),
-			})
-			continue
-		}
-		if err := c.apiPatient(ctx, "CONSUMER.DELETE."+stream+"."+info.Name, nil, nil); err != nil {
-			return changes, fmt.Errorf("delete %s: %w", resource, err)
-		}
-		changes = append(changes, Change{Resource: resource, What: "removed", Done: true})
 	}
 	return changes, nil
 }

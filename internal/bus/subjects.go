@@ -125,6 +125,19 @@ func (s subjects) splitJob(subject string) (database, kind string, ok bool) {
 	return strings.Cut(rest, ".")
 }
 
+// forOthers reports whether a refusal, in the server's words, is about a subject that a requester or a job has chosen for
+// its answer, and not about one that a runner needs for itself.
+func (s subjects) forOthers(refusal, inboxPrefix string) bool {
+	publish, subject, _ := strings.Cut(refusedSubject(refusal), " to ")
+	if publish != "publish" {
+		return false
+	}
+	if rest, ours := strings.CutPrefix(subject, s.namespace+"."); ours {
+		return strings.HasPrefix(rest, "replies.")
+	}
+	return !strings.HasPrefix(subject, "$") && !strings.HasPrefix(subject, inboxPrefix+".")
+}
+
 func noSubject(r rune) bool { return r <= ' ' || r == 0x7f || r == '*' || r == '>' }
 
 // checkReply is the second fence before a reply is published; the first is the validation of the job. It lets

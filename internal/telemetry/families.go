@@ -13,6 +13,8 @@ func runnerFamilies() []family[Snapshot] {
 		counter("nats_reconnects_total", "Renewals of the connection to NATS.", func(s *Snapshot) float64 { return float64(s.NATS.Reconnects) }),
 		gauge("nats_denied_subjects", "Subjects that NATS has refused: the runner's permissions are too narrow.",
 			func(s *Snapshot) float64 { return float64(s.NATS.Denied) }),
+		counter("nats_denied_replies_total", "Answers that NATS did not let go to where their requester wanted them.",
+			func(s *Snapshot) float64 { return float64(s.NATS.DeniedReplies) }),
 	}
 }
 

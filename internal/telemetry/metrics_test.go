@@ -28,7 +28,7 @@ func (s still) Snapshot() telemetry.Snapshot { return telemetry.Snapshot(s) }
 func busy() still {
 	now := time.Now()
 	return still{
-		Ready: true, NATS: telemetry.Link{Connected: true, Reconnects: 2, Denied: 1},
+		Ready: true, NATS: telemetry.Link{Connected: true, Reconnects: 2, Denied: 1, DeniedReplies: 3},
 		Dead: &telemetry.DeadLetters{Letters: 3, Evicted: 1, At: now},
 		Databases: []telemetry.Database{{
 			Name: "shop", Engine: "postgres", Up: true, Purged: 4,

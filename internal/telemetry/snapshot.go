@@ -20,7 +20,9 @@ type Snapshot struct {
 type Link struct {
 	Connected  bool
 	Reconnects uint64
-	Denied     int // subjects that the server has refused
+	Denied     int // subjects of its own that the server has refused
+
+	DeniedReplies uint64 // answers to subjects that their requesters chose and the server refused
 }
 
 // DeadLetters is the stream of dead letters when it was last looked at.

@@ -1,0 +1,178 @@
+package bus
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// pruner removes what a topology does not name, or says what it would remove.
+type pruner struct {
+	conn  *Conn
+	force bool
+	plan  bool
+
+	runners map[string][]string // by database; nil before the heartbeats were read
+}
+
+func (p *pruner) stream(ctx context.Context, w *wanted, info *jetstream.StreamInfo) ([]Change, error) {
+	name := info.Config.Name
+	if w.hasStream(name) {
+		return p.consumers(ctx, w, name)
+	}
+	uses, err := p.usesOfStream(ctx, info)
+	if err != nil {
+		return nil, err
+	}
+	return p.remove(ctx, streamResource(name), "STREAM.DELETE."+name, uses)
+}
+
+// remove deletes one stream or consumer unless it is in use.
+func (p *pruner) remove(ctx context.Context, resource, call string, uses []string) ([]Change, error) {
+	switch {
+	case len(uses) > 0 && !p.force:
+		return []Change{{Resource: resource, What: "kept: " + strings.Join(uses, ", ") + " (--force removes it, and what it holds)"}}, nil
+	case p.plan && len(uses) > 0:
+		return []Change{{Resource: resource, What: "would be removed: " + strings.Join(uses, ", "), Done: true}}, nil
+	case p.plan:
+		return []Change{{Resource: resource, What: "would be removed: no messages, no waiting requests, no runner", Done: true}}, nil
+	}
+	if err := p.conn.apiPatient(ctx, call, nil, nil); err != nil {
+		return nil, fmt.Errorf("delete %s: %w", resource, err)
+	}
+	return []Change{{Resource: resource, What: "removed", Done: true}}, nil
+}
+
+// usesOfStream lists what speaks against removing a stream.
+func (p *pruner) usesOfStream(ctx context.Context, info *jetstream.StreamInfo) ([]string, error) {
+	var uses []string
+	if n := info.State.Msgs; n > 0 {
+		uses = append(uses, fmt.Sprintf("it holds %d messages", n))
+	}
+	consumers, err := p.conn.consumersOf(ctx, info.Config.Name)
+	if err != nil {
+		return nil, err
+	}
+	held, waiting := 0, 0
+	for _, c := range consumers {
+		held, waiting = held+c.NumAckPending, waiting+c.NumWaiting
+	}
+	uses = append(uses, usesOfConsumers(held, waiting)...)
+	runners, err := p.runnersOf(ctx, info.Config.Name)
+	if err != nil {
+		return nil, err
+	}
+	if len(runners) > 0 {
+		uses = append(uses, "served by "+strings.Join(runners, ", "))
+	}
+	return uses, nil
+}
+
+func usesOfConsumers(held, waiting int) []string {
+	var uses []string
+	if held > 0 {
+		uses = append(uses, fmt.Sprintf("runners hold %d of its messages", held))
+	}
+	if waiting > 0 {
+		uses = append(uses, fmt.Sprintf("%d requests wait for its messages", waiting))
+	}
+	return uses
+}
+
+// consumers removes the consumers of a wanted stream that the topology does not name.
+func (p *pruner) consumers(ctx context.Context, w *wanted, stream string) ([]Change, error) {
+	infos, err := p.conn.consumersOf(ctx, stream)
+	if err != nil {
+		return nil, err
+	}
+	var changes []Change
+	for _, info := range infos {
+		if w.hasConsumer(stream, info.Name) || !p.conn.ours(info.Config.Metadata) {
+			continue
+		}
+		resource := "consumer " + stream + "/" + info.Name
+		stranded, err := p.stranded(ctx, stream, info)
+		if err != nil {
+			return changes, err
+		}
+		if stranded > 0 {
+			changes = append(changes, Change{Resource: resource, What: fmt.Sprintf("kept: %d jobs wait for it, which no other consumer "+
+				"would deliver; let the runners finish them, or purge them (nats stream purge --subject)", stranded)})
+			continue
+		}
+		more, err := p.remove(ctx, resource, "CONSUMER.DELETE."+stream+"."+info.Name, usesOfConsumers(info.NumAckPending, info.NumWaiting))
+		if err != nil {
+			return changes, err
+		}
+		changes = append(changes, more...)
+	}
+	return changes, nil
+}
+
+// stranded is the number of messages of a work queue that a consumer alone would deliver: those that wait, those that runners hold
+// and those that it has left behind.
+func (p *pruner) stranded(ctx context.Context, stream string, info *jetstream.ConsumerInfo) (uint64, error) {
+	n := info.NumPending + uint64(max(info.NumAckPending, 0))
+	var stored uint64
+	for _, filter := range filters(&info.Config) {
+		counts, err := p.conn.subjectCounts(ctx, stream, filter)
+		if err != nil {
+			return 0, err
+		}
+		for _, count := range counts {
+			stored += count
+		}
+	}
+	return max(n, stored), nil
+}
+
+// runnersOf names the runners whose last heartbeat says that they serve the database of a stream and have not stopped.
+func (p *pruner) runnersOf(ctx context.Context, stream string) ([]string, error) {
+	if p.runners == nil {
+		if err := p.readHeartbeats(ctx); err != nil {
+			return nil, fmt.Errorf("read the heartbeats, which say what is in use: %w", err)
+		}
+	}
+	s := p.conn.subjects
+	for _, prefix := range []string{s.jobsStream(""), s.resultsStream("")} {
+		if database, ok := strings.CutPrefix(stream, prefix); ok {
+			return p.runners[database], nil
+		}
+	}
+	return nil, nil
+}
+
+func (p *pruner) readHeartbeats(ctx context.Context) error {
+	p.runners = make(map[string][]string)
+	filter := p.conn.subjects.runnerHealth("*")
+	for next := uint64(1); ; {
+		m, err := p.conn.getMessage(ctx, p.conn.subjects.healthStream(), getRequest{Sequence: next, NextFor: filter})
+		if errors.Is(err, ErrNotFound) || err == nil && m == nil {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		next = m.Sequence + 1
+		var beat struct {
+			Instance  string `json:"instance"`
+			State     string `json:"state"`
+			Databases []struct {
+				Name string `json:"name"`
+			} `json:"databases"`
+		}
+		if json.Unmarshal(m.Data, &beat) != nil || beat.State == "stopped" {
+			continue
+		}
+		for _, d := range beat.Databases {
+			if runner := "runner " + beat.Instance; !slices.Contains(p.runners[d.Name], runner) {
+				p.runners[d.Name] = append(p.runners[d.Name], runner)
+			}
+		}
+	}
+}
