@@ -149,7 +149,7 @@ func TestRotatedPostgresPassword(t *testing.T) {
 		}
 		require.Equal(t, exitOK, submit("first").code)
 		do(password("geheim-2"))
-		do("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '" + role + "'")
+		do("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '" + role + "'")
 		sent := runCommand(t, "", "submit", "--server", node.ClientURL(), "-d", "shop", "--id", "held", "--sql", "SELECT 1 AS n", "--no-wait")
 		require.Equal(t, exitOK, sent.code, sent.err)
 		r.becomes(t, exitFailure, "the server refused the login")
