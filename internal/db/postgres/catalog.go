@@ -9,13 +9,14 @@ import (
 )
 
 // The names of types are written out of two names, always quoted where needed: what format_type prints depends
-// on the search path of the moment.
-const typeNamesSQL = `SELECT t.oid::text, quote_ident(n.nspname) || '.' || quote_ident(coalesce(e.typname, t.typname)) ||
-	CASE WHEN e.oid IS NULL THEN '' ELSE '[]' END
+// on the search path of the moment. That path is the job's: nothing here
+// is looked up in it, as the session keeps the names for the jobs that follow.
+const typeNamesSQL = `SELECT t.oid::pg_catalog.text, pg_catalog.concat(pg_catalog.quote_ident(n.nspname), '.',
+	pg_catalog.quote_ident(coalesce(e.typname, t.typname)), CASE WHEN e.oid IS NULL THEN '' ELSE '[]' END)
 FROM pg_catalog.pg_type t
-LEFT JOIN pg_catalog.pg_type e ON t.typcategory = 'A' AND e.typarray = t.oid
-JOIN pg_catalog.pg_namespace n ON n.oid = coalesce(e.typnamespace, t.typnamespace)
-WHERE t.oid = ANY($1::oid[])`
+LEFT JOIN pg_catalog.pg_type e ON t.typcategory OPERATOR(pg_catalog.=) 'A' AND e.typarray OPERATOR(pg_catalog.=) t.oid
+JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) coalesce(e.typnamespace, t.typnamespace)
+WHERE t.oid OPERATOR(pg_catalog.=) ANY ($1::pg_catalog.oid[])`
 
 // nameTypes finds the names of the types that the last trip's columns left open.
 func (s *session) nameTypes() error {

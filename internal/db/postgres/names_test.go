@@ -180,3 +180,18 @@ func TestRowKeptOut(t *testing.T) {
 		})
 	}
 }
+
+// TestTypeNamesOfOthers: a job's search path does not decide how types are named in the results of later jobs.
+func TestTypeNamesOfOthers(t *testing.T) {
+	t.Parallel()
+	b := setup(t, func(o *db.Options) { o.Pool.Min, o.Pool.Max = 1, 1 })
+	b.sql(`CREATE TYPE mood AS ENUM ('happy'); CREATE SCHEMA evil;
+		CREATE FUNCTION evil.quote_ident(text) RETURNS text LANGUAGE sql AS $$ SELECT 'evil' $$;
+		CREATE FUNCTION evil.same(oid, oid) RETURNS boolean LANGUAGE sql AS $$ SELECT false $$;
+		CREATE OPERATOR evil.= (LEFTARG = oid, RIGHTARG = oid, FUNCTION = evil.same)`)
+	for _, path := range []string{"evil, pg_catalog, public", "public"} {
+		sets, err := b.transact(nil, "SET search_path = "+path, "SELECT 'happy'::mood AS m")
+		require.NoError(t, err)
+		require.Equal(t, "public.mood", sets[1].Columns[0].Type, path)
+	}
+}
