@@ -86,7 +86,7 @@ type Output struct {
 
 // Pool bounds a database's connections.
 type Pool struct {
-	// connections kept open
+	// connections kept open; less where it is not written and pool.max is less
 	Min int `key:"min" default:"5" min:"0" max:"10000"`
 	// connections open at most
 	Max int `key:"max" default:"15" min:"1" max:"10000"`

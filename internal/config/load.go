@@ -112,8 +112,21 @@ func (b *binder) databases(cfg *Config, written map[string]any, names []string) 
 		}
 		if keys, ok := b.below(value, at); ok {
 			b.section(reflect.ValueOf(d).Elem(), keys, at)
+			keepAtMost(d, keys, written[defaultsKey])
 		}
 	}
+}
+
+// keepAtMost keeps no more connections open than there may be, where nobody has written how many.
+func keepAtMost(d *Database, keys map[string]any, defaults any) {
+	shared, _ := defaults.(map[string]any)
+	for _, section := range []map[string]any{keys, shared} {
+		pool, _ := section["pool"].(map[string]any)
+		if _, there := pool["min"]; there {
+			return
+		}
+	}
+	d.Pool.Min = min(d.Pool.Min, d.Pool.Max)
 }
 
 func setDefaults(v reflect.Value) {

@@ -170,3 +170,32 @@ func TestSustainedRate(t *testing.T) {
 	require.InDelta(t, 10, r.SustainedRate(0), 0.001)
 	require.InDelta(t, 1, r.SustainedRate(10), 0.001)
 }
+
+// TestPoolMinFollows: connections kept open are at most those that may be open, where nobody has written how many.
+func TestPoolMinFollows(t *testing.T) {
+	t.Parallel()
+	const head = "databases: {a: {type: sqlite, connection_string: x.db"
+	for name, c := range map[string]struct {
+		text    string
+		environ []string
+		want    int
+	}{
+		"below the default":    {head + ", pool: {max: 2}}}", nil, 2},
+		"in the defaults":      {"defaults: {pool: {max: 3}}\n" + head + "}}", nil, 3},
+		"in the environment":   {head + "}}", []string{"A_POOL_MAX=2"}, 2},
+		"above the default":    {head + ", pool: {max: 50}}}", nil, 5},
+		"written as well":      {head + ", pool: {min: 1, max: 2}}}", nil, 1},
+		"nothing of it at all": {head + "}}", nil, 5},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			cfg, err := load(t, c.text, c.environ...)
+			require.NoError(t, err)
+			require.Equal(t, c.want, cfg.Databases["a"].Pool.Min)
+		})
+	}
+	for _, text := range []string{head + ", pool: {min: 5, max: 2}}}", "defaults: {pool: {min: 4}}\n" + head + ", pool: {max: 2}}}"} {
+		_, err := load(t, text)
+		require.ErrorContains(t, err, "pool.min")
+	}
+}

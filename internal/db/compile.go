@@ -202,7 +202,7 @@ func (b *binder) namedArgs() []Value {
 	for _, name := range names {
 		v, ok := given[name]
 		if !ok {
-			b.fault(namePath(name), CodeParameter, "missing: the text has :%s", shorten(name))
+			b.fault(namePath(name), CodeParameter, "missing: the text has :%s%s", shorten(name), b.sliceHint())
 		}
 		args = append(args, v)
 	}
@@ -211,6 +211,14 @@ func (b *binder) namedArgs() []Value {
 	}
 	b.checkCount(len(names))
 	return args
+}
+
+// sliceHint is for a text whose job has no parameters at all: what is taken for one may be the bound of a slice.
+func (b *binder) sliceHint() string {
+	if b.d.Brackets || len(b.params.Named) > 0 || strings.IndexByte(b.shape.named, '[') < 0 {
+		return ""
+	}
+	return "; the bound of a slice has a blank behind its colon: a[1: n]"
 }
 
 // leftOver tells of parameters that the text does not have, in the order of their names.

@@ -127,9 +127,9 @@ func (l *Lexer) colon(i int) (TokenKind, int) {
 	if l.at(i+1) == ':' {
 		return TokenCast, i + 2
 	}
-	// After a name or a digit it is the bound of a slice, a[lo:hi]; after another colon nothing we know; after a
-	// dollar its placeholder could begin a dollar quote.
-	if before := l.at(i - 1); isNameStart(l.at(i+1)) && before != ':' && !isNamePart(before) {
+	// After a name, a digit, a bracket or a quote it is the bound of a slice, a[lo:hi] or a[f(1):g(2)]; after another colon
+	// nothing we know; after a dollar its placeholder could begin a dollar quote.
+	if before := l.at(i - 1); isNameStart(l.at(i+1)) && strings.IndexByte(":)]\"'", before) < 0 && !isNamePart(before) {
 		return TokenNamed, l.nameEnd(i + 1)
 	}
 	return TokenOther, i + 1

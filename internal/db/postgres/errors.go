@@ -150,11 +150,14 @@ func fatal(e *pgconn.PgError) bool {
 	return e.SeverityUnlocalized == "FATAL" || e.SeverityUnlocalized == "PANIC"
 }
 
+// raised reports an error that RAISE made, whatever code it was given.
+func raised(e *pgconn.PgError) bool { return e.Code == "P0001" || e.Routine == "exec_stmt_raise" }
+
 // serverError turns an error of the server into one that can be shown. sql is the text that it is about.
 func (d *Database) serverError(e *pgconn.PgError, sql string, at int) *db.Error {
 	v := judge(e)
 	message := describe(e, sql)
-	if e.Code == "P0001" && d.settings.showMessages {
+	if raised(e) && d.settings.showMessages {
 		message = e.Message
 	}
 	return &db.Error{Class: v.class, Code: v.code, Message: message, EngineCode: e.Code, Statement: at, Err: e}
@@ -171,6 +174,8 @@ func describe(e *pgconn.PgError, sql string) string {
 	}
 	names(&b, e)
 	switch remedy := remedies[e.Code]; {
+	case raised(e):
+		b.WriteString(": " + remedies["P0001"])
 	case relayed(e):
 		b.WriteString(": raised by a function, or by another server that the statement uses")
 	case remedy != "":

@@ -423,7 +423,7 @@ func (m *migrations) serverError(pg *pgconn.PgError, part *db.Part) *db.Error {
 	}
 	message := describe(pg, text)
 	switch {
-	case pg.Code == "P0001" && m.settings.showMessages:
+	case raised(pg) && m.settings.showMessages:
 		message = pg.Message
 	case pg.Code == "2D000":
 		message += `: a routine that the file calls ends the transaction (COMMIT, ROLLBACK), and the file runs in one; write ` +

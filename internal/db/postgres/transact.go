@@ -60,6 +60,9 @@ type transaction struct {
 
 	failedAt int // the statement of a trip that failed last
 
+	asLogin bool          // the ledger row is written as the login: the job has taken another role, which may not
+	before  [3]segmentEnd // what makes it so
+
 	asked  bool // the server was asked to cancel while it committed
 	insert segmentEnd
 	commit segmentEnd
@@ -181,6 +184,7 @@ func (t *transaction) commitTrip(ctx context.Context, entry *db.Entry) error {
 	t.buf, t.unconfirmed = t.buf[:0], false
 	joined := t.ends.joined
 	if entry != nil {
+		t.appendLogin()
 		t.appendFence(entry)
 		if !joined {
 			t.buf = appendSync(t.buf)
@@ -203,6 +207,26 @@ func (t *transaction) commitTrip(ctx context.Context, entry *db.Entry) error {
 	return t.committed(ctx, entry != nil)
 }
 
+// appendLogin takes the session back from a role of the job's. What is deferred to the end of the transaction is done
+// before, in that role.
+func (t *transaction) appendLogin() {
+	if !t.asLogin {
+		return
+	}
+	for _, sql := range [len(t.before)]string{"SET CONSTRAINTS ALL IMMEDIATE", "SET SESSION AUTHORIZATION DEFAULT", "RESET ROLE"} {
+		t.buf = appendCommand(t.buf, sql)
+	}
+}
+
+// fenceEnds are the ends of the segment that writes the ledger row, and of what follows in it.
+func (t *transaction) fenceEnds(ends ...*segmentEnd) []*segmentEnd {
+	if !t.asLogin {
+		return ends
+	}
+	t.before = [3]segmentEnd{}
+	return append([]*segmentEnd{&t.before[0], &t.before[1], &t.before[2]}, ends...)
+}
+
 // commitAnswers reads what the server says to the fence and to COMMIT.
 func (t *transaction) commitAnswers(ctx context.Context, fenced bool) error {
 	t.insert, t.commit = segmentEnd{}, segmentEnd{}
@@ -211,8 +235,8 @@ func (t *transaction) commitAnswers(ctx context.Context, fenced bool) error {
 	}
 	var err error
 	if t.ends.joined {
-		err = t.await(ctx, &t.insert, &t.commit)
-	} else if err = t.await(ctx, &t.insert); err == nil {
+		err = t.await(ctx, t.fenceEnds(&t.insert, &t.commit)...)
+	} else if err = t.await(ctx, t.fenceEnds(&t.insert)...); err == nil {
 		err = t.await(ctx, &t.commit)
 	}
 	return err
@@ -276,6 +300,9 @@ func (t *transaction) committed(ctx context.Context, fenced bool) error {
 			return unconfirmedCommit()
 		}
 		return nil
+	case fenced && t.before[0].failed != nil: // a constraint that was deferred
+		t.refused()
+		return t.ended(ctx, t.d.serverError(t.before[0].failed, "", -1))
 	case fenced && t.insert.failed != nil:
 		t.refused()
 		return t.fenceError(ctx)
@@ -316,6 +343,8 @@ func (t *transaction) fenceError(ctx context.Context) error {
 	switch e.Code {
 	case "23505":
 		return db.Errorf(db.ClassTaken, db.CodeUnique, "the ledger has a row for this job already").Because(e)
+	case "42501": // the job may have taken another role
+		t.again, t.asLogin = !t.asLogin && !t.dead, true
 	}
 	out := t.d.serverError(e, "", -1)
 	out.Message = "the ledger row could not be written: " + out.Message
