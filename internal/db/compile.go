@@ -126,9 +126,9 @@ func (b *binder) bind() *Compiled {
 	switch {
 	case b.mixed():
 	case b.positional():
-		out = &Compiled{SQL: b.shape.listed, Args: b.listArgs()}
+		out = &Compiled{SQL: b.shape.listed, Args: b.listArgs(), Origin: &b.shape.byList}
 	default:
-		out = &Compiled{SQL: b.shape.named, Args: b.namedArgs()}
+		out = &Compiled{SQL: b.shape.named, Args: b.namedArgs(), Origin: &b.shape.byName}
 	}
 	if b.hidden > 0 {
 		b.faults = append(b.faults, Fault{

@@ -17,6 +17,8 @@ type shape struct {
 	positions []bool   // which of $1 … $n are there; [i] is $(i+1)
 	listed    string   // the text for positional parameters
 	mixed     bool     // both ? and $n
+
+	byName, byList Origin // of the two texts
 }
 
 const (
@@ -211,25 +213,32 @@ func (s *shaper) finish() {
 	h.lead = string(s.lead)
 	h.mixed = s.flaws.questions && s.flaws.numbers
 	h.faults = s.faults()
-	h.named, h.listed = s.rewrite(true), s.rewrite(false)
+	h.named, h.byName.pieces = s.rewrite(true)
+	h.listed, h.byList.pieces = s.rewrite(false)
+	h.byName.sql, h.byList.sql = s.sql, s.sql
+	h.byName.names, h.byList.count = h.names, len(h.positions)
 }
 
 // rewrite returns the text with its named (or positional) parameters in the engine's own words.
-func (s *shaper) rewrite(named bool) string {
+func (s *shaper) rewrite(named bool) (string, []piece) {
 	var out []byte
+	var pieces []piece
 	from := 0
 	for _, m := range s.marks {
 		if m.named != named {
 			continue
 		}
 		out = append(out, s.sql[from:m.start]...)
+		p := piece{from: m.start, to: m.end, at: len(out)}
 		out = s.placeholder(out, m)
+		p.end = len(out)
+		pieces = append(pieces, p)
 		from = m.end
 	}
 	if from == 0 {
-		return s.sql
+		return s.sql, nil
 	}
-	return string(append(out, s.sql[from:]...))
+	return string(append(out, s.sql[from:]...)), pieces
 }
 
 // placeholder appends a parameter's placeholder. Where the text changes, a name must not touch it: x=?AND is
@@ -248,28 +257,4 @@ func (s *shaper) placeholder(out []byte, m mark) []byte {
 		out = append(out, ' ')
 	}
 	return out
-}
-
-// ReplaceParams returns a text in the engine's own words with its numbered parameters replaced; "" leaves one as it is.
-func ReplaceParams(d *Dialect, sql string, with func(n int) string) string {
-	var out []byte
-	from := 0
-	for lexer := NewLexer(d, sql); ; {
-		t, ok := lexer.Next()
-		if !ok {
-			break
-		}
-		if t.Kind != TokenPositional {
-			continue
-		}
-		n, _ := strconv.Atoi(sql[t.Start+1 : t.End])
-		if text := with(n); text != "" {
-			out = append(append(out, sql[from:t.Start]...), text...)
-			from = t.End
-		}
-	}
-	if from == 0 {
-		return sql
-	}
-	return string(append(out, sql[from:]...))
 }

@@ -96,8 +96,9 @@ type Dialect struct {
 
 // Compiled is a statement in the engine's own words, with its arguments in the order of its placeholders.
 type Compiled struct {
-	SQL  string
-	Args []Value
+	SQL    string
+	Args   []Value
+	Origin *Origin // what SQL was made of; nil: it is the publisher's own text
 
 	// Batch runs the statement once for each of its rows, in order, in the one transaction; nil: once, with Args.
 	// RowsAffected is the sum. Such a statement cannot return rows.

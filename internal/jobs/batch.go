@@ -86,7 +86,7 @@ func (r *reader) batch(owner, at int, s *statement) {
 		}
 		s.rows, rows.args = append(s.rows, params), append(rows.args, compiled.Args)
 		if s.compiled == nil {
-			s.compiled = &db.Compiled{SQL: compiled.SQL, Batch: rows}
+			s.compiled = &db.Compiled{SQL: compiled.SQL, Batch: rows, Origin: compiled.Origin}
 		}
 		if compiled.SQL != s.compiled.SQL {
 			r.reject(i, CodeParameterNotTyped, "all elements of a batch are lists, or all are objects")
@@ -165,7 +165,7 @@ func (r *reader) paramsFrom(owner, at int, s *statement) {
 		return
 	}
 	s.from = ref
-	s.compiled = &db.Compiled{SQL: text, Batch: &inputRows{dialect: r.dialect, sql: s.source.SQL, text: text, ref: ref, inputs: r.inputs}}
+	s.compiled = &db.Compiled{SQL: text, Origin: db.OriginOf(r.dialect, s.source.SQL), Batch: &inputRows{dialect: r.dialect, sql: s.source.SQL, text: text, ref: ref, inputs: r.inputs}}
 }
 
 func (r *reader) requiredText(owner, at int, key string, valid func(string) bool, what string) string {

@@ -157,7 +157,7 @@ func (b *batchRun) add(ctx context.Context, row int64, args []db.Value) error {
 		b.bytes += len(args[i].Text) + 16
 		b.typed = b.typed || args[i].Type != ""
 	}
-	b.waiting = append(b.waiting, db.Compiled{SQL: b.stmt.SQL, Args: b.values[from:len(b.values):len(b.values)]})
+	b.waiting = append(b.waiting, db.Compiled{SQL: b.stmt.SQL, Args: b.values[from:len(b.values):len(b.values)], Origin: b.stmt.Origin})
 	if len(b.waiting) < batchTrip && b.bytes < batchBytes {
 		return nil
 	}
@@ -250,7 +250,7 @@ func (b *batchRun) statements() (list []*db.Compiled, each int) {
 	width := len(b.waiting[0].Args)
 	done := 0
 	for ; each > 1 && done+each <= len(b.waiting); done += each {
-		list = append(list, &db.Compiled{SQL: b.insert.Text(each), Args: b.values[done*width : (done+each)*width]})
+		list = append(list, &db.Compiled{SQL: b.insert.Text(each), Args: b.values[done*width : (done+each)*width], Origin: b.stmt.Origin})
 	}
 	for ; done < len(b.waiting); done++ {
 		list = append(list, &b.waiting[done])

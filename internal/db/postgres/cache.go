@@ -37,6 +37,7 @@ type prepared struct {
 	described bool // columns and kinds hold, or the message for that is on its way
 	size      int  // of the rows that it returned last, bytes
 	quick     bool // its last read was quick and small: it may share a trip
+	params    []uint32
 	columns   []db.Column
 	kinds     []kind
 }

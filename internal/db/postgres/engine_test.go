@@ -230,12 +230,12 @@ func TestMessages(t *testing.T) {
 	b := setup(t)
 	b.sql("INSERT INTO effect VALUES (4711, 'canary')")
 	for sql, want := range map[string]string{
-		"SELEC 1":                                           `syntax_error (42601): syntax error at or near "SELEC" (character 1 of the statement as it was sent): check the statement's syntax`,
-		"SELECT * FROM accuonts":                            `undefined_object (42P01): undefined table at or near "accuonts" (character 15 of the statement as it was sent)`,
-		"SELECT 'ü', nope FROM effect":                      `undefined_object (42703): undefined column at or near "nope" (character 13 of the statement as it was sent)`,
-		"SELECT nope('canary')":                             `undefined_object (42883): undefined function at or near "nope" (character 8 of the statement as it was sent): check the name and the types of its arguments`,
-		"SELECT 'canary'::int AS n":                         `data_error (22P02): invalid text representation at character 8 of the statement as it was sent`,
-		"SELECT 1 'canary' 2":                               `syntax_error (42601): syntax error at character 10 of the statement as it was sent: check the statement's syntax`,
+		"SELEC 1":                                           `syntax_error (42601): syntax error at or near "SELEC" (character 1 of the statement): check the statement's syntax`,
+		"SELECT * FROM accuonts":                            `undefined_object (42P01): undefined table at or near "accuonts" (character 15 of the statement)`,
+		"SELECT 'ü', nope FROM effect":                      `undefined_object (42703): undefined column at or near "nope" (character 13 of the statement)`,
+		"SELECT nope('canary')":                             `undefined_object (42883): undefined function at or near "nope" (character 8 of the statement): check the name and the types of its arguments`,
+		"SELECT 'canary'::int AS n":                         `data_error (22P02): invalid text representation at character 8 of the statement`,
+		"SELECT 1 'canary' 2":                               `syntax_error (42601): syntax error at character 10 of the statement: check the statement's syntax`,
 		"INSERT INTO effect VALUES (4711, 'x')":             `unique_violation (23505): unique violation, constraint "effect_pkey", table "public.effect"`,
 		"INSERT INTO effect VALUES (NULL, 'x')":             `not_null_violation (23502): not null violation, table "public.effect", column "id"`,
 		"VACUUM":                                            `forbidden_statement (25001): active sql transaction: this statement cannot run inside a transaction`,

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"regexp"
+	"strconv"
 	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -155,23 +156,93 @@ func raised(e *pgconn.PgError) bool { return e.Code == "P0001" || e.Routine == "
 
 // serverError turns an error of the server into one that can be shown. sql is the text that it is about.
 func (d *Database) serverError(e *pgconn.PgError, sql string, at int) *db.Error {
+	return d.shown(e, describe(e, sql), at)
+}
+
+// statementError is serverError for a statement of a job, in the words of its publisher's own text.
+func (d *Database) statementError(e *pgconn.PgError, s *session, of *sent, at int, binding bool) *db.Error {
+	sql, character := of.origin.Place(of.sql, int(e.Position))
+	message := explain(e, placed(sql, character), "")
+	if binding {
+		message = explain(e, placed(sql, character), s.parameterAt(e, of))
+	}
+	return d.shown(e, message, at)
+}
+
+func (d *Database) shown(e *pgconn.PgError, message string, at int) *db.Error {
 	v := judge(e)
-	message := describe(e, sql)
 	if raised(e) && d.settings.showMessages {
 		message = e.Message
 	}
 	return &db.Error{Class: v.class, Code: v.code, Message: message, EngineCode: e.Code, Statement: at, Err: e}
 }
 
+// portalParameter finds the parameter that could not be read in what the server says of an error's surroundings. Behind the
+// number may stand its value, which nobody is shown.
+var portalParameter = regexp.MustCompile(`(?m)^[^$"=]*(?:"[^"]*"[^$"=]*)?\$([0-9]+)`)
+
+// parameterAt names the parameter at which binding failed, and the type that its value does not fit.
+func (s *session) parameterAt(e *pgconn.PgError, of *sent) string {
+	m := portalParameter.FindStringSubmatch(e.Where)
+	if m == nil {
+		return ""
+	}
+	n, err := strconv.Atoi(m[1])
+	if err != nil || n < 1 || n > len(of.args) {
+		return ""
+	}
+	text := ", parameter " + of.origin.Param(n)
+	v := &of.args[n-1]
+	if name := s.typeOfParameter(v, of, n); name != "" {
+		text += " is no value of type " + name
+	}
+	if v.Type == "" && v.Kind == db.Number && db.WholeNumber(v.Text) != v.Text && n <= len(of.params) && isWhole(of.params[n-1]) {
+		text += "; write the number without its fraction, or give it a type"
+	}
+	return text
+}
+
+func (s *session) typeOfParameter(v *db.Value, of *sent, n int) string {
+	if v.Type != "" {
+		return v.Type
+	}
+	if n > len(of.params) {
+		return ""
+	}
+	oid := of.params[n-1]
+	if name := builtinName(oid); name != "" {
+		return name
+	}
+	return s.typeNames[oid]
+}
+
+// inParameter says which parameter an error is about that came before anything was sent.
+func inParameter(err error, origin *db.Origin, number int) error {
+	if e, ok := errors.AsType[*db.Error](err); ok {
+		e.Message = "parameter " + origin.Param(number) + ": " + e.Message
+	}
+	return err
+}
+
 // describe writes what may be shown of an error: never the server's text.
 func describe(e *pgconn.PgError, sql string) string {
-	var b strings.Builder
-	b.WriteString(condition(e.Code))
-	if near := wordAt(sql, e.Position); near != "" {
-		fmt.Fprintf(&b, " at or near %q (character %d of the statement as it was sent)", near, e.Position)
-	} else if e.Position > 0 {
-		fmt.Fprintf(&b, " at character %d of the statement as it was sent", e.Position)
+	return explain(e, placed(sql, int(e.Position)), "")
+}
+
+// placed says where in a text something is.
+func placed(sql string, character int) string {
+	if character < 1 {
+		return ""
 	}
+	if near := wordAt(sql, int32(character)); near != "" {
+		return fmt.Sprintf(" at or near %q (character %d of the statement)", near, character)
+	}
+	return fmt.Sprintf(" at character %d of the statement", character)
+}
+
+func explain(e *pgconn.PgError, place, parameter string) string {
+	var b strings.Builder
+	b.WriteString(condition(e.Code) + place + parameter)
 	names(&b, e)
 	switch remedy := remedies[e.Code]; {
 	case raised(e):
@@ -254,7 +325,10 @@ func wordAt(sql string, position int32) string {
 
 func plainWord(s string) string {
 	n := 0
-	for n < len(s) && n < maxWord && nameByte(s[n], n > 0) {
+	if len(s) > 1 && s[0] == ':' && nameByte(s[1], false) { // a parameter, as its publisher writes it
+		n = 1
+	}
+	for n < len(s) && n < maxWord && nameByte(s[n], n > 0 && s[0] != ':' || n > 1) {
 		n++
 	}
 	if n > 0 {

@@ -207,15 +207,15 @@ func (s *session) typeOf(name string) paramType {
 
 // castSQL is a statement's text with its placeholders cast to their types, where those have modifiers: the protocol has
 // no place for them.
-func castSQL(d *db.Dialect, stmt *db.Compiled) string {
+func castSQL(d *db.Dialect, stmt *db.Compiled) (string, *db.Origin) {
 	casts := false
 	for i := range stmt.Args {
 		casts = casts || strings.IndexByte(stmt.Args[i].Type, '(') > 0
 	}
 	if !casts {
-		return stmt.SQL
+		return stmt.SQL, stmt.Origin
 	}
-	return db.ReplaceParams(d, stmt.SQL, func(n int) string {
+	return db.ReplaceParams(d, stmt, func(n int) string {
 		if n < 1 || n > len(stmt.Args) {
 			return ""
 		}

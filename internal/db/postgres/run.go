@@ -224,11 +224,10 @@ func (l *lease) failure(ctx context.Context, out *outcome) *db.Error {
 	if out.refuse != nil && out.failed.Code == "25P02" {
 		return out.refuse.At(out.at)
 	}
-	sql := ""
+	e := l.d.serverError(out.failed, "", out.at)
 	if out.at >= 0 {
-		sql = l.sent[out.at].sql
+		e = l.d.statementError(out.failed, l.session, &l.sent[out.at], out.at, out.binding)
 	}
-	e := l.d.serverError(out.failed, sql, out.at)
 	if e.EngineCode == "57014" && ctx.Err() != nil {
 		e.Class, e.Code = db.ClassCanceled, db.CodeCanceled
 	}

@@ -161,6 +161,7 @@ const (
 	msgEmpty       = 'I' // EmptyQueryResponse
 	msgRow         = 'D' // DataRow
 	msgDescription = 'T' // RowDescription
+	msgParameters  = 't' // ParameterDescription
 	msgNoData      = 'n' // NoData
 	msgError       = 'E' // ErrorResponse
 	msgReady       = 'Z' // ReadyForQuery

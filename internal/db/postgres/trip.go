@@ -15,6 +15,9 @@ type sent struct {
 	sql  string
 	oids []uint32 // of the parameters, nil if all are inferred
 
+	origin *db.Origin // of sql
+	args   []db.Value
+
 	named       bool // sent under its name, so that it can vanish or go stale
 	askedParse  bool
 	askedDetail bool // its columns come with the answer
@@ -26,6 +29,8 @@ type outcome struct {
 	failed *pgconn.PgError // what the server refused
 	refuse *db.Error       // what we refused: caps, duplicate columns, COPY
 	at     int             // index of the statement that failed, -1 if it is none of the job's
+
+	binding bool // it failed before it was bound: at a parameter, or before them
 }
 
 func (o *outcome) ok() bool { return o.failed == nil && o.refuse == nil }
@@ -40,9 +45,9 @@ const drainLimit = 256 << 10
 // appendStatement appends everything that runs one statement of a job.
 func (s *session) appendStatement(stmt *db.Compiled, named bool) error {
 	oids, types := s.typesOf(stmt.Args)
-	sql := castSQL(s.dialect, stmt)
+	sql, origin := castSQL(s.dialect, stmt)
 	p, use := s.statement.get(sql, types, named)
-	next := sent{prepared: p, sql: sql, oids: oids, named: use}
+	next := sent{prepared: p, sql: sql, oids: oids, named: use, origin: origin, args: stmt.Args}
 	name := ""
 	if use {
 		name = p.name
@@ -52,20 +57,20 @@ func (s *session) appendStatement(stmt *db.Compiled, named bool) error {
 		next.askedParse = true
 		p.parsed = use
 	}
+	if !use || !p.described {
+		s.buf = appendDescribe(s.buf, name)
+		next.askedDetail = true
+		p.described = use
+	}
 	var at int
 	s.buf, at = appendBindHead(s.buf, name, len(stmt.Args))
 	for i := range stmt.Args {
 		var err error
 		if s.buf, err = s.appendParam(s.buf, &stmt.Args[i]); err != nil {
-			return err
+			return inParameter(err, origin, i+1)
 		}
 	}
 	s.buf = endBind(s.buf, at)
-	if !use || !p.described {
-		s.buf = appendDescribe(s.buf)
-		next.askedDetail = true
-		p.described = use
-	}
 	s.buf = appendExecute(s.buf)
 	s.sent = append(s.sent, next)
 	return nil
@@ -93,6 +98,7 @@ type reader struct {
 	whole   bool // the answer is read to its end, whatever we refuse: nothing takes the statement back
 
 	chained  bool   // between two statements stands a command of ours that begins the next transaction
+	bound    bool   // the parameters of the statement are taken
 	between  bool   // that command's answer is due
 	stranger bool   // it was another command that answered
 	each     func() // called when a statement has come to its end; nil: nobody waits for it
@@ -139,9 +145,14 @@ func (r *reader) run() error {
 				r.out.refuse, r.out.at = errEncoding(), 0
 			}
 			return nil
+		case msgParameters:
+			if p := r.current(); p != nil {
+				p.params = oidsOf(body)
+			}
+		case msgBound:
+			r.bound = true
 		case msgClosed:
 			r.s.statement.have--
-		case msgBound:
 		default: // COPY … FROM STDIN or TO STDOUT
 			if waitsForRows(kind) {
 				_, _ = r.s.net.Write(copyFail()) // the session ends in any case
@@ -173,7 +184,7 @@ func (r *reader) fail(e *pgconn.PgError) {
 		r.out.at = r.at()
 	}
 	if r.out.failed == nil {
-		r.out.failed = e
+		r.out.failed, r.out.binding = e, !r.bound && r.at() >= 0
 	}
 }
 
@@ -235,6 +246,7 @@ func (r *reader) row(body []byte) error {
 }
 
 func (r *reader) complete(tag []byte) {
+	r.bound = false
 	if r.between {
 		r.chain(tag)
 		return

@@ -31,9 +31,23 @@ func appendParse(b []byte, name, sql string, oids []uint32) []byte {
 	return endMessage(b, at)
 }
 
-// appendDescribe asks for the columns of the unnamed portal.
-func appendDescribe(b []byte) []byte {
-	return append(b, 'D', 0, 0, 0, 6, 'P', 0)
+// appendDescribe asks for the types of a statement's parameters and for its columns.
+func appendDescribe(b []byte, name string) []byte {
+	b, at := beginMessage(b, 'D')
+	return endMessage(appendText(append(b, 'S'), name), at)
+}
+
+// oidsOf reads a ParameterDescription.
+func oidsOf(body []byte) []uint32 {
+	if len(body) < 2 {
+		return nil
+	}
+	n := int(binary.BigEndian.Uint16(body))
+	oids := make([]uint32, 0, n)
+	for rest := body[2:]; len(rest) >= 4 && len(oids) < n; rest = rest[4:] {
+		oids = append(oids, binary.BigEndian.Uint32(rest))
+	}
+	return oids
 }
 
 // appendExecute runs the unnamed portal to its end.
