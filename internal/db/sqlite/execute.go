@@ -2,6 +2,8 @@ package sqlite
 
 import (
 	"context"
+	"errors"
+	"strconv"
 	"strings"
 
 	sqlite3 "modernc.org/sqlite/lib"
@@ -18,7 +20,7 @@ func (c *conn) execute(ctx context.Context, st *db.Compiled) (set db.ResultSet, 
 	defer func() { mem.job = 0 }()
 	s, kept, failure := c.compiled(st.SQL)
 	if failure != nil {
-		return set, failure
+		return set, placed(failure, st)
 	}
 	if mem.private != 0 {
 		s.private = true
@@ -40,6 +42,18 @@ func (c *conn) execute(ctx context.Context, st *db.Compiled) (set db.ResultSet, 
 		s.finalize()
 	}
 	return set, failure
+}
+
+// placed says where in the publisher's own text an error of compiling is, if SQLite tells.
+func placed(failure *db.Error, st *db.Compiled) *db.Error {
+	f, ok := errors.AsType[*fault](failure.Err)
+	if !ok || f.offset < 0 || failure.Code != db.CodeSyntax && failure.Code != db.CodeUndefined {
+		return failure
+	}
+	if _, character := st.Origin.PlaceOfByte(st.SQL, f.offset); character > 0 {
+		failure.Message += " (character " + strconv.Itoa(character) + " of the statement)"
+	}
+	return failure
 }
 
 // compiled returns a statement ready to run, and whether the connection keeps it.

@@ -35,8 +35,9 @@ type shared struct {
 
 // fault is an error of SQLite: the extended result code and its text.
 type fault struct {
-	code int32
-	text string
+	code   int32
+	text   string
+	offset int // of what is wrong in the text of a statement, bytes; -1: SQLite does not tell; only of prepare
 }
 
 // Error returns code and text. The text may quote values of parameters, so it is never shown to publishers
@@ -100,7 +101,7 @@ func (h *handle) check(rc int32) error {
 }
 
 func (h *handle) fault(rc int32) *fault {
-	f := &fault{code: rc, text: libc.GoString(sqlite3.Xsqlite3_errstr(h.tls, rc))}
+	f := &fault{code: rc, text: libc.GoString(sqlite3.Xsqlite3_errstr(h.tls, rc)), offset: -1}
 	if h.db != 0 && sqlite3.Xsqlite3_extended_errcode(h.tls, h.db) == rc {
 		f.text = libc.GoString(sqlite3.Xsqlite3_errmsg(h.tls, h.db))
 	}
@@ -183,8 +184,10 @@ func (h *handle) prepare(sql string, flags uint32) (s *stmt, tail string, err er
 	defer libc.Xfree(h.tls, zSQL)
 	out, tailOut := h.addr+unsafe.Offsetof(h.mem.stmt), h.addr+unsafe.Offsetof(h.mem.tail)
 	rc := sqlite3.Xsqlite3_prepare_v3(h.tls, h.db, zSQL, int32(len(sql))+1, flags, out, tailOut)
-	if err := h.check(rc); err != nil {
-		return nil, "", err
+	if rc != sqlite3.SQLITE_OK {
+		f := h.fault(rc)
+		f.offset = int(sqlite3.Xsqlite3_error_offset(h.tls, h.db))
+		return nil, "", f
 	}
 	tail = sql[min(len(sql), int(h.mem.tail-zSQL)):]
 	if h.mem.stmt == 0 {
