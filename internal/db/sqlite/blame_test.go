@@ -19,10 +19,10 @@ func TestErrorsInPublishersText(t *testing.T) {
 	require.NoError(t, d.Probe(t.Context()))
 	text := db.Value{Kind: db.String, Text: "x"}
 	for sql, want := range map[string]string{
-		"SELECT 'ü', :a_long_name, nope":        "(character 27 of the statement)",
+		"SELECT 'ü', :a_long_name, nope":       "(character 27 of the statement)",
 		"SELECT :x FROM absent WHERE nope = 1": "no such table: absent",
-		"SELEC :x":                              "(character 1 of the statement)",
-		"SELECT :x, fun(:x)":                    "(character 12 of the statement)",
+		"SELEC :x":                             "(character 1 of the statement)",
+		"SELECT :x, fun(:x)":                   "(character 12 of the statement)",
 	} {
 		params := db.Params{Named: map[string]db.Value{"x": text}}
 		if want == "(character 27 of the statement)" {
