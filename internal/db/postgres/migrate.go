@@ -303,7 +303,7 @@ func (m *migrations) Prepare(ctx context.Context, session *sql.Conn, file *migra
 
 // Begun has nothing to look at.
 func (m *migrations) Begun(context.Context, *sql.Conn, *migration.File) (func(context.Context) error, error) {
-	return nil, nil //nolint:nilnil // no check
+	return nil, nil
 }
 
 // Verify gives up the role that the file has set, which may not write the history, and has COMMIT wait as the server

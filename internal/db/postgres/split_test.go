@@ -32,7 +32,7 @@ func TestSplitterAgainstPostgreSQL(t *testing.T) {
 	defer func() { _ = raw.Conn.Close() }()
 	seed := rand.Uint64()
 	random := &dbtest.Scripts{
-		Rand: rand.New(rand.NewPCG(seed, 1)), Dialect: d, //nolint:gosec // scripts
+		Rand: rand.New(rand.NewPCG(seed, 1)), Dialect: d,
 		Body: "CREATE OR REPLACE FUNCTION pg_temp.f() RETURNS text BEGIN ATOMIC",
 	}
 	valid := 0

@@ -212,7 +212,7 @@ func (m *migrations) Prepare(ctx context.Context, session *sql.Conn, file *migra
 
 // Begun has nothing to look at.
 func (m *migrations) Begun(context.Context, *sql.Conn, *migration.File) (func(context.Context) error, error) {
-	return nil, nil //nolint:nilnil // no check
+	return nil, nil
 }
 
 // Verify looks whether the session is where it was: a batch may end the transaction, dooms it when it hides an error,
