@@ -96,6 +96,6 @@ func TestUnfinished(t *testing.T) {
 	} {
 		require.Equal(t, want, db.Unfinished(postgres(), script), script)
 	}
-	require.Equal(t, "", db.Unfinished(sqlite(), "SELECT [a]"))
+	require.Empty(t, db.Unfinished(sqlite(), "SELECT [a]"))
 	require.Equal(t, "line 1: a quoted name is not closed", db.Unfinished(sqlite(), "SELECT [a"))
 }

@@ -69,6 +69,7 @@ func codeOf(d *db.Dialect, text string) []string {
 			continue
 		case db.TokenString, db.TokenName:
 			word = strings.Trim(word, "'\"`[]")
+		default:
 		}
 		words = append(words, strings.ToLower(word))
 	}
@@ -78,7 +79,7 @@ func codeOf(d *db.Dialect, text string) []string {
 // Verify looks whether the keys of other tables hold where a file had them off.
 func (m *migrations) Verify(ctx context.Context, session *sql.Conn, file *migration.File) error {
 	on, err := hasKeys(ctx, session)
-	if err != nil || on && !(file.Stepwise && m.touchesKeys(file)) {
+	if err != nil || on && (!file.Stepwise || !m.touchesKeys(file)) {
 		return err
 	}
 	table, err := brokenKey(ctx, session)
