@@ -19,10 +19,11 @@ import (
 func TestPgBouncer(t *testing.T) {
 	t.Parallel()
 	pooler := dbtest.StartPgBouncer(t, dbtest.Postgres(t))
-	h := harness()
+	h := tripHarness()
+	direct := h.Options
 	h.Has.Pooled = true
 	h.Options = func(t testing.TB) db.Options {
-		o := options(t)
+		o := direct(t)
 		o.ConnectionString, o.TransactionPool = pooler.URL(t, o.ConnectionString), true
 		return o
 	}
