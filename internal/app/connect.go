@@ -34,6 +34,7 @@ func BusOptions(cfg *config.Config, log *zap.Logger) bus.Options {
 		PingInterval:     n.PingInterval,
 		MaxInFlight:      max(minInFlight, cfg.Worker.SettleInFlight),
 		Logger:           log,
+		Now:              leaseClock(),
 	}
 	if !n.Password.Empty() {
 		opts.Reread = n.Password.Current

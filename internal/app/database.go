@@ -209,6 +209,7 @@ func (d *database) lane(r *running, l *lane) (*worker.Lane, error) {
 		Gate:             gate,
 		Suspects:         suspects,
 		Outlives:         func(kind string) bool { return slices.Contains(l.outlives, kind) },
+		Now:              leaseClock(),
 		Observer:         d.observer,
 		Tracer:           d.tracer,
 		Logger:           r.log.Named("worker"),

@@ -46,6 +46,9 @@ type Options struct {
 	PingInterval     time.Duration // how often a silent link is tried, default 5 s; two lost pings end it
 	MaxInFlight      int           // publishes to JetStream that wait for their answer, default 1,024
 
+	// Now is a clock that goes on while the machine is suspended, by which the intakes notice that; default: time.Now.
+	Now func() time.Time
+
 	Logger *zap.Logger // default: nothing is logged
 }
 
@@ -60,6 +63,9 @@ func (o *Options) setDefaults() {
 	setDefault(&o.ReconnectMaxWait, 3*time.Second)
 	setDefault(&o.PingInterval, 5*time.Second)
 	setDefault(&o.MaxInFlight, 1024)
+	if o.Now == nil {
+		o.Now = time.Now
+	}
 	if o.Logger == nil {
 		o.Logger = zap.NewNop()
 	}

@@ -70,7 +70,7 @@ func newPull(i *Intake, credits <-chan int, handle func(*Message)) *pull {
 	}
 	p.linger.Stop()
 	p.credit.steady = i.steady
-	p.vigil = newVigil(i.AckWait(), time.Now())
+	p.vigil = newVigil(i.AckWait(), i.conn.opts.Now())
 	return p
 }
 
@@ -103,7 +103,7 @@ func (p *pull) run(ctx context.Context) error {
 			p.request(ctx, n)
 		case <-tick.C:
 			now := time.Now() // the tick may have waited
-			p.vigil.turn(now)
+			p.vigil.turn(p.conn.opts.Now())
 			p.tick(ctx, now)
 		case <-ctx.Done():
 			continue
@@ -169,7 +169,8 @@ func (p *pull) receive(ctx context.Context, m *nats.Msg) {
 // dispatch tells jobs from status messages. Nothing but the reply subject decides: a job may carry any header.
 func (p *pull) dispatch(ctx context.Context, m *nats.Msg) {
 	p.alive = time.Now()
-	p.vigil.turn(p.alive)
+	now := p.conn.opts.Now()
+	p.vigil.turn(now)
 	info, isJob := parseAck(m.Reply)
 	if !isJob {
 		if m.Reply == "" {
@@ -189,7 +190,7 @@ func (p *pull) dispatch(ctx context.Context, m *nats.Msg) {
 		p.handBack(message, 0)
 		return
 	}
-	if p.vigil.stale(p.alive) {
+	if p.vigil.stale(now) {
 		p.credit.add(1, p.alive)
 		p.letGo(message)
 		return
@@ -230,7 +231,7 @@ func (p *pull) letGo(m *Message) {
 
 // handBack hands back what nobody begins here.
 func (p *pull) handBack(m *Message, delay time.Duration) {
-	if p.vigil.stale(time.Now()) {
+	if p.vigil.stale(p.conn.opts.Now()) {
 		p.letGo(m)
 		return
 	}
@@ -291,7 +292,7 @@ func (p *pull) stopLingering() {
 }
 
 func (p *pull) request(ctx context.Context, n int) {
-	if p.inbox == nil || n <= 0 || p.vigil.stale(time.Now()) { // what came now would be left alone, too
+	if p.inbox == nil || n <= 0 || p.vigil.stale(p.conn.opts.Now()) { // what came now would be left alone, too
 		return
 	}
 	if p.credit.outstanding == 0 {

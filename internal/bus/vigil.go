@@ -2,7 +2,7 @@ package bus
 
 import "time"
 
-// vigil notices that the process was stopped for a while (SIGSTOP, a frozen container, a machine that swaps): what is read
+// vigil notices that the process was stopped for a while (SIGSTOP, a frozen container, a machine that swaps or was suspended): what is read
 // then may have been delivered long ago, so that its lease may be over and another runner at work on it. Nothing in a
 // message says when it was delivered. It is for one goroutine, which calls turn often while it is awake.
 type vigil struct {

@@ -37,26 +37,28 @@ type held struct {
 	arrived  time.Time
 	ran      time.Duration // in the executor; belongs to the goroutine that works on it
 
+	now func() time.Time // the clock of leases
+
 	index    int  // in table.all; guarded by the table
 	slotted  bool // occupies a slot, else a settling place; guarded by the table
 	outlives bool // a lost lease does not stop work that was begun
 
 	mu        sync.Mutex
 	stage     stage
-	begun     uint32 // executions begun by this delivery
-	lost      bool   // the loss of the lease was noted; it is for good
-	canceled  bool   // the work was stopped because the job's end was asked for; once
-	extending bool   // an extension is under way
-	deadline  time.Time
+	begun     uint32    // executions begun by this delivery
+	lost      bool      // the loss of the lease was noted; it is for good
+	canceled  bool      // the work was stopped because the job's end was asked for; once
+	extending bool      // an extension is under way
+	deadline  time.Time // of the lease, as extendAt by the clock of leases
 	extendAt  time.Time
 	cancel    context.CancelCauseFunc // stops the work; nil while no goroutine works on it
 }
 
-func newHeld(d jobs.Delivery, m Message, lease time.Duration, outlives bool) *held {
-	now := time.Now()
+func newHeld(d jobs.Delivery, m Message, opts *Options) *held {
+	now := opts.Now()
 	return &held{
-		delivery: d, message: m, arrived: now, outlives: outlives, stage: waiting,
-		deadline: now.Add(lease), extendAt: now.Add(extension(lease)),
+		delivery: d, message: m, arrived: time.Now(), outlives: opts.Outlives(d.Kind), stage: waiting, now: opts.Now,
+		deadline: now.Add(opts.AckWait), extendAt: now.Add(extension(opts.AckWait)),
 	}
 }
 
@@ -81,7 +83,7 @@ func (h *held) detach() {
 // begin notes the begin of an execution unless the delivery is not ours any more. After the end of the intake only
 // what was begun before goes on.
 func (h *held) begin(ending bool) error {
-	now := time.Now()
+	now := h.now()
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	switch {
@@ -152,7 +154,7 @@ func (h *held) begunTimes() uint64 {
 func (h *held) leaseLost() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.expired(time.Now())
+	return h.expired(h.now())
 }
 
 // expired reports whether the lease is lost at this moment, noted or not. The mutex is held.

@@ -34,9 +34,9 @@ func (l *Lane) keepLeases(stop context.Context) {
 		case <-stop.Done():
 			return
 		case <-ticker.C:
-			now := time.Now() // a tick may have waited while the process was stopped
+			now := l.opts.Now() // a tick may have waited while the process was stopped
 			all = l.table.snapshot(all[:0])
-			graceOver := l.graceOver(now)
+			graceOver := l.graceOver(time.Now())
 			for _, h := range all {
 				if graceOver && (h.delivery.Deliveries < heldFrom || h.hasBegun()) {
 					l.handBack(h, between(handBackSoonest, handBackLatest), EndUnreachable, waiting)
@@ -71,15 +71,11 @@ func (l *Lane) keepLease(ctx context.Context, h *held, now time.Time) {
 
 // extend asks for another AckWait. The new deadline counts from the request, not from its answer.
 func (l *Lane) extend(ctx context.Context, h *held, deadline time.Time) {
-	asked := time.Now()
-	until := asked.Add(l.opts.AckWait / confirmPart)
-	if deadline.Before(until) {
-		until = deadline
-	}
-	ctx, cancel := context.WithDeadline(ctx, until)
+	asked := l.opts.Now()
+	ctx, cancel := context.WithTimeout(ctx, min(l.opts.AckWait/confirmPart, deadline.Sub(asked)))
 	defer cancel()
 	err := h.message.InProgress(ctx)
-	now := time.Now()
+	now := l.opts.Now()
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.extending = false

@@ -3,6 +3,7 @@ package worker_test
 import (
 	"context"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -199,6 +200,50 @@ func TestLeaseLostBeforeTheBegin(t *testing.T) {
 		b.start()
 		after(ackWait * 2)
 		require.ErrorIs(t, said, worker.ErrLeaseLost)
+		require.Zero(t, b.stream.left())
+		b.stop()
+	})
+}
+
+// While a machine is suspended its timers and the monotonic clock stand still. When it wakes up, only the clock of leases tells
+// that the lease is over: the work is stopped, nothing new is begun, and nothing is handed back.
+func TestLeaseIsLostWhileTheMachineIsSuspended(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var suspended atomic.Int64
+		start := time.Now()
+		var lasted time.Duration
+		var beginAgain error
+		b := setup(t, func(ctx context.Context, d *jobs.Delivery, begin func() error) jobs.Outcome {
+			if d.Deliveries > 1 {
+				return settled(d, jobs.Succeeded)
+			}
+			if d.Sequence == 2 { // not begun yet when the lid is closed
+				time.Sleep(500 * time.Millisecond)
+				beginAgain = begin()
+				return jobs.Outcome{Action: jobs.Drop}
+			}
+			if begin() != nil {
+				return jobs.Outcome{Action: jobs.Drop}
+			}
+			time.AfterFunc(400*time.Millisecond, func() { suspended.Store(int64(time.Hour)) })
+			<-ctx.Done()
+			require.ErrorIs(t, context.Cause(ctx), worker.ErrLeaseLost)
+			lasted = time.Since(start)
+			return jobs.Outcome{Action: jobs.Drop, Began: true}
+		}, func(_ *bench, o *worker.Options) {
+			o.Now = func() time.Time { return time.Unix(0, 0).Add(time.Since(start) + time.Duration(suspended.Load())) }
+		})
+		b.stream.publish(2, 0)
+		b.start()
+		after(2 * ackWait)
+		require.ErrorIs(t, beginAgain, worker.ErrLeaseLost)
+		require.LessOrEqual(t, lasted, time.Second+ackWait/12, "at the next look")
+		require.EqualValues(t, 2, b.lane.State().Ended["lease_lost"])
+		for sequence := uint64(1); sequence <= 2; sequence++ {
+			require.NotContains(t, b.stream.of(sequence), "nak")
+			require.EqualValues(t, 2, b.stream.deliveriesOf(sequence))
+		}
 		require.Zero(t, b.stream.left())
 		b.stop()
 	})

@@ -40,6 +40,9 @@ type Options struct {
 	// back whole. nil: none.
 	Outlives func(kind string) bool
 
+	// Now is the clock of leases: one that goes on while the machine is suspended, as the server's does. nil: time.Now.
+	Now func() time.Time
+
 	Observer Observer // nil: nobody
 	Tracer   Tracer   // nil: nobody
 	Logger   *zap.Logger
@@ -65,6 +68,9 @@ func New(opts Options) (*Lane, error) {
 	}
 	if opts.Outlives == nil {
 		opts.Outlives = func(string) bool { return false }
+	}
+	if opts.Now == nil {
+		opts.Now = time.Now
 	}
 	l := &Lane{
 		opts:  opts,
@@ -174,7 +180,7 @@ func (l *Lane) session(ctx, work, last context.Context) (asked bool, err error) 
 
 // take takes a delivery that has arrived. It never blocks.
 func (l *Lane) take(work, last context.Context, d jobs.Delivery, m Message) {
-	h := newHeld(d, m, l.opts.AckWait, l.opts.Outlives(d.Kind))
+	h := newHeld(d, m, &l.opts)
 	if l.opts.Tracer != nil {
 		h.delivery.Trace = l.opts.Tracer.Follow(l.opts.Name, &h.delivery)
 	}

@@ -1,0 +1,51 @@
+package bus_test
+
+import (
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"dbrunner/internal/bus"
+	"dbrunner/internal/bus/bustest"
+)
+
+// A machine that is suspended stops the monotonic clock, too; only the clock of leases goes on. What was on its way then is left
+// to expire.
+func TestMessagesThatWaitedWhileTheMachineWasSuspended(t *testing.T) {
+	t.Parallel()
+	top := topology()
+	top.AckWait = time.Second
+	b := setupOn(t, bustest.Server(t), top)
+	var suspended atomic.Int64
+	conn, _ := connect(t, b.node.ClientURL(), func(o *bus.Options) {
+		o.Now = func() time.Time { return time.Now().Add(time.Duration(suspended.Load())) }
+	})
+	intake, err := conn.OpenIntake(t.Context(), database, "work")
+	require.NoError(t, err)
+	b.publish(t, "query", 3)
+	credits, got := make(chan int, 1), make(chan *bus.Message, 10)
+	credits <- 3
+	ended := make(chan error, 1)
+	begun := false
+	go func() {
+		ended <- intake.Run(t.Context(), credits, func(m *bus.Message) {
+			if !begun { // the other two are in the inbox, and the lid is closed for an hour
+				begun = true
+				suspended.Add(int64(time.Hour))
+			}
+			got <- m
+		})
+	}()
+	first := <-got
+	require.EqualValues(t, 1, first.Sequence())
+	require.NoError(t, first.Ack())
+	for range 2 {
+		m := <-got
+		require.EqualValues(t, 2, m.Deliveries(), "sequence %d", m.Sequence())
+		require.NoError(t, m.Ack())
+	}
+	require.EqualValues(t, 2, intake.State().LetGo)
+	require.Zero(t, intake.State().HandedBack)
+}
