@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/golang-migrate/migrate/v4/database"
@@ -26,6 +27,8 @@ type migrations struct {
 	connectors *connectors
 	database   string // that the connection string names
 	dialect    *db.Dialect
+	session    atomic.Pointer[sockets] // of the session made last
+	version    atomic.Pointer[sockets] // of the driver of versions made last
 }
 
 // Migrations returns the engine for migrations. It connects to nothing.
@@ -70,7 +73,12 @@ func (m *migrations) Leaves([]string) string { return "what its batch had done b
 
 // Open returns sessions for migrations.
 func (m *migrations) Open(bool) (*sql.DB, error) {
-	return sql.OpenDB(&connecting{m.connectors.now}), nil
+	return sql.OpenDB(&connecting{func() *mssql.Connector {
+		connector, link := m.connectors.now(), newSockets()
+		connector.Dialer = link
+		m.session.Store(link)
+		return connector
+	}}), nil
 }
 
 // connecting tells an error of connecting from one of a connection.
@@ -86,7 +94,7 @@ func (c *connecting) Connect(ctx context.Context) (driver.Conn, error) {
 }
 
 // Driver returns the driver.
-func (c *connecting) Driver() driver.Driver { return c.now().Driver() }
+func (c *connecting) Driver() driver.Driver { return &mssql.Driver{} }
 
 type connectFailure struct{ err error }
 
@@ -254,6 +262,7 @@ func (m *migrations) Versions(caller context.Context) (migration.Versions, error
 	ctx, cancel := context.WithTimeout(caller, versionLock)
 	defer cancel()
 	link := newSockets()
+	m.version.Store(link)
 	connector := m.connectors.now()
 	connector.Dialer = link
 	connector.SessionInitSQL = "SET LOCK_TIMEOUT 15000"
@@ -297,7 +306,7 @@ func (m *migrations) Explain(err error, part *db.Part) *db.Error {
 	}
 	server, is := errors.AsType[mssql.Error](err)
 	if !is {
-		return driverError(err)
+		return driverError(m.version.Load().judge(m.session.Load().judge(err)))
 	}
 	e := d.serverError(server, -1)
 	switch {

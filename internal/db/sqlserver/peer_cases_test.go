@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"dbrunner/internal/db"
+	"dbrunner/internal/db/sqlserver"
 )
 
 const patience = 20 * time.Second
@@ -169,6 +170,84 @@ func TestPeerLinkLost(t *testing.T) {
 			requireError(t, run(t, p.open(), patience), db.ClassLost, db.CodeConnectionLost)
 		})
 	}
+}
+
+// A link that was reset is met when the next request is sent, which the driver tells by a text alone. It is lost all the same.
+func TestPeerLinkResetBeforeARequest(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		want db.Class
+		work func(t *testing.T, d db.Database) error
+	}{
+		"transact": {db.ClassLost, func(t *testing.T, d db.Database) error { return run(t, d, patience) }},
+		"read": {db.ClassLost, func(t *testing.T, d db.Database) error {
+			_, err := d.Read(t.Context(), db.Call{Timeout: patience}, &db.Compiled{SQL: "SELECT v"}, db.RowOptions{Format: db.Arrays})
+			return err
+		}},
+		"execute": {db.ClassLost, func(t *testing.T, d db.Database) error {
+			_, err := d.Execute(t.Context(), db.Call{Timeout: patience}, &db.Compiled{SQL: "UPDATE item SET a = 1"}, db.RowOptions{Format: db.Arrays}, nil)
+			return err
+		}},
+		"lookup": {db.ClassLost, func(t *testing.T, d db.Database) error {
+			_, err := d.Lookup(t.Context(), "job")
+			return err
+		}},
+		"record": {db.ClassUnknown, func(t *testing.T, d db.Database) error {
+			_, _, err := d.Record(t.Context(), &db.Entry{JobID: "job", Status: "failed", Timestamp: time.Unix(1, 0)})
+			return err
+		}},
+		"sweep": {db.ClassLost, func(t *testing.T, d db.Database) error {
+			_, err := d.Sweep(t.Context(), time.Now(), 10)
+			return err
+		}},
+		"now": {db.ClassLost, func(t *testing.T, d db.Database) error {
+			_, err := d.Now(t.Context())
+			return err
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := newPeer(t, on("nothing", reply{}))
+			d := p.open()
+			require.NoError(t, run(t, d, patience))
+			p.resetLinks()
+			requireError(t, c.work(t, d), c.want, db.CodeConnectionLost)
+			require.NoError(t, run(t, d, patience), "the next call gets another session")
+		})
+	}
+	t.Run("between a statement and the fence", func(t *testing.T) {
+		t.Parallel()
+		p := newPeer(t, on("nothing", reply{}))
+		tx := &db.Transaction{Statements: []*db.Compiled{{SQL: "UPDATE item SET a = 1"}}, Expect: make([]*db.Range, 1)}
+		_, err := p.open().Transact(t.Context(), db.Call{Timeout: patience}, tx, db.RowOptions{Format: db.Arrays},
+			func(context.Context, []db.ResultSet) (*db.Entry, error) {
+				p.resetLinks()
+				return nil, nil
+			})
+		requireError(t, err, db.ClassLost, db.CodeConnectionLost)
+	})
+}
+
+// The same for a migration's session.
+func TestPeerMigrationLinkReset(t *testing.T) {
+	t.Parallel()
+	p := newPeer(t, on("nothing", reply{}))
+	engine, err := sqlserver.Migrations(optionsFor("sqlserver://sa:" + secret + "@" + p.listen.Addr().String() + "?database=x&encrypt=disable"))
+	require.NoError(t, err)
+	sessions, err := engine.Open(false)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, sessions.Close()) }()
+	session, err := sessions.Conn(t.Context())
+	require.NoError(t, err)
+	_, err = session.ExecContext(t.Context(), "UPDATE item SET a = 1")
+	require.NoError(t, err)
+	_, err = session.ExecContext(t.Context(), "UPDATE item SET a = @p1", struct{}{})
+	require.Error(t, err)
+	require.NotEqual(t, db.ClassLost, engine.Explain(err, nil).Class, "what the driver refuses is no lost link")
+	p.resetLinks()
+	_, err = session.ExecContext(t.Context(), "UPDATE item SET a = 1")
+	require.Error(t, err)
+	requireError(t, engine.Explain(err, nil), db.ClassLost, db.CodeConnectionLost)
 }
 
 // The server is told to stop; if it does not listen, the link is cut.

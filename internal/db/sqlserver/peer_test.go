@@ -74,6 +74,18 @@ func (p *peer) close() {
 	p.wg.Wait()
 }
 
+// resetLinks ends all connections so that the next write of the other side fails.
+func (p *peer) resetLinks() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, c := range p.links {
+		if link, ok := c.(*net.TCPConn); ok {
+			_ = link.SetLinger(0)
+		}
+		_ = c.Close()
+	}
+}
+
 func (p *peer) accept() {
 	for {
 		c, err := p.listen.Accept()

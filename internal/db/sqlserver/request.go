@@ -36,13 +36,15 @@ func (s *session) run(ctx context.Context, r request, out receiver) error {
 	defer s.net.watch(nil)
 	rows, messages, err := s.send(ctx, r)
 	if err != nil {
+		err = s.net.judge(err) // before kill, which ends reads as well
 		s.kill()
 		return err
 	}
 	a := answer{rows: rows, messages: messages, out: out}
 	err = a.read(ctx)
+	judged := s.net.judge(err)
 	s.finish(ctx, rows, err)
-	return err
+	return judged
 }
 
 // send sends a request. The driver's messages are asked for, as they alone tell the rows that a statement affected

@@ -2,9 +2,15 @@ package sqlserver
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"net"
 	"sync"
 	"time"
+
+	mssql "github.com/microsoft/go-mssqldb"
+
+	"dbrunner/internal/db"
 )
 
 // keepAlive is how often an idle link is tried by the operating system.
@@ -19,6 +25,7 @@ type sockets struct {
 	mu     sync.Mutex // guards what follows
 	open   []net.Conn
 	cut    bool
+	failed error  // the first of a read or a write
 	onLoss func() // of the request under way; nil between requests
 	call   uint64 // counts calls: an alarm that rings late must not meet the next one
 	alarm  *time.Timer
@@ -53,18 +60,46 @@ type socket struct {
 func (c *socket) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
 	if err != nil {
-		c.s.lost()
+		c.s.lost(err)
 	}
 	return n, err
 }
 
-func (s *sockets) lost() {
+// Write writes to the server. The driver tells of its error by a text alone.
+func (c *socket) Write(b []byte) (int, error) {
+	n, err := c.Conn.Write(b)
+	if err != nil {
+		c.s.lost(err)
+	}
+	return n, err
+}
+
+func (s *sockets) lost(err error) {
 	s.mu.Lock()
+	if s.failed == nil {
+		s.failed = err
+	}
 	report := s.onLoss
 	s.mu.Unlock()
 	if report != nil {
 		report()
 	}
+}
+
+// judge adds to an error of the driver's what the socket knows: that the link was lost. The driver drops the cause of
+// what it could not send.
+func (s *sockets) judge(err error) error {
+	_, said := errors.AsType[mssql.Error](err)
+	_, own := errors.AsType[*db.Error](err)
+	if err == nil || said || own || s == nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.failed == nil {
+		return err
+	}
+	return fmt.Errorf("%w (%w): %w", errLinkLost, s.failed, err)
 }
 
 // watch has report called when the link is lost; nil ends it.
