@@ -58,7 +58,7 @@ func (f *letterFilter) chosen(ctx context.Context, conn *bus.Conn) ([]letterView
 }
 
 // confirmAll asks whether all of the letters are meant, unless --yes was given.
-func confirmAll(cmd *cobra.Command, letters int, what string, yes bool) error {
+func confirmAll(ctx context.Context, cmd *cobra.Command, letters int, what string, yes bool) error {
 	if yes {
 		return nil
 	}
@@ -66,7 +66,7 @@ func confirmAll(cmd *cobra.Command, letters int, what string, yes bool) error {
 		return usage(fmt.Errorf("%d letters would be %s: give --yes to confirm", letters, what))
 	}
 	_, _ = fmt.Fprintf(cmd.ErrOrStderr(), "%d letters will be %s. Continue? [y/N] ", letters, what)
-	answer, err := readLine(cmd.Context(), cmd.InOrStdin())
+	answer, err := readLine(ctx, cmd.InOrStdin())
 	if err == nil && !isYes(answer) {
 		err = errors.New("not confirmed: nothing was changed")
 	}
@@ -107,7 +107,7 @@ func letterNames(ctx context.Context, cmd *cobra.Command, conn *bus.Conn, f *let
 	if err != nil || len(views) == 0 {
 		return nil, err
 	}
-	if err := confirmAll(cmd, len(views), what, yes); err != nil {
+	if err := confirmAll(ctx, cmd, len(views), what, yes); err != nil {
 		return nil, err
 	}
 	names := make([]string, 0, len(views))

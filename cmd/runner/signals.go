@@ -20,8 +20,9 @@ func signalName(s syscall.Signal) string {
 		return "SIGINT"
 	case syscall.SIGTERM:
 		return "SIGTERM"
+	default:
+		return s.String()
 	}
-	return s.String()
 }
 
 // ignoreOutputSignals keeps a process alive whose output nobody reads: writing to a pipe without a reader, or to a

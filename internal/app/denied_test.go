@@ -27,7 +27,8 @@ func TestARequestersMistakeIsNoAlarm(t *testing.T) {
 	awaitLast(operator.world, "dbrunner.health.runner.r1", func(h *struct {
 		Denied  []string `json:"nats_denied"`
 		Replies int      `json:"nats_denied_replies"`
-	}) bool {
+	},
+	) bool {
 		return h.Replies == 20 && len(h.Denied) == 0
 	})
 }

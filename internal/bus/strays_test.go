@@ -197,7 +197,7 @@ func TestAStrayHasALease(t *testing.T) {
 	}
 	first := next()
 	require.EqualValues(t, 2, first.Deliveries())
-	for begun := time.Now(); time.Since(begun) < 3*time.Second; time.Sleep(200 * time.Millisecond) {
+	for begun := time.Now(); time.Since(begun) < 3*time.Second; time.Sleep(200 * time.Millisecond) { // by the clock: leases are
 		require.NoError(t, first.InProgress(t.Context()))
 		require.Empty(t, arrived, "it is at work")
 	}

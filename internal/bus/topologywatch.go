@@ -161,13 +161,13 @@ func (c *Conn) examined(resource, database string, look func() ([]Difference, er
 }
 
 // recreated creates what is missing, where that is our task.
-func (c *Conn) recreated(found []Problem, create bool, make func() error) []Problem {
+func (c *Conn) recreated(found []Problem, create bool, apply func() error) []Problem {
 	if !create || len(found) != 1 || !found[0].Missing {
 		return found
 	}
 	c.log.Error("a stream or consumer was deleted while runners work; creating it again, without what it held",
 		zap.String("resource", found[0].Resource))
-	if err := make(); err != nil {
+	if err := apply(); err != nil {
 		found[0].Failure = errorText(err)
 		return found
 	}

@@ -52,7 +52,7 @@ func TestUnconfirmedCommit(t *testing.T) {
 	t.Parallel()
 	cancelWaiters := func(b *bench, how string) {
 		eventually(b.t, func() bool {
-			return b.look("SELECT count(*) FROM (SELECT "+how+"(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep') x") > 0
+			return b.look("SELECT count(*) FROM (SELECT "+how+"(pid) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'SyncRep') x") > 0
 		}, "a COMMIT waits")
 	}
 	for name, c := range map[string]struct {
@@ -125,15 +125,16 @@ func TestUnconfirmedLedger(t *testing.T) {
 			b := awaiting(t)
 			stop := make(chan struct{})
 			ended := make(chan struct{})
+			side := connect(t, b.opts.ConnectionString)
 			go func() {
 				defer close(ended)
-				side := connect(t, b.opts.ConnectionString)
 				for {
 					select {
 					case <-stop:
 						return
 					default:
-						_, _ = side.Exec(context.Background(), "SELECT pg_cancel_backend(pid), pg_sleep(0.05) FROM pg_stat_activity WHERE wait_event = 'SyncRep'")
+						_, _ = side.Exec(context.Background(), "SELECT pg_cancel_backend(pid), pg_sleep(0.05) FROM pg_stat_activity "+
+							"WHERE datname = current_database() AND wait_event = 'SyncRep'")
 					}
 				}
 			}()

@@ -52,7 +52,7 @@ func TestTerminateUnderLoad(t *testing.T) {
 	}
 	for range rounds {
 		b.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'dbrunner%'")
-		time.Sleep(5 * time.Millisecond) // so that work is under way again
+		time.Sleep(5 * time.Millisecond) // by the clock: so that work is under way again
 	}
 	stop()
 	all.Wait()
