@@ -143,8 +143,9 @@ func (l *natsLook) account(ctx context.Context, conn *bus.Conn, d *denied) {
 	}
 }
 
-// fleetStreams are the streams of all databases together: dead letters, health, requests to cancel.
-const fleetStreams = 3
+// fleetStreams are the streams of all databases together: dead letters, health, requests to cancel, and the
+// buckets of rows and of parameters.
+const fleetStreams = 5
 
 func limitText(n int64, unit string) string {
 	if n <= 0 {

@@ -123,7 +123,7 @@ func (b *rightsOf) objects() {
 func (b *rightsOf) database(d *DatabaseTopology) {
 	s, jobs, results := b.subjects, b.subjects.jobsStream(d.Name), b.subjects.resultsStream(d.Name)
 	b.subscribe(s.result(d.Name, "*"), s.api("databases."+d.Name), s.api("health."+d.Name), s.api("run."+d.Name+".*"), s.api("cancel."+d.Name+".*"))
-	b.publish(s.store(d.Name, tried), s.databaseHealth(d.Name, b.opts.Instance), s.migration(d.Name), s.control(d.Name+"."+tried),
+	b.publish(s.store(d.Name, tried), s.databaseHealth(d.Name, b.opts.Instance), s.migration(d.Name), b.control(d.Name+"."+tried),
 		s.namespace+".replies."+d.Name+"."+tried, s.api("databases."+d.Name))
 	b.publish(chunkSubject(s.rowsBucket(), d.Name+"."+tried))
 	b.calls("STREAM.INFO."+jobs, "STREAM.MSG.GET."+jobs, "STREAM.INFO."+results, "STREAM.MSG.GET."+results,
@@ -140,6 +140,14 @@ func (b *rightsOf) database(d *DatabaseTopology) {
 			}
 		}
 	}
+}
+
+// control is where a key of the bucket of requests to cancel is published to: $KV.> stays inside a domain.
+func (b *rightsOf) control(key string) string {
+	if b.opts.Domain != "" {
+		return b.api + b.subjects.control(key)
+	}
+	return b.subjects.control(key)
 }
 
 // ack is a subject of acknowledgements in the form that the server writes today.
