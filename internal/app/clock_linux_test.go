@@ -11,7 +11,7 @@ func TestLeaseClock(t *testing.T) {
 	t.Parallel()
 	now := leaseClock()
 	begun, begunHere := now(), time.Now()
-	time.Sleep(20 * time.Millisecond)
+	time.Sleep(20 * time.Millisecond) // by the clock: it is what is tested
 	passed := now().Sub(begun)
 	require.GreaterOrEqual(t, passed, 20*time.Millisecond)
 	require.LessOrEqual(t, passed, time.Since(begunHere)+10*time.Millisecond)
