@@ -74,7 +74,7 @@ func (a *alone) bounded(ctx context.Context) (db.ResultSet, error) {
 
 // start sets the limits, takes the job's lock and commits the row that says that the job was begun.
 func (a *alone) start(ctx context.Context) error {
-	if _, err := a.query(ctx, a.d.texts.limits+isolationSQL(db.IsolationDefault)+a.d.labelSQL(a.call.Label)+"SELECT 1"); err != nil {
+	if _, err := a.query(ctx, a.d.texts.own+a.d.labelSQL(a.call.Label)+"SELECT 1"); err != nil {
 		return a.d.failure(ctx, a.session, err, -1)
 	}
 	if a.once == nil {
@@ -193,7 +193,7 @@ func (a *alone) told(set db.ResultSet, err error) error {
 
 // settled rolls back what a statement has left open: it is no end that it succeeded.
 func (a *alone) settled(ctx context.Context, err error) error {
-	t, failed := a.query(ctx, "DECLARE @dbr_open bigint = @@TRANCOUNT; "+rollbackSQL+"; SELECT @dbr_open")
+	t, failed := a.query(ctx, a.d.texts.limits+"DECLARE @dbr_open bigint = @@TRANCOUNT; "+rollbackSQL+"; SELECT @dbr_open")
 	if failed != nil {
 		a.kill()
 		return err

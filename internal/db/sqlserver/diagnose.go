@@ -286,12 +286,12 @@ func (l *look) ledger(ctx context.Context) error {
 		l.find(db.PartLedger, db.GradeNote, "", "the table dbrunner.ledger is not there, or the login may not see it")
 		return nil
 	}
-	t, err := l.s.query(ctx, `SELECT (SELECT COUNT_BIG(*) FROM (SELECT TOP (@p3) 1 AS one FROM dbrunner.ledger WITH (READPAST)
+	t, err := l.s.query(ctx, `SELECT (SELECT COUNT_BIG(*) FROM (SELECT TOP (@p3) 1 AS one FROM dbrunner.ledger`+passing+`
 			WHERE namespace = CAST(@p1 AS varchar(128)) AND database_name = CAST(@p2 AS varchar(64))) AS r),
 		(SELECT COALESCE(SUM(a.total_pages), 0) * 8192 FROM sys.partitions p JOIN sys.allocation_units a
 			ON a.container_id = CASE WHEN a.type = 2 THEN p.partition_id ELSE p.hobt_id END
 			WHERE p.object_id = OBJECT_ID(N'dbrunner.ledger')),
-		(SELECT MIN(recorded_at) FROM dbrunner.ledger WITH (READPAST)
+		(SELECT MIN(recorded_at) FROM dbrunner.ledger`+passing+`
 			WHERE namespace = CAST(@p1 AS varchar(128)) AND database_name = CAST(@p2 AS varchar(64)))`,
 		mssql.VarCharMax(l.d.opts.Namespace), mssql.VarCharMax(l.d.opts.Name), db.MostLedger)
 	if err != nil {
@@ -310,6 +310,9 @@ func (l *look) ledger(ctx context.Context) error {
 // Rehearse is Probe without its effects.
 func (d *Database) Rehearse(ctx context.Context) (creates []string, err error) {
 	err = d.own(ctx, db.ClassLost, func(ctx context.Context, s *session) error {
+		if _, err := s.query(ctx, d.texts.own); err != nil {
+			return err
+		}
 		if err := d.lookAtRights(ctx, s); err != nil {
 			return err
 		}

@@ -2,6 +2,7 @@ package sqlserver_test
 
 import (
 	"context"
+	"database/sql"
 	"testing"
 	"time"
 
@@ -144,4 +145,104 @@ func TestLoopOfRowCounts(t *testing.T) {
 	sets, err = transact(t, d, nil, "SELECT id FROM item")
 	require.NoError(t, err)
 	require.Equal(t, "[[3001]]", string(sets[0].Rows))
+}
+
+// Whatever isolation level a job leaves in its session, the next use of the session has its own.
+func TestIsolationOfTheNextUse(t *testing.T) {
+	t.Parallel()
+	leave := map[string]func(t *testing.T, d db.Database){}
+	for name, level := range map[string]db.Isolation{
+		"read committed": db.ReadCommitted, "repeatable read": db.RepeatableRead, "serializable": db.Serializable, "snapshot": db.Snapshot,
+	} {
+		leave["a job with "+name] = func(t *testing.T, d db.Database) {
+			tx := &db.Transaction{Statements: []*db.Compiled{{SQL: "SELECT 1 AS n"}}, Expect: make([]*db.Range, 1), Isolation: level}
+			_, err := d.Transact(t.Context(), db.Call{Timeout: time.Minute}, tx, db.RowOptions{Format: db.Arrays}, nil)
+			t.Log(err)
+		}
+	}
+	for _, name := range []string{"READ UNCOMMITTED", "READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE", "SNAPSHOT"} {
+		set := &db.Compiled{SQL: "EXEC ('SET TRANSACTION ISOLATION LEVEL " + name + "')"}
+		leave["dynamic "+name+" in a transaction"] = func(t *testing.T, d db.Database) {
+			_, err := transact(t, d, nil, set.SQL)
+			t.Log(err)
+		}
+		leave["dynamic "+name+" in a statement"] = func(t *testing.T, d db.Database) {
+			_, err := d.Execute(t.Context(), db.Call{Timeout: time.Minute}, set, db.RowOptions{Format: db.Arrays}, nil)
+			t.Log(err)
+		}
+	}
+	for name, left := range leave {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			d := setup(t, func(o *db.Options) { o.Pool.Max = 1 })
+			for _, use := range []func() error{
+				func() error { _, err := d.Lookup(t.Context(), "job"); return err },
+				func() error { _, err := d.Sweep(t.Context(), time.Now(), 10); return err },
+				func() error { return d.Probe(t.Context()) },
+				func() error {
+					_, _, err := d.Record(t.Context(), &db.Entry{JobID: "job", Status: "failed", Answer: []byte("{}"), Timestamp: time.Unix(1, 0), Runner: "r"})
+					return err
+				},
+			} {
+				left(t, d)
+				require.NoError(t, use())
+			}
+			look := &db.Compiled{SQL: "SELECT CAST(transaction_isolation_level AS int) AS n FROM sys.dm_exec_sessions WHERE session_id = @@SPID"}
+			const readCommitted = "[[2]]"
+			left(t, d)
+			set, err := d.Read(t.Context(), db.Call{Timeout: time.Minute}, look, db.RowOptions{Format: db.Arrays})
+			require.NoError(t, err)
+			require.Equal(t, readCommitted, string(set.Rows))
+			left(t, d)
+			set, err = d.Execute(t.Context(), db.Call{Timeout: time.Minute}, look, db.RowOptions{Format: db.Arrays}, nil)
+			require.NoError(t, err)
+			require.Equal(t, readCommitted, string(set.Rows))
+			left(t, d)
+			sets, err := transact(t, d, sealed("fenced"), look.SQL)
+			require.NoError(t, err)
+			require.Equal(t, readCommitted, string(sets[0].Rows))
+		})
+	}
+}
+
+// A row that was recorded again while the clean-up waits for it stays.
+func TestSweepLooksAgain(t *testing.T) {
+	t.Parallel()
+	opts := options(t)
+	d, err := sqlserver.Open(opts)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, d.Close()) })
+	require.NoError(t, d.Probe(t.Context()))
+	for _, id := range []string{"again", "old"} {
+		_, _, err := d.Record(t.Context(), &db.Entry{JobID: id, Status: "failed", Answer: []byte("{}"), Timestamp: time.Unix(1, 0), Runner: "r"})
+		require.NoError(t, err)
+	}
+	_, err = transact(t, d, nil, "UPDATE dbrunner.ledger SET recorded_at = '2001-01-01'")
+	require.NoError(t, err)
+	other, err := sql.Open("sqlserver", opts.ConnectionString)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, other.Close()) }()
+	tx, err := other.BeginTx(t.Context(), nil)
+	require.NoError(t, err)
+	_, err = tx.ExecContext(t.Context(), "UPDATE dbrunner.ledger SET recorded_at = SYSUTCDATETIME() WHERE job_id = 'again'")
+	require.NoError(t, err)
+	swept := make(chan error, 1)
+	go func() {
+		_, err := d.Sweep(t.Context(), time.Now().Add(-time.Hour), 10)
+		swept <- err
+	}()
+	select { // a server that passes over the row does not wait for it
+	case err = <-swept:
+		require.NoError(t, err)
+		require.NoError(t, tx.Commit())
+	case <-time.After(500 * time.Millisecond):
+		require.NoError(t, tx.Commit())
+		require.NoError(t, <-swept)
+	}
+	row, err := d.Lookup(t.Context(), "again")
+	require.NoError(t, err)
+	require.NotNil(t, row)
+	row, err = d.Lookup(t.Context(), "old")
+	require.NoError(t, err)
+	require.Nil(t, row)
 }

@@ -23,16 +23,19 @@ const (
 	// length; the casts give them the columns' own.
 	theKey = `namespace = CAST(@namespace AS varchar(128)) AND database_name = CAST(@name AS varchar(64))
 	AND job_id = CAST(@job AS varchar(128))`
+	// passing leaves out rows that others hold. It needs locks, which READ_COMMITTED_SNAPSHOT would do without.
+	passing = ` WITH (READCOMMITTEDLOCK, READPAST)`
 	// lookupEntry does not wait for a transaction that inserts the key: a row that it holds is passed over.
 	lookupEntry = `SELECT request_hash, status, answer, sequence, message_time, runner, recorded_at
-	FROM dbrunner.ledger WITH (READPAST) WHERE ` + theKey
+	FROM dbrunner.ledger` + passing + ` WHERE ` + theKey
 	// readEntry waits for whoever holds the row.
 	readEntry = `SELECT request_hash, status, answer, sequence, message_time, runner, recorded_at
 	FROM dbrunner.ledger WHERE ` + theKey
-	ourRows      = `namespace = CAST(@namespace AS varchar(128)) AND database_name = CAST(@name AS varchar(64))`
-	sweepEntries = `DELETE FROM dbrunner.ledger WHERE ` + ourRows + ` AND job_id IN
-	(SELECT TOP (@limit) job_id FROM dbrunner.ledger WITH (READPAST)
-		WHERE ` + ourRows + ` AND recorded_at < CAST(@before AS datetime2(7)) ORDER BY recorded_at)`
+	ourRows = `namespace = CAST(@namespace AS varchar(128)) AND database_name = CAST(@name AS varchar(64))`
+	oldRows = ourRows + ` AND recorded_at < CAST(@before AS datetime2(7))`
+	// sweepEntries compares the age once more where a row is deleted: in between its job may have been recorded again.
+	sweepEntries = `DELETE FROM dbrunner.ledger` + passing + ` WHERE ` + oldRows + ` AND job_id IN
+	(SELECT TOP (@limit) job_id FROM dbrunner.ledger` + passing + ` WHERE ` + oldRows + ` ORDER BY recorded_at)`
 )
 
 // Numbers of a taken key: of the primary key, or of a unique index that a DBA made in its place.
@@ -157,10 +160,10 @@ func (d *Database) ownFailure(ctx context.Context, s *session, err error) *db.Er
 	return d.failure(ctx, s, err, -1)
 }
 
-// ask runs one query under the session's limits.
+// ask runs one query of the engine's own, outside of a job's transaction.
 func (d *Database) ask(ctx context.Context, s *session, text string, args []driver.NamedValue) (*table, error) {
 	t := &table{}
-	return t, s.run(ctx, request{text: d.texts.limits + text, args: numbered(args)}, t)
+	return t, s.run(ctx, request{text: d.texts.own + text, args: numbered(args)}, t)
 }
 
 // Record inserts a ledger row in a transaction of its own, unless its key is taken: then the row that is there comes
@@ -258,7 +261,7 @@ func (d *Database) Sweep(ctx context.Context, before time.Time, limit int) (dele
 // Now is the server's clock.
 func (d *Database) Now(ctx context.Context) (now time.Time, err error) {
 	err = d.own(ctx, db.ClassLost, func(ctx context.Context, s *session) error {
-		t, err := s.query(ctx, "SELECT SYSUTCDATETIME()")
+		t, err := d.ask(ctx, s, "SELECT SYSUTCDATETIME()", nil)
 		if err != nil {
 			return err
 		}

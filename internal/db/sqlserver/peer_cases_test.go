@@ -153,6 +153,28 @@ func TestPeerCommit(t *testing.T) {
 		p := newPeer(t, on(commit, reply{tokens: failure(596, 21, "canary", true)}))
 		requireError(t, run(t, p.open(), patience), db.ClassUnknown, db.CodeConnectionLost)
 	})
+	for _, c := range []struct {
+		name   string
+		tokens []byte
+		class  db.Class
+		code   db.Code
+	}{
+		{"an error before the row", append(more(failure(3902, 16, "canary", false)), number(0)...), db.ClassUnknown, db.CodeConnectionLost},
+		{"a doomed transaction before the row", append(more(failure(3998, 16, "canary", false)), number(0)...), db.ClassUnknown, db.CodeConnectionLost},
+		{"any error before the row", append(more(failure(12345, 16, "canary", false)), number(0)...), db.ClassUnknown, db.CodeConnectionLost},
+		{"a transient error before the row", append(more(failure(41325, 16, "canary", false)), number(0)...), db.ClassUnknown, db.CodeConnectionLost},
+		{"an error behind the row", append(more(number(0)), failure(12345, 16, "canary", false)...), db.ClassUnknown, db.CodeConnectionLost},
+		{"nothing to commit", failure(3902, 16, "canary", false), db.ClassUnknown, db.CodeConnectionLost},
+		{"an error, and it is open still", append(more(failure(12345, 16, "canary", false)), number(1)...), db.ClassPermanent, db.CodeDatabase},
+		{"open still", number(1), db.ClassPermanent, db.CodeTransactionAborted},
+		{"no row", done(0, 0), db.ClassUnknown, db.CodeConnectionLost},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			p := newPeer(t, on(commit, reply{tokens: c.tokens}))
+			requireError(t, run(t, p.open(), patience), c.class, c.code)
+		})
+	}
 	t.Run("validation failed", func(t *testing.T) {
 		t.Parallel()
 		p := newPeer(t, on(commit, reply{tokens: failure(41325, 16, "canary", false)}))
@@ -168,6 +190,65 @@ func TestPeerLinkLost(t *testing.T) {
 			t.Parallel()
 			p := newPeer(t, on(part, reply{hangUp: true}))
 			requireError(t, run(t, p.open(), patience), db.ClassLost, db.CodeConnectionLost)
+		})
+	}
+}
+
+// Each use of a session sets the isolation level, which the reset of a session leaves as it is.
+func TestPeerIsolationOfEachUse(t *testing.T) {
+	t.Parallel()
+	const level = "SET TRANSACTION ISOLATION LEVEL "
+	for name, c := range map[string]struct {
+		text string // of the first request
+		work func(d db.Database)
+	}{
+		"transact": {level + "SERIALIZABLE; BEGIN TRANSACTION", func(d db.Database) {
+			tx := &db.Transaction{Statements: []*db.Compiled{{SQL: "UPDATE item SET a = 1"}}, Expect: make([]*db.Range, 1), Isolation: db.Serializable}
+			_, _ = d.Transact(t.Context(), db.Call{Timeout: patience}, tx, db.RowOptions{Format: db.Arrays}, nil)
+		}},
+		"transact by default": {level + "READ COMMITTED; BEGIN TRANSACTION", func(d db.Database) { _ = run(t, d, patience) }},
+		"read": {level + "READ COMMITTED; BEGIN TRANSACTION", func(d db.Database) {
+			_, _ = d.Read(t.Context(), db.Call{Timeout: patience}, &db.Compiled{SQL: "SELECT v"}, db.RowOptions{Format: db.Arrays})
+		}},
+		"execute": {level + "READ COMMITTED; SELECT 1", func(d db.Database) {
+			_, _ = d.Execute(t.Context(), db.Call{Timeout: patience}, &db.Compiled{SQL: "UPDATE item SET a = 1"}, db.RowOptions{Format: db.Arrays}, nil)
+		}},
+		"lookup": {level + "READ COMMITTED; SELECT request_hash", func(d db.Database) {
+			_, _ = d.Lookup(t.Context(), "job")
+		}},
+		"record": {level + "READ COMMITTED; INSERT", func(d db.Database) {
+			_, _, _ = d.Record(t.Context(), &db.Entry{JobID: "job", Status: "failed", Timestamp: time.Unix(1, 0)})
+		}},
+		"conclude": {level + "READ COMMITTED; DECLARE", func(d db.Database) {
+			_, _, _ = d.Conclude(t.Context(), &db.Entry{JobID: "job", Status: "failed", Timestamp: time.Unix(1, 0)}, false)
+		}},
+		"sweep": {level + "READ COMMITTED; DELETE", func(d db.Database) {
+			_, _ = d.Sweep(t.Context(), time.Now(), 10)
+		}},
+		"now": {level + "READ COMMITTED; SELECT SYSUTCDATETIME", func(d db.Database) {
+			_, _ = d.Now(t.Context())
+		}},
+		"probe": {level + "READ COMMITTED", func(d db.Database) {
+			_ = d.Probe(t.Context())
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := newPeer(t, func(text string) reply {
+				if strings.Contains(text, "SYSUTCDATETIME") || strings.Contains(text, "HAS_PERMS") {
+					return reply{tokens: failure(208, 16, "the peer knows no values of this type", false)}
+				}
+				return reply{}
+			})
+			d := p.open()
+			require.NoError(t, run(t, d, patience))
+			p.mu.Lock()
+			before := len(p.texts)
+			p.mu.Unlock()
+			c.work(d)
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			require.Contains(t, p.texts[before], c.text)
 		})
 	}
 }

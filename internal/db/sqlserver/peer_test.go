@@ -278,3 +278,9 @@ func failure(n int32, class byte, message string, fatal bool) []byte {
 	}
 	return append(out, done(2, 0)...)
 }
+
+// more is an answer that goes on behind its last statement.
+func more(tokens []byte) []byte {
+	tokens[len(tokens)-len(done(0, 0))+1] |= 1
+	return tokens
+}

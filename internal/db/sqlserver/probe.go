@@ -58,6 +58,9 @@ func DDL() string {
 // Probe reaches the server, looks at what the login could write, and verifies the ledger.
 func (d *Database) Probe(ctx context.Context) error {
 	return d.own(ctx, db.ClassLost, func(ctx context.Context, s *session) error {
+		if _, err := s.query(ctx, d.texts.own); err != nil {
+			return err
+		}
 		if err := d.lookAtRights(ctx, s); err != nil {
 			return err
 		}
@@ -165,7 +168,7 @@ SELECT CAST(@got AS bigint)`
 // createLedger makes the table, in one transaction.
 func (d *Database) createLedger(ctx context.Context, s *session) error {
 	for _, text := range []string{
-		d.texts.limits + "BEGIN TRANSACTION", ledgerLock, createSchema, createTable, createIndex, "COMMIT TRANSACTION",
+		d.texts.own + "BEGIN TRANSACTION", ledgerLock, createSchema, createTable, createIndex, "COMMIT TRANSACTION",
 	} {
 		if _, err := s.query(ctx, text); err != nil {
 			return d.notCreated(ctx, s, err)

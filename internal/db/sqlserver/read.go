@@ -19,7 +19,7 @@ func (d *Database) Read(ctx context.Context, call db.Call, stmt *db.Compiled, op
 	defer d.release(s)
 	ctx, done := s.limit(ctx, call.Timeout)
 	defer done()
-	before := d.texts.limits + isolationSQL(db.IsolationDefault) + d.labelSQL(call.Label) + "BEGIN TRANSACTION; "
+	before := d.texts.own + d.labelSQL(call.Label) + "BEGIN TRANSACTION; "
 	r, err := nested(stmt, before, "; "+rollbackSQL)
 	if err != nil {
 		return db.ResultSet{}, err

@@ -11,7 +11,7 @@ import (
 
 const (
 	rollbackSQL = "IF @@TRANCOUNT > 0 ROLLBACK TRANSACTION"
-	// commitSQL commits what begin began, and says so: the row is the proof.
+	// commitSQL commits what begin began, and says so: the row, without any error beside it, is the proof.
 	commitSQL = "SET XACT_ABORT ON; COMMIT TRANSACTION; COMMIT TRANSACTION; SELECT CAST(@@TRANCOUNT AS bigint)"
 	// depth is how often a transaction is begun. A stray COMMIT takes one away, which shows; it commits nothing.
 	depth = 2
@@ -19,7 +19,8 @@ const (
 
 // texts are the engine's own texts that depend on its options alone: the server keeps a plan for each text.
 type texts struct {
-	limits string
+	limits string // what a job may have set; not the isolation level, which stays within a transaction
+	own    string // the same, and the isolation level of the engine's own queries outside of a job's transaction
 }
 
 func newTexts(l *db.Limits) texts {
@@ -27,8 +28,10 @@ func newTexts(l *db.Limits) texts {
 	if l.LockTimeout > 0 {
 		lock = milliseconds(l.LockTimeout)
 	}
-	return texts{limits: "SET XACT_ABORT ON; SET IMPLICIT_TRANSACTIONS OFF; SET NOCOUNT OFF; " +
-		"SET CONTEXT_INFO 0x00; SET LOCK_TIMEOUT " + lock + "; "}
+	limits := "SET NOEXEC OFF; SET PARSEONLY OFF; SET FMTONLY OFF; SET ROWCOUNT 0; SET XACT_ABORT ON; SET IMPLICIT_TRANSACTIONS OFF; " +
+		"SET NOCOUNT OFF; SET CONTEXT_INFO 0x00; SET LOCK_TIMEOUT " + lock + "; "
+	// A session's reset leaves the isolation level as the job before has set it.
+	return texts{limits: limits, own: limits + isolationSQL(db.IsolationDefault)}
 }
 
 func milliseconds(d time.Duration) string { return strconv.FormatInt(max(1, d.Milliseconds()), 10) }

@@ -142,10 +142,11 @@ func (t *transaction) fence(ctx context.Context, entry *db.Entry) error {
 func (t *transaction) commit(ctx context.Context) error {
 	answer := &table{}
 	err := t.run(context.WithoutCancel(ctx), request{text: commitSQL}, answer)
-	if len(answer.rows) == 1 && answer.rows[0][0] == int64(0) {
-		return nil // the server said so, whatever became of the link behind it
+	depth, told := last(answer)
+	if err == nil && told && depth == 0 {
+		return nil
 	}
-	if err == nil {
+	if err == nil && told { // something has begun another transaction within it
 		t.kill()
 		return errTransactionEnded()
 	}
@@ -156,10 +157,14 @@ func (t *transaction) commit(ctx context.Context) error {
 		return unknownCommit(err)
 	}
 	failure := t.d.serverError(e, -1)
-	if failure.Class == db.ClassLost {
+	if failure.Class == db.ClassLost || told && depth == 0 || e.Number == nothingToCommit {
+		// Nothing is open any more, and an error does not tell whether it was committed.
 		t.kill()
 		return unknownCommit(err)
 	}
 	t.rollback(ctx)
 	return failure
 }
+
+// nothingToCommit is the number of a COMMIT without a transaction.
+const nothingToCommit = 3902
