@@ -195,13 +195,13 @@ func TestTopology(t *testing.T) {
 }
 
 // letters lists the dead letters by job id.
-func (w *world) letters() map[string]letterView {
+func (w *world) letters() map[string]deadLetterView {
 	w.t.Helper()
 	got := w.run("", "dead", "ls", "--json")
 	require.Equal(w.t, exitOK, got.code, got.err)
-	var list []letterView
+	var list []deadLetterView
 	got.json(w.t, &list)
-	byJob := map[string]letterView{}
+	byJob := map[string]deadLetterView{}
 	for _, l := range list {
 		byJob[l.JobID] = l
 	}
@@ -223,7 +223,7 @@ func TestDead(t *testing.T) {
 
 	show := w.run("", "dead", "show", letter.Letter, "--json")
 	require.Equal(t, exitOK, show.code, show.err)
-	var shown letterView
+	var shown deadLetterView
 	show.json(t, &shown)
 	require.Contains(t, *shown.Body, `"reply_to":"_INBOX.nobody"`, "the body is as it was published")
 	require.Contains(t, w.run("", "dead", "show", "dbrunner.dead."+letter.Letter).out, "undefined_object")
@@ -274,10 +274,10 @@ func TestRedriveRefuses(t *testing.T) {
 	defer func() { require.NoError(t, conn.Close(context.Background())) }()
 	letter := func(id, reason, body string) string {
 		headers := map[string][]string{
-			app.LetterJobID: {id}, app.LetterReason: {reason}, app.LetterResultID: {id},
-			app.LetterSequence: {"7"}, app.LetterQueuedAt: {"2026-03-01T12:00:00.000000001Z"},
+			app.HeaderJobID: {id}, app.HeaderReason: {reason}, app.HeaderResultID: {id},
+			app.HeaderSequence: {"7"}, app.HeaderQueuedAt: {"2026-03-01T12:00:00.000000001Z"},
 		}
-		require.NoError(t, conn.PublishLetter(t.Context(), "shop", "query", "s1_"+id, headers, []byte(body)))
+		require.NoError(t, conn.PublishDeadLetter(t.Context(), "shop", "query", "s1_"+id, headers, []byte(body)))
 		return "shop.query.s1_" + id
 	}
 	redrive := func(args ...string) outcome { return w.run("", append([]string{"dead", "redrive"}, args...)...) }
@@ -316,8 +316,8 @@ func TestRedriveRefuses(t *testing.T) {
 	require.Contains(t, redrive(broken).err, "not a JSON object")
 	long := strings.Repeat("x", 100)
 	tooLong := letter("l", "failed", body)
-	require.NoError(t, conn.PublishLetter(t.Context(), "shop", "query", "s1_l",
-		map[string][]string{app.LetterJobID: {long}, app.LetterReason: {"failed"}}, []byte(body)))
+	require.NoError(t, conn.PublishDeadLetter(t.Context(), "shop", "query", "s1_l",
+		map[string][]string{app.HeaderJobID: {long}, app.HeaderReason: {"failed"}}, []byte(body)))
 	require.Contains(t, redrive(tooLong).err, "--id")
 
 	got := redrive(letter("ok", "failed", body), "shop.query.s1_nosuch", "--json")

@@ -30,8 +30,8 @@ func newDead() *cobra.Command {
 	return cmd
 }
 
-// letterView is a dead letter as it is printed.
-type letterView struct {
+// deadLetterView is a dead letter as it is printed.
+type deadLetterView struct {
 	Letter     string          `json:"letter"`
 	Stored     time.Time       `json:"stored"`
 	JobID      string          `json:"job_id"`
@@ -51,16 +51,16 @@ type letterView struct {
 	Body    *string             `json:"body,omitempty"`
 }
 
-func viewLetter(l *bus.Letter) letterView {
-	v := letterView{
+func viewLetter(l *bus.Letter) deadLetterView {
+	v := deadLetterView{
 		Letter: letterName(l), Stored: l.Stored.UTC(),
-		JobID: header(l, app.LetterJobID), Reason: header(l, app.LetterReason), Code: header(l, app.LetterCode),
-		Message: header(l, app.LetterMessage), ResultID: header(l, app.LetterResultID),
-		QueuedAt: header(l, app.LetterQueuedAt), Sequence: header(l, app.LetterSequence),
-		Deliveries: header(l, app.LetterDeliveries), Runner: header(l, app.LetterRunner),
+		JobID: header(l, app.HeaderJobID), Reason: header(l, app.HeaderReason), Code: header(l, app.HeaderCode),
+		Message: header(l, app.HeaderMessage), ResultID: header(l, app.HeaderResultID),
+		QueuedAt: header(l, app.HeaderQueuedAt), Sequence: header(l, app.HeaderSequence),
+		Deliveries: header(l, app.HeaderDeliveries), Runner: header(l, app.HeaderRunner),
 		RedriveOf: header(l, bus.HeaderOriginal+app.RedriveOf),
 	}
-	if faults := header(l, app.LetterFaults); json.Valid([]byte(faults)) {
+	if faults := header(l, app.HeaderFaults); json.Valid([]byte(faults)) {
 		v.Faults = json.RawMessage(faults)
 	}
 	return v
@@ -148,7 +148,7 @@ type letterCount struct {
 	Letters  int    `json:"letters"`
 }
 
-func printCounts(w io.Writer, views []letterView, asJSON bool) error {
+func printCounts(w io.Writer, views []deadLetterView, asJSON bool) error {
 	counts := []letterCount{}
 	for i := range views {
 		parts := strings.Split(views[i].Letter, ".")
@@ -170,7 +170,7 @@ func printCounts(w io.Writer, views []letterView, asJSON bool) error {
 	return table(w, "", append(rows, []string{strconv.Itoa(len(views)), "all", "", "", ""}))
 }
 
-func printLetters(w io.Writer, views []letterView, asJSON bool) error {
+func printLetters(w io.Writer, views []deadLetterView, asJSON bool) error {
 	if asJSON {
 		return printJSON(w, views)
 	}
@@ -213,7 +213,7 @@ func newDeadShow() *cobra.Command {
 
 func (f *deadFlags) show(cmd *cobra.Command, name string) error {
 	return f.with(cmd.Context(), func(ctx context.Context, conn *bus.Conn, _ *config.Config) error {
-		letter, err := findLetter(ctx, conn, name)
+		letter, err := findDeadLetter(ctx, conn, name)
 		if err != nil {
 			return err
 		}
@@ -227,8 +227,8 @@ func (f *deadFlags) show(cmd *cobra.Command, name string) error {
 	})
 }
 
-// findLetter reads the letter of a name, which may be its whole subject.
-func findLetter(ctx context.Context, conn *bus.Conn, name string) (bus.Letter, error) {
+// findDeadLetter reads the letter of a name, which may be its whole subject.
+func findDeadLetter(ctx context.Context, conn *bus.Conn, name string) (bus.Letter, error) {
 	parts := strings.Split(strings.TrimPrefix(name, conn.Namespace()+".dead."), ".")
 	if len(parts) != 3 {
 		return bus.Letter{}, usage(fmt.Errorf("%q names no letter: write database.kind.id, as dead ls prints it", name))
@@ -236,7 +236,7 @@ func findLetter(ctx context.Context, conn *bus.Conn, name string) (bus.Letter, e
 	return conn.Letter(ctx, parts[0], parts[1], parts[2])
 }
 
-func (v *letterView) print(w io.Writer) error {
+func (v *deadLetterView) print(w io.Writer) error {
 	rows := [][]string{
 		{"letter", v.Letter},
 		{"stored", v.Stored.Format(time.RFC3339)},

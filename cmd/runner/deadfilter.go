@@ -40,8 +40,8 @@ func (f *letterFilter) checkFilter() error {
 }
 
 // chosen reads the letters that the filter lets through, oldest first.
-func (f *letterFilter) chosen(ctx context.Context, conn *bus.Conn) ([]letterView, error) {
-	views := []letterView{}
+func (f *letterFilter) chosen(ctx context.Context, conn *bus.Conn) ([]deadLetterView, error) {
+	views := []deadLetterView{}
 	after := time.Now().Add(-f.since)
 	err := conn.Letters(ctx, f.database, f.kind, func(l bus.Letter) bool {
 		v := viewLetter(&l)

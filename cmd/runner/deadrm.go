@@ -50,7 +50,7 @@ func (f *deadRemoveFlags) run(cmd *cobra.Command, args []string) error {
 	}
 	removed := 0
 	err = eachLetter(ctx, cmd, names, func(ctx context.Context, name string) error {
-		letter, err := findLetter(ctx, conn, name)
+		letter, err := findDeadLetter(ctx, conn, name)
 		if err == nil {
 			err = conn.DeleteLetter(ctx, letter)
 		}

@@ -66,8 +66,8 @@ func TestManyDeadLetters(t *testing.T) {
 		require.Equal(t, exitJob, w.run("", "submit", "-d", "shop", "--id", fmt.Sprintf("q%d", i), "--sql", "SELECT * FROM nosuch").code)
 	}
 	require.Equal(t, exitJob, w.run("", "submit", "-d", "shop", "--id", "typo", "--sql", "SELEC 1 FROM").code)
-	list := func(args ...string) []letterView {
-		var views []letterView
+	list := func(args ...string) []deadLetterView {
+		var views []deadLetterView
 		w.run("", append([]string{"dead", "ls", "--json"}, args...)...).json(t, &views)
 		return views
 	}

@@ -14,7 +14,7 @@ var version = ""
 
 func main() {
 	ignoreOutputSignals()
-	ctx := untilSignal()
+	ctx := signalContext()
 	os.Exit(run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 }
 

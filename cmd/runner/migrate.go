@@ -228,7 +228,7 @@ func (w *migrateWork) act(ctx context.Context) (*migration.Report, error) {
 	return report, err
 }
 
-// lookTimeout bounds a look at the database beside the action itself.
+// lookupTimeout bounds a look at the database beside the action itself.
 const lookTimeout = 15 * time.Second
 
 // left looks in a session of its own at what an action has left that has lost its own; nil if that cannot be seen.

@@ -109,14 +109,14 @@ func (f *redriveFlags) print(w io.Writer, done []redriven) error {
 // redrive publishes one letter's job again. The letter is removed last: whatever dies in between leaves it there, and
 // the next attempt finds the new id taken.
 func (f *redriveFlags) redrive(ctx context.Context, conn *bus.Conn, name string) (redriven, error) {
-	letter, err := findLetter(ctx, conn, name)
+	letter, err := findDeadLetter(ctx, conn, name)
 	if err != nil {
 		return redriven{}, err
 	}
 	if err = f.allowed(ctx, conn, &letter); err != nil {
 		return redriven{}, err
 	}
-	out := redriven{Letter: letterName(&letter), JobID: header(&letter, app.LetterJobID)}
+	out := redriven{Letter: letterName(&letter), JobID: header(&letter, app.HeaderJobID)}
 	if out.NewID, err = f.newID(ctx, conn, &letter); err != nil {
 		return redriven{}, err
 	}
@@ -142,11 +142,11 @@ func taken(id string) error {
 
 // allowed refuses jobs whose effect happened, and without --force those that may have had theirs.
 func (f *redriveFlags) allowed(ctx context.Context, conn *bus.Conn, letter *bus.Letter) error {
-	switch reason := header(letter, app.LetterReason); reason {
+	switch reason := header(letter, app.HeaderReason); reason {
 	case string(jobs.Rejected), string(jobs.Failed), string(jobs.Canceled), string(jobs.Expired), "job_id_reused":
 		return nil
 	case "result_id_taken":
-		return fmt.Errorf("the job has taken effect; its result is stored under %s", header(letter, app.LetterResultID))
+		return fmt.Errorf("the job has taken effect; its result is stored under %s", header(letter, app.HeaderResultID))
 	case "too_many_deliveries":
 		return f.allowedGivenUp(ctx, conn, letter)
 	default:
@@ -156,7 +156,7 @@ func (f *redriveFlags) allowed(ctx context.Context, conn *bus.Conn, letter *bus.
 
 // allowedGivenUp asks the stored result how a job ended that was delivered too often.
 func (f *redriveFlags) allowedGivenUp(ctx context.Context, conn *bus.Conn, letter *bus.Letter) error {
-	raw, err := conn.Results(letter.Database).StoredResult(ctx, header(letter, app.LetterResultID))
+	raw, err := conn.Results(letter.Database).StoredResult(ctx, header(letter, app.HeaderResultID))
 	if err != nil {
 		return err
 	}
@@ -171,11 +171,11 @@ func (f *redriveFlags) allowedGivenUp(ctx context.Context, conn *bus.Conn, lette
 
 // answersLetter reports whether a result is of the message that the letter is about, and not of another one under its id.
 func answersLetter(head *jobs.ResultHead, letter *bus.Letter) bool {
-	sequence, err := strconv.ParseUint(header(letter, app.LetterSequence), 10, 64)
+	sequence, err := strconv.ParseUint(header(letter, app.HeaderSequence), 10, 64)
 	if err != nil {
 		return false
 	}
-	queued, err := time.Parse(time.RFC3339Nano, header(letter, app.LetterQueuedAt))
+	queued, err := time.Parse(time.RFC3339Nano, header(letter, app.HeaderQueuedAt))
 	return err == nil && head.SameMessage(sequence, queued)
 }
 
@@ -190,7 +190,7 @@ func (f *redriveFlags) allowedUnknown() error {
 func (f *redriveFlags) newID(ctx context.Context, conn *bus.Conn, letter *bus.Letter) (string, error) {
 	id := f.id
 	if id == "" {
-		id = nextID(header(letter, app.LetterJobID))
+		id = nextID(header(letter, app.HeaderJobID))
 	}
 	if !jobs.ValidID(id) {
 		return "", fmt.Errorf("%q is no id that a job may have; give one with --id", id)

@@ -29,10 +29,10 @@ func signalName(s syscall.Signal) string {
 // terminal from the background, is an error of that write and no reason to stop work.
 func ignoreOutputSignals() { signal.Ignore(syscall.SIGPIPE, syscall.SIGTTOU) }
 
-// untilSignal returns a context that the first SIGINT, SIGTERM or SIGHUP cancels. A second SIGINT or SIGTERM exits
+// signalContext returns a context that the first SIGINT, SIGTERM or SIGHUP cancels. A second SIGINT or SIGTERM exits
 // immediately; SIGHUP never does, because terminals send it twice and service managers send it beside SIGTERM. A process
 // that was started with SIGHUP ignored (nohup) goes on ignoring it. The goroutine lives as long as the process.
-func untilSignal() context.Context {
+func signalContext() context.Context {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	wanted := []os.Signal{syscall.SIGINT, syscall.SIGTERM}
 	if !signal.Ignored(syscall.SIGHUP) {

@@ -89,7 +89,7 @@ func (a *App) Run(ctx context.Context) (err error) {
 	}
 	r := &running{
 		cfg: cfg, log: log, conn: conn, watch: watch, databases: databases, version: a.opts.Version,
-		startedAt: time.Now(), suspects: worker.NewSuspects(),
+		startedAt: time.Now(), suspects: worker.NewQuarantine(),
 		cancellations: conn.Cancellations(databaseNames(cfg)),
 		rows:          newRowsStore(conn, cfg.Worker.MaxOutputs),
 	}
@@ -100,7 +100,7 @@ func (a *App) Run(ctx context.Context) (err error) {
 	r.publishHeartbeat(ctx)
 	if a.opts.Strict {
 		if err := r.probe(ctx); err != nil {
-			r.leave(ctx)
+			r.announceStopped(ctx)
 			return err
 		}
 	}
@@ -121,14 +121,14 @@ type running struct {
 	cfg       *config.Config
 	log       *zap.Logger
 	conn      *bus.Conn
-	watch     *watch
+	watch     *monitoring
 	databases []*database
 	version   string
 	startedAt time.Time
-	suspects  *worker.Suspects
+	suspects  *worker.Quarantine
 	self      process
 	beacon    *bus.Beacon
-	namesake  namesake
+	namesake  duplicateInstance
 
 	cancellations *bus.Cancellations
 	rows          *rowsStore
@@ -173,23 +173,23 @@ var errDrainTimeout = errors.New("the drain timeout is over")
 func (r *running) run(ctx context.Context, started chan<- struct{}) error {
 	work, stopWork := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer stopWork(nil)
-	beside, stopBeside := context.WithCancel(context.WithoutCancel(ctx))
+	backgroundCtx, stopBeside := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopBeside()
 
 	r.enter(stateRunning)
 	var background errgroup.Group
 	for _, d := range r.databases {
-		d.background(beside, &background, r.cfg.Topology.Results.MinAge)
-		background.Go(func() error { return d.watchHealth(beside, r.log.Named("health")) })
+		d.background(backgroundCtx, &background, r.cfg.Topology.Results.MinAge)
+		background.Go(func() error { return d.watchHealth(backgroundCtx, r.log.Named("health")) })
 	}
-	background.Go(func() error { return r.beat(beside) })
-	background.Go(func() error { return r.measure(beside) })
-	background.Go(func() error { return r.conn.WatchTopology(beside, bus.TopologyInterval) })
-	background.Go(func() error { return r.conn.WatchDead(beside, deadInterval) })
-	background.Go(func() error { return r.newRowsSweeper().Run(beside) })
-	r.watch.background(beside, &background, r)
-	background.Go(func() error { return r.watchCancellations(beside) })
-	service, err := r.openDoors(ctx, beside)
+	background.Go(func() error { return r.publishHeartbeats(backgroundCtx) })
+	background.Go(func() error { return r.sampleLag(backgroundCtx) })
+	background.Go(func() error { return r.conn.WatchTopology(backgroundCtx, bus.TopologyInterval) })
+	background.Go(func() error { return r.conn.WatchDead(backgroundCtx, deadInterval) })
+	background.Go(func() error { return r.newRowsSweeper().Run(backgroundCtx) })
+	r.watch.background(backgroundCtx, &background, r)
+	background.Go(func() error { return r.watchCancellations(backgroundCtx) })
+	service, err := r.openService(ctx, backgroundCtx)
 	if err != nil {
 		stopBeside()
 		return errors.Join(err, background.Wait())
@@ -212,16 +212,16 @@ func (r *running) run(ctx context.Context, started chan<- struct{}) error {
 	close(ended)
 	stopBeside()
 	err = errors.Join(err, background.Wait())
-	r.leave(ctx)
+	r.announceStopped(ctx)
 	return err
 }
 
-// openDoors opens the service once all that is there to be cancelled is known: intake begins after it.
-func (r *running) openDoors(ctx, beside context.Context) (*bus.Service, error) {
+// openService opens the service once all that is there to be cancelled is known: intake begins after it.
+func (r *running) openService(ctx, backgroundCtx context.Context) (*bus.Service, error) {
 	if err := r.cancellations.Ready(ctx); err != nil {
 		return nil, err
 	}
-	return r.openAPI(beside)
+	return r.openAPI(backgroundCtx)
 }
 
 // deadInterval is how often the stream of dead letters is looked at for letters that had to go.
@@ -247,8 +247,8 @@ func (r *running) drain(ctx context.Context, ended <-chan struct{}, stopWork con
 	return nil
 }
 
-// leave tells that the runner has ended.
-func (r *running) leave(ctx context.Context) {
+// announceStopped tells that the runner has ended.
+func (r *running) announceStopped(ctx context.Context) {
 	r.enter(stateStopped)
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
 	defer cancel()

@@ -110,7 +110,7 @@ func requireLetters(t *testing.T, w *world, want map[string]string) {
 	defer func() { require.NoError(t, conn.Close(context.Background())) }()
 	have := map[string]string{}
 	require.NoError(t, conn.Letters(t.Context(), "", "", func(l bus.Letter) bool {
-		have[l.Headers[app.LetterJobID][0]] = l.Headers[app.LetterReason][0]
+		have[l.Headers[app.HeaderJobID][0]] = l.Headers[app.HeaderReason][0]
 		return true
 	}))
 	require.Equal(t, want, have)
@@ -155,8 +155,8 @@ func TestLetterHeadersAreTheRunners(t *testing.T) {
 		})
 		return err == nil && letter.Body != nil
 	}, patience, 5*time.Millisecond)
-	require.Equal(t, []string{"real"}, letter.Headers[app.LetterJobID])
-	require.Equal(t, []string{"rejected"}, letter.Headers[app.LetterReason])
+	require.Equal(t, []string{"real"}, letter.Headers[app.HeaderJobID])
+	require.Equal(t, []string{"rejected"}, letter.Headers[app.HeaderReason])
 	require.Equal(t, []string{"forged"}, letter.Headers[bus.HeaderOriginal+"Dbrunner-Job-Id"])
 	require.Equal(t, []string{"00-a-b-01"}, letter.Headers["Traceparent"])
 	require.Equal(t, msg.Data, letter.Body)

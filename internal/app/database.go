@@ -37,17 +37,17 @@ type database struct {
 	migrations *migrations // nil: not possible here
 
 	// Set by connect.
-	conn     *bus.Conn
-	results  *results
-	executor *jobs.Executor
-	gate     *worker.Gate
-	apart    *worker.Gate // of the lanes that go on while the database does not answer
-	lanes    []*worker.Lane
-	intakes  []*intake       // of the lanes, in their order
-	sweeper  *worker.Sweeper // nil without a ledger
-	onStart  *onStart        // nil: not wanted
-	checker  *jobs.Checker
-	beacon   *bus.Beacon
+	conn       *bus.Conn
+	results    *results
+	executor   *jobs.Executor
+	gate       *worker.Gate
+	healthGate *worker.Gate // of the lanes that go on while the database does not answer
+	lanes      []*worker.Lane
+	intakes    []*intake       // of the lanes, in their order
+	sweeper    *worker.Sweeper // nil without a ledger
+	onStart    *onStart        // nil: not wanted
+	checker    *jobs.Checker
+	beacon     *bus.Beacon
 
 	observer worker.Observer // nil: nobody looks
 	tracer   worker.Tracer   // nil: nobody looks
@@ -148,7 +148,7 @@ func (d *database) makeGates(r *running) (err error) {
 	log := r.log.Named("gate")
 	prober := d.prober(r.log.Named("database"))
 	if d.direct != nil {
-		prober = &bothWays{Prober: prober, direct: d.direct}
+		prober = &dualProber{Prober: prober, direct: d.direct}
 	}
 	if d.onStart = newOnStart(r, d, prober); d.onStart != nil {
 		prober = d.onStart
@@ -157,7 +157,7 @@ func (d *database) makeGates(r *running) (err error) {
 	if err != nil {
 		return err
 	}
-	d.apart, err = worker.NewGate(worker.GateOptions{Database: d.name, Logger: log})
+	d.healthGate, err = worker.NewGate(worker.GateOptions{Database: d.name, Logger: log})
 	return err
 }
 
@@ -175,7 +175,7 @@ func (d *database) newExecutor(r *running) (*jobs.Executor, error) {
 		Objects:       r.rows,
 		Inputs:        &paramsStore{r.conn.Params()},
 		Cancellations: &cancellations{r.cancellations, d.name},
-		Outside:       d.outside(),
+		Outside:       d.autocommitExecutor(),
 		Migrations:    d.migrator(r),
 	})
 	if err != nil {
@@ -192,27 +192,27 @@ func (d *database) lane(r *running, l *lane) (*worker.Lane, error) {
 	in := &intake{conn: r.conn, cfg: r.cfg, database: d.name, lane: l.name, steady: l.steadyOf(d.cfg.SteadySlots())}
 	d.intakes = append(d.intakes, in)
 	gate, suspects := d.gate, r.suspects
-	if l.apart {
-		gate, suspects = d.apart, nil
+	if l.runsWhenDown {
+		gate, suspects = d.healthGate, nil
 	}
 	return worker.New(worker.Options{
-		Database:         d.name,
-		Name:             l.name,
-		Slots:            l.slotsOf(d.cfg.Slots),
-		MaxSettling:      l.settlingOf(r.cfg.Worker.SettleInFlight, len(r.databases)),
-		AckWait:          r.cfg.Topology.AckWait,
-		UnreachableGrace: r.cfg.Worker.UnreachableGrace,
-		Intake:           in,
-		Executor:         d.executor,
-		Results:          d.results,
-		Outbox:           &outbox{conn: r.conn, runner: r.cfg.Instance},
-		Gate:             gate,
-		Suspects:         suspects,
-		Outlives:         func(kind string) bool { return slices.Contains(l.outlives, kind) },
-		Now:              leaseClock(),
-		Observer:         d.observer,
-		Tracer:           d.tracer,
-		Logger:           r.log.Named("worker"),
+		Database:          d.name,
+		Name:              l.name,
+		Slots:             l.slotsOf(d.cfg.Slots),
+		MaxSettling:       l.settlingOf(r.cfg.Worker.SettleInFlight, len(r.databases)),
+		AckWait:           r.cfg.Topology.AckWait,
+		UnreachableGrace:  r.cfg.Worker.UnreachableGrace,
+		Intake:            in,
+		Executor:          d.executor,
+		Results:           d.results,
+		Outbox:            &outbox{conn: r.conn, runner: r.cfg.Instance},
+		Gate:              gate,
+		Suspects:          suspects,
+		SurvivesLeaseLoss: func(kind string) bool { return slices.Contains(l.outlives, kind) },
+		Now:               leaseClock(),
+		Observer:          d.observer,
+		Tracer:            d.tracer,
+		Logger:            r.log.Named("worker"),
 	})
 }
 
@@ -238,7 +238,7 @@ func (d *database) makeSweeper(r *running) error {
 // background starts what runs beside the lanes until ctx ends.
 func (d *database) background(ctx context.Context, group *errgroup.Group, minAge time.Duration) {
 	group.Go(func() error { return d.gate.Run(ctx) })
-	group.Go(func() error { return d.apart.Run(ctx) })
+	group.Go(func() error { return d.healthGate.Run(ctx) })
 	group.Go(func() error { return d.results.RunRetention(ctx, retentionInterval, minAge) })
 	if d.sweeper != nil {
 		group.Go(func() error { return d.sweeper.Run(ctx) })

@@ -197,7 +197,7 @@ func requireWord(t *testing.T, where, label, operator, value string) {
 	for _, code := range jobs.Codes() {
 		known["code"] = append(known["code"], string(code))
 	}
-	for end := worker.EndSettled; end <= worker.EndLeaseLost; end++ {
+	for end := worker.DispositionSettled; end <= worker.EndLeaseLost; end++ {
 		known["end"] = append(known["end"], end.String())
 	}
 	require.Contains(t, known[label], value, "%s: label %s", where, label)

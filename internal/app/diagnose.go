@@ -84,8 +84,8 @@ func (d *database) stages(ctx context.Context, looks db.Diagnoser, tell func(Fin
 	return passed
 }
 
-// pace is how a pool was found under a load.
-type pace struct {
+// loadSample is how a pool was found under a load.
+type loadSample struct {
 	mu     sync.Mutex
 	took   []time.Duration
 	failed int
@@ -98,7 +98,7 @@ func (d *database) load(ctx context.Context, length time.Duration, tell func(Fin
 		return
 	}
 	before := d.db.Stats()
-	p := &pace{}
+	p := &loadSample{}
 	begun := time.Now()
 	var callers sync.WaitGroup
 	for range max(1, d.cfg.Pool.Max) {
@@ -109,7 +109,7 @@ func (d *database) load(ctx context.Context, length time.Duration, tell func(Fin
 }
 
 // call reads again and again until the time is over or a read fails.
-func (p *pace) call(ctx context.Context, d *database, until time.Time) {
+func (p *loadSample) call(ctx context.Context, d *database, until time.Time) {
 	var took []time.Duration
 	var failed error
 	for failed == nil && ctx.Err() == nil && time.Now().Before(until) {
@@ -132,7 +132,7 @@ func (p *pace) call(ctx context.Context, d *database, until time.Time) {
 	}
 }
 
-func (d *database) judged(p *pace, length time.Duration, before db.PoolStats) Finding {
+func (d *database) judged(p *loadSample, length time.Duration, before db.PoolStats) Finding {
 	slices.Sort(p.took)
 	after := d.db.Stats()
 	at := func(percent int) time.Duration {

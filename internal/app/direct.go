@@ -26,22 +26,22 @@ func openDirect(cfg *config.Config, name string, e engine) (db.Database, error) 
 	return opened, connectionFault(settings.DirectConnectionString, err)
 }
 
-// outside is what runs statements outside of transactions; nil: the database itself.
-func (d *database) outside() jobs.Outside {
+// autocommitExecutor is what runs statements outside of transactions; nil: the database itself.
+func (d *database) autocommitExecutor() jobs.AutocommitExecutor {
 	if d.direct == nil {
 		return nil
 	}
 	return d.direct
 }
 
-// bothWays is the prober of a database that is reached through a pooler and past it.
-type bothWays struct {
+// dualProber is the prober of a database that is reached through a pooler and past it.
+type dualProber struct {
 	worker.Prober
 	direct db.Database
 }
 
 // Probe tries both ways: jobs may need either.
-func (b *bothWays) Probe(ctx context.Context) error {
+func (b *dualProber) Probe(ctx context.Context) error {
 	if err := b.Prober.Probe(ctx); err != nil {
 		return err
 	}

@@ -37,7 +37,7 @@ func RowsSweeper(t *testing.T, cfg *config.Config) func(grace time.Duration) int
 	s := (&running{cfg: cfg, log: zap.NewNop(), conn: conn, databases: databases}).newRowsSweeper()
 	return func(grace time.Duration) int {
 		s.grace = grace
-		removed, err := s.look(t.Context())
+		removed, err := s.sweepOnce(t.Context())
 		require.NoError(t, err)
 		return removed
 	}

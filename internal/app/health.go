@@ -30,7 +30,7 @@ func (d *database) makeChecker() *jobs.Checker {
 		PoolWait:       h.PoolWait,
 		IgnorePending:  h.PendingMigrations == config.PendingIgnore,
 		Writes:         d.cfg.HasLedger(),
-		Jobs:           d.standing,
+		Jobs:           d.jobsVerdict,
 	}
 	if d.migrations != nil {
 		opts.Migrations = d.migrations
@@ -70,8 +70,8 @@ func (d *database) check(ctx context.Context, checks ...string) *jobs.Health {
 	return d.checker.Check(ctx, checks...)
 }
 
-// standing is whether the database's jobs run, in the words of a check.
-func (d *database) standing() (jobs.Verdict, string) {
+// jobsVerdict is whether the database's jobs run, in the words of a check.
+func (d *database) jobsVerdict() (jobs.Verdict, string) {
 	switch now := d.condition(); now.State {
 	case databaseDown:
 		return jobs.Unhealthy, "they wait: " + now.Reason
@@ -101,7 +101,7 @@ func (d *database) watchHealth(ctx context.Context, log *zap.Logger) error {
 		state := d.condition().State + d.topologyNews()
 		if state != seen || time.Since(at) >= d.cfg.Health.Interval {
 			seen, at = state, time.Now()
-			d.look(ctx, log)
+			d.checkHealth(ctx, log)
 		}
 		select {
 		case <-ctx.Done():
@@ -111,8 +111,8 @@ func (d *database) watchHealth(ctx context.Context, log *zap.Logger) error {
 	}
 }
 
-// look looks at the database and tells a change.
-func (d *database) look(ctx context.Context, log *zap.Logger) {
+// checkHealth looks at the database and tells a change.
+func (d *database) checkHealth(ctx context.Context, log *zap.Logger) {
 	found := d.check(ctx)
 	if ctx.Err() != nil {
 		return

@@ -146,7 +146,7 @@ func (d *database) status() databaseStatus {
 
 func lanePublic(s worker.State, in *intake) laneStatus {
 	out := laneStatus{
-		Name: s.Lane, Slots: s.Slots, Held: s.Held, Settling: s.Settling, Settled: s.Settled,
+		Name: s.Lane, Slots: s.Slots, Held: s.SlotsInUse, Settling: s.Settling, Settled: s.Settled,
 		Duplicates: s.Duplicates, LeasesLost: s.LeasesLost, Intake: s.IntakeError,
 	}
 	if out.Intake == "" {

@@ -76,13 +76,13 @@ func (i *intake) trouble() string {
 // delivery is a message in the words of jobs.
 func delivery(m *bus.Message) jobs.Delivery {
 	return jobs.Delivery{
-		Database:   m.Database(),
-		Kind:       m.Kind(),
-		Sequence:   m.Sequence(),
-		Timestamp:  m.Timestamp(),
-		Deliveries: m.Deliveries(),
-		Doubt:      !m.First(),
-		Headers:    m.Headers(),
-		Body:       m.Data(),
+		Database:         m.Database(),
+		Kind:             m.Kind(),
+		Sequence:         m.Sequence(),
+		Timestamp:        m.Timestamp(),
+		Deliveries:       m.Deliveries(),
+		MaybeRedelivered: !m.First(),
+		Headers:          m.Headers(),
+		Body:             m.Data(),
 	}
 }

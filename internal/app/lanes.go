@@ -13,9 +13,9 @@ type lane struct {
 	kinds []string
 	// outlives are the kinds whose work, once begun, goes on when its lease is lost, because it does not roll back whole.
 	outlives []string
-	// apart: it goes on while the database does not answer, behind a gate that only a full results stream closes, and
+	// runsWhenDown: it goes on while the database does not answer, behind a gate that only a full results stream closes, and
 	// never waits for its turn behind other lanes' jobs.
-	apart bool
+	runsWhenDown bool
 	// timeout and maxTimeout are default and ceiling of its jobs' time limit where the configuration has none for their
 	// kind; 0: the database's.
 	timeout, maxTimeout time.Duration
@@ -33,7 +33,7 @@ func lanes() []lane {
 			name: "migration", kinds: []string{"migration"}, outlives: []string{"migration"}, slots: 1, pending: 1,
 			timeout: time.Hour, maxTimeout: 24 * time.Hour,
 		},
-		{name: "health", kinds: []string{"health"}, slots: 2, apart: true},
+		{name: "health", kinds: []string{"health"}, slots: 2, runsWhenDown: true},
 	})
 }
 

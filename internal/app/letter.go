@@ -12,16 +12,16 @@ import (
 
 // The headers of a dead letter that say why it is there. The letter's payload is the job's body, unchanged.
 const (
-	LetterJobID      = "Dbrunner-Job-Id"
-	LetterReason     = "Dbrunner-Reason" // a status or a code: what brought the letter here
-	LetterCode       = "Dbrunner-Code"   // error.code of the answer
-	LetterMessage    = "Dbrunner-Message"
-	LetterFaults     = "Dbrunner-Faults"    // JSON array of {path, code, message}
-	LetterResultID   = "Dbrunner-Result-Id" // the stored result is there; missing if there is none
-	LetterSequence   = "Dbrunner-Sequence"  // of the job's message, with its time
-	LetterQueuedAt   = "Dbrunner-Queued-At"
-	LetterDeliveries = "Dbrunner-Deliveries"
-	LetterRunner     = "Dbrunner-Runner"
+	HeaderJobID      = "Dbrunner-Job-Id"
+	HeaderReason     = "Dbrunner-Reason" // a status or a code: what brought the letter here
+	HeaderCode       = "Dbrunner-Code"   // error.code of the answer
+	HeaderMessage    = "Dbrunner-Message"
+	HeaderFaults     = "Dbrunner-Faults"    // JSON array of {path, code, message}
+	HeaderResultID   = "Dbrunner-Result-Id" // the stored result is there; missing if there is none
+	HeaderSequence   = "Dbrunner-Sequence"  // of the job's message, with its time
+	HeaderQueuedAt   = "Dbrunner-Queued-At"
+	HeaderDeliveries = "Dbrunner-Deliveries"
+	HeaderRunner     = "Dbrunner-Runner"
 
 	// RedriveOf is in the headers of a job that was published again from a dead letter: the first job's id.
 	RedriveOf = "Dbrunner-Redrive-Of"
@@ -40,12 +40,12 @@ type outbox struct {
 // Reply publishes to a validated reply subject, best effort.
 func (o *outbox) Reply(subject string, body []byte) error { return o.conn.Reply(subject, body) }
 
-// PublishLetter stores a dead letter.
-func (o *outbox) PublishLetter(ctx context.Context, d *jobs.Delivery, letter *jobs.Letter) error {
-	return o.conn.PublishLetter(ctx, d.Database, d.Kind, letter.DerivedID, o.headers(d, letter), d.Body)
+// PublishDeadLetter stores a dead letter.
+func (o *outbox) PublishDeadLetter(ctx context.Context, d *jobs.Delivery, letter *jobs.DeadLetter) error {
+	return o.conn.PublishDeadLetter(ctx, d.Database, d.Kind, letter.DerivedID, o.headers(d, letter), d.Body)
 }
 
-func (o *outbox) headers(d *jobs.Delivery, letter *jobs.Letter) map[string][]string {
+func (o *outbox) headers(d *jobs.Delivery, letter *jobs.DeadLetter) map[string][]string {
 	h := make(map[string][]string, len(d.Headers)+10)
 	for name, values := range d.Headers {
 		if strings.HasPrefix(strings.ToLower(name), ownPrefix) {
@@ -58,15 +58,15 @@ func (o *outbox) headers(d *jobs.Delivery, letter *jobs.Letter) map[string][]str
 			h[name] = []string{value}
 		}
 	}
-	set(LetterJobID, letter.JobID)
-	set(LetterReason, letter.Reason)
-	set(LetterCode, letter.Code)
-	set(LetterMessage, letter.Message)
-	set(LetterFaults, string(letter.Faults))
-	set(LetterResultID, letter.ResultID)
-	set(LetterSequence, strconv.FormatUint(d.Sequence, 10))
-	set(LetterQueuedAt, d.Timestamp.UTC().Format(time.RFC3339Nano))
-	set(LetterDeliveries, strconv.FormatUint(d.Deliveries, 10))
-	set(LetterRunner, o.runner)
+	set(HeaderJobID, letter.JobID)
+	set(HeaderReason, letter.Reason)
+	set(HeaderCode, letter.Code)
+	set(HeaderMessage, letter.Message)
+	set(HeaderFaults, string(letter.Faults))
+	set(HeaderResultID, letter.ResultID)
+	set(HeaderSequence, strconv.FormatUint(d.Sequence, 10))
+	set(HeaderQueuedAt, d.Timestamp.UTC().Format(time.RFC3339Nano))
+	set(HeaderDeliveries, strconv.FormatUint(d.Deliveries, 10))
+	set(HeaderRunner, o.runner)
 	return h
 }

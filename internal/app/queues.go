@@ -47,7 +47,7 @@ func (s *sampler) Run(ctx context.Context) error {
 	ticker := time.NewTicker(queueInterval)
 	defer ticker.Stop()
 	for {
-		s.look(ctx)
+		s.sample(ctx)
 		select {
 		case <-ctx.Done():
 			return nil
@@ -56,8 +56,8 @@ func (s *sampler) Run(ctx context.Context) error {
 	}
 }
 
-// look looks once. What cannot be read keeps its last value, whose age is told.
-func (s *sampler) look(ctx context.Context) {
+// sample looks once. What cannot be read keeps its last value, whose age is told.
+func (s *sampler) sample(ctx context.Context) {
 	for _, d := range s.databases {
 		q, err := s.database(ctx, d)
 		if s.failed(ctx, err) {

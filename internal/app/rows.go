@@ -130,7 +130,7 @@ func (s *rowsSweeper) Run(ctx context.Context) error {
 			return nil
 		case <-timer.C:
 		}
-		removed, err := s.look(ctx)
+		removed, err := s.sweepOnce(ctx)
 		if err != nil && ctx.Err() == nil {
 			s.log.Warn("rows that nobody can ask for could not be looked for; it is tried again", zap.Error(err))
 		}
@@ -143,8 +143,8 @@ func (s *rowsSweeper) Run(ctx context.Context) error {
 
 func (*rowsSweeper) pause() time.Duration { return rowsSweepInterval/2 + rand.N(rowsSweepInterval) }
 
-// look removes what no result names any more, and says how many objects that were.
-func (s *rowsSweeper) look(ctx context.Context) (removed int, _ error) {
+// sweepOnce removes what no result names any more, and says how many objects that were.
+func (s *rowsSweeper) sweepOnce(ctx context.Context) (removed int, _ error) {
 	objects, err := s.sweep.Objects(ctx)
 	if err != nil {
 		return 0, err

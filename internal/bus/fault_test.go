@@ -344,7 +344,7 @@ func TestMinimalPermissionsSuffice(t *testing.T) {
 	_, err = conn.Results(database).StoredResult(t.Context(), "a")
 	require.NoError(t, err)
 	require.NoError(t, conn.Reply("_INBOX.x.y", []byte("r")))
-	require.NoError(t, conn.PublishLetter(t.Context(), database, "query", "s1_x", nil, []byte("1")))
+	require.NoError(t, conn.PublishDeadLetter(t.Context(), database, "query", "s1_x", nil, []byte("1")))
 	beacon, err := conn.RunnerBeacon("tester")
 	require.NoError(t, err)
 	for range 2 {

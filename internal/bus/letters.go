@@ -23,11 +23,11 @@ const (
 	HeaderDropped = "Dbrunner-Headers-Dropped"
 )
 
-// PublishLetter stores a dead letter and returns when it is stored: the body unchanged, the headers as data.
+// PublishDeadLetter stores a dead letter and returns when it is stored: the body unchanged, the headers as data.
 // Values above 16 KiB are cut with a mark, headers that JetStream would obey get the prefix HeaderOriginal, and
 // what does not fit into the server's largest message is left out and counted. Publishing the same letter again
 // replaces it, so this repeats until the context ends while the outcome is not known.
-func (c *Conn) PublishLetter(
+func (c *Conn) PublishDeadLetter(
 	ctx context.Context, database, kind, derivedID string, headers map[string][]string, body []byte,
 ) error {
 	err := errors.Join(checkName("database", database), checkName("kind", kind), checkID(derivedID))

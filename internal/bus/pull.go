@@ -222,14 +222,14 @@ func (p *pull) isFirst(info ackInfo) bool {
 // strangerDelay keeps a message that is no job from coming back all the time.
 const strangerDelay = time.Minute
 
-// letGo leaves a message alone that may be another runner's by now: its lease runs out, if that has not happened.
+// requeueUnlessResumed leaves a message alone that may be another runner's by now: its lease runs out, if that has not happened.
 func (p *pull) letGo(m *Message) {
 	p.intake.count(func(s *IntakeState) { s.LetGo++ })
 	p.intake.log.Warn("this process was stopped for a while: a message that has waited meanwhile may be another runner's, and is left alone",
 		zap.Uint64("sequence", m.Sequence()))
 }
 
-// handBack hands back what nobody begins here.
+// requeue hands back what nobody begins here.
 func (p *pull) handBack(m *Message, delay time.Duration) {
 	if p.vigil.stale(p.conn.opts.Now()) {
 		p.letGo(m)

@@ -95,10 +95,10 @@ func TestLetters(t *testing.T) {
 		"Dbrunner-Reason": {"rejected"}, "Dbrunner-Faults": {long}, "Traceparent": {"00-x"},
 		"Nats-Msg-Id": {"a1"}, "Nats-Rollup": {"all"}, "nats-expected-last-subject-sequence": {"77"}, "Status": {"409"}, "bad name": {"x"},
 	}
-	require.NoError(t, b.conn.PublishLetter(ctx, database, "query", "s1_abc", headers, []byte("{bad")))
-	require.NoError(t, b.conn.PublishLetter(ctx, database, "query", "s1_abc", headers, []byte("{bad")), "again is the same")
-	require.NoError(t, b.conn.PublishLetter(ctx, database, "migration", "s2_abc", nil, nil))
-	require.NoError(t, b.conn.PublishLetter(ctx, "other", "query", "s3_abc", nil, []byte("o")))
+	require.NoError(t, b.conn.PublishDeadLetter(ctx, database, "query", "s1_abc", headers, []byte("{bad")))
+	require.NoError(t, b.conn.PublishDeadLetter(ctx, database, "query", "s1_abc", headers, []byte("{bad")), "again is the same")
+	require.NoError(t, b.conn.PublishDeadLetter(ctx, database, "migration", "s2_abc", nil, nil))
+	require.NoError(t, b.conn.PublishDeadLetter(ctx, "other", "query", "s3_abc", nil, []byte("o")))
 
 	letter, err := b.conn.Letter(ctx, database, "query", "s1_abc")
 	require.NoError(t, err)
@@ -131,7 +131,7 @@ func TestLetters(t *testing.T) {
 	require.NoError(t, b.conn.DeleteLetter(ctx, letter), "gone is gone")
 	_, err = b.conn.Letter(ctx, database, "query", "s1_abc")
 	require.ErrorIs(t, err, bus.ErrNotFound)
-	require.ErrorIs(t, b.conn.PublishLetter(ctx, database, "query", "a.b", nil, nil), bus.ErrSubject)
+	require.ErrorIs(t, b.conn.PublishDeadLetter(ctx, database, "query", "a.b", nil, nil), bus.ErrSubject)
 }
 
 func TestTheLargestJobFitsIntoALetter(t *testing.T) {
@@ -143,7 +143,7 @@ func TestTheLargestJobFitsIntoALetter(t *testing.T) {
 		headers[fmt.Sprintf("Dbrunner-Own-%d", i)] = []string{strings.Repeat("x", 30_000)}
 		headers[fmt.Sprintf("A-Original-%d", i)] = []string{strings.Repeat("y", 5_000)}
 	}
-	require.NoError(t, b.conn.PublishLetter(t.Context(), database, "query", "s1_big", headers, body))
+	require.NoError(t, b.conn.PublishDeadLetter(t.Context(), database, "query", "s1_big", headers, body))
 	letter, err := b.conn.Letter(t.Context(), database, "query", "s1_big")
 	require.NoError(t, err)
 	require.Len(t, letter.Body, len(body))
@@ -162,7 +162,7 @@ func TestEvictedLettersAreCounted(t *testing.T) {
 	n := 0
 	require.Eventually(t, func() bool {
 		n++
-		if err := b.conn.PublishLetter(ctx, database, "query", fmt.Sprintf("s%d_x", n), nil, make([]byte, 5000)); err != nil {
+		if err := b.conn.PublishDeadLetter(ctx, database, "query", fmt.Sprintf("s%d_x", n), nil, make([]byte, 5000)); err != nil {
 			return false
 		}
 		state, err := b.conn.DeadState(ctx)

@@ -16,8 +16,8 @@ type once struct {
 	end   func(ctx context.Context, a answer, err error) *db.Entry
 }
 
-// told is the end of an execution at most once, as the server told it.
-type told struct {
+// knownOutcome is the end of an execution at most once, as the server told it.
+type knownOutcome struct {
 	status Status
 	err    *ResultError
 	row    *db.Entry
@@ -32,17 +32,17 @@ func (r *run) atMostOnce(ctx context.Context) Outcome {
 	if r.d.told != nil {
 		return r.conclude(ctx)
 	}
-	if why := r.over(); why != nil {
-		return r.endOver(ctx, why)
+	if why := r.preempted(); why != nil {
+		return r.endPreempted(ctx, why)
 	}
-	if r.d.Doubt {
+	if r.d.MaybeRedelivered {
 		if out, ended := r.replay(ctx); ended {
 			return out
 		}
 	} else if !r.derived {
-		existing, err := r.glance(ctx)
+		existing, err := r.lookupResult(ctx)
 		if err != nil {
-			return Outcome{Action: Drop}
+			return Outcome{Action: Undecided}
 		}
 		if existing != nil {
 			return r.existing(ctx, existing)
@@ -54,16 +54,16 @@ func (r *run) atMostOnce(ctx context.Context) Outcome {
 // once returns what the execution of this delivery leaves on record.
 func (r *run) once() *once {
 	r.body = []byte(noAnswer)
-	return &once{start: r.entry(db.StatusStarted), end: r.tell}
+	return &once{start: r.entry(db.StatusStarted), end: r.recordOutcome}
 }
 
-// tell is called when the statement has ended, while its session still has the job's lock. The end is kept: where it
+// recordOutcome is called when the statement has ended, while its session still has the job's lock. The end is kept: where it
 // cannot be written now, it is written later.
-func (r *run) tell(ctx context.Context, a answer, err error) *db.Entry {
+func (r *run) recordOutcome(ctx context.Context, a answer, err error) *db.Entry {
 	crash.At("after_statement")
-	t := &told{status: Succeeded}
+	t := &knownOutcome{status: Succeeded}
 	if err != nil {
-		t.status, t.err = r.judgeEnd(ctx, err)
+		t.status, t.err = r.classifyOutcome(ctx, err)
 	}
 	t.status, t.err = r.compose(t.status, t.err, a)
 	t.row = r.entry(t.status)
@@ -71,8 +71,8 @@ func (r *run) tell(ctx context.Context, a answer, err error) *db.Entry {
 	return t.row
 }
 
-// judgeEnd says what the error of a statement means that the server answered, or told to stop.
-func (r *run) judgeEnd(ctx context.Context, err error) (Status, *ResultError) {
+// classifyOutcome says what the error of a statement means that the server answered, or told to stop.
+func (r *run) classifyOutcome(ctx context.Context, err error) (Status, *ResultError) {
 	e, ok := errors.AsType[*db.Error](err)
 	switch {
 	case !ok:
@@ -93,7 +93,7 @@ func (r *run) onceExecuted(ctx context.Context, err error) Outcome {
 	class := db.ClassOf(err)
 	switch {
 	case class == db.ClassHeld:
-		return Outcome{Action: Drop} // asked again after a pause
+		return Outcome{Action: Undecided} // asked again after a pause
 	case class == db.ClassTaken, class == db.ClassUnknown && r.d.told == nil:
 		return r.onRecord(ctx)
 	case r.d.told == nil:
@@ -102,11 +102,11 @@ func (r *run) onceExecuted(ctx context.Context, err error) Outcome {
 		return r.conclude(ctx)
 	}
 	crash.At("after_commit")
-	return r.settleTold()
+	return r.settleKnown()
 }
 
-// settleTold settles the end that is on record.
-func (r *run) settleTold() Outcome {
+// settleKnown settles the end that is on record.
+func (r *run) settleKnown() Outcome {
 	t := r.d.told
 	r.body = t.row.Answer
 	out := r.settle(t.status, t.err)
@@ -122,7 +122,7 @@ func (r *run) onRecord(ctx context.Context) Outcome {
 		return r.hold(ctx, err)
 	}
 	if row == nil {
-		return Outcome{Action: Drop}
+		return Outcome{Action: Undecided}
 	}
 	return r.recorded(ctx, row)
 }
@@ -136,7 +136,7 @@ func (r *run) conclude(ctx context.Context) Outcome {
 	case err != nil:
 		return r.hold(ctx, err)
 	case written, row == nil, bytes.Equal(row.Answer, t.row.Answer):
-		return r.settleTold()
+		return r.settleKnown()
 	}
 	return r.recorded(ctx, row)
 }
@@ -151,7 +151,7 @@ func (r *run) unfinished(ctx context.Context, row *db.Entry) Outcome {
 	case err != nil:
 		return r.hold(ctx, err)
 	case after == nil || after.Status == db.StatusStarted:
-		return Outcome{Action: Drop}
+		return Outcome{Action: Undecided}
 	case !written || !after.SameMessage(r.d.Sequence, r.d.Timestamp):
 		return r.recorded(ctx, after)
 	}

@@ -120,7 +120,7 @@ func statementJob(id, sql string) string {
 func (s *stage) dies(f *statements, body string) {
 	s.t.Helper()
 	f.outages, f.locked = []outage{cutInside}, 1
-	require.Equal(s.t, jobs.Drop, s.run(delivery("statement", body, 1, 1)).Action)
+	require.Equal(s.t, jobs.Undecided, s.run(delivery("statement", body, 1, 1)).Action)
 }
 
 func TestStatementOnRecord(t *testing.T) {
@@ -170,8 +170,8 @@ func TestStatementWaitsWhileItGoesOn(t *testing.T) {
 	s.dies(f, body)
 	f.locked = 2
 	d := delivery("statement", body, 1, 2)
-	require.Equal(t, jobs.Drop, s.run(d).Action)
-	require.Equal(t, jobs.Drop, s.run(d).Action)
+	require.Equal(t, jobs.Undecided, s.run(d).Action)
+	require.Equal(t, jobs.Undecided, s.run(d).Action)
 	row, err := s.database.Lookup(t.Context(), "a1")
 	require.NoError(t, err)
 	require.Equal(t, db.StatusStarted, row.Status)
@@ -204,7 +204,7 @@ func TestStatementWhoseEndIsWrittenLater(t *testing.T) {
 			f.outages = []outage{how}
 			f.concludes = []func() error{classed(db.ClassUnavailable, db.CodeUnavailable)}
 			d := delivery("statement", statementJob("a1", effect("a")), 1, 1)
-			require.Equal(t, jobs.Hold, s.run(d).Action)
+			require.Equal(t, jobs.AwaitDatabase, s.run(d).Action)
 			s.settle(d, s.run(d))
 			got := read(t, s.results["a1"])
 			require.Equal(t, "succeeded", got.Status)
@@ -224,7 +224,7 @@ func TestStatementWhoseEndComesTooLate(t *testing.T) {
 	f.outages = []outage{cutAtEnd}
 	f.concludes = []func() error{classed(db.ClassUnavailable, db.CodeUnavailable)}
 	slow := delivery("statement", body, 1, 1)
-	require.Equal(t, jobs.Hold, s.run(slow).Action)
+	require.Equal(t, jobs.AwaitDatabase, s.run(slow).Action)
 	quick := delivery("statement", body, 1, 2)
 	s.settle(quick, s.run(quick))
 	s.settle(slow, s.run(slow))
@@ -238,7 +238,7 @@ func TestStatementHeldElsewhere(t *testing.T) {
 		s, f := setupStatements(t)
 		f.outages = []outage{how}
 		d := delivery("statement", statementJob("a1", effect("a")), 1, 1)
-		require.Equal(t, jobs.Drop, s.run(d).Action)
+		require.Equal(t, jobs.Undecided, s.run(d).Action)
 		s.settle(d, s.run(d))
 		require.Equal(t, "succeeded", read(t, s.results["a1"]).Status)
 		require.Equal(t, 1, s.count("a"))
@@ -420,7 +420,7 @@ func TestStatementRacing(t *testing.T) {
 		group.Go(func() {
 			d := delivery("statement", body, 1, 2)
 			out := s.run(d)
-			for out.Action == jobs.Drop {
+			for out.Action == jobs.Undecided {
 				out = s.run(d)
 			}
 			s.settle(d, out)

@@ -24,8 +24,8 @@ var (
 	errExpired  = errors.New("the job expired before it was begun")
 )
 
-// over says why the job is not to be begun any more; nil: it may begin.
-func (r *run) over() error {
+// preempted says why the job is not to be begun any more; nil: it may begin.
+func (r *run) preempted() error {
 	switch {
 	case r.canceled():
 		return errCanceled
@@ -45,8 +45,8 @@ func (r *run) expired() bool {
 	return !r.job.ExpiresAt.IsZero() && !time.Now().Before(r.job.ExpiresAt)
 }
 
-// endOver ends a job that is over, by rule 3 of the ledger: what may have had an effect says so.
-func (r *run) endOver(ctx context.Context, why error) Outcome {
+// endPreempted ends a job that is over, by rule 3 of the ledger: what may have had an effect says so.
+func (r *run) endPreempted(ctx context.Context, why error) Outcome {
 	status, e := Expired, expiredError()
 	if errors.Is(why, errCanceled) {
 		status, e = Canceled, canceledError()
@@ -54,35 +54,35 @@ func (r *run) endOver(ctx context.Context, why error) Outcome {
 	switch {
 	case r.effect.fenced():
 		return r.endRecorded(ctx, status, e)
-	case r.effect == AtLeastOnce && r.mayHaveActed():
+	case r.effect == AtLeastOnce && r.mayHaveTakenEffect():
 		return r.end(Unknown, unknownError())
 	default:
 		return r.end(status, e)
 	}
 }
 
-// mayHaveActed reports whether the job may have had its effect: an earlier delivery may have begun it, an execution of
+// mayHaveTakenEffect reports whether the job may have had its effect: an earlier delivery may have begun it, an execution of
 // this one ended without the server's answer, or was stopped in work of which parts stay. Any other execution that came
 // to no end was rolled back.
-func (r *run) mayHaveActed() bool {
-	return r.d.begunBefore || r.d.sawUnknown || r.d.attempts > 0 && r.keepsParts()
+func (r *run) mayHaveTakenEffect() bool {
+	return r.d.begunBefore || r.d.sawUnknown || r.d.attempts > 0 && r.leavesPartialEffects()
 }
 
-// piecemeal is work that does not roll back whole: when it is stopped, what it had done by then stays.
-type piecemeal interface {
-	// keepsParts reports whether there can be such parts.
-	keepsParts() bool
+// partialWork is work that does not roll back whole: when it is stopped, what it had done by then stays.
+type partialWork interface {
+	// leavesPartialEffects reports whether there can be such parts.
+	leavesPartialEffects() bool
 }
 
-func (r *run) keepsParts() bool {
-	w, ok := r.job.work.(piecemeal)
-	return ok && w.keepsParts()
+func (r *run) leavesPartialEffects() bool {
+	w, ok := r.job.work.(partialWork)
+	return ok && w.leavesPartialEffects()
 }
 
 // stopped ends work that was stopped because the job's end was asked for, where it tells by its answer what stays.
 // Otherwise the next run of the delivery, under a context that lives, ends it.
 func (r *run) stopped(given answer) (Outcome, bool) {
-	if r.effect != AtLeastOnce || given.append == nil || !r.keepsParts() || !r.canceled() {
+	if r.effect != AtLeastOnce || given.append == nil || !r.leavesPartialEffects() || !r.canceled() {
 		return Outcome{}, false
 	}
 	return r.endWith(Unknown, stoppedError(), given), true

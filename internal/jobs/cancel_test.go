@@ -115,7 +115,7 @@ func TestCancelNeverTearsAnEffectFromItsResult(t *testing.T) {
 		d := delivery("transaction", transaction("a1", effect("a")), 1, 1)
 		out := s.executor.Run(ctx, d, nil)
 		if out.Action != jobs.Settle {
-			require.Equal(t, jobs.Drop, out.Action)
+			require.Equal(t, jobs.Undecided, out.Action)
 			s.faults.inSeal = nil
 			out = s.run(d) // as the worker does, under another context
 		}
@@ -152,7 +152,7 @@ func TestCancelNeverTearsAnEffectFromItsResult(t *testing.T) {
 		a.cancel("a1")
 		s.faults.onRecord = []func() error{classed(db.ClassUnavailable, db.CodeUnavailable)}
 		d := delivery("transaction", transaction("a1", effect("a")), 1, 1)
-		require.Equal(t, jobs.Hold, s.run(d).Action, "nothing is decided on a guess")
+		require.Equal(t, jobs.AwaitDatabase, s.run(d).Action, "nothing is decided on a guess")
 		s.settle(d, s.run(d))
 		require.Equal(t, "cancelled", read(t, s.results["a1"]).Status)
 	})
@@ -186,8 +186,8 @@ func TestCancelOfAtLeastOnce(t *testing.T) {
 			stop(errors.New("cancelled"))
 			return nil
 		})
-		require.Equal(t, jobs.Drop, out.Action)
-		d.Doubt = true // as the worker has it for what was begun
+		require.Equal(t, jobs.Undecided, out.Action)
+		d.MaybeRedelivered = true // as the worker has it for what was begun
 		s.settle(d, s.run(d))
 		require.Equal(t, "cancelled", read(t, s.results["a1"]).Status, "it was rolled back")
 		require.Zero(t, s.count("a"))
@@ -287,7 +287,7 @@ func TestCancelOfAMigrationTellsWhatStays(t *testing.T) {
 			d := delivery("migration", job("a1", `"action":"`+action+`"`), 1, 1)
 			out := s.executor.Run(ctx, d, nil)
 			if status == "cancelled" {
-				require.Equal(t, jobs.Drop, out.Action)
+				require.Equal(t, jobs.Undecided, out.Action)
 				out = s.run(d) // as the worker does
 			}
 			s.settle(d, out)

@@ -159,7 +159,7 @@ func (c *Checker) Check(ctx context.Context, checks ...string) *Health {
 	if len(checks) == 0 {
 		checks = HealthChecks()
 	}
-	e := &examination{opts: &c.opts, checks: checks, limit: c.opts.Timeout, health: &Health{Verdict: Healthy, Reasons: []string{}}}
+	e := &checkRun{opts: &c.opts, checks: checks, limit: c.opts.Timeout, health: &Health{Verdict: Healthy, Reasons: []string{}}}
 	if deadline, ok := ctx.Deadline(); ok {
 		e.limit = min(e.limit, time.Until(deadline).Round(time.Millisecond))
 	}
@@ -172,8 +172,8 @@ func (c *Checker) Check(ctx context.Context, checks ...string) *Health {
 	return e.health
 }
 
-// examination is one check under way.
-type examination struct {
+// checkRun is one check under way.
+type checkRun struct {
 	opts   *CheckerOptions
 	checks []string // that are wanted
 	limit  time.Duration
@@ -181,10 +181,10 @@ type examination struct {
 	dead   bool // the database could not be reached
 }
 
-func (e *examination) wants(check string) bool { return slices.Contains(e.checks, check) }
+func (e *checkRun) wants(check string) bool { return slices.Contains(e.checks, check) }
 
-// finds notes what a check has found to be wrong and returns the verdict, which may make the whole worse.
-func (e *examination) finds(check string, v Verdict, reason string) Verdict {
+// addReason notes what a check has found to be wrong and returns the verdict, which may make the whole worse.
+func (e *checkRun) addReason(check string, v Verdict, reason string) Verdict {
 	e.health.Reasons = append(e.health.Reasons, check+": "+reason)
 	if v == Unhealthy || e.health.Verdict == Healthy {
 		e.health.Verdict = v
@@ -193,7 +193,7 @@ func (e *examination) finds(check string, v Verdict, reason string) Verdict {
 }
 
 // reach connects and asks, where one of the checks needs it.
-func (e *examination) reach(ctx context.Context) {
+func (e *checkRun) reach(ctx context.Context) {
 	if !e.wants(checkConnection) && !e.wants(checkQuery) && !e.wants(checkReplication) {
 		return
 	}
@@ -210,41 +210,41 @@ func (e *examination) reach(ctx context.Context) {
 }
 
 // connection judges the connection. That there is none is told whichever of the checks needs one.
-func (e *examination) connection(ctx context.Context, v *db.Vitals, err error) {
+func (e *checkRun) connection(ctx context.Context, v *db.Vitals, err error) {
 	found := &ConnectionHealth{Verdict: Healthy, Latency: v.Connect.Seconds()}
 	switch {
 	case v.Connect == 0:
-		found.Verdict = e.finds(checkConnection, Unhealthy, e.why(ctx, err))
+		found.Verdict = e.addReason(checkConnection, Unhealthy, e.why(ctx, err))
 	case !e.wants(checkConnection):
 		return
 	case e.slow(v.Connect):
-		found.Verdict = e.finds(checkConnection, Degraded, e.slowly("connecting", v.Connect))
+		found.Verdict = e.addReason(checkConnection, Degraded, e.slowly("connecting", v.Connect))
 	}
 	e.health.Checks.Connection = found
 }
 
-func (e *examination) query(ctx context.Context, v *db.Vitals, err error) {
+func (e *checkRun) query(ctx context.Context, v *db.Vitals, err error) {
 	found := &QueryHealth{Verdict: Healthy, Latency: v.Query.Seconds(), Version: v.Version}
 	switch {
 	case err != nil:
-		found.Verdict = e.finds(checkQuery, Unhealthy, e.why(ctx, err))
+		found.Verdict = e.addReason(checkQuery, Unhealthy, e.why(ctx, err))
 	case !e.wants(checkQuery):
 		return
 	case e.slow(v.Query):
-		found.Verdict = e.finds(checkQuery, Degraded, e.slowly("a trivial query", v.Query))
+		found.Verdict = e.addReason(checkQuery, Degraded, e.slowly("a trivial query", v.Query))
 	}
 	e.health.Checks.Query = found
 }
 
-func (e *examination) replication(v *db.Vitals) {
+func (e *checkRun) replication(v *db.Vitals) {
 	found := &ReplicationHealth{Verdict: Healthy, Role: v.Role, ReadOnly: v.ReadOnly != ""}
 	if found.ReadOnly && e.opts.Writes {
-		found.Verdict = e.finds(checkReplication, Unhealthy, v.ReadOnly+", so that jobs that write cannot run")
+		found.Verdict = e.addReason(checkReplication, Unhealthy, v.ReadOnly+", so that jobs that write cannot run")
 	}
 	e.health.Checks.Replication = found
 }
 
-func (e *examination) pool() {
+func (e *checkRun) pool() {
 	if !e.wants(checkPool) {
 		return
 	}
@@ -257,7 +257,7 @@ func (e *examination) pool() {
 	// A pool full of work is what a backlog looks like: only calls that wait for long are a sign of trouble.
 	limit := e.opts.PoolSaturation
 	if limit > 0 && s.InUse*100 >= s.Max*limit && s.Waiting > 0 && s.LongestWait >= e.opts.PoolWait {
-		found.Verdict = e.finds(checkPool, Degraded,
+		found.Verdict = e.addReason(checkPool, Degraded,
 			fmt.Sprintf("%d of %d connections are in use and %d calls wait for one, the first for %s",
 				s.InUse, s.Max, s.Waiting, s.LongestWait.Round(100*time.Millisecond)))
 	}
@@ -265,7 +265,7 @@ func (e *examination) pool() {
 }
 
 // migrations asks for the schema's state, unless the database did not answer before.
-func (e *examination) migrations(ctx context.Context) {
+func (e *checkRun) migrations(ctx context.Context) {
 	if !e.wants(checkMigrations) || e.opts.Migrations == nil || e.dead {
 		return
 	}
@@ -278,12 +278,12 @@ func (e *examination) migrations(ctx context.Context) {
 	}
 	found := &MigrationHealth{Verdict: Healthy, Migrations: *status}
 	if verdict, reason := e.judge(status); verdict != Healthy {
-		found.Verdict = e.finds(checkMigrations, verdict, reason)
+		found.Verdict = e.addReason(checkMigrations, verdict, reason)
 	}
 	e.health.Checks.Migrations = found
 }
 
-func (e *examination) judge(m *Migrations) (Verdict, string) {
+func (e *checkRun) judge(m *Migrations) (Verdict, string) {
 	switch {
 	case m.Running != nil && m.Running.Since.IsZero():
 		return Degraded, "a migration runs"
@@ -301,25 +301,25 @@ func (e *examination) judge(m *Migrations) (Verdict, string) {
 	return Healthy, ""
 }
 
-func (e *examination) jobs() {
+func (e *checkRun) jobs() {
 	if !e.wants(checkJobs) || e.opts.Jobs == nil {
 		return
 	}
 	verdict, reason := e.opts.Jobs()
 	if verdict != Healthy {
-		e.finds(checkJobs, verdict, reason)
+		e.addReason(checkJobs, verdict, reason)
 	}
 	e.health.Checks.Jobs = &IntakeHealth{Verdict: verdict}
 }
 
-func (e *examination) slow(took time.Duration) bool { return e.opts.Slow > 0 && took > e.opts.Slow }
+func (e *checkRun) slow(took time.Duration) bool { return e.opts.Slow > 0 && took > e.opts.Slow }
 
-func (e *examination) slowly(what string, took time.Duration) string {
+func (e *checkRun) slowly(what string, took time.Duration) string {
 	return fmt.Sprintf("%s took %s, more than %s", what, took.Round(time.Millisecond), e.opts.Slow)
 }
 
 // why says why something failed. That the time was over says more than what was broken off by it.
-func (e *examination) why(ctx context.Context, err error) string {
+func (e *checkRun) why(ctx context.Context, err error) string {
 	if ctx.Err() != nil {
 		return "no answer within " + e.limit.String()
 	}

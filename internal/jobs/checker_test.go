@@ -275,9 +275,9 @@ func TestHealthJobs(t *testing.T) {
 
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	require.Equal(t, Drop, e.Run(ctx, delivery("health", `{"id":"h2"}`), nil).Action, "nobody wants it any more")
+	require.Equal(t, Undecided, e.Run(ctx, delivery("health", `{"id":"h2"}`), nil).Action, "nobody wants it any more")
 	refused := e.Run(t.Context(), delivery("health", `{"id":"h3"}`), func() error { return errors.New("the runner stops") })
-	require.Equal(t, Drop, refused.Action)
+	require.Equal(t, Undecided, refused.Action)
 	late := e.Run(t.Context(), delivery("health", `{"id":"h4","expires_at":"2020-01-01T00:00:00Z"}`), nil)
 	require.Equal(t, Expired, late.Status)
 	require.NotContains(t, strings.ToLower(string(late.Store.Body)), "verdict")

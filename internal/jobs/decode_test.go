@@ -266,7 +266,7 @@ func TestRowLimits(t *testing.T) {
 		`{"sql":"SELECT 1"}`: 1000, `{"sql":"SELECT 1","max_rows":7}`: 7, `{"sql":"SELECT 1","max_rows":5000}`: 1000,
 	} {
 		job := mustDecode(t, d, delivery("query", body))
-		require.Equal(t, want, lower(job.MaxRows, d.opts.Policy.MaxRows), body)
+		require.Equal(t, want, tighterLimit(job.MaxRows, d.opts.Policy.MaxRows), body)
 	}
 }
 

@@ -22,7 +22,7 @@ type ExecutorOptions struct {
 
 	// Outside runs statements outside of transactions where Database is behind a pooler that gives no sessions; nil: Database
 	// runs them itself.
-	Outside    Outside
+	Outside    AutocommitExecutor
 	Migrations Migrator // nil: jobs of kind migration fail
 	Health     *Checker // nil: one without thresholds
 
@@ -81,7 +81,7 @@ const maxRefuted = 2
 func (e *Executor) Run(ctx context.Context, d *Delivery, begin func() error) (out Outcome) {
 	r := &run{e: e, d: d, allow: begin, id: DerivedID(d.Sequence, d.Timestamp), derived: true}
 	if d.attempts == 0 {
-		d.begunBefore = d.Doubt
+		d.begunBefore = d.MaybeRedelivered
 	}
 	defer func() {
 		if p := recover(); p != nil {
@@ -90,7 +90,7 @@ func (e *Executor) Run(ctx context.Context, d *Delivery, begin func() error) (ou
 			out.Reason = panicError(p)
 		}
 		out.Began = d.attempts > 0
-		d.Doubt = d.Doubt || out.Began
+		d.MaybeRedelivered = d.MaybeRedelivered || out.Began
 	}()
 	if d.Deliveries > e.opts.Policy.MaxDeliveries {
 		return r.giveUp(ctx)
@@ -103,7 +103,7 @@ func (e *Executor) Run(ctx context.Context, d *Delivery, begin func() error) (ou
 	}
 	r.take(job)
 	switch {
-	case r.d.Refuted >= maxRefuted && r.d.suspicion != nil && r.d.told == nil && r.over() == nil:
+	case r.d.Refuted >= maxRefuted && r.d.suspicion != nil && r.d.told == nil && r.preempted() == nil:
 		return r.endFailed(ctx, ownDoingError(r.d.suspicion), answer{})
 	case r.effect == ExactlyOnce:
 		return r.exactlyOnce(ctx)
@@ -143,7 +143,7 @@ func (r *run) take(job *Job) {
 
 // begin is the hook of db.Call: the last moment at which a job may be left alone.
 func (r *run) begin() error {
-	if why := r.over(); why != nil {
+	if why := r.preempted(); why != nil {
 		r.refused = why
 		return why
 	}
@@ -165,10 +165,10 @@ func (r *run) begin() error {
 
 // exactlyOnce runs a job whose effect is fenced by a ledger row in its own transaction.
 func (r *run) exactlyOnce(ctx context.Context) Outcome {
-	if why := r.over(); why != nil {
-		return r.endOver(ctx, why)
+	if why := r.preempted(); why != nil {
+		return r.endPreempted(ctx, why)
 	}
-	if r.d.Doubt {
+	if r.d.MaybeRedelivered {
 		if out, ended := r.replay(ctx); ended {
 			return out
 		}
@@ -177,33 +177,33 @@ func (r *run) exactlyOnce(ctx context.Context) Outcome {
 	if r.derived {
 		return r.execute(ctx, nil) // nobody else can have this id
 	}
-	return r.execute(ctx, r.startLook(ctx))
+	return r.execute(ctx, r.startResultLookup(ctx))
 }
 
 // withoutLedger runs a job that has no ledger row: a read, or work whose repetition is harmless.
 func (r *run) withoutLedger(ctx context.Context) Outcome {
-	if r.d.Doubt || r.effect == AtLeastOnce && !r.derived {
-		look := r.glance
-		if r.d.Doubt {
+	if r.d.MaybeRedelivered || r.effect == AtLeastOnce && !r.derived {
+		look := r.lookupResult
+		if r.d.MaybeRedelivered {
 			look = r.storedResult
 		}
 		existing, err := look(ctx)
 		if err != nil {
-			return Outcome{Action: Drop}
+			return Outcome{Action: Undecided}
 		}
 		if existing != nil {
 			return r.existing(ctx, existing)
 		}
 	}
-	if why := r.over(); why != nil {
-		return r.endOver(ctx, why)
+	if why := r.preempted(); why != nil {
+		return r.endPreempted(ctx, why)
 	}
 	return r.execute(ctx, nil)
 }
 
 // execute runs the work until it ends, repeating what is safe to repeat. A look under way is awaited before the
 // COMMIT.
-func (r *run) execute(ctx context.Context, look *look) Outcome {
+func (r *run) execute(ctx context.Context, look *resultLookup) Outcome {
 	defer look.stop()
 	x := &execution{
 		opts: &r.e.opts, d: r.d,
@@ -264,10 +264,10 @@ func (r *run) awaitInputs(ctx context.Context, last error) error {
 }
 
 // seal encodes the result as it will be published, for the ledger row that is committed with the effect.
-func (r *run) seal(ctx context.Context, look *look, a answer) (*db.Entry, error) {
+func (r *run) seal(ctx context.Context, look *resultLookup, a answer) (*db.Entry, error) {
 	existing, err := look.wait(ctx)
 	if err != nil {
-		return nil, &lookError{err}
+		return nil, &lookupError{err}
 	}
 	if existing != nil {
 		return nil, &takenError{existing}
@@ -291,7 +291,7 @@ func (r *run) repeatable(err error) bool {
 	case db.ClassUnknown:
 		return r.effect != AtMostOnce
 	default:
-		_, lost := errors.AsType[*lookError](err)
+		_, lost := errors.AsType[*lookupError](err)
 		return lost
 	}
 }
@@ -303,18 +303,18 @@ func (r *run) failed(ctx context.Context, err error, given answer) Outcome {
 	}
 	if r.refused != nil {
 		if errors.Is(r.refused, errExpired) || errors.Is(r.refused, errCanceled) {
-			return r.endOver(ctx, r.refused)
+			return r.endPreempted(ctx, r.refused)
 		}
-		return Outcome{Action: Drop}
+		return Outcome{Action: Undecided}
 	}
 	if ctx.Err() != nil {
 		if out, ended := r.stopped(given); ended {
 			return out
 		}
-		return Outcome{Action: Drop}
+		return Outcome{Action: Undecided}
 	}
-	if _, ok := errors.AsType[*lookError](err); ok {
-		return Outcome{Action: Drop} // the bus does not answer: neither could the result be stored
+	if _, ok := errors.AsType[*lookupError](err); ok {
+		return Outcome{Action: Undecided} // the bus does not answer: neither could the result be stored
 	}
 	e, ok := errors.AsType[*db.Error](err)
 	if !ok {
@@ -327,9 +327,9 @@ func (r *run) failed(ctx context.Context, err error, given answer) Outcome {
 		if r.begun {
 			r.d.suspicion = e
 		}
-		return Outcome{Action: Hold, Reason: e, Suspect: r.begun}
+		return Outcome{Action: AwaitDatabase, Reason: e, Suspect: r.begun}
 	case db.ClassCanceled:
-		return Outcome{Action: Drop}
+		return Outcome{Action: Undecided}
 	case db.ClassTaken:
 		return r.taken(ctx)
 	case db.ClassDone:
@@ -354,12 +354,12 @@ func (r *run) rowOptions() db.RowOptions {
 	p := r.e.opts.Policy
 	fits := int64(r.e.opts.MaxResult - envelopeReserve - statementReserve*r.job.work.size())
 	return db.RowOptions{
-		Format: r.job.RowFormat, MaxRows: lower(r.job.MaxRows, p.MaxRows), MaxBytes: max(lower(p.MaxBytes, fits), 1),
+		Format: r.job.RowFormat, MaxRows: tighterLimit(r.job.MaxRows, p.MaxRows), MaxBytes: max(tighterLimit(p.MaxBytes, fits), 1),
 	}
 }
 
-// lower is the lower one of two limits; zero is none.
-func lower(a, b int64) int64 {
+// tighterLimit is the lower one of two limits; zero is none.
+func tighterLimit(a, b int64) int64 {
 	if a == 0 || b != 0 && b < a {
 		return b
 	}

@@ -29,7 +29,7 @@ type stage struct {
 	mu      sync.Mutex
 	results map[string][]byte
 	replies [][]byte
-	letters []*jobs.Letter
+	letters []*jobs.DeadLetter
 	glances int   // calls of HasResult
 	lagging bool  // HasResult does not see anything
 	blind   error // of HasResult
@@ -106,8 +106,8 @@ func (s *stage) settle(d *jobs.Delivery, out jobs.Outcome) {
 	if out.Reply != nil {
 		s.replies = append(s.replies, out.Reply.Body)
 	}
-	if out.Letter != nil {
-		s.letters = append(s.letters, out.Letter)
+	if out.DeadLetter != nil {
+		s.letters = append(s.letters, out.DeadLetter)
 	}
 }
 
@@ -115,7 +115,7 @@ func (s *stage) settle(d *jobs.Delivery, out jobs.Outcome) {
 func delivery(kind, body string, sequence, number uint64) *jobs.Delivery {
 	return &jobs.Delivery{
 		Database: "shop", Kind: kind, Sequence: sequence, Timestamp: time.Unix(1_800_000_000, int64(sequence)).UTC(),
-		Deliveries: number, Doubt: number > 1, Body: []byte(body),
+		Deliveries: number, MaybeRedelivered: number > 1, Body: []byte(body),
 	}
 }
 
@@ -354,8 +354,8 @@ func TestCommitWithoutAnswer(t *testing.T) {
 		s.faults.after = []func() error{classed(db.ClassUnknown, db.CodeConnectionLost)}
 		d := delivery("transaction", transaction("a1", effect("a")), 1, 1)
 		s.faults.before = []func() error{func() error { return nil }, classed(db.ClassUnavailable, db.CodeUnavailable)}
-		require.Equal(t, jobs.Hold, s.run(d).Action)
-		require.True(t, d.Doubt)
+		require.Equal(t, jobs.AwaitDatabase, s.run(d).Action)
+		require.True(t, d.MaybeRedelivered)
 		s.settle(d, s.run(d))
 		require.Equal(t, "succeeded", read(t, s.results["a1"]).Status)
 		require.Equal(t, 1, s.count("a"))
@@ -369,7 +369,7 @@ func TestFailureStaysAFailure(t *testing.T) {
 	first := delivery("transaction", body, 1, 1)
 	out := s.run(first) // the result and the ack are lost
 	require.Equal(t, jobs.Failed, out.Status)
-	require.NotNil(t, out.Letter)
+	require.NotNil(t, out.DeadLetter)
 	s.mustDo("", `CREATE TABLE later (n INTEGER)`) // now it would succeed
 	again := delivery("transaction", body, 1, 2)
 	s.settle(again, s.run(again))
@@ -384,7 +384,7 @@ func TestFailureWaitsForItsLedgerRow(t *testing.T) {
 	s := setup(t)
 	s.faults.onRecord = []func() error{classed(db.ClassUnavailable, db.CodeUnavailable)}
 	d := delivery("transaction", transaction("a1", `INSERT INTO nowhere VALUES (1)`), 1, 1)
-	require.Equal(t, jobs.Hold, s.run(d).Action, "never failed on a guess")
+	require.Equal(t, jobs.AwaitDatabase, s.run(d).Action, "never failed on a guess")
 	s.settle(d, s.run(d))
 	require.Equal(t, "failed", read(t, s.results["a1"]).Status)
 }
@@ -415,7 +415,7 @@ func TestLockedLedgerRowHoldsNobodyElse(t *testing.T) {
 		s.faults.onRecord = append(s.faults.onRecord, classed(db.ClassTransient, db.CodeLockTimeout))
 	}
 	d := delivery("transaction", transaction("a1", `INSERT INTO nowhere VALUES (1)`), 1, 1)
-	require.Equal(t, jobs.Drop, s.run(d).Action)
+	require.Equal(t, jobs.Undecided, s.run(d).Action)
 	s.settle(d, s.run(d))
 	require.Equal(t, "failed", read(t, s.results["a1"]).Status)
 }
@@ -660,7 +660,7 @@ func TestBeginRefuses(t *testing.T) {
 	s := setup(t)
 	refuse := errors.New("draining")
 	out := s.executor.Run(t.Context(), delivery("transaction", transaction("a1", effect("a")), 1, 1), func() error { return refuse })
-	require.Equal(t, jobs.Drop, out.Action)
+	require.Equal(t, jobs.Undecided, out.Action)
 	require.False(t, out.Began)
 	require.Zero(t, s.count("a"))
 	require.Empty(t, s.results["a1"])
@@ -739,7 +739,7 @@ func TestReadRedelivered(t *testing.T) {
 	require.Nil(t, out.Store, "answered from the stored result, without the database")
 	s.settle(again, out)
 	other := delivery("query", body, 2, 1)
-	require.Equal(t, jobs.Hold, s.run(other).Action)
+	require.Equal(t, jobs.AwaitDatabase, s.run(other).Action)
 }
 
 func TestOvertaken(t *testing.T) {
@@ -774,6 +774,6 @@ func TestCanceledContextDrops(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	out := s.executor.Run(ctx, delivery("transaction", transaction("a1", effect("a")), 1, 2), nil)
-	require.Equal(t, jobs.Drop, out.Action)
+	require.Equal(t, jobs.Undecided, out.Action)
 	require.Zero(t, s.count("a"))
 }

@@ -173,7 +173,7 @@ func dump(job *Job) string {
 	switch w := job.work.(type) {
 	case *query:
 		dumpStatement(&b, w.compiled)
-	case *alone:
+	case *autocommit:
 		dumpStatement(&b, w.compiled)
 	case *transaction:
 		fmt.Fprintf(&b, "\nisolation %d", w.tx.Isolation)

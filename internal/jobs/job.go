@@ -36,15 +36,15 @@ const (
 
 // Delivery is one delivery of a job's message, with everything that its identity hangs on.
 type Delivery struct {
-	Database   string // from the subject
-	Kind       string // from the subject
-	Sequence   uint64
-	Timestamp  time.Time // when the stream took the message, nanoseconds, UTC
-	Deliveries uint64    // 1 for the first delivery of this consumer
-	Doubt      bool      // not certainly the first delivery: the job may have had its effect already
-	Headers    map[string][]string
-	Body       []byte
-	Trace      Trace // who follows it; nil: nobody
+	Database         string // from the subject
+	Kind             string // from the subject
+	Sequence         uint64
+	Timestamp        time.Time // when the stream took the message, nanoseconds, UTC
+	Deliveries       uint64    // 1 for the first delivery of this consumer
+	MaybeRedelivered bool      // not certainly the first delivery: the job may have had its effect already
+	Headers          map[string][]string
+	Body             []byte
+	Trace            Trace // who follows it; nil: nobody
 
 	// Refuted is how often a probe found the database well after an execution had begun and ended as if it were not.
 	Refuted int
@@ -52,10 +52,10 @@ type Delivery struct {
 	// What this delivery has done so far: it may be run several times while its database comes and goes.
 	attempts    uint64
 	startedAt   time.Time
-	begunBefore bool      // the delivery was in doubt before this one began anything
-	sawUnknown  bool      // an execution ended without a server's answer
-	suspicion   *db.Error // how the last execution ended of those that Refuted may count; nil: there was none
-	told        *told     // the end of its execution at most once; nil while none is known
+	begunBefore bool          // the delivery was in doubt before this one began anything
+	sawUnknown  bool          // an execution ended without a server's answer
+	suspicion   *db.Error     // how the last execution ended of those that Refuted may count; nil: there was none
+	told        *knownOutcome // the end of its execution at most once; nil while none is known
 }
 
 // Job is a decoded and valid job.

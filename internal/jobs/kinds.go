@@ -29,7 +29,7 @@ func table() []kind {
 		},
 		{
 			name: "statement", effects: []Effect{AtMostOnce, AtLeastOnce}, session: true,
-			keys: []string{"sql", "params"}, decode: decodeAlone,
+			keys: []string{"sql", "params"}, decode: decodeAutocommit,
 		},
 		{
 			name: "migration", effects: []Effect{AtLeastOnce},

@@ -14,7 +14,7 @@ const (
 )
 
 // letter returns the dead letter of an end, nil if the policy wants none for it.
-func (r *run) letter(status Status, e *ResultError) *Letter {
+func (r *run) letter(status Status, e *ResultError) *DeadLetter {
 	if e == nil {
 		return nil
 	}
@@ -26,7 +26,7 @@ func (r *run) letter(status Status, e *ResultError) *Letter {
 }
 
 // letterFor returns the dead letter of an end of which only status and code are known.
-func (r *run) letterFor(status Status, code, message string) *Letter {
+func (r *run) letterFor(status Status, code, message string) *DeadLetter {
 	reason := string(status)
 	if code == ReasonTooManyDeliveries {
 		reason = code
@@ -34,18 +34,18 @@ func (r *run) letterFor(status Status, code, message string) *Letter {
 	if !slices.Contains(r.e.opts.Policy.DeadLetters, reason) {
 		return nil
 	}
-	return &Letter{
+	return &DeadLetter{
 		DerivedID: DerivedID(r.d.Sequence, r.d.Timestamp), JobID: r.id, Reason: reason, Code: code,
 		Message: message, ResultID: r.id,
 	}
 }
 
 // newLetter returns a dead letter for a reason that is no status, nil if the policy wants none for it.
-func (r *run) newLetter(reason, resultID string, e *ResultError) *Letter {
+func (r *run) newLetter(reason, resultID string, e *ResultError) *DeadLetter {
 	if !slices.Contains(r.e.opts.Policy.DeadLetters, reason) {
 		return nil
 	}
-	return &Letter{
+	return &DeadLetter{
 		DerivedID: DerivedID(r.d.Sequence, r.d.Timestamp), JobID: r.id, Reason: reason, Code: string(e.Code),
 		Message: e.Message, ResultID: resultID,
 	}

@@ -73,8 +73,8 @@ func (r *reader) migrationTarget(at int) string {
 
 func (m *migrate) size() int { return 1 }
 
-// keepsParts: the files that were applied before it was stopped stay applied.
-func (m *migrate) keepsParts() bool { return !m.action.Reads() }
+// leavesPartialEffects: the files that were applied before it was stopped stay applied.
+func (m *migrate) leavesPartialEffects() bool { return !m.action.Reads() }
 
 func (m *migrate) hash(dst []byte) []byte {
 	dst = appendSized(dst, string(m.action))

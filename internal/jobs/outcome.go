@@ -26,10 +26,10 @@ const (
 	Settle Action = iota + 1
 	// Hold: the database cannot be reached, as far as this job can tell. Keep the message and run it again when the database
 	// is back.
-	Hold
+	AwaitDatabase
 	// Drop: nothing was decided: the context ended, Begin refused, or the stored results cannot be read. Whether
 	// the message may be handed back is for the worker to know (never after a lost lease).
-	Drop
+	Undecided
 )
 
 // Outcome is what the running of one delivery came to.
@@ -47,16 +47,16 @@ type Outcome struct {
 	// Recorded: the answer was in the ledger before.
 	Recorded bool
 
-	Store  *Publication // the result to store, first writer wins; nil: none, or it is stored already
-	Reply  *Publication // the convenience answer to the publisher's own subject; nil: none
-	Letter *Letter      // the dead letter; nil: none
+	Store      *Publication // the result to store, first writer wins; nil: none, or it is stored already
+	Reply      *Publication // the convenience answer to the publisher's own subject; nil: none
+	DeadLetter *DeadLetter  // the dead letter; nil: none
 
 	// Reason says why a database is held (Action Hold), or which defect of the runner's own ended the job
 	// (CodeInternal). Its text is safe to show.
 	Reason error
 
-	ended *ending // what Taken needs to know
-	body  []byte  // of Store and Reply, where it can be used again
+	ended *conflictContext // what Taken needs to know
+	body  []byte           // of Store and Reply, where it can be used again
 	from  *db.Buffers
 }
 
@@ -72,8 +72,8 @@ type Publication struct {
 	Body []byte
 }
 
-// Letter is a dead letter: the job's body goes along unchanged.
-type Letter struct {
+// DeadLetter is a dead letter: the job's body goes along unchanged.
+type DeadLetter struct {
 	DerivedID string // last token of the letter's subject
 	JobID     string
 	Reason    string // what brought the letter here: a status or a code

@@ -118,7 +118,7 @@ func (r *run) markExpired(ctx context.Context, body []byte) []byte {
 	if r.e.opts.Objects == nil {
 		return body
 	}
-	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
+	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
 	defer cancel()
 	for _, o := range RowsObjects(body) {
 		complete, err := r.e.opts.Objects.Complete(ctx, o.Name)

@@ -51,7 +51,7 @@ type overflow struct {
 
 	// Of the execution under way, from begin to end.
 	open    func(set int, columns []db.Column) (db.RowFile, error)
-	written []*outsideRows // in their order
+	written []*objectRows // in their order
 }
 
 // allowOverflow lets the rows of a job go outside where it may.
@@ -62,7 +62,7 @@ func (r *run) allowOverflow(x *execution) {
 	}
 	x.over.run = r
 	x.rows.InlineBytes, x.rows.Sets = x.rows.MaxBytes, r.job.work.size()
-	x.rows.MaxRows, x.rows.MaxBytes = lower(r.job.MaxRows, p.MaxRows), p.MaxBytes
+	x.rows.MaxRows, x.rows.MaxBytes = tighterLimit(r.job.MaxRows, p.MaxRows), p.MaxBytes
 	x.rows.Overflow, x.rows.Outside = &x.over, out.Mode == OutputObject
 }
 
@@ -154,7 +154,7 @@ func (o *overflow) create(ctx context.Context, set int, columns []db.Column) (db
 		defer cancel()
 		return nil, o.failure(ctx, bounded, err)
 	}
-	rows := &outsideRows{
+	rows := &objectRows{
 		set: set, object: object, cancel: cancel,
 		place: db.RowsObject{Bucket: objects.Bucket(), Name: name, Format: output.Format, Compression: output.Compression},
 		finish: func() (int64, string, error) {
@@ -204,8 +204,8 @@ func (f writeFunc) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// outsideRows are the rows of one set that go outside.
-type outsideRows struct {
+// objectRows are the rows of one set that go outside.
+type objectRows struct {
 	*rowfile.Writer
 
 	set    int
@@ -216,13 +216,13 @@ type outsideRows struct {
 }
 
 // Row adds a row; see db.RowFile.
-func (r *outsideRows) Row(text []byte) error {
+func (r *objectRows) Row(text []byte) error {
 	r.place.RowCount++
 	return r.Writer.Row(text)
 }
 
 // Close completes the object; see db.RowFile.
-func (r *outsideRows) Close() (*db.RowsObject, error) {
+func (r *objectRows) Close() (*db.RowsObject, error) {
 	err := r.Writer.Close()
 	if err != nil {
 		return nil, err

@@ -335,7 +335,7 @@ func rewrittenWork(job *Job, original map[string]any) map[string]any {
 	switch w := job.work.(type) {
 	case *query:
 		return rewrittenStatement(&w.statement, original)
-	case *alone:
+	case *autocommit:
 		return rewrittenStatement(&w.statement, original)
 	case *migrate:
 		out := map[string]any{"action": string(w.action), "target": w.target}

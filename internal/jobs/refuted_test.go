@@ -66,10 +66,10 @@ func TestRefutedSuspicionIsTheJobsFailure(t *testing.T) {
 			d := delivery(j[0], j[1], 1, 1)
 			for refuted := range 2 {
 				out := s.run(d)
-				require.Equal(t, jobs.Hold, out.Action)
+				require.Equal(t, jobs.AwaitDatabase, out.Action)
 				require.True(t, out.Suspect)
 				d.Refuted = refuted + 1
-				d.Doubt = true
+				d.MaybeRedelivered = true
 			}
 			out := s.run(d)
 			require.Equal(t, jobs.Failed, out.Status)
@@ -101,7 +101,7 @@ func TestSuspicionNeedsABegunExecution(t *testing.T) {
 			d := delivery(j[0], j[1], 1, 1)
 			for range 5 {
 				out := s.run(d)
-				require.Equal(t, jobs.Hold, out.Action)
+				require.Equal(t, jobs.AwaitDatabase, out.Action)
 				require.False(t, out.Suspect)
 				d.Refuted = 5
 			}
@@ -117,7 +117,7 @@ func TestRefutedSuspicionIsForgottenWhenTheJobSucceeds(t *testing.T) {
 	s.use(p)
 	d := delivery("transaction", transaction("a1", effect("a")), 1, 1)
 	require.True(t, s.run(d).Suspect)
-	d.Refuted, d.Doubt = 1, true
+	d.Refuted, d.MaybeRedelivered = 1, true
 	s.use(s.faults) // by chance: the database was back a moment later
 	s.settle(d, s.run(d))
 	require.Equal(t, "succeeded", read(t, s.results["a1"]).Status)

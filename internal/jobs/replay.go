@@ -11,16 +11,16 @@ import (
 // The bounds of the small calls around a job: reading a stored result, reading or writing a ledger row. When one
 // passes, nothing is decided: the call is repeated or the job waits.
 const (
-	lookTimeout   = 3 * time.Second
+	lookupTimeout = 3 * time.Second
 	ledgerTimeout = 20 * time.Second
-	lookPause     = 250 * time.Millisecond
+	lookupPause   = 250 * time.Millisecond
 )
 
 // replay looks for an earlier end of a job whose delivery is in doubt: first the stored result, then the ledger.
 func (r *run) replay(ctx context.Context) (Outcome, bool) {
 	existing, err := r.storedResult(ctx)
 	if err != nil {
-		return Outcome{Action: Drop}, true
+		return Outcome{Action: Undecided}, true
 	}
 	if existing != nil {
 		return r.existing(ctx, existing), true
@@ -40,7 +40,7 @@ func (r *run) replay(ctx context.Context) (Outcome, bool) {
 func (r *run) existing(ctx context.Context, existing []byte) Outcome {
 	head, err := ReadResult(existing)
 	if err == nil && head.SameMessage(r.d.Sequence, r.d.Timestamp) {
-		return r.again(head, existing)
+		return r.replayOwn(head, existing)
 	}
 	var row *db.Entry
 	if r.ledgered() {
@@ -55,13 +55,13 @@ func (r *run) existing(ctx context.Context, existing []byte) Outcome {
 	}
 	switch {
 	case err == nil && r.sameRequest(head.Hash):
-		return r.repeat(existing)
-	case r.effect == AtLeastOnce && r.d.Doubt:
+		return r.replayDuplicate(existing)
+	case r.effect == AtLeastOnce && r.d.MaybeRedelivered:
 		return r.overtaken(ctx)
 	case r.ledgered() && row == nil:
 		return r.refuse(ctx)
 	}
-	return r.reused()
+	return r.rejectReusedID()
 }
 
 // displaced goes on with a row of this very message, whose id has another job's result.
@@ -70,9 +70,9 @@ func (r *run) displaced(ctx context.Context, row *db.Entry) Outcome {
 		return r.unfinished(ctx, row)
 	}
 	if head, err := ReadResult(row.Answer); err == nil && head.ErrorCode == ReasonJobIDReused {
-		return r.reused()
+		return r.rejectReusedID()
 	}
-	return r.aside(row.Answer)
+	return r.storeUnderDerivedID(row.Answer)
 }
 
 // refuse ends a job whose id has the result of another one that left no ledger row. That there is no row of ours either
@@ -86,7 +86,7 @@ func (r *run) refuse(ctx context.Context) Outcome {
 	case !inserted && row.SameMessage(r.d.Sequence, r.d.Timestamp):
 		return r.displaced(ctx, row)
 	}
-	return r.reused()
+	return r.rejectReusedID()
 }
 
 // overtaken ends a redelivered at_least_once job whose id has another job's result: an earlier delivery may have
@@ -95,18 +95,18 @@ func (r *run) overtaken(ctx context.Context) Outcome {
 	derived := DerivedID(r.d.Sequence, r.d.Timestamp)
 	existing, err := r.storedResultOf(ctx, derived)
 	if err != nil {
-		return Outcome{Action: Drop}
+		return Outcome{Action: Undecided}
 	}
 	if existing != nil {
 		if head, err := ReadResult(existing); err == nil && head.SameMessage(r.d.Sequence, r.d.Timestamp) {
-			return r.again(head, existing)
+			return r.replayOwn(head, existing)
 		}
 	}
 	out := r.end(Unknown, unknownError())
 	out.Store.Key = derived
 	out.ended.key = derived
-	if out.Letter != nil {
-		out.Letter.ResultID = derived
+	if out.DeadLetter != nil {
+		out.DeadLetter.ResultID = derived
 	}
 	return out
 }
@@ -120,7 +120,7 @@ func (r *run) taken(ctx context.Context) Outcome {
 	if row == nil { // deleted between the two: run again. Or the job's own doing refuses its row in these words, each time
 		e := db.Errorf(db.ClassTaken, db.CodeUnique, "the ledger took no row of this job, as if it had one, and it has none")
 		r.d.suspicion = e
-		return Outcome{Action: Hold, Reason: e, Suspect: true}
+		return Outcome{Action: AwaitDatabase, Reason: e, Suspect: true}
 	}
 	return r.recorded(ctx, row)
 }
@@ -129,7 +129,7 @@ func (r *run) taken(ctx context.Context) Outcome {
 func (r *run) recorded(ctx context.Context, row *db.Entry) Outcome {
 	same := row.SameMessage(r.d.Sequence, r.d.Timestamp)
 	if !same && !r.sameRequest(row.RequestHash) {
-		return r.reused()
+		return r.rejectReusedID()
 	}
 	if row.Status == db.StatusStarted {
 		return r.unfinished(ctx, row)
@@ -139,23 +139,23 @@ func (r *run) recorded(ctx context.Context, row *db.Entry) Outcome {
 		head = ResultHead{Status: Status(row.Status)}
 	}
 	if head.ErrorCode == ReasonJobIDReused {
-		return r.reused() // of the same request: it was refused before
+		return r.rejectReusedID() // of the same request: it was refused before
 	}
-	r.body = MarkDuplicate(r.fitting(MarkDuplicate(r.markExpired(ctx, row.Answer)), head.Status))
+	r.body = MarkDuplicate(r.dropOversizedRows(MarkDuplicate(r.markExpired(ctx, row.Answer)), head.Status))
 	out := r.settle(head.Status, nil)
 	out.Code, out.Duplicate, out.Recorded = head.ErrorCode, !same, true
 	out.ended.row = row
 	if same {
-		out.Letter = r.letterFor(head.Status, head.ErrorCode, "")
+		out.DeadLetter = r.letterFor(head.Status, head.ErrorCode, "")
 	} else {
-		out.Letter = nil // the first message's own end has left one
+		out.DeadLetter = nil // the first message's own end has left one
 	}
 	return out
 }
 
-// fitting returns an answer from the ledger, or one without its rows where the stream takes no message of its size any
+// dropOversizedRows returns an answer from the ledger, or one without its rows where the stream takes no message of its size any
 // more: the server's largest payload was lowered since. It would be offered again for ever.
-func (r *run) fitting(recorded []byte, status Status) []byte {
+func (r *run) dropOversizedRows(recorded []byte, status Status) []byte {
 	if limit := r.e.opts.MaxResult; len(recorded) > limit {
 		return r.result(status, lostRowsError(len(recorded), limit))
 	}
@@ -170,12 +170,12 @@ func (r *run) rejected(ctx context.Context, rej *Rejection) Outcome {
 	r.replyTo, r.labels = rej.ReplyTo, rej.Labels
 	e := rejectionError(rej)
 	crash.At("after_rejection")
-	if !r.d.Doubt && (rej.final() || !r.ledgered()) {
+	if !r.d.MaybeRedelivered && (rej.final() || !r.ledgered()) {
 		return r.end(Rejected, e)
 	}
 	existing, err := r.storedResult(ctx)
 	if err != nil {
-		return Outcome{Action: Drop}
+		return Outcome{Action: Undecided}
 	}
 	if existing != nil {
 		return r.existing(ctx, existing)
@@ -192,7 +192,7 @@ func (r *run) giveUp(ctx context.Context) Outcome {
 	r.scan()
 	existing, err := r.storedResult(ctx)
 	if err != nil {
-		return Outcome{Action: Drop}
+		return Outcome{Action: Undecided}
 	}
 	if existing != nil {
 		return r.existing(ctx, existing)
@@ -233,7 +233,7 @@ func (r *run) scanUndecoded() {
 func (r *run) defect(ctx context.Context) (out Outcome) {
 	defer func() {
 		if recover() != nil {
-			out = Outcome{Action: Drop}
+			out = Outcome{Action: Undecided}
 		}
 	}()
 	r.scanUndecoded()
@@ -309,9 +309,9 @@ func retryableLedger(err error) bool {
 func (r *run) hold(ctx context.Context, err error) Outcome {
 	class := db.ClassOf(err)
 	if ctx.Err() != nil || class == db.ClassTransient || class == db.ClassTimeout {
-		return Outcome{Action: Drop}
+		return Outcome{Action: Undecided}
 	}
-	return Outcome{Action: Hold, Reason: err}
+	return Outcome{Action: AwaitDatabase, Reason: err}
 }
 
 // storedResult reads the stored result of the job's id, as long as the context lives.
@@ -326,13 +326,13 @@ func (r *run) storedResultOf(ctx context.Context, id string) ([]byte, error) {
 		select {
 		case <-ctx.Done():
 			return nil, err
-		case <-time.After(lookPause):
+		case <-time.After(lookupPause):
 		}
 	}
 }
 
 func readStored(ctx context.Context, results ResultReader, id string) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
+	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
 	defer cancel()
 	return results.StoredResult(ctx, id)
 }

@@ -6,8 +6,8 @@ import (
 	"dbrunner/internal/db"
 )
 
-// ending is what is known of a job's end when its result meets a taken subject.
-type ending struct {
+// conflictContext is what is known of a job's end when its result meets a taken subject.
+type conflictContext struct {
 	run  *run
 	key  string    // under which the result is to be stored
 	row  *db.Entry // the ledger row that proves the end, nil if there is none
@@ -30,22 +30,22 @@ func (r *run) settle(status Status, e *ResultError) Outcome {
 	}
 	if r.job == nil || !r.job.ReplyOnly {
 		out.Store = &Publication{Key: r.id, Body: r.body}
-		out.ended = &ending{run: r, key: r.id, body: r.body}
+		out.ended = &conflictContext{run: r, key: r.id, body: r.body}
 	}
-	out.Letter = r.letter(status, e)
+	out.DeadLetter = r.letter(status, e)
 	return out
 }
 
-// again answers with the stored result of this very message: the job has ended before.
-func (r *run) again(head ResultHead, existing []byte) Outcome {
+// replayOwn answers with the stored result of this very message: the job has ended before.
+func (r *run) replayOwn(head ResultHead, existing []byte) Outcome {
 	out := Outcome{Action: Settle, Status: head.Status, JobID: r.id, Code: head.ErrorCode, Duplicate: true}
 	r.replyWith(&out, existing)
-	out.Letter = r.letterFor(head.Status, head.ErrorCode, "")
+	out.DeadLetter = r.letterFor(head.Status, head.ErrorCode, "")
 	return out
 }
 
-// repeat answers with the stored result of an earlier message with the same request.
-func (r *run) repeat(existing []byte) Outcome {
+// replayDuplicate answers with the stored result of an earlier message with the same request.
+func (r *run) replayDuplicate(existing []byte) Outcome {
 	out := Outcome{Action: Settle, JobID: r.id, Duplicate: true}
 	if head, err := ReadResult(existing); err == nil {
 		out.Status, out.Code = head.Status, head.ErrorCode
@@ -60,34 +60,34 @@ func (r *run) replyWith(out *Outcome, existing []byte) {
 	}
 }
 
-// reused ends a job whose id belongs to another request: nothing takes effect, the stored result stays.
-func (r *run) reused() Outcome {
+// rejectReusedID ends a job whose id belongs to another request: nothing takes effect, the stored result stays.
+func (r *run) rejectReusedID() Outcome {
 	e := reusedError(r.id)
 	r.body = r.result(Rejected, e)
 	out := Outcome{Action: Settle, Status: Rejected, JobID: r.id, Code: string(e.Code)}
 	if r.replyTo != "" {
 		out.Reply = &Publication{Key: r.replyTo, Body: r.body}
 	}
-	out.Letter = r.newLetter(ReasonJobIDReused, "", e)
+	out.DeadLetter = r.newLetter(ReasonJobIDReused, "", e)
 	return out
 }
 
-// aside stores the answer of an effect that happened under the message's derived id, because the job's own id
+// storeUnderDerivedID stores the answer of an effect that happened under the message's derived id, because the job's own id
 // has a result of another message. Reply and dead letter name it.
-func (r *run) aside(answer []byte) Outcome {
+func (r *run) storeUnderDerivedID(answer []byte) Outcome {
 	derived := DerivedID(r.d.Sequence, r.d.Timestamp)
 	e := resultTakenError(r.id, derived)
 	out := Outcome{Action: Settle, JobID: r.id, Code: string(CodeResultTaken)}
 	if head, err := ReadResult(answer); err == nil {
 		out.Status = head.Status
 	}
-	r.body = r.fitting(withError(answer, e), out.Status)
+	r.body = r.dropOversizedRows(withError(answer, e), out.Status)
 	out.Store = &Publication{Key: derived, Body: r.body}
-	out.ended = &ending{run: r, key: derived, body: r.body}
+	out.ended = &conflictContext{run: r, key: derived, body: r.body}
 	if r.replyTo != "" {
 		out.Reply = &Publication{Key: r.replyTo, Body: r.body}
 	}
-	out.Letter = r.newLetter(ReasonResultIDTaken, derived, e)
+	out.DeadLetter = r.newLetter(ReasonResultIDTaken, derived, e)
 	return out
 }
 
@@ -104,10 +104,10 @@ func taken(out Outcome, existing []byte) Outcome {
 	r := end.run
 	head, err := ReadResult(existing)
 	if err == nil && head.SameMessage(r.d.Sequence, r.d.Timestamp) {
-		next := r.again(head, existing)
+		next := r.replayOwn(head, existing)
 		next.Duplicate = out.Duplicate
 		if next.Status == out.Status && next.Code == out.Code {
-			next.Letter = out.Letter // it says more; of another end it would not be true
+			next.DeadLetter = out.DeadLetter // it says more; of another end it would not be true
 		}
 		return next
 	}
@@ -119,24 +119,24 @@ func taken(out Outcome, existing []byte) Outcome {
 		return r.takenRecorded(end, head, existing)
 	}
 	if err == nil && r.sameRequest(head.Hash) {
-		return r.repeat(existing)
+		return r.replayDuplicate(existing)
 	}
-	if r.effect == AtLeastOnce && out.Status != Rejected && r.d.Doubt { // this or an earlier delivery began
-		return r.aside(end.body)
+	if r.effect == AtLeastOnce && out.Status != Rejected && r.d.MaybeRedelivered { // this or an earlier delivery began
+		return r.storeUnderDerivedID(end.body)
 	}
-	return r.reused()
+	return r.rejectReusedID()
 }
 
 // takenRecorded goes on where the ledger proves the end: with our own row the answer goes aside; with a row of an
 // earlier message of the same request the stored result is its answer.
-func (r *run) takenRecorded(end *ending, head ResultHead, existing []byte) Outcome {
+func (r *run) takenRecorded(end *conflictContext, head ResultHead, existing []byte) Outcome {
 	if end.row.SameMessage(r.d.Sequence, r.d.Timestamp) {
-		return r.aside(end.row.Answer)
+		return r.storeUnderDerivedID(end.row.Answer)
 	}
 	if head.Sequence == end.row.Sequence && head.QueuedAt.Equal(end.row.Timestamp) {
-		return r.repeat(existing)
+		return r.replayDuplicate(existing)
 	}
-	return r.repeat(end.row.Answer)
+	return r.replayDuplicate(end.row.Answer)
 }
 
 // withError adds an error to an encoded result that has none; one that has an error keeps it.

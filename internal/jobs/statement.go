@@ -16,18 +16,18 @@ type statement struct {
 	from *inputRef   // it runs for rows that are outside of the job; nil: it does not
 }
 
-// place is where a statement runs, which decides what it may be.
-type place uint8
+// txMode is where a statement runs, which decides what it may be.
+type txMode uint8
 
 const (
-	inside  place = iota // a transaction
-	reading              // a transaction that must change nothing
-	outside              // no transaction
+	inside        txMode = iota // a transaction
+	reading                     // a transaction that must change nothing
+	noTransaction               // no transaction
 )
 
 // statement reads a statement from the places of its sql and its params (0 = absent) and compiles it. owner is the
 // object that has them.
-func (r *reader) statement(owner, sql, params int, where place) (s statement) {
+func (r *reader) statement(owner, sql, params int, where txMode) (s statement) {
 	text, ok := r.sql(owner, sql)
 	s.source.SQL = text
 	if params != 0 {
@@ -39,7 +39,7 @@ func (r *reader) statement(owner, sql, params int, where place) (s statement) {
 	}
 	var faults []db.Fault
 	compile := db.Compile
-	if where == outside {
+	if where == noTransaction {
 		compile = db.CompileOutside
 	}
 	s.compiled, faults = compile(r.dialect, s.source)

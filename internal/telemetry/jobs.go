@@ -157,8 +157,8 @@ func oneOf(word string, set []string) string {
 	return other
 }
 
-// Ended counts the end of a job.
-func (j *Jobs) Ended(e *JobEnd) {
+// Finished counts the end of a job.
+func (j *Jobs) Finished(e *JobEnd) {
 	k := j.kinds[e.Kind]
 	if k == nil {
 		k = j.strange()

@@ -83,7 +83,7 @@ func TestThePagePassesTheLinter(t *testing.T) {
 	jobs := m.Jobs("shop")
 	for _, kind := range []string{"query", "transaction", "unheard of"} {
 		for _, code := range []string{"", "timeout", "unheard of"} {
-			jobs.Ended(&telemetry.JobEnd{Kind: kind, Status: "failed", Code: code, Letter: "failed", Recorded: true, Deliveries: 2, Attempts: 3})
+			jobs.Finished(&telemetry.JobEnd{Kind: kind, Status: "failed", Code: code, Letter: "failed", Recorded: true, Deliveries: 2, Attempts: 3})
 		}
 	}
 	page := lint(t, m)
@@ -116,8 +116,8 @@ func TestWordsFromOutsideMakeNoSeries(t *testing.T) {
 	}
 	end := func(i int) {
 		word := fmt.Sprint("word", i)
-		jobs.Ended(&telemetry.JobEnd{Kind: word, Status: word, Code: word, Letter: word})
-		jobs.Ended(&telemetry.JobEnd{Kind: "query", Status: "failed", Code: word})
+		jobs.Finished(&telemetry.JobEnd{Kind: word, Status: word, Code: word, Letter: word})
+		jobs.Finished(&telemetry.JobEnd{Kind: "query", Status: "failed", Code: word})
 	}
 	end(0)
 	before := count()
@@ -167,10 +167,10 @@ func TestCountingIsExact(t *testing.T) {
 	for range 4 {
 		counters.Go(func() {
 			for range each {
-				jobs.Ended(&telemetry.JobEnd{Kind: "query", Status: "succeeded", Queued: -time.Second, Held: time.Millisecond})
-				jobs.Ended(&telemetry.JobEnd{Kind: "query", Status: "failed", Code: "timeout"})
-				jobs.Ended(&telemetry.JobEnd{Kind: "query", Status: "succeeded", Duplicate: true})
-				jobs.Ended(&telemetry.JobEnd{Kind: "brand new", Status: "succeeded"})
+				jobs.Finished(&telemetry.JobEnd{Kind: "query", Status: "succeeded", Queued: -time.Second, Held: time.Millisecond})
+				jobs.Finished(&telemetry.JobEnd{Kind: "query", Status: "failed", Code: "timeout"})
+				jobs.Finished(&telemetry.JobEnd{Kind: "query", Status: "succeeded", Duplicate: true})
+				jobs.Finished(&telemetry.JobEnd{Kind: "brand new", Status: "succeeded"})
 			}
 		})
 	}
@@ -195,6 +195,6 @@ func BenchmarkEnded(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		end := telemetry.JobEnd{Kind: "query", Status: "succeeded", Queued: time.Millisecond, Ran: time.Millisecond, Held: time.Millisecond}
-		jobs.Ended(&end)
+		jobs.Finished(&end)
 	}
 }

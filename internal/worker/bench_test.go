@@ -51,7 +51,7 @@ type instantEnd struct{ out jobs.Outcome }
 
 func (e *instantEnd) Run(_ context.Context, _ *jobs.Delivery, begin func() error) jobs.Outcome {
 	if begin() != nil {
-		return jobs.Outcome{Action: jobs.Drop}
+		return jobs.Outcome{Action: jobs.Undecided}
 	}
 	return e.out
 }
@@ -70,7 +70,9 @@ func (e *instantEnd) HasResult(context.Context, string) (bool, error) { return f
 
 func (e *instantEnd) Reply(string, []byte) error { return nil }
 
-func (e *instantEnd) PublishLetter(context.Context, *jobs.Delivery, *jobs.Letter) error { return nil }
+func (e *instantEnd) PublishDeadLetter(context.Context, *jobs.Delivery, *jobs.DeadLetter) error {
+	return nil
+}
 
 // BenchmarkLane hands jobs through a lane of 60 slots, from the delivery to the acknowledgement.
 func BenchmarkLane(b *testing.B) {
@@ -85,7 +87,7 @@ func BenchmarkLane(b *testing.B) {
 	}
 	lane, err := worker.New(worker.Options{
 		Database: "db", Name: "work", Slots: 60, MaxSettling: 60, AckWait: 10 * time.Second, UnreachableGrace: time.Second,
-		Intake: bus, Executor: end, Results: end, Outbox: end, Gate: gate, Suspects: worker.NewSuspects(), Logger: zap.NewNop(),
+		Intake: bus, Executor: end, Results: end, Outbox: end, Gate: gate, Suspects: worker.NewQuarantine(), Logger: zap.NewNop(),
 	})
 	if err != nil {
 		b.Fatal(err)

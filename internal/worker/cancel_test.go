@@ -43,7 +43,7 @@ func TestCancelEndsWhatRunsHere(t *testing.T) {
 		require.EqualValues(t, 1, b.stream.deliveriesOf(1), "it is not handed back")
 		require.Equal(t, "ack confirmed", last(b.stream.of(1)), "at once")
 		require.Equal(t, "cancelled 1", b.results.get("1"))
-		require.Equal(t, 1, b.lane.State().Held)
+		require.Equal(t, 1, b.lane.State().SlotsInUse)
 		after(time.Minute)
 		require.Equal(t, "succeeded 2", b.results.get("2"), "others are not disturbed")
 		b.stop()
@@ -56,7 +56,7 @@ func TestCancelOfWhatWaitsAtTheGate(t *testing.T) {
 		var asked, reached atomic.Bool
 		b := setup(t, func(ctx context.Context, d *jobs.Delivery, begin func() error) jobs.Outcome {
 			if !reached.Load() {
-				return jobs.Outcome{Action: jobs.Hold, Reason: errDown}
+				return jobs.Outcome{Action: jobs.AwaitDatabase, Reason: errDown}
 			}
 			return cancellable(&asked)(ctx, d, begin)
 		})
@@ -68,7 +68,7 @@ func TestCancelOfWhatWaitsAtTheGate(t *testing.T) {
 		asked.Store(true)
 		b.lane.Cancel(only(1))
 		after(10 * time.Second)
-		require.Equal(t, 1, b.lane.State().Held, "it waits: nobody knows yet")
+		require.Equal(t, 1, b.lane.State().SlotsInUse, "it waits: nobody knows yet")
 		require.NotContains(t, b.stream.of(1), "nak")
 		reached.Store(true)
 		b.prober.set(nil)

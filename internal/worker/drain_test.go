@@ -22,7 +22,7 @@ func TestDrainHandsBackWhatWasNotBegunAndFinishesTheRest(t *testing.T) {
 					b := "begun after it was handed back"
 					panic(b)
 				}
-				return jobs.Outcome{Action: jobs.Drop}
+				return jobs.Outcome{Action: jobs.Undecided}
 			}
 			return work(time.Minute, jobs.Succeeded)(ctx, d, begin)
 		})
@@ -33,7 +33,7 @@ func TestDrainHandsBackWhatWasNotBegunAndFinishesTheRest(t *testing.T) {
 		synctest.Wait()
 		require.Equal(t, "nak", last(b.stream.of(2)), "at once")
 		require.Equal(t, "nak", last(b.stream.of(4)))
-		require.Equal(t, 2, b.lane.State().Held)
+		require.Equal(t, 2, b.lane.State().SlotsInUse)
 		after(time.Minute)
 		require.Equal(t, "ack", last(b.stream.of(1)), "leases were kept until the end")
 		require.Equal(t, "ack", last(b.stream.of(3)))
@@ -54,7 +54,7 @@ func TestDrainWaitsForTheIntake(t *testing.T) {
 			case <-connection:
 				return work(0, jobs.Succeeded)(ctx, d, begin)
 			case <-ctx.Done():
-				return jobs.Outcome{Action: jobs.Drop}
+				return jobs.Outcome{Action: jobs.Undecided}
 			}
 		})
 		b.stream.slowStop = time.Second
@@ -84,18 +84,18 @@ func TestDrainDeadlineCancelsAndHandsBack(t *testing.T) {
 		const rollback = 3 * time.Second
 		b := setup(t, func(ctx context.Context, _ *jobs.Delivery, begin func() error) jobs.Outcome {
 			if begin() != nil {
-				return jobs.Outcome{Action: jobs.Drop}
+				return jobs.Outcome{Action: jobs.Undecided}
 			}
 			<-ctx.Done()
 			time.Sleep(rollback)
-			return jobs.Outcome{Action: jobs.Drop, Began: true}
+			return jobs.Outcome{Action: jobs.Undecided, Began: true}
 		})
 		b.stream.publish(slots, 0)
 		b.start()
 		after(time.Minute)
 		b.stopIntake()
 		after(time.Minute)
-		require.Equal(t, slots, b.lane.State().Held)
+		require.Equal(t, slots, b.lane.State().SlotsInUse)
 		b.stopWork()
 		after(rollback - time.Second)
 		require.NotContains(t, b.stream.of(1), "nak", "not before it is rolled back")
@@ -154,7 +154,7 @@ func TestDrainWhileTheDatabaseDoesNotAnswer(t *testing.T) {
 		b.prober.set(errDown)
 		b.stream.publish(slots, 0)
 		after(5 * time.Second)
-		require.Positive(t, b.lane.State().Held)
+		require.Positive(t, b.lane.State().SlotsInUse)
 		b.stopIntake()
 		synctest.Wait()
 		<-b.ended
@@ -176,7 +176,7 @@ func TestDrainOfAHeldJobThatRunsAgain(t *testing.T) {
 			runs++
 			if runs == 1 {
 				_ = begin()
-				return jobs.Outcome{Action: jobs.Hold, Reason: errDown, Began: true}
+				return jobs.Outcome{Action: jobs.AwaitDatabase, Reason: errDown, Began: true}
 			}
 			<-connection
 			said = begin()

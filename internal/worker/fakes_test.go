@@ -192,7 +192,7 @@ func (s *stream) next(mayTake bool) (jobs.Delivery, worker.Message, <-chan struc
 	s.lend(e, m)
 	d := jobs.Delivery{
 		Database: "db", Kind: kindOf(e.sequence), Sequence: e.sequence, Timestamp: e.stored,
-		Deliveries: e.deliveries, Doubt: e.deliveries > 1, Body: []byte(strconv.FormatUint(e.sequence, 10)),
+		Deliveries: e.deliveries, MaybeRedelivered: e.deliveries > 1, Body: []byte(strconv.FormatUint(e.sequence, 10)),
 	}
 	s.journal[e.sequence] = append(s.journal[e.sequence], "deliver")
 	return d, m, nil
@@ -396,7 +396,7 @@ func settled(d *jobs.Delivery, status jobs.Status) jobs.Outcome {
 	}
 	if status != jobs.Succeeded {
 		out.Code = "code"
-		out.Letter = &jobs.Letter{JobID: id, DerivedID: id, Reason: string(status), ResultID: id}
+		out.DeadLetter = &jobs.DeadLetter{JobID: id, DerivedID: id, Reason: string(status), ResultID: id}
 	}
 	return out
 }
@@ -405,13 +405,13 @@ func settled(d *jobs.Delivery, status jobs.Status) jobs.Outcome {
 func work(took time.Duration, status jobs.Status) func(context.Context, *jobs.Delivery, func() error) jobs.Outcome {
 	return func(ctx context.Context, d *jobs.Delivery, begin func() error) jobs.Outcome {
 		if begin() != nil {
-			return jobs.Outcome{Action: jobs.Drop}
+			return jobs.Outcome{Action: jobs.Undecided}
 		}
 		select {
 		case <-time.After(took):
 			return settled(d, status)
 		case <-ctx.Done():
-			return jobs.Outcome{Action: jobs.Drop, Began: true}
+			return jobs.Outcome{Action: jobs.Undecided, Began: true}
 		}
 	}
 }
@@ -517,7 +517,7 @@ func (o *outbox) Reply(subject string, _ []byte) error {
 	return nil
 }
 
-func (o *outbox) PublishLetter(_ context.Context, d *jobs.Delivery, _ *jobs.Letter) error {
+func (o *outbox) PublishDeadLetter(_ context.Context, d *jobs.Delivery, _ *jobs.DeadLetter) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.trials++

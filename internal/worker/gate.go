@@ -71,7 +71,7 @@ func NewGate(opts GateOptions) (*Gate, error) {
 
 // State describes the gate.
 func (g *Gate) State() GateState {
-	v := g.look()
+	v := g.viewNow()
 	s := GateState{Open: v.open(), Since: v.since, ResultsFull: v.noRoom, FullSince: v.noRoomSince}
 	if v.unreachable != nil {
 		s.Unreachable = v.unreachable.Error()
@@ -216,8 +216,8 @@ func (g *Gate) reach() {
 	g.change()
 }
 
-// full counts one more job that waits for room in the results stream.
-func (g *Gate) full() {
+// enterFull counts one more job that waits for room in the results stream.
+func (g *Gate) enterFull() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.noRoom++
@@ -229,8 +229,8 @@ func (g *Gate) full() {
 	}
 }
 
-// room counts one job less that waits for room.
-func (g *Gate) room() {
+// leaveFull counts one job less that waits for room.
+func (g *Gate) leaveFull() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.noRoom--
@@ -259,7 +259,7 @@ type view struct {
 
 func (v *view) open() bool { return v.unreachable == nil && !v.noRoom }
 
-func (g *Gate) look() view {
+func (g *Gate) viewNow() view {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	v := view{unreachable: g.unreachable, asked: g.asked != nil, noRoom: g.noRoom > 0, changed: g.changed}
@@ -284,7 +284,7 @@ func (g *Gate) awaitClosed(ctx context.Context) error {
 // await returns nil once the gate is as wanted. A context that has ended wins.
 func (g *Gate) await(ctx context.Context, wanted func(*view) bool) error {
 	for {
-		v := g.look()
+		v := g.viewNow()
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}

@@ -23,13 +23,13 @@ type database struct {
 
 func (s *database) run(_ context.Context, d *jobs.Delivery, begin func() error) jobs.Outcome {
 	if s.down.Load() && !s.begins {
-		return jobs.Outcome{Action: jobs.Hold, Reason: errDown}
+		return jobs.Outcome{Action: jobs.AwaitDatabase, Reason: errDown}
 	}
 	if begin() != nil {
-		return jobs.Outcome{Action: jobs.Drop}
+		return jobs.Outcome{Action: jobs.Undecided}
 	}
 	if s.down.Load() {
-		return jobs.Outcome{Action: jobs.Hold, Reason: errDown, Began: true}
+		return jobs.Outcome{Action: jobs.AwaitDatabase, Reason: errDown, Began: true}
 	}
 	return settled(d, jobs.Succeeded)
 }
@@ -74,7 +74,7 @@ func TestGateHoldsJobsThroughAShortOutage(t *testing.T) {
 		b.stream.publish(50, 0)
 		after(graceTime - 6*time.Second)
 		require.Zero(t, b.stream.sessionsNow(), "intake has stopped")
-		require.Positive(t, b.lane.State().Held, "and what is held stays, with its lease")
+		require.Positive(t, b.lane.State().SlotsInUse, "and what is held stays, with its lease")
 		require.Equal(t, errDown.Error(), b.lane.State().Gate.Unreachable)
 		require.Empty(t, b.lane.State().IntakeError, "it was asked to stop")
 		server.down.Store(false)
@@ -119,7 +119,7 @@ func TestGateHandsBackAfterTheGrace(t *testing.T) {
 				}
 				after(10 * time.Minute)
 				require.Equal(t, tt.before+1, b.stream.deliveriesOf(1), "it does not come back to this runner")
-				require.Equal(t, tt.handedBack, b.lane.State().Held == 0)
+				require.Equal(t, tt.handedBack, b.lane.State().SlotsInUse == 0)
 				server.down.Store(false)
 				b.prober.set(nil)
 				after(20 * time.Second)
@@ -137,12 +137,12 @@ func TestGateHandsBackWhatWaitsForAConnection(t *testing.T) {
 		b := setup(t, func(ctx context.Context, d *jobs.Delivery, begin func() error) jobs.Outcome {
 			switch d.Sequence {
 			case 1:
-				return jobs.Outcome{Action: jobs.Hold, Reason: errDown}
+				return jobs.Outcome{Action: jobs.AwaitDatabase, Reason: errDown}
 			case 2:
 				return work(2*graceTime, jobs.Succeeded)(ctx, d, begin) // a live session
 			}
 			<-ctx.Done()
-			return jobs.Outcome{Action: jobs.Drop}
+			return jobs.Outcome{Action: jobs.Undecided}
 		})
 		b.start()
 		after(time.Second)
@@ -163,13 +163,13 @@ func TestGateTellsTheRepetitionOfItsDoubt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var doubts []bool
 		b := setup(t, func(_ context.Context, d *jobs.Delivery, begin func() error) jobs.Outcome {
-			doubts = append(doubts, d.Doubt)
+			doubts = append(doubts, d.MaybeRedelivered)
 			switch len(doubts) {
 			case 1:
-				return jobs.Outcome{Action: jobs.Hold, Reason: errDown}
+				return jobs.Outcome{Action: jobs.AwaitDatabase, Reason: errDown}
 			case 2:
 				_ = begin()
-				return jobs.Outcome{Action: jobs.Hold, Reason: errDown}
+				return jobs.Outcome{Action: jobs.AwaitDatabase, Reason: errDown}
 			}
 			return settled(d, jobs.Succeeded)
 		})
@@ -257,9 +257,9 @@ func poison(_ context.Context, d *jobs.Delivery, begin func() error) jobs.Outcom
 		return settled(d, jobs.Failed)
 	}
 	if begin() != nil {
-		return jobs.Outcome{Action: jobs.Drop}
+		return jobs.Outcome{Action: jobs.Undecided}
 	}
-	return jobs.Outcome{Action: jobs.Hold, Reason: errDown, Began: true, Suspect: true}
+	return jobs.Outcome{Action: jobs.AwaitDatabase, Reason: errDown, Began: true, Suspect: true}
 }
 
 // Jobs whose own statements make the database look as if it were down cost nobody else more than their slots.
@@ -302,7 +302,7 @@ func TestGateStaysOpenForAJobThatNeverComesToAnEnd(t *testing.T) {
 		healthy := work(10*time.Millisecond, jobs.Succeeded)
 		b := setup(t, func(ctx context.Context, d *jobs.Delivery, begin func() error) jobs.Outcome {
 			if d.Sequence == 1 { // as when its ledger row cannot be written
-				return jobs.Outcome{Action: jobs.Hold, Reason: errDown}
+				return jobs.Outcome{Action: jobs.AwaitDatabase, Reason: errDown}
 			}
 			return healthy(ctx, d, begin)
 		})

@@ -57,8 +57,8 @@ type Results interface {
 type Outbox interface {
 	// Reply publishes to a validated reply subject, best effort.
 	Reply(subject string, body []byte) error
-	// PublishLetter stores a dead letter; nil means that it is durable.
-	PublishLetter(ctx context.Context, d *jobs.Delivery, letter *jobs.Letter) error
+	// PublishDeadLetter stores a dead letter; nil means that it is durable.
+	PublishDeadLetter(ctx context.Context, d *jobs.Delivery, letter *jobs.DeadLetter) error
 }
 
 // Prober reaches a database and verifies what jobs need there; see db.Database.
@@ -69,8 +69,8 @@ type Prober interface {
 
 // Tracer follows deliveries, for those who want to see where their time goes.
 type Tracer interface {
-	// Follow begins to follow a delivery that has just arrived. It is called for one after the other and must not block.
-	Follow(lane string, d *jobs.Delivery) Trace
+	// Start begins to follow a delivery that has just arrived. It is called for one after the other and must not block.
+	Start(lane string, d *jobs.Delivery) Trace
 }
 
 // Trace follows one delivery. Its methods may be called from many goroutines.
@@ -86,5 +86,5 @@ type Trace interface {
 
 // Observer is told how deliveries ended, for metrics. It is called from many goroutines at once and must not block.
 type Observer interface {
-	Ended(e Event)
+	Finished(e Event)
 }

@@ -18,9 +18,9 @@ const (
 // extension is the time from one confirmed extension to the next.
 func extension(ackWait time.Duration) time.Duration { return jitter(ackWait / extendPart) }
 
-// heldFrom is the delivery from which on a job that this delivery did not begin is held when its database does not
+// keepFrom is the delivery from which on a job that this delivery did not begin is held when its database does not
 // answer, instead of being handed back: an outage must not burn its deliveries.
-const heldFrom = 10
+const keepFrom = 10
 
 // keepLeases extends the leases of everything held until stop ends, stops work whose lease is lost, and hands back
 // what waits for a database beyond the grace. One goroutine looks at all of it a few times within AckWait/3, so that
@@ -28,7 +28,7 @@ const heldFrom = 10
 func (l *Lane) keepLeases(stop context.Context) {
 	ticker := time.NewTicker(l.opts.AckWait / retryPart)
 	defer ticker.Stop()
-	var all []*held
+	var all []*inFlight
 	for {
 		select {
 		case <-stop.Done():
@@ -38,8 +38,8 @@ func (l *Lane) keepLeases(stop context.Context) {
 			all = l.table.snapshot(all[:0])
 			graceOver := l.graceOver(time.Now())
 			for _, h := range all {
-				if graceOver && (h.delivery.Deliveries < heldFrom || h.hasBegun()) {
-					l.handBack(h, between(handBackSoonest, handBackLatest), EndUnreachable, waiting)
+				if graceOver && (h.delivery.Deliveries < keepFrom || h.hasBegun()) {
+					l.requeue(h, between(requeueDelayMin, handBackLatest), EndUnreachable, waiting)
 				}
 				l.keepLease(stop, h, now)
 			}
@@ -50,12 +50,12 @@ func (l *Lane) keepLeases(stop context.Context) {
 
 // graceOver reports whether the database has not answered for longer than its jobs may wait for it here.
 func (l *Lane) graceOver(now time.Time) bool {
-	v := l.opts.Gate.look()
+	v := l.opts.Gate.viewNow()
 	return v.unreachable != nil && !now.Before(v.since.Add(l.opts.UnreachableGrace))
 }
 
 // keepLease does for one delivery what is due.
-func (l *Lane) keepLease(ctx context.Context, h *held, now time.Time) {
+func (l *Lane) keepLease(ctx context.Context, h *inFlight, now time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	switch {
@@ -70,7 +70,7 @@ func (l *Lane) keepLease(ctx context.Context, h *held, now time.Time) {
 }
 
 // extend asks for another AckWait. The new deadline counts from the request, not from its answer.
-func (l *Lane) extend(ctx context.Context, h *held, deadline time.Time) {
+func (l *Lane) extend(ctx context.Context, h *inFlight, deadline time.Time) {
 	asked := l.opts.Now()
 	ctx, cancel := context.WithTimeout(ctx, min(l.opts.AckWait/confirmPart, deadline.Sub(asked)))
 	defer cancel()
@@ -90,12 +90,12 @@ func (l *Lane) extend(ctx context.Context, h *held, deadline time.Time) {
 
 // loseLease stops work that rolls back whole or was not begun. What has ended is settled all the same: the first
 // writer wins. The delivery's mutex is held.
-func (l *Lane) loseLease(h *held) {
+func (l *Lane) loseLease(h *inFlight) {
 	h.lost = true
 	l.counters.leasesLost.Add(1)
 	l.log.Warn("lease lost: no extension was confirmed in time",
 		append(l.about(h, ""), zap.Bool("begun", h.begun > 0), zap.Duration("ack_wait", l.opts.AckWait))...)
-	if h.stage == running && h.outlives {
+	if h.stage == running && h.survivesLeaseLoss {
 		return
 	}
 	if h.stage != settling && h.cancel != nil {

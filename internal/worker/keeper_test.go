@@ -55,11 +55,11 @@ func TestLeaseLostCancelsWorkThatRollsBack(t *testing.T) {
 				return settled(d, jobs.Succeeded)
 			}
 			if begin() != nil {
-				return jobs.Outcome{Action: jobs.Drop}
+				return jobs.Outcome{Action: jobs.Undecided}
 			}
 			<-ctx.Done()
 			cause, lasted = context.Cause(ctx), time.Since(start)
-			return jobs.Outcome{Action: jobs.Drop, Began: true}
+			return jobs.Outcome{Action: jobs.Undecided, Began: true}
 		})
 		b.stream.setDown(true)
 		b.stream.publish(1, 0)
@@ -94,7 +94,7 @@ func TestLeaseCountsFromTheRequest(t *testing.T) {
 			b.stream.mu.Unlock()
 			<-ctx.Done()
 			lasted = time.Since(asked)
-			return jobs.Outcome{Action: jobs.Drop, Began: true}
+			return jobs.Outcome{Action: jobs.Undecided, Began: true}
 		}
 		b.stream.slowAnswer = ackWait / 7
 		b.stream.publish(1, 0)
@@ -131,7 +131,7 @@ func TestLeaseLostDoesNotStopWorkThatOutlivesIt(t *testing.T) {
 		b := setup(t, func(ctx context.Context, d *jobs.Delivery, begin func() error) jobs.Outcome {
 			if d.Deliveries > 1 {
 				<-ctx.Done() // waits for the session lock of the first
-				return jobs.Outcome{Action: jobs.Drop}
+				return jobs.Outcome{Action: jobs.Undecided}
 			}
 			return work(time.Minute, jobs.Succeeded)(ctx, d, begin)
 		})
@@ -158,7 +158,7 @@ func TestLeaseLostWhileStoring(t *testing.T) {
 		b := setup(t, func(ctx context.Context, d *jobs.Delivery, _ func() error) jobs.Outcome {
 			if !first {
 				<-ctx.Done()
-				return jobs.Outcome{Action: jobs.Drop}
+				return jobs.Outcome{Action: jobs.Undecided}
 			}
 			first = false
 			return settled(d, jobs.Failed)
@@ -192,7 +192,7 @@ func TestLeaseLostBeforeTheBegin(t *testing.T) {
 			}
 			time.Sleep(ackWait + time.Millisecond) // nobody looks at ctx here
 			said = begin()
-			return jobs.Outcome{Action: jobs.Drop}
+			return jobs.Outcome{Action: jobs.Undecided}
 		})
 		b.stream.setDown(true)
 		b.stream.sequence = 999
@@ -221,16 +221,16 @@ func TestLeaseIsLostWhileTheMachineIsSuspended(t *testing.T) {
 			if d.Sequence == 2 { // not begun yet when the lid is closed
 				time.Sleep(500 * time.Millisecond)
 				beginAgain = begin()
-				return jobs.Outcome{Action: jobs.Drop}
+				return jobs.Outcome{Action: jobs.Undecided}
 			}
 			if begin() != nil {
-				return jobs.Outcome{Action: jobs.Drop}
+				return jobs.Outcome{Action: jobs.Undecided}
 			}
 			time.AfterFunc(400*time.Millisecond, func() { suspended.Store(int64(time.Hour)) })
 			<-ctx.Done()
 			require.ErrorIs(t, context.Cause(ctx), worker.ErrLeaseLost)
 			lasted = time.Since(start)
-			return jobs.Outcome{Action: jobs.Drop, Began: true}
+			return jobs.Outcome{Action: jobs.Undecided, Began: true}
 		}, func(_ *bench, o *worker.Options) {
 			o.Now = func() time.Time { return time.Unix(0, 0).Add(time.Since(start) + time.Duration(suspended.Load())) }
 		})

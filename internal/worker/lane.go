@@ -33,12 +33,12 @@ type Options struct {
 	Executor Executor
 	Results  Results
 	Outbox   Outbox
-	Gate     *Gate     // shared by the lanes of the database
-	Suspects *Suspects // shared by the lanes of the runner; nil: this lane runs suspects like any other job
+	Gate     *Gate       // shared by the lanes of the database
+	Suspects *Quarantine // shared by the lanes of the runner; nil: this lane runs suspects like any other job
 
-	// Outlives tells the kinds whose work, once begun, goes on when the lease is lost, because it does not roll
+	// SurvivesLeaseLoss tells the kinds whose work, once begun, goes on when the lease is lost, because it does not roll
 	// back whole. nil: none.
-	Outlives func(kind string) bool
+	SurvivesLeaseLoss func(kind string) bool
 
 	// Now is the clock of leases: one that goes on while the machine is suspended, as the server's does. nil: time.Now.
 	Now func() time.Time
@@ -56,8 +56,8 @@ type Lane struct {
 	counters counters
 
 	ending     atomic.Bool    // intake has ended: nothing is begun any more
-	queue      chan *held     // to idle goroutines; never blocks, as there is a goroutine for each
-	hands      sync.WaitGroup // goroutines that work on deliveries
+	queue      chan *inFlight // to idle goroutines; never blocks, as there is a goroutine for each
+	workers    sync.WaitGroup // goroutines that work on deliveries
 	extensions sync.WaitGroup // extensions of leases under way
 }
 
@@ -66,8 +66,8 @@ func New(opts Options) (*Lane, error) {
 	if err := opts.validate(); err != nil {
 		return nil, fmt.Errorf("worker: lane %s of %s: %w", opts.Name, opts.Database, err)
 	}
-	if opts.Outlives == nil {
-		opts.Outlives = func(string) bool { return false }
+	if opts.SurvivesLeaseLoss == nil {
+		opts.SurvivesLeaseLoss = func(string) bool { return false }
 	}
 	if opts.Now == nil {
 		opts.Now = time.Now
@@ -76,7 +76,7 @@ func New(opts Options) (*Lane, error) {
 		opts:  opts,
 		log:   opts.Logger.With(zap.String("database", opts.Database), zap.String("lane", opts.Name)),
 		table: table{slots: opts.Slots, places: opts.MaxSettling},
-		queue: make(chan *held, opts.Slots+opts.MaxSettling),
+		queue: make(chan *inFlight, opts.Slots+opts.MaxSettling),
 	}
 	return l, nil
 }
@@ -101,8 +101,8 @@ func (o *Options) validate() error {
 	return errors.Join(faults...)
 }
 
-// lastWords is how long results are still stored and messages handed back when all work has to end.
-const lastWords = 2 * time.Second
+// shutdownGrace is how long results are still stored and messages handed back when all work has to end.
+const shutdownGrace = 2 * time.Second
 
 // Run takes and runs deliveries until intake ends, hands back what was not begun, and returns when nothing is held
 // any more. work ends what is still under way then: it is cancelled and handed back, for which Run takes as long as
@@ -126,21 +126,21 @@ func (l *Lane) Run(work, intake context.Context) error {
 		select {
 		case <-over.Done():
 		case <-work.Done():
-			_ = sleep(over, lastWords)
+			_ = sleep(over, shutdownGrace)
 			stopLast()
 		}
 	})
-	l.takeIn(work, intake, last)
+	l.runIntake(work, intake, last)
 	l.drain()
-	l.hands.Wait()
+	l.workers.Wait()
 	finished()
 	helpers.Wait()
 	l.extensions.Wait()
 	return nil
 }
 
-// takeIn runs the intake whenever the gate is open, until intake or work ends.
-func (l *Lane) takeIn(work, intake, last context.Context) {
+// runIntake runs the intake whenever the gate is open, until intake or work ends.
+func (l *Lane) runIntake(work, intake, last context.Context) {
 	ctx, stop := context.WithCancel(intake)
 	defer stop()
 	defer context.AfterFunc(work, stop)()
@@ -180,25 +180,25 @@ func (l *Lane) session(ctx, work, last context.Context) (asked bool, err error) 
 
 // take takes a delivery that has arrived. It never blocks.
 func (l *Lane) take(work, last context.Context, d jobs.Delivery, m Message) {
-	h := newHeld(d, m, &l.opts)
+	h := newInFlight(d, m, &l.opts)
 	if l.opts.Tracer != nil {
-		h.delivery.Trace = l.opts.Tracer.Follow(l.opts.Name, &h.delivery)
+		h.delivery.Trace = l.opts.Tracer.Start(l.opts.Name, &h.delivery)
 	}
 	switch l.table.add(h) {
 	case toIdle:
 		l.queue <- h
 	case toNewOne:
-		l.hands.Go(func() { l.work(work, last, h) })
+		l.workers.Go(func() { l.work(work, last, h) })
 	case refused:
 		l.log.Error("a message came without a slot for it", zap.Uint64("sequence", d.Sequence))
-		l.handBack(h, between(handBackSoonest, handBackLatest), EndNoSlot, waiting)
+		l.requeue(h, between(requeueDelayMin, handBackLatest), EndNoSlot, waiting)
 	}
 }
 
 // drain hands back what was not begun and lets idle goroutines go.
 func (l *Lane) drain() {
 	for _, h := range l.table.close() {
-		l.handBack(h, 0, EndDrained, waiting)
+		l.requeue(h, 0, EndDrained, waiting)
 	}
 	close(l.queue)
 }
@@ -214,15 +214,15 @@ func (l *Lane) Cancel(wanted func(*jobs.Delivery) bool) {
 }
 
 // work is the goroutine that runs one delivery after the other.
-func (l *Lane) work(work, last context.Context, h *held) {
+func (l *Lane) work(work, last context.Context, h *inFlight) {
 	for h != nil {
-		h = l.shift(work, last, h)
+		h = l.runUntilCanceled(work, last, h)
 	}
 }
 
-// shift runs deliveries under one context, which is made anew only when it was cancelled, and returns the next
+// runUntilCanceled runs deliveries under one context, which is made anew only when it was cancelled, and returns the next
 // delivery, or the one that was cancelled; nil when there will be none.
-func (l *Lane) shift(work, last context.Context, h *held) *held {
+func (l *Lane) runUntilCanceled(work, last context.Context, h *inFlight) *inFlight {
 	ctx, cancel := context.WithCancelCause(work)
 	defer cancel(nil)
 	for h != nil {
@@ -233,7 +233,7 @@ func (l *Lane) shift(work, last context.Context, h *held) *held {
 				return h
 			}
 		} else {
-			l.letGo(ctx, h)
+			l.requeueUnlessResumed(ctx, h)
 		}
 		l.table.remove(h)
 		h = <-l.queue

@@ -56,7 +56,7 @@ func TestLaneSlotIsFreeWhileItsResultIsStored(t *testing.T) {
 		b.start()
 		after(500 * time.Millisecond)
 		state := b.lane.State()
-		require.Equal(t, slots, state.Held, "no settling place is left for these")
+		require.Equal(t, slots, state.SlotsInUse, "no settling place is left for these")
 		require.Equal(t, settling, state.Settling)
 		require.Len(t, b.executor.begun(), slots+settling)
 		after(100 * time.Second)
@@ -73,7 +73,7 @@ func TestLaneRefusesWhatItHasNoSlotFor(t *testing.T) {
 		b.stream.publish(slots+3, 0)
 		b.start()
 		after(100 * time.Millisecond)
-		require.Equal(t, slots, b.lane.State().Held)
+		require.Equal(t, slots, b.lane.State().SlotsInUse)
 		after(time.Minute)
 		require.Zero(t, b.stream.left())
 		require.LessOrEqual(t, b.executor.most(), slots)
@@ -137,7 +137,7 @@ func TestLaneRepeatsWhatCameToNoDecision(t *testing.T) {
 		b := setup(t, func(_ context.Context, d *jobs.Delivery, _ func() error) jobs.Outcome {
 			runs++
 			if runs < 4 {
-				return jobs.Outcome{Action: jobs.Drop}
+				return jobs.Outcome{Action: jobs.Undecided}
 			}
 			return settled(d, jobs.Succeeded)
 		})

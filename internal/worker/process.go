@@ -23,7 +23,7 @@ var errNoReason = errors.New("the database does not answer")
 // process brings a delivery to its end: settled, handed back, or let go because another runner has it. ctx ends when
 // the delivery is not ours any more, its lease is lost, its job is cancelled or all work has to end; last a moment after
 // the latter. goesOn: the job is cancelled, and another call with another context brings it to its end.
-func (l *Lane) process(last, ctx context.Context, h *held) (goesOn bool) {
+func (l *Lane) process(last, ctx context.Context, h *inFlight) (goesOn bool) {
 	defer l.guard(h)
 	pause := newBackoff(againFirst, againLimit)
 	for l.admit(ctx, h) {
@@ -35,28 +35,28 @@ func (l *Lane) process(last, ctx context.Context, h *held) (goesOn bool) {
 			out.Release()
 			return false
 		}
-		if out.Action == jobs.Hold {
+		if out.Action == jobs.AwaitDatabase {
 			out.Action = l.hold(ctx, h, &out)
 		}
-		if !l.again(ctx, h, out.Action, &pause) {
+		if !l.shouldRetry(ctx, h, out.Action, &pause) {
 			break
 		}
 	}
 	return h.resumes(ctx)
 }
 
-// gateShut is the action of an execution that was not tried, because the gate closed meanwhile.
-const gateShut jobs.Action = 0
+// gateClosed is the action of an execution that was not tried, because the gate closed meanwhile.
+const gateClosed jobs.Action = 0
 
 // execute runs the delivery; one that was delivered often waits for its turn first.
-func (l *Lane) execute(ctx context.Context, h *held) jobs.Outcome {
-	if l.suspect(h) {
+func (l *Lane) execute(ctx context.Context, h *inFlight) jobs.Outcome {
+	if l.quarantined(h) {
 		if l.opts.Suspects.acquire(ctx) != nil {
-			return jobs.Outcome{Action: jobs.Drop}
+			return jobs.Outcome{Action: jobs.Undecided}
 		}
 		defer l.opts.Suspects.release()
 		if !l.opts.Gate.isOpen.Load() {
-			return jobs.Outcome{Action: gateShut}
+			return jobs.Outcome{Action: gateClosed}
 		}
 	}
 	started := time.Now()
@@ -67,17 +67,17 @@ func (l *Lane) execute(ctx context.Context, h *held) jobs.Outcome {
 }
 
 // begin is the hook of an execution: the last moment at which the delivery may be left alone.
-func (l *Lane) begin(h *held) error { return h.begin(l.ending.Load()) }
+func (l *Lane) begin(h *inFlight) error { return h.begin(l.ending.Load()) }
 
-func (l *Lane) suspect(h *held) bool {
-	return l.opts.Suspects != nil && h.delivery.Deliveries >= suspectFrom
+func (l *Lane) quarantined(h *inFlight) bool {
+	return l.opts.Suspects != nil && h.delivery.Deliveries >= quarantineFrom
 }
 
 // hold has the gate probe a database that is said not to answer. If it does, the gate stays open: this job alone is tried
 // again after a pause, and is told so, as its own statements may be the cause.
-func (l *Lane) hold(ctx context.Context, h *held, out *jobs.Outcome) jobs.Action {
+func (l *Lane) hold(ctx context.Context, h *inFlight, out *jobs.Outcome) jobs.Action {
 	if !l.opts.Gate.answers(ctx) {
-		return jobs.Hold
+		return jobs.AwaitDatabase
 	}
 	reason := out.Reason
 	if reason == nil {
@@ -87,57 +87,57 @@ func (l *Lane) hold(ctx context.Context, h *held, out *jobs.Outcome) jobs.Action
 	if out.Suspect {
 		h.delivery.Refuted++
 	}
-	return jobs.Drop
+	return jobs.Undecided
 }
 
-// again decides whether a delivery that came to no end is run again. false: it is out of our hands.
-func (l *Lane) again(ctx context.Context, h *held, action jobs.Action, pause *backoff) bool {
+// shouldRetry decides whether a delivery that came to no end is run again. false: it is out of our hands.
+func (l *Lane) shouldRetry(ctx context.Context, h *inFlight, action jobs.Action, pause *backoff) bool {
 	h.move(waiting, running, settling)
-	h.delivery.Doubt = h.delivery.Doubt || h.hasBegun()
+	h.delivery.MaybeRedelivered = h.delivery.MaybeRedelivered || h.hasBegun()
 	if l.table.draining() {
 		end := EndDrained
 		if h.hasBegun() {
 			end = EndStopped
 		}
-		l.handBack(h, 0, end, waiting)
+		l.requeue(h, 0, end, waiting)
 		return false
 	}
-	if h.leaseLost() || action == jobs.Drop && pause.sleep(ctx) != nil {
-		l.letGo(ctx, h)
+	if h.leaseLost() || action == jobs.Undecided && pause.sleep(ctx) != nil {
+		l.requeueUnlessResumed(ctx, h)
 		return false
 	}
 	return true
 }
 
 // admit waits until the gate is open. false: the delivery is out of our hands.
-func (l *Lane) admit(ctx context.Context, h *held) bool {
+func (l *Lane) admit(ctx context.Context, h *inFlight) bool {
 	for !l.opts.Gate.isOpen.Load() {
-		v := l.opts.Gate.look()
+		v := l.opts.Gate.viewNow()
 		if !v.open() && !l.awaitGate(ctx, h, &v) {
 			return false
 		}
 	}
 	if ctx.Err() != nil {
-		l.letGo(ctx, h)
+		l.requeueUnlessResumed(ctx, h)
 		return false
 	}
 	return true
 }
 
 // awaitGate waits for a change of the gate. false: the delivery is out of our hands.
-func (l *Lane) awaitGate(ctx context.Context, h *held, v *view) bool {
+func (l *Lane) awaitGate(ctx context.Context, h *inFlight, v *view) bool {
 	select {
 	case <-v.changed:
 		return true
 	case <-ctx.Done():
-		l.letGo(ctx, h)
+		l.requeueUnlessResumed(ctx, h)
 		return false
 	}
 }
 
 // guard keeps a panic from killing the runner: the delivery is handed back. Neither the panic's text nor arguments
 // are logged, as they may hold a job's values.
-func (l *Lane) guard(h *held) {
+func (l *Lane) guard(h *inFlight) {
 	p := recover()
 	if p == nil {
 		return
@@ -145,7 +145,7 @@ func (l *Lane) guard(h *held) {
 	l.counters.panics.Add(1)
 	l.log.Error("panic while a job was run; it is handed back",
 		append(l.about(h, ""), panicType(p), zap.Strings("stack", frames()))...)
-	l.handBack(h, between(handBackSoonest, handBackLatest), EndPanic, waiting, running, settling)
+	l.requeue(h, between(requeueDelayMin, handBackLatest), EndPanic, waiting, running, settling)
 }
 
 func panicType(p any) zap.Field {

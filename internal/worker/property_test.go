@@ -132,7 +132,7 @@ func (w *world) newRunner() *mortalRunner {
 	r.lane, err = worker.New(worker.Options{
 		Database: "db", Name: "work", Slots: slots, MaxSettling: settling, AckWait: ackWait, UnreachableGrace: graceTime,
 		Intake: w.stream, Executor: r.executor, Results: w.results, Outbox: w.outbox, Gate: gate,
-		Suspects: worker.NewSuspects(), Logger: zap.NewNop(),
+		Suspects: worker.NewQuarantine(), Logger: zap.NewNop(),
 	})
 	if err != nil {
 		panic(err)
@@ -156,13 +156,13 @@ func (w *world) execute(ctx context.Context, d *jobs.Delivery, begin func() erro
 	if d.Sequence%3 == 0 {
 		status = jobs.Failed
 	}
-	if d.Doubt && w.results.get(strconv.FormatUint(d.Sequence, 10)) != "" {
+	if d.MaybeRedelivered && w.results.get(strconv.FormatUint(d.Sequence, 10)) != "" {
 		out := settled(d, status)
 		out.Store, out.Began, out.Duplicate = nil, false, true
 		return out
 	}
 	if w.server.down.Load() {
-		return jobs.Outcome{Action: jobs.Hold, Reason: errDown}
+		return jobs.Outcome{Action: jobs.AwaitDatabase, Reason: errDown}
 	}
 	w.mu.Lock()
 	dice, wait, took := w.random.IntN(100), w.random.IntN(3000), w.random.IntN(8000)
@@ -170,19 +170,19 @@ func (w *world) execute(ctx context.Context, d *jobs.Delivery, begin func() erro
 	select {
 	case <-time.After(time.Duration(wait) * time.Millisecond): // for a connection
 	case <-ctx.Done():
-		return jobs.Outcome{Action: jobs.Drop}
+		return jobs.Outcome{Action: jobs.Undecided}
 	}
 	switch {
 	case dice < 3:
 		panic("now and then")
 	case dice < 6:
-		return jobs.Outcome{Action: jobs.Drop}
+		return jobs.Outcome{Action: jobs.Undecided}
 	case dice < 9:
 		took += 30_000
 	}
 	out := work(time.Duration(took)*time.Millisecond, status)(ctx, d, begin)
 	if out.Action == jobs.Settle && w.server.down.Load() {
-		return jobs.Outcome{Action: jobs.Hold, Reason: errDown, Began: true}
+		return jobs.Outcome{Action: jobs.AwaitDatabase, Reason: errDown, Began: true}
 	}
 	return out
 }
@@ -226,8 +226,8 @@ func (w *world) end(i int) {
 	r.stopWork()
 	r.running.Wait()
 	state := r.lane.State()
-	if state.Held != 0 || state.Settling != 0 {
-		w.problem("%d and %d are held after the end", state.Held, state.Settling)
+	if state.SlotsInUse != 0 || state.Settling != 0 {
+		w.problem("%d and %d are held after the end", state.SlotsInUse, state.Settling)
 	}
 	if r.executor.most() > slots {
 		w.problem("%d ran at once", r.executor.most())

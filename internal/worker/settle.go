@@ -32,14 +32,14 @@ const (
 
 // The delay with which a message is handed back that another runner may have more luck with.
 const (
-	handBackSoonest = time.Second
+	requeueDelayMin = time.Second
 	handBackLatest  = 5 * time.Second
 )
 
 // settle does what the outcome says, each step durable before the next: stored result, reply, dead letter,
 // acknowledgement. It returns the outcome that it ended with; one that is not to be settled after all leaves the
 // delivery to be run again.
-func (l *Lane) settle(ctx context.Context, h *held, out jobs.Outcome) jobs.Outcome {
+func (l *Lane) settle(ctx context.Context, h *inFlight, out jobs.Outcome) jobs.Outcome {
 	if !h.move(settling, waiting, running) {
 		return out // handed back before it began: whoever gets it comes to the same end
 	}
@@ -54,14 +54,14 @@ func (l *Lane) settle(ctx context.Context, h *held, out jobs.Outcome) jobs.Outco
 		return out
 	}
 	if err != nil {
-		l.handBack(h, 0, EndStopped, settling)
+		l.requeue(h, 0, EndStopped, settling)
 		return out
 	}
 	crash.At("after_store")
 	l.reply(h, &out)
 	crash.At("after_reply")
-	if l.letter(ctx, h, &out) != nil {
-		l.handBack(h, 0, EndStopped, settling)
+	if l.storeDeadLetter(ctx, h, &out) != nil {
+		l.requeue(h, 0, EndStopped, settling)
 		return out
 	}
 	crash.At("after_letter")
@@ -72,11 +72,11 @@ func (l *Lane) settle(ctx context.Context, h *held, out jobs.Outcome) jobs.Outco
 
 // store stores the outcome's result as long as ctx lives, and returns the outcome to go on with: a taken subject may
 // change it. While there is no room the gate of the database is closed.
-func (l *Lane) store(ctx context.Context, h *held, out jobs.Outcome) (jobs.Outcome, error) {
+func (l *Lane) store(ctx context.Context, h *inFlight, out jobs.Outcome) (jobs.Outcome, error) {
 	full, complained := false, false
 	defer func() {
 		if full {
-			l.opts.Gate.room()
+			l.opts.Gate.leaveFull()
 		}
 	}()
 	pause := newBackoff(storeFirst, storeLimit)
@@ -97,7 +97,7 @@ func (l *Lane) store(ctx context.Context, h *held, out jobs.Outcome) (jobs.Outco
 			return out, nil
 		case err == nil && verdict == Full && !full:
 			full = true
-			l.opts.Gate.full()
+			l.opts.Gate.enterFull()
 		}
 		if err := pause.sleep(ctx); err != nil {
 			return out, err
@@ -108,7 +108,7 @@ func (l *Lane) store(ctx context.Context, h *held, out jobs.Outcome) (jobs.Outco
 
 // taken asks how to go on when the result's subject is taken. A result that is our own, of a trial whose answer was
 // lost, is stored.
-func (l *Lane) taken(ctx context.Context, h *held, out jobs.Outcome) (jobs.Outcome, error) {
+func (l *Lane) taken(ctx context.Context, h *inFlight, out jobs.Outcome) (jobs.Outcome, error) {
 	existing, err := l.opts.Results.StoredResult(ctx, out.Store.Key)
 	switch {
 	case err != nil:
@@ -124,7 +124,7 @@ func (l *Lane) taken(ctx context.Context, h *held, out jobs.Outcome) (jobs.Outco
 }
 
 // reply sends the convenience answer, best effort.
-func (l *Lane) reply(h *held, out *jobs.Outcome) {
+func (l *Lane) reply(h *inFlight, out *jobs.Outcome) {
 	if out.Reply == nil {
 		return
 	}
@@ -134,14 +134,14 @@ func (l *Lane) reply(h *held, out *jobs.Outcome) {
 	}
 }
 
-// letter stores the dead letter, or gives it up after some trials. An error means that ctx ended before.
-func (l *Lane) letter(ctx context.Context, h *held, out *jobs.Outcome) error {
-	if out.Letter == nil {
+// storeDeadLetter stores the dead letter, or gives it up after some trials. An error means that ctx ended before.
+func (l *Lane) storeDeadLetter(ctx context.Context, h *inFlight, out *jobs.Outcome) error {
+	if out.DeadLetter == nil {
 		return nil
 	}
 	pause := newBackoff(letterFirst, letterLimit)
 	for attempt := 1; ; attempt++ {
-		err := l.opts.Outbox.PublishLetter(ctx, &h.delivery, out.Letter)
+		err := l.opts.Outbox.PublishDeadLetter(ctx, &h.delivery, out.DeadLetter)
 		if err == nil {
 			return nil
 		}
@@ -151,8 +151,8 @@ func (l *Lane) letter(ctx context.Context, h *held, out *jobs.Outcome) error {
 		if attempt == letterAttempts {
 			l.counters.lettersLost.Add(1)
 			l.log.Error("dead letter given up; the stored result has the answer", append(l.about(h, out.JobID),
-				zap.String("reason", out.Letter.Reason), zap.String("result_id", out.Letter.ResultID), zap.Error(err))...)
-			out.Letter = nil
+				zap.String("reason", out.DeadLetter.Reason), zap.String("result_id", out.DeadLetter.ResultID), zap.Error(err))...)
+			out.DeadLetter = nil
 			return nil
 		}
 		if err := pause.sleep(ctx); err != nil {
@@ -163,7 +163,7 @@ func (l *Lane) letter(ctx context.Context, h *held, out *jobs.Outcome) error {
 
 // acknowledge takes the message out of the stream. All that hangs on it is durable, so that a lost acknowledgement
 // costs a redelivery and no more: those of successes are not waited for.
-func (l *Lane) acknowledge(ctx context.Context, h *held, out *jobs.Outcome) {
+func (l *Lane) acknowledge(ctx context.Context, h *inFlight, out *jobs.Outcome) {
 	if !h.move(acknowledging, settling) {
 		return
 	}
@@ -199,17 +199,17 @@ func ackOnce(ctx context.Context, m Message) error {
 	return m.AckConfirmed(ctx)
 }
 
-// letGo ends the part of a delivery whose context ended: it is handed back unless another runner may have it, or it
+// requeueUnlessResumed ends the part of a delivery whose context ended: it is handed back unless another runner may have it, or it
 // goes on under another context.
-func (l *Lane) letGo(ctx context.Context, h *held) {
+func (l *Lane) requeueUnlessResumed(ctx context.Context, h *inFlight) {
 	if !h.resumes(ctx) {
-		l.handBack(h, 0, EndStopped, waiting, running)
+		l.requeue(h, 0, EndStopped, waiting, running)
 	}
 }
 
-// handBack hands the message back for another delivery, if it is in one of the stages. After a lost lease the message
+// requeue hands the message back for another delivery, if it is in one of the stages. After a lost lease the message
 // is left alone: another runner may be at work on it, whose lease a late verb of ours would end.
-func (l *Lane) handBack(h *held, delay time.Duration, end End, from ...stage) {
+func (l *Lane) requeue(h *inFlight, delay time.Duration, end Disposition, from ...stage) {
 	if !h.move(returned, from...) {
 		return
 	}

@@ -36,7 +36,7 @@ func TestSettleTakenMayHoldTheJob(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		b := setup(t, func(_ context.Context, d *jobs.Delivery, begin func() error) jobs.Outcome {
-			if d.Doubt { // looks before it runs
+			if d.MaybeRedelivered { // looks before it runs
 				return jobs.Outcome{Action: jobs.Settle, Status: jobs.Succeeded, JobID: "1", Duplicate: true}
 			}
 			_ = begin()
@@ -44,7 +44,7 @@ func TestSettleTakenMayHoldTheJob(t *testing.T) {
 		})
 		b.results.stored["1"] = "another message's"
 		b.executor.taken = func(jobs.Outcome, []byte) jobs.Outcome {
-			return jobs.Outcome{Action: jobs.Hold, Reason: errDown}
+			return jobs.Outcome{Action: jobs.AwaitDatabase, Reason: errDown}
 		}
 		b.stream.publish(1, 0)
 		b.start()

@@ -56,7 +56,7 @@ func setup(t *testing.T, run func(context.Context, *jobs.Delivery, func() error)
 	opts := worker.Options{
 		Database: "db", Name: "work", Slots: slots, MaxSettling: settling, AckWait: ackWait, UnreachableGrace: graceTime,
 		Intake: s, Executor: b.executor, Results: b.results, Outbox: b.outbox, Gate: b.gate,
-		Suspects: worker.NewSuspects(), Outlives: func(kind string) bool { return kind == "statement" },
+		Suspects: worker.NewQuarantine(), SurvivesLeaseLoss: func(kind string) bool { return kind == "statement" },
 		Observer: b, Logger: zap.NewNop(),
 	}
 	for _, c := range change {
@@ -67,7 +67,7 @@ func setup(t *testing.T, run func(context.Context, *jobs.Delivery, func() error)
 	return b
 }
 
-func (b *bench) Ended(e worker.Event) {
+func (b *bench) Finished(e worker.Event) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.events = append(b.events, e)
@@ -99,7 +99,7 @@ func (b *bench) stop() {
 func (b *bench) check() {
 	b.t.Helper()
 	state := b.lane.State()
-	require.Zero(b.t, state.Held)
+	require.Zero(b.t, state.SlotsInUse)
 	require.Zero(b.t, state.Settling)
 	require.Empty(b.t, b.stream.found())
 	require.LessOrEqual(b.t, b.executor.most(), slots)

@@ -11,53 +11,53 @@ import (
 	"dbrunner/internal/jobs"
 )
 
-// End is how a delivery left the runner.
-type End uint8
+// Disposition is how a delivery left the runner.
+type Disposition uint8
 
 // The ends.
 const (
-	EndSettled     End = iota + 1 // its job has ended
-	EndDrained                    // handed back: the runner stops, and it was not begun
-	EndStopped                    // handed back: the runner stops, and it was cancelled
-	EndUnreachable                // handed back: its database does not answer
-	EndPanic                      // handed back: a defect of the runner's own
-	EndNoSlot                     // handed back: it came without a slot for it
-	EndLeaseLost                  // left alone: another runner may have it
+	DispositionSettled Disposition = iota + 1 // its job has ended
+	EndDrained                                // handed back: the runner stops, and it was not begun
+	EndStopped                                // handed back: the runner stops, and it was cancelled
+	EndUnreachable                            // handed back: its database does not answer
+	EndPanic                                  // handed back: a defect of the runner's own
+	EndNoSlot                                 // handed back: it came without a slot for it
+	EndLeaseLost                              // left alone: another runner may have it
 )
 
 var endNames = [...]string{
-	EndSettled: "settled", EndDrained: "drained", EndStopped: "stopped", EndUnreachable: "unreachable",
+	DispositionSettled: "settled", EndDrained: "drained", EndStopped: "stopped", EndUnreachable: "unreachable",
 	EndPanic: "panic", EndNoSlot: "no_slot", EndLeaseLost: "lease_lost",
 }
 
 // String returns a stable word for logs and metrics.
-func (e End) String() string { return endNames[e] }
+func (e Disposition) String() string { return endNames[e] }
 
 // Event is the end of one delivery.
 type Event struct {
 	Database, Lane, Kind string
 
-	End        End
-	JobID      string        // of a settled job
-	Status     jobs.Status   // of a settled job
-	Code       string        // error.code of a settled job
-	Duplicate  bool          // an earlier end was the answer
-	Recorded   bool          // the answer was in the ledger before
-	Letter     string        // the reason of the dead letter that was stored; empty: none was
-	Ran        time.Duration // in the executor; of a settled job
-	Deliveries uint64
-	Attempts   uint64        // executions begun by this delivery
-	Queued     time.Duration // from the stream's timestamp to the arrival here
-	Held       time.Duration // from the arrival here to the verb
+	Disposition Disposition
+	JobID       string        // of a settled job
+	Status      jobs.Status   // of a settled job
+	Code        string        // error.code of a settled job
+	Duplicate   bool          // an earlier end was the answer
+	Recorded    bool          // the answer was in the ledger before
+	Letter      string        // the reason of the dead letter that was stored; empty: none was
+	Ran         time.Duration // in the executor; of a settled job
+	Deliveries  uint64
+	Attempts    uint64        // executions begun by this delivery
+	Queued      time.Duration // from the stream's timestamp to the arrival here
+	SlotsInUse  time.Duration // from the arrival here to the verb
 }
 
 // State is a lane at one moment, and what it has done since it started.
 type State struct {
 	Database, Lane string
 
-	Slots    int // at most
-	Held     int // slots taken
-	Settling int // ended deliveries besides, whose results are being published
+	Slots      int // at most
+	SlotsInUse int // slots taken
+	Settling   int // ended deliveries besides, whose results are being published
 
 	Settled     map[jobs.Status]int64
 	Ended       map[string]int64 // deliveries by how they left
@@ -120,18 +120,18 @@ func (l *Lane) State() State {
 		RepliesLost: c.repliesLost.Load(), LettersLost: c.lettersLost.Load(), Panics: c.panics.Load(),
 		IntakeError: c.intakeError(), Gate: l.opts.Gate.State(),
 	}
-	s.Held, s.Settling = l.table.counts()
+	s.SlotsInUse, s.Settling = l.table.counts()
 	for i, status := range statuses {
 		s.Settled[status] = c.status[i].Load()
 	}
-	for end := EndSettled; int(end) < len(endNames); end++ {
+	for end := DispositionSettled; int(end) < len(endNames); end++ {
 		s.Ended[end.String()] = c.end[end].Load()
 	}
 	return s
 }
 
 // settled notes a settled delivery.
-func (l *Lane) settled(h *held, out *jobs.Outcome) {
+func (l *Lane) settled(h *inFlight, out *jobs.Outcome) {
 	for i, status := range statuses {
 		if status == out.Status {
 			l.counters.status[i].Add(1)
@@ -153,12 +153,12 @@ func (l *Lane) settled(h *held, out *jobs.Outcome) {
 			zap.Uint64("deliveries", h.delivery.Deliveries), zap.Uint64("attempts", h.begunTimes()),
 			zap.Duration("ran", h.ran), zap.Duration("held", time.Since(h.arrived)), zap.Error(out.Reason))...)
 	}
-	l.ended(h, EndSettled, out)
+	l.ended(h, DispositionSettled, out)
 }
 
 // about are the fields by which the log lines of one job are found; the logger has those of its lane. jobID is empty
 // where it is not known.
-func (l *Lane) about(h *held, jobID string) []zap.Field {
+func (l *Lane) about(h *inFlight, jobID string) []zap.Field {
 	fields := make([]zap.Field, 0, 12)
 	fields = append(fields, zap.String("kind", h.delivery.Kind), zap.Uint64("sequence", h.delivery.Sequence))
 	if jobID != "" {
@@ -171,25 +171,25 @@ func (l *Lane) about(h *held, jobID string) []zap.Field {
 }
 
 // ended notes how a delivery left. out is nil unless it was settled.
-func (l *Lane) ended(h *held, end End, out *jobs.Outcome) {
+func (l *Lane) ended(h *inFlight, end Disposition, out *jobs.Outcome) {
 	l.counters.end[end].Add(1)
 	d, trace := &h.delivery, h.trace()
 	if l.opts.Observer == nil && trace == nil {
 		return
 	}
 	e := Event{
-		Database: l.opts.Database, Lane: l.opts.Name, Kind: d.Kind, End: end, Deliveries: d.Deliveries,
-		Attempts: h.begunTimes(), Queued: h.arrived.Sub(d.Timestamp), Held: time.Since(h.arrived),
+		Database: l.opts.Database, Lane: l.opts.Name, Kind: d.Kind, Disposition: end, Deliveries: d.Deliveries,
+		Attempts: h.begunTimes(), Queued: h.arrived.Sub(d.Timestamp), SlotsInUse: time.Since(h.arrived),
 	}
 	if out != nil {
 		e.JobID, e.Status, e.Code, e.Ran = out.JobID, out.Status, out.Code, h.ran
 		e.Duplicate, e.Recorded = out.Duplicate, out.Recorded
-		if out.Letter != nil {
-			e.Letter = out.Letter.Reason
+		if out.DeadLetter != nil {
+			e.Letter = out.DeadLetter.Reason
 		}
 	}
 	if l.opts.Observer != nil {
-		l.opts.Observer.Ended(e)
+		l.opts.Observer.Finished(e)
 	}
 	if trace != nil {
 		trace.End(e)

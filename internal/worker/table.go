@@ -9,7 +9,7 @@ type table struct {
 	places int // settling places at most
 
 	mu       sync.Mutex
-	all      []*held
+	all      []*inFlight
 	taken    int      // slots taken
 	settling int      // settling places taken
 	idle     int      // goroutines that wait for work
@@ -45,7 +45,7 @@ func (t *table) shut() {
 }
 
 // add takes a slot for an arrival.
-func (t *table) add(h *held) admission {
+func (t *table) add(h *inFlight) admission {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.closed || t.taken == t.slots {
@@ -62,7 +62,7 @@ func (t *table) add(h *held) admission {
 }
 
 // settle moves an ended delivery from its slot to a settling place, if one is free.
-func (t *table) settle(h *held) {
+func (t *table) settle(h *inFlight) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if h.slotted && t.settling < t.places {
@@ -73,7 +73,7 @@ func (t *table) settle(h *held) {
 }
 
 // remove takes a delivery out; its goroutine is idle from now on.
-func (t *table) remove(h *held) {
+func (t *table) remove(h *inFlight) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	last := len(t.all) - 1
@@ -106,7 +106,7 @@ func (t *table) free() {
 }
 
 // close refuses every further arrival and returns what is held.
-func (t *table) close() []*held {
+func (t *table) close() []*inFlight {
 	t.mu.Lock()
 	t.closed = true
 	t.mu.Unlock()
@@ -114,7 +114,7 @@ func (t *table) close() []*held {
 }
 
 // snapshot appends everything held to dst.
-func (t *table) snapshot(dst []*held) []*held {
+func (t *table) snapshot(dst []*inFlight) []*inFlight {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return append(dst, t.all...)

@@ -18,7 +18,7 @@ import (
 type follower struct {
 	mu    sync.Mutex
 	steps map[uint64][]jobs.Step
-	ends  map[uint64][]worker.End
+	ends  map[uint64][]worker.Disposition
 }
 
 type followed struct {
@@ -28,7 +28,7 @@ type followed struct {
 
 type traceKey struct{}
 
-func (f *follower) Follow(_ string, d *jobs.Delivery) worker.Trace { return &followed{f, d.Sequence} }
+func (f *follower) Start(_ string, d *jobs.Delivery) worker.Trace { return &followed{f, d.Sequence} }
 
 func (f *followed) Step(s jobs.Step) {
 	f.mu.Lock()
@@ -47,14 +47,14 @@ func (f *followed) Context(ctx context.Context) context.Context {
 func (f *followed) End(e worker.Event) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.ends[f.sequence] = append(f.ends[f.sequence], e.End)
+	f.ends[f.sequence] = append(f.ends[f.sequence], e.Disposition)
 }
 
 // Each delivery that a trace follows ends once, however it leaves; a published result belongs to it.
 func TestTracesEndOnce(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		f := &follower{steps: map[uint64][]jobs.Step{}, ends: map[uint64][]worker.End{}}
+		f := &follower{steps: map[uint64][]jobs.Step{}, ends: map[uint64][]worker.Disposition{}}
 		b := setup(t, work(time.Second, jobs.Succeeded), func(b *bench, o *worker.Options) {
 			o.Tracer, o.Results = f, &tracedResults{b.results, t}
 		})
@@ -64,7 +64,7 @@ func TestTracesEndOnce(t *testing.T) {
 		b.stop()
 		require.Len(t, f.ends, slots)
 		for sequence, ends := range f.ends {
-			require.Equal(t, []worker.End{worker.EndSettled}, ends)
+			require.Equal(t, []worker.Disposition{worker.DispositionSettled}, ends)
 			require.True(t, slices.Contains(f.steps[sequence], jobs.StepPublish))
 		}
 	})
@@ -74,10 +74,10 @@ func TestTracesEndOnce(t *testing.T) {
 func TestTraceOfWhatIsHandedBack(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		f := &follower{steps: map[uint64][]jobs.Step{}, ends: map[uint64][]worker.End{}}
+		f := &follower{steps: map[uint64][]jobs.Step{}, ends: map[uint64][]worker.Disposition{}}
 		b := setup(t, func(ctx context.Context, _ *jobs.Delivery, _ func() error) jobs.Outcome {
 			<-ctx.Done() // no connection is free
-			return jobs.Outcome{Action: jobs.Drop}
+			return jobs.Outcome{Action: jobs.Undecided}
 		}, func(_ *bench, o *worker.Options) { o.Tracer = f })
 		b.stream.publish(3, 0)
 		b.start()
@@ -85,7 +85,7 @@ func TestTraceOfWhatIsHandedBack(t *testing.T) {
 		b.stop()
 		require.Len(t, f.ends, 3)
 		for _, ends := range f.ends {
-			require.Equal(t, []worker.End{worker.EndDrained}, ends)
+			require.Equal(t, []worker.Disposition{worker.EndDrained}, ends)
 		}
 	})
 }

@@ -158,7 +158,7 @@ func (r *round) latest(h *check.History) {
 	}
 }
 
-// lastWords are the ends of the runners' logs, for a run that did not come to its end.
+// shutdownGrace are the ends of the runners' logs, for a run that did not come to its end.
 func (r *round) lastWords() error {
 	var errs []error
 	for _, m := range r.fleet.all {

@@ -63,7 +63,7 @@ func (w *world) deliver(m *message, r *runner, number uint64) arrival {
 	m.holder = d
 	return arrival{message: d, delivery: jobs.Delivery{
 		Database: "shop", Kind: m.request.kind, Sequence: m.sequence, Timestamp: m.stored, Deliveries: number,
-		Doubt: number > 1 || m.doubtful, Body: []byte(m.request.body()),
+		MaybeRedelivered: number > 1 || m.doubtful, Body: []byte(m.request.body()),
 	}}
 }
 
@@ -204,8 +204,8 @@ func (r *runner) Reply(_ string, body []byte) error {
 	return nil
 }
 
-// PublishLetter stores a dead letter: one a message.
-func (r *runner) PublishLetter(ctx context.Context, d *jobs.Delivery, letter *jobs.Letter) error {
+// PublishDeadLetter stores a dead letter: one a message.
+func (r *runner) PublishDeadLetter(ctx context.Context, d *jobs.Delivery, letter *jobs.DeadLetter) error {
 	w, reason := r.w, letter.Reason
 	w.mu.Lock()
 	m := w.messages[d.Sequence-1]

@@ -175,7 +175,7 @@ func (r *run) stepwise(ctx context.Context, st *step, id int64, p Progress) erro
 	for i := range file.Parts {
 		p.Statement = i + 1
 		r.tell(p)
-		if err := r.mark(ctx, r.books, id, mark{running, modeStepwise, i + 1, time.Since(p.FileAt)}); err != nil {
+		if err := r.mark(ctx, r.historyConn, id, mark{running, modeStepwise, i + 1, time.Since(p.FileAt)}); err != nil {
 			return r.at(ctx, err, file, nil)
 		}
 		crash.At("migration_statement_begun")
@@ -187,7 +187,7 @@ func (r *run) stepwise(ctx context.Context, st *step, id int64, p Progress) erro
 	if err := r.m.opts.Engine.Verify(ctx, r.session, file); err != nil {
 		return r.stopped(ctx, st, id, p, err)
 	}
-	if err := r.mark(ctx, r.books, id, mark{done, modeStepwise, len(file.Parts), time.Since(p.FileAt)}); err != nil {
+	if err := r.mark(ctx, r.historyConn, id, mark{done, modeStepwise, len(file.Parts), time.Since(p.FileAt)}); err != nil {
 		return r.at(ctx, err, file, nil)
 	}
 	return nil
@@ -205,7 +205,7 @@ func (r *run) stopped(ctx context.Context, st *step, id int64, p Progress, err e
 		return failure
 	}
 	failure.Class = permanent(failure.Class)
-	rest := r.m.opts.Engine.Leaves(part.Words)
+	rest := r.m.opts.Engine.PartialEffects(part.Words)
 	if p.Statement == 1 && part.Times == 1 && rest == "" {
 		r.undone(ctx, st, id, mark{failed, modeStepwise, 0, time.Since(p.FileAt)})
 		failure.Message += "; nothing of this file is applied"
@@ -236,7 +236,7 @@ func (r *run) undone(ctx context.Context, st *step, id int64, m mark) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), ownTimeout)
 	defer cancel()
 	_ = r.reset(ctx)
-	if err := r.mark(ctx, r.books, id, m); err != nil || st == nil {
+	if err := r.mark(ctx, r.historyConn, id, m); err != nil || st == nil {
 		return
 	}
 	_ = r.setVersion(ctx, st.before, false)
@@ -249,7 +249,7 @@ func (r *run) reset(ctx context.Context) error {
 		return r.all(ctx, texts.Reset)
 	}
 	discard(r.session) // first: it may keep the database locked
-	next, err := r.m.works.Conn(ctx)
+	next, err := r.m.writePool.Conn(ctx)
 	if err != nil {
 		return err
 	}

@@ -21,7 +21,7 @@ type textEngine struct {
 
 func (e textEngine) Dialect() *db.Dialect { return e.dialect }
 
-func (e textEngine) Alone(words []string) string {
+func (e textEngine) NonTransactional(words []string) string {
 	if words[0] == "VACUUM" {
 		return "VACUUM"
 	}

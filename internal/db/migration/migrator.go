@@ -26,9 +26,9 @@ type Options struct {
 
 // Migrator looks after the migrations of one database. Its methods may be called from many goroutines at once.
 type Migrator struct {
-	opts  Options
-	looks *sql.DB // for what only looks
-	works *sql.DB
+	opts      Options
+	readPool  *sql.DB // for what only looks
+	writePool *sql.DB
 }
 
 const (
@@ -44,21 +44,21 @@ func New(opts Options) (*Migrator, error) {
 	if opts.Poll <= 0 {
 		opts.Poll = defaultPoll
 	}
-	looks, err := opts.Engine.Open(true)
+	readPool, err := opts.Engine.Open(true)
 	if err != nil {
 		return nil, err
 	}
-	works, err := opts.Engine.Open(false)
+	writePool, err := opts.Engine.Open(false)
 	if err != nil {
-		return nil, errors.Join(err, looks.Close())
+		return nil, errors.Join(err, readPool.Close())
 	}
-	looks.SetMaxIdleConns(1)
-	looks.SetConnMaxIdleTime(idleTime)
-	return &Migrator{opts: opts, looks: looks, works: works}, nil
+	readPool.SetMaxIdleConns(1)
+	readPool.SetConnMaxIdleTime(idleTime)
+	return &Migrator{opts: opts, readPool: readPool, writePool: writePool}, nil
 }
 
 // Close ends all sessions. Nothing may be under way.
-func (m *Migrator) Close() error { return errors.Join(m.looks.Close(), m.works.Close()) }
+func (m *Migrator) Close() error { return errors.Join(m.readPool.Close(), m.writePool.Close()) }
 
 // Separator is the word on the lines that stand between two texts of a file; empty where a semicolon ends each.
 func (m *Migrator) Separator() string { return m.opts.Engine.Dialect().Separator }
@@ -116,7 +116,7 @@ func (m *Migrator) Run(ctx context.Context, req Request) (*Report, error) {
 }
 
 func (m *Migrator) look(ctx context.Context, r *run) (_ *Report, err error) {
-	if r.session, err = m.looks.Conn(ctx); err != nil {
+	if r.session, err = m.readPool.Conn(ctx); err != nil {
 		return nil, m.explain(ctx, err, nil)
 	}
 	defer func() { _ = r.session.Close() }()
@@ -124,11 +124,11 @@ func (m *Migrator) look(ctx context.Context, r *run) (_ *Report, err error) {
 }
 
 func (m *Migrator) work(ctx context.Context, r *run) (_ *Report, err error) {
-	if r.books, err = m.works.Conn(ctx); err != nil {
+	if r.historyConn, err = m.writePool.Conn(ctx); err != nil {
 		return nil, m.explain(ctx, err, nil)
 	}
-	defer discard(r.books)
-	if r.session, err = m.works.Conn(ctx); err != nil {
+	defer discard(r.historyConn)
+	if r.session, err = m.writePool.Conn(ctx); err != nil {
 		return nil, m.explain(ctx, err, nil)
 	}
 	defer func() { discard(r.session) }() // the one that there is then
@@ -159,16 +159,16 @@ func (m *Migrator) explain(ctx context.Context, err error, part *db.Part) *db.Er
 
 // run is one action under way.
 type run struct {
-	m         *Migrator
-	req       *Request
-	folder    *Folder
-	session   *sql.Conn // that runs the files, and has the lock unless the engine renews sessions
-	books     *sql.Conn // that writes the history, whatever role and settings a file leaves its session with
-	versions  Versions
-	startedAt time.Time
-	first     int64 // id of the last record before this action
-	notes     []string
-	faults    []Fault // that the action itself has met
+	m           *Migrator
+	req         *Request
+	folder      *Folder
+	session     *sql.Conn // that runs the files, and has the lock unless the engine renews sessions
+	historyConn *sql.Conn // that writes the history, whatever role and settings a file leaves its session with
+	versions    Versions
+	startedAt   time.Time
+	first       int64 // id of the last record before this action
+	notes       []string
+	faults      []Fault // that the action itself has met
 }
 
 func (r *run) survey(ctx context.Context) (*survey, error) {

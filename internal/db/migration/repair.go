@@ -35,7 +35,7 @@ func (r *run) repair(ctx context.Context, s *survey, target Version) error {
 	if left := s.interrupted(); left != nil {
 		r.notes = append(r.notes, left.words)
 		if left.record != nil && left.record.state == running {
-			if err := r.mark(ctx, r.books, left.record.id, left.record.failure()); err != nil {
+			if err := r.mark(ctx, r.historyConn, left.record.id, left.record.failure()); err != nil {
 				return r.m.explain(ctx, err, nil)
 			}
 		}
@@ -71,7 +71,7 @@ func (r *run) writeRecords(ctx context.Context, records []record) error {
 		for i := range records {
 			id, err := r.note(ctx, &records[i])
 			if err == nil {
-				err = r.mark(ctx, r.books, id, mark{state: done, mode: modeWhole})
+				err = r.mark(ctx, r.historyConn, id, mark{state: done, mode: modeWhole})
 			}
 			if err != nil {
 				return err

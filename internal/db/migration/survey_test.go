@@ -11,7 +11,7 @@ import (
 // bare is an engine of which nothing leaves traces but REINDEX.
 type bare struct{ Engine }
 
-func (bare) Leaves(words []string) string {
+func (bare) PartialEffects(words []string) string {
 	if words[0] == "REINDEX" {
 		return "half an index"
 	}

@@ -12,7 +12,7 @@ import (
 
 // write takes the lock of migrations, does what is asked, and reports how the database stands then.
 func (r *run) write(ctx context.Context) (*Report, error) {
-	report, err := r.lookFirst(ctx)
+	report, err := r.precheck(ctx)
 	if err != nil {
 		return report, err
 	}
@@ -37,9 +37,9 @@ func (r *run) write(ctx context.Context) (*Report, error) {
 	return report, err
 }
 
-// lookFirst refuses what cannot be done before anything is created or waited for. What another session's migration
+// precheck refuses what cannot be done before anything is created or waited for. What another session's migration
 // is about to change is not judged.
-func (r *run) lookFirst(ctx context.Context) (*Report, error) {
+func (r *run) precheck(ctx context.Context) (*Report, error) {
 	s, err := r.survey(ctx)
 	if err != nil {
 		return nil, err
@@ -98,7 +98,7 @@ func (r *run) lock(ctx context.Context) error {
 // locker is the session that has the lock of migrations.
 func (r *run) locker() *sql.Conn {
 	if r.m.opts.Engine.SQL().Renews {
-		return r.books
+		return r.historyConn
 	}
 	return r.session
 }
@@ -160,7 +160,7 @@ func (r *run) createHistory(ctx context.Context) error {
 func (r *run) together(ctx context.Context, texts []string) error {
 	return r.inTransaction(ctx, func() error {
 		for _, text := range texts {
-			if _, err := r.books.ExecContext(ctx, text); err != nil {
+			if _, err := r.historyConn.ExecContext(ctx, text); err != nil {
 				return err
 			}
 		}
@@ -171,14 +171,14 @@ func (r *run) together(ctx context.Context, texts []string) error {
 // inTransaction does something in the books, all of it or nothing.
 func (r *run) inTransaction(ctx context.Context, do func() error) error {
 	texts := r.m.opts.Engine.SQL()
-	if _, err := r.books.ExecContext(ctx, texts.Begin); err != nil {
+	if _, err := r.historyConn.ExecContext(ctx, texts.Begin); err != nil {
 		return err
 	}
 	if err := do(); err != nil {
-		rollback(ctx, r.books, texts.Rollback)
+		rollback(ctx, r.historyConn, texts.Rollback)
 		return err
 	}
-	_, err := r.books.ExecContext(ctx, texts.Commit)
+	_, err := r.historyConn.ExecContext(ctx, texts.Commit)
 	return err
 }
 
@@ -216,7 +216,7 @@ func (r *run) act(ctx context.Context) error {
 	case Repair:
 		return r.repair(ctx, s, target)
 	default:
-		if s, err = r.mend(ctx, s); err != nil {
+		if s, err = r.resolveInterrupted(ctx, s); err != nil {
 			return err
 		}
 		if err := r.refused(s); err != nil {
@@ -246,14 +246,14 @@ func (r *run) passed(s *survey) error {
 	return nil
 }
 
-// mend goes on from what an interrupted migration has left, where that is known for certain.
-func (r *run) mend(ctx context.Context, s *survey) (*survey, error) {
+// resolveInterrupted goes on from what an interrupted migration has left, where that is known for certain.
+func (r *run) resolveInterrupted(ctx context.Context, s *survey) (*survey, error) {
 	left := s.interrupted()
 	if left == nil || !left.mends {
 		return s, nil
 	}
 	if left.record.state == running {
-		if err := r.mark(ctx, r.books, left.record.id, left.record.failure()); err != nil {
+		if err := r.mark(ctx, r.historyConn, left.record.id, left.record.failure()); err != nil {
 			return nil, err
 		}
 	}
@@ -336,7 +336,7 @@ func (r *run) before(s *survey) Version {
 // note inserts a record of this action and returns its id.
 func (r *run) note(ctx context.Context, rec *record) (int64, error) {
 	var id int64
-	err := r.books.QueryRowContext(ctx, r.m.opts.Engine.SQL().Note, rec.version.Number, rec.version.Label, rec.file, string(rec.dir),
+	err := r.historyConn.QueryRowContext(ctx, r.m.opts.Engine.SQL().Note, rec.version.Number, rec.version.Label, rec.file, string(rec.dir),
 		rec.sha256, rec.mode, string(rec.state), rec.statements, rec.statement, r.m.opts.Runner, r.req.Job, r.req.Message, 0).Scan(&id)
 	return id, err
 }

@@ -87,7 +87,7 @@ func (t *transaction) trip(ctx context.Context, statements []*db.Compiled, i int
 	t.startTrip(t.opts)
 	for _, stmt := range statements {
 		if err := t.appendStatement(stmt, t.named); err != nil {
-			t.unsettle()
+			t.forgetUnsent()
 			return nil, dbError(err).At(i)
 		}
 	}
@@ -115,7 +115,7 @@ func (t *transaction) afterTrip(ctx context.Context, out *outcome, i int) error 
 		t.failedAt, e.Statement = max(out.at, 0), i
 		return e
 	case t.status != 'T':
-		t.doom(false)
+		t.markBroken(false)
 		return errTransactionEnded()
 	}
 	return nil
@@ -200,7 +200,7 @@ func (b *batchRun) post(ctx context.Context, statements []*db.Compiled, each int
 	t.startTrip(t.opts)
 	for _, stmt := range statements {
 		if err := t.appendStatement(stmt, t.named); err != nil {
-			t.unsettle()
+			t.forgetUnsent()
 			return nil, dbError(err)
 		}
 	}

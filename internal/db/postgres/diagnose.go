@@ -174,10 +174,10 @@ func (d *Database) Diagnose(ctx context.Context, how db.Diagnosis) ([]db.Finding
 	s := newSession(conn, false, &d.buffers)
 	s.watch(ctx, time.Time{})
 	defer s.hangUp(ctx)
-	l := &look{s: s, d: d, how: how}
+	l := &diagnosis{s: s, d: d, how: how}
 	for _, step := range []struct {
-		part string
-		look func() error
+		part      string
+		diagnosis func() error
 	}{
 		{db.PartServer, l.server},
 		{db.PartSettings, l.settings},
@@ -185,7 +185,7 @@ func (d *Database) Diagnose(ctx context.Context, how db.Diagnosis) ([]db.Finding
 		{db.PartSessions, l.sessions},
 		{db.PartLedger, l.ledger},
 	} {
-		if err := step.look(); err != nil {
+		if err := step.diagnosis(); err != nil {
 			l.find(db.Finding{Part: step.part, Grade: db.GradeNote, Text: "could not be looked at: " + l.why(ctx, err)})
 		}
 		if s.dead {
@@ -195,37 +195,37 @@ func (d *Database) Diagnose(ctx context.Context, how db.Diagnosis) ([]db.Finding
 	return l.found, nil
 }
 
-// look is a diagnosis under way.
-type look struct {
+// diagnosis is a diagnosis under way.
+type diagnosis struct {
 	s     *session
 	d     *Database
 	how   db.Diagnosis
 	found []db.Finding
 }
 
-func (l *look) find(f db.Finding) { l.found = append(l.found, f) }
+func (l *diagnosis) find(f db.Finding) { l.found = append(l.found, f) }
 
-func (l *look) note(part, format string, args ...any) {
+func (l *diagnosis) note(part, format string, args ...any) {
 	l.find(db.Finding{Part: part, Grade: db.GradeNote, Text: fmt.Sprintf(format, args...)})
 }
 
-func (l *look) warn(part, remedy, format string, args ...any) {
+func (l *diagnosis) warn(part, remedy, format string, args ...any) {
 	l.find(db.Finding{Part: part, Grade: db.GradeWarning, Text: fmt.Sprintf(format, args...), Remedy: remedy})
 }
 
-func (l *look) ok(part, format string, args ...any) {
+func (l *diagnosis) ok(part, format string, args ...any) {
 	l.find(db.Finding{Part: part, Grade: db.GradeOK, Text: fmt.Sprintf(format, args...)})
 }
 
 // why says why a question was not answered, by the server's code alone.
-func (l *look) why(ctx context.Context, err error) string {
+func (l *diagnosis) why(ctx context.Context, err error) string {
 	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
 		return conditions[pg.Code] + " (" + pg.Code + ")"
 	}
 	return l.d.checkFailed(ctx, err).Message
 }
 
-func (l *look) server() error {
+func (l *diagnosis) server() error {
 	rows, err := l.s.query(`SELECT current_setting('server_version'), current_setting('server_version_num'), pg_is_in_recovery(),
 		pg_postmaster_start_time()::timestamptz(0)::text`)
 	if err != nil {
@@ -251,7 +251,7 @@ func atoi(text []byte) int64 {
 	return n
 }
 
-func (l *look) settings() error {
+func (l *diagnosis) settings() error {
 	if err := l.connections(); err != nil {
 		return err
 	}
@@ -268,7 +268,7 @@ func (l *look) settings() error {
 }
 
 // setting judges one setting, as a runner's session has it.
-func (l *look) setting(name, value string) {
+func (l *diagnosis) setting(name, value string) {
 	text := name + " = " + value
 	switch {
 	case name == checkInterval && value == "":
@@ -290,7 +290,7 @@ func (l *look) setting(name, value string) {
 }
 
 // connections holds the pool's bound against the server's.
-func (l *look) connections() error {
+func (l *diagnosis) connections() error {
 	rows, err := l.s.query(`SELECT current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int,
 		(SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' OR backend_type IS NULL),
 		(SELECT rolconnlimit FROM pg_roles WHERE rolname = current_user)`)
@@ -312,7 +312,7 @@ func (l *look) connections() error {
 }
 
 // locks tells who waits for whom.
-func (l *look) locks() error {
+func (l *diagnosis) locks() error {
 	rows, err := l.s.query(`SELECT a.pid, a.application_name, ` + fmt.Sprintf(verbOf, "a") + `, extract(epoch from clock_timestamp() - a.query_start)::bigint,
 		b.pid, COALESCE(b.application_name, ''), COALESCE(b.state, ''), ` + fmt.Sprintf(verbOf, "b") + `,
 		COALESCE(extract(epoch from clock_timestamp() - b.xact_start)::bigint, 0)
@@ -356,7 +356,7 @@ func stateOf(state []byte) string {
 }
 
 // sessions tells of statements that run long and of transactions that nobody goes on with.
-func (l *look) sessions() error {
+func (l *diagnosis) sessions() error {
 	rows, err := l.s.query(`SELECT a.pid, a.application_name, a.state, `+fmt.Sprintf(verbOf, "a")+`,
 		extract(epoch from clock_timestamp() - CASE WHEN a.state = 'active' THEN a.query_start ELSE a.state_change END)::bigint
 		FROM pg_stat_activity a WHERE a.datname = current_database() AND a.pid <> pg_backend_pid() AND
@@ -377,7 +377,7 @@ func (l *look) sessions() error {
 
 func seconds(d time.Duration) string { return strconv.Itoa(int(d.Seconds())) + " seconds" }
 
-func (l *look) session(r [][]byte) {
+func (l *diagnosis) session(r [][]byte) {
 	pid, age := string(r[0]), time.Duration(atoi(r[4]))*time.Second
 	grade := db.GradeWarning
 	if age < db.LongStatement {
@@ -395,7 +395,7 @@ func (l *look) session(r [][]byte) {
 }
 
 // sight tells what the login may not see.
-func (l *look) sight() error {
+func (l *diagnosis) sight() error {
 	rows, err := l.s.query(`SELECT pg_has_role(current_user, 'pg_read_all_stats', 'USAGE')`)
 	if err != nil {
 		return err
@@ -409,7 +409,7 @@ func (l *look) sight() error {
 	return nil
 }
 
-func (l *look) ledger() error {
+func (l *diagnosis) ledger() error {
 	rows, err := l.s.query(`SELECT to_regclass('dbrunner.ledger') IS NOT NULL`)
 	if err != nil {
 		return err

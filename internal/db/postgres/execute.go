@@ -53,15 +53,15 @@ func (d *Database) Execute(
 	}
 	defer l.done()
 	l.retire = true // until it is clean
-	a := alone{lease: l, call: &call, stmt: stmt, opts: opts, once: once}
+	a := autocommitRun{lease: l, call: &call, stmt: stmt, opts: opts, once: once}
 	set, err := a.run(ctx)
 	a.clean()
 	l.over = true
 	return set, err
 }
 
-// alone is one Execute under way.
-type alone struct {
+// autocommitRun is one Execute under way.
+type autocommitRun struct {
 	*lease
 	call *db.Call
 	stmt *db.Compiled
@@ -70,7 +70,7 @@ type alone struct {
 	gone bool // the link, so that nothing can be asked any more
 }
 
-func (a *alone) run(ctx context.Context) (db.ResultSet, error) {
+func (a *autocommitRun) run(ctx context.Context) (db.ResultSet, error) {
 	if err := a.resolve([]*db.Compiled{a.stmt}); err != nil {
 		return db.ResultSet{}, a.ownError(ctx, err)
 	}
@@ -86,7 +86,7 @@ func (a *alone) run(ctx context.Context) (db.ResultSet, error) {
 
 // setUp sets the limits. CONCURRENTLY waits for the transactions of others and blocks nobody meanwhile, so that the job's
 // own time limit is enough; any other statement would keep everybody waiting behind it: the lock time limit stays.
-func (a *alone) setUp() error {
+func (a *autocommitRun) setUp() error {
 	timeout, lock, label := "0", "", ""
 	if !a.deadline.IsZero() {
 		timeout = milliseconds(serverTimeout(time.Until(a.deadline)))
@@ -102,7 +102,7 @@ func (a *alone) setUp() error {
 }
 
 // start takes the job's lock and commits the row that says that the job was begun.
-func (a *alone) start(ctx context.Context) error {
+func (a *autocommitRun) start(ctx context.Context) error {
 	if a.once == nil {
 		return nil
 	}
@@ -142,12 +142,12 @@ func (d *Database) lockKey(jobID string) int64 {
 
 // statement runs the job's statement to its end. When the call's bounds are over, the server is asked to stop it and has
 // a short time to say what became of it: a definite end is worth more than a quick one.
-func (a *alone) statement(ctx context.Context) (db.ResultSet, error) {
+func (a *autocommitRun) statement(ctx context.Context) (db.ResultSet, error) {
 	var one [1]db.ResultSet
 	out := outcome{sets: one[:0]}
 	a.startTrip(a.opts)
 	if err := a.appendStatement(a.stmt, false); err != nil {
-		a.unsettle()
+		a.forgetUnsent()
 		return db.ResultSet{}, dbError(err).At(0)
 	}
 	a.buf, a.unconfirmed = appendSync(a.buf), false
@@ -159,14 +159,14 @@ func (a *alone) statement(ctx context.Context) (db.ResultSet, error) {
 			err = r.run()
 		}
 	}
-	a.unsettle()
+	a.forgetUnsent()
 	return a.judge(ctx, &out, err)
 }
 
 // stop asks the server to stop the statement. Its answer to that may come late: the session is not used for another job.
-func (a *alone) stop(ctx context.Context) {
+func (a *autocommitRun) stop(ctx context.Context) {
 	a.unwatch()
-	a.doom(true)
+	a.markBroken(true)
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopGrace)
 	defer cancel()
 	_ = a.net.SetDeadline(time.Now().Add(stopGrace))
@@ -175,7 +175,7 @@ func (a *alone) stop(ctx context.Context) {
 
 // judge says how the statement ended. It counts only when the server was ready again: what runs in a transaction of its
 // own is committed behind the answer to it.
-func (a *alone) judge(ctx context.Context, out *outcome, err error) (db.ResultSet, error) {
+func (a *autocommitRun) judge(ctx context.Context, out *outcome, err error) (db.ResultSet, error) {
 	out.at = 0
 	if err == nil {
 		a.flushed()
@@ -190,14 +190,14 @@ func (a *alone) judge(ctx context.Context, out *outcome, err error) (db.ResultSe
 	case out.failed != nil && !unanswered(out.failed, err != nil):
 		return db.ResultSet{}, a.failure(ctx, out).Outside()
 	case out.failed != nil:
-		a.doom(false)
+		a.markBroken(false)
 		return db.ResultSet{}, db.NoAnswer(out.failed)
 	case err != nil && out.refuse != nil && out.refuse.Code == db.CodeNotSupported: // COPY, which waits for us
 		return db.ResultSet{}, out.refuse.At(0)
 	case err != nil:
 		return db.ResultSet{}, db.NoAnswer(err)
 	case a.status != 'I':
-		a.doom(false)
+		a.markBroken(false)
 		return db.ResultSet{}, errTransactionEnded().At(0)
 	case a.unconfirmed && a.once == nil: // else the row of the end is what a standby confirms, and all before it
 		return db.ResultSet{}, db.NoAnswer(unconfirmedCommit())
@@ -206,7 +206,7 @@ func (a *alone) judge(ctx context.Context, out *outcome, err error) (db.ResultSe
 }
 
 // answer is what a statement that took effect has to tell.
-func (a *alone) answer(out *outcome) (db.ResultSet, error) {
+func (a *autocommitRun) answer(out *outcome) (db.ResultSet, error) {
 	var set db.ResultSet
 	if len(out.sets) > 0 {
 		set = out.sets[0]
@@ -229,7 +229,7 @@ func (a *alone) answer(out *outcome) (db.ResultSet, error) {
 }
 
 // end writes the row of the job's end while the session still has the job's lock. The call's own bounds may be over.
-func (a *alone) end(set db.ResultSet, err error) error {
+func (a *autocommitRun) end(set db.ResultSet, err error) error {
 	if a.once == nil || db.ClassOf(err) == db.ClassUnknown {
 		return err
 	}
@@ -242,7 +242,7 @@ func (a *alone) end(set db.ResultSet, err error) error {
 	_, written, failed := a.writeEntry(concludeEntry, row)
 	switch {
 	case failed != nil: // the job may have taken the session's rights
-		a.doom(false)
+		a.markBroken(false)
 		return db.NoAnswer(failed)
 	case written == 0:
 		return db.Errorf(db.ClassTaken, db.CodeUnique, "another end of this job is on record")
@@ -251,7 +251,7 @@ func (a *alone) end(set db.ResultSet, err error) error {
 }
 
 // clean leaves the session as it was, without any lock, for the next call; else it stays retired.
-func (a *alone) clean() {
+func (a *autocommitRun) clean() {
 	a.unwatch()
 	if a.dead || a.status != 'I' {
 		return

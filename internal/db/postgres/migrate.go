@@ -100,8 +100,8 @@ func lockTimeout(l *db.Limits) string {
 // Dialect says how files are read.
 func (m *migrations) Dialect() *db.Dialect { return m.dialect }
 
-// Alone names what PostgreSQL refuses in a transaction.
-func (m *migrations) Alone(words []string) string {
+// NonTransactional names what PostgreSQL refuses in a transaction.
+func (m *migrations) NonTransactional(words []string) string {
 	text := strings.Join(words, " ") + " "
 	for _, opening := range []string{
 		"VACUUM ", "CREATE DATABASE ", "DROP DATABASE ", "ALTER SYSTEM ", "CREATE TABLESPACE ", "DROP TABLESPACE ",
@@ -136,8 +136,8 @@ func concurrently(text string) string {
 	return ""
 }
 
-// Leaves names what a statement that failed leaves behind.
-func (m *migrations) Leaves(words []string) string {
+// PartialEffects names what a statement that failed leaves behind.
+func (m *migrations) PartialEffects(words []string) string {
 	switch concurrently(strings.Join(words, " ") + " ") {
 	case "CREATE INDEX", "DROP INDEX":
 		return "an INVALID index, which has to be dropped"

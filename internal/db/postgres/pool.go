@@ -74,19 +74,19 @@ func (d *Database) acquire(ctx context.Context) (*session, error) {
 	}
 	d.acquires.Add(1)
 	s := sessionOf(conn.Conn())
-	s.lent, s.handed = conn, 0
+	s.poolConn, s.handoffs = conn, 0
 	return s, nil
 }
 
 // release gives the session back, or ends it.
 func (d *Database) release(s *session) {
 	if s.dead {
-		d.burials.Go(s.bury)
+		d.destroying.Go(s.destroy)
 		return
 	}
 	s.trim()
 	s.idle = time.Now()
-	s.lent.Release()
+	s.poolConn.Release()
 }
 
 // lost is for a link that the server ended: the other idle connections are most likely gone as well, and a

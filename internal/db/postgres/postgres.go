@@ -21,8 +21,8 @@ type Database struct {
 	pool           *pgxpool.Pool
 	pingAfter      time.Duration
 	connectTimeout time.Duration
-	local          string // what a transaction begins with behind a transaction pooler
-	ends, standard *ends  // standard: of sessions whose IntervalStyle stays
+	local          string    // what a transaction begins with behind a transaction pooler
+	ends, standard *cleanups // standard: of sessions whose IntervalStyle stays
 
 	noCheckInterval atomic.Bool // the server does not know the parameter
 
@@ -32,10 +32,10 @@ type Database struct {
 	waited   atomic.Int64 // nanoseconds
 
 	buffers  db.Buffers // of large results
-	reads    readers
+	reads    readQueue
 	readings sync.Pool // of *reading
 
-	burials sync.WaitGroup // sessions that are being ended
+	destroying sync.WaitGroup // sessions that are being ended
 }
 
 var _ db.Database = (*Database)(nil)
@@ -66,7 +66,7 @@ func Open(opts db.Options) (db.Database, error) {
 	d.connectTimeout = config.ConnConfig.ConnectTimeout
 	d.hook(config)
 	d.reads.most = int(config.MaxConns)
-	d.readings.New = func() any { return &reading{turn: make(chan turn, 1)} }
+	d.readings.New = func() any { return &pendingRead{readEvent: make(chan readEvent, 1)} }
 	d.pool, err = pgxpool.NewWithConfig(context.Background(), config)
 	if err != nil {
 		return nil, fmt.Errorf("open %s: the pool cannot be made: check its limits", opts.Name)
@@ -98,7 +98,7 @@ func (d *Database) Stats() db.PoolStats {
 // Close waits for the calls under way and for the end of every session.
 func (d *Database) Close() error {
 	d.pool.Close()
-	d.burials.Wait()
+	d.destroying.Wait()
 	return nil
 }
 

@@ -74,7 +74,7 @@ func (s *session) exchange() (rows [][][]byte, affected int64, err error) {
 				failed = e
 			}
 			if fatal(e) {
-				s.doom(false)
+				s.markBroken(false)
 				return nil, 0, e
 			}
 		case msgReady:

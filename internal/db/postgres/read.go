@@ -11,7 +11,7 @@ import (
 // share. The server refuses writes to tables and sequences there, not everything that a function of a privileged login
 // could do: the guarantee is a login that may only read.
 func (d *Database) Read(ctx context.Context, call db.Call, stmt *db.Compiled, opts db.RowOptions) (db.ResultSet, error) {
-	r := d.readings.Get().(*reading)
+	r := d.readings.Get().(*pendingRead)
 	defer d.dismiss(r)
 	r.call, r.stmt, r.opts = &call, stmt, opts
 	if !d.reads.enter(r) {
@@ -27,22 +27,22 @@ func (d *Database) Read(ctx context.Context, call db.Call, stmt *db.Compiled, op
 }
 
 // dismiss takes a reading back that nobody else has any more.
-func (d *Database) dismiss(r *reading) {
-	*r = reading{turn: r.turn}
+func (d *Database) dismiss(r *pendingRead) {
+	*r = pendingRead{readEvent: r.readEvent}
 	d.readings.Put(r)
 }
 
 // await waits for a turn. gone: the context ended first, and nobody has the reading any more.
-func (d *Database) await(ctx context.Context, r *reading) (told turn, gone bool) {
+func (d *Database) await(ctx context.Context, r *pendingRead) (told readEvent, gone bool) {
 	select {
-	case told = <-r.turn:
+	case told = <-r.readEvent:
 	case <-ctx.Done():
 		if d.reads.leave(r) {
 			d.canceled.Add(1)
 			d.waited.Add(int64(time.Since(r.since)))
 			return 0, true
 		}
-		told = <-r.turn
+		told = <-r.readEvent
 	}
 	if told == toLead {
 		d.waited.Add(int64(r.waited))
@@ -51,7 +51,7 @@ func (d *Database) await(ctx context.Context, r *reading) (told turn, gone bool)
 }
 
 // lead runs the reading and those that come along, and passes the lead on.
-func (d *Database) lead(ctx context.Context, r *reading) (db.ResultSet, error) {
+func (d *Database) lead(ctx context.Context, r *pendingRead) (db.ResultSet, error) {
 	for {
 		if set, again, err := d.leadOnce(ctx, r); !again {
 			return set, err
@@ -60,9 +60,9 @@ func (d *Database) lead(ctx context.Context, r *reading) (db.ResultSet, error) {
 }
 
 // leadOnce is one trip of a leader. again: its own read has no answer yet, and it still leads.
-func (d *Database) leadOnce(ctx context.Context, r *reading) (set db.ResultSet, again bool, err error) {
+func (d *Database) leadOnce(ctx context.Context, r *pendingRead) (set db.ResultSet, again bool, err error) {
 	var l *lease
-	var t *sharedTrip
+	var t *readBatch
 	ended := false
 	defer func() {
 		if !ended {
@@ -77,7 +77,7 @@ func (d *Database) leadOnce(ctx context.Context, r *reading) (set db.ResultSet, 
 		return set, false, err
 	}
 	if t = l.gather(r); t == nil {
-		set, err = l.lone(ctx, r)
+		set, err = l.readUnbatched(ctx, r)
 	} else {
 		t.ask()
 		again = t.run(ctx)
@@ -90,19 +90,19 @@ func (d *Database) leadOnce(ctx context.Context, r *reading) (set db.ResultSet, 
 		l.pass()
 	default:
 		l.pass()
-		<-r.turn // the answer
+		<-r.readEvent // the answer
 		set, err = r.set, r.err
 	}
 	return set, again, err
 }
 
 // panicked ends a leadership whose trip did not come to its end: nobody waits for it any more.
-func (d *Database) panicked(own *reading, l *lease, t *sharedTrip) {
+func (d *Database) panicked(own *pendingRead, l *lease, t *readBatch) {
 	if t != nil {
 		t.close()
 		d.reads.back(t.reads[1:], errGivenUp())
 		select {
-		case <-own.turn: // answered before
+		case <-own.readEvent: // answered before
 		default:
 		}
 	}
@@ -120,8 +120,8 @@ func (l *lease) pass() {
 		return
 	}
 	l.leave()
-	s.handed++
-	if s.dead || s.handed == maxHanded || l.d.waits.Any() {
+	s.handoffs++
+	if s.dead || s.handoffs == maxHanded || l.d.waits.Any() {
 		l.d.release(s)
 		l.d.reads.pass(nil)
 		return
@@ -132,8 +132,8 @@ func (l *lease) pass() {
 	}
 }
 
-// lone runs one read in a trip of its own.
-func (l *lease) lone(ctx context.Context, r *reading) (db.ResultSet, error) {
+// readUnbatched runs one read in a trip of its own.
+func (l *lease) readUnbatched(ctx context.Context, r *pendingRead) (db.ResultSet, error) {
 	set, again, err := l.read(ctx, r.call, r.stmt, r.opts, true)
 	if !again {
 		return set, err
@@ -158,7 +158,7 @@ func (l *lease) read(
 	l.startTrip(opts)
 	ours := l.appendBegin("BEGIN READ ONLY", call)
 	if err := l.appendStatement(stmt, named); err != nil {
-		l.unsettle()
+		l.forgetUnsent()
 		return set, false, err
 	}
 	l.buf = appendSync(l.buf)

@@ -8,25 +8,25 @@ import (
 	"dbrunner/internal/db"
 )
 
-// readers are the reads that are under way or wait. There are as many leaders as the pool has connections: a leader
+// readQueue are the reads that are under way or wait. There are as many leaders as the pool has connections: a leader
 // has a session, or waits for one, and takes some of those that wait along on its trip. When its trip is over it makes
 // the first of those that still wait a leader. So reads share trips only while there is no connection for each.
-type readers struct {
+type readQueue struct {
 	most int // leaders at once
 
 	mu      sync.Mutex // guards what follows, and the fields of each reading that say so
 	leading int
-	waiting []*reading // in the order of their arrival
+	waiting []*pendingRead // in the order of their arrival
 }
 
-// reading is one Read from its call to its answer. Its owner, who has called Read, waits for a turn; whoever leads the
+// pendingRead is one Read from its call to its answer. Its owner, who has called Read, waits for a turn; whoever leads the
 // trip that has it sets the rest.
-type reading struct {
-	call  *db.Call
-	stmt  *db.Compiled
-	opts  db.RowOptions
-	since time.Time // of the wait
-	turn  chan turn // has room for one
+type pendingRead struct {
+	call      *db.Call
+	stmt      *db.Compiled
+	opts      db.RowOptions
+	since     time.Time      // of the wait
+	readEvent chan readEvent // has room for one
 
 	alone   bool          // it held up others once: it shares no trip any more. Belongs to whoever has the reading
 	session *session      // with the turn to lead: what the leader before leaves behind; nil: none
@@ -34,20 +34,20 @@ type reading struct {
 	err     error         // with the answer
 	waited  time.Duration // until a trip took it
 
-	trip    *sharedTrip // under readers.mu: the one that has it; nil: none, or it is answered
-	givenUp bool        // under readers.mu: its owner does not want it any more
+	trip    *readBatch // under readers.mu: the one that has it; nil: none, or it is answered
+	givenUp bool       // under readers.mu: its owner does not want it any more
 }
 
-// turn is what a waiting reading is told.
-type turn uint8
+// readEvent is what a waiting reading is told.
+type readEvent uint8
 
 const (
-	toLead   turn = iota + 1
-	answered      // set or err is there
+	toLead   readEvent = iota + 1
+	answered           // set or err is there
 )
 
 // enter makes the reading a leader, or lets it wait.
-func (q *readers) enter(r *reading) (leads bool) {
+func (q *readQueue) enter(r *pendingRead) (leads bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.leading < q.most {
@@ -61,7 +61,7 @@ func (q *readers) enter(r *reading) (leads bool) {
 
 // leave takes back a reading that its owner does not want any more. false: a turn is on its way to it; a trip that has
 // it is cut.
-func (q *readers) leave(r *reading) bool {
+func (q *readQueue) leave(r *pendingRead) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if i := slices.Index(q.waiting, r); i >= 0 {
@@ -77,7 +77,7 @@ func (q *readers) leave(r *reading) bool {
 
 // gather takes those of the waiting that fit out of the queue for a trip: this trip's part of them, so that other
 // leaders get theirs, and not more than fit one trip.
-func (q *readers) gather(t *sharedTrip, fits func(*reading) bool) {
+func (q *readQueue) gather(t *readBatch, fits func(*pendingRead) bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if len(q.waiting) == 0 {
@@ -99,20 +99,20 @@ func (q *readers) gather(t *sharedTrip, fits func(*reading) bool) {
 }
 
 // answer ends a reading of a trip.
-func (q *readers) answer(r *reading, set db.ResultSet, err error) {
+func (q *readQueue) answer(r *pendingRead, set db.ResultSet, err error) {
 	q.mu.Lock()
 	r.trip = nil
 	q.mu.Unlock()
 	r.set, r.err = set, err
-	r.turn <- answered
+	r.readEvent <- answered
 }
 
 // back puts readings of a trip that broke in front of the queue, unless they have their answers. Those that nobody wants
 // any more are answered.
-func (q *readers) back(reads []*reading, givenUp error) {
+func (q *readQueue) back(reads []*pendingRead, givenUp error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	now, again := time.Now(), make([]*reading, 0, len(reads)+len(q.waiting))
+	now, again := time.Now(), make([]*pendingRead, 0, len(reads)+len(q.waiting))
 	for _, r := range reads {
 		if r.trip == nil {
 			continue
@@ -120,7 +120,7 @@ func (q *readers) back(reads []*reading, givenUp error) {
 		r.trip = nil
 		if r.givenUp {
 			r.err = givenUp
-			r.turn <- answered
+			r.readEvent <- answered
 			continue
 		}
 		r.since = now
@@ -135,7 +135,7 @@ func (q *readers) back(reads []*reading, givenUp error) {
 
 // pass ends a leadership: the first of those that wait leads now, and gets the session that is left behind, if any.
 // false: nobody waits, and the session is still the caller's.
-func (q *readers) pass(s *session) bool {
+func (q *readQueue) pass(s *session) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if len(q.waiting) == 0 {
@@ -147,15 +147,15 @@ func (q *readers) pass(s *session) bool {
 }
 
 // promote makes the first of those that wait a leader. The mutex is held.
-func (q *readers) promote(s *session) {
+func (q *readQueue) promote(s *session) {
 	next := q.waiting[0]
 	q.waiting = slices.Delete(q.waiting, 0, 1)
 	next.session, next.waited = s, time.Since(next.since)
-	next.turn <- toLead
+	next.readEvent <- toLead
 }
 
 // longest returns how many wait, and how long the first of them has waited.
-func (q *readers) longest() (waiting int, longest time.Duration) {
+func (q *readQueue) longest() (waiting int, longest time.Duration) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for _, r := range q.waiting {

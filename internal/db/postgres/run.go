@@ -27,7 +27,7 @@ func (d *Database) begin(ctx context.Context, call *db.Call, opts db.RowOptions)
 // beginOn is begin with a session that somebody has left for the call; nil: one of the pool's.
 func (d *Database) beginOn(ctx context.Context, s *session, call *db.Call, opts db.RowOptions) (*lease, error) {
 	if s != nil && !s.settled() {
-		s.doom(!s.unclean)
+		s.markBroken(!s.unclean)
 		d.release(s)
 		s = nil
 	}
@@ -67,7 +67,7 @@ func (d *Database) beginOn(ctx context.Context, s *session, call *db.Call, opts 
 func (l *lease) afresh(ctx context.Context, opts db.RowOptions) error {
 	l.unwatch()
 	if l.retire || !l.settled() {
-		l.doom(!l.retire && !l.unclean)
+		l.markBroken(!l.retire && !l.unclean)
 		l.d.release(l.session)
 		l.session, l.retire = nil, false
 		wait := ctx
@@ -104,9 +104,9 @@ func (l *lease) leave() {
 	l.unwatch()
 	switch {
 	case !l.over:
-		l.doom(true)
+		l.markBroken(true)
 	case l.retire:
-		l.doom(false)
+		l.markBroken(false)
 	}
 }
 
@@ -191,13 +191,13 @@ func (l *lease) answers(ctx context.Context, ours int, out *outcome, err error) 
 	if err == nil {
 		err = l.statements(ours, out)
 	} else {
-		l.unsettle()
+		l.forgetUnsent()
 	}
 	if err == nil {
 		return nil
 	}
 	if out.failed != nil && fatal(out.failed) {
-		l.doom(false)
+		l.markBroken(false)
 		l.d.lost()
 		return l.failure(ctx, out)
 	}
@@ -248,8 +248,8 @@ func (l *lease) ownError(ctx context.Context, err error) error {
 	return l.linkError(ctx, err)
 }
 
-// unsettle takes back what the cache believes of statements that were not sent.
-func (s *session) unsettle() {
+// forgetUnsent takes back what the cache believes of statements that were not sent.
+func (s *session) forgetUnsent() {
 	for i := range s.sent {
 		p := &s.sent[i]
 		if p.askedParse {
@@ -269,7 +269,7 @@ func (l *lease) undo() {
 	}
 	l.buf = append(l.buf[:0], l.ends.undo.messages...)
 	if _, err := l.write(); err != nil {
-		l.doom(false)
+		l.markBroken(false)
 		return
 	}
 	l.cleaned(l.ends.undo)

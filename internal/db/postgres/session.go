@@ -25,17 +25,17 @@ const (
 	keepBuffer = 64 << 10
 	// readyTimeout bounds the reading of a clean-up's answer and the ping of an idle session.
 	readyTimeout = 2 * time.Second
-	// buryTimeout bounds the end of a session that must stop what it runs. Its place in the pool is free
+	// destroyTimeout bounds the end of a session that must stop what it runs. Its place in the pool is free
 	// only then, so that cancelled work never adds up to more connections than the pool has.
-	buryTimeout = 5 * time.Second
+	destroyTimeout = 5 * time.Second
 )
 
 // session is one connection with what the engine knows about it. It belongs to one call at a time.
 type session struct {
-	pg   *pgconn.PgConn
-	net  net.Conn
-	in   frames
-	lent *pgxpool.Conn // the pool's handle while a call has the session
+	pg       *pgconn.PgConn
+	net      net.Conn
+	in       frames
+	poolConn *pgxpool.Conn // the pool's handle while a call has the session
 
 	buf     []byte       // messages that are not sent yet
 	writing chan written // a large write under way
@@ -56,10 +56,10 @@ type session struct {
 	sent        []sent
 	unnamed     []unnamedType // columns whose types are not known yet
 	chain       bool          // the server has the statement that stands between two reads of a trip
-	handed      int           // times that a leader left the session to the next one
+	handoffs    int           // times that a leader left the session to the next one
 	quickest    time.Duration // of the reads of late: about what the way to the server and back takes
 
-	ends       *ends // the endings of its transactions
+	ends       *cleanups // the endings of its transactions
 	dialect    *db.Dialect
 	durability string // synchronous_commit as the session began: the server's, the login's or the database's own
 
@@ -301,7 +301,7 @@ func numberOf(body []byte) (n int64) {
 }
 
 // cleaned notes that a clean-up was sent.
-func (s *session) cleaned(by ending) {
+func (s *session) cleaned(by cleanup) {
 	s.pending += by.answers
 	s.expect = s.statement.have
 	if s.chain {
@@ -368,8 +368,8 @@ func (s *session) notified() error {
 	return nil
 }
 
-// doom marks the session as not usable any more. running says that the server may still be at work for it.
-func (s *session) doom(running bool) {
+// markBroken marks the session as not usable any more. running says that the server may still be at work for it.
+func (s *session) markBroken(running bool) {
 	s.dead = true
 	s.running = s.running || running
 }
@@ -377,7 +377,7 @@ func (s *session) doom(running bool) {
 // abandon is doom after an error of the connection: a server that ended the link runs nothing for it any more,
 // but a deadline, a giant message or a message out of order leaves it at work.
 func (s *session) abandon(err error) {
-	s.doom(!linkLost(err))
+	s.markBroken(!linkLost(err))
 }
 
 // linkLost tells an end of the link from our own refusal to go on with it.
@@ -389,11 +389,11 @@ func linkLost(err error) bool {
 	return ok && !op.Timeout()
 }
 
-// bury ends a dead session: it stops what the server still does for it, waits (bounded) for the server to hang
+// destroy ends a dead session: it stops what the server still does for it, waits (bounded) for the server to hang
 // up, and gives the place in the pool back.
-func (s *session) bury() {
-	defer s.lent.Release()
-	ctx, cancel := context.WithTimeout(context.Background(), buryTimeout)
+func (s *session) destroy() {
+	defer s.poolConn.Release()
+	ctx, cancel := context.WithTimeout(context.Background(), destroyTimeout)
 	defer cancel()
 	_ = s.net.SetDeadline(time.Unix(1, 0))
 	torn := s.flushed()

@@ -99,7 +99,7 @@ func (t *transaction) statementsTrip(ctx context.Context, out *outcome) error {
 	ours := t.appendBegin(beginSQL(t.tx.Isolation), t.call)
 	for i, stmt := range t.tx.Statements {
 		if err := t.appendStatement(stmt, t.named); err != nil {
-			t.unsettle()
+			t.forgetUnsent()
 			return dbError(err).At(i)
 		}
 	}
@@ -117,7 +117,7 @@ func (t *transaction) statementsTrip(ctx context.Context, out *outcome) error {
 		t.rollback()
 		return t.standby(t.failure(ctx, out))
 	case t.status != 'T':
-		t.doom(false)
+		t.markBroken(false)
 		return errTransactionEnded()
 	}
 	return nil
@@ -251,7 +251,7 @@ func (t *transaction) await(ctx context.Context, ends ...*segmentEnd) error {
 	}
 	t.asked = true
 	t.unwatch()
-	t.doom(true) // the cancel request may arrive late and must not hit another job
+	t.markBroken(true) // the cancel request may arrive late and must not hit another job
 	cancelCtx, stop := context.WithTimeout(context.WithoutCancel(ctx), commitGrace)
 	defer stop()
 	_ = t.pg.CancelRequest(cancelCtx)
@@ -307,7 +307,7 @@ func (t *transaction) committed(ctx context.Context, fenced bool) error {
 		t.refused()
 		return t.fenceError(ctx)
 	case t.commit.failed != nil && unanswered(t.commit.failed, false):
-		t.doom(false)
+		t.markBroken(false)
 		return unknownCommit(t.commit.failed)
 	case t.commit.failed != nil:
 		return t.ended(ctx, t.d.serverError(t.commit.failed, "", -1))
@@ -323,7 +323,7 @@ func (t *transaction) refused() {
 	}
 	for ; t.pending > 0; t.pending-- {
 		if err := t.readSegment(new(segmentEnd)); err != nil {
-			t.doom(false)
+			t.markBroken(false)
 			return
 		}
 	}
@@ -333,7 +333,7 @@ func (t *transaction) refused() {
 // poolerFailure ends a session whose clean-up behind a pooler's COMMIT failed.
 func (t *transaction) poolerFailure() {
 	if t.commit.failed != nil {
-		t.doom(false)
+		t.markBroken(false)
 	}
 }
 
@@ -371,7 +371,7 @@ func (t *transaction) standby(e *db.Error) *db.Error {
 	_ = t.net.SetDeadline(time.Now().Add(readyTimeout))
 	rows, err := t.query(`SELECT pg_is_in_recovery() OR current_setting('default_transaction_read_only') = 'on'`)
 	if err != nil || string(rows[0][0]) == "t" {
-		t.doom(false)
+		t.markBroken(false)
 		t.d.lost()
 		e.Class, e.Code = db.ClassUnavailable, db.CodeUnavailable
 		e.Message = "the server takes no writes now: it is a standby or was set read-only"

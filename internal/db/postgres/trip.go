@@ -81,7 +81,7 @@ func (s *session) appendStatement(stmt *db.Compiled, named bool) error {
 func (s *session) statements(ours int, out *outcome) error {
 	r := reader{s: s, out: out, next: -ours}
 	err := r.run()
-	s.unsettle()
+	s.forgetUnsent()
 	if out.refuse == nil && out.failed == nil {
 		out.at = -1
 	}
@@ -97,11 +97,11 @@ type reader struct {
 	drained int  // bytes read since we refused
 	whole   bool // the answer is read to its end, whatever we refuse: nothing takes the statement back
 
-	chained  bool   // between two statements stands a command of ours that begins the next transaction
-	bound    bool   // the parameters of the statement are taken
-	between  bool   // that command's answer is due
-	stranger bool   // it was another command that answered
-	each     func() // called when a statement has come to its end; nil: nobody waits for it
+	chained       bool   // between two statements stands a command of ours that begins the next transaction
+	bound         bool   // the parameters of the statement are taken
+	between       bool   // that command's answer is due
+	unexpectedTag bool   // it was another command that answered
+	each          func() // called when a statement has come to its end; nil: nobody waits for it
 }
 
 func (r *reader) run() error {
@@ -277,7 +277,7 @@ func (r *reader) complete(tag []byte) {
 	r.rows = false
 	r.next++
 	r.between = r.chained && r.next < len(r.s.sent)
-	if r.each != nil && !r.stranger {
+	if r.each != nil && !r.unexpectedTag {
 		r.each()
 	}
 }
@@ -285,7 +285,7 @@ func (r *reader) complete(tag []byte) {
 // chain is the end of a command between two statements. Under its name a job may have put something else.
 func (r *reader) chain(tag []byte) {
 	if commandTag(tag) != "ROLLBACK" {
-		r.stranger = true
+		r.unexpectedTag = true
 	}
 	r.between = false
 }

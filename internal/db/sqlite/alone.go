@@ -35,7 +35,7 @@ func (d *Database) Execute(
 		}
 		defer c.arm(ctx, rest(call.Timeout, begun))() // nothing interrupts a COMMIT, so that the watching has ended
 	}
-	set, failure := d.alone(ctx, c, stmt, opts)
+	set, failure := d.runAutocommit(ctx, c, stmt, opts)
 	if failure == nil {
 		return set, d.finish(ctx, c, once, set, nil)
 	}
@@ -66,9 +66,9 @@ func rest(limit time.Duration, begun time.Time) time.Duration {
 	return max(limit-time.Since(begun), 1)
 }
 
-// alone runs a statement in a transaction of SQLite's own making, or in none (VACUUM). While another process keeps the
+// runAutocommit runs a statement in a transaction of SQLite's own making, or in none (VACUUM). While another process keeps the
 // file locked it is tried again: nothing was done then.
-func (d *Database) alone(ctx context.Context, c *conn, st *db.Compiled, opts db.RowOptions) (set db.ResultSet, failure *db.Error) {
+func (d *Database) runAutocommit(ctx context.Context, c *conn, st *db.Compiled, opts db.RowOptions) (set db.ResultSet, failure *db.Error) {
 	vacuum := db.FirstWord(d.dialect, st.SQL) == "VACUUM"
 	if vacuum && db.HasWord(d.dialect, st.SQL, "INTO") {
 		return set, db.Errorf(db.ClassPermanent, db.CodeForbiddenStatement, "VACUUM INTO writes another file, which is not allowed in jobs")
@@ -80,7 +80,7 @@ func (d *Database) alone(ctx context.Context, c *conn, st *db.Compiled, opts db.
 	c.whole, c.vacuum = true, vacuum
 	defer func() { c.whole, c.vacuum = false, false }()
 	before := c.h.totalChanges()
-	_ = c.patiently(func() error {
+	_ = c.retryBusy(func() error {
 		c.rows.Reset(opts)
 		c.maxBytes = opts.LargestRow()
 		if set, failure = c.execute(ctx, st); failure != nil {

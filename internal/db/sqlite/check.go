@@ -31,7 +31,7 @@ func (d *Database) Check(ctx context.Context) (db.Vitals, error) {
 	}
 	v.Connect = time.Since(begun)
 	begun = time.Now()
-	err = c.patiently(func() error {
+	err = c.retryBusy(func() error {
 		_, err := c.pragma("PRAGMA schema_version")
 		return err
 	})

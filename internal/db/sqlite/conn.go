@@ -140,7 +140,7 @@ func (c *conn) setUpWriting() error {
 		return err
 	}
 	mode := ""
-	err := c.patiently(func() (err error) {
+	err := c.retryBusy(func() (err error) {
 		mode, err = c.pragma("PRAGMA journal_mode = WAL")
 		return err
 	})
@@ -183,9 +183,9 @@ func (c *conn) arm(ctx context.Context, timeout time.Duration) (stop func() bool
 	return c.watch.arm(ctx, timeout)
 }
 
-// patiently repeats what fails because of another connection's lock, for as long as the lock time limit and
+// retryBusy repeats what fails because of another connection's lock, for as long as the lock time limit and
 // the call allow.
-func (c *conn) patiently(try func() error) error {
+func (c *conn) retryBusy(try func() error) error {
 	until := time.Now().Add(c.settings.lockTimeout)
 	for {
 		err := try()
@@ -228,7 +228,7 @@ func (c *conn) begin() *db.Error {
 	if failure := c.here(); failure != nil {
 		return failure
 	}
-	if err := c.patiently(func() error { return c.run(which) }); err != nil {
+	if err := c.retryBusy(func() error { return c.run(which) }); err != nil {
 		return c.failed(err, opening)
 	}
 	c.h.forgetRowID()

@@ -104,7 +104,7 @@ func (c *conn) read(ctx context.Context, stmt *db.Compiled, opts db.RowOptions) 
 	if failure := c.begin(); failure != nil {
 		return set, failure
 	}
-	_ = c.patiently(func() error {
+	_ = c.retryBusy(func() error {
 		c.rows.Reset(opts)
 		c.maxBytes = opts.LargestRow()
 		if set, failure = c.execute(ctx, stmt); failure != nil {
@@ -135,7 +135,7 @@ func (d *Database) Probe(ctx context.Context) error {
 
 // verify looks whether jobs find what they need.
 func (d *Database) verify(c *conn) *db.Error {
-	err := c.patiently(func() error {
+	err := c.retryBusy(func() error {
 		if d.opts.Ledger == db.LedgerOff {
 			_, err := c.pragma("PRAGMA schema_version")
 			return err

@@ -116,7 +116,7 @@ func (d *Database) Diagnose(ctx context.Context, how db.Diagnosis) ([]db.Finding
 		}{"integrity", l.integrity})
 	}
 	for _, step := range steps {
-		if err := c.patiently(step.look); err != nil {
+		if err := c.retryBusy(step.look); err != nil {
 			l.find(step.part, db.GradeNote, "", "could not be looked at: %s", c.failed(err, running).Message)
 		}
 	}
@@ -283,7 +283,7 @@ func (d *Database) rehearseFile(ctx context.Context) ([]string, error) {
 	defer c.close()
 	defer c.arm(ctx, 0)()
 	there := ""
-	err = c.patiently(func() (err error) {
+	err = c.retryBusy(func() (err error) {
 		there, err = c.pragma("SELECT count(*) FROM main.sqlite_schema WHERE type = 'table' AND name = '" + ledgerTable + "'")
 		return err
 	})

@@ -159,7 +159,7 @@ func (d *Database) find(c *conn, jobID string) (*db.Entry, error) {
 func (d *Database) Lookup(ctx context.Context, jobID string) (*db.Entry, error) {
 	var found *db.Entry
 	err := d.using(ctx, d.readers, func(c *conn) *db.Error {
-		err := c.patiently(func() (err error) {
+		err := c.retryBusy(func() (err error) {
 			found, err = d.find(c, jobID)
 			return err
 		})

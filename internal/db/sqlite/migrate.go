@@ -44,8 +44,8 @@ func Migrations(opts db.Options) (migration.Engine, error) {
 // Dialect says how files are read.
 func (m *migrations) Dialect() *db.Dialect { return m.dialect }
 
-// Alone names what SQLite refuses in a transaction, or does not do there without a word.
-func (m *migrations) Alone(words []string) string {
+// NonTransactional names what SQLite refuses in a transaction, or does not do there without a word.
+func (m *migrations) NonTransactional(words []string) string {
 	switch {
 	case words == nil:
 	case words[0] == "VACUUM":
@@ -57,7 +57,7 @@ func (m *migrations) Alone(words []string) string {
 }
 
 // Leaves: a statement of SQLite that failed has done nothing.
-func (m *migrations) Leaves([]string) string { return "" }
+func (m *migrations) PartialEffects([]string) string { return "" }
 
 // Open returns sessions for migrations.
 func (m *migrations) Open(looking bool) (*sql.DB, error) {

@@ -53,8 +53,8 @@ func Migrations(opts db.Options) (migration.Engine, error) {
 // Dialect says how files are read.
 func (m *migrations) Dialect() *db.Dialect { return m.dialect }
 
-// Alone names what SQL Server refuses in a transaction.
-func (m *migrations) Alone(words []string) string {
+// NonTransactional names what SQL Server refuses in a transaction.
+func (m *migrations) NonTransactional(words []string) string {
 	text := strings.Join(words, " ") + " "
 	for _, opening := range []string{
 		"CREATE DATABASE ", "DROP DATABASE ", "ALTER DATABASE ", "BACKUP ", "RESTORE ", "RECONFIGURE ", "KILL ",
@@ -69,7 +69,7 @@ func (m *migrations) Alone(words []string) string {
 }
 
 // Leaves: what a batch did before its statement that failed stays, where no transaction holds it together.
-func (m *migrations) Leaves([]string) string { return "what its batch had done before" }
+func (m *migrations) PartialEffects([]string) string { return "what its batch had done before" }
 
 // Open returns sessions for migrations.
 func (m *migrations) Open(bool) (*sql.DB, error) {

@@ -29,16 +29,16 @@ func thisProcess() (process, error) {
 	return process{ID: hex.EncodeToString(id[:]), Host: host, PID: os.Getpid()}, nil
 }
 
-// namesake is another process with this runner's instance name. Two of them overwrite each other's heartbeats; jobs
+// duplicateInstance is another process with this runner's instance name. Two of them overwrite each other's heartbeats; jobs
 // are safe, as nothing hangs on the name. The heartbeats' goroutine alone uses it.
-type namesake struct {
+type duplicateInstance struct {
 	noticed bool
 	seen    time.Time
 }
 
 // note takes over whether somebody else has published under our name, and tells a change. One that is silent for
 // several intervals is gone.
-func (n *namesake) note(shared bool, interval time.Duration, self process, log *zap.Logger) {
+func (n *duplicateInstance) note(shared bool, interval time.Duration, self process, log *zap.Logger) {
 	const patience = 3
 	switch {
 	case shared:

@@ -11,33 +11,35 @@ const countPrepared = "; SELECT pg_catalog.sum(CASE WHEN from_sql THEN 1000000 E
 
 const unlockSQL = "; SELECT pg_catalog.pg_advisory_unlock_all()"
 
-// ending is the messages that end something, with the number of segments that the server answers.
-type ending struct {
+// cleanup is the messages that end something, with the number of segments that the server answers.
+type cleanup struct {
 	messages []byte
 	answers  int
 }
 
-// ends are the endings of transactions, made once. A session is left clean by each of them.
-type ends struct {
-	read   ending // a READ ONLY transaction is rolled back: only locks of the session could outlive it
-	undo   ending // any other transaction is rolled back
-	commit []byte // its tag is what counts
-	joined bool   // the fence and commit are one segment; else each is its own
-	clean  ending // after the commit
+// cleanups are the endings of transactions, made once. A session is left clean by each of them.
+type cleanups struct {
+	read   cleanup // a READ ONLY transaction is rolled back: only locks of the session could outlive it
+	undo   cleanup // any other transaction is rolled back
+	commit []byte  // its tag is what counts
+	joined bool    // the fence and commit are one segment; else each is its own
+	clean  cleanup // after the commit
 }
 
 // newEnds makes the endings. styles sets again what RESET ALL takes back.
-func newEnds(pooled bool, styles string) *ends {
+func newEnds(pooled bool, styles string) *cleanups {
 	if pooled {
 		// The session is ours no longer than one segment, so that everything goes in one.
-		return &ends{
-			read:   ending{appendSimple(nil, "ROLLBACK"+unlockSQL), 1},
-			undo:   ending{appendSimple(nil, "ROLLBACK; "+resetSession+unlockSQL), 1},
+		return &cleanups{
+			read:   cleanup{appendSimple(nil, "ROLLBACK"+unlockSQL), 1},
+			undo:   cleanup{appendSimple(nil, "ROLLBACK; "+resetSession+unlockSQL), 1},
 			commit: appendSimple(nil, "COMMIT; "+resetSession+unlockSQL),
 		}
 	}
-	unlocked := func(sql string) ending { return ending{append(appendSimple(nil, sql+countPrepared), unlockAll...), 2} }
-	return &ends{
+	unlocked := func(sql string) cleanup {
+		return cleanup{append(appendSimple(nil, sql+countPrepared), unlockAll...), 2}
+	}
+	return &cleanups{
 		read:   unlocked("ROLLBACK"),
 		undo:   unlocked("ROLLBACK; " + resetSession + "; " + styles),
 		commit: appendCommand(nil, "COMMIT"),

@@ -8,28 +8,28 @@ import (
 	"time"
 )
 
-// suspectFrom is the delivery from which on a job may be one that kills its runner.
-const suspectFrom = 4
+// quarantineFrom is the delivery from which on a job may be one that kills its runner.
+const quarantineFrom = 4
 
 // gatherTime is how long the first suspect waits for others: redeliveries arrive in stream order within a moment,
 // and the pick is to be among all of them.
 const gatherTime = 250 * time.Millisecond
 
-// Suspects lets one job at a time run of those that were delivered often, over all lanes of a runner, picked at
+// Quarantine lets one job at a time run of those that were delivered often, over all lanes of a runner, picked at
 // random among those that wait: a job that kills its runner takes other neighbours along each time, so that these
 // come to their end.
-type Suspects struct {
+type Quarantine struct {
 	mu        sync.Mutex
 	busy      bool // one runs
 	gathering bool // a pick is due
 	waiting   []chan struct{}
 }
 
-// NewSuspects returns the suspects of one runner.
-func NewSuspects() *Suspects { return &Suspects{} }
+// NewQuarantine returns the suspects of one runner.
+func NewQuarantine() *Quarantine { return &Quarantine{} }
 
 // acquire waits for its turn; every acquire that returns nil is followed by a release.
-func (s *Suspects) acquire(ctx context.Context) error {
+func (s *Quarantine) acquire(ctx context.Context) error {
 	turn := make(chan struct{})
 	s.enter(turn)
 	select {
@@ -43,7 +43,7 @@ func (s *Suspects) acquire(ctx context.Context) error {
 	}
 }
 
-func (s *Suspects) enter(turn chan struct{}) {
+func (s *Quarantine) enter(turn chan struct{}) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.waiting = append(s.waiting, turn)
@@ -53,7 +53,7 @@ func (s *Suspects) enter(turn chan struct{}) {
 	}
 }
 
-func (s *Suspects) leave(turn chan struct{}) bool {
+func (s *Quarantine) leave(turn chan struct{}) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	i := slices.Index(s.waiting, turn)
@@ -64,14 +64,14 @@ func (s *Suspects) leave(turn chan struct{}) bool {
 	return true
 }
 
-func (s *Suspects) pick() {
+func (s *Quarantine) pick() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.gathering = false
 	s.next()
 }
 
-func (s *Suspects) release() {
+func (s *Quarantine) release() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.busy = false
@@ -79,7 +79,7 @@ func (s *Suspects) release() {
 }
 
 // next lets one of those that wait run; none runs. The mutex is held.
-func (s *Suspects) next() {
+func (s *Quarantine) next() {
 	if len(s.waiting) == 0 {
 		return
 	}

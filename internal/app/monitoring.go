@@ -16,9 +16,9 @@ import (
 	"dbrunner/internal/worker"
 )
 
-// watch shows the runner to those who watch it: by HTTP where an address is configured, by traces where the environment
+// monitoring shows the runner to those who watch it: by HTTP where an address is configured, by traces where the environment
 // says where to send them. It answers from the first moment to the last, while the runner starts and drains as well.
-type watch struct {
+type monitoring struct {
 	log     *zap.Logger
 	metrics *telemetry.Metrics // nil: nothing listens
 	tracing *telemetry.Tracing // nil: no traces
@@ -35,8 +35,8 @@ type view struct {
 }
 
 // newWatch opens the port and starts tracing. The owner calls close.
-func newWatch(ctx context.Context, opts *Options) (*watch, error) {
-	w := &watch{log: opts.Logger.Named("http"), stop: func() {}}
+func newWatch(ctx context.Context, opts *Options) (*monitoring, error) {
+	w := &monitoring{log: opts.Logger.Named("http"), stop: func() {}}
 	build := telemetry.Build{Version: opts.Version, GoVersion: runtime.Version(), Runner: opts.Config.Instance}
 	var err error
 	if w.tracing, err = telemetry.StartTracing(ctx, telemetry.TracingOptions{Build: build, Logger: opts.Logger.Named("tracing")}); err != nil {
@@ -52,7 +52,7 @@ func newWatch(ctx context.Context, opts *Options) (*watch, error) {
 	return w, nil
 }
 
-func (w *watch) serve(ctx context.Context, opts *Options) error {
+func (w *monitoring) serve(ctx context.Context, opts *Options) error {
 	settings := telemetry.ServerOptions{
 		Address: opts.Config.HTTP.Address, Metrics: w.metrics.Handler(w.log), Ready: w.ready,
 		PProf: opts.Config.HTTP.PProf, Logger: w.log,
@@ -76,7 +76,7 @@ func (w *watch) serve(ctx context.Context, opts *Options) error {
 }
 
 // close ends the listening and sends the last traces.
-func (w *watch) close(ctx context.Context) error {
+func (w *monitoring) close(ctx context.Context) error {
 	w.stop()
 	w.serves.Wait()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
@@ -88,7 +88,7 @@ func (w *watch) close(ctx context.Context) error {
 }
 
 // background shows a runner under way, and starts what looks at the streams for it until ctx ends.
-func (w *watch) background(ctx context.Context, group *errgroup.Group, r *running) {
+func (w *monitoring) background(ctx context.Context, group *errgroup.Group, r *running) {
 	seen := &view{running: r}
 	if w.metrics != nil {
 		s := newSampler(r)
@@ -114,7 +114,7 @@ func metricWords() telemetry.Words {
 }
 
 // ready says whether jobs can run here: the lanes run, and one of them at least gets jobs and reaches its database.
-func (w *watch) ready() telemetry.Readiness {
+func (w *monitoring) ready() telemetry.Readiness {
 	r := w.running.Load()
 	if r == nil {
 		return telemetry.Readiness{State: stateStarting}
@@ -130,20 +130,20 @@ func (w *watch) ready() telemetry.Readiness {
 	default:
 		out.Reasons = append(out.Reasons, "NATS is not connected")
 	}
-	works := false
+	canRunJobs := false
 	for _, d := range r.databases {
-		reason := d.trouble()
+		reason := d.unreadyReason()
 		if reason != "" {
 			out.Reasons = append(out.Reasons, "database "+d.name+": "+reason)
 		}
-		works = works || d.works()
+		canRunJobs = canRunJobs || d.canRunJobs()
 	}
-	out.Ready = out.State == stateRunning && connected && works
+	out.Ready = out.State == stateRunning && connected && canRunJobs
 	return out
 }
 
-// works reports whether one of the database's lanes at least can run jobs.
-func (d *database) works() bool {
+// canRunJobs reports whether one of the database's lanes at least can run jobs.
+func (d *database) canRunJobs() bool {
 	if !d.gate.State().Open || d.condition().State == databaseBlocked {
 		return false
 	}
@@ -155,14 +155,14 @@ func (d *database) works() bool {
 	return false
 }
 
-// trouble says what is wrong with the database or one of its lanes; empty: nothing.
-func (d *database) trouble() string {
+// unreadyReason says what is wrong with the database or one of its lanes; empty: nothing.
+func (d *database) unreadyReason() string {
 	if reason := d.condition().Reason; reason != "" {
 		return reason
 	}
 	for i, l := range d.lanes {
-		if trouble := lanePublic(l.State(), d.intakes[i]).Intake; trouble != "" {
-			return trouble
+		if unreadyReason := lanePublic(l.State(), d.intakes[i]).Intake; unreadyReason != "" {
+			return unreadyReason
 		}
 	}
 	// Sessions that are there may go on although no new one is let in, for example with a password that was replaced.
@@ -173,7 +173,7 @@ func (d *database) trouble() string {
 }
 
 // Snapshot describes the runner for a scrape.
-func (w *watch) Snapshot() telemetry.Snapshot {
+func (w *monitoring) Snapshot() telemetry.Snapshot {
 	r := w.running.Load()
 	if r == nil {
 		return telemetry.Snapshot{}
@@ -203,7 +203,7 @@ func (d *database) snapshot() telemetry.Database {
 	for i, l := range d.lanes {
 		s := l.State()
 		out.Lanes = append(out.Lanes, telemetry.Lane{
-			Name: s.Lane, Slots: s.Slots, Held: s.Held, Settling: s.Settling,
+			Name: s.Lane, Slots: s.Slots, Held: s.SlotsInUse, Settling: s.Settling,
 			IntakeFailed: s.IntakeError != "" || d.intakes[i].trouble() != "",
 			Ended:        s.Ended, LeasesLost: s.LeasesLost, RepliesLost: s.RepliesLost, LettersLost: s.LettersLost,
 			Taken: s.Taken, Panics: s.Panics,
@@ -217,7 +217,7 @@ func (d *database) snapshot() telemetry.Database {
 }
 
 // observer counts the jobs of a database; nil if nobody looks.
-func (w *watch) observer(database string) worker.Observer {
+func (w *monitoring) observer(database string) worker.Observer {
 	if w.metrics == nil {
 		return nil
 	}
@@ -227,14 +227,14 @@ func (w *watch) observer(database string) worker.Observer {
 // jobCounter is one database's worker.Observer.
 type jobCounter struct{ jobs *telemetry.Jobs }
 
-// Ended counts a job that has ended. How other deliveries left is counted by the lanes.
-func (c *jobCounter) Ended(e worker.Event) {
-	if e.End != worker.EndSettled {
+// Finished counts a job that has ended. How other deliveries left is counted by the lanes.
+func (c *jobCounter) Finished(e worker.Event) {
+	if e.Disposition != worker.DispositionSettled {
 		return
 	}
 	end := telemetry.JobEnd{
 		Kind: e.Kind, Status: string(e.Status), Code: e.Code, Letter: e.Letter, Duplicate: e.Duplicate, Recorded: e.Recorded,
-		Queued: e.Queued, Ran: e.Ran, Held: e.Held, Deliveries: e.Deliveries, Attempts: e.Attempts,
+		Queued: e.Queued, Ran: e.Ran, Held: e.SlotsInUse, Deliveries: e.Deliveries, Attempts: e.Attempts,
 	}
-	c.jobs.Ended(&end)
+	c.jobs.Finished(&end)
 }

@@ -33,7 +33,7 @@ func beatBenchmark(b *testing.B, engine, connection string) {
 	require.NoError(b, d.db.Probe(b.Context()))
 	begun, interval := cpuTime(b), config.Default().Worker.HeartbeatInterval
 	for b.Loop() {
-		d.look(b.Context(), r.log)
+		d.checkHealth(b.Context(), r.log)
 		for _, in := range d.intakes {
 			_, err := r.conn.Lag(b.Context(), d.name, in.lane)
 			require.NoError(b, err)
@@ -64,7 +64,7 @@ func beating(b *testing.B, engine, connection string) *running {
 	})
 	require.NoError(b, ensureTopology(b.Context(), conn, cfg))
 	r := &running{
-		cfg: cfg, log: zap.NewNop(), conn: conn, databases: databases, startedAt: time.Now(), suspects: worker.NewSuspects(),
+		cfg: cfg, log: zap.NewNop(), conn: conn, databases: databases, startedAt: time.Now(), suspects: worker.NewQuarantine(),
 	}
 	require.NoError(b, r.connect())
 	r.enter(stateRunning)

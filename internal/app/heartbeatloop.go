@@ -14,19 +14,19 @@ import (
 // watchInterval is how often the states are looked at between two heartbeats: a change is told within it.
 const watchInterval = 500 * time.Millisecond
 
-// beat publishes heartbeats at each interval and soon after every change, until ctx ends.
-func (r *running) beat(ctx context.Context) error {
+// publishHeartbeats publishes heartbeats at each interval and soon after every change, until ctx ends.
+func (r *running) publishHeartbeats(ctx context.Context) error {
 	ticker := time.NewTicker(watchInterval)
 	defer ticker.Stop()
-	var own rhythm
-	each := make([]rhythm, len(r.databases))
+	var own heartbeatSchedule
+	each := make([]heartbeatSchedule, len(r.databases))
 	for {
 		if r.conn.State().Connected { // else it is told when the link is back
-			if own.due(r.news(), r.cfg.Worker.HeartbeatInterval) {
+			if own.due(r.stateKey(), r.cfg.Worker.HeartbeatInterval) {
 				r.publishHeartbeat(ctx)
 			}
 			for i, d := range r.databases {
-				if each[i].due(d.news(), r.cfg.Worker.HeartbeatInterval) {
+				if each[i].due(d.stateKey(), r.cfg.Worker.HeartbeatInterval) {
 					r.publishDatabase(ctx, d)
 				}
 			}
@@ -39,31 +39,31 @@ func (r *running) beat(ctx context.Context) error {
 	}
 }
 
-// rhythm is when a heartbeat was due last, and what was the news then.
-type rhythm struct {
+// heartbeatSchedule is when a heartbeat was due last, and what was the news then.
+type heartbeatSchedule struct {
 	told string
 	at   time.Time
 }
 
-func (h *rhythm) due(news string, interval time.Duration) bool {
-	if news == h.told && time.Since(h.at) < interval {
+func (h *heartbeatSchedule) due(stateKey string, interval time.Duration) bool {
+	if stateKey == h.told && time.Since(h.at) < interval {
 		return false
 	}
-	h.told, h.at = news, time.Now()
+	h.told, h.at = stateKey, time.Now()
 	return true
 }
 
-// news is everything whose change is worth a heartbeat of the runner.
-func (r *running) news() string {
+// stateKey is everything whose change is worth a heartbeat of the runner.
+func (r *running) stateKey() string {
 	text := r.state() + " " + strconv.FormatBool(r.namesake.noticed)
 	for _, d := range r.databases {
-		text += " " + d.news()
+		text += " " + d.stateKey()
 	}
 	return text
 }
 
-// news is everything whose change is worth a heartbeat of the database.
-func (d *database) news() string {
+// stateKey is everything whose change is worth a heartbeat of the database.
+func (d *database) stateKey() string {
 	return d.condition().State + " " + string(d.verdict()) + " " + d.topologyNews()
 }
 
@@ -90,9 +90,9 @@ func publish(ctx context.Context, beacon *bus.Beacon, message any) (shared bool,
 	return beacon.Publish(ctx, body)
 }
 
-// measure asks at each interval how far the lanes are behind, until ctx ends. It is apart from the heartbeats, which do
+// sampleLag asks at each interval how far the lanes are behind, until ctx ends. It is apart from the heartbeats, which do
 // not wait for the answers.
-func (r *running) measure(ctx context.Context) error {
+func (r *running) sampleLag(ctx context.Context) error {
 	ticker := time.NewTicker(r.cfg.Worker.HeartbeatInterval)
 	defer ticker.Stop()
 	for {

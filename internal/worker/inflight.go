@@ -30,8 +30,8 @@ const (
 	returned                       // handed back or let go; whoever works on it stops
 )
 
-// held is one delivery between its arrival and its verb.
-type held struct {
+// inFlight is one delivery between its arrival and its verb.
+type inFlight struct {
 	delivery jobs.Delivery
 	message  Message
 	arrived  time.Time
@@ -39,9 +39,9 @@ type held struct {
 
 	now func() time.Time // the clock of leases
 
-	index    int  // in table.all; guarded by the table
-	slotted  bool // occupies a slot, else a settling place; guarded by the table
-	outlives bool // a lost lease does not stop work that was begun
+	index             int  // in table.all; guarded by the table
+	slotted           bool // occupies a slot, else a settling place; guarded by the table
+	survivesLeaseLoss bool // a lost lease does not stop work that was begun
 
 	mu        sync.Mutex
 	stage     stage
@@ -54,16 +54,16 @@ type held struct {
 	cancel    context.CancelCauseFunc // stops the work; nil while no goroutine works on it
 }
 
-func newHeld(d jobs.Delivery, m Message, opts *Options) *held {
+func newInFlight(d jobs.Delivery, m Message, opts *Options) *inFlight {
 	now := opts.Now()
-	return &held{
-		delivery: d, message: m, arrived: time.Now(), outlives: opts.Outlives(d.Kind), stage: waiting, now: opts.Now,
+	return &inFlight{
+		delivery: d, message: m, arrived: time.Now(), survivesLeaseLoss: opts.SurvivesLeaseLoss(d.Kind), stage: waiting, now: opts.Now,
 		deadline: now.Add(opts.AckWait), extendAt: now.Add(extension(opts.AckWait)),
 	}
 }
 
 // attach gives the delivery to a goroutine that cancel stops. false: it is nobody's any more.
-func (h *held) attach(cancel context.CancelCauseFunc) bool {
+func (h *inFlight) attach(cancel context.CancelCauseFunc) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.stage == returned || h.lost { // begin looks at the clock
@@ -74,7 +74,7 @@ func (h *held) attach(cancel context.CancelCauseFunc) bool {
 }
 
 // detach ends the goroutine's part: cancel is not called any more afterwards.
-func (h *held) detach() {
+func (h *inFlight) detach() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.cancel = nil
@@ -82,14 +82,14 @@ func (h *held) detach() {
 
 // begin notes the begin of an execution unless the delivery is not ours any more. After the end of the intake only
 // what was begun before goes on.
-func (h *held) begin(ending bool) error {
+func (h *inFlight) begin(ending bool) error {
 	now := h.now()
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	switch {
 	case h.stage == returned || ending && h.begun == 0:
 		return ErrHandedBack
-	case h.expired(now) && (h.begun == 0 || !h.outlives):
+	case h.expired(now) && (h.begun == 0 || !h.survivesLeaseLoss):
 		return ErrLeaseLost
 	}
 	h.stage = running
@@ -99,7 +99,7 @@ func (h *held) begin(ending bool) error {
 
 // move takes the delivery from one of the stages to another. false: it is in none of them, somebody else was first.
 // Every verb is preceded by a move that only one can win.
-func (h *held) move(to stage, from ...stage) bool {
+func (h *inFlight) move(to stage, from ...stage) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, s := range from {
@@ -112,7 +112,7 @@ func (h *held) move(to stage, from ...stage) bool {
 }
 
 // stop ends the work on the delivery, if a goroutine is at it.
-func (h *held) stop(cause error) {
+func (h *inFlight) stop(cause error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.cancel != nil {
@@ -121,7 +121,7 @@ func (h *held) stop(cause error) {
 }
 
 // interrupt stops the work because the job's end was asked for. It does so once: what ends the job is not stopped.
-func (h *held) interrupt() {
+func (h *inFlight) interrupt() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.canceled {
@@ -134,34 +134,34 @@ func (h *held) interrupt() {
 }
 
 // resumes reports whether the delivery goes on under another context, because this one ended for the job's end.
-func (h *held) resumes(ctx context.Context) bool {
+func (h *inFlight) resumes(ctx context.Context) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.stage != returned && ctx.Err() != nil && errors.Is(context.Cause(ctx), ErrCanceled)
 }
 
 // hasBegun reports whether this delivery ever began an execution.
-func (h *held) hasBegun() bool { return h.begunTimes() > 0 }
+func (h *inFlight) hasBegun() bool { return h.begunTimes() > 0 }
 
 // begunTimes is how many executions this delivery began.
-func (h *held) begunTimes() uint64 {
+func (h *inFlight) begunTimes() uint64 {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return uint64(h.begun)
 }
 
 // leaseLost reports whether the lease is lost by now.
-func (h *held) leaseLost() bool {
+func (h *inFlight) leaseLost() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.expired(h.now())
 }
 
 // expired reports whether the lease is lost at this moment, noted or not. The mutex is held.
-func (h *held) expired(now time.Time) bool { return h.lost || !now.Before(h.deadline) }
+func (h *inFlight) expired(now time.Time) bool { return h.lost || !now.Before(h.deadline) }
 
 // trace is who follows the delivery; nil: nobody.
-func (h *held) trace() Trace {
+func (h *inFlight) trace() Trace {
 	if h.delivery.Trace == nil {
 		return nil
 	}
@@ -169,7 +169,7 @@ func (h *held) trace() Trace {
 }
 
 // traceID is the id of the job's trace, empty if it has none: the publisher's also where this runner follows nobody.
-func (h *held) traceID() string {
+func (h *inFlight) traceID() string {
 	if t := h.trace(); t != nil {
 		return t.ID()
 	}

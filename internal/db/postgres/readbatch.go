@@ -31,7 +31,7 @@ const (
 	nextSQL  = "ROLLBACK AND CHAIN"
 )
 
-// sharedTrip is several reads in one trip, each in a READ ONLY transaction of its own:
+// readBatch is several reads in one trip, each in a READ ONLY transaction of its own:
 //
 //	{BEGIN READ ONLY, statement, ROLLBACK AND CHAIN, statement, …} {ROLLBACK, clean-up}
 //
@@ -39,12 +39,12 @@ const (
 // skips what follows an error, so that the rest of the trip is sent once more. Whatever else ends the trip early, its
 // reads are run again: they change nothing. What a session keeps beyond a transaction (advisory locks) is cleaned at
 // the end of the trip.
-type sharedTrip struct {
+type readBatch struct {
 	*lease
-	reads []*reading // the leader's own is the first
-	done  int        // of them, in their order
-	sure  int        // of those, the clean-up says that no statement was another one than the engine's
-	held  uint64     // those of the latter that have their answers and were not told, a bit for each
+	reads []*pendingRead // the leader's own is the first
+	done  int            // of them, in their order
+	sure  int            // of those, the clean-up says that no statement was another one than the engine's
+	held  uint64         // those of the latter that have their answers and were not told, a bit for each
 	out   outcome
 
 	again bool // the leader's own read is to be run once more
@@ -57,7 +57,7 @@ func errGivenUp() *db.Error {
 }
 
 // run brings the reads to their answers. again: the leader's own has none, and is to be run once more.
-func (t *sharedTrip) run(ctx context.Context) (again bool) {
+func (t *readBatch) run(ctx context.Context) (again bool) {
 	begun := time.Now()
 	t.open(ctx, begun.Add(stallTime))
 	for t.done < len(t.reads) {
@@ -75,31 +75,31 @@ func (t *sharedTrip) run(ctx context.Context) (again bool) {
 }
 
 // open bounds the trip. Who was given up before is noticed here, who is later cuts it.
-func (t *sharedTrip) open(ctx context.Context, deadline time.Time) {
+func (t *readBatch) open(ctx context.Context, deadline time.Time) {
 	t.d.reads.mu.Lock()
 	defer t.d.reads.mu.Unlock()
 	_ = t.net.SetDeadline(deadline)
-	if ctx.Err() != nil || slices.ContainsFunc(t.reads, func(r *reading) bool { return r.givenUp }) {
+	if ctx.Err() != nil || slices.ContainsFunc(t.reads, func(r *pendingRead) bool { return r.givenUp }) {
 		t.cutOff()
 	}
 }
 
 // close ends the trip's right to the session.
-func (t *sharedTrip) close() {
+func (t *readBatch) close() {
 	t.d.reads.mu.Lock()
 	t.over = true
 	t.d.reads.mu.Unlock()
 }
 
 // cutOff ends what the trip waits for. readers.mu is held.
-func (t *sharedTrip) cutOff() {
+func (t *readBatch) cutOff() {
 	if !t.over {
 		_ = t.net.SetDeadline(time.Unix(1, 0))
 	}
 }
 
 // segment sends the reads that have no answer yet and reads the answers up to the first one that fails.
-func (t *sharedTrip) segment(ctx context.Context) error {
+func (t *readBatch) segment(ctx context.Context) error {
 	t.out = outcome{sets: t.out.sets[:0], at: -1}
 	if err := t.send(); err != nil {
 		return err
@@ -107,13 +107,13 @@ func (t *sharedTrip) segment(ctx context.Context) error {
 	r := reader{s: t.session, out: &t.out, next: -1, chained: true, each: t.answer}
 	t.encoder.Reset(t.reads[t.done].inMemory())
 	err := r.run()
-	t.unsettle()
+	t.forgetUnsent()
 	if err != nil {
 		return err
 	}
 	t.cleaned(t.ends.read)
 	t.flushed()
-	if r.stranger {
+	if r.unexpectedTag {
 		t.retire = true
 		return errStale
 	}
@@ -124,7 +124,7 @@ func (t *sharedTrip) segment(ctx context.Context) error {
 }
 
 // confirm gives the answers when the clean-up has shown that no read has replaced a statement of another one.
-func (t *sharedTrip) confirm() error {
+func (t *readBatch) confirm() error {
 	if err := t.drain(); err != nil {
 		return err
 	}
@@ -138,12 +138,12 @@ func (t *sharedTrip) confirm() error {
 }
 
 // hold keeps the answer of the read that has just come to its end.
-func (t *sharedTrip) hold(r *reading, set db.ResultSet, err error) {
+func (t *readBatch) hold(r *pendingRead, set db.ResultSet, err error) {
 	r.set, r.err = set, err
 	t.held |= 1 << (t.done - 1)
 }
 
-func (t *sharedTrip) send() error {
+func (t *readBatch) send() error {
 	t.startTrip(t.widest())
 	if !t.chain {
 		t.buf = appendParse(t.buf, nextName, nextSQL, nil)
@@ -155,7 +155,7 @@ func (t *sharedTrip) send() error {
 			t.buf = appendNext(t.buf)
 		}
 		if err := t.appendStatement(r.stmt, true); err != nil {
-			t.unsettle()
+			t.forgetUnsent()
 			return err
 		}
 	}
@@ -168,13 +168,13 @@ func (t *sharedTrip) send() error {
 		_, err = t.write()
 	}
 	if err != nil {
-		t.unsettle()
+		t.forgetUnsent()
 	}
 	return err
 }
 
 // widest are the options of the read with the highest limit on bytes, for the limit on one message.
-func (t *sharedTrip) widest() db.RowOptions {
+func (t *readBatch) widest() db.RowOptions {
 	opts := t.reads[t.done].opts
 	for _, r := range t.reads[t.done:] {
 		if row := r.opts.LargestRow(); row == 0 || opts.LargestRow() != 0 && row > opts.LargestRow() {
@@ -185,7 +185,7 @@ func (t *sharedTrip) widest() db.RowOptions {
 }
 
 // answer is called when a statement has come to its end.
-func (t *sharedTrip) answer() {
+func (t *readBatch) answer() {
 	r, out := t.reads[t.done], &t.out
 	t.done++
 	switch {
@@ -203,7 +203,7 @@ func (t *sharedTrip) answer() {
 }
 
 // inMemory are the options of a read in a shared trip: its rows go nowhere else, as the others would wait for that.
-func (r *reading) inMemory() db.RowOptions {
+func (r *pendingRead) inMemory() db.RowOptions {
 	opts := r.opts
 	if opts.Overflow != nil {
 		opts.Overflow, opts.MaxBytes = nil, opts.InlineBytes
@@ -212,23 +212,23 @@ func (r *reading) inMemory() db.RowOptions {
 }
 
 // overflows reports whether a read has more rows than it may have in memory, so that it needs a trip of its own.
-func (r *reading) overflows(out *outcome) bool {
+func (r *pendingRead) overflows(out *outcome) bool {
 	return r.opts.Overflow != nil && out.refuse != nil && out.refuse.Code == db.CodeResultTooLarge
 }
 
 // putBack lets a read be run again, in a trip of its own.
-func (t *sharedTrip) putBack(r *reading) {
+func (t *readBatch) putBack(r *pendingRead) {
 	r.alone = true
 	if r == t.reads[0] {
 		t.again = true
 		return
 	}
-	t.d.reads.back([]*reading{r}, errGivenUp())
+	t.d.reads.back([]*pendingRead{r}, errGivenUp())
 }
 
 // failed deals with what the server refused. An error of a statement is its read's answer, and the others go on;
 // anything else is the trip's end.
-func (t *sharedTrip) failed(ctx context.Context) error {
+func (t *readBatch) failed(ctx context.Context) error {
 	e := t.out.failed
 	switch {
 	case e == nil && t.done == len(t.reads):
@@ -258,7 +258,7 @@ var errStale = errors.New("postgres: a prepared statement is stale")
 
 // broke ends a trip that cannot go on. The read that was under way has the error for its answer, unless nobody is to
 // blame or it only held up the others; all others without an answer are run again.
-func (t *sharedTrip) broke(ctx context.Context, cause error) (again bool) {
+func (t *readBatch) broke(ctx context.Context, cause error) (again bool) {
 	t.close()
 	for i, r := range t.reads[t.sure:t.done] {
 		if t.held&(1<<(t.sure+i)) != 0 {
@@ -267,13 +267,13 @@ func (t *sharedTrip) broke(ctx context.Context, cause error) (again bool) {
 		}
 	}
 	again = t.sure == 0
-	var current *reading // whose statement was under way
+	var current *pendingRead // whose statement was under way
 	if t.done < len(t.reads) {
 		current = t.reads[t.done]
 	}
 	switch {
 	case t.unclean: // any of them may have done it
-		t.doom(false)
+		t.markBroken(false)
 		for _, r := range t.reads[t.sure:] {
 			r.alone = true
 		}
@@ -298,7 +298,7 @@ func (t *sharedTrip) broke(ctx context.Context, cause error) (again bool) {
 }
 
 // breakage is the answer to the read that was under way when the trip broke.
-func (t *sharedTrip) breakage(ctx context.Context, cause error) *db.Error {
+func (t *readBatch) breakage(ctx context.Context, cause error) *db.Error {
 	if e := t.out.failed; e != nil && fatal(e) {
 		t.d.lost()
 	}
@@ -311,11 +311,11 @@ func (t *sharedTrip) breakage(ctx context.Context, cause error) *db.Error {
 }
 
 // gather takes reads that wait along on a leader's trip; nil if there are none or the leader's own cannot share one.
-func (l *lease) gather(own *reading) *sharedTrip {
+func (l *lease) gather(own *pendingRead) *readBatch {
 	if own.alone || !l.shares(own) {
 		return nil
 	}
-	t := &sharedTrip{lease: l, reads: make([]*reading, 1, maxShared)}
+	t := &readBatch{lease: l, reads: make([]*pendingRead, 1, maxShared)}
 	t.reads[0] = own
 	l.d.reads.gather(t, l.shares)
 	if len(t.reads) == 1 {
@@ -325,7 +325,7 @@ func (l *lease) gather(own *reading) *sharedTrip {
 }
 
 // shares reports whether a read may share a trip of this session. readers.mu may be held.
-func (l *lease) shares(r *reading) bool {
+func (l *lease) shares(r *pendingRead) bool {
 	_, types := l.typesOf(r.stmt.Args)
 	p := l.statement.byKey[cacheKey{r.stmt.SQL, types}]
 	return p != nil && p.quick && p.parsed && p.described && !r.opts.Outside && l.d.ordinary(r.call)
@@ -337,7 +337,7 @@ func (d *Database) ordinary(call *db.Call) bool {
 }
 
 // ask asks the last question of those that came along: after it they are begun.
-func (t *sharedTrip) ask() {
+func (t *readBatch) ask() {
 	kept := t.reads[:1]
 	for _, r := range t.reads[1:] {
 		t.d.waited.Add(int64(r.waited))

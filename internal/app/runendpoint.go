@@ -15,8 +15,8 @@ import (
 // headerMessageID is in which a request names a job whose body has no id.
 const headerMessageID = "Nats-Msg-Id"
 
-// doorJob is a job on its way through the synchronous door.
-type doorJob struct {
+// runRequest is a job on its way through the synchronous door.
+type runRequest struct {
 	database *database
 	kind     string
 	jobs.Examined
@@ -26,7 +26,7 @@ type doorJob struct {
 // runJob is the synchronous door: it publishes the request as a job, and answers with the job's stored result. The job
 // outlives the request and the runner: who asks again with its id gets the result then.
 func (a *api) runJob(ctx context.Context, d *database, q *bus.ServiceRequest) ([]byte, error) {
-	j, err := a.doorJob(d, q)
+	j, err := a.runRequest(d, q)
 	if err != nil {
 		return nil, err
 	}
@@ -65,7 +65,7 @@ func (a *api) runJob(ctx context.Context, d *database, q *bus.ServiceRequest) ([
 // existing answers with the result that the id has before anything is published; nil if it has none. What is stored
 // later under the sequence of our message is ours: a result of an earlier stream, whose sequences were the same, would
 // be there by now.
-func (j *doorJob) existing(ctx context.Context) ([]byte, error) {
+func (j *runRequest) existing(ctx context.Context) ([]byte, error) {
 	if j.fresh {
 		return nil, nil
 	}
@@ -89,7 +89,7 @@ func (j *doorJob) existing(ctx context.Context) ([]byte, error) {
 
 // compareFirst compares the request with the message whose id the stream still remembers, where that has not left the
 // queue: nil then, and the result tells. A different request is refused at once, however long the first one takes.
-func (j *doorJob) compareFirst(ctx context.Context, conn *bus.Conn, sequence uint64) (*bus.QueuedJob, error) {
+func (j *runRequest) compareFirst(ctx context.Context, conn *bus.Conn, sequence uint64) (*bus.QueuedJob, error) {
 	first, err := conn.QueuedJob(ctx, j.database.name, sequence)
 	if first == nil || err != nil {
 		return nil, nil //nolint:nilerr // the result tells the two apart as well
@@ -105,9 +105,9 @@ func (j *doorJob) compareFirst(ctx context.Context, conn *bus.Conn, sequence uin
 	return first, nil
 }
 
-// doorJob looks at what the door needs to know. What is wrong with a body otherwise is for the job's result to say.
-func (a *api) doorJob(d *database, q *bus.ServiceRequest) (*doorJob, error) {
-	j := &doorJob{database: d, kind: q.Tokens[2]}
+// runRequest looks at what the door needs to know. What is wrong with a body otherwise is for the job's result to say.
+func (a *api) runRequest(d *database, q *bus.ServiceRequest) (*runRequest, error) {
+	j := &runRequest{database: d, kind: q.Tokens[2]}
 	var kinds []string
 	for _, o := range policy(a.cfg, d.cfg).Offers() {
 		kinds = append(kinds, o.Kind)
@@ -153,7 +153,7 @@ func forwarded(headers map[string][]string) map[string][]string {
 }
 
 // notPublished says why there is no job, or that nobody knows whether there is.
-func (j *doorJob) notPublished(ctx context.Context, err error) error {
+func (j *runRequest) notPublished(ctx context.Context, err error) error {
 	switch {
 	case errors.Is(err, bus.ErrTooLarge):
 		return j.refuse(413, string(jobs.CodeTooLarge), false, "the body is larger than a job may be; nothing was published")
@@ -173,7 +173,7 @@ func (j *doorJob) notPublished(ctx context.Context, err error) error {
 }
 
 // answer is what a result under the id means for a request that the stream has taken under a sequence.
-func (j *doorJob) answer(sequence uint64, result []byte) ([]byte, error) {
+func (j *runRequest) answer(sequence uint64, result []byte) ([]byte, error) {
 	head, err := jobs.ReadResult(result)
 	switch {
 	case err != nil:
@@ -187,7 +187,7 @@ func (j *doorJob) answer(sequence uint64, result []byte) ([]byte, error) {
 
 // answerDuplicate is what a result under the id means for a request that the stream has dropped: it is the answer if it
 // is the first message's, which was found to ask for the same, or has the request's hash.
-func (j *doorJob) answerDuplicate(first *bus.QueuedJob, result []byte) ([]byte, error) {
+func (j *runRequest) answerDuplicate(first *bus.QueuedJob, result []byte) ([]byte, error) {
 	head, err := jobs.ReadResult(result)
 	switch {
 	case err != nil:
@@ -200,7 +200,7 @@ func (j *doorJob) answerDuplicate(first *bus.QueuedJob, result []byte) ([]byte, 
 }
 
 // repeat answers with the result of an earlier message, if that asked for the same.
-func (j *doorJob) repeat(result []byte) ([]byte, error) {
+func (j *runRequest) repeat(result []byte) ([]byte, error) {
 	head, err := jobs.ReadResult(result)
 	switch {
 	case err != nil:
@@ -212,13 +212,13 @@ func (j *doorJob) repeat(result []byte) ([]byte, error) {
 	}
 }
 
-func (j *doorJob) reused() error {
+func (j *runRequest) reused() error {
 	return j.refuse(409, string(jobs.CodeIDReused), false, "the id "+j.ID+" belongs to a different request, whose result stays; use a new id")
 }
 
 // noResultYet is the answer when the time is over. other: a message with this id was there before, and left the queue
 // before it could be compared with the request.
-func (j *doorJob) noResultYet(other bool) error {
+func (j *runRequest) noResultYet(other bool) error {
 	what := "the job goes on, and its result will be stored under this id"
 	if other {
 		what = "the stream has taken a message with this id before and dropped this one; its result is not there yet"
@@ -226,6 +226,6 @@ func (j *doorJob) noResultYet(other bool) error {
 	return j.refuse(504, "no_result_yet", true, what+": send the same request again, with the header "+headerMessageID+" if its body has no id")
 }
 
-func (j *doorJob) refuse(status int, code string, retryable bool, message string) *bus.ServiceError {
+func (j *runRequest) refuse(status int, code string, retryable bool, message string) *bus.ServiceError {
 	return refuse(status, refusal{Code: code, Message: message, Retryable: retryable, Database: j.database.name, JobID: j.ID})
 }

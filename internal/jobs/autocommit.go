@@ -6,27 +6,27 @@ import (
 	"dbrunner/internal/db"
 )
 
-// Outside is the part of db.Database that runs statements outside of transactions.
-type Outside interface {
+// AutocommitExecutor is the part of db.Database that runs statements outside of transactions.
+type AutocommitExecutor interface {
 	Execute(ctx context.Context, call db.Call, stmt *db.Compiled, opts db.RowOptions, once *db.Once) (db.ResultSet, error)
 }
 
-// alone is the work of kind statement: one statement outside of any transaction, mostly one that cannot run inside.
-type alone struct{ statement }
+// autocommit is the work of kind statement: one statement outside of any transaction, mostly one that cannot run inside.
+type autocommit struct{ statement }
 
-// decodeAlone reads sql and params.
-func decodeAlone(r *reader, at []int) work {
-	return &alone{r.statement(0, at[0], at[1], outside)}
+// decodeAutocommit reads sql and params.
+func decodeAutocommit(r *reader, at []int) work {
+	return &autocommit{r.statement(0, at[0], at[1], noTransaction)}
 }
 
-func (w *alone) size() int { return 1 }
+func (w *autocommit) size() int { return 1 }
 
-func (w *alone) hash(dst []byte) []byte { return w.statement.hash(dst) }
+func (w *autocommit) hash(dst []byte) []byte { return w.statement.hash(dst) }
 
-// keepsParts: a statement outside of a transaction may leave what it had done when it was stopped.
-func (w *alone) keepsParts() bool { return true }
+// leavesPartialEffects: a statement outside of a transaction may leave what it had done when it was stopped.
+func (w *autocommit) leavesPartialEffects() bool { return true }
 
-func (w *alone) run(ctx context.Context, x *execution) (answer, error) {
+func (w *autocommit) run(ctx context.Context, x *execution) (answer, error) {
 	var once *db.Once
 	if x.once != nil {
 		once = &db.Once{Start: x.once.start, End: func(set db.ResultSet, err error) *db.Entry {

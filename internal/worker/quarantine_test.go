@@ -86,7 +86,7 @@ func TestSuspectsDoNotKeepTheirTurnAtTheGate(t *testing.T) {
 		b.prober.set(errDown)
 		b.stream.publish(slots, 4)
 		after(10 * time.Second)
-		require.Equal(t, slots, b.lane.State().Held)
+		require.Equal(t, slots, b.lane.State().SlotsInUse)
 		require.Len(t, b.executor.begun(), 1, "the others found the gate closed when their turn came")
 		server.down.Store(false)
 		b.prober.set(nil)
