@@ -30,6 +30,7 @@ func (r *round) collect(ctx context.Context) (*check.History, error) {
 		Balances: map[string]map[int]int64{}, Opening: opening, Tables: map[string][]int{}, Objects: map[string]check.Object{},
 		Exits: r.fleet.exits, Memory: map[string]int64{}, MemoryBound: memoryBound, Connections: map[string]int{},
 		Secrets: []string{natsPassword, postgresPassword}, Private: []string{privateValue}, Drain: r.drain, DrainBound: r.opts.drain,
+		Responses: r.clients.responses,
 	}
 	for _, m := range r.fleet.all {
 		h.Memory[m.name] = m.peak

@@ -48,7 +48,7 @@ func (r *round) keep(o *options, h *check.History, found []check.Violation) (str
 	files := map[string]any{
 		"requests.json": h.Requests, "publications.json": h.Publications, "stored.json": h.Stored, "seen.json": h.Seen,
 		"replies.json": h.Replies, "letters.json": h.Letters, "effects.json": h.Effects, "ledger.json": h.Ledger, "faults.json": h.Faults,
-		"naks.json": h.Naks, "applied.json": h.Applied,
+		"naks.json": h.Naks, "applied.json": h.Applied, "responses.json": h.Responses,
 	}
 	for name, what := range files {
 		text, err := json.MarshalIndent(what, "", " ")

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -10,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 )
 
 // edit changes a source file: old is there exactly once, or the mutant is out of date and says so.
@@ -23,6 +25,8 @@ type mutant struct {
 	edits  []edit
 	only   []string // nemeses under which it shows
 	caught []string // rules of which one has to report it
+
+	drain time.Duration // for a runner whose queues are never empty: how long that is waited for; 0: as ever
 }
 
 // mutants are the mistakes that one makes in such a program.
@@ -117,6 +121,22 @@ func mutants() []mutant {
 			},
 			only: []string{"results_full"}, caught: []string{"reply"},
 		},
+		{
+			name: "endpoint_compares_nothing", what: "the run endpoint answers a request with whatever result its id has",
+			edits: []edit{
+				{"internal/app/door.go", "\tif !j.SameJob(&examined) {", "\tif !j.SameJob(&examined) && false {"},
+				{"internal/app/door.go", "first.Timestamp), j.AnsweredBy(&head, result):", "first.Timestamp), j.AnsweredBy(&head, result), true:"},
+				{"internal/app/door.go", "\tcase j.AnsweredBy(&head, result):", "\tcase j.AnsweredBy(&head, result), true:"},
+			},
+			only: []string{"none"}, caught: []string{"response"},
+		},
+		{
+			name: "gate_closed_by_job", what: "a job that fails as if the database were down closes its gate, and is tried again when a probe opens it",
+			edits: []edit{{
+				"internal/worker/process.go", "\tif !l.opts.Gate.answers(ctx) {", "\tif l.opts.Gate.hold(out.Reason); true {",
+			}},
+			only: []string{"none"}, caught: []string{"one_result"}, drain: 15 * time.Second,
+		},
 	}
 }
 
@@ -138,7 +158,7 @@ func (o *options) runMutants(ctx context.Context, w *world) error {
 		caught := ""
 		for i := range mutantSeeds {
 			one := *o
-			one.only = m.only
+			one.only, one.drain = m.only, cmp.Or(m.drain, o.drain)
 			serial++
 			s, err := w.runSeed(ctx, &one, binary, o.seed+uint64(i), serial)
 			if err != nil {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -23,6 +24,17 @@ func TestMutantsFitTheSource(t *testing.T) {
 		require.NoError(t, knownNemeses(m.only))
 		require.Subset(t, check.Rules(), m.caught)
 	}
+}
+
+// docs/reliability.md has one row per mutant.
+func TestEveryMutantIsDocumented(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("../../docs/reliability.md")
+	require.NoError(t, err)
+	_, table, found := strings.Cut(string(text), "| broken | found under | at |\n|---|---|---|\n")
+	require.True(t, found)
+	table, _, _ = strings.Cut(table, "\n\n")
+	require.Len(t, strings.Split(table, "\n"), len(mutants()))
 }
 
 func TestSkewedClockFitsTheLibrary(t *testing.T) {

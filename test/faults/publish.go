@@ -26,6 +26,7 @@ type clients struct {
 
 	mu           sync.Mutex
 	publications []check.Publication
+	responses    []check.Response
 	cancels      map[string]bool
 }
 
@@ -107,6 +108,8 @@ func (c *clients) act(ctx context.Context, begin time.Time) {
 				c.cancel(ctx, a.request)
 			case "redrive":
 				c.redrive(ctx, a.request)
+			case "ask":
+				c.ask(ctx, a.request)
 			}
 		})
 	}
@@ -119,6 +122,56 @@ func (c *clients) cancel(ctx context.Context, r *check.Request) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	_, _ = c.r.nc.RequestWithContext(ctx, c.r.namespace+".api.cancel."+r.Database+"."+r.ID, nil)
+}
+
+// ask sends a request to the run endpoint, again until it returns a result or refuses the id.
+func (c *clients) ask(ctx context.Context, r *check.Request) {
+	for ctx.Err() == nil {
+		p := c.response(ctx, r)
+		c.log(check.Publication{Request: r.Name, From: p.From, Until: p.Answer.At, Error: p.Error})
+		c.mu.Lock()
+		c.responses = append(c.responses, p)
+		c.mu.Unlock()
+		if p.Error == "" || p.Error == "job_id_reused" || time.Since(c.r.began) > c.r.opts.length {
+			return
+		}
+		_ = wait(ctx, 100*time.Millisecond)
+	}
+}
+
+// response sends a request to the run endpoint once.
+func (c *clients) response(ctx context.Context, r *check.Request) check.Response {
+	p := check.Response{Request: r.Name, From: time.Now()}
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	m, err := c.r.nc.RequestMsgWithContext(ctx, &nats.Msg{
+		Subject: c.r.namespace + ".api.run." + r.Database + "." + r.Kind, Data: r.Body, Header: nats.Header{"Nats-Msg-Id": {r.ID}},
+	})
+	p.Answer.At = time.Now()
+	if err == nil {
+		if status := m.Header.Get("Nats-Service-Error-Code"); status != "" {
+			p.Error, p.Answer.Body = refusalCode(status, m.Data), m.Data
+			return p
+		}
+		p.Answer, err = check.ReadAnswer(r.Database, r.ID, p.Answer.At, m.Data)
+	}
+	if err != nil {
+		p.Error = err.Error()
+	}
+	return p
+}
+
+// refusalCode is the code in the body of a refusal, or its status if it has none.
+func refusalCode(status string, text []byte) string {
+	var refusal struct {
+		Error struct {
+			Code string `json:"code"`
+		} `json:"error"`
+	}
+	if json.Unmarshal(text, &refusal) != nil || refusal.Error.Code == "" {
+		return status
+	}
+	return refusal.Error.Code
 }
 
 // redrive publishes the dead letter of a request again, by the command that an operator would use.

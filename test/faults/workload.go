@@ -46,7 +46,7 @@ type message struct {
 type act struct {
 	at      time.Duration
 	request *check.Request
-	what    string // cancel
+	what    string // cancel, redrive, ask
 }
 
 // plan is what the clients of one run do; a seed decides it.
@@ -84,6 +84,7 @@ func classes() []class {
 		{"failing", 35, (*planner).failing},
 		{"duplicate", 40, (*planner).duplicate},
 		{"reused", 20, (*planner).reused},
+		{"asked", 15, (*planner).asked},
 		{"expiring", 25, (*planner).expiring},
 		{"canceled", 10, (*planner).canceled},
 		{"once", 25, (*planner).once},
@@ -109,6 +110,7 @@ func rare() []class {
 		{"poisoned_header", 2, (*planner).poisonedHeader},
 		{"oversize", 1, (*planner).oversize},
 		{"guarded", 6, (*planner).guarded},
+		{"poison", 3, (*planner).poison},
 		{"migration", 5, (*planner).migration},
 	}
 }
@@ -308,6 +310,27 @@ func (p *planner) reused(name string) {
 	}
 }
 
+// asked sends the run endpoint one or two different requests with one id, each once or twice, within the duplicate window. Some
+// of the first are published to the stream as well.
+func (p *planner) asked(name string) {
+	database, at := p.where(), p.when()/2
+	for _, variant := range []string{"a", "b"}[:1+min(1, p.rng.IntN(4))] {
+		r := p.request(name+variant, "asked", database, "transaction", check.ExactlyOnce, 1, body{})
+		r.ID, r.ReplyTo = name, ""
+		b := body{"labels": body{"request": r.Name}, "statements": p.movement(r.Name)}
+		if p.rng.IntN(2) == 0 {
+			b["id"] = name // otherwise only the header has it
+		}
+		p.encode(r, b)
+		if variant == "a" && p.rng.IntN(3) == 0 {
+			p.messages = append(p.messages, message{at: at, request: r, msgID: true})
+		}
+		for range 1 + p.rng.IntN(2) {
+			p.acts = append(p.acts, act{at: at + time.Duration(p.rng.Int64N(int64(p.length/4))), request: r, what: "ask"})
+		}
+	}
+}
+
 func (p *planner) expiring(name string) {
 	times := []string{"5ms", "50ms", "500ms", "2s"}
 	r := p.request(name, "expiring", p.where(), "transaction", check.ExactlyOnce, 1, body{
@@ -401,6 +424,19 @@ func (p *planner) guarded(name string) {
 	p.messages = append(p.messages, message{at: p.when() / 4, request: r, msgID: true})
 	p.acts = append(p.acts, act{at: p.length/2 + p.when()/2, request: r, what: "redrive"})
 }
+
+// poison makes its own execution fail in a way that looks like the database's failure: it inserts its own ledger row in its
+// transaction, so that the fence finds the key taken and a lookup finds no row. Other jobs succeed meanwhile.
+func (p *planner) poison(name string) {
+	r := p.request(name, "poison", shop, "transaction", check.ExactlyOnce, 1, body{"statements": []body{
+		effect(name, 0, 0, 0), {"sql": insertOwnRow, "params": body{"namespace": p.namespace, "database": shop, "id": name}},
+	}})
+	r.Statuses, r.Codes = []string{check.Failed}, []string{"database_error"}
+	p.publish(r)
+}
+
+const insertOwnRow = `INSERT INTO dbrunner.ledger (namespace, database_name, job_id, status, answer, sequence, message_time, runner)
+	VALUES (:namespace, :database, :id, 'succeeded', '{}', 1, 0, 'nobody')`
 
 // renaming is a job that puts other statements, of the same parameters, under the names of all prepared ones of its session.
 func (p *planner) renaming(name string) {

@@ -71,6 +71,10 @@ func good() *History {
 	h.Effects = append(h.Effects, Row{"shop", "usea", 0, 0, 0})
 	h.Letters = append(h.Letters, Letter{Database: "shop", JobID: "use", Reason: "job_id_reused", Sequence: 5, Body: []byte("body useb")})
 
+	h.Responses = []Response{
+		{Request: "usea", Answer: use}, {Request: "usea", Error: "no_result_yet"}, {Request: "useb", Error: "job_id_reused"},
+	}
+
 	once := request("once", AtMostOnce, Succeeded)
 	onceAnswer := answer("once", "once", 6, Unknown, `,"error":{"code":"outcome_unknown"}`)
 	onceAnswer.Result.Effect = AtMostOnce
@@ -182,6 +186,11 @@ func TestBrokenPromisesAreReported(t *testing.T) {
 		"a reply before its result":          {"reply", func(h *History) { h.Replies[0].At = start }},
 		"a reply of nobody":                  {"reply", func(h *History) { h.Replies[0].Key = "dbrunner.replies.shop.nobody" }},
 		"a reply to somebody else":           {"reply", func(h *History) { h.Replies[0].Key = "dbrunner.replies.shop.fail" }},
+		"a response of another request":      {"response", func(h *History) { h.Responses[2].Error, h.Responses[2].Answer = "", h.Responses[0].Answer }},
+		"a response unlike what is stored":   {"response", func(h *History) { h.Responses[0].Answer.Body = []byte(`{"a":1}`) }},
+		"a response that is stored nowhere":  {"response", func(h *History) { without(h, "use") }},
+		"a repetition that is refused":       {"response", func(h *History) { h.Responses[0] = Response{Request: "move", Error: "job_id_reused"} }},
+		"a secret in a response":             {"secrets", func(h *History) { h.Responses[1].Answer.Body = []byte("secret") }},
 		"a failure without a letter":         {"letters", func(h *History) { h.Letters = h.Letters[1:] }},
 		"an unknown end without a letter":    {"letters", func(h *History) { h.Letters = h.Letters[:2] }},
 		"a letter of a success":              {"letters", func(h *History) { h.Letters = append(h.Letters, Letter{Database: "shop", JobID: "move", Sequence: 1}) }},

@@ -74,6 +74,14 @@ type Answer struct {
 	Result Result `json:"result"`
 }
 
+// Response is what a request to the run endpoint was answered with.
+type Response struct {
+	Request string    `json:"request"`
+	From    time.Time `json:"from"`
+	Error   string    `json:"error,omitempty"` // the code of a refusal, or why there is no answer; empty: a result
+	Answer  Answer    `json:"answer"`
+}
+
 // Result is what the checker reads of a result.
 type Result struct {
 	JobID      string            `json:"job_id"`
@@ -242,6 +250,7 @@ type History struct {
 	Seen         []Answer        // results as plain subscribers saw them
 	Replayed     bool            // servers of the cluster crashed: they may have published stored results again
 	Replies      []Answer
+	Responses    []Response // of the run endpoint
 	Letters      []Letter
 	Effects      []Row
 	Balances     map[string]map[int]int64 // by database and account

@@ -35,6 +35,7 @@ var rules = []rule{
 	{"id_reuse", idReuse},
 	{"ledger", ledger},
 	{"reply", reply},
+	{"response", response},
 	{"letters", letters},
 	{"refused", refused},
 	{"migrations", migrations},
@@ -322,6 +323,27 @@ func reply(ix *index, report func(string, string, ...any)) {
 	}
 }
 
+// response: the run endpoint answers a request with the stored result of that very request, or with an error.
+func response(ix *index, report func(string, string, ...any)) {
+	for i := range ix.Responses {
+		p := &ix.Responses[i]
+		r := ix.Requests[p.Request]
+		key := jobKey{r.Database, r.ID}
+		of, stored := p.Answer.Result.Request(), ix.stored[key]
+		switch {
+		case p.Error == "job_id_reused":
+			if len(ix.groups[key].requests) == 1 {
+				report(r.Name, "it was refused because of another request under %s, and there is none", r.ID)
+			}
+		case p.Error != "":
+		case of != "" && of != r.Name:
+			report(r.Name, "it was answered with the result of %s", of)
+		case stored == nil || !same(stored.Body, p.Answer.Body):
+			report(r.Name, "it was answered with another result than the one that is stored under %s", r.ID)
+		}
+	}
+}
+
 // letters: what was not done leaves a dead letter with its body, what was done leaves none.
 func letters(ix *index, report func(string, string, ...any)) {
 	for i := range ix.Stored {
@@ -456,6 +478,9 @@ func secrets(ix *index, report func(string, string, ...any)) {
 		for i := range list {
 			look("a result of "+list[i].Key, list[i].Result.Request(), list[i].Body, private)
 		}
+	}
+	for i := range ix.Responses {
+		look("a response of the run endpoint", ix.Responses[i].Request, ix.Responses[i].Answer.Body, private)
 	}
 	for i := range ix.Letters {
 		l := &ix.Letters[i]
