@@ -182,7 +182,7 @@ func TestMigrateNew(t *testing.T) {
 	w.write("000003_other.up.sql", "SELECT 1")
 	require.Contains(t, w.run(exitFailure, "new shop third").err, "mixes two styles")
 	require.Contains(t, w.run(exitUsage, "new shop ä").err, "needs a letter")
-	require.Error(t, makeFile(paths[0], "twice"), "what is there stays")
+	require.Error(t, makeFile(paths[0]), "what is there stays")
 }
 
 // What is the caller's fault has an exit code of its own, and an answer that says what to write.

@@ -12,17 +12,17 @@ import (
 	"dbrunner/internal/db/migration"
 )
 
-const migrateNewHelp = `New makes the next file in the database's folder, in the style of the files there: V{version}__{description}.sql, or
-{version}_{title}.up.sql as golang-migrate has it. Where there is none yet it makes the folder and begins with V1. With
---down it makes the file that reverts as well. The database is not asked. Write statements into the files: an empty one
-is refused by everything else.`
+const migrateNewHelp = `Create the next file in the database's folder, empty and named in the style of the files there:
+V{version}__{description}.sql, or {version}_{title}.up.sql as golang-migrate has it. If there is none yet, create the folder and
+start with V1. With --down, also create the file that reverts it. The command does not connect to the database. Every other
+command refuses the empty file until you write statements into it.`
 
 func newMigrateNew() *cobra.Command {
 	f := &migrateFlags{}
 	var down bool
 	cmd := &cobra.Command{
 		Use:     "new DATABASE DESCRIPTION",
-		Short:   "Make the next migration file",
+		Short:   "Create the next migration file",
 		Long:    migrateNewHelp,
 		Example: "  runner migrate new rpa_db \"add priority to queue items\"\n  runner migrate new rpa_db add_queue_index --down",
 		Args: func(_ *cobra.Command, args []string) error {
@@ -34,7 +34,7 @@ func newMigrateNew() *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error { return f.makeNext(cmd, args[0], args[1], down) },
 	}
 	cmd.Flags().StringVar(&f.config, "config", "", "configuration file of the runner; without it the environment alone")
-	cmd.Flags().BoolVar(&down, "down", false, "make the file that reverts, too")
+	cmd.Flags().BoolVar(&down, "down", false, "also create the file that reverts it")
 	cmd.Flags().BoolVar(&f.json, "json", false, "print the paths as JSON")
 	return cmd
 }
@@ -58,7 +58,7 @@ func (f *migrateFlags) makeNext(cmd *cobra.Command, database, description string
 	}
 	for i, name := range names {
 		names[i] = filepath.Join(folder, name)
-		if err := makeFile(names[i], fmt.Sprintf("-- %s: %s\n", name, [...]string{"write what applies it", "write what reverts it"}[i])); err != nil {
+		if err := makeFile(names[i]); err != nil {
 			return err
 		}
 	}
@@ -71,15 +71,12 @@ func (f *migrateFlags) makeNext(cmd *cobra.Command, database, description string
 	return nil
 }
 
-// makeFile makes a file that is not there yet.
-func makeFile(path, text string) error {
+// makeFile creates an empty file that does not exist yet. Loading refuses it until something is written into it, whereas a
+// file of comments is applied and does nothing.
+func makeFile(path string) error {
 	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
 	if err != nil {
 		return err
 	}
-	_, err = file.WriteString(text)
-	if closeErr := file.Close(); err == nil {
-		err = closeErr
-	}
-	return err
+	return file.Close()
 }

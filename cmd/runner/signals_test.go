@@ -3,21 +3,43 @@ package main
 import (
 	"bytes"
 	"context"
+	"database/sql"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+	_ "modernc.org/sqlite"
 
 	"dbrunner/internal/config"
 )
 
-// slow is a statement that takes about a second.
-const slow = "WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < 3000000) SELECT count(*) AS n FROM c"
+// submitWaiting publishes the job "slow", which waits for a lock until release is called, and returns when it is in flight.
+func (w *world) submitWaiting() (release func()) {
+	w.t.Helper()
+	file, err := sql.Open("sqlite", filepath.Join(filepath.Dir(w.config), "shop.db"))
+	require.NoError(w.t, err)
+	conn, err := file.Conn(w.t.Context())
+	require.NoError(w.t, err)
+	_, err = conn.ExecContext(w.t.Context(), "PRAGMA busy_timeout = 60000")
+	require.NoError(w.t, err)
+	_, err = conn.ExecContext(w.t.Context(), "BEGIN IMMEDIATE")
+	require.NoError(w.t, err)
+	release = sync.OnceFunc(func() {
+		_ = conn.Close()
+		_ = file.Close()
+	})
+	w.t.Cleanup(release)
+	body := `{"id":"slow","statements":[{"sql":"CREATE TABLE slow (n INTEGER)"}]}`
+	require.Equal(w.t, exitOK, w.run(body, "submit", "-d", "shop", "-k", "transaction", "--file", "-", "--no-wait").code)
+	w.awaitAckPending(1)
+	return release
+}
 
 // awaitAckPending waits until a number of the world's jobs is being worked on.
 func (w *world) awaitAckPending(n int) {
@@ -89,8 +111,8 @@ func TestLogThatTakesNothing(t *testing.T) {
 				w.succeeds("", "SELECT 1 AS n")
 			}
 			w.awaitAckPending(0)
-			require.Equal(t, exitOK, w.run("", "submit", "-d", "shop", "--id", "slow", "--sql", slow, "--no-wait").code)
-			w.awaitAckPending(1)
+			release := w.submitWaiting()
+			time.AfterFunc(100*time.Millisecond, release) // while it drains
 			require.Equal(t, exitOK, p.terminate())
 			got := w.run("", "result", "get", "shop", "slow", "--json")
 			require.Contains(t, got.out, `"succeeded"`, got.err)
@@ -112,14 +134,14 @@ func TestHangUpDrains(t *testing.T) {
 			w := prepare(t)
 			p := startProcess(t, "serve", "--config", w.config)
 			p.await("runner is running")
-			require.Equal(t, exitOK, w.run("", "submit", "-d", "shop", "--id", "slow", "--sql", slow, "--no-wait").code)
-			w.awaitAckPending(1)
+			release := w.submitWaiting()
 			for i, s := range signals {
 				require.NoError(t, p.cmd.Process.Signal(s))
 				if i == 0 {
 					p.await("runner is draining")
 				}
 			}
+			release()
 			p.awaitEnd()
 			require.Equal(t, exitOK, p.cmd.ProcessState.ExitCode(), "%s", p.output())
 			require.Contains(t, p.output(), `"cause":"`+signalName(signals[0])+`"`)

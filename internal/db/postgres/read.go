@@ -100,7 +100,7 @@ func (d *Database) leadOnce(ctx context.Context, r *pendingRead) (set db.ResultS
 func (d *Database) panicked(own *pendingRead, l *lease, t *readBatch) {
 	if t != nil {
 		t.close()
-		d.reads.back(t.reads[1:], errGivenUp())
+		d.reads.back(t.unanswered(), errGivenUp())
 		select {
 		case <-own.readEvent: // answered before
 		default:

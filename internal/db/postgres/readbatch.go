@@ -45,6 +45,7 @@ type readBatch struct {
 	done  int            // of them, in their order
 	sure  int            // of those, the clean-up says that no statement was another one than the engine's
 	held  uint64         // those of the latter that have their answers and were not told, a bit for each
+	gone  uint64         // those that are their callers' or the queue's again, a bit for each: not to be touched any more
 	out   outcome
 
 	again bool // the leader's own read is to be run once more
@@ -223,7 +224,19 @@ func (t *readBatch) putBack(r *pendingRead) {
 		t.again = true
 		return
 	}
+	t.gone |= 1 << (t.done - 1)
 	t.d.reads.back([]*pendingRead{r}, errGivenUp())
+}
+
+// unanswered are the reads that came along and wait for this trip still.
+func (t *readBatch) unanswered() []*pendingRead {
+	var rest []*pendingRead
+	for i, r := range t.reads {
+		if i >= max(1, t.sure) && t.gone&(1<<i) == 0 {
+			rest = append(rest, r)
+		}
+	}
+	return rest
 }
 
 // failed deals with what the server refused. An error of a statement is its read's answer, and the others go on;
@@ -274,7 +287,8 @@ func (t *readBatch) broke(ctx context.Context, cause error) (again bool) {
 	switch {
 	case t.unclean: // any of them may have done it
 		t.markBroken(false)
-		for _, r := range t.reads[t.sure:] {
+		t.reads[0].alone = t.reads[0].alone || t.sure == 0
+		for _, r := range t.unanswered() {
 			r.alone = true
 		}
 	case errors.Is(cause, errStale): // the session is in order, or retires
@@ -290,10 +304,11 @@ func (t *readBatch) broke(ctx context.Context, cause error) (again bool) {
 		t.abandon(cause)
 	default:
 		t.abandon(cause)
-		t.d.reads.answer(current, db.ResultSet{}, t.breakage(ctx, cause))
+		t.gone |= 1 << t.done
 		again = again && current != t.reads[0]
+		t.d.reads.answer(current, db.ResultSet{}, t.breakage(ctx, cause))
 	}
-	t.d.reads.back(t.reads[max(1, t.sure):], errGivenUp())
+	t.d.reads.back(t.unanswered(), errGivenUp())
 	return again || t.again
 }
 
@@ -338,14 +353,17 @@ func (d *Database) ordinary(call *db.Call) bool {
 
 // ask asks the last question of those that came along: after it they are begun.
 func (t *readBatch) ask() {
-	kept := t.reads[:1]
 	for _, r := range t.reads[1:] {
 		t.d.waited.Add(int64(r.waited))
 		if r.call.Begin != nil {
-			if err := r.call.Begin(); err != nil {
-				t.d.reads.answer(r, db.ResultSet{}, err)
-				continue
-			}
+			r.err = r.call.Begin()
+		}
+	}
+	kept := t.reads[:1]
+	for _, r := range t.reads[1:] { // nothing panics here: a read is either answered or in the trip
+		if r.err != nil {
+			t.d.reads.answer(r, db.ResultSet{}, r.err)
+			continue
 		}
 		kept = append(kept, r)
 	}

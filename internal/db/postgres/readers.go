@@ -107,16 +107,13 @@ func (q *readQueue) answer(r *pendingRead, set db.ResultSet, err error) {
 	r.readEvent <- answered
 }
 
-// back puts readings of a trip that broke in front of the queue, unless they have their answers. Those that nobody wants
-// any more are answered.
+// back puts readings of a trip that broke, which have no answers, in front of the queue. Those that nobody wants any more
+// are answered.
 func (q *readQueue) back(reads []*pendingRead, givenUp error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	now, again := time.Now(), make([]*pendingRead, 0, len(reads)+len(q.waiting))
 	for _, r := range reads {
-		if r.trip == nil {
-			continue
-		}
 		r.trip = nil
 		if r.givenUp {
 			r.err = givenUp
