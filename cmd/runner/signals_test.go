@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"database/sql"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,32 +12,44 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
-	_ "modernc.org/sqlite"
 
 	"dbrunner/internal/config"
+	"dbrunner/internal/db/dbtest"
 )
 
-// submitWaiting publishes the job "slow", which waits for a lock until release is called, and returns when it is in flight.
-func (w *world) submitWaiting() (release func()) {
+// submitWaiting publishes the job "slow", which waits for a lock in the database "books" until release is called, and
+// returns when it waits. A runner serves books by the configuration of withBooks.
+func (w *world) submitWaiting(books string) (release func()) {
 	w.t.Helper()
-	file, err := sql.Open("sqlite", filepath.Join(filepath.Dir(w.config), "shop.db"))
+	conn, err := pgx.Connect(w.t.Context(), books)
 	require.NoError(w.t, err)
-	conn, err := file.Conn(w.t.Context())
-	require.NoError(w.t, err)
-	_, err = conn.ExecContext(w.t.Context(), "PRAGMA busy_timeout = 60000")
-	require.NoError(w.t, err)
-	_, err = conn.ExecContext(w.t.Context(), "BEGIN IMMEDIATE")
-	require.NoError(w.t, err)
-	release = sync.OnceFunc(func() {
-		_ = conn.Close()
-		_ = file.Close()
-	})
+	release = sync.OnceFunc(func() { _ = conn.Close(context.Background()) })
 	w.t.Cleanup(release)
-	body := `{"id":"slow","statements":[{"sql":"CREATE TABLE slow (n INTEGER)"}]}`
-	require.Equal(w.t, exitOK, w.run(body, "submit", "-d", "shop", "-k", "transaction", "--file", "-", "--no-wait").code)
-	w.awaitAckPending(1)
+	_, err = conn.Exec(w.t.Context(), "SELECT pg_advisory_lock(4711)")
+	require.NoError(w.t, err)
+	require.Equal(w.t, exitOK, w.run("", "submit", "-d", "books", "--id", "slow", "--sql", "SELECT 1 AS n FROM pg_advisory_xact_lock(4711)",
+		"--no-wait").code)
+	require.Eventually(w.t, func() bool {
+		var n int
+		err := conn.QueryRow(w.t.Context(), "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND "+
+			"wait_event = 'advisory'").Scan(&n)
+		return err == nil && n == 1
+	}, patience, pollEvery, "the job does not wait")
 	return release
+}
+
+// withBooks adds a PostgreSQL database to the configuration and returns its connection string.
+func (w *world) withBooks() string {
+	w.t.Helper()
+	books := dbtest.Postgres(w.t)
+	file, err := os.OpenFile(w.config, os.O_APPEND|os.O_WRONLY, 0)
+	require.NoError(w.t, err)
+	_, err = file.WriteString("  books:\n    type: postgres\n    connection_string: " + books + "\n    lock_timeout: 50s\n")
+	require.NoError(w.t, err)
+	require.NoError(w.t, file.Close())
+	return books
 }
 
 // awaitAckPending waits until a number of the world's jobs is being worked on.
@@ -103,6 +114,7 @@ func TestLogThatTakesNothing(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := prepare(t)
+			books := w.withBooks()
 			out, gone := open(t)
 			p := w.serving(out)
 			w.succeeds("first", "SELECT 1 AS n")
@@ -111,10 +123,10 @@ func TestLogThatTakesNothing(t *testing.T) {
 				w.succeeds("", "SELECT 1 AS n")
 			}
 			w.awaitAckPending(0)
-			release := w.submitWaiting()
+			release := w.submitWaiting(books)
 			time.AfterFunc(100*time.Millisecond, release) // while it drains
 			require.Equal(t, exitOK, p.terminate())
-			got := w.run("", "result", "get", "shop", "slow", "--json")
+			got := w.run("", "result", "get", "books", "slow", "--json")
 			require.Contains(t, got.out, `"succeeded"`, got.err)
 		})
 	}
@@ -132,9 +144,10 @@ func TestHangUpDrains(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := prepare(t)
+			books := w.withBooks()
 			p := startProcess(t, "serve", "--config", w.config)
 			p.await("runner is running")
-			release := w.submitWaiting()
+			release := w.submitWaiting(books)
 			for i, s := range signals {
 				require.NoError(t, p.cmd.Process.Signal(s))
 				if i == 0 {
@@ -145,7 +158,7 @@ func TestHangUpDrains(t *testing.T) {
 			p.awaitEnd()
 			require.Equal(t, exitOK, p.cmd.ProcessState.ExitCode(), "%s", p.output())
 			require.Contains(t, p.output(), `"cause":"`+signalName(signals[0])+`"`)
-			got := w.run("", "result", "get", "shop", "slow", "--json")
+			got := w.run("", "result", "get", "books", "slow", "--json")
 			require.Contains(t, got.out, `"succeeded"`, got.err)
 		})
 	}

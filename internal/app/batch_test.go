@@ -57,7 +57,7 @@ func TestManyRowsInOneJob(t *testing.T) {
 			require.Equal(t, 3, few.Sets[0].RowsAffected)
 			for _, compression := range []string{"none", "gzip"} {
 				ref := w.put("load-"+compression+".ndjson", compression, lines.String())
-				body := `"statements":[{"sql":"DELETE FROM copies WHERE id >= 10"},{` + insert + `,"params_from":` + ref + `,"expect_rows":` + fmt.Sprint(many) + `}]`
+				body := `"timeout":"5m","statements":[{"sql":"DELETE FROM copies WHERE id >= 10"},{` + insert + `,"params_from":` + ref + `,"expect_rows":` + fmt.Sprint(many) + `}]`
 				done := w.do("shop", "transaction", "load-"+compression, body)
 				require.Equal(t, "succeeded", done.Status, "%+v", done.Error)
 				require.Equal(t, many, done.Sets[1].RowsAffected)
