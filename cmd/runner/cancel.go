@@ -17,16 +17,16 @@ import (
 	"dbrunner/internal/jobs"
 )
 
-const cancelHelp = `Cancel asks for the end of a job: one that is queued, waits for another try or runs, anywhere in the fleet. Some runner
-that serves the database must be there to take the request; it is kept for a day (topology.control.max_age), so that a job
-which is delivered later is not begun.
+const cancelHelp = `Request the cancellation of a job that is queued, waits for a retry or runs, anywhere in the fleet. At least one runner
+of the database must be connected to accept the request. The request is kept for a day (topology.control.max_age), so that
+a job that is delivered later does not start.
 
-A queued job cannot be looked up by its id: where nothing is known of the job within --wait, the request is kept, and
-honoured when a job of that id is met that was published before it. A job that changes its database is not called
-cancelled before that is certain: while its database is down it waits.
+A queued job cannot be looked up by its id. If no runner knows the job within --wait, the request is kept and applies when a
+runner receives a job with that id that was published before the request. A job that changes its database is reported as
+cancelled only when that is certain; while its database is down, it waits.
 
-Exit codes: 0 the job ended as cancelled; 1 the request could not be made; 78 the command line is wrong; 3 the job had
-ended otherwise; 5 the request is kept, nothing is known of the job yet.
+Exit codes: 0 the job was cancelled; 1 the request failed; 3 the job had already finished; 5 the request is kept, and no
+runner knows the job yet; 78 the command line is wrong.
 ` + clientHelp
 
 type cancelFlags struct {

@@ -16,14 +16,13 @@ import (
 	"dbrunner/internal/config"
 )
 
-const checkHelp = `Check reads the configuration as "serve" does and shows what would run, with everything that could be safer. With
---connect it also reaches NATS and every database with the runner's own rights, and looks for whatever would be missing:
-each permission in NATS, JetStream, streams and consumers, logins, the ledger and the rights to it, the folders of
-migrations and how the schemas stand to them. It creates nothing and changes nothing; what "serve" would create is told.
-Each fault comes with what to do about it.
+const checkHelp = `Check the configuration and show what would run and what could be safer. With --connect, also connect to NATS and to every
+database with the runner's own credentials and check what "serve" needs: each NATS permission, JetStream, streams and
+consumers, logins, the ledger and its privileges, migration folders and schema versions. The command creates and changes
+nothing; it reports what "serve" would create. Each error names its remedy.
 
-Exit codes: 0 in order, warnings included unless --strict is given; 1 something that is needed is missing or refused; 78 the
-configuration or the command line is wrong.`
+Exit codes: 0 no errors (with --strict: no warnings either); 1 something is missing or refused; 78 the configuration or the
+command line is wrong.`
 
 type checkFlags struct {
 	config  string
@@ -36,7 +35,7 @@ func newCheck() *cobra.Command {
 	f := &checkFlags{}
 	cmd := &cobra.Command{
 		Use:     "check [--config FILE]",
-		Short:   "Find what is wrong before serve does",
+		Short:   "Check the configuration and, with --connect, NATS and databases",
 		Long:    checkHelp,
 		Example: "  runner check --config runner.yaml\n  runner check --config runner.yaml --connect --strict\n  runner check --connect --json",
 		Args:    cobra.NoArgs,

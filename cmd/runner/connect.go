@@ -29,9 +29,9 @@ type clientFlags struct {
 }
 
 const clientHelp = `
-Where NATS is comes from --config (the runner's own configuration) or, without it, from flags and from the variables
-that the nats command reads: NATS_URL, NATS_CREDS, NATS_NKEY, NATS_USER, NATS_PASSWORD, NATS_TOKEN, NATS_CA, NATS_CERT,
-NATS_KEY. Passwords and tokens have no flag: they would show in the list of processes.`
+The NATS address comes from --config (the runner's own configuration) or, without it, from flags and the variables of the
+nats command: NATS_URL, NATS_CREDS, NATS_NKEY, NATS_USER, NATS_PASSWORD, NATS_TOKEN, NATS_CA, NATS_CERT, NATS_KEY.
+Passwords and tokens have no flags because process lists would show them.`
 
 func (f *clientFlags) add(cmd *cobra.Command) {
 	flags := cmd.Flags()

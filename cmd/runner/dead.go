@@ -18,14 +18,14 @@ import (
 	"dbrunner/internal/config"
 )
 
-const deadHelp = `Dead looks at the dead letters: copies of jobs that were rejected, failed, ended unknown, reused an id or were
-delivered too often. Each job has its stored result as well; a letter is for whoever wants to mend and repeat it.
+const deadHelp = `Manage dead letters: copies of jobs that were rejected, failed, finished as unknown, reused an id or were delivered too
+often. Each job also has its stored result; use its dead letter to correct the cause and run the job again.
 
-A letter is named by database, kind and its own id, joined by dots, as "dead ls" prints it.
+The name of a dead letter consists of its database, its kind and its own id, joined by dots, as "dead ls" prints it.
 ` + clientHelp
 
 func newDead() *cobra.Command {
-	cmd := &cobra.Command{Use: "dead", Short: "List, show, redrive and remove dead letters", Long: deadHelp}
+	cmd := &cobra.Command{Use: "dead", Short: "Manage dead letters: ls, show, redrive, rm", Long: deadHelp}
 	cmd.AddCommand(newDeadList(), newDeadShow(), newDeadRedrive(), newDeadRemove())
 	return cmd
 }

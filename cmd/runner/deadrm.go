@@ -7,8 +7,8 @@ import (
 	"github.com/spf13/cobra"
 )
 
-const deadRemoveHelp = `Remove dead letters: those that are named, or with --all those that the filters choose. The jobs' stored results
-stay. What was removed cannot be published again with "dead redrive".
+const deadRemoveHelp = `Remove the named dead letters or, with --all, those that match the filters. The stored results of their jobs stay.
+"dead redrive" cannot publish removed jobs again.
 ` + clientHelp
 
 type deadRemoveFlags struct {

@@ -15,18 +15,18 @@ import (
 	"dbrunner/internal/app"
 )
 
-const demoHelp = `Demo starts a NATS server with JetStream and a small SQLite database inside this process, runs jobs on them and shows
-what was sent and what came back. Then it keeps serving, prints its address and what to try with the nats command, until
-Ctrl-C. Everything lives in a temporary folder that is removed at the end.
+const demoHelp = `Start a NATS server with JetStream and a small SQLite database in this process, run jobs, and print each message and its
+result. Then keep serving until Ctrl-C; the demo prints its address and nats commands to try. All files are in a temporary
+folder, which is removed at exit.
 
-With --once it exits after the show: 0 if everything came out as promised, 1 if not.`
+With --once, exit after the demonstration: 0 if every result is as expected, 1 if not.`
 
 func newDemo() *cobra.Command {
 	var once bool
 	var port int
 	cmd := &cobra.Command{
 		Use:     "demo",
-		Short:   "See a runner at work: needs nothing, explains itself",
+		Short:   "Run a self-contained demo",
 		Long:    demoHelp,
 		Example: "  runner demo\n  runner demo --once\n  runner demo --port 4222",
 		Args:    cobra.NoArgs,

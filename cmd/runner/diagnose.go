@@ -11,12 +11,12 @@ import (
 	"dbrunner/internal/config"
 )
 
-const diagnoseHelp = `Diagnose goes the way to one configured database stage by stage (name, network, TLS, login, query), tries its pool for
-two seconds with trivial reads, and looks at the server: version, settings that matter, who waits for whom, what runs long,
-how large the ledger is, how the schema stands to its migrations. It speaks to the database directly, with the runner's own
-login, and changes nothing. Of other sessions' statements it shows their first word, never their text.
+const diagnoseHelp = `Diagnose the connection to one configured database stage by stage (name resolution, network, TLS, login, query), test its
+pool with trivial reads for two seconds, and inspect the server: version, important settings, lock waits, long-running
+statements, the size of the ledger, and the schema version. The command connects directly with the runner's own login and
+changes nothing. It shows only the first word of other sessions' statements.
 
-Exit codes: 0 no fault; 1 a stage failed or there is another fault; 78 the command line or the configuration is wrong.`
+Exit codes: 0 no errors; 1 a stage failed, or there is another error; 78 the command line or the configuration is wrong.`
 
 type diagnoseFlags struct {
 	config    string
@@ -29,7 +29,7 @@ func newDiagnose() *cobra.Command {
 	f := &diagnoseFlags{}
 	cmd := &cobra.Command{
 		Use:     "diagnose DATABASE [--config FILE]",
-		Short:   "Find out what is wrong with a database",
+		Short:   "Diagnose one database",
 		Long:    diagnoseHelp,
 		Example: "  runner diagnose shop --config runner.yaml\n  runner diagnose shop --load 0s --json\n  runner diagnose shop --integrity",
 		Args:    cobra.ExactArgs(1),

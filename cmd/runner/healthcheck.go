@@ -18,11 +18,11 @@ import (
 	"dbrunner/internal/config"
 )
 
-const healthcheckHelp = `Query the HTTP endpoint of the runner on this host: /healthz, or /readyz with --ready. It needs neither NATS nor a
-database, and no secret. The image's HEALTHCHECK runs it.
+const healthcheckHelp = `Query the HTTP endpoint of the runner on this host: /healthz, or /readyz with --ready. The command needs neither NATS nor a
+database nor a secret. The image's HEALTHCHECK runs it.
 
-The address is --address, else RUNNER_HTTP_ADDRESS, else http.address of --config. Where the runner listens on all
-addresses (:8080, 0.0.0.0:8080, [::]:8080), the loopback address is queried.
+The address is --address, else RUNNER_HTTP_ADDRESS, else http.address of --config. If the runner listens on all addresses
+(:8080, 0.0.0.0:8080, [::]:8080), the command queries the loopback address.
 
 Exit codes: 0 it answers (with --ready: jobs can run); 1 it does not; 78 the command line or the configuration is wrong,
 or no address is configured.`

@@ -15,14 +15,14 @@ import (
 	"dbrunner/internal/jobs"
 )
 
-const jobHelp = `Show where a job is: finished (its stored result), running, or queued. A job without a result is looked for in its
-database's queue, message by message from the oldest one, at most --scan of them: the queue has no index of ids.
+const jobHelp = `Show where a job is: finished (with its stored result), running, or queued. The queue has no index of ids, so a job without a
+result is searched for in its database's queue, message by message from the oldest, up to --scan messages.
 
-Running means that the message was delivered to a runner and is not acknowledged: it is executed, or comes again. What is
-neither in the queue nor among the results was never published, or its result is not kept any more.
+Running means that the message was delivered to a runner and is not acknowledged: it runs, or will be redelivered. A job
+that is neither in the queue nor among the results was never published, or its result has expired.
 
-Exit codes: 0 finished, whatever its status; 1 nothing is known of the job, or NATS refuses; 5 queued or running;
-78 the command line is wrong.
+Exit codes: 0 finished, with any status; 1 the job is unknown, or NATS refuses access; 5 queued or running; 78 the command
+line is wrong.
 ` + clientHelp
 
 type jobFlags struct {

@@ -15,7 +15,7 @@ import (
 func newLedger() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "ledger",
-		Short: "The table that makes effects happen once",
+		Short: "Print the ledger table's DDL: ddl",
 		Long: "The ledger is a table in each target database: the row of a job, with its answer, is committed together with the\n" +
 			"job's effect. With ledger.mode: verify a runner does not create it, a DBA does.",
 	}
@@ -27,7 +27,7 @@ func newLedgerDDL() *cobra.Command {
 	var engine, database, file string
 	cmd := &cobra.Command{
 		Use:   "ddl (--engine NAME | --config FILE --database NAME)",
-		Short: "Print the statements that create the ledger",
+		Short: "Print the DDL of the ledger table",
 		Example: "  runner ledger ddl --engine postgres | psql shop\n" +
 			"  runner ledger ddl --config runner.yaml --database shop",
 		Args: cobra.NoArgs,

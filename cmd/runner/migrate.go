@@ -17,22 +17,22 @@ import (
 	"dbrunner/internal/db/migration"
 )
 
-const migrateHelp = `Migrate brings the schema of one configured database from version to version, by the files in its folder
-(migrations/<database> unless configured). It does by hand what jobs of kind migration do, with the same promises, and
-under the same lock: runners, jobs and other hands wait meanwhile. It speaks to the database directly; NATS is not needed.
+const migrateHelp = `Manage the schema version of one configured database with the files in its folder (migrations/<database> unless
+configured). The commands do what jobs of kind migration do, with the same guarantees and under the same lock: runners, jobs
+and other users wait meanwhile. They connect to the database directly; NATS is not needed.
 
-The configuration is that of "serve": --config FILE, or the environment alone.
+The configuration is that of "serve": --config FILE, or the environment only.
 
-A target is a version as the files write it, such as 3 or 1.2, or none: before the first file.
+A target is a version as in the file names, such as 3 or 1.2, or none for the state before the first file.
 
-Exit codes: 0 done; 1 failed or refused ("validate": something is wrong; "status --check": something is pending or
-wrong); 78 the command line, the target or the configuration is wrong. Ctrl-C stops the statement in the database and
-tells what is left. docs/migrations.md has the whole.`
+Exit codes: 0 done; 1 failed or refused ("validate": there is an error; "status --check": files are pending or there is an
+error); 78 the command line, the target or the configuration is wrong. Ctrl-C stops the statement in the database and
+reports what is left. See docs/migrations.md.`
 
 func newMigrate() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "migrate",
-		Short: "Look at and change the version of a database's schema",
+		Short: "Manage schema versions: status, validate, plan, up, down, goto, repair, baseline, new",
 		Long:  migrateHelp,
 	}
 	for i := range migrateCommands() {

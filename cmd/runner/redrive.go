@@ -17,15 +17,15 @@ import (
 	"dbrunner/internal/jobs"
 )
 
-const redriveHelp = `Redrive publishes the job of a dead letter again under a new id, <id>_r1, then <id>_r2 and so on, without its
-reply_to and expiry, and removes the letter once the stream has the new job. The result is stored under the new id.
+const redriveHelp = `Publish the job of a dead letter again under a new id (<id>_r1, then <id>_r2 and so on), without its reply_to and expiry,
+and remove the dead letter once the stream has stored the new job. The result is stored under the new id.
 
-A job that ended unknown may have taken effect: it is published again only with --force. One whose effect happened but
-whose result had no place (result_id_taken) is never published again. Where the new id is taken already, --id gives
-another one.
+A job that finished as unknown may have taken effect, so it is published again only with --force. A job that took effect but
+whose result could not be stored under its id (result_id_taken) is never published again. If the new id is already taken,
+set another one with --id.
 
-With --all, the letters that the filters choose are published again, those that there are when it starts. Letters that must not be are
-kept and named, and the exit code is 1.
+With --all, the command publishes the jobs of all dead letters that match the filters when it starts. It keeps and lists those
+that must not be published again, and exits with 1.
 ` + clientHelp
 
 type redriveFlags struct {
@@ -50,7 +50,7 @@ func newDeadRedrive() *cobra.Command {
 	f := &redriveFlags{}
 	cmd := &cobra.Command{
 		Use:   "redrive [LETTER...]",
-		Short: "Publish the jobs of dead letters again",
+		Short: "Publish jobs of dead letters again",
 		Long:  redriveHelp,
 		Example: "  runner dead redrive shop.transaction.s42_cz1n2hxkq8s1\n" +
 			"  runner dead redrive --all --database shop --code deadlock --since 2h --yes",

@@ -11,12 +11,12 @@ import (
 	"dbrunner/internal/jobs"
 )
 
-const resultHelp = `Get reads the stored result of a job, and with --output writes its rows to a file, wherever they are: in the result, or in the
-object store. What was fetched from there is verified against its digest; the file has its name only when it is whole.
+const resultHelp = `Print the stored result of a job or, with --output, write its rows to a file, whether they are in the result or in the object
+store. Rows from the object store are verified against their digest; the file gets its name only when it is complete.
 
-Rows in the result are written in any format; rows in the object store are there in the format that the job asked for.
+Rows in the result can be written in any format; rows in the object store keep the format that the job requested.
 
-Exit codes: 0 the result is there, whatever it says; 1 there is none, or its rows could not be fetched; 78 the command line is
+Exit codes: 0 the result exists, with any status; 1 there is none, or its rows could not be fetched; 78 the command line is
 wrong.
 ` + clientHelp
 
@@ -29,7 +29,7 @@ type resultFlags struct {
 
 func newResult() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "result", Short: "Read stored results", Args: cobra.NoArgs,
+		Use: "result", Short: "Read stored results: get", Args: cobra.NoArgs,
 		Long: "Result reads what jobs have left: each job that ended has one stored result, for a day (topology.results.max_age).",
 	}
 	f := &resultFlags{}

@@ -2,13 +2,13 @@ package main
 
 import "github.com/spf13/cobra"
 
-const rootHelp = `Runner executes SQL jobs from NATS JetStream against databases and publishes each result exactly once.
+const rootHelp = `Run SQL jobs from NATS JetStream on databases. Each job takes effect exactly once, and its result is published exactly once.
 
-Start with "runner demo": it needs nothing and explains itself. "runner serve" is the service.
+Start with "runner demo", which needs nothing else. "runner serve" is the service.
 
-Exit codes: 0 done; 1 it could not be done; 78 the command line or the configuration is wrong; "submit", "cancel" and
-"job" have more, see there; 130 a second signal ended the process; 141 nobody reads standard output any more. 2 is a
-crash of the Go runtime (SIGQUIT: with a dump of all goroutines).`
+Exit codes: 0 done; 1 failed; 78 the command line or the configuration is wrong; 130 a second signal stopped the process; 141
+standard output was closed. "submit", "cancel" and "job" have further codes. 2 is a crash of the Go runtime (SIGQUIT prints
+all goroutines).`
 
 // newRoot returns the whole tree of commands. A subcommand is one file and one line here.
 func newRoot() *cobra.Command {

@@ -13,18 +13,18 @@ import (
 	"dbrunner/internal/config"
 )
 
-const serveHelp = `Run the jobs of the configured databases until SIGTERM, SIGINT or SIGHUP. Then take no more, requeue what has not
-started, finish what runs (at most worker.drain_timeout) and exit with 0. A second SIGTERM or SIGINT exits immediately.
+const serveHelp = `Run the jobs of the configured databases until SIGTERM, SIGINT or SIGHUP. Then stop intake, requeue jobs that have not
+started, finish running jobs (at most worker.drain_timeout) and exit with 0. A second SIGTERM or SIGINT exits immediately.
 Under nohup, SIGHUP is ignored.
 
-The configuration comes from a YAML file and the environment, or from the environment alone: RUNNER_DATABASES=shop,
+The configuration comes from a YAML file and the environment, or from the environment only: RUNNER_DATABASES=shop,
 SHOP_TYPE=postgres, SHOP_CONNECTION_STRING=… (or SHOP_CONNECTION_STRING_FILE=…), RUNNER_NATS_URLS=…
 
-Faults of the configuration, and streams that differ from it, end the start. A database that cannot be reached does
-not: its jobs wait until it answers, and the other databases run. With --strict it ends the start as well.
+Configuration errors and streams that differ from the configuration stop the startup. An unreachable database does not: its
+jobs wait until it answers, and the other databases run. With --strict, it stops the startup as well.
 
-Logs go to standard error. http.address (RUNNER_HTTP_ADDRESS) opens a port with /metrics, /healthz and /readyz; the
-variables of OpenTelemetry (OTEL_EXPORTER_OTLP_ENDPOINT and others) have traces sent.`
+Logs go to standard error. http.address (RUNNER_HTTP_ADDRESS) enables /metrics, /healthz and /readyz; the OpenTelemetry
+variables (OTEL_EXPORTER_OTLP_ENDPOINT and others) enable traces.`
 
 func newServe() *cobra.Command {
 	var file string

@@ -19,15 +19,15 @@ import (
 	"dbrunner/internal/jobs"
 )
 
-const submitHelp = `Submit publishes one job and waits for its stored result.
+const submitHelp = `Publish one job and wait for its stored result.
 
-The job comes from --sql and --params (a query, unless --kind says otherwise), or whole from --file ("-" is standard
-input). With --output its rows are written to a file, however many they are: see docs/results.md. Without an id it gets one; the same id is set as Nats-Msg-Id, so that publishing again does no harm.
+The job comes from --sql and --params (a query unless --kind is set) or completely from --file ("-" is standard input). With
+--output, its rows are written to a file, however many there are (see docs/results.md). A job without an id gets one. The id
+is also its Nats-Msg-Id, so publishing again does no harm.
 
-Exit codes: 0 succeeded; 1 the job could not be published or its result not be read; 78 the command line is wrong;
-3 the job ended failed, rejected, cancelled or expired, and has no effect (what a failed job of kind statement had done may
-remain); 4 it ended unknown: it may have taken effect;
-5 no answer within --timeout: the job goes on, and its result will be stored all the same.
+Exit codes: 0 succeeded; 1 the job could not be published or its result not read; 3 failed, rejected, cancelled or expired,
+without effect (effects of a failed job of kind statement may remain); 4 unknown: it may have taken effect; 5 no result
+within --timeout: the job continues, and its result will be stored; 78 the command line is wrong.
 ` + clientHelp
 
 const submitExample = `  runner submit --database demo --sql 'SELECT id, owner FROM accounts WHERE id = :id' --params '{"id": 1}'
@@ -57,7 +57,7 @@ func newSubmit() *cobra.Command {
 	f := &submitFlags{}
 	cmd := &cobra.Command{
 		Use:     "submit --database NAME (--sql TEXT | --file NAME)",
-		Short:   "Publish a job and await its result",
+		Short:   "Publish a job and wait for its result",
 		Long:    submitHelp,
 		Example: submitExample,
 		Args:    cobra.NoArgs,

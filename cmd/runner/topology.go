@@ -15,14 +15,14 @@ import (
 	"dbrunner/internal/config"
 )
 
-const topologyHelp = `Topology looks at the streams and consumers of a namespace and is the only command that changes or removes them.
-"serve" creates what is missing (topology.mode: manage) and refuses to start on a difference.
+const topologyHelp = `Manage the streams and consumers of a namespace. No other command changes or removes them: "serve" creates what is missing
+(topology.mode: manage) and refuses to start if something differs.
 ` + clientHelp
 
 func newTopology() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "topology",
-		Short: "Show, change or remove streams and consumers",
+		Short: "Manage streams and consumers: show, apply, prune",
 		Long:  topologyHelp,
 	}
 	cmd.AddCommand(newTopologyShow(), newTopologyApply(), newTopologyPrune())
@@ -79,7 +79,7 @@ func newTopologyShow() *cobra.Command {
 	f := &topologyFlags{}
 	cmd := &cobra.Command{
 		Use:   "show",
-		Short: "Show streams, consumers and what differs from the configuration",
+		Short: "Show streams, consumers and their differences from the configuration",
 		Long: "Show lists the streams and consumers of the namespace with what they hold and, given a configuration with\n" +
 			"databases, what differs from it. Exit code 1 if anything differs.\n" + clientHelp,
 		Example: "  runner topology show --config runner.yaml\n  runner topology show --server nats://127.0.0.1:4222 --json",
@@ -175,7 +175,7 @@ func newTopologyApply() *cobra.Command {
 	f := &topologyFlags{}
 	cmd := &cobra.Command{
 		Use:   "apply --config FILE",
-		Short: "Make streams and consumers as the configuration says",
+		Short: "Create and update streams and consumers as configured",
 		Long: "Apply creates what is missing and changes what differs, as far as the server can. What it cannot change is told\n" +
 			"with how to go on; then the exit code is 1.\n" + clientHelp,
 		Example: "  runner topology apply --config runner.yaml --dry-run\n  runner topology apply --config runner.yaml",

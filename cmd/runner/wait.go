@@ -17,12 +17,12 @@ import (
 	"dbrunner/internal/jobs"
 )
 
-const waitHelp = `Wait is what a flow runs before it starts: it asks the runners again and again how the databases are, and ends when all
-of them are healthy. It needs NATS alone and no login of a database; the right to publish dbrunner.api.health.<database> will
-do. That no runner is there yet is one more reason to wait. Each change is one line on standard error.
+const waitHelp = `Wait until databases are healthy, as a prerequisite of a flow: query the runners repeatedly until all databases are healthy. The
+command needs only NATS, no database login; permission to publish to dbrunner.api.health.<database> is enough. It also
+waits while no runner is connected. Each change is reported on standard error.
 
-Exit codes: 0 all are healthy; 1 the time is over (which are not, and why, is told) or NATS cannot be used; 78 the command
-line is wrong.
+Exit codes: 0 all databases are healthy; 1 the timeout expired (the unhealthy databases and reasons are listed) or NATS is
+unavailable; 78 the command line is wrong.
 ` + clientHelp
 
 type waitFlags struct {

@@ -87,7 +87,7 @@ func onNATS(t *testing.T, natsURL string) *world {
 	require.NoError(t, err)
 	t.Cleanup(conn.Close)
 	w.conn = conn
-	w.js, err = jetstream.New(conn)
+	w.js, err = jetstream.New(conn, jetstream.WithDefaultTimeout(30*time.Second))
 	require.NoError(t, err)
 	w.env = []string{
 		"RUNNER_NATS_URLS=" + natsURL,

@@ -150,7 +150,7 @@ func Plain(t testing.TB, urls string, options ...nats.Option) (*nats.Conn, jetst
 	nc, err := nats.Connect(urls, append(always, options...)...)
 	require.NoError(t, err)
 	t.Cleanup(nc.Close)
-	js, err := jetstream.New(nc)
+	js, err := jetstream.New(nc, jetstream.WithDefaultTimeout(30*time.Second))
 	require.NoError(t, err)
 	return nc, js
 }
