@@ -114,7 +114,7 @@ format: $(GOLANGCI) ## format all Go files
 	$(GOLANGCI) fmt ./...
 
 .PHONY: docs
-docs: ## write docs/configuration.md anew from the types of the settings
+docs: ## regenerate docs/configuration.md from the types of the settings
 	go test ./internal/config -run Reference -update
 
 .PHONY: fuzz

@@ -6,64 +6,63 @@ import (
 	"time"
 )
 
-// Database says how one target database is reached and used. Its name is its key; what it leaves out comes from the
-// defaults.
+// Database configures one target database. Its key is its name; missing keys use the defaults.
 type Database struct {
 	// the database's engine
 	Type string `key:"type" format:"engine"`
-	// how the database is reached, in the words of its engine
+	// connection string, in the syntax of the engine
 	ConnectionString Secret `key:"connection_string"`
-	// the same database reached past a pooler in transaction mode: migrations and at_most_once jobs need a session of
-	// their own
+	// connection string that bypasses a pooler in transaction mode; migrations and at_most_once jobs need their own
+	// session
 	DirectConnectionString Secret `key:"direct_connection_string"`
-	// apply what is pending before the first job runs
+	// apply pending migrations before the first job runs
 	MigrateOnStart bool       `key:"migrate_on_start" default:"false"`
 	Migrations     Migrations `key:"migrations"`
 
 	Defaults `key:",inline"`
 }
 
-// Migrations says where the files are that bring the database from one version of its schema to another.
+// Migrations configures the schema migrations of the database.
 type Migrations struct {
-	// folder of the files
+	// folder of the migration files
 	Folder string `key:"folder" auto:"migrations/<database>"`
-	// how the database is reached by a login that may change its schema; empty: direct_connection_string, or
+	// connection string with a login that may change the schema; empty: direct_connection_string, or
 	// connection_string
 	ConnectionString Secret `key:"connection_string"`
-	// allow files whose version is below the database's; a job or command may allow it to itself
+	// allow files whose version is below the database's; a job or command may allow this for itself
 	OutOfOrder bool `key:"out_of_order" default:"false"`
 }
 
-// Defaults are the keys that databases may share.
+// Defaults configures the keys that databases may share.
 type Defaults struct {
-	// kinds of jobs that run here; empty: all
+	// allowed kinds of jobs; empty: all
 	Kinds []string `key:"kinds" format:"kind"`
-	// effects that jobs may have here; empty: all that the ledger allows
+	// allowed effects; empty: all that the ledger allows
 	Effects []string `key:"effects" format:"effect"`
-	// ends of jobs that leave a dead letter; [] for none
+	// outcomes for which a dead letter is stored; [] for none
 	DeadLetters []string `key:"dead_letters" auto:"all" format:"reason"`
 
-	// jobs of this database that the runner holds at once; beyond 4 × pool.max only while they end quickly. The default
-	// is less where worker.max_slots or topology.max_ack_pending leave less
+	// slots of this database in the runner; above 4 × pool.max, only while jobs finish fast. The default is lower if
+	// worker.max_slots or topology.max_ack_pending require it
 	Slots int `key:"slots" auto:"16 × pool.max" min:"1" max:"100000"`
-	// transaction: a pooler in transaction mode (PgBouncer) stands before the server
+	// transaction: the server is behind a pooler in transaction mode (PgBouncer)
 	Pooler string `key:"pooler" default:"none" oneof:"none|transaction"`
 
-	// limit of one attempt for a job that sets none
+	// default time limit of one attempt of a job
 	Timeout time.Duration `key:"timeout" default:"30s" min:"1ms" max:"24h"`
-	// highest timeout that a job may set
+	// maximum timeout that a job may set
 	MaxTimeout time.Duration `key:"max_timeout" default:"15m" min:"1ms" max:"24h"`
 
-	// longest wait for one lock in the database
+	// maximum wait for one lock in the database
 	LockTimeout time.Duration `key:"lock_timeout" default:"10s" min:"1ms" max:"24h"`
-	// the server ends a transaction that says nothing for this long
+	// the server terminates transactions that are idle for this long
 	IdleInTransaction time.Duration `key:"idle_in_transaction" default:"1m" min:"1s" max:"24h"`
-	// rows that one result may hold
+	// maximum number of rows in one result
 	MaxRows int64 `key:"max_rows" default:"100000" min:"1"`
-	// encoded rows that one result may hold; with its envelope a result must fit the NATS server's max_payload
+	// maximum size of the encoded rows in one result; a result with its envelope must fit in the NATS server's max_payload
 	MaxBytes Size `key:"max_bytes" default:"768KiB" min:"1KiB" max:"64MiB"`
 
-	// settings that only this engine has
+	// engine-specific settings
 	Settings map[string]string `key:"settings"`
 
 	Output Output                 `key:"output"`
@@ -74,79 +73,79 @@ type Defaults struct {
 	Health Health                 `key:"health"`
 }
 
-// Output bounds the rows that have no room in their result and go to the object store instead.
+// Output limits the rows that do not fit in their result and are offloaded to the object store.
 type Output struct {
-	// whether rows go there; otherwise a job fails whose rows have no room in its result
+	// enables offloading; without it, a job fails if its rows do not fit in its result
 	Enabled bool `key:"enabled" default:"true"`
-	// rows that one job may return that way
+	// maximum number of offloaded rows of one job
 	MaxRows int64 `key:"max_rows" default:"100000000" min:"1"`
-	// rows that one job may return that way, bytes of them as JSON
+	// maximum size of the offloaded rows of one job, as JSON
 	MaxBytes Size `key:"max_bytes" default:"2GiB" min:"1KiB"`
 }
 
-// Pool bounds a database's connections.
+// Pool limits a database's connections.
 type Pool struct {
-	// connections kept open; less where it is not written and pool.max is less
+	// connections kept open; if not set, at most pool.max
 	Min int `key:"min" default:"5" min:"0" max:"10000"`
-	// connections open at most
+	// maximum number of open connections
 	Max int `key:"max" default:"15" min:"1" max:"10000"`
-	// a connection is replaced at this age
+	// age at which a connection is replaced
 	MaxLifetime time.Duration `key:"max_lifetime" default:"1h" min:"1s"`
-	// up to this much is added to max_lifetime, so that connections are not replaced all at once
+	// random time of up to this much added to max_lifetime, so that connections are not all replaced at the same time
 	LifetimeJitter time.Duration `key:"lifetime_jitter" default:"6m" min:"0s"`
-	// a connection above pool.min is closed after this long without work
+	// idle time after which a connection above pool.min is closed
 	MaxIdleTime time.Duration `key:"max_idle_time" default:"30m" min:"1s"`
-	// limit of one attempt to connect
+	// timeout of one connection attempt
 	ConnectTimeout time.Duration `key:"connect_timeout" default:"10s" min:"100ms" max:"5m"`
-	// a connection idle for longer is tried before it gets a job
+	// a connection idle for longer is pinged before it gets a job
 	PingAfterIdle time.Duration `key:"ping_after_idle" default:"30s" min:"1s"`
 }
 
-// KindLimits override a database's time limits for one kind; zero: as the database.
+// KindLimits override a database's time limits for one kind; zero: the database's.
 type KindLimits struct {
-	// limit of one attempt for a job of this kind that sets none; of kind migration 1h unless set here
+	// default time limit of one attempt of a job of this kind; for kind migration, 1h unless set here
 	Timeout time.Duration `key:"timeout" auto:"the database's" min:"1ms" max:"24h"`
-	// highest timeout that a job of this kind may set; of kind migration 24h unless set here
+	// maximum timeout that a job of this kind may set; for kind migration, 24h unless set here
 	MaxTimeout time.Duration `key:"max_timeout" auto:"the database's" min:"1ms" max:"24h"`
 }
 
-// Ledger says how the table is looked after that makes effects happen once.
+// Ledger configures the ledger, the table that makes jobs take effect only once.
 type Ledger struct {
-	// manage creates the table when missing; verify wants it there; off refuses exactly_once and at_most_once
+	// manage creates the table if it is missing; verify requires it; off rejects exactly_once and at_most_once
 	Mode string `key:"mode" default:"manage" oneof:"manage|verify|off"`
-	// how long a row is kept: within this time a job id may not be used again
+	// how long a row is kept; a job id must not be reused within this time
 	Retention time.Duration `key:"retention" default:"48h" min:"1s"`
-	// how often old rows are looked for
+	// how often old rows are deleted
 	SweepInterval time.Duration `key:"sweep_interval" default:"1m" min:"1s" max:"24h"`
 }
 
-// Retry bounds the repetitions of transient failures (deadlock, serialization failure) within one delivery.
+// Retry limits the retries after transient failures (deadlock, serialization failure) within one delivery.
 type Retry struct {
-	// executions at most, the first one included
+	// maximum number of attempts, including the first one
 	Attempts int `key:"attempts" default:"5" min:"1" max:"100"`
-	// pause before the second execution; doubles each time, with jitter
+	// delay before the second attempt; doubles each time, with jitter
 	Delay time.Duration `key:"delay" default:"20ms" min:"1ms" max:"1m"`
-	// longest pause
+	// maximum delay
 	MaxDelay time.Duration `key:"max_delay" default:"1s" min:"1ms" max:"10m"`
 }
 
-// Health says how often the runner looks at the database, and what it takes for a sign of trouble.
+// Health configures the health checks of the database and their thresholds.
 type Health struct {
-	// how often it looks; each look opens a connection beside the pool and closes it again
+	// interval between health checks; each opens and closes a connection outside the pool
 	Interval time.Duration `key:"interval" default:"10s" min:"1s" max:"1h"`
-	// limit of one look, also of a job of kind health
+	// timeout of one health check, including jobs of kind health
 	Timeout time.Duration `key:"timeout" default:"5s" min:"100ms" max:"1m"`
-	// a connection or a trivial query that takes longer is degraded
+	// a database is degraded if connecting or a trivial query takes longer
 	Slow time.Duration `key:"slow" default:"1s" min:"1ms" max:"1m"`
-	// this share of pool.max in use, percent, is degraded while calls wait longer than pool_wait; 0: never
+	// a database is degraded if this percentage of pool.max is in use while calls wait longer than pool_wait; 0: never
 	PoolSaturation int `key:"pool_saturation" default:"100" min:"0" max:"100"`
-	// a wait for a connection that counts as saturation; a pool that is full of work is not degraded by itself
+	// a wait for a connection above which the pool counts as saturated; a fully used pool alone is not degraded
 	PoolWait time.Duration `key:"pool_wait" default:"30s" min:"1ms" max:"24h"`
-	// whether migrations that are pending are degraded
+	// whether a database with pending migrations is degraded
 	PendingMigrations string `key:"pending_migrations" default:"degraded" oneof:"degraded|ignore"`
 }
 
-// NewDatabase returns a database with these defaults, of an engine and reached by a connection string.
+// NewDatabase returns a database with these defaults, an engine and a connection string.
 func (d *Defaults) NewDatabase(engine string, connection Secret) *Database {
 	return &Database{Type: engine, ConnectionString: connection, Defaults: d.clone()}
 }
@@ -184,8 +183,8 @@ const (
 	PendingIgnore   = "ignore"
 )
 
-// SustainedRate is how many results a second one database can have for ever: each is kept for the minimum age,
-// and the limits must hold them. meanBytes is the mean size of a stored result in bytes; 0 looks at the count alone.
+// SustainedRate returns the number of results per second that one database can sustain indefinitely: each is kept for
+// the minimum age, within the limits. meanBytes is the mean size of a stored result; 0 considers only the count.
 func (r *ResultsStream) SustainedRate(meanBytes int64) float64 {
 	count := float64(r.MaxCount)
 	if meanBytes > 0 {

@@ -82,7 +82,7 @@ func (l *leaf) describe(docs map[string]string) Key {
 		Default: defaultWords(f), Doc: docs[l.key.owner+"."+f.Name],
 	}
 	if l.file {
-		k.Type, k.Doc = "file", "file that holds "+l.key.name+" and nothing else; instead of it"
+		k.Type, k.Doc = "file", "file that contains only "+l.key.name+", as an alternative to it"
 	}
 	return k
 }

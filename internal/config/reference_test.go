@@ -14,7 +14,7 @@ import (
 	"dbrunner/internal/config"
 )
 
-var update = flag.Bool("update", false, "write docs/configuration.md anew")
+var update = flag.Bool("update", false, "regenerate docs/configuration.md")
 
 //go:embed testdata/configuration.md
 var introduction string
@@ -25,7 +25,7 @@ const (
 )
 
 // TestTheReferencePageIsWhatTheTypesSay holds docs/configuration.md equal to what is generated from the types:
-// `go test ./internal/config -run Reference -update` writes it anew.
+// `go test ./internal/config -run Reference -update` regenerates it.
 func TestTheReferencePageIsWhatTheTypesSay(t *testing.T) {
 	t.Parallel()
 	page := introduction + tables()
@@ -63,7 +63,7 @@ func heading(b *strings.Builder, section string) {
 	} else {
 		b.WriteString("\n## `" + section + "`\n\n" + config.DescribeSection(section) + "\n\n")
 	}
-	row(b, "key", "environment", "value", "default", "what it is")
+	row(b, "key", "environment", "value", "default", "description")
 	row(b, "---", "---", "---", "---", "---")
 }
 
@@ -96,7 +96,7 @@ func TestEverySettingIsDescribed(t *testing.T) {
 	}
 	require.Contains(t, variables, "RUNNER_NATS_PASSWORD_FILE")
 	require.Equal(t, "databases.<name>.pool.max", variables["<NAME>_POOL_MAX"])
-	require.Equal(t, "Bounds a database's connections.", config.DescribeSection("databases.<name>.pool"))
+	require.Equal(t, "Limits a database's connections.", config.DescribeSection("databases.<name>.pool"))
 }
 
 // TestTheExampleIsAccepted loads the example as it stands.

@@ -61,12 +61,12 @@ func newCollector(source Source) *collector {
 	return &collector{
 		source: source, runner: runnerFamilies(), dead: deadFamilies(), databases: databaseFamilies(),
 		ledgers: ledgerFamilies(), lanes: laneFamilies(), queues: queueFamilies(), waiting: laneQueueFamilies(),
-		info:        desc("database_info", "The databases of this runner; always 1.", "database", "engine"),
-		connections: desc("pool_connections", "Connections to the database, by what they are doing.", "database", "state"),
-		ended:       desc("deliveries_total", "Deliveries by how they left this runner.", "database", "lane", "end"),
-		oldest: desc("queue_oldest_age_seconds", "Age of the oldest job in the database's queue, held ones included; 0 if it is empty.",
+		info:        desc("database_info", "Databases of this runner; always 1.", "database", "engine"),
+		connections: desc("pool_connections", "Database connections, by state.", "database", "state"),
+		ended:       desc("deliveries_total", "Deliveries, by disposition.", "database", "lane", "end"),
+		oldest: desc("queue_oldest_age_seconds", "Age of the oldest job in the database's queue, including ack pending jobs; 0 if the queue is empty.",
 			"database"),
-		swept: desc("ledger_swept_timestamp_seconds", "When the ledger was last cleaned up.", "database"),
+		swept: desc("ledger_swept_timestamp_seconds", "Time of the last ledger cleanup.", "database"),
 	}
 }
 

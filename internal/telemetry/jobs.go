@@ -62,24 +62,24 @@ func newJobVectors() *jobVectors {
 		return prometheus.NewHistogramVec(prometheus.HistogramOpts{Namespace: prefix, Name: name, Help: help, Buckets: buckets}, labels)
 	}
 	return &jobVectors{
-		jobs: counter("jobs_total", "Jobs that have ended here, by status and error code (empty: none); without duplicates.",
+		jobs: counter("jobs_total", "Jobs finished by this runner, by status and error code (empty: none); without duplicates.",
 			"database", "kind", "status", "code"),
-		duplicates: counter("job_duplicates_total", "Messages that were answered with the result of an earlier one.",
+		duplicates: counter("job_duplicates_total", "Messages answered with an earlier message's result.",
 			"database", "kind"),
-		recorded: counter("ledger_duplicates_total", "Messages whose job had a row in the ledger already: nothing took effect again.",
+		recorded: counter("ledger_duplicates_total", "Messages whose job already had a ledger row; nothing took effect again.",
 			"database", "kind"),
-		redelivered: counter("jobs_redelivered_total", "Jobs that ended at a later delivery than the first.",
+		redelivered: counter("jobs_redelivered_total", "Jobs that needed more than one delivery.",
 			"database", "kind"),
-		retries: counter("job_retries_total", "Repeated executions of jobs, within one delivery.",
+		retries: counter("job_retries_total", "Retries of jobs within one delivery.",
 			"database", "kind"),
-		letters: counter("dead_letters_total", "Dead letters stored, by what brought them there.",
+		letters: counter("dead_letters_total", "Dead letters stored, by reason.",
 			"database", "kind", "reason"),
 		execution: histogram("job_execution_duration_seconds",
-			"Time from the begin of a job's work to its answer, the wait for a connection and repetitions included.",
+			"Job execution time, including the wait for a connection and retries.",
 			workBuckets, "database", "kind", "status"),
-		queue: histogram("job_queue_duration_seconds", "Time from a job's publish to its arrival at this runner.",
+		queue: histogram("job_queue_duration_seconds", "Time from the publish of a job to its arrival at this runner.",
 			queueBuckets, "database", "kind"),
-		total: histogram("job_duration_seconds", "Time from a job's publish to the acknowledgement of its message.",
+		total: histogram("job_duration_seconds", "Time from the publish of a job to the acknowledgement of its message.",
 			queueBuckets, "database", "kind"),
 	}
 }

@@ -33,7 +33,7 @@ type Build struct{ Version, GoVersion, Runner string }
 func NewMetrics(build Build, words Words, source Source) *Metrics {
 	m := &Metrics{registry: prometheus.NewRegistry(), jobs: newJobVectors(), words: words}
 	info := prometheus.NewGauge(prometheus.GaugeOpts{
-		Namespace: prefix, Name: "build_info", Help: "What is running; always 1.",
+		Namespace: prefix, Name: "build_info", Help: "Version and name of the runner; always 1.",
 		ConstLabels: prometheus.Labels{"version": build.Version, "goversion": build.GoVersion, "runner": build.Runner},
 	})
 	info.Set(1)
