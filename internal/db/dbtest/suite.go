@@ -82,6 +82,10 @@ const (
 	LacksDefaultNames = "default_names"
 	// LacksTransactionID: it does not tell one transaction of a session from the next.
 	LacksTransactionID = "transaction_id"
+	// LacksRequests: it has no sys.dm_exec_requests, and not what else a diagnosis looks at.
+	LacksRequests = "dm_exec_requests"
+	// LacksAppLocks: it crashes now and then when sessions compete for locks of an application.
+	LacksAppLocks = "applocks"
 )
 
 // Needs skips a case that the server at hand is known not to pass.

@@ -71,6 +71,7 @@ func testStagesGivesUp(t *testing.T, h Harness) {
 }
 
 func testDiagnoseFinds(t *testing.T, h Harness) {
+	h.Needs(t, LacksRequests)
 	b := setup(t, h)
 	_, inserted, err := b.db.Record(t.Context(), entry("job"))
 	require.NoError(t, err)

@@ -175,6 +175,7 @@ func insideOnly(sql string) bool {
 
 // testOutsideCaps asks for more rows than may be given: what was done is done.
 func testOutsideCaps(t *testing.T, h Harness) {
+	h.Needs(t, LacksAppLocks)
 	b := setup(t, h)
 	ten := b.compile(h.SQL.Numbers(10))
 	_, err := b.db.Execute(t.Context(), call(), ten, db.RowOptions{Format: db.Arrays, MaxRows: 3}, nil)
@@ -308,6 +309,7 @@ func testOnceFails(t *testing.T, h Harness) {
 
 // testHeld looks at a job from another runner while it is executed: the execution goes on, as far as the engine can tell.
 func testHeld(t *testing.T, h Harness) {
+	h.Needs(t, LacksAppLocks)
 	b := setup(t, h)
 	other := b.second()
 	x := b.once("job")
@@ -355,6 +357,7 @@ func testEndOvertaken(t *testing.T, h Harness) {
 
 // testLockLetGo looks whether a lock stays behind, however an execution ended.
 func testLockLetGo(t *testing.T, h Harness) {
+	h.Needs(t, LacksAppLocks)
 	b := setup(t, h)
 	other := b.second()
 	_, _, err := b.db.Record(t.Context(), started("taken"))
@@ -388,6 +391,7 @@ func testOnceRace(t *testing.T, h Harness) { race(t, h, 4, 0) }
 func testMixedRace(t *testing.T, h Harness) { race(t, h, 2, 2) }
 
 func race(t *testing.T, h Harness, statements, transactions int) {
+	h.Needs(t, LacksAppLocks)
 	const rounds = 10
 	b := setup(t, h)
 	both := []db.Database{b.db, b.second()}
