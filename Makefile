@@ -89,7 +89,7 @@ faults-quick: ## three short seeds of the same, about a minute; writes nothing
 	bin/faults -quick $(FAULTS)
 
 .PHONY: faults-mutants
-faults-mutants: ## show that runners which are broken on purpose are found out; some four minutes
+faults-mutants: ## show that runners which are broken on purpose are found out; some six minutes
 	@scripts/setup postgres
 	go build -o bin/faults ./test/faults
 	bin/faults -mutants -jobs 2500 -length 6s $(FAULTS)

@@ -448,7 +448,7 @@ func (p *planner) renaming(name string) {
 const replaceStatements = `DO $$ DECLARE p record; BEGIN
 	FOR p IN SELECT name, array_to_string(parameter_types, ',') AS types FROM pg_prepared_statements LOOP
 		EXECUTE format('DEALLOCATE %I', p.name);
-		EXECUTE format('PREPARE %I %s AS SELECT 1', p.name, '(' || nullif(p.types, '') || ')');
+		EXECUTE format('PREPARE %I %s AS INSERT INTO gates SELECT true WHERE false', p.name, '(' || nullif(p.types, '') || ')');
 	END LOOP; END $$`
 
 func (p *planner) migration(name string) {
