@@ -76,8 +76,8 @@ func (l *natsLook) run(ctx context.Context) {
 	if !ok {
 		return
 	}
-	l.account(ctx, conn, denied)
-	l.topology(ctx, conn, denied)
+	l.subscriptions(ctx, opts)
+	l.topology(ctx, conn, denied, l.account(ctx, conn, denied))
 }
 
 // denied are the subjects that are refused; those only for creating are apart.
@@ -121,31 +121,48 @@ func (l *natsLook) rights(ctx context.Context, opts bus.Options) (*denied, bool)
 	return out, true
 }
 
+// The subscriptions that a runner holds all the time: two inboxes, requests to cancel, nine of the service protocol and five
+// requests of the whole fleet; and four requests of each database, besides one inbox for each lane.
+const (
+	fleetSubscriptions    = 17
+	databaseSubscriptions = 4
+)
+
+// subscriptions tries as many as the runner holds.
+func (l *natsLook) subscriptions(ctx context.Context, opts bus.Options) {
+	wanted := fleetSubscriptions
+	for _, d := range Topology(l.cfg).Databases {
+		wanted += databaseSubscriptions + len(d.Lanes)
+	}
+	enough, err := bus.TrySubscriptions(ctx, opts, wanted)
+	switch {
+	case err != nil:
+		l.find(aboutNATS, partRights, db.GradeFault, "the number of subscriptions could not be tried: "+err.Error(), "check the server and its log")
+	case !enough:
+		l.find(aboutNATS, partRights, db.GradeFault, fmt.Sprintf("the server allows fewer than the %d subscriptions that the runner holds", wanted),
+			"raise max_subscriptions of the server, or the account's limit")
+	}
+}
+
 // account tells the limits of the account, where the runner may see them: it need not.
-func (l *natsLook) account(ctx context.Context, conn *bus.Conn, d *denied) {
+func (l *natsLook) account(ctx context.Context, conn *bus.Conn, d *denied) *bus.Account {
 	if d.account || l.blind(d) {
-		return
+		return nil
 	}
 	a, err := conn.Account(ctx)
 	if err != nil {
 		l.find(aboutNATS, partAccount, db.GradeFault, "JetStream does not answer: "+err.Error(),
 			"enable JetStream in the server and for this account, and check nats.domain")
-		return
+		return nil
 	}
-	l.find(aboutNATS, partAccount, db.GradeOK, fmt.Sprintf("JetStream: %d streams of %s, %d MiB of %s", a.Streams, limitText(int64(a.MaxStreams), ""),
-		a.Bytes>>20, limitText(a.MaxBytes>>20, " MiB")), "")
-	if wanted := 2*len(l.cfg.Databases) + fleetStreams; a.MaxStreams > 0 && wanted > a.MaxStreams {
-		l.find(aboutNATS, partAccount, db.GradeFault, fmt.Sprintf("%d streams are needed, and the account may have %d", wanted, a.MaxStreams),
-			"raise the account's limit of streams")
-	}
-	if a.MaxBytes > 0 && a.Bytes*10 > a.MaxBytes*9 {
+	tier := a.Tier(l.cfg.Topology.Replicas)
+	l.find(aboutNATS, partAccount, db.GradeOK, fmt.Sprintf("JetStream: %d streams of %s, %d MiB of %s", tier.Streams, limitText(int64(tier.Limits.MaxStreams), ""),
+		tier.Bytes>>20, limitText(tier.Limits.MaxBytes>>20, " MiB")), "")
+	if most := tier.Limits.MaxBytes; most > 0 && tier.Bytes > most/10*9 {
 		l.find(aboutNATS, partAccount, db.GradeWarning, "more than nine tenths of the account's room are taken", "raise the account's limit, or lower those of topology.*")
 	}
+	return a
 }
-
-// fleetStreams are the streams of all databases together: dead letters, health, requests to cancel, and the
-// buckets of rows and of parameters.
-const fleetStreams = 5
 
 func limitText(n int64, unit string) string {
 	if n <= 0 {
@@ -164,7 +181,7 @@ func (l *natsLook) blind(d *denied) bool {
 	return false
 }
 
-func (l *natsLook) topology(ctx context.Context, conn *bus.Conn, d *denied) {
+func (l *natsLook) topology(ctx context.Context, conn *bus.Conn, d *denied, account *bus.Account) {
 	if l.blind(d) {
 		l.find(aboutTopology, partStreams, db.GradeFault, "streams and consumers could not be looked at: a right is missing", "allow it, see above")
 		return
@@ -193,6 +210,31 @@ func (l *natsLook) topology(ctx context.Context, conn *bus.Conn, d *denied) {
 			grade, remedy = db.GradeFault, "run runner topology apply with a user who may, or allow them (docs/security.md)"
 		}
 		l.find(aboutTopology, partRights, grade, fmt.Sprintf("the server refuses to create streams or consumers (%d subjects)", len(d.creating)), remedy)
+	} else if missing > 0 && l.cfg.Topology.Mode == config.TopologyManage {
+		l.creatable(ctx, conn, account)
+	}
+}
+
+// creatable tells what keeps a runner from creating what is missing.
+func (l *natsLook) creatable(ctx context.Context, conn *bus.Conn, account *bus.Account) {
+	found, err := conn.Creatable(ctx, Topology(l.cfg), account)
+	if err != nil {
+		l.find(aboutTopology, partStreams, db.GradeFault, "whether what is missing can be created could not be asked: "+err.Error(), "check the server and its log")
+		return
+	}
+	for i := range found.Obstacles {
+		l.find(aboutTopology, partStreams, db.GradeFault, found.Obstacles[i].String(), found.Obstacles[i].Remedy)
+	}
+	if account == nil {
+		l.find(aboutTopology, partAccount, db.GradeNote, "the account's limits of streams and consumers could not be seen", "allow "+bus.AccountRight(BusOptions(l.cfg, nil)).Subject+" to know before a runner starts")
+	}
+	if wanted := l.cfg.Topology.Replicas; found.Clustered && found.Servers > 0 && found.Servers < wanted {
+		l.find(aboutTopology, partStreams, db.GradeWarning, fmt.Sprintf("the cluster tells clients of %d servers, and each stream shall have %d copies", found.Servers, wanted),
+			"start as many servers, or lower topology.replicas")
+	}
+	if found.Clustered && len(found.Obstacles) == 0 {
+		l.find(aboutTopology, partStreams, db.GradeNote, fmt.Sprintf("whether %d servers of the cluster have room for the streams shows when a runner creates them", l.cfg.Topology.Replicas),
+			"nats server report jetstream shows the servers, to a user of the system account")
 	}
 }
 

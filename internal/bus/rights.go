@@ -189,12 +189,39 @@ func TryRights(ctx context.Context, opts Options, rights []Right) ([]Right, erro
 	return out, nil
 }
 
+// TrySubscriptions reports whether one connection may have n subscriptions. They are to inboxes, and end with the connection.
+func TrySubscriptions(ctx context.Context, opts Options, n int) (bool, error) {
+	opts.setDefaults()
+	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
+	defer cancel()
+	t := &trial{refusals: map[string]bool{}, closed: make(chan struct{})}
+	nc, err := t.dial(ctx, opts)
+	if err != nil {
+		return false, err
+	}
+	for i := 0; i < n && err == nil; i++ {
+		_, err = nc.SubscribeSync(nc.NewInbox())
+	}
+	if err == nil {
+		err = nc.FlushWithContext(ctx)
+	}
+	nc.Close()
+	<-t.closed
+	if err != nil {
+		return false, fmt.Errorf("try subscriptions in NATS: %w", err)
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return !t.full, nil
+}
+
 // trial is a connection that is there to be refused.
 type trial struct {
 	closed chan struct{}
 
 	mu       sync.Mutex
 	refusals map[string]bool // what the server said no to, in its words
+	full     bool            // it said that there are enough subscriptions
 }
 
 func (t *trial) dial(ctx context.Context, opts Options) (*nats.Conn, error) {
@@ -213,11 +240,12 @@ func (t *trial) dial(ctx context.Context, opts Options) (*nats.Conn, error) {
 }
 
 func (t *trial) refused(err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.full = t.full || errors.Is(err, nats.ErrMaxSubscriptionsExceeded)
 	if !errors.Is(err, nats.ErrPermissionViolation) {
 		return
 	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
 	t.refusals[refusedSubject(err.Error())] = true
 }
 
