@@ -32,6 +32,9 @@ func testPoisons(t *testing.T, h Harness) {
 				if err != nil && db.ClassOf(err) != db.ClassUnknown {
 					require.Nil(t, row, "it is rolled back: %v", err)
 				}
+				if err == nil && !p.Query {
+					require.NotNil(t, row, "it is committed, and nothing tells so")
+				}
 			}
 		})
 	}

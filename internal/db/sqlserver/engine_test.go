@@ -205,6 +205,56 @@ func TestIsolationOfTheNextUse(t *testing.T) {
 	}
 }
 
+// What a statement leaves switched off or counted does not reach the engine's own statements that follow it in the session.
+func TestWhatAStatementSwitches(t *testing.T) {
+	t.Parallel()
+	for _, option := range []string{"NOEXEC ON", "FMTONLY ON", "PARSEONLY ON", "ROWCOUNT 1"} {
+		for _, text := range []string{"SET " + option, "INSERT INTO item VALUES (1), (2), (3) SET " + option} {
+			t.Run(text, func(t *testing.T) {
+				t.Parallel()
+				d := setup(t, func(o *db.Options) { o.Pool.Max = 1 })
+				_, err := transact(t, d, nil, "CREATE TABLE item (id int)")
+				require.NoError(t, err)
+				_, err = transact(t, d, sealed("transaction"), text)
+				requireTold(t, d, "transaction", err)
+
+				row := func(status string) *db.Entry {
+					return &db.Entry{JobID: "alone", Status: status, Answer: []byte("{}"), Timestamp: time.Unix(1, 0), Runner: "r"}
+				}
+				_, err = d.Execute(t.Context(), db.Call{Timeout: time.Minute}, &db.Compiled{SQL: text}, db.RowOptions{Format: db.Arrays}, &db.Once{
+					Start: row(db.StatusStarted), End: func(db.ResultSet, error) *db.Entry { return row("succeeded") },
+				})
+				require.NoError(t, err)
+				end, err := d.Lookup(t.Context(), "alone")
+				require.NoError(t, err)
+				require.Equal(t, "succeeded", end.Status)
+
+				_, err = transact(t, d, sealed("next"), "DELETE FROM item", "INSERT INTO item VALUES (1), (2), (3)")
+				require.NoError(t, err)
+				set, err := d.Read(t.Context(), db.Call{Timeout: time.Minute}, &db.Compiled{SQL: "SELECT id FROM item ORDER BY id"}, db.RowOptions{Format: db.Arrays})
+				require.NoError(t, err)
+				require.Equal(t, "[[1],[2],[3]]", string(set.Rows))
+				swept, err := d.Sweep(t.Context(), time.Now().Add(time.Hour), 10)
+				require.NoError(t, err)
+				require.GreaterOrEqual(t, swept, 2)
+			})
+		}
+	}
+}
+
+// requireTold requires that a transaction's end is known, and that the ledger has its row if it was committed.
+func requireTold(t *testing.T, d db.Database, job string, err error) {
+	t.Helper()
+	row, lookErr := d.Lookup(t.Context(), job)
+	require.NoError(t, lookErr)
+	if err == nil {
+		require.NotNil(t, row)
+		return
+	}
+	require.Equal(t, db.ClassPermanent, db.ClassOf(err), "%v", err)
+	require.Nil(t, row)
+}
+
 // A row that was recorded again while the clean-up waits for it stays.
 func TestSweepLooksAgain(t *testing.T) {
 	t.Parallel()

@@ -44,6 +44,8 @@ const (
 	takenIndex = 2601
 )
 
+const takenMessage = "the ledger has a row for this job already"
+
 func arg(name string, value driver.Value) driver.NamedValue {
 	return driver.NamedValue{Name: name, Value: value}
 }
@@ -102,24 +104,55 @@ func padded(answer []byte) []byte {
 	return out
 }
 
-// fenceRequest verifies the transaction and, with an entry, writes the ledger row. It says 1 if both were done.
+// What a fence says.
+const (
+	fenceHolds = 1
+	fenceEnded = 0 // the transaction is not the one that was begun
+	fenceNoRow = 2 // the row was written and is not there
+)
+
+// fenceRequest verifies the transaction and, with an entry, writes the ledger row and looks for it: a trigger may have
+// kept it out, or ended the transaction.
 func (d *Database) fenceRequest(s *session, transaction int64, entry *db.Entry) request {
 	args := []driver.NamedValue{arg("database", s.database), arg("transaction", transaction)}
-	write := ""
+	write := "SELECT CAST(1 AS bigint)"
 	if entry != nil {
-		write = insertEntry + "; "
+		write = insertEntry + "; SELECT CAST(CASE WHEN NOT (" + atDepth + ") THEN 0 WHEN EXISTS (SELECT 1 FROM dbrunner.ledger WHERE " +
+			theKey + ") THEN 1 ELSE 2 END AS bigint)"
 		args = append(args, d.entryArgs(entry)...)
 	}
-	text := d.texts.limits + "IF " + d.stillOurs() + " BEGIN " + write + "SELECT CAST(1 AS bigint) END ELSE SELECT CAST(0 AS bigint)"
+	text := d.texts.limits + "IF " + d.stillOurs() + " BEGIN " + write + " END ELSE SELECT CAST(0 AS bigint)"
 	return request{text: text, args: numbered(args)}
 }
 
-// ledgerError is an error of the statement that writes the ledger row: of a transaction that is rolled back.
+// taken reports that the key of a ledger row is taken.
+func taken(e *mssql.Error) bool { return e.Number == takenKey || e.Number == takenIndex }
+
+// fenceError is why the ledger row could not be written in a job's transaction, which is rolled back. It says nothing of
+// the server: the job may have done anything to the ledger there. If the ledger is not as it must be for others either,
+// whoever records the job's end meets that.
+func (d *Database) fenceError(e mssql.Error) *db.Error {
+	out := d.serverError(e, -1)
+	if taken(&e) {
+		out.Class, out.Message = db.ClassTaken, takenMessage
+		return out
+	}
+	out.Message = "the ledger row could not be written: " + out.Message
+	return out
+}
+
+// rowKeptOut is the error of a ledger row that was written and is not there: without one there is no fence.
+func rowKeptOut() *db.Error {
+	return db.Errorf(db.ClassPermanent, db.CodeDatabase,
+		"the ledger (table dbrunner.ledger) did not keep the row: remove the trigger or view that stands in its way; nothing is committed")
+}
+
+// ledgerError is an error of a statement of the engine's own on the ledger, outside of any job's transaction.
 func (d *Database) ledgerError(e mssql.Error) *db.Error {
 	out := d.serverError(e, -1)
 	switch {
-	case e.Number == takenKey || e.Number == takenIndex:
-		out.Class, out.Message = db.ClassTaken, "the ledger has a row for this job already"
+	case taken(&e):
+		out.Class, out.Message = db.ClassTaken, takenMessage
 	case out.Code == db.CodeUndefined || out.Code == db.CodePermission || out.Code == db.CodeReadOnly:
 		out.Class, out.Code = db.ClassUnavailable, db.CodeUnavailable
 		out.Message = "the ledger (table dbrunner.ledger) is missing, not as it must be, or not for this login to write: " +
@@ -183,7 +216,7 @@ func (d *Database) record(ctx context.Context, s *session, entry *db.Entry) (*db
 		if err == nil {
 			return recordedAt(entry, t)
 		}
-		if e, ok := errors.AsType[mssql.Error](err); !ok || e.Number != takenKey && e.Number != takenIndex {
+		if e, ok := errors.AsType[mssql.Error](err); !ok || !taken(&e) {
 			return nil, false, err
 		}
 		if existing, err := d.find(ctx, s, readEntry, entry.JobID); existing != nil || err != nil {

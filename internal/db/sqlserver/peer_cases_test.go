@@ -98,6 +98,19 @@ func TestPeerErrors(t *testing.T) {
 	}
 }
 
+// What the fence sets ends with its request on SQL Server, so that COMMIT and ROLLBACK set it again: with NOEXEC they
+// would be read and not executed.
+func TestPeerExecutes(t *testing.T) {
+	t.Parallel()
+	const executing = "SET NOEXEC OFF; SET PARSEONLY OFF; SET FMTONLY OFF; "
+	p := newPeer(t, on("nothing", reply{}))
+	require.NoError(t, run(t, p.open(), patience))
+	require.True(t, p.said(executing+"SET XACT_ABORT ON; COMMIT TRANSACTION"))
+	p = newPeer(t, on("UPDATE item", reply{tokens: failure(547, 16, "canary", false)}))
+	require.Error(t, run(t, p.open(), patience))
+	require.True(t, p.said(executing+"IF @@TRANCOUNT > 0 ROLLBACK"))
+}
+
 // A name is told where the message holds it and nothing else of interest.
 func TestPeerNames(t *testing.T) {
 	t.Parallel()
@@ -118,8 +131,28 @@ func TestPeerFence(t *testing.T) {
 	t.Run("missing", func(t *testing.T) {
 		t.Parallel()
 		p := newPeer(t, on("INSERT INTO dbrunner.ledger", reply{tokens: failure(208, 16, "canary", false)}))
-		e := requireError(t, run(t, p.open(), patience), db.ClassUnavailable, db.CodeUnavailable)
+		d := p.open()
+		e := requireError(t, run(t, d, patience), db.ClassPermanent, db.CodeUndefined) // by the job, for all that is known
+		require.Contains(t, e.Message, "the ledger row could not be written")
+		require.False(t, p.said("COMMIT TRANSACTION"))
+		_, _, err := d.Record(t.Context(), &db.Entry{JobID: "job", Status: "failed", Answer: []byte("{}"), Timestamp: time.Unix(1, 0), Runner: "r"})
+		e = requireError(t, err, db.ClassUnavailable, db.CodeUnavailable)
 		require.Contains(t, e.Message, "runner ledger ddl")
+	})
+	for name, number := range map[string]int32{"no right": 229, "database read-only": 3906, "offline": 942, "shutting down": 6005} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := newPeer(t, on("INSERT INTO dbrunner.ledger", reply{tokens: failure(number, 16, "canary", false)}))
+			require.NotEqual(t, db.ClassUnavailable, db.ClassOf(run(t, p.open(), patience)))
+			require.False(t, p.said("COMMIT TRANSACTION"))
+		})
+	}
+	t.Run("row kept out", func(t *testing.T) {
+		t.Parallel()
+		p := newPeer(t, on("XACT_STATE()", reply{tokens: number(2)}))
+		e := requireError(t, run(t, p.open(), patience), db.ClassPermanent, db.CodeDatabase)
+		require.Contains(t, e.Message, "did not keep the row")
+		require.False(t, p.said("COMMIT TRANSACTION"))
 	})
 	t.Run("another transaction", func(t *testing.T) {
 		t.Parallel()

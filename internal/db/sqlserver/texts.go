@@ -10,11 +10,16 @@ import (
 )
 
 const (
-	rollbackSQL = "IF @@TRANCOUNT > 0 ROLLBACK TRANSACTION"
+	// executing lets a session execute statements, whatever the job has set. What the engine sets in a request with
+	// arguments does not outlive it, so that requests without them say it again.
+	executing   = "SET NOEXEC OFF; SET PARSEONLY OFF; SET FMTONLY OFF; "
+	rollbackSQL = executing + "IF @@TRANCOUNT > 0 ROLLBACK TRANSACTION"
 	// commitSQL commits what begin began, and says so: the row, without any error beside it, is the proof.
-	commitSQL = "SET XACT_ABORT ON; COMMIT TRANSACTION; COMMIT TRANSACTION; SELECT CAST(@@TRANCOUNT AS bigint)"
+	commitSQL = executing + "SET XACT_ABORT ON; COMMIT TRANSACTION; COMMIT TRANSACTION; SELECT CAST(@@TRANCOUNT AS bigint)"
 	// depth is how often a transaction is begun. A stray COMMIT takes one away, which shows; it commits nothing.
 	depth = 2
+	// atDepth is the condition that it is begun as often as that.
+	atDepth = "@@TRANCOUNT = 2"
 )
 
 // texts are the engine's own texts that depend on its options alone: the server keeps a plan for each text.
@@ -28,7 +33,7 @@ func newTexts(l *db.Limits) texts {
 	if l.LockTimeout > 0 {
 		lock = milliseconds(l.LockTimeout)
 	}
-	limits := "SET NOEXEC OFF; SET PARSEONLY OFF; SET FMTONLY OFF; SET ROWCOUNT 0; SET XACT_ABORT ON; SET IMPLICIT_TRANSACTIONS OFF; " +
+	limits := executing + "SET ROWCOUNT 0; SET XACT_ABORT ON; SET IMPLICIT_TRANSACTIONS OFF; " +
 		"SET NOCOUNT OFF; SET CONTEXT_INFO 0x00; SET LOCK_TIMEOUT " + lock + "; "
 	// A session's reset leaves the isolation level as the job before has set it.
 	return texts{limits: limits, own: limits + isolationSQL(db.IsolationDefault)}
@@ -74,5 +79,5 @@ func (d *Database) transactionID() string {
 
 // stillOurs is the condition that the transaction under way is the one that was begun, open, in its own database.
 func (d *Database) stillOurs() string {
-	return "@@TRANCOUNT = " + strconv.Itoa(depth) + " AND XACT_STATE() = 1 AND DB_ID() = @database AND " + d.transactionID() + " = @transaction"
+	return atDepth + " AND XACT_STATE() = 1 AND DB_ID() = @database AND " + d.transactionID() + " = @transaction"
 }

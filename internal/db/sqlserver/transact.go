@@ -124,17 +124,21 @@ func (t *transaction) sealed(ctx context.Context) (*db.Entry, error) {
 func (t *transaction) fence(ctx context.Context, entry *db.Entry) error {
 	answer := &table{}
 	err := t.run(ctx, t.d.fenceRequest(t.session, t.id, entry), answer)
-	if err == nil {
-		if len(answer.rows) != 1 || answer.rows[0][0] != int64(1) {
-			t.dead = true // whatever the job has done, it may have done to the session
-			return errTransactionEnded()
-		}
-		return nil
-	}
 	if e, ok := errors.AsType[mssql.Error](err); ok && ctx.Err() == nil {
-		return t.d.ledgerError(e)
+		return t.d.fenceError(e)
 	}
-	return t.d.failure(ctx, t.session, err, -1)
+	if err != nil {
+		return t.d.failure(ctx, t.session, err, -1)
+	}
+	said, ok := last(answer)
+	switch {
+	case ok && len(answer.rows) == 1 && said == fenceHolds:
+		return nil
+	case ok && said == fenceNoRow:
+		return rowKeptOut()
+	}
+	t.dead = true // whatever the job has done, it may have done to the session
+	return errTransactionEnded()
 }
 
 // commit sends COMMIT and never takes it back: when the call's bounds are over, the server has a short time for its
