@@ -322,7 +322,7 @@ func TestDoorIsBoundedAndMayBeClosed(t *testing.T) {
 		cfg.API.Run = false
 		cfg.Topology.Jobs.MaxMessages, cfg.Topology.Jobs.MaxMessagesPerKind = 2, 1
 	}))
-	w.request("run.shop.query", `{"sql":"SELECT 1"}`).refused(t, "403", "door_closed")
+	w.request("run.shop.query", `{"sql":"SELECT 1"}`).refused(t, "403", "run_disabled")
 }
 
 func TestDoorTellsAFullQueue(t *testing.T) {

@@ -198,7 +198,7 @@ func requireWord(t *testing.T, where, label, operator, value string) {
 		known["code"] = append(known["code"], string(code))
 	}
 	for end := worker.DispositionSettled; end <= worker.EndLeaseLost; end++ {
-		known["end"] = append(known["end"], end.String())
+		known["disposition"] = append(known["disposition"], end.String())
 	}
 	require.Contains(t, known[label], value, "%s: label %s", where, label)
 }

@@ -272,7 +272,7 @@ func TestDoorWithoutTheRightToPublish(t *testing.T) {
 		})
 	})
 	w.start(w.signedIn("r1", "runner", withSQLite(t, "shop")))
-	w.as("flow").request("run.shop.query", `{"sql":"SELECT 1 AS n"}`, "Dbrunner-Wait", "2s").refused(t, "503", "door_closed")
+	w.as("flow").request("run.shop.query", `{"sql":"SELECT 1 AS n"}`, "Dbrunner-Wait", "2s").refused(t, "503", "run_disabled")
 }
 
 func find(users []*server.User, name string) *server.User {

@@ -63,7 +63,7 @@ func newCollector(source Source) *collector {
 		ledgers: ledgerFamilies(), lanes: laneFamilies(), queues: queueFamilies(), waiting: laneQueueFamilies(),
 		info:        desc("database_info", "Databases of this runner; always 1.", "database", "engine"),
 		connections: desc("pool_connections", "Database connections, by state.", "database", "state"),
-		ended:       desc("deliveries_total", "Deliveries, by disposition.", "database", "lane", "end"),
+		ended:       desc("deliveries_total", "Deliveries, by disposition.", "database", "lane", "disposition"),
 		oldest: desc("queue_oldest_age_seconds", "Age of the oldest job in the database's queue, including ack pending jobs; 0 if the queue is empty.",
 			"database"),
 		swept: desc("ledger_swept_timestamp_seconds", "Time of the last ledger cleanup.", "database"),

@@ -90,7 +90,7 @@ func TestThePagePassesTheLinter(t *testing.T) {
 	for _, line := range []string{
 		`dbrunner_pool_connections{database="shop",state="in_use"} 2`,
 		`dbrunner_pool_acquire_wait_seconds_total{database="shop"} 1.5`,
-		`dbrunner_deliveries_total{database="shop",end="drained",lane="work"} 1`,
+		`dbrunner_deliveries_total{database="shop",disposition="drained",lane="work"} 1`,
 		`dbrunner_lane_slots_in_use{database="shop",lane="work"} 7`,
 		`dbrunner_queue_waiting{database="shop",lane="work"} 12`,
 		`dbrunner_queue_oldest_age_seconds{database="shop"} 60`,

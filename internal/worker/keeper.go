@@ -39,7 +39,7 @@ func (l *Lane) keepLeases(stop context.Context) {
 			graceOver := l.graceOver(time.Now())
 			for _, h := range all {
 				if graceOver && (h.delivery.Deliveries < keepFrom || h.hasBegun()) {
-					l.requeue(h, between(requeueDelayMin, handBackLatest), EndUnreachable, waiting)
+					l.requeue(h, between(minRequeueDelay, maxRequeueDelay), EndUnreachable, waiting)
 				}
 				l.keepLease(stop, h, now)
 			}

@@ -191,7 +191,7 @@ func (l *Lane) take(work, last context.Context, d jobs.Delivery, m Message) {
 		l.workers.Go(func() { l.work(work, last, h) })
 	case refused:
 		l.log.Error("a message came without a slot for it", zap.Uint64("sequence", d.Sequence))
-		l.requeue(h, between(requeueDelayMin, handBackLatest), EndNoSlot, waiting)
+		l.requeue(h, between(minRequeueDelay, maxRequeueDelay), EndNoSlot, waiting)
 	}
 }
 

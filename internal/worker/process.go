@@ -145,7 +145,7 @@ func (l *Lane) guard(h *inFlight) {
 	l.counters.panics.Add(1)
 	l.log.Error("panic while a job was run; it is handed back",
 		append(l.about(h, ""), panicType(p), zap.Strings("stack", frames()))...)
-	l.requeue(h, between(requeueDelayMin, handBackLatest), EndPanic, waiting, running, settling)
+	l.requeue(h, between(minRequeueDelay, maxRequeueDelay), EndPanic, waiting, running, settling)
 }
 
 func panicType(p any) zap.Field {

@@ -32,8 +32,8 @@ const (
 
 // The delay with which a message is handed back that another runner may have more luck with.
 const (
-	requeueDelayMin = time.Second
-	handBackLatest  = 5 * time.Second
+	minRequeueDelay = time.Second
+	maxRequeueDelay = 5 * time.Second
 )
 
 // settle does what the outcome says, each step durable before the next: stored result, reply, dead letter,
