@@ -118,7 +118,7 @@ func (a *api) runRequest(d *database, q *bus.ServiceRequest) (*runRequest, error
 	}
 	switch {
 	case !a.cfg.API.Run:
-		return nil, j.refuse(403, "run_disabled", false, "these runners publish no jobs for others (api.run is off): publish to "+
+		return nil, j.refuse(403, "run_disabled", false, "api.run is disabled; publish to "+
 			a.cfg.Namespace+".jobs."+d.name+".<kind> in JetStream")
 	case !slices.Contains(kinds, j.kind):
 		return nil, j.refuse(404, string(jobs.CodeKindNotAllowed), false, "the database runs no jobs of this kind; it runs "+strings.Join(kinds, ", "))
@@ -162,8 +162,7 @@ func (j *runRequest) notPublished(ctx context.Context, err error) error {
 	case errors.Is(err, bus.ErrNoStream):
 		return j.refuse(404, string(jobs.CodeKindNotAllowed), false, "no stream takes jobs of this kind for this database; nothing was published")
 	case errors.Is(err, bus.ErrDenied):
-		return j.refuse(503, "run_disabled", false, "NATS does not let this runner publish jobs; its operators widen its permissions or "+
-			"switch api.run off")
+		return j.refuse(503, "run_disabled", false, "NATS does not permit this runner to publish jobs; grant it the permission or disable api.run")
 	case ctx.Err() != nil:
 		return j.refuse(504, "not_known_yet", true, "JetStream did not answer in time whether it has the job: send the same request again, with "+
 			"the header "+headerMessageID+" if its body has no id")
