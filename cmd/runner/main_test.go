@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -37,7 +38,11 @@ func TestMain(m *testing.M) {
 		main()
 		return
 	}
+	// Where the tests run under nohup, SIGHUP is ignored, and the processes that they start would inherit that.
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGHUP)
 	code := dbtest.Main(m)
+	signal.Stop(signals)
 	if err := goleak.Find(); err != nil && code == 0 {
 		fmt.Fprintln(os.Stderr, "goroutines are left:", err)
 		code = 1
