@@ -257,12 +257,12 @@ func TestRedriveCollision(t *testing.T) {
 	require.Eventually(t, func() bool {
 		l, ok := w.letters()["q_again"]
 		return ok && l.RedriveOf == "q"
-	}, patience, pollEvery, "it failed again, and the letter tells of what it is a repetition")
+	}, testTimeout, pollEvery, "it failed again, and the letter tells of what it is a repetition")
 	require.Equal(t, exitOK, w.run("", "dead", "redrive", w.letters()["q_again"].Letter).code)
 	require.Eventually(t, func() bool {
 		_, ok := w.letters()["q_again_r1"]
 		return ok
-	}, patience, pollEvery)
+	}, testTimeout, pollEvery)
 }
 
 // What may have had its effect is published again only by force, and what certainly had it never.

@@ -92,7 +92,7 @@ func TestLedgerDDL(t *testing.T) {
 // The show as a process: it ends by itself, in order, and everything came out as promised.
 func TestDemoOnce(t *testing.T) {
 	t.Parallel()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), testTimeout)
 	defer cancel()
 	out, err := command(ctx, t, "demo", "--once").Output()
 	require.NoError(t, err, "%s", out)
@@ -127,7 +127,7 @@ func TestDemoServes(t *testing.T) {
 func examplePublisher(t *testing.T, url string) {
 	dir := t.TempDir()
 	publisher := func(args ...string) (string, error) {
-		ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
+		ctx, cancel := context.WithTimeout(t.Context(), 2*testTimeout)
 		defer cancel()
 		cmd := exec.CommandContext(ctx, dir+"/publisher", append([]string{"--server", url}, args...)...)
 		cmd.Dir = dir

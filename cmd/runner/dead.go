@@ -51,7 +51,7 @@ type deadLetterView struct {
 	Body    *string             `json:"body,omitempty"`
 }
 
-func viewLetter(l *bus.Letter) deadLetterView {
+func viewLetter(l *bus.DeadLetter) deadLetterView {
 	v := deadLetterView{
 		Letter: letterName(l), Stored: l.Stored.UTC(),
 		JobID: header(l, app.HeaderJobID), Reason: header(l, app.HeaderReason), Code: header(l, app.HeaderCode),
@@ -66,9 +66,9 @@ func viewLetter(l *bus.Letter) deadLetterView {
 	return v
 }
 
-func letterName(l *bus.Letter) string { return l.Database + "." + l.Kind + "." + l.DerivedID }
+func letterName(l *bus.DeadLetter) string { return l.Database + "." + l.Kind + "." + l.DerivedID }
 
-func header(l *bus.Letter, name string) string {
+func header(l *bus.DeadLetter, name string) string {
 	if values := l.Headers[name]; len(values) > 0 {
 		return values[0]
 	}
@@ -76,7 +76,7 @@ func header(l *bus.Letter, name string) string {
 }
 
 // jobHeaders are the headers that the job itself had.
-func jobHeaders(l *bus.Letter) map[string][]string {
+func jobHeaders(l *bus.DeadLetter) map[string][]string {
 	own := map[string][]string{}
 	for name, values := range l.Headers {
 		if original, ok := strings.CutPrefix(name, bus.HeaderOriginal); ok {
@@ -228,12 +228,12 @@ func (f *deadFlags) show(cmd *cobra.Command, name string) error {
 }
 
 // findDeadLetter reads the letter of a name, which may be its whole subject.
-func findDeadLetter(ctx context.Context, conn *bus.Conn, name string) (bus.Letter, error) {
+func findDeadLetter(ctx context.Context, conn *bus.Conn, name string) (bus.DeadLetter, error) {
 	parts := strings.Split(strings.TrimPrefix(name, conn.Namespace()+".dead."), ".")
 	if len(parts) != 3 {
-		return bus.Letter{}, usage(fmt.Errorf("%q names no letter: write database.kind.id, as dead ls prints it", name))
+		return bus.DeadLetter{}, usage(fmt.Errorf("%q names no letter: write database.kind.id, as dead ls prints it", name))
 	}
-	return conn.Letter(ctx, parts[0], parts[1], parts[2])
+	return conn.DeadLetter(ctx, parts[0], parts[1], parts[2])
 }
 
 func (v *deadLetterView) print(w io.Writer) error {

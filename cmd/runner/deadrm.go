@@ -52,7 +52,7 @@ func (f *deadRemoveFlags) run(cmd *cobra.Command, args []string) error {
 	err = eachLetter(ctx, cmd, names, func(ctx context.Context, name string) error {
 		letter, err := findDeadLetter(ctx, conn, name)
 		if err == nil {
-			err = conn.DeleteLetter(ctx, letter)
+			err = conn.DeleteDeadLetter(ctx, letter)
 		}
 		if err == nil {
 			removed++

@@ -49,7 +49,7 @@ func TestHealthcheckForms(t *testing.T) {
 			address := fmt.Sprintf(form, port)
 			for _, ready := range []bool{false, true} {
 				var out bytes.Buffer
-				f := &healthcheckFlags{timeout: patience, ready: ready}
+				f := &healthcheckFlags{timeout: testTimeout, ready: ready}
 				require.NoError(t, f.run(t.Context(), &out, []string{"RUNNER_HTTP_ADDRESS=" + address, "HTTP_PROXY=http://127.0.0.1:1"}), address)
 				require.Equal(t, "ok\n", out.String())
 			}
@@ -97,5 +97,5 @@ func TestHealthcheckSilence(t *testing.T) {
 	begun := time.Now()
 	got := runCommand(t, "", "healthcheck", "--address", listener.Addr().String(), "--timeout", "200ms")
 	require.Equal(t, exitFailure, got.code, got.err)
-	require.Less(t, time.Since(begun), patience)
+	require.Less(t, time.Since(begun), testTimeout)
 }

@@ -53,7 +53,7 @@ func TestJobIsFound(t *testing.T) {
 	require.Equal(t, exitTimeout, code)
 	require.Equal(t, "running", v.State)
 	require.Contains(t, w.run("", "job", "shop", "long").out, "running: job long of shop")
-	require.Equal(t, exitOK, w.run("", "cancel", "shop", "long", "--wait", patience.String()).code)
+	require.Equal(t, exitOK, w.run("", "cancel", "shop", "long", "--wait", testTimeout.String()).code)
 	v, _ = w.where("long")
 	require.EqualValues(t, "cancelled", v.Status)
 	require.Equal(t, exitOK, p.terminate())

@@ -24,8 +24,8 @@ import (
 	"dbrunner/internal/db/dbtest"
 )
 
-// patience bounds everything that a test waits for.
-const patience = 60 * time.Second
+// testTimeout bounds everything that a test waits for.
+const testTimeout = 60 * time.Second
 
 // pollEvery is the pause between two looks at something that a test waits for.
 const pollEvery = 50 * time.Millisecond
@@ -57,7 +57,7 @@ func command(ctx context.Context, t *testing.T, args ...string) *exec.Cmd {
 	require.NoError(t, err)
 	cmd := exec.CommandContext(ctx, self, args...)
 	cmd.Env = append(os.Environ(), asRunner+"=1")
-	cmd.WaitDelay = patience
+	cmd.WaitDelay = testTimeout
 	return cmd
 }
 
@@ -196,7 +196,7 @@ func (p *process) await(text string) {
 		default:
 			return strings.Contains(p.output(), text)
 		}
-	}, patience, 10*time.Millisecond, "no %q", text)
+	}, testTimeout, 10*time.Millisecond, "no %q", text)
 	require.Contains(p.t, p.output(), text)
 }
 
@@ -208,7 +208,7 @@ func (p *process) terminate() int {
 	}
 	select {
 	case <-p.done:
-	case <-time.After(patience):
+	case <-time.After(testTimeout):
 		require.FailNow(p.t, "the process does not end")
 	}
 	return p.cmd.ProcessState.ExitCode()

@@ -242,7 +242,7 @@ func TestMigrateInterrupted(t *testing.T) {
 			t.Parallel()
 			w := migrations(t, "postgres", dbtest.Postgres(t), "V1__slow.sql", c.text)
 			p := startProcess(t, "migrate", "up", "shop", "--config", w.config)
-			require.Eventually(t, func() bool { return w.runs(c.begun) }, patience, pollEvery)
+			require.Eventually(t, func() bool { return w.runs(c.begun) }, testTimeout, pollEvery)
 			require.NoError(t, p.cmd.Process.Signal(os.Interrupt))
 			<-p.done
 			require.Equal(t, exitFailure, p.cmd.ProcessState.ExitCode(), p.output())
@@ -264,7 +264,7 @@ func TestMigrateLocked(t *testing.T) {
 	t.Parallel()
 	w := migrations(t, "postgres", dbtest.Postgres(t), "V1__slow.sql", "SELECT pg_sleep(300);")
 	p := startProcess(t, "migrate", "up", "shop", "--config", w.config)
-	require.Eventually(t, func() bool { return w.runs("V1__slow.sql") }, patience, pollEvery)
+	require.Eventually(t, func() bool { return w.runs("V1__slow.sql") }, testTimeout, pollEvery)
 	require.Contains(t, w.run(exitOK, "status shop").out, "another session is migrating it: session ")
 	got := w.run(exitFailure, "up shop --timeout 1s")
 	require.Contains(t, got.err, "migration_locked: another session was migrating this database until the time limit was over: session ")

@@ -133,7 +133,7 @@ func (f *redriveFlags) redrive(ctx context.Context, conn *bus.Conn, name string)
 	if duplicate {
 		return redriven{}, taken(out.NewID)
 	}
-	return out, conn.DeleteLetter(ctx, letter)
+	return out, conn.DeleteDeadLetter(ctx, letter)
 }
 
 func taken(id string) error {
@@ -141,7 +141,7 @@ func taken(id string) error {
 }
 
 // allowed refuses jobs whose effect happened, and without --force those that may have had theirs.
-func (f *redriveFlags) allowed(ctx context.Context, conn *bus.Conn, letter *bus.Letter) error {
+func (f *redriveFlags) allowed(ctx context.Context, conn *bus.Conn, letter *bus.DeadLetter) error {
 	switch reason := header(letter, app.HeaderReason); reason {
 	case string(jobs.Rejected), string(jobs.Failed), string(jobs.Canceled), string(jobs.Expired), "job_id_reused":
 		return nil
@@ -155,7 +155,7 @@ func (f *redriveFlags) allowed(ctx context.Context, conn *bus.Conn, letter *bus.
 }
 
 // allowedGivenUp asks the stored result how a job ended that was delivered too often.
-func (f *redriveFlags) allowedGivenUp(ctx context.Context, conn *bus.Conn, letter *bus.Letter) error {
+func (f *redriveFlags) allowedGivenUp(ctx context.Context, conn *bus.Conn, letter *bus.DeadLetter) error {
 	raw, err := conn.Results(letter.Database).StoredResult(ctx, header(letter, app.HeaderResultID))
 	if err != nil {
 		return err
@@ -170,7 +170,7 @@ func (f *redriveFlags) allowedGivenUp(ctx context.Context, conn *bus.Conn, lette
 }
 
 // answersLetter reports whether a result is of the message that the letter is about, and not of another one under its id.
-func answersLetter(head *jobs.ResultHead, letter *bus.Letter) bool {
+func answersLetter(head *jobs.ResultHead, letter *bus.DeadLetter) bool {
 	sequence, err := strconv.ParseUint(header(letter, app.HeaderSequence), 10, 64)
 	if err != nil {
 		return false
@@ -187,7 +187,7 @@ func (f *redriveFlags) allowedUnknown() error {
 }
 
 // newID makes the new job's id, and refuses one that has a result already.
-func (f *redriveFlags) newID(ctx context.Context, conn *bus.Conn, letter *bus.Letter) (string, error) {
+func (f *redriveFlags) newID(ctx context.Context, conn *bus.Conn, letter *bus.DeadLetter) (string, error) {
 	id := f.id
 	if id == "" {
 		id = nextID(header(letter, app.HeaderJobID))
@@ -232,7 +232,7 @@ func redriveBody(raw []byte, id string) ([]byte, error) {
 }
 
 // redriveHeaders are the job's own headers, such as a trace, without those that meant something to the server.
-func redriveHeaders(letter *bus.Letter, jobID string) map[string][]string {
+func redriveHeaders(letter *bus.DeadLetter, jobID string) map[string][]string {
 	headers := map[string][]string{}
 	for name, values := range letter.Headers {
 		if !strings.HasPrefix(name, "Dbrunner-") {

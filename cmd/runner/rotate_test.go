@@ -61,7 +61,7 @@ func (r *rotated) becomes(t *testing.T, code int, words string) {
 	require.Eventually(t, func() bool {
 		got = runCommand(t, "", "healthcheck", "--ready", "--address", r.address)
 		return got.code == code && strings.Contains(got.out+got.err, words)
-	}, patience, pollEvery)
+	}, testTimeout, pollEvery)
 }
 
 // A runner whose user's password, token or key is replaced says that NATS refuses it, and is back with the new one.
@@ -145,7 +145,7 @@ func TestRotatedPostgresPassword(t *testing.T) {
 		r := serveRotated(t, connection("geheim-1"), fmt.Sprintf("nats: {urls: [%q]}\ndatabases: {shop: {type: postgres, connection_string_file: %%s, "+
 			"health: {interval: 1s}, pool: {min: 1, max: 2}}}", node.ClientURL()))
 		submit := func(id string) outcome {
-			return runCommand(t, "", "submit", "--server", node.ClientURL(), "-d", "shop", "--id", id, "--sql", "SELECT 1 AS n", "--timeout", patience.String())
+			return runCommand(t, "", "submit", "--server", node.ClientURL(), "-d", "shop", "--id", id, "--sql", "SELECT 1 AS n", "--timeout", testTimeout.String())
 		}
 		require.Equal(t, exitOK, submit("first").code)
 		do(password("geheim-2"))

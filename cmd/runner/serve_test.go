@@ -41,7 +41,7 @@ func TestSecondSignal(t *testing.T) {
 	require.Eventually(t, func() bool {
 		c, err := w.js.Consumer(context.Background(), "DBRUNNER_JOBS_shop", "work")
 		return err == nil && c.CachedInfo().NumAckPending == 1
-	}, patience, pollEvery)
+	}, testTimeout, pollEvery)
 	require.NoError(t, p.cmd.Process.Signal(syscall.SIGTERM))
 	p.await("runner is draining")
 	begun := time.Now()
@@ -58,7 +58,7 @@ func TestStrict(t *testing.T) {
 	p.start()
 	select {
 	case <-p.done:
-	case <-time.After(patience):
+	case <-time.After(testTimeout):
 		require.FailNow(t, "it does not end")
 	}
 	require.Equal(t, exitFailure, p.cmd.ProcessState.ExitCode(), "%s", p.output())

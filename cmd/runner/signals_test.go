@@ -36,7 +36,7 @@ func (w *world) submitWaiting(books string) (release func()) {
 		err := conn.QueryRow(w.t.Context(), "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND "+
 			"wait_event = 'advisory'").Scan(&n)
 		return err == nil && n == 1
-	}, patience, pollEvery, "the job does not wait")
+	}, testTimeout, pollEvery, "the job does not wait")
 	return release
 }
 
@@ -58,7 +58,7 @@ func (w *world) awaitAckPending(n int) {
 	require.Eventually(w.t, func() bool {
 		c, err := w.js.Consumer(context.Background(), "DBRUNNER_JOBS_shop", "work")
 		return err == nil && c.CachedInfo().NumAckPending == n
-	}, patience, pollEvery)
+	}, testTimeout, pollEvery)
 }
 
 // serving starts a runner whose standard error is a file that nobody else may read or hold.
@@ -74,7 +74,7 @@ func (w *world) serving(stderr *os.File, env ...string) *process {
 
 func (w *world) succeeds(id, sql string) {
 	w.t.Helper()
-	got := w.run("", "submit", "-d", "shop", "--id", id, "--sql", sql, "--timeout", patience.String())
+	got := w.run("", "submit", "-d", "shop", "--id", id, "--sql", sql, "--timeout", testTimeout.String())
 	require.Equal(w.t, exitOK, got.code, "%s%s", got.out, got.err)
 }
 
@@ -168,7 +168,7 @@ func (p *process) awaitEnd() {
 	p.t.Helper()
 	select {
 	case <-p.done:
-	case <-time.After(patience):
+	case <-time.After(testTimeout):
 		require.FailNow(p.t, "the process does not end", "%s", p.output())
 	}
 }

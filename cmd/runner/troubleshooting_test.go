@@ -312,7 +312,7 @@ func (s *start) run(t *testing.T) (int, string) {
 	t.Helper()
 	file := filepath.Join(s.dir, "runner.yaml")
 	require.NoError(t, os.WriteFile(file, []byte(s.text()), 0o600))
-	ctx, cancel := context.WithTimeout(t.Context(), 2*patience) // one that starts all the same would go on for ever
+	ctx, cancel := context.WithTimeout(t.Context(), 2*testTimeout) // one that starts all the same would go on for ever
 	defer cancel()
 	cmd := command(ctx, t, append([]string{"serve", "--config", file}, s.args...)...)
 	cmd.Dir, cmd.Env = s.dir, append(cmd.Env, s.env...)

@@ -23,8 +23,8 @@ import (
 	"dbrunner/internal/db/dbtest"
 )
 
-// patience bounds everything that a test waits for.
-const patience = 60 * time.Second
+// testTimeout bounds everything that a test waits for.
+const testTimeout = 60 * time.Second
 
 // asFlow makes the test binary behave as the flow: a process that can be killed.
 const asFlow = "DBRUNNER_TEST_AS_FLOW"
@@ -77,7 +77,7 @@ func (w *world) startRunner() (end func()) {
 	w.t.Cleanup(end)
 	select {
 	case <-runner.Started():
-	case <-time.After(patience):
+	case <-time.After(testTimeout):
 		require.FailNow(w.t, "the runner does not start")
 	}
 	return end
@@ -117,7 +117,7 @@ func (w *world) startFlow(args ...string) *life {
 	w.t.Helper()
 	self, err := os.Executable()
 	require.NoError(w.t, err)
-	ctx, cancel := context.WithTimeout(w.t.Context(), patience)
+	ctx, cancel := context.WithTimeout(w.t.Context(), testTimeout)
 	w.t.Cleanup(cancel)
 	l := &life{t: w.t, cmd: exec.CommandContext(ctx, self, append([]string{"--server", w.node.ClientURL(), "--databases", "lite,shop"}, args...)...)}
 	l.cmd.Env = append(os.Environ(), asFlow+"=1")

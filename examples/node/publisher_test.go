@@ -19,14 +19,14 @@ import (
 	"dbrunner/internal/config"
 )
 
-const patience = 3 * time.Minute
+const testTimeout = 3 * time.Minute
 
 // TestPublisher installs the example's packages and runs it against a real server and runner.
 func TestPublisher(t *testing.T) {
 	t.Parallel()
 	dir := install(t)
 	url := serve(t)
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), testTimeout)
 	defer cancel()
 	for range 2 { // the second life of a run finds the results of the first
 		out, err := command(ctx, dir, "node", "publisher.js", "--server", url, "--database", "shop", "--run", "r1").CombinedOutput()
@@ -54,7 +54,7 @@ func install(t *testing.T) string {
 		require.NoError(t, err)
 		require.NoError(t, os.WriteFile(filepath.Join(dir, name), text, 0o600))
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), testTimeout)
 	defer cancel()
 	if out, err := command(ctx, dir, "npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts").CombinedOutput(); err != nil {
 		code := npmCode(out)
@@ -106,7 +106,7 @@ func serve(t *testing.T) (url string) {
 		{"sql":"INSERT INTO accounts VALUES (1, 'Ada', 100), (2, 'Grace', 100)"}]}`
 	_, err = js.Publish(t.Context(), "dbrunner.jobs.shop.transaction", []byte(create))
 	require.NoError(t, err)
-	require.Eventually(t, func() bool { return stored(t.Context(), js, "create") == nil }, patience, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return stored(t.Context(), js, "create") == nil }, testTimeout, 10*time.Millisecond)
 	return node.ClientURL()
 }
 

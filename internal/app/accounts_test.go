@@ -65,23 +65,23 @@ func TestClientOfAnotherAccount(t *testing.T) {
 		own, err := nc.SubscribeSync("dbrunner.replies.shop.mine")
 		require.NoError(t, err)
 		require.NoError(t, nc.Flush())
-		ack, err := nc.Request("dbrunner.jobs.shop.query", []byte(`{"id":"a","sql":"SELECT 1","reply_to":"dbrunner.replies.shop.mine"}`), patience)
+		ack, err := nc.Request("dbrunner.jobs.shop.query", []byte(`{"id":"a","sql":"SELECT 1","reply_to":"dbrunner.replies.shop.mine"}`), testTimeout)
 		require.NoError(t, err)
 		require.Contains(t, string(ack.Data), `"stream":"DBRUNNER_JOBS_shop"`)
 		for _, s := range []*nats.Subscription{results, own} {
-			m, err := s.NextMsg(patience)
+			m, err := s.NextMsg(testTimeout)
 			require.NoError(t, err)
 			require.Equal(t, "succeeded", parse(t, m.Data).Status)
 		}
 		if replies {
-			m, err := nc.Request("dbrunner.api.run.shop.query", []byte(`{"sql":"SELECT 1"}`), patience)
+			m, err := nc.Request("dbrunner.api.run.shop.query", []byte(`{"sql":"SELECT 1"}`), testTimeout)
 			require.NoError(t, err)
 			require.Equal(t, "succeeded", parse(t, m.Data).Status)
 			w.content(r)
 		} else {
 			_, err = nc.Request("dbrunner.api.run.shop.query", []byte(`{"sql":"SELECT 1"}`), time.Second)
 			require.ErrorIs(t, err, nats.ErrTimeout)
-			require.Eventually(t, func() bool { return r.logs.FilterMessageSnippet("NATS refused an answer's subject").Len() > 0 }, patience, 10*time.Millisecond)
+			require.Eventually(t, func() bool { return r.logs.FilterMessageSnippet("NATS refused an answer's subject").Len() > 0 }, testTimeout, 10*time.Millisecond)
 		}
 		r.end(t)
 	}
@@ -106,7 +106,7 @@ func TestLeafNodeWithADomain(t *testing.T) {
 		o.JetStreamDomain = "leaf"
 		o.LeafNode.Remotes = []*server.RemoteLeafOpts{{URLs: []*url.URL{remote}}}
 	})
-	require.Eventually(t, func() bool { return leaf.Server().NumLeafNodes() == 1 }, patience, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return leaf.Server().NumLeafNodes() == 1 }, testTimeout, 10*time.Millisecond)
 	w := &world{t: t, node: leaf}
 	for _, c := range []struct{ user, domain, says string }{
 		{"domain", "hub", "refuses to publish $JS.hub.API."},

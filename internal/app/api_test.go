@@ -26,7 +26,7 @@ func (w *world) request(path, body string, headers ...string) reply {
 	w.t.Helper()
 	m := natsMsg("dbrunner.api."+path, headers...)
 	m.Data = []byte(body)
-	answer, err := w.nc.RequestMsg(m, patience)
+	answer, err := w.nc.RequestMsg(m, testTimeout)
 	require.NoError(w.t, err, path)
 	return reply{code: answer.Header.Get(micro.ErrorCodeHeader), text: answer.Header.Get(micro.ErrorHeader), body: answer.Data}
 }
@@ -111,7 +111,7 @@ func (w *world) gather(subject string, n int) [][]byte {
 	require.NoError(w.t, w.nc.PublishRequest(subject, inbox, nil))
 	var out [][]byte
 	for range n {
-		m, err := sub.NextMsg(patience)
+		m, err := sub.NextMsg(testTimeout)
 		require.NoError(w.t, err)
 		out = append(out, m.Data)
 	}
@@ -218,7 +218,7 @@ func TestMixedFleetAnswersForWhatItHas(t *testing.T) {
 	w.request("run.shop", "").refused(t, "400", "invalid_subject")
 	w.request("run.shop.query.more", "").refused(t, "400", "invalid_subject")
 	w.request("nosuch", "").refused(t, "404", "unknown_request")
-	_, err := w.nc.Request("dbrunner.api.databases.nosuch", nil, patience)
+	_, err := w.nc.Request("dbrunner.api.databases.nosuch", nil, testTimeout)
 	require.ErrorIs(t, err, nats.ErrNoResponders)
 
 	answers := w.gather("dbrunner.api.databases", 2)
@@ -274,11 +274,11 @@ func TestDoorTellsAResultThatIsAnothers(t *testing.T) {
 	require.Eventually(t, func() bool { // the window passes
 		same = w.request("run.shop.query", `{"id":"q1","sql":"SELECT 1 AS n"}`)
 		return same.code == "" && parse(t, same.body).Duplicate
-	}, patience, 50*time.Millisecond)
+	}, testTimeout, 50*time.Millisecond)
 	require.Eventually(t, func() bool {
 		other = w.request("run.shop.query", `{"id":"q1","sql":"SELECT 2 AS n"}`)
 		return other.code != ""
-	}, patience, 50*time.Millisecond)
+	}, testTimeout, 50*time.Millisecond)
 	other.refused(t, "409", "job_id_reused")
 }
 
@@ -308,7 +308,7 @@ func TestDoorIsBoundedAndMayBeClosed(t *testing.T) {
 	slow := natsMsg("dbrunner.api.run.shop.query", "Dbrunner-Wait", "30s")
 	slow.Reply, slow.Data = inbox, []byte(`{"id":"slow","sql":"SELECT 1 AS n FROM pg_sleep(30)"}`)
 	require.NoError(t, w.nc.PublishMsg(slow))
-	require.Eventually(t, func() bool { return w.waiting("shop") == 1 }, patience, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return w.waiting("shop") == 1 }, testTimeout, 10*time.Millisecond)
 	require.Equal(t, "503", w.request("run.shop.query", `{"sql":"SELECT 1"}`).code, "one at a time")
 	w.request("health.shop", "") // not crowded out
 
@@ -349,7 +349,7 @@ func TestServiceAnswersNobodyWhoWantsItElsewhere(t *testing.T) {
 	require.NoError(t, w.nc.Publish("dbrunner.api.run.shop.query", []byte(`{"id":"forged","sql":"SELECT 1 AS n"}`)))
 	require.Eventually(t, func() bool {
 		return runner.logs.FilterMessage("request not answered, and nothing done for it").Len() == 5
-	}, patience, 10*time.Millisecond)
+	}, testTimeout, 10*time.Millisecond)
 	w.do("shop", "query", "q1", `"sql":"SELECT 1 AS n"`)
 	require.Nil(t, w.stored("shop", "victim"))
 	require.Nil(t, w.stored("shop", "forged"))
@@ -369,9 +369,9 @@ func TestDoorOutlivesItsRunner(t *testing.T) {
 	slow := natsMsg("dbrunner.api.run.shop.query", "Dbrunner-Wait", "1m")
 	slow.Reply, slow.Data = inbox, []byte(`{"id":"slow","sql":"SELECT 1 AS n FROM pg_sleep(2)"}`)
 	require.NoError(t, w.nc.PublishMsg(slow))
-	require.Eventually(t, func() bool { return w.waiting("shop") == 1 }, patience, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return w.waiting("shop") == 1 }, testTimeout, 10*time.Millisecond)
 	first.end(t)
-	m, err := sub.NextMsg(patience)
+	m, err := sub.NextMsg(testTimeout)
 	require.NoError(t, err)
 	reply{code: m.Header.Get(micro.ErrorCodeHeader), text: m.Header.Get(micro.ErrorHeader), body: m.Data}.refused(t, "504", "no_result_yet")
 	w.start(w.config("r2", withDatabase("shop", "postgres", dsn)))

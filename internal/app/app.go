@@ -127,7 +127,7 @@ type running struct {
 	startedAt time.Time
 	suspects  *worker.Quarantine
 	self      process
-	beacon    *bus.Beacon
+	beacon    *bus.HeartbeatPublisher
 	namesake  duplicateInstance
 
 	cancellations *bus.Cancellations
@@ -140,7 +140,7 @@ func (r *running) connect() (err error) {
 	if r.self, err = thisProcess(); err != nil {
 		return err
 	}
-	if r.beacon, err = r.conn.RunnerBeacon(r.cfg.Instance); err != nil {
+	if r.beacon, err = r.conn.RunnerHeartbeats(r.cfg.Instance); err != nil {
 		return err
 	}
 	for _, d := range r.databases {
@@ -185,7 +185,7 @@ func (r *running) run(ctx context.Context, started chan<- struct{}) error {
 	background.Go(func() error { return r.publishHeartbeats(backgroundCtx) })
 	background.Go(func() error { return r.sampleLag(backgroundCtx) })
 	background.Go(func() error { return r.conn.WatchTopology(backgroundCtx, bus.TopologyInterval) })
-	background.Go(func() error { return r.conn.WatchDead(backgroundCtx, deadInterval) })
+	background.Go(func() error { return r.conn.WatchDeadLetters(backgroundCtx, deadInterval) })
 	background.Go(func() error { return r.newRowsSweeper().Run(backgroundCtx) })
 	r.watch.background(backgroundCtx, &background, r)
 	background.Go(func() error { return r.watchCancellations(backgroundCtx) })

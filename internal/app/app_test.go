@@ -109,7 +109,7 @@ func requireLetters(t *testing.T, w *world, want map[string]string) {
 	require.NoError(t, err)
 	defer func() { require.NoError(t, conn.Close(context.Background())) }()
 	have := map[string]string{}
-	require.NoError(t, conn.Letters(t.Context(), "", "", func(l bus.Letter) bool {
+	require.NoError(t, conn.DeadLetters(t.Context(), "", "", func(l bus.DeadLetter) bool {
 		have[l.Headers[app.HeaderJobID][0]] = l.Headers[app.HeaderReason][0]
 		return true
 	}))
@@ -147,14 +147,14 @@ func TestLetterHeadersAreTheRunners(t *testing.T) {
 	conn, err := bus.Connect(t.Context(), bus.Options{URL: w.node.ClientURL()})
 	require.NoError(t, err)
 	defer func() { require.NoError(t, conn.Close(context.Background())) }()
-	var letter bus.Letter
+	var letter bus.DeadLetter
 	require.Eventually(t, func() bool {
-		err := conn.Letters(t.Context(), "shop", "query", func(l bus.Letter) bool {
+		err := conn.DeadLetters(t.Context(), "shop", "query", func(l bus.DeadLetter) bool {
 			letter = l
 			return false
 		})
 		return err == nil && letter.Body != nil
-	}, patience, 5*time.Millisecond)
+	}, testTimeout, 5*time.Millisecond)
 	require.Equal(t, []string{"real"}, letter.Headers[app.HeaderJobID])
 	require.Equal(t, []string{"rejected"}, letter.Headers[app.HeaderReason])
 	require.Equal(t, []string{"forged"}, letter.Headers[bus.HeaderOriginal+"Dbrunner-Job-Id"])
@@ -298,7 +298,7 @@ func TestRestartOfNATSUnderLoad(t *testing.T) {
 			require.Eventually(t, func() bool {
 				_, err := w.js.AccountInfo(context.Background())
 				return err == nil
-			}, patience, 10*time.Millisecond)
+			}, testTimeout, 10*time.Millisecond)
 		}
 	}
 	for i := range jobs {

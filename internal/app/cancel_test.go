@@ -77,7 +77,7 @@ func TestCancelStopsWhatRuns(t *testing.T) {
 		sleepers := w.do("watch", "query", fmt.Sprint("idle", asked), `"row_format":"arrays","sql":"SELECT count(*)::int FROM pg_stat_activity `+
 			`WHERE datname = current_database() AND state = 'active' AND query LIKE '%FROM pg_sleep(%' AND pid <> pg_backend_pid()"`)
 		return fmt.Sprint(sleepers.Rows) == "[[0]]"
-	}, patience, 50*time.Millisecond, "a statement goes on in the server")
+	}, testTimeout, 50*time.Millisecond, "a statement goes on in the server")
 }
 
 // TestCancelOfStatements: outside of a transaction nothing is taken back. What at_most_once knows by the server's word it

@@ -47,7 +47,7 @@ type database struct {
 	sweeper    *worker.Sweeper // nil without a ledger
 	onStart    *onStart        // nil: not wanted
 	checker    *jobs.Checker
-	beacon     *bus.Beacon
+	beacon     *bus.HeartbeatPublisher
 
 	observer worker.Observer // nil: nobody looks
 	tracer   worker.Tracer   // nil: nobody looks
@@ -124,7 +124,7 @@ func (d *database) connect(r *running) (err error) {
 	d.conn = r.conn
 	d.results = &results{Results: r.conn.Results(d.name), traced: r.watch.tracing != nil}
 	d.observer, d.tracer = r.watch.observer(d.name), r.watch.tracer(r.cfg.Namespace, d)
-	if d.beacon, err = r.conn.DatabaseBeacon(d.name, r.cfg.Instance); err != nil {
+	if d.beacon, err = r.conn.DatabaseHeartbeats(d.name, r.cfg.Instance); err != nil {
 		return err
 	}
 	if err := d.makeGates(r); err != nil {

@@ -28,7 +28,7 @@ func TestAlertsAndDashboardAskForWhatIsThere(t *testing.T) {
 	r := w.start(w.config("r1", withSQLite(t, "shop"), withHTTP))
 	mixedWork(t, w)
 	r.expect(t, map[string]float64{"dbrunner_jobs_total ": 8})
-	require.True(t, wait(patience, func() bool { return r.scrape(t).value("dbrunner_queue_waiting", "") >= 0 }))
+	require.True(t, wait(testTimeout, func() bool { return r.scrape(t).value("dbrunner_queue_waiting", "") >= 0 }))
 	p := r.scrape(t)
 	requireDocumented(t, p)
 	for name, expression := range alertExpressions(t) {

@@ -95,7 +95,7 @@ func TestHealthOfAHealthyDatabase(t *testing.T) {
 
 			inbox, sub := w.inbox()
 			w.publish("shop", "health", fmt.Sprintf(`{"id":"h3","answer":"reply","reply_to":%q}`, inbox))
-			m, err := sub.NextMsg(patience)
+			m, err := sub.NextMsg(testTimeout)
 			require.NoError(t, err)
 			require.Contains(t, string(m.Data), `"verdict":"healthy"`)
 			require.Nil(t, w.stored("shop", "h3"))
@@ -175,7 +175,7 @@ func TestHealthOfASlowDatabase(t *testing.T) {
 		asked++
 		h = w.ask("shop", fmt.Sprintf("h%d", asked), `,"checks":["connection","query"]`)
 		return h.Verdict == "degraded"
-	}, patience, 10*time.Millisecond)
+	}, testTimeout, 10*time.Millisecond)
 	require.Len(t, h.Reasons, 1)
 	require.Regexp(t, `^connection: connecting took (\d\.\d+s|[5-9]\d\dms), more than 500ms$`, h.Reasons[0])
 	require.Equal(t, "healthy", h.Checks.Query.Verdict)
@@ -206,8 +206,8 @@ func TestHealthOfAnExhaustedPool(t *testing.T) {
 				asked++
 				h = w.ask("shop", fmt.Sprintf("h%d", asked), "")
 				return h.Verdict == "degraded" && h.Checks.Pool.Waiting > 0
-			}, patience, 10*time.Millisecond)
-			require.Less(t, time.Since(begun), patience)
+			}, testTimeout, 10*time.Millisecond)
+			require.Less(t, time.Since(begun), testTimeout)
 			require.Len(t, h.Reasons, 1, "%v", h.Reasons)
 			require.Contains(t, h.Reasons[0], "of 2 connections are in use and")
 			require.Nil(t, w.stored("shop", "endless0"))
@@ -269,7 +269,7 @@ func TestHealthOfASchema(t *testing.T) {
 				h = w.ask("shop", fmt.Sprintf("r%d", asked), "")
 				require.Less(t, time.Since(begun), 10*time.Second)
 				return h.Checks.Migrations != nil && h.Checks.Migrations.Running != nil
-			}, patience, 50*time.Millisecond, "a migration that runs is told")
+			}, testTimeout, 50*time.Millisecond, "a migration that runs is told")
 			require.Equal(t, "degraded", h.Verdict)
 			require.Len(t, h.Reasons, 1, "%v", h.Reasons)
 			require.Contains(t, h.Reasons[0], "migrations: a migration runs")
@@ -284,7 +284,7 @@ func TestHeartbeatOfARunner(t *testing.T) {
 	sub, err := w.nc.SubscribeSync("dbrunner.health.runner.r1")
 	require.NoError(t, err)
 	r := w.start(w.config("r1", withSQLite(t, "shop"), func(cfg *config.Config) { cfg.Topology.Results.MaxCount = 100 }))
-	first, err := sub.NextMsg(patience)
+	first, err := sub.NextMsg(testTimeout)
 	require.NoError(t, err)
 	require.Contains(t, string(first.Data), `"state":"starting"`)
 	require.Equal(t, "succeeded", w.do("shop", "query", "q1", `"sql":"SELECT 1 AS n"`).Status)
@@ -336,7 +336,7 @@ func TestTwoRunnersWithOneName(t *testing.T) {
 	for _, r := range []*runner{one, two} {
 		require.Eventually(t, func() bool {
 			return r.logs.FilterMessageSnippet("another runner has this instance name").Len() == 1
-		}, patience, 10*time.Millisecond, "it is said, once")
+		}, testTimeout, 10*time.Millisecond, "it is said, once")
 	}
 	require.Equal(t, "succeeded", w.do("shop", "query", "q1", `"sql":"SELECT 1 AS n"`).Status, "jobs do not mind")
 	two.end(t)
@@ -386,7 +386,7 @@ func TestFullPoolIsHealthy(t *testing.T) {
 				h := w.ask("shop", fmt.Sprintf("h%d", asked), "")
 				require.Equal(t, "healthy", h.Verdict, "%v", h.Reasons)
 				return h.Checks.Pool.Waiting > 0
-			}, patience, 10*time.Millisecond)
+			}, testTimeout, 10*time.Millisecond)
 		})
 	}
 }

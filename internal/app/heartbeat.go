@@ -153,7 +153,7 @@ func lanePublic(s worker.State, in *intake) laneStatus {
 		out.Intake = in.trouble()
 	}
 	if lag := in.lag.Load(); lag != nil {
-		out.Lag = &lagStatus{Waiting: lag.Waiting, Held: lag.Held, Redelivered: lag.Redelivered, At: lag.At.UTC()}
+		out.Lag = &lagStatus{Waiting: lag.Pending, Held: lag.AckPending, Redelivered: lag.Redelivered, At: lag.At.UTC()}
 	}
 	return out
 }

@@ -82,7 +82,7 @@ func (r *running) publishDatabase(ctx context.Context, d *database) {
 	}
 }
 
-func publish(ctx context.Context, beacon *bus.Beacon, message any) (shared bool, err error) {
+func publish(ctx context.Context, beacon *bus.HeartbeatPublisher, message any) (shared bool, err error) {
 	body, err := json.Marshal(message)
 	if err != nil {
 		return false, err

@@ -103,7 +103,7 @@ type Inspector struct {
 // NewInspector returns the inspector of a loaded configuration. It connects to nothing. The error is a *ConfigError. The
 // owner calls Close.
 func NewInspector(cfg *config.Config) (*Inspector, error) {
-	cfg = unhurried(cfg)
+	cfg = withLazyPools(cfg)
 	databases, err := openDatabases(cfg, nil)
 	if err != nil {
 		return nil, err
@@ -111,8 +111,8 @@ func NewInspector(cfg *config.Config) (*Inspector, error) {
 	return &Inspector{cfg: cfg, databases: databases}, nil
 }
 
-// unhurried is the configuration with pools that connect only when they are asked to.
-func unhurried(cfg *config.Config) *config.Config {
+// withLazyPools is the configuration with pools that connect only when they are asked to.
+func withLazyPools(cfg *config.Config) *config.Config {
 	out := *cfg
 	out.Databases = maps.Clone(cfg.Databases)
 	for name, d := range out.Databases {

@@ -25,7 +25,7 @@ func (i *Inspector) Connect(ctx context.Context, tell func(Finding)) {
 		tell(f)
 	}
 	var looks sync.WaitGroup
-	looks.Go(func() { (&natsLook{cfg: i.cfg, tell: one}).run(ctx) })
+	looks.Go(func() { (&natsInspection{cfg: i.cfg, tell: one}).run(ctx) })
 	for _, d := range i.databases {
 		looks.Go(func() { d.inspect(ctx, one) })
 	}
@@ -68,7 +68,7 @@ func (d *database) toBeCreated(ctx context.Context) bool {
 	if !ok {
 		return false
 	}
-	creates, err := looks.Rehearse(ctx)
+	creates, err := looks.DryRun(ctx)
 	return err == nil && len(creates) > 0
 }
 
@@ -102,7 +102,7 @@ func (d *database) rehearse(ctx context.Context, which string, database db.Datab
 	if !ok {
 		return
 	}
-	creates, err := looks.Rehearse(ctx)
+	creates, err := looks.DryRun(ctx)
 	switch {
 	case err != nil:
 		tell(d.refused(db.PartLedger, which+messageOf(err)))

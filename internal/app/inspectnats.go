@@ -43,18 +43,18 @@ func encrypted(n *config.NATS) bool {
 // natsLimit bounds the look at NATS.
 const natsLimit = 30 * time.Second
 
-// natsLook looks at NATS with the runner's own rights.
-type natsLook struct {
+// natsInspection looks at NATS with the runner's own rights.
+type natsInspection struct {
 	cfg  *config.Config
 	tell func(Finding)
 }
 
-func (l *natsLook) find(about, part string, grade db.Grade, text, remedy string) {
+func (l *natsInspection) find(about, part string, grade db.Grade, text, remedy string) {
 	l.tell(Finding{About: about, Finding: db.Finding{Part: part, Grade: grade, Text: text, Remedy: remedy}})
 }
 
 // run connects, tries every right, and compares streams and consumers.
-func (l *natsLook) run(ctx context.Context) {
+func (l *natsInspection) run(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, natsLimit)
 	defer cancel()
 	opts := BusOptions(l.cfg, nil)
@@ -82,16 +82,16 @@ func (l *natsLook) run(ctx context.Context) {
 
 // denied are the subjects that are refused; those only for creating are apart.
 type denied struct {
-	needed   []bus.Right
+	needed   []bus.Permission
 	creating map[string]bool
 	account  bool
 }
 
-func (l *natsLook) rights(ctx context.Context, opts bus.Options) (*denied, bool) {
-	rights := bus.RunnerRights(opts, bus.RightsOptions{
+func (l *natsInspection) rights(ctx context.Context, opts bus.Options) (*denied, bool) {
+	rights := bus.RunnerPermissions(opts, bus.RightsOptions{
 		Topology: Topology(l.cfg), Create: l.cfg.Topology.Mode == config.TopologyManage, Run: l.cfg.API.Run, ReplyPrefixes: l.cfg.ReplyPrefixes,
 	})
-	tried, err := bus.TryRights(ctx, opts, append(rights, bus.AccountRight(opts)))
+	tried, err := bus.ProbePermissions(ctx, opts, append(rights, bus.AccountRight(opts)))
 	if err != nil {
 		l.find(aboutNATS, partRights, db.GradeFault, "the permissions could not be tried: "+err.Error(), "check the server and its log")
 		return nil, false
@@ -129,7 +129,7 @@ const (
 )
 
 // subscriptions tries as many as the runner holds.
-func (l *natsLook) subscriptions(ctx context.Context, opts bus.Options) {
+func (l *natsInspection) subscriptions(ctx context.Context, opts bus.Options) {
 	wanted := fleetSubscriptions
 	for _, d := range Topology(l.cfg).Databases {
 		wanted += databaseSubscriptions + len(d.Lanes)
@@ -145,7 +145,7 @@ func (l *natsLook) subscriptions(ctx context.Context, opts bus.Options) {
 }
 
 // account tells the limits of the account, where the runner may see them: it need not.
-func (l *natsLook) account(ctx context.Context, conn *bus.Conn, d *denied) *bus.Account {
+func (l *natsInspection) account(ctx context.Context, conn *bus.Conn, d *denied) *bus.Account {
 	if d.account || l.blind(d) {
 		return nil
 	}
@@ -172,7 +172,7 @@ func limitText(n int64, unit string) string {
 }
 
 // blind reports whether answers of JetStream cannot arrive, or cannot be asked for.
-func (l *natsLook) blind(d *denied) bool {
+func (l *natsInspection) blind(d *denied) bool {
 	for _, r := range d.needed {
 		if r.Subscribe && strings.HasPrefix(r.Subject, l.cfg.NATS.InboxPrefix+".") || strings.Contains(r.Subject, ".INFO.") {
 			return true
@@ -181,7 +181,7 @@ func (l *natsLook) blind(d *denied) bool {
 	return false
 }
 
-func (l *natsLook) topology(ctx context.Context, conn *bus.Conn, d *denied, account *bus.Account) {
+func (l *natsInspection) topology(ctx context.Context, conn *bus.Conn, d *denied, account *bus.Account) {
 	if l.blind(d) {
 		l.find(aboutTopology, partStreams, db.GradeFault, "streams and consumers could not be looked at: a right is missing", "allow it, see above")
 		return
@@ -216,7 +216,7 @@ func (l *natsLook) topology(ctx context.Context, conn *bus.Conn, d *denied, acco
 }
 
 // creatable tells what keeps a runner from creating what is missing.
-func (l *natsLook) creatable(ctx context.Context, conn *bus.Conn, account *bus.Account) {
+func (l *natsInspection) creatable(ctx context.Context, conn *bus.Conn, account *bus.Account) {
 	found, err := conn.Creatable(ctx, Topology(l.cfg), account)
 	if err != nil {
 		l.find(aboutTopology, partStreams, db.GradeFault, "whether what is missing can be created could not be asked: "+err.Error(), "check the server and its log")
@@ -238,7 +238,7 @@ func (l *natsLook) creatable(ctx context.Context, conn *bus.Conn, account *bus.A
 	}
 }
 
-func (l *natsLook) difference(d *bus.Difference) {
+func (l *natsInspection) difference(d *bus.Difference) {
 	grade, remedy := db.GradeFault, d.Remedy()
 	switch {
 	case d.Note:

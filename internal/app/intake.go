@@ -38,7 +38,7 @@ func (i *intake) Run(ctx context.Context, credits <-chan int, handle func(jobs.D
 	if err != nil {
 		return err
 	}
-	opened.Steady(i.steady)
+	opened.SetBaseSlots(i.steady)
 	return opened.Run(ctx, credits, func(m *bus.Message) { handle(delivery(m), m) })
 }
 

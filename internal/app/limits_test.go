@@ -193,7 +193,7 @@ func agree(t *testing.T, node *bustest.Node, says string, change ...func(*config
 	} else {
 		require.Contains(t, strings.Join(found, "\n"), says)
 	}
-	wait := patience
+	wait := testTimeout
 	if len(found) > 0 {
 		wait = 5 * time.Second
 	}
@@ -386,7 +386,7 @@ func TestRunnerSubscriptions(t *testing.T) {
 			}
 			return 0
 		}
-		require.Eventually(t, func() bool { return held() == wanted }, patience, 20*time.Millisecond, "%d", held())
+		require.Eventually(t, func() bool { return held() == wanted }, testTimeout, 20*time.Millisecond, "%d", held())
 		r.end(t)
 	}
 }

@@ -235,13 +235,13 @@ func TestMigrationProgress(t *testing.T) {
 			}
 		}
 		return false
-	}, patience, 10*time.Millisecond)
+	}, testTimeout, 10*time.Millisecond)
 	require.Equal(t, "succeeded", w.await("shop", "up").Status)
 	require.Eventually(t, func() bool {
 		all := told()
 		last := all[len(all)-1]
 		return last["state"] == "succeeded" && last["at_version"] == "2"
-	}, patience, 10*time.Millisecond)
+	}, testTimeout, 10*time.Millisecond)
 }
 
 func TestMigrateOnStart(t *testing.T) {

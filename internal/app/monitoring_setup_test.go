@@ -30,7 +30,7 @@ func (r *runner) url(t testing.TB, path string) string {
 			address = entry.ContextMap()["address"].(string)
 		}
 		return address != ""
-	}, patience, time.Millisecond, "it does not listen")
+	}, testTimeout, time.Millisecond, "it does not listen")
 	return "http://" + address + path
 }
 
@@ -49,7 +49,7 @@ func fetch(t testing.TB, method, url, form string) (status int, body string) {
 	if form != "" {
 		request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	}
-	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: patience}
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: testTimeout}
 	response, err := client.Do(request)
 	if err != nil {
 		return 0, err.Error()
@@ -115,7 +115,7 @@ func fits(m *dto.Metric, labels string) bool {
 func (r *runner) expect(t testing.TB, want map[string]float64) {
 	t.Helper()
 	have := map[string]float64{}
-	if !wait(patience, func() bool {
+	if !wait(testTimeout, func() bool {
 		p := r.scrape(t)
 		for key := range want {
 			name, labels, _ := strings.Cut(key, " ")

@@ -134,7 +134,7 @@ func TestReadyWithOneDatabase(t *testing.T) {
 func (r *runner) becomes(t *testing.T, status int, words ...string) {
 	t.Helper()
 	var last string
-	if !wait(patience, func() bool {
+	if !wait(testTimeout, func() bool {
 		have, body := r.get(t, "/readyz")
 		last = fmt.Sprint(have, " ", body)
 		for _, word := range words {
@@ -254,7 +254,7 @@ func TestLogLinesOfOneJob(t *testing.T) {
 	_, err := w.js.PublishMsg(t.Context(), m)
 	require.NoError(t, err)
 	require.Equal(t, "failed", w.await("shop", "q1").Status)
-	require.True(t, wait(patience, func() bool { return r.logs.FilterMessage("job ended").Len() == 1 }))
+	require.True(t, wait(testTimeout, func() bool { return r.logs.FilterMessage("job ended").Len() == 1 }))
 	entry := r.logs.FilterMessage("job ended").All()[0]
 	require.Equal(t, zapcore.InfoLevel, entry.Level)
 	fields := entry.ContextMap()
@@ -266,7 +266,7 @@ func TestLogLinesOfOneJob(t *testing.T) {
 	}
 	require.NotContains(t, fmt.Sprint(r.logs.All()), "canary")
 	require.Equal(t, "succeeded", w.do("shop", "query", "q2", `"sql":"SELECT 1 AS n"`).Status)
-	require.True(t, wait(patience, func() bool { return r.logs.FilterMessage("job ended").FilterLevelExact(zapcore.DebugLevel).Len() == 1 }))
+	require.True(t, wait(testTimeout, func() bool { return r.logs.FilterMessage("job ended").FilterLevelExact(zapcore.DebugLevel).Len() == 1 }))
 }
 
 // A session names its job while it runs, where that is configured.

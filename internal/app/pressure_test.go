@@ -41,7 +41,7 @@ func (w *world) countResults(database string) func() map[string]int {
 
 func (w *world) awaitEmpty(database string) {
 	w.t.Helper()
-	require.Eventually(w.t, func() bool { return w.waiting(database) == 0 }, 2*patience, 50*time.Millisecond, "jobs are left")
+	require.Eventually(w.t, func() bool { return w.waiting(database) == 0 }, 2*testTimeout, 50*time.Millisecond, "jobs are left")
 }
 
 // When not even the results that must be kept fit, intake stops, loudly; it goes on by itself when there is room, and
@@ -60,7 +60,7 @@ func TestResultsFull(t *testing.T) {
 	}
 	require.Eventually(t, func() bool {
 		return r.logs.FilterMessageSnippet("results stream is full").Len() > 0
-	}, patience, 10*time.Millisecond, "it is said")
+	}, testTimeout, 10*time.Millisecond, "it is said")
 	require.Equal(t, "succeeded", w.do("other", "query", "o1", `"sql":"SELECT 1 AS n"`).Status, "other databases go on")
 	w.awaitEmpty("shop")
 	require.Positive(t, r.logs.FilterMessageSnippet("purged").Len(), "purging is said")
@@ -129,7 +129,7 @@ func TestBackToBaseline(t *testing.T) {
 	for round := 1; round <= 4; round++ {
 		burst(round)
 	}
-	require.Eventually(t, func() bool { return runtime.NumGoroutine() <= goroutines+30 }, patience, 50*time.Millisecond,
+	require.Eventually(t, func() bool { return runtime.NumGoroutine() <= goroutines+30 }, testTimeout, 50*time.Millisecond,
 		"goroutines: %d, then %d", goroutines, runtime.NumGoroutine())
 	require.Less(t, liveHeap(), heap+64<<20, "live heap, bytes; other tests share it")
 	asked := 0
@@ -139,7 +139,7 @@ func TestBackToBaseline(t *testing.T) {
 			`WHERE datname = current_database() AND backend_type = 'client backend'"`)
 		n, err := json.Marshal(got.Rows)
 		return err == nil && (string(n) == "[[2]]" || string(n) == "[[3]]")
-	}, patience, 200*time.Millisecond, "connections go back to the minimum")
+	}, testTimeout, 200*time.Millisecond, "connections go back to the minimum")
 }
 
 func liveHeap() uint64 {

@@ -22,7 +22,7 @@ func (r *runner) ready(t *testing.T, status int, text string) {
 	t.Helper()
 	var have int
 	var body string
-	if !wait(patience, func() bool {
+	if !wait(testTimeout, func() bool {
 		have, body = r.get(t, "/readyz")
 		return have == status && strings.Contains(body, text)
 	}) {

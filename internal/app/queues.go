@@ -89,7 +89,7 @@ func (s *sampler) database(ctx context.Context, d *database) (*telemetry.Queue, 
 	q := &telemetry.Queue{At: time.Now()}
 	for _, in := range d.intakes { // the heartbeats ask how far they are behind
 		if lag := in.lag.Load(); lag != nil {
-			q.Lanes = append(q.Lanes, telemetry.LaneQueue{Name: in.lane, Waiting: lag.Waiting, Held: uint64(max(lag.Held, 0))})
+			q.Lanes = append(q.Lanes, telemetry.LaneQueue{Name: in.lane, Waiting: lag.Pending, Held: uint64(max(lag.AckPending, 0))})
 			q.At = lag.At
 		}
 	}
@@ -113,7 +113,7 @@ func (s *sampler) deadLetters(ctx context.Context) (*telemetry.DeadLetters, erro
 	if err != nil {
 		return nil, err
 	}
-	return &telemetry.DeadLetters{Letters: state.Letters, Evicted: state.Evicted, At: time.Now()}, nil
+	return &telemetry.DeadLetters{Letters: state.DeadLetters, Evicted: state.Evicted, At: time.Now()}, nil
 }
 
 func (s *sampler) queue(database string) *telemetry.Queue {

@@ -309,7 +309,7 @@ func TestStoreOfRowsIsFull(t *testing.T) {
 			a = w.rows("shop", "counted", "query", sql(60_000)+`,"max_rows":25000`)
 			require.Equal(t, "result_too_large", a.Error.Code)
 			require.Contains(t, a.Error.Message, "25000 rows")
-			require.Eventually(t, func() bool { return w.chunks() < 20 }, patience, 50*time.Millisecond, "nothing is left of the others")
+			require.Eventually(t, func() bool { return w.chunks() < 20 }, testTimeout, 50*time.Millisecond, "nothing is left of the others")
 		})
 	}
 }

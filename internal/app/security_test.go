@@ -93,14 +93,14 @@ func (a *as) mayNot(publish, subscribe []string) {
 		require.NoError(a.t, a.nc.Publish(subject, nil))
 		require.Eventually(a.t, func() bool {
 			return strings.Contains(a.refusals(), `Permissions Violation for Publish to "`+subject+`"`)
-		}, patience, time.Millisecond, subject)
+		}, testTimeout, time.Millisecond, subject)
 	}
 	for _, subject := range subscribe {
 		_, err := a.nc.SubscribeSync(subject)
 		require.NoError(a.t, err)
 		require.Eventually(a.t, func() bool {
 			return strings.Contains(a.refusals(), `Permissions Violation for Subscription to "`+subject+`"`)
-		}, patience, time.Millisecond, subject)
+		}, testTimeout, time.Millisecond, subject)
 	}
 }
 
@@ -181,7 +181,7 @@ func (w *world) tryFlow() {
 	require.NoError(t, err)
 	done := flow.do("shop", "transaction", "by-flow", `"statements":[{"sql":"CREATE TABLE t (n INTEGER)"}]`)
 	require.Equal(t, "succeeded", done.Status)
-	require.Eventually(t, func() bool { return flow.next(sub).JobID == "by-flow" }, patience, time.Millisecond, "besides those of others")
+	require.Eventually(t, func() bool { return flow.next(sub).JobID == "by-flow" }, testTimeout, time.Millisecond, "besides those of others")
 	require.Equal(t, "succeeded", parse(t, flow.request("run.shop.query", `{"sql":"SELECT 1 AS n"}`).body).Status)
 	require.Equal(t, "already_finished", flow.cancel(t, "shop", "by-flow", "1s").Outcome)
 	require.Equal(t, "requested", flow.cancel(t, "shop", "never", "10ms").Outcome)
@@ -214,15 +214,15 @@ func (w *world) tryOperator() {
 	conn, cfg := w.client("operator", withSQLite(t, "shop"))
 	_, err := conn.Show(t.Context(), app.Topology(cfg))
 	require.NoError(t, err)
-	var letter bus.Letter
-	require.NoError(t, conn.Letters(t.Context(), "shop", "", func(l bus.Letter) bool {
+	var letter bus.DeadLetter
+	require.NoError(t, conn.DeadLetters(t.Context(), "shop", "", func(l bus.DeadLetter) bool {
 		letter = l
 		return false
 	}))
 	require.Equal(t, "transaction", letter.Kind, "the publisher's job of another kind than its body")
 	_, _, err = conn.PublishJob(t.Context(), "shop", "query", "redriven", nil, letter.Body)
 	require.NoError(t, err)
-	require.NoError(t, conn.DeleteLetter(t.Context(), letter))
+	require.NoError(t, conn.DeleteDeadLetter(t.Context(), letter))
 	require.Empty(t, operator.refusals())
 	require.Empty(t, conn.State().Denied)
 	operator.mayNot([]string{
@@ -237,7 +237,7 @@ func (w *world) tryRunner() {
 	nc, err := nats.Connect(w.node.ClientURL(), nats.UserInfo("runner", "runner"), nats.CustomInboxPrefix("_INBOX_dbrunner"))
 	require.NoError(w.t, err)
 	defer nc.Close()
-	purged, err := nc.Request("$JS.API.STREAM.PURGE.DBRUNNER_RESULTS_shop", []byte(`{"seq":1}`), patience)
+	purged, err := nc.Request("$JS.API.STREAM.PURGE.DBRUNNER_RESULTS_shop", []byte(`{"seq":1}`), testTimeout)
 	require.NoError(w.t, err)
 	require.Contains(w.t, string(purged.Data), `"success":true`)
 	runner.mayNot([]string{

@@ -35,8 +35,8 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// patience bounds everything that a test waits for.
-const patience = 90 * time.Second
+// testTimeout bounds everything that a test waits for.
+const testTimeout = 90 * time.Second
 
 // world is a NATS server and an upstream system at it.
 type world struct {
@@ -109,7 +109,7 @@ func (w *world) startWith(opts app.Options) *runner {
 	case <-r.app.Started():
 	case <-r.done:
 		require.FailNow(w.t, "the runner did not start", "%v", r.err)
-	case <-time.After(patience):
+	case <-time.After(testTimeout):
 		require.FailNow(w.t, "the runner does not start")
 	}
 	return r
@@ -152,7 +152,7 @@ func (r *runner) wait(t testing.TB) {
 	t.Helper()
 	select {
 	case <-r.done:
-	case <-time.After(patience):
+	case <-time.After(testTimeout):
 		require.FailNow(t, "the runner does not end")
 	}
 }
@@ -206,7 +206,7 @@ func (w *world) await(database, id string) *result {
 	require.Eventually(w.t, func() bool {
 		raw = w.stored(database, id)
 		return raw != nil
-	}, patience, 5*time.Millisecond, "no result of %s", id)
+	}, testTimeout, 5*time.Millisecond, "no result of %s", id)
 	return parse(w.t, raw)
 }
 
@@ -243,7 +243,7 @@ func (w *world) inbox() (string, *nats.Subscription) {
 
 func (w *world) next(sub *nats.Subscription) *result {
 	w.t.Helper()
-	m, err := sub.NextMsg(patience)
+	m, err := sub.NextMsg(testTimeout)
 	require.NoError(w.t, err)
 	return parse(w.t, m.Data)
 }
@@ -302,7 +302,7 @@ func awaitLast[T any](w *world, subject string, wanted func(*T) bool) *T {
 		var read T
 		last, raw = read, m.Data
 		return json.Unmarshal(m.Data, &last) == nil && wanted(&last)
-	}, patience, 20*time.Millisecond, "no such heartbeat")
+	}, testTimeout, 20*time.Millisecond, "no such heartbeat")
 	if !ok {
 		require.FailNow(w.t, "the last one", "%s", raw)
 	}
@@ -323,7 +323,7 @@ func (w *world) awaitHeld(database string, n int) {
 	require.Eventually(w.t, func() bool {
 		c, err := w.js.Consumer(context.Background(), "DBRUNNER_JOBS_"+database, "work")
 		return err == nil && c.CachedInfo().NumAckPending == n
-	}, patience, 5*time.Millisecond, "not %d jobs held", n)
+	}, testTimeout, 5*time.Millisecond, "not %d jobs held", n)
 }
 
 // awaitSleeper waits until a job sleeps in the server: it was begun. The question goes through another entry
@@ -334,5 +334,5 @@ func (w *world) awaitSleeper(database string) {
 		got := w.do(database, "query", "sleeper-"+rand.Text(), `"row_format":"arrays","sql":"SELECT pid FROM pg_stat_activity `+
 			`WHERE datname = current_database() AND state = 'active' AND query LIKE '%FROM pg_sleep(%' AND pid <> pg_backend_pid()"`)
 		return got.RowCount == 1
-	}, patience, 10*time.Millisecond, "no job sleeps")
+	}, testTimeout, 10*time.Millisecond, "no job sleeps")
 }

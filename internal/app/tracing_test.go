@@ -188,7 +188,7 @@ func TestResultsBelongToTraces(t *testing.T) {
 	m.Data = []byte(`{"id":"ok","sql":"SELECT 1 AS n"}`)
 	_, err = w.js.PublishMsg(t.Context(), m)
 	require.NoError(t, err)
-	seen, err := sub.NextMsg(patience)
+	seen, err := sub.NextMsg(testTimeout)
 	require.NoError(t, err)
 	r.end(t)
 	job := spans.of(traceOK)[0]

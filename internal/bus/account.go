@@ -54,4 +54,6 @@ func (a *Account) tier(replicas int) AccountTier {
 }
 
 // AccountRight is the right that Account needs.
-func AccountRight(opts Options) Right { return Right{Subject: apiPrefix(opts.Domain) + "INFO"} }
+func AccountRight(opts Options) Permission {
+	return Permission{Subject: apiPrefix(opts.Domain) + "INFO"}
+}

@@ -57,8 +57,8 @@ func (c *Conn) api(ctx context.Context, call string, request, response any) erro
 // noJetStreamAfter is how long nobody answering at all may be a hiccup of the server.
 const noJetStreamAfter = 10 * time.Second
 
-// apiPatient is api that asks again while nobody leads or the link is down, until the context ends.
-func (c *Conn) apiPatient(ctx context.Context, call string, request, response any) error {
+// apiRetry is api that asks again while nobody leads or the link is down, until the context ends.
+func (c *Conn) apiRetry(ctx context.Context, call string, request, response any) error {
 	begun := time.Now()
 	for attempt := 0; ; attempt++ {
 		err := c.api(ctx, call, request, response)

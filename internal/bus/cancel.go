@@ -151,7 +151,7 @@ func (n *Cancellations) Run(ctx context.Context) error {
 	defer stop()
 	for attempt := 0; ; attempt++ {
 		wait := controlEvery
-		if n.look(ctx) {
+		if n.poll(ctx) {
 			attempt = 0
 		} else {
 			wait = backoff(attempt, 50*time.Millisecond, controlEvery)
@@ -175,8 +175,8 @@ func (n *Cancellations) await(ctx context.Context, changes <-chan struct{}, wait
 	return nil
 }
 
-// look reads what is new, from the stream's leader, and reports whether everything has been read.
-func (n *Cancellations) look(ctx context.Context) bool {
+// poll reads what is new, from the stream's leader, and reports whether everything has been read.
+func (n *Cancellations) poll(ctx context.Context) bool {
 	renewals, connected := n.conn.link()
 	if !connected {
 		return false

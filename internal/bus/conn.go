@@ -215,7 +215,7 @@ func (c *Conn) MaxPayload() int {
 }
 
 // MaxJob is the largest body of a job that the streams take, in bytes.
-func (c *Conn) MaxJob() int { return max(c.MaxPayload()-letterRoom, letterRoom) }
+func (c *Conn) MaxJob() int { return max(c.MaxPayload()-deadLetterReserve, deadLetterReserve) }
 
 // Namespace is the first token of all subjects.
 func (c *Conn) Namespace() string { return c.opts.Namespace }

@@ -14,8 +14,8 @@ const (
 // credit is the account of one lane's slots. Each slot is either free (nobody was asked for a message), outstanding
 // (asked for, not yet here) or busy (its message was handed to the worker). It knows nothing of clock or network.
 type credit struct {
-	steady      int // slots that may be used whatever the jobs take; 0 = all
-	pace        pace
+	baseSlots   int // slots that may be used whatever the jobs take; 0 = all
+	pace        completionRate
 	slots       int // the most that were ever free or outstanding at once
 	free        int
 	outstanding int
@@ -46,8 +46,8 @@ func (c *credit) take() bool {
 	return true
 }
 
-// giveUp accounts for messages that will not come any more.
-func (c *credit) giveUp(n int) {
+// writeOff accounts for messages that will not come any more.
+func (c *credit) writeOff(n int) {
 	n = min(max(n, 0), c.outstanding)
 	c.outstanding -= n
 	c.free += n
@@ -55,7 +55,7 @@ func (c *credit) giveUp(n int) {
 
 // giveUpAll is giveUp for everything outstanding: no request is alive.
 func (c *credit) giveUpAll() {
-	c.giveUp(c.outstanding)
+	c.writeOff(c.outstanding)
 	c.asked = [askedSeconds]int{}
 }
 
@@ -65,10 +65,10 @@ func (c *credit) busy() int { return c.slots - c.free - c.outstanding }
 // allowed is how many slots may be busy or outstanding now. Beyond the steady ones it is what ended in the last moment:
 // a lane whose jobs take long leaves the others' to other runners.
 func (c *credit) allowed(now time.Time) int {
-	if c.steady == 0 {
+	if c.baseSlots == 0 {
 		return c.slots
 	}
-	return min(c.slots, max(c.steady, c.pace.recent(now)))
+	return min(c.slots, max(c.baseSlots, c.pace.recent(now)))
 }
 
 // want is how many messages to ask for now, and whether the free slots may wait a little for more of them.
@@ -87,10 +87,10 @@ func (c *credit) want(now time.Time) (n int, wait bool) {
 	return n, true
 }
 
-// brief reports whether a request for n messages asks for slots that were only lent: it must not stand for long when
+// usesBurst reports whether a request for n messages asks for slots that were only lent: it must not stand for long when
 // there are no jobs, because those that come then may be others, which take long.
-func (c *credit) brief(n int) bool {
-	return c.steady > 0 && c.busy()+c.outstanding+n > c.steady
+func (c *credit) usesBurst(n int) bool {
+	return c.baseSlots > 0 && c.busy()+c.outstanding+n > c.baseSlots
 }
 
 // ask accounts for a request that expires in the given second.
@@ -120,5 +120,5 @@ func (c *credit) expire(now int64) {
 	for s := max(now, c.askedAt-askedSeconds+1); s <= c.askedAt; s++ {
 		alive += c.asked[s%askedSeconds]
 	}
-	c.giveUp(c.outstanding - alive)
+	c.writeOff(c.outstanding - alive)
 }

@@ -15,7 +15,7 @@ import (
 func TestCreditNeverGrows(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
-		c := credit{steady: rapid.IntRange(0, 100).Draw(t, "steady")}
+		c := credit{baseSlots: rapid.IntRange(0, 100).Draw(t, "steady")}
 		at := time.Now()
 		granted, busy := 0, 0
 		now := int64(1_700_000_000)
@@ -39,7 +39,7 @@ func TestCreditNeverGrows(t *testing.T) {
 					t.Fatalf("a message was refused although %d slots were open", had)
 				}
 			case 3:
-				c.giveUp(rapid.IntRange(-5, 10_000).Draw(t, "pending"))
+				c.writeOff(rapid.IntRange(-5, 10_000).Draw(t, "pending"))
 			case 4:
 				c.giveUpAll()
 			case 5, 6:
@@ -113,7 +113,7 @@ func (c *credit) end(t *testing.T, n int, at time.Time) {
 // arrive asks for what may be asked for and lets it arrive.
 func (c *credit) arrive(at time.Time) (n int, brief bool) {
 	n, _ = c.want(at)
-	brief = c.brief(n)
+	brief = c.usesBurst(n)
 	c.ask(n, at.Unix())
 	for range n {
 		c.take()
@@ -123,7 +123,7 @@ func (c *credit) arrive(at time.Time) (n int, brief bool) {
 
 func TestCreditLendsSlotsWhileJobsEndQuickly(t *testing.T) {
 	t.Parallel()
-	c := credit{steady: 32}
+	c := credit{baseSlots: 32}
 	at := time.Now()
 	c.add(128, at)
 	n, brief := c.arrive(at)
@@ -137,12 +137,12 @@ func TestCreditLendsSlotsWhileJobsEndQuickly(t *testing.T) {
 	require.Equal(t, 128, n)
 	require.True(t, brief)
 
-	at = at.Add(10 * moment) // nothing ends any more
+	at = at.Add(10 * rateWindow) // nothing ends any more
 	c.end(t, 40, at)
 	n, _ = c.want(at)
 	require.Zero(t, n, "88 are held, forty of which ended in the last moment")
-	at = at.Add(3 * moment)
-	c.end(t, 60, at.Add(-2*moment))
+	at = at.Add(3 * rateWindow)
+	c.end(t, 60, at.Add(-2*rateWindow))
 	n, brief = c.arrive(at)
 	require.Equal(t, 4, n, "back to what is always there")
 	require.False(t, brief)
@@ -150,14 +150,14 @@ func TestCreditLendsSlotsWhileJobsEndQuickly(t *testing.T) {
 
 func TestPaceForgets(t *testing.T) {
 	t.Parallel()
-	var p pace
+	var p completionRate
 	at := time.Now()
 	p.note(5, at)
 	require.Equal(t, 5, p.recent(at))
-	p.note(3, at.Add(moment))
-	require.Equal(t, 5, p.recent(at.Add(moment)), "the moment before is whole, this one is not")
-	require.Equal(t, 3, p.recent(at.Add(2*moment)))
-	require.Zero(t, p.recent(at.Add(4*moment)))
+	p.note(3, at.Add(rateWindow))
+	require.Equal(t, 5, p.recent(at.Add(rateWindow)), "the moment before is whole, this one is not")
+	require.Equal(t, 3, p.recent(at.Add(2*rateWindow)))
+	require.Zero(t, p.recent(at.Add(4*rateWindow)))
 }
 
 func TestCreditHealsAfterALostStatus(t *testing.T) {

@@ -282,7 +282,7 @@ func TestRequestsAreRenewedWhenTheyExpire(t *testing.T) {
 	for range 3 {
 		require.NoError(t, r.next(t).Ack())
 	}
-	require.Zero(t, intake.State().HandedBack)
+	require.Zero(t, intake.State().Requeued)
 }
 
 func TestPermissionErrorsAreRemembered(t *testing.T) {
@@ -345,7 +345,7 @@ func TestMinimalPermissionsSuffice(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, conn.Reply("_INBOX.x.y", []byte("r")))
 	require.NoError(t, conn.PublishDeadLetter(t.Context(), database, "query", "s1_x", nil, []byte("1")))
-	beacon, err := conn.RunnerBeacon("tester")
+	beacon, err := conn.RunnerHeartbeats("tester")
 	require.NoError(t, err)
 	for range 2 {
 		_, err = beacon.Publish(t.Context(), []byte("{}"))

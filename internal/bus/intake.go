@@ -24,16 +24,16 @@ const (
 
 // IntakeState describes an intake at one moment.
 type IntakeState struct {
-	Phase       Phase
-	Reason      string    // of Recovering
-	Since       time.Time // of the phase
-	Created     time.Time // of the consumer, as last read
-	Outstanding int       // messages asked for that have not come
-	Handled     uint64    // messages given to the handler
-	HandedBack  uint64    // messages that arrived without a slot or after the end
-	LetGo       uint64    // messages that may have waited while the process was stopped, left alone
-	Strays      uint64    // messages that the consumer had left behind and that were taken up again
-	Recoveries  uint64    // times that the subscription was built anew
+	Phase        Phase
+	Reason       string    // of Recovering
+	Since        time.Time // of the phase
+	Created      time.Time // of the consumer, as last read
+	Outstanding  int       // messages asked for that have not come
+	Handled      uint64    // messages given to the handler
+	Requeued     uint64    // messages that arrived without a slot or after the end
+	LeftToExpire uint64    // messages that may have waited while the process was stopped, left alone
+	Orphans      uint64    // messages that the consumer had left behind and that were taken up again
+	Recoveries   uint64    // times that the subscription was built anew
 }
 
 // Intake pulls the jobs of one lane.
@@ -153,10 +153,10 @@ func (i *Intake) count(change func(*IntakeState)) {
 	i.mu.Unlock()
 }
 
-// Steady bounds what is asked for while jobs take long: up to n messages are held or asked for at any time, more, up to
+// SetBaseSlots bounds what is asked for while jobs take long: up to n messages are held or asked for at any time, more, up to
 // the credits, only as jobs end quickly: as many as ended within the last moment, in requests that do not stand
 // long. 0, the default, is no bound. It is called before Run.
-func (i *Intake) Steady(n int) { i.steady = n }
+func (i *Intake) SetBaseSlots(n int) { i.steady = n }
 
 // Run asks for as many messages as credits were received, each credit being the right to one, and calls handle
 // with each message from one goroutine; handle must not block, and not send credits into a channel that is full.

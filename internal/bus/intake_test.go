@@ -58,7 +58,7 @@ func TestIntakeNeverHoldsMoreThanItsCredits(t *testing.T) {
 		r.credits <- 1
 	}
 	require.LessOrEqual(t, most, 5)
-	require.Zero(t, r.intake.State().HandedBack)
+	require.Zero(t, r.intake.State().Requeued)
 	b.awaitEmpty(t)
 }
 
@@ -282,7 +282,7 @@ func TestSlotsAreLentWhileJobsEndQuickly(t *testing.T) {
 	const credits, steady, quick = 40, 4, 2000
 	intake, err := b.conn.OpenIntake(t.Context(), database, "work")
 	require.NoError(t, err)
-	intake.Steady(steady)
+	intake.SetBaseSlots(steady)
 	b.publish(t, "query", quick)
 	r := start(t, intake, credits)
 	most := 0
@@ -305,5 +305,5 @@ func TestSlotsAreLentWhileJobsEndQuickly(t *testing.T) {
 	require.Empty(t, r.got, "jobs that do not end leave the rest to others")
 	require.Equal(t, steady, consumerInfo(t, b.js, "work").NumAckPending)
 	require.Zero(t, intake.State().Recoveries)
-	require.Zero(t, intake.State().HandedBack)
+	require.Zero(t, intake.State().Requeued)
 }

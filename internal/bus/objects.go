@@ -134,7 +134,7 @@ func (b *Bucket) count(ctx context.Context, mark string) (int64, error) {
 func (b *Bucket) subjects(ctx context.Context, filter string) (map[string]uint64, time.Time, error) {
 	var info jetstream.StreamInfo
 	request := map[string]string{"subjects_filter": filter}
-	if err := b.conn.apiPatient(ctx, "STREAM.INFO."+b.stream, request, &info); err != nil {
+	if err := b.conn.apiRetry(ctx, "STREAM.INFO."+b.stream, request, &info); err != nil {
 		return nil, time.Time{}, fmt.Errorf("bucket %s: %w", b.name, err)
 	}
 	return info.State.Subjects, info.TimeStamp, nil
@@ -154,7 +154,7 @@ func (b *Bucket) Remove(ctx context.Context, o *Object) error {
 
 func (b *Bucket) purge(ctx context.Context, subject string) error {
 	request := map[string]string{"filter": subject}
-	if err := b.conn.apiPatient(ctx, "STREAM.PURGE."+b.stream, request, nil); err != nil {
+	if err := b.conn.apiRetry(ctx, "STREAM.PURGE."+b.stream, request, nil); err != nil {
 		return fmt.Errorf("bucket %s: %w", b.name, err)
 	}
 	return nil

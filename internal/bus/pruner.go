@@ -42,7 +42,7 @@ func (p *pruner) remove(ctx context.Context, resource, call string, uses []strin
 	case p.plan:
 		return []Change{{Resource: resource, What: "would be removed: no messages, no waiting requests, no runner", Done: true}}, nil
 	}
-	if err := p.conn.apiPatient(ctx, call, nil, nil); err != nil {
+	if err := p.conn.apiRetry(ctx, call, nil, nil); err != nil {
 		return nil, fmt.Errorf("delete %s: %w", resource, err)
 	}
 	return []Change{{Resource: resource, What: "removed", Done: true}}, nil

@@ -32,15 +32,15 @@ type pull struct {
 	alive      time.Time // the last sign of the consumer
 	renewals   uint64    // of the link, when the inbox was made
 	failures   int       // recoveries since the last message
-	vigil      vigil
+	vigil      stallDetector
 
-	looking  chan strays          // the answer of the look under way; nil if there is none
+	looking  chan orphanScan      // the answer of the look under way; nil if there is none
 	nextLook time.Time            // for strays
 	seen     map[uint64]time.Time // strays of the last look, and from when on they may be taken up
 
 	created     time.Time // of the consumer
 	certain     time.Time // what was stored before is in doubt: the server may have lost its counts then
-	suspect     bool      // there was a disturbance since the consumer was read
+	interrupted bool      // there was a disturbance since the consumer was read
 	doubt       bool      // until created is read again
 	consumerSeq uint64    // of the last delivery seen: it only grows unless the consumer was made anew
 	topSequence uint64    // the highest sequence whose first delivery we saw: first deliveries come in order
@@ -69,7 +69,7 @@ func newPull(i *Intake, credits <-chan int, handle func(*Message)) *pull {
 		created: i.State().Created, nextLook: time.Now().Add(i.times.sweep),
 	}
 	p.linger.Stop()
-	p.credit.steady = i.steady
+	p.credit.baseSlots = i.steady
 	p.vigil = newVigil(i.AckWait(), i.conn.opts.Now())
 	return p
 }
@@ -94,7 +94,7 @@ func (p *pull) run(ctx context.Context) error {
 		case found := <-p.inspected:
 			p.resume(ctx, found)
 		case found := <-p.looking:
-			p.takeStrays(ctx, found)
+			p.redeliverOrphans(ctx, found)
 		case <-link:
 			p.linkChanged(ctx)
 		case <-p.linger.C:
@@ -103,7 +103,7 @@ func (p *pull) run(ctx context.Context) error {
 			p.request(ctx, n)
 		case <-tick.C:
 			now := time.Now() // the tick may have waited
-			p.vigil.turn(p.conn.opts.Now())
+			p.vigil.observe(p.conn.opts.Now())
 			p.tick(ctx, now)
 		case <-ctx.Done():
 			continue
@@ -170,7 +170,7 @@ func (p *pull) receive(ctx context.Context, m *nats.Msg) {
 func (p *pull) dispatch(ctx context.Context, m *nats.Msg) {
 	p.alive = time.Now()
 	now := p.conn.opts.Now()
-	p.vigil.turn(now)
+	p.vigil.observe(now)
 	info, isJob := parseAck(m.Reply)
 	if !isJob {
 		if m.Reply == "" {
@@ -192,7 +192,7 @@ func (p *pull) dispatch(ctx context.Context, m *nats.Msg) {
 	}
 	if p.vigil.stale(now) {
 		p.credit.add(1, p.alive)
-		p.letGo(message)
+		p.leaveToExpire(message)
 		return
 	}
 	if !ok { // no subject of ours: somebody has changed the consumer by hand
@@ -216,15 +216,15 @@ func (p *pull) isFirst(info ackInfo) bool {
 	}
 	repeated := info.sequence <= p.topSequence
 	p.topSequence = max(p.topSequence, info.sequence)
-	return !p.doubt && !p.suspect && !repeated && info.timestamp.After(p.created) && info.timestamp.After(p.certain)
+	return !p.doubt && !p.interrupted && !repeated && info.timestamp.After(p.created) && info.timestamp.After(p.certain)
 }
 
 // strangerDelay keeps a message that is no job from coming back all the time.
 const strangerDelay = time.Minute
 
 // requeueUnlessResumed leaves a message alone that may be another runner's by now: its lease runs out, if that has not happened.
-func (p *pull) letGo(m *Message) {
-	p.intake.count(func(s *IntakeState) { s.LetGo++ })
+func (p *pull) leaveToExpire(m *Message) {
+	p.intake.count(func(s *IntakeState) { s.LeftToExpire++ })
 	p.intake.log.Warn("this process was stopped for a while: a message that has waited meanwhile may be another runner's, and is left alone",
 		zap.Uint64("sequence", m.Sequence()))
 }
@@ -232,10 +232,10 @@ func (p *pull) letGo(m *Message) {
 // requeue hands back what nobody begins here.
 func (p *pull) handBack(m *Message, delay time.Duration) {
 	if p.vigil.stale(p.conn.opts.Now()) {
-		p.letGo(m)
+		p.leaveToExpire(m)
 		return
 	}
-	p.intake.count(func(s *IntakeState) { s.HandedBack++ })
+	p.intake.count(func(s *IntakeState) { s.Requeued++ })
 	if err := m.Nak(delay); err != nil {
 		p.intake.log.Debug("a message could not be handed back", zap.Uint64("sequence", m.Sequence()), zap.Error(err))
 	}
@@ -254,7 +254,7 @@ func (p *pull) status(ctx context.Context, m *nats.Msg) {
 	pending, err := strconv.Atoi(m.Header.Get("Nats-Pending-Messages"))
 	counted := err == nil
 	if counted {
-		p.credit.giveUp(pending)
+		p.credit.writeOff(pending)
 	}
 	ended := code == "408" || code == "404" || code == "409" && text == "Batch Completed"
 	if ended && counted {
@@ -263,7 +263,7 @@ func (p *pull) status(ctx context.Context, m *nats.Msg) {
 	if code == "503" {
 		text = "no consumer answers"
 	}
-	p.disturb(ctx, fmt.Sprintf("%s (%s)", text, code))
+	p.beginRecovery(ctx, fmt.Sprintf("%s (%s)", text, code))
 }
 
 // ask sends a request if enough slots are free, or lets them wait for more.
@@ -300,7 +300,7 @@ func (p *pull) request(ctx context.Context, n int) {
 	}
 	t := p.intake.times
 	expires := t.expires
-	if p.credit.brief(n) {
+	if p.credit.usesBurst(n) {
 		expires = min(expires, t.brief)
 	}
 	bounds := p.intake.limits()
@@ -332,7 +332,7 @@ func (p *pull) send(ctx context.Context, n int, expires time.Duration) {
 	reply := p.inbox.subject + strconv.FormatUint(p.inbox.request, 36)
 	subject := p.conn.apiPrefix + "CONSUMER.MSG.NEXT." + p.intake.stream + "." + p.intake.name
 	if err := p.conn.nc.PublishRequest(subject, reply, body); err != nil {
-		p.disturb(ctx, errorText(err))
+		p.beginRecovery(ctx, errorText(err))
 		return
 	}
 	p.credit.ask(n, time.Now().Add(expires+t.silence).Unix())

@@ -21,7 +21,7 @@ func (p *pull) open(ctx context.Context) {
 	p.renewals, _ = p.conn.link()
 	sub, err := p.conn.nc.ChanSubscribe(b.subject+"*", b.arrived)
 	if err != nil {
-		p.disturb(ctx, errorText(err))
+		p.beginRecovery(ctx, errorText(err))
 		return
 	}
 	var once sync.Once // the library may say so twice
@@ -32,13 +32,13 @@ func (p *pull) open(ctx context.Context) {
 	p.intake.enter(Pulling, "")
 }
 
-// disturb ends the inbox and finds out what became of the consumer. Messages that are on the way still arrive.
-func (p *pull) disturb(ctx context.Context, reason string) {
+// beginRecovery ends the inbox and finds out what became of the consumer. Messages that are on the way still arrive.
+func (p *pull) beginRecovery(ctx context.Context, reason string) {
 	p.intake.enter(Recovering, reason)
 	p.intake.count(func(s *IntakeState) { s.Recoveries++ })
 	p.stopLingering()
 	p.failures++
-	p.suspect = true
+	p.interrupted = true
 	if p.inbox != nil {
 		p.draining, p.inbox = p.inbox, nil
 		p.drainUntil = time.Now().Add(p.intake.times.drain)
@@ -98,10 +98,10 @@ func (p *pull) resume(ctx context.Context, found inspection) {
 		p.consumerSeq, p.topSequence = 0, 0
 	}
 	p.created, p.doubt = found.info.Created, false
-	if p.suspect && !replicated(found.info) {
+	if p.interrupted && !replicated(found.info) {
 		p.certain = found.info.TimeStamp
 	}
-	p.suspect = false
+	p.interrupted = false
 	switch {
 	case p.inbox != nil:
 		p.intake.enter(Pulling, "")
@@ -167,9 +167,9 @@ func (p *pull) linkChanged(ctx context.Context) {
 	switch {
 	case p.inbox == nil:
 	case !connected:
-		p.disturb(ctx, "the connection to NATS is lost")
+		p.beginRecovery(ctx, "the connection to NATS is lost")
 	case renewals != p.renewals:
-		p.disturb(ctx, "the connection to NATS was renewed")
+		p.beginRecovery(ctx, "the connection to NATS was renewed")
 	}
 }
 
@@ -181,12 +181,12 @@ func (p *pull) tick(ctx context.Context, now time.Time) {
 	if p.inbox == nil {
 		return
 	}
-	p.lookForStrays(ctx, now)
+	p.scanForOrphans(ctx, now)
 	p.credit.expire(now.Unix())
 	p.intake.count(func(s *IntakeState) { s.Outstanding = p.credit.outstanding })
 	switch {
 	case p.credit.outstanding > 0 && len(p.inbox.arrived) == 0 && now.Sub(p.alive) > p.intake.times.silence:
-		p.disturb(ctx, p.conn.blame("the consumer is silent"))
+		p.beginRecovery(ctx, p.conn.blame("the consumer is silent"))
 	case p.doubt:
 		p.inspect(ctx)
 	}

@@ -47,7 +47,7 @@ type Results struct {
 	first    nats.Header // of every result: only the first one on its subject is taken. Never written to
 	purged   atomic.Uint64
 	room     atomic.Pointer[Room] // as it was looked at last
-	glances  glances
+	glances  directGets
 }
 
 // Results gives access to the stored results of a database.
@@ -130,7 +130,7 @@ func (c *Conn) getMessage(ctx context.Context, stream string, request getRequest
 	var answer struct {
 		Message *storedMessage `json:"message"`
 	}
-	err := c.apiPatient(ctx, "STREAM.MSG.GET."+stream, request, &answer)
+	err := c.apiRetry(ctx, "STREAM.MSG.GET."+stream, request, &answer)
 	if hasCode(err, codeNoMessage) {
 		return nil, nil
 	}

@@ -110,7 +110,7 @@ func (r *Results) purgeBefore(ctx context.Context, sequence uint64) (uint64, err
 		Purged uint64 `json:"purged"`
 	}
 	request := map[string]uint64{"seq": sequence}
-	if err := r.conn.apiPatient(ctx, "STREAM.PURGE."+r.stream, request, &answer); err != nil {
+	if err := r.conn.apiRetry(ctx, "STREAM.PURGE."+r.stream, request, &answer); err != nil {
 		return 0, fmt.Errorf("purge %s: %w", r.stream, err)
 	}
 	return answer.Purged, nil

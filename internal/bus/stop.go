@@ -15,7 +15,7 @@ type leftovers []*nats.Msg
 func (p *pull) stop() error {
 	limit := time.NewTimer(p.intake.times.drain)
 	defer limit.Stop()
-	p.vigil.turn(p.conn.opts.Now())
+	p.vigil.observe(p.conn.opts.Now())
 	left := p.settle(limit.C)
 	last := p.draining
 	if p.inbox != nil {

@@ -46,6 +46,6 @@ func TestMessagesThatWaitedWhileTheMachineWasSuspended(t *testing.T) {
 		require.EqualValues(t, 2, m.Deliveries(), "sequence %d", m.Sequence())
 		require.NoError(t, m.Ack())
 	}
-	require.EqualValues(t, 2, intake.State().LetGo)
-	require.Zero(t, intake.State().HandedBack)
+	require.EqualValues(t, 2, intake.State().LeftToExpire)
+	require.Zero(t, intake.State().Requeued)
 }

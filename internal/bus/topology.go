@@ -9,9 +9,9 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// letterRoom is how much smaller than the server's largest message a job must be, in bytes: the headers of a
+// deadLetterReserve is how much smaller than the server's largest message a job must be, in bytes: the headers of a
 // dead letter come on top of the job's own body.
-const letterRoom = 64 << 10
+const deadLetterReserve = 64 << 10
 
 // maxWaiting is the number of pull requests that may wait at one lane: each runner keeps a few there, and the
 // server drops what is above without a word.
@@ -255,7 +255,7 @@ func (b *builder) jobs(d DatabaseTopology) jetstream.StreamConfig {
 	s.Retention = jetstream.WorkQueuePolicy
 	s.Discard, s.DiscardNewPerSubject = jetstream.DiscardNew, true
 	s.MaxMsgs, s.MaxBytes, s.MaxMsgsPerSubject = limits.MaxMsgs, limits.MaxBytes, limits.MaxMsgsPerKind
-	s.MaxMsgSize = int32(max(b.maxPayload-letterRoom, letterRoom)) //nolint:gosec // max_payload is an int32 in the server
+	s.MaxMsgSize = int32(max(b.maxPayload-deadLetterReserve, deadLetterReserve)) //nolint:gosec // max_payload is an int32 in the server
 	if limits.MaxMessage > 0 {
 		s.MaxMsgSize = int32(limits.MaxMessage) //nolint:gosec // the configuration bounds it
 	}

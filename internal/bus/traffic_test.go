@@ -100,7 +100,7 @@ func TestLetters(t *testing.T) {
 	require.NoError(t, b.conn.PublishDeadLetter(ctx, database, "migration", "s2_abc", nil, nil))
 	require.NoError(t, b.conn.PublishDeadLetter(ctx, "other", "query", "s3_abc", nil, []byte("o")))
 
-	letter, err := b.conn.Letter(ctx, database, "query", "s1_abc")
+	letter, err := b.conn.DeadLetter(ctx, database, "query", "s1_abc")
 	require.NoError(t, err)
 	require.Equal(t, "{bad", string(letter.Body))
 	require.Equal(t, []string{"rejected"}, letter.Headers["Dbrunner-Reason"])
@@ -114,7 +114,7 @@ func TestLetters(t *testing.T) {
 	require.NotContains(t, letter.Headers, "Nats-Msg-Id")
 
 	list := func(database, kind string) (ids []string) {
-		require.NoError(t, b.conn.Letters(ctx, database, kind, func(l bus.Letter) bool {
+		require.NoError(t, b.conn.DeadLetters(ctx, database, kind, func(l bus.DeadLetter) bool {
 			ids = append(ids, l.DerivedID)
 			return true
 		}))
@@ -126,10 +126,10 @@ func TestLetters(t *testing.T) {
 
 	state, err := b.conn.DeadState(ctx)
 	require.NoError(t, err)
-	require.Equal(t, uint64(3), state.Letters)
-	require.NoError(t, b.conn.DeleteLetter(ctx, letter))
-	require.NoError(t, b.conn.DeleteLetter(ctx, letter), "gone is gone")
-	_, err = b.conn.Letter(ctx, database, "query", "s1_abc")
+	require.Equal(t, uint64(3), state.DeadLetters)
+	require.NoError(t, b.conn.DeleteDeadLetter(ctx, letter))
+	require.NoError(t, b.conn.DeleteDeadLetter(ctx, letter), "gone is gone")
+	_, err = b.conn.DeadLetter(ctx, database, "query", "s1_abc")
 	require.ErrorIs(t, err, bus.ErrNotFound)
 	require.ErrorIs(t, b.conn.PublishDeadLetter(ctx, database, "query", "a.b", nil, nil), bus.ErrSubject)
 }
@@ -144,7 +144,7 @@ func TestTheLargestJobFitsIntoALetter(t *testing.T) {
 		headers[fmt.Sprintf("A-Original-%d", i)] = []string{strings.Repeat("y", 5_000)}
 	}
 	require.NoError(t, b.conn.PublishDeadLetter(t.Context(), database, "query", "s1_big", headers, body))
-	letter, err := b.conn.Letter(t.Context(), database, "query", "s1_big")
+	letter, err := b.conn.DeadLetter(t.Context(), database, "query", "s1_big")
 	require.NoError(t, err)
 	require.Len(t, letter.Body, len(body))
 	require.NotEmpty(t, letter.Headers["Dbrunner-Headers-Dropped"])
@@ -158,7 +158,7 @@ func TestEvictedLettersAreCounted(t *testing.T) {
 	b := setupTopology(t, top)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
-	go func() { done <- b.conn.WatchDead(ctx, 5*time.Millisecond) }()
+	go func() { done <- b.conn.WatchDeadLetters(ctx, 5*time.Millisecond) }()
 	n := 0
 	require.Eventually(t, func() bool {
 		n++
@@ -166,7 +166,7 @@ func TestEvictedLettersAreCounted(t *testing.T) {
 			return false
 		}
 		state, err := b.conn.DeadState(ctx)
-		return err == nil && state.Evicted > 3 && state.Gone >= state.Evicted
+		return err == nil && state.Evicted > 3 && state.Removed >= state.Evicted
 	}, 10*time.Second, time.Millisecond)
 	cancel()
 	require.NoError(t, <-done)

@@ -40,14 +40,14 @@ func CompileText(d *Dialect, sql string) (string, []Fault) {
 	return s.listed, faults
 }
 
-// CompileOutside is Compile for a statement that runs on its own, outside of any transaction: it may begin with words
+// CompileAutocommit is Compile for a statement that runs on its own, outside of any transaction: it may begin with words
 // that no other statement of a job may.
-func CompileOutside(d *Dialect, stmt Statement) (*Compiled, []Fault) {
+func CompileAutocommit(d *Dialect, stmt Statement) (*Compiled, []Fault) {
 	out, faults := Compile(d, stmt)
-	if out != nil || d.shape(stmt.SQL).begins(d.OutsideFirst) == "" {
+	if out != nil || d.shape(stmt.SQL).begins(d.AutocommitVerbs) == "" {
 		return out, faults
 	}
-	b := binder{d: d, shape: d.shape(stmt.SQL), params: stmt.Params, faults: CheckOutside(d, stmt.SQL)}
+	b := binder{d: d, shape: d.shape(stmt.SQL), params: stmt.Params, faults: CheckAutocommit(d, stmt.SQL)}
 	out = b.bind()
 	if len(b.faults) > 0 {
 		return nil, b.faults
@@ -55,10 +55,10 @@ func CompileOutside(d *Dialect, stmt Statement) (*Compiled, []Fault) {
 	return out, nil
 }
 
-// CheckOutside is CheckText for a statement that runs outside of any transaction.
-func CheckOutside(d *Dialect, sql string) []Fault {
+// CheckAutocommit is CheckText for a statement that runs outside of any transaction.
+func CheckAutocommit(d *Dialect, sql string) []Fault {
 	faults := CheckText(d, sql)
-	if d.shape(sql).begins(d.OutsideFirst) == "" {
+	if d.shape(sql).begins(d.AutocommitVerbs) == "" {
 		return faults
 	}
 	return slices.DeleteFunc(faults, func(f Fault) bool { return f.Code == CodeForbiddenStatement })

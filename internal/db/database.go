@@ -26,7 +26,7 @@ type Database interface {
 	// ledger in the same transaction by a plain INSERT, whose unique key is the fence: a taken key rolls the
 	// transaction back and gives ClassTaken. A commit counts only when the server answered that it committed;
 	// no answer gives ClassUnknown.
-	Transact(ctx context.Context, call Call, tx *Transaction, opts RowOptions, seal Seal) ([]ResultSet, error)
+	Transact(ctx context.Context, call Call, tx *Transaction, opts RowOptions, seal BeforeCommit) ([]ResultSet, error)
 
 	// Execute runs one statement on its own, outside of any transaction, on a session that keeps nothing of it. What
 	// the statement has done when it ends with an error is not taken back, and an end without the server's answer is
@@ -38,11 +38,11 @@ type Database interface {
 	// unless it is ClassUnknown.
 	Execute(ctx context.Context, call Call, stmt *Compiled, opts RowOptions, once *Once) (ResultSet, error)
 
-	// Conclude writes the end of a job whose ledger row says StatusStarted for the same message, and returns the row as
+	// RecordEnd writes the end of a job whose ledger row says StatusStarted for the same message, and returns the row as
 	// it is then, nil if there is none, and whether this call wrote it: the first writer wins. own says that the
 	// caller began the execution and knows its end. Anybody else writes only if no session holds the job's lock,
 	// for which it does not wait: a row that still says StatusStarted means that the execution goes on.
-	Conclude(ctx context.Context, end *Entry, own bool) (*Entry, bool, error)
+	RecordEnd(ctx context.Context, end *Entry, own bool) (*Entry, bool, error)
 
 	// Record inserts a ledger row in a transaction of its own, unless its key is taken: then it returns the
 	// row that is there, and false. It waits (bounded by the lock time limit) for a transaction under way
@@ -65,7 +65,7 @@ type Database interface {
 	// Check connects anew, beside the pool, and asks one trivial question. It uses no connection of the pool, waits
 	// behind no work and no lock of ours, and returns soon after its context's end at the latest. An error comes
 	// with what was found before it.
-	Check(ctx context.Context) (Vitals, error)
+	Check(ctx context.Context) (CheckResult, error)
 
 	// Stats describes the pool at this moment.
 	Stats() PoolStats
@@ -113,9 +113,9 @@ const (
 	Snapshot
 )
 
-// Seal is called in an open transaction, when its statements are done and before the fence. What it returns
+// BeforeCommit is called in an open transaction, when its statements are done and before the fence. What it returns
 // is written to the ledger; an error rolls the transaction back and is returned to the caller as it is.
-type Seal func(ctx context.Context, sets []ResultSet) (*Entry, error)
+type BeforeCommit func(ctx context.Context, sets []ResultSet) (*Entry, error)
 
 // Once is what an execution at most once leaves on record. The engine takes the job's lock on the session that
 // executes (where it has such locks), without waiting for it: others must be able to look whether the execution goes on

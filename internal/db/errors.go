@@ -26,15 +26,15 @@ const (
 	// ClassUnknown: COMMIT (or a statement outside a transaction) was sent and no answer came.
 	ClassUnknown
 	// ClassTaken: the ledger has a row for this key already; rolled back.
-	ClassTaken
+	ClassAlreadyRecorded
 	// ClassTimeout: the call's own time limit; rolled back.
 	ClassTimeout
 	// ClassCanceled: the context ended; rolled back.
 	ClassCanceled
 	// ClassHeld: another session executes the same job now; nothing was begun.
-	ClassHeld
+	ClassLocked
 	// ClassDone: a statement outside of a transaction took effect; only its rows cannot be given.
-	ClassDone
+	ClassTookEffect
 )
 
 // Code is a stable public word for what went wrong; results carry it as error.code.
@@ -107,9 +107,9 @@ func Errorf(class Class, code Code, format string, args ...any) *Error {
 	return &Error{Class: class, Code: code, Message: fmt.Sprintf(format, args...), Statement: -1}
 }
 
-// Outside says of an error that ended a statement outside of a transaction what its class does not mean there, and
+// NotRolledBack says of an error that ended a statement outside of a transaction what its class does not mean there, and
 // returns the error.
-func (e *Error) Outside() *Error {
+func (e *Error) NotRolledBack() *Error {
 	switch e.Class {
 	case ClassTransient, ClassTimeout, ClassCanceled:
 		e.Message += "; it ran outside of a transaction: what it had done until then may remain"
@@ -118,8 +118,8 @@ func (e *Error) Outside() *Error {
 	return e
 }
 
-// NoAnswer is the end of a statement outside of a transaction that the server did not tell.
-func NoAnswer(cause error) *Error {
+// OutcomeUnknown is the end of a statement outside of a transaction that the server did not tell.
+func OutcomeUnknown(cause error) *Error {
 	return Errorf(ClassUnknown, CodeConnectionLost,
 		"no answer to a statement outside of a transaction: whether it took effect is not known").Because(cause)
 }

@@ -58,9 +58,9 @@ type Diagnoser interface {
 	// the login may not see is a note. An error means that there was no connection.
 	Diagnose(ctx context.Context, how Diagnosis) ([]Finding, error)
 
-	// Rehearse does what Probe does over a connection of the pool and creates nothing: it returns in words what Probe
+	// DryRun does what Probe does over a connection of the pool and creates nothing: it returns in words what Probe
 	// would create, and as an error what Probe would refuse.
-	Rehearse(ctx context.Context) (creates []string, err error)
+	DryRun(ctx context.Context) (creates []string, err error)
 }
 
 // Diagnosis says what a look goes into.

@@ -90,7 +90,7 @@ func (e *RowEncoder) Start(columns []Column) error {
 			"the columns alone take %d bytes, above the limit of %d bytes", e.done, e.opts.InlineBytes)
 	}
 	err := e.check()
-	if err == nil && e.opts.Outside && e.opts.Overflow != nil {
+	if err == nil && e.opts.AlwaysOverflow && e.opts.Overflow != nil {
 		err = e.open()
 	}
 	if err != nil || e.form == Arrays {

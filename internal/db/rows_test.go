@@ -261,7 +261,7 @@ func TestRowsOverflow(t *testing.T) {
 		var buffers db.Buffers
 		e := db.NewRowEncoder(db.RowOptions{
 			Format: rapid.SampledFrom([]db.RowFormat{db.Objects, db.Arrays}).Draw(rt, "format"), InlineBytes: limit, Overflow: over, Sets: len(sets),
-			Outside: rapid.Bool().Draw(rt, "outside"),
+			AlwaysOverflow: rapid.Bool().Draw(rt, "outside"),
 		}, &buffers)
 		inline, next := 0, 0
 		for i, texts := range sets {
@@ -324,12 +324,12 @@ func TestOverflowIsBounded(t *testing.T) {
 	_, err := encode(db.NewRowEncoder(db.RowOptions{InlineBytes: 100, Overflow: &heap{}}, nil), columns(strings.Repeat("long", 20)))
 	require.ErrorContains(t, err, "the columns alone")
 	closing := &heap{fail: errors.New("lost")}
-	_, err = encode(db.NewRowEncoder(db.RowOptions{Overflow: closing, Outside: true, InlineBytes: 100}, nil), columns("n"))
+	_, err = encode(db.NewRowEncoder(db.RowOptions{Overflow: closing, AlwaysOverflow: true, InlineBytes: 100}, nil), columns("n"))
 	require.ErrorContains(t, err, "lost", "an error of Close is the set's")
 
 	// Two columns of one name are no matter where no row is an object.
 	over := &heap{arrays: true}
-	set, err := encode(db.NewRowEncoder(db.RowOptions{Format: db.Objects, Overflow: over, Outside: true, InlineBytes: 200}, nil), columns("a", "a"), []string{"1", "2"})
+	set, err := encode(db.NewRowEncoder(db.RowOptions{Format: db.Objects, Overflow: over, AlwaysOverflow: true, InlineBytes: 200}, nil), columns("a", "a"), []string{"1", "2"})
 	require.NoError(t, err)
 	require.NotNil(t, set.Object)
 	require.Equal(t, []string{"[1,2]"}, over.opened[0].rows)
@@ -356,7 +356,7 @@ func TestOverflowFails(t *testing.T) {
 		for i := range rows {
 			rows[i] = []string{strconv.Itoa(i)}
 		}
-		opts := db.RowOptions{Format: db.Arrays, InlineBytes: tc.inline, Overflow: &tc.over, Outside: tc.outside}
+		opts := db.RowOptions{Format: db.Arrays, InlineBytes: tc.inline, Overflow: &tc.over, AlwaysOverflow: tc.outside}
 		set, err := encode(db.NewRowEncoder(opts, nil), columns("n"), rows...)
 		require.ErrorIs(t, err, lost, name)
 		require.Equal(t, db.ResultSet{}, set, name)

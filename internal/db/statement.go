@@ -59,7 +59,7 @@ type Dialect struct {
 	ReadOnlyFirst   map[string]bool                // first words that a read-only query may have
 	TransactionVerb map[string]bool                // first words that control transactions: refused in every job
 	ForbiddenFirst  map[string]bool                // other first words that jobs may not use
-	OutsideFirst    map[string]bool                // of these, what a statement outside of a transaction may begin with
+	AutocommitVerbs map[string]bool                // of these, what a statement outside of a transaction may begin with
 	CheckValue      func(v Value) string           // what is wrong with a typed value ("" = nothing); nil = no check
 
 	// The words of these two tables are keywords of the engine wherever they stand unquoted, not only at the
@@ -117,8 +117,8 @@ type RowOptions struct {
 	InlineBytes int64
 	// Sets is how many sets of rows the call has, as far as is known: the rows of one leave room for the columns of others.
 	Sets int
-	// Outside sends the rows of every statement to Overflow, however few they are.
-	Outside bool
+	// AlwaysOverflow sends the rows of every statement to Overflow, however few they are.
+	AlwaysOverflow bool
 }
 
 // maxOverflowRow bounds one row that has room outside of the answer only, bytes: it is encoded in memory.

@@ -77,7 +77,7 @@ func (r *run) classifyOutcome(ctx context.Context, err error) (Status, *ResultEr
 	switch {
 	case !ok:
 		return Failed, internalError()
-	case e.Class == db.ClassDone:
+	case e.Class == db.ClassTookEffect:
 		return Succeeded, resultError(e)
 	case e.Class == db.ClassCanceled && r.canceled():
 		return Canceled, haltedError(e, true)
@@ -92,9 +92,9 @@ func (r *run) classifyOutcome(ctx context.Context, err error) (Status, *ResultEr
 func (r *run) onceExecuted(ctx context.Context, err error) Outcome {
 	class := db.ClassOf(err)
 	switch {
-	case class == db.ClassHeld:
+	case class == db.ClassLocked:
 		return Outcome{Action: Undecided} // asked again after a pause
-	case class == db.ClassTaken, class == db.ClassUnknown && r.d.told == nil:
+	case class == db.ClassAlreadyRecorded, class == db.ClassUnknown && r.d.told == nil:
 		return r.onRecord(ctx)
 	case r.d.told == nil:
 		return r.failed(ctx, err, answer{}) // it was not begun
@@ -180,7 +180,7 @@ func (r *run) writeEnd(ctx context.Context, end *db.Entry, own bool) (row *db.En
 	defer cancel()
 	err = db.Retry(ctx, r.retryOptions(), retryableLedger, func(ctx context.Context) error {
 		var err error
-		row, written, err = r.e.opts.Database.Conclude(ctx, end, own)
+		row, written, err = r.e.opts.Database.RecordEnd(ctx, end, own)
 		return err
 	})
 	return row, written, err

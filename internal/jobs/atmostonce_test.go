@@ -46,7 +46,7 @@ func (f *statements) Execute(
 		next, f.outages = f.outages[0], f.outages[1:]
 	}
 	f.mu.Unlock()
-	cut := db.NoAnswer(nil)
+	cut := db.OutcomeUnknown(nil)
 	switch next {
 	case heldElsewhere, cutAtStart:
 		if err := call.Begin(); err != nil {
@@ -55,7 +55,7 @@ func (f *statements) Execute(
 		if next == cutAtStart {
 			return db.ResultSet{}, cut
 		}
-		return db.ResultSet{}, db.Errorf(db.ClassHeld, db.CodeLockTimeout, "held")
+		return db.ResultSet{}, db.Errorf(db.ClassLocked, db.CodeLockTimeout, "held")
 	case cutInside, cutAtEnd:
 		return f.half(ctx, call, stmt, opts, once, next == cutAtEnd)
 	default:
@@ -78,16 +78,16 @@ func (f *statements) half(
 	ctx context.Context, call db.Call, stmt *db.Compiled, opts db.RowOptions, once *db.Once, told bool,
 ) (db.ResultSet, error) {
 	if _, inserted, err := f.Record(ctx, once.Start); err != nil || !inserted {
-		return db.ResultSet{}, db.Errorf(db.ClassTaken, db.CodeUnique, "taken")
+		return db.ResultSet{}, db.Errorf(db.ClassAlreadyRecorded, db.CodeUnique, "taken")
 	}
 	set, err := f.Database.Execute(ctx, call, stmt, opts, nil)
 	if told {
 		once.End(set, err)
 	}
-	return db.ResultSet{}, db.NoAnswer(err)
+	return db.ResultSet{}, db.OutcomeUnknown(err)
 }
 
-func (f *statements) Conclude(ctx context.Context, end *db.Entry, own bool) (*db.Entry, bool, error) {
+func (f *statements) RecordEnd(ctx context.Context, end *db.Entry, own bool) (*db.Entry, bool, error) {
 	if err := pop(&f.mu, &f.concludes)(); err != nil {
 		return nil, false, err
 	}
@@ -101,7 +101,7 @@ func (f *statements) Conclude(ctx context.Context, end *db.Entry, own bool) (*db
 		row, err := f.Lookup(ctx, end.JobID)
 		return row, false, err
 	}
-	return f.Database.Conclude(ctx, end, own)
+	return f.Database.RecordEnd(ctx, end, own)
 }
 
 func setupStatements(t *testing.T) (*stage, *statements) {
@@ -177,7 +177,7 @@ func TestStatementWaitsWhileItGoesOn(t *testing.T) {
 	require.Equal(t, db.StatusStarted, row.Status)
 	other := *row // the first runner writes its end at last
 	other.Status, other.Answer = "succeeded", jobsResult(t, s, body)
-	_, written, err := s.database.Conclude(t.Context(), &other, true)
+	_, written, err := s.database.RecordEnd(t.Context(), &other, true)
 	require.NoError(t, err)
 	require.True(t, written)
 	s.settle(d, s.run(d))
@@ -457,7 +457,7 @@ func TestStatementWithoutALedgerOrASession(t *testing.T) {
 func TestStatementAtLeastOnce(t *testing.T) {
 	t.Parallel()
 	s, f := setupStatements(t)
-	f.fail = db.NoAnswer(nil)
+	f.fail = db.OutcomeUnknown(nil)
 	d := delivery("statement", job("a1", `"effect":"at_least_once","sql":"`+effect("a")+`"`), 1, 1)
 	s.settle(d, s.run(d))
 	got := read(t, s.results["a1"])

@@ -38,7 +38,7 @@ func (w *autocommit) run(ctx context.Context, x *execution) (answer, error) {
 		database = x.opts.Database
 	}
 	set, err := database.Execute(ctx, x.call, w.compiled, x.rows, once)
-	if err != nil && db.ClassOf(err) != db.ClassDone {
+	if err != nil && db.ClassOf(err) != db.ClassTookEffect {
 		return answer{}, err
 	}
 	return x.commandAnswer(&set), err

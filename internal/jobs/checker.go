@@ -121,7 +121,7 @@ type MigrationStatus interface {
 
 // Checkable is the part of db.Database that a check needs.
 type Checkable interface {
-	Check(ctx context.Context) (db.Vitals, error)
+	Check(ctx context.Context) (db.CheckResult, error)
 	Stats() db.PoolStats
 }
 
@@ -210,7 +210,7 @@ func (e *checkRun) reach(ctx context.Context) {
 }
 
 // connection judges the connection. That there is none is told whichever of the checks needs one.
-func (e *checkRun) connection(ctx context.Context, v *db.Vitals, err error) {
+func (e *checkRun) connection(ctx context.Context, v *db.CheckResult, err error) {
 	found := &ConnectionHealth{Verdict: Healthy, Latency: v.Connect.Seconds()}
 	switch {
 	case v.Connect == 0:
@@ -223,7 +223,7 @@ func (e *checkRun) connection(ctx context.Context, v *db.Vitals, err error) {
 	e.health.Checks.Connection = found
 }
 
-func (e *checkRun) query(ctx context.Context, v *db.Vitals, err error) {
+func (e *checkRun) query(ctx context.Context, v *db.CheckResult, err error) {
 	found := &QueryHealth{Verdict: Healthy, Latency: v.Query.Seconds(), Version: v.Version}
 	switch {
 	case err != nil:
@@ -236,7 +236,7 @@ func (e *checkRun) query(ctx context.Context, v *db.Vitals, err error) {
 	e.health.Checks.Query = found
 }
 
-func (e *checkRun) replication(v *db.Vitals) {
+func (e *checkRun) replication(v *db.CheckResult) {
 	found := &ReplicationHealth{Verdict: Healthy, Role: v.Role, ReadOnly: v.ReadOnly != ""}
 	if found.ReadOnly && e.opts.Writes {
 		found.Verdict = e.addReason(checkReplication, Unhealthy, v.ReadOnly+", so that jobs that write cannot run")

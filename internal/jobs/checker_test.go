@@ -14,14 +14,14 @@ import (
 
 // patient is a database whose state the test makes up.
 type patient struct {
-	vitals db.Vitals
+	vitals db.CheckResult
 	err    error
 	hangs  bool // it answers nothing until the check is given up
 	stats  db.PoolStats
 	checks int
 }
 
-func (p *patient) Check(ctx context.Context) (db.Vitals, error) {
+func (p *patient) Check(ctx context.Context) (db.CheckResult, error) {
 	p.checks++
 	if p.hangs {
 		<-ctx.Done()
@@ -53,7 +53,7 @@ func (s *schema) MigrationStatus(ctx context.Context) (*Migrations, error) {
 
 func well() *patient {
 	return &patient{
-		vitals: db.Vitals{Connect: 3 * time.Millisecond, Query: 500 * time.Microsecond, Version: "15.4", Role: db.RolePrimary},
+		vitals: db.CheckResult{Connect: 3 * time.Millisecond, Query: 500 * time.Microsecond, Version: "15.4", Role: db.RolePrimary},
 		stats: db.PoolStats{
 			Max: 4, Total: 3, Idle: 1, InUse: 2, Acquires: 120, CanceledAcquires: 1, AcquireWait: 1500 * time.Millisecond,
 		},
@@ -95,9 +95,9 @@ func TestVerdicts(t *testing.T) {
 		reasons []string
 	}{
 		"well":         {want: Healthy},
-		"unreachable":  {patient: func(p *patient) { p.vitals, p.err = db.Vitals{}, unavailable }, want: Unhealthy, reasons: []string{"connection: the connection was refused"}},
+		"unreachable":  {patient: func(p *patient) { p.vitals, p.err = db.CheckResult{}, unavailable }, want: Unhealthy, reasons: []string{"connection: the connection was refused"}},
 		"no answer":    {patient: func(p *patient) { p.vitals.Query, p.err = 0, unavailable }, want: Unhealthy, reasons: []string{"query: the connection was refused"}},
-		"hangs":        {patient: func(p *patient) { p.vitals, p.hangs = db.Vitals{}, true }, want: Unhealthy, reasons: []string{"connection: no answer within 200ms"}},
+		"hangs":        {patient: func(p *patient) { p.vitals, p.hangs = db.CheckResult{}, true }, want: Unhealthy, reasons: []string{"connection: no answer within 200ms"}},
 		"slow to join": {patient: func(p *patient) { p.vitals.Connect = 1500 * time.Millisecond }, want: Degraded, reasons: []string{"connection: connecting took 1.5s, more than 1s"}},
 		"slow":         {patient: func(p *patient) { p.vitals.Query = 2 * time.Second }, want: Degraded, reasons: []string{"query: a trivial query took 2s, more than 1s"}},
 		"full of work": {patient: func(p *patient) { p.stats.InUse, p.stats.Waiting, p.stats.LongestWait = 4, 7, 29*time.Second }, want: Healthy},
@@ -174,7 +174,7 @@ func TestVerdicts(t *testing.T) {
 			want:    Degraded, reasons: []string{"migrations: their state could not be read: no answer within 200ms"},
 		},
 		"a database that is gone has no state to wait for": {
-			patient: func(p *patient) { p.vitals, p.err = db.Vitals{}, unavailable },
+			patient: func(p *patient) { p.vitals, p.err = db.CheckResult{}, unavailable },
 			options: func(o *CheckerOptions) { o.Migrations = &schema{hangs: true} },
 			want:    Unhealthy, reasons: []string{"connection: the connection was refused"},
 		},
@@ -227,7 +227,7 @@ func TestChecksNarrow(t *testing.T) {
 	require.Nil(t, got.Checks.Connection)
 	require.Nil(t, got.Checks.Query)
 	require.Nil(t, got.Checks.Pool)
-	p.vitals, p.err = db.Vitals{}, errors.New("gone")
+	p.vitals, p.err = db.CheckResult{}, errors.New("gone")
 	require.Equal(t, Unhealthy, c.Check(t.Context(), "query").Verdict, "a query needs a connection")
 }
 
@@ -265,7 +265,7 @@ func TestHealthJobs(t *testing.T) {
 		MaxBody: 1 << 20, MaxResult: 1 << 20,
 	})
 	require.NoError(t, err)
-	p.hangs, p.vitals = true, db.Vitals{}
+	p.hangs, p.vitals = true, db.CheckResult{}
 	begun := time.Now()
 	out := e.Run(t.Context(), delivery("health", `{"id":"h1","timeout":"100ms"}`), nil)
 	require.Less(t, time.Since(begun), 10*time.Second)

@@ -81,7 +81,7 @@ func (a *answering) Execute(context.Context, db.Call, *db.Compiled, db.RowOption
 }
 
 func (a *answering) Transact(
-	ctx context.Context, _ db.Call, tx *db.Transaction, _ db.RowOptions, seal db.Seal,
+	ctx context.Context, _ db.Call, tx *db.Transaction, _ db.RowOptions, seal db.BeforeCommit,
 ) ([]db.ResultSet, error) {
 	if a.err != nil {
 		return nil, a.err

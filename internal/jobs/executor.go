@@ -330,9 +330,9 @@ func (r *run) failed(ctx context.Context, err error, given answer) Outcome {
 		return Outcome{Action: AwaitDatabase, Reason: e, Suspect: r.begun}
 	case db.ClassCanceled:
 		return Outcome{Action: Undecided}
-	case db.ClassTaken:
+	case db.ClassAlreadyRecorded:
 		return r.taken(ctx)
-	case db.ClassDone:
+	case db.ClassTookEffect:
 		return r.endWith(Succeeded, resultError(e), given)
 	default:
 		return r.endFailed(ctx, e, given)

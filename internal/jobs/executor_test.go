@@ -211,7 +211,7 @@ func pop(mu *sync.Mutex, list *[]func() error) func() error {
 	return f
 }
 
-func (f *faulty) Transact(ctx context.Context, call db.Call, tx *db.Transaction, opts db.RowOptions, seal db.Seal) ([]db.ResultSet, error) {
+func (f *faulty) Transact(ctx context.Context, call db.Call, tx *db.Transaction, opts db.RowOptions, seal db.BeforeCommit) ([]db.ResultSet, error) {
 	if err := pop(&f.mu, &f.before)(); err != nil {
 		return nil, err
 	}

@@ -36,7 +36,7 @@ func (l *large) Read(_ context.Context, call db.Call, _ *db.Compiled, _ db.RowOp
 	return l.set, nil
 }
 
-func (l *large) Transact(ctx context.Context, call db.Call, tx *db.Transaction, _ db.RowOptions, seal db.Seal) ([]db.ResultSet, error) {
+func (l *large) Transact(ctx context.Context, call db.Call, tx *db.Transaction, _ db.RowOptions, seal db.BeforeCommit) ([]db.ResultSet, error) {
 	if err := call.Begin(); err != nil || l.failure != nil {
 		return nil, errors.Join(err, asError(l.failure))
 	}
@@ -61,14 +61,14 @@ func (l *large) Execute(ctx context.Context, call db.Call, _ *db.Compiled, _ db.
 	if err := call.Begin(); err != nil {
 		return db.ResultSet{}, err
 	}
-	l.acted = l.failure == nil || l.failure.Class == db.ClassDone
+	l.acted = l.failure == nil || l.failure.Class == db.ClassTookEffect
 	if once == nil {
 		return l.set, asError(l.failure)
 	}
 	if _, _, err := l.Record(ctx, once.Start); err != nil {
 		return db.ResultSet{}, err
 	}
-	if _, _, err := l.Conclude(ctx, once.End(l.set, asError(l.failure)), true); err != nil {
+	if _, _, err := l.RecordEnd(ctx, once.End(l.set, asError(l.failure)), true); err != nil {
 		return db.ResultSet{}, err
 	}
 	return l.set, asError(l.failure)
@@ -116,7 +116,7 @@ func drawSet(t *rapid.T) db.ResultSet {
 }
 
 func drawFailure(t *rapid.T) *db.Error {
-	class := rapid.SampledFrom([]db.Class{0, 0, db.ClassPermanent, db.ClassDone, db.ClassUnknown, db.ClassTransient, db.ClassTimeout}).Draw(t, "class")
+	class := rapid.SampledFrom([]db.Class{0, 0, db.ClassPermanent, db.ClassTookEffect, db.ClassUnknown, db.ClassTransient, db.ClassTimeout}).Draw(t, "class")
 	if class == 0 {
 		return nil
 	}

@@ -63,7 +63,7 @@ func (r *run) allowOverflow(x *execution) {
 	x.over.run = r
 	x.rows.InlineBytes, x.rows.Sets = x.rows.MaxBytes, r.job.work.size()
 	x.rows.MaxRows, x.rows.MaxBytes = tighterLimit(r.job.MaxRows, p.MaxRows), p.MaxBytes
-	x.rows.Overflow, x.rows.Outside = &x.over, out.Mode == OutputObject
+	x.rows.Overflow, x.rows.AlwaysOverflow = &x.over, out.Mode == OutputObject
 }
 
 // begin begins an execution. After a failure of the store it waits for it first, while it has no connection to the

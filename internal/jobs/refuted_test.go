@@ -32,7 +32,7 @@ func (p *poisoned) Read(_ context.Context, call db.Call, _ *db.Compiled, _ db.Ro
 	return db.ResultSet{}, p.end(call)
 }
 
-func (p *poisoned) Transact(_ context.Context, call db.Call, _ *db.Transaction, _ db.RowOptions, _ db.Seal) ([]db.ResultSet, error) {
+func (p *poisoned) Transact(_ context.Context, call db.Call, _ *db.Transaction, _ db.RowOptions, _ db.BeforeCommit) ([]db.ResultSet, error) {
 	return nil, p.end(call)
 }
 

@@ -118,7 +118,7 @@ func (r *run) taken(ctx context.Context) Outcome {
 		return r.hold(ctx, err)
 	}
 	if row == nil { // deleted between the two: run again. Or the job's own doing refuses its row in these words, each time
-		e := db.Errorf(db.ClassTaken, db.CodeUnique, "the ledger took no row of this job, as if it had one, and it has none")
+		e := db.Errorf(db.ClassAlreadyRecorded, db.CodeUnique, "the ledger took no row of this job, as if it had one, and it has none")
 		r.d.suspicion = e
 		return Outcome{Action: AwaitDatabase, Reason: e, Suspect: true}
 	}

@@ -40,7 +40,7 @@ func (r *reader) statement(owner, sql, params int, where txMode) (s statement) {
 	var faults []db.Fault
 	compile := db.Compile
 	if where == noTransaction {
-		compile = db.CompileOutside
+		compile = db.CompileAutocommit
 	}
 	s.compiled, faults = compile(r.dialect, s.source)
 	if where == reading && !slices.ContainsFunc(faults, ofText) {

@@ -170,7 +170,7 @@ func (t *transaction) hash(dst []byte) []byte {
 }
 
 func (t *transaction) run(ctx context.Context, x *execution) (answer, error) {
-	var sealed db.Seal
+	var sealed db.BeforeCommit
 	if x.seal != nil {
 		sealed = func(ctx context.Context, sets []db.ResultSet) (*db.Entry, error) {
 			return x.seal(ctx, x.statementsAnswer(sets))

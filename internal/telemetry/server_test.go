@@ -13,8 +13,8 @@ import (
 	"dbrunner/internal/telemetry"
 )
 
-// patience bounds everything that a test waits for.
-const patience = 30 * time.Second
+// testTimeout bounds everything that a test waits for.
+const testTimeout = 30 * time.Second
 
 // Whoever is still being answered when the server ends gets his answer; who hangs does not keep it.
 func TestServerEnds(t *testing.T) {
@@ -44,7 +44,7 @@ func TestServerEnds(t *testing.T) {
 		}()
 		select {
 		case <-entered:
-		case <-time.After(patience):
+		case <-time.After(testTimeout):
 			require.FailNow(t, "nobody answers")
 		}
 	}
@@ -54,14 +54,14 @@ func TestServerEnds(t *testing.T) {
 	select {
 	case err := <-ended:
 		require.NoError(t, err)
-	case <-time.After(patience):
+	case <-time.After(testTimeout):
 		require.FailNow(t, "it does not end")
 	}
 }
 
 // get returns an answer's body, empty if there is none.
 func get(url string) string {
-	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: patience}
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: testTimeout}
 	response, err := client.Get(url)
 	if err != nil {
 		return ""

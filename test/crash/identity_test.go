@@ -22,19 +22,19 @@ func TestDuplicateThatOutwaitsTheRetention(t *testing.T) {
 	require.False(t, w.stored("a1").Duplicate)
 	w.publish("transaction", `{"id":"slow","statements":[{"sql":"SELECT pg_sleep(6)"}]}`) // the lane is busy
 	w.publish("transaction", insert("a1", "a"))
-	require.Eventually(t, func() bool { return w.lookup("a1") == nil }, patience, 100*time.Millisecond, "the result ages out")
+	require.Eventually(t, func() bool { return w.lookup("a1") == nil }, testTimeout, 100*time.Millisecond, "the result ages out")
 	w.publish("transaction", insert("a1", "a"))
 	require.Eventually(t, func() bool {
 		body := w.lookup("a1")
 		return body != nil && w.stored("a1").Duplicate
-	}, patience, 50*time.Millisecond, "answered from the ledger")
+	}, testTimeout, 50*time.Millisecond, "answered from the ledger")
 	w.drained()
 	require.Equal(t, 1, w.effects("a"))
 	require.Eventually(t, func() bool {
 		var rows int
 		err := w.pool.QueryRow(t.Context(), `SELECT count(*) FROM dbrunner.ledger`).Scan(&rows)
 		return err == nil && rows == 0
-	}, patience, 100*time.Millisecond, "then the ledger is cleaned")
+	}, testTimeout, 100*time.Millisecond, "then the ledger is cleaned")
 }
 
 func TestIDTakenByAReadBetweenLookAndCommit(t *testing.T) {

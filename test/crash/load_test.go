@@ -103,7 +103,7 @@ func TestTerminatedRunnerHandsBackAtOnce(t *testing.T) {
 		}
 		info, err := consumer.Info(t.Context())
 		return err == nil && info.NumAckPending == 4
-	}, patience, 10*time.Millisecond, "the first runner holds as many as it may while they take long")
+	}, testTimeout, 10*time.Millisecond, "the first runner holds as many as it may while they take long")
 	first.signal(syscall.SIGTERM)
 	w.start("second")
 	for i := range 10 {

@@ -17,7 +17,7 @@ func (r *runner) frozen() {
 		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", r.cmd.Process.Pid))
 		_, rest, found := strings.Cut(string(stat), ") ")
 		return err == nil && found && rest[0] == 'T'
-	}, patience, 5*time.Millisecond, "the runner was not stopped")
+	}, testTimeout, 5*time.Millisecond, "the runner was not stopped")
 }
 
 // consuming waits until the consumer is there: what is published then has a first delivery without any doubt.
@@ -26,7 +26,7 @@ func (w *world) consuming() {
 	require.Eventually(w.t, func() bool {
 		_, err := w.js.Consumer(w.t.Context(), "DBRUNNER_JOBS_shop", "work")
 		return err == nil
-	}, patience, 20*time.Millisecond)
+	}, testTimeout, 20*time.Millisecond)
 }
 
 // strict are configurations under which a runner rejects what others accept.

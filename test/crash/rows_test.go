@@ -80,7 +80,7 @@ func (w *world) halfStored() {
 	require.Eventually(w.t, func() bool {
 		stream, err := w.js.Stream(w.t.Context(), "OBJ_DBRUNNER_ROWS")
 		return err == nil && stream.CachedInfo().State.Msgs > 50
-	}, patience, 5*time.Millisecond)
+	}, testTimeout, 5*time.Millisecond)
 }
 
 func TestKilledWhileRowsAreStored(t *testing.T) {
@@ -139,7 +139,7 @@ func TestFrozenWhileRowsAreStored(t *testing.T) {
 	require.Eventually(t, func() bool {
 		complete, left := w.objects()
 		return complete == 1 && left == 0
-	}, patience, 50*time.Millisecond)
+	}, testTimeout, 50*time.Millisecond)
 	require.Equal(t, named, w.rowsOf("a1"))
 	w.checkRows("a1")
 	require.Equal(t, 1, w.effects("a"))
@@ -172,7 +172,7 @@ func TestKilledInABatch(t *testing.T) {
 		var err error
 		bucket, err = w.js.ObjectStore(t.Context(), "DBRUNNER_PARAMS")
 		return err == nil
-	}, patience, 20*time.Millisecond)
+	}, testTimeout, 20*time.Millisecond)
 	info, err := bucket.PutBytes(t.Context(), "rows", bytes.Repeat([]byte("[\"a\"]\n"), manyRows))
 	require.NoError(t, err)
 	w.publish("transaction", fmt.Sprintf(`{"id":"a1","statements":[

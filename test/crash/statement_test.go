@@ -110,9 +110,9 @@ func (w *world) waitsForLock(id string) {
 		}
 		info, err := consumer.Info(w.t.Context())
 		return err == nil && info.NumRedelivered == 1
-	}, patience, tickEvery, "delivered to another runner")
+	}, testTimeout, tickEvery, "delivered to another runner")
 	before := looks()
-	require.Eventually(w.t, func() bool { return looks() > before }, patience, tickEvery, "looked at")
+	require.Eventually(w.t, func() bool { return looks() > before }, testTimeout, tickEvery, "looked at")
 	var status string
 	require.NoError(w.t, w.pool.QueryRow(w.t.Context(), `SELECT status FROM dbrunner.ledger WHERE job_id = $1`, id).Scan(&status))
 	require.Equal(w.t, "started", status)

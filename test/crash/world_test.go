@@ -24,8 +24,8 @@ import (
 	"dbrunner/internal/db/dbtest"
 )
 
-// patience is how long anything may take before a test gives up: recovery is the ack wait and a few seconds.
-const patience = 60 * time.Second
+// testTimeout is how long anything may take before a test gives up: recovery is the ack wait and a few seconds.
+const testTimeout = 60 * time.Second
 
 // ackWait is the runners' ack wait: short, so that a killed runner's jobs move on soon.
 const ackWait = time.Second
@@ -112,7 +112,7 @@ func (w *world) exec(sql string, args ...any) {
 func (w *world) effects(name string) int {
 	w.t.Helper()
 	var n int
-	require.Eventually(w.t, func() bool { return w.countEffects(name, &n) == nil }, patience, 50*time.Millisecond)
+	require.Eventually(w.t, func() bool { return w.countEffects(name, &n) == nil }, testTimeout, 50*time.Millisecond)
 	return n
 }
 
@@ -131,7 +131,7 @@ func (w *world) sleeping(text string) {
 		err := w.pool.QueryRow(w.t.Context(), `SELECT count(*) FROM pg_stat_activity
 			WHERE state = 'active' AND datname = current_database() AND pid <> pg_backend_pid() AND strpos(query, $1) > 0`, text).Scan(&n)
 		return err == nil && n == 1
-	}, patience, 10*time.Millisecond)
+	}, testTimeout, 10*time.Millisecond)
 }
 
 // runner is one runner process.
@@ -191,7 +191,7 @@ func (w *world) serving() {
 	require.Eventually(w.t, func() bool {
 		_, err := w.js.Stream(w.t.Context(), "DBRUNNER_JOBS_shop")
 		return err == nil
-	}, patience, 20*time.Millisecond)
+	}, testTimeout, 20*time.Millisecond)
 }
 
 func (r *runner) kill() {
@@ -211,7 +211,7 @@ func (r *runner) wait() {
 	r.t.Helper()
 	select {
 	case <-r.exited:
-	case <-time.After(patience):
+	case <-time.After(testTimeout):
 		require.Fail(r.t, "the runner still runs", "%s", r.output)
 	}
 }
@@ -233,7 +233,7 @@ func (w *world) publish(kind, body string) uint64 {
 			sequence = ack.Sequence
 		}
 		return err == nil
-	}, patience, 50*time.Millisecond)
+	}, testTimeout, 50*time.Millisecond)
 	return sequence
 }
 
@@ -259,7 +259,7 @@ func (w *world) stored(id string) result {
 		}
 		require.NoError(w.t, json.Unmarshal(body, &r))
 		return true
-	}, patience, 20*time.Millisecond, "no result of %s", id)
+	}, testTimeout, 20*time.Millisecond, "no result of %s", id)
 	return r
 }
 
@@ -289,7 +289,7 @@ func (w *world) drained() {
 		}
 		info, err := stream.Info(ctx)
 		return err == nil && info.State.Msgs == 0
-	}, patience, 50*time.Millisecond, "jobs are left in the stream")
+	}, testTimeout, 50*time.Millisecond, "jobs are left in the stream")
 }
 
 // startWatching counts how often each result was published to plain subscribers.

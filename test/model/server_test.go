@@ -176,7 +176,7 @@ func named(stmt *db.Compiled) string {
 }
 
 // Transact runs the statements, then sends fence and COMMIT together: once they are sent, nobody can take them back.
-func (l *link) Transact(ctx context.Context, call db.Call, tx *db.Transaction, _ db.RowOptions, seal db.Seal) ([]db.ResultSet, error) {
+func (l *link) Transact(ctx context.Context, call db.Call, tx *db.Transaction, _ db.RowOptions, seal db.BeforeCommit) ([]db.ResultSet, error) {
 	if err := l.connect(ctx, &call); err != nil {
 		return nil, err
 	}
@@ -268,7 +268,7 @@ func (l *link) fence(c *session, answer *error, rest *leftover) []option {
 	case c.waits():
 		return []option{{"lock not available", c.failure(answer, db.ClassTransient, db.CodeLockTimeout)}, unanswered}
 	case !c.free():
-		return []option{{"taken", c.failure(answer, db.ClassTaken, db.CodeUnique)}, unanswered}
+		return []option{{"taken", c.failure(answer, db.ClassAlreadyRecorded, db.CodeUnique)}, unanswered}
 	}
 	return []option{{"inserted", func() { c.insert(); *answer = nil }}, unanswered}
 }
@@ -377,14 +377,14 @@ func (l *link) begin(call *db.Call, c *session, once *db.Once) error {
 	err := l.r.await(context.Background(), "begin of "+call.Label, rest, func() []option {
 		switch {
 		case c.s.locks[start.JobID] != nil:
-			return []option{{"held", c.failure(&answer, db.ClassHeld, db.CodeLockTimeout)}}
+			return []option{{"held", c.failure(&answer, db.ClassLocked, db.CodeLockTimeout)}}
 		case c.waits():
 			return []option{
 				{"lock not available", c.failure(&answer, db.ClassTransient, db.CodeLockTimeout)},
 				l.cut(c, &answer, db.ClassUnknown, rest),
 			}
 		case c.s.rows[start.JobID] != nil:
-			return []option{{"taken", c.failure(&answer, db.ClassTaken, db.CodeUnique)}}
+			return []option{{"taken", c.failure(&answer, db.ClassAlreadyRecorded, db.CodeUnique)}}
 		}
 		return []option{
 			{"on record", begin},
@@ -428,7 +428,7 @@ func (l *link) finish(call *db.Call, c *session, end *db.Entry) error {
 			{"answered", func() {
 				answer = nil
 				if !c.s.conclude(end) {
-					answer = db.Errorf(db.ClassTaken, db.CodeUnique, "made by the model")
+					answer = db.Errorf(db.ClassAlreadyRecorded, db.CodeUnique, "made by the model")
 				}
 				c.end()
 			}},
@@ -438,8 +438,8 @@ func (l *link) finish(call *db.Call, c *session, end *db.Entry) error {
 	return l.sent(c, err, answer)
 }
 
-// Conclude writes the end of a job that was begun, unless somebody else may be at it.
-func (l *link) Conclude(ctx context.Context, end *db.Entry, own bool) (*db.Entry, bool, error) {
+// RecordEnd writes the end of a job that was begun, unless somebody else may be at it.
+func (l *link) RecordEnd(ctx context.Context, end *db.Entry, own bool) (*db.Entry, bool, error) {
 	s := l.r.w.server
 	end = copied(end)
 	var row *db.Entry

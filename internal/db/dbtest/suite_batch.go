@@ -89,7 +89,7 @@ func testBatchInsert(t *testing.T, h Harness) {
 	require.NoError(t, err)
 	require.EqualValues(t, 1, sets[0].RowsAffected)
 	_, err = b.transact(sealed("job"), b.batchItems(items(0)))
-	require.Equal(t, db.ClassTaken, db.ClassOf(err), "the fence holds for batches too: %v", err)
+	require.Equal(t, db.ClassAlreadyRecorded, db.ClassOf(err), "the fence holds for batches too: %v", err)
 	sets, err = b.transact(nil, b.batchItems(items(0)))
 	require.NoError(t, err)
 	require.Zero(t, sets[0].RowsAffected)

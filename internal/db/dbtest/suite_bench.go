@@ -18,9 +18,9 @@ import (
 	"dbrunner/internal/db"
 )
 
-// patience is how long the suite waits for what must happen: far longer than it takes, far shorter than a
+// testTimeout is how long the suite waits for what must happen: far longer than it takes, far shorter than a
 // slow query.
-const patience = 20 * time.Second
+const testTimeout = 20 * time.Second
 
 // canary stands for a secret value: it goes in as a parameter and must not come out in an error.
 const canary = "canary-7f3a91"
@@ -83,7 +83,7 @@ func (b *bench) second(change ...func(*db.Options)) db.Database {
 	return d
 }
 
-func call() db.Call { return db.Call{Label: "suite", Timeout: patience} }
+func call() db.Call { return db.Call{Label: "suite", Timeout: testTimeout} }
 
 func objects() db.RowOptions { return db.RowOptions{Format: db.Objects} }
 
@@ -130,11 +130,11 @@ func (b *bench) exec(sql string, params ...any) db.ResultSet {
 	return sets[0]
 }
 
-func (b *bench) transact(seal db.Seal, statements ...*db.Compiled) ([]db.ResultSet, error) {
+func (b *bench) transact(seal db.BeforeCommit, statements ...*db.Compiled) ([]db.ResultSet, error) {
 	return b.transactOn(b.db, seal, statements...)
 }
 
-func (b *bench) transactOn(d db.Database, seal db.Seal, statements ...*db.Compiled) ([]db.ResultSet, error) {
+func (b *bench) transactOn(d db.Database, seal db.BeforeCommit, statements ...*db.Compiled) ([]db.ResultSet, error) {
 	tx := &db.Transaction{Statements: statements, Expect: make([]*db.Range, len(statements))}
 	return d.Transact(b.t.Context(), call(), tx, objects(), seal)
 }
@@ -192,7 +192,7 @@ func entry(jobID string) *db.Entry {
 }
 
 // sealed is a seal that returns the row of a job.
-func sealed(jobID string) db.Seal {
+func sealed(jobID string) db.BeforeCommit {
 	return func(context.Context, []db.ResultSet) (*db.Entry, error) { return entry(jobID), nil }
 }
 
@@ -216,7 +216,7 @@ func await[T any](t testing.TB, ch <-chan T, what string) T {
 	select {
 	case v := <-ch:
 		return v
-	case <-time.After(patience):
+	case <-time.After(testTimeout):
 		require.FailNow(t, "waited in vain", what)
 		panic("unreachable")
 	}
@@ -225,5 +225,5 @@ func await[T any](t testing.TB, ch <-chan T, what string) T {
 // eventually polls until a condition holds.
 func eventually(t testing.TB, condition func() bool, what string) {
 	t.Helper()
-	require.Eventually(t, condition, patience, 5*time.Millisecond, what)
+	require.Eventually(t, condition, testTimeout, 5*time.Millisecond, what)
 }

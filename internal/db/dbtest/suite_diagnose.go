@@ -98,20 +98,20 @@ func testRehearse(t *testing.T, h Harness) {
 		return b.open(o)
 	}
 	for range 2 { // the first one would have left something
-		creates, err := diagnoser(t, with(db.LedgerManage)).Rehearse(t.Context())
+		creates, err := diagnoser(t, with(db.LedgerManage)).DryRun(t.Context())
 		require.NoError(t, err)
 		require.NotEmpty(t, creates)
 	}
-	_, err := diagnoser(t, with(db.LedgerOff)).Rehearse(t.Context())
+	_, err := diagnoser(t, with(db.LedgerOff)).DryRun(t.Context())
 	require.NoError(t, err)
-	_, err = diagnoser(t, with(db.LedgerVerify)).Rehearse(t.Context())
+	_, err = diagnoser(t, with(db.LedgerVerify)).DryRun(t.Context())
 	requireError(t, err, db.ClassUnavailable, db.CodeUnavailable)
 	require.Contains(t, err.Error(), "runner ledger ddl")
 
 	b.db = with(db.LedgerManage)
 	require.NoError(t, b.db.Probe(t.Context()))
 	for _, mode := range []db.LedgerMode{db.LedgerManage, db.LedgerVerify} {
-		creates, err := diagnoser(t, with(mode)).Rehearse(t.Context())
+		creates, err := diagnoser(t, with(mode)).DryRun(t.Context())
 		require.NoError(t, err)
 		require.Empty(t, creates)
 	}

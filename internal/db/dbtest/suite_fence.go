@@ -50,7 +50,7 @@ func testTakenKey(t *testing.T, h Harness) {
 			}
 			tx := one(b.item(100*i+j+1, job+again.name), again.level)
 			sets, err := b.db.Transact(t.Context(), call(), tx, objects(), other)
-			require.Equal(t, db.ClassTaken, db.ClassOf(err), "%s after %s: %v", again.name, first.name, err)
+			require.Equal(t, db.ClassAlreadyRecorded, db.ClassOf(err), "%s after %s: %v", again.name, first.name, err)
 			require.Nil(t, sets)
 		}
 		require.Equal(t, i+1, b.count("item"))
@@ -109,7 +109,7 @@ func raceTransacts(t *testing.T, h Harness, level db.Isolation) {
 				won++
 				continue
 			}
-			require.Equal(t, db.ClassTaken, db.ClassOf(err), "%v", err)
+			require.Equal(t, db.ClassAlreadyRecorded, db.ClassOf(err), "%v", err)
 		}
 		require.Equal(t, 1, won)
 		require.Equal(t, round+1, b.count("item"))
@@ -117,7 +117,7 @@ func raceTransacts(t *testing.T, h Harness, level db.Isolation) {
 }
 
 // persist repeats a transaction while its end is transient, as a runner does.
-func persist(ctx context.Context, d db.Database, tx *db.Transaction, seal db.Seal) error {
+func persist(ctx context.Context, d db.Database, tx *db.Transaction, seal db.BeforeCommit) error {
 	for {
 		_, err := d.Transact(ctx, call(), tx, objects(), seal)
 		if db.ClassOf(err) != db.ClassTransient {
@@ -144,7 +144,7 @@ func raceRecord(t *testing.T, h Harness) {
 		wg.Wait()
 		require.NoError(t, err)
 		if inserted {
-			require.Equal(t, db.ClassTaken, db.ClassOf(effect), "%v", effect)
+			require.Equal(t, db.ClassAlreadyRecorded, db.ClassOf(effect), "%v", effect)
 			require.Equal(t, before, b.count("item"))
 			continue
 		}

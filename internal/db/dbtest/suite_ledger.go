@@ -41,7 +41,7 @@ func testRecord(t *testing.T, h Harness) {
 	requireEntry(t, entry("job"), row)
 
 	_, err = b.transact(sealed("job"), b.item(1, "a"))
-	require.Equal(t, db.ClassTaken, db.ClassOf(err), "%v", err)
+	require.Equal(t, db.ClassAlreadyRecorded, db.ClassOf(err), "%v", err)
 	require.Equal(t, 0, b.count("item"))
 }
 
@@ -165,7 +165,7 @@ func testRecordWaits(t *testing.T, h Harness) {
 	err, r := await(t, effect, "the transaction"), await(t, recorded, "the record")
 	require.NoError(t, r.err)
 	if r.inserted {
-		require.Equal(t, db.ClassTaken, db.ClassOf(err), "%v", err)
+		require.Equal(t, db.ClassAlreadyRecorded, db.ClassOf(err), "%v", err)
 		require.Equal(t, 0, b.count("item"))
 		return
 	}

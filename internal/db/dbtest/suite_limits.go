@@ -33,7 +33,7 @@ func testReadTimeout(t *testing.T, h Harness) {
 		begun := time.Now()
 		_, err := b.db.Read(t.Context(), db.Call{Label: "slow", Timeout: short}, slow, objects())
 		requireError(t, err, db.ClassTimeout, db.CodeTimeout)
-		require.Less(t, time.Since(begun), patience/2)
+		require.Less(t, time.Since(begun), testTimeout/2)
 		require.Equal(t, 0, b.count("item"), "the next call works")
 	}
 	requireStopped(b)
@@ -71,7 +71,7 @@ func testTransactTimeout(t *testing.T, h Harness) {
 	begun := time.Now()
 	_, err := b.db.Transact(t.Context(), db.Call{Label: "slow", Timeout: short}, tx, objects(), sealed("job"))
 	requireError(t, err, db.ClassTimeout, db.CodeTimeout)
-	require.Less(t, time.Since(begun), patience/2)
+	require.Less(t, time.Since(begun), testTimeout/2)
 	require.Equal(t, 0, b.count("item"))
 	_, err = b.transact(sealed("job"), b.item(1, "a"))
 	require.NoError(t, err, "the next call works, and the key is free")
@@ -86,7 +86,7 @@ func testSealTimeout(t *testing.T, h Harness) {
 		select {
 		case <-ctx.Done():
 			seals = ctx.Err()
-		case <-time.After(patience):
+		case <-time.After(testTimeout):
 		}
 		return entry("job"), nil
 	}
@@ -220,7 +220,7 @@ func testLocks(t *testing.T, h Harness) {
 // locked opens a transaction that has set item 1's amount to 1 and stays open until release is called.
 func locked(t *testing.T, h Harness) (b *bench, release func(), end <-chan error) {
 	t.Helper()
-	b = setup(t, h, func(o *db.Options) { o.Limits.LockTimeout = patience })
+	b = setup(t, h, func(o *db.Options) { o.Limits.LockTimeout = testTimeout })
 	b.exec(insertItem, named{"id": number(1), "name": text("a")})
 	held, goOn, ended := make(chan struct{}), make(chan struct{}), make(chan error, 1)
 	update := b.compile("UPDATE item SET amount = 1 WHERE id = 1")

@@ -140,7 +140,7 @@ func testOverflowOutside(t *testing.T, h Harness) {
 	b := setup(t, h)
 	p := &places{}
 	opts := p.into(1 << 20)
-	opts.Outside = true
+	opts.AlwaysOverflow = true
 	set, err := b.db.Read(t.Context(), call(), b.compile("SELECT id FROM item WHERE id = 0"), opts)
 	require.NoError(t, err)
 	require.NotNil(t, set.Object, "no rows are a file without rows")
@@ -190,7 +190,7 @@ func testOverflowFails(t *testing.T, h Harness) {
 		require.Zero(t, b.count("item"))
 	}
 	empty := (&places{failEnd: refusal}).into(500)
-	empty.Outside = true
+	empty.AlwaysOverflow = true
 	_, err := b.db.Read(t.Context(), call(), b.compile("SELECT id FROM item"), empty)
 	requireError(t, err, db.ClassTransient, db.CodeResources)
 	_, err = b.transact(sealed("job"), b.item(1, "a"))
@@ -213,7 +213,7 @@ func testOverflowCaps(t *testing.T, h Harness) {
 	e = requireError(t, err, db.ClassPermanent, db.CodeResultTooLarge)
 	require.Contains(t, e.Message, "10000 bytes")
 	requireStopped(b)
-	require.Less(t, time.Since(begun), patience/2)
+	require.Less(t, time.Since(begun), testTimeout/2)
 	require.Zero(t, b.count("item"), "the next call works")
 }
 
@@ -229,7 +229,7 @@ func testOverflowCancel(t *testing.T, h Harness) {
 	_, err = b.db.Read(t.Context(), db.Call{Label: "giant", Timeout: short}, giant, (&places{}).into(500))
 	requireError(t, err, db.ClassTimeout, db.CodeTimeout)
 	requireStopped(b)
-	require.Less(t, time.Since(begun), patience/2)
+	require.Less(t, time.Since(begun), testTimeout/2)
 	require.Zero(t, b.count("item"), "the next call works")
 }
 
@@ -259,7 +259,7 @@ func testOverflowStuck(t *testing.T, h Harness) {
 		cancel()
 		requireError(t, await(t, end, "the canceled call"), db.ClassCanceled, db.CodeCanceled)
 		requireStopped(b)
-		require.Less(t, time.Since(begun), patience/4)
+		require.Less(t, time.Since(begun), testTimeout/4)
 		require.Zero(t, b.count("item"), "rolled back, and the next call works")
 	}
 	_, err := b.transact(sealed("job"), b.item(1, "a"))

@@ -78,7 +78,7 @@ func (b *bench) requireWell(round int) {
 }
 
 // attempts is a transaction as a runner makes it: a few attempts where the connection was lost or the failure is transient.
-func attempts(ctx context.Context, d db.Database, tx *db.Transaction, seal db.Seal) (err error) {
+func attempts(ctx context.Context, d db.Database, tx *db.Transaction, seal db.BeforeCommit) (err error) {
 	for range 4 {
 		_, err = d.Transact(ctx, call(), tx, objects(), seal)
 		if class := db.ClassOf(err); class != db.ClassTransient && class != db.ClassLost {

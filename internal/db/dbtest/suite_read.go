@@ -136,7 +136,7 @@ func testCaps(t *testing.T, h Harness) {
 // testTransactionCaps shows that the caps hold over all statements, and that what exceeds them commits nothing.
 func testTransactionCaps(t *testing.T, b *bench, ten *db.Compiled) {
 	tx := &db.Transaction{Statements: []*db.Compiled{b.item(1, "a"), ten, ten}, Expect: make([]*db.Range, 3)}
-	transact := func(opts db.RowOptions, seal db.Seal) error {
+	transact := func(opts db.RowOptions, seal db.BeforeCommit) error {
 		_, err := b.db.Transact(t.Context(), call(), tx, opts, seal)
 		return err
 	}

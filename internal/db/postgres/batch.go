@@ -60,7 +60,7 @@ func (t *transaction) piece(ctx context.Context, stmt *db.Compiled, i int) (set 
 		reading, stop = context.WithDeadline(ctx, t.deadline)
 		defer stop()
 	}
-	b := batchRun{t: t, stmt: stmt, index: i, insert: db.SeveralRows(t.d.Dialect(), stmt.SQL)}
+	b := batchRun{t: t, stmt: stmt, index: i, insert: db.ParseMultiRowInsert(t.d.Dialect(), stmt.SQL)}
 	_, err = db.EachOf(reading, stmt.Batch, func(row int64, args []db.Value) error { return b.add(ctx, row, args) })
 	if err == nil {
 		err = b.send(ctx)
@@ -127,7 +127,7 @@ type batchRun struct {
 	t      *transaction
 	stmt   *db.Compiled
 	index  int
-	insert *db.Several // writes several rows at once; nil: the statement is none that could
+	insert *db.MultiRowInsert // writes several rows at once; nil: the statement is none that could
 
 	first    int64         // row of those that wait, from 1
 	waiting  []db.Compiled // one execution each

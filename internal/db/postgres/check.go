@@ -13,15 +13,15 @@ import (
 const checkSQL = `SELECT current_setting('server_version'), pg_is_in_recovery(), current_setting('transaction_read_only')`
 
 // Check connects beside the pool and asks a trivial question.
-func (d *Database) Check(ctx context.Context) (db.Vitals, error) {
+func (d *Database) Check(ctx context.Context) (db.CheckResult, error) {
 	config := d.connConfig()
 	delete(config.RuntimeParams, checkInterval) // older servers do not know it, and nothing here runs long
 	begun := time.Now()
 	conn, err := pgx.ConnectConfig(ctx, config)
 	if err != nil {
-		return db.Vitals{}, d.checkNotConnected(ctx, err)
+		return db.CheckResult{}, d.checkNotConnected(ctx, err)
 	}
-	v := db.Vitals{Connect: time.Since(begun)}
+	v := db.CheckResult{Connect: time.Since(begun)}
 	s := newSession(conn, false, &d.buffers)
 	s.watch(ctx, time.Time{})
 	defer s.hangUp(ctx)

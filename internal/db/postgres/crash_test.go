@@ -66,7 +66,7 @@ func TestCommitCut(t *testing.T) {
 			if cut.committed { // the effect's own key is there already
 				requireError(t, err, db.ClassPermanent, db.CodeUnique)
 			} else {
-				requireError(t, err, db.ClassTaken, db.CodeUnique)
+				requireError(t, err, db.ClassAlreadyRecorded, db.CodeUnique)
 			}
 		})
 	}
@@ -81,7 +81,7 @@ func TestCommitCutRepeat(t *testing.T) {
 	_, err := b.transact(sealed("job"), insert)
 	requireError(t, err, db.ClassUnknown, db.CodeConnectionLost)
 	_, err = b.transact(sealed("job"), insert)
-	requireError(t, err, db.ClassTaken, db.CodeUnique)
+	requireError(t, err, db.ClassAlreadyRecorded, db.CodeUnique)
 	require.Equal(t, 1, b.effects())
 }
 
@@ -209,7 +209,7 @@ func TestRestart(t *testing.T) {
 			_, err := b.transact(sealed("job"), insertOne, "SELECT pg_sleep(60)::text AS n")
 			end <- err
 		}()
-		require.Eventually(t, func() bool { return b.db.Stats().InUse == 1 }, patience, time.Millisecond)
+		require.Eventually(t, func() bool { return b.db.Stats().InUse == 1 }, testTimeout, time.Millisecond)
 		server.Stop(t, mode)
 		err := <-end
 		require.Contains(t, []db.Class{db.ClassLost, db.ClassUnavailable}, db.ClassOf(err), "%v", err)

@@ -433,8 +433,8 @@ func (l *diagnosis) ledger() error {
 	return nil
 }
 
-// Rehearse is Probe without its effects.
-func (d *Database) Rehearse(ctx context.Context) (creates []string, err error) {
+// DryRun is Probe without its effects.
+func (d *Database) DryRun(ctx context.Context) (creates []string, err error) {
 	err = d.own(ctx, db.ClassLost, func(l *lease) error {
 		if d.opts.Ledger == db.LedgerOff {
 			_, err := l.query(`SELECT 1`)

@@ -129,7 +129,7 @@ func TestRehearseWithoutTheRight(t *testing.T) {
 	o := b.opts
 	o.Ledger = db.LedgerManage
 	o.ConnectionString = changed(t, o.ConnectionString, func(u *url.URL, _ url.Values) { u.User = url.UserPassword(role, secret) })
-	_, err := b.open(o).(db.Diagnoser).Rehearse(t.Context())
+	_, err := b.open(o).(db.Diagnoser).DryRun(t.Context())
 	e := requireError(t, err, db.ClassUnavailable, db.CodeUnavailable)
 	require.Contains(t, e.Message, "grant it CREATE on the database")
 }

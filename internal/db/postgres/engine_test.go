@@ -318,12 +318,12 @@ func TestSecondAttempt(t *testing.T) {
 				_, err := b.db.Transact(ctx, db.Call{Timeout: timeout}, transaction("SELECT * FROM thing", slow, insertOne), objects(), sealed("late"))
 				return err
 			}
-			require.NoError(t, run(t.Context(), patience), "longer than what the end of the first attempt may take")
+			require.NoError(t, run(t.Context(), testTimeout), "longer than what the end of the first attempt may take")
 			begun := time.Now()
 			requireError(t, run(t.Context(), 500*time.Millisecond), db.ClassTimeout, db.CodeTimeout)
 			ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
 			defer cancel()
-			requireError(t, run(ctx, patience), db.ClassCanceled, db.CodeCanceled)
+			requireError(t, run(ctx, testTimeout), db.ClassCanceled, db.CodeCanceled)
 			require.Less(t, time.Since(begun), 15*time.Second)
 			require.Equal(t, 1, b.effects())
 		})

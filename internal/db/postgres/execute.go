@@ -111,7 +111,7 @@ func (a *autocommitRun) start(ctx context.Context) error {
 		return a.ownError(ctx, err)
 	}
 	if string(rows[0][0]) != "t" {
-		return db.Errorf(db.ClassHeld, db.CodeLockTimeout, "another session executes this job")
+		return db.Errorf(db.ClassLocked, db.CodeLockTimeout, "another session executes this job")
 	}
 	_, written, err := a.writeEntry(insertEntry, a.once.Start)
 	if err == nil && written != 1 {
@@ -125,9 +125,9 @@ func (a *autocommitRun) start(ctx context.Context) error {
 	switch {
 	case !answered, unanswered(pg, a.dead):
 		a.gone = true
-		return db.NoAnswer(err)
+		return db.OutcomeUnknown(err)
 	case pg.Code == "23505":
-		return db.Errorf(db.ClassTaken, db.CodeUnique, "the ledger has a row for this job already").Because(pg)
+		return db.Errorf(db.ClassAlreadyRecorded, db.CodeUnique, "the ledger has a row for this job already").Because(pg)
 	}
 	out := a.d.serverError(pg, "", -1)
 	out.Message = "the ledger row could not be written: " + out.Message
@@ -188,19 +188,19 @@ func (a *autocommitRun) judge(ctx context.Context, out *outcome, err error) (db.
 	}
 	switch {
 	case out.failed != nil && !unanswered(out.failed, err != nil):
-		return db.ResultSet{}, a.failure(ctx, out).Outside()
+		return db.ResultSet{}, a.failure(ctx, out).NotRolledBack()
 	case out.failed != nil:
 		a.markBroken(false)
-		return db.ResultSet{}, db.NoAnswer(out.failed)
+		return db.ResultSet{}, db.OutcomeUnknown(out.failed)
 	case err != nil && out.refuse != nil && out.refuse.Code == db.CodeNotSupported: // COPY, which waits for us
 		return db.ResultSet{}, out.refuse.At(0)
 	case err != nil:
-		return db.ResultSet{}, db.NoAnswer(err)
+		return db.ResultSet{}, db.OutcomeUnknown(err)
 	case a.status != 'I':
 		a.markBroken(false)
 		return db.ResultSet{}, errTransactionEnded().At(0)
 	case a.unconfirmed && a.once == nil: // else the row of the end is what a standby confirms, and all before it
-		return db.ResultSet{}, db.NoAnswer(unconfirmedCommit())
+		return db.ResultSet{}, db.OutcomeUnknown(unconfirmedCommit())
 	}
 	return a.answer(out)
 }
@@ -214,7 +214,7 @@ func (a *autocommitRun) answer(out *outcome) (db.ResultSet, error) {
 	refused := out.refuse
 	if refused == nil {
 		if err := a.nameTypes(); err != nil {
-			refused = db.Errorf(db.ClassDone, db.CodeDatabase, "the types of the columns could not be read").Because(err)
+			refused = db.Errorf(db.ClassTookEffect, db.CodeDatabase, "the types of the columns could not be read").Because(err)
 			set.Free()
 			set = db.ResultSet{RowsAffected: set.RowsAffected, Command: set.Command}
 		}
@@ -223,7 +223,7 @@ func (a *autocommitRun) answer(out *outcome) (db.ResultSet, error) {
 		return set, nil
 	}
 	if refused.Code != db.CodeTransactionAborted {
-		refused.Class = db.ClassDone
+		refused.Class = db.ClassTookEffect
 	}
 	return set, refused.At(0)
 }
@@ -236,16 +236,16 @@ func (a *autocommitRun) end(set db.ResultSet, err error) error {
 	row := a.once.End(set, err)
 	a.unwatch()
 	if a.gone {
-		return db.NoAnswer(err)
+		return db.OutcomeUnknown(err)
 	}
 	_ = a.net.SetDeadline(time.Now().Add(closeTimeout))
 	_, written, failed := a.writeEntry(concludeEntry, row)
 	switch {
 	case failed != nil: // the job may have taken the session's rights
 		a.markBroken(false)
-		return db.NoAnswer(failed)
+		return db.OutcomeUnknown(failed)
 	case written == 0:
-		return db.Errorf(db.ClassTaken, db.CodeUnique, "another end of this job is on record")
+		return db.Errorf(db.ClassAlreadyRecorded, db.CodeUnique, "another end of this job is on record")
 	}
 	return err
 }
@@ -265,9 +265,9 @@ func (a *autocommitRun) clean() {
 	a.retire = false
 }
 
-// Conclude writes the end of a job that was begun, unless another one is there or, where it is not the caller's own, the
+// RecordEnd writes the end of a job that was begun, unless another one is there or, where it is not the caller's own, the
 // job's lock is held. The lock is tried in the same statement and let go with its transaction.
-func (d *Database) Conclude(ctx context.Context, end *db.Entry, own bool) (row *db.Entry, written bool, err error) {
+func (d *Database) RecordEnd(ctx context.Context, end *db.Entry, own bool) (row *db.Entry, written bool, err error) {
 	sql := concludeEntry
 	if !own {
 		sql += " AND pg_catalog.pg_try_advisory_xact_lock(" + strconv.FormatInt(d.lockKey(end.JobID), 10) + ")"

@@ -55,7 +55,7 @@ func (b *bench) concluded(job string) (*db.Entry, bool) {
 	b.t.Helper()
 	e := entry(job)
 	e.Status = "unknown"
-	row, written, err := b.open(b.opts).Conclude(b.t.Context(), e, false)
+	row, written, err := b.open(b.opts).RecordEnd(b.t.Context(), e, false)
 	require.NoError(b.t, err)
 	return row, written
 }
@@ -85,7 +85,7 @@ func TestExecuteCut(t *testing.T) {
 			b, proxy := proxied(t)
 			happened := c.arm(proxy)
 			x := &outside{b: b}
-			_, err := x.run(t.Context(), "job", patience, insertOne)
+			_, err := x.run(t.Context(), "job", testTimeout, insertOne)
 			<-happened
 			want := db.ClassUnknown
 			if name == "behind the job's lock" {
@@ -103,14 +103,14 @@ func TestExecuteCut(t *testing.T) {
 			}
 			if row, err := b.db.Lookup(t.Context(), "job"); row == nil {
 				require.NoError(t, err)
-				_, err = x.run(t.Context(), "job", patience, insertOne)
+				_, err = x.run(t.Context(), "job", testTimeout, insertOne)
 				require.NoError(t, err, "it was not begun")
 				require.Equal(t, 1, b.effects())
 				return
 			}
 			require.Equal(t, db.StatusStarted, b.status("job"))
-			_, err = x.run(t.Context(), "job", patience, insertOne)
-			require.Equal(t, db.ClassTaken, db.ClassOf(err), "%v", err)
+			_, err = x.run(t.Context(), "job", testTimeout, insertOne)
+			require.Equal(t, db.ClassAlreadyRecorded, db.ClassOf(err), "%v", err)
 			eventually(t, func() bool { _, written := b.concluded("job"); return written }, "the lock goes with the session")
 			require.Equal(t, c.effects, b.effects())
 		})
@@ -147,7 +147,7 @@ func TestExecuteEndsBehindItsAnswer(t *testing.T) {
 	b := setup(t)
 	b.sql("CREATE TABLE part (id int, effect_id bigint REFERENCES effect DEFERRABLE INITIALLY DEFERRED)")
 	x := &outside{b: b}
-	_, err := x.run(t.Context(), "job", patience, "INSERT INTO part VALUES (1, 42)")
+	_, err := x.run(t.Context(), "job", testTimeout, "INSERT INTO part VALUES (1, 42)")
 	requireError(t, err, db.ClassPermanent, db.CodeForeignKey)
 	require.ErrorIs(t, x.told, err)
 	require.Equal(t, "failed", b.status("job"))
@@ -160,7 +160,7 @@ func TestExecuteSessionEnded(t *testing.T) {
 	x := &outside{b: b}
 	done := make(chan error, 1)
 	go func() {
-		_, err := x.run(t.Context(), "job", patience, "SELECT pg_sleep(30)")
+		_, err := x.run(t.Context(), "job", testTimeout, "SELECT pg_sleep(30)")
 		done <- err
 	}()
 	eventually(t, func() bool { return b.sessions("query LIKE '%pg_sleep(30)%' AND state = 'active'") == 1 }, "the statement runs")
@@ -182,14 +182,14 @@ func TestExecuteThatTakesItsSession(t *testing.T) {
 	for i, sql := range []string{"SET ROLE pg_monitor", "SET default_transaction_read_only = on", "SELECT pg_terminate_backend(pg_backend_pid())"} {
 		job := "job-" + strconv.Itoa(i)
 		x := &outside{b: b}
-		_, err := x.run(t.Context(), job, patience, sql)
+		_, err := x.run(t.Context(), job, testTimeout, sql)
 		require.Equal(t, db.ClassUnknown, db.ClassOf(err), "%s: %v", sql, err)
 		require.Equal(t, db.StatusStarted, b.status(job))
 		if x.ended == 0 {
 			continue
 		}
 		e := entry(job)
-		_, written, err := b.db.Conclude(t.Context(), e, true)
+		_, written, err := b.db.RecordEnd(t.Context(), e, true)
 		require.NoError(t, err)
 		require.True(t, written)
 		require.Equal(t, "succeeded", b.status(job))
@@ -220,7 +220,7 @@ func TestExecuteBehindAPooler(t *testing.T) {
 	t.Parallel()
 	b := setup(t, func(o *db.Options) { o.TransactionPool = true })
 	x := &outside{b: b}
-	_, err := x.run(t.Context(), "job", patience, insertOne)
+	_, err := x.run(t.Context(), "job", testTimeout, insertOne)
 	requireError(t, err, db.ClassPermanent, db.CodeNotSupported)
 	require.Zero(t, b.effects())
 }

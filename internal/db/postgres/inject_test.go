@@ -192,7 +192,7 @@ func operations() map[string]operation {
 			return err
 		}, effectWithRow},
 		"statement at most once": {func(b *bench, job string) error {
-			_, err := (&outside{b: b}).run(b.t.Context(), job, patience, insertOne)
+			_, err := (&outside{b: b}).run(b.t.Context(), job, testTimeout, insertOne)
 			return err
 		}, statementOnce},
 		"statement": {func(b *bench, _ string) error {
@@ -207,7 +207,7 @@ func operations() map[string]operation {
 			if _, _, err := b.open(b.direct()).Record(b.t.Context(), e); err != nil {
 				return err
 			}
-			_, _, err := b.db.Conclude(b.t.Context(), entry(job), false)
+			_, _, err := b.db.RecordEnd(b.t.Context(), entry(job), false)
 			return err
 		}, recorded},
 		"Sweep": own(func(b *bench, _ string) error {
@@ -416,7 +416,7 @@ func TestPanicOfACallback(t *testing.T) {
 	t.Parallel()
 	b := setup(t, func(o *db.Options) { o.Pool.Min, o.Pool.Max = 1, 1 })
 	boom := errors.New("boom")
-	begin := db.Call{Timeout: patience, Begin: func() error { panic(boom) }}
+	begin := db.Call{Timeout: testTimeout, Begin: func() error { panic(boom) }}
 	for name, work := range map[string]func(){
 		"seal": func() {
 			_, _ = b.transact(func(context.Context, []db.ResultSet) (*db.Entry, error) { panic(boom) }, insertOne)

@@ -95,7 +95,7 @@ func TestLabel(t *testing.T) {
 	t.Parallel()
 	const look = "SELECT current_setting('application_name') AS n"
 	b := setup(t, func(o *db.Options) { o.Settings = map[string]string{"label_sessions": "true"}; o.Pool.Max = 1 })
-	set, err := b.db.Read(t.Context(), db.Call{Label: "order-1'; x", Timeout: patience}, &db.Compiled{SQL: look}, objects())
+	set, err := b.db.Read(t.Context(), db.Call{Label: "order-1'; x", Timeout: testTimeout}, &db.Compiled{SQL: look}, objects())
 	require.NoError(t, err)
 	require.JSONEq(t, `[{"n":"dbrunner:order-1x"}]`, string(set.Rows))
 	sets, err := b.transact(nil, look)

@@ -57,7 +57,7 @@ func TestNamesOfOthers(t *testing.T) {
 				return err
 			},
 			"statement once": func(b *bench, what string) error {
-				_, err := (&outside{b: b}).run(b.t.Context(), "poison", patience, "SELECT "+what+"()")
+				_, err := (&outside{b: b}).run(b.t.Context(), "poison", testTimeout, "SELECT "+what+"()")
 				return err
 			},
 		} {
@@ -173,7 +173,7 @@ func TestRowKeptOut(t *testing.T) {
 			for i := range 3 {
 				_, err = b.transact(sealed(fmt.Sprint("after", i)), insertOne)
 				require.Equal(t, db.ClassPermanent, db.ClassOf(err), "%v", err)
-				_, err = (&outside{b: b}).run(t.Context(), fmt.Sprint("once", i), patience, insertOne)
+				_, err = (&outside{b: b}).run(t.Context(), fmt.Sprint("once", i), testTimeout, insertOne)
 				require.Equal(t, db.ClassPermanent, db.ClassOf(err), "%v", err)
 			}
 			require.Zero(t, b.effects())

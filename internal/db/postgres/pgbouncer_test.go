@@ -204,7 +204,7 @@ func TestPgBouncerRestart(t *testing.T) {
 			_, err := b.transact(sealed("job"), insertOne, "SELECT pg_sleep(60)::text AS n")
 			end <- err
 		}()
-		require.Eventually(t, func() bool { return b.sessions("state = 'active' AND query LIKE '%pg_sleep(60)%'") == 1 }, patience, time.Millisecond)
+		require.Eventually(t, func() bool { return b.sessions("state = 'active' AND query LIKE '%pg_sleep(60)%'") == 1 }, testTimeout, time.Millisecond)
 		again()
 		require.Equal(t, db.ClassLost, db.ClassOf(<-end), name)
 		eventually(t, func() bool { return b.db.Probe(t.Context()) == nil }, name+" is back")

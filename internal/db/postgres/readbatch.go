@@ -343,7 +343,7 @@ func (l *lease) gather(own *pendingRead) *readBatch {
 func (l *lease) shares(r *pendingRead) bool {
 	_, types := l.typesOf(r.stmt.Args)
 	p := l.statement.byKey[cacheKey{r.stmt.SQL, types}]
-	return p != nil && p.quick && p.parsed && p.described && !r.opts.Outside && l.d.ordinary(r.call)
+	return p != nil && p.quick && p.parsed && p.described && !r.opts.AlwaysOverflow && l.d.ordinary(r.call)
 }
 
 // ordinary reports whether a call needs nothing in its transaction that the session has not by itself.

@@ -44,7 +44,7 @@ func TestRelayedCodes(t *testing.T) {
 			require.NotContains(t, e.Message, "canary")
 		}
 		x := &outside{b: b}
-		_, err := x.run(t.Context(), "job-"+code, patience, "SELECT fail('"+code+"')")
+		_, err := x.run(t.Context(), "job-"+code, testTimeout, "SELECT fail('"+code+"')")
 		check(err)
 		require.Equal(t, 1, x.ended, code)
 		require.Equal(t, "failed", b.status("job-"+code), code)

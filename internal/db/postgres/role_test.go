@@ -31,7 +31,7 @@ func TestRoleOfJob(t *testing.T) {
 				require.Equal(t, 1, b.look("SELECT count(*) FROM done WHERE who = '"+role+"' AND late = '"+role+"'"), set)
 				require.Equal(t, "succeeded", b.status(job))
 				_, err = b.transact(sealed(job), set, "INSERT INTO done DEFAULT VALUES")
-				requireError(t, err, db.ClassTaken, db.CodeUnique)
+				requireError(t, err, db.ClassAlreadyRecorded, db.CodeUnique)
 				_, err = b.transact(sealed("bad"+job), set, "INSERT INTO done (of) VALUES (99)")
 				requireError(t, err, db.ClassPermanent, db.CodeForeignKey)
 				set, err := b.read("SELECT current_user <> '" + role + "' AS own, (SELECT count(*) FROM done) AS n")

@@ -12,7 +12,7 @@ import (
 	"dbrunner/internal/db/postgres"
 )
 
-const patience = 30 * time.Second
+const testTimeout = 30 * time.Second
 
 // bench is a database with the engine on it and a connection beside the engine.
 type bench struct {
@@ -91,7 +91,7 @@ func (b *bench) read(sql string) (db.ResultSet, error) {
 	return b.db.Read(b.t.Context(), call(), &db.Compiled{SQL: sql}, objects())
 }
 
-func (b *bench) transact(seal db.Seal, sql ...string) ([]db.ResultSet, error) {
+func (b *bench) transact(seal db.BeforeCommit, sql ...string) ([]db.ResultSet, error) {
 	return b.db.Transact(b.t.Context(), call(), transaction(sql...), objects(), seal)
 }
 
@@ -103,11 +103,11 @@ func transaction(sql ...string) *db.Transaction {
 	return tx
 }
 
-func call() db.Call { return db.Call{Label: "job-1", Timeout: patience} }
+func call() db.Call { return db.Call{Label: "job-1", Timeout: testTimeout} }
 
 func objects() db.RowOptions { return db.RowOptions{Format: db.Objects} }
 
-func sealed(job string) db.Seal {
+func sealed(job string) db.BeforeCommit {
 	return func(context.Context, []db.ResultSet) (*db.Entry, error) { return entry(job), nil }
 }
 
@@ -130,5 +130,5 @@ func requireError(t testing.TB, err error, class db.Class, code db.Code) *db.Err
 
 func eventually(t testing.TB, holds func() bool, what string) {
 	t.Helper()
-	require.Eventually(t, holds, patience, 10*time.Millisecond, what)
+	require.Eventually(t, holds, testTimeout, 10*time.Millisecond, what)
 }

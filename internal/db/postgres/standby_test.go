@@ -60,9 +60,9 @@ func TestUnconfirmedCommit(t *testing.T) {
 		end     func(b *bench)
 	}{
 		"time limit":    {time.Second, nil},
-		"cancelled":     {patience, func(b *bench) { cancelWaiters(b, "pg_cancel_backend") }},
-		"terminated":    {patience, func(b *bench) { cancelWaiters(b, "pg_terminate_backend") }},
-		"by the job":    {patience, nil},
+		"cancelled":     {testTimeout, func(b *bench) { cancelWaiters(b, "pg_cancel_backend") }},
+		"terminated":    {testTimeout, func(b *bench) { cancelWaiters(b, "pg_terminate_backend") }},
+		"by the job":    {testTimeout, nil},
 		"without a row": {time.Second, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -112,7 +112,7 @@ func TestUnconfirmedLedger(t *testing.T) {
 	for name, work := range map[string]func(b *bench, ctx context.Context) error{
 		"Record": func(b *bench, ctx context.Context) error { _, _, err := b.db.Record(ctx, entry("job")); return err },
 		"statement once": func(b *bench, ctx context.Context) error {
-			_, err := (&outside{b: b}).run(ctx, "job", patience, insertOne)
+			_, err := (&outside{b: b}).run(ctx, "job", testTimeout, insertOne)
 			return err
 		},
 		"statement": func(b *bench, ctx context.Context) error {

@@ -29,7 +29,7 @@ func beginSQL(level db.Isolation) string {
 
 // Transact runs the statements in one transaction, in two trips: the statements, then ledger row and COMMIT.
 func (d *Database) Transact(
-	ctx context.Context, call db.Call, tx *db.Transaction, opts db.RowOptions, seal db.Seal,
+	ctx context.Context, call db.Call, tx *db.Transaction, opts db.RowOptions, seal db.BeforeCommit,
 ) ([]db.ResultSet, error) {
 	l, err := d.begin(ctx, &call, opts)
 	if err != nil {
@@ -54,7 +54,7 @@ type transaction struct {
 	call  *db.Call
 	tx    *db.Transaction
 	opts  db.RowOptions
-	seal  db.Seal
+	seal  db.BeforeCommit
 	named bool // named statements may be used
 	again bool // rolled back because the session had lost a named statement, or it was stale: worth a second attempt
 
@@ -342,7 +342,7 @@ func (t *transaction) fenceError(ctx context.Context) error {
 	e := t.insert.failed
 	switch e.Code {
 	case "23505":
-		return db.Errorf(db.ClassTaken, db.CodeUnique, "the ledger has a row for this job already").Because(e)
+		return db.Errorf(db.ClassAlreadyRecorded, db.CodeUnique, "the ledger has a row for this job already").Because(e)
 	case "42501": // the job may have taken another role
 		t.again, t.asLogin = !t.asLogin && !t.dead, true
 	}

@@ -158,7 +158,7 @@ func newVictim(t *testing.T) *victim {
 func (w *victim) jobsOwn(err error) {
 	w.t.Helper()
 	if e, ok := errors.AsType[*db.Error](err); ok {
-		require.Contains(w.t, []db.Class{db.ClassPermanent, db.ClassDone}, e.Class, e.Error())
+		require.Contains(w.t, []db.Class{db.ClassPermanent, db.ClassTookEffect}, e.Class, e.Error())
 	}
 }
 
@@ -177,7 +177,7 @@ func (w *victim) inTransaction(a attempt) {
 	require.Equal(w.t, a.allowed, row != nil)
 	if a.allowed {
 		_, err = transact(w.t.Context(), w.d, sealed("tried"), "INSERT INTO main.part VALUES (4, 1)")
-		require.Equal(w.t, db.ClassTaken, db.ClassOf(err), "%v", err)
+		require.Equal(w.t, db.ClassAlreadyRecorded, db.ClassOf(err), "%v", err)
 	}
 }
 

@@ -11,8 +11,8 @@ import (
 
 // Check opens the file beside the pool and reads its first page. It is opened for writing, which writes nothing and
 // tells whether it could be: a file that may only be read is opened for that.
-func (d *Database) Check(ctx context.Context) (db.Vitals, error) {
-	v := db.Vitals{Version: sqlite3.SQLITE_VERSION}
+func (d *Database) Check(ctx context.Context) (db.CheckResult, error) {
+	v := db.CheckResult{Version: sqlite3.SQLITE_VERSION}
 	if ctx.Err() != nil {
 		return v, notOpened(ctx, ctx.Err())
 	}

@@ -244,8 +244,8 @@ func (l *look) integrity() error {
 	return nil
 }
 
-// Rehearse is Probe without its effects.
-func (d *Database) Rehearse(ctx context.Context) (creates []string, err error) {
+// DryRun is Probe without its effects.
+func (d *Database) DryRun(ctx context.Context) (creates []string, err error) {
 	switch file := d.file(); file.Grade {
 	case db.GradeFault:
 		return nil, db.Errorf(db.ClassUnavailable, db.CodeUnavailable, "%s; %s", file.Text, file.Remedy)

@@ -201,6 +201,6 @@ func (c *conn) refuse(s *stmt, failure *db.Error) (set db.ResultSet, _ *db.Error
 			return set, c.failed(err, running)
 		}
 	}
-	failure.Class = db.ClassDone
+	failure.Class = db.ClassTookEffect
 	return set, failure
 }

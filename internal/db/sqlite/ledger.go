@@ -105,7 +105,7 @@ func (d *Database) fence(c *conn, e *db.Entry) *db.Error {
 	}
 	failure := d.ledgerFailed(c, err)
 	if failure.Code == db.CodeUnique {
-		failure.Class, failure.Message = db.ClassTaken, "the ledger has a row for this job already"
+		failure.Class, failure.Message = db.ClassAlreadyRecorded, "the ledger has a row for this job already"
 	}
 	return failure
 }

@@ -57,7 +57,7 @@ func writeJobs(t *testing.T, d db.Database) {
 			if err == nil {
 				fmt.Printf("done %s\n", job)
 			} else {
-				require.Equal(t, db.ClassTaken, class, "%v", err)
+				require.Equal(t, db.ClassAlreadyRecorded, class, "%v", err)
 			}
 			break
 		}
@@ -184,7 +184,7 @@ func fillDisk(t *testing.T, d db.Database) {
 			_, err = transact(t.Context(), d, sealed(job), insert)
 		}
 		if class := db.ClassOf(err); err != nil {
-			require.Equal(t, db.ClassTaken, class, "%v", err)
+			require.Equal(t, db.ClassAlreadyRecorded, class, "%v", err)
 		}
 		require.Equal(t, "[[1]]", rows(t, d, fmt.Sprintf("SELECT count(*) FROM effect WHERE job = '%s'", job)))
 		fmt.Printf("done %s\n", job)

@@ -26,7 +26,7 @@ func setup(t testing.TB, opts db.Options, statements ...string) db.Database {
 	return d
 }
 
-func transact(ctx context.Context, d db.Database, seal db.Seal, statements ...string) ([]db.ResultSet, error) {
+func transact(ctx context.Context, d db.Database, seal db.BeforeCommit, statements ...string) ([]db.ResultSet, error) {
 	tx := &db.Transaction{Expect: make([]*db.Range, len(statements))}
 	for _, sql := range statements {
 		tx.Statements = append(tx.Statements, &db.Compiled{SQL: sql})
@@ -47,7 +47,7 @@ func rows(t testing.TB, d db.Database, sql string) string {
 }
 
 // sealed is a seal that returns a row for a job.
-func sealed(jobID string) db.Seal {
+func sealed(jobID string) db.BeforeCommit {
 	return func(context.Context, []db.ResultSet) (*db.Entry, error) { return entry(jobID), nil }
 }
 

@@ -10,7 +10,7 @@ import (
 
 // Transact runs the statements in one transaction, seals it with a ledger row and commits it.
 func (d *Database) Transact(ctx context.Context, call db.Call, tx *db.Transaction, opts db.RowOptions,
-	seal db.Seal,
+	seal db.BeforeCommit,
 ) ([]db.ResultSet, error) {
 	c, failure := d.writers.acquire(ctx)
 	if failure != nil {
@@ -97,7 +97,7 @@ func wanted(r *db.Range) string {
 }
 
 // seal calls the job's seal and inserts the row that it returns. Its error is returned as it is.
-func (d *Database) seal(ctx context.Context, deadline time.Time, c *conn, sets []db.ResultSet, seal db.Seal) error {
+func (d *Database) seal(ctx context.Context, deadline time.Time, c *conn, sets []db.ResultSet, seal db.BeforeCommit) error {
 	if seal == nil {
 		return nil
 	}

@@ -14,7 +14,7 @@ const togetherRows = 1000
 // executeBatch runs one statement for each row of its batch. A plain INSERT is written for several rows at once where each
 // column has one declared type in all of them: the server would bring different ones to a common type first.
 func (t *transaction) executeBatch(ctx context.Context, stmt *db.Compiled, at int) error {
-	b := batchRun{t: t, stmt: stmt, at: at, insert: db.SeveralRows(t.d.dialect, stmt.SQL)}
+	b := batchRun{t: t, stmt: stmt, at: at, insert: db.ParseMultiRowInsert(t.d.dialect, stmt.SQL)}
 	_, err := db.EachOf(ctx, stmt.Batch, func(row int64, args []db.Value) error { return b.add(ctx, row, args) })
 	if err == nil {
 		err = b.send(ctx)
@@ -37,7 +37,7 @@ type batchRun struct {
 	t      *transaction
 	stmt   *db.Compiled
 	at     int
-	insert *db.Several // writes several rows at once; nil: the statement is none that could
+	insert *db.MultiRowInsert // writes several rows at once; nil: the statement is none that could
 
 	first    int64      // row of those that wait, from 1
 	rows     int        // that wait

@@ -16,14 +16,14 @@ const (
 )
 
 // Check connects beside the pool and asks a trivial question.
-func (d *Database) Check(ctx context.Context) (db.Vitals, error) {
-	var v db.Vitals
+func (d *Database) Check(ctx context.Context) (db.CheckResult, error) {
+	var v db.CheckResult
 	begun := time.Now()
 	s, err := d.dial(ctx)
 	if err != nil {
 		return v, d.checkNotConnected(ctx, err)
 	}
-	defer s.bury()
+	defer s.destroy()
 	defer context.AfterFunc(ctx, s.net.close)()
 	v.Connect = time.Since(begun)
 	begun = time.Now()

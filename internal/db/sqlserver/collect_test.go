@@ -54,7 +54,7 @@ func TestCollectorBoundsItsParts(t *testing.T) {
 // Outside of a transaction the statement goes on to its end: it cannot be taken back.
 func TestDrainingCollectorBoundsItsParts(t *testing.T) {
 	t.Parallel()
-	p := patient{collector: collector{encoder: db.NewRowEncoder(db.RowOptions{Format: db.Objects}, nil)}}
+	p := drainingCollector{collector: collector{encoder: db.NewRowEncoder(db.RowOptions{Format: db.Objects}, nil)}}
 	for n := range int64(5 * maxParts) {
 		require.NoError(t, p.count(n))
 		require.NoError(t, p.next())

@@ -77,7 +77,7 @@ func (d *Database) Stages(ctx context.Context) []db.Finding {
 	if err != nil {
 		return append(stages, d.notEntered(ctx, err)...)
 	}
-	defer s.bury()
+	defer s.destroy()
 	defer context.AfterFunc(ctx, s.net.close)()
 	stages = append(stages, d.encryption(), db.Finding{Part: db.PartLogin, Grade: db.GradeOK, Text: "the login was accepted", Latency: time.Since(begun)})
 	begun = time.Now()
@@ -121,12 +121,12 @@ func (d *Database) Diagnose(ctx context.Context, how db.Diagnosis) ([]db.Finding
 	if err != nil {
 		return nil, d.checkNotConnected(ctx, err)
 	}
-	defer s.bury()
+	defer s.destroy()
 	defer context.AfterFunc(ctx, s.net.close)()
-	l := &look{s: s, d: d, how: how}
+	l := &diagnosis{s: s, d: d, how: how}
 	for _, step := range []struct {
-		part string
-		look func(context.Context) error
+		part      string
+		diagnosis func(context.Context) error
 	}{
 		{db.PartServer, l.server},
 		{db.PartSettings, l.settings},
@@ -135,7 +135,7 @@ func (d *Database) Diagnose(ctx context.Context, how db.Diagnosis) ([]db.Finding
 		{db.PartSessions, l.sessions},
 		{db.PartLedger, l.ledger},
 	} {
-		if err := step.look(ctx); err != nil {
+		if err := step.diagnosis(ctx); err != nil {
 			l.find(step.part, db.GradeNote, "GRANT VIEW SERVER STATE to the login to see all of it, if it is a right that is missing",
 				"could not be looked at: %s", l.why(ctx, err))
 		}
@@ -146,27 +146,27 @@ func (d *Database) Diagnose(ctx context.Context, how db.Diagnosis) ([]db.Finding
 	return l.found, nil
 }
 
-// look is a diagnosis under way.
-type look struct {
+// diagnosis is a diagnosis under way.
+type diagnosis struct {
 	s     *session
 	d     *Database
 	how   db.Diagnosis
 	found []db.Finding
 }
 
-func (l *look) find(part string, grade db.Grade, remedy, format string, args ...any) {
+func (l *diagnosis) find(part string, grade db.Grade, remedy, format string, args ...any) {
 	l.found = append(l.found, db.Finding{Part: part, Grade: grade, Text: fmt.Sprintf(format, args...), Remedy: remedy})
 }
 
 // why says why a question was not answered, by the server's number alone.
-func (l *look) why(ctx context.Context, err error) string {
+func (l *diagnosis) why(ctx context.Context, err error) string {
 	if e, ok := errors.AsType[mssql.Error](err); ok {
 		return "error " + strconv.Itoa(int(e.Number))
 	}
 	return l.d.checkFailed(ctx, err).Message
 }
 
-func (l *look) server(ctx context.Context) error {
+func (l *diagnosis) server(ctx context.Context) error {
 	t, err := l.s.query(ctx, `SELECT CAST(SERVERPROPERTY('ProductVersion') AS nvarchar(128)), CAST(SERVERPROPERTY('Edition') AS nvarchar(128)),
 		CAST(@@MAX_CONNECTIONS AS bigint), CAST(DATABASEPROPERTYEX(DB_NAME(), 'Updateability') AS nvarchar(128))`)
 	if err != nil {
@@ -184,7 +184,7 @@ func (l *look) server(ctx context.Context) error {
 	return nil
 }
 
-func (l *look) settings(ctx context.Context) error {
+func (l *diagnosis) settings(ctx context.Context) error {
 	t, err := l.s.query(ctx, `SELECT CAST(is_read_committed_snapshot_on AS bigint), CAST(snapshot_isolation_state AS bigint),
 		CAST(delayed_durability AS bigint), CAST(compatibility_level AS bigint) FROM sys.databases WHERE database_id = DB_ID()`)
 	if err != nil || len(t.rows) == 0 {
@@ -213,7 +213,7 @@ func (l *look) settings(ctx context.Context) error {
 // xactAbort is the bit of @@OPTIONS that says that an error rolls a transaction back.
 const xactAbort = 16384
 
-func (l *look) session(ctx context.Context) error {
+func (l *diagnosis) session(ctx context.Context) error {
 	t, err := l.s.query(ctx, "SELECT CAST(@@OPTIONS AS bigint)")
 	if err != nil {
 		return err
@@ -228,7 +228,7 @@ func (l *look) session(ctx context.Context) error {
 }
 
 // locks tells who waits for whom. Of a statement only its kind is told, as the server names it.
-func (l *look) locks(ctx context.Context) error {
+func (l *diagnosis) locks(ctx context.Context) error {
 	t, err := l.s.query(ctx, `SELECT TOP (20) CAST(r.session_id AS bigint), COALESCE(s.program_name, N''), CAST(r.command AS nvarchar(32)),
 		CAST(r.wait_time / 1000 AS bigint), CAST(r.blocking_session_id AS bigint), COALESCE(b.program_name, N''), COALESCE(b.status, N'')
 		FROM sys.dm_exec_requests r JOIN sys.dm_exec_sessions s ON s.session_id = r.session_id
@@ -247,7 +247,7 @@ func (l *look) locks(ctx context.Context) error {
 	return nil
 }
 
-func (l *look) sessions(ctx context.Context) error {
+func (l *diagnosis) sessions(ctx context.Context) error {
 	t, err := l.s.query(ctx, `SELECT TOP (20) CAST(s.session_id AS bigint), COALESCE(s.program_name, N''), CAST(COALESCE(r.command, N'') AS nvarchar(32)),
 		CAST(CASE WHEN r.session_id IS NULL THEN DATEDIFF(second, s.last_request_end_time, GETDATE()) ELSE r.total_elapsed_time / 1000 END AS bigint)
 		FROM sys.dm_exec_sessions s LEFT JOIN sys.dm_exec_requests r ON r.session_id = s.session_id
@@ -273,7 +273,7 @@ func (l *look) sessions(ctx context.Context) error {
 	return nil
 }
 
-func (l *look) ledger(ctx context.Context) error {
+func (l *diagnosis) ledger(ctx context.Context) error {
 	if l.d.opts.Ledger == db.LedgerOff {
 		l.find(db.PartLedger, db.GradeNote, "", "off")
 		return nil
@@ -307,13 +307,13 @@ func (l *look) ledger(ctx context.Context) error {
 	return nil
 }
 
-// Rehearse is Probe without its effects.
-func (d *Database) Rehearse(ctx context.Context) (creates []string, err error) {
+// DryRun is Probe without its effects.
+func (d *Database) DryRun(ctx context.Context) (creates []string, err error) {
 	err = d.own(ctx, db.ClassLost, func(ctx context.Context, s *session) error {
 		if _, err := s.query(ctx, d.texts.own); err != nil {
 			return err
 		}
-		if err := d.lookAtRights(ctx, s); err != nil {
+		if err := d.readPermissions(ctx, s); err != nil {
 			return err
 		}
 		if d.opts.Ledger == db.LedgerOff {

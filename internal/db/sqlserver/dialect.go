@@ -50,14 +50,14 @@ func newDialect() *db.Dialect {
 			"KILL", "SHUTDOWN", "RECONFIGURE", "SETUSER", "USE", "DECLARE", "WAITFOR"),
 		ForbiddenFirst: words("USE", "EXECUTE AS", "EXEC AS", "REVERT", "SETUSER", "SHUTDOWN", "KILL", "RECONFIGURE",
 			"BACKUP", "RESTORE", "DBCC", "BULK"),
-		OutsideFirst: words("BACKUP", "DBCC"),
-		Separator:    "GO",
-		Foreign:      foreign,
-		Batches:      true,
-		Snapshot:     true,
-		Transact:     true,
-		CheckValue:   checkValue,
-		Cache:        db.NewCache(shapes),
+		AutocommitVerbs: words("BACKUP", "DBCC"),
+		Separator:       "GO",
+		Foreign:         foreign,
+		Batches:         true,
+		Snapshot:        true,
+		Transact:        true,
+		CheckValue:      checkValue,
+		Cache:           db.NewCache(shapes),
 	}
 }
 

@@ -27,7 +27,7 @@ func setup(t *testing.T, change ...func(*db.Options)) db.Database {
 	return d
 }
 
-func transact(t *testing.T, d db.Database, seal db.Seal, statements ...string) ([]db.ResultSet, error) {
+func transact(t *testing.T, d db.Database, seal db.BeforeCommit, statements ...string) ([]db.ResultSet, error) {
 	t.Helper()
 	tx := &db.Transaction{Expect: make([]*db.Range, len(statements))}
 	for _, text := range statements {
@@ -36,7 +36,7 @@ func transact(t *testing.T, d db.Database, seal db.Seal, statements ...string) (
 	return d.Transact(t.Context(), db.Call{Label: "test", Timeout: time.Minute}, tx, db.RowOptions{Format: db.Arrays}, seal)
 }
 
-func sealed(id string) db.Seal {
+func sealed(id string) db.BeforeCommit {
 	return func(context.Context, []db.ResultSet) (*db.Entry, error) {
 		return &db.Entry{JobID: id, Status: "succeeded", Answer: []byte("{}"), Timestamp: time.Unix(1, 0), Runner: "r"}, nil
 	}

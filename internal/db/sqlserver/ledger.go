@@ -134,7 +134,7 @@ func taken(e *mssql.Error) bool { return e.Number == takenKey || e.Number == tak
 func (d *Database) fenceError(e mssql.Error) *db.Error {
 	out := d.serverError(e, -1)
 	if taken(&e) {
-		out.Class, out.Message = db.ClassTaken, takenMessage
+		out.Class, out.Message = db.ClassAlreadyRecorded, takenMessage
 		return out
 	}
 	out.Message = "the ledger row could not be written: " + out.Message
@@ -152,7 +152,7 @@ func (d *Database) ledgerError(e mssql.Error) *db.Error {
 	out := d.serverError(e, -1)
 	switch {
 	case taken(&e):
-		out.Class, out.Message = db.ClassTaken, takenMessage
+		out.Class, out.Message = db.ClassAlreadyRecorded, takenMessage
 	case out.Code == db.CodeUndefined || out.Code == db.CodePermission || out.Code == db.CodeReadOnly:
 		out.Class, out.Code = db.ClassUnavailable, db.CodeUnavailable
 		out.Message = "the ledger (table dbrunner.ledger) is missing, not as it must be, or not for this login to write: " +

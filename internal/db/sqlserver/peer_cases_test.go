@@ -13,7 +13,7 @@ import (
 	"dbrunner/internal/db/sqlserver"
 )
 
-const patience = 20 * time.Second
+const testTimeout = 20 * time.Second
 
 // on answers texts that hold a part, and leaves all others to the usual.
 func on(part string, r reply) func(string) reply {
@@ -45,7 +45,7 @@ func requireError(t *testing.T, err error, class db.Class, code db.Code) *db.Err
 func TestPeerAllIsWell(t *testing.T) {
 	t.Parallel()
 	p := newPeer(t, on("nothing", reply{}))
-	require.NoError(t, run(t, p.open(), patience))
+	require.NoError(t, run(t, p.open(), testTimeout))
 	for _, part := range []string{"SET XACT_ABORT ON", "BEGIN TRANSACTION; BEGIN TRANSACTION", "@@TRANCOUNT = 2", "INSERT INTO dbrunner.ledger", "COMMIT TRANSACTION"} {
 		require.True(t, p.said(part), part)
 	}
@@ -91,7 +91,7 @@ func TestPeerErrors(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			p := newPeer(t, on("UPDATE item", reply{tokens: failure(c.number, c.class, c.message, c.class >= 20)}))
-			e := requireError(t, run(t, p.open(), patience), c.want, c.code)
+			e := requireError(t, run(t, p.open(), testTimeout), c.want, c.code)
 			require.NotEmpty(t, e.EngineCode)
 			require.False(t, p.said("COMMIT TRANSACTION"))
 		})
@@ -104,10 +104,10 @@ func TestPeerExecutes(t *testing.T) {
 	t.Parallel()
 	const executing = "SET NOEXEC OFF; SET PARSEONLY OFF; SET FMTONLY OFF; "
 	p := newPeer(t, on("nothing", reply{}))
-	require.NoError(t, run(t, p.open(), patience))
+	require.NoError(t, run(t, p.open(), testTimeout))
 	require.True(t, p.said(executing+"SET XACT_ABORT ON; COMMIT TRANSACTION"))
 	p = newPeer(t, on("UPDATE item", reply{tokens: failure(547, 16, "canary", false)}))
-	require.Error(t, run(t, p.open(), patience))
+	require.Error(t, run(t, p.open(), testTimeout))
 	require.True(t, p.said(executing+"IF @@TRANCOUNT > 0 ROLLBACK"))
 }
 
@@ -115,7 +115,7 @@ func TestPeerExecutes(t *testing.T) {
 func TestPeerNames(t *testing.T) {
 	t.Parallel()
 	p := newPeer(t, on("UPDATE item", reply{tokens: failure(547, 16, `The INSERT statement conflicted with the CHECK constraint "is_positive". canary`, false)}))
-	e := requireError(t, run(t, p.open(), patience), db.ClassPermanent, db.CodeCheck)
+	e := requireError(t, run(t, p.open(), testTimeout), db.ClassPermanent, db.CodeCheck)
 	require.Contains(t, e.Message, "is_positive")
 	require.Equal(t, "547", e.EngineCode)
 }
@@ -125,14 +125,14 @@ func TestPeerFence(t *testing.T) {
 	t.Run("taken", func(t *testing.T) {
 		t.Parallel()
 		p := newPeer(t, on("INSERT INTO dbrunner.ledger", reply{tokens: failure(2627, 14, "canary", false)}))
-		requireError(t, run(t, p.open(), patience), db.ClassTaken, db.CodeUnique)
+		requireError(t, run(t, p.open(), testTimeout), db.ClassAlreadyRecorded, db.CodeUnique)
 		require.False(t, p.said("COMMIT TRANSACTION"))
 	})
 	t.Run("missing", func(t *testing.T) {
 		t.Parallel()
 		p := newPeer(t, on("INSERT INTO dbrunner.ledger", reply{tokens: failure(208, 16, "canary", false)}))
 		d := p.open()
-		e := requireError(t, run(t, d, patience), db.ClassPermanent, db.CodeUndefined) // by the job, for all that is known
+		e := requireError(t, run(t, d, testTimeout), db.ClassPermanent, db.CodeUndefined) // by the job, for all that is known
 		require.Contains(t, e.Message, "the ledger row could not be written")
 		require.False(t, p.said("COMMIT TRANSACTION"))
 		_, _, err := d.Record(t.Context(), &db.Entry{JobID: "job", Status: "failed", Answer: []byte("{}"), Timestamp: time.Unix(1, 0), Runner: "r"})
@@ -143,21 +143,21 @@ func TestPeerFence(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			p := newPeer(t, on("INSERT INTO dbrunner.ledger", reply{tokens: failure(number, 16, "canary", false)}))
-			require.NotEqual(t, db.ClassUnavailable, db.ClassOf(run(t, p.open(), patience)))
+			require.NotEqual(t, db.ClassUnavailable, db.ClassOf(run(t, p.open(), testTimeout)))
 			require.False(t, p.said("COMMIT TRANSACTION"))
 		})
 	}
 	t.Run("row kept out", func(t *testing.T) {
 		t.Parallel()
 		p := newPeer(t, on("XACT_STATE()", reply{tokens: number(2)}))
-		e := requireError(t, run(t, p.open(), patience), db.ClassPermanent, db.CodeDatabase)
+		e := requireError(t, run(t, p.open(), testTimeout), db.ClassPermanent, db.CodeDatabase)
 		require.Contains(t, e.Message, "did not keep the row")
 		require.False(t, p.said("COMMIT TRANSACTION"))
 	})
 	t.Run("another transaction", func(t *testing.T) {
 		t.Parallel()
 		p := newPeer(t, on("XACT_STATE()", reply{tokens: number(0)}))
-		requireError(t, run(t, p.open(), patience), db.ClassPermanent, db.CodeTransactionAborted)
+		requireError(t, run(t, p.open(), testTimeout), db.ClassPermanent, db.CodeTransactionAborted)
 		require.False(t, p.said("COMMIT TRANSACTION"))
 	})
 }
@@ -169,14 +169,14 @@ func TestPeerCommit(t *testing.T) {
 	t.Run("link lost", func(t *testing.T) {
 		t.Parallel()
 		p := newPeer(t, on(commit, reply{hangUp: true}))
-		requireError(t, run(t, p.open(), patience), db.ClassUnknown, db.CodeConnectionLost)
+		requireError(t, run(t, p.open(), testTimeout), db.ClassUnknown, db.CodeConnectionLost)
 	})
 	t.Run("no answer", func(t *testing.T) {
 		t.Parallel()
 		p := newPeer(t, on(commit, reply{silent: true}))
 		begun := time.Now()
 		requireError(t, run(t, p.open(), 300*time.Millisecond), db.ClassUnknown, db.CodeConnectionLost)
-		require.Less(t, time.Since(begun), patience/2)
+		require.Less(t, time.Since(begun), testTimeout/2)
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		require.Zero(t, p.stops, "COMMIT is never told to stop")
@@ -184,7 +184,7 @@ func TestPeerCommit(t *testing.T) {
 	t.Run("session ended", func(t *testing.T) {
 		t.Parallel()
 		p := newPeer(t, on(commit, reply{tokens: failure(596, 21, "canary", true)}))
-		requireError(t, run(t, p.open(), patience), db.ClassUnknown, db.CodeConnectionLost)
+		requireError(t, run(t, p.open(), testTimeout), db.ClassUnknown, db.CodeConnectionLost)
 	})
 	for _, c := range []struct {
 		name   string
@@ -205,13 +205,13 @@ func TestPeerCommit(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			p := newPeer(t, on(commit, reply{tokens: c.tokens}))
-			requireError(t, run(t, p.open(), patience), c.class, c.code)
+			requireError(t, run(t, p.open(), testTimeout), c.class, c.code)
 		})
 	}
 	t.Run("validation failed", func(t *testing.T) {
 		t.Parallel()
 		p := newPeer(t, on(commit, reply{tokens: failure(41325, 16, "canary", false)}))
-		requireError(t, run(t, p.open(), patience), db.ClassTransient, db.CodeSerialization)
+		requireError(t, run(t, p.open(), testTimeout), db.ClassTransient, db.CodeSerialization)
 	})
 }
 
@@ -222,7 +222,7 @@ func TestPeerLinkLost(t *testing.T) {
 		t.Run(part, func(t *testing.T) {
 			t.Parallel()
 			p := newPeer(t, on(part, reply{hangUp: true}))
-			requireError(t, run(t, p.open(), patience), db.ClassLost, db.CodeConnectionLost)
+			requireError(t, run(t, p.open(), testTimeout), db.ClassLost, db.CodeConnectionLost)
 		})
 	}
 }
@@ -237,14 +237,14 @@ func TestPeerIsolationOfEachUse(t *testing.T) {
 	}{
 		"transact": {level + "SERIALIZABLE; BEGIN TRANSACTION", func(d db.Database) {
 			tx := &db.Transaction{Statements: []*db.Compiled{{SQL: "UPDATE item SET a = 1"}}, Expect: make([]*db.Range, 1), Isolation: db.Serializable}
-			_, _ = d.Transact(t.Context(), db.Call{Timeout: patience}, tx, db.RowOptions{Format: db.Arrays}, nil)
+			_, _ = d.Transact(t.Context(), db.Call{Timeout: testTimeout}, tx, db.RowOptions{Format: db.Arrays}, nil)
 		}},
-		"transact by default": {level + "READ COMMITTED; BEGIN TRANSACTION", func(d db.Database) { _ = run(t, d, patience) }},
+		"transact by default": {level + "READ COMMITTED; BEGIN TRANSACTION", func(d db.Database) { _ = run(t, d, testTimeout) }},
 		"read": {level + "READ COMMITTED; BEGIN TRANSACTION", func(d db.Database) {
-			_, _ = d.Read(t.Context(), db.Call{Timeout: patience}, &db.Compiled{SQL: "SELECT v"}, db.RowOptions{Format: db.Arrays})
+			_, _ = d.Read(t.Context(), db.Call{Timeout: testTimeout}, &db.Compiled{SQL: "SELECT v"}, db.RowOptions{Format: db.Arrays})
 		}},
 		"execute": {level + "READ COMMITTED; SELECT 1", func(d db.Database) {
-			_, _ = d.Execute(t.Context(), db.Call{Timeout: patience}, &db.Compiled{SQL: "UPDATE item SET a = 1"}, db.RowOptions{Format: db.Arrays}, nil)
+			_, _ = d.Execute(t.Context(), db.Call{Timeout: testTimeout}, &db.Compiled{SQL: "UPDATE item SET a = 1"}, db.RowOptions{Format: db.Arrays}, nil)
 		}},
 		"lookup": {level + "READ COMMITTED; SELECT request_hash", func(d db.Database) {
 			_, _ = d.Lookup(t.Context(), "job")
@@ -253,7 +253,7 @@ func TestPeerIsolationOfEachUse(t *testing.T) {
 			_, _, _ = d.Record(t.Context(), &db.Entry{JobID: "job", Status: "failed", Timestamp: time.Unix(1, 0)})
 		}},
 		"conclude": {level + "READ COMMITTED; DECLARE", func(d db.Database) {
-			_, _, _ = d.Conclude(t.Context(), &db.Entry{JobID: "job", Status: "failed", Timestamp: time.Unix(1, 0)}, false)
+			_, _, _ = d.RecordEnd(t.Context(), &db.Entry{JobID: "job", Status: "failed", Timestamp: time.Unix(1, 0)}, false)
 		}},
 		"sweep": {level + "READ COMMITTED; DELETE", func(d db.Database) {
 			_, _ = d.Sweep(t.Context(), time.Now(), 10)
@@ -274,7 +274,7 @@ func TestPeerIsolationOfEachUse(t *testing.T) {
 				return reply{}
 			})
 			d := p.open()
-			require.NoError(t, run(t, d, patience))
+			require.NoError(t, run(t, d, testTimeout))
 			p.mu.Lock()
 			before := len(p.texts)
 			p.mu.Unlock()
@@ -293,13 +293,13 @@ func TestPeerLinkResetBeforeARequest(t *testing.T) {
 		want db.Class
 		work func(t *testing.T, d db.Database) error
 	}{
-		"transact": {db.ClassLost, func(t *testing.T, d db.Database) error { return run(t, d, patience) }},
+		"transact": {db.ClassLost, func(t *testing.T, d db.Database) error { return run(t, d, testTimeout) }},
 		"read": {db.ClassLost, func(t *testing.T, d db.Database) error {
-			_, err := d.Read(t.Context(), db.Call{Timeout: patience}, &db.Compiled{SQL: "SELECT v"}, db.RowOptions{Format: db.Arrays})
+			_, err := d.Read(t.Context(), db.Call{Timeout: testTimeout}, &db.Compiled{SQL: "SELECT v"}, db.RowOptions{Format: db.Arrays})
 			return err
 		}},
 		"execute": {db.ClassLost, func(t *testing.T, d db.Database) error {
-			_, err := d.Execute(t.Context(), db.Call{Timeout: patience}, &db.Compiled{SQL: "UPDATE item SET a = 1"}, db.RowOptions{Format: db.Arrays}, nil)
+			_, err := d.Execute(t.Context(), db.Call{Timeout: testTimeout}, &db.Compiled{SQL: "UPDATE item SET a = 1"}, db.RowOptions{Format: db.Arrays}, nil)
 			return err
 		}},
 		"lookup": {db.ClassLost, func(t *testing.T, d db.Database) error {
@@ -323,17 +323,17 @@ func TestPeerLinkResetBeforeARequest(t *testing.T) {
 			t.Parallel()
 			p := newPeer(t, on("nothing", reply{}))
 			d := p.open()
-			require.NoError(t, run(t, d, patience))
+			require.NoError(t, run(t, d, testTimeout))
 			p.resetLinks()
 			requireError(t, c.work(t, d), c.want, db.CodeConnectionLost)
-			require.NoError(t, run(t, d, patience), "the next call gets another session")
+			require.NoError(t, run(t, d, testTimeout), "the next call gets another session")
 		})
 	}
 	t.Run("between a statement and the fence", func(t *testing.T) {
 		t.Parallel()
 		p := newPeer(t, on("nothing", reply{}))
 		tx := &db.Transaction{Statements: []*db.Compiled{{SQL: "UPDATE item SET a = 1"}}, Expect: make([]*db.Range, 1)}
-		_, err := p.open().Transact(t.Context(), db.Call{Timeout: patience}, tx, db.RowOptions{Format: db.Arrays},
+		_, err := p.open().Transact(t.Context(), db.Call{Timeout: testTimeout}, tx, db.RowOptions{Format: db.Arrays},
 			func(context.Context, []db.ResultSet) (*db.Entry, error) {
 				p.resetLinks()
 				return nil, nil
@@ -375,12 +375,12 @@ func TestPeerStops(t *testing.T) {
 			d := p.open()
 			begun := time.Now()
 			requireError(t, run(t, d, 200*time.Millisecond), db.ClassTimeout, db.CodeTimeout)
-			require.Less(t, time.Since(begun), patience/2)
+			require.Less(t, time.Since(begun), testTimeout/2)
 			p.mu.Lock()
 			require.Positive(t, p.stops)
 			p.mu.Unlock()
 			require.Equal(t, !deaf, p.said("IF @@TRANCOUNT > 0 ROLLBACK"), "the session goes on where the server confirmed")
-			require.Eventually(t, func() bool { return d.Stats().InUse == 0 }, patience, time.Millisecond)
+			require.Eventually(t, func() bool { return d.Stats().InUse == 0 }, testTimeout, time.Millisecond)
 		})
 	}
 	t.Run("given up", func(t *testing.T) {
@@ -389,7 +389,7 @@ func TestPeerStops(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 		defer cancel()
 		tx := &db.Transaction{Statements: []*db.Compiled{{SQL: "UPDATE item SET a = 1"}}, Expect: make([]*db.Range, 1)}
-		_, err := p.open().Transact(ctx, db.Call{Timeout: patience}, tx, db.RowOptions{Format: db.Arrays}, nil)
+		_, err := p.open().Transact(ctx, db.Call{Timeout: testTimeout}, tx, db.RowOptions{Format: db.Arrays}, nil)
 		requireError(t, err, db.ClassCanceled, db.CodeCanceled)
 	})
 }
@@ -402,7 +402,7 @@ func TestPeerSilentLogin(t *testing.T) {
 	begun := time.Now()
 	e := requireError(t, d.Probe(t.Context()), db.ClassUnavailable, db.CodeUnavailable)
 	require.Contains(t, e.Message, "test_db")
-	require.Less(t, time.Since(begun), patience/2)
+	require.Less(t, time.Since(begun), testTimeout/2)
 }
 
 // Values that only the server itself makes: all seven digits, and a sql_variant.
@@ -425,7 +425,7 @@ func TestPeerValues(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			p := newPeer(t, on("SELECT v", reply{tokens: c.tokens}))
-			set, err := p.open().Read(t.Context(), db.Call{Timeout: patience}, &db.Compiled{SQL: "SELECT v"}, db.RowOptions{Format: db.Arrays})
+			set, err := p.open().Read(t.Context(), db.Call{Timeout: testTimeout}, &db.Compiled{SQL: "SELECT v"}, db.RowOptions{Format: db.Arrays})
 			require.NoError(t, err)
 			require.Equal(t, c.json, string(set.Rows))
 		})
@@ -434,7 +434,7 @@ func TestPeerValues(t *testing.T) {
 		t.Parallel()
 		variant := append([]byte{6, 0, 0, 0, 0x38, 0}, 7, 0, 0, 0)
 		p := newPeer(t, on("SELECT v", reply{tokens: row(column(0x62, 0x49, 0x1f, 0, 0), variant)}))
-		_, err := p.open().Read(t.Context(), db.Call{Timeout: patience}, &db.Compiled{SQL: "SELECT v"}, db.RowOptions{Format: db.Arrays})
+		_, err := p.open().Read(t.Context(), db.Call{Timeout: testTimeout}, &db.Compiled{SQL: "SELECT v"}, db.RowOptions{Format: db.Arrays})
 		e := requireError(t, err, db.ClassPermanent, db.CodeNotSupported)
 		require.Contains(t, e.Message, "CAST")
 	})

@@ -23,7 +23,7 @@ func (d *Database) makePool() error {
 	}
 	pool, err := puddle.NewPool(&puddle.Config[*session]{
 		Constructor: d.connect,
-		Destructor:  func(s *session) { s.bury() },
+		Destructor:  func(s *session) { s.destroy() },
 		MaxSize:     int32(min(size, 1<<15)),
 	})
 	if err != nil {
@@ -44,7 +44,7 @@ func (d *Database) connect(ctx context.Context) (*session, error) {
 	}
 	defer context.AfterFunc(ctx, s.net.close)()
 	if err := d.learn(ctx, s); err != nil {
-		s.bury()
+		s.destroy()
 		return nil, errors.Join(ctx.Err(), err)
 	}
 	return s, nil
@@ -120,7 +120,7 @@ func (d *Database) take(ctx context.Context) (*session, error) {
 			return nil, err
 		}
 		s := lent.Value()
-		s.lent = lent
+		s.poolConn = lent
 		switch {
 		case s.dead || time.Now().After(s.retireAt):
 			lent.Destroy()
@@ -148,12 +148,12 @@ func (s *session) ready(ctx context.Context) bool {
 // release gives the session back, or ends it.
 func (d *Database) release(s *session) {
 	if s.dead {
-		s.lent.Destroy()
+		s.poolConn.Destroy()
 		return
 	}
 	s.trim()
 	s.idle = time.Now()
-	s.lent.Release()
+	s.poolConn.Release()
 }
 
 // lost is for a link that the server ended: the other idle connections are most likely gone as well, and a repetition
@@ -208,7 +208,7 @@ func (d *Database) keep() {
 			return
 		case <-ticker.C:
 		}
-		d.weed()
+		d.evictIdle()
 	}
 }
 
@@ -222,8 +222,8 @@ func (d *Database) fill(ctx context.Context) {
 	}
 }
 
-// weed closes idle sessions that nobody should be given.
-func (d *Database) weed() {
+// evictIdle closes idle sessions that nobody should be given.
+func (d *Database) evictIdle() {
 	spare := int(d.pool.Stat().TotalResources()) - d.opts.Pool.Min
 	unused := either(d.opts.Pool.MaxIdleTime, defaultIdleTime)
 	for _, lent := range d.pool.AcquireAllIdle() {

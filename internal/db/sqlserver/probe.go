@@ -61,7 +61,7 @@ func (d *Database) Probe(ctx context.Context) error {
 		if _, err := s.query(ctx, d.texts.own); err != nil {
 			return err
 		}
-		if err := d.lookAtRights(ctx, s); err != nil {
+		if err := d.readPermissions(ctx, s); err != nil {
 			return err
 		}
 		if d.opts.Ledger == db.LedgerOff {

@@ -32,7 +32,7 @@ var (
 type session struct {
 	conn     *mssql.Conn
 	net      *sockets
-	lent     *puddle.Resource[*session]
+	poolConn *puddle.Resource[*session]
 	retireAt time.Time
 	idle     time.Time // since when
 	dead     bool      // to be closed instead of used again
@@ -46,8 +46,8 @@ func (s *session) kill() {
 	s.net.close()
 }
 
-// bury closes the session.
-func (s *session) bury() {
+// destroy closes the session.
+func (s *session) destroy() {
 	s.net.close() // first, so that closing TLS does not wait for a peer that is gone
 	_ = s.conn.Close()
 }

@@ -12,7 +12,7 @@ import (
 // Transact runs the statements in one transaction, verifies that it still is the one that was begun, writes the ledger
 // row, and commits.
 func (d *Database) Transact(
-	ctx context.Context, call db.Call, tx *db.Transaction, opts db.RowOptions, seal db.Seal,
+	ctx context.Context, call db.Call, tx *db.Transaction, opts db.RowOptions, seal db.BeforeCommit,
 ) ([]db.ResultSet, error) {
 	for i, stmt := range tx.Statements {
 		if err := d.single(stmt, i); err != nil {
@@ -41,7 +41,7 @@ type transaction struct {
 	d    *Database
 	call *db.Call
 	tx   *db.Transaction
-	seal db.Seal
+	seal db.BeforeCommit
 	id   int64 // the server's, of the transaction that was begun
 	sets []db.ResultSet
 }

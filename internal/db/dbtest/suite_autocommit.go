@@ -129,7 +129,7 @@ func testOnlyOutside(t *testing.T, h Harness) {
 	require.NotEmpty(t, h.Outside)
 	b.exec(insertItem, named{"id": number(1), "name": text("a")})
 	for i, sql := range h.Outside {
-		stmt, faults := db.CompileOutside(b.db.Dialect(), db.Statement{SQL: sql})
+		stmt, faults := db.CompileAutocommit(b.db.Dialect(), db.Statement{SQL: sql})
 		require.Empty(t, faults, sql)
 		_, err := b.transact(nil, stmt)
 		require.Error(t, err, "it runs in a transaction: %s", sql)
@@ -150,7 +150,7 @@ func testRefusedOutside(t *testing.T, h Harness) {
 		if insideOnly(sql) {
 			continue
 		}
-		stmt, faults := db.CompileOutside(b.db.Dialect(), db.Statement{SQL: sql})
+		stmt, faults := db.CompileAutocommit(b.db.Dialect(), db.Statement{SQL: sql})
 		if len(faults) > 0 && !slices.Contains(h.Bypass, sql) {
 			continue
 		}
@@ -179,14 +179,14 @@ func testOutsideCaps(t *testing.T, h Harness) {
 	b := setup(t, h)
 	ten := b.compile(h.SQL.Numbers(10))
 	_, err := b.db.Execute(t.Context(), call(), ten, db.RowOptions{Format: db.Arrays, MaxRows: 3}, nil)
-	requireError(t, err, db.ClassDone, db.CodeResultTooLarge)
+	requireError(t, err, db.ClassTookEffect, db.CodeResultTooLarge)
 	twice := b.compile("SELECT 1 AS n, 2 AS n")
 	_, err = b.execute(twice)
-	requireError(t, err, db.ClassDone, db.CodeDuplicateColumn)
+	requireError(t, err, db.ClassTookEffect, db.CodeDuplicateColumn)
 	if h.Has.Returning {
 		insert := b.compile("INSERT INTO item (id, name) VALUES (1, 'a'), (2, 'b') RETURNING id")
 		set, err := b.db.Execute(t.Context(), call(), insert, db.RowOptions{Format: db.Arrays, MaxRows: 1}, nil)
-		requireError(t, err, db.ClassDone, db.CodeResultTooLarge)
+		requireError(t, err, db.ClassTookEffect, db.CodeResultTooLarge)
 		require.EqualValues(t, 2, set.RowsAffected)
 		require.Nil(t, set.Columns)
 		require.Equal(t, 2, b.count("item"))
@@ -219,7 +219,7 @@ func testOutsideTimeout(t *testing.T, h Harness) {
 	requireError(t, err, db.ClassTimeout, db.CodeTimeout)
 	require.Equal(t, 1, x.ended)
 	require.ErrorIs(t, x.told, err)
-	require.Less(t, time.Since(begun), patience/2)
+	require.Less(t, time.Since(begun), testTimeout/2)
 	require.Equal(t, "failed", b.row("job").Status)
 	requireStopped(b)
 }
@@ -284,13 +284,13 @@ func testOnce(t *testing.T, h Harness) {
 		again := b.once("job")
 		require.Eventually(t, func() bool { // the clean-up of the session before, which lets the lock go, is not waited for
 			_, err = again.run(t.Context(), d, call(), b.item(2, "b"))
-			return db.ClassOf(err) != db.ClassHeld
-		}, patience, 10*time.Millisecond)
-		require.Equal(t, db.ClassTaken, db.ClassOf(err), "%v", err)
+			return db.ClassOf(err) != db.ClassLocked
+		}, testTimeout, 10*time.Millisecond)
+		require.Equal(t, db.ClassAlreadyRecorded, db.ClassOf(err), "%v", err)
 		require.Zero(t, again.ended)
 	}
 	_, err = b.transact(sealed("job"), b.item(3, "c"))
-	require.Equal(t, db.ClassTaken, db.ClassOf(err), "%v", err)
+	require.Equal(t, db.ClassAlreadyRecorded, db.ClassOf(err), "%v", err)
 	require.Equal(t, 1, b.count("item"))
 	requireEntry(t, ending("job", "succeeded"), b.row("job"))
 }
@@ -318,17 +318,17 @@ func testHeld(t *testing.T, h Harness) {
 		_, err := second.run(t.Context(), other, call(), b.item(2, "b"))
 		require.Zero(t, second.ended)
 		if !h.Has.JobLocks {
-			require.Equal(t, db.ClassTaken, db.ClassOf(err), "%v", err)
+			require.Equal(t, db.ClassAlreadyRecorded, db.ClassOf(err), "%v", err)
 			return
 		}
-		require.Equal(t, db.ClassHeld, db.ClassOf(err), "%v", err)
+		require.Equal(t, db.ClassLocked, db.ClassOf(err), "%v", err)
 		for range 2 {
-			row, written, err := other.Conclude(t.Context(), ending("job", "unknown"), false)
+			row, written, err := other.RecordEnd(t.Context(), ending("job", "unknown"), false)
 			require.NoError(t, err)
 			require.False(t, written)
 			require.Equal(t, db.StatusStarted, row.Status)
 		}
-		row, written, err := other.Conclude(t.Context(), ending("another", "unknown"), false)
+		row, written, err := other.RecordEnd(t.Context(), ending("another", "unknown"), false)
 		require.NoError(t, err)
 		require.False(t, written)
 		require.Nil(t, row)
@@ -345,12 +345,12 @@ func testEndOvertaken(t *testing.T, h Harness) {
 	other := b.second()
 	x := b.once("job")
 	x.inEnd = func(db.ResultSet, error) {
-		_, written, err := other.Conclude(t.Context(), ending("job", "unknown"), true)
+		_, written, err := other.RecordEnd(t.Context(), ending("job", "unknown"), true)
 		require.NoError(t, err)
 		require.True(t, written)
 	}
 	_, err := x.run(t.Context(), b.db, call(), b.item(1, "a"))
-	require.Equal(t, db.ClassTaken, db.ClassOf(err), "%v", err)
+	require.Equal(t, db.ClassAlreadyRecorded, db.ClassOf(err), "%v", err)
 	requireEntry(t, ending("job", "unknown"), b.row("job"))
 	require.Equal(t, 1, b.count("item"))
 }
@@ -363,12 +363,12 @@ func testLockLetGo(t *testing.T, h Harness) {
 	_, _, err := b.db.Record(t.Context(), started("taken"))
 	require.NoError(t, err)
 	_, err = b.once("taken").run(t.Context(), b.db, call(), b.item(1, "a"))
-	require.Equal(t, db.ClassTaken, db.ClassOf(err), "%v", err)
+	require.Equal(t, db.ClassAlreadyRecorded, db.ClassOf(err), "%v", err)
 	concludes := func(job string) {
 		require.Eventually(t, func() bool { // the session's clean-up, which lets the lock go, is not waited for
-			_, written, err := other.Conclude(t.Context(), ending(job, "unknown"), false)
+			_, written, err := other.RecordEnd(t.Context(), ending(job, "unknown"), false)
 			return err == nil && written
-		}, patience, 10*time.Millisecond, "the row of %s says started and nobody is at work", job)
+		}, testTimeout, 10*time.Millisecond, "the row of %s says started and nobody is at work", job)
 	}
 	concludes("taken")
 	require.Equal(t, 0, b.count("item"))
@@ -414,7 +414,7 @@ func race(t *testing.T, h Harness, statements, transactions int) {
 				won++
 				continue
 			}
-			require.Contains(t, []db.Class{db.ClassTaken, db.ClassHeld}, db.ClassOf(err), "%v", err)
+			require.Contains(t, []db.Class{db.ClassAlreadyRecorded, db.ClassLocked}, db.ClassOf(err), "%v", err)
 		}
 		require.Equal(t, 1, won)
 		require.Equal(t, round+1, b.count("item"))
@@ -426,7 +426,7 @@ func testConclude(t *testing.T, h Harness) {
 	b := setup(t, h)
 	conclude := func(end *db.Entry, own bool) (*db.Entry, bool) {
 		t.Helper()
-		row, written, err := b.db.Conclude(t.Context(), end, own)
+		row, written, err := b.db.RecordEnd(t.Context(), end, own)
 		require.NoError(t, err)
 		return row, written
 	}

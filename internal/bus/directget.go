@@ -12,43 +12,43 @@ import (
 )
 
 const (
-	// glanceTimeout bounds a HasResult, which can always be replaced by StoredResult.
-	glanceTimeout = time.Second
-	// maxGlance is how many looks go in one request.
-	maxGlance = 128
+	// directGetTimeout bounds a HasResult, which can always be replaced by StoredResult.
+	directGetTimeout = time.Second
+	// maxBatchedGets is how many looks go in one request.
+	maxBatchedGets = 128
 )
 
-// glances gathers looks of the same moment for one request. Nearly always none of them finds anything, which the server
+// directGets gathers looks of the same moment for one request. Nearly always none of them finds anything, which the server
 // says in one line for all; otherwise each looks by itself.
-type glances struct {
+type directGets struct {
 	mu   sync.Mutex
-	open *glance // takes more looks; nil: none does
+	open *directGetBatch // takes more looks; nil: none does
 }
 
-// glance is one request for the looks of several goroutines. The first of them sends it.
-type glance struct {
+// directGetBatch is one request for the looks of several goroutines. The first of them sends it.
+type directGetBatch struct {
 	subjects []string      // of the results; under glances.mu while it is open
 	done     chan struct{} // closed when none is known
 	none     bool          // there is a result for none of them
 }
 
 // join adds a look. first: the caller sends the request.
-func (g *glances) join(subject string) (one *glance, first bool) {
+func (g *directGets) join(subject string) (one *directGetBatch, first bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if first = g.open == nil; first {
-		g.open = &glance{done: make(chan struct{})}
+		g.open = &directGetBatch{done: make(chan struct{})}
 	}
 	one = g.open
 	one.subjects = append(one.subjects, subject)
-	if len(one.subjects) == maxGlance {
+	if len(one.subjects) == maxBatchedGets {
 		g.open = nil
 	}
 	return one, first
 }
 
 // shut lets nobody else join.
-func (g *glances) shut(one *glance) {
+func (g *directGets) shut(one *directGetBatch) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.open == one {
@@ -62,7 +62,7 @@ func (r *Results) HasResult(ctx context.Context, jobID string) (bool, error) {
 	if err := checkID(jobID); err != nil {
 		return false, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, glanceTimeout)
+	ctx, cancel := context.WithTimeout(ctx, directGetTimeout)
 	defer cancel()
 	one, first := r.glances.join(r.conn.subjects.result(r.database, jobID))
 	if first {

@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// Several is the text of an INSERT of one row, which can be written for several rows at once. It is for one goroutine.
-type Several struct {
+// MultiRowInsert is the text of an INSERT of one row, which can be written for several rows at once. It is for one goroutine.
+type MultiRowInsert struct {
 	Params int // of one row
 
 	d     *Dialect
@@ -16,10 +16,10 @@ type Several struct {
 	texts map[int]string // made so far, by the number of rows
 }
 
-// SeveralRows reads an INSERT … VALUES (…) with nothing behind it and no parentheses in it, in the engine's own words; nil if
+// ParseMultiRowInsert reads an INSERT … VALUES (…) with nothing behind it and no parentheses in it, in the engine's own words; nil if
 // the text is anything else. Only such a statement means the same for several rows at once: a RETURNING or ON CONFLICT does
 // not, and a subquery or a function may look at the rows before.
-func SeveralRows(d *Dialect, sql string) *Several {
+func ParseMultiRowInsert(d *Dialect, sql string) *MultiRowInsert {
 	if FirstWord(d, sql) != "INSERT" {
 		return nil
 	}
@@ -86,8 +86,8 @@ func severalStops(word string) bool {
 	return false
 }
 
-func newSeveral(d *Dialect, head, tuple string) *Several {
-	s := &Several{d: d, head: head, texts: map[int]string{}}
+func newSeveral(d *Dialect, head, tuple string) *MultiRowInsert {
+	s := &MultiRowInsert{d: d, head: head, texts: map[int]string{}}
 	lexer, from, sign := NewLexer(d, tuple), 0, -1
 	for {
 		tok, ok := lexer.Next()
@@ -122,7 +122,7 @@ func newSeveral(d *Dialect, head, tuple string) *Several {
 }
 
 // Text is the statement for so many rows, whose arguments follow each other.
-func (s *Several) Text(rows int) string {
+func (s *MultiRowInsert) Text(rows int) string {
 	if text, made := s.texts[rows]; made {
 		return text
 	}

@@ -52,7 +52,7 @@ func TestPeerOutsideAllIsWell(t *testing.T) {
 	t.Parallel()
 	p := newPeer(t, scripted(nil))
 	d := p.open()
-	ended, told, err := executed(t, d, patience)
+	ended, told, err := executed(t, d, testTimeout)
 	require.NoError(t, err)
 	require.NoError(t, told)
 	require.Equal(t, 1, ended)
@@ -84,8 +84,8 @@ func TestPeerOutside(t *testing.T) {
 		told  db.Class // of what End was told; zero: it was not called, or of a success
 		ended int
 	}{
-		"held":              {"sp_getapplock", reply{tokens: number(-1)}, false, db.ClassHeld, 0, 0},
-		"taken":             {"INSERT INTO dbrunner", reply{tokens: failure(2627, 14, "canary", false)}, false, db.ClassTaken, 0, 0},
+		"held":              {"sp_getapplock", reply{tokens: number(-1)}, false, db.ClassLocked, 0, 0},
+		"taken":             {"INSERT INTO dbrunner", reply{tokens: failure(2627, 14, "canary", false)}, false, db.ClassAlreadyRecorded, 0, 0},
 		"begin cut":         {"INSERT INTO dbrunner", reply{hangUp: true}, false, db.ClassUnknown, 0, 0},
 		"refused":           {"BACKUP", reply{tokens: failure(3201, 16, "canary", false)}, false, db.ClassPermanent, db.ClassPermanent, 1},
 		"statement cut":     {"BACKUP", reply{hangUp: true}, false, db.ClassUnknown, 0, 0},
@@ -93,7 +93,7 @@ func TestPeerOutside(t *testing.T) {
 		"stopped":           {"BACKUP", reply{silent: true}, false, db.ClassTimeout, db.ClassTimeout, 1},
 		"deaf":              {"BACKUP", reply{silent: true}, true, db.ClassUnknown, 0, 0},
 		"transaction open":  {"@dbr_open", reply{tokens: number(1)}, false, db.ClassPermanent, db.ClassPermanent, 1},
-		"end overtaken":     {"UPDATE dbrunner", reply{tokens: number(0)}, false, db.ClassTaken, 0, 1},
+		"end overtaken":     {"UPDATE dbrunner", reply{tokens: number(0)}, false, db.ClassAlreadyRecorded, 0, 1},
 		"end cut":           {"UPDATE dbrunner", reply{hangUp: true}, false, db.ClassUnknown, 0, 1},
 		"end refused":       {"UPDATE dbrunner", reply{tokens: failure(229, 14, "canary", false)}, false, db.ClassUnknown, 0, 1},
 		"lock not released": {"sp_releaseapplock", reply{hangUp: true}, false, 0, 0, 1},
@@ -103,7 +103,7 @@ func TestPeerOutside(t *testing.T) {
 			p := newPeer(t, scripted(map[string]reply{c.part: c.reply}))
 			p.deaf = c.deaf
 			d := p.open()
-			timeout := patience
+			timeout := testTimeout
 			if c.reply.silent {
 				timeout = 200 * time.Millisecond
 			}
@@ -115,15 +115,15 @@ func TestPeerOutside(t *testing.T) {
 			if err != nil {
 				require.NotContains(t, err.Error(), "canary")
 			}
-			if c.class == db.ClassHeld {
+			if c.class == db.ClassLocked {
 				require.False(t, p.said("INSERT INTO dbrunner"))
 				require.False(t, p.said(backup))
 			}
-			if c.class == db.ClassTaken && ended == 0 {
+			if c.class == db.ClassAlreadyRecorded && ended == 0 {
 				require.False(t, p.said(backup))
 				require.True(t, p.said("sp_releaseapplock"))
 			}
-			require.Eventually(t, func() bool { return d.Stats().InUse == 0 }, patience, time.Millisecond)
+			require.Eventually(t, func() bool { return d.Stats().InUse == 0 }, testTimeout, time.Millisecond)
 		})
 	}
 }
@@ -136,9 +136,9 @@ func TestPeerOutsideTexts(t *testing.T) {
 		backup: true, "DBCC CHECKDB": true, "RESTORE DATABASE shop FROM DISK = 'nul'": false, "SHUTDOWN": false,
 		backup + "; COMMIT": false, backup + "\nGO": false,
 	} {
-		_, faults := db.CompileOutside(d.Dialect(), db.Statement{SQL: sql})
+		_, faults := db.CompileAutocommit(d.Dialect(), db.Statement{SQL: sql})
 		require.Equal(t, allowed, len(faults) == 0, sql)
-		_, err := d.Execute(t.Context(), db.Call{Timeout: patience}, &db.Compiled{SQL: sql}, db.RowOptions{Format: db.Arrays}, nil)
+		_, err := d.Execute(t.Context(), db.Call{Timeout: testTimeout}, &db.Compiled{SQL: sql}, db.RowOptions{Format: db.Arrays}, nil)
 		require.Equal(t, allowed, err == nil, sql)
 		_, faults = db.Compile(d.Dialect(), db.Statement{SQL: sql})
 		require.NotEmpty(t, faults, sql)

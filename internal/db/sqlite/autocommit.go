@@ -88,7 +88,7 @@ func (d *Database) runAutocommit(ctx context.Context, c *conn, st *db.Compiled, 
 		}
 		return nil
 	})
-	if failure != nil && failure.Class == db.ClassDone && c.h.totalChanges() != before {
+	if failure != nil && failure.Class == db.ClassTookEffect && c.h.totalChanges() != before {
 		set.RowsAffected = c.h.changes()
 	}
 	if failure == nil && c.h.inTransaction() {
@@ -104,9 +104,9 @@ func outside(failure *db.Error) *db.Error {
 		return nil
 	}
 	if f, ok := failure.Err.(*fault); ok && (failure.Class == db.ClassLost || f.primary() == sqlite3.SQLITE_FULL) { //nolint:errorlint // set by classify
-		return db.NoAnswer(f)
+		return db.OutcomeUnknown(f)
 	}
-	return failure.Outside()
+	return failure.NotRolledBack()
 }
 
 // finish writes the row of the job's end. The call's own bounds may be over; writing it has its own.
@@ -121,9 +121,9 @@ func (d *Database) finish(ctx context.Context, c *conn, once *db.Once, set db.Re
 	written, failure := d.conclude(c, row)
 	switch {
 	case failure != nil:
-		return db.NoAnswer(failure)
+		return db.OutcomeUnknown(failure)
 	case !written:
-		return db.Errorf(db.ClassTaken, db.CodeUnique, "another end of this job is on record")
+		return db.Errorf(db.ClassAlreadyRecorded, db.CodeUnique, "another end of this job is on record")
 	}
 	return err
 }
@@ -143,9 +143,9 @@ func (d *Database) conclude(c *conn, end *db.Entry) (bool, *db.Error) {
 	return true, c.commit()
 }
 
-// Conclude writes the end of a job that was begun, unless another one is there. An execution of this process has
+// RecordEnd writes the end of a job that was begun, unless another one is there. An execution of this process has
 // ended when the connection that writes is free; one of another process cannot be seen.
-func (d *Database) Conclude(ctx context.Context, end *db.Entry, _ bool) (row *db.Entry, written bool, err error) {
+func (d *Database) RecordEnd(ctx context.Context, end *db.Entry, _ bool) (row *db.Entry, written bool, err error) {
 	err = d.using(ctx, d.writers, func(c *conn) (failure *db.Error) {
 		if written, failure = d.conclude(c, end); failure != nil {
 			return failure

@@ -16,7 +16,7 @@ import (
 func TestGatheredWritesArriveInOrder(t *testing.T) {
 	t.Parallel()
 	near, far := net.Pipe()
-	g := gather(near)
+	g := newCoalescingConn(near)
 	const writes = 10_000
 	var want bytes.Buffer
 	for i := range writes {
@@ -42,7 +42,7 @@ func TestGatheredWritesArriveInOrder(t *testing.T) {
 func TestGatheredIsBounded(t *testing.T) {
 	t.Parallel()
 	near, far := net.Pipe() // nobody reads
-	g := gather(near)
+	g := newCoalescingConn(near)
 	defer func() { _ = far.Close() }()
 	var writing sync.WaitGroup
 	stopped := make(chan error, 1)
@@ -77,7 +77,7 @@ func TestGatheredTellsOfALostLink(t *testing.T) {
 	near, far := net.Pipe()
 	defer func() { _ = far.Close() }()
 	lost := errors.New("lost")
-	g := gather(&broken{near, lost})
+	g := newCoalescingConn(&broken{near, lost})
 	_, err := g.Write([]byte("x"))
 	require.NoError(t, err, "nobody knows yet")
 	_, err = g.Read(make([]byte, 1))

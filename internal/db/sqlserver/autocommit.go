@@ -35,22 +35,22 @@ const (
 func (d *Database) Execute(
 	ctx context.Context, call db.Call, stmt *db.Compiled, opts db.RowOptions, once *db.Once,
 ) (db.ResultSet, error) {
-	if faults := db.CheckOutside(d.dialect, stmt.SQL); len(faults) > 0 {
+	if faults := db.CheckAutocommit(d.dialect, stmt.SQL); len(faults) > 0 {
 		return db.ResultSet{}, faultError(&faults[0], 0)
 	}
 	s, err := d.begin(ctx, &call)
 	if err != nil {
 		return db.ResultSet{}, err
 	}
-	a := alone{session: s, d: d, call: &call, stmt: stmt, once: once}
+	a := autocommitRun{session: s, d: d, call: &call, stmt: stmt, once: once}
 	defer a.leave()
 	s.encoder.Reset(opts)
 	set, err := a.bounded(ctx)
 	return set, a.end(ctx, set, err)
 }
 
-// alone is one Execute under way.
-type alone struct {
+// autocommitRun is one Execute under way.
+type autocommitRun struct {
 	*session
 	d      *Database
 	call   *db.Call
@@ -62,7 +62,7 @@ type alone struct {
 }
 
 // bounded is everything that the call's bounds hold for.
-func (a *alone) bounded(ctx context.Context) (db.ResultSet, error) {
+func (a *autocommitRun) bounded(ctx context.Context) (db.ResultSet, error) {
 	ctx, done := a.limit(ctx, a.call.Timeout)
 	defer done()
 	if err := a.start(ctx); err != nil {
@@ -73,7 +73,7 @@ func (a *alone) bounded(ctx context.Context) (db.ResultSet, error) {
 }
 
 // start sets the limits, takes the job's lock and commits the row that says that the job was begun.
-func (a *alone) start(ctx context.Context) error {
+func (a *autocommitRun) start(ctx context.Context) error {
 	if _, err := a.query(ctx, a.d.texts.own+a.d.labelSQL(a.call.Label)+"SELECT 1"); err != nil {
 		return a.d.failure(ctx, a.session, err, -1)
 	}
@@ -86,7 +86,7 @@ func (a *alone) start(ctx context.Context) error {
 		return a.d.failure(ctx, a.session, err, -1)
 	}
 	if n, ok := last(t); !ok || n < 0 {
-		return db.Errorf(db.ClassHeld, db.CodeLockTimeout, "another session executes this job")
+		return db.Errorf(db.ClassLocked, db.CodeLockTimeout, "another session executes this job")
 	}
 	a.locked = true
 	_, err := a.d.ask(ctx, a.session, insertEntry, a.d.entryArgs(a.once.Start))
@@ -97,7 +97,7 @@ func (a *alone) start(ctx context.Context) error {
 	e, said := errors.AsType[mssql.Error](err)
 	if !said || !answered(err) {
 		a.kill()
-		return db.NoAnswer(err)
+		return db.OutcomeUnknown(err)
 	}
 	return a.d.ledgerError(e)
 }
@@ -118,32 +118,32 @@ func last(t *table) (int64, bool) {
 }
 
 // statement runs the job's statement to its end.
-func (a *alone) statement(ctx context.Context) (db.ResultSet, error) {
+func (a *autocommitRun) statement(ctx context.Context) (db.ResultSet, error) {
 	r, err := call(a.stmt)
 	if err != nil {
 		return db.ResultSet{}, a.d.failure(ctx, a.session, err, 0)
 	}
-	out := patient{collector: collector{encoder: &a.encoder}}
+	out := drainingCollector{collector: collector{encoder: &a.encoder}}
 	err = a.run(ctx, r, &out)
 	switch {
 	case err != nil && a.dead:
 		a.d.lost()
-		return db.ResultSet{}, db.NoAnswer(err)
+		return db.ResultSet{}, db.OutcomeUnknown(err)
 	case err != nil && ctx.Err() != nil:
 		return db.ResultSet{}, stopped(ctx).At(0)
 	case err != nil:
 		failure := a.d.failure(ctx, a.session, err, 0)
 		if failure.Class == db.ClassLost {
-			return db.ResultSet{}, db.NoAnswer(err)
+			return db.ResultSet{}, db.OutcomeUnknown(err)
 		}
-		return db.ResultSet{}, failure.Outside()
+		return db.ResultSet{}, failure.NotRolledBack()
 	case out.refused != nil:
 		set := db.ResultSet{RowsAffected: out.affected}
 		refused, ok := errors.AsType[*db.Error](out.refused)
 		if !ok {
-			refused = db.Errorf(db.ClassDone, db.CodeDatabase, "the rows could not be encoded").Because(out.refused)
+			refused = db.Errorf(db.ClassTookEffect, db.CodeDatabase, "the rows could not be encoded").Because(out.refused)
 		}
-		refused.Class = db.ClassDone
+		refused.Class = db.ClassTookEffect
 		return set, refused.At(0)
 	}
 	return out.set(), nil
@@ -156,11 +156,11 @@ func stopped(ctx context.Context) *db.Error {
 	if e.Class == db.ClassCanceled {
 		e.Message = "the work was given up, and the server has stopped the statement"
 	}
-	return e.Outside()
+	return e.NotRolledBack()
 }
 
 // end writes the row of the job's end while the session has the job's lock. The call's own bounds may be over.
-func (a *alone) end(ctx context.Context, set db.ResultSet, err error) error {
+func (a *autocommitRun) end(ctx context.Context, set db.ResultSet, err error) error {
 	if a.dead {
 		return a.told(set, err)
 	}
@@ -183,16 +183,16 @@ func (a *alone) end(ctx context.Context, set db.ResultSet, err error) error {
 }
 
 // told is an end that the server has told and that cannot be written on this session any more.
-func (a *alone) told(set db.ResultSet, err error) error {
+func (a *autocommitRun) told(set db.ResultSet, err error) error {
 	if a.once == nil || !a.begun || db.ClassOf(err) == db.ClassUnknown {
 		return err
 	}
 	a.once.End(set, err)
-	return db.NoAnswer(err)
+	return db.OutcomeUnknown(err)
 }
 
 // settled rolls back what a statement has left open: it is no end that it succeeded.
-func (a *alone) settled(ctx context.Context, err error) error {
+func (a *autocommitRun) settled(ctx context.Context, err error) error {
 	t, failed := a.query(ctx, a.d.texts.limits+"DECLARE @dbr_open bigint = @@TRANCOUNT; "+rollbackSQL+"; SELECT @dbr_open")
 	if failed != nil {
 		a.kill()
@@ -205,33 +205,33 @@ func (a *alone) settled(ctx context.Context, err error) error {
 }
 
 // conclude writes the end of the job's own execution.
-func (a *alone) conclude(ctx context.Context, row *db.Entry, err error) error {
+func (a *autocommitRun) conclude(ctx context.Context, row *db.Entry, err error) error {
 	if a.dead {
-		return db.NoAnswer(err)
+		return db.OutcomeUnknown(err)
 	}
 	t, failed := a.d.ask(ctx, a.session, concludeEntry, a.d.entryArgs(row))
 	n, ok := last(t)
 	switch {
 	case failed != nil || !ok:
 		a.kill()
-		return db.NoAnswer(failed)
+		return db.OutcomeUnknown(failed)
 	case n == 0:
-		return db.Errorf(db.ClassTaken, db.CodeUnique, "another end of this job is on record")
+		return db.Errorf(db.ClassAlreadyRecorded, db.CodeUnique, "another end of this job is on record")
 	}
 	return err
 }
 
 // leave gives the session back, and closes it where it may still have the job's lock.
-func (a *alone) leave() {
+func (a *autocommitRun) leave() {
 	if !a.clean {
 		a.kill()
 	}
 	a.d.release(a.session)
 }
 
-// Conclude writes the end of a job that was begun, unless another one is there or, where it is not the caller's own, the
+// RecordEnd writes the end of a job that was begun, unless another one is there or, where it is not the caller's own, the
 // job's lock is held.
-func (d *Database) Conclude(ctx context.Context, end *db.Entry, own bool) (row *db.Entry, written bool, err error) {
+func (d *Database) RecordEnd(ctx context.Context, end *db.Entry, own bool) (row *db.Entry, written bool, err error) {
 	err = d.own(ctx, db.ClassUnknown, func(ctx context.Context, s *session) error {
 		text, args := concludeEntry, d.entryArgs(end)
 		if !own {
@@ -249,28 +249,28 @@ func (d *Database) Conclude(ctx context.Context, end *db.Entry, own bool) (row *
 	return row, written, err
 }
 
-// patient is the receiver of a statement that nothing takes back: what is refused of its answer is read all the same.
-type patient struct {
+// drainingCollector is the receiver of a statement that nothing takes back: what is refused of its answer is read all the same.
+type drainingCollector struct {
 	collector
 	refused  error
 	affected int64
 }
 
-func (p *patient) columns(columns []column) error {
+func (p *drainingCollector) columns(columns []column) error {
 	if p.refused == nil {
 		p.refused = p.collector.columns(columns)
 	}
 	return nil
 }
 
-func (p *patient) row(values []driver.Value) error {
+func (p *drainingCollector) row(values []driver.Value) error {
 	if p.refused == nil {
 		p.refused = p.collector.row(values)
 	}
 	return nil
 }
 
-func (p *patient) count(rows int64) error {
+func (p *drainingCollector) count(rows int64) error {
 	p.affected = rows
 	if p.refused == nil {
 		p.refused = p.collector.count(rows)
@@ -278,7 +278,7 @@ func (p *patient) count(rows int64) error {
 	return nil
 }
 
-func (p *patient) next() error {
+func (p *drainingCollector) next() error {
 	if p.refused == nil {
 		p.refused = p.collector.next()
 	}

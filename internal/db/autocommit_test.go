@@ -12,7 +12,7 @@ func TestCompileOutside(t *testing.T) {
 	t.Parallel()
 	d := sqlserver()
 	d.ForbiddenFirst = words("USE", "BACKUP", "DBCC")
-	d.OutsideFirst = words("BACKUP", "DBCC")
+	d.AutocommitVerbs = words("BACKUP", "DBCC")
 	for sql, codes := range map[string][]db.Code{
 		"SELECT 1":                           nil,
 		"BACKUP DATABASE a TO DISK = 'x'":    nil,
@@ -23,7 +23,7 @@ func TestCompileOutside(t *testing.T) {
 		"BACKUP DATABASE :a":                 {db.CodeParameter},
 		"":                                   {db.CodeSyntax},
 	} {
-		compiled, faults := db.CompileOutside(d, db.Statement{SQL: sql})
+		compiled, faults := db.CompileAutocommit(d, db.Statement{SQL: sql})
 		var got []db.Code
 		for _, f := range faults {
 			got = append(got, f.Code)
@@ -32,7 +32,7 @@ func TestCompileOutside(t *testing.T) {
 		require.Equal(t, codes == nil, compiled != nil, sql)
 	}
 	with := db.Statement{SQL: "BACKUP DATABASE :a TO DISK = :b", Params: db.Params{Named: map[string]db.Value{"a": text("x"), "b": text("y")}}}
-	compiled, faults := db.CompileOutside(d, with)
+	compiled, faults := db.CompileAutocommit(d, with)
 	require.Empty(t, faults)
 	require.Equal(t, "BACKUP DATABASE @p1 TO DISK = @p2", compiled.SQL)
 	_, faults = db.Compile(d, with)

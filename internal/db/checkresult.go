@@ -2,8 +2,8 @@ package db
 
 import "time"
 
-// Vitals is how Check found a database.
-type Vitals struct {
+// CheckResult is how Check found a database.
+type CheckResult struct {
 	Connect time.Duration // until a connection stood, login included; 0: it never did
 	Query   time.Duration // of one trivial query over it; 0: it was not answered
 	Version string        // of the server, in its own words

@@ -27,31 +27,31 @@ const (
 	strayFirst = 2               // the delivery number of its first time: not the first
 )
 
-// strays are what one look has found, or the ones of it that are taken up.
-type strays struct {
+// orphanScan are what one look has found, or the ones of it that are taken up.
+type orphanScan struct {
 	messages []*storedMessage
 	now      time.Time     // the server's, before the look
 	leases   []*strayLease // of those that are taken up, nil: another runner has it, or it could not be counted; none: of a look
 	err      error
 }
 
-// lookForStrays begins a look if one is due.
-func (p *pull) lookForStrays(ctx context.Context, now time.Time) {
+// scanForOrphans begins a look if one is due.
+func (p *pull) scanForOrphans(ctx context.Context, now time.Time) {
 	if p.looking != nil || now.Before(p.nextLook) {
 		return
 	}
 	p.nextLook = now.Add(p.intake.times.sweep)
-	answer := make(chan strays, 1)
+	answer := make(chan orphanScan, 1)
 	p.looking = answer
 	go func() { // ends with the context at the latest; stop waits for its answer
-		messages, now, err := p.intake.findStrays(ctx)
-		answer <- strays{messages: messages, now: now, err: err}
+		messages, now, err := p.intake.findOrphans(ctx)
+		answer <- orphanScan{messages: messages, now: now, err: err}
 	}()
 }
 
-// findStrays lists messages of the lane at or below the consumer's acknowledgement floor, oldest first, and returns the
+// findOrphans lists messages of the lane at or below the consumer's acknowledgement floor, oldest first, and returns the
 // server's time.
-func (i *Intake) findStrays(ctx context.Context) ([]*storedMessage, time.Time, error) {
+func (i *Intake) findOrphans(ctx context.Context) ([]*storedMessage, time.Time, error) {
 	consumer, err := i.conn.consumerInfo(ctx, i.stream, i.name)
 	if err != nil {
 		return nil, time.Time{}, err
@@ -81,8 +81,8 @@ func (i *Intake) findStrays(ctx context.Context) ([]*storedMessage, time.Time, e
 	return found, stream.TimeStamp, nil
 }
 
-// takeStrays takes over the answer of a look, or of the counting afterwards.
-func (p *pull) takeStrays(ctx context.Context, found strays) {
+// redeliverOrphans takes over the answer of a look, or of the counting afterwards.
+func (p *pull) redeliverOrphans(ctx context.Context, found orphanScan) {
 	p.looking = nil
 	switch {
 	case found.leases != nil:
@@ -119,10 +119,10 @@ func (p *pull) leaseStrays(ctx context.Context, due []*storedMessage, now time.T
 	if len(due) == 0 {
 		return
 	}
-	answer := make(chan strays, 1)
+	answer := make(chan orphanScan, 1)
 	p.looking = answer
 	go func() { // ends with the context at the latest; stop waits for its answer
-		taken := strays{messages: due, leases: make([]*strayLease, len(due))}
+		taken := orphanScan{messages: due, leases: make([]*strayLease, len(due))}
 		for i, m := range due {
 			var err error
 			taken.leases[i], err = p.intake.leaseStray(ctx, m, now)
@@ -132,7 +132,7 @@ func (p *pull) leaseStrays(ctx context.Context, due []*storedMessage, now time.T
 	}()
 }
 
-func (p *pull) deliverStrays(taken strays) {
+func (p *pull) deliverStrays(taken orphanScan) {
 	if taken.err != nil {
 		p.intake.log.Warn("a message that was left behind is not taken up: its deliveries cannot be counted", zap.Error(taken.err))
 	}
@@ -142,11 +142,11 @@ func (p *pull) deliverStrays(taken strays) {
 			p.seen[m.Sequence] = time.Now() // at the next look
 			continue
 		}
-		p.deliverStray(m, taken.leases[i])
+		p.redeliverOrphan(m, taken.leases[i])
 	}
 }
 
-func (p *pull) deliverStray(m *storedMessage, lease *strayLease) {
+func (p *pull) redeliverOrphan(m *storedMessage, lease *strayLease) {
 	number := lease.count.Deliveries
 	stray := &Message{
 		conn: p.conn, stray: lease,
@@ -163,6 +163,6 @@ func (p *pull) deliverStray(m *storedMessage, lease *strayLease) {
 	stray.database, stray.kind, _ = p.conn.subjects.splitJob(m.Subject)
 	p.intake.log.Warn("a message was left behind in the queue and would not be delivered any more: taking it up again",
 		zap.Uint64("sequence", m.Sequence), zap.Uint64("deliveries", number))
-	p.intake.count(func(s *IntakeState) { s.Handled++; s.Strays++ })
+	p.intake.count(func(s *IntakeState) { s.Handled++; s.Orphans++ })
 	p.handle(stray)
 }

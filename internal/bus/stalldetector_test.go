@@ -47,8 +47,8 @@ func TestMessagesThatWaitedWhileTheProcessWasStopped(t *testing.T) {
 		require.NoError(t, m.Ack())
 		credits <- 1
 	}
-	require.EqualValues(t, 2, intake.State().LetGo, "no more than were on the way")
-	require.Zero(t, intake.State().HandedBack)
+	require.EqualValues(t, 2, intake.State().LeftToExpire, "no more than were on the way")
+	require.Zero(t, intake.State().Requeued)
 	cancel()
 	require.NoError(t, <-ended)
 	b.awaitEmpty(t)
@@ -71,6 +71,6 @@ func TestEndOfAProcessThatWasStopped(t *testing.T) {
 		time.Sleep(700 * time.Millisecond) // by the clock: longer than half of the ack wait
 		require.NoError(t, m.Ack())
 	}))
-	require.EqualValues(t, 2, intake.State().LetGo)
-	require.Zero(t, intake.State().HandedBack)
+	require.EqualValues(t, 2, intake.State().LeftToExpire)
+	require.Zero(t, intake.State().Requeued)
 }

@@ -11,8 +11,8 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// Right is a subject that a runner publishes or subscribes to.
-type Right struct {
+// Permission is a subject that a runner publishes or subscribes to.
+type Permission struct {
 	Subject   string
 	Subscribe bool
 	Creates   bool // needed only to create what is missing
@@ -29,7 +29,7 @@ const (
 	RightDenied
 )
 
-func (r Right) String() string {
+func (r Permission) String() string {
 	if r.Subscribe {
 		return "subscribe " + r.Subject
 	}
@@ -47,8 +47,8 @@ type RightsOptions struct {
 // tried stands for a name that nobody has.
 const tried = "dbrunner-check"
 
-// RunnerRights are the rights that a runner with these options needs, with subjects as it uses them.
-func RunnerRights(opts Options, want RightsOptions) []Right {
+// RunnerPermissions are the rights that a runner with these options needs, with subjects as it uses them.
+func RunnerPermissions(opts Options, want RightsOptions) []Permission {
 	opts.setDefaults()
 	b := &rightsOf{opts: &opts, subjects: subjects{namespace: opts.Namespace}, api: apiPrefix(opts.Domain), want: want}
 	b.fleet()
@@ -64,18 +64,18 @@ type rightsOf struct {
 	subjects subjects
 	api      string
 	want     RightsOptions
-	list     []Right
+	list     []Permission
 }
 
 func (b *rightsOf) publish(list ...string) {
 	for _, subject := range list {
-		b.list = append(b.list, Right{Subject: subject})
+		b.list = append(b.list, Permission{Subject: subject})
 	}
 }
 
 func (b *rightsOf) subscribe(list ...string) {
 	for _, subject := range list {
-		b.list = append(b.list, Right{Subject: subject, Subscribe: true})
+		b.list = append(b.list, Permission{Subject: subject, Subscribe: true})
 	}
 }
 
@@ -84,7 +84,7 @@ func (b *rightsOf) creates(calls ...string) {
 		return
 	}
 	for _, call := range calls {
-		b.list = append(b.list, Right{Subject: b.api + call, Creates: true})
+		b.list = append(b.list, Permission{Subject: b.api + call, Creates: true})
 	}
 }
 
@@ -158,12 +158,12 @@ func (b *rightsOf) ack(stream, lane string) string {
 	return "$JS.ACK." + stream + "." + lane + ".1.1.1.1.0"
 }
 
-// TryRights asks the server for each right whether we have it, without any effect. A message names as its reply a subject
+// ProbePermissions asks the server for each right whether we have it, without any effect. A message names as its reply a subject
 // of acknowledgements, which no client may: the server looks at the right to publish first, and then refuses the reply.
 // So it says one of two things of each message and hands none of them on. Should a server not refuse such replies, the
 // message still does nothing: it names a stream that is not there, and as a request it is not valid. A subscription ends
 // with the next command.
-func TryRights(ctx context.Context, opts Options, rights []Right) ([]Right, error) {
+func ProbePermissions(ctx context.Context, opts Options, rights []Permission) ([]Permission, error) {
 	opts.setDefaults()
 	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
 	defer cancel()
@@ -181,7 +181,7 @@ func TryRights(ctx context.Context, opts Options, rights []Right) ([]Right, erro
 	if err != nil {
 		return nil, fmt.Errorf("try the permissions in NATS: %w", err)
 	}
-	out := make([]Right, len(rights))
+	out := make([]Permission, len(rights))
 	for i, r := range rights {
 		r.State = t.verdict(i, &r)
 		out[i] = r
@@ -265,7 +265,7 @@ func replyOf(i int) string {
 	return "$JS.ACK." + tried + "." + tried + "." + strconv.Itoa(i+1) + ".1.1.1.0"
 }
 
-func (t *trial) send(nc *nats.Conn, rights []Right) error {
+func (t *trial) send(nc *nats.Conn, rights []Permission) error {
 	for i := range rights {
 		if rights[i].Subscribe {
 			sub, err := nc.SubscribeSync(rights[i].Subject)
@@ -288,7 +288,7 @@ func (t *trial) send(nc *nats.Conn, rights []Right) error {
 	return nil
 }
 
-func (t *trial) verdict(i int, r *Right) RightState {
+func (t *trial) verdict(i int, r *Permission) RightState {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	switch {

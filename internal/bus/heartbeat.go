@@ -11,39 +11,39 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// Beacon publishes heartbeats on one subject, of which the stream keeps the last one. One goroutine uses it.
-type Beacon struct {
+// HeartbeatPublisher publishes heartbeats on one subject, of which the stream keeps the last one. One goroutine uses it.
+type HeartbeatPublisher struct {
 	conn    *Conn
 	subject string
 	last    uint64 // sequence of our last heartbeat there; 0: not known, so that nothing can be told from it
 }
 
-// RunnerBeacon is for what a runner says of itself.
-func (c *Conn) RunnerBeacon(instance string) (*Beacon, error) {
+// RunnerHeartbeats is for what a runner says of itself.
+func (c *Conn) RunnerHeartbeats(instance string) (*HeartbeatPublisher, error) {
 	if err := checkName("instance", instance); err != nil {
 		return nil, err
 	}
-	return &Beacon{conn: c, subject: c.subjects.runnerHealth(instance)}, nil
+	return &HeartbeatPublisher{conn: c, subject: c.subjects.runnerHealth(instance)}, nil
 }
 
-// DatabaseBeacon is for what a runner says of a database.
-func (c *Conn) DatabaseBeacon(database, instance string) (*Beacon, error) {
+// DatabaseHeartbeats is for what a runner says of a database.
+func (c *Conn) DatabaseHeartbeats(database, instance string) (*HeartbeatPublisher, error) {
 	if err := errors.Join(checkName("database", database), checkName("instance", instance)); err != nil {
 		return nil, err
 	}
-	return &Beacon{conn: c, subject: c.subjects.databaseHealth(database, instance)}, nil
+	return &HeartbeatPublisher{conn: c, subject: c.subjects.databaseHealth(database, instance)}, nil
 }
 
 // Publish publishes a heartbeat, once. shared: since our last one somebody else has published there, so that there is
 // another process with this runner's instance name. The heartbeat is published all the same.
-func (b *Beacon) Publish(ctx context.Context, body []byte) (shared bool, err error) {
+func (b *HeartbeatPublisher) Publish(ctx context.Context, body []byte) (shared bool, err error) {
 	msg := nats.Msg{Subject: b.subject, Data: body}
 	if b.last > 0 {
 		msg.Header = nats.Header{headerExpectedSubjectSequence: {strconv.FormatUint(b.last, 10)}}
 	}
 	ack, err := b.conn.pub.send(ctx, &msg)
 	if b.last > 0 && (hasCode(err, codeWrongLastSequence) || hasCode(err, codeWriteInFlight)) {
-		shared = overtaken(err)
+		shared = publishedByOther(err)
 		msg.Header = nil
 		ack, err = b.conn.pub.send(ctx, &msg)
 	}
@@ -54,9 +54,9 @@ func (b *Beacon) Publish(ctx context.Context, body []byte) (shared bool, err err
 	return shared, nil
 }
 
-// overtaken tells a later message of somebody else from none at all: ours may have gone, by its age or by an
+// publishedByOther tells a later message of somebody else from none at all: ours may have gone, by its age or by an
 // operator's hand. The server says the sequence that it has in words.
-func overtaken(err error) bool {
+func publishedByOther(err error) bool {
 	var api *APIError
 	if !errors.As(err, &api) || api.ErrCode != codeWrongLastSequence {
 		return false
@@ -67,8 +67,8 @@ func overtaken(err error) bool {
 
 // Lag is how far a lane's consumer is behind, in the whole fleet.
 type Lag struct {
-	Waiting     uint64    // jobs that were not delivered yet
-	Held        int       // jobs delivered and not acknowledged
+	Pending     uint64    // jobs that were not delivered yet
+	AckPending  int       // jobs delivered and not acknowledged
 	Redelivered int       // of those, delivered more than once
 	At          time.Time // when it was asked; zero: never
 }
@@ -83,5 +83,5 @@ func (c *Conn) Lag(ctx context.Context, database, lane string) (Lag, error) {
 	if err := c.api(ctx, "CONSUMER.INFO."+c.subjects.jobsStream(database)+"."+lane, nil, &info); err != nil {
 		return Lag{}, fmt.Errorf("lag of lane %s of %s: %w", lane, database, err)
 	}
-	return Lag{Waiting: info.Pending, Held: info.AckPending, Redelivered: info.Redelivered, At: time.Now()}, nil
+	return Lag{Pending: info.Pending, AckPending: info.AckPending, Redelivered: info.Redelivered, At: time.Now()}, nil
 }

@@ -28,7 +28,7 @@ const writingRights = `SELECT CAST(CASE WHEN DATABASEPROPERTYEX(DB_NAME(), 'Upda
 				OR HAS_PERMS_BY_NAME(QUOTENAME(SCHEMA_NAME(t.schema_id)) + N'.' + QUOTENAME(t.name), 'OBJECT', 'DELETE') = 1))
 		THEN 1 ELSE 0 END AS bigint)`
 
-func (d *Database) lookAtRights(ctx context.Context, s *session) error {
+func (d *Database) readPermissions(ctx context.Context, s *session) error {
 	t, err := s.query(ctx, writingRights)
 	if err != nil {
 		return err

@@ -13,7 +13,7 @@ import (
 
 func runnerBeacon(t *testing.T, conn *bus.Conn, instance string) func(body string) (shared bool) {
 	t.Helper()
-	b, err := conn.RunnerBeacon(instance)
+	b, err := conn.RunnerHeartbeats(instance)
 	require.NoError(t, err)
 	return func(body string) bool {
 		shared, err := b.Publish(t.Context(), []byte(body))
@@ -39,7 +39,7 @@ func TestBeaconsKeepTheLastHeartbeat(t *testing.T) {
 		require.False(t, one(fmt.Sprint(i)), "nobody else is there")
 	}
 	require.Equal(t, "2", lastHeartbeat(t, b, "dbrunner.health.runner.one"))
-	shop, err := b.conn.DatabaseBeacon("shop", "one")
+	shop, err := b.conn.DatabaseHeartbeats("shop", "one")
 	require.NoError(t, err)
 	shared, err := shop.Publish(t.Context(), []byte("up"))
 	require.NoError(t, err)
@@ -48,9 +48,9 @@ func TestBeaconsKeepTheLastHeartbeat(t *testing.T) {
 	stream, err := b.js.Stream(t.Context(), "DBRUNNER_HEALTH")
 	require.NoError(t, err)
 	require.EqualValues(t, 2, stream.CachedInfo().State.Msgs, "one a subject")
-	_, err = b.conn.RunnerBeacon("a.b")
+	_, err = b.conn.RunnerHeartbeats("a.b")
 	require.ErrorIs(t, err, bus.ErrSubject)
-	_, err = b.conn.DatabaseBeacon("*", "one")
+	_, err = b.conn.DatabaseHeartbeats("*", "one")
 	require.ErrorIs(t, err, bus.ErrSubject)
 }
 
@@ -96,15 +96,15 @@ func TestLagAndRoom(t *testing.T) {
 	b.publish(t, "query", 5)
 	lag, err := b.conn.Lag(t.Context(), database, "work")
 	require.NoError(t, err)
-	require.EqualValues(t, 5, lag.Waiting)
-	require.Zero(t, lag.Held)
+	require.EqualValues(t, 5, lag.Pending)
+	require.Zero(t, lag.AckPending)
 	r := b.run(t, "work", 2)
 	r.next(t)
 	r.next(t)
 	lag, err = b.conn.Lag(t.Context(), database, "work")
 	require.NoError(t, err)
-	require.EqualValues(t, 3, lag.Waiting)
-	require.Equal(t, 2, lag.Held)
+	require.EqualValues(t, 3, lag.Pending)
+	require.Equal(t, 2, lag.AckPending)
 	_, err = b.conn.Lag(t.Context(), database, "nosuch")
 	require.ErrorIs(t, err, bus.ErrNotFound)
 

@@ -25,7 +25,7 @@ func TestTryRightsHasNoEffect(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, b.plain.Flush())
 
-	rights, err := bus.TryRights(t.Context(), bus.Options{URL: b.node.ClientURL(), Instance: "tester"}, bus.RunnerRights(bus.Options{Instance: "tester"}, rightsWanted()))
+	rights, err := bus.ProbePermissions(t.Context(), bus.Options{URL: b.node.ClientURL(), Instance: "tester"}, bus.RunnerPermissions(bus.Options{Instance: "tester"}, rightsWanted()))
 	require.NoError(t, err)
 	require.Greater(t, len(rights), 50)
 	for _, r := range rights {
@@ -51,7 +51,7 @@ func TestTryRightsHasNoEffect(t *testing.T) {
 // Each right is found to be missing by itself: one user, who lacks it and nothing else.
 func TestTryRightsFindsEachThatIsMissing(t *testing.T) {
 	t.Parallel()
-	wanted := bus.RunnerRights(bus.Options{Instance: "tester"}, rightsWanted())
+	wanted := bus.RunnerPermissions(bus.Options{Instance: "tester"}, rightsWanted())
 	users := make([]*server.User, len(wanted))
 	for i, r := range wanted {
 		deny := &server.SubjectPermission{Allow: []string{">"}, Deny: []string{r.Subject}}
@@ -64,7 +64,7 @@ func TestTryRightsFindsEachThatIsMissing(t *testing.T) {
 	}
 	node := bustest.Server(t, bustest.Users(users...))
 	for i, user := range users {
-		rights, err := bus.TryRights(t.Context(), bus.Options{URL: node.ClientURL(), Instance: "tester", User: user.Username, Password: "x"}, wanted)
+		rights, err := bus.ProbePermissions(t.Context(), bus.Options{URL: node.ClientURL(), Instance: "tester", User: user.Username, Password: "x"}, wanted)
 		require.NoError(t, err)
 		require.Equal(t, bus.RightDenied, rights[i].State, user.Username)
 		for j, r := range rights {
@@ -78,7 +78,7 @@ func TestTryRightsFindsEachThatIsMissing(t *testing.T) {
 func TestTryRightsCannotSignIn(t *testing.T) {
 	t.Parallel()
 	node := bustest.Server(t, bustest.Users(&server.User{Username: "a", Password: "geheim"}))
-	_, err := bus.TryRights(t.Context(), bus.Options{URL: node.ClientURL(), User: "a", Password: "anders"}, nil)
+	_, err := bus.ProbePermissions(t.Context(), bus.Options{URL: node.ClientURL(), User: "a", Password: "anders"}, nil)
 	require.ErrorContains(t, err, "refused our credentials")
 	require.NotContains(t, err.Error(), "anders")
 }

@@ -19,11 +19,11 @@ const (
 	writeTimeout = time.Minute
 )
 
-// gathered is a connection whose writes of one moment become one. The client library flushes after nearly every
+// coalescingConn is a connection whose writes of one moment become one. The client library flushes after nearly every
 // message, and each flush is a system call here, another in the server, and a turn of its loops: more than the message
 // itself costs. The goroutine that writes lets all others that can run go first, so that what they publish goes along.
 // With nothing else to do that takes no time.
-type gathered struct {
+type coalescingConn struct {
 	net.Conn
 	done chan struct{} // closed when nothing is written any more
 
@@ -33,15 +33,15 @@ type gathered struct {
 	err     error // of the last write, or that the connection is closed
 }
 
-func gather(conn net.Conn) *gathered {
-	g := &gathered{Conn: conn, done: make(chan struct{})}
+func newCoalescingConn(conn net.Conn) *coalescingConn {
+	g := &coalescingConn{Conn: conn, done: make(chan struct{})}
 	g.changed = sync.NewCond(&g.mu)
 	go g.run() // until Close, which waits for it
 	return g
 }
 
 // Write takes the bytes. An error is that of an earlier write: the link is lost then, as the reading side sees too.
-func (g *gathered) Write(p []byte) (int, error) {
+func (g *coalescingConn) Write(p []byte) (int, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for g.err == nil && len(g.waiting) > 0 && len(g.waiting)+len(p) > maxGathered {
@@ -56,17 +56,17 @@ func (g *gathered) Write(p []byte) (int, error) {
 }
 
 // SetWriteDeadline does nothing: Write does not write. Each write has a deadline of its own.
-func (g *gathered) SetWriteDeadline(time.Time) error { return nil }
+func (g *coalescingConn) SetWriteDeadline(time.Time) error { return nil }
 
 // Close drops what was not written: whoever wants it to arrive has flushed, and waited for the server's answer.
-func (g *gathered) Close() error {
+func (g *coalescingConn) Close() error {
 	g.fail(net.ErrClosed)
 	err := g.Conn.Close()
 	<-g.done
 	return err
 }
 
-func (g *gathered) run() {
+func (g *coalescingConn) run() {
 	defer close(g.done)
 	var spare []byte
 	for g.await() {
@@ -86,7 +86,7 @@ func (g *gathered) run() {
 }
 
 // await returns when there is something to write; false: there will be nothing.
-func (g *gathered) await() bool {
+func (g *coalescingConn) await() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for g.err == nil && len(g.waiting) == 0 {
@@ -96,7 +96,7 @@ func (g *gathered) await() bool {
 }
 
 // take takes everything that waits and leaves an empty buffer.
-func (g *gathered) take(spare []byte) []byte {
+func (g *coalescingConn) take(spare []byte) []byte {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	batch := g.waiting
@@ -105,7 +105,7 @@ func (g *gathered) take(spare []byte) []byte {
 	return batch
 }
 
-func (g *gathered) fail(err error) {
+func (g *coalescingConn) fail(err error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.err == nil {
@@ -121,7 +121,7 @@ type dialer struct {
 	conn     atomic.Pointer[nats.Conn] // nil: not connected yet
 
 	mu   sync.Mutex
-	last *gathered // nil before the first
+	last *coalescingConn // nil before the first
 }
 
 // Dial connects to a server of NATS. The client library does not close a connection on which a server refused it.
@@ -134,7 +134,7 @@ func (d *dialer) Dial(network, address string) (net.Conn, error) {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.last = gather(conn)
+	d.last = newCoalescingConn(conn)
 	return d.last, nil
 }
 

@@ -114,8 +114,8 @@ func cutValue(value string) string {
 	return strings.ToValidUTF8(value[:maxHeaderValue-len(cutMark)], "") + cutMark
 }
 
-// Letter is a stored dead letter.
-type Letter struct {
+// DeadLetter is a stored dead letter.
+type DeadLetter struct {
 	Database  string
 	Kind      string
 	DerivedID string
@@ -125,9 +125,9 @@ type Letter struct {
 	Body      []byte
 }
 
-// Letters calls each for every dead letter, oldest first, until it returns false. database and kind narrow the
+// DeadLetters calls each for every dead letter, oldest first, until it returns false. database and kind narrow the
 // list, empty means all.
-func (c *Conn) Letters(ctx context.Context, database, kind string, each func(Letter) bool) error {
+func (c *Conn) DeadLetters(ctx context.Context, database, kind string, each func(DeadLetter) bool) error {
 	filter := c.subjects.letter(orAny(database), orAny(kind), "*")
 	for sequence := uint64(1); ; {
 		m, err := c.getMessage(ctx, c.subjects.deadStream(), getRequest{Sequence: sequence, NextFor: filter})
@@ -151,27 +151,27 @@ func orAny(token string) string {
 	return token
 }
 
-// Letter returns one dead letter; ErrNotFound if it is not there.
-func (c *Conn) Letter(ctx context.Context, database, kind, derivedID string) (Letter, error) {
+// DeadLetter returns one dead letter; ErrNotFound if it is not there.
+func (c *Conn) DeadLetter(ctx context.Context, database, kind, derivedID string) (DeadLetter, error) {
 	if err := errors.Join(checkName("database", database), checkName("kind", kind), checkID(derivedID)); err != nil {
-		return Letter{}, err
+		return DeadLetter{}, err
 	}
 	m, err := c.getMessage(ctx, c.subjects.deadStream(), getRequest{LastFor: c.subjects.letter(database, kind, derivedID)})
 	if err != nil {
-		return Letter{}, fmt.Errorf("read the dead letter: %w", err)
+		return DeadLetter{}, fmt.Errorf("read the dead letter: %w", err)
 	}
 	if m == nil {
-		return Letter{}, fmt.Errorf("dead letter %s of %s/%s: %w", derivedID, database, kind, ErrNotFound)
+		return DeadLetter{}, fmt.Errorf("dead letter %s of %s/%s: %w", derivedID, database, kind, ErrNotFound)
 	}
 	letter, _ := c.readLetter(m)
 	return letter, nil
 }
 
-// DeleteLetter removes a dead letter as it was read; one that was replaced or is gone meanwhile stays so.
-func (c *Conn) DeleteLetter(ctx context.Context, letter Letter) error {
+// DeleteDeadLetter removes a dead letter as it was read; one that was replaced or is gone meanwhile stays so.
+func (c *Conn) DeleteDeadLetter(ctx context.Context, letter DeadLetter) error {
 	request := map[string]uint64{"seq": letter.Sequence}
 	stream := c.subjects.deadStream()
-	err := c.apiPatient(ctx, "STREAM.MSG.DELETE."+stream, request, nil)
+	err := c.apiRetry(ctx, "STREAM.MSG.DELETE."+stream, request, nil)
 	if hasCode(err, codeDeleteFailed) { // for any reason: also because it is gone
 		if m, getErr := c.getMessage(ctx, stream, getRequest{Sequence: letter.Sequence}); getErr == nil && m == nil {
 			return nil
@@ -183,12 +183,12 @@ func (c *Conn) DeleteLetter(ctx context.Context, letter Letter) error {
 	return nil
 }
 
-func (c *Conn) readLetter(m *storedMessage) (Letter, bool) {
+func (c *Conn) readLetter(m *storedMessage) (DeadLetter, bool) {
 	parts := strings.Split(strings.TrimPrefix(m.Subject, c.subjects.namespace+".dead."), ".")
 	if len(parts) != 3 {
-		return Letter{}, false
+		return DeadLetter{}, false
 	}
-	letter := Letter{
+	letter := DeadLetter{
 		Database: parts[0], Kind: parts[1], DerivedID: parts[2],
 		Sequence: m.Sequence, Stored: m.Time, Body: m.Data,
 	}
@@ -202,12 +202,12 @@ func (c *Conn) readLetter(m *storedMessage) (Letter, bool) {
 
 // DeadState is how the stream of dead letters is.
 type DeadState struct {
-	Letters  uint64
-	Bytes    uint64
-	MaxBytes uint64 // 0 = no limit
-	Oldest   time.Time
-	// Gone counts the letters that were there once: evicted by size or age, re-driven or replaced.
-	Gone uint64
+	DeadLetters uint64
+	Bytes       uint64
+	MaxBytes    uint64 // 0 = no limit
+	Oldest      time.Time
+	// Removed counts the letters that were there once: evicted by size or age, re-driven or replaced.
+	Removed uint64
 	// Evicted counts those that WatchDead of this connection saw go because the stream was full.
 	Evicted uint64
 }
@@ -225,14 +225,14 @@ func (c *Conn) DeadState(ctx context.Context) (DeadState, error) {
 
 func deadState(info *jetstream.StreamInfo) DeadState {
 	return DeadState{
-		Letters: info.State.Msgs, Bytes: info.State.Bytes, MaxBytes: uint64(max(info.Config.MaxBytes, 0)),
-		Oldest: info.State.FirstTime, Gone: info.State.LastSeq - min(info.State.Msgs, info.State.LastSeq),
+		DeadLetters: info.State.Msgs, Bytes: info.State.Bytes, MaxBytes: uint64(max(info.Config.MaxBytes, 0)),
+		Oldest: info.State.FirstTime, Removed: info.State.LastSeq - min(info.State.Msgs, info.State.LastSeq),
 	}
 }
 
-// WatchDead counts and tells evictions until the context ends. Letters that go while the stream is nearly full
+// WatchDeadLetters counts and tells evictions until the context ends. Letters that go while the stream is nearly full
 // count as evicted; the others were re-driven or had reached their age.
-func (c *Conn) WatchDead(ctx context.Context, every time.Duration) error {
+func (c *Conn) WatchDeadLetters(ctx context.Context, every time.Duration) error {
 	t := time.NewTicker(every)
 	defer t.Stop()
 	var before *DeadState
@@ -251,11 +251,11 @@ func (c *Conn) lookForEvictions(ctx context.Context, before *DeadState) *DeadSta
 	if err != nil {
 		return before
 	}
-	if before != nil && now.Gone > before.Gone && share(now.Bytes, now.MaxBytes) > 0.9 {
-		n := now.Gone - before.Gone
+	if before != nil && now.Removed > before.Removed && share(now.Bytes, now.MaxBytes) > 0.9 {
+		n := now.Removed - before.Removed
 		c.evicted.Add(n)
 		c.log.Error("the stream of dead letters is full: its oldest letters are being lost",
-			zap.Uint64("evicted", n), zap.Uint64("letters", now.Letters))
+			zap.Uint64("evicted", n), zap.Uint64("letters", now.DeadLetters))
 	}
 	return &now
 }

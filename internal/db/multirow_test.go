@@ -29,7 +29,7 @@ func TestSeveralRows(t *testing.T) {
 		{at, "INSERT INTO [t(] (a, b) VALUES (@p1, N'@p2' + @p2)", "INSERT INTO [t(] (a, b) VALUES (@p1, N'@p2' + @p2),(@p3, N'@p2' + @p4)"},
 		{at, "INSERT INTO t (a) OUTPUT inserted.a VALUES (@p1)", ""},
 	} {
-		s := db.SeveralRows(c.dialect, c.one)
+		s := db.ParseMultiRowInsert(c.dialect, c.one)
 		if c.many == "" {
 			require.Nil(t, s, c.one)
 			continue

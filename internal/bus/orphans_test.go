@@ -43,7 +43,7 @@ func TestStraysAreTakenUp(t *testing.T) {
 		require.NoError(t, m.AckConfirmed(t.Context()))
 		r.credits <- 1
 	}
-	require.Equal(t, uint64(2), r.intake.State().Strays)
+	require.Equal(t, uint64(2), r.intake.State().Orphans)
 	b.awaitEmpty(t)
 }
 
@@ -85,7 +85,7 @@ func TestHeldMessagesAreNoStrays(t *testing.T) {
 		require.FailNow(t, "delivered", "sequence %d", m.Sequence())
 	case <-time.After(1500 * time.Millisecond):
 	}
-	require.Zero(t, intake.State().Strays)
+	require.Zero(t, intake.State().Orphans)
 }
 
 func TestApplyDoesNotMoveAKindWithWaitingJobs(t *testing.T) {
