@@ -6,6 +6,8 @@ SHELL       := bash
 
 GOLANGCI_VERSION    := v2.15.0
 GOVULNCHECK_VERSION := v1.9.0
+GOTESTSUM_VERSION   := v1.13.0
+GOTESTSUM           := go run gotest.tools/gotestsum@$(GOTESTSUM_VERSION) --format standard-quiet --
 GOLANGCI            := .bin/golangci-lint-$(GOLANGCI_VERSION)
 
 # auto: with the race detector where a C compiler is there, which it needs; 1: always; 0: never.
@@ -31,7 +33,7 @@ demo: build ## build, then show the whole way of a job with an embedded NATS ser
 .PHONY: test
 test: ## run all tests; installs PostgreSQL's server and PgBouncer where none is found and that is allowed
 	@scripts/setup postgres pgbouncer
-	@race=$$(scripts/race $(RACE)); go run ./scripts/gotest $$race $(TESTFLAGS) $(PACKAGES)
+	@race=$$(scripts/race $(RACE)); $(GOTESTSUM) $$race $(TESTFLAGS) $(PACKAGES)
 
 .PHONY: test-race
 test-race: ## run all tests with the race detector, or say what it lacks
@@ -57,7 +59,7 @@ COMPOSE_SQLSERVER := sqlserver://sa:Administrator-4711@127.0.0.1:1433?encrypt=tr
 test-sqlserver: ## run every test of SQL Server against the server that RUNNER_TEST_SQLSERVER_URL names
 	@: $${RUNNER_TEST_SQLSERVER_URL:?name a server, such as sqlserver://sa:password@127.0.0.1:1433?encrypt=true&TrustServerCertificate=true}
 	@scripts/setup postgres
-	go run ./scripts/gotest $(TESTFLAGS) ./internal/db/sqlserver ./test/crash ./test/migrations
+	$(GOTESTSUM) $(TESTFLAGS) ./internal/db/sqlserver ./test/crash ./test/migrations
 
 .PHONY: test-compose
 test-compose: ## run the tests of SQL Server against the one of docker-compose.yml

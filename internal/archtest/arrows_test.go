@@ -37,7 +37,6 @@ var arrows = []arrow{
 	{"internal/crash", nil},
 	{"internal/archtest", nil},
 	{"examples/*", nil}, // what an upstream system could write, too
-	{"scripts/*", nil},
 	{"bench", []string{"internal/*", "internal/*/*"}},
 	{"bench/*", []string{"internal/*", "internal/*/*"}},
 	{"test/*/*", nil},

@@ -1,0 +1,139 @@
+package archtest_test
+
+import (
+	"go/ast"
+	"slices"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+)
+
+// The limits of what a reader has to hold in mind at a time: lines of production code, comments and blank lines
+// included, and methods.
+const (
+	maxPackageLines     = 2500
+	maxFileLines        = 400
+	maxFunctionLines    = 80
+	maxTypeMethods      = 25
+	maxInterfaceMethods = 8
+	longFunction        = 40 // nine functions of ten are shorter
+)
+
+// larger lists what is above a limit, with its size. A size may only fall: whoever makes one smaller writes the new
+// number here, and removes the line when the limit holds.
+var larger = map[string]int{}
+
+// size holds a measure against its limit, or against the number listed for it.
+func checkSize(t *testing.T, what, unit string, size, limit int) {
+	t.Helper()
+	listed, found := larger[what]
+	switch {
+	case size <= limit && found:
+		assert.Failf(t, "an exception that is none any more", "%s has %d %s: remove its line", what, size, unit)
+	case size > limit && !found:
+		assert.Failf(t, "too large", "%s has %d %s, at most %d are allowed", what, size, unit, limit)
+	case size > listed && found:
+		assert.Failf(t, "larger than it was", "%s has %d %s, %d are listed", what, size, unit, listed)
+	case size < listed:
+		assert.Failf(t, "smaller than it was", "%s has %d %s: write that number instead of %d", what, size, unit, listed)
+	}
+}
+
+func TestPackagesAndFilesAreSmall(t *testing.T) {
+	t.Parallel()
+	m := setup(t)
+	for _, p := range m.pkgs {
+		total := 0
+		for _, f := range p.production() {
+			lines := m.files.File(f.syntax.Pos()).LineCount()
+			checkSize(t, f.name, "lines", lines, maxFileLines)
+			total += lines
+		}
+		checkSize(t, p.folder, "lines", total, maxPackageLines)
+	}
+}
+
+func TestFunctionsAreShort(t *testing.T) {
+	t.Parallel()
+	m := setup(t)
+	var all []int
+	for _, p := range m.pkgs {
+		for _, f := range p.production() {
+			for _, decl := range f.syntax.Decls {
+				fn, ok := decl.(*ast.FuncDecl)
+				if !ok || fn.Body == nil {
+					continue
+				}
+				lines := m.files.Position(fn.End()).Line - m.files.Position(fn.Pos()).Line + 1
+				checkSize(t, p.folder+" "+name(fn), "lines", lines, maxFunctionLines)
+				all = append(all, lines)
+			}
+		}
+	}
+	slices.Sort(all)
+	p90 := all[len(all)*9/10]
+	t.Logf("%d functions, median %d lines, p90 %d, longest %d", len(all), all[len(all)/2], p90, all[len(all)-1])
+	assert.LessOrEqual(t, p90, longFunction)
+}
+
+func TestTypesHaveFewMethods(t *testing.T) {
+	t.Parallel()
+	for _, p := range setup(t).pkgs {
+		methods := map[string]int{}
+		for _, f := range p.production() {
+			for _, decl := range f.syntax.Decls {
+				if fn, ok := decl.(*ast.FuncDecl); ok && fn.Recv != nil && f.built {
+					methods[receiver(fn)]++
+				}
+			}
+		}
+		for typ, n := range methods {
+			checkSize(t, p.folder+" "+typ, "methods", n, maxTypeMethods)
+		}
+	}
+}
+
+func TestInterfacesAreSmall(t *testing.T) {
+	t.Parallel()
+	for _, p := range setup(t).pkgs {
+		for _, f := range p.production() {
+			ast.Inspect(f.syntax, func(n ast.Node) bool {
+				spec, ok := n.(*ast.TypeSpec)
+				if !ok {
+					return true
+				}
+				if i, ok := spec.Type.(*ast.InterfaceType); ok {
+					checkSize(t, p.folder+" "+spec.Name.Name, "methods", i.Methods.NumFields(), maxInterfaceMethods)
+				}
+				return true
+			})
+		}
+	}
+}
+
+// name is a function's name; of a method, with its type.
+func name(fn *ast.FuncDecl) string {
+	if fn.Recv == nil {
+		return fn.Name.Name
+	}
+	return receiver(fn) + "." + fn.Name.Name
+}
+
+// receiver is the name of a method's type.
+func receiver(fn *ast.FuncDecl) string {
+	typ := fn.Recv.List[0].Type
+	for {
+		switch x := typ.(type) {
+		case *ast.StarExpr:
+			typ = x.X
+		case *ast.IndexExpr:
+			typ = x.X
+		case *ast.IndexListExpr:
+			typ = x.X
+		case *ast.Ident:
+			return x.Name
+		default:
+			return ""
+		}
+	}
+}
