@@ -33,12 +33,12 @@ var (
 	errFaultyDoc = errors.New("the file has faults that end its reading")
 )
 
-// document turns the text of a YAML file into nested maps with a scalar at every leaf. It is a parser in the
-// sense of koanf, but strict: no key twice, no anchors, one document; and it notes the line of every value.
+// document turns the text of a YAML file into nested maps with a scalar at every leaf. It is strict: no key twice, no
+// anchors, one document; and it records the line of every value.
 type document struct{ faults *collector }
 
-// Unmarshal reads the text. Faults go to the collector; an error means that nothing could be read.
-func (d *document) Unmarshal(text []byte) (map[string]any, error) {
+// read parses the text. Faults go to the collector; an error means that nothing could be read.
+func (d *document) read(text []byte) (map[string]any, error) {
 	dec := yaml.NewDecoder(bytes.NewReader(text))
 	var root yaml.Node
 	switch err := dec.Decode(&root); {
@@ -53,11 +53,6 @@ func (d *document) Unmarshal(text []byte) (map[string]any, error) {
 		return nil, errFaultyDoc
 	}
 	return d.top(root.Content[0])
-}
-
-// Marshal is there for koanf's interface; nothing writes configurations.
-func (*document) Marshal(map[string]any) ([]byte, error) {
-	return nil, errors.ErrUnsupported
 }
 
 func (d *document) top(n *yaml.Node) (map[string]any, error) {

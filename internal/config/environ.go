@@ -1,7 +1,6 @@
 package config
 
 import (
-	"errors"
 	"maps"
 	"reflect"
 	"regexp"
@@ -10,7 +9,7 @@ import (
 	"strings"
 )
 
-// environment is the layer above the file. It is a provider in the sense of koanf.
+// environment is the layer above the file.
 type environment struct {
 	vars      map[string]string // those that are not empty
 	words     Words
@@ -60,23 +59,18 @@ func (e *environment) expand(each string) []string {
 	return e.words.Kinds
 }
 
-// Read returns what the environment says, as nested maps, and notes each value's variable.
-func (e *environment) Read() (map[string]any, error) {
-	out := map[string]any{}
+// overlay puts the environment's values into the file's keys, and records each value's variable.
+func (e *environment) overlay(written map[string]any) {
 	e.known = map[string]bool{databasesEnv: true}
 	for _, l := range leavesOf(reflect.TypeFor[Config](), "", e.expand) {
 		name := envName(l.path)
 		e.known[name] = true
 		if text, ok := e.vars[name]; ok && e.room(l.path) {
-			put(out, strings.Split(l.path, "."), scalar{Text: text, Kind: envText})
+			put(written, strings.Split(l.path, "."), scalar{Text: text, Kind: envText})
 			e.faults.origins[l.path] = origin{env: name}
 		}
 	}
-	return out, nil
 }
-
-// ReadBytes is there for koanf's interface; an environment has no bytes.
-func (*environment) ReadBytes() ([]byte, error) { return nil, errors.ErrUnsupported }
 
 // room reports whether the file has keys, or nothing, in all the places above a path. Where it has something
 // else, that is a fault to be reported and not to be covered.
@@ -113,9 +107,9 @@ func put(m map[string]any, path []string, value any) {
 // serviceLink is what Kubernetes sets for every service of a namespace: not meant for anybody's settings.
 var serviceLink = regexp.MustCompile(`_SERVICE_(HOST|PORT(_[A-Z0-9_]+)?)$|_PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?$`)
 
-// findStrays reports variables that look as if they were meant for this program and are not read by it: any that
+// findUnread reports variables that look as if they were meant for this program and are not read by it: any that
 // begins like a section's, and any that differs by a slip from one that is known.
-func (e *environment) findStrays() {
+func (e *environment) findUnread() {
 	known := slices.Sorted(maps.Keys(e.known))
 	for _, name := range slices.Sorted(maps.Keys(e.vars)) {
 		if e.known[name] || serviceLink.MatchString(name) {

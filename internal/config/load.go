@@ -7,9 +7,6 @@ import (
 	"os"
 	"reflect"
 	"slices"
-
-	"github.com/knadh/koanf/providers/rawbytes"
-	"github.com/knadh/koanf/v2"
 )
 
 // maxFileBytes bounds the file. Its own settings would fit a hundred times.
@@ -80,17 +77,16 @@ func (c *Config) Complete(w Words) error {
 
 // layers merges the file and the environment, and returns the names of all databases.
 func layers(text []byte, environ []string, w Words, faults *collector) (map[string]any, []string, error) {
-	k := koanf.New(".")
-	if err := k.Load(rawbytes.Provider(text), &document{faults: faults}); err != nil {
+	doc := &document{faults: faults}
+	written, err := doc.read(text)
+	if err != nil {
 		return nil, nil, err
 	}
-	env := &environment{vars: parseEnviron(environ), words: w, file: k.Raw(), faults: faults}
+	env := &environment{vars: parseEnviron(environ), words: w, file: written, faults: faults}
 	env.findDatabases()
-	if err := k.Load(env, nil); err != nil {
-		return nil, nil, err
-	}
-	env.findStrays()
-	return k.Raw(), env.databases, nil
+	env.overlay(written)
+	env.findUnread()
+	return written, env.databases, nil
 }
 
 // databases gives each database the defaults and then what is written for it.
