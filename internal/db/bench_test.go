@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"dbrunner/internal/db"
+	"dbrunner/internal/jsontext"
 )
 
 const benchSQL = `SELECT o.id, o.total::numeric(12,2), c.name -- the customer's orders
@@ -87,10 +88,10 @@ func BenchmarkRowEncoder(b *testing.B) {
 					}
 					for i := range rows {
 						dst := strconv.AppendInt(e.Next(e.BeginRow()), int64(i), 10)
-						dst = db.AppendJSONString(e.Next(dst), "Ada Lovelace")
+						dst = jsontext.AppendString(e.Next(dst), "Ada Lovelace")
 						dst = append(e.Next(dst), `"1234.56"`...)
-						dst = db.AppendJSONString(e.Next(dst), "2024-01-01T00:00:00Z")
-						dst = db.AppendJSONString(e.Next(dst), note)
+						dst = jsontext.AppendString(e.Next(dst), "2024-01-01T00:00:00Z")
+						dst = jsontext.AppendString(e.Next(dst), note)
 						if err := e.EndRow(dst); err != nil {
 							b.Fatal(err)
 						}
@@ -116,7 +117,7 @@ func BenchmarkAppendJSONString(b *testing.B) {
 			b.SetBytes(int64(len(s)))
 			b.ReportAllocs()
 			for b.Loop() {
-				dst = db.AppendJSONString(dst[:0], s)
+				dst = jsontext.AppendString(dst[:0], s)
 			}
 		})
 	}

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"dbrunner/internal/jsontext"
 )
 
 // Compile rewrites a statement's parameters to the engine's placeholders and checks everything that can be
@@ -298,7 +300,7 @@ func namePath(name string) string {
 	if plain {
 		return pathParams + "." + shorten(name)
 	}
-	return pathParams + "[" + string(AppendJSONString(nil, shorten(name))) + "]"
+	return pathParams + "[" + string(jsontext.AppendString(nil, shorten(name))) + "]"
 }
 
 func shorten(name string) string {

@@ -3,6 +3,8 @@ package db
 import (
 	"fmt"
 	"strconv"
+
+	"dbrunner/internal/jsontext"
 )
 
 // RowEncoder writes the rows of one call as JSON while they come from the wire: no map and no allocation for
@@ -172,7 +174,7 @@ func (e *RowEncoder) encodeKeys() {
 		if i > 0 {
 			e.keys = append(e.keys, ',')
 		}
-		e.keys = append(AppendJSONString(e.keys, e.columns[i].Name), ':')
+		e.keys = append(jsontext.AppendString(e.keys, e.columns[i].Name), ':')
 		e.ends = append(e.ends, len(e.keys))
 	}
 }

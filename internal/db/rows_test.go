@@ -12,6 +12,7 @@ import (
 	"pgregory.net/rapid"
 
 	"dbrunner/internal/db"
+	"dbrunner/internal/jsontext"
 )
 
 func columns(names ...string) []db.Column {
@@ -160,7 +161,7 @@ func TestRowEncoderKeepsWhatItGaveOut(t *testing.T) {
 					b := strings.Repeat("x", rapid.IntRange(0, 3000).Draw(t, "b"))
 					rows = append(rows, map[string]string{"a": a, "b": b})
 					texts = append(texts, []string{
-						string(db.AppendJSONString(nil, a)), string(db.AppendJSONString(nil, []byte(b))),
+						string(jsontext.AppendString(nil, a)), string(jsontext.AppendString(nil, []byte(b))),
 					})
 				}
 				set, err := encode(e, columns("a", "b"), texts...)
@@ -186,7 +187,7 @@ func ExampleRowEncoder() {
 	for i, name := range []string{"Ada", `"Grace"`} {
 		dst := e.BeginRow()
 		dst = strconv.AppendInt(e.Next(dst), int64(i), 10)
-		dst = db.AppendJSONString(e.Next(dst), name)
+		dst = jsontext.AppendString(e.Next(dst), name)
 		if err := e.EndRow(dst); err != nil {
 			fmt.Println(err)
 			return
@@ -267,7 +268,7 @@ func TestRowsOverflow(t *testing.T) {
 		for i, texts := range sets {
 			var rows [][]string
 			for id, text := range texts {
-				rows = append(rows, []string{strconv.Itoa(id), string(db.AppendJSONString(nil, text))})
+				rows = append(rows, []string{strconv.Itoa(id), string(jsontext.AppendString(nil, text))})
 			}
 			set, err := encode(e, cols, rows...)
 			require.NoError(rt, err)

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"dbrunner/internal/db"
+	"dbrunner/internal/jsontext"
 )
 
 // AutocommitExecutor is the part of db.Database that runs statements outside of transactions.
@@ -53,7 +54,7 @@ func (x *execution) commandAnswer(set *db.ResultSet) answer {
 			}
 			dst = append(dst, ',')
 			if set.Command != "" {
-				dst = append(db.AppendJSONString(append(dst, `"command":`...), set.Command), ',')
+				dst = append(jsontext.AppendString(append(dst, `"command":`...), set.Command), ',')
 			}
 			return appendSetMembers(dst, set)
 		},

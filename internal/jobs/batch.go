@@ -17,6 +17,7 @@ import (
 
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/rowfile"
+	"dbrunner/internal/jsontext"
 )
 
 // Inputs reads parameters that publishers keep outside of their jobs.
@@ -62,14 +63,14 @@ const digestOpening = "SHA-256="
 
 // batch reads the list of parameters that a statement runs for; s has its text and nothing else yet.
 func (r *reader) batch(owner, at int, s *statement) {
-	if r.nodes[at].kind != arrayToken || r.elements(at) == 0 {
+	if r.Kind(at) != jsontext.Array || r.Len(at) == 0 {
 		r.reject(at, CodeInvalidValue, "must be a list with at least one list or object of parameters"+r.hintNull(at))
 		return
 	}
-	rows := &inlineRows{args: make([][]db.Value, 0, r.elements(at))}
-	s.rows = make([]db.Params, 0, r.elements(at))
+	rows := &inlineRows{args: make([][]db.Value, 0, r.Len(at))}
+	s.rows = make([]db.Params, 0, r.Len(at))
 	before := r.faulty()
-	for i, n := at+1, 0; i < r.behind(at); i, n = r.behind(i), n+1 {
+	for i, n := at+1, 0; i < r.After(at); i, n = r.After(i), n+1 {
 		params, ok := r.params(i)
 		if !ok {
 			continue
@@ -173,8 +174,8 @@ func (r *reader) requiredText(owner, at int, key string, valid func(string) bool
 		r.rejectBelow(owner, key, CodeMissingKey, "is required: "+what)
 		return ""
 	}
-	if r.nodes[at].kind == stringToken && valid(r.str(at)) {
-		return r.str(at)
+	if r.Kind(at) == jsontext.String && valid(r.Str(at)) {
+		return r.Str(at)
 	}
 	r.reject(at, CodeInvalidValue, what+r.hintNull(at))
 	return ""
@@ -349,8 +350,8 @@ func (o *openInput) row(text []byte) ([]db.Value, error) {
 	r := &o.tape
 	r.reset()
 	r.dialect = o.of.dialect
-	if fault := r.read(text); fault != nil {
-		return nil, o.refused("is no JSON: %s", fault.message)
+	if fault := r.Read(text, maxDepth, maxValues); fault != nil {
+		return nil, o.refused("is no JSON: %s", fault.Message)
 	}
 	params, ok := r.params(0)
 	if !ok || r.faulty() > 0 {

@@ -9,11 +9,18 @@ import (
 	"sync"
 
 	"dbrunner/internal/db"
+	"dbrunner/internal/jsontext"
 )
 
 // defaultMaxBody is the largest body that is looked into where nothing else is said: what NATS servers take at most
 // when they are set up as advised.
 const defaultMaxBody = 8 << 20
+
+// Limits on a body, checked before anything in it is interpreted.
+const (
+	maxDepth  = 64      // nested arrays and objects
+	maxValues = 200_000 // values of any kind
+)
 
 // maxPooledNodes bounds the memory that a reader keeps between two bodies.
 const maxPooledNodes = 4096
@@ -98,20 +105,21 @@ func (d *Decoder) Decode(in *Delivery) (*Job, *Rejection) {
 	r := d.readers.Get().(*reader)
 	defer d.release(r)
 	r.reset()
-	if fault := r.read(in.Body); fault != nil {
-		return nil, d.unreadable(in, r.syntaxFault(in.Body, fault))
+	if fault := r.Read(in.Body, maxDepth, maxValues); fault != nil {
+		return nil, d.unreadable(in, r.syntaxError(in.Body, fault))
 	}
-	if r.nodes[0].kind != objectToken {
+	if r.Kind(0) != jsontext.Object {
 		return nil, d.unreadable(in, db.Fault{Code: CodeInvalidJSON, Message: "the body must be one JSON object"})
 	}
 	return d.interpret(r, in)
 }
 
 func (d *Decoder) release(r *reader) {
-	if cap(r.nodes) > maxPooledNodes || cap(r.scratch) > maxPooledNodes*8 {
+	if r.Capacity() > maxPooledNodes || cap(r.scratch) > maxPooledNodes*8 {
 		return
 	}
-	r.text, r.faults, r.lexer.src = "", nil, nil
+	r.faults = nil
+	r.Forget()
 	d.readers.Put(r)
 }
 
@@ -125,14 +133,22 @@ func (d *Decoder) unreadable(in *Delivery, fault db.Fault) *Rejection {
 	}
 }
 
-// syntaxFault says where a body stops being acceptable, without repeating any of it.
-func (r *reader) syntaxFault(body []byte, fault *syntaxFault) db.Fault {
-	before := string(body[:fault.offset])
+// syntaxError says where a body stops being acceptable, without repeating any of it.
+func (r *reader) syntaxError(body []byte, err *jsontext.SyntaxError) db.Fault {
+	before := string(body[:err.Offset])
 	line := 1 + strings.Count(before, "\n")
-	column := fault.offset - strings.LastIndexByte(before, '\n')
+	code := CodeInvalidJSON
+	switch err.Problem {
+	case jsontext.TooManyValues:
+		code = CodeTooLarge
+	case jsontext.TooDeep:
+		code = CodeTooDeep
+	default:
+	}
+	column := err.Offset - strings.LastIndexByte(before, '\n')
 	return db.Fault{
-		Path: clip(r.path(r.lastPlace()), maxFaultPath), Code: fault.code,
-		Message: fmt.Sprintf("%s (line %d, byte %d)", fault.message, line, column),
+		Path: jsontext.Clip(r.Path(r.Stopped()), maxFaultPath), Code: code,
+		Message: fmt.Sprintf("%s (line %d, byte %d)", err.Message, line, column),
 	}
 }
 
@@ -178,7 +194,7 @@ func (d *Decoder) forbiddenKind(name string) db.Fault {
 	}
 	return db.Fault{
 		Code: CodeKindNotAllowed,
-		Message: "jobs of kind " + clip(name, maxName) + " do not run on this database" + why + "; these do: " +
+		Message: "jobs of kind " + jsontext.Clip(name, maxName) + " do not run on this database" + why + "; these do: " +
 			strings.Join(allowed, ", "),
 	}
 }
@@ -207,8 +223,8 @@ func (r *reader) claim(key int) (c claim) {
 		return c
 	}
 	c.count = 1 + int(r.twice>>key&1)
-	if r.nodes[at].kind == stringToken {
-		c.text, c.known = r.str(at), true
+	if r.Kind(at) == jsontext.String {
+		c.text, c.known = r.Str(at), true
 	}
 	return c
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"dbrunner/internal/db"
+	"dbrunner/internal/jsontext"
 )
 
 // found is a fault without its text.
@@ -67,7 +68,7 @@ func TestFaults(t *testing.T) {
 		{"incomplete number", q, `{"max_rows":1.}`, []found{{"max_rows", CodeInvalidJSON}}, "incomplete"},
 		{"minus", q, `{"max_rows":-}`, []found{{"max_rows", CodeInvalidJSON}}, "incomplete"},
 		{"plus", q, `{"max_rows":+1}`, []found{{"max_rows", CodeInvalidJSON}}, "a JSON value"},
-		{"too deep", q, `{"params":` + strings.Repeat("[", 64), []found{{clip("params"+strings.Repeat("[0]", 62), maxFaultPath), CodeTooDeep}}, "deep"},
+		{"too deep", q, `{"params":` + strings.Repeat("[", 64), []found{{jsontext.Clip("params"+strings.Repeat("[0]", 62), maxFaultPath), CodeTooDeep}}, "deep"},
 		{"too many values", q, `{"params":[` + strings.Repeat("1,", 200_000) + `1]}`, []found{{"params", CodeTooLarge}}, "values"},
 		{"too large", q, `{"sql":"` + strings.Repeat("x", 1<<20) + `"}`, []found{{"", CodeTooLarge}}, "1048576"},
 

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"dbrunner/internal/db"
+	"dbrunner/internal/jsontext"
 )
 
 // Where the keys that every kind has are in their list; a kind's own keys follow.
@@ -64,7 +65,7 @@ func (r *reader) envelope(job *Job, in *Delivery, p *Policy) {
 }
 
 func (r *reader) version(at int) {
-	if r.nodes[at].kind != numberToken || r.raw(at) != "1" {
+	if r.Kind(at) != jsontext.Number || r.Raw(at) != "1" {
 		r.reject(at, CodeVersion, "only version 1 of the contract is known here: write 1, or leave the key out")
 	}
 }
@@ -91,8 +92,8 @@ func (r *reader) timeout(job *Job, p *Policy) {
 
 // isDuration reads a Go duration above zero; anything else is a fault.
 func (r *reader) isDuration(at int) (time.Duration, bool) {
-	if r.nodes[at].kind == stringToken {
-		if d, err := time.ParseDuration(r.str(at)); err == nil && d > 0 {
+	if r.Kind(at) == jsontext.String {
+		if d, err := time.ParseDuration(r.Str(at)); err == nil && d > 0 {
 			return d, true
 		}
 	}
@@ -117,7 +118,7 @@ func (r *reader) expiry(job *Job, in *Delivery) {
 
 // moment reads an RFC 3339 time; anything else is a fault.
 func (r *reader) moment(at int) (t time.Time) {
-	if r.nodes[at].kind == stringToken && t.UnmarshalText([]byte(r.str(at))) == nil {
+	if r.Kind(at) == jsontext.String && t.UnmarshalText([]byte(r.Str(at))) == nil {
 		return t.UTC()
 	}
 	r.reject(at, CodeInvalidValue, `must be an RFC 3339 time with its zone, such as "2030-01-31T12:00:00Z"`+r.hintNull(at))
@@ -155,13 +156,13 @@ func (r *reader) labels(at int) map[string]string {
 	if !r.isObject(at, "names with strings") {
 		return nil
 	}
-	n := r.elements(at) / 2
+	n := r.Len(at) / 2
 	if n > maxLabels {
 		r.reject(at, CodeInvalidValue, "may have at most "+strconv.Itoa(maxLabels)+" labels")
 		return nil
 	}
 	labels, size, before := make(map[string]string, n), 0, r.faulty()
-	for key := at + 1; key < r.behind(at); key = r.behind(key + 1) {
+	for key := at + 1; key < r.After(at); key = r.After(key + 1) {
 		name, value := r.label(key)
 		if _, there := labels[name]; there {
 			r.reject(key, CodeDuplicateKey, "this label is there more than once: write it once")
@@ -179,7 +180,7 @@ func (r *reader) labels(at int) map[string]string {
 }
 
 func (r *reader) label(key int) (name, value string) {
-	name = r.str(key)
+	name = r.Str(key)
 	if name == "" || len(name) > maxLabelName || !printable(name) {
 		r.reject(key, CodeInvalidValue, "a label's name has 1 to 64 bytes and no control characters")
 	}

@@ -1,6 +1,9 @@
 package jobs
 
-import "dbrunner/internal/db"
+import (
+	"dbrunner/internal/db"
+	"dbrunner/internal/jsontext"
+)
 
 // compose encodes a result of this delivery so that one message takes it: one that does not fit would be offered again
 // indefinitely. Where the answer has no room it is left out, and the result says so, as result_too_large; a job
@@ -51,7 +54,7 @@ func (e *ResultError) shorten() bool {
 	case len(e.Faults) > 1:
 		e.Faults = e.Faults[:len(e.Faults)/2]
 	case len(e.Message) > leastMessage+len("…"):
-		e.Message = clip(e.Message, max(len(e.Message)/2, leastMessage))
+		e.Message = jsontext.Clip(e.Message, max(len(e.Message)/2, leastMessage))
 	default:
 		return false
 	}

@@ -10,6 +10,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/stretchr/testify/require"
+
+	"dbrunner/internal/jsontext"
 )
 
 func addBodies(f *testing.F) {
@@ -79,21 +81,21 @@ func checkStandard(t *testing.T, job *Job, body string) {
 // checkLexer compares what is taken for JSON with the standard library.
 func checkLexer(t *testing.T, body []byte) {
 	t.Helper()
-	var mine tape
-	fault := mine.read(body)
+	var mine jsontext.Tape
+	fault := mine.Read(body, maxDepth, maxValues)
 	if fault == nil {
 		require.True(t, json.Valid(body), "%q", body)
-		for at := range mine.nodes {
-			_ = mine.path(at)
+		for at := range mine.Size() {
+			_ = mine.Path(at)
 		}
 		return
 	}
-	require.LessOrEqual(t, fault.offset, len(body))
-	_ = mine.path(mine.lastPlace())
-	refused := !utf8.Valid(body) || bytes.Contains(body, []byte(`\u0000`)) || fault.code != CodeInvalidJSON ||
-		bytes.ContainsAny(body, `\`) && strings.Contains(fault.message, "surrogate")
+	require.LessOrEqual(t, fault.Offset, len(body))
+	_ = mine.Path(mine.Stopped())
+	refused := !utf8.Valid(body) || bytes.Contains(body, []byte(`\u0000`)) || fault.Problem != jsontext.Invalid ||
+		bytes.ContainsAny(body, `\`) && strings.Contains(fault.Message, "surrogate")
 	if !refused {
-		require.False(t, json.Valid(body), "%q: %s", body, fault.message)
+		require.False(t, json.Valid(body), "%q: %s", body, fault.Message)
 	}
 }
 

@@ -1,13 +1,13 @@
 package jobs
 
 import (
-	"cmp"
 	"crypto/sha256"
 	"encoding/binary"
 	"maps"
 	"slices"
 
 	"dbrunner/internal/db"
+	"dbrunner/internal/jsontext"
 )
 
 // hashOpening keeps request hashes apart from anything else that is hashed, and versions their encoding.
@@ -79,44 +79,9 @@ func appendValue(dst []byte, v db.Value) []byte {
 	if v.Kind != db.Array && v.Kind != db.Object {
 		return appendSized(dst, v.Text)
 	}
-	var t tape
-	if fault := t.read([]byte(v.Text)); fault != nil {
+	var t jsontext.Tape
+	if fault := t.Read([]byte(v.Text), maxDepth, maxValues); fault != nil {
 		return appendSized(dst, v.Text)
 	}
-	return t.appendCanonical(dst, 0)
-}
-
-// appendCanonical appends an encoding of a value that is the same for every way to write it: blanks, escapes and the
-// order of keys make no difference. Numbers are told apart by their text.
-func (t *tape) appendCanonical(dst []byte, at int) []byte {
-	dst = append(dst, byte(t.nodes[at].kind))
-	switch t.nodes[at].kind {
-	case objectToken:
-		keys := t.sortedKeys(at)
-		dst = binary.AppendUvarint(dst, uint64(len(keys)))
-		for _, key := range keys {
-			dst = t.appendCanonical(appendSized(dst, t.str(key)), key+1)
-		}
-		return dst
-	case arrayToken:
-		dst = binary.AppendUvarint(dst, uint64(t.elements(at)))
-		for i := at + 1; i < t.behind(at); i = t.behind(i) {
-			dst = t.appendCanonical(dst, i)
-		}
-		return dst
-	case stringToken:
-		return appendSized(dst, t.str(at))
-	default:
-		return appendSized(dst, t.raw(at))
-	}
-}
-
-// sortedKeys returns an object's keys by their decoded text; equal ones stay in their order.
-func (t *tape) sortedKeys(object int) []int {
-	var keys []int
-	for key := object + 1; key < t.behind(object); key = t.behind(key + 1) {
-		keys = append(keys, key)
-	}
-	slices.SortStableFunc(keys, func(a, b int) int { return cmp.Compare(t.str(a), t.str(b)) })
-	return keys
+	return t.AppendCanonical(dst, 0)
 }

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"dbrunner/internal/jsontext"
 )
 
 // health is the work of kind health: a look at the database, of which every outcome is an answer.
@@ -22,15 +24,15 @@ func decodeHealth(r *reader, at []int) work {
 	}
 	known := HealthChecks()
 	what := "a list of " + strings.Join(known, ", ")
-	if r.nodes[list].kind != arrayToken {
+	if r.Kind(list) != jsontext.Array {
 		r.reject(list, CodeInvalidValue, "must be "+what+r.hintNull(list))
 		return h
 	}
-	if r.elements(list) == 0 {
+	if r.Len(list) == 0 {
 		r.reject(list, CodeInvalidValue, "must be "+what+"; leave the key out for all of them")
 	}
 	var wanted []string
-	for i := list + 1; i < r.behind(list); i = r.behind(i) {
+	for i := list + 1; i < r.After(list); i = r.After(i) {
 		if word, ok := r.isOneOf(i, known...); ok {
 			wanted = append(wanted, known[word])
 		}

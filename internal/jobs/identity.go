@@ -1,5 +1,7 @@
 package jobs
 
+import "dbrunner/internal/jsontext"
+
 // identity is what a message says about its own handling, as far as it can be read: Decode takes it from the tape,
 // Scan from the tokens as they go by, and both resolve it here.
 type identity struct {
@@ -63,25 +65,25 @@ const maxScannedText = 6 * (maxReplySubject + 1)
 
 // scan reads an identity from the tokens of a body, in constant memory.
 func (i *identity) scan(body []byte) {
-	var l lexer
-	l.reset(body, maxDepth, maxValues)
+	var l jsontext.Lexer
+	l.Reset(body, maxDepth, maxValues)
 	var at *claim
 	for object := false; ; {
-		tok := l.next()
+		tok := l.Next()
 		switch {
-		case tok.kind == badToken:
+		case tok.Kind == jsontext.Bad:
 			return
-		case tok.kind == endToken:
+		case tok.Kind == jsontext.End:
 			i.readable = object
 			return
-		case tok.kind == objectToken && l.depth == 1:
+		case tok.Kind == jsontext.Object && l.Depth == 1:
 			object = true
-		case tok.kind == keyToken && l.depth == 1:
-			at = i.named(scannedText(body, tok))
+		case tok.Kind == jsontext.Key && l.Depth == 1:
+			at = i.named(tok.Decode(body, maxScannedText))
 		case at != nil:
 			at.count++
-			if tok.kind == stringToken {
-				at.text, at.known = string(scannedText(body, tok)), true
+			if tok.Kind == jsontext.String {
+				at.text, at.known = string(tok.Decode(body, maxScannedText)), true
 			}
 			at = nil
 		}
@@ -98,17 +100,4 @@ func (i *identity) named(key []byte) *claim {
 		return &i.replyTo
 	}
 	return nil
-}
-
-// scannedText returns the text of a string that may be an id, an effect or a reply subject; longer ones are cut, which
-// makes them none.
-func scannedText(body []byte, tok token) []byte {
-	raw := body[tok.start:tok.end]
-	if len(raw) > maxScannedText {
-		return raw[:maxScannedText]
-	}
-	if tok.escaped {
-		return []byte(unescape(string(raw)))
-	}
-	return raw
 }

@@ -7,6 +7,7 @@ import (
 
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/migration"
+	"dbrunner/internal/jsontext"
 )
 
 // Migrator looks after the migrations of a database; see migration.Migrator.
@@ -59,11 +60,11 @@ func (r *reader) migrationAction(at int) migration.Action {
 // migrationTarget reads a version: a string, or a whole number.
 func (r *reader) migrationTarget(at int) string {
 	target := ""
-	if r.nodes[at].kind == stringToken {
-		target = r.str(at)
+	if r.Kind(at) == jsontext.String {
+		target = r.Str(at)
 	}
-	if r.nodes[at].kind == numberToken {
-		target = r.raw(at)
+	if r.Kind(at) == jsontext.Number {
+		target = r.Raw(at)
 	}
 	if target == "" || len(target) > maxTarget || !printable(target) {
 		r.reject(at, CodeInvalidValue, `must be a version such as "3" or "1.2", or "none"`+r.hintNull(at))

@@ -7,6 +7,7 @@ import (
 
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/rowfile"
+	"dbrunner/internal/jsontext"
 )
 
 // Output says where a job's rows go.
@@ -82,13 +83,13 @@ func (r *reader) outputForm(job *Job, key int, words func() []string, value *str
 
 // appendRowsObject appends where rows are as a JSON object.
 func appendRowsObject(dst []byte, o *db.RowsObject) []byte {
-	dst = db.AppendJSONString(append(dst, `{"bucket":`...), o.Bucket)
-	dst = db.AppendJSONString(append(dst, `,"name":`...), o.Name)
+	dst = jsontext.AppendString(append(dst, `{"bucket":`...), o.Bucket)
+	dst = jsontext.AppendString(append(dst, `,"name":`...), o.Name)
 	dst = appendInt(append(dst, `,"size":`...), o.Size)
 	dst = appendInt(append(dst, `,"row_count":`...), o.RowCount)
-	dst = db.AppendJSONString(append(dst, `,"digest":`...), o.Digest)
-	dst = db.AppendJSONString(append(dst, `,"format":`...), o.Format)
-	dst = db.AppendJSONString(append(dst, `,"compression":`...), o.Compression)
+	dst = jsontext.AppendString(append(dst, `,"digest":`...), o.Digest)
+	dst = jsontext.AppendString(append(dst, `,"format":`...), o.Format)
+	dst = jsontext.AppendString(append(dst, `,"compression":`...), o.Compression)
 	return append(dst, '}')
 }
 

@@ -1,6 +1,9 @@
 package jobs
 
-import "dbrunner/internal/db"
+import (
+	"dbrunner/internal/db"
+	"dbrunner/internal/jsontext"
+)
 
 // maxTypeName bounds the type of a typed parameter, bytes: two quoted names of 63 and brackets fit.
 const maxTypeName = 200
@@ -17,12 +20,12 @@ const typedHint = `write {"type": "…", "value": …}`
 
 // params reads the parameters of a statement; false if they are no parameters at all.
 func (r *reader) params(at int) (db.Params, bool) {
-	switch r.nodes[at].kind {
-	case objectToken:
+	switch r.Kind(at) {
+	case jsontext.Object:
 		return db.Params{Named: r.namedParams(at)}, true
-	case arrayToken:
-		list := make([]db.Value, 0, r.elements(at))
-		for i := at + 1; i < r.behind(at); i = r.behind(i) {
+	case jsontext.Array:
+		list := make([]db.Value, 0, r.Len(at))
+		for i := at + 1; i < r.After(at); i = r.After(i) {
 			list = append(list, r.param(i))
 		}
 		return db.Params{List: list}, true
@@ -34,9 +37,9 @@ func (r *reader) params(at int) (db.Params, bool) {
 }
 
 func (r *reader) namedParams(at int) map[string]db.Value {
-	named := make(map[string]db.Value, r.elements(at)/2)
-	for key := at + 1; key < r.behind(at); key = r.behind(key + 1) {
-		name := r.str(key)
+	named := make(map[string]db.Value, r.Len(at)/2)
+	for key := at + 1; key < r.After(at); key = r.After(key + 1) {
+		name := r.Str(key)
 		if _, there := named[name]; there {
 			r.reject(key, CodeDuplicateKey, "this parameter is there more than once: write it once")
 		}
@@ -47,10 +50,10 @@ func (r *reader) namedParams(at int) map[string]db.Value {
 
 // param reads one parameter; one with a fault stands in as null, so that the others can be checked.
 func (r *reader) param(at int) db.Value {
-	switch r.nodes[at].kind {
-	case objectToken:
+	switch r.Kind(at) {
+	case jsontext.Object:
 		return r.typedParam(at)
-	case arrayToken:
+	case jsontext.Array:
 		r.reject(at, CodeParameterNotTyped, "a list needs a type: "+typedHint)
 		return db.Value{Kind: db.Null, Text: "null"}
 	default:
@@ -90,19 +93,19 @@ func (r *reader) typeName(at int) string {
 
 // value takes a value over as it was written.
 func (r *reader) value(at int) db.Value {
-	switch r.nodes[at].kind {
-	case stringToken:
-		return db.Value{Kind: db.String, Text: r.str(at)}
-	case numberToken:
-		return db.Value{Kind: db.Number, Text: r.raw(at)}
-	case boolToken:
-		return db.Value{Kind: db.Bool, Text: r.raw(at)}
-	case arrayToken:
-		return db.Value{Kind: db.Array, Text: r.raw(at)}
-	case objectToken:
-		return db.Value{Kind: db.Object, Text: r.raw(at)}
+	switch r.Kind(at) {
+	case jsontext.String:
+		return db.Value{Kind: db.String, Text: r.Str(at)}
+	case jsontext.Number:
+		return db.Value{Kind: db.Number, Text: r.Raw(at)}
+	case jsontext.Bool:
+		return db.Value{Kind: db.Bool, Text: r.Raw(at)}
+	case jsontext.Array:
+		return db.Value{Kind: db.Array, Text: r.Raw(at)}
+	case jsontext.Object:
+		return db.Value{Kind: db.Object, Text: r.Raw(at)}
 	default:
-		return db.Value{Kind: db.Null, Text: r.raw(at)}
+		return db.Value{Kind: db.Null, Text: r.Raw(at)}
 	}
 }
 

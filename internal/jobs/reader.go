@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"dbrunner/internal/db"
+	"dbrunner/internal/jsontext"
 )
 
 // Bounds on what a rejection tells, so that an answer always fits its stream.
@@ -16,7 +17,7 @@ const (
 
 // reader interprets one body: it finds what it is asked for and collects what is wrong.
 type reader struct {
-	tape
+	jsontext.Tape
 	kinds   []kind
 	dialect *db.Dialect
 	inputs  Inputs
@@ -45,12 +46,12 @@ func (r *reader) rejectBelow(at int, below string, code db.Code, message string)
 		r.more++
 		return
 	}
-	path := r.path(at)
+	path := r.Path(at)
 	if path != "" && below != "" && below[0] != '[' {
 		path += "."
 	}
 	r.faults = append(r.faults, db.Fault{
-		Path: clip(path+below, maxFaultPath), Code: code, Message: clip(message, maxFaultMessage),
+		Path: jsontext.Clip(path+below, maxFaultPath), Code: code, Message: jsontext.Clip(message, maxFaultMessage),
 	})
 }
 
@@ -67,11 +68,11 @@ func (r *reader) takeFaults() []db.Fault {
 // members finds the values of the known keys of an object: found[i] is the value of keys[i], 0 if absent. Unknown,
 // wrongly cased and repeated keys are faults; the result has a bit for each key that is repeated.
 func (r *reader) members(object int, keys []string, found []int) (twice uint32) {
-	for key := object + 1; key < r.behind(object); key = r.behind(key + 1) {
-		i := indexOf(keys, r.str(key))
+	for key := object + 1; key < r.After(object); key = r.After(key + 1) {
+		i := indexOf(keys, r.Str(key))
 		switch {
 		case i < 0:
-			r.reject(key, CodeUnknownKey, r.unknownKey(r.str(key), keys))
+			r.reject(key, CodeUnknownKey, r.unknownKey(r.Str(key), keys))
 		case found[i] != 0:
 			twice |= 1 << i
 			r.reject(key, CodeDuplicateKey, "this key is there more than once: write it once")
@@ -111,17 +112,17 @@ func (r *reader) unknownKey(key string, known []string) string {
 
 // isString reads a string; another kind of value is a fault.
 func (r *reader) isString(at int, what string) (string, bool) {
-	if r.nodes[at].kind != stringToken {
+	if r.Kind(at) != jsontext.String {
 		r.reject(at, CodeInvalidValue, "must be a string: "+what+r.hintNull(at))
 		return "", false
 	}
-	return r.str(at), true
+	return r.Str(at), true
 }
 
 // isInteger reads a whole number of at least least; anything else is a fault.
 func (r *reader) isInteger(at int, least int64, what string) (int64, bool) {
-	if r.nodes[at].kind == numberToken {
-		if n, err := strconv.ParseInt(r.raw(at), 10, 64); err == nil && n >= least {
+	if r.Kind(at) == jsontext.Number {
+		if n, err := strconv.ParseInt(r.Raw(at), 10, 64); err == nil && n >= least {
 			return n, true
 		}
 	}
@@ -131,8 +132,8 @@ func (r *reader) isInteger(at int, least int64, what string) (int64, bool) {
 
 // isTrue reads true or false; anything else is a fault.
 func (r *reader) isTrue(at int) bool {
-	if r.nodes[at].kind == boolToken {
-		return r.raw(at) == "true"
+	if r.Kind(at) == jsontext.Bool {
+		return r.Raw(at) == "true"
 	}
 	r.reject(at, CodeInvalidValue, "must be true or false"+r.hintNull(at))
 	return false
@@ -140,7 +141,7 @@ func (r *reader) isTrue(at int) bool {
 
 // isObject checks for an object; another kind of value is a fault.
 func (r *reader) isObject(at int, what string) bool {
-	if r.nodes[at].kind != objectToken {
+	if r.Kind(at) != jsontext.Object {
 		r.reject(at, CodeInvalidValue, "must be an object: "+what+r.hintNull(at))
 		return false
 	}
@@ -149,8 +150,8 @@ func (r *reader) isObject(at int, what string) bool {
 
 // isOneOf reads a string that must be one of a few words and returns its position among them.
 func (r *reader) isOneOf(at int, words ...string) (int, bool) {
-	if r.nodes[at].kind == stringToken {
-		if i := indexOf(words, r.str(at)); i >= 0 {
+	if r.Kind(at) == jsontext.String {
+		if i := indexOf(words, r.Str(at)); i >= 0 {
 			return i, true
 		}
 	}
@@ -161,7 +162,7 @@ func (r *reader) isOneOf(at int, words ...string) (int, bool) {
 func joinWords(words []string) string { return strings.Join(words, ", ") }
 
 func (r *reader) hintNull(at int) string {
-	if r.nodes[at].kind == nullToken {
+	if r.Kind(at) == jsontext.Null {
 		return "; null is no value here, leave the key out"
 	}
 	return ""

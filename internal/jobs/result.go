@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"dbrunner/internal/db"
+	"dbrunner/internal/jsontext"
 )
 
 // Result is the answer to a job, before it is encoded.
@@ -49,17 +50,17 @@ const duplicateMember = `"duplicate":true,`
 // never changes, so that equal results are equal bytes.
 func (r *Result) Append(dst []byte) []byte {
 	dst = append(dst, resultOpening+`"job_id":`...)
-	dst = db.AppendJSONString(dst, r.JobID)
+	dst = jsontext.AppendString(dst, r.JobID)
 	dst = append(dst, `,"kind":`...)
-	dst = db.AppendJSONString(dst, r.Kind)
+	dst = jsontext.AppendString(dst, r.Kind)
 	dst = append(dst, `,"database":`...)
-	dst = db.AppendJSONString(dst, r.Database)
+	dst = jsontext.AppendString(dst, r.Database)
 	if r.Effect != "" {
 		dst = append(dst, `,"effect":`...)
-		dst = db.AppendJSONString(dst, string(r.Effect))
+		dst = jsontext.AppendString(dst, string(r.Effect))
 	}
 	dst = append(dst, `,"status":`...)
-	dst = db.AppendJSONString(dst, string(r.Status))
+	dst = jsontext.AppendString(dst, string(r.Status))
 	if len(r.Hash) > 0 {
 		dst = append(dst, `,"request_hash":"`...)
 		dst = hex.AppendEncode(dst, r.Hash)
@@ -83,7 +84,7 @@ func (r *Result) appendRun(dst []byte) []byte {
 	dst = strconv.AppendUint(append(dst, `,"sequence":`...), r.Sequence, 10)
 	dst = strconv.AppendUint(append(dst, `,"deliveries":`...), r.Deliveries, 10)
 	dst = strconv.AppendUint(append(dst, `,"attempts":`...), r.Attempts, 10)
-	dst = db.AppendJSONString(append(dst, `,"runner":`...), r.Runner)
+	dst = jsontext.AppendString(append(dst, `,"runner":`...), r.Runner)
 	dst = appendTime(append(dst, `,"queued_at":`...), r.QueuedAt)
 	if !r.StartedAt.IsZero() {
 		dst = appendTime(append(dst, `,"started_at":`...), r.StartedAt)
@@ -92,10 +93,10 @@ func (r *Result) appendRun(dst []byte) []byte {
 }
 
 func (e *ResultError) append(dst []byte) []byte {
-	dst = db.AppendJSONString(append(dst, `{"code":`...), string(e.Code))
-	dst = db.AppendJSONString(append(dst, `,"message":`...), e.Message)
+	dst = jsontext.AppendString(append(dst, `{"code":`...), string(e.Code))
+	dst = jsontext.AppendString(append(dst, `,"message":`...), e.Message)
 	if e.EngineCode != "" {
-		dst = db.AppendJSONString(append(dst, `,"engine_code":`...), e.EngineCode)
+		dst = jsontext.AppendString(append(dst, `,"engine_code":`...), e.EngineCode)
 	}
 	dst = strconv.AppendBool(append(dst, `,"retryable":`...), e.Retryable)
 	if len(e.Faults) > 0 {
@@ -111,9 +112,9 @@ func AppendFaults(dst []byte, faults []db.Fault) []byte {
 		if i > 0 {
 			dst = append(dst, ',')
 		}
-		dst = db.AppendJSONString(append(dst, `{"path":`...), faults[i].Path)
-		dst = db.AppendJSONString(append(dst, `,"code":`...), string(faults[i].Code))
-		dst = db.AppendJSONString(append(dst, `,"message":`...), faults[i].Message)
+		dst = jsontext.AppendString(append(dst, `{"path":`...), faults[i].Path)
+		dst = jsontext.AppendString(append(dst, `,"code":`...), string(faults[i].Code))
+		dst = jsontext.AppendString(append(dst, `,"message":`...), faults[i].Message)
 		dst = append(dst, '}')
 	}
 	return append(dst, ']')
@@ -125,8 +126,8 @@ func appendLabels(dst []byte, labels map[string]string) []byte {
 		if i > 0 {
 			dst = append(dst, ',')
 		}
-		dst = db.AppendJSONString(dst, name)
-		dst = db.AppendJSONString(append(dst, ':'), labels[name])
+		dst = jsontext.AppendString(dst, name)
+		dst = jsontext.AppendString(append(dst, ':'), labels[name])
 	}
 	return append(dst, '}')
 }

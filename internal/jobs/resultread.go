@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"strconv"
 	"time"
+
+	"dbrunner/internal/jsontext"
 )
 
 // ResultHead is what a stored result says about the job that it answers.
@@ -32,8 +34,8 @@ func (h *ResultHead) SameMessage(sequence uint64, timestamp time.Time) bool {
 // object with all that a comparison needs is an error.
 func ReadResult(body []byte) (ResultHead, error) {
 	h := resultHead{body: body}
-	h.lexer.reset(body, 0, 0)
-	h.lexer.lenient = true
+	h.lexer.Reset(body, 0, 0)
+	h.lexer.Lenient = true
 	if err := h.read(); err != nil {
 		return ResultHead{}, fmt.Errorf("read a result: %w", err)
 	}
@@ -44,7 +46,7 @@ func ReadResult(body []byte) (ResultHead, error) {
 type resultHead struct {
 	ResultHead
 	body  []byte
-	lexer lexer
+	lexer jsontext.Lexer
 	key   [2][]byte // of the result, and of an object in it
 	seen  int       // required keys found
 }
@@ -54,19 +56,19 @@ const requiredHead = 6
 
 func (h *resultHead) read() error {
 	for first := true; ; first = false {
-		tok := h.lexer.next()
+		tok := h.lexer.Next()
 		switch {
-		case tok.kind == badToken:
-			return errors.New(h.lexer.fault.message)
-		case tok.kind == endToken && h.seen != requiredHead:
+		case tok.Kind == jsontext.Bad:
+			return h.lexer.Err
+		case tok.Kind == jsontext.End && h.seen != requiredHead:
 			return errors.New("a key that every result has is missing or there twice")
-		case tok.kind == endToken:
+		case tok.Kind == jsontext.End:
 			return nil
-		case first && tok.kind != objectToken:
+		case first && tok.Kind != jsontext.Object:
 			return errors.New("not a JSON object")
-		case tok.kind == keyToken && h.lexer.depth <= len(h.key):
-			h.key[h.lexer.depth-1] = scannedText(h.body, tok)
-		case h.lexer.depth == 1 || h.lexer.depth == 2 && string(h.key[0]) == "error":
+		case tok.Kind == jsontext.Key && h.lexer.Depth <= len(h.key):
+			h.key[h.lexer.Depth-1] = tok.Decode(h.body, maxScannedText)
+		case h.lexer.Depth == 1 || h.lexer.Depth == 2 && string(h.key[0]) == "error":
 			if err := h.take(tok); err != nil {
 				return fmt.Errorf("%s: %w", h.key[0], err)
 			}
@@ -75,12 +77,12 @@ func (h *resultHead) read() error {
 }
 
 // take takes the value of a key.
-func (h *resultHead) take(tok token) (err error) {
-	if tok.kind == closeToken || tok.kind == objectToken || tok.kind == arrayToken {
+func (h *resultHead) take(tok jsontext.Token) (err error) {
+	if tok.Kind == jsontext.Close || tok.Kind == jsontext.Object || tok.Kind == jsontext.Array {
 		return nil
 	}
-	text := scannedText(h.body, tok)
-	if h.lexer.depth == 2 {
+	text := tok.Decode(h.body, maxScannedText)
+	if h.lexer.Depth == 2 {
 		if string(h.key[1]) == "code" {
 			h.ErrorCode = string(text)
 		}
@@ -111,8 +113,8 @@ func (h *resultHead) take(tok token) (err error) {
 	return err
 }
 
-func (h *resultHead) require(tok token, to *string, text []byte) error {
-	if tok.kind != stringToken || len(text) == 0 {
+func (h *resultHead) require(tok jsontext.Token, to *string, text []byte) error {
+	if tok.Kind != jsontext.String || len(text) == 0 {
 		return errors.New("not a string with text in it")
 	}
 	h.seen++

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"dbrunner/internal/db"
+	"dbrunner/internal/jsontext"
 )
 
 // statement is one SQL statement of a job: as the publisher wrote it, and as the database gets it.
@@ -91,7 +92,7 @@ func anyColumns(sets []db.ResultSet) bool {
 
 // appendEngine appends the key that says in whose words the types of all columns are.
 func (x *execution) appendEngine(dst []byte) []byte {
-	return db.AppendJSONString(append(dst, `,"engine":`...), x.opts.Database.Engine())
+	return jsontext.AppendString(append(dst, `,"engine":`...), x.opts.Database.Engine())
 }
 
 // appendColumns appends the keys that every statement with rows has.
@@ -101,8 +102,8 @@ func appendColumns(dst []byte, set *db.ResultSet) []byte {
 		if i > 0 {
 			dst = append(dst, ',')
 		}
-		dst = db.AppendJSONString(append(dst, `{"name":`...), set.Columns[i].Name)
-		dst = db.AppendJSONString(append(dst, `,"type":`...), set.Columns[i].Type)
+		dst = jsontext.AppendString(append(dst, `{"name":`...), set.Columns[i].Name)
+		dst = jsontext.AppendString(append(dst, `,"type":`...), set.Columns[i].Type)
 		dst = append(dst, '}')
 	}
 	switch {

@@ -6,6 +6,7 @@ import (
 	"strconv"
 
 	"dbrunner/internal/db"
+	"dbrunner/internal/jsontext"
 )
 
 // maxStatements bounds the statements of one transaction.
@@ -57,7 +58,7 @@ func decodeTransaction(r *reader, at []int) work {
 		r.rejectBelow(0, "statements", CodeMissingKey, `is required: a list of {"sql": "…"}`)
 		return t
 	}
-	if r.nodes[list].kind != arrayToken {
+	if r.Kind(list) != jsontext.Array {
 		r.reject(list, CodeInvalidValue, `must be a list of {"sql": "…"}`+r.hintNull(list))
 		return t
 	}
@@ -66,7 +67,7 @@ func decodeTransaction(r *reader, at []int) work {
 }
 
 func (t *transaction) decodeStatements(r *reader, list int) {
-	n := r.elements(list)
+	n := r.Len(list)
 	switch {
 	case n == 0:
 		r.reject(list, CodeInvalidValue, "needs at least one statement")
@@ -78,7 +79,7 @@ func (t *transaction) decodeStatements(r *reader, list int) {
 	t.statements = make([]statement, 0, n)
 	t.tx.Statements = make([]*db.Compiled, 0, n)
 	t.tx.Expect = make([]*db.Range, 0, n)
-	for i := list + 1; i < r.behind(list); i = r.behind(i) {
+	for i := list + 1; i < r.After(list); i = r.After(i) {
 		t.decodeStatement(r, i)
 	}
 }
@@ -128,7 +129,7 @@ func (r *reader) statementOf(at int, found []int) (s statement) {
 // expectRows reads a guard on the number of rows: n, or {min, max}.
 func (r *reader) expectRows(at int) *db.Range {
 	const what = `a number of rows, or {"min": n, "max": n} with at least one of the two`
-	if r.nodes[at].kind != objectToken {
+	if r.Kind(at) != jsontext.Object {
 		n, _ := r.isInteger(at, 0, what)
 		return &db.Range{Min: n, Max: n}
 	}

@@ -11,6 +11,7 @@ import (
 	"pgregory.net/rapid"
 
 	"dbrunner/internal/db"
+	"dbrunner/internal/jsontext"
 )
 
 // testRoundTrip reads values of all types and sends what results hold of them back, with their type and, where that is
@@ -104,8 +105,8 @@ func typedParameter(text json.RawMessage) db.Value {
 }
 
 func compactTyped(typ, value string) string {
-	out := db.AppendJSONString([]byte(`{"type":`), typ)
-	out = db.AppendJSONString(append(out, `,"value":`...), value)
+	out := jsontext.AppendString([]byte(`{"type":`), typ)
+	out = jsontext.AppendString(append(out, `,"value":`...), value)
 	return string(append(out, '}'))
 }
 

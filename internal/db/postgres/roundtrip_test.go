@@ -16,6 +16,7 @@ import (
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/dbtest"
 	"dbrunner/internal/db/postgres"
+	"dbrunner/internal/jsontext"
 )
 
 // sameValue compares what the server prints of both: there are types without equality.
@@ -87,7 +88,7 @@ func drawJSON(t *rapid.T, depth int) string {
 	case 2:
 		return rapid.SampledFrom([]string{"0", "42", "-1.50", "1e5", "9007199254740993", "1.0", "123456789012345678901234567890"}).Draw(t, "number")
 	case 3:
-		return string(db.AppendJSONString(nil, plainText(t)))
+		return string(jsontext.AppendString(nil, plainText(t)))
 	case 4:
 		return rapid.SampledFrom([]string{`"42"`, `"null"`, `"\u00fc\ud83e\udd86"`, `"\\u0000"`, `"{\"a\":1}"`, `"\"42\""`, `" "`}).Draw(t, "string")
 	case 5:

@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 
 	"dbrunner/internal/db"
+	"dbrunner/internal/jsontext"
 )
 
 // kind is how the text of a value becomes JSON.
@@ -112,7 +113,7 @@ func appendValue(dst []byte, k kind, v []byte) ([]byte, bool) {
 		v = inUTC(v)
 	case asText:
 	}
-	return db.AppendJSONText(dst, v)
+	return jsontext.AppendText(dst, v)
 }
 
 // returnable reports whether a JSON value can be sent back as it stands: as a parameter a string is JSON text, and null is
@@ -155,14 +156,14 @@ func appendFloat(dst, v []byte) []byte {
 	if len(digit) > 0 && digit[0] >= '0' && digit[0] <= '9' {
 		return append(dst, v...)
 	}
-	return db.AppendJSONString(dst, v)
+	return jsontext.AppendString(dst, v)
 }
 
 // appendBytea decodes the text form of bytea (hexadecimal, or escaped if the job chose that) in place of the
 // base64 that is written.
 func appendBytea(dst, v []byte) []byte {
 	if !bytes.HasPrefix(v, []byte(`\x`)) {
-		return db.AppendBase64(dst, unescapeBytea(v))
+		return jsontext.AppendBase64(dst, unescapeBytea(v))
 	}
 	src := v[2:]
 	n, err := hex.Decode(src, src) // the message's own memory, which nobody reads again

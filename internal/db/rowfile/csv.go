@@ -4,6 +4,7 @@ import (
 	"bytes"
 
 	"dbrunner/internal/db"
+	"dbrunner/internal/jsontext"
 )
 
 // table is CSV (RFC 4180): a line of names, then a line a row, each ended by CR LF. NULL is an empty field, the empty
@@ -28,7 +29,7 @@ func (t *table) begin(dst []byte) []byte {
 		if i > 0 {
 			dst = append(dst, ',')
 		}
-		dst = appendField(dst, db.AppendJSONString(nil, t.columns[i].Name), false)
+		dst = appendField(dst, jsontext.AppendString(nil, t.columns[i].Name), false)
 	}
 	return append(dst, '\r', '\n')
 }

@@ -19,6 +19,7 @@ import (
 
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/rowfile"
+	"dbrunner/internal/jsontext"
 )
 
 func TestCSV(t *testing.T) {
@@ -130,7 +131,7 @@ func cells() *rapid.Generator[cell] {
 			return cell{text: "true", json: "true"}
 		default:
 			s := rapid.OneOf(rapid.String(), rapid.SampledFrom([]string{"", `"`, `""`, ",", "\r\n", "\n", `\`, `\"`, "\u2028", "🦆", "null", "\x00"})).Draw(t, "s")
-			return cell{text: s, json: string(db.AppendJSONString(nil, s))}
+			return cell{text: s, json: string(jsontext.AppendString(nil, s))}
 		}
 	})
 }
@@ -170,7 +171,7 @@ func encode(columns []db.Column, row []cell, objects bool) string {
 	for i, c := range row {
 		b.WriteString(map[bool]string{true: "", false: ","}[i == 0])
 		if objects {
-			b.Write(append(db.AppendJSONString(nil, columns[i].Name), ':'))
+			b.Write(append(jsontext.AppendString(nil, columns[i].Name), ':'))
 		}
 		b.WriteString(c.json)
 	}
@@ -237,7 +238,7 @@ func checkParquet(t *testing.T, rows [][]cell, data []byte) {
 func TestLargeFields(t *testing.T) {
 	t.Parallel()
 	text := strings.Repeat("a \"quoted\", text\r\nü\u2028\x01\\", 100_000)
-	row := cell{text: text, json: string(db.AppendJSONString(nil, text))}
+	row := cell{text: text, json: string(jsontext.AppendString(nil, text))}
 	columns := []db.Column{{Name: "a", Type: "text"}, {Name: "b", Type: "text"}}
 	rows := [][]cell{{row, row}, {row, {null: true, json: "null"}}, {{json: `""`}, row}}
 	var texts []string

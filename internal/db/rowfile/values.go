@@ -7,7 +7,7 @@ import (
 	"strconv"
 	"unicode/utf8"
 
-	"dbrunner/internal/db"
+	"dbrunner/internal/jsontext"
 )
 
 // errRow is a row that is none of the encoder's.
@@ -166,7 +166,7 @@ func textOf(value []byte) ([]byte, error) {
 	if err := json.Unmarshal(value, &bytes); err != nil || !utf8.Valid(bytes) {
 		return nil, errRow
 	}
-	return db.AppendJSONString(nil, bytes), nil
+	return jsontext.AppendString(nil, bytes), nil
 }
 
 // appendUnescaped appends the text of what stands between the quotes of a JSON string. double is a byte that is written

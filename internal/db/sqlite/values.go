@@ -7,7 +7,7 @@ import (
 
 	sqlite3 "modernc.org/sqlite/lib"
 
-	"dbrunner/internal/db"
+	"dbrunner/internal/jsontext"
 )
 
 // exact is the largest integer that every reader of JSON has exactly: 2^53-1.
@@ -24,7 +24,7 @@ func appendValue(dst []byte, s *stmt, i int) []byte {
 	case sqlite3.SQLITE_TEXT:
 		return appendText(dst, s.columnText(i))
 	case sqlite3.SQLITE_BLOB:
-		return append(db.AppendBase64(beginTyped(dst, typeBlob), s.columnBlob(i)), '}')
+		return append(jsontext.AppendBase64(beginTyped(dst, typeBlob), s.columnBlob(i)), '}')
 	default:
 		return append(dst, "null"...)
 	}
@@ -65,9 +65,9 @@ func appendReal(dst []byte, f float64) []byte {
 // appendText writes a text that a body may hold as it is.
 func appendText(dst, text []byte) []byte {
 	begin := len(dst)
-	dst, lossless := db.AppendJSONText(dst, text)
+	dst, lossless := jsontext.AppendText(dst, text)
 	if lossless && bytes.IndexByte(text, 0) < 0 {
 		return dst
 	}
-	return append(db.AppendBase64(beginTyped(dst[:begin], typeTextBase64), text), '}')
+	return append(jsontext.AppendBase64(beginTyped(dst[:begin], typeTextBase64), text), '}')
 }

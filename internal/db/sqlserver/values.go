@@ -11,6 +11,7 @@ import (
 	mssql "github.com/microsoft/go-mssqldb"
 
 	"dbrunner/internal/db"
+	"dbrunner/internal/jsontext"
 )
 
 // kind is how the values of a type are written.
@@ -166,9 +167,9 @@ func appendFloat(dst []byte, c *column, v float64) ([]byte, error) {
 func appendText(dst []byte, c *column, v string) ([]byte, error) {
 	if strings.IndexByte(v, 0) >= 0 { // which no body of a job may hold
 		dst = append(dst, `{"type":"`+textBase64+`","value":`...)
-		return append(db.AppendBase64(dst, []byte(v)), '}'), nil
+		return append(jsontext.AppendBase64(dst, []byte(v)), '}'), nil
 	}
-	dst, lossless := db.AppendJSONText(dst, v)
+	dst, lossless := jsontext.AppendText(dst, v)
 	if !lossless {
 		return dst, db.Errorf(db.ClassPermanent, db.CodeData,
 			"a value of column %q cannot be written without loss: it is not valid text", c.Name)
@@ -181,7 +182,7 @@ func appendBytes(dst []byte, c *column, v []byte) ([]byte, error) {
 	case asDigits:
 		return append(append(append(dst, '"'), v...), '"'), nil
 	case asBytes:
-		return db.AppendBase64(dst, v), nil
+		return jsontext.AppendBase64(dst, v), nil
 	case asGUID:
 		if len(v) == 16 {
 			return appendGUID(dst, v), nil

@@ -1,4 +1,4 @@
-package db
+package jsontext
 
 import (
 	"encoding/base64"
@@ -8,16 +8,16 @@ import (
 
 const hexDigits = "0123456789abcdef"
 
-// AppendJSONString appends s as a JSON string. What is written is valid JSON whatever s holds; a byte that is
+// AppendString appends s as a JSON string. What is written is valid JSON whatever s holds; a byte that is
 // not UTF-8 becomes U+FFFD. Where that could happen, AppendJSONText tells.
-func AppendJSONString[T ~string | ~[]byte](dst []byte, s T) []byte {
-	dst, _ = AppendJSONText(dst, s)
+func AppendString[T ~string | ~[]byte](dst []byte, s T) []byte {
+	dst, _ = AppendText(dst, s)
 	return dst
 }
 
-// AppendJSONText appends s as a JSON string and reports whether all of s is there: false means that bytes
+// AppendText appends s as a JSON string and reports whether all of s is there: false means that bytes
 // which are not UTF-8 were replaced by U+FFFD.
-func AppendJSONText[T ~string | ~[]byte](dst []byte, s T) (out []byte, lossless bool) {
+func AppendText[T ~string | ~[]byte](dst []byte, s T) (out []byte, lossless bool) {
 	dst = append(dst, '"')
 	lossless = true
 	for {
