@@ -7,6 +7,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"dbrunner/internal/spell"
 )
 
 // binder puts what was written into the structs.
@@ -160,8 +162,13 @@ func (b *binder) unknown(known []key, written map[string]any, path string) {
 	}
 }
 
+// nearestName returns the name that a wrong one was probably meant to be; empty if none is near.
+func nearestName(name string, known []string) string {
+	return spell.Nearest(name, known, min(len(name)/3, 3))
+}
+
 func unknownKey(name string, known []string) string {
-	if near := nearest(name, known); near != "" {
+	if near := nearestName(name, known); near != "" {
 		return "no such key; did you mean " + near + "?"
 	}
 	return "no such key; known here: " + strings.Join(slices.Sorted(slices.Values(known)), ", ")

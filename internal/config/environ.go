@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"dbrunner/internal/spell"
 )
 
 // environment is the layer above the file.
@@ -115,8 +117,8 @@ func (e *environment) findUnread() {
 		if e.known[name] || serviceLink.MatchString(name) {
 			continue
 		}
-		near := nearest(name, known)
-		if !e.inSection(name) && (near == "" || !e.ours(name) || distance(name, near) > slip(name)) {
+		near := nearestName(name, known)
+		if !e.inSection(name) && (!e.ours(name) || spell.Nearest(name, known, slip(name)) == "") {
 			continue
 		}
 		message := "no setting has this name"

@@ -6,6 +6,7 @@ import (
 
 	"dbrunner/internal/db"
 	"dbrunner/internal/jsontext"
+	"dbrunner/internal/spell"
 )
 
 // Bounds on what a rejection tells, so that an answer always fits its stream.
@@ -104,7 +105,7 @@ func (r *reader) unknownKey(key string, known []string) string {
 			return "this key belongs to jobs of kind " + r.kinds[i].name + "; the kind is the last word of the subject"
 		}
 	}
-	if near := nearest(key, known); near != "" {
+	if near := spell.Nearest(key, known, max(1, len(key)/3)); near != "" {
 		return "unknown key: did you mean " + strconv.Quote(near) + "?"
 	}
 	return "unknown key; known here: " + strings.Join(known, ", ")
