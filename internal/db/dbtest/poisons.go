@@ -26,6 +26,11 @@ func trigger(name, body string) Poison {
 		"CREATE TRIGGER in_the_way BEFORE INSERT ON dbrunner.ledger FOR EACH ROW EXECUTE FUNCTION in_the_way()")
 }
 
+// rule rewrites the ledger's inserts, in the job's own transaction.
+func rule(name, does string) Poison {
+	return poison(name, "CREATE RULE r AS ON INSERT TO dbrunner.ledger "+does)
+}
+
 // PostgresPoisons are those of PostgreSQL, for a login that may do everything.
 func PostgresPoisons() []Poison {
 	list := []Poison{
@@ -42,6 +47,16 @@ func PostgresPoisons() []Poison {
 		poison("check that nothing passes", "ALTER TABLE dbrunner.ledger ADD CHECK (false) NOT VALID"),
 		poison("row level security", "ALTER TABLE dbrunner.ledger ENABLE ROW LEVEL SECURITY", "ALTER TABLE dbrunner.ledger FORCE ROW LEVEL SECURITY",
 			"SET LOCAL ROLE pg_monitor"),
+		rule("rule that does nothing instead", "DO INSTEAD NOTHING"),
+		rule("rule that does nothing for some rows", "WHERE NEW.sequence >= 0 DO INSTEAD NOTHING"),
+		rule("rule that reads instead", "DO INSTEAD SELECT 1 AS n"),
+		rule("rule that does something besides", "DO ALSO SELECT 1 AS n"),
+		poison("rule that inserts elsewhere instead", "CREATE TABLE dbrunner.other (LIKE dbrunner.ledger INCLUDING ALL)",
+			"CREATE RULE r AS ON INSERT TO dbrunner.ledger DO INSTEAD INSERT INTO dbrunner.other VALUES (NEW.*)"),
+		poison("rule that inserts elsewhere and returns it", "CREATE TABLE dbrunner.other (LIKE dbrunner.ledger INCLUDING ALL)",
+			"CREATE RULE r AS ON INSERT TO dbrunner.ledger DO INSTEAD INSERT INTO dbrunner.other VALUES (NEW.*) RETURNING *"),
+		trigger("trigger that keeps the row out", "RETURN NULL;"),
+		trigger("trigger that changes the key", "NEW.job_id = 'another'; RETURN NEW;"),
 		trigger("trigger that refuses", "RAISE EXCEPTION 'no';"),
 		trigger("trigger that looks like a shutdown", "RAISE EXCEPTION USING ERRCODE = '57P03';"),
 		trigger("trigger that looks like a full server", "RAISE EXCEPTION USING ERRCODE = '53300';"),

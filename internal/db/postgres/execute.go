@@ -113,10 +113,7 @@ func (a *autocommitRun) start(ctx context.Context) error {
 	if string(rows[0][0]) != "t" {
 		return db.Errorf(db.ClassLocked, db.CodeLockTimeout, "another session executes this job")
 	}
-	_, written, err := a.writeEntry(insertEntry, a.once.Start)
-	if err == nil && written != 1 {
-		return db.Errorf(db.ClassPermanent, db.CodeDatabase, rowKeptOut)
-	}
+	_, _, err = a.writeEntry(fenceEntry, a.once.Start)
 	if err == nil {
 		crash.At("after_started")
 		return nil
@@ -128,6 +125,8 @@ func (a *autocommitRun) start(ctx context.Context) error {
 		return db.OutcomeUnknown(err)
 	case pg.Code == "23505":
 		return db.Errorf(db.ClassAlreadyRecorded, db.CodeUnique, "the ledger has a row for this job already").Because(pg)
+	case pg.Code == noRow:
+		return db.Errorf(db.ClassPermanent, db.CodeDatabase, rowKeptOut).Because(pg)
 	}
 	out := a.d.serverError(pg, "", -1)
 	out.Message = "the ledger row could not be written: " + out.Message

@@ -21,9 +21,12 @@ const (
 	(namespace, database_name, job_id, request_hash, status, answer, sequence, message_time, runner)
 	VALUES ($1, $2, $3, $4, $5, $6, $7, $8,
 		CASE WHEN pg_catalog.set_config('synchronous_commit', $10, true) IS NOT NULL THEN $9::pg_catalog.text END)`
-	// fenceEntry is the fence: it fails as well if no row was inserted, which a trigger or a rule can bring about, so that the
-	// COMMIT behind it in the same segment is skipped.
-	fenceEntry  = `WITH fence AS (` + insertEntry + ` RETURNING 1) SELECT pg_catalog.int8div(1, pg_catalog.count(*)) FROM fence`
+	// fenceEntry is the fence: it fails as well if it inserted no row of this job, which a trigger or a rule can bring about,
+	// so that the COMMIT behind it in the same segment is skipped. A rule that inserts into another table has no tableoid to
+	// return.
+	fenceEntry = `WITH fence AS (` + insertEntry + ` RETURNING tableoid, namespace, database_name, job_id)
+	SELECT pg_catalog.int8div(1, pg_catalog.count(*)) FROM fence WHERE namespace OPERATOR(pg_catalog.=) $1
+		AND database_name OPERATOR(pg_catalog.=) $2 AND job_id OPERATOR(pg_catalog.=) $3`
 	recordEntry = insertEntry + ` ON CONFLICT DO NOTHING RETURNING ` + recordedAt
 	// recordedAt and the bytes are written in one way, whatever the session's settings are.
 	recordedAt  = `to_char(recorded_at AT TIME ZONE 'UTC', ` + timeFormat + `)`
@@ -47,8 +50,11 @@ const (
 // ownTimeout bounds the engine's own queries beyond the time for a lock.
 const ownTimeout = 15 * time.Second
 
-// rowKeptOut is why an INSERT into the ledger inserted nothing.
-const rowKeptOut = "the ledger row could not be written: a trigger or a rule of dbrunner.ledger keeps it out; remove it"
+// noRow is the SQLSTATE of a fence that inserted no row of its job: it divides by their number. rowKeptOut says why.
+const (
+	noRow      = "22012"
+	rowKeptOut = "the ledger row could not be written: a trigger or a rule of dbrunner.ledger keeps it out; remove it"
+)
 
 // appendFence appends what writes the ledger row, its arguments in binary form: the answer goes as it is. The text is parsed
 // each time: a job could give a name to another statement.

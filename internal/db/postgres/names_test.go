@@ -152,7 +152,7 @@ func TestHonestJobsKeepTheirSession(t *testing.T) {
 	require.Equal(t, before, b.pid())
 }
 
-// TestRowKeptOut: a ledger whose rows are kept out lets no job commit.
+// TestRowKeptOut: a ledger whose rows are kept out, or are not those of the job, lets no job commit.
 func TestRowKeptOut(t *testing.T) {
 	t.Parallel()
 	for name, ddl := range map[string]string{
@@ -160,6 +160,12 @@ func TestRowKeptOut(t *testing.T) {
 			CREATE TRIGGER t BEFORE INSERT ON dbrunner.ledger FOR EACH ROW EXECUTE FUNCTION keep_out()`,
 		"rule":      `CREATE RULE r AS ON INSERT TO dbrunner.ledger DO INSTEAD NOTHING`,
 		"condition": `CREATE RULE r AS ON INSERT TO dbrunner.ledger WHERE true DO INSTEAD NOTHING`,
+		"another key": `CREATE FUNCTION rename() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.job_id = NEW.job_id || 'x'; RETURN NEW; END $$;
+			CREATE TRIGGER t BEFORE INSERT ON dbrunner.ledger FOR EACH ROW EXECUTE FUNCTION rename()`,
+		"another namespace": `CREATE FUNCTION rename() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.namespace = 'x'; RETURN NEW; END $$;
+			CREATE TRIGGER t BEFORE INSERT ON dbrunner.ledger FOR EACH ROW EXECUTE FUNCTION rename()`,
+		"another table": `CREATE TABLE dbrunner.other (LIKE dbrunner.ledger INCLUDING ALL);
+			CREATE RULE r AS ON INSERT TO dbrunner.ledger DO INSTEAD INSERT INTO dbrunner.other VALUES (NEW.*) RETURNING *`,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -348,7 +348,7 @@ func (t *transaction) fenceError(ctx context.Context) error {
 	}
 	out := t.d.serverError(e, "", -1)
 	out.Message = "the ledger row could not be written: " + out.Message
-	if e.Code == "22012" {
+	if e.Code == noRow {
 		out.Code, out.Message = db.CodeDatabase, rowKeptOut
 	}
 	return t.standby(t.ended(ctx, out))
