@@ -60,6 +60,7 @@ test-sqlserver: ## run every test of SQL Server against the server that RUNNER_T
 	@: $${RUNNER_TEST_SQLSERVER_URL:?name a server, such as sqlserver://sa:password@127.0.0.1:1433?encrypt=true&TrustServerCertificate=true}
 	@scripts/setup postgres
 	$(GOTESTSUM) $(TESTFLAGS) ./internal/db/sqlserver ./test/crash ./test/migrations
+	$(GOTESTSUM) $(TESTFLAGS) -run TestPoisonsCostOnlyTheirOwnSlots/sqlserver ./internal/app
 
 .PHONY: test-compose
 test-compose: ## run the tests of SQL Server against the one of docker-compose.yml

@@ -15,14 +15,23 @@ import (
 // do no harm. Each comes to an end, and the gate of the database never closes.
 func TestPoisonsCostOnlyTheirOwnSlots(t *testing.T) {
 	t.Parallel()
-	for engine, poisons := range map[string][]dbtest.Poison{"postgres": dbtest.PostgresPoisons(), "sqlite": dbtest.SQLitePoisons()} {
+	for engine, poisons := range map[string][]dbtest.Poison{
+		"postgres": dbtest.PostgresPoisons(), "sqlite": dbtest.SQLitePoisons(), "sqlserver": dbtest.SQLServerPoisons(),
+	} {
 		t.Run(engine, func(t *testing.T) {
 			t.Parallel()
-			w := setup(t)
-			database := withSQLite(t, "shop")
-			if engine == "postgres" {
-				database = withDatabase("shop", "postgres", dbtest.Postgres(t))
+			var database func(*config.Config)
+			switch engine {
+			case "postgres":
+				database = withDatabase("shop", engine, dbtest.Postgres(t))
+			case "sqlite":
+				database = withSQLite(t, "shop")
+			case "sqlserver":
+				database = withDatabase("shop", engine, dbtest.SQLServer(t), func(d *config.Database) {
+					d.Settings = map[string]string{"allow_unencrypted": "true", "allow_unverified_certificate": "true"}
+				})
 			}
+			w := setup(t)
 			r := w.start(w.config("r1", database, func(cfg *config.Config) { cfg.Worker.UnreachableGrace = 0 }))
 			for i, sql := range []string{
 				"CREATE TABLE item (id INTEGER NOT NULL PRIMARY KEY, name VARCHAR(100) NOT NULL)",
