@@ -25,11 +25,12 @@ var arrows = []arrow{
 	}},
 	{"internal/worker", []string{"internal/jobs"}},
 	{"internal/jobs", []string{"internal/db", "internal/db/migration", "internal/db/rowfile", "internal/jsontext", "internal/spell"}},
-	{"internal/db/dbtest", []string{"internal/db", "internal/db/migration", "internal/db/rowfile", "internal/jsontext"}},
-	{"internal/db/migration", []string{"internal/db"}},
-	{"internal/db/rowfile", []string{"internal/db", "internal/jsontext"}},
-	{"internal/db/*", []string{"internal/db", "internal/db/migration", "internal/jsontext"}}, // engines: never another engine
-	{"internal/db", []string{"internal/jsontext"}},
+	{"internal/db/dbtest", []string{"internal/db", "internal/db/dialect", "internal/db/migration", "internal/db/rowfile", "internal/jsontext"}},
+	{"internal/db/migration", []string{"internal/db", "internal/db/dialect"}},
+	{"internal/db/dialect", []string{"internal/jsontext"}},
+	{"internal/db/rowfile", []string{"internal/db", "internal/db/dialect", "internal/jsontext"}},
+	{"internal/db/*", []string{"internal/db", "internal/db/dialect", "internal/db/migration", "internal/jsontext"}}, // engines: never another engine
+	{"internal/db", []string{"internal/db/dialect", "internal/jsontext"}},
 	{"internal/bus/bustest", []string{"internal/bus"}},
 	{"internal/bus", nil},
 	{"internal/config", []string{"internal/spell"}},

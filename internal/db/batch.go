@@ -5,26 +5,12 @@ import (
 	"errors"
 	"io"
 	"strconv"
+
+	"dbrunner/internal/db/dialect"
 )
 
-// Batch gives the arguments of a statement that runs once for each of its rows. It may be opened several times: each
-// attempt of a transaction begins with the first row.
-type Batch interface {
-	// Open begins to give them. Whoever opens closes.
-	Open(ctx context.Context) (BatchRows, error)
-}
-
-// BatchRows are the rows of arguments of one attempt. They are for one goroutine.
-type BatchRows interface {
-	// Next returns the arguments of the next row in the order of the placeholders, which are good until the next call.
-	// io.EOF: there are no more, and all that were given are those that were meant. An *Error is the statement's; any
-	// other is a defect.
-	Next() ([]Value, error)
-	Close() error
-}
-
 // EachOf calls do with each row of a batch, counted from 1, until one fails.
-func EachOf(ctx context.Context, batch Batch, do func(row int64, args []Value) error) (rows int64, err error) {
+func EachOf(ctx context.Context, batch dialect.Batch, do func(row int64, args []dialect.Value) error) (rows int64, err error) {
 	open, err := batch.Open(ctx)
 	if err != nil {
 		return 0, err

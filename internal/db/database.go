@@ -3,6 +3,8 @@ package db
 import (
 	"context"
 	"time"
+
+	"dbrunner/internal/db/dialect"
 )
 
 // Database is one configured target database with its pool of connections. Every method may be called
@@ -15,11 +17,11 @@ type Database interface {
 	Engine() string
 
 	// Dialect says how SQL text and parameters of this engine are read.
-	Dialect() *Dialect
+	Dialect() *dialect.Dialect
 
 	// Read runs one statement that must change nothing, in a transaction that the engine ends by ROLLBACK
 	// (READ ONLY where the engine has it).
-	Read(ctx context.Context, call Call, stmt *Compiled, opts RowOptions) (ResultSet, error)
+	Read(ctx context.Context, call Call, stmt *dialect.Compiled, opts RowOptions) (ResultSet, error)
 
 	// Transact runs the statements in one transaction and commits it. When all of them have succeeded and
 	// every guard holds, seal (if any) is called once; the row that it returns (if any) is inserted into the
@@ -36,7 +38,7 @@ type Database interface {
 	// ClassTaken that the ledger has a row of it; nothing was executed then, or with ClassTaken after once.End, another
 	// end was on record first. An error of another class before once.End means that the statement was not begun,
 	// unless it is ClassUnknown.
-	Execute(ctx context.Context, call Call, stmt *Compiled, opts RowOptions, once *Once) (ResultSet, error)
+	Execute(ctx context.Context, call Call, stmt *dialect.Compiled, opts RowOptions, once *Once) (ResultSet, error)
 
 	// RecordEnd writes the end of a job whose ledger row says StatusStarted for the same message, and returns the row as
 	// it is then, nil if there is none, and whether this call wrote it: the first writer wins. own says that the
@@ -90,7 +92,7 @@ type Call struct {
 
 // Transaction is the work of one transaction.
 type Transaction struct {
-	Statements []*Compiled
+	Statements []*dialect.Compiled
 	Expect     []*Range // one for each statement, nil = no guard
 	Isolation  Isolation
 }

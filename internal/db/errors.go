@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"net"
+
+	"dbrunner/internal/db/dialect"
 )
 
 // Class says what an error means for the work: whether it is undone, and whether repeating it can help.
@@ -38,30 +40,30 @@ const (
 )
 
 // Code is a stable public word for what went wrong; results carry it as error.code.
-type Code string
+type Code = dialect.Code
 
 // The codes that come from databases. jobs adds its own.
 const (
-	CodeSyntax             Code = "syntax_error"
-	CodeUndefined          Code = "undefined_object"    // no such table, column, function, type
-	CodePermission         Code = "permission_denied"   // the login may not do this
-	CodeReadOnly           Code = "read_only_violation" // a write where only reads are allowed
-	CodeUnique             Code = "unique_violation"    //
+	CodeSyntax                  = dialect.CodeSyntax
+	CodeUndefined          Code = "undefined_object"   // no such table, column, function, type
+	CodePermission         Code = "permission_denied"  // the login may not do this
+	CodeReadOnly                = dialect.CodeReadOnly // a write where only reads are allowed
+	CodeUnique             Code = "unique_violation"   //
 	CodeForeignKey         Code = "foreign_key_violation"
 	CodeNotNull            Code = "not_null_violation"
 	CodeCheck              Code = "check_violation"
-	CodeConstraint         Code = "constraint_violation" // any other constraint
-	CodeData               Code = "data_error"           // a value that does not fit: range, format, division by zero
-	CodeParameter          Code = "parameter_error"      // a parameter is missing, left over or cannot be bound
-	CodeMultipleStatements Code = "multiple_statements"  // one statement was expected
-	CodeTransactionControl Code = "transaction_control"  // BEGIN, COMMIT, … inside a job
-	CodeForbiddenStatement Code = "forbidden_statement"  // a statement that jobs may not use
-	CodeTransactionAborted Code = "transaction_aborted"  // the transaction was ended or doomed by the job's own doing
-	CodeDuplicateColumn    Code = "duplicate_column"     // two columns of one name, row_format objects
-	CodeExpectRows         Code = "expect_rows_failed"   // an expect_rows guard does not hold
-	CodeResultTooLarge     Code = "result_too_large"     // more rows or bytes than the job or its database allows
-	CodeTimeout            Code = "timeout"              // the job's time limit
-	CodeLockTimeout        Code = "lock_timeout"         // a lock was not free within the lock time limit
+	CodeConstraint         Code = "constraint_violation"         // any other constraint
+	CodeData               Code = "data_error"                   // a value that does not fit: range, format, division by zero
+	CodeParameter               = dialect.CodeParameter          // a parameter is missing, left over or cannot be bound
+	CodeMultipleStatements      = dialect.CodeMultipleStatements // one statement was expected
+	CodeTransactionControl      = dialect.CodeTransactionControl // BEGIN, COMMIT, … inside a job
+	CodeForbiddenStatement      = dialect.CodeForbiddenStatement // a statement that jobs may not use
+	CodeTransactionAborted Code = "transaction_aborted"          // the transaction was ended or doomed by the job's own doing
+	CodeDuplicateColumn    Code = "duplicate_column"             // two columns of one name, row_format objects
+	CodeExpectRows         Code = "expect_rows_failed"           // an expect_rows guard does not hold
+	CodeResultTooLarge     Code = "result_too_large"             // more rows or bytes than the job or its database allows
+	CodeTimeout            Code = "timeout"                      // the job's time limit
+	CodeLockTimeout        Code = "lock_timeout"                 // a lock was not free within the lock time limit
 	CodeSerialization      Code = "serialization_failure"
 	CodeDeadlock           Code = "deadlock"
 	CodeConnectionLost     Code = "connection_lost"

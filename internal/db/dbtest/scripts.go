@@ -5,14 +5,14 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"dbrunner/internal/db"
+	"dbrunner/internal/db/dialect"
 )
 
 // Scripts makes random scripts out of what a splitter can get wrong: quotes, comments, line ends, dollar quotes, bodies
 // and semicolons where they end a statement and where they do not.
 type Scripts struct {
 	Rand    *rand.Rand
-	Dialect *db.Dialect
+	Dialect *dialect.Dialect
 	Body    string // begins a statement with a body of statements, up to and with its BEGIN; END follows
 }
 

@@ -6,6 +6,7 @@ import (
 	"pgregory.net/rapid"
 
 	"dbrunner/internal/db"
+	"dbrunner/internal/db/dialect"
 )
 
 // Harness is what an engine brings to the suite.
@@ -44,14 +45,14 @@ type Harness struct {
 	// nobody looked at their first word, e.g. "WITH x AS (INSERT …) SELECT …".
 	Writes []string
 
-	// Refused are statements that db.Compile or, failing that, the engine refuses in every job.
+	// Refused are statements that dialect.Compile or, failing that, the engine refuses in every job.
 	Refused []string
 
 	// Outside are statements that cannot run in a transaction, may be run any number of times, and are a job's of kind
 	// statement; table item is there.
 	Outside []string
 
-	// Bypass are statements that the engine itself refuses, even when db.Compile was not asked.
+	// Bypass are statements that the engine itself refuses, even when dialect.Compile was not asked.
 	Bypass []string
 }
 
@@ -145,7 +146,7 @@ type Trip struct {
 type ParamCase struct {
 	Name  string
 	SQL   string
-	Value db.Value
+	Value dialect.Value
 	JSON  string  // the exact JSON text of v
 	Code  db.Code // instead: the code of the fault or error
 }

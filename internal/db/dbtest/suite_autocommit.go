@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"dbrunner/internal/db"
+	"dbrunner/internal/db/dialect"
 )
 
 // testOutside runs statements outside of transactions.
@@ -65,7 +66,7 @@ func started(job string) *db.Entry {
 	return e
 }
 
-func (x *execution) run(ctx context.Context, d db.Database, c db.Call, stmt *db.Compiled) (db.ResultSet, error) {
+func (x *execution) run(ctx context.Context, d db.Database, c db.Call, stmt *dialect.Compiled) (db.ResultSet, error) {
 	return d.Execute(ctx, c, stmt, objects(), &db.Once{
 		Start: started(x.job),
 		End: func(set db.ResultSet, err error) *db.Entry {
@@ -82,7 +83,7 @@ func (x *execution) run(ctx context.Context, d db.Database, c db.Call, stmt *db.
 	})
 }
 
-func (b *bench) execute(stmt *db.Compiled) (db.ResultSet, error) {
+func (b *bench) execute(stmt *dialect.Compiled) (db.ResultSet, error) {
 	return b.db.Execute(b.t.Context(), call(), stmt, objects(), nil)
 }
 
@@ -116,7 +117,7 @@ func testAlone(t *testing.T, h Harness) {
 
 	_, err = b.execute(b.item(2, "a"))
 	require.Zero(t, requireError(t, err, db.ClassPermanent, db.CodeUnique).Statement)
-	_, err = b.execute(&db.Compiled{SQL: "SELECT 1 AS n FROM"})
+	_, err = b.execute(&dialect.Compiled{SQL: "SELECT 1 AS n FROM"})
 	require.Equal(t, db.ClassPermanent, db.ClassOf(err), "%v", err)
 	require.Equal(t, 1, b.count("item"))
 	require.Zero(t, b.db.Stats().InUse)
@@ -129,7 +130,7 @@ func testOnlyOutside(t *testing.T, h Harness) {
 	require.NotEmpty(t, h.Outside)
 	b.exec(insertItem, named{"id": number(1), "name": text("a")})
 	for i, sql := range h.Outside {
-		stmt, faults := db.CompileAutocommit(b.db.Dialect(), db.Statement{SQL: sql})
+		stmt, faults := dialect.CompileAutocommit(b.db.Dialect(), dialect.Statement{SQL: sql})
 		require.Empty(t, faults, sql)
 		_, err := b.transact(nil, stmt)
 		require.Error(t, err, "it runs in a transaction: %s", sql)
@@ -150,12 +151,12 @@ func testRefusedOutside(t *testing.T, h Harness) {
 		if insideOnly(sql) {
 			continue
 		}
-		stmt, faults := db.CompileAutocommit(b.db.Dialect(), db.Statement{SQL: sql})
+		stmt, faults := dialect.CompileAutocommit(b.db.Dialect(), dialect.Statement{SQL: sql})
 		if len(faults) > 0 && !slices.Contains(h.Bypass, sql) {
 			continue
 		}
 		if stmt == nil {
-			stmt = &db.Compiled{SQL: sql}
+			stmt = &dialect.Compiled{SQL: sql}
 		}
 		job := fmt.Sprintf("refused-%d", i)
 		_, err := b.once(job).run(t.Context(), b.db, call(), stmt)
@@ -248,8 +249,8 @@ func testOutsideSessions(t *testing.T, h Harness) {
 			b := setup(t, h, func(o *db.Options) { o.Pool.Max = h.SmallestPool })
 			read, inside := look(b, leak)
 			for i, sql := range leak.Set {
-				_, _ = b.execute(&db.Compiled{SQL: sql})
-				_, _ = b.once(fmt.Sprintf("leak-%d", i)).run(t.Context(), b.db, call(), &db.Compiled{SQL: sql})
+				_, _ = b.execute(&dialect.Compiled{SQL: sql})
+				_, _ = b.once(fmt.Sprintf("leak-%d", i)).run(t.Context(), b.db, call(), &dialect.Compiled{SQL: sql})
 			}
 			for range 2 {
 				againRead, againInside := look(b, leak)
@@ -376,7 +377,7 @@ func testLockLetGo(t *testing.T, h Harness) {
 	if h.SQL.Ledger == "" {
 		return
 	}
-	for i, stmt := range []*db.Compiled{b.item(1, "a"), b.item(1, "a"), {SQL: "SELECT 1 AS n FROM"}} {
+	for i, stmt := range []*dialect.Compiled{b.item(1, "a"), b.item(1, "a"), {SQL: "SELECT 1 AS n FROM"}} {
 		job := fmt.Sprintf("job-%d", i)
 		_, _ = b.once(job).run(t.Context(), b.db, call(), stmt)
 		b.exec("UPDATE " + h.SQL.Ledger + " SET status = 'started' WHERE job_id = '" + job + "'")

@@ -12,17 +12,18 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"dbrunner/internal/db"
+	"dbrunner/internal/db/dialect"
 )
 
 // rowsOf is a batch that is made while it is read.
 type rowsOf struct {
 	n     int
-	row   func(i int) []db.Value // i from 1
+	row   func(i int) []dialect.Value // i from 1
 	opens int
 	fail  error // in the place of the last row
 }
 
-func (r *rowsOf) Open(context.Context) (db.BatchRows, error) {
+func (r *rowsOf) Open(context.Context) (dialect.BatchRows, error) {
 	r.opens++
 	return &openRows{of: r}, nil
 }
@@ -32,7 +33,7 @@ type openRows struct {
 	next int
 }
 
-func (r *openRows) Next() ([]db.Value, error) {
+func (r *openRows) Next() ([]dialect.Value, error) {
 	switch r.next++; {
 	case r.next > r.of.n:
 		return nil, io.EOF
@@ -45,18 +46,18 @@ func (r *openRows) Next() ([]db.Value, error) {
 func (*openRows) Close() error { return nil }
 
 func items(n int) *rowsOf {
-	return &rowsOf{n: n, row: func(i int) []db.Value { return []db.Value{number(i), text(fmt.Sprintf("name %d", i))} }}
+	return &rowsOf{n: n, row: func(i int) []dialect.Value { return []dialect.Value{number(i), text(fmt.Sprintf("name %d", i))} }}
 }
 
 // batch is a statement that runs for rows.
-func (b *bench) batch(sql string, rows db.Batch, like ...any) *db.Compiled {
+func (b *bench) batch(sql string, rows dialect.Batch, like ...any) *dialect.Compiled {
 	b.t.Helper()
 	c := *b.compile(sql, like...)
 	c.Args, c.Batch = nil, rows
 	return &c
 }
 
-func (b *bench) batchItems(rows db.Batch) *db.Compiled {
+func (b *bench) batchItems(rows dialect.Batch) *dialect.Compiled {
 	b.t.Helper()
 	return b.batch(insertItem, rows, named{"id": number(1), "name": text("x")})
 }
@@ -84,7 +85,7 @@ func testBatchInsert(t *testing.T, h Harness) {
 	require.Equal(t, `"name 4711"`, b.value("SELECT name AS v FROM item WHERE id = 4711", "v"))
 	require.Equal(t, 1, rows.opens)
 
-	again := &rowsOf{n: 1, row: func(int) []db.Value { return []db.Value{number(-1), text("one")} }}
+	again := &rowsOf{n: 1, row: func(int) []dialect.Value { return []dialect.Value{number(-1), text("one")} }}
 	sets, err = b.transact(sealed("job2"), b.batchItems(again))
 	require.NoError(t, err)
 	require.EqualValues(t, 1, sets[0].RowsAffected)
@@ -100,21 +101,21 @@ func testBatchOthers(t *testing.T, h Harness) {
 	b := setup(t, h)
 	_, err := b.transact(nil, b.batchItems(items(100)))
 	require.NoError(t, err)
-	update := b.batch("UPDATE item SET amount = :amount WHERE id = :id", &rowsOf{n: 100, row: func(i int) []db.Value {
-		return []db.Value{number(2 * i), number(i)}
+	update := b.batch("UPDATE item SET amount = :amount WHERE id = :id", &rowsOf{n: 100, row: func(i int) []dialect.Value {
+		return []dialect.Value{number(2 * i), number(i)}
 	}}, named{"id": number(1), "amount": number(1)})
 	sets, err := b.transact(sealed("job"), update)
 	require.NoError(t, err)
 	require.EqualValues(t, 100, sets[0].RowsAffected)
 	require.Equal(t, 10100, b.number("SELECT sum(amount) AS n FROM item"))
-	tx := one(b.batch("DELETE FROM item WHERE id = :id", &rowsOf{n: 50, row: func(i int) []db.Value { return []db.Value{number(i)} }}, named{"id": number(1)}), db.IsolationDefault)
+	tx := one(b.batch("DELETE FROM item WHERE id = :id", &rowsOf{n: 50, row: func(i int) []dialect.Value { return []dialect.Value{number(i)} }}, named{"id": number(1)}), db.IsolationDefault)
 	tx.Expect = []*db.Range{{Min: 51, Max: 51}}
 	_, err = b.db.Transact(t.Context(), call(), tx, objects(), nil)
 	e := requireError(t, err, db.ClassPermanent, db.CodeExpectRows)
 	require.Contains(t, e.Message, "50 rows", "the guard is on the sum")
 	require.Equal(t, 100, b.count("item"))
 	selected := b.compile("INSERT INTO item (id, name) SELECT id + 1000, :name FROM item WHERE id = 1", named{"name": text("x")})
-	selected.Args, selected.Batch = nil, &rowsOf{n: 1, row: func(int) []db.Value { return []db.Value{text("copy")} }}
+	selected.Args, selected.Batch = nil, &rowsOf{n: 1, row: func(int) []dialect.Value { return []dialect.Value{text("copy")} }}
 	sets, err = b.transact(nil, selected)
 	require.NoError(t, err)
 	require.EqualValues(t, 1, sets[0].RowsAffected)
@@ -125,9 +126,9 @@ func testBatchRefused(t *testing.T, h Harness) {
 	const poison = 3777
 	rows := items(batchRows)
 	plain := rows.row
-	rows.row = func(i int) []db.Value {
+	rows.row = func(i int) []dialect.Value {
 		if i == poison {
-			return []db.Value{number(1), text(canary)} // the id is taken
+			return []dialect.Value{number(1), text(canary)} // the id is taken
 		}
 		return plain(i)
 	}
@@ -149,7 +150,7 @@ func testBatchRefused(t *testing.T, h Harness) {
 	require.Error(t, err)
 	require.Zero(t, b.count("item"))
 
-	_, err = b.transact(sealed("job"), b.batch("SELECT :n AS n", &rowsOf{n: 3, row: func(i int) []db.Value { return []db.Value{number(i)} }}, named{"n": number(1)}))
+	_, err = b.transact(sealed("job"), b.batch("SELECT :n AS n", &rowsOf{n: 3, row: func(i int) []dialect.Value { return []dialect.Value{number(i)} }}, named{"n": number(1)}))
 	requireError(t, err, db.ClassPermanent, db.CodeNotSupported)
 	_, err = b.transact(sealed("job"), b.batchItems(items(10)))
 	require.NoError(t, err, "the key is free, and the session as good as before")
@@ -160,7 +161,7 @@ func testBatchStops(t *testing.T, h Harness) {
 	b := setup(t, h, func(o *db.Options) { o.Pool.Max = h.SmallestPool })
 	endless := items(1 << 30)
 	plain := endless.row
-	endless.row = func(i int) []db.Value {
+	endless.row = func(i int) []dialect.Value {
 		if i == 2000 {
 			time.Sleep(2 * short) // by the clock: the time limit is over in the middle
 		}
@@ -190,7 +191,7 @@ func testBatchCut(t *testing.T, h Harness) {
 		job := fmt.Sprint("job", at)
 		rows := items(batchRows)
 		plain := rows.row
-		rows.row = func(i int) []db.Value {
+		rows.row = func(i int) []dialect.Value {
 			if i == at && rows.opens == 1 {
 				cut()
 			}

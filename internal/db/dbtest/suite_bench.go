@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"dbrunner/internal/db"
+	"dbrunner/internal/db/dialect"
 )
 
 // testTimeout is how long the suite waits for what must happen: far longer than it takes, far shorter than a
@@ -90,34 +91,34 @@ func objects() db.RowOptions { return db.RowOptions{Format: db.Objects} }
 func arrays() db.RowOptions { return db.RowOptions{Format: db.Arrays} }
 
 // params of a statement by name.
-type named map[string]db.Value
+type named map[string]dialect.Value
 
-func text(s string) db.Value { return db.Value{Kind: db.String, Text: s} }
+func text(s string) dialect.Value { return dialect.Value{Kind: dialect.String, Text: s} }
 
-func number(n int) db.Value { return db.Value{Kind: db.Number, Text: strconv.Itoa(n)} }
+func number(n int) dialect.Value { return dialect.Value{Kind: dialect.Number, Text: strconv.Itoa(n)} }
 
-func null() db.Value { return db.Value{Kind: db.Null, Text: "null"} }
+func null() dialect.Value { return dialect.Value{Kind: dialect.Null, Text: "null"} }
 
 // compile compiles a statement that must have no faults. Parameters are named or positional.
-func (b *bench) compile(sql string, params ...any) *db.Compiled {
+func (b *bench) compile(sql string, params ...any) *dialect.Compiled {
 	b.t.Helper()
-	stmt := db.Statement{SQL: sql}
+	stmt := dialect.Statement{SQL: sql}
 	for _, p := range params {
 		switch p := p.(type) {
 		case named:
 			stmt.Params.Named = p
-		case db.Value:
+		case dialect.Value:
 			stmt.Params.List = append(stmt.Params.List, p)
 		default:
 			b.t.Fatalf("parameter of type %T", p)
 		}
 	}
-	c, faults := db.Compile(b.db.Dialect(), stmt)
+	c, faults := dialect.Compile(b.db.Dialect(), stmt)
 	require.Empty(b.t, faults, sql)
 	return c
 }
 
-func (b *bench) item(id int, name string) *db.Compiled {
+func (b *bench) item(id int, name string) *dialect.Compiled {
 	b.t.Helper()
 	return b.compile(insertItem, named{"id": number(id), "name": text(name)})
 }
@@ -130,11 +131,11 @@ func (b *bench) exec(sql string, params ...any) db.ResultSet {
 	return sets[0]
 }
 
-func (b *bench) transact(seal db.BeforeCommit, statements ...*db.Compiled) ([]db.ResultSet, error) {
+func (b *bench) transact(seal db.BeforeCommit, statements ...*dialect.Compiled) ([]db.ResultSet, error) {
 	return b.transactOn(b.db, seal, statements...)
 }
 
-func (b *bench) transactOn(d db.Database, seal db.BeforeCommit, statements ...*db.Compiled) ([]db.ResultSet, error) {
+func (b *bench) transactOn(d db.Database, seal db.BeforeCommit, statements ...*dialect.Compiled) ([]db.ResultSet, error) {
 	tx := &db.Transaction{Statements: statements, Expect: make([]*db.Range, len(statements))}
 	return d.Transact(b.t.Context(), call(), tx, objects(), seal)
 }

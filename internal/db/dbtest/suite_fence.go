@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"dbrunner/internal/db"
+	"dbrunner/internal/db/dialect"
 )
 
 func testFence(t *testing.T, h Harness) {
@@ -60,8 +61,8 @@ func testTakenKey(t *testing.T, h Harness) {
 	}
 }
 
-func one(c *db.Compiled, level db.Isolation) *db.Transaction {
-	return &db.Transaction{Statements: []*db.Compiled{c}, Expect: []*db.Range{nil}, Isolation: level}
+func one(c *dialect.Compiled, level db.Isolation) *db.Transaction {
+	return &db.Transaction{Statements: []*dialect.Compiled{c}, Expect: []*db.Range{nil}, Isolation: level}
 }
 
 // testOwnUnique tells the job's own unique violation from a taken key.

@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"dbrunner/internal/db"
+	"dbrunner/internal/db/dialect"
 )
 
 // short is a time limit that a slow query always exceeds and a small one never.
@@ -66,7 +67,7 @@ func requireRunning(b *bench, some bool, what string) {
 func testTransactTimeout(t *testing.T, h Harness) {
 	b := setup(t, h, func(o *db.Options) { o.Pool.Max = h.SmallestPool })
 	tx := &db.Transaction{
-		Statements: []*db.Compiled{b.item(1, "a"), b.compile(h.SQL.Slow)}, Expect: make([]*db.Range, 2),
+		Statements: []*dialect.Compiled{b.item(1, "a"), b.compile(h.SQL.Slow)}, Expect: make([]*db.Range, 2),
 	}
 	begun := time.Now()
 	_, err := b.db.Transact(t.Context(), db.Call{Label: "slow", Timeout: short}, tx, objects(), sealed("job"))
@@ -122,7 +123,7 @@ func testTransactCancel(t *testing.T, h Harness) {
 	ctx, cancel := context.WithTimeout(t.Context(), short)
 	defer cancel()
 	tx := &db.Transaction{
-		Statements: []*db.Compiled{b.item(1, "a"), b.compile(h.SQL.Slow)}, Expect: make([]*db.Range, 2),
+		Statements: []*dialect.Compiled{b.item(1, "a"), b.compile(h.SQL.Slow)}, Expect: make([]*db.Range, 2),
 	}
 	_, err := b.db.Transact(ctx, call(), tx, objects(), sealed("job"))
 	requireError(t, err, db.ClassCanceled, db.CodeCanceled)

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"dbrunner/internal/db"
+	"dbrunner/internal/db/dialect"
 )
 
 // places is an Overflow in memory.
@@ -157,7 +158,7 @@ func testOverflowTransact(t *testing.T, h Harness) {
 	b := setup(t, h)
 	p := &places{}
 	tx := &db.Transaction{
-		Statements: []*db.Compiled{b.compile(h.SQL.Numbers(3)), b.item(1, "a"), b.compile(h.SQL.Numbers(someRows)), b.compile(h.SQL.Numbers(2))},
+		Statements: []*dialect.Compiled{b.compile(h.SQL.Numbers(3)), b.item(1, "a"), b.compile(h.SQL.Numbers(someRows)), b.compile(h.SQL.Numbers(2))},
 		Expect:     make([]*db.Range, 4),
 	}
 	opts := p.into(6000)
@@ -179,7 +180,7 @@ func testOverflowFails(t *testing.T, h Harness) {
 	refusal := db.Errorf(db.ClassTransient, db.CodeResources, "no room for rows")
 	for _, p := range []*places{{fail: refusal}, {failEnd: refusal}, {fail: refusal}} {
 		tx := &db.Transaction{
-			Statements: []*db.Compiled{b.item(1, "a"), b.compile(h.SQL.Numbers(someRows)), b.item(2, "b")}, Expect: make([]*db.Range, 3),
+			Statements: []*dialect.Compiled{b.item(1, "a"), b.compile(h.SQL.Numbers(someRows)), b.item(2, "b")}, Expect: make([]*db.Range, 3),
 		}
 		_, err := b.db.Transact(t.Context(), call(), tx, p.into(500), sealed("job"))
 		e := requireError(t, err, db.ClassTransient, db.CodeResources)
@@ -237,7 +238,7 @@ func testOverflowCancel(t *testing.T, h Harness) {
 func testOverflowStuck(t *testing.T, h Harness) {
 	b := setup(t, h, func(o *db.Options) { o.Pool.Max = h.SmallestPool })
 	giant := b.compile(h.SQL.Numbers(giantRows))
-	tx := &db.Transaction{Statements: []*db.Compiled{b.item(1, "a"), giant}, Expect: make([]*db.Range, 2)}
+	tx := &db.Transaction{Statements: []*dialect.Compiled{b.item(1, "a"), giant}, Expect: make([]*db.Range, 2)}
 	for _, run := range []func(ctx context.Context, p *places) error{
 		func(ctx context.Context, p *places) error {
 			_, err := b.db.Read(ctx, call(), giant, p.into(500))

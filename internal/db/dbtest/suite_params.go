@@ -7,6 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"dbrunner/internal/db"
+	"dbrunner/internal/db/dialect"
 )
 
 func testParams(t *testing.T, h Harness) {
@@ -41,16 +42,16 @@ func testPositional(t *testing.T, h Harness) {
 
 func testParamFaults(t *testing.T, h Harness) {
 	b := setup(t, h)
-	for name, stmt := range map[string]db.Statement{
-		"missing": {SQL: insertItem, Params: db.Params{Named: named{"id": number(1)}}},
-		"extra": {SQL: insertItem, Params: db.Params{Named: named{
+	for name, stmt := range map[string]dialect.Statement{
+		"missing": {SQL: insertItem, Params: dialect.Params{Named: named{"id": number(1)}}},
+		"extra": {SQL: insertItem, Params: dialect.Params{Named: named{
 			"id": number(1), "name": text("a"), "more": text(canary),
 		}}},
 		"none given":     {SQL: insertItem},
-		"none wanted":    {SQL: "SELECT 1 AS n", Params: db.Params{List: []db.Value{number(1)}}},
-		"untyped object": {SQL: insertItem, Params: db.Params{Named: named{"id": number(1), "name": {Kind: db.Object, Text: "{}"}}}},
+		"none wanted":    {SQL: "SELECT 1 AS n", Params: dialect.Params{List: []dialect.Value{number(1)}}},
+		"untyped object": {SQL: insertItem, Params: dialect.Params{Named: named{"id": number(1), "name": {Kind: dialect.Object, Text: "{}"}}}},
 	} {
-		_, faults := db.Compile(b.db.Dialect(), stmt)
+		_, faults := dialect.Compile(b.db.Dialect(), stmt)
 		require.NotEmpty(t, faults, name)
 		for _, f := range faults {
 			require.Equal(t, db.CodeParameter, f.Code, name)
@@ -64,8 +65,8 @@ func testTypedParams(t *testing.T, h Harness) {
 	b := setup(t, h)
 	for _, c := range h.Params {
 		t.Run(c.Name, func(t *testing.T) {
-			stmt := db.Statement{SQL: c.SQL, Params: db.Params{Named: named{"value": c.Value}}}
-			compiled, faults := db.Compile(b.db.Dialect(), stmt)
+			stmt := dialect.Statement{SQL: c.SQL, Params: dialect.Params{Named: named{"value": c.Value}}}
+			compiled, faults := dialect.Compile(b.db.Dialect(), stmt)
 			if c.Code != "" && len(faults) > 0 {
 				require.Equal(t, c.Code, faults[0].Code, faults)
 				return

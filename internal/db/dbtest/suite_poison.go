@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"dbrunner/internal/db"
+	"dbrunner/internal/db/dialect"
 )
 
 // testPoisons lets jobs harm what their own execution needs. Whatever they do is their own failure, which says nothing of
@@ -42,9 +43,9 @@ func testPoisons(t *testing.T, h Harness) {
 
 // poison runs the job of a poison; what the runner itself refuses is refused.
 func (b *bench) poison(p Poison, job string) error {
-	var statements []*db.Compiled
+	var statements []*dialect.Compiled
 	for _, sql := range p.SQL {
-		c, faults := db.Compile(b.db.Dialect(), db.Statement{SQL: sql})
+		c, faults := dialect.Compile(b.db.Dialect(), dialect.Statement{SQL: sql})
 		if len(faults) > 0 {
 			return db.Errorf(db.ClassPermanent, faults[0].Code, "refused: %s", faults[0].Message)
 		}

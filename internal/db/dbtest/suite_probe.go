@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"dbrunner/internal/db"
+	"dbrunner/internal/db/dialect"
 )
 
 func testProbe(t *testing.T, h Harness) {
@@ -34,9 +35,9 @@ func testUnreachable(t *testing.T, h Harness) {
 	require.NoError(t, err)
 	defer func() { require.NoError(t, d.Close()) }()
 	ends := map[string]error{"probe": d.Probe(t.Context())}
-	_, ends["read"] = d.Read(t.Context(), call(), &db.Compiled{SQL: "SELECT 1 AS n"}, objects())
+	_, ends["read"] = d.Read(t.Context(), call(), &dialect.Compiled{SQL: "SELECT 1 AS n"}, objects())
 	_, ends["transact"] = d.Transact(t.Context(), call(),
-		one(&db.Compiled{SQL: "SELECT 1 AS n"}, db.IsolationDefault), objects(), sealed("job"))
+		one(&dialect.Compiled{SQL: "SELECT 1 AS n"}, db.IsolationDefault), objects(), sealed("job"))
 	_, _, ends["record"] = d.Record(t.Context(), entry("job"))
 	_, ends["lookup"] = d.Lookup(t.Context(), "job")
 	_, ends["sweep"] = d.Sweep(t.Context(), time.Now(), 10)

@@ -7,6 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"dbrunner/internal/db"
+	"dbrunner/internal/db/dialect"
 )
 
 func testRead(t *testing.T, h Harness) {
@@ -134,8 +135,8 @@ func testCaps(t *testing.T, h Harness) {
 }
 
 // testTransactionCaps shows that the caps hold over all statements, and that what exceeds them commits nothing.
-func testTransactionCaps(t *testing.T, b *bench, ten *db.Compiled) {
-	tx := &db.Transaction{Statements: []*db.Compiled{b.item(1, "a"), ten, ten}, Expect: make([]*db.Range, 3)}
+func testTransactionCaps(t *testing.T, b *bench, ten *dialect.Compiled) {
+	tx := &db.Transaction{Statements: []*dialect.Compiled{b.item(1, "a"), ten, ten}, Expect: make([]*db.Range, 3)}
 	transact := func(opts db.RowOptions, seal db.BeforeCommit) error {
 		_, err := b.db.Transact(t.Context(), call(), tx, opts, seal)
 		return err
@@ -155,14 +156,14 @@ func testReadOnly(t *testing.T, h Harness) {
 	require.NotEmpty(t, h.Writes)
 	b := setup(t, h)
 	for _, sql := range h.Writes {
-		_, err := b.db.Read(t.Context(), call(), &db.Compiled{SQL: sql}, objects())
+		_, err := b.db.Read(t.Context(), call(), &dialect.Compiled{SQL: sql}, objects())
 		e := requireError(t, err, db.ClassPermanent, db.CodeReadOnly)
 		require.NotEmpty(t, e.Message)
 		require.Equal(t, 0, b.count("item"), sql)
 	}
 	_, err := b.transact(nil, b.item(1, "a"))
 	require.NoError(t, err, "writing goes on working beside it")
-	faults := db.CheckReadOnly(b.db.Dialect(), insertItem)
+	faults := dialect.CheckReadOnly(b.db.Dialect(), insertItem)
 	require.NotEmpty(t, faults)
-	require.Empty(t, db.CheckReadOnly(b.db.Dialect(), h.SQL.Numbers(1)))
+	require.Empty(t, dialect.CheckReadOnly(b.db.Dialect(), h.SQL.Numbers(1)))
 }

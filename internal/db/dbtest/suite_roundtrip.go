@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
-	"dbrunner/internal/db"
+	"dbrunner/internal/db/dialect"
 	"dbrunner/internal/jsontext"
 )
 
@@ -57,12 +57,12 @@ func (s *sentBack) add(rt *rapid.T, h *Harness, trip Trip, expr, resultType stri
 		typed.Type = resultType
 		s.check(h, trip, expr, typed, true, text)
 	}
-	if v.Type != "" || trip.Plain && v.Kind != db.Array && v.Kind != db.Object {
+	if v.Type != "" || trip.Plain && v.Kind != dialect.Array && v.Kind != dialect.Object {
 		s.check(h, trip, expr, v, false, text)
 	}
 }
 
-func (s *sentBack) check(h *Harness, trip Trip, expr string, v db.Value, typed bool, text json.RawMessage) {
+func (s *sentBack) check(h *Harness, trip Trip, expr string, v dialect.Value, typed bool, text json.RawMessage) {
 	name := fmt.Sprintf("p%d", len(s.checks))
 	s.params[name] = v
 	s.checks = append(s.checks, h.SQL.Same(":"+name, expr, trip.Type, typed)+" AS "+name)
@@ -73,35 +73,35 @@ func (s *sentBack) check(h *Harness, trip Trip, expr string, v db.Value, typed b
 var refusedText = regexp.MustCompile(`(?i)\\u0000`)
 
 // asParameter reads a value of a result as a body's parameter is read.
-func asParameter(t *rapid.T, text json.RawMessage) db.Value {
+func asParameter(t *rapid.T, text json.RawMessage) dialect.Value {
 	require.NotRegexp(t, refusedText, strings.ReplaceAll(string(text), `\\`, ""))
 	switch text[0] {
 	case '"':
 		var s string
 		require.NoError(t, json.Unmarshal(text, &s))
-		return db.Value{Kind: db.String, Text: s}
+		return dialect.Value{Kind: dialect.String, Text: s}
 	case 'n':
-		return db.Value{Kind: db.Null, Text: "null"}
+		return dialect.Value{Kind: dialect.Null, Text: "null"}
 	case 't', 'f':
-		return db.Value{Kind: db.Bool, Text: string(text)}
+		return dialect.Value{Kind: dialect.Bool, Text: string(text)}
 	case '[':
-		return db.Value{Kind: db.Array, Text: string(text)}
+		return dialect.Value{Kind: dialect.Array, Text: string(text)}
 	case '{':
 		return typedParameter(text)
 	default:
-		return db.Value{Kind: db.Number, Text: string(text)}
+		return dialect.Value{Kind: dialect.Number, Text: string(text)}
 	}
 }
 
 // typedParameter reads an object: a value with its type, or JSON of a column.
-func typedParameter(text json.RawMessage) db.Value {
+func typedParameter(text json.RawMessage) dialect.Value {
 	var typed struct{ Type, Value *string }
 	if err := json.Unmarshal(text, &typed); err == nil && typed.Type != nil && typed.Value != nil && strings.Count(string(text), ":") >= 2 {
 		if compactTyped(*typed.Type, *typed.Value) == string(text) {
-			return db.Value{Kind: db.String, Type: *typed.Type, Text: *typed.Value}
+			return dialect.Value{Kind: dialect.String, Type: *typed.Type, Text: *typed.Value}
 		}
 	}
-	return db.Value{Kind: db.Object, Text: string(text)}
+	return dialect.Value{Kind: dialect.Object, Text: string(text)}
 }
 
 func compactTyped(typ, value string) string {

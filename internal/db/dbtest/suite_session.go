@@ -6,6 +6,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"dbrunner/internal/db"
+	"dbrunner/internal/db/dialect"
 )
 
 // testSessions leaves state behind in a session, by a job that commits and by one that fails, and looks for
@@ -27,10 +28,10 @@ func testSessions(t *testing.T, h Harness) {
 			}
 			_, _ = b.transact(nil, rawStatements(leak.Set)...)
 			gone("a job that commits")
-			_, _ = b.transact(nil, append(rawStatements(leak.Set), &db.Compiled{SQL: "SELECT * FROM no_such_table"})...)
+			_, _ = b.transact(nil, append(rawStatements(leak.Set), &dialect.Compiled{SQL: "SELECT * FROM no_such_table"})...)
 			gone("a job that fails")
 			for _, sql := range leak.Set {
-				_, _ = b.db.Read(t.Context(), call(), &db.Compiled{SQL: sql}, objects())
+				_, _ = b.db.Read(t.Context(), call(), &dialect.Compiled{SQL: sql}, objects())
 			}
 			gone("reads")
 		})
@@ -40,9 +41,9 @@ func testSessions(t *testing.T, h Harness) {
 // look runs the query that would show the state, as a read and in a transaction. An error counts as a value.
 func look(b *bench, leak Leak) (read, inside string) {
 	b.t.Helper()
-	set, err := b.db.Read(b.t.Context(), call(), &db.Compiled{SQL: leak.Look}, objects())
+	set, err := b.db.Read(b.t.Context(), call(), &dialect.Compiled{SQL: leak.Look}, objects())
 	read = shown(b.t, set, err)
-	sets, err := b.transact(nil, &db.Compiled{SQL: leak.Look})
+	sets, err := b.transact(nil, &dialect.Compiled{SQL: leak.Look})
 	if err != nil {
 		return read, err.Error()
 	}
@@ -58,10 +59,10 @@ func shown(t testing.TB, set db.ResultSet, err error) string {
 }
 
 // rawStatements are statements that nobody has checked.
-func rawStatements(texts []string) []*db.Compiled {
-	out := make([]*db.Compiled, 0, len(texts)+1)
+func rawStatements(texts []string) []*dialect.Compiled {
+	out := make([]*dialect.Compiled, 0, len(texts)+1)
 	for _, sql := range texts {
-		out = append(out, &db.Compiled{SQL: sql})
+		out = append(out, &dialect.Compiled{SQL: sql})
 	}
 	return out
 }
@@ -70,11 +71,11 @@ func rawStatements(texts []string) []*db.Compiled {
 func testRefused(t *testing.T, h Harness) {
 	b := setup(t, h)
 	for _, sql := range []string{"BEGIN", "COMMIT", "ROLLBACK", "/* x */ commit", "SAVEPOINT a", "SELECT 1; SELECT 2"} {
-		_, faults := db.Compile(b.db.Dialect(), db.Statement{SQL: sql})
+		_, faults := dialect.Compile(b.db.Dialect(), dialect.Statement{SQL: sql})
 		require.NotEmpty(t, faults, sql)
 	}
 	for _, sql := range h.Refused {
-		if _, faults := db.Compile(b.db.Dialect(), db.Statement{SQL: sql}); len(faults) > 0 {
+		if _, faults := dialect.Compile(b.db.Dialect(), dialect.Statement{SQL: sql}); len(faults) > 0 {
 			continue
 		}
 		requireRefused(b, sql)
@@ -88,7 +89,7 @@ func testRefused(t *testing.T, h Harness) {
 // requireRefused runs a statement between two effects: it fails, and neither of them is there.
 func requireRefused(b *bench, sql string) {
 	b.t.Helper()
-	_, err := b.transact(sealed("refused"), b.item(1, "before"), &db.Compiled{SQL: sql}, b.item(2, "after"))
+	_, err := b.transact(sealed("refused"), b.item(1, "before"), &dialect.Compiled{SQL: sql}, b.item(2, "after"))
 	require.Errorf(b.t, err, "not refused: %s", sql)
 	require.Equal(b.t, db.ClassPermanent, db.ClassOf(err), "%s: %v", sql, err)
 	require.Equal(b.t, 0, b.count("item"), sql)
@@ -102,7 +103,7 @@ func testErrors(t *testing.T, h Harness) {
 	b.exec(insertItem, named{"id": number(1), "name": text(canary)})
 	name := named{"id": number(2), "name": text(canary)}
 	for what, c := range map[string]struct {
-		stmt *db.Compiled
+		stmt *dialect.Compiled
 		code db.Code
 		read bool // fails in a read too
 	}{
@@ -115,10 +116,10 @@ func testErrors(t *testing.T, h Harness) {
 		"not null": {b.compile("INSERT INTO item (id, name) VALUES (3, :name)", named{"name": null()}), db.CodeNotNull, false},
 		"check": {b.compile("INSERT INTO item (id, name, amount) VALUES (3, :name, :n)",
 			named{"name": text(canary + "2"), "n": number(-424242)}), db.CodeCheck, false},
-		"syntax":    {&db.Compiled{SQL: "SELECT 1 AS n FROM"}, db.CodeSyntax, true},
-		"table":     {&db.Compiled{SQL: "SELECT * FROM no_such_table"}, db.CodeUndefined, true},
-		"column":    {&db.Compiled{SQL: "SELECT no_such_column FROM item"}, db.CodeUndefined, true},
-		"function":  {&db.Compiled{SQL: "SELECT no_such_function(1)"}, db.CodeUndefined, true},
+		"syntax":    {&dialect.Compiled{SQL: "SELECT 1 AS n FROM"}, db.CodeSyntax, true},
+		"table":     {&dialect.Compiled{SQL: "SELECT * FROM no_such_table"}, db.CodeUndefined, true},
+		"column":    {&dialect.Compiled{SQL: "SELECT no_such_column FROM item"}, db.CodeUndefined, true},
+		"function":  {&dialect.Compiled{SQL: "SELECT no_such_function(1)"}, db.CodeUndefined, true},
 		"data":      {b.compile(h.SQL.DataError, named{"value": text(canary)}), db.CodeData, true},
 		"own value": {b.compile(insertItem, named{"id": text(canary), "name": text("x")}), db.CodeData, false},
 	} {

@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"dbrunner/internal/db"
+	"dbrunner/internal/db/dialect"
 )
 
 func testTransact(t *testing.T, h Harness) {
@@ -19,7 +20,7 @@ func testTransact(t *testing.T, h Harness) {
 			b := setup(t, h)
 			for i, level := range levels(h) {
 				tx := &db.Transaction{
-					Statements: []*db.Compiled{b.item(i, level.name)}, Expect: make([]*db.Range, 1), Isolation: level.level,
+					Statements: []*dialect.Compiled{b.item(i, level.name)}, Expect: make([]*db.Range, 1), Isolation: level.level,
 				}
 				_, err := b.db.Transact(t.Context(), call(), tx, objects(), nil)
 				require.NoError(t, err, level.name)
@@ -98,7 +99,7 @@ func testAllOrNothing(t *testing.T, h Harness) {
 	b := setup(t, h)
 	b.exec(insertItem, named{"id": number(9), "name": text("taken")})
 	for at := range 4 {
-		statements := []*db.Compiled{b.item(1, "a"), b.item(2, "b"), b.item(3, "c"), b.item(4, "d")}
+		statements := []*dialect.Compiled{b.item(1, "a"), b.item(2, "b"), b.item(3, "c"), b.item(4, "d")}
 		statements[at] = b.item(10, "taken")
 		sets, err := b.transact(sealed("never"), statements...)
 		e := requireError(t, err, db.ClassPermanent, db.CodeUnique)
@@ -151,7 +152,7 @@ func testGuards(t *testing.T, h Harness) {
 		"no guard":    {"DELETE FROM item WHERE id = 77", nil, true},
 	} {
 		tx := &db.Transaction{
-			Statements: []*db.Compiled{b.item(50, "effect"), b.compile(c.sql), b.compile("DELETE FROM item WHERE id = 50")},
+			Statements: []*dialect.Compiled{b.item(50, "effect"), b.compile(c.sql), b.compile("DELETE FROM item WHERE id = 50")},
 			Expect:     []*db.Range{nil, c.guard, nil},
 		}
 		called := false

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"dbrunner/internal/db"
+	"dbrunner/internal/db/dialect"
 )
 
 // Answer is a report as JSON: the keys of a migration job's result, and what the command line prints.
@@ -170,7 +171,7 @@ func (a *Answer) plan(planned []Planned, limit int) {
 // statementKeys is about what a statement of a plan takes besides its text, bytes.
 const statementKeys = 40
 
-func statementAnswer(part *db.Part) StatementAnswer {
+func statementAnswer(part *dialect.Part) StatementAnswer {
 	s := StatementAnswer{Line: part.Line, SQL: part.SQL}
 	if part.Times > 1 {
 		s.Times = part.Times

@@ -8,6 +8,7 @@ import (
 
 	"dbrunner/internal/crash"
 	"dbrunner/internal/db"
+	"dbrunner/internal/db/dialect"
 )
 
 // apply runs one file. Each line of it may be the last one of this process:
@@ -101,7 +102,7 @@ func (r *run) whole(ctx context.Context, st *step, id int64, p Progress) error {
 }
 
 // transaction returns the part that failed, if one did.
-func (r *run) transaction(ctx context.Context, file *File, id int64, p Progress) (*db.Part, error) {
+func (r *run) transaction(ctx context.Context, file *File, id int64, p Progress) (*dialect.Part, error) {
 	sql := r.m.opts.Engine.SQL()
 	if err := r.m.opts.Engine.Prepare(ctx, r.session, file); err != nil {
 		return nil, err
@@ -148,7 +149,7 @@ func (r *run) committing(ctx context.Context, err error) error {
 	return e
 }
 
-func (r *run) part(ctx context.Context, part *db.Part) error {
+func (r *run) part(ctx context.Context, part *dialect.Part) error {
 	for range part.Times {
 		if err := r.exec(ctx, part.SQL); err != nil {
 			return err
@@ -258,7 +259,7 @@ func (r *run) reset(ctx context.Context) error {
 }
 
 // at says which file and which of its statements an error is about.
-func (r *run) at(ctx context.Context, err error, file *File, part *db.Part) *db.Error {
+func (r *run) at(ctx context.Context, err error, file *File, part *dialect.Part) *db.Error {
 	e := *r.m.explain(ctx, err, part)
 	where := file.Name
 	if part != nil {
@@ -275,7 +276,7 @@ func (r *run) at(ctx context.Context, err error, file *File, part *db.Part) *db.
 	return &e
 }
 
-func (f *File) index(part *db.Part) int {
+func (f *File) index(part *dialect.Part) int {
 	for i := range f.Parts {
 		if &f.Parts[i] == part {
 			return i

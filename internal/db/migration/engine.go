@@ -6,12 +6,13 @@ import (
 	"errors"
 
 	"dbrunner/internal/db"
+	"dbrunner/internal/db/dialect"
 )
 
 // Engine is what the package needs of a database engine.
 type Engine interface {
 	// Dialect says how the text of files is read.
-	Dialect() *db.Dialect
+	Dialect() *dialect.Dialect
 
 	// NonTransactional names the kind of a statement that cannot run in a transaction, by its first words in upper case; "" if it
 	// can.
@@ -55,7 +56,7 @@ type Engine interface {
 
 	// Explain makes an error of the driver one that can be shown: with its class, and without any SQL. part is what ran,
 	// nil for statements of this package.
-	Explain(err error, part *db.Part) *db.Error
+	Explain(err error, part *dialect.Part) *db.Error
 }
 
 // ErrEnded says that a file has ended its transaction itself.

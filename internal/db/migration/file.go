@@ -9,7 +9,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"dbrunner/internal/db"
+	"dbrunner/internal/db/dialect"
 )
 
 // File is one migration file.
@@ -17,7 +17,7 @@ type File struct {
 	Version Version
 	Name    string
 	SHA256  string // of its text, in hexadecimal; lines end with a line feed for it, whatever they end with in the file
-	Parts   []db.Part
+	Parts   []dialect.Part
 	// Stepwise says that the file cannot run in one transaction: its parts take effect one by one.
 	Stepwise bool
 	// Why says what makes it so, in words; empty if it is not.
@@ -47,12 +47,12 @@ func readFile(engine Engine, name string, contents []byte) (*File, error) {
 	}
 	sum := sha256.Sum256([]byte(text))
 	d := engine.Dialect()
-	parts := db.Split(d, text)
+	parts := dialect.Split(d, text)
 	if err := readable(d, text, parts); err != nil {
 		return nil, err
 	}
 	f := &File{Name: name, SHA256: hex.EncodeToString(sum[:]), Parts: parts}
-	if len(f.Parts) == 0 && len(db.Head(d, text)) == 0 {
+	if len(f.Parts) == 0 && len(dialect.Head(d, text)) == 0 {
 		return nil, errors.New("there is no statement in it: a file that is to do nothing has a comment in it")
 	}
 	for i := range f.Parts {
@@ -83,17 +83,17 @@ func decode(contents []byte) (string, error) {
 }
 
 // readable refuses a text that the server would not read as it is cut here, or whose end would be left out without a word.
-func readable(d *db.Dialect, text string, parts []db.Part) error {
+func readable(d *dialect.Dialect, text string, parts []dialect.Part) error {
 	if d.Foreign != nil {
 		if what := d.Foreign(d, text, parts); what != "" {
 			return errors.New(what)
 		}
 	}
-	if line := db.StrayReturn(d, text); line > 0 {
+	if line := dialect.StrayReturn(d, text); line > 0 {
 		return fmt.Errorf("line %d: a carriage return without a line feed inside a -- comment: what stands behind it may be taken for "+
 			"comment; end lines with a line feed", line)
 	}
-	if what := db.Unfinished(d, text); what != "" {
+	if what := dialect.Unfinished(d, text); what != "" {
 		return errors.New(what)
 	}
 	return nil
@@ -101,7 +101,7 @@ func readable(d *db.Dialect, text string, parts []db.Part) error {
 
 // takeTransaction takes the BEGIN and COMMIT away that surround a whole file: it runs in a transaction anyway, which
 // has to hold the mark that it is done as well. Other control of transactions would tear the two apart.
-func (f *File) takeTransaction(d *db.Dialect) error {
+func (f *File) takeTransaction(d *dialect.Dialect) error {
 	if d.Batches {
 		return nil // a text may hold any number of statements: the transaction is looked at when it has run
 	}
@@ -117,7 +117,7 @@ func (f *File) takeTransaction(d *db.Dialect) error {
 	return nil
 }
 
-func opens(p *db.Part) bool {
+func opens(p *dialect.Part) bool {
 	switch strings.Join(p.Words, " ") {
 	case "BEGIN", "BEGIN TRANSACTION", "BEGIN WORK", "START TRANSACTION", "BEGIN IMMEDIATE", "BEGIN EXCLUSIVE", "BEGIN DEFERRED",
 		"BEGIN IMMEDIATE TRANSACTION", "BEGIN EXCLUSIVE TRANSACTION", "BEGIN DEFERRED TRANSACTION":
@@ -126,7 +126,7 @@ func opens(p *db.Part) bool {
 	return false
 }
 
-func closes(p *db.Part) bool {
+func closes(p *dialect.Part) bool {
 	switch strings.Join(p.Words, " ") {
 	case "COMMIT", "COMMIT TRANSACTION", "COMMIT WORK", "END", "END TRANSACTION", "END WORK":
 		return true
@@ -139,7 +139,7 @@ func (f *File) stepwise(engine Engine, text string) {
 	if len(f.Parts) == 0 {
 		return
 	}
-	for _, comment := range db.Head(engine.Dialect(), text) {
+	for _, comment := range dialect.Head(engine.Dialect(), text) {
 		if strings.EqualFold(comment, stepwiseMark) {
 			f.Stepwise, f.Why = true, "its head says "+stepwiseMark
 			return

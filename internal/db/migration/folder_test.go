@@ -9,17 +9,17 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"dbrunner/internal/db"
+	"dbrunner/internal/db/dialect"
 	"dbrunner/internal/db/migration"
 )
 
 // textEngine is an engine as far as the reading of files goes.
 type textEngine struct {
 	migration.Engine
-	dialect *db.Dialect
+	dialect *dialect.Dialect
 }
 
-func (e textEngine) Dialect() *db.Dialect { return e.dialect }
+func (e textEngine) Dialect() *dialect.Dialect { return e.dialect }
 
 func (e textEngine) NonTransactional(words []string) string {
 	if words[0] == "VACUUM" {
@@ -37,13 +37,13 @@ func table(list ...string) map[string]bool {
 }
 
 func semicolons() textEngine {
-	return textEngine{dialect: &db.Dialect{
+	return textEngine{dialect: &dialect.Dialect{
 		DollarQuotes: true, NestedComments: true, TransactionVerb: table("BEGIN", "START", "COMMIT", "END", "ROLLBACK", "SAVEPOINT"),
 	}}
 }
 
 func batches() textEngine {
-	return textEngine{dialect: &db.Dialect{Brackets: true, NestedComments: true, Separator: "GO", Batches: true}}
+	return textEngine{dialect: &dialect.Dialect{Brackets: true, NestedComments: true, Separator: "GO", Batches: true}}
 }
 
 // folder makes a folder of "name: text" lines; a name alone has a statement in it.

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"dbrunner/internal/db"
+	"dbrunner/internal/db/dialect"
 )
 
 // Options is what the migrations of one database need.
@@ -142,7 +143,7 @@ func discard(session *sql.Conn) {
 }
 
 // explain makes an error one that can be shown. What the context has ended says so, whatever the driver made of it.
-func (m *Migrator) explain(ctx context.Context, err error, part *db.Part) *db.Error {
+func (m *Migrator) explain(ctx context.Context, err error, part *dialect.Part) *db.Error {
 	e, ours := errors.AsType[*db.Error](err)
 	if !ours {
 		e = m.opts.Engine.Explain(err, part)

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"dbrunner/internal/db"
+	"dbrunner/internal/db/dialect"
 )
 
 // Action is what to do with a database's migrations.
@@ -111,7 +112,7 @@ type Planned struct {
 	File       string
 	Direction  string
 	Stepwise   string // why it does not run in a transaction; empty: it does
-	Statements []db.Part
+	Statements []dialect.Part
 }
 
 // The codes of errors.

@@ -5,7 +5,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"dbrunner/internal/db"
+	"dbrunner/internal/db/dialect"
 )
 
 // bare is an engine of which nothing leaves traces but REINDEX.
@@ -25,7 +25,7 @@ func three() *Folder {
 	f := &Folder{}
 	for n := range int64(3) {
 		v := version(n + 1)
-		f.Files = append(f.Files, &File{Version: v, Name: "V" + v.Label + "__x.sql", SHA256: "sum" + v.Label, Parts: []db.Part{
+		f.Files = append(f.Files, &File{Version: v, Name: "V" + v.Label + "__x.sql", SHA256: "sum" + v.Label, Parts: []dialect.Part{
 			{Line: 1, Words: []string{"CREATE", "TABLE", "SECRET"}}, {Line: 4, Words: []string{"REINDEX", "SECRET"}}, {Line: 9, Words: []string{"SELECT"}},
 		}})
 	}

@@ -7,6 +7,7 @@ import (
 	"strconv"
 
 	"dbrunner/internal/db"
+	"dbrunner/internal/db/dialect"
 )
 
 const (
@@ -19,7 +20,7 @@ const (
 
 // hasBatch reports whether a statement runs for a batch: then each statement is a trip of its own.
 func hasBatch(tx *db.Transaction) bool {
-	return slices.ContainsFunc(tx.Statements, func(s *db.Compiled) bool { return s.Batch != nil })
+	return slices.ContainsFunc(tx.Statements, func(s *dialect.Compiled) bool { return s.Batch != nil })
 }
 
 // pieces runs the statements in several trips, in one transaction. After an error the transaction is rolled back.
@@ -46,9 +47,9 @@ func (t *transaction) pieces(ctx context.Context, out *outcome) error {
 	return nil
 }
 
-func (t *transaction) piece(ctx context.Context, stmt *db.Compiled, i int) (set db.ResultSet, err error) {
+func (t *transaction) piece(ctx context.Context, stmt *dialect.Compiled, i int) (set db.ResultSet, err error) {
 	if stmt.Batch == nil {
-		sets, err := t.trip(ctx, []*db.Compiled{stmt}, i)
+		sets, err := t.trip(ctx, []*dialect.Compiled{stmt}, i)
 		if err != nil {
 			return set, err
 		}
@@ -60,8 +61,8 @@ func (t *transaction) piece(ctx context.Context, stmt *db.Compiled, i int) (set 
 		reading, stop = context.WithDeadline(ctx, t.deadline)
 		defer stop()
 	}
-	b := batchRun{t: t, stmt: stmt, index: i, insert: db.ParseMultiRowInsert(t.d.Dialect(), stmt.SQL)}
-	_, err = db.EachOf(reading, stmt.Batch, func(row int64, args []db.Value) error { return b.add(ctx, row, args) })
+	b := batchRun{t: t, stmt: stmt, index: i, insert: dialect.ParseMultiRowInsert(t.d.Dialect(), stmt.SQL)}
+	_, err = db.EachOf(reading, stmt.Batch, func(row int64, args []dialect.Value) error { return b.add(ctx, row, args) })
 	if err == nil {
 		err = b.send(ctx)
 	}
@@ -80,7 +81,7 @@ func (t *transaction) piece(ctx context.Context, stmt *db.Compiled, i int) (set 
 }
 
 // trip sends statements in the open transaction and reads their answers.
-func (t *transaction) trip(ctx context.Context, statements []*db.Compiled, i int) ([]db.ResultSet, error) {
+func (t *transaction) trip(ctx context.Context, statements []*dialect.Compiled, i int) ([]db.ResultSet, error) {
 	if err := t.resolve(statements); err != nil {
 		return nil, t.ownError(ctx, err)
 	}
@@ -125,13 +126,13 @@ func (t *transaction) afterTrip(ctx context.Context, out *outcome, i int) error 
 // ones are read and encoded.
 type batchRun struct {
 	t      *transaction
-	stmt   *db.Compiled
+	stmt   *dialect.Compiled
 	index  int
-	insert *db.MultiRowInsert // writes several rows at once; nil: the statement is none that could
+	insert *dialect.MultiRowInsert // writes several rows at once; nil: the statement is none that could
 
-	first    int64         // row of those that wait, from 1
-	waiting  []db.Compiled // one execution each
-	values   []db.Value    // of those that wait, one after the other
+	first    int64              // row of those that wait, from 1
+	waiting  []dialect.Compiled // one execution each
+	values   []dialect.Value    // of those that wait, one after the other
 	bytes    int
 	typed    bool    // one of the values has a type of its own
 	flight   *flight // was sent, and its answers are out; nil: nothing is
@@ -147,7 +148,7 @@ type flight struct {
 }
 
 // add takes a row, and sends what waits when that is enough.
-func (b *batchRun) add(ctx context.Context, row int64, args []db.Value) error {
+func (b *batchRun) add(ctx context.Context, row int64, args []dialect.Value) error {
 	if len(b.waiting) == 0 {
 		b.first = row
 	}
@@ -157,7 +158,7 @@ func (b *batchRun) add(ctx context.Context, row int64, args []db.Value) error {
 		b.bytes += len(args[i].Text) + 16
 		b.typed = b.typed || args[i].Type != ""
 	}
-	b.waiting = append(b.waiting, db.Compiled{SQL: b.stmt.SQL, Args: b.values[from:len(b.values):len(b.values)], Origin: b.stmt.Origin})
+	b.waiting = append(b.waiting, dialect.Compiled{SQL: b.stmt.SQL, Args: b.values[from:len(b.values):len(b.values)], Origin: b.stmt.Origin})
 	if len(b.waiting) < batchTrip && b.bytes < batchBytes {
 		return nil
 	}
@@ -193,7 +194,7 @@ func (b *batchRun) send(ctx context.Context) error {
 	return b.t.bounds(ctx)
 }
 
-func (b *batchRun) post(ctx context.Context, statements []*db.Compiled, each int) (*flight, error) {
+func (b *batchRun) post(ctx context.Context, statements []*dialect.Compiled, each int) (*flight, error) {
 	t := b.t
 	t.flushed()
 	t.sent = nil // those of the flight are still to be answered
@@ -242,7 +243,7 @@ func (b *batchRun) settle(ctx context.Context) error {
 }
 
 // statements are those that write the rows that wait: each of them so many, but for the last ones.
-func (b *batchRun) statements() (list []*db.Compiled, each int) {
+func (b *batchRun) statements() (list []*dialect.Compiled, each int) {
 	each = 1
 	if b.insert != nil && !b.typed && len(b.waiting[0].Args) == b.insert.Params {
 		each = max(1, min(len(b.waiting), togetherParams/max(1, b.insert.Params)))
@@ -250,7 +251,7 @@ func (b *batchRun) statements() (list []*db.Compiled, each int) {
 	width := len(b.waiting[0].Args)
 	done := 0
 	for ; each > 1 && done+each <= len(b.waiting); done += each {
-		list = append(list, &db.Compiled{SQL: b.insert.Text(each), Args: b.values[done*width : (done+each)*width], Origin: b.stmt.Origin})
+		list = append(list, &dialect.Compiled{SQL: b.insert.Text(each), Args: b.values[done*width : (done+each)*width], Origin: b.stmt.Origin})
 	}
 	for ; done < len(b.waiting); done++ {
 		list = append(list, &b.waiting[done])

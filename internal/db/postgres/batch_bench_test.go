@@ -12,6 +12,7 @@ import (
 
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/dbtest"
+	"dbrunner/internal/db/dialect"
 	"dbrunner/internal/db/postgres"
 )
 
@@ -20,20 +21,20 @@ const benchRows = 100_000
 // customers are rows of five columns.
 type customers struct{ next int }
 
-func (customers) Open(context.Context) (db.BatchRows, error) { return &customers{}, nil }
-func (*customers) Close() error                              { return nil }
+func (customers) Open(context.Context) (dialect.BatchRows, error) { return &customers{}, nil }
+func (*customers) Close() error                                   { return nil }
 
-func (c *customers) Next() ([]db.Value, error) {
+func (c *customers) Next() ([]dialect.Value, error) {
 	if c.next++; c.next > benchRows {
 		return nil, io.EOF
 	}
 	id := strconv.Itoa(c.next)
-	return []db.Value{
-		{Kind: db.Number, Text: id},
-		{Kind: db.String, Text: "customer " + id},
-		{Kind: db.Number, Text: id + ".25"},
-		{Kind: db.String, Text: "2026-01-01 00:00:00+00"},
-		{Kind: db.Bool, Text: "true"},
+	return []dialect.Value{
+		{Kind: dialect.Number, Text: id},
+		{Kind: dialect.String, Text: "customer " + id},
+		{Kind: dialect.Number, Text: id + ".25"},
+		{Kind: dialect.String, Text: "2026-01-01 00:00:00+00"},
+		{Kind: dialect.Bool, Text: "true"},
 	}, nil
 }
 
@@ -89,7 +90,7 @@ func BenchmarkBatch(b *testing.B) {
 			for b.Loop() {
 				empty()
 				jobs++
-				tx := &db.Transaction{Statements: []*db.Compiled{{SQL: sql, Batch: customers{}}}, Expect: make([]*db.Range, 1)}
+				tx := &db.Transaction{Statements: []*dialect.Compiled{{SQL: sql, Batch: customers{}}}, Expect: make([]*db.Range, 1)}
 				sets, err := d.Transact(b.Context(), db.Call{Timeout: time.Minute}, tx, db.RowOptions{Format: db.Objects}, sealed(fmt.Sprint(name, b.N, jobs, time.Now().UnixNano())))
 				if err != nil || sets[0].RowsAffected != benchRows {
 					b.Fatal(err)

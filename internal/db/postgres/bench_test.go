@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"dbrunner/internal/db"
+	"dbrunner/internal/db/dialect"
 	"dbrunner/internal/db/postgres"
 )
 
@@ -63,7 +64,7 @@ func BenchmarkRead(b *testing.B) {
 		call := db.Call{Label: "job-1", Timeout: time.Minute}
 		rows := db.RowOptions{Format: db.Objects, MaxRows: 1000, MaxBytes: 1 << 20}
 		parallel(b, func(ctx context.Context, n int64) error {
-			stmt := db.Compiled{SQL: "SELECT $1::int AS n", Args: []db.Value{{Kind: db.Number, Text: strconv.FormatInt(n, 10)}}}
+			stmt := dialect.Compiled{SQL: "SELECT $1::int AS n", Args: []dialect.Value{{Kind: dialect.Number, Text: strconv.FormatInt(n, 10)}}}
 			_, err := d.Read(ctx, call, &stmt, rows)
 			return err
 		})
@@ -95,7 +96,7 @@ func BenchmarkTransact(b *testing.B) {
 		parallel(b, func(ctx context.Context, _ int64) error {
 			id := strconv.FormatInt(effects.Add(1), 10)
 			tx := db.Transaction{
-				Statements: []*db.Compiled{{SQL: insert, Args: []db.Value{{Kind: db.Number, Text: id}, {Kind: db.String, Text: "note"}}}},
+				Statements: []*dialect.Compiled{{SQL: insert, Args: []dialect.Value{{Kind: dialect.Number, Text: id}, {Kind: dialect.String, Text: "note"}}}},
 				Expect:     []*db.Range{nil},
 			}
 			_, err := d.Transact(ctx, call, &tx, rows, func(context.Context, []db.ResultSet) (*db.Entry, error) {
@@ -113,7 +114,7 @@ func BenchmarkTransact(b *testing.B) {
 		parallel(b, func(ctx context.Context, _ int64) error {
 			id := strconv.FormatInt(effects.Add(1), 10)
 			tx := db.Transaction{
-				Statements: []*db.Compiled{{SQL: insert, Args: []db.Value{{Kind: db.Number, Text: id}, {Kind: db.String, Text: "note"}}}},
+				Statements: []*dialect.Compiled{{SQL: insert, Args: []dialect.Value{{Kind: dialect.Number, Text: id}, {Kind: dialect.String, Text: "note"}}}},
 				Expect:     []*db.Range{nil},
 			}
 			_, err := d.Transact(ctx, call, &tx, rows, nil)
@@ -142,7 +143,7 @@ func BenchmarkRows(b *testing.B) {
 	b.Run("engine", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
-			_, err := d.Read(b.Context(), db.Call{Timeout: time.Minute}, &db.Compiled{SQL: sql}, db.RowOptions{Format: db.Objects})
+			_, err := d.Read(b.Context(), db.Call{Timeout: time.Minute}, &dialect.Compiled{SQL: sql}, db.RowOptions{Format: db.Objects})
 			require.NoError(b, err)
 		}
 	})

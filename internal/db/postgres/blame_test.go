@@ -7,6 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"dbrunner/internal/db"
+	"dbrunner/internal/db/dialect"
 )
 
 // TestErrorsInPublishersWords: parameters are told by the publisher's names, with the type that the value does not fit, and
@@ -15,29 +16,31 @@ func TestErrorsInPublishersWords(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	b.sql("CREATE TABLE taking (d date, n integer, m numeric(5,2), u uuid); CREATE TYPE mood AS ENUM ('sad')")
-	str := func(typ, text string) db.Value { return db.Value{Kind: db.String, Type: typ, Text: text} }
-	named := func(list map[string]db.Value) db.Params { return db.Params{Named: list} }
+	str := func(typ, text string) dialect.Value {
+		return dialect.Value{Kind: dialect.String, Type: typ, Text: text}
+	}
+	named := func(list map[string]dialect.Value) dialect.Params { return dialect.Params{Named: list} }
 	for _, c := range []struct {
 		sql    string
-		params db.Params
+		params dialect.Params
 		want   []string
 	}{
-		{"INSERT INTO taking (u, d) VALUES (:key, :day)", named(map[string]db.Value{"key": str("", "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11"), "day": str("", "canary")}), []string{"parameter :day is no value of type date"}},
-		{"INSERT INTO taking (d) VALUES ($2), ($1)", db.Params{List: []db.Value{str("", "2026-01-01"), str("date", "canary")}}, []string{"parameter $2 is no value of type date"}},
-		{"SELECT :n::integer AS v", named(map[string]db.Value{"n": {Kind: db.Number, Text: "5.0"}}), []string{"parameter :n is no value of type integer", "without its fraction"}},
-		{"SELECT :n AS v", named(map[string]db.Value{"n": str("smallint", "70000")}), []string{"parameter :n is no value of type smallint"}},
-		{"SELECT :m AS v", named(map[string]db.Value{"m": str("mood", "canary")}), []string{"parameter :m is no value of type mood"}},
-		{"SELECT :j AS v", named(map[string]db.Value{"j": str("jsonb", "{canary")}), []string{"parameter :j is no value of type jsonb"}},
-		{"SELECT :name AS v, canary AS \"größe\"", named(map[string]db.Value{"name": str("text", "x")}), []string{`"canary" (character 20 `}},
-		{"SELECT 'ü' || :a_long_name_of_a_parameter || :b || nope", named(map[string]db.Value{"a_long_name_of_a_parameter": str("", "x"), "b": str("", "y")}), []string{`"nope" (character 52 `}},
-		{"SELECT :a::numeric AS v, :b FROM nothing", named(map[string]db.Value{"a": str("numeric(5,2)", "1"), "b": str("text", "x")}), []string{`"nothing" (character 34 `}},
-		{"SELECT nope, $1::text", db.Params{List: []db.Value{str("", "x")}}, []string{`"nope" (character 8 `}},
-		{"SELECT $1 + nope", db.Params{List: []db.Value{str("numeric(4,1)", "1")}}, []string{`"nope" (character 13 `}},
-		{"SELECT (:x", named(map[string]db.Value{"x": str("text", "x")}), []string{"at character 11 "}},
-		{"SELECT f(:x)", named(map[string]db.Value{"x": str("text", "x")}), []string{`"f" (character 8 `}},
-		{"SELECT :x :x", named(map[string]db.Value{"x": str("text", "x")}), []string{`":x" (character 11 `}},
+		{"INSERT INTO taking (u, d) VALUES (:key, :day)", named(map[string]dialect.Value{"key": str("", "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11"), "day": str("", "canary")}), []string{"parameter :day is no value of type date"}},
+		{"INSERT INTO taking (d) VALUES ($2), ($1)", dialect.Params{List: []dialect.Value{str("", "2026-01-01"), str("date", "canary")}}, []string{"parameter $2 is no value of type date"}},
+		{"SELECT :n::integer AS v", named(map[string]dialect.Value{"n": {Kind: dialect.Number, Text: "5.0"}}), []string{"parameter :n is no value of type integer", "without its fraction"}},
+		{"SELECT :n AS v", named(map[string]dialect.Value{"n": str("smallint", "70000")}), []string{"parameter :n is no value of type smallint"}},
+		{"SELECT :m AS v", named(map[string]dialect.Value{"m": str("mood", "canary")}), []string{"parameter :m is no value of type mood"}},
+		{"SELECT :j AS v", named(map[string]dialect.Value{"j": str("jsonb", "{canary")}), []string{"parameter :j is no value of type jsonb"}},
+		{"SELECT :name AS v, canary AS \"größe\"", named(map[string]dialect.Value{"name": str("text", "x")}), []string{`"canary" (character 20 `}},
+		{"SELECT 'ü' || :a_long_name_of_a_parameter || :b || nope", named(map[string]dialect.Value{"a_long_name_of_a_parameter": str("", "x"), "b": str("", "y")}), []string{`"nope" (character 52 `}},
+		{"SELECT :a::numeric AS v, :b FROM nothing", named(map[string]dialect.Value{"a": str("numeric(5,2)", "1"), "b": str("text", "x")}), []string{`"nothing" (character 34 `}},
+		{"SELECT nope, $1::text", dialect.Params{List: []dialect.Value{str("", "x")}}, []string{`"nope" (character 8 `}},
+		{"SELECT $1 + nope", dialect.Params{List: []dialect.Value{str("numeric(4,1)", "1")}}, []string{`"nope" (character 13 `}},
+		{"SELECT (:x", named(map[string]dialect.Value{"x": str("text", "x")}), []string{"at character 11 "}},
+		{"SELECT f(:x)", named(map[string]dialect.Value{"x": str("text", "x")}), []string{`"f" (character 8 `}},
+		{"SELECT :x :x", named(map[string]dialect.Value{"x": str("text", "x")}), []string{`":x" (character 11 `}},
 	} {
-		compiled, faults := db.Compile(b.db.Dialect(), db.Statement{SQL: c.sql, Params: c.params})
+		compiled, faults := dialect.Compile(b.db.Dialect(), dialect.Statement{SQL: c.sql, Params: c.params})
 		require.Empty(t, faults, c.sql)
 		for range 3 { // also where the session has the statement by its name
 			check := func(err error) {
@@ -54,7 +57,7 @@ func TestErrorsInPublishersWords(t *testing.T) {
 			if !strings.HasPrefix(c.sql, "INSERT") {
 				check(err)
 			}
-			tx := &db.Transaction{Statements: []*db.Compiled{{SQL: "SELECT 1"}, compiled}, Expect: make([]*db.Range, 2)}
+			tx := &db.Transaction{Statements: []*dialect.Compiled{{SQL: "SELECT 1"}, compiled}, Expect: make([]*db.Range, 2)}
 			_, err = b.db.Transact(t.Context(), call(), tx, objects(), sealed("job"))
 			check(err)
 			_, err = b.db.Execute(t.Context(), call(), compiled, objects(), nil)

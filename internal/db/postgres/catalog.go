@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"dbrunner/internal/db"
+	"dbrunner/internal/db/dialect"
 )
 
 // The names of types are written out of two names, always quoted where needed: what format_type prints depends
@@ -54,7 +55,7 @@ func oidList(unnamed []unnamedType) string {
 const maxOwnTypes = 1000
 
 // resolve finds the types of the database's own that parameters name.
-func (s *session) resolve(stmts []*db.Compiled) error {
+func (s *session) resolve(stmts []*dialect.Compiled) error {
 	for i, stmt := range stmts {
 		for j := range stmt.Args {
 			name := stmt.Args[j].Type

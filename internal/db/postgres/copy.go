@@ -9,13 +9,13 @@ import (
 
 	"github.com/jackc/pgx/v5/pgproto3"
 
-	"dbrunner/internal/db"
+	"dbrunner/internal/db/dialect"
 )
 
 // foreign finds what psql would do and no server does: its commands, which begin with a backslash, and COPY from the
 // program's own input, after which the server waits for rows with its locks held. What comes first is reported: the rows
 // behind a COPY are no SQL.
-func foreign(d *db.Dialect, script string, parts []db.Part) string {
+func foreign(d *dialect.Dialect, script string, parts []dialect.Part) string {
 	line, what := 0, ""
 	for i := range parts {
 		if what = copies(&parts[i]); what != "" {
@@ -43,7 +43,7 @@ const (
 )
 
 // copies says what is wrong with a COPY between the server and a client; "" for any other statement.
-func copies(part *db.Part) string {
+func copies(part *dialect.Part) string {
 	if len(part.Words) == 0 || part.Words[0] != "COPY" {
 		return ""
 	}
@@ -59,14 +59,14 @@ func copies(part *db.Part) string {
 }
 
 // backslash is the offset of the first one outside of quotes and comments, where no server knows it; -1 if there is none.
-func backslash(d *db.Dialect, script string) int {
-	lexer := db.NewLexer(d, script)
+func backslash(d *dialect.Dialect, script string) int {
+	lexer := dialect.NewLexer(d, script)
 	for {
 		t, ok := lexer.Next()
 		switch {
 		case !ok:
 			return -1
-		case t.Kind == db.TokenOther && script[t.Start] == '\\':
+		case t.Kind == dialect.TokenOther && script[t.Start] == '\\':
 			return t.Start
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"dbrunner/internal/db"
+	"dbrunner/internal/db/dialect"
 	"dbrunner/internal/db/migration"
 	"dbrunner/internal/db/postgres"
 )
@@ -83,7 +84,7 @@ func TestCopyThatArrives(t *testing.T) {
 		_, err = session.ExecContext(ctx, "BEGIN")
 		require.NoError(t, err)
 		_, err = session.ExecContext(ctx, text)
-		e := engine.Explain(err, &db.Part{SQL: text})
+		e := engine.Explain(err, &dialect.Part{SQL: text})
 		require.Equal(t, db.CodeNotSupported, e.Code, "%s: %v", text, err)
 		require.Equal(t, db.ClassPermanent, e.Class)
 		_, err = session.ExecContext(ctx, "ROLLBACK")
@@ -109,7 +110,7 @@ func TestCopyInJobs(t *testing.T) {
 			"last":        func() error { _, err := b.transact(nil, text); return err },
 			"query":       func() error { _, err := b.read(text); return err },
 			"statement": func() error {
-				_, err := b.db.Execute(ctx, db.Call{Timeout: time.Minute}, &db.Compiled{SQL: text}, db.RowOptions{Format: db.Arrays}, nil)
+				_, err := b.db.Execute(ctx, db.Call{Timeout: time.Minute}, &dialect.Compiled{SQL: text}, db.RowOptions{Format: db.Arrays}, nil)
 				return err
 			},
 		} {

@@ -10,6 +10,7 @@ import (
 
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/dbtest"
+	"dbrunner/internal/db/dialect"
 )
 
 // proxied opens a database behind a proxy that can cut.
@@ -250,7 +251,7 @@ func TestPaused(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second) // the wait for a session is the context's
 	defer cancel()
 	begun := time.Now()
-	_, err := b.db.Read(ctx, db.Call{Timeout: time.Second}, &db.Compiled{SQL: "SELECT 1 AS n"}, objects())
+	_, err := b.db.Read(ctx, db.Call{Timeout: time.Second}, &dialect.Compiled{SQL: "SELECT 1 AS n"}, objects())
 	took := time.Since(begun)
 	server.Resume(t)
 	require.Contains(t, []db.Class{db.ClassTimeout, db.ClassCanceled}, db.ClassOf(err), "%v", err)

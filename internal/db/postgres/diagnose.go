@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"dbrunner/internal/db"
+	"dbrunner/internal/db/dialect"
 )
 
 var _ db.Diagnoser = (*Database)(nil)
@@ -342,7 +343,7 @@ func named(name []byte) string {
 }
 
 func verb(word []byte) string {
-	if v := db.Verb(string(word)); v != "" {
+	if v := dialect.Verb(string(word)); v != "" {
 		return v
 	}
 	return "a statement"

@@ -3,7 +3,7 @@ package postgres
 import (
 	"strconv"
 
-	"dbrunner/internal/db"
+	"dbrunner/internal/db/dialect"
 )
 
 // maxParams is the protocol's own limit: the number of arguments has 16 bits.
@@ -21,10 +21,10 @@ func words(list ...string) map[string]bool {
 }
 
 // Dialect returns how SQL text and parameters of this engine are read.
-func Dialect() *db.Dialect { return newDialect() }
+func Dialect() *dialect.Dialect { return newDialect() }
 
-func newDialect() *db.Dialect {
-	return &db.Dialect{
+func newDialect() *dialect.Dialect {
+	return &dialect.Dialect{
 		DollarQuotes:   true,
 		EscapeStrings:  true,
 		NestedComments: true,
@@ -41,6 +41,6 @@ func newDialect() *db.Dialect {
 		ForbiddenFirst: words("PREPARE", "EXECUTE", "DEALLOCATE", "DISCARD", "LISTEN", "UNLISTEN", "LOAD", "COPY"),
 		Foreign:        foreign,
 		CheckValue:     checkValue,
-		Cache:          db.NewCache(shapes),
+		Cache:          dialect.NewCache(shapes),
 	}
 }

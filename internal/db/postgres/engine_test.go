@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"dbrunner/internal/db"
+	"dbrunner/internal/db/dialect"
 	"dbrunner/internal/db/postgres"
 )
 
@@ -91,31 +92,31 @@ func TestUserTypes(t *testing.T) {
 		}, types)
 	}
 	for typ, c := range map[string]struct {
-		value db.Value
+		value dialect.Value
 		want  string
 	}{
-		"mood":               {db.Value{Kind: db.String, Text: "happy"}, `[{"v":"happy"}]`},
-		"public.mood[]":      {db.Value{Kind: db.Array, Text: `["sad","happy"]`}, `[{"v":"{sad,happy}"}]`},
-		`"My Schema".pair`:   {db.Value{Kind: db.String, Text: "(1,x)"}, `[{"v":"(1,x)"}]`},
-		`"My Schema".pair[]`: {db.Value{Kind: db.Array, Text: `["(1,x)"]`}, `[{"v":"{\"(1,x)\"}"}]`},
-		"positive":           {db.Value{Kind: db.Number, Text: "5"}, `[{"v":5}]`},
+		"mood":               {dialect.Value{Kind: dialect.String, Text: "happy"}, `[{"v":"happy"}]`},
+		"public.mood[]":      {dialect.Value{Kind: dialect.Array, Text: `["sad","happy"]`}, `[{"v":"{sad,happy}"}]`},
+		`"My Schema".pair`:   {dialect.Value{Kind: dialect.String, Text: "(1,x)"}, `[{"v":"(1,x)"}]`},
+		`"My Schema".pair[]`: {dialect.Value{Kind: dialect.Array, Text: `["(1,x)"]`}, `[{"v":"{\"(1,x)\"}"}]`},
+		"positive":           {dialect.Value{Kind: dialect.Number, Text: "5"}, `[{"v":5}]`},
 	} {
 		c.value.Type = typ
 		for range 3 {
-			set, err := b.db.Read(t.Context(), call(), &db.Compiled{SQL: "SELECT $1 AS v", Args: []db.Value{c.value}}, objects())
+			set, err := b.db.Read(t.Context(), call(), &dialect.Compiled{SQL: "SELECT $1 AS v", Args: []dialect.Value{c.value}}, objects())
 			require.NoError(t, err, typ)
 			require.JSONEq(t, c.want, string(set.Rows))
 		}
 	}
 	b.sql(`DROP TYPE mood CASCADE`)
 	b.sql(`CREATE TYPE mood AS ENUM ('sad', 'happy', 'new')`)
-	fresh := db.Compiled{SQL: "SELECT $1 AS v", Args: []db.Value{{Kind: db.String, Type: "mood", Text: "new"}}}
+	fresh := dialect.Compiled{SQL: "SELECT $1 AS v", Args: []dialect.Value{{Kind: dialect.String, Type: "mood", Text: "new"}}}
 	for range 6 {
 		set, err := b.db.Read(t.Context(), call(), &fresh, objects())
 		require.NoError(t, err)
 		require.JSONEq(t, `[{"v":"new"}]`, string(set.Rows))
 		sets, err := b.db.Transact(t.Context(), call(),
-			&db.Transaction{Statements: []*db.Compiled{&fresh}, Expect: []*db.Range{nil}}, objects(), nil)
+			&db.Transaction{Statements: []*dialect.Compiled{&fresh}, Expect: []*db.Range{nil}}, objects(), nil)
 		require.NoError(t, err)
 		require.JSONEq(t, `[{"v":"new"}]`, string(sets[0].Rows))
 	}
@@ -300,7 +301,7 @@ func TestSecondAttempt(t *testing.T) {
 	lose := map[string]func(b *bench){
 		"stale": func(b *bench) { b.sql(fmt.Sprintf("ALTER TABLE thing ADD COLUMN c%d text", time.Now().UnixNano())) },
 		"dropped": func(b *bench) {
-			_, _ = b.db.Read(t.Context(), call(), &db.Compiled{SQL: "SELECT drop_statements()"}, objects())
+			_, _ = b.db.Read(t.Context(), call(), &dialect.Compiled{SQL: "SELECT drop_statements()"}, objects())
 		},
 	}
 	for name, change := range lose {

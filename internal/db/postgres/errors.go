@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"dbrunner/internal/db"
+	"dbrunner/internal/db/dialect"
 )
 
 // errOutOfOrder ends the reading of an answer that nobody wants to the end, or that does not follow the
@@ -196,13 +197,13 @@ func (s *session) parameterAt(e *pgconn.PgError, of *sent) string {
 	if name := s.typeOfParameter(v, of, n); name != "" {
 		text += " is no value of type " + name
 	}
-	if v.Type == "" && v.Kind == db.Number && db.WholeNumber(v.Text) != v.Text && n <= len(of.params) && isWhole(of.params[n-1]) {
+	if v.Type == "" && v.Kind == dialect.Number && db.WholeNumber(v.Text) != v.Text && n <= len(of.params) && isWhole(of.params[n-1]) {
 		text += "; write the number without its fraction, or give it a type"
 	}
 	return text
 }
 
-func (s *session) typeOfParameter(v *db.Value, of *sent, n int) string {
+func (s *session) typeOfParameter(v *dialect.Value, of *sent, n int) string {
 	if v.Type != "" {
 		return v.Type
 	}
@@ -217,7 +218,7 @@ func (s *session) typeOfParameter(v *db.Value, of *sent, n int) string {
 }
 
 // inParameter says which parameter an error is about that came before anything was sent.
-func inParameter(err error, origin *db.Origin, number int) error {
+func inParameter(err error, origin *dialect.Origin, number int) error {
 	if e, ok := errors.AsType[*db.Error](err); ok {
 		e.Message = "parameter " + origin.Param(number) + ": " + e.Message
 	}

@@ -11,6 +11,7 @@ import (
 
 	"dbrunner/internal/crash"
 	"dbrunner/internal/db"
+	"dbrunner/internal/db/dialect"
 )
 
 const (
@@ -41,7 +42,7 @@ const (
 // Execute runs one statement outside of any transaction: it is a segment of its own, and so is everything of ours. A
 // pooler in transaction mode leaves no session that could have limits, settings or a lock: nothing is run behind one.
 func (d *Database) Execute(
-	ctx context.Context, call db.Call, stmt *db.Compiled, opts db.RowOptions, once *db.Once,
+	ctx context.Context, call db.Call, stmt *dialect.Compiled, opts db.RowOptions, once *db.Once,
 ) (db.ResultSet, error) {
 	if d.opts.TransactionPool {
 		return db.ResultSet{}, db.Errorf(db.ClassPermanent, db.CodeNotSupported,
@@ -64,14 +65,14 @@ func (d *Database) Execute(
 type autocommitRun struct {
 	*lease
 	call *db.Call
-	stmt *db.Compiled
+	stmt *dialect.Compiled
 	opts db.RowOptions
 	once *db.Once
 	gone bool // the link, so that nothing can be asked any more
 }
 
 func (a *autocommitRun) run(ctx context.Context) (db.ResultSet, error) {
-	if err := a.resolve([]*db.Compiled{a.stmt}); err != nil {
+	if err := a.resolve([]*dialect.Compiled{a.stmt}); err != nil {
 		return db.ResultSet{}, a.ownError(ctx, err)
 	}
 	if err := a.setUp(); err != nil {
@@ -91,7 +92,7 @@ func (a *autocommitRun) setUp() error {
 	if !a.deadline.IsZero() {
 		timeout = milliseconds(serverTimeout(time.Until(a.deadline)))
 	}
-	if db.HasWord(a.d.dialect, a.stmt.SQL, "CONCURRENTLY") {
+	if dialect.HasWord(a.d.dialect, a.stmt.SQL, "CONCURRENTLY") {
 		lock = "0"
 	}
 	if a.d.settings.label && a.call.Label != "" {

@@ -10,6 +10,7 @@ import (
 
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/dbtest"
+	"dbrunner/internal/db/dialect"
 )
 
 // outside is an execution at most once, with what its End was told.
@@ -26,7 +27,7 @@ func (x *outside) run(ctx context.Context, job string, timeout time.Duration, sq
 		e.Status = status
 		return e
 	}
-	return x.b.db.Execute(ctx, db.Call{Label: job, Timeout: timeout}, &db.Compiled{SQL: sql}, objects(), &db.Once{
+	return x.b.db.Execute(ctx, db.Call{Label: job, Timeout: timeout}, &dialect.Compiled{SQL: sql}, objects(), &db.Once{
 		Start: row(db.StatusStarted),
 		End: func(_ db.ResultSet, err error) *db.Entry {
 			x.ended++

@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"dbrunner/internal/db"
+	"dbrunner/internal/db/dialect"
 )
 
 // injector stands between the engine and the server and says something of its own before one of the server's messages,
@@ -177,7 +178,7 @@ func operations() map[string]operation {
 			return err
 		}, effectWithRow},
 		"transaction with a batch": {func(b *bench, job string) error {
-			rows := rowsOf{{{Kind: db.Number, Text: "1"}, {Kind: db.String, Text: "note"}}}
+			rows := rowsOf{{{Kind: dialect.Number, Text: "1"}, {Kind: dialect.String, Text: "note"}}}
 			tx := transaction("SELECT 1 AS n", "INSERT INTO effect (id, note) VALUES ($1, $2)", "SELECT 2 AS n")
 			tx.Statements[1].Batch = rows
 			_, err := b.db.Transact(b.t.Context(), call(), tx, objects(), sealed(job))
@@ -196,7 +197,7 @@ func operations() map[string]operation {
 			return err
 		}, statementOnce},
 		"statement": {func(b *bench, _ string) error {
-			_, err := b.db.Execute(b.t.Context(), call(), &db.Compiled{SQL: insertOne}, objects(), nil)
+			_, err := b.db.Execute(b.t.Context(), call(), &dialect.Compiled{SQL: insertOne}, objects(), nil)
 			return err
 		}, effectOrNot},
 		"Record": {func(b *bench, job string) error { _, _, err := b.db.Record(b.t.Context(), entry(job)); return err }, recorded},
@@ -224,20 +225,20 @@ func operations() map[string]operation {
 		"Check": own(func(b *bench, _ string) error { _, err := b.db.Check(b.t.Context()); return err }),
 		"first use of a pool": own(func(b *bench, _ string) error {
 			d := b.open(b.opts)
-			_, err := d.Read(b.t.Context(), call(), &db.Compiled{SQL: "SELECT 1 AS n"}, objects())
+			_, err := d.Read(b.t.Context(), call(), &dialect.Compiled{SQL: "SELECT 1 AS n"}, objects())
 			return err
 		}),
 	}
 }
 
 // rowsOf are a batch's rows.
-type rowsOf [][]db.Value
+type rowsOf [][]dialect.Value
 
-func (r rowsOf) Open(context.Context) (db.BatchRows, error) { return &rowsReader{rest: r}, nil }
+func (r rowsOf) Open(context.Context) (dialect.BatchRows, error) { return &rowsReader{rest: r}, nil }
 
 type rowsReader struct{ rest rowsOf }
 
-func (r *rowsReader) Next() ([]db.Value, error) {
+func (r *rowsReader) Next() ([]dialect.Value, error) {
 	if len(r.rest) == 0 {
 		return nil, io.EOF
 	}
@@ -376,7 +377,7 @@ func TestUnaskedMessages(t *testing.T) {
 				b.requireAtRest()
 			}
 			d := b.open(b.opts)
-			_, err := d.Read(t.Context(), call(), &db.Compiled{SQL: "SELECT 1 AS n"}, objects())
+			_, err := d.Read(t.Context(), call(), &dialect.Compiled{SQL: "SELECT 1 AS n"}, objects())
 			require.NoError(t, err)
 		})
 	}
@@ -391,7 +392,7 @@ func TestFatalAtEveryMessageOfASharedTrip(t *testing.T) {
 		require.Less(t, at, 200)
 		c.warm()
 		var once sync.Once
-		reads := []*db.Compiled{stmt(plainRead, "1"), stmt(anyRead, ""), stmt(plainRead, "2"), stmt(plainRead, "3")}
+		reads := []*dialect.Compiled{stmt(plainRead, "1"), stmt(anyRead, ""), stmt(plainRead, "2"), stmt(plainRead, "3")}
 		answers := c.waiting(reads, func(int) context.Context { return t.Context() }, func(int) error {
 			once.Do(func() { p.kill(at) }) // now the connection is the reads'
 			return nil
@@ -422,14 +423,14 @@ func TestPanicOfACallback(t *testing.T) {
 			_, _ = b.transact(func(context.Context, []db.ResultSet) (*db.Entry, error) { panic(boom) }, insertOne)
 		},
 		"begin of a read": func() {
-			_, _ = b.db.Read(t.Context(), begin, &db.Compiled{SQL: "SELECT 1 AS n"}, objects())
+			_, _ = b.db.Read(t.Context(), begin, &dialect.Compiled{SQL: "SELECT 1 AS n"}, objects())
 		},
 		"begin of a transaction": func() {
 			_, _ = b.db.Transact(t.Context(), begin, transaction(insertOne), objects(), nil)
 		},
 		"rows elsewhere": func() {
 			opts := db.RowOptions{Format: db.Objects, InlineBytes: 300, Overflow: panics{}, Sets: 1}
-			_, _ = b.db.Read(t.Context(), call(), &db.Compiled{SQL: "SELECT n FROM generate_series(1, 1000) n"}, opts)
+			_, _ = b.db.Read(t.Context(), call(), &dialect.Compiled{SQL: "SELECT n FROM generate_series(1, 1000) n"}, opts)
 		},
 	} {
 		require.PanicsWithError(t, "boom", work, name)

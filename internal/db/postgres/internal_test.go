@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"dbrunner/internal/db"
+	"dbrunner/internal/db/dialect"
 )
 
 // TestEveryCondition has a class and a code for every error of the manual's Appendix A.
@@ -210,12 +211,12 @@ func FuzzValue(f *testing.F) {
 // BenchmarkBind appends the messages of a statement that the session has prepared: two parameters without a type, and two
 // with one.
 func BenchmarkBind(b *testing.B) {
-	plain := []db.Value{{Kind: db.Number, Text: "4711"}, {Kind: db.String, Text: "some text"}}
-	typed := []db.Value{{Kind: db.String, Type: "uuid", Text: "8f14e45f-ceea-467f-a8d2-7d3a2b1c0d9e"}, {Kind: db.Array, Type: "integer[]", Text: "[1,2,3]"}}
-	for name, args := range map[string][]db.Value{"Plain": plain, "Typed": typed} {
+	plain := []dialect.Value{{Kind: dialect.Number, Text: "4711"}, {Kind: dialect.String, Text: "some text"}}
+	typed := []dialect.Value{{Kind: dialect.String, Type: "uuid", Text: "8f14e45f-ceea-467f-a8d2-7d3a2b1c0d9e"}, {Kind: dialect.Array, Type: "integer[]", Text: "[1,2,3]"}}
+	for name, args := range map[string][]dialect.Value{"Plain": plain, "Typed": typed} {
 		b.Run(name, func(b *testing.B) {
 			s := &session{statement: newCache(true)}
-			stmt := &db.Compiled{SQL: "SELECT $1, $2", Args: args}
+			stmt := &dialect.Compiled{SQL: "SELECT $1, $2", Args: args}
 			b.ReportAllocs()
 			for b.Loop() {
 				s.buf, s.sent = s.buf[:0], s.sent[:0]

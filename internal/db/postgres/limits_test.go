@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"dbrunner/internal/db"
+	"dbrunner/internal/db/dialect"
 )
 
 // TestCancelStops looks into the server: what was cancelled does not go on, and a storm of cancelled work never
@@ -27,7 +28,7 @@ func TestCancelStops(t *testing.T) {
 			defer cancel()
 			begin := func() error { time.AfterFunc(20*time.Millisecond, cancel); return nil }
 			_, _ = b.db.Read(ctx, db.Call{Timeout: time.Minute, Begin: begin},
-				&db.Compiled{SQL: "SELECT pg_sleep(100)::text AS n"}, objects())
+				&dialect.Compiled{SQL: "SELECT pg_sleep(100)::text AS n"}, objects())
 		})
 	}
 	go func() { wg.Wait(); close(stop) }()
@@ -81,7 +82,7 @@ func TestLimitsProved(t *testing.T) {
 	const want = `[{"a":%q,"b":"10s","c":"1min","d":"2s","e":"dbrunner/runner-1"}]`
 	for range 2 {
 		for timeout, limit := range map[time.Duration]string{time.Minute: "59900ms", 7 * time.Second: "6900ms"} {
-			set, err := b.db.Read(t.Context(), db.Call{Timeout: timeout}, &db.Compiled{SQL: look}, objects())
+			set, err := b.db.Read(t.Context(), db.Call{Timeout: timeout}, &dialect.Compiled{SQL: look}, objects())
 			require.NoError(t, err)
 			require.JSONEq(t, fmt.Sprintf(want, limit), string(set.Rows), "timeout %v", timeout)
 		}
@@ -95,7 +96,7 @@ func TestLabel(t *testing.T) {
 	t.Parallel()
 	const look = "SELECT current_setting('application_name') AS n"
 	b := setup(t, func(o *db.Options) { o.Settings = map[string]string{"label_sessions": "true"}; o.Pool.Max = 1 })
-	set, err := b.db.Read(t.Context(), db.Call{Label: "order-1'; x", Timeout: testTimeout}, &db.Compiled{SQL: look}, objects())
+	set, err := b.db.Read(t.Context(), db.Call{Label: "order-1'; x", Timeout: testTimeout}, &dialect.Compiled{SQL: look}, objects())
 	require.NoError(t, err)
 	require.JSONEq(t, `[{"n":"dbrunner:order-1x"}]`, string(set.Rows))
 	sets, err := b.transact(nil, look)
@@ -108,7 +109,7 @@ func TestLabel(t *testing.T) {
 func TestOverflow(t *testing.T) {
 	t.Parallel()
 	b := setup(t, func(o *db.Options) { o.Pool.Max = 1 })
-	giant := &db.Compiled{SQL: "SELECT generate_series(1, 100000000) AS n, repeat('x', 1000) AS v"}
+	giant := &dialect.Compiled{SQL: "SELECT generate_series(1, 100000000) AS n, repeat('x', 1000) AS v"}
 	for name, opts := range map[string]db.RowOptions{
 		"rows":  {Format: db.Objects, MaxRows: 10},
 		"bytes": {Format: db.Arrays, MaxBytes: 100000},
@@ -117,7 +118,7 @@ func TestOverflow(t *testing.T) {
 		_, err := b.db.Read(t.Context(), call(), giant, opts)
 		requireError(t, err, db.ClassPermanent, db.CodeResultTooLarge)
 		require.Less(t, time.Since(begun), 10*time.Second, name)
-		tx := &db.Transaction{Statements: []*db.Compiled{{SQL: insertOne}, giant}, Expect: make([]*db.Range, 2)}
+		tx := &db.Transaction{Statements: []*dialect.Compiled{{SQL: insertOne}, giant}, Expect: make([]*db.Range, 2)}
 		_, err = b.db.Transact(t.Context(), call(), tx, opts, sealed("job"))
 		e := requireError(t, err, db.ClassPermanent, db.CodeResultTooLarge)
 		require.Equal(t, 1, e.Statement)
@@ -137,7 +138,7 @@ func TestOverflowSmall(t *testing.T) {
 	}
 	before := pid()
 	for _, sql := range []string{"SELECT generate_series(1, 20) AS n", "SELECT 1 AS n, 2 AS n"} {
-		_, err := b.db.Read(t.Context(), call(), &db.Compiled{SQL: sql}, db.RowOptions{Format: db.Objects, MaxRows: 10})
+		_, err := b.db.Read(t.Context(), call(), &dialect.Compiled{SQL: sql}, db.RowOptions{Format: db.Objects, MaxRows: 10})
 		require.Equal(t, db.ClassPermanent, db.ClassOf(err), "%v", err)
 		_, err = b.db.Transact(t.Context(), call(), transaction(insertOne, sql), db.RowOptions{Format: db.Objects, MaxRows: 10}, nil)
 		require.Equal(t, db.ClassPermanent, db.ClassOf(err), "%v", err)
@@ -150,10 +151,10 @@ func TestOverflowSmall(t *testing.T) {
 func TestGiantField(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	_, err := b.db.Read(t.Context(), call(), &db.Compiled{SQL: "SELECT repeat('x', 100000000) AS v"},
+	_, err := b.db.Read(t.Context(), call(), &dialect.Compiled{SQL: "SELECT repeat('x', 100000000) AS v"},
 		db.RowOptions{Format: db.Objects, MaxBytes: 1 << 20})
 	requireError(t, err, db.ClassPermanent, db.CodeResultTooLarge)
-	set, err := b.db.Read(t.Context(), call(), &db.Compiled{SQL: "SELECT repeat('ab', 400000)::bytea AS v"},
+	set, err := b.db.Read(t.Context(), call(), &dialect.Compiled{SQL: "SELECT repeat('ab', 400000)::bytea AS v"},
 		db.RowOptions{Format: db.Objects, MaxBytes: 1100000})
 	require.NoError(t, err, "hexadecimal digits are longer than base64")
 	require.Greater(t, len(set.Rows), 1000000)
@@ -167,8 +168,8 @@ func TestLargePipeline(t *testing.T) {
 	big := strings.Repeat("x", 1<<20)
 	tx := &db.Transaction{}
 	for range 30 {
-		tx.Statements = append(tx.Statements, &db.Compiled{
-			SQL: "SELECT $1::text AS v", Args: []db.Value{{Kind: db.String, Text: big}},
+		tx.Statements = append(tx.Statements, &dialect.Compiled{
+			SQL: "SELECT $1::text AS v", Args: []dialect.Value{{Kind: dialect.String, Text: big}},
 		})
 		tx.Expect = append(tx.Expect, nil)
 	}

@@ -20,6 +20,7 @@ import (
 	"github.com/jackc/pgx/v5/stdlib"
 
 	"dbrunner/internal/db"
+	"dbrunner/internal/db/dialect"
 	"dbrunner/internal/db/migration"
 )
 
@@ -37,7 +38,7 @@ type migrations struct {
 	opts     db.Options
 	settings settings
 	config   *pgx.ConnConfig
-	dialect  *db.Dialect
+	dialect  *dialect.Dialect
 
 	noCheckInterval atomic.Bool // the server does not know the parameter
 }
@@ -98,7 +99,7 @@ func lockTimeout(l *db.Limits) string {
 }
 
 // Dialect says how files are read.
-func (m *migrations) Dialect() *db.Dialect { return m.dialect }
+func (m *migrations) Dialect() *dialect.Dialect { return m.dialect }
 
 // NonTransactional names what PostgreSQL refuses in a transaction.
 func (m *migrations) NonTransactional(words []string) string {
@@ -378,7 +379,7 @@ func (l *link) close() {
 }
 
 // Explain makes an error one that can be shown.
-func (m *migrations) Explain(err error, part *db.Part) *db.Error {
+func (m *migrations) Explain(err error, part *dialect.Part) *db.Error {
 	err = original(err)
 	if own, ok := errors.AsType[*db.Error](err); ok {
 		return own
@@ -410,7 +411,7 @@ func original(err error) error {
 	return err
 }
 
-func (m *migrations) serverError(pg *pgconn.PgError, part *db.Part) *db.Error {
+func (m *migrations) serverError(pg *pgconn.PgError, part *dialect.Part) *db.Error {
 	if strings.Contains(pg.Message, noRows) {
 		return db.Errorf(db.ClassPermanent, db.CodeNotSupported, "COPY … FROM STDIN: nobody sends its rows here; %s", insteadOfCopy).Because(pg)
 	}

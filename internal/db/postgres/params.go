@@ -10,6 +10,7 @@ import (
 	"unicode/utf8"
 
 	"dbrunner/internal/db"
+	"dbrunner/internal/db/dialect"
 )
 
 // paramType is what a publisher's type name means.
@@ -142,9 +143,9 @@ func userTypeName(name string) string {
 }
 
 // checkValue says what is wrong with a value before anything is sent.
-func checkValue(v db.Value) string {
+func checkValue(v dialect.Value) string {
 	if v.Type == "" {
-		if v.Kind == db.Array || v.Kind == db.Object {
+		if v.Kind == dialect.Array || v.Kind == dialect.Object {
 			return "an array or object needs a type: write {\"type\": \"integer[]\", \"value\": […]} or type jsonb"
 		}
 		return checkText(v)
@@ -159,15 +160,15 @@ func checkValue(v db.Value) string {
 	return checkText(v)
 }
 
-func checkText(v db.Value) string {
-	if v.Kind == db.String && strings.IndexByte(v.Text, 0) >= 0 {
+func checkText(v dialect.Value) string {
+	if v.Kind == dialect.String && strings.IndexByte(v.Text, 0) >= 0 {
 		return "text cannot hold the character U+0000 in PostgreSQL"
 	}
 	return ""
 }
 
 // typesOf returns the numbers of the parameters' types and the same as a cache key; nil if none is typed.
-func (s *session) typesOf(args []db.Value) (oids []uint32, key string) {
+func (s *session) typesOf(args []dialect.Value) (oids []uint32, key string) {
 	typed := false
 	for i := range args {
 		if args[i].Type != "" {
@@ -207,7 +208,7 @@ func (s *session) typeOf(name string) paramType {
 
 // castSQL is a statement's text with its placeholders cast to their types, where those have modifiers: the protocol has
 // no place for them.
-func castSQL(d *db.Dialect, stmt *db.Compiled) (string, *db.Origin) {
+func castSQL(d *dialect.Dialect, stmt *dialect.Compiled) (string, *dialect.Origin) {
 	casts := false
 	for i := range stmt.Args {
 		casts = casts || strings.IndexByte(stmt.Args[i].Type, '(') > 0
@@ -215,7 +216,7 @@ func castSQL(d *db.Dialect, stmt *db.Compiled) (string, *db.Origin) {
 	if !casts {
 		return stmt.SQL, stmt.Origin
 	}
-	return db.ReplaceParams(d, stmt, func(n int) string {
+	return dialect.ReplaceParams(d, stmt, func(n int) string {
 		if n < 1 || n > len(stmt.Args) {
 			return ""
 		}
@@ -228,8 +229,8 @@ func castSQL(d *db.Dialect, stmt *db.Compiled) (string, *db.Origin) {
 }
 
 // appendParam appends one argument of a binding.
-func (s *session) appendParam(b []byte, v *db.Value) ([]byte, error) {
-	if v.Kind == db.Null {
+func (s *session) appendParam(b []byte, v *dialect.Value) ([]byte, error) {
+	if v.Kind == dialect.Null {
 		return appendNull(b), nil
 	}
 	if v.Type == "" {
@@ -244,19 +245,19 @@ func (s *session) appendParam(b []byte, v *db.Value) ([]byte, error) {
 }
 
 // appendContent appends the text of a typed value; wrong says why it cannot.
-func appendContent(b []byte, v *db.Value, t paramType) (out []byte, wrong string) {
+func appendContent(b []byte, v *dialect.Value, t paramType) (out []byte, wrong string) {
 	json := t.elem == oidJSON || t.elem == oidJSONB
 	switch {
-	case v.Kind == db.Object && t.elem != 0 && (!json || t.array):
+	case v.Kind == dialect.Object && t.elem != 0 && (!json || t.array):
 		return b, "an object needs type json or jsonb"
-	case v.Kind == db.Array && !t.array && t.elem != 0 && !json:
+	case v.Kind == dialect.Array && !t.array && t.elem != 0 && !json:
 		return b, "an array needs an array type, such as integer[], or json or jsonb"
-	case t.array && v.Kind == db.Array:
+	case t.array && v.Kind == dialect.Array:
 		return appendArray(b, v.Text, t)
 	case t.array:
-	case t.elem == oidBytea && v.Kind == db.String:
+	case t.elem == oidBytea && v.Kind == dialect.String:
 		return appendByteaText(b, v.Text)
-	case v.Kind == db.Number && isWhole(t.elem):
+	case v.Kind == dialect.Number && isWhole(t.elem):
 		return append(b, db.WholeNumber(v.Text)...), ""
 	}
 	return append(b, v.Text...), ""

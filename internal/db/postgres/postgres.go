@@ -11,13 +11,14 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"dbrunner/internal/db"
+	"dbrunner/internal/db/dialect"
 )
 
 // Database is one configured PostgreSQL database.
 type Database struct {
 	opts           db.Options
 	settings       settings
-	dialect        *db.Dialect
+	dialect        *dialect.Dialect
 	pool           *pgxpool.Pool
 	pingAfter      time.Duration
 	connectTimeout time.Duration
@@ -78,7 +79,7 @@ func Open(opts db.Options) (db.Database, error) {
 func (d *Database) Engine() string { return "postgres" }
 
 // Dialect says how SQL text is read.
-func (d *Database) Dialect() *db.Dialect { return d.dialect }
+func (d *Database) Dialect() *dialect.Dialect { return d.dialect }
 
 // Stats describes the pool at this moment.
 func (d *Database) Stats() db.PoolStats {

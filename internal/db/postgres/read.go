@@ -5,12 +5,13 @@ import (
 	"time"
 
 	"dbrunner/internal/db"
+	"dbrunner/internal/db/dialect"
 )
 
 // Read runs the statement in a READ ONLY transaction, in one trip, which quick reads that wait at the same moment
 // share. The server refuses writes to tables and sequences there, not everything that a function of a privileged login
 // could do: the guarantee is a login that may only read.
-func (d *Database) Read(ctx context.Context, call db.Call, stmt *db.Compiled, opts db.RowOptions) (db.ResultSet, error) {
+func (d *Database) Read(ctx context.Context, call db.Call, stmt *dialect.Compiled, opts db.RowOptions) (db.ResultSet, error) {
 	r := d.readings.Get().(*pendingRead)
 	defer d.dismiss(r)
 	r.call, r.stmt, r.opts = &call, stmt, opts
@@ -147,11 +148,11 @@ func (l *lease) readUnbatched(ctx context.Context, r *pendingRead) (db.ResultSet
 
 // read is one attempt. again: the session had lost a statement under its name, or it is stale.
 func (l *lease) read(
-	ctx context.Context, call *db.Call, stmt *db.Compiled, opts db.RowOptions, named bool,
+	ctx context.Context, call *db.Call, stmt *dialect.Compiled, opts db.RowOptions, named bool,
 ) (set db.ResultSet, again bool, err error) {
 	var one [1]db.ResultSet
 	out := outcome{sets: one[:0]}
-	if err := l.resolve([]*db.Compiled{stmt}); err != nil {
+	if err := l.resolve([]*dialect.Compiled{stmt}); err != nil {
 		return set, false, l.ownError(ctx, err)
 	}
 	begun := time.Now()

@@ -14,13 +14,14 @@ import (
 
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/dbtest"
+	"dbrunner/internal/db/dialect"
 )
 
 // crowd is a database with one connection, so that reads that come at once share a trip.
 type crowd struct {
 	*bench
 
-	options func(*db.Compiled) db.RowOptions // nil: objects
+	options func(*dialect.Compiled) db.RowOptions // nil: objects
 }
 
 // answer is what one of many reads came to.
@@ -44,11 +45,11 @@ const (
 	anyRead   = "SELECT CASE WHEN $1::text = '' THEN 0 ELSE do_this($1::text) END AS done"
 )
 
-func stmt(sql, arg string) *db.Compiled {
-	return &db.Compiled{SQL: sql, Args: []db.Value{{Kind: db.String, Text: arg}}}
+func stmt(sql, arg string) *dialect.Compiled {
+	return &dialect.Compiled{SQL: sql, Args: []dialect.Value{{Kind: dialect.String, Text: arg}}}
 }
 
-func (c crowd) ask(ctx context.Context, s *db.Compiled, begin func() error) answer {
+func (c crowd) ask(ctx context.Context, s *dialect.Compiled, begin func() error) answer {
 	call := db.Call{Timeout: c.opts.Limits.StatementTimeout, Begin: begin}
 	opts := objects()
 	if c.options != nil {
@@ -59,7 +60,7 @@ func (c crowd) ask(ctx context.Context, s *db.Compiled, begin func() error) answ
 }
 
 // waiting starts the reads while the connection is taken, and lets them go when all of them wait.
-func (c crowd) waiting(reads []*db.Compiled, ctx func(i int) context.Context, begin func(i int) error) []answer {
+func (c crowd) waiting(reads []*dialect.Compiled, ctx func(i int) context.Context, begin func(i int) error) []answer {
 	c.t.Helper()
 	held, goOn, end := make(chan struct{}), make(chan struct{}), make(chan error, 1)
 	go func() {
@@ -83,7 +84,7 @@ func (c crowd) waiting(reads []*db.Compiled, ctx func(i int) context.Context, be
 	return answers
 }
 
-func (c crowd) together(reads ...*db.Compiled) []answer {
+func (c crowd) together(reads ...*dialect.Compiled) []answer {
 	c.t.Helper()
 	return c.waiting(reads, func(int) context.Context { return c.t.Context() }, func(int) error { return nil })
 }
@@ -92,7 +93,7 @@ func (c crowd) together(reads ...*db.Compiled) []answer {
 func (c crowd) warm() {
 	c.t.Helper()
 	eventually(c.t, func() bool {
-		for _, s := range []*db.Compiled{stmt(plainRead, "1"), stmt(plainRead, "1"), stmt(plainRead, "1"), stmt(anyRead, ""), stmt(anyRead, ""), stmt(anyRead, "")} {
+		for _, s := range []*dialect.Compiled{stmt(plainRead, "1"), stmt(plainRead, "1"), stmt(plainRead, "1"), stmt(anyRead, ""), stmt(anyRead, ""), stmt(anyRead, "")} {
 			require.NoError(c.t, c.ask(c.t.Context(), s, nil).err)
 		}
 		c.together(stmt(plainRead, "1"), stmt(anyRead, ""), stmt(plainRead, "2"), stmt(anyRead, ""))
@@ -102,13 +103,13 @@ func (c crowd) warm() {
 
 // shared reports whether the session has had a shared trip.
 func (c crowd) shared() bool {
-	a := c.ask(c.t.Context(), &db.Compiled{SQL: "SELECT count(*)::int AS n FROM pg_prepared_statements WHERE name = 'dbr_next'"}, nil)
+	a := c.ask(c.t.Context(), &dialect.Compiled{SQL: "SELECT count(*)::int AS n FROM pg_prepared_statements WHERE name = 'dbr_next'"}, nil)
 	require.NoError(c.t, a.err)
 	return a.rows == `[{"n":1}]`
 }
 
 // plain are reads that share trips, with a stranger among them.
-func plain(stranger *db.Compiled) (reads []*db.Compiled) {
+func plain(stranger *dialect.Compiled) (reads []*dialect.Compiled) {
 	for i := 1; i <= 12; i++ {
 		reads = append(reads, stmt(plainRead, strconv.Itoa(i)))
 		if i == 5 {
@@ -180,7 +181,7 @@ func TestSharedOverflow(t *testing.T) {
 			}
 			reads := plain(stmt(upTo, "100"))
 			large := &elsewhere{}
-			c.options = func(s *db.Compiled) db.RowOptions {
+			c.options = func(s *dialect.Compiled) db.RowOptions {
 				over := &elsewhere{}
 				if s.SQL == upTo {
 					over = large
@@ -236,7 +237,7 @@ func TestSharedStrangers(t *testing.T) {
 				}
 				require.Zero(t, c.effects())
 			}
-			a := c.ask(t.Context(), &db.Compiled{SQL: "SELECT current_setting('search_path') AS s, current_user = session_user AS u"}, nil)
+			a := c.ask(t.Context(), &dialect.Compiled{SQL: "SELECT current_setting('search_path') AS s, current_user = session_user AS u"}, nil)
 			require.NoError(t, a.err)
 			require.NotContains(t, a.rows, "nowhere")
 			require.Contains(t, a.rows, `"u":true`)
@@ -298,7 +299,7 @@ func TestSharedStalls(t *testing.T) {
 }
 
 // all runs the reads at once, the stranger under ctx. others is called when all but the stranger have their answers.
-func (c crowd) all(ctx context.Context, reads []*db.Compiled, others func()) []answer {
+func (c crowd) all(ctx context.Context, reads []*dialect.Compiled, others func()) []answer {
 	answers := make([]answer, len(reads))
 	var stranger, rest sync.WaitGroup
 	for i, s := range reads {

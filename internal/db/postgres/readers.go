@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"dbrunner/internal/db"
+	"dbrunner/internal/db/dialect"
 )
 
 // readQueue are the reads that are under way or wait. There are as many leaders as the pool has connections: a leader
@@ -23,7 +24,7 @@ type readQueue struct {
 // trip that has it sets the rest.
 type pendingRead struct {
 	call      *db.Call
-	stmt      *db.Compiled
+	stmt      *dialect.Compiled
 	opts      db.RowOptions
 	since     time.Time      // of the wait
 	readEvent chan readEvent // has room for one

@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"dbrunner/internal/db"
+	"dbrunner/internal/db/dialect"
 )
 
 // TestRoleOfJob: a job that takes a role which may not write the ledger keeps its effect, made in that role to its end, and
@@ -81,13 +82,13 @@ func TestSlicesOfCalls(t *testing.T) {
 		"SELECT a['1':n] AS v FROM (SELECT ARRAY[1,2,3] AS a, 2 AS n) x", "SELECT a[(1)::int:n] AS v FROM (SELECT ARRAY[1,2,3] AS a, 2 AS n) x",
 		"SELECT a[1: n] AS v FROM (SELECT ARRAY[1,2,3] AS a, 2 AS n) x",
 	} {
-		compiled, faults := db.Compile(b.db.Dialect(), db.Statement{SQL: sql})
+		compiled, faults := dialect.Compile(b.db.Dialect(), dialect.Statement{SQL: sql})
 		require.Empty(t, faults, sql)
 		set, err := b.db.Read(t.Context(), call(), compiled, objects())
 		require.NoError(t, err, sql)
 		require.JSONEq(t, `[{"v":"{1,2}"}]`, string(set.Rows), sql)
 	}
-	_, faults := db.Compile(b.db.Dialect(), db.Statement{SQL: "SELECT a[1 :n] FROM t"})
+	_, faults := dialect.Compile(b.db.Dialect(), dialect.Statement{SQL: "SELECT a[1 :n] FROM t"})
 	require.Len(t, faults, 1)
 	require.Contains(t, faults[0].Message, "a[1: n]")
 }

@@ -15,6 +15,7 @@ import (
 
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/dbtest"
+	"dbrunner/internal/db/dialect"
 	"dbrunner/internal/db/postgres"
 	"dbrunner/internal/jsontext"
 )
@@ -269,38 +270,40 @@ func TestOwnArrays(t *testing.T) {
 	b.sql(`CREATE FUNCTION colon_in(cstring) RETURNS colon LANGUAGE internal IMMUTABLE STRICT AS 'int4in';
 		CREATE FUNCTION colon_out(colon) RETURNS cstring LANGUAGE internal IMMUTABLE STRICT AS 'int4out';
 		CREATE TYPE colon (INPUT = colon_in, OUTPUT = colon_out, LIKE = integer, DELIMITER = ':')`)
-	raw := func(kind db.ValueKind, typ, text string) db.Value { return db.Value{Kind: kind, Type: typ, Text: text} }
+	raw := func(kind dialect.ValueKind, typ, text string) dialect.Value {
+		return dialect.Value{Kind: kind, Type: typ, Text: text}
+	}
 	for _, c := range []struct {
-		value db.Value
+		value dialect.Value
 		want  string
 	}{
-		{raw(db.Array, "box[]", `["(1,1),(0,0)",null,"(2,2),(1,1)"]`), "ARRAY['(1,1),(0,0)'::box,NULL,'(2,2),(1,1)']"},
-		{raw(db.Array, "box[]", `[["(1,1),(0,0)"],["(2,2),(1,1)"]]`), "ARRAY[['(1,1),(0,0)'::box],['(2,2),(1,1)'::box]]"},
-		{raw(db.Array, "yards[]", `["(1,1),(0,0)","(2,2),(1,1)"]`), "ARRAY['(1,1),(0,0)'::yards,'(2,2),(1,1)']"},
-		{raw(db.Array, "colon[]", `[1,"2",null]`), "ARRAY['1'::colon,'2',NULL]"},
-		{raw(db.Array, "public.colon[]", `[[1],[2]]`), "ARRAY[['1'::colon],['2'::colon]]"},
-		{raw(db.Array, "numbers", `[1,null,3]`), "'{1,NULL,3}'::numbers"},
-		{raw(db.Array, "bytes[]", `["AP8=",null]`), `ARRAY['\x00ff'::bytes,NULL]`},
-		{raw(db.String, "bytes", `AP8=`), `'\x00ff'::bytes`},
-		{raw(db.Array, "doc[]", `[{"a":1},[2],3,null]`), `ARRAY['{"a":1}'::doc,'[2]','3',NULL]`},
-		{raw(db.Array, "doc", `[1,"x"]`), `'[1,"x"]'::doc`},
-		{raw(db.Object, "doc", `{"a":[1]}`), `'{"a":[1]}'::doc`},
-		{raw(db.Array, "mood[]", `["sad","ha'p\"py"]`), `ARRAY['sad'::mood,'ha''p"py']`},
-		{raw(db.Array, "positive[]", `[1.0,2]`), `ARRAY[1::positive,2]`},
+		{raw(dialect.Array, "box[]", `["(1,1),(0,0)",null,"(2,2),(1,1)"]`), "ARRAY['(1,1),(0,0)'::box,NULL,'(2,2),(1,1)']"},
+		{raw(dialect.Array, "box[]", `[["(1,1),(0,0)"],["(2,2),(1,1)"]]`), "ARRAY[['(1,1),(0,0)'::box],['(2,2),(1,1)'::box]]"},
+		{raw(dialect.Array, "yards[]", `["(1,1),(0,0)","(2,2),(1,1)"]`), "ARRAY['(1,1),(0,0)'::yards,'(2,2),(1,1)']"},
+		{raw(dialect.Array, "colon[]", `[1,"2",null]`), "ARRAY['1'::colon,'2',NULL]"},
+		{raw(dialect.Array, "public.colon[]", `[[1],[2]]`), "ARRAY[['1'::colon],['2'::colon]]"},
+		{raw(dialect.Array, "numbers", `[1,null,3]`), "'{1,NULL,3}'::numbers"},
+		{raw(dialect.Array, "bytes[]", `["AP8=",null]`), `ARRAY['\x00ff'::bytes,NULL]`},
+		{raw(dialect.String, "bytes", `AP8=`), `'\x00ff'::bytes`},
+		{raw(dialect.Array, "doc[]", `[{"a":1},[2],3,null]`), `ARRAY['{"a":1}'::doc,'[2]','3',NULL]`},
+		{raw(dialect.Array, "doc", `[1,"x"]`), `'[1,"x"]'::doc`},
+		{raw(dialect.Object, "doc", `{"a":[1]}`), `'{"a":[1]}'::doc`},
+		{raw(dialect.Array, "mood[]", `["sad","ha'p\"py"]`), `ARRAY['sad'::mood,'ha''p"py']`},
+		{raw(dialect.Array, "positive[]", `[1.0,2]`), `ARRAY[1::positive,2]`},
 	} {
-		set, err := b.db.Read(t.Context(), call(), &db.Compiled{
-			SQL: "SELECT $1::text AS sent, (" + c.want + ")::text AS want, pg_typeof($1)::text AS type", Args: []db.Value{c.value},
+		set, err := b.db.Read(t.Context(), call(), &dialect.Compiled{
+			SQL: "SELECT $1::text AS sent, (" + c.want + ")::text AS want, pg_typeof($1)::text AS type", Args: []dialect.Value{c.value},
 		}, db.RowOptions{Format: db.Arrays})
 		require.NoError(t, err, c.value.Type)
 		var rows [][]string
 		require.NoError(t, json.Unmarshal(set.Rows, &rows))
 		require.Equal(t, rows[0][1], rows[0][0], c.value.Type)
 	}
-	for _, bad := range []db.Value{
-		raw(db.Array, "positive", `[1]`), raw(db.Object, "positive", `{}`), raw(db.Object, "positive[]", `{}`), raw(db.Array, "positive[]", `[{}]`),
-		raw(db.String, "bytes", `?`), raw(db.String, "geometry(Point,4326)", "x"), raw(db.String, "nothing", "x"),
+	for _, bad := range []dialect.Value{
+		raw(dialect.Array, "positive", `[1]`), raw(dialect.Object, "positive", `{}`), raw(dialect.Object, "positive[]", `{}`), raw(dialect.Array, "positive[]", `[{}]`),
+		raw(dialect.String, "bytes", `?`), raw(dialect.String, "geometry(Point,4326)", "x"), raw(dialect.String, "nothing", "x"),
 	} {
-		_, err := b.db.Read(t.Context(), call(), &db.Compiled{SQL: "SELECT $1::text AS v", Args: []db.Value{bad}}, objects())
+		_, err := b.db.Read(t.Context(), call(), &dialect.Compiled{SQL: "SELECT $1::text AS v", Args: []dialect.Value{bad}}, objects())
 		requireError(t, err, db.ClassPermanent, db.CodeParameter)
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"dbrunner/internal/db"
+	"dbrunner/internal/db/dialect"
 )
 
 const (
@@ -60,7 +61,7 @@ type session struct {
 	quickest    time.Duration // of the reads of late: about what the way to the server and back takes
 
 	ends       *cleanups // the endings of its transactions
-	dialect    *db.Dialect
+	dialect    *dialect.Dialect
 	durability string // synchronous_commit as the session began: the server's, the login's or the database's own
 
 	typeNames map[uint32]string    // types of the database's own, as they are named in results

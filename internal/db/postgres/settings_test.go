@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"dbrunner/internal/db"
+	"dbrunner/internal/db/dialect"
 	"dbrunner/internal/db/migration"
 )
 
@@ -96,13 +97,13 @@ func storeByJobs(t *testing.T, opts db.Options, who string, alone ...string) {
 	require.NoError(t, err)
 	tx := &db.Transaction{Expect: make([]*db.Range, len(stores))}
 	for _, s := range stores {
-		tx.Statements = append(tx.Statements, &db.Compiled{SQL: strings.ReplaceAll(s, ":who", "'"+who+"'")})
+		tx.Statements = append(tx.Statements, &dialect.Compiled{SQL: strings.ReplaceAll(s, ":who", "'"+who+"'")})
 	}
 	_, err = b.db.Transact(t.Context(), call(), tx, objects(), sealed("store"+who))
 	require.NoError(t, err)
 	for _, who := range alone {
 		for _, s := range stores {
-			_, err := b.db.Execute(t.Context(), call(), &db.Compiled{SQL: strings.ReplaceAll(s, ":who", "'"+who+"'")}, objects(), nil)
+			_, err := b.db.Execute(t.Context(), call(), &dialect.Compiled{SQL: strings.ReplaceAll(s, ":who", "'"+who+"'")}, objects(), nil)
 			require.NoError(t, err)
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"dbrunner/internal/db"
+	"dbrunner/internal/db/dialect"
 	"dbrunner/internal/db/postgres"
 )
 
@@ -88,7 +89,7 @@ func (b *bench) sessions(where string) int {
 }
 
 func (b *bench) read(sql string) (db.ResultSet, error) {
-	return b.db.Read(b.t.Context(), call(), &db.Compiled{SQL: sql}, objects())
+	return b.db.Read(b.t.Context(), call(), &dialect.Compiled{SQL: sql}, objects())
 }
 
 func (b *bench) transact(seal db.BeforeCommit, sql ...string) ([]db.ResultSet, error) {
@@ -98,7 +99,7 @@ func (b *bench) transact(seal db.BeforeCommit, sql ...string) ([]db.ResultSet, e
 func transaction(sql ...string) *db.Transaction {
 	tx := &db.Transaction{Expect: make([]*db.Range, len(sql))}
 	for _, s := range sql {
-		tx.Statements = append(tx.Statements, &db.Compiled{SQL: s})
+		tx.Statements = append(tx.Statements, &dialect.Compiled{SQL: s})
 	}
 	return tx
 }

@@ -9,8 +9,8 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 	"github.com/stretchr/testify/require"
 
-	"dbrunner/internal/db"
 	"dbrunner/internal/db/dbtest"
+	"dbrunner/internal/db/dialect"
 	"dbrunner/internal/db/postgres"
 )
 
@@ -38,10 +38,10 @@ func TestSplitterAgainstPostgreSQL(t *testing.T) {
 	valid := 0
 	for range scriptsTried / scriptsAtOnce {
 		var scripts []string
-		var parts [][]db.Part
+		var parts [][]dialect.Part
 		for range scriptsAtOnce {
 			script := random.Next()
-			scripts, parts = append(scripts, script), append(parts, db.Split(d, script))
+			scripts, parts = append(scripts, script), append(parts, dialect.Split(d, script))
 			raw.Frontend.Send(&pgproto3.Query{String: script})
 			raw.Frontend.Send(&pgproto3.Query{String: "ROLLBACK"}) // a BEGIN may be among it
 			for _, part := range parts[len(parts)-1] {
@@ -54,7 +54,7 @@ func TestSplitterAgainstPostgreSQL(t *testing.T) {
 			whole, good := answered(t, raw.Frontend)
 			_, _ = answered(t, raw.Frontend)
 			var pieces []string
-			fine := db.Unfinished(d, script) == ""
+			fine := dialect.Unfinished(d, script) == ""
 			for range parts[i] {
 				piece, ok := answered(t, raw.Frontend)
 				pieces = append(pieces, piece...)

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"dbrunner/internal/db"
+	"dbrunner/internal/db/dialect"
 )
 
 const standbyName = "standby_of_this_test"
@@ -137,7 +138,7 @@ func TestUnconfirmedLedger(t *testing.T) {
 			return err
 		},
 		"statement": func(b *bench, ctx context.Context) error {
-			_, err := b.db.Execute(ctx, call(), &db.Compiled{SQL: insertOne}, objects(), nil)
+			_, err := b.db.Execute(ctx, call(), &dialect.Compiled{SQL: insertOne}, objects(), nil)
 			return err
 		},
 	} {

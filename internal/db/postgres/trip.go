@@ -7,6 +7,7 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 
 	"dbrunner/internal/db"
+	"dbrunner/internal/db/dialect"
 )
 
 // sent is one statement of a job under way.
@@ -15,8 +16,8 @@ type sent struct {
 	sql  string
 	oids []uint32 // of the parameters, nil if all are inferred
 
-	origin *db.Origin // of sql
-	args   []db.Value
+	origin *dialect.Origin // of sql
+	args   []dialect.Value
 
 	named       bool // sent under its name, so that it can vanish or go stale
 	askedParse  bool
@@ -43,7 +44,7 @@ const keepSmall = 2 << 10
 const drainLimit = 256 << 10
 
 // appendStatement appends everything that runs one statement of a job.
-func (s *session) appendStatement(stmt *db.Compiled, named bool) error {
+func (s *session) appendStatement(stmt *dialect.Compiled, named bool) error {
 	oids, types := s.typesOf(stmt.Args)
 	sql, origin := castSQL(s.dialect, stmt)
 	p, use := s.statement.get(sql, types, named)

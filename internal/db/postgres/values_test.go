@@ -3,6 +3,7 @@ package postgres_test
 import (
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/dbtest"
+	"dbrunner/internal/db/dialect"
 )
 
 // values has at least one case of every family of built-in types: the JSON text of a result's value and the
@@ -101,52 +102,54 @@ func values() []dbtest.ValueCase {
 
 // params has cases of binding typed and untyped values.
 func params() []dbtest.ParamCase {
-	str := func(typ, s string) db.Value { return db.Value{Kind: db.String, Type: typ, Text: s} }
-	raw := func(k db.ValueKind, typ, s string) db.Value { return db.Value{Kind: k, Type: typ, Text: s} }
-	p := func(name, sql string, v db.Value, json string) dbtest.ParamCase {
+	str := func(typ, s string) dialect.Value { return dialect.Value{Kind: dialect.String, Type: typ, Text: s} }
+	raw := func(k dialect.ValueKind, typ, s string) dialect.Value {
+		return dialect.Value{Kind: k, Type: typ, Text: s}
+	}
+	p := func(name, sql string, v dialect.Value, json string) dbtest.ParamCase {
 		return dbtest.ParamCase{Name: name, SQL: sql, Value: v, JSON: json}
 	}
-	bad := func(name string, v db.Value, code db.Code) dbtest.ParamCase {
+	bad := func(name string, v dialect.Value, code db.Code) dbtest.ParamCase {
 		return dbtest.ParamCase{Name: name, SQL: "SELECT :value AS v", Value: v, Code: code}
 	}
 	const self = "SELECT :value AS v"
 	return []dbtest.ParamCase{
 		p("text inferred", "SELECT :value || 'x' AS v", str("", "a'b"), `"a'bx"`),
-		p("number inferred", "SELECT :value + 1 AS v", raw(db.Number, "", "41"), `42`),
-		p("number exact", "SELECT :value::numeric AS v", raw(db.Number, "", "9007199254740993.10"), `"9007199254740993.10"`),
-		p("boolean inferred", "SELECT NOT :value AS v", raw(db.Bool, "", "true"), `false`),
-		p("null", "SELECT :value::integer AS v", db.Value{Kind: db.Null}, `null`),
-		p("null typed", self, db.Value{Kind: db.Null, Type: "uuid"}, `null`),
-		p("smallint", self, raw(db.Number, "smallint", "7"), `7`),
-		p("int4", self, raw(db.Number, "int4", "7"), `7`),
-		p("INTEGER", self, raw(db.Number, "INTEGER", "7"), `7`),
+		p("number inferred", "SELECT :value + 1 AS v", raw(dialect.Number, "", "41"), `42`),
+		p("number exact", "SELECT :value::numeric AS v", raw(dialect.Number, "", "9007199254740993.10"), `"9007199254740993.10"`),
+		p("boolean inferred", "SELECT NOT :value AS v", raw(dialect.Bool, "", "true"), `false`),
+		p("null", "SELECT :value::integer AS v", dialect.Value{Kind: dialect.Null}, `null`),
+		p("null typed", self, dialect.Value{Kind: dialect.Null, Type: "uuid"}, `null`),
+		p("smallint", self, raw(dialect.Number, "smallint", "7"), `7`),
+		p("int4", self, raw(dialect.Number, "int4", "7"), `7`),
+		p("INTEGER", self, raw(dialect.Number, "INTEGER", "7"), `7`),
 		p("bigint as text", self, str("bigint", "9223372036854775807"), `"9223372036854775807"`),
-		p("numeric with precision", self, raw(db.Number, "numeric(10,2)", "1.50"), `"1.50"`),
-		p("numeric rounded", self, raw(db.Number, "numeric(5,2)", "1.239"), `"1.24"`),
-		p("numeric rounded to hundreds", self, raw(db.Number, "NUMERIC ( 5 , 0 )", "149.5"), `"150"`),
-		p("numeric array", self, raw(db.Array, "numeric(5,2)[]", `[1.239, null]`), `"{1.24,NULL}"`),
-		p("numeric element", "SELECT (:value)[1] AS v", raw(db.Array, "decimal(5,1)[]", `[1.26]`), `"1.3"`),
+		p("numeric with precision", self, raw(dialect.Number, "numeric(10,2)", "1.50"), `"1.50"`),
+		p("numeric rounded", self, raw(dialect.Number, "numeric(5,2)", "1.239"), `"1.24"`),
+		p("numeric rounded to hundreds", self, raw(dialect.Number, "NUMERIC ( 5 , 0 )", "149.5"), `"150"`),
+		p("numeric array", self, raw(dialect.Array, "numeric(5,2)[]", `[1.239, null]`), `"{1.24,NULL}"`),
+		p("numeric element", "SELECT (:value)[1] AS v", raw(dialect.Array, "decimal(5,1)[]", `[1.26]`), `"1.3"`),
 		p("varchar cut", self, str("varchar(3)", "abcdef"), `"abc"`),
 		p("varchar cut twice", "SELECT :value || :value AS v", str("character varying(2)", "abc"), `"abab"`),
 		p("char padded", "SELECT octet_length(:value) AS v", str("char(5)", "ab"), `5`),
 		p("timestamptz rounded", self, str("timestamp (0) with time zone", "2024-02-29T12:34:56.789Z"), `"2024-02-29 12:34:57+00"`),
 		p("interval rounded", self, str("interval(0)", "1.6 s"), `"PT2S"`),
-		p("null with a modifier", self, db.Value{Kind: db.Null, Type: "numeric(5,2)"}, `null`),
-		p("whole number", self, raw(db.Number, "integer", "5.0"), `5`),
-		p("whole number with exponent", self, raw(db.Number, "bigint", "5e3"), `"5000"`),
-		p("whole numbers", self, raw(db.Array, "int4[]", `[5.0, 1e2, -0.0]`), `"{5,100,0}"`),
-		p("whole number for numeric", self, raw(db.Number, "numeric", "5.0"), `"5.0"`),
-		bad("numeric overflow", raw(db.Number, "numeric(5,2)", "12345"), db.CodeData),
-		bad("no whole number", raw(db.Number, "integer", "5.5"), db.CodeData),
-		bad("modifier of integer", raw(db.Number, "int(11)", "5"), db.CodeParameter),
+		p("null with a modifier", self, dialect.Value{Kind: dialect.Null, Type: "numeric(5,2)"}, `null`),
+		p("whole number", self, raw(dialect.Number, "integer", "5.0"), `5`),
+		p("whole number with exponent", self, raw(dialect.Number, "bigint", "5e3"), `"5000"`),
+		p("whole numbers", self, raw(dialect.Array, "int4[]", `[5.0, 1e2, -0.0]`), `"{5,100,0}"`),
+		p("whole number for numeric", self, raw(dialect.Number, "numeric", "5.0"), `"5.0"`),
+		bad("numeric overflow", raw(dialect.Number, "numeric(5,2)", "12345"), db.CodeData),
+		bad("no whole number", raw(dialect.Number, "integer", "5.5"), db.CodeData),
+		bad("modifier of integer", raw(dialect.Number, "int(11)", "5"), db.CodeParameter),
 		bad("modifier that is no number", str("varchar(a)", "x"), db.CodeParameter),
-		bad("modifier of three", raw(db.Number, "numeric(5,2,1)", "5"), db.CodeParameter),
+		bad("modifier of three", raw(dialect.Number, "numeric(5,2,1)", "5"), db.CodeParameter),
 		bad("modifier in the wrong place", str("character(3) varying", "x"), db.CodeParameter),
 		bad("modifier of another type", str("geometry(Point,4326)", "x"), db.CodeParameter),
 		bad("modifier and more", str("varchar(3)); DROP TABLE item; --", "x"), db.CodeParameter),
-		p("float8", self, raw(db.Number, "double precision", "1.5"), `1.5`),
+		p("float8", self, raw(dialect.Number, "double precision", "1.5"), `1.5`),
 		p("float8 NaN", self, str("float8", "NaN"), `"NaN"`),
-		p("boolean", self, raw(db.Bool, "boolean", "true"), `true`),
+		p("boolean", self, raw(dialect.Bool, "boolean", "true"), `true`),
 		p("uuid", self, str("uuid", "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11"), `"a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11"`),
 		p("bytea base64", self, str("bytea", "AP8Q"), `"AP8Q"`),
 		p("bytea hex", self, str("bytea", `\x00ff10`), `"AP8Q"`),
@@ -154,34 +157,34 @@ func params() []dbtest.ParamCase {
 		p("timestamptz", self, str("timestamp(3) with time zone", "2024-02-29T12:34:56.789Z"), `"2024-02-29 12:34:56.789+00"`),
 		p("interval", self, str("interval", "P1DT2H"), `"P1DT2H"`),
 		p("inet", self, str("inet", "10.0.0.1"), `"10.0.0.1"`),
-		p("jsonb object", self, raw(db.Object, "jsonb", `{"a": [1, 2.50]}`), `{"a": [1, 2.50]}`),
-		p("jsonb array", self, raw(db.Array, "jsonb", `[1, "x", null]`), `[1, "x", null]`),
+		p("jsonb object", self, raw(dialect.Object, "jsonb", `{"a": [1, 2.50]}`), `{"a": [1, 2.50]}`),
+		p("jsonb array", self, raw(dialect.Array, "jsonb", `[1, "x", null]`), `[1, "x", null]`),
 		p("json text", self, str("json", `{"a":1}`), `{"a":1}`),
-		p("json number", self, raw(db.Number, "json", `1.10`), `1.10`),
-		p("int4[]", self, raw(db.Array, "int4[]", `[1, null, 3]`), `"{1,NULL,3}"`),
-		p("integer[] 2d", self, raw(db.Array, "integer[]", `[[1,2],[3,4]]`), `"{{1,2},{3,4}}"`),
-		p("empty array", self, raw(db.Array, "text[]", `[ ]`), `"{}"`),
-		p("text[]", self, raw(db.Array, "text[]", `["a","b\"c","d\\e","{}","NULL",""]`),
+		p("json number", self, raw(dialect.Number, "json", `1.10`), `1.10`),
+		p("int4[]", self, raw(dialect.Array, "int4[]", `[1, null, 3]`), `"{1,NULL,3}"`),
+		p("integer[] 2d", self, raw(dialect.Array, "integer[]", `[[1,2],[3,4]]`), `"{{1,2},{3,4}}"`),
+		p("empty array", self, raw(dialect.Array, "text[]", `[ ]`), `"{}"`),
+		p("text[]", self, raw(dialect.Array, "text[]", `["a","b\"c","d\\e","{}","NULL",""]`),
 			`"{a,\"b\\\"c\",\"d\\\\e\",\"{}\",\"NULL\",\"\"}"`),
-		p("text[] escapes", self, raw(db.Array, "varchar[]", `["\u00fc\ud83e\udd86"]`), `"{ü🦆}"`),
-		p("boolean[]", self, raw(db.Array, "boolean[]", `[true,false]`), `"{t,f}"`),
-		p("bytea[]", self, raw(db.Array, "bytea[]", `["AP8Q"]`), `"{\"\\\\x00ff10\"}"`),
-		p("jsonb[]", self, raw(db.Array, "jsonb[]", `[{"a": [1]}, [2], 3]`), `"{\"{\\\"a\\\": [1]}\",[2],3}"`),
+		p("text[] escapes", self, raw(dialect.Array, "varchar[]", `["\u00fc\ud83e\udd86"]`), `"{ü🦆}"`),
+		p("boolean[]", self, raw(dialect.Array, "boolean[]", `[true,false]`), `"{t,f}"`),
+		p("bytea[]", self, raw(dialect.Array, "bytea[]", `["AP8Q"]`), `"{\"\\\\x00ff10\"}"`),
+		p("jsonb[]", self, raw(dialect.Array, "jsonb[]", `[{"a": [1]}, [2], 3]`), `"{\"{\\\"a\\\": [1]}\",[2],3}"`),
 		p("array literal", self, str("int4[]", "[0:1]={1,2}"), `"[0:1]={1,2}"`),
-		p("box[]", self, raw(db.Array, "box[]", `["(1,1),(0,0)","(2,2),(1,1)"]`), `"{(1,1),(0,0);(2,2),(1,1)}"`),
-		p("any array", "SELECT 2 = ANY(:value) AS v", raw(db.Array, "int4[]", `[1,2]`), `true`),
+		p("box[]", self, raw(dialect.Array, "box[]", `["(1,1),(0,0)","(2,2),(1,1)"]`), `"{(1,1),(0,0);(2,2),(1,1)}"`),
+		p("any array", "SELECT 2 = ANY(:value) AS v", raw(dialect.Array, "int4[]", `[1,2]`), `true`),
 		p("type of the database", self, str("information_schema.yes_or_no", "YES"), `"YES"`),
 		bad("no such type", str("no_such_type", "x"), db.CodeParameter),
 		bad("not a type name", str("int4; DROP TABLE item", "x"), db.CodeParameter),
-		bad("array untyped", raw(db.Array, "", "[1]"), db.CodeParameter),
-		bad("array for scalar", raw(db.Array, "int4", "[1]"), db.CodeParameter),
-		bad("object for scalar", raw(db.Object, "int4", "{}"), db.CodeParameter),
-		bad("object in array", raw(db.Array, "int4[]", "[{}]"), db.CodeParameter),
-		bad("seven dimensions", raw(db.Array, "int4[]", "[[[[[[[1]]]]]]]"), db.CodeParameter),
+		bad("array untyped", raw(dialect.Array, "", "[1]"), db.CodeParameter),
+		bad("array for scalar", raw(dialect.Array, "int4", "[1]"), db.CodeParameter),
+		bad("object for scalar", raw(dialect.Object, "int4", "{}"), db.CodeParameter),
+		bad("object in array", raw(dialect.Array, "int4[]", "[{}]"), db.CodeParameter),
+		bad("seven dimensions", raw(dialect.Array, "int4[]", "[[[[[[[1]]]]]]]"), db.CodeParameter),
 		bad("bytea not base64", str("bytea", "?"), db.CodeParameter),
 		bad("NUL", str("text", "a\x00b"), db.CodeParameter),
 		bad("not an integer", str("int4", "secret"), db.CodeData),
-		bad("integer out of range", raw(db.Number, "int4", "99999999999"), db.CodeData),
-		bad("ragged array", raw(db.Array, "int4[]", "[[1],[2,3]]"), db.CodeData),
+		bad("integer out of range", raw(dialect.Number, "int4", "99999999999"), db.CodeData),
+		bad("ragged array", raw(dialect.Array, "int4[]", "[[1],[2,3]]"), db.CodeData),
 	}
 }

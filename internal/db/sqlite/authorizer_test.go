@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"dbrunner/internal/db"
+	"dbrunner/internal/db/dialect"
 )
 
 // attempt is something that a job tries against the ledger, or against the job after it.
@@ -123,10 +124,10 @@ func TestPastTheAuthorizer(t *testing.T) {
 			w.inTransaction(a)
 			w.aftermath()
 			for _, sql := range a.sql {
-				_, err := w.d.Execute(t.Context(), db.Call{Timeout: time.Minute}, &db.Compiled{SQL: sql}, db.RowOptions{Format: db.Arrays}, nil)
+				_, err := w.d.Execute(t.Context(), db.Call{Timeout: time.Minute}, &dialect.Compiled{SQL: sql}, db.RowOptions{Format: db.Arrays}, nil)
 				w.jobsOwn(err)
 				w.aftermath()
-				_, err = w.d.Read(t.Context(), db.Call{Timeout: time.Minute}, &db.Compiled{SQL: sql}, db.RowOptions{Format: db.Arrays})
+				_, err = w.d.Read(t.Context(), db.Call{Timeout: time.Minute}, &dialect.Compiled{SQL: sql}, db.RowOptions{Format: db.Arrays})
 				w.jobsOwn(err)
 				require.Equal(t, "[[0]]", rows(t, w.d, "SELECT count(*) FROM sqlite_temp_schema"))
 			}

@@ -8,13 +8,14 @@ import (
 
 	"dbrunner/internal/crash"
 	"dbrunner/internal/db"
+	"dbrunner/internal/db/dialect"
 )
 
 // Execute runs one statement outside of any transaction of ours, on the connection that writes: whoever wants to know in
 // this process whether an execution goes on waits for that connection. Another process cannot see it: a file has no locks
 // that jobs could have.
 func (d *Database) Execute(
-	ctx context.Context, call db.Call, stmt *db.Compiled, opts db.RowOptions, once *db.Once,
+	ctx context.Context, call db.Call, stmt *dialect.Compiled, opts db.RowOptions, once *db.Once,
 ) (db.ResultSet, error) {
 	c, failure := d.writers.acquire(ctx)
 	if failure != nil {
@@ -68,9 +69,9 @@ func rest(limit time.Duration, begun time.Time) time.Duration {
 
 // runAutocommit runs a statement in a transaction of SQLite's own making, or in none (VACUUM). While another process keeps the
 // file locked it is tried again: nothing was done then.
-func (d *Database) runAutocommit(ctx context.Context, c *conn, st *db.Compiled, opts db.RowOptions) (set db.ResultSet, failure *db.Error) {
-	vacuum := db.FirstWord(d.dialect, st.SQL) == "VACUUM"
-	if vacuum && db.HasWord(d.dialect, st.SQL, "INTO") {
+func (d *Database) runAutocommit(ctx context.Context, c *conn, st *dialect.Compiled, opts db.RowOptions) (set db.ResultSet, failure *db.Error) {
+	vacuum := dialect.FirstWord(d.dialect, st.SQL) == "VACUUM"
+	if vacuum && dialect.HasWord(d.dialect, st.SQL, "INTO") {
 		return set, db.Errorf(db.ClassPermanent, db.CodeForbiddenStatement, "VACUUM INTO writes another file, which is not allowed in jobs")
 	}
 	if failure := c.here(); failure != nil {

@@ -13,6 +13,7 @@ import (
 	_ "modernc.org/sqlite" // the rival: database/sql with the driver
 
 	"dbrunner/internal/db"
+	"dbrunner/internal/db/dialect"
 	"dbrunner/internal/db/sqlite"
 )
 
@@ -26,7 +27,7 @@ func benchDatabase(b *testing.B, synchronous string) db.Database {
 	require.NoError(b, err)
 	b.Cleanup(func() { require.NoError(b, d.Close()) })
 	require.NoError(b, d.Probe(b.Context()))
-	statements := []*db.Compiled{
+	statements := []*dialect.Compiled{
 		{SQL: "CREATE TABLE account (id INTEGER PRIMARY KEY, owner TEXT, balance INTEGER)"},
 		{SQL: "CREATE TABLE movement (id INTEGER PRIMARY KEY, account_id INTEGER, amount INTEGER)"},
 		{SQL: fmt.Sprintf("INSERT INTO account SELECT n, 'owner ' || n, 100 FROM (%s)", numbers(benchAccounts))},
@@ -53,7 +54,7 @@ func benchRival(b *testing.B, synchronous string) *sql.DB {
 	return d
 }
 
-func integer(n int) db.Value { return db.Value{Kind: db.Number, Text: strconv.Itoa(n)} }
+func integer(n int) dialect.Value { return dialect.Value{Kind: dialect.Number, Text: strconv.Itoa(n)} }
 
 const pointSQL = "SELECT id, owner, balance FROM account WHERE id = ?1"
 
@@ -62,7 +63,7 @@ func BenchmarkPointRead(b *testing.B) {
 		d := benchDatabase(b, "full")
 		b.ReportAllocs()
 		for i := 0; b.Loop(); i++ {
-			stmt := &db.Compiled{SQL: pointSQL, Args: []db.Value{integer(i%benchAccounts + 1)}}
+			stmt := &dialect.Compiled{SQL: pointSQL, Args: []dialect.Value{integer(i%benchAccounts + 1)}}
 			_, err := d.Read(b.Context(), db.Call{Timeout: time.Minute}, stmt, db.RowOptions{Format: db.Objects})
 			require.NoError(b, err)
 		}
@@ -88,7 +89,7 @@ func BenchmarkRows(b *testing.B) {
 	const rows = 10_000
 	b.Run("engine", func(b *testing.B) {
 		d := benchDatabase(b, "full")
-		stmt := &db.Compiled{SQL: "SELECT n, 'text ' || n AS t, n / 3.0 AS r FROM (" + numbers(rows) + ")"}
+		stmt := &dialect.Compiled{SQL: "SELECT n, 'text ' || n AS t, n / 3.0 AS r FROM (" + numbers(rows) + ")"}
 		b.ReportAllocs()
 		for b.Loop() {
 			set, err := d.Read(b.Context(), db.Call{Timeout: time.Minute}, stmt, db.RowOptions{Format: db.Objects})
@@ -137,8 +138,8 @@ func benchTransact(b *testing.B, d db.Database) {
 	b.ReportAllocs()
 	for i := 0; b.Loop(); i++ {
 		id := integer(i%benchAccounts + 1)
-		tx := &db.Transaction{Statements: []*db.Compiled{
-			{SQL: updateSQL, Args: []db.Value{integer(1), id}}, {SQL: insertSQL, Args: []db.Value{id, integer(1)}},
+		tx := &db.Transaction{Statements: []*dialect.Compiled{
+			{SQL: updateSQL, Args: []dialect.Value{integer(1), id}}, {SQL: insertSQL, Args: []dialect.Value{id, integer(1)}},
 		}, Expect: []*db.Range{one, one}}
 		seal := func(context.Context, []db.ResultSet) (*db.Entry, error) {
 			return &db.Entry{

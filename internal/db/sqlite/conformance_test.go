@@ -8,6 +8,7 @@ import (
 
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/dbtest"
+	"dbrunner/internal/db/dialect"
 	"dbrunner/internal/db/sqlite"
 )
 
@@ -122,26 +123,28 @@ func values() []dbtest.ValueCase {
 func params() []dbtest.ParamCase {
 	const echo = "SELECT :value AS v"
 	const class = "SELECT typeof(:value) || ' ' || quote(:value) AS v"
-	typed := func(name, text string) db.Value { return db.Value{Kind: db.String, Type: name, Text: text} }
-	number := func(text string) db.Value { return db.Value{Kind: db.Number, Text: text} }
+	typed := func(name, text string) dialect.Value {
+		return dialect.Value{Kind: dialect.String, Type: name, Text: text}
+	}
+	number := func(text string) dialect.Value { return dialect.Value{Kind: dialect.Number, Text: text} }
 	return []dbtest.ParamCase{
-		{Name: "null", SQL: class, Value: db.Value{Kind: db.Null, Text: "null"}, JSON: `"null NULL"`},
-		{Name: "typed null", SQL: class, Value: db.Value{Kind: db.Null, Type: "integer", Text: "null"}, JSON: `"null NULL"`},
-		{Name: "true", SQL: class, Value: db.Value{Kind: db.Bool, Text: "true"}, JSON: `"integer 1"`},
-		{Name: "false", SQL: class, Value: db.Value{Kind: db.Bool, Text: "false"}, JSON: `"integer 0"`},
+		{Name: "null", SQL: class, Value: dialect.Value{Kind: dialect.Null, Text: "null"}, JSON: `"null NULL"`},
+		{Name: "typed null", SQL: class, Value: dialect.Value{Kind: dialect.Null, Type: "integer", Text: "null"}, JSON: `"null NULL"`},
+		{Name: "true", SQL: class, Value: dialect.Value{Kind: dialect.Bool, Text: "true"}, JSON: `"integer 1"`},
+		{Name: "false", SQL: class, Value: dialect.Value{Kind: dialect.Bool, Text: "false"}, JSON: `"integer 0"`},
 		{Name: "integer", SQL: class, Value: number("-5"), JSON: `"integer -5"`},
 		{Name: "largest", SQL: echo, Value: number("9223372036854775807"), JSON: `{"type":"integer","value":"9223372036854775807"}`},
 		{Name: "too large", SQL: echo, Value: number("9223372036854775808"), Code: db.CodeParameter},
 		{Name: "fraction", SQL: class, Value: number("1.0"), JSON: `"real 1.0"`},
 		{Name: "exponent", SQL: class, Value: number("1e2"), JSON: `"real 100.0"`},
 		{Name: "beyond a double", SQL: echo, Value: number("1e400"), Code: db.CodeParameter},
-		{Name: "text", SQL: class, Value: db.Value{Kind: db.String, Text: "1"}, JSON: `"text '1'"`},
+		{Name: "text", SQL: class, Value: dialect.Value{Kind: dialect.String, Text: "1"}, JSON: `"text '1'"`},
 		{Name: "typed integer", SQL: class, Value: typed("integer", "9007199254740993"), JSON: `"integer 9007199254740993"`},
-		{Name: "whole number", SQL: class, Value: db.Value{Kind: db.Number, Type: "integer", Text: "5.0"}, JSON: `"integer 5"`},
-		{Name: "no whole number", SQL: echo, Value: db.Value{Kind: db.Number, Type: "integer", Text: "5.5"}, Code: db.CodeParameter},
+		{Name: "whole number", SQL: class, Value: dialect.Value{Kind: dialect.Number, Type: "integer", Text: "5.0"}, JSON: `"integer 5"`},
+		{Name: "no whole number", SQL: echo, Value: dialect.Value{Kind: dialect.Number, Type: "integer", Text: "5.5"}, Code: db.CodeParameter},
 		{Name: "modifier", SQL: echo, Value: typed("varchar(3)", "abcdef"), Code: db.CodeParameter},
 		{Name: "bad integer", SQL: echo, Value: typed("integer", "1.5"), Code: db.CodeParameter},
-		{Name: "typed real", SQL: class, Value: db.Value{Kind: db.Number, Type: "real", Text: "1"}, JSON: `"real 1.0"`},
+		{Name: "typed real", SQL: class, Value: dialect.Value{Kind: dialect.Number, Type: "real", Text: "1"}, JSON: `"real 1.0"`},
 		{Name: "infinity", SQL: echo, Value: typed("real", "-Infinity"), JSON: `{"type":"real","value":"-Infinity"}`},
 		{Name: "not a number", SQL: echo, Value: typed("real", "NaN"), Code: db.CodeParameter},
 		{Name: "typed text", SQL: class, Value: typed("text", "a"), JSON: `"text 'a'"`},
@@ -151,7 +154,7 @@ func params() []dbtest.ParamCase {
 		{Name: "bytes as text", SQL: echo, Value: typed("text_base64", "/0E="), JSON: `{"type":"text_base64","value":"/0E="}`},
 		{
 			Name: "json", SQL: "SELECT json_extract(:value, '$.a[1]') AS v",
-			Value: db.Value{Kind: db.Object, Type: "json", Text: `{"a":[1,2]}`}, JSON: `2`,
+			Value: dialect.Value{Kind: dialect.Object, Type: "json", Text: `{"a":[1,2]}`}, JSON: `2`,
 		},
 		{Name: "bad json", SQL: echo, Value: typed("json", "{"), Code: db.CodeParameter},
 		{Name: "unknown type", SQL: echo, Value: typed("uuid", "x"), Code: db.CodeParameter},

@@ -8,13 +8,14 @@ import (
 	"time"
 
 	"dbrunner/internal/db"
+	"dbrunner/internal/db/dialect"
 )
 
 // Database is one SQLite file. It is safe for concurrent use.
 type Database struct {
 	opts     db.Options
 	settings settings
-	dialect  *db.Dialect
+	dialect  *dialect.Dialect
 	writers  *pool // of one connection
 	readers  *pool
 	closing  sync.Once
@@ -38,7 +39,7 @@ func Open(opts db.Options) (db.Database, error) {
 func (d *Database) Engine() string { return "sqlite" }
 
 // Dialect says how SQL text and parameters are read.
-func (d *Database) Dialect() *db.Dialect { return d.dialect }
+func (d *Database) Dialect() *dialect.Dialect { return d.dialect }
 
 // Now is the clock of this machine: the file has no server.
 func (d *Database) Now(context.Context) (time.Time, error) { return time.Now().UTC(), nil }
@@ -77,7 +78,7 @@ func (d *Database) using(ctx context.Context, p *pool, work func(*conn) *db.Erro
 
 // Read runs one statement on a connection that cannot write, in a transaction that is rolled back.
 func (d *Database) Read(
-	ctx context.Context, call db.Call, stmt *db.Compiled, opts db.RowOptions,
+	ctx context.Context, call db.Call, stmt *dialect.Compiled, opts db.RowOptions,
 ) (db.ResultSet, error) {
 	c, failure := d.readers.acquire(ctx)
 	if failure != nil {
@@ -100,7 +101,7 @@ func (d *Database) Read(
 
 // read runs the statement again while another process keeps the file locked (it recovers the log after a
 // crash); nothing has been read then.
-func (c *conn) read(ctx context.Context, stmt *db.Compiled, opts db.RowOptions) (set db.ResultSet, failure *db.Error) {
+func (c *conn) read(ctx context.Context, stmt *dialect.Compiled, opts db.RowOptions) (set db.ResultSet, failure *db.Error) {
 	if failure := c.begin(); failure != nil {
 		return set, failure
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"dbrunner/internal/db"
+	"dbrunner/internal/db/dialect"
 	"dbrunner/internal/db/sqlite"
 )
 
@@ -214,7 +215,7 @@ func TestLargeValues(t *testing.T) {
 		"SELECT hex(zeroblob(60000000))":                           db.CodeData,
 		"SELECT zeroblob(2000), zeroblob(2000), zeroblob(1000000)": db.CodeResultTooLarge,
 	} {
-		_, err := d.Read(t.Context(), db.Call{Timeout: time.Minute}, &db.Compiled{SQL: sql},
+		_, err := d.Read(t.Context(), db.Call{Timeout: time.Minute}, &dialect.Compiled{SQL: sql},
 			db.RowOptions{Format: db.Arrays, MaxBytes: 1000})
 		failure := &db.Error{}
 		require.ErrorAs(t, err, &failure, sql)
@@ -234,7 +235,7 @@ func TestFileReplaced(t *testing.T) {
 	other := setup(t, opts, "CREATE TABLE item (id)")
 	_, err := transact(t.Context(), d, sealed("job"), "INSERT INTO item VALUES (2)")
 	require.Equal(t, db.ClassUnavailable, db.ClassOf(err), "%v", err)
-	_, err = d.Read(t.Context(), db.Call{}, &db.Compiled{SQL: "SELECT 1"}, db.RowOptions{})
+	_, err = d.Read(t.Context(), db.Call{}, &dialect.Compiled{SQL: "SELECT 1"}, db.RowOptions{})
 	require.Equal(t, db.ClassUnavailable, db.ClassOf(err), "%v", err)
 	require.NoError(t, d.Probe(t.Context()), "new connections are to the new file")
 	_, err = transact(t.Context(), d, sealed("job"), "INSERT INTO item VALUES (2)")
@@ -248,7 +249,7 @@ func TestFileReplacedIsFoundOutOnce(t *testing.T) {
 	opts := options(t)
 	d := setup(t, opts)
 	read := func(sql string) error {
-		_, err := d.Read(t.Context(), db.Call{}, &db.Compiled{SQL: sql}, db.RowOptions{})
+		_, err := d.Read(t.Context(), db.Call{}, &dialect.Compiled{SQL: sql}, db.RowOptions{})
 		return err
 	}
 	require.Eventually(t, func() bool { // several connections are idle

@@ -5,7 +5,7 @@ import (
 	"strconv"
 	"strings"
 
-	"dbrunner/internal/db"
+	"dbrunner/internal/db/dialect"
 )
 
 // maxParams is SQLite's own limit (SQLITE_MAX_VARIABLE_NUMBER).
@@ -15,10 +15,10 @@ const maxParams = 32766
 const shapes = 4 << 20
 
 // Dialect returns how SQL text and parameters of this engine are read.
-func Dialect() *db.Dialect { return newDialect() }
+func Dialect() *dialect.Dialect { return newDialect() }
 
-func newDialect() *db.Dialect {
-	return &db.Dialect{
+func newDialect() *dialect.Dialect {
+	return &dialect.Dialect{
 		Brackets:      true,
 		Backticks:     true,
 		QuestionMarks: true,
@@ -32,7 +32,7 @@ func newDialect() *db.Dialect {
 		ForbiddenFirst:  words("ATTACH", "DETACH", "PRAGMA", "VACUUM INTO"),
 		Foreign:         foreign,
 		CheckValue:      checkValue,
-		Cache:           db.NewCache(shapes),
+		Cache:           dialect.NewCache(shapes),
 	}
 }
 
@@ -45,7 +45,7 @@ func words(list ...string) map[string]bool {
 }
 
 // foreign finds a command of the sqlite3 program: no statement begins with a dot.
-func foreign(_ *db.Dialect, _ string, parts []db.Part) string {
+func foreign(_ *dialect.Dialect, _ string, parts []dialect.Part) string {
 	for i := range parts {
 		if !strings.HasPrefix(parts[i].SQL, ".") {
 			continue

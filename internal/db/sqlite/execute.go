@@ -9,12 +9,13 @@ import (
 	sqlite3 "modernc.org/sqlite/lib"
 
 	"dbrunner/internal/db"
+	"dbrunner/internal/db/dialect"
 )
 
 // execute runs one statement of a job in the open transaction and encodes its rows. Between its first line
 // and its last one the authorizer is strict; SQLite compiles a statement anew while it steps, when the schema
 // has changed.
-func (c *conn) execute(ctx context.Context, st *db.Compiled) (set db.ResultSet, failure *db.Error) {
+func (c *conn) execute(ctx context.Context, st *dialect.Compiled) (set db.ResultSet, failure *db.Error) {
 	mem := c.h.mem
 	mem.job, mem.private = 1, 0
 	defer func() { mem.job = 0 }()
@@ -45,7 +46,7 @@ func (c *conn) execute(ctx context.Context, st *db.Compiled) (set db.ResultSet, 
 }
 
 // placed says where in the publisher's own text an error of compiling is, if SQLite tells.
-func placed(failure *db.Error, st *db.Compiled) *db.Error {
+func placed(failure *db.Error, st *dialect.Compiled) *db.Error {
 	f, ok := errors.AsType[*fault](failure.Err)
 	if !ok || f.offset < 0 || failure.Code != db.CodeSyntax && failure.Code != db.CodeUndefined {
 		return failure
@@ -114,8 +115,8 @@ func (c *conn) refused(err error) *db.Error {
 }
 
 // playBatch runs the statement once for each row of arguments.
-func (c *conn) playBatch(ctx context.Context, s *stmt, batch db.Batch) (set db.ResultSet, failure *db.Error) {
-	_, err := db.EachOf(ctx, batch, func(row int64, args []db.Value) error {
+func (c *conn) playBatch(ctx context.Context, s *stmt, batch dialect.Batch) (set db.ResultSet, failure *db.Error) {
+	_, err := db.EachOf(ctx, batch, func(row int64, args []dialect.Value) error {
 		if failure := c.stopped(); failure != nil {
 			return failure
 		}
@@ -137,7 +138,7 @@ func (c *conn) playBatch(ctx context.Context, s *stmt, batch db.Batch) (set db.R
 }
 
 // play binds the arguments and runs the statement to its end.
-func (c *conn) play(s *stmt, args []db.Value) (set db.ResultSet, failure *db.Error) {
+func (c *conn) play(s *stmt, args []dialect.Value) (set db.ResultSet, failure *db.Error) {
 	if err := bind(s, args); err != nil {
 		return set, c.failed(err, running)
 	}

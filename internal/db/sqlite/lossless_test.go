@@ -12,7 +12,7 @@ import (
 	sqlite3 "modernc.org/sqlite/lib"
 	"pgregory.net/rapid"
 
-	"dbrunner/internal/db"
+	"dbrunner/internal/db/dialect"
 )
 
 // TestValuesAreLossless stores any value, reads it, and sends what was read back as a parameter: it is the same
@@ -59,18 +59,18 @@ func anyArgument(t *rapid.T) argument {
 }
 
 // asParameter reads a value of a result as a publisher's parameter.
-func asParameter(t *rapid.T, text []byte) db.Value {
+func asParameter(t *rapid.T, text []byte) dialect.Value {
 	switch text[0] {
 	case '"':
 		var s string
 		require.NoError(t, json.Unmarshal(text, &s))
-		return db.Value{Kind: db.String, Text: s}
+		return dialect.Value{Kind: dialect.String, Text: s}
 	case '{':
 		var typed struct{ Type, Value string }
 		require.NoError(t, json.Unmarshal(text, &typed))
-		return db.Value{Kind: db.String, Type: typed.Type, Text: typed.Value}
+		return dialect.Value{Kind: dialect.String, Type: typed.Type, Text: typed.Value}
 	default:
-		return db.Value{Kind: db.Number, Text: string(text)}
+		return dialect.Value{Kind: dialect.Number, Text: string(text)}
 	}
 }
 

@@ -19,6 +19,7 @@ import (
 	sqlite3 "modernc.org/sqlite/lib"
 
 	"dbrunner/internal/db"
+	"dbrunner/internal/db/dialect"
 	"dbrunner/internal/db/migration"
 )
 
@@ -29,7 +30,7 @@ const lockSuffix = "-migration"
 type migrations struct {
 	opts     db.Options
 	settings settings
-	dialect  *db.Dialect
+	dialect  *dialect.Dialect
 }
 
 // Migrations returns the engine for migrations. It does not touch the file.
@@ -42,7 +43,7 @@ func Migrations(opts db.Options) (migration.Engine, error) {
 }
 
 // Dialect says how files are read.
-func (m *migrations) Dialect() *db.Dialect { return m.dialect }
+func (m *migrations) Dialect() *dialect.Dialect { return m.dialect }
 
 // NonTransactional names what SQLite refuses in a transaction, or does not do there without a word.
 func (m *migrations) NonTransactional(words []string) string {
@@ -229,7 +230,7 @@ func plainText(e *driver.Error) string {
 }
 
 // Explain makes an error one that can be shown.
-func (m *migrations) Explain(err error, part *db.Part) *db.Error {
+func (m *migrations) Explain(err error, part *dialect.Part) *db.Error {
 	if e, ok := errors.AsType[*database.Error](err); ok {
 		err = e.OrigErr
 	}

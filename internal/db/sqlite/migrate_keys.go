@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"dbrunner/internal/db"
+	"dbrunner/internal/db/dialect"
 	"dbrunner/internal/db/migration"
 )
 
@@ -54,10 +55,10 @@ func (m *migrations) pragmaOf(text string) string {
 }
 
 // codeOf returns the first tokens of a statement in lower case, without quotes: what a PRAGMA's name can be among.
-func codeOf(d *db.Dialect, text string) []string {
+func codeOf(d *dialect.Dialect, text string) []string {
 	const enough = 8
 	var words []string
-	lexer := db.NewLexer(d, text)
+	lexer := dialect.NewLexer(d, text)
 	for len(words) < enough {
 		t, ok := lexer.Next()
 		if !ok {
@@ -65,9 +66,9 @@ func codeOf(d *db.Dialect, text string) []string {
 		}
 		word := text[t.Start:t.End]
 		switch t.Kind {
-		case db.TokenSpace, db.TokenComment:
+		case dialect.TokenSpace, dialect.TokenComment:
 			continue
-		case db.TokenString, db.TokenName:
+		case dialect.TokenString, dialect.TokenName:
 			word = strings.Trim(word, "'\"`[]")
 		default:
 		}

@@ -10,6 +10,7 @@ import (
 	sqlite3 "modernc.org/sqlite/lib"
 
 	"dbrunner/internal/db"
+	"dbrunner/internal/db/dialect"
 )
 
 // The types that a parameter may name; values of results that are no plain JSON name them too.
@@ -31,14 +32,14 @@ type argument struct {
 }
 
 // checkValue says what is wrong with a value; it never shows it.
-func checkValue(v db.Value) string {
+func checkValue(v dialect.Value) string {
 	_, wrong := convert(v)
 	return wrong
 }
 
 // convert reads a value; wrong says why it cannot be one of SQLite's.
-func convert(v db.Value) (arg argument, wrong string) {
-	if v.Kind == db.Null {
+func convert(v dialect.Value) (arg argument, wrong string) {
+	if v.Kind == dialect.Null {
 		return argument{class: sqlite3.SQLITE_NULL}, ""
 	}
 	switch v.Type {
@@ -49,7 +50,7 @@ func convert(v db.Value) (arg argument, wrong string) {
 	case typeReal:
 		return convertReal(v)
 	case typeText:
-		if v.Kind != db.String {
+		if v.Kind != dialect.String {
 			return arg, "type text takes a string"
 		}
 		return argument{class: sqlite3.SQLITE_TEXT, text: v.Text}, ""
@@ -67,17 +68,17 @@ func convert(v db.Value) (arg argument, wrong string) {
 	}
 }
 
-func convertUntyped(v db.Value) (arg argument, wrong string) {
+func convertUntyped(v dialect.Value) (arg argument, wrong string) {
 	switch v.Kind {
-	case db.Bool:
+	case dialect.Bool:
 		arg = argument{class: sqlite3.SQLITE_INTEGER}
 		if v.Text == "true" {
 			arg.integer = 1
 		}
 		return arg, ""
-	case db.String:
+	case dialect.String:
 		return argument{class: sqlite3.SQLITE_TEXT, text: v.Text}, ""
-	case db.Number:
+	case dialect.Number:
 		if strings.ContainsAny(v.Text, ".eE") {
 			return convertReal(v)
 		}
@@ -87,12 +88,12 @@ func convertUntyped(v db.Value) (arg argument, wrong string) {
 	}
 }
 
-func convertInteger(v db.Value) (arg argument, wrong string) {
-	if v.Kind != db.Number && v.Kind != db.String {
+func convertInteger(v dialect.Value) (arg argument, wrong string) {
+	if v.Kind != dialect.Number && v.Kind != dialect.String {
 		return arg, "type integer takes a number, or a string of digits"
 	}
 	text := v.Text
-	if v.Kind == db.Number {
+	if v.Kind == dialect.Number {
 		text = db.WholeNumber(text)
 	}
 	n, err := strconv.ParseInt(text, 10, 64)
@@ -102,14 +103,14 @@ func convertInteger(v db.Value) (arg argument, wrong string) {
 	return argument{class: sqlite3.SQLITE_INTEGER, integer: n}, ""
 }
 
-func convertReal(v db.Value) (arg argument, wrong string) {
+func convertReal(v dialect.Value) (arg argument, wrong string) {
 	const takes = `type real takes a number, or "Infinity" or "-Infinity"`
 	switch {
-	case v.Kind == db.String && v.Text == "Infinity":
+	case v.Kind == dialect.String && v.Text == "Infinity":
 		return argument{class: sqlite3.SQLITE_FLOAT, real: math.Inf(1)}, ""
-	case v.Kind == db.String && v.Text == "-Infinity":
+	case v.Kind == dialect.String && v.Text == "-Infinity":
 		return argument{class: sqlite3.SQLITE_FLOAT, real: math.Inf(-1)}, ""
-	case v.Kind != db.Number && (v.Kind != db.String || !json.Valid([]byte(v.Text))):
+	case v.Kind != dialect.Number && (v.Kind != dialect.String || !json.Valid([]byte(v.Text))):
 		return arg, takes
 	}
 	f, err := strconv.ParseFloat(v.Text, 64)
@@ -119,8 +120,8 @@ func convertReal(v db.Value) (arg argument, wrong string) {
 	return argument{class: sqlite3.SQLITE_FLOAT, real: f}, ""
 }
 
-func convertBase64(v db.Value, class int32) (arg argument, wrong string) {
-	if v.Kind != db.String {
+func convertBase64(v dialect.Value, class int32) (arg argument, wrong string) {
+	if v.Kind != dialect.String {
 		return arg, "takes a string in standard base64 with padding"
 	}
 	raw, err := base64.StdEncoding.DecodeString(v.Text)
@@ -131,7 +132,7 @@ func convertBase64(v db.Value, class int32) (arg argument, wrong string) {
 }
 
 // bind gives a statement its arguments. Every placeholder must have one: SQLite would read NULL.
-func bind(s *stmt, args []db.Value) error {
+func bind(s *stmt, args []dialect.Value) error {
 	if s.params != len(args) {
 		return db.Errorf(db.ClassPermanent, db.CodeParameter,
 			"the statement has %d parameters, %d values are given", s.params, len(args))

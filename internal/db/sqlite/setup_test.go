@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"dbrunner/internal/db"
+	"dbrunner/internal/db/dialect"
 	"dbrunner/internal/db/sqlite"
 )
 
@@ -29,14 +30,14 @@ func setup(t testing.TB, opts db.Options, statements ...string) db.Database {
 func transact(ctx context.Context, d db.Database, seal db.BeforeCommit, statements ...string) ([]db.ResultSet, error) {
 	tx := &db.Transaction{Expect: make([]*db.Range, len(statements))}
 	for _, sql := range statements {
-		tx.Statements = append(tx.Statements, &db.Compiled{SQL: sql})
+		tx.Statements = append(tx.Statements, &dialect.Compiled{SQL: sql})
 	}
 	return d.Transact(ctx, db.Call{Timeout: time.Minute}, tx, db.RowOptions{Format: db.Arrays}, seal)
 }
 
 func read(t testing.TB, d db.Database, sql string) db.ResultSet {
 	t.Helper()
-	set, err := d.Read(t.Context(), db.Call{Timeout: time.Minute}, &db.Compiled{SQL: sql}, db.RowOptions{Format: db.Arrays})
+	set, err := d.Read(t.Context(), db.Call{Timeout: time.Minute}, &dialect.Compiled{SQL: sql}, db.RowOptions{Format: db.Arrays})
 	require.NoError(t, err, sql)
 	return set
 }

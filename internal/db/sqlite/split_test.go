@@ -10,8 +10,8 @@ import (
 	"github.com/stretchr/testify/require"
 	sqlite3 "modernc.org/sqlite/lib"
 
-	"dbrunner/internal/db"
 	"dbrunner/internal/db/dbtest"
+	"dbrunner/internal/db/dialect"
 )
 
 // scriptsTried is how many random scripts are held against SQLite.
@@ -43,7 +43,7 @@ func TestSplitterAgainstSQLite(t *testing.T) {
 	}
 	split := func(script string) ([]string, bool) {
 		var out []string
-		for _, part := range db.Split(d, script) {
+		for _, part := range dialect.Split(d, script) {
 			got, ok := run(part.SQL)
 			out = append(out, got...)
 			if !ok {
@@ -53,7 +53,7 @@ func TestSplitterAgainstSQLite(t *testing.T) {
 				return append(out, "not one statement"), true
 			}
 		}
-		return out, db.Unfinished(d, script) == ""
+		return out, dialect.Unfinished(d, script) == ""
 	}
 	_, made := run("CREATE TABLE t (a)")
 	require.True(t, made)
@@ -69,7 +69,7 @@ func TestSplitterAgainstSQLite(t *testing.T) {
 		if good {
 			valid++
 		}
-		if good && !finished && strings.Contains(db.Unfinished(d, script), "comment") {
+		if good && !finished && strings.Contains(dialect.Unfinished(d, script), "comment") {
 			continue // SQLite takes a comment that is not closed; files may not
 		}
 		require.Equal(t, fmt.Sprint(good, whole), fmt.Sprint(finished, parts), "seed %d: %q", seed, script)

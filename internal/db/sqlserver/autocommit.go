@@ -11,6 +11,7 @@ import (
 
 	"dbrunner/internal/crash"
 	"dbrunner/internal/db"
+	"dbrunner/internal/db/dialect"
 )
 
 // closeTimeout bounds what is done on the session once the statement has ended.
@@ -33,9 +34,9 @@ const (
 
 // Execute runs one statement outside of any transaction, in a request of its own.
 func (d *Database) Execute(
-	ctx context.Context, call db.Call, stmt *db.Compiled, opts db.RowOptions, once *db.Once,
+	ctx context.Context, call db.Call, stmt *dialect.Compiled, opts db.RowOptions, once *db.Once,
 ) (db.ResultSet, error) {
-	if faults := db.CheckAutocommit(d.dialect, stmt.SQL); len(faults) > 0 {
+	if faults := dialect.CheckAutocommit(d.dialect, stmt.SQL); len(faults) > 0 {
 		return db.ResultSet{}, faultError(&faults[0], 0)
 	}
 	s, err := d.begin(ctx, &call)
@@ -54,7 +55,7 @@ type autocommitRun struct {
 	*session
 	d      *Database
 	call   *db.Call
-	stmt   *db.Compiled
+	stmt   *dialect.Compiled
 	once   *db.Once
 	locked bool // the session has the job's lock
 	begun  bool // the row says that the job was begun, or no row is asked for

@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"dbrunner/internal/db"
+	"dbrunner/internal/db/dialect"
 )
 
 // scripted answers a text by the first part that it holds, and all others as a server does that executes a statement
@@ -37,7 +38,7 @@ func executed(t *testing.T, d db.Database, timeout time.Duration) (ended int, to
 	row := func(status string) *db.Entry {
 		return &db.Entry{JobID: "job", Status: status, Answer: []byte("{}"), Sequence: 7, Timestamp: time.Unix(1, 2), Runner: "r"}
 	}
-	_, err = d.Execute(t.Context(), db.Call{Timeout: timeout}, &db.Compiled{SQL: backup}, db.RowOptions{Format: db.Arrays}, &db.Once{
+	_, err = d.Execute(t.Context(), db.Call{Timeout: timeout}, &dialect.Compiled{SQL: backup}, db.RowOptions{Format: db.Arrays}, &db.Once{
 		Start: row(db.StatusStarted),
 		End: func(_ db.ResultSet, err error) *db.Entry {
 			ended++
@@ -136,11 +137,11 @@ func TestPeerOutsideTexts(t *testing.T) {
 		backup: true, "DBCC CHECKDB": true, "RESTORE DATABASE shop FROM DISK = 'nul'": false, "SHUTDOWN": false,
 		backup + "; COMMIT": false, backup + "\nGO": false,
 	} {
-		_, faults := db.CompileAutocommit(d.Dialect(), db.Statement{SQL: sql})
+		_, faults := dialect.CompileAutocommit(d.Dialect(), dialect.Statement{SQL: sql})
 		require.Equal(t, allowed, len(faults) == 0, sql)
-		_, err := d.Execute(t.Context(), db.Call{Timeout: testTimeout}, &db.Compiled{SQL: sql}, db.RowOptions{Format: db.Arrays}, nil)
+		_, err := d.Execute(t.Context(), db.Call{Timeout: testTimeout}, &dialect.Compiled{SQL: sql}, db.RowOptions{Format: db.Arrays}, nil)
 		require.Equal(t, allowed, err == nil, sql)
-		_, faults = db.Compile(d.Dialect(), db.Statement{SQL: sql})
+		_, faults = dialect.Compile(d.Dialect(), dialect.Statement{SQL: sql})
 		require.NotEmpty(t, faults, sql)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"strconv"
 
 	"dbrunner/internal/db"
+	"dbrunner/internal/db/dialect"
 )
 
 // togetherRows is the most rows that one INSERT may have.
@@ -13,9 +14,9 @@ const togetherRows = 1000
 
 // executeBatch runs one statement for each row of its batch. A plain INSERT is written for several rows at once where each
 // column has one declared type in all of them: the server would bring different ones to a common type first.
-func (t *transaction) executeBatch(ctx context.Context, stmt *db.Compiled, at int) error {
-	b := batchRun{t: t, stmt: stmt, at: at, insert: db.ParseMultiRowInsert(t.d.dialect, stmt.SQL)}
-	_, err := db.EachOf(ctx, stmt.Batch, func(row int64, args []db.Value) error { return b.add(ctx, row, args) })
+func (t *transaction) executeBatch(ctx context.Context, stmt *dialect.Compiled, at int) error {
+	b := batchRun{t: t, stmt: stmt, at: at, insert: dialect.ParseMultiRowInsert(t.d.dialect, stmt.SQL)}
+	_, err := db.EachOf(ctx, stmt.Batch, func(row int64, args []dialect.Value) error { return b.add(ctx, row, args) })
 	if err == nil {
 		err = b.send(ctx)
 	}
@@ -35,19 +36,19 @@ func (t *transaction) executeBatch(ctx context.Context, stmt *db.Compiled, at in
 // batchRun is the running of a statement for its batch.
 type batchRun struct {
 	t      *transaction
-	stmt   *db.Compiled
+	stmt   *dialect.Compiled
 	at     int
-	insert *db.MultiRowInsert // writes several rows at once; nil: the statement is none that could
+	insert *dialect.MultiRowInsert // writes several rows at once; nil: the statement is none that could
 
-	first    int64      // row of those that wait, from 1
-	rows     int        // that wait
-	values   []db.Value // of those that wait
-	declared []string   // types of their columns; empty: only NULL so far
+	first    int64           // row of those that wait, from 1
+	rows     int             // that wait
+	values   []dialect.Value // of those that wait
+	declared []string        // types of their columns; empty: only NULL so far
 	affected int64
 }
 
 // add takes a row, and sends what waits where the row cannot go with it.
-func (b *batchRun) add(ctx context.Context, row int64, args []db.Value) error {
+func (b *batchRun) add(ctx context.Context, row int64, args []dialect.Value) error {
 	together := b.insert != nil && len(args) == b.insert.Params
 	full := b.rows == togetherRows || len(b.values)+len(args) > maxParams
 	if b.rows > 0 && (!together || full || !b.fits(args)) {
@@ -69,9 +70,9 @@ func (b *batchRun) add(ctx context.Context, row int64, args []db.Value) error {
 }
 
 // fits reports whether a row's values are of the types of those that wait.
-func (b *batchRun) fits(args []db.Value) bool {
+func (b *batchRun) fits(args []dialect.Value) bool {
 	for i := range args {
-		if args[i].Kind == db.Null || b.declared[i] == "" {
+		if args[i].Kind == dialect.Null || b.declared[i] == "" {
 			continue
 		}
 		if arg, _ := convert(args[i]); arg.declared != b.declared[i] {
@@ -81,9 +82,9 @@ func (b *batchRun) fits(args []db.Value) bool {
 	return true
 }
 
-func (b *batchRun) note(args []db.Value) {
+func (b *batchRun) note(args []dialect.Value) {
 	for i := range args {
-		if args[i].Kind != db.Null {
+		if args[i].Kind != dialect.Null {
 			arg, _ := convert(args[i])
 			b.declared[i] = arg.declared
 		}
@@ -95,7 +96,7 @@ func (b *batchRun) send(ctx context.Context) error {
 	if b.rows == 0 {
 		return nil
 	}
-	one := &db.Compiled{SQL: b.stmt.SQL, Args: b.values}
+	one := &dialect.Compiled{SQL: b.stmt.SQL, Args: b.values}
 	if b.rows > 1 {
 		one.SQL = b.insert.Text(b.rows)
 	}

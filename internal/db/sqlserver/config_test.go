@@ -6,6 +6,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"dbrunner/internal/db"
+	"dbrunner/internal/db/dialect"
 	"dbrunner/internal/db/sqlserver"
 )
 
@@ -78,15 +79,15 @@ func TestTooManyParameters(t *testing.T) {
 	t.Parallel()
 	p := newPeer(t, on("nothing", reply{}))
 	d := p.open()
-	list := make([]db.Value, 2101)
+	list := make([]dialect.Value, 2101)
 	text := "SELECT 1 WHERE 1 IN (?"
 	for i := range list {
-		list[i] = db.Value{Kind: db.Number, Text: "1"}
+		list[i] = dialect.Value{Kind: dialect.Number, Text: "1"}
 		if i > 0 {
 			text += ",?"
 		}
 	}
-	_, faults := db.Compile(d.Dialect(), db.Statement{SQL: text + ")", Params: db.Params{List: list}})
+	_, faults := dialect.Compile(d.Dialect(), dialect.Statement{SQL: text + ")", Params: dialect.Params{List: list}})
 	require.NotEmpty(t, faults)
 	require.Equal(t, db.CodeParameter, faults[0].Code)
 }
@@ -94,9 +95,9 @@ func TestTooManyParameters(t *testing.T) {
 func TestPositionalParameters(t *testing.T) {
 	t.Parallel()
 	p := newPeer(t, on("nothing", reply{}))
-	c, faults := db.Compile(p.open().Dialect(), db.Statement{
-		SQL: "SELECT :a, '? :b', [:c], :d, :a -- ?", Params: db.Params{Named: map[string]db.Value{
-			"a": {Kind: db.Number, Text: "1"}, "d": {Kind: db.String, Text: "x"},
+	c, faults := dialect.Compile(p.open().Dialect(), dialect.Statement{
+		SQL: "SELECT :a, '? :b', [:c], :d, :a -- ?", Params: dialect.Params{Named: map[string]dialect.Value{
+			"a": {Kind: dialect.Number, Text: "1"}, "d": {Kind: dialect.String, Text: "x"},
 		}},
 	})
 	require.Empty(t, faults)

@@ -5,7 +5,7 @@ import (
 	"strconv"
 	"strings"
 
-	"dbrunner/internal/db"
+	"dbrunner/internal/db/dialect"
 )
 
 const (
@@ -29,11 +29,11 @@ func words(list ...string) map[string]bool {
 }
 
 // Dialect returns how SQL text and parameters of this engine are read.
-func Dialect() *db.Dialect { return newDialect() }
+func Dialect() *dialect.Dialect { return newDialect() }
 
 // newDialect: the words of the tables are reserved in T-SQL, so that none of them can be an unquoted name.
-func newDialect() *db.Dialect {
-	return &db.Dialect{
+func newDialect() *dialect.Dialect {
+	return &dialect.Dialect{
 		Brackets:       true,
 		NestedComments: true,
 		QuestionMarks:  true,
@@ -57,26 +57,26 @@ func newDialect() *db.Dialect {
 		Snapshot:        true,
 		Transact:        true,
 		CheckValue:      checkValue,
-		Cache:           db.NewCache(shapes),
+		Cache:           dialect.NewCache(shapes),
 	}
 }
 
 // foreign finds a command of sqlcmd: no line of T-SQL begins with a colon and a name, or with two exclamation marks.
-func foreign(d *db.Dialect, script string, _ []db.Part) string {
-	lexer := db.NewLexer(d, script)
+func foreign(d *dialect.Dialect, script string, _ []dialect.Part) string {
+	lexer := dialect.NewLexer(d, script)
 	for {
 		t, ok := lexer.Next()
 		if !ok {
 			return ""
 		}
 		rest := script[t.Start:]
-		command := t.Kind == db.TokenNamed || t.Kind == db.TokenOther && strings.HasPrefix(rest, "!!")
+		command := t.Kind == dialect.TokenNamed || t.Kind == dialect.TokenOther && strings.HasPrefix(rest, "!!")
 		before := script[strings.LastIndexAny(script[:t.Start], "\r\n")+1 : t.Start]
 		if !command || strings.TrimSpace(before) != "" {
 			continue
 		}
 		name := script[t.Start:t.End]
-		if t.Kind == db.TokenOther {
+		if t.Kind == dialect.TokenOther {
 			name = "!!"
 		}
 		return fmt.Sprintf("line %d: %.32q is a command of sqlcmd: %s", 1+strings.Count(script[:t.Start], "\n"), name, insteadOf(name))

@@ -10,6 +10,7 @@ import (
 
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/dbtest"
+	"dbrunner/internal/db/dialect"
 	"dbrunner/internal/db/sqlserver"
 )
 
@@ -31,7 +32,7 @@ func transact(t *testing.T, d db.Database, seal db.BeforeCommit, statements ...s
 	t.Helper()
 	tx := &db.Transaction{Expect: make([]*db.Range, len(statements))}
 	for _, text := range statements {
-		tx.Statements = append(tx.Statements, &db.Compiled{SQL: text})
+		tx.Statements = append(tx.Statements, &dialect.Compiled{SQL: text})
 	}
 	return d.Transact(t.Context(), db.Call{Label: "test", Timeout: time.Minute}, tx, db.RowOptions{Format: db.Arrays}, seal)
 }
@@ -60,7 +61,7 @@ func TestSeveralAnswers(t *testing.T) {
 	require.EqualValues(t, 1, sets[0].More[1].RowsAffected)
 	require.Equal(t, `[["x"]]`, string(sets[0].More[2].Rows))
 
-	_, err = d.Read(t.Context(), db.Call{Timeout: time.Minute}, &db.Compiled{SQL: "SELECT 1 AS a SELECT 2 AS b"}, db.RowOptions{Format: db.Arrays})
+	_, err = d.Read(t.Context(), db.Call{Timeout: time.Minute}, &dialect.Compiled{SQL: "SELECT 1 AS a SELECT 2 AS b"}, db.RowOptions{Format: db.Arrays})
 	require.Equal(t, db.ClassPermanent, db.ClassOf(err), "a query has one answer: %v", err)
 }
 
@@ -68,11 +69,11 @@ func TestSeveralAnswers(t *testing.T) {
 func TestTemporaryTableWithinAJob(t *testing.T) {
 	t.Parallel()
 	d := setup(t)
-	insert, faults := db.Compile(d.Dialect(), db.Statement{
-		SQL: "INSERT INTO #work VALUES (:n)", Params: db.Params{Named: map[string]db.Value{"n": {Kind: db.Number, Text: "7"}}},
+	insert, faults := dialect.Compile(d.Dialect(), dialect.Statement{
+		SQL: "INSERT INTO #work VALUES (:n)", Params: dialect.Params{Named: map[string]dialect.Value{"n": {Kind: dialect.Number, Text: "7"}}},
 	})
 	require.Empty(t, faults)
-	sets, err := d.Transact(t.Context(), db.Call{Timeout: time.Minute}, &db.Transaction{Statements: []*db.Compiled{
+	sets, err := d.Transact(t.Context(), db.Call{Timeout: time.Minute}, &db.Transaction{Statements: []*dialect.Compiled{
 		{SQL: "CREATE TABLE #work (n int)"}, insert, {SQL: "SELECT n FROM #work"},
 	}, Expect: make([]*db.Range, 3)}, db.RowOptions{Format: db.Arrays}, nil)
 	require.NoError(t, err)
@@ -110,7 +111,7 @@ func TestLabel(t *testing.T) {
 func label(t *testing.T, d db.Database, text string) string {
 	t.Helper()
 	set, err := d.Read(t.Context(), db.Call{Label: text, Timeout: time.Minute},
-		&db.Compiled{SQL: "SELECT CAST(SUBSTRING(CONTEXT_INFO(), 1, 6) AS varchar(10)) AS v"}, db.RowOptions{Format: db.Arrays})
+		&dialect.Compiled{SQL: "SELECT CAST(SUBSTRING(CONTEXT_INFO(), 1, 6) AS varchar(10)) AS v"}, db.RowOptions{Format: db.Arrays})
 	require.NoError(t, err)
 	return string(set.Rows)
 }
@@ -119,7 +120,7 @@ func label(t *testing.T, d db.Database, text string) string {
 func TestRequireReadOnlyLogin(t *testing.T) {
 	t.Parallel()
 	d := setup(t, func(o *db.Options) { o.Settings["require_read_only_login"] = "true" })
-	_, err := d.Read(t.Context(), db.Call{Timeout: time.Minute}, &db.Compiled{SQL: "SELECT 1 AS n"}, db.RowOptions{Format: db.Arrays})
+	_, err := d.Read(t.Context(), db.Call{Timeout: time.Minute}, &dialect.Compiled{SQL: "SELECT 1 AS n"}, db.RowOptions{Format: db.Arrays})
 	require.Equal(t, db.ClassPermanent, db.ClassOf(err), "%v", err)
 	adviser, ok := d.(interface{ Advice() []string })
 	require.True(t, ok)
@@ -155,13 +156,13 @@ func TestIsolationOfTheNextUse(t *testing.T) {
 		"read committed": db.ReadCommitted, "repeatable read": db.RepeatableRead, "serializable": db.Serializable, "snapshot": db.Snapshot,
 	} {
 		leave["a job with "+name] = func(t *testing.T, d db.Database) {
-			tx := &db.Transaction{Statements: []*db.Compiled{{SQL: "SELECT 1 AS n"}}, Expect: make([]*db.Range, 1), Isolation: level}
+			tx := &db.Transaction{Statements: []*dialect.Compiled{{SQL: "SELECT 1 AS n"}}, Expect: make([]*db.Range, 1), Isolation: level}
 			_, err := d.Transact(t.Context(), db.Call{Timeout: time.Minute}, tx, db.RowOptions{Format: db.Arrays}, nil)
 			t.Log(err)
 		}
 	}
 	for _, name := range []string{"READ UNCOMMITTED", "READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE", "SNAPSHOT"} {
-		set := &db.Compiled{SQL: "EXEC ('SET TRANSACTION ISOLATION LEVEL " + name + "')"}
+		set := &dialect.Compiled{SQL: "EXEC ('SET TRANSACTION ISOLATION LEVEL " + name + "')"}
 		leave["dynamic "+name+" in a transaction"] = func(t *testing.T, d db.Database) {
 			_, err := transact(t, d, nil, set.SQL)
 			t.Log(err)
@@ -187,7 +188,7 @@ func TestIsolationOfTheNextUse(t *testing.T) {
 				left(t, d)
 				require.NoError(t, use())
 			}
-			look := &db.Compiled{SQL: "SELECT CAST(transaction_isolation_level AS int) AS n FROM sys.dm_exec_sessions WHERE session_id = @@SPID"}
+			look := &dialect.Compiled{SQL: "SELECT CAST(transaction_isolation_level AS int) AS n FROM sys.dm_exec_sessions WHERE session_id = @@SPID"}
 			const readCommitted = "[[2]]"
 			left(t, d)
 			set, err := d.Read(t.Context(), db.Call{Timeout: time.Minute}, look, db.RowOptions{Format: db.Arrays})
@@ -221,7 +222,7 @@ func TestWhatAStatementSwitches(t *testing.T) {
 				row := func(status string) *db.Entry {
 					return &db.Entry{JobID: "alone", Status: status, Answer: []byte("{}"), Timestamp: time.Unix(1, 0), Runner: "r"}
 				}
-				_, err = d.Execute(t.Context(), db.Call{Timeout: time.Minute}, &db.Compiled{SQL: text}, db.RowOptions{Format: db.Arrays}, &db.Once{
+				_, err = d.Execute(t.Context(), db.Call{Timeout: time.Minute}, &dialect.Compiled{SQL: text}, db.RowOptions{Format: db.Arrays}, &db.Once{
 					Start: row(db.StatusStarted), End: func(db.ResultSet, error) *db.Entry { return row("succeeded") },
 				})
 				require.NoError(t, err)
@@ -231,7 +232,7 @@ func TestWhatAStatementSwitches(t *testing.T) {
 
 				_, err = transact(t, d, sealed("next"), "DELETE FROM item", "INSERT INTO item VALUES (1), (2), (3)")
 				require.NoError(t, err)
-				set, err := d.Read(t.Context(), db.Call{Timeout: time.Minute}, &db.Compiled{SQL: "SELECT id FROM item ORDER BY id"}, db.RowOptions{Format: db.Arrays})
+				set, err := d.Read(t.Context(), db.Call{Timeout: time.Minute}, &dialect.Compiled{SQL: "SELECT id FROM item ORDER BY id"}, db.RowOptions{Format: db.Arrays})
 				require.NoError(t, err)
 				require.Equal(t, "[[1],[2],[3]]", string(set.Rows))
 				swept, err := d.Sweep(t.Context(), time.Now().Add(time.Hour), 10)

@@ -6,7 +6,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"dbrunner/internal/db"
+	"dbrunner/internal/db/dialect"
 	"dbrunner/internal/db/migration"
 	"dbrunner/internal/db/sqlserver"
 )
@@ -14,7 +14,7 @@ import (
 // fileEngine is the engine as far as files are read.
 type fileEngine struct{ migration.Engine }
 
-func (fileEngine) Dialect() *db.Dialect             { return sqlserver.Dialect() }
+func (fileEngine) Dialect() *dialect.Dialect        { return sqlserver.Dialect() }
 func (fileEngine) NonTransactional([]string) string { return "" }
 
 func load(text string) (*migration.Folder, error) {

@@ -17,6 +17,7 @@ import (
 	"github.com/microsoft/go-mssqldb/msdsn"
 
 	"dbrunner/internal/db"
+	"dbrunner/internal/db/dialect"
 	"dbrunner/internal/db/migration"
 )
 
@@ -26,7 +27,7 @@ type migrations struct {
 	settings   settings
 	connectors *connectors
 	database   string // that the connection string names
-	dialect    *db.Dialect
+	dialect    *dialect.Dialect
 	session    atomic.Pointer[sockets] // of the session made last
 	version    atomic.Pointer[sockets] // of the driver of versions made last
 }
@@ -51,7 +52,7 @@ func Migrations(opts db.Options) (migration.Engine, error) {
 }
 
 // Dialect says how files are read.
-func (m *migrations) Dialect() *db.Dialect { return m.dialect }
+func (m *migrations) Dialect() *dialect.Dialect { return m.dialect }
 
 // NonTransactional names what SQL Server refuses in a transaction.
 func (m *migrations) NonTransactional(words []string) string {
@@ -290,7 +291,7 @@ func (v *versions) Set(ctx context.Context, number int64, dirty bool) error {
 func (v *versions) Close() error { return v.driver.Close() }
 
 // Explain makes an error one that can be shown.
-func (m *migrations) Explain(err error, part *db.Part) *db.Error {
+func (m *migrations) Explain(err error, part *dialect.Part) *db.Error {
 	if e, ok := errors.AsType[*database.Error](err); ok {
 		if e.OrigErr == nil { // golang-migrate's lock was refused
 			return db.Errorf(db.ClassTransient, db.CodeLockTimeout, "the lock of migrations was not free")

@@ -14,6 +14,7 @@ import (
 	mssql "github.com/microsoft/go-mssqldb"
 
 	"dbrunner/internal/db"
+	"dbrunner/internal/db/dialect"
 )
 
 // argument is a parameter as the server gets it: declared by its type for the statement, and sent as a value that
@@ -24,7 +25,7 @@ type argument struct {
 }
 
 // checkValue says what is wrong with a value; it never shows it.
-func checkValue(v db.Value) string {
+func checkValue(v dialect.Value) string {
 	_, wrong := convert(v)
 	return wrong
 }
@@ -38,18 +39,18 @@ const (
 )
 
 // convert reads a value; wrong says why it cannot be one of SQL Server's.
-func convert(v db.Value) (arg argument, wrong string) {
+func convert(v dialect.Value) (arg argument, wrong string) {
 	if v.Type != "" {
 		return convertTyped(v)
 	}
 	switch v.Kind {
-	case db.Null:
+	case dialect.Null:
 		return argument{nvarchar, sql.NullString{}}, ""
-	case db.Bool:
+	case dialect.Bool:
 		return argument{"bit", v.Text == "true"}, ""
-	case db.Number:
+	case dialect.Number:
 		return convertNumber(v.Text)
-	case db.String:
+	case dialect.String:
 		return textArgument(v.Text), ""
 	default:
 		return arg, `a list or an object needs a type: {"type": "json", "value": …}`
@@ -106,7 +107,7 @@ var typeName = regexp.MustCompile(`^([a-z0-9_]+)(?:\(\s*([0-9]{1,4}|max)\s*(?:,\
 
 // family is how a type's values are read.
 type family struct {
-	read  func(v db.Value, declared string) (argument, string)
+	read  func(v dialect.Value, declared string) (argument, string)
 	null  driver.Value // a NULL that the server can convert to it
 	sizes int          // how many it may have
 	sized string       // what is declared where none is given
@@ -141,7 +142,7 @@ var nullBytes = []byte(nil)
 const knownTypes = "unknown type: known are the server's own, such as int, decimal(12,2), nvarchar(50), varbinary (base64), " +
 	"date, datetime2, datetimeoffset, uniqueidentifier, xml, and json"
 
-func convertTyped(v db.Value) (arg argument, wrong string) {
+func convertTyped(v dialect.Value) (arg argument, wrong string) {
 	m := typeName.FindStringSubmatch(strings.ToLower(strings.TrimSpace(v.Type)))
 	if m == nil {
 		return arg, knownTypes
@@ -154,7 +155,7 @@ func convertTyped(v db.Value) (arg argument, wrong string) {
 	if wrong != "" {
 		return arg, wrong
 	}
-	if v.Kind == db.Null {
+	if v.Kind == dialect.Null {
 		return argument{declared, f.null}, ""
 	}
 	return f.read(v, declared)
@@ -175,21 +176,21 @@ func declare(name, first, second string, f family) (declared, wrong string) {
 	return name + "(" + first + ")", ""
 }
 
-func integer(least, most int64) func(db.Value, string) (argument, string) {
-	return func(v db.Value, declared string) (arg argument, wrong string) {
+func integer(least, most int64) func(dialect.Value, string) (argument, string) {
+	return func(v dialect.Value, declared string) (arg argument, wrong string) {
 		text := v.Text
-		if v.Kind == db.Number {
+		if v.Kind == dialect.Number {
 			text = db.WholeNumber(text)
 		}
 		n, err := strconv.ParseInt(text, 10, 64)
-		if err != nil || v.Kind != db.Number && v.Kind != db.String || n < least || n > most {
+		if err != nil || v.Kind != dialect.Number && v.Kind != dialect.String || n < least || n > most {
 			return arg, "type " + declared + " takes a whole number from " + strconv.FormatInt(least, 10) + " to " + strconv.FormatInt(most, 10)
 		}
 		return argument{declared, n}, ""
 	}
 }
 
-func readBit(v db.Value, declared string) (arg argument, wrong string) {
+func readBit(v dialect.Value, declared string) (arg argument, wrong string) {
 	switch v.Text {
 	case "true", "1":
 		return argument{declared, true}, ""
@@ -201,8 +202,8 @@ func readBit(v db.Value, declared string) (arg argument, wrong string) {
 
 var decimalText = regexp.MustCompile(`^-?[0-9]{1,38}(\.[0-9]{1,38})?$`)
 
-func readDecimal(v db.Value, declared string) (arg argument, wrong string) {
-	if v.Kind != db.Number && v.Kind != db.String || !decimalText.MatchString(v.Text) {
+func readDecimal(v dialect.Value, declared string) (arg argument, wrong string) {
+	if v.Kind != dialect.Number && v.Kind != dialect.String || !decimalText.MatchString(v.Text) {
 		return arg, "type " + declared + " takes digits with or without a point"
 	}
 	if declared == "decimal" || declared == "numeric" { // the server would round to a whole number
@@ -212,28 +213,28 @@ func readDecimal(v db.Value, declared string) (arg argument, wrong string) {
 	return argument{declared, mssql.NVarCharMax(v.Text)}, ""
 }
 
-func readFloat(v db.Value, declared string) (arg argument, wrong string) {
-	if v.Kind != db.Number && (v.Kind != db.String || !number.MatchString(v.Text)) {
+func readFloat(v dialect.Value, declared string) (arg argument, wrong string) {
+	if v.Kind != dialect.Number && (v.Kind != dialect.String || !number.MatchString(v.Text)) {
 		return arg, "type float takes a number"
 	}
 	return convertFloat(v.Text, declared, 64)
 }
 
-func readReal(v db.Value, declared string) (arg argument, wrong string) {
-	if v.Kind != db.Number && (v.Kind != db.String || !number.MatchString(v.Text)) {
+func readReal(v dialect.Value, declared string) (arg argument, wrong string) {
+	if v.Kind != dialect.Number && (v.Kind != dialect.String || !number.MatchString(v.Text)) {
 		return arg, "type real takes a number"
 	}
 	return convertFloat(v.Text, declared, 32)
 }
 
-func readText(v db.Value, declared string) (arg argument, wrong string) {
-	if v.Kind != db.String {
+func readText(v dialect.Value, declared string) (arg argument, wrong string) {
+	if v.Kind != dialect.String {
 		return arg, "type " + declared + " takes a string"
 	}
 	return argument{declared, mssql.NVarCharMax(v.Text)}, ""
 }
 
-func readTextBase64(v db.Value, declared string) (arg argument, wrong string) {
+func readTextBase64(v dialect.Value, declared string) (arg argument, wrong string) {
 	bytes, wrong := readBytes(v, textBase64)
 	raw, ok := bytes.value.([]byte)
 	if ok && !utf8.Valid(raw) {
@@ -242,15 +243,15 @@ func readTextBase64(v db.Value, declared string) (arg argument, wrong string) {
 	return argument{declared, mssql.NVarCharMax(raw)}, wrong
 }
 
-func readJSON(v db.Value, declared string) (arg argument, wrong string) {
+func readJSON(v dialect.Value, declared string) (arg argument, wrong string) {
 	if !json.Valid([]byte(v.Text)) {
 		return arg, "type json takes a JSON value, or a string that holds one"
 	}
 	return argument{declared, mssql.NVarCharMax(v.Text)}, ""
 }
 
-func readBytes(v db.Value, declared string) (arg argument, wrong string) {
-	if v.Kind != db.String {
+func readBytes(v dialect.Value, declared string) (arg argument, wrong string) {
+	if v.Kind != dialect.String {
 		return arg, "type " + declared + " takes a string in standard base64 with padding"
 	}
 	raw, err := base64.StdEncoding.DecodeString(v.Text)
@@ -262,8 +263,8 @@ func readBytes(v db.Value, declared string) (arg argument, wrong string) {
 
 var guidText = regexp.MustCompile(`^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$`)
 
-func readGUID(v db.Value, declared string) (arg argument, wrong string) {
-	if v.Kind != db.String || !guidText.MatchString(v.Text) {
+func readGUID(v dialect.Value, declared string) (arg argument, wrong string) {
+	if v.Kind != dialect.String || !guidText.MatchString(v.Text) {
 		return arg, "type uniqueidentifier takes a string such as 6f9619ff-8b86-d011-b42d-00c04fc964ff"
 	}
 	return argument{declared, mssql.NVarCharMax(v.Text)}, ""
@@ -273,9 +274,9 @@ func readGUID(v db.Value, declared string) (arg argument, wrong string) {
 var timeText = regexp.MustCompile(`^(?:([0-9]{4}-[0-9]{2}-[0-9]{2})(?:[T ]|$))?([0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]{1,7})?)?)?(Z|[+-][0-9]{2}:[0-9]{2})?$`)
 
 // readTime writes a time in the one form that the server reads alike under every language of a login.
-func readTime(v db.Value, declared string) (arg argument, wrong string) {
+func readTime(v dialect.Value, declared string) (arg argument, wrong string) {
 	m := timeText.FindStringSubmatch(v.Text)
-	if v.Kind != db.String || m == nil || m[1] == "" && m[2] == "" {
+	if v.Kind != dialect.String || m == nil || m[1] == "" && m[2] == "" {
 		return arg, "type " + declared + " takes a string such as 2026-11-25T16:22:01.1234567"
 	}
 	text := m[1]
@@ -299,7 +300,7 @@ func readTime(v db.Value, declared string) (arg argument, wrong string) {
 // call is a statement as the server gets it. One without parameters is a batch of its own, so that a temporary table
 // which it makes lives until the job is over; one with parameters runs in a scope of its own, its parameters declared
 // by types that do not change with the values' length.
-func call(stmt *db.Compiled) (request, error) {
+func call(stmt *dialect.Compiled) (request, error) {
 	if len(stmt.Args) == 0 {
 		return request{text: stmt.SQL}, nil
 	}
@@ -307,7 +308,7 @@ func call(stmt *db.Compiled) (request, error) {
 }
 
 // nested runs a statement between two texts of the engine's own, in one request.
-func nested(stmt *db.Compiled, before, behind string) (request, error) {
+func nested(stmt *dialect.Compiled, before, behind string) (request, error) {
 	text := append(make([]byte, 0, 256), before...)
 	text = append(text, "EXEC sp_executesql @dbr_text"...)
 	args := append(make([]driver.NamedValue, 0, len(stmt.Args)+2), driver.NamedValue{

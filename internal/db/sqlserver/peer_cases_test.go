@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"dbrunner/internal/db"
+	"dbrunner/internal/db/dialect"
 	"dbrunner/internal/db/sqlserver"
 )
 
@@ -27,7 +28,7 @@ func on(part string, r reply) func(string) reply {
 
 func run(t *testing.T, d db.Database, timeout time.Duration) error {
 	t.Helper()
-	tx := &db.Transaction{Statements: []*db.Compiled{{SQL: "UPDATE item SET a = 1"}}, Expect: make([]*db.Range, 1)}
+	tx := &db.Transaction{Statements: []*dialect.Compiled{{SQL: "UPDATE item SET a = 1"}}, Expect: make([]*db.Range, 1)}
 	_, err := d.Transact(t.Context(), db.Call{Timeout: timeout}, tx, db.RowOptions{Format: db.Arrays}, sealed("job"))
 	return err
 }
@@ -236,15 +237,15 @@ func TestPeerIsolationOfEachUse(t *testing.T) {
 		work func(d db.Database)
 	}{
 		"transact": {level + "SERIALIZABLE; BEGIN TRANSACTION", func(d db.Database) {
-			tx := &db.Transaction{Statements: []*db.Compiled{{SQL: "UPDATE item SET a = 1"}}, Expect: make([]*db.Range, 1), Isolation: db.Serializable}
+			tx := &db.Transaction{Statements: []*dialect.Compiled{{SQL: "UPDATE item SET a = 1"}}, Expect: make([]*db.Range, 1), Isolation: db.Serializable}
 			_, _ = d.Transact(t.Context(), db.Call{Timeout: testTimeout}, tx, db.RowOptions{Format: db.Arrays}, nil)
 		}},
 		"transact by default": {level + "READ COMMITTED; BEGIN TRANSACTION", func(d db.Database) { _ = run(t, d, testTimeout) }},
 		"read": {level + "READ COMMITTED; BEGIN TRANSACTION", func(d db.Database) {
-			_, _ = d.Read(t.Context(), db.Call{Timeout: testTimeout}, &db.Compiled{SQL: "SELECT v"}, db.RowOptions{Format: db.Arrays})
+			_, _ = d.Read(t.Context(), db.Call{Timeout: testTimeout}, &dialect.Compiled{SQL: "SELECT v"}, db.RowOptions{Format: db.Arrays})
 		}},
 		"execute": {level + "READ COMMITTED; SELECT 1", func(d db.Database) {
-			_, _ = d.Execute(t.Context(), db.Call{Timeout: testTimeout}, &db.Compiled{SQL: "UPDATE item SET a = 1"}, db.RowOptions{Format: db.Arrays}, nil)
+			_, _ = d.Execute(t.Context(), db.Call{Timeout: testTimeout}, &dialect.Compiled{SQL: "UPDATE item SET a = 1"}, db.RowOptions{Format: db.Arrays}, nil)
 		}},
 		"lookup": {level + "READ COMMITTED; SELECT request_hash", func(d db.Database) {
 			_, _ = d.Lookup(t.Context(), "job")
@@ -295,11 +296,11 @@ func TestPeerLinkResetBeforeARequest(t *testing.T) {
 	}{
 		"transact": {db.ClassLost, func(t *testing.T, d db.Database) error { return run(t, d, testTimeout) }},
 		"read": {db.ClassLost, func(t *testing.T, d db.Database) error {
-			_, err := d.Read(t.Context(), db.Call{Timeout: testTimeout}, &db.Compiled{SQL: "SELECT v"}, db.RowOptions{Format: db.Arrays})
+			_, err := d.Read(t.Context(), db.Call{Timeout: testTimeout}, &dialect.Compiled{SQL: "SELECT v"}, db.RowOptions{Format: db.Arrays})
 			return err
 		}},
 		"execute": {db.ClassLost, func(t *testing.T, d db.Database) error {
-			_, err := d.Execute(t.Context(), db.Call{Timeout: testTimeout}, &db.Compiled{SQL: "UPDATE item SET a = 1"}, db.RowOptions{Format: db.Arrays}, nil)
+			_, err := d.Execute(t.Context(), db.Call{Timeout: testTimeout}, &dialect.Compiled{SQL: "UPDATE item SET a = 1"}, db.RowOptions{Format: db.Arrays}, nil)
 			return err
 		}},
 		"lookup": {db.ClassLost, func(t *testing.T, d db.Database) error {
@@ -332,7 +333,7 @@ func TestPeerLinkResetBeforeARequest(t *testing.T) {
 	t.Run("between a statement and the fence", func(t *testing.T) {
 		t.Parallel()
 		p := newPeer(t, on("nothing", reply{}))
-		tx := &db.Transaction{Statements: []*db.Compiled{{SQL: "UPDATE item SET a = 1"}}, Expect: make([]*db.Range, 1)}
+		tx := &db.Transaction{Statements: []*dialect.Compiled{{SQL: "UPDATE item SET a = 1"}}, Expect: make([]*db.Range, 1)}
 		_, err := p.open().Transact(t.Context(), db.Call{Timeout: testTimeout}, tx, db.RowOptions{Format: db.Arrays},
 			func(context.Context, []db.ResultSet) (*db.Entry, error) {
 				p.resetLinks()
@@ -388,7 +389,7 @@ func TestPeerStops(t *testing.T) {
 		p := newPeer(t, on("UPDATE item", reply{silent: true}))
 		ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 		defer cancel()
-		tx := &db.Transaction{Statements: []*db.Compiled{{SQL: "UPDATE item SET a = 1"}}, Expect: make([]*db.Range, 1)}
+		tx := &db.Transaction{Statements: []*dialect.Compiled{{SQL: "UPDATE item SET a = 1"}}, Expect: make([]*db.Range, 1)}
 		_, err := p.open().Transact(ctx, db.Call{Timeout: testTimeout}, tx, db.RowOptions{Format: db.Arrays}, nil)
 		requireError(t, err, db.ClassCanceled, db.CodeCanceled)
 	})
@@ -425,7 +426,7 @@ func TestPeerValues(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			p := newPeer(t, on("SELECT v", reply{tokens: c.tokens}))
-			set, err := p.open().Read(t.Context(), db.Call{Timeout: testTimeout}, &db.Compiled{SQL: "SELECT v"}, db.RowOptions{Format: db.Arrays})
+			set, err := p.open().Read(t.Context(), db.Call{Timeout: testTimeout}, &dialect.Compiled{SQL: "SELECT v"}, db.RowOptions{Format: db.Arrays})
 			require.NoError(t, err)
 			require.Equal(t, c.json, string(set.Rows))
 		})
@@ -434,7 +435,7 @@ func TestPeerValues(t *testing.T) {
 		t.Parallel()
 		variant := append([]byte{6, 0, 0, 0, 0x38, 0}, 7, 0, 0, 0)
 		p := newPeer(t, on("SELECT v", reply{tokens: row(column(0x62, 0x49, 0x1f, 0, 0), variant)}))
-		_, err := p.open().Read(t.Context(), db.Call{Timeout: testTimeout}, &db.Compiled{SQL: "SELECT v"}, db.RowOptions{Format: db.Arrays})
+		_, err := p.open().Read(t.Context(), db.Call{Timeout: testTimeout}, &dialect.Compiled{SQL: "SELECT v"}, db.RowOptions{Format: db.Arrays})
 		e := requireError(t, err, db.ClassPermanent, db.CodeNotSupported)
 		require.Contains(t, e.Message, "CAST")
 	})

@@ -4,11 +4,12 @@ import (
 	"context"
 
 	"dbrunner/internal/db"
+	"dbrunner/internal/db/dialect"
 )
 
 // Read runs the statement in a transaction that is rolled back, all in one request. That is no guard against what
 // survives a rollback (sequences, linked servers): the guarantee is a login that may only read.
-func (d *Database) Read(ctx context.Context, call db.Call, stmt *db.Compiled, opts db.RowOptions) (db.ResultSet, error) {
+func (d *Database) Read(ctx context.Context, call db.Call, stmt *dialect.Compiled, opts db.RowOptions) (db.ResultSet, error) {
 	if err := d.readable(stmt); err != nil {
 		return db.ResultSet{}, err
 	}
@@ -39,26 +40,26 @@ func (d *Database) Read(ctx context.Context, call db.Call, stmt *db.Compiled, op
 }
 
 // readable looks at the text once more: the server takes several statements in one, whoever has compiled it.
-func (d *Database) readable(stmt *db.Compiled) error {
+func (d *Database) readable(stmt *dialect.Compiled) error {
 	if err := d.single(stmt, 0); err != nil {
 		return err
 	}
-	if faults := db.CheckReadOnly(d.dialect, stmt.SQL); len(faults) > 0 {
+	if faults := dialect.CheckReadOnly(d.dialect, stmt.SQL); len(faults) > 0 {
 		return faultError(&faults[0], 0)
 	}
 	return d.rights.refuse(&d.settings)
 }
 
 // single refuses a text that is more than one statement, or that controls the transaction.
-func (d *Database) single(stmt *db.Compiled, at int) error {
-	faults := db.CheckText(d.dialect, stmt.SQL)
+func (d *Database) single(stmt *dialect.Compiled, at int) error {
+	faults := dialect.CheckText(d.dialect, stmt.SQL)
 	if len(faults) == 0 {
 		return nil
 	}
 	return faultError(&faults[0], at)
 }
 
-func faultError(f *db.Fault, at int) *db.Error {
+func faultError(f *dialect.Fault, at int) *db.Error {
 	return db.Errorf(db.ClassPermanent, f.Code, "%s", f.Message).At(at)
 }
 

@@ -9,13 +9,14 @@ import (
 	"github.com/jackc/puddle/v2"
 
 	"dbrunner/internal/db"
+	"dbrunner/internal/db/dialect"
 )
 
 // Database is one configured SQL Server database.
 type Database struct {
 	opts           db.Options
 	settings       settings
-	dialect        *db.Dialect
+	dialect        *dialect.Dialect
 	connectors     *connectors
 	connectTimeout time.Duration
 	pingAfter      time.Duration
@@ -69,7 +70,7 @@ func Open(opts db.Options) (db.Database, error) {
 func (d *Database) Engine() string { return "sqlserver" }
 
 // Dialect says how SQL text is read.
-func (d *Database) Dialect() *db.Dialect { return d.dialect }
+func (d *Database) Dialect() *dialect.Dialect { return d.dialect }
 
 // Close waits for the calls under way and for the end of every session.
 func (d *Database) Close() error {

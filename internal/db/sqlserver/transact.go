@@ -7,6 +7,7 @@ import (
 	mssql "github.com/microsoft/go-mssqldb"
 
 	"dbrunner/internal/db"
+	"dbrunner/internal/db/dialect"
 )
 
 // Transact runs the statements in one transaction, verifies that it still is the one that was begun, writes the ledger
@@ -81,7 +82,7 @@ func (t *transaction) open(ctx context.Context) error {
 }
 
 // execute runs one statement and checks its guard.
-func (t *transaction) execute(ctx context.Context, stmt *db.Compiled, at int) error {
+func (t *transaction) execute(ctx context.Context, stmt *dialect.Compiled, at int) error {
 	if stmt.Batch != nil {
 		return t.executeBatch(ctx, stmt, at)
 	}

@@ -3,6 +3,7 @@ package sqlserver_test
 import (
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/dbtest"
+	"dbrunner/internal/db/dialect"
 )
 
 func values() []dbtest.ValueCase {
@@ -57,13 +58,15 @@ func values() []dbtest.ValueCase {
 
 func params() []dbtest.ParamCase {
 	const echo = "SELECT :value AS v"
-	typed := func(name, text string) db.Value { return db.Value{Kind: db.String, Type: name, Text: text} }
-	number := func(text string) db.Value { return db.Value{Kind: db.Number, Text: text} }
+	typed := func(name, text string) dialect.Value {
+		return dialect.Value{Kind: dialect.String, Type: name, Text: text}
+	}
+	number := func(text string) dialect.Value { return dialect.Value{Kind: dialect.Number, Text: text} }
 	return []dbtest.ParamCase{
-		{Name: "null", SQL: echo, Value: db.Value{Kind: db.Null, Text: "null"}, JSON: `null`},
-		{Name: "typed null", SQL: echo, Value: db.Value{Kind: db.Null, Type: "varbinary", Text: "null"}, JSON: `null`},
-		{Name: "null of an integer", SQL: "SELECT COALESCE(:value, 7) AS v", Value: db.Value{Kind: db.Null, Type: "int", Text: "null"}, JSON: `7`},
-		{Name: "true", SQL: echo, Value: db.Value{Kind: db.Bool, Text: "true"}, JSON: `true`},
+		{Name: "null", SQL: echo, Value: dialect.Value{Kind: dialect.Null, Text: "null"}, JSON: `null`},
+		{Name: "typed null", SQL: echo, Value: dialect.Value{Kind: dialect.Null, Type: "varbinary", Text: "null"}, JSON: `null`},
+		{Name: "null of an integer", SQL: "SELECT COALESCE(:value, 7) AS v", Value: dialect.Value{Kind: dialect.Null, Type: "int", Text: "null"}, JSON: `7`},
+		{Name: "true", SQL: echo, Value: dialect.Value{Kind: dialect.Bool, Text: "true"}, JSON: `true`},
 		{Name: "integer", SQL: echo, Value: number("-5"), JSON: `"-5"`},
 		{Name: "largest", SQL: echo, Value: number("9223372036854775807"), JSON: `"9223372036854775807"`},
 		{Name: "beyond bigint", SQL: echo, Value: number("99999999999999999999999999999999999999"), JSON: `"99999999999999999999999999999999999999"`},
@@ -71,16 +74,16 @@ func params() []dbtest.ParamCase {
 		{Name: "fraction", SQL: echo, Value: number("-12.50"), JSON: `"-12.50"`},
 		{Name: "fraction adds exactly", SQL: "SELECT :value + CAST(0.2 AS decimal(10,1)) AS v", Value: number("0.1"), JSON: `"0.3"`},
 		{Name: "exponent", SQL: echo, Value: number("1e2"), JSON: `100`},
-		{Name: "text", SQL: echo, Value: db.Value{Kind: db.String, Text: "ü🦆"}, JSON: `"ü🦆"`},
-		{Name: "empty text", SQL: echo, Value: db.Value{Kind: db.String, Text: ""}, JSON: `""`},
+		{Name: "text", SQL: echo, Value: dialect.Value{Kind: dialect.String, Text: "ü🦆"}, JSON: `"ü🦆"`},
+		{Name: "empty text", SQL: echo, Value: dialect.Value{Kind: dialect.String, Text: ""}, JSON: `""`},
 		{Name: "int", SQL: echo, Value: typed("int", "7"), JSON: `7`},
 		{Name: "tinyint beyond", SQL: echo, Value: typed("tinyint", "256"), Code: db.CodeParameter},
 		{Name: "decimal", SQL: echo, Value: typed("decimal(10,3)", "1.5"), JSON: `"1.500"`},
 		{Name: "decimal without sizes", SQL: echo, Value: typed("decimal", "1.55"), JSON: `"1.55"`},
 		{Name: "bad decimal", SQL: echo, Value: typed("decimal(10,3)", "1,5"), Code: db.CodeParameter},
 		{Name: "money", SQL: echo, Value: typed("money", "-3.1"), JSON: `"-3.1000"`},
-		{Name: "float", SQL: echo, Value: db.Value{Kind: db.Number, Type: "float", Text: "0.1"}, JSON: `0.1`},
-		{Name: "real", SQL: echo, Value: db.Value{Kind: db.Number, Type: "real", Text: "0.1"}, JSON: `0.1`},
+		{Name: "float", SQL: echo, Value: dialect.Value{Kind: dialect.Number, Type: "float", Text: "0.1"}, JSON: `0.1`},
+		{Name: "real", SQL: echo, Value: dialect.Value{Kind: dialect.Number, Type: "real", Text: "0.1"}, JSON: `0.1`},
 		{Name: "varchar", SQL: echo, Value: typed("varchar(20)", "abc"), JSON: `"abc"`},
 		{Name: "nvarchar", SQL: echo, Value: typed("nvarchar(max)", "漢"), JSON: `"漢"`},
 		{Name: "date", SQL: echo, Value: typed("date", "2026-02-03"), JSON: `"2026-02-03"`},
@@ -94,7 +97,7 @@ func params() []dbtest.ParamCase {
 		{Name: "varbinary empty", SQL: echo, Value: typed("varbinary(10)", ""), JSON: `""`},
 		{Name: "bad base64", SQL: echo, Value: typed("varbinary", "%"), Code: db.CodeParameter},
 		{Name: "xml", SQL: echo, Value: typed("xml", "<a/>"), JSON: `"<a/>"`},
-		{Name: "json", SQL: "SELECT JSON_VALUE(:value, '$.a[1]') AS v", Value: db.Value{Kind: db.Object, Type: "json", Text: `{"a":[1,2]}`}, JSON: `"2"`},
+		{Name: "json", SQL: "SELECT JSON_VALUE(:value, '$.a[1]') AS v", Value: dialect.Value{Kind: dialect.Object, Type: "json", Text: `{"a":[1,2]}`}, JSON: `"2"`},
 		{Name: "bad json", SQL: echo, Value: typed("json", "{"), Code: db.CodeParameter},
 		{Name: "unknown type", SQL: echo, Value: typed("geometry", "x"), Code: db.CodeParameter},
 		{Name: "no type but SQL", SQL: echo, Value: typed("int); DROP TABLE item; --", "1"), Code: db.CodeParameter},

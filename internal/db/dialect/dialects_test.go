@@ -1,9 +1,9 @@
-package db_test
+package dialect_test
 
 import (
 	"strconv"
 
-	"dbrunner/internal/db"
+	"dbrunner/internal/db/dialect"
 )
 
 // The dialects of these tests: as the engines have them where the text is concerned.
@@ -20,8 +20,8 @@ func numbered(prefix string) func([]byte, int) []byte {
 	return func(dst []byte, n int) []byte { return strconv.AppendInt(append(dst, prefix...), int64(n), 10) }
 }
 
-func postgres() *db.Dialect {
-	return &db.Dialect{
+func postgres() *dialect.Dialect {
+	return &dialect.Dialect{
 		DollarQuotes: true, EscapeStrings: true, NestedComments: true,
 		MaxParams: 65535, Placeholder: numbered("$"),
 		ReadOnlyFirst: words("SELECT", "WITH", "VALUES", "TABLE", "SHOW", "EXPLAIN"),
@@ -32,8 +32,8 @@ func postgres() *db.Dialect {
 	}
 }
 
-func sqlite() *db.Dialect {
-	return &db.Dialect{
+func sqlite() *dialect.Dialect {
+	return &dialect.Dialect{
 		Brackets: true, Backticks: true, QuestionMarks: true, Sigils: "@#$:",
 		MaxParams: 32766, Placeholder: numbered("?"),
 		ReadOnlyFirst:   words("SELECT", "WITH", "VALUES", "EXPLAIN"),
@@ -42,8 +42,8 @@ func sqlite() *db.Dialect {
 	}
 }
 
-func sqlserver() *db.Dialect {
-	return &db.Dialect{
+func sqlserver() *dialect.Dialect {
+	return &dialect.Dialect{
 		Brackets: true, NestedComments: true, QuestionMarks: true,
 		MaxParams: 2100, Placeholder: numbered("@p"),
 		ReadOnlyFirst:   words("SELECT", "WITH"),
@@ -54,5 +54,5 @@ func sqlserver() *db.Dialect {
 	}
 }
 
-func text(s string) db.Value   { return db.Value{Kind: db.String, Text: s} }
-func number(s string) db.Value { return db.Value{Kind: db.Number, Text: s} }
+func text(s string) dialect.Value   { return dialect.Value{Kind: dialect.String, Text: s} }
+func number(s string) dialect.Value { return dialect.Value{Kind: dialect.Number, Text: s} }

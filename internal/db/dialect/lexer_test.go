@@ -1,4 +1,4 @@
-package db_test
+package dialect_test
 
 import (
 	"strings"
@@ -6,18 +6,18 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"dbrunner/internal/db"
+	"dbrunner/internal/db/dialect"
 )
 
 // tokenLetters shows a text's tokens, one letter for a kind.
-var tokenLetters = map[db.TokenKind]string{
-	db.TokenSpace: "_", db.TokenComment: "c", db.TokenWord: "w", db.TokenNumber: "d", db.TokenString: "s",
-	db.TokenName: "n", db.TokenDollar: "D", db.TokenNamed: "p", db.TokenPositional: "P", db.TokenQuestion: "?",
-	db.TokenCast: "t", db.TokenSemicolon: ";", db.TokenOther: ".", db.TokenUnclear: "!",
+var tokenLetters = map[dialect.TokenKind]string{
+	dialect.TokenSpace: "_", dialect.TokenComment: "c", dialect.TokenWord: "w", dialect.TokenNumber: "d", dialect.TokenString: "s",
+	dialect.TokenName: "n", dialect.TokenDollar: "D", dialect.TokenNamed: "p", dialect.TokenPositional: "P", dialect.TokenQuestion: "?",
+	dialect.TokenCast: "t", dialect.TokenSemicolon: ";", dialect.TokenOther: ".", dialect.TokenUnclear: "!",
 }
 
-func lex(d *db.Dialect, sql string) (letters string, tokens []string) {
-	l := db.NewLexer(d, sql)
+func lex(d *dialect.Dialect, sql string) (letters string, tokens []string) {
+	l := dialect.NewLexer(d, sql)
 	for {
 		t, ok := l.Next()
 		if !ok {
@@ -33,7 +33,7 @@ func TestLexer(t *testing.T) {
 	pg, lite, ms := postgres(), sqlite(), sqlserver()
 	for _, tc := range []struct {
 		name string
-		d    *db.Dialect
+		d    *dialect.Dialect
 		sql  string
 		want string // the tokens, with ¦ between
 		kind string
@@ -105,10 +105,10 @@ func FuzzLexer(f *testing.F) {
 	for _, sql := range seeds {
 		f.Add(sql)
 	}
-	dialects := []*db.Dialect{postgres(), sqlite(), sqlserver(), {}}
+	dialects := []*dialect.Dialect{postgres(), sqlite(), sqlserver(), {}}
 	f.Fuzz(func(t *testing.T, sql string) {
 		for _, d := range dialects {
-			l, at := db.NewLexer(d, sql), 0
+			l, at := dialect.NewLexer(d, sql), 0
 			for {
 				token, ok := l.Next()
 				if !ok {

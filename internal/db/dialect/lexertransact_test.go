@@ -1,4 +1,4 @@
-package db_test
+package dialect_test
 
 import (
 	"strings"
@@ -6,7 +6,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"dbrunner/internal/db"
+	"dbrunner/internal/db/dialect"
 )
 
 // TestTransactKeywordsCannotBeHidden puts a keyword directly behind everything that T-SQL ends a token with: the text is
@@ -22,15 +22,15 @@ func TestTransactKeywordsCannotBeHidden(t *testing.T) {
 	for _, keyword := range []string{"COMMIT", "RollBack", "SAVE", "TRAN"} {
 		for _, b := range before {
 			sql := "SELECT " + b + keyword
-			require.NotEmpty(t, db.CheckText(sqlserver(), sql), "%q", sql)
-			_, faults := db.Compile(sqlserver(), db.Statement{SQL: sql + " TRAN"})
+			require.NotEmpty(t, dialect.CheckText(sqlserver(), sql), "%q", sql)
+			_, faults := dialect.Compile(sqlserver(), dialect.Statement{SQL: sql + " TRAN"})
 			require.NotEmpty(t, faults, "%q", sql)
 		}
 	}
 	for _, keyword := range []string{"INSERT", "DELETE", "EXEC", "UPDATE", "MERGE"} {
 		for _, b := range before {
 			sql := "SELECT " + b + keyword + " t"
-			require.True(t, len(db.CheckReadOnly(sqlserver(), sql)) > 0 || len(db.CheckText(sqlserver(), sql)) > 0, "%q", sql)
+			require.True(t, len(dialect.CheckReadOnly(sqlserver(), sql)) > 0 || len(dialect.CheckText(sqlserver(), sql)) > 0, "%q", sql)
 		}
 	}
 }
@@ -39,7 +39,7 @@ func TestTransactKeywordsCannotBeHidden(t *testing.T) {
 func TestTransactLettersThatLookASCII(t *testing.T) {
 	t.Parallel()
 	for _, sql := range []string{"COMM\u0131T", "comm\u0130t", "\uff23\uff2f\uff2d\uff2d\uff29\uff34", "ROLLBAC\u212a", "\u017fAVE"} {
-		require.NotEmpty(t, db.CheckText(sqlserver(), "SELECT 1 "+sql), "%q", sql)
+		require.NotEmpty(t, dialect.CheckText(sqlserver(), "SELECT 1 "+sql), "%q", sql)
 	}
 }
 
@@ -51,8 +51,8 @@ func TestTransactClearTexts(t *testing.T) {
 		"SELECT [\u00a0COMMIT], \"£COMMIT\" /* \u00a0 0xROLLBACK */ -- £COMMIT", "SELECT a.b, t1.x, 1+1, (1)AS n, 5 AS e", "\ufeffSELECT 1",
 		"SELECT @commit, @@ROWCOUNT, #t.x FROM #t", "SELECT CASE WHEN 1=1 THEN 2 END", "SELECT\v1\f", "SELECT n\u0303",
 	} {
-		require.Empty(t, db.CheckText(sqlserver(), sql), "%q", sql)
-		require.Empty(t, db.CheckReadOnly(sqlserver(), strings.TrimPrefix(sql, "\ufeff")), "%q", sql)
+		require.Empty(t, dialect.CheckText(sqlserver(), sql), "%q", sql)
+		require.Empty(t, dialect.CheckReadOnly(sqlserver(), strings.TrimPrefix(sql, "\ufeff")), "%q", sql)
 	}
 }
 
@@ -63,9 +63,9 @@ func TestTransactFaultsSayWhatToWrite(t *testing.T) {
 		"SELECT\u00a01": "the character U+00A0 outside of quotes, which the server may not read as it is meant: write a space instead, " +
 			"or put the name into [brackets]",
 	} {
-		faults := db.CheckText(sqlserver(), sql)
+		faults := dialect.CheckText(sqlserver(), sql)
 		require.Len(t, faults, 1, sql)
 		require.Equal(t, want, faults[0].Message)
-		require.Equal(t, db.CodeSyntax, faults[0].Code)
+		require.Equal(t, dialect.CodeSyntax, faults[0].Code)
 	}
 }

@@ -1,4 +1,4 @@
-package db
+package dialect
 
 // boundary tells the semicolons that end a statement from those inside one: the bodies of CREATE TRIGGER …
 // BEGIN …; END (SQLite) and CREATE FUNCTION … BEGIN ATOMIC …; END (PostgreSQL), and the parentheses of CREATE

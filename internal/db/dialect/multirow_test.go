@@ -1,18 +1,18 @@
-package db_test
+package dialect_test
 
 import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
-	"dbrunner/internal/db"
+	"dbrunner/internal/db/dialect"
 )
 
 func TestSeveralRows(t *testing.T) {
 	t.Parallel()
 	dollar, at := postgres(), sqlserver()
 	for _, c := range []struct {
-		dialect   *db.Dialect
+		dialect   *dialect.Dialect
 		one, many string // empty: it is none
 	}{
 		{dollar, "INSERT INTO t (a, b) VALUES ($1, $2)", "INSERT INTO t (a, b) VALUES ($1, $2),($3, $4)"},
@@ -29,7 +29,7 @@ func TestSeveralRows(t *testing.T) {
 		{at, "INSERT INTO [t(] (a, b) VALUES (@p1, N'@p2' + @p2)", "INSERT INTO [t(] (a, b) VALUES (@p1, N'@p2' + @p2),(@p3, N'@p2' + @p4)"},
 		{at, "INSERT INTO t (a) OUTPUT inserted.a VALUES (@p1)", ""},
 	} {
-		s := db.ParseMultiRowInsert(c.dialect, c.one)
+		s := dialect.ParseMultiRowInsert(c.dialect, c.one)
 		if c.many == "" {
 			require.Nil(t, s, c.one)
 			continue

@@ -1,4 +1,4 @@
-package db
+package dialect
 
 // Size is what the cache holds, as it counts, bytes.
 func (c *Cache) Size() int {

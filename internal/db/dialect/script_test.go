@@ -1,4 +1,4 @@
-package db_test
+package dialect_test
 
 import (
 	"strings"
@@ -6,7 +6,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"dbrunner/internal/db"
+	"dbrunner/internal/db/dialect"
 )
 
 func TestSplitStatements(t *testing.T) {
@@ -15,7 +15,7 @@ func TestSplitStatements(t *testing.T) {
 		"CREATE FUNCTION f() RETURNS int LANGUAGE plpgsql AS $body$\nBEGIN\n  PERFORM 1; RETURN 2;\nEND;\n$body$;;\n" +
 		"CREATE FUNCTION g() RETURNS int BEGIN ATOMIC SELECT 1; SELECT 2; END;\n-- end\n" +
 		"create unique index concurrently \"x;y\" on a (id)"
-	parts := db.Split(postgres(), script)
+	parts := dialect.Split(postgres(), script)
 	require.Len(t, parts, 4)
 	require.Equal(t, "CREATE TABLE a (id int, -- the key; of it\n  note text DEFAULT ';')", parts[0].SQL)
 	require.Equal(t, []int{3, 6, 11, 13}, []int{parts[0].Line, parts[1].Line, parts[2].Line, parts[3].Line})
@@ -24,7 +24,7 @@ func TestSplitStatements(t *testing.T) {
 	require.True(t, strings.HasSuffix(parts[2].SQL, "SELECT 2; END"))
 	require.Equal(t, "CREATE UNIQUE INDEX CONCURRENTLY ON A", strings.Join(parts[3].Words, " "))
 	require.Equal(t, "CREATE UNIQUE", parts[3].Verb(words("CREATE", "CREATE UNIQUE", "UNIQUE")))
-	require.Equal(t, []string{"head", "more"}, db.Head(postgres(), script))
+	require.Equal(t, []string{"head", "more"}, dialect.Head(postgres(), script))
 	for _, part := range parts {
 		require.Equal(t, 1, part.Times)
 	}
@@ -32,7 +32,7 @@ func TestSplitStatements(t *testing.T) {
 
 func TestSplitTriggers(t *testing.T) {
 	t.Parallel()
-	parts := db.Split(sqlite(), "CREATE TRIGGER x AFTER INSERT ON t BEGIN SELECT CASE WHEN 1 THEN 2 END; SELECT 3; END;\nSELECT 4;")
+	parts := dialect.Split(sqlite(), "CREATE TRIGGER x AFTER INSERT ON t BEGIN SELECT CASE WHEN 1 THEN 2 END; SELECT 3; END;\nSELECT 4;")
 	require.Len(t, parts, 2)
 	require.Equal(t, 2, parts[1].Line)
 }
@@ -42,7 +42,7 @@ func TestSplitBatches(t *testing.T) {
 	script := "-- kept: the server keeps a procedure's text\r\nCREATE PROCEDURE p AS\r\nSELECT 1; SELECT 'x\r\nGO\r\n';\r\n" +
 		"go\r\n/*\nGO\n*/\nGO\nINSERT INTO t VALUES (1); SELECT go FROM t\n  Go 5  \nSELECT 2\nGO 0\nSELECT 3\nGO 99999999999\n" +
 		"goto done; done: SELECT 4"
-	parts := db.Split(sqlserver(), script)
+	parts := dialect.Split(sqlserver(), script)
 	require.Len(t, parts, 5)
 	require.True(t, strings.HasPrefix(parts[0].SQL, "-- kept"))
 	require.True(t, strings.HasSuffix(parts[0].SQL, "GO\r\n';"))
@@ -53,9 +53,9 @@ func TestSplitBatches(t *testing.T) {
 
 func TestNothingToSplit(t *testing.T) {
 	t.Parallel()
-	for _, d := range []*db.Dialect{postgres(), sqlite(), sqlserver()} {
-		require.Empty(t, db.Split(d, ""))
-		require.Empty(t, db.Split(d, " -- a comment\n/* another */ ; ;\n"))
+	for _, d := range []*dialect.Dialect{postgres(), sqlite(), sqlserver()} {
+		require.Empty(t, dialect.Split(d, ""))
+		require.Empty(t, dialect.Split(d, " -- a comment\n/* another */ ; ;\n"))
 	}
 }
 
@@ -65,7 +65,7 @@ func TestReturnInComment(t *testing.T) {
 	pg := postgres()
 	pg.ReturnEndsLine = true
 	for _, c := range []struct {
-		d      *db.Dialect
+		d      *dialect.Dialect
 		script string
 		parts  int
 		stray  int
@@ -79,10 +79,10 @@ func TestReturnInComment(t *testing.T) {
 		{sqlite(), "SELECT '--\r', /* --\r */ 1", 1, 0},
 		{sqlserver(), "-- a\rGO\nSELECT 2", 1, 1},
 	} {
-		require.Len(t, db.Split(c.d, c.script), c.parts, c.script)
-		require.Equal(t, c.stray, db.StrayReturn(c.d, c.script), c.script)
+		require.Len(t, dialect.Split(c.d, c.script), c.parts, c.script)
+		require.Equal(t, c.stray, dialect.StrayReturn(c.d, c.script), c.script)
 	}
-	out, faults := db.Compile(pg, db.Statement{SQL: "SELECT -- :a\r:b", Params: db.Params{Named: map[string]db.Value{"b": number("1")}}})
+	out, faults := dialect.Compile(pg, dialect.Statement{SQL: "SELECT -- :a\r:b", Params: dialect.Params{Named: map[string]dialect.Value{"b": number("1")}}})
 	require.Empty(t, faults)
 	require.Equal(t, "SELECT -- :a\r$1", out.SQL)
 }
@@ -94,8 +94,8 @@ func TestUnfinished(t *testing.T) {
 		"'a": "line 1: a string is not closed", "E'a\\'": "line 1: a string is not closed", "'a''": "line 1: a string is not closed", `"a`: "line 1: a quoted name is not closed",
 		"$a$ $b$": "line 1: a dollar quote is not closed", "/* a */": "", "'a'": "", "'a''b'": "", "E'\\''": "", `"a"`: "", "$$a$$": "", "-- open": "", "a$$": "", "E'a'\n": "", "": "",
 	} {
-		require.Equal(t, want, db.Unfinished(postgres(), script), script)
+		require.Equal(t, want, dialect.Unfinished(postgres(), script), script)
 	}
-	require.Empty(t, db.Unfinished(sqlite(), "SELECT [a]"))
-	require.Equal(t, "line 1: a quoted name is not closed", db.Unfinished(sqlite(), "SELECT [a"))
+	require.Empty(t, dialect.Unfinished(sqlite(), "SELECT [a]"))
+	require.Equal(t, "line 1: a quoted name is not closed", dialect.Unfinished(sqlite(), "SELECT [a"))
 }

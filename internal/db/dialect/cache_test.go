@@ -1,4 +1,4 @@
-package db_test
+package dialect_test
 
 import (
 	"fmt"
@@ -8,18 +8,18 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"dbrunner/internal/db"
+	"dbrunner/internal/db/dialect"
 )
 
-func setupCache(limit int) *db.Dialect {
+func setupCache(limit int) *dialect.Dialect {
 	d := postgres()
-	d.Cache = db.NewCache(limit)
+	d.Cache = dialect.NewCache(limit)
 	return d
 }
 
-func compileText(t *testing.T, d *db.Dialect, sql string) *db.Compiled {
+func compileText(t *testing.T, d *dialect.Dialect, sql string) *dialect.Compiled {
 	t.Helper()
-	got, faults := db.Compile(d, db.Statement{SQL: sql, Params: db.Params{Named: map[string]db.Value{"a": number("1")}}})
+	got, faults := dialect.Compile(d, dialect.Statement{SQL: sql, Params: dialect.Params{Named: map[string]dialect.Value{"a": number("1")}}})
 	require.Empty(t, faults)
 	return got
 }
@@ -29,11 +29,11 @@ func TestCacheGivesTheSameAnswers(t *testing.T) {
 	plain, cached := postgres(), setupCache(1<<20)
 	for range 2 {
 		for _, sql := range seeds {
-			want, wantFaults := db.Compile(plain, db.Statement{SQL: sql})
-			got, gotFaults := db.Compile(cached, db.Statement{SQL: sql})
+			want, wantFaults := dialect.Compile(plain, dialect.Statement{SQL: sql})
+			got, gotFaults := dialect.Compile(cached, dialect.Statement{SQL: sql})
 			require.Equal(t, want, got)
 			require.Equal(t, wantFaults, gotFaults)
-			require.Equal(t, db.FirstWord(plain, sql), db.FirstWord(cached, sql))
+			require.Equal(t, dialect.FirstWord(plain, sql), dialect.FirstWord(cached, sql))
 		}
 	}
 }
@@ -71,9 +71,9 @@ func TestCacheIsSafeForManyGoroutines(t *testing.T) {
 		wg.Go(func() {
 			for i := range 500 {
 				n := (i*7 + g) % 60
-				got, faults := db.Compile(d, db.Statement{
+				got, faults := dialect.Compile(d, dialect.Statement{
 					SQL:    fmt.Sprintf("SELECT $1 + %d", n),
-					Params: db.Params{List: []db.Value{number("1")}},
+					Params: dialect.Params{List: []dialect.Value{number("1")}},
 				})
 				if len(faults) > 0 || got.SQL != fmt.Sprintf("SELECT $1 + %d", n) {
 					t.Errorf("wrong answer for %d: %v", n, got)

@@ -1,4 +1,4 @@
-package db
+package dialect
 
 import "strings"
 
@@ -50,4 +50,25 @@ func (s *shaper) faults() []Fault {
 	add(s.flaws.position, CodeParameter, "positional parameters are numbered from $1 to the number that the "+
 		"database takes at most")
 	return out
+}
+
+// Verb is the first word of a statement if it is one that statements begin with, and empty otherwise: whatever else a
+// text begins with may be anything.
+func Verb(word string) string {
+	word = strings.ToUpper(word)
+	if knownVerb(word) {
+		return word
+	}
+	return ""
+}
+
+func knownVerb(word string) bool {
+	switch word {
+	case "SELECT", "WITH", "VALUES", "TABLE", "SHOW", "EXPLAIN", "INSERT", "UPDATE", "DELETE", "MERGE", "TRUNCATE", "CREATE", "ALTER", "DROP",
+		"GRANT", "REVOKE", "VACUUM", "ANALYZE", "REINDEX", "CLUSTER", "REFRESH", "COPY", "CALL", "DO", "EXEC", "EXECUTE", "FETCH", "DECLARE",
+		"BEGIN", "START", "COMMIT", "END", "ROLLBACK", "SAVEPOINT", "RELEASE", "PREPARE", "DEALLOCATE", "DISCARD", "SET", "RESET", "LOCK",
+		"LISTEN", "NOTIFY", "CHECKPOINT", "COMMENT", "BACKUP", "RESTORE", "DBCC", "WAITFOR", "BULK":
+		return true
+	}
+	return false
 }

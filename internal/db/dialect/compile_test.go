@@ -1,4 +1,4 @@
-package db_test
+package dialect_test
 
 import (
 	"fmt"
@@ -7,21 +7,21 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"dbrunner/internal/db"
+	"dbrunner/internal/db/dialect"
 )
 
 func TestCompile(t *testing.T) {
 	t.Parallel()
 	pg, lite, ms := postgres(), sqlite(), sqlserver()
-	named := func(pairs ...string) db.Params {
-		p := db.Params{Named: map[string]db.Value{}}
+	named := func(pairs ...string) dialect.Params {
+		p := dialect.Params{Named: map[string]dialect.Value{}}
 		for _, name := range pairs {
 			p.Named[name] = text("<" + name + ">")
 		}
 		return p
 	}
-	list := func(n int) db.Params {
-		p := db.Params{List: []db.Value{}}
+	list := func(n int) dialect.Params {
+		p := dialect.Params{List: []dialect.Value{}}
 		for i := range n {
 			p.List = append(p.List, text(fmt.Sprintf("<%d>", i+1)))
 		}
@@ -29,13 +29,13 @@ func TestCompile(t *testing.T) {
 	}
 	for _, tc := range []struct {
 		name   string
-		d      *db.Dialect
+		d      *dialect.Dialect
 		sql    string
-		params db.Params
+		params dialect.Params
 		want   string
 		args   string
 	}{
-		{"no parameters", pg, "SELECT 1;", db.Params{}, "SELECT 1;", ""},
+		{"no parameters", pg, "SELECT 1;", dialect.Params{}, "SELECT 1;", ""},
 		{"named", pg, "SELECT :a, :b::int, :a", named("a", "b"), "SELECT $1, $2::int, $1", "<a><b>"},
 		{"named elsewhere", lite, "SELECT :b, :a, :b", named("a", "b"), "SELECT ?1, ?2, ?1", "<b><a>"},
 		{"names differ in case", pg, "SELECT :a, :A", named("a", "A"), "SELECT $1, $2", "<a><A>"},
@@ -53,38 +53,38 @@ func TestCompile(t *testing.T) {
 		{"question marks", lite, "SELECT ?, ?", list(2), "SELECT ?1, ?2", "<1><2>"},
 		{"numbered question marks", lite, "SELECT ?2, $1", list(2), "SELECT ?2, ?1", "<1><2>"},
 		{"question marks that touch words", ms, "WHERE a=?AND b LIKE?", list(2), "WHERE a=@p1 AND b LIKE @p2", "<1><2>"},
-		{"empty statements around", pg, "; /* */; (SELECT 1); ; -- end", db.Params{}, "; /* */; (SELECT 1); ; -- end", ""},
-		{"a line break of two characters", pg, "-- a\r\nSELECT 1 -- b\r", db.Params{}, "-- a\r\nSELECT 1 -- b\r", ""},
+		{"empty statements around", pg, "; /* */; (SELECT 1); ; -- end", dialect.Params{}, "; /* */; (SELECT 1); ; -- end", ""},
+		{"a line break of two characters", pg, "-- a\r\nSELECT 1 -- b\r", dialect.Params{}, "-- a\r\nSELECT 1 -- b\r", ""},
 		{
 			"trigger", lite, "CREATE TEMP TRIGGER x AFTER INSERT ON t BEGIN SELECT CASE WHEN 1 THEN 2 END; SELECT 3; END;",
-			db.Params{},
+			dialect.Params{},
 			"CREATE TEMP TRIGGER x AFTER INSERT ON t BEGIN SELECT CASE WHEN 1 THEN 2 END; SELECT 3; END;", "",
 		},
 		{
 			"function body", pg, "CREATE OR REPLACE FUNCTION f() RETURNS int BEGIN ATOMIC SELECT 1; SELECT 2; END",
-			db.Params{},
+			dialect.Params{},
 			"CREATE OR REPLACE FUNCTION f() RETURNS int BEGIN ATOMIC SELECT 1; SELECT 2; END", "",
 		},
 		{
 			"empty function body", pg, "CREATE PROCEDURE f() BEGIN ATOMIC END",
-			db.Params{},
+			dialect.Params{},
 			"CREATE PROCEDURE f() BEGIN ATOMIC END", "",
 		},
 		{
 			"rule", pg, "CREATE RULE r AS ON INSERT TO t DO (SELECT f(1); SELECT 2)",
-			db.Params{},
+			dialect.Params{},
 			"CREATE RULE r AS ON INSERT TO t DO (SELECT f(1); SELECT 2)", "",
 		},
 		{
 			"verbs that are names", pg, `SELECT commit, "BEGIN" FROM rollback`,
-			db.Params{},
+			dialect.Params{},
 			`SELECT commit, "BEGIN" FROM rollback`, "",
 		},
-		{"SET of something else", pg, "SET LOCAL work_mem = 1", db.Params{}, "SET LOCAL work_mem = 1", ""},
+		{"SET of something else", pg, "SET LOCAL work_mem = 1", dialect.Params{}, "SET LOCAL work_mem = 1", ""},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
-			got, faults := db.Compile(tc.d, db.Statement{SQL: tc.sql, Params: tc.params})
+			got, faults := dialect.Compile(tc.d, dialect.Statement{SQL: tc.sql, Params: tc.params})
 			require.Empty(t, faults)
 			require.Equal(t, tc.want, got.SQL)
 			var args strings.Builder
@@ -97,7 +97,7 @@ func TestCompile(t *testing.T) {
 }
 
 // seen shows faults as path and code, one a line.
-func seen(faults []db.Fault) string {
+func seen(faults []dialect.Fault) string {
 	var out strings.Builder
 	for _, f := range faults {
 		fmt.Fprintf(&out, "%s %s\n", f.Path, f.Code)
@@ -108,15 +108,15 @@ func seen(faults []db.Fault) string {
 func TestCompileFaults(t *testing.T) {
 	t.Parallel()
 	pg, lite, ms := postgres(), sqlite(), sqlserver()
-	none := db.Params{}
-	a := db.Params{Named: map[string]db.Value{"a": text("1")}}
-	one := db.Params{List: []db.Value{text("1")}}
-	three := db.Params{List: []db.Value{text("1"), text("2"), text("3")}}
+	none := dialect.Params{}
+	a := dialect.Params{Named: map[string]dialect.Value{"a": text("1")}}
+	one := dialect.Params{List: []dialect.Value{text("1")}}
+	three := dialect.Params{List: []dialect.Value{text("1"), text("2"), text("3")}}
 	for _, tc := range []struct {
 		name   string
-		d      *db.Dialect
+		d      *dialect.Dialect
 		sql    string
-		params db.Params
+		params dialect.Params
 		want   string
 	}{
 		{"nothing", pg, "", none, "sql syntax_error"},
@@ -166,7 +166,7 @@ func TestCompileFaults(t *testing.T) {
 		{"another name", pg, "SELECT :b", a, "params.b parameter_error\nparams.a parameter_error"},
 		{
 			"a name that is none", pg, "SELECT 1",
-			db.Params{Named: map[string]db.Value{"a\"b c": text("")}},
+			dialect.Params{Named: map[string]dialect.Value{"a\"b c": text("")}},
 			`params["a\"b c"] parameter_error`,
 		},
 		{"missing positions", pg, "SELECT $1, $2, $3", one, "params[1] parameter_error\nparams[2] parameter_error"},
@@ -181,31 +181,31 @@ func TestCompileFaults(t *testing.T) {
 		{"named and positional without any", pg, "SELECT :a, $1", none, "sql parameter_error"},
 		{"named and question marks", lite, "SELECT :a, ?", a, "sql parameter_error"},
 		{"both kinds of positions", lite, "SELECT ?, $1", one, "sql parameter_error"},
-		{"both kinds of parameters", pg, "SELECT :a", db.Params{Named: a.Named, List: one.List}, "params parameter_error"},
+		{"both kinds of parameters", pg, "SELECT :a", dialect.Params{Named: a.Named, List: one.List}, "params parameter_error"},
 		{"a list for names", pg, "SELECT :a", one, "sql parameter_error"},
 		{"names beside a list on SQLite", lite, "SELECT ?, :a", one, "sql parameter_error"},
 		{"variables of SQLite", lite, "SELECT @a, $b", none, "sql parameter_error"},
 		{"a variable that hides a quote", lite, "SELECT :::b(');COMMIT;--')", none, "sql parameter_error"},
 		{
 			"too many", ms, "SELECT 1" + strings.Repeat(",?", 2101),
-			db.Params{List: make([]db.Value, 2101)},
+			dialect.Params{List: make([]dialect.Value, 2101)},
 			"params parameter_error",
 		},
 		{
 			"untyped list", pg, "SELECT :a",
-			db.Params{Named: map[string]db.Value{"a": {Kind: db.Array, Text: "[1]"}}},
+			dialect.Params{Named: map[string]dialect.Value{"a": {Kind: dialect.Array, Text: "[1]"}}},
 			"params.a parameter_error",
 		},
 		{
 			"untyped object", pg, "SELECT $1",
-			db.Params{List: []db.Value{{Kind: db.Object, Text: "{}"}}},
+			dialect.Params{List: []dialect.Value{{Kind: dialect.Object, Text: "{}"}}},
 			"params[0] parameter_error",
 		},
-		{"NUL in a value", pg, "SELECT $1", db.Params{List: []db.Value{text("a\x00b")}}, "params[0] parameter_error"},
+		{"NUL in a value", pg, "SELECT $1", dialect.Params{List: []dialect.Value{text("a\x00b")}}, "params[0] parameter_error"},
 		{
 			"all at once", pg, "COMMIT :a; SELECT :b",
-			db.Params{Named: map[string]db.Value{
-				"a": {Kind: db.Array, Text: "[]"}, "z": text(""),
+			dialect.Params{Named: map[string]dialect.Value{
+				"a": {Kind: dialect.Array, Text: "[]"}, "z": text(""),
 			}},
 			"sql multiple_statements\nsql transaction_control\nparams.a parameter_error\nparams.b parameter_error\n" +
 				"params.z parameter_error",
@@ -213,7 +213,7 @@ func TestCompileFaults(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
-			got, faults := db.Compile(tc.d, db.Statement{SQL: tc.sql, Params: tc.params})
+			got, faults := dialect.Compile(tc.d, dialect.Statement{SQL: tc.sql, Params: tc.params})
 			require.Equal(t, tc.want, seen(faults))
 			require.Nil(t, got)
 		})
@@ -223,22 +223,22 @@ func TestCompileFaults(t *testing.T) {
 func TestCompileChecksTypedValues(t *testing.T) {
 	t.Parallel()
 	d := postgres()
-	d.CheckValue = func(v db.Value) string {
+	d.CheckValue = func(v dialect.Value) string {
 		if v.Type == "nonsense" {
 			return "there is no such type"
 		}
 		return ""
 	}
-	_, faults := db.Compile(d, db.Statement{SQL: "SELECT :a, :b", Params: db.Params{Named: map[string]db.Value{
-		"a": {Kind: db.String, Type: "nonsense", Text: "secret"}, "b": {Kind: db.String, Type: "uuid"},
+	_, faults := dialect.Compile(d, dialect.Statement{SQL: "SELECT :a, :b", Params: dialect.Params{Named: map[string]dialect.Value{
+		"a": {Kind: dialect.String, Type: "nonsense", Text: "secret"}, "b": {Kind: dialect.String, Type: "uuid"},
 	}}})
-	require.Equal(t, []db.Fault{{Path: "params.a", Code: db.CodeParameter, Message: "there is no such type"}}, faults)
+	require.Equal(t, []dialect.Fault{{Path: "params.a", Code: dialect.CodeParameter, Message: "there is no such type"}}, faults)
 }
 
 func TestCompileTellsHowToWriteAType(t *testing.T) {
 	t.Parallel()
-	_, faults := db.Compile(postgres(), db.Statement{SQL: "SELECT $1, $2", Params: db.Params{List: []db.Value{
-		{Kind: db.Array, Text: "[1]"}, {Kind: db.Object, Text: "{}"},
+	_, faults := dialect.Compile(postgres(), dialect.Statement{SQL: "SELECT $1, $2", Params: dialect.Params{List: []dialect.Value{
+		{Kind: dialect.Array, Text: "[1]"}, {Kind: dialect.Object, Text: "{}"},
 	}}})
 	require.Len(t, faults, 2)
 	require.Contains(t, faults[0].Message, `{"type": "int4[]", "value": [1, 2]}`)
@@ -247,12 +247,12 @@ func TestCompileTellsHowToWriteAType(t *testing.T) {
 
 func TestCompileFaultsHoldNoValueAndAreBounded(t *testing.T) {
 	t.Parallel()
-	params := db.Params{Named: map[string]db.Value{}}
+	params := dialect.Params{Named: map[string]dialect.Value{}}
 	for i := range 500 {
 		params.Named[fmt.Sprintf("name%03d", i)] = text("canary")
 	}
 	params.Named[strings.Repeat("ä", 5000)] = text("canary\x00")
-	_, faults := db.Compile(postgres(), db.Statement{SQL: "SELECT :missing", Params: params})
+	_, faults := dialect.Compile(postgres(), dialect.Statement{SQL: "SELECT :missing", Params: params})
 	require.Len(t, faults, 101)
 	for _, f := range faults {
 		require.NotContains(t, f.Message, "canary")
@@ -264,9 +264,9 @@ func TestCompileFaultsHoldNoValueAndAreBounded(t *testing.T) {
 func TestCompileFaultsAreTheCallersOwn(t *testing.T) {
 	t.Parallel()
 	d := postgres()
-	d.Cache = db.NewCache(1 << 20)
+	d.Cache = dialect.NewCache(1 << 20)
 	for range 3 {
-		_, faults := db.Compile(d, db.Statement{SQL: "COMMIT"})
+		_, faults := dialect.Compile(d, dialect.Statement{SQL: "COMMIT"})
 		require.Equal(t, "sql", faults[0].Path)
 		faults[0].Path = "statements[7]." + faults[0].Path
 	}
@@ -279,16 +279,16 @@ func TestFirstWord(t *testing.T) {
 		`"SELECT" 1`: "", "1 SELECT": "", ":a SELECT": "", "SELECT(1)": "SELECT", "SELECT;COMMIT": "SELECT",
 		"Größe": "GRößE", "\ufeffshow x": "SHOW", "'SELECT' x": "", strings.Repeat("a", 1000): strings.Repeat("A", 64),
 	} {
-		require.Equal(t, want, db.FirstWord(postgres(), sql), sql)
+		require.Equal(t, want, dialect.FirstWord(postgres(), sql), sql)
 	}
 }
 
 func TestCheckReadOnly(t *testing.T) {
 	t.Parallel()
 	for _, sql := range []string{"SELECT 1", "(SELECT 1) UNION (SELECT 2)", "/* x */ with a AS (SELECT 1) TABLE a", "show all"} {
-		require.Empty(t, db.CheckReadOnly(postgres(), sql), sql)
+		require.Empty(t, dialect.CheckReadOnly(postgres(), sql), sql)
 	}
 	for _, sql := range []string{"", "DELETE FROM t", "(DELETE FROM t)", "/* SELECT */ UPDATE t SET a = 1", "'SELECT'", "SELECTED"} {
-		require.Equal(t, "sql read_only_violation", seen(db.CheckReadOnly(postgres(), sql)), sql)
+		require.Equal(t, "sql read_only_violation", seen(dialect.CheckReadOnly(postgres(), sql)), sql)
 	}
 }

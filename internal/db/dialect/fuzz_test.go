@@ -1,4 +1,4 @@
-package db_test
+package dialect_test
 
 import (
 	"strconv"
@@ -7,7 +7,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"dbrunner/internal/db"
+	"dbrunner/internal/db/dialect"
 )
 
 // FuzzCompile compiles a text with parameters that fit it, in each style, and compares with a model that puts
@@ -18,23 +18,23 @@ func FuzzCompile(f *testing.F) {
 	for _, sql := range seeds {
 		f.Add(sql)
 	}
-	dialects := []*db.Dialect{postgres(), sqlite(), sqlserver()}
+	dialects := []*dialect.Dialect{postgres(), sqlite(), sqlserver()}
 	cached := postgres()
-	cached.Cache = db.NewCache(1 << 16)
+	cached.Cache = dialect.NewCache(1 << 16)
 	dialects = append(dialects, cached)
 	f.Fuzz(func(t *testing.T, sql string) {
 		for _, d := range dialects {
 			m := modelOf(d, sql)
 			for _, tc := range []struct {
-				params db.Params
+				params dialect.Params
 				want   string
 				args   int
 				colon  string // what a :name is: left alone, or a parameter
 			}{
-				{db.Params{List: make([]db.Value, m.positions)}, m.listed, m.positions, ".w"},
-				{db.Params{Named: m.names}, m.named, len(m.names), "P"},
+				{dialect.Params{List: make([]dialect.Value, m.positions)}, m.listed, m.positions, ".w"},
+				{dialect.Params{Named: m.names}, m.named, len(m.names), "P"},
 			} {
-				got, faults := db.Compile(d, db.Statement{SQL: sql, Params: tc.params})
+				got, faults := dialect.Compile(d, dialect.Statement{SQL: sql, Params: tc.params})
 				require.Equal(t, got == nil, len(faults) > 0)
 				if got == nil {
 					continue
@@ -50,13 +50,13 @@ func FuzzCompile(f *testing.F) {
 // model is what Compile should make of a text, by the list of its tokens.
 type model struct {
 	named, listed string
-	names         map[string]db.Value
+	names         map[string]dialect.Value
 	positions     int
 }
 
-func modelOf(d *db.Dialect, sql string) model {
+func modelOf(d *dialect.Dialect, sql string) model {
 	letters, tokens := lex(d, sql)
-	m := model{names: map[string]db.Value{}}
+	m := model{names: map[string]dialect.Value{}}
 	order := map[string]int{}
 	var named, listed []byte
 	for i, token := range tokens {
@@ -109,7 +109,7 @@ func partOfName(c byte) bool {
 }
 
 // relexed reads a compiled text; @p1 is a parameter then.
-func relexed(d *db.Dialect, sql string) string {
+func relexed(d *dialect.Dialect, sql string) string {
 	letters, tokens := lex(d, sql)
 	var out strings.Builder
 	for i := 0; i < len(tokens); i++ {
@@ -137,10 +137,10 @@ func FuzzFirstWord(f *testing.F) {
 	for _, sql := range seeds {
 		f.Add(sql)
 	}
-	dialects := []*db.Dialect{postgres(), sqlite(), sqlserver()}
+	dialects := []*dialect.Dialect{postgres(), sqlite(), sqlserver()}
 	f.Fuzz(func(t *testing.T, sql string) {
 		for _, d := range dialects {
-			first := db.FirstWord(d, sql)
+			first := dialect.FirstWord(d, sql)
 			letters, tokens := lex(d, sql)
 			i, open := 0, false
 			for i < len(tokens) && (strings.ContainsAny(letters[i:i+1], "_c") || tokens[i] == "(" || tokens[i] == ";" && !open) {
@@ -154,11 +154,11 @@ func FuzzFirstWord(f *testing.F) {
 			require.Equal(t, want, first)
 			// Whatever stands in front, a verb is found; whatever the case.
 			for _, hidden := range []string{"COMMIT", "rollback to x"} {
-				_, faults := db.Compile(d, db.Statement{SQL: " ;(/* x */\n" + hidden + " " + sql})
+				_, faults := dialect.Compile(d, dialect.Statement{SQL: " ;(/* x */\n" + hidden + " " + sql})
 				require.Contains(t, seen(faults), "sql transaction_control")
 			}
 			if d.ReadOnlyFirst[first] {
-				require.Empty(t, db.CheckReadOnly(d, sql))
+				require.Empty(t, dialect.CheckReadOnly(d, sql))
 			}
 		}
 	})

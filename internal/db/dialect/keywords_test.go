@@ -1,0 +1,60 @@
+package dialect_test
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"dbrunner/internal/db/dialect"
+)
+
+// A text of SQL Server may hold several statements without a semicolon: its keywords count wherever they stand.
+func TestWordsAnywhere(t *testing.T) {
+	t.Parallel()
+	for sql, code := range map[string]dialect.Code{
+		"SELECT 1 COMMIT":                               dialect.CodeTransactionControl,
+		"UPDATE t SET a = 1 rollback":                   dialect.CodeTransactionControl,
+		"SET XACT_ABORT OFF BEGIN TRAN":                 dialect.CodeTransactionControl,
+		"SET TRANSACTION ISOLATION LEVEL SNAPSHOT":      dialect.CodeTransactionControl,
+		"IF 1 = 1 SAVE TRANSACTION x":                   dialect.CodeTransactionControl,
+		"SELECT 1\nGO\nSELECT 2":                        dialect.CodeMultipleStatements,
+		"SELECT 1\r\n  go 5 \r\n":                       dialect.CodeMultipleStatements,
+		"SELECT 1 AS n; SELECT 2 AS n":                  dialect.CodeMultipleStatements,
+		"SELECT 1; CREATE PROCEDURE p AS SELECT 2":      dialect.CodeMultipleStatements,
+		"CREATE TABLE t (a int); SELECT 1":              dialect.CodeMultipleStatements,
+		"CREATE PROCEDURE p AS BEGIN TRAN COMMIT":       dialect.CodeTransactionControl,
+		"SELECT 'it''s' COMMIT":                         dialect.CodeTransactionControl,
+		"SELECT [a]]b] COMMIT":                          dialect.CodeTransactionControl,
+		"SELECT /* /* nested */ */ 1 COMMIT -- comment": dialect.CodeTransactionControl,
+	} {
+		faults := dialect.CheckText(sqlserver(), sql)
+		require.NotEmpty(t, faults, sql)
+		require.Equal(t, code, faults[0].Code, sql)
+	}
+	for _, sql := range []string{
+		"SELECT [COMMIT], 'ROLLBACK', \"SAVE\" FROM t -- COMMIT",
+		"SELECT 1 /* COMMIT */", "SELECT @commit, @@TRANCOUNT, @go", "SELECT committed, transaction_id FROM t",
+		"SELECT go FROM t", "SELECT 1 AS go", "SELECT 'x\n GO \n'", "SELECT 1;",
+		"CREATE PROCEDURE p AS BEGIN SELECT 1; SELECT 2; END",
+		"CREATE OR ALTER PROC p AS SELECT 1; SELECT 2", "ALTER FUNCTION f() RETURNS int AS BEGIN DECLARE @a int; RETURN 1; END",
+		"CREATE TRIGGER x ON t AFTER INSERT AS SELECT 1; SELECT 2;",
+	} {
+		require.Empty(t, dialect.CheckText(sqlserver(), sql), sql)
+	}
+}
+
+func TestWritingWords(t *testing.T) {
+	t.Parallel()
+	for _, sql := range []string{
+		"WITH x AS (SELECT 1 AS a) INSERT INTO t SELECT a FROM x", "SELECT * INTO t FROM u", "SELECT 1 DELETE FROM t",
+		"SELECT 1 exec p", "INSERT INTO t VALUES (1)",
+	} {
+		faults := dialect.CheckReadOnly(sqlserver(), sql)
+		require.NotEmpty(t, faults, sql)
+		require.Equal(t, dialect.CodeReadOnly, faults[0].Code)
+	}
+	for _, sql := range []string{"SELECT [insert], 'DELETE' FROM t /* EXEC */", "WITH x AS (SELECT 1 AS a) SELECT a FROM x"} {
+		require.Empty(t, dialect.CheckReadOnly(sqlserver(), sql), sql)
+	}
+	require.Empty(t, dialect.CheckReadOnly(postgres(), "SELECT insert, \"into\" FROM t"), "no keywords there")
+}
