@@ -12,9 +12,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"dbrunner/contract"
 	"dbrunner/internal/app"
 	"dbrunner/internal/bus"
-	"dbrunner/internal/jobs"
 )
 
 const cancelHelp = `Request the cancellation of a job that is queued, waits for a retry or runs, anywhere in the fleet. At least one runner
@@ -55,9 +55,9 @@ func newCancel() *cobra.Command {
 
 func (f *cancelFlags) run(cmd *cobra.Command, database, id string) error {
 	switch {
-	case !jobs.ValidName(database):
+	case !contract.ValidName(database):
 		return usage(errors.New("the database is not 1 to 64 of A-Z a-z 0-9 _ -"))
-	case !jobs.ValidID(id) && !jobs.IsDerivedID(id):
+	case !contract.ValidID(id) && !contract.IsDerivedID(id):
 		return usage(errors.New("the job id is not 1 to 100 of A-Z a-z 0-9 _ -"))
 	case f.wait <= 0:
 		return usage(errors.New("--wait must be above zero"))

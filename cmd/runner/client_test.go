@@ -10,9 +10,9 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"dbrunner/contract"
 	"dbrunner/internal/app"
 	"dbrunner/internal/bus"
-	"dbrunner/internal/jobs"
 )
 
 func TestSubmit(t *testing.T) {
@@ -333,7 +333,7 @@ func TestNextID(t *testing.T) {
 		"s12_abc": "s12_abc_r1", "s12_abc_r1": "s12_abc_r2",
 	} {
 		require.Equal(t, want, nextID(id))
-		require.True(t, jobs.ValidID(want), want)
+		require.True(t, contract.ValidID(want), want)
 	}
 }
 

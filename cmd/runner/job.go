@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"dbrunner/contract"
 	"dbrunner/internal/bus"
 	"dbrunner/internal/config"
 	"dbrunner/internal/jobs"
@@ -63,9 +64,9 @@ func newJob() *cobra.Command {
 
 func (f *jobFlags) run(cmd *cobra.Command, database, id string) error {
 	switch {
-	case !jobs.ValidName(database):
+	case !contract.ValidName(database):
 		return usage(errors.New("the database is not 1 to 64 of A-Z a-z 0-9 _ -"))
-	case !jobs.ValidID(id) && !jobs.IsDerivedID(id):
+	case !contract.ValidID(id) && !contract.IsDerivedID(id):
 		return usage(errors.New("the job id is not 1 to 100 of A-Z a-z 0-9 _ -"))
 	case f.scan < 0:
 		return usage(errors.New("--scan must not be below zero"))
@@ -152,13 +153,13 @@ func idOf(job *bus.QueuedJob) string {
 	var body struct {
 		ID *string `json:"id"`
 	}
-	if json.Unmarshal(job.Body, &body) == nil && body.ID != nil && jobs.ValidID(*body.ID) {
+	if json.Unmarshal(job.Body, &body) == nil && body.ID != nil && contract.ValidID(*body.ID) {
 		return *body.ID
 	}
-	if header := job.Headers["Nats-Msg-Id"]; body.ID == nil && len(header) > 0 && jobs.ValidID(header[0]) {
+	if header := job.Headers["Nats-Msg-Id"]; body.ID == nil && len(header) > 0 && contract.ValidID(header[0]) {
 		return header[0]
 	}
-	return jobs.DerivedID(job.Sequence, job.Timestamp)
+	return contract.DerivedID(job.Sequence, job.Timestamp)
 }
 
 func (v *jobView) print(w io.Writer, asJSON bool) error {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"dbrunner/contract"
 	"dbrunner/internal/app"
 	"dbrunner/internal/bus"
 	"dbrunner/internal/jobs"
@@ -67,7 +68,7 @@ func newDeadRedrive() *cobra.Command {
 }
 
 func (f *redriveFlags) run(cmd *cobra.Command, names []string) error {
-	if f.id != "" && (f.all || len(names) > 1 || !jobs.ValidID(f.id)) {
+	if f.id != "" && (f.all || len(names) > 1 || !contract.ValidID(f.id)) {
 		return usage(errors.New("--id takes 1 to 100 of A-Z a-z 0-9 _ -, for one letter"))
 	}
 	if err := f.checkAll(cmd, names, f.all); err != nil {
@@ -192,7 +193,7 @@ func (f *redriveFlags) newID(ctx context.Context, conn *bus.Conn, letter *bus.De
 	if id == "" {
 		id = nextID(header(letter, app.HeaderJobID))
 	}
-	if !jobs.ValidID(id) {
+	if !contract.ValidID(id) {
 		return "", fmt.Errorf("%q is no id that a job may have; give one with --id", id)
 	}
 	existing, err := conn.Results(letter.Database).StoredResult(ctx, id)

@@ -8,7 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"dbrunner/internal/jobs"
+	"dbrunner/contract"
 )
 
 const resultHelp = `Print the stored result of a job or, with --output, write its rows to a file, whether they are in the result or in the object
@@ -75,7 +75,7 @@ func (f *resultFlags) run(cmd *cobra.Command, database, id string) error {
 
 func (f *resultFlags) check(database string) error {
 	switch {
-	case !jobs.ValidName(database):
+	case !contract.ValidName(database):
 		return errors.New("the database is not 1 to 64 of A-Z a-z 0-9 _ -")
 	case f.timeout <= 0:
 		return errors.New("--timeout must be above zero")

@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"dbrunner/contract"
 	"dbrunner/internal/app"
 	"dbrunner/internal/bus"
 	"dbrunner/internal/jobs"
@@ -227,9 +228,9 @@ func (f *submitFlags) job(in io.Reader) (*submission, error) {
 
 func (f *submitFlags) check() error {
 	switch {
-	case !jobs.ValidName(f.database):
+	case !contract.ValidName(f.database):
 		return errors.New("--database must name a database")
-	case !jobs.ValidName(f.kind):
+	case !contract.ValidName(f.kind):
 		return errors.New("--kind must name a kind of jobs")
 	case (f.sql == "") == (f.file == ""):
 		return errors.New("give either --sql or --file")
@@ -318,7 +319,7 @@ func (f *submitFlags) chooseID(b body) (string, error) {
 	case id == "":
 		id = "cli-" + strings.ToLower(rand.Text())
 	}
-	if !jobs.ValidID(id) {
+	if !contract.ValidID(id) {
 		return "", errors.New("an id is 1 to 100 of A-Z a-z 0-9 _ -, and not in the form of those that runners make")
 	}
 	return id, nil

@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"dbrunner/contract"
 	"dbrunner/internal/bus"
 	"dbrunner/internal/jobs"
 )
@@ -78,7 +79,7 @@ func (w *waited) line() string {
 
 func (f *waitFlags) check(databases []string) error {
 	for i, name := range databases {
-		if !jobs.ValidName(name) {
+		if !contract.ValidName(name) {
 			return errors.New("a database is 1 to 64 of A-Z a-z 0-9 _ -")
 		}
 		if slices.Contains(databases[:i], name) {

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"dbrunner/contract"
 	"dbrunner/internal/bus"
 	"dbrunner/internal/jobs"
 )
@@ -138,7 +139,7 @@ func (a *api) others(ctx context.Context, q *bus.ServiceRequest) error {
 	}
 	name := q.Tokens[1]
 	switch {
-	case !jobs.ValidName(name):
+	case !contract.ValidName(name):
 		return refuse(400, refusal{Code: "invalid_subject", Message: "the database is not 1 to 64 of A-Z a-z 0-9 _ -; write " + form})
 	case a.cfg.Databases[name] != nil || a.conn.Answers(ctx, verbDatabases+"."+name):
 		return nil

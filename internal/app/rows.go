@@ -11,6 +11,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"dbrunner/contract"
 	"dbrunner/internal/bus"
 	"dbrunner/internal/jobs"
 )
@@ -177,7 +178,7 @@ func (s *rowsSweeper) keeps(ctx context.Context, o *bus.Object) (bool, error) {
 	if d == nil || s.named[o.Name] || s.sweep.Age(o) < s.grace {
 		return true, nil
 	}
-	if sequence, stored, ok := jobs.MessageOf(ids[len(ids)-1]); ok {
+	if sequence, stored, ok := contract.MessageOf(ids[len(ids)-1]); ok {
 		if queued, err := s.conn.Queued(ctx, d.name, sequence, stored); queued || err != nil {
 			return true, err
 		}

@@ -11,9 +11,9 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 
+	"dbrunner/contract"
 	"dbrunner/internal/app"
 	"dbrunner/internal/config"
-	"dbrunner/internal/jobs"
 )
 
 // forget takes a result away, as its age does.
@@ -121,15 +121,15 @@ func TestRowsOfAQueuedJobAreKept(t *testing.T) {
 	require.NoError(t, err)
 	job, err := queue.GetMsg(t.Context(), ack.Sequence)
 	require.NoError(t, err)
-	derived := jobs.DerivedID(job.Sequence, job.Time)
+	derived := contract.DerivedID(job.Sequence, job.Time)
 	bucket := w.objectStore()
 	kept := []string{
 		"shop.long." + derived + ".MZXW6YTBOI2DKNRX.ndjson", // of a job with an id of its own
 		"shop." + derived + ".MZXW6YTBOI2DKNRX.ndjson",      // of one without
 	}
 	gone := []string{
-		"shop.long." + jobs.DerivedID(job.Sequence, job.Time.Add(1)) + ".MZXW6YTBOI2DKNRX.ndjson", // of a queue before
-		"shop.long." + jobs.DerivedID(job.Sequence+1, job.Time) + ".MZXW6YTBOI2DKNRX.ndjson",
+		"shop.long." + contract.DerivedID(job.Sequence, job.Time.Add(1)) + ".MZXW6YTBOI2DKNRX.ndjson", // of a queue before
+		"shop.long." + contract.DerivedID(job.Sequence+1, job.Time) + ".MZXW6YTBOI2DKNRX.ndjson",
 	}
 	for _, name := range append(slices.Clone(kept), gone...) {
 		_, err = bucket.PutString(t.Context(), name, "rows")

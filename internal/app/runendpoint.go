@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"dbrunner/contract"
 	"dbrunner/internal/bus"
 	"dbrunner/internal/jobs"
 )
@@ -122,7 +123,7 @@ func (a *api) runRequest(d *database, q *bus.ServiceRequest) (*runRequest, error
 			a.cfg.Namespace+".jobs."+d.name+".<kind> in JetStream")
 	case !slices.Contains(kinds, j.kind):
 		return nil, j.refuse(404, string(jobs.CodeKindNotAllowed), false, "the database runs no jobs of this kind; it runs "+strings.Join(kinds, ", "))
-	case !jobs.ValidID(id):
+	case !contract.ValidID(id):
 		return nil, j.refuse(400, string(jobs.CodeInvalidID), false, "the header "+headerMessageID+" must be 1 to 100 of A-Z a-z 0-9 _ -, and not "+
 			"in the form of the ids that runners make")
 	}

@@ -18,32 +18,34 @@ type arrow struct {
 // arrows are looked up from the top; the first pattern that fits a folder decides. internal/crash may be imported by
 // everybody.
 var arrows = []arrow{
-	{"cmd/*", []string{"internal/app", "internal/bus", "internal/config", "internal/jobs", "internal/db/migration"}},
+	{"cmd/*", []string{"contract", "internal/app", "internal/bus", "internal/config", "internal/jobs", "internal/db/migration"}},
 	{"internal/app", []string{
+		"contract",
 		"internal/worker", "internal/bus", "internal/jobs", "internal/db", "internal/config",
 		"internal/db/postgres", "internal/db/sqlserver", "internal/db/sqlite", "internal/db/migration", "internal/telemetry",
 	}},
 	{"internal/worker", []string{"internal/jobs"}},
-	{"internal/jobs", []string{"internal/db", "internal/db/migration", "internal/db/rowfile", "internal/jsontext", "internal/spell"}},
+	{"internal/jobs", []string{"internal/db", "internal/db/migration", "internal/db/rowfile", "internal/jsontext", "internal/spell", "contract"}},
 	{"internal/db/dbtest", []string{"internal/db", "internal/db/dialect", "internal/db/migration", "internal/db/rowfile", "internal/jsontext"}},
-	{"internal/db/migration", []string{"internal/db", "internal/db/dialect"}},
-	{"internal/db/dialect", []string{"internal/jsontext"}},
+	{"internal/db/migration", []string{"internal/db", "internal/db/dialect", "contract"}},
+	{"internal/db/dialect", []string{"contract", "internal/jsontext"}},
 	{"internal/db/rowfile", []string{"internal/db", "internal/db/dialect", "internal/jsontext"}},
 	{"internal/db/*", []string{"internal/db", "internal/db/dialect", "internal/db/migration", "internal/jsontext"}}, // engines: never another engine
-	{"internal/db", []string{"internal/db/dialect", "internal/jsontext"}},
+	{"internal/db", []string{"internal/db/dialect", "internal/jsontext", "contract"}},
 	{"internal/bus/bustest", []string{"internal/bus"}},
 	{"internal/bus", nil},
 	{"internal/config", []string{"internal/spell"}},
+	{"contract", []string{"internal/jsontext"}},
 	{"internal/jsontext", nil},
 	{"internal/spell", nil},
 	{"internal/telemetry", nil},
 	{"internal/crash", nil},
 	{"internal/archtest", nil},
 	{"examples/*", nil}, // what an upstream system could write, too
-	{"bench", []string{"internal/*", "internal/*/*"}},
-	{"bench/*", []string{"internal/*", "internal/*/*"}},
+	{"bench", []string{"contract", "internal/*", "internal/*/*"}},
+	{"bench/*", []string{"contract", "internal/*", "internal/*/*"}},
 	{"test/*/*", nil},
-	{"test/*", []string{"internal/*", "internal/*/*", "test/*/*"}},
+	{"test/*", []string{"contract", "internal/*", "internal/*/*", "test/*/*"}},
 }
 
 // helpers serve tests: no production code imports them.

@@ -8,7 +8,7 @@ import (
 	"io"
 	"net"
 
-	"dbrunner/internal/db/dialect"
+	"dbrunner/contract"
 )
 
 // Class says what an error means for the work: whether it is undone, and whether repeating it can help.
@@ -40,38 +40,40 @@ const (
 )
 
 // Code is a stable public word for what went wrong; results carry it as error.code.
-type Code = dialect.Code
+type Code = contract.Code
 
-// The codes that come from databases. jobs adds its own.
+// CodeCanceled is of work that was given up because its context ended. No result has it.
+const CodeCanceled Code = "canceled"
+
+// The codes of databases.
 const (
-	CodeSyntax                  = dialect.CodeSyntax
-	CodeUndefined          Code = "undefined_object"   // no such table, column, function, type
-	CodePermission         Code = "permission_denied"  // the login may not do this
-	CodeReadOnly                = dialect.CodeReadOnly // a write where only reads are allowed
-	CodeUnique             Code = "unique_violation"   //
-	CodeForeignKey         Code = "foreign_key_violation"
-	CodeNotNull            Code = "not_null_violation"
-	CodeCheck              Code = "check_violation"
-	CodeConstraint         Code = "constraint_violation"         // any other constraint
-	CodeData               Code = "data_error"                   // a value that does not fit: range, format, division by zero
-	CodeParameter               = dialect.CodeParameter          // a parameter is missing, left over or cannot be bound
-	CodeMultipleStatements      = dialect.CodeMultipleStatements // one statement was expected
-	CodeTransactionControl      = dialect.CodeTransactionControl // BEGIN, COMMIT, … inside a job
-	CodeForbiddenStatement      = dialect.CodeForbiddenStatement // a statement that jobs may not use
-	CodeTransactionAborted Code = "transaction_aborted"          // the transaction was ended or doomed by the job's own doing
-	CodeDuplicateColumn    Code = "duplicate_column"             // two columns of one name, row_format objects
-	CodeExpectRows         Code = "expect_rows_failed"           // an expect_rows guard does not hold
-	CodeResultTooLarge     Code = "result_too_large"             // more rows or bytes than the job or its database allows
-	CodeTimeout            Code = "timeout"                      // the job's time limit
-	CodeLockTimeout        Code = "lock_timeout"                 // a lock was not free within the lock time limit
-	CodeSerialization      Code = "serialization_failure"
-	CodeDeadlock           Code = "deadlock"
-	CodeConnectionLost     Code = "connection_lost"
-	CodeUnavailable        Code = "database_unavailable"
-	CodeCanceled           Code = "canceled"
-	CodeResources          Code = "insufficient_resources" // disk full, out of memory, too many …
-	CodeNotSupported       Code = "not_supported"
-	CodeDatabase           Code = "database_error" // any other error of the server
+	CodeSyntax             = contract.CodeSyntax
+	CodeUndefined          = contract.CodeUndefined
+	CodePermission         = contract.CodePermission
+	CodeReadOnly           = contract.CodeReadOnly
+	CodeUnique             = contract.CodeUnique
+	CodeForeignKey         = contract.CodeForeignKey
+	CodeNotNull            = contract.CodeNotNull
+	CodeCheck              = contract.CodeCheck
+	CodeConstraint         = contract.CodeConstraint
+	CodeData               = contract.CodeData
+	CodeParameter          = contract.CodeParameter
+	CodeMultipleStatements = contract.CodeMultipleStatements
+	CodeTransactionControl = contract.CodeTransactionControl
+	CodeForbiddenStatement = contract.CodeForbiddenStatement
+	CodeTransactionAborted = contract.CodeTransactionAborted
+	CodeDuplicateColumn    = contract.CodeDuplicateColumn
+	CodeExpectRows         = contract.CodeExpectRows
+	CodeResultTooLarge     = contract.CodeResultTooLarge
+	CodeTimeout            = contract.CodeTimeout
+	CodeLockTimeout        = contract.CodeLockTimeout
+	CodeSerialization      = contract.CodeSerialization
+	CodeDeadlock           = contract.CodeDeadlock
+	CodeConnectionLost     = contract.CodeConnectionLost
+	CodeUnavailable        = contract.CodeUnavailable
+	CodeResources          = contract.CodeResources
+	CodeNotSupported       = contract.CodeNotSupported
+	CodeDatabase           = contract.CodeDatabase
 )
 
 // Error is what an engine returns for everything that a server, a driver or a limit of ours refused.

@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
+	"dbrunner/contract"
 	"dbrunner/internal/db"
 	"dbrunner/internal/jobs"
 )
@@ -398,7 +399,7 @@ func TestStatementWhoseIDHasAnotherResult(t *testing.T) {
 			s.settle(other, s.run(other))
 			d := delivery("statement", body, 1, number)
 			s.settle(d, s.run(d))
-			derived := jobs.DerivedID(d.Sequence, d.Timestamp)
+			derived := contract.DerivedID(d.Sequence, d.Timestamp)
 			if left == "nothing" {
 				require.Equal(t, "job_id_reused", s.letters[0].Reason)
 				require.Zero(t, s.count("a"))

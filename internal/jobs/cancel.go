@@ -52,7 +52,7 @@ func (r *run) endPreempted(ctx context.Context, why error) Outcome {
 		status, e = Canceled, canceledError()
 	}
 	switch {
-	case r.effect.fenced():
+	case r.effect.Fenced():
 		return r.endRecorded(ctx, status, e)
 	case r.effect == AtLeastOnce && r.mayHaveTakenEffect():
 		return r.end(Unknown, unknownError())

@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"dbrunner/contract"
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/migration"
 	"dbrunner/internal/jobs"
@@ -229,7 +230,7 @@ func TestCancelByADerivedID(t *testing.T) {
 	t.Parallel()
 	s, a := setupCancel(t)
 	d := delivery("query", `{"sql":"SELECT 1 AS n"}`, 7, 1)
-	id := jobs.DerivedID(d.Sequence, d.Timestamp)
+	id := contract.DerivedID(d.Sequence, d.Timestamp)
 	a.cancel(id)
 	s.settle(d, s.run(d))
 	require.Equal(t, "cancelled", read(t, s.results[id]).Status)

@@ -3,6 +3,7 @@ package jobs
 import (
 	"slices"
 
+	"dbrunner/contract"
 	"dbrunner/internal/db"
 )
 
@@ -35,7 +36,7 @@ func (r *run) letterFor(status Status, code, message string) *DeadLetter {
 		return nil
 	}
 	return &DeadLetter{
-		DerivedID: DerivedID(r.d.Sequence, r.d.Timestamp), JobID: r.id, Reason: reason, Code: code,
+		DerivedID: contract.DerivedID(r.d.Sequence, r.d.Timestamp), JobID: r.id, Reason: reason, Code: code,
 		Message: message, ResultID: r.id,
 	}
 }
@@ -46,7 +47,7 @@ func (r *run) newLetter(reason, resultID string, e *ResultError) *DeadLetter {
 		return nil
 	}
 	return &DeadLetter{
-		DerivedID: DerivedID(r.d.Sequence, r.d.Timestamp), JobID: r.id, Reason: reason, Code: string(e.Code),
+		DerivedID: contract.DerivedID(r.d.Sequence, r.d.Timestamp), JobID: r.id, Reason: reason, Code: string(e.Code),
 		Message: e.Message, ResultID: resultID,
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 
+	"dbrunner/contract"
 	"dbrunner/internal/db"
 	"dbrunner/internal/jsontext"
 )
@@ -21,6 +22,9 @@ const (
 	maxDepth  = 64      // nested arrays and objects
 	maxValues = 200_000 // values of any kind
 )
+
+// maxKindName bounds the name of a kind in a message, bytes.
+const maxKindName = 64
 
 // maxPooledNodes bounds the memory that a reader keeps between two bodies.
 const maxPooledNodes = 4096
@@ -194,7 +198,7 @@ func (d *Decoder) forbiddenKind(name string) db.Fault {
 	}
 	return db.Fault{
 		Code: CodeKindNotAllowed,
-		Message: "jobs of kind " + jsontext.Clip(name, maxName) + " do not run on this database" + why + "; these do: " +
+		Message: "jobs of kind " + jsontext.Clip(name, maxKindName) + " do not run on this database" + why + "; these do: " +
 			strings.Join(allowed, ", "),
 	}
 }
@@ -232,8 +236,8 @@ func (r *reader) claim(key int) (c claim) {
 func (r *reader) checkID(at int) {
 	id, ok := r.isString(at, "1 to 100 of A-Z, a-z, 0-9, _ and -")
 	switch {
-	case !ok || ValidID(id):
-	case IsDerivedID(id):
+	case !ok || contract.ValidID(id):
+	case contract.IsDerivedID(id):
 		r.reject(at, CodeInvalidID, "s, digits, _ and letters: this form is kept for jobs without an id, write another")
 	default:
 		r.reject(at, CodeInvalidID, "an id is 1 to 100 of A-Z, a-z, 0-9, _ and -")
@@ -245,7 +249,7 @@ func (d *Decoder) checkReply(r *reader, at int, in *Delivery) {
 	if !ok {
 		return
 	}
-	if err := ValidReply(d.opts.Namespace, in.Database, subject, d.opts.Policy.ReplyTo); err != nil {
+	if err := contract.ValidReply(d.opts.Namespace, in.Database, subject, d.opts.Policy.ReplyTo); err != nil {
 		r.reject(at, CodeReplyTo, err.Error())
 	}
 }

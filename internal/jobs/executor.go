@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"dbrunner/contract"
 	"dbrunner/internal/crash"
 	"dbrunner/internal/db"
 )
@@ -79,7 +80,7 @@ const maxRefuted = 2
 // Drop. ctx ending (the lease is lost, the work must stop) makes it Drop too, but never after a commit that was
 // answered: then the outcome is Settle whatever the context says.
 func (e *Executor) Run(ctx context.Context, d *Delivery, begin func() error) (out Outcome) {
-	r := &run{e: e, d: d, allow: begin, id: DerivedID(d.Sequence, d.Timestamp), derived: true}
+	r := &run{e: e, d: d, allow: begin, id: contract.DerivedID(d.Sequence, d.Timestamp), derived: true}
 	if d.attempts == 0 {
 		d.begunBefore = d.MaybeRedelivered
 	}
@@ -340,7 +341,7 @@ func (r *run) failed(ctx context.Context, err error, given answer) Outcome {
 }
 
 func (r *run) endFailed(ctx context.Context, e *db.Error, given answer) Outcome {
-	if r.effect.fenced() {
+	if r.effect.Fenced() {
 		return r.endRecorded(ctx, Failed, resultError(e))
 	}
 	if r.effect == AtLeastOnce && r.d.sawUnknown {

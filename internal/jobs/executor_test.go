@@ -13,6 +13,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"dbrunner/contract"
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/sqlite"
 	"dbrunner/internal/jobs"
@@ -498,7 +499,7 @@ func TestResultIDTakenBetweenLookAndCommit(t *testing.T) {
 	d := delivery("transaction", transaction("a1", effect("a")), 1, 1)
 	s.settle(d, s.run(d))
 	s.faults.inSeal = nil
-	derived := jobs.DerivedID(d.Sequence, d.Timestamp)
+	derived := contract.DerivedID(d.Sequence, d.Timestamp)
 	require.Equal(t, other, s.results["a1"])
 	got := read(t, s.results[derived])
 	require.Equal(t, "succeeded", got.Status)
@@ -527,7 +528,7 @@ func TestResultIDTakenWhereTheLookLagsBehind(t *testing.T) {
 			s.settle(d, s.run(d))
 			require.Equal(t, 1, s.glances)
 			require.Equal(t, other, s.results["a1"])
-			derived := jobs.DerivedID(d.Sequence, d.Timestamp)
+			derived := contract.DerivedID(d.Sequence, d.Timestamp)
 			require.Equal(t, "succeeded", read(t, s.results[derived]).Status)
 			require.Equal(t, jobs.ReasonResultIDTaken, s.letters[0].Reason)
 			require.Equal(t, derived, s.letters[0].ResultID)
@@ -592,7 +593,7 @@ func TestTooManyDeliveries(t *testing.T) {
 			s.settle(d, s.run(d))
 			id := "a1"
 			if _, ok := s.results[id]; !ok {
-				id = jobs.DerivedID(d.Sequence, d.Timestamp)
+				id = contract.DerivedID(d.Sequence, d.Timestamp)
 			}
 			got := read(t, s.results[id])
 			require.Equal(t, test.status, got.Status)
@@ -749,7 +750,7 @@ func TestOvertaken(t *testing.T) {
 	s.settle(read1, s.run(read1))
 	d := delivery("transaction", job("a1", `"effect":"at_least_once","statements":[{"sql":"`+effect("a")+`"}]`), 2, 2)
 	s.settle(d, s.run(d))
-	require.Equal(t, "unknown", read(t, s.results[jobs.DerivedID(d.Sequence, d.Timestamp)]).Status)
+	require.Equal(t, "unknown", read(t, s.results[contract.DerivedID(d.Sequence, d.Timestamp)]).Status)
 	require.Zero(t, s.count("a"))
 }
 
@@ -763,7 +764,7 @@ func TestOvertakenBetweenLookAndStore(t *testing.T) {
 	other := delivery("query", job("a1", `"sql":"SELECT 1 AS n"`), 1, 1)
 	s.settle(other, s.run(other))
 	s.settle(d, out)
-	aside := read(t, s.results[jobs.DerivedID(d.Sequence, d.Timestamp)])
+	aside := read(t, s.results[contract.DerivedID(d.Sequence, d.Timestamp)])
 	require.Equal(t, "unknown", aside.Status)
 	require.Equal(t, jobs.ReasonResultIDTaken, s.letters[0].Reason, "it must not be told that nothing was done")
 }

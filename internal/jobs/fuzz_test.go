@@ -11,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"dbrunner/contract"
 	"dbrunner/internal/jsontext"
 )
 
@@ -107,10 +108,10 @@ func FuzzScan(f *testing.F) {
 		in := delivery("transaction", body)
 		in.Headers = map[string][]string{msgIDHeader: {header}}
 		s := d.Scan(in)
-		require.Equal(t, s.DerivedID, !ValidID(s.ID))
-		require.Equal(t, s.DerivedID, IsDerivedID(s.ID))
+		require.Equal(t, s.DerivedID, !contract.ValidID(s.ID))
+		require.Equal(t, s.DerivedID, contract.IsDerivedID(s.ID))
 		if s.ReplyTo != "" {
-			require.NoError(t, ValidReply("dbrunner", "shop", s.ReplyTo, testPolicy().ReplyTo))
+			require.NoError(t, contract.ValidReply("dbrunner", "shop", s.ReplyTo, testPolicy().ReplyTo))
 		}
 		require.Contains(t, []Effect{"", ExactlyOnce, AtLeastOnce}, s.Effect)
 		require.Equal(t, s, identityOf(d.Decode(in)))

@@ -211,3 +211,8 @@ func dumpBatch(b *strings.Builder, s *statement) {
 		fmt.Fprintf(b, "\n  rows from %q %s %s", rows.ref.name, rows.ref.digest, rows.ref.compression)
 	}
 }
+
+func TestKinds(t *testing.T) {
+	t.Parallel()
+	require.Equal(t, []string{"query", "transaction", "statement", "migration", "health"}, Kinds())
+}

@@ -1,6 +1,9 @@
 package jobs
 
-import "dbrunner/internal/jsontext"
+import (
+	"dbrunner/contract"
+	"dbrunner/internal/jsontext"
+)
 
 // identity is what a message says about its own handling, as far as it can be read: Decode takes it from the tape,
 // Scan from the tokens as they go by, and both resolve it here.
@@ -25,15 +28,15 @@ const msgIDHeader = "Nats-Msg-Id"
 // jobID resolves the id that a job's answer goes under: the body's, else the header's, else the derived one. A body
 // whose id is not valid gets the derived one.
 func (i *identity) jobID(in *Delivery) (id string, derived bool) {
-	if text, ok := i.id.once(); ok && ValidID(text) {
+	if text, ok := i.id.once(); ok && contract.ValidID(text) {
 		return text, false
 	}
 	if i.id.count == 0 {
-		if header := in.Headers[msgIDHeader]; len(header) > 0 && ValidID(header[0]) {
+		if header := in.Headers[msgIDHeader]; len(header) > 0 && contract.ValidID(header[0]) {
 			return header[0], false
 		}
 	}
-	return DerivedID(in.Sequence, in.Timestamp), true
+	return contract.DerivedID(in.Sequence, in.Timestamp), true
 }
 
 // jobEffect resolves the effect; empty if the body does not say it in a way that its kind can have.
@@ -53,7 +56,7 @@ func (i *identity) jobEffect(k *kind) Effect {
 // reply resolves the reply subject; empty if there is none that may be used.
 func (i *identity) reply(d *Decoder, in *Delivery) string {
 	text, ok := i.replyTo.once()
-	if !ok || ValidReply(d.opts.Namespace, in.Database, text, d.opts.Policy.ReplyTo) != nil {
+	if !ok || contract.ValidReply(d.opts.Namespace, in.Database, text, d.opts.Policy.ReplyTo) != nil {
 		return ""
 	}
 	return text
@@ -61,7 +64,7 @@ func (i *identity) reply(d *Decoder, in *Delivery) string {
 
 // maxScannedText bounds the text of a string that Scan decodes, bytes with escapes: six for each of a reply subject,
 // the longest that any key with a meaning here can have.
-const maxScannedText = 6 * (maxReplySubject + 1)
+const maxScannedText = 6 * (contract.MaxReplySubject + 1)
 
 // scan reads an identity from the tokens of a body, in constant memory.
 func (i *identity) scan(body []byte) {

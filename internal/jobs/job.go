@@ -4,34 +4,32 @@ import (
 	"context"
 	"time"
 
+	"dbrunner/contract"
 	"dbrunner/internal/db"
 )
 
 // Effect is what a redelivery of a job may do to its database.
-type Effect string
+type Effect = contract.Effect
 
-// The effects of contract version 1.
+// The effects.
 const (
-	ReadOnly    Effect = "read_only"
-	ExactlyOnce Effect = "exactly_once"
-	AtLeastOnce Effect = "at_least_once"
-	AtMostOnce  Effect = "at_most_once"
+	ReadOnly    = contract.ReadOnly
+	ExactlyOnce = contract.ExactlyOnce
+	AtLeastOnce = contract.AtLeastOnce
+	AtMostOnce  = contract.AtMostOnce
 )
 
-// fenced reports whether each end of such a job has a row in the ledger.
-func (e Effect) fenced() bool { return e == ExactlyOnce || e == AtMostOnce }
+// Status is how a job finished.
+type Status = contract.Status
 
-// Status is how a job ended.
-type Status string
-
-// The statuses of contract version 1.
+// The statuses.
 const (
-	Succeeded Status = "succeeded"
-	Failed    Status = "failed"
-	Rejected  Status = "rejected"
-	Canceled  Status = "cancelled"
-	Expired   Status = "expired"
-	Unknown   Status = "unknown"
+	Succeeded = contract.Succeeded
+	Failed    = contract.Failed
+	Rejected  = contract.Rejected
+	Canceled  = contract.Canceled
+	Expired   = contract.Expired
+	Unknown   = contract.Unknown
 )
 
 // Delivery is one delivery of a job's message, with everything that its identity hangs on.

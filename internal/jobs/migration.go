@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 
+	"dbrunner/contract"
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/migration"
 	"dbrunner/internal/jsontext"
@@ -95,7 +96,7 @@ func (m *migrate) run(ctx context.Context, x *execution) (answer, error) {
 	}
 	report, err := x.opts.Migrations.Run(ctx, migration.Request{
 		Action: m.action, Target: m.target, OutOfOrder: m.outOfOrder, Job: x.call.Label,
-		Message: DerivedID(x.d.Sequence, x.d.Timestamp), Timeout: x.call.Timeout, Begin: x.call.Begin,
+		Message: contract.DerivedID(x.d.Sequence, x.d.Timestamp), Timeout: x.call.Timeout, Begin: x.call.Begin,
 	})
 	if report == nil {
 		return answer{}, err

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"dbrunner/contract"
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/rowfile"
 )
@@ -173,7 +174,7 @@ func (o *overflow) create(ctx context.Context, set int, columns []db.Column) (db
 func (o *overflow) name() string {
 	parts := []string{o.run.d.Database, o.run.id}
 	if !o.run.derived {
-		parts = append(parts, DerivedID(o.run.d.Sequence, o.run.d.Timestamp))
+		parts = append(parts, contract.DerivedID(o.run.d.Sequence, o.run.d.Timestamp))
 	}
 	output := o.run.job.Output
 	return strings.Join(append(parts, rand.Text()), ".") + rowfile.Extension(output.Format, output.Compression)
@@ -184,11 +185,11 @@ func (o *overflow) name() string {
 func RowsOf(object string) (database string, ids []string) {
 	parts := strings.Split(object, ".")
 	const least = 4 // database, id, token, format
-	if len(parts) < least || !validToken(parts[1], maxID) {
+	if len(parts) < least || !contract.ValidResultID(parts[1]) {
 		return "", nil
 	}
 	ids = parts[1:2]
-	if IsDerivedID(parts[2]) {
+	if contract.IsDerivedID(parts[2]) {
 		ids = parts[1:3]
 	}
 	return parts[0], ids

@@ -7,6 +7,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"dbrunner/contract"
 	"dbrunner/internal/db"
 	"dbrunner/internal/jobs"
 )
@@ -167,7 +168,7 @@ func TestRejectionsWithoutARecord(t *testing.T) {
 			out := s.other(change).Run(t.Context(), d, nil)
 			require.Equal(t, jobs.Settle, out.Action)
 			require.Equal(t, jobs.Rejected, out.Status)
-			for _, id := range []string{"a1", jobs.DerivedID(d.Sequence, d.Timestamp)} {
+			for _, id := range []string{"a1", contract.DerivedID(d.Sequence, d.Timestamp)} {
 				row, err := s.database.Lookup(t.Context(), id)
 				require.NoError(t, err)
 				require.Nil(t, row)

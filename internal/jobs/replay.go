@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"dbrunner/contract"
 	"dbrunner/internal/crash"
 	"dbrunner/internal/db"
 )
@@ -92,7 +93,7 @@ func (r *run) refuse(ctx context.Context) Outcome {
 // overtaken ends a redelivered at_least_once job whose id has another job's result: an earlier delivery may have
 // had its effect before that result was stored, and has then left its answer under the derived id, or died.
 func (r *run) overtaken(ctx context.Context) Outcome {
-	derived := DerivedID(r.d.Sequence, r.d.Timestamp)
+	derived := contract.DerivedID(r.d.Sequence, r.d.Timestamp)
 	existing, err := r.storedResultOf(ctx, derived)
 	if err != nil {
 		return Outcome{Action: Undecided}
@@ -202,7 +203,7 @@ func (r *run) giveUp(ctx context.Context) Outcome {
 		status, e = Canceled, canceledError()
 	}
 	switch {
-	case r.effect.fenced():
+	case r.effect.Fenced():
 		return r.endRecorded(ctx, status, e)
 	case r.effect == ReadOnly:
 		return r.end(status, e)
@@ -248,7 +249,7 @@ func (r *run) defect(ctx context.Context) (out Outcome) {
 
 // ledgered reports whether the job can have a ledger row: it says so, or its effect is not known.
 func (r *run) ledgered() bool {
-	return r.e.opts.Policy.Ledger && (r.effect.fenced() || r.effect == "")
+	return r.e.opts.Policy.Ledger && (r.effect.Fenced() || r.effect == "")
 }
 
 func (r *run) sameRequest(hash []byte) bool {

@@ -3,6 +3,7 @@ package jobs
 import (
 	"context"
 
+	"dbrunner/contract"
 	"dbrunner/internal/db"
 )
 
@@ -75,7 +76,7 @@ func (r *run) rejectReusedID() Outcome {
 // storeUnderDerivedID stores the answer of an effect that happened under the message's derived id, because the job's own id
 // has a result of another message. Reply and dead letter name it.
 func (r *run) storeUnderDerivedID(answer []byte) Outcome {
-	derived := DerivedID(r.d.Sequence, r.d.Timestamp)
+	derived := contract.DerivedID(r.d.Sequence, r.d.Timestamp)
 	e := resultTakenError(r.id, derived)
 	out := Outcome{Action: Settle, JobID: r.id, Code: string(CodeResultTaken)}
 	if head, err := ReadResult(answer); err == nil {

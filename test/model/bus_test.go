@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"dbrunner/contract"
 	"dbrunner/internal/jobs"
 	"dbrunner/internal/worker"
 )
@@ -31,7 +32,7 @@ type delivered struct {
 
 func (m *message) String() string { return fmt.Sprintf("#%d", m.sequence) }
 
-func (m *message) derived() string { return jobs.DerivedID(m.sequence, m.stored) }
+func (m *message) derived() string { return contract.DerivedID(m.sequence, m.stored) }
 
 // id is where the answer of the job goes.
 func (m *message) id() string {

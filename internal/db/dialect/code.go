@@ -1,14 +1,16 @@
 package dialect
 
-// Code is a stable public word for what went wrong; results carry it as error.code.
-type Code string
+import "dbrunner/contract"
 
-// The codes of what is wrong with a statement's text and parameters.
+// Code is a stable public word for what is wrong with a statement.
+type Code = contract.Code
+
+// The codes of statements.
 const (
-	CodeSyntax             Code = "syntax_error"
-	CodeReadOnly           Code = "read_only_violation" // a write where only reads are allowed
-	CodeParameter          Code = "parameter_error"     // a parameter is missing, left over or cannot be bound
-	CodeMultipleStatements Code = "multiple_statements" // one statement was expected
-	CodeTransactionControl Code = "transaction_control" // BEGIN, COMMIT, … inside a job
-	CodeForbiddenStatement Code = "forbidden_statement" // a statement that jobs may not use
+	CodeSyntax             = contract.CodeSyntax
+	CodeReadOnly           = contract.CodeReadOnly
+	CodeParameter          = contract.CodeParameter
+	CodeMultipleStatements = contract.CodeMultipleStatements
+	CodeTransactionControl = contract.CodeTransactionControl
+	CodeForbiddenStatement = contract.CodeForbiddenStatement
 )

@@ -1,6 +1,10 @@
 package dialect
 
-import "context"
+import (
+	"context"
+
+	"dbrunner/contract"
+)
 
 // ValueKind is the JSON kind of a parameter's value.
 type ValueKind uint8
@@ -34,13 +38,8 @@ type Statement struct {
 	Params Params
 }
 
-// Fault is one thing wrong with a job's body, told to its publisher. Path is a JSON path such as
-// "params.account" or "statements[2].sql"; relative to the statement where a statement is checked.
-type Fault struct {
-	Path    string
-	Code    Code
-	Message string
-}
+// Fault is one thing wrong with a job's body.
+type Fault = contract.Fault
 
 // Compiled is a statement in the engine's own words, with its arguments in the order of its placeholders.
 type Compiled struct {

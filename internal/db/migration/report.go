@@ -3,7 +3,7 @@ package migration
 import (
 	"time"
 
-	"dbrunner/internal/db"
+	"dbrunner/contract"
 	"dbrunner/internal/db/dialect"
 )
 
@@ -117,12 +117,12 @@ type Planned struct {
 
 // The codes of errors.
 const (
-	CodeFolder  db.Code = "migration_folder"  // the folder cannot be read, or there is something wrong with its files
-	CodeTarget  db.Code = "migration_target"  // there is no such version, or the action cannot go there
-	CodeRefused db.Code = "migration_refused" // folder and database do not go together
-	CodeDirty   db.Code = "migration_dirty"   // an interrupted migration has to be repaired first
-	CodeLocked  db.Code = "migration_locked"  // somebody else is migrating this database
-	CodePassed  db.Code = "migration_passed"  // others have migrated since this job began
+	CodeFolder  = contract.CodeMigrationFolder
+	CodeTarget  = contract.CodeMigrationTarget
+	CodeRefused = contract.CodeMigrationRefused
+	CodeDirty   = contract.CodeMigrationDirty
+	CodeLocked  = contract.CodeMigrationLocked
+	CodePassed  = contract.CodeMigrationPassed
 )
 
 func change(r *record) Change {

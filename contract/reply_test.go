@@ -1,4 +1,4 @@
-package jobs_test
+package contract_test
 
 import (
 	"strings"
@@ -6,7 +6,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"dbrunner/internal/jobs"
+	"dbrunner/contract"
 )
 
 func TestValidReply(t *testing.T) {
@@ -27,12 +27,12 @@ func TestValidReply(t *testing.T) {
 		"dbrunner.results.shop.a": false, "dbrunner.dead.shop.query.s1_1": false, "flows.answers": false, "flows.answers.": false,
 		"$JS.API.STREAM.DELETE.X": false, "$JS.ACK.a": false, "$KV.x.y": false, "$SYS.a": false, "other": false,
 	} {
-		err := jobs.ValidReply("dbrunner", "shop", subject, prefixes)
+		err := contract.ValidReply("dbrunner", "shop", subject, prefixes)
 		require.Equal(t, want, err == nil, "%q: %v", subject, err)
 	}
-	require.Error(t, jobs.ValidReply("dbrunner", "shop", "flowsxanswers", []string{"flows"}), "a prefix ends in a dot")
-	require.Error(t, jobs.ValidReply("", "shop", ".replies.shop.a", nil))
-	require.Error(t, jobs.ValidReply("dbrunner", "", "dbrunner.replies..a", nil))
+	require.Error(t, contract.ValidReply("dbrunner", "shop", "flowsxanswers", []string{"flows"}), "a prefix ends in a dot")
+	require.Error(t, contract.ValidReply("", "shop", ".replies.shop.a", nil))
+	require.Error(t, contract.ValidReply("dbrunner", "", "dbrunner.replies..a", nil))
 }
 
 // FuzzValidReply holds the validator to a second statement of its rules.
@@ -45,7 +45,7 @@ func FuzzValidReply(f *testing.F) {
 	prefixes := []string{"flows.answers."}
 	allowed := []string{"_INBOX.", "dbrunner.replies.shop.", "flows.answers."}
 	f.Fuzz(func(t *testing.T, subject string) {
-		if jobs.ValidReply("dbrunner", "shop", subject, prefixes) != nil {
+		if contract.ValidReply("dbrunner", "shop", subject, prefixes) != nil {
 			return
 		}
 		inside := false

@@ -1,4 +1,4 @@
-package jobs
+package contract
 
 import (
 	"errors"
@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// maxReplySubject bounds a reply subject, bytes: what NATS recommends as the longest subject.
-const maxReplySubject = 255
+// MaxReplySubject bounds a reply subject, bytes: what NATS recommends as the longest subject.
+const MaxReplySubject = 255
 
 // inboxPrefix is where stock NATS clients await answers.
 const inboxPrefix = "_INBOX."
@@ -17,8 +17,8 @@ const inboxPrefix = "_INBOX."
 // `<namespace>.replies.<database>.` or one of the configured prefixes (each ending in a dot), has a token behind the
 // prefix, and no wildcard, empty token, `$`, blank, control or non-ASCII character. The text never repeats the subject.
 func ValidReply(namespace, database, subject string, prefixes []string) error {
-	if len(subject) > maxReplySubject {
-		return fmt.Errorf("the subject is longer than %d bytes", maxReplySubject)
+	if len(subject) > MaxReplySubject {
+		return fmt.Errorf("the subject is longer than %d bytes", MaxReplySubject)
 	}
 	if err := plainSubject(subject); err != nil {
 		return err

@@ -1,4 +1,4 @@
-package jobs
+package contract
 
 import (
 	"strconv"
@@ -61,6 +61,9 @@ func IsDerivedID(id string) bool {
 	}
 	return true
 }
+
+// ValidResultID reports whether an id can be a job's, one that a runner made included: 1 to 120 of [A-Za-z0-9_-].
+func ValidResultID(id string) bool { return validToken(id, maxID) }
 
 func validToken(s string, limit int) bool {
 	if s == "" || len(s) > limit {

@@ -1,0 +1,90 @@
+package contract
+
+import "strings"
+
+// DefaultNamespace is the first token of all subjects unless the configuration names another one.
+const DefaultNamespace = "dbrunner"
+
+// Subjects builds the subjects and the names of streams and buckets of one namespace. Their parts are not checked.
+type Subjects struct{ Namespace string }
+
+// Job returns where jobs are published.
+func (s Subjects) Job(database, kind string) string {
+	return s.Namespace + ".jobs." + database + "." + kind
+}
+
+// Store returns where runners publish a result. Its stream re-publishes what it stored to Result.
+func (s Subjects) Store(database, id string) string {
+	return s.Namespace + ".store." + database + "." + id
+}
+
+// Result returns where a result is stored and announced.
+func (s Subjects) Result(database, id string) string {
+	return s.Namespace + ".results." + database + "." + id
+}
+
+// Replies returns where a publisher may have replies sent besides its inbox.
+func (s Subjects) Replies(database, rest string) string {
+	return s.Namespace + ".replies." + database + "." + rest
+}
+
+// DeadLetter returns where a dead letter is stored. key is the derived id of the job's message.
+func (s Subjects) DeadLetter(database, kind, key string) string {
+	return s.Namespace + ".dead." + database + "." + kind + "." + key
+}
+
+// RunnerHealth returns where a runner's heartbeats are.
+func (s Subjects) RunnerHealth(instance string) string {
+	return s.Namespace + ".health.runner." + instance
+}
+
+// DatabaseHealth returns where a runner's heartbeats for a database are.
+func (s Subjects) DatabaseHealth(database, instance string) string {
+	return s.Namespace + ".health.database." + database + "." + instance
+}
+
+// Migration returns where the progress of a database's migration is.
+func (s Subjects) Migration(database string) string {
+	return s.Namespace + ".health.migration." + database
+}
+
+// API returns the subject of a request to the runners' service, such as databases or run.shop.query.
+func (s Subjects) API(path string) string { return s.Namespace + ".api." + path }
+
+// Control returns where the stream behind ControlBucket re-publishes a key that it stored.
+func (s Subjects) Control(key string) string { return s.Namespace + ".control." + key }
+
+// JobsStream returns the name of the stream with a database's jobs.
+func (s Subjects) JobsStream(database string) string { return s.stream("JOBS_" + database) }
+
+// ResultsStream returns the name of the stream with a database's results.
+func (s Subjects) ResultsStream(database string) string { return s.stream("RESULTS_" + database) }
+
+// DeadStream returns the name of the stream with all dead letters.
+func (s Subjects) DeadStream() string { return s.stream("DEAD") }
+
+// HealthStream returns the name of the stream with all heartbeats.
+func (s Subjects) HealthStream() string { return s.stream("HEALTH") }
+
+// ControlBucket returns the name of the key-value bucket of cancel requests, with keys <database>.<job id>.
+func (s Subjects) ControlBucket() string { return s.stream("CONTROL") }
+
+// RowsBucket returns the name of the object store's bucket with rows that have no room in their results.
+func (s Subjects) RowsBucket() string { return s.stream("ROWS") }
+
+// ParamsBucket returns the name of the object store's bucket with parameters that have no room in their jobs.
+func (s Subjects) ParamsBucket() string { return s.stream("PARAMS") }
+
+func (s Subjects) stream(rest string) string { return strings.ToUpper(s.Namespace) + "_" + rest }
+
+// SplitJob returns the database and kind of a job's subject; ok is false for any other subject.
+func (s Subjects) SplitJob(subject string) (database, kind string, ok bool) {
+	rest, ok := strings.CutPrefix(subject, s.Namespace)
+	if !ok {
+		return "", "", false
+	}
+	if rest, ok = strings.CutPrefix(rest, ".jobs."); !ok {
+		return "", "", false
+	}
+	return strings.Cut(rest, ".")
+}

@@ -1,0 +1,79 @@
+package contract
+
+// Version is the version of the contract, the key version of every body.
+const Version = 1
+
+// Effect is what a redelivery of a job may do to its database.
+type Effect string
+
+// The effects.
+const (
+	ReadOnly    Effect = "read_only"
+	ExactlyOnce Effect = "exactly_once"
+	AtLeastOnce Effect = "at_least_once"
+	AtMostOnce  Effect = "at_most_once"
+)
+
+// Fenced reports whether each outcome of such a job has a row in the ledger.
+func (e Effect) Fenced() bool { return e == ExactlyOnce || e == AtMostOnce }
+
+// Status is how a job finished.
+type Status string
+
+// The statuses.
+const (
+	Succeeded Status = "succeeded"
+	Failed    Status = "failed"
+	Rejected  Status = "rejected"
+	Canceled  Status = "cancelled"
+	Expired   Status = "expired"
+	Unknown   Status = "unknown"
+)
+
+// The reasons of dead letters besides the statuses failed, rejected and unknown.
+const (
+	ReasonTooManyDeliveries = string(CodeTooManyDeliveries)
+	ReasonJobIDReused       = string(CodeIDReused)
+	ReasonResultIDTaken     = string(CodeResultTaken)
+)
+
+// The outcomes of a cancel request.
+const (
+	CancelDone    = "cancelled"        // the job finished as cancelled
+	CancelTooLate = "already_finished" // the job had finished otherwise, or did before the request reached it
+	CancelKept    = "requested"        // nothing is known of the job yet; the request is kept
+)
+
+// Verdict is how healthy a database is.
+type Verdict string
+
+// The verdicts, from the best to the worst.
+const (
+	Healthy   Verdict = "healthy"
+	Degraded  Verdict = "degraded"  // its jobs run, but an operator should look at it
+	Unhealthy Verdict = "unhealthy" // its jobs do not run or must be expected to fail
+)
+
+// The states of a runner.
+const (
+	RunnerStarting = "starting"
+	RunnerRunning  = "running"
+	RunnerDraining = "draining"
+	RunnerStopped  = "stopped"
+)
+
+// The states of a database, as a runner sees it.
+const (
+	DatabaseUp          = "up"
+	DatabaseDown        = "down"
+	DatabaseResultsFull = "results_full"
+	DatabaseBlocked     = "blocked" // a stream or consumer that its jobs need is missing, paused or unusable
+)
+
+// Fault is one error in a job's body. Path is a JSON path such as "params.account" or "statements[2].sql"; empty for the
+// whole body.
+type Fault struct {
+	Path    string `json:"path"`
+	Code    Code   `json:"code"`
+	Message string `json:"message"`
+}
