@@ -1,6 +1,11 @@
 package app
 
 import (
+	"fmt"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -16,4 +21,32 @@ func TestLeaseClock(t *testing.T) {
 	require.GreaterOrEqual(t, passed, 20*time.Millisecond)
 	require.LessOrEqual(t, passed, time.Since(begunHere)+10*time.Millisecond)
 	require.Less(t, begun.Year(), 2000, "it counts from the boot: nobody sets it")
+}
+
+// TestLeaseClockGoesOnWhileSuspended puts a process on a machine that seems to have been suspended for a day: its clocks of the
+// time since the boot and of the time awake differ by that.
+func TestLeaseClockGoesOnWhileSuspended(t *testing.T) {
+	t.Parallel()
+	const variable = "DBRUNNER_TEST_LEASE_CLOCK"
+	if os.Getenv(variable) != "" {
+		fmt.Println("clock:", leaseClock()().Unix())
+		return
+	}
+	read := func(command ...string) int64 {
+		cmd := exec.CommandContext(t.Context(), command[0], append(command[1:], os.Args[0], "-test.run=^"+t.Name()+"$")...)
+		cmd.Env = append(os.Environ(), variable+"=1")
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			t.Skipf("SKIPPED, not tested: no namespace of clocks can be made here: %s", out)
+		}
+		_, text, _ := strings.Cut(string(out), "clock: ")
+		text, _, _ = strings.Cut(text, "\n")
+		seconds, err := strconv.ParseInt(text, 10, 64)
+		require.NoError(t, err, "%s", out)
+		return seconds
+	}
+	const day = 24 * 60 * 60
+	here := read("env")
+	there := read("unshare", "--time", "--boottime", strconv.Itoa(day), "--fork")
+	require.InDelta(t, here+day, there, 600)
 }

@@ -38,11 +38,20 @@ func TestMessagesThatWaitedWhileTheMachineWasSuspended(t *testing.T) {
 			got <- m
 		})
 	}()
-	first := <-got
+	next := func() *bus.Message {
+		select {
+		case m := <-got:
+			return m
+		case <-time.After(30 * time.Second):
+			require.FailNow(t, "nothing is delivered")
+			return nil
+		}
+	}
+	first := next()
 	require.EqualValues(t, 1, first.Sequence())
 	require.NoError(t, first.Ack())
 	for range 2 {
-		m := <-got
+		m := next()
 		require.EqualValues(t, 2, m.Deliveries(), "sequence %d", m.Sequence())
 		require.NoError(t, m.Ack())
 	}

@@ -238,6 +238,7 @@ func TestLeaseIsLostWhileTheMachineIsSuspended(t *testing.T) {
 		b.start()
 		after(2 * ackWait)
 		require.ErrorIs(t, beginAgain, worker.ErrLeaseLost)
+		require.GreaterOrEqual(t, lasted, 400*time.Millisecond, "the lease is kept until then")
 		require.LessOrEqual(t, lasted, time.Second+ackWait/12, "at the next look")
 		require.EqualValues(t, 2, b.lane.State().Ended["lease_lost"])
 		for sequence := uint64(1); sequence <= 2; sequence++ {
