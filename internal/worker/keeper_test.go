@@ -210,6 +210,7 @@ func TestLeaseLostBeforeTheBegin(t *testing.T) {
 func TestLeaseIsLostWhileTheMachineIsSuspended(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
+		const closed = ackWait / 5 // the lid: after some looks at the leases, before the first extension
 		var suspended atomic.Int64
 		start := time.Now()
 		var lasted time.Duration
@@ -219,14 +220,14 @@ func TestLeaseIsLostWhileTheMachineIsSuspended(t *testing.T) {
 				return settled(d, jobs.Succeeded)
 			}
 			if d.Sequence == 2 { // not begun yet when the lid is closed
-				time.Sleep(500 * time.Millisecond)
+				time.Sleep(closed + 100*time.Millisecond)
 				beginAgain = begin()
 				return jobs.Outcome{Action: jobs.Undecided}
 			}
 			if begin() != nil {
 				return jobs.Outcome{Action: jobs.Undecided}
 			}
-			time.AfterFunc(400*time.Millisecond, func() { suspended.Store(int64(time.Hour)) })
+			time.AfterFunc(closed, func() { suspended.Store(int64(time.Hour)) })
 			<-ctx.Done()
 			require.ErrorIs(t, context.Cause(ctx), worker.ErrLeaseLost)
 			lasted = time.Since(start)
@@ -238,8 +239,8 @@ func TestLeaseIsLostWhileTheMachineIsSuspended(t *testing.T) {
 		b.start()
 		after(2 * ackWait)
 		require.ErrorIs(t, beginAgain, worker.ErrLeaseLost)
-		require.GreaterOrEqual(t, lasted, 400*time.Millisecond, "the lease is kept until then")
-		require.LessOrEqual(t, lasted, time.Second+ackWait/12, "at the next look")
+		require.GreaterOrEqual(t, lasted, closed, "the lease is kept until then")
+		require.LessOrEqual(t, lasted, closed+ackWait/12, "at the next look")
 		require.EqualValues(t, 2, b.lane.State().Ended["lease_lost"])
 		for sequence := uint64(1); sequence <= 2; sequence++ {
 			require.NotContains(t, b.stream.of(sequence), "nak")
