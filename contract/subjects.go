@@ -55,27 +55,28 @@ func (s Subjects) API(path string) string { return s.Namespace + ".api." + path 
 func (s Subjects) Control(key string) string { return s.Namespace + ".control." + key }
 
 // JobsStream returns the name of the stream with a database's jobs.
-func (s Subjects) JobsStream(database string) string { return s.stream("JOBS_" + database) }
+func (s Subjects) JobsStream(database string) string { return s.Prefix() + "JOBS_" + database }
 
 // ResultsStream returns the name of the stream with a database's results.
-func (s Subjects) ResultsStream(database string) string { return s.stream("RESULTS_" + database) }
+func (s Subjects) ResultsStream(database string) string { return s.Prefix() + "RESULTS_" + database }
 
 // DeadStream returns the name of the stream with all dead letters.
-func (s Subjects) DeadStream() string { return s.stream("DEAD") }
+func (s Subjects) DeadStream() string { return s.Prefix() + "DEAD" }
 
 // HealthStream returns the name of the stream with all heartbeats.
-func (s Subjects) HealthStream() string { return s.stream("HEALTH") }
+func (s Subjects) HealthStream() string { return s.Prefix() + "HEALTH" }
 
 // ControlBucket returns the name of the key-value bucket of cancel requests, with keys <database>.<job id>.
-func (s Subjects) ControlBucket() string { return s.stream("CONTROL") }
+func (s Subjects) ControlBucket() string { return s.Prefix() + "CONTROL" }
 
 // RowsBucket returns the name of the object store's bucket with rows that have no room in their results.
-func (s Subjects) RowsBucket() string { return s.stream("ROWS") }
+func (s Subjects) RowsBucket() string { return s.Prefix() + "ROWS" }
 
 // ParamsBucket returns the name of the object store's bucket with parameters that have no room in their jobs.
-func (s Subjects) ParamsBucket() string { return s.stream("PARAMS") }
+func (s Subjects) ParamsBucket() string { return s.Prefix() + "PARAMS" }
 
-func (s Subjects) stream(rest string) string { return strings.ToUpper(s.Namespace) + "_" + rest }
+// Prefix returns what the names of all streams and buckets begin with.
+func (s Subjects) Prefix() string { return strings.ToUpper(s.Namespace) + "_" }
 
 // SplitJob returns the database and kind of a job's subject; ok is false for any other subject.
 func (s Subjects) SplitJob(subject string) (database, kind string, ok bool) {

@@ -156,7 +156,7 @@ func idOf(job *bus.QueuedJob) string {
 	if json.Unmarshal(job.Body, &body) == nil && body.ID != nil && contract.ValidID(*body.ID) {
 		return *body.ID
 	}
-	if header := job.Headers["Nats-Msg-Id"]; body.ID == nil && len(header) > 0 && contract.ValidID(header[0]) {
+	if header := job.Headers[contract.HeaderMessageID]; body.ID == nil && len(header) > 0 && contract.ValidID(header[0]) {
 		return header[0]
 	}
 	return contract.DerivedID(job.Sequence, job.Timestamp)

@@ -18,9 +18,9 @@ import (
 // The headers of requests to the service.
 const (
 	// HeaderWait says how long a request waits for a job's end, as a Go duration.
-	HeaderWait = "Dbrunner-Wait"
+	HeaderWait = contract.HeaderWait
 	// HeaderRequestedBy says who asks for a job's end, in words of his own.
-	HeaderRequestedBy = "Dbrunner-Requested-By"
+	HeaderRequestedBy = contract.HeaderRequestedBy
 )
 
 // The verbs of the service: the first token behind <namespace>.api.

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"dbrunner/contract"
 	"dbrunner/internal/bus"
 	"dbrunner/internal/jobs"
 )
@@ -19,11 +20,11 @@ import (
 // What became of a job that somebody wanted cancelled.
 const (
 	// CancelDone: the job ended as cancelled.
-	CancelDone = "cancelled"
+	CancelDone = contract.CancelDone
 	// CancelTooLate: the job had ended otherwise, or did so before the request reached it.
-	CancelTooLate = "already_finished"
+	CancelTooLate = contract.CancelTooLate
 	// CancelKept: nothing is known of the job yet; the request is kept and honoured.
-	CancelKept = "requested"
+	CancelKept = contract.CancelKept
 )
 
 // cancelWait is how long a request to cancel waits for the job's end where it does not say so itself.

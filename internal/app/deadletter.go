@@ -6,25 +6,26 @@ import (
 	"strings"
 	"time"
 
+	"dbrunner/contract"
 	"dbrunner/internal/bus"
 	"dbrunner/internal/jobs"
 )
 
 // The headers of a dead letter that say why it is there. The letter's payload is the job's body, unchanged.
 const (
-	HeaderJobID      = "Dbrunner-Job-Id"
-	HeaderReason     = "Dbrunner-Reason" // a status or a code: what brought the letter here
-	HeaderCode       = "Dbrunner-Code"   // error.code of the answer
-	HeaderMessage    = "Dbrunner-Message"
-	HeaderFaults     = "Dbrunner-Faults"    // JSON array of {path, code, message}
-	HeaderResultID   = "Dbrunner-Result-Id" // the stored result is there; missing if there is none
-	HeaderSequence   = "Dbrunner-Sequence"  // of the job's message, with its time
-	HeaderQueuedAt   = "Dbrunner-Queued-At"
-	HeaderDeliveries = "Dbrunner-Deliveries"
-	HeaderRunner     = "Dbrunner-Runner"
+	HeaderJobID      = contract.HeaderJobID
+	HeaderReason     = contract.HeaderReason // a status or a code: what brought the letter here
+	HeaderCode       = contract.HeaderCode   // error.code of the answer
+	HeaderMessage    = contract.HeaderMessage
+	HeaderFaults     = contract.HeaderFaults   // JSON array of {path, code, message}
+	HeaderResultID   = contract.HeaderResultID // the stored result is there; missing if there is none
+	HeaderSequence   = contract.HeaderSequence // of the job's message, with its time
+	HeaderQueuedAt   = contract.HeaderQueuedAt
+	HeaderDeliveries = contract.HeaderDeliveries
+	HeaderRunner     = contract.HeaderRunner
 
 	// RedriveOf is in the headers of a job that was published again from a dead letter: the first job's id.
-	RedriveOf = "Dbrunner-Redrive-Of"
+	RedriveOf = contract.HeaderRedriveOf
 )
 
 // ownPrefix is what the names of a letter's own headers begin with. A job's header of such a name is kept as data

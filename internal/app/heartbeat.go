@@ -3,25 +3,26 @@ package app
 import (
 	"time"
 
+	"dbrunner/contract"
 	"dbrunner/internal/jobs"
 	"dbrunner/internal/worker"
 )
 
 // The states of a runner.
 const (
-	stateStarting = "starting"
-	stateRunning  = "running"
-	stateDraining = "draining"
-	stateStopped  = "stopped"
+	stateStarting = contract.RunnerStarting
+	stateRunning  = contract.RunnerRunning
+	stateDraining = contract.RunnerDraining
+	stateStopped  = contract.RunnerStopped
 )
 
 // The states of a database.
 const (
-	databaseUp   = "up"
-	databaseDown = "down"
-	databaseFull = "results_full"
+	databaseUp   = contract.DatabaseUp
+	databaseDown = contract.DatabaseDown
+	databaseFull = contract.DatabaseResultsFull
 	// databaseBlocked: a stream or consumer that its jobs need is missing, paused or not usable.
-	databaseBlocked = "blocked"
+	databaseBlocked = contract.DatabaseBlocked
 )
 
 // heartbeat is what a runner tells about itself, the last of it kept under its subject.

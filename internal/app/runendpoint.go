@@ -14,7 +14,7 @@ import (
 )
 
 // headerMessageID is in which a request names a job whose body has no id.
-const headerMessageID = "Nats-Msg-Id"
+const headerMessageID = contract.HeaderMessageID
 
 // runRequest is a job on its way through the synchronous door.
 type runRequest struct {

@@ -33,7 +33,7 @@ var arrows = []arrow{
 	{"internal/db/*", []string{"internal/db", "internal/db/dialect", "internal/db/migration", "internal/jsontext"}}, // engines: never another engine
 	{"internal/db", []string{"internal/db/dialect", "internal/jsontext", "contract"}},
 	{"internal/bus/bustest", []string{"internal/bus"}},
-	{"internal/bus", nil},
+	{"internal/bus", []string{"contract"}},
 	{"internal/config", []string{"internal/spell"}},
 	{"contract", []string{"internal/jsontext"}},
 	{"internal/jsontext", nil},

@@ -89,7 +89,7 @@ func (c *Conn) RequestCancel(ctx context.Context, database, jobID string, value 
 
 // controlSubject is where a key of the bucket is published to.
 func (c *Conn) controlSubject(key string) string {
-	subject := c.subjects.control(key)
+	subject := c.subjects.controlKey(key)
 	if c.opts.Domain != "" { // $KV.> stays inside a domain
 		subject = c.apiPrefix + subject
 	}
@@ -142,7 +142,7 @@ func (n *Cancellations) Ready(ctx context.Context) error {
 
 // Run reads requests until the context ends. It returns nil, or why it cannot subscribe.
 func (n *Cancellations) Run(ctx context.Context) error {
-	sub, err := n.conn.nc.Subscribe(n.conn.subjects.controlled(">"), func(*nats.Msg) { wake(n.news) })
+	sub, err := n.conn.nc.Subscribe(n.conn.subjects.Control(">"), func(*nats.Msg) { wake(n.news) })
 	if err != nil {
 		return fmt.Errorf("subscribe to requests to cancel: %w", closedAs(err))
 	}
@@ -201,7 +201,7 @@ func (n *Cancellations) readNew(ctx context.Context) error {
 		n.created, n.next = info.Created, 1
 		n.forgetBefore(math.MaxUint64)
 	}
-	stream, all := info.Config.Name, n.conn.subjects.control(">")
+	stream, all := info.Config.Name, n.conn.subjects.controlKey(">")
 	for n.next <= info.State.LastSeq {
 		m, err := n.conn.getMessage(ctx, stream, getRequest{Sequence: n.next, NextFor: all})
 		if err != nil {
@@ -234,7 +234,7 @@ func (n *Cancellations) info(ctx context.Context) (*jetstream.StreamInfo, error)
 
 // take takes over one entry of the bucket.
 func (n *Cancellations) take(m *storedMessage) {
-	key := strings.TrimPrefix(m.Subject, n.conn.subjects.control(""))
+	key := strings.TrimPrefix(m.Subject, n.conn.subjects.controlKey(""))
 	database, jobID, ok := strings.Cut(key, ".")
 	if !ok || !n.databases[database] || strings.Contains(jobID, ".") { // no job's
 		return

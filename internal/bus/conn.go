@@ -13,6 +13,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"go.uber.org/zap"
+
+	"dbrunner/contract"
 )
 
 // maxDenied bounds the remembered permission errors.
@@ -76,7 +78,7 @@ func Connect(ctx context.Context, opts Options) (*Conn, error) {
 	c := &Conn{
 		log:       opts.Logger,
 		opts:      opts,
-		subjects:  subjects{namespace: opts.Namespace},
+		subjects:  subjects{contract.Subjects{Namespace: opts.Namespace}},
 		apiPrefix: apiPrefix(opts.Domain),
 		closed:    make(chan struct{}),
 		watchers:  make(map[chan struct{}]struct{}),

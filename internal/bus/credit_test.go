@@ -8,6 +8,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
+
+	"dbrunner/contract"
 )
 
 // TestCreditNeverGrows runs the account through anything: slots are neither lost nor made up, and what is asked
@@ -213,7 +215,7 @@ func FuzzParseAck(f *testing.F) {
 
 func TestReplySubjects(t *testing.T) {
 	t.Parallel()
-	s := subjects{namespace: "dbrunner"}
+	s := subjects{contract.Subjects{Namespace: "dbrunner"}}
 	for _, good := range []string{"_INBOX.abc.1", "dbrunner.replies.demo.x", "upstream.answers.7", "dbrunnerx.jobs.a"} {
 		require.NoError(t, s.checkReply(good, "_INBOX_dbrunner_a"), good)
 	}
@@ -231,7 +233,7 @@ func FuzzReplySubject(f *testing.F) {
 	for _, seed := range []string{"_INBOX.abc.1", "dbrunner.replies.demo.x", "a..b", "$JS.API.X", "a.*", "dbrunner.jobs.a.b", "a b"} {
 		f.Add(seed)
 	}
-	s := subjects{namespace: "dbrunner"}
+	s := subjects{contract.Subjects{Namespace: "dbrunner"}}
 	f.Fuzz(func(t *testing.T, subject string) {
 		if s.checkReply(subject, "_INBOX_dbrunner_a") != nil {
 			return
@@ -256,13 +258,13 @@ func FuzzReplySubject(f *testing.F) {
 
 func TestSplitJob(t *testing.T) {
 	t.Parallel()
-	s := subjects{namespace: "dbrunner"}
-	database, kind, ok := s.splitJob("dbrunner.jobs.rpa_db.query")
+	s := subjects{contract.Subjects{Namespace: "dbrunner"}}
+	database, kind, ok := s.SplitJob("dbrunner.jobs.rpa_db.query")
 	require.True(t, ok)
 	require.Equal(t, "rpa_db", database)
 	require.Equal(t, "query", kind)
 	for _, other := range []string{"dbrunner.jobs.x", "dbrunner.results.a.b", "other.jobs.a.b", ""} {
-		_, _, ok := s.splitJob(other)
+		_, _, ok := s.SplitJob(other)
 		require.False(t, ok, other)
 	}
 }

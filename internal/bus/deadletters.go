@@ -11,6 +11,8 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"go.uber.org/zap"
+
+	"dbrunner/contract"
 )
 
 // Bounds of a dead letter's headers.
@@ -18,9 +20,9 @@ const (
 	maxHeaderValue = 16 << 10
 	cutMark        = " [cut]"
 	// HeaderOriginal precedes the names of a job's own headers where they would mean something to the server.
-	HeaderOriginal = "Dbrunner-Header-"
+	HeaderOriginal = contract.HeaderOriginal
 	// HeaderDropped counts the headers that found no room in the letter.
-	HeaderDropped = "Dbrunner-Headers-Dropped"
+	HeaderDropped = contract.HeaderDropped
 )
 
 // PublishDeadLetter stores a dead letter and returns when it is stored: the body unchanged, the headers as data.
@@ -35,7 +37,7 @@ func (c *Conn) PublishDeadLetter(
 		return err
 	}
 	msg := nats.Msg{
-		Subject: c.subjects.letter(database, kind, derivedID),
+		Subject: c.subjects.DeadLetter(database, kind, derivedID),
 		Header:  letterHeaders(headers, c.MaxPayload()-len(body)),
 		Data:    body,
 	}
@@ -86,7 +88,7 @@ func letterHeaders(headers map[string][]string, room int) nats.Header {
 
 // ours tells what the runner says of the letter from what the job brought along, which may look like it.
 func ours(header string) bool {
-	return strings.HasPrefix(header, "Dbrunner-") && !strings.HasPrefix(header, HeaderOriginal)
+	return strings.HasPrefix(header, contract.HeaderPrefix) && !strings.HasPrefix(header, HeaderOriginal)
 }
 
 // letterName keeps the server from obeying a job's header once more, now in a letter. A name that no header can
@@ -128,9 +130,9 @@ type DeadLetter struct {
 // DeadLetters calls each for every dead letter, oldest first, until it returns false. database and kind narrow the
 // list, empty means all.
 func (c *Conn) DeadLetters(ctx context.Context, database, kind string, each func(DeadLetter) bool) error {
-	filter := c.subjects.letter(orAny(database), orAny(kind), "*")
+	filter := c.subjects.DeadLetter(orAny(database), orAny(kind), "*")
 	for sequence := uint64(1); ; {
-		m, err := c.getMessage(ctx, c.subjects.deadStream(), getRequest{Sequence: sequence, NextFor: filter})
+		m, err := c.getMessage(ctx, c.subjects.DeadStream(), getRequest{Sequence: sequence, NextFor: filter})
 		if err != nil {
 			return fmt.Errorf("list dead letters: %w", err)
 		}
@@ -156,7 +158,7 @@ func (c *Conn) DeadLetter(ctx context.Context, database, kind, derivedID string)
 	if err := errors.Join(checkName("database", database), checkName("kind", kind), checkID(derivedID)); err != nil {
 		return DeadLetter{}, err
 	}
-	m, err := c.getMessage(ctx, c.subjects.deadStream(), getRequest{LastFor: c.subjects.letter(database, kind, derivedID)})
+	m, err := c.getMessage(ctx, c.subjects.DeadStream(), getRequest{LastFor: c.subjects.DeadLetter(database, kind, derivedID)})
 	if err != nil {
 		return DeadLetter{}, fmt.Errorf("read the dead letter: %w", err)
 	}
@@ -170,7 +172,7 @@ func (c *Conn) DeadLetter(ctx context.Context, database, kind, derivedID string)
 // DeleteDeadLetter removes a dead letter as it was read; one that was replaced or is gone meanwhile stays so.
 func (c *Conn) DeleteDeadLetter(ctx context.Context, letter DeadLetter) error {
 	request := map[string]uint64{"seq": letter.Sequence}
-	stream := c.subjects.deadStream()
+	stream := c.subjects.DeadStream()
 	err := c.apiRetry(ctx, "STREAM.MSG.DELETE."+stream, request, nil)
 	if hasCode(err, codeDeleteFailed) { // for any reason: also because it is gone
 		if m, getErr := c.getMessage(ctx, stream, getRequest{Sequence: letter.Sequence}); getErr == nil && m == nil {
@@ -184,7 +186,7 @@ func (c *Conn) DeleteDeadLetter(ctx context.Context, letter DeadLetter) error {
 }
 
 func (c *Conn) readLetter(m *storedMessage) (DeadLetter, bool) {
-	parts := strings.Split(strings.TrimPrefix(m.Subject, c.subjects.namespace+".dead."), ".")
+	parts := strings.Split(strings.TrimPrefix(m.Subject, c.subjects.Namespace+".dead."), ".")
 	if len(parts) != 3 {
 		return DeadLetter{}, false
 	}
@@ -214,7 +216,7 @@ type DeadState struct {
 
 // DeadState asks the server about the dead letters.
 func (c *Conn) DeadState(ctx context.Context) (DeadState, error) {
-	info, err := c.streamInfo(ctx, c.subjects.deadStream())
+	info, err := c.streamInfo(ctx, c.subjects.DeadStream())
 	if err != nil {
 		return DeadState{}, fmt.Errorf("dead letters: %w", err)
 	}

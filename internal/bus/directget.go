@@ -64,7 +64,7 @@ func (r *Results) HasResult(ctx context.Context, jobID string) (bool, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, directGetTimeout)
 	defer cancel()
-	one, first := r.glances.join(r.conn.subjects.result(r.database, jobID))
+	one, first := r.glances.join(r.conn.subjects.Result(r.database, jobID))
 	if first {
 		runtime.Gosched() // whoever can run now may have a look to add
 		r.glances.shut(one)

@@ -23,7 +23,7 @@ func (c *Conn) RunnerHeartbeats(instance string) (*HeartbeatPublisher, error) {
 	if err := checkName("instance", instance); err != nil {
 		return nil, err
 	}
-	return &HeartbeatPublisher{conn: c, subject: c.subjects.runnerHealth(instance)}, nil
+	return &HeartbeatPublisher{conn: c, subject: c.subjects.RunnerHealth(instance)}, nil
 }
 
 // DatabaseHeartbeats is for what a runner says of a database.
@@ -31,7 +31,7 @@ func (c *Conn) DatabaseHeartbeats(database, instance string) (*HeartbeatPublishe
 	if err := errors.Join(checkName("database", database), checkName("instance", instance)); err != nil {
 		return nil, err
 	}
-	return &HeartbeatPublisher{conn: c, subject: c.subjects.databaseHealth(database, instance)}, nil
+	return &HeartbeatPublisher{conn: c, subject: c.subjects.DatabaseHealth(database, instance)}, nil
 }
 
 // Publish publishes a heartbeat, once. shared: since our last one somebody else has published there, so that there is
@@ -80,7 +80,7 @@ func (c *Conn) Lag(ctx context.Context, database, lane string) (Lag, error) {
 		AckPending  int    `json:"num_ack_pending"`
 		Redelivered int    `json:"num_redelivered"`
 	}
-	if err := c.api(ctx, "CONSUMER.INFO."+c.subjects.jobsStream(database)+"."+lane, nil, &info); err != nil {
+	if err := c.api(ctx, "CONSUMER.INFO."+c.subjects.JobsStream(database)+"."+lane, nil, &info); err != nil {
 		return Lag{}, fmt.Errorf("lag of lane %s of %s: %w", lane, database, err)
 	}
 	return Lag{Pending: info.Pending, AckPending: info.AckPending, Redelivered: info.Redelivered, At: time.Now()}, nil

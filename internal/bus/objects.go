@@ -25,10 +25,10 @@ type Bucket struct {
 }
 
 // Rows is the bucket for rows that are too many for a result.
-func (c *Conn) Rows() *Bucket { return c.bucket(c.subjects.rowsBucket()) }
+func (c *Conn) Rows() *Bucket { return c.bucket(c.subjects.RowsBucket()) }
 
 // Params is the bucket for parameters that are too many for a job.
-func (c *Conn) Params() *Bucket { return c.bucket(c.subjects.paramsBucket()) }
+func (c *Conn) Params() *Bucket { return c.bucket(c.subjects.ParamsBucket()) }
 
 func (c *Conn) bucket(name string) *Bucket {
 	return &Bucket{conn: c, name: name, stream: objectPrefix + name}

@@ -66,7 +66,7 @@ func (i *Intake) leaseStray(ctx context.Context, m *storedMessage, now time.Time
 
 // read reads what the bucket has, zero where that is no count.
 func (l *strayLease) read(ctx context.Context) (last *storedMessage, count strayCount, err error) {
-	last, err = l.conn.getMessage(ctx, l.conn.subjects.controlStream(), getRequest{LastFor: l.conn.subjects.control(l.key)})
+	last, err = l.conn.getMessage(ctx, l.conn.subjects.controlStream(), getRequest{LastFor: l.conn.subjects.controlKey(l.key)})
 	if err != nil {
 		return nil, count, fmt.Errorf("read the deliveries of a message: %w", err)
 	}

@@ -160,7 +160,7 @@ func (p *pull) redeliverOrphan(m *storedMessage, lease *strayLease) {
 			stray.msg.Header = headers
 		}
 	}
-	stray.database, stray.kind, _ = p.conn.subjects.splitJob(m.Subject)
+	stray.database, stray.kind, _ = p.conn.subjects.SplitJob(m.Subject)
 	p.intake.log.Warn("a message was left behind in the queue and would not be delivered any more: taking it up again",
 		zap.Uint64("sequence", m.Sequence), zap.Uint64("deliveries", number))
 	p.intake.count(func(s *IntakeState) { s.Handled++; s.Orphans++ })

@@ -9,6 +9,8 @@ import (
 	"sync"
 
 	"github.com/nats-io/nats.go"
+
+	"dbrunner/contract"
 )
 
 // Permission is a subject that a runner publishes or subscribes to.
@@ -50,7 +52,7 @@ const tried = "dbrunner-check"
 // RunnerPermissions are the rights that a runner with these options needs, with subjects as it uses them.
 func RunnerPermissions(opts Options, want RightsOptions) []Permission {
 	opts.setDefaults()
-	b := &rightsOf{opts: &opts, subjects: subjects{namespace: opts.Namespace}, api: apiPrefix(opts.Domain), want: want}
+	b := &rightsOf{opts: &opts, subjects: subjects{contract.Subjects{Namespace: opts.Namespace}}, api: apiPrefix(opts.Domain), want: want}
 	b.fleet()
 	for i := range want.Topology.Databases {
 		b.database(&want.Topology.Databases[i])
@@ -96,13 +98,13 @@ func (b *rightsOf) calls(calls ...string) {
 
 func (b *rightsOf) fleet() {
 	s := b.subjects
-	b.subscribe(b.opts.InboxPrefix+"."+tried+".*", s.controlled(">"), "$SRV.PING", "$SRV.INFO."+s.namespace, "$SRV.STATS."+s.namespace+"."+tried,
-		s.api("databases"), s.api("*"), s.api("health.>"), s.api("run.>"), s.api("cancel.>"))
-	b.publish(s.runnerHealth(b.opts.Instance), "_INBOX."+tried)
+	b.subscribe(b.opts.InboxPrefix+"."+tried+".*", s.Control(">"), "$SRV.PING", "$SRV.INFO."+s.Namespace, "$SRV.STATS."+s.Namespace+"."+tried,
+		s.API("databases"), s.API("*"), s.API("health.>"), s.API("run.>"), s.API("cancel.>"))
+	b.publish(s.RunnerHealth(b.opts.Instance), "_INBOX."+tried)
 	for _, prefix := range b.want.ReplyPrefixes {
 		b.publish(prefix + tried)
 	}
-	for _, stream := range []string{s.deadStream(), s.healthStream(), s.controlStream()} {
+	for _, stream := range []string{s.DeadStream(), s.HealthStream(), s.controlStream()} {
 		b.calls("STREAM.INFO." + stream)
 		b.creates("STREAM.CREATE." + stream)
 	}
@@ -111,7 +113,7 @@ func (b *rightsOf) fleet() {
 }
 
 func (b *rightsOf) objects() {
-	rows, params := b.subjects.rowsBucket(), b.subjects.paramsBucket()
+	rows, params := b.subjects.RowsBucket(), b.subjects.ParamsBucket()
 	for _, bucket := range []string{rows, params} {
 		b.calls("STREAM.INFO."+objectPrefix+bucket, "STREAM.MSG.GET."+objectPrefix+bucket)
 		b.creates("STREAM.CREATE." + objectPrefix + bucket)
@@ -121,22 +123,22 @@ func (b *rightsOf) objects() {
 }
 
 func (b *rightsOf) database(d *DatabaseTopology) {
-	s, jobs, results := b.subjects, b.subjects.jobsStream(d.Name), b.subjects.resultsStream(d.Name)
-	b.subscribe(s.result(d.Name, "*"), s.api("databases."+d.Name), s.api("health."+d.Name), s.api("run."+d.Name+".*"), s.api("cancel."+d.Name+".*"))
-	b.publish(s.store(d.Name, tried), s.databaseHealth(d.Name, b.opts.Instance), s.migration(d.Name), b.control(d.Name+"."+tried),
-		s.namespace+".replies."+d.Name+"."+tried, s.api("databases."+d.Name))
-	b.publish(chunkSubject(s.rowsBucket(), d.Name+"."+tried))
+	s, jobs, results := b.subjects, b.subjects.JobsStream(d.Name), b.subjects.ResultsStream(d.Name)
+	b.subscribe(s.Result(d.Name, "*"), s.API("databases."+d.Name), s.API("health."+d.Name), s.API("run."+d.Name+".*"), s.API("cancel."+d.Name+".*"))
+	b.publish(s.Store(d.Name, tried), s.DatabaseHealth(d.Name, b.opts.Instance), s.Migration(d.Name), b.control(d.Name+"."+tried),
+		s.Namespace+".replies."+d.Name+"."+tried, s.API("databases."+d.Name))
+	b.publish(chunkSubject(s.RowsBucket(), d.Name+"."+tried))
 	b.calls("STREAM.INFO."+jobs, "STREAM.MSG.GET."+jobs, "STREAM.INFO."+results, "STREAM.MSG.GET."+results,
-		"DIRECT.GET."+results, "DIRECT.GET."+results+"."+s.result(d.Name, tried), "STREAM.PURGE."+results)
+		"DIRECT.GET."+results, "DIRECT.GET."+results+"."+s.Result(d.Name, tried), "STREAM.PURGE."+results)
 	b.creates("STREAM.CREATE."+jobs, "STREAM.CREATE."+results)
 	for _, lane := range d.Lanes {
 		b.calls("CONSUMER.INFO."+jobs+"."+lane.Name, "CONSUMER.MSG.NEXT."+jobs+"."+lane.Name)
 		b.creates("CONSUMER.CREATE." + jobs + "." + lane.Name)
 		b.publish(b.ack(jobs, lane.Name))
 		for _, kind := range lane.Kinds {
-			b.publish(s.letter(d.Name, kind, tried))
+			b.publish(s.DeadLetter(d.Name, kind, tried))
 			if b.want.Run {
-				b.publish(s.job(d.Name, kind))
+				b.publish(s.Job(d.Name, kind))
 			}
 		}
 	}
@@ -145,9 +147,9 @@ func (b *rightsOf) database(d *DatabaseTopology) {
 // control is where a key of the bucket of requests to cancel is published to: $KV.> stays inside a domain.
 func (b *rightsOf) control(key string) string {
 	if b.opts.Domain != "" {
-		return b.api + b.subjects.control(key)
+		return b.api + b.subjects.controlKey(key)
 	}
-	return b.subjects.control(key)
+	return b.subjects.controlKey(key)
 }
 
 // ack is a subject of acknowledgements in the form that the server writes today.

@@ -134,7 +134,7 @@ func (c *Conn) ourStreams(ctx context.Context) ([]*jetstream.StreamInfo, error) 
 	if err != nil {
 		return nil, fmt.Errorf("list streams: %w", err)
 	}
-	prefix := c.subjects.streamName("")
+	prefix := c.subjects.Prefix()
 	all = slices.DeleteFunc(all, func(info *jetstream.StreamInfo) bool {
 		name := strings.TrimPrefix(strings.TrimPrefix(info.Config.Name, bucketPrefix), objectPrefix)
 		return !strings.HasPrefix(name, prefix) || !c.ours(info.Config.Metadata)

@@ -139,7 +139,7 @@ func (p *pruner) runnersOf(ctx context.Context, stream string) ([]string, error)
 		}
 	}
 	s := p.conn.subjects
-	for _, prefix := range []string{s.jobsStream(""), s.resultsStream("")} {
+	for _, prefix := range []string{s.JobsStream(""), s.ResultsStream("")} {
 		if database, ok := strings.CutPrefix(stream, prefix); ok {
 			return p.runners[database], nil
 		}
@@ -149,9 +149,9 @@ func (p *pruner) runnersOf(ctx context.Context, stream string) ([]string, error)
 
 func (p *pruner) readHeartbeats(ctx context.Context) error {
 	p.runners = make(map[string][]string)
-	filter := p.conn.subjects.runnerHealth("*")
+	filter := p.conn.subjects.RunnerHealth("*")
 	for next := uint64(1); ; {
-		m, err := p.conn.getMessage(ctx, p.conn.subjects.healthStream(), getRequest{Sequence: next, NextFor: filter})
+		m, err := p.conn.getMessage(ctx, p.conn.subjects.HealthStream(), getRequest{Sequence: next, NextFor: filter})
 		if errors.Is(err, ErrNotFound) || err == nil && m == nil {
 			return nil
 		}

@@ -180,7 +180,7 @@ func (p *pull) dispatch(ctx context.Context, m *nats.Msg) {
 	}
 	message := &Message{conn: p.conn, msg: m, ack: info}
 	var ok bool
-	message.database, message.kind, ok = p.conn.subjects.splitJob(m.Subject)
+	message.database, message.kind, ok = p.conn.subjects.SplitJob(m.Subject)
 	p.failures = 0
 	first := p.isFirst(info)
 	if p.doubt {

@@ -9,12 +9,14 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"dbrunner/contract"
 )
 
 const headerExpectedSubjectSequence = "Nats-Expected-Last-Subject-Sequence"
 
 // HeaderTraceParent holds the W3C trace context that a message belongs to.
-const HeaderTraceParent = "traceparent"
+const HeaderTraceParent = contract.HeaderTraceParent
 
 // StoreVerdict is what became of a result that was offered to the stream.
 type StoreVerdict uint8
@@ -52,10 +54,10 @@ type Results struct {
 
 // Results gives access to the stored results of a database.
 func (c *Conn) Results(database string) *Results {
-	stream := c.subjects.resultsStream(database)
+	stream := c.subjects.ResultsStream(database)
 	return &Results{
 		conn: c, database: database, stream: stream,
-		direct: c.apiPrefix + "DIRECT.GET." + stream + "." + c.subjects.result(database, ""),
+		direct: c.apiPrefix + "DIRECT.GET." + stream + "." + c.subjects.Result(database, ""),
 		first:  nats.Header{headerExpectedSubjectSequence: {"0"}},
 	}
 }
@@ -77,7 +79,7 @@ func (r *Results) store(ctx context.Context, jobID string, header nats.Header, b
 		return 0, err
 	}
 	// A message id would be answered "stored" although another payload is there, so there is none.
-	msg := nats.Msg{Subject: r.conn.subjects.store(r.database, jobID), Header: header, Data: body}
+	msg := nats.Msg{Subject: r.conn.subjects.Store(r.database, jobID), Header: header, Data: body}
 	var verdict StoreVerdict
 	err := r.conn.publishUntil(ctx, &msg, func(err error) (again bool, _ error) {
 		verdict, again, err = storeVerdict(err)
@@ -146,7 +148,7 @@ func (r *Results) StoredResult(ctx context.Context, jobID string) ([]byte, error
 	if err := checkID(jobID); err != nil {
 		return nil, err
 	}
-	m, err := r.conn.getMessage(ctx, r.stream, getRequest{LastFor: r.conn.subjects.result(r.database, jobID)})
+	m, err := r.conn.getMessage(ctx, r.stream, getRequest{LastFor: r.conn.subjects.Result(r.database, jobID)})
 	if err != nil {
 		return nil, fmt.Errorf("read the stored result: %w", err)
 	}

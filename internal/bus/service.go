@@ -14,6 +14,8 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/micro"
 	"go.uber.org/zap"
+
+	"dbrunner/contract"
 )
 
 // The queue groups of the service: in each, one runner gets a request. The second one listens beside the endpoints, so
@@ -171,7 +173,7 @@ func (s *Service) subscribe(work context.Context, endpoints []Endpoint) error {
 		}
 	}
 	for _, subject := range s.opts.OthersSubjects {
-		sub, err := s.conn.nc.QueueSubscribe(s.conn.subjects.api(subject), othersGroup, func(m *nats.Msg) { s.other(work, m) })
+		sub, err := s.conn.nc.QueueSubscribe(s.conn.subjects.API(subject), othersGroup, func(m *nats.Msg) { s.other(work, m) })
 		if err != nil {
 			return err
 		}
@@ -190,12 +192,12 @@ func (s *Service) add(work context.Context, e *Endpoint) error {
 			Tokens: s.tokens(r.Subject()), Headers: r.Headers(), Body: r.Data(), reply: r.Reply(),
 		})
 	}
-	return s.added.AddEndpoint(e.Name, micro.HandlerFunc(handler), micro.WithEndpointSubject(s.conn.subjects.api(e.Subject)),
+	return s.added.AddEndpoint(e.Name, micro.HandlerFunc(handler), micro.WithEndpointSubject(s.conn.subjects.API(e.Subject)),
 		micro.WithEndpointQueueGroup(group), micro.WithEndpointMetadata(e.Metadata))
 }
 
 func (s *Service) tokens(subject string) []string {
-	return strings.Split(strings.TrimPrefix(subject, s.conn.subjects.api("")), ".")
+	return strings.Split(strings.TrimPrefix(subject, s.conn.subjects.API("")), ".")
 }
 
 // take answers a request in a goroutine of its own, if there is a place for it. Answers do not go through the library,
@@ -299,12 +301,12 @@ var ErrNoService = errors.New("no runner answers")
 // Ask sends a request to the runners' service and returns the answer; path is what stands behind "<namespace>.api.".
 // *ServiceError: the answer is an error. ErrNoService: nobody is there to answer.
 func (c *Conn) Ask(ctx context.Context, path string, headers map[string][]string, body []byte) ([]byte, error) {
-	m, err := c.nc.RequestMsgWithContext(ctx, &nats.Msg{Subject: c.subjects.api(path), Header: headers, Data: body})
+	m, err := c.nc.RequestMsgWithContext(ctx, &nats.Msg{Subject: c.subjects.API(path), Header: headers, Data: body})
 	switch {
 	case errors.Is(err, nats.ErrNoResponders):
-		return nil, fmt.Errorf("%w %s", ErrNoService, c.subjects.api(path))
+		return nil, fmt.Errorf("%w %s", ErrNoService, c.subjects.API(path))
 	case err != nil:
-		return nil, fmt.Errorf("ask %s: %w", c.subjects.api(path), closedAs(err))
+		return nil, fmt.Errorf("ask %s: %w", c.subjects.API(path), closedAs(err))
 	}
 	if code := m.Header.Get(micro.ErrorCodeHeader); code != "" {
 		status, err := strconv.Atoi(code)
@@ -317,7 +319,7 @@ func (c *Conn) Ask(ctx context.Context, path string, headers map[string][]string
 }
 
 // headerProbe marks a request that wants no answer.
-const headerProbe = "Dbrunner-Probe"
+const headerProbe = contract.HeaderProbe
 
 // probeTimeout is how long the servers may take to say that nobody listens.
 const probeTimeout = 500 * time.Millisecond

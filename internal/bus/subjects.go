@@ -2,32 +2,27 @@ package bus
 
 import (
 	"fmt"
-	"regexp"
 	"strings"
+
+	"dbrunner/contract"
 )
 
-// DefaultNamespace is the first token of all subjects where the configuration names no other.
-const DefaultNamespace = "dbrunner"
+// DefaultNamespace is the first token of all subjects unless the configuration names another one.
+const DefaultNamespace = contract.DefaultNamespace
 
-const (
-	maxNameLength = 64
-	maxIDLength   = 120 // derived and re-driven ids are longer than a publisher's
-	// maxReplyLength is far below the server's longest line of 4,096 bytes: above that it cuts the connection.
-	maxReplyLength = 1024
-)
-
-var token = regexp.MustCompile(`^[A-Za-z0-9_-]+$`)
+// maxReplyLength is far below the server's longest line of 4,096 bytes: above that it cuts the connection.
+const maxReplyLength = 1024
 
 func checkName(what, name string) error {
-	if len(name) > maxNameLength || !token.MatchString(name) {
-		return fmt.Errorf("%w: %s %q is not 1 to %d of A-Z a-z 0-9 _ -", ErrSubject, what, name, maxNameLength)
+	if !contract.ValidName(name) {
+		return fmt.Errorf("%w: %s %q is not 1 to 64 of A-Z a-z 0-9 _ -", ErrSubject, what, name)
 	}
 	return nil
 }
 
 func checkID(id string) error {
-	if len(id) > maxIDLength || !token.MatchString(id) {
-		return fmt.Errorf("%w: id is not 1 to %d of A-Z a-z 0-9 _ -", ErrSubject, maxIDLength)
+	if !contract.ValidResultID(id) {
+		return fmt.Errorf("%w: id is not 1 to 120 of A-Z a-z 0-9 _ -", ErrSubject)
 	}
 	return nil
 }
@@ -45,85 +40,11 @@ func chunkSubject(bucket, mark string) string { return "$O." + bucket + ".C." + 
 func metaSubject(bucket, encoded string) string { return "$O." + bucket + ".M." + encoded }
 
 // subjects builds the subjects and stream names of one namespace.
-type subjects struct {
-	namespace string
-}
+type subjects struct{ contract.Subjects }
 
-func (s subjects) job(database, kind string) string {
-	return s.namespace + ".jobs." + database + "." + kind
-}
+func (s subjects) controlStream() string { return bucketPrefix + s.ControlBucket() }
 
-func (s subjects) store(database, id string) string {
-	return s.namespace + ".store." + database + "." + id
-}
-
-func (s subjects) result(database, id string) string {
-	return s.namespace + ".results." + database + "." + id
-}
-
-func (s subjects) letter(database, kind, derivedID string) string {
-	return s.namespace + ".dead." + database + "." + kind + "." + derivedID
-}
-
-func (s subjects) runnerHealth(instance string) string {
-	return s.namespace + ".health.runner." + instance
-}
-
-func (s subjects) databaseHealth(database, instance string) string {
-	return s.namespace + ".health.database." + database + "." + instance
-}
-
-// migration is where the progress of a database's migration goes.
-func (s subjects) migration(database string) string {
-	return s.namespace + ".health.migration." + database
-}
-
-// api is the subject of a request to the runners' service.
-func (s subjects) api(rest string) string { return s.namespace + ".api." + rest }
-
-// controlBucket is the key-value bucket of requests to cancel; its keys are <database>.<job id>.
-func (s subjects) controlBucket() string { return s.streamName("CONTROL") }
-
-func (s subjects) controlStream() string { return bucketPrefix + s.controlBucket() }
-
-func (s subjects) control(key string) string { return "$KV." + s.controlBucket() + "." + key }
-
-// controlled is where the bucket's stream re-publishes what it has stored.
-func (s subjects) controlled(key string) string { return s.namespace + ".control." + key }
-
-// rowsBucket is the bucket of the object store with rows that are too many for a result.
-func (s subjects) rowsBucket() string { return s.streamName("ROWS") }
-
-// paramsBucket is the bucket of the object store with parameters that are too many for a job.
-func (s subjects) paramsBucket() string { return s.streamName("PARAMS") }
-
-func (s subjects) jobsStream(database string) string {
-	return s.streamName("JOBS_" + database)
-}
-
-func (s subjects) resultsStream(database string) string {
-	return s.streamName("RESULTS_" + database)
-}
-
-func (s subjects) deadStream() string   { return s.streamName("DEAD") }
-func (s subjects) healthStream() string { return s.streamName("HEALTH") }
-
-func (s subjects) streamName(rest string) string {
-	return strings.ToUpper(s.namespace) + "_" + rest
-}
-
-// splitJob takes database and kind from a job's subject; ok is false for any other subject.
-func (s subjects) splitJob(subject string) (database, kind string, ok bool) {
-	rest, ok := strings.CutPrefix(subject, s.namespace)
-	if !ok {
-		return "", "", false
-	}
-	rest, ok = strings.CutPrefix(rest, ".jobs.")
-	if !ok {
-		return "", "", false
-	}
-	return strings.Cut(rest, ".")
-}
+func (s subjects) controlKey(key string) string { return "$KV." + s.ControlBucket() + "." + key }
 
 // forOthers reports whether a refusal, in the server's words, is about a subject that a requester or a job has chosen for
 // its answer, and not about one that a runner needs for itself.
@@ -132,7 +53,7 @@ func (s subjects) forOthers(refusal, inboxPrefix string) bool {
 	if publish != "publish" {
 		return false
 	}
-	if rest, ours := strings.CutPrefix(subject, s.namespace+"."); ours {
+	if rest, ours := strings.CutPrefix(subject, s.Namespace+"."); ours {
 		return strings.HasPrefix(rest, "replies.")
 	}
 	return !strings.HasPrefix(subject, "$") && !strings.HasPrefix(subject, inboxPrefix+".")
@@ -156,8 +77,8 @@ func (s subjects) checkReply(subject, inboxPrefix string) error {
 	case strings.HasPrefix(subject+".", inboxPrefix+"."):
 		return fmt.Errorf("%w: a reply may not go to a runner's inbox", ErrSubject)
 	}
-	if rest, ours := strings.CutPrefix(subject+".", s.namespace+"."); ours && (!strings.HasPrefix(rest, "replies.") || rest == "replies.") {
-		return fmt.Errorf("%w: a reply may not go to the subjects of %s", ErrSubject, s.namespace)
+	if rest, ours := strings.CutPrefix(subject+".", s.Namespace+"."); ours && (!strings.HasPrefix(rest, "replies.") || rest == "replies.") {
+		return fmt.Errorf("%w: a reply may not go to the subjects of %s", ErrSubject, s.Namespace)
 	}
 	return nil
 }

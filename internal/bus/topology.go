@@ -208,14 +208,14 @@ func (c *Conn) want(t Topology) (wanted, error) {
 			stream{config: b.jobs(d), database: d.Name, followsServer: t.Jobs.MaxMessage == 0, messageIDs: true},
 			stream{config: b.results(d.Name), database: d.Name})
 		for _, lane := range d.Lanes {
-			w.consumers = append(w.consumers, consumer{c.subjects.jobsStream(d.Name), b.lane(d.Name, lane), d.Name})
+			w.consumers = append(w.consumers, consumer{c.subjects.JobsStream(d.Name), b.lane(d.Name, lane), d.Name})
 		}
 	}
-	params := b.objects(c.subjects.paramsBucket(), "parameters that are too many for a job", t.Params)
+	params := b.objects(c.subjects.ParamsBucket(), "parameters that are too many for a job", t.Params)
 	params.AllowRollup = true // every client library's put replaces the description of an object by it
 	w.streams = append(w.streams, stream{config: b.dead()}, stream{config: b.health(), unboundedBefore: true},
 		stream{config: b.control(), unboundedBefore: true, rollupBefore: true},
-		stream{config: b.objects(c.subjects.rowsBucket(), "rows that are too many for a result", t.Rows), rollupBefore: true},
+		stream{config: b.objects(c.subjects.RowsBucket(), "rows that are too many for a result", t.Rows), rollupBefore: true},
 		stream{config: params})
 	return w, nil
 }
@@ -238,17 +238,17 @@ func (b *builder) stream(name, purpose string) jetstream.StreamConfig {
 		MaxMsgSize:   -1,
 		MaxConsumers: -1,
 		Duplicates:   2 * time.Minute,
-		Metadata:     map[string]string{metaNamespace: b.subjects.namespace},
+		Metadata:     map[string]string{metaNamespace: b.subjects.Namespace},
 	}
 }
 
 // jobs is a database's queue. Its kinds are listed one by one, so that a publish to another kind is refused.
 func (b *builder) jobs(d DatabaseTopology) jetstream.StreamConfig {
 	limits := b.topology.Jobs
-	s := b.stream(b.subjects.jobsStream(d.Name), "jobs for database "+d.Name)
+	s := b.stream(b.subjects.JobsStream(d.Name), "jobs for database "+d.Name)
 	for _, lane := range d.Lanes {
 		for _, kind := range lane.Kinds {
-			s.Subjects = append(s.Subjects, b.subjects.job(d.Name, kind))
+			s.Subjects = append(s.Subjects, b.subjects.Job(d.Name, kind))
 		}
 	}
 	slices.Sort(s.Subjects)
@@ -267,11 +267,11 @@ func (b *builder) jobs(d DatabaseTopology) jetstream.StreamConfig {
 // subscriber to results never sees a second, refused result.
 func (b *builder) results(database string) jetstream.StreamConfig {
 	limits := b.topology.Results
-	s := b.stream(b.subjects.resultsStream(database), "results of database "+database)
-	stored := b.subjects.result(database, "{{wildcard(1)}}")
-	s.Subjects = []string{b.subjects.store(database, "*")}
+	s := b.stream(b.subjects.ResultsStream(database), "results of database "+database)
+	stored := b.subjects.Result(database, "{{wildcard(1)}}")
+	s.Subjects = []string{b.subjects.Store(database, "*")}
 	s.SubjectTransform = &jetstream.SubjectTransformConfig{Source: s.Subjects[0], Destination: stored}
-	s.RePublish = &jetstream.RePublish{Source: b.subjects.result(database, "*"), Destination: stored}
+	s.RePublish = &jetstream.RePublish{Source: b.subjects.Result(database, "*"), Destination: stored}
 	s.Discard, s.DiscardNewPerSubject, s.MaxMsgsPerSubject = jetstream.DiscardNew, true, 1
 	s.MaxAge, s.MaxMsgs, s.MaxBytes = limits.MaxAge, limits.MaxCount, limits.MaxBytes
 	s.Duplicates = min(s.Duplicates, s.MaxAge)
@@ -280,8 +280,8 @@ func (b *builder) results(database string) jetstream.StreamConfig {
 }
 
 func (b *builder) dead() jetstream.StreamConfig {
-	s := b.stream(b.subjects.deadStream(), "dead letters")
-	s.Subjects = []string{b.subjects.namespace + ".dead.>"}
+	s := b.stream(b.subjects.DeadStream(), "dead letters")
+	s.Subjects = []string{b.subjects.Namespace + ".dead.>"}
 	s.Discard, s.MaxMsgsPerSubject = jetstream.DiscardOld, 1
 	s.MaxAge, s.MaxBytes = b.topology.Dead.MaxAge, b.topology.Dead.MaxBytes
 	s.Duplicates = min(s.Duplicates, s.MaxAge)
@@ -290,8 +290,8 @@ func (b *builder) dead() jetstream.StreamConfig {
 }
 
 func (b *builder) health() jetstream.StreamConfig {
-	s := b.stream(b.subjects.healthStream(), "heartbeats and health")
-	s.Subjects = []string{b.subjects.namespace + ".health.>"}
+	s := b.stream(b.subjects.HealthStream(), "heartbeats and health")
+	s.Subjects = []string{b.subjects.Namespace + ".health.>"}
 	s.Discard, s.MaxMsgsPerSubject = jetstream.DiscardOld, 1
 	s.MaxAge, s.MaxBytes = b.topology.Health.MaxAge, b.topology.Health.MaxBytes
 	s.Duplicates = min(s.Duplicates, s.MaxAge)
@@ -304,8 +304,8 @@ func (b *builder) health() jetstream.StreamConfig {
 // remove all others: put and delete of stock clients work, purge is refused.
 func (b *builder) control() jetstream.StreamConfig {
 	s := b.stream(b.subjects.controlStream(), "requests to cancel jobs")
-	s.Subjects = []string{b.subjects.control(">")}
-	s.RePublish = &jetstream.RePublish{Source: b.subjects.control(">"), Destination: b.subjects.controlled(">"), HeadersOnly: true}
+	s.Subjects = []string{b.subjects.controlKey(">")}
+	s.RePublish = &jetstream.RePublish{Source: b.subjects.controlKey(">"), Destination: b.subjects.Control(">"), HeadersOnly: true}
 	s.Discard, s.MaxMsgsPerSubject = jetstream.DiscardNew, 1
 	s.MaxAge, s.MaxMsgs, s.MaxBytes = b.topology.Control.MaxAge, b.topology.Control.MaxRequests, b.topology.Control.MaxBytes
 	s.Duplicates = min(s.Duplicates, s.MaxAge)
@@ -339,10 +339,10 @@ func (b *builder) lane(database string, lane LaneTopology) jetstream.ConsumerCon
 		MaxDeliver:    -1,
 		MaxAckPending: lane.MaxAckPending,
 		MaxWaiting:    maxWaiting,
-		Metadata:      map[string]string{metaNamespace: b.subjects.namespace},
+		Metadata:      map[string]string{metaNamespace: b.subjects.Namespace},
 	}
 	for _, kind := range lane.Kinds {
-		c.FilterSubjects = append(c.FilterSubjects, b.subjects.job(database, kind))
+		c.FilterSubjects = append(c.FilterSubjects, b.subjects.Job(database, kind))
 	}
 	slices.Sort(c.FilterSubjects)
 	return c

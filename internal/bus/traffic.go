@@ -7,10 +7,12 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+
+	"dbrunner/contract"
 )
 
 // headerMessageID makes JetStream drop a repetition within the stream's window.
-const headerMessageID = "Nats-Msg-Id"
+const headerMessageID = contract.HeaderMessageID
 
 // publishAttempts is how often a job is offered before nobody taking it counts as "unknown database or kind": a
 // stream without a leader looks the same for a moment.
@@ -26,7 +28,7 @@ func (c *Conn) PublishJob(ctx context.Context, database, kind, id string, header
 	if err := errors.Join(checkName("database", database), checkName("kind", kind)); err != nil {
 		return 0, false, err
 	}
-	msg := nats.Msg{Subject: c.subjects.job(database, kind), Header: make(nats.Header, len(headers)+1), Data: body}
+	msg := nats.Msg{Subject: c.subjects.Job(database, kind), Header: make(nats.Header, len(headers)+1), Data: body}
 	for name, values := range headers {
 		msg.Header[name] = values
 	}
@@ -65,12 +67,12 @@ type QueuedJob struct {
 
 // QueuedJob reads a message of a database's queue from the stream's leader; nil if it is not there, or not any more.
 func (c *Conn) QueuedJob(ctx context.Context, database string, sequence uint64) (*QueuedJob, error) {
-	m, err := c.getMessage(ctx, c.subjects.jobsStream(database), getRequest{Sequence: sequence})
+	m, err := c.getMessage(ctx, c.subjects.JobsStream(database), getRequest{Sequence: sequence})
 	if m == nil || err != nil {
 		return nil, err
 	}
 	job := &QueuedJob{Sequence: m.Sequence, Timestamp: m.Time, Body: m.Data}
-	_, job.Kind, _ = c.subjects.splitJob(m.Subject)
+	_, job.Kind, _ = c.subjects.SplitJob(m.Subject)
 	if len(m.Headers) > 0 {
 		if job.Headers, err = nats.DecodeHeadersMsg(m.Headers); err != nil {
 			return nil, fmt.Errorf("read message %d of %s: %w", sequence, database, err)
@@ -94,7 +96,7 @@ func (c *Conn) Reply(subject string, body []byte) error {
 // Oldest is the time of the oldest message that is still in the database's queue. Where the queue is empty found
 // is false and the time is the server's own, read before it looked.
 func (c *Conn) Oldest(ctx context.Context, database string) (oldest time.Time, found bool, err error) {
-	info, err := c.streamInfo(ctx, c.subjects.jobsStream(database))
+	info, err := c.streamInfo(ctx, c.subjects.JobsStream(database))
 	if err != nil {
 		return time.Time{}, false, fmt.Errorf("oldest job of %s: %w", database, err)
 	}
@@ -113,7 +115,7 @@ func (c *Conn) Oldest(ctx context.Context, database string) (oldest time.Time, f
 
 // Queued reports whether a message is still in the database's queue: nobody has finished it.
 func (c *Conn) Queued(ctx context.Context, database string, sequence uint64, stored time.Time) (bool, error) {
-	m, err := c.getMessage(ctx, c.subjects.jobsStream(database), getRequest{Sequence: sequence})
+	m, err := c.getMessage(ctx, c.subjects.JobsStream(database), getRequest{Sequence: sequence})
 	if err != nil {
 		return false, fmt.Errorf("look for message %d of %s: %w", sequence, database, err)
 	}
@@ -125,7 +127,7 @@ func (c *Conn) MigrationProgress(ctx context.Context, database string, body []by
 	if err := checkName("database", database); err != nil {
 		return err
 	}
-	if _, err := c.pub.send(ctx, &nats.Msg{Subject: c.subjects.migration(database), Data: body}); err != nil {
+	if _, err := c.pub.send(ctx, &nats.Msg{Subject: c.subjects.Migration(database), Data: body}); err != nil {
 		return fmt.Errorf("publish the progress of a migration: %w", err)
 	}
 	return nil
@@ -140,7 +142,7 @@ func (c *Conn) AwaitResult(ctx context.Context, database, jobID string) ([]byte,
 		return nil, err
 	}
 	arrivals := make(chan *nats.Msg, 1)
-	sub, err := c.nc.ChanSubscribe(c.subjects.result(database, jobID), arrivals)
+	sub, err := c.nc.ChanSubscribe(c.subjects.Result(database, jobID), arrivals)
 	if err != nil {
 		return nil, fmt.Errorf("await the result: %w", err)
 	}

@@ -10,9 +10,9 @@ import (
 // WaitingJobs calls each for the jobs in a database's queue, oldest first, until it returns false. A job is there until
 // it is acknowledged.
 func (c *Conn) WaitingJobs(ctx context.Context, database string, each func(*QueuedJob) bool) error {
-	stream := c.subjects.jobsStream(database)
+	stream := c.subjects.JobsStream(database)
 	for sequence := uint64(1); ; {
-		m, err := c.getMessage(ctx, stream, getRequest{Sequence: sequence, NextFor: c.subjects.job(database, "*")})
+		m, err := c.getMessage(ctx, stream, getRequest{Sequence: sequence, NextFor: c.subjects.Job(database, "*")})
 		if err != nil {
 			return fmt.Errorf("read the queue of %s: %w", database, err)
 		}
@@ -20,7 +20,7 @@ func (c *Conn) WaitingJobs(ctx context.Context, database string, each func(*Queu
 			return nil
 		}
 		job := &QueuedJob{Sequence: m.Sequence, Timestamp: m.Time, Body: m.Data}
-		_, job.Kind, _ = c.subjects.splitJob(m.Subject)
+		_, job.Kind, _ = c.subjects.SplitJob(m.Subject)
 		if len(m.Headers) > 0 {
 			if h, err := nats.DecodeHeadersMsg(m.Headers); err == nil {
 				job.Headers = h
@@ -35,7 +35,7 @@ func (c *Conn) WaitingJobs(ctx context.Context, database string, each func(*Queu
 
 // Delivered reports whether the consumer of a lane has delivered a message of a database's queue to a runner.
 func (c *Conn) Delivered(ctx context.Context, database, lane string, sequence uint64) (bool, error) {
-	info, err := c.consumerInfo(ctx, c.subjects.jobsStream(database), lane)
+	info, err := c.consumerInfo(ctx, c.subjects.JobsStream(database), lane)
 	if err != nil {
 		return false, fmt.Errorf("read the consumer %s of %s: %w", lane, database, err)
 	}

@@ -7,17 +7,18 @@ import (
 	"slices"
 	"time"
 
+	"dbrunner/contract"
 	"dbrunner/internal/db"
 )
 
 // Verdict is what a look at a database comes to.
-type Verdict string
+type Verdict = contract.Verdict
 
 // The verdicts, from the best to the worst.
 const (
-	Healthy   Verdict = "healthy"
-	Degraded  Verdict = "degraded"  // its jobs run, and somebody should look at it
-	Unhealthy Verdict = "unhealthy" // its jobs do not run, or must be expected to fail
+	Healthy   = contract.Healthy
+	Degraded  = contract.Degraded  // its jobs run, and somebody should look at it
+	Unhealthy = contract.Unhealthy // its jobs do not run, or must be expected to fail
 )
 
 // The checks of a database.

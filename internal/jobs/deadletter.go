@@ -9,9 +9,9 @@ import (
 
 // The reasons of dead letters besides the statuses failed, rejected and unknown.
 const (
-	ReasonTooManyDeliveries = string(CodeTooManyDeliveries)
-	ReasonJobIDReused       = string(CodeIDReused)
-	ReasonResultIDTaken     = string(CodeResultTaken)
+	ReasonTooManyDeliveries = contract.ReasonTooManyDeliveries
+	ReasonJobIDReused       = contract.ReasonJobIDReused
+	ReasonResultIDTaken     = contract.ReasonResultIDTaken
 )
 
 // letter returns the dead letter of an end, nil if the policy wants none for it.

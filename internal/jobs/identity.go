@@ -23,7 +23,7 @@ type claim struct {
 func (c *claim) once() (string, bool) { return c.text, c.count == 1 && c.known }
 
 // msgIDHeader is the header in which publishers give their message an id, for the stream's de-duplication.
-const msgIDHeader = "Nats-Msg-Id"
+const msgIDHeader = contract.HeaderMessageID
 
 // jobID resolves the id that a job's answer goes under: the body's, else the header's, else the derived one. A body
 // whose id is not valid gets the derived one.
