@@ -35,6 +35,14 @@ type Dialect struct {
 	// nobody sends: on which line, and what to write instead; "" if nothing. parts are those of the script. nil: not looked at.
 	Foreign func(d *Dialect, script string, parts []Part) string
 
+	// NonTransactional names the kind of a statement that cannot run in a transaction, by its first words in upper case; "" if
+	// it can. nil: every statement can.
+	NonTransactional func(words []string) string
+
+	// PartialEffects says what a statement that failed outside of a transaction may have left all the same, by its first
+	// words; "" if nothing. nil: never anything.
+	PartialEffects func(words []string) string
+
 	// Batches says that CREATE and ALTER of a procedure, function or trigger reach to the end of the text, with all
 	// of its semicolons (SQL Server).
 	Batches bool
@@ -52,4 +60,16 @@ type Dialect struct {
 
 	// Cache keeps what was learned from SQL texts, so that a repeated one costs no lexing; nil = no cache.
 	Cache *Cache
+}
+
+// shapes is how much memory a dialect keeps for SQL texts that it has read, bytes.
+const shapes = 4 << 20
+
+// words is a table of words.
+func words(list ...string) map[string]bool {
+	table := make(map[string]bool, len(list))
+	for _, w := range list {
+		table[w] = true
+	}
+	return table
 }

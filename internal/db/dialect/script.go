@@ -30,6 +30,22 @@ func (p *Part) Verb(table map[string]bool) string {
 	return ""
 }
 
+// NonTransactional names the kind of a part that cannot run in a transaction; "" if it can.
+func (p *Part) NonTransactional(d *Dialect) string {
+	if d.NonTransactional == nil {
+		return ""
+	}
+	return d.NonTransactional(p.Words)
+}
+
+// PartialEffects says what a part that failed outside of a transaction may have left all the same; "" if nothing.
+func (p *Part) PartialEffects(d *Dialect) string {
+	if d.PartialEffects == nil {
+		return ""
+	}
+	return d.PartialEffects(p.Words)
+}
+
 // Split cuts a script into its parts: at the semicolons that end a statement, not at those inside quotes, comments and
 // bodies of functions and triggers; or, where the dialect has a separator, at the lines that hold nothing but the
 // separator and perhaps a number. What is empty but for comments is no part.

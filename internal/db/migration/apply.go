@@ -206,7 +206,7 @@ func (r *run) stopped(ctx context.Context, st *step, id int64, p Progress, err e
 		return failure
 	}
 	failure.Class = permanent(failure.Class)
-	rest := r.m.opts.Engine.PartialEffects(part.Words)
+	rest := part.PartialEffects(r.m.opts.Engine.Dialect())
 	if p.Statement == 1 && part.Times == 1 && rest == "" {
 		r.undone(ctx, st, id, mark{failed, modeStepwise, 0, time.Since(p.FileAt)})
 		failure.Message += "; nothing of this file is applied"

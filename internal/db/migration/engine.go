@@ -14,10 +14,6 @@ type Engine interface {
 	// Dialect says how the text of files is read.
 	Dialect() *dialect.Dialect
 
-	// NonTransactional names the kind of a statement that cannot run in a transaction, by its first words in upper case; "" if it
-	// can.
-	NonTransactional(words []string) string
-
 	// Open returns the database for migrations: sessions without a limit on the time of a statement. One for looking
 	// only creates nothing, whatever is asked of it. It connects to nothing. The caller closes it.
 	Open(looking bool) (*sql.DB, error)
@@ -33,9 +29,6 @@ type Engine interface {
 	// Holder says in words who has the lock of migrations, without taking it; "" if nobody has, or the engine cannot
 	// tell.
 	Holder(ctx context.Context, session *sql.Conn) (string, error)
-
-	// PartialEffects says what a statement that failed may have left all the same, by its first words; "" if nothing.
-	PartialEffects(words []string) string
 
 	// Versions opens golang-migrate's driver, which creates its table of the version where it is missing. It must be
 	// called while nobody has the lock of migrations, not the caller either; where somebody took it meanwhile it fails in

@@ -151,7 +151,7 @@ func (f *File) stepwise(engine Engine, text string) {
 			f.Why = fmt.Sprintf("%s (from line %d on) controls transactions itself", word, f.Parts[i].Line)
 			return
 		}
-		if what := engine.NonTransactional(f.Parts[i].Words); what != "" {
+		if what := f.Parts[i].NonTransactional(engine.Dialect()); what != "" {
 			f.Stepwise = true
 			f.Why = fmt.Sprintf("%s (line %d) cannot run in a transaction", what, f.Parts[i].Line)
 			return

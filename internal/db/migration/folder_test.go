@@ -21,7 +21,7 @@ type textEngine struct {
 
 func (e textEngine) Dialect() *dialect.Dialect { return e.dialect }
 
-func (e textEngine) NonTransactional(words []string) string {
+func vacuum(words []string) string {
 	if words[0] == "VACUUM" {
 		return "VACUUM"
 	}
@@ -39,11 +39,12 @@ func table(list ...string) map[string]bool {
 func semicolons() textEngine {
 	return textEngine{dialect: &dialect.Dialect{
 		DollarQuotes: true, NestedComments: true, TransactionVerb: table("BEGIN", "START", "COMMIT", "END", "ROLLBACK", "SAVEPOINT"),
+		NonTransactional: vacuum,
 	}}
 }
 
 func batches() textEngine {
-	return textEngine{dialect: &dialect.Dialect{Brackets: true, NestedComments: true, Separator: "GO", Batches: true}}
+	return textEngine{dialect: &dialect.Dialect{Brackets: true, NestedComments: true, Separator: "GO", Batches: true, NonTransactional: vacuum}}
 }
 
 // folder makes a folder of "name: text" lines; a name alone has a statement in it.

@@ -57,7 +57,7 @@ func (s *survey) doubt(r *record) string {
 		fmt.Fprintf(&b, "whether %s took effect is not known", where)
 	}
 	if f != nil && r.statement <= len(f.Parts) {
-		if rest := s.engine.PartialEffects(f.Parts[r.statement-1].Words); rest != "" {
+		if rest := f.Parts[r.statement-1].PartialEffects(s.engine.Dialect()); rest != "" {
 			fmt.Fprintf(&b, "; it may have left %s", rest)
 		}
 	}

@@ -11,11 +11,13 @@ import (
 // bare is an engine of which nothing leaves traces but REINDEX.
 type bare struct{ Engine }
 
-func (bare) PartialEffects(words []string) string {
-	if words[0] == "REINDEX" {
-		return "half an index"
-	}
-	return ""
+func (bare) Dialect() *dialect.Dialect {
+	return &dialect.Dialect{PartialEffects: func(words []string) string {
+		if words[0] == "REINDEX" {
+			return "half an index"
+		}
+		return ""
+	}}
 }
 
 func version(n int64) Version { return parts{n}.plain() }

@@ -70,7 +70,7 @@ func Migrations(opts db.Options) (migration.Engine, error) {
 	config.BuildContextWatcherHandler = func(conn *pgconn.PgConn) ctxwatch.Handler {
 		return &pgconn.CancelRequestContextWatcherHandler{Conn: conn, DeadlineDelay: cancelGrace}
 	}
-	m := &migrations{opts: opts, settings: own, config: config, dialect: newDialect()}
+	m := &migrations{opts: opts, settings: own, config: config, dialect: Dialect()}
 	m.opts.ConnectionString = ""
 	return m, nil
 }
@@ -100,55 +100,6 @@ func lockTimeout(l *db.Limits) string {
 
 // Dialect says how files are read.
 func (m *migrations) Dialect() *dialect.Dialect { return m.dialect }
-
-// NonTransactional names what PostgreSQL refuses in a transaction.
-func (m *migrations) NonTransactional(words []string) string {
-	text := strings.Join(words, " ") + " "
-	for _, opening := range []string{
-		"VACUUM ", "CREATE DATABASE ", "DROP DATABASE ", "ALTER SYSTEM ", "CREATE TABLESPACE ", "DROP TABLESPACE ",
-		"CREATE SUBSCRIPTION ", "DROP SUBSCRIPTION ", "REINDEX DATABASE ", "REINDEX SYSTEM ", "REINDEX SCHEMA ",
-	} {
-		if strings.HasPrefix(text, opening) {
-			return strings.TrimSpace(opening)
-		}
-	}
-	if what := concurrently(text); what != "" {
-		return what + " CONCURRENTLY"
-	}
-	return ""
-}
-
-// concurrently names a statement that works CONCURRENTLY in several transactions of its own.
-func concurrently(text string) string {
-	if !strings.Contains(text, " CONCURRENTLY ") {
-		return ""
-	}
-	for opening, what := range map[string]string{
-		"CREATE INDEX CONCURRENTLY ": "CREATE INDEX", "CREATE UNIQUE INDEX CONCURRENTLY ": "CREATE INDEX",
-		"DROP INDEX CONCURRENTLY ": "DROP INDEX", "REINDEX ": "REINDEX",
-	} {
-		if strings.HasPrefix(text, opening) {
-			return what
-		}
-	}
-	if strings.HasPrefix(text, "ALTER TABLE ") && strings.Contains(text, " DETACH PARTITION ") {
-		return "DETACH PARTITION"
-	}
-	return ""
-}
-
-// PartialEffects names what a statement that failed leaves behind.
-func (m *migrations) PartialEffects(words []string) string {
-	switch concurrently(strings.Join(words, " ") + " ") {
-	case "CREATE INDEX", "DROP INDEX":
-		return "an INVALID index, which has to be dropped"
-	case "REINDEX":
-		return "an INVALID index whose name ends in _ccnew or _ccold, which has to be dropped"
-	case "DETACH PARTITION":
-		return "a partition that is half detached (DETACH PARTITION … FINALIZE)"
-	}
-	return ""
-}
 
 // Open returns sessions for migrations.
 func (m *migrations) Open(looking bool) (*sql.DB, error) {
@@ -413,7 +364,7 @@ func original(err error) error {
 
 func (m *migrations) serverError(pg *pgconn.PgError, part *dialect.Part) *db.Error {
 	if strings.Contains(pg.Message, noRows) {
-		return db.Errorf(db.ClassPermanent, db.CodeNotSupported, "COPY … FROM STDIN: nobody sends its rows here; %s", insteadOfCopy).Because(pg)
+		return db.Errorf(db.ClassPermanent, db.CodeNotSupported, "COPY … FROM STDIN: nobody sends its rows here; %s", dialect.InsteadOfCopy).Because(pg)
 	}
 	v := judge(pg)
 	text := ""

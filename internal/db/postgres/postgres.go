@@ -55,7 +55,7 @@ func Open(opts db.Options) (db.Database, error) {
 	}
 	d := &Database{
 		opts: opts, settings: own,
-		dialect:   newDialect(),
+		dialect:   Dialect(),
 		ends:      newEnds(opts.TransactionPool, setStyles),
 		standard:  newEnds(opts.TransactionPool, setDateStyle),
 		pingAfter: cmpDuration(opts.Pool.PingAfterIdle, defaultPingAfterIdle),

@@ -29,7 +29,7 @@ func Open(opts db.Options) (db.Database, error) {
 	if err != nil {
 		return nil, fmt.Errorf("database %s: %w", opts.Name, err)
 	}
-	d := &Database{opts: opts, settings: s, dialect: newDialect()}
+	d := &Database{opts: opts, settings: s, dialect: Dialect()}
 	d.writers = newPool(1, func(ctx context.Context) (*conn, error) { return openConn(ctx, &d.settings, false) })
 	d.readers = newPool(s.readers, func(ctx context.Context) (*conn, error) { return openConn(ctx, &d.settings, true) })
 	return d, nil

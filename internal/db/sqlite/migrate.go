@@ -39,26 +39,11 @@ func Migrations(opts db.Options) (migration.Engine, error) {
 	if err != nil {
 		return nil, fmt.Errorf("migrations of %s: %w", opts.Name, err)
 	}
-	return &migrations{opts: opts, settings: s, dialect: newDialect()}, nil
+	return &migrations{opts: opts, settings: s, dialect: Dialect()}, nil
 }
 
 // Dialect says how files are read.
 func (m *migrations) Dialect() *dialect.Dialect { return m.dialect }
-
-// NonTransactional names what SQLite refuses in a transaction, or does not do there without a word.
-func (m *migrations) NonTransactional(words []string) string {
-	switch {
-	case words == nil:
-	case words[0] == "VACUUM":
-		return "VACUUM"
-	case len(words) > 1 && words[0] == "PRAGMA" && (words[1] == "JOURNAL_MODE" || words[1] == "AUTO_VACUUM" || words[1] == "PAGE_SIZE"):
-		return "PRAGMA " + strings.ToLower(words[1])
-	}
-	return ""
-}
-
-// Leaves: a statement of SQLite that failed has done nothing.
-func (m *migrations) PartialEffects([]string) string { return "" }
 
 // Open returns sessions for migrations.
 func (m *migrations) Open(looking bool) (*sql.DB, error) {

@@ -25,7 +25,7 @@ func TestSplitterAgainstSQLite(t *testing.T) {
 	require.NoError(t, err)
 	defer h.close()
 	require.NoError(t, h.configure(sqlite3.SQLITE_DBCONFIG_DQS_DML, false))
-	d := newDialect()
+	d := Dialect()
 	run := func(text string) ([]string, bool) {
 		var out []string
 		for text != "" {

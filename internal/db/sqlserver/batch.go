@@ -50,7 +50,7 @@ type batchRun struct {
 // add takes a row, and sends what waits where the row cannot go with it.
 func (b *batchRun) add(ctx context.Context, row int64, args []dialect.Value) error {
 	together := b.insert != nil && len(args) == b.insert.Params
-	full := b.rows == togetherRows || len(b.values)+len(args) > maxParams
+	full := b.rows == togetherRows || len(b.values)+len(args) > b.t.d.dialect.MaxParams
 	if b.rows > 0 && (!together || full || !b.fits(args)) {
 		if err := b.send(ctx); err != nil {
 			return err

@@ -14,8 +14,7 @@ import (
 // fileEngine is the engine as far as files are read.
 type fileEngine struct{ migration.Engine }
 
-func (fileEngine) Dialect() *dialect.Dialect        { return sqlserver.Dialect() }
-func (fileEngine) NonTransactional([]string) string { return "" }
+func (fileEngine) Dialect() *dialect.Dialect { return sqlserver.Dialect() }
 
 func load(text string) (*migration.Folder, error) {
 	return migration.Load(fileEngine{}, fstest.MapFS{"V1__a.sql": &fstest.MapFile{Data: []byte(text)}})

@@ -48,29 +48,11 @@ func Migrations(opts db.Options) (migration.Engine, error) {
 		return nil, fmt.Errorf("migrations of %s: the connection string cannot be read: %s", opts.Name, connectionForm)
 	}
 	opts.ConnectionString = ""
-	return &migrations{opts: opts, settings: own, connectors: connectors, database: given.Database, dialect: newDialect()}, nil
+	return &migrations{opts: opts, settings: own, connectors: connectors, database: given.Database, dialect: Dialect()}, nil
 }
 
 // Dialect says how files are read.
 func (m *migrations) Dialect() *dialect.Dialect { return m.dialect }
-
-// NonTransactional names what SQL Server refuses in a transaction.
-func (m *migrations) NonTransactional(words []string) string {
-	text := strings.Join(words, " ") + " "
-	for _, opening := range []string{
-		"CREATE DATABASE ", "DROP DATABASE ", "ALTER DATABASE ", "BACKUP ", "RESTORE ", "RECONFIGURE ", "KILL ",
-		"CREATE FULLTEXT ", "ALTER FULLTEXT ", "DROP FULLTEXT ",
-	} {
-		if strings.HasPrefix(text, opening) && !strings.HasPrefix(text, "ALTER DATABASE SCOPED ") && !strings.HasPrefix(text, "CREATE DATABASE SCOPED ") &&
-			!strings.HasPrefix(text, "DROP DATABASE SCOPED ") && !strings.HasPrefix(text, "CREATE DATABASE AUDIT ") {
-			return strings.TrimSpace(opening)
-		}
-	}
-	return ""
-}
-
-// Leaves: what a batch did before its statement that failed stays, where no transaction holds it together.
-func (m *migrations) PartialEffects([]string) string { return "what its batch had done before" }
 
 // Open returns sessions for migrations.
 func (m *migrations) Open(bool) (*sql.DB, error) {

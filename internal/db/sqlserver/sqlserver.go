@@ -52,7 +52,7 @@ func Open(opts db.Options) (db.Database, error) {
 		return nil, fmt.Errorf("open %s: %w", opts.Name, err)
 	}
 	d := &Database{
-		opts: opts, settings: own, dialect: newDialect(), connectors: connectors,
+		opts: opts, settings: own, dialect: Dialect(), connectors: connectors,
 		connectTimeout: connectTimeout(&opts),
 		pingAfter:      either(opts.Pool.PingAfterIdle, defaultPingAfterIdle),
 		texts:          newTexts(&opts.Limits),
