@@ -25,7 +25,7 @@ var arrows = []arrow{
 		"internal/db/postgres", "internal/db/sqlserver", "internal/db/sqlite", "internal/db/migration", "internal/telemetry",
 	}},
 	{"internal/worker", []string{"internal/jobs"}},
-	{"internal/jobs", []string{"internal/db", "internal/db/migration", "internal/db/rowfile", "internal/jsontext", "internal/spell", "contract"}},
+	{"internal/jobs", []string{"internal/db", "internal/db/dialect", "internal/db/migration", "internal/db/rowfile", "internal/jsontext", "internal/spell", "contract"}},
 	{"internal/db/dbtest", []string{"internal/db", "internal/db/dialect", "internal/db/migration", "internal/db/rowfile", "internal/jsontext"}},
 	{"internal/db/migration", []string{"internal/db", "internal/db/dialect", "contract"}},
 	{"internal/db/dialect", []string{"contract", "internal/jsontext"}},

@@ -165,7 +165,7 @@ func (o *overflow) create(ctx context.Context, set int, columns []db.Column) (db
 	}
 	o.written = append(o.written, rows)
 	rows.Writer, err = rowfile.New(rowfile.Options{
-		Format: output.Format, Compression: output.Compression, Engine: o.run.e.opts.Database.Engine(),
+		Format: output.Format, Compression: output.Compression, Kind: o.run.e.opts.Database.Dialect().Kind,
 	}, columns, writeFunc(func(p []byte) error { return o.failure(ctx, bounded, object.Write(bounded, p)) }))
 	return rows, err
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 
 	"dbrunner/internal/db"
+	"dbrunner/internal/db/dialect"
 	"dbrunner/internal/db/rowfile"
 )
 
@@ -78,7 +79,7 @@ func (s *RowSet) Write(format, compression string, to io.Writer) error {
 	if s.Object != nil {
 		return errors.New("the rows are not in the result")
 	}
-	w, err := rowfile.New(rowfile.Options{Format: format, Compression: compression, Engine: s.Engine}, s.Columns, to)
+	w, err := rowfile.New(rowfile.Options{Format: format, Compression: compression, Kind: dialect.TypeOf(s.Engine)}, s.Columns, to)
 	if err != nil {
 		return err
 	}

@@ -25,7 +25,7 @@ func testFiles(t *testing.T, h Harness) {
 			var rows []json.RawMessage
 			require.NoError(t, json.Unmarshal(set.Rows, &rows))
 			for _, format := range rowfile.Formats() {
-				w, err := rowfile.New(rowfile.Options{Format: format, Compression: rowfile.None, Engine: b.db.Engine()}, set.Columns, io.Discard)
+				w, err := rowfile.New(rowfile.Options{Format: format, Compression: rowfile.None, Kind: b.db.Dialect().Kind}, set.Columns, io.Discard)
 				require.NoError(t, err)
 				err = w.Row(rows[0])
 				if format == rowfile.Parquet && err != nil {

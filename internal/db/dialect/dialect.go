@@ -20,6 +20,7 @@ type Dialect struct {
 	TransactionVerb map[string]bool                // first words that control transactions: refused in every job
 	ForbiddenFirst  map[string]bool                // other first words that jobs may not use
 	AutocommitVerbs map[string]bool                // of these, what a statement outside of a transaction may begin with
+	Kind            func(of string) ColumnType     // what the engine's word for a type of a column means; nil: nothing known
 	CheckValue      func(v Value) string           // what is wrong with a typed value ("" = nothing); nil = no check
 
 	// The words of these two tables are keywords of the engine wherever they stand unquoted, not only at the

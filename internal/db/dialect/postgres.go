@@ -27,6 +27,7 @@ func Postgres() *Dialect {
 			"SET SESSION CHARACTERISTICS", "SET LOCAL SESSION", "SET SESSION SESSION"),
 		ForbiddenFirst:   words("PREPARE", "EXECUTE", "DEALLOCATE", "DISCARD", "LISTEN", "UNLISTEN", "LOAD", "COPY"),
 		Foreign:          postgresForeign,
+		Kind:             postgresType,
 		NonTransactional: postgresNonTransactional,
 		PartialEffects:   postgresPartialEffects,
 		Cache:            NewCache(shapes),
@@ -176,4 +177,33 @@ func postgresPartialEffects(words []string) string {
 		return "a partition that is half detached (DETACH PARTITION … FINALIZE)"
 	}
 	return ""
+}
+
+// postgresType knows the names as format_type prints them.
+func postgresType(of string) ColumnType {
+	switch of {
+	case "json", "jsonb":
+		return ColumnType{Kind: KindJSON}
+	case "bigint", "integer", "smallint":
+		return ColumnType{Kind: KindInteger}
+	case "double precision", "real":
+		return ColumnType{Kind: KindFloat}
+	case "boolean":
+		return ColumnType{Kind: KindBoolean}
+	case "date":
+		return ColumnType{Kind: KindDate}
+	case "timestamp without time zone":
+		return ColumnType{Kind: KindTimestamp, Layouts: []string{"2006-01-02 15:04:05"}}
+	case "timestamp with time zone":
+		return ColumnType{Kind: KindInstant, Layouts: []string{
+			"2006-01-02 15:04:05Z07", "2006-01-02 15:04:05Z07:00", "2006-01-02 15:04:05Z07:00:00",
+		}}
+	case "time without time zone":
+		return ColumnType{Kind: KindTime}
+	case "uuid":
+		return ColumnType{Kind: KindUUID}
+	case "bytea":
+		return ColumnType{Kind: KindBinary}
+	}
+	return ColumnType{}
 }

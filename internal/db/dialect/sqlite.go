@@ -24,6 +24,7 @@ func SQLite() *Dialect {
 		TransactionVerb:  words("BEGIN", "COMMIT", "END", "ROLLBACK", "SAVEPOINT", "RELEASE"),
 		ForbiddenFirst:   words("ATTACH", "DETACH", "PRAGMA", "VACUUM INTO"),
 		Foreign:          sqliteForeign,
+		Kind:             sqliteType,
 		NonTransactional: sqliteNonTransactional,
 		Cache:            NewCache(shapes),
 	}
@@ -62,4 +63,21 @@ func sqliteNonTransactional(words []string) string {
 		return "PRAGMA " + strings.ToLower(words[1])
 	}
 	return ""
+}
+
+// sqliteType knows the usual words of declarations. What is in a column need not be what was declared. Dates are texts or
+// numbers there, as everybody likes.
+func sqliteType(of string) ColumnType {
+	name, _, _ := strings.Cut(strings.ToLower(of), "(")
+	switch strings.TrimSpace(name) {
+	case "integer", "int", "bigint", "smallint", "tinyint", "mediumint", "int2", "int8", "unsigned big int":
+		return ColumnType{Kind: KindInteger, Dynamic: true}
+	case "real", "double precision", "double", "float":
+		return ColumnType{Kind: KindFloat, Dynamic: true}
+	case "boolean", "bool":
+		return ColumnType{Kind: KindBoolean, Dynamic: true}
+	case "blob":
+		return ColumnType{Kind: KindBinary, Dynamic: true}
+	}
+	return ColumnType{}
 }

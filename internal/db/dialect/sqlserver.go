@@ -38,6 +38,7 @@ func SQLServer() *Dialect {
 		AutocommitVerbs:  words("BACKUP", "DBCC"),
 		Separator:        "GO",
 		Foreign:          sqlserverForeign,
+		Kind:             sqlserverType,
 		NonTransactional: sqlserverNonTransactional,
 		PartialEffects:   func([]string) string { return "what its batch had done before" },
 		Batches:          true,
@@ -95,4 +96,29 @@ func sqlserverNonTransactional(words []string) string {
 		}
 	}
 	return ""
+}
+
+// sqlserverType knows the names that the engine shows.
+func sqlserverType(of string) ColumnType {
+	switch of {
+	case "bigint", "int", "smallint", "tinyint":
+		return ColumnType{Kind: KindInteger}
+	case "float", "real":
+		return ColumnType{Kind: KindFloat}
+	case "bit":
+		return ColumnType{Kind: KindBoolean}
+	case "date":
+		return ColumnType{Kind: KindDate}
+	case "datetime", "datetime2", "smalldatetime":
+		return ColumnType{Kind: KindTimestamp, Layouts: []string{"2006-01-02T15:04:05"}}
+	case "datetimeoffset":
+		return ColumnType{Kind: KindInstant, Layouts: []string{"2006-01-02T15:04:05-07:00"}}
+	case "time":
+		return ColumnType{Kind: KindTime}
+	case "uniqueidentifier":
+		return ColumnType{Kind: KindUUID}
+	case "varbinary", "binary", "image":
+		return ColumnType{Kind: KindBinary}
+	}
+	return ColumnType{}
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 
 	"dbrunner/internal/db"
+	"dbrunner/internal/db/dialect"
 	"dbrunner/internal/jsontext"
 )
 
@@ -14,10 +15,10 @@ type table struct {
 	json    []bool // columns whose values are JSON of their own
 }
 
-func newTable(engine string, columns []db.Column) *table {
+func newTable(o *Options, columns []db.Column) *table {
 	t := &table{columns: columns, json: make([]bool, len(columns))}
 	for i := range columns {
-		t.json[i] = isJSON(engine, columns[i].Type)
+		t.json[i] = o.typeOf(columns[i].Type).Kind == dialect.KindJSON
 	}
 	return t
 }

@@ -4,17 +4,11 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"strconv"
-	"strings"
 	"time"
 
-	"github.com/parquet-go/parquet-go"
-)
+	"dbrunner/internal/db/dialect"
 
-// The engines whose words for types are known, by their public names.
-const (
-	postgres  = "postgres"
-	sqlserver = "sqlserver"
-	sqlite    = "sqlite"
+	"github.com/parquet-go/parquet-go"
 )
 
 // kind is how the values of a type are stored.
@@ -29,100 +23,37 @@ type kind struct {
 	strict bool
 }
 
-// isJSON reports whether the values of a type are JSON of their own: an object in another column is a value with its type.
-func isJSON(engine, of string) bool {
-	return (engine == postgres || engine == "") && (of == "json" || of == "jsonb")
-}
-
-// kindOf tells by the database's own word for a type how its values are stored. An empty engine is one that is not known:
-// then a word means what the first of the engines means by it.
-func kindOf(engine, of string) kind {
-	if isJSON(engine, of) {
-		return kind{name: "JSON", node: func() parquet.Node { return texts(parquet.JSON()) }, read: readJSON}
-	}
-	tables := map[string]func(of string) (kind, bool){postgres: postgresKind, sqlserver: sqlserverKind, sqlite: sqliteKind}
-	for _, e := range []string{postgres, sqlserver, sqlite} {
-		if engine != e && engine != "" {
-			continue
-		}
-		if k, known := tables[e](of); known {
-			return k
-		}
-	}
-	if of == "" {
-		return kind{name: "STRING", node: stringNode, read: readAny}
-	}
-	return kind{name: "STRING", node: stringNode, read: readText}
-}
-
-// postgresKind knows the names as format_type prints them.
-func postgresKind(of string) (kind, bool) {
-	switch of {
-	case "bigint", "integer", "smallint":
-		return integers(), true
-	case "double precision", "real":
-		return floats(), true
-	case "boolean":
-		return booleans(), true
-	case "date":
-		return dates(), true
-	case "timestamp without time zone":
-		return moments("2006-01-02 15:04:05"), true
-	case "timestamp with time zone":
-		return instants("2006-01-02 15:04:05Z07", "2006-01-02 15:04:05Z07:00", "2006-01-02 15:04:05Z07:00:00"), true
-	case "time without time zone":
-		return clocks(), true
-	case "uuid":
-		return uuids(), true
-	case "bytea":
-		return binaries(), true
-	}
-	return kind{}, false
-}
-
-// sqlserverKind knows the names that the engine shows.
-func sqlserverKind(of string) (kind, bool) {
-	switch of {
-	case "bigint", "int", "smallint", "tinyint":
-		return integers(), true
-	case "float", "real":
-		return floats(), true
-	case "bit":
-		return booleans(), true
-	case "date":
-		return dates(), true
-	case "datetime", "datetime2", "smalldatetime":
-		return moments("2006-01-02T15:04:05"), true
-	case "datetimeoffset":
-		return instants("2006-01-02T15:04:05-07:00"), true
-	case "time":
-		return clocks(), true
-	case "uniqueidentifier":
-		return uuids(), true
-	case "varbinary", "binary", "image":
-		return binaries(), true
-	}
-	return kind{}, false
-}
-
-// sqliteKind knows the usual words of declarations. What is in a column need not be what was declared: a value is only
-// taken for one of the type if it was stored as one. Dates are texts or numbers there, as everybody likes.
-func sqliteKind(of string) (k kind, known bool) {
-	name, _, _ := strings.Cut(strings.ToLower(of), "(")
-	switch strings.TrimSpace(name) {
-	case "integer", "int", "bigint", "smallint", "tinyint", "mediumint", "int2", "int8", "unsigned big int":
+// kindOf tells by what a type means how its values are stored. of is the database's own word for it; empty: it has none.
+func kindOf(t dialect.ColumnType, of string) kind {
+	k := kind{name: "STRING", node: stringNode, read: readText}
+	switch t.Kind {
+	case dialect.KindJSON:
+		k = kind{name: "JSON", node: func() parquet.Node { return texts(parquet.JSON()) }, read: readJSON}
+	case dialect.KindInteger:
 		k = integers()
-	case "real", "double precision", "double", "float":
+	case dialect.KindFloat:
 		k = floats()
-	case "boolean", "bool":
+	case dialect.KindBoolean:
 		k = booleans()
-	case "blob":
+	case dialect.KindDate:
+		k = dates()
+	case dialect.KindTimestamp:
+		k = moments(t.Layouts...)
+	case dialect.KindInstant:
+		k = instants(t.Layouts...)
+	case dialect.KindTime:
+		k = clocks()
+	case dialect.KindUUID:
+		k = uuids()
+	case dialect.KindBinary:
 		k = binaries()
 	default:
-		return k, false
+		if of == "" {
+			k.read = readAny
+		}
 	}
-	k.strict = true
-	return k, true
+	k.strict = t.Dynamic
+	return k
 }
 
 func leafOf(of parquet.Type) func() parquet.Node {
@@ -148,10 +79,10 @@ func booleans() kind {
 
 func dates() kind { return kind{name: "DATE", node: parquet.Date, read: readDate} }
 
-func moments(layout string) kind {
+func moments(layouts ...string) kind {
 	return kind{
 		name: "TIMESTAMP", node: func() parquet.Node { return parquet.TimestampAdjusted(parquet.Microsecond, false) },
-		read: readMoments(layout),
+		read: readMoments(layouts...),
 	}
 }
 

@@ -56,7 +56,7 @@ func newColumnar(o *Options, columns []db.Column, out io.Writer) (*columnar, err
 			return nil, db.Errorf(db.ClassPermanent, db.CodeDuplicateColumn,
 				"two columns are named %s: give one of them another name with AS, or choose another format", strconv.Quote(name))
 		}
-		c.columns[i] = leaf{name: name, kind: kindOf(o.Engine, columns[i].Type)}
+		c.columns[i] = leaf{name: name, kind: kindOf(o.typeOf(columns[i].Type), columns[i].Type)}
 		root.Group[name] = parquet.Optional(c.columns[i].node())
 		root.names = append(root.names, name)
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"dbrunner/internal/db"
+	"dbrunner/internal/db/dialect"
 	"dbrunner/internal/db/rowfile"
 )
 
@@ -45,7 +46,7 @@ func column(table arrow.Table, i int) (values []string) {
 
 func write(t *testing.T, format, compression string, columns []db.Column, rows ...string) []byte {
 	t.Helper()
-	return writeAs(t, rowfile.Options{Format: format, Compression: compression, Engine: "postgres"}, columns, rows...)
+	return writeAs(t, rowfile.Options{Format: format, Compression: compression, Kind: dialect.TypeOf("postgres")}, columns, rows...)
 }
 
 func writeAs(t *testing.T, o rowfile.Options, columns []db.Column, rows ...string) []byte {
@@ -129,7 +130,7 @@ func TestParquetTypes(t *testing.T) {
 				rows = append(rows, "["+strings.ReplaceAll(value, "|", " ")+"]")
 			}
 			for _, compression := range rowfile.Compressions() {
-				o := rowfile.Options{Format: rowfile.Parquet, Compression: compression, Engine: c.engine}
+				o := rowfile.Options{Format: rowfile.Parquet, Compression: compression, Kind: dialect.TypeOf(c.engine)}
 				table := readParquet(t, writeAs(t, o, []db.Column{{Name: "v", Type: c.of}}, rows...))
 				require.Equal(t, c.arrow, table.Schema().Field(0).Type.String())
 				require.True(t, table.Schema().Field(0).Nullable)
@@ -289,7 +290,7 @@ func TestParquetRefuses(t *testing.T) {
 		{"sqlite", "", `{"type":"text_base64","value":"/w=="}`},
 		{"", "bit", `"1"`},
 	} {
-		o := rowfile.Options{Format: rowfile.Parquet, Compression: "none", Engine: c.engine}
+		o := rowfile.Options{Format: rowfile.Parquet, Compression: "none", Kind: dialect.TypeOf(c.engine)}
 		w, err := rowfile.New(o, []db.Column{{Name: "n", Type: "text"}, {Name: "secret", Type: c.of}}, &bytes.Buffer{})
 		require.NoError(t, err)
 		require.NoError(t, w.Row([]byte(`["a",null]`)))

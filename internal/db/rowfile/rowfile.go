@@ -11,6 +11,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"dbrunner/internal/db"
+	"dbrunner/internal/db/dialect"
 )
 
 // The formats.
@@ -69,7 +70,8 @@ type form interface {
 type Options struct {
 	Format      string
 	Compression string
-	Engine      string // public name of the engine whose types and values these are; empty: not known
+	// Kind says what the engine's words for types mean, as in its dialect; nil: they mean nothing.
+	Kind func(of string) dialect.ColumnType
 }
 
 // New begins a file of rows with these columns. What is written to out is the whole file once Close has returned; out
@@ -82,7 +84,7 @@ func New(o Options, columns []db.Column, out io.Writer) (*Writer, error) {
 	case NDJSON:
 		w.form = lines{}
 	case CSV:
-		w.form = newTable(o.Engine, columns)
+		w.form = newTable(&o, columns)
 	case Parquet:
 		form, err := newColumnar(&o, columns, out)
 		if err != nil {
@@ -119,6 +121,14 @@ func (w *Writer) compress(compression string) error {
 		return fmt.Errorf("no compression %q of rows", compression)
 	}
 	return nil
+}
+
+// typeOf is what the type of a column means.
+func (o *Options) typeOf(of string) dialect.ColumnType {
+	if o.Kind == nil {
+		return dialect.ColumnType{}
+	}
+	return o.Kind(of)
 }
 
 // AsArrays says that rows are best given as arrays; objects will do.

@@ -18,6 +18,7 @@ import (
 	"pgregory.net/rapid"
 
 	"dbrunner/internal/db"
+	"dbrunner/internal/db/dialect"
 	"dbrunner/internal/db/rowfile"
 	"dbrunner/internal/jsontext"
 )
@@ -261,7 +262,7 @@ func TestLargeFields(t *testing.T) {
 func TestCSVOfDeclaredJSON(t *testing.T) {
 	t.Parallel()
 	for _, engine := range []string{"sqlite", "postgres"} {
-		o := rowfile.Options{Format: rowfile.CSV, Compression: "none", Engine: engine}
+		o := rowfile.Options{Format: rowfile.CSV, Compression: "none", Kind: dialect.TypeOf(engine)}
 		got := writeAs(t, o, []db.Column{{Name: "v", Type: "json"}}, `["{\"a\":1}"]`, `["null"]`, `[null]`, `["\"x\""]`)
 		want := "v\r\n\"{\"\"a\"\":1}\"\r\nnull\r\n\r\n\"\"\"x\"\"\"\r\n"
 		require.Equal(t, want, strings.ReplaceAll(string(got), "\"null\"", "null"))
@@ -271,7 +272,7 @@ func TestCSVOfDeclaredJSON(t *testing.T) {
 // A text that holds NUL comes as base64, and is a text all the same.
 func TestCSVOfTextWithNUL(t *testing.T) {
 	t.Parallel()
-	o := rowfile.Options{Format: rowfile.CSV, Compression: "none", Engine: "sqlite"}
+	o := rowfile.Options{Format: rowfile.CSV, Compression: "none", Kind: dialect.TypeOf("sqlite")}
 	got := writeAs(t, o, []db.Column{{Name: "v", Type: "TEXT"}}, `[{"type":"text_base64","value":"YQBi"}]`, `[{"type":"text_base64","value":"/0E="}]`)
 	require.Equal(t, "v\r\n\"a\x00b\"\r\n/0E=\r\n", string(got))
 }
@@ -317,7 +318,7 @@ func FuzzRow(f *testing.F) {
 	}
 	f.Fuzz(func(_ *testing.T, row []byte) {
 		for _, format := range []string{rowfile.CSV, rowfile.Parquet} {
-			w, err := rowfile.New(rowfile.Options{Format: format, Compression: "none"}, []db.Column{{Name: "a", Type: "text"}, {Name: "b", Type: "json"}}, io.Discard)
+			w, err := rowfile.New(rowfile.Options{Format: format, Compression: "none", Kind: dialect.TypeOf("")}, []db.Column{{Name: "a", Type: "text"}, {Name: "b", Type: "json"}}, io.Discard)
 			if err == nil && w.Row(row) == nil { // whatever it makes of what is no row: it ends
 				_ = w.Close()
 			}
@@ -337,7 +338,7 @@ func BenchmarkWriter(b *testing.B) {
 	for _, format := range rowfile.Formats() {
 		for _, compression := range rowfile.Compressions() {
 			b.Run(format+"-"+compression, func(b *testing.B) {
-				w, err := rowfile.New(rowfile.Options{Format: format, Compression: compression, Engine: "postgres"}, columns, io.Discard)
+				w, err := rowfile.New(rowfile.Options{Format: format, Compression: compression, Kind: dialect.TypeOf("postgres")}, columns, io.Discard)
 				if err != nil {
 					b.Fatal(err)
 				}
