@@ -3,8 +3,8 @@ package db
 import "sync"
 
 const (
-	// minPooled is the smallest buffer that is worth keeping, maxPooled the largest that is kept, bytes.
-	minPooled = 4 << 10
+	// MinPooled is the smallest buffer that is worth keeping, maxPooled the largest that is kept, bytes.
+	MinPooled = 4 << 10
 	maxPooled = 2 << 20
 )
 
@@ -14,7 +14,7 @@ type Buffers struct{ pool sync.Pool }
 
 // Get returns an empty buffer with room for size bytes.
 func (b *Buffers) Get(size int) []byte {
-	if b != nil && size > minPooled {
+	if b != nil && size > MinPooled {
 		if kept, ok := b.pool.Get().(*[]byte); ok && cap(*kept) >= size {
 			return (*kept)[:0]
 		}
@@ -24,7 +24,7 @@ func (b *Buffers) Get(size int) []byte {
 
 // Put takes a buffer back that nobody reads or writes any more. Small and very large ones are left to the collector.
 func (b *Buffers) Put(buf []byte) {
-	if b == nil || cap(buf) <= minPooled || cap(buf) > maxPooled {
+	if b == nil || cap(buf) <= MinPooled || cap(buf) > maxPooled {
 		return
 	}
 	buf = buf[:0]

@@ -150,6 +150,9 @@ type ResultSet struct {
 	buffers *Buffers // where the memory of large rows goes back to
 }
 
+// FreeTo says where the memory of Rows goes back to.
+func (s *ResultSet) FreeTo(b *Buffers) { s.buffers = b }
+
 // Free gives the memory of Rows back, and of all answers in More. Whoever has the set may call it, once, when nobody
 // reads rows of it any more.
 func (s *ResultSet) Free() {

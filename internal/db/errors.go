@@ -1,12 +1,9 @@
 package db
 
 import (
-	"database/sql"
-	"database/sql/driver"
 	"errors"
 	"fmt"
-	"io"
-	"net"
+	"strconv"
 
 	"dbrunner/contract"
 )
@@ -140,26 +137,6 @@ func (e *Error) Because(cause error) *Error {
 	return e
 }
 
-// LinkLost reports whether an error of a driver is an end of its link. What a driver refuses for reasons of its own is not.
-func LinkLost(err error) bool {
-	for _, end := range [...]error{driver.ErrBadConn, sql.ErrConnDone, io.EOF, io.ErrUnexpectedEOF, net.ErrClosed} {
-		if errors.Is(err, end) {
-			return true
-		}
-	}
-	_, network := errors.AsType[net.Error](err)
-	return network
-}
-
-// DriverError is an error that a driver returned without an answer of the server: the link was lost, or the driver itself
-// refused what it was asked.
-func DriverError(err error) *Error {
-	if LinkLost(err) {
-		return Errorf(ClassLost, CodeConnectionLost, "the connection to the database was lost").Because(err)
-	}
-	return Errorf(ClassPermanent, CodeDatabase, "the driver of the database refused it or could not read the answer").Because(err)
-}
-
 // Answered reports whether the server has said how what it was asked ended.
 func (e *Error) Answered() bool {
 	switch e.Class {
@@ -169,3 +146,17 @@ func (e *Error) Answered() bool {
 		return e.EngineCode != "" || e.Code != CodeDatabase
 	}
 }
+
+// InRow says in which row of a batch an error was met.
+func (e *Error) InRow(row int64) *Error {
+	named := *e
+	named.Message = "row " + strconv.FormatInt(row, 10) + " of the batch: " + e.Message
+	return &named
+}
+
+// ConnectionStringError says that a connection string is wrong. It never holds a part of it.
+type ConnectionStringError struct{ Err error }
+
+func (e *ConnectionStringError) Error() string { return e.Err.Error() }
+
+func (e *ConnectionStringError) Unwrap() error { return e.Err }

@@ -2,7 +2,6 @@ package db
 
 import (
 	"bytes"
-	"crypto/sha256"
 	"time"
 )
 
@@ -19,11 +18,6 @@ const (
 // StatusStarted is the status of a row whose job may be under way: it is executed at most once, and its end was not
 // written yet. The row's answer means nothing.
 const StatusStarted = "started"
-
-// JobLock is the name of the lock that the session of an execution at most once holds, the same for every runner.
-func JobLock(namespace, database, jobID string) [sha256.Size]byte {
-	return sha256.Sum256([]byte("dbrunner job lock\x00" + namespace + "\x00" + database + "\x00" + jobID))
-}
 
 // Entry is one row of the ledger: the proof that a job ended, with its answer. The key is (namespace,
 // configured name of the database, job id); the first two are the Database's own.

@@ -5,7 +5,7 @@ import (
 	"encoding/json"
 	"strings"
 
-	"dbrunner/internal/db"
+	"dbrunner/internal/db/engine"
 )
 
 // maxDimensions is PostgreSQL's own limit.
@@ -84,7 +84,7 @@ func (a *arrayWriter) scalar(raw string, isJSON bool) {
 	case raw == "" || strings.ContainsAny(raw, `{}",\`):
 		a.wrong = "not a JSON array"
 	case isWhole(a.elem):
-		a.out = append(a.out, db.WholeNumber(raw)...)
+		a.out = append(a.out, engine.WholeNumber(raw)...)
 	default:
 		a.out = append(a.out, raw...)
 	}

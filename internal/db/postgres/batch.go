@@ -8,6 +8,7 @@ import (
 
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/dialect"
+	"dbrunner/internal/db/engine"
 )
 
 const (
@@ -62,7 +63,7 @@ func (t *transaction) piece(ctx context.Context, stmt *dialect.Compiled, i int) 
 		defer stop()
 	}
 	b := batchRun{t: t, stmt: stmt, index: i, insert: dialect.ParseMultiRowInsert(t.d.Dialect(), stmt.SQL)}
-	_, err = db.EachOf(reading, stmt.Batch, func(row int64, args []dialect.Value) error { return b.add(ctx, row, args) })
+	_, err = engine.EachOf(reading, stmt.Batch, func(row int64, args []dialect.Value) error { return b.add(ctx, row, args) })
 	if err == nil {
 		err = b.send(ctx)
 	}
@@ -235,7 +236,7 @@ func (b *batchRun) settle(ctx context.Context) error {
 	}
 	for i := range out.sets {
 		if out.sets[i].Columns != nil {
-			return db.BatchWithRows()
+			return engine.BatchWithRows()
 		}
 		b.affected += out.sets[i].RowsAffected
 	}

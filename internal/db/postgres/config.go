@@ -16,6 +16,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"dbrunner/internal/db"
+	"dbrunner/internal/db/engine"
 )
 
 // Defaults of what the options leave out.
@@ -96,7 +97,7 @@ func readConnection(text string) (*pgxpool.Config, error) {
 	if text == "" {
 		return nil, errors.New("there is no connection string: " + connectionForm)
 	}
-	if err := db.CheckConnectionString(text, "postgres://", "postgresql://"); err != nil {
+	if err := engine.CheckConnectionString(text, "postgres://", "postgresql://"); err != nil {
 		return nil, fmt.Errorf("%w: %s", err, connectionForm)
 	}
 	config, err := pgxpool.ParseConfig(text)

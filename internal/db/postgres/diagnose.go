@@ -15,6 +15,7 @@ import (
 
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/dialect"
+	"dbrunner/internal/db/engine"
 )
 
 var _ db.Diagnoser = (*Database)(nil)
@@ -106,7 +107,7 @@ func (d *Database) reachHosts(ctx context.Context) (stages []db.Finding, reached
 			stages, reached = append(stages, db.Finding{Part: db.PartHost, Grade: db.GradeOK, Text: "a socket on this machine: no host, no network"}), true
 			continue
 		}
-		found, ok := db.ReachHost(ctx, way.Host, port)
+		found, ok := engine.ReachHost(ctx, way.Host, port)
 		stages, reached = append(stages, found...), reached || ok
 	}
 	for i := range stages {
@@ -363,7 +364,7 @@ func (l *diagnosis) sessions() error {
 		FROM pg_stat_activity a WHERE a.datname = current_database() AND a.pid <> pg_backend_pid() AND
 		(a.state = 'active' AND a.query_start < clock_timestamp() - $1::interval
 			OR a.state LIKE 'idle in transaction%' AND a.state_change < clock_timestamp() - $2::interval)
-		ORDER BY 5 DESC LIMIT 20`, seconds(db.LongStatement), seconds(db.IdleOpen))
+		ORDER BY 5 DESC LIMIT 20`, seconds(engine.LongStatement), seconds(engine.IdleOpen))
 	if err != nil {
 		return err
 	}
@@ -371,7 +372,7 @@ func (l *diagnosis) sessions() error {
 		l.session(r)
 	}
 	if len(rows) == 0 {
-		l.ok(db.PartSessions, "no statement runs for more than %s, and no transaction waits for its client", db.LongStatement)
+		l.ok(db.PartSessions, "no statement runs for more than %s, and no transaction waits for its client", engine.LongStatement)
 	}
 	return l.sight()
 }
@@ -381,7 +382,7 @@ func seconds(d time.Duration) string { return strconv.Itoa(int(d.Seconds())) + "
 func (l *diagnosis) session(r [][]byte) {
 	pid, age := string(r[0]), time.Duration(atoi(r[4]))*time.Second
 	grade := db.GradeWarning
-	if age < db.LongStatement {
+	if age < engine.LongStatement {
 		grade = db.GradeNote
 	}
 	f := db.Finding{Part: db.PartSessions, Grade: grade}
@@ -426,11 +427,11 @@ func (l *diagnosis) ledger() error {
 	rows, err = l.s.query(`SELECT (SELECT count(*) FROM (SELECT 1 FROM dbrunner.ledger WHERE namespace = $1 AND database_name = $2 LIMIT $3) AS r),
 		pg_total_relation_size('dbrunner.ledger'),
 		COALESCE((SELECT min(recorded_at)::timestamptz(0)::text FROM dbrunner.ledger WHERE namespace = $1 AND database_name = $2), '')`,
-		l.d.opts.Namespace, l.d.opts.Name, strconv.FormatInt(db.MostLedger, 10))
+		l.d.opts.Namespace, l.d.opts.Name, strconv.FormatInt(engine.MostLedger, 10))
 	if err != nil {
 		return err
 	}
-	l.ok(db.PartLedger, "%s", db.LedgerSize(atoi(rows[0][0]), atoi(rows[0][1]), string(rows[0][2])))
+	l.ok(db.PartLedger, "%s", engine.LedgerSize(atoi(rows[0][0]), atoi(rows[0][1]), string(rows[0][2])))
 	return nil
 }
 

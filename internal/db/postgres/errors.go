@@ -13,6 +13,7 @@ import (
 
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/dialect"
+	"dbrunner/internal/db/engine"
 )
 
 // errOutOfOrder ends the reading of an answer that nobody wants to the end, or that does not follow the
@@ -197,7 +198,7 @@ func (s *session) parameterAt(e *pgconn.PgError, of *sent) string {
 	if name := s.typeOfParameter(v, of, n); name != "" {
 		text += " is no value of type " + name
 	}
-	if v.Type == "" && v.Kind == dialect.Number && db.WholeNumber(v.Text) != v.Text && n <= len(of.params) && isWhole(of.params[n-1]) {
+	if v.Type == "" && v.Kind == dialect.Number && engine.WholeNumber(v.Text) != v.Text && n <= len(of.params) && isWhole(of.params[n-1]) {
 		text += "; write the number without its fraction, or give it a type"
 	}
 	return text
@@ -364,7 +365,7 @@ func linkError(ctx context.Context, err error) *db.Error {
 	case uncleaned(err):
 		e = db.Errorf(db.ClassLost, db.CodeConnectionLost, "the connection to the database was lost; nothing is committed").Because(err)
 	default:
-		e = db.DriverError(err)
+		e = engine.DriverError(err)
 		e.Message += "; nothing is committed"
 	}
 	return e

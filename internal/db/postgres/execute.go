@@ -12,6 +12,7 @@ import (
 	"dbrunner/internal/crash"
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/dialect"
+	"dbrunner/internal/db/engine"
 )
 
 const (
@@ -136,7 +137,7 @@ func (a *autocommitRun) start(ctx context.Context) error {
 
 // lockKey is the number of a job's lock.
 func (d *Database) lockKey(jobID string) int64 {
-	name := db.JobLock(d.opts.Namespace, d.opts.Name, jobID)
+	name := engine.JobLock(d.opts.Namespace, d.opts.Name, jobID)
 	return int64(binary.BigEndian.Uint64(name[:]))
 }
 

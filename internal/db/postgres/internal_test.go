@@ -15,6 +15,7 @@ import (
 
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/dialect"
+	"dbrunner/internal/db/engine"
 )
 
 // TestEveryCondition has a class and a code for every error of the manual's Appendix A.
@@ -237,7 +238,7 @@ func BenchmarkEncodeRow(b *testing.B) {
 		body = appendTextArg(body, v)
 	}
 	const rows = 1000
-	s := &session{encoder: db.NewRowEncoder(db.RowOptions{}, new(db.Buffers))}
+	s := &session{encoder: engine.NewRowEncoder(db.RowOptions{}, new(db.Buffers))}
 	b.ReportAllocs()
 	for b.Loop() {
 		s.encoder.Reset(db.RowOptions{Format: db.Objects})

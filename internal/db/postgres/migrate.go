@@ -21,6 +21,7 @@ import (
 
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/dialect"
+	"dbrunner/internal/db/engine"
 	"dbrunner/internal/db/migration"
 )
 
@@ -348,7 +349,7 @@ func (m *migrations) Explain(err error, part *dialect.Part) *db.Error {
 	if pgconn.SafeToRetry(err) { // its connection was closed before
 		err = errors.Join(driver.ErrBadConn, err)
 	}
-	return db.DriverError(err)
+	return engine.DriverError(err)
 }
 
 // original finds the driver's error in golang-migrate's, which does not unwrap and holds the text of statements.

@@ -11,6 +11,7 @@ import (
 
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/dialect"
+	"dbrunner/internal/db/engine"
 )
 
 // paramType is what a publisher's type name means.
@@ -258,7 +259,7 @@ func appendContent(b []byte, v *dialect.Value, t paramType) (out []byte, wrong s
 	case t.elem == oidBytea && v.Kind == dialect.String:
 		return appendByteaText(b, v.Text)
 	case v.Kind == dialect.Number && isWhole(t.elem):
-		return append(b, db.WholeNumber(v.Text)...), ""
+		return append(b, engine.WholeNumber(v.Text)...), ""
 	}
 	return append(b, v.Text...), ""
 }

@@ -12,6 +12,7 @@ import (
 
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/dialect"
+	"dbrunner/internal/db/engine"
 )
 
 // Database is one configured PostgreSQL database.
@@ -27,7 +28,7 @@ type Database struct {
 
 	noCheckInterval atomic.Bool // the server does not know the parameter
 
-	waits    db.Waits
+	waits    engine.Waits
 	acquires atomic.Int64
 	canceled atomic.Int64
 	waited   atomic.Int64 // nanoseconds

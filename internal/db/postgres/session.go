@@ -16,6 +16,7 @@ import (
 
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/dialect"
+	"dbrunner/internal/db/engine"
 )
 
 const (
@@ -53,7 +54,7 @@ type session struct {
 	validate    bool // the server's encoding does not promise UTF-8
 	foreign     bool // the session's encoding is not UTF-8 any more
 	statement   cache
-	encoder     *db.RowEncoder
+	encoder     *engine.RowEncoder
 	sent        []sent
 	unnamed     []unnamedType // columns whose types are not known yet
 	chain       bool          // the server has the statement that stands between two reads of a trip
@@ -88,7 +89,7 @@ func newSession(conn *pgx.Conn, named bool, buffers *db.Buffers) *session {
 		status:    'I',
 		validate:  pg.ParameterStatus("server_encoding") != "UTF8",
 		statement: newCache(named),
-		encoder:   db.NewRowEncoder(db.RowOptions{}, buffers),
+		encoder:   engine.NewRowEncoder(db.RowOptions{}, buffers),
 		typeNames: make(map[uint32]string),
 		ownTypes:  make(map[string]paramType),
 		cutDone:   make(chan struct{}, 1),

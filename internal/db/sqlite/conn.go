@@ -10,6 +10,7 @@ import (
 	sqlite3 "modernc.org/sqlite/lib"
 
 	"dbrunner/internal/db"
+	"dbrunner/internal/db/engine"
 )
 
 // busyWait is how long SQLite itself waits for a lock, milliseconds: short, so that a call that is no longer
@@ -62,7 +63,7 @@ type conn struct {
 
 	own   [oursCount]*stmt
 	cache cache
-	rows  db.RowEncoder
+	rows  engine.RowEncoder
 
 	timeout  time.Duration // of the call under way, for the text of its error
 	maxBytes int64         // of the rows of the call under way, 0 = no limit
@@ -249,7 +250,7 @@ func (c *conn) here() *db.Error {
 func (c *conn) end() {
 	c.watch.disarm() // an interrupt would hit the ROLLBACK
 	if c.rows.Size() > maxIdleRows {
-		c.rows = db.RowEncoder{}
+		c.rows = engine.RowEncoder{}
 	}
 	c.rollBack()
 }

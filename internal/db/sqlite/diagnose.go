@@ -13,6 +13,7 @@ import (
 	sqlite3 "modernc.org/sqlite/lib"
 
 	"dbrunner/internal/db"
+	"dbrunner/internal/db/engine"
 )
 
 var _ db.Diagnoser = (*Database)(nil)
@@ -218,7 +219,7 @@ func (l *look) ledgerSize() (string, error) {
 		return "", err
 	}
 	defer s.finalize()
-	if err := errors.Join(s.bindText(1, l.d.opts.Namespace), s.bindText(2, l.d.opts.Name), s.bindInt(3, db.MostLedger)); err != nil {
+	if err := errors.Join(s.bindText(1, l.d.opts.Namespace), s.bindText(2, l.d.opts.Name), s.bindInt(3, engine.MostLedger)); err != nil {
 		return "", err
 	}
 	if _, err := s.step(); err != nil {
@@ -228,7 +229,7 @@ func (l *look) ledgerSize() (string, error) {
 	if at := s.columnInt(2); at > 0 {
 		oldest = time.Unix(0, at).UTC().Format(time.RFC3339)
 	}
-	return db.LedgerSize(s.columnInt(0), s.columnInt(1), oldest), nil
+	return engine.LedgerSize(s.columnInt(0), s.columnInt(1), oldest), nil
 }
 
 func (l *look) integrity() error {

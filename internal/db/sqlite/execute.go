@@ -10,6 +10,7 @@ import (
 
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/dialect"
+	"dbrunner/internal/db/engine"
 )
 
 // execute runs one statement of a job in the open transaction and encodes its rows. Between its first line
@@ -116,7 +117,7 @@ func (c *conn) refused(err error) *db.Error {
 
 // playBatch runs the statement once for each row of arguments.
 func (c *conn) playBatch(ctx context.Context, s *stmt, batch dialect.Batch) (set db.ResultSet, failure *db.Error) {
-	_, err := db.EachOf(ctx, batch, func(row int64, args []dialect.Value) error {
+	_, err := engine.EachOf(ctx, batch, func(row int64, args []dialect.Value) error {
 		if failure := c.stopped(); failure != nil {
 			return failure
 		}
@@ -125,7 +126,7 @@ func (c *conn) playBatch(ctx context.Context, s *stmt, batch dialect.Batch) (set
 		case failure != nil:
 			return failure.InRow(row)
 		case one.Columns != nil:
-			return db.BatchWithRows()
+			return engine.BatchWithRows()
 		}
 		set.RowsAffected += one.RowsAffected
 		s.reset()

@@ -20,6 +20,7 @@ import (
 
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/dialect"
+	"dbrunner/internal/db/engine"
 	"dbrunner/internal/db/migration"
 )
 
@@ -224,7 +225,7 @@ func (m *migrations) Explain(err error, part *dialect.Part) *db.Error {
 	}
 	f := faultOf(err)
 	if f == nil {
-		return db.DriverError(err)
+		return engine.DriverError(err)
 	}
 	if f.primary() == sqlite3.SQLITE_CANTOPEN {
 		return m.notOpened(f)

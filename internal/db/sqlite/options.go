@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"dbrunner/internal/db"
+	"dbrunner/internal/db/engine"
 )
 
 // Defaults of what the options leave out.
@@ -91,7 +92,7 @@ func filePath(connection string) (string, error) {
 }
 
 func readPath(connection string) (string, error) {
-	if err := db.CheckConnectionString(connection, "file:"); err != nil {
+	if err := engine.CheckConnectionString(connection, "file:"); err != nil {
 		return "", fmt.Errorf("%w: write the path of a file", err)
 	}
 	path := connection

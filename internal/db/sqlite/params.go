@@ -11,6 +11,7 @@ import (
 
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/dialect"
+	"dbrunner/internal/db/engine"
 )
 
 // The types that a parameter may name; values of results that are no plain JSON name them too.
@@ -94,7 +95,7 @@ func convertInteger(v dialect.Value) (arg argument, wrong string) {
 	}
 	text := v.Text
 	if v.Kind == dialect.Number {
-		text = db.WholeNumber(text)
+		text = engine.WholeNumber(text)
 	}
 	n, err := strconv.ParseInt(text, 10, 64)
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"dbrunner/internal/db"
+	"dbrunner/internal/db/engine"
 )
 
 // pool is a bounded set of connections of one kind. A connection to a file does not age, so none is closed
@@ -19,7 +20,7 @@ type pool struct {
 	idle   []*conn    // the last one was used last
 	closed bool
 
-	waits                      db.Waits
+	waits                      engine.Waits
 	acquires, canceled, waited atomic.Int64
 }
 

@@ -12,6 +12,7 @@ import (
 	"dbrunner/internal/crash"
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/dialect"
+	"dbrunner/internal/db/engine"
 )
 
 // closeTimeout bounds what is done on the session once the statement has ended.
@@ -105,7 +106,7 @@ func (a *autocommitRun) start(ctx context.Context) error {
 
 // lockArgs names a job's lock.
 func (d *Database) lockArgs(jobID string) []driver.NamedValue {
-	name := db.JobLock(d.opts.Namespace, d.opts.Name, jobID)
+	name := engine.JobLock(d.opts.Namespace, d.opts.Name, jobID)
 	return []driver.NamedValue{arg("resource", mssql.NVarCharMax("dbrunner "+hex.EncodeToString(name[:])))}
 }
 

@@ -7,6 +7,7 @@ import (
 
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/dialect"
+	"dbrunner/internal/db/engine"
 )
 
 // togetherRows is the most rows that one INSERT may have.
@@ -16,7 +17,7 @@ const togetherRows = 1000
 // column has one declared type in all of them: the server would bring different ones to a common type first.
 func (t *transaction) executeBatch(ctx context.Context, stmt *dialect.Compiled, at int) error {
 	b := batchRun{t: t, stmt: stmt, at: at, insert: dialect.ParseMultiRowInsert(t.d.dialect, stmt.SQL)}
-	_, err := db.EachOf(ctx, stmt.Batch, func(row int64, args []dialect.Value) error { return b.add(ctx, row, args) })
+	_, err := engine.EachOf(ctx, stmt.Batch, func(row int64, args []dialect.Value) error { return b.add(ctx, row, args) })
 	if err == nil {
 		err = b.send(ctx)
 	}
@@ -110,7 +111,7 @@ func (b *batchRun) send(ctx context.Context) error {
 	}
 	set := out.set()
 	if set.Columns != nil {
-		return db.BatchWithRows()
+		return engine.BatchWithRows()
 	}
 	b.affected += set.RowsAffected
 	b.rows, b.values = 0, b.values[:0]

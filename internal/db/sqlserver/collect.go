@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"dbrunner/internal/db"
+	"dbrunner/internal/db/engine"
 )
 
 // maxParts is the maximum number of result sets and row counts of one statement: a loop makes one of either per round.
@@ -12,7 +13,7 @@ const maxParts = 1000
 
 // collector is the receiver of a job's statement.
 type collector struct {
-	encoder *db.RowEncoder
+	encoder *engine.RowEncoder
 	shape   []column
 	parts   []db.ResultSet
 	open    bool // the rows of a result set are being read

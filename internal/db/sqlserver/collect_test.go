@@ -6,6 +6,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"dbrunner/internal/db"
+	"dbrunner/internal/db/engine"
 )
 
 // A loop of statements reports a row count or a result set for each of them. What is kept of them is bounded.
@@ -35,7 +36,7 @@ func TestCollectorBoundsItsParts(t *testing.T) {
 			return c.next()
 		},
 	} {
-		c := collector{encoder: db.NewRowEncoder(db.RowOptions{Format: db.Objects}, nil)}
+		c := collector{encoder: engine.NewRowEncoder(db.RowOptions{Format: db.Objects}, nil)}
 		var err error
 		rounds := 0
 		for err == nil && rounds < 1_000_000 {
@@ -54,7 +55,7 @@ func TestCollectorBoundsItsParts(t *testing.T) {
 // Outside of a transaction the statement goes on to its end: it cannot be taken back.
 func TestDrainingCollectorBoundsItsParts(t *testing.T) {
 	t.Parallel()
-	p := drainingCollector{collector: collector{encoder: db.NewRowEncoder(db.RowOptions{Format: db.Objects}, nil)}}
+	p := drainingCollector{collector: collector{encoder: engine.NewRowEncoder(db.RowOptions{Format: db.Objects}, nil)}}
 	for n := range int64(5 * maxParts) {
 		require.NoError(t, p.count(n))
 		require.NoError(t, p.next())

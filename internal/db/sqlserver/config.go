@@ -16,6 +16,7 @@ import (
 	"github.com/microsoft/go-mssqldb/msdsn"
 
 	"dbrunner/internal/db"
+	"dbrunner/internal/db/engine"
 )
 
 // Defaults of what the options leave out.
@@ -88,7 +89,7 @@ func readConnection(text string) (*msdsn.Config, error) {
 	if text == "" {
 		return nil, errors.New("there is no connection string: " + connectionForm)
 	}
-	if err := db.CheckConnectionString(text, "sqlserver://", "odbc:"); err != nil {
+	if err := engine.CheckConnectionString(text, "sqlserver://", "odbc:"); err != nil {
 		return nil, fmt.Errorf("%w: %s", err, connectionForm)
 	}
 	given, err := msdsn.Parse(text)

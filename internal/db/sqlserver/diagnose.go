@@ -12,6 +12,7 @@ import (
 	"github.com/microsoft/go-mssqldb/msdsn"
 
 	"dbrunner/internal/db"
+	"dbrunner/internal/db/engine"
 )
 
 var _ db.Diagnoser = (*Database)(nil)
@@ -67,7 +68,7 @@ func (d *Database) Stages(ctx context.Context) []db.Finding {
 	if d.place.port == "" {
 		stages = append(stages, db.Finding{Part: db.PartTCP, Grade: db.GradeNote, Text: "SQL Server Browser tells the port of the instance"})
 	} else {
-		found, ok := db.ReachHost(ctx, d.place.host, d.place.port)
+		found, ok := engine.ReachHost(ctx, d.place.host, d.place.port)
 		if stages = found; !ok {
 			return stages
 		}
@@ -254,7 +255,7 @@ func (l *diagnosis) sessions(ctx context.Context) error {
 		WHERE s.is_user_process = 1 AND s.session_id <> @@SPID AND s.database_id = DB_ID() AND (
 			r.total_elapsed_time > @p1 OR r.session_id IS NULL AND s.open_transaction_count > 0
 				AND s.last_request_end_time < DATEADD(second, -1, GETDATE()))
-		ORDER BY 4 DESC`, db.LongStatement.Milliseconds())
+		ORDER BY 4 DESC`, engine.LongStatement.Milliseconds())
 	if err != nil {
 		return err
 	}
@@ -268,7 +269,7 @@ func (l *diagnosis) sessions(ctx context.Context) error {
 			"session %v (%q) runs %v since %vs", r[0], r[1], r[2], r[3])
 	}
 	if len(t.rows) == 0 {
-		l.find(db.PartSessions, db.GradeOK, "", "no statement that the login may see runs for more than %s, and no transaction waits for its client", db.LongStatement)
+		l.find(db.PartSessions, db.GradeOK, "", "no statement that the login may see runs for more than %s, and no transaction waits for its client", engine.LongStatement)
 	}
 	return nil
 }
@@ -293,7 +294,7 @@ func (l *diagnosis) ledger(ctx context.Context) error {
 			WHERE p.object_id = OBJECT_ID(N'dbrunner.ledger')),
 		(SELECT MIN(recorded_at) FROM dbrunner.ledger`+passing+`
 			WHERE namespace = CAST(@p1 AS varchar(128)) AND database_name = CAST(@p2 AS varchar(64)))`,
-		mssql.VarCharMax(l.d.opts.Namespace), mssql.VarCharMax(l.d.opts.Name), db.MostLedger)
+		mssql.VarCharMax(l.d.opts.Namespace), mssql.VarCharMax(l.d.opts.Name), engine.MostLedger)
 	if err != nil {
 		return err
 	}
@@ -303,7 +304,7 @@ func (l *diagnosis) ledger(ctx context.Context) error {
 	if at, ok := t.rows[0][2].(time.Time); ok {
 		oldest = at.UTC().Format(time.RFC3339)
 	}
-	l.find(db.PartLedger, db.GradeOK, "", "%s", db.LedgerSize(rows, bytes, oldest))
+	l.find(db.PartLedger, db.GradeOK, "", "%s", engine.LedgerSize(rows, bytes, oldest))
 	return nil
 }
 

@@ -10,6 +10,7 @@ import (
 	mssql "github.com/microsoft/go-mssqldb"
 
 	"dbrunner/internal/db"
+	"dbrunner/internal/db/engine"
 )
 
 // errClosed is the cause of what a closed pool refuses.
@@ -117,7 +118,7 @@ func (d *Database) failure(ctx context.Context, s *session, err error, at int) *
 	return out.At(at)
 }
 
-// driverError is db.DriverError with the driver's own errors of a link that is lost or that nobody can read on.
+// driverError is engine.DriverError with the driver's own errors of a link that is lost or that nobody can read on.
 func driverError(err error) *db.Error {
 	_, ended := errors.AsType[mssql.ServerError](err)
 	_, retryable := errors.AsType[mssql.RetryableError](err)
@@ -125,7 +126,7 @@ func driverError(err error) *db.Error {
 	if ended || retryable || garbled || errors.Is(err, context.Canceled) || errors.Is(err, errLinkLost) {
 		return db.Errorf(db.ClassLost, db.CodeConnectionLost, "the connection to the database was lost").Because(err)
 	}
-	return db.DriverError(err)
+	return engine.DriverError(err)
 }
 
 // unknownCommit is the end of a transaction whose COMMIT was sent and not answered.

@@ -15,6 +15,7 @@ import (
 
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/dialect"
+	"dbrunner/internal/db/engine"
 )
 
 // argument is a parameter as the server gets it: declared by its type for the statement, and sent as a value that
@@ -180,7 +181,7 @@ func integer(least, most int64) func(dialect.Value, string) (argument, string) {
 	return func(v dialect.Value, declared string) (arg argument, wrong string) {
 		text := v.Text
 		if v.Kind == dialect.Number {
-			text = db.WholeNumber(text)
+			text = engine.WholeNumber(text)
 		}
 		n, err := strconv.ParseInt(text, 10, 64)
 		if err != nil || v.Kind != dialect.Number && v.Kind != dialect.String || n < least || n > most {

@@ -8,7 +8,7 @@ import (
 	"github.com/jackc/puddle/v2"
 	mssql "github.com/microsoft/go-mssqldb"
 
-	"dbrunner/internal/db"
+	"dbrunner/internal/db/engine"
 )
 
 const (
@@ -37,7 +37,7 @@ type session struct {
 	idle     time.Time // since when
 	dead     bool      // to be closed instead of used again
 	database int64     // the server's id of the database that the login begins in
-	encoder  db.RowEncoder
+	encoder  engine.RowEncoder
 }
 
 // kill ends the session's link at once.
@@ -91,6 +91,6 @@ func (s *session) rollback(ctx context.Context) {
 // trim lets a large buffer go.
 func (s *session) trim() {
 	if s.encoder.Size() > maxIdleRows {
-		s.encoder = db.RowEncoder{}
+		s.encoder = engine.RowEncoder{}
 	}
 }

@@ -10,6 +10,7 @@ import (
 
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/dialect"
+	"dbrunner/internal/db/engine"
 )
 
 // Database is one configured SQL Server database.
@@ -24,7 +25,7 @@ type Database struct {
 	place          place
 
 	pool      *puddle.Pool[*session]
-	waits     db.Waits
+	waits     engine.Waits
 	acquires  atomic.Int64
 	canceled  atomic.Int64
 	waited    atomic.Int64 // nanoseconds

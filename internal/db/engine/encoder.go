@@ -1,9 +1,10 @@
-package db
+package engine
 
 import (
 	"fmt"
 	"strconv"
 
+	"dbrunner/internal/db"
 	"dbrunner/internal/jsontext"
 )
 
@@ -23,10 +24,10 @@ import (
 //	}
 //	set, err := enc.Finish()
 type RowEncoder struct {
-	opts    RowOptions
-	buffers *Buffers // of results too large to share memory
+	opts    db.RowOptions
+	buffers *db.Buffers // of results too large to share memory
 
-	columns []Column
+	columns []db.Column
 	keys    []byte // of all columns of the statement, each as `,"name":` (the first without the comma)
 	ends    []int  // where each key ends in keys
 	next    int    // column that is encoded next
@@ -37,10 +38,10 @@ type RowEncoder struct {
 	done  int64  // bytes of the call's statements before this one that stay in memory, and of all columns
 	sets  int    // that were started in the call
 	out   int64  // bytes of the call that went to files
-	file  RowFile
-	form  RowFormat // of the rows that are encoded now
-	large int       // length of the largest row so far: how much room a row needs
-	room  int       // that the next statement's rows are expected to need
+	file  db.RowFile
+	form  db.RowFormat // of the rows that are encoded now
+	large int          // length of the largest row so far: how much room a row needs
+	room  int          // that the next statement's rows are expected to need
 }
 
 const (
@@ -48,12 +49,12 @@ const (
 	minBuffer = 512
 	// maxShared is the largest buffer whose rest goes to the next statement, bytes: as long as one of them is
 	// in use, all of it is held in memory.
-	maxShared = minPooled
+	maxShared = db.MinPooled
 )
 
 // NewRowEncoder returns an encoder for one call, whose large results take their memory from buffers (nil: from the
 // heap): see ResultSet.Free.
-func NewRowEncoder(opts RowOptions, buffers *Buffers) *RowEncoder {
+func NewRowEncoder(opts db.RowOptions, buffers *db.Buffers) *RowEncoder {
 	e := &RowEncoder{buffers: buffers}
 	e.Reset(opts)
 	return e
@@ -61,7 +62,7 @@ func NewRowEncoder(opts RowOptions, buffers *Buffers) *RowEncoder {
 
 // Reset makes the encoder ready for another call. Results handed out before stay valid: their memory is
 // never written again.
-func (e *RowEncoder) Reset(opts RowOptions) {
+func (e *RowEncoder) Reset(opts db.RowOptions) {
 	*e = RowEncoder{opts: opts, buffers: e.buffers, keys: e.keys[:0], ends: e.ends[:0], buf: rest(e.buf)}
 }
 
@@ -72,12 +73,12 @@ func (e *RowEncoder) Expect(size int) { e.room = size }
 // Start begins the rows of a statement. The columns are kept in the ResultSet and must not change any more.
 // Columns of one name are an error with code duplicate_column where rows are objects: one of the two values
 // would be lost.
-func (e *RowEncoder) Start(columns []Column) error {
+func (e *RowEncoder) Start(columns []db.Column) error {
 	e.columns, e.rows, e.next = columns, 0, 0
 	e.file, e.form = nil, e.opts.Format
 	e.sets++
 	if e.columns == nil {
-		e.columns = []Column{}
+		e.columns = []db.Column{}
 	}
 	e.keys, e.ends = e.keys[:0], e.ends[:0]
 	e.buf = rest(e.buf)
@@ -88,18 +89,18 @@ func (e *RowEncoder) Start(columns []Column) error {
 	e.buf = append(e.buf, '[')
 	e.done += columnsSize(columns)
 	if e.opts.Overflow != nil && e.done > e.opts.InlineBytes {
-		return Errorf(ClassPermanent, CodeResultTooLarge,
+		return db.Errorf(db.ClassPermanent, db.CodeResultTooLarge,
 			"the columns alone take %d bytes, above the limit of %d bytes", e.done, e.opts.InlineBytes)
 	}
 	err := e.check()
 	if err == nil && e.opts.AlwaysOverflow && e.opts.Overflow != nil {
 		err = e.open()
 	}
-	if err != nil || e.form == Arrays {
+	if err != nil || e.form == db.Arrays {
 		return err
 	}
 	if name, twice := duplicate(columns); twice {
-		return Errorf(ClassPermanent, CodeDuplicateColumn,
+		return db.Errorf(db.ClassPermanent, db.CodeDuplicateColumn,
 			"two columns are named %s: give one of them another name with AS, or ask for row_format arrays",
 			strconv.Quote(name))
 	}
@@ -113,7 +114,7 @@ func (e *RowEncoder) open() (err error) {
 		return err
 	}
 	if e.file.AsArrays() {
-		e.form = Arrays
+		e.form = db.Arrays
 	}
 	return nil
 }
@@ -195,7 +196,7 @@ func (e *RowEncoder) BeginRow() []byte {
 	if e.rows > 0 && e.file == nil {
 		dst = append(dst, ',')
 	}
-	if e.form == Arrays {
+	if e.form == db.Arrays {
 		return append(dst, '[')
 	}
 	return append(dst, '{')
@@ -206,7 +207,7 @@ func (e *RowEncoder) BeginRow() []byte {
 func (e *RowEncoder) Next(dst []byte) []byte {
 	i := e.next
 	e.next++
-	if e.form == Arrays {
+	if e.form == db.Arrays {
 		if i > 0 {
 			dst = append(dst, ',')
 		}
@@ -225,7 +226,7 @@ func (e *RowEncoder) EndRow(dst []byte) error {
 	if e.next != len(e.columns) {
 		return fmt.Errorf("row encoder: %d values for %d columns", e.next, len(e.columns))
 	}
-	if e.form == Arrays {
+	if e.form == db.Arrays {
 		dst = append(dst, ']')
 	} else {
 		dst = append(dst, '}')
@@ -259,10 +260,10 @@ func (e *RowEncoder) check() error { return e.checkCaps(e.Size()) }
 
 func (e *RowEncoder) checkCaps(size int64) error {
 	if limit := e.opts.MaxRows; limit > 0 && e.total > limit {
-		return Errorf(ClassPermanent, CodeResultTooLarge, "more than %d rows, which is the limit of this job", limit)
+		return db.Errorf(db.ClassPermanent, db.CodeResultTooLarge, "more than %d rows, which is the limit of this job", limit)
 	}
 	if limit := e.opts.MaxBytes; limit > 0 && size > limit {
-		return Errorf(ClassPermanent, CodeResultTooLarge,
+		return db.Errorf(db.ClassPermanent, db.CodeResultTooLarge,
 			"the columns and the first %d rows take %d bytes, above the limit of %d bytes", e.total, size, limit)
 	}
 	return nil
@@ -282,15 +283,16 @@ func (e *RowEncoder) Size() int64 {
 
 // Finish ends the rows of a statement. RowsAffected is set to their number; Command is left to the engine. An error is
 // that of the file that rows went to.
-func (e *RowEncoder) Finish() (ResultSet, error) {
+func (e *RowEncoder) Finish() (db.ResultSet, error) {
 	if e.file != nil {
 		return e.finishFile()
 	}
 	e.buf = append(e.buf, ']')
 	n := len(e.buf)
-	set := ResultSet{Columns: e.columns, Rows: e.buf[:n:n], RowCount: e.rows, RowsAffected: e.rows}
+	set := db.ResultSet{Columns: e.columns, Rows: e.buf[:n:n], RowCount: e.rows, RowsAffected: e.rows}
 	if cap(e.buf) > maxShared {
-		set.Rows, set.buffers = e.buf, e.buffers
+		set.Rows = e.buf
+		set.FreeTo(e.buffers)
 	}
 	e.done += int64(n)
 	e.buf = rest(e.buf)
@@ -298,14 +300,14 @@ func (e *RowEncoder) Finish() (ResultSet, error) {
 	return set, nil
 }
 
-func (e *RowEncoder) finishFile() (ResultSet, error) {
+func (e *RowEncoder) finishFile() (db.ResultSet, error) {
 	file := e.file
 	e.file, e.buf = nil, e.buf[:0]
 	object, err := file.Close()
 	if err != nil {
-		return ResultSet{}, err
+		return db.ResultSet{}, err
 	}
-	set := ResultSet{Columns: e.columns, Object: object, RowCount: e.rows, RowsAffected: e.rows}
+	set := db.ResultSet{Columns: e.columns, Object: object, RowCount: e.rows, RowsAffected: e.rows}
 	e.columns, e.rows = nil, 0
 	return set, nil
 }
@@ -319,7 +321,7 @@ func rest(buf []byte) []byte {
 }
 
 // columnsSize is what the description of the columns takes at most in a result: each byte of a name may need six.
-func columnsSize(columns []Column) int64 {
+func columnsSize(columns []db.Column) int64 {
 	const keys = 24 // {"name":"","type":""},
 	var n int64
 	for i := range columns {
@@ -329,7 +331,7 @@ func columnsSize(columns []Column) int64 {
 }
 
 // duplicate finds a column name that is there twice.
-func duplicate(columns []Column) (string, bool) {
+func duplicate(columns []db.Column) (string, bool) {
 	const few = 24 // up to here comparing each pair is faster than filling a map
 	if len(columns) > few {
 		return duplicateOfMany(columns)
@@ -344,7 +346,7 @@ func duplicate(columns []Column) (string, bool) {
 	return "", false
 }
 
-func duplicateOfMany(columns []Column) (string, bool) {
+func duplicateOfMany(columns []db.Column) (string, bool) {
 	seen := make(map[string]struct{}, len(columns))
 	for i := range columns {
 		name := columns[i].Name

@@ -1,11 +1,11 @@
-package db
+package engine
 
 import (
 	"context"
 	"errors"
 	"io"
-	"strconv"
 
+	"dbrunner/internal/db"
 	"dbrunner/internal/db/dialect"
 )
 
@@ -32,13 +32,6 @@ func EachOf(ctx context.Context, batch dialect.Batch, do func(row int64, args []
 }
 
 // BatchWithRows is the answer to a statement that returns rows although it runs for a batch.
-func BatchWithRows() *Error {
-	return Errorf(ClassPermanent, CodeNotSupported, "a statement that runs for a batch cannot return rows: leave RETURNING or OUTPUT out")
-}
-
-// InRow says in which row of a batch an error was met.
-func (e *Error) InRow(row int64) *Error {
-	named := *e
-	named.Message = "row " + strconv.FormatInt(row, 10) + " of the batch: " + e.Message
-	return &named
+func BatchWithRows() *db.Error {
+	return db.Errorf(db.ClassPermanent, db.CodeNotSupported, "a statement that runs for a batch cannot return rows: leave RETURNING or OUTPUT out")
 }

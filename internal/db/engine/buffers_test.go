@@ -1,4 +1,4 @@
-package db_test
+package engine_test
 
 import (
 	"bytes"
@@ -7,6 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"dbrunner/internal/db"
+	"dbrunner/internal/db/engine"
 )
 
 func TestBuffers(t *testing.T) {
@@ -27,7 +28,7 @@ func TestBuffers(t *testing.T) {
 func TestResultsDoNotShareMemory(t *testing.T) {
 	t.Parallel()
 	var buffers db.Buffers
-	enc := db.NewRowEncoder(db.RowOptions{Format: db.Arrays}, &buffers)
+	enc := engine.NewRowEncoder(db.RowOptions{Format: db.Arrays}, &buffers)
 	encodeOnes := func(rows int, digit byte) db.ResultSet {
 		enc.Reset(db.RowOptions{Format: db.Arrays})
 		require.NoError(t, enc.Start([]db.Column{{Name: "n"}}))

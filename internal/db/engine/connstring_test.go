@@ -1,11 +1,11 @@
-package db_test
+package engine_test
 
 import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
-	"dbrunner/internal/db"
+	"dbrunner/internal/db/engine"
 )
 
 func TestCheckConnectionString(t *testing.T) {
@@ -13,7 +13,7 @@ func TestCheckConnectionString(t *testing.T) {
 	for _, good := range []string{
 		"postgres://u:geheim@h/db", "host=h password='a b'", "host=h password=' x '", "odbc:server=h", "sqlserver://h", "/var/lib/x y.db", `C:\x.db`, "Server=tcp:h,1433;Password=\"a b\";x=y",
 	} {
-		require.NoError(t, db.CheckConnectionString(good, "postgres://", "odbc:", "sqlserver://"), good)
+		require.NoError(t, engine.CheckConnectionString(good, "postgres://", "odbc:", "sqlserver://"), good)
 	}
 	for bad, words := range map[string]string{
 		`"postgres://u:geheim@h/db"`:             "quotes",
@@ -38,7 +38,7 @@ func TestCheckConnectionString(t *testing.T) {
 		"postgres://u:geheim\x00@h/db":           "U+0000",
 		"\u202Epostgres://u:geheim@h/db":         "U+202E",
 	} {
-		err := db.CheckConnectionString(bad, "postgres://", "odbc:", "sqlserver://")
+		err := engine.CheckConnectionString(bad, "postgres://", "odbc:", "sqlserver://")
 		require.ErrorContains(t, err, words, "%q", bad)
 		require.NotContains(t, err.Error(), "geheim")
 	}

@@ -1,4 +1,4 @@
-package db_test
+package engine_test
 
 import (
 	"testing"
@@ -7,13 +7,13 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"dbrunner/internal/db"
+	"dbrunner/internal/db/engine"
 )
 
 func TestWaits(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		var w db.Waits
+		var w engine.Waits
 		require.False(t, w.Any())
 		first := w.Begin()
 		time.Sleep(time.Second)

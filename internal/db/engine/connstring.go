@@ -1,4 +1,4 @@
-package db
+package engine
 
 import (
 	"errors"
@@ -8,13 +8,6 @@ import (
 	"unicode"
 	"unicode/utf8"
 )
-
-// ConnectionStringError says that a connection string is wrong. It never holds a part of it.
-type ConnectionStringError struct{ Err error }
-
-func (e *ConnectionStringError) Error() string { return e.Err.Error() }
-
-func (e *ConnectionStringError) Unwrap() error { return e.Err }
 
 // scheme is how a URL begins.
 var scheme = regexp.MustCompile(`^([A-Za-z][A-Za-z0-9+.-]+):`)

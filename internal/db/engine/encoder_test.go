@@ -1,4 +1,4 @@
-package db_test
+package engine_test
 
 import (
 	"encoding/json"
@@ -12,6 +12,7 @@ import (
 	"pgregory.net/rapid"
 
 	"dbrunner/internal/db"
+	"dbrunner/internal/db/engine"
 	"dbrunner/internal/jsontext"
 )
 
@@ -24,7 +25,7 @@ func columns(names ...string) []db.Column {
 }
 
 // encode writes one statement's rows, each value its JSON text.
-func encode(e *db.RowEncoder, cols []db.Column, rows ...[]string) (db.ResultSet, error) {
+func encode(e *engine.RowEncoder, cols []db.Column, rows ...[]string) (db.ResultSet, error) {
 	if err := e.Start(cols); err != nil {
 		return db.ResultSet{}, err
 	}
@@ -65,7 +66,7 @@ func TestRowEncoder(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
 			for format, want := range map[db.RowFormat]string{db.Objects: tc.objects, db.Arrays: tc.arrays} {
-				set, err := encode(db.NewRowEncoder(db.RowOptions{Format: format}, nil), tc.columns, tc.rows...)
+				set, err := encode(engine.NewRowEncoder(db.RowOptions{Format: format}, nil), tc.columns, tc.rows...)
 				require.NoError(t, err)
 				require.Equal(t, want, string(set.Rows))
 				require.NotNil(t, set.Columns)
@@ -84,22 +85,22 @@ func TestRowEncoderRefusesDuplicateNames(t *testing.T) {
 		many = append(many, db.Column{Name: strconv.Itoa(i)})
 	}
 	for _, cols := range [][]db.Column{columns("a", "b", "a"), append(many, db.Column{Name: "7"})} {
-		_, err := encode(db.NewRowEncoder(db.RowOptions{Format: db.Objects}, nil), cols)
+		_, err := encode(engine.NewRowEncoder(db.RowOptions{Format: db.Objects}, nil), cols)
 		var e *db.Error
 		require.ErrorAs(t, err, &e)
 		require.Equal(t, db.CodeDuplicateColumn, e.Code)
 		require.Equal(t, db.ClassPermanent, e.Class)
 		require.Contains(t, e.Message, strconv.Quote(cols[len(cols)-1].Name))
-		_, err = encode(db.NewRowEncoder(db.RowOptions{Format: db.Arrays}, nil), cols)
+		_, err = encode(engine.NewRowEncoder(db.RowOptions{Format: db.Arrays}, nil), cols)
 		require.NoError(t, err)
 	}
-	_, err := encode(db.NewRowEncoder(db.RowOptions{Format: db.Objects}, nil), columns("a", "A"))
+	_, err := encode(engine.NewRowEncoder(db.RowOptions{Format: db.Objects}, nil), columns("a", "A"))
 	require.NoError(t, err, "names that differ in case are two keys")
 }
 
 func TestRowEncoderCapsRowsOverAllStatements(t *testing.T) {
 	t.Parallel()
-	e := db.NewRowEncoder(db.RowOptions{Format: db.Arrays, MaxRows: 3}, nil)
+	e := engine.NewRowEncoder(db.RowOptions{Format: db.Arrays, MaxRows: 3}, nil)
 	_, err := encode(e, columns("a"), []string{"1"}, []string{"2"})
 	require.NoError(t, err)
 	_, err = encode(e, columns("a"), []string{"3"})
@@ -114,7 +115,7 @@ func TestRowEncoderCapsRowsOverAllStatements(t *testing.T) {
 
 func TestRowEncoderCapsBytesOverAllStatements(t *testing.T) {
 	t.Parallel()
-	e := db.NewRowEncoder(db.RowOptions{Format: db.Objects, MaxBytes: 110}, nil)
+	e := engine.NewRowEncoder(db.RowOptions{Format: db.Objects, MaxBytes: 110}, nil)
 	_, err := encode(e, columns("a"), []string{"1234567890"})
 	require.NoError(t, err)
 	first := e.Size()
@@ -125,7 +126,7 @@ func TestRowEncoderCapsBytesOverAllStatements(t *testing.T) {
 
 func TestRowEncoderCountsTheColumnsOfAnEmptyResult(t *testing.T) {
 	t.Parallel()
-	e := db.NewRowEncoder(db.RowOptions{Format: db.Arrays, MaxBytes: 40}, nil)
+	e := engine.NewRowEncoder(db.RowOptions{Format: db.Arrays, MaxBytes: 40}, nil)
 	requireTooLarge(t, e.Start(columns("first", "second")), "the columns and the first 0 rows take ")
 }
 
@@ -140,7 +141,7 @@ func requireTooLarge(t *testing.T, err error, message string) {
 
 func TestRowEncoderRefusesAWrongNumberOfValues(t *testing.T) {
 	t.Parallel()
-	_, err := encode(db.NewRowEncoder(db.RowOptions{Format: db.Arrays}, nil), columns("a", "b"), []string{"1"})
+	_, err := encode(engine.NewRowEncoder(db.RowOptions{Format: db.Arrays}, nil), columns("a", "b"), []string{"1"})
 	require.EqualError(t, err, "row encoder: 1 values for 2 columns")
 }
 
@@ -149,7 +150,7 @@ func TestRowEncoderRefusesAWrongNumberOfValues(t *testing.T) {
 func TestRowEncoderKeepsWhatItGaveOut(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
-		e := db.NewRowEncoder(db.RowOptions{Format: db.Objects}, nil)
+		e := engine.NewRowEncoder(db.RowOptions{Format: db.Objects}, nil)
 		var sets []db.ResultSet
 		var want [][]map[string]string
 		for range rapid.IntRange(1, 5).Draw(t, "calls") {
@@ -179,7 +180,7 @@ func TestRowEncoderKeepsWhatItGaveOut(t *testing.T) {
 }
 
 func ExampleRowEncoder() {
-	e := db.NewRowEncoder(db.RowOptions{Format: db.Objects, MaxRows: 1000}, nil)
+	e := engine.NewRowEncoder(db.RowOptions{Format: db.Objects, MaxRows: 1000}, nil)
 	if err := e.Start([]db.Column{{Name: "id", Type: "int4"}, {Name: "name", Type: "text"}}); err != nil {
 		fmt.Println(err)
 		return
@@ -260,7 +261,7 @@ func TestRowsOverflow(t *testing.T) {
 		limit := int64(rapid.IntRange(0, 6000).Draw(rt, "limit")) + int64(len(sets))*200
 		over := &heap{arrays: rapid.Bool().Draw(rt, "arrays")}
 		var buffers db.Buffers
-		e := db.NewRowEncoder(db.RowOptions{
+		e := engine.NewRowEncoder(db.RowOptions{
 			Format: rapid.SampledFrom([]db.RowFormat{db.Objects, db.Arrays}).Draw(rt, "format"), InlineBytes: limit, Overflow: over, Sets: len(sets),
 			AlwaysOverflow: rapid.Bool().Draw(rt, "outside"),
 		}, &buffers)
@@ -319,18 +320,18 @@ func TestOverflowIsBounded(t *testing.T) {
 		for i := range rows {
 			rows[i] = []string{strconv.Itoa(i)}
 		}
-		_, err := encode(db.NewRowEncoder(opts, nil), columns("n"), rows...)
+		_, err := encode(engine.NewRowEncoder(opts, nil), columns("n"), rows...)
 		require.ErrorContains(t, err, tc.says, tc.name)
 	}
-	_, err := encode(db.NewRowEncoder(db.RowOptions{InlineBytes: 100, Overflow: &heap{}}, nil), columns(strings.Repeat("long", 20)))
+	_, err := encode(engine.NewRowEncoder(db.RowOptions{InlineBytes: 100, Overflow: &heap{}}, nil), columns(strings.Repeat("long", 20)))
 	require.ErrorContains(t, err, "the columns alone")
 	closing := &heap{fail: errors.New("lost")}
-	_, err = encode(db.NewRowEncoder(db.RowOptions{Overflow: closing, AlwaysOverflow: true, InlineBytes: 100}, nil), columns("n"))
+	_, err = encode(engine.NewRowEncoder(db.RowOptions{Overflow: closing, AlwaysOverflow: true, InlineBytes: 100}, nil), columns("n"))
 	require.ErrorContains(t, err, "lost", "an error of Close is the set's")
 
 	// Two columns of one name are no matter where no row is an object.
 	over := &heap{arrays: true}
-	set, err := encode(db.NewRowEncoder(db.RowOptions{Format: db.Objects, Overflow: over, AlwaysOverflow: true, InlineBytes: 200}, nil), columns("a", "a"), []string{"1", "2"})
+	set, err := encode(engine.NewRowEncoder(db.RowOptions{Format: db.Objects, Overflow: over, AlwaysOverflow: true, InlineBytes: 200}, nil), columns("a", "a"), []string{"1", "2"})
 	require.NoError(t, err)
 	require.NotNil(t, set.Object)
 	require.Equal(t, []string{"[1,2]"}, over.opened[0].rows)
@@ -358,7 +359,7 @@ func TestOverflowFails(t *testing.T) {
 			rows[i] = []string{strconv.Itoa(i)}
 		}
 		opts := db.RowOptions{Format: db.Arrays, InlineBytes: tc.inline, Overflow: &tc.over, AlwaysOverflow: tc.outside}
-		set, err := encode(db.NewRowEncoder(opts, nil), columns("n"), rows...)
+		set, err := encode(engine.NewRowEncoder(opts, nil), columns("n"), rows...)
 		require.ErrorIs(t, err, lost, name)
 		require.Equal(t, db.ResultSet{}, set, name)
 		require.Len(t, tc.over.opened, 1, name)
@@ -372,7 +373,7 @@ func TestOverflowAgain(t *testing.T) {
 	over := &heap{}
 	opts := db.RowOptions{Format: db.Arrays, InlineBytes: 200, Overflow: over, MaxRows: 150}
 	var buffers db.Buffers
-	e := db.NewRowEncoder(opts, &buffers)
+	e := engine.NewRowEncoder(opts, &buffers)
 	for range 3 {
 		over.opened = nil
 		for set := range 2 {
@@ -398,7 +399,7 @@ func TestOverflowAgain(t *testing.T) {
 // The encoder holds one row at a time, however many go to a file.
 func TestOverflowKeepsNothing(t *testing.T) { //nolint:paralleltest // allocations are counted
 	var buffers db.Buffers
-	e := db.NewRowEncoder(db.RowOptions{Format: db.Arrays, InlineBytes: 1 << 20, Overflow: discarding{}}, &buffers)
+	e := engine.NewRowEncoder(db.RowOptions{Format: db.Arrays, InlineBytes: 1 << 20, Overflow: discarding{}}, &buffers)
 	require.NoError(t, e.Start(columns("text")))
 	text := `"` + strings.Repeat("x", 1000) + `"`
 	for range 3000 {

@@ -1,4 +1,4 @@
-package db_test
+package engine_test
 
 import (
 	"fmt"
@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"dbrunner/internal/db"
+	"dbrunner/internal/db/engine"
 	"dbrunner/internal/jsontext"
 )
 
@@ -16,7 +17,7 @@ func BenchmarkRowEncoder(b *testing.B) {
 	for _, format := range []db.RowFormat{db.Objects, db.Arrays} {
 		for _, rows := range []int{1, 100, 10000} {
 			b.Run(fmt.Sprintf("format=%d/rows=%d", format, rows), func(b *testing.B) {
-				e := db.NewRowEncoder(db.RowOptions{}, nil)
+				e := engine.NewRowEncoder(db.RowOptions{}, nil)
 				b.ReportAllocs()
 				for b.Loop() {
 					e.Reset(db.RowOptions{Format: format, MaxRows: 1 << 30, MaxBytes: 1 << 40})

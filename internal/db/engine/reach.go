@@ -1,0 +1,51 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"net"
+	"strings"
+	"syscall"
+	"time"
+
+	"dbrunner/internal/db"
+)
+
+// ReachHost looks up a host and connects to its port, in the words of two stages. ok says that somebody listens.
+func ReachHost(ctx context.Context, host, port string) (stages []db.Finding, ok bool) {
+	begun := time.Now()
+	switch addresses, err := net.DefaultResolver.LookupHost(ctx, host); {
+	case err != nil && ctx.Err() != nil:
+		return []db.Finding{{Part: db.PartHost, Grade: db.GradeFault, Text: "no answer in time about the host " + host, Remedy: "check the resolver of this machine"}}, false
+	case err != nil:
+		return []db.Finding{{
+			Part: db.PartHost, Grade: db.GradeFault, Text: "the host name " + host + " cannot be resolved",
+			Remedy: "check the host in the connection string, and the resolver of this machine",
+		}}, false
+	default:
+		stages = []db.Finding{{Part: db.PartHost, Grade: db.GradeOK, Text: host + " is " + strings.Join(addresses, ", "), Latency: time.Since(begun)}}
+	}
+	begun = time.Now()
+	address := net.JoinHostPort(host, port)
+	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", address)
+	if err != nil {
+		return append(stages, notReached(ctx, address, err)), false
+	}
+	took := time.Since(begun)
+	_ = conn.Close() // it was only to see
+	return append(stages, db.Finding{Part: db.PartTCP, Grade: db.GradeOK, Text: "connected to " + address, Latency: took}), true
+}
+
+func notReached(ctx context.Context, address string, err error) db.Finding {
+	f := db.Finding{Part: db.PartTCP, Grade: db.GradeFault}
+	netErr, isNet := errors.AsType[net.Error](err)
+	switch {
+	case errors.Is(err, syscall.ECONNREFUSED):
+		f.Text, f.Remedy = "the connection to "+address+" was refused", "check that the server runs and listens there, and the port in the connection string"
+	case ctx.Err() != nil, isNet && netErr.Timeout():
+		f.Text, f.Remedy = "no answer from "+address+" in time", "check host and port, routes and firewalls between here and there"
+	default:
+		f.Text, f.Remedy = "no connection to "+address, "check host and port, and that the network reaches them from here"
+	}
+	return f
+}
