@@ -32,22 +32,6 @@ func (f *jobTracer) Start(lane string, d *jobs.Delivery) worker.Trace {
 // deliveryTrace is one delivery's worker.Trace.
 type deliveryTrace struct{ *telemetry.JobSpan }
 
-// Step tells of a step in telemetry's words.
-func (f *deliveryTrace) Step(s jobs.Step) {
-	switch s {
-	case jobs.StepDecode:
-		f.JobSpan.Step(telemetry.StepDecode)
-	case jobs.StepAcquire:
-		f.JobSpan.Step(telemetry.StepAcquire)
-	case jobs.StepExecute:
-		f.JobSpan.Step(telemetry.StepExecute)
-	case jobs.StepPublish:
-		f.JobSpan.Step(telemetry.StepPublish)
-	default:
-		f.JobSpan.Step(telemetry.StepNone)
-	}
-}
-
 // Failed tells that the step under way has failed.
 func (f *deliveryTrace) Failed(code string) { f.Fail(code) }
 

@@ -2,7 +2,6 @@ package app
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"dbrunner/internal/bus"
@@ -43,23 +42,6 @@ type results struct {
 
 // Store writes a result unless its subject is taken.
 func (r *results) Store(ctx context.Context, jobID string, body []byte) (worker.Verdict, error) {
-	verdict, err := r.store(ctx, jobID, body)
-	if err != nil {
-		return 0, err
-	}
-	switch verdict {
-	case bus.Stored:
-		return worker.Stored, nil
-	case bus.Taken:
-		return worker.Taken, nil
-	case bus.Full:
-		return worker.Full, nil
-	default:
-		return 0, fmt.Errorf("unknown verdict %d", verdict)
-	}
-}
-
-func (r *results) store(ctx context.Context, jobID string, body []byte) (bus.StoreVerdict, error) {
 	if r.traced {
 		if parent := telemetry.TraceParent(ctx); parent != "" {
 			return r.StoreTraced(ctx, jobID, parent, body)

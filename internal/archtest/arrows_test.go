@@ -18,35 +18,37 @@ type arrow struct {
 // arrows are looked up from the top; the first pattern that fits a folder decides. internal/crash may be imported by
 // everybody.
 var arrows = []arrow{
-	{"cmd/*", []string{"contract", "internal/app", "internal/bus", "internal/config", "internal/jobs", "internal/db/migration"}},
+	{"cmd/*", []string{"client", "contract", "internal/app", "internal/bus", "internal/config", "internal/jobs", "internal/db/migration"}},
 	{"internal/app", []string{
-		"contract",
+		"client", "contract", "internal/report",
 		"internal/worker", "internal/bus", "internal/jobs", "internal/db", "internal/config",
 		"internal/db/postgres", "internal/db/sqlserver", "internal/db/sqlite", "internal/db/migration", "internal/telemetry",
 	}},
-	{"internal/worker", []string{"internal/jobs"}},
-	{"internal/jobs", []string{"internal/db", "internal/db/dialect", "internal/db/migration", "internal/db/rowfile", "internal/jsontext", "internal/spell", "contract"}},
+	{"internal/worker", []string{"internal/jobs", "internal/report", "contract"}},
+	{"internal/jobs", []string{"internal/db", "internal/db/dialect", "internal/db/migration", "internal/db/rowfile", "internal/jsontext", "internal/spell", "internal/report", "contract"}},
 	{"internal/db/dbtest", []string{"internal/db", "internal/db/dialect", "internal/db/migration", "internal/db/rowfile", "internal/jsontext"}},
 	{"internal/db/migration", []string{"internal/db", "internal/db/dialect", "contract"}},
 	{"internal/db/dialect", []string{"contract", "internal/jsontext"}},
 	{"internal/db/rowfile", []string{"internal/db", "internal/db/dialect", "internal/jsontext"}},
 	{"internal/db/engine", []string{"internal/db", "internal/db/dialect", "contract", "internal/jsontext"}},
-	{"internal/db/*", []string{"internal/db", "internal/db/engine", "internal/db/dialect", "internal/db/migration", "internal/jsontext"}}, // engines: never another engine
-	{"internal/db", []string{"internal/db/dialect", "internal/jsontext", "contract"}},
+	{"internal/db/*", []string{"internal/db", "internal/db/engine", "internal/db/dialect", "internal/db/migration", "internal/jsontext", "internal/report", "contract"}}, // engines: never another engine
+	{"internal/db", []string{"internal/report", "internal/db/dialect", "internal/jsontext", "contract"}},
 	{"internal/bus/bustest", []string{"internal/bus"}},
-	{"internal/bus", []string{"contract"}},
-	{"internal/config", []string{"internal/spell"}},
+	{"internal/bus", []string{"contract", "internal/report"}},
+	{"internal/config", []string{"contract", "internal/spell"}},
 	{"contract", []string{"internal/jsontext"}},
+	{"client", []string{"contract"}},
+	{"internal/report", []string{"contract"}},
 	{"internal/jsontext", nil},
 	{"internal/spell", nil},
-	{"internal/telemetry", nil},
+	{"internal/telemetry", []string{"internal/report"}},
 	{"internal/crash", nil},
 	{"internal/archtest", nil},
-	{"examples/*", nil}, // what an upstream system could write, too
+	{"examples/*", []string{"client", "contract"}}, // what an upstream system could write, too
 	{"bench", []string{"contract", "internal/*", "internal/*/*"}},
 	{"bench/*", []string{"contract", "internal/*", "internal/*/*"}},
 	{"test/*/*", nil},
-	{"test/*", []string{"contract", "internal/*", "internal/*/*", "test/*/*"}},
+	{"test/*", []string{"client", "contract", "internal/*", "internal/*/*", "test/*/*"}},
 }
 
 // helpers serve tests: no production code imports them.

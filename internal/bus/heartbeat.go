@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+
+	"dbrunner/internal/report"
 )
 
 // HeartbeatPublisher publishes heartbeats on one subject, of which the stream keeps the last one. One goroutine uses it.
@@ -66,12 +68,7 @@ func publishedByOther(err error) bool {
 }
 
 // Lag is how far a lane's consumer is behind, in the whole fleet.
-type Lag struct {
-	Pending     uint64    // jobs that were not delivered yet
-	AckPending  int       // jobs delivered and not acknowledged
-	Redelivered int       // of those, delivered more than once
-	At          time.Time // when it was asked; zero: never
-}
+type Lag = report.Lag
 
 // Lag asks the server how far a lane is behind. It asks once, without patience.
 func (c *Conn) Lag(ctx context.Context, database, lane string) (Lag, error) {

@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"dbrunner/contract"
+	"dbrunner/internal/report"
 )
 
 const headerExpectedSubjectSequence = "Nats-Expected-Last-Subject-Sequence"
@@ -19,26 +20,14 @@ const headerExpectedSubjectSequence = "Nats-Expected-Last-Subject-Sequence"
 const HeaderTraceParent = contract.HeaderTraceParent
 
 // StoreVerdict is what became of a result that was offered to the stream.
-type StoreVerdict uint8
+type StoreVerdict = report.StoreVerdict
 
 // The verdicts.
 const (
-	Stored StoreVerdict = iota + 1 // it is there now
-	Taken                          // the subject has a result already: read it and compare
-	Full                           // the stream or the account is full; nothing was stored
+	Stored = report.Stored
+	Taken  = report.Taken
+	Full   = report.Full
 )
-
-func (v StoreVerdict) String() string {
-	switch v {
-	case Stored:
-		return "stored"
-	case Taken:
-		return "taken"
-	case Full:
-		return "full"
-	}
-	return "unknown"
-}
 
 // Results are the stored results of one database. It is safe for concurrent use.
 type Results struct {

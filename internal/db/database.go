@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"dbrunner/internal/db/dialect"
+	"dbrunner/internal/report"
 )
 
 // Database is one configured target database with its pool of connections. Every method may be called
@@ -164,12 +165,4 @@ func (s *ResultSet) Free() {
 }
 
 // PoolStats describes a pool at one moment.
-type PoolStats struct {
-	Max, Total, Idle, InUse, Waiting int
-	// Acquires counts connections given out, CanceledAcquires waits that were given up.
-	Acquires, CanceledAcquires int64
-	// AcquireWait is the total time that calls waited for a connection, given up or not.
-	AcquireWait time.Duration
-	// LongestWait is how long the first of the waiting calls has waited.
-	LongestWait time.Duration
-}
+type PoolStats = report.Pool

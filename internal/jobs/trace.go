@@ -6,18 +6,19 @@ import (
 	"strings"
 
 	"dbrunner/internal/db"
+	"dbrunner/internal/report"
 )
 
 // Step is a part of the way of one delivery.
-type Step uint8
+type Step = report.Step
 
 // The steps.
 const (
-	StepNone    Step = iota // between two steps
-	StepDecode              // the body is read and validated
-	StepAcquire             // a connection is waited for
-	StepExecute             // statements, ledger row, COMMIT
-	StepPublish             // stored result, reply, dead letter, acknowledgement
+	StepNone    = report.StepNone
+	StepDecode  = report.StepDecode
+	StepAcquire = report.StepAcquire
+	StepExecute = report.StepExecute
+	StepPublish = report.StepPublish
 )
 
 // Trace is told the steps of one delivery, one after the other. Steps may be told by several goroutines in turn, and

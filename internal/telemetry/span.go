@@ -9,18 +9,20 @@ import (
 	"go.opentelemetry.io/otel/propagation"
 	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 	"go.opentelemetry.io/otel/trace"
+
+	"dbrunner/internal/report"
 )
 
 // Step is a part of a job's way that has a span of its own.
-type Step uint8
+type Step = report.Step
 
 // The steps.
 const (
-	StepNone Step = iota
-	StepDecode
-	StepAcquire
-	StepExecute
-	StepPublish
+	StepNone    = report.StepNone
+	StepDecode  = report.StepDecode
+	StepAcquire = report.StepAcquire
+	StepExecute = report.StepExecute
+	StepPublish = report.StepPublish
 )
 
 var stepNames = [...]string{StepDecode: "decode", StepAcquire: "acquire", StepExecute: "execute", StepPublish: "publish"}

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"dbrunner/internal/jobs"
+	"dbrunner/internal/report"
 )
 
 // Intake is a durable consumer of one database's jobs stream.
@@ -34,16 +35,13 @@ type Executor interface {
 }
 
 // Verdict is what became of a result that was to be stored.
-type Verdict uint8
+type Verdict = report.StoreVerdict
 
 // The verdicts.
 const (
-	// Stored: the result is durable and was published.
-	Stored Verdict = iota + 1
-	// Taken: the job's id has a stored result already, perhaps this very one.
-	Taken
-	// Full: the results stream has no room.
-	Full
+	Stored = report.Stored
+	Taken  = report.Taken
+	Full   = report.Full
 )
 
 // Results is the store of one database's results.
