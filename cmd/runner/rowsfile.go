@@ -148,7 +148,7 @@ func (f *outputFlags) write(ctx context.Context, progress io.Writer, conn *bus.C
 	if form := f.form(set); form != f.form(&rowSet{}) {
 		return fmt.Errorf("the rows were stored as %s: name the file so, or write --format %s --compression %s", form, set.Object.Format, set.Object.Compression)
 	}
-	object, err := conn.Fetch(ctx, set.Object.Bucket, set.Object.Name)
+	object, err := bus.Fetch(ctx, conn, set.Object.Bucket, set.Object.Name)
 	if errors.Is(err, bus.ErrNotFound) {
 		return fmt.Errorf("rows_expired: the rows of this result are not kept any more (%s)", set.Object.Name)
 	}

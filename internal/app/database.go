@@ -173,7 +173,7 @@ func (d *database) newExecutor(r *running) (*jobs.Executor, error) {
 		MaxResult: r.conn.MaxPayload() - resultRoom,
 
 		Objects:       r.rows,
-		Inputs:        &paramsStore{r.conn.Params()},
+		Inputs:        &paramsStore{bus.ParamsBucket(r.conn)},
 		Cancellations: &cancellations{r.cancellations, d.name},
 		Outside:       d.autocommitExecutor(),
 		Migrations:    d.migrator(r),

@@ -25,7 +25,7 @@ type rowsStore struct {
 }
 
 func newRowsStore(conn *bus.Conn, places int) *rowsStore {
-	return &rowsStore{bucket: conn.Rows(), places: make(chan struct{}, places)}
+	return &rowsStore{bucket: bus.RowsBucket(conn), places: make(chan struct{}, places)}
 }
 
 // Bucket is the bucket's name.
@@ -111,7 +111,7 @@ type rowsSweeper struct {
 
 func (r *running) newRowsSweeper() *rowsSweeper {
 	s := &rowsSweeper{
-		conn: r.conn, sweep: r.conn.Rows().Sweep(), bucket: r.conn.Rows(), databases: make(map[string]*database, len(r.databases)),
+		conn: r.conn, sweep: bus.RowsBucket(r.conn).Sweep(), bucket: bus.RowsBucket(r.conn), databases: make(map[string]*database, len(r.databases)),
 		grace: rowsGrace, named: make(map[string]bool), log: r.log.Named("rows"),
 	}
 	for _, d := range r.databases {

@@ -240,7 +240,7 @@ func TestSettingsOfAnEarlierReleaseAreNotes(t *testing.T) {
 		_, err = b.js.UpdateStream(t.Context(), config)
 		require.NoError(t, err)
 	}
-	write(t, b.conn.Rows(), "before", content(1000))
+	write(t, bus.RowsBucket(b.conn), "before", content(1000))
 	require.NoError(t, b.conn.Manage(t.Context(), topology()))
 	require.NoError(t, b.conn.Verify(t.Context(), topology()))
 	require.Equal(t, 4, b.logs.FilterMessageSnippet("the runner works with it").Len(), "each start logs both")
@@ -259,8 +259,8 @@ func TestSettingsOfAnEarlierReleaseAreNotes(t *testing.T) {
 	differences, err = b.conn.Diff(t.Context(), topology())
 	require.NoError(t, err)
 	require.Empty(t, differences)
-	write(t, b.conn.Rows(), "after", content(1000))
-	got, err := read(t, b.conn.Rows(), "before")
+	write(t, bus.RowsBucket(b.conn), "after", content(1000))
+	got, err := read(t, bus.RowsBucket(b.conn), "before")
 	require.NoError(t, err)
 	require.Len(t, got, 1000)
 
@@ -281,14 +281,14 @@ func TestSettingsOfAnEarlierReleaseAreNotes(t *testing.T) {
 func TestAnObjectIsNotWrittenAgain(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	write(t, b.conn.Rows(), "once", content(1000))
-	w, err := b.conn.Rows().Create(database, "once")
+	write(t, bus.RowsBucket(b.conn), "once", content(1000))
+	w, err := bus.RowsBucket(b.conn).Create(database, "once")
 	require.NoError(t, err)
 	require.NoError(t, w.Write(t.Context(), content(2000)))
 	_, err = w.Close(t.Context())
 	require.ErrorContains(t, err, "another object of this name")
 	require.NoError(t, w.Discard(t.Context()))
-	got, err := read(t, b.conn.Rows(), "once")
+	got, err := read(t, bus.RowsBucket(b.conn), "once")
 	require.NoError(t, err)
 	require.Len(t, got, 1000)
 }

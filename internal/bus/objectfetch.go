@@ -25,7 +25,7 @@ type Fetched struct {
 }
 
 // Fetch begins to read an object of a bucket; ErrNotFound if there is none. The owner calls Close.
-func (c *Conn) Fetch(ctx context.Context, bucket, name string) (*Fetched, error) {
+func Fetch(ctx context.Context, c *Conn, bucket, name string) (*Fetched, error) {
 	if err := checkName("bucket", bucket); err != nil {
 		return nil, err
 	}

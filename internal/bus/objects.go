@@ -24,22 +24,22 @@ type Bucket struct {
 	stream string
 }
 
-// Rows is the bucket for rows that are too many for a result.
-func (c *Conn) Rows() *Bucket { return c.bucket(c.subjects.RowsBucket()) }
+// RowsBucket is the bucket for rows that are too many for a result.
+func RowsBucket(c *Conn) *Bucket { return openBucket(c, c.subjects.RowsBucket()) }
 
-// Params is the bucket for parameters that are too many for a job.
-func (c *Conn) Params() *Bucket { return c.bucket(c.subjects.ParamsBucket()) }
+// ParamsBucket is the bucket for parameters that are too many for a job.
+func ParamsBucket(c *Conn) *Bucket { return openBucket(c, c.subjects.ParamsBucket()) }
 
-func (c *Conn) bucket(name string) *Bucket {
+func openBucket(c *Conn, name string) *Bucket {
 	return &Bucket{conn: c, name: name, stream: objectPrefix + name}
 }
 
-// Bucket is a bucket by its name; whether it is there shows at the first use.
-func (c *Conn) Bucket(name string) (*Bucket, error) {
+// OpenBucket is a bucket by its name; whether it is there shows at the first use.
+func OpenBucket(c *Conn, name string) (*Bucket, error) {
 	if err := checkName("bucket", name); err != nil {
 		return nil, err
 	}
-	return c.bucket(name), nil
+	return openBucket(c, name), nil
 }
 
 // Name is the bucket's name.

@@ -48,14 +48,14 @@ func read(t *testing.T, b *bus.Bucket, name string) ([]byte, error) {
 func TestObjectsAreThoseOfTheClientLibraries(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	params := b.conn.Params()
+	params := bus.ParamsBucket(b.conn)
 	rows, err := b.js.ObjectStore(t.Context(), "DBRUNNER_ROWS")
 	require.NoError(t, err)
 	library, err := b.js.ObjectStore(t.Context(), "DBRUNNER_PARAMS")
 	require.NoError(t, err)
 	for _, size := range []int{0, 1, 128 << 10, 9<<20 + 17} {
 		data, ours := content(size), fmt.Sprint("ours", size)
-		o := write(t, b.conn.Rows(), ours, data)
+		o := write(t, bus.RowsBucket(b.conn), ours, data)
 		got, err := rows.GetBytes(t.Context(), ours)
 		require.NoError(t, err)
 		require.True(t, bytes.Equal(data, got))
@@ -67,7 +67,7 @@ func TestObjectsAreThoseOfTheClientLibraries(t *testing.T) {
 		theirs, err := library.PutBytes(t.Context(), "theirs", data)
 		require.NoError(t, err)
 		require.Equal(t, o.Digest, theirs.Digest)
-		for name, bucket := range map[string]*bus.Bucket{ours: b.conn.Rows(), "theirs": params} {
+		for name, bucket := range map[string]*bus.Bucket{ours: bus.RowsBucket(b.conn), "theirs": params} {
 			got, err = read(t, bucket, name)
 			require.NoError(t, err)
 			require.True(t, bytes.Equal(data, got), "%s of %d bytes", name, size)
@@ -85,7 +85,7 @@ func TestObjectsAreThoseOfTheClientLibraries(t *testing.T) {
 func TestNothingOfAnObjectIsSeenBeforeItsEnd(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	rows := b.conn.Rows()
+	rows := bus.RowsBucket(b.conn)
 	w, err := rows.Create(database, "half")
 	require.NoError(t, err)
 	require.NoError(t, w.Write(t.Context(), content(1<<20)))
@@ -120,7 +120,7 @@ func requireEmpty(t *testing.T, b *bundle, bucket string) {
 func TestADamagedObjectIsNotTakenForWhole(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	rows := b.conn.Rows()
+	rows := bus.RowsBucket(b.conn)
 	write(t, rows, "damaged", content(1<<20))
 	stream, err := b.js.Stream(t.Context(), "OBJ_DBRUNNER_ROWS")
 	require.NoError(t, err)
@@ -153,7 +153,7 @@ func described(t *testing.T, b *bundle, name string) *jetstream.ObjectInfo {
 func TestAnObjectWithAHoleIsNotCompleted(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	w, err := b.conn.Rows().Create(database, "hole")
+	w, err := bus.RowsBucket(b.conn).Create(database, "hole")
 	require.NoError(t, err)
 	require.NoError(t, w.Write(t.Context(), content(5<<20))) // more than may wait for its answer
 	stream, err := b.js.Stream(t.Context(), "OBJ_DBRUNNER_ROWS")
@@ -170,7 +170,7 @@ func TestAFullBucketRefusesAndKeepsNothing(t *testing.T) {
 	top := topology()
 	top.Rows.MaxBytes, top.Rows.MaxAge = 2<<20, 48*time.Hour
 	b := setupTopology(t, top)
-	rows := b.conn.Rows()
+	rows := bus.RowsBucket(b.conn)
 	w, err := rows.Create(database, "large")
 	require.NoError(t, err)
 	err = w.Write(t.Context(), content(8<<20))
@@ -186,7 +186,7 @@ func TestAFullBucketRefusesAndKeepsNothing(t *testing.T) {
 func TestAServerThatGoesInTheMiddleOfAnObject(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	rows := b.conn.Rows()
+	rows := bus.RowsBucket(b.conn)
 	w, err := rows.Create(database, "cut")
 	require.NoError(t, err)
 	require.NoError(t, w.Write(t.Context(), content(6<<20)))
@@ -213,7 +213,7 @@ func TestAnObjectOfACluster(t *testing.T) {
 	require.NoError(t, conn.Manage(t.Context(), top))
 	plain, _ := bustest.Plain(t, nodes.URL())
 	data := content(9 << 20)
-	w, err := conn.Rows().Create(database, "moving")
+	w, err := bus.RowsBucket(conn).Create(database, "moving")
 	require.NoError(t, err)
 	require.NoError(t, w.Write(t.Context(), data[:4<<20]))
 	nodes.StepDownStream(plain, "OBJ_DBRUNNER_ROWS")
@@ -223,9 +223,9 @@ func TestAnObjectOfACluster(t *testing.T) {
 	}
 	if err != nil { // chunks have lost their answers: the object is begun anew
 		require.NoError(t, w.Discard(t.Context()))
-		write(t, conn.Rows(), "moving", data)
+		write(t, bus.RowsBucket(conn), "moving", data)
 	}
-	got, err := read(t, conn.Rows(), "moving")
+	got, err := read(t, bus.RowsBucket(conn), "moving")
 	require.NoError(t, err)
 	require.True(t, bytes.Equal(data, got))
 }
@@ -233,7 +233,7 @@ func TestAnObjectOfACluster(t *testing.T) {
 func TestSweepOfObjects(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	rows := b.conn.Rows()
+	rows := bus.RowsBucket(b.conn)
 	write(t, rows, "kept", content(300<<10))
 	left, err := rows.Create(database, "left")
 	require.NoError(t, err)
@@ -271,7 +271,7 @@ func TestSweepOfObjects(t *testing.T) {
 func TestDescriptionsThatLie(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	params := b.conn.Params()
+	params := bus.ParamsBucket(b.conn)
 	write(t, params, "p", content(1000))
 	for name, lie := range map[string]string{
 		"no JSON":  `{`,
@@ -292,9 +292,9 @@ func TestDescriptionsThatLie(t *testing.T) {
 	require.ErrorIs(t, err, bus.ErrSubject)
 	_, err = params.Create(database, "")
 	require.ErrorIs(t, err, bus.ErrSubject)
-	_, err = b.conn.Bucket("A.B")
+	_, err = bus.OpenBucket(b.conn, "A.B")
 	require.ErrorIs(t, err, bus.ErrSubject)
-	missing, err := b.conn.Bucket("NOWHERE")
+	missing, err := bus.OpenBucket(b.conn, "NOWHERE")
 	require.NoError(t, err)
 	_, err = missing.Open(t.Context(), "x")
 	require.ErrorIs(t, err, bus.ErrNotFound)
