@@ -32,7 +32,7 @@ type AccountLimits struct {
 // Account asks for the limits. A runner needs no right to do so.
 func (c *Conn) Account(ctx context.Context) (*Account, error) {
 	var account Account
-	if err := c.api(ctx, "INFO", nil, &account); err != nil {
+	if err := c.Request(ctx, "INFO", nil, &account); err != nil {
 		return nil, err
 	}
 	return &account, nil

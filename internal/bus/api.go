@@ -20,8 +20,8 @@ type apiResponse struct {
 	Error *APIError `json:"error,omitempty"`
 }
 
-// api sends one request to the JetStream API and decodes the answer. An answered error is an *APIError.
-func (c *Conn) api(ctx context.Context, call string, request, response any) error {
+// Request sends one request to the JetStream API and decodes the answer. An answered error is an *APIError.
+func (c *Conn) Request(ctx context.Context, call string, request, response any) error {
 	var body []byte
 	if request != nil {
 		var err error
@@ -57,12 +57,12 @@ func (c *Conn) api(ctx context.Context, call string, request, response any) erro
 // noJetStreamAfter is how long nobody answering at all may be a hiccup of the server.
 const noJetStreamAfter = 10 * time.Second
 
-// apiRetry is api that asks again while nobody leads or the link is down, until the context ends.
-func (c *Conn) apiRetry(ctx context.Context, call string, request, response any) error {
+// RequestRetry is api that asks again while nobody leads or the link is down, until the context ends.
+func (c *Conn) RequestRetry(ctx context.Context, call string, request, response any) error {
 	begun := time.Now()
 	for attempt := 0; ; attempt++ {
-		err := c.api(ctx, call, request, response)
-		if err == nil || !transient(err) || ctx.Err() != nil {
+		err := c.Request(ctx, call, request, response)
+		if err == nil || !IsTransient(err) || ctx.Err() != nil {
 			return err
 		}
 		if errors.Is(err, nats.ErrNoResponders) && time.Since(begun) > noJetStreamAfter {
@@ -71,20 +71,20 @@ func (c *Conn) apiRetry(ctx context.Context, call string, request, response any)
 		if attempt == 8 { // after two seconds and more
 			c.log.Warn("JetStream does not answer, asking again", zap.String("request", call), zap.String("reason", errorText(err)))
 		}
-		if err := c.awaitLink(ctx); err != nil {
+		if err := c.AwaitLink(ctx); err != nil {
 			return err
 		}
-		if pauseErr := pause(ctx, backoff(attempt, 20*time.Millisecond, time.Second)); pauseErr != nil {
+		if pauseErr := Pause(ctx, Backoff(attempt, 20*time.Millisecond, time.Second)); pauseErr != nil {
 			return err
 		}
 	}
 }
 
-// transient reports whether a request got no answer, or one that says only that nobody leads at the moment.
-func transient(err error) bool {
-	var api *APIError
-	if errors.As(err, &api) {
-		switch api.ErrCode {
+// IsTransient reports whether a request got no answer, or one that says only that nobody leads at the moment.
+func IsTransient(err error) bool {
+	var Request *APIError
+	if errors.As(err, &Request) {
+		switch Request.ErrCode {
 		case codeNoMetaLeader, codeNotLeader, codeOffline, codeNotReady, codeTooManyRequests:
 			return true
 		}
@@ -95,8 +95,8 @@ func transient(err error) bool {
 		errors.Is(err, nats.ErrConnectionReconnecting) || errors.Is(err, nats.ErrReconnectBufExceeded)
 }
 
-// backoff is the pause before a repetition: doubling from first to most, with half of it random.
-func backoff(attempt int, first, most time.Duration) time.Duration {
+// Backoff is the pause before a repetition: doubling from first to most, with half of it random.
+func Backoff(attempt int, first, most time.Duration) time.Duration {
 	d := most
 	if attempt < 20 && first<<attempt < most {
 		d = first << attempt
@@ -104,8 +104,8 @@ func backoff(attempt int, first, most time.Duration) time.Duration {
 	return d/2 + rand.N(d/2+1)
 }
 
-// pause waits; it returns the context's error if that ends first.
-func pause(ctx context.Context, d time.Duration) error {
+// Pause waits; it returns the context's error if that ends first.
+func Pause(ctx context.Context, d time.Duration) error {
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {

@@ -76,11 +76,11 @@ func (c *Conn) Cancellations(databases []string) *Cancellations {
 // RequestCancel keeps a request to cancel a job and returns once the bucket has it. A later one for the same job
 // replaces it. ErrStreamFull: there are too many.
 func (c *Conn) RequestCancel(ctx context.Context, database, jobID string, value []byte) error {
-	if err := errors.Join(checkName("database", database), checkID(jobID)); err != nil {
+	if err := errors.Join(CheckName("database", database), checkID(jobID)); err != nil {
 		return err
 	}
 	msg := nats.Msg{Subject: c.controlSubject(database + "." + jobID), Data: value}
-	err := c.publishUntil(ctx, &msg, func(err error) (bool, error) { return uncertain(err), err })
+	err := c.PublishUntil(ctx, &msg, func(err error) (bool, error) { return uncertain(err), err })
 	if err != nil {
 		return fmt.Errorf("keep the request to cancel: %w", err)
 	}
@@ -154,7 +154,7 @@ func (n *Cancellations) Run(ctx context.Context) error {
 		if n.poll(ctx) {
 			attempt = 0
 		} else {
-			wait = backoff(attempt, 50*time.Millisecond, controlEvery)
+			wait = Backoff(attempt, 50*time.Millisecond, controlEvery)
 		}
 		if n.await(ctx, changes, wait) != nil {
 			return nil
@@ -203,7 +203,7 @@ func (n *Cancellations) readNew(ctx context.Context) error {
 	}
 	stream, all := info.Config.Name, n.conn.subjects.controlKey(">")
 	for n.next <= info.State.LastSeq {
-		m, err := n.conn.getMessage(ctx, stream, getRequest{Sequence: n.next, NextFor: all})
+		m, err := n.conn.GetMessage(ctx, stream, GetRequest{Sequence: n.next, NextFor: all})
 		if err != nil {
 			return err
 		}
@@ -222,18 +222,18 @@ func (n *Cancellations) readNew(ctx context.Context) error {
 func (n *Cancellations) info(ctx context.Context) (*jetstream.StreamInfo, error) {
 	var info jetstream.StreamInfo
 	call := "STREAM.INFO." + n.conn.subjects.controlStream()
-	err := n.conn.api(ctx, call, nil, &info)
+	err := n.conn.Request(ctx, call, nil, &info)
 	if plan := n.conn.currentPlan(); errors.Is(err, ErrNotFound) && plan != nil && plan.create {
 		n.conn.log.Error("the bucket of requests to cancel was deleted: creating what is missing")
 		if err = n.conn.ensure(ctx, plan.topology); err == nil {
-			err = n.conn.api(ctx, call, nil, &info)
+			err = n.conn.Request(ctx, call, nil, &info)
 		}
 	}
 	return &info, err
 }
 
 // take takes over one entry of the bucket.
-func (n *Cancellations) take(m *storedMessage) {
+func (n *Cancellations) take(m *StoredMessage) {
 	key := strings.TrimPrefix(m.Subject, n.conn.subjects.controlKey(""))
 	database, jobID, ok := strings.Cut(key, ".")
 	if !ok || !n.databases[database] || strings.Contains(jobID, ".") { // no job's
@@ -252,7 +252,7 @@ func (n *Cancellations) take(m *storedMessage) {
 }
 
 // deleted reports whether an entry is the mark of a key that was taken out of the bucket.
-func deleted(m *storedMessage) bool {
+func deleted(m *StoredMessage) bool {
 	if len(m.Headers) == 0 {
 		return false
 	}

@@ -389,8 +389,8 @@ func (c *Conn) link() (renewals uint64, connected bool) {
 	return c.state.Reconnects, c.state.Connected
 }
 
-// awaitLink returns when the connection stands or the context has ended.
-func (c *Conn) awaitLink(ctx context.Context) error {
+// AwaitLink returns when the connection stands or the context has ended.
+func (c *Conn) AwaitLink(ctx context.Context) error {
 	if _, connected := c.link(); connected {
 		return nil
 	}

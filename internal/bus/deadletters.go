@@ -32,7 +32,7 @@ const (
 func (c *Conn) PublishDeadLetter(
 	ctx context.Context, database, kind, derivedID string, headers map[string][]string, body []byte,
 ) error {
-	err := errors.Join(checkName("database", database), checkName("kind", kind), checkID(derivedID))
+	err := errors.Join(CheckName("database", database), CheckName("kind", kind), checkID(derivedID))
 	if err != nil {
 		return err
 	}
@@ -41,7 +41,7 @@ func (c *Conn) PublishDeadLetter(
 		Header:  letterHeaders(headers, c.MaxPayload()-len(body)),
 		Data:    body,
 	}
-	err = c.publishUntil(ctx, &msg, func(err error) (bool, error) { return uncertain(err), err })
+	err = c.PublishUntil(ctx, &msg, func(err error) (bool, error) { return uncertain(err), err })
 	if err != nil {
 		return fmt.Errorf("publish the dead letter: %w", err)
 	}
@@ -132,7 +132,7 @@ type DeadLetter struct {
 func (c *Conn) DeadLetters(ctx context.Context, database, kind string, each func(DeadLetter) bool) error {
 	filter := c.subjects.DeadLetter(orAny(database), orAny(kind), "*")
 	for sequence := uint64(1); ; {
-		m, err := c.getMessage(ctx, c.subjects.DeadStream(), getRequest{Sequence: sequence, NextFor: filter})
+		m, err := c.GetMessage(ctx, c.subjects.DeadStream(), GetRequest{Sequence: sequence, NextFor: filter})
 		if err != nil {
 			return fmt.Errorf("list dead letters: %w", err)
 		}
@@ -155,10 +155,10 @@ func orAny(token string) string {
 
 // DeadLetter returns one dead letter; ErrNotFound if it is not there.
 func (c *Conn) DeadLetter(ctx context.Context, database, kind, derivedID string) (DeadLetter, error) {
-	if err := errors.Join(checkName("database", database), checkName("kind", kind), checkID(derivedID)); err != nil {
+	if err := errors.Join(CheckName("database", database), CheckName("kind", kind), checkID(derivedID)); err != nil {
 		return DeadLetter{}, err
 	}
-	m, err := c.getMessage(ctx, c.subjects.DeadStream(), getRequest{LastFor: c.subjects.DeadLetter(database, kind, derivedID)})
+	m, err := c.GetMessage(ctx, c.subjects.DeadStream(), GetRequest{LastFor: c.subjects.DeadLetter(database, kind, derivedID)})
 	if err != nil {
 		return DeadLetter{}, fmt.Errorf("read the dead letter: %w", err)
 	}
@@ -173,9 +173,9 @@ func (c *Conn) DeadLetter(ctx context.Context, database, kind, derivedID string)
 func (c *Conn) DeleteDeadLetter(ctx context.Context, letter DeadLetter) error {
 	request := map[string]uint64{"seq": letter.Sequence}
 	stream := c.subjects.DeadStream()
-	err := c.apiRetry(ctx, "STREAM.MSG.DELETE."+stream, request, nil)
+	err := c.RequestRetry(ctx, "STREAM.MSG.DELETE."+stream, request, nil)
 	if hasCode(err, codeDeleteFailed) { // for any reason: also because it is gone
-		if m, getErr := c.getMessage(ctx, stream, getRequest{Sequence: letter.Sequence}); getErr == nil && m == nil {
+		if m, getErr := c.GetMessage(ctx, stream, GetRequest{Sequence: letter.Sequence}); getErr == nil && m == nil {
 			return nil
 		}
 	}
@@ -185,7 +185,7 @@ func (c *Conn) DeleteDeadLetter(ctx context.Context, letter DeadLetter) error {
 	return nil
 }
 
-func (c *Conn) readLetter(m *storedMessage) (DeadLetter, bool) {
+func (c *Conn) readLetter(m *StoredMessage) (DeadLetter, bool) {
 	parts := strings.Split(strings.TrimPrefix(m.Subject, c.subjects.Namespace+".dead."), ".")
 	if len(parts) != 3 {
 		return DeadLetter{}, false

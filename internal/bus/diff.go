@@ -347,7 +347,7 @@ func (w *consumer) compare(info *jetstream.ConsumerInfo) []Difference {
 
 func (c *Conn) streamInfo(ctx context.Context, stream string) (*jetstream.StreamInfo, error) {
 	var info jetstream.StreamInfo
-	if err := c.apiRetry(ctx, "STREAM.INFO."+stream, nil, &info); err != nil {
+	if err := c.RequestRetry(ctx, "STREAM.INFO."+stream, nil, &info); err != nil {
 		return nil, err
 	}
 	return &info, nil
@@ -355,7 +355,7 @@ func (c *Conn) streamInfo(ctx context.Context, stream string) (*jetstream.Stream
 
 func (c *Conn) consumerInfo(ctx context.Context, stream, name string) (*jetstream.ConsumerInfo, error) {
 	var info jetstream.ConsumerInfo
-	if err := c.apiRetry(ctx, "CONSUMER.INFO."+stream+"."+name, nil, &info); err != nil {
+	if err := c.RequestRetry(ctx, "CONSUMER.INFO."+stream+"."+name, nil, &info); err != nil {
 		return nil, err
 	}
 	return &info, nil

@@ -88,7 +88,7 @@ func (r *Results) hasResult(ctx context.Context, jobID string) (bool, error) {
 	if err != nil {
 		return false, fmt.Errorf("look for the result: %w", err)
 	}
-	return readDirect(answer)
+	return isFound(answer)
 }
 
 // haveNone reports whether the server has said that none of the subjects has a message (ADR-31, multi_last). The answer

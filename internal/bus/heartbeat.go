@@ -22,7 +22,7 @@ type HeartbeatPublisher struct {
 
 // RunnerHeartbeats is for what a runner says of itself.
 func (c *Conn) RunnerHeartbeats(instance string) (*HeartbeatPublisher, error) {
-	if err := checkName("instance", instance); err != nil {
+	if err := CheckName("instance", instance); err != nil {
 		return nil, err
 	}
 	return &HeartbeatPublisher{conn: c, subject: c.subjects.RunnerHealth(instance)}, nil
@@ -30,7 +30,7 @@ func (c *Conn) RunnerHeartbeats(instance string) (*HeartbeatPublisher, error) {
 
 // DatabaseHeartbeats is for what a runner says of a database.
 func (c *Conn) DatabaseHeartbeats(database, instance string) (*HeartbeatPublisher, error) {
-	if err := errors.Join(checkName("database", database), checkName("instance", instance)); err != nil {
+	if err := errors.Join(CheckName("database", database), CheckName("instance", instance)); err != nil {
 		return nil, err
 	}
 	return &HeartbeatPublisher{conn: c, subject: c.subjects.DatabaseHealth(database, instance)}, nil
@@ -41,7 +41,7 @@ func (c *Conn) DatabaseHeartbeats(database, instance string) (*HeartbeatPublishe
 func (b *HeartbeatPublisher) Publish(ctx context.Context, body []byte) (shared bool, err error) {
 	msg := nats.Msg{Subject: b.subject, Data: body}
 	if b.last > 0 {
-		msg.Header = nats.Header{headerExpectedSubjectSequence: {strconv.FormatUint(b.last, 10)}}
+		msg.Header = nats.Header{HeaderExpectedSubjectSequence: {strconv.FormatUint(b.last, 10)}}
 	}
 	ack, err := b.conn.pub.send(ctx, &msg)
 	if b.last > 0 && (hasCode(err, codeWrongLastSequence) || hasCode(err, codeWriteInFlight)) {
@@ -77,7 +77,7 @@ func (c *Conn) Lag(ctx context.Context, database, lane string) (Lag, error) {
 		AckPending  int    `json:"num_ack_pending"`
 		Redelivered int    `json:"num_redelivered"`
 	}
-	if err := c.api(ctx, "CONSUMER.INFO."+c.subjects.JobsStream(database)+"."+lane, nil, &info); err != nil {
+	if err := c.Request(ctx, "CONSUMER.INFO."+c.subjects.JobsStream(database)+"."+lane, nil, &info); err != nil {
 		return Lag{}, fmt.Errorf("lag of lane %s of %s: %w", lane, database, err)
 	}
 	return Lag{Pending: info.Pending, AckPending: info.AckPending, Redelivered: info.Redelivered, At: time.Now()}, nil

@@ -79,7 +79,7 @@ func defaultIntakeTimes() intakeTimes {
 
 // OpenIntake finds the consumer of a lane. It must be there: Manage or Verify come first.
 func (c *Conn) OpenIntake(ctx context.Context, database, lane string) (*Intake, error) {
-	if err := errors.Join(checkName("database", database), checkName("lane", lane)); err != nil {
+	if err := errors.Join(CheckName("database", database), CheckName("lane", lane)); err != nil {
 		return nil, err
 	}
 	i := &Intake{

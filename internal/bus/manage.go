@@ -124,7 +124,7 @@ func untilThere(ctx context.Context, compare func() ([]Difference, error), creat
 		if attempt == 0 && refused == nil {
 			continue // mostly it is there
 		}
-		if err := pause(ctx, backoff(attempt, 20*time.Millisecond, time.Second)); err != nil {
+		if err := Pause(ctx, Backoff(attempt, 20*time.Millisecond, time.Second)); err != nil {
 			return nil, errors.Join(err, refused)
 		}
 	}
@@ -147,7 +147,7 @@ func (c *Conn) createStream(ctx context.Context, want *jetstream.StreamConfig) e
 // putStream creates or updates a stream. Where the server's own limit of the window for message ids is lower than wanted,
 // the stream gets that limit.
 func (c *Conn) putStream(ctx context.Context, call string, want *jetstream.StreamConfig) error {
-	err := c.apiRetry(ctx, call+want.Name, want, nil)
+	err := c.RequestRetry(ctx, call+want.Name, want, nil)
 	bound, limited := duplicatesLimit(err)
 	if !limited || bound >= want.Duplicates {
 		return err
@@ -156,7 +156,7 @@ func (c *Conn) putStream(ctx context.Context, call string, want *jetstream.Strea
 		zap.Duration("wanted", want.Duplicates), zap.Duration("limit", bound))
 	lower := *want
 	lower.Duplicates = bound
-	return c.apiRetry(ctx, call+want.Name, &lower, nil)
+	return c.RequestRetry(ctx, call+want.Name, &lower, nil)
 }
 
 // duplicatesLimit reads the server's limit out of its refusal: it says it nowhere else.
@@ -191,7 +191,7 @@ func (c *Conn) createConsumer(ctx context.Context, want *consumer) error {
 func (c *Conn) putConsumer(ctx context.Context, want *consumer, action string) error {
 	request := consumerRequest{Stream: want.stream, Config: want.config, Action: action}
 	call := "CONSUMER.CREATE." + want.stream + "." + want.config.Name
-	err := c.apiRetry(ctx, call, request, nil)
+	err := c.RequestRetry(ctx, call, request, nil)
 	bound, limited := pendingLimit(err)
 	if !limited || bound >= want.config.MaxAckPending {
 		return err
@@ -199,7 +199,7 @@ func (c *Conn) putConsumer(ctx context.Context, want *consumer, action string) e
 	c.log.Warn("the server limits how many jobs the fleet may hold at once", zap.String("consumer", want.stream+"/"+want.config.Name),
 		zap.Int("wanted", want.config.MaxAckPending), zap.Int("limit", bound))
 	request.Config.MaxAckPending = bound
-	return c.apiRetry(ctx, call, request, nil)
+	return c.RequestRetry(ctx, call, request, nil)
 }
 
 // pendingLimit reads the limit out of the server's refusal: it says that of the server nowhere else.
@@ -425,7 +425,7 @@ func (c *Conn) waitingOnMoved(ctx context.Context, want *consumer) (string, erro
 func (c *Conn) subjectCounts(ctx context.Context, stream, filter string) (map[string]uint64, error) {
 	var info jetstream.StreamInfo
 	request := map[string]string{"subjects_filter": filter}
-	if err := c.apiRetry(ctx, "STREAM.INFO."+stream, request, &info); err != nil {
+	if err := c.RequestRetry(ctx, "STREAM.INFO."+stream, request, &info); err != nil {
 		return nil, err
 	}
 	return info.State.Subjects, nil

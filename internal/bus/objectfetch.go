@@ -26,10 +26,10 @@ type Fetched struct {
 
 // Fetch begins to read an object of a bucket; ErrNotFound if there is none. The owner calls Close.
 func Fetch(ctx context.Context, c *Conn, bucket, name string) (*Fetched, error) {
-	if err := checkName("bucket", bucket); err != nil {
+	if err := CheckName("bucket", bucket); err != nil {
 		return nil, err
 	}
-	js, err := c.jetStream()
+	js, err := c.JetStream()
 	if err != nil {
 		return nil, err
 	}
@@ -85,7 +85,7 @@ func (f *Fetched) Close() error {
 	return err
 }
 
-func (c *Conn) jetStream() (jetstream.JetStream, error) {
+func (c *Conn) JetStream() (jetstream.JetStream, error) {
 	if c.opts.Domain != "" {
 		return jetstream.NewWithDomain(c.nc, c.opts.Domain)
 	}

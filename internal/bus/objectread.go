@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"hash"
@@ -58,13 +57,13 @@ func (r *ObjectReader) Next(ctx context.Context) ([]byte, error) {
 			return r.take(m)
 		case err == nil && time.Since(begun) > chunkPatience:
 			return nil, fmt.Errorf("object %s in bucket %s: chunk %d: %w", r.Name, r.bucket.name, r.read+1, ErrNotFound)
-		case err != nil && !transient(err):
+		case err != nil && !IsTransient(err):
 			return nil, fmt.Errorf("read object %s in bucket %s: %w", r.Name, r.bucket.name, err)
 		}
-		if err := r.bucket.conn.awaitLink(ctx); err != nil {
+		if err := r.bucket.conn.AwaitLink(ctx); err != nil {
 			return nil, err
 		}
-		if err := pause(ctx, backoff(attempt, 5*time.Millisecond, time.Second)); err != nil {
+		if err := Pause(ctx, Backoff(attempt, 5*time.Millisecond, time.Second)); err != nil {
 			return nil, fmt.Errorf("read object %s in bucket %s: %w", r.Name, r.bucket.name, err)
 		}
 	}
@@ -92,20 +91,7 @@ func (r *ObjectReader) end() error {
 
 // chunk reads the first chunk at or behind a place of the stream, from any replica; nil if there is none.
 func (b *Bucket) chunk(ctx context.Context, from uint64, mark string) (*nats.Msg, error) {
-	request, err := json.Marshal(getRequest{Sequence: from, NextFor: chunkSubject(b.name, mark)})
-	if err != nil {
-		return nil, err
-	}
-	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
-	defer cancel()
-	m, err := b.conn.nc.RequestWithContext(ctx, b.conn.apiPrefix+"DIRECT.GET."+b.stream, request)
-	if err != nil {
-		return nil, err
-	}
-	if found, err := readDirect(m); !found || err != nil {
-		return nil, err
-	}
-	return m, nil
+	return b.conn.DirectGet(ctx, b.stream, GetRequest{Sequence: from, NextFor: chunkSubject(b.name, mark)})
 }
 
 // Reader reads the object as a stream of bytes, as long as the context lives. Closing it has nothing to give back.

@@ -36,7 +36,7 @@ func openBucket(c *Conn, name string) *Bucket {
 
 // OpenBucket is a bucket by its name; whether it is there shows at the first use.
 func OpenBucket(c *Conn, name string) (*Bucket, error) {
-	if err := checkName("bucket", name); err != nil {
+	if err := CheckName("bucket", name); err != nil {
 		return nil, err
 	}
 	return openBucket(c, name), nil
@@ -46,7 +46,7 @@ func OpenBucket(c *Conn, name string) (*Bucket, error) {
 func (b *Bucket) Name() string { return b.name }
 
 // Ready waits for a link to the servers.
-func (b *Bucket) Ready(ctx context.Context) error { return b.conn.awaitLink(ctx) }
+func (b *Bucket) Ready(ctx context.Context) error { return b.conn.AwaitLink(ctx) }
 
 // Object describes a complete object.
 type Object struct {
@@ -74,7 +74,7 @@ func (b *Bucket) Lookup(ctx context.Context, name string) (*Object, error) {
 	if err != nil {
 		return nil, err
 	}
-	m, err := b.conn.getMessage(ctx, b.stream, getRequest{LastFor: metaSubject(b.name, encoded)})
+	m, err := b.conn.GetMessage(ctx, b.stream, GetRequest{LastFor: metaSubject(b.name, encoded)})
 	if errors.Is(err, ErrNotFound) {
 		return nil, fmt.Errorf("bucket %s: %w", b.name, err)
 	}
@@ -94,7 +94,7 @@ var mark = regexp.MustCompile(`^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$`)
 var errDescription = errors.New("the description of an object is not valid")
 
 // readObject reads a description; nil if it says that the object was deleted.
-func readObject(m *storedMessage) (*Object, error) {
+func readObject(m *StoredMessage) (*Object, error) {
 	var info jetstream.ObjectInfo
 	if err := json.Unmarshal(m.Data, &info); err != nil {
 		return nil, fmt.Errorf("%w: %w", errDescription, err)
@@ -134,7 +134,7 @@ func (b *Bucket) count(ctx context.Context, mark string) (int64, error) {
 func (b *Bucket) subjects(ctx context.Context, filter string) (map[string]uint64, time.Time, error) {
 	var info jetstream.StreamInfo
 	request := map[string]string{"subjects_filter": filter}
-	if err := b.conn.apiRetry(ctx, "STREAM.INFO."+b.stream, request, &info); err != nil {
+	if err := b.conn.RequestRetry(ctx, "STREAM.INFO."+b.stream, request, &info); err != nil {
 		return nil, time.Time{}, fmt.Errorf("bucket %s: %w", b.name, err)
 	}
 	return info.State.Subjects, info.TimeStamp, nil
@@ -154,7 +154,7 @@ func (b *Bucket) Remove(ctx context.Context, o *Object) error {
 
 func (b *Bucket) purge(ctx context.Context, subject string) error {
 	request := map[string]string{"filter": subject}
-	if err := b.conn.apiRetry(ctx, "STREAM.PURGE."+b.stream, request, nil); err != nil {
+	if err := b.conn.RequestRetry(ctx, "STREAM.PURGE."+b.stream, request, nil); err != nil {
 		return fmt.Errorf("bucket %s: %w", b.name, err)
 	}
 	return nil

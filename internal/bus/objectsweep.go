@@ -108,7 +108,7 @@ func (s *ObjectSweep) oldChunks(ctx context.Context, age time.Duration, ours fun
 		if group, _, _ := strings.Cut(mark, "."); !ours(group) {
 			continue
 		}
-		last, err := s.bucket.conn.getMessage(ctx, s.bucket.stream, getRequest{LastFor: subject})
+		last, err := s.bucket.conn.GetMessage(ctx, s.bucket.stream, GetRequest{LastFor: subject})
 		if err != nil {
 			return nil, err
 		}

@@ -38,15 +38,15 @@ type ObjectWriter struct {
 	chunk   []byte // not sent yet
 	size    int64
 	chunks  int64
-	out     []posted // chunks that wait for their answer, oldest first
-	done    *Object  // closed
-	foreign bool     // the description under the name is another object's
+	out     []PendingPublish // chunks that wait for their answer, oldest first
+	done    *Object          // closed
+	foreign bool             // the description under the name is another object's
 }
 
 // Create begins an object. Nothing of it is seen by anybody before Close. group begins the last part of its chunks'
 // subject, which is the writer's own otherwise: who may read the chunks of a group can be told by it.
 func (b *Bucket) Create(group, name string) (*ObjectWriter, error) {
-	if err := checkName("group", group); err != nil {
+	if err := CheckName("group", group); err != nil {
 		return nil, err
 	}
 	if _, err := encodeObjectName(name); err != nil {
@@ -54,7 +54,7 @@ func (b *Bucket) Create(group, name string) (*ObjectWriter, error) {
 	}
 	return &ObjectWriter{
 		bucket: b, name: name, mark: group + "." + rand.Text(), sum: sha256.New(), chunk: make([]byte, 0, chunkSize),
-		out: make([]posted, 0, maxChunksOut),
+		out: make([]PendingPublish, 0, maxChunksOut),
 	}, nil
 }
 
@@ -79,7 +79,7 @@ func (w *ObjectWriter) send(ctx context.Context) error {
 			return err
 		}
 	}
-	sent, err := w.bucket.conn.pub.post(ctx, &nats.Msg{Subject: chunkSubject(w.bucket.name, w.mark), Data: w.chunk})
+	sent, err := w.bucket.conn.Post(ctx, &nats.Msg{Subject: chunkSubject(w.bucket.name, w.mark), Data: w.chunk})
 	if err != nil {
 		return w.failed(err)
 	}
@@ -96,11 +96,7 @@ func (w *ObjectWriter) settle(ctx context.Context, most int) error {
 	for len(w.out) > most {
 		oldest := w.out[0]
 		w.out = w.out[:copy(w.out, w.out[1:])]
-		answer, err := oldest.wait(ctx)
-		if err == nil {
-			_, err = readPuback(answer)
-		}
-		if err != nil {
+		if err := oldest.Wait(ctx); err != nil {
 			w.giveUp(ctx)
 			return w.failed(err)
 		}
@@ -113,7 +109,7 @@ func (w *ObjectWriter) giveUp(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, lateAnswers)
 	defer cancel()
 	for _, sent := range w.out {
-		_, _ = sent.wait(ctx) // whatever became of it
+		_ = sent.Wait(ctx) // whatever became of it
 	}
 	w.out = w.out[:0]
 }
@@ -164,13 +160,9 @@ func (w *ObjectWriter) describe(ctx context.Context) error {
 	}
 	msg := nats.Msg{
 		Subject: metaSubject(w.bucket.name, encoded), Data: description,
-		Header: nats.Header{headerExpectedSubjectSequence: {"0"}},
+		Header: nats.Header{HeaderExpectedSubjectSequence: {"0"}},
 	}
-	var verdict StoreVerdict
-	err = w.bucket.conn.publishUntil(ctx, &msg, func(err error) (again bool, _ error) {
-		verdict, again, err = storeVerdict(err)
-		return again, err
-	})
+	verdict, err := w.bucket.conn.PublishFirst(ctx, &msg)
 	switch {
 	case err != nil:
 		return w.failed(err)

@@ -80,7 +80,7 @@ func setDefault[T comparable](value *T, fallback T) {
 
 func (o *Options) validate() error {
 	var errs []error
-	errs = append(errs, checkName("namespace", o.Namespace), checkName("instance", o.Instance))
+	errs = append(errs, CheckName("namespace", o.Namespace), CheckName("instance", o.Instance))
 	for one := range strings.SplitSeq(o.URL, ",") {
 		errs = append(errs, checkURL(strings.Trim(one, " ")))
 	}

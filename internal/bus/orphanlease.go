@@ -36,7 +36,7 @@ type strayLease struct {
 var errStrayTaken = errors.New("another runner has taken the message up")
 
 // leaseStray counts one more delivery of a stray; nil if another runner has it at this moment. now is the server's time.
-func (i *Intake) leaseStray(ctx context.Context, m *storedMessage, now time.Time) (*strayLease, error) {
+func (i *Intake) leaseStray(ctx context.Context, m *StoredMessage, now time.Time) (*strayLease, error) {
 	l := &strayLease{
 		conn: i.conn, key: i.database + strayKey + strconv.FormatUint(m.Sequence, 10),
 		count: strayCount{Version: 1, Stored: m.Time, Deliveries: strayFirst, Holder: rand.Text()},
@@ -65,8 +65,8 @@ func (i *Intake) leaseStray(ctx context.Context, m *storedMessage, now time.Time
 }
 
 // read reads what the bucket has, zero where that is no count.
-func (l *strayLease) read(ctx context.Context) (last *storedMessage, count strayCount, err error) {
-	last, err = l.conn.getMessage(ctx, l.conn.subjects.controlStream(), getRequest{LastFor: l.conn.subjects.controlKey(l.key)})
+func (l *strayLease) read(ctx context.Context) (last *StoredMessage, count strayCount, err error) {
+	last, err = l.conn.GetMessage(ctx, l.conn.subjects.controlStream(), GetRequest{LastFor: l.conn.subjects.controlKey(l.key)})
 	if err != nil {
 		return nil, count, fmt.Errorf("read the deliveries of a message: %w", err)
 	}
@@ -84,7 +84,7 @@ func (l *strayLease) write(ctx context.Context) error {
 	}
 	ack, err := l.conn.pub.send(ctx, &nats.Msg{
 		Subject: l.conn.controlSubject(l.key), Data: body,
-		Header: nats.Header{headerExpectedSubjectSequence: {strconv.FormatUint(l.sequence, 10)}},
+		Header: nats.Header{HeaderExpectedSubjectSequence: {strconv.FormatUint(l.sequence, 10)}},
 	})
 	switch {
 	case hasCode(err, codeWrongLastSequence):

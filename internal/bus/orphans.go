@@ -29,7 +29,7 @@ const (
 
 // orphanScan are what one look has found, or the ones of it that are taken up.
 type orphanScan struct {
-	messages []*storedMessage
+	messages []*StoredMessage
 	now      time.Time     // the server's, before the look
 	leases   []*strayLease // of those that are taken up, nil: another runner has it, or it could not be counted; none: of a look
 	err      error
@@ -51,7 +51,7 @@ func (p *pull) scanForOrphans(ctx context.Context, now time.Time) {
 
 // findOrphans lists messages of the lane at or below the consumer's acknowledgement floor, oldest first, and returns the
 // server's time.
-func (i *Intake) findOrphans(ctx context.Context) ([]*storedMessage, time.Time, error) {
+func (i *Intake) findOrphans(ctx context.Context) ([]*StoredMessage, time.Time, error) {
 	consumer, err := i.conn.consumerInfo(ctx, i.stream, i.name)
 	if err != nil {
 		return nil, time.Time{}, err
@@ -64,10 +64,10 @@ func (i *Intake) findOrphans(ctx context.Context) ([]*storedMessage, time.Time, 
 	if stream.State.Msgs == 0 || stream.State.FirstSeq > floor {
 		return nil, stream.TimeStamp, nil // as nearly always
 	}
-	var found []*storedMessage
+	var found []*StoredMessage
 	for _, filter := range filters(&consumer.Config) {
 		for next := stream.State.FirstSeq; len(found) < maxStrays; {
-			m, err := i.conn.getMessage(ctx, i.stream, getRequest{Sequence: next, NextFor: filter})
+			m, err := i.conn.GetMessage(ctx, i.stream, GetRequest{Sequence: next, NextFor: filter})
 			if err != nil {
 				return nil, time.Time{}, err
 			}
@@ -96,7 +96,7 @@ func (p *pull) redeliverOrphans(ctx context.Context, found orphanScan) {
 
 // dueStrays are those that the look before has seen too, as far as there are slots for them: an acknowledged message is
 // removed a moment later.
-func (p *pull) dueStrays(messages []*storedMessage) (due []*storedMessage) {
+func (p *pull) dueStrays(messages []*StoredMessage) (due []*StoredMessage) {
 	now := time.Now()
 	seen := make(map[uint64]time.Time, len(messages))
 	for _, m := range messages {
@@ -115,7 +115,7 @@ func (p *pull) dueStrays(messages []*storedMessage) (due []*storedMessage) {
 }
 
 // leaseStrays counts one more delivery of each. Nothing is delivered before that is durable.
-func (p *pull) leaseStrays(ctx context.Context, due []*storedMessage, now time.Time) {
+func (p *pull) leaseStrays(ctx context.Context, due []*StoredMessage, now time.Time) {
 	if len(due) == 0 {
 		return
 	}
@@ -146,7 +146,7 @@ func (p *pull) deliverStrays(taken orphanScan) {
 	}
 }
 
-func (p *pull) redeliverOrphan(m *storedMessage, lease *strayLease) {
+func (p *pull) redeliverOrphan(m *StoredMessage, lease *strayLease) {
 	number := lease.count.Deliveries
 	stray := &Message{
 		conn: p.conn, stray: lease,

@@ -128,7 +128,7 @@ func (c *Conn) ourStreams(ctx context.Context) ([]*jetstream.StreamInfo, error) 
 			page
 			Streams []*jetstream.StreamInfo `json:"streams"`
 		}
-		err := c.apiRetry(ctx, "STREAM.LIST", map[string]int{"offset": offset}, &answer)
+		err := c.RequestRetry(ctx, "STREAM.LIST", map[string]int{"offset": offset}, &answer)
 		return answer.Streams, answer.page, err
 	})
 	if err != nil {
@@ -149,7 +149,7 @@ func (c *Conn) consumersOf(ctx context.Context, stream string) ([]*jetstream.Con
 			page
 			Consumers []*jetstream.ConsumerInfo `json:"consumers"`
 		}
-		err := c.apiRetry(ctx, "CONSUMER.LIST."+stream, map[string]int{"offset": offset}, &answer)
+		err := c.RequestRetry(ctx, "CONSUMER.LIST."+stream, map[string]int{"offset": offset}, &answer)
 		return answer.Consumers, answer.page, err
 	})
 	if err != nil {

@@ -42,7 +42,7 @@ func (p *pruner) remove(ctx context.Context, resource, call string, uses []strin
 	case p.plan:
 		return []Change{{Resource: resource, What: "would be removed: no messages, no waiting requests, no runner", Done: true}}, nil
 	}
-	if err := p.conn.apiRetry(ctx, call, nil, nil); err != nil {
+	if err := p.conn.RequestRetry(ctx, call, nil, nil); err != nil {
 		return nil, fmt.Errorf("delete %s: %w", resource, err)
 	}
 	return []Change{{Resource: resource, What: "removed", Done: true}}, nil
@@ -151,7 +151,7 @@ func (p *pruner) readHeartbeats(ctx context.Context) error {
 	p.runners = make(map[string][]string)
 	filter := p.conn.subjects.RunnerHealth("*")
 	for next := uint64(1); ; {
-		m, err := p.conn.getMessage(ctx, p.conn.subjects.HealthStream(), getRequest{Sequence: next, NextFor: filter})
+		m, err := p.conn.GetMessage(ctx, p.conn.subjects.HealthStream(), GetRequest{Sequence: next, NextFor: filter})
 		if errors.Is(err, ErrNotFound) || err == nil && m == nil {
 			return nil
 		}

@@ -120,19 +120,20 @@ func (p *publisher) ask(ctx context.Context, msg *nats.Msg) (*nats.Msg, error) {
 	return sent.wait(ctx)
 }
 
-// posted is a publish whose answer is still out. Whoever has one waits for it: until then it takes a slot.
-type posted struct {
+// PendingPublish is a publish that the server has not answered yet. Its owner calls Wait: until then it takes one of
+// Options.MaxInFlight.
+type PendingPublish struct {
 	p  *publisher
 	w  *waiter
 	id uint64
 }
 
 // post publishes once and does not wait for the answer. The message's payload may be used again at once.
-func (p *publisher) post(ctx context.Context, msg *nats.Msg) (posted, error) {
+func (p *publisher) post(ctx context.Context, msg *nats.Msg) (PendingPublish, error) {
 	select {
 	case p.slots <- struct{}{}:
 	case <-ctx.Done():
-		return posted{}, ctx.Err()
+		return PendingPublish{}, ctx.Err()
 	}
 	w := p.free.Get().(*waiter)
 	id := p.register(w)
@@ -143,13 +144,13 @@ func (p *publisher) post(ctx context.Context, msg *nats.Msg) (posted, error) {
 		if errors.Is(err, nats.ErrMaxPayload) {
 			err = errors.Join(ErrTooLarge, err)
 		}
-		return posted{}, closedAs(err)
+		return PendingPublish{}, closedAs(err)
 	}
-	return posted{p, w, id}, nil
+	return PendingPublish{p, w, id}, nil
 }
 
 // wait returns the answer; see ask.
-func (s posted) wait(ctx context.Context) (*nats.Msg, error) {
+func (s PendingPublish) wait(ctx context.Context) (*nats.Msg, error) {
 	defer func() { <-s.p.slots }()
 	s.w.timer.Reset(publishTimeout)
 	select {
@@ -242,14 +243,14 @@ func (e *APIError) perSubject() bool {
 
 // uncertain reports whether a publish that is safe to repeat should be.
 func uncertain(err error) bool {
-	return errors.Is(err, errNoAnswer) || errors.Is(err, ErrNoStream) || transient(err)
+	return errors.Is(err, errNoAnswer) || errors.Is(err, ErrNoStream) || IsTransient(err)
 }
 
-// publishUntil publishes a message that is safe to repeat until judge says that its outcome is known, or the
+// PublishUntil publishes a message that is safe to repeat until judge says that its outcome is known, or the
 // context ends. Without a link it waits for one: what is sent into a lost one would come again behind our back.
-func (c *Conn) publishUntil(ctx context.Context, msg *nats.Msg, judge func(error) (again bool, _ error)) error {
+func (c *Conn) PublishUntil(ctx context.Context, msg *nats.Msg, judge func(error) (again bool, _ error)) error {
 	for attempt := 0; ; attempt++ {
-		if err := c.awaitLink(ctx); err != nil {
+		if err := c.AwaitLink(ctx); err != nil {
 			return err
 		}
 		_, err := c.pub.send(ctx, msg)
@@ -257,8 +258,23 @@ func (c *Conn) publishUntil(ctx context.Context, msg *nats.Msg, judge func(error
 		if !again {
 			return err
 		}
-		if waitErr := pause(ctx, backoff(attempt, 2*time.Millisecond, time.Second)); waitErr != nil {
+		if waitErr := Pause(ctx, Backoff(attempt, 2*time.Millisecond, time.Second)); waitErr != nil {
 			return errors.Join(waitErr, err)
 		}
 	}
+}
+
+// Post publishes once and does not wait for the answer. The message's payload may be used again immediately.
+func (c *Conn) Post(ctx context.Context, msg *nats.Msg) (PendingPublish, error) {
+	return c.pub.post(ctx, msg)
+}
+
+// Wait returns nil once the stream has stored the message, an *APIError if it refused it, ErrNoStream if no stream takes the
+// subject, and any other error if nobody knows.
+func (s PendingPublish) Wait(ctx context.Context) error {
+	answer, err := s.wait(ctx)
+	if err == nil {
+		_, err = readPuback(answer)
+	}
+	return err
 }

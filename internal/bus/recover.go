@@ -79,7 +79,7 @@ func (p *pull) inspect(ctx context.Context) {
 	p.inspected = answer
 	wait := time.Duration(0)
 	if p.failures > 1 { // it was there the last time, and yet no message came
-		wait = backoff(p.failures, 20*time.Millisecond, p.intake.times.retry)
+		wait = Backoff(p.failures, 20*time.Millisecond, p.intake.times.retry)
 	}
 	go func() { // ends with the context at the latest; stop waits for its answer
 		info, err := p.intake.findConsumer(ctx, wait)
@@ -119,10 +119,10 @@ func replicated(info *jetstream.ConsumerInfo) bool {
 // findConsumer waits until the consumer can be read, and creates it if that is our task.
 func (i *Intake) findConsumer(ctx context.Context, wait time.Duration) (*jetstream.ConsumerInfo, error) {
 	for attempt := 0; ; attempt++ {
-		if err := pause(ctx, wait); err != nil {
+		if err := Pause(ctx, wait); err != nil {
 			return nil, err
 		}
-		if err := i.conn.awaitLink(ctx); err != nil {
+		if err := i.conn.AwaitLink(ctx); err != nil {
 			return nil, err
 		}
 		if err := i.conn.awaitCancellations(ctx); err != nil {
@@ -136,13 +136,13 @@ func (i *Intake) findConsumer(ctx context.Context, wait time.Duration) (*jetstre
 			return nil, ctx.Err()
 		}
 		i.enter(Recovering, errorText(err))
-		wait = backoff(attempt, 50*time.Millisecond, i.times.retry)
+		wait = Backoff(attempt, 50*time.Millisecond, i.times.retry)
 	}
 }
 
 func (i *Intake) lookOnce(ctx context.Context) (*jetstream.ConsumerInfo, error) {
 	var info jetstream.ConsumerInfo
-	err := i.conn.api(ctx, "CONSUMER.INFO."+i.stream+"."+i.name, nil, &info)
+	err := i.conn.Request(ctx, "CONSUMER.INFO."+i.stream+"."+i.name, nil, &info)
 	if err == nil {
 		return &info, nil
 	}
@@ -154,7 +154,7 @@ func (i *Intake) lookOnce(ctx context.Context) (*jetstream.ConsumerInfo, error) 
 	if err := i.conn.ensure(ctx, plan.topology); err != nil {
 		return nil, err
 	}
-	if err := i.conn.api(ctx, "CONSUMER.INFO."+i.stream+"."+i.name, nil, &info); err != nil {
+	if err := i.conn.Request(ctx, "CONSUMER.INFO."+i.stream+"."+i.name, nil, &info); err != nil {
 		return nil, err
 	}
 	return &info, nil

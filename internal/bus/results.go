@@ -2,32 +2,17 @@ package bus
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync/atomic"
-	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"dbrunner/contract"
-	"dbrunner/internal/report"
 )
-
-const headerExpectedSubjectSequence = "Nats-Expected-Last-Subject-Sequence"
 
 // HeaderTraceParent holds the W3C trace context that a message belongs to.
 const HeaderTraceParent = contract.HeaderTraceParent
-
-// StoreVerdict is what became of a result that was offered to the stream.
-type StoreVerdict = report.StoreVerdict
-
-// The verdicts.
-const (
-	Stored = report.Stored
-	Taken  = report.Taken
-	Full   = report.Full
-)
 
 // Results are the stored results of one database. It is safe for concurrent use.
 type Results struct {
@@ -47,7 +32,7 @@ func (c *Conn) Results(database string) *Results {
 	return &Results{
 		conn: c, database: database, stream: stream,
 		direct: c.apiPrefix + "DIRECT.GET." + stream + "." + c.subjects.Result(database, ""),
-		first:  nats.Header{headerExpectedSubjectSequence: {"0"}},
+		first:  nats.Header{HeaderExpectedSubjectSequence: {"0"}},
 	}
 }
 
@@ -60,7 +45,7 @@ func (r *Results) Store(ctx context.Context, jobID string, body []byte) (StoreVe
 
 // StoreTraced is Store with the W3C trace context that the result belongs to in its headers.
 func (r *Results) StoreTraced(ctx context.Context, jobID, traceParent string, body []byte) (StoreVerdict, error) {
-	return r.store(ctx, jobID, nats.Header{headerExpectedSubjectSequence: {"0"}, HeaderTraceParent: {traceParent}}, body)
+	return r.store(ctx, jobID, nats.Header{HeaderExpectedSubjectSequence: {"0"}, HeaderTraceParent: {traceParent}}, body)
 }
 
 func (r *Results) store(ctx context.Context, jobID string, header nats.Header, body []byte) (StoreVerdict, error) {
@@ -69,66 +54,11 @@ func (r *Results) store(ctx context.Context, jobID string, header nats.Header, b
 	}
 	// A message id would be answered "stored" although another payload is there, so there is none.
 	msg := nats.Msg{Subject: r.conn.subjects.Store(r.database, jobID), Header: header, Data: body}
-	var verdict StoreVerdict
-	err := r.conn.publishUntil(ctx, &msg, func(err error) (again bool, _ error) {
-		verdict, again, err = storeVerdict(err)
-		return again, err
-	})
+	verdict, err := r.conn.PublishFirst(ctx, &msg)
 	if err != nil {
 		return 0, fmt.Errorf("store the result of %s: %w", r.database, err)
 	}
 	return verdict, nil
-}
-
-// storeVerdict reads the answer to a publish with an expected sequence. again: nobody knows yet, publish again.
-func storeVerdict(err error) (verdict StoreVerdict, again bool, _ error) {
-	var api *APIError
-	switch {
-	case err == nil:
-		return Stored, false, nil
-	case errors.As(err, &api):
-		switch {
-		case api.ErrCode == codeWrongLastSequence || api.perSubject():
-			return Taken, false, nil
-		case api.ErrCode == codeWriteInFlight:
-			return 0, true, err // another write to the subject waits for its quorum: it may still fail
-		case errors.Is(api, ErrStreamFull):
-			return Full, false, nil
-		}
-	}
-	return 0, uncertain(err), err
-}
-
-// storedMessage is a message as the API shows it.
-type storedMessage struct {
-	Subject  string    `json:"subject"`
-	Sequence uint64    `json:"seq"`
-	Headers  []byte    `json:"hdrs"`
-	Data     []byte    `json:"data"`
-	Time     time.Time `json:"time"`
-}
-
-// getRequest asks for one message of a stream: by sequence, the last of a subject, or the next of a subject
-// from a sequence on.
-type getRequest struct {
-	Sequence uint64 `json:"seq,omitempty"`
-	LastFor  string `json:"last_by_subj,omitempty"`
-	NextFor  string `json:"next_by_subj,omitempty"`
-}
-
-// getMessage reads from the stream's leader, nil if there is no such message.
-func (c *Conn) getMessage(ctx context.Context, stream string, request getRequest) (*storedMessage, error) {
-	var answer struct {
-		Message *storedMessage `json:"message"`
-	}
-	err := c.apiRetry(ctx, "STREAM.MSG.GET."+stream, request, &answer)
-	if hasCode(err, codeNoMessage) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	return answer.Message, nil
 }
 
 // StoredResult returns the stored result of a job, nil if there is none. It asks the stream's leader: a direct get
@@ -137,7 +67,7 @@ func (r *Results) StoredResult(ctx context.Context, jobID string) ([]byte, error
 	if err := checkID(jobID); err != nil {
 		return nil, err
 	}
-	m, err := r.conn.getMessage(ctx, r.stream, getRequest{LastFor: r.conn.subjects.Result(r.database, jobID)})
+	m, err := r.conn.GetMessage(ctx, r.stream, GetRequest{LastFor: r.conn.subjects.Result(r.database, jobID)})
 	if err != nil {
 		return nil, fmt.Errorf("read the stored result: %w", err)
 	}
@@ -150,31 +80,14 @@ func (r *Results) StoredResult(ctx context.Context, jobID string) ([]byte, error
 	return m.Data, nil
 }
 
-// readDirect reads whether the answer to a direct get holds a message.
-func readDirect(m *nats.Msg) (found bool, _ error) {
-	switch status := m.Header.Get("Status"); {
-	case m.Header.Get("Nats-Sequence") != "":
-		return true, nil
-	case status == "404":
-		return false, nil
-	default:
-		return false, fmt.Errorf("get the result: status %s %s", status, m.Header.Get("Description"))
-	}
-}
-
 // GetDirect returns the stored result of a job from any replica, nil if it has none yet. For clients that ask
 // again anyway: it needs only the right to DIRECT.GET and spares the leader.
 func (r *Results) GetDirect(ctx context.Context, jobID string) ([]byte, error) {
 	if err := checkID(jobID); err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
-	defer cancel()
-	m, err := r.conn.nc.RequestWithContext(ctx, r.direct+jobID, nil)
-	if err != nil {
-		return nil, fmt.Errorf("get the result: %w", err)
-	}
-	if found, err := readDirect(m); !found || err != nil {
+	m, err := r.conn.directGet(ctx, r.direct+jobID, nil)
+	if err != nil || m == nil {
 		return nil, err
 	}
 	return m.Data, nil

@@ -97,7 +97,7 @@ func (r *Results) oldEnough(ctx context.Context, first, last uint64, cutoff time
 // storedBefore reports whether the message at a sequence, or the next one behind a gap, is older than the cutoff.
 // Where none is left nothing young can be hit: everything up to here has gone by itself.
 func (r *Results) storedBefore(ctx context.Context, sequence uint64, cutoff time.Time) (bool, error) {
-	m, err := r.conn.getMessage(ctx, r.stream, getRequest{Sequence: sequence, NextFor: ">"})
+	m, err := r.conn.GetMessage(ctx, r.stream, GetRequest{Sequence: sequence, NextFor: ">"})
 	if err != nil {
 		return false, fmt.Errorf("read the age of a result: %w", err)
 	}
@@ -110,7 +110,7 @@ func (r *Results) purgeBefore(ctx context.Context, sequence uint64) (uint64, err
 		Purged uint64 `json:"purged"`
 	}
 	request := map[string]uint64{"seq": sequence}
-	if err := r.conn.apiRetry(ctx, "STREAM.PURGE."+r.stream, request, &answer); err != nil {
+	if err := r.conn.RequestRetry(ctx, "STREAM.PURGE."+r.stream, request, &answer); err != nil {
 		return 0, fmt.Errorf("purge %s: %w", r.stream, err)
 	}
 	return answer.Purged, nil

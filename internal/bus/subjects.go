@@ -13,7 +13,7 @@ const DefaultNamespace = contract.DefaultNamespace
 // maxReplyLength is far below the server's longest line of 4,096 bytes: above that it cuts the connection.
 const maxReplyLength = 1024
 
-func checkName(what, name string) error {
+func CheckName(what, name string) error {
 	if !contract.ValidName(name) {
 		return fmt.Errorf("%w: %s %q is not 1 to 64 of A-Z a-z 0-9 _ -", ErrSubject, what, name)
 	}

@@ -128,7 +128,7 @@ func (t *Topology) validate() error {
 			errs = append(errs, fmt.Errorf("database %s is named twice", d.Name))
 		}
 		seen[d.Name] = true
-		errs = append(errs, checkName("database", d.Name), d.validate())
+		errs = append(errs, CheckName("database", d.Name), d.validate())
 	}
 	if t.Replicas < 1 || t.Replicas > 5 {
 		errs = append(errs, fmt.Errorf("replicas %d: from 1 to 5", t.Replicas))
@@ -147,7 +147,7 @@ func (d *DatabaseTopology) validate() error {
 	owner := make(map[string]string)
 	lanes := make(map[string]bool)
 	for _, lane := range d.Lanes {
-		errs = append(errs, checkName("lane", lane.Name))
+		errs = append(errs, CheckName("lane", lane.Name))
 		if lanes[lane.Name] {
 			errs = append(errs, fmt.Errorf("database %s: lane %s is named twice", d.Name, lane.Name))
 		}
@@ -156,7 +156,7 @@ func (d *DatabaseTopology) validate() error {
 			errs = append(errs, fmt.Errorf("database %s: lane %s has no kinds", d.Name, lane.Name))
 		}
 		for _, kind := range lane.Kinds {
-			errs = append(errs, checkName("kind", kind))
+			errs = append(errs, CheckName("kind", kind))
 			if other, taken := owner[kind]; taken {
 				errs = append(errs, fmt.Errorf("database %s: kind %s is in lanes %s and %s", d.Name, kind, other, lane.Name))
 			}

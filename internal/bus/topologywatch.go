@@ -177,7 +177,7 @@ func (c *Conn) recreated(found []Problem, create bool, apply func() error) []Pro
 // lookAtStream compares a stream; it asks once.
 func (c *Conn) lookAtStream(ctx context.Context, want *stream) ([]Difference, error) {
 	var info jetstream.StreamInfo
-	err := c.api(ctx, "STREAM.INFO."+want.config.Name, nil, &info)
+	err := c.Request(ctx, "STREAM.INFO."+want.config.Name, nil, &info)
 	if errors.Is(err, ErrNotFound) {
 		return []Difference{{Resource: streamResource(want.config.Name), Missing: true}}, nil
 	}
@@ -190,7 +190,7 @@ func (c *Conn) lookAtStream(ctx context.Context, want *stream) ([]Difference, er
 // lookAtConsumer compares a consumer; it asks once.
 func (c *Conn) lookAtConsumer(ctx context.Context, want *consumer) ([]Difference, error) {
 	var info jetstream.ConsumerInfo
-	err := c.api(ctx, "CONSUMER.INFO."+want.stream+"."+want.config.Name, nil, &info)
+	err := c.Request(ctx, "CONSUMER.INFO."+want.stream+"."+want.config.Name, nil, &info)
 	if errors.Is(err, ErrNotFound) {
 		return []Difference{{Resource: consumerResource(want), Missing: true}}, nil
 	}

@@ -25,7 +25,7 @@ const publishAttempts = 4
 func (c *Conn) PublishJob(ctx context.Context, database, kind, id string, headers map[string][]string, body []byte) (
 	sequence uint64, duplicate bool, err error,
 ) {
-	if err := errors.Join(checkName("database", database), checkName("kind", kind)); err != nil {
+	if err := errors.Join(CheckName("database", database), CheckName("kind", kind)); err != nil {
 		return 0, false, err
 	}
 	msg := nats.Msg{Subject: c.subjects.Job(database, kind), Header: make(nats.Header, len(headers)+1), Data: body}
@@ -47,10 +47,10 @@ func (c *Conn) PublishJob(ctx context.Context, database, kind, id string, header
 		case !uncertain(err) || errors.Is(err, errNoAnswer) && id == "":
 			return 0, false, fmt.Errorf("publish to %s: %w", msg.Subject, err)
 		}
-		if waitErr := c.awaitLink(ctx); waitErr != nil {
+		if waitErr := c.AwaitLink(ctx); waitErr != nil {
 			return 0, false, fmt.Errorf("publish to %s: %w", msg.Subject, waitErr)
 		}
-		if waitErr := pause(ctx, backoff(attempt, 100*time.Millisecond, time.Second)); waitErr != nil {
+		if waitErr := Pause(ctx, Backoff(attempt, 100*time.Millisecond, time.Second)); waitErr != nil {
 			return 0, false, fmt.Errorf("publish to %s: %w", msg.Subject, errors.Join(waitErr, err))
 		}
 	}
@@ -67,7 +67,7 @@ type QueuedJob struct {
 
 // QueuedJob reads a message of a database's queue from the stream's leader; nil if it is not there, or not any more.
 func (c *Conn) QueuedJob(ctx context.Context, database string, sequence uint64) (*QueuedJob, error) {
-	m, err := c.getMessage(ctx, c.subjects.JobsStream(database), getRequest{Sequence: sequence})
+	m, err := c.GetMessage(ctx, c.subjects.JobsStream(database), GetRequest{Sequence: sequence})
 	if m == nil || err != nil {
 		return nil, err
 	}
@@ -103,7 +103,7 @@ func (c *Conn) Oldest(ctx context.Context, database string) (oldest time.Time, f
 	if info.State.Msgs == 0 {
 		return info.TimeStamp, false, nil
 	}
-	m, err := c.getMessage(ctx, info.Config.Name, getRequest{Sequence: max(info.State.FirstSeq, 1), NextFor: ">"})
+	m, err := c.GetMessage(ctx, info.Config.Name, GetRequest{Sequence: max(info.State.FirstSeq, 1), NextFor: ">"})
 	if err != nil {
 		return time.Time{}, false, fmt.Errorf("oldest job of %s: %w", database, err)
 	}
@@ -115,7 +115,7 @@ func (c *Conn) Oldest(ctx context.Context, database string) (oldest time.Time, f
 
 // Queued reports whether a message is still in the database's queue: nobody has finished it.
 func (c *Conn) Queued(ctx context.Context, database string, sequence uint64, stored time.Time) (bool, error) {
-	m, err := c.getMessage(ctx, c.subjects.JobsStream(database), getRequest{Sequence: sequence})
+	m, err := c.GetMessage(ctx, c.subjects.JobsStream(database), GetRequest{Sequence: sequence})
 	if err != nil {
 		return false, fmt.Errorf("look for message %d of %s: %w", sequence, database, err)
 	}
@@ -124,7 +124,7 @@ func (c *Conn) Queued(ctx context.Context, database string, sequence uint64, sto
 
 // MigrationProgress publishes where a database's migration is; the last one is kept.
 func (c *Conn) MigrationProgress(ctx context.Context, database string, body []byte) error {
-	if err := checkName("database", database); err != nil {
+	if err := CheckName("database", database); err != nil {
 		return err
 	}
 	if _, err := c.pub.send(ctx, &nats.Msg{Subject: c.subjects.Migration(database), Data: body}); err != nil {
@@ -138,7 +138,7 @@ const againEvery = 3 * time.Second
 
 // AwaitResult waits for the stored result of a job: it subscribes, then gets, then gets again every few seconds.
 func (c *Conn) AwaitResult(ctx context.Context, database, jobID string) ([]byte, error) {
-	if err := errors.Join(checkName("database", database), checkID(jobID)); err != nil {
+	if err := errors.Join(CheckName("database", database), checkID(jobID)); err != nil {
 		return nil, err
 	}
 	arrivals := make(chan *nats.Msg, 1)
@@ -155,7 +155,7 @@ func (c *Conn) AwaitResult(ctx context.Context, database, jobID string) ([]byte,
 		switch {
 		case err == nil && body != nil:
 			return body, nil
-		case err != nil && !transient(err):
+		case err != nil && !IsTransient(err):
 			return nil, err
 		}
 		select {

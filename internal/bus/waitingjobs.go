@@ -12,7 +12,7 @@ import (
 func (c *Conn) WaitingJobs(ctx context.Context, database string, each func(*QueuedJob) bool) error {
 	stream := c.subjects.JobsStream(database)
 	for sequence := uint64(1); ; {
-		m, err := c.getMessage(ctx, stream, getRequest{Sequence: sequence, NextFor: c.subjects.Job(database, "*")})
+		m, err := c.GetMessage(ctx, stream, GetRequest{Sequence: sequence, NextFor: c.subjects.Job(database, "*")})
 		if err != nil {
 			return fmt.Errorf("read the queue of %s: %w", database, err)
 		}
