@@ -106,11 +106,14 @@ func TestConsumerDeletedUnderLoadLosesNothing(t *testing.T) {
 	})
 }
 
-func clusterSetup(t *testing.T) (*bustest.Nodes, *bundle) {
+func clusterSetup(t *testing.T, change ...func(*bus.Topology)) (*bustest.Nodes, *bundle) {
 	t.Helper()
 	c := bustest.Cluster(t, 3)
 	top := topology()
 	top.Replicas = 3
+	for _, f := range change {
+		f(&top)
+	}
 	b := &bundle{}
 	b.conn, b.logs = connect(t, c.URL())
 	b.plain, b.js = bustest.Plain(t, c.URL())
@@ -211,7 +214,7 @@ func TestClusterRacingWritersHaveOneWinner(t *testing.T) {
 
 func TestClusterDrainHandsBack(t *testing.T) {
 	t.Parallel()
-	c, b := clusterSetup(t)
+	c, b := clusterSetup(t, func(top *bus.Topology) { top.AckWait = time.Minute })
 	conn, _ := connect(t, c.Nodes[0].ClientURL())
 	publishFrom(t, b.js, "query", 0, 2000)
 	second := 0
@@ -224,9 +227,9 @@ func TestClusterDrainHandsBack(t *testing.T) {
 		}
 		second++
 	}
-	// AckWait is 10 s: what was lost on the way would show as missing for that long.
+	// AckWait is a minute: what was lost on the way would show as missing for that long.
 	r := run(t, conn, "work", 2000)
-	deadline := time.After(8 * time.Second)
+	deadline := time.After(50 * time.Second)
 	for got := 0; got < 2000-10; {
 		select {
 		case m := <-r.got:

@@ -201,9 +201,12 @@ func TestConsumerDeletedAndRecreated(t *testing.T) {
 	m := r.next(t)
 	require.True(t, m.First())
 	require.NoError(t, b.js.DeleteConsumer(t.Context(), "DBRUNNER_JOBS_demo", "work"))
-	again := r.next(t) // made anew by the intake: the unacknowledged message is number 1 once more
+	// The intake creates the consumer again, and its unacknowledged message is number 1 once more. If it is faster than the
+	// server, which deletes the old consumer's file last, the new one starts with that state: then the message comes when
+	// the old lease is over, as the second delivery.
+	again := r.within(t, time.Minute)
 	require.Equal(t, m.Sequence(), again.Sequence())
-	require.Equal(t, uint64(1), again.Deliveries())
+	require.LessOrEqual(t, again.Deliveries(), uint64(2))
 	require.False(t, again.First(), "stored before the consumer was created")
 	require.NoError(t, again.Ack())
 	r.credits <- 2
