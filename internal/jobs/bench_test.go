@@ -144,3 +144,30 @@ func BenchmarkResult(b *testing.B) {
 		}
 	})
 }
+
+// BenchmarkExecute is a delivery from its body to its outcome, on a database that answers at once.
+func BenchmarkExecute(b *testing.B) {
+	database := &answering{sets: []db.ResultSet{{
+		Columns: []db.Column{{Name: "id", Type: "int8"}}, Rows: []byte(`[{"id":"42"}]`), RowCount: 1,
+	}}}
+	e, err := NewExecutor(ExecutorOptions{
+		Runner: "r1", Database: database, Policy: &Policy{Ledger: true, MaxDeliveries: 20}, MaxResult: 1 << 20,
+	})
+	require.NoError(b, err)
+	for name, body := range map[string]string{
+		"query":       `{"id":"a1","sql":"SELECT 42","reply_to":"_INBOX.x.y"}`,
+		"transaction": `{"statements":[{"sql":"SELECT 42"}]}`,
+		"statement":   `{"sql":"VACUUM","effect":"at_least_once"}`,
+	} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				out := e.Run(b.Context(), delivery(name, body), nil)
+				if out.Status != Succeeded {
+					b.Fatal(out)
+				}
+				out.Release()
+			}
+		})
+	}
+}

@@ -1,7 +1,6 @@
 package jobs
 
 import (
-	"context"
 	"errors"
 	"time"
 )
@@ -45,22 +44,6 @@ func (r *run) expired() bool {
 	return !r.job.ExpiresAt.IsZero() && !time.Now().Before(r.job.ExpiresAt)
 }
 
-// endPreempted ends a job that is over, by rule 3 of the ledger: what may have had an effect says so.
-func (r *run) endPreempted(ctx context.Context, why error) Outcome {
-	status, e := Expired, expiredError()
-	if errors.Is(why, errCanceled) {
-		status, e = Canceled, canceledError()
-	}
-	switch {
-	case r.effect.Fenced():
-		return r.endRecorded(ctx, status, e)
-	case r.effect == AtLeastOnce && r.mayHaveTakenEffect():
-		return r.end(Unknown, unknownError())
-	default:
-		return r.end(status, e)
-	}
-}
-
 // mayHaveTakenEffect reports whether the job may have had its effect: an earlier delivery may have begun it, an execution of
 // this one ended without the server's answer, or was stopped in work of which parts stay. Any other execution that came
 // to no end was rolled back.
@@ -79,11 +62,11 @@ func (r *run) leavesPartialEffects() bool {
 	return ok && w.leavesPartialEffects()
 }
 
-// stopped ends work that was stopped because the job's end was asked for, where it tells by its answer what stays.
-// Otherwise the next run of the delivery, under a context that lives, ends it.
-func (r *run) stopped(given answer) (Outcome, bool) {
+// stopped finishes work that was stopped because its job was cancelled, where its answer lists what stays. Otherwise the next
+// run of the delivery, under a context that lives, finishes it.
+func (r *run) stopped(given answer) Outcome {
 	if r.effect != AtLeastOnce || given.append == nil || !r.leavesPartialEffects() || !r.canceled() {
-		return Outcome{}, false
+		return Outcome{Action: Undecided}
 	}
-	return r.endWith(Unknown, stoppedError(), given), true
+	return r.outcome(r.complete(Unknown, stoppedError(), given))
 }

@@ -66,6 +66,8 @@ type answering struct {
 
 func (*answering) Engine() string { return "postgres" }
 
+func (*answering) Dialect() *db.Dialect { return testDialect() }
+
 func (a *answering) Read(context.Context, db.Call, *db.Compiled, db.RowOptions) (db.ResultSet, error) {
 	if a.err != nil {
 		return db.ResultSet{}, a.err

@@ -14,41 +14,22 @@ const (
 	ReasonResultIDTaken     = contract.ReasonResultIDTaken
 )
 
-// letter returns the dead letter of an end, nil if the policy wants none for it.
-func (r *run) letter(status Status, e *ResultError) *DeadLetter {
-	if e == nil {
-		return nil
+// reasonOf is the reason of the dead letter that a job leaves which finished with this status and code.
+func reasonOf(status Status, code string) string {
+	if code == ReasonTooManyDeliveries {
+		return code
 	}
-	out := r.letterFor(status, string(e.Code), e.Message)
-	if out != nil {
-		out.Faults = AppendFaults(nil, e.Faults)
-	}
-	return out
+	return string(status)
 }
 
-// letterFor returns the dead letter of an end of which only status and code are known.
-func (r *run) letterFor(status Status, code, message string) *DeadLetter {
-	reason := string(status)
-	if code == ReasonTooManyDeliveries {
-		reason = code
-	}
+// deadLetter returns a dead letter, nil if the policy wants none for its reason.
+func (r *run) deadLetter(reason, resultID, code, message string) *DeadLetter {
 	if !slices.Contains(r.e.opts.Policy.DeadLetters, reason) {
 		return nil
 	}
 	return &DeadLetter{
 		DerivedID: contract.DerivedID(r.d.Sequence, r.d.Timestamp), JobID: r.id, Reason: reason, Code: code,
-		Message: message, ResultID: r.id,
-	}
-}
-
-// newLetter returns a dead letter for a reason that is no status, nil if the policy wants none for it.
-func (r *run) newLetter(reason, resultID string, e *ResultError) *DeadLetter {
-	if !slices.Contains(r.e.opts.Policy.DeadLetters, reason) {
-		return nil
-	}
-	return &DeadLetter{
-		DerivedID: contract.DerivedID(r.d.Sequence, r.d.Timestamp), JobID: r.id, Reason: reason, Code: string(e.Code),
-		Message: e.Message, ResultID: resultID,
+		Message: message, ResultID: resultID,
 	}
 }
 

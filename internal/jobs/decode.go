@@ -163,7 +163,7 @@ func (d *Decoder) interpret(r *reader, in *Delivery) (*Job, *Rejection) {
 		return nil, d.unreadable(in, d.forbiddenKind(in.Kind))
 	}
 	r.twice = r.members(0, k.known, r.top[:])
-	job := &Job{Database: in.Database, Kind: k.name, rows: k.rows}
+	job := &Job{Database: in.Database, Kind: k.name, rows: k.rows, rereads: k.rereads}
 	d.identify(r, job, k, in)
 	r.envelope(job, in, d.opts.Policy)
 

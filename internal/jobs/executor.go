@@ -87,34 +87,29 @@ func (e *Executor) Run(ctx context.Context, d *Delivery, begin func() error) (ou
 	defer func() {
 		if p := recover(); p != nil {
 			d.sawUnknown = d.sawUnknown || d.attempts > 0
-			out = r.defect(ctx)
-			out.Reason = panicError(p)
+			out = r.defect(ctx, panicError(p))
 		}
 		out.Began = d.attempts > 0
 		d.MaybeRedelivered = d.MaybeRedelivered || out.Began
 	}()
-	if d.Deliveries > e.opts.Policy.MaxDeliveries {
-		return r.giveUp(ctx)
+	if d.Deliveries > e.opts.Policy.MaxDeliveries { // what decoding or running it does to runners, it does not do here
+		r.scan()
+		r.verdict = r.undeliverableVerdict()
+		return r.decide(ctx)
 	}
 	d.Step(StepDecode)
 	job, rejection := e.decoder.Decode(d)
 	d.Step(StepNone)
 	if rejection != nil {
-		return r.rejected(ctx, rejection)
+		r.takeRejection(rejection)
+		crash.At("after_rejection")
+		return r.decide(ctx)
 	}
 	r.take(job)
-	switch {
-	case r.d.Refuted >= maxRefuted && r.d.suspicion != nil && r.d.told == nil && r.preempted() == nil:
-		return r.endFailed(ctx, ownDoingError(r.d.suspicion), answer{})
-	case r.effect == ExactlyOnce:
-		return r.exactlyOnce(ctx)
-	case r.effect == AtMostOnce:
-		return r.atMostOnce(ctx)
-	case job.ReplyOnly:
-		return r.execute(ctx, nil)
-	default:
-		return r.withoutLedger(ctx)
+	if d.Refuted >= maxRefuted && d.suspicion != nil && d.known == nil && r.preempted() == nil {
+		r.verdict = r.failedVerdict(ownDoingError(d.suspicion))
 	}
+	return r.decide(ctx)
 }
 
 // run is one delivery under way.
@@ -131,15 +126,56 @@ type run struct {
 	replyTo string
 	labels  map[string]string
 
-	refused error     // what begin said
-	begunAt time.Time // when it said so last
+	found   earlier
+	verdict verdict
+	sealed  completion // of the attempt that may commit
+
+	refused error     // what begin returned
+	begunAt time.Time // when it returned last
 	begun   bool      // it did in the execution under way, or the last one
-	body    []byte    // the result that was encoded last
 }
 
 func (r *run) take(job *Job) {
 	r.job, r.id, r.derived, r.effect, r.hash = job, job.ID, job.DerivedID, job.Effect, job.Hash
 	r.replyTo, r.labels = job.ReplyTo, job.Labels
+}
+
+// takeRejection takes over what could be read of a job that cannot be understood or is not allowed. Another runner, of
+// another version or with another configuration, may understand it, also at this moment: so a job that may have a ledger row
+// gets one before it is rejected. Only what no runner can accept is rejected immediately.
+func (r *run) takeRejection(rej *Rejection) {
+	r.id, r.derived, r.effect, r.hash = rej.ID, rej.DerivedID, rej.Effect, rej.Hash
+	r.replyTo, r.labels = rej.ReplyTo, rej.Labels
+	r.verdict = invalidVerdict(rej)
+}
+
+// scan takes over what can be read of a message without decoding it.
+func (r *run) scan() {
+	s := r.e.decoder.Scan(r.d)
+	r.id, r.derived, r.effect, r.replyTo = s.ID, s.DerivedID, s.Effect, s.ReplyTo
+}
+
+// scanUndecoded is scan of a message whose decoding panicked: another version may decode it, and run it under its own id.
+// The scan may come upon the same defect; then the answer goes under the derived id.
+func (r *run) scanUndecoded() {
+	defer func() { _ = recover() }()
+	if r.job == nil && r.effect == "" {
+		r.scan()
+	}
+}
+
+// defect finishes a delivery whose running panicked or returned what it cannot: a defect of the runner that must cost
+// neither the runner nor the job. What the job's connection had open is rolled back with it.
+func (r *run) defect(ctx context.Context, why error) (out Outcome) {
+	defer func() {
+		if recover() != nil {
+			out = Outcome{Action: Undecided}
+		}
+		out.Reason = why
+	}()
+	r.scanUndecoded()
+	r.found, r.verdict = earlier{}, r.defectVerdict()
+	return r.decide(ctx)
 }
 
 // begin is the hook of db.Call: the last moment at which a job may be left alone.
@@ -164,47 +200,12 @@ func (r *run) begin() error {
 	return nil
 }
 
-// exactlyOnce runs a job whose effect is fenced by a ledger row in its own transaction.
-func (r *run) exactlyOnce(ctx context.Context) Outcome {
-	if why := r.preempted(); why != nil {
-		return r.endPreempted(ctx, why)
+// execute runs the work until it finishes, repeating what is safe to repeat. false: it has added to the facts.
+func (r *run) execute(ctx context.Context) (Outcome, bool) {
+	var look *resultLookup // awaited before COMMIT; without one nobody else can have the id, or it has just been looked for
+	if r.effect == ExactlyOnce && !r.derived && r.found.resultOf == unread {
+		look = r.startResultLookup(ctx)
 	}
-	if r.d.MaybeRedelivered {
-		if out, ended := r.replay(ctx); ended {
-			return out
-		}
-		return r.execute(ctx, nil) // the look has just been done
-	}
-	if r.derived {
-		return r.execute(ctx, nil) // nobody else can have this id
-	}
-	return r.execute(ctx, r.startResultLookup(ctx))
-}
-
-// withoutLedger runs a job that has no ledger row: a read, or work whose repetition is harmless.
-func (r *run) withoutLedger(ctx context.Context) Outcome {
-	if r.d.MaybeRedelivered || r.effect == AtLeastOnce && !r.derived {
-		look := r.lookupResult
-		if r.d.MaybeRedelivered {
-			look = r.storedResult
-		}
-		existing, err := look(ctx)
-		if err != nil {
-			return Outcome{Action: Undecided}
-		}
-		if existing != nil {
-			return r.existing(ctx, existing)
-		}
-	}
-	if why := r.preempted(); why != nil {
-		return r.endPreempted(ctx, why)
-	}
-	return r.execute(ctx, nil)
-}
-
-// execute runs the work until it ends, repeating what is safe to repeat. A look under way is awaited before the
-// COMMIT.
-func (r *run) execute(ctx context.Context, look *resultLookup) Outcome {
 	defer look.stop()
 	x := &execution{
 		opts: &r.e.opts, d: r.d,
@@ -214,46 +215,56 @@ func (r *run) execute(ctx context.Context, look *resultLookup) Outcome {
 	r.allowOverflow(x)
 	switch r.effect {
 	case ExactlyOnce:
-		x.seal = func(ctx context.Context, a answer) (*db.Entry, error) { return r.seal(ctx, look, a) }
+		x.seal = func(ctx context.Context, a answer) (_ *db.Entry, err error) {
+			r.sealed, err = r.seal(ctx, look, a)
+			return r.sealed.row, err
+		}
 	case AtMostOnce:
 		x.once = r.once()
-	default: // nothing is on record before the end
+	default: // nothing is on record before it finishes
 	}
 	var given answer
-	err := db.Retry(ctx, r.retryOptions(), r.repeatable, func(ctx context.Context) error {
-		if err := r.awaitInputs(ctx, x.last); err != nil {
-			return err
-		}
-		if err := x.over.begin(ctx); err != nil {
-			return err
-		}
-		err := error(errPanicked)
-		defer func() { x.over.end(ctx, err) }()
-		r.begun = false
-		r.d.Step(StepAcquire)
-		given, err = r.job.work.run(ctx, x)
-		x.last = err
-		r.d.stepFailed(err)
-		r.d.Step(StepNone)
-		if db.ClassOf(err) == db.ClassUnknown {
-			r.d.sawUnknown = true
-		}
+	err := db.Retry(ctx, r.retryOptions(), r.repeatable, func(ctx context.Context) (err error) {
+		given, err = r.attempt(ctx, x)
 		return err
 	})
 	defer func() { given.release() }()
-	if x.once != nil {
+	switch {
+	case x.once != nil:
 		return r.onceExecuted(ctx, err)
-	}
-	if err != nil {
+	case err != nil:
 		return r.failed(ctx, err, given)
 	}
 	crash.At("after_commit")
 	if x.seal == nil {
-		return r.endWith(Succeeded, nil, given)
+		return r.outcome(r.complete(Succeeded, nil, given)), true
 	}
-	out := r.settle(Succeeded, nil)
-	out.ended.row = r.entry(Succeeded)
-	return out
+	return r.outcome(r.sealed), true
+}
+
+// attempt runs the work once.
+func (r *run) attempt(ctx context.Context, x *execution) (given answer, err error) {
+	if err := r.awaitInputs(ctx, x.last); err != nil {
+		return answer{}, err
+	}
+	if err := x.over.begin(ctx); err != nil {
+		return answer{}, err
+	}
+	err = errPanicked
+	defer func() { x.over.end(ctx, err) }()
+	r.begun = false
+	if r.job.rereads {
+		r.d.sawUnknown = false // what became of an earlier attempt, this one reads
+	}
+	r.d.Step(StepAcquire)
+	given, err = r.job.work.run(ctx, x)
+	x.last = err
+	r.d.stepFailed(err)
+	r.d.Step(StepNone)
+	if db.ClassOf(err) == db.ClassUnknown {
+		r.d.sawUnknown = true
+	}
+	return given, err
 }
 
 // awaitInputs waits for the store of parameters where an execution has failed for want of it.
@@ -264,26 +275,10 @@ func (r *run) awaitInputs(ctx context.Context, last error) error {
 	return r.e.opts.Inputs.Ready(ctx)
 }
 
-// seal encodes the result as it will be published, for the ledger row that is committed with the effect.
-func (r *run) seal(ctx context.Context, look *resultLookup, a answer) (*db.Entry, error) {
-	existing, err := look.wait(ctx)
-	if err != nil {
-		return nil, &lookupError{err}
-	}
-	if existing != nil {
-		return nil, &takenError{existing}
-	}
-	r.body = r.encode(Succeeded, nil, a)
-	if len(r.body) > r.e.opts.MaxResult {
-		return nil, tooLargeError(len(r.body), r.e.opts.MaxResult)
-	}
-	return r.entry(Succeeded), nil
-}
-
 // repeatable tells the errors after which the whole execution may be repeated at once: it is rolled back, or a
 // repetition finds out (exactly_once), or is harmless (read_only, at_least_once), or nothing was begun (at_most_once).
 func (r *run) repeatable(err error) bool {
-	if r.refused != nil || r.d.told != nil {
+	if r.refused != nil || r.d.known != nil {
 		return false
 	}
 	switch db.ClassOf(err) {
@@ -297,57 +292,51 @@ func (r *run) repeatable(err error) bool {
 	}
 }
 
-// failed decides what an execution's last error means; given is what the work has to tell of it.
-func (r *run) failed(ctx context.Context, err error, given answer) Outcome {
+// failed decides what an execution's last error means; given is what the work has to tell of it. false: it has added to the
+// facts.
+func (r *run) failed(ctx context.Context, err error, given answer) (Outcome, bool) {
 	if taken, ok := errors.AsType[*takenError](err); ok {
-		return r.existing(ctx, taken.existing)
+		r.found = earlier{}
+		r.sawResult(taken.existing)
+		return Outcome{}, false
 	}
 	if r.refused != nil {
 		if errors.Is(r.refused, errExpired) || errors.Is(r.refused, errCanceled) {
-			return r.endPreempted(ctx, r.refused)
+			r.verdict = r.preemptedVerdict(r.refused)
+			return Outcome{}, false
 		}
-		return Outcome{Action: Undecided}
+		return Outcome{Action: Undecided}, true
 	}
 	if ctx.Err() != nil {
-		if out, ended := r.stopped(given); ended {
-			return out
-		}
-		return Outcome{Action: Undecided}
+		return r.stopped(given), true
 	}
 	if _, ok := errors.AsType[*lookupError](err); ok {
-		return Outcome{Action: Undecided} // the bus does not answer: neither could the result be stored
+		return Outcome{Action: Undecided}, true // the bus does not answer: neither could the result be stored
 	}
 	e, ok := errors.AsType[*db.Error](err)
 	if !ok {
-		out := r.defect(ctx)
-		out.Reason = fmt.Errorf("an engine returned a %T", err)
-		return out
+		return r.defect(ctx, fmt.Errorf("an engine returned a %T", err)), true
 	}
 	switch e.Class {
 	case db.ClassUnavailable:
 		if r.begun {
 			r.d.suspicion = e
 		}
-		return Outcome{Action: AwaitDatabase, Reason: e, Suspect: r.begun}
+		return Outcome{Action: AwaitDatabase, Reason: e, Suspect: r.begun}, true
 	case db.ClassCanceled:
-		return Outcome{Action: Undecided}
-	case db.ClassAlreadyRecorded:
-		return r.taken(ctx)
+		return Outcome{Action: Undecided}, true
+	case db.ClassAlreadyRecorded: // found by our own insert: the row is committed
+		r.found = earlier{taken: true}
+		return Outcome{}, false
 	case db.ClassTookEffect:
-		return r.endWith(Succeeded, resultError(e), given)
+		return r.outcome(r.complete(Succeeded, resultError(e), given)), true
 	default:
-		return r.endFailed(ctx, e, given)
+		r.verdict = r.failedVerdict(e)
+		if r.verdict.status == Unknown {
+			given = answer{} // of this attempt alone
+		}
+		return r.finish(ctx, r.verdict.status, r.verdict.err, given)
 	}
-}
-
-func (r *run) endFailed(ctx context.Context, e *db.Error, given answer) Outcome {
-	if r.effect.Fenced() {
-		return r.endRecorded(ctx, Failed, resultError(e))
-	}
-	if r.effect == AtLeastOnce && r.d.sawUnknown {
-		return r.end(Unknown, unknownError())
-	}
-	return r.endWith(Failed, resultError(e), given)
 }
 
 // rowOptions are those of rows that stay in the result.
@@ -370,23 +359,4 @@ func tighterLimit(a, b int64) int64 {
 func (r *run) retryOptions() db.RetryOptions {
 	p := r.e.opts.Policy.Retry
 	return db.RetryOptions{Attempts: p.Attempts, Delay: p.Delay, MaxDelay: p.MaxDelay}
-}
-
-// encode encodes a result of this delivery, whatever its size.
-func (r *run) encode(status Status, e *ResultError, a answer) []byte {
-	res := Result{
-		JobID: r.id, Kind: r.d.Kind, Database: r.d.Database, Effect: r.effect, Status: status,
-		Hash: r.hash, Sequence: r.d.Sequence, Deliveries: r.d.Deliveries, Attempts: r.d.attempts,
-		Runner: r.e.opts.Runner, QueuedAt: r.d.Timestamp, StartedAt: r.d.startedAt, FinishedAt: time.Now(),
-		Labels: r.labels, Error: e, answer: a,
-	}
-	return res.Append(r.e.bodies.Get(envelopeSize + a.size))
-}
-
-// entry is the ledger row for the body that was encoded last.
-func (r *run) entry(status Status) *db.Entry {
-	return &db.Entry{
-		JobID: r.id, RequestHash: r.hash, Status: string(status), Answer: r.body,
-		Sequence: r.d.Sequence, Timestamp: r.d.Timestamp, Runner: r.e.opts.Runner,
-	}
 }

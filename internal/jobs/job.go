@@ -50,10 +50,10 @@ type Delivery struct {
 	// What this delivery has done so far: it may be run several times while its database comes and goes.
 	attempts    uint64
 	startedAt   time.Time
-	begunBefore bool          // the delivery was in doubt before this one began anything
-	sawUnknown  bool          // an execution ended without a server's answer
-	suspicion   *db.Error     // how the last execution ended of those that Refuted may count; nil: there was none
-	told        *knownOutcome // the end of its execution at most once; nil while none is known
+	begunBefore bool        // the delivery was in doubt before this one began anything
+	sawUnknown  bool        // an execution ended without a server's answer
+	suspicion   *db.Error   // how the last execution ended of those that Refuted may count; nil: there was none
+	known       *completion // of its execution at most once; nil while none is known
 }
 
 // Job is a decoded and valid job.
@@ -73,6 +73,7 @@ type Job struct {
 	Labels    map[string]string
 	Hash      []byte // the request hash: what the request is, however it was written
 	rows      bool   // the kind's rows may go outside of the result
+	rereads   bool   // each execution reads what became of the ones before
 	work      work
 }
 

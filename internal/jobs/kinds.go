@@ -9,6 +9,7 @@ type kind struct {
 	effects []Effect // that it can have; the first one is its default
 	keys    []string // its own keys of the body
 	rows    bool     // its rows may go outside of its result
+	rereads bool     // each execution reads what became of the ones before it, so that these leave no doubt
 	session bool     // it needs a session of its own: a pooler in transaction mode gives none
 	// decode reads the kind's own keys: at[i] is the value of keys[i], 0 if absent. It notes every fault; the work
 	// it returns counts only if there was none.
@@ -32,7 +33,7 @@ func table() []kind {
 			keys: []string{"sql", "params"}, decode: decodeAutocommit,
 		},
 		{
-			name: "migration", effects: []Effect{AtLeastOnce},
+			name: "migration", effects: []Effect{AtLeastOnce}, rereads: true,
 			keys: []string{"action", "target", "out_of_order"}, decode: decodeMigration,
 		},
 		{

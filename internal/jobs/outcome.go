@@ -2,8 +2,6 @@ package jobs
 
 import (
 	"context"
-
-	"dbrunner/internal/db"
 )
 
 // ResultReader reads stored results of one database.
@@ -55,15 +53,16 @@ type Outcome struct {
 	// (CodeInternal). Its text is safe to show.
 	Reason error
 
-	ended *conflictContext // what Taken needs to know
-	body  []byte           // of Store and Reply, where it can be used again
-	from  *db.Buffers
+	run        *run       // that came to it; nil if there is no completion
+	completion completion // whose body Store and Reply have
 }
 
 // Release gives the outcome's result back when it is published, or never will be: nothing of it may be read any more.
 func (o *Outcome) Release() {
-	o.from.Put(o.body)
-	o.Store, o.Reply, o.ended, o.body, o.from = nil, nil, nil, nil, nil
+	if o.run != nil {
+		o.completion.release(&o.run.e.bodies)
+	}
+	o.Store, o.Reply, o.run = nil, nil, nil
 }
 
 // Publication is a message to publish. For a stored result Key is the job id, for a reply the subject.

@@ -4,95 +4,91 @@ import (
 	"context"
 
 	"dbrunner/contract"
-	"dbrunner/internal/db"
 )
 
-// conflictContext is what is known of a job's end when its result meets a taken subject.
-type conflictContext struct {
-	run  *run
-	key  string    // under which the result is to be stored
-	row  *db.Entry // the ledger row that proves the end, nil if there is none
-	body []byte    // the result
-}
-
-// end encodes a result of this delivery and settles it.
-func (r *run) end(status Status, e *ResultError) Outcome {
-	return r.endWith(status, e, answer{})
-}
-
-// settle makes the outcome of an ended job out of the body that was encoded last.
-func (r *run) settle(status Status, e *ResultError) Outcome {
-	out := Outcome{Action: Settle, Status: status, JobID: r.id, body: r.body, from: &r.e.bodies}
-	if e != nil {
-		out.Code = string(e.Code)
-	}
-	if r.replyTo != "" {
-		out.Reply = &Publication{Key: r.replyTo, Body: r.body}
-	}
-	if r.job == nil || !r.job.ReplyOnly {
-		out.Store = &Publication{Key: r.id, Body: r.body}
-		out.ended = &conflictContext{run: r, key: r.id, body: r.body}
-	}
-	out.DeadLetter = r.letter(status, e)
-	return out
-}
-
-// replayOwn answers with the stored result of this very message: the job has ended before.
-func (r *run) replayOwn(head ResultHead, existing []byte) Outcome {
-	out := Outcome{Action: Settle, Status: head.Status, JobID: r.id, Code: head.ErrorCode, Duplicate: true}
-	r.replyWith(&out, existing)
-	out.DeadLetter = r.letterFor(head.Status, head.ErrorCode, "")
-	return out
-}
-
-// replayDuplicate answers with the stored result of an earlier message with the same request.
-func (r *run) replayDuplicate(existing []byte) Outcome {
+// replay answers with a result that is there already: this message's own, or an earlier message's with the same request,
+// whose own settling has left its dead letter.
+func (r *run) replay(result []byte, own bool) Outcome {
 	out := Outcome{Action: Settle, JobID: r.id, Duplicate: true}
-	if head, err := ReadResult(existing); err == nil {
+	if head, err := ReadResult(result); err == nil {
 		out.Status, out.Code = head.Status, head.ErrorCode
 	}
-	r.replyWith(&out, existing)
+	if r.replyTo != "" {
+		out.Reply = &Publication{Key: r.replyTo, Body: MarkDuplicate(result)}
+	}
+	if own {
+		out.DeadLetter = r.deadLetter(reasonOf(out.Status, out.Code), r.id, out.Code, "")
+	}
 	return out
 }
 
-func (r *run) replyWith(out *Outcome, existing []byte) {
-	if r.replyTo != "" {
-		out.Reply = &Publication{Key: r.replyTo, Body: MarkDuplicate(existing)}
+// replayRecorded answers with the ledger row: this message's own, or an earlier message's with the same request.
+func (r *run) replayRecorded(ctx context.Context) Outcome {
+	row, own := r.found.row, r.found.rowOf == ours
+	head := ResultHead{Status: Status(row.Status)}
+	if r.found.recorded != nil {
+		head = *r.found.recorded
 	}
+	body := MarkDuplicate(r.dropOversizedRows(MarkDuplicate(r.markExpired(ctx, row.Answer)), head.Status))
+	out := r.outcome(newCompletion(r.id, head.Status, nil, body, row))
+	out.Code, out.Duplicate, out.Recorded = head.ErrorCode, !own, true
+	if own {
+		out.DeadLetter = r.deadLetter(reasonOf(head.Status, head.ErrorCode), r.id, head.ErrorCode, "")
+	}
+	return out
 }
 
-// rejectReusedID ends a job whose id belongs to another request: nothing takes effect, the stored result stays.
+// dropOversizedRows returns an answer from the ledger, or one without its rows where the stream takes no message of its size
+// any more: the server's largest payload was lowered since. It would be offered again indefinitely.
+func (r *run) dropOversizedRows(recorded []byte, status Status) []byte {
+	if limit := r.e.opts.MaxResult; len(recorded) > limit {
+		return r.complete(status, lostRowsError(len(recorded), limit), answer{}).body
+	}
+	return recorded
+}
+
+// rejectReusedID rejects a job whose id belongs to another request: nothing takes effect, the stored result stays.
 func (r *run) rejectReusedID() Outcome {
 	e := reusedError(r.id)
-	r.body = r.result(Rejected, e)
-	out := Outcome{Action: Settle, Status: Rejected, JobID: r.id, Code: string(e.Code)}
-	if r.replyTo != "" {
-		out.Reply = &Publication{Key: r.replyTo, Body: r.body}
-	}
-	out.DeadLetter = r.newLetter(ReasonJobIDReused, "", e)
+	out := r.outcome(r.complete(Rejected, e, answer{}))
+	out.Store = nil
+	out.DeadLetter = r.deadLetter(ReasonJobIDReused, "", string(e.Code), e.Message)
 	return out
 }
 
 // storeUnderDerivedID stores the answer of an effect that happened under the message's derived id, because the job's own id
 // has a result of another message. Reply and dead letter name it.
-func (r *run) storeUnderDerivedID(answer []byte) Outcome {
+func (r *run) storeUnderDerivedID(result []byte) Outcome {
 	derived := contract.DerivedID(r.d.Sequence, r.d.Timestamp)
 	e := resultTakenError(r.id, derived)
-	out := Outcome{Action: Settle, JobID: r.id, Code: string(CodeResultTaken)}
-	if head, err := ReadResult(answer); err == nil {
-		out.Status = head.Status
+	var status Status
+	if head, err := ReadResult(result); err == nil {
+		status = head.Status
 	}
-	r.body = r.dropOversizedRows(withError(answer, e), out.Status)
-	out.Store = &Publication{Key: derived, Body: r.body}
-	out.ended = &conflictContext{run: r, key: derived, body: r.body}
-	if r.replyTo != "" {
-		out.Reply = &Publication{Key: r.replyTo, Body: r.body}
-	}
-	out.DeadLetter = r.newLetter(ReasonResultIDTaken, derived, e)
+	out := r.outcome(newCompletion(derived, status, nil, r.dropOversizedRows(withError(result, e), status), nil))
+	out.Code = string(e.Code)
+	out.DeadLetter = r.deadLetter(ReasonResultIDTaken, derived, out.Code, e.Message)
 	return out
 }
 
-// Taken says how to go on when the outcome's result met a subject that has a stored result already. The outcome
+// overtaken finishes a redelivered at_least_once job whose id has another job's result: an earlier delivery may have
+// had its effect before that result was stored, and has then left its answer under the derived id, or died.
+func (r *run) overtaken(ctx context.Context) Outcome {
+	derived := contract.DerivedID(r.d.Sequence, r.d.Timestamp)
+	existing, err := r.storedResultOf(ctx, derived)
+	if err != nil {
+		return Outcome{Action: Undecided}
+	}
+	if existing != nil {
+		if head, err := ReadResult(existing); err == nil && head.SameMessage(r.d.Sequence, r.d.Timestamp) {
+			return r.replay(existing, true)
+		}
+	}
+	c := r.complete(Unknown, unknownError(), answer{})
+	return r.outcome(newCompletion(derived, c.status, c.err, c.body, nil))
+}
+
+// Taken decides how to go on when the outcome's result met a subject that has a stored result already. The outcome
 // that it returns replaces out: its Store is nil, or a publication under the message's derived id.
 func (e *Executor) Taken(_ context.Context, _ *Delivery, out Outcome, existing []byte) Outcome {
 	next := taken(out, existing)
@@ -101,43 +97,31 @@ func (e *Executor) Taken(_ context.Context, _ *Delivery, out Outcome, existing [
 }
 
 func taken(out Outcome, existing []byte) Outcome {
-	end := out.ended
-	r := end.run
+	r, c := out.run, out.completion
 	head, err := ReadResult(existing)
-	if err == nil && head.SameMessage(r.d.Sequence, r.d.Timestamp) {
-		next := r.replayOwn(head, existing)
+	switch {
+	case err == nil && head.SameMessage(r.d.Sequence, r.d.Timestamp):
+		next := r.replay(existing, true)
 		next.Duplicate = out.Duplicate
 		if next.Status == out.Status && next.Code == out.Code {
-			next.DeadLetter = out.DeadLetter // it says more; of another end it would not be true
+			next.DeadLetter = out.DeadLetter // it says more; for another status it would not be true
 		}
 		return next
-	}
-	if end.key != r.id { // a stranger's result under a derived id: nothing better can be done than to answer
+	case c.key != r.id: // another job's result under a derived id: nothing better can be done than to answer
 		out.Store = nil
 		return out
-	}
-	if end.row != nil {
-		return r.takenRecorded(end, head, existing)
-	}
-	if err == nil && r.sameRequest(head.Hash) {
-		return r.replayDuplicate(existing)
-	}
-	if r.effect == AtLeastOnce && out.Status != Rejected && r.d.MaybeRedelivered { // this or an earlier delivery began
-		return r.storeUnderDerivedID(end.body)
+	case c.row != nil && c.row.SameMessage(r.d.Sequence, r.d.Timestamp):
+		return r.storeUnderDerivedID(c.row.Answer)
+	case c.row != nil && head.Sequence == c.row.Sequence && head.QueuedAt.Equal(c.row.Timestamp):
+		return r.replay(existing, false)
+	case c.row != nil:
+		return r.replay(c.row.Answer, false)
+	case err == nil && r.sameRequest(head.Hash):
+		return r.replay(existing, false)
+	case r.effect == AtLeastOnce && out.Status != Rejected && r.d.MaybeRedelivered: // this or an earlier delivery started it
+		return r.storeUnderDerivedID(c.body)
 	}
 	return r.rejectReusedID()
-}
-
-// takenRecorded goes on where the ledger proves the end: with our own row the answer goes aside; with a row of an
-// earlier message of the same request the stored result is its answer.
-func (r *run) takenRecorded(end *conflictContext, head ResultHead, existing []byte) Outcome {
-	if end.row.SameMessage(r.d.Sequence, r.d.Timestamp) {
-		return r.storeUnderDerivedID(end.row.Answer)
-	}
-	if head.Sequence == end.row.Sequence && head.QueuedAt.Equal(end.row.Timestamp) {
-		return r.replayDuplicate(existing)
-	}
-	return r.replayDuplicate(end.row.Answer)
 }
 
 // withError adds an error to an encoded result that has none; one that has an error keeps it.

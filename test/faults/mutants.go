@@ -60,7 +60,7 @@ func mutants() []mutant {
 					"internal/jobs/executor.go", "\tif r.refused != nil {\n\t\tif errors.Is(",
 					"\tif db.ClassOf(err) == db.ClassUnknown && r.effect == ExactlyOnce {\n" +
 						"\t\tif row, lookErr := r.lookup(ctx); lookErr == nil && row == nil {\n" +
-						"\t\t\treturn r.end(Failed, &ResultError{Code: \"connection_lost\", Message: \"rolled back\"})\n\t\t}\n\t}\n" +
+						"\t\t\treturn r.outcome(r.complete(Failed, &ResultError{Code: \"connection_lost\", Message: \"rolled back\"}, answer{})), true\n\t\t}\n\t}\n" +
 						"\tif r.refused != nil {\n\t\tif errors.Is(",
 				},
 			},
@@ -108,8 +108,7 @@ func mutants() []mutant {
 		{
 			name: "failure_without_row", what: "a failure is answered without its ledger row",
 			edits: []edit{{
-				"internal/jobs/replay.go", "\trow, inserted, err := r.record(ctx, status, e)\n",
-				"\tif status != Unknown {\n\t\treturn r.end(status, e)\n\t}\n\trow, inserted, err := r.record(ctx, status, e)\n",
+				"internal/jobs/earlier.go", "\tif f := r.facts(); !f.recordsFirst() {", "\tif f := r.facts(); !f.recordsFirst() || status != Unknown {",
 			}},
 			only: []string{"pg_late_commit"}, caught: []string{"effects"},
 		},
