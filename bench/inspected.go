@@ -9,6 +9,7 @@ import (
 
 	"dbrunner/internal/app"
 	"dbrunner/internal/config"
+	"dbrunner/internal/manager"
 )
 
 // inspectedRunner is the runner inside this program, so that its allocations and its CPU profile can be had. It is
@@ -19,7 +20,7 @@ func inspectedRunner(ctx context.Context, args []string) error {
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
-	cfg, err := config.Load(config.Options{Environ: os.Environ(), Words: app.Words()})
+	cfg, err := config.Load(config.Options{Environ: os.Environ(), Words: manager.Words()})
 	if err != nil {
 		return err
 	}

@@ -14,6 +14,7 @@ import (
 
 	"dbrunner/internal/app"
 	"dbrunner/internal/config"
+	"dbrunner/internal/manager"
 )
 
 const checkHelp = `Check the configuration and show what would run and what could be safer. With --connect, also connect to NATS and to every
@@ -50,7 +51,7 @@ func newCheck() *cobra.Command {
 }
 
 func (f *checkFlags) run(cmd *cobra.Command) (err error) {
-	cfg, err := config.Load(config.Options{File: f.config, Environ: os.Environ(), Words: app.Words()})
+	cfg, err := config.Load(config.Options{File: f.config, Environ: os.Environ(), Words: manager.Words()})
 	if err != nil {
 		return usage(err)
 	}

@@ -9,9 +9,9 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"dbrunner/internal/app"
 	"dbrunner/internal/bus"
 	"dbrunner/internal/config"
+	"dbrunner/internal/manager"
 )
 
 // clientFlags say where NATS is, for commands that are its clients.
@@ -50,7 +50,7 @@ func (f *clientFlags) add(cmd *cobra.Command) {
 // load reads the configuration as a client needs it: databases may be missing.
 func (f *clientFlags) load() (*config.Config, error) {
 	cfg, err := config.Load(config.Options{
-		File: f.config, Environ: os.Environ(), Words: app.Words(), Client: true,
+		File: f.config, Environ: os.Environ(), Words: manager.Words(), Client: true,
 	})
 	if err != nil {
 		return nil, usage(err)
@@ -134,7 +134,7 @@ func (f *clientFlags) with(ctx context.Context, do func(context.Context, *bus.Co
 
 // busOptions are the configuration's with what flags and environment say instead.
 func (f *clientFlags) busOptions(cfg *config.Config) bus.Options {
-	opts := app.BusOptions(cfg, nil)
+	opts := manager.BusOptions(cfg, nil)
 	opts.Name = cfg.Namespace + " command line"
 	env := variable
 	if f.config != "" {

@@ -9,6 +9,7 @@ import (
 
 	"dbrunner/internal/app"
 	"dbrunner/internal/config"
+	"dbrunner/internal/manager"
 )
 
 const diagnoseHelp = `Diagnose the connection to one configured database stage by stage (name resolution, network, TLS, login, query), test its
@@ -47,7 +48,7 @@ func (f *diagnoseFlags) run(cmd *cobra.Command, database string) error {
 	if f.load < 0 || f.load > time.Minute {
 		return usage(errors.New("--load must be from 0s to 1m"))
 	}
-	cfg, err := config.Load(config.Options{File: f.config, Environ: os.Environ(), Words: app.Words()})
+	cfg, err := config.Load(config.Options{File: f.config, Environ: os.Environ(), Words: manager.Words()})
 	if err != nil {
 		return usage(err)
 	}

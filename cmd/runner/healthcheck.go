@@ -14,8 +14,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"dbrunner/internal/app"
 	"dbrunner/internal/config"
+	"dbrunner/internal/manager"
 )
 
 const healthcheckHelp = `Query the HTTP endpoint of the runner on this host: /healthz, or /readyz with --ready. The command needs neither NATS nor a
@@ -96,7 +96,7 @@ func (f *healthcheckFlags) find(environ []string) (string, error) {
 		}
 	}
 	if address == "" && f.config != "" {
-		cfg, err := config.Load(config.Options{File: f.config, Environ: environ, Words: app.Words(), Client: true})
+		cfg, err := config.Load(config.Options{File: f.config, Environ: environ, Words: manager.Words(), Client: true})
 		if err != nil {
 			return "", err
 		}

@@ -8,8 +8,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"dbrunner/internal/app"
 	"dbrunner/internal/config"
+	"dbrunner/internal/manager"
 )
 
 func newLedger() *cobra.Command {
@@ -36,7 +36,7 @@ func newLedgerDDL() *cobra.Command {
 			if err != nil {
 				return usage(err)
 			}
-			ddl, err := app.LedgerDDL(name)
+			ddl, err := manager.LedgerDDL(name)
 			if err != nil {
 				return usage(err)
 			}
@@ -44,7 +44,7 @@ func newLedgerDDL() *cobra.Command {
 			return err
 		},
 	}
-	cmd.Flags().StringVar(&engine, "engine", "", "engine: "+strings.Join(app.Engines(), ", "))
+	cmd.Flags().StringVar(&engine, "engine", "", "engine: "+strings.Join(manager.Engines(), ", "))
 	cmd.Flags().StringVar(&database, "database", "", "configured database")
 	cmd.Flags().StringVar(&file, "config", "", "configuration file of the runner")
 	return cmd
@@ -57,7 +57,7 @@ func engineOf(engine, database, file string) (string, error) {
 	if engine != "" {
 		return engine, nil
 	}
-	cfg, err := config.Load(config.Options{File: file, Environ: os.Environ(), Words: app.Words(), Client: true})
+	cfg, err := config.Load(config.Options{File: file, Environ: os.Environ(), Words: manager.Words(), Client: true})
 	if err != nil {
 		return "", err
 	}

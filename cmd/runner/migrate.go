@@ -12,9 +12,9 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"dbrunner/internal/app"
 	"dbrunner/internal/config"
 	"dbrunner/internal/db/migration"
+	"dbrunner/internal/manager"
 )
 
 const migrateHelp = `Manage the schema version of one configured database with the files in its folder (migrations/<database> unless
@@ -156,7 +156,7 @@ func (c *migrateCommand) arguments(_ *cobra.Command, args []string) error {
 
 // load reads the configuration and finds a database in it.
 func (f *migrateFlags) load(database string, client bool) (*config.Config, error) {
-	cfg, err := config.Load(config.Options{File: f.config, Environ: os.Environ(), Words: app.Words(), Client: client})
+	cfg, err := config.Load(config.Options{File: f.config, Environ: os.Environ(), Words: manager.Words(), Client: client})
 	if err != nil {
 		return nil, usage(err)
 	}
@@ -180,9 +180,9 @@ func (f *migrateFlags) run(cmd *cobra.Command, database string, req migration.Re
 	}
 	req.Timeout = f.timeout
 	if req.Timeout == 0 {
-		req.Timeout = app.MigrationTimeout(cfg.Databases[database])
+		req.Timeout = manager.MigrationTimeout(cfg.Databases[database])
 	}
-	m, err := app.OpenMigrations(cfg, database)
+	m, err := manager.OpenMigrations(cfg, database, nil)
 	if err != nil {
 		return configFault(err)
 	}

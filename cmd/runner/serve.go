@@ -11,6 +11,7 @@ import (
 
 	"dbrunner/internal/app"
 	"dbrunner/internal/config"
+	"dbrunner/internal/manager"
 )
 
 const serveHelp = `Run the jobs of the configured databases until SIGTERM, SIGINT or SIGHUP. Then stop intake, requeue jobs that have not
@@ -37,7 +38,7 @@ func newServe() *cobra.Command {
 			"  RUNNER_DATABASES=shop SHOP_TYPE=sqlite SHOP_CONNECTION_STRING=shop.db runner serve",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, err := config.Load(config.Options{File: file, Environ: os.Environ(), Words: app.Words()})
+			cfg, err := config.Load(config.Options{File: file, Environ: os.Environ(), Words: manager.Words()})
 			if err != nil {
 				return usage(err)
 			}
@@ -73,7 +74,7 @@ func serve(ctx context.Context, cfg *config.Config, strict bool) error {
 
 // configFault gives faults of the configuration their exit code.
 func configFault(err error) error {
-	if _, ok := errors.AsType[*app.ConfigError](err); ok {
+	if _, ok := errors.AsType[*manager.ConfigError](err); ok {
 		return usage(err)
 	}
 	return err

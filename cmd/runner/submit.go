@@ -15,9 +15,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"dbrunner/contract"
-	"dbrunner/internal/app"
 	"dbrunner/internal/bus"
 	"dbrunner/internal/jobs"
+	"dbrunner/internal/manager"
 )
 
 const submitHelp = `Publish one job and wait for its stored result.
@@ -223,7 +223,7 @@ func (f *submitFlags) job(in io.Reader) (*submission, error) {
 	if b, err = b.with("id", id); err != nil {
 		return nil, err
 	}
-	return &submission{id: id, fresh: fresh, body: b.bytes(), hash: app.RequestHash(f.database, f.kind, b.bytes())}, nil
+	return &submission{id: id, fresh: fresh, body: b.bytes(), hash: manager.RequestHash(f.database, f.kind, b.bytes())}, nil
 }
 
 func (f *submitFlags) check() error {

@@ -10,9 +10,9 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"dbrunner/internal/app"
 	"dbrunner/internal/bus"
 	"dbrunner/internal/config"
+	"dbrunner/internal/manager"
 )
 
 const topologyHelp = `Manage the streams and consumers of a namespace. No other command changes or removes them: "serve" creates what is missing
@@ -108,7 +108,7 @@ func (f *topologyFlags) show(cmd *cobra.Command) error {
 }
 
 func viewTopology(ctx context.Context, conn *bus.Conn, cfg *config.Config) (*topologyView, error) {
-	topology := app.Topology(cfg)
+	topology := manager.Topology(cfg)
 	streams, err := conn.Show(ctx, topology)
 	if err != nil {
 		return nil, err
@@ -244,7 +244,7 @@ func (f *topologyFlags) change(cmd *cobra.Command, do func(context.Context, *bus
 		if err := wantDatabases(cfg); err != nil {
 			return err
 		}
-		changes, err := do(ctx, conn, app.Topology(cfg))
+		changes, err := do(ctx, conn, manager.Topology(cfg))
 		err = errors.Join(err, printChanges(cmd.OutOrStdout(), changes, f.json))
 		if err == nil && !f.dryRun && slices.ContainsFunc(changes, func(c bus.Change) bool { return !c.Done }) {
 			return errors.New("not everything was done")

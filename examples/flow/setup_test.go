@@ -21,6 +21,7 @@ import (
 	"dbrunner/internal/bus/bustest"
 	"dbrunner/internal/config"
 	"dbrunner/internal/db/dbtest"
+	"dbrunner/internal/manager"
 )
 
 // testTimeout bounds everything that a test waits for.
@@ -64,7 +65,7 @@ func (w *world) startRunner() (end func()) {
 		cfg.Databases[name] = cfg.Defaults.NewDatabase(d[0], config.NewSecret(d[1]))
 		cfg.Databases[name].Pool.Min, cfg.Databases[name].Pool.Max = 1, 4
 	}
-	require.NoError(w.t, cfg.Complete(app.Words()))
+	require.NoError(w.t, cfg.Complete(manager.Words()))
 	runner, err := app.New(app.Options{Config: cfg, Logger: zap.NewNop(), Version: "test"})
 	require.NoError(w.t, err)
 	ctx, stop := context.WithCancel(context.Background())

@@ -17,6 +17,7 @@ import (
 	"dbrunner/internal/app"
 	"dbrunner/internal/bus/bustest"
 	"dbrunner/internal/config"
+	"dbrunner/internal/manager"
 )
 
 const testTimeout = 3 * time.Minute
@@ -90,7 +91,7 @@ func serve(t *testing.T) (url string) {
 	cfg := config.Default()
 	cfg.NATS.URLs = []string{node.ClientURL()}
 	cfg.Databases["shop"] = cfg.Defaults.NewDatabase("sqlite", config.NewSecret(filepath.Join(t.TempDir(), "shop.db")))
-	require.NoError(t, cfg.Complete(app.Words()))
+	require.NoError(t, cfg.Complete(manager.Words()))
 	runner, err := app.New(app.Options{Config: cfg, Logger: zap.NewNop(), Version: "test"})
 	require.NoError(t, err)
 	ctx, stop := context.WithCancel(context.Background())

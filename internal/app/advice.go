@@ -22,11 +22,11 @@ type prober struct {
 }
 
 func (d *database) prober(log *zap.Logger) worker.Prober {
-	advises, ok := d.db.(adviser)
+	advises, ok := d.DB.(adviser)
 	if !ok {
-		return d.db
+		return d.DB
 	}
-	return &prober{Prober: d.db, name: d.name, adviser: advises, log: log}
+	return &prober{Prober: d.DB, name: d.Name, adviser: advises, log: log}
 }
 
 // Probe is called by one goroutine, the gate's.

@@ -10,6 +10,7 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 
 	"dbrunner/internal/db"
+	"dbrunner/internal/manager"
 )
 
 type advising struct {
@@ -25,7 +26,7 @@ func TestAdviceIsToldOnce(t *testing.T) {
 	t.Parallel()
 	core, logs := observer.New(zap.InfoLevel)
 	engine := &advising{err: errors.New("unreachable"), advice: []string{"one"}}
-	p := (&database{name: "shop", db: engine}).prober(zap.New(core))
+	p := (&database{Database: &manager.Database{Name: "shop", DB: engine}}).prober(zap.New(core))
 	require.ErrorIs(t, p.Probe(t.Context()), engine.err)
 	require.Zero(t, logs.Len(), "nothing of a database that was not reached")
 	engine.err = nil

@@ -13,6 +13,7 @@ import (
 	"dbrunner/contract"
 	"dbrunner/internal/bus"
 	"dbrunner/internal/jobs"
+	"dbrunner/internal/manager"
 )
 
 // The headers of requests to the service.
@@ -46,9 +47,9 @@ func (r *running) openAPI(work context.Context) (*bus.Service, error) {
 	a := &api{r}
 	return r.conn.OpenService(work, bus.ServiceOptions{
 		Version:     r.version,
-		Description: "runs SQL jobs against databases: " + strings.Join(databaseNames(r.cfg), ", "),
+		Description: "runs SQL jobs against databases: " + strings.Join(manager.DatabaseNames(r.cfg), ", "),
 		Metadata: map[string]string{
-			"instance": r.cfg.Instance, "build": r.version, "databases": strings.Join(databaseNames(r.cfg), ","),
+			"instance": r.cfg.Instance, "build": r.version, "databases": strings.Join(manager.DatabaseNames(r.cfg), ","),
 		},
 		Bound:          r.cfg.API.MaxRequests,
 		OthersSubjects: []string{"*", verbHealth + ".>", verbRun + ".>", verbCancel + ".>"},
@@ -65,7 +66,7 @@ type healthAnswer struct {
 }
 
 func (a *api) health(ctx context.Context, d *database) healthAnswer {
-	return healthAnswer{Version: 1, Runner: a.cfg.Instance, Database: d.name, Health: d.check(ctx)}
+	return healthAnswer{Version: 1, Runner: a.cfg.Instance, Database: d.Name, Health: d.check(ctx)}
 }
 
 // endpoints are those of the runner and of each of its databases: a runner gets no request for a database that it does
@@ -85,8 +86,8 @@ func (a *api) endpoints() []bus.Endpoint {
 func (a *api) databaseEndpoints(d *database) []bus.Endpoint {
 	endpoint := func(verb, rest, answers string, handle func(context.Context, *bus.ServiceRequest) ([]byte, error)) bus.Endpoint {
 		return bus.Endpoint{
-			Name: verb + "-" + d.name, Subject: verb + "." + d.name + rest, Handle: handle,
-			Metadata: map[string]string{"database": d.name, "answers": answers},
+			Name: verb + "-" + d.Name, Subject: verb + "." + d.Name + rest, Handle: handle,
+			Metadata: map[string]string{"database": d.Name, "answers": answers},
 		}
 	}
 	return []bus.Endpoint{
@@ -104,7 +105,7 @@ func (a *api) databaseEndpoints(d *database) []bus.Endpoint {
 // fleetGroup is a queue group of the runners that have the same databases: of those one answers for all.
 func (a *api) fleetGroup() string {
 	h := fnv.New64a()
-	for _, name := range databaseNames(a.cfg) {
+	for _, name := range manager.DatabaseNames(a.cfg) {
 		_, _ = h.Write([]byte(name + " ")) // never fails
 	}
 	return "databases-" + strconv.FormatUint(h.Sum64(), 36)
@@ -145,7 +146,7 @@ func (a *api) others(ctx context.Context, q *bus.ServiceRequest) error {
 		return nil
 	default:
 		return refuse(404, refusal{Code: "unknown_database", Database: name, Message: "no runner has the database " + name +
-			"; this one has " + strings.Join(databaseNames(a.cfg), ", ")})
+			"; this one has " + strings.Join(manager.DatabaseNames(a.cfg), ", ")})
 	}
 }
 
@@ -237,17 +238,17 @@ func (a *api) list(databases ...*database) databasesAnswer {
 
 func (a *api) offer(d *database) offerAnswer {
 	out := offerAnswer{
-		Name: d.name, Engine: d.db.Engine(), Run: a.cfg.API.Run,
+		Name: d.Name, Engine: d.DB.Engine(), Run: a.cfg.API.Run,
 		Limits: limitsAnswer{
-			MaxRows: d.cfg.MaxRows, MaxBytes: int64(d.cfg.MaxBytes), MaxBody: a.conn.MaxJob(),
-			LockTimeout: d.cfg.LockTimeout.String(), ResultsKept: a.cfg.Topology.Results.MaxAge.String(),
+			MaxRows: d.Config.MaxRows, MaxBytes: int64(d.Config.MaxBytes), MaxBody: a.conn.MaxJob(),
+			LockTimeout: d.Config.LockTimeout.String(), ResultsKept: a.cfg.Topology.Results.MaxAge.String(),
 		},
-		Ledger: ledgerAnswer{Mode: d.cfg.Ledger.Mode},
+		Ledger: ledgerAnswer{Mode: d.Config.Ledger.Mode},
 	}
-	if d.cfg.HasLedger() {
-		out.Ledger.Retention = d.cfg.Ledger.Retention.String()
+	if d.Config.HasLedger() {
+		out.Ledger.Retention = d.Config.Ledger.Retention.String()
 	}
-	for _, o := range policy(a.cfg, d.cfg).Offers() {
+	for _, o := range manager.Policy(a.cfg, d.Config).Offers() {
 		out.Kinds = append(out.Kinds, kindAnswer{
 			Kind: o.Kind, Effects: o.Effects, Timeout: o.Timeout.String(), MaxTimeout: o.MaxTimeout.String(),
 		})

@@ -13,6 +13,7 @@ import (
 
 	"dbrunner/internal/bus"
 	"dbrunner/internal/config"
+	"dbrunner/internal/manager"
 	"dbrunner/internal/worker"
 )
 
@@ -39,13 +40,6 @@ type App struct {
 	started chan struct{}
 }
 
-// ConfigError says that the configuration is wrong in a way that only its user can mend.
-type ConfigError struct{ Err error }
-
-func (e *ConfigError) Error() string { return e.Err.Error() }
-
-func (e *ConfigError) Unwrap() error { return e.Err }
-
 // New returns a runner. It connects to nothing.
 func New(opts Options) (*App, error) {
 	if opts.Config == nil || opts.Logger == nil {
@@ -62,11 +56,11 @@ func (a *App) Started() <-chan struct{} { return a.started }
 // (*bus.TopologyError), or what kept it from starting; after a start in order it returns nil.
 func (a *App) Run(ctx context.Context) (err error) {
 	cfg, log := a.opts.Config, a.opts.Logger
-	databases, err := openDatabases(cfg, a.opts.Migrations)
+	opened, err := manager.Open(cfg, a.opts.Migrations)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, closeDatabases(databases)) }()
+	defer func() { err = errors.Join(err, manager.Close(opened)) }()
 
 	watch, err := newWatch(ctx, &a.opts)
 	if err != nil {
@@ -74,7 +68,7 @@ func (a *App) Run(ctx context.Context) (err error) {
 	}
 	defer func() { err = errors.Join(err, watch.close(ctx)) }()
 
-	conn, err := bus.Connect(ctx, BusOptions(cfg, log.Named("bus")))
+	conn, err := bus.Connect(ctx, manager.BusOptions(cfg, log.Named("bus")))
 	if err != nil {
 		return err
 	}
@@ -88,9 +82,9 @@ func (a *App) Run(ctx context.Context) (err error) {
 		return err
 	}
 	r := &running{
-		cfg: cfg, log: log, conn: conn, watch: watch, databases: databases, version: a.opts.Version,
+		cfg: cfg, log: log, conn: conn, watch: watch, databases: databasesOf(opened), version: a.opts.Version,
 		startedAt: time.Now(), suspects: worker.NewQuarantine(),
-		cancellations: conn.Cancellations(databaseNames(cfg)),
+		cancellations: conn.Cancellations(manager.DatabaseNames(cfg)),
 		rows:          newRowsStore(conn, cfg.Worker.MaxOutputs),
 	}
 	if err := r.connect(); err != nil {
@@ -204,7 +198,7 @@ func (r *running) run(ctx context.Context, started chan<- struct{}) error {
 	}
 	close(started)
 	r.log.Info("runner is running", zap.String("instance", r.cfg.Instance), zap.String("version", r.version),
-		zap.String("nats", r.conn.State().Server), zap.Strings("databases", databaseNames(r.cfg)))
+		zap.String("nats", r.conn.State().Server), zap.Strings("databases", manager.DatabaseNames(r.cfg)))
 
 	ended := make(chan struct{})
 	background.Go(func() error { return r.drain(ctx, ended, stopWork) })

@@ -16,6 +16,7 @@ import (
 	"dbrunner/internal/bus"
 	"dbrunner/internal/config"
 	"dbrunner/internal/db/dbtest"
+	"dbrunner/internal/manager"
 )
 
 // engines are the databases that the whole way is tested on.
@@ -199,7 +200,7 @@ func TestConfigurationFaultsEndTheStart(t *testing.T) {
 		withDatabase("one", "postgres", "postgres://u:geheim@h:port/x"),
 		withDatabase("two", "postgres", "postgres://u@h/x", func(d *config.Database) { d.Settings = map[string]string{"nosuch": "1"} }))
 	err := w.launch(app.Options{Config: cfg}).fails(t)
-	fault, ok := errors.AsType[*app.ConfigError](err)
+	fault, ok := errors.AsType[*manager.ConfigError](err)
 	require.True(t, ok)
 	require.ErrorContains(t, fault, "databases.one")
 	require.ErrorContains(t, fault, "databases.two")
@@ -318,11 +319,11 @@ func TestDemoWorld(t *testing.T) {
 
 func TestLedgerDDL(t *testing.T) {
 	t.Parallel()
-	for _, engine := range app.Engines() {
-		ddl, err := app.LedgerDDL(engine)
+	for _, engine := range manager.Engines() {
+		ddl, err := manager.LedgerDDL(engine)
 		require.NoError(t, err)
 		require.Contains(t, ddl, "CREATE TABLE")
 	}
-	_, err := app.LedgerDDL("oracle")
+	_, err := manager.LedgerDDL("oracle")
 	require.ErrorContains(t, err, "oracle")
 }

@@ -8,10 +8,10 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/stretchr/testify/require"
 
-	"dbrunner/internal/app"
 	"dbrunner/internal/bus/bustest"
 	"dbrunner/internal/config"
 	"dbrunner/internal/db/dbtest"
+	"dbrunner/internal/manager"
 )
 
 // BenchmarkWholeWay is one job from its publish to its stored result, many at once: NATS, the runner and the
@@ -21,7 +21,7 @@ func BenchmarkWholeWay(b *testing.B) {
 		"query":       `{"id":"b%d","sql":"SELECT 1 AS n"}`,
 		"transaction": `{"id":"b%d","statements":[{"sql":"INSERT INTO effects (n) VALUES (1)"}]}`,
 	}
-	for _, engine := range app.Engines() {
+	for _, engine := range manager.Engines() {
 		for kind, body := range jobs {
 			b.Run(engine+"/"+kind, func(b *testing.B) { wholeWayBenchmark(b, engine, kind, body) })
 		}

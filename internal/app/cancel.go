@@ -77,10 +77,10 @@ func (a *api) cancelJob(ctx context.Context, d *database, q *bus.ServiceRequest)
 	until := time.Now().Add(a.cfg.Topology.Control.MaxAge).UTC().Truncate(time.Second)
 	ctx, stop := context.WithTimeout(ctx, wait)
 	defer stop()
-	if stored, err = a.conn.AwaitResult(ctx, d.name, id); err == nil {
+	if stored, err = a.conn.AwaitResult(ctx, d.Name, id); err == nil {
 		return ended(d, id, stored)
 	}
-	return CancelAnswer{Version: 1, Database: d.name, JobID: id, Outcome: CancelKept, KeptUntil: &until}, nil
+	return CancelAnswer{Version: 1, Database: d.Name, JobID: id, Outcome: CancelKept, KeptUntil: &until}, nil
 }
 
 func (a *api) storedResult(ctx context.Context, d *database, id string) ([]byte, error) {
@@ -92,12 +92,12 @@ func (a *api) storedResult(ctx context.Context, d *database, id string) ([]byte,
 func (a *api) keepCancel(ctx context.Context, d *database, id string, request []byte) error {
 	ctx, stop := context.WithTimeout(ctx, a.cfg.API.Wait)
 	defer stop()
-	return a.conn.RequestCancel(ctx, d.name, id, request)
+	return a.conn.RequestCancel(ctx, d.Name, id, request)
 }
 
 // notKept says why a request to cancel has no effect, or that nobody knows whether it has.
 func (a *api) notKept(d *database, id string, err error) error {
-	r := refusal{Database: d.name, Retryable: true}
+	r := refusal{Database: d.Name, Retryable: true}
 	switch {
 	case errors.Is(err, bus.ErrSubject):
 		r.Code, r.Retryable = string(jobs.CodeInvalidID), false
@@ -112,7 +112,7 @@ func (a *api) notKept(d *database, id string, err error) error {
 		r.Message = "JetStream did not answer in time whether it keeps the request: send it again"
 		return refuse(504, r)
 	default:
-		return fmt.Errorf("cancel a job of %s: %w", d.name, err)
+		return fmt.Errorf("cancel a job of %s: %w", d.Name, err)
 	}
 }
 
@@ -120,9 +120,9 @@ func (a *api) notKept(d *database, id string, err error) error {
 func ended(d *database, id string, stored []byte) (any, error) {
 	head, err := jobs.ReadResult(stored)
 	if err != nil {
-		return nil, fmt.Errorf("cancel a job of %s: %w", d.name, err)
+		return nil, fmt.Errorf("cancel a job of %s: %w", d.Name, err)
 	}
-	answer := CancelAnswer{Version: 1, Database: d.name, JobID: id, Outcome: CancelTooLate, Status: head.Status}
+	answer := CancelAnswer{Version: 1, Database: d.Name, JobID: id, Outcome: CancelTooLate, Status: head.Status}
 	if head.Status == jobs.Canceled {
 		answer.Outcome = CancelDone
 	}
@@ -164,7 +164,7 @@ func (r *running) watchCancellations(ctx context.Context) error {
 // what is held.
 func (r *running) cancelHeld(names []string) {
 	for _, d := range r.databases {
-		if !slices.Contains(names, d.name) {
+		if !slices.Contains(names, d.Name) {
 			continue
 		}
 		for _, l := range d.lanes {

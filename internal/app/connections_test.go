@@ -19,6 +19,7 @@ import (
 
 	"dbrunner/internal/app"
 	"dbrunner/internal/config"
+	"dbrunner/internal/manager"
 )
 
 const connectionsPage = "../../docs/connections.md"
@@ -103,7 +104,7 @@ func check(t *testing.T, text string) (*app.Inspection, error) {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "runner.yaml")
 	require.NoError(t, os.WriteFile(file, []byte(text), 0o600))
-	cfg, err := config.Load(config.Options{File: file, Words: app.Words()})
+	cfg, err := config.Load(config.Options{File: file, Words: manager.Words()})
 	if err != nil {
 		return nil, err
 	}

@@ -2,9 +2,7 @@ package app
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -12,9 +10,8 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"dbrunner/internal/bus"
-	"dbrunner/internal/config"
-	"dbrunner/internal/db"
 	"dbrunner/internal/jobs"
+	"dbrunner/internal/manager"
 	"dbrunner/internal/worker"
 )
 
@@ -29,12 +26,7 @@ const retentionInterval = 5 * time.Second
 
 // database is one configured database with everything that runs for it.
 type database struct {
-	name string
-	cfg  *config.Database
-	db   db.Database
-
-	direct     db.Database // past the pooler before db; nil: there is none
-	migrations *migrations // nil: not possible here
+	*manager.Database
 
 	// Set by connect.
 	conn       *bus.Conn
@@ -55,76 +47,20 @@ type database struct {
 	latest atomic.Pointer[checked]
 }
 
-// openDatabases opens all configured databases. Opening connects to nothing: what fails here is a fault of the
-// configuration, and all of them are told at once.
-func openDatabases(cfg *config.Config, sources map[string]fs.FS) ([]*database, error) {
-	var databases []*database
-	var faults []error
-	for _, name := range databaseNames(cfg) {
-		d, err := openDatabase(cfg, name, sources[name])
-		if err != nil {
-			faults = append(faults, fmt.Errorf("databases.%s: %w", name, err))
-			continue
-		}
-		databases = append(databases, d)
+func databasesOf(opened []*manager.Database) []*database {
+	var out []*database
+	for _, d := range opened {
+		out = append(out, &database{Database: d})
 	}
-	if len(faults) > 0 {
-		return nil, errors.Join(&ConfigError{errors.Join(faults...)}, closeDatabases(databases))
-	}
-	return databases, nil
-}
-
-func openDatabase(cfg *config.Config, name string, source fs.FS) (*database, error) {
-	settings := cfg.Databases[name]
-	engine, err := engineByName(settings.Type)
-	if err != nil {
-		return nil, err
-	}
-	if err := checkPooled(settings); err != nil {
-		return nil, err
-	}
-	opened, err := engine.open(dbOptions(cfg, name))
-	if err != nil {
-		return nil, connectionFault(settings.ConnectionString, err)
-	}
-	d := &database{name: name, cfg: settings, db: opened}
-	d.direct, err = openDirect(cfg, name, engine)
-	if err == nil {
-		d.migrations, err = openMigrations(cfg, name, source)
-	}
-	if err == nil && settings.MigrateOnStart {
-		err = d.migrations.usable()
-	}
-	if err != nil {
-		return nil, errors.Join(err, d.close())
-	}
-	return d, nil
-}
-
-func closeDatabases(databases []*database) error {
-	var errs []error
-	for _, d := range databases {
-		if err := d.close(); err != nil {
-			errs = append(errs, fmt.Errorf("close database %s: %w", d.name, err))
-		}
-	}
-	return errors.Join(errs...)
-}
-
-func (d *database) close() error {
-	err := errors.Join(d.migrations.close(), d.db.Close())
-	if d.direct != nil {
-		err = errors.Join(err, d.direct.Close())
-	}
-	return err
+	return out
 }
 
 // connect makes what runs for the database: checker, executor, gates, lanes and sweeper.
 func (d *database) connect(r *running) (err error) {
 	d.conn = r.conn
-	d.results = &results{Results: r.conn.Results(d.name), traced: r.watch.tracing != nil}
-	d.observer, d.tracer = r.watch.observer(d.name), r.watch.tracer(r.cfg.Namespace, d)
-	if d.beacon, err = r.conn.DatabaseHeartbeats(d.name, r.cfg.Instance); err != nil {
+	d.results = &results{Results: r.conn.Results(d.Name), traced: r.watch.tracing != nil}
+	d.observer, d.tracer = r.watch.observer(d.Name), r.watch.tracer(r.cfg.Namespace, d)
+	if d.beacon, err = r.conn.DatabaseHeartbeats(d.Name, r.cfg.Instance); err != nil {
 		return err
 	}
 	if err := d.makeGates(r); err != nil {
@@ -134,7 +70,7 @@ func (d *database) connect(r *running) (err error) {
 	if d.executor, err = d.newExecutor(r); err != nil {
 		return err
 	}
-	for _, l := range lanes() {
+	for _, l := range manager.Lanes() {
 		made, err := d.lane(r, &l)
 		if err != nil {
 			return err
@@ -147,17 +83,17 @@ func (d *database) connect(r *running) (err error) {
 func (d *database) makeGates(r *running) (err error) {
 	log := r.log.Named("gate")
 	prober := d.prober(r.log.Named("database"))
-	if d.direct != nil {
-		prober = &dualProber{Prober: prober, direct: d.direct}
+	if d.Direct != nil {
+		prober = &dualProber{Prober: prober, direct: d.Direct}
 	}
 	if d.onStart = newOnStart(r, d, prober); d.onStart != nil {
 		prober = d.onStart
 	}
-	d.gate, err = worker.NewGate(worker.GateOptions{Database: d.name, Prober: prober, Logger: log})
+	d.gate, err = worker.NewGate(worker.GateOptions{Database: d.Name, Prober: prober, Logger: log})
 	if err != nil {
 		return err
 	}
-	d.healthGate, err = worker.NewGate(worker.GateOptions{Database: d.name, Logger: log})
+	d.healthGate, err = worker.NewGate(worker.GateOptions{Database: d.Name, Logger: log})
 	return err
 }
 
@@ -165,8 +101,8 @@ func (d *database) newExecutor(r *running) (*jobs.Executor, error) {
 	executor, err := jobs.NewExecutor(jobs.ExecutorOptions{
 		Namespace: r.cfg.Namespace,
 		Runner:    r.cfg.Instance,
-		Database:  d.db,
-		Policy:    policy(r.cfg, d.cfg),
+		Database:  d.DB,
+		Policy:    manager.Policy(r.cfg, d.Config),
 		Results:   d.results,
 		Health:    d.checker,
 		MaxBody:   r.conn.MaxPayload(),
@@ -174,12 +110,12 @@ func (d *database) newExecutor(r *running) (*jobs.Executor, error) {
 
 		Objects:       r.rows,
 		Inputs:        &paramsStore{bus.ParamsBucket(r.conn)},
-		Cancellations: &cancellations{r.cancellations, d.name},
+		Cancellations: &cancellations{r.cancellations, d.Name},
 		Outside:       d.autocommitExecutor(),
 		Migrations:    d.migrator(r),
 	})
 	if err != nil {
-		return nil, fmt.Errorf("database %s: %w", d.name, err)
+		return nil, fmt.Errorf("database %s: %w", d.Name, err)
 	}
 	return executor, nil
 }
@@ -188,18 +124,18 @@ func (d *database) newExecutor(r *running) (*jobs.Executor, error) {
 // them, and a re-published message has more of them than ours.
 const resultRoom = 4 << 10
 
-func (d *database) lane(r *running, l *lane) (*worker.Lane, error) {
-	in := &intake{conn: r.conn, cfg: r.cfg, database: d.name, lane: l.name, steady: l.steadyOf(d.cfg.SteadySlots())}
+func (d *database) lane(r *running, l *manager.Lane) (*worker.Lane, error) {
+	in := &intake{conn: r.conn, cfg: r.cfg, database: d.Name, lane: l.Name, steady: l.SteadyOf(d.Config.SteadySlots())}
 	d.intakes = append(d.intakes, in)
 	gate, suspects := d.gate, r.suspects
-	if l.runsWhenDown {
+	if l.RunsWhenDown {
 		gate, suspects = d.healthGate, nil
 	}
 	return worker.New(worker.Options{
-		Database:          d.name,
-		Name:              l.name,
-		Slots:             l.slotsOf(d.cfg.Slots),
-		MaxSettling:       l.settlingOf(r.cfg.Worker.SettleInFlight, len(r.databases)),
+		Database:          d.Name,
+		Name:              l.Name,
+		Slots:             l.SlotsOf(d.Config.Slots),
+		MaxSettling:       l.SettlingOf(r.cfg.Worker.SettleInFlight, len(r.databases)),
 		AckWait:           r.cfg.Topology.AckWait,
 		UnreachableGrace:  r.cfg.Worker.UnreachableGrace,
 		Intake:            in,
@@ -208,8 +144,8 @@ func (d *database) lane(r *running, l *lane) (*worker.Lane, error) {
 		Outbox:            &outbox{conn: r.conn, runner: r.cfg.Instance},
 		Gate:              gate,
 		Suspects:          suspects,
-		SurvivesLeaseLoss: func(kind string) bool { return slices.Contains(l.outlives, kind) },
-		Now:               leaseClock(),
+		SurvivesLeaseLoss: func(kind string) bool { return slices.Contains(l.Outlives, kind) },
+		Now:               manager.LeaseClock(),
 		Observer:          d.observer,
 		Tracer:            d.tracer,
 		Logger:            r.log.Named("worker"),
@@ -217,16 +153,16 @@ func (d *database) lane(r *running, l *lane) (*worker.Lane, error) {
 }
 
 func (d *database) makeSweeper(r *running) error {
-	if !d.cfg.HasLedger() {
+	if !d.Config.HasLedger() {
 		return nil
 	}
 	sweeper, err := worker.NewSweeper(worker.SweeperOptions{
-		Database:  d.name,
-		Ledger:    d.db,
-		Backlog:   &backlog{conn: r.conn, database: d.name},
+		Database:  d.Name,
+		Ledger:    d.DB,
+		Backlog:   &backlog{conn: r.conn, database: d.Name},
 		Gate:      d.gate,
-		Retention: d.cfg.Ledger.Retention,
-		Interval:  d.cfg.Ledger.SweepInterval,
+		Retention: d.Config.Ledger.Retention,
+		Interval:  d.Config.Ledger.SweepInterval,
 		Timeout:   sweepTimeout,
 		Batch:     sweepBatch,
 		Logger:    r.log.Named("sweeper"),
@@ -255,10 +191,10 @@ func (d *database) probe(ctx context.Context) error {
 			return err
 		}
 	}
-	ctx, cancel := context.WithTimeout(ctx, max(d.cfg.Pool.ConnectTimeout, time.Second)*2)
+	ctx, cancel := context.WithTimeout(ctx, max(d.Config.Pool.ConnectTimeout, time.Second)*2)
 	defer cancel()
-	if err := d.db.Probe(ctx); err != nil {
-		return fmt.Errorf("database %s: %w", d.name, err)
+	if err := d.DB.Probe(ctx); err != nil {
+		return fmt.Errorf("database %s: %w", d.Name, err)
 	}
 	return nil
 }

@@ -16,6 +16,7 @@ import (
 	"dbrunner/internal/bus"
 	"dbrunner/internal/config"
 	"dbrunner/internal/db/migration"
+	"dbrunner/internal/manager"
 )
 
 // DemoDatabase is the name of the demonstration's database.
@@ -115,7 +116,7 @@ func demoConfig(url, file string) (*config.Config, error) {
 	cfg.Defaults.Output.MaxBytes = 128 * mebibyte
 	cfg.Defaults.Health.PendingMigrations = config.PendingIgnore // the second one is a step of the demonstration
 	cfg.Databases[DemoDatabase] = cfg.Defaults.NewDatabase("sqlite", config.NewSecret(file))
-	if err := cfg.Complete(Words()); err != nil {
+	if err := cfg.Complete(manager.Words()); err != nil {
 		return nil, fmt.Errorf("configure the demo: %w", err)
 	}
 	return cfg, nil
@@ -123,11 +124,11 @@ func demoConfig(url, file string) (*config.Config, error) {
 
 // fill creates the demonstration's tables, in the way in which every schema comes to its version.
 func (d *Demo) fill(ctx context.Context) (err error) {
-	m, err := openMigrations(d.Config, DemoDatabase, d.Migrations[DemoDatabase])
+	m, err := manager.OpenMigrations(d.Config, DemoDatabase, d.Migrations[DemoDatabase])
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, m.close()) }()
+	defer func() { err = errors.Join(err, m.Close()) }()
 	if _, err := m.Run(ctx, migration.Request{Action: migration.Up, Target: demoVersion, Timeout: time.Minute}); err != nil {
 		return fmt.Errorf("fill the demo's database: %w", err)
 	}

@@ -6,8 +6,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"dbrunner/internal/app"
 	"dbrunner/internal/config"
+	"dbrunner/internal/manager"
 )
 
 // TestARequestersMistakeIsNoAlarm: answers wanted where the runner may not publish are counted apart.
@@ -16,7 +16,7 @@ func TestARequestersMistakeIsNoAlarm(t *testing.T) {
 	w := guarded(t)
 	shop := withSQLite(t, "shop")
 	maker, cfg := w.client("topology", shop)
-	require.NoError(t, maker.Manage(t.Context(), app.Topology(cfg)))
+	require.NoError(t, maker.Manage(t.Context(), manager.Topology(cfg)))
 	r := w.start(w.signedIn("r1", "runner", shop, withHTTP, func(cfg *config.Config) { cfg.Topology.Mode = config.TopologyVerify }))
 	flow := w.as("flow")
 	for i := range 20 {

@@ -10,6 +10,7 @@ import (
 
 	"dbrunner/internal/config"
 	"dbrunner/internal/db"
+	"dbrunner/internal/manager"
 )
 
 // diagnoseLimit bounds each part of a diagnosis but for the load and the look at the stored data.
@@ -26,7 +27,7 @@ type DiagnoseOptions struct {
 func Diagnose(ctx context.Context, cfg *config.Config, name string, opts DiagnoseOptions, tell func(Finding)) error {
 	settings, ok := cfg.Databases[name]
 	if !ok {
-		return &ConfigError{fmt.Errorf("the configuration has no database %q", name)}
+		return &manager.ConfigError{Err: fmt.Errorf("the configuration has no database %q", name)}
 	}
 	own := *cfg
 	own.Databases = map[string]*config.Database{name: settings}
@@ -38,10 +39,10 @@ func Diagnose(ctx context.Context, cfg *config.Config, name string, opts Diagnos
 	return errors.Join(err, inspector.Close())
 }
 
-func (d *database) diagnose(ctx context.Context, opts DiagnoseOptions, tell func(Finding)) error {
-	looks, ok := d.db.(db.Diagnoser)
+func (d *target) diagnose(ctx context.Context, opts DiagnoseOptions, tell func(Finding)) error {
+	looks, ok := d.DB.(db.Diagnoser)
 	if !ok {
-		return &ConfigError{fmt.Errorf("the engine %s cannot be diagnosed", d.db.Engine())}
+		return &manager.ConfigError{Err: fmt.Errorf("the engine %s cannot be diagnosed", d.DB.Engine())}
 	}
 	for _, f := range d.about(looks.Caveats()...) {
 		tell(f)
@@ -55,7 +56,7 @@ func (d *database) diagnose(ctx context.Context, opts DiagnoseOptions, tell func
 	if opts.Integrity {
 		limited = ctx
 	}
-	found, err := looks.Diagnose(limited, db.Diagnosis{PoolMax: d.cfg.Pool.Max, Integrity: opts.Integrity})
+	found, err := looks.Diagnose(limited, db.Diagnosis{PoolMax: d.Config.Pool.Max, Integrity: opts.Integrity})
 	if err != nil {
 		tell(d.refused(db.PartServer, messageOf(err)))
 		return nil
@@ -73,7 +74,7 @@ func (d *database) diagnose(ctx context.Context, opts DiagnoseOptions, tell func
 }
 
 // stages reports whether all of them were passed and there is a database to ask more.
-func (d *database) stages(ctx context.Context, looks db.Diagnoser, tell func(Finding)) bool {
+func (d *target) stages(ctx context.Context, looks db.Diagnoser, tell func(Finding)) bool {
 	ctx, cancel := context.WithTimeout(ctx, d.limit())
 	defer cancel()
 	passed := false
@@ -93,15 +94,15 @@ type loadSample struct {
 }
 
 // load reads with as many callers as the pool has connections.
-func (d *database) load(ctx context.Context, length time.Duration, tell func(Finding)) {
+func (d *target) load(ctx context.Context, length time.Duration, tell func(Finding)) {
 	if length <= 0 {
 		return
 	}
-	before := d.db.Stats()
+	before := d.DB.Stats()
 	p := &loadSample{}
 	begun := time.Now()
 	var callers sync.WaitGroup
-	for range max(1, d.cfg.Pool.Max) {
+	for range max(1, d.Config.Pool.Max) {
 		callers.Go(func() { p.call(ctx, d, begun.Add(length)) })
 	}
 	callers.Wait()
@@ -109,14 +110,14 @@ func (d *database) load(ctx context.Context, length time.Duration, tell func(Fin
 }
 
 // call reads again and again until the time is over or a read fails.
-func (p *loadSample) call(ctx context.Context, d *database, until time.Time) {
+func (p *loadSample) call(ctx context.Context, d *target, until time.Time) {
 	var took []time.Duration
 	var failed error
 	for failed == nil && ctx.Err() == nil && time.Now().Before(until) {
 		begun := time.Now()
-		limit := max(d.cfg.Pool.ConnectTimeout, time.Second)
+		limit := max(d.Config.Pool.ConnectTimeout, time.Second)
 		bounded, cancel := context.WithTimeout(ctx, 2*limit)
-		set, err := d.db.Read(bounded, db.Call{Label: "diagnose", Timeout: limit}, &db.Compiled{SQL: "SELECT 1 AS n"}, db.RowOptions{})
+		set, err := d.DB.Read(bounded, db.Call{Label: "diagnose", Timeout: limit}, &db.Compiled{SQL: "SELECT 1 AS n"}, db.RowOptions{})
 		cancel()
 		if failed = err; err == nil {
 			set.Free()
@@ -132,9 +133,9 @@ func (p *loadSample) call(ctx context.Context, d *database, until time.Time) {
 	}
 }
 
-func (d *database) judged(p *loadSample, length time.Duration, before db.PoolStats) Finding {
+func (d *target) judged(p *loadSample, length time.Duration, before db.PoolStats) Finding {
 	slices.Sort(p.took)
-	after := d.db.Stats()
+	after := d.DB.Stats()
 	at := func(percent int) time.Duration {
 		if len(p.took) == 0 {
 			return 0
@@ -146,12 +147,12 @@ func (d *database) judged(p *loadSample, length time.Duration, before db.PoolSta
 		wait = ((after.AcquireWait - before.AcquireWait) / time.Duration(n)).Round(time.Microsecond)
 	}
 	f := d.finding(partPool, db.GradeOK, fmt.Sprintf("%d callers on %d connections for %s: %.0f trivial reads a second, median %s, 99 %% within %s, mean wait for a connection %s",
-		max(1, d.cfg.Pool.Max), after.Max, length.Round(100*time.Millisecond), float64(len(p.took))/length.Seconds(), at(50), at(99), wait), "")
+		max(1, d.Config.Pool.Max), after.Max, length.Round(100*time.Millisecond), float64(len(p.took))/length.Seconds(), at(50), at(99), wait), "")
 	switch {
 	case p.failed > 0:
 		f.Grade, f.Remedy = db.GradeFault, "lower pool.max, or give the server more room"
-		f.Text = fmt.Sprintf("%d of %d callers failed: %s", p.failed, max(1, d.cfg.Pool.Max), messageOf(p.last))
-	case at(99) > d.cfg.Health.Slow:
+		f.Text = fmt.Sprintf("%d of %d callers failed: %s", p.failed, max(1, d.Config.Pool.Max), messageOf(p.last))
+	case at(99) > d.Config.Health.Slow:
 		f.Grade, f.Remedy = db.GradeWarning, "look at the server's load and at the network"
 	}
 	return f

@@ -2,6 +2,6 @@
 // opens the databases, and runs lanes, gates, sweepers and the heartbeat until it is told to stop; then it lets what
 // runs come to its end.
 //
-// It owns the tables of engines and of lanes and the order of starting and stopping. It executes nothing itself and
+// It owns the order of starting and stopping. It executes nothing itself and
 // decides nothing about a job.
 package app

@@ -10,13 +10,14 @@ import (
 
 	"dbrunner/internal/bus"
 	"dbrunner/internal/config"
+	"dbrunner/internal/manager"
 )
 
 // RowsGrace is the age from which on rows are looked at.
 func RowsGrace(cfg *config.Config) time.Duration {
 	r := &running{cfg: cfg, log: zap.NewNop(), conn: &bus.Conn{}}
 	for name, d := range cfg.Databases {
-		r.databases = append(r.databases, &database{name: name, cfg: d})
+		r.databases = append(r.databases, &database{Database: &manager.Database{Name: name, Config: d}})
 	}
 	return r.newRowsSweeper().grace
 }
@@ -25,14 +26,15 @@ func RowsGrace(cfg *config.Config) time.Duration {
 // young up to an age that the test says. It returns how many objects it has removed.
 func RowsSweeper(t *testing.T, cfg *config.Config) func(grace time.Duration) int {
 	t.Helper()
-	databases, err := openDatabases(cfg, nil)
+	opened, err := manager.Open(cfg, nil)
 	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, closeDatabases(databases)) })
-	conn, err := bus.Connect(t.Context(), BusOptions(cfg, zap.NewNop()))
+	t.Cleanup(func() { require.NoError(t, manager.Close(opened)) })
+	conn, err := bus.Connect(t.Context(), manager.BusOptions(cfg, zap.NewNop()))
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, closeConn(context.Background(), conn)) })
+	databases := databasesOf(opened)
 	for _, d := range databases {
-		d.results = &results{Results: conn.Results(d.name)}
+		d.results = &results{Results: conn.Results(d.Name)}
 	}
 	s := (&running{cfg: cfg, log: zap.NewNop(), conn: conn, databases: databases}).newRowsSweeper()
 	return func(grace time.Duration) int {

@@ -11,7 +11,7 @@ func (w *monitoring) tracer(namespace string, d *database) worker.Tracer {
 	if w.tracing == nil {
 		return nil
 	}
-	return &jobTracer{tracing: w.tracing, engine: d.db.Engine(), prefix: namespace + ".jobs." + d.name + "."}
+	return &jobTracer{tracing: w.tracing, engine: d.DB.Engine(), prefix: namespace + ".jobs." + d.Name + "."}
 }
 
 // jobTracer is one database's worker.Tracer.

@@ -2,15 +2,11 @@ package app
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"io/fs"
 	"time"
 
 	"go.uber.org/zap"
 
 	"dbrunner/internal/config"
-	"dbrunner/internal/db/migration"
 	"dbrunner/internal/jobs"
 )
 
@@ -21,48 +17,21 @@ type checked struct {
 }
 
 func (d *database) makeChecker() *jobs.Checker {
-	h := &d.cfg.Health
+	h := &d.Config.Health
 	opts := jobs.CheckerOptions{
-		Database:       d.db,
+		Database:       d.DB,
 		Timeout:        h.Timeout,
 		Slow:           h.Slow,
 		PoolSaturation: h.PoolSaturation,
 		PoolWait:       h.PoolWait,
 		IgnorePending:  h.PendingMigrations == config.PendingIgnore,
-		Writes:         d.cfg.HasLedger(),
+		Writes:         d.Config.HasLedger(),
 		Jobs:           d.jobsVerdict,
 	}
-	if d.migrations != nil {
-		opts.Migrations = d.migrations
+	if d.Migrations != nil {
+		opts.Migrations = d.Migrations
 	}
 	return jobs.NewChecker(opts)
-}
-
-var _ jobs.MigrationStatus = (*migrations)(nil)
-
-// MigrationStatus looks how the schema stands. It locks nothing and waits for no migration. A folder that is not there
-// has no migrations.
-func (m *migrations) MigrationStatus(ctx context.Context) (*jobs.Migrations, error) {
-	report, err := m.Run(ctx, migration.Request{Action: migration.Validate})
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	out := &jobs.Migrations{
-		Current: report.After.Label, Latest: report.Latest.Label, Pending: len(report.Pending), Dirty: report.Dirty, Problem: report.Problem,
-	}
-	if n := len(report.Faults); n > 0 && out.Problem == "" {
-		out.Problem = report.Faults[0].String()
-		if n > 1 {
-			out.Problem += fmt.Sprintf(" (and %d more)", n-1)
-		}
-	}
-	if r := report.Running; r != nil {
-		out.Running = &jobs.RunningMigration{JobID: r.Job, Runner: r.Runner, File: r.File, Since: r.Since}
-	}
-	return out, nil
 }
 
 // check looks at the database now; checks narrows it. It waits for no work, and ends within the configured time.
@@ -99,7 +68,7 @@ func (d *database) watchHealth(ctx context.Context, log *zap.Logger) error {
 	var at time.Time
 	for {
 		state := d.condition().State + d.topologyNews()
-		if state != seen || time.Since(at) >= d.cfg.Health.Interval {
+		if state != seen || time.Since(at) >= d.Config.Health.Interval {
 			seen, at = state, time.Now()
 			d.checkHealth(ctx, log)
 		}
@@ -121,10 +90,10 @@ func (d *database) checkHealth(ctx context.Context, log *zap.Logger) {
 	switch {
 	case found.Verdict == jobs.Healthy:
 		if before != nil && before.health.Verdict != jobs.Healthy {
-			log.Info("database is healthy again", zap.String("database", d.name))
+			log.Info("database is healthy again", zap.String("database", d.Name))
 		}
 	case before == nil || before.health.Verdict != found.Verdict:
-		log.Warn("database is not healthy", zap.String("database", d.name),
+		log.Warn("database is not healthy", zap.String("database", d.Name),
 			zap.String("verdict", string(found.Verdict)), zap.Strings("reasons", found.Reasons))
 	}
 }

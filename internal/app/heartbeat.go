@@ -137,7 +137,7 @@ func (r *running) status() *heartbeat {
 
 func (d *database) status() databaseStatus {
 	s := databaseStatus{
-		Name: d.name, Engine: d.db.Engine(), Verdict: d.verdict(), condition: d.condition(), Results: d.room(),
+		Name: d.Name, Engine: d.DB.Engine(), Verdict: d.verdict(), condition: d.condition(), Results: d.room(),
 	}
 	for i, l := range d.lanes {
 		s.Lanes = append(s.Lanes, lanePublic(l.State(), d.intakes[i]))
@@ -181,7 +181,7 @@ func (d *database) room() *resultsStatus {
 // databaseStatus is a database's heartbeat at this moment.
 func (r *running) databaseStatus(d *database) *databaseHeartbeat {
 	h := &databaseHeartbeat{
-		Version: 1, Database: d.name, Engine: d.db.Engine(), Instance: r.cfg.Instance, Process: r.self.ID,
+		Version: 1, Database: d.Name, Engine: d.DB.Engine(), Instance: r.cfg.Instance, Process: r.self.ID,
 		RunnerState: r.state(), At: time.Now().UTC(), Interval: r.cfg.Worker.HeartbeatInterval.Seconds(),
 		condition: d.condition(),
 	}

@@ -78,7 +78,7 @@ func (r *running) publishHeartbeat(ctx context.Context) {
 
 func (r *running) publishDatabase(ctx context.Context, d *database) {
 	if _, err := publish(ctx, d.beacon, r.databaseStatus(d)); err != nil && ctx.Err() == nil {
-		r.log.Warn("heartbeat not published", zap.String("database", d.name), zap.Error(err))
+		r.log.Warn("heartbeat not published", zap.String("database", d.Name), zap.Error(err))
 	}
 }
 
@@ -98,7 +98,7 @@ func (r *running) sampleLag(ctx context.Context) error {
 	for {
 		for _, d := range r.databases {
 			for _, in := range d.intakes {
-				if lag, err := r.conn.Lag(ctx, d.name, in.lane); err == nil { // else the old one stays, with its time
+				if lag, err := r.conn.Lag(ctx, d.Name, in.lane); err == nil { // else the old one stays, with its time
 					in.lag.Store(&lag)
 				}
 			}

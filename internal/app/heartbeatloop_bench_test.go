@@ -16,6 +16,7 @@ import (
 	"dbrunner/internal/bus/bustest"
 	"dbrunner/internal/config"
 	"dbrunner/internal/db/dbtest"
+	"dbrunner/internal/manager"
 	"dbrunner/internal/worker"
 )
 
@@ -30,12 +31,12 @@ func BenchmarkBeat(b *testing.B) {
 func beatBenchmark(b *testing.B, engine, connection string) {
 	r := beating(b, engine, connection)
 	d := r.databases[0]
-	require.NoError(b, d.db.Probe(b.Context()))
+	require.NoError(b, d.DB.Probe(b.Context()))
 	begun, interval := cpuTime(b), config.Default().Worker.HeartbeatInterval
 	for b.Loop() {
 		d.checkHealth(b.Context(), r.log)
 		for _, in := range d.intakes {
-			_, err := r.conn.Lag(b.Context(), d.name, in.lane)
+			_, err := r.conn.Lag(b.Context(), d.Name, in.lane)
 			require.NoError(b, err)
 		}
 		r.publishHeartbeat(b.Context())
@@ -53,18 +54,18 @@ func beating(b *testing.B, engine, connection string) *running {
 	cfg.Instance = "bench"
 	cfg.NATS.URLs = []string{bustest.Server(b).ClientURL()}
 	cfg.Databases["shop"] = cfg.Defaults.NewDatabase(engine, config.NewSecret(connection))
-	require.NoError(b, cfg.Complete(Words()))
-	databases, err := openDatabases(cfg, nil)
+	require.NoError(b, cfg.Complete(manager.Words()))
+	opened, err := manager.Open(cfg, nil)
 	require.NoError(b, err)
-	conn, err := bus.Connect(b.Context(), BusOptions(cfg, zap.NewNop()))
+	conn, err := bus.Connect(b.Context(), manager.BusOptions(cfg, zap.NewNop()))
 	require.NoError(b, err)
 	b.Cleanup(func() {
 		require.NoError(b, closeConn(context.Background(), conn))
-		require.NoError(b, closeDatabases(databases))
+		require.NoError(b, manager.Close(opened))
 	})
 	require.NoError(b, ensureTopology(b.Context(), conn, cfg))
 	r := &running{
-		cfg: cfg, log: zap.NewNop(), conn: conn, databases: databases, startedAt: time.Now(), suspects: worker.NewQuarantine(),
+		cfg: cfg, log: zap.NewNop(), conn: conn, databases: databasesOf(opened), startedAt: time.Now(), suspects: worker.NewQuarantine(),
 	}
 	require.NoError(b, r.connect())
 	r.enter(stateRunning)

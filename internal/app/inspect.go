@@ -9,6 +9,7 @@ import (
 	"dbrunner/internal/config"
 	"dbrunner/internal/db"
 	"dbrunner/internal/jobs"
+	"dbrunner/internal/manager"
 )
 
 // Finding is one thing that a look has found about a part of the runner or what it needs.
@@ -97,18 +98,26 @@ type Inspection struct {
 // Inspector looks at everything that a runner with a configuration needs. It runs nothing and creates nothing.
 type Inspector struct {
 	cfg       *config.Config
-	databases []*database
+	opened    []*manager.Database
+	databases []*target
 }
+
+// target is a database that is looked at.
+type target struct{ *manager.Database }
 
 // NewInspector returns the inspector of a loaded configuration. It connects to nothing. The error is a *ConfigError. The
 // owner calls Close.
 func NewInspector(cfg *config.Config) (*Inspector, error) {
 	cfg = withLazyPools(cfg)
-	databases, err := openDatabases(cfg, nil)
+	opened, err := manager.Open(cfg, nil)
 	if err != nil {
 		return nil, err
 	}
-	return &Inspector{cfg: cfg, databases: databases}, nil
+	i := &Inspector{cfg: cfg, opened: opened}
+	for _, d := range opened {
+		i.databases = append(i.databases, &target{d})
+	}
+	return i, nil
 }
 
 // withLazyPools is the configuration with pools that connect only when they are asked to.
@@ -124,7 +133,7 @@ func withLazyPools(cfg *config.Config) *config.Config {
 }
 
 // Close closes what the inspector has opened.
-func (i *Inspector) Close() error { return closeDatabases(i.databases) }
+func (i *Inspector) Close() error { return manager.Close(i.opened) }
 
 // Inspect looks without connecting to anything. original is the configuration as it was loaded.
 func (i *Inspector) Inspect(original *config.Config) *Inspection {
@@ -134,20 +143,20 @@ func (i *Inspector) Inspect(original *config.Config) *Inspection {
 	}
 	for _, d := range i.databases {
 		plan, found := d.plan(i.cfg)
-		plan.PoolMin = original.Databases[d.name].Pool.Min
+		plan.PoolMin = original.Databases[d.Name].Pool.Min
 		out.Databases, out.Findings = append(out.Databases, plan), append(out.Findings, found...)
 	}
 	out.Findings = append(out.Findings, natsCaveats(i.cfg)...)
 	return out
 }
 
-func (d *database) plan(cfg *config.Config) (DatabasePlan, []Finding) {
+func (d *target) plan(cfg *config.Config) (DatabasePlan, []Finding) {
 	out := DatabasePlan{
-		Name: d.name, Engine: d.db.Engine(), Slots: d.cfg.Slots, PoolMax: d.cfg.Pool.Max, Ledger: d.cfg.Ledger.Mode,
-		Timeout: d.cfg.Timeout.String(), MaxTimeout: d.cfg.MaxTimeout.String(), Folder: d.cfg.Migrations.Folder, OnStart: d.cfg.MigrateOnStart,
+		Name: d.Name, Engine: d.DB.Engine(), Slots: d.Config.Slots, PoolMax: d.Config.Pool.Max, Ledger: d.Config.Ledger.Mode,
+		Timeout: d.Config.Timeout.String(), MaxTimeout: d.Config.MaxTimeout.String(), Folder: d.Config.Migrations.Folder, OnStart: d.Config.MigrateOnStart,
 	}
 	effects := map[jobs.Effect]bool{}
-	for _, offer := range policy(cfg, d.cfg).Offers() {
+	for _, offer := range manager.Policy(cfg, d.Config).Offers() {
 		out.Kinds = append(out.Kinds, offer.Kind)
 		for _, effect := range offer.Effects {
 			if !effects[effect] {
@@ -162,43 +171,43 @@ func (d *database) plan(cfg *config.Config) (DatabasePlan, []Finding) {
 	if finding != nil {
 		found = append(found, *finding)
 	}
-	if looks, ok := d.db.(db.Diagnoser); ok {
+	if looks, ok := d.DB.(db.Diagnoser); ok {
 		found = append(found, d.about(looks.Caveats()...)...)
 	}
 	return out, found
 }
 
-func (d *database) about(list ...db.Finding) []Finding {
+func (d *target) about(list ...db.Finding) []Finding {
 	out := make([]Finding, 0, len(list))
 	for _, f := range list {
-		out = append(out, Finding{About: d.name, Finding: f})
+		out = append(out, Finding{About: d.Name, Finding: f})
 	}
 	return out
 }
 
-func (d *database) finding(part string, grade db.Grade, text, remedy string) Finding {
-	return Finding{About: d.name, Finding: db.Finding{Part: part, Grade: grade, Text: text, Remedy: remedy}}
+func (d *target) finding(part string, grade db.Grade, text, remedy string) Finding {
+	return Finding{About: d.Name, Finding: db.Finding{Part: part, Grade: grade, Text: text, Remedy: remedy}}
 }
 
 // folder reads the folder of migrations: how many files it has, how many of them are wrong, and what there is to say.
-func (d *database) folder() (files, faults int, _ *Finding) {
-	if d.migrations == nil {
+func (d *target) folder() (files, faults int, _ *Finding) {
+	if d.Migrations == nil {
 		f := d.finding(partMigrations, db.GradeWarning, "a pooler in transaction mode stands before the server: migrations and statements at most once cannot run",
 			"write direct_connection_string too")
 		return 0, 0, &f
 	}
-	folder, wrong, err := d.migrations.Folder()
+	folder, wrong, err := d.Migrations.Folder()
 	switch {
 	case err == nil:
 		return len(folder.Files), 0, nil
 	case errors.Is(err, fs.ErrNotExist):
-		f := d.finding(partMigrations, db.GradeNote, "there is no folder "+d.cfg.Migrations.Folder, "create it once there are migrations, or set migrations.folder")
+		f := d.finding(partMigrations, db.GradeNote, "there is no folder "+d.Config.Migrations.Folder, "create it once there are migrations, or set migrations.folder")
 		return 0, 0, &f
 	}
 	text := messageOf(err)
 	remedy := "give the runner's user the right to read the folder"
 	if len(wrong) > 0 {
-		remedy = "mend or rename them: runner migrate validate " + d.name + " lists all"
+		remedy = "mend or rename them: runner migrate validate " + d.Name + " lists all"
 	}
 	f := d.finding(partMigrations, db.GradeFault, text, remedy)
 	return 0, len(wrong), &f

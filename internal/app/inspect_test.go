@@ -17,6 +17,7 @@ import (
 	"dbrunner/internal/bus/bustest"
 	"dbrunner/internal/config"
 	"dbrunner/internal/db/dbtest"
+	"dbrunner/internal/manager"
 )
 
 // inspect connects and returns what is found.
@@ -51,7 +52,7 @@ func TestCheckKnowsTheSecurityPage(t *testing.T) {
 		w := guarded(t, func(users []*server.User) { lack(find(users, "runner").Permissions) })
 		shop := withSQLite(t, "shop")
 		maker, cfg := w.client("topology", shop)
-		_, err := maker.Apply(t.Context(), app.Topology(cfg))
+		_, err := maker.Apply(t.Context(), manager.Topology(cfg))
 		require.NoError(t, err)
 		return faults(t, inspect(t, w.signedIn("r1", "runner", shop, func(cfg *config.Config) { cfg.Topology.Mode = config.TopologyVerify })))
 	}
@@ -94,7 +95,7 @@ func TestCheckOfARunnerThatMayNotCreate(t *testing.T) {
 	missing := inspect(t, w.signedIn("r1", "runner", shop))
 	require.Contains(t, strings.Join(faults(t, missing), "\n"), "refuses to create streams or consumers")
 	maker, cfg := w.client("topology", shop)
-	_, err := maker.Apply(t.Context(), app.Topology(cfg))
+	_, err := maker.Apply(t.Context(), manager.Topology(cfg))
 	require.NoError(t, err)
 	require.Empty(t, faults(t, inspect(t, w.signedIn("r1", "runner", shop))))
 }
@@ -157,6 +158,6 @@ func TestDiagnoseUnderLoad(t *testing.T) {
 	require.True(t, slices.ContainsFunc(found, func(f app.Finding) bool { return strings.Contains(f.Text, "runners fit") }), "%+v", found)
 
 	err := app.Diagnose(context.Background(), cfg, "nosuch", app.DiagnoseOptions{}, func(app.Finding) {})
-	_, isConfig := errors.AsType[*app.ConfigError](err)
+	_, isConfig := errors.AsType[*manager.ConfigError](err)
 	require.True(t, isConfig)
 }

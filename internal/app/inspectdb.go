@@ -33,20 +33,20 @@ func (i *Inspector) Connect(ctx context.Context, tell func(Finding)) {
 }
 
 // limit bounds a look at a database that connects anew.
-func (d *database) limit() time.Duration {
-	return max(d.cfg.Pool.ConnectTimeout, time.Second)*2 + d.cfg.Health.Timeout
+func (d *target) limit() time.Duration {
+	return max(d.Config.Pool.ConnectTimeout, time.Second)*2 + d.Config.Health.Timeout
 }
 
 // inspect looks whether the database's jobs could run.
-func (d *database) inspect(ctx context.Context, tell func(Finding)) {
+func (d *target) inspect(ctx context.Context, tell func(Finding)) {
 	ctx, cancel := context.WithTimeout(ctx, d.limit())
 	defer cancel()
 	health := jobs.NewChecker(jobs.CheckerOptions{
-		Database: d.db, Timeout: d.limit(), Slow: d.cfg.Health.Slow, Writes: d.cfg.HasLedger(),
+		Database: d.DB, Timeout: d.limit(), Slow: d.Config.Health.Slow, Writes: d.Config.HasLedger(),
 	}).Check(ctx, "connection", "query", "replication")
 	if health.Verdict == jobs.Unhealthy {
 		if d.toBeCreated(ctx) {
-			d.rehearse(ctx, "", d.db, tell)
+			d.rehearse(ctx, "", d.DB, tell)
 			return
 		}
 		for _, reason := range health.Reasons {
@@ -55,16 +55,16 @@ func (d *database) inspect(ctx context.Context, tell func(Finding)) {
 		return
 	}
 	tell(d.reached(health))
-	d.rehearse(ctx, "", d.db, tell)
-	if d.direct != nil {
-		d.rehearse(ctx, "past the pooler: ", d.direct, tell)
+	d.rehearse(ctx, "", d.DB, tell)
+	if d.Direct != nil {
+		d.rehearse(ctx, "past the pooler: ", d.Direct, tell)
 	}
 	d.inspectMigrations(ctx, tell)
 }
 
 // toBeCreated reports whether the database cannot be reached because a runner is still to create it.
-func (d *database) toBeCreated(ctx context.Context) bool {
-	looks, ok := d.db.(db.Diagnoser)
+func (d *target) toBeCreated(ctx context.Context) bool {
+	looks, ok := d.DB.(db.Diagnoser)
 	if !ok {
 		return false
 	}
@@ -72,7 +72,7 @@ func (d *database) toBeCreated(ctx context.Context) bool {
 	return err == nil && len(creates) > 0
 }
 
-func (d *database) reached(health *jobs.Health) Finding {
+func (d *target) reached(health *jobs.Health) Finding {
 	f := d.finding(partConnection, db.GradeOK, "connected", "")
 	if c := health.Checks.Connection; c != nil {
 		f.Latency = time.Duration(c.Latency * float64(time.Second))
@@ -82,22 +82,22 @@ func (d *database) reached(health *jobs.Health) Finding {
 	}
 	if health.Verdict == jobs.Degraded {
 		f.Grade, f.Text = db.GradeWarning, strings.Join(health.Reasons, "; ")
-		f.Remedy = "runner diagnose " + d.name + " shows where the time goes"
+		f.Remedy = "runner diagnose " + d.Name + " shows where the time goes"
 	}
 	return f
 }
 
 // refused is a fault in the words of an engine, whose remedy is in its text.
-func (d *database) refused(part, text string) Finding {
+func (d *target) refused(part, text string) Finding {
 	text, remedy, found := strings.Cut(text, "; ")
 	if !found {
-		remedy = "runner diagnose " + d.name + " goes the way to it stage by stage"
+		remedy = "runner diagnose " + d.Name + " goes the way to it stage by stage"
 	}
 	return d.finding(part, db.GradeFault, text, remedy)
 }
 
 // rehearse does what a probe would, without its effects.
-func (d *database) rehearse(ctx context.Context, which string, database db.Database, tell func(Finding)) {
+func (d *target) rehearse(ctx context.Context, which string, database db.Database, tell func(Finding)) {
 	looks, ok := database.(db.Diagnoser)
 	if !ok {
 		return
@@ -108,7 +108,7 @@ func (d *database) rehearse(ctx context.Context, which string, database db.Datab
 		tell(d.refused(db.PartLedger, which+messageOf(err)))
 	case len(creates) > 0:
 		tell(d.finding(db.PartLedger, db.GradeNote, which+strings.Join(creates, " and ")+" will be created", "a runner does so at its start (ledger.mode: manage)"))
-	case d.cfg.Ledger.Mode == config.LedgerOff:
+	case d.Config.Ledger.Mode == config.LedgerOff:
 		tell(d.finding(db.PartLedger, db.GradeOK, which+"off", ""))
 	default:
 		tell(d.finding(db.PartLedger, db.GradeOK, which+"the table is there, with the rights to it", ""))
@@ -121,11 +121,11 @@ func (d *database) rehearse(ctx context.Context, which string, database db.Datab
 }
 
 // inspectMigrations tells how the schema stands to the folder.
-func (d *database) inspectMigrations(ctx context.Context, tell func(Finding)) {
-	if d.migrations == nil {
+func (d *target) inspectMigrations(ctx context.Context, tell func(Finding)) {
+	if d.Migrations == nil {
 		return // told without a connection
 	}
-	report, err := d.migrations.Run(ctx, migration.Request{Action: migration.Validate})
+	report, err := d.Migrations.Run(ctx, migration.Request{Action: migration.Validate})
 	if _, _, unusable := d.folder(); errors.Is(err, fs.ErrNotExist) || unusable != nil {
 		return // told without a connection
 	}
@@ -134,7 +134,7 @@ func (d *database) inspectMigrations(ctx context.Context, tell func(Finding)) {
 		return
 	}
 	for _, f := range migrationFindings(report) {
-		tell(Finding{About: d.name, Finding: f})
+		tell(Finding{About: d.Name, Finding: f})
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"dbrunner/internal/bus"
 	"dbrunner/internal/config"
 	"dbrunner/internal/db"
+	"dbrunner/internal/manager"
 )
 
 // loopbackOnly reports whether all servers are on this machine.
@@ -57,7 +58,7 @@ func (l *natsInspection) find(about, part string, grade db.Grade, text, remedy s
 func (l *natsInspection) run(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, natsLimit)
 	defer cancel()
-	opts := BusOptions(l.cfg, nil)
+	opts := manager.BusOptions(l.cfg, nil)
 	begun := time.Now()
 	conn, err := bus.Connect(ctx, opts)
 	if err != nil {
@@ -89,7 +90,7 @@ type denied struct {
 
 func (l *natsInspection) rights(ctx context.Context, opts bus.Options) (*denied, bool) {
 	rights := bus.RunnerPermissions(opts, bus.RightsOptions{
-		Topology: Topology(l.cfg), Create: l.cfg.Topology.Mode == config.TopologyManage, Run: l.cfg.API.Run, ReplyPrefixes: l.cfg.ReplyPrefixes,
+		Topology: manager.Topology(l.cfg), Create: l.cfg.Topology.Mode == config.TopologyManage, Run: l.cfg.API.Run, ReplyPrefixes: l.cfg.ReplyPrefixes,
 	})
 	tried, err := bus.ProbePermissions(ctx, opts, append(rights, bus.AccountRight(opts)))
 	if err != nil {
@@ -131,7 +132,7 @@ const (
 // subscriptions tries as many as the runner holds.
 func (l *natsInspection) subscriptions(ctx context.Context, opts bus.Options) {
 	wanted := fleetSubscriptions
-	for _, d := range Topology(l.cfg).Databases {
+	for _, d := range manager.Topology(l.cfg).Databases {
 		wanted += databaseSubscriptions + len(d.Lanes)
 	}
 	enough, err := bus.TrySubscriptions(ctx, opts, wanted)
@@ -186,7 +187,7 @@ func (l *natsInspection) topology(ctx context.Context, conn *bus.Conn, d *denied
 		l.find(aboutTopology, partStreams, db.GradeFault, "streams and consumers could not be looked at: a right is missing", "allow it, see above")
 		return
 	}
-	differences, err := conn.Diff(ctx, Topology(l.cfg))
+	differences, err := conn.Diff(ctx, manager.Topology(l.cfg))
 	if err != nil {
 		l.find(aboutTopology, partStreams, db.GradeFault, err.Error(), "enable JetStream in the server and for this account, and check nats.domain")
 		return
@@ -217,7 +218,7 @@ func (l *natsInspection) topology(ctx context.Context, conn *bus.Conn, d *denied
 
 // creatable tells what keeps a runner from creating what is missing.
 func (l *natsInspection) creatable(ctx context.Context, conn *bus.Conn, account *bus.Account) {
-	found, err := conn.Creatable(ctx, Topology(l.cfg), account)
+	found, err := conn.Creatable(ctx, manager.Topology(l.cfg), account)
 	if err != nil {
 		l.find(aboutTopology, partStreams, db.GradeFault, "whether what is missing can be created could not be asked: "+err.Error(), "check the server and its log")
 		return
@@ -226,7 +227,7 @@ func (l *natsInspection) creatable(ctx context.Context, conn *bus.Conn, account 
 		l.find(aboutTopology, partStreams, db.GradeFault, found.Obstacles[i].String(), found.Obstacles[i].Remedy)
 	}
 	if account == nil {
-		l.find(aboutTopology, partAccount, db.GradeNote, "the account's limits of streams and consumers could not be seen", "allow "+bus.AccountRight(BusOptions(l.cfg, nil)).Subject+" to know before a runner starts")
+		l.find(aboutTopology, partAccount, db.GradeNote, "the account's limits of streams and consumers could not be seen", "allow "+bus.AccountRight(manager.BusOptions(l.cfg, nil)).Subject+" to know before a runner starts")
 	}
 	if wanted := l.cfg.Topology.Replicas; found.Clustered && found.Servers > 0 && found.Servers < wanted {
 		l.find(aboutTopology, partStreams, db.GradeWarning, fmt.Sprintf("the cluster tells clients of %d servers, and each stream shall have %d copies", found.Servers, wanted),

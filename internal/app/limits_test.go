@@ -17,6 +17,7 @@ import (
 	"dbrunner/internal/bus"
 	"dbrunner/internal/bus/bustest"
 	"dbrunner/internal/config"
+	"dbrunner/internal/manager"
 )
 
 // limit is one limit of a server or an account. A runner with one database needs 7 streams of 8.125 GiB, the largest of
@@ -339,7 +340,7 @@ func applied(database string, more ...func(*testing.T, *world)) func(*testing.T,
 		t.Helper()
 		conn, err := bus.Connect(t.Context(), bus.Options{URL: w.node.ClientURL()})
 		require.NoError(t, err)
-		require.NoError(t, conn.Manage(t.Context(), app.Topology(w.config("maker", withSQLite(t, database)))))
+		require.NoError(t, conn.Manage(t.Context(), manager.Topology(w.config("maker", withSQLite(t, database)))))
 		require.NoError(t, conn.Close(t.Context()))
 		if database == other { // five stay, and "shop" needs three more
 			require.NoError(t, w.js.DeleteStream(t.Context(), "DBRUNNER_DEAD"))

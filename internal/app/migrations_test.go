@@ -16,6 +16,7 @@ import (
 	"dbrunner/internal/app"
 	"dbrunner/internal/config"
 	"dbrunner/internal/db/dbtest"
+	"dbrunner/internal/manager"
 )
 
 // migration is what tests look at in the result of a migration.
@@ -275,7 +276,7 @@ func TestMigrateOnStartNeedsItsFolder(t *testing.T) {
 			t.Parallel()
 			cfg := w.config("r1", withDatabase("shop", "sqlite", filepath.Join(t.TempDir(), "shop.db"), withFolder(dir), onStart))
 			err := w.launch(app.Options{Config: cfg}).fails(t)
-			var fault *app.ConfigError
+			var fault *manager.ConfigError
 			require.ErrorAs(t, err, &fault)
 			require.Contains(t, err.Error(), dir)
 			if name == "misnamed" {

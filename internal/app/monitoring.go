@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"dbrunner/internal/jobs"
+	"dbrunner/internal/manager"
 	"dbrunner/internal/telemetry"
 	"dbrunner/internal/worker"
 )
@@ -40,14 +41,14 @@ func newWatch(ctx context.Context, opts *Options) (*monitoring, error) {
 	build := telemetry.Build{Version: opts.Version, GoVersion: runtime.Version(), Runner: opts.Config.Instance}
 	var err error
 	if w.tracing, err = telemetry.StartTracing(ctx, telemetry.TracingOptions{Build: build, Logger: opts.Logger.Named("tracing")}); err != nil {
-		return nil, &ConfigError{err}
+		return nil, &manager.ConfigError{Err: err}
 	}
 	if opts.Config.HTTP.Address == "" {
 		return w, nil
 	}
 	w.metrics = telemetry.NewMetrics(build, metricWords(), w)
 	if err := w.serve(ctx, opts); err != nil {
-		return nil, errors.Join(&ConfigError{err}, w.close(ctx))
+		return nil, errors.Join(&manager.ConfigError{Err: err}, w.close(ctx))
 	}
 	return w, nil
 }
@@ -134,7 +135,7 @@ func (w *monitoring) ready() telemetry.Readiness {
 	for _, d := range r.databases {
 		reason := d.unreadyReason()
 		if reason != "" {
-			out.Reasons = append(out.Reasons, "database "+d.name+": "+reason)
+			out.Reasons = append(out.Reasons, "database "+d.Name+": "+reason)
 		}
 		canRunJobs = canRunJobs || d.canRunJobs()
 	}
@@ -185,16 +186,16 @@ func (w *monitoring) Snapshot() telemetry.Snapshot {
 	}
 	for _, d := range r.databases {
 		shown := d.snapshot()
-		shown.Queue = r.queues.queue(d.name)
+		shown.Queue = r.queues.queue(d.Name)
 		s.Databases = append(s.Databases, shown)
 	}
 	return s
 }
 
 func (d *database) snapshot() telemetry.Database {
-	gate, pool := d.gate.State(), d.db.Stats()
+	gate, pool := d.gate.State(), d.DB.Stats()
 	out := telemetry.Database{
-		Name: d.name, Engine: d.db.Engine(), Up: gate.Unreachable == "", ResultsFull: gate.ResultsFull, Purged: d.results.Purged(),
+		Name: d.Name, Engine: d.DB.Engine(), Up: gate.Unreachable == "", ResultsFull: gate.ResultsFull, Purged: d.results.Purged(),
 		Pool: telemetry.Pool{
 			Max: pool.Max, Idle: pool.Idle, InUse: pool.InUse, Waiting: pool.Waiting,
 			Acquires: pool.Acquires, CanceledAcquires: pool.CanceledAcquires, AcquireWait: pool.AcquireWait,

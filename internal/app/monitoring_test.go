@@ -15,6 +15,7 @@ import (
 	"dbrunner/internal/app"
 	"dbrunner/internal/config"
 	"dbrunner/internal/db/dbtest"
+	"dbrunner/internal/manager"
 )
 
 // Every counter says what has happened, and nothing else.
@@ -240,7 +241,7 @@ func TestPortIsTaken(t *testing.T) {
 	second := w.launch(app.Options{Config: w.config("r2", withSQLite(t, "shop"), func(cfg *config.Config) { cfg.HTTP.Address = address })})
 	err := second.fails(t)
 	require.ErrorContains(t, err, "http.address "+address)
-	var fault *app.ConfigError
+	var fault *manager.ConfigError
 	require.ErrorAs(t, err, &fault)
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/migration"
+	"dbrunner/internal/manager"
 	"dbrunner/internal/worker"
 )
 
@@ -32,12 +33,12 @@ type onStart struct {
 
 // newOnStart returns nil where the configuration does not want it.
 func newOnStart(r *running, d *database, prober worker.Prober) *onStart {
-	if !d.cfg.MigrateOnStart {
+	if !d.Config.MigrateOnStart {
 		return nil
 	}
 	return &onStart{
-		Prober: prober, migrator: &migrator{r: r, database: d}, limit: MigrationTimeout(d.cfg),
-		log: r.log.Named("migration").With(zap.String("database", d.name)),
+		Prober: prober, migrator: &migrator{r: r, database: d}, limit: manager.MigrationTimeout(d.Config),
+		log: r.log.Named("migration").With(zap.String("database", d.Name)),
 	}
 }
 
@@ -53,7 +54,7 @@ func (o *onStart) Probe(ctx context.Context) error {
 	if reason := o.reason.Load(); reason != nil {
 		why = "its migrations could not be applied (migrate_on_start): " + *reason
 	}
-	return db.Errorf(db.ClassUnavailable, db.CodeUnavailable, "database %s: %s", o.migrator.database.name, why)
+	return db.Errorf(db.ClassUnavailable, db.CodeUnavailable, "database %s: %s", o.migrator.database.Name, why)
 }
 
 // Run tries until the schema is up to date or ctx ends. It returns nil.
@@ -82,7 +83,7 @@ func (o *onStart) once(ctx context.Context) error {
 		if ctx.Err() == nil {
 			o.log.Error("migrations not applied; the database's jobs wait", zap.Error(err))
 		}
-		return fmt.Errorf("database %s: migrate_on_start: %w", o.migrator.database.name, err)
+		return fmt.Errorf("database %s: migrate_on_start: %w", o.migrator.database.Name, err)
 	}
 	o.done.Store(true)
 	o.log.Info("the schema is up to date", zap.String("version", report.After.Label), zap.Int("files", len(report.Changes)))

@@ -56,7 +56,7 @@ func (d *database) problem(effect string) (text string, since time.Time) {
 	found := d.conn.Problems()
 	for i := range found {
 		p := &found[i]
-		if p.Database != "" && p.Database != d.name || effectOf(p) != effect {
+		if p.Database != "" && p.Database != d.Name || effectOf(p) != effect {
 			continue
 		}
 		texts = append(texts, p.String()+" ("+p.Remedy()+")")

@@ -64,7 +64,7 @@ func (s *sampler) sample(ctx context.Context) {
 			continue
 		}
 		s.mu.Lock()
-		s.queued[d.name] = q
+		s.queued[d.Name] = q
 		s.mu.Unlock()
 	}
 	letters, err := s.deadLetters(ctx)
@@ -93,7 +93,7 @@ func (s *sampler) database(ctx context.Context, d *database) (*telemetry.Queue, 
 			q.At = lag.At
 		}
 	}
-	oldest, found, err := s.conn.Oldest(ctx, d.name)
+	oldest, found, err := s.conn.Oldest(ctx, d.Name)
 	if err != nil {
 		return nil, err
 	}

@@ -14,6 +14,7 @@ import (
 	"dbrunner/contract"
 	"dbrunner/internal/bus"
 	"dbrunner/internal/jobs"
+	"dbrunner/internal/manager"
 )
 
 var _ jobs.Objects = (*rowsStore)(nil)
@@ -115,8 +116,8 @@ func (r *running) newRowsSweeper() *rowsSweeper {
 		grace: rowsGrace, named: make(map[string]bool), log: r.log.Named("rows"),
 	}
 	for _, d := range r.databases {
-		s.databases[d.name] = d
-		s.grace = max(s.grace, rowsGrace+policy(r.cfg, d.cfg).LongestTimeout())
+		s.databases[d.Name] = d
+		s.grace = max(s.grace, rowsGrace+manager.Policy(r.cfg, d.Config).LongestTimeout())
 	}
 	return s
 }
@@ -179,7 +180,7 @@ func (s *rowsSweeper) keeps(ctx context.Context, o *bus.Object) (bool, error) {
 		return true, nil
 	}
 	if sequence, stored, ok := contract.MessageOf(ids[len(ids)-1]); ok {
-		if queued, err := s.conn.Queued(ctx, d.name, sequence, stored); queued || err != nil {
+		if queued, err := s.conn.Queued(ctx, d.Name, sequence, stored); queued || err != nil {
 			return true, err
 		}
 	}
@@ -198,10 +199,10 @@ func (s *rowsSweeper) keeps(ctx context.Context, o *bus.Object) (bool, error) {
 
 // recorded reports whether the answer in the ledger names an object. One that cannot be read may.
 func (d *database) recorded(ctx context.Context, id, object string) (bool, error) {
-	if !d.cfg.HasLedger() {
+	if !d.Config.HasLedger() {
 		return false, nil
 	}
-	row, err := d.db.Lookup(ctx, id)
+	row, err := d.DB.Lookup(ctx, id)
 	if err != nil {
 		return true, nil //nolint:nilerr // another sweep will see
 	}

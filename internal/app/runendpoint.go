@@ -11,6 +11,7 @@ import (
 	"dbrunner/contract"
 	"dbrunner/internal/bus"
 	"dbrunner/internal/jobs"
+	"dbrunner/internal/manager"
 )
 
 // headerMessageID is in which a request names a job whose body has no id.
@@ -40,7 +41,7 @@ func (a *api) runJob(ctx context.Context, d *database, q *bus.ServiceRequest) ([
 	if existing, err := j.existing(ctx); existing != nil || err != nil {
 		return existing, err
 	}
-	sequence, duplicate, err := a.conn.PublishJob(ctx, d.name, j.kind, j.ID, forwarded(q.Headers), q.Body)
+	sequence, duplicate, err := a.conn.PublishJob(ctx, d.Name, j.kind, j.ID, forwarded(q.Headers), q.Body)
 	if err != nil {
 		return nil, j.notPublished(ctx, err)
 	}
@@ -50,7 +51,7 @@ func (a *api) runJob(ctx context.Context, d *database, q *bus.ServiceRequest) ([
 			return nil, err
 		}
 	}
-	result, err := a.conn.AwaitResult(ctx, d.name, j.ID)
+	result, err := a.conn.AwaitResult(ctx, d.Name, j.ID)
 	switch {
 	case err != nil && ctx.Err() != nil:
 		return nil, j.noResultYet(duplicate && first == nil)
@@ -91,7 +92,7 @@ func (j *runRequest) existing(ctx context.Context) ([]byte, error) {
 // compareFirst compares the request with the message whose id the stream still remembers, where that has not left the
 // queue: nil then, and the result tells. A different request is refused at once, however long the first one takes.
 func (j *runRequest) compareFirst(ctx context.Context, conn *bus.Conn, sequence uint64) (*bus.QueuedJob, error) {
-	first, err := conn.QueuedJob(ctx, j.database.name, sequence)
+	first, err := conn.QueuedJob(ctx, j.database.Name, sequence)
 	if first == nil || err != nil {
 		return nil, nil //nolint:nilerr // the result tells the two apart as well
 	}
@@ -99,7 +100,7 @@ func (j *runRequest) compareFirst(ctx context.Context, conn *bus.Conn, sequence 
 	if values := first.Headers[headerMessageID]; len(values) > 0 {
 		id = values[0]
 	}
-	examined := j.database.executor.Examine(j.database.name, first.Kind, id, first.Body)
+	examined := j.database.executor.Examine(j.database.Name, first.Kind, id, first.Body)
 	if !j.SameJob(&examined) {
 		return nil, j.reused()
 	}
@@ -110,7 +111,7 @@ func (j *runRequest) compareFirst(ctx context.Context, conn *bus.Conn, sequence 
 func (a *api) runRequest(d *database, q *bus.ServiceRequest) (*runRequest, error) {
 	j := &runRequest{database: d, kind: q.Tokens[2]}
 	var kinds []string
-	for _, o := range policy(a.cfg, d.cfg).Offers() {
+	for _, o := range manager.Policy(a.cfg, d.Config).Offers() {
 		kinds = append(kinds, o.Kind)
 	}
 	id := q.Header(headerMessageID)
@@ -120,14 +121,14 @@ func (a *api) runRequest(d *database, q *bus.ServiceRequest) (*runRequest, error
 	switch {
 	case !a.cfg.API.Run:
 		return nil, j.refuse(403, "run_disabled", false, "api.run is disabled; publish to "+
-			a.cfg.Namespace+".jobs."+d.name+".<kind> in JetStream")
+			a.cfg.Namespace+".jobs."+d.Name+".<kind> in JetStream")
 	case !slices.Contains(kinds, j.kind):
 		return nil, j.refuse(404, string(jobs.CodeKindNotAllowed), false, "the database runs no jobs of this kind; it runs "+strings.Join(kinds, ", "))
 	case !contract.ValidID(id):
 		return nil, j.refuse(400, string(jobs.CodeInvalidID), false, "the header "+headerMessageID+" must be 1 to 100 of A-Z a-z 0-9 _ -, and not "+
 			"in the form of the ids that runners make")
 	}
-	j.Examined = d.executor.Examine(d.name, j.kind, id, q.Body)
+	j.Examined = d.executor.Examine(d.Name, j.kind, id, q.Body)
 	j.fresh = q.Header(headerMessageID) == "" && j.ID == id
 	switch {
 	case j.InvalidID:
@@ -227,5 +228,5 @@ func (j *runRequest) noResultYet(other bool) error {
 }
 
 func (j *runRequest) refuse(status int, code string, retryable bool, message string) *bus.ServiceError {
-	return refuse(status, refusal{Code: code, Message: message, Retryable: retryable, Database: j.database.name, JobID: j.ID})
+	return refuse(status, refusal{Code: code, Message: message, Retryable: retryable, Database: j.database.Name, JobID: j.ID})
 }

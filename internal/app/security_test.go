@@ -17,10 +17,10 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 
-	"dbrunner/internal/app"
 	"dbrunner/internal/bus"
 	"dbrunner/internal/bus/bustest"
 	"dbrunner/internal/config"
+	"dbrunner/internal/manager"
 )
 
 const securityPage = "../../docs/security.md"
@@ -115,7 +115,7 @@ func (w *world) signedIn(instance, user string, change ...func(*config.Config)) 
 func (w *world) client(user string, change ...func(*config.Config)) (*bus.Conn, *config.Config) {
 	w.t.Helper()
 	cfg := w.signedIn(user, user, change...)
-	opts := app.BusOptions(cfg, nil)
+	opts := manager.BusOptions(cfg, nil)
 	opts.InboxPrefix = "_INBOX." + user
 	conn, err := bus.Connect(w.t.Context(), opts)
 	require.NoError(w.t, err)
@@ -140,10 +140,10 @@ func TestPermissionsOfTheSecurityPage(t *testing.T) {
 	verify := func(cfg *config.Config) { cfg.Topology.Mode = config.TopologyVerify }
 
 	maker, cfg := w.client("topology", shop)
-	changes, err := maker.Apply(t.Context(), app.Topology(cfg))
+	changes, err := maker.Apply(t.Context(), manager.Topology(cfg))
 	require.NoError(t, err)
 	require.NotEmpty(t, changes)
-	changes, err = maker.Prune(t.Context(), app.Topology(cfg), false)
+	changes, err = maker.Prune(t.Context(), manager.Topology(cfg), false)
 	require.NoError(t, err)
 	require.Empty(t, changes)
 	w.as("topology").mayNot([]string{
@@ -212,7 +212,7 @@ func (w *world) tryOperator() {
 	operator.awaitHeartbeat("r1", func(h *heartbeat) bool { return h.State == "running" })
 
 	conn, cfg := w.client("operator", withSQLite(t, "shop"))
-	_, err := conn.Show(t.Context(), app.Topology(cfg))
+	_, err := conn.Show(t.Context(), manager.Topology(cfg))
 	require.NoError(t, err)
 	var letter bus.DeadLetter
 	require.NoError(t, conn.DeadLetters(t.Context(), "shop", "", func(l bus.DeadLetter) bool {

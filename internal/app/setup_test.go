@@ -24,6 +24,7 @@ import (
 	"dbrunner/internal/bus/bustest"
 	"dbrunner/internal/config"
 	"dbrunner/internal/db/dbtest"
+	"dbrunner/internal/manager"
 )
 
 func TestMain(m *testing.M) {
@@ -64,7 +65,7 @@ func (w *world) config(instance string, change ...func(*config.Config)) *config.
 	for _, f := range change {
 		f(cfg)
 	}
-	require.NoError(w.t, cfg.Complete(app.Words()))
+	require.NoError(w.t, cfg.Complete(manager.Words()))
 	return cfg
 }
 

@@ -17,6 +17,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"dbrunner/internal/app"
+	"dbrunner/internal/manager"
 )
 
 // receiver is a collector of traces.
@@ -214,6 +215,6 @@ func TestTracingThatIsNotThere(t *testing.T) {
 	r := w.launch(app.Options{Config: w.config("r1", withSQLite(t, "shop"))})
 	err := r.fails(t)
 	require.ErrorContains(t, err, "OTEL_EXPORTER_OTLP_PROTOCOL: write http/protobuf")
-	var fault *app.ConfigError
+	var fault *manager.ConfigError
 	require.ErrorAs(t, err, &fault)
 }

@@ -18,11 +18,15 @@ type arrow struct {
 // arrows are looked up from the top; the first pattern that fits a folder decides. internal/crash may be imported by
 // everybody.
 var arrows = []arrow{
-	{"cmd/*", []string{"client", "contract", "internal/app", "internal/bus", "internal/config", "internal/jobs", "internal/db/migration"}},
+	{"cmd/*", []string{"client", "contract", "internal/app", "internal/bus", "internal/config", "internal/jobs", "internal/db/migration", "internal/manager"}},
 	{"internal/app", []string{
-		"client", "contract", "internal/report",
+		"client", "contract", "internal/report", "internal/manager",
 		"internal/worker", "internal/bus", "internal/jobs", "internal/db", "internal/config",
-		"internal/db/postgres", "internal/db/sqlserver", "internal/db/sqlite", "internal/db/migration", "internal/telemetry",
+		"internal/db/migration", "internal/telemetry",
+	}},
+	{"internal/manager", []string{
+		"contract", "internal/bus", "internal/config", "internal/jobs", "internal/db", "internal/db/migration",
+		"internal/db/postgres", "internal/db/sqlserver", "internal/db/sqlite",
 	}},
 	{"internal/worker", []string{"internal/jobs", "internal/report", "contract"}},
 	{"internal/jobs", []string{"internal/db", "internal/db/dialect", "internal/db/migration", "internal/db/rowfile", "internal/jsontext", "internal/spell", "internal/report", "contract"}},

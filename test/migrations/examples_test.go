@@ -13,11 +13,11 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
-	"dbrunner/internal/app"
 	"dbrunner/internal/config"
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/dbtest"
 	"dbrunner/internal/db/migration"
+	"dbrunner/internal/manager"
 )
 
 func TestMain(m *testing.M) {
@@ -133,8 +133,8 @@ func (e *example) open(t *testing.T, folder string) (*config.Config, *migration.
 		d.Settings = map[string]string{"allow_unencrypted": "true", "allow_unverified_certificate": "true"}
 	}
 	cfg.Databases[folder] = d
-	require.NoError(t, cfg.Complete(app.Words()))
-	m, err := app.OpenMigrations(cfg, folder)
+	require.NoError(t, cfg.Complete(manager.Words()))
+	m, err := manager.OpenMigrations(cfg, folder, nil)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, m.Close()) })
 	return cfg, m
@@ -144,7 +144,7 @@ func (e *example) open(t *testing.T, folder string) (*config.Config, *migration.
 func (e *example) use(t *testing.T, cfg *config.Config) {
 	t.Helper()
 	for name := range cfg.Databases {
-		engine, err := app.MigrationEngine(cfg, name)
+		engine, err := manager.MigrationEngine(cfg, name)
 		require.NoError(t, err)
 		sessions, err := engine.Open(false)
 		require.NoError(t, err)

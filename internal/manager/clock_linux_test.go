@@ -1,4 +1,4 @@
-package app
+package manager
 
 import (
 	"fmt"
@@ -14,7 +14,7 @@ import (
 
 func TestLeaseClock(t *testing.T) {
 	t.Parallel()
-	now := leaseClock()
+	now := LeaseClock()
 	begun, begunHere := now(), time.Now()
 	time.Sleep(20 * time.Millisecond) // by the clock: it is what is tested
 	passed := now().Sub(begun)
@@ -29,7 +29,7 @@ func TestLeaseClockGoesOnWhileSuspended(t *testing.T) {
 	t.Parallel()
 	const variable = "DBRUNNER_TEST_LEASE_CLOCK"
 	if os.Getenv(variable) != "" {
-		fmt.Println("clock:", leaseClock()().Unix())
+		fmt.Println("clock:", LeaseClock()().Unix())
 		return
 	}
 	read := func(command ...string) int64 {

@@ -1,4 +1,4 @@
-package app
+package manager
 
 import (
 	"time"
@@ -6,9 +6,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// leaseClock returns a clock for leases: it goes on while the machine is suspended, as the server's clock does, and is not
+// LeaseClock returns a clock for leases: it goes on while the machine is suspended, as the server's clock does, and is not
 // set by anybody. Its times are compared with each other only.
-func leaseClock() func() time.Time {
+func LeaseClock() func() time.Time {
 	return func() time.Time {
 		var now unix.Timespec
 		if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &now); err != nil {

@@ -4,99 +4,19 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
-	"io/fs"
-	"os"
 	"sync"
 	"time"
 
 	"go.uber.org/zap"
 
-	"dbrunner/internal/config"
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/migration"
 	"dbrunner/internal/jobs"
 )
 
-// migrations is what a runner has for the migrations of one database.
-type migrations struct {
-	*migration.Migrator
-}
-
-// OpenMigrations returns what looks after the migrations of a configured database, for whoever works by hand. It
-// connects to nothing; the caller closes it. The error is a fault of the configuration.
-func OpenMigrations(cfg *config.Config, name string) (*migration.Migrator, error) {
-	m, err := openMigrations(cfg, name, nil)
-	if err != nil {
-		return nil, &ConfigError{fmt.Errorf("databases.%s: %w", name, err)}
-	}
-	if m == nil {
-		return nil, &ConfigError{fmt.Errorf("databases.%s: migrations need a session of their own, which a pooler in transaction mode "+
-			"does not give: write direct_connection_string too", name)}
-	}
-	return m.Migrator, nil
-}
-
-// openMigrations returns nil where the database can only be reached through a pooler in transaction mode. source is the
-// folder; nil: the configured one.
-func openMigrations(cfg *config.Config, name string, source fs.FS) (*migrations, error) {
-	settings := cfg.Databases[name]
-	if settings.MigrationConnection().Empty() {
-		return nil, nil
-	}
-	engine, err := MigrationEngine(cfg, name)
-	if err != nil {
-		return nil, err
-	}
-	if source == nil {
-		source = os.DirFS(settings.Migrations.Folder)
-	}
-	m, err := migration.New(migration.Options{
-		Engine: engine, Source: source, Where: settings.Migrations.Folder, Runner: cfg.Instance, OutOfOrder: settings.Migrations.OutOfOrder,
-	})
-	if err != nil {
-		return nil, err
-	}
-	return &migrations{m}, nil
-}
-
-// MigrationEngine returns a configured database's engine for package migration. It connects to nothing.
-func MigrationEngine(cfg *config.Config, name string) (migration.Engine, error) {
-	engine, err := engineByName(cfg.Databases[name].Type)
-	if err != nil {
-		return nil, err
-	}
-	opts := dbOptions(cfg, name)
-	connection := cfg.Databases[name].MigrationConnection()
-	connectBy(&opts, connection)
-	opts.TransactionPool = false
-	made, err := engine.migrations(opts)
-	return made, connectionFault(connection, err)
-}
-
-// usable reads the folder: what is wrong with it is a fault of the configuration where it is needed at the start.
-func (m *migrations) usable() error {
-	_, faults, err := m.Folder()
-	if len(faults) < 2 {
-		return err
-	}
-	all := []error{err}
-	for i := range faults {
-		all = append(all, errors.New(faults[i].String()))
-	}
-	return errors.Join(all...)
-}
-
-func (m *migrations) close() error {
-	if m == nil {
-		return nil
-	}
-	return m.Close()
-}
-
 // migrator is what jobs of kind migration run with; nil where they cannot.
 func (d *database) migrator(r *running) jobs.Migrator {
-	if d.migrations == nil {
+	if d.Migrations == nil {
 		return nil
 	}
 	return &migrator{r: r, database: d}
@@ -111,14 +31,14 @@ type migrator struct {
 // Run runs an action.
 func (m *migrator) Run(ctx context.Context, req migration.Request) (*migration.Report, error) {
 	if req.Action.Reads() {
-		return m.database.migrations.Run(ctx, req)
+		return m.database.Migrations.Run(ctx, req)
 	}
-	p := newProgress(m.r, m.database.name, &req)
+	p := newProgress(m.r, m.database.Name, &req)
 	ended := make(chan struct{})
 	var telling sync.WaitGroup
 	telling.Go(func() { p.run(ctx, ended) })
 	req.Progress = p.note
-	report, err := m.database.migrations.Run(ctx, req)
+	report, err := m.database.Migrations.Run(ctx, req)
 	close(ended)
 	telling.Wait()
 	p.end(ctx, report, err)
@@ -236,18 +156,4 @@ func (p *progress) publish(ctx context.Context) {
 	if err != nil {
 		p.r.log.Warn("progress of a migration not published", zap.String("database", p.message.Database), zap.Error(err))
 	}
-}
-
-// MigrationTimeout bounds migrations of a database that no job asks for, and jobs that set no timeout.
-func MigrationTimeout(d *config.Database) time.Duration {
-	own := d.ByKind["migration"]
-	for _, l := range lanes() {
-		if l.name == "migration" {
-			if own != nil && own.Timeout > 0 {
-				return own.Timeout
-			}
-			return l.timeout
-		}
-	}
-	return 0
 }

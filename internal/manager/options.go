@@ -1,4 +1,4 @@
-package app
+package manager
 
 import (
 	"cmp"
@@ -82,8 +82,8 @@ func checkPooled(d *config.Database) error {
 	return errors.Join(faults...)
 }
 
-// policy says in jobs' words what a configured database allows.
-func policy(cfg *config.Config, d *config.Database) *jobs.Policy {
+// Policy says in jobs' words what a configured database allows.
+func Policy(cfg *config.Config, d *config.Database) *jobs.Policy {
 	p := &jobs.Policy{
 		Kinds:      d.Kinds,
 		Pooled:     withoutSessions(d),
@@ -106,7 +106,7 @@ func policy(cfg *config.Config, d *config.Database) *jobs.Policy {
 	for _, e := range d.Effects {
 		p.Effects = append(p.Effects, jobs.Effect(e))
 	}
-	for _, l := range lanes() {
+	for _, l := range Lanes() {
 		for _, kind := range l.kinds {
 			p.ByKind[kind] = jobs.KindPolicy{Timeout: l.timeout, MaxTimeout: l.maxTimeout}
 		}

@@ -1,4 +1,4 @@
-package app
+package manager
 
 import (
 	"strings"
@@ -34,7 +34,7 @@ func BusOptions(cfg *config.Config, log *zap.Logger) bus.Options {
 		PingInterval:     n.PingInterval,
 		MaxInFlight:      max(minInFlight, cfg.Worker.SettleInFlight),
 		Logger:           log,
-		Now:              leaseClock(),
+		Now:              LeaseClock(),
 	}
 	if !n.Password.Empty() {
 		opts.Reread = n.Password.Current

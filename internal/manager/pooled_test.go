@@ -1,4 +1,4 @@
-package app
+package manager
 
 import (
 	"testing"
@@ -14,7 +14,7 @@ func TestPoolerAndStatements(t *testing.T) {
 		d := &config.Database{}
 		d.Pooler = config.PoolerTransaction
 		change(d)
-		require.True(t, policy(&config.Config{}, d).Pooled)
+		require.True(t, Policy(&config.Config{}, d).Pooled)
 		return checkPooled(d)
 	}
 	require.NoError(t, pooled(func(*config.Database) {}), "what is not asked for by name is refused job by job")
@@ -23,19 +23,19 @@ func TestPoolerAndStatements(t *testing.T) {
 	direct := &config.Database{}
 	direct.Pooler, direct.Kinds = config.PoolerNone, []string{"statement"}
 	require.NoError(t, checkPooled(direct))
-	require.False(t, policy(&config.Config{}, direct).Pooled)
+	require.False(t, Policy(&config.Config{}, direct).Pooled)
 	past := &config.Database{DirectConnectionString: config.NewSecret("postgres://past/it")}
 	past.Pooler, past.Kinds = config.PoolerTransaction, []string{"statement"}
 	require.NoError(t, checkPooled(past))
-	require.False(t, policy(&config.Config{}, past).Pooled)
+	require.False(t, Policy(&config.Config{}, past).Pooled)
 }
 
 // Only what does not roll back whole goes on without its lease.
 func TestLanesKnowWhatOutlivesALease(t *testing.T) {
 	t.Parallel()
 	found := map[string]bool{}
-	for _, l := range lanes() {
-		for _, kind := range l.outlives {
+	for _, l := range Lanes() {
+		for _, kind := range l.Outlives {
 			require.True(t, kind == "statement" || kind == "migration", kind)
 			found[kind] = true
 		}

@@ -1,4 +1,4 @@
-package app
+package manager
 
 import (
 	"slices"
@@ -7,15 +7,15 @@ import (
 	"dbrunner/internal/jobs"
 )
 
-// lane is a durable consumer of each database's stream, with slots of its own.
-type lane struct {
-	name  string
+// Lane is a durable consumer of each database's stream, with slots of its own.
+type Lane struct {
+	Name  string
 	kinds []string
 	// outlives are the kinds whose work, once begun, goes on when its lease is lost, because it does not roll back whole.
-	outlives []string
+	Outlives []string
 	// runsWhenDown: it goes on while the database does not answer, behind a gate that only a full results stream closes, and
 	// never waits for its turn behind other lanes' jobs.
-	runsWhenDown bool
+	RunsWhenDown bool
 	// timeout and maxTimeout are default and ceiling of its jobs' time limit where the configuration has none for their
 	// kind; 0: the database's.
 	timeout, maxTimeout time.Duration
@@ -24,23 +24,23 @@ type lane struct {
 	pending int // deliveries that the whole fleet holds at once; 0: as the configuration says
 }
 
-// lanes is the table of lanes, of which a lane without kinds is left out. A new kind joins the one whose slots it
+// Lanes is the table of lanes, of which a lane without kinds is left out. A new kind joins the one whose slots it
 // may use up: migrations and health checks have lanes of their own, so that they never wait behind work.
-func lanes() []lane {
-	return withKinds([]lane{
-		{name: "work", kinds: []string{"query", "transaction", "statement"}, outlives: []string{"statement"}},
+func Lanes() []Lane {
+	return withKinds([]Lane{
+		{Name: "work", kinds: []string{"query", "transaction", "statement"}, Outlives: []string{"statement"}},
 		{
-			name: "migration", kinds: []string{"migration"}, outlives: []string{"migration"}, slots: 1, pending: 1,
+			Name: "migration", kinds: []string{"migration"}, Outlives: []string{"migration"}, slots: 1, pending: 1,
 			timeout: time.Hour, maxTimeout: 24 * time.Hour,
 		},
-		{name: "health", kinds: []string{"health"}, slots: 2, runsWhenDown: true},
+		{Name: "health", kinds: []string{"health"}, slots: 2, RunsWhenDown: true},
 	})
 }
 
 // withKinds leaves out the kinds that this version does not know: a stream must not take what nobody runs.
-func withKinds(table []lane) []lane {
+func withKinds(table []Lane) []Lane {
 	known := jobs.Kinds()
-	var out []lane
+	var out []Lane
 	for _, l := range table {
 		l.kinds = slices.DeleteFunc(l.kinds, func(kind string) bool { return !slices.Contains(known, kind) })
 		if len(l.kinds) > 0 {
@@ -51,7 +51,7 @@ func withKinds(table []lane) []lane {
 }
 
 // slotsOf returns how many deliveries of a lane this runner holds at once.
-func (l *lane) slotsOf(configured int) int {
+func (l *Lane) SlotsOf(configured int) int {
 	if l.slots > 0 {
 		return l.slots
 	}
@@ -59,7 +59,7 @@ func (l *lane) slotsOf(configured int) int {
 }
 
 // steadyOf returns how many of them whatever they take; 0: all.
-func (l *lane) steadyOf(configured int) int {
+func (l *Lane) SteadyOf(configured int) int {
 	if l.slots > 0 {
 		return 0
 	}
@@ -67,7 +67,7 @@ func (l *lane) steadyOf(configured int) int {
 }
 
 // pendingOf returns how many deliveries of a lane the fleet holds at once.
-func (l *lane) pendingOf(configured int) int {
+func (l *Lane) pendingOf(configured int) int {
 	if l.pending > 0 {
 		return l.pending
 	}
@@ -76,12 +76,12 @@ func (l *lane) pendingOf(configured int) int {
 
 // settlingOf returns how many results of a lane may be on their way, of those of all databases: a lane with slots of its
 // own needs no more than these, the others share the rest.
-func (l *lane) settlingOf(configured, databases int) int {
+func (l *Lane) SettlingOf(configured, databases int) int {
 	if l.slots > 0 {
 		return l.slots
 	}
 	rest, sharing := configured/max(1, databases), 0
-	for _, other := range lanes() {
+	for _, other := range Lanes() {
 		rest -= other.slots
 		if other.slots == 0 {
 			sharing++
