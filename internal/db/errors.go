@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 
 	"dbrunner/contract"
 )
@@ -108,12 +109,15 @@ func Errorf(class Class, code Code, format string, args ...any) *Error {
 	return &Error{Class: class, Code: code, Message: fmt.Sprintf(format, args...), Statement: -1}
 }
 
+// RolledBack ends the message of an error that has ended a transaction.
+const RolledBack = "; it is rolled back"
+
 // NotRolledBack says of an error that ended a statement outside of a transaction what its class does not mean there, and
 // returns the error.
 func (e *Error) NotRolledBack() *Error {
 	switch e.Class {
 	case ClassTransient, ClassTimeout, ClassCanceled:
-		e.Message += "; it ran outside of a transaction: what it had done until then may remain"
+		e.Message = strings.TrimSuffix(e.Message, RolledBack) + "; it ran outside of a transaction: what it had done until then may remain"
 	default: // the server refused it, or says that all of it is done
 	}
 	return e

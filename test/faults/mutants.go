@@ -88,7 +88,7 @@ func mutants() []mutant {
 			name: "safe_to_retry_trusted", what: "a link that is lost at COMMIT is believed to have committed nothing, so that the repetition needs no fence",
 			edits: []edit{
 				{
-					"internal/db/postgres/errors.go", "\treturn db.Errorf(db.ClassUnknown, db.CodeConnectionLost,\n",
+					"internal/db/engine/errors.go", "\treturn db.Errorf(db.ClassUnknown, db.CodeConnectionLost,\n",
 					"\treturn db.Errorf(db.ClassLost, db.CodeConnectionLost,\n",
 				},
 				{

@@ -3,7 +3,10 @@ package engine
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -58,4 +61,38 @@ func unseen(text string) string {
 		return "begins or ends with a blank; remove it"
 	}
 	return ""
+}
+
+// NoConnectionString says that there is none, and of which form it is.
+func NoConnectionString(form string) error {
+	return errors.New("there is no connection string: " + form)
+}
+
+// UnreadConnectionString says that a driver cannot read one, and of which form it is. The driver's text quotes parts of it.
+func UnreadConnectionString(form string) error {
+	return errors.New("the connection string cannot be read: " + form)
+}
+
+// ParseSwitches reads settings that are true or false.
+func ParseSwitches(given map[string]string, known map[string]*bool) error {
+	var errs []error
+	for _, name := range slices.Sorted(maps.Keys(given)) {
+		target, ok := known[name]
+		if !ok {
+			errs = append(errs, fmt.Errorf("unknown setting %q: known are %s", name, strings.Join(slices.Sorted(maps.Keys(known)), ", ")))
+			continue
+		}
+		value, err := strconv.ParseBool(given[name])
+		if err != nil {
+			errs = append(errs, fmt.Errorf("setting %s must be true or false", name))
+			continue
+		}
+		*target = value
+	}
+	return errors.Join(errs...)
+}
+
+// PoolNotMade says that a library refuses the pool's limits.
+func PoolNotMade(database string) error {
+	return fmt.Errorf("open %s: the pool cannot be made: check its limits", database)
 }

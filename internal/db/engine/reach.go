@@ -49,3 +49,34 @@ func notReached(ctx context.Context, address string, err error) db.Finding {
 	}
 	return f
 }
+
+const (
+	// ConnectFailed is what to do about a connection that failed for none of the known reasons.
+	ConnectFailed = "the connection failed; check that the server runs, and the connection string"
+	// ConnectionRefused is for a server that gives no reason that is known.
+	ConnectionRefused = "the server refused the connection"
+	noAnswer          = "the server did not answer in time; check host and port, firewalls, and the server's load"
+)
+
+// HostRemedy says what to do where a host is not known or refuses connections; "" for any other error.
+func HostRemedy(err error) string {
+	if dns, ok := errors.AsType[*net.DNSError](err); ok {
+		if dns.IsNotFound {
+			return "its host name is not known; check the host in the connection string"
+		}
+		return "its host name cannot be looked up now"
+	}
+	if errors.Is(err, syscall.ECONNREFUSED) {
+		return "the connection was refused; check that the server runs, and host and port in the connection string"
+	}
+	return ""
+}
+
+// TimeoutRemedy says what to do where a server did not answer in time; "" for any other error.
+func TimeoutRemedy(err error) string {
+	netErr, isNet := errors.AsType[net.Error](err)
+	if errors.Is(err, context.DeadlineExceeded) || isNet && netErr.Timeout() {
+		return noAnswer
+	}
+	return ""
+}

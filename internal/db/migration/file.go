@@ -39,6 +39,9 @@ const byteOrderMark = "\xef\xbb\xbf"
 // stepwiseMark is the comment at the head of a file that wants to run outside of a transaction.
 const stepwiseMark = "dbrunner: no-transaction"
 
+// StepwiseHint ends the error of a statement that cannot run in its file's transaction.
+const StepwiseHint = `; write "-- dbrunner: no-transaction" at the head of its file`
+
 // readFile makes a file of its contents. The error says what is wrong with it; it never holds any of it.
 func readFile(engine Engine, name string, contents []byte) (*File, error) {
 	text, err := decode(contents)

@@ -90,7 +90,7 @@ func (t *transaction) trip(ctx context.Context, statements []*dialect.Compiled, 
 	for _, stmt := range statements {
 		if err := t.appendStatement(stmt, t.named); err != nil {
 			t.forgetUnsent()
-			return nil, dbError(err).At(i)
+			return nil, engine.NotEncoded(err).At(i)
 		}
 	}
 	t.buf = appendSync(t.buf)
@@ -203,7 +203,7 @@ func (b *batchRun) post(ctx context.Context, statements []*dialect.Compiled, eac
 	for _, stmt := range statements {
 		if err := t.appendStatement(stmt, t.named); err != nil {
 			t.forgetUnsent()
-			return nil, dbError(err)
+			return nil, engine.NotEncoded(err)
 		}
 	}
 	t.buf = appendSync(t.buf)

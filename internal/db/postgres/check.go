@@ -7,6 +7,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"dbrunner/internal/db"
+	"dbrunner/internal/db/engine"
 )
 
 // checkSQL asks for what only the session knows, so that it reads no table.
@@ -42,20 +43,11 @@ func (d *Database) Check(ctx context.Context) (db.CheckResult, error) {
 }
 
 func (d *Database) checkNotConnected(ctx context.Context, err error) *db.Error {
-	if ctx.Err() != nil {
-		return db.Errorf(db.ClassCanceled, db.CodeCanceled, "given up while connecting").Because(context.Cause(ctx))
-	}
-	return d.connectError(err)
+	return engine.CheckNotConnected(ctx, err, d.connectError)
 }
 
 func (d *Database) checkFailed(ctx context.Context, err error) *db.Error {
-	if ctx.Err() != nil {
-		return db.Errorf(db.ClassCanceled, db.CodeCanceled, "given up while the server was asked").Because(context.Cause(ctx))
-	}
-	if e := d.connectError(err); e.EngineCode != "" {
-		return e
-	}
-	return db.Errorf(db.ClassUnavailable, db.CodeUnavailable, "database %s took the connection and did not answer a query over it", d.opts.Name)
+	return engine.CheckFailed(ctx, d.opts.Name, err, d.connectError)
 }
 
 // hangUp ends a session that is of no pool, without waiting for a server that says nothing.

@@ -42,22 +42,7 @@ type settings struct {
 
 func parseSettings(in map[string]string) (settings, error) {
 	var s settings
-	known := map[string]*bool{"label_sessions": &s.label, "show_raised_messages": &s.showMessages}
-	var errs []error
-	for _, name := range slices.Sorted(maps.Keys(in)) {
-		target, ok := known[name]
-		if !ok {
-			errs = append(errs, fmt.Errorf("unknown setting %q: known are label_sessions and show_raised_messages", name))
-			continue
-		}
-		value, err := strconv.ParseBool(in[name])
-		if err != nil {
-			errs = append(errs, fmt.Errorf("setting %s must be true or false", name))
-			continue
-		}
-		*target = value
-	}
-	return s, errors.Join(errs...)
+	return s, engine.ParseSwitches(in, map[string]*bool{"label_sessions": &s.label, "show_raised_messages": &s.showMessages})
 }
 
 // poolConfig turns the options into pgx's, with everything that every session must have as start-up
@@ -95,19 +80,19 @@ const connectionForm = "write postgres://user:password@host:port/database?sslmod
 // the place of a host or of a parameter's name) is refused: the server that it leads to would get to see it.
 func readConnection(text string) (*pgxpool.Config, error) {
 	if text == "" {
-		return nil, errors.New("there is no connection string: " + connectionForm)
+		return nil, engine.NoConnectionString(connectionForm)
 	}
 	if err := engine.CheckConnectionString(text, "postgres://", "postgresql://"); err != nil {
 		return nil, fmt.Errorf("%w: %s", err, connectionForm)
 	}
 	config, err := pgxpool.ParseConfig(text)
 	if err != nil { // the driver's text quotes parts of the connection string
-		return nil, errors.New("the connection string cannot be read: " + connectionForm)
+		return nil, engine.UnreadConnectionString(connectionForm)
 	}
 	isURL := strings.HasPrefix(text, "postgres://") || strings.HasPrefix(text, "postgresql://")
 	switch {
 	case !isURL && !strings.Contains(text, "="):
-		return nil, errors.New("the connection string cannot be read: " + connectionForm)
+		return nil, engine.UnreadConnectionString(connectionForm)
 	case !isURL && !namesHost.MatchString(text) && os.Getenv("PGHOST") == "" && os.Getenv("PGSERVICE") == "":
 		return nil, errors.New("the connection string names no host: add host=…, which may be the folder of a local server's socket")
 	case isURL && strings.Contains(text, "#"):

@@ -40,16 +40,10 @@ func (d *Database) Caveats() []db.Finding {
 	}
 	var out []db.Finding
 	if plain {
-		out = append(out, db.Finding{
-			Part: db.PartTLS, Grade: db.GradeWarning, Text: "the connection may be unencrypted",
-			Remedy: "add sslmode=verify-full to the connection string",
-		})
+		out = append(out, engine.Unencrypted("add sslmode=verify-full to the connection string"))
 	}
 	if trusting {
-		out = append(out, db.Finding{
-			Part: db.PartTLS, Grade: db.GradeWarning, Text: "any certificate of the server is accepted",
-			Remedy: "add sslmode=verify-full, and sslrootcert with the authority's file, to the connection string",
-		})
+		out = append(out, engine.Unverified("add sslmode=verify-full, and sslrootcert with the authority's file, to the connection string"))
 	}
 	return out
 }
@@ -80,18 +74,15 @@ func (d *Database) Stages(ctx context.Context) []db.Finding {
 	if err != nil {
 		return append(stages, d.notEntered(ctx, way, err)...)
 	}
-	stages = append(stages, way.stage(), db.Finding{Part: db.PartLogin, Grade: db.GradeOK, Text: "the login was accepted", Latency: time.Since(way.at)})
+	stages = append(stages, way.stage(), engine.LoginAccepted(time.Since(way.at)))
 	s := newSession(conn, false, &d.buffers)
 	s.watch(ctx, time.Time{})
 	defer s.hangUp(ctx)
 	begun := time.Now()
 	if _, err := s.query(checkSQL); err != nil {
-		return append(stages, db.Finding{
-			Part: db.PartQuery, Grade: db.GradeFault, Text: d.checkFailed(ctx, err).Message,
-			Remedy: "look at the server's log and load",
-		})
+		return append(stages, engine.QueryStage(0, d.checkFailed(ctx, err)))
 	}
-	return append(stages, db.Finding{Part: db.PartQuery, Grade: db.GradeOK, Text: "a trivial query was answered", Latency: time.Since(begun)})
+	return append(stages, engine.QueryStage(time.Since(begun), nil))
 }
 
 // reachHosts tries each host of the connection string. One of several that cannot be reached is a warning.
@@ -176,70 +167,47 @@ func (d *Database) Diagnose(ctx context.Context, how db.Diagnosis) ([]db.Finding
 	s := newSession(conn, false, &d.buffers)
 	s.watch(ctx, time.Time{})
 	defer s.hangUp(ctx)
-	l := &diagnosis{s: s, d: d, how: how}
-	for _, step := range []struct {
-		part      string
-		diagnosis func() error
-	}{
-		{db.PartServer, l.server},
-		{db.PartSettings, l.settings},
-		{db.PartLocks, l.locks},
-		{db.PartSessions, l.sessions},
-		{db.PartLedger, l.ledger},
-	} {
-		if err := step.diagnosis(); err != nil {
-			l.find(db.Finding{Part: step.part, Grade: db.GradeNote, Text: "could not be looked at: " + l.why(ctx, err)})
-		}
-		if s.dead {
-			break
-		}
-	}
-	return l.found, nil
+	l := &inspection{s: s, d: d, how: how}
+	l.Run(ctx, []engine.Stage{
+		{Part: db.PartServer, Run: l.server},
+		{Part: db.PartSettings, Run: l.settings},
+		{Part: db.PartLocks, Run: l.locks},
+		{Part: db.PartSessions, Run: l.sessions},
+		{Part: db.PartLedger, Run: l.ledger},
+	}, func() bool { return s.dead }, "", func(err error) string { return l.why(ctx, err) })
+	return l.Findings, nil
 }
 
-// diagnosis is a diagnosis under way.
-type diagnosis struct {
-	s     *session
-	d     *Database
-	how   db.Diagnosis
-	found []db.Finding
-}
+// inspection is a diagnosis under way.
+type inspection struct {
+	engine.Findings
 
-func (l *diagnosis) find(f db.Finding) { l.found = append(l.found, f) }
-
-func (l *diagnosis) note(part, format string, args ...any) {
-	l.find(db.Finding{Part: part, Grade: db.GradeNote, Text: fmt.Sprintf(format, args...)})
-}
-
-func (l *diagnosis) warn(part, remedy, format string, args ...any) {
-	l.find(db.Finding{Part: part, Grade: db.GradeWarning, Text: fmt.Sprintf(format, args...), Remedy: remedy})
-}
-
-func (l *diagnosis) ok(part, format string, args ...any) {
-	l.find(db.Finding{Part: part, Grade: db.GradeOK, Text: fmt.Sprintf(format, args...)})
+	s   *session
+	d   *Database
+	how db.Diagnosis
 }
 
 // why says why a question was not answered, by the server's code alone.
-func (l *diagnosis) why(ctx context.Context, err error) string {
+func (l *inspection) why(ctx context.Context, err error) string {
 	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
 		return conditions[pg.Code] + " (" + pg.Code + ")"
 	}
 	return l.d.checkFailed(ctx, err).Message
 }
 
-func (l *diagnosis) server() error {
+func (l *inspection) server(context.Context) error {
 	rows, err := l.s.query(`SELECT current_setting('server_version'), current_setting('server_version_num'), pg_is_in_recovery(),
 		pg_postmaster_start_time()::timestamptz(0)::text`)
 	if err != nil {
 		return err
 	}
 	version, number := string(rows[0][0]), atoi(rows[0][1])
-	l.ok(db.PartServer, "PostgreSQL %s, since %s", version, rows[0][3])
+	l.OK(db.PartServer, "PostgreSQL %s, since %s", version, rows[0][3])
 	if number < versionNeeded {
-		l.find(db.Finding{Part: db.PartServer, Grade: db.GradeFault, Text: "the version is older than any that is supported", Remedy: "upgrade the server to 13 or later"})
+		l.Find(db.PartServer, db.GradeFault, "upgrade the server to 13 or later", "the version is older than any that is supported")
 	}
 	if string(rows[0][2]) == "t" {
-		l.warn(db.PartServer, "connect to the primary (target_session_attrs=read-write), or set ledger.mode: off for reads only",
+		l.Warn(db.PartServer, "connect to the primary (target_session_attrs=read-write), or set ledger.mode: off for reads only",
 			"the server is a standby and takes no writes")
 	}
 	return nil
@@ -253,7 +221,7 @@ func atoi(text []byte) int64 {
 	return n
 }
 
-func (l *diagnosis) settings() error {
+func (l *inspection) settings(context.Context) error {
 	if err := l.connections(); err != nil {
 		return err
 	}
@@ -270,29 +238,29 @@ func (l *diagnosis) settings() error {
 }
 
 // setting judges one setting, as a runner's session has it.
-func (l *diagnosis) setting(name, value string) {
+func (l *inspection) setting(name, value string) {
 	text := name + " = " + value
 	switch {
 	case name == checkInterval && value == "":
-		l.note(db.PartSettings, "%s is unknown to this server (PostgreSQL 14): a statement of a runner that was killed runs on to its own time limit", name)
+		l.Note(db.PartSettings, "%s is unknown to this server (PostgreSQL 14): a statement of a runner that was killed runs on to its own time limit", name)
 	case name == checkInterval:
-		l.ok(db.PartSettings, "%s is known: runners set it", name)
+		l.OK(db.PartSettings, "%s is known: runners set it", name)
 	case name == "synchronous_commit" && value == "off":
-		l.warn(db.PartSettings, "set it on for the runners' login (ALTER ROLE … SET synchronous_commit = on)",
+		l.Warn(db.PartSettings, "set it on for the runners' login (ALTER ROLE … SET synchronous_commit = on)",
 			"%s: an effect that was answered may be lost when the server crashes", text)
 	case (name == "fsync" || name == "full_page_writes") && value == "off":
-		l.warn(db.PartSettings, "set it on", "%s: the database may be lost when the machine crashes", text)
+		l.Warn(db.PartSettings, "set it on", "%s: the database may be lost when the machine crashes", text)
 	case name == "default_transaction_read_only" && value == "on":
-		l.warn(db.PartSettings, "set it off for the runners' login, or set ledger.mode: off for reads only", "%s: jobs that write cannot run", text)
+		l.Warn(db.PartSettings, "set it off for the runners' login, or set ledger.mode: off for reads only", "%s: jobs that write cannot run", text)
 	case strings.HasSuffix(name, "_timeout") && value == "0":
-		l.note(db.PartSettings, "%s: no limit", text)
+		l.Note(db.PartSettings, "%s: no limit", text)
 	default:
-		l.ok(db.PartSettings, "%s", text)
+		l.OK(db.PartSettings, "%s", text)
 	}
 }
 
 // connections holds the pool's bound against the server's.
-func (l *diagnosis) connections() error {
+func (l *inspection) connections() error {
 	rows, err := l.s.query(`SELECT current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int,
 		(SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' OR backend_type IS NULL),
 		(SELECT rolconnlimit FROM pg_roles WHERE rolname = current_user)`)
@@ -306,15 +274,15 @@ func (l *diagnosis) connections() error {
 	most := int64(max(l.how.PoolMax, 1))
 	text := fmt.Sprintf("%d connections at most, %d in use; pool.max is %d, so that at most %d runners fit", room, used, most, room/most)
 	if room < most {
-		l.warn(db.PartSettings, "lower pool.max, or raise max_connections or the login's connection limit", "%s", text)
+		l.Warn(db.PartSettings, "lower pool.max, or raise max_connections or the login's connection limit", "%s", text)
 		return nil
 	}
-	l.ok(db.PartSettings, "%s", text)
+	l.OK(db.PartSettings, "%s", text)
 	return nil
 }
 
 // locks tells who waits for whom.
-func (l *diagnosis) locks() error {
+func (l *inspection) locks(context.Context) error {
 	rows, err := l.s.query(`SELECT a.pid, a.application_name, ` + fmt.Sprintf(verbOf, "a") + `, extract(epoch from clock_timestamp() - a.query_start)::bigint,
 		b.pid, COALESCE(b.application_name, ''), COALESCE(b.state, ''), ` + fmt.Sprintf(verbOf, "b") + `,
 		COALESCE(extract(epoch from clock_timestamp() - b.xact_start)::bigint, 0)
@@ -325,12 +293,12 @@ func (l *diagnosis) locks() error {
 		return err
 	}
 	for _, r := range rows {
-		l.warn(db.PartLocks, "end or commit the transaction of pid "+string(r[4])+"; if nobody can: SELECT pg_terminate_backend("+string(r[4])+")",
+		l.Warn(db.PartLocks, "end or commit the transaction of pid "+string(r[4])+"; if nobody can: SELECT pg_terminate_backend("+string(r[4])+")",
 			"pid %s (%s) waits with %s since %ss for pid %s (%s), %s, last statement %s, transaction since %ss",
 			r[0], named(r[1]), verb(r[2]), r[3], r[4], named(r[5]), stateOf(r[6]), verb(r[7]), r[8])
 	}
 	if len(rows) == 0 {
-		l.ok(db.PartLocks, "nobody waits for a lock")
+		l.OK(db.PartLocks, "nobody waits for a lock")
 	}
 	return nil
 }
@@ -358,7 +326,7 @@ func stateOf(state []byte) string {
 }
 
 // sessions tells of statements that run long and of transactions that nobody goes on with.
-func (l *diagnosis) sessions() error {
+func (l *inspection) sessions(context.Context) error {
 	rows, err := l.s.query(`SELECT a.pid, a.application_name, a.state, `+fmt.Sprintf(verbOf, "a")+`,
 		extract(epoch from clock_timestamp() - CASE WHEN a.state = 'active' THEN a.query_start ELSE a.state_change END)::bigint
 		FROM pg_stat_activity a WHERE a.datname = current_database() AND a.pid <> pg_backend_pid() AND
@@ -372,56 +340,52 @@ func (l *diagnosis) sessions() error {
 		l.session(r)
 	}
 	if len(rows) == 0 {
-		l.ok(db.PartSessions, "no statement runs for more than %s, and no transaction waits for its client", engine.LongStatement)
+		l.OK(db.PartSessions, "no statement runs for more than %s, and no transaction waits for its client", engine.LongStatement)
 	}
 	return l.sight()
 }
 
 func seconds(d time.Duration) string { return strconv.Itoa(int(d.Seconds())) + " seconds" }
 
-func (l *diagnosis) session(r [][]byte) {
+func (l *inspection) session(r [][]byte) {
 	pid, age := string(r[0]), time.Duration(atoi(r[4]))*time.Second
 	grade := db.GradeWarning
 	if age < engine.LongStatement {
 		grade = db.GradeNote
 	}
-	f := db.Finding{Part: db.PartSessions, Grade: grade}
 	if string(r[2]) == "active" {
-		f.Text = fmt.Sprintf("pid %s (%s) runs %s since %s", pid, named(r[1]), verb(r[3]), age)
-		f.Remedy = "if it should not: SELECT pg_cancel_backend(" + pid + ")"
-	} else {
-		f.Text = fmt.Sprintf("pid %s (%s) is %s since %s, after %s", pid, named(r[1]), r[2], age, verb(r[3]))
-		f.Remedy = "it keeps its locks and old rows: let its client commit, or SELECT pg_terminate_backend(" + pid + ")"
+		l.Find(db.PartSessions, grade, "if it should not: SELECT pg_cancel_backend("+pid+")",
+			"pid %s (%s) runs %s since %s", pid, named(r[1]), verb(r[3]), age)
+		return
 	}
-	l.find(f)
+	l.Find(db.PartSessions, grade, "it keeps its locks and old rows: let its client commit, or SELECT pg_terminate_backend("+pid+")",
+		"pid %s (%s) is %s since %s, after %s", pid, named(r[1]), r[2], age, verb(r[3]))
 }
 
 // sight tells what the login may not see.
-func (l *diagnosis) sight() error {
+func (l *inspection) sight() error {
 	rows, err := l.s.query(`SELECT pg_has_role(current_user, 'pg_read_all_stats', 'USAGE')`)
 	if err != nil {
 		return err
 	}
 	if string(rows[0][0]) != "t" {
-		l.find(db.Finding{
-			Part: db.PartSessions, Grade: db.GradeNote, Text: "the login sees nothing of what other logins' sessions do",
-			Remedy: "GRANT pg_read_all_stats to it, to see their states and ages here",
-		})
+		l.Find(db.PartSessions, db.GradeNote, "GRANT pg_read_all_stats to it, to see their states and ages here",
+			"the login sees nothing of what other logins' sessions do")
 	}
 	return nil
 }
 
-func (l *diagnosis) ledger() error {
+func (l *inspection) ledger(context.Context) error {
 	rows, err := l.s.query(`SELECT to_regclass('dbrunner.ledger') IS NOT NULL`)
 	if err != nil {
 		return err
 	}
 	switch {
 	case l.d.opts.Ledger == db.LedgerOff:
-		l.note(db.PartLedger, "off")
+		l.Note(db.PartLedger, "off")
 		return nil
 	case string(rows[0][0]) != "t":
-		l.note(db.PartLedger, "the table dbrunner.ledger is not there")
+		l.Note(db.PartLedger, "the table dbrunner.ledger is not there")
 		return nil
 	}
 	rows, err = l.s.query(`SELECT (SELECT count(*) FROM (SELECT 1 FROM dbrunner.ledger WHERE namespace = $1 AND database_name = $2 LIMIT $3) AS r),
@@ -431,7 +395,7 @@ func (l *diagnosis) ledger() error {
 	if err != nil {
 		return err
 	}
-	l.ok(db.PartLedger, "%s", engine.LedgerSize(atoi(rows[0][0]), atoi(rows[0][1]), string(rows[0][2])))
+	l.OK(db.PartLedger, "%s", engine.LedgerSize(atoi(rows[0][0]), atoi(rows[0][1]), string(rows[0][2])))
 	return nil
 }
 
@@ -452,7 +416,7 @@ func (d *Database) DryRun(ctx context.Context) (creates []string, err error) {
 		if d.opts.Ledger != db.LedgerManage || string(rows[0][0]) != "t" {
 			return d.blind(l.verifyLedger())
 		}
-		creates = []string{"the table dbrunner.ledger"}
+		creates = []string{engine.LedgerTable}
 		return l.mayCreate()
 	})
 	return creates, err

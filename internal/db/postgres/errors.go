@@ -302,7 +302,7 @@ var remedies = map[string]string{
 	"42883": "check the name and the types of its arguments",
 	"42P08": "give the parameter a type",
 	"42P18": "give the parameter a type, such as {\"type\": \"integer\", \"value\": 1}",
-	"55P03": "a lock was not free within the time limit",
+	"55P03": engine.LockNotFree,
 	"57014": "the server cancelled the statement: its time limit, or an administrator",
 	"08P01": "the number of parameters does not match the statement",
 	"P0001": "a function or trigger of the database refused it; its text is not shown, as it may quote values",
@@ -355,9 +355,9 @@ func linkError(ctx context.Context, err error) *db.Error {
 	var e *db.Error
 	switch {
 	case timedOut(err) && ctx.Err() != nil:
-		e = db.Errorf(db.ClassCanceled, db.CodeCanceled, "the work was given up; it is rolled back").Because(context.Cause(ctx))
+		e = engine.GivenUp(context.Cause(ctx))
 	case timedOut(err):
-		e = db.Errorf(db.ClassTimeout, db.CodeTimeout, "the job's time limit is over; it is rolled back").Because(context.DeadlineExceeded)
+		e = engine.TimeOver()
 	case errors.Is(err, errTooLong):
 		e = db.Errorf(db.ClassPermanent, db.CodeResultTooLarge, "one row alone is above the limit of bytes of this job").Because(err)
 	case errors.Is(err, errOutOfOrder):
@@ -378,15 +378,9 @@ func uncleaned(err error) bool {
 	return pg || end
 }
 
-// unknownCommit is the end of a transaction whose COMMIT was sent and not answered.
-func unknownCommit(cause error) *db.Error {
-	return db.Errorf(db.ClassUnknown, db.CodeConnectionLost,
-		"the connection to the database was lost while it committed: whether it did is not known").Because(cause)
-}
-
 // unconfirmedCommit is the end of a transaction that is committed, while no synchronous standby may have it.
 func unconfirmedCommit() *db.Error {
-	e := unknownCommit(nil)
+	e := engine.UnknownCommit(nil)
 	e.Message = "the wait for a synchronous standby to confirm the COMMIT was ended: whether a failover keeps it is not known"
 	return e
 }
@@ -400,13 +394,5 @@ func errEncoding() *db.Error {
 }
 
 func errTransactionEnded() *db.Error {
-	return db.Errorf(db.ClassPermanent, db.CodeTransactionAborted, "the transaction was ended by the job's own doing")
-}
-
-// dbError makes an error of the encoder one of ours.
-func dbError(err error) *db.Error {
-	if e, ok := errors.AsType[*db.Error](err); ok {
-		return e
-	}
-	return db.Errorf(db.ClassPermanent, db.CodeDatabase, "the rows could not be encoded").Because(err)
+	return db.Errorf(db.ClassPermanent, db.CodeTransactionAborted, engine.TransactionEnded)
 }

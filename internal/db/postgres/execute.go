@@ -113,7 +113,7 @@ func (a *autocommitRun) start(ctx context.Context) error {
 		return a.ownError(ctx, err)
 	}
 	if string(rows[0][0]) != "t" {
-		return db.Errorf(db.ClassLocked, db.CodeLockTimeout, "another session executes this job")
+		return engine.Executing()
 	}
 	_, _, err = a.writeEntry(fenceEntry, a.once.Start)
 	if err == nil {
@@ -126,12 +126,12 @@ func (a *autocommitRun) start(ctx context.Context) error {
 		a.gone = true
 		return db.OutcomeUnknown(err)
 	case pg.Code == "23505":
-		return db.Errorf(db.ClassAlreadyRecorded, db.CodeUnique, "the ledger has a row for this job already").Because(pg)
+		return engine.AlreadyRecorded().Because(pg)
 	case pg.Code == noRow:
 		return db.Errorf(db.ClassPermanent, db.CodeDatabase, rowKeptOut).Because(pg)
 	}
 	out := a.d.serverError(pg, "", -1)
-	out.Message = "the ledger row could not be written: " + out.Message
+	out.Message = engine.RowNotWritten + out.Message
 	return noWrites(out)
 }
 
@@ -149,7 +149,7 @@ func (a *autocommitRun) statement(ctx context.Context) (db.ResultSet, error) {
 	a.startTrip(a.opts)
 	if err := a.appendStatement(a.stmt, false); err != nil {
 		a.forgetUnsent()
-		return db.ResultSet{}, dbError(err).At(0)
+		return db.ResultSet{}, engine.NotEncoded(err).At(0)
 	}
 	a.buf, a.unconfirmed = appendSync(a.buf), false
 	_, err := a.write()
@@ -246,7 +246,7 @@ func (a *autocommitRun) end(set db.ResultSet, err error) error {
 		a.markBroken(false)
 		return db.OutcomeUnknown(failed)
 	case written == 0:
-		return db.Errorf(db.ClassAlreadyRecorded, db.CodeUnique, "another end of this job is on record")
+		return engine.OtherEnd()
 	}
 	return err
 }

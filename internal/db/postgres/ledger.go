@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"dbrunner/internal/db"
+	"dbrunner/internal/db/engine"
 )
 
 const (
@@ -53,7 +54,7 @@ const ownTimeout = 15 * time.Second
 // noRow is the SQLSTATE of a fence that inserted no row of its job: it divides by their number. rowKeptOut says why.
 const (
 	noRow      = "22012"
-	rowKeptOut = "the ledger row could not be written: a trigger or a rule of dbrunner.ledger keeps it out; remove it"
+	rowKeptOut = engine.RowNotWritten + "a trigger or a rule of dbrunner.ledger keeps it out; remove it"
 )
 
 // appendFence appends what writes the ledger row, its arguments in binary form: the answer goes as it is. The text is parsed
@@ -121,7 +122,7 @@ func (l *lease) record(entry *db.Entry) (*db.Entry, bool, error) {
 			return existing, false, err
 		}
 	}
-	return nil, false, db.Errorf(db.ClassTransient, db.CodeSerialization, "the ledger row is taken and cannot be read")
+	return nil, false, engine.RowNotRead()
 }
 
 // writeEntry runs a statement of ours that takes a ledger row's arguments.
@@ -218,7 +219,7 @@ func (d *Database) own(ctx context.Context, lost db.Class, run func(l *lease) er
 	if err == nil {
 		return nil
 	}
-	e := dbError(l.ownError(ctx, err))
+	e := engine.NotEncoded(l.ownError(ctx, err))
 	if l.dead && lost == db.ClassUnknown { // the session ended: its last word says nothing of what it had committed
 		e.Class = lost
 	}

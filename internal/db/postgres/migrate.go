@@ -337,11 +337,7 @@ func (m *migrations) Explain(err error, part *dialect.Part) *db.Error {
 		return own
 	}
 	if connecting, ok := errors.AsType[*pgconn.ConnectError](err); ok {
-		e := db.Errorf(db.ClassUnavailable, db.CodeUnavailable, "database %s cannot be reached: %s", m.opts.Name, connectRemedy(connecting))
-		if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
-			e.EngineCode = pg.Code
-		}
-		return e
+		return unreachable(m.opts.Name, connecting)
 	}
 	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
 		return m.serverError(pg, part)
@@ -382,7 +378,7 @@ func (m *migrations) serverError(pg *pgconn.PgError, part *dialect.Part) *db.Err
 		message += `: a routine that the file calls ends the transaction (COMMIT, ROLLBACK), and the file runs in one; write ` +
 			`"-- dbrunner: no-transaction" at the head of a file of its own for it`
 	case pg.Code == "25001":
-		message += `; write "-- dbrunner: no-transaction" at the head of its file`
+		message += migration.StepwiseHint
 	case pg.Code == "42501" && part == nil:
 		message += "; migrations need a login that may create the schema dbrunner, and tables in it and in the login's own schema"
 	}

@@ -4,9 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"net"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -15,6 +13,7 @@ import (
 	"github.com/jackc/puddle/v2"
 
 	"dbrunner/internal/db"
+	"dbrunner/internal/db/engine"
 )
 
 // hook puts the engine's own steps into the pool's: what a new connection proves, and what an idle one does
@@ -107,30 +106,29 @@ func (d *Database) checkIntervalRefused(err error) bool {
 func (d *Database) acquireError(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		d.canceled.Add(1)
-		return waitGivenUp(ctx)
+		return engine.WaitGivenUp(ctx)
 	}
 	if own, ok := errors.AsType[*db.Error](err); ok {
 		return own
 	}
 	if errors.Is(err, puddle.ErrClosedPool) {
-		return db.Errorf(db.ClassUnavailable, db.CodeUnavailable, "database %s is closed", d.opts.Name).Because(errClosed)
+		return engine.Closed(d.opts.Name, errClosed)
 	}
 	return d.connectError(err)
-}
-
-func waitGivenUp(ctx context.Context) *db.Error {
-	return db.Errorf(db.ClassCanceled, db.CodeCanceled, "the work was given up while it waited for a connection").
-		Because(context.Cause(ctx))
 }
 
 // connectError says why there is no connection and what to do about it. The driver's text names user, host and
 // database, so that only its kind is used, and the driver's error, which holds the password, is not kept.
 func (d *Database) connectError(err error) *db.Error {
-	e := db.Errorf(db.ClassUnavailable, db.CodeUnavailable, "database %s cannot be reached: %s", d.opts.Name, connectRemedy(err))
+	return unreachable(d.opts.Name, err)
+}
+
+func unreachable(database string, err error) *db.Error {
+	code := ""
 	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
-		e.EngineCode = pg.Code
+		code = pg.Code
 	}
-	return e
+	return engine.Unreachable(database, connectRemedy(err), code)
 }
 
 func connectRemedy(err error) string {
@@ -140,25 +138,20 @@ func connectRemedy(err error) string {
 		}
 		return serverRemedy(pg.Code)
 	}
-	if dns, ok := errors.AsType[*net.DNSError](err); ok {
-		if dns.IsNotFound {
-			return "its host name is not known; check the host in the connection string"
-		}
-		return "its host name cannot be looked up now"
+	if remedy := engine.HostRemedy(err); remedy != "" {
+		return remedy
 	}
 	_, badCertificate := errors.AsType[*tls.CertificateVerificationError](err)
-	netErr, isNet := errors.AsType[net.Error](err)
 	switch {
-	case errors.Is(err, syscall.ECONNREFUSED):
-		return "the connection was refused; check that the server runs, and host and port in the connection string"
 	case badCertificate:
 		return "the server's certificate was not accepted; check sslrootcert and the host in the connection string"
 	case strings.Contains(err.Error(), "server refused TLS connection"):
 		return "the server does not offer TLS; check sslmode in the connection string"
-	case errors.Is(err, context.DeadlineExceeded) || isNet && netErr.Timeout():
-		return "the server did not answer in time; check host and port, firewalls, and the server's load"
 	}
-	return "the connection failed; check that the server runs, and the connection string"
+	if remedy := engine.TimeoutRemedy(err); remedy != "" {
+		return remedy
+	}
+	return engine.ConnectFailed
 }
 
 func serverRemedy(code string) string {
@@ -172,13 +165,13 @@ func serverRemedy(code string) string {
 	case code == "57P03":
 		return "the server is starting up or shutting down"
 	case code == "57P01" || code == "57P02":
-		return "the server is shutting down"
+		return engine.ShuttingDown
 	case code == "42501":
 		return "the login may not connect to this database"
 	case code == "42704" || code == "22023":
 		return parameterRefused
 	}
-	return "the server refused the connection"
+	return engine.ConnectionRefused
 }
 
 const parameterRefused = "the server refused a start-up parameter; behind a transaction pooler set pooler: transaction, " +

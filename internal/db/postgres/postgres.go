@@ -71,7 +71,7 @@ func Open(opts db.Options) (db.Database, error) {
 	d.readings.New = func() any { return &pendingRead{readEvent: make(chan readEvent, 1)} }
 	d.pool, err = pgxpool.NewWithConfig(context.Background(), config)
 	if err != nil {
-		return nil, fmt.Errorf("open %s: the pool cannot be made: check its limits", opts.Name)
+		return nil, engine.PoolNotMade(opts.Name)
 	}
 	return d, nil
 }

@@ -3,13 +3,12 @@ package postgres
 import (
 	"context"
 	"errors"
-	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"dbrunner/internal/db"
+	"dbrunner/internal/db/engine"
 )
 
 // ledgerColumns are the ledger's columns with their types.
@@ -52,7 +51,7 @@ func DDL() string {
 	return createSchema + ";\n\n" + createTable + ";\n\n" + createIndex + ";\n\n" +
 		"-- The runners' login, here dbrunner, needs:\n" +
 		"-- GRANT USAGE ON SCHEMA dbrunner TO dbrunner;\n" +
-		"-- GRANT SELECT, INSERT, UPDATE, DELETE ON dbrunner.ledger TO dbrunner;\n"
+		engine.GrantLedger
 }
 
 // Probe reaches the server and verifies the limits of a session (a new connection proves them), the ledger, and
@@ -80,7 +79,7 @@ func (d *Database) blind(err error) error {
 }
 
 func (d *Database) unfit(format string, args ...any) *db.Error {
-	return db.Errorf(db.ClassUnavailable, db.CodeUnavailable, "database %s: %s", d.opts.Name, fmt.Sprintf(format, args...))
+	return engine.Unfit(d.opts.Name, format, args...)
 }
 
 func (l *lease) takesWrites() error {
@@ -100,31 +99,9 @@ func (l *lease) takesWrites() error {
 }
 
 func (l *lease) verifyLedger() error {
-	there, err := l.columns()
-	if err != nil {
-		return err
-	}
-	if there == nil {
-		if l.d.opts.Ledger != db.LedgerManage {
-			return l.d.unfit("the table dbrunner.ledger is missing; `runner ledger ddl` prints what creates it")
-		}
-		if err := l.createLedger(); err != nil {
-			return err
-		}
-		if there, err = l.columns(); err != nil {
-			return err
-		}
-	}
-	for _, want := range ledgerColumns {
-		if !slices.Contains(there, want) {
-			return l.d.unfit("the table dbrunner.ledger has no column %s of type %s; `runner ledger ddl` prints how it must be",
-				want[0], want[1])
-		}
-	}
-	if err := l.verifyKey(); err != nil {
-		return err
-	}
-	return l.verifyRights()
+	return engine.VerifyLedger(l.d.opts.Name, l.d.opts.Ledger, ledgerColumns, "missing", engine.LedgerLook{
+		Columns: l.columns, Create: l.createLedger, HasKey: l.hasKey, MissingRights: l.missingRights,
+	})
 }
 
 // columns are the names and types of the ledger's columns, nil if there is no such table.
@@ -138,33 +115,23 @@ func (l *lease) columns() ([][2]string, error) {
 	return out, err
 }
 
-// verifyKey looks for the unique key that is the fence: without it an effect could happen twice.
-func (l *lease) verifyKey() error {
+// hasKey looks for the unique key that is the fence: without it an effect could happen twice.
+func (l *lease) hasKey() (bool, error) {
 	rows, err := l.query(`SELECT 1 FROM pg_catalog.pg_index i WHERE i.indrelid = to_regclass('dbrunner.ledger')
 		AND i.indisunique AND i.indisvalid AND i.indimmediate AND i.indpred IS NULL AND i.indexprs IS NULL
 		AND (SELECT array_agg(a.attname::text ORDER BY a.attname) FROM pg_catalog.pg_attribute a
 			WHERE a.attrelid = i.indrelid AND a.attnum = ANY(i.indkey)) = '{database_name,job_id,namespace}'`)
-	if err == nil && len(rows) == 0 {
-		return l.d.unfit("the table dbrunner.ledger has no primary key (namespace, database_name, job_id), " +
-			"without which an effect could happen twice; `runner ledger ddl` prints how it must be")
-	}
-	return err
+	return len(rows) > 0, err
 }
 
-func (l *lease) verifyRights() error {
+// missingRights are those that the login has not.
+func (l *lease) missingRights() (missing []string, err error) {
 	rows, err := l.query(`SELECT p FROM unnest('{SELECT,INSERT,UPDATE,DELETE}'::text[]) p
 		WHERE NOT has_table_privilege('dbrunner.ledger', p)`)
-	if err != nil {
-		return err
-	}
-	var missing []string
 	for _, row := range rows {
 		missing = append(missing, string(row[0]))
 	}
-	if len(missing) > 0 {
-		return l.d.unfit("the login lacks the right to %s on dbrunner.ledger; grant it", strings.Join(missing, ", "))
-	}
-	return nil
+	return missing, err
 }
 
 // createLedger makes the table. The statements go together, so that they are one transaction.
@@ -192,6 +159,5 @@ func (l *lease) createLedger() error {
 }
 
 func (d *Database) mayNotCreate() *db.Error {
-	return d.unfit("the login may not create the table dbrunner.ledger; grant it CREATE on the database, " +
-		"or let a DBA run what `runner ledger ddl` prints")
+	return engine.MayNotCreate(d.opts.Name, "CREATE on the database")
 }

@@ -6,6 +6,7 @@ import (
 
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/dialect"
+	"dbrunner/internal/db/engine"
 )
 
 // Read runs the statement in a READ ONLY transaction, in one trip, which quick reads that wait at the same moment
@@ -18,7 +19,7 @@ func (d *Database) Read(ctx context.Context, call db.Call, stmt *dialect.Compile
 	if !d.reads.enter(r) {
 		told, gone := d.await(ctx, r)
 		if gone {
-			return db.ResultSet{}, waitGivenUp(ctx)
+			return db.ResultSet{}, engine.WaitGivenUp(ctx)
 		}
 		if told == answered {
 			return r.set, r.err
@@ -101,7 +102,7 @@ func (d *Database) leadOnce(ctx context.Context, r *pendingRead) (set db.ResultS
 func (d *Database) panicked(own *pendingRead, l *lease, t *readBatch) {
 	if t != nil {
 		t.close()
-		d.reads.back(t.unanswered(), errGivenUp())
+		d.reads.back(t.unanswered(), engine.GivenUp(nil))
 		select {
 		case <-own.readEvent: // answered before
 		default:

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"dbrunner/internal/db"
+	"dbrunner/internal/db/engine"
 )
 
 const (
@@ -50,11 +51,6 @@ type readBatch struct {
 
 	again bool // the leader's own read is to be run once more
 	over  bool // under readers.mu: the session is not the trip's any more
-}
-
-// errGivenUp is the answer to a reading that was given up while a trip had it.
-func errGivenUp() *db.Error {
-	return db.Errorf(db.ClassCanceled, db.CodeCanceled, "the work was given up; it is rolled back")
 }
 
 // run brings the reads to their answers. again: the leader's own has none, and is to be run once more.
@@ -225,7 +221,7 @@ func (t *readBatch) putBack(r *pendingRead) {
 		return
 	}
 	t.gone |= 1 << (t.done - 1)
-	t.d.reads.back([]*pendingRead{r}, errGivenUp())
+	t.d.reads.back([]*pendingRead{r}, engine.GivenUp(nil))
 }
 
 // unanswered are the reads that came along and wait for this trip still.
@@ -308,7 +304,7 @@ func (t *readBatch) broke(ctx context.Context, cause error) (again bool) {
 		again = again && current != t.reads[0]
 		t.d.reads.answer(current, db.ResultSet{}, t.breakage(ctx, cause))
 	}
-	t.d.reads.back(t.unanswered(), errGivenUp())
+	t.d.reads.back(t.unanswered(), engine.GivenUp(nil))
 	return again || t.again
 }
 
@@ -318,7 +314,7 @@ func (t *readBatch) breakage(ctx context.Context, cause error) *db.Error {
 		t.d.lost()
 	}
 	if t.out.ok() {
-		return dbError(t.ownError(ctx, cause))
+		return engine.NotEncoded(t.ownError(ctx, cause))
 	}
 	failure := t.failure(ctx, &t.out)
 	failure.Statement = min(t.out.at, 0)

@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"dbrunner/internal/db"
+	"dbrunner/internal/db/engine"
 )
 
 // lease is a session that a call has, with the bounds of the call.
@@ -78,7 +79,7 @@ func (l *lease) afresh(ctx context.Context, opts db.RowOptions) error {
 		}
 		s, err := l.d.acquire(wait)
 		if err != nil && wait.Err() != nil && ctx.Err() == nil {
-			return errTimeOver()
+			return engine.TimeOver()
 		}
 		if err != nil {
 			return err

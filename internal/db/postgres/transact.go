@@ -7,6 +7,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"dbrunner/internal/db"
+	"dbrunner/internal/db/engine"
 )
 
 const (
@@ -100,7 +101,7 @@ func (t *transaction) statementsTrip(ctx context.Context, out *outcome) error {
 	for i, stmt := range t.tx.Statements {
 		if err := t.appendStatement(stmt, t.named); err != nil {
 			t.forgetUnsent()
-			return dbError(err).At(i)
+			return engine.NotEncoded(err).At(i)
 		}
 	}
 	t.buf = appendSync(t.buf)
@@ -128,9 +129,9 @@ func (t *transaction) verify(ctx context.Context, out *outcome) (*db.Entry, erro
 	if err := t.nameTypes(); err != nil {
 		return nil, t.ownError(ctx, err)
 	}
-	for i, guard := range t.tx.Expect {
-		if n := out.sets[i].RowsAffected; !guard.Holds(n) {
-			return nil, expectError(guard, n).At(i)
+	for i := range t.tx.Expect {
+		if failure := engine.CheckGuard(t.tx.Expect, i, out.sets[i].RowsAffected); failure != nil {
+			return nil, failure
 		}
 	}
 	if t.seal == nil {
@@ -144,31 +145,15 @@ func (t *transaction) verify(ctx context.Context, out *outcome) (*db.Entry, erro
 	return t.seal(ctx, out.sets)
 }
 
-func expectError(r *db.Range, n int64) *db.Error {
-	want := db.Errorf(db.ClassPermanent, db.CodeExpectRows, "%d rows, expected %d to %d", n, r.Min, r.Max)
-	switch {
-	case r.Min == r.Max:
-		want.Message = db.Errorf(want.Class, want.Code, "%d rows, expected %d", n, r.Min).Message
-	case r.Max < 0:
-		want.Message = db.Errorf(want.Class, want.Code, "%d rows, expected at least %d", n, r.Min).Message
-	}
-	return want
-}
-
 // bounds reports whether the call's bounds still hold: after it COMMIT is on its way.
 func (t *transaction) bounds(ctx context.Context) error {
 	if ctx.Err() != nil {
-		return db.Errorf(db.ClassCanceled, db.CodeCanceled, "the work was given up; it is rolled back").Because(context.Cause(ctx))
+		return engine.GivenUp(context.Cause(ctx))
 	}
 	if !t.deadline.IsZero() && !time.Now().Before(t.deadline) {
-		return errTimeOver()
+		return engine.TimeOver()
 	}
 	return nil
-}
-
-func errTimeOver() *db.Error {
-	return db.Errorf(db.ClassTimeout, db.CodeTimeout, "the job's time limit is over; it is rolled back").
-		Because(context.DeadlineExceeded)
 }
 
 // rollback ends the transaction and does not wait for the answer. The call's own bounds may be over, and are not in force
@@ -279,7 +264,7 @@ func (t *transaction) lostCommit(ctx context.Context, sentAt int, cause error) e
 	case t.commit.failed != nil && !unanswered(t.commit.failed, true):
 		return t.d.serverError(t.commit.failed, "", -1)
 	}
-	return unknownCommit(cause)
+	return engine.UnknownCommit(cause)
 }
 
 // cutCommit is the end of a second trip that could not be written to its end.
@@ -288,7 +273,7 @@ func (t *transaction) cutCommit(ctx context.Context, n, sentAt int, cause error)
 	if n < sentAt {
 		return t.linkError(ctx, cause)
 	}
-	return unknownCommit(cause)
+	return engine.UnknownCommit(cause)
 }
 
 // committed judges a second trip that was answered to its end.
@@ -308,7 +293,7 @@ func (t *transaction) committed(ctx context.Context, fenced bool) error {
 		return t.fenceError(ctx)
 	case t.commit.failed != nil && unanswered(t.commit.failed, false):
 		t.markBroken(false)
-		return unknownCommit(t.commit.failed)
+		return engine.UnknownCommit(t.commit.failed)
 	case t.commit.failed != nil:
 		return t.ended(ctx, t.d.serverError(t.commit.failed, "", -1))
 	}
@@ -342,12 +327,12 @@ func (t *transaction) fenceError(ctx context.Context) error {
 	e := t.insert.failed
 	switch e.Code {
 	case "23505":
-		return db.Errorf(db.ClassAlreadyRecorded, db.CodeUnique, "the ledger has a row for this job already").Because(e)
+		return engine.AlreadyRecorded().Because(e)
 	case "42501": // the job may have taken another role
 		t.again, t.asLogin = !t.asLogin && !t.dead, true
 	}
 	out := t.d.serverError(e, "", -1)
-	out.Message = "the ledger row could not be written: " + out.Message
+	out.Message = engine.RowNotWritten + out.Message
 	if e.Code == noRow {
 		out.Code, out.Message = db.CodeDatabase, rowKeptOut
 	}

@@ -8,6 +8,7 @@ import (
 
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/dialect"
+	"dbrunner/internal/db/engine"
 )
 
 // sent is one statement of a job under way.
@@ -215,7 +216,7 @@ func (r *reader) start(columns []db.Column) {
 		r.s.encoder.Expect(p.size + p.size/16)
 	}
 	if err := r.s.encoder.Start(columns); err != nil {
-		r.refuse(dbError(err))
+		r.refuse(engine.NotEncoded(err))
 	}
 }
 
@@ -233,7 +234,7 @@ func (r *reader) row(body []byte) error {
 			return err
 		}
 		if err != nil {
-			r.refuse(dbError(err))
+			r.refuse(engine.NotEncoded(err))
 		}
 	}
 	if r.out.refuse == nil {
@@ -264,7 +265,7 @@ func (r *reader) complete(tag []byte) {
 	if p.columns != nil && r.out.refuse == nil {
 		var err error
 		if set, err = r.s.encoder.Finish(); err != nil {
-			r.refuse(dbError(err))
+			r.refuse(engine.NotEncoded(err))
 		}
 		p.size = len(set.Rows)
 	} else {

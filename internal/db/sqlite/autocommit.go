@@ -9,6 +9,7 @@ import (
 	"dbrunner/internal/crash"
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/dialect"
+	"dbrunner/internal/db/engine"
 )
 
 // Execute runs one statement outside of any transaction of ours, on the connection that writes: whoever wants to know in
@@ -124,7 +125,7 @@ func (d *Database) finish(ctx context.Context, c *conn, once *db.Once, set db.Re
 	case failure != nil:
 		return db.OutcomeUnknown(failure)
 	case !written:
-		return db.Errorf(db.ClassAlreadyRecorded, db.CodeUnique, "another end of this job is on record")
+		return engine.OtherEnd()
 	}
 	return err
 }

@@ -65,12 +65,11 @@ type conn struct {
 	cache cache
 	rows  engine.RowEncoder
 
-	timeout  time.Duration // of the call under way, for the text of its error
-	maxBytes int64         // of the rows of the call under way, 0 = no limit
-	spoilt   bool          // to be closed instead of used again
-	moved    bool          // its file is not where it was: neither are those of the pool's other connections
-	vacuum   bool          // the statement is a VACUUM: it attaches a file of its own, and what it writes is what there was
-	whole    bool          // the statement is not stopped by the caps on its rows: nothing would take it back
+	maxBytes int64 // of the rows of the call under way, 0 = no limit
+	spoilt   bool  // to be closed instead of used again
+	moved    bool  // its file is not where it was: neither are those of the pool's other connections
+	vacuum   bool  // the statement is a VACUUM: it attaches a file of its own, and what it writes is what there was
+	whole    bool  // the statement is not stopped by the caps on its rows: nothing would take it back
 }
 
 // openConn opens the file for writing (which creates it, if that is allowed) or for reading only.
@@ -180,7 +179,6 @@ func (c *conn) close() {
 
 // arm has the call's statements stopped when its time is over or its context ends.
 func (c *conn) arm(ctx context.Context, timeout time.Duration) (stop func() bool) {
-	c.timeout = timeout
 	return c.watch.arm(ctx, timeout)
 }
 
@@ -301,9 +299,9 @@ func isReadOnly(err error) bool {
 func (c *conn) stopped() *db.Error {
 	switch c.watch.interrupted() {
 	case timedOut:
-		return db.Errorf(db.ClassTimeout, db.CodeTimeout, "stopped after the time limit of %s", c.timeout)
+		return engine.TimeOver()
 	case canceled:
-		return db.Errorf(db.ClassCanceled, db.CodeCanceled, "canceled")
+		return engine.GivenUp(nil)
 	default:
 		return nil
 	}

@@ -30,8 +30,8 @@ func Open(opts db.Options) (db.Database, error) {
 		return nil, fmt.Errorf("database %s: %w", opts.Name, err)
 	}
 	d := &Database{opts: opts, settings: s, dialect: Dialect()}
-	d.writers = newPool(1, func(ctx context.Context) (*conn, error) { return openConn(ctx, &d.settings, false) })
-	d.readers = newPool(s.readers, func(ctx context.Context) (*conn, error) { return openConn(ctx, &d.settings, true) })
+	d.writers = newPool(opts.Name, 1, func(ctx context.Context) (*conn, error) { return openConn(ctx, &d.settings, false) })
+	d.readers = newPool(opts.Name, s.readers, func(ctx context.Context) (*conn, error) { return openConn(ctx, &d.settings, true) })
 	return d, nil
 }
 

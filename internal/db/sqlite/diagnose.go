@@ -100,99 +100,89 @@ func (d *Database) Diagnose(ctx context.Context, how db.Diagnosis) ([]db.Finding
 	if err := c.h.configure(sqlite3.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true); err != nil {
 		return nil, c.failed(err, opening)
 	}
-	l := &look{c: c, d: d}
-	steps := []struct {
-		part string
-		look func() error
-	}{
-		{db.PartServer, l.server},
-		{db.PartSettings, l.settings},
-		{db.PartLocks, l.locks},
-		{db.PartLedger, l.ledger},
+	l := &inspection{c: c, d: d}
+	stages := []engine.Stage{
+		{Part: db.PartServer, Run: l.server},
+		{Part: db.PartSettings, Run: l.settings},
+		{Part: db.PartLocks, Run: l.locks},
+		{Part: db.PartLedger, Run: l.ledger},
 	}
 	if how.Integrity {
-		steps = append(steps, struct {
-			part string
-			look func() error
-		}{"integrity", l.integrity})
+		stages = append(stages, engine.Stage{Part: "integrity", Run: l.integrity})
 	}
-	for _, step := range steps {
-		if err := c.retryBusy(step.look); err != nil {
-			l.find(step.part, db.GradeNote, "", "could not be looked at: %s", c.failed(err, running).Message)
-		}
+	for i, stage := range stages {
+		stages[i].Run = func(ctx context.Context) error { return c.retryBusy(func() error { return stage.Run(ctx) }) }
 	}
-	return l.found, nil
+	l.Run(ctx, stages, func() bool { return false }, "", func(err error) string { return c.failed(err, running).Message })
+	return l.Findings, nil
 }
 
-// look is a diagnosis under way.
-type look struct {
-	c     *conn
-	d     *Database
-	found []db.Finding
+// inspection is a diagnosis under way.
+type inspection struct {
+	engine.Findings
+
+	c *conn
+	d *Database
 }
 
-func (l *look) find(part string, grade db.Grade, remedy, format string, args ...any) {
-	l.found = append(l.found, db.Finding{Part: part, Grade: grade, Text: fmt.Sprintf(format, args...), Remedy: remedy})
-}
-
-func (l *look) server() error {
-	l.find(db.PartServer, db.GradeOK, "", "SQLite %s, in this process", sqlite3.SQLITE_VERSION)
+func (l *inspection) server(context.Context) error {
+	l.Find(db.PartServer, db.GradeOK, "", "SQLite %s, in this process", sqlite3.SQLITE_VERSION)
 	free, ok := freeSpace(filepath.Dir(l.d.settings.path))
 	switch {
 	case !ok:
-		l.find(db.PartServer, db.GradeNote, "", "the free space of the disk is not known here")
+		l.Find(db.PartServer, db.GradeNote, "", "the free space of the disk is not known here")
 	case free < lowSpace:
-		l.find(db.PartServer, db.GradeWarning, "make room", "%d MiB of the disk are free", free>>20)
+		l.Find(db.PartServer, db.GradeWarning, "make room", "%d MiB of the disk are free", free>>20)
 	default:
-		l.find(db.PartServer, db.GradeOK, "", "%d MiB of the disk are free", free>>20)
+		l.Find(db.PartServer, db.GradeOK, "", "%d MiB of the disk are free", free>>20)
 	}
 	return nil
 }
 
-func (l *look) settings() error {
+func (l *inspection) settings(context.Context) error {
 	mode, err := l.c.pragma("PRAGMA journal_mode")
 	if err != nil {
 		return err
 	}
 	if mode == "wal" {
-		l.find(db.PartSettings, db.GradeOK, "", "journal_mode = wal")
+		l.Find(db.PartSettings, db.GradeOK, "", "journal_mode = wal")
 	} else {
-		l.find(db.PartSettings, db.GradeNote, "", "journal_mode = %s; a runner sets it to wal", mode)
+		l.Find(db.PartSettings, db.GradeNote, "", "journal_mode = %s; a runner sets it to wal", mode)
 	}
 	synchronous := strings.ToLower(l.d.settings.synchronous)
 	if synchronous == "normal" {
-		l.find(db.PartSettings, db.GradeWarning, "leave the setting synchronous out",
+		l.Find(db.PartSettings, db.GradeWarning, "leave the setting synchronous out",
 			"synchronous = normal: an effect that was answered may be lost at a power cut")
 	} else {
-		l.find(db.PartSettings, db.GradeOK, "", "synchronous = %s", synchronous)
+		l.Find(db.PartSettings, db.GradeOK, "", "synchronous = %s", synchronous)
 	}
 	if info, err := os.Stat(l.d.settings.path + "-wal"); err == nil {
-		l.find(db.PartSettings, db.GradeOK, "", "the write-ahead log has %d KiB", (info.Size()+1023)>>10)
+		l.Find(db.PartSettings, db.GradeOK, "", "the write-ahead log has %d KiB", (info.Size()+1023)>>10)
 	}
 	return nil
 }
 
 // locks tries whether the file could be written at this moment: nobody knows who keeps it from that.
-func (l *look) locks() error {
+func (l *inspection) locks(context.Context) error {
 	if l.c.h.readOnly() {
-		l.find(db.PartLocks, db.GradeWarning, "check the permissions of the file and its folder", "the file cannot be written here")
+		l.Find(db.PartLocks, db.GradeWarning, "check the permissions of the file and its folder", "the file cannot be written here")
 		return nil
 	}
 	if _, err := l.c.pragma("BEGIN IMMEDIATE"); err != nil {
 		if !isBusy(err) {
 			return err
 		}
-		l.find(db.PartLocks, db.GradeNote, "", "somebody writes at this moment")
+		l.Find(db.PartLocks, db.GradeNote, "", "somebody writes at this moment")
 		return nil
 	}
-	l.find(db.PartLocks, db.GradeOK, "", "nobody writes at this moment")
+	l.Find(db.PartLocks, db.GradeOK, "", "nobody writes at this moment")
 	_, err := l.c.pragma("ROLLBACK")
 	return err
 }
 
-func (l *look) ledger() error {
+func (l *inspection) ledger(context.Context) error {
 	if l.d.opts.Ledger == db.LedgerOff {
-		l.find(db.PartLedger, db.GradeNote, "", "off")
+		l.Find(db.PartLedger, db.GradeNote, "", "off")
 		return nil
 	}
 	there, err := l.c.pragma("SELECT count(*) FROM main.sqlite_schema WHERE type = 'table' AND name = '" + ledgerTable + "'")
@@ -200,18 +190,18 @@ func (l *look) ledger() error {
 		return err
 	}
 	if there == "0" {
-		l.find(db.PartLedger, db.GradeNote, "", "the table %s is not there", ledgerTable)
+		l.Find(db.PartLedger, db.GradeNote, "", "the table %s is not there", ledgerTable)
 		return nil
 	}
 	size, err := l.ledgerSize()
 	if err != nil {
 		return err
 	}
-	l.find(db.PartLedger, db.GradeOK, "", "%s", size)
+	l.Find(db.PartLedger, db.GradeOK, "", "%s", size)
 	return nil
 }
 
-func (l *look) ledgerSize() (string, error) {
+func (l *inspection) ledgerSize() (string, error) {
 	s, _, err := l.c.h.prepare(`SELECT (SELECT count(*) FROM (SELECT 1 FROM main.dbrunner_ledger WHERE namespace = ?1 AND database_name = ?2 LIMIT ?3)),
 		(SELECT COALESCE(sum(length(answer) + 200), 0) FROM (SELECT answer FROM main.dbrunner_ledger LIMIT ?3)),
 		(SELECT COALESCE(min(recorded_at), 0) FROM main.dbrunner_ledger WHERE namespace = ?1 AND database_name = ?2)`, 0)
@@ -232,16 +222,16 @@ func (l *look) ledgerSize() (string, error) {
 	return engine.LedgerSize(s.columnInt(0), s.columnInt(1), oldest), nil
 }
 
-func (l *look) integrity() error {
+func (l *inspection) integrity(context.Context) error {
 	answer, err := l.c.pragma("PRAGMA quick_check(1)")
 	if err != nil {
 		return err
 	}
 	if answer == "ok" {
-		l.find("integrity", db.GradeOK, "", "the stored data is in order (quick_check)")
+		l.Find("integrity", db.GradeOK, "", "the stored data is in order (quick_check)")
 		return nil
 	}
-	l.find("integrity", db.GradeFault, "stop the runners, and restore the file from a backup", "the stored data is damaged (quick_check)")
+	l.Find("integrity", db.GradeFault, "stop the runners, and restore the file from a backup", "the stored data is damaged (quick_check)")
 	return nil
 }
 

@@ -8,6 +8,7 @@ import (
 	sqlite3 "modernc.org/sqlite/lib"
 
 	"dbrunner/internal/db"
+	"dbrunner/internal/db/engine"
 )
 
 const ledgerTable = "dbrunner_ledger"
@@ -105,7 +106,7 @@ func (d *Database) fence(c *conn, e *db.Entry) *db.Error {
 	}
 	failure := d.ledgerFailed(c, err)
 	if failure.Code == db.CodeUnique {
-		failure.Class, failure.Message = db.ClassAlreadyRecorded, "the ledger has a row for this job already"
+		failure.Class, failure.Message = db.ClassAlreadyRecorded, engine.RecordedMessage
 	}
 	return failure
 }

@@ -61,7 +61,7 @@ func convert(v dialect.Value) (arg argument, wrong string) {
 		return convertBase64(v, sqlite3.SQLITE_BLOB)
 	case typeJSON:
 		if !json.Valid([]byte(v.Text)) {
-			return arg, "type json takes a JSON value, or a string that holds one"
+			return arg, engine.NotJSON
 		}
 		return argument{class: sqlite3.SQLITE_TEXT, text: v.Text}, ""
 	default:
@@ -127,7 +127,7 @@ func convertBase64(v dialect.Value, class int32) (arg argument, wrong string) {
 	}
 	raw, err := base64.StdEncoding.DecodeString(v.Text)
 	if err != nil {
-		return arg, "not standard base64 with padding"
+		return arg, engine.NotBase64
 	}
 	return argument{class: class, text: string(raw)}, ""
 }

@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -13,8 +14,9 @@ import (
 // pool is a bounded set of connections of one kind. A connection to a file does not age, so none is closed
 // for its age or for being idle; of PoolOptions, Max alone has a meaning here.
 type pool struct {
-	open  func(context.Context) (*conn, error)
-	slots chan struct{} // one element for each connection in use
+	database string // its configured name
+	open     func(context.Context) (*conn, error)
+	slots    chan struct{} // one element for each connection in use
 
 	mu     sync.Mutex // guards idle and closed
 	idle   []*conn    // the last one was used last
@@ -24,8 +26,8 @@ type pool struct {
 	acquires, canceled, waited atomic.Int64
 }
 
-func newPool(size int, open func(context.Context) (*conn, error)) *pool {
-	return &pool{open: open, slots: make(chan struct{}, size)}
+func newPool(database string, size int, open func(context.Context) (*conn, error)) *pool {
+	return &pool{database: database, open: open, slots: make(chan struct{}, size)}
 }
 
 // acquire gives out a connection, opening one where none is idle; release must follow.
@@ -37,7 +39,7 @@ func (p *pool) acquire(ctx context.Context) (*conn, *db.Error) {
 	if p.closed {
 		p.mu.Unlock()
 		<-p.slots
-		return nil, db.Errorf(db.ClassUnavailable, db.CodeUnavailable, "the database is closed")
+		return nil, engine.Closed(p.database, errClosed)
 	}
 	var c *conn
 	if n := len(p.idle); n > 0 {
@@ -76,17 +78,19 @@ func (p *pool) enter(ctx context.Context) *db.Error {
 		<-p.slots
 	}
 	p.canceled.Add(1)
-	return db.Errorf(db.ClassCanceled, db.CodeCanceled, "canceled while waiting for a connection").Because(ctx.Err())
+	return engine.WaitGivenUp(ctx)
 }
+
+// errClosed is the cause of what a closed pool refuses.
+var errClosed = errors.New("sqlite: closed")
 
 // notOpened is the error of a connection that could not be opened.
 func notOpened(ctx context.Context, err error) *db.Error {
-	if ctx.Err() != nil {
-		return db.Errorf(db.ClassCanceled, db.CodeCanceled, "canceled while connecting").Because(err)
-	}
-	e := opened(err)
-	e.Class, e.Code = db.ClassUnavailable, db.CodeUnavailable
-	return e
+	return engine.CheckNotConnected(ctx, err, func(err error) *db.Error {
+		e := opened(err)
+		e.Class, e.Code = db.ClassUnavailable, db.CodeUnavailable
+		return e
+	})
 }
 
 // release takes a connection back.

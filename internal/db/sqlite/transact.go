@@ -2,10 +2,10 @@ package sqlite
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"dbrunner/internal/db"
+	"dbrunner/internal/db/engine"
 )
 
 // Transact runs the statements in one transaction, seals it with a ledger row and commits it.
@@ -78,22 +78,7 @@ func (c *conn) afterwards(set db.ResultSet, expect []*db.Range, i int) *db.Error
 	if !c.h.inTransaction() {
 		return db.Errorf(db.ClassPermanent, db.CodeTransactionAborted, "the statement ended the transaction")
 	}
-	if i < len(expect) && !expect[i].Holds(set.RowsAffected) {
-		return db.Errorf(db.ClassPermanent, db.CodeExpectRows, "%d rows, %s expected", set.RowsAffected, wanted(expect[i]))
-	}
-	return nil
-}
-
-// wanted says what a guard expects.
-func wanted(r *db.Range) string {
-	switch {
-	case r.Max < 0:
-		return fmt.Sprintf("at least %d", r.Min)
-	case r.Min == r.Max:
-		return fmt.Sprintf("exactly %d", r.Min)
-	default:
-		return fmt.Sprintf("%d to %d", r.Min, r.Max)
-	}
+	return engine.CheckGuard(expect, i, set.RowsAffected)
 }
 
 // seal calls the job's seal and inserts the row that it returns. Its error is returned as it is.

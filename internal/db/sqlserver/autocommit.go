@@ -88,7 +88,7 @@ func (a *autocommitRun) start(ctx context.Context) error {
 		return a.d.failure(ctx, a.session, err, -1)
 	}
 	if n, ok := last(t); !ok || n < 0 {
-		return db.Errorf(db.ClassLocked, db.CodeLockTimeout, "another session executes this job")
+		return engine.Executing()
 	}
 	a.locked = true
 	_, err := a.d.ask(ctx, a.session, insertEntry, a.d.entryArgs(a.once.Start))
@@ -141,10 +141,7 @@ func (a *autocommitRun) statement(ctx context.Context) (db.ResultSet, error) {
 		return db.ResultSet{}, failure.NotRolledBack()
 	case out.refused != nil:
 		set := db.ResultSet{RowsAffected: out.affected}
-		refused, ok := errors.AsType[*db.Error](out.refused)
-		if !ok {
-			refused = db.Errorf(db.ClassTookEffect, db.CodeDatabase, "the rows could not be encoded").Because(out.refused)
-		}
+		refused := engine.NotEncoded(out.refused)
 		refused.Class = db.ClassTookEffect
 		return set, refused.At(0)
 	}
@@ -218,7 +215,7 @@ func (a *autocommitRun) conclude(ctx context.Context, row *db.Entry, err error) 
 		a.kill()
 		return db.OutcomeUnknown(failed)
 	case n == 0:
-		return db.Errorf(db.ClassAlreadyRecorded, db.CodeUnique, "another end of this job is on record")
+		return engine.OtherEnd()
 	}
 	return err
 }

@@ -27,8 +27,8 @@ func (t *transaction) executeBatch(ctx context.Context, stmt *dialect.Compiled, 
 	if err != nil {
 		return err
 	}
-	if at < len(t.tx.Expect) && !t.tx.Expect[at].Holds(b.affected) {
-		return expectError(t.tx.Expect[at], b.affected).At(at)
+	if failure := engine.CheckGuard(t.tx.Expect, at, b.affected); failure != nil {
+		return failure
 	}
 	t.sets = append(t.sets, db.ResultSet{RowsAffected: b.affected})
 	return nil

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"dbrunner/internal/db"
+	"dbrunner/internal/db/engine"
 )
 
 const (
@@ -55,18 +56,9 @@ func (s *session) role(ctx context.Context) db.Role {
 }
 
 func (d *Database) checkNotConnected(ctx context.Context, err error) *db.Error {
-	if ctx.Err() != nil {
-		return db.Errorf(db.ClassCanceled, db.CodeCanceled, "given up while connecting").Because(context.Cause(ctx))
-	}
-	return d.connectError(err)
+	return engine.CheckNotConnected(ctx, err, d.connectError)
 }
 
 func (d *Database) checkFailed(ctx context.Context, err error) *db.Error {
-	if ctx.Err() != nil {
-		return db.Errorf(db.ClassCanceled, db.CodeCanceled, "given up while the server was asked").Because(context.Cause(ctx))
-	}
-	if e := d.connectError(err); e.EngineCode != "" {
-		return e
-	}
-	return db.Errorf(db.ClassUnavailable, db.CodeUnavailable, "database %s took the connection and did not answer a query over it", d.opts.Name)
+	return engine.CheckFailed(ctx, d.opts.Name, err, d.connectError)
 }

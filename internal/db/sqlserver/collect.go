@@ -2,7 +2,6 @@ package sqlserver
 
 import (
 	"database/sql/driver"
-	"errors"
 
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/engine"
@@ -94,8 +93,5 @@ func asError(err error) error {
 	if err == nil {
 		return nil
 	}
-	if _, ok := errors.AsType[*db.Error](err); ok {
-		return err
-	}
-	return db.Errorf(db.ClassPermanent, db.CodeDatabase, "the rows could not be encoded").Because(err)
+	return engine.NotEncoded(err)
 }

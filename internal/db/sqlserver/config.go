@@ -44,22 +44,7 @@ func parseSettings(in map[string]string) (settings, error) {
 		"label_sessions": &s.label, "show_raised_messages": &s.showMessages, "require_read_only_login": &s.readOnlyLogin,
 		"allow_unencrypted": &s.plain, "allow_unverified_certificate": &s.anyCertificate,
 	}
-	var errs []error
-	for _, name := range slices.Sorted(maps.Keys(in)) {
-		target, ok := known[name]
-		if !ok {
-			errs = append(errs, fmt.Errorf("unknown setting %q: known are %s", name,
-				strings.Join(slices.Sorted(maps.Keys(known)), ", ")))
-			continue
-		}
-		value, err := strconv.ParseBool(in[name])
-		if err != nil {
-			errs = append(errs, fmt.Errorf("setting %s must be true or false", name))
-			continue
-		}
-		*target = value
-	}
-	return s, errors.Join(errs...)
+	return s, engine.ParseSwitches(in, known)
 }
 
 const connectionForm = "write sqlserver://user:password@host:1433?database=name&encrypt=true"
@@ -87,14 +72,14 @@ func newConnector(opts *db.Options, own settings) (*mssql.Connector, error) {
 // connect to another server than was meant, the local one above all.
 func readConnection(text string) (*msdsn.Config, error) {
 	if text == "" {
-		return nil, errors.New("there is no connection string: " + connectionForm)
+		return nil, engine.NoConnectionString(connectionForm)
 	}
 	if err := engine.CheckConnectionString(text, "sqlserver://", "odbc:"); err != nil {
 		return nil, fmt.Errorf("%w: %s", err, connectionForm)
 	}
 	given, err := msdsn.Parse(text)
 	if err != nil { // the driver's text quotes parts of the connection string
-		return nil, errors.New("the connection string cannot be read: " + connectionForm +
+		return nil, engine.UnreadConnectionString(connectionForm +
 			"; where it names a file with a certificate, check that the file can be read")
 	}
 	if !serverName.MatchString(given.Parameters[msdsn.Server]) {

@@ -1,56 +1,49 @@
 package sqlserver
 
 import (
-	"context"
 	"crypto/tls"
 	"errors"
-	"net"
 	"strconv"
 	"strings"
-	"syscall"
 
 	mssql "github.com/microsoft/go-mssqldb"
 
 	"dbrunner/internal/db"
+	"dbrunner/internal/db/engine"
 )
 
 // connectError says why there is no connection and what to do about it. The driver's text names user, host and
 // database, so that only its kind is used, and the driver's error is not kept.
 func (d *Database) connectError(err error) *db.Error {
-	e := db.Errorf(db.ClassUnavailable, db.CodeUnavailable, "database %s cannot be reached: %s", d.opts.Name, connectRemedy(err))
+	code := ""
 	if server, ok := errors.AsType[mssql.Error](err); ok {
-		e.EngineCode = strconv.Itoa(int(server.Number))
+		code = strconv.Itoa(int(server.Number))
 	}
-	return e
+	return engine.Unreachable(d.opts.Name, connectRemedy(err), code)
 }
 
 func connectRemedy(err error) string {
 	if server, ok := errors.AsType[mssql.Error](err); ok {
 		return loginRemedy(server.Number)
 	}
-	if dns, ok := errors.AsType[*net.DNSError](err); ok {
-		if dns.IsNotFound {
-			return "its host name is not known; check the host in the connection string"
-		}
-		return "its host name cannot be looked up now"
+	if remedy := engine.HostRemedy(err); remedy != "" {
+		return remedy
 	}
 	_, badCertificate := errors.AsType[*tls.CertificateVerificationError](err)
-	netErr, isNet := errors.AsType[net.Error](err)
+	late := engine.TimeoutRemedy(err)
 	switch {
-	case errors.Is(err, syscall.ECONNREFUSED):
-		return "the connection was refused; check that the server runs, and host and port in the connection string"
 	case badCertificate, mentions(err, "certificate"):
 		return "the server's certificate was not accepted; check certificate= and hostnameincertificate= in the connection string"
 	case mentions(err, "no encryption"), mentions(err, "encrypt"):
 		return "the server does not offer the encryption that was asked for; check encrypt= in the connection string"
 	case mentions(err, "no instance matching"):
 		return "the server has no instance of that name; check it, and that SQL Server Browser runs, or name the port"
-	case errors.Is(err, context.DeadlineExceeded) || isNet && netErr.Timeout():
-		return "the server did not answer in time; check host and port, firewalls, and the server's load"
+	case late != "":
+		return late
 	case mentions(err, "azidentity"), mentions(err, "credential"):
 		return "Entra ID gave no token for the login; check fedauth and what belongs to it in the connection string"
 	}
-	return "the connection failed; check that the server runs, and the connection string"
+	return engine.ConnectFailed
 }
 
 // mentions is for what the driver tells by its text alone, which holds no more than kinds here.
@@ -78,5 +71,5 @@ func loginRemedy(number int32) string {
 	if v, ok := verdicts[number]; ok && v.class == unavailable {
 		return v.message
 	}
-	return "the server refused the connection"
+	return engine.ConnectionRefused
 }

@@ -49,15 +49,9 @@ func placeOf(connection string) place {
 func (d *Database) Caveats() []db.Finding {
 	switch {
 	case !d.place.encrypted:
-		return []db.Finding{{
-			Part: db.PartTLS, Grade: db.GradeWarning, Text: "the connection may be unencrypted",
-			Remedy: "write encrypt=true or encrypt=strict in the connection string, and leave allow_unencrypted out",
-		}}
+		return []db.Finding{engine.Unencrypted("write encrypt=true or encrypt=strict in the connection string, and leave allow_unencrypted out")}
 	case d.place.trusting:
-		return []db.Finding{{
-			Part: db.PartTLS, Grade: db.GradeWarning, Text: "any certificate of the server is accepted",
-			Remedy: "name the authority's file with certificate= in place of TrustServerCertificate, and leave allow_unverified_certificate out",
-		}}
+		return []db.Finding{engine.Unverified("name the authority's file with certificate= in place of TrustServerCertificate, and leave allow_unverified_certificate out")}
 	}
 	return nil
 }
@@ -80,15 +74,12 @@ func (d *Database) Stages(ctx context.Context) []db.Finding {
 	}
 	defer s.destroy()
 	defer context.AfterFunc(ctx, s.net.close)()
-	stages = append(stages, d.encryption(), db.Finding{Part: db.PartLogin, Grade: db.GradeOK, Text: "the login was accepted", Latency: time.Since(begun)})
+	stages = append(stages, d.encryption(), engine.LoginAccepted(time.Since(begun)))
 	begun = time.Now()
 	if _, err := s.query(ctx, checkSQL); err != nil {
-		return append(stages, db.Finding{
-			Part: db.PartQuery, Grade: db.GradeFault, Text: d.checkFailed(ctx, err).Message,
-			Remedy: "look at the server's log and load",
-		})
+		return append(stages, engine.QueryStage(0, d.checkFailed(ctx, err)))
 	}
-	return append(stages, db.Finding{Part: db.PartQuery, Grade: db.GradeOK, Text: "a trivial query was answered", Latency: time.Since(begun)})
+	return append(stages, engine.QueryStage(time.Since(begun), nil))
 }
 
 func (d *Database) encryption() db.Finding {
@@ -124,68 +115,55 @@ func (d *Database) Diagnose(ctx context.Context, how db.Diagnosis) ([]db.Finding
 	}
 	defer s.destroy()
 	defer context.AfterFunc(ctx, s.net.close)()
-	l := &diagnosis{s: s, d: d, how: how}
-	for _, step := range []struct {
-		part      string
-		diagnosis func(context.Context) error
-	}{
-		{db.PartServer, l.server},
-		{db.PartSettings, l.settings},
-		{db.PartSettings, l.session},
-		{db.PartLocks, l.locks},
-		{db.PartSessions, l.sessions},
-		{db.PartLedger, l.ledger},
-	} {
-		if err := step.diagnosis(ctx); err != nil {
-			l.find(step.part, db.GradeNote, "GRANT VIEW SERVER STATE to the login to see all of it, if it is a right that is missing",
-				"could not be looked at: %s", l.why(ctx, err))
-		}
-		if s.dead {
-			break
-		}
-	}
-	return l.found, nil
+	l := &inspection{s: s, d: d, how: how}
+	l.Run(ctx, []engine.Stage{
+		{Part: db.PartServer, Run: l.server},
+		{Part: db.PartSettings, Run: l.settings},
+		{Part: db.PartSettings, Run: l.session},
+		{Part: db.PartLocks, Run: l.locks},
+		{Part: db.PartSessions, Run: l.sessions},
+		{Part: db.PartLedger, Run: l.ledger},
+	}, func() bool { return s.dead }, "GRANT VIEW SERVER STATE to the login to see all of it, if it is a right that is missing",
+		func(err error) string { return l.why(ctx, err) })
+	return l.Findings, nil
 }
 
-// diagnosis is a diagnosis under way.
-type diagnosis struct {
-	s     *session
-	d     *Database
-	how   db.Diagnosis
-	found []db.Finding
-}
+// inspection is a diagnosis under way.
+type inspection struct {
+	engine.Findings
 
-func (l *diagnosis) find(part string, grade db.Grade, remedy, format string, args ...any) {
-	l.found = append(l.found, db.Finding{Part: part, Grade: grade, Text: fmt.Sprintf(format, args...), Remedy: remedy})
+	s   *session
+	d   *Database
+	how db.Diagnosis
 }
 
 // why says why a question was not answered, by the server's number alone.
-func (l *diagnosis) why(ctx context.Context, err error) string {
+func (l *inspection) why(ctx context.Context, err error) string {
 	if e, ok := errors.AsType[mssql.Error](err); ok {
 		return "error " + strconv.Itoa(int(e.Number))
 	}
 	return l.d.checkFailed(ctx, err).Message
 }
 
-func (l *diagnosis) server(ctx context.Context) error {
+func (l *inspection) server(ctx context.Context) error {
 	t, err := l.s.query(ctx, `SELECT CAST(SERVERPROPERTY('ProductVersion') AS nvarchar(128)), CAST(SERVERPROPERTY('Edition') AS nvarchar(128)),
 		CAST(@@MAX_CONNECTIONS AS bigint), CAST(DATABASEPROPERTYEX(DB_NAME(), 'Updateability') AS nvarchar(128))`)
 	if err != nil {
 		return err
 	}
 	row := t.rows[0]
-	l.find(db.PartServer, db.GradeOK, "", "SQL Server %v, %v", row[0], row[1])
+	l.Find(db.PartServer, db.GradeOK, "", "SQL Server %v, %v", row[0], row[1])
 	if row[3] == "READ_ONLY" {
-		l.find(db.PartServer, db.GradeWarning, "connect to the primary, or set ledger.mode: off for reads only", "the database takes no writes here")
+		l.Find(db.PartServer, db.GradeWarning, "connect to the primary, or set ledger.mode: off for reads only", "the database takes no writes here")
 	}
 	most := int64(max(l.how.PoolMax, 1))
 	if room, ok := row[2].(int64); ok {
-		l.find(db.PartSettings, db.GradeOK, "", "%d connections at most; pool.max is %d, so that at most %d runners fit", room, most, room/most)
+		l.Find(db.PartSettings, db.GradeOK, "", "%d connections at most; pool.max is %d, so that at most %d runners fit", room, most, room/most)
 	}
 	return nil
 }
 
-func (l *diagnosis) settings(ctx context.Context) error {
+func (l *inspection) settings(ctx context.Context) error {
 	t, err := l.s.query(ctx, `SELECT CAST(is_read_committed_snapshot_on AS bigint), CAST(snapshot_isolation_state AS bigint),
 		CAST(delayed_durability AS bigint), CAST(compatibility_level AS bigint) FROM sys.databases WHERE database_id = DB_ID()`)
 	if err != nil || len(t.rows) == 0 {
@@ -193,28 +171,28 @@ func (l *diagnosis) settings(ctx context.Context) error {
 	}
 	row := t.rows[0]
 	if row[0] == int64(1) {
-		l.find(db.PartSettings, db.GradeOK, "", "READ_COMMITTED_SNAPSHOT is on: reads do not wait for writers")
+		l.Find(db.PartSettings, db.GradeOK, "", "READ_COMMITTED_SNAPSHOT is on: reads do not wait for writers")
 	} else {
-		l.find(db.PartSettings, db.GradeNote, "a DBA may set it: ALTER DATABASE … SET READ_COMMITTED_SNAPSHOT ON",
+		l.Find(db.PartSettings, db.GradeNote, "a DBA may set it: ALTER DATABASE … SET READ_COMMITTED_SNAPSHOT ON",
 			"READ_COMMITTED_SNAPSHOT is off: reads wait for writers, and writers for reads")
 	}
 	if row[1] == int64(1) {
-		l.find(db.PartSettings, db.GradeOK, "", "ALLOW_SNAPSHOT_ISOLATION is on: jobs may ask for isolation snapshot")
+		l.Find(db.PartSettings, db.GradeOK, "", "ALLOW_SNAPSHOT_ISOLATION is on: jobs may ask for isolation snapshot")
 	} else {
-		l.find(db.PartSettings, db.GradeNote, "", "ALLOW_SNAPSHOT_ISOLATION is off: jobs that ask for isolation snapshot fail")
+		l.Find(db.PartSettings, db.GradeNote, "", "ALLOW_SNAPSHOT_ISOLATION is off: jobs that ask for isolation snapshot fail")
 	}
 	if row[2] == int64(2) {
-		l.find(db.PartSettings, db.GradeWarning, "ALTER DATABASE … SET DELAYED_DURABILITY = ALLOWED or DISABLED",
+		l.Find(db.PartSettings, db.GradeWarning, "ALTER DATABASE … SET DELAYED_DURABILITY = ALLOWED or DISABLED",
 			"DELAYED_DURABILITY is forced: an effect that was answered may be lost when the server crashes")
 	}
-	l.find(db.PartSettings, db.GradeOK, "", "compatibility level %v", row[3])
+	l.Find(db.PartSettings, db.GradeOK, "", "compatibility level %v", row[3])
 	return nil
 }
 
 // xactAbort is the bit of @@OPTIONS that says that an error rolls a transaction back.
 const xactAbort = 16384
 
-func (l *diagnosis) session(ctx context.Context) error {
+func (l *inspection) session(ctx context.Context) error {
 	t, err := l.s.query(ctx, "SELECT CAST(@@OPTIONS AS bigint)")
 	if err != nil {
 		return err
@@ -224,12 +202,12 @@ func (l *diagnosis) session(ctx context.Context) error {
 	if options&xactAbort != 0 {
 		state = "on"
 	}
-	l.find(db.PartSettings, db.GradeOK, "", "XACT_ABORT is %s by default; a runner sets it on", state)
+	l.Find(db.PartSettings, db.GradeOK, "", "XACT_ABORT is %s by default; a runner sets it on", state)
 	return nil
 }
 
 // locks tells who waits for whom. Of a statement only its kind is told, as the server names it.
-func (l *diagnosis) locks(ctx context.Context) error {
+func (l *inspection) locks(ctx context.Context) error {
 	t, err := l.s.query(ctx, `SELECT TOP (20) CAST(r.session_id AS bigint), COALESCE(s.program_name, N''), CAST(r.command AS nvarchar(32)),
 		CAST(r.wait_time / 1000 AS bigint), CAST(r.blocking_session_id AS bigint), COALESCE(b.program_name, N''), COALESCE(b.status, N'')
 		FROM sys.dm_exec_requests r JOIN sys.dm_exec_sessions s ON s.session_id = r.session_id
@@ -239,16 +217,16 @@ func (l *diagnosis) locks(ctx context.Context) error {
 		return err
 	}
 	for _, r := range t.rows {
-		l.find(db.PartLocks, db.GradeWarning, fmt.Sprintf("end or commit the transaction of session %v; if nobody can: KILL %v", r[4], r[4]),
+		l.Find(db.PartLocks, db.GradeWarning, fmt.Sprintf("end or commit the transaction of session %v; if nobody can: KILL %v", r[4], r[4]),
 			"session %v (%q) waits with %v since %vs for session %v (%q), %v", r[0], r[1], r[2], r[3], r[4], r[5], r[6])
 	}
 	if len(t.rows) == 0 {
-		l.find(db.PartLocks, db.GradeOK, "", "nobody that the login may see waits for a lock")
+		l.Find(db.PartLocks, db.GradeOK, "", "nobody that the login may see waits for a lock")
 	}
 	return nil
 }
 
-func (l *diagnosis) sessions(ctx context.Context) error {
+func (l *inspection) sessions(ctx context.Context) error {
 	t, err := l.s.query(ctx, `SELECT TOP (20) CAST(s.session_id AS bigint), COALESCE(s.program_name, N''), CAST(COALESCE(r.command, N'') AS nvarchar(32)),
 		CAST(CASE WHEN r.session_id IS NULL THEN DATEDIFF(second, s.last_request_end_time, GETDATE()) ELSE r.total_elapsed_time / 1000 END AS bigint)
 		FROM sys.dm_exec_sessions s LEFT JOIN sys.dm_exec_requests r ON r.session_id = s.session_id
@@ -261,22 +239,22 @@ func (l *diagnosis) sessions(ctx context.Context) error {
 	}
 	for _, r := range t.rows {
 		if r[2] == "" {
-			l.find(db.PartSessions, db.GradeWarning, fmt.Sprintf("it keeps its locks: let its client commit, or KILL %v", r[0]),
+			l.Find(db.PartSessions, db.GradeWarning, fmt.Sprintf("it keeps its locks: let its client commit, or KILL %v", r[0]),
 				"session %v (%q) is idle in a transaction since %vs", r[0], r[1], r[3])
 			continue
 		}
-		l.find(db.PartSessions, db.GradeWarning, fmt.Sprintf("if it should not: KILL %v", r[0]),
+		l.Find(db.PartSessions, db.GradeWarning, fmt.Sprintf("if it should not: KILL %v", r[0]),
 			"session %v (%q) runs %v since %vs", r[0], r[1], r[2], r[3])
 	}
 	if len(t.rows) == 0 {
-		l.find(db.PartSessions, db.GradeOK, "", "no statement that the login may see runs for more than %s, and no transaction waits for its client", engine.LongStatement)
+		l.Find(db.PartSessions, db.GradeOK, "", "no statement that the login may see runs for more than %s, and no transaction waits for its client", engine.LongStatement)
 	}
 	return nil
 }
 
-func (l *diagnosis) ledger(ctx context.Context) error {
+func (l *inspection) ledger(ctx context.Context) error {
 	if l.d.opts.Ledger == db.LedgerOff {
-		l.find(db.PartLedger, db.GradeNote, "", "off")
+		l.Find(db.PartLedger, db.GradeNote, "", "off")
 		return nil
 	}
 	there, err := l.s.columns(ctx)
@@ -284,7 +262,7 @@ func (l *diagnosis) ledger(ctx context.Context) error {
 		return err
 	}
 	if len(there) == 0 {
-		l.find(db.PartLedger, db.GradeNote, "", "the table dbrunner.ledger is not there, or the login may not see it")
+		l.Find(db.PartLedger, db.GradeNote, "", "the table dbrunner.ledger is not there, or the login may not see it")
 		return nil
 	}
 	t, err := l.s.query(ctx, `SELECT (SELECT COUNT_BIG(*) FROM (SELECT TOP (@p3) 1 AS one FROM dbrunner.ledger`+passing+`
@@ -304,7 +282,7 @@ func (l *diagnosis) ledger(ctx context.Context) error {
 	if at, ok := t.rows[0][2].(time.Time); ok {
 		oldest = at.UTC().Format(time.RFC3339)
 	}
-	l.find(db.PartLedger, db.GradeOK, "", "%s", engine.LedgerSize(rows, bytes, oldest))
+	l.Find(db.PartLedger, db.GradeOK, "", "%s", engine.LedgerSize(rows, bytes, oldest))
 	return nil
 }
 
@@ -327,7 +305,7 @@ func (d *Database) DryRun(ctx context.Context) (creates []string, err error) {
 		if d.opts.Ledger != db.LedgerManage || len(there) > 0 || d.rights.standby() {
 			return d.verifyLedger(ctx, s)
 		}
-		creates = []string{"the table dbrunner.ledger"}
+		creates = []string{engine.LedgerTable}
 		return d.mayCreate(ctx, s)
 	})
 	return creates, err

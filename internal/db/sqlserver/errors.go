@@ -90,9 +90,9 @@ func (d *Database) serverError(e mssql.Error, at int) *db.Error {
 func interrupted(ctx context.Context) *db.Error {
 	cause := context.Cause(ctx)
 	if errors.Is(cause, errTimeLimit) {
-		return db.Errorf(db.ClassTimeout, db.CodeTimeout, "the job's time limit is over; it is rolled back").Because(context.DeadlineExceeded)
+		return engine.TimeOver()
 	}
-	return db.Errorf(db.ClassCanceled, db.CodeCanceled, "the work was given up; it is rolled back").Because(cause)
+	return engine.GivenUp(cause)
 }
 
 // failure makes the public error of one that came before COMMIT was sent: in the call's context, by a statement's
@@ -124,15 +124,9 @@ func driverError(err error) *db.Error {
 	_, retryable := errors.AsType[mssql.RetryableError](err)
 	_, garbled := errors.AsType[mssql.StreamError](err)
 	if ended || retryable || garbled || errors.Is(err, context.Canceled) || errors.Is(err, errLinkLost) {
-		return db.Errorf(db.ClassLost, db.CodeConnectionLost, "the connection to the database was lost").Because(err)
+		return engine.ConnectionLost(err)
 	}
 	return engine.DriverError(err)
-}
-
-// unknownCommit is the end of a transaction whose COMMIT was sent and not answered.
-func unknownCommit(cause error) *db.Error {
-	return db.Errorf(db.ClassUnknown, db.CodeConnectionLost,
-		"the connection to the database was lost while it committed: whether it did is not known").Because(cause)
 }
 
 func errTransactionEnded() *db.Error {

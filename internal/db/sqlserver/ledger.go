@@ -9,6 +9,7 @@ import (
 	mssql "github.com/microsoft/go-mssqldb"
 
 	"dbrunner/internal/db"
+	"dbrunner/internal/db/engine"
 )
 
 // ownTimeout bounds the engine's own queries beyond the time for a lock.
@@ -43,8 +44,6 @@ const (
 	takenKey   = 2627
 	takenIndex = 2601
 )
-
-const takenMessage = "the ledger has a row for this job already"
 
 func arg(name string, value driver.Value) driver.NamedValue {
 	return driver.NamedValue{Name: name, Value: value}
@@ -134,10 +133,10 @@ func taken(e *mssql.Error) bool { return e.Number == takenKey || e.Number == tak
 func (d *Database) fenceError(e mssql.Error) *db.Error {
 	out := d.serverError(e, -1)
 	if taken(&e) {
-		out.Class, out.Message = db.ClassAlreadyRecorded, takenMessage
+		out.Class, out.Message = db.ClassAlreadyRecorded, engine.RecordedMessage
 		return out
 	}
-	out.Message = "the ledger row could not be written: " + out.Message
+	out.Message = engine.RowNotWritten + out.Message
 	return out
 }
 
@@ -152,7 +151,7 @@ func (d *Database) ledgerError(e mssql.Error) *db.Error {
 	out := d.serverError(e, -1)
 	switch {
 	case taken(&e):
-		out.Class, out.Message = db.ClassAlreadyRecorded, takenMessage
+		out.Class, out.Message = db.ClassAlreadyRecorded, engine.RecordedMessage
 	case out.Code == db.CodeUndefined || out.Code == db.CodePermission || out.Code == db.CodeReadOnly:
 		out.Class, out.Code = db.ClassUnavailable, db.CodeUnavailable
 		out.Message = "the ledger (table dbrunner.ledger) is missing, not as it must be, or not for this login to write: " +
@@ -223,7 +222,7 @@ func (d *Database) record(ctx context.Context, s *session, entry *db.Entry) (*db
 			return existing, false, err
 		}
 	}
-	return nil, false, db.Errorf(db.ClassTransient, db.CodeSerialization, "the ledger row is taken and cannot be read")
+	return nil, false, engine.RowNotRead()
 }
 
 func recordedAt(entry *db.Entry, t *table) (*db.Entry, bool, error) {

@@ -299,7 +299,7 @@ func (m *migrations) Explain(err error, part *dialect.Part) *db.Error {
 		fallthrough
 	default:
 		if server.Number == 226 || server.Number == 574 {
-			e.Message += `; write "-- dbrunner: no-transaction" at the head of its file`
+			e.Message += migration.StepwiseHint
 		}
 	}
 	return e

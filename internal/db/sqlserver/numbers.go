@@ -1,6 +1,9 @@
 package sqlserver
 
-import "dbrunner/internal/db"
+import (
+	"dbrunner/internal/db"
+	"dbrunner/internal/db/engine"
+)
 
 // verdict is what an error number means, and how publishers are told: never in the server's own words, which quote
 // values.
@@ -183,13 +186,13 @@ var verdicts = map[int32]verdict{
 	1204:  {transient, db.CodeResources, "the server has no room for more locks"},
 	1205:  {transient, db.CodeDeadlock, "the transaction was the victim of a deadlock"},
 	1211:  {transient, db.CodeDeadlock, "the transaction was the victim of a deadlock"},
-	1222:  {transient, db.CodeLockTimeout, "a lock was not free within the time limit"},
+	1222:  {transient, db.CodeLockTimeout, engine.LockNotFree},
 	3609:  {permanent, db.CodeTransactionAborted, "a trigger ended the transaction"},
 	3616:  {permanent, db.CodeTransactionAborted, "a trigger has doomed the transaction"},
 	3725:  {permanent, db.CodeForeignKey, "a foreign key still refers to it"},
 	3726:  {permanent, db.CodeForeignKey, "a foreign key still refers to it"},
-	3902:  {permanent, db.CodeTransactionAborted, "the transaction was ended by the job's own doing"},
-	3903:  {permanent, db.CodeTransactionAborted, "the transaction was ended by the job's own doing"},
+	3902:  {permanent, db.CodeTransactionAborted, engine.TransactionEnded},
+	3903:  {permanent, db.CodeTransactionAborted, engine.TransactionEnded},
 	3915:  {permanent, db.CodeTransactionControl, "ROLLBACK inside INSERT … EXEC"},
 	3916:  {permanent, db.CodeTransactionControl, "COMMIT inside INSERT … EXEC"},
 	3930:  {permanent, db.CodeTransactionAborted, "an error that was caught has doomed the transaction"},
@@ -259,7 +262,7 @@ var verdicts = map[int32]verdict{
 	997:   {lost, db.CodeConnectionLost, "the connection was lost"},
 	3980:  {lost, db.CodeConnectionLost, "the request was stopped"},
 	4060:  {unavailable, db.CodeUnavailable, "the database cannot be opened by this login"},
-	6005:  {unavailable, db.CodeUnavailable, "the server is shutting down"},
+	6005:  {unavailable, db.CodeUnavailable, engine.ShuttingDown},
 	17142: {unavailable, db.CodeUnavailable, "the server is paused"},
 	18401: {unavailable, db.CodeUnavailable, "the server is starting up"},
 	18456: {unavailable, db.CodeUnavailable, "the server refused the login"},

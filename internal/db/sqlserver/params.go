@@ -246,7 +246,7 @@ func readTextBase64(v dialect.Value, declared string) (arg argument, wrong strin
 
 func readJSON(v dialect.Value, declared string) (arg argument, wrong string) {
 	if !json.Valid([]byte(v.Text)) {
-		return arg, "type json takes a JSON value, or a string that holds one"
+		return arg, engine.NotJSON
 	}
 	return argument{declared, mssql.NVarCharMax(v.Text)}, ""
 }
@@ -257,7 +257,7 @@ func readBytes(v dialect.Value, declared string) (arg argument, wrong string) {
 	}
 	raw, err := base64.StdEncoding.DecodeString(v.Text)
 	if err != nil {
-		return arg, "not standard base64 with padding"
+		return arg, engine.NotBase64
 	}
 	return argument{declared, raw}, ""
 }

@@ -11,6 +11,7 @@ import (
 	mssql "github.com/microsoft/go-mssqldb"
 
 	"dbrunner/internal/db"
+	"dbrunner/internal/db/engine"
 )
 
 // keepInterval is how often the pool looks after its idle sessions.
@@ -163,11 +164,10 @@ func (d *Database) lost() { d.pool.Reset() }
 func (d *Database) acquireError(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		d.canceled.Add(1)
-		return db.Errorf(db.ClassCanceled, db.CodeCanceled, "the work was given up while it waited for a connection").
-			Because(context.Cause(ctx))
+		return engine.WaitGivenUp(ctx)
 	}
 	if errors.Is(err, puddle.ErrClosedPool) {
-		return db.Errorf(db.ClassUnavailable, db.CodeUnavailable, "database %s is closed", d.opts.Name).Because(errClosed)
+		return engine.Closed(d.opts.Name, errClosed)
 	}
 	return d.connectError(err)
 }

@@ -5,11 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 
 	mssql "github.com/microsoft/go-mssqldb"
 
 	"dbrunner/internal/db"
+	"dbrunner/internal/db/engine"
 )
 
 // The ledger's table. Names are compared byte by byte: two ids that differ in case alone are two.
@@ -52,7 +52,7 @@ var ledgerColumns = [][2]string{
 func DDL() string {
 	return createSchema + ";\nGO\n\n" + createTable + ";\nGO\n\n" + createIndex + ";\nGO\n\n" +
 		"-- The runners' user, here dbrunner, needs:\n" +
-		"-- GRANT SELECT, INSERT, UPDATE, DELETE ON dbrunner.ledger TO dbrunner;\n"
+		engine.GrantLedger
 }
 
 // Probe reaches the server, looks at what the login could write, and verifies the ledger.
@@ -72,7 +72,7 @@ func (d *Database) Probe(ctx context.Context) error {
 }
 
 func (d *Database) unfit(format string, args ...any) *db.Error {
-	return db.Errorf(db.ClassUnavailable, db.CodeUnavailable, "database %s: %s", d.opts.Name, fmt.Sprintf(format, args...))
+	return engine.Unfit(d.opts.Name, format, args...)
 }
 
 func (d *Database) verifyLedger(ctx context.Context, s *session) error {
@@ -80,30 +80,12 @@ func (d *Database) verifyLedger(ctx context.Context, s *session) error {
 		return d.unfit("the database is read-only here (a secondary replica, or set so), so that exactly_once jobs cannot run; " +
 			"connect to the primary, or set ledger: off for reads only")
 	}
-	there, err := s.columns(ctx)
-	if err != nil {
-		return err
-	}
-	if len(there) == 0 {
-		if d.opts.Ledger != db.LedgerManage {
-			return d.unfit("the table dbrunner.ledger is missing, or the login may not see it; `runner ledger ddl` prints what creates it")
-		}
-		if err := d.createLedger(ctx, s); err != nil {
-			return err
-		}
-		if there, err = s.columns(ctx); err != nil {
-			return err
-		}
-	}
-	for _, want := range ledgerColumns {
-		if !slices.Contains(there, want) {
-			return d.unfit("the table dbrunner.ledger has no column %s of type %s; `runner ledger ddl` prints how it must be", want[0], want[1])
-		}
-	}
-	if err := d.verifyKey(ctx, s); err != nil {
-		return err
-	}
-	return d.verifyRights(ctx, s)
+	return engine.VerifyLedger(d.opts.Name, d.opts.Ledger, ledgerColumns, "missing, or the login may not see it", engine.LedgerLook{
+		Columns:       func() ([][2]string, error) { return s.columns(ctx) },
+		Create:        func() error { return d.createLedger(ctx, s) },
+		HasKey:        func() (bool, error) { return s.hasKey(ctx) },
+		MissingRights: func() ([]string, error) { return s.missingRights(ctx) },
+	})
 }
 
 // columns are the names and types of the ledger's columns, none if there is no such table.
@@ -120,14 +102,14 @@ func (s *session) columns(ctx context.Context) ([][2]string, error) {
 	return out, nil
 }
 
-// verifyKey looks for the unique key that is the fence: without it an effect could happen twice.
-func (d *Database) verifyKey(ctx context.Context, s *session) error {
+// hasKey looks for the unique key that is the fence: without it an effect could happen twice.
+func (s *session) hasKey(ctx context.Context) (bool, error) {
 	t, err := s.query(ctx, `SELECT CAST(i.index_id AS bigint), CAST(c.name AS nvarchar(128)) FROM sys.indexes i
 		JOIN sys.index_columns x ON x.object_id = i.object_id AND x.index_id = i.index_id
 		JOIN sys.columns c ON c.object_id = x.object_id AND c.column_id = x.column_id
 		WHERE i.object_id = OBJECT_ID(N'dbrunner.ledger') AND i.is_unique = 1 AND i.is_disabled = 0`)
 	if err != nil {
-		return err
+		return false, err
 	}
 	keys := map[any][]string{}
 	for _, row := range t.rows {
@@ -136,28 +118,24 @@ func (d *Database) verifyKey(ctx context.Context, s *session) error {
 	for _, columns := range keys {
 		slices.Sort(columns)
 		if slices.Equal(columns, []string{"database_name", "job_id", "namespace"}) {
-			return nil
+			return true, nil
 		}
 	}
-	return d.unfit("the table dbrunner.ledger has no primary key (namespace, database_name, job_id), " +
-		"without which an effect could happen twice; `runner ledger ddl` prints how it must be")
+	return false, nil
 }
 
-func (d *Database) verifyRights(ctx context.Context, s *session) error {
-	var missing []string
+// missingRights are those that the login has not.
+func (s *session) missingRights(ctx context.Context) (missing []string, err error) {
 	for _, right := range []string{"SELECT", "INSERT", "UPDATE", "DELETE"} {
 		t, err := s.query(ctx, "SELECT CAST(HAS_PERMS_BY_NAME(N'dbrunner.ledger', N'OBJECT', N'"+right+"') AS bigint)")
 		if err != nil {
-			return err
+			return nil, err
 		}
 		if t.rows[0][0] != int64(1) {
 			missing = append(missing, right)
 		}
 	}
-	if len(missing) > 0 {
-		return d.unfit("the login lacks the right to %s on dbrunner.ledger; grant it", strings.Join(missing, ", "))
-	}
-	return nil
+	return missing, nil
 }
 
 // ledgerLock keeps runners that create the table at the same moment apart.
@@ -200,6 +178,5 @@ func (d *Database) notCreated(ctx context.Context, s *session, err error) error 
 }
 
 func (d *Database) mayNotCreate() *db.Error {
-	return d.unfit("the login may not create the table dbrunner.ledger; grant it CREATE SCHEMA and CREATE TABLE, " +
-		"or let a DBA run what `runner ledger ddl` prints")
+	return engine.MayNotCreate(d.opts.Name, "CREATE SCHEMA and CREATE TABLE")
 }

@@ -62,7 +62,7 @@ func Open(opts db.Options) (db.Database, error) {
 	}
 	d.opts.ConnectionString = "" // the connector has it; nothing else needs it
 	if err := d.makePool(); err != nil {
-		return nil, fmt.Errorf("open %s: the pool cannot be made: check its limits", opts.Name)
+		return nil, engine.PoolNotMade(opts.Name)
 	}
 	return d, nil
 }

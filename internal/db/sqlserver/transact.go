@@ -8,6 +8,7 @@ import (
 
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/dialect"
+	"dbrunner/internal/db/engine"
 )
 
 // Transact runs the statements in one transaction, verifies that it still is the one that was begun, writes the ledger
@@ -95,21 +96,11 @@ func (t *transaction) execute(ctx context.Context, stmt *dialect.Compiled, at in
 		return t.d.failure(ctx, t.session, err, at)
 	}
 	set := out.set()
-	if at < len(t.tx.Expect) && !t.tx.Expect[at].Holds(set.RowsAffected) {
-		return expectError(t.tx.Expect[at], set.RowsAffected).At(at)
+	if failure := engine.CheckGuard(t.tx.Expect, at, set.RowsAffected); failure != nil {
+		return failure
 	}
 	t.sets = append(t.sets, set)
 	return nil
-}
-
-func expectError(r *db.Range, n int64) *db.Error {
-	switch {
-	case r.Min == r.Max:
-		return db.Errorf(db.ClassPermanent, db.CodeExpectRows, "%d rows, expected %d", n, r.Min)
-	case r.Max < 0:
-		return db.Errorf(db.ClassPermanent, db.CodeExpectRows, "%d rows, expected at least %d", n, r.Min)
-	}
-	return db.Errorf(db.ClassPermanent, db.CodeExpectRows, "%d rows, expected %d to %d", n, r.Min, r.Max)
 }
 
 // sealed calls the job's seal in the open transaction. Its error is returned as it is.
@@ -159,13 +150,13 @@ func (t *transaction) commit(ctx context.Context) error {
 	if !said || !answered(err) {
 		t.kill()
 		t.d.lost()
-		return unknownCommit(err)
+		return engine.UnknownCommit(err)
 	}
 	failure := t.d.serverError(e, -1)
 	if failure.Class == db.ClassLost || told && depth == 0 || e.Number == nothingToCommit {
 		// Nothing is open any more, and an error does not tell whether it was committed.
 		t.kill()
-		return unknownCommit(err)
+		return engine.UnknownCommit(err)
 	}
 	t.rollback(ctx)
 	return failure
