@@ -37,15 +37,26 @@ func (d *Database) Execute(
 		}
 		defer c.arm(ctx, rest(call.Timeout, begun))() // nothing interrupts a COMMIT, so that the watching has ended
 	}
-	set, failure := d.runAutocommit(ctx, c, stmt, opts)
+	a := autocommit{session: c, d: d, stmt: stmt, opts: opts, once: once}
+	set, failure := a.statement(ctx)
 	if failure == nil {
-		return set, d.finish(ctx, c, once, set, nil)
+		return set, a.finish(ctx, set, nil)
 	}
-	return set, d.finish(ctx, c, once, set, failure.At(0))
+	return set, a.finish(ctx, set, failure.At(0))
+}
+
+// autocommit is one Execute under way.
+type autocommit struct {
+	*session
+
+	d    *Database
+	stmt *dialect.Compiled
+	opts db.RowOptions
+	once *db.Once
 }
 
 // start commits the row that says that the job was begun.
-func (d *Database) start(c *conn, row *db.Entry) *db.Error {
+func (d *Database) start(c *session, row *db.Entry) *db.Error {
 	if failure := c.begin(); failure != nil {
 		return failure
 	}
@@ -68,32 +79,32 @@ func rest(limit time.Duration, begun time.Time) time.Duration {
 	return max(limit-time.Since(begun), 1)
 }
 
-// runAutocommit runs a statement in a transaction of SQLite's own making, or in none (VACUUM). While another process keeps the
+// statement runs the statement in a transaction of SQLite's own making, or in none (VACUUM). While another process keeps the
 // file locked it is tried again: nothing was done then.
-func (d *Database) runAutocommit(ctx context.Context, c *conn, st *dialect.Compiled, opts db.RowOptions) (set db.ResultSet, failure *db.Error) {
-	vacuum := dialect.FirstWord(d.dialect, st.SQL) == "VACUUM"
-	if vacuum && dialect.HasWord(d.dialect, st.SQL, "INTO") {
+func (a *autocommit) statement(ctx context.Context) (set db.ResultSet, failure *db.Error) {
+	vacuum := dialect.FirstWord(a.d.dialect, a.stmt.SQL) == "VACUUM"
+	if vacuum && dialect.HasWord(a.d.dialect, a.stmt.SQL, "INTO") {
 		return set, db.Errorf(db.ClassPermanent, db.CodeForbiddenStatement, "VACUUM INTO writes another file, which is not allowed in jobs")
 	}
-	if failure := c.here(); failure != nil {
+	if failure := a.here(); failure != nil {
 		return set, failure
 	}
-	c.h.forgetRowID()
-	c.whole, c.vacuum = true, vacuum
-	defer func() { c.whole, c.vacuum = false, false }()
-	before := c.h.totalChanges()
-	_ = c.retryBusy(func() error {
-		c.rows.Reset(opts)
-		c.maxBytes = opts.LargestRow()
-		if set, failure = c.execute(ctx, st); failure != nil {
+	a.h.forgetRowID()
+	a.whole, a.vacuum = true, vacuum
+	defer func() { a.whole, a.vacuum = false, false }()
+	before := a.h.totalChanges()
+	_ = a.retryBusy(func() error {
+		a.rows.Reset(a.opts)
+		a.maxBytes = a.opts.LargestRow()
+		if set, failure = a.execute(ctx, a.stmt); failure != nil {
 			return failure
 		}
 		return nil
 	})
-	if failure != nil && failure.Class == db.ClassTookEffect && c.h.totalChanges() != before {
-		set.RowsAffected = c.h.changes()
+	if failure != nil && failure.Class == db.ClassTookEffect && a.h.totalChanges() != before {
+		set.RowsAffected = a.h.changes()
 	}
-	if failure == nil && c.h.inTransaction() {
+	if failure == nil && a.h.inTransaction() {
 		failure = db.Errorf(db.ClassPermanent, db.CodeTransactionAborted, "the statement left a transaction open")
 	}
 	return set, outside(failure)
@@ -112,15 +123,15 @@ func outside(failure *db.Error) *db.Error {
 }
 
 // finish writes the row of the job's end. The call's own bounds may be over; writing it has its own.
-func (d *Database) finish(ctx context.Context, c *conn, once *db.Once, set db.ResultSet, err error) error {
-	if once == nil || db.ClassOf(err) == db.ClassUnknown {
+func (a *autocommit) finish(ctx context.Context, set db.ResultSet, err error) error {
+	if a.once == nil || db.ClassOf(err) == db.ClassUnknown {
 		return err
 	}
-	row := once.End(set, err)
-	c.watch.disarm()
-	c.rollBack()
-	defer c.arm(context.WithoutCancel(ctx), c.settings.lockTimeout)()
-	written, failure := d.conclude(c, row)
+	row := a.once.End(set, err)
+	a.watch.disarm()
+	a.rollBack()
+	defer a.arm(context.WithoutCancel(ctx), a.settings.lockTimeout)()
+	written, failure := a.d.conclude(a.session, row)
 	switch {
 	case failure != nil:
 		return db.OutcomeUnknown(failure)
@@ -131,7 +142,7 @@ func (d *Database) finish(ctx context.Context, c *conn, once *db.Once, set db.Re
 }
 
 // conclude writes an end over the row of a job that was begun, in a transaction of its own.
-func (d *Database) conclude(c *conn, end *db.Entry) (bool, *db.Error) {
+func (d *Database) conclude(c *session, end *db.Entry) (bool, *db.Error) {
 	if failure := c.begin(); failure != nil {
 		return false, failure
 	}
@@ -148,7 +159,7 @@ func (d *Database) conclude(c *conn, end *db.Entry) (bool, *db.Error) {
 // RecordEnd writes the end of a job that was begun, unless another one is there. An execution of this process has
 // ended when the connection that writes is free; one of another process cannot be seen.
 func (d *Database) RecordEnd(ctx context.Context, end *db.Entry, _ bool) (row *db.Entry, written bool, err error) {
-	err = d.using(ctx, d.writers, func(c *conn) (failure *db.Error) {
+	err = d.using(ctx, d.writers, func(c *session) (failure *db.Error) {
 		if written, failure = d.conclude(c, end); failure != nil {
 			return failure
 		}

@@ -121,7 +121,7 @@ func (d *Database) Diagnose(ctx context.Context, how db.Diagnosis) ([]db.Finding
 type inspection struct {
 	engine.Findings
 
-	c *conn
+	c *session
 	d *Database
 }
 

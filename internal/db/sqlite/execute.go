@@ -10,13 +10,12 @@ import (
 
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/dialect"
-	"dbrunner/internal/db/engine"
 )
 
 // execute runs one statement of a job in the open transaction and encodes its rows. Between its first line
 // and its last one the authorizer is strict; SQLite compiles a statement anew while it steps, when the schema
 // has changed.
-func (c *conn) execute(ctx context.Context, st *dialect.Compiled) (set db.ResultSet, failure *db.Error) {
+func (c *session) execute(ctx context.Context, st *dialect.Compiled) (set db.ResultSet, failure *db.Error) {
 	mem := c.h.mem
 	mem.job, mem.private = 1, 0
 	defer func() { mem.job = 0 }()
@@ -59,7 +58,7 @@ func placed(failure *db.Error, st *dialect.Compiled) *db.Error {
 }
 
 // compiled returns a statement ready to run, and whether the connection keeps it.
-func (c *conn) compiled(sql string) (s *stmt, kept bool, failure *db.Error) {
+func (c *session) compiled(sql string) (s *stmt, kept bool, failure *db.Error) {
 	if s := c.cache.get(sql); s != nil {
 		return s, true, nil
 	}
@@ -87,7 +86,7 @@ func (c *conn) compiled(sql string) (s *stmt, kept bool, failure *db.Error) {
 }
 
 // more reports whether another statement follows; comments and semicolons are none.
-func (c *conn) more(tail string) bool {
+func (c *session) more(tail string) bool {
 	for strings.TrimSpace(tail) != "" {
 		s, rest, err := c.h.prepare(tail, 0)
 		if s != nil {
@@ -102,7 +101,7 @@ func (c *conn) more(tail string) bool {
 }
 
 // refused is the error of a statement that does not compile, perhaps because the authorizer said no.
-func (c *conn) refused(err error) *db.Error {
+func (c *session) refused(err error) *db.Error {
 	e := c.failed(err, compiling)
 	action := c.h.mem.refused
 	if action == 0 || e.Class != db.ClassPermanent {
@@ -115,31 +114,8 @@ func (c *conn) refused(err error) *db.Error {
 	return e
 }
 
-// playBatch runs the statement once for each row of arguments.
-func (c *conn) playBatch(ctx context.Context, s *stmt, batch dialect.Batch) (set db.ResultSet, failure *db.Error) {
-	_, err := engine.EachOf(ctx, batch, func(row int64, args []dialect.Value) error {
-		if failure := c.stopped(); failure != nil {
-			return failure
-		}
-		one, failure := c.play(s, args)
-		switch {
-		case failure != nil:
-			return failure.InRow(row)
-		case one.Columns != nil:
-			return engine.BatchWithRows()
-		}
-		set.RowsAffected += one.RowsAffected
-		s.reset()
-		return nil
-	})
-	if err != nil {
-		return set, c.failed(err, running)
-	}
-	return set, nil
-}
-
 // play binds the arguments and runs the statement to its end.
-func (c *conn) play(s *stmt, args []dialect.Value) (set db.ResultSet, failure *db.Error) {
+func (c *session) play(s *stmt, args []dialect.Value) (set db.ResultSet, failure *db.Error) {
 	if err := bind(s, args); err != nil {
 		return set, c.failed(err, running)
 	}
@@ -164,7 +140,7 @@ func (c *conn) play(s *stmt, args []dialect.Value) (set db.ResultSet, failure *d
 }
 
 // encode steps through the rows from the first one, which is at hand if there is any.
-func (c *conn) encode(s *stmt, columns []db.Column, row bool) (set db.ResultSet, failure *db.Error) {
+func (c *session) encode(s *stmt, columns []db.Column, row bool) (set db.ResultSet, failure *db.Error) {
 	if err := c.rows.Start(columns); err != nil {
 		return c.refuse(s, c.failed(err, running))
 	}
@@ -193,7 +169,7 @@ func (c *conn) encode(s *stmt, columns []db.Column, row bool) (set db.ResultSet,
 }
 
 // refuse is the end of a statement whose rows cannot be given. Outside of a transaction it is run to its end.
-func (c *conn) refuse(s *stmt, failure *db.Error) (set db.ResultSet, _ *db.Error) {
+func (c *session) refuse(s *stmt, failure *db.Error) (set db.ResultSet, _ *db.Error) {
 	if !c.whole {
 		return set, failure
 	}

@@ -79,7 +79,7 @@ func (d *Database) bindEntry(s *stmt, e *db.Entry, now time.Time) error {
 }
 
 // insert runs one of the statements that write a row, and says how many it wrote.
-func (d *Database) insert(c *conn, which ours, e *db.Entry, now time.Time) (int64, error) {
+func (d *Database) insert(c *session, which ours, e *db.Entry, now time.Time) (int64, error) {
 	s, err := c.statement(which)
 	if err != nil {
 		return 0, err
@@ -96,7 +96,7 @@ func (d *Database) insert(c *conn, which ours, e *db.Entry, now time.Time) (int6
 
 // fence inserts the row of the open transaction. A key that is there already is told apart from the job's own
 // unique violations by being this statement's.
-func (d *Database) fence(c *conn, e *db.Entry) *db.Error {
+func (d *Database) fence(c *session, e *db.Entry) *db.Error {
 	n, err := d.insert(c, insertEntry, e, time.Now())
 	switch {
 	case err == nil && n == 1:
@@ -119,7 +119,7 @@ func ledgerTookNothing() *db.Error {
 
 // ledgerFailed is the error of a statement on the ledger. A ledger that is not there is the database's matter,
 // not the job's.
-func (d *Database) ledgerFailed(c *conn, err error) *db.Error {
+func (d *Database) ledgerFailed(c *session, err error) *db.Error {
 	f, ok := errors.AsType[*fault](err)
 	if ok && f.primary() == sqlite3.SQLITE_ERROR && c.stopped() == nil {
 		return db.Errorf(db.ClassUnavailable, db.CodeUnavailable,
@@ -130,7 +130,7 @@ func (d *Database) ledgerFailed(c *conn, err error) *db.Error {
 }
 
 // find reads a row; nil if there is none.
-func (d *Database) find(c *conn, jobID string) (*db.Entry, error) {
+func (d *Database) find(c *session, jobID string) (*db.Entry, error) {
 	s, err := c.statement(selectEntry)
 	if err != nil {
 		return nil, err
@@ -159,7 +159,7 @@ func (d *Database) find(c *conn, jobID string) (*db.Entry, error) {
 // Lookup reads a ledger row; nil if there is none. It does not wait for transactions under way.
 func (d *Database) Lookup(ctx context.Context, jobID string) (*db.Entry, error) {
 	var found *db.Entry
-	err := d.using(ctx, d.readers, func(c *conn) *db.Error {
+	err := d.using(ctx, d.readers, func(c *session) *db.Error {
 		err := c.retryBusy(func() (err error) {
 			found, err = d.find(c, jobID)
 			return err
@@ -177,7 +177,7 @@ func (d *Database) Lookup(ctx context.Context, jobID string) (*db.Entry, error) 
 func (d *Database) Record(ctx context.Context, entry *db.Entry) (*db.Entry, bool, error) {
 	var recorded *db.Entry
 	var inserted bool
-	err := d.using(ctx, d.writers, func(c *conn) *db.Error {
+	err := d.using(ctx, d.writers, func(c *session) *db.Error {
 		if failure := c.begin(); failure != nil {
 			return failure
 		}
@@ -210,7 +210,7 @@ func (d *Database) Record(ctx context.Context, entry *db.Entry) (*db.Entry, bool
 // meanwhile: one that somebody has made into the ledger must neither keep its rows nor delete others with them.
 func (d *Database) Sweep(ctx context.Context, before time.Time, limit int) (int, error) {
 	var swept int
-	err := d.using(ctx, d.writers, func(c *conn) (failure *db.Error) {
+	err := d.using(ctx, d.writers, func(c *session) (failure *db.Error) {
 		if err := c.h.configure(sqlite3.SQLITE_DBCONFIG_ENABLE_FKEY, false); err != nil {
 			return c.failed(err, opening)
 		}
@@ -235,7 +235,7 @@ func (d *Database) Sweep(ctx context.Context, before time.Time, limit int) (int,
 	return swept, nil
 }
 
-func (d *Database) sweep(c *conn, before time.Time, limit int) (int64, error) {
+func (d *Database) sweep(c *session, before time.Time, limit int) (int64, error) {
 	s, err := c.statement(sweepEntries)
 	if err != nil {
 		return 0, err

@@ -15,23 +15,23 @@ import (
 // for its age or for being idle; of PoolOptions, Max alone has a meaning here.
 type pool struct {
 	database string // its configured name
-	open     func(context.Context) (*conn, error)
+	open     func(context.Context) (*session, error)
 	slots    chan struct{} // one element for each connection in use
 
 	mu     sync.Mutex // guards idle and closed
-	idle   []*conn    // the last one was used last
+	idle   []*session // the last one was used last
 	closed bool
 
 	waits                      engine.Waits
 	acquires, canceled, waited atomic.Int64
 }
 
-func newPool(database string, size int, open func(context.Context) (*conn, error)) *pool {
+func newPool(database string, size int, open func(context.Context) (*session, error)) *pool {
 	return &pool{database: database, open: open, slots: make(chan struct{}, size)}
 }
 
 // acquire gives out a connection, opening one where none is idle; release must follow.
-func (p *pool) acquire(ctx context.Context) (*conn, *db.Error) {
+func (p *pool) acquire(ctx context.Context) (*session, *db.Error) {
 	if failure := p.enter(ctx); failure != nil {
 		return nil, failure
 	}
@@ -41,7 +41,7 @@ func (p *pool) acquire(ctx context.Context) (*conn, *db.Error) {
 		<-p.slots
 		return nil, engine.Closed(p.database, errClosed)
 	}
-	var c *conn
+	var c *session
 	if n := len(p.idle); n > 0 {
 		c, p.idle = p.idle[n-1], p.idle[:n-1]
 	}
@@ -84,20 +84,11 @@ func (p *pool) enter(ctx context.Context) *db.Error {
 // errClosed is the cause of what a closed pool refuses.
 var errClosed = errors.New("sqlite: closed")
 
-// notOpened is the error of a connection that could not be opened.
-func notOpened(ctx context.Context, err error) *db.Error {
-	return engine.CheckNotConnected(ctx, err, func(err error) *db.Error {
-		e := opened(err)
-		e.Class, e.Code = db.ClassUnavailable, db.CodeUnavailable
-		return e
-	})
-}
-
 // release takes a connection back.
-func (p *pool) release(c *conn) {
+func (p *pool) release(c *session) {
 	p.mu.Lock()
 	keep := !c.spoilt && !p.closed
-	var gone []*conn
+	var gone []*session
 	switch {
 	case keep:
 		p.idle = append(p.idle, c)

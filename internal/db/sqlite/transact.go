@@ -2,7 +2,6 @@ package sqlite
 
 import (
 	"context"
-	"time"
 
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/engine"
@@ -24,78 +23,78 @@ func (d *Database) Transact(ctx context.Context, call db.Call, tx *db.Transactio
 	}
 	defer c.arm(ctx, call.Timeout)()
 	defer c.end()
-	var deadline time.Time
-	if call.Timeout > 0 {
-		deadline = time.Now().Add(call.Timeout)
-	}
-	reading := ctx // of parameters that are outside of the job
-	if !deadline.IsZero() {
+	if call.Timeout > 0 { // of parameters that are outside of the job, and of the seal
 		var stop context.CancelFunc
-		reading, stop = context.WithDeadline(ctx, deadline)
+		ctx, stop = context.WithTimeout(ctx, call.Timeout)
 		defer stop()
 	}
-	sets, failure := c.perform(reading, tx, opts)
-	if failure != nil {
+	t := transaction{session: c, d: d, tx: tx, opts: opts}
+	if failure := t.perform(ctx); failure != nil {
 		return nil, failure
 	}
-	if err := d.seal(ctx, deadline, c, sets, seal); err != nil {
+	if err := t.sealed(ctx, seal); err != nil {
 		return nil, err
 	}
 	if failure := c.commit(); failure != nil {
 		return nil, failure
 	}
-	return sets, nil
+	return t.sets, nil
+}
+
+// transaction is one Transact under way.
+type transaction struct {
+	*session
+
+	d    *Database
+	tx   *db.Transaction
+	opts db.RowOptions
+	sets []db.ResultSet
 }
 
 // perform begins the transaction and runs its statements.
-func (c *conn) perform(ctx context.Context, tx *db.Transaction, opts db.RowOptions) ([]db.ResultSet, *db.Error) {
-	if failure := c.begin(); failure != nil {
-		return nil, failure
+func (t *transaction) perform(ctx context.Context) *db.Error {
+	if failure := t.begin(); failure != nil {
+		return failure
 	}
-	c.rows.Reset(opts)
-	c.maxBytes = opts.LargestRow()
-	sets := make([]db.ResultSet, 0, len(tx.Statements))
-	for i, stmt := range tx.Statements {
-		set, failure := c.execute(ctx, stmt)
+	t.rows.Reset(t.opts)
+	t.maxBytes = t.opts.LargestRow()
+	t.sets = make([]db.ResultSet, 0, len(t.tx.Statements))
+	for i, stmt := range t.tx.Statements {
+		set, failure := t.execute(ctx, stmt)
 		if failure == nil {
-			failure = c.afterwards(set, tx.Expect, i)
+			failure = t.afterwards(set, i)
 		}
 		if failure != nil {
-			return nil, failure.At(i)
+			return failure.At(i)
 		}
-		sets = append(sets, set)
+		t.sets = append(t.sets, set)
 	}
-	return sets, nil
+	return nil
 }
 
 // afterwards checks the guard of a statement, and that its transaction is still open: what follows would
 // commit on its own. INSERT OR ROLLBACK and RAISE(ROLLBACK) end it, but fail themselves; none is known that
 // does not.
-func (c *conn) afterwards(set db.ResultSet, expect []*db.Range, i int) *db.Error {
-	if failure := c.stopped(); failure != nil {
+func (t *transaction) afterwards(set db.ResultSet, i int) *db.Error {
+	if failure := t.stopped(); failure != nil {
 		return failure
 	}
-	if !c.h.inTransaction() {
+	if !t.h.inTransaction() {
 		return db.Errorf(db.ClassPermanent, db.CodeTransactionAborted, "the statement ended the transaction")
 	}
-	return engine.CheckGuard(expect, i, set.RowsAffected)
+	return engine.CheckGuard(t.tx.Expect, i, set.RowsAffected)
 }
 
-// seal calls the job's seal and inserts the row that it returns. Its error is returned as it is.
-func (d *Database) seal(ctx context.Context, deadline time.Time, c *conn, sets []db.ResultSet, seal db.BeforeCommit) error {
+// sealed calls the job's seal and inserts the row that it returns. Its error is returned as it is.
+func (t *transaction) sealed(ctx context.Context, seal db.BeforeCommit) error {
 	if seal == nil {
 		return nil
 	}
-	if !deadline.IsZero() {
-		bounded, cancel := context.WithDeadline(ctx, deadline)
-		defer cancel()
-		ctx = bounded
-	}
-	entry, err := seal(ctx, sets)
+	entry, err := seal(ctx, t.sets)
 	if err != nil || entry == nil {
 		return err
 	}
-	if failure := d.fence(c, entry); failure != nil {
+	if failure := t.d.fence(t.session, entry); failure != nil {
 		return failure
 	}
 	return nil
@@ -103,7 +102,7 @@ func (d *Database) seal(ctx context.Context, deadline time.Time, c *conn, sets [
 
 // commit commits, unless the call's time is over or nobody wants it any more; from here on nothing interrupts
 // it. See the package comment for what a COMMIT that fails means.
-func (c *conn) commit() *db.Error {
+func (c *session) commit() *db.Error {
 	if failure := c.stopped(); failure != nil {
 		return failure
 	}

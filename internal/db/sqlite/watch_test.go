@@ -12,7 +12,7 @@ import (
 
 const slow = "WITH RECURSIVE r(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM r) SELECT max(n) FROM r"
 
-func testConn(t *testing.T) *conn {
+func testConn(t *testing.T) *session {
 	t.Helper()
 	s := &settings{
 		path: filepath.Join(t.TempDir(), "x.db"), create: true, synchronous: "FULL", lockTimeout: time.Minute,

@@ -44,15 +44,15 @@ func (d *Database) Execute(
 	if err != nil {
 		return db.ResultSet{}, err
 	}
-	a := autocommitRun{session: s, d: d, call: &call, stmt: stmt, once: once}
+	a := autocommit{session: s, d: d, call: &call, stmt: stmt, once: once}
 	defer a.leave()
 	s.encoder.Reset(opts)
 	set, err := a.bounded(ctx)
 	return set, a.end(ctx, set, err)
 }
 
-// autocommitRun is one Execute under way.
-type autocommitRun struct {
+// autocommit is one Execute under way.
+type autocommit struct {
 	*session
 	d      *Database
 	call   *db.Call
@@ -64,7 +64,7 @@ type autocommitRun struct {
 }
 
 // bounded is everything that the call's bounds hold for.
-func (a *autocommitRun) bounded(ctx context.Context) (db.ResultSet, error) {
+func (a *autocommit) bounded(ctx context.Context) (db.ResultSet, error) {
 	ctx, done := a.limit(ctx, a.call.Timeout)
 	defer done()
 	if err := a.start(ctx); err != nil {
@@ -75,7 +75,7 @@ func (a *autocommitRun) bounded(ctx context.Context) (db.ResultSet, error) {
 }
 
 // start sets the limits, takes the job's lock and commits the row that says that the job was begun.
-func (a *autocommitRun) start(ctx context.Context) error {
+func (a *autocommit) start(ctx context.Context) error {
 	if _, err := a.query(ctx, a.d.texts.own+a.d.labelSQL(a.call.Label)+"SELECT 1"); err != nil {
 		return a.d.failure(ctx, a.session, err, -1)
 	}
@@ -120,7 +120,7 @@ func last(t *table) (int64, bool) {
 }
 
 // statement runs the job's statement to its end.
-func (a *autocommitRun) statement(ctx context.Context) (db.ResultSet, error) {
+func (a *autocommit) statement(ctx context.Context) (db.ResultSet, error) {
 	r, err := call(a.stmt)
 	if err != nil {
 		return db.ResultSet{}, a.d.failure(ctx, a.session, err, 0)
@@ -159,7 +159,7 @@ func stopped(ctx context.Context) *db.Error {
 }
 
 // end writes the row of the job's end while the session has the job's lock. The call's own bounds may be over.
-func (a *autocommitRun) end(ctx context.Context, set db.ResultSet, err error) error {
+func (a *autocommit) end(ctx context.Context, set db.ResultSet, err error) error {
 	if a.dead {
 		return a.told(set, err)
 	}
@@ -182,7 +182,7 @@ func (a *autocommitRun) end(ctx context.Context, set db.ResultSet, err error) er
 }
 
 // told is an end that the server has told and that cannot be written on this session any more.
-func (a *autocommitRun) told(set db.ResultSet, err error) error {
+func (a *autocommit) told(set db.ResultSet, err error) error {
 	if a.once == nil || !a.begun || db.ClassOf(err) == db.ClassUnknown {
 		return err
 	}
@@ -191,7 +191,7 @@ func (a *autocommitRun) told(set db.ResultSet, err error) error {
 }
 
 // settled rolls back what a statement has left open: it is no end that it succeeded.
-func (a *autocommitRun) settled(ctx context.Context, err error) error {
+func (a *autocommit) settled(ctx context.Context, err error) error {
 	t, failed := a.query(ctx, a.d.texts.limits+"DECLARE @dbr_open bigint = @@TRANCOUNT; "+rollbackSQL+"; SELECT @dbr_open")
 	if failed != nil {
 		a.kill()
@@ -204,7 +204,7 @@ func (a *autocommitRun) settled(ctx context.Context, err error) error {
 }
 
 // conclude writes the end of the job's own execution.
-func (a *autocommitRun) conclude(ctx context.Context, row *db.Entry, err error) error {
+func (a *autocommit) conclude(ctx context.Context, row *db.Entry, err error) error {
 	if a.dead {
 		return db.OutcomeUnknown(err)
 	}
@@ -221,7 +221,7 @@ func (a *autocommitRun) conclude(ctx context.Context, row *db.Entry, err error) 
 }
 
 // leave gives the session back, and closes it where it may still have the job's lock.
-func (a *autocommitRun) leave() {
+func (a *autocommit) leave() {
 	if !a.clean {
 		a.kill()
 	}

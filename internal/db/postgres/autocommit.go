@@ -55,15 +55,15 @@ func (d *Database) Execute(
 	}
 	defer l.done()
 	l.retire = true // until it is clean
-	a := autocommitRun{lease: l, call: &call, stmt: stmt, opts: opts, once: once}
+	a := autocommit{lease: l, call: &call, stmt: stmt, opts: opts, once: once}
 	set, err := a.run(ctx)
 	a.clean()
 	l.over = true
 	return set, err
 }
 
-// autocommitRun is one Execute under way.
-type autocommitRun struct {
+// autocommit is one Execute under way.
+type autocommit struct {
 	*lease
 	call *db.Call
 	stmt *dialect.Compiled
@@ -72,7 +72,7 @@ type autocommitRun struct {
 	gone bool // the link, so that nothing can be asked any more
 }
 
-func (a *autocommitRun) run(ctx context.Context) (db.ResultSet, error) {
+func (a *autocommit) run(ctx context.Context) (db.ResultSet, error) {
 	if err := a.resolve([]*dialect.Compiled{a.stmt}); err != nil {
 		return db.ResultSet{}, a.ownError(ctx, err)
 	}
@@ -88,7 +88,7 @@ func (a *autocommitRun) run(ctx context.Context) (db.ResultSet, error) {
 
 // setUp sets the limits. CONCURRENTLY waits for the transactions of others and blocks nobody meanwhile, so that the job's
 // own time limit is enough; any other statement would keep everybody waiting behind it: the lock time limit stays.
-func (a *autocommitRun) setUp() error {
+func (a *autocommit) setUp() error {
 	timeout, lock, label := "0", "", ""
 	if !a.deadline.IsZero() {
 		timeout = milliseconds(serverTimeout(time.Until(a.deadline)))
@@ -104,7 +104,7 @@ func (a *autocommitRun) setUp() error {
 }
 
 // start takes the job's lock and commits the row that says that the job was begun.
-func (a *autocommitRun) start(ctx context.Context) error {
+func (a *autocommit) start(ctx context.Context) error {
 	if a.once == nil {
 		return nil
 	}
@@ -143,7 +143,7 @@ func (d *Database) lockKey(jobID string) int64 {
 
 // statement runs the job's statement to its end. When the call's bounds are over, the server is asked to stop it and has
 // a short time to say what became of it: a definite end is worth more than a quick one.
-func (a *autocommitRun) statement(ctx context.Context) (db.ResultSet, error) {
+func (a *autocommit) statement(ctx context.Context) (db.ResultSet, error) {
 	var one [1]db.ResultSet
 	out := outcome{sets: one[:0]}
 	a.startTrip(a.opts)
@@ -165,7 +165,7 @@ func (a *autocommitRun) statement(ctx context.Context) (db.ResultSet, error) {
 }
 
 // stop asks the server to stop the statement. Its answer to that may come late: the session is not used for another job.
-func (a *autocommitRun) stop(ctx context.Context) {
+func (a *autocommit) stop(ctx context.Context) {
 	a.unwatch()
 	a.markBroken(true)
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopGrace)
@@ -176,7 +176,7 @@ func (a *autocommitRun) stop(ctx context.Context) {
 
 // judge says how the statement ended. It counts only when the server was ready again: what runs in a transaction of its
 // own is committed behind the answer to it.
-func (a *autocommitRun) judge(ctx context.Context, out *outcome, err error) (db.ResultSet, error) {
+func (a *autocommit) judge(ctx context.Context, out *outcome, err error) (db.ResultSet, error) {
 	out.at = 0
 	if err == nil {
 		a.flushed()
@@ -207,7 +207,7 @@ func (a *autocommitRun) judge(ctx context.Context, out *outcome, err error) (db.
 }
 
 // answer is what a statement that took effect has to tell.
-func (a *autocommitRun) answer(out *outcome) (db.ResultSet, error) {
+func (a *autocommit) answer(out *outcome) (db.ResultSet, error) {
 	var set db.ResultSet
 	if len(out.sets) > 0 {
 		set = out.sets[0]
@@ -230,7 +230,7 @@ func (a *autocommitRun) answer(out *outcome) (db.ResultSet, error) {
 }
 
 // end writes the row of the job's end while the session still has the job's lock. The call's own bounds may be over.
-func (a *autocommitRun) end(set db.ResultSet, err error) error {
+func (a *autocommit) end(set db.ResultSet, err error) error {
 	if a.once == nil || db.ClassOf(err) == db.ClassUnknown {
 		return err
 	}
@@ -252,7 +252,7 @@ func (a *autocommitRun) end(set db.ResultSet, err error) error {
 }
 
 // clean leaves the session as it was, without any lock, for the next call; else it stays retired.
-func (a *autocommitRun) clean() {
+func (a *autocommit) clean() {
 	a.unwatch()
 	if a.dead || a.status != 'I' {
 		return

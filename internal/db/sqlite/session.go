@@ -3,8 +3,6 @@ package sqlite
 import (
 	"context"
 	"errors"
-	"io/fs"
-	"os"
 	"time"
 
 	sqlite3 "modernc.org/sqlite/lib"
@@ -54,8 +52,8 @@ var ourSQL = [oursCount]string{
 	checkLedger:   checkLedgerSQL,
 }
 
-// conn is one connection, with all that it keeps between calls. One call at a time uses it.
-type conn struct {
+// session is one connection, with all that it keeps between calls. One call at a time uses it.
+type session struct {
 	h        *handle
 	watch    *watch
 	settings *settings
@@ -72,87 +70,8 @@ type conn struct {
 	whole    bool  // the statement is not stopped by the caps on its rows: nothing would take it back
 }
 
-// openConn opens the file for writing (which creates it, if that is allowed) or for reading only.
-func openConn(ctx context.Context, s *settings, reads bool) (*conn, error) {
-	flags := int32(sqlite3.SQLITE_OPEN_READWRITE)
-	switch {
-	case reads:
-		flags = sqlite3.SQLITE_OPEN_READONLY
-	case s.create:
-		flags |= sqlite3.SQLITE_OPEN_CREATE
-	}
-	return openFile(ctx, s, flags, reads)
-}
-
-// openFile opens the file in SQLite's words and makes a connection of it.
-func openFile(ctx context.Context, s *settings, flags int32, reads bool) (*conn, error) {
-	h, err := openHandle(s.path, flags)
-	if err != nil {
-		return nil, s.missing(err)
-	}
-	c := &conn{h: h, settings: s, reads: reads}
-	c.watch = newWatch(h)
-	c.cache.init()
-	if err := c.setUp(ctx); err != nil {
-		c.close()
-		return nil, err
-	}
-	return c, nil
-}
-
-// missing says so where a file was not to be created.
-func (s *settings) missing(err error) error {
-	if _, stat := os.Stat(s.path); s.create || !errors.Is(stat, fs.ErrNotExist) {
-		return err
-	}
-	return db.Errorf(db.ClassUnavailable, db.CodeUnavailable,
-		"there is no database file: create it, or let the engine do so (setting create)").Because(err)
-}
-
-// setUp makes the connection what every job finds.
-func (c *conn) setUp(ctx context.Context) error {
-	defer c.arm(ctx, c.settings.lockTimeout)()
-	defer c.watch.disarm()
-	for setting, on := range map[int32]bool{
-		sqlite3.SQLITE_DBCONFIG_DEFENSIVE:   true, // no writes past SQL into the file
-		sqlite3.SQLITE_DBCONFIG_ENABLE_FKEY: true,
-		sqlite3.SQLITE_DBCONFIG_DQS_DML:     false,
-		sqlite3.SQLITE_DBCONFIG_DQS_DDL:     false,
-	} {
-		if err := c.h.configure(setting, on); err != nil {
-			return err
-		}
-	}
-	if err := c.h.busyTimeout(busyWait); err != nil {
-		return err
-	}
-	c.h.limitLength(maxLength)
-	if !c.reads {
-		if err := c.setUpWriting(); err != nil {
-			return err
-		}
-	}
-	return c.h.guard()
-}
-
-func (c *conn) setUpWriting() error {
-	if _, err := c.pragma("PRAGMA synchronous = " + c.settings.synchronous); err != nil {
-		return err
-	}
-	mode := ""
-	err := c.retryBusy(func() (err error) {
-		mode, err = c.pragma("PRAGMA journal_mode = WAL")
-		return err
-	})
-	if err == nil && mode != "wal" && !c.h.readOnly() {
-		return db.Errorf(db.ClassUnavailable, db.CodeUnavailable,
-			"the database file cannot be in WAL mode: it must be on a local file system")
-	}
-	return err
-}
-
 // pragma runs a PRAGMA of ours and returns its first value, if any.
-func (c *conn) pragma(sql string) (string, error) {
+func (c *session) pragma(sql string) (string, error) {
 	s, _, err := c.h.prepare(sql, 0)
 	if err != nil {
 		return "", err
@@ -166,7 +85,7 @@ func (c *conn) pragma(sql string) (string, error) {
 }
 
 // close ends the connection; what was open in it is rolled back.
-func (c *conn) close() {
+func (c *session) close() {
 	c.watch.disarm()
 	for _, s := range c.own {
 		if s != nil {
@@ -178,13 +97,13 @@ func (c *conn) close() {
 }
 
 // arm has the call's statements stopped when its time is over or its context ends.
-func (c *conn) arm(ctx context.Context, timeout time.Duration) (stop func() bool) {
+func (c *session) arm(ctx context.Context, timeout time.Duration) (stop func() bool) {
 	return c.watch.arm(ctx, timeout)
 }
 
 // retryBusy repeats what fails because of another connection's lock, for as long as the lock time limit and
 // the call allow.
-func (c *conn) retryBusy(try func() error) error {
+func (c *session) retryBusy(try func() error) error {
 	until := time.Now().Add(c.settings.lockTimeout)
 	for {
 		err := try()
@@ -196,7 +115,7 @@ func (c *conn) retryBusy(try func() error) error {
 }
 
 // statement returns one of our own, compiled once.
-func (c *conn) statement(which ours) (*stmt, error) {
+func (c *session) statement(which ours) (*stmt, error) {
 	if s := c.own[which]; s != nil {
 		return s, nil
 	}
@@ -209,7 +128,7 @@ func (c *conn) statement(which ours) (*stmt, error) {
 }
 
 // run runs one of our own statements that has neither arguments nor rows.
-func (c *conn) run(which ours) error {
+func (c *session) run(which ours) error {
 	s, err := c.statement(which)
 	if err != nil {
 		return err
@@ -219,7 +138,7 @@ func (c *conn) run(which ours) error {
 
 // begin opens a transaction. A writer takes the file's write lock here: a transaction that reads first and
 // writes later could not get it any more once another one has written.
-func (c *conn) begin() *db.Error {
+func (c *session) begin() *db.Error {
 	which := beginWriting
 	if c.reads {
 		which = beginReading
@@ -235,7 +154,7 @@ func (c *conn) begin() *db.Error {
 }
 
 // here looks whether the file is still the one that was opened.
-func (c *conn) here() *db.Error {
+func (c *session) here() *db.Error {
 	if !c.h.moved() {
 		return nil
 	}
@@ -245,7 +164,7 @@ func (c *conn) here() *db.Error {
 }
 
 // end rolls back what is still open. It is the last thing that a call does with the connection.
-func (c *conn) end() {
+func (c *session) end() {
 	c.watch.disarm() // an interrupt would hit the ROLLBACK
 	if c.rows.Size() > maxIdleRows {
 		c.rows = engine.RowEncoder{}
@@ -254,7 +173,7 @@ func (c *conn) end() {
 }
 
 // rollBack ends a transaction that is open.
-func (c *conn) rollBack() {
+func (c *session) rollBack() {
 	if !c.h.inTransaction() {
 		return
 	}
@@ -265,7 +184,7 @@ func (c *conn) rollBack() {
 
 // failed makes the public error of one that came from SQLite. What it says about the call comes first: a
 // statement that was interrupted, or still waited for a lock, ended because of that.
-func (c *conn) failed(err error, when phase) *db.Error {
+func (c *session) failed(err error, when phase) *db.Error {
 	if e, ok := errors.AsType[*db.Error](err); ok {
 		return e
 	}
@@ -296,7 +215,7 @@ func isReadOnly(err error) bool {
 }
 
 // stopped is the error of a call whose time is over or whose context has ended; nil while it goes on.
-func (c *conn) stopped() *db.Error {
+func (c *session) stopped() *db.Error {
 	switch c.watch.interrupted() {
 	case timedOut:
 		return engine.TimeOver()

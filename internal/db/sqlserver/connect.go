@@ -1,16 +1,82 @@
 package sqlserver
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
+	"math/rand/v2"
 	"strconv"
 	"strings"
+	"time"
 
 	mssql "github.com/microsoft/go-mssqldb"
 
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/engine"
 )
+
+// connect makes a session for the pool.
+func (d *Database) connect(ctx context.Context) (*session, error) {
+	ctx, cancel := context.WithTimeout(ctx, d.connectTimeout)
+	defer cancel()
+	s, err := d.dial(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer context.AfterFunc(ctx, s.net.close)()
+	if err := d.learn(ctx, s); err != nil {
+		s.destroy()
+		return nil, errors.Join(ctx.Err(), err)
+	}
+	return s, nil
+}
+
+// dial makes a session. The driver minds the context only while it dials, so that the link is cut when it ends.
+func (d *Database) dial(ctx context.Context) (*session, error) {
+	link := newSockets()
+	defer context.AfterFunc(ctx, link.close)()
+	connector := d.connectors.now()
+	connector.Dialer = link
+	made, err := connector.Connect(ctx)
+	if err != nil {
+		link.close()
+		return nil, errors.Join(ctx.Err(), err)
+	}
+	conn, ok := made.(*mssql.Conn)
+	if !ok {
+		link.close()
+		return nil, errors.New("sqlserver: the driver made something else than its connection")
+	}
+	return &session{conn: conn, net: link, retireAt: time.Now().Add(d.lifetime()), idle: time.Now()}, nil
+}
+
+func (d *Database) lifetime() time.Duration {
+	jitter := time.Duration(0)
+	if d.opts.Pool.LifetimeJitter > 0 {
+		jitter = rand.N(d.opts.Pool.LifetimeJitter)
+	}
+	return either(d.opts.Pool.MaxLifetime, defaultLifetime) + jitter
+}
+
+// learn reads what the engine has to know of a session.
+func (d *Database) learn(ctx context.Context, s *session) error {
+	t, err := s.query(ctx, "SELECT CAST(DB_ID() AS bigint)")
+	if err != nil {
+		return err
+	}
+	id, ok := t.rows[0][0].(int64)
+	if !ok {
+		return errors.New("sqlserver: the server does not tell its database")
+	}
+	s.database = id
+	if _, err := s.query(ctx, "SELECT CURRENT_TRANSACTION_ID()"); err != nil {
+		if !answered(err) {
+			return err
+		}
+		d.noTransID.Store(true) // some services that speak the protocol lack it; the depth is looked at all the same
+	}
+	return nil
+}
 
 // connectError says why there is no connection and what to do about it. The driver's text names user, host and
 // database, so that only its kind is used, and the driver's error is not kept.
