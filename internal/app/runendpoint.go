@@ -1,12 +1,14 @@
 package app
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"dbrunner/contract"
 	"dbrunner/internal/bus"
@@ -51,7 +53,7 @@ func (a *api) runJob(ctx context.Context, d *database, q *bus.ServiceRequest) ([
 			return nil, err
 		}
 	}
-	result, err := a.conn.AwaitResult(ctx, d.Name, j.ID)
+	result, err := j.await(ctx, a.conn)
 	switch {
 	case err != nil && ctx.Err() != nil:
 		return nil, j.noResultYet(duplicate && first == nil)
@@ -62,6 +64,34 @@ func (a *api) runJob(ctx context.Context, d *database, q *bus.ServiceRequest) ([
 	default:
 		return j.answer(sequence, result)
 	}
+}
+
+// ledgerAfter is how long a request waits for its result before it looks for an earlier job of its id in the ledger.
+const ledgerAfter = 2 * time.Second
+
+// await waits for the result under the id. A different request's ledger row, which outlives its result, keeps the job from
+// having one: then the request is refused.
+func (j *runRequest) await(ctx context.Context, conn *bus.Conn) ([]byte, error) {
+	after := ledgerAfter
+	if end, bounded := ctx.Deadline(); bounded {
+		after = min(after, time.Until(end)/3)
+	}
+	if j.Recorded && !j.fresh {
+		first, cancel := context.WithTimeout(ctx, after)
+		result, err := conn.AwaitResult(first, j.database.Name, j.ID)
+		over := first.Err() != nil
+		cancel()
+		if err == nil || !over {
+			return result, err
+		}
+		lookup, cancel := context.WithTimeout(ctx, after)
+		row, err := j.database.DB.Lookup(lookup, j.ID) // an error tells nothing: the result may come all the same
+		cancel()
+		if err == nil && row != nil && !bytes.Equal(row.RequestHash, j.Hash) {
+			return nil, j.reused()
+		}
+	}
+	return conn.AwaitResult(ctx, j.database.Name, j.ID)
 }
 
 // existing answers with the result that the id has before anything is published; nil if it has none. What is stored

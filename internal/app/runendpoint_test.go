@@ -108,6 +108,30 @@ func TestDoorComparesWithARequestUnderWay(t *testing.T) {
 	require.Equal(t, "succeeded", parse(t, same.body).Status, same.text)
 }
 
+// TestDoorComparesWithTheLedger: the results of the ids have expired, and only their ledger rows are left.
+func TestDoorComparesWithTheLedger(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	w.start(w.config("r1", withSQLite(t, "shop")))
+	w.do("shop", "transaction", "create", `"statements":[{"sql":"CREATE TABLE a (n INTEGER)"}]`)
+	for i := range 3 {
+		id := fmt.Sprintf("x%d", i)
+		w.publish("shop", "transaction", insertInto(id, i))
+		require.Equal(t, "succeeded", w.await("shop", id).Status)
+	}
+	results, err := w.js.Stream(t.Context(), "DBRUNNER_RESULTS_shop")
+	require.NoError(t, err)
+	require.NoError(t, results.Purge(t.Context()))
+	for _, wait := range []string{"20s", "3s"} {
+		w.request("run.shop.transaction", insertInto("x0", 100), "Dbrunner-Wait", wait).refused(t, "409", "job_id_reused")
+	}
+	same := w.request("run.shop.transaction", insertInto("x1", 1), "Dbrunner-Wait", "20s")
+	require.Equal(t, "succeeded", parse(t, same.body).Status, same.text)
+	query := w.request("run.shop.query", `{"id":"x2","sql":"SELECT 1"}`, "Dbrunner-Wait", "20s")
+	require.Equal(t, "succeeded", parse(t, query.body).Status, "queries have no ledger row: %s", query.text)
+	require.Equal(t, "[[0] [1] [2]]", w.rowsOfA(), "nothing else ran")
+}
+
 // TestDoorComparesWithQueuedMessages: nothing of the database runs, so that all messages stay in the queue.
 func TestDoorComparesWithQueuedMessages(t *testing.T) {
 	t.Parallel()

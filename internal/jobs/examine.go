@@ -12,6 +12,7 @@ type Examined struct {
 	InvalidID bool   // the body has an id that no job can have: its answer would go under one that nobody knows yet
 	ReplyOnly bool   // no result would be stored
 	Hash      []byte // the request hash; nil if the body cannot be understood
+	Recorded  bool   // the job gets a ledger row
 
 	kind     string
 	body     []byte
@@ -33,6 +34,7 @@ func (e *Executor) Examine(database, kind, messageID string, body []byte) Examin
 		return x
 	}
 	x.ID, x.InvalidID, x.ReplyOnly, x.Hash = job.ID, job.DerivedID, job.ReplyOnly, job.Hash
+	x.Recorded = job.Effect != AtLeastOnce
 	return x
 }
 
