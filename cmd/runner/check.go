@@ -12,8 +12,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"dbrunner/internal/app"
 	"dbrunner/internal/config"
+	"dbrunner/internal/inspect"
 	"dbrunner/internal/manager"
 )
 
@@ -55,7 +55,7 @@ func (f *checkFlags) run(cmd *cobra.Command) (err error) {
 	if err != nil {
 		return usage(err)
 	}
-	inspector, err := app.NewInspector(cfg)
+	inspector, err := inspect.New(cfg)
 	if err != nil {
 		return configFault(err)
 	}
@@ -71,15 +71,15 @@ func (f *checkFlags) run(cmd *cobra.Command) (err error) {
 }
 
 // reach connects and returns what it finds in an order of its own: NATS first, then the databases.
-func (f *checkFlags) reach(ctx context.Context, w io.Writer, inspector *app.Inspector) []app.Finding {
+func (f *checkFlags) reach(ctx context.Context, w io.Writer, inspector *inspect.Inspector) []inspect.Finding {
 	p := &progress{w: w, on: styleFor(w).on}
 	defer p.end()
-	var found []app.Finding
-	inspector.Connect(ctx, func(one app.Finding) {
+	var found []inspect.Finding
+	inspector.Connect(ctx, func(one inspect.Finding) {
 		found = append(found, one)
 		p.note(one)
 	})
-	slices.SortStableFunc(found, func(a, b app.Finding) int { return strings.Compare(order(a.About), order(b.About)) })
+	slices.SortStableFunc(found, func(a, b inspect.Finding) int { return strings.Compare(order(a.About), order(b.About)) })
 	return found
 }
 
@@ -93,7 +93,7 @@ func order(about string) string {
 	return "2" + about
 }
 
-func (f *checkFlags) print(w io.Writer, found *app.Inspection) error {
+func (f *checkFlags) print(w io.Writer, found *inspect.Inspection) error {
 	if f.json {
 		return printJSON(w, found)
 	}
@@ -114,7 +114,7 @@ func (f *checkFlags) print(w io.Writer, found *app.Inspection) error {
 	return printFindings(w, found.Findings)
 }
 
-func planRow(d *app.DatabasePlan) []string {
+func planRow(d *inspect.DatabasePlan) []string {
 	effects := make([]string, 0, len(d.Effects))
 	for _, e := range d.Effects {
 		effects = append(effects, string(e))

@@ -10,25 +10,25 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/stretchr/testify/require"
 
-	"dbrunner/internal/app"
 	"dbrunner/internal/bus/bustest"
+	"dbrunner/internal/inspect"
 )
 
 // checked runs check and returns what it found.
-func checked(t *testing.T, config string, args ...string) (int, *app.Inspection) {
+func checked(t *testing.T, config string, args ...string) (int, *inspect.Inspection) {
 	t.Helper()
 	got := runCommand(t, "", append([]string{"check", "--config", config, "--json"}, args...)...)
-	var found app.Inspection
+	var found inspect.Inspection
 	got.json(t, &found)
 	return got.code, &found
 }
 
 // has wants a finding with that grade and text, and a remedy if it is a fault.
-func has(t *testing.T, findings []app.Finding, grade, about, text string) {
+func has(t *testing.T, findings []inspect.Finding, grade, about, text string) {
 	t.Helper()
 	for _, f := range findings {
 		if string(f.Grade) == grade && f.About == about && strings.Contains(f.Text, text) {
-			if f.Grade == app.GradeFault {
+			if f.Grade == inspect.GradeFault {
 				require.NotEmpty(t, f.Remedy, f.Text)
 			}
 			return

@@ -7,8 +7,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"dbrunner/internal/app"
 	"dbrunner/internal/config"
+	"dbrunner/internal/inspect"
 	"dbrunner/internal/manager"
 )
 
@@ -53,8 +53,8 @@ func (f *diagnoseFlags) run(cmd *cobra.Command, database string) error {
 		return usage(err)
 	}
 	p := &progress{w: cmd.ErrOrStderr(), on: styleFor(cmd.ErrOrStderr()).on}
-	var found []app.Finding
-	err = app.Diagnose(cmd.Context(), cfg, database, app.DiagnoseOptions{Load: f.load, Integrity: f.integrity}, func(one app.Finding) {
+	var found []inspect.Finding
+	err = inspect.Diagnose(cmd.Context(), cfg, database, inspect.DiagnoseOptions{Load: f.load, Integrity: f.integrity}, func(one inspect.Finding) {
 		found = append(found, one)
 		p.note(one)
 	})

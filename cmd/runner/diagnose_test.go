@@ -7,16 +7,16 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"dbrunner/internal/app"
+	"dbrunner/internal/inspect"
 )
 
 func TestDiagnose(t *testing.T) {
 	t.Parallel()
 	w := setup(t)
-	diagnose := func(args ...string) (int, []app.Finding) {
+	diagnose := func(args ...string) (int, []inspect.Finding) {
 		got := w.run("", append([]string{"diagnose", "shop", "--load", "100ms", "--json"}, args...)...)
 		var answer struct {
-			Findings []app.Finding `json:"findings"`
+			Findings []inspect.Finding `json:"findings"`
 		}
 		got.json(t, &answer)
 		return got.code, answer.Findings

@@ -7,11 +7,11 @@ import (
 	"strings"
 	"time"
 
-	"dbrunner/internal/app"
+	"dbrunner/internal/inspect"
 )
 
 // printFindings shows findings as a table, a remedy below what it is for.
-func printFindings(w io.Writer, findings []app.Finding) error {
+func printFindings(w io.Writer, findings []inspect.Finding) error {
 	if len(findings) == 0 {
 		return nil
 	}
@@ -19,7 +19,7 @@ func printFindings(w io.Writer, findings []app.Finding) error {
 	for i := range findings {
 		f := &findings[i]
 		rows = append(rows, []string{string(f.Grade), f.About, f.Part, latency(f.Latency), f.Text})
-		if f.Remedy != "" && f.Grade != app.GradeOK {
+		if f.Remedy != "" && f.Grade != inspect.GradeOK {
 			rows = append(rows, []string{"", "", "", "", "→ " + f.Remedy})
 		}
 	}
@@ -55,7 +55,7 @@ type progress struct {
 	seen int
 }
 
-func (p *progress) note(f app.Finding) {
+func (p *progress) note(f inspect.Finding) {
 	if !p.on {
 		return
 	}
@@ -70,9 +70,9 @@ func (p *progress) end() {
 }
 
 // verdictError gives a look its exit code. What was found was printed: there is nothing more to say.
-func verdictError(findings []app.Finding, strict bool) error {
-	worst := app.Worst(findings)
-	if worst == app.GradeFault || strict && worst == app.GradeWarning {
+func verdictError(findings []inspect.Finding, strict bool) error {
+	worst := inspect.Worst(findings)
+	if worst == inspect.GradeFault || strict && worst == inspect.GradeWarning {
 		return &exitError{code: exitFailure}
 	}
 	return nil

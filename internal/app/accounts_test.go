@@ -55,7 +55,7 @@ func TestClientOfAnotherAccount(t *testing.T) {
 	for _, replies := range []bool{true, false} {
 		w := &world{t: t, node: twoAccounts(t, replies)}
 		cfg := w.signedIn("r1", "runner", withSQLite(t, "shop"))
-		require.Empty(t, faults(t, inspect(t, cfg)))
+		require.Empty(t, faults(t, findings(t, cfg)))
 		r := w.start(cfg)
 		nc, err := nats.Connect(w.node.ClientURL(), nats.UserInfo("client", "client"))
 		require.NoError(t, err)
@@ -115,7 +115,7 @@ func TestLeafNodeWithADomain(t *testing.T) {
 	} {
 		domain := func(cfg *config.Config) { cfg.NATS.Domain = c.domain }
 		cfg := w.signedIn("r-"+c.user, c.user, domain, withSQLite(t, "shop"))
-		found := faults(t, inspect(t, cfg))
+		found := faults(t, findings(t, cfg))
 		require.Equal(t, c.says == "", len(found) == 0, "%v", found)
 		require.Contains(t, strings.Join(found, "\n"), c.says)
 		if c.says == "" {

@@ -17,8 +17,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"dbrunner/internal/app"
 	"dbrunner/internal/config"
+	"dbrunner/internal/inspect"
 	"dbrunner/internal/manager"
 )
 
@@ -100,7 +100,7 @@ func engineFile(engine, connection string) string {
 }
 
 // check does what `runner check` does with a file.
-func check(t *testing.T, text string) (*app.Inspection, error) {
+func check(t *testing.T, text string) (*inspect.Inspection, error) {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "runner.yaml")
 	require.NoError(t, os.WriteFile(file, []byte(text), 0o600))
@@ -108,7 +108,7 @@ func check(t *testing.T, text string) (*app.Inspection, error) {
 	if err != nil {
 		return nil, err
 	}
-	inspector, err := app.NewInspector(cfg)
+	inspector, err := inspect.New(cfg)
 	if err != nil {
 		return nil, err
 	}
@@ -116,7 +116,7 @@ func check(t *testing.T, text string) (*app.Inspection, error) {
 	return inspector.Inspect(cfg), nil
 }
 
-func inspected(t *testing.T, text string) *app.Inspection {
+func inspected(t *testing.T, text string) *inspect.Inspection {
 	t.Helper()
 	found, err := check(t, text)
 	require.NoError(t, err, text)
@@ -124,10 +124,10 @@ func inspected(t *testing.T, text string) *app.Inspection {
 }
 
 // connectionFaults are the findings that are about how a database is reached.
-func connectionFaults(found *app.Inspection) []app.Finding {
-	var out []app.Finding
+func connectionFaults(found *inspect.Inspection) []inspect.Finding {
+	var out []inspect.Finding
 	for _, f := range found.Findings {
-		if f.About != "nats" && f.Part != "migrations" && f.Grade != app.GradeOK {
+		if f.About != "nats" && f.Part != "migrations" && f.Grade != inspect.GradeOK {
 			out = append(out, f)
 		}
 	}

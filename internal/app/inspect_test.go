@@ -13,30 +13,30 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/stretchr/testify/require"
 
-	"dbrunner/internal/app"
 	"dbrunner/internal/bus/bustest"
 	"dbrunner/internal/config"
 	"dbrunner/internal/db/dbtest"
+	"dbrunner/internal/inspect"
 	"dbrunner/internal/manager"
 )
 
-// inspect connects and returns what is found.
-func inspect(t *testing.T, cfg *config.Config) []app.Finding {
+// findings connects and returns what is found.
+func findings(t *testing.T, cfg *config.Config) []inspect.Finding {
 	t.Helper()
-	inspector, err := app.NewInspector(cfg)
+	inspector, err := inspect.New(cfg)
 	require.NoError(t, err)
 	defer func() { require.NoError(t, inspector.Close()) }()
 	found := inspector.Inspect(cfg).Findings
-	inspector.Connect(t.Context(), func(f app.Finding) { found = append(found, f) })
+	inspector.Connect(t.Context(), func(f inspect.Finding) { found = append(found, f) })
 	return found
 }
 
 // faults are the texts of what is at fault, each with a remedy.
-func faults(t *testing.T, found []app.Finding) []string {
+func faults(t *testing.T, found []inspect.Finding) []string {
 	t.Helper()
 	var out []string
 	for _, f := range found {
-		if f.Grade == app.GradeFault {
+		if f.Grade == inspect.GradeFault {
 			require.NotEmpty(t, f.Remedy, f.Text)
 			out = append(out, f.About+": "+f.Text)
 		}
@@ -54,7 +54,7 @@ func TestCheckKnowsTheSecurityPage(t *testing.T) {
 		maker, cfg := w.client("topology", shop)
 		_, err := maker.Apply(t.Context(), manager.Topology(cfg))
 		require.NoError(t, err)
-		return faults(t, inspect(t, w.signedIn("r1", "runner", shop, func(cfg *config.Config) { cfg.Topology.Mode = config.TopologyVerify })))
+		return faults(t, findings(t, w.signedIn("r1", "runner", shop, func(cfg *config.Config) { cfg.Topology.Mode = config.TopologyVerify })))
 	}
 	var publish, subscribe []string
 	require.Empty(t, guardedBy(t, func(own *server.Permissions) {
@@ -92,12 +92,12 @@ func TestCheckOfARunnerThatMayNotCreate(t *testing.T) {
 	t.Parallel()
 	w := guarded(t)
 	shop := withSQLite(t, "shop")
-	missing := inspect(t, w.signedIn("r1", "runner", shop))
+	missing := findings(t, w.signedIn("r1", "runner", shop))
 	require.Contains(t, strings.Join(faults(t, missing), "\n"), "refuses to create streams or consumers")
 	maker, cfg := w.client("topology", shop)
 	_, err := maker.Apply(t.Context(), manager.Topology(cfg))
 	require.NoError(t, err)
-	require.Empty(t, faults(t, inspect(t, w.signedIn("r1", "runner", shop))))
+	require.Empty(t, faults(t, findings(t, w.signedIn("r1", "runner", shop))))
 }
 
 // TestCheckOfDatabases finds what is wrong with each of several at once, and names no secret.
@@ -127,7 +127,7 @@ func TestCheckOfDatabases(t *testing.T) {
 		withDatabase("away", "postgres", with(func(u *url.URL) { u.Host = "127.0.0.1:1" })),
 		withDatabase("unknown", "postgres", with(func(u *url.URL) { u.Host = "no-such-host.invalid:5432" })),
 	)
-	found := inspect(t, cfg)
+	found := findings(t, cfg)
 	all := strings.Join(faults(t, found), "\n")
 	for _, says := range []string{
 		"misnamed: the migrations in " + broken, "verified: database verified: the table dbrunner.ledger is missing",
@@ -138,12 +138,12 @@ func TestCheckOfDatabases(t *testing.T) {
 	}
 	require.NotContains(t, all, "good:")
 	require.NotContains(t, all, "geheim")
-	require.True(t, slices.ContainsFunc(found, func(f app.Finding) bool {
-		return f.About == "good" && f.Grade == app.GradeWarning && strings.Contains(f.Text, "1 pending, up to version 1")
+	require.True(t, slices.ContainsFunc(found, func(f inspect.Finding) bool {
+		return f.About == "good" && f.Grade == inspect.GradeWarning && strings.Contains(f.Text, "1 pending, up to version 1")
 	}), "%+v", found)
 
 	pg.Stop(t, dbtest.StopFast)
-	require.Contains(t, strings.Join(faults(t, inspect(t, cfg)), "\n"), "good: connection: database good cannot be reached")
+	require.Contains(t, strings.Join(faults(t, findings(t, cfg)), "\n"), "good: connection: database good cannot be reached")
 }
 
 // TestDiagnoseUnderLoad reads with as many callers as the pool has connections.
@@ -151,13 +151,13 @@ func TestDiagnoseUnderLoad(t *testing.T) {
 	t.Parallel()
 	w := &world{t: t, node: bustest.Server(t)}
 	cfg := w.config("r1", withDatabase("shop", "postgres", dbtest.Postgres(t)))
-	var found []app.Finding
-	require.NoError(t, app.Diagnose(t.Context(), cfg, "shop", app.DiagnoseOptions{Load: 1}, func(f app.Finding) { found = append(found, f) }))
+	var found []inspect.Finding
+	require.NoError(t, inspect.Diagnose(t.Context(), cfg, "shop", inspect.DiagnoseOptions{Load: 1}, func(f inspect.Finding) { found = append(found, f) }))
 	require.Empty(t, faults(t, found))
-	require.True(t, slices.ContainsFunc(found, func(f app.Finding) bool { return strings.Contains(f.Text, "4 callers on 4 connections") }), "%+v", found)
-	require.True(t, slices.ContainsFunc(found, func(f app.Finding) bool { return strings.Contains(f.Text, "runners fit") }), "%+v", found)
+	require.True(t, slices.ContainsFunc(found, func(f inspect.Finding) bool { return strings.Contains(f.Text, "4 callers on 4 connections") }), "%+v", found)
+	require.True(t, slices.ContainsFunc(found, func(f inspect.Finding) bool { return strings.Contains(f.Text, "runners fit") }), "%+v", found)
 
-	err := app.Diagnose(context.Background(), cfg, "nosuch", app.DiagnoseOptions{}, func(app.Finding) {})
+	err := inspect.Diagnose(context.Background(), cfg, "nosuch", inspect.DiagnoseOptions{}, func(inspect.Finding) {})
 	_, isConfig := errors.AsType[*manager.ConfigError](err)
 	require.True(t, isConfig)
 }

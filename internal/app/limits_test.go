@@ -17,6 +17,7 @@ import (
 	"dbrunner/internal/bus"
 	"dbrunner/internal/bus/bustest"
 	"dbrunner/internal/config"
+	"dbrunner/internal/inspect"
 	"dbrunner/internal/manager"
 )
 
@@ -154,7 +155,7 @@ func TestCheckKnowsEachLimit(t *testing.T) {
 				switch {
 				case l.degrades:
 					w := &world{t: t, node: start(t, name, l.low)}
-					require.Contains(t, strings.Join(faults(t, inspect(t, w.config("checker", withSQLite(t, "shop")))), "\n"), l.says)
+					require.Contains(t, strings.Join(faults(t, findings(t, w.config("checker", withSQLite(t, "shop")))), "\n"), l.says)
 				case l.low != nil:
 					agree(t, start(t, name, l.low), l.says)
 				}
@@ -187,7 +188,7 @@ func agree(t *testing.T, node *bustest.Node, says string, change ...func(*config
 	w := &world{t: t, node: node}
 	change = append(change, withSQLite(t, "shop"))
 	streams := node.Server().GlobalAccount().JetStreamUsage().Streams
-	found := faults(t, inspect(t, w.config("checker", change...)))
+	found := faults(t, findings(t, w.config("checker", change...)))
 	require.Equal(t, streams, node.Server().GlobalAccount().JetStreamUsage().Streams, "check has created a stream")
 	if says == "" {
 		require.Empty(t, found)
@@ -302,12 +303,12 @@ func TestCheckAtACluster(t *testing.T) {
 	for _, node := range c.Nodes {
 		limitAccount(t, node, "", unlimited())
 	}
-	found := inspect(t, w.config("checker", five, withSQLite(t, "shop")))
-	require.True(t, slices.ContainsFunc(found, func(f app.Finding) bool {
-		return f.Grade == app.GradeWarning && f.Text == "the cluster tells clients of 3 servers, and each stream shall have 5 copies"
+	found := findings(t, w.config("checker", five, withSQLite(t, "shop")))
+	require.True(t, slices.ContainsFunc(found, func(f inspect.Finding) bool {
+		return f.Grade == inspect.GradeWarning && f.Text == "the cluster tells clients of 3 servers, and each stream shall have 5 copies"
 	}), "%+v", found)
-	require.True(t, slices.ContainsFunc(found, func(f app.Finding) bool {
-		return f.Grade == app.GradeNote && strings.Contains(f.Text, "have room for the streams")
+	require.True(t, slices.ContainsFunc(found, func(f inspect.Finding) bool {
+		return f.Grade == inspect.GradeNote && strings.Contains(f.Text, "have room for the streams")
 	}), "%+v", found)
 }
 

@@ -70,7 +70,7 @@ func TestPausedConsumerStopsReadiness(t *testing.T) {
 	require.Less(t, time.Since(paused), reportLimit)
 	awaitTopology(w, "stops", "is paused until", "unhealthy")
 	r.expect(t, map[string]float64{"dbrunner_ready": 0})
-	found := inspect(t, w.config("r2", withSQLite(t, "shop")))
+	found := findings(t, w.config("r2", withSQLite(t, "shop")))
 	require.Contains(t, strings.Join(faults(t, found), "\n"), "consumer DBRUNNER_JOBS_shop/work is paused until")
 	_, err = w.js.ResumeConsumer(t.Context(), "DBRUNNER_JOBS_shop", "work")
 	require.NoError(t, err)

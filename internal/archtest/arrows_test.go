@@ -18,12 +18,13 @@ type arrow struct {
 // arrows are looked up from the top; the first pattern that fits a folder decides. internal/crash may be imported by
 // everybody.
 var arrows = []arrow{
-	{"cmd/*", []string{"client", "contract", "internal/app", "internal/bus", "internal/config", "internal/jobs", "internal/db/migration", "internal/manager"}},
+	{"cmd/*", []string{"client", "contract", "internal/app", "internal/bus", "internal/config", "internal/jobs", "internal/db/migration", "internal/manager", "internal/inspect"}},
 	{"internal/app", []string{
 		"client", "contract", "internal/report", "internal/manager",
 		"internal/worker", "internal/bus", "internal/jobs", "internal/db", "internal/config",
 		"internal/db/migration", "internal/telemetry",
 	}},
+	{"internal/inspect", []string{"internal/manager", "internal/config", "internal/bus", "internal/db", "internal/db/migration", "internal/jobs", "contract"}},
 	{"internal/manager", []string{
 		"contract", "internal/bus", "internal/config", "internal/jobs", "internal/db", "internal/db/migration",
 		"internal/db/postgres", "internal/db/sqlserver", "internal/db/sqlite",

@@ -1,4 +1,4 @@
-package app
+package inspect
 
 import (
 	"context"
@@ -113,7 +113,7 @@ func (d *target) rehearse(ctx context.Context, which string, database db.Databas
 	default:
 		tell(d.finding(db.PartLedger, db.GradeOK, which+"the table is there, with the rights to it", ""))
 	}
-	if advises, ok := database.(adviser); ok {
+	if advises, ok := database.(interface{ Advice() []string }); ok {
 		for _, advice := range advises.Advice() {
 			tell(d.finding(db.PartLogin, db.GradeWarning, advice, "docs/sqlserver.md"))
 		}

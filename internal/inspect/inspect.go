@@ -1,4 +1,4 @@
-package app
+package inspect
 
 import (
 	"errors"
@@ -105,9 +105,9 @@ type Inspector struct {
 // target is a database that is looked at.
 type target struct{ *manager.Database }
 
-// NewInspector returns the inspector of a loaded configuration. It connects to nothing. The error is a *ConfigError. The
+// New returns the inspector of a loaded configuration. It connects to nothing. The error is a *manager.ConfigError. The
 // owner calls Close.
-func NewInspector(cfg *config.Config) (*Inspector, error) {
+func New(cfg *config.Config) (*Inspector, error) {
 	cfg = withLazyPools(cfg)
 	opened, err := manager.Open(cfg, nil)
 	if err != nil {

@@ -1,4 +1,4 @@
-package app
+package inspect
 
 import (
 	"context"
@@ -69,7 +69,7 @@ func (l *natsInspection) run(ctx context.Context) {
 		l.find(aboutNATS, partConnection, db.GradeFault, text, remedy)
 		return
 	}
-	defer func() { _ = closeConn(ctx, conn) }() // it was only to look
+	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }() // nothing was published
 	l.tell(Finding{About: aboutNATS, Finding: db.Finding{
 		Part: partConnection, Grade: db.GradeOK, Text: "connected to " + conn.State().Server, Latency: time.Since(begun),
 	}})

@@ -1,4 +1,4 @@
-package app
+package inspect
 
 import (
 	"context"
@@ -23,7 +23,7 @@ type DiagnoseOptions struct {
 }
 
 // Diagnose goes the way to one configured database stage by stage, tries its pool with trivial reads, looks at the server
-// and at the migrations, and tells every finding as it comes. Nothing is changed. The error is a *ConfigError.
+// and at the migrations, and tells every finding as it comes. Nothing is changed. The error is a *manager.ConfigError.
 func Diagnose(ctx context.Context, cfg *config.Config, name string, opts DiagnoseOptions, tell func(Finding)) error {
 	settings, ok := cfg.Databases[name]
 	if !ok {
@@ -31,7 +31,7 @@ func Diagnose(ctx context.Context, cfg *config.Config, name string, opts Diagnos
 	}
 	own := *cfg
 	own.Databases = map[string]*config.Database{name: settings}
-	inspector, err := NewInspector(&own)
+	inspector, err := New(&own)
 	if err != nil {
 		return err
 	}
