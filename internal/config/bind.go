@@ -50,7 +50,7 @@ func (b *binder) below(value any, path string) (map[string]any, bool) {
 			return nil, true
 		}
 	}
-	b.faults.add(path, "write keys with values below this one")
+	b.faults.add(path, "expected nested keys with values")
 	return nil, false
 }
 
@@ -98,7 +98,7 @@ func (b *binder) leaf(field reflect.Value, value any, path string) {
 var variable = regexp.MustCompile(`\$\{[A-Za-z_][A-Za-z0-9_]*\}`)
 
 func (b *binder) interpolation(path string) {
-	b.faults.add(path, "${…} is not replaced in this file; leave the key out and set the environment variable "+envName(path))
+	b.faults.add(path, "${…} is not expanded in this file; remove the key and set the environment variable "+envName(path))
 }
 
 func setSequence(field reflect.Value, items []any) error {
@@ -169,7 +169,7 @@ func nearestName(name string, known []string) string {
 
 func unknownKey(name string, known []string) string {
 	if near := nearestName(name, known); near != "" {
-		return "no such key; did you mean " + near + "?"
+		return "unknown key; did you mean " + near + "?"
 	}
-	return "no such key; known here: " + strings.Join(slices.Sorted(slices.Values(known)), ", ")
+	return "unknown key; valid keys: " + strings.Join(slices.Sorted(slices.Values(known)), ", ")
 }

@@ -30,7 +30,7 @@ const (
 var (
 	yamlLine     = regexp.MustCompile(`line (\d+)`)
 	safeKey      = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
-	errFaultyDoc = errors.New("the file has faults that end its reading")
+	errFaultyDoc = errors.New("the file cannot be parsed")
 )
 
 // document turns the text of a YAML file into nested maps with a scalar at every leaf. It is strict: no key twice, no
@@ -49,7 +49,7 @@ func (d *document) read(text []byte) (map[string]any, error) {
 		return nil, errFaultyDoc
 	}
 	if err := dec.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
-		d.add(&root, "", "one document is read, and more than one is there; remove the line --- and what follows")
+		d.add(&root, "", "more than one YAML document; remove the line --- and what follows")
 		return nil, errFaultyDoc
 	}
 	return d.top(root.Content[0])
@@ -68,14 +68,14 @@ func (d *document) top(n *yaml.Node) (map[string]any, error) {
 
 // broken reports a syntax error. The parser's texts are fixed but for the one that repeats an anchor's name.
 func (d *document) broken(err error) {
-	f := Fault{Message: "this is no valid YAML"}
+	f := Fault{Message: "invalid YAML"}
 	text := strings.TrimPrefix(err.Error(), "yaml: ")
 	if m := yamlLine.FindStringSubmatch(text); m != nil {
 		f.Line, _ = strconv.Atoi(m[1])
 		text = strings.TrimPrefix(text, m[0]+": ")
 	}
 	if strings.Contains(text, "anchor") {
-		text = "an alias without its anchor"
+		text = "alias without an anchor"
 	}
 	f.Message += ": " + text
 	d.faults.list = append(d.faults.list, f)
@@ -94,7 +94,7 @@ func (d *document) add(n *yaml.Node, path, message string) {
 func (d *document) value(n *yaml.Node, path string) any {
 	switch {
 	case n.Kind == yaml.AliasNode || n.Anchor != "":
-		d.add(n, path, "anchors and aliases are not read here; what databases share is written once, under defaults")
+		d.add(n, path, "anchors and aliases are not supported; write what databases share once, under defaults")
 	case n.Kind == yaml.MappingNode:
 		return d.mapping(n, path)
 	case n.Kind == yaml.SequenceNode:
@@ -111,12 +111,12 @@ func (d *document) mapping(n *yaml.Node, path string) map[string]any {
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		key, value := n.Content[i], n.Content[i+1]
 		if key.Kind != yaml.ScalarNode || !safeKey.MatchString(key.Value) {
-			d.add(key, path, "a key here is no name: names have 1 to 64 of A-Z a-z 0-9 _ -")
+			d.add(key, path, "invalid key; a name has 1 to 64 characters of A-Z a-z 0-9 _ -")
 			continue
 		}
 		at := join(path, key.Value)
 		if line, twice := seen[key.Value]; twice {
-			d.add(key, at, "this key is there already, on line "+strconv.Itoa(line)+"; remove one of them")
+			d.add(key, at, "duplicate key, first used on line "+strconv.Itoa(line)+"; remove one of them")
 			continue
 		}
 		seen[key.Value] = key.Line
@@ -146,7 +146,7 @@ func (d *document) scalar(n *yaml.Node, path string) any {
 	case tagString, tagInt, tagFloat, tagBool, tagNull, "!!timestamp", "!!merge":
 		return scalar{Text: n.Value, Kind: tag}
 	default:
-		d.add(n, path, "tags such as !name are not read here; write the plain value")
+		d.add(n, path, "tags such as !name are not supported; write the plain value")
 		return nil
 	}
 }

@@ -46,7 +46,7 @@ func (e *environment) findDatabases() {
 			names[name] = true
 		case name != "":
 			e.faults.list = append(e.faults.list, Fault{
-				Env: databasesEnv, Message: "name " + strconv.Itoa(i+1) + " in the list is no name of a database: " + nameRule,
+				Env: databasesEnv, Message: "name " + strconv.Itoa(i+1) + " in the list is not a valid database name: " + nameRule,
 			})
 		}
 	}
@@ -121,7 +121,7 @@ func (e *environment) findUnread() {
 		if !e.inSection(name) && (!e.ours(name) || spell.Nearest(name, known, slip(name)) == "") {
 			continue
 		}
-		message := "no setting has this name"
+		message := "unknown setting"
 		if near != "" {
 			message += "; did you mean " + near + "?"
 		}

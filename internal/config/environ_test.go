@@ -70,8 +70,8 @@ func TestASecretFromTheEnvironmentGoesBeforeBothFormsInTheFile(t *testing.T) {
 	require.Equal(t, "direct", cfg.Databases["rpa_db"].ConnectionString.Reveal())
 
 	lines := faultsOf(t, small, "RPA_DB_CONNECTION_STRING_FILE="+name, "RPA_DB_CONNECTION_STRING=direct")
-	require.Equal(t, []string{"databases.rpa_db.connection_string (RPA_DB_CONNECTION_STRING): this and " +
-		"connection_string_file are both set; remove one of them"}, lines)
+	require.Equal(t, []string{"databases.rpa_db.connection_string (RPA_DB_CONNECTION_STRING): both this key and " +
+		"connection_string_file are set; remove one of them"}, lines)
 }
 
 func TestForeignVariablesAreNobodysFault(t *testing.T) {

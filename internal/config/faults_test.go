@@ -35,18 +35,18 @@ func TestFaults(t *testing.T) {
 				"or in the environment as B_CONNECTION_STRING",
 		}},
 		"unknown keys": {text: entry("pool: {mim: 1}, Slots: 3, max-rows: 5, colour: red") + "\ntopologie: {}", want: []string{
-			"line 1: databases.a.Slots: no such key; did you mean slots?",
-			"line 1: databases.a.colour: no such key; known here: by_kind, connection_string, connection_string_file, " +
+			"line 1: databases.a.Slots: unknown key; did you mean slots?",
+			"line 1: databases.a.colour: unknown key; valid keys: by_kind, connection_string, connection_string_file, " +
 				"dead_letters, direct_connection_string, direct_connection_string_file, effects, health, idle_in_transaction, kinds, " +
 				"ledger, lock_timeout, max_bytes, max_rows, max_timeout, migrate_on_start, migrations, " +
 				"output, pool, pooler, retry, settings, slots, timeout, type",
-			"line 1: databases.a.max-rows: no such key; did you mean max_rows?",
-			"line 1: databases.a.pool.mim: no such key; did you mean min?",
-			"line 2: topologie: no such key; did you mean topology?",
+			"line 1: databases.a.max-rows: unknown key; did you mean max_rows?",
+			"line 1: databases.a.pool.mim: unknown key; did you mean min?",
+			"line 2: topologie: unknown key; did you mean topology?",
 		}},
 		"duplicate keys": {text: small + "    type: sqlite\ndatabases: {}", want: []string{
-			"line 6: databases.rpa_db.type: this key is there already, on line 4; remove one of them",
-			"line 7: databases: this key is there already, on line 2; remove one of them",
+			"line 6: databases.rpa_db.type: duplicate key, first used on line 4; remove one of them",
+			"line 7: databases: duplicate key, first used on line 2; remove one of them",
 		}},
 		"wrong types": {
 			text: entry("pool: 5, slots: many, timeout: 30, max_rows: 1.5, max_bytes: 1TB, kinds: query, settings: [1], retry: [1]") +
@@ -55,21 +55,21 @@ func TestFaults(t *testing.T) {
 				"line 1: databases.a.kinds: write a list, such as [one, two]",
 				"line 1: databases.a.max_bytes: write a number of bytes, or one with a unit: 512KiB, 64MiB, 2GiB",
 				"line 1: databases.a.max_rows: write a whole number",
-				"line 1: databases.a.pool: write keys with values below this one",
-				"line 1: databases.a.retry: write keys with values below this one",
+				"line 1: databases.a.pool: expected nested keys with values",
+				"line 1: databases.a.retry: expected nested keys with values",
 				"line 1: databases.a.settings: write names with values, such as {one: 1, two: b}; in the environment one=1,two=b",
 				"line 1: databases.a.slots: write a whole number",
 				"line 1: databases.a.timeout: write a duration with its unit, such as 500ms, 30s, 2m or 24h",
-				`line 2: namespace: write text; what looks like a number, a date, true, false or null needs "quotes"`,
-				`line 4: log.level: write text; what looks like a number, a date, true, false or null needs "quotes"`,
-				"line 5: nats.domain: there is no value; write one or remove the key",
+				`line 2: namespace: expected text; what looks like a number, a date, true, false or null needs "quotes"`,
+				`line 4: log.level: expected text; what looks like a number, a date, true, false or null needs "quotes"`,
+				"line 5: nats.domain: no value; write one or remove the key",
 				"line 5: nats.tls.handshake_first: write true or false",
-				`line 5: nats.urls: write text; what looks like a number, a date, true, false or null needs "quotes"`,
-				`line 5: nats.user: write text; what looks like a number, a date, true, false or null needs "quotes"`,
+				`line 5: nats.urls: expected text; what looks like a number, a date, true, false or null needs "quotes"`,
+				`line 5: nats.user: expected text; what looks like a number, a date, true, false or null needs "quotes"`,
 			},
 		},
 		"an address that is none": {text: small + "http: {address: 8080}", want: []string{
-			`line 6: http.address: write text; what looks like a number, a date, true, false or null needs "quotes"`,
+			`line 6: http.address: expected text; what looks like a number, a date, true, false or null needs "quotes"`,
 		}},
 		"an address without a port": {text: small + "http: {address: localhost, pprof: true}", want: []string{
 			"line 6: http.address: write a host, or none for all, and a port, such as :8080 or 127.0.0.1:8080",
@@ -79,18 +79,18 @@ func TestFaults(t *testing.T) {
 			"line 6: http.pprof: nothing listens while http.address is empty; write an address there, such as 127.0.0.1:8080",
 		}},
 		"a secret that is a number": {text: "databases: {a: {type: sqlite, connection_string: 0123}}", want: []string{
-			"line 1: databases.a.connection_string: write text; what could be read as anything else needs quotes",
+			"line 1: databases.a.connection_string: expected text; quote what YAML could read as another type",
 		}},
 		"a section that is text, with its keys in the environment": {
 			text: small + "nats: nats://h:4222", environ: []string{"RUNNER_NATS_URLS=nats://h:1"},
-			want: []string{"line 6: nats: write keys with values below this one"},
+			want: []string{"line 6: nats: expected nested keys with values"},
 		},
 		"wrong values": {
 			text: entry("pooler: session, slots: 0, ledger: {mode: on}, retry: {attempts: 0}, kinds: [query, query], effects: [twice], "+
 				"dead_letters: [failed, happy], by_kind: {quarry: {timeout: 1s}}, max_bytes: 1GiB, timeout: -1s") +
 				"\ntopology: {mode: create, replicas: 2, ack_wait: 1ms}\nnamespace: a.b\ninstance: ''\nreply_prefixes: [a, 'b.*.']",
 			want: []string{
-				"line 1: databases.a.by_kind.quarry: no such kind; write one of query, transaction",
+				"line 1: databases.a.by_kind.quarry: unknown kind; write one of query, transaction",
 				"line 1: databases.a.dead_letters: entry 2: write one of rejected, failed, unknown, too_many_deliveries, " +
 					"job_id_reused, result_id_taken",
 				"line 1: databases.a.effects: entry 1: write one of read_only, exactly_once, at_least_once, at_most_once",
@@ -105,14 +105,14 @@ func TestFaults(t *testing.T) {
 				"line 2: topology.mode: write one of manage, verify",
 				"line 2: topology.replicas: write one of 1, 3, 5",
 				"line 3: namespace: write 1 to 64 of A-Z a-z 0-9 _ -",
-				"line 4: instance: there is no value; write one or remove the key",
+				"line 4: instance: no value; write one or remove the key",
 				"line 5: reply_prefixes: entry 1: write the first words of a NATS subject and a dot, such as flows.answers.",
 			},
 		},
 		"a wrong default is reported once": {
 			text: entry("slots: 5") + "\ndefaults: {pooler: session, by_kind: {quarry: {timeout: 1s}}}",
 			want: []string{
-				"line 2: defaults.by_kind.quarry: no such kind; write one of query, transaction",
+				"line 2: defaults.by_kind.quarry: unknown kind; write one of query, transaction",
 				"line 2: defaults.pooler: write one of none, transaction",
 			},
 		},
@@ -166,8 +166,8 @@ func TestFaults(t *testing.T) {
 				"runner-x: {type: sqlite, connection_string: x}, a.b: {}}",
 			environ: []string{"RUNNER_DATABASES=ok,not.ok", "OK_TYPE=sqlite", "OK_CONNECTION_STRING=x"},
 			want: []string{
-				"RUNNER_DATABASES: name 2 in the list is no name of a database: write 1 to 64 of A-Z a-z 0-9 _ -",
-				"line 1: databases: a key here is no name: names have 1 to 64 of A-Z a-z 0-9 _ -",
+				"RUNNER_DATABASES: name 2 in the list is not a valid database name: write 1 to 64 of A-Z a-z 0-9 _ -",
+				"line 1: databases: invalid key; a name has 1 to 64 characters of A-Z a-z 0-9 _ -",
 				"line 1: databases.rpa_db: the name differs from RPA-DB only in case or between - and _; rename one of them",
 				"line 1: databases.runner-x: names that begin with runner would share environment variables with the runner's own; rename it",
 			},
@@ -184,7 +184,7 @@ func TestFaults(t *testing.T) {
 			text: small + "nats: {user: u, token: t, credentials_file: " + missing + ", tls: {key_file: /proc/self/exe}}",
 			want: []string{
 				"line 6: nats: there is more than one way to sign in: nats.credentials_file, nats.user, nats.token; leave one",
-				"line 6: nats.credentials_file: there is no such file; name one that is there",
+				"line 6: nats.credentials_file: no such file; name one that exists",
 				"line 6: nats.tls.key_file: this needs nats.tls.cert_file too",
 				"line 6: nats.user: this needs nats.password too",
 			},
@@ -225,7 +225,7 @@ func TestFaults(t *testing.T) {
 			text: small + "nats: {user: u, password_file: " + missing + "}", environ: []string{"RPA_DB_CONNECTION_STRING_FILE=/"},
 			want: []string{
 				"databases.rpa_db.connection_string_file (RPA_DB_CONNECTION_STRING_FILE): the file cannot be read: is a directory",
-				"line 6: nats.password_file: there is no such file; name one that is there",
+				"line 6: nats.password_file: no such file; name one that exists",
 			},
 		},
 		"the environment": {
@@ -235,11 +235,11 @@ func TestFaults(t *testing.T) {
 				"RPA_DB_POOL_MIN=many", "RUNNER_LOG_FORMAT=yaml", "RPA_DB_SETTINGS=a", "RUNNER_TOPOLOGY_ACK_WAIT=10",
 			},
 			want: []string{
-				"RPA_DB_CONECTION_STRING: no setting has this name; did you mean RPA_DB_CONNECTION_STRING?",
-				"RPA_DB_SLOT: no setting has this name; did you mean RPA_DB_SLOTS?",
-				"RUNNER_DATABASE: no setting has this name; did you mean RUNNER_DATABASES?",
-				"RUNNER_NATS_URL: no setting has this name; did you mean RUNNER_NATS_URLS?",
-				"RUNNER_WORKER_SLEEP: no setting has this name",
+				"RPA_DB_CONECTION_STRING: unknown setting; did you mean RPA_DB_CONNECTION_STRING?",
+				"RPA_DB_SLOT: unknown setting; did you mean RPA_DB_SLOTS?",
+				"RUNNER_DATABASE: unknown setting; did you mean RUNNER_DATABASES?",
+				"RUNNER_NATS_URL: unknown setting; did you mean RUNNER_NATS_URLS?",
+				"RUNNER_WORKER_SLEEP: unknown setting",
 				"databases.rpa_db.pool.min (RPA_DB_POOL_MIN): write a whole number",
 				"databases.rpa_db.settings (RPA_DB_SETTINGS): write names with values, such as {one: 1, two: b}; in the " +
 					"environment one=1,two=b",
@@ -250,23 +250,23 @@ func TestFaults(t *testing.T) {
 		"variables in the file": {
 			text: "databases: {a: {type: '${TYPE}', connection_string: 'postgres://u:${PASSWORD}@h/d'}}",
 			want: []string{
-				"line 1: databases.a.connection_string: ${…} is not replaced in this file; leave the key out and set the " +
+				"line 1: databases.a.connection_string: ${…} is not expanded in this file; remove the key and set the " +
 					"environment variable A_CONNECTION_STRING",
-				"line 1: databases.a.type: ${…} is not replaced in this file; leave the key out and set the environment variable A_TYPE",
+				"line 1: databases.a.type: ${…} is not expanded in this file; remove the key and set the environment variable A_TYPE",
 			},
 		},
 		"anchors and tags": {
 			text: "databases:\n  a: &base {type: sqlite, connection_string: x}\n  b: *base\n  c: {type: !x sqlite, connection_string: y}",
 			want: []string{
-				"line 2: databases.a: anchors and aliases are not read here; what databases share is written once, under defaults",
-				"line 3: databases.b: anchors and aliases are not read here; what databases share is written once, under defaults",
-				"line 4: databases.c.type: tags such as !name are not read here; write the plain value",
+				"line 2: databases.a: anchors and aliases are not supported; write what databases share once, under defaults",
+				"line 3: databases.b: anchors and aliases are not supported; write what databases share once, under defaults",
+				"line 4: databases.c.type: tags such as !name are not supported; write the plain value",
 			},
 		},
-		"no YAML":       {text: "a: [1\nb: 2", want: []string{"line 1: this is no valid YAML: did not find expected ',' or ']'"}},
-		"no anchor":     {text: "a: *b", want: []string{"this is no valid YAML: an alias without its anchor"}},
+		"no YAML":       {text: "a: [1\nb: 2", want: []string{"line 1: invalid YAML: did not find expected ',' or ']'"}},
+		"no anchor":     {text: "a: *b", want: []string{"invalid YAML: alias without an anchor"}},
 		"a list":        {text: "- a", want: []string{`line 1: write keys with values, such as "namespace: dbrunner"`}},
-		"two documents": {text: small + "---\na: 1", want: []string{"line 2: one document is read, and more than one is there; remove the line --- and what follows"}},
+		"two documents": {text: small + "---\na: 1", want: []string{"line 2: more than one YAML document; remove the line --- and what follows"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

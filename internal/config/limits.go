@@ -50,7 +50,7 @@ func (l *limiter) each(field reflect.Value, path, each string) {
 		for _, kind := range slices.Sorted(maps.Keys(m)) {
 			at := join(path, kind)
 			if message := oneOf(kind, l.words.Kinds); message != "" && !l.inherited(at) {
-				l.faults.add(at, "no such kind; "+message)
+				l.faults.add(at, "unknown kind; "+message)
 			}
 			l.section(reflect.ValueOf(m[kind]).Elem(), at)
 		}
@@ -255,7 +255,7 @@ func badFile(name string) string {
 	case err != nil:
 		return fileError(err).Error()
 	case info.IsDir():
-		return "this is a folder; write the name of a file"
+		return "this is a folder; write a file name"
 	case !info.Mode().IsRegular():
 		return "" // opening a pipe would wait for its writer
 	}

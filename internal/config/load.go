@@ -156,7 +156,7 @@ func readFile(name string) ([]byte, error) {
 		return nil, fileError(err)
 	}
 	if len(text) > maxFileBytes {
-		return nil, errors.New("it has more than 1 MiB; that is no configuration")
+		return nil, errors.New("larger than 1 MiB; this is not a configuration file")
 	}
 	return text, nil
 }

@@ -155,13 +155,13 @@ func TestAMissingFileIsAFault(t *testing.T) {
 	_, err := config.Load(config.Options{File: "/nowhere/runner.yaml", Words: words()})
 	var faults *config.Faults
 	require.ErrorAs(t, err, &faults)
-	require.ErrorContains(t, err, "the configuration file: there is no such file")
+	require.ErrorContains(t, err, "the configuration file: no such file")
 }
 
 func TestALargeFileIsAFault(t *testing.T) {
 	t.Parallel()
 	_, err := load(t, strings.Repeat("#\n", 1<<20))
-	require.ErrorContains(t, err, "more than 1 MiB")
+	require.ErrorContains(t, err, "larger than 1 MiB")
 }
 
 func TestSustainedRate(t *testing.T) {

@@ -14,11 +14,11 @@ var (
 	errBool     = errors.New("write true or false")
 	errInt      = errors.New("write a whole number")
 	errDuration = errors.New("write a duration with its unit, such as 500ms, 30s, 2m or 24h")
-	errQuotes   = errors.New(`write text; what looks like a number, a date, true, false or null needs "quotes"`)
+	errQuotes   = errors.New(`expected text; what looks like a number, a date, true, false or null needs "quotes"`)
 	errList     = errors.New("write a list, such as [one, two]")
 	errPairs    = errors.New("write names with values, such as {one: 1, two: b}; in the environment one=1,two=b")
-	errSecret   = errors.New("write text; what could be read as anything else needs quotes")
-	errEmpty    = errors.New("there is no value; write one or remove the key")
+	errSecret   = errors.New("expected text; quote what YAML could read as another type")
+	errEmpty    = errors.New("no value; write one or remove the key")
 )
 
 // setText sets v, a leaf, from a text: an environment variable or a default.

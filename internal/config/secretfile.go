@@ -19,7 +19,7 @@ func (b *binder) secret(field *Secret, written map[string]any, name, path string
 	direct, file := written[name], written[name+fileSuffix]
 	directEnv, fileEnv := b.faults.origins[at].env != "", b.faults.origins[fileAt].env != ""
 	if direct != nil && file != nil && directEnv == fileEnv {
-		b.faults.add(at, "this and "+name+fileSuffix+" are both set; remove one of them")
+		b.faults.add(at, "both this key and "+name+fileSuffix+" are set; remove one of them")
 		return
 	}
 	switch {
@@ -51,7 +51,7 @@ func (b *binder) secretText(field *Secret, value any, path string) {
 func (b *binder) secretFile(field *Secret, value any, path string) {
 	s, ok := value.(scalar)
 	if !ok || !s.is(tagString) || s.Text == "" {
-		b.faults.add(path, "write the name of a file")
+		b.faults.add(path, "write a file name")
 		return
 	}
 	if !b.files && strings.HasPrefix(path, databasesStart) {
@@ -102,11 +102,11 @@ func readSecret(name string) (string, error) {
 	case err != nil:
 		return "", fileError(err)
 	case len(text) > maxSecretBytes:
-		return "", errors.New("the file has more than 64 KiB; name one that holds the secret and nothing else")
+		return "", errors.New("the file is larger than 64 KiB; name one that contains only the secret")
 	}
 	line, err := plain(string(text))
 	if err != nil {
-		return "", fmt.Errorf("the file's content is no secret: %w", err)
+		return "", fmt.Errorf("invalid secret in the file: %w", err)
 	}
 	if line == "" {
 		return "", errors.New("the file is empty; write the secret into it")
@@ -118,9 +118,9 @@ func readSecret(name string) (string, error) {
 func fileError(err error) error {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return errors.New("there is no such file; name one that is there")
+		return errors.New("no such file; name one that exists")
 	case errors.Is(err, fs.ErrPermission):
-		return errors.New("this process may not read the file; give it the right to, or name another")
+		return errors.New("permission denied; let this process read the file, or name another")
 	}
 	if e, ok := errors.AsType[*fs.PathError](err); ok {
 		return errors.New("the file cannot be read: " + e.Err.Error())

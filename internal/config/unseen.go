@@ -17,22 +17,22 @@ func Plain(value string) (string, error) { return plain(value) }
 func plain(text string) (string, error) {
 	text = strings.TrimSuffix(strings.TrimSuffix(text, "\n"), "\r")
 	if !utf8.ValidString(text) {
-		return "", errors.New("it is not UTF-8; write it anew")
+		return "", errors.New("not UTF-8; write it again in UTF-8")
 	}
 	for _, r := range text {
 		switch {
 		case r == '\r':
-			return "", errors.New("it has a carriage return (U+000D), as editors on Windows write it; remove it")
+			return "", errors.New("contains a carriage return (U+000D), as editors on Windows write; remove it")
 		case r == '\uFEFF':
-			return "", errors.New("it has a byte order mark (U+FEFF); save it without one")
+			return "", errors.New("begins with a byte order mark (U+FEFF); save the file without it")
 		case r == '\n':
-			return "", errors.New("it has more than one line; write one")
+			return "", errors.New("has more than one line; write a single line")
 		case r != ' ' && (unicode.IsControl(r) || unicode.IsSpace(r) || unicode.Is(unicode.Cf, r)):
-			return "", fmt.Errorf("it has a character that is not seen (%U); remove it", r)
+			return "", fmt.Errorf("contains an invisible character (%U); remove it", r)
 		}
 	}
 	if text != strings.TrimSpace(text) {
-		return "", errors.New("it begins or ends with a blank; remove it")
+		return "", errors.New("begins or ends with white space; remove it")
 	}
 	return text, nil
 }
@@ -46,7 +46,7 @@ func unquoted(text string) (string, error) {
 	first, _ := utf8.DecodeRuneInString(text)
 	last, _ := utf8.DecodeLastRuneInString(text)
 	if strings.ContainsRune("\"'`“”‘’", first) || strings.Contains(text, "://") && strings.ContainsRune("\"`“”‘’'", last) {
-		return "", errors.New("it is in quotes, which are a part of it here; remove them")
+		return "", errors.New("is quoted, and the quotes would be part of the value; remove them")
 	}
 	return text, nil
 }

@@ -18,8 +18,8 @@ func odd(value string) map[string]string {
 		value + "\u00A0":                 "U+00A0",
 		value[:2] + "\u200B" + value[2:]: "U+200B",
 		value + "\t":                     "U+0009",
-		value + " ":                      "blank",
-		" " + value:                      "blank",
+		value + " ":                      "white space",
+		" " + value:                      "white space",
 		value + "\n\n":                   "one line",
 		value + "\xff":                   "UTF-8",
 	}

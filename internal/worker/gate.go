@@ -58,7 +58,7 @@ type GateState struct {
 // NewGate returns a gate. Run has to run for it to open.
 func NewGate(opts GateOptions) (*Gate, error) {
 	if opts.Logger == nil {
-		return nil, errors.New("worker: a gate needs a logger")
+		return nil, errors.New("worker: a gate requires a logger")
 	}
 	g := &Gate{opts: opts, probed: make(chan struct{}), ended: make(chan struct{}), changed: make(chan struct{})}
 	g.opts.Logger = opts.Logger.With(zap.String("database", opts.Database))

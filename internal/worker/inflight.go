@@ -12,9 +12,9 @@ import (
 // Why work on a delivery ends early; the causes of its context.
 var (
 	// ErrLeaseLost: the server has had no sign of life for AckWait, so the message may be with another runner.
-	ErrLeaseLost = errors.New("the lease of the message is lost")
-	// ErrHandedBack: the message was handed back before its work began.
-	ErrHandedBack = errors.New("the message was handed back")
+	ErrLeaseLost = errors.New("lease of the message lost")
+	// ErrHandedBack: message requeued before its work began.
+	ErrHandedBack = errors.New("message requeued")
 	// ErrCanceled: somebody has asked for the end of the job. Its delivery is run once more, to end it.
 	ErrCanceled = errors.New("the job was cancelled")
 )

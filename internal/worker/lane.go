@@ -87,7 +87,7 @@ const minAckWait = 100 * time.Millisecond
 func (o *Options) validate() error {
 	var faults []error
 	if o.Slots < 1 {
-		faults = append(faults, errors.New("at least one slot is needed"))
+		faults = append(faults, errors.New("at least one slot is required"))
 	}
 	if o.MaxSettling < 0 {
 		faults = append(faults, errors.New("max settling is negative"))
@@ -96,7 +96,7 @@ func (o *Options) validate() error {
 		faults = append(faults, fmt.Errorf("ack wait is less than %v", minAckWait))
 	}
 	if o.Intake == nil || o.Executor == nil || o.Results == nil || o.Outbox == nil || o.Gate == nil || o.Logger == nil {
-		faults = append(faults, errors.New("intake, executor, results, outbox, gate and logger are needed"))
+		faults = append(faults, errors.New("intake, executor, results, outbox, gate and logger are required"))
 	}
 	return errors.Join(faults...)
 }

@@ -158,7 +158,7 @@ func TestOptionsAreChecked(t *testing.T) {
 	require.ErrorContains(t, err, "slot")
 	require.ErrorContains(t, err, "settling")
 	require.ErrorContains(t, err, "ack wait")
-	require.ErrorContains(t, err, "are needed")
+	require.ErrorContains(t, err, "are required")
 	_, err = worker.NewGate(worker.GateOptions{})
 	require.Error(t, err)
 	_, err = worker.NewSweeper(worker.SweeperOptions{})

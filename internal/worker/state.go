@@ -76,7 +76,7 @@ var statuses = [...]jobs.Status{
 	jobs.Succeeded, jobs.Failed, jobs.Rejected, jobs.Canceled, jobs.Expired, jobs.Unknown,
 }
 
-var errIntakeReturned = errors.New("it returned without being asked to")
+var errIntakeReturned = errors.New("intake returned although nobody stopped it")
 
 // counters count since the start.
 type counters struct {

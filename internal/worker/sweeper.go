@@ -64,9 +64,9 @@ type SweepState struct {
 func NewSweeper(opts SweeperOptions) (*Sweeper, error) {
 	switch {
 	case opts.Ledger == nil || opts.Backlog == nil || opts.Gate == nil || opts.Logger == nil:
-		return nil, errors.New("worker: a sweeper needs ledger, backlog, gate and logger")
+		return nil, errors.New("worker: a sweeper requires ledger, backlog, gate and logger")
 	case opts.Retention <= 0 || opts.Interval <= 0 || opts.Timeout <= 0 || opts.Batch <= 0:
-		return nil, errors.New("worker: a sweeper needs retention, interval, timeout and batch above zero")
+		return nil, errors.New("worker: a sweeper requires positive retention, interval, timeout and batch")
 	}
 	return &Sweeper{opts: opts, log: opts.Logger.With(zap.String("database", opts.Database))}, nil
 }

@@ -53,7 +53,7 @@ type Engine interface {
 }
 
 // ErrEnded says that a file has ended its transaction itself.
-var ErrEnded = errors.New("migration: the file has ended its transaction")
+var ErrEnded = errors.New("migration: the file ended its transaction")
 
 // Versions keeps the version of a database by golang-migrate's driver of the engine.
 type Versions interface {

@@ -56,11 +56,11 @@ func readFile(engine Engine, name string, contents []byte) (*File, error) {
 	}
 	f := &File{Name: name, SHA256: hex.EncodeToString(sum[:]), Parts: parts}
 	if len(f.Parts) == 0 && len(dialect.Head(d, text)) == 0 {
-		return nil, errors.New("there is no statement in it: a file that is to do nothing has a comment in it")
+		return nil, errors.New("no statement; a file that should do nothing contains a comment")
 	}
 	for i := range f.Parts {
 		if f.Parts[i].Times == 0 {
-			return nil, fmt.Errorf("line %d: the number behind %s must be 1 to 100000",
+			return nil, fmt.Errorf("line %d: the number after %s must be 1 to 100000",
 				f.Parts[i].Line+strings.Count(f.Parts[i].SQL, "\n")+1, d.Separator)
 		}
 	}
@@ -76,11 +76,11 @@ func decode(contents []byte) (string, error) {
 	contents = bytes.TrimPrefix(contents, []byte(byteOrderMark))
 	switch {
 	case bytes.HasPrefix(contents, []byte("\xff\xfe")), bytes.HasPrefix(contents, []byte("\xfe\xff")):
-		return "", errors.New("the file is in UTF-16: save it in UTF-8")
+		return "", errors.New("the file is UTF-16; save it as UTF-8")
 	case !utf8.Valid(contents):
-		return "", errors.New("the file is not in UTF-8")
+		return "", errors.New("the file is not UTF-8; save it as UTF-8")
 	case bytes.IndexByte(contents, 0) >= 0:
-		return "", errors.New("there is a NUL character in it")
+		return "", errors.New("the file contains a NUL character; remove it")
 	}
 	return strings.ReplaceAll(string(contents), "\r\n", "\n"), nil
 }
@@ -93,7 +93,7 @@ func readable(d *dialect.Dialect, text string, parts []dialect.Part) error {
 		}
 	}
 	if line := dialect.StrayReturn(d, text); line > 0 {
-		return fmt.Errorf("line %d: a carriage return without a line feed inside a -- comment: what stands behind it may be taken for "+
+		return fmt.Errorf("line %d: carriage return without a line feed inside a -- comment; what follows may be read as "+
 			"comment; end lines with a line feed", line)
 	}
 	if what := dialect.Unfinished(d, text); what != "" {
@@ -113,8 +113,8 @@ func (f *File) takeTransaction(d *dialect.Dialect) error {
 	}
 	for i := range f.Parts {
 		if verb := f.Parts[i].Verb(d.TransactionVerb); verb != "" {
-			return fmt.Errorf("line %d: %s: a file is one transaction, which may only be begun at its beginning and "+
-				"committed at its end; make several files of it", f.Parts[i].Line, verb)
+			return fmt.Errorf("line %d: %s: a file is one transaction, which may only begin at the start of the file and "+
+				"be committed at its end; split the file", f.Parts[i].Line, verb)
 		}
 	}
 	return nil

@@ -285,7 +285,7 @@ func (f *Folder) resolve(target string) (Version, error) {
 	}
 	p, err := parseParts(strings.TrimPrefix(strings.TrimPrefix(target, "V"), "v"), "._")
 	if err != nil || len(p) == 0 || target == "" {
-		return Version{}, fmt.Errorf("the target %q is not a version: write one such as %s, or none", clip(target), f.example())
+		return Version{}, fmt.Errorf("the target %q is not a version; write one such as %s, or none", clip(target), f.example())
 	}
 	want := p.label()
 	for _, file := range f.Files {
@@ -296,7 +296,7 @@ func (f *Folder) resolve(target string) (Version, error) {
 	if want == "0" {
 		return None(), nil
 	}
-	return Version{}, fmt.Errorf("there is no migration of version %s; the folder has %s", clip(want), f.span())
+	return Version{}, fmt.Errorf("no migration has version %s; the folder has %s", clip(want), f.span())
 }
 
 func (f *Folder) example() string {

@@ -113,16 +113,16 @@ func TestRefusedByName(t *testing.T) {
 		"part too large":   {[]string{"V1_10000__a.sql"}, []string{"V1_10000__a.sql misnamed_file"}, "part 2 of 1.10000 is above 9999"},
 		"first too large":  {[]string{"V20260301__a.sql", "V1_1__b.sql"}, []string{"V20260301__a.sql misnamed_file"}, "above 999999"},
 		"folder below":     {[]string{"V1__a.sql", "more/V2__b.sql"}, []string{"more/V2__b.sql misnamed_file"}, "folder below"},
-		"not UTF-8":        {[]string{"V1__a.sql: SELECT '\xe4'"}, []string{"V1__a.sql unusable_file"}, "not in UTF-8"},
+		"not UTF-8":        {[]string{"V1__a.sql: SELECT '\xe4'"}, []string{"V1__a.sql unusable_file"}, "not UTF-8"},
 		"UTF-16":           {[]string{"V1__a.sql: \xff\xfeS\x00"}, []string{"V1__a.sql unusable_file"}, "UTF-16"},
 		"NUL":              {[]string{"V1__a.sql: SELECT \x00"}, []string{"V1__a.sql unusable_file"}, "NUL"},
 		"empty":            {[]string{"V1__a.sql: "}, []string{"V1__a.sql unusable_file"}, "no statement"},
-		"only semicolons":  {[]string{"V1__a.sql: ;\n;"}, []string{"V1__a.sql unusable_file"}, "has a comment in it"},
+		"only semicolons":  {[]string{"V1__a.sql: ;\n;"}, []string{"V1__a.sql unusable_file"}, "contains a comment"},
 		"five and five":    {[]string{"V1.2.3.4.5__a.sql", "V1.2.3.4.6__b.sql", "U1.2.3.4.5__a.sql", "V0__z.sql"}, []string{"V1.2.3.4.5__a.sql misnamed_file", "V1.2.3.4.6__b.sql misnamed_file", "U1.2.3.4.5__a.sql misnamed_file"}, "has 5 parts"},
 		"only reverts":     {[]string{"U1.2.3.4.5__a.sql", "V1__a.sql"}, []string{"U1.2.3.4.5__a.sql misnamed_file"}, "has 5 parts"},
 		"large parts":      {[]string{"V1.10000__a.sql", "V1.10001__b.sql", "V1__c.sql"}, []string{"V1.10000__a.sql misnamed_file", "V1.10001__b.sql misnamed_file"}, "above 9999"},
 		"comment not shut": {[]string{"V1__a.sql: SELECT 1;\n/* SELECT 2;"}, []string{"V1__a.sql unusable_file"}, "line 2: a comment is not closed"},
-		"carriage return":  {[]string{"V1__a.sql: SELECT 1;\n-- a\rSELECT 2;\n"}, []string{"V1__a.sql unusable_file"}, "line 2: a carriage return"},
+		"carriage return":  {[]string{"V1__a.sql: SELECT 1;\n-- a\rSELECT 2;\n"}, []string{"V1__a.sql unusable_file"}, "line 2: carriage return"},
 		"own transactions": {[]string{"V1__a.sql: BEGIN;\nSELECT 1;\nCOMMIT;\nBEGIN;\nSELECT 2;\nCOMMIT;"}, []string{"V1__a.sql unusable_file"}, "line 3: COMMIT"},
 		"rollback":         {[]string{"V1__a.sql: SELECT 1; ROLLBACK"}, []string{"V1__a.sql unusable_file"}, "ROLLBACK"},
 		"several at once":  {[]string{"V1__a.sql: ", "R__b.sql", "v2.sql"}, []string{"R__b.sql repeatable_file", "v2.sql misnamed_file", "V1__a.sql unusable_file"}, ""},
@@ -197,7 +197,7 @@ func TestHowFilesTakeEffect(t *testing.T) {
 	require.Contains(t, f.Files[1].Why, "COMMIT (from line 3 on)")
 	require.False(t, f.Files[2].Stepwise)
 	_, err = migration.Load(batches(), folder("V1__a.sql: SELECT 1\nGO 0"))
-	require.ErrorContains(t, err, "line 2: the number behind GO must be 1 to 100000")
+	require.ErrorContains(t, err, "line 2: the number after GO must be 1 to 100000")
 }
 
 // TestChecksum: line ends and a byte order mark make no difference, anything else does.

@@ -86,7 +86,7 @@ func firstOf(faults []Fault) string {
 }
 
 // errTimeLimit is the cause of the end of an action's time.
-var errTimeLimit = errors.New("migration: the time limit of the action")
+var errTimeLimit = errors.New("migration: time limit of the action")
 
 // limit bounds an action. The context ends without a deadline of its own: drivers take one for a broken connection.
 func limit(ctx context.Context, timeout time.Duration) (context.Context, func()) {

@@ -82,7 +82,7 @@ func nextDigits(last *entry, now time.Time) (string, error) {
 	at := strings.LastIndexAny(written, "._") + 1
 	n, err := strconv.ParseInt(written[at:], 10, 64)
 	if err != nil || n == math.MaxInt64 || len(last.parts) > 1 && n >= maxPart {
-		return "", fmt.Errorf("there is no version behind the one of %s: name the next file by hand", last.name)
+		return "", fmt.Errorf("no version follows the one of %s; name the next file by hand", last.name)
 	}
 	return fmt.Sprintf("%s%0*d", written[:at], len(written)-at, n+1), nil
 }

@@ -99,8 +99,8 @@ func (s *survey) pending() []*File {
 // faults is everything that keeps a migration from being run, but for what an interrupted one has left.
 func (s *survey) faults(outOfOrder bool) []Fault {
 	if len(s.state.history) == 0 && s.state.stored >= 0 && !s.state.dirty {
-		return []Fault{{Code: FaultUnadopted, Message: fmt.Sprintf("the database is at version %s by another tool, and nothing tells "+
-			"which files that was: adopt it by baseline with target %s", s.current().Label, s.current().Label)}}
+		return []Fault{{Code: FaultUnadopted, Message: fmt.Sprintf("another tool has set the version of the database to %s, and nothing records "+
+			"which files it applied; adopt it with baseline and target %s", s.current().Label, s.current().Label)}}
 	}
 	out := s.changed()
 	if !s.state.dirty {
@@ -119,11 +119,11 @@ func (s *survey) changed() (out []Fault) {
 		f := s.file(label)
 		switch {
 		case f == nil && r.file != "":
-			out = append(out, Fault{File: r.file, Code: FaultMissing, Message: fmt.Sprintf("was applied as version %s and is not there "+
-				"any more: put it back, or accept its absence by repair with target %s", label, s.current().Label)})
+			out = append(out, Fault{File: r.file, Code: FaultMissing, Message: fmt.Sprintf("was applied as version %s and no longer "+
+				"exists; restore it, or accept its absence with repair and target %s", label, s.current().Label)})
 		case f != nil && r.sha256 != "" && r.sha256 != f.SHA256:
 			out = append(out, Fault{File: f.Name, Code: FaultEdited, Message: fmt.Sprintf("was applied with another text (SHA-256 %s, "+
-				"now %s): put the old text back and write a new migration, or accept the new text by repair with target %s",
+				"now %s); restore the old text and write a new migration, or accept the new text with repair and target %s",
 				short(r.sha256), short(f.SHA256), s.current().Label)})
 		}
 	}
@@ -149,7 +149,7 @@ func (s *survey) versionChanged() []Fault {
 		return nil
 	}
 	return []Fault{{Code: FaultVersion, Message: fmt.Sprintf("the history ends at version %s, and another tool has set the version to "+
-		"%s since: say which is true by repair with that version as its target", s.current().Label, s.storedVersion().Label)}}
+		"%s since; state which is true with repair and that version as its target", s.current().Label, s.storedVersion().Label)}}
 }
 
 // matches reports whether the stored version is this one, also with the number that it had before the folder got
@@ -164,7 +164,7 @@ func (s *survey) disordered() (out []Fault) {
 	for _, f := range s.pending() {
 		if !current.IsNone() && compareLabels(f.Version.Label, current.Label) < 0 {
 			out = append(out, Fault{File: f.Name, Code: FaultOutOfOrder, Message: fmt.Sprintf("has version %s, and version %s is applied "+
-				"already: give it a version above %s, or allow out_of_order", f.Version.Label, current.Label, s.folder.Latest().Label)})
+				"already; give it a version above %s, or allow out_of_order", f.Version.Label, current.Label, s.folder.Latest().Label)})
 		}
 	}
 	return out
@@ -225,7 +225,7 @@ func (s *survey) downSteps(target Version) (steps []step, faults []Fault) {
 		f := s.file(labels[i])
 		if f == nil || f.down == nil {
 			faults = append(faults, Fault{File: s.applied[labels[i]].file, Code: FaultNoDown, Message: fmt.Sprintf(
-				"there is no file that reverts version %s (%s)", labels[i], downName(f, labels[i]))})
+				"no file reverts version %s (%s)", labels[i], downName(f, labels[i]))})
 			continue
 		}
 		steps = append(steps, step{file: f, dir: down, before: before, after: after})

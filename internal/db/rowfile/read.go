@@ -25,6 +25,6 @@ func NewReader(compression string, in io.Reader) (io.ReadCloser, error) {
 	case Gzip:
 		return gzip.NewReader(in)
 	default:
-		return nil, fmt.Errorf("no compression %q of rows", compression)
+		return nil, fmt.Errorf("unknown row compression %q", compression)
 	}
 }

@@ -93,7 +93,7 @@ func New(o Options, columns []db.Column, out io.Writer) (*Writer, error) {
 		w.form = form
 		return w, nil
 	default:
-		return nil, fmt.Errorf("no format %q of rows", o.Format)
+		return nil, fmt.Errorf("unknown row format %q", o.Format)
 	}
 	if err := w.compress(o.Compression); err != nil {
 		return nil, err
@@ -118,7 +118,7 @@ func (w *Writer) compress(compression string) error {
 		z := gzip.NewWriter(w.out)
 		w.out, w.finish = z, z.Close
 	default:
-		return fmt.Errorf("no compression %q of rows", compression)
+		return fmt.Errorf("unknown row compression %q", compression)
 	}
 	return nil
 }

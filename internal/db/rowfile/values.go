@@ -11,7 +11,7 @@ import (
 )
 
 // errRow is a row that is none of the encoder's.
-var errRow = errors.New("a row is not written as rows are")
+var errRow = errors.New("malformed row")
 
 // values walks through the values of a row.
 type values struct {

@@ -110,8 +110,8 @@ var verdicts = map[int32]verdict{
 	// Constraints. 547 is a foreign key, a reference to one, or a check: see constraint.
 	515:  {permanent, db.CodeNotNull, "a column must not be NULL"},
 	547:  {permanent, db.CodeConstraint, "a constraint refused the change"},
-	2601: {permanent, db.CodeUnique, "a row with this key is there already"},
-	2627: {permanent, db.CodeUnique, "a row with this key is there already"},
+	2601: {permanent, db.CodeUnique, "a row with duplicate key"},
+	2627: {permanent, db.CodeUnique, "a row with duplicate key"},
 	1505: {permanent, db.CodeUnique, "a unique index cannot be made: a key is there twice"},
 	550:  {permanent, db.CodeCheck, "the view's CHECK OPTION refused the change"},
 	544:  {permanent, db.CodeConstraint, "an identity column takes no value"},
