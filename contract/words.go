@@ -77,3 +77,12 @@ type Fault struct {
 	Code    Code   `json:"code"`
 	Message string `json:"message"`
 }
+
+// Role is what a server is among its replicas.
+type Role string
+
+// The roles.
+const (
+	RolePrimary Role = "primary" // or the only server
+	RoleStandby Role = "standby"
+)

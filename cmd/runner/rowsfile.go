@@ -106,7 +106,7 @@ func (s *rowSet) count() int64 {
 	if s.Object != nil {
 		return s.Object.RowCount
 	}
-	return int64(len(s.Rows))
+	return s.RowCount
 }
 
 func (f *outputFlags) form(s *rowSet) string {

@@ -1,5 +1,7 @@
 package db
 
+import "dbrunner/contract"
+
 import "time"
 
 // CheckResult is how Check found a database.
@@ -13,10 +15,10 @@ type CheckResult struct {
 }
 
 // Role is what a server is among its replicas.
-type Role string
+type Role = contract.Role
 
 // The roles. An engine that cannot tell leaves it empty.
 const (
-	RolePrimary Role = "primary" // or alone
-	RoleStandby Role = "standby"
+	RolePrimary = contract.RolePrimary // or alone
+	RoleStandby = contract.RoleStandby
 )

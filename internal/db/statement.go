@@ -1,5 +1,7 @@
 package db
 
+import "dbrunner/contract"
+
 // RowOptions says how rows are encoded and how much of them one call may return.
 type RowOptions struct {
 	Format   RowFormat
@@ -49,14 +51,7 @@ type RowFile interface {
 }
 
 // RowsObject is where the rows of a statement are that had no room in the answer.
-type RowsObject struct {
-	Bucket, Name string
-	Size         int64 // bytes of the object
-	RowCount     int64
-	Digest       string // as the object store writes it
-	Format       string
-	Compression  string
-}
+type RowsObject = contract.RowsObject
 
 // RowFormat is how a row is written.
 type RowFormat uint8
@@ -68,7 +63,4 @@ const (
 )
 
 // Column is one column of a result: its name and the database's own name of its type.
-type Column struct {
-	Name string
-	Type string
-}
+type Column = contract.Column

@@ -3,8 +3,8 @@ package jobs
 import (
 	"context"
 
+	"dbrunner/contract"
 	"dbrunner/internal/db"
-	"dbrunner/internal/jsontext"
 )
 
 // AutocommitExecutor is the part of db.Database that runs statements outside of transactions.
@@ -47,18 +47,7 @@ func (w *autocommit) run(ctx context.Context, x *execution) (answer, error) {
 
 // commandAnswer is the answer of a statement on its own: the server's tag, where it has one, and what any statement has.
 func (x *execution) commandAnswer(set *db.ResultSet) answer {
-	return answer{
-		append: func(dst []byte) []byte {
-			if hasColumns(set) {
-				dst = x.appendEngine(dst)
-			}
-			dst = append(dst, ',')
-			if set.Command != "" {
-				dst = append(jsontext.AppendString(append(dst, `"command":`...), set.Command), ',')
-			}
-			return appendSetMembers(dst, set)
-		},
-		size: sizeOf(set) + len(set.Command),
-		free: set.Free,
-	}
+	own := setOf(set)
+	own.Command = set.Command
+	return x.answerOf(contract.Answer{Set: own}, sizeOf(set)+len(set.Command), set.Free)
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"dbrunner/contract"
 	"dbrunner/internal/db"
 )
 
@@ -120,7 +121,7 @@ func BenchmarkResult(b *testing.B) {
 	r := Result{
 		JobID: "a1-0001", Kind: "query", Database: "shop", Effect: ReadOnly, Status: Succeeded, Hash: make([]byte, 32),
 		Sequence: 12345, Deliveries: 1, Attempts: 1, Runner: "runner-1", QueuedAt: testTime, StartedAt: testTime,
-		FinishedAt: testTime, answer: answer{size: sizeOf(&set), append: func(dst []byte) []byte { return appendColumns(append(x.appendEngine(dst), ','), &set) }},
+		FinishedAt: testTime, Answer: x.answerOf(contract.Answer{Set: rowsOf(&set)}, 0, nil).Answer,
 	}
 	body := r.Append(nil)
 	b.Run("append", func(b *testing.B) {

@@ -23,95 +23,29 @@ const (
 
 // The checks of a database.
 const (
-	checkConnection  = "connection"
-	checkQuery       = "query"
-	checkReplication = "replication"
-	checkPool        = "pool"
-	checkMigrations  = "migrations"
-	checkJobs        = "jobs"
+	checkConnection  = contract.CheckConnection
+	checkQuery       = contract.CheckQuery
+	checkReplication = contract.CheckReplication
+	checkPool        = contract.CheckPool
+	checkMigrations  = contract.CheckMigrations
+	checkJobs        = contract.CheckJobs
 )
 
-// HealthChecks returns the words for the checks, in the order in which their reasons are told.
-func HealthChecks() []string {
-	return []string{checkConnection, checkQuery, checkReplication, checkPool, checkMigrations, checkJobs}
-}
+// HealthChecks returns the words for the checks, in the order of their reasons.
+func HealthChecks() []string { return contract.HealthChecks() }
 
-// Health is how a database was found. A check that was not wanted, or could not be made, is left out.
-type Health struct {
-	Verdict Verdict  `json:"verdict"` // the worst of the checks'
-	Reasons []string `json:"reasons"` // in words, each begins with its check
-	Checks  struct {
-		Connection  *ConnectionHealth  `json:"connection,omitempty"`
-		Query       *QueryHealth       `json:"query,omitempty"`
-		Replication *ReplicationHealth `json:"replication,omitempty"`
-		Pool        *PoolHealth        `json:"pool,omitempty"`
-		Migrations  *MigrationHealth   `json:"migrations,omitempty"`
-		Jobs        *IntakeHealth      `json:"jobs,omitempty"`
-	} `json:"checks"`
-}
-
-// ConnectionHealth is how a new connection was got.
-type ConnectionHealth struct {
-	Verdict Verdict `json:"verdict"`
-	Latency float64 `json:"latency_seconds,omitempty"` // until it stood, login included
-}
-
-// QueryHealth is how a trivial query was answered over it.
-type QueryHealth struct {
-	Verdict Verdict `json:"verdict"`
-	Latency float64 `json:"latency_seconds,omitempty"`
-	Version string  `json:"server_version,omitempty"`
-}
-
-// ReplicationHealth is what the server is among its replicas and whether it takes writes.
-type ReplicationHealth struct {
-	Verdict  Verdict `json:"verdict"`
-	Role     db.Role `json:"role,omitempty"` // missing where the server does not tell
-	ReadOnly bool    `json:"read_only"`
-}
-
-// PoolHealth is the pool that jobs use. What counts up does so since the runner's start.
-type PoolHealth struct {
-	Verdict          Verdict `json:"verdict"`
-	Max              int     `json:"max"`
-	Open             int     `json:"open"`
-	Idle             int     `json:"idle"`
-	InUse            int     `json:"in_use"`
-	Waiting          int     `json:"waiting"`
-	Acquires         int64   `json:"acquires"`
-	CanceledAcquires int64   `json:"cancelled_acquires"`
-	AcquireWait      float64 `json:"acquire_wait_seconds"`
-	LongestWait      float64 `json:"longest_wait_seconds"` // of those that wait now
-}
-
-// MigrationHealth is how the database's schema stands to the migrations that the runner has.
-type MigrationHealth struct {
-	Verdict Verdict `json:"verdict"`
-	Migrations
-}
-
-// IntakeHealth is whether this runner runs the database's jobs.
-type IntakeHealth struct {
-	Verdict Verdict `json:"verdict"`
-}
-
-// Migrations is how a database's schema stands to the migrations that the runner has.
-type Migrations struct {
-	Current string            `json:"current"` // version of the database, or "none"
-	Latest  string            `json:"latest"`  // version of the last migration that the runner has, or "none"
-	Pending int               `json:"pending"`
-	Dirty   bool              `json:"dirty"`             // a migration broke off
-	Problem string            `json:"problem,omitempty"` // history and files do not fit together; for people
-	Running *RunningMigration `json:"running,omitempty"`
-}
-
-// RunningMigration is a migration under way, by whomever.
-type RunningMigration struct {
-	JobID  string    `json:"job_id,omitempty"`
-	Runner string    `json:"runner,omitempty"`
-	File   string    `json:"file,omitempty"`
-	Since  time.Time `json:"since,omitzero"`
-}
+// What a health check reports.
+type (
+	Health            = contract.Health
+	ConnectionHealth  = contract.ConnectionHealth
+	QueryHealth       = contract.QueryHealth
+	ReplicationHealth = contract.ReplicationHealth
+	PoolHealth        = contract.PoolHealth
+	MigrationHealth   = contract.MigrationHealth
+	IntakeHealth      = contract.IntakeHealth
+	Migrations        = contract.Migrations
+	RunningMigration  = contract.RunningMigration
+)
 
 // MigrationStatus tells how a database's schema stands.
 type MigrationStatus interface {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"dbrunner/contract"
 	"dbrunner/internal/db"
 	"dbrunner/internal/jsontext"
 )
@@ -38,11 +39,11 @@ func (c *completion) release(to *db.Buffers) {
 // job that only reads has failed then.
 func (r *run) complete(status Status, e *ResultError, a answer) completion {
 	body, limit := r.encode(status, e, a), r.e.opts.MaxResult
-	if have := len(body); have > limit && a.append != nil {
+	if have := len(body); have > limit && a.filled {
 		status, e = r.withoutAnswer(status, e, have)
 		body = r.encodeAgain(body, status, e)
 	}
-	for len(body) > limit && e.shorten() {
+	for len(body) > limit && shorten(e) {
 		body = r.encodeAgain(body, status, e)
 	}
 	return newCompletion(r.id, status, e, body, nil)
@@ -70,7 +71,7 @@ func (r *run) encode(status Status, e *ResultError, a answer) []byte {
 		JobID: r.id, Kind: r.d.Kind, Database: r.d.Database, Effect: r.effect, Status: status,
 		Hash: r.hash, Sequence: r.d.Sequence, Deliveries: r.d.Deliveries, Attempts: r.d.attempts,
 		Runner: r.e.opts.Runner, QueuedAt: r.d.Timestamp, StartedAt: r.d.startedAt, FinishedAt: time.Now(),
-		Labels: r.labels, Error: e, answer: a,
+		Labels: r.labels, Answer: a.Answer, Error: e,
 	}
 	return res.Append(r.e.bodies.Get(envelopeSize + a.size))
 }
@@ -98,7 +99,7 @@ func (r *run) withoutAnswer(status Status, e *ResultError, have int) (Status, *R
 const leastMessage = 512
 
 // shorten leaves a part of the error out. false: nothing more can be.
-func (e *ResultError) shorten() bool {
+func shorten(e *ResultError) bool {
 	switch {
 	case e == nil:
 		return false
@@ -127,7 +128,7 @@ func (r *run) outcome(c completion) Outcome {
 		out.Code = string(c.err.Code)
 		out.DeadLetter = r.deadLetter(reasonOf(c.status, out.Code), c.key, out.Code, c.err.Message)
 		if out.DeadLetter != nil {
-			out.DeadLetter.Faults = AppendFaults(nil, c.err.Faults)
+			out.DeadLetter.Faults = contract.AppendFaults(nil, c.err.Faults)
 		}
 	}
 	if r.replyTo != "" {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"dbrunner/contract"
 	"dbrunner/internal/db"
 	"dbrunner/internal/jsontext"
 )
@@ -361,7 +362,7 @@ func TestManyFaults(t *testing.T) {
 	_, rejection := testDecoder().Decode(delivery("query", b.String()))
 	require.Len(t, rejection.Faults, maxFaults+1)
 	require.Contains(t, rejection.Faults[maxFaults].Message, "more faults")
-	require.Less(t, len(AppendFaults(nil, rejection.Faults)), 64<<10)
+	require.Less(t, len(contract.AppendFaults(nil, rejection.Faults)), 64<<10)
 	require.Less(t, time.Since(start), 10*time.Second)
 }
 

@@ -30,7 +30,7 @@ func (e *Executor) Examine(database, kind, messageID string, body []byte) Examin
 	job, rejection := e.decoder.Decode(d)
 	if rejection != nil {
 		x.ID, x.InvalidID, x.Hash = rejection.ID, rejection.DerivedID, rejection.Hash
-		x.rejected = rejectionError(rejection).append(nil)
+		x.rejected = rejectionError(rejection).Append(nil)
 		return x
 	}
 	x.ID, x.InvalidID, x.ReplyOnly, x.Hash = job.ID, job.DerivedID, job.ReplyOnly, job.Hash

@@ -48,7 +48,7 @@ func FuzzDecode(f *testing.F) {
 			require.Equal(t, d.Scan(in), identityOf(job, rejection))
 			if rejection != nil {
 				require.NotEmpty(t, rejection.Faults)
-				require.True(t, json.Valid(AppendFaults(nil, rejection.Faults)))
+				require.True(t, json.Valid(contract.AppendFaults(nil, rejection.Faults)))
 				continue
 			}
 			require.True(t, json.Valid(in.Body))

@@ -91,7 +91,8 @@ func requireSets(t *testing.T, result []byte, sets []db.ResultSet) {
 		if sets[i].Object != nil {
 			objects = append(objects, *sets[i].Object)
 		} else {
-			require.Len(t, read[0].Rows, int(sets[i].RowCount))
+			require.Equal(t, sets[i].RowCount, read[0].RowCount)
+			require.JSONEq(t, string(sets[i].Rows), string(read[0].Rows))
 		}
 		read = read[1:]
 	}
@@ -125,7 +126,7 @@ func goldenResult(t *testing.T, job *Job, in *Delivery, sets []db.ResultSet) []b
 		JobID: job.ID, Kind: job.Kind, Database: job.Database, Effect: job.Effect, Status: Succeeded,
 		Hash: job.Hash, Sequence: in.Sequence, Deliveries: in.Deliveries, Attempts: 1, Runner: "runner-1",
 		QueuedAt: in.Timestamp, StartedAt: testTime.Add(time.Millisecond), FinishedAt: testTime.Add(2 * time.Millisecond),
-		Labels: job.Labels, answer: given,
+		Labels: job.Labels, Answer: given.Answer,
 	}
 	encoded := r.Append(nil)
 	require.True(t, json.Valid(encoded), "%s", encoded)

@@ -1,6 +1,7 @@
 package jobs
 
 import (
+	"bytes"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -16,10 +17,11 @@ func TestStatementWithSeveralAnswers(t *testing.T) {
 	first := set(`[{"n":1}]`, 1)
 	first.More = []db.ResultSet{{RowsAffected: 5}, set(`[]`, 0)}
 	x := &execution{opts: &ExecutorOptions{Database: &answering{}}}
-	got := x.statementsAnswer([]db.ResultSet{first, {RowsAffected: 2}}).append([]byte("{"))
+	got := (&Result{Answer: x.statementsAnswer([]db.ResultSet{first, {RowsAffected: 2}}).Answer}).Append(nil)
+	_, got, _ = bytes.Cut(got, []byte(`"finished_at":"0001-01-01T00:00:00Z",`))
 	require.JSONEq(t, `{"x":0,"engine":"postgres","statements":[
 		{"rows_affected":1,"columns":[{"name":"n","type":"int"}],"rows":[{"n":1}],"row_count":1,"more":[
 			{"rows_affected":5},
 			{"rows_affected":0,"columns":[{"name":"n","type":"int"}],"rows":[],"row_count":0}]},
-		{"rows_affected":2}]}`, `{"x":0`+string(got[1:])+"}")
+		{"rows_affected":2}]}`, `{"x":0,`+string(got))
 }

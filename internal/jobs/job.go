@@ -100,15 +100,15 @@ type execution struct {
 	last error // of the execution before
 }
 
-// answer is the kind's own keys of a result. The zero answer has none.
+// answer is the kind's own members of a result. The zero answer has none.
 type answer struct {
-	// append appends them as JSON members, each preceded by a comma: `,"columns":[…],"rows":[…]`.
-	append func(dst []byte) []byte
+	contract.Answer
+	filled bool
 	size   int    // about what they take, bytes
-	free   func() // gives back the memory that append reads; nil: nothing to give back
+	free   func() // gives back the memory of the rows; nil: nothing to give back
 }
 
-// release ends the answer: append may not be called any more.
+// release ends the answer: its rows may not be read any more.
 func (a answer) release() {
 	if a.free != nil {
 		a.free()

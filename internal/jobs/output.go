@@ -1,13 +1,11 @@
 package jobs
 
 import (
-	"bytes"
 	"context"
-	"slices"
 
+	"dbrunner/contract"
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/rowfile"
-	"dbrunner/internal/jsontext"
 )
 
 // Output says where a job's rows go.
@@ -81,38 +79,8 @@ func (r *reader) outputForm(job *Job, key int, words func() []string, value *str
 	}
 }
 
-// appendRowsObject appends where rows are as a JSON object.
-func appendRowsObject(dst []byte, o *db.RowsObject) []byte {
-	dst = jsontext.AppendString(append(dst, `{"bucket":`...), o.Bucket)
-	dst = jsontext.AppendString(append(dst, `,"name":`...), o.Name)
-	dst = appendInt(append(dst, `,"size":`...), o.Size)
-	dst = appendInt(append(dst, `,"row_count":`...), o.RowCount)
-	dst = jsontext.AppendString(append(dst, `,"digest":`...), o.Digest)
-	dst = jsontext.AppendString(append(dst, `,"format":`...), o.Format)
-	dst = jsontext.AppendString(append(dst, `,"compression":`...), o.Compression)
-	return append(dst, '}')
-}
-
-// RowsObjects tells where the rows of an encoded result are that are not in it.
-func RowsObjects(result []byte) []db.RowsObject {
-	if !bytes.Contains(result, []byte(`"rows_object":`)) { // as nearly always
-		return nil
-	}
-	sets, err := RowSets(result)
-	if err != nil {
-		return nil
-	}
-	var objects []db.RowsObject
-	for i := range sets {
-		if sets[i].Object != nil {
-			objects = append(objects, *sets[i].Object)
-		}
-	}
-	return objects
-}
-
-// expiredMember is what markExpired inserts behind resultOpening.
-const expiredMember = `"rows_expired":true,`
+// RowsObjects returns where the rows of an encoded result are that are not in it.
+func RowsObjects(result []byte) []db.RowsObject { return contract.RowsObjects(result) }
 
 // markExpired marks an answer from the ledger whose rows are gone.
 func (r *run) markExpired(ctx context.Context, body []byte) []byte {
@@ -126,9 +94,7 @@ func (r *run) markExpired(ctx context.Context, body []byte) []byte {
 		if err != nil || complete {
 			continue
 		}
-		if rest, ours := bytes.CutPrefix(body, []byte(resultOpening)); ours && !bytes.HasPrefix(rest, []byte(expiredMember)) {
-			return slices.Concat([]byte(resultOpening+expiredMember), rest)
-		}
+		return contract.MarkExpired(body)
 	}
 	return body
 }

@@ -1,5 +1,7 @@
 package jobs
 
+import "dbrunner/contract"
+
 import "context"
 
 // query is the work of kind query: one statement that only reads.
@@ -19,9 +21,5 @@ func (q *query) run(ctx context.Context, x *execution) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	return answer{
-		append: func(dst []byte) []byte { return appendColumns(append(x.appendEngine(dst), ','), &set) },
-		size:   sizeOf(&set),
-		free:   set.Free,
-	}, nil
+	return x.answerOf(contract.Answer{Set: rowsOf(&set)}, sizeOf(&set), set.Free), nil
 }

@@ -65,7 +65,7 @@ func (r *run) storeUnderDerivedID(result []byte) Outcome {
 	if head, err := ReadResult(result); err == nil {
 		status = head.Status
 	}
-	out := r.outcome(newCompletion(derived, status, nil, r.dropOversizedRows(withError(result, e), status), nil))
+	out := r.outcome(newCompletion(derived, status, nil, r.dropOversizedRows(contract.AddError(result, e), status), nil))
 	out.Code = string(e.Code)
 	out.DeadLetter = r.deadLetter(ReasonResultIDTaken, derived, out.Code, e.Message)
 	return out
@@ -122,14 +122,4 @@ func taken(out Outcome, existing []byte) Outcome {
 		return r.storeUnderDerivedID(c.body)
 	}
 	return r.rejectReusedID()
-}
-
-// withError adds an error to an encoded result that has none; one that has an error keeps it.
-func withError(body []byte, e *ResultError) []byte {
-	head, err := ReadResult(body)
-	if err != nil || head.ErrorCode != "" {
-		return body
-	}
-	out := append(make([]byte, 0, len(body)+512), body[:len(body)-1]...)
-	return append(e.append(append(out, `,"error":`...)), '}')
 }

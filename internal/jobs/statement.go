@@ -4,8 +4,8 @@ import (
 	"slices"
 	"strings"
 
+	"dbrunner/contract"
 	"dbrunner/internal/db"
-	"dbrunner/internal/jsontext"
 )
 
 // statement is one SQL statement of a job: as the publisher wrote it, and as the database gets it.
@@ -78,10 +78,20 @@ func sizeOf(set *db.ResultSet) int {
 	return size
 }
 
-// hasColumns reports whether a statement returned rows, in any of its answers.
-func hasColumns(set *db.ResultSet) bool { return set.Columns != nil || anyColumns(set.More) }
+// answerOf is an answer with statements, which names the engine whose words the types of columns are.
+func (x *execution) answerOf(a contract.Answer, size int, free func()) answer {
+	if hasColumns(&a.Set) || anyColumns(a.Statements) {
+		a.Engine = x.opts.Database.Engine()
+	}
+	return answer{a, true, size, free}
+}
 
-func anyColumns(sets []db.ResultSet) bool {
+// hasColumns reports whether a statement returned rows, in any of its answers.
+func hasColumns(s *contract.Set) bool {
+	return s.Columns != nil || anyColumns(s.More)
+}
+
+func anyColumns(sets []contract.Set) bool {
 	for i := range sets {
 		if hasColumns(&sets[i]) {
 			return true
@@ -90,29 +100,22 @@ func anyColumns(sets []db.ResultSet) bool {
 	return false
 }
 
-// appendEngine appends the key that says in whose words the types of all columns are.
-func (x *execution) appendEngine(dst []byte) []byte {
-	return jsontext.AppendString(append(dst, `,"engine":`...), x.opts.Database.Engine())
+// setOf is what a statement did, in the words of the contract.
+func setOf(set *db.ResultSet) contract.Set {
+	s := rowsOf(set)
+	s.RowsAffected, s.More = &set.RowsAffected, setsOf(set.More)
+	return s
 }
 
-// appendColumns appends the keys that every statement with rows has.
-func appendColumns(dst []byte, set *db.ResultSet) []byte {
-	dst = append(dst, `"columns":[`...)
-	for i := range set.Columns {
-		if i > 0 {
-			dst = append(dst, ',')
-		}
-		dst = jsontext.AppendString(append(dst, `{"name":`...), set.Columns[i].Name)
-		dst = jsontext.AppendString(append(dst, `,"type":`...), set.Columns[i].Type)
-		dst = append(dst, '}')
+func setsOf(sets []db.ResultSet) []contract.Set {
+	out := make([]contract.Set, len(sets))
+	for i := range sets {
+		out[i] = setOf(&sets[i])
 	}
-	switch {
-	case set.Object != nil:
-		dst = appendRowsObject(append(dst, `],"rows_object":`...), set.Object)
-	case len(set.Rows) == 0:
-		dst = append(dst, `],"rows":[]`...)
-	default:
-		dst = append(append(dst, `],"rows":`...), set.Rows...)
-	}
-	return appendInt(append(dst, `,"row_count":`...), set.RowCount)
+	return out
+}
+
+// rowsOf is the rows of a statement.
+func rowsOf(set *db.ResultSet) contract.Set {
+	return contract.Set{Columns: set.Columns, Object: set.Object, Rows: set.Rows, RowCount: set.RowCount}
 }

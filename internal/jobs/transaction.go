@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"strconv"
 
+	"dbrunner/contract"
 	"dbrunner/internal/db"
 	"dbrunner/internal/jsontext"
 )
@@ -195,43 +196,5 @@ func (x *execution) statementsAnswer(sets []db.ResultSet) answer {
 			sets[i].Free()
 		}
 	}
-	return answer{size: size, free: free, append: func(dst []byte) []byte {
-		if anyColumns(sets) {
-			dst = x.appendEngine(dst)
-		}
-		dst = append(dst, `,"statements":[`...)
-		for i := range sets {
-			if i > 0 {
-				dst = append(dst, ',')
-			}
-			dst = appendSet(dst, &sets[i])
-		}
-		return append(dst, ']')
-	}}
+	return x.answerOf(contract.Answer{Statements: setsOf(sets)}, size, free)
 }
-
-func appendSet(dst []byte, set *db.ResultSet) []byte {
-	return append(appendSetMembers(append(dst, '{'), set), '}')
-}
-
-// appendSetMembers appends the keys of one statement's answer.
-func appendSetMembers(dst []byte, set *db.ResultSet) []byte {
-	dst = appendInt(append(dst, `"rows_affected":`...), set.RowsAffected)
-	if set.Columns != nil {
-		dst = appendColumns(append(dst, ','), set)
-	}
-	for i := range set.More {
-		if i == 0 {
-			dst = append(dst, `,"more":[`...)
-		} else {
-			dst = append(dst, ',')
-		}
-		dst = appendSet(dst, &set.More[i])
-	}
-	if len(set.More) > 0 {
-		dst = append(dst, ']')
-	}
-	return dst
-}
-
-func appendInt(dst []byte, n int64) []byte { return strconv.AppendInt(dst, n, 10) }
