@@ -6,47 +6,30 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"dbrunner/internal/db"
+	"dbrunner/internal/db/dbtest"
 )
 
-// What was meant as something else never becomes a connection to the local server.
-func TestConnectionStringsThatAreRefused(t *testing.T) {
+func TestConnectionStrings(t *testing.T) {
 	t.Parallel()
-	for text, words := range map[string]string{
-		`"sqlserver://u:geheim@h?database=db&encrypt=true"`:                                "quotes",
-		`'server=h;database=db;password=geheim'`:                                           "quotes",
-		"jdbc:sqlserver://h:1433;databaseName=db;database=db;encrypt=true;password=geheim": "jdbc:",
-		"postgres://u:geheim@h/db":                                                         "another kind",
-		"sqlserver:/u:geheim@h?database=db":                                                "another kind",
-		"sqlserver://u:geheim@h?database=db&encrypt=true\r":                                "carriage return",
-		"server=h;database=db;encrypt=true;password=geheim\u00A0":                          "U+00A0",
-		"\uFEFFserver=h;database=db;encrypt=true;password=geheim":                          "byte order mark",
-		"server=h;database=db;encrypt=true;password=geheim ":                               "blank",
-		"database=db;encrypt=true;user id=u;password=geheim":                               "names no server",
-		"host=h;database=db;encrypt=true;user id=u;password=geheim":                        "names no server",
-		"SHOP_CONNECTION_STRING=sqlserver://u:geheim@h;database=db;encrypt=true":           "names no server",
-		"server=sqlserver://u:geheim@h;database=db;encrypt=true":                           "names no server",
-		"sqlserver://h:1433;databaseName=db;user=u;password=geheim":                        "cannot be read",
-		"server=h;database=db?password=geheim;encrypt=true":                                "database's name",
-		"server=h;database=db;encrypt=true;pass/word=geheim":                               "key whose name is none",
-		"geheim": "names no server",
-	} {
-		opts := db.Options{Name: "shop", Namespace: "dbrunner", ConnectionString: text}
-		_, opened := Open(opts)
-		_, migrations := Migrations(opts)
-		for _, err := range []error{opened, migrations} {
-			require.ErrorContains(t, err, words, "%q", text)
-			require.NotContains(t, err.Error(), "geheim")
-			var wrong *db.ConnectionStringError
-			require.ErrorAs(t, err, &wrong)
-		}
-	}
-	for _, text := range []string{
-		"sqlserver://u:p@h/instance?database=db", "server=tcp:h,1433;database=db;password=\"a;b\"", "Data Source=.;Initial Catalog=db", "odbc:server=h;database=db;pwd={a}}b}",
-		"server=(local);database=db", `server=h\SQLEXPRESS;database=db;password="a b"`, "sqlserver://u:p%2F%3F@[::1]:1433?database=db",
-	} {
-		_, err := readConnection(text)
-		require.NoError(t, err, text)
-	}
+	(&dbtest.ConnectionStrings{
+		Open: Open, Migrations: Migrations,
+		Settings: map[string]string{"allow_unencrypted": "true", "allow_unverified_certificate": "true"},
+		Taken: []string{
+			"sqlserver://u:p@h/instance?database=db", "server=tcp:h,1433;database=db;password=\"a;b\"", "Data Source=.;Initial Catalog=db", "odbc:server=h;database=db;pwd={a}}b}",
+			"server=(local);database=db", `server=h\SQLEXPRESS;database=db;password="a b"`, "sqlserver://u:p%2F%3F@[::1]:1433?database=db",
+		}, Refused: map[string]string{
+			"postgres://u:geheim@h/db":                                               "another kind",
+			"sqlserver:/u:geheim@h?database=db":                                      "another kind",
+			"database=db;encrypt=true;user id=u;password=geheim":                     "names no server",
+			"host=h;database=db;encrypt=true;user id=u;password=geheim":              "names no server",
+			"SHOP_CONNECTION_STRING=sqlserver://u:geheim@h;database=db;encrypt=true": "names no server",
+			"server=sqlserver://u:geheim@h;database=db;encrypt=true":                 "names no server",
+			"sqlserver://h:1433;databaseName=db;user=u;password=geheim":              "cannot be read",
+			"server=h;database=db?password=geheim;encrypt=true":                      "database's name",
+			"server=h;database=db;encrypt=true;pass/word=geheim":                     "key whose name is none",
+			"geheim": "names no server",
+		},
+	}).Run(t)
 }
 
 // The connector of an unchanged connection string stays, with its tokens; one that cannot be read is passed over.
