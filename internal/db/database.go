@@ -10,10 +10,15 @@ import (
 
 // Database is one configured target database with its pool of connections. Every method may be called
 // from many goroutines at once; a call waits for a connection as long as its context lives.
-//
-// The engine decides how many trips a call takes and which SQL it uses; it sees every call that waits at
-// the same moment, so that it may put several on one connection.
 type Database interface {
+	Executor
+	Ledger
+	Prober
+}
+
+// Executor runs statements. The engine decides how many trips a call takes and which SQL it uses; it sees every call that
+// waits at the same moment, so that it may put several on one connection.
+type Executor interface {
 	// Engine is the engine's public name: "postgres", "sqlserver", "sqlite".
 	Engine() string
 
@@ -27,20 +32,23 @@ type Database interface {
 	// Transact runs the statements in one transaction and commits it. When all of them have succeeded and
 	// every guard holds, seal (if any) is called once; the row that it returns (if any) is inserted into the
 	// ledger in the same transaction by a plain INSERT, whose unique key is the fence: a taken key rolls the
-	// transaction back and gives ClassTaken. A commit counts only when the server answered that it committed;
+	// transaction back and gives ClassAlreadyRecorded. A commit counts only when the server answered that it committed;
 	// no answer gives ClassUnknown.
 	Transact(ctx context.Context, call Call, tx *Transaction, opts RowOptions, seal BeforeCommit) ([]ResultSet, error)
 
 	// Execute runs one statement on its own, outside of any transaction, on a session that keeps nothing of it. What
 	// the statement has done when it ends with an error is not taken back, and an end without the server's answer is
-	// ClassUnknown. Rows above the caps do not stop the statement: ClassDone.
+	// ClassUnknown. Rows above the caps do not stop the statement: ClassTookEffect.
 	//
-	// With once, it is executed at most once: see Once. ClassHeld says that another session executes it now,
-	// ClassTaken that the ledger has a row of it; nothing was executed then, or with ClassTaken after once.End, another
+	// With once, it is executed at most once: see Once. ClassLocked says that another session executes it now,
+	// ClassAlreadyRecorded that the ledger has a row of it; nothing was executed then, or with ClassAlreadyRecorded after once.End, another
 	// end was on record first. An error of another class before once.End means that the statement was not begun,
 	// unless it is ClassUnknown.
 	Execute(ctx context.Context, call Call, stmt *dialect.Compiled, opts RowOptions, once *Once) (ResultSet, error)
+}
 
+// Ledger keeps the rows that say which jobs have ended.
+type Ledger interface {
 	// RecordEnd writes the end of a job whose ledger row says StatusStarted for the same message, and returns the row as
 	// it is then, nil if there is none, and whether this call wrote it: the first writer wins. own says that the
 	// caller began the execution and knows its end. Anybody else writes only if no session holds the job's lock,
@@ -60,7 +68,10 @@ type Database interface {
 
 	// Now is the server's clock.
 	Now(ctx context.Context) (time.Time, error)
+}
 
+// Prober says how a database is, and ends its use.
+type Prober interface {
 	// Probe reaches the server and verifies what jobs need there: the login, the ledger (which `manage`
 	// creates), the limits. nil means that lanes may run. The error's text names the remedy, never a secret.
 	Probe(ctx context.Context) error

@@ -25,15 +25,15 @@ const (
 	ClassUnavailable
 	// ClassUnknown: COMMIT (or a statement outside a transaction) was sent and no answer came.
 	ClassUnknown
-	// ClassTaken: the ledger has a row for this key already; rolled back.
+	// ClassAlreadyRecorded: the ledger has a row for this key already; rolled back.
 	ClassAlreadyRecorded
 	// ClassTimeout: the call's own time limit; rolled back.
 	ClassTimeout
 	// ClassCanceled: the context ended; rolled back.
 	ClassCanceled
-	// ClassHeld: another session executes the same job now; nothing was begun.
+	// ClassLocked: another session executes the same job now; nothing was begun.
 	ClassLocked
-	// ClassDone: a statement outside of a transaction took effect; only its rows cannot be given.
+	// ClassTookEffect: a statement outside of a transaction took effect; only its rows cannot be given.
 	ClassTookEffect
 )
 
