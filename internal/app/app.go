@@ -11,8 +11,10 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
 
+	"dbrunner/internal/api"
 	"dbrunner/internal/bus"
 	"dbrunner/internal/config"
+	"dbrunner/internal/jobs"
 	"dbrunner/internal/manager"
 	"dbrunner/internal/worker"
 )
@@ -215,7 +217,15 @@ func (r *running) openService(ctx, backgroundCtx context.Context) (*bus.Service,
 	if err := r.cancellations.Ready(ctx); err != nil {
 		return nil, err
 	}
-	return r.openAPI(backgroundCtx)
+	opts := api.Options{Config: r.cfg, Conn: r.conn, Version: r.version}
+	for _, d := range r.databases {
+		opts.Databases = append(opts.Databases, &api.Database{
+			Name: d.Name, Engine: d.DB.Engine(), Config: d.Config, Policy: manager.Policy(r.cfg, d.Config),
+			Results: d.results, Ledger: d.DB, Jobs: d.executor,
+			Check: func(ctx context.Context) *jobs.Health { return d.check(ctx) },
+		})
+	}
+	return api.Open(backgroundCtx, opts)
 }
 
 // deadInterval is how often the stream of dead letters is looked at for letters that had to go.

@@ -20,10 +20,11 @@ type arrow struct {
 var arrows = []arrow{
 	{"cmd/*", []string{"client", "contract", "internal/app", "internal/bus", "internal/config", "internal/jobs", "internal/db/migration", "internal/manager", "internal/inspect"}},
 	{"internal/app", []string{
-		"client", "contract", "internal/report", "internal/manager",
+		"client", "contract", "internal/report", "internal/manager", "internal/api",
 		"internal/worker", "internal/bus", "internal/jobs", "internal/db", "internal/config",
 		"internal/db/migration", "internal/telemetry",
 	}},
+	{"internal/api", []string{"internal/bus", "internal/jobs", "internal/db", "internal/config", "contract"}},
 	{"internal/inspect", []string{"internal/manager", "internal/config", "internal/bus", "internal/db", "internal/db/migration", "internal/jobs", "contract"}},
 	{"internal/manager", []string{
 		"contract", "internal/bus", "internal/config", "internal/jobs", "internal/db", "internal/db/migration",

@@ -123,9 +123,9 @@ func mutants() []mutant {
 		{
 			name: "endpoint_compares_nothing", what: "the run endpoint answers a request with whatever result its id has",
 			edits: []edit{
-				{"internal/app/runendpoint.go", "\tif !j.SameJob(&examined) {", "\tif !j.SameJob(&examined) && false {"},
-				{"internal/app/runendpoint.go", "first.Timestamp), j.AnsweredBy(&head, result):", "first.Timestamp), j.AnsweredBy(&head, result), true:"},
-				{"internal/app/runendpoint.go", "\tcase j.AnsweredBy(&head, result):", "\tcase j.AnsweredBy(&head, result), true:"},
+				{"internal/api/runendpoint.go", "\tif !j.SameJob(&examined) {", "\tif !j.SameJob(&examined) && false {"},
+				{"internal/api/runendpoint.go", "first.Timestamp), j.AnsweredBy(&head, result):", "first.Timestamp), j.AnsweredBy(&head, result), true:"},
+				{"internal/api/runendpoint.go", "\tcase j.AnsweredBy(&head, result):", "\tcase j.AnsweredBy(&head, result), true:"},
 			},
 			only: []string{"none"}, caught: []string{"response"},
 		},

@@ -1,10 +1,11 @@
-package app
+package api
 
 import (
 	"context"
 	"encoding/json"
 	"fmt"
 	"hash/fnv"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -12,17 +13,46 @@ import (
 
 	"dbrunner/contract"
 	"dbrunner/internal/bus"
+	"dbrunner/internal/config"
+	"dbrunner/internal/db"
 	"dbrunner/internal/jobs"
-	"dbrunner/internal/manager"
 )
 
-// The headers of requests to the service.
-const (
-	// HeaderWait says how long a request waits for a job's end, as a Go duration.
-	HeaderWait = contract.HeaderWait
-	// HeaderRequestedBy says who asks for a job's end, in words of his own.
-	HeaderRequestedBy = contract.HeaderRequestedBy
-)
+// Database is what the service needs of one database.
+type Database struct {
+	Name    string
+	Engine  string
+	Config  *config.Database
+	Policy  *jobs.Policy
+	Results Results
+	Ledger  Ledger
+	Jobs    Examiner
+	Check   func(context.Context) *jobs.Health // looks at the database now
+}
+
+// Results are one database's stored results.
+type Results interface {
+	HasResult(ctx context.Context, jobID string) (bool, error)
+	StoredResult(ctx context.Context, jobID string) ([]byte, error)
+}
+
+// Ledger is where one database's jobs are recorded.
+type Ledger interface {
+	Lookup(ctx context.Context, jobID string) (*db.Entry, error)
+}
+
+// Examiner reads a job without running it.
+type Examiner interface {
+	Examine(database, kind, messageID string, body []byte) jobs.Examined
+}
+
+// Options configures the service of one runner.
+type Options struct {
+	Config    *config.Config
+	Conn      *bus.Conn
+	Version   string // of the build
+	Databases []*Database
+}
 
 // The verbs of the service: the first token behind <namespace>.api.
 const (
@@ -40,22 +70,29 @@ func forms() map[string]string {
 }
 
 // api answers requests to the NATS service.
-type api struct{ *running }
+type api struct {
+	cfg       *config.Config
+	conn      *bus.Conn
+	databases []*Database
+}
 
-// openAPI begins to answer requests, those under way as long as work lives.
-func (r *running) openAPI(work context.Context) (*bus.Service, error) {
-	a := &api{r}
-	return r.conn.OpenService(work, bus.ServiceOptions{
-		Version:     r.version,
-		Description: "runs SQL jobs against databases: " + strings.Join(manager.DatabaseNames(r.cfg), ", "),
+// Open begins to answer requests, those under way as long as work lives.
+func Open(work context.Context, opts Options) (*bus.Service, error) {
+	cfg := opts.Config
+	a := &api{cfg: cfg, conn: opts.Conn, databases: opts.Databases}
+	return a.conn.OpenService(work, bus.ServiceOptions{
+		Version:     opts.Version,
+		Description: "runs SQL jobs against databases: " + strings.Join(databaseNames(cfg), ", "),
 		Metadata: map[string]string{
-			"instance": r.cfg.Instance, "build": r.version, "databases": strings.Join(manager.DatabaseNames(r.cfg), ","),
+			"instance": cfg.Instance, "build": opts.Version, "databases": strings.Join(databaseNames(cfg), ","),
 		},
-		Bound:          r.cfg.API.MaxRequests,
+		Bound:          cfg.API.MaxRequests,
 		OthersSubjects: []string{"*", verbHealth + ".>", verbRun + ".>", verbCancel + ".>"},
 		Others:         a.others,
 	}, a.endpoints())
 }
+
+func databaseNames(cfg *config.Config) []string { return slices.Sorted(maps.Keys(cfg.Databases)) }
 
 // healthAnswer is a database's health as a request gets it: a look of this moment.
 type healthAnswer struct {
@@ -65,8 +102,8 @@ type healthAnswer struct {
 	*jobs.Health
 }
 
-func (a *api) health(ctx context.Context, d *database) healthAnswer {
-	return healthAnswer{Version: 1, Runner: a.cfg.Instance, Database: d.Name, Health: d.check(ctx)}
+func (a *api) health(ctx context.Context, d *Database) healthAnswer {
+	return healthAnswer{Version: 1, Runner: a.cfg.Instance, Database: d.Name, Health: d.Check(ctx)}
 }
 
 // endpoints are those of the runner and of each of its databases: a runner gets no request for a database that it does
@@ -83,7 +120,7 @@ func (a *api) endpoints() []bus.Endpoint {
 	return list
 }
 
-func (a *api) databaseEndpoints(d *database) []bus.Endpoint {
+func (a *api) databaseEndpoints(d *Database) []bus.Endpoint {
 	endpoint := func(verb, rest, answers string, handle func(context.Context, *bus.ServiceRequest) ([]byte, error)) bus.Endpoint {
 		return bus.Endpoint{
 			Name: verb + "-" + d.Name, Subject: verb + "." + d.Name + rest, Handle: handle,
@@ -105,7 +142,7 @@ func (a *api) databaseEndpoints(d *database) []bus.Endpoint {
 // fleetGroup is a queue group of the runners that have the same databases: of those one answers for all.
 func (a *api) fleetGroup() string {
 	h := fnv.New64a()
-	for _, name := range manager.DatabaseNames(a.cfg) {
+	for _, name := range databaseNames(a.cfg) {
 		_, _ = h.Write([]byte(name + " ")) // never fails
 	}
 	return "databases-" + strconv.FormatUint(h.Sum64(), 36)
@@ -146,7 +183,7 @@ func (a *api) others(ctx context.Context, q *bus.ServiceRequest) error {
 		return nil
 	default:
 		return refuse(404, refusal{Code: "unknown_database", Database: name, Message: "no runner has the database " + name +
-			"; this one has " + strings.Join(manager.DatabaseNames(a.cfg), ", ")})
+			"; this one has " + strings.Join(databaseNames(a.cfg), ", ")})
 	}
 }
 
@@ -178,14 +215,14 @@ func refuse(status int, r refusal) *bus.ServiceError {
 
 // waitOf is how long a request wants to wait for a job's end.
 func (a *api) waitOf(q *bus.ServiceRequest, fallback time.Duration) (time.Duration, error) {
-	text := q.Header(HeaderWait)
+	text := q.Header(contract.HeaderWait)
 	if text == "" {
 		return fallback, nil
 	}
 	d, err := time.ParseDuration(text)
 	if err != nil || d <= 0 || d > a.cfg.API.MaxWait {
 		return 0, refuse(400, refusal{Code: "invalid_header", Message: fmt.Sprintf("%s must be a duration above 0s and up to %s, such as 30s",
-			HeaderWait, a.cfg.API.MaxWait)})
+			contract.HeaderWait, a.cfg.API.MaxWait)})
 	}
 	return d, nil
 }
@@ -227,7 +264,7 @@ type ledgerAnswer struct {
 	Retention string `json:"retention,omitempty"` // within it an id may not be used again
 }
 
-func (a *api) list(databases ...*database) databasesAnswer {
+func (a *api) list(databases ...*Database) databasesAnswer {
 	out := databasesAnswer{Version: 1, Runner: a.cfg.Instance, Namespace: a.cfg.Namespace}
 	for _, d := range databases {
 		out.Databases = append(out.Databases, a.offer(d))
@@ -236,9 +273,9 @@ func (a *api) list(databases ...*database) databasesAnswer {
 	return out
 }
 
-func (a *api) offer(d *database) offerAnswer {
+func (a *api) offer(d *Database) offerAnswer {
 	out := offerAnswer{
-		Name: d.Name, Engine: d.DB.Engine(), Run: a.cfg.API.Run,
+		Name: d.Name, Engine: d.Engine, Run: a.cfg.API.Run,
 		Limits: limitsAnswer{
 			MaxRows: d.Config.MaxRows, MaxBytes: int64(d.Config.MaxBytes), MaxBody: a.conn.MaxJob(),
 			LockTimeout: d.Config.LockTimeout.String(), ResultsKept: a.cfg.Topology.Results.MaxAge.String(),
@@ -248,7 +285,7 @@ func (a *api) offer(d *database) offerAnswer {
 	if d.Config.HasLedger() {
 		out.Ledger.Retention = d.Config.Ledger.Retention.String()
 	}
-	for _, o := range manager.Policy(a.cfg, d.Config).Offers() {
+	for _, o := range d.Policy.Offers() {
 		out.Kinds = append(out.Kinds, kindAnswer{
 			Kind: o.Kind, Effects: o.Effects, Timeout: o.Timeout.String(), MaxTimeout: o.MaxTimeout.String(),
 		})

@@ -1,4 +1,4 @@
-package app
+package api
 
 import (
 	"bytes"
@@ -13,15 +13,17 @@ import (
 	"dbrunner/contract"
 	"dbrunner/internal/bus"
 	"dbrunner/internal/jobs"
-	"dbrunner/internal/manager"
 )
+
+// jobHeaderPrefix is what the names of a runner's own headers begin with, in lower case.
+const jobHeaderPrefix = "dbrunner-"
 
 // headerMessageID is in which a request names a job whose body has no id.
 const headerMessageID = contract.HeaderMessageID
 
 // runRequest is a job on its way through the synchronous door.
 type runRequest struct {
-	database *database
+	database *Database
 	kind     string
 	jobs.Examined
 	fresh bool // the id was made for this request: nothing else has it
@@ -29,7 +31,7 @@ type runRequest struct {
 
 // runJob is the synchronous door: it publishes the request as a job, and answers with the job's stored result. The job
 // outlives the request and the runner: who asks again with its id gets the result then.
-func (a *api) runJob(ctx context.Context, d *database, q *bus.ServiceRequest) ([]byte, error) {
+func (a *api) runJob(ctx context.Context, d *Database, q *bus.ServiceRequest) ([]byte, error) {
 	j, err := a.runRequest(d, q)
 	if err != nil {
 		return nil, err
@@ -85,7 +87,7 @@ func (j *runRequest) await(ctx context.Context, conn *bus.Conn) ([]byte, error) 
 			return result, err
 		}
 		lookup, cancel := context.WithTimeout(ctx, after)
-		row, err := j.database.DB.Lookup(lookup, j.ID) // an error tells nothing: the result may come all the same
+		row, err := j.database.Ledger.Lookup(lookup, j.ID) // an error tells nothing: the result may come all the same
 		cancel()
 		if err == nil && row != nil && !bytes.Equal(row.RequestHash, j.Hash) {
 			return nil, j.reused()
@@ -101,7 +103,7 @@ func (j *runRequest) existing(ctx context.Context) ([]byte, error) {
 	if j.fresh {
 		return nil, nil
 	}
-	results := j.database.results
+	results := j.database.Results
 	if found, err := results.HasResult(ctx, j.ID); err == nil && !found {
 		return nil, nil
 	}
@@ -130,7 +132,7 @@ func (j *runRequest) compareFirst(ctx context.Context, conn *bus.Conn, sequence 
 	if values := first.Headers[headerMessageID]; len(values) > 0 {
 		id = values[0]
 	}
-	examined := j.database.executor.Examine(j.database.Name, first.Kind, id, first.Body)
+	examined := j.database.Jobs.Examine(j.database.Name, first.Kind, id, first.Body)
 	if !j.SameJob(&examined) {
 		return nil, j.reused()
 	}
@@ -138,10 +140,10 @@ func (j *runRequest) compareFirst(ctx context.Context, conn *bus.Conn, sequence 
 }
 
 // runRequest looks at what the door needs to know. What is wrong with a body otherwise is for the job's result to say.
-func (a *api) runRequest(d *database, q *bus.ServiceRequest) (*runRequest, error) {
+func (a *api) runRequest(d *Database, q *bus.ServiceRequest) (*runRequest, error) {
 	j := &runRequest{database: d, kind: q.Tokens[2]}
 	var kinds []string
-	for _, o := range manager.Policy(a.cfg, d.Config).Offers() {
+	for _, o := range d.Policy.Offers() {
 		kinds = append(kinds, o.Kind)
 	}
 	id := q.Header(headerMessageID)
@@ -158,7 +160,7 @@ func (a *api) runRequest(d *database, q *bus.ServiceRequest) (*runRequest, error
 		return nil, j.refuse(400, string(jobs.CodeInvalidID), false, "the header "+headerMessageID+" must be 1 to 100 of A-Z a-z 0-9 _ -, and not "+
 			"in the form of the ids that runners make")
 	}
-	j.Examined = d.executor.Examine(d.Name, j.kind, id, q.Body)
+	j.Examined = d.Jobs.Examine(d.Name, j.kind, id, q.Body)
 	j.fresh = q.Header(headerMessageID) == "" && j.ID == id
 	switch {
 	case j.InvalidID:
@@ -177,7 +179,7 @@ func forwarded(headers map[string][]string) map[string][]string {
 	out := make(map[string][]string, len(headers))
 	for name, values := range headers {
 		lower := strings.ToLower(name)
-		if !strings.HasPrefix(lower, "nats-") && !strings.HasPrefix(lower, ownPrefix) {
+		if !strings.HasPrefix(lower, "nats-") && !strings.HasPrefix(lower, jobHeaderPrefix) {
 			out[name] = values
 		}
 	}

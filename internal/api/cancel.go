@@ -1,0 +1,131 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+	"unicode"
+
+	"dbrunner/contract"
+	"dbrunner/internal/bus"
+	"dbrunner/internal/jobs"
+)
+
+// cancelWait is how long a request to cancel waits for the job's end where it does not say so itself.
+const cancelWait = 2 * time.Second
+
+// maxRequestedBy bounds what a canceller says of himself, in bytes.
+const maxRequestedBy = 256
+
+// CancelAnswer is the answer to a request to cancel a job.
+type CancelAnswer struct {
+	Version   int         `json:"version"`
+	Database  string      `json:"database"`
+	JobID     string      `json:"job_id"`
+	Outcome   string      `json:"outcome"`
+	Status    jobs.Status `json:"status,omitempty"`     // of the job's result
+	KeptUntil *time.Time  `json:"kept_until,omitempty"` // of a request that is kept: about when it is forgotten
+}
+
+// cancelRequest is a request to cancel as it is kept. When it was asked for is the bucket's own time of it.
+type cancelRequest struct {
+	Version int       `json:"version"`
+	At      time.Time `json:"at"` // by the clock of the runner that took it
+	By      string    `json:"by,omitempty"`
+	Runner  string    `json:"runner"`
+}
+
+// cancelJob keeps a request to cancel a job, which every runner of the database reads, and waits a moment for the end.
+func (a *api) cancelJob(ctx context.Context, d *Database, q *bus.ServiceRequest) (any, error) {
+	id := q.Tokens[2]
+	wait, err := a.waitOf(q, cancelWait)
+	if err != nil {
+		return nil, err
+	}
+	stored, err := a.storedResult(ctx, d, id)
+	if err != nil {
+		return nil, a.notKept(d, id, err)
+	}
+	if stored != nil {
+		return ended(d, id, stored)
+	}
+	request, err := json.Marshal(cancelRequest{
+		Version: 1, At: time.Now().UTC(), By: printable(q.Header(contract.HeaderRequestedBy)), Runner: a.cfg.Instance,
+	})
+	if err == nil {
+		err = a.keepCancel(ctx, d, id, request)
+	}
+	if err != nil {
+		return nil, a.notKept(d, id, err)
+	}
+	until := time.Now().Add(a.cfg.Topology.Control.MaxAge).UTC().Truncate(time.Second)
+	ctx, stop := context.WithTimeout(ctx, wait)
+	defer stop()
+	if stored, err = a.conn.AwaitResult(ctx, d.Name, id); err == nil {
+		return ended(d, id, stored)
+	}
+	return CancelAnswer{Version: 1, Database: d.Name, JobID: id, Outcome: contract.CancelKept, KeptUntil: &until}, nil
+}
+
+func (a *api) storedResult(ctx context.Context, d *Database, id string) ([]byte, error) {
+	ctx, stop := context.WithTimeout(ctx, a.cfg.API.Wait)
+	defer stop()
+	return d.Results.StoredResult(ctx, id)
+}
+
+func (a *api) keepCancel(ctx context.Context, d *Database, id string, request []byte) error {
+	ctx, stop := context.WithTimeout(ctx, a.cfg.API.Wait)
+	defer stop()
+	return a.conn.RequestCancel(ctx, d.Name, id, request)
+}
+
+// notKept says why a request to cancel has no effect, or that nobody knows whether it has.
+func (a *api) notKept(d *Database, id string, err error) error {
+	r := refusal{Database: d.Name, Retryable: true}
+	switch {
+	case errors.Is(err, bus.ErrSubject):
+		r.Code, r.Retryable = string(jobs.CodeInvalidID), false
+		r.Message = "a job id is 1 to 120 of A-Z a-z 0-9 _ -"
+		return refuse(400, r)
+	case errors.Is(err, bus.ErrStreamFull):
+		r.Code, r.JobID = "too_many_cancellations", id
+		r.Message = "too many requests to cancel are kept already (topology.control.max_requests); this one is not"
+		return refuse(503, r)
+	case errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled):
+		r.Code, r.JobID = "not_known_yet", id
+		r.Message = "JetStream did not answer in time whether it keeps the request: send it again"
+		return refuse(504, r)
+	default:
+		return fmt.Errorf("cancel a job of %s: %w", d.Name, err)
+	}
+}
+
+// ended is the answer for a job that has a result.
+func ended(d *Database, id string, stored []byte) (any, error) {
+	head, err := jobs.ReadResult(stored)
+	if err != nil {
+		return nil, fmt.Errorf("cancel a job of %s: %w", d.Name, err)
+	}
+	answer := CancelAnswer{Version: 1, Database: d.Name, JobID: id, Outcome: contract.CancelTooLate, Status: head.Status}
+	if head.Status == jobs.Canceled {
+		answer.Outcome = contract.CancelDone
+	}
+	return answer, nil
+}
+
+// printable cuts a text to its bound and leaves out what does not show.
+func printable(text string) string {
+	text = strings.Map(func(c rune) rune {
+		if !unicode.IsPrint(c) {
+			return -1
+		}
+		return c
+	}, text)
+	if len(text) > maxRequestedBy {
+		text = strings.ToValidUTF8(text[:maxRequestedBy], "")
+	}
+	return text
+}
