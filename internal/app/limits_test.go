@@ -288,7 +288,8 @@ func TestCheckAtACluster(t *testing.T) {
 		limits server.JetStreamAccountLimits
 		says   string
 	}{
-		{with("MaxStore", 24*gib), "insufficient storage"}, // two streams are too many
+		{with("StoreMaxStreamBytes", 4*gib, "MaxStore", 24*gib), "insufficient storage"}, // two streams are too many; the others are there from here on
+		{with("MaxStore", 24*gib), "insufficient storage"},
 		{with("MaxStreams", 6), "the account may have 6 streams"},
 		{with("StoreMaxStreamBytes", 4*gib, "MaxStore", 24*gib), "insufficient storage"},
 		{with("MaxStreams", 7, "MaxStore", 24*gib+512*mib), ""},
@@ -377,7 +378,9 @@ func TestRunnerSubscriptions(t *testing.T) {
 		for i := range databases {
 			change = append(change, withSQLite(t, fmt.Sprintf("db%d", i)))
 		}
-		r := w.start(w.config(instance, change...))
+		cfg := w.config(instance, change...)
+		require.EqualValues(t, wanted, app.Subscriptions(cfg))
+		r := w.start(cfg)
 		held := func() uint32 {
 			connections, err := w.node.Server().Connz(&server.ConnzOptions{})
 			require.NoError(t, err)

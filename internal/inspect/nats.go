@@ -129,12 +129,18 @@ const (
 	databaseSubscriptions = 4
 )
 
+// Subscriptions returns how many subscriptions a runner of this configuration holds.
+func Subscriptions(cfg *config.Config) int {
+	n := fleetSubscriptions
+	for _, d := range manager.Topology(cfg).Databases {
+		n += databaseSubscriptions + len(d.Lanes)
+	}
+	return n
+}
+
 // subscriptions tries as many as the runner holds.
 func (l *natsInspection) subscriptions(ctx context.Context, opts bus.Options) {
-	wanted := fleetSubscriptions
-	for _, d := range manager.Topology(l.cfg).Databases {
-		wanted += databaseSubscriptions + len(d.Lanes)
-	}
+	wanted := Subscriptions(l.cfg)
 	enough, err := bus.TrySubscriptions(ctx, opts, wanted)
 	switch {
 	case err != nil:

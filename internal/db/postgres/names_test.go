@@ -1,6 +1,7 @@
 package postgres_test
 
 import (
+	"errors"
 	"fmt"
 	"testing"
 
@@ -179,6 +180,9 @@ func TestRowKeptOut(t *testing.T) {
 			for i := range 3 {
 				_, err = b.transact(sealed(fmt.Sprint("after", i)), insertOne)
 				require.Equal(t, db.ClassPermanent, db.ClassOf(err), "%v", err)
+				require.ErrorContains(t, err, "the ledger row could not be written")
+				failed, _ := errors.AsType[*db.Error](err)
+				require.NotEqual(t, db.CodeData, failed.Code, "how the fence fails is the engine's affair: %v", err)
 				_, err = (&outside{b: b}).run(t.Context(), fmt.Sprint("once", i), testTimeout, insertOne)
 				require.Equal(t, db.ClassPermanent, db.ClassOf(err), "%v", err)
 			}

@@ -2,6 +2,7 @@ package postgres_test
 
 import (
 	"context"
+	"fmt"
 	osexec "os/exec"
 	"strconv"
 	"syscall"
@@ -125,6 +126,28 @@ func TestUnconfirmedCommit(t *testing.T) {
 			_, err = b.transact(sealed("next"), "DELETE FROM effect")
 			require.NoError(t, err)
 		})
+	}
+}
+
+// TestUnconfirmedCommitThatIsCutOff ends the session behind each of the server's messages while no standby has what it
+// commits: nothing is said to be committed.
+func TestUnconfirmedCommitThatIsCutOff(t *testing.T) {
+	t.Parallel()
+	b, p := injected(t)
+	_, err := b.transact(sealed("warm-up"), insertOne)
+	require.NoError(t, err)
+	for at, over := 0, false; !over; at++ {
+		require.Less(t, at, 200)
+		b.sql("DELETE FROM effect")
+		p.interject(message('N', "SWARNUNG\x00VWARNING\x00C01000\x00Mcanceling wait\x00Fsyncrep.c\x00L1\x00RSyncRepWaitForLSN\x00\x00"))
+		p.kill(at)
+		_, err := b.transact(sealed(fmt.Sprint("job", at)), insertOne)
+		over = p.disarm()
+		p.interject(nil)
+		require.Contains(t, []db.Class{db.ClassUnknown, db.ClassLost}, db.ClassOf(err), "%d: %v", at, err)
+		if b.effects() == 1 {
+			require.Equal(t, db.ClassUnknown, db.ClassOf(err), "%d: %v", at, err)
+		}
 	}
 }
 
