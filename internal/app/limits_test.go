@@ -379,7 +379,7 @@ func TestRunnerSubscriptions(t *testing.T) {
 			change = append(change, withSQLite(t, fmt.Sprintf("db%d", i)))
 		}
 		cfg := w.config(instance, change...)
-		require.EqualValues(t, wanted, app.Subscriptions(cfg))
+		require.EqualValues(t, wanted, inspect.Subscriptions(cfg))
 		r := w.start(cfg)
 		held := func() uint32 {
 			connections, err := w.node.Server().Connz(&server.ConnzOptions{})
