@@ -34,6 +34,15 @@ demo: build ## build, then show the whole way of a job with an embedded NATS ser
 test: ## run all tests; installs PostgreSQL's server and PgBouncer where none is found and that is allowed
 	@scripts/setup postgres pgbouncer
 	@race=$$(scripts/race $(RACE)); $(GOTESTSUM) $$race $(TESTFLAGS) $(PACKAGES)
+	@$(if $(filter ./...,$(PACKAGES)),$(MAKE) --no-print-directory test-python)
+
+PYTESTFLAGS ?= --quiet
+
+.PHONY: test-python
+test-python: ## check, build and test the Python packages of clients/; installs Python where none is found and that is allowed
+	@scripts/setup python
+	@if [ -e clients/.venv/installed ]; then $(MAKE) --no-print-directory --directory clients test PYTESTFLAGS='$(PYTESTFLAGS)'; \
+	else echo "SKIPPED, not tested: the Python packages of clients/"; fi
 
 .PHONY: test-race
 test-race: ## run all tests with the race detector, or say what it lacks
@@ -152,4 +161,4 @@ vulncheck: ## look for known vulnerabilities in what is used; needs the internet
 
 .PHONY: clean
 clean: ## remove what was built
-	rm -rf bin .bin
+	rm -rf bin .bin clients/.venv clients/.bin clients/dist

@@ -1,0 +1,192 @@
+"""Builders of jobs, one for each kind. Options are the keys of a job's body in docs/messages.md, under the same names.
+
+A key becomes the job's id: whoever submits the job again with its key gets the first result, and no second effect.
+So everything that writes requires one. Reads get a random id if they have none.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any, Literal, TypedDict, Unpack
+
+from ._encode import duration, encode
+
+Params = Mapping[str, Any] | Sequence[Any]
+"""Values for `:name` (a mapping) or for `$1`, `$2`, … (a sequence)."""
+
+Duration = str | float | timedelta
+"""A Go duration such as "1m30s", or a number of seconds."""
+
+
+class CommonOptions(TypedDict, total=False):
+    """Options of every kind."""
+
+    labels: Mapping[str, str]
+    timeout: Duration
+    """The time limit of one execution. How long the caller waits is another matter: `wait`."""
+    expires_in: Duration
+    expires_at: datetime
+
+
+class RowOptions(CommonOptions, total=False):
+    """Options of kinds that return rows."""
+
+    max_rows: int
+    row_format: Literal["objects", "arrays"]
+    output: Literal["auto", "object", "inline"]
+    format: Literal["ndjson", "json", "csv", "parquet"]
+    """The format of the rows as a file. It implies `output="object"`."""
+    compression: Literal["none", "zstd", "gzip"]
+
+
+class TransactionOptions(RowOptions, total=False):
+    isolation: Literal["read_committed", "repeatable_read", "serializable", "snapshot"]
+    effect: Literal["exactly_once", "at_least_once"]
+
+
+class StatementOptions(CommonOptions, total=False):
+    max_rows: int
+    row_format: Literal["objects", "arrays"]
+    effect: Literal["at_most_once", "at_least_once"]
+
+
+@dataclass(frozen=True)
+class ParamsFrom:
+    """Parameter sets in the object store. `Database.upload_params` returns one."""
+
+    name: str
+    digest: str
+    compression: Literal["none", "zstd", "gzip"] = "none"
+
+
+@dataclass(frozen=True)
+class Statement:
+    """One statement of a transaction. At most one of `params`, `batch` and `params_from` is set."""
+
+    sql: str
+    params: Params | None = None
+    expect_rows: int | tuple[int, int] | None = None
+    """The rows that it must affect or return, or the least and the most; otherwise the job is rolled back."""
+    batch: Sequence[Params] | None = None
+    params_from: ParamsFrom | None = None
+
+    def body(self) -> dict[str, Any]:
+        expect: Any = self.expect_rows
+        if isinstance(expect, tuple):
+            expect = {"min": expect[0], "max": expect[1]}
+        source = None
+        if self.params_from:
+            source = {
+                "name": self.params_from.name,
+                "digest": self.params_from.digest,
+                "compression": self.params_from.compression,
+            }
+        return _present(sql=self.sql, params=self.params, expect_rows=expect, batch=self.batch, params_from=source)
+
+
+AnyStatement = Statement | str | tuple[str, Params]
+
+
+@dataclass(frozen=True)
+class JobSpec:
+    """A job that can be submitted: its kind, its id, and the other keys of its body."""
+
+    kind: str
+    id: str
+    keys: Mapping[str, Any]
+    request: str
+    """A hash of what the job requests. As a label it tells this job's result from that of another with its key."""
+
+    @property
+    def body(self) -> bytes:
+        return encode({"id": self.id, **self.keys})
+
+    def under(self, key: str) -> JobSpec:
+        """Return the same job with another key."""
+        return replace(self, id=key)
+
+
+REQUEST_LABEL = "dbrunner_request"
+
+
+def query(sql: str, params: Params | None = None, *, key: str | None = None, **options: Unpack[RowOptions]) -> JobSpec:
+    """One statement that changes nothing."""
+    return _spec("query", key or random_key(), options, sql=sql, params=params)
+
+
+def transaction(statements: Iterable[AnyStatement], *, key: str, **options: Unpack[TransactionOptions]) -> JobSpec:
+    """Statements that take effect together and once, or not at all."""
+    if isinstance(statements, str | Statement):
+        raise TypeError("statements is a list: write [statement] for a single one")
+    return _spec("transaction", key, options, statements=[_statement(s).body() for s in statements])
+
+
+def statement(sql: str, params: Params | None = None, *, key: str, **options: Unpack[StatementOptions]) -> JobSpec:
+    """One statement outside a transaction, such as VACUUM. It is executed at most once."""
+    return _spec("statement", key, options, sql=sql, params=params)
+
+
+MigrationAction = Literal["status", "validate", "plan", "up", "down", "goto", "baseline", "repair"]
+
+
+def migration(
+    action: MigrationAction = "up",
+    target: str | None = None,
+    *,
+    key: str | None = None,
+    out_of_order: bool = False,
+    **options: Unpack[CommonOptions],
+) -> JobSpec:
+    """Move the schema to a version, with the runner's migration files. `status`, `validate` and `plan` need no key."""
+    if key is None:
+        if action not in ("status", "validate", "plan"):
+            raise TypeError(f"migration {action!r} writes, so it requires a key")
+        key = random_key()
+    return _spec("migration", key, options, action=action, target=target, out_of_order=out_of_order or None)
+
+
+def health(checks: Sequence[str] | None = None, *, key: str | None = None, **options: Unpack[CommonOptions]) -> JobSpec:
+    """Check the database. The job succeeds whatever it finds; its result has the verdict."""
+    return _spec("health", key or random_key(), options, checks=checks)
+
+
+def random_key() -> str:
+    return f"py-{uuid.uuid4().hex}"
+
+
+def _statement(given: AnyStatement) -> Statement:
+    match given:
+        case Statement():
+            return given
+        case str():
+            return Statement(given)
+        case (sql, params):
+            return Statement(sql, params)
+    raise TypeError(f"a statement is a Statement, SQL text or (SQL text, params), not {type(given).__name__}")
+
+
+def _spec(kind: str, key: str, options: Mapping[str, Any], **content: Any) -> JobSpec:
+    if not re.fullmatch(r"[A-Za-z0-9_-]{1,100}", key) or re.fullmatch(r"s[0-9]+_[0-9a-z]+", key):
+        raise ValueError(
+            f"key {key!r}: 1 to 100 of A-Z a-z 0-9 _ - are possible, and not the form s42_x1, which runners use"
+        )
+    options = dict(options)
+    labels = dict(options.pop("labels", None) or {})
+    if "output" not in options and ({"format", "compression"} & options.keys()):
+        options["output"] = "object"
+    for name in ("timeout", "expires_in"):
+        if options.get(name) is not None:
+            options[name] = duration(options[name])
+    request = encode([kind, _present(**content), options.get("effect"), options.get("isolation")])
+    digest = hashlib.sha256(request).hexdigest()[:32]
+    labels[REQUEST_LABEL] = digest
+    return JobSpec(kind, key, {"labels": labels, **_present(**options), **_present(**content)}, digest)
+
+
+def _present(**values: Any) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}

@@ -1,0 +1,227 @@
+"""The client against real servers."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+from fleet import Fleet
+
+import dbrunner
+import dbrunner.sync
+from dbrunner import Statement, Typed, jobs
+from dbrunner._connection import shared_loop
+
+Key = Callable[[str], str]
+SERIES = (
+    "WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < :m) SELECT n, 'row ' || n AS t FROM c"
+)
+
+
+@pytest.fixture
+async def runner(fleet: Fleet) -> AsyncIterator[dbrunner.Runner]:
+    async with dbrunner.connect(fleet.url) as runner:
+        yield runner
+
+
+@pytest.fixture
+async def shop(runner: dbrunner.Runner) -> dbrunner.Database:
+    shop = runner.database("shop")
+    await shop.wait_healthy(wait=60)
+    return shop
+
+
+async def count(database: dbrunner.Database, table: str) -> int:
+    return int((await database.query(f"SELECT count(*) AS n FROM {table}")).rows[0]["n"])
+
+
+async def test_query(shop: dbrunner.Database) -> None:
+    result = await shop.query("SELECT :n AS n, x'00ff' AS b, 9007199254740993 AS big, NULL AS z, 1.0 AS f", {"n": 7})
+    assert result.rows == [{"n": 7, "b": b"\x00\xff", "big": 9007199254740993, "z": None, "f": 1.0}]
+    assert list(result) == result.rows
+    arrays = await shop.query("SELECT :n AS n, 2 AS n", {"n": Decimal("12.50")}, row_format="arrays")
+    assert arrays.rows == [(12.5, 2)]
+
+
+async def test_values_of_postgres_are_lossless(runner: dbrunner.Runner, postgres: str | None) -> None:
+    if postgres is None:
+        pytest.skip("no PostgreSQL is installed")
+    pg = runner.database("pg")
+    await pg.wait_healthy(wait=60)
+    values = {
+        "n": Decimal("123456789012345678901234567890.1234567890"),
+        "d": date(2026, 11, 1),
+        "t": datetime(2026, 11, 1, 12, 30, 1, 123456, tzinfo=UTC),
+        "u": UUID(int=7),
+        "b": Typed("bytea", b"\x00\xff"),
+        "big": 2**62,
+        "j": Typed("jsonb", {"a": [1, None]}),
+    }
+    sql = (
+        "SELECT :n::numeric AS n, :d::date AS d, :t::timestamptz AS t, :u::uuid AS u, :b AS b, :big::bigint AS big, "
+        ":j AS j, 'infinity'::date AS forever, 1.5::float8 AS f, ARRAY[1, 2] AS a, NULL::uuid AS z"
+    )
+    assert (await pg.query(sql, values)).rows == [
+        {
+            **values,
+            "b": b"\x00\xff",
+            "j": {"a": [1, None]},
+            "forever": "infinity",
+            "f": 1.5,
+            "a": "{1,2}",
+            "z": None,
+        }
+    ]
+
+
+async def test_a_key_has_one_effect(shop: dbrunner.Database, key: Key) -> None:
+    await shop.transaction(["CREATE TABLE once (n integer)"], key=key("create"))
+    for database in (shop, shop, dbrunner.Database(shop._core, "shop")):
+        result = await database.transaction([("INSERT INTO once VALUES (:n)", {"n": 1})], key=key("insert"))
+        assert result.statements[0].rows_affected == 1
+    assert await count(shop, "once") == 1
+
+
+@pytest.mark.parametrize("via", ["stream", "run"])
+async def test_another_request_with_the_key(
+    runner: dbrunner.Runner, shop: dbrunner.Database, key: Key, via: str
+) -> None:
+    await shop.query("SELECT 1 AS n", key=key("k"))
+    with pytest.raises(dbrunner.JobIdReused):
+        await runner.database("shop", via="run" if via == "run" else "stream").query("SELECT 2 AS n", key=key("k"))
+
+
+async def test_run_endpoint(runner: dbrunner.Runner, shop: dbrunner.Database, key: Key) -> None:
+    database = runner.database("shop", via="run")
+    assert (await database.query("SELECT 1 AS n")).rows == [{"n": 1}]
+    with pytest.raises(dbrunner.UndefinedObject):
+        await database.query("SELECT * FROM nowhere")
+    with pytest.raises(dbrunner.NoResultYet):
+        await database.query(SERIES, {"m": 20_000_000}, key=key("long"), wait=0.2)
+    await database.job(key("long")).cancel()
+
+
+async def test_outcomes(shop: dbrunner.Database, key: Key) -> None:
+    with pytest.raises(dbrunner.SyntaxError):
+        await shop.query("SELECT FROM FROM")
+    with pytest.raises(dbrunner.ParameterError, match=r"params\.x: missing"):
+        await shop.query("SELECT :x")
+    await shop.transaction(["CREATE TABLE outcomes (n integer)"], key=key("create"))
+    with pytest.raises(dbrunner.ExpectRowsFailed) as failed:
+        await shop.transaction([Statement("DELETE FROM outcomes", expect_rows=1)], key=key("expect"))
+    assert failed.value.result.job_id == key("expect")
+    with pytest.raises(dbrunner.Expired) as expired:
+        await shop.query("SELECT 1 AS n", expires_at=datetime(2020, 1, 1, tzinfo=UTC))
+    assert expired.value.status == "expired"
+    with pytest.raises(dbrunner.Timeout):
+        await shop.query(SERIES, {"m": 100_000_000}, timeout="200ms")
+
+
+async def test_cancel(shop: dbrunner.Database) -> None:
+    job = await shop.submit(jobs.query("SELECT max(n) FROM (" + SERIES + ")", {"m": 1_000_000_000}))
+    cancelled = asyncio.ensure_future(job.cancel(wait=30))
+    with pytest.raises(dbrunner.Cancelled):
+        await job.wait(60)
+    assert (await cancelled).outcome in ("cancelled", "already_finished")
+    assert (await job.cancel()).status == "cancelled"
+
+
+async def test_waiting_elsewhere_and_again(shop: dbrunner.Database, key: Key) -> None:
+    job = shop.job(key("later"))
+    with pytest.raises(dbrunner.NoResultYet) as early:
+        await job.wait(0.1)
+    assert early.value.job_id == job.id
+    assert await job.result() is None
+    waiting = asyncio.ensure_future(job.wait(60))
+    await shop.submit(jobs.query("SELECT 1 AS n", key=job.id))
+    assert (await waiting).rows == [{"n": 1}]
+
+
+async def test_statement_migration_and_health(shop: dbrunner.Database, key: Key) -> None:
+    assert (await shop.statement("VACUUM", key=key("vacuum"))).status == "succeeded"
+    assert (await shop.migrate("status")).raw["pending_count"] == 1
+    with pytest.raises(dbrunner.NotHealthy, match="1 migrations are pending"):
+        await shop.wait_healthy(wait=0, migrated=True)
+    assert (await shop.migrate(key=key("up"))).raw["version_after"] == "1"
+    await shop.wait_healthy(wait=60, migrated=True)
+    assert (await shop.run(jobs.health(["connection", "pool"]))).raw["checks"].keys() == {"connection", "pool"}
+    assert "pool" in (await shop.health())["checks"]
+    assert (await shop.info())["engine"] == "sqlite"
+
+
+async def test_rows_as_rows_and_as_files(shop: dbrunner.Database, tmp_path: Path) -> None:
+    result = await shop.query(SERIES, {"m": 50_000})
+    assert result.offloaded
+    with pytest.raises(dbrunner.RowsUnavailable, match="object store"):
+        _ = result.rows
+    rows = [row async for row in shop.rows(result)]
+    assert len(rows) == 50_000
+    assert rows[-1] == {"n": 50_000, "t": "row 50000"}
+    for compression in ("gzip", "zstd"):
+        job = await shop.submit(jobs.query(SERIES, {"m": 30_000}, compression=compression))
+        assert [row async for row in job.rows()] == rows[:30_000]
+    csv = await shop.submit(jobs.query(SERIES, {"m": 3}, format="csv", compression="gzip"))
+    await csv.save(tmp_path / "rows.csv.gz")
+    assert gzip.decompress((tmp_path / "rows.csv.gz").read_bytes()) == b"n,t\r\n1,row 1\r\n2,row 2\r\n3,row 3\r\n"
+    with pytest.raises(dbrunner.RowsUnavailable, match="csv file"):
+        _ = [row async for row in csv.rows()]
+    await shop.save(await shop.query("SELECT 1 AS n"), tmp_path / "one.ndjson")
+    assert (tmp_path / "one.ndjson").read_bytes() == b'{"n":1}\n'
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["one.ndjson", "rows.csv.gz"]
+
+
+async def test_a_wrong_digest_leaves_no_file(shop: dbrunner.Database, tmp_path: Path) -> None:
+    result = await shop.query(SERIES, {"m": 10}, output="object")
+    result.raw["rows_object"]["digest"] = "SHA-256=" + "A" * 43 + "="
+    with pytest.raises(dbrunner.DigestMismatch):
+        await shop.save(result, tmp_path / "rows.ndjson")
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_bulk_input(shop: dbrunner.Database, key: Key) -> None:
+    await shop.transaction(["CREATE TABLE bulk (n integer, t text)"], key=key("create"))
+    batch = Statement("INSERT INTO bulk VALUES (:n, :t)", batch=[{"n": 1, "t": "a"}, {"n": 2, "t": "b"}])
+    await shop.transaction([batch], key=key("batch"))
+    for _ in range(2):  # a second attempt stores the same object again
+        sets = await shop.upload_params({"n": n, "t": "text " * 10} for n in range(50_000))
+        insert = Statement("INSERT INTO bulk VALUES (:n, :t)", params_from=sets, expect_rows=50_000)
+        await shop.transaction([insert], key=key("load"))
+    assert await count(shop, "bulk") == 50_002
+
+
+async def test_what_is_not_there(runner: dbrunner.Runner) -> None:
+    with pytest.raises(dbrunner.NoStream, match=r"dbrunner\.jobs\.nothing\.query"):
+        await runner.database("nothing").query("SELECT 1", wait=0.1)
+    with pytest.raises(dbrunner.NotHealthy, match="no runner has the database nothing"):
+        await runner.database("nothing").wait_healthy(wait=0)
+
+
+def test_sync_from_many_threads_shares_one_connection(fleet: Fleet) -> None:
+    def work(n: int) -> tuple[object, int]:
+        with dbrunner.sync.connect(fleet.url) as runner:
+            (row,) = runner.database("shop").query("SELECT :n", {"n": n}, row_format="arrays").rows
+            return runner._lease._connection, row[0]
+
+    with dbrunner.sync.connect(fleet.url) as runner, ThreadPoolExecutor(50) as threads:
+        runner.database("shop").wait_healthy(wait=60)
+        found = list(threads.map(work, range(50)))
+        assert [n for _, n in found] == list(range(50))
+        assert {connection for connection, _ in found} == {runner._lease._connection}
+    assert shared_loop()._connections == {}
+
+
+def test_sync_rows_and_files(fleet: Fleet, tmp_path: Path) -> None:
+    with dbrunner.sync.connect(fleet.url) as runner:
+        shop = runner.database("shop")
+        job = shop.submit(jobs.query(SERIES, {"m": 30_000}, format="ndjson"))
+        assert sum(1 for _ in job.rows()) == 30_000
+        job.save(tmp_path / "rows.ndjson")
+        assert (tmp_path / "rows.ndjson").read_bytes().count(b"\n") == 30_000
+        assert shop.job(job.id).result() is not None
