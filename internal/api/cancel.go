@@ -21,14 +21,7 @@ const cancelWait = 2 * time.Second
 const maxRequestedBy = 256
 
 // CancelAnswer is the answer to a request to cancel a job.
-type CancelAnswer struct {
-	Version   int         `json:"version"`
-	Database  string      `json:"database"`
-	JobID     string      `json:"job_id"`
-	Outcome   string      `json:"outcome"`
-	Status    jobs.Status `json:"status,omitempty"`     // of the job's result
-	KeptUntil *time.Time  `json:"kept_until,omitempty"` // of a request that is kept: about when it is forgotten
-}
+type CancelAnswer = contract.CancelAnswer
 
 // cancelRequest is a request to cancel as it is kept. When it was asked for is the bucket's own time of it.
 type cancelRequest struct {

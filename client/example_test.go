@@ -1,0 +1,243 @@
+package client_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/zap"
+
+	"dbrunner/client"
+	"dbrunner/contract"
+	"dbrunner/internal/app"
+)
+
+// world is a runner with an embedded NATS server and a SQLite database named demo.
+func world(ctx context.Context) (url string, end func(), err error) {
+	demo, err := app.NewDemo(ctx, 0, zap.NewNop())
+	if err != nil {
+		return "", nil, err
+	}
+	demo.Config.API.Run = true
+	runner, err := app.New(app.Options{Config: demo.Config, Logger: zap.NewNop(), Version: "test", Migrations: demo.Migrations})
+	if err != nil {
+		return "", nil, errors.Join(err, demo.Close(ctx))
+	}
+	ctx, stop := context.WithCancel(ctx)
+	done := make(chan error, 1)
+	go func() { done <- runner.Run(ctx) }()
+	end = func() {
+		stop()
+		if err := errors.Join(<-done, demo.Close(ctx)); err != nil {
+			panic(err)
+		}
+	}
+	select {
+	case <-runner.Started():
+		return demo.URL(), end, nil
+	case err := <-done:
+		return "", nil, errors.Join(err, demo.Close(ctx))
+	}
+}
+
+var server string // URL of the world's NATS server
+
+func TestMain(m *testing.M) {
+	url, end, err := world(context.Background())
+	if err != nil {
+		panic(err)
+	}
+	server = url
+	code := m.Run()
+	end()
+	os.Exit(code)
+}
+
+func Example() {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	nc, err := nats.Connect(server)
+	if err != nil {
+		panic(err)
+	}
+	defer nc.Close()
+	c, err := client.New(nc, client.Options{})
+	if err != nil {
+		panic(err)
+	}
+
+	job := &client.Job{
+		Database: "demo", Kind: "query", ID: "example-1",
+		Body: []byte(`{"id": "example-1", "sql": "SELECT owner, balance FROM accounts WHERE id = :id", "params": {"id": 1}}`),
+	}
+	if _, err := c.Submit(ctx, job); err != nil {
+		panic(err)
+	}
+	result, err := c.Await(ctx, job.Database, job.ID)
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println(result.Status, string(result.Rows))
+	// Output: succeeded [{"owner":"Ada","balance":1000}]
+}
+
+func ExampleClient_Rows() {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	nc, err := nats.Connect(server)
+	if err != nil {
+		panic(err)
+	}
+	defer nc.Close()
+	c, err := client.New(nc, client.Options{})
+	if err != nil {
+		panic(err)
+	}
+
+	job := &client.Job{
+		Database: "demo", Kind: "query", ID: "example-rows",
+		Body: []byte(`{"id": "example-rows", "sql": "SELECT id, owner FROM accounts ORDER BY id", "output": "object"}`),
+	}
+	if _, err := c.Submit(ctx, job); err != nil {
+		panic(err)
+	}
+	result, err := c.Await(ctx, job.Database, job.ID)
+	if err != nil {
+		panic(err)
+	}
+	if err := c.Rows(ctx, result.Object, os.Stdout); err != nil {
+		panic(err)
+	}
+	// Output:
+	// {"id":1,"owner":"Ada"}
+	// {"id":2,"owner":"Grace"}
+	// {"id":3,"owner":"Edsger"}
+	// {"id":4,"owner":"Barbara"}
+}
+
+func open(t *testing.T) *client.Client {
+	t.Helper()
+	nc, err := nats.Connect(server)
+	require.NoError(t, err)
+	t.Cleanup(nc.Close)
+	c, err := client.New(nc, client.Options{})
+	require.NoError(t, err)
+	return c
+}
+
+func query(id, sql string) *client.Job {
+	return &client.Job{Database: "demo", Kind: "query", ID: id, Body: fmt.Appendf(nil, `{"id": %q, "sql": %q}`, id, sql)}
+}
+
+func TestSubmitAgain(t *testing.T) {
+	t.Parallel()
+	c := open(t)
+	job := query("again", "SELECT 1 AS n")
+	first, err := c.Submit(t.Context(), job)
+	require.NoError(t, err)
+	require.False(t, first.Duplicate)
+	again, err := c.Submit(t.Context(), job)
+	require.NoError(t, err)
+	require.Equal(t, client.Receipt{Sequence: first.Sequence, Duplicate: true}, again)
+	require.Empty(t, job.Headers, "the caller's headers stay as they are")
+}
+
+func TestSubmitRefuses(t *testing.T) {
+	t.Parallel()
+	c := open(t)
+	for _, job := range []client.Job{
+		{Database: "a.b", Kind: "query"}, {Database: "demo", Kind: "*"}, {Database: "demo", Kind: "query", ID: "s1_1"},
+	} {
+		_, err := c.Submit(t.Context(), &job)
+		require.Error(t, err)
+	}
+	_, err := c.Submit(t.Context(), &client.Job{Database: "nowhere", Kind: "query", Body: []byte(`{}`)})
+	require.ErrorIs(t, err, client.ErrNoStream)
+}
+
+func TestAwaitEnds(t *testing.T) {
+	t.Parallel()
+	c := open(t)
+	_, err := c.Result(t.Context(), "demo", "never")
+	require.ErrorIs(t, err, client.ErrNoResult)
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	_, err = c.Await(ctx, "demo", "never")
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+	_, err = c.Await(t.Context(), "demo", "no.id")
+	require.Error(t, err)
+}
+
+func TestWatch(t *testing.T) {
+	t.Parallel()
+	c := open(t)
+	seen := errors.New("seen")
+	done := make(chan error, 1)
+	go func() {
+		done <- c.Watch(t.Context(), "demo", func(r *client.Result) error {
+			if r.JobID == "watched" {
+				return seen
+			}
+			return nil
+		})
+	}()
+	time.Sleep(100 * time.Millisecond) // what was stored before is not seen
+	_, err := c.Submit(t.Context(), query("watched", "SELECT 1 AS n"))
+	require.NoError(t, err)
+	require.ErrorIs(t, <-done, seen)
+}
+
+func TestService(t *testing.T) {
+	t.Parallel()
+	c := open(t)
+	result, err := c.Run(t.Context(), query("run", "SELECT 1 AS n"), 30*time.Second)
+	require.NoError(t, err)
+	require.JSONEq(t, `[{"n": 1}]`, string(result.Rows))
+
+	health, err := c.Health(t.Context(), "demo")
+	require.NoError(t, err)
+	require.Equal(t, contract.Healthy, health.Verdict)
+
+	answer, err := c.Cancel(t.Context(), "demo", "run", client.CancelOptions{By: "test"})
+	require.NoError(t, err)
+	require.Equal(t, contract.CancelTooLate, answer.Outcome)
+	require.Equal(t, contract.Succeeded, answer.Status)
+
+	_, err = c.Health(t.Context(), "nowhere")
+	refused := &client.ServiceError{}
+	require.ErrorAs(t, err, &refused)
+	require.Equal(t, 404, refused.Status)
+	require.Equal(t, "unknown_database", refused.Refusal.Error.Code)
+}
+
+func TestDeadLetters(t *testing.T) {
+	t.Parallel()
+	c := open(t)
+	_, err := c.Submit(t.Context(), query("dead", "SELECT * FROM nowhere"))
+	require.NoError(t, err)
+	_, err = c.Await(t.Context(), "demo", "dead")
+	require.NoError(t, err)
+	var letter *client.DeadLetter
+	require.Eventually(t, func() bool {
+		require.NoError(t, c.DeadLetters(t.Context(), client.DeadLetterFilter{Database: "demo"}, func(l *client.DeadLetter) error {
+			if l.JobID() == "dead" {
+				letter = l
+			}
+			return nil
+		}))
+		return letter != nil
+	}, 10*time.Second, 20*time.Millisecond)
+	require.Equal(t, string(contract.Failed), letter.Reason())
+	same, err := c.DeadLetter(t.Context(), letter.Database, letter.Kind, letter.Key)
+	require.NoError(t, err)
+	require.Equal(t, letter, same)
+	require.NoError(t, c.DeleteDeadLetter(t.Context(), letter))
+	require.NoError(t, c.DeleteDeadLetter(t.Context(), letter))
+	_, err = c.DeadLetter(t.Context(), letter.Database, letter.Kind, letter.Key)
+	require.ErrorIs(t, err, client.ErrNoDeadLetter)
+}

@@ -1,0 +1,173 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"dbrunner/contract"
+)
+
+// pollInterval is how often Await reads the stored result besides listening: a result may be stored while the connection is
+// down, or a replica may lag behind.
+const pollInterval = 3 * time.Second
+
+// ErrNoResult is returned if a job has no stored result, yet or any more.
+var ErrNoResult = errors.New("the job has no stored result")
+
+// Result is a result with its encoding.
+type Result struct {
+	contract.Result
+	Body []byte
+}
+
+func readResult(body []byte) (*Result, error) {
+	r, err := contract.ReadResult(body)
+	if err != nil {
+		return nil, err
+	}
+	return &Result{*r, body}, nil
+}
+
+// Result returns the stored result of a job, or ErrNoResult. It reads any replica, which may lag behind by a moment.
+func (c *Client) Result(ctx context.Context, database, id string) (*Result, error) {
+	body, err := c.stored(ctx, database, id)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("read the result of %s: %w", id, err)
+	case body == nil:
+		return nil, ErrNoResult
+	}
+	return readResult(body)
+}
+
+// Await returns the result of a job as soon as it is stored, also if that was before the call.
+func (c *Client) Await(ctx context.Context, database, id string) (*Result, error) {
+	if err := checkID(database, id); err != nil {
+		return nil, err
+	}
+	sub, err := c.nc.SubscribeSync(c.subjects.Result(database, id)) // before the first read, so that no result is missed
+	if err != nil {
+		return nil, fmt.Errorf("await the result of %s: %w", id, err)
+	}
+	defer func() { _ = sub.Unsubscribe() }() // fails only if the connection is closed
+	for {
+		body, err := c.stored(ctx, database, id)
+		if unanswered(err) {
+			body, err = nil, nil
+		}
+		if err == nil && body == nil {
+			body, err = next(ctx, sub)
+		}
+		switch {
+		case err != nil && ctx.Err() == nil:
+			return nil, fmt.Errorf("await the result of %s: %w", id, err)
+		case body != nil:
+			return readResult(body)
+		case ctx.Err() != nil:
+			return nil, fmt.Errorf("await the result of %s: %w", id, context.Cause(ctx))
+		}
+	}
+}
+
+// stored returns the stored result by a direct get, nil if there is none.
+func (c *Client) stored(ctx context.Context, database, id string) ([]byte, error) {
+	if err := checkID(database, id); err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, pollInterval)
+	defer cancel()
+	subject := c.api + "DIRECT.GET." + c.subjects.ResultsStream(database) + "." + c.subjects.Result(database, id)
+	msg, err := c.nc.RequestWithContext(ctx, subject, nil)
+	if err != nil {
+		return nil, err
+	}
+	switch status := msg.Header.Get("Status"); status {
+	case "":
+		return msg.Data, nil
+	case "404":
+		return nil, nil
+	default:
+		return nil, fmt.Errorf("direct get: %s %s", status, msg.Header.Get("Description"))
+	}
+}
+
+// unanswered reports whether no server answered a request now.
+func unanswered(err error) bool {
+	return errors.Is(err, nats.ErrNoResponders) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrTimeout)
+}
+
+// next returns the subscription's next message, nil if there is none within pollInterval.
+func next(ctx context.Context, sub *nats.Subscription) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, pollInterval)
+	defer cancel()
+	msg, err := sub.NextMsgWithContext(ctx)
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		return nil, nil
+	case err != nil:
+		return nil, err
+	}
+	return msg.Data, nil
+}
+
+// Watch calls each for every result of a database that is stored from now on, until ctx ends or each returns an error; it
+// returns that error, or nil. What is stored while the connection is down is not seen: Await does not miss it.
+func (c *Client) Watch(ctx context.Context, database string, each func(*Result) error) error {
+	if !contract.ValidName(database) {
+		return fmt.Errorf("no database can have the name %q", database)
+	}
+	sub, err := c.nc.SubscribeSync(c.subjects.Result(database, "*"))
+	if err != nil {
+		return fmt.Errorf("watch the results of %s: %w", database, err)
+	}
+	defer func() { _ = sub.Unsubscribe() }() // fails only if the connection is closed
+	for {
+		msg, err := sub.NextMsgWithContext(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case err != nil:
+			return fmt.Errorf("watch the results of %s: %w", database, err)
+		}
+		r, err := readResult(msg.Data)
+		if err != nil {
+			return fmt.Errorf("watch %s: %w", msg.Subject, err)
+		}
+		if err := each(r); err != nil {
+			return err
+		}
+	}
+}
+
+// ErrRowsChanged is returned by Rows if the object is not the one that the result names.
+var ErrRowsChanged = errors.New("the object has other rows than the result names")
+
+// Rows writes rows that are not in their result. The content is verified at the end: until Rows has returned nil, what was
+// written may be damaged or incomplete.
+func (c *Client) Rows(ctx context.Context, rows *contract.RowsObject, to io.Writer) error {
+	bucket, err := c.js.ObjectStore(ctx, rows.Bucket)
+	if err != nil {
+		return fmt.Errorf("open the bucket %s: %w", rows.Bucket, err)
+	}
+	object, err := bucket.Get(ctx, rows.Name)
+	if err != nil {
+		return fmt.Errorf("get the rows %s: %w", rows.Name, err)
+	}
+	defer func() { _ = object.Close() }() // it was read to its end
+	info, err := object.Info()
+	if err != nil {
+		return fmt.Errorf("get the rows %s: %w", rows.Name, err)
+	}
+	if info.Digest != rows.Digest {
+		return fmt.Errorf("get the rows %s: %w", rows.Name, ErrRowsChanged)
+	}
+	if _, err := io.Copy(to, object); err != nil {
+		return fmt.Errorf("read the rows %s: %w", rows.Name, err)
+	}
+	return nil
+}

@@ -1,0 +1,105 @@
+package client
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/micro"
+
+	"dbrunner/contract"
+)
+
+// ErrNoService is returned if no runner answers a request.
+var ErrNoService = errors.New("no runner answers")
+
+// ServiceError is an answer of the runners' service that is an error.
+type ServiceError struct {
+	Status  int    // as of HTTP
+	Message string // safe to show
+	contract.Refusal
+}
+
+// Error returns the message.
+func (e *ServiceError) Error() string { return e.Message }
+
+// Ask sends a request to the runners' service and returns the body of the answer. path follows "<namespace>.api.". The error
+// is ErrNoService, a *ServiceError, or the connection's.
+func (c *Client) Ask(ctx context.Context, path string, headers nats.Header, body []byte) ([]byte, error) {
+	m, err := c.nc.RequestMsgWithContext(ctx, &nats.Msg{Subject: c.subjects.API(path), Header: headers, Data: body})
+	switch {
+	case errors.Is(err, nats.ErrNoResponders):
+		return nil, fmt.Errorf("%w %s", ErrNoService, c.subjects.API(path))
+	case err != nil:
+		return nil, fmt.Errorf("request %s: %w", c.subjects.API(path), err)
+	}
+	code := m.Header.Get(micro.ErrorCodeHeader)
+	if code == "" {
+		return m.Data, nil
+	}
+	failed := &ServiceError{Message: m.Header.Get(micro.ErrorHeader)}
+	failed.Status, _ = strconv.Atoi(code)       // 0 if it is no number
+	_ = json.Unmarshal(m.Data, &failed.Refusal) // the headers say it too
+	return nil, failed
+}
+
+// Run has a runner publish a job and returns its result, waiting for at most wait. It needs api.run on the runners. After a
+// timeout the job continues: Await its result, or send the same job again.
+func (c *Client) Run(ctx context.Context, job *Job, wait time.Duration) (*Result, error) {
+	headers := cloned(job.Headers)
+	headers.Set(contract.HeaderWait, wait.String())
+	if job.ID != "" {
+		headers.Set(contract.HeaderMessageID, job.ID)
+	}
+	body, err := c.Ask(ctx, "run."+job.Database+"."+job.Kind, headers, job.Body)
+	if err != nil {
+		return nil, err
+	}
+	return readResult(body)
+}
+
+// CancelOptions configure a cancel request.
+type CancelOptions struct {
+	By   string        // who cancels, for the record; at most 256 bytes
+	Wait time.Duration // how long to wait for the job's result; 0: the runner's default
+}
+
+// Cancel requests that a job is cancelled, whether it is queued or running.
+func (c *Client) Cancel(ctx context.Context, database, id string, opts CancelOptions) (*contract.CancelAnswer, error) {
+	if err := checkID(database, id); err != nil {
+		return nil, err
+	}
+	headers := nats.Header{}
+	if opts.By != "" {
+		headers.Set(contract.HeaderRequestedBy, opts.By)
+	}
+	if opts.Wait > 0 {
+		headers.Set(contract.HeaderWait, opts.Wait.String())
+	}
+	answer := &contract.CancelAnswer{}
+	return answer, c.ask(ctx, "cancel."+database+"."+id, headers, answer)
+}
+
+// Health has a runner check a database now.
+func (c *Client) Health(ctx context.Context, database string) (*contract.HealthAnswer, error) {
+	if !contract.ValidName(database) {
+		return nil, fmt.Errorf("no database can have the name %q", database)
+	}
+	answer := &contract.HealthAnswer{}
+	return answer, c.ask(ctx, "health."+database, nil, answer)
+}
+
+func (c *Client) ask(ctx context.Context, path string, headers nats.Header, answer any) error {
+	body, err := c.Ask(ctx, path, headers, nil)
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(body, answer); err != nil {
+		return fmt.Errorf("read the answer to %s: %w", c.subjects.API(path), err)
+	}
+	return nil
+}
