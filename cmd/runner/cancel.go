@@ -87,7 +87,7 @@ func (f *cancelFlags) ask(ctx context.Context, database, id string) (*app.Cancel
 		return nil, err
 	}
 	defer closeQuietly(ctx, conn)
-	raw, err := conn.Ask(ctx, "cancel."+database+"."+id, map[string][]string{
+	raw, err := bus.Ask(ctx, conn, "cancel."+database+"."+id, map[string][]string{
 		app.HeaderWait: {f.wait.String()}, app.HeaderRequestedBy: {requester(f.by)},
 	}, nil)
 	if errors.Is(err, bus.ErrNoService) {

@@ -110,7 +110,7 @@ func TestSubmitKnowsAResultOfAnotherMessage(t *testing.T) {
 	defer func() { require.NoError(t, conn.Close(context.Background())) }()
 	for sequence := range 4 {
 		id := fmt.Sprintf("old-%d", sequence)
-		_, err = conn.Results("shop").Store(t.Context(), id, []byte(fmt.Sprintf(`{"job_id":%q,"kind":"query","database":"shop",`+
+		_, err = bus.ResultsOf(conn, "shop").Store(t.Context(), id, []byte(fmt.Sprintf(`{"job_id":%q,"kind":"query","database":"shop",`+
 			`"status":"rejected","sequence":%d,"queued_at":"2026-03-01T12:00:00Z","error":{"code":"invalid_json"}}`, id, sequence+1)))
 		require.NoError(t, err)
 		got := w.run("", "submit", "-d", "shop", "--id", id, "--sql", "SELECT 1")
@@ -277,7 +277,7 @@ func TestRedriveRefuses(t *testing.T) {
 			app.HeaderJobID: {id}, app.HeaderReason: {reason}, app.HeaderResultID: {id},
 			app.HeaderSequence: {"7"}, app.HeaderQueuedAt: {"2026-03-01T12:00:00.000000001Z"},
 		}
-		require.NoError(t, conn.PublishDeadLetter(t.Context(), "shop", "query", "s1_"+id, headers, []byte(body)))
+		require.NoError(t, bus.PublishDeadLetter(t.Context(), conn, "shop", "query", "s1_"+id, headers, []byte(body)))
 		return "shop.query.s1_" + id
 	}
 	redrive := func(args ...string) outcome { return w.run("", append([]string{"dead", "redrive"}, args...)...) }
@@ -299,7 +299,7 @@ func TestRedriveRefuses(t *testing.T) {
 	givenUp := letter("g", "too_many_deliveries", body)
 	require.Contains(t, redrive(givenUp).err, "--force", "nobody knows how it ended")
 	store := func(id, sequence, queued string) {
-		_, err = conn.Results("shop").Store(t.Context(), id, []byte(`{"job_id":"`+id+`","kind":"query","database":"shop","status":"failed",`+
+		_, err = bus.ResultsOf(conn, "shop").Store(t.Context(), id, []byte(`{"job_id":"`+id+`","kind":"query","database":"shop","status":"failed",`+
 			`"sequence":`+sequence+`,"queued_at":"`+queued+`"}`))
 		require.NoError(t, err)
 	}
@@ -316,7 +316,7 @@ func TestRedriveRefuses(t *testing.T) {
 	require.Contains(t, redrive(broken).err, "not a JSON object")
 	long := strings.Repeat("x", 100)
 	tooLong := letter("l", "failed", body)
-	require.NoError(t, conn.PublishDeadLetter(t.Context(), "shop", "query", "s1_l",
+	require.NoError(t, bus.PublishDeadLetter(t.Context(), conn, "shop", "query", "s1_l",
 		map[string][]string{app.HeaderJobID: {long}, app.HeaderReason: {"failed"}}, []byte(body)))
 	require.Contains(t, redrive(tooLong).err, "--id")
 

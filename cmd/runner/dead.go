@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"dbrunner/contract"
 	"dbrunner/internal/app"
 	"dbrunner/internal/bus"
 	"dbrunner/internal/config"
@@ -58,7 +59,7 @@ func viewLetter(l *bus.DeadLetter) deadLetterView {
 		Message: header(l, app.HeaderMessage), ResultID: header(l, app.HeaderResultID),
 		QueuedAt: header(l, app.HeaderQueuedAt), Sequence: header(l, app.HeaderSequence),
 		Deliveries: header(l, app.HeaderDeliveries), Runner: header(l, app.HeaderRunner),
-		RedriveOf: header(l, bus.HeaderOriginal+app.RedriveOf),
+		RedriveOf: header(l, contract.HeaderOriginal+app.RedriveOf),
 	}
 	if faults := header(l, app.HeaderFaults); json.Valid([]byte(faults)) {
 		v.Faults = json.RawMessage(faults)
@@ -79,7 +80,7 @@ func header(l *bus.DeadLetter, name string) string {
 func jobHeaders(l *bus.DeadLetter) map[string][]string {
 	own := map[string][]string{}
 	for name, values := range l.Headers {
-		if original, ok := strings.CutPrefix(name, bus.HeaderOriginal); ok {
+		if original, ok := strings.CutPrefix(name, contract.HeaderOriginal); ok {
 			own[original] = values
 		} else if !strings.HasPrefix(name, "Dbrunner-") {
 			own[name] = values
@@ -233,7 +234,7 @@ func findDeadLetter(ctx context.Context, conn *bus.Conn, name string) (bus.DeadL
 	if len(parts) != 3 {
 		return bus.DeadLetter{}, usage(fmt.Errorf("%q names no letter: write database.kind.id, as dead ls prints it", name))
 	}
-	return conn.DeadLetter(ctx, parts[0], parts[1], parts[2])
+	return bus.ReadDeadLetter(ctx, conn, parts[0], parts[1], parts[2])
 }
 
 func (v *deadLetterView) print(w io.Writer) error {

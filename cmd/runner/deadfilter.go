@@ -43,7 +43,7 @@ func (f *letterFilter) checkFilter() error {
 func (f *letterFilter) chosen(ctx context.Context, conn *bus.Conn) ([]deadLetterView, error) {
 	views := []deadLetterView{}
 	after := time.Now().Add(-f.since)
-	err := conn.DeadLetters(ctx, f.database, f.kind, func(l bus.DeadLetter) bool {
+	err := bus.ListDeadLetters(ctx, conn, f.database, f.kind, func(l bus.DeadLetter) bool {
 		v := viewLetter(&l)
 		if f.reason != "" && v.Reason != f.reason || f.code != "" && v.Code != f.code || f.since > 0 && v.Stored.Before(after) {
 			return true

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 
+	"dbrunner/internal/bus"
+
 	"github.com/spf13/cobra"
 )
 
@@ -52,7 +54,7 @@ func (f *deadRemoveFlags) run(cmd *cobra.Command, args []string) error {
 	err = eachLetter(ctx, cmd, names, func(ctx context.Context, name string) error {
 		letter, err := findDeadLetter(ctx, conn, name)
 		if err == nil {
-			err = conn.DeleteDeadLetter(ctx, letter)
+			err = bus.DeleteDeadLetter(ctx, conn, letter)
 		}
 		if err == nil {
 			removed++

@@ -99,7 +99,7 @@ func (f *jobFlags) find(ctx context.Context, conn *bus.Conn, database, id string
 		return v, err
 	}
 	var found *bus.QueuedJob
-	err := conn.WaitingJobs(ctx, database, func(job *bus.QueuedJob) bool {
+	err := bus.ListJobs(ctx, conn, database, func(job *bus.QueuedJob) bool {
 		if v.Scanned == f.scan {
 			return false
 		}
@@ -121,7 +121,7 @@ func (f *jobFlags) find(ctx context.Context, conn *bus.Conn, database, id string
 	}
 	ahead := v.Scanned - 1
 	v.State, v.Kind, v.Sequence, v.QueuedAt, v.Ahead = "queued", found.Kind, found.Sequence, &found.Timestamp, &ahead
-	delivered, err := conn.Delivered(ctx, database, laneOf(found.Kind), found.Sequence)
+	delivered, err := bus.WasDelivered(ctx, conn, database, laneOf(found.Kind), found.Sequence)
 	if delivered {
 		v.State, v.Ahead = "running", nil
 	}
@@ -129,7 +129,7 @@ func (f *jobFlags) find(ctx context.Context, conn *bus.Conn, database, id string
 }
 
 func (v *jobView) finished(ctx context.Context, conn *bus.Conn) (bool, error) {
-	raw, err := conn.Results(v.Database).StoredResult(ctx, v.JobID)
+	raw, err := bus.ResultsOf(conn, v.Database).StoredResult(ctx, v.JobID)
 	if raw == nil || err != nil {
 		return false, err
 	}

@@ -127,14 +127,14 @@ func (f *redriveFlags) redrive(ctx context.Context, conn *bus.Conn, name string)
 	}
 	headers := redriveHeaders(&letter, out.JobID)
 	var duplicate bool
-	out.Sequence, duplicate, err = conn.PublishJob(ctx, letter.Database, letter.Kind, out.NewID, headers, body)
+	out.Sequence, duplicate, err = bus.PublishJob(ctx, conn, letter.Database, letter.Kind, out.NewID, headers, body)
 	if err != nil {
 		return redriven{}, err
 	}
 	if duplicate {
 		return redriven{}, taken(out.NewID)
 	}
-	return out, conn.DeleteDeadLetter(ctx, letter)
+	return out, bus.DeleteDeadLetter(ctx, conn, letter)
 }
 
 func taken(id string) error {
@@ -157,7 +157,7 @@ func (f *redriveFlags) allowed(ctx context.Context, conn *bus.Conn, letter *bus.
 
 // allowedGivenUp asks the stored result how a job ended that was delivered too often.
 func (f *redriveFlags) allowedGivenUp(ctx context.Context, conn *bus.Conn, letter *bus.DeadLetter) error {
-	raw, err := conn.Results(letter.Database).StoredResult(ctx, header(letter, app.HeaderResultID))
+	raw, err := bus.ResultsOf(conn, letter.Database).StoredResult(ctx, header(letter, app.HeaderResultID))
 	if err != nil {
 		return err
 	}
@@ -196,7 +196,7 @@ func (f *redriveFlags) newID(ctx context.Context, conn *bus.Conn, letter *bus.De
 	if !contract.ValidID(id) {
 		return "", fmt.Errorf("%q is no id that a job may have; give one with --id", id)
 	}
-	existing, err := conn.Results(letter.Database).StoredResult(ctx, id)
+	existing, err := bus.ResultsOf(conn, letter.Database).StoredResult(ctx, id)
 	if err != nil {
 		return "", err
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"dbrunner/contract"
+	"dbrunner/internal/bus"
 )
 
 const resultHelp = `Print the stored result of a job or, with --output, write its rows to a file, whether they are in the result or in the object
@@ -60,7 +61,7 @@ func (f *resultFlags) run(cmd *cobra.Command, database, id string) error {
 		return err
 	}
 	defer closeQuietly(ctx, conn)
-	raw, err := conn.Results(database).GetDirect(ctx, id)
+	raw, err := bus.ResultsOf(conn, database).GetDirect(ctx, id)
 	if err != nil {
 		return err
 	}

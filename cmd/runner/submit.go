@@ -105,7 +105,7 @@ func (f *submitFlags) run(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	sequence, duplicate, err := conn.PublishJob(ctx, f.database, f.kind, job.id, nil, job.body)
+	sequence, duplicate, err := bus.PublishJob(ctx, conn, f.database, f.kind, job.id, nil, job.body)
 	if err != nil {
 		return err
 	}
@@ -130,7 +130,7 @@ func (f *submitFlags) existing(ctx context.Context, conn *bus.Conn, job *submiss
 	if job.fresh {
 		return false, nil
 	}
-	raw, err := conn.Results(f.database).GetDirect(ctx, job.id)
+	raw, err := bus.ResultsOf(conn, f.database).GetDirect(ctx, job.id)
 	if err != nil || raw == nil {
 		return false, nil //nolint:nilerr // whether the database is known is for the publish to say
 	}
@@ -151,7 +151,7 @@ func (j *submission) answeredBy(raw []byte, stored bool, sequence uint64) error 
 }
 
 func (f *submitFlags) await(ctx context.Context, conn *bus.Conn, job *submission) ([]byte, error) {
-	raw, err := conn.AwaitResult(ctx, f.database, job.id)
+	raw, err := bus.AwaitResult(ctx, conn, f.database, job.id)
 	if errors.Is(err, context.DeadlineExceeded) {
 		return nil, &exitError{exitTimeout, fmt.Errorf("no result of job %s within %s; the job goes on", job.id, f.timeout)}
 	}

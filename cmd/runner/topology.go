@@ -109,7 +109,7 @@ func (f *topologyFlags) show(cmd *cobra.Command) error {
 
 func viewTopology(ctx context.Context, conn *bus.Conn, cfg *config.Config) (*topologyView, error) {
 	topology := manager.Topology(cfg)
-	streams, err := conn.Show(ctx, topology)
+	streams, err := bus.Show(ctx, conn, topology)
 	if err != nil {
 		return nil, err
 	}
@@ -120,7 +120,7 @@ func viewTopology(ctx context.Context, conn *bus.Conn, cfg *config.Config) (*top
 	if len(cfg.Databases) == 0 {
 		return view, nil
 	}
-	differences, err := conn.Diff(ctx, topology)
+	differences, err := bus.Diff(ctx, conn, topology)
 	for i := range differences {
 		text := differences[i].String() + "; " + differences[i].Remedy()
 		if differences[i].Note {
@@ -183,9 +183,9 @@ func newTopologyApply() *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return f.change(cmd, func(ctx context.Context, conn *bus.Conn, t bus.Topology) ([]bus.Change, error) {
 				if f.dryRun {
-					return conn.PlanApply(ctx, t)
+					return bus.PlanApply(ctx, conn, t)
 				}
-				return conn.Apply(ctx, t)
+				return bus.Apply(ctx, conn, t)
 			})
 		},
 	}
@@ -209,7 +209,7 @@ func newTopologyPrune() *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return f.change(cmd, func(ctx context.Context, conn *bus.Conn, t bus.Topology) ([]bus.Change, error) {
 				if f.dryRun {
-					return conn.PlanPrune(ctx, t, f.force)
+					return bus.PlanPrune(ctx, conn, t, f.force)
 				}
 				return f.pruneAfter(ctx, cmd.OutOrStdout(), conn, t)
 			})
@@ -225,7 +225,7 @@ func newTopologyPrune() *cobra.Command {
 // pruneAfter prints what each stream and consumer holds before it removes any.
 func (f *topologyFlags) pruneAfter(ctx context.Context, w io.Writer, conn *bus.Conn, t bus.Topology) ([]bus.Change, error) {
 	if !f.json {
-		found, err := conn.PlanPrune(ctx, t, f.force)
+		found, err := bus.PlanPrune(ctx, conn, t, f.force)
 		if err != nil {
 			return nil, err
 		}
@@ -235,7 +235,7 @@ func (f *topologyFlags) pruneAfter(ctx context.Context, w io.Writer, conn *bus.C
 			}
 		}
 	}
-	return conn.Prune(ctx, t, f.force)
+	return bus.Prune(ctx, conn, t, f.force)
 }
 
 // change does apply or prune. Without a database in the configuration neither would mean what its caller thinks.

@@ -215,7 +215,7 @@ func (f *waitFlags) look(ctx context.Context, conn *bus.Conn, name string) *wait
 	ctx, cancel := context.WithTimeout(ctx, waitOne)
 	defer cancel()
 	out := &waited{Database: name, Reasons: []string{}}
-	raw, err := conn.Ask(ctx, "health."+name, nil, nil)
+	raw, err := bus.Ask(ctx, conn, "health."+name, nil, nil)
 	var health healthOf
 	if err == nil {
 		err = json.Unmarshal(raw, &health)

@@ -80,7 +80,7 @@ type api struct {
 func Open(work context.Context, opts Options) (*bus.Service, error) {
 	cfg := opts.Config
 	a := &api{cfg: cfg, conn: opts.Conn, databases: opts.Databases}
-	return a.conn.OpenService(work, bus.ServiceOptions{
+	return bus.OpenService(work, a.conn, bus.ServiceOptions{
 		Version:     opts.Version,
 		Description: "runs SQL jobs against databases: " + strings.Join(databaseNames(cfg), ", "),
 		Metadata: map[string]string{
@@ -179,7 +179,7 @@ func (a *api) others(ctx context.Context, q *bus.ServiceRequest) error {
 	switch {
 	case !contract.ValidName(name):
 		return refuse(400, refusal{Code: "invalid_subject", Message: "the database is not 1 to 64 of A-Z a-z 0-9 _ -; write " + form})
-	case a.cfg.Databases[name] != nil || a.conn.Answers(ctx, verbDatabases+"."+name):
+	case a.cfg.Databases[name] != nil || bus.Answers(ctx, a.conn, verbDatabases+"."+name):
 		return nil
 	default:
 		return refuse(404, refusal{Code: "unknown_database", Database: name, Message: "no runner has the database " + name +

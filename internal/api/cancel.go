@@ -57,7 +57,7 @@ func (a *api) cancelJob(ctx context.Context, d *Database, q *bus.ServiceRequest)
 	until := time.Now().Add(a.cfg.Topology.Control.MaxAge).UTC().Truncate(time.Second)
 	ctx, stop := context.WithTimeout(ctx, wait)
 	defer stop()
-	if stored, err = a.conn.AwaitResult(ctx, d.Name, id); err == nil {
+	if stored, err = bus.AwaitResult(ctx, a.conn, d.Name, id); err == nil {
 		return ended(d, id, stored)
 	}
 	return CancelAnswer{Version: 1, Database: d.Name, JobID: id, Outcome: contract.CancelKept, KeptUntil: &until}, nil
@@ -72,7 +72,7 @@ func (a *api) storedResult(ctx context.Context, d *Database, id string) ([]byte,
 func (a *api) keepCancel(ctx context.Context, d *Database, id string, request []byte) error {
 	ctx, stop := context.WithTimeout(ctx, a.cfg.API.Wait)
 	defer stop()
-	return a.conn.RequestCancel(ctx, d.Name, id, request)
+	return bus.RequestCancel(ctx, a.conn, d.Name, id, request)
 }
 
 // notKept says why a request to cancel has no effect, or that nobody knows whether it has.

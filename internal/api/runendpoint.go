@@ -45,7 +45,7 @@ func (a *api) runJob(ctx context.Context, d *Database, q *bus.ServiceRequest) ([
 	if existing, err := j.existing(ctx); existing != nil || err != nil {
 		return existing, err
 	}
-	sequence, duplicate, err := a.conn.PublishJob(ctx, d.Name, j.kind, j.ID, forwarded(q.Headers), q.Body)
+	sequence, duplicate, err := bus.PublishJob(ctx, a.conn, d.Name, j.kind, j.ID, forwarded(q.Headers), q.Body)
 	if err != nil {
 		return nil, j.notPublished(ctx, err)
 	}
@@ -80,7 +80,7 @@ func (j *runRequest) await(ctx context.Context, conn *bus.Conn) ([]byte, error) 
 	}
 	if j.Recorded && !j.fresh {
 		first, cancel := context.WithTimeout(ctx, after)
-		result, err := conn.AwaitResult(first, j.database.Name, j.ID)
+		result, err := bus.AwaitResult(first, conn, j.database.Name, j.ID)
 		over := first.Err() != nil
 		cancel()
 		if err == nil || !over {
@@ -93,7 +93,7 @@ func (j *runRequest) await(ctx context.Context, conn *bus.Conn) ([]byte, error) 
 			return nil, j.reused()
 		}
 	}
-	return conn.AwaitResult(ctx, j.database.Name, j.ID)
+	return bus.AwaitResult(ctx, conn, j.database.Name, j.ID)
 }
 
 // existing answers with the result that the id has before anything is published; nil if it has none. What is stored
@@ -124,7 +124,7 @@ func (j *runRequest) existing(ctx context.Context) ([]byte, error) {
 // compareFirst compares the request with the message whose id the stream still remembers, where that has not left the
 // queue: nil then, and the result tells. A different request is refused at once, however long the first one takes.
 func (j *runRequest) compareFirst(ctx context.Context, conn *bus.Conn, sequence uint64) (*bus.QueuedJob, error) {
-	first, err := conn.QueuedJob(ctx, j.database.Name, sequence)
+	first, err := bus.ReadJob(ctx, conn, j.database.Name, sequence)
 	if first == nil || err != nil {
 		return nil, nil //nolint:nilerr // the result tells the two apart as well
 	}

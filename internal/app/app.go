@@ -86,8 +86,10 @@ func (a *App) Run(ctx context.Context) (err error) {
 	r := &running{
 		cfg: cfg, log: log, conn: conn, watch: watch, databases: databasesOf(opened), version: a.opts.Version,
 		startedAt: time.Now(), suspects: worker.NewQuarantine(),
-		cancellations: conn.Cancellations(manager.DatabaseNames(cfg)),
+		cancellations: bus.NewCancellations(conn, manager.DatabaseNames(cfg)),
 		rows:          newRowsStore(conn, cfg.Worker.MaxOutputs),
+		topology:      bus.NewWatch(conn, manager.Topology(cfg), cfg.Topology.Mode == config.TopologyManage),
+		dead:          bus.NewDeadWatch(conn),
 	}
 	if err := r.connect(); err != nil {
 		return err
@@ -128,6 +130,8 @@ type running struct {
 
 	cancellations *bus.Cancellations
 	rows          *rowsStore
+	topology      *bus.Watch
+	dead          *bus.DeadWatch
 
 	stage atomic.Pointer[string] // a state of a heartbeat
 }
@@ -136,7 +140,7 @@ func (r *running) connect() (err error) {
 	if r.self, err = thisProcess(); err != nil {
 		return err
 	}
-	if r.beacon, err = r.conn.RunnerHeartbeats(r.cfg.Instance); err != nil {
+	if r.beacon, err = bus.RunnerHeartbeats(r.conn, r.cfg.Instance); err != nil {
 		return err
 	}
 	for _, d := range r.databases {
@@ -180,8 +184,8 @@ func (r *running) run(ctx context.Context, started chan<- struct{}) error {
 	}
 	background.Go(func() error { return r.publishHeartbeats(backgroundCtx) })
 	background.Go(func() error { return r.sampleLag(backgroundCtx) })
-	background.Go(func() error { return r.conn.WatchTopology(backgroundCtx, bus.TopologyInterval) })
-	background.Go(func() error { return r.conn.WatchDeadLetters(backgroundCtx, deadInterval) })
+	background.Go(func() error { return r.topology.Run(backgroundCtx, bus.TopologyInterval) })
+	background.Go(func() error { return r.dead.Run(backgroundCtx, deadInterval) })
 	background.Go(func() error { return r.newRowsSweeper().Run(backgroundCtx) })
 	r.watch.background(backgroundCtx, &background, r)
 	background.Go(func() error { return r.watchCancellations(backgroundCtx) })

@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 
+	"dbrunner/contract"
 	"dbrunner/internal/app"
 	"dbrunner/internal/bus"
 	"dbrunner/internal/config"
@@ -110,7 +111,7 @@ func requireLetters(t *testing.T, w *world, want map[string]string) {
 	require.NoError(t, err)
 	defer func() { require.NoError(t, conn.Close(context.Background())) }()
 	have := map[string]string{}
-	require.NoError(t, conn.DeadLetters(t.Context(), "", "", func(l bus.DeadLetter) bool {
+	require.NoError(t, bus.ListDeadLetters(t.Context(), conn, "", "", func(l bus.DeadLetter) bool {
 		have[l.Headers[app.HeaderJobID][0]] = l.Headers[app.HeaderReason][0]
 		return true
 	}))
@@ -150,7 +151,7 @@ func TestLetterHeadersAreTheRunners(t *testing.T) {
 	defer func() { require.NoError(t, conn.Close(context.Background())) }()
 	var letter bus.DeadLetter
 	require.Eventually(t, func() bool {
-		err := conn.DeadLetters(t.Context(), "shop", "query", func(l bus.DeadLetter) bool {
+		err := bus.ListDeadLetters(t.Context(), conn, "shop", "query", func(l bus.DeadLetter) bool {
 			letter = l
 			return false
 		})
@@ -158,7 +159,7 @@ func TestLetterHeadersAreTheRunners(t *testing.T) {
 	}, testTimeout, 5*time.Millisecond)
 	require.Equal(t, []string{"real"}, letter.Headers[app.HeaderJobID])
 	require.Equal(t, []string{"rejected"}, letter.Headers[app.HeaderReason])
-	require.Equal(t, []string{"forged"}, letter.Headers[bus.HeaderOriginal+"Dbrunner-Job-Id"])
+	require.Equal(t, []string{"forged"}, letter.Headers[contract.HeaderOriginal+"Dbrunner-Job-Id"])
 	require.Equal(t, []string{"00-a-b-01"}, letter.Headers["Traceparent"])
 	require.Equal(t, msg.Data, letter.Body)
 }

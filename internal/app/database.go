@@ -30,6 +30,7 @@ type database struct {
 
 	// Set by connect.
 	conn       *bus.Conn
+	topology   *bus.Watch
 	results    *results
 	executor   *jobs.Executor
 	gate       *worker.Gate
@@ -57,10 +58,10 @@ func databasesOf(opened []*manager.Database) []*database {
 
 // connect makes what runs for the database: checker, executor, gates, lanes and sweeper.
 func (d *database) connect(r *running) (err error) {
-	d.conn = r.conn
-	d.results = &results{Results: r.conn.Results(d.Name), traced: r.watch.tracing != nil}
+	d.conn, d.topology = r.conn, r.topology
+	d.results = &results{Results: bus.ResultsOf(r.conn, d.Name), traced: r.watch.tracing != nil}
 	d.observer, d.tracer = r.watch.observer(d.Name), r.watch.tracer(r.cfg.Namespace, d)
-	if d.beacon, err = r.conn.DatabaseHeartbeats(d.Name, r.cfg.Instance); err != nil {
+	if d.beacon, err = bus.DatabaseHeartbeats(r.conn, d.Name, r.cfg.Instance); err != nil {
 		return err
 	}
 	if err := d.makeGates(r); err != nil {
@@ -109,7 +110,7 @@ func (d *database) newExecutor(r *running) (*jobs.Executor, error) {
 		MaxResult: r.conn.MaxPayload() - resultRoom,
 
 		Objects:       r.rows,
-		Inputs:        &paramsStore{bus.ParamsBucket(r.conn)},
+		Inputs:        &paramsStore{bus.Params(r.conn)},
 		Cancellations: &cancellations{r.cancellations, d.Name},
 		Outside:       d.autocommitExecutor(),
 		Migrations:    d.migrator(r),

@@ -43,14 +43,14 @@ func (o *outbox) Reply(subject string, body []byte) error { return o.conn.Reply(
 
 // PublishDeadLetter stores a dead letter.
 func (o *outbox) PublishDeadLetter(ctx context.Context, d *jobs.Delivery, letter *jobs.DeadLetter) error {
-	return o.conn.PublishDeadLetter(ctx, d.Database, d.Kind, letter.DerivedID, o.headers(d, letter), d.Body)
+	return bus.PublishDeadLetter(ctx, o.conn, d.Database, d.Kind, letter.DerivedID, o.headers(d, letter), d.Body)
 }
 
 func (o *outbox) headers(d *jobs.Delivery, letter *jobs.DeadLetter) map[string][]string {
 	h := make(map[string][]string, len(d.Headers)+10)
 	for name, values := range d.Headers {
 		if strings.HasPrefix(strings.ToLower(name), ownPrefix) {
-			name = bus.HeaderOriginal + name
+			name = contract.HeaderOriginal + name
 		}
 		h[name] = values
 	}

@@ -98,7 +98,7 @@ func (r *running) sampleLag(ctx context.Context) error {
 	for {
 		for _, d := range r.databases {
 			for _, in := range d.intakes {
-				if lag, err := r.conn.Lag(ctx, d.Name, in.lane); err == nil { // else the old one stays, with its time
+				if lag, err := bus.ReadLag(ctx, r.conn, d.Name, in.lane); err == nil { // else the old one stays, with its time
 					in.lag.Store(&lag)
 				}
 			}

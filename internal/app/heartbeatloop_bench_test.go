@@ -36,7 +36,7 @@ func beatBenchmark(b *testing.B, engine, connection string) {
 	for b.Loop() {
 		d.checkHealth(b.Context(), r.log)
 		for _, in := range d.intakes {
-			_, err := r.conn.Lag(b.Context(), d.Name, in.lane)
+			_, err := bus.ReadLag(b.Context(), r.conn, d.Name, in.lane)
 			require.NoError(b, err)
 		}
 		r.publishHeartbeat(b.Context())

@@ -9,6 +9,7 @@ import (
 	"dbrunner/internal/bus"
 	"dbrunner/internal/config"
 	"dbrunner/internal/jobs"
+	"dbrunner/internal/report"
 	"dbrunner/internal/worker"
 )
 
@@ -24,7 +25,7 @@ type intake struct {
 	mu      sync.Mutex
 	current *bus.Intake // the last one that was run; nil before the first run
 
-	lag atomic.Pointer[bus.Lag] // as it was asked last
+	lag atomic.Pointer[report.Lag] // as it was asked last
 }
 
 var (
@@ -44,12 +45,12 @@ func (i *intake) Run(ctx context.Context, credits <-chan int, handle func(jobs.D
 
 // open finds the lane's consumer. One that was deleted while nobody pulled is created again where that is our task.
 func (i *intake) open(ctx context.Context) (*bus.Intake, error) {
-	opened, err := i.conn.OpenIntake(ctx, i.database, i.lane)
+	opened, err := bus.OpenIntake(ctx, i.conn, i.database, i.lane)
 	if errors.Is(err, bus.ErrNotFound) && i.cfg.Topology.Mode == config.TopologyManage {
 		if err = ensureTopology(ctx, i.conn, i.cfg); err != nil {
 			return nil, err
 		}
-		opened, err = i.conn.OpenIntake(ctx, i.database, i.lane)
+		opened, err = bus.OpenIntake(ctx, i.conn, i.database, i.lane)
 	}
 	if err != nil {
 		return nil, err

@@ -58,5 +58,5 @@ type backlog struct {
 
 // Oldest returns the timestamp of the oldest message still in the database's stream.
 func (b *backlog) Oldest(ctx context.Context) (time.Time, bool, error) {
-	return b.conn.Oldest(ctx, b.database)
+	return bus.OldestJob(ctx, b.conn, b.database)
 }

@@ -9,6 +9,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"dbrunner/internal/bus"
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/migration"
 	"dbrunner/internal/jobs"
@@ -151,7 +152,7 @@ func (p *progress) publish(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), progressTimeout)
 	defer cancel()
 	if err == nil {
-		err = p.r.conn.MigrationProgress(ctx, p.message.Database, body)
+		err = bus.PublishMigration(ctx, p.r.conn, p.message.Database, body)
 	}
 	if err != nil {
 		p.r.log.Warn("progress of a migration not published", zap.String("database", p.message.Database), zap.Error(err))

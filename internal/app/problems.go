@@ -36,7 +36,7 @@ func effectOf(p *bus.Problem) string {
 
 // problems are those of the whole runner.
 func (r *running) problems() []topologyProblem {
-	found := r.conn.Problems()
+	found := r.topology.Problems()
 	out := make([]topologyProblem, 0, len(found))
 	for i := range found {
 		p := &found[i]
@@ -49,11 +49,11 @@ func (r *running) problems() []topologyProblem {
 
 // problem is what concerns a database with one of the effects, and since when; empty if there is none.
 func (d *database) problem(effect string) (text string, since time.Time) {
-	if d.conn == nil {
+	if d.topology == nil {
 		return "", time.Time{}
 	}
 	var texts []string
-	found := d.conn.Problems()
+	found := d.topology.Problems()
 	for i := range found {
 		p := &found[i]
 		if p.Database != "" && p.Database != d.Name || effectOf(p) != effect {

@@ -27,6 +27,7 @@ type queues interface {
 // sampler looks at the streams again and again.
 type sampler struct {
 	conn      *bus.Conn
+	watch     *bus.DeadWatch
 	databases []*database
 	log       *zap.Logger
 
@@ -37,7 +38,7 @@ type sampler struct {
 
 func newSampler(r *running) *sampler {
 	return &sampler{
-		conn: r.conn, databases: r.databases, log: r.log.Named("queues"),
+		conn: r.conn, watch: r.dead, databases: r.databases, log: r.log.Named("queues"),
 		queued: make(map[string]*telemetry.Queue, len(r.databases)),
 	}
 }
@@ -93,7 +94,7 @@ func (s *sampler) database(ctx context.Context, d *database) (*telemetry.Queue, 
 			q.At = lag.At
 		}
 	}
-	oldest, found, err := s.conn.Oldest(ctx, d.Name)
+	oldest, found, err := bus.OldestJob(ctx, s.conn, d.Name)
 	if err != nil {
 		return nil, err
 	}
@@ -109,7 +110,7 @@ func (s *sampler) database(ctx context.Context, d *database) (*telemetry.Queue, 
 func (s *sampler) deadLetters(ctx context.Context) (*telemetry.DeadLetters, error) {
 	ctx, cancel := context.WithTimeout(ctx, queueTimeout)
 	defer cancel()
-	state, err := s.conn.DeadState(ctx)
+	state, err := s.watch.State(ctx)
 	if err != nil {
 		return nil, err
 	}

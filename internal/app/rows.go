@@ -26,7 +26,7 @@ type rowsStore struct {
 }
 
 func newRowsStore(conn *bus.Conn, places int) *rowsStore {
-	return &rowsStore{bucket: bus.RowsBucket(conn), places: make(chan struct{}, places)}
+	return &rowsStore{bucket: bus.Rows(conn), places: make(chan struct{}, places)}
 }
 
 // Bucket is the bucket's name.
@@ -112,7 +112,7 @@ type rowsSweeper struct {
 
 func (r *running) newRowsSweeper() *rowsSweeper {
 	s := &rowsSweeper{
-		conn: r.conn, sweep: bus.RowsBucket(r.conn).Sweep(), bucket: bus.RowsBucket(r.conn), databases: make(map[string]*database, len(r.databases)),
+		conn: r.conn, sweep: bus.Rows(r.conn).Sweep(), bucket: bus.Rows(r.conn), databases: make(map[string]*database, len(r.databases)),
 		grace: rowsGrace, named: make(map[string]bool), log: r.log.Named("rows"),
 	}
 	for _, d := range r.databases {
@@ -180,7 +180,7 @@ func (s *rowsSweeper) keeps(ctx context.Context, o *bus.Object) (bool, error) {
 		return true, nil
 	}
 	if sequence, stored, ok := contract.MessageOf(ids[len(ids)-1]); ok {
-		if queued, err := s.conn.Queued(ctx, d.Name, sequence, stored); queued || err != nil {
+		if queued, err := bus.IsQueued(ctx, s.conn, d.Name, sequence, stored); queued || err != nil {
 			return true, err
 		}
 	}

@@ -140,10 +140,10 @@ func TestPermissionsOfTheSecurityPage(t *testing.T) {
 	verify := func(cfg *config.Config) { cfg.Topology.Mode = config.TopologyVerify }
 
 	maker, cfg := w.client("topology", shop)
-	changes, err := maker.Apply(t.Context(), manager.Topology(cfg))
+	changes, err := bus.Apply(t.Context(), maker, manager.Topology(cfg))
 	require.NoError(t, err)
 	require.NotEmpty(t, changes)
-	changes, err = maker.Prune(t.Context(), manager.Topology(cfg), false)
+	changes, err = bus.Prune(t.Context(), maker, manager.Topology(cfg), false)
 	require.NoError(t, err)
 	require.Empty(t, changes)
 	w.as("topology").mayNot([]string{
@@ -191,7 +191,7 @@ func (w *world) tryFlow() {
 
 	flow.publish("shop", "query", `{"id":"awaited","sql":"SELECT 1 AS n"}`)
 	conn, _ := w.client("flow", withSQLite(t, "shop"))
-	raw, err := conn.AwaitResult(t.Context(), "shop", "awaited")
+	raw, err := bus.AwaitResult(t.Context(), conn, "shop", "awaited")
 	require.NoError(t, err)
 	require.Equal(t, "succeeded", parse(t, raw).Status)
 	require.Empty(t, flow.refusals())
@@ -212,17 +212,17 @@ func (w *world) tryOperator() {
 	operator.awaitHeartbeat("r1", func(h *heartbeat) bool { return h.State == "running" })
 
 	conn, cfg := w.client("operator", withSQLite(t, "shop"))
-	_, err := conn.Show(t.Context(), manager.Topology(cfg))
+	_, err := bus.Show(t.Context(), conn, manager.Topology(cfg))
 	require.NoError(t, err)
 	var letter bus.DeadLetter
-	require.NoError(t, conn.DeadLetters(t.Context(), "shop", "", func(l bus.DeadLetter) bool {
+	require.NoError(t, bus.ListDeadLetters(t.Context(), conn, "shop", "", func(l bus.DeadLetter) bool {
 		letter = l
 		return false
 	}))
 	require.Equal(t, "transaction", letter.Kind, "the publisher's job of another kind than its body")
-	_, _, err = conn.PublishJob(t.Context(), "shop", "query", "redriven", nil, letter.Body)
+	_, _, err = bus.PublishJob(t.Context(), conn, "shop", "query", "redriven", nil, letter.Body)
 	require.NoError(t, err)
-	require.NoError(t, conn.DeleteDeadLetter(t.Context(), letter))
+	require.NoError(t, bus.DeleteDeadLetter(t.Context(), conn, letter))
 	require.Empty(t, operator.refusals())
 	require.Empty(t, conn.State().Denied)
 	operator.mayNot([]string{

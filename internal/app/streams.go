@@ -30,7 +30,7 @@ func ensureTopology(ctx context.Context, conn *bus.Conn, cfg *config.Config) err
 
 func makeTopology(ctx context.Context, conn *bus.Conn, cfg *config.Config) error {
 	if cfg.Topology.Mode == config.TopologyVerify {
-		return conn.Verify(ctx, manager.Topology(cfg))
+		return bus.Verify(ctx, conn, manager.Topology(cfg))
 	}
-	return conn.Manage(ctx, manager.Topology(cfg))
+	return bus.Manage(ctx, conn, manager.Topology(cfg))
 }

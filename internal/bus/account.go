@@ -29,10 +29,10 @@ type AccountLimits struct {
 	MaxStreamBytes int64 `json:"storage_max_stream_bytes"` // of one stream; none: 0 and less
 }
 
-// Account asks for the limits. A runner needs no right to do so.
-func (c *Conn) Account(ctx context.Context) (*Account, error) {
+// ReadAccount asks for the limits. A runner needs no right to do so.
+func ReadAccount(ctx context.Context, c *Conn) (*Account, error) {
 	var account Account
-	if err := c.Request(ctx, "INFO", nil, &account); err != nil {
+	if err := c.API(ctx, "INFO", nil, &account); err != nil {
 		return nil, err
 	}
 	return &account, nil
@@ -55,5 +55,5 @@ func (a *Account) tier(replicas int) AccountTier {
 
 // AccountRight is the right that Account needs.
 func AccountRight(opts Options) Permission {
-	return Permission{Subject: apiPrefix(opts.Domain) + "INFO"}
+	return Permission{Subject: APIPrefix(opts.Domain) + "INFO"}
 }

@@ -12,16 +12,16 @@ import (
 	"go.uber.org/zap"
 )
 
-// apiTimeout bounds one request to the JetStream API; what may wait longer asks again.
-const apiTimeout = 5 * time.Second
+// APITimeout bounds one request to the JetStream API; what may wait longer asks again.
+const APITimeout = 5 * time.Second
 
 // apiResponse is the part that all answers of the JetStream API have in common.
 type apiResponse struct {
 	Error *APIError `json:"error,omitempty"`
 }
 
-// Request sends one request to the JetStream API and decodes the answer. An answered error is an *APIError.
-func (c *Conn) Request(ctx context.Context, call string, request, response any) error {
+// API sends one request to the JetStream API and decodes the answer. An answered error is an *APIError.
+func (c *Conn) API(ctx context.Context, call string, request, response any) error {
 	var body []byte
 	if request != nil {
 		var err error
@@ -29,10 +29,10 @@ func (c *Conn) Request(ctx context.Context, call string, request, response any) 
 			return fmt.Errorf("encode %s: %w", call, err)
 		}
 	}
-	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
+	ctx, cancel := context.WithTimeout(ctx, APITimeout)
 	defer cancel()
 	msg, err := c.nc.RequestWithContext(ctx, c.apiPrefix+call, body)
-	if err != nil && c.denied(c.apiPrefix+call) {
+	if err != nil && c.Refused(c.apiPrefix+call) {
 		return fmt.Errorf("JetStream request %s: %w", call, ErrDenied)
 	}
 	if err != nil {
@@ -57,19 +57,19 @@ func (c *Conn) Request(ctx context.Context, call string, request, response any) 
 // noJetStreamAfter is how long nobody answering at all may be a hiccup of the server.
 const noJetStreamAfter = 10 * time.Second
 
-// RequestRetry is api that asks again while nobody leads or the link is down, until the context ends.
-func (c *Conn) RequestRetry(ctx context.Context, call string, request, response any) error {
+// APIRetry is api that asks again while nobody leads or the link is down, until the context ends.
+func (c *Conn) APIRetry(ctx context.Context, call string, request, response any) error {
 	begun := time.Now()
 	for attempt := 0; ; attempt++ {
-		err := c.Request(ctx, call, request, response)
-		if err == nil || !IsTransient(err) || ctx.Err() != nil {
+		err := c.API(ctx, call, request, response)
+		if err == nil || !Transient(err) || ctx.Err() != nil {
 			return err
 		}
 		if errors.Is(err, nats.ErrNoResponders) && time.Since(begun) > noJetStreamAfter {
 			return fmt.Errorf("%w: %w", ErrNoJetStream, err)
 		}
 		if attempt == 8 { // after two seconds and more
-			c.log.Warn("JetStream does not answer, asking again", zap.String("request", call), zap.String("reason", errorText(err)))
+			c.log.Warn("JetStream does not answer, asking again", zap.String("request", call), zap.String("reason", ErrorText(err)))
 		}
 		if err := c.AwaitLink(ctx); err != nil {
 			return err
@@ -80,11 +80,11 @@ func (c *Conn) RequestRetry(ctx context.Context, call string, request, response 
 	}
 }
 
-// IsTransient reports whether a request got no answer, or one that says only that nobody leads at the moment.
-func IsTransient(err error) bool {
-	var Request *APIError
-	if errors.As(err, &Request) {
-		switch Request.ErrCode {
+// Transient reports whether a request got no answer, or one that says only that nobody leads at the moment.
+func Transient(err error) bool {
+	var api *APIError
+	if errors.As(err, &api) {
+		switch api.ErrCode {
 		case codeNoMetaLeader, codeNotLeader, codeOffline, codeNotReady, codeTooManyRequests:
 			return true
 		}
@@ -104,7 +104,7 @@ func Backoff(attempt int, first, most time.Duration) time.Duration {
 	return d/2 + rand.N(d/2+1)
 }
 
-// Pause waits; it returns the context's error if that ends first.
+// pause waits; it returns the context's error if that ends first.
 func Pause(ctx context.Context, d time.Duration) error {
 	t := time.NewTimer(d)
 	defer t.Stop()
@@ -114,4 +114,10 @@ func Pause(ctx context.Context, d time.Duration) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+}
+
+// HasCode reports whether an error is an answer of the API with this code.
+func HasCode(err error, code int) bool {
+	var api *APIError
+	return errors.As(err, &api) && api.ErrCode == code
 }

@@ -12,6 +12,7 @@ import (
 
 	"dbrunner/internal/bus"
 	"dbrunner/internal/bus/bustest"
+	"dbrunner/internal/report"
 )
 
 // slots is what a runner has by default for one database: four times fifteen connections.
@@ -24,7 +25,7 @@ func benchSetup(b *testing.B, jobs int) (*bus.Conn, *nats.Conn, jetstream.JetStr
 	require.NoError(b, err)
 	b.Cleanup(func() { _ = conn.Close(b.Context()) })
 	plain, js := bustest.Plain(b, node.ClientURL())
-	require.NoError(b, conn.Manage(b.Context(), topology()))
+	require.NoError(b, bus.Manage(b.Context(), conn, bustest.Topology()))
 	body := make([]byte, 256)
 	for i := range jobs {
 		_, err := js.PublishAsync("dbrunner.jobs.demo.query", body)
@@ -45,7 +46,7 @@ func perSecond(b *testing.B) {
 // BenchmarkIntake takes and acknowledges jobs with 60 slots, one after the other.
 func BenchmarkIntake(b *testing.B) {
 	conn, _, _ := benchSetup(b, b.N)
-	intake, err := conn.OpenIntake(b.Context(), database, "work")
+	intake, err := bus.OpenIntake(b.Context(), conn, database, "work")
 	require.NoError(b, err)
 	credits := make(chan int, slots)
 	credits <- slots
@@ -71,7 +72,7 @@ func BenchmarkIntake(b *testing.B) {
 // BenchmarkIntakeWorkers is the same with the work in 60 goroutines, as a runner has it.
 func BenchmarkIntakeWorkers(b *testing.B) {
 	conn, _, _ := benchSetup(b, b.N)
-	intake, err := conn.OpenIntake(b.Context(), database, "work")
+	intake, err := bus.OpenIntake(b.Context(), conn, database, "work")
 	require.NoError(b, err)
 	credits := make(chan int, slots)
 	credits <- slots
@@ -144,7 +145,7 @@ func BenchmarkRawPull(b *testing.B) {
 // BenchmarkStore stores results of 512 bytes from 60 goroutines.
 func BenchmarkStore(b *testing.B) {
 	conn, _, _ := benchSetup(b, 0)
-	results := conn.Results(database)
+	results := bus.ResultsOf(conn, database)
 	body := make([]byte, 512)
 	var id atomic.Int64
 	b.SetParallelism(slots / 2)
@@ -153,7 +154,7 @@ func BenchmarkStore(b *testing.B) {
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
 			verdict, err := results.Store(b.Context(), fmt.Sprintf("job%d", id.Add(1)), body)
-			if err != nil || verdict != bus.Stored {
+			if err != nil || verdict != report.Stored {
 				b.Errorf("%s, %v", verdict, err)
 			}
 		}
@@ -180,7 +181,7 @@ func BenchmarkStoredResult(b *testing.B) {
 func benchLook(b *testing.B, look func(context.Context, *bus.Results, string) error) {
 	b.Helper()
 	conn, _, _ := benchSetup(b, 0)
-	results := conn.Results(database)
+	results := bus.ResultsOf(conn, database)
 	var id atomic.Int64
 	b.SetParallelism(4)
 	b.ReportAllocs()

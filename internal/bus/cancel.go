@@ -56,9 +56,9 @@ type Cancellations struct {
 	failing bool      // told already
 }
 
-// Cancellations makes this connection's open requests for some databases. Run reads them; from then on no lane of this
+// NewCancellations makes this connection's open requests for some databases. Run reads them; from then on no lane of this
 // connection pulls after a renewed link before they have been read anew. It is called once, before the intakes run.
-func (c *Conn) Cancellations(databases []string) *Cancellations {
+func NewCancellations(c *Conn, databases []string) *Cancellations {
 	n := &Cancellations{
 		conn: c, databases: make(map[string]bool, len(databases)),
 		changed: make(chan struct{}, 1), news: make(chan struct{}, 1),
@@ -67,33 +67,22 @@ func (c *Conn) Cancellations(databases []string) *Cancellations {
 	for _, name := range databases {
 		n.databases[name] = true
 	}
-	c.mu.Lock()
-	c.cancellations = n
-	c.mu.Unlock()
+	c.SetReady(n.Ready)
 	return n
 }
 
 // RequestCancel keeps a request to cancel a job and returns once the bucket has it. A later one for the same job
 // replaces it. ErrStreamFull: there are too many.
-func (c *Conn) RequestCancel(ctx context.Context, database, jobID string, value []byte) error {
-	if err := errors.Join(CheckName("database", database), checkID(jobID)); err != nil {
+func RequestCancel(ctx context.Context, c *Conn, database, jobID string, value []byte) error {
+	if err := errors.Join(CheckName("database", database), CheckID(jobID)); err != nil {
 		return err
 	}
-	msg := nats.Msg{Subject: c.controlSubject(database + "." + jobID), Data: value}
-	err := c.PublishUntil(ctx, &msg, func(err error) (bool, error) { return uncertain(err), err })
+	msg := nats.Msg{Subject: ControlSubject(c, database+"."+jobID), Data: value}
+	err := c.PublishCertainly(ctx, &msg)
 	if err != nil {
 		return fmt.Errorf("keep the request to cancel: %w", err)
 	}
 	return nil
-}
-
-// controlSubject is where a key of the bucket is published to.
-func (c *Conn) controlSubject(key string) string {
-	subject := c.subjects.controlKey(key)
-	if c.opts.Domain != "" { // $KV.> stays inside a domain
-		subject = c.apiPrefix + subject
-	}
-	return subject
 }
 
 // Requested reports whether the end of a job was asked for after its message was stored.
@@ -125,7 +114,7 @@ func (n *Cancellations) Added() []string {
 // Ready waits until all requests that were kept before have been read.
 func (n *Cancellations) Ready(ctx context.Context) error {
 	for {
-		renewals, connected := n.conn.link()
+		renewals, connected := n.conn.Link()
 		n.mu.RLock()
 		known, read := n.known, n.read
 		n.mu.RUnlock()
@@ -142,12 +131,12 @@ func (n *Cancellations) Ready(ctx context.Context) error {
 
 // Run reads requests until the context ends. It returns nil, or why it cannot subscribe.
 func (n *Cancellations) Run(ctx context.Context) error {
-	sub, err := n.conn.nc.Subscribe(n.conn.subjects.Control(">"), func(*nats.Msg) { wake(n.news) })
+	sub, err := n.conn.NATS().Subscribe(n.conn.Subjects().Control(">"), func(*nats.Msg) { signal(n.news) })
 	if err != nil {
-		return fmt.Errorf("subscribe to requests to cancel: %w", closedAs(err))
+		return fmt.Errorf("subscribe to requests to cancel: %w", ClosedAs(err))
 	}
 	defer func() { _ = sub.Unsubscribe() }() // fails only where the connection is closed
-	changes, stop := n.conn.watch()
+	changes, stop := n.conn.WatchLink()
 	defer stop()
 	for attempt := 0; ; attempt++ {
 		wait := controlEvery
@@ -177,7 +166,7 @@ func (n *Cancellations) await(ctx context.Context, changes <-chan struct{}, wait
 
 // poll reads what is new, from the stream's leader, and reports whether everything has been read.
 func (n *Cancellations) poll(ctx context.Context) bool {
-	renewals, connected := n.conn.link()
+	renewals, connected := n.conn.Link()
 	if !connected {
 		return false
 	}
@@ -186,7 +175,7 @@ func (n *Cancellations) poll(ctx context.Context) bool {
 		n.caughtUp(renewals)
 	}
 	if err != nil && ctx.Err() == nil && !n.failing {
-		n.conn.log.Warn("requests to cancel cannot be read; it is tried again", zap.Error(err))
+		n.conn.Log().Warn("requests to cancel cannot be read; it is tried again", zap.Error(err))
 	}
 	n.failing = err != nil
 	return err == nil
@@ -201,9 +190,9 @@ func (n *Cancellations) readNew(ctx context.Context) error {
 		n.created, n.next = info.Created, 1
 		n.forgetBefore(math.MaxUint64)
 	}
-	stream, all := info.Config.Name, n.conn.subjects.controlKey(">")
+	stream, all := info.Config.Name, ControlKey(n.conn.Subjects(), ">")
 	for n.next <= info.State.LastSeq {
-		m, err := n.conn.GetMessage(ctx, stream, GetRequest{Sequence: n.next, NextFor: all})
+		m, err := GetMessage(ctx, n.conn, stream, GetRequest{Sequence: n.next, NextFor: all})
 		if err != nil {
 			return err
 		}
@@ -221,12 +210,12 @@ func (n *Cancellations) readNew(ctx context.Context) error {
 // info asks for the bucket's state, and creates it anew where that is our task.
 func (n *Cancellations) info(ctx context.Context) (*jetstream.StreamInfo, error) {
 	var info jetstream.StreamInfo
-	call := "STREAM.INFO." + n.conn.subjects.controlStream()
-	err := n.conn.Request(ctx, call, nil, &info)
-	if plan := n.conn.currentPlan(); errors.Is(err, ErrNotFound) && plan != nil && plan.create {
-		n.conn.log.Error("the bucket of requests to cancel was deleted: creating what is missing")
-		if err = n.conn.ensure(ctx, plan.topology); err == nil {
-			err = n.conn.Request(ctx, call, nil, &info)
+	call := "STREAM.INFO." + ControlStream(n.conn.Subjects())
+	err := n.conn.API(ctx, call, nil, &info)
+	if restore := n.conn.Restorer(); errors.Is(err, ErrNotFound) && restore != nil {
+		n.conn.Log().Error("the bucket of requests to cancel was deleted: creating what is missing")
+		if err = restore(ctx); err == nil {
+			err = n.conn.API(ctx, call, nil, &info)
 		}
 	}
 	return &info, err
@@ -234,7 +223,7 @@ func (n *Cancellations) info(ctx context.Context) (*jetstream.StreamInfo, error)
 
 // take takes over one entry of the bucket.
 func (n *Cancellations) take(m *StoredMessage) {
-	key := strings.TrimPrefix(m.Subject, n.conn.subjects.controlKey(""))
+	key := strings.TrimPrefix(m.Subject, ControlKey(n.conn.Subjects(), ""))
 	database, jobID, ok := strings.Cut(key, ".")
 	if !ok || !n.databases[database] || strings.Contains(jobID, ".") { // no job's
 		return
@@ -246,7 +235,7 @@ func (n *Cancellations) take(m *StoredMessage) {
 	} else {
 		n.open[cancelKey{database, jobID}] = cancelRequest{m.Time, m.Sequence}
 		n.added[database] = true
-		wake(n.changed)
+		signal(n.changed)
 	}
 	n.count.Store(int64(len(n.open)))
 }
@@ -284,20 +273,8 @@ func (n *Cancellations) caughtUp(renewals uint64) {
 	n.read = make(chan struct{})
 }
 
-// awaitCancellations waits, before messages are asked for over a new link, until the requests to cancel them have been
-// read: a job that was cancelled while we were cut off must not be begun here.
-func (c *Conn) awaitCancellations(ctx context.Context) error {
-	c.mu.Lock()
-	n := c.cancellations
-	c.mu.Unlock()
-	if n == nil {
-		return nil
-	}
-	return n.Ready(ctx)
-}
-
-// wake leaves a token in a channel for one.
-func wake(c chan<- struct{}) {
+// signal leaves a token in a channel for one.
+func signal(c chan<- struct{}) {
 	select {
 	case c <- struct{}{}:
 	default: // one is waiting already

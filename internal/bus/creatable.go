@@ -27,13 +27,13 @@ type Creatable struct {
 }
 
 // impossibleFilter is no valid subject.
-const impossibleFilter = tried + "..filter"
+const impossibleFilter = ProbeName + "..filter"
 
-// Creatable asks whether Manage can create what is missing. It creates nothing: each request asks for something that no
+// FindObstacles asks whether Manage can create what is missing. It creates nothing: each request asks for something that no
 // server has, which the server notices after it has compared the request with all limits. account may be nil; then the
 // limits of how many there may be are not compared.
-func (c *Conn) Creatable(ctx context.Context, t Topology, account *Account) (*Creatable, error) {
-	w, err := c.want(t)
+func FindObstacles(ctx context.Context, c *Conn, t Topology, account *Account) (*Creatable, error) {
+	w, err := wantedFrom(c, t)
 	if err != nil {
 		return nil, err
 	}
@@ -52,8 +52,8 @@ func (c *Conn) Creatable(ctx context.Context, t Topology, account *Account) (*Cr
 		return nil, err
 	}
 	l.counts(w.consumers)
-	if len(c.nc.DiscoveredServers()) > 0 {
-		l.found.Servers = len(c.nc.Servers())
+	if len(c.NATS().DiscoveredServers()) > 0 {
+		l.found.Servers = len(c.NATS().Servers())
 	}
 	return &l.found, nil
 }
@@ -69,7 +69,7 @@ type creatableLook struct {
 }
 
 func (l *creatableLook) stream(ctx context.Context, want *jetstream.StreamConfig) error {
-	info, err := l.conn.streamInfo(ctx, want.Name)
+	info, err := StreamInfo(ctx, l.conn, want.Name)
 	if err == nil {
 		l.have[want.Name] = info
 		return nil
@@ -84,7 +84,7 @@ func (l *creatableLook) stream(ctx context.Context, want *jetstream.StreamConfig
 
 func (l *creatableLook) consumer(ctx context.Context, want *consumer) error {
 	if l.have[want.stream] != nil {
-		_, err := l.conn.consumerInfo(ctx, want.stream, want.config.Name)
+		_, err := ConsumerInfo(ctx, l.conn, want.stream, want.config.Name)
 		if !errors.Is(err, ErrNotFound) {
 			return err
 		}
@@ -96,9 +96,9 @@ func (l *creatableLook) consumer(ctx context.Context, want *consumer) error {
 // ask asks for one stream and reports whether there is an obstacle.
 func (l *creatableLook) ask(ctx context.Context, resource string, want *jetstream.StreamConfig) (*APIError, error) {
 	question := *want
-	question.Sources = []*jetstream.StreamSource{{Name: tried, FilterSubject: impossibleFilter}} // for a server alone
-	question.Placement = &jetstream.Placement{Cluster: tried}                                    // for a cluster
-	err := l.conn.putStream(ctx, "STREAM.CREATE.", &question)
+	question.Sources = []*jetstream.StreamSource{{Name: ProbeName, FilterSubject: impossibleFilter}} // for a server alone
+	question.Placement = &jetstream.Placement{Cluster: ProbeName}                                    // for a cluster
+	err := putStream(ctx, l.conn, "STREAM.CREATE.", &question)
 	api, refused := errors.AsType[*APIError](err)
 	switch {
 	case err == nil:

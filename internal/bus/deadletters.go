@@ -6,42 +6,39 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
+
+	"dbrunner/contract"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"go.uber.org/zap"
-
-	"dbrunner/contract"
 )
 
 // Bounds of a dead letter's headers.
 const (
 	maxHeaderValue = 16 << 10
 	cutMark        = " [cut]"
-	// HeaderOriginal precedes the names of a job's own headers where they would mean something to the server.
-	HeaderOriginal = contract.HeaderOriginal
-	// HeaderDropped counts the headers that found no room in the letter.
-	HeaderDropped = contract.HeaderDropped
 )
 
 // PublishDeadLetter stores a dead letter and returns when it is stored: the body unchanged, the headers as data.
-// Values above 16 KiB are cut with a mark, headers that JetStream would obey get the prefix HeaderOriginal, and
+// Values above 16 KiB are cut with a mark, headers that JetStream would obey get the prefix contract.HeaderOriginal, and
 // what does not fit into the server's largest message is left out and counted. Publishing the same letter again
 // replaces it, so this repeats until the context ends while the outcome is not known.
-func (c *Conn) PublishDeadLetter(
-	ctx context.Context, database, kind, derivedID string, headers map[string][]string, body []byte,
+func PublishDeadLetter(
+	ctx context.Context, c *Conn, database, kind, derivedID string, headers map[string][]string, body []byte,
 ) error {
-	err := errors.Join(CheckName("database", database), CheckName("kind", kind), checkID(derivedID))
+	err := errors.Join(CheckName("database", database), CheckName("kind", kind), CheckID(derivedID))
 	if err != nil {
 		return err
 	}
 	msg := nats.Msg{
-		Subject: c.subjects.DeadLetter(database, kind, derivedID),
+		Subject: c.Subjects().DeadLetter(database, kind, derivedID),
 		Header:  letterHeaders(headers, c.MaxPayload()-len(body)),
 		Data:    body,
 	}
-	err = c.PublishUntil(ctx, &msg, func(err error) (bool, error) { return uncertain(err), err })
+	err = c.PublishCertainly(ctx, &msg)
 	if err != nil {
 		return fmt.Errorf("publish the dead letter: %w", err)
 	}
@@ -81,14 +78,14 @@ func letterHeaders(headers map[string][]string, room int) nats.Header {
 		}
 	}
 	if dropped > 0 {
-		out[HeaderDropped] = []string{fmt.Sprint(dropped)}
+		out[contract.HeaderDropped] = []string{fmt.Sprint(dropped)}
 	}
 	return out
 }
 
 // ours tells what the runner says of the letter from what the job brought along, which may look like it.
 func ours(header string) bool {
-	return strings.HasPrefix(header, contract.HeaderPrefix) && !strings.HasPrefix(header, HeaderOriginal)
+	return strings.HasPrefix(header, contract.HeaderPrefix) && !strings.HasPrefix(header, contract.HeaderOriginal)
 }
 
 // letterName keeps the server from obeying a job's header once more, now in a letter. A name that no header can
@@ -104,7 +101,7 @@ func letterName(name string) string {
 	}
 	lower := strings.ToLower(name)
 	if strings.HasPrefix(lower, "nats-") || lower == "status" || lower == "description" {
-		return HeaderOriginal + name
+		return contract.HeaderOriginal + name
 	}
 	return name
 }
@@ -127,19 +124,19 @@ type DeadLetter struct {
 	Body      []byte
 }
 
-// DeadLetters calls each for every dead letter, oldest first, until it returns false. database and kind narrow the
+// ListDeadLetters calls each for every dead letter, oldest first, until it returns false. database and kind narrow the
 // list, empty means all.
-func (c *Conn) DeadLetters(ctx context.Context, database, kind string, each func(DeadLetter) bool) error {
-	filter := c.subjects.DeadLetter(orAny(database), orAny(kind), "*")
+func ListDeadLetters(ctx context.Context, c *Conn, database, kind string, each func(DeadLetter) bool) error {
+	filter := c.Subjects().DeadLetter(orAny(database), orAny(kind), "*")
 	for sequence := uint64(1); ; {
-		m, err := c.GetMessage(ctx, c.subjects.DeadStream(), GetRequest{Sequence: sequence, NextFor: filter})
+		m, err := GetMessage(ctx, c, c.Subjects().DeadStream(), GetRequest{Sequence: sequence, NextFor: filter})
 		if err != nil {
 			return fmt.Errorf("list dead letters: %w", err)
 		}
 		if m == nil {
 			return nil
 		}
-		if letter, ok := c.readLetter(m); ok && !each(letter) {
+		if letter, ok := readDeadLetter(c, m); ok && !each(letter) {
 			return nil
 		}
 		sequence = m.Sequence + 1
@@ -153,40 +150,40 @@ func orAny(token string) string {
 	return token
 }
 
-// DeadLetter returns one dead letter; ErrNotFound if it is not there.
-func (c *Conn) DeadLetter(ctx context.Context, database, kind, derivedID string) (DeadLetter, error) {
-	if err := errors.Join(CheckName("database", database), CheckName("kind", kind), checkID(derivedID)); err != nil {
+// ReadDeadLetter returns one dead letter; ErrNotFound if it is not there.
+func ReadDeadLetter(ctx context.Context, c *Conn, database, kind, derivedID string) (DeadLetter, error) {
+	if err := errors.Join(CheckName("database", database), CheckName("kind", kind), CheckID(derivedID)); err != nil {
 		return DeadLetter{}, err
 	}
-	m, err := c.GetMessage(ctx, c.subjects.DeadStream(), GetRequest{LastFor: c.subjects.DeadLetter(database, kind, derivedID)})
+	m, err := GetMessage(ctx, c, c.Subjects().DeadStream(), GetRequest{LastFor: c.Subjects().DeadLetter(database, kind, derivedID)})
 	if err != nil {
 		return DeadLetter{}, fmt.Errorf("read the dead letter: %w", err)
 	}
 	if m == nil {
 		return DeadLetter{}, fmt.Errorf("dead letter %s of %s/%s: %w", derivedID, database, kind, ErrNotFound)
 	}
-	letter, _ := c.readLetter(m)
+	letter, _ := readDeadLetter(c, m)
 	return letter, nil
 }
 
 // DeleteDeadLetter removes a dead letter as it was read; one that was replaced or is gone meanwhile stays so.
-func (c *Conn) DeleteDeadLetter(ctx context.Context, letter DeadLetter) error {
+func DeleteDeadLetter(ctx context.Context, c *Conn, letter DeadLetter) error {
 	request := map[string]uint64{"seq": letter.Sequence}
-	stream := c.subjects.DeadStream()
-	err := c.RequestRetry(ctx, "STREAM.MSG.DELETE."+stream, request, nil)
-	if hasCode(err, codeDeleteFailed) { // for any reason: also because it is gone
-		if m, getErr := c.GetMessage(ctx, stream, GetRequest{Sequence: letter.Sequence}); getErr == nil && m == nil {
+	stream := c.Subjects().DeadStream()
+	err := c.APIRetry(ctx, "STREAM.MSG.DELETE."+stream, request, nil)
+	if HasCode(err, codeDeleteFailed) { // for any reason: also because it is gone
+		if m, getErr := GetMessage(ctx, c, stream, GetRequest{Sequence: letter.Sequence}); getErr == nil && m == nil {
 			return nil
 		}
 	}
-	if err != nil && !hasCode(err, codeSequenceNotFound) {
+	if err != nil && !HasCode(err, codeSequenceNotFound) {
 		return fmt.Errorf("delete the dead letter: %w", err)
 	}
 	return nil
 }
 
-func (c *Conn) readLetter(m *StoredMessage) (DeadLetter, bool) {
-	parts := strings.Split(strings.TrimPrefix(m.Subject, c.subjects.Namespace+".dead."), ".")
+func readDeadLetter(c *Conn, m *StoredMessage) (DeadLetter, bool) {
+	parts := strings.Split(strings.TrimPrefix(m.Subject, c.Subjects().Namespace+".dead."), ".")
 	if len(parts) != 3 {
 		return DeadLetter{}, false
 	}
@@ -210,18 +207,27 @@ type DeadState struct {
 	Oldest      time.Time
 	// Removed counts the letters that were there once: evicted by size or age, re-driven or replaced.
 	Removed uint64
-	// Evicted counts those that WatchDead of this connection saw go because the stream was full.
+	// Evicted counts those that the watch saw go because the stream was full.
 	Evicted uint64
 }
 
-// DeadState asks the server about the dead letters.
-func (c *Conn) DeadState(ctx context.Context) (DeadState, error) {
-	info, err := c.streamInfo(ctx, c.subjects.DeadStream())
+// DeadWatch counts the dead letters that go because their stream is full.
+type DeadWatch struct {
+	conn    *Conn
+	evicted atomic.Uint64
+}
+
+// NewDeadWatch returns a watch that has counted none.
+func NewDeadWatch(conn *Conn) *DeadWatch { return &DeadWatch{conn: conn} }
+
+// State asks the server about the dead letters.
+func (w *DeadWatch) State(ctx context.Context) (DeadState, error) {
+	info, err := StreamInfo(ctx, w.conn, w.conn.Subjects().DeadStream())
 	if err != nil {
 		return DeadState{}, fmt.Errorf("dead letters: %w", err)
 	}
 	s := deadState(info)
-	s.Evicted = c.evicted.Load()
+	s.Evicted = w.evicted.Load()
 	return s, nil
 }
 
@@ -232,14 +238,14 @@ func deadState(info *jetstream.StreamInfo) DeadState {
 	}
 }
 
-// WatchDeadLetters counts and tells evictions until the context ends. Letters that go while the stream is nearly full
+// Run counts and tells evictions until the context ends. Letters that go while the stream is nearly full
 // count as evicted; the others were re-driven or had reached their age.
-func (c *Conn) WatchDeadLetters(ctx context.Context, every time.Duration) error {
+func (w *DeadWatch) Run(ctx context.Context, every time.Duration) error {
 	t := time.NewTicker(every)
 	defer t.Stop()
 	var before *DeadState
 	for {
-		before = c.lookForEvictions(ctx, before)
+		before = w.lookForEvictions(ctx, before)
 		select {
 		case <-t.C:
 		case <-ctx.Done():
@@ -248,15 +254,15 @@ func (c *Conn) WatchDeadLetters(ctx context.Context, every time.Duration) error 
 	}
 }
 
-func (c *Conn) lookForEvictions(ctx context.Context, before *DeadState) *DeadState {
-	now, err := c.DeadState(ctx)
+func (w *DeadWatch) lookForEvictions(ctx context.Context, before *DeadState) *DeadState {
+	now, err := w.State(ctx)
 	if err != nil {
 		return before
 	}
-	if before != nil && now.Removed > before.Removed && share(now.Bytes, now.MaxBytes) > 0.9 {
+	if before != nil && now.Removed > before.Removed && now.MaxBytes > 0 && float64(now.Bytes) > 0.9*float64(now.MaxBytes) {
 		n := now.Removed - before.Removed
-		c.evicted.Add(n)
-		c.log.Error("the stream of dead letters is full: its oldest letters are being lost",
+		w.evicted.Add(n)
+		w.conn.Log().Error("the stream of dead letters is full: its oldest letters are being lost",
 			zap.Uint64("evicted", n), zap.Uint64("letters", now.DeadLetters))
 	}
 	return &now

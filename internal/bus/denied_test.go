@@ -19,8 +19,8 @@ func TestOnlyTheRunnersOwnSubjectsCountAsDenied(t *testing.T) {
 	node := bustest.Server(t, bustest.Users(&server.User{Username: "u", Password: "p", Permissions: &server.Permissions{
 		Publish: &server.SubjectPermission{Allow: []string{"$JS.API.>", "dbrunner.health.>", "_INBOX.>"}},
 	}}))
-	conn, logs := connect(t, node.ClientURL(), func(o *bus.Options) { o.User, o.Password = "u", "p" })
-	require.NoError(t, conn.Manage(t.Context(), topology()))
+	conn, logs := bustest.Connect(t, node.ClientURL(), func(o *bus.Options) { o.User, o.Password = "u", "p" })
+	require.NoError(t, bus.Manage(t.Context(), conn, bustest.Topology()))
 	for i := range 40 {
 		for _, subject := range []string{"elsewhere.%d", "_R_.x%d", "Inbox.x%d", "dbrunner.replies.demo.x%d"} {
 			require.NoError(t, conn.PublishPlain(fmt.Sprintf(subject, i)))

@@ -59,12 +59,12 @@ func (g *directGets) shut(one *directGetBatch) {
 // HasResult reports whether a job has a stored result, as any replica knows it: on a cluster it may miss one of the last
 // moment. It spares the server's API and is tried only once.
 func (r *Results) HasResult(ctx context.Context, jobID string) (bool, error) {
-	if err := checkID(jobID); err != nil {
+	if err := CheckID(jobID); err != nil {
 		return false, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, directGetTimeout)
 	defer cancel()
-	one, first := r.glances.join(r.conn.subjects.Result(r.database, jobID))
+	one, first := r.glances.join(r.conn.Subjects().Result(r.database, jobID))
 	if first {
 		runtime.Gosched() // whoever can run now may have a look to add
 		r.glances.shut(one)
@@ -84,11 +84,11 @@ func (r *Results) HasResult(ctx context.Context, jobID string) (bool, error) {
 
 // hasResult looks for one result.
 func (r *Results) hasResult(ctx context.Context, jobID string) (bool, error) {
-	answer, err := r.conn.pub.ask(ctx, &nats.Msg{Subject: r.direct + jobID})
+	answer, err := r.conn.Request(ctx, &nats.Msg{Subject: r.direct + jobID})
 	if err != nil {
 		return false, fmt.Errorf("look for the result: %w", err)
 	}
-	return isFound(answer)
+	return FoundDirect(answer)
 }
 
 // haveNone reports whether the server has said that none of the subjects has a message (ADR-31, multi_last). The answer
@@ -98,7 +98,7 @@ func (r *Results) haveNone(ctx context.Context, subjects []string) bool {
 	if err != nil {
 		return false
 	}
-	answer, err := r.conn.pub.ask(ctx, &nats.Msg{Subject: r.conn.apiPrefix + "DIRECT.GET." + r.stream, Data: body})
+	answer, err := r.conn.Request(ctx, &nats.Msg{Subject: r.conn.APIPrefix() + "DIRECT.GET." + r.stream, Data: body})
 	if err != nil {
 		return false
 	}

@@ -1,6 +1,7 @@
 package bus
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -33,7 +34,7 @@ func StartEmbedded(opts EmbeddedOptions) (*Embedded, error) {
 	if opts.Dir == "" {
 		return nil, errors.New("embedded NATS: no directory for JetStream")
 	}
-	setDefault(&opts.Host, "127.0.0.1")
+	opts.Host = cmp.Or(opts.Host, "127.0.0.1")
 	if opts.Port == 0 {
 		opts.Port = server.RANDOM_PORT
 	}

@@ -56,17 +56,17 @@ func explain(err error) (reason, remedy string) {
 	case refusesLogin(err):
 		return "the server refused our credentials", "check user and password, token, nkey or credentials file"
 	case errors.As(err, &unknown), errors.As(err, &host):
-		return "the server's certificate is not trusted: " + errorText(err),
+		return "the server's certificate is not trusted: " + ErrorText(err),
 			"set the CA file, or use the host name that the certificate names"
 	case errors.As(err, &record), errors.Is(err, nats.ErrSecureConnRequired), errors.Is(err, nats.ErrSecureConnWanted):
 		return "one side wants TLS and the other does not", "use a tls:// URL or set the CA file; or the other way round"
 	case errors.Is(err, os.ErrNotExist), errors.Is(err, os.ErrPermission):
-		return "a file cannot be read: " + errorText(withoutURL(err)),
+		return "a file cannot be read: " + ErrorText(withoutURL(err)),
 			"check the paths of credentials, nkey seed, CA and certificate files"
 	case errors.As(err, &op) && op.Timeout(), errors.Is(err, nats.ErrTimeout), errors.Is(err, os.ErrDeadlineExceeded):
 		return "no answer in time", "check address and firewall"
 	}
-	return errorText(withoutURL(err)), "check the URL, the server and its log"
+	return ErrorText(withoutURL(err)), "check the URL, the server and its log"
 }
 
 // refusesLogin reports whether the server does not take our credentials.

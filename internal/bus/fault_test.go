@@ -16,6 +16,7 @@ import (
 
 	"dbrunner/internal/bus"
 	"dbrunner/internal/bus/bustest"
+	"dbrunner/internal/report"
 )
 
 // worker takes messages, acknowledges them and gives the slot back, and notes how often each number came.
@@ -24,16 +25,16 @@ type worker struct {
 	seen map[int]int
 }
 
-func (w *worker) serve(r *running, stop <-chan struct{}) {
+func (w *worker) serve(r *bustest.Running, stop <-chan struct{}) {
 	for {
 		select {
-		case m := <-r.got:
+		case m := <-r.Got:
 			n, _ := strconv.Atoi(string(m.Data()))
 			w.mu.Lock()
 			w.seen[n]++
 			w.mu.Unlock()
 			_ = m.Ack() // a lost one comes again
-			r.credits <- 1
+			r.Credits <- 1
 		case <-stop:
 			return
 		}
@@ -48,19 +49,19 @@ func (w *worker) distinct() int {
 
 // underLoad serves the work lane with two runners while disturb happens and publishes keep coming; every
 // acknowledged publish must be seen.
-func underLoad(t *testing.T, url string, b *bundle, disturb func()) *worker {
+func underLoad(t *testing.T, url string, b *bustest.Bundle, disturb func()) *worker {
 	t.Helper()
 	w := &worker{seen: make(map[int]int)}
 	stop := make(chan struct{})
 	var wg sync.WaitGroup
 	for i := range 2 {
-		conn, _ := connect(t, url, func(o *bus.Options) { o.Instance = fmt.Sprintf("runner%d", i) })
+		conn, _ := bustest.Connect(t, url, func(o *bus.Options) { o.Instance = fmt.Sprintf("runner%d", i) })
 		r := run(t, conn, "work", 20)
 		wg.Go(func() { w.serve(r, stop) })
 	}
 	acknowledged := make(chan int, 1)
 	publishing, quit := context.WithCancel(t.Context())
-	go func() { acknowledged <- publishUntil(publishing, b.conn) }()
+	go func() { acknowledged <- publishUntil(publishing, b.Conn) }()
 	require.Eventually(t, func() bool { return w.distinct() > 200 }, 30*time.Second, time.Millisecond)
 	disturb()
 	before := w.distinct()
@@ -70,7 +71,7 @@ func underLoad(t *testing.T, url string, b *bundle, disturb func()) *worker {
 	n := <-acknowledged
 	require.Eventually(t, func() bool { return w.distinct() >= n }, 60*time.Second, 5*time.Millisecond,
 		"published %d, seen %d", n, w.distinct())
-	awaitEmpty(t, b.js)
+	bustest.AwaitEmpty(t, b.JS)
 	close(stop)
 	wg.Wait()
 	return w
@@ -80,7 +81,7 @@ func underLoad(t *testing.T, url string, b *bundle, disturb func()) *worker {
 func publishUntil(ctx context.Context, conn *bus.Conn) int {
 	run := nuid.Next()
 	for n := 0; ; {
-		_, _, err := conn.PublishJob(context.Background(), database, "query", run+strconv.Itoa(n), nil, []byte(strconv.Itoa(n)))
+		_, _, err := bus.PublishJob(context.Background(), conn, database, "query", run+strconv.Itoa(n), nil, []byte(strconv.Itoa(n)))
 		if err != nil { // no stream for a moment: publish the same again
 			continue
 		}
@@ -93,32 +94,32 @@ func publishUntil(ctx context.Context, conn *bus.Conn) int {
 
 func TestRestartUnderLoadLosesNothing(t *testing.T) {
 	t.Parallel()
-	b := setup(t)
-	underLoad(t, b.node.ClientURL(), b, func() { b.node.Restart() })
+	b := bustest.Setup(t)
+	underLoad(t, b.Node.ClientURL(), b, func() { b.Node.Restart() })
 }
 
 func TestConsumerDeletedUnderLoadLosesNothing(t *testing.T) {
 	t.Parallel()
-	b := setup(t)
-	underLoad(t, b.node.ClientURL(), b, func() {
-		require.NoError(t, b.js.DeleteConsumer(t.Context(), "DBRUNNER_JOBS_demo", "work"))
-		require.NoError(t, b.conn.Manage(t.Context(), topology()))
+	b := bustest.Setup(t)
+	underLoad(t, b.Node.ClientURL(), b, func() {
+		require.NoError(t, b.JS.DeleteConsumer(t.Context(), "DBRUNNER_JOBS_demo", "work"))
+		require.NoError(t, bus.Manage(t.Context(), b.Conn, bustest.Topology()))
 	})
 }
 
-func clusterSetup(t *testing.T, change ...func(*bus.Topology)) (*bustest.Nodes, *bundle) {
+func clusterSetup(t *testing.T, change ...func(*bus.Topology)) (*bustest.Nodes, *bustest.Bundle) {
 	t.Helper()
 	c := bustest.Cluster(t, 3)
-	top := topology()
+	top := bustest.Topology()
 	top.Replicas = 3
 	for _, f := range change {
 		f(&top)
 	}
-	b := &bundle{}
-	b.conn, b.logs = connect(t, c.URL())
-	b.plain, b.js = bustest.Plain(t, c.URL())
-	require.NoError(t, b.conn.Manage(t.Context(), top))
-	require.NoError(t, b.conn.Verify(t.Context(), top), "what was created is what is wanted, on three nodes too")
+	b := &bustest.Bundle{}
+	b.Conn, b.Logs = bustest.Connect(t, c.URL())
+	b.Plain, b.JS = bustest.Plain(t, c.URL())
+	require.NoError(t, bus.Manage(t.Context(), b.Conn, top))
+	require.NoError(t, bus.Verify(t.Context(), b.Conn, top), "what was created is what is wanted, on three nodes too")
 	return c, b
 }
 
@@ -127,8 +128,8 @@ func TestClusterUnderLoadLosesNothing(t *testing.T) {
 	c, b := clusterSetup(t)
 	const stream = "DBRUNNER_JOBS_demo"
 	for name, disturb := range map[string]func(){
-		"consumer step-down": func() { c.StepDownConsumer(b.plain, stream, "work") },
-		"stream step-down":   func() { c.StepDownStream(b.plain, stream) },
+		"consumer step-down": func() { c.StepDownConsumer(b.Plain, stream, "work") },
+		"stream step-down":   func() { c.StepDownStream(b.Plain, stream) },
 		"leader restart": func() {
 			n := c.ConsumerLeader(stream, "work")
 			require.NotNil(t, n)
@@ -145,23 +146,23 @@ func TestClusterUnderLoadLosesNothing(t *testing.T) {
 func TestClusterReplicasAreChangedByApply(t *testing.T) {
 	t.Parallel()
 	c := bustest.Cluster(t, 3)
-	conn, _ := connect(t, c.URL())
-	top := topology()
-	require.NoError(t, conn.Manage(t.Context(), top))
+	conn, _ := bustest.Connect(t, c.URL())
+	top := bustest.Topology()
+	require.NoError(t, bus.Manage(t.Context(), conn, top))
 	top.Replicas = 3
-	require.ErrorContains(t, conn.Verify(t.Context(), top), "num_replicas is 1, the configuration says 3")
+	require.ErrorContains(t, bus.Verify(t.Context(), conn, top), "num_replicas is 1, the configuration says 3")
 	// Servers that have just met may take each other for offline for a moment: what was refused is applied again.
 	require.EventuallyWithT(t, func(c *assert.CollectT) {
-		changes, err := conn.Apply(t.Context(), top)
+		changes, err := bus.Apply(t.Context(), conn, top)
 		require.NoError(c, err)
 		for _, change := range changes {
 			require.True(c, change.Done, "%+v", change)
 		}
 	}, 20*time.Second, 100*time.Millisecond)
-	require.NoError(t, conn.Verify(t.Context(), top))
+	require.NoError(t, bus.Verify(t.Context(), conn, top))
 
 	top.Replicas = 5
-	changes, err := conn.Apply(t.Context(), top)
+	changes, err := bus.Apply(t.Context(), conn, top)
 	require.NoError(t, err)
 	require.NotEmpty(t, changes)
 	for _, change := range changes {
@@ -173,26 +174,26 @@ func TestClusterReplicasAreChangedByApply(t *testing.T) {
 
 func TestMessagesOfAnOutageAreInDoubt(t *testing.T) {
 	t.Parallel()
-	b := setup(t)
-	r := b.run(t, "work", 1)
-	b.publish(t, "query", 2)
-	require.True(t, r.next(t).First())
-	b.node.Restart()
-	r.credits <- 1
-	m := r.next(t) // stored before, and a single server may have lost the count of its deliveries
+	b := bustest.Setup(t)
+	r := run(t, b.Conn, "work", 1)
+	b.Publish(t, "query", 2)
+	require.True(t, r.Next(t).First())
+	b.Node.Restart()
+	r.Credits <- 1
+	m := r.Next(t) // stored before, and a single server may have lost the count of its deliveries
 	require.Equal(t, uint64(2), m.Sequence())
 	require.False(t, m.First())
-	b.publish(t, "query", 1)
-	r.credits <- 1
-	require.True(t, r.next(t).First())
+	b.Publish(t, "query", 1)
+	r.Credits <- 1
+	require.True(t, r.Next(t).First())
 }
 
 func TestClusterRacingWritersHaveOneWinner(t *testing.T) {
 	t.Parallel()
 	c, b := clusterSetup(t)
-	conns := []*bus.Conn{b.conn}
+	conns := []*bus.Conn{b.Conn}
 	for i, n := range c.Nodes {
-		conn, _ := connect(t, n.ClientURL(), func(o *bus.Options) { o.Instance = fmt.Sprintf("runner%d", i) })
+		conn, _ := bustest.Connect(t, n.ClientURL(), func(o *bus.Options) { o.Instance = fmt.Sprintf("runner%d", i) })
 		conns = append(conns, conn)
 	}
 	stop := make(chan struct{})
@@ -203,7 +204,7 @@ func TestClusterRacingWritersHaveOneWinner(t *testing.T) {
 			case <-stop:
 				return
 			case <-time.After(150 * time.Millisecond):
-				_, _ = b.plain.Request("$JS.API.STREAM.LEADER.STEPDOWN.DBRUNNER_RESULTS_demo", nil, time.Second)
+				_, _ = b.Plain.Request("$JS.API.STREAM.LEADER.STEPDOWN.DBRUNNER_RESULTS_demo", nil, time.Second)
 			}
 		}
 	})
@@ -215,13 +216,13 @@ func TestClusterRacingWritersHaveOneWinner(t *testing.T) {
 func TestClusterDrainHandsBack(t *testing.T) {
 	t.Parallel()
 	c, b := clusterSetup(t, func(top *bus.Topology) { top.AckWait = time.Minute })
-	conn, _ := connect(t, c.Nodes[0].ClientURL())
-	publishFrom(t, b.js, "query", 0, 2000)
+	conn, _ := bustest.Connect(t, c.Nodes[0].ClientURL())
+	bustest.PublishFrom(t, b.JS, "query", 0, 2000)
 	second := 0
 	for range 10 {
 		r := run(t, conn, "work", 50)
-		r.next(t)
-		r.stop(t)
+		r.Next(t)
+		r.Stop(t)
 		for _, m := range drainInto(r) {
 			require.NoError(t, m.Nak(0))
 		}
@@ -232,7 +233,7 @@ func TestClusterDrainHandsBack(t *testing.T) {
 	deadline := time.After(50 * time.Second)
 	for got := 0; got < 2000-10; {
 		select {
-		case m := <-r.got:
+		case m := <-r.Got:
 			require.NoError(t, m.Ack())
 			got++
 		case <-deadline:
@@ -243,47 +244,47 @@ func TestClusterDrainHandsBack(t *testing.T) {
 
 func TestSilentConsumerIsAskedAgain(t *testing.T) {
 	t.Parallel()
-	b := setup(t)
+	b := bustest.Setup(t)
 	const stream = "DBRUNNER_JOBS_demo"
-	config := consumerInfo(t, b.js, "work").Config
-	require.NoError(t, b.js.DeleteConsumer(t.Context(), stream, "work"))
+	config := bustest.ConsumerInfo(t, b.JS, "work").Config
+	require.NoError(t, b.JS.DeleteConsumer(t.Context(), stream, "work"))
 	config.MaxWaiting = 1
-	_, err := b.js.CreateConsumer(t.Context(), stream, config)
+	_, err := b.JS.CreateConsumer(t.Context(), stream, config)
 	require.NoError(t, err)
 	// Somebody else's request takes the only place: the server drops ours without a word.
 	request := []byte(`{"batch":1,"expires":2000000000}`)
-	require.NoError(t, b.plain.PublishRequest("$JS.API.CONSUMER.MSG.NEXT."+stream+".work", b.plain.NewInbox(), request))
-	sub, err := b.plain.SubscribeSync(b.plain.NewInbox())
+	require.NoError(t, b.Plain.PublishRequest("$JS.API.CONSUMER.MSG.NEXT."+stream+".work", b.Plain.NewInbox(), request))
+	sub, err := b.Plain.SubscribeSync(b.Plain.NewInbox())
 	require.NoError(t, err)
-	require.NoError(t, b.plain.PublishRequest("$JS.API.CONSUMER.MSG.NEXT."+stream+".work", sub.Subject, request))
-	require.NoError(t, b.plain.Flush())
-	require.Eventually(t, func() bool { return consumerInfo(t, b.js, "work").NumWaiting == 1 }, 5*time.Second, time.Millisecond)
+	require.NoError(t, b.Plain.PublishRequest("$JS.API.CONSUMER.MSG.NEXT."+stream+".work", sub.Subject, request))
+	require.NoError(t, b.Plain.Flush())
+	require.Eventually(t, func() bool { return bustest.ConsumerInfo(t, b.JS, "work").NumWaiting == 1 }, 5*time.Second, time.Millisecond)
 
-	intake, err := b.conn.OpenIntake(t.Context(), database, "work")
+	intake, err := bus.OpenIntake(t.Context(), b.Conn, database, "work")
 	require.NoError(t, err)
 	intake.ShortenTimes(200 * time.Millisecond)
-	r := start(t, intake, 1)
+	r := bustest.Start(t, intake, 1)
 	require.Eventually(t, func() bool { return intake.State().Recoveries > 0 }, 10*time.Second, time.Millisecond)
-	require.NotEmpty(t, b.logs.FilterField(zap.String("reason", "the consumer is silent")).All())
+	require.NotEmpty(t, b.Logs.FilterField(zap.String("reason", "the consumer is silent")).All())
 	_, err = sub.NextMsg(5 * time.Second) // the other request has expired: there is a place
 	require.NoError(t, err)
-	b.publish(t, "query", 1)
-	require.NoError(t, r.next(t).Ack())
+	b.Publish(t, "query", 1)
+	require.NoError(t, r.Next(t).Ack())
 }
 
 func TestRequestsAreRenewedWhenTheyExpire(t *testing.T) {
 	t.Parallel()
-	b := setup(t)
-	intake, err := b.conn.OpenIntake(t.Context(), database, "work")
+	b := bustest.Setup(t)
+	intake, err := bus.OpenIntake(t.Context(), b.Conn, database, "work")
 	require.NoError(t, err)
 	intake.ShortenTimes(100 * time.Millisecond) // a request lives for a second
-	r := start(t, intake, 3)
+	r := bustest.Start(t, intake, 3)
 	time.Sleep(3400 * time.Millisecond) // by the clock: three lives of a request, at whose end nothing may happen
 	require.Equal(t, bus.Pulling, intake.State().Phase)
 	require.Zero(t, intake.State().Recoveries)
-	b.publish(t, "query", 3)
+	b.Publish(t, "query", 3)
 	for range 3 {
-		require.NoError(t, r.next(t).Ack())
+		require.NoError(t, r.Next(t).Ack())
 	}
 	require.Zero(t, intake.State().Requeued)
 }
@@ -297,9 +298,9 @@ func TestPermissionErrorsAreRemembered(t *testing.T) {
 			Subscribe: &server.SubjectPermission{Allow: []string{"_INBOX_dbrunner_tester.>"}},
 		}},
 	))
-	admin, _ := connect(t, node.ClientURL(), func(o *bus.Options) { o.User, o.Password = "admin", "a" })
-	require.NoError(t, admin.Manage(t.Context(), topology()))
-	conn, logs := connect(t, node.ClientURL(), func(o *bus.Options) { o.User, o.Password = "runner", "r" })
+	admin, _ := bustest.Connect(t, node.ClientURL(), func(o *bus.Options) { o.User, o.Password = "admin", "a" })
+	require.NoError(t, bus.Manage(t.Context(), admin, bustest.Topology()))
+	conn, logs := bustest.Connect(t, node.ClientURL(), func(o *bus.Options) { o.User, o.Password = "runner", "r" })
 	require.True(t, conn.State().Healthy())
 	r := run(t, conn, "work", 1) // may look, may not pull
 	require.Eventually(t, func() bool { return len(conn.State().Denied) > 0 }, 10*time.Second, time.Millisecond)
@@ -307,7 +308,7 @@ func TestPermissionErrorsAreRemembered(t *testing.T) {
 	require.Contains(t, conn.State().Denied[0], "$JS.API.CONSUMER.MSG.NEXT.DBRUNNER_JOBS_demo.work")
 	require.NotEmpty(t, logs.FilterMessageSnippet("permissions are too narrow").All())
 	require.Eventually(t, func() bool {
-		s := r.intake.State()
+		s := r.Intake.State()
 		return s.Recoveries > 0
 	}, 20*time.Second, 10*time.Millisecond, "the silence is noticed")
 }
@@ -330,31 +331,31 @@ func TestMinimalPermissionsSuffice(t *testing.T) {
 			Subscribe: &server.SubjectPermission{Allow: []string{"_INBOX_dbrunner_tester.>", "dbrunner.control.>"}},
 		}},
 	))
-	admin, _ := connect(t, node.ClientURL(), func(o *bus.Options) { o.User, o.Password = "admin", "a" })
-	require.NoError(t, admin.Manage(t.Context(), topology()))
-	conn, _ := connect(t, node.ClientURL(), func(o *bus.Options) { o.User, o.Password = "runner", "r" })
-	require.NoError(t, conn.Verify(t.Context(), topology()))
+	admin, _ := bustest.Connect(t, node.ClientURL(), func(o *bus.Options) { o.User, o.Password = "admin", "a" })
+	require.NoError(t, bus.Manage(t.Context(), admin, bustest.Topology()))
+	conn, _ := bustest.Connect(t, node.ClientURL(), func(o *bus.Options) { o.User, o.Password = "runner", "r" })
+	require.NoError(t, bus.Verify(t.Context(), conn, bustest.Topology()))
 	watched(t, conn)
-	require.NoError(t, conn.RequestCancel(t.Context(), database, "other", nil))
-	_, _, err := admin.PublishJob(t.Context(), database, "query", "a", nil, []byte("1"))
+	require.NoError(t, bus.RequestCancel(t.Context(), conn, database, "other", nil))
+	_, _, err := bus.PublishJob(t.Context(), admin, database, "query", "a", nil, []byte("1"))
 	require.NoError(t, err)
 	r := run(t, conn, "work", 1)
-	m := r.next(t)
+	m := r.Next(t)
 	require.NoError(t, m.InProgress(t.Context()))
-	verdict, err := conn.Results(database).Store(t.Context(), "a", []byte("r"))
+	verdict, err := bus.ResultsOf(conn, database).Store(t.Context(), "a", []byte("r"))
 	require.NoError(t, err)
-	require.Equal(t, bus.Stored, verdict)
-	_, err = conn.Results(database).StoredResult(t.Context(), "a")
+	require.Equal(t, report.Stored, verdict)
+	_, err = bus.ResultsOf(conn, database).StoredResult(t.Context(), "a")
 	require.NoError(t, err)
 	require.NoError(t, conn.Reply("_INBOX.x.y", []byte("r")))
-	require.NoError(t, conn.PublishDeadLetter(t.Context(), database, "query", "s1_x", nil, []byte("1")))
-	beacon, err := conn.RunnerHeartbeats("tester")
+	require.NoError(t, bus.PublishDeadLetter(t.Context(), conn, database, "query", "s1_x", nil, []byte("1")))
+	beacon, err := bus.RunnerHeartbeats(conn, "tester")
 	require.NoError(t, err)
 	for range 2 {
 		_, err = beacon.Publish(t.Context(), []byte("{}"))
 		require.NoError(t, err)
 	}
-	_, err = conn.Lag(t.Context(), database, "work")
+	_, err = bus.ReadLag(t.Context(), conn, database, "work")
 	require.NoError(t, err)
 	require.NoError(t, m.AckConfirmed(t.Context()))
 	require.True(t, conn.State().Healthy(), "%v", conn.State().Denied)
@@ -365,39 +366,39 @@ func TestAcknowledgementsInTheNewShape(t *testing.T) {
 	node := bustest.Server(t, func(o *server.Options) {
 		o.FeatureFlags = map[string]bool{server.FeatureFlagJsAckFormatV2: true}
 	})
-	b := setupOn(t, node, topology())
-	b.publish(t, "query", 2)
-	r := b.run(t, "work", 2)
-	m := r.next(t)
+	b := bustest.SetupOn(t, node, bustest.Topology())
+	b.Publish(t, "query", 2)
+	r := run(t, b.Conn, "work", 2)
+	m := r.Next(t)
 	require.Equal(t, uint64(1), m.Sequence())
 	require.True(t, m.First())
 	require.NoError(t, m.Nak(0))
-	require.NoError(t, r.next(t).AckConfirmed(t.Context()))
-	r.credits <- 2
-	m = r.next(t)
+	require.NoError(t, r.Next(t).AckConfirmed(t.Context()))
+	r.Credits <- 2
+	m = r.Next(t)
 	require.Equal(t, uint64(1), m.Sequence())
 	require.Equal(t, uint64(2), m.Deliveries())
 	require.NoError(t, m.AckConfirmed(t.Context()))
-	b.awaitEmpty(t)
+	b.AwaitEmpty(t)
 }
 
 func TestMaxAckPendingOfTheMigrationLane(t *testing.T) {
 	t.Parallel()
-	b := setup(t)
-	b.publish(t, "migration", 3)
-	other, _ := connect(t, b.node.ClientURL(), func(o *bus.Options) { o.Instance = "other" })
-	one, two := b.run(t, "migration", 4), run(t, other, "migration", 4)
+	b := bustest.Setup(t)
+	b.Publish(t, "migration", 3)
+	other, _ := bustest.Connect(t, b.Node.ClientURL(), func(o *bus.Options) { o.Instance = "other" })
+	one, two := run(t, b.Conn, "migration", 4), run(t, other, "migration", 4)
 	for range 3 { // one in the whole fleet
 		var m *bus.Message
 		select {
-		case m = <-one.got:
-		case m = <-two.got:
+		case m = <-one.Got:
+		case m = <-two.Got:
 		case <-time.After(10 * time.Second):
 			require.FailNow(t, "no message")
 		}
-		require.Empty(t, one.got)
-		require.Empty(t, two.got)
+		require.Empty(t, one.Got)
+		require.Empty(t, two.Got)
 		require.NoError(t, m.AckConfirmed(t.Context()))
 	}
-	b.awaitEmpty(t)
+	b.AwaitEmpty(t)
 }

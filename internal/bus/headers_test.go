@@ -83,8 +83,8 @@ func TestNoHeaderTouchesWhatIsNotTheirs(t *testing.T) {
 		&server.User{Username: "one", Password: "x", Permissions: &server.Permissions{
 			Publish: &server.SubjectPermission{Allow: allowed}, Subscribe: &server.SubjectPermission{Allow: []string{"_INBOX.one.>"}},
 		}}))
-	conn, _ := connect(t, node.ClientURL(), func(o *bus.Options) { o.User, o.Password = "admin", "x" })
-	require.NoError(t, conn.Manage(t.Context(), topology()))
+	conn, _ := bustest.Connect(t, node.ClientURL(), func(o *bus.Options) { o.User, o.Password = "admin", "x" })
+	require.NoError(t, bus.Manage(t.Context(), conn, bustest.Topology()))
 	_, js := bustest.Plain(t, node.ClientURL(), nats.UserInfo("admin", "x"))
 	one, _ := bustest.Plain(t, node.ClientURL(), nats.UserInfo("one", "x"), nats.CustomInboxPrefix("_INBOX.one"), nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}))
 	headers := serverHeaders(t)
@@ -206,9 +206,9 @@ func watchOthers(t *testing.T, node *bustest.Node, all []target) func() []string
 // Stock clients can take a request back; removing the history of keys, and with it the keys of others, is refused.
 func TestTheControlBucketRefusesPurges(t *testing.T) {
 	t.Parallel()
-	b := setup(t)
-	n := watched(t, b.conn)
-	kv, err := b.js.KeyValue(t.Context(), "DBRUNNER_CONTROL")
+	b := bustest.Setup(t)
+	n := watched(t, b.Conn)
+	kv, err := b.JS.KeyValue(t.Context(), "DBRUNNER_CONTROL")
 	require.NoError(t, err)
 	past := time.Now().Add(-time.Hour)
 	for _, key := range []string{"one", "two", "three"} {
@@ -216,7 +216,7 @@ func TestTheControlBucketRefusesPurges(t *testing.T) {
 		require.NoError(t, err)
 	}
 	require.Error(t, kv.Purge(t.Context(), database+".one"))
-	_, err = b.js.PublishMsg(t.Context(), &nats.Msg{Subject: "$KV.DBRUNNER_CONTROL.demo.one", Header: nats.Header{"Nats-Rollup": {"all"}}})
+	_, err = b.JS.PublishMsg(t.Context(), &nats.Msg{Subject: "$KV.DBRUNNER_CONTROL.demo.one", Header: nats.Header{"Nats-Rollup": {"all"}}})
 	require.ErrorContains(t, err, "10111")
 	require.NoError(t, kv.Delete(t.Context(), database+".two"))
 	_, err = kv.Create(t.Context(), database+".two", nil)
@@ -230,49 +230,49 @@ func TestTheControlBucketRefusesPurges(t *testing.T) {
 // A bucket that an earlier release has made keeps no runner from starting; apply changes it.
 func TestSettingsOfAnEarlierReleaseAreNotes(t *testing.T) {
 	t.Parallel()
-	b := setup(t)
+	b := bustest.Setup(t)
 	for _, name := range []string{"KV_DBRUNNER_CONTROL", "OBJ_DBRUNNER_ROWS"} {
-		stream, err := b.js.Stream(t.Context(), name)
+		stream, err := b.JS.Stream(t.Context(), name)
 		require.NoError(t, err)
 		config := stream.CachedInfo().Config
 		require.False(t, config.AllowRollup, name)
 		config.AllowRollup = true
-		_, err = b.js.UpdateStream(t.Context(), config)
+		_, err = b.JS.UpdateStream(t.Context(), config)
 		require.NoError(t, err)
 	}
-	write(t, bus.RowsBucket(b.conn), "before", content(1000))
-	require.NoError(t, b.conn.Manage(t.Context(), topology()))
-	require.NoError(t, b.conn.Verify(t.Context(), topology()))
-	require.Equal(t, 4, b.logs.FilterMessageSnippet("the runner works with it").Len(), "each start logs both")
-	differences, err := b.conn.Diff(t.Context(), topology())
+	write(t, bus.Rows(b.Conn), "before", content(1000))
+	require.NoError(t, bus.Manage(t.Context(), b.Conn, bustest.Topology()))
+	require.NoError(t, bus.Verify(t.Context(), b.Conn, bustest.Topology()))
+	require.Equal(t, 4, b.Logs.FilterMessageSnippet("the runner works with it").Len(), "each start logs both")
+	differences, err := bus.Diff(t.Context(), b.Conn, bustest.Topology())
 	require.NoError(t, err)
 	require.Len(t, differences, 2)
 	for _, d := range differences {
 		require.True(t, d.Note, "%+v", d)
 	}
-	changes, err := b.conn.Apply(t.Context(), topology())
+	changes, err := bus.Apply(t.Context(), b.Conn, bustest.Topology())
 	require.NoError(t, err)
 	require.Len(t, changes, 2)
 	for _, c := range changes {
 		require.True(t, c.Done, "%+v", c)
 	}
-	differences, err = b.conn.Diff(t.Context(), topology())
+	differences, err = bus.Diff(t.Context(), b.Conn, bustest.Topology())
 	require.NoError(t, err)
 	require.Empty(t, differences)
-	write(t, bus.RowsBucket(b.conn), "after", content(1000))
-	got, err := read(t, bus.RowsBucket(b.conn), "before")
+	write(t, bus.Rows(b.Conn), "after", content(1000))
+	got, err := read(t, bus.Rows(b.Conn), "before")
 	require.NoError(t, err)
 	require.Len(t, got, 1000)
 
 	// What no release has made is refused as ever, also beside such a note.
-	stream, err := b.js.Stream(t.Context(), "KV_DBRUNNER_CONTROL")
+	stream, err := b.JS.Stream(t.Context(), "KV_DBRUNNER_CONTROL")
 	require.NoError(t, err)
 	config := stream.CachedInfo().Config
 	config.AllowRollup, config.AllowMsgTTL = true, true
-	_, err = b.js.UpdateStream(t.Context(), config)
+	_, err = b.JS.UpdateStream(t.Context(), config)
 	require.NoError(t, err)
 	var differs *bus.TopologyError
-	require.ErrorAs(t, b.conn.Verify(t.Context(), topology()), &differs)
+	require.ErrorAs(t, bus.Verify(t.Context(), b.Conn, bustest.Topology()), &differs)
 	require.Len(t, differs.Differences, 1)
 	require.Equal(t, "allow_msg_ttl", differs.Differences[0].Setting)
 }
@@ -280,15 +280,15 @@ func TestSettingsOfAnEarlierReleaseAreNotes(t *testing.T) {
 // An object's description is never replaced: a second writer of its name gives up, and the first one's object stays.
 func TestAnObjectIsNotWrittenAgain(t *testing.T) {
 	t.Parallel()
-	b := setup(t)
-	write(t, bus.RowsBucket(b.conn), "once", content(1000))
-	w, err := bus.RowsBucket(b.conn).Create(database, "once")
+	b := bustest.Setup(t)
+	write(t, bus.Rows(b.Conn), "once", content(1000))
+	w, err := bus.Rows(b.Conn).Create(database, "once")
 	require.NoError(t, err)
 	require.NoError(t, w.Write(t.Context(), content(2000)))
 	_, err = w.Close(t.Context())
 	require.ErrorContains(t, err, "another object of this name")
 	require.NoError(t, w.Discard(t.Context()))
-	got, err := read(t, bus.RowsBucket(b.conn), "once")
+	got, err := read(t, bus.Rows(b.Conn), "once")
 	require.NoError(t, err)
 	require.Len(t, got, 1000)
 }

@@ -8,9 +8,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/nats-io/nats.go"
-
 	"dbrunner/internal/report"
+
+	"github.com/nats-io/nats.go"
 )
 
 // HeartbeatPublisher publishes heartbeats on one subject, of which the stream keeps the last one. One goroutine uses it.
@@ -21,7 +21,7 @@ type HeartbeatPublisher struct {
 }
 
 // RunnerHeartbeats is for what a runner says of itself.
-func (c *Conn) RunnerHeartbeats(instance string) (*HeartbeatPublisher, error) {
+func RunnerHeartbeats(c *Conn, instance string) (*HeartbeatPublisher, error) {
 	if err := CheckName("instance", instance); err != nil {
 		return nil, err
 	}
@@ -29,7 +29,7 @@ func (c *Conn) RunnerHeartbeats(instance string) (*HeartbeatPublisher, error) {
 }
 
 // DatabaseHeartbeats is for what a runner says of a database.
-func (c *Conn) DatabaseHeartbeats(database, instance string) (*HeartbeatPublisher, error) {
+func DatabaseHeartbeats(c *Conn, database, instance string) (*HeartbeatPublisher, error) {
 	if err := errors.Join(CheckName("database", database), CheckName("instance", instance)); err != nil {
 		return nil, err
 	}
@@ -41,13 +41,13 @@ func (c *Conn) DatabaseHeartbeats(database, instance string) (*HeartbeatPublishe
 func (b *HeartbeatPublisher) Publish(ctx context.Context, body []byte) (shared bool, err error) {
 	msg := nats.Msg{Subject: b.subject, Data: body}
 	if b.last > 0 {
-		msg.Header = nats.Header{HeaderExpectedSubjectSequence: {strconv.FormatUint(b.last, 10)}}
+		msg.Header = nats.Header{HeaderExpectedSequence: {strconv.FormatUint(b.last, 10)}}
 	}
-	ack, err := b.conn.pub.send(ctx, &msg)
-	if b.last > 0 && (hasCode(err, codeWrongLastSequence) || hasCode(err, codeWriteInFlight)) {
+	ack, err := b.conn.Publish(ctx, &msg)
+	if b.last > 0 && (HasCode(err, codeWrongLastSequence) || HasCode(err, codeWriteInFlight)) {
 		shared = publishedByOther(err)
 		msg.Header = nil
-		ack, err = b.conn.pub.send(ctx, &msg)
+		ack, err = b.conn.Publish(ctx, &msg)
 	}
 	b.last = ack.Sequence // after an error nobody knows what became of it
 	if err != nil {
@@ -67,18 +67,15 @@ func publishedByOther(err error) bool {
 	return strings.Trim(have, " ") != "0"
 }
 
-// Lag is how far a lane's consumer is behind, in the whole fleet.
-type Lag = report.Lag
-
-// Lag asks the server how far a lane is behind. It asks once, without patience.
-func (c *Conn) Lag(ctx context.Context, database, lane string) (Lag, error) {
+// ReadLag asks the server how far a lane is behind. It asks once, without patience.
+func ReadLag(ctx context.Context, c *Conn, database, lane string) (report.Lag, error) {
 	var info struct {
 		Pending     uint64 `json:"num_pending"`
 		AckPending  int    `json:"num_ack_pending"`
 		Redelivered int    `json:"num_redelivered"`
 	}
-	if err := c.Request(ctx, "CONSUMER.INFO."+c.subjects.JobsStream(database)+"."+lane, nil, &info); err != nil {
-		return Lag{}, fmt.Errorf("lag of lane %s of %s: %w", lane, database, err)
+	if err := c.API(ctx, "CONSUMER.INFO."+c.subjects.JobsStream(database)+"."+lane, nil, &info); err != nil {
+		return report.Lag{}, fmt.Errorf("lag of lane %s of %s: %w", lane, database, err)
 	}
-	return Lag{Pending: info.Pending, AckPending: info.AckPending, Redelivered: info.Redelivered, At: time.Now()}, nil
+	return report.Lag{Pending: info.Pending, AckPending: info.AckPending, Redelivered: info.Redelivered, At: time.Now()}, nil
 }

@@ -9,11 +9,12 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"dbrunner/internal/bus"
+	"dbrunner/internal/bus/bustest"
 )
 
 func runnerBeacon(t *testing.T, conn *bus.Conn, instance string) func(body string) (shared bool) {
 	t.Helper()
-	b, err := conn.RunnerHeartbeats(instance)
+	b, err := bus.RunnerHeartbeats(conn, instance)
 	require.NoError(t, err)
 	return func(body string) bool {
 		shared, err := b.Publish(t.Context(), []byte(body))
@@ -22,9 +23,9 @@ func runnerBeacon(t *testing.T, conn *bus.Conn, instance string) func(body strin
 	}
 }
 
-func lastHeartbeat(t *testing.T, b *bundle, subject string) string {
+func lastHeartbeat(t *testing.T, b *bustest.Bundle, subject string) string {
 	t.Helper()
-	stream, err := b.js.Stream(t.Context(), "DBRUNNER_HEALTH")
+	stream, err := b.JS.Stream(t.Context(), "DBRUNNER_HEALTH")
 	require.NoError(t, err)
 	m, err := stream.GetLastMsgForSubject(t.Context(), subject)
 	require.NoError(t, err)
@@ -33,33 +34,33 @@ func lastHeartbeat(t *testing.T, b *bundle, subject string) string {
 
 func TestBeaconsKeepTheLastHeartbeat(t *testing.T) {
 	t.Parallel()
-	b := setup(t)
-	one := runnerBeacon(t, b.conn, "one")
+	b := bustest.Setup(t)
+	one := runnerBeacon(t, b.Conn, "one")
 	for i := range 3 {
 		require.False(t, one(fmt.Sprint(i)), "nobody else is there")
 	}
 	require.Equal(t, "2", lastHeartbeat(t, b, "dbrunner.health.runner.one"))
-	shop, err := b.conn.DatabaseHeartbeats("shop", "one")
+	shop, err := bus.DatabaseHeartbeats(b.Conn, "shop", "one")
 	require.NoError(t, err)
 	shared, err := shop.Publish(t.Context(), []byte("up"))
 	require.NoError(t, err)
 	require.False(t, shared)
 	require.Equal(t, "up", lastHeartbeat(t, b, "dbrunner.health.database.shop.one"))
-	stream, err := b.js.Stream(t.Context(), "DBRUNNER_HEALTH")
+	stream, err := b.JS.Stream(t.Context(), "DBRUNNER_HEALTH")
 	require.NoError(t, err)
 	require.EqualValues(t, 2, stream.CachedInfo().State.Msgs, "one a subject")
-	_, err = b.conn.RunnerHeartbeats("a.b")
+	_, err = bus.RunnerHeartbeats(b.Conn, "a.b")
 	require.ErrorIs(t, err, bus.ErrSubject)
-	_, err = b.conn.DatabaseHeartbeats("*", "one")
+	_, err = bus.DatabaseHeartbeats(b.Conn, "*", "one")
 	require.ErrorIs(t, err, bus.ErrSubject)
 }
 
 // Two processes with one name tell each other apart, and both stay visible. One that follows another is alone.
 func TestBeaconsNoticeANamesake(t *testing.T) {
 	t.Parallel()
-	b := setup(t)
-	other, _ := connect(t, b.node.ClientURL())
-	first, second := runnerBeacon(t, b.conn, "twin"), runnerBeacon(t, other, "twin")
+	b := bustest.Setup(t)
+	other, _ := bustest.Connect(t, b.Node.ClientURL())
+	first, second := runnerBeacon(t, b.Conn, "twin"), runnerBeacon(t, other, "twin")
 	require.False(t, first("first"))
 	require.False(t, second("second"), "what was there before may be of a process that has ended")
 	require.True(t, first("first"))
@@ -71,12 +72,12 @@ func TestBeaconsNoticeANamesake(t *testing.T) {
 // A heartbeat that is gone, by its age or by hand, is no sign of anybody else.
 func TestBeaconsGoOnWhenTheirHeartbeatIsGone(t *testing.T) {
 	t.Parallel()
-	top := topology()
+	top := bustest.Topology()
 	top.Health.MaxAge = time.Second
-	b := setupTopology(t, top)
-	one := runnerBeacon(t, b.conn, "one")
+	b := bustest.SetupOn(t, bustest.Server(t), top)
+	one := runnerBeacon(t, b.Conn, "one")
 	require.False(t, one("1"))
-	stream, err := b.js.Stream(t.Context(), "DBRUNNER_HEALTH")
+	stream, err := b.JS.Stream(t.Context(), "DBRUNNER_HEALTH")
 	require.NoError(t, err)
 	require.Eventually(t, func() bool {
 		_, err := stream.GetLastMsgForSubject(t.Context(), "dbrunner.health.runner.one")
@@ -90,25 +91,25 @@ func TestBeaconsGoOnWhenTheirHeartbeatIsGone(t *testing.T) {
 
 func TestLagAndRoom(t *testing.T) {
 	t.Parallel()
-	top := topology()
+	top := bustest.Topology()
 	top.Results.MaxCount = 100
-	b := setupTopology(t, top)
-	b.publish(t, "query", 5)
-	lag, err := b.conn.Lag(t.Context(), database, "work")
+	b := bustest.SetupOn(t, bustest.Server(t), top)
+	b.Publish(t, "query", 5)
+	lag, err := bus.ReadLag(t.Context(), b.Conn, database, "work")
 	require.NoError(t, err)
 	require.EqualValues(t, 5, lag.Pending)
 	require.Zero(t, lag.AckPending)
-	r := b.run(t, "work", 2)
-	r.next(t)
-	r.next(t)
-	lag, err = b.conn.Lag(t.Context(), database, "work")
+	r := bustest.Run(t, b.Conn, "work", 2)
+	r.Next(t)
+	r.Next(t)
+	lag, err = bus.ReadLag(t.Context(), b.Conn, database, "work")
 	require.NoError(t, err)
 	require.EqualValues(t, 3, lag.Pending)
 	require.Equal(t, 2, lag.AckPending)
-	_, err = b.conn.Lag(t.Context(), database, "nosuch")
+	_, err = bus.ReadLag(t.Context(), b.Conn, database, "nosuch")
 	require.ErrorIs(t, err, bus.ErrNotFound)
 
-	results := b.conn.Results(database)
+	results := bus.ResultsOf(b.Conn, database)
 	_, seen := results.SeenRoom()
 	require.False(t, seen, "nobody has looked yet")
 	_, err = results.Store(t.Context(), "a", []byte("r"))

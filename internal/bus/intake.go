@@ -78,20 +78,20 @@ func defaultIntakeTimes() intakeTimes {
 }
 
 // OpenIntake finds the consumer of a lane. It must be there: Manage or Verify come first.
-func (c *Conn) OpenIntake(ctx context.Context, database, lane string) (*Intake, error) {
+func OpenIntake(ctx context.Context, c *Conn, database, lane string) (*Intake, error) {
 	if err := errors.Join(CheckName("database", database), CheckName("lane", lane)); err != nil {
 		return nil, err
 	}
 	i := &Intake{
 		conn:     c,
-		log:      c.log.With(zap.String("database", database), zap.String("lane", lane)),
+		log:      c.Log().With(zap.String("database", database), zap.String("lane", lane)),
 		database: database,
-		stream:   c.subjects.JobsStream(database),
+		stream:   c.Subjects().JobsStream(database),
 		name:     lane,
 		times:    defaultIntakeTimes(),
 		state:    IntakeState{Phase: Idle, Since: time.Now()},
 	}
-	info, err := c.consumerInfo(ctx, i.stream, lane)
+	info, err := ConsumerInfo(ctx, c, i.stream, lane)
 	if err != nil {
 		return nil, fmt.Errorf("open the intake of %s/%s: %w", database, lane, err)
 	}

@@ -81,8 +81,8 @@ func (m *Message) InProgress(ctx context.Context) error {
 }
 
 func (m *Message) publish(body []byte) error {
-	if err := m.conn.nc.Publish(m.msg.Reply, body); err != nil {
-		return fmt.Errorf("settle message %d: %w", m.ack.sequence, closedAs(err))
+	if err := m.conn.NATS().Publish(m.msg.Reply, body); err != nil {
+		return fmt.Errorf("settle message %d: %w", m.ack.sequence, ClosedAs(err))
 	}
 	return nil
 }
@@ -90,12 +90,12 @@ func (m *Message) publish(body []byte) error {
 func (m *Message) request(ctx context.Context, verb string) error {
 	if _, bounded := ctx.Deadline(); !bounded {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, apiTimeout)
+		ctx, cancel = context.WithTimeout(ctx, APITimeout)
 		defer cancel()
 	}
-	answer, err := m.conn.nc.RequestWithContext(ctx, m.msg.Reply, []byte(verb))
+	answer, err := m.conn.NATS().RequestWithContext(ctx, m.msg.Reply, []byte(verb))
 	if err != nil {
-		return fmt.Errorf("%s of message %d: %w", verb, m.ack.sequence, closedAs(err))
+		return fmt.Errorf("%s of message %d: %w", verb, m.ack.sequence, ClosedAs(err))
 	}
 	if len(answer.Data) > 0 {
 		return fmt.Errorf("%s of message %d: unexpected answer", verb, m.ack.sequence)
@@ -103,7 +103,7 @@ func (m *Message) request(ctx context.Context, verb string) error {
 	return nil
 }
 
-func closedAs(err error) error {
+func ClosedAs(err error) error {
 	if errors.Is(err, nats.ErrConnectionClosed) {
 		return ErrClosed
 	}

@@ -29,7 +29,7 @@ func Fetch(ctx context.Context, c *Conn, bucket, name string) (*Fetched, error) 
 	if err := CheckName("bucket", bucket); err != nil {
 		return nil, err
 	}
-	js, err := c.JetStream()
+	js, err := JetStream(c)
 	if err != nil {
 		return nil, err
 	}
@@ -83,11 +83,4 @@ func (f *Fetched) Close() error {
 	err := f.content.Close()
 	f.cancel()
 	return err
-}
-
-func (c *Conn) JetStream() (jetstream.JetStream, error) {
-	if c.opts.Domain != "" {
-		return jetstream.NewWithDomain(c.nc, c.opts.Domain)
-	}
-	return jetstream.New(c.nc)
 }

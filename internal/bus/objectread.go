@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"hash"
@@ -57,7 +58,7 @@ func (r *ObjectReader) Next(ctx context.Context) ([]byte, error) {
 			return r.take(m)
 		case err == nil && time.Since(begun) > chunkPatience:
 			return nil, fmt.Errorf("object %s in bucket %s: chunk %d: %w", r.Name, r.bucket.name, r.read+1, ErrNotFound)
-		case err != nil && !IsTransient(err):
+		case err != nil && !Transient(err):
 			return nil, fmt.Errorf("read object %s in bucket %s: %w", r.Name, r.bucket.name, err)
 		}
 		if err := r.bucket.conn.AwaitLink(ctx); err != nil {
@@ -91,7 +92,11 @@ func (r *ObjectReader) end() error {
 
 // chunk reads the first chunk at or behind a place of the stream, from any replica; nil if there is none.
 func (b *Bucket) chunk(ctx context.Context, from uint64, mark string) (*nats.Msg, error) {
-	return b.conn.DirectGet(ctx, b.stream, GetRequest{Sequence: from, NextFor: chunkSubject(b.name, mark)})
+	request, err := json.Marshal(GetRequest{Sequence: from, NextFor: ChunkSubject(b.name, mark)})
+	if err != nil {
+		return nil, err
+	}
+	return DirectGet(ctx, b.conn, b.conn.APIPrefix()+"DIRECT.GET."+b.stream, request)
 }
 
 // Reader reads the object as a stream of bytes, as long as the context lives. Closing it has nothing to give back.

@@ -24,13 +24,13 @@ type Bucket struct {
 	stream string
 }
 
-// RowsBucket is the bucket for rows that are too many for a result.
-func RowsBucket(c *Conn) *Bucket { return openBucket(c, c.subjects.RowsBucket()) }
+// Rows is the bucket for rows that are too many for a result.
+func Rows(c *Conn) *Bucket { return newBucket(c, c.Subjects().RowsBucket()) }
 
-// ParamsBucket is the bucket for parameters that are too many for a job.
-func ParamsBucket(c *Conn) *Bucket { return openBucket(c, c.subjects.ParamsBucket()) }
+// Params is the bucket for parameters that are too many for a job.
+func Params(c *Conn) *Bucket { return newBucket(c, c.Subjects().ParamsBucket()) }
 
-func openBucket(c *Conn, name string) *Bucket {
+func newBucket(c *Conn, name string) *Bucket {
 	return &Bucket{conn: c, name: name, stream: objectPrefix + name}
 }
 
@@ -39,7 +39,7 @@ func OpenBucket(c *Conn, name string) (*Bucket, error) {
 	if err := CheckName("bucket", name); err != nil {
 		return nil, err
 	}
-	return openBucket(c, name), nil
+	return newBucket(c, name), nil
 }
 
 // Name is the bucket's name.
@@ -74,7 +74,7 @@ func (b *Bucket) Lookup(ctx context.Context, name string) (*Object, error) {
 	if err != nil {
 		return nil, err
 	}
-	m, err := b.conn.GetMessage(ctx, b.stream, GetRequest{LastFor: metaSubject(b.name, encoded)})
+	m, err := GetMessage(ctx, b.conn, b.stream, GetRequest{LastFor: MetaSubject(b.name, encoded)})
 	if errors.Is(err, ErrNotFound) {
 		return nil, fmt.Errorf("bucket %s: %w", b.name, err)
 	}
@@ -121,7 +121,7 @@ func (b *Bucket) Complete(ctx context.Context, o *Object) (bool, error) {
 
 // count is the number of chunks under a mark.
 func (b *Bucket) count(ctx context.Context, mark string) (int64, error) {
-	subject := chunkSubject(b.name, mark)
+	subject := ChunkSubject(b.name, mark)
 	subjects, _, err := b.subjects(ctx, subject)
 	if err != nil {
 		return 0, err
@@ -134,7 +134,7 @@ func (b *Bucket) count(ctx context.Context, mark string) (int64, error) {
 func (b *Bucket) subjects(ctx context.Context, filter string) (map[string]uint64, time.Time, error) {
 	var info jetstream.StreamInfo
 	request := map[string]string{"subjects_filter": filter}
-	if err := b.conn.RequestRetry(ctx, "STREAM.INFO."+b.stream, request, &info); err != nil {
+	if err := b.conn.APIRetry(ctx, "STREAM.INFO."+b.stream, request, &info); err != nil {
 		return nil, time.Time{}, fmt.Errorf("bucket %s: %w", b.name, err)
 	}
 	return info.State.Subjects, info.TimeStamp, nil
@@ -144,17 +144,17 @@ func (b *Bucket) subjects(ctx context.Context, filter string) (map[string]uint64
 func (b *Bucket) Remove(ctx context.Context, o *Object) error {
 	encoded, err := encodeObjectName(o.Name)
 	if err == nil {
-		err = b.purge(ctx, metaSubject(b.name, encoded))
+		err = b.purge(ctx, MetaSubject(b.name, encoded))
 	}
 	if err == nil {
-		err = b.purge(ctx, chunkSubject(b.name, o.mark))
+		err = b.purge(ctx, ChunkSubject(b.name, o.mark))
 	}
 	return err
 }
 
 func (b *Bucket) purge(ctx context.Context, subject string) error {
 	request := map[string]string{"filter": subject}
-	if err := b.conn.RequestRetry(ctx, "STREAM.PURGE."+b.stream, request, nil); err != nil {
+	if err := b.conn.APIRetry(ctx, "STREAM.PURGE."+b.stream, request, nil); err != nil {
 		return fmt.Errorf("bucket %s: %w", b.name, err)
 	}
 	return nil

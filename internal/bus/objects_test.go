@@ -47,15 +47,15 @@ func read(t *testing.T, b *bus.Bucket, name string) ([]byte, error) {
 
 func TestObjectsAreThoseOfTheClientLibraries(t *testing.T) {
 	t.Parallel()
-	b := setup(t)
-	params := bus.ParamsBucket(b.conn)
-	rows, err := b.js.ObjectStore(t.Context(), "DBRUNNER_ROWS")
+	b := bustest.Setup(t)
+	params := bus.Params(b.Conn)
+	rows, err := b.JS.ObjectStore(t.Context(), "DBRUNNER_ROWS")
 	require.NoError(t, err)
-	library, err := b.js.ObjectStore(t.Context(), "DBRUNNER_PARAMS")
+	library, err := b.JS.ObjectStore(t.Context(), "DBRUNNER_PARAMS")
 	require.NoError(t, err)
 	for _, size := range []int{0, 1, 128 << 10, 9<<20 + 17} {
 		data, ours := content(size), fmt.Sprint("ours", size)
-		o := write(t, bus.RowsBucket(b.conn), ours, data)
+		o := write(t, bus.Rows(b.Conn), ours, data)
 		got, err := rows.GetBytes(t.Context(), ours)
 		require.NoError(t, err)
 		require.True(t, bytes.Equal(data, got))
@@ -67,7 +67,7 @@ func TestObjectsAreThoseOfTheClientLibraries(t *testing.T) {
 		theirs, err := library.PutBytes(t.Context(), "theirs", data)
 		require.NoError(t, err)
 		require.Equal(t, o.Digest, theirs.Digest)
-		for name, bucket := range map[string]*bus.Bucket{ours: bus.RowsBucket(b.conn), "theirs": params} {
+		for name, bucket := range map[string]*bus.Bucket{ours: bus.Rows(b.Conn), "theirs": params} {
 			got, err = read(t, bucket, name)
 			require.NoError(t, err)
 			require.True(t, bytes.Equal(data, got), "%s of %d bytes", name, size)
@@ -84,8 +84,8 @@ func TestObjectsAreThoseOfTheClientLibraries(t *testing.T) {
 
 func TestNothingOfAnObjectIsSeenBeforeItsEnd(t *testing.T) {
 	t.Parallel()
-	b := setup(t)
-	rows := bus.RowsBucket(b.conn)
+	b := bustest.Setup(t)
+	rows := bus.Rows(b.Conn)
 	w, err := rows.Create(database, "half")
 	require.NoError(t, err)
 	require.NoError(t, w.Write(t.Context(), content(1<<20)))
@@ -108,9 +108,9 @@ func TestNothingOfAnObjectIsSeenBeforeItsEnd(t *testing.T) {
 	requireEmpty(t, b, "DBRUNNER_ROWS")
 }
 
-func requireEmpty(t *testing.T, b *bundle, bucket string) {
+func requireEmpty(t *testing.T, b *bustest.Bundle, bucket string) {
 	t.Helper()
-	stream, err := b.js.Stream(t.Context(), "OBJ_"+bucket)
+	stream, err := b.JS.Stream(t.Context(), "OBJ_"+bucket)
 	require.NoError(t, err)
 	info, err := stream.Info(t.Context())
 	require.NoError(t, err)
@@ -119,10 +119,10 @@ func requireEmpty(t *testing.T, b *bundle, bucket string) {
 
 func TestADamagedObjectIsNotTakenForWhole(t *testing.T) {
 	t.Parallel()
-	b := setup(t)
-	rows := bus.RowsBucket(b.conn)
+	b := bustest.Setup(t)
+	rows := bus.Rows(b.Conn)
 	write(t, rows, "damaged", content(1<<20))
-	stream, err := b.js.Stream(t.Context(), "OBJ_DBRUNNER_ROWS")
+	stream, err := b.JS.Stream(t.Context(), "OBJ_DBRUNNER_ROWS")
 	require.NoError(t, err)
 	require.NoError(t, stream.DeleteMsg(t.Context(), 3))
 	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
@@ -134,15 +134,15 @@ func TestADamagedObjectIsNotTakenForWhole(t *testing.T) {
 
 	// Chunks of another writer under our mark: each is there, and the sum is another one.
 	info := described(t, b, "damaged")
-	_, err = b.js.Publish(t.Context(), "$O.DBRUNNER_ROWS.C."+info.NUID, content(128<<10))
+	_, err = b.JS.Publish(t.Context(), "$O.DBRUNNER_ROWS.C."+info.NUID, content(128<<10))
 	require.NoError(t, err)
 	_, err = read(t, rows, "damaged")
 	require.ErrorIs(t, err, bus.ErrDigest)
 }
 
-func described(t *testing.T, b *bundle, name string) *jetstream.ObjectInfo {
+func described(t *testing.T, b *bustest.Bundle, name string) *jetstream.ObjectInfo {
 	t.Helper()
-	library, err := b.js.ObjectStore(t.Context(), "DBRUNNER_ROWS")
+	library, err := b.JS.ObjectStore(t.Context(), "DBRUNNER_ROWS")
 	require.NoError(t, err)
 	info, err := library.GetInfo(t.Context(), name)
 	require.NoError(t, err)
@@ -152,11 +152,11 @@ func described(t *testing.T, b *bundle, name string) *jetstream.ObjectInfo {
 // A purge of the chunks in the middle of writing is noticed before anybody sees the object.
 func TestAnObjectWithAHoleIsNotCompleted(t *testing.T) {
 	t.Parallel()
-	b := setup(t)
-	w, err := bus.RowsBucket(b.conn).Create(database, "hole")
+	b := bustest.Setup(t)
+	w, err := bus.Rows(b.Conn).Create(database, "hole")
 	require.NoError(t, err)
 	require.NoError(t, w.Write(t.Context(), content(5<<20))) // more than may wait for its answer
-	stream, err := b.js.Stream(t.Context(), "OBJ_DBRUNNER_ROWS")
+	stream, err := b.JS.Stream(t.Context(), "OBJ_DBRUNNER_ROWS")
 	require.NoError(t, err)
 	require.NoError(t, stream.DeleteMsg(t.Context(), 2))
 	_, err = w.Close(t.Context())
@@ -167,10 +167,10 @@ func TestAnObjectWithAHoleIsNotCompleted(t *testing.T) {
 
 func TestAFullBucketRefusesAndKeepsNothing(t *testing.T) {
 	t.Parallel()
-	top := topology()
+	top := bustest.Topology()
 	top.Rows.MaxBytes, top.Rows.MaxAge = 2<<20, 48*time.Hour
-	b := setupTopology(t, top)
-	rows := bus.RowsBucket(b.conn)
+	b := bustest.SetupOn(t, bustest.Server(t), top)
+	rows := bus.Rows(b.Conn)
 	w, err := rows.Create(database, "large")
 	require.NoError(t, err)
 	err = w.Write(t.Context(), content(8<<20))
@@ -185,16 +185,16 @@ func TestAFullBucketRefusesAndKeepsNothing(t *testing.T) {
 
 func TestAServerThatGoesInTheMiddleOfAnObject(t *testing.T) {
 	t.Parallel()
-	b := setup(t)
-	rows := bus.RowsBucket(b.conn)
+	b := bustest.Setup(t)
+	rows := bus.Rows(b.Conn)
 	w, err := rows.Create(database, "cut")
 	require.NoError(t, err)
 	require.NoError(t, w.Write(t.Context(), content(6<<20)))
-	b.node.Stop()
+	b.Node.Stop()
 	for err == nil { // what was on its way may have been stored; the rest has nowhere to go
 		err = w.Write(t.Context(), content(1<<20))
 	}
-	b.node.Restart()
+	b.Node.Restart()
 	require.NoError(t, w.Discard(t.Context()))
 	requireEmpty(t, b, "DBRUNNER_ROWS")
 	data := content(6 << 20)
@@ -207,13 +207,13 @@ func TestAServerThatGoesInTheMiddleOfAnObject(t *testing.T) {
 func TestAnObjectOfACluster(t *testing.T) {
 	t.Parallel()
 	nodes := bustest.Cluster(t, 3)
-	conn, _ := connect(t, nodes.URL())
-	top := topology()
+	conn, _ := bustest.Connect(t, nodes.URL())
+	top := bustest.Topology()
 	top.Replicas = 3
-	require.NoError(t, conn.Manage(t.Context(), top))
+	require.NoError(t, bus.Manage(t.Context(), conn, top))
 	plain, _ := bustest.Plain(t, nodes.URL())
 	data := content(9 << 20)
-	w, err := bus.RowsBucket(conn).Create(database, "moving")
+	w, err := bus.Rows(conn).Create(database, "moving")
 	require.NoError(t, err)
 	require.NoError(t, w.Write(t.Context(), data[:4<<20]))
 	nodes.StepDownStream(plain, "OBJ_DBRUNNER_ROWS")
@@ -223,17 +223,17 @@ func TestAnObjectOfACluster(t *testing.T) {
 	}
 	if err != nil { // chunks have lost their answers: the object is begun anew
 		require.NoError(t, w.Discard(t.Context()))
-		write(t, bus.RowsBucket(conn), "moving", data)
+		write(t, bus.Rows(conn), "moving", data)
 	}
-	got, err := read(t, bus.RowsBucket(conn), "moving")
+	got, err := read(t, bus.Rows(conn), "moving")
 	require.NoError(t, err)
 	require.True(t, bytes.Equal(data, got))
 }
 
 func TestSweepOfObjects(t *testing.T) {
 	t.Parallel()
-	b := setup(t)
-	rows := bus.RowsBucket(b.conn)
+	b := bustest.Setup(t)
+	rows := bus.Rows(b.Conn)
 	write(t, rows, "kept", content(300<<10))
 	left, err := rows.Create(database, "left")
 	require.NoError(t, err)
@@ -270,8 +270,8 @@ func TestSweepOfObjects(t *testing.T) {
 // Whoever may write descriptions cannot make a reader read another stream's subjects or endlessly.
 func TestDescriptionsThatLie(t *testing.T) {
 	t.Parallel()
-	b := setup(t)
-	params := bus.ParamsBucket(b.conn)
+	b := bustest.Setup(t)
+	params := bus.Params(b.Conn)
 	write(t, params, "p", content(1000))
 	for name, lie := range map[string]string{
 		"no JSON":  `{`,
@@ -279,7 +279,7 @@ func TestDescriptionsThatLie(t *testing.T) {
 		"link":     `{"name":"p","nuid":"x","options":{"link":{"bucket":"DBRUNNER_ROWS","name":"q"}}}`,
 		"no mark":  `{"name":"p","bucket":"DBRUNNER_PARAMS","nuid":"","size":1,"chunks":1,"digest":"SHA-256="}`,
 	} {
-		_, err := b.js.Publish(t.Context(), "$O.DBRUNNER_PARAMS.M.cA==", []byte(lie))
+		_, err := b.JS.Publish(t.Context(), "$O.DBRUNNER_PARAMS.M.cA==", []byte(lie))
 		require.NoError(t, err)
 		_, err = params.Open(t.Context(), "p")
 		require.Error(t, err, name)
@@ -292,9 +292,9 @@ func TestDescriptionsThatLie(t *testing.T) {
 	require.ErrorIs(t, err, bus.ErrSubject)
 	_, err = params.Create(database, "")
 	require.ErrorIs(t, err, bus.ErrSubject)
-	_, err = bus.OpenBucket(b.conn, "A.B")
+	_, err = bus.OpenBucket(b.Conn, "A.B")
 	require.ErrorIs(t, err, bus.ErrSubject)
-	missing, err := bus.OpenBucket(b.conn, "NOWHERE")
+	missing, err := bus.OpenBucket(b.Conn, "NOWHERE")
 	require.NoError(t, err)
 	_, err = missing.Open(t.Context(), "x")
 	require.ErrorIs(t, err, bus.ErrNotFound)

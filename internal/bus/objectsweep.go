@@ -22,14 +22,14 @@ func (b *Bucket) Sweep() *ObjectSweep {
 
 // Objects lists the complete objects: at most the 100,000 that the server tells. What was listed before costs nothing.
 func (s *ObjectSweep) Objects(ctx context.Context) ([]*Object, error) {
-	subjects, err := s.list(ctx, metaSubject(s.bucket.name, "*"))
+	subjects, err := s.list(ctx, MetaSubject(s.bucket.name, "*"))
 	if err != nil {
 		return nil, err
 	}
 	known := make(map[string]*Object, len(subjects))
 	list := make([]*Object, 0, len(subjects))
 	for subject := range subjects {
-		encoded := strings.TrimPrefix(subject, metaSubject(s.bucket.name, ""))
+		encoded := strings.TrimPrefix(subject, MetaSubject(s.bucket.name, ""))
 		o, err := s.object(ctx, encoded)
 		if err != nil {
 			return nil, err
@@ -88,7 +88,7 @@ func (s *ObjectSweep) Abandoned(ctx context.Context, age time.Duration, ours fun
 		if described[mark] {
 			continue
 		}
-		if err := s.bucket.purge(ctx, chunkSubject(s.bucket.name, mark)); err != nil {
+		if err := s.bucket.purge(ctx, ChunkSubject(s.bucket.name, mark)); err != nil {
 			return removed, err
 		}
 		removed++
@@ -98,17 +98,17 @@ func (s *ObjectSweep) Abandoned(ctx context.Context, age time.Duration, ours fun
 
 // oldChunks are the marks of our chunks of which the newest is older than age.
 func (s *ObjectSweep) oldChunks(ctx context.Context, age time.Duration, ours func(group string) bool) ([]string, error) {
-	subjects, err := s.list(ctx, chunkSubject(s.bucket.name, "*.*"))
+	subjects, err := s.list(ctx, ChunkSubject(s.bucket.name, "*.*"))
 	if err != nil {
 		return nil, err
 	}
 	var old []string
 	for subject := range subjects {
-		mark := strings.TrimPrefix(subject, chunkSubject(s.bucket.name, ""))
+		mark := strings.TrimPrefix(subject, ChunkSubject(s.bucket.name, ""))
 		if group, _, _ := strings.Cut(mark, "."); !ours(group) {
 			continue
 		}
-		last, err := s.bucket.conn.GetMessage(ctx, s.bucket.stream, GetRequest{LastFor: subject})
+		last, err := GetMessage(ctx, s.bucket.conn, s.bucket.stream, GetRequest{LastFor: subject})
 		if err != nil {
 			return nil, err
 		}

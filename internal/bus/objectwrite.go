@@ -12,6 +12,8 @@ import (
 	"strings"
 	"time"
 
+	"dbrunner/internal/report"
+
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
@@ -38,9 +40,9 @@ type ObjectWriter struct {
 	chunk   []byte // not sent yet
 	size    int64
 	chunks  int64
-	out     []PendingPublish // chunks that wait for their answer, oldest first
-	done    *Object          // closed
-	foreign bool             // the description under the name is another object's
+	out     []Posted // chunks that wait for their answer, oldest first
+	done    *Object  // closed
+	foreign bool     // the description under the name is another object's
 }
 
 // Create begins an object. Nothing of it is seen by anybody before Close. group begins the last part of its chunks'
@@ -54,7 +56,7 @@ func (b *Bucket) Create(group, name string) (*ObjectWriter, error) {
 	}
 	return &ObjectWriter{
 		bucket: b, name: name, mark: group + "." + rand.Text(), sum: sha256.New(), chunk: make([]byte, 0, chunkSize),
-		out: make([]PendingPublish, 0, maxChunksOut),
+		out: make([]Posted, 0, maxChunksOut),
 	}, nil
 }
 
@@ -79,7 +81,7 @@ func (w *ObjectWriter) send(ctx context.Context) error {
 			return err
 		}
 	}
-	sent, err := w.bucket.conn.Post(ctx, &nats.Msg{Subject: chunkSubject(w.bucket.name, w.mark), Data: w.chunk})
+	sent, err := w.bucket.conn.Post(ctx, &nats.Msg{Subject: ChunkSubject(w.bucket.name, w.mark), Data: w.chunk})
 	if err != nil {
 		return w.failed(err)
 	}
@@ -159,16 +161,16 @@ func (w *ObjectWriter) describe(ctx context.Context) error {
 		return w.failed(err)
 	}
 	msg := nats.Msg{
-		Subject: metaSubject(w.bucket.name, encoded), Data: description,
-		Header: nats.Header{HeaderExpectedSubjectSequence: {"0"}},
+		Subject: MetaSubject(w.bucket.name, encoded), Data: description,
+		Header: nats.Header{HeaderExpectedSequence: {"0"}},
 	}
 	verdict, err := w.bucket.conn.PublishFirst(ctx, &msg)
 	switch {
 	case err != nil:
 		return w.failed(err)
-	case verdict == Full:
+	case verdict == report.Full:
 		return w.failed(ErrStreamFull)
-	case verdict == Taken:
+	case verdict == report.Taken:
 		return w.described(ctx)
 	}
 	return nil
@@ -197,7 +199,7 @@ func (w *ObjectWriter) Discard(ctx context.Context) error {
 		return nil
 	}
 	if w.foreign {
-		return w.bucket.purge(ctx, chunkSubject(w.bucket.name, w.mark))
+		return w.bucket.purge(ctx, ChunkSubject(w.bucket.name, w.mark))
 	}
 	return w.bucket.Remove(ctx, &Object{Name: w.name, mark: w.mark})
 }

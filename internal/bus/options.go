@@ -8,6 +8,8 @@ import (
 	"strings"
 	"time"
 
+	"dbrunner/contract"
+
 	"github.com/nats-io/nats.go"
 	"go.uber.org/zap"
 )
@@ -54,7 +56,7 @@ type Options struct {
 
 func (o *Options) setDefaults() {
 	setDefault(&o.URL, nats.DefaultURL)
-	setDefault(&o.Namespace, DefaultNamespace)
+	setDefault(&o.Namespace, contract.DefaultNamespace)
 	setDefault(&o.Instance, "client")
 	setDefault(&o.Name, o.Namespace+" "+o.Instance)
 	setDefault(&o.InboxPrefix, "_INBOX_"+o.Namespace+"_"+o.Instance)
@@ -69,6 +71,12 @@ func (o *Options) setDefaults() {
 	if o.Logger == nil {
 		o.Logger = zap.NewNop()
 	}
+}
+
+// WithDefaults returns the options with defaults in place of zero fields.
+func (o Options) WithDefaults() Options {
+	o.setDefaults()
+	return o
 }
 
 func setDefault[T comparable](value *T, fallback T) {

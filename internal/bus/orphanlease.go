@@ -66,7 +66,7 @@ func (i *Intake) leaseStray(ctx context.Context, m *StoredMessage, now time.Time
 
 // read reads what the bucket has, zero where that is no count.
 func (l *strayLease) read(ctx context.Context) (last *StoredMessage, count strayCount, err error) {
-	last, err = l.conn.GetMessage(ctx, l.conn.subjects.controlStream(), GetRequest{LastFor: l.conn.subjects.controlKey(l.key)})
+	last, err = GetMessage(ctx, l.conn, ControlStream(l.conn.Subjects()), GetRequest{LastFor: ControlKey(l.conn.Subjects(), l.key)})
 	if err != nil {
 		return nil, count, fmt.Errorf("read the deliveries of a message: %w", err)
 	}
@@ -82,12 +82,12 @@ func (l *strayLease) write(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	ack, err := l.conn.pub.send(ctx, &nats.Msg{
-		Subject: l.conn.controlSubject(l.key), Data: body,
-		Header: nats.Header{HeaderExpectedSubjectSequence: {strconv.FormatUint(l.sequence, 10)}},
+	ack, err := l.conn.Publish(ctx, &nats.Msg{
+		Subject: ControlSubject(l.conn, l.key), Data: body,
+		Header: nats.Header{HeaderExpectedSequence: {strconv.FormatUint(l.sequence, 10)}},
 	})
 	switch {
-	case hasCode(err, codeWrongLastSequence):
+	case HasCode(err, codeWrongLastSequence):
 		return errStrayTaken
 	case err != nil:
 		return fmt.Errorf("count a delivery of a message: %w", err)

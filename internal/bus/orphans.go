@@ -52,11 +52,11 @@ func (p *pull) scanForOrphans(ctx context.Context, now time.Time) {
 // findOrphans lists messages of the lane at or below the consumer's acknowledgement floor, oldest first, and returns the
 // server's time.
 func (i *Intake) findOrphans(ctx context.Context) ([]*StoredMessage, time.Time, error) {
-	consumer, err := i.conn.consumerInfo(ctx, i.stream, i.name)
+	consumer, err := ConsumerInfo(ctx, i.conn, i.stream, i.name)
 	if err != nil {
 		return nil, time.Time{}, err
 	}
-	stream, err := i.conn.streamInfo(ctx, i.stream)
+	stream, err := StreamInfo(ctx, i.conn, i.stream)
 	if err != nil {
 		return nil, time.Time{}, err
 	}
@@ -65,9 +65,9 @@ func (i *Intake) findOrphans(ctx context.Context) ([]*StoredMessage, time.Time, 
 		return nil, stream.TimeStamp, nil // as nearly always
 	}
 	var found []*StoredMessage
-	for _, filter := range filters(&consumer.Config) {
+	for _, filter := range Filters(&consumer.Config) {
 		for next := stream.State.FirstSeq; len(found) < maxStrays; {
-			m, err := i.conn.GetMessage(ctx, i.stream, GetRequest{Sequence: next, NextFor: filter})
+			m, err := GetMessage(ctx, i.conn, i.stream, GetRequest{Sequence: next, NextFor: filter})
 			if err != nil {
 				return nil, time.Time{}, err
 			}
@@ -160,7 +160,7 @@ func (p *pull) redeliverOrphan(m *StoredMessage, lease *strayLease) {
 			stray.msg.Header = headers
 		}
 	}
-	stray.database, stray.kind, _ = p.conn.subjects.SplitJob(m.Subject)
+	stray.database, stray.kind, _ = p.conn.Subjects().SplitJob(m.Subject)
 	p.intake.log.Warn("a message was left behind in the queue and would not be delivered any more: taking it up again",
 		zap.Uint64("sequence", m.Sequence), zap.Uint64("deliveries", number))
 	p.intake.count(func(s *IntakeState) { s.Handled++; s.Orphans++ })

@@ -11,27 +11,27 @@ import (
 )
 
 func rightsWanted() bus.RightsOptions {
-	return bus.RightsOptions{Topology: topology(), Create: true, Run: true, ReplyPrefixes: []string{"flows.answers."}}
+	return bus.RightsOptions{Topology: bustest.Topology(), Create: true, Run: true, ReplyPrefixes: []string{"flows.answers."}}
 }
 
 // A try leaves nothing behind: no message, no purge, no answer to anybody, whatever the rights are.
 func TestTryRightsHasNoEffect(t *testing.T) {
 	t.Parallel()
-	b := setup(t)
-	b.publish(t, "query", 3)
-	_, err := b.conn.Results(database).Store(t.Context(), "kept", []byte("{}"))
+	b := bustest.Setup(t)
+	b.Publish(t, "query", 3)
+	_, err := bus.ResultsOf(b.Conn, database).Store(t.Context(), "kept", []byte("{}"))
 	require.NoError(t, err)
-	everything, err := b.plain.SubscribeSync("dbrunner.>")
+	everything, err := b.Plain.SubscribeSync("dbrunner.>")
 	require.NoError(t, err)
-	require.NoError(t, b.plain.Flush())
+	require.NoError(t, b.Plain.Flush())
 
-	rights, err := bus.ProbePermissions(t.Context(), bus.Options{URL: b.node.ClientURL(), Instance: "tester"}, bus.RunnerPermissions(bus.Options{Instance: "tester"}, rightsWanted()))
+	rights, err := bus.ProbePermissions(t.Context(), bus.Options{URL: b.Node.ClientURL(), Instance: "tester"}, bus.RunnerPermissions(bus.Options{Instance: "tester"}, rightsWanted()))
 	require.NoError(t, err)
 	require.Greater(t, len(rights), 50)
 	for _, r := range rights {
 		require.Equal(t, bus.RightGranted, r.State, r.String())
 	}
-	require.NoError(t, b.plain.Flush())
+	require.NoError(t, b.Plain.Flush())
 	heard, _, err := everything.Pending()
 	require.NoError(t, err)
 	require.Zero(t, heard)
@@ -39,11 +39,11 @@ func TestTryRightsHasNoEffect(t *testing.T) {
 		"DBRUNNER_JOBS_demo": 3, "DBRUNNER_RESULTS_demo": 1, "DBRUNNER_DEAD": 0, "DBRUNNER_HEALTH": 0, "KV_DBRUNNER_CONTROL": 0,
 		"OBJ_DBRUNNER_ROWS": 0, "OBJ_DBRUNNER_PARAMS": 0,
 	} {
-		s, err := b.js.Stream(t.Context(), stream)
+		s, err := b.JS.Stream(t.Context(), stream)
 		require.NoError(t, err)
 		require.Equal(t, messages, s.CachedInfo().State.Msgs, stream)
 	}
-	differences, err := b.conn.Diff(t.Context(), topology())
+	differences, err := bus.Diff(t.Context(), b.Conn, bustest.Topology())
 	require.NoError(t, err)
 	require.Empty(t, differences)
 }

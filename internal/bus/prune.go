@@ -33,18 +33,18 @@ type StreamView struct {
 }
 
 // Show lists the streams and consumers of our namespace, also those that the topology does not name.
-func (c *Conn) Show(ctx context.Context, t Topology) ([]StreamView, error) {
-	w, err := c.want(t)
+func Show(ctx context.Context, c *Conn, t Topology) ([]StreamView, error) {
+	w, err := wantedFrom(c, t)
 	if err != nil {
 		return nil, err
 	}
-	infos, err := c.ourStreams(ctx)
+	infos, err := ourStreams(ctx, c)
 	if err != nil {
 		return nil, err
 	}
 	views := make([]StreamView, 0, len(infos))
 	for _, info := range infos {
-		view, err := c.viewStream(ctx, &w, info)
+		view, err := viewStream(ctx, c, &w, info)
 		if err != nil {
 			return nil, err
 		}
@@ -53,7 +53,7 @@ func (c *Conn) Show(ctx context.Context, t Topology) ([]StreamView, error) {
 	return views, nil
 }
 
-func (c *Conn) viewStream(ctx context.Context, w *wanted, info *jetstream.StreamInfo) (StreamView, error) {
+func viewStream(ctx context.Context, c *Conn, w *wanted, info *jetstream.StreamInfo) (StreamView, error) {
 	view := StreamView{
 		Name: info.Config.Name, Subjects: info.Config.Subjects, Configured: w.hasStream(info.Config.Name),
 		Messages: info.State.Msgs, Bytes: info.State.Bytes, Replicas: info.Config.Replicas,
@@ -61,13 +61,13 @@ func (c *Conn) viewStream(ctx context.Context, w *wanted, info *jetstream.Stream
 	if info.Cluster != nil {
 		view.Leader = info.Cluster.Leader
 	}
-	consumers, err := c.consumersOf(ctx, info.Config.Name)
+	consumers, err := consumersOf(ctx, c, info.Config.Name)
 	if err != nil {
 		return view, err
 	}
 	for _, ci := range consumers {
 		view.Consumers = append(view.Consumers, ConsumerView{
-			Name: ci.Name, Filters: filters(&ci.Config), Configured: w.hasConsumer(info.Config.Name, ci.Name),
+			Name: ci.Name, Filters: Filters(&ci.Config), Configured: w.hasConsumer(info.Config.Name, ci.Name),
 			Waiting: ci.NumPending, Held: ci.NumAckPending, Redelivered: ci.NumRedelivered, PullRequests: ci.NumWaiting,
 		})
 	}
@@ -85,21 +85,21 @@ func (w *wanted) hasConsumer(stream, name string) bool {
 // Prune removes the streams and consumers of our namespace that the topology does not name. What is in use, by messages,
 // by requests that wait for messages or by a runner that has not said goodbye, is only removed by force. A consumer
 // whose messages wait is not even removed by force: the server would keep them and deliver them to nobody.
-func (c *Conn) Prune(ctx context.Context, t Topology, force bool) ([]Change, error) {
-	return c.prune(ctx, t, &pruner{conn: c, force: force})
+func Prune(ctx context.Context, c *Conn, t Topology, force bool) ([]Change, error) {
+	return prune(ctx, c, t, &pruner{conn: c, force: force})
 }
 
 // PlanPrune returns what Prune would do, with what each stream and consumer holds, and does nothing.
-func (c *Conn) PlanPrune(ctx context.Context, t Topology, force bool) ([]Change, error) {
-	return c.prune(ctx, t, &pruner{conn: c, force: force, plan: true})
+func PlanPrune(ctx context.Context, c *Conn, t Topology, force bool) ([]Change, error) {
+	return prune(ctx, c, t, &pruner{conn: c, force: force, plan: true})
 }
 
-func (c *Conn) prune(ctx context.Context, t Topology, p *pruner) ([]Change, error) {
-	w, err := c.want(t)
+func prune(ctx context.Context, c *Conn, t Topology, p *pruner) ([]Change, error) {
+	w, err := wantedFrom(c, t)
 	if err != nil {
 		return nil, err
 	}
-	infos, err := c.ourStreams(ctx)
+	infos, err := ourStreams(ctx, c)
 	if err != nil {
 		return nil, err
 	}
@@ -122,34 +122,32 @@ type page struct {
 }
 
 // ourStreams are the streams of our names that carry our mark.
-func (c *Conn) ourStreams(ctx context.Context) ([]*jetstream.StreamInfo, error) {
+func ourStreams(ctx context.Context, c *Conn) ([]*jetstream.StreamInfo, error) {
 	all, err := paged(func(offset int) ([]*jetstream.StreamInfo, page, error) {
 		var answer struct {
 			page
 			Streams []*jetstream.StreamInfo `json:"streams"`
 		}
-		err := c.RequestRetry(ctx, "STREAM.LIST", map[string]int{"offset": offset}, &answer)
+		err := c.APIRetry(ctx, "STREAM.LIST", map[string]int{"offset": offset}, &answer)
 		return answer.Streams, answer.page, err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("list streams: %w", err)
 	}
-	prefix := c.subjects.Prefix()
 	all = slices.DeleteFunc(all, func(info *jetstream.StreamInfo) bool {
-		name := strings.TrimPrefix(strings.TrimPrefix(info.Config.Name, bucketPrefix), objectPrefix)
-		return !strings.HasPrefix(name, prefix) || !c.ours(info.Config.Metadata)
+		return !InNamespace(c.Subjects(), info.Config.Name) || !carriesMark(c, info.Config.Metadata)
 	})
 	slices.SortFunc(all, func(a, b *jetstream.StreamInfo) int { return strings.Compare(a.Config.Name, b.Config.Name) })
 	return all, nil
 }
 
-func (c *Conn) consumersOf(ctx context.Context, stream string) ([]*jetstream.ConsumerInfo, error) {
+func consumersOf(ctx context.Context, c *Conn, stream string) ([]*jetstream.ConsumerInfo, error) {
 	all, err := paged(func(offset int) ([]*jetstream.ConsumerInfo, page, error) {
 		var answer struct {
 			page
 			Consumers []*jetstream.ConsumerInfo `json:"consumers"`
 		}
-		err := c.RequestRetry(ctx, "CONSUMER.LIST."+stream, map[string]int{"offset": offset}, &answer)
+		err := c.APIRetry(ctx, "CONSUMER.LIST."+stream, map[string]int{"offset": offset}, &answer)
 		return answer.Consumers, answer.page, err
 	})
 	if err != nil {

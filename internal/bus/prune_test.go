@@ -16,7 +16,7 @@ import (
 
 // withOther is the topology with one more database, which a second runner serves.
 func withOther() bus.Topology {
-	two := topology()
+	two := bustest.Topology()
 	two.Databases = append(two.Databases, bus.DatabaseTopology{
 		Name: "other_db", Lanes: []bus.LaneTopology{{Name: "work", Kinds: []string{"query"}}},
 	})
@@ -39,12 +39,12 @@ func TestPruneKeepsWhatIsInUse(t *testing.T) {
 	t.Parallel()
 	jobs, results := "stream DBRUNNER_JOBS_other_db", "stream DBRUNNER_RESULTS_other_db"
 	for name, c := range map[string]struct {
-		use  func(*testing.T, *bundle)
+		use  func(*testing.T, *bustest.Bundle)
 		kept map[string]string // by resource
 	}{
 		"a waiting request": {
-			use: func(t *testing.T, b *bundle) {
-				o, err := b.js.Consumer(t.Context(), "DBRUNNER_JOBS_other_db", "work")
+			use: func(t *testing.T, b *bustest.Bundle) {
+				o, err := b.JS.Consumer(t.Context(), "DBRUNNER_JOBS_other_db", "work")
 				require.NoError(t, err)
 				batch, err := o.Fetch(1, jetstream.FetchMaxWait(time.Minute))
 				require.NoError(t, err)
@@ -57,10 +57,10 @@ func TestPruneKeepsWhatIsInUse(t *testing.T) {
 			kept: map[string]string{jobs: "1 requests wait for its messages"},
 		},
 		"a held message": {
-			use: func(t *testing.T, b *bundle) {
-				_, err := b.js.Publish(t.Context(), "dbrunner.jobs.other_db.query", nil)
+			use: func(t *testing.T, b *bustest.Bundle) {
+				_, err := b.JS.Publish(t.Context(), "dbrunner.jobs.other_db.query", nil)
 				require.NoError(t, err)
-				o, err := b.js.Consumer(t.Context(), "DBRUNNER_JOBS_other_db", "work")
+				o, err := b.JS.Consumer(t.Context(), "DBRUNNER_JOBS_other_db", "work")
 				require.NoError(t, err)
 				_, err = o.Next()
 				require.NoError(t, err)
@@ -68,29 +68,29 @@ func TestPruneKeepsWhatIsInUse(t *testing.T) {
 			kept: map[string]string{jobs: "it holds 1 messages, runners hold 1 of its messages"},
 		},
 		"a result": {
-			use: func(t *testing.T, b *bundle) {
-				_, err := b.js.Publish(t.Context(), "dbrunner.store.other_db.a", []byte("{}"))
+			use: func(t *testing.T, b *bustest.Bundle) {
+				_, err := b.JS.Publish(t.Context(), "dbrunner.store.other_db.a", []byte("{}"))
 				require.NoError(t, err)
 			},
 			kept: map[string]string{results: "it holds 1 messages"},
 		},
 		"a heartbeat": {
-			use: func(t *testing.T, b *bundle) {
+			use: func(t *testing.T, b *bustest.Bundle) {
 				beat(t, b, "r2", "running", "other_db")
 				beat(t, b, "r3", "running", "demo")
 			},
 			kept: map[string]string{jobs: "served by runner r2", results: "served by runner r2"},
 		},
-		"a runner that has stopped": {use: func(t *testing.T, b *bundle) { beat(t, b, "r2", "stopped", "other_db") }},
+		"a runner that has stopped": {use: func(t *testing.T, b *bustest.Bundle) { beat(t, b, "r2", "stopped", "other_db") }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			b := setupOn(t, bustest.Server(t), withOther())
+			b := bustest.SetupOn(t, bustest.Server(t), withOther())
 			c.use(t, b)
-			planned, err := b.conn.PlanPrune(t.Context(), topology(), false)
+			planned, err := bus.PlanPrune(t.Context(), b.Conn, bustest.Topology(), false)
 			require.NoError(t, err)
-			require.NoError(t, b.conn.Manage(t.Context(), withOther()), "nothing was removed")
-			changes, err := b.conn.Prune(t.Context(), topology(), false)
+			require.NoError(t, bus.Manage(t.Context(), b.Conn, withOther()), "nothing was removed")
+			changes, err := bus.Prune(t.Context(), b.Conn, bustest.Topology(), false)
 			require.NoError(t, err)
 			for _, resource := range []string{jobs, results} {
 				done, plan := byResource(t, changes, resource), byResource(t, planned, resource)
@@ -103,9 +103,9 @@ func TestPruneKeepsWhatIsInUse(t *testing.T) {
 				require.Equal(t, "removed", done.What)
 				require.Contains(t, plan.What, "would be removed: no messages")
 			}
-			planned, err = b.conn.PlanPrune(t.Context(), topology(), true)
+			planned, err = bus.PlanPrune(t.Context(), b.Conn, bustest.Topology(), true)
 			require.NoError(t, err)
-			changes, err = b.conn.Prune(t.Context(), topology(), true)
+			changes, err = bus.Prune(t.Context(), b.Conn, bustest.Topology(), true)
 			require.NoError(t, err)
 			require.Len(t, changes, len(c.kept))
 			for resource, why := range c.kept {
@@ -116,26 +116,26 @@ func TestPruneKeepsWhatIsInUse(t *testing.T) {
 	}
 }
 
-func beat(t *testing.T, b *bundle, instance, state, name string) {
+func beat(t *testing.T, b *bustest.Bundle, instance, state, name string) {
 	t.Helper()
 	body, err := json.Marshal(map[string]any{"instance": instance, "state": state, "databases": []any{map[string]any{"name": name}}})
 	require.NoError(t, err)
-	_, err = b.js.Publish(t.Context(), "dbrunner.health.runner."+instance, body)
+	_, err = b.JS.Publish(t.Context(), "dbrunner.health.runner."+instance, body)
 	require.NoError(t, err)
 }
 
 // TestPruneNeverStrandsJobs: a consumer whose jobs wait stays, also by force; the server would keep them for nobody.
 func TestPruneNeverStrandsJobs(t *testing.T) {
 	t.Parallel()
-	b := setup(t)
-	fewer := topology()
+	b := bustest.Setup(t)
+	fewer := bustest.Topology()
 	fewer.Databases[0].Lanes = fewer.Databases[0].Lanes[:2] // without the lane of kind health
-	_, err := b.js.Publish(t.Context(), "dbrunner.jobs.demo.health", nil)
+	_, err := b.JS.Publish(t.Context(), "dbrunner.jobs.demo.health", nil)
 	require.NoError(t, err)
 	for _, force := range []bool{false, true} {
 		for _, do := range []func() ([]bus.Change, error){
-			func() ([]bus.Change, error) { return b.conn.PlanPrune(t.Context(), fewer, force) },
-			func() ([]bus.Change, error) { return b.conn.Prune(t.Context(), fewer, force) },
+			func() ([]bus.Change, error) { return bus.PlanPrune(t.Context(), b.Conn, fewer, force) },
+			func() ([]bus.Change, error) { return bus.Prune(t.Context(), b.Conn, fewer, force) },
 		} {
 			changes, err := do()
 			require.NoError(t, err)
@@ -144,10 +144,10 @@ func TestPruneNeverStrandsJobs(t *testing.T) {
 			require.Contains(t, changes[0].What, "kept: 1 jobs wait for it, which no other consumer would deliver")
 		}
 	}
-	s, err := b.js.Stream(t.Context(), "DBRUNNER_JOBS_demo")
+	s, err := b.JS.Stream(t.Context(), "DBRUNNER_JOBS_demo")
 	require.NoError(t, err)
 	require.NoError(t, s.Purge(t.Context()))
-	changes, err := b.conn.Prune(t.Context(), fewer, false)
+	changes, err := bus.Prune(t.Context(), b.Conn, fewer, false)
 	require.NoError(t, err)
 	require.Equal(t, []bus.Change{{Resource: "consumer DBRUNNER_JOBS_demo/health", What: "removed", Done: true}}, changes)
 }
@@ -155,23 +155,23 @@ func TestPruneNeverStrandsJobs(t *testing.T) {
 // TestPlanApplyChangesNothing and names what Apply does.
 func TestPlanApplyChangesNothing(t *testing.T) {
 	t.Parallel()
-	conn, _ := connect(t, bustest.Server(t).ClientURL())
-	planned, err := conn.PlanApply(t.Context(), topology())
+	conn, _ := bustest.Connect(t, bustest.Server(t).ClientURL())
+	planned, err := bus.PlanApply(t.Context(), conn, bustest.Topology())
 	require.NoError(t, err)
 	require.Len(t, planned, 10)
 	for _, c := range planned {
 		require.Equal(t, "would be created", c.What)
 	}
-	require.ErrorContains(t, conn.Verify(t.Context(), topology()), "stream DBRUNNER_JOBS_demo is missing")
-	require.NoError(t, conn.Manage(t.Context(), topology()))
-	top := topology()
+	require.ErrorContains(t, bus.Verify(t.Context(), conn, bustest.Topology()), "stream DBRUNNER_JOBS_demo is missing")
+	require.NoError(t, bus.Manage(t.Context(), conn, bustest.Topology()))
+	top := bustest.Topology()
 	top.AckWait, top.Dead.MaxBytes = 5*time.Second, 1<<20
-	planned, err = conn.PlanApply(t.Context(), top)
+	planned, err = bus.PlanApply(t.Context(), conn, top)
 	require.NoError(t, err)
 	require.Equal(t, "would be changed max_bytes from 1073741824 to 1048576", byResource(t, planned, "stream DBRUNNER_DEAD").What)
 	require.Equal(t, "would be changed ack_wait from 10s to 5s", byResource(t, planned, "consumer DBRUNNER_JOBS_demo/work").What)
-	require.NoError(t, conn.Verify(t.Context(), topology()))
-	changes, err := conn.Apply(t.Context(), top)
+	require.NoError(t, bus.Verify(t.Context(), conn, bustest.Topology()))
+	changes, err := bus.Apply(t.Context(), conn, top)
 	require.NoError(t, err)
 	require.Len(t, changes, len(planned))
 	for _, c := range changes {
@@ -188,12 +188,12 @@ func TestARefusedInboxIsNamed(t *testing.T) {
 	as := func(prefix string) func(*bus.Options) {
 		return func(o *bus.Options) { o.User, o.Password, o.InboxPrefix = "u", "p", prefix }
 	}
-	conn, _ := connect(t, node.ClientURL(), as("_INBOX.Another"))
+	conn, _ := bustest.Connect(t, node.ClientURL(), as("_INBOX.Another"))
 	err := conn.CheckInbox(t.Context())
 	var refused *bus.ConnectError
 	require.ErrorAs(t, err, &refused)
 	require.Contains(t, refused.Reason, "refuses to subscribe _INBOX.Another.>")
 	require.True(t, strings.Contains(refused.Remedy, "--inbox-prefix") && strings.Contains(refused.Remedy, "nats.inbox_prefix"))
-	conn, _ = connect(t, node.ClientURL(), as("_INBOX.own"))
+	conn, _ = bustest.Connect(t, node.ClientURL(), as("_INBOX.own"))
 	require.NoError(t, conn.CheckInbox(t.Context()))
 }

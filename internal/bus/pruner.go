@@ -42,7 +42,7 @@ func (p *pruner) remove(ctx context.Context, resource, call string, uses []strin
 	case p.plan:
 		return []Change{{Resource: resource, What: "would be removed: no messages, no waiting requests, no runner", Done: true}}, nil
 	}
-	if err := p.conn.RequestRetry(ctx, call, nil, nil); err != nil {
+	if err := p.conn.APIRetry(ctx, call, nil, nil); err != nil {
 		return nil, fmt.Errorf("delete %s: %w", resource, err)
 	}
 	return []Change{{Resource: resource, What: "removed", Done: true}}, nil
@@ -54,7 +54,7 @@ func (p *pruner) usesOfStream(ctx context.Context, info *jetstream.StreamInfo) (
 	if n := info.State.Msgs; n > 0 {
 		uses = append(uses, fmt.Sprintf("it holds %d messages", n))
 	}
-	consumers, err := p.conn.consumersOf(ctx, info.Config.Name)
+	consumers, err := consumersOf(ctx, p.conn, info.Config.Name)
 	if err != nil {
 		return nil, err
 	}
@@ -86,13 +86,13 @@ func usesOfConsumers(held, waiting int) []string {
 
 // consumers removes the consumers of a wanted stream that the topology does not name.
 func (p *pruner) consumers(ctx context.Context, w *wanted, stream string) ([]Change, error) {
-	infos, err := p.conn.consumersOf(ctx, stream)
+	infos, err := consumersOf(ctx, p.conn, stream)
 	if err != nil {
 		return nil, err
 	}
 	var changes []Change
 	for _, info := range infos {
-		if w.hasConsumer(stream, info.Name) || !p.conn.ours(info.Config.Metadata) {
+		if w.hasConsumer(stream, info.Name) || !carriesMark(p.conn, info.Config.Metadata) {
 			continue
 		}
 		resource := "consumer " + stream + "/" + info.Name
@@ -119,8 +119,8 @@ func (p *pruner) consumers(ctx context.Context, w *wanted, stream string) ([]Cha
 func (p *pruner) stranded(ctx context.Context, stream string, info *jetstream.ConsumerInfo) (uint64, error) {
 	n := info.NumPending + uint64(max(info.NumAckPending, 0))
 	var stored uint64
-	for _, filter := range filters(&info.Config) {
-		counts, err := p.conn.subjectCounts(ctx, stream, filter)
+	for _, filter := range Filters(&info.Config) {
+		counts, err := subjectCounts(ctx, p.conn, stream, filter)
 		if err != nil {
 			return 0, err
 		}
@@ -138,7 +138,7 @@ func (p *pruner) runnersOf(ctx context.Context, stream string) ([]string, error)
 			return nil, fmt.Errorf("read the heartbeats, which say what is in use: %w", err)
 		}
 	}
-	s := p.conn.subjects
+	s := p.conn.Subjects()
 	for _, prefix := range []string{s.JobsStream(""), s.ResultsStream("")} {
 		if database, ok := strings.CutPrefix(stream, prefix); ok {
 			return p.runners[database], nil
@@ -149,9 +149,9 @@ func (p *pruner) runnersOf(ctx context.Context, stream string) ([]string, error)
 
 func (p *pruner) readHeartbeats(ctx context.Context) error {
 	p.runners = make(map[string][]string)
-	filter := p.conn.subjects.RunnerHealth("*")
+	filter := p.conn.Subjects().RunnerHealth("*")
 	for next := uint64(1); ; {
-		m, err := p.conn.GetMessage(ctx, p.conn.subjects.HealthStream(), GetRequest{Sequence: next, NextFor: filter})
+		m, err := GetMessage(ctx, p.conn, p.conn.Subjects().HealthStream(), GetRequest{Sequence: next, NextFor: filter})
 		if errors.Is(err, ErrNotFound) || err == nil && m == nil {
 			return nil
 		}

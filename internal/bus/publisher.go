@@ -94,8 +94,8 @@ func (p *publisher) interrupt() {
 	}
 }
 
-// puback is the answer to a publish.
-type puback struct {
+// Ack is the answer to a publish.
+type Ack struct {
 	Sequence  uint64    `json:"seq"`
 	Duplicate bool      `json:"duplicate"`
 	Error     *APIError `json:"error,omitempty"`
@@ -103,12 +103,12 @@ type puback struct {
 
 // send publishes once and waits for the answer: an *APIError if the server refused, ErrNoStream if no stream
 // takes the subject, errNoAnswer if nobody knows.
-func (p *publisher) send(ctx context.Context, msg *nats.Msg) (puback, error) {
+func (p *publisher) send(ctx context.Context, msg *nats.Msg) (Ack, error) {
 	answer, err := p.ask(ctx, msg)
 	if err != nil {
-		return puback{}, err
+		return Ack{}, err
 	}
-	return readPuback(answer)
+	return readAck(answer)
 }
 
 // ask publishes once and returns the answer: ErrNoStream if nobody listens to the subject, errNoAnswer if none came.
@@ -120,20 +120,19 @@ func (p *publisher) ask(ctx context.Context, msg *nats.Msg) (*nats.Msg, error) {
 	return sent.wait(ctx)
 }
 
-// PendingPublish is a publish that the server has not answered yet. Its owner calls Wait: until then it takes one of
-// Options.MaxInFlight.
-type PendingPublish struct {
+// Posted is a publish whose answer is still out. Whoever has one waits for it: until then it takes a slot.
+type Posted struct {
 	p  *publisher
 	w  *waiter
 	id uint64
 }
 
 // post publishes once and does not wait for the answer. The message's payload may be used again at once.
-func (p *publisher) post(ctx context.Context, msg *nats.Msg) (PendingPublish, error) {
+func (p *publisher) post(ctx context.Context, msg *nats.Msg) (Posted, error) {
 	select {
 	case p.slots <- struct{}{}:
 	case <-ctx.Done():
-		return PendingPublish{}, ctx.Err()
+		return Posted{}, ctx.Err()
 	}
 	w := p.free.Get().(*waiter)
 	id := p.register(w)
@@ -144,13 +143,22 @@ func (p *publisher) post(ctx context.Context, msg *nats.Msg) (PendingPublish, er
 		if errors.Is(err, nats.ErrMaxPayload) {
 			err = errors.Join(ErrTooLarge, err)
 		}
-		return PendingPublish{}, closedAs(err)
+		return Posted{}, ClosedAs(err)
 	}
-	return PendingPublish{p, w, id}, nil
+	return Posted{p, w, id}, nil
+}
+
+// Wait returns nil once the stream has the message, and the errors of Conn.Publish.
+func (s Posted) Wait(ctx context.Context) error {
+	answer, err := s.wait(ctx)
+	if err == nil {
+		_, err = readAck(answer)
+	}
+	return err
 }
 
 // wait returns the answer; see ask.
-func (s PendingPublish) wait(ctx context.Context) (*nats.Msg, error) {
+func (s Posted) wait(ctx context.Context) (*nats.Msg, error) {
 	defer func() { <-s.p.slots }()
 	s.w.timer.Reset(publishTimeout)
 	select {
@@ -198,23 +206,23 @@ func answered(m *nats.Msg) (*nats.Msg, error) {
 	return m, nil
 }
 
-func readPuback(m *nats.Msg) (puback, error) {
-	if sequence, plain := plainPuback(m.Data); plain {
-		return puback{Sequence: sequence}, nil
+func readAck(m *nats.Msg) (Ack, error) {
+	if sequence, plain := plainAck(m.Data); plain {
+		return Ack{Sequence: sequence}, nil
 	}
-	var ack puback
+	var ack Ack
 	if err := json.Unmarshal(m.Data, &ack); err != nil {
-		return puback{}, fmt.Errorf("answer to a publish: %w", err)
+		return Ack{}, fmt.Errorf("answer to a publish: %w", err)
 	}
 	if ack.Error != nil {
-		return puback{}, ack.Error
+		return Ack{}, ack.Error
 	}
 	return ack, nil
 }
 
-// plainPuback reads the answer that nearly every publish gets, {"stream":"<name>","seq":<n>}, in which nothing but the
+// plainAck reads the answer that nearly every publish gets, {"stream":"<name>","seq":<n>}, in which nothing but the
 // sequence is news. Everything else is for the decoder.
-func plainPuback(answer []byte) (sequence uint64, plain bool) {
+func plainAck(answer []byte) (sequence uint64, plain bool) {
 	rest, ok := bytes.CutPrefix(answer, []byte(`{"stream":"`))
 	if !ok {
 		return 0, false
@@ -239,42 +247,4 @@ func plainPuback(answer []byte) (sequence uint64, plain bool) {
 // perSubject reports whether the stream is full for this one subject only.
 func (e *APIError) perSubject() bool {
 	return e.ErrCode == codeStoreFailed && strings.Contains(e.Description, perSubjectLimitFragment)
-}
-
-// uncertain reports whether a publish that is safe to repeat should be.
-func uncertain(err error) bool {
-	return errors.Is(err, errNoAnswer) || errors.Is(err, ErrNoStream) || IsTransient(err)
-}
-
-// PublishUntil publishes a message that is safe to repeat until judge says that its outcome is known, or the
-// context ends. Without a link it waits for one: what is sent into a lost one would come again behind our back.
-func (c *Conn) PublishUntil(ctx context.Context, msg *nats.Msg, judge func(error) (again bool, _ error)) error {
-	for attempt := 0; ; attempt++ {
-		if err := c.AwaitLink(ctx); err != nil {
-			return err
-		}
-		_, err := c.pub.send(ctx, msg)
-		again, err := judge(err)
-		if !again {
-			return err
-		}
-		if waitErr := Pause(ctx, Backoff(attempt, 2*time.Millisecond, time.Second)); waitErr != nil {
-			return errors.Join(waitErr, err)
-		}
-	}
-}
-
-// Post publishes once and does not wait for the answer. The message's payload may be used again immediately.
-func (c *Conn) Post(ctx context.Context, msg *nats.Msg) (PendingPublish, error) {
-	return c.pub.post(ctx, msg)
-}
-
-// Wait returns nil once the stream has stored the message, an *APIError if it refused it, ErrNoStream if no stream takes the
-// subject, and any other error if nobody knows.
-func (s PendingPublish) Wait(ctx context.Context) error {
-	answer, err := s.wait(ctx)
-	if err == nil {
-		_, err = readPuback(answer)
-	}
-	return err
 }

@@ -70,12 +70,12 @@ func newPull(i *Intake, credits <-chan int, handle func(*Message)) *pull {
 	}
 	p.linger.Stop()
 	p.credit.baseSlots = i.steady
-	p.vigil = newVigil(i.AckWait(), i.conn.opts.Now())
+	p.vigil = newVigil(i.AckWait(), i.conn.Now())
 	return p
 }
 
 func (p *pull) run(ctx context.Context) error {
-	link, unwatch := p.conn.watch()
+	link, unwatch := p.conn.WatchLink()
 	defer unwatch()
 	defer p.linger.Stop()
 	tick := time.NewTicker(min(p.intake.times.heartbeat/3, max(p.intake.AckWait()/turnPart, time.Millisecond)))
@@ -103,7 +103,7 @@ func (p *pull) run(ctx context.Context) error {
 			p.request(ctx, n)
 		case <-tick.C:
 			now := time.Now() // the tick may have waited
-			p.vigil.observe(p.conn.opts.Now())
+			p.vigil.observe(p.conn.Now())
 			p.tick(ctx, now)
 		case <-ctx.Done():
 			continue
@@ -169,7 +169,7 @@ func (p *pull) receive(ctx context.Context, m *nats.Msg) {
 // dispatch tells jobs from status messages. Nothing but the reply subject decides: a job may carry any header.
 func (p *pull) dispatch(ctx context.Context, m *nats.Msg) {
 	p.alive = time.Now()
-	now := p.conn.opts.Now()
+	now := p.conn.Now()
 	p.vigil.observe(now)
 	info, isJob := parseAck(m.Reply)
 	if !isJob {
@@ -180,7 +180,7 @@ func (p *pull) dispatch(ctx context.Context, m *nats.Msg) {
 	}
 	message := &Message{conn: p.conn, msg: m, ack: info}
 	var ok bool
-	message.database, message.kind, ok = p.conn.subjects.SplitJob(m.Subject)
+	message.database, message.kind, ok = p.conn.Subjects().SplitJob(m.Subject)
 	p.failures = 0
 	first := p.isFirst(info)
 	if p.doubt {
@@ -231,7 +231,7 @@ func (p *pull) leaveToExpire(m *Message) {
 
 // requeue hands back what nobody begins here.
 func (p *pull) handBack(m *Message, delay time.Duration) {
-	if p.vigil.stale(p.conn.opts.Now()) {
+	if p.vigil.stale(p.conn.Now()) {
 		p.leaveToExpire(m)
 		return
 	}
@@ -292,7 +292,7 @@ func (p *pull) stopLingering() {
 }
 
 func (p *pull) request(ctx context.Context, n int) {
-	if p.inbox == nil || n <= 0 || p.vigil.stale(p.conn.opts.Now()) { // what came now would be left alone, too
+	if p.inbox == nil || n <= 0 || p.vigil.stale(p.conn.Now()) { // what came now would be left alone, too
 		return
 	}
 	if p.credit.outstanding == 0 {
@@ -330,9 +330,9 @@ func (p *pull) send(ctx context.Context, n int, expires time.Duration) {
 	body = append(body, '}')
 	p.inbox.request++
 	reply := p.inbox.subject + strconv.FormatUint(p.inbox.request, 36)
-	subject := p.conn.apiPrefix + "CONSUMER.MSG.NEXT." + p.intake.stream + "." + p.intake.name
-	if err := p.conn.nc.PublishRequest(subject, reply, body); err != nil {
-		p.beginRecovery(ctx, errorText(err))
+	subject := p.conn.APIPrefix() + "CONSUMER.MSG.NEXT." + p.intake.stream + "." + p.intake.name
+	if err := p.conn.NATS().PublishRequest(subject, reply, body); err != nil {
+		p.beginRecovery(ctx, ErrorText(err))
 		return
 	}
 	p.credit.ask(n, time.Now().Add(expires+t.silence).Unix())

@@ -18,11 +18,11 @@ func manageTogether(t *testing.T, url string, replicas, rounds int) {
 	const runners = 12
 	for round := range rounds {
 		namespace := fmt.Sprintf("round%d", round)
-		top := topology()
+		top := bustest.Topology()
 		top.Replicas = replicas
 		conns := make([]*bus.Conn, runners)
 		for i := range conns {
-			conns[i], _ = connect(t, url, func(o *bus.Options) {
+			conns[i], _ = bustest.Connect(t, url, func(o *bus.Options) {
 				o.Namespace, o.Instance = namespace, fmt.Sprintf("runner%d", i)
 			})
 		}
@@ -31,12 +31,12 @@ func manageTogether(t *testing.T, url string, replicas, rounds int) {
 		for _, conn := range conns {
 			all.Go(func() {
 				<-ready
-				assert.NoError(t, conn.Manage(t.Context(), top))
+				assert.NoError(t, bus.Manage(t.Context(), conn, top))
 			})
 		}
 		close(ready)
 		all.Wait()
-		require.NoError(t, conns[0].Verify(t.Context(), top))
+		require.NoError(t, bus.Verify(t.Context(), conns[0], top))
 		require.False(t, t.Failed(), "round %d", round)
 	}
 }

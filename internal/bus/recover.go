@@ -16,12 +16,12 @@ func (p *pull) open(ctx context.Context) {
 	b := &inbox{
 		arrived: make(chan *nats.Msg, inboxSize),
 		closed:  make(chan struct{}),
-		subject: p.conn.nc.NewInbox() + ".",
+		subject: p.conn.NATS().NewInbox() + ".",
 	}
-	p.renewals, _ = p.conn.link()
-	sub, err := p.conn.nc.ChanSubscribe(b.subject+"*", b.arrived)
+	p.renewals, _ = p.conn.Link()
+	sub, err := p.conn.NATS().ChanSubscribe(b.subject+"*", b.arrived)
 	if err != nil {
-		p.beginRecovery(ctx, errorText(err))
+		p.beginRecovery(ctx, ErrorText(err))
 		return
 	}
 	var once sync.Once // the library may say so twice
@@ -42,7 +42,7 @@ func (p *pull) beginRecovery(ctx context.Context, reason string) {
 	if p.inbox != nil {
 		p.draining, p.inbox = p.inbox, nil
 		p.drainUntil = time.Now().Add(p.intake.times.drain)
-		p.draining.finish(p.conn.nc.IsConnected())
+		p.draining.finish(p.conn.NATS().IsConnected())
 		return // drained goes on
 	}
 	if p.draining == nil {
@@ -125,7 +125,7 @@ func (i *Intake) findConsumer(ctx context.Context, wait time.Duration) (*jetstre
 		if err := i.conn.AwaitLink(ctx); err != nil {
 			return nil, err
 		}
-		if err := i.conn.awaitCancellations(ctx); err != nil {
+		if err := i.conn.Ready(ctx); err != nil {
 			return nil, err
 		}
 		info, err := i.lookOnce(ctx)
@@ -135,26 +135,26 @@ func (i *Intake) findConsumer(ctx context.Context, wait time.Duration) (*jetstre
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
-		i.enter(Recovering, errorText(err))
+		i.enter(Recovering, ErrorText(err))
 		wait = Backoff(attempt, 50*time.Millisecond, i.times.retry)
 	}
 }
 
 func (i *Intake) lookOnce(ctx context.Context) (*jetstream.ConsumerInfo, error) {
 	var info jetstream.ConsumerInfo
-	err := i.conn.Request(ctx, "CONSUMER.INFO."+i.stream+"."+i.name, nil, &info)
+	err := i.conn.API(ctx, "CONSUMER.INFO."+i.stream+"."+i.name, nil, &info)
 	if err == nil {
 		return &info, nil
 	}
-	plan := i.conn.currentPlan()
-	if !errors.Is(err, ErrNotFound) || plan == nil || !plan.create {
+	restore := i.conn.Restorer()
+	if !errors.Is(err, ErrNotFound) || restore == nil {
 		return nil, err
 	}
 	i.log.Error("the lane's consumer or stream was deleted: creating what is missing", zap.String("stream", i.stream))
-	if err := i.conn.ensure(ctx, plan.topology); err != nil {
+	if err := restore(ctx); err != nil {
 		return nil, err
 	}
-	if err := i.conn.Request(ctx, "CONSUMER.INFO."+i.stream+"."+i.name, nil, &info); err != nil {
+	if err := i.conn.API(ctx, "CONSUMER.INFO."+i.stream+"."+i.name, nil, &info); err != nil {
 		return nil, err
 	}
 	return &info, nil
@@ -163,7 +163,7 @@ func (i *Intake) lookOnce(ctx context.Context) (*jetstream.ConsumerInfo, error) 
 // linkChanged drops the inbox of an old link: the server that we are connected to now knows nothing of its
 // requests, or only half.
 func (p *pull) linkChanged(ctx context.Context) {
-	renewals, connected := p.conn.link()
+	renewals, connected := p.conn.Link()
 	switch {
 	case p.inbox == nil:
 	case !connected:
@@ -186,7 +186,7 @@ func (p *pull) tick(ctx context.Context, now time.Time) {
 	p.intake.count(func(s *IntakeState) { s.Outstanding = p.credit.outstanding })
 	switch {
 	case p.credit.outstanding > 0 && len(p.inbox.arrived) == 0 && now.Sub(p.alive) > p.intake.times.silence:
-		p.beginRecovery(ctx, p.conn.blame("the consumer is silent"))
+		p.beginRecovery(ctx, p.conn.Blame("the consumer is silent"))
 	case p.doubt:
 		p.inspect(ctx)
 	}

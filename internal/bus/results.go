@@ -5,14 +5,12 @@ import (
 	"fmt"
 	"sync/atomic"
 
+	"dbrunner/contract"
+	"dbrunner/internal/report"
+
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-
-	"dbrunner/contract"
 )
-
-// HeaderTraceParent holds the W3C trace context that a message belongs to.
-const HeaderTraceParent = contract.HeaderTraceParent
 
 // Results are the stored results of one database. It is safe for concurrent use.
 type Results struct {
@@ -26,34 +24,34 @@ type Results struct {
 	glances  directGets
 }
 
-// Results gives access to the stored results of a database.
-func (c *Conn) Results(database string) *Results {
-	stream := c.subjects.ResultsStream(database)
+// ResultsOf gives access to the stored results of a database.
+func ResultsOf(c *Conn, database string) *Results {
+	stream := c.Subjects().ResultsStream(database)
 	return &Results{
 		conn: c, database: database, stream: stream,
-		direct: c.apiPrefix + "DIRECT.GET." + stream + "." + c.subjects.Result(database, ""),
-		first:  nats.Header{HeaderExpectedSubjectSequence: {"0"}},
+		direct: c.APIPrefix() + "DIRECT.GET." + stream + "." + c.Subjects().Result(database, ""),
+		first:  nats.Header{HeaderExpectedSequence: {"0"}},
 	}
 }
 
 // Store offers the result of a job: the first writer wins. It publishes again while the outcome is not known, until
 // the context ends; so Taken may mean our own earlier attempt, and the caller compares the bytes. Many goroutines
 // may call it at once; Options.MaxInFlight bounds how many are under way.
-func (r *Results) Store(ctx context.Context, jobID string, body []byte) (StoreVerdict, error) {
+func (r *Results) Store(ctx context.Context, jobID string, body []byte) (report.StoreVerdict, error) {
 	return r.store(ctx, jobID, r.first, body)
 }
 
 // StoreTraced is Store with the W3C trace context that the result belongs to in its headers.
-func (r *Results) StoreTraced(ctx context.Context, jobID, traceParent string, body []byte) (StoreVerdict, error) {
-	return r.store(ctx, jobID, nats.Header{HeaderExpectedSubjectSequence: {"0"}, HeaderTraceParent: {traceParent}}, body)
+func (r *Results) StoreTraced(ctx context.Context, jobID, traceParent string, body []byte) (report.StoreVerdict, error) {
+	return r.store(ctx, jobID, nats.Header{HeaderExpectedSequence: {"0"}, contract.HeaderTraceParent: {traceParent}}, body)
 }
 
-func (r *Results) store(ctx context.Context, jobID string, header nats.Header, body []byte) (StoreVerdict, error) {
-	if err := checkID(jobID); err != nil {
+func (r *Results) store(ctx context.Context, jobID string, header nats.Header, body []byte) (report.StoreVerdict, error) {
+	if err := CheckID(jobID); err != nil {
 		return 0, err
 	}
 	// A message id would be answered "stored" although another payload is there, so there is none.
-	msg := nats.Msg{Subject: r.conn.subjects.Store(r.database, jobID), Header: header, Data: body}
+	msg := nats.Msg{Subject: r.conn.Subjects().Store(r.database, jobID), Header: header, Data: body}
 	verdict, err := r.conn.PublishFirst(ctx, &msg)
 	if err != nil {
 		return 0, fmt.Errorf("store the result of %s: %w", r.database, err)
@@ -64,10 +62,10 @@ func (r *Results) store(ctx context.Context, jobID string, header nats.Header, b
 // StoredResult returns the stored result of a job, nil if there is none. It asks the stream's leader: a direct get
 // may be answered by a replica that has not seen a result yet which others were already told of.
 func (r *Results) StoredResult(ctx context.Context, jobID string) ([]byte, error) {
-	if err := checkID(jobID); err != nil {
+	if err := CheckID(jobID); err != nil {
 		return nil, err
 	}
-	m, err := r.conn.GetMessage(ctx, r.stream, GetRequest{LastFor: r.conn.subjects.Result(r.database, jobID)})
+	m, err := GetMessage(ctx, r.conn, r.stream, GetRequest{LastFor: r.conn.Subjects().Result(r.database, jobID)})
 	if err != nil {
 		return nil, fmt.Errorf("read the stored result: %w", err)
 	}
@@ -83,10 +81,10 @@ func (r *Results) StoredResult(ctx context.Context, jobID string) ([]byte, error
 // GetDirect returns the stored result of a job from any replica, nil if it has none yet. For clients that ask
 // again anyway: it needs only the right to DIRECT.GET and spares the leader.
 func (r *Results) GetDirect(ctx context.Context, jobID string) ([]byte, error) {
-	if err := checkID(jobID); err != nil {
+	if err := CheckID(jobID); err != nil {
 		return nil, err
 	}
-	m, err := r.conn.directGet(ctx, r.direct+jobID, nil)
+	m, err := DirectGet(ctx, r.conn, r.direct+jobID, nil)
 	if err != nil || m == nil {
 		return nil, err
 	}
@@ -124,7 +122,7 @@ func share(n, limit uint64) float64 {
 
 // Room asks the server how full the results stream is.
 func (r *Results) Room(ctx context.Context) (Room, error) {
-	info, err := r.conn.streamInfo(ctx, r.stream)
+	info, err := StreamInfo(ctx, r.conn, r.stream)
 	if err != nil {
 		return Room{}, fmt.Errorf("room for results: %w", err)
 	}

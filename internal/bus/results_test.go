@@ -11,18 +11,21 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/stretchr/testify/require"
 
+	"dbrunner/contract"
 	"dbrunner/internal/bus"
+	"dbrunner/internal/bus/bustest"
+	"dbrunner/internal/report"
 )
 
 func TestFirstWriterWins(t *testing.T) {
 	t.Parallel()
-	b := setup(t)
+	b := bustest.Setup(t)
 	ctx := t.Context()
 	seen := make(chan *nats.Msg, 16)
-	sub, err := b.plain.ChanSubscribe("dbrunner.results.demo.*", seen)
+	sub, err := b.Plain.ChanSubscribe("dbrunner.results.demo.*", seen)
 	require.NoError(t, err)
-	require.NoError(t, b.plain.Flush())
-	results := b.conn.Results(database)
+	require.NoError(t, b.Plain.Flush())
+	results := bus.ResultsOf(b.Conn, database)
 
 	body, err := results.StoredResult(ctx, "a1")
 	require.NoError(t, err)
@@ -37,10 +40,10 @@ func TestFirstWriterWins(t *testing.T) {
 
 	verdict, err := results.Store(ctx, "a1", []byte("one"))
 	require.NoError(t, err)
-	require.Equal(t, bus.Stored, verdict)
+	require.Equal(t, report.Stored, verdict)
 	verdict, err = results.Store(ctx, "a1", []byte("two"))
 	require.NoError(t, err)
-	require.Equal(t, bus.Taken, verdict)
+	require.Equal(t, report.Taken, verdict)
 
 	for _, get := range []func(context.Context, string) ([]byte, error){results.StoredResult, results.GetDirect} {
 		body, err = get(ctx, "a1")
@@ -50,7 +53,7 @@ func TestFirstWriterWins(t *testing.T) {
 	found, err = results.HasResult(ctx, "a1")
 	require.NoError(t, err)
 	require.True(t, found)
-	_, err = b.conn.Results("nowhere").HasResult(ctx, "a1")
+	_, err = bus.ResultsOf(b.Conn, "nowhere").HasResult(ctx, "a1")
 	require.ErrorIs(t, err, bus.ErrNoStream)
 	_, err = results.HasResult(ctx, "a.1")
 	require.ErrorIs(t, err, bus.ErrSubject)
@@ -60,7 +63,7 @@ func TestFirstWriterWins(t *testing.T) {
 	require.NoError(t, sub.Unsubscribe())
 	require.Empty(t, seen, "a subscriber never sees the refused one")
 
-	stream, err := b.js.Stream(ctx, "DBRUNNER_RESULTS_demo")
+	stream, err := b.JS.Stream(ctx, "DBRUNNER_RESULTS_demo")
 	require.NoError(t, err)
 	stored, err := stream.GetLastMsgForSubject(ctx, "dbrunner.results.demo.a1")
 	require.NoError(t, err)
@@ -69,9 +72,9 @@ func TestFirstWriterWins(t *testing.T) {
 
 func TestRacingWritersHaveOneWinner(t *testing.T) {
 	t.Parallel()
-	b := setup(t)
-	other, _ := connect(t, b.node.ClientURL(), func(o *bus.Options) { o.Instance = "other" })
-	raceWriters(t, []*bus.Conn{b.conn, other}, 300, 3)
+	b := bustest.Setup(t)
+	other, _ := bustest.Connect(t, b.Node.ClientURL(), func(o *bus.Options) { o.Instance = "other" })
+	raceWriters(t, []*bus.Conn{b.Conn, other}, 300, 3)
 }
 
 // raceWriters stores n results by several writers at once and checks that each has exactly one winner, whose
@@ -80,7 +83,7 @@ func raceWriters(t *testing.T, conns []*bus.Conn, n, writers int) {
 	t.Helper()
 	type write struct {
 		body    string
-		verdict bus.StoreVerdict
+		verdict report.StoreVerdict
 		err     error
 	}
 	all := make([][]write, n)
@@ -92,7 +95,7 @@ func raceWriters(t *testing.T, conns []*bus.Conn, n, writers int) {
 			bound <- struct{}{}
 			wg.Go(func() {
 				defer func() { <-bound }()
-				results := conns[w%len(conns)].Results(database)
+				results := bus.ResultsOf(conns[w%len(conns)], database)
 				body := fmt.Sprintf("%d by %d", i, w)
 				verdict, err := results.Store(t.Context(), fmt.Sprintf("job%d", i), []byte(body))
 				all[i][w] = write{body, verdict, err}
@@ -101,16 +104,16 @@ func raceWriters(t *testing.T, conns []*bus.Conn, n, writers int) {
 	}
 	wg.Wait()
 	for i, writes := range all {
-		stored, err := conns[0].Results(database).StoredResult(t.Context(), fmt.Sprintf("job%d", i))
+		stored, err := bus.ResultsOf(conns[0], database).StoredResult(t.Context(), fmt.Sprintf("job%d", i))
 		require.NoError(t, err)
 		winners := 0
 		for _, w := range writes {
 			require.NoError(t, w.err)
-			if w.verdict == bus.Stored {
+			if w.verdict == report.Stored {
 				winners++
 				require.Equal(t, w.body, string(stored), "job %d: the winner's bytes are not the stored ones", i)
 			} else {
-				require.Equal(t, bus.Taken, w.verdict)
+				require.Equal(t, report.Taken, w.verdict)
 			}
 		}
 		// A writer whose answer was lost finds its own message and is told Taken.
@@ -121,20 +124,20 @@ func raceWriters(t *testing.T, conns []*bus.Conn, n, writers int) {
 
 func TestFullResultsStreamIsPurgedBeyondTheMinimumAge(t *testing.T) {
 	t.Parallel()
-	top := topology()
+	top := bustest.Topology()
 	top.Results.MaxCount = 100
-	b := setupTopology(t, top)
-	results := b.conn.Results(database)
-	store := func(id string) bus.StoreVerdict {
+	b := bustest.SetupOn(t, bustest.Server(t), top)
+	results := bus.ResultsOf(b.Conn, database)
+	store := func(id string) report.StoreVerdict {
 		verdict, err := results.Store(t.Context(), id, []byte("x"))
 		require.NoError(t, err)
 		return verdict
 	}
 	for i := range 100 {
-		require.Equal(t, bus.Stored, store(fmt.Sprintf("old%d", i)))
+		require.Equal(t, report.Stored, store(fmt.Sprintf("old%d", i)))
 	}
-	require.Equal(t, bus.Full, store("new"))
-	require.Equal(t, bus.Taken, store("old5"), "a taken subject is told apart from a full store")
+	require.Equal(t, report.Full, store("new"))
+	require.Equal(t, report.Taken, store("old5"), "a taken subject is told apart from a full store")
 	room, err := results.Room(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, uint64(100), room.Messages)
@@ -144,14 +147,14 @@ func TestFullResultsStreamIsPurgedBeyondTheMinimumAge(t *testing.T) {
 	purged, err := results.Purge(t.Context(), time.Hour)
 	require.NoError(t, err)
 	require.Zero(t, purged, "all are younger than the minimum age")
-	require.Equal(t, bus.Full, store("new"))
+	require.Equal(t, report.Full, store("new"))
 
 	purged, err = results.Purge(t.Context(), time.Nanosecond)
 	require.NoError(t, err)
 	require.Equal(t, uint64(30), purged, "down to 70 %")
 	require.Equal(t, uint64(30), results.Purged())
-	require.NotEmpty(t, b.logs.FilterMessageSnippet("purged").All())
-	require.Equal(t, bus.Stored, store("new"))
+	require.NotEmpty(t, b.Logs.FilterMessageSnippet("purged").All())
+	require.Equal(t, report.Stored, store("new"))
 	for id, want := range map[string]bool{"old29": false, "old30": true, "old99": true} {
 		body, err := results.StoredResult(t.Context(), id)
 		require.NoError(t, err)
@@ -164,10 +167,10 @@ func TestFullResultsStreamIsPurgedBeyondTheMinimumAge(t *testing.T) {
 
 func TestPurgeStopsAtTheMinimumAge(t *testing.T) {
 	t.Parallel()
-	top := topology()
+	top := bustest.Topology()
 	top.Results.MaxCount = 100
-	b := setupTopology(t, top)
-	results := b.conn.Results(database)
+	b := bustest.SetupOn(t, bustest.Server(t), top)
+	results := bus.ResultsOf(b.Conn, database)
 	for i := range 90 {
 		if i == 10 { // ten are older
 			time.Sleep(600 * time.Millisecond) // by the clock: age is what the test is about
@@ -182,15 +185,15 @@ func TestPurgeStopsAtTheMinimumAge(t *testing.T) {
 
 func TestPurgeByBytes(t *testing.T) {
 	t.Parallel()
-	top := topology()
+	top := bustest.Topology()
 	top.Results.MaxBytes = 200 << 10
-	b := setupTopology(t, top)
-	results := b.conn.Results(database)
+	b := bustest.SetupOn(t, bustest.Server(t), top)
+	results := bus.ResultsOf(b.Conn, database)
 	n := 0
 	for ; ; n++ {
 		verdict, err := results.Store(t.Context(), fmt.Sprintf("r%d", n), make([]byte, 1000))
 		require.NoError(t, err)
-		if verdict == bus.Full {
+		if verdict == report.Full {
 			break
 		}
 	}
@@ -204,10 +207,10 @@ func TestPurgeByBytes(t *testing.T) {
 
 func TestSeveralRunnersPurgeAtOnce(t *testing.T) {
 	t.Parallel()
-	top := topology()
+	top := bustest.Topology()
 	top.Results.MaxCount = 200
-	b := setupTopology(t, top)
-	results := b.conn.Results(database)
+	b := bustest.SetupOn(t, bustest.Server(t), top)
+	results := bus.ResultsOf(b.Conn, database)
 	for i := range 200 {
 		_, err := results.Store(t.Context(), fmt.Sprintf("r%d", i), []byte("x"))
 		require.NoError(t, err)
@@ -216,7 +219,7 @@ func TestSeveralRunnersPurgeAtOnce(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 8 {
 		wg.Go(func() {
-			n, err := b.conn.Results(database).Purge(context.Background(), 0)
+			n, err := bus.ResultsOf(b.Conn, database).Purge(context.Background(), 0)
 			if err == nil {
 				total.Add(n)
 			}
@@ -231,13 +234,13 @@ func TestSeveralRunnersPurgeAtOnce(t *testing.T) {
 
 func TestStoreWaitsOutARestart(t *testing.T) {
 	t.Parallel()
-	b := setup(t)
-	results := b.conn.Results(database)
+	b := bustest.Setup(t)
+	results := bus.ResultsOf(b.Conn, database)
 	_, err := results.Store(t.Context(), "before", []byte("x"))
 	require.NoError(t, err)
-	b.node.Stop()
+	b.Node.Stop()
 	type outcome struct {
-		verdict bus.StoreVerdict
+		verdict report.StoreVerdict
 		err     error
 	}
 	done := make(chan outcome, 1)
@@ -249,7 +252,7 @@ func TestStoreWaitsOutARestart(t *testing.T) {
 	defer cancel()
 	_, err = results.Store(ctx, "impatient", []byte("z"))
 	require.ErrorIs(t, err, context.DeadlineExceeded)
-	b.node.Start()
+	b.Node.Start()
 	select {
 	case o := <-done:
 		require.NoError(t, o.err)
@@ -263,29 +266,29 @@ func TestStoreWaitsOutARestart(t *testing.T) {
 
 func TestResultAboveTheLimitIsAnError(t *testing.T) {
 	t.Parallel()
-	b := setup(t)
-	_, err := b.conn.Results(database).Store(t.Context(), "big", make([]byte, b.conn.MaxPayload()+1))
+	b := bustest.Setup(t)
+	_, err := bus.ResultsOf(b.Conn, database).Store(t.Context(), "big", make([]byte, b.Conn.MaxPayload()+1))
 	require.ErrorIs(t, err, bus.ErrTooLarge)
-	_, err = b.conn.Results(database).Store(t.Context(), "a.b", nil)
+	_, err = bus.ResultsOf(b.Conn, database).Store(t.Context(), "a.b", nil)
 	require.ErrorIs(t, err, bus.ErrSubject)
 }
 
 func TestAwaitResult(t *testing.T) {
 	t.Parallel()
-	b := setup(t)
-	results := b.conn.Results(database)
+	b := bustest.Setup(t)
+	results := bus.ResultsOf(b.Conn, database)
 	_, err := results.Store(t.Context(), "there", []byte("1"))
 	require.NoError(t, err)
-	body, err := b.conn.AwaitResult(t.Context(), database, "there")
+	body, err := bus.AwaitResult(t.Context(), b.Conn, database, "there")
 	require.NoError(t, err)
 	require.Equal(t, "1", string(body))
 
 	done := make(chan []byte, 1)
 	go func() {
-		body, _ := b.conn.AwaitResult(t.Context(), database, "later")
+		body, _ := bus.AwaitResult(t.Context(), b.Conn, database, "later")
 		done <- body
 	}()
-	require.Eventually(t, func() bool { return b.node.Server().NumSubscriptions() > 0 }, 5*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return b.Node.Server().NumSubscriptions() > 0 }, 5*time.Second, time.Millisecond)
 	_, err = results.Store(t.Context(), "later", []byte("2"))
 	require.NoError(t, err)
 	select {
@@ -296,15 +299,15 @@ func TestAwaitResult(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	_, err = b.conn.AwaitResult(ctx, database, "never")
+	_, err = bus.AwaitResult(ctx, b.Conn, database, "never")
 	require.ErrorIs(t, err, context.DeadlineExceeded)
 }
 
 // TestLooksOfOneMoment: many looks at once find what is there, and nothing else.
 func TestLooksOfOneMoment(t *testing.T) {
 	t.Parallel()
-	b := setup(t)
-	results := b.conn.Results(database)
+	b := bustest.Setup(t)
+	results := bus.ResultsOf(b.Conn, database)
 	const looks, every = 400, 7
 	look := func(there func(i int) bool) {
 		var all sync.WaitGroup
@@ -334,14 +337,14 @@ func TestLooksOfOneMoment(t *testing.T) {
 // TestLooksShareRequests counts them in the server: those of results that are not there cost far less than one each.
 func TestLooksShareRequests(t *testing.T) {
 	t.Parallel()
-	b := setup(t)
-	results := b.conn.Results(database)
+	b := bustest.Setup(t)
+	results := bus.ResultsOf(b.Conn, database)
 	_, err := results.Store(t.Context(), "another", []byte("{}"))
 	require.NoError(t, err)
-	watch, err := b.plain.SubscribeSync("$JS.API.DIRECT.GET.>")
+	watch, err := b.Plain.SubscribeSync("$JS.API.DIRECT.GET.>")
 	require.NoError(t, err)
 	require.NoError(t, watch.SetPendingLimits(-1, -1))
-	require.NoError(t, b.plain.Flush())
+	require.NoError(t, b.Plain.Flush())
 	const looks = 1000
 	var all sync.WaitGroup
 	for i := range looks {
@@ -352,7 +355,7 @@ func TestLooksShareRequests(t *testing.T) {
 		})
 	}
 	all.Wait()
-	require.NoError(t, b.plain.Flush())
+	require.NoError(t, b.Plain.Flush())
 	requests, _, err := watch.Pending()
 	require.NoError(t, err)
 	require.Positive(t, requests)
@@ -363,25 +366,27 @@ func TestLooksShareRequests(t *testing.T) {
 // the same.
 func TestStoreTraced(t *testing.T) {
 	t.Parallel()
-	b := setup(t)
+	b := bustest.Setup(t)
 	const parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
-	sub, err := b.plain.SubscribeSync("dbrunner.results.demo.a1")
+	sub, err := b.Plain.SubscribeSync("dbrunner.results.demo.a1")
 	require.NoError(t, err)
-	require.NoError(t, b.plain.Flush())
-	results := b.conn.Results(database)
+	require.NoError(t, b.Plain.Flush())
+	results := bus.ResultsOf(b.Conn, database)
 	verdict, err := results.StoreTraced(t.Context(), "a1", parent, []byte("one"))
 	require.NoError(t, err)
-	require.Equal(t, bus.Stored, verdict)
-	for _, store := range []func() (bus.StoreVerdict, error){
-		func() (bus.StoreVerdict, error) { return results.Store(t.Context(), "a1", []byte("two")) },
-		func() (bus.StoreVerdict, error) { return results.StoreTraced(t.Context(), "a1", parent, []byte("two")) },
+	require.Equal(t, report.Stored, verdict)
+	for _, store := range []func() (report.StoreVerdict, error){
+		func() (report.StoreVerdict, error) { return results.Store(t.Context(), "a1", []byte("two")) },
+		func() (report.StoreVerdict, error) {
+			return results.StoreTraced(t.Context(), "a1", parent, []byte("two"))
+		},
 	} {
 		verdict, err = store()
 		require.NoError(t, err)
-		require.Equal(t, bus.Taken, verdict)
+		require.Equal(t, report.Taken, verdict)
 	}
 	m, err := sub.NextMsg(10 * time.Second)
 	require.NoError(t, err)
 	require.Equal(t, "one", string(m.Data))
-	require.Equal(t, parent, m.Header.Get(bus.HeaderTraceParent))
+	require.Equal(t, parent, m.Header.Get(contract.HeaderTraceParent))
 }

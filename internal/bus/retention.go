@@ -23,7 +23,7 @@ func (r *Results) RunRetention(ctx context.Context, every, minAge time.Duration)
 	defer t.Stop()
 	for {
 		if _, err := r.Purge(ctx, minAge); err != nil && ctx.Err() == nil {
-			r.conn.log.Warn("results could not be purged", zap.String("stream", r.stream), zap.Error(err))
+			r.conn.Log().Warn("results could not be purged", zap.String("stream", r.stream), zap.Error(err))
 		}
 		select {
 		case <-t.C:
@@ -36,7 +36,7 @@ func (r *Results) RunRetention(ctx context.Context, every, minAge time.Duration)
 // Purge looks once and returns how many results it removed. It never removes one younger than minAge, by the
 // server's clock, which also stamped the results.
 func (r *Results) Purge(ctx context.Context, minAge time.Duration) (uint64, error) {
-	info, err := r.conn.streamInfo(ctx, r.stream)
+	info, err := StreamInfo(ctx, r.conn, r.stream)
 	if err != nil {
 		return 0, err
 	}
@@ -57,7 +57,7 @@ func (r *Results) Purge(ctx context.Context, minAge time.Duration) (uint64, erro
 	}
 	if purged > 0 {
 		r.purged.Add(purged)
-		r.conn.log.Warn("results stream nearly full: the oldest results were purged before their maximum age",
+		r.conn.Log().Warn("results stream nearly full: the oldest results were purged before their maximum age",
 			zap.String("stream", r.stream), zap.Uint64("purged", purged), zap.Duration("min_age", minAge))
 	}
 	return purged, nil
@@ -97,7 +97,7 @@ func (r *Results) oldEnough(ctx context.Context, first, last uint64, cutoff time
 // storedBefore reports whether the message at a sequence, or the next one behind a gap, is older than the cutoff.
 // Where none is left nothing young can be hit: everything up to here has gone by itself.
 func (r *Results) storedBefore(ctx context.Context, sequence uint64, cutoff time.Time) (bool, error) {
-	m, err := r.conn.GetMessage(ctx, r.stream, GetRequest{Sequence: sequence, NextFor: ">"})
+	m, err := GetMessage(ctx, r.conn, r.stream, GetRequest{Sequence: sequence, NextFor: ">"})
 	if err != nil {
 		return false, fmt.Errorf("read the age of a result: %w", err)
 	}
@@ -110,7 +110,7 @@ func (r *Results) purgeBefore(ctx context.Context, sequence uint64) (uint64, err
 		Purged uint64 `json:"purged"`
 	}
 	request := map[string]uint64{"seq": sequence}
-	if err := r.conn.RequestRetry(ctx, "STREAM.PURGE."+r.stream, request, &answer); err != nil {
+	if err := r.conn.APIRetry(ctx, "STREAM.PURGE."+r.stream, request, &answer); err != nil {
 		return 0, fmt.Errorf("purge %s: %w", r.stream, err)
 	}
 	return answer.Purged, nil

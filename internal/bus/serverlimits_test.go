@@ -34,20 +34,20 @@ func TestWhatFollowsFromTheServerIsNoConfiguration(t *testing.T) {
 	for name, payload := range map[string]int32{"raised": 4 << 20, "lowered": 256 << 10} {
 		largest := int32(1 << 20)
 		node := bustest.Server(t, func(o *server.Options) { o.MaxPayload = largest })
-		b := setupOn(t, node, topology())
-		size := maxMsgSize(t, b.js)
+		b := bustest.SetupOn(t, node, bustest.Topology())
+		size := maxMsgSize(t, b.JS)
 		largest = payload
 		node.Restart()
-		conn, _ := connect(t, node.ClientURL())
+		conn, _ := bustest.Connect(t, node.ClientURL())
 		require.Equal(t, int(payload), conn.MaxPayload())
-		require.NoError(t, conn.Manage(t.Context(), topology()), name)
-		require.NoError(t, conn.Verify(t.Context(), topology()), name)
-		changes, err := conn.Apply(t.Context(), topology())
+		require.NoError(t, bus.Manage(t.Context(), conn, bustest.Topology()), name)
+		require.NoError(t, bus.Verify(t.Context(), conn, bustest.Topology()), name)
+		changes, err := bus.Apply(t.Context(), conn, bustest.Topology())
 		require.NoError(t, err)
 		require.Empty(t, changes, name)
 		_, js := bustest.Plain(t, node.ClientURL())
 		require.Equal(t, size, maxMsgSize(t, js), name)
-		d, err := conn.Diff(t.Context(), topology())
+		d, err := bus.Diff(t.Context(), conn, bustest.Topology())
 		require.NoError(t, err)
 		require.Len(t, d, 1)
 		require.True(t, d[0].Note)
@@ -65,15 +65,15 @@ func maxMsgSize(t *testing.T, js jetstream.JetStream) int32 {
 // TestTheLargestMessageMayBeConfigured is the same for every runner then, whatever its server says.
 func TestTheLargestMessageMayBeConfigured(t *testing.T) {
 	t.Parallel()
-	b := setup(t)
-	top := topology()
+	b := bustest.Setup(t)
+	top := bustest.Topology()
 	top.Jobs.MaxMessage = 200 << 10
-	require.ErrorContains(t, b.conn.Verify(t.Context(), top), "max_msg_size is 983040, the configuration says 204800")
-	changes, err := b.conn.Apply(t.Context(), top)
+	require.ErrorContains(t, bus.Verify(t.Context(), b.Conn, top), "max_msg_size is 983040, the configuration says 204800")
+	changes, err := bus.Apply(t.Context(), b.Conn, top)
 	require.NoError(t, err)
 	require.Equal(t, []bus.Change{{Resource: "stream DBRUNNER_JOBS_demo", What: "changed max_msg_size from 983040 to 204800", Done: true}}, changes)
-	require.NoError(t, b.conn.Verify(t.Context(), top))
-	require.NoError(t, b.conn.Verify(t.Context(), topology()), "without the key the stream keeps it")
+	require.NoError(t, bus.Verify(t.Context(), b.Conn, top))
+	require.NoError(t, bus.Verify(t.Context(), b.Conn, bustest.Topology()), "without the key the stream keeps it")
 }
 
 // TestLimitsOfAServer are adapted to: a runner starts, says so, and apply has nothing to do afterwards.
@@ -88,28 +88,28 @@ func TestLimitsOfAServer(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			node := bustest.Server(t, func(o *server.Options) { o.JetStreamLimits = limits })
-			b := setupOn(t, node, topology())
-			require.NoError(t, b.conn.Manage(t.Context(), topology()))
-			require.NoError(t, b.conn.Verify(t.Context(), topology()))
+			b := bustest.SetupOn(t, node, bustest.Topology())
+			require.NoError(t, bus.Manage(t.Context(), b.Conn, bustest.Topology()))
+			require.NoError(t, bus.Verify(t.Context(), b.Conn, bustest.Topology()))
 			for range 2 {
-				changes, err := b.conn.Apply(t.Context(), topology())
+				changes, err := bus.Apply(t.Context(), b.Conn, bustest.Topology())
 				require.NoError(t, err)
 				require.Empty(t, changes)
 			}
-			differences, err := b.conn.Diff(t.Context(), topology())
+			differences, err := bus.Diff(t.Context(), b.Conn, bustest.Topology())
 			require.NoError(t, err)
 			require.NotEmpty(t, differences)
 			for _, d := range differences {
 				require.True(t, d.Note, "%+v", d)
 			}
-			b.publish(t, "query", 40)
-			r := b.run(t, "work", 16)
+			b.Publish(t, "query", 40)
+			r := bustest.Run(t, b.Conn, "work", 16)
 			for range 40 {
-				require.NoError(t, r.next(t).Ack())
-				r.credits <- 1
+				require.NoError(t, r.Next(t).Ack())
+				r.Credits <- 1
 			}
-			b.awaitEmpty(t)
-			require.Zero(t, r.intake.State().Recoveries)
+			b.AwaitEmpty(t)
+			require.Zero(t, r.Intake.State().Recoveries)
 		})
 	}
 }
@@ -139,16 +139,16 @@ func TestLimitsOfAnAccount(t *testing.T) {
 			},
 		},
 	} {
-		limits, top := unlimited(), topology()
+		limits, top := unlimited(), bustest.Topology()
 		c.limit(&limits)
 		if c.change != nil {
 			c.change(&top)
 		}
-		conn, _ := connect(t, limited(t, limits).ClientURL())
-		err := conn.Manage(t.Context(), top)
+		conn, _ := bustest.Connect(t, limited(t, limits).ClientURL())
+		err := bus.Manage(t.Context(), conn, top)
 		if c.remedy == "" {
 			require.NoError(t, err, name)
-			require.NoError(t, conn.Verify(t.Context(), top), name)
+			require.NoError(t, bus.Verify(t.Context(), conn, top), name)
 			continue
 		}
 		require.ErrorContains(t, err, c.remedy, name)
@@ -158,21 +158,21 @@ func TestLimitsOfAnAccount(t *testing.T) {
 // TestStreamsOfAnEarlierRelease had no limit of bytes: they are no reason not to start, and apply adds it.
 func TestStreamsOfAnEarlierRelease(t *testing.T) {
 	t.Parallel()
-	b := setup(t)
+	b := bustest.Setup(t)
 	for _, name := range []string{"DBRUNNER_HEALTH", "KV_DBRUNNER_CONTROL"} {
-		s, err := b.js.Stream(t.Context(), name)
+		s, err := b.JS.Stream(t.Context(), name)
 		require.NoError(t, err)
 		config := s.CachedInfo().Config
 		config.MaxBytes = -1
-		_, err = b.js.UpdateStream(t.Context(), config)
+		_, err = b.JS.UpdateStream(t.Context(), config)
 		require.NoError(t, err)
 	}
-	require.NoError(t, b.conn.Manage(t.Context(), topology()))
-	require.NoError(t, b.conn.Verify(t.Context(), topology()))
-	changes, err := b.conn.Apply(t.Context(), topology())
+	require.NoError(t, bus.Manage(t.Context(), b.Conn, bustest.Topology()))
+	require.NoError(t, bus.Verify(t.Context(), b.Conn, bustest.Topology()))
+	changes, err := bus.Apply(t.Context(), b.Conn, bustest.Topology())
 	require.NoError(t, err)
 	require.Len(t, changes, 2)
-	differences, err := b.conn.Diff(t.Context(), topology())
+	differences, err := bus.Diff(t.Context(), b.Conn, bustest.Topology())
 	require.NoError(t, err)
 	require.Empty(t, differences)
 }

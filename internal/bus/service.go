@@ -11,11 +11,11 @@ import (
 	"sync/atomic"
 	"time"
 
+	"dbrunner/contract"
+
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/micro"
 	"go.uber.org/zap"
-
-	"dbrunner/contract"
 )
 
 // The queue groups of the service: in each, one runner gets a request. The second one listens beside the endpoints, so
@@ -104,22 +104,22 @@ type serviceStats struct {
 
 // OpenService begins to answer requests, those under way as long as work lives. An error: nothing was opened. Whoever
 // opens a service runs it.
-func (c *Conn) OpenService(work context.Context, opts ServiceOptions, endpoints []Endpoint) (*Service, error) {
+func OpenService(work context.Context, c *Conn, opts ServiceOptions, endpoints []Endpoint) (*Service, error) {
 	s := newService(c, opts, endpoints)
-	added, err := micro.AddService(c.nc, micro.Config{
-		Name: c.opts.Namespace, Version: semanticVersion(opts.Version), Description: opts.Description, Metadata: opts.Metadata,
+	added, err := micro.AddService(c.NATS(), micro.Config{
+		Name: c.Subjects().Namespace, Version: semanticVersion(opts.Version), Description: opts.Description, Metadata: opts.Metadata,
 		StatsHandler: func(e *micro.Endpoint) any { return s.counts[e.Name].stats() },
 	})
 	if err != nil {
-		return nil, fmt.Errorf("add the NATS service: %w", closedAs(err))
+		return nil, fmt.Errorf("add the NATS service: %w", ClosedAs(err))
 	}
 	s.added = added
 	if err := s.subscribe(work, endpoints); err != nil {
 		s.stop()
-		return nil, fmt.Errorf("open the NATS service: %w", closedAs(err))
+		return nil, fmt.Errorf("open the NATS service: %w", ClosedAs(err))
 	}
-	if err := c.nc.FlushTimeout(c.opts.ConnectTimeout); err != nil {
-		c.log.Debug("NATS service opened without a link", zap.Error(err))
+	if err := c.NATS().FlushTimeout(c.Options().ConnectTimeout); err != nil {
+		c.Log().Debug("NATS service opened without a link", zap.Error(err))
 	}
 	return s, nil
 }
@@ -140,10 +140,10 @@ func (s *Service) stop() {
 		_ = sub.Drain() // fails only where the connection is closed
 	}
 	if err := s.added.Stop(); err != nil {
-		s.conn.log.Debug("NATS service not stopped in order", zap.Error(err))
+		s.conn.Log().Debug("NATS service not stopped in order", zap.Error(err))
 	}
-	if s.conn.nc.IsConnected() { // from now on requests go to other runners
-		_ = s.conn.nc.FlushTimeout(leaveTimeout) // what still comes is refused
+	if s.conn.NATS().IsConnected() { // from now on requests go to other runners
+		_ = s.conn.NATS().FlushTimeout(leaveTimeout) // what still comes is refused
 	}
 	s.busy.Wait()
 }
@@ -173,7 +173,7 @@ func (s *Service) subscribe(work context.Context, endpoints []Endpoint) error {
 		}
 	}
 	for _, subject := range s.opts.OthersSubjects {
-		sub, err := s.conn.nc.QueueSubscribe(s.conn.subjects.API(subject), othersGroup, func(m *nats.Msg) { s.other(work, m) })
+		sub, err := s.conn.NATS().QueueSubscribe(s.conn.Subjects().API(subject), othersGroup, func(m *nats.Msg) { s.other(work, m) })
 		if err != nil {
 			return err
 		}
@@ -192,23 +192,23 @@ func (s *Service) add(work context.Context, e *Endpoint) error {
 			Tokens: s.tokens(r.Subject()), Headers: r.Headers(), Body: r.Data(), reply: r.Reply(),
 		})
 	}
-	return s.added.AddEndpoint(e.Name, micro.HandlerFunc(handler), micro.WithEndpointSubject(s.conn.subjects.API(e.Subject)),
+	return s.added.AddEndpoint(e.Name, micro.HandlerFunc(handler), micro.WithEndpointSubject(s.conn.Subjects().API(e.Subject)),
 		micro.WithEndpointQueueGroup(group), micro.WithEndpointMetadata(e.Metadata))
 }
 
 func (s *Service) tokens(subject string) []string {
-	return strings.Split(strings.TrimPrefix(subject, s.conn.subjects.API("")), ".")
+	return strings.Split(strings.TrimPrefix(subject, s.conn.Subjects().API("")), ".")
 }
 
 // take answers a request in a goroutine of its own, if there is a place for it. Answers do not go through the library,
 // which cannot have them from another goroutine and would publish them anywhere.
 func (s *Service) take(work context.Context, e *Endpoint, r *ServiceRequest) {
-	if r.Header(headerProbe) != "" {
+	if r.Header(contract.HeaderProbe) != "" {
 		return // that somebody could answer was the question
 	}
 	counts := s.counts[e.Name]
-	if err := s.conn.subjects.checkReply(r.reply, s.conn.opts.InboxPrefix); err != nil {
-		s.conn.log.Warn("request not answered, and nothing done for it", zap.Strings("request", r.Tokens), zap.Error(err))
+	if err := s.conn.CheckReply(r.reply); err != nil {
+		s.conn.Log().Warn("request not answered, and nothing done for it", zap.Strings("request", r.Tokens), zap.Error(err))
 		return
 	}
 	begun := s.begin(e.verb(), func() {
@@ -231,7 +231,7 @@ func (s *Service) take(work context.Context, e *Endpoint, r *ServiceRequest) {
 // other answers a request that no runner has an endpoint for.
 func (s *Service) other(work context.Context, m *nats.Msg) {
 	r := &ServiceRequest{Tokens: s.tokens(m.Subject), Headers: m.Header, reply: m.Reply}
-	if s.conn.subjects.checkReply(r.reply, s.conn.opts.InboxPrefix) != nil {
+	if s.conn.CheckReply(r.reply) != nil {
 		return // the endpoint tells, or nobody is there to be told
 	}
 	s.begin(othersGroup, func() {
@@ -273,14 +273,14 @@ func (s *Service) answer(r *ServiceRequest, body []byte, err error) {
 	if err != nil {
 		known, ok := errors.AsType[*ServiceError](err)
 		if !ok {
-			s.conn.log.Error("request failed", zap.Strings("request", r.Tokens), zap.Error(err))
+			s.conn.Log().Error("request failed", zap.Strings("request", r.Tokens), zap.Error(err))
 			known = &ServiceError{Status: statusInternal, Message: "the runner failed; its operators find the cause in the log"}
 		}
 		m.Data = known.Body
 		m.Header = nats.Header{micro.ErrorHeader: {known.Message}, micro.ErrorCodeHeader: {strconv.Itoa(known.Status)}}
 	}
-	if err := s.conn.nc.PublishMsg(m); err != nil {
-		s.conn.log.Warn("answer not sent", zap.Strings("request", r.Tokens), zap.Error(err))
+	if err := s.conn.NATS().PublishMsg(m); err != nil {
+		s.conn.Log().Warn("answer not sent", zap.Strings("request", r.Tokens), zap.Error(err))
 	}
 }
 
@@ -300,13 +300,13 @@ var ErrNoService = errors.New("no runner answers")
 
 // Ask sends a request to the runners' service and returns the answer; path is what stands behind "<namespace>.api.".
 // *ServiceError: the answer is an error. ErrNoService: nobody is there to answer.
-func (c *Conn) Ask(ctx context.Context, path string, headers map[string][]string, body []byte) ([]byte, error) {
-	m, err := c.nc.RequestMsgWithContext(ctx, &nats.Msg{Subject: c.subjects.API(path), Header: headers, Data: body})
+func Ask(ctx context.Context, c *Conn, path string, headers map[string][]string, body []byte) ([]byte, error) {
+	m, err := c.NATS().RequestMsgWithContext(ctx, &nats.Msg{Subject: c.Subjects().API(path), Header: headers, Data: body})
 	switch {
 	case errors.Is(err, nats.ErrNoResponders):
-		return nil, fmt.Errorf("%w %s", ErrNoService, c.subjects.API(path))
+		return nil, fmt.Errorf("%w %s", ErrNoService, c.Subjects().API(path))
 	case err != nil:
-		return nil, fmt.Errorf("ask %s: %w", c.subjects.API(path), closedAs(err))
+		return nil, fmt.Errorf("ask %s: %w", c.Subjects().API(path), ClosedAs(err))
 	}
 	if code := m.Header.Get(micro.ErrorCodeHeader); code != "" {
 		status, err := strconv.Atoi(code)
@@ -318,17 +318,14 @@ func (c *Conn) Ask(ctx context.Context, path string, headers map[string][]string
 	return m.Data, nil
 }
 
-// headerProbe marks a request that wants no answer.
-const headerProbe = contract.HeaderProbe
-
 // probeTimeout is how long the servers may take to say that nobody listens.
 const probeTimeout = 500 * time.Millisecond
 
 // Answers reports whether some runner answers requests on a path. It asks none of them: the servers know.
-func (c *Conn) Answers(ctx context.Context, path string) bool {
+func Answers(ctx context.Context, c *Conn, path string) bool {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
-	_, err := c.Ask(ctx, path, map[string][]string{headerProbe: {"1"}}, nil)
+	_, err := Ask(ctx, c, path, map[string][]string{contract.HeaderProbe: {"1"}}, nil)
 	return !errors.Is(err, ErrNoService)
 }
 

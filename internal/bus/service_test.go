@@ -12,12 +12,13 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"dbrunner/internal/bus"
+	"dbrunner/internal/bus/bustest"
 )
 
 // serve opens a service until the test's end; end ends it earlier.
 func serve(t *testing.T, conn *bus.Conn, opts bus.ServiceOptions, endpoints ...bus.Endpoint) (end func()) {
 	t.Helper()
-	service, err := conn.OpenService(context.Background(), opts, endpoints)
+	service, err := bus.OpenService(context.Background(), conn, opts, endpoints)
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
@@ -46,29 +47,29 @@ func echo(_ context.Context, r *bus.ServiceRequest) ([]byte, error) {
 
 func TestServiceAnswers(t *testing.T) {
 	t.Parallel()
-	b := setup(t)
-	client, _ := connect(t, b.node.ClientURL(), func(o *bus.Options) { o.Instance, o.InboxPrefix = "client", "_INBOX" })
-	end := serve(t, b.conn, bus.ServiceOptions{Version: "v1.2.3-rc.1+dirty", Bound: 4},
+	b := bustest.Setup(t)
+	client, _ := bustest.Connect(t, b.Node.ClientURL(), func(o *bus.Options) { o.Instance, o.InboxPrefix = "client", "_INBOX" })
+	end := serve(t, b.Conn, bus.ServiceOptions{Version: "v1.2.3-rc.1+dirty", Bound: 4},
 		bus.Endpoint{Name: "echo", Subject: "echo.*", Handle: echo})
 
-	body, err := client.Ask(t.Context(), "echo.demo", map[string][]string{"Word": {"hello"}}, []byte("there"))
+	body, err := bus.Ask(t.Context(), client, "echo.demo", map[string][]string{"Word": {"hello"}}, []byte("there"))
 	require.NoError(t, err)
 	require.Equal(t, "demo hello there", string(body))
 	var refused *bus.ServiceError
-	_, err = client.Ask(t.Context(), "echo.demo", nil, []byte("refuse"))
+	_, err = bus.Ask(t.Context(), client, "echo.demo", nil, []byte("refuse"))
 	require.ErrorAs(t, err, &refused)
 	require.Equal(t, bus.ServiceError{Status: 418, Message: "no", Body: []byte("why")}, *refused)
-	_, err = client.Ask(t.Context(), "echo.demo", nil, []byte("fail"))
+	_, err = bus.Ask(t.Context(), client, "echo.demo", nil, []byte("fail"))
 	require.ErrorAs(t, err, &refused)
 	require.Equal(t, 500, refused.Status)
 	require.NotContains(t, refused.Message, "secret")
 
-	_, err = client.Ask(t.Context(), "nosuch", nil, nil)
+	_, err = bus.Ask(t.Context(), client, "nosuch", nil, nil)
 	require.ErrorIs(t, err, bus.ErrNoService)
-	require.True(t, client.Answers(t.Context(), "echo.demo"))
-	require.False(t, client.Answers(t.Context(), "nosuch"))
+	require.True(t, bus.Answers(t.Context(), client, "echo.demo"))
+	require.False(t, bus.Answers(t.Context(), client, "nosuch"))
 
-	m, err := b.plain.Request("$SRV.STATS.dbrunner", nil, 5*time.Second)
+	m, err := b.Plain.Request("$SRV.STATS.dbrunner", nil, 5*time.Second)
 	require.NoError(t, err)
 	var stats micro.Stats
 	require.NoError(t, json.Unmarshal(m.Data, &stats))
@@ -76,16 +77,16 @@ func TestServiceAnswers(t *testing.T) {
 	require.Contains(t, string(stats.Endpoints[0].Data), `"answered":3,"failed":2`, "a probe is not answered")
 
 	end()
-	_, err = client.Ask(t.Context(), "echo.demo", nil, nil)
+	_, err = bus.Ask(t.Context(), client, "echo.demo", nil, nil)
 	require.ErrorIs(t, err, bus.ErrNoService)
 }
 
 // TestServiceEndsInOrder: what is under way is answered, what is above the bound refused at once.
 func TestServiceEndsInOrder(t *testing.T) {
 	t.Parallel()
-	b := setup(t)
+	b := bustest.Setup(t)
 	begun, finish := make(chan struct{}, 1), make(chan struct{})
-	end := serve(t, b.conn, bus.ServiceOptions{Bound: 1}, bus.Endpoint{
+	end := serve(t, b.Conn, bus.ServiceOptions{Bound: 1}, bus.Endpoint{
 		Name: "slow", Subject: "slow.*", Handle: func(context.Context, *bus.ServiceRequest) ([]byte, error) {
 			begun <- struct{}{}
 			<-finish
@@ -93,14 +94,14 @@ func TestServiceEndsInOrder(t *testing.T) {
 		},
 	}, bus.Endpoint{Name: "echo", Subject: "echo.*", Handle: echo})
 	answer := make(chan *nats.Msg, 1)
-	_, err := b.plain.ChanSubscribe("mine", answer)
+	_, err := b.Plain.ChanSubscribe("mine", answer)
 	require.NoError(t, err)
-	require.NoError(t, b.plain.PublishRequest("dbrunner.api.slow.demo", "mine", nil))
+	require.NoError(t, b.Plain.PublishRequest("dbrunner.api.slow.demo", "mine", nil))
 	<-begun
-	m, err := b.plain.Request("dbrunner.api.slow.demo", nil, 5*time.Second)
+	m, err := b.Plain.Request("dbrunner.api.slow.demo", nil, 5*time.Second)
 	require.NoError(t, err)
 	require.Equal(t, "503", m.Header.Get(micro.ErrorCodeHeader))
-	m, err = b.plain.Request("dbrunner.api.echo.demo", []byte("x"), 5*time.Second)
+	m, err = b.Plain.Request("dbrunner.api.echo.demo", []byte("x"), 5*time.Second)
 	require.NoError(t, err)
 	require.Equal(t, "demo  x", string(m.Data), "verbs do not crowd out each other")
 	time.AfterFunc(100*time.Millisecond, func() { close(finish) })

@@ -8,18 +8,19 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"dbrunner/internal/bus"
+	"dbrunner/internal/bus/bustest"
 )
 
 // What has waited while the process was stopped may be another runner's: it is neither begun nor handed back, and comes
 // again when its lease is over.
 func TestMessagesThatWaitedWhileTheProcessWasStopped(t *testing.T) {
 	t.Parallel()
-	top := topology()
+	top := bustest.Topology()
 	top.AckWait = time.Second
-	b := setupTopology(t, top)
-	intake, err := b.conn.OpenIntake(t.Context(), database, "work")
+	b := bustest.SetupOn(t, bustest.Server(t), top)
+	intake, err := bus.OpenIntake(t.Context(), b.Conn, database, "work")
 	require.NoError(t, err)
-	b.publish(t, "query", 200)
+	b.Publish(t, "query", 200)
 	credits, got := make(chan int, 1000), make(chan *bus.Message, 1000)
 	credits <- 3
 	ctx, cancel := context.WithCancel(t.Context())
@@ -51,18 +52,18 @@ func TestMessagesThatWaitedWhileTheProcessWasStopped(t *testing.T) {
 	require.Zero(t, intake.State().Requeued)
 	cancel()
 	require.NoError(t, <-ended)
-	b.awaitEmpty(t)
+	b.AwaitEmpty(t)
 }
 
 // The same at the end: what is in the inbox of a process that was stopped and is asked to end is not handed back.
 func TestEndOfAProcessThatWasStopped(t *testing.T) {
 	t.Parallel()
-	top := topology()
+	top := bustest.Topology()
 	top.AckWait = time.Second
-	b := setupTopology(t, top)
-	intake, err := b.conn.OpenIntake(t.Context(), database, "work")
+	b := bustest.SetupOn(t, bustest.Server(t), top)
+	intake, err := bus.OpenIntake(t.Context(), b.Conn, database, "work")
 	require.NoError(t, err)
-	b.publish(t, "query", 3)
+	b.Publish(t, "query", 3)
 	credits := make(chan int, 1)
 	credits <- 3
 	ctx, cancel := context.WithCancel(t.Context())

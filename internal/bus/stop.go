@@ -15,12 +15,12 @@ type leftovers []*nats.Msg
 func (p *pull) stop() error {
 	limit := time.NewTimer(p.intake.times.drain)
 	defer limit.Stop()
-	p.vigil.observe(p.conn.opts.Now())
+	p.vigil.observe(p.conn.Now())
 	left := p.settle(limit.C)
 	last := p.draining
 	if p.inbox != nil {
 		last = p.inbox
-		last.finish(p.conn.nc.IsConnected())
+		last.finish(p.conn.NATS().IsConnected())
 	}
 	left = last.empty(left, limit.C)
 	for _, m := range left {
@@ -43,7 +43,7 @@ func (p *pull) stop() error {
 // between the servers of a cluster: nobody would deliver them again before AckWait.
 func (p *pull) settle(limit <-chan time.Time) leftovers {
 	var left leftovers
-	if p.inbox == nil || !p.conn.nc.IsConnected() {
+	if p.inbox == nil || !p.conn.NATS().IsConnected() {
 		return nil
 	}
 	quiet := time.NewTimer(p.intake.times.quiet)
@@ -89,10 +89,10 @@ func (b *inbox) empty(left leftovers, limit <-chan time.Time) leftovers {
 
 // flush returns when the server has the hand-backs, or soon.
 func (p *pull) flush() {
-	if !p.conn.nc.IsConnected() {
+	if !p.conn.NATS().IsConnected() {
 		return
 	}
-	if err := p.conn.nc.FlushTimeout(p.intake.times.drain); err != nil {
+	if err := p.conn.NATS().FlushTimeout(p.intake.times.drain); err != nil {
 		p.intake.log.Debug("hand-backs could not be flushed", zap.Error(err))
 	}
 }

@@ -7,12 +7,10 @@ import (
 	"dbrunner/contract"
 )
 
-// DefaultNamespace is the first token of all subjects unless the configuration names another one.
-const DefaultNamespace = contract.DefaultNamespace
-
 // maxReplyLength is far below the server's longest line of 4,096 bytes: above that it cuts the connection.
 const maxReplyLength = 1024
 
+// CheckName returns ErrSubject for a name of a database, kind, lane or instance that may not be part of a subject.
 func CheckName(what, name string) error {
 	if !contract.ValidName(name) {
 		return fmt.Errorf("%w: %s %q is not 1 to 64 of A-Z a-z 0-9 _ -", ErrSubject, what, name)
@@ -20,7 +18,8 @@ func CheckName(what, name string) error {
 	return nil
 }
 
-func checkID(id string) error {
+// CheckID returns ErrSubject for an id that cannot be a job's.
+func CheckID(id string) error {
 	if !contract.ValidResultID(id) {
 		return fmt.Errorf("%w: id is not 1 to 120 of A-Z a-z 0-9 _ -", ErrSubject)
 	}
@@ -33,22 +32,32 @@ const bucketPrefix = "KV_"
 // objectPrefix begins the name of the stream behind a bucket of the object store.
 const objectPrefix = "OBJ_"
 
-// chunkSubject is where the chunks of an object are, by the mark that its description carries (nuid).
-func chunkSubject(bucket, mark string) string { return "$O." + bucket + ".C." + mark }
+// ObjectStream returns the name of the stream behind a bucket of the object store.
+func ObjectStream(bucket string) string { return objectPrefix + bucket }
 
-// metaSubject is where the description of an object is, by its encoded name.
-func metaSubject(bucket, encoded string) string { return "$O." + bucket + ".M." + encoded }
+// ChunkSubject returns where the chunks of an object are, by the mark that its description carries (nuid).
+func ChunkSubject(bucket, mark string) string { return "$O." + bucket + ".C." + mark }
 
-// subjects builds the subjects and stream names of one namespace.
-type subjects struct{ contract.Subjects }
+// MetaSubject returns where the description of an object is, by its encoded name.
+func MetaSubject(bucket, encoded string) string { return "$O." + bucket + ".M." + encoded }
 
-func (s subjects) controlStream() string { return bucketPrefix + s.ControlBucket() }
+// ControlStream returns the name of the stream behind the key-value bucket of cancel requests.
+func ControlStream(s contract.Subjects) string { return bucketPrefix + s.ControlBucket() }
 
-func (s subjects) controlKey(key string) string { return "$KV." + s.ControlBucket() + "." + key }
+// ControlKey returns where the stream behind the bucket of cancel requests keeps a key.
+func ControlKey(s contract.Subjects, key string) string {
+	return "$KV." + s.ControlBucket() + "." + key
+}
+
+// InNamespace reports whether a stream, also one behind a bucket, has a name of the namespace.
+func InNamespace(s contract.Subjects, stream string) bool {
+	name := strings.TrimPrefix(strings.TrimPrefix(stream, bucketPrefix), objectPrefix)
+	return strings.HasPrefix(name, strings.ToUpper(s.Namespace)+"_")
+}
 
 // forOthers reports whether a refusal, in the server's words, is about a subject that a requester or a job has chosen for
 // its answer, and not about one that a runner needs for itself.
-func (s subjects) forOthers(refusal, inboxPrefix string) bool {
+func forOthers(s contract.Subjects, refusal, inboxPrefix string) bool {
 	publish, subject, _ := strings.Cut(refusedSubject(refusal), " to ")
 	if publish != "publish" {
 		return false
@@ -63,7 +72,7 @@ func noSubject(r rune) bool { return r <= ' ' || r == 0x7f || r == '*' || r == '
 
 // checkReply is the second fence before a reply is published; the first is the validation of the job. It lets
 // through literal subjects outside the server's and our own names, and the publishers' replies among ours.
-func (s subjects) checkReply(subject, inboxPrefix string) error {
+func checkReply(s contract.Subjects, subject, inboxPrefix string) error {
 	switch {
 	case len(subject) > maxReplyLength:
 		return fmt.Errorf("%w: reply subject longer than %d bytes", ErrSubject, maxReplyLength)

@@ -15,16 +15,16 @@ import (
 // to expire.
 func TestMessagesThatWaitedWhileTheMachineWasSuspended(t *testing.T) {
 	t.Parallel()
-	top := topology()
+	top := bustest.Topology()
 	top.AckWait = time.Second
-	b := setupOn(t, bustest.Server(t), top)
+	b := bustest.SetupOn(t, bustest.Server(t), top)
 	var suspended atomic.Int64
-	conn, _ := connect(t, b.node.ClientURL(), func(o *bus.Options) {
+	conn, _ := bustest.Connect(t, b.Node.ClientURL(), func(o *bus.Options) {
 		o.Now = func() time.Time { return time.Now().Add(time.Duration(suspended.Load())) }
 	})
-	intake, err := conn.OpenIntake(t.Context(), database, "work")
+	intake, err := bus.OpenIntake(t.Context(), conn, database, "work")
 	require.NoError(t, err)
-	b.publish(t, "query", 3)
+	b.Publish(t, "query", 3)
 	credits, got := make(chan int, 1), make(chan *bus.Message, 10)
 	credits <- 3
 	ended := make(chan error, 1)

@@ -1,10 +1,13 @@
 package bus
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
 	"time"
+
+	"dbrunner/contract"
 
 	"github.com/nats-io/nats.go/jetstream"
 )
@@ -90,30 +93,30 @@ type ObjectLimits struct {
 }
 
 func (t Topology) withDefaults() Topology {
-	setDefault(&t.Replicas, 1)
-	setDefault(&t.Jobs.MaxMsgs, 1_000_000)
-	setDefault(&t.Jobs.MaxBytes, 1<<30)
-	setDefault(&t.Jobs.MaxMsgsPerKind, t.Jobs.MaxMsgs)
-	setDefault(&t.Jobs.DuplicateWindow, 2*time.Minute)
-	setDefault(&t.Results.MinAge, 2*time.Minute)
-	setDefault(&t.Results.MaxAge, 24*time.Hour)
-	setDefault(&t.Results.MaxCount, 2_000_000)
-	setDefault(&t.Results.MaxBytes, 2<<30)
-	setDefault(&t.Dead.MaxAge, 14*24*time.Hour)
-	setDefault(&t.Dead.MaxBytes, 1<<30)
-	setDefault(&t.Control.MaxAge, 24*time.Hour)
-	setDefault(&t.Control.MaxRequests, 100_000)
-	setDefault(&t.Rows, ObjectLimits{MaxAge: t.Results.MaxAge + time.Hour, MaxBytes: 4 << 30})
-	setDefault(&t.Params, ObjectLimits{MaxAge: 24 * time.Hour, MaxBytes: 1 << 30})
-	setDefault(&t.Control.MaxBytes, 64<<20)
-	setDefault(&t.Health.MaxAge, time.Minute)
-	setDefault(&t.Health.MaxBytes, 64<<20)
-	setDefault(&t.AckWait, 10*time.Second)
+	t.Replicas = cmp.Or(t.Replicas, 1)
+	t.Jobs.MaxMsgs = cmp.Or(t.Jobs.MaxMsgs, 1_000_000)
+	t.Jobs.MaxBytes = cmp.Or(t.Jobs.MaxBytes, 1<<30)
+	t.Jobs.MaxMsgsPerKind = cmp.Or(t.Jobs.MaxMsgsPerKind, t.Jobs.MaxMsgs)
+	t.Jobs.DuplicateWindow = cmp.Or(t.Jobs.DuplicateWindow, 2*time.Minute)
+	t.Results.MinAge = cmp.Or(t.Results.MinAge, 2*time.Minute)
+	t.Results.MaxAge = cmp.Or(t.Results.MaxAge, 24*time.Hour)
+	t.Results.MaxCount = cmp.Or(t.Results.MaxCount, 2_000_000)
+	t.Results.MaxBytes = cmp.Or(t.Results.MaxBytes, 2<<30)
+	t.Dead.MaxAge = cmp.Or(t.Dead.MaxAge, 14*24*time.Hour)
+	t.Dead.MaxBytes = cmp.Or(t.Dead.MaxBytes, 1<<30)
+	t.Control.MaxAge = cmp.Or(t.Control.MaxAge, 24*time.Hour)
+	t.Control.MaxRequests = cmp.Or(t.Control.MaxRequests, 100_000)
+	t.Rows = cmp.Or(t.Rows, ObjectLimits{MaxAge: t.Results.MaxAge + time.Hour, MaxBytes: 4 << 30})
+	t.Params = cmp.Or(t.Params, ObjectLimits{MaxAge: 24 * time.Hour, MaxBytes: 1 << 30})
+	t.Control.MaxBytes = cmp.Or(t.Control.MaxBytes, 64<<20)
+	t.Health.MaxAge = cmp.Or(t.Health.MaxAge, time.Minute)
+	t.Health.MaxBytes = cmp.Or(t.Health.MaxBytes, 64<<20)
+	t.AckWait = cmp.Or(t.AckWait, 10*time.Second)
 	t.Databases = slices.Clone(t.Databases)
 	for d := range t.Databases {
 		t.Databases[d].Lanes = slices.Clone(t.Databases[d].Lanes)
 		for l := range t.Databases[d].Lanes {
-			setDefault(&t.Databases[d].Lanes[l].MaxAckPending, 10_000)
+			t.Databases[d].Lanes[l].MaxAckPending = cmp.Or(t.Databases[d].Lanes[l].MaxAckPending, 10_000)
 		}
 	}
 	return t
@@ -193,36 +196,36 @@ type wanted struct {
 	consumers []consumer
 }
 
-func (c *Conn) want(t Topology) (wanted, error) {
+func wantedFrom(c *Conn, t Topology) (wanted, error) {
 	t = t.withDefaults()
-	if t.Namespace != "" && t.Namespace != c.opts.Namespace {
-		return wanted{}, fmt.Errorf("topology: namespace %s, but the connection's is %s", t.Namespace, c.opts.Namespace)
+	if t.Namespace != "" && t.Namespace != c.Subjects().Namespace {
+		return wanted{}, fmt.Errorf("topology: namespace %s, but the connection's is %s", t.Namespace, c.Subjects().Namespace)
 	}
 	if err := t.validate(); err != nil {
 		return wanted{}, fmt.Errorf("topology: %w", err)
 	}
-	b := builder{subjects: c.subjects, topology: t, maxPayload: c.MaxPayload()}
+	b := builder{subjects: c.Subjects(), topology: t, maxPayload: c.MaxPayload()}
 	var w wanted
 	for _, d := range t.Databases {
 		w.streams = append(w.streams,
 			stream{config: b.jobs(d), database: d.Name, followsServer: t.Jobs.MaxMessage == 0, messageIDs: true},
 			stream{config: b.results(d.Name), database: d.Name})
 		for _, lane := range d.Lanes {
-			w.consumers = append(w.consumers, consumer{c.subjects.JobsStream(d.Name), b.lane(d.Name, lane), d.Name})
+			w.consumers = append(w.consumers, consumer{c.Subjects().JobsStream(d.Name), b.lane(d.Name, lane), d.Name})
 		}
 	}
-	params := b.objects(c.subjects.ParamsBucket(), "parameters that are too many for a job", t.Params)
+	params := b.objects(c.Subjects().ParamsBucket(), "parameters that are too many for a job", t.Params)
 	params.AllowRollup = true // every client library's put replaces the description of an object by it
 	w.streams = append(w.streams, stream{config: b.dead()}, stream{config: b.health(), unboundedBefore: true},
 		stream{config: b.control(), unboundedBefore: true, rollupBefore: true},
-		stream{config: b.objects(c.subjects.RowsBucket(), "rows that are too many for a result", t.Rows), rollupBefore: true},
+		stream{config: b.objects(c.Subjects().RowsBucket(), "rows that are too many for a result", t.Rows), rollupBefore: true},
 		stream{config: params})
 	return w, nil
 }
 
 // builder turns the topology into settings.
 type builder struct {
-	subjects   subjects
+	subjects   contract.Subjects
 	topology   Topology
 	maxPayload int
 }
@@ -303,9 +306,9 @@ func (b *builder) health() jetstream.StreamConfig {
 // stored: that wakes the runners, which then read it. It takes no roll-up, with which whoever may write one key could
 // remove all others: put and delete of stock clients work, purge is refused.
 func (b *builder) control() jetstream.StreamConfig {
-	s := b.stream(b.subjects.controlStream(), "requests to cancel jobs")
-	s.Subjects = []string{b.subjects.controlKey(">")}
-	s.RePublish = &jetstream.RePublish{Source: b.subjects.controlKey(">"), Destination: b.subjects.Control(">"), HeadersOnly: true}
+	s := b.stream(ControlStream(b.subjects), "requests to cancel jobs")
+	s.Subjects = []string{ControlKey(b.subjects, ">")}
+	s.RePublish = &jetstream.RePublish{Source: ControlKey(b.subjects, ">"), Destination: b.subjects.Control(">"), HeadersOnly: true}
 	s.Discard, s.MaxMsgsPerSubject = jetstream.DiscardNew, 1
 	s.MaxAge, s.MaxMsgs, s.MaxBytes = b.topology.Control.MaxAge, b.topology.Control.MaxRequests, b.topology.Control.MaxBytes
 	s.Duplicates = min(s.Duplicates, s.MaxAge)
@@ -317,7 +320,7 @@ func (b *builder) control() jetstream.StreamConfig {
 // may publish one chunk could remove all objects.
 func (b *builder) objects(bucket, purpose string, limits ObjectLimits) jetstream.StreamConfig {
 	s := b.stream(objectPrefix+bucket, purpose)
-	s.Subjects = []string{chunkSubject(bucket, ">"), metaSubject(bucket, ">")}
+	s.Subjects = []string{ChunkSubject(bucket, ">"), MetaSubject(bucket, ">")}
 	s.Discard = jetstream.DiscardNew
 	s.MaxAge, s.MaxBytes = limits.MaxAge, limits.MaxBytes
 	s.Duplicates = min(s.Duplicates, s.MaxAge)
@@ -351,7 +354,7 @@ func (b *builder) lane(database string, lane LaneTopology) jetstream.ConsumerCon
 // metaNamespace marks streams and consumers as ours: the names alone may be another namespace's.
 const metaNamespace = "dbrunner.namespace"
 
-// ours reports whether the metadata of a stream or consumer carries our mark.
-func (c *Conn) ours(metadata map[string]string) bool {
-	return metadata[metaNamespace] == c.opts.Namespace
+// carriesMark reports whether the metadata of a stream or consumer carries our mark.
+func carriesMark(c *Conn, metadata map[string]string) bool {
+	return metadata[metaNamespace] == c.Subjects().Namespace
 }

@@ -16,13 +16,13 @@ import (
 
 func TestManageTwiceChangesNothing(t *testing.T) {
 	t.Parallel()
-	b := setup(t)
-	require.NoError(t, b.conn.Manage(t.Context(), topology()))
-	require.NoError(t, b.conn.Verify(t.Context(), topology()))
-	changes, err := b.conn.Apply(t.Context(), topology())
+	b := bustest.Setup(t)
+	require.NoError(t, bus.Manage(t.Context(), b.Conn, bustest.Topology()))
+	require.NoError(t, bus.Verify(t.Context(), b.Conn, bustest.Topology()))
+	changes, err := bus.Apply(t.Context(), b.Conn, bustest.Topology())
 	require.NoError(t, err)
 	require.Empty(t, changes)
-	differences, err := b.conn.Diff(t.Context(), topology())
+	differences, err := bus.Diff(t.Context(), b.Conn, bustest.Topology())
 	require.NoError(t, err)
 	require.Empty(t, differences)
 }
@@ -30,8 +30,8 @@ func TestManageTwiceChangesNothing(t *testing.T) {
 func TestVerifyCreatesNothing(t *testing.T) {
 	t.Parallel()
 	node := bustest.Server(t)
-	conn, _ := connect(t, node.ClientURL())
-	err := conn.Verify(t.Context(), topology())
+	conn, _ := bustest.Connect(t, node.ClientURL())
+	err := bus.Verify(t.Context(), conn, bustest.Topology())
 	var differs *bus.TopologyError
 	require.ErrorAs(t, err, &differs)
 	require.Len(t, differs.Differences, 10)
@@ -46,7 +46,7 @@ func TestVerifyCreatesNothing(t *testing.T) {
 
 func TestDifferencesAreNamed(t *testing.T) {
 	t.Parallel()
-	b := setup(t)
+	b := bustest.Setup(t)
 	for name, change := range map[string]struct {
 		edit     func(*bus.Topology)
 		resource string
@@ -67,9 +67,9 @@ func TestDifferencesAreNamed(t *testing.T) {
 			"dbrunner.jobs.demo.health,dbrunner.jobs.demo.migration,dbrunner.jobs.demo.query,dbrunner.jobs.demo.statement,dbrunner.jobs.demo.transaction",
 		},
 	} {
-		top := topology()
+		top := bustest.Topology()
 		change.edit(&top)
-		err := b.conn.Manage(t.Context(), top)
+		err := bus.Manage(t.Context(), b.Conn, top)
 		var differs *bus.TopologyError
 		require.ErrorAs(t, err, &differs, name)
 		require.Contains(t, differs.Differences, bus.Difference{
@@ -83,45 +83,45 @@ func TestDifferencesAreNamed(t *testing.T) {
 
 func TestSettingsTurnedOnByHandAreDifferences(t *testing.T) {
 	t.Parallel()
-	b := setup(t)
-	stream, err := b.js.Stream(t.Context(), "DBRUNNER_JOBS_demo")
+	b := bustest.Setup(t)
+	stream, err := b.JS.Stream(t.Context(), "DBRUNNER_JOBS_demo")
 	require.NoError(t, err)
 	config := stream.CachedInfo().Config
 	config.AllowRollup, config.AllowMsgTTL = true, true
-	_, err = b.js.UpdateStream(t.Context(), config)
+	_, err = b.JS.UpdateStream(t.Context(), config)
 	require.NoError(t, err)
-	err = b.conn.Verify(t.Context(), topology())
+	err = bus.Verify(t.Context(), b.Conn, bustest.Topology())
 	require.ErrorContains(t, err, "allow_rollup_hdrs is on, the configuration says off")
 	require.ErrorContains(t, err, "allow_msg_ttl is on, the configuration says off")
 }
 
 func TestApplyChangesWhatTheServerCan(t *testing.T) {
 	t.Parallel()
-	b := setup(t)
-	top := topology()
+	b := bustest.Setup(t)
+	top := bustest.Topology()
 	top.Jobs.MaxMsgs, top.Jobs.MaxMsgsPerKind = 500, 50
 	top.AckWait = 4 * time.Second
 	top.Databases[0].Lanes[0].Kinds = []string{"query", "statement"}
 	top.Databases[0].Lanes[1].Kinds = []string{"migration", "transaction"} // moves to another lane
-	changes, err := b.conn.Apply(t.Context(), top)
+	changes, err := bus.Apply(t.Context(), b.Conn, top)
 	require.NoError(t, err)
 	for _, c := range changes {
 		require.True(t, c.Done, "%+v", c)
 	}
 	require.NotEmpty(t, changes)
-	require.NoError(t, b.conn.Verify(t.Context(), top))
+	require.NoError(t, bus.Verify(t.Context(), b.Conn, top))
 }
 
 func TestApplyTellsWhatTheServerCannot(t *testing.T) {
 	t.Parallel()
 	node := bustest.Server(t)
-	conn, _ := connect(t, node.ClientURL())
+	conn, _ := bustest.Connect(t, node.ClientURL())
 	_, js := bustest.Plain(t, node.ClientURL())
 	_, err := js.CreateStream(t.Context(), jetstream.StreamConfig{
 		Name: "DBRUNNER_DEAD", Subjects: []string{"dbrunner.dead.>"}, Storage: jetstream.MemoryStorage,
 	})
 	require.NoError(t, err)
-	changes, err := conn.Apply(t.Context(), topology())
+	changes, err := bus.Apply(t.Context(), conn, bustest.Topology())
 	require.NoError(t, err)
 	var refused []bus.Change
 	for _, c := range changes {
@@ -137,11 +137,11 @@ func TestApplyTellsWhatTheServerCannot(t *testing.T) {
 
 func TestApplyKeepsAKindWithWaitingJobs(t *testing.T) {
 	t.Parallel()
-	b := setup(t)
-	b.publish(t, "transaction", 2)
-	top := topology()
+	b := bustest.Setup(t)
+	b.Publish(t, "transaction", 2)
+	top := bustest.Topology()
 	top.Databases[0].Lanes[0].Kinds = []string{"query"}
-	changes, err := b.conn.Apply(t.Context(), top)
+	changes, err := bus.Apply(t.Context(), b.Conn, top)
 	require.NoError(t, err)
 	require.False(t, changes[0].Done)
 	require.Contains(t, changes[0].What, "2 messages wait on dbrunner.jobs.demo.transaction")
@@ -149,18 +149,18 @@ func TestApplyKeepsAKindWithWaitingJobs(t *testing.T) {
 
 func TestPrune(t *testing.T) {
 	t.Parallel()
-	b := setup(t)
-	two := topology()
+	b := bustest.Setup(t)
+	two := bustest.Topology()
 	two.Databases = append(two.Databases, bus.DatabaseTopology{
 		Name: "old_db", Lanes: []bus.LaneTopology{{Name: "work", Kinds: []string{"query"}}},
 	})
-	require.NoError(t, b.conn.Manage(t.Context(), two))
-	_, err := b.js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "DBRUNNER_JOBS_other", Subjects: []string{"other"}})
+	require.NoError(t, bus.Manage(t.Context(), b.Conn, two))
+	_, err := b.JS.CreateStream(t.Context(), jetstream.StreamConfig{Name: "DBRUNNER_JOBS_other", Subjects: []string{"other"}})
 	require.NoError(t, err)
-	_, err = b.js.Publish(t.Context(), "dbrunner.jobs.old_db.query", []byte("x"))
+	_, err = b.JS.Publish(t.Context(), "dbrunner.jobs.old_db.query", []byte("x"))
 	require.NoError(t, err)
 
-	views, err := b.conn.Show(t.Context(), topology())
+	views, err := bus.Show(t.Context(), b.Conn, bustest.Topology())
 	require.NoError(t, err)
 	shown := map[string]bool{}
 	for _, v := range views {
@@ -172,25 +172,25 @@ func TestPrune(t *testing.T) {
 		"OBJ_DBRUNNER_ROWS": true, "OBJ_DBRUNNER_PARAMS": true,
 	}, shown, "the foreign stream is none of ours")
 
-	changes, err := b.conn.Prune(t.Context(), topology(), false)
+	changes, err := bus.Prune(t.Context(), b.Conn, bustest.Topology(), false)
 	require.NoError(t, err)
 	require.Len(t, changes, 2)
 	require.False(t, changes[0].Done)
 	require.Contains(t, changes[0].What, "1 messages")
 	require.True(t, changes[1].Done)
 
-	changes, err = b.conn.Prune(t.Context(), topology(), true)
+	changes, err = bus.Prune(t.Context(), b.Conn, bustest.Topology(), true)
 	require.NoError(t, err)
 	require.Equal(t, []bus.Change{{Resource: "stream DBRUNNER_JOBS_old_db", What: "removed", Done: true}}, changes)
-	require.NoError(t, b.conn.Verify(t.Context(), topology()))
-	_, err = b.js.Stream(t.Context(), "DBRUNNER_JOBS_other")
+	require.NoError(t, bus.Verify(t.Context(), b.Conn, bustest.Topology()))
+	_, err = b.JS.Stream(t.Context(), "DBRUNNER_JOBS_other")
 	require.NoError(t, err)
 }
 
 func TestTopologyFaultsAreReportedTogether(t *testing.T) {
 	t.Parallel()
-	conn, _ := connect(t, bustest.Server(t).ClientURL())
-	err := conn.Manage(t.Context(), bus.Topology{
+	conn, _ := bustest.Connect(t, bustest.Server(t).ClientURL())
+	err := bus.Manage(t.Context(), conn, bus.Topology{
 		Replicas: 9,
 		Databases: []bus.DatabaseTopology{
 			{Name: "a.b", Lanes: []bus.LaneTopology{{Name: "work", Kinds: []string{"query"}}, {Name: "other", Kinds: []string{"query"}}}},
@@ -204,12 +204,12 @@ func TestTopologyFaultsAreReportedTogether(t *testing.T) {
 
 func TestStreamsRefuseWhatTheyMustNotTake(t *testing.T) {
 	t.Parallel()
-	top := topology()
+	top := bustest.Topology()
 	top.Jobs.MaxMsgsPerKind = 2
-	b := setupTopology(t, top)
+	b := bustest.SetupOn(t, bustest.Server(t), top)
 	ctx := t.Context()
 	publish := func(subject string, header nats.Header, size int) error {
-		_, err := b.js.PublishMsg(ctx, &nats.Msg{Subject: subject, Header: header, Data: make([]byte, size)})
+		_, err := b.JS.PublishMsg(ctx, &nats.Msg{Subject: subject, Header: header, Data: make([]byte, size)})
 		return err
 	}
 	require.ErrorIs(t, publish("dbrunner.jobs.demo.unknown", nil, 1), jetstream.ErrNoStreamResponse)
@@ -218,15 +218,15 @@ func TestStreamsRefuseWhatTheyMustNotTake(t *testing.T) {
 	require.ErrorContains(t, publish(query, nats.Header{"Nats-Rollup": {"all"}}, 1), "10111")
 	require.ErrorContains(t, publish(query, nats.Header{"Nats-TTL": {"1s"}}, 1), "10166")
 	require.Error(t, publish(query, nats.Header{"Nats-Schedule": {"@at 2100-01-01T00:00:00Z"}, "Nats-Schedule-Target": {query}}, 1))
-	require.ErrorContains(t, publish(query, nil, int(b.plain.MaxPayload())-64<<10+1), "10054")
-	require.NoError(t, publish(query, nil, int(b.plain.MaxPayload())-64<<10))
+	require.ErrorContains(t, publish(query, nil, int(b.Plain.MaxPayload())-64<<10+1), "10054")
+	require.NoError(t, publish(query, nil, int(b.Plain.MaxPayload())-64<<10))
 	require.NoError(t, publish(query, nil, 1))
 	err := publish(query, nil, 1)
 	require.ErrorContains(t, err, "per subject")
 	require.NoError(t, publish("dbrunner.jobs.demo.transaction", nil, 1), "the quota is each kind's own")
 
 	// Two filters that overlap would deliver a job twice; the server refuses the second.
-	_, err = b.js.CreateConsumer(ctx, "DBRUNNER_JOBS_demo", jetstream.ConsumerConfig{
+	_, err = b.JS.CreateConsumer(ctx, "DBRUNNER_JOBS_demo", jetstream.ConsumerConfig{
 		Durable: "thief", FilterSubject: query, AckPolicy: jetstream.AckExplicitPolicy,
 	})
 	var api *jetstream.APIError
@@ -237,9 +237,9 @@ func TestStreamsRefuseWhatTheyMustNotTake(t *testing.T) {
 func TestNamespaceIsUpperCasedInStreamNames(t *testing.T) {
 	t.Parallel()
 	node := bustest.Server(t)
-	conn, _ := connect(t, node.ClientURL(), func(o *bus.Options) { o.Namespace = "acme" })
-	require.NoError(t, conn.Manage(t.Context(), topology()))
-	views, err := conn.Show(t.Context(), topology())
+	conn, _ := bustest.Connect(t, node.ClientURL(), func(o *bus.Options) { o.Namespace = "acme" })
+	require.NoError(t, bus.Manage(t.Context(), conn, bustest.Topology()))
+	views, err := bus.Show(t.Context(), conn, bustest.Topology())
 	require.NoError(t, err)
 	for _, v := range views {
 		require.Regexp(t, `^(KV_|OBJ_)?ACME_`, v.Name)
@@ -252,20 +252,20 @@ func TestNamespaceIsUpperCasedInStreamNames(t *testing.T) {
 
 func TestApplyDropsAKindThatNobodyWaitsOn(t *testing.T) {
 	t.Parallel()
-	b := setup(t)
-	top := topology()
+	b := bustest.Setup(t)
+	top := bustest.Topology()
 	top.Databases[0].Lanes[0].Kinds = []string{"query"}
 	top.Databases[0].Lanes = top.Databases[0].Lanes[:2]
-	changes, err := b.conn.Apply(t.Context(), top)
+	changes, err := bus.Apply(t.Context(), b.Conn, top)
 	require.NoError(t, err)
 	for _, c := range changes {
 		require.True(t, c.Done, "%+v", c)
 	}
-	pruned, err := b.conn.Prune(t.Context(), top, false)
+	pruned, err := bus.Prune(t.Context(), b.Conn, top, false)
 	require.NoError(t, err)
 	require.Equal(t, []bus.Change{{Resource: "consumer DBRUNNER_JOBS_demo/health", What: "removed", Done: true}}, pruned)
-	require.NoError(t, b.conn.Verify(t.Context(), top))
-	_, err = b.js.Publish(t.Context(), "dbrunner.jobs.demo.transaction", nil)
+	require.NoError(t, bus.Verify(t.Context(), b.Conn, top))
+	_, err = b.JS.Publish(t.Context(), "dbrunner.jobs.demo.transaction", nil)
 	require.ErrorIs(t, err, jetstream.ErrNoStreamResponse)
 }
 
@@ -274,8 +274,8 @@ func TestSeveralRunnersManageAtOnce(t *testing.T) {
 	node := bustest.Server(t)
 	errs := make(chan error, 5)
 	for i := range cap(errs) {
-		conn, _ := connect(t, node.ClientURL(), func(o *bus.Options) { o.Instance = fmt.Sprintf("runner%d", i) })
-		go func() { errs <- conn.Manage(t.Context(), topology()) }()
+		conn, _ := bustest.Connect(t, node.ClientURL(), func(o *bus.Options) { o.Instance = fmt.Sprintf("runner%d", i) })
+		go func() { errs <- bus.Manage(t.Context(), conn, bustest.Topology()) }()
 	}
 	for range cap(errs) {
 		require.NoError(t, <-errs)
@@ -285,21 +285,21 @@ func TestSeveralRunnersManageAtOnce(t *testing.T) {
 func TestWithoutJetStreamItSaysSo(t *testing.T) {
 	t.Parallel()
 	node := bustest.Server(t, func(o *server.Options) { o.JetStream = false })
-	conn, _ := connect(t, node.ClientURL())
-	require.ErrorIs(t, conn.Manage(t.Context(), topology()), bus.ErrNoJetStream)
+	conn, _ := bustest.Connect(t, node.ClientURL())
+	require.ErrorIs(t, bus.Manage(t.Context(), conn, bustest.Topology()), bus.ErrNoJetStream)
 }
 
 func TestDomain(t *testing.T) {
 	t.Parallel()
 	node := bustest.Server(t, func(o *server.Options) { o.JetStreamDomain = "hub" })
-	conn, _ := connect(t, node.ClientURL(), func(o *bus.Options) { o.Domain = "hub" })
-	require.NoError(t, conn.Manage(t.Context(), topology()))
-	_, _, err := conn.PublishJob(t.Context(), database, "query", "a", nil, []byte("1"))
+	conn, _ := bustest.Connect(t, node.ClientURL(), func(o *bus.Options) { o.Domain = "hub" })
+	require.NoError(t, bus.Manage(t.Context(), conn, bustest.Topology()))
+	_, _, err := bus.PublishJob(t.Context(), conn, database, "query", "a", nil, []byte("1"))
 	require.NoError(t, err)
-	m := run(t, conn, "work", 1).next(t)
+	m := bustest.Run(t, conn, "work", 1).Next(t)
 	require.True(t, m.First())
 	require.NoError(t, m.AckConfirmed(t.Context()))
-	body, err := conn.Results(database).GetDirect(t.Context(), "a")
+	body, err := bus.ResultsOf(conn, database).GetDirect(t.Context(), "a")
 	require.NoError(t, err)
 	require.Nil(t, body)
 }

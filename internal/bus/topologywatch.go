@@ -57,30 +57,37 @@ func (p *Problem) same(other *Problem) bool {
 	return p.Difference == other.Difference && (p.Failure == "") == (other.Failure == "")
 }
 
-// topologyWatch is what the comparisons have found.
-type topologyWatch struct {
-	doubts map[string]int // failures in a row, by resource; of the watching goroutine
+// Watch compares streams and consumers with a topology, again and again.
+type Watch struct {
+	conn     *Conn
+	topology Topology
+	create   bool           // what is missing is created
+	doubts   map[string]int // failures in a row, by resource; of the watching goroutine
 
 	mu       sync.Mutex
 	problems []Problem
 }
 
-// Problems are what the last comparison found, streams first. WatchTopology has to run.
-func (c *Conn) Problems() []Problem {
-	c.topology.mu.Lock()
-	defer c.topology.mu.Unlock()
-	return slices.Clone(c.topology.problems)
+// NewWatch returns a watch of what Manage (create) or Verify was called with.
+func NewWatch(conn *Conn, t Topology, create bool) *Watch {
+	return &Watch{conn: conn, topology: t, create: create, doubts: make(map[string]int)}
 }
 
-// WatchTopology compares streams and consumers with what Manage or Verify was called with, again and again until the
-// context ends. After Manage it creates what is missing. It runs once and returns nil.
-func (c *Conn) WatchTopology(ctx context.Context, every time.Duration) error {
-	c.topology.doubts = make(map[string]int)
+// Problems are what the last comparison found, streams first. Run has to run.
+func (w *Watch) Problems() []Problem {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.problems)
+}
+
+// Run compares until the context ends, and creates what is missing where that is the watch's task. It runs once and
+// returns nil.
+func (w *Watch) Run(ctx context.Context, every time.Duration) error {
 	ticker := time.NewTicker(every)
 	defer ticker.Stop()
 	for {
-		if _, connected := c.link(); connected {
-			c.compareTopology(ctx)
+		if _, connected := w.conn.Link(); connected {
+			w.compare(ctx)
 		}
 		select {
 		case <-ticker.C:
@@ -90,68 +97,64 @@ func (c *Conn) WatchTopology(ctx context.Context, every time.Duration) error {
 	}
 }
 
-// compareTopology compares once. What was found before stays where the link is lost meanwhile.
-func (c *Conn) compareTopology(ctx context.Context) {
-	plan := c.currentPlan()
-	if plan == nil {
-		return
-	}
-	w, err := c.want(plan.topology)
+// compare compares once. What was found before stays where the link is lost meanwhile.
+func (w *Watch) compare(ctx context.Context) {
+	wanted, err := wantedFrom(w.conn, w.topology)
 	if err != nil {
 		return // Manage and Verify have refused it
 	}
-	renewals, _ := c.link()
+	renewals, _ := w.conn.Link()
 	bounded, cancel := context.WithTimeout(ctx, topologyTimeout)
 	defer cancel()
-	found := c.examine(bounded, &w, plan.create)
-	if now, connected := c.link(); ctx.Err() != nil || !connected || now != renewals {
+	found := w.examine(bounded, &wanted)
+	if now, connected := w.conn.Link(); ctx.Err() != nil || !connected || now != renewals {
 		return
 	}
-	c.noteProblems(found)
+	w.note(found)
 }
 
 // examine looks at all streams, and then at the consumers of those that are there.
-func (c *Conn) examine(ctx context.Context, w *wanted, create bool) []Problem {
+func (w *Watch) examine(ctx context.Context, want *wanted) []Problem {
 	missing := make(map[string]bool)
-	streams := each(len(w.streams), func(i int) []Problem {
-		s := &w.streams[i]
-		found := c.examined(streamResource(s.config.Name), s.database, func() ([]Difference, error) { return c.lookAtStream(ctx, s) })
-		return c.recreated(found, create, func() error { return c.createStream(ctx, &s.config) })
+	streams := each(len(want.streams), func(i int) []Problem {
+		s := &want.streams[i]
+		found := examined(streamResource(s.config.Name), s.database, func() ([]Difference, error) { return lookAtStream(ctx, w.conn, s) })
+		return w.recreated(found, func() error { return createStream(ctx, w.conn, &s.config) })
 	})
-	for i := range w.streams {
-		missing[w.streams[i].config.Name] = len(streams[i]) == 1 && streams[i][0].Missing
+	for i := range want.streams {
+		missing[want.streams[i].config.Name] = len(streams[i]) == 1 && streams[i][0].Missing
 	}
-	consumers := each(len(w.consumers), func(i int) []Problem {
-		o := &w.consumers[i]
+	consumers := each(len(want.consumers), func(i int) []Problem {
+		o := &want.consumers[i]
 		if missing[o.stream] {
 			return nil // the stream says it
 		}
-		found := c.examined(consumerResource(o), o.database, func() ([]Difference, error) { return c.lookAtConsumer(ctx, o) })
-		return c.recreated(found, create, func() error { return c.createConsumer(ctx, o) })
+		found := examined(consumerResource(o), o.database, func() ([]Difference, error) { return lookAtConsumer(ctx, w.conn, o) })
+		return w.recreated(found, func() error { return createConsumer(ctx, w.conn, o) })
 	})
-	c.countDoubts(streams, consumers)
+	w.countDoubts(streams, consumers)
 	return slices.DeleteFunc(append(slices.Concat(streams...), slices.Concat(consumers...)...), func(p Problem) bool {
-		return p.Failure != "" && !p.Missing && c.topology.doubts[p.Resource] < topologyDoubts
+		return p.Failure != "" && !p.Missing && w.doubts[p.Resource] < topologyDoubts
 	})
 }
 
 // countDoubts counts how often in a row each of what cannot be read could not.
-func (c *Conn) countDoubts(lists ...[][]Problem) {
+func (w *Watch) countDoubts(lists ...[][]Problem) {
 	failed := make(map[string]int)
 	for _, list := range lists {
 		for _, p := range slices.Concat(list...) {
 			if p.Failure != "" && !p.Missing {
-				failed[p.Resource] = c.topology.doubts[p.Resource] + 1
+				failed[p.Resource] = w.doubts[p.Resource] + 1
 			}
 		}
 	}
-	c.topology.doubts = failed
+	w.doubts = failed
 }
 
-func (c *Conn) examined(resource, database string, look func() ([]Difference, error)) []Problem {
+func examined(resource, database string, look func() ([]Difference, error)) []Problem {
 	differences, err := look()
 	if err != nil {
-		return []Problem{{Difference: Difference{Resource: resource}, Database: database, Failure: errorText(err)}}
+		return []Problem{{Difference: Difference{Resource: resource}, Database: database, Failure: ErrorText(err)}}
 	}
 	out := make([]Problem, 0, len(differences))
 	for _, d := range differences {
@@ -161,23 +164,23 @@ func (c *Conn) examined(resource, database string, look func() ([]Difference, er
 }
 
 // recreated creates what is missing, where that is our task.
-func (c *Conn) recreated(found []Problem, create bool, apply func() error) []Problem {
-	if !create || len(found) != 1 || !found[0].Missing {
+func (w *Watch) recreated(found []Problem, apply func() error) []Problem {
+	if !w.create || len(found) != 1 || !found[0].Missing {
 		return found
 	}
-	c.log.Error("a stream or consumer was deleted while runners work; creating it again, without what it held",
+	w.conn.Log().Error("a stream or consumer was deleted while runners work; creating it again, without what it held",
 		zap.String("resource", found[0].Resource))
 	if err := apply(); err != nil {
-		found[0].Failure = errorText(err)
+		found[0].Failure = ErrorText(err)
 		return found
 	}
 	return nil
 }
 
 // lookAtStream compares a stream; it asks once.
-func (c *Conn) lookAtStream(ctx context.Context, want *stream) ([]Difference, error) {
+func lookAtStream(ctx context.Context, c *Conn, want *stream) ([]Difference, error) {
 	var info jetstream.StreamInfo
-	err := c.Request(ctx, "STREAM.INFO."+want.config.Name, nil, &info)
+	err := c.API(ctx, "STREAM.INFO."+want.config.Name, nil, &info)
 	if errors.Is(err, ErrNotFound) {
 		return []Difference{{Resource: streamResource(want.config.Name), Missing: true}}, nil
 	}
@@ -188,9 +191,9 @@ func (c *Conn) lookAtStream(ctx context.Context, want *stream) ([]Difference, er
 }
 
 // lookAtConsumer compares a consumer; it asks once.
-func (c *Conn) lookAtConsumer(ctx context.Context, want *consumer) ([]Difference, error) {
+func lookAtConsumer(ctx context.Context, c *Conn, want *consumer) ([]Difference, error) {
 	var info jetstream.ConsumerInfo
-	err := c.Request(ctx, "CONSUMER.INFO."+want.stream+"."+want.config.Name, nil, &info)
+	err := c.API(ctx, "CONSUMER.INFO."+want.stream+"."+want.config.Name, nil, &info)
 	if errors.Is(err, ErrNotFound) {
 		return []Difference{{Resource: consumerResource(want), Missing: true}}, nil
 	}
@@ -216,10 +219,10 @@ func each(n int, look func(int) []Problem) [][]Problem {
 	return out
 }
 
-// noteProblems keeps what was found and logs what is new and what has gone.
-func (c *Conn) noteProblems(found []Problem) {
-	c.topology.mu.Lock()
-	before := c.topology.problems
+// note keeps what was found and logs what is new and what has gone.
+func (w *Watch) note(found []Problem) {
+	w.mu.Lock()
+	before := w.problems
 	now := time.Now()
 	for i := range found {
 		found[i].Since = now
@@ -227,8 +230,8 @@ func (c *Conn) noteProblems(found []Problem) {
 			found[i].Since = before[j].Since
 		}
 	}
-	c.topology.problems = found
-	c.topology.mu.Unlock()
+	w.problems = found
+	w.mu.Unlock()
 	for i := range found {
 		p := &found[i]
 		if slices.ContainsFunc(before, func(b Problem) bool { return b.same(p) }) {
@@ -237,14 +240,14 @@ func (c *Conn) noteProblems(found []Problem) {
 		text := []zap.Field{zap.String("problem", p.String()), zap.String("remedy", p.Remedy())}
 		switch {
 		case p.Stops():
-			c.log.Error("a stream or consumer is not as the runner needs it: jobs wait", text...)
+			w.conn.Log().Error("a stream or consumer is not as the runner needs it: jobs wait", text...)
 		case !p.Note:
-			c.log.Warn("a stream or consumer is not as configured", text...)
+			w.conn.Log().Warn("a stream or consumer is not as configured", text...)
 		}
 	}
 	for i := range before {
 		if !before[i].Note && !slices.ContainsFunc(found, func(p Problem) bool { return p.same(&before[i]) }) {
-			c.log.Info("a stream or consumer is no longer otherwise than configured", zap.String("problem", before[i].String()))
+			w.conn.Log().Info("a stream or consumer is no longer otherwise than configured", zap.String("problem", before[i].String()))
 		}
 	}
 }

@@ -17,39 +17,45 @@ import (
 	"dbrunner/internal/bus/bustest"
 )
 
-// comparing is a world whose topology is compared all the time.
-func comparing(t *testing.T, verify bool) *bundle {
+// comparison is a bundle whose topology is compared all the time.
+type comparison struct {
+	*bustest.Bundle
+	watch *bus.Watch
+}
+
+func comparing(t *testing.T, verify bool) *comparison {
 	t.Helper()
-	b := setup(t)
+	b := bustest.Setup(t)
 	if verify {
-		require.NoError(t, b.conn.Verify(t.Context(), topology()))
+		require.NoError(t, bus.Verify(t.Context(), b.Conn, bustest.Topology()))
 	}
-	watch(t, b.conn)
-	return b
+	return watch(t, b, bustest.Topology(), !verify)
 }
 
-func watch(t *testing.T, conn *bus.Conn) {
+func watch(t *testing.T, b *bustest.Bundle, top bus.Topology, create bool) *comparison {
 	t.Helper()
-	watchEvery(t, conn, 20*time.Millisecond)
+	return watchEvery(t, b, top, create, 20*time.Millisecond)
 }
 
-func watchEvery(t *testing.T, conn *bus.Conn, interval time.Duration) {
+func watchEvery(t *testing.T, b *bustest.Bundle, top bus.Topology, create bool, interval time.Duration) *comparison {
 	t.Helper()
+	w := &comparison{b, bus.NewWatch(b.Conn, top, create)}
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
-	go func() { done <- conn.WatchTopology(ctx, interval) }()
+	go func() { done <- w.watch.Run(ctx, interval) }()
 	t.Cleanup(func() {
 		cancel()
 		require.NoError(t, <-done)
 	})
+	return w
 }
 
 // awaitProblems waits until the problems are as wanted.
-func (b *bundle) awaitProblems(t *testing.T, wanted func([]bus.Problem) bool) []bus.Problem {
+func awaitProblems(t *testing.T, b *comparison, wanted func([]bus.Problem) bool) []bus.Problem {
 	t.Helper()
 	var have []bus.Problem
 	found := func() bool {
-		have = b.conn.Problems()
+		have = b.watch.Problems()
 		return wanted(have)
 	}
 	if !assert.Eventually(t, found, 30*time.Second, 5*time.Millisecond) {
@@ -149,11 +155,11 @@ func edits() map[string]edit {
 func TestWhatAnOperatorEditsIsReported(t *testing.T) {
 	t.Parallel()
 	b := comparing(t, false)
-	b.awaitProblems(t, none)
+	awaitProblems(t, b, none)
 	for name, e := range edits() {
-		s, err := b.js.Stream(t.Context(), e.stream)
+		s, err := b.JS.Stream(t.Context(), e.stream)
 		require.NoError(t, err)
-		before, o := s.CachedInfo().Config, consumerInfo(t, b.js, "work").Config
+		before, o := s.CachedInfo().Config, bustest.ConsumerInfo(t, b.JS, "work").Config
 		if e.consumer != nil {
 			changed := o
 			changed.Metadata = maps.Clone(o.Metadata)
@@ -162,10 +168,10 @@ func TestWhatAnOperatorEditsIsReported(t *testing.T) {
 		} else {
 			changed := before
 			e.change(&changed)
-			_, err = b.js.UpdateStream(t.Context(), changed)
+			_, err = b.JS.UpdateStream(t.Context(), changed)
 		}
 		require.NoError(t, err, name)
-		found := b.awaitProblems(t, func(p []bus.Problem) bool { return len(p) > 0 })
+		found := awaitProblems(t, b, func(p []bus.Problem) bool { return len(p) > 0 })
 		i := 0
 		for ; i < len(found) && !strings.Contains(found[i].String(), e.problem); i++ {
 		}
@@ -179,45 +185,45 @@ func TestWhatAnOperatorEditsIsReported(t *testing.T) {
 		} else {
 			require.Empty(t, p.Database, name)
 		}
-		d, err := b.conn.Diff(t.Context(), topology())
+		d, err := bus.Diff(t.Context(), b.Conn, bustest.Topology())
 		require.NoError(t, err)
 		require.Contains(t, d, p.Difference, "%s: topology show and check look there", name)
 
 		if e.consumer != nil {
 			_, err = s.UpdateConsumer(t.Context(), o)
 		} else {
-			_, err = b.js.UpdateStream(t.Context(), before)
+			_, err = b.JS.UpdateStream(t.Context(), before)
 		}
 		require.NoError(t, err, name)
-		b.awaitProblems(t, none)
+		awaitProblems(t, b, none)
 	}
-	require.NotEmpty(t, b.logs.FilterMessage("a stream or consumer is not as the runner needs it: jobs wait").All())
+	require.NotEmpty(t, b.Logs.FilterMessage("a stream or consumer is not as the runner needs it: jobs wait").All())
 }
 
 // TestApplyUndoesWhatAnOperatorEdited takes back all of it but what the server cannot.
 func TestApplyUndoesWhatAnOperatorEdited(t *testing.T) {
 	t.Parallel()
-	b := setup(t)
+	b := bustest.Setup(t)
 	for name, e := range edits() {
-		s, err := b.js.Stream(t.Context(), e.stream)
+		s, err := b.JS.Stream(t.Context(), e.stream)
 		require.NoError(t, err)
-		changed, o := s.CachedInfo().Config, consumerInfo(t, b.js, "work").Config
+		changed, o := s.CachedInfo().Config, bustest.ConsumerInfo(t, b.JS, "work").Config
 		if e.consumer != nil {
 			e.consumer(&o)
 			_, err = s.UpdateConsumer(t.Context(), o)
 		} else {
 			e.change(&changed)
-			_, err = b.js.UpdateStream(t.Context(), changed)
+			_, err = b.JS.UpdateStream(t.Context(), changed)
 		}
 		require.NoError(t, err, name)
-		changes, err := b.conn.Apply(t.Context(), topology())
+		changes, err := bus.Apply(t.Context(), b.Conn, bustest.Topology())
 		require.NoError(t, err, name)
 		if name != "max_msg_size" { // follows from the server, or is the operator's
 			require.NotEmpty(t, changes, name)
 			for _, c := range changes {
 				require.True(t, c.Done, "%s: %+v", name, c)
 			}
-			d, err := b.conn.Diff(t.Context(), topology())
+			d, err := bus.Diff(t.Context(), b.Conn, bustest.Topology())
 			require.NoError(t, err)
 			for _, one := range d {
 				require.Equal(t, "max_msg_size", one.Setting, "%s: %+v", name, one)
@@ -232,31 +238,31 @@ func TestPausedConsumerIsReported(t *testing.T) {
 	b := comparing(t, false)
 	pause := func(lane string, until time.Time) {
 		t.Helper()
-		_, err := b.js.PauseConsumer(t.Context(), "DBRUNNER_JOBS_demo", lane, until)
+		_, err := b.JS.PauseConsumer(t.Context(), "DBRUNNER_JOBS_demo", lane, until)
 		require.NoError(t, err)
 	}
 	for _, lane := range []string{"work", "migration", "health"} {
 		pause(lane, time.Now().Add(time.Hour))
-		p := b.awaitProblems(t, func(p []bus.Problem) bool { return len(p) == 1 })
+		p := awaitProblems(t, b, func(p []bus.Problem) bool { return len(p) == 1 })
 		require.True(t, p[0].Stops())
 		require.Contains(t, p[0].String(), "consumer DBRUNNER_JOBS_demo/"+lane+" is paused until 20")
 		require.Equal(t, "nats consumer resume DBRUNNER_JOBS_demo "+lane, p[0].Remedy())
-		require.NoError(t, b.conn.Manage(t.Context(), topology()), "another runner starts all the same")
-		require.NoError(t, b.conn.Verify(t.Context(), topology()))
-		top := topology()
+		require.NoError(t, bus.Manage(t.Context(), b.Conn, bustest.Topology()), "another runner starts all the same")
+		require.NoError(t, bus.Verify(t.Context(), b.Conn, bustest.Topology()))
+		top := bustest.Topology()
 		top.AckWait = 20 * time.Second
-		changes, err := b.conn.Apply(t.Context(), top)
+		changes, err := bus.Apply(t.Context(), b.Conn, top)
 		require.NoError(t, err)
 		require.Len(t, changes, 3, "the pause is left as it is: %+v", changes)
-		_, err = b.conn.Apply(t.Context(), topology())
+		_, err = bus.Apply(t.Context(), b.Conn, bustest.Topology())
 		require.NoError(t, err)
-		require.True(t, consumerInfo(t, b.js, lane).Paused)
+		require.True(t, bustest.ConsumerInfo(t, b.JS, lane).Paused)
 		pause(lane, time.Now().Add(-time.Second))
-		b.awaitProblems(t, none)
+		awaitProblems(t, b, none)
 	}
 	pause("work", time.Now().Add(2*time.Second))
-	b.awaitProblems(t, func(p []bus.Problem) bool { return len(p) == 1 })
-	b.awaitProblems(t, none) // it ends by itself
+	awaitProblems(t, b, func(p []bus.Problem) bool { return len(p) == 1 })
+	awaitProblems(t, b, none) // it ends by itself
 }
 
 // TestSealedStreamIsReported: nothing opens it again.
@@ -264,13 +270,13 @@ func TestSealedStreamIsReported(t *testing.T) {
 	t.Parallel()
 	for _, name := range []string{"DBRUNNER_JOBS_demo", "DBRUNNER_RESULTS_demo", "DBRUNNER_DEAD", "OBJ_DBRUNNER_ROWS"} {
 		b := comparing(t, false)
-		s, err := b.js.Stream(t.Context(), name)
+		s, err := b.JS.Stream(t.Context(), name)
 		require.NoError(t, err)
 		config := s.CachedInfo().Config
 		config.Sealed = true
-		_, err = b.js.UpdateStream(t.Context(), config)
+		_, err = b.JS.UpdateStream(t.Context(), config)
 		require.NoError(t, err)
-		found := b.awaitProblems(t, func(p []bus.Problem) bool { return len(p) > 0 })
+		found := awaitProblems(t, b, func(p []bus.Problem) bool { return len(p) > 0 })
 		var sealed *bus.Problem
 		for i := range found {
 			if found[i].Setting == "sealed" {
@@ -296,26 +302,26 @@ func TestRemovedStreamsAreCreatedAgain(t *testing.T) {
 	b := comparing(t, false)
 	for _, name := range allStreams() {
 		before := len(recreations(b))
-		require.NoError(t, b.js.DeleteStream(t.Context(), name))
+		require.NoError(t, b.JS.DeleteStream(t.Context(), name))
 		require.Eventually(t, func() bool {
-			d, err := b.conn.Diff(context.Background(), topology())
+			d, err := bus.Diff(context.Background(), b.Conn, bustest.Topology())
 			return err == nil && len(d) == 0
 		}, 30*time.Second, 10*time.Millisecond, name)
 		require.Eventually(t, func() bool { return len(recreations(b)) > before }, 30*time.Second, 5*time.Millisecond, name)
-		b.awaitProblems(t, none)
+		awaitProblems(t, b, none)
 	}
 	for _, lane := range []string{"work", "migration", "health"} {
-		require.NoError(t, b.js.DeleteConsumer(t.Context(), "DBRUNNER_JOBS_demo", lane))
+		require.NoError(t, b.JS.DeleteConsumer(t.Context(), "DBRUNNER_JOBS_demo", lane))
 		require.Eventually(t, func() bool {
-			_, err := b.js.Consumer(context.Background(), "DBRUNNER_JOBS_demo", lane)
+			_, err := b.JS.Consumer(context.Background(), "DBRUNNER_JOBS_demo", lane)
 			return err == nil
 		}, 30*time.Second, 10*time.Millisecond, lane)
 	}
 }
 
-func recreations(b *bundle) []string {
+func recreations(b *comparison) []string {
 	var out []string
-	for _, entry := range b.logs.FilterMessage("a stream or consumer was deleted while runners work; creating it again, without what it held").All() {
+	for _, entry := range b.Logs.FilterMessage("a stream or consumer was deleted while runners work; creating it again, without what it held").All() {
 		if entry.Level == zap.ErrorLevel {
 			out = append(out, entry.ContextMap()["resource"].(string))
 		}
@@ -328,17 +334,17 @@ func TestRemovedStreamsAreReported(t *testing.T) {
 	t.Parallel()
 	b := comparing(t, true)
 	for _, name := range allStreams() {
-		require.NoError(t, b.js.DeleteStream(t.Context(), name))
-		p := b.awaitProblems(t, func(p []bus.Problem) bool { return len(p) == 1 })
+		require.NoError(t, b.JS.DeleteStream(t.Context(), name))
+		p := awaitProblems(t, b, func(p []bus.Problem) bool { return len(p) == 1 })
 		require.Equal(t, "stream "+name+" is missing", p[0].String())
 		require.True(t, p[0].Stops())
 		require.Equal(t, "runner topology apply creates it", p[0].Remedy())
-		_, err := b.conn.Apply(t.Context(), topology())
+		_, err := bus.Apply(t.Context(), b.Conn, bustest.Topology())
 		require.NoError(t, err)
-		b.awaitProblems(t, none)
+		awaitProblems(t, b, none)
 	}
-	require.NoError(t, b.js.DeleteConsumer(t.Context(), "DBRUNNER_JOBS_demo", "work"))
-	p := b.awaitProblems(t, func(p []bus.Problem) bool { return len(p) > 0 })
+	require.NoError(t, b.JS.DeleteConsumer(t.Context(), "DBRUNNER_JOBS_demo", "work"))
+	p := awaitProblems(t, b, func(p []bus.Problem) bool { return len(p) > 0 })
 	require.Equal(t, "consumer DBRUNNER_JOBS_demo/work is missing", p[0].String())
 }
 
@@ -346,13 +352,12 @@ func TestRemovedStreamsAreReported(t *testing.T) {
 func TestAStreamThatCannotBeCreatedAgainIsReported(t *testing.T) {
 	t.Parallel()
 	node := limited(t, unlimited())
-	b := setupOn(t, node, topology())
-	watch(t, b.conn)
+	b := watch(t, bustest.SetupOn(t, node, bustest.Topology()), bustest.Topology(), true)
 	lower := unlimited()
 	lower.MaxStreams = 5
 	require.NoError(t, node.Server().GlobalAccount().UpdateJetStreamLimits(map[string]server.JetStreamAccountLimits{"": lower}))
-	require.NoError(t, b.js.DeleteStream(t.Context(), "DBRUNNER_DEAD"))
-	p := b.awaitProblems(t, func(p []bus.Problem) bool { return len(p) == 1 && p[0].Failure != "" })
+	require.NoError(t, b.JS.DeleteStream(t.Context(), "DBRUNNER_DEAD"))
+	p := awaitProblems(t, b, func(p []bus.Problem) bool { return len(p) == 1 && p[0].Failure != "" })
 	require.Contains(t, p[0].String(), "stream DBRUNNER_DEAD is missing and could not be created")
 	require.Contains(t, p[0].String(), "raise the account's limit of streams")
 	require.True(t, p[0].Stops())
@@ -362,14 +367,13 @@ func TestAStreamThatCannotBeCreatedAgainIsReported(t *testing.T) {
 func TestAStreamWithoutALeaderIsReported(t *testing.T) {
 	t.Parallel()
 	nodes := bustest.Cluster(t, 3)
-	top := topology()
+	top := bustest.Topology()
 	top.Replicas = 3
-	conn, _ := connect(t, nodes.URL())
+	conn, _ := bustest.Connect(t, nodes.URL())
 	_, js := bustest.Plain(t, nodes.URL())
-	require.NoError(t, conn.Manage(t.Context(), top))
-	b := &bundle{conn: conn, js: js}
-	watch(t, conn)
-	b.awaitProblems(t, none)
+	require.NoError(t, bus.Manage(t.Context(), conn, top))
+	b := watch(t, &bustest.Bundle{Conn: conn, JS: js}, top, true)
+	awaitProblems(t, b, none)
 	stopped := []*bustest.Node{nodes.StreamLeader("DBRUNNER_RESULTS_demo")}
 	for _, n := range nodes.Nodes {
 		if len(stopped) < 2 && n != stopped[0] {
@@ -379,32 +383,33 @@ func TestAStreamWithoutALeaderIsReported(t *testing.T) {
 	for _, n := range stopped {
 		n.Stop()
 	}
-	p := b.awaitProblems(t, func(p []bus.Problem) bool { return len(p) > 0 })
+	p := awaitProblems(t, b, func(p []bus.Problem) bool { return len(p) > 0 })
 	require.True(t, p[0].Stops())
 	require.Contains(t, p[0].String(), "cannot be read")
 	for _, n := range stopped {
 		n.Start()
 	}
-	b.awaitProblems(t, none)
+	awaitProblems(t, b, none)
 }
 
 // TestProblemsOutliveALostLink: nothing new is known without one, nor by a comparison that loses it on the way.
 func TestProblemsOutliveALostLink(t *testing.T) {
 	t.Parallel()
-	b := setup(t)
-	require.NoError(t, b.conn.Verify(t.Context(), topology()))
-	watchEvery(t, b.conn, time.Microsecond) // there is always one on the way
-	require.NoError(t, b.js.DeleteStream(t.Context(), "DBRUNNER_DEAD"))
-	b.awaitProblems(t, func(p []bus.Problem) bool { return len(p) == 1 })
+	top := bustest.Topology()
+	server := bustest.Setup(t)
+	require.NoError(t, bus.Verify(t.Context(), server.Conn, top))
+	b := watchEvery(t, server, top, false, time.Microsecond) // there is always one on the way
+	require.NoError(t, b.JS.DeleteStream(t.Context(), "DBRUNNER_DEAD"))
+	awaitProblems(t, b, func(p []bus.Problem) bool { return len(p) == 1 })
 	for range 5 {
-		b.node.Stop()
-		require.Eventually(t, func() bool { return !b.conn.State().Connected }, 30*time.Second, time.Millisecond)
+		b.Node.Stop()
+		require.Eventually(t, func() bool { return !b.Conn.State().Connected }, 30*time.Second, time.Millisecond)
 		for range 20 {
-			require.Len(t, b.conn.Problems(), 1)
+			require.Len(t, b.watch.Problems(), 1)
 			time.Sleep(5 * time.Millisecond) // by the clock: what was on the way ends by itself
 		}
-		b.node.Start()
-		require.Eventually(t, func() bool { return b.conn.State().Connected }, 30*time.Second, time.Millisecond)
-		require.Len(t, b.conn.Problems(), 1)
+		b.Node.Start()
+		require.Eventually(t, func() bool { return b.Conn.State().Connected }, 30*time.Second, time.Millisecond)
+		require.Len(t, b.watch.Problems(), 1)
 	}
 }

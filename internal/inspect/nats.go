@@ -156,7 +156,7 @@ func (l *natsInspection) account(ctx context.Context, conn *bus.Conn, d *denied)
 	if d.account || l.blind(d) {
 		return nil
 	}
-	a, err := conn.Account(ctx)
+	a, err := bus.ReadAccount(ctx, conn)
 	if err != nil {
 		l.find(aboutNATS, partAccount, db.GradeFault, "JetStream does not answer: "+err.Error(),
 			"enable JetStream in the server and for this account, and check nats.domain")
@@ -193,7 +193,7 @@ func (l *natsInspection) topology(ctx context.Context, conn *bus.Conn, d *denied
 		l.find(aboutTopology, partStreams, db.GradeFault, "streams and consumers could not be looked at: a right is missing", "allow it, see above")
 		return
 	}
-	differences, err := conn.Diff(ctx, manager.Topology(l.cfg))
+	differences, err := bus.Diff(ctx, conn, manager.Topology(l.cfg))
 	if err != nil {
 		l.find(aboutTopology, partStreams, db.GradeFault, err.Error(), "enable JetStream in the server and for this account, and check nats.domain")
 		return
@@ -224,7 +224,7 @@ func (l *natsInspection) topology(ctx context.Context, conn *bus.Conn, d *denied
 
 // creatable tells what keeps a runner from creating what is missing.
 func (l *natsInspection) creatable(ctx context.Context, conn *bus.Conn, account *bus.Account) {
-	found, err := conn.Creatable(ctx, manager.Topology(l.cfg), account)
+	found, err := bus.FindObstacles(ctx, conn, manager.Topology(l.cfg), account)
 	if err != nil {
 		l.find(aboutTopology, partStreams, db.GradeFault, "whether what is missing can be created could not be asked: "+err.Error(), "check the server and its log")
 		return

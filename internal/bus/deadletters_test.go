@@ -1,0 +1,102 @@
+package bus_test
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"dbrunner/internal/bus"
+	"dbrunner/internal/bus/bustest"
+)
+
+func TestLetters(t *testing.T) {
+	t.Parallel()
+	b := bustest.Setup(t)
+	ctx := t.Context()
+	long := strings.Repeat("ä", 20_000)
+	headers := map[string][]string{
+		"Dbrunner-Reason": {"rejected"}, "Dbrunner-Faults": {long}, "Traceparent": {"00-x"},
+		"Nats-Msg-Id": {"a1"}, "Nats-Rollup": {"all"}, "nats-expected-last-subject-sequence": {"77"}, "Status": {"409"}, "bad name": {"x"},
+	}
+	require.NoError(t, bus.PublishDeadLetter(ctx, b.Conn, database, "query", "s1_abc", headers, []byte("{bad")))
+	require.NoError(t, bus.PublishDeadLetter(ctx, b.Conn, database, "query", "s1_abc", headers, []byte("{bad")), "again is the same")
+	require.NoError(t, bus.PublishDeadLetter(ctx, b.Conn, database, "migration", "s2_abc", nil, nil))
+	require.NoError(t, bus.PublishDeadLetter(ctx, b.Conn, "other", "query", "s3_abc", nil, []byte("o")))
+
+	letter, err := bus.ReadDeadLetter(ctx, b.Conn, database, "query", "s1_abc")
+	require.NoError(t, err)
+	require.Equal(t, "{bad", string(letter.Body))
+	require.Equal(t, []string{"rejected"}, letter.Headers["Dbrunner-Reason"])
+	require.Equal(t, []string{"00-x"}, letter.Headers["Traceparent"])
+	require.Equal(t, []string{"a1"}, letter.Headers["Dbrunner-Header-Nats-Msg-Id"])
+	require.Equal(t, []string{"409"}, letter.Headers["Dbrunner-Header-Status"])
+	require.Equal(t, []string{"1"}, letter.Headers["Dbrunner-Headers-Dropped"])
+	cut := letter.Headers["Dbrunner-Faults"][0]
+	require.LessOrEqual(t, len(cut), 16<<10)
+	require.True(t, strings.HasSuffix(cut, "ä [cut]"), cut[len(cut)-20:])
+	require.NotContains(t, letter.Headers, "Nats-Msg-Id")
+
+	list := func(database, kind string) (ids []string) {
+		require.NoError(t, bus.ListDeadLetters(ctx, b.Conn, database, kind, func(l bus.DeadLetter) bool {
+			ids = append(ids, l.DerivedID)
+			return true
+		}))
+		return ids
+	}
+	require.Equal(t, []string{"s1_abc", "s2_abc", "s3_abc"}, list("", ""))
+	require.Equal(t, []string{"s1_abc", "s2_abc"}, list(database, ""))
+	require.Equal(t, []string{"s1_abc", "s3_abc"}, list("", "query"))
+
+	state, err := bus.NewDeadWatch(b.Conn).State(ctx)
+	require.NoError(t, err)
+	require.Equal(t, uint64(3), state.DeadLetters)
+	require.NoError(t, bus.DeleteDeadLetter(ctx, b.Conn, letter))
+	require.NoError(t, bus.DeleteDeadLetter(ctx, b.Conn, letter), "gone is gone")
+	_, err = bus.ReadDeadLetter(ctx, b.Conn, database, "query", "s1_abc")
+	require.ErrorIs(t, err, bus.ErrNotFound)
+	require.ErrorIs(t, bus.PublishDeadLetter(ctx, b.Conn, database, "query", "a.b", nil, nil), bus.ErrSubject)
+}
+
+func TestTheLargestJobFitsIntoALetter(t *testing.T) {
+	t.Parallel()
+	b := bustest.Setup(t)
+	body := make([]byte, b.Conn.MaxPayload()-64<<10)
+	headers := map[string][]string{}
+	for i := range 20 {
+		headers[fmt.Sprintf("Dbrunner-Own-%d", i)] = []string{strings.Repeat("x", 30_000)}
+		headers[fmt.Sprintf("A-Original-%d", i)] = []string{strings.Repeat("y", 5_000)}
+	}
+	require.NoError(t, bus.PublishDeadLetter(t.Context(), b.Conn, database, "query", "s1_big", headers, body))
+	letter, err := bus.ReadDeadLetter(t.Context(), b.Conn, database, "query", "s1_big")
+	require.NoError(t, err)
+	require.Len(t, letter.Body, len(body))
+	require.NotEmpty(t, letter.Headers["Dbrunner-Headers-Dropped"])
+	require.NotEmpty(t, letter.Headers["Dbrunner-Own-0"])
+}
+
+func TestEvictedLettersAreCounted(t *testing.T) {
+	t.Parallel()
+	top := bustest.Topology()
+	top.Dead.MaxBytes = 50 << 10
+	b := bustest.SetupOn(t, bustest.Server(t), top)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	watch := bus.NewDeadWatch(b.Conn)
+	go func() { done <- watch.Run(ctx, 5*time.Millisecond) }()
+	n := 0
+	require.Eventually(t, func() bool {
+		n++
+		if err := bus.PublishDeadLetter(ctx, b.Conn, database, "query", fmt.Sprintf("s%d_x", n), nil, make([]byte, 5000)); err != nil {
+			return false
+		}
+		state, err := watch.State(ctx)
+		return err == nil && state.Evicted > 3 && state.Removed >= state.Evicted
+	}, 10*time.Second, time.Millisecond)
+	cancel()
+	require.NoError(t, <-done)
+	require.NotEmpty(t, b.Logs.FilterMessageSnippet("oldest letters are being lost").All())
+}

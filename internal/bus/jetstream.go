@@ -1,0 +1,112 @@
+package bus
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// StreamInfo asks for a stream; ErrNotFound if there is none.
+func StreamInfo(ctx context.Context, c *Conn, stream string) (*jetstream.StreamInfo, error) {
+	var info jetstream.StreamInfo
+	if err := c.APIRetry(ctx, "STREAM.INFO."+stream, nil, &info); err != nil {
+		return nil, err
+	}
+	return &info, nil
+}
+
+// ConsumerInfo asks for a consumer; ErrNotFound if there is none.
+func ConsumerInfo(ctx context.Context, c *Conn, stream, name string) (*jetstream.ConsumerInfo, error) {
+	var info jetstream.ConsumerInfo
+	if err := c.APIRetry(ctx, "CONSUMER.INFO."+stream+"."+name, nil, &info); err != nil {
+		return nil, err
+	}
+	return &info, nil
+}
+
+// Filters returns the subjects that a consumer delivers.
+func Filters(c *jetstream.ConsumerConfig) []string {
+	if c.FilterSubject != "" {
+		return append([]string{c.FilterSubject}, c.FilterSubjects...)
+	}
+	return c.FilterSubjects
+}
+
+// StoredMessage is a message as the API shows it.
+type StoredMessage struct {
+	Subject  string    `json:"subject"`
+	Sequence uint64    `json:"seq"`
+	Headers  []byte    `json:"hdrs"`
+	Data     []byte    `json:"data"`
+	Time     time.Time `json:"time"`
+}
+
+// GetRequest asks for one message of a stream: by sequence, the last of a subject, or the next of a subject
+// from a sequence on.
+type GetRequest struct {
+	Sequence uint64 `json:"seq,omitempty"`
+	LastFor  string `json:"last_by_subj,omitempty"`
+	NextFor  string `json:"next_by_subj,omitempty"`
+}
+
+// GetMessage reads from the stream's leader, nil if there is no such message.
+func GetMessage(ctx context.Context, c *Conn, stream string, request GetRequest) (*StoredMessage, error) {
+	var answer struct {
+		Message *StoredMessage `json:"message"`
+	}
+	err := c.APIRetry(ctx, "STREAM.MSG.GET."+stream, request, &answer)
+	if HasCode(err, codeNoMessage) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return answer.Message, nil
+}
+
+// DirectGet sends a direct get and returns the message; nil if there is none. Any replica answers it, which may not have the
+// newest messages.
+func DirectGet(ctx context.Context, c *Conn, subject string, request []byte) (*nats.Msg, error) {
+	ctx, cancel := context.WithTimeout(ctx, APITimeout)
+	defer cancel()
+	m, err := c.nc.RequestWithContext(ctx, subject, request)
+	if err != nil {
+		return nil, fmt.Errorf("direct get: %w", err)
+	}
+	if found, err := FoundDirect(m); !found || err != nil {
+		return nil, err
+	}
+	return m, nil
+}
+
+// FoundDirect reports whether the answer to a direct get holds a message.
+func FoundDirect(m *nats.Msg) (found bool, _ error) {
+	switch status := m.Header.Get("Status"); {
+	case m.Header.Get("Nats-Sequence") != "":
+		return true, nil
+	case status == "404":
+		return false, nil
+	default:
+		return false, fmt.Errorf("direct get: status %s %s", status, m.Header.Get("Description"))
+	}
+}
+
+// JetStream returns the client library's access to JetStream in the domain.
+func JetStream(c *Conn) (jetstream.JetStream, error) {
+	if c.opts.Domain != "" {
+		return jetstream.NewWithDomain(c.nc, c.opts.Domain)
+	}
+	return jetstream.New(c.nc)
+}
+
+// ControlSubject is where a key of the bucket is published to.
+func ControlSubject(c *Conn, key string) string {
+	subject := ControlKey(c.subjects, key)
+	if c.opts.Domain != "" { // $KV.> stays inside a domain
+		subject = c.apiPrefix + subject
+	}
+	return subject
+}
