@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -12,6 +13,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+
+	"dbrunner/contract"
 )
 
 // publisher is the upstream system: what it sends, and what it does with the answers.
@@ -42,7 +45,7 @@ func (p *publisher) query(ctx context.Context, run *runID) error {
 	if err != nil {
 		return err
 	}
-	return expect(result, "succeeded")
+	return expect(result, contract.Succeeded)
 }
 
 func (p *publisher) rejected(ctx context.Context, run *runID) error {
@@ -51,7 +54,7 @@ func (p *publisher) rejected(ctx context.Context, run *runID) error {
 	if err != nil {
 		return err
 	}
-	return expect(result, "rejected")
+	return expect(result, contract.Rejected)
 }
 
 func (p *publisher) failed(ctx context.Context, run *runID) error {
@@ -60,7 +63,7 @@ func (p *publisher) failed(ctx context.Context, run *runID) error {
 	if err != nil {
 		return err
 	}
-	return expect(result, "failed")
+	return expect(result, contract.Failed)
 }
 
 // export gets rows as a file: however many they are, the result is small, and says where they are.
@@ -70,14 +73,14 @@ func (p *publisher) export(ctx context.Context, run *runID) error {
 	if err != nil {
 		return err
 	}
-	if err := expect(result, "succeeded"); err != nil {
+	if err := expect(result, contract.Succeeded); err != nil {
 		return err
 	}
 	if result.Object == nil {
 		return errors.New("the result does not say where its rows are")
 	}
 	p.printf("    %d rows are in %s, object %s\n", result.RowCount, result.Object.Bucket, result.Object.Name)
-	return p.client.Fetch(ctx, result.Object, p.out)
+	return p.client.Rows(ctx, result.Object, p.out)
 }
 
 // reply awaits the answer on an inbox of its own. The stored result is there all the same: a reply is a
@@ -98,12 +101,12 @@ func (p *publisher) reply(ctx context.Context, run *runID) error {
 	if err != nil {
 		return fmt.Errorf("await the reply to %s: %w", job.ID, err)
 	}
-	result, err := parseResult(msg.Data)
+	result, err := contract.ReadResult(msg.Data)
 	if err != nil {
 		return err
 	}
 	p.print(result)
-	return errors.Join(expect(result, "succeeded"), p.state.Answered(job.ID))
+	return errors.Join(expect(result, contract.Succeeded), p.state.Answered(job.ID))
 }
 
 // many runs many jobs at once: every one gets its answer, and each transfer happened exactly once, so that no money
@@ -128,7 +131,7 @@ func (p *publisher) many(ctx context.Context, run *runID, n int) error {
 	if before != after {
 		return errors.New("the transfers changed the total: an effect is missing or there twice")
 	}
-	return tally.only("succeeded")
+	return tally.only(contract.Succeeded)
 }
 
 func (p *publisher) total(ctx context.Context, run *runID, name string) (string, error) {
@@ -140,10 +143,10 @@ func (p *publisher) total(ctx context.Context, run *runID, name string) (string,
 	if err != nil {
 		return "", err
 	}
-	if err := expect(result, "succeeded"); err != nil {
+	if err := expect(result, contract.Succeeded); err != nil {
 		return "", err
 	}
-	return string(result.Rows[0]), nil
+	return string(result.Rows), nil
 }
 
 // sendAll publishes jobs and leaves, as a publisher does that is killed at that moment.
@@ -171,7 +174,7 @@ func (p *publisher) resume(ctx context.Context) error {
 		}
 		jobs = append(jobs, &open[i].Job)
 	}
-	tally, err := p.each(jobs, func(job *Job) (*Result, error) { return p.answer(ctx, job.ID) })
+	tally, err := p.each(jobs, func(job *Job) (*contract.Result, error) { return p.answer(ctx, job.ID) })
 	if err != nil {
 		return err
 	}
@@ -181,7 +184,7 @@ func (p *publisher) resume(ctx context.Context) error {
 
 // doAll sends jobs and awaits their answers, all at once.
 func (p *publisher) doAll(ctx context.Context, jobs []*Job) (tally, error) {
-	return p.each(jobs, func(job *Job) (*Result, error) {
+	return p.each(jobs, func(job *Job) (*contract.Result, error) {
 		if err := p.send(ctx, job); err != nil {
 			return nil, err
 		}
@@ -190,7 +193,7 @@ func (p *publisher) doAll(ctx context.Context, jobs []*Job) (tally, error) {
 }
 
 // each does the same for every job at once and counts the answers' statuses.
-func (p *publisher) each(jobs []*Job, do func(*Job) (*Result, error)) (tally, error) {
+func (p *publisher) each(jobs []*Job, do func(*Job) (*contract.Result, error)) (tally, error) {
 	counts := tally{}
 	var mu sync.Mutex
 	var errs []error
@@ -212,7 +215,7 @@ func (p *publisher) each(jobs []*Job, do func(*Job) (*Result, error)) (tally, er
 }
 
 // do sends one job, awaits its answer and prints both.
-func (p *publisher) do(ctx context.Context, job *Job) (*Result, error) {
+func (p *publisher) do(ctx context.Context, job *Job) (*contract.Result, error) {
 	if err := p.send(ctx, job); err != nil {
 		return nil, err
 	}
@@ -236,21 +239,22 @@ func (p *publisher) send(ctx context.Context, job *Job) error {
 	return p.state.Sent(job.ID)
 }
 
-func (p *publisher) answer(ctx context.Context, id string) (*Result, error) {
-	result, err := p.client.Await(ctx, id)
+func (p *publisher) answer(ctx context.Context, id string) (*contract.Result, error) {
+	result, err := p.client.Await(ctx, p.client.database, id)
 	if err != nil {
 		return nil, err
 	}
-	return result, p.state.Answered(id)
+	return &result.Result, p.state.Answered(id)
 }
 
 func (p *publisher) title(text string) { p.printf("\n%s\n", text) }
 
-func (p *publisher) print(r *Result) {
+func (p *publisher) print(r *contract.Result) {
 	p.printf("  %s  %s\n", r.Status, r.JobID)
-	for _, row := range r.Rows {
+	_ = r.EachRow(func(row json.RawMessage) error { // it is JSON: it was read
 		p.printf("    %s\n", row)
-	}
+		return nil
+	})
 	if r.Error == nil {
 		return
 	}
@@ -262,7 +266,7 @@ func (p *publisher) print(r *Result) {
 
 func (p *publisher) printf(format string, args ...any) { _, _ = fmt.Fprintf(p.out, format, args...) }
 
-func expect(r *Result, status string) error {
+func expect(r *contract.Result, status contract.Status) error {
 	if r.Status != status {
 		return fmt.Errorf("job %s is %s, expected %s", r.JobID, r.Status, status)
 	}
@@ -270,7 +274,7 @@ func expect(r *Result, status string) error {
 }
 
 // tally counts results by status.
-type tally map[string]int
+type tally map[contract.Status]int
 
 // String lists the counts in a fixed order.
 func (t tally) String() string {
@@ -281,7 +285,7 @@ func (t tally) String() string {
 	return strings.Join(parts, ", ")
 }
 
-func (t tally) only(status string) error {
+func (t tally) only(status contract.Status) error {
 	for have := range t {
 		if have != status {
 			return fmt.Errorf("not every job %s: %s", status, t)
