@@ -5,11 +5,11 @@ import (
 	"errors"
 	"io"
 
+	"dbrunner/internal/bulk"
 	"dbrunner/internal/bus"
-	"dbrunner/internal/jobs"
 )
 
-var _ jobs.Inputs = (*paramsStore)(nil)
+var _ bulk.Inputs = (*paramsStore)(nil)
 
 // paramsStore is the bucket of parameters that have no room in jobs.
 type paramsStore struct{ bucket *bus.Bucket }
@@ -18,10 +18,10 @@ type paramsStore struct{ bucket *bus.Bucket }
 func (s *paramsStore) Ready(ctx context.Context) error { return s.bucket.Ready(ctx) }
 
 // Open begins to read an object, as long as the context lives.
-func (s *paramsStore) Open(ctx context.Context, name string) (jobs.Input, error) {
+func (s *paramsStore) Open(ctx context.Context, name string) (bulk.Input, error) {
 	r, err := s.bucket.Open(ctx, name)
 	if errors.Is(err, bus.ErrNotFound) {
-		err = errors.Join(jobs.ErrNoInput, err)
+		err = errors.Join(bulk.ErrNoInput, err)
 	}
 	if err != nil {
 		return nil, err
@@ -44,9 +44,9 @@ func (o *paramsObject) Read(p []byte) (int, error) {
 	n, err := o.ReadCloser.Read(p)
 	switch {
 	case errors.Is(err, bus.ErrDigest):
-		err = errors.Join(jobs.ErrInputDamaged, err)
+		err = errors.Join(bulk.ErrInputDamaged, err)
 	case errors.Is(err, bus.ErrNotFound): // its chunks have gone meanwhile
-		err = errors.Join(jobs.ErrNoInput, err)
+		err = errors.Join(bulk.ErrNoInput, err)
 	}
 	return n, err
 }

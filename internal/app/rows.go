@@ -12,12 +12,12 @@ import (
 	"go.uber.org/zap"
 
 	"dbrunner/contract"
+	"dbrunner/internal/bulk"
 	"dbrunner/internal/bus"
-	"dbrunner/internal/jobs"
 	"dbrunner/internal/manager"
 )
 
-var _ jobs.Objects = (*rowsStore)(nil)
+var _ bulk.Objects = (*rowsStore)(nil)
 
 // rowsStore is the bucket of rows that have no room in results, of which so many are written at once at most.
 type rowsStore struct {
@@ -36,7 +36,7 @@ func (s *rowsStore) Bucket() string { return s.bucket.Name() }
 func (s *rowsStore) Ready(ctx context.Context) error { return s.bucket.Ready(ctx) }
 
 // Create begins an object when there is a place for it.
-func (s *rowsStore) Create(ctx context.Context, database, name string) (jobs.Object, error) {
+func (s *rowsStore) Create(ctx context.Context, database, name string) (bulk.Object, error) {
 	select {
 	case s.places <- struct{}{}:
 	case <-ctx.Done():
@@ -85,7 +85,7 @@ func (o *rowsObject) Discard(ctx context.Context) error {
 
 func inJobsWords(err error) error {
 	if errors.Is(err, bus.ErrStreamFull) {
-		return errors.Join(jobs.ErrRowsFull, err)
+		return errors.Join(bulk.ErrRowsFull, err)
 	}
 	return err
 }
@@ -174,7 +174,7 @@ func (s *rowsSweeper) sweepOnce(ctx context.Context) (removed int, _ error) {
 // keeps reports whether an object is to stay: it is not of our databases, or young, or its job's message is still in the
 // queue, or a result or the ledger names it. The message goes after the result has been stored, so it is looked for first.
 func (s *rowsSweeper) keeps(ctx context.Context, o *bus.Object) (bool, error) {
-	name, ids := jobs.RowsOf(o.Name)
+	name, ids := bulk.RowsOf(o.Name)
 	d := s.databases[name]
 	if d == nil || s.named[o.Name] || s.sweep.Age(o) < s.grace {
 		return true, nil

@@ -23,7 +23,7 @@ const engines = "engines"
 var arrows = []arrow{
 	{"cmd/*", []string{"client", "contract", "internal/app", "internal/bus", "internal/config", "internal/jobs", "internal/db/migration", "internal/manager", "internal/inspect"}},
 	{"internal/app", []string{
-		"client", "contract", "internal/report", "internal/manager", "internal/api",
+		"internal/bulk", "client", "contract", "internal/report", "internal/manager", "internal/api",
 		"internal/worker", "internal/bus", "internal/jobs", "internal/db", "internal/config",
 		"internal/db/migration", "internal/telemetry",
 	}},
@@ -34,7 +34,8 @@ var arrows = []arrow{
 		engines,
 	}},
 	{"internal/worker", []string{"internal/jobs", "internal/report", "contract"}},
-	{"internal/jobs", []string{"internal/db", "internal/db/dialect", "internal/db/migration", "internal/db/rowfile", "internal/jsontext", "internal/spell", "internal/report", "contract"}},
+	{"internal/bulk", []string{"internal/db", "internal/db/rowfile", "contract"}},
+	{"internal/jobs", []string{"internal/bulk", "internal/db", "internal/db/dialect", "internal/db/migration", "internal/db/rowfile", "internal/jsontext", "internal/spell", "internal/report", "contract"}},
 	{"internal/db/dbtest", []string{"internal/db", "internal/db/dialect", "internal/db/migration", "internal/db/rowfile", "internal/jsontext"}},
 	{"internal/db/migration", []string{"internal/db", "internal/db/dialect", "contract"}},
 	{"internal/db/dialect", []string{"contract", "internal/jsontext"}},

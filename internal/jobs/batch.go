@@ -1,51 +1,20 @@
 package jobs
 
 import (
-	"bufio"
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
 	"encoding/hex"
-	"errors"
-	"fmt"
 	"io"
 	"regexp"
 	"strconv"
 	"strings"
 
+	"dbrunner/internal/bulk"
 	"dbrunner/internal/db"
-	"dbrunner/internal/db/rowfile"
 	"dbrunner/internal/jsontext"
 )
-
-// Inputs reads parameters that publishers keep outside of their jobs.
-type Inputs interface {
-	// Ready waits until objects can be read, as far as is known.
-	Ready(ctx context.Context) error
-	// Open begins to read an object. ErrNoInput: there is none. At its end the reader has verified its content against the
-	// object's own digest, or fails.
-	Open(ctx context.Context, name string) (Input, error)
-}
-
-// Input is an object that is read. Its errors other than io.EOF and ErrInputDamaged mean that the store does not answer.
-type Input interface {
-	io.ReadCloser
-
-	// Digest is the content's, as the object's description has it.
-	Digest() string
-}
-
-var (
-	// ErrNoInput says that there is no such object.
-	ErrNoInput = errors.New("there is no such object")
-	// ErrInputDamaged says that an object's content does not fit its digest.
-	ErrInputDamaged = errors.New("the object's content does not fit its digest")
-)
-
-// maxLine bounds a row of parameters outside of a job, bytes.
-const maxLine = 1 << 20
 
 // inputName is what an object with parameters may be called: one word that no program takes for a path.
 var inputName = regexp.MustCompile(`^[A-Za-z0-9_=-][A-Za-z0-9._=-]{0,199}$`)
@@ -166,7 +135,9 @@ func (r *reader) paramsFrom(owner, at int, s *statement) {
 		return
 	}
 	s.from = ref
-	s.compiled = &db.Compiled{SQL: text, Origin: db.OriginOf(r.dialect, s.source.SQL), Batch: &inputRows{dialect: r.dialect, sql: s.source.SQL, text: text, ref: ref, inputs: r.inputs}}
+	s.compiled = &db.Compiled{SQL: text, Origin: db.OriginOf(r.dialect, s.source.SQL), Batch: &bulk.Params{
+		Inputs: r.inputs, Name: ref.name, Digest: ref.digest, Compression: ref.compression, NewParser: rowParser(r.dialect, s.source.SQL, text),
+	}}
 }
 
 func (r *reader) requiredText(owner, at int, key string, valid func(string) bool, what string) string {
@@ -217,169 +188,28 @@ func (s *statement) hashBatch(dst []byte) []byte {
 	return dst
 }
 
-// inputRows are the rows of a batch outside of the job.
-type inputRows struct {
-	dialect *db.Dialect
-	sql     string // as the publisher wrote it
-	text    string // as the database gets it
-	ref     *inputRef
-	inputs  Inputs // nil: none are read here
-}
-
-// Open begins to read the object; see db.Batch. The object is compared with the job's digest before anything of it is used,
-// and its content with its own at the end.
-func (b *inputRows) Open(ctx context.Context) (db.BatchRows, error) {
-	if b.inputs == nil {
-		return nil, db.Errorf(db.ClassPermanent, CodeParamsNotFound, "this runner reads no parameters from outside of jobs")
-	}
-	in, err := b.inputs.Open(ctx, b.ref.name)
-	if err != nil {
-		return nil, b.failure(ctx, err)
-	}
-	if in.Digest() != b.ref.digest {
-		_ = in.Close() // nothing was read
-		return nil, db.Errorf(db.ClassPermanent, CodeParamsDigest, "the object %s has another digest than the job names", b.ref.name)
-	}
-	return b.decompress(ctx, in)
-}
-
-func (b *inputRows) decompress(ctx context.Context, in Input) (db.BatchRows, error) {
-	o := &openInput{of: b, in: &source{Input: in}, fail: func(err error) error { return b.failure(ctx, err) }}
-	var err error
-	if o.plain, err = rowfile.NewReader(b.ref.compression, o.in); err != nil {
-		err = o.unreadable(err)
-		_ = in.Close() // nothing more is read
-		return nil, err
-	}
-	o.lines = bufio.NewReaderSize(o.plain, 64<<10)
-	return o, nil
-}
-
-// source remembers why an input could not be read on: a decompression has errors of its own.
-type source struct {
-	Input
-
-	err error
-}
-
-func (s *source) Read(p []byte) (int, error) {
-	n, err := s.Input.Read(p)
-	if err != nil && !errors.Is(err, io.EOF) {
-		s.err = err
-	}
-	return n, err
-}
-
-// failure says what it means that an object cannot be read.
-func (b *inputRows) failure(ctx context.Context, err error) error {
-	switch {
-	case errors.Is(ctx.Err(), context.DeadlineExceeded):
-		return db.Errorf(db.ClassTimeout, db.CodeTimeout, "the job's time limit is over while its parameters were read; it is rolled back").
-			Because(context.DeadlineExceeded)
-	case ctx.Err() != nil:
-		return db.Errorf(db.ClassCanceled, db.CodeCanceled, "the work was given up while its parameters were read; it is rolled back").
-			Because(context.Cause(ctx))
-	case errors.Is(err, ErrNoInput):
-		return db.Errorf(db.ClassPermanent, CodeParamsNotFound, "there is no object %s with parameters, or it is not kept any more", b.ref.name).
-			Because(err)
-	case errors.Is(err, ErrInputDamaged):
-		return db.Errorf(db.ClassPermanent, CodeParamsDigest, "the content of object %s does not fit its digest", b.ref.name).Because(err)
-	default:
-		return db.Errorf(db.ClassTransient, CodeParamsUnavailable, "the parameters in object %s could not be read", b.ref.name).Because(err)
-	}
-}
-
-// openInput reads a row from each line.
-type openInput struct {
-	of    *inputRows
-	in    *source
-	plain io.ReadCloser // decompressed
-	lines *bufio.Reader
-	fail  func(error) error
-	tape  reader
-	line  int64
-}
-
-func (o *openInput) Next() ([]db.Value, error) {
-	for {
-		text, err := o.lines.ReadSlice('\n')
-		if errors.Is(err, bufio.ErrBufferFull) {
-			text, err = o.longLine(text)
-		}
-		if err != nil && !errors.Is(err, io.EOF) {
-			return nil, o.unreadable(err)
-		}
-		o.line++
-		if row := bytes.TrimSpace(text); len(row) > 0 {
-			return o.row(row)
-		}
-		if err != nil {
-			return nil, o.rest()
+// rowParser makes the arguments of rows that are outside of the job, for a statement as the publisher wrote it and its text as
+// the database gets it.
+func rowParser(d *db.Dialect, sql, text string) func() bulk.Parser {
+	return func() bulk.Parser {
+		r := &reader{dialect: d}
+		return func(line []byte) ([]db.Value, string) {
+			r.reset()
+			if fault := r.Read(line, maxDepth, maxValues); fault != nil {
+				return nil, "is no JSON: " + fault.Message
+			}
+			params, ok := r.params(0)
+			if !ok || r.faulty() > 0 {
+				return nil, r.takeFaults()[0].Message
+			}
+			compiled, faults := db.Compile(d, db.Statement{SQL: sql, Params: params})
+			switch {
+			case len(faults) > 0:
+				return nil, faults[0].Path + ": " + faults[0].Message
+			case text != compiled.SQL:
+				return nil, "is a list although the text has :names, or an object although it has none"
+			}
+			return compiled.Args, ""
 		}
 	}
 }
-
-// longLine reads on where a line has no room in the buffer.
-func (o *openInput) longLine(begin []byte) ([]byte, error) {
-	long := append([]byte(nil), begin...)
-	for {
-		text, err := o.lines.ReadSlice('\n')
-		long = append(long, text...)
-		if !errors.Is(err, bufio.ErrBufferFull) {
-			return long, err
-		}
-		if len(long) > maxLine {
-			return nil, o.refused("is longer than %d bytes", maxLine)
-		}
-	}
-}
-
-// rest reads what is behind a compressed stream, so that the whole object was verified.
-func (o *openInput) rest() error {
-	n, err := io.Copy(io.Discard, o.in)
-	switch {
-	case err != nil:
-		return o.unreadable(err)
-	case n > 0:
-		return o.refused("something follows the compressed content")
-	}
-	return io.EOF
-}
-
-func (o *openInput) row(text []byte) ([]db.Value, error) {
-	r := &o.tape
-	r.reset()
-	r.dialect = o.of.dialect
-	if fault := r.Read(text, maxDepth, maxValues); fault != nil {
-		return nil, o.refused("is no JSON: %s", fault.Message)
-	}
-	params, ok := r.params(0)
-	if !ok || r.faulty() > 0 {
-		return nil, o.refused("%s", r.takeFaults()[0].Message)
-	}
-	compiled, faults := db.Compile(o.of.dialect, db.Statement{SQL: o.of.sql, Params: params})
-	switch {
-	case len(faults) > 0:
-		return nil, o.refused("%s: %s", faults[0].Path, faults[0].Message)
-	case o.of.text != compiled.SQL:
-		return nil, o.refused("is a list although the text has :names, or an object although it has none")
-	}
-	return compiled.Args, nil
-}
-
-func (o *openInput) refused(format string, args ...any) error {
-	return db.Errorf(db.ClassPermanent, CodeParamsInvalid, "object %s, line %d: %s", o.of.ref.name, o.line, fmt.Sprintf(format, args...))
-}
-
-// unreadable tells a store that does not answer from content that cannot be decompressed.
-func (o *openInput) unreadable(err error) error {
-	if _, ok := errors.AsType[*db.Error](err); ok {
-		return err
-	}
-	if o.in.err == nil {
-		return o.refused("the content cannot be decompressed as %s", o.of.ref.compression)
-	}
-	return o.fail(o.in.err)
-}
-
-func (o *openInput) Close() error { return errors.Join(o.plain.Close(), o.in.Close()) }

@@ -9,6 +9,7 @@ import (
 	"sync"
 
 	"dbrunner/contract"
+	"dbrunner/internal/bulk"
 	"dbrunner/internal/db"
 	"dbrunner/internal/jsontext"
 )
@@ -34,8 +35,8 @@ type DecoderOptions struct {
 	Namespace string
 	Policy    *Policy
 	Dialect   *db.Dialect
-	Inputs    Inputs // parameters outside of jobs; nil: none are read
-	MaxBody   int    // largest body that is looked into, bytes; 0 = 8 MiB
+	Inputs    bulk.Inputs // parameters outside of jobs; nil: none are read
+	MaxBody   int         // largest body that is looked into, bytes; 0 = 8 MiB
 }
 
 // Decoder turns the messages of one database into jobs. It may be used from many goroutines at once.

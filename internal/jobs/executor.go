@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"dbrunner/contract"
+	"dbrunner/internal/bulk"
 	"dbrunner/internal/crash"
 	"dbrunner/internal/db"
 )
@@ -27,8 +28,8 @@ type ExecutorOptions struct {
 	Migrations Migrator // nil: jobs of kind migration fail
 	Health     *Checker // nil: one without thresholds
 
-	Inputs  Inputs  // parameters outside of jobs; nil: jobs that want them fail
-	Objects Objects // keeps rows that have no room in results; nil: nothing does
+	Inputs  bulk.Inputs  // parameters outside of jobs; nil: jobs that want them fail
+	Objects bulk.Objects // keeps rows that have no room in results; nil: nothing does
 
 	Cancellations Cancellations // nil: nobody cancels
 }
@@ -130,9 +131,9 @@ type run struct {
 	verdict verdict
 	sealed  completion // of the attempt that may commit
 
-	refused error     // what begin returned
-	begunAt time.Time // when it returned last
-	begun   bool      // it did in the execution under way, or the last one
+	over    bulk.Overflow
+	refused error // what begin returned
+	begun   bool  // it returned nil in the execution under way, or the last one
 }
 
 func (r *run) take(job *Job) {
@@ -192,9 +193,10 @@ func (r *run) begin() error {
 	}
 	crash.AtJob(r.id)
 	r.d.attempts++
-	r.begunAt, r.begun = time.Now(), true
+	now := time.Now()
+	r.over.StartedAt, r.begun = now, true
 	if r.d.startedAt.IsZero() {
-		r.d.startedAt = r.begunAt
+		r.d.startedAt = now
 	}
 	r.d.Step(StepExecute)
 	return nil
@@ -247,11 +249,11 @@ func (r *run) attempt(ctx context.Context, x *execution) (given answer, err erro
 	if err := r.awaitInputs(ctx, x.last); err != nil {
 		return answer{}, err
 	}
-	if err := x.over.begin(ctx); err != nil {
+	if err := r.over.Start(ctx); err != nil {
 		return answer{}, err
 	}
 	err = errPanicked
-	defer func() { x.over.end(ctx, err) }()
+	defer func() { r.over.Finish(ctx, err) }()
 	r.begun = false
 	if r.job.rereads {
 		r.d.sawUnknown = false // what became of an earlier attempt, this one reads
@@ -265,6 +267,24 @@ func (r *run) attempt(ctx context.Context, x *execution) (given answer, err erro
 		r.d.sawUnknown = true
 	}
 	return given, err
+}
+
+// errPanicked is the error of an execution that returned none.
+var errPanicked = errors.New("the execution panicked")
+
+// allowOverflow lets the rows of a job go outside where it may.
+func (r *run) allowOverflow(x *execution) {
+	p, out := &r.e.opts.Policy.Output, r.job.Output
+	if out.Mode == OutputInline || r.job.ReplyOnly || p.Off || r.e.opts.Objects == nil {
+		return
+	}
+	r.over.Target = bulk.Target{
+		Objects: r.e.opts.Objects, Format: out.Format, Compression: out.Compression, Dialect: r.e.opts.Database.Dialect(),
+		Database: r.d.Database, JobID: r.id, Sequence: r.d.Sequence, Timestamp: r.d.Timestamp, Timeout: r.job.Timeout,
+	}
+	x.rows.InlineBytes, x.rows.Sets = x.rows.MaxBytes, r.job.work.size()
+	x.rows.MaxRows, x.rows.MaxBytes = tighterLimit(r.job.MaxRows, p.MaxRows), p.MaxBytes
+	x.rows.Overflow, x.rows.AlwaysOverflow = &r.over, out.Mode == OutputObject
 }
 
 // awaitInputs waits for the store of parameters where an execution has failed for want of it.

@@ -15,6 +15,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"dbrunner/internal/bulk"
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/migration"
 )
@@ -208,8 +209,8 @@ func dumpBatch(b *strings.Builder, s *statement) {
 				fmt.Fprintf(b, "\n    arg %d %q %q", arg.Kind, arg.Type, arg.Text)
 			}
 		}
-	case *inputRows:
-		fmt.Fprintf(b, "\n  rows from %q %s %s", rows.ref.name, rows.ref.digest, rows.ref.compression)
+	case *bulk.Params:
+		fmt.Fprintf(b, "\n  rows from %q %s %s", rows.Name, rows.Digest, rows.Compression)
 	}
 }
 

@@ -95,7 +95,6 @@ type execution struct {
 	call db.Call
 	rows db.RowOptions
 	seal sealAnswer
-	over overflow // where rows go that have no room in the result
 	once *once
 	last error // of the execution before
 }

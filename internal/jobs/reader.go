@@ -4,6 +4,7 @@ import (
 	"strconv"
 	"strings"
 
+	"dbrunner/internal/bulk"
 	"dbrunner/internal/db"
 	"dbrunner/internal/jsontext"
 	"dbrunner/internal/spell"
@@ -21,7 +22,7 @@ type reader struct {
 	jsontext.Tape
 	kinds   []kind
 	dialect *db.Dialect
-	inputs  Inputs
+	inputs  bulk.Inputs
 	faults  []db.Fault
 	more    int          // faults beyond maxFaults
 	top     [maxKeys]int // where the values of the body's own keys are; 0 = absent

@@ -1,4 +1,4 @@
-package jobs
+package bulk
 
 import (
 	"context"
@@ -37,44 +37,45 @@ type Object interface {
 // ErrRowsFull says that there is no room for rows outside of results.
 var ErrRowsFull = errors.New("the store of rows is full")
 
-// errPanicked is the end of an execution that came to none.
-var errPanicked = errors.New("the execution panicked")
-
 // discardTimeout bounds the removal of what nobody will ask for. What it leaves is cleaned up later.
 const discardTimeout = 5 * time.Second
 
-// overflow takes the rows of one job that have no room in its result, over all of its executions. The zero value takes
-// none. Most jobs have no such rows: what it costs to write them begins with the first.
-type overflow struct {
-	run *run // whose rows they are
+// Target is where the rows of one job go, over all of its executions, and what bounds them.
+type Target struct {
+	Objects     Objects
+	Format      string
+	Compression string
+	Dialect     *db.Dialect // whose names the columns' types are
+	Database    string
+	JobID       string
+	Sequence    uint64 // of the job's message
+	Timestamp   time.Time
+	Timeout     time.Duration // of an execution, from when it got a connection; 0: none
+}
+
+// Overflow takes the rows of one job that have no room in its result. The zero value takes none. Most jobs have no such
+// rows: what it costs to write them arises with the first.
+type Overflow struct {
+	Target
+
+	// StartedAt is when the execution under way got its connection.
+	StartedAt time.Time
 
 	failed bool // the store failed in the execution before
 
-	// Of the execution under way, from begin to end.
+	// Of the execution under way.
 	open    func(set int, columns []db.Column) (db.RowFile, error)
 	written []*objectRows // in their order
 }
 
-// allowOverflow lets the rows of a job go outside where it may.
-func (r *run) allowOverflow(x *execution) {
-	p, out := &r.e.opts.Policy.Output, r.job.Output
-	if out.Mode == OutputInline || r.job.ReplyOnly || p.Off || r.e.opts.Objects == nil {
-		return
-	}
-	x.over.run = r
-	x.rows.InlineBytes, x.rows.Sets = x.rows.MaxBytes, r.job.work.size()
-	x.rows.MaxRows, x.rows.MaxBytes = tighterLimit(r.job.MaxRows, p.MaxRows), p.MaxBytes
-	x.rows.Overflow, x.rows.AlwaysOverflow = &x.over, out.Mode == OutputObject
-}
-
-// begin begins an execution. After a failure of the store it waits for it first, while it has no connection to the
+// Start starts an execution. After a failure of the store it waits for it first, while it has no connection to the
 // database.
-func (o *overflow) begin(ctx context.Context) error {
-	if o.run == nil {
+func (o *Overflow) Start(ctx context.Context) error {
+	if o.Objects == nil {
 		return nil
 	}
 	if o.failed {
-		if err := o.run.e.opts.Objects.Ready(ctx); err != nil {
+		if err := o.Objects.Ready(ctx); err != nil {
 			return o.failure(ctx, ctx, err)
 		}
 		o.failed = false
@@ -83,8 +84,8 @@ func (o *overflow) begin(ctx context.Context) error {
 	return nil
 }
 
-// end ends an execution. What it wrote stays if it has succeeded, and if it may have: then the ledger row names it.
-func (o *overflow) end(ctx context.Context, err error) {
+// Finish finishes an execution with its error. What it wrote stays if it has succeeded, and if it may have: then the ledger row names it.
+func (o *Overflow) Finish(ctx context.Context, err error) {
 	for _, rows := range o.written {
 		rows.cancel()
 	}
@@ -95,7 +96,7 @@ func (o *overflow) end(ctx context.Context, err error) {
 }
 
 // discard removes what was written in this execution, whatever its bounds.
-func (o *overflow) discard(ctx context.Context) {
+func (o *Overflow) discard(ctx context.Context) {
 	for _, rows := range o.written {
 		rows.cancel()
 		limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), discardTimeout)
@@ -106,16 +107,16 @@ func (o *overflow) discard(ctx context.Context) {
 }
 
 // bounds are those of the execution under way for what is written for it: its time limit, from when it got a connection.
-func (o *overflow) bounds(ctx context.Context) (context.Context, context.CancelFunc) {
-	if limit := o.run.job.Timeout; limit > 0 {
-		return context.WithDeadline(ctx, o.run.begunAt.Add(limit))
+func (o *Overflow) bounds(ctx context.Context) (context.Context, context.CancelFunc) {
+	if o.Timeout > 0 {
+		return context.WithDeadline(ctx, o.StartedAt.Add(o.Timeout))
 	}
 	return context.WithCancel(ctx)
 }
 
 // failure says what a failure of the store means for the execution, of which parent are the bounds and ctx those with its
 // time limit.
-func (o *overflow) failure(parent, ctx context.Context, err error) error {
+func (o *Overflow) failure(parent, ctx context.Context, err error) error {
 	if err == nil {
 		return nil
 	}
@@ -128,36 +129,35 @@ func (o *overflow) failure(parent, ctx context.Context, err error) error {
 		return db.Errorf(db.ClassTimeout, db.CodeTimeout, "the job's time limit is over while its rows were stored; it is rolled back").
 			Because(context.DeadlineExceeded)
 	case errors.Is(err, ErrRowsFull):
-		return db.Errorf(db.ClassTransient, CodeRowsFull, "the store of rows outside of results is full; ask for fewer rows, or again later").
+		return db.Errorf(db.ClassTransient, contract.CodeRowsFull, "the store of rows outside of results is full; ask for fewer rows, or again later").
 			Because(err)
 	default:
-		return db.Errorf(db.ClassTransient, CodeRowsUnavailable, "the store of rows outside of results did not take the rows").
+		return db.Errorf(db.ClassTransient, contract.CodeRowsUnavailable, "the store of rows outside of results did not take the rows").
 			Because(err)
 	}
 }
 
 // Open begins the rows of a set; see db.Overflow.
-func (o *overflow) Open(set int, columns []db.Column) (db.RowFile, error) {
+func (o *Overflow) Open(set int, columns []db.Column) (db.RowFile, error) {
 	return o.open(set, columns)
 }
 
 // create begins the object of a set's rows, within the bounds of the execution. A set that is begun once more, as all
 // of its call is, takes the place of what was written before.
-func (o *overflow) create(ctx context.Context, set int, columns []db.Column) (db.RowFile, error) {
+func (o *Overflow) create(ctx context.Context, set int, columns []db.Column) (db.RowFile, error) {
 	if n := len(o.written); n > 0 && o.written[n-1].set >= set {
 		o.discard(ctx)
 	}
-	objects, output := o.run.e.opts.Objects, o.run.job.Output
 	bounded, cancel := o.bounds(ctx)
 	name := o.name()
-	object, err := objects.Create(bounded, o.run.d.Database, name)
+	object, err := o.Objects.Create(bounded, o.Database, name)
 	if err != nil {
 		defer cancel()
 		return nil, o.failure(ctx, bounded, err)
 	}
 	rows := &objectRows{
 		set: set, object: object, cancel: cancel,
-		place: db.RowsObject{Bucket: objects.Bucket(), Name: name, Format: output.Format, Compression: output.Compression},
+		place: db.RowsObject{Bucket: o.Objects.Bucket(), Name: name, Format: o.Format, Compression: o.Compression},
 		finish: func() (int64, string, error) {
 			size, digest, err := object.Close(bounded)
 			return size, digest, o.failure(ctx, bounded, err)
@@ -165,19 +165,18 @@ func (o *overflow) create(ctx context.Context, set int, columns []db.Column) (db
 	}
 	o.written = append(o.written, rows)
 	rows.Writer, err = rowfile.New(rowfile.Options{
-		Format: output.Format, Compression: output.Compression, Kind: o.run.e.opts.Database.Dialect().Kind,
+		Format: o.Format, Compression: o.Compression, Kind: o.Dialect.Kind,
 	}, columns, writeFunc(func(p []byte) error { return o.failure(ctx, bounded, object.Write(bounded, p)) }))
 	return rows, err
 }
 
-// name is a new name: of the database, of the ids under which the result may be stored, of this execution alone.
-func (o *overflow) name() string {
-	parts := []string{o.run.d.Database, o.run.id}
-	if !o.run.derived {
-		parts = append(parts, contract.DerivedID(o.run.d.Sequence, o.run.d.Timestamp))
+// name returns a new name: of the database, of the IDs under which the result may be stored, and of this execution alone.
+func (o *Overflow) name() string {
+	parts := []string{o.Database, o.JobID}
+	if derived := contract.DerivedID(o.Sequence, o.Timestamp); derived != o.JobID {
+		parts = append(parts, derived)
 	}
-	output := o.run.job.Output
-	return strings.Join(append(parts, rand.Text()), ".") + rowfile.Extension(output.Format, output.Compression)
+	return strings.Join(append(parts, rand.Text()), ".") + rowfile.Extension(o.Format, o.Compression)
 }
 
 // RowsOf tells from an object's name of which database its rows are, and the ids under which the result that names it
