@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 
+	"dbrunner/contract"
 	"dbrunner/internal/db/migration"
 	"dbrunner/internal/jobs"
 )
@@ -15,21 +16,21 @@ import (
 type answer struct {
 	raw []byte
 
-	JobID         string       `json:"job_id"`
-	Kind          string       `json:"kind"`
-	Database      string       `json:"database"`
-	Status        jobs.Status  `json:"status"`
-	Duplicate     bool         `json:"duplicate"`
-	Runner        string       `json:"runner"`
-	QueuedAt      string       `json:"queued_at"`
-	Finished      string       `json:"finished_at"`
-	Command       string       `json:"command"` // of a statement
-	answerSet                  // of a query or a statement
-	Sets          []answerSet  `json:"statements"` // of a transaction
-	Verdict       jobs.Verdict `json:"verdict"`    // of a health job
-	Reasons       []string     `json:"reasons"`
-	answerVersion              // of a migration
-	Error         *answerError `json:"error"`
+	JobID         string           `json:"job_id"`
+	Kind          string           `json:"kind"`
+	Database      string           `json:"database"`
+	Status        jobs.Status      `json:"status"`
+	Duplicate     bool             `json:"duplicate"`
+	Runner        string           `json:"runner"`
+	QueuedAt      string           `json:"queued_at"`
+	Finished      string           `json:"finished_at"`
+	Command       string           `json:"command"` // of a statement
+	answerSet                      // of a query or a statement
+	Sets          []answerSet      `json:"statements"` // of a transaction
+	Verdict       contract.Verdict `json:"verdict"`    // of a health job
+	Reasons       []string         `json:"reasons"`
+	answerVersion                  // of a migration
+	Error         *answerError     `json:"error"`
 }
 
 // answerVersion is what a migration has in its answer, as far as it is shown.

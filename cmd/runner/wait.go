@@ -15,7 +15,6 @@ import (
 
 	"dbrunner/contract"
 	"dbrunner/internal/bus"
-	"dbrunner/internal/jobs"
 )
 
 const waitHelp = `Wait until databases are healthy, as a prerequisite of a flow: query the runners repeatedly until all databases are healthy. The
@@ -47,7 +46,7 @@ func newWait() *cobra.Command {
 	flags := cmd.Flags()
 	flags.DurationVar(&f.timeout, "timeout", time.Minute, "how long to wait")
 	flags.BoolVar(&f.migrated, "migrated", false, "also wait until no migration is pending")
-	flags.StringVar(&f.accept, "accept", string(jobs.Healthy), "the worst verdict that will do: healthy or degraded")
+	flags.StringVar(&f.accept, "accept", string(contract.Healthy), "the worst verdict that will do: healthy or degraded")
 	flags.BoolVar(&f.json, "json", false, "print JSON at the end")
 	f.add(cmd)
 	return cmd
@@ -89,7 +88,7 @@ func (f *waitFlags) check(databases []string) error {
 	switch {
 	case f.timeout <= 0:
 		return errors.New("--timeout must be above zero")
-	case f.accept != string(jobs.Healthy) && f.accept != string(jobs.Degraded):
+	case f.accept != string(contract.Healthy) && f.accept != string(contract.Degraded):
 		return errors.New("--accept must be healthy or degraded")
 	}
 	return nil
@@ -198,9 +197,9 @@ func (f *waitFlags) awaitOne(ctx context.Context, conn *bus.Conn, name string, t
 
 // healthOf is what this command reads of a health answer.
 type healthOf struct {
-	Runner  string       `json:"runner"`
-	Verdict jobs.Verdict `json:"verdict"`
-	Reasons []string     `json:"reasons"`
+	Runner  string           `json:"runner"`
+	Verdict contract.Verdict `json:"verdict"`
+	Reasons []string         `json:"reasons"`
 	Checks  struct {
 		Migrations *struct {
 			Pending int    `json:"pending"`
@@ -225,7 +224,7 @@ func (f *waitFlags) look(ctx context.Context, conn *bus.Conn, name string) *wait
 		return out
 	}
 	out.Runner, out.Verdict, out.Reasons = health.Runner, string(health.Verdict), append(out.Reasons, health.Reasons...)
-	out.Ready = health.Verdict == jobs.Healthy || health.Verdict == jobs.Degraded && f.accept == string(jobs.Degraded)
+	out.Ready = health.Verdict == contract.Healthy || health.Verdict == contract.Degraded && f.accept == string(contract.Degraded)
 	if reason := f.unmigrated(&health); reason != "" {
 		out.Ready = false
 		out.Reasons = append(out.Reasons, reason)

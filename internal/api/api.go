@@ -27,7 +27,7 @@ type Database struct {
 	Results Results
 	Ledger  Ledger
 	Jobs    Examiner
-	Check   func(context.Context) *jobs.Health // looks at the database now
+	Check   func(context.Context) *contract.Health // looks at the database now
 }
 
 // Results are one database's stored results.
@@ -99,7 +99,7 @@ type healthAnswer struct {
 	Version  int    `json:"version"`
 	Runner   string `json:"runner"`
 	Database string `json:"database"`
-	*jobs.Health
+	*contract.Health
 }
 
 func (a *api) health(ctx context.Context, d *Database) healthAnswer {

@@ -11,10 +11,10 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
 
+	"dbrunner/contract"
 	"dbrunner/internal/api"
 	"dbrunner/internal/bus"
 	"dbrunner/internal/config"
-	"dbrunner/internal/jobs"
 	"dbrunner/internal/manager"
 	"dbrunner/internal/worker"
 )
@@ -226,7 +226,7 @@ func (r *running) openService(ctx, backgroundCtx context.Context) (*bus.Service,
 		opts.Databases = append(opts.Databases, &api.Database{
 			Name: d.Name, Engine: d.DB.Engine(), Config: d.Config, Policy: manager.Policy(r.cfg, d.Config),
 			Results: d.results, Ledger: d.DB, Jobs: d.executor,
-			Check: func(ctx context.Context) *jobs.Health { return d.check(ctx) },
+			Check: func(ctx context.Context) *contract.Health { return d.check(ctx) },
 		})
 	}
 	return api.Open(backgroundCtx, opts)

@@ -13,6 +13,8 @@ import (
 	"dbrunner/internal/jobs"
 	"dbrunner/internal/manager"
 	"dbrunner/internal/worker"
+
+	"dbrunner/internal/health"
 )
 
 // The clean-up of a ledger: rows a statement, and the time limit of one.
@@ -39,7 +41,7 @@ type database struct {
 	intakes    []*intake       // of the lanes, in their order
 	sweeper    *worker.Sweeper // nil without a ledger
 	onStart    *onStart        // nil: not wanted
-	checker    *jobs.Checker
+	checker    *health.Checker
 	beacon     *bus.HeartbeatPublisher
 
 	observer worker.Observer // nil: nobody looks

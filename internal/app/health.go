@@ -6,19 +6,21 @@ import (
 
 	"go.uber.org/zap"
 
+	"dbrunner/contract"
 	"dbrunner/internal/config"
-	"dbrunner/internal/jobs"
+
+	"dbrunner/internal/health"
 )
 
 // checked is what the last look at a database came to.
 type checked struct {
-	health *jobs.Health
+	health *contract.Health
 	at     time.Time
 }
 
-func (d *database) makeChecker() *jobs.Checker {
+func (d *database) makeChecker() *health.Checker {
 	h := &d.Config.Health
-	opts := jobs.CheckerOptions{
+	opts := health.Options{
 		Database:       d.DB,
 		Timeout:        h.Timeout,
 		Slow:           h.Slow,
@@ -31,28 +33,28 @@ func (d *database) makeChecker() *jobs.Checker {
 	if d.Migrations != nil {
 		opts.Migrations = d.Migrations
 	}
-	return jobs.NewChecker(opts)
+	return health.NewChecker(opts)
 }
 
 // check looks at the database now; checks narrows it. It waits for no work, and ends within the configured time.
-func (d *database) check(ctx context.Context, checks ...string) *jobs.Health {
+func (d *database) check(ctx context.Context, checks ...string) *contract.Health {
 	return d.checker.Check(ctx, checks...)
 }
 
 // jobsVerdict is whether the database's jobs run, in the words of a check.
-func (d *database) jobsVerdict() (jobs.Verdict, string) {
+func (d *database) jobsVerdict() (contract.Verdict, string) {
 	switch now := d.condition(); now.State {
 	case databaseDown:
-		return jobs.Unhealthy, "they wait: " + now.Reason
+		return contract.Unhealthy, "they wait: " + now.Reason
 	case databaseFull:
-		return jobs.Degraded, "they wait: " + now.Reason
+		return contract.Degraded, "they wait: " + now.Reason
 	case databaseBlocked:
-		return jobs.Unhealthy, "they wait: " + now.Reason
+		return contract.Unhealthy, "they wait: " + now.Reason
 	}
 	if differs, _ := d.problem(effectDiffers); differs != "" {
-		return jobs.Degraded, "streams or consumers are not as configured: " + differs
+		return contract.Degraded, "streams or consumers are not as configured: " + differs
 	}
-	return jobs.Healthy, ""
+	return contract.Healthy, ""
 }
 
 // watchHealth looks at the database at each interval, and at once when its jobs stop or go on, until ctx ends.
@@ -88,8 +90,8 @@ func (d *database) checkHealth(ctx context.Context, log *zap.Logger) {
 	}
 	before := d.latest.Swap(&checked{health: found, at: time.Now()})
 	switch {
-	case found.Verdict == jobs.Healthy:
-		if before != nil && before.health.Verdict != jobs.Healthy {
+	case found.Verdict == contract.Healthy:
+		if before != nil && before.health.Verdict != contract.Healthy {
 			log.Info("database is healthy again", zap.String("database", d.Name))
 		}
 	case before == nil || before.health.Verdict != found.Verdict:
@@ -99,7 +101,7 @@ func (d *database) checkHealth(ctx context.Context, log *zap.Logger) {
 }
 
 // verdict is what the last look came to; empty before the first one.
-func (d *database) verdict() jobs.Verdict {
+func (d *database) verdict() contract.Verdict {
 	if last := d.latest.Load(); last != nil {
 		return last.health.Verdict
 	}

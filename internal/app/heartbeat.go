@@ -50,9 +50,9 @@ type heartbeat struct {
 
 // databaseStatus is one database as a runner works on it.
 type databaseStatus struct {
-	Name    string       `json:"name"`
-	Engine  string       `json:"engine"`
-	Verdict jobs.Verdict `json:"verdict,omitempty"` // of the last look; missing before the first one
+	Name    string           `json:"name"`
+	Engine  string           `json:"engine"`
+	Verdict contract.Verdict `json:"verdict,omitempty"` // of the last look; missing before the first one
 	condition
 	Lanes   []laneStatus   `json:"lanes"`
 	Results *resultsStatus `json:"results,omitempty"` // missing before they were looked at
@@ -105,9 +105,9 @@ type databaseHeartbeat struct {
 	At          time.Time `json:"at"`
 	Interval    float64   `json:"interval_seconds"`
 	condition
-	CheckedAt    *time.Time   `json:"checked_at,omitempty"` // missing with all that the look found, before the first one
-	*jobs.Health              // of the last look
-	Sweep        *sweepHealth `json:"ledger,omitempty"`
+	CheckedAt        *time.Time   `json:"checked_at,omitempty"` // missing with all that the look found, before the first one
+	*contract.Health              // of the last look
+	Sweep            *sweepHealth `json:"ledger,omitempty"`
 }
 
 // sweepHealth is how the clean-up of a ledger stands.

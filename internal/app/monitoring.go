@@ -11,6 +11,7 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
 
+	"dbrunner/contract"
 	"dbrunner/internal/jobs"
 	"dbrunner/internal/manager"
 	"dbrunner/internal/telemetry"
@@ -167,7 +168,7 @@ func (d *database) unreadyReason() string {
 		}
 	}
 	// Sessions that are there may go on although no new one is let in, for example with a password that was replaced.
-	if last := d.latest.Load(); last != nil && last.health.Verdict == jobs.Unhealthy {
+	if last := d.latest.Load(); last != nil && last.health.Verdict == contract.Unhealthy {
 		return strings.Join(last.health.Reasons, "; ")
 	}
 	return ""

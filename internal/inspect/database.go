@@ -9,10 +9,12 @@ import (
 	"sync"
 	"time"
 
+	"dbrunner/contract"
 	"dbrunner/internal/config"
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/migration"
-	"dbrunner/internal/jobs"
+
+	"dbrunner/internal/health"
 )
 
 // Connect reaches NATS and every database, all at once, each within a bounded time, and tells every finding as it comes;
@@ -41,20 +43,20 @@ func (d *target) limit() time.Duration {
 func (d *target) inspect(ctx context.Context, tell func(Finding)) {
 	ctx, cancel := context.WithTimeout(ctx, d.limit())
 	defer cancel()
-	health := jobs.NewChecker(jobs.CheckerOptions{
+	found := health.NewChecker(health.Options{
 		Database: d.DB, Timeout: d.limit(), Slow: d.Config.Health.Slow, Writes: d.Config.HasLedger(),
 	}).Check(ctx, "connection", "query", "replication")
-	if health.Verdict == jobs.Unhealthy {
+	if found.Verdict == contract.Unhealthy {
 		if d.toBeCreated(ctx) {
 			d.rehearse(ctx, "", d.DB, tell)
 			return
 		}
-		for _, reason := range health.Reasons {
+		for _, reason := range found.Reasons {
 			tell(d.refused(partConnection, reason))
 		}
 		return
 	}
-	tell(d.reached(health))
+	tell(d.reached(found))
 	d.rehearse(ctx, "", d.DB, tell)
 	if d.Direct != nil {
 		d.rehearse(ctx, "past the pooler: ", d.Direct, tell)
@@ -72,7 +74,7 @@ func (d *target) toBeCreated(ctx context.Context) bool {
 	return err == nil && len(creates) > 0
 }
 
-func (d *target) reached(health *jobs.Health) Finding {
+func (d *target) reached(health *contract.Health) Finding {
 	f := d.finding(partConnection, db.GradeOK, "connected", "")
 	if c := health.Checks.Connection; c != nil {
 		f.Latency = time.Duration(c.Latency * float64(time.Second))
@@ -80,7 +82,7 @@ func (d *target) reached(health *jobs.Health) Finding {
 	if q := health.Checks.Query; q != nil && q.Version != "" {
 		f.Text += ", version " + q.Version
 	}
-	if health.Verdict == jobs.Degraded {
+	if health.Verdict == contract.Degraded {
 		f.Grade, f.Text = db.GradeWarning, strings.Join(health.Reasons, "; ")
 		f.Remedy = "runner diagnose " + d.Name + " shows where the time goes"
 	}

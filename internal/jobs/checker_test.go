@@ -9,7 +9,10 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"dbrunner/contract"
 	"dbrunner/internal/db"
+
+	"dbrunner/internal/health"
 )
 
 // patient is a database whose state the test makes up.
@@ -34,13 +37,13 @@ func (p *patient) Stats() db.PoolStats { return p.stats }
 
 // schema is a state of migrations that the test makes up.
 type schema struct {
-	status Migrations
+	status contract.Migrations
 	err    error
 	hangs  bool
 	none   bool
 }
 
-func (s *schema) MigrationStatus(ctx context.Context) (*Migrations, error) {
+func (s *schema) MigrationStatus(ctx context.Context) (*contract.Migrations, error) {
 	switch {
 	case s.hangs:
 		<-ctx.Done()
@@ -72,15 +75,15 @@ func (empty) StoredResult(context.Context, string) ([]byte, error) { return nil,
 func (empty) HasResult(context.Context, string) (bool, error)      { return false, nil }
 
 // goldenChecker finds one thing of each check.
-func goldenChecker() *Checker {
+func goldenChecker() *health.Checker {
 	p := well()
 	p.vitals.ReadOnly = "the server is a standby and takes no writes"
 	p.vitals.Role = db.RoleStandby
 	p.stats.InUse, p.stats.Waiting, p.stats.LongestWait = 4, 7, 45*time.Second
-	return NewChecker(CheckerOptions{
+	return health.NewChecker(health.Options{
 		Database: p, Slow: time.Second, PoolSaturation: 100, PoolWait: 30 * time.Second, Writes: true,
-		Migrations: &schema{status: Migrations{Current: "7", Latest: "9", Pending: 2}},
-		Jobs:       func() (Verdict, string) { return Unhealthy, "they wait: the server is a standby" },
+		Migrations: &schema{status: contract.Migrations{Current: "7", Latest: "9", Pending: 2}},
+		Jobs:       func() (contract.Verdict, string) { return contract.Unhealthy, "they wait: the server is a standby" },
 	})
 }
 
@@ -90,106 +93,112 @@ func TestVerdicts(t *testing.T) {
 	since := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	for name, tt := range map[string]struct {
 		patient func(*patient)
-		options func(*CheckerOptions)
-		want    Verdict
+		options func(*health.Options)
+		want    contract.Verdict
 		reasons []string
 	}{
-		"well":         {want: Healthy},
-		"unreachable":  {patient: func(p *patient) { p.vitals, p.err = db.CheckResult{}, unavailable }, want: Unhealthy, reasons: []string{"connection: the connection was refused"}},
-		"no answer":    {patient: func(p *patient) { p.vitals.Query, p.err = 0, unavailable }, want: Unhealthy, reasons: []string{"query: the connection was refused"}},
-		"hangs":        {patient: func(p *patient) { p.vitals, p.hangs = db.CheckResult{}, true }, want: Unhealthy, reasons: []string{"connection: no answer within 200ms"}},
-		"slow to join": {patient: func(p *patient) { p.vitals.Connect = 1500 * time.Millisecond }, want: Degraded, reasons: []string{"connection: connecting took 1.5s, more than 1s"}},
-		"slow":         {patient: func(p *patient) { p.vitals.Query = 2 * time.Second }, want: Degraded, reasons: []string{"query: a trivial query took 2s, more than 1s"}},
-		"full of work": {patient: func(p *patient) { p.stats.InUse, p.stats.Waiting, p.stats.LongestWait = 4, 7, 29*time.Second }, want: Healthy},
-		"full":         {patient: func(p *patient) { p.stats.InUse = 4 }, want: Healthy},
+		"well":         {want: contract.Healthy},
+		"unreachable":  {patient: func(p *patient) { p.vitals, p.err = db.CheckResult{}, unavailable }, want: contract.Unhealthy, reasons: []string{"connection: the connection was refused"}},
+		"no answer":    {patient: func(p *patient) { p.vitals.Query, p.err = 0, unavailable }, want: contract.Unhealthy, reasons: []string{"query: the connection was refused"}},
+		"hangs":        {patient: func(p *patient) { p.vitals, p.hangs = db.CheckResult{}, true }, want: contract.Unhealthy, reasons: []string{"connection: no answer within 200ms"}},
+		"slow to join": {patient: func(p *patient) { p.vitals.Connect = 1500 * time.Millisecond }, want: contract.Degraded, reasons: []string{"connection: connecting took 1.5s, more than 1s"}},
+		"slow":         {patient: func(p *patient) { p.vitals.Query = 2 * time.Second }, want: contract.Degraded, reasons: []string{"query: a trivial query took 2s, more than 1s"}},
+		"full of work": {patient: func(p *patient) { p.stats.InUse, p.stats.Waiting, p.stats.LongestWait = 4, 7, 29*time.Second }, want: contract.Healthy},
+		"full":         {patient: func(p *patient) { p.stats.InUse = 4 }, want: contract.Healthy},
 		"exhausted": {
 			patient: func(p *patient) { p.stats.InUse, p.stats.Waiting, p.stats.LongestWait = 4, 7, 30*time.Second },
-			want:    Degraded, reasons: []string{"pool: 4 of 4 connections are in use and 7 calls wait for one, the first for 30s"},
+			want:    contract.Degraded, reasons: []string{"pool: 4 of 4 connections are in use and 7 calls wait for one, the first for 30s"},
 		},
 		"half the pool": {
 			patient: func(p *patient) { p.stats.Waiting, p.stats.LongestWait = 1, time.Minute },
-			options: func(o *CheckerOptions) { o.PoolSaturation = 50 },
-			want:    Degraded, reasons: []string{"pool: 2 of 4 connections are in use and 1 calls wait for one, the first for 1m0s"},
+			options: func(o *health.Options) { o.PoolSaturation = 50 },
+			want:    contract.Degraded, reasons: []string{"pool: 2 of 4 connections are in use and 1 calls wait for one, the first for 1m0s"},
 		},
 		"less than half": {
 			patient: func(p *patient) { p.stats.InUse, p.stats.Waiting, p.stats.LongestWait = 1, 1, time.Minute },
-			options: func(o *CheckerOptions) { o.PoolSaturation = 50 }, want: Healthy,
+			options: func(o *health.Options) { o.PoolSaturation = 50 }, want: contract.Healthy,
 		},
 		"any pool": {
 			patient: func(p *patient) { p.stats.InUse, p.stats.Waiting, p.stats.LongestWait = 4, 7, time.Hour },
-			options: func(o *CheckerOptions) { o.PoolSaturation = 0 }, want: Healthy,
+			options: func(o *health.Options) { o.PoolSaturation = 0 }, want: contract.Healthy,
 		},
 		"read-only": {
 			patient: func(p *patient) { p.vitals.ReadOnly = "it is a standby" },
-			want:    Unhealthy, reasons: []string{"replication: it is a standby, so that jobs that write cannot run"},
+			want:    contract.Unhealthy, reasons: []string{"replication: it is a standby, so that jobs that write cannot run"},
 		},
 		"read-only by intention": {
 			patient: func(p *patient) { p.vitals.ReadOnly = "it is a standby" },
-			options: func(o *CheckerOptions) { o.Writes = false }, want: Healthy,
+			options: func(o *health.Options) { o.Writes = false }, want: contract.Healthy,
 		},
 		"pending": {
-			options: func(o *CheckerOptions) {
-				o.Migrations = &schema{status: Migrations{Current: "7", Latest: "9", Pending: 2}}
+			options: func(o *health.Options) {
+				o.Migrations = &schema{status: contract.Migrations{Current: "7", Latest: "9", Pending: 2}}
 			},
-			want: Degraded, reasons: []string{"migrations: not applied yet: 2, up to version 9"},
+			want: contract.Degraded, reasons: []string{"migrations: not applied yet: 2, up to version 9"},
 		},
 		"pending and ignored": {
-			options: func(o *CheckerOptions) { o.Migrations, o.IgnorePending = &schema{status: Migrations{Pending: 2}}, true }, want: Healthy,
+			options: func(o *health.Options) {
+				o.Migrations, o.IgnorePending = &schema{status: contract.Migrations{Pending: 2}}, true
+			}, want: contract.Healthy,
 		},
 		"dirty": {
-			options: func(o *CheckerOptions) {
-				o.Migrations, o.IgnorePending = &schema{status: Migrations{Current: "8", Dirty: true}}, true
+			options: func(o *health.Options) {
+				o.Migrations, o.IgnorePending = &schema{status: contract.Migrations{Current: "8", Dirty: true}}, true
 			},
-			want: Unhealthy, reasons: []string{"migrations: a migration broke off at version 8: look at what it has done and repair it"},
+			want: contract.Unhealthy, reasons: []string{"migrations: a migration broke off at version 8: look at what it has done and repair it"},
 		},
 		"dirty, and it is known why": {
-			options: func(o *CheckerOptions) {
-				o.Migrations = &schema{status: Migrations{Dirty: true, Problem: "V8__x.sql stopped at statement 3"}}
+			options: func(o *health.Options) {
+				o.Migrations = &schema{status: contract.Migrations{Dirty: true, Problem: "V8__x.sql stopped at statement 3"}}
 			},
-			want: Unhealthy, reasons: []string{"migrations: V8__x.sql stopped at statement 3"},
+			want: contract.Unhealthy, reasons: []string{"migrations: V8__x.sql stopped at statement 3"},
 		},
 		"refused": {
-			options: func(o *CheckerOptions) { o.Migrations = &schema{status: Migrations{Problem: "V8__x.sql was edited"}} },
-			want:    Degraded, reasons: []string{"migrations: V8__x.sql was edited"},
+			options: func(o *health.Options) {
+				o.Migrations = &schema{status: contract.Migrations{Problem: "V8__x.sql was edited"}}
+			},
+			want: contract.Degraded, reasons: []string{"migrations: V8__x.sql was edited"},
 		},
 		"none": {
-			options: func(o *CheckerOptions) { o.Migrations = &schema{none: true} }, want: Healthy,
+			options: func(o *health.Options) { o.Migrations = &schema{none: true} }, want: contract.Healthy,
 		},
 		"running, nobody knows since when": {
-			options: func(o *CheckerOptions) { o.Migrations = &schema{status: Migrations{Running: &RunningMigration{}}} },
-			want:    Degraded, reasons: []string{"migrations: a migration runs"},
+			options: func(o *health.Options) {
+				o.Migrations = &schema{status: contract.Migrations{Running: &contract.RunningMigration{}}}
+			},
+			want: contract.Degraded, reasons: []string{"migrations: a migration runs"},
 		},
 		"running": {
-			options: func(o *CheckerOptions) {
-				o.Migrations = &schema{status: Migrations{Dirty: true, Pending: 1, Running: &RunningMigration{Since: since}}}
+			options: func(o *health.Options) {
+				o.Migrations = &schema{status: contract.Migrations{Dirty: true, Pending: 1, Running: &contract.RunningMigration{Since: since}}}
 			},
-			want: Degraded, reasons: []string{"migrations: a migration runs since 2026-03-01T12:00:00Z"},
+			want: contract.Degraded, reasons: []string{"migrations: a migration runs since 2026-03-01T12:00:00Z"},
 		},
 		"unreadable": {
-			options: func(o *CheckerOptions) { o.Migrations = &schema{err: errors.New("the history is locked")} },
-			want:    Degraded, reasons: []string{"migrations: their state could not be read: the history is locked"},
+			options: func(o *health.Options) { o.Migrations = &schema{err: errors.New("the history is locked")} },
+			want:    contract.Degraded, reasons: []string{"migrations: their state could not be read: the history is locked"},
 		},
 		"behind a lock": {
-			options: func(o *CheckerOptions) { o.Migrations = &schema{hangs: true} },
-			want:    Degraded, reasons: []string{"migrations: their state could not be read: no answer within 200ms"},
+			options: func(o *health.Options) { o.Migrations = &schema{hangs: true} },
+			want:    contract.Degraded, reasons: []string{"migrations: their state could not be read: no answer within 200ms"},
 		},
 		"a database that is gone has no state to wait for": {
 			patient: func(p *patient) { p.vitals, p.err = db.CheckResult{}, unavailable },
-			options: func(o *CheckerOptions) { o.Migrations = &schema{hangs: true} },
-			want:    Unhealthy, reasons: []string{"connection: the connection was refused"},
+			options: func(o *health.Options) { o.Migrations = &schema{hangs: true} },
+			want:    contract.Unhealthy, reasons: []string{"connection: the connection was refused"},
 		},
 		"jobs wait": {
-			options: func(o *CheckerOptions) {
-				o.Jobs = func() (Verdict, string) { return Unhealthy, "they wait: the ledger is missing" }
+			options: func(o *health.Options) {
+				o.Jobs = func() (contract.Verdict, string) { return contract.Unhealthy, "they wait: the ledger is missing" }
 			},
-			want: Unhealthy, reasons: []string{"jobs: they wait: the ledger is missing"},
+			want: contract.Unhealthy, reasons: []string{"jobs: they wait: the ledger is missing"},
 		},
 		"the worst counts": {
 			patient: func(p *patient) {
 				p.vitals.Connect, p.vitals.ReadOnly, p.stats.InUse = 2*time.Second, "it is a standby", 4
 				p.stats.Waiting, p.stats.LongestWait = 1, time.Minute
 			},
-			want: Unhealthy, reasons: []string{
+			want: contract.Unhealthy, reasons: []string{
 				"connection: connecting took 2s, more than 1s", "replication: it is a standby, so that jobs that write cannot run",
 				"pool: 4 of 4 connections are in use and 1 calls wait for one, the first for 1m0s",
 			},
@@ -201,12 +210,12 @@ func TestVerdicts(t *testing.T) {
 			if tt.patient != nil {
 				tt.patient(p)
 			}
-			opts := CheckerOptions{Database: p, Timeout: 200 * time.Millisecond, Slow: time.Second, PoolSaturation: 100, PoolWait: 30 * time.Second, Writes: true}
+			opts := health.Options{Database: p, Timeout: 200 * time.Millisecond, Slow: time.Second, PoolSaturation: 100, PoolWait: 30 * time.Second, Writes: true}
 			if tt.options != nil {
 				tt.options(&opts)
 			}
 			begun := time.Now()
-			got := NewChecker(opts).Check(t.Context())
+			got := health.NewChecker(opts).Check(t.Context())
 			require.Less(t, time.Since(begun), 5*time.Second)
 			require.Equal(t, tt.want, got.Verdict)
 			require.Equal(t, append([]string{}, tt.reasons...), got.Reasons)
@@ -217,7 +226,7 @@ func TestVerdicts(t *testing.T) {
 func TestChecksNarrow(t *testing.T) {
 	t.Parallel()
 	p := well()
-	c := NewChecker(CheckerOptions{Database: p, Migrations: &schema{hangs: true}})
+	c := health.NewChecker(health.Options{Database: p, Migrations: &schema{hangs: true}})
 	got := c.Check(t.Context(), "pool")
 	require.Zero(t, p.checks, "no connection is made for it")
 	require.NotNil(t, got.Checks.Pool)
@@ -228,7 +237,7 @@ func TestChecksNarrow(t *testing.T) {
 	require.Nil(t, got.Checks.Query)
 	require.Nil(t, got.Checks.Pool)
 	p.vitals, p.err = db.CheckResult{}, errors.New("gone")
-	require.Equal(t, Unhealthy, c.Check(t.Context(), "query").Verdict, "a query needs a connection")
+	require.Equal(t, contract.Unhealthy, c.Check(t.Context(), "query").Verdict, "a query needs a connection")
 }
 
 func TestHealthKeys(t *testing.T) {
@@ -261,7 +270,7 @@ func TestHealthJobs(t *testing.T) {
 	p := well()
 	e, err := NewExecutor(ExecutorOptions{
 		Namespace: "dbrunner", Runner: "r1", Database: spoken{}, Policy: testPolicy(), Results: empty{},
-		Health:  NewChecker(CheckerOptions{Database: p, Timeout: time.Minute}),
+		Health:  health.NewChecker(health.Options{Database: p, Timeout: time.Minute}),
 		MaxBody: 1 << 20, MaxResult: 1 << 20,
 	})
 	require.NoError(t, err)

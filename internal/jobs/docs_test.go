@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"dbrunner/contract"
 )
 
 func readDocs(t *testing.T) string {
@@ -24,8 +26,8 @@ func TestDocsKnowTheContract(t *testing.T) {
 	words := commonKeys()
 	words = append(words, statementKeys...)
 	words = append(words, isolations...)
-	words = append(words, HealthChecks()...)
-	words = append(words, string(Healthy), string(Degraded), string(Unhealthy))
+	words = append(words, contract.HealthChecks()...)
+	words = append(words, string(contract.Healthy), string(contract.Degraded), string(contract.Unhealthy))
 	for _, k := range table() {
 		words = append(words, k.name)
 		words = append(words, k.keys...)

@@ -10,6 +10,8 @@ import (
 	"dbrunner/internal/bulk"
 	"dbrunner/internal/crash"
 	"dbrunner/internal/db"
+
+	"dbrunner/internal/health"
 )
 
 // ExecutorOptions is what running the jobs of one database needs.
@@ -25,8 +27,8 @@ type ExecutorOptions struct {
 	// Outside runs statements outside of transactions where Database is behind a pooler that gives no sessions; nil: Database
 	// runs them itself.
 	Outside    AutocommitExecutor
-	Migrations Migrator // nil: jobs of kind migration fail
-	Health     *Checker // nil: one without thresholds
+	Migrations Migrator        // nil: jobs of kind migration fail
+	Health     *health.Checker // nil: one without thresholds
 
 	Inputs  bulk.Inputs  // parameters outside of jobs; nil: jobs that want them fail
 	Objects bulk.Objects // keeps rows that have no room in results; nil: nothing does
@@ -58,7 +60,7 @@ func NewExecutor(opts ExecutorOptions) (*Executor, error) {
 		return nil, fmt.Errorf("the results stream takes messages of %d bytes; at least %d are needed", opts.MaxResult, 2*envelopeReserve)
 	}
 	if opts.Health == nil {
-		opts.Health = NewChecker(CheckerOptions{Database: opts.Database})
+		opts.Health = health.NewChecker(health.Options{Database: opts.Database})
 	}
 	decoder := NewDecoder(DecoderOptions{
 		Namespace: opts.Namespace,

@@ -186,7 +186,7 @@ func dump(job *Job) string {
 		}
 	case *migrate:
 		fmt.Fprintf(&b, "\naction %s target %q out_of_order %v", w.action, w.target, w.outOfOrder)
-	case *health:
+	case *healthCheck:
 		fmt.Fprintf(&b, "\nchecks %q", w.checks)
 	}
 	return b.String()

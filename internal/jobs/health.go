@@ -10,19 +10,19 @@ import (
 	"dbrunner/internal/jsontext"
 )
 
-// health is the work of kind health: a look at the database, of which every outcome is an answer.
-type health struct {
+// healthCheck is the work of kind health: a look at the database, of which every outcome is an answer.
+type healthCheck struct {
 	checks []string // that are wanted, in the order of HealthChecks; empty: all
 }
 
 // decodeHealth reads checks.
 func decodeHealth(r *reader, at []int) work {
-	h := &health{}
+	h := &healthCheck{}
 	list := at[0]
 	if list == 0 {
 		return h
 	}
-	known := HealthChecks()
+	known := contract.HealthChecks()
 	what := "a list of " + strings.Join(known, ", ")
 	if r.Kind(list) != jsontext.Array {
 		r.reject(list, CodeInvalidValue, "must be "+what+r.hintNull(list))
@@ -41,16 +41,16 @@ func decodeHealth(r *reader, at []int) work {
 	return h
 }
 
-func (h *health) size() int { return 0 }
+func (h *healthCheck) size() int { return 0 }
 
-func (h *health) hash(dst []byte) []byte {
+func (h *healthCheck) hash(dst []byte) []byte {
 	for _, check := range h.checks {
 		dst = appendSized(dst, check)
 	}
 	return dst
 }
 
-func (h *health) run(ctx context.Context, x *execution) (answer, error) {
+func (h *healthCheck) run(ctx context.Context, x *execution) (answer, error) {
 	if x.call.Begin != nil {
 		if err := x.call.Begin(); err != nil {
 			return answer{}, err

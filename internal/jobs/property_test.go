@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
+	"dbrunner/contract"
 	"dbrunner/internal/db"
 )
 
@@ -227,7 +228,7 @@ func drawMigration(t *rapid.T) map[string]any {
 // drawChecks draws some of the checks, in their order, or none.
 func drawChecks(t *rapid.T) map[string]any {
 	var list []any
-	for _, check := range HealthChecks() {
+	for _, check := range contract.HealthChecks() {
 		if rapid.Bool().Draw(t, check) {
 			list = append(list, check)
 		}
@@ -345,7 +346,7 @@ func rewrittenWork(job *Job, original map[string]any) map[string]any {
 		return out
 	}
 	out := map[string]any{}
-	if h, ok := job.work.(*health); ok {
+	if h, ok := job.work.(*healthCheck); ok {
 		var list []any
 		for _, check := range h.checks {
 			list = append(list, check)

@@ -8,9 +8,11 @@ import (
 	"os"
 	"time"
 
+	"dbrunner/contract"
 	"dbrunner/internal/config"
 	"dbrunner/internal/db/migration"
-	"dbrunner/internal/jobs"
+
+	"dbrunner/internal/health"
 )
 
 // Migrations is what a runner has for the migrations of one database.
@@ -89,11 +91,11 @@ func (m *Migrations) Close() error {
 	return m.Migrator.Close()
 }
 
-var _ jobs.MigrationStatus = (*Migrations)(nil)
+var _ health.MigrationStatus = (*Migrations)(nil)
 
 // MigrationStatus looks how the schema stands. It locks nothing and waits for no migration. A folder that is not there
 // has no migrations.
-func (m *Migrations) MigrationStatus(ctx context.Context) (*jobs.Migrations, error) {
+func (m *Migrations) MigrationStatus(ctx context.Context) (*contract.Migrations, error) {
 	report, err := m.Run(ctx, migration.Request{Action: migration.Validate})
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -101,7 +103,7 @@ func (m *Migrations) MigrationStatus(ctx context.Context) (*jobs.Migrations, err
 	if err != nil {
 		return nil, err
 	}
-	out := &jobs.Migrations{
+	out := &contract.Migrations{
 		Current: report.After.Label, Latest: report.Latest.Label, Pending: len(report.Pending), Dirty: report.Dirty, Problem: report.Problem,
 	}
 	if n := len(report.Faults); n > 0 && out.Problem == "" {
@@ -111,7 +113,7 @@ func (m *Migrations) MigrationStatus(ctx context.Context) (*jobs.Migrations, err
 		}
 	}
 	if r := report.Running; r != nil {
-		out.Running = &jobs.RunningMigration{JobID: r.Job, Runner: r.Runner, File: r.File, Since: r.Since}
+		out.Running = &contract.RunningMigration{JobID: r.Job, Runner: r.Runner, File: r.File, Since: r.Since}
 	}
 	return out, nil
 }

@@ -1,4 +1,4 @@
-package jobs
+package health
 
 import (
 	"context"
@@ -11,16 +11,6 @@ import (
 	"dbrunner/internal/db"
 )
 
-// Verdict is what a look at a database comes to.
-type Verdict = contract.Verdict
-
-// The verdicts, from the best to the worst.
-const (
-	Healthy   = contract.Healthy
-	Degraded  = contract.Degraded  // its jobs run, and somebody should look at it
-	Unhealthy = contract.Unhealthy // its jobs do not run, or must be expected to fail
-)
-
 // The checks of a database.
 const (
 	checkConnection  = contract.CheckConnection
@@ -31,27 +21,11 @@ const (
 	checkJobs        = contract.CheckJobs
 )
 
-// HealthChecks returns the words for the checks, in the order of their reasons.
-func HealthChecks() []string { return contract.HealthChecks() }
-
-// What a health check reports.
-type (
-	Health            = contract.Health
-	ConnectionHealth  = contract.ConnectionHealth
-	QueryHealth       = contract.QueryHealth
-	ReplicationHealth = contract.ReplicationHealth
-	PoolHealth        = contract.PoolHealth
-	MigrationHealth   = contract.MigrationHealth
-	IntakeHealth      = contract.IntakeHealth
-	Migrations        = contract.Migrations
-	RunningMigration  = contract.RunningMigration
-)
-
 // MigrationStatus tells how a database's schema stands.
 type MigrationStatus interface {
 	// MigrationStatus returns soon after its context's end at the latest, and never waits for the lock of a migration
 	// that runs. nil: there are none to tell of. The text of its error is safe to show.
-	MigrationStatus(ctx context.Context) (*Migrations, error)
+	MigrationStatus(ctx context.Context) (*contract.Migrations, error)
 }
 
 // Checkable is the part of db.Database that a check needs.
@@ -60,8 +34,8 @@ type Checkable interface {
 	Stats() db.PoolStats
 }
 
-// CheckerOptions is what a database's checks are measured by.
-type CheckerOptions struct {
+// Options is what a database's checks are measured by.
+type Options struct {
 	Database       Checkable
 	Timeout        time.Duration // of a check as a whole; 0: 5 s
 	Slow           time.Duration // a connection or query that takes longer degrades; 0: any time will do
@@ -70,18 +44,18 @@ type CheckerOptions struct {
 	IgnorePending  bool          // pending migrations do not degrade
 	Writes         bool          // jobs may write: a database that takes no writes is unhealthy
 
-	Migrations MigrationStatus          // nil: no migrations are configured
-	Jobs       func() (Verdict, string) // whether jobs run, and why not; nil: not known
+	Migrations MigrationStatus                   // nil: no migrations are configured
+	Jobs       func() (contract.Verdict, string) // whether jobs run, and why not; nil: not known
 }
 
 // defaultCheckTimeout bounds a check where nothing else is said.
 const defaultCheckTimeout = 5 * time.Second
 
-// Checker looks at one database. It may be used from many goroutines at once; each look has a connection of its own.
-type Checker struct{ opts CheckerOptions }
+// Checker checks one database. It may be used from many goroutines at once; each check has a connection of its own.
+type Checker struct{ opts Options }
 
 // NewChecker returns the checker of one database.
-func NewChecker(opts CheckerOptions) *Checker {
+func NewChecker(opts Options) *Checker {
 	if opts.Timeout <= 0 {
 		opts.Timeout = defaultCheckTimeout
 	}
@@ -90,11 +64,11 @@ func NewChecker(opts CheckerOptions) *Checker {
 
 // Check makes the checks of these words, all if there are none, within the checker's time limit. It waits for no work
 // of the runner's, no connection of the pool and no migration.
-func (c *Checker) Check(ctx context.Context, checks ...string) *Health {
+func (c *Checker) Check(ctx context.Context, checks ...string) *contract.Health {
 	if len(checks) == 0 {
-		checks = HealthChecks()
+		checks = contract.HealthChecks()
 	}
-	e := &checkRun{opts: &c.opts, checks: checks, limit: c.opts.Timeout, health: &Health{Verdict: Healthy, Reasons: []string{}}}
+	e := &checkRun{opts: &c.opts, checks: checks, limit: c.opts.Timeout, health: &contract.Health{Verdict: contract.Healthy, Reasons: []string{}}}
 	if deadline, ok := ctx.Deadline(); ok {
 		e.limit = min(e.limit, time.Until(deadline).Round(time.Millisecond))
 	}
@@ -109,19 +83,19 @@ func (c *Checker) Check(ctx context.Context, checks ...string) *Health {
 
 // checkRun is one check under way.
 type checkRun struct {
-	opts   *CheckerOptions
+	opts   *Options
 	checks []string // that are wanted
 	limit  time.Duration
-	health *Health
+	health *contract.Health
 	dead   bool // the database could not be reached
 }
 
 func (e *checkRun) wants(check string) bool { return slices.Contains(e.checks, check) }
 
 // addReason notes what a check has found to be wrong and returns the verdict, which may make the whole worse.
-func (e *checkRun) addReason(check string, v Verdict, reason string) Verdict {
+func (e *checkRun) addReason(check string, v contract.Verdict, reason string) contract.Verdict {
 	e.health.Reasons = append(e.health.Reasons, check+": "+reason)
-	if v == Unhealthy || e.health.Verdict == Healthy {
+	if v == contract.Unhealthy || e.health.Verdict == contract.Healthy {
 		e.health.Verdict = v
 	}
 	return v
@@ -146,35 +120,35 @@ func (e *checkRun) reach(ctx context.Context) {
 
 // connection judges the connection. That there is none is told whichever of the checks needs one.
 func (e *checkRun) connection(ctx context.Context, v *db.CheckResult, err error) {
-	found := &ConnectionHealth{Verdict: Healthy, Latency: v.Connect.Seconds()}
+	found := &contract.ConnectionHealth{Verdict: contract.Healthy, Latency: v.Connect.Seconds()}
 	switch {
 	case v.Connect == 0:
-		found.Verdict = e.addReason(checkConnection, Unhealthy, e.why(ctx, err))
+		found.Verdict = e.addReason(checkConnection, contract.Unhealthy, e.why(ctx, err))
 	case !e.wants(checkConnection):
 		return
 	case e.slow(v.Connect):
-		found.Verdict = e.addReason(checkConnection, Degraded, e.slowly("connecting", v.Connect))
+		found.Verdict = e.addReason(checkConnection, contract.Degraded, e.slowly("connecting", v.Connect))
 	}
 	e.health.Checks.Connection = found
 }
 
 func (e *checkRun) query(ctx context.Context, v *db.CheckResult, err error) {
-	found := &QueryHealth{Verdict: Healthy, Latency: v.Query.Seconds(), Version: v.Version}
+	found := &contract.QueryHealth{Verdict: contract.Healthy, Latency: v.Query.Seconds(), Version: v.Version}
 	switch {
 	case err != nil:
-		found.Verdict = e.addReason(checkQuery, Unhealthy, e.why(ctx, err))
+		found.Verdict = e.addReason(checkQuery, contract.Unhealthy, e.why(ctx, err))
 	case !e.wants(checkQuery):
 		return
 	case e.slow(v.Query):
-		found.Verdict = e.addReason(checkQuery, Degraded, e.slowly("a trivial query", v.Query))
+		found.Verdict = e.addReason(checkQuery, contract.Degraded, e.slowly("a trivial query", v.Query))
 	}
 	e.health.Checks.Query = found
 }
 
 func (e *checkRun) replication(v *db.CheckResult) {
-	found := &ReplicationHealth{Verdict: Healthy, Role: v.Role, ReadOnly: v.ReadOnly != ""}
+	found := &contract.ReplicationHealth{Verdict: contract.Healthy, Role: v.Role, ReadOnly: v.ReadOnly != ""}
 	if found.ReadOnly && e.opts.Writes {
-		found.Verdict = e.addReason(checkReplication, Unhealthy, v.ReadOnly+", so that jobs that write cannot run")
+		found.Verdict = e.addReason(checkReplication, contract.Unhealthy, v.ReadOnly+", so that jobs that write cannot run")
 	}
 	e.health.Checks.Replication = found
 }
@@ -184,15 +158,15 @@ func (e *checkRun) pool() {
 		return
 	}
 	s := e.opts.Database.Stats()
-	found := &PoolHealth{
-		Verdict: Healthy, Max: s.Max, Open: s.Total, Idle: s.Idle, InUse: s.InUse, Waiting: s.Waiting,
+	found := &contract.PoolHealth{
+		Verdict: contract.Healthy, Max: s.Max, Open: s.Total, Idle: s.Idle, InUse: s.InUse, Waiting: s.Waiting,
 		Acquires: s.Acquires, CanceledAcquires: s.CanceledAcquires, AcquireWait: s.AcquireWait.Seconds(),
 		LongestWait: s.LongestWait.Seconds(),
 	}
 	// A pool full of work is what a backlog looks like: only calls that wait for long are a sign of trouble.
 	limit := e.opts.PoolSaturation
 	if limit > 0 && s.InUse*100 >= s.Max*limit && s.Waiting > 0 && s.LongestWait >= e.opts.PoolWait {
-		found.Verdict = e.addReason(checkPool, Degraded,
+		found.Verdict = e.addReason(checkPool, contract.Degraded,
 			fmt.Sprintf("%d of %d connections are in use and %d calls wait for one, the first for %s",
 				s.InUse, s.Max, s.Waiting, s.LongestWait.Round(100*time.Millisecond)))
 	}
@@ -206,34 +180,34 @@ func (e *checkRun) migrations(ctx context.Context) {
 	}
 	status, err := e.opts.Migrations.MigrationStatus(ctx)
 	if err != nil {
-		status = &Migrations{Problem: "their state could not be read: " + e.why(ctx, err)}
+		status = &contract.Migrations{Problem: "their state could not be read: " + e.why(ctx, err)}
 	}
 	if status == nil {
 		return
 	}
-	found := &MigrationHealth{Verdict: Healthy, Migrations: *status}
-	if verdict, reason := e.judge(status); verdict != Healthy {
+	found := &contract.MigrationHealth{Verdict: contract.Healthy, Migrations: *status}
+	if verdict, reason := e.judge(status); verdict != contract.Healthy {
 		found.Verdict = e.addReason(checkMigrations, verdict, reason)
 	}
 	e.health.Checks.Migrations = found
 }
 
-func (e *checkRun) judge(m *Migrations) (Verdict, string) {
+func (e *checkRun) judge(m *contract.Migrations) (contract.Verdict, string) {
 	switch {
 	case m.Running != nil && m.Running.Since.IsZero():
-		return Degraded, "a migration runs"
+		return contract.Degraded, "a migration runs"
 	case m.Running != nil: // what is pending or dirty now is its doing
-		return Degraded, "a migration runs since " + m.Running.Since.UTC().Format(time.RFC3339)
+		return contract.Degraded, "a migration runs since " + m.Running.Since.UTC().Format(time.RFC3339)
 	case m.Dirty && m.Problem == "":
-		return Unhealthy, "a migration broke off at version " + m.Current + ": look at what it has done and repair it"
+		return contract.Unhealthy, "a migration broke off at version " + m.Current + ": look at what it has done and repair it"
 	case m.Dirty:
-		return Unhealthy, m.Problem
+		return contract.Unhealthy, m.Problem
 	case m.Problem != "":
-		return Degraded, m.Problem
+		return contract.Degraded, m.Problem
 	case m.Pending > 0 && !e.opts.IgnorePending:
-		return Degraded, fmt.Sprintf("not applied yet: %d, up to version %s", m.Pending, m.Latest)
+		return contract.Degraded, fmt.Sprintf("not applied yet: %d, up to version %s", m.Pending, m.Latest)
 	}
-	return Healthy, ""
+	return contract.Healthy, ""
 }
 
 func (e *checkRun) jobs() {
@@ -241,10 +215,10 @@ func (e *checkRun) jobs() {
 		return
 	}
 	verdict, reason := e.opts.Jobs()
-	if verdict != Healthy {
+	if verdict != contract.Healthy {
 		e.addReason(checkJobs, verdict, reason)
 	}
-	e.health.Checks.Jobs = &IntakeHealth{Verdict: verdict}
+	e.health.Checks.Jobs = &contract.IntakeHealth{Verdict: verdict}
 }
 
 func (e *checkRun) slow(took time.Duration) bool { return e.opts.Slow > 0 && took > e.opts.Slow }
