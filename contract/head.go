@@ -65,7 +65,7 @@ func (h *headReader) read() error {
 		case tok.Kind == jsontext.Bad:
 			return h.lexer.Err
 		case tok.Kind == jsontext.End && h.seen != requiredHead:
-			return errors.New("a key that every result has is missing or there twice")
+			return errors.New("a required key is missing or duplicate")
 		case tok.Kind == jsontext.End:
 			return nil
 		case first && tok.Kind != jsontext.Object:

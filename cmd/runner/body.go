@@ -36,7 +36,7 @@ func parseBody(raw []byte) (body, error) {
 		return nil, fmt.Errorf("the body is not a JSON object: %w", err)
 	}
 	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return nil, errors.New("there is something behind the body's JSON object")
+		return nil, errors.New("text follows the body's JSON object")
 	}
 	return b, nil
 }

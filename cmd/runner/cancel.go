@@ -46,8 +46,8 @@ func newCancel() *cobra.Command {
 		Args:    cobra.ExactArgs(2),
 		RunE:    func(cmd *cobra.Command, args []string) error { return f.run(cmd, args[0], args[1]) },
 	}
-	cmd.Flags().DurationVar(&f.wait, "wait", 2*time.Second, "how long to wait for the job's end")
-	cmd.Flags().StringVar(&f.by, "by", "", "who asks, kept with the request (default: this user's name)")
+	cmd.Flags().DurationVar(&f.wait, "wait", 2*time.Second, "how long to wait until the job finishes")
+	cmd.Flags().StringVar(&f.by, "by", "", "requester, stored with the request (default: this user's name)")
 	cmd.Flags().BoolVar(&f.json, "json", false, "print JSON")
 	f.add(cmd)
 	return cmd
@@ -91,7 +91,7 @@ func (f *cancelFlags) ask(ctx context.Context, database, id string) (*app.Cancel
 		app.HeaderWait: {f.wait.String()}, app.HeaderRequestedBy: {requester(f.by)},
 	}, nil)
 	if errors.Is(err, bus.ErrNoService) {
-		return nil, fmt.Errorf("no runner is there to take the request; nothing was cancelled: %w", err)
+		return nil, fmt.Errorf("no runner answers; nothing was cancelled: %w", err)
 	}
 	if err != nil {
 		return nil, err
@@ -126,9 +126,9 @@ func printCancel(w io.Writer, a *app.CancelAnswer, asJSON bool) error {
 	case app.CancelTooLate:
 		_, err = fmt.Fprintf(w, "already finished: job %s of %s %s\n", a.JobID, a.Database, a.Status)
 	default:
-		_, err = fmt.Fprintf(w, "requested: nothing is known of job %s of %s yet", a.JobID, a.Database)
+		_, err = fmt.Fprintf(w, "requested: job %s of %s is not known yet", a.JobID, a.Database)
 		if a.KeptUntil != nil {
-			_, err = fmt.Fprintf(w, "; the request is kept until %s", a.KeptUntil.Format(time.RFC3339))
+			_, err = fmt.Fprintf(w, "; the request expires at %s", a.KeptUntil.Format(time.RFC3339))
 		}
 		_, _ = fmt.Fprintln(w)
 	}

@@ -43,8 +43,8 @@ func newCheck() *cobra.Command {
 		RunE:    func(cmd *cobra.Command, _ []string) error { return f.run(cmd) },
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&f.config, "config", "", "configuration file; without it the environment alone")
-	flags.BoolVar(&f.connect, "connect", false, "reach NATS and every database, too")
+	flags.StringVar(&f.config, "config", "", "configuration file (default: environment variables only)")
+	flags.BoolVar(&f.connect, "connect", false, "also connect to NATS and every database")
 	flags.BoolVar(&f.strict, "strict", false, "let warnings fail as well")
 	flags.BoolVar(&f.json, "json", false, "print one JSON document")
 	return cmd
@@ -98,7 +98,7 @@ func (f *checkFlags) print(w io.Writer, found *inspect.Inspection) error {
 		return printJSON(w, found)
 	}
 	_, _ = fmt.Fprintf(w, "instance %s, namespace %s, topology %s\n", found.Instance, found.Namespace, found.Topology)
-	_, _ = fmt.Fprintf(w, "each database can have %.0f results a second for ever (topology.results: max_count within min_age)\n\n", found.SustainedRate)
+	_, _ = fmt.Fprintf(w, "each database can sustain %.0f results per second (topology.results: max_count within min_age)\n\n", found.SustainedRate)
 	rows := [][]string{{"DATABASE", "ENGINE", "KINDS", "EFFECTS", "SLOTS", "POOL", "LEDGER", "TIMEOUT", "MIGRATIONS"}}
 	for i := range found.Databases {
 		rows = append(rows, planRow(&found.Databases[i]))

@@ -43,7 +43,7 @@ func (f *clientFlags) add(cmd *cobra.Command) {
 	flags.StringVar(&f.ca, "tlsca", "", "file with the authorities that sign the server's certificate")
 	flags.StringVar(&f.cert, "tlscert", "", "file with the client's certificate")
 	flags.StringVar(&f.key, "tlskey", "", "file with the key of the client's certificate")
-	flags.StringVar(&f.inbox, "inbox-prefix", "", "first tokens of reply subjects, where permissions want other ones than _INBOX")
+	flags.StringVar(&f.inbox, "inbox-prefix", "", "prefix of reply subjects, if permissions require one other than _INBOX")
 	flags.StringVar(&f.namespace, "namespace", "", "first token of all subjects (default dbrunner)")
 }
 

@@ -102,7 +102,7 @@ func newDeadList() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "ls",
 		Short: "List dead letters, oldest first",
-		Long:  "List dead letters, oldest first. With --count, print how many there are of each database, kind, reason and code.\n" + clientHelp,
+		Long:  "List dead letters, oldest first. With --count, print their number per database, kind, reason and code.\n" + clientHelp,
 		Example: "  runner dead ls --newest 20\n  runner dead ls --database shop --reason failed --since 2h\n  runner dead ls --count\n" +
 			"  runner dead ls --json | jq -r '.[].letter'",
 		Args: cobra.NoArgs,
@@ -110,8 +110,8 @@ func newDeadList() *cobra.Command {
 	}
 	flags := cmd.Flags()
 	f.addFilter(cmd)
-	flags.IntVar(&f.limit, "limit", 100, "letters at most")
-	flags.BoolVar(&f.count, "count", false, "print numbers instead of letters")
+	flags.IntVar(&f.limit, "limit", 100, "maximum number of dead letters")
+	flags.BoolVar(&f.count, "count", false, "print counts instead of dead letters")
 	flags.BoolVar(&f.json, "json", false, "print JSON")
 	f.add(cmd)
 	return cmd
@@ -134,7 +134,7 @@ func (f *deadFlags) list(cmd *cobra.Command) error {
 		}
 		if len(views) > f.limit && f.newest == 0 {
 			views = views[:f.limit]
-			_, _ = fmt.Fprintln(cmd.ErrOrStderr(), "runner: there are more; see --limit and --newest")
+			_, _ = fmt.Fprintln(cmd.ErrOrStderr(), "runner: more exist; see --limit and --newest")
 		}
 		return printLetters(cmd.OutOrStdout(), views, f.json)
 	})
@@ -202,7 +202,7 @@ func newDeadShow() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "show LETTER",
 		Short:   "Show a dead letter with its job's body",
-		Long:    "Show prints why a job is among the dead letters, its headers, and its body as it was published.\n" + clientHelp,
+		Long:    "Show prints why the job became a dead letter, its headers, and its body as published.\n" + clientHelp,
 		Example: "  runner dead show shop.transaction.s42_cz1n2hxkq8s1",
 		Args:    cobra.ExactArgs(1),
 		RunE:    func(cmd *cobra.Command, args []string) error { return f.show(cmd, args[0]) },
@@ -232,7 +232,7 @@ func (f *deadFlags) show(cmd *cobra.Command, name string) error {
 func findDeadLetter(ctx context.Context, conn *bus.Conn, name string) (bus.DeadLetter, error) {
 	parts := strings.Split(strings.TrimPrefix(name, conn.Namespace()+".dead."), ".")
 	if len(parts) != 3 {
-		return bus.DeadLetter{}, usage(fmt.Errorf("%q names no letter: write database.kind.id, as dead ls prints it", name))
+		return bus.DeadLetter{}, usage(fmt.Errorf("%q names no dead letter: write database.kind.id, as dead ls prints it", name))
 	}
 	return bus.ReadDeadLetter(ctx, conn, parts[0], parts[1], parts[2])
 }

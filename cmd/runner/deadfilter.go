@@ -24,12 +24,12 @@ type letterFilter struct {
 
 func (f *letterFilter) addFilter(cmd *cobra.Command) {
 	flags := cmd.Flags()
-	flags.StringVarP(&f.database, "database", "d", "", "only letters of this database")
-	flags.StringVarP(&f.kind, "kind", "k", "", "only letters of this kind of jobs")
-	flags.StringVar(&f.reason, "reason", "", "only letters with this reason")
-	flags.StringVar(&f.code, "code", "", "only letters with this error code")
-	flags.DurationVar(&f.since, "since", 0, "only letters stored within this time, such as 2h")
-	flags.IntVar(&f.newest, "newest", 0, "only this many letters, the newest ones")
+	flags.StringVarP(&f.database, "database", "d", "", "only dead letters of this database")
+	flags.StringVarP(&f.kind, "kind", "k", "", "only dead letters of this kind of job")
+	flags.StringVar(&f.reason, "reason", "", "only dead letters with this reason")
+	flags.StringVar(&f.code, "code", "", "only dead letters with this error code")
+	flags.DurationVar(&f.since, "since", 0, "only dead letters stored within this time, such as 2h")
+	flags.IntVar(&f.newest, "newest", 0, "only this many dead letters, the newest")
 }
 
 func (f *letterFilter) checkFilter() error {
@@ -63,12 +63,12 @@ func confirmAll(ctx context.Context, cmd *cobra.Command, letters int, what strin
 		return nil
 	}
 	if !onTerminal(cmd.InOrStdin()) {
-		return usage(fmt.Errorf("%d letters would be %s: give --yes to confirm", letters, what))
+		return usage(fmt.Errorf("%d dead letters would be %s; add --yes to confirm", letters, what))
 	}
-	_, _ = fmt.Fprintf(cmd.ErrOrStderr(), "%d letters will be %s. Continue? [y/N] ", letters, what)
+	_, _ = fmt.Fprintf(cmd.ErrOrStderr(), "%d dead letters will be %s. Continue? [y/N] ", letters, what)
 	answer, err := readLine(ctx, cmd.InOrStdin())
 	if err == nil && !isYes(answer) {
-		err = errors.New("not confirmed: nothing was changed")
+		err = errors.New("not confirmed; nothing was changed")
 	}
 	return err
 }

@@ -29,7 +29,7 @@ func newDeadRemove() *cobra.Command {
 		Example: "  runner dead rm shop.transaction.s42_cz1n2hxkq8s1\n  runner dead rm --all --database shop --code undefined_object --yes",
 		RunE:    func(cmd *cobra.Command, args []string) error { return f.run(cmd, args) },
 	}
-	cmd.Flags().BoolVar(&f.all, "all", false, "all letters that the filters choose")
+	cmd.Flags().BoolVar(&f.all, "all", false, "all dead letters that match the filters")
 	cmd.Flags().BoolVar(&f.yes, "yes", false, "do not ask")
 	f.addFilter(cmd)
 	f.add(cmd)

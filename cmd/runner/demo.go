@@ -34,7 +34,7 @@ func newDemo() *cobra.Command {
 			return demo(cmd.Context(), cmd.OutOrStdout(), port, once)
 		},
 	}
-	cmd.Flags().BoolVar(&once, "once", false, "exit after the show")
+	cmd.Flags().BoolVar(&once, "once", false, "exit after the walkthrough")
 	cmd.Flags().IntVar(&port, "port", 0, "port of the NATS server (default: a free one)")
 	return cmd
 }
@@ -106,19 +106,19 @@ func (s *show) intro(world *app.Demo) {
 func (s *show) tryYourself() {
 	nats := "nats --server " + s.url + " "
 	s.line("")
-	s.line(s.style.bold("Your turn") + ", with the stock nats command in another terminal:")
+	s.line(s.style.bold("Your turn") + ", with the nats CLI in another terminal:")
 	s.line("")
 	for _, try := range []struct{ what, line string }{
 		{"see every result as it is stored", nats + "sub 'dbrunner.results.demo.>'"},
 		{"publish a query", nats + `pub --jetstream dbrunner.jobs.demo.query '{"id":"a1","sql":"SELECT 1 AS n"}'`},
-		{"get its result, now or later, from the stream itself", nats + "stream get DBRUNNER_RESULTS_demo --last-for dbrunner.results.demo.a1"},
+		{"get its result from the stream, now or later", nats + "stream get DBRUNNER_RESULTS_demo --last-for dbrunner.results.demo.a1"},
 		{"the same, by direct get", nats + "req '$JS.API.DIRECT.GET.DBRUNNER_RESULTS_demo.dbrunner.results.demo.a1' '' --raw"},
 		{"run a query and get its result in one request", nats + `request dbrunner.api.run.demo.query '{"sql":"SELECT * FROM accounts"}'`},
 		{"see the runner as a service", nats + "service info dbrunner"},
 		{"or let the runner's own client wait for it", "runner submit --server " + s.url + " --database demo --sql 'SELECT * FROM accounts'"},
-		{"watch migrations, then take the last one back", nats + "sub 'dbrunner.health.migration.>'"},
+		{"watch migrations, then revert the last one", nats + "sub 'dbrunner.health.migration.>'"},
 		{"", nats + `pub --jetstream dbrunner.jobs.demo.migration '{"id":"back","action":"down","target":"1"}'`},
-		{"see what was rejected or failed", "runner dead ls --server " + s.url},
+		{"list jobs that were rejected or failed", "runner dead ls --server " + s.url},
 	} {
 		if try.what != "" {
 			s.line("  " + s.style.dim("# "+try.what))

@@ -37,9 +37,9 @@ func newDiagnose() *cobra.Command {
 		RunE:    func(cmd *cobra.Command, args []string) error { return f.run(cmd, args[0]) },
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&f.config, "config", "", "configuration file; without it the environment alone")
-	flags.DurationVar(&f.load, "load", 2*time.Second, "how long to try the pool, 0s: not at all")
-	flags.BoolVar(&f.integrity, "integrity", false, "also look at the stored data itself (SQLite), which may take long")
+	flags.StringVar(&f.config, "config", "", "configuration file (default: environment variables only)")
+	flags.DurationVar(&f.load, "load", 2*time.Second, "how long to load the pool; 0s: not at all")
+	flags.BoolVar(&f.integrity, "integrity", false, "also check the stored data (SQLite); may take long")
 	flags.BoolVar(&f.json, "json", false, "print one JSON document")
 	return cmd
 }

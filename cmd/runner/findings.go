@@ -60,7 +60,7 @@ func (p *progress) note(f inspect.Finding) {
 		return
 	}
 	p.seen++
-	_, _ = fmt.Fprintf(p.w, "\r\x1b[K%d looked at, last %s %s", p.seen, f.About, f.Part)
+	_, _ = fmt.Fprintf(p.w, "\r\x1b[K%d checked, last %s %s", p.seen, f.About, f.Part)
 }
 
 func (p *progress) end() {

@@ -145,7 +145,7 @@ func query(ctx context.Context, url string) error {
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
-		return usage(errors.New("the address is not one of HTTP"))
+		return usage(errors.New("not an HTTP address"))
 	}
 	resp, err := client.Do(req)
 	if err != nil {

@@ -56,7 +56,7 @@ func newJob() *cobra.Command {
 		Args:    cobra.ExactArgs(2),
 		RunE:    func(cmd *cobra.Command, args []string) error { return f.run(cmd, args[0], args[1]) },
 	}
-	cmd.Flags().IntVar(&f.scan, "scan", 10_000, "messages of the queue to read at most")
+	cmd.Flags().IntVar(&f.scan, "scan", 10_000, "maximum number of queue messages to read")
 	cmd.Flags().BoolVar(&f.json, "json", false, "print JSON")
 	f.add(cmd)
 	return cmd

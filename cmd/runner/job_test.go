@@ -38,7 +38,7 @@ func TestJobIsFound(t *testing.T) {
 	require.Equal(t, 4, v.Scanned)
 
 	p := startProcess(t, "serve", "--config", w.config)
-	p.await("runner is running")
+	p.await("runner started")
 	w.succeeds("c", "SELECT 1 AS n")
 	v, code = w.where("c")
 	require.Equal(t, exitOK, code)

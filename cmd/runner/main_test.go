@@ -125,7 +125,7 @@ func setup(t *testing.T) *world {
 	t.Helper()
 	w := prepare(t)
 	p := startProcess(t, "serve", "--config", w.config)
-	p.await("runner is running")
+	p.await("runner started")
 	t.Cleanup(func() { require.Equal(t, exitOK, p.terminate(), "%s", p.output()) })
 	return w
 }

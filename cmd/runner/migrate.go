@@ -60,7 +60,7 @@ func migrateCommands() []migrateCommand {
 				"applied, pending, adopted,\nedited or missing; when, by whom, and how long it took. It changes, creates and locks nothing.",
 			"  runner migrate status rpa_db --config runner.yaml\n  runner migrate status rpa_db --check --json",
 		},
-		{migration.Validate, "", "Tell everything that would be refused", "Validate holds folder and database against each other and tells all that " +
+		{migration.Validate, "", "Report everything that would be refused", "Validate compares folder and database and reports everything that " +
 			"is wrong. It changes nothing.\nExit code 1 if anything is.", "  runner migrate validate rpa_db"},
 		{migration.Plan, "[TARGET]", "Print what would be run", "Plan prints the files and statements that \"up\" would run; with a target below the " +
 			"database's version, those\nthat \"goto\" would revert by. It changes nothing.", "  runner migrate plan rpa_db\n  runner migrate plan rpa_db 2"},
@@ -73,11 +73,11 @@ func migrateCommands() []migrateCommand {
 			"files. Where one has\nnone, nothing is reverted. On a terminal it asks before.", "  runner migrate down rpa_db 2\n  runner migrate down rpa_db none --yes"},
 		{migration.Goto, "TARGET", "Go to a version, up or down", "Goto applies or reverts, whatever leads to the target. On a terminal it asks before it " +
 			"reverts.", "  runner migrate goto rpa_db 3"},
-		{migration.Repair, "TARGET", "Say which version is true", "Repair prints what is wrong, such as what an interrupted migration has left. Then it sets " +
+		{migration.Repair, "TARGET", "Set the recorded version", "Repair prints what is wrong, such as the effects of an interrupted migration. Then it sets " +
 			"the version: files up\nto the target count as applied, with their text of today, all others do not. It runs none of them; make the\n" +
 			"database fit before. On a terminal it asks.", "  runner migrate repair rpa_db 3"},
 		{
-			migration.Baseline, "TARGET", "Adopt a database that another tool has migrated", "Baseline adopts a database without a history of ours, such " +
+			migration.Baseline, "TARGET", "Adopt a database migrated by another tool", "Baseline adopts a database without a history of ours, such " +
 				"as one that Flyway or golang-migrate has looked\nafter: the files up to the target count as applied. It runs none of them.",
 			"  runner migrate baseline rpa_db 12",
 		},
@@ -116,9 +116,9 @@ func newMigrateAction(c *migrateCommand) *cobra.Command {
 
 func (f *migrateFlags) add(cmd *cobra.Command, c *migrateCommand) {
 	flags := cmd.Flags()
-	flags.StringVar(&f.config, "config", "", "configuration file of the runner; without it the environment alone")
+	flags.StringVar(&f.config, "config", "", "configuration file of the runner (default: environment variables only)")
 	flags.BoolVar(&f.json, "json", false, "print one JSON document")
-	flags.DurationVar(&f.timeout, "timeout", 0, "time limit of the whole, waiting for the lock included "+
+	flags.DurationVar(&f.timeout, "timeout", 0, "time limit, including the wait for the lock "+
 		"(default: the configuration's for kind migration, 1h)")
 	switch c.action {
 	case migration.Status:

@@ -68,7 +68,7 @@ func TestMigrateAsks(t *testing.T) {
 	code, seen = w.onTerminal("down shop 1", "n")
 	require.Equal(t, exitFailure, code, seen)
 	require.Contains(t, seen, "U3__pack.sql reverts version 3\r\nU2__name.sql reverts version 2\r\nRevert 2 files of shop? [y/N]")
-	require.Contains(t, seen, "not confirmed: nothing was changed")
+	require.Contains(t, seen, "not confirmed; nothing was changed")
 	require.Contains(t, w.run(exitOK, "up shop").out, "shop is at version 3, nothing is pending")
 
 	code, seen = w.onTerminal("repair shop 2", "y")

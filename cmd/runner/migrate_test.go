@@ -141,7 +141,7 @@ func TestMigrateTellsWhatIsWrongAndRepairs(t *testing.T) {
 	require.NotContains(t, repaired.out, "wrong: ", "it is told once")
 	require.Contains(t, repaired.out, "note: the version is 1 now\n")
 	require.Regexp(t, `(?m)^1 +V1__item.sql +adopted`, w.run(exitOK, "status shop").out)
-	require.Contains(t, w.run(exitOK, "repair shop 1").err, "nothing is wrong with it\n")
+	require.Contains(t, w.run(exitOK, "repair shop 1").err, "no problems found\n")
 	require.Contains(t, w.run(exitOK, "validate shop").out, "nothing is wrong\n")
 }
 
@@ -235,7 +235,7 @@ func TestMigrateInterrupted(t *testing.T) {
 		{"whole", slow, "V1__slow.sql", "nothing of this file is applied", "shop is at version none; the latest is 1, 1 file pending"},
 		{
 			"stepwise", "-- dbrunner: no-transaction\n" + slow, `"statement": 2`, "its statement 1 is applied",
-			"interrupted: V1__slow.sql did not come to its end.",
+			"interrupted: V1__slow.sql was interrupted.",
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -267,7 +267,7 @@ func TestMigrateLocked(t *testing.T) {
 	require.Eventually(t, func() bool { return w.runs("V1__slow.sql") }, testTimeout, pollEvery)
 	require.Contains(t, w.run(exitOK, "status shop").out, "another session is migrating it: session ")
 	got := w.run(exitFailure, "up shop --timeout 1s")
-	require.Contains(t, got.err, "migration_locked: another session was migrating this database until the time limit was over: session ")
+	require.Contains(t, got.err, "migration_locked: the time limit was reached while another session was migrating this database: session ")
 	require.Equal(t, exitFailure, p.terminate(), p.output())
 }
 

@@ -53,7 +53,7 @@ func (w *migrateWork) tellWrong(ctx context.Context) error {
 		_, _ = fmt.Fprintln(out, "wrong:", text)
 	}
 	if len(w.told) == 0 {
-		_, _ = fmt.Fprintln(out, "nothing is wrong with it")
+		_, _ = fmt.Fprintln(out, "no problems found")
 	}
 	return nil
 }
@@ -82,7 +82,7 @@ func (w *migrateWork) confirm(ctx context.Context, question string) error {
 		return err
 	}
 	if !isYes(answer) {
-		return errors.New("not confirmed: nothing was changed")
+		return errors.New("not confirmed; nothing was changed")
 	}
 	return nil
 }
@@ -104,7 +104,7 @@ func readLine(ctx context.Context, in io.Reader) (string, error) {
 	case line := <-read:
 		return line, nil
 	case <-ctx.Done():
-		return "", errors.New("stopped at the question: nothing was changed")
+		return "", errors.New("stopped at the question; nothing was changed")
 	}
 }
 

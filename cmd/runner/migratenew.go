@@ -33,7 +33,7 @@ func newMigrateNew() *cobra.Command {
 		},
 		RunE: func(cmd *cobra.Command, args []string) error { return f.makeNext(cmd, args[0], args[1], down) },
 	}
-	cmd.Flags().StringVar(&f.config, "config", "", "configuration file of the runner; without it the environment alone")
+	cmd.Flags().StringVar(&f.config, "config", "", "configuration file of the runner (default: environment variables only)")
 	cmd.Flags().BoolVar(&down, "down", false, "also create the file that reverts it")
 	cmd.Flags().BoolVar(&f.json, "json", false, "print the paths as JSON")
 	return cmd

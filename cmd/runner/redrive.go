@@ -57,10 +57,10 @@ func newDeadRedrive() *cobra.Command {
 			"  runner dead redrive --all --database shop --code deadlock --since 2h --yes",
 		RunE: func(cmd *cobra.Command, args []string) error { return f.run(cmd, args) },
 	}
-	cmd.Flags().StringVar(&f.id, "id", "", "id of the new job (one letter only)")
+	cmd.Flags().StringVar(&f.id, "id", "", "id of the new job (one dead letter only)")
 	cmd.Flags().BoolVar(&f.force, "force", false, "also a job that may have taken effect")
 	cmd.Flags().BoolVar(&f.json, "json", false, "print JSON")
-	cmd.Flags().BoolVar(&f.all, "all", false, "all letters that the filters choose")
+	cmd.Flags().BoolVar(&f.all, "all", false, "all dead letters that match the filters")
 	cmd.Flags().BoolVar(&f.yes, "yes", false, "do not ask")
 	f.addFilter(cmd)
 	f.add(cmd)
@@ -69,7 +69,7 @@ func newDeadRedrive() *cobra.Command {
 
 func (f *redriveFlags) run(cmd *cobra.Command, names []string) error {
 	if f.id != "" && (f.all || len(names) > 1 || !contract.ValidID(f.id)) {
-		return usage(errors.New("--id takes 1 to 100 of A-Z a-z 0-9 _ -, for one letter"))
+		return usage(errors.New("--id takes 1 to 100 of A-Z a-z 0-9 _ -, for one dead letter"))
 	}
 	if err := f.checkAll(cmd, names, f.all); err != nil {
 		return err
@@ -138,7 +138,7 @@ func (f *redriveFlags) redrive(ctx context.Context, conn *bus.Conn, name string)
 }
 
 func taken(id string) error {
-	return fmt.Errorf("the id %s is taken: the letter was perhaps published again already; give another one with --id", id)
+	return fmt.Errorf("the id %s is taken, perhaps by an earlier redrive; choose another with --id", id)
 }
 
 // allowed refuses jobs whose effect happened, and without --force those that may have had theirs.
@@ -184,7 +184,7 @@ func (f *redriveFlags) allowedUnknown() error {
 	if f.force {
 		return nil
 	}
-	return errors.New("the job ended unknown: it may have taken effect; look at the database, then use --force")
+	return errors.New("the job's outcome is unknown; it may have taken effect; check the database, then use --force")
 }
 
 // newID makes the new job's id, and refuses one that has a result already.
@@ -194,7 +194,7 @@ func (f *redriveFlags) newID(ctx context.Context, conn *bus.Conn, letter *bus.De
 		id = nextID(header(letter, app.HeaderJobID))
 	}
 	if !contract.ValidID(id) {
-		return "", fmt.Errorf("%q is no id that a job may have; give one with --id", id)
+		return "", fmt.Errorf("%q is not a valid job id; choose one with --id", id)
 	}
 	existing, err := bus.ResultsOf(conn, letter.Database).StoredResult(ctx, id)
 	if err != nil {
@@ -223,7 +223,7 @@ func nextID(id string) string {
 func redriveBody(raw []byte, id string) ([]byte, error) {
 	b, err := parseBody(raw)
 	if err != nil {
-		return nil, fmt.Errorf("%w: publish a mended job instead", err)
+		return nil, fmt.Errorf("%w: publish a corrected job instead", err)
 	}
 	b, err = b.without("reply_to", "expires_at", "expires_in", "answer").with("id", id)
 	if err != nil {

@@ -31,7 +31,7 @@ type resultFlags struct {
 func newResult() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "result", Short: "Read stored results: get", Args: cobra.NoArgs,
-		Long: "Result reads what jobs have left: each job that ended has one stored result, for a day (topology.results.max_age).",
+		Long: "Result reads stored results: each finished job has one, kept for a day (topology.results.max_age).",
 	}
 	f := &resultFlags{}
 	get := &cobra.Command{
@@ -43,7 +43,7 @@ func newResult() *cobra.Command {
 		RunE:    func(cmd *cobra.Command, args []string) error { return f.run(cmd, args[0], args[1]) },
 	}
 	get.Flags().BoolVar(&f.json, "json", false, "print the result's own JSON")
-	get.Flags().DurationVar(&f.timeout, "timeout", time.Hour, "how long reading may take")
+	get.Flags().DurationVar(&f.timeout, "timeout", time.Hour, "time limit for reading")
 	f.clientFlags.add(get)
 	f.outputFlags.add(get)
 	cmd.AddCommand(get)
@@ -66,7 +66,7 @@ func (f *resultFlags) run(cmd *cobra.Command, database, id string) error {
 		return err
 	}
 	if raw == nil {
-		return fmt.Errorf("no result of job %s is stored in %s: it has not ended, or its result is not kept any more", id, database)
+		return fmt.Errorf("no result of job %s is stored in %s: it has not finished, or its result has expired", id, database)
 	}
 	if f.file != "" {
 		return f.save(ctx, cmd, conn, raw)

@@ -27,11 +27,11 @@ type outputFlags struct {
 
 func (f *outputFlags) add(cmd *cobra.Command) {
 	flags := cmd.Flags()
-	flags.StringVarP(&f.file, "output", "o", "", `file that the rows are written to, "-" for standard output`)
-	flags.StringVar(&f.format, "format", "", "format of the rows: "+strings.Join(jobs.RowFormats(), ", ")+" (default: as the file's name ends)")
+	flags.StringVarP(&f.file, "output", "o", "", `file to write the rows to, "-" for standard output`)
+	flags.StringVar(&f.format, "format", "", "format of the rows: "+strings.Join(jobs.RowFormats(), ", ")+" (default: from the file name's extension)")
 	flags.StringVar(&f.compression, "compression", "", "compression of the rows: "+strings.Join(jobs.RowCompressions(), ", ")+
-		" (default: as the file's name ends)")
-	flags.IntVar(&f.statement, "statement", 0, "statement of a transaction whose rows are wanted, from 1 (default: the only one with rows)")
+		" (default: from the file name's extension)")
+	flags.IntVar(&f.statement, "statement", 0, "statement of a transaction to write the rows of, from 1 (default: the only one with rows)")
 }
 
 // complete checks the flags, and finds format and compression in the file's name where none says them.
@@ -136,7 +136,7 @@ func (f *outputFlags) choose(result []byte) (*rowSet, error) {
 	case len(found) == 0:
 		return nil, errors.New("the result has no rows to write")
 	case len(found) > 1:
-		return nil, errors.New("the result has several sets of rows: say by --statement which one is wanted")
+		return nil, errors.New("the result has multiple sets of rows; choose one with --statement")
 	}
 	return &rowSet{found[0]}, nil
 }
@@ -146,11 +146,11 @@ func (f *outputFlags) write(ctx context.Context, progress io.Writer, conn *bus.C
 		return set.Write(f.format, f.compression, to)
 	}
 	if form := f.form(set); form != f.form(&rowSet{}) {
-		return fmt.Errorf("the rows were stored as %s: name the file so, or write --format %s --compression %s", form, set.Object.Format, set.Object.Compression)
+		return fmt.Errorf("the rows are stored as %s; name the file accordingly, or add --format %s --compression %s", form, set.Object.Format, set.Object.Compression)
 	}
 	object, err := bus.Fetch(ctx, conn, set.Object.Bucket, set.Object.Name)
 	if errors.Is(err, bus.ErrNotFound) {
-		return fmt.Errorf("rows_expired: the rows of this result are not kept any more (%s)", set.Object.Name)
+		return fmt.Errorf("rows_expired: the rows of this result have expired (%s)", set.Object.Name)
 	}
 	if err != nil {
 		return err

@@ -45,8 +45,8 @@ func newServe() *cobra.Command {
 			return serve(cmd.Context(), cfg, strict)
 		},
 	}
-	cmd.Flags().StringVar(&file, "config", "", "configuration file; without it the environment alone")
-	cmd.Flags().BoolVar(&strict, "strict", false, "do not start when a database cannot be reached")
+	cmd.Flags().StringVar(&file, "config", "", "configuration file (default: environment variables only)")
+	cmd.Flags().BoolVar(&strict, "strict", false, "do not start if a database cannot be reached")
 	return cmd
 }
 

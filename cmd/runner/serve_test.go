@@ -24,11 +24,11 @@ func TestServeFromEnvironmentAlone(t *testing.T) {
 	p.cmd.Env = append(p.cmd.Env, "RUNNER_NATS_URLS="+w.node.ClientURL(), "RUNNER_DATABASES=shop", "SHOP_TYPE=sqlite",
 		"SHOP_CONNECTION_STRING="+filepath.Join(t.TempDir(), "shop.db"))
 	p.start()
-	p.await("runner is running")
+	p.await("runner started")
 	got := runCommand(t, "", "submit", "--server", w.node.ClientURL(), "-d", "shop", "--sql", "SELECT 1 AS n")
 	require.Equal(t, exitOK, got.code, got.err)
 	require.Equal(t, exitOK, p.terminate(), "%s", p.output())
-	require.Contains(t, p.output(), "runner has stopped")
+	require.Contains(t, p.output(), "runner stopped")
 }
 
 // The first signal lets what runs go on, the second one ends the process at once.
@@ -36,7 +36,7 @@ func TestSecondSignal(t *testing.T) {
 	t.Parallel()
 	w := prepare(t)
 	p := startProcess(t, "serve", "--config", w.config)
-	p.await("runner is running")
+	p.await("runner started")
 	require.Equal(t, exitOK, w.run("", "submit", "-d", "shop", "--sql", endless, "--no-wait").code)
 	require.Eventually(t, func() bool {
 		c, err := w.js.Consumer(context.Background(), "DBRUNNER_JOBS_shop", "work")

@@ -87,7 +87,7 @@ func (s *show) perform(ctx context.Context) error {
 		}
 	}
 	s.line("")
-	s.line(s.style.green("Everything came out as promised."))
+	s.line(s.style.green("All results are as expected."))
 	return nil
 }
 
@@ -102,7 +102,7 @@ func (s *show) run(ctx context.Context, step func(context.Context) error) error 
 }
 
 func (s *show) query(ctx context.Context) error {
-	s.title("A query", "rows come back in the database's own types, with nothing lost on the way")
+	s.title("A query", "rows are returned in the database's own types, without loss")
 	a, err := s.do(ctx, "query", queryJob, "demo-query")
 	if err != nil {
 		return err
@@ -111,7 +111,7 @@ func (s *show) query(ctx context.Context) error {
 }
 
 func (s *show) transaction(ctx context.Context) error {
-	s.title("A transaction", "all statements or none; expect_rows rolls back what hits other rows than meant")
+	s.title("A transaction", "all statements or none; expect_rows rolls back if other rows are affected than expected")
 	a, err := s.do(ctx, "transaction", transferJob, "demo-transfer")
 	if err != nil {
 		return err
@@ -122,8 +122,8 @@ func (s *show) transaction(ctx context.Context) error {
 // duplicate sends the transfer again without Nats-Msg-Id, as it comes when the stream's own de-duplication is over,
 // and asks for a reply: nothing is stored a second time, so that only a reply can tell.
 func (s *show) duplicate(ctx context.Context) error {
-	s.title("The same transaction again", "as a publisher sends it that saw no answer: it gets the first answer, "+
-		"and no second effect")
+	s.title("The same transaction again", "as sent by a publisher that got no answer: it returns the first result, "+
+		"and has no second effect")
 	inbox, sub, err := s.inbox()
 	if err != nil {
 		return err
@@ -142,7 +142,7 @@ func (s *show) duplicate(ctx context.Context) error {
 		return err
 	}
 	s.line("")
-	s.line("   The effect is there once: Barbara has 100, and there is one transfer.")
+	s.line("   The effect happened once: Barbara has 100, and there is one transfer.")
 	b, err := s.do(ctx, "query", balanceJob, "demo-balance")
 	if err != nil {
 		return err
@@ -152,7 +152,7 @@ func (s *show) duplicate(ctx context.Context) error {
 }
 
 func (s *show) mistaken(ctx context.Context) error {
-	s.title("A job with mistakes", "nothing of it is executed, and all mistakes are told at once")
+	s.title("A job with errors", "nothing is executed, and all errors are reported together")
 	a, err := s.do(ctx, "query", mistakenJob, "demo-mistaken")
 	if err != nil {
 		return err
@@ -171,7 +171,7 @@ func (s *show) failing(ctx context.Context) error {
 
 // migration shows the last message that tells where a migration is: this one takes less time than lies between two.
 func (s *show) migration(ctx context.Context) error {
-	s.title("A migration", "the files of the database that are pending, each in one transaction with the mark that it is done")
+	s.title("A migration", "the database's pending files, each in one transaction with its history row")
 	sub, err := s.nc.SubscribeSync("dbrunner.health.migration." + app.DemoDatabase)
 	if err != nil {
 		return fmt.Errorf("subscribe to the progress: %w", err)
@@ -190,7 +190,7 @@ func (s *show) migration(ctx context.Context) error {
 			return fmt.Errorf("await the progress of the migration: %w", err)
 		}
 		if strings.Contains(string(msg.Data), `"state":"succeeded"`) {
-			s.line("   progress " + msg.Subject + "  " + s.style.dim("the last one; while a migration runs, every few seconds at least"))
+			s.line("   progress " + msg.Subject + "  " + s.style.dim("the last one; at least every few seconds during a migration"))
 			s.line("            " + s.style.dim(string(msg.Data)))
 			return nil
 		}
@@ -198,7 +198,7 @@ func (s *show) migration(ctx context.Context) error {
 }
 
 func (s *show) reply(ctx context.Context) error {
-	s.title("A query with reply_to", "the answer comes to a subject of the publisher's own, besides being stored")
+	s.title("A query with reply_to", "the result is published to the publisher's own subject and stored")
 	inbox, sub, err := s.inbox()
 	if err != nil {
 		return err
@@ -217,7 +217,7 @@ func (s *show) reply(ctx context.Context) error {
 
 // unknownDatabase shows why publishers publish to JetStream.
 func (s *show) unknownDatabase(ctx context.Context) error {
-	s.title("A typo in the subject", "no stream takes it, so that a JetStream publish fails at the publisher, at once")
+	s.title("A typo in the subject", "no stream accepts it, so a JetStream publish fails immediately")
 	subject := "dbrunner.jobs.demmo.query"
 	_, err := s.js.Publish(ctx, subject, []byte(`{"sql": "SELECT 1"}`), jetstream.WithRetryAttempts(0))
 	if !errors.Is(err, jetstream.ErrNoStreamResponse) {
@@ -301,5 +301,5 @@ func (s *show) expect(a *answer, status jobs.Status, more bool) error {
 	if a.Status == status && more {
 		return nil
 	}
-	return fmt.Errorf("the job %s did not end as promised: %s", a.JobID, a.raw)
+	return fmt.Errorf("the job %s did not finish as expected: %s", a.JobID, a.raw)
 }

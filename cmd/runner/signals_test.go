@@ -146,7 +146,7 @@ func TestHangUpDrains(t *testing.T) {
 			w := prepare(t)
 			books := w.withBooks()
 			p := startProcess(t, "serve", "--config", w.config)
-			p.await("runner is running")
+			p.await("runner started")
 			release := w.submitWaiting(books)
 			for i, s := range signals {
 				require.NoError(t, p.cmd.Process.Signal(s))
@@ -183,7 +183,7 @@ func TestSignalsThatChangeNothing(t *testing.T) {
 	p.cmd.Args = append([]string{"sh", "-c", `trap '' HUP; exec "$0" "$@"`, p.cmd.Path}, p.cmd.Args[1:]...)
 	p.cmd.Path = shell
 	p.start()
-	p.await("runner is running")
+	p.await("runner started")
 	for _, s := range []syscall.Signal{
 		syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGPIPE, syscall.SIGTTOU, syscall.SIGALRM, syscall.SIGWINCH, syscall.SIGXFSZ,
 	} {
@@ -199,7 +199,7 @@ func TestCrashIsNoConfigurationError(t *testing.T) {
 	t.Parallel()
 	w := prepare(t)
 	p := startProcess(t, "serve", "--config", w.config)
-	p.await("runner is running")
+	p.await("runner started")
 	require.NoError(t, p.cmd.Process.Signal(syscall.SIGQUIT))
 	p.awaitEnd()
 	require.Equal(t, 2, p.cmd.ProcessState.ExitCode())
@@ -264,7 +264,7 @@ func TestServeNamesClientVariables(t *testing.T) {
 		}
 		p.start()
 		if own {
-			p.await("runner is running")
+			p.await("runner started")
 			require.Equal(t, exitOK, p.terminate())
 			require.NotContains(t, p.output(), "NATS_URL is set")
 			continue

@@ -67,14 +67,14 @@ func newSubmit() *cobra.Command {
 	flags := cmd.Flags()
 	flags.StringVarP(&f.database, "database", "d", "", "database that the job is for")
 	flags.StringVarP(&f.kind, "kind", "k", "query", "kind of the job")
-	flags.StringVar(&f.id, "id", "", "id of the job (default: one is made)")
+	flags.StringVar(&f.id, "id", "", "id of the job (default: generated)")
 	flags.StringVar(&f.sql, "sql", "", "the job's statement")
 	flags.StringVar(&f.params, "params", "", "parameters of --sql: a JSON object for :name, a JSON list for positional ones")
 	flags.StringVarP(&f.file, "file", "f", "", `file with the job's body, "-" for standard input`)
 	flags.StringToStringVar(&f.labels, "label", nil, "labels that the result echoes, name=value")
 	flags.DurationVar(&f.jobTimeout, "job-timeout", 0, "the job's own time limit (default: the database's)")
 	flags.DurationVar(&f.timeout, "timeout", time.Minute, "how long to wait for the result")
-	flags.BoolVar(&f.noWait, "no-wait", false, "return when the stream has the job")
+	flags.BoolVar(&f.noWait, "no-wait", false, "return once the job is stored")
 	flags.BoolVar(&f.json, "json", false, "print the result's own JSON")
 	f.clientFlags.add(cmd)
 	f.outputFlags.add(cmd)
@@ -110,7 +110,7 @@ func (f *submitFlags) run(cmd *cobra.Command) error {
 		return err
 	}
 	if duplicate {
-		_, _ = fmt.Fprintln(cmd.ErrOrStderr(), "runner: the stream has a job with this id already; the result is that job's")
+		_, _ = fmt.Fprintln(cmd.ErrOrStderr(), "runner: a job with this id exists; its result follows")
 	}
 	if f.noWait {
 		return f.printSent(cmd.OutOrStdout(), job, sequence, duplicate)
@@ -153,7 +153,7 @@ func (j *submission) answeredBy(raw []byte, stored bool, sequence uint64) error 
 func (f *submitFlags) await(ctx context.Context, conn *bus.Conn, job *submission) ([]byte, error) {
 	raw, err := bus.AwaitResult(ctx, conn, f.database, job.id)
 	if errors.Is(err, context.DeadlineExceeded) {
-		return nil, &exitError{exitTimeout, fmt.Errorf("no result of job %s within %s; the job goes on", job.id, f.timeout)}
+		return nil, &exitError{exitTimeout, fmt.Errorf("no result of job %s within %s; the job continues", job.id, f.timeout)}
 	}
 	return raw, err
 }
@@ -315,12 +315,12 @@ func (f *submitFlags) chooseID(b body) (string, error) {
 	case id == "" && inBody != "":
 		id = inBody
 	case id == "" && b.has("id"):
-		return "", errors.New("the id in the body is not a text")
+		return "", errors.New("the id in the body is not a string")
 	case id == "":
 		id = "cli-" + strings.ToLower(rand.Text())
 	}
 	if !contract.ValidID(id) {
-		return "", errors.New("an id is 1 to 100 of A-Z a-z 0-9 _ -, and not in the form of those that runners make")
+		return "", errors.New("an id is 1 to 100 of A-Z a-z 0-9 _ -, and not of the form that runners generate")
 	}
 	return id, nil
 }

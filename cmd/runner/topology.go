@@ -80,8 +80,8 @@ func newTopologyShow() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "show",
 		Short: "Show streams, consumers and their differences from the configuration",
-		Long: "Show lists the streams and consumers of the namespace with what they hold and, given a configuration with\n" +
-			"databases, what differs from it. Exit code 1 if anything differs.\n" + clientHelp,
+		Long: "Show lists the streams and consumers of the namespace with their contents and, given a configuration with\n" +
+			"databases, differences from it. Exit code 1 if anything differs.\n" + clientHelp,
 		Example: "  runner topology show --config runner.yaml\n  runner topology show --server nats://127.0.0.1:4222 --json",
 		Args:    cobra.NoArgs,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return f.show(cmd) },
@@ -101,7 +101,7 @@ func (f *topologyFlags) show(cmd *cobra.Command) error {
 			return err
 		}
 		if len(view.Differences) > 0 {
-			return errors.New("streams and consumers are not as configured")
+			return errors.New("streams and consumers differ from the configuration")
 		}
 		return nil
 	})
@@ -176,7 +176,7 @@ func newTopologyApply() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "apply --config FILE",
 		Short: "Create and update streams and consumers as configured",
-		Long: "Apply creates what is missing and changes what differs, as far as the server can. What it cannot change is told\n" +
+		Long: "Apply creates what is missing and changes what differs, as far as the server can. What it cannot change is reported\n" +
 			"with how to go on; then the exit code is 1.\n" + clientHelp,
 		Example: "  runner topology apply --config runner.yaml --dry-run\n  runner topology apply --config runner.yaml",
 		Args:    cobra.NoArgs,

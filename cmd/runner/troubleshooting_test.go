@@ -171,7 +171,7 @@ func natsFaults() []startFault {
 	list := []startFault{
 		{says: "connection refused; check the port", give: atNATS(`{urls: ["nats://127.0.0.1:1"]}`)},
 		{says: "cannot be resolved", give: atNATS(`{urls: ["nats://nosuch.invalid:4222"]}`)},
-		{says: "the server refused our credentials", give: served(other, asTester)},
+		{says: "the server refused the credentials", give: served(other, asTester)},
 		{says: "the server's certificate is not trusted", give: func(t *testing.T, s *start) {
 			certified := httptest.NewTLSServer(nil) // signed by nobody that a system knows
 			t.Cleanup(certified.Close)
@@ -183,7 +183,7 @@ func natsFaults() []startFault {
 		{says: "read the nkey seed file", give: func(t *testing.T, s *start) {
 			s.nats = `{nkey_seed_file: "` + empty(t, s, "x.nk") + `"}`
 		}},
-		{says: "one side wants TLS and the other does not", give: func(t *testing.T, s *start) {
+		{says: "only one side uses TLS", give: func(t *testing.T, s *start) {
 			s.nats = `{urls: ["` + strings.Replace(bustest.Server(t).ClientURL(), "nats://", "tls://", 1) + `"]}`
 		}},
 		{says: "no answer in time; check address and firewall", give: func(t *testing.T, s *start) {
@@ -194,9 +194,9 @@ func natsFaults() []startFault {
 			s.nats = `{connect_timeout: 200ms, urls: ["nats://` + silent.Addr().String() + `"]}`
 		}},
 		{says: "JetStream is not enabled for this account", give: served(func(o *server.Options) { o.JetStream = false }, "")},
-		{says: "refused by the permissions in NATS", give: served(tester(denied("$JS.API.STREAM.CREATE.>")), asTester)},
+		{says: "denied by NATS permissions", give: served(tester(denied("$JS.API.STREAM.CREATE.>")), asTester)},
 		{says: "insufficient storage resources available", give: served(small, "")},
-		{says: "streams and consumers are not as configured", give: both(ready, atTop("topology: {mode: verify}"))},
+		{says: "streams and consumers differ from the configuration", give: both(ready, atTop("topology: {mode: verify}"))},
 		{says: "replicas > 1 not supported in non-clustered mode", give: both(ready, atTop("topology: {replicas: 3}"))},
 		{says: "no answer from JetStream within", give: served(func(o *server.Options) { // one of a cluster, and nobody leads
 			o.Cluster = server.ClusterOpts{Name: "incomplete", Host: "127.0.0.1", Port: server.RANDOM_PORT}
@@ -228,7 +228,7 @@ func databaseFaults() []startFault {
 		{says: "the server does not offer TLS", give: postgres(func(u *url.URL) { u.RawQuery = "sslmode=require" }, "")},
 		{says: "the server refused the login", give: postgres(func(u *url.URL) { u.User = url.UserPassword("nosuch", "geheim") }, "")},
 		{says: "the server has no database of that name", give: postgres(func(u *url.URL) { u.Path = "/nosuch" }, "")},
-		{says: "is missing; `runner ledger ddl` prints what creates it", give: postgres(func(*url.URL) {}, "ledger: {mode: verify}")},
+		{says: "is missing; `runner ledger ddl` prints the statements that create it", give: postgres(func(*url.URL) {}, "ledger: {mode: verify}")},
 		{says: "transactions are read-only by default here", give: postgres(func(u *url.URL) { addQuery(u, "default_transaction_read_only", "on") }, "")},
 		{says: "is missing or not as it must be", give: shopIs("sqlite", "shop.db", "ledger: {mode: verify}")},
 		{says: "migrate_on_start", give: broken},
@@ -297,7 +297,7 @@ func TestTroubleshootingKnowsStartFaults(t *testing.T) {
 			require.Contains(t, out, f.says)
 			require.Equal(t, f.code, code, "%s", out)
 			require.NotContains(t, out, "geheim")
-			require.NotContains(t, out, "runner is running")
+			require.NotContains(t, out, "runner started")
 		})
 	}
 	var rows []string

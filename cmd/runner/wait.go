@@ -82,7 +82,7 @@ func (f *waitFlags) check(databases []string) error {
 			return errors.New("a database is 1 to 64 of A-Z a-z 0-9 _ -")
 		}
 		if slices.Contains(databases[:i], name) {
-			return fmt.Errorf("the database %s is named twice", name)
+			return fmt.Errorf("the database %s is duplicate", name)
 		}
 	}
 	switch {

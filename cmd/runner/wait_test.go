@@ -19,7 +19,7 @@ func TestWait(t *testing.T) {
 	done := make(chan outcome, 1)
 	go func() { done <- w.run("", "wait", "shop", "--timeout", "60s", "--json") }() // before the runner is there
 	p := startProcess(t, "serve", "--config", w.config)
-	p.await("runner is running")
+	p.await("runner started")
 	got := <-done
 	require.Equal(t, exitOK, got.code, got.err)
 	var found []waited
@@ -51,7 +51,7 @@ func TestWaitForMigrations(t *testing.T) {
 	require.NoError(t, os.WriteFile(filepath.Join(folder, "V1__a.sql"), []byte("CREATE TABLE a (n INTEGER);"), 0o600))
 	w.config = w.amend("    migrations: {folder: " + folder + "}\n    health: {pending_migrations: ignore}\n")
 	p := startProcess(t, "serve", "--config", w.config)
-	p.await("runner is running")
+	p.await("runner started")
 	require.Equal(t, exitOK, w.run("", "wait", "shop", "--timeout", "30s").code, "pending ones are not minded")
 	pending := w.run("", "wait", "shop", "--migrated", "--timeout", "1s")
 	require.Equal(t, exitFailure, pending.code)

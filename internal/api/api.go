@@ -169,7 +169,7 @@ func (a *api) others(ctx context.Context, q *bus.ServiceRequest) error {
 	form = a.cfg.Namespace + ".api." + verb + form
 	switch {
 	case !known:
-		return refuse(404, refusal{Code: "unknown_request", Message: "there is no such request; there are databases, health, run and cancel"})
+		return refuse(404, refusal{Code: "unknown_request", Message: "unknown request; known are databases, health, run and cancel"})
 	case verb == verbDatabases && len(q.Tokens) == 1:
 		return nil
 	case len(q.Tokens) != 1+strings.Count(forms()[verb], "."):

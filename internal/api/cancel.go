@@ -85,11 +85,11 @@ func (a *api) notKept(d *Database, id string, err error) error {
 		return refuse(400, r)
 	case errors.Is(err, bus.ErrStreamFull):
 		r.Code, r.JobID = "too_many_cancellations", id
-		r.Message = "too many requests to cancel are kept already (topology.control.max_requests); this one is not"
+		r.Message = "too many cancel requests are stored (topology.control.max_requests); this one was not stored"
 		return refuse(503, r)
 	case errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled):
 		r.Code, r.JobID = "not_known_yet", id
-		r.Message = "JetStream did not answer in time whether it keeps the request: send it again"
+		r.Message = "JetStream did not confirm the request in time; send it again"
 		return refuse(504, r)
 	default:
 		return fmt.Errorf("cancel a job of %s: %w", d.Name, err)

@@ -158,7 +158,7 @@ func (a *api) runRequest(d *Database, q *bus.ServiceRequest) (*runRequest, error
 		return nil, j.refuse(404, string(jobs.CodeKindNotAllowed), false, "the database runs no jobs of this kind; it runs "+strings.Join(kinds, ", "))
 	case !contract.ValidID(id):
 		return nil, j.refuse(400, string(jobs.CodeInvalidID), false, "the header "+headerMessageID+" must be 1 to 100 of A-Z a-z 0-9 _ -, and not "+
-			"in the form of the ids that runners make")
+			"of the form that runners generate")
 	}
 	j.Examined = d.Jobs.Examine(d.Name, j.kind, id, q.Body)
 	j.fresh = q.Header(headerMessageID) == "" && j.ID == id
@@ -166,7 +166,7 @@ func (a *api) runRequest(d *Database, q *bus.ServiceRequest) (*runRequest, error
 	case j.InvalidID:
 		j.ID = ""
 		return nil, j.refuse(400, string(jobs.CodeInvalidID), false, "the id in the body must be 1 to 100 of A-Z a-z 0-9 _ -, and not in the form of "+
-			"the ids that runners make; nothing was published")
+			"the form that runners generate; nothing was published")
 	case j.ReplyOnly:
 		return nil, j.refuse(400, string(jobs.CodeInvalidValue), false, `a job with "answer": "reply" has no stored result to be answered with: leave the key out; `+
 			"nothing was published")

@@ -348,7 +348,7 @@ func TestServiceAnswersNobodyWhoWantsItElsewhere(t *testing.T) {
 	}
 	require.NoError(t, w.nc.Publish("dbrunner.api.run.shop.query", []byte(`{"id":"forged","sql":"SELECT 1 AS n"}`)))
 	require.Eventually(t, func() bool {
-		return runner.logs.FilterMessage("request not answered, and nothing done for it").Len() == 5
+		return runner.logs.FilterMessage("request rejected; nothing done").Len() == 5
 	}, testTimeout, 10*time.Millisecond)
 	w.do("shop", "query", "q1", `"sql":"SELECT 1 AS n"`)
 	require.Nil(t, w.stored("shop", "victim"))

@@ -78,7 +78,7 @@ func (a *App) Run(ctx context.Context) (err error) {
 
 	if err := ensureTopology(ctx, conn, cfg); err != nil {
 		if ctx.Err() != nil {
-			log.Info("runner was asked to end while it started")
+			log.Info("stopped during startup")
 			return nil
 		}
 		return err
@@ -203,7 +203,7 @@ func (r *running) run(ctx context.Context, started chan<- struct{}) error {
 		}
 	}
 	close(started)
-	r.log.Info("runner is running", zap.String("instance", r.cfg.Instance), zap.String("version", r.version),
+	r.log.Info("runner started", zap.String("instance", r.cfg.Instance), zap.String("version", r.version),
 		zap.String("nats", r.conn.State().Server), zap.Strings("databases", manager.DatabaseNames(r.cfg)))
 
 	ended := make(chan struct{})
@@ -243,12 +243,12 @@ func (r *running) drain(ctx context.Context, ended <-chan struct{}, stopWork con
 		return nil
 	}
 	r.enter(stateDraining)
-	r.log.Info("runner is draining: what runs is finished", zap.Duration("at_most", r.cfg.Worker.DrainTimeout))
+	r.log.Info("runner draining", zap.Duration("at_most", r.cfg.Worker.DrainTimeout))
 	deadline := time.NewTimer(r.cfg.Worker.DrainTimeout)
 	defer deadline.Stop()
 	select {
 	case <-deadline.C:
-		r.log.Warn("drain timeout: what still runs is stopped and handed back")
+		r.log.Warn("drain timeout; stopping and requeuing running jobs")
 		stopWork(errDrainTimeout)
 	case <-ended:
 	}
@@ -264,7 +264,7 @@ func (r *running) announceStopped(ctx context.Context) {
 	for _, d := range r.databases {
 		r.publishDatabase(ctx, d)
 	}
-	r.log.Info("runner has stopped")
+	r.log.Info("runner stopped")
 }
 
 func (r *running) enter(state string) { r.stage.Store(&state) }

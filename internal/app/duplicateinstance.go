@@ -45,11 +45,11 @@ func (n *duplicateInstance) note(shared bool, interval time.Duration, self proce
 		n.seen = time.Now()
 		if !n.noticed {
 			n.noticed = true
-			log.Error("another runner has this instance name: give each a name of its own",
+			log.Error("duplicate instance name",
 				zap.String("process", self.ID), zap.String("host", self.Host), zap.Int("pid", self.PID))
 		}
 	case n.noticed && time.Since(n.seen) > patience*interval:
 		n.noticed = false
-		log.Info("the other runner with this instance name is gone")
+		log.Info("duplicate instance gone")
 	}
 }

@@ -52,7 +52,7 @@ func (d *database) jobsVerdict() (contract.Verdict, string) {
 		return contract.Unhealthy, "they wait: " + now.Reason
 	}
 	if differs, _ := d.problem(effectDiffers); differs != "" {
-		return contract.Degraded, "streams or consumers are not as configured: " + differs
+		return contract.Degraded, "streams or consumers differ from the configuration: " + differs
 	}
 	return contract.Healthy, ""
 }
@@ -92,10 +92,10 @@ func (d *database) checkHealth(ctx context.Context, log *zap.Logger) {
 	switch {
 	case found.Verdict == contract.Healthy:
 		if before != nil && before.health.Verdict != contract.Healthy {
-			log.Info("database is healthy again", zap.String("database", d.Name))
+			log.Info("database healthy", zap.String("database", d.Name))
 		}
 	case before == nil || before.health.Verdict != found.Verdict:
-		log.Warn("database is not healthy", zap.String("database", d.Name),
+		log.Warn("database unhealthy", zap.String("database", d.Name),
 			zap.String("verdict", string(found.Verdict)), zap.Strings("reasons", found.Reasons))
 	}
 }

@@ -155,6 +155,6 @@ func (p *progress) publish(ctx context.Context) {
 		err = bus.PublishMigration(ctx, p.r.conn, p.message.Database, body)
 	}
 	if err != nil {
-		p.r.log.Warn("progress of a migration not published", zap.String("database", p.message.Database), zap.Error(err))
+		p.r.log.Warn("migration progress not published", zap.String("database", p.message.Database), zap.Error(err))
 	}
 }

@@ -66,12 +66,12 @@ func (w *monitoring) serve(ctx context.Context, opts *Options) error {
 	if err != nil {
 		return err
 	}
-	w.log.Info("listening for those who watch this runner", zap.String("address", server.Address()))
+	w.log.Info("HTTP endpoint listening", zap.String("address", server.Address()))
 	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
 	w.stop = stop
 	w.serves.Go(func() {
 		if err := server.Run(serving); err != nil {
-			w.log.Error("nobody can watch this runner any more; its jobs go on", zap.Error(err))
+			w.log.Error("HTTP endpoint failed; jobs continue", zap.Error(err))
 		}
 	})
 	return nil
@@ -84,7 +84,7 @@ func (w *monitoring) close(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
 	defer cancel()
 	if err := w.tracing.Close(ctx); err != nil { // no fault of the runner's
-		w.log.Warn("traces are lost", zap.Error(err))
+		w.log.Warn("traces lost", zap.Error(err))
 	}
 	return nil
 }

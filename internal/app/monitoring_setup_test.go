@@ -26,7 +26,7 @@ func (r *runner) url(t testing.TB, path string) string {
 	t.Helper()
 	var address string
 	require.Eventually(t, func() bool {
-		for _, entry := range r.logs.FilterMessage("listening for those who watch this runner").All() {
+		for _, entry := range r.logs.FilterMessage("HTTP endpoint listening").All() {
 			address = entry.ContextMap()["address"].(string)
 		}
 		return address != ""

@@ -81,11 +81,11 @@ func (o *onStart) once(ctx context.Context) error {
 		reason := err.Error()
 		o.reason.Store(&reason)
 		if ctx.Err() == nil {
-			o.log.Error("migrations not applied; the database's jobs wait", zap.Error(err))
+			o.log.Error("migrations not applied; jobs of the database wait", zap.Error(err))
 		}
 		return fmt.Errorf("database %s: migrate_on_start: %w", o.migrator.database.Name, err)
 	}
 	o.done.Store(true)
-	o.log.Info("the schema is up to date", zap.String("version", report.After.Label), zap.Int("files", len(report.Changes)))
+	o.log.Info("schema up to date", zap.String("version", report.After.Label), zap.Int("files", len(report.Changes)))
 	return nil
 }

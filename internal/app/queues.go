@@ -79,7 +79,7 @@ func (s *sampler) sample(ctx context.Context) {
 
 func (s *sampler) failed(ctx context.Context, err error) bool {
 	if err != nil && ctx.Err() == nil {
-		s.log.Debug("a stream could not be looked at", zap.Error(err))
+		s.log.Debug("stream not read", zap.Error(err))
 	}
 	return err != nil
 }

@@ -134,10 +134,10 @@ func (s *rowsSweeper) Run(ctx context.Context) error {
 		}
 		removed, err := s.sweepOnce(ctx)
 		if err != nil && ctx.Err() == nil {
-			s.log.Warn("rows that nobody can ask for could not be looked for; it is tried again", zap.Error(err))
+			s.log.Warn("scan for unreferenced rows failed; retrying", zap.Error(err))
 		}
 		if removed > 0 {
-			s.log.Info("removed rows that no result names", zap.Int("objects", removed))
+			s.log.Info("removed unreferenced rows", zap.Int("objects", removed))
 		}
 		timer.Reset(s.pause())
 	}

@@ -204,7 +204,7 @@ func TestCollectorIsGone(t *testing.T) {
 	r := w.start(w.config("r1", withSQLite(t, "shop")))
 	require.Equal(t, "succeeded", w.do("shop", "query", "q1", `"sql":"SELECT 1 AS n"`).Status)
 	r.end(t)
-	require.Positive(t, r.logs.FilterMessage("traces not sent").Len()+r.logs.FilterMessage("traces are lost").Len())
+	require.Positive(t, r.logs.FilterMessage("traces not sent").Len()+r.logs.FilterMessage("traces lost").Len())
 }
 
 // A variable that asks for what is not there ends the start, and says what to write.

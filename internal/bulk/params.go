@@ -34,7 +34,7 @@ var (
 	// ErrNoInput says that there is no such object.
 	ErrNoInput = errors.New("there is no such object")
 	// ErrInputDamaged says that an object's content does not fit its digest.
-	ErrInputDamaged = errors.New("the object's content does not fit its digest")
+	ErrInputDamaged = errors.New("the object's content does not match its digest")
 )
 
 // maxLine bounds a row of parameters outside of a job, bytes.
@@ -56,7 +56,7 @@ type Params struct {
 // and its content with its own at the end.
 func (b *Params) Open(ctx context.Context) (db.BatchRows, error) {
 	if b.Inputs == nil {
-		return nil, db.Errorf(db.ClassPermanent, contract.CodeParamsNotFound, "this runner reads no parameters from outside of jobs")
+		return nil, db.Errorf(db.ClassPermanent, contract.CodeParamsNotFound, "this runner does not read parameters from objects")
 	}
 	in, err := b.Inputs.Open(ctx, b.Name)
 	if err != nil {
@@ -64,7 +64,7 @@ func (b *Params) Open(ctx context.Context) (db.BatchRows, error) {
 	}
 	if in.Digest() != b.Digest {
 		_ = in.Close() // nothing was read
-		return nil, db.Errorf(db.ClassPermanent, contract.CodeParamsDigest, "the object %s has another digest than the job names", b.Name)
+		return nil, db.Errorf(db.ClassPermanent, contract.CodeParamsDigest, "the digest of object %s is not the one in the job", b.Name)
 	}
 	return b.decompress(ctx, in)
 }
@@ -100,16 +100,16 @@ func (s *source) Read(p []byte) (int, error) {
 func (b *Params) failure(ctx context.Context, err error) error {
 	switch {
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
-		return db.Errorf(db.ClassTimeout, db.CodeTimeout, "the job's time limit is over while its parameters were read; it is rolled back").
+		return db.Errorf(db.ClassTimeout, db.CodeTimeout, "the job reached its time limit while reading its parameters; it is rolled back").
 			Because(context.DeadlineExceeded)
 	case ctx.Err() != nil:
-		return db.Errorf(db.ClassCanceled, db.CodeCanceled, "the work was given up while its parameters were read; it is rolled back").
+		return db.Errorf(db.ClassCanceled, db.CodeCanceled, "the job was stopped while reading its parameters; it is rolled back").
 			Because(context.Cause(ctx))
 	case errors.Is(err, ErrNoInput):
-		return db.Errorf(db.ClassPermanent, contract.CodeParamsNotFound, "there is no object %s with parameters, or it is not kept any more", b.Name).
+		return db.Errorf(db.ClassPermanent, contract.CodeParamsNotFound, "object %s with parameters does not exist; it may have expired", b.Name).
 			Because(err)
 	case errors.Is(err, ErrInputDamaged):
-		return db.Errorf(db.ClassPermanent, contract.CodeParamsDigest, "the content of object %s does not fit its digest", b.Name).Because(err)
+		return db.Errorf(db.ClassPermanent, contract.CodeParamsDigest, "the content of object %s does not match its digest", b.Name).Because(err)
 	default:
 		return db.Errorf(db.ClassTransient, contract.CodeParamsUnavailable, "the parameters in object %s could not be read", b.Name).Because(err)
 	}

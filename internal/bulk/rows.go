@@ -123,16 +123,16 @@ func (o *Overflow) failure(parent, ctx context.Context, err error) error {
 	o.failed = true
 	switch {
 	case parent.Err() != nil:
-		return db.Errorf(db.ClassCanceled, db.CodeCanceled, "the work was given up while its rows were stored; it is rolled back").
+		return db.Errorf(db.ClassCanceled, db.CodeCanceled, "the job was stopped while storing its rows; it is rolled back").
 			Because(context.Cause(parent))
 	case ctx.Err() != nil:
-		return db.Errorf(db.ClassTimeout, db.CodeTimeout, "the job's time limit is over while its rows were stored; it is rolled back").
+		return db.Errorf(db.ClassTimeout, db.CodeTimeout, "the job reached its time limit while storing its rows; it is rolled back").
 			Because(context.DeadlineExceeded)
 	case errors.Is(err, ErrRowsFull):
-		return db.Errorf(db.ClassTransient, contract.CodeRowsFull, "the store of rows outside of results is full; ask for fewer rows, or again later").
+		return db.Errorf(db.ClassTransient, contract.CodeRowsFull, "the object store of rows is full; request fewer rows, or retry later").
 			Because(err)
 	default:
-		return db.Errorf(db.ClassTransient, contract.CodeRowsUnavailable, "the store of rows outside of results did not take the rows").
+		return db.Errorf(db.ClassTransient, contract.CodeRowsUnavailable, "the object store did not accept the rows").
 			Because(err)
 	}
 }

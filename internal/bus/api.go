@@ -69,7 +69,7 @@ func (c *Conn) APIRetry(ctx context.Context, call string, request, response any)
 			return fmt.Errorf("%w: %w", ErrNoJetStream, err)
 		}
 		if attempt == 8 { // after two seconds and more
-			c.log.Warn("JetStream does not answer, asking again", zap.String("request", call), zap.String("reason", ErrorText(err)))
+			c.log.Warn("JetStream request failed; retrying", zap.String("request", call), zap.String("reason", ErrorText(err)))
 		}
 		if err := c.AwaitLink(ctx); err != nil {
 			return err

@@ -80,7 +80,7 @@ func RequestCancel(ctx context.Context, c *Conn, database, jobID string, value [
 	msg := nats.Msg{Subject: ControlSubject(c, database+"."+jobID), Data: value}
 	err := c.PublishCertainly(ctx, &msg)
 	if err != nil {
-		return fmt.Errorf("keep the request to cancel: %w", err)
+		return fmt.Errorf("store the cancel request: %w", err)
 	}
 	return nil
 }
@@ -124,7 +124,7 @@ func (n *Cancellations) Ready(ctx context.Context) error {
 		select {
 		case <-read:
 		case <-ctx.Done():
-			return fmt.Errorf("read the requests to cancel: %w", context.Cause(ctx))
+			return fmt.Errorf("read the cancel requests: %w", context.Cause(ctx))
 		}
 	}
 }
@@ -133,7 +133,7 @@ func (n *Cancellations) Ready(ctx context.Context) error {
 func (n *Cancellations) Run(ctx context.Context) error {
 	sub, err := n.conn.NATS().Subscribe(n.conn.Subjects().Control(">"), func(*nats.Msg) { signal(n.news) })
 	if err != nil {
-		return fmt.Errorf("subscribe to requests to cancel: %w", ClosedAs(err))
+		return fmt.Errorf("subscribe to cancel requests: %w", ClosedAs(err))
 	}
 	defer func() { _ = sub.Unsubscribe() }() // fails only where the connection is closed
 	changes, stop := n.conn.WatchLink()
@@ -175,7 +175,7 @@ func (n *Cancellations) poll(ctx context.Context) bool {
 		n.caughtUp(renewals)
 	}
 	if err != nil && ctx.Err() == nil && !n.failing {
-		n.conn.Log().Warn("requests to cancel cannot be read; it is tried again", zap.Error(err))
+		n.conn.Log().Warn("cancel requests not read; retrying", zap.Error(err))
 	}
 	n.failing = err != nil
 	return err == nil
@@ -213,7 +213,7 @@ func (n *Cancellations) info(ctx context.Context) (*jetstream.StreamInfo, error)
 	call := "STREAM.INFO." + ControlStream(n.conn.Subjects())
 	err := n.conn.API(ctx, call, nil, &info)
 	if restore := n.conn.Restorer(); errors.Is(err, ErrNotFound) && restore != nil {
-		n.conn.Log().Error("the bucket of requests to cancel was deleted: creating what is missing")
+		n.conn.Log().Error("bucket of cancel requests deleted; creating it again")
 		if err = restore(ctx); err == nil {
 			err = n.conn.API(ctx, call, nil, &info)
 		}

@@ -133,7 +133,7 @@ func (c *Conn) CheckInbox(ctx context.Context) error {
 		return ctx.Err()
 	}
 	return &ConnectError{
-		URL: redactURLs(c.opts.URL), Err: err, Reason: "the server refuses to subscribe " + c.opts.InboxPrefix + ".>, where answers come",
+		URL: redactURLs(c.opts.URL), Err: err, Reason: "the server refuses to subscribe " + c.opts.InboxPrefix + ".>, which receives replies",
 		Remedy: "take an inbox that this user may subscribe to (nats.inbox_prefix, or --inbox-prefix), or allow this one (docs/security.md)",
 	}
 }

@@ -262,7 +262,7 @@ func (w *DeadWatch) lookForEvictions(ctx context.Context, before *DeadState) *De
 	if before != nil && now.Removed > before.Removed && now.MaxBytes > 0 && float64(now.Bytes) > 0.9*float64(now.MaxBytes) {
 		n := now.Removed - before.Removed
 		w.evicted.Add(n)
-		w.conn.Log().Error("the stream of dead letters is full: its oldest letters are being lost",
+		w.conn.Log().Error("dead letter stream full; evicting the oldest",
 			zap.Uint64("evicted", n), zap.Uint64("letters", now.DeadLetters))
 	}
 	return &now

@@ -42,7 +42,7 @@ func (e *TopologyError) Error() string {
 	for _, d := range e.Differences {
 		lines = append(lines, d.String())
 	}
-	return "streams and consumers are not as configured: " + strings.Join(lines, "; ") +
+	return "streams and consumers differ from the configuration: " + strings.Join(lines, "; ") +
 		" (to change them: runner topology apply)"
 }
 

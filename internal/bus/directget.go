@@ -74,7 +74,7 @@ func (r *Results) HasResult(ctx context.Context, jobID string) (bool, error) {
 	select {
 	case <-one.done:
 	case <-ctx.Done():
-		return false, fmt.Errorf("look for the result: %w", ctx.Err())
+		return false, fmt.Errorf("direct get of the result: %w", ctx.Err())
 	}
 	if one.none {
 		return false, nil
@@ -86,7 +86,7 @@ func (r *Results) HasResult(ctx context.Context, jobID string) (bool, error) {
 func (r *Results) hasResult(ctx context.Context, jobID string) (bool, error) {
 	answer, err := r.conn.Request(ctx, &nats.Msg{Subject: r.direct + jobID})
 	if err != nil {
-		return false, fmt.Errorf("look for the result: %w", err)
+		return false, fmt.Errorf("direct get of the result: %w", err)
 	}
 	return FoundDirect(answer)
 }

@@ -8,7 +8,7 @@ import (
 // What a publish or a look-up may end with besides a context's end.
 var (
 	// ErrNoStream: no stream takes the subject, so the database or the kind is unknown or the topology is missing.
-	ErrNoStream = errors.New("no stream takes this subject")
+	ErrNoStream = errors.New("no stream accepts this subject")
 	// ErrStreamFull: the stream refused the message because it, its subject's quota or the account is full.
 	ErrStreamFull = errors.New("the stream is full")
 	// ErrTooLarge: the message is larger than the stream or the server takes.
@@ -16,9 +16,9 @@ var (
 	// ErrNotFound: the stream, consumer or message is not there.
 	ErrNotFound = errors.New("not found")
 	// ErrClosed: the connection was closed by its owner.
-	ErrClosed = errors.New("the connection to NATS is closed")
+	ErrClosed = errors.New("NATS connection closed")
 	// ErrDenied: the server's permissions do not let us publish there.
-	ErrDenied = errors.New("refused by the permissions in NATS")
+	ErrDenied = errors.New("denied by NATS permissions")
 	// ErrNoJetStream: nobody answers requests to the JetStream API.
 	ErrNoJetStream = errors.New("JetStream is not enabled for this account, or the domain is wrong")
 	// ErrSubject: a subject, name or id that may not be published to.

@@ -54,12 +54,12 @@ func explain(err error) (reason, remedy string) {
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return "connection refused", "check the port and that nats-server is running"
 	case refusesLogin(err):
-		return "the server refused our credentials", "check user and password, token, nkey or credentials file"
+		return "the server refused the credentials", "check user and password, token, nkey or credentials file"
 	case errors.As(err, &unknown), errors.As(err, &host):
 		return "the server's certificate is not trusted: " + ErrorText(err),
 			"set the CA file, or use the host name that the certificate names"
 	case errors.As(err, &record), errors.Is(err, nats.ErrSecureConnRequired), errors.Is(err, nats.ErrSecureConnWanted):
-		return "one side wants TLS and the other does not", "use a tls:// URL or set the CA file; or the other way round"
+		return "only one side uses TLS", "use a tls:// URL or set the CA file, or neither"
 	case errors.Is(err, os.ErrNotExist), errors.Is(err, os.ErrPermission):
 		return "a file cannot be read: " + ErrorText(withoutURL(err)),
 			"check the paths of credentials, nkey seed, CA and certificate files"

@@ -143,7 +143,7 @@ func (i *Intake) enter(phase Phase, reason string) {
 	case phase == Recovering:
 		i.log.Warn("intake interrupted", zap.String("reason", reason))
 	case phase == Pulling && before == Recovering:
-		i.log.Info("intake goes on")
+		i.log.Info("intake resumed")
 	}
 }
 

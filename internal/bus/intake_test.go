@@ -263,7 +263,7 @@ func TestConsumerDeletedUnderVerifyIsWaitedFor(t *testing.T) {
 	require.NoError(t, err)
 	b.Publish(t, "query", 1)
 	require.NoError(t, r.Next(t).Ack())
-	require.NotEmpty(t, b.Logs.FilterMessage("intake goes on").All())
+	require.NotEmpty(t, b.Logs.FilterMessage("intake resumed").All())
 }
 
 func TestSlotsAreLentWhileJobsEndQuickly(t *testing.T) {

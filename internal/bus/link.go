@@ -66,7 +66,7 @@ func (l *link) onDisconnect(err error) {
 	l.state.Connected, l.state.Since = false, time.Now()
 	l.state.LastError = ErrorText(err)
 	l.mu.Unlock()
-	l.log.Warn("NATS connection lost, reconnecting", zap.String("reason", ErrorText(err)))
+	l.log.Warn("NATS disconnected; reconnecting", zap.String("reason", ErrorText(err)))
 	l.notify()
 }
 
@@ -81,7 +81,7 @@ func (l *link) onReconnect(nc *nats.Conn, interrupt func()) {
 	l.state.Reconnects++
 	server := l.state.Server
 	l.mu.Unlock()
-	l.log.Info("NATS connection is back", zap.String("server", server))
+	l.log.Info("NATS reconnected", zap.String("server", server))
 	interrupt()
 	l.notify()
 }
@@ -108,10 +108,10 @@ func (l *link) onError(err error, aboutReply bool) {
 	switch {
 	case !news:
 	case reply:
-		l.log.Warn("NATS refused an answer's subject: its requester gets none", zap.String("reason", text),
-			zap.String("remedy", "the requester takes an inbox that the runner may publish to, or the runner gets the permission (docs/security.md)"))
+		l.log.Warn("NATS refused the subject of a reply", zap.String("reason", text),
+			zap.String("remedy", "use a reply subject that the runner may publish to, or grant the runner the permission (docs/security.md)"))
 	case denied:
-		l.log.Error("NATS refused a subject: the runner's permissions are too narrow", zap.String("reason", text))
+		l.log.Error("NATS refused a subject; permission missing", zap.String("reason", text))
 	default:
 		l.log.Warn("NATS reported an error", zap.String("reason", text))
 	}
@@ -130,7 +130,7 @@ func (l *link) onReconnectError(err error) {
 	l.state.Refused = reason
 	l.mu.Unlock()
 	if news {
-		l.log.Warn("NATS login failed; trying again", zap.String("reason", reason))
+		l.log.Warn("NATS login failed; retrying", zap.String("reason", reason))
 	}
 }
 

@@ -35,10 +35,10 @@ func refuse(c *Conn, differences []Difference) error {
 	for _, d := range differences {
 		switch {
 		case d.Note:
-			c.Log().Info("a stream or consumer is not as configured; the runner works with it", zap.String("resource", d.Resource),
+			c.Log().Info("stream or consumer differs from the configuration; the runner works with it", zap.String("resource", d.Resource),
 				zap.String("setting", d.Setting), zap.String("have", d.Have), zap.String("want", d.Want), zap.String("remedy", d.Remedy()))
 		case d.Setting == settingPause:
-			c.Log().Warn("a consumer is paused: its jobs wait", zap.String("resource", d.Resource), zap.String("until", d.Have),
+			c.Log().Warn("consumer paused; its jobs wait", zap.String("resource", d.Resource), zap.String("until", d.Have),
 				zap.String("remedy", d.Remedy()))
 		default:
 			refused = append(refused, d)
@@ -138,7 +138,7 @@ func putStream(ctx context.Context, c *Conn, call string, want *jetstream.Stream
 	if !limited || bound >= want.Duplicates {
 		return err
 	}
-	c.Log().Warn("the server limits how long message ids are remembered", zap.String("stream", want.Name),
+	c.Log().Warn("server limits the duplicate window", zap.String("stream", want.Name),
 		zap.Duration("wanted", want.Duplicates), zap.Duration("limit", bound))
 	lower := *want
 	lower.Duplicates = bound
@@ -182,7 +182,7 @@ func putConsumer(ctx context.Context, c *Conn, want *consumer, action string) er
 	if !limited || bound >= want.config.MaxAckPending {
 		return err
 	}
-	c.Log().Warn("the server limits how many jobs the fleet may hold at once", zap.String("consumer", want.stream+"/"+want.config.Name),
+	c.Log().Warn("server limits the jobs that may be ack pending", zap.String("consumer", want.stream+"/"+want.config.Name),
 		zap.Int("wanted", want.config.MaxAckPending), zap.Int("limit", bound))
 	request.Config.MaxAckPending = bound
 	return c.APIRetry(ctx, call, request, nil)

@@ -189,7 +189,7 @@ func (w *ObjectWriter) described(ctx context.Context) error {
 }
 
 // errNameTaken says that there is another object of the name.
-var errNameTaken = errors.New("there is another object of this name already")
+var errNameTaken = errors.New("an object of this name exists already")
 
 // Discard removes what was written, complete or not. The context bounds the trial: what it leaves behind is removed by
 // Abandoned, or by its age.

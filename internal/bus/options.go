@@ -99,10 +99,10 @@ func (o *Options) validate() error {
 		}
 	}
 	if ways > 1 {
-		errs = append(errs, errors.New("more than one of credentials file, nkey seed file, user and token is set"))
+		errs = append(errs, errors.New("credentials file, nkey seed file, user and token exclude each other; set one"))
 	}
 	if (o.TLS.CertFile == "") != (o.TLS.KeyFile == "") {
-		errs = append(errs, errors.New("a client certificate needs both its file and its key's file"))
+		errs = append(errs, errors.New("a client certificate needs a certificate file and a key file"))
 	}
 	return errors.Join(errs...)
 }

@@ -33,7 +33,7 @@ type strayLease struct {
 	sequence uint64 // of the last write
 }
 
-var errStrayTaken = errors.New("another runner has taken the message up")
+var errStrayTaken = errors.New("another runner has redelivered the message")
 
 // leaseStray counts one more delivery of a stray; nil if another runner has it at this moment. now is the server's time.
 func (i *Intake) leaseStray(ctx context.Context, m *StoredMessage, now time.Time) (*strayLease, error) {

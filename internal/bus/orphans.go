@@ -88,7 +88,7 @@ func (p *pull) redeliverOrphans(ctx context.Context, found orphanScan) {
 	case found.leases != nil:
 		p.deliverStrays(found)
 	case found.err != nil:
-		p.intake.log.Debug("could not look for messages that were left behind", zap.Error(found.err))
+		p.intake.log.Debug("scan for orphan messages failed", zap.Error(found.err))
 	default:
 		p.leaseStrays(ctx, p.dueStrays(found.messages), found.now)
 	}
@@ -134,7 +134,7 @@ func (p *pull) leaseStrays(ctx context.Context, due []*StoredMessage, now time.T
 
 func (p *pull) deliverStrays(taken orphanScan) {
 	if taken.err != nil {
-		p.intake.log.Warn("a message that was left behind is not taken up: its deliveries cannot be counted", zap.Error(taken.err))
+		p.intake.log.Warn("orphan message not redelivered; its deliveries cannot be counted", zap.Error(taken.err))
 	}
 	for i, m := range taken.messages {
 		if taken.leases[i] == nil {
@@ -161,7 +161,7 @@ func (p *pull) redeliverOrphan(m *StoredMessage, lease *strayLease) {
 		}
 	}
 	stray.database, stray.kind, _ = p.conn.Subjects().SplitJob(m.Subject)
-	p.intake.log.Warn("a message was left behind in the queue and would not be delivered any more: taking it up again",
+	p.intake.log.Warn("redelivering orphan message",
 		zap.Uint64("sequence", m.Sequence), zap.Uint64("deliveries", number))
 	p.intake.count(func(s *IntakeState) { s.Handled++; s.Orphans++ })
 	p.handle(stray)

@@ -225,7 +225,7 @@ const strangerDelay = time.Minute
 // requeueUnlessResumed leaves a message alone that may be another runner's by now: its lease runs out, if that has not happened.
 func (p *pull) leaveToExpire(m *Message) {
 	p.intake.count(func(s *IntakeState) { s.LeftToExpire++ })
-	p.intake.log.Warn("this process was stopped for a while: a message that has waited meanwhile may be another runner's, and is left alone",
+	p.intake.log.Warn("process stalled; leaving message to expire",
 		zap.Uint64("sequence", m.Sequence()))
 }
 
@@ -237,7 +237,7 @@ func (p *pull) handBack(m *Message, delay time.Duration) {
 	}
 	p.intake.count(func(s *IntakeState) { s.Requeued++ })
 	if err := m.Nak(delay); err != nil {
-		p.intake.log.Debug("a message could not be handed back", zap.Uint64("sequence", m.Sequence()), zap.Error(err))
+		p.intake.log.Debug("NAK failed; redelivery after ack_wait", zap.Uint64("sequence", m.Sequence()), zap.Error(err))
 	}
 }
 

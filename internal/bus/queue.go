@@ -114,7 +114,7 @@ func OldestJob(ctx context.Context, c *Conn, database string) (oldest time.Time,
 func IsQueued(ctx context.Context, c *Conn, database string, sequence uint64, stored time.Time) (bool, error) {
 	m, err := GetMessage(ctx, c, c.subjects.JobsStream(database), GetRequest{Sequence: sequence})
 	if err != nil {
-		return false, fmt.Errorf("look for message %d of %s: %w", sequence, database, err)
+		return false, fmt.Errorf("read message %d of %s: %w", sequence, database, err)
 	}
 	return m != nil && m.Time.Equal(stored), nil
 }

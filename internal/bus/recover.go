@@ -150,7 +150,7 @@ func (i *Intake) lookOnce(ctx context.Context) (*jetstream.ConsumerInfo, error) 
 	if !errors.Is(err, ErrNotFound) || restore == nil {
 		return nil, err
 	}
-	i.log.Error("the lane's consumer or stream was deleted: creating what is missing", zap.String("stream", i.stream))
+	i.log.Error("consumer or stream of the lane deleted; creating it again", zap.String("stream", i.stream))
 	if err := restore(ctx); err != nil {
 		return nil, err
 	}

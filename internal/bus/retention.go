@@ -23,7 +23,7 @@ func (r *Results) RunRetention(ctx context.Context, every, minAge time.Duration)
 	defer t.Stop()
 	for {
 		if _, err := r.Purge(ctx, minAge); err != nil && ctx.Err() == nil {
-			r.conn.Log().Warn("results could not be purged", zap.String("stream", r.stream), zap.Error(err))
+			r.conn.Log().Warn("results not purged", zap.String("stream", r.stream), zap.Error(err))
 		}
 		select {
 		case <-t.C:
@@ -57,7 +57,7 @@ func (r *Results) Purge(ctx context.Context, minAge time.Duration) (uint64, erro
 	}
 	if purged > 0 {
 		r.purged.Add(purged)
-		r.conn.Log().Warn("results stream nearly full: the oldest results were purged before their maximum age",
+		r.conn.Log().Warn("results stream nearly full; purged the oldest results",
 			zap.String("stream", r.stream), zap.Uint64("purged", purged), zap.Duration("min_age", minAge))
 	}
 	return purged, nil

@@ -119,7 +119,7 @@ func OpenService(work context.Context, c *Conn, opts ServiceOptions, endpoints [
 		return nil, fmt.Errorf("open the NATS service: %w", ClosedAs(err))
 	}
 	if err := c.NATS().FlushTimeout(c.Options().ConnectTimeout); err != nil {
-		c.Log().Debug("NATS service opened without a link", zap.Error(err))
+		c.Log().Debug("NATS service opened while disconnected", zap.Error(err))
 	}
 	return s, nil
 }
@@ -140,7 +140,7 @@ func (s *Service) stop() {
 		_ = sub.Drain() // fails only where the connection is closed
 	}
 	if err := s.added.Stop(); err != nil {
-		s.conn.Log().Debug("NATS service not stopped in order", zap.Error(err))
+		s.conn.Log().Debug("NATS service not stopped cleanly", zap.Error(err))
 	}
 	if s.conn.NATS().IsConnected() { // from now on requests go to other runners
 		_ = s.conn.NATS().FlushTimeout(leaveTimeout) // what still comes is refused
@@ -208,7 +208,7 @@ func (s *Service) take(work context.Context, e *Endpoint, r *ServiceRequest) {
 	}
 	counts := s.counts[e.Name]
 	if err := s.conn.CheckReply(r.reply); err != nil {
-		s.conn.Log().Warn("request not answered, and nothing done for it", zap.Strings("request", r.Tokens), zap.Error(err))
+		s.conn.Log().Warn("request rejected; nothing done", zap.Strings("request", r.Tokens), zap.Error(err))
 		return
 	}
 	begun := s.begin(e.verb(), func() {
@@ -223,8 +223,8 @@ func (s *Service) take(work context.Context, e *Endpoint, r *ServiceRequest) {
 	})
 	if !begun {
 		counts.refused.Add(1)
-		s.answer(r, nil, &ServiceError{Status: statusUnavailable, Message: "this runner answers too many requests at once or is " +
-			"ending; nothing was done, ask again"})
+		s.answer(r, nil, &ServiceError{Status: statusUnavailable, Message: "the runner has too many requests or is " +
+			"stopping; nothing was done; retry"})
 	}
 }
 
@@ -274,13 +274,13 @@ func (s *Service) answer(r *ServiceRequest, body []byte, err error) {
 		known, ok := errors.AsType[*ServiceError](err)
 		if !ok {
 			s.conn.Log().Error("request failed", zap.Strings("request", r.Tokens), zap.Error(err))
-			known = &ServiceError{Status: statusInternal, Message: "the runner failed; its operators find the cause in the log"}
+			known = &ServiceError{Status: statusInternal, Message: "internal error; see the runner's log"}
 		}
 		m.Data = known.Body
 		m.Header = nats.Header{micro.ErrorHeader: {known.Message}, micro.ErrorCodeHeader: {strconv.Itoa(known.Status)}}
 	}
 	if err := s.conn.NATS().PublishMsg(m); err != nil {
-		s.conn.Log().Warn("answer not sent", zap.Strings("request", r.Tokens), zap.Error(err))
+		s.conn.Log().Warn("reply to request not sent", zap.Strings("request", r.Tokens), zap.Error(err))
 	}
 }
 

@@ -93,6 +93,6 @@ func (p *pull) flush() {
 		return
 	}
 	if err := p.conn.NATS().FlushTimeout(p.intake.times.drain); err != nil {
-		p.intake.log.Debug("hand-backs could not be flushed", zap.Error(err))
+		p.intake.log.Debug("NAKs not flushed", zap.Error(err))
 	}
 }

@@ -82,12 +82,12 @@ func checkReply(s contract.Subjects, subject, inboxPrefix string) error {
 	case strings.IndexFunc(subject, noSubject) >= 0:
 		return fmt.Errorf("%w: wildcard, white space or control character in the reply subject", ErrSubject)
 	case strings.HasPrefix(subject, "$"):
-		return fmt.Errorf("%w: a reply may not go to the server's own subjects", ErrSubject)
+		return fmt.Errorf("%w: a reply must not go to the server's own subjects", ErrSubject)
 	case strings.HasPrefix(subject+".", inboxPrefix+"."):
-		return fmt.Errorf("%w: a reply may not go to a runner's inbox", ErrSubject)
+		return fmt.Errorf("%w: a reply must not go to a runner's inbox", ErrSubject)
 	}
 	if rest, ours := strings.CutPrefix(subject+".", s.Namespace+"."); ours && (!strings.HasPrefix(rest, "replies.") || rest == "replies.") {
-		return fmt.Errorf("%w: a reply may not go to the subjects of %s", ErrSubject, s.Namespace)
+		return fmt.Errorf("%w: a reply must not go to the subjects of %s", ErrSubject, s.Namespace)
 	}
 	return nil
 }

@@ -128,7 +128,7 @@ func (t *Topology) validate() error {
 	for i := range t.Databases {
 		d := &t.Databases[i]
 		if seen[d.Name] {
-			errs = append(errs, fmt.Errorf("database %s is named twice", d.Name))
+			errs = append(errs, fmt.Errorf("database %s is duplicate", d.Name))
 		}
 		seen[d.Name] = true
 		errs = append(errs, CheckName("database", d.Name), d.validate())
@@ -152,7 +152,7 @@ func (d *DatabaseTopology) validate() error {
 	for _, lane := range d.Lanes {
 		errs = append(errs, CheckName("lane", lane.Name))
 		if lanes[lane.Name] {
-			errs = append(errs, fmt.Errorf("database %s: lane %s is named twice", d.Name, lane.Name))
+			errs = append(errs, fmt.Errorf("database %s: lane %s is duplicate", d.Name, lane.Name))
 		}
 		lanes[lane.Name] = true
 		if len(lane.Kinds) == 0 {

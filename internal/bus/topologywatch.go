@@ -168,7 +168,7 @@ func (w *Watch) recreated(found []Problem, apply func() error) []Problem {
 	if !w.create || len(found) != 1 || !found[0].Missing {
 		return found
 	}
-	w.conn.Log().Error("a stream or consumer was deleted while runners work; creating it again, without what it held",
+	w.conn.Log().Error("stream or consumer deleted while in use; creating it again, empty",
 		zap.String("resource", found[0].Resource))
 	if err := apply(); err != nil {
 		found[0].Failure = ErrorText(err)
@@ -240,14 +240,14 @@ func (w *Watch) note(found []Problem) {
 		text := []zap.Field{zap.String("problem", p.String()), zap.String("remedy", p.Remedy())}
 		switch {
 		case p.Stops():
-			w.conn.Log().Error("a stream or consumer is not as the runner needs it: jobs wait", text...)
+			w.conn.Log().Error("stream or consumer unusable; jobs wait", text...)
 		case !p.Note:
-			w.conn.Log().Warn("a stream or consumer is not as configured", text...)
+			w.conn.Log().Warn("stream or consumer differs from the configuration", text...)
 		}
 	}
 	for i := range before {
 		if !before[i].Note && !slices.ContainsFunc(found, func(p Problem) bool { return p.same(&before[i]) }) {
-			w.conn.Log().Info("a stream or consumer is no longer otherwise than configured", zap.String("problem", before[i].String()))
+			w.conn.Log().Info("stream or consumer as configured again", zap.String("problem", before[i].String()))
 		}
 	}
 }

@@ -197,7 +197,7 @@ func TestWhatAnOperatorEditsIsReported(t *testing.T) {
 		require.NoError(t, err, name)
 		awaitProblems(t, b, none)
 	}
-	require.NotEmpty(t, b.Logs.FilterMessage("a stream or consumer is not as the runner needs it: jobs wait").All())
+	require.NotEmpty(t, b.Logs.FilterMessage("stream or consumer unusable; jobs wait").All())
 }
 
 // TestApplyUndoesWhatAnOperatorEdited takes back all of it but what the server cannot.
@@ -321,7 +321,7 @@ func TestRemovedStreamsAreCreatedAgain(t *testing.T) {
 
 func recreations(b *comparison) []string {
 	var out []string
-	for _, entry := range b.Logs.FilterMessage("a stream or consumer was deleted while runners work; creating it again, without what it held").All() {
+	for _, entry := range b.Logs.FilterMessage("stream or consumer deleted while in use; creating it again, empty").All() {
 		if entry.Level == zap.ErrorLevel {
 			out = append(out, entry.ContextMap()["resource"].(string))
 		}

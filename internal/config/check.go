@@ -130,7 +130,7 @@ func (c *checker) nats() {
 	c.signIn(n)
 	c.together("nats.user", n.User != "", "nats.password", !n.Password.Empty())
 	c.together("nats.tls.cert_file", n.TLS.CertFile != "", "nats.tls.key_file", n.TLS.KeyFile != "")
-	c.want(!mixed(n.URLs), "URLs over WebSocket (ws, wss) and others cannot be mixed; write one sort", "nats.urls")
+	c.want(!mixed(n.URLs), "WebSocket URLs (ws, wss) cannot be mixed with others; write one sort", "nats.urls")
 	c.want(c.ownInbox(n.InboxPrefix), "the runner's inboxes need a place of their own, outside of _INBOX, of $… and "+
 		"of the namespace; leave the key out or write another", "nats.inbox_prefix", "namespace")
 }
@@ -232,7 +232,7 @@ func (c *checker) database(path string, d *Database) {
 		at("slots"), at("pool.max"), "topology.max_ack_pending")
 	c.want(!d.MigrateOnStart || !d.MigrationConnection().Empty() || d.ConnectionString.Empty(), "migrations need a session of their own, "+
 		"which a pooler in transaction mode does not give: write direct_connection_string too", at("migrate_on_start"), at("pooler"))
-	c.want(d.Health.Slow <= d.Health.Timeout, fmt.Sprintf("nothing can take %s where a look ends after health.timeout, %s; "+
+	c.want(d.Health.Slow <= d.Health.Timeout, fmt.Sprintf("a check cannot take %s when it stops after health.timeout, %s; "+
 		"lower this or raise health.timeout", short(d.Health.Slow), short(d.Health.Timeout)), at("health.slow"), at("health.timeout"))
 	c.ledger(path, d)
 	for kind, limits := range d.ByKind {

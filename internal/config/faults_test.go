@@ -24,7 +24,7 @@ func TestFaults(t *testing.T) {
 		want    []string
 	}{
 		"nothing": {want: []string{
-			"databases: there is no database; write one with its type and connection_string below databases, or set " +
+			"databases: no database is configured; write one with its type and connection_string below databases, or set " +
 				"RUNNER_DATABASES=name, NAME_TYPE and NAME_CONNECTION_STRING",
 		}},
 		"missing settings": {text: "databases:\n  a:\n  b: {type: sqlite}", want: []string{
@@ -94,7 +94,7 @@ func TestFaults(t *testing.T) {
 				"line 1: databases.a.dead_letters: entry 2: write one of rejected, failed, unknown, too_many_deliveries, " +
 					"job_id_reused, result_id_taken",
 				"line 1: databases.a.effects: entry 1: write one of read_only, exactly_once, at_least_once, at_most_once",
-				"line 1: databases.a.kinds: entry 2: it is in the list already; remove it",
+				"line 1: databases.a.kinds: entry 2: duplicate entry; remove it",
 				"line 1: databases.a.ledger.mode: write one of manage, verify, off",
 				"line 1: databases.a.max_bytes: write a value from 1KiB to 64MiB",
 				"line 1: databases.a.pooler: write one of none, transaction",
@@ -124,7 +124,7 @@ func TestFaults(t *testing.T) {
 			want: []string{
 				"line 1: databases.a.by_kind.query: jobs of this kind would have a default timeout of 30m above their " +
 					"max_timeout of 1m; set both here",
-				"line 1: databases.a.health.slow: nothing can take 10s where a look ends after health.timeout, 5s; lower this " +
+				"line 1: databases.a.health.slow: a check cannot take 10s when it stops after health.timeout, 5s; lower this " +
 					"or raise health.timeout",
 				"line 1: databases.a.ledger.retention: the ledger must remember a job as long as its result is kept: write " +
 					"at least 24h, or lower topology.results.max_age",
@@ -169,7 +169,7 @@ func TestFaults(t *testing.T) {
 				"RUNNER_DATABASES: name 2 in the list is not a valid database name: write 1 to 64 of A-Z a-z 0-9 _ -",
 				"line 1: databases: invalid key; a name has 1 to 64 characters of A-Z a-z 0-9 _ -",
 				"line 1: databases.rpa_db: the name differs from RPA-DB only in case or between - and _; rename one of them",
-				"line 1: databases.runner-x: names that begin with runner would share environment variables with the runner's own; rename it",
+				"line 1: databases.runner-x: names that start with runner would share environment variables with the runner's own; rename it",
 			},
 		},
 		"names that share a variable": {
@@ -219,7 +219,7 @@ func TestFaults(t *testing.T) {
 			},
 		},
 		"more URLs": {text: small + "nats: {urls: ['nats://a:1', 'wss://b:2']}", want: []string{
-			"line 6: nats.urls: URLs over WebSocket (ws, wss) and others cannot be mixed; write one sort",
+			"line 6: nats.urls: WebSocket URLs (ws, wss) cannot be mixed with others; write one sort",
 		}},
 		"secret files": {
 			text: small + "nats: {user: u, password_file: " + missing + "}", environ: []string{"RPA_DB_CONNECTION_STRING_FILE=/"},

@@ -55,7 +55,7 @@ func (l *limiter) each(field reflect.Value, path, each string) {
 			l.section(reflect.ValueOf(m[kind]).Elem(), at)
 		}
 	default:
-		panic("config: nobody checks the elements of " + path + ", each a " + each)
+		panic("config: no check exists for the elements of " + path + ", each a " + each)
 	}
 }
 
@@ -193,7 +193,7 @@ func (l *limiter) list(values []string, tag reflect.StructTag) string {
 		case value == "":
 			message = errEmpty.Error()
 		case slices.Contains(values[:i], value):
-			message = "it is in the list already; remove it"
+			message = "duplicate entry; remove it"
 		}
 		if message != "" {
 			return "entry " + strconv.Itoa(i+1) + ": " + message

@@ -9,7 +9,7 @@ import (
 func (c *checker) names(client bool) {
 	names := c.cfg.sortedNames()
 	if len(names) == 0 && !client {
-		c.want(false, "there is no database; write one with its type and connection_string below databases, or set "+
+		c.want(false, "no database is configured; write one with its type and connection_string below databases, or set "+
 			databasesEnv+"=name, NAME_TYPE and NAME_CONNECTION_STRING", databasesKey)
 	}
 	prefixes := map[string]string{}
@@ -20,11 +20,11 @@ func (c *checker) names(client bool) {
 		other, taken := prefixes[prefix]
 		switch {
 		case !safeKey.MatchString(name):
-			c.want(false, "this is no name of a database; "+nameRule, databasesKey)
+			c.want(false, "invalid database name; "+nameRule, databasesKey)
 		case taken:
 			c.want(false, "the name differs from "+other+" only in case or between - and _; rename one of them", path)
 		case strings.HasPrefix(prefix+"_", envPrefix+"_"):
-			c.want(false, "names that begin with runner would share environment variables with the runner's own; "+
+			c.want(false, "names that start with runner would share environment variables with the runner's own; "+
 				"rename it", path)
 		default:
 			c.collisions(name, owners)

@@ -63,7 +63,7 @@ func setScalar(v reflect.Value, s scalar) error {
 	case *map[string]string:
 		return setPairs(p, s)
 	default:
-		panic("config: a key has a type that nobody reads: " + v.Type().String())
+		panic("config: a key has an unsupported type: " + v.Type().String())
 	}
 	return nil
 }

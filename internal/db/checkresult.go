@@ -11,7 +11,7 @@ type CheckResult struct {
 	Version string        // of the server, in its own words
 
 	Role     Role
-	ReadOnly string // why the database takes no writes here; empty: it takes them
+	ReadOnly string // why the database accepts no writes here; empty: it takes them
 }
 
 // Role is what a server is among its replicas.

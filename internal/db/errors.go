@@ -117,7 +117,7 @@ const RolledBack = "; it is rolled back"
 func (e *Error) NotRolledBack() *Error {
 	switch e.Class {
 	case ClassTransient, ClassTimeout, ClassCanceled:
-		e.Message = strings.TrimSuffix(e.Message, RolledBack) + "; it ran outside of a transaction: what it had done until then may remain"
+		e.Message = strings.TrimSuffix(e.Message, RolledBack) + "; it ran outside a transaction, so its effects up to then may remain"
 	default: // the server refused it, or says that all of it is done
 	}
 	return e

@@ -199,7 +199,7 @@ func (e *checkRun) judge(m *contract.Migrations) (contract.Verdict, string) {
 	case m.Running != nil: // what is pending or dirty now is its doing
 		return contract.Degraded, "a migration runs since " + m.Running.Since.UTC().Format(time.RFC3339)
 	case m.Dirty && m.Problem == "":
-		return contract.Unhealthy, "a migration broke off at version " + m.Current + ": look at what it has done and repair it"
+		return contract.Unhealthy, "a migration was interrupted at version " + m.Current + ": check its effects and repair it"
 	case m.Dirty:
 		return contract.Unhealthy, m.Problem
 	case m.Problem != "":

@@ -84,7 +84,7 @@ func (d *target) reached(health *contract.Health) Finding {
 	}
 	if health.Verdict == contract.Degraded {
 		f.Grade, f.Text = db.GradeWarning, strings.Join(health.Reasons, "; ")
-		f.Remedy = "runner diagnose " + d.Name + " shows where the time goes"
+		f.Remedy = "runner diagnose " + d.Name + " shows which stage is slow"
 	}
 	return f
 }
@@ -93,7 +93,7 @@ func (d *target) reached(health *contract.Health) Finding {
 func (d *target) refused(part, text string) Finding {
 	text, remedy, found := strings.Cut(text, "; ")
 	if !found {
-		remedy = "runner diagnose " + d.Name + " goes the way to it stage by stage"
+		remedy = "runner diagnose " + d.Name + " tests the path to it stage by stage"
 	}
 	return d.finding(part, db.GradeFault, text, remedy)
 }
@@ -113,7 +113,7 @@ func (d *target) rehearse(ctx context.Context, which string, database db.Databas
 	case d.Config.Ledger.Mode == config.LedgerOff:
 		tell(d.finding(db.PartLedger, db.GradeOK, which+"off", ""))
 	default:
-		tell(d.finding(db.PartLedger, db.GradeOK, which+"the table is there, with the rights to it", ""))
+		tell(d.finding(db.PartLedger, db.GradeOK, which+"the table exists, with the permissions on it", ""))
 	}
 	if advises, ok := database.(interface{ Advice() []string }); ok {
 		for _, advice := range advises.Advice() {
@@ -150,13 +150,13 @@ func migrationFindings(r *migration.Report) []db.Finding {
 	case r.Running != nil:
 		add(db.GradeNote, "", "a migration runs now")
 	case r.Dirty:
-		add(db.GradeFault, "look at what it has done, then runner migrate repair", "a migration broke off at version %s", r.After.Label)
+		add(db.GradeFault, "check its effects, then run runner migrate repair", "a migration was interrupted at version %s", r.After.Label)
 	}
 	if r.Problem != "" {
-		add(db.GradeFault, "look at what it has done, then runner migrate repair", "%s", r.Problem)
+		add(db.GradeFault, "check its effects, then run runner migrate repair", "%s", r.Problem)
 	}
 	for i := range r.Faults {
-		add(db.GradeFault, "runner migrate validate tells all of them", "%s", r.Faults[i].String())
+		add(db.GradeFault, "runner migrate validate lists all of them", "%s", r.Faults[i].String())
 	}
 	if n := len(r.Pending); n > 0 {
 		add(db.GradeWarning, "runner migrate up, a job of kind migration, or migrate_on_start: true", "%d pending, up to version %s", n, r.Latest.Label)

@@ -205,7 +205,7 @@ func (d *target) folder() (files, faults int, _ *Finding) {
 		return 0, 0, &f
 	}
 	text := messageOf(err)
-	remedy := "give the runner's user the right to read the folder"
+	remedy := "allow the runner's user to read the folder"
 	if len(wrong) > 0 {
 		remedy = "mend or rename them: runner migrate validate " + d.Name + " lists all"
 	}

@@ -94,7 +94,7 @@ func (l *natsInspection) rights(ctx context.Context, opts bus.Options) (*denied,
 	})
 	tried, err := bus.ProbePermissions(ctx, opts, append(rights, bus.AccountRight(opts)))
 	if err != nil {
-		l.find(aboutNATS, partRights, db.GradeFault, "the permissions could not be tried: "+err.Error(), "check the server and its log")
+		l.find(aboutNATS, partRights, db.GradeFault, "the permissions could not be tested: "+err.Error(), "check the server and its log")
 		return nil, false
 	}
 	last := len(tried) - 1
@@ -114,7 +114,7 @@ func (l *natsInspection) rights(ctx context.Context, opts bus.Options) (*denied,
 	}
 	switch {
 	case unknown > 0:
-		l.find(aboutNATS, partRights, db.GradeWarning, fmt.Sprintf("the server did not say whether %d of %d subjects are allowed", unknown, last),
+		l.find(aboutNATS, partRights, db.GradeWarning, fmt.Sprintf("the server did not report whether %d of %d subjects are allowed", unknown, last),
 			"look for refusals in the runner's log (nats_denied) once it runs")
 	case len(out.needed) == 0:
 		l.find(aboutNATS, partRights, db.GradeOK, fmt.Sprintf("all of %d subjects are allowed", last-len(out.creating)), "")
@@ -144,7 +144,7 @@ func (l *natsInspection) subscriptions(ctx context.Context, opts bus.Options) {
 	enough, err := bus.TrySubscriptions(ctx, opts, wanted)
 	switch {
 	case err != nil:
-		l.find(aboutNATS, partRights, db.GradeFault, "the number of subscriptions could not be tried: "+err.Error(), "check the server and its log")
+		l.find(aboutNATS, partRights, db.GradeFault, "the number of subscriptions could not be tested: "+err.Error(), "check the server and its log")
 	case !enough:
 		l.find(aboutNATS, partRights, db.GradeFault, fmt.Sprintf("the server allows fewer than the %d subscriptions that the runner holds", wanted),
 			"raise max_subscriptions of the server, or the account's limit")
@@ -166,7 +166,7 @@ func (l *natsInspection) account(ctx context.Context, conn *bus.Conn, d *denied)
 	l.find(aboutNATS, partAccount, db.GradeOK, fmt.Sprintf("JetStream: %d streams of %s, %d MiB of %s", tier.Streams, limitText(int64(tier.Limits.MaxStreams), ""),
 		tier.Bytes>>20, limitText(tier.Limits.MaxBytes>>20, " MiB")), "")
 	if most := tier.Limits.MaxBytes; most > 0 && tier.Bytes > most/10*9 {
-		l.find(aboutNATS, partAccount, db.GradeWarning, "more than nine tenths of the account's room are taken", "raise the account's limit, or lower those of topology.*")
+		l.find(aboutNATS, partAccount, db.GradeWarning, "the account's storage is more than 90 percent full", "raise the account's limit, or lower those of topology.*")
 	}
 	return a
 }
@@ -190,7 +190,7 @@ func (l *natsInspection) blind(d *denied) bool {
 
 func (l *natsInspection) topology(ctx context.Context, conn *bus.Conn, d *denied, account *bus.Account) {
 	if l.blind(d) {
-		l.find(aboutTopology, partStreams, db.GradeFault, "streams and consumers could not be looked at: a right is missing", "allow it, see above")
+		l.find(aboutTopology, partStreams, db.GradeFault, "streams and consumers could not be read: a permission is missing", "allow it, see above")
 		return
 	}
 	differences, err := bus.Diff(ctx, conn, manager.Topology(l.cfg))
@@ -226,18 +226,18 @@ func (l *natsInspection) topology(ctx context.Context, conn *bus.Conn, d *denied
 func (l *natsInspection) creatable(ctx context.Context, conn *bus.Conn, account *bus.Account) {
 	found, err := bus.FindObstacles(ctx, conn, manager.Topology(l.cfg), account)
 	if err != nil {
-		l.find(aboutTopology, partStreams, db.GradeFault, "whether what is missing can be created could not be asked: "+err.Error(), "check the server and its log")
+		l.find(aboutTopology, partStreams, db.GradeFault, "the missing streams and consumers could not be tested:  "+err.Error(), "check the server and its log")
 		return
 	}
 	for i := range found.Obstacles {
 		l.find(aboutTopology, partStreams, db.GradeFault, found.Obstacles[i].String(), found.Obstacles[i].Remedy)
 	}
 	if account == nil {
-		l.find(aboutTopology, partAccount, db.GradeNote, "the account's limits of streams and consumers could not be seen", "allow "+bus.AccountRight(manager.BusOptions(l.cfg, nil)).Subject+" to know before a runner starts")
+		l.find(aboutTopology, partAccount, db.GradeNote, "the account's limits of streams and consumers could not be read", "allow "+bus.AccountRight(manager.BusOptions(l.cfg, nil)).Subject+" to know before a runner starts")
 	}
 	if wanted := l.cfg.Topology.Replicas; found.Clustered && found.Servers > 0 && found.Servers < wanted {
-		l.find(aboutTopology, partStreams, db.GradeWarning, fmt.Sprintf("the cluster tells clients of %d servers, and each stream shall have %d copies", found.Servers, wanted),
-			"start as many servers, or lower topology.replicas")
+		l.find(aboutTopology, partStreams, db.GradeWarning, fmt.Sprintf("the cluster has %d servers, but each stream needs %d replicas", found.Servers, wanted),
+			"start more servers, or lower topology.replicas")
 	}
 	if found.Clustered && len(found.Obstacles) == 0 {
 		l.find(aboutTopology, partStreams, db.GradeNote, fmt.Sprintf("whether %d servers of the cluster have room for the streams shows when a runner creates them", l.cfg.Topology.Replicas),

@@ -13,7 +13,7 @@ import (
 func resultError(e *db.Error) *ResultError {
 	message := e.Message
 	if e.Class == db.ClassUnknown { // the ledger has told since that it did not commit
-		message = "the connection to the database was lost while it committed; nothing is committed"
+		message = "the connection was lost during COMMIT; nothing is committed"
 	}
 	if e.Statement > 0 {
 		message = fmt.Sprintf("statements[%d]: %s", e.Statement, message)
@@ -29,7 +29,7 @@ func resultError(e *db.Error) *ResultError {
 func ownDoingError(e *db.Error) *db.Error {
 	own := *e
 	own.Class, own.Code = db.ClassPermanent, db.CodeDatabase
-	own.Message += "; the database answers others meanwhile, so the job's own statements are the cause"
+	own.Message += "; the database responds to other calls, so the job's own statements are the cause"
 	return &own
 }
 
@@ -38,69 +38,69 @@ func rejectionError(rej *Rejection) *ResultError {
 }
 
 func expiredError() *ResultError {
-	return &ResultError{Code: CodeExpired, Message: "the time after which this job must not be begun was over", Retryable: true}
+	return &ResultError{Code: CodeExpired, Message: "the job expired before it started", Retryable: true}
 }
 
 func canceledError() *ResultError {
-	return &ResultError{Code: CodeCanceled, Message: "somebody asked for the end of this job; nothing of it took effect"}
+	return &ResultError{Code: CodeCanceled, Message: "the job was cancelled; nothing took effect"}
 }
 
 func stoppedError() *ResultError {
 	return &ResultError{
 		Code:    CodeOutcomeUnknown,
-		Message: "somebody asked for the end of this job while it ran; what it had done by then stays, as this result tells",
+		Message: "the job was cancelled while it ran; the effects listed in this result remain",
 	}
 }
 
 func unknownError() *ResultError {
 	return &ResultError{
 		Code:    CodeOutcomeUnknown,
-		Message: "an earlier execution of this job may have taken effect, and nothing on record says whether it did",
+		Message: "an earlier execution may have taken effect; no record shows whether it did",
 	}
 }
 
 // haltedError is of a statement that the server has stopped, because somebody asked for its end or the runner had to go.
 func haltedError(e *db.Error, asked bool) *ResultError {
-	why := "the runner had to end while the statement ran"
+	why := "the runner stopped while the statement ran"
 	if asked {
-		why = "somebody asked for the end of this job while its statement ran"
+		why = "the job was cancelled while its statement ran"
 	}
 	return &ResultError{
 		Code: CodeCanceled, EngineCode: e.EngineCode, Retryable: true,
-		Message: why + ", and the server has stopped it; what it had done until then may remain",
+		Message: why + "; the server stopped the statement; its effects up to then may remain",
 	}
 }
 
 func tooManyDeliveriesError(n uint64) *ResultError {
 	return &ResultError{
 		Code:    CodeTooManyDeliveries,
-		Message: fmt.Sprintf("the job was delivered %d times without coming to an end; its runners may have died of it", n),
+		Message: fmt.Sprintf("the job was delivered %d times without finishing; it may crash its runners", n),
 	}
 }
 
 func reusedError(id string) *ResultError {
 	return &ResultError{
 		Code:    CodeIDReused,
-		Message: fmt.Sprintf("the id %s belongs to another request; nothing was done; publish this job under an id of its own", id),
+		Message: fmt.Sprintf("the id %s belongs to a different request; nothing ran; use a new id", id),
 	}
 }
 
 func resultTakenError(id, derived string) *ResultError {
 	return &ResultError{
 		Code: CodeResultTaken,
-		Message: fmt.Sprintf("the job has ended as its status says, but the id %s has the result of another job; this result is stored under %s",
+		Message: fmt.Sprintf("the job finished with this status, but the id %s has the result of another job; this result is stored under %s",
 			id, derived),
 	}
 }
 
 func internalError() *ResultError {
-	return &ResultError{Code: CodeInternal, Message: "the runner failed while it ran this job; its operators find the cause in the log"}
+	return &ResultError{Code: CodeInternal, Message: "internal error; see the runner's log"}
 }
 
 func lostRowsError(have, limit int) *ResultError {
 	return &ResultError{
 		Code: db.CodeResultTooLarge,
-		Message: fmt.Sprintf("the job ended as its status says; its answer has %d bytes and the server takes %d since its "+
+		Message: fmt.Sprintf("the job finished with this status; its answer has %d bytes and the server accepts %d since its "+
 			"max_payload was lowered; the ledger has the whole answer", have, limit),
 	}
 }

@@ -19,8 +19,8 @@ func (e *Executor) Canceled(d *Delivery) bool {
 
 // errCanceled and errExpired say why a job is not to be begun, or not once more.
 var (
-	errCanceled = errors.New("the end of the job was asked for")
-	errExpired  = errors.New("the job expired before it was begun")
+	errCanceled = errors.New("the job was cancelled")
+	errExpired  = errors.New("the job expired before it started")
 )
 
 // preempted says why the job is not to be begun any more; nil: it may begin.

@@ -77,7 +77,7 @@ func (empty) HasResult(context.Context, string) (bool, error)      { return fals
 // goldenChecker finds one thing of each check.
 func goldenChecker() *health.Checker {
 	p := well()
-	p.vitals.ReadOnly = "the server is a standby and takes no writes"
+	p.vitals.ReadOnly = "the server is a standby and accepts no writes"
 	p.vitals.Role = db.RoleStandby
 	p.stats.InUse, p.stats.Waiting, p.stats.LongestWait = 4, 7, 45*time.Second
 	return health.NewChecker(health.Options{
@@ -145,7 +145,7 @@ func TestVerdicts(t *testing.T) {
 			options: func(o *health.Options) {
 				o.Migrations, o.IgnorePending = &schema{status: contract.Migrations{Current: "8", Dirty: true}}, true
 			},
-			want: contract.Unhealthy, reasons: []string{"migrations: a migration broke off at version 8: look at what it has done and repair it"},
+			want: contract.Unhealthy, reasons: []string{"migrations: a migration was interrupted at version 8: check its effects and repair it"},
 		},
 		"dirty, and it is known why": {
 			options: func(o *health.Options) {

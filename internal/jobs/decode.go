@@ -261,7 +261,7 @@ func (d *Decoder) checkEffect(r *reader, effect Effect, k *kind) {
 	switch {
 	case effect == "" && r.twice>>keyEffect&1 == 1: // told already
 	case effect == "":
-		r.reject(at, CodeEffectNotAllowed, "jobs of kind "+k.name+" have one of: "+joinEffects(k.effects)+r.hintNull(at))
+		r.reject(at, CodeEffectNotAllowed, "jobs of kind "+k.name+" accept one of: "+joinEffects(k.effects)+r.hintNull(at))
 	case p.AllowsEffect(effect):
 	case !p.Ledger && (effect == ExactlyOnce || effect == AtMostOnce):
 		r.rejectBelow(0, "effect", CodeEffectNotAllowed,

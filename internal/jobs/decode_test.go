@@ -43,10 +43,10 @@ func TestFaults(t *testing.T) {
 		{"empty", q, ``, []found{{"", CodeInvalidJSON}}, "empty"},
 		{"blank", q, " \n", []found{{"", CodeInvalidJSON}}, "empty"},
 		{"no object", q, `[1]`, []found{{"", CodeInvalidJSON}}, "one JSON object"},
-		{"cut", q, `{"sql":"SELECT 1"`, []found{{"", CodeInvalidJSON}}, "ends in the middle (line 1, byte 18)"},
+		{"cut", q, `{"sql":"SELECT 1"`, []found{{"", CodeInvalidJSON}}, "is incomplete (line 1, byte 18)"},
 		{"cut in a key", tx, `{"statements":[{},{"sql":tru`, []found{{"statements[1].sql", CodeInvalidJSON}}, "line 1"},
-		{"trailing data", q, `{"sql":"SELECT 1"} {}`, []found{{"", CodeInvalidJSON}}, "nothing behind it"},
-		{"trailing brace", q, `{"sql":"SELECT 1"}}`, []found{{"", CodeInvalidJSON}}, "nothing behind it"},
+		{"trailing data", q, `{"sql":"SELECT 1"} {}`, []found{{"", CodeInvalidJSON}}, "nothing after it"},
+		{"trailing brace", q, `{"sql":"SELECT 1"}}`, []found{{"", CodeInvalidJSON}}, "nothing after it"},
 		{"byte order mark", q, "\xEF\xBB\xBF{}", []found{{"", CodeInvalidJSON}}, "byte order mark"},
 		{"single quotes", q, `{'sql':1}`, []found{{"", CodeInvalidJSON}}, "double quotes"},
 		{"last comma", q, "{\n\"sql\":\"SELECT 1\",}", []found{{"", CodeInvalidJSON}}, "line 2, byte 18"},
@@ -132,7 +132,7 @@ func TestFaults(t *testing.T) {
 		{"labels too long together", q, `{"labels":{` + many(32, strings.Repeat("x", 512)) + `},"sql":"SELECT 1"}`, []found{{"labels", CodeInvalidValue}}, "16 KiB"},
 		{"too many labels", q, `{"labels":{` + many(33, "") + `},"sql":"SELECT 1"}`, []found{{"labels", CodeInvalidValue}}, "32"},
 
-		{"effect of another kind", q, `{"effect":"exactly_once","sql":"SELECT 1"}`, []found{{"effect", CodeEffectNotAllowed}}, "have one of: read_only"},
+		{"effect of another kind", q, `{"effect":"exactly_once","sql":"SELECT 1"}`, []found{{"effect", CodeEffectNotAllowed}}, "accept one of: read_only"},
 		{"unknown effect", tx, `{"effect":"twice","statements":[{"sql":"DELETE FROM a"}]}`, []found{{"effect", CodeEffectNotAllowed}}, "exactly_once or at_least_once"},
 		{"effect twice", tx, `{"effect":"at_least_once","effect":"exactly_once","statements":[{"sql":"DELETE FROM a"}]}`, []found{{"effect", CodeDuplicateKey}}, "once"},
 

@@ -145,7 +145,7 @@ func (r *run) awaitRow() Outcome {
 	if r.effect == AtMostOnce {
 		return Outcome{Action: Undecided}
 	}
-	e := db.Errorf(db.ClassAlreadyRecorded, db.CodeUnique, "the ledger took no row of this job, as if it had one, and it has none")
+	e := db.Errorf(db.ClassAlreadyRecorded, db.CodeUnique, "the ledger rejected the job's row as a duplicate, but has no such row")
 	r.d.suspicion = e
 	return Outcome{Action: AwaitDatabase, Reason: e, Suspect: true}
 }

@@ -66,7 +66,7 @@ func (r *reader) envelope(job *Job, in *Delivery, p *Policy) {
 
 func (r *reader) version(at int) {
 	if r.Kind(at) != jsontext.Number || r.Raw(at) != "1" {
-		r.reject(at, CodeVersion, "only version 1 of the contract is known here: write 1, or leave the key out")
+		r.reject(at, CodeVersion, "unsupported version of the contract: write 1, or leave the key out")
 	}
 }
 
@@ -165,7 +165,7 @@ func (r *reader) labels(at int) map[string]string {
 	for key := at + 1; key < r.After(at); key = r.After(key + 1) {
 		name, value := r.label(key)
 		if _, there := labels[name]; there {
-			r.reject(key, CodeDuplicateKey, "this label is there more than once: write it once")
+			r.reject(key, CodeDuplicateKey, "duplicate label: write it once")
 		}
 		labels[name] = value
 		size += len(name) + len(value)

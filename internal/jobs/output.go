@@ -40,7 +40,7 @@ func (r *reader) output(job *Job, p *Policy) {
 		job.Output.Mode = OutputInline
 		for _, key := range []int{keyOutput, keyFormat, keyCompression} {
 			if at := r.top[key]; at != 0 {
-				r.reject(at, CodeInvalidValue, "jobs of kind "+job.Kind+" return no rows that could go elsewhere: leave the key out")
+				r.reject(at, CodeInvalidValue, "jobs of kind "+job.Kind+" return no rows to offload: leave the key out")
 			}
 		}
 		return
@@ -58,7 +58,7 @@ func (r *reader) output(job *Job, p *Policy) {
 	case p.Output.Off:
 		r.reject(mode, CodeInvalidValue, `this database's rows stay in its results: write "auto" or "inline"`)
 	case job.ReplyOnly:
-		r.reject(mode, CodeInvalidValue, `rows outside of the result need a stored result: leave the key "answer" out`)
+		r.reject(mode, CodeInvalidValue, `offloaded rows need a stored result: leave the key "answer" out`)
 	}
 }
 

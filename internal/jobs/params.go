@@ -41,7 +41,7 @@ func (r *reader) namedParams(at int) map[string]db.Value {
 	for key := at + 1; key < r.After(at); key = r.After(key + 1) {
 		name := r.Str(key)
 		if _, there := named[name]; there {
-			r.reject(key, CodeDuplicateKey, "this parameter is there more than once: write it once")
+			r.reject(key, CodeDuplicateKey, "duplicate parameter: write it once")
 		}
 		named[name] = r.param(key + 1)
 	}

@@ -77,7 +77,7 @@ func (r *reader) members(object int, keys []string, found []int) (twice uint32) 
 			r.reject(key, CodeUnknownKey, r.unknownKey(r.Str(key), keys))
 		case found[i] != 0:
 			twice |= 1 << i
-			r.reject(key, CodeDuplicateKey, "this key is there more than once: write it once")
+			r.reject(key, CodeDuplicateKey, "duplicate key: write it once")
 		default:
 			found[i] = key + 1
 		}

@@ -158,7 +158,7 @@ func (l *Lexer) atEnd() Token {
 	case l.Depth == 0:
 		return l.bad(l.pos, Invalid, "the body is empty: write one JSON object")
 	default:
-		return l.bad(l.pos, Invalid, "the JSON text ends in the middle")
+		return l.bad(l.pos, Invalid, "the JSON text is incomplete")
 	}
 }
 
@@ -166,7 +166,7 @@ func (l *Lexer) atEnd() Token {
 func (l *Lexer) behind(c byte) Token {
 	switch {
 	case l.Depth == 0:
-		return l.bad(l.pos, Invalid, "text follows the JSON object: write one object and nothing behind it")
+		return l.bad(l.pos, Invalid, "text follows the JSON object: write one object and nothing after it")
 	case l.inObject() && c == '}', !l.inObject() && c == ']':
 		return l.close()
 	case l.inObject():
@@ -185,7 +185,7 @@ func (l *Lexer) key(c byte) Token {
 		return t
 	}
 	if c, ok := l.skipBlanks(); !ok || c != ':' {
-		return l.bad(l.pos, Invalid, "a colon is missing behind a key")
+		return l.bad(l.pos, Invalid, "a colon is missing after a key")
 	}
 	l.pos++
 	l.state = wantValue
@@ -215,7 +215,7 @@ func (l *Lexer) value(c byte) Token {
 		return l.number()
 	}
 	if l.pos == 0 && bytes.HasPrefix(l.src, []byte("\xEF\xBB\xBF")) {
-		return l.bad(l.pos, Invalid, "the body begins with a byte order mark: write plain UTF-8")
+		return l.bad(l.pos, Invalid, "the body starts with a byte order mark: write plain UTF-8")
 	}
 	return l.bad(l.pos, Invalid, "a JSON value is missing")
 }

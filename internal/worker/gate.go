@@ -200,7 +200,7 @@ func (g *Gate) hold(reason error) {
 		g.change()
 	}
 	if was == nil || was.Error() != reason.Error() {
-		g.opts.Logger.Warn("database does not answer: its jobs wait", zap.Error(reason))
+		g.opts.Logger.Warn("database unreachable; its jobs wait", zap.Error(reason))
 	}
 }
 
@@ -211,7 +211,7 @@ func (g *Gate) reach() {
 	if g.unreachable == nil {
 		return
 	}
-	g.opts.Logger.Info("database answers: its jobs run", zap.Duration("after", time.Since(g.since)))
+	g.opts.Logger.Info("database reachable; its jobs run", zap.Duration("after", time.Since(g.since)))
 	g.unreachable = nil
 	g.change()
 }
@@ -223,7 +223,7 @@ func (g *Gate) enterFull() {
 	g.noRoom++
 	if g.noRoom == 1 {
 		g.noRoomSince = time.Now()
-		g.opts.Logger.Error("results stream is full: intake of this database has stopped",
+		g.opts.Logger.Error("results stream full; intake stopped",
 			zap.String("remedy", "raise results.max_count or results.max_bytes, or lower results.min_age"))
 		g.change()
 	}
@@ -235,7 +235,7 @@ func (g *Gate) leaveFull() {
 	defer g.mu.Unlock()
 	g.noRoom--
 	if g.noRoom == 0 {
-		g.opts.Logger.Warn("results stream has room again", zap.Duration("after", time.Since(g.noRoomSince)))
+		g.opts.Logger.Warn("results stream has space again", zap.Duration("after", time.Since(g.noRoomSince)))
 		g.change()
 	}
 }

@@ -93,7 +93,7 @@ func (l *Lane) extend(ctx context.Context, h *inFlight, deadline time.Time) {
 func (l *Lane) loseLease(h *inFlight) {
 	h.lost = true
 	l.counters.leasesLost.Add(1)
-	l.log.Warn("lease lost: no extension was confirmed in time",
+	l.log.Warn("lease lost",
 		append(l.about(h, ""), zap.Bool("begun", h.begun > 0), zap.Duration("ack_wait", l.opts.AckWait))...)
 	if h.stage == running && h.survivesLeaseLoss {
 		return

@@ -152,7 +152,7 @@ func (l *Lane) runIntake(work, intake, last context.Context) {
 			continue
 		}
 		l.counters.intakeFailed(err)
-		l.log.Error("intake ended by itself; it is run again", zap.Error(err))
+		l.log.Error("intake stopped unexpectedly; restarting it", zap.Error(err))
 		if time.Since(started) > intakePauseLimit {
 			pause.reset()
 		}
@@ -190,7 +190,7 @@ func (l *Lane) take(work, last context.Context, d jobs.Delivery, m Message) {
 	case toNewOne:
 		l.workers.Go(func() { l.work(work, last, h) })
 	case refused:
-		l.log.Error("a message came without a slot for it", zap.Uint64("sequence", d.Sequence))
+		l.log.Error("message without a free slot", zap.Uint64("sequence", d.Sequence))
 		l.requeue(h, between(minRequeueDelay, maxRequeueDelay), EndNoSlot, waiting)
 	}
 }

@@ -83,7 +83,7 @@ func (l *Lane) hold(ctx context.Context, h *inFlight, out *jobs.Outcome) jobs.Ac
 	if reason == nil {
 		reason = errNoReason
 	}
-	l.log.Warn("the database answers a probe, although not this job", append(l.about(h, out.JobID), zap.Bool("began", out.Suspect), zap.Error(reason))...)
+	l.log.Warn("database unavailable to this job but answers probes", append(l.about(h, out.JobID), zap.Bool("began", out.Suspect), zap.Error(reason))...)
 	if out.Suspect {
 		h.delivery.Refuted++
 	}
@@ -143,7 +143,7 @@ func (l *Lane) guard(h *inFlight) {
 		return
 	}
 	l.counters.panics.Add(1)
-	l.log.Error("panic while a job was run; it is handed back",
+	l.log.Error("panic in a job; requeuing it",
 		append(l.about(h, ""), panicType(p), zap.Strings("stack", frames()))...)
 	l.requeue(h, between(minRequeueDelay, maxRequeueDelay), EndPanic, waiting, running, settling)
 }

@@ -92,7 +92,7 @@ func (l *Lane) store(ctx context.Context, h *inFlight, out jobs.Outcome) (jobs.O
 		switch {
 		case err != nil && !complained:
 			complained = true
-			l.log.Warn("result not stored yet", append(l.about(h, out.JobID), zap.Error(err))...)
+			l.log.Warn("result not stored; retrying", append(l.about(h, out.JobID), zap.Error(err))...)
 		case err == nil && verdict == Stored:
 			return out, nil
 		case err == nil && verdict == Full && !full:
@@ -150,7 +150,7 @@ func (l *Lane) storeDeadLetter(ctx context.Context, h *inFlight, out *jobs.Outco
 		}
 		if attempt == letterAttempts {
 			l.counters.lettersLost.Add(1)
-			l.log.Error("dead letter given up; the stored result has the answer", append(l.about(h, out.JobID),
+			l.log.Error("dead letter not stored; the stored result has the answer", append(l.about(h, out.JobID),
 				zap.String("reason", out.DeadLetter.Reason), zap.String("result_id", out.DeadLetter.ResultID), zap.Error(err))...)
 			out.DeadLetter = nil
 			return nil
@@ -174,7 +174,7 @@ func (l *Lane) acknowledge(ctx context.Context, h *inFlight, out *jobs.Outcome) 
 		err = l.ackConfirmed(ctx, h.message)
 	}
 	if err != nil {
-		l.log.Warn("acknowledgement not confirmed; a redelivery gets the stored result",
+		l.log.Warn("ack not confirmed; a redelivery returns the stored result",
 			append(l.about(h, out.JobID), zap.Error(err))...)
 	}
 	l.settled(h, out)
@@ -219,7 +219,7 @@ func (l *Lane) requeue(h *inFlight, delay time.Duration, end Disposition, from .
 		return
 	}
 	if err := h.message.Nak(delay); err != nil {
-		l.log.Warn("message not handed back; its lease runs out", append(l.about(h, ""), zap.Error(err))...)
+		l.log.Warn("NAK failed; redelivery after ack_wait", append(l.about(h, ""), zap.Error(err))...)
 	}
 	l.ended(h, end, nil)
 }

@@ -85,7 +85,7 @@ func (s *Sweeper) Run(ctx context.Context) error {
 			break
 		}
 		if err := s.Sweep(ctx); err != nil && ctx.Err() == nil {
-			s.log.Warn("ledger not swept; it is tried again", zap.Duration("after", s.opts.Interval), zap.Error(err))
+			s.log.Warn("ledger cleanup failed; retrying", zap.Duration("after", s.opts.Interval), zap.Error(err))
 		}
 	}
 	return nil

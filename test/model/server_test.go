@@ -134,7 +134,7 @@ func (l *link) cut(c *session, to *error, class db.Class, rest *leftover) option
 
 // gone is the error of a call whose caller does not wait any more.
 func gone(err error) error {
-	return db.Errorf(db.ClassCanceled, db.CodeCanceled, "the work was given up").Because(err)
+	return db.Errorf(db.ClassCanceled, db.CodeCanceled, "the job was stopped").Because(err)
 }
 
 // connect waits for a connection and for the word of its caller.

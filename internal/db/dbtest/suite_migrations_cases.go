@@ -259,7 +259,7 @@ func (w *migrationWorld) stepwiseFailure() {
 	require.Contains(t, report.Problem, "statement 1 is applied, statement 2")
 	require.Contains(t, report.Problem, "repair with target 3")
 	_, e = w.refuses(migration.CodeDirty, migration.Up, "")
-	require.Contains(t, e.Message, "V3__alone.sql did not come to its end")
+	require.Contains(t, e.Message, "V3__alone.sql was interrupted")
 	w.exec("DELETE FROM item WHERE id = 3")
 	repaired := w.does(migration.Repair, "2")
 	require.Contains(t, repaired.Notes[0], "V3__alone.sql")
@@ -464,6 +464,6 @@ func (w *migrationWorld) passed() {
 	require.Equal(t, "2", again.Before.Label)
 	w.does(migration.Up, "")
 	_, e := w.refusesAs(migration.CodePassed, down)
-	require.Contains(t, e.Message, "others have migrated")
+	require.Contains(t, e.Message, "other jobs have migrated")
 	require.Equal(t, "2", w.stored())
 }

@@ -62,7 +62,7 @@ func postgresForeign(d *Dialect, script string, parts []Part) string {
 const (
 	// InsteadOfCopy is what to do without COPY … FROM STDIN.
 	InsteadOfCopy = "write the rows as INSERT statements (pg_dump --inserts does), or load them by a job with params_from"
-	copyToStdout  = "COPY … TO STDOUT: nobody reads its rows here; remove it"
+	copyToStdout  = "COPY … TO STDOUT: no client reads its rows; remove it"
 )
 
 // copies says what is wrong with a COPY between the server and a client; "" for any other statement.
@@ -73,7 +73,7 @@ func copies(part *Part) string {
 	for i := 1; i < len(part.Words); i++ {
 		switch part.Words[i-1] + " " + part.Words[i] {
 		case "FROM STDIN":
-			return "COPY … FROM STDIN: nobody sends its rows here; " + InsteadOfCopy
+			return "COPY … FROM STDIN: no client sends its rows; " + InsteadOfCopy
 		case "TO STDOUT":
 			return copyToStdout
 		}

@@ -40,7 +40,7 @@ func SQLServer() *Dialect {
 		Foreign:          sqlserverForeign,
 		Kind:             sqlserverType,
 		NonTransactional: sqlserverNonTransactional,
-		PartialEffects:   func([]string) string { return "what its batch had done before" },
+		PartialEffects:   func([]string) string { return "the earlier effects of its batch" },
 		Batches:          true,
 		Snapshot:         true,
 		Transact:         true,

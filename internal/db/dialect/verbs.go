@@ -31,8 +31,8 @@ func (s *shaper) faults() []Fault {
 			out = append(out, Fault{Path: pathSQL, Code: code, Message: message})
 		}
 	}
-	add(s.count == 0, CodeSyntax, "there is no statement in it")
-	add(s.count > 1, CodeMultipleStatements, "one statement is expected, more stand behind a semicolon")
+	add(s.count == 0, CodeSyntax, "the text has no statement")
+	add(s.count > 1, CodeMultipleStatements, "one statement is expected, but more follow a semicolon")
 	verb := s.shape.begins(s.d.TransactionVerb)
 	if verb == "" {
 		verb = s.controls

@@ -37,7 +37,7 @@ func CheckConnectionString(text string, urls ...string) error {
 		}
 	}
 	if strings.EqualFold(m[1], "jdbc") {
-		return errors.New("the connection string begins with jdbc:, which only Java's drivers read; write the engine's own form")
+		return errors.New("the connection string starts with jdbc:, which only Java drivers accept; write the engine's own form")
 	}
 	return fmt.Errorf("the connection string is a URL of another kind; it may begin with %s", strings.Join(urls, " or "))
 }
@@ -45,7 +45,7 @@ func CheckConnectionString(text string, urls ...string) error {
 // unseen says which character of a text nobody sees; empty: none.
 func unseen(text string) string {
 	if !utf8.ValidString(text) {
-		return "is not UTF-8; write it anew"
+		return "is not UTF-8; write it again"
 	}
 	for _, r := range text {
 		switch {
@@ -54,18 +54,18 @@ func unseen(text string) string {
 		case r == '\uFEFF':
 			return "has a byte order mark (U+FEFF); save it without one"
 		case r != ' ' && (unicode.IsControl(r) || unicode.IsSpace(r) || unicode.Is(unicode.Cf, r)):
-			return fmt.Sprintf("has a character that is not seen (%U); remove it", r)
+			return fmt.Sprintf("has an invisible character (%U); remove it", r)
 		}
 	}
 	if text != strings.TrimSpace(text) {
-		return "begins or ends with a blank; remove it"
+		return "starts or ends with a blank; remove it"
 	}
 	return ""
 }
 
 // NoConnectionString says that there is none, and of which form it is.
 func NoConnectionString(form string) error {
-	return errors.New("there is no connection string: " + form)
+	return errors.New("the connection string is missing: " + form)
 }
 
 // UnreadConnectionString says that a driver cannot read one, and of which form it is. The driver's text quotes parts of it.

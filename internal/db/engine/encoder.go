@@ -101,7 +101,7 @@ func (e *RowEncoder) Start(columns []db.Column) error {
 	}
 	if name, twice := duplicate(columns); twice {
 		return db.Errorf(db.ClassPermanent, db.CodeDuplicateColumn,
-			"two columns are named %s: give one of them another name with AS, or ask for row_format arrays",
+			"two columns are named %s: rename one with AS, or ask for row_format arrays",
 			strconv.Quote(name))
 	}
 	e.encodeKeys()

@@ -15,7 +15,7 @@ import (
 // Texts of conditions that each engine's server names by a code of its own.
 const (
 	LockNotFree      = "a lock was not free within the time limit"
-	TransactionEnded = "the transaction was ended by the job's own doing"
+	TransactionEnded = "the job's own statements ended the transaction"
 	ShuttingDown     = "the server is shutting down"
 )
 
@@ -27,17 +27,17 @@ const (
 
 // GivenUp is the end of work in a transaction that nobody wants any more.
 func GivenUp(cause error) *db.Error {
-	return db.Errorf(db.ClassCanceled, db.CodeCanceled, "the work was given up"+db.RolledBack).Because(cause)
+	return db.Errorf(db.ClassCanceled, db.CodeCanceled, "the job was stopped"+db.RolledBack).Because(cause)
 }
 
 // TimeOver is the end of work in a transaction at the call's time limit.
 func TimeOver() *db.Error {
-	return db.Errorf(db.ClassTimeout, db.CodeTimeout, "the job's time limit is over"+db.RolledBack).Because(context.DeadlineExceeded)
+	return db.Errorf(db.ClassTimeout, db.CodeTimeout, "the job reached its time limit"+db.RolledBack).Because(context.DeadlineExceeded)
 }
 
 // WaitGivenUp is the end of a wait for a connection whose context has ended.
 func WaitGivenUp(ctx context.Context) *db.Error {
-	return db.Errorf(db.ClassCanceled, db.CodeCanceled, "the work was given up while it waited for a connection").Because(context.Cause(ctx))
+	return db.Errorf(db.ClassCanceled, db.CodeCanceled, "the job was stopped while waiting for a connection").Because(context.Cause(ctx))
 }
 
 // Closed is what a closed pool refuses with.
@@ -61,7 +61,7 @@ func Unfit(database, format string, args ...any) *db.Error {
 // CheckNotConnected is why a check has no connection: its context's end, or what the engine says of the driver's error.
 func CheckNotConnected(ctx context.Context, err error, explain func(error) *db.Error) *db.Error {
 	if ctx.Err() != nil {
-		return db.Errorf(db.ClassCanceled, db.CodeCanceled, "given up while connecting").Because(context.Cause(ctx))
+		return db.Errorf(db.ClassCanceled, db.CodeCanceled, "stopped while connecting").Because(context.Cause(ctx))
 	}
 	return explain(err)
 }
@@ -69,18 +69,18 @@ func CheckNotConnected(ctx context.Context, err error, explain func(error) *db.E
 // CheckFailed is why a check's query was not answered.
 func CheckFailed(ctx context.Context, database string, err error, explain func(error) *db.Error) *db.Error {
 	if ctx.Err() != nil {
-		return db.Errorf(db.ClassCanceled, db.CodeCanceled, "given up while the server was asked").Because(context.Cause(ctx))
+		return db.Errorf(db.ClassCanceled, db.CodeCanceled, "stopped while querying the server").Because(context.Cause(ctx))
 	}
 	if e := explain(err); e.EngineCode != "" {
 		return e
 	}
-	return db.Errorf(db.ClassUnavailable, db.CodeUnavailable, "database %s took the connection and did not answer a query over it", database)
+	return db.Errorf(db.ClassUnavailable, db.CodeUnavailable, "database %s accepted the connection but did not answer a query", database)
 }
 
 // UnknownCommit is the end of a transaction whose COMMIT was sent and not answered.
 func UnknownCommit(cause error) *db.Error {
 	return db.Errorf(db.ClassUnknown, db.CodeConnectionLost,
-		"the connection to the database was lost while it committed: whether it did is not known").Because(cause)
+		"the connection was lost during COMMIT; it may have committed").Because(cause)
 }
 
 // NotEncoded makes an error of the encoder one of ours, unless it is one.

@@ -31,7 +31,7 @@ func AlreadyRecorded() *db.Error {
 
 // OtherEnd is what the end of a job is refused with of which another end is on record.
 func OtherEnd() *db.Error {
-	return db.Errorf(db.ClassAlreadyRecorded, db.CodeUnique, "another end of this job is on record")
+	return db.Errorf(db.ClassAlreadyRecorded, db.CodeUnique, "another outcome of this job is recorded")
 }
 
 // Executing says that another session has the job's lock.
@@ -65,7 +65,7 @@ func VerifyLedger(database string, mode db.LedgerMode, want [][2]string, missing
 	}
 	if len(there) == 0 {
 		if mode != db.LedgerManage {
-			return Unfit(database, LedgerTable+" is %s; `runner ledger ddl` prints what creates it", missing)
+			return Unfit(database, LedgerTable+" is %s; `runner ledger ddl` prints the statements that create it", missing)
 		}
 		if err := look.Create(); err != nil {
 			return err
@@ -76,7 +76,7 @@ func VerifyLedger(database string, mode db.LedgerMode, want [][2]string, missing
 	}
 	for _, column := range want {
 		if !slices.Contains(there, column) {
-			return Unfit(database, LedgerTable+" has no column %s of type %s; `runner ledger ddl` prints how it must be", column[0], column[1])
+			return Unfit(database, LedgerTable+" has no column %s of type %s; `runner ledger ddl` prints the expected table", column[0], column[1])
 		}
 	}
 	switch fenced, err := look.HasKey(); {
@@ -84,11 +84,11 @@ func VerifyLedger(database string, mode db.LedgerMode, want [][2]string, missing
 		return err
 	case !fenced:
 		return Unfit(database, LedgerTable+" has no primary key (namespace, database_name, job_id), "+
-			"without which an effect could happen twice; `runner ledger ddl` prints how it must be")
+			"without which an effect could happen twice; `runner ledger ddl` prints the expected table")
 	}
 	rights, err := look.MissingRights()
 	if err == nil && len(rights) > 0 {
-		return Unfit(database, "the login lacks the right to %s on dbrunner.ledger; grant it", strings.Join(rights, ", "))
+		return Unfit(database, "the login lacks the permission to %s on dbrunner.ledger; grant it", strings.Join(rights, ", "))
 	}
 	return err
 }

@@ -63,7 +63,7 @@ type Stage struct {
 func (f *Findings) Run(ctx context.Context, stages []Stage, over func() bool, remedy string, why func(error) string) {
 	for _, stage := range stages {
 		if err := stage.Run(ctx); err != nil {
-			f.Find(stage.Part, db.GradeNote, remedy, "could not be looked at: %s", why(err))
+			f.Find(stage.Part, db.GradeNote, remedy, "could not be read: %s", why(err))
 		}
 		if over() {
 			return

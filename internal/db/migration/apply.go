@@ -69,7 +69,7 @@ func (r *run) lockLost(ctx context.Context, err error) error {
 	if err != nil {
 		return r.m.explain(ctx, err, nil)
 	}
-	return db.Errorf(db.ClassPermanent, CodeLocked, "the session has lost the lock of migrations: a file must have released it")
+	return db.Errorf(db.ClassPermanent, CodeLocked, "the session lost the migration lock: a file must have released it")
 }
 
 // tell reports where the migration is.
@@ -93,7 +93,7 @@ func (r *run) whole(ctx context.Context, st *step, id int64, p Progress) error {
 	rollback(ctx, r.session, r.m.opts.Engine.SQL().Rollback)
 	if errors.Is(err, ErrEnded) {
 		r.undone(ctx, nil, id, mark{failed, modeStepwise, len(file.Parts), time.Since(p.FileAt)})
-		failure.Message += ": the status tells what to do"
+		failure.Message += "; see the status"
 		return failure
 	}
 	r.undone(ctx, st, id, mark{failed, modeWhole, 0, time.Since(p.FileAt)})
@@ -144,7 +144,7 @@ func (r *run) committing(ctx context.Context, err error) error {
 	e := r.m.explain(ctx, err, nil)
 	if !e.Answered() || e.Class == db.ClassCanceled || e.Class == db.ClassTimeout {
 		return db.Errorf(db.ClassUnknown, db.CodeConnectionLost,
-			"the connection to the database was lost while it committed: whether it did is not known").Because(err)
+			"the connection was lost during COMMIT; it may have committed").Because(err)
 	}
 	return e
 }
@@ -202,7 +202,7 @@ func (r *run) stopped(ctx context.Context, st *step, id int64, p Progress, err e
 	failure := r.at(ctx, err, file, part)
 	if !failure.Answered() {
 		failure.Class = db.ClassPermanent // begun again, it would only find that it has to be repaired
-		failure.Message += "; whether this statement took effect is not known: the status tells what to do"
+		failure.Message += "; this statement may have taken effect; see the status"
 		return failure
 	}
 	failure.Class = permanent(failure.Class)
@@ -219,7 +219,7 @@ func (r *run) stopped(ctx context.Context, st *step, id int64, p Progress, err e
 	if rest != "" {
 		failure.Message += "; it may have left " + rest
 	}
-	failure.Message += ": the status tells what to do"
+	failure.Message += "; see the status"
 	return failure
 }
 

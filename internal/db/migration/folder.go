@@ -222,7 +222,7 @@ func (l *loader) files(entries []*entry) *Folder {
 	reverts := map[int64]*File{}
 	for _, e := range entries {
 		if other := taken[e.dir][e.version.Number]; other != "" {
-			l.fault(e.name, FaultDuplicate, "has the version of %s: give it another one", other)
+			l.fault(e.name, FaultDuplicate, "has the version of %s: give it a different one", other)
 			continue
 		}
 		taken[e.dir][e.version.Number] = e.name
@@ -237,7 +237,7 @@ func (l *loader) files(entries []*entry) *Folder {
 	}
 	for _, e := range entries {
 		if e.dir == down && taken[up][e.version.Number] == "" {
-			l.fault(e.name, FaultAlone, "reverts version %s, for which there is no file", e.version.Label)
+			l.fault(e.name, FaultAlone, "reverts version %s, which has no file", e.version.Label)
 		}
 	}
 	for _, f := range folder.Files {

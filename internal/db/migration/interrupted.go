@@ -23,26 +23,26 @@ func (s *survey) interrupted() *interruption {
 	case last == nil || last.dir == adopt || last.dir == forget || s.state.dirty && !s.matches(s.after(last)):
 		return s.foreign()
 	case last.state == done:
-		return &interruption{record: last, mends: true, applied: true, words: fmt.Sprintf("%s came to its end, only the version is still "+
+		return &interruption{record: last, mends: true, applied: true, words: fmt.Sprintf("%s finished, but the version is still "+
 			"marked dirty: the next migration clears it", last.file)}
 	case last.mode == modeWhole || last.statement == 0:
-		return &interruption{record: last, mends: true, words: fmt.Sprintf("%s did not come to its end; nothing of it is applied: the next "+
-			"migration begins it again", last.file)}
+		return &interruption{record: last, mends: true, words: fmt.Sprintf("%s was interrupted; nothing of it is applied: the next "+
+			"migration starts it again", last.file)}
 	default:
 		return &interruption{record: last, words: s.doubt(last)}
 	}
 }
 
 func (s *survey) foreign() *interruption {
-	return &interruption{words: fmt.Sprintf("version %s is marked dirty by another tool: what its migration has applied is not known. "+
-		"Look at the database, finish or undo that migration by hand, then run repair with the version that is true then",
+	return &interruption{words: fmt.Sprintf("version %s is marked dirty by another tool: the effects of its migration are unknown. "+
+		"Check the database, complete or undo that migration by hand, then run repair with the resulting version",
 		s.storedVersion().Label)}
 }
 
 // doubt says what is known of a file that takes effect statement by statement.
 func (s *survey) doubt(r *record) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s did not come to its end. It cannot run in a transaction, so what was done stays: ", r.file)
+	fmt.Fprintf(&b, "%s was interrupted. It cannot run in a transaction, so its effects remain: ", r.file)
 	if r.statement > 1 {
 		fmt.Fprintf(&b, "of its %d statements, %s applied, ", r.statements, spanOf(r.statement-1))
 	}
@@ -54,7 +54,7 @@ func (s *survey) doubt(r *record) string {
 	if r.state == failed {
 		fmt.Fprintf(&b, "%s failed", where)
 	} else {
-		fmt.Fprintf(&b, "whether %s took effect is not known", where)
+		fmt.Fprintf(&b, "%s may have taken effect", where)
 	}
 	if f != nil && r.statement <= len(f.Parts) {
 		if rest := f.Parts[r.statement-1].PartialEffects(s.engine.Dialect()); rest != "" {
@@ -62,10 +62,10 @@ func (s *survey) doubt(r *record) string {
 		}
 	}
 	if r.statements > r.statement {
-		fmt.Fprintf(&b, ", the others were not begun")
+		fmt.Fprintf(&b, ", the others were not started")
 	}
 	whole, none := s.after(r).Label, s.current().Label
-	fmt.Fprintf(&b, ". Look at the database; finish by hand what is missing and run repair with target %s, or undo what is there "+
+	fmt.Fprintf(&b, ". Check the database; complete it by hand and run repair with target %s, or undo its effects "+
 		"and run repair with target %s", whole, none)
 	return b.String()
 }

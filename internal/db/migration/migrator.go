@@ -152,9 +152,9 @@ func (m *Migrator) explain(ctx context.Context, err error, part *dialect.Part) *
 	case ctx.Err() == nil, e.Class == db.ClassUnknown:
 		return e
 	case errors.Is(context.Cause(ctx), errTimeLimit):
-		return db.Errorf(db.ClassTimeout, db.CodeTimeout, "the time limit is over").Because(err)
+		return db.Errorf(db.ClassTimeout, db.CodeTimeout, "the time limit was reached").Because(err)
 	default:
-		return db.Errorf(db.ClassCanceled, db.CodeCanceled, "the work was given up").Because(context.Cause(ctx))
+		return db.Errorf(db.ClassCanceled, db.CodeCanceled, "the job was stopped").Because(context.Cause(ctx))
 	}
 }
 

@@ -13,7 +13,7 @@ func (r *run) baseline(ctx context.Context, s *survey, target Version) error {
 	stored, current := s.storedVersion(), s.current()
 	switch {
 	case target.IsNone():
-		return db.Errorf(db.ClassPermanent, CodeTarget, "baseline needs the version that the database is at")
+		return db.Errorf(db.ClassPermanent, CodeTarget, "baseline needs the database's current version")
 	case s.state.dirty:
 		return db.Errorf(db.ClassPermanent, CodeDirty, "%s", s.foreign().words)
 	case len(s.applied) > 0 && current != target:
@@ -21,7 +21,7 @@ func (r *run) baseline(ctx context.Context, s *survey, target Version) error {
 			"one that has none; use repair where the history is wrong", current.Label)
 	case len(s.applied) == 0 && !stored.IsNone() && stored != target:
 		return db.Errorf(db.ClassPermanent, CodeRefused, "another tool says that the database is at version %s: adopt it with that target, "+
-			"or use repair where that is wrong", stored.Label)
+			"or use repair if that is wrong", stored.Label)
 	}
 	if err := r.declare(ctx, s, target); err != nil {
 		return err

@@ -122,7 +122,7 @@ func (s *survey) changed() (out []Fault) {
 			out = append(out, Fault{File: r.file, Code: FaultMissing, Message: fmt.Sprintf("was applied as version %s and no longer "+
 				"exists; restore it, or accept its absence with repair and target %s", label, s.current().Label)})
 		case f != nil && r.sha256 != "" && r.sha256 != f.SHA256:
-			out = append(out, Fault{File: f.Name, Code: FaultEdited, Message: fmt.Sprintf("was applied with another text (SHA-256 %s, "+
+			out = append(out, Fault{File: f.Name, Code: FaultEdited, Message: fmt.Sprintf("was applied with a different text (SHA-256 %s, "+
 				"now %s); restore the old text and write a new migration, or accept the new text with repair and target %s",
 				short(r.sha256), short(f.SHA256), s.current().Label)})
 		}
@@ -148,7 +148,7 @@ func (s *survey) versionChanged() []Fault {
 	if last == nil || last.state == running && s.matches(s.after(last)) || s.matches(s.current()) {
 		return nil
 	}
-	return []Fault{{Code: FaultVersion, Message: fmt.Sprintf("the history ends at version %s, and another tool has set the version to "+
+	return []Fault{{Code: FaultVersion, Message: fmt.Sprintf("the history stops at version %s, and another tool has set the version to "+
 		"%s since; state which is true with repair and that version as its target", s.current().Label, s.storedVersion().Label)}}
 }
 

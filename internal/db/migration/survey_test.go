@@ -61,15 +61,15 @@ func TestInterrupted(t *testing.T) {
 		"failed and cleared":                 {stored: 2, last: ptr(ran(3, up, failed)), nothing: true},
 		"noted only":                         {stored: 2, last: ptr(ran(3, up, running)), mends: true, says: "nothing of it is applied"},
 		"begun in a transaction":             {stored: 3, dirty: true, last: ptr(ran(3, up, running)), mends: true, says: "nothing of it is applied"},
-		"committed":                          {stored: 3, dirty: true, last: ptr(ran(3, up, done)), mends: true, says: "came to its end"},
+		"committed":                          {stored: 3, dirty: true, last: ptr(ran(3, up, done)), mends: true, says: "finished, but the version is still marked dirty"},
 		"failed, not cleared":                {stored: 3, dirty: true, last: ptr(ran(3, up, failed)), mends: true, says: "nothing of it is applied"},
 		"reverting in a transaction":         {stored: 1, dirty: true, last: ptr(ran(2, down, running)), mends: true, says: "nothing of it is applied"},
-		"reverted":                           {stored: 1, dirty: true, last: ptr(ran(2, down, done)), mends: true, says: "came to its end"},
+		"reverted":                           {stored: 1, dirty: true, last: ptr(ran(2, down, done)), mends: true, says: "finished, but the version is still marked dirty"},
 		"stepwise, not begun":                {stored: 3, dirty: true, last: ptr(stepwiseRecord(3, running, 0)), mends: true, says: "nothing of it is applied"},
-		"stepwise, in its first statement":   {stored: 3, dirty: true, last: ptr(stepwiseRecord(3, running, 1)), says: "whether statement 1 (line 1: CREATE TABLE) took effect is not known"},
-		"stepwise, in its second statement":  {stored: 3, dirty: true, last: ptr(stepwiseRecord(3, running, 2)), says: "statement 1 is applied, whether statement 2 (line 4: REINDEX) took effect is not known; it may have left half an index"},
+		"stepwise, in its first statement":   {stored: 3, dirty: true, last: ptr(stepwiseRecord(3, running, 1)), says: "statement 1 (line 1: CREATE TABLE) may have taken effect"},
+		"stepwise, in its second statement":  {stored: 3, dirty: true, last: ptr(stepwiseRecord(3, running, 2)), says: "statement 1 is applied, statement 2 (line 4: REINDEX) may have taken effect; it may have left half an index"},
 		"stepwise, failed":                   {stored: 3, dirty: true, last: ptr(stepwiseRecord(3, failed, 3)), says: "statements 1 to 2 are applied, statement 3 (line 9: SELECT) failed"},
-		"stepwise, done":                     {stored: 3, dirty: true, last: ptr(stepwiseRecord(3, done, 3)), mends: true, says: "came to its end"},
+		"stepwise, done":                     {stored: 3, dirty: true, last: ptr(stepwiseRecord(3, done, 3)), mends: true, says: "finished, but the version is still marked dirty"},
 		"by another tool":                    {stored: 7, dirty: true, says: "version 7 is marked dirty by another tool"},
 		"by another tool, after one of ours": {stored: 7, dirty: true, last: ptr(ran(3, up, running)), says: "marked dirty by another tool"},
 		"while versions were declared":       {stored: 2, dirty: true, last: ptr(ran(2, adopt, done)), says: "marked dirty by another tool"},
@@ -103,7 +103,7 @@ func TestInterruptedFileWasChanged(t *testing.T) {
 	left := newSurvey(bare{}, f, &databaseState{stored: 3, dirty: true, history: []record{
 		ran(1, up, done), ran(2, up, done), stepwiseRecord(3, running, 2),
 	}}).interrupted()
-	require.Contains(t, left.words, "whether statement 2 took effect is not known, the others were not begun")
+	require.Contains(t, left.words, "statement 2 may have taken effect, the others were not started")
 }
 
 // TestVersionOfOthers: a version that somebody else has set is seen, one that only got another number is not.

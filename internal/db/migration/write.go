@@ -142,7 +142,7 @@ func (r *run) waited(ctx context.Context, err error, holder string) error {
 	e := r.m.explain(ctx, err, nil)
 	if e.Class == db.ClassTimeout && holder != "" {
 		e.Code = CodeLocked
-		e.Message = "another session was migrating this database until the time limit was over: " + holder + "; nothing was changed"
+		e.Message = "the time limit was reached while another session was migrating this database: " + holder + "; nothing was changed"
 	}
 	return e
 }
@@ -239,8 +239,8 @@ func (r *run) passed(s *survey) error {
 		case rec.message == r.req.Message:
 			began = true
 		case began:
-			return db.Errorf(db.ClassPermanent, CodePassed, "this job began in an earlier delivery, and others have migrated the database "+
-				"since (now at version %s): nothing was done now; what it did then is listed", s.current().Label)
+			return db.Errorf(db.ClassPermanent, CodePassed, "this job started in an earlier delivery, and other jobs have migrated the database "+
+				"since (now at version %s): nothing was run now; its earlier effects are listed", s.current().Label)
 		}
 	}
 	return nil

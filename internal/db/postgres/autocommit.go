@@ -47,7 +47,7 @@ func (d *Database) Execute(
 ) (db.ResultSet, error) {
 	if d.opts.TransactionPool {
 		return db.ResultSet{}, db.Errorf(db.ClassPermanent, db.CodeNotSupported,
-			"a statement outside of a transaction needs a session of its own, and a pooler in transaction mode gives none")
+			"a statement outside a transaction needs its own session, which a pooler in transaction mode does not give")
 	}
 	l, err := d.begin(ctx, &call, opts)
 	if err != nil {

@@ -25,12 +25,12 @@ func TestErrorsInPublishersWords(t *testing.T) {
 		params dialect.Params
 		want   []string
 	}{
-		{"INSERT INTO taking (u, d) VALUES (:key, :day)", named(map[string]dialect.Value{"key": str("", "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11"), "day": str("", "canary")}), []string{"parameter :day is no value of type date"}},
-		{"INSERT INTO taking (d) VALUES ($2), ($1)", dialect.Params{List: []dialect.Value{str("", "2026-01-01"), str("date", "canary")}}, []string{"parameter $2 is no value of type date"}},
-		{"SELECT :n::integer AS v", named(map[string]dialect.Value{"n": {Kind: dialect.Number, Text: "5.0"}}), []string{"parameter :n is no value of type integer", "without its fraction"}},
-		{"SELECT :n AS v", named(map[string]dialect.Value{"n": str("smallint", "70000")}), []string{"parameter :n is no value of type smallint"}},
-		{"SELECT :m AS v", named(map[string]dialect.Value{"m": str("mood", "canary")}), []string{"parameter :m is no value of type mood"}},
-		{"SELECT :j AS v", named(map[string]dialect.Value{"j": str("jsonb", "{canary")}), []string{"parameter :j is no value of type jsonb"}},
+		{"INSERT INTO taking (u, d) VALUES (:key, :day)", named(map[string]dialect.Value{"key": str("", "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11"), "day": str("", "canary")}), []string{"parameter :day is not a value of type date"}},
+		{"INSERT INTO taking (d) VALUES ($2), ($1)", dialect.Params{List: []dialect.Value{str("", "2026-01-01"), str("date", "canary")}}, []string{"parameter $2 is not a value of type date"}},
+		{"SELECT :n::integer AS v", named(map[string]dialect.Value{"n": {Kind: dialect.Number, Text: "5.0"}}), []string{"parameter :n is not a value of type integer", "without its fraction"}},
+		{"SELECT :n AS v", named(map[string]dialect.Value{"n": str("smallint", "70000")}), []string{"parameter :n is not a value of type smallint"}},
+		{"SELECT :m AS v", named(map[string]dialect.Value{"m": str("mood", "canary")}), []string{"parameter :m is not a value of type mood"}},
+		{"SELECT :j AS v", named(map[string]dialect.Value{"j": str("jsonb", "{canary")}), []string{"parameter :j is not a value of type jsonb"}},
 		{"SELECT :name AS v, canary AS \"größe\"", named(map[string]dialect.Value{"name": str("text", "x")}), []string{`"canary" (character 20 `}},
 		{"SELECT 'ü' || :a_long_name_of_a_parameter || :b || nope", named(map[string]dialect.Value{"a_long_name_of_a_parameter": str("", "x"), "b": str("", "y")}), []string{`"nope" (character 52 `}},
 		{"SELECT :a::numeric AS v, :b FROM nothing", named(map[string]dialect.Value{"a": str("numeric(5,2)", "1"), "b": str("text", "x")}), []string{`"nothing" (character 34 `}},

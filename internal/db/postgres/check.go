@@ -35,7 +35,7 @@ func (d *Database) Check(ctx context.Context) (db.CheckResult, error) {
 	v.Role = db.RolePrimary
 	switch {
 	case string(rows[0][1]) == "t":
-		v.Role, v.ReadOnly = db.RoleStandby, "the server is a standby and takes no writes"
+		v.Role, v.ReadOnly = db.RoleStandby, "the server is a standby and accepts no writes"
 	case string(rows[0][2]) == "on":
 		v.ReadOnly = "transactions are read-only by default here (default_transaction_read_only)"
 	}

@@ -102,18 +102,18 @@ const parameterRefused = "the server refused a start-up parameter; behind a tran
 // cannot make sense of in the beginning of a session.
 func poolerRemedy(message string) string {
 	for _, known := range [...]struct{ text, remedy string }{
-		{"no more connections allowed", "the pooler before it takes no more clients; raise max_client_conn, or lower the pools' limits"},
-		{"query_wait_timeout", "the pooler before it had no free session within query_wait_timeout; raise default_pool_size, or lower the pools' limits"},
-		{"no such database", "the pooler before it knows no database of that name; check the connection string and the pooler's [databases]"},
-		{"cannot connect", "the pooler before it cannot reach the server"},
-		{"server login", "the pooler before it cannot reach the server or log in to it; see the pooler's log"},
+		{"no more connections allowed", "the pooler accepts no more clients; raise max_client_conn, or lower the pools' limits"},
+		{"query_wait_timeout", "the pooler had no free session within query_wait_timeout; raise default_pool_size, or lower the pools' limits"},
+		{"no such database", "the pooler has no database of that name; check the connection string and the pooler's [databases]"},
+		{"cannot connect", "the pooler cannot reach the server"},
+		{"server login", "the pooler cannot reach the server or log in to it; see the pooler's log"},
 		{"startup parameter", parameterRefused},
 	} {
 		if strings.Contains(message, known.text) {
 			return known.remedy
 		}
 	}
-	return "the server, or a pooler before it, refused the connection; see its log"
+	return "the server or its pooler refused the connection; see its log"
 }
 
 // prove checks that a new session has the limits that it asked for: what stands between may have dropped them.
@@ -125,7 +125,7 @@ func (d *Database) prove(s *session) error {
 		}
 		if string(rows[0][0]) != value {
 			return db.Errorf(db.ClassUnavailable, db.CodeUnavailable,
-				"database %s does not keep the session's limits (%s): a pooler before it drops start-up parameters; set pooler: transaction",
+				"database %s does not keep the session's limits (%s): a pooler drops start-up parameters; set pooler: transaction",
 				d.opts.Name, name)
 		}
 	}

@@ -22,7 +22,7 @@ func TestFilesForPsql(t *testing.T) {
 	for text, want := range map[string]string{
 		"COPY t FROM STDIN;": "line 1: COPY … FROM STDIN",
 		"copy public.t (a, b) from stdin;\n1\ta\n2\tit's\n\\.\n":                "line 1: COPY … FROM STDIN",
-		"SELECT 1;\n\nCOPY \"t\" (\n  a,\n  b\n) FROM stdin WITH (FORMAT csv);": "line 3: COPY … FROM STDIN: nobody sends its rows here; write the rows as INSERT",
+		"SELECT 1;\n\nCOPY \"t\" (\n  a,\n  b\n) FROM stdin WITH (FORMAT csv);": "line 3: COPY … FROM STDIN: no client sends its rows; write the rows as INSERT",
 		"COPY/**/t/* ; */FROM -- x\nStdin":                                      "COPY … FROM STDIN",
 		"COPY t FROM STDIN DELIMITER ',' CSV HEADER;":                           "COPY … FROM STDIN",
 		"COPY BINARY s.t FROM STDIN;":                                           "COPY … FROM STDIN",

@@ -208,7 +208,7 @@ func (l *inspection) server(context.Context) error {
 	}
 	if string(rows[0][2]) == "t" {
 		l.Warn(db.PartServer, "connect to the primary (target_session_attrs=read-write), or set ledger.mode: off for reads only",
-			"the server is a standby and takes no writes")
+			"the server is a standby and accepts no writes")
 	}
 	return nil
 }
@@ -242,12 +242,12 @@ func (l *inspection) setting(name, value string) {
 	text := name + " = " + value
 	switch {
 	case name == checkInterval && value == "":
-		l.Note(db.PartSettings, "%s is unknown to this server (PostgreSQL 14): a statement of a runner that was killed runs on to its own time limit", name)
+		l.Note(db.PartSettings, "%s is unknown to this server (PostgreSQL 14): a killed runner's statement continues up to its own time limit", name)
 	case name == checkInterval:
 		l.OK(db.PartSettings, "%s is known: runners set it", name)
 	case name == "synchronous_commit" && value == "off":
 		l.Warn(db.PartSettings, "set it on for the runners' login (ALTER ROLE … SET synchronous_commit = on)",
-			"%s: an effect that was answered may be lost when the server crashes", text)
+			"%s: a reported effect may be lost if the server crashes", text)
 	case (name == "fsync" || name == "full_page_writes") && value == "off":
 		l.Warn(db.PartSettings, "set it on", "%s: the database may be lost when the machine crashes", text)
 	case name == "default_transaction_read_only" && value == "on":
@@ -298,7 +298,7 @@ func (l *inspection) locks(context.Context) error {
 			r[0], named(r[1]), verb(r[2]), r[3], r[4], named(r[5]), stateOf(r[6]), verb(r[7]), r[8])
 	}
 	if len(rows) == 0 {
-		l.OK(db.PartLocks, "nobody waits for a lock")
+		l.OK(db.PartLocks, "no session waits for a lock")
 	}
 	return nil
 }
@@ -370,7 +370,7 @@ func (l *inspection) sight() error {
 	}
 	if string(rows[0][0]) != "t" {
 		l.Find(db.PartSessions, db.GradeNote, "GRANT pg_read_all_stats to it, to see their states and ages here",
-			"the login sees nothing of what other logins' sessions do")
+			"the login cannot see other logins' sessions")
 	}
 	return nil
 }
@@ -385,7 +385,7 @@ func (l *inspection) ledger(context.Context) error {
 		l.Note(db.PartLedger, "off")
 		return nil
 	case string(rows[0][0]) != "t":
-		l.Note(db.PartLedger, "the table dbrunner.ledger is not there")
+		l.Note(db.PartLedger, "the table dbrunner.ledger is missing")
 		return nil
 	}
 	rows, err = l.s.query(`SELECT (SELECT count(*) FROM (SELECT 1 FROM dbrunner.ledger WHERE namespace = $1 AND database_name = $2 LIMIT $3) AS r),

@@ -178,7 +178,7 @@ func TestLedgerRights(t *testing.T) {
 	b.sql(postgres.DDL())
 	says(probe(db.LedgerManage), "grant it USAGE on the schema")
 	b.sql("GRANT USAGE ON SCHEMA dbrunner TO " + role)
-	says(probe(db.LedgerManage), "lacks the right to SELECT, INSERT, UPDATE, DELETE")
+	says(probe(db.LedgerManage), "lacks the permission to SELECT, INSERT, UPDATE, DELETE")
 	b.sql("GRANT SELECT, INSERT, UPDATE, DELETE ON dbrunner.ledger TO " + role)
 	require.NoError(t, probe(db.LedgerManage), "no right to create is needed for what is there")
 	require.NoError(t, probe(db.LedgerVerify))

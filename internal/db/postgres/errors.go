@@ -18,7 +18,7 @@ import (
 
 // errOutOfOrder ends the reading of an answer that nobody wants to the end, or that does not follow the
 // protocol as it is used here.
-var errOutOfOrder = errors.New("postgres: the answer was not read to its end")
+var errOutOfOrder = errors.New("postgres: the answer was not read completely")
 
 // errEnded ends the reading of a session that the server ended with a FATAL error: nothing follows it.
 var errEnded = fmt.Errorf("postgres: the server ended the session: %w", io.EOF)
@@ -196,7 +196,7 @@ func (s *session) parameterAt(e *pgconn.PgError, of *sent) string {
 	text := ", parameter " + of.origin.Param(n)
 	v := &of.args[n-1]
 	if name := s.typeOfParameter(v, of, n); name != "" {
-		text += " is no value of type " + name
+		text += " is not a value of type " + name
 	}
 	if v.Type == "" && v.Kind == dialect.Number && engine.WholeNumber(v.Text) != v.Text && n <= len(of.params) && isWhole(of.params[n-1]) {
 		text += "; write the number without its fraction, or give it a type"
@@ -381,7 +381,7 @@ func uncleaned(err error) bool {
 // unconfirmedCommit is the end of a transaction that is committed, while no synchronous standby may have it.
 func unconfirmedCommit() *db.Error {
 	e := engine.UnknownCommit(nil)
-	e.Message = "the wait for a synchronous standby to confirm the COMMIT was ended: whether a failover keeps it is not known"
+	e.Message = "the wait for a synchronous standby to confirm the COMMIT was stopped; a failover may lose it"
 	return e
 }
 
@@ -390,7 +390,7 @@ func errCopy() *db.Error {
 }
 
 func errEncoding() *db.Error {
-	return db.Errorf(db.ClassPermanent, db.CodeNotSupported, "a job cannot set client_encoding: what it sends and gets is UTF-8")
+	return db.Errorf(db.ClassPermanent, db.CodeNotSupported, "a job cannot set client_encoding: jobs and results are UTF-8")
 }
 
 func errTransactionEnded() *db.Error {

@@ -230,7 +230,7 @@ func (d *Database) own(ctx context.Context, lost db.Class, run func(l *lease) er
 func noWrites(e *db.Error) *db.Error {
 	if e.EngineCode == "25006" {
 		e.Class, e.Code = db.ClassUnavailable, db.CodeUnavailable
-		e.Message = "the server takes no writes now: it is a standby or was set read-only"
+		e.Message = "the server accepts no writes: it is a standby or read-only"
 	}
 	return e
 }

@@ -361,7 +361,7 @@ func original(err error) error {
 
 func (m *migrations) serverError(pg *pgconn.PgError, part *dialect.Part) *db.Error {
 	if strings.Contains(pg.Message, noRows) {
-		return db.Errorf(db.ClassPermanent, db.CodeNotSupported, "COPY … FROM STDIN: nobody sends its rows here; %s", dialect.InsteadOfCopy).Because(pg)
+		return db.Errorf(db.ClassPermanent, db.CodeNotSupported, "COPY … FROM STDIN: no client sends its rows; %s", dialect.InsteadOfCopy).Because(pg)
 	}
 	v := judge(pg)
 	text := ""

@@ -96,14 +96,14 @@ func readConnection(text string) (*pgxpool.Config, error) {
 	case !isURL && !namesHost.MatchString(text) && os.Getenv("PGHOST") == "" && os.Getenv("PGSERVICE") == "":
 		return nil, errors.New("the connection string names no host: add host=…, which may be the folder of a local server's socket")
 	case isURL && strings.Contains(text, "#"):
-		return nil, errors.New("the connection string has a #, behind which a URL has nothing for us: write %23 in a password")
+		return nil, errors.New("the connection string has a #, which ends a URL: write %23 in a password")
 	case strings.ContainsAny(config.ConnConfig.Database, "=@/;"):
-		return nil, errors.New("the connection string has characters in its database's name that belong elsewhere (= @ / ;): in a URL, " +
+		return nil, errors.New("the connection string has invalid characters in the database name (= @ / ;): in a URL, " +
 			"parameters come behind ?, and / ? # @ in a password are written %2F %3F %23 %40")
 	}
 	for _, way := range waysOf(config.ConnConfig) {
 		if !hostName.MatchString(way.Host) {
-			return nil, errors.New("the connection string has a host that is none: words are separated by blanks, not by ;")
+			return nil, errors.New("the connection string has an invalid host: words are separated by blanks, not by ;")
 		}
 	}
 	names := maps.Clone(config.ConnConfig.RuntimeParams)
@@ -114,7 +114,7 @@ func readConnection(text string) (*pgxpool.Config, error) {
 	}
 	for name := range names {
 		if !parameterName.MatchString(name) {
-			return nil, errors.New("the connection string has a parameter whose name is none: in a URL, / ? # & @ in a password are written " +
+			return nil, errors.New("the connection string has an invalid parameter name: in a URL, / ? # & @ in a password are written " +
 				"%2F %3F %23 %26 %40")
 		}
 	}

@@ -49,7 +49,7 @@ func readType(name string) (t paramType, wrong string) {
 	}
 	if !plainTypeName.MatchString(own) {
 		if strings.IndexByte(own, '(') > 0 {
-			return t, notAType + "; a modifier of one of the database's own types stands in the SQL text: CAST(… AS …)"
+			return t, notAType + "; write a modifier of a user-defined type in the SQL text: CAST(… AS …)"
 		}
 		return t, notAType
 	}

@@ -89,7 +89,7 @@ func (l *lease) takesWrites() error {
 	}
 	switch {
 	case string(rows[0][0]) == "t":
-		return l.d.unfit("the server is a standby and takes no writes, so that exactly_once jobs cannot run; " +
+		return l.d.unfit("the server is a standby and accepts no writes, so that exactly_once jobs cannot run; " +
 			"connect to the primary (target_session_attrs=read-write), or set ledger: off for reads only")
 	case string(rows[0][1]) == "on":
 		return l.d.unfit("transactions are read-only by default here, so that exactly_once jobs cannot run; " +

@@ -359,7 +359,7 @@ func (t *transaction) standby(e *db.Error) *db.Error {
 		t.markBroken(false)
 		t.d.lost()
 		e.Class, e.Code = db.ClassUnavailable, db.CodeUnavailable
-		e.Message = "the server takes no writes now: it is a standby or was set read-only"
+		e.Message = "the server accepts no writes: it is a standby or read-only"
 	}
 	return e
 }

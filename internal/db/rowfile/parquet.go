@@ -46,7 +46,7 @@ type leaf struct {
 func newColumnar(o *Options, columns []db.Column, out io.Writer) (*columnar, error) {
 	if len(columns) == 0 { // the number of rows is nowhere but in their columns
 		return nil, db.Errorf(db.ClassPermanent, db.CodeNotSupported,
-			"the rows have no columns, and Parquet would not tell how many they are: select one, or choose another format")
+			"the rows have no columns, so Parquet cannot record their number: select one, or choose another format")
 	}
 	c := &columnar{columns: make([]leaf, len(columns)), values: make([][]parquet.Value, len(columns))}
 	root := &ordered{Group: make(parquet.Group, len(columns))}
@@ -54,7 +54,7 @@ func newColumnar(o *Options, columns []db.Column, out io.Writer) (*columnar, err
 		name := columns[i].Name
 		if _, twice := root.Group[name]; twice {
 			return nil, db.Errorf(db.ClassPermanent, db.CodeDuplicateColumn,
-				"two columns are named %s: give one of them another name with AS, or choose another format", strconv.Quote(name))
+				"two columns are named %s: rename one with AS, or choose another format", strconv.Quote(name))
 		}
 		c.columns[i] = leaf{name: name, kind: kindOf(o.typeOf(columns[i].Type), columns[i].Type)}
 		root.Group[name] = parquet.Optional(c.columns[i].node())
@@ -137,7 +137,7 @@ func (c *columnar) value(l *leaf, text []byte) (parquet.Value, error) {
 	}
 	if !fits {
 		return v, db.Errorf(db.ClassPermanent, db.CodeData,
-			"row %d: a value of column %s is none of the Parquet type %s: CAST the column to text, or choose another format",
+			"row %d: a value of column %s does not fit the Parquet type %s: CAST the column to text, or choose another format",
 			c.rows, strconv.Quote(l.name), l.kind.name)
 	}
 	return v.Level(0, 1, 0), nil

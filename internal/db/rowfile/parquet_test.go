@@ -299,7 +299,7 @@ func TestParquetRefuses(t *testing.T) {
 		require.ErrorAs(t, err, &e, "%s %s", c.of, c.value)
 		require.Equal(t, db.ClassPermanent, e.Class)
 		require.Equal(t, db.CodeData, e.Code)
-		require.Contains(t, e.Message, `row 2: a value of column "secret" is none of the Parquet type`)
+		require.Contains(t, e.Message, `row 2: a value of column "secret" does not fit the Parquet type`)
 		require.Contains(t, e.Message, "CAST the column to text, or choose another format")
 		require.NotContains(t, e.Message, strings.Trim(c.value, `"`)+" ")
 		require.NoError(t, e.Err, "a cause would quote the value")

@@ -139,6 +139,6 @@ func refusedWhat(action int32) string {
 	case sqlite3.SQLITE_FUNCTION:
 		return "this function is not allowed in jobs"
 	default:
-		return "the ledger and the history of migrations are not for jobs to change, nor to be referred to in a definition"
+		return "jobs must not change the ledger or the migration history, nor refer to them in a definition"
 	}
 }

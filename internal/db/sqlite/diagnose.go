@@ -41,7 +41,7 @@ func (d *Database) Stages(ctx context.Context) []db.Finding {
 		}
 		return append(stages, db.Finding{
 			Part: part, Grade: db.GradeFault, Text: notOpened(ctx, err).Message,
-			Remedy: "check that it is a SQLite database, that nobody keeps it locked, and its permissions",
+			Remedy: "check that it is a SQLite database, that no process keeps it locked, and its permissions",
 		})
 	}
 	stages = append(stages, db.Finding{Part: db.PartLogin, Grade: db.GradeOK, Text: "the file was opened", Latency: v.Connect})
@@ -62,7 +62,7 @@ func (d *Database) file() db.Finding {
 		f.Grade = db.GradeOK
 		f.Text = fmt.Sprintf("%s, %s, %d KiB", filepath.Base(d.settings.path), info.Mode().Perm(), (info.Size()+1023)>>10)
 	case !errors.Is(err, fs.ErrNotExist):
-		f.Text, f.Remedy = "the database file cannot be looked at", "check the permissions of its folders"
+		f.Text, f.Remedy = "the database file cannot be inspected", "check the permissions of its folders"
 	case !d.settings.create:
 		f.Text, f.Remedy = "there is no database file", "create it, or let the engine do so (setting create)"
 	default:
@@ -77,11 +77,11 @@ func (d *Database) folder() db.Finding {
 	info, err := os.Stat(folder)
 	switch {
 	case err != nil, !info.IsDir():
-		return db.Finding{Part: db.PartFile, Grade: db.GradeFault, Text: "the folder of the database file is not there", Remedy: "create the folder"}
+		return db.Finding{Part: db.PartFile, Grade: db.GradeFault, Text: "the folder of the database file does not exist", Remedy: "create the folder"}
 	case !mayWrite(folder):
 		return db.Finding{
 			Part: db.PartFile, Grade: db.GradeFault, Text: "the database file cannot be created in its folder",
-			Remedy: "give the runner's user the right to write in the folder",
+			Remedy: "allow the runner's user to write in the folder",
 		}
 	}
 	return db.Finding{Part: db.PartFile, Grade: db.GradeNote, Text: "there is no database file yet; a runner creates it: " + filepath.Base(d.settings.path)}
@@ -190,7 +190,7 @@ func (l *inspection) ledger(context.Context) error {
 		return err
 	}
 	if there == "0" {
-		l.Find(db.PartLedger, db.GradeNote, "", "the table %s is not there", ledgerTable)
+		l.Find(db.PartLedger, db.GradeNote, "", "the table %s is missing", ledgerTable)
 		return nil
 	}
 	size, err := l.ledgerSize()

@@ -71,7 +71,7 @@ func (c *session) compiled(sql string) (s *stmt, kept bool, failure *db.Error) {
 		return nil, false, c.refused(err)
 	}
 	if s == nil {
-		return nil, false, db.Errorf(db.ClassPermanent, db.CodeSyntax, "there is no statement in the text")
+		return nil, false, db.Errorf(db.ClassPermanent, db.CodeSyntax, "the text has no statement")
 	}
 	if definesOnOurs(c.h.mem.seen, sql) {
 		s.finalize()

@@ -114,7 +114,7 @@ func (d *Database) fence(c *session, e *db.Entry) *db.Error {
 // ledgerTookNothing is the error of an INSERT that succeeded without a row: without one there is no fence.
 func ledgerTookNothing() *db.Error {
 	return db.Errorf(db.ClassUnavailable, db.CodeUnavailable,
-		"the ledger (table %s) takes no rows: remove the trigger or view that stands in its way", ledgerTable)
+		"the ledger (table %s) accepts no rows: remove the trigger or view that prevents it", ledgerTable)
 }
 
 // ledgerFailed is the error of a statement on the ledger. A ledger that is not there is the database's matter,
@@ -123,7 +123,7 @@ func (d *Database) ledgerFailed(c *session, err error) *db.Error {
 	f, ok := errors.AsType[*fault](err)
 	if ok && f.primary() == sqlite3.SQLITE_ERROR && c.stopped() == nil {
 		return db.Errorf(db.ClassUnavailable, db.CodeUnavailable,
-			"the ledger (table %s) is missing or not as it must be: create it with what `runner ledger ddl` prints",
+			"the ledger (table %s) is missing or wrong: create it with what `runner ledger ddl` prints",
 			ledgerTable).Because(err)
 	}
 	return c.failed(err, running)

@@ -87,7 +87,7 @@ func (m *migrations) Verify(ctx context.Context, session *sql.Conn, file *migrat
 	if err != nil || table == "" {
 		return err
 	}
-	return db.Errorf(db.ClassPermanent, db.CodeForeignKey, "with the file, rows of the table %q would refer to rows that are not there "+
+	return db.Errorf(db.ClassPermanent, db.CodeForeignKey, "with the file, rows of the table %q would refer to missing rows "+
 		"(PRAGMA foreign_key_check)", table)
 }
 

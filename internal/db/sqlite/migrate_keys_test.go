@@ -99,7 +99,7 @@ func TestKeysOffChecked(t *testing.T) {
 			text += "\nCOMMIT;"
 		}
 		report, err := migrated(t, opts, map[string]string{"V1__family.sql": family, "V2__orphans.sql": text})
-		require.ErrorContains(t, err, `rows of the table "child" would refer to rows that are not there`, off)
+		require.ErrorContains(t, err, `rows of the table "child" would refer to missing rows`, off)
 		require.Equal(t, "1", report.After.Label)
 		raw := openRaw(t, opts.ConnectionString)
 		require.Equal(t, 2, number(t, raw, "SELECT count(*) FROM parent"), "nothing of the file is applied")

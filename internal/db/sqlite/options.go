@@ -102,7 +102,7 @@ func readPath(connection string) (string, error) {
 			return "", errors.New("connection string: not a valid file: URI")
 		}
 		if u.RawQuery != "" || u.Fragment != "" {
-			return "", errors.New("connection string: a file: URI takes no parameters here; see the engine's settings")
+			return "", errors.New("connection string: a file: URI must not have parameters; see the engine's settings")
 		}
 		if u.Host != "" && u.Host != "localhost" {
 			return "", errors.New("connection string: a file: URI has no host: write file:/path or file:///path")

@@ -151,9 +151,9 @@ func (a *autocommit) statement(ctx context.Context) (db.ResultSet, error) {
 // stopped is the end of a statement that the server was told to stop, and that it has confirmed.
 func stopped(ctx context.Context) *db.Error {
 	e := interrupted(ctx)
-	e.Message = "the time limit is over, and the server has stopped the statement"
+	e.Message = "the time limit was reached; the server stopped the statement"
 	if e.Class == db.ClassCanceled {
-		e.Message = "the work was given up, and the server has stopped the statement"
+		e.Message = "the job was stopped, and the server has stopped the statement"
 	}
 	return e.NotRolledBack()
 }

@@ -29,13 +29,13 @@ func TestOpenRefuses(t *testing.T) {
 		"log, other form":          {"server=db.example;user id=sa;password=" + secret + ";database=shop;encrypt=true;log=8", nil, "log="},
 		"no database":              {"sqlserver://sa:" + secret + "@db.example?encrypt=true", nil, "database="},
 		"not readable":             {"sqlserver://sa:" + secret + "@db.example?encrypt=true&database=shop&encrypt=true", nil, "cannot be read"},
-		"no such file":             {base + "&encrypt=true&certificate=/no/such.pem", nil, "certificate"},
+		"the file does not exist":  {base + "&encrypt=true&certificate=/no/such.pem", nil, "certificate"},
 		"Entra ID without what it needs": {
 			"server=db.example;database=shop;encrypt=true;fedauth=ActiveDirectoryPassword;user id=a;password=" + secret, nil, "fedauth",
 		},
 		"unknown setting":  {base + "&encrypt=true", map[string]string{"encrypt": "false"}, "unknown setting"},
 		"no truth":         {base + "&encrypt=true", map[string]string{"label_sessions": "perhaps"}, "true or false"},
-		"nothing at all":   {"", nil, "no connection string"},
+		"nothing at all":   {"", nil, "the connection string is missing"},
 		"a PostgreSQL URL": {"postgres://sa:" + secret + "@db.example/shop", nil, ""},
 	} {
 		t.Run(name, func(t *testing.T) {

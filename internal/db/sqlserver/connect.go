@@ -45,7 +45,7 @@ func (d *Database) dial(ctx context.Context) (*session, error) {
 	conn, ok := made.(*mssql.Conn)
 	if !ok {
 		link.close()
-		return nil, errors.New("sqlserver: the driver made something else than its connection")
+		return nil, errors.New("sqlserver: the driver returned an unexpected connection")
 	}
 	return &session{conn: conn, net: link, retireAt: time.Now().Add(d.lifetime()), idle: time.Now()}, nil
 }
@@ -66,7 +66,7 @@ func (d *Database) learn(ctx context.Context, s *session) error {
 	}
 	id, ok := t.rows[0][0].(int64)
 	if !ok {
-		return errors.New("sqlserver: the server does not tell its database")
+		return errors.New("sqlserver: the server does not return its database")
 	}
 	s.database = id
 	if _, err := s.query(ctx, "SELECT CURRENT_TRANSACTION_ID()"); err != nil {
@@ -101,7 +101,7 @@ func connectRemedy(err error) string {
 	case badCertificate, mentions(err, "certificate"):
 		return "the server's certificate was not accepted; check certificate= and hostnameincertificate= in the connection string"
 	case mentions(err, "no encryption"), mentions(err, "encrypt"):
-		return "the server does not offer the encryption that was asked for; check encrypt= in the connection string"
+		return "the server does not offer the requested encryption; check encrypt= in the connection string"
 	case mentions(err, "no instance matching"):
 		return "the server has no instance of that name; check it, and that SQL Server Browser runs, or name the port"
 	case late != "":

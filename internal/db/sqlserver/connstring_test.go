@@ -20,14 +20,14 @@ func TestConnectionStrings(t *testing.T) {
 		}, Refused: map[string]string{
 			"postgres://u:geheim@h/db":                                               "another kind",
 			"sqlserver:/u:geheim@h?database=db":                                      "another kind",
-			"database=db;encrypt=true;user id=u;password=geheim":                     "names no server",
-			"host=h;database=db;encrypt=true;user id=u;password=geheim":              "names no server",
-			"SHOP_CONNECTION_STRING=sqlserver://u:geheim@h;database=db;encrypt=true": "names no server",
-			"server=sqlserver://u:geheim@h;database=db;encrypt=true":                 "names no server",
+			"database=db;encrypt=true;user id=u;password=geheim":                     "no valid server",
+			"host=h;database=db;encrypt=true;user id=u;password=geheim":              "no valid server",
+			"SHOP_CONNECTION_STRING=sqlserver://u:geheim@h;database=db;encrypt=true": "no valid server",
+			"server=sqlserver://u:geheim@h;database=db;encrypt=true":                 "no valid server",
 			"sqlserver://h:1433;databaseName=db;user=u;password=geheim":              "cannot be read",
-			"server=h;database=db?password=geheim;encrypt=true":                      "database's name",
+			"server=h;database=db?password=geheim;encrypt=true":                      "in the database name",
 			"server=h;database=db;encrypt=true;pass/word=geheim":                     "key whose name is none",
-			"geheim": "names no server",
+			"geheim": "no valid server",
 		},
 	}).Run(t)
 }

@@ -60,7 +60,7 @@ func (d *Database) Caveats() []db.Finding {
 func (d *Database) Stages(ctx context.Context) []db.Finding {
 	var stages []db.Finding
 	if d.place.port == "" {
-		stages = append(stages, db.Finding{Part: db.PartTCP, Grade: db.GradeNote, Text: "SQL Server Browser tells the port of the instance"})
+		stages = append(stages, db.Finding{Part: db.PartTCP, Grade: db.GradeNote, Text: "SQL Server Browser reports the port of the instance"})
 	} else {
 		found, ok := engine.ReachHost(ctx, d.place.host, d.place.port)
 		if stages = found; !ok {
@@ -86,9 +86,9 @@ func (d *Database) encryption() db.Finding {
 	f := db.Finding{Part: db.PartTLS, Grade: db.GradeOK, Text: "encrypted, the certificate was verified"}
 	switch {
 	case !d.place.encrypted:
-		f.Grade, f.Text = db.GradeNote, "encryption was not asked for"
+		f.Grade, f.Text = db.GradeNote, "encryption was not requested"
 	case d.place.trusting:
-		f.Grade, f.Text = db.GradeNote, "encrypted, with a certificate that nobody verified"
+		f.Grade, f.Text = db.GradeNote, "encrypted, but the certificate was not verified"
 	}
 	return f
 }
@@ -123,7 +123,7 @@ func (d *Database) Diagnose(ctx context.Context, how db.Diagnosis) ([]db.Finding
 		{Part: db.PartLocks, Run: l.locks},
 		{Part: db.PartSessions, Run: l.sessions},
 		{Part: db.PartLedger, Run: l.ledger},
-	}, func() bool { return s.dead }, "GRANT VIEW SERVER STATE to the login to see all of it, if it is a right that is missing",
+	}, func() bool { return s.dead }, "GRANT VIEW SERVER STATE to the login to see all of it, if a permission is missing",
 		func(err error) string { return l.why(ctx, err) })
 	return l.Findings, nil
 }
@@ -154,7 +154,7 @@ func (l *inspection) server(ctx context.Context) error {
 	row := t.rows[0]
 	l.Find(db.PartServer, db.GradeOK, "", "SQL Server %v, %v", row[0], row[1])
 	if row[3] == "READ_ONLY" {
-		l.Find(db.PartServer, db.GradeWarning, "connect to the primary, or set ledger.mode: off for reads only", "the database takes no writes here")
+		l.Find(db.PartServer, db.GradeWarning, "connect to the primary, or set ledger.mode: off for reads only", "the database accepts no writes here")
 	}
 	most := int64(max(l.how.PoolMax, 1))
 	if room, ok := row[2].(int64); ok {
@@ -183,7 +183,7 @@ func (l *inspection) settings(ctx context.Context) error {
 	}
 	if row[2] == int64(2) {
 		l.Find(db.PartSettings, db.GradeWarning, "ALTER DATABASE … SET DELAYED_DURABILITY = ALLOWED or DISABLED",
-			"DELAYED_DURABILITY is forced: an effect that was answered may be lost when the server crashes")
+			"DELAYED_DURABILITY is forced: a reported effect may be lost if the server crashes")
 	}
 	l.Find(db.PartSettings, db.GradeOK, "", "compatibility level %v", row[3])
 	return nil
@@ -217,11 +217,11 @@ func (l *inspection) locks(ctx context.Context) error {
 		return err
 	}
 	for _, r := range t.rows {
-		l.Find(db.PartLocks, db.GradeWarning, fmt.Sprintf("end or commit the transaction of session %v; if nobody can: KILL %v", r[4], r[4]),
+		l.Find(db.PartLocks, db.GradeWarning, fmt.Sprintf("end or commit the transaction of session %v; as a last resort: KILL %v", r[4], r[4]),
 			"session %v (%q) waits with %v since %vs for session %v (%q), %v", r[0], r[1], r[2], r[3], r[4], r[5], r[6])
 	}
 	if len(t.rows) == 0 {
-		l.Find(db.PartLocks, db.GradeOK, "", "nobody that the login may see waits for a lock")
+		l.Find(db.PartLocks, db.GradeOK, "", "no session visible to the login waits for a lock")
 	}
 	return nil
 }
@@ -262,7 +262,7 @@ func (l *inspection) ledger(ctx context.Context) error {
 		return err
 	}
 	if len(there) == 0 {
-		l.Find(db.PartLedger, db.GradeNote, "", "the table dbrunner.ledger is not there, or the login may not see it")
+		l.Find(db.PartLedger, db.GradeNote, "", "the table dbrunner.ledger is missing or invisible to the login")
 		return nil
 	}
 	t, err := l.s.query(ctx, `SELECT (SELECT COUNT_BIG(*) FROM (SELECT TOP (@p3) 1 AS one FROM dbrunner.ledger`+passing+`

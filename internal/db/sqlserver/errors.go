@@ -131,5 +131,5 @@ func driverError(err error) *db.Error {
 
 func errTransactionEnded() *db.Error {
 	return db.Errorf(db.ClassPermanent, db.CodeTransactionAborted,
-		"the transaction was ended or doomed by the job's own doing, or it went to another database; nothing is committed")
+		"the job's own statements ended the transaction, made it uncommittable or changed the database; nothing is committed")
 }

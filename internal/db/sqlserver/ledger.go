@@ -143,7 +143,7 @@ func (d *Database) fenceError(e mssql.Error) *db.Error {
 // rowKeptOut is the error of a ledger row that was written and is not there: without one there is no fence.
 func rowKeptOut() *db.Error {
 	return db.Errorf(db.ClassPermanent, db.CodeDatabase,
-		"the ledger (table dbrunner.ledger) did not keep the row: remove the trigger or view that stands in its way; nothing is committed")
+		"the ledger (table dbrunner.ledger) did not keep the row: remove the trigger or view that prevents it; nothing is committed")
 }
 
 // ledgerError is an error of a statement of the engine's own on the ledger, outside of any job's transaction.
@@ -154,8 +154,8 @@ func (d *Database) ledgerError(e mssql.Error) *db.Error {
 		out.Class, out.Message = db.ClassAlreadyRecorded, engine.RecordedMessage
 	case out.Code == db.CodeUndefined || out.Code == db.CodePermission || out.Code == db.CodeReadOnly:
 		out.Class, out.Code = db.ClassUnavailable, db.CodeUnavailable
-		out.Message = "the ledger (table dbrunner.ledger) is missing, not as it must be, or not for this login to write: " +
-			"`runner ledger ddl` prints how it must be"
+		out.Message = "the ledger (table dbrunner.ledger) is missing, wrong or not writable by this login: " +
+			"`runner ledger ddl` prints the expected table"
 	}
 	return out
 }
@@ -271,7 +271,7 @@ func entryOf(jobID string, row []driver.Value) (*db.Entry, error) {
 	e.RecordedAt, ok[6] = at.UTC(), isAt
 	if ok != [7]bool{true, true, true, true, true, true, true} {
 		return nil, db.Errorf(db.ClassUnavailable, db.CodeUnavailable,
-			"a column of dbrunner.ledger has another type: `runner ledger ddl` prints how it must be")
+			"a column of dbrunner.ledger has another type: `runner ledger ddl` prints the expected table")
 	}
 	return e, nil
 }
@@ -299,7 +299,7 @@ func (d *Database) Now(ctx context.Context) (now time.Time, err error) {
 		}
 		at, ok := t.rows[0][0].(time.Time)
 		if !ok {
-			return errors.New("sqlserver: the server does not tell its time")
+			return errors.New("sqlserver: the server does not return its time")
 		}
 		now = at.UTC()
 		return nil

@@ -225,7 +225,7 @@ func (m *migrations) Verify(ctx context.Context, session *sql.Conn, file *migrat
 	case depth > want, state < 0:
 		return db.Errorf(db.ClassPermanent, db.CodeTransactionAborted, "the file has left a transaction open, or one that can only be rolled back")
 	case home == 0:
-		return db.Errorf(db.ClassPermanent, db.CodeForbiddenStatement, "the file went to another database (USE) and did not come back")
+		return db.Errorf(db.ClassPermanent, db.CodeForbiddenStatement, "the file changed the database (USE) and did not change it back")
 	}
 	return nil
 }

@@ -83,14 +83,14 @@ func readConnection(text string) (*msdsn.Config, error) {
 			"; where it names a file with a certificate, check that the file can be read")
 	}
 	if !serverName.MatchString(given.Parameters[msdsn.Server]) {
-		return nil, errors.New("the connection string names no server, or one that is none: " + connectionForm)
+		return nil, errors.New("the connection string has no valid server: " + connectionForm)
 	}
 	if strings.ContainsAny(given.Database, "=@/;?&") {
-		return nil, errors.New("the connection string has characters in its database's name that belong elsewhere (= @ / ; ? &): " + connectionForm)
+		return nil, errors.New("the connection string has invalid characters in the database name (= @ / ; ? &): " + connectionForm)
 	}
 	for key := range given.Parameters {
 		if !keyName.MatchString(key) {
-			return nil, errors.New("the connection string has a key whose name is none: " + connectionForm +
+			return nil, errors.New("the connection string has an invalid key: " + connectionForm +
 				"; in a URL, / ? # & @ in a password are written %2F %3F %23 %26 %40")
 		}
 	}

@@ -41,7 +41,7 @@ func (d *Database) readPermissions(ctx context.Context, s *session) error {
 	return nil
 }
 
-// standby reports whether the database takes no writes here.
+// standby reports whether the database accepts no writes here.
 func (r *rights) standby() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -57,7 +57,7 @@ func (r *rights) refuse(own *settings) error {
 	defer r.mu.Unlock()
 	switch {
 	case !r.known:
-		return db.Errorf(db.ClassUnavailable, db.CodeUnavailable, "what the login may do is not known yet")
+		return db.Errorf(db.ClassUnavailable, db.CodeUnavailable, "the login's permissions are not known yet")
 	case r.writes:
 		return db.Errorf(db.ClassPermanent, db.CodePermission, "queries are refused here: the login could write, and "+
 			"require_read_only_login is set; use a login with db_datareader alone, or a read-only replica").At(0)
@@ -75,6 +75,6 @@ func (d *Database) Advice() []string {
 	case d.settings.readOnlyLogin:
 		return []string{"the login could write: queries are refused, as require_read_only_login is set"}
 	}
-	return []string{"the login could write: what keeps queries from it is that their transaction is rolled back; where that " +
+	return []string{"the login can write; only the rollback of its transaction keeps a query from writing; where that " +
 		"is not enough, give them a database entry of their own with a login that may only read (docs/sqlserver.md)"}
 }

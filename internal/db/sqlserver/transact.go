@@ -76,7 +76,7 @@ func (t *transaction) open(ctx context.Context) error {
 	}
 	id, ok := answer.rows[0][0].(int64)
 	if !ok {
-		return db.Errorf(db.ClassPermanent, db.CodeDatabase, "the server does not tell the transaction's id")
+		return db.Errorf(db.ClassPermanent, db.CodeDatabase, "the server does not return the transaction's id")
 	}
 	t.id = id
 	return nil

@@ -208,7 +208,7 @@ func appendGUID(dst, v []byte) []byte {
 func unreadable(c *column, v any) *db.Error {
 	if c.kind == asVariant {
 		return db.Errorf(db.ClassPermanent, db.CodeNotSupported,
-			"column %q is a sql_variant, of which the driver does not tell the type: CAST it, and select "+
+			"column %q is a sql_variant, whose type the driver does not report: CAST it, and select "+
 				"SQL_VARIANT_PROPERTY(…, 'BaseType') beside it where the type matters", c.Name)
 	}
 	return db.Errorf(db.ClassPermanent, db.CodeNotSupported, "the values of column %q cannot be read", c.Name).
