@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -180,16 +182,22 @@ func TestWatch(t *testing.T) {
 	done := make(chan error, 1)
 	go func() {
 		done <- c.Watch(t.Context(), "demo", func(r *client.Result) error {
-			if r.JobID == "watched" {
+			if strings.HasPrefix(r.JobID, "watched-") {
 				return seen
 			}
 			return nil
 		})
 	}()
-	time.Sleep(100 * time.Millisecond) // what was stored before is not seen
-	_, err := c.Submit(t.Context(), query("watched", "SELECT 1 AS n"))
-	require.NoError(t, err)
-	require.ErrorIs(t, <-done, seen)
+	for n := 0; ; n++ { // until the subscription exists: what was stored before is not seen
+		_, err := c.Submit(t.Context(), query("watched-"+strconv.Itoa(n), "SELECT 1 AS n"))
+		require.NoError(t, err)
+		select {
+		case err := <-done:
+			require.ErrorIs(t, err, seen)
+			return
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
 }
 
 func TestService(t *testing.T) {

@@ -85,7 +85,7 @@ func TestMigrateUpAndDown(t *testing.T) {
 	require.Regexp(t, `(?m)^3 +U3__pack.sql +reverted`, down.out)
 	require.Regexp(t, `(?m)^2 +U2__name.sql +reverted`, w.run(exitOK, "goto shop 1").out)
 	refused := w.run(exitFailure, "down shop none --yes")
-	require.Contains(t, refused.err, "migration_refused: nothing was run: V1__item.sql: there is no file that reverts version 1 (U1__item.sql)")
+	require.Contains(t, refused.err, "migration_refused: nothing was run: V1__item.sql: no file reverts version 1 (U1__item.sql)")
 	require.Contains(t, w.run(exitOK, "plan shop none").out, "wrong: V1__item.sql")
 }
 
@@ -129,7 +129,7 @@ func TestMigrateTellsWhatIsWrongAndRepairs(t *testing.T) {
 	require.NoError(t, os.Remove(filepath.Join(w.folder, "U2__name.sql")))
 	got := w.run(exitFailure, "validate shop")
 	require.Contains(t, got.out, "wrong: V1__item.sql: was applied with another text")
-	require.Contains(t, got.out, "wrong: V2__name.sql: was applied as version 2 and is not there any more")
+	require.Contains(t, got.out, "wrong: V2__name.sql: was applied as version 2 and no longer exists")
 	require.Empty(t, got.err, "it did what it was asked for")
 	status := w.run(exitOK, "status shop")
 	require.Regexp(t, `(?m)^1 +V1__item.sql +edited`, status.out)
@@ -172,7 +172,7 @@ func TestMigrateNew(t *testing.T) {
 	for _, path := range paths {
 		require.FileExists(t, path)
 	}
-	require.Contains(t, w.run(exitFailure, "plan shop").out, "wrong: V1__add_a_queue.sql: there is no statement in it")
+	require.Contains(t, w.run(exitFailure, "plan shop").out, "wrong: V1__add_a_queue.sql: no statement; a file")
 	var made struct {
 		Files []string `json:"files"`
 	}

@@ -55,7 +55,7 @@ func TestFilesOfRowsThatHadRoom(t *testing.T) {
 					require.NoError(t, err)
 					require.Len(t, sets, 1)
 					require.Equal(t, name, sets[0].Engine)
-					require.Len(t, sets[0].Rows, 3)
+					require.EqualValues(t, 3, sets[0].RowCount)
 					for _, format := range jobs.RowFormats() {
 						id := kind + "-" + rowFormat + "-" + format
 						a := w.rows("shop", id, kind, shared+`,"output":"object","format":"`+format+`"`)
