@@ -80,7 +80,7 @@ func TestSignIn(t *testing.T) {
 	t.Setenv("NATS_PASSWORD", "\uFEFFgeheim")
 	odd := runCommand(t, "", "topology", "show", "--server", node.ClientURL(), "--user", "operator")
 	require.Equal(t, exitUsage, odd.code)
-	require.Contains(t, odd.err, "NATS_PASSWORD: begins with a byte order mark")
+	require.Contains(t, odd.err, "byte order mark (U+FEFF)")
 	t.Setenv("NATS_PASSWORD", "geheim\n")
 	t.Setenv("NATS_USER", "operator")
 	t.Setenv("NATS_URL", node.ClientURL())

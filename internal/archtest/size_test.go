@@ -1,0 +1,177 @@
+package archtest_test
+
+import (
+	"go/ast"
+	"slices"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+)
+
+// The limits of what a reader has to hold in mind at a time: lines of production code, comments and blank lines
+// included, and methods.
+const (
+	maxPackageLines     = 2500
+	maxFileLines        = 400
+	maxFunctionLines    = 80
+	maxTypeMethods      = 25
+	maxInterfaceMethods = 8
+	longFunction        = 40 // nine functions of ten are shorter
+)
+
+// larger lists what is above a limit, with its size. A size may only fall: whoever makes one smaller writes the new
+// number here, and removes the line when the limit holds.
+var larger = map[string]int{
+	"bench":                                  2888,
+	"cmd/runner":                             5156,
+	"internal/app":                           2518,
+	"internal/bus":                           7932,
+	"internal/config":                        2513,
+	"internal/db/dbtest":                     6005,
+	"internal/db/dbtest/cutproxy.go":         484,
+	"internal/db/dbtest/suite_autocommit.go": 458,
+	"internal/db/dbtest/suite_migrations_cases.go": 469,
+	"internal/db/migration":                        2609,
+	"internal/db/postgres":                         6983,
+	"internal/db/postgres/diagnose.go":             436,
+	"internal/db/postgres/session.go":              445,
+	"internal/db/sqlite":                           3603,
+	"internal/db/sqlserver":                        4241,
+	"internal/jobs":                                4127,
+	"test/faults":                                  4304,
+	"test/faults mutants":                          108,
+	"test/faults/check/rules.go":                   504,
+	"test/faults/nemesis.go":                       475,
+	"test/faults/workload.go":                      471,
+	"bench world":                                  49,
+	"internal/app database":                        26,
+	"internal/bus pull":                            28,
+	"internal/db/dbtest migrationWorld":            32,
+	"internal/db/migration Engine":                 10,
+	"internal/db/migration run":                    46,
+	"internal/db/postgres Database":                48,
+	"internal/db/postgres lease":                   31,
+	"internal/db/postgres session":                 38,
+	"internal/db/sqlite Database":                  34,
+	"internal/db/sqlserver Database":               64,
+	"internal/jobs reader":                         44,
+	"internal/jobs run":                            67,
+	"internal/worker Lane":                         35,
+	"test/faults planner":                          41,
+	"test/faults round":                            41,
+}
+
+// checkSize holds a measure against its limit, or against the number listed for it.
+func checkSize(t *testing.T, what, unit string, size, limit int) {
+	t.Helper()
+	listed, found := larger[what]
+	switch {
+	case size <= limit && found:
+		assert.Failf(t, "an exception that is none any more", "%s has %d %s: remove its line", what, size, unit)
+	case size > limit && !found:
+		assert.Failf(t, "too large", "%s has %d %s, at most %d are allowed", what, size, unit, limit)
+	case size > listed && found:
+		assert.Failf(t, "larger than it was", "%s has %d %s, %d are listed", what, size, unit, listed)
+	case size < listed:
+		assert.Failf(t, "smaller than it was", "%s has %d %s: write that number instead of %d", what, size, unit, listed)
+	}
+}
+
+func TestPackagesAndFilesAreSmall(t *testing.T) {
+	t.Parallel()
+	m := setup(t)
+	for _, p := range m.pkgs {
+		total := 0
+		for _, f := range p.production() {
+			lines := m.files.File(f.syntax.Pos()).LineCount()
+			checkSize(t, f.name, "lines", lines, maxFileLines)
+			total += lines
+		}
+		checkSize(t, p.folder, "lines", total, maxPackageLines)
+	}
+}
+
+func TestFunctionsAreShort(t *testing.T) {
+	t.Parallel()
+	m := setup(t)
+	var all []int
+	for _, p := range m.pkgs {
+		for _, f := range p.production() {
+			for _, decl := range f.syntax.Decls {
+				fn, ok := decl.(*ast.FuncDecl)
+				if !ok || fn.Body == nil {
+					continue
+				}
+				lines := m.files.Position(fn.End()).Line - m.files.Position(fn.Pos()).Line + 1
+				checkSize(t, p.folder+" "+functionName(fn), "lines", lines, maxFunctionLines)
+				all = append(all, lines)
+			}
+		}
+	}
+	slices.Sort(all)
+	p90 := all[len(all)*9/10]
+	t.Logf("%d functions, median %d lines, p90 %d, longest %d", len(all), all[len(all)/2], p90, all[len(all)-1])
+	assert.LessOrEqual(t, p90, longFunction)
+}
+
+func TestTypesHaveFewMethods(t *testing.T) {
+	t.Parallel()
+	for _, p := range setup(t).pkgs {
+		methods := map[string]int{}
+		for _, f := range p.production() {
+			for _, decl := range f.syntax.Decls {
+				if fn, ok := decl.(*ast.FuncDecl); ok && fn.Recv != nil && f.built {
+					methods[receiverType(fn)]++
+				}
+			}
+		}
+		for typ, n := range methods {
+			checkSize(t, p.folder+" "+typ, "methods", n, maxTypeMethods)
+		}
+	}
+}
+
+func TestInterfacesAreSmall(t *testing.T) {
+	t.Parallel()
+	for _, p := range setup(t).pkgs {
+		for _, f := range p.production() {
+			ast.Inspect(f.syntax, func(n ast.Node) bool {
+				spec, ok := n.(*ast.TypeSpec)
+				if !ok {
+					return true
+				}
+				if i, ok := spec.Type.(*ast.InterfaceType); ok {
+					checkSize(t, p.folder+" "+spec.Name.Name, "methods", i.Methods.NumFields(), maxInterfaceMethods)
+				}
+				return true
+			})
+		}
+	}
+}
+
+// functionName is a function's name; of a method, with its type.
+func functionName(fn *ast.FuncDecl) string {
+	if fn.Recv == nil {
+		return fn.Name.Name
+	}
+	return receiverType(fn) + "." + fn.Name.Name
+}
+
+// receiverType is the name of a method's type.
+func receiverType(fn *ast.FuncDecl) string {
+	typ := fn.Recv.List[0].Type
+	for {
+		switch x := typ.(type) {
+		case *ast.StarExpr:
+			typ = x.X
+		case *ast.IndexExpr:
+			typ = x.X
+		case *ast.IndexListExpr:
+			typ = x.X
+		case *ast.Ident:
+			return x.Name
+		default:
+			return ""
+		}
+	}
+}
