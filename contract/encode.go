@@ -112,7 +112,7 @@ func (r *Result) Append(dst []byte) []byte {
 	if m.has(len(r.Labels) > 0) {
 		m.dst = appendLabels(m.dst, r.Labels)
 	}
-	m.dst = r.Answer.append(m.dst)
+	m.dst = r.append(m.dst)
 	if m.has(r.Error != nil) {
 		m.dst = r.Error.Append(m.dst)
 	}

@@ -4,9 +4,9 @@ import (
 	"context"
 	"fmt"
 
-	"dbrunner/internal/bus"
-
 	"github.com/spf13/cobra"
+
+	"dbrunner/internal/bus"
 )
 
 const deadRemoveHelp = `Remove the named dead letters or, with --all, those that match the filters. The stored results of their jobs stay.

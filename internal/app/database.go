@@ -10,11 +10,10 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"dbrunner/internal/bus"
+	"dbrunner/internal/health"
 	"dbrunner/internal/jobs"
 	"dbrunner/internal/manager"
 	"dbrunner/internal/worker"
-
-	"dbrunner/internal/health"
 )
 
 // The clean-up of a ledger: rows a statement, and the time limit of one.

@@ -8,7 +8,6 @@ import (
 
 	"dbrunner/contract"
 	"dbrunner/internal/config"
-
 	"dbrunner/internal/health"
 )
 

@@ -58,7 +58,7 @@ func TestEnginesHaveTheSameFilesAndTypes(t *testing.T) {
 			for _, decl := range f.syntax.Decls {
 				if d, ok := decl.(*ast.GenDecl); ok && d.Tok == token.TYPE {
 					for _, spec := range d.Specs {
-						types = append(types, spec.(*ast.TypeSpec).Name.Name) //nolint:errcheck,forcetypeassert // of a TYPE
+						types = append(types, spec.(*ast.TypeSpec).Name.Name) //nolint:forcetypeassert // of a TYPE
 					}
 				}
 			}

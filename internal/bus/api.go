@@ -104,7 +104,7 @@ func Backoff(attempt int, first, most time.Duration) time.Duration {
 	return d/2 + rand.N(d/2+1)
 }
 
-// pause waits; it returns the context's error if that ends first.
+// Pause waits; it returns the context's error if that ends first.
 func Pause(ctx context.Context, d time.Duration) error {
 	t := time.NewTimer(d)
 	defer t.Stop()

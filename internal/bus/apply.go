@@ -44,7 +44,7 @@ func apply(ctx context.Context, c *Conn, t Topology, plan bool) ([]Change, error
 		missing[w.streams[i].config.Name] = plan && len(change) == 1 && change[0].What == wouldCreate
 		changes = append(changes, change...)
 	}
-	more, err := applyConsumers(c, w.consumers, func(o *consumer) ([]Change, error) {
+	more, err := applyConsumers(w.consumers, func(o *consumer) ([]Change, error) {
 		if missing[o.stream] {
 			return []Change{{Resource: consumerResource(o), What: wouldCreate, Done: true}}, nil
 		}
@@ -82,7 +82,7 @@ func applyStream(ctx context.Context, c *Conn, want *stream, plan bool) ([]Chang
 		return []Change{{Resource: resource, What: "would be " + changed(d), Done: true}}, nil
 	}
 	err = putStream(ctx, c, "STREAM.UPDATE.", update)
-	return applied(c, resource, d, err, func() ([]Difference, error) { return diffStream(ctx, c, want) })
+	return applied(resource, d, err, func() ([]Difference, error) { return diffStream(ctx, c, want) })
 }
 
 // created creates what is missing, or says that it would be.
@@ -116,7 +116,7 @@ func (s *stream) updateOf(have *jetstream.StreamConfig) *jetstream.StreamConfig 
 
 // applied turns the server's answer to an update into a step: what has changed. That the server cannot change a setting
 // is no error of ours: it is told.
-func applied(c *Conn, resource string, before []Difference, err error, look func() ([]Difference, error)) ([]Change, error) {
+func applied(resource string, before []Difference, err error, look func() ([]Difference, error)) ([]Change, error) {
 	var refused *APIError
 	switch {
 	case errors.As(err, &refused):
@@ -202,7 +202,7 @@ func subjectCounts(ctx context.Context, c *Conn, stream, filter string) (map[str
 }
 
 // applyConsumers updates in rounds: a kind can only move to another lane once its old lane has let it go.
-func applyConsumers(c *Conn, want []consumer, apply func(*consumer) ([]Change, error)) ([]Change, error) {
+func applyConsumers(want []consumer, apply func(*consumer) ([]Change, error)) ([]Change, error) {
 	var changes []Change
 	for len(want) > 0 {
 		var blocked []consumer
@@ -264,7 +264,7 @@ func applyConsumer(ctx context.Context, c *Conn, want *consumer, plan bool) ([]C
 	if HasCode(err, codeConsumerNotUnique) {
 		return nil, err
 	}
-	return applied(c, resource, d, err, func() ([]Difference, error) { return diffConsumer(ctx, c, want) })
+	return applied(resource, d, err, func() ([]Difference, error) { return diffConsumer(ctx, c, want) })
 }
 
 // updateConsumer leaves a pause as it is.

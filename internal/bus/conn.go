@@ -7,10 +7,10 @@ import (
 	"strings"
 	"time"
 
-	"dbrunner/contract"
-
 	"github.com/nats-io/nats.go"
 	"go.uber.org/zap"
+
+	"dbrunner/contract"
 )
 
 // Conn is the connection to NATS with everything that a runner does over it. It is safe for concurrent use.

@@ -9,11 +9,11 @@ import (
 	"sync/atomic"
 	"time"
 
-	"dbrunner/contract"
-
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"go.uber.org/zap"
+
+	"dbrunner/contract"
 )
 
 // Bounds of a dead letter's headers.

@@ -8,9 +8,9 @@ import (
 	"strings"
 	"time"
 
-	"dbrunner/internal/report"
-
 	"github.com/nats-io/nats.go"
+
+	"dbrunner/internal/report"
 )
 
 // HeartbeatPublisher publishes heartbeats on one subject, of which the stream keeps the last one. One goroutine uses it.

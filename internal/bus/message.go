@@ -103,6 +103,7 @@ func (m *Message) request(ctx context.Context, verb string) error {
 	return nil
 }
 
+// ClosedAs returns ErrClosed for the library's error of a closed connection, and any other error as it is.
 func ClosedAs(err error) error {
 	if errors.Is(err, nats.ErrConnectionClosed) {
 		return ErrClosed

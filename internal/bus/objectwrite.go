@@ -12,10 +12,10 @@ import (
 	"strings"
 	"time"
 
-	"dbrunner/internal/report"
-
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"dbrunner/internal/report"
 )
 
 const (

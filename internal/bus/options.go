@@ -8,10 +8,10 @@ import (
 	"strings"
 	"time"
 
-	"dbrunner/contract"
-
 	"github.com/nats-io/nats.go"
 	"go.uber.org/zap"
+
+	"dbrunner/contract"
 )
 
 // TLS names the files for an encrypted connection. A tls:// URL or any of the files turns encryption on.

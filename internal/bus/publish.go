@@ -5,9 +5,9 @@ import (
 	"errors"
 	"time"
 
-	"dbrunner/internal/report"
-
 	"github.com/nats-io/nats.go"
+
+	"dbrunner/internal/report"
 )
 
 // HeaderExpectedSequence makes a stream refuse a message whose subject has another last sequence.

@@ -6,9 +6,9 @@ import (
 	"fmt"
 	"time"
 
-	"dbrunner/contract"
-
 	"github.com/nats-io/nats.go"
+
+	"dbrunner/contract"
 )
 
 // publishAttempts is how often a job is offered before nobody taking it counts as "unknown database or kind": a

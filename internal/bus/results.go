@@ -5,11 +5,11 @@ import (
 	"fmt"
 	"sync/atomic"
 
-	"dbrunner/contract"
-	"dbrunner/internal/report"
-
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"dbrunner/contract"
+	"dbrunner/internal/report"
 )
 
 // Results are the stored results of one database. It is safe for concurrent use.

@@ -11,11 +11,11 @@ import (
 	"sync/atomic"
 	"time"
 
-	"dbrunner/contract"
-
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/micro"
 	"go.uber.org/zap"
+
+	"dbrunner/contract"
 )
 
 // The queue groups of the service: in each, one runner gets a request. The second one listens beside the endpoints, so

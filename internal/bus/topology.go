@@ -7,9 +7,9 @@ import (
 	"slices"
 	"time"
 
-	"dbrunner/contract"
-
 	"github.com/nats-io/nats.go/jetstream"
+
+	"dbrunner/contract"
 )
 
 // deadLetterReserve is how much smaller than the server's largest message a job must be, in bytes: the headers of a

@@ -1,8 +1,10 @@
 package db
 
-import "dbrunner/contract"
+import (
+	"time"
 
-import "time"
+	"dbrunner/contract"
+)
 
 // CheckResult is how Check found a database.
 type CheckResult struct {

@@ -4,17 +4,28 @@ import "dbrunner/internal/db/dialect"
 
 // The words of package dialect, for the packages that do not import it yet.
 type (
+	// ValueKind is dialect.ValueKind.
 	ValueKind = dialect.ValueKind
-	Value     = dialect.Value
-	Params    = dialect.Params
+	// Value is dialect.Value.
+	Value = dialect.Value
+	// Params is dialect.Params.
+	Params = dialect.Params
+	// Statement is dialect.Statement.
 	Statement = dialect.Statement
-	Fault     = dialect.Fault
-	Dialect   = dialect.Dialect
-	Compiled  = dialect.Compiled
-	Batch     = dialect.Batch
+	// Fault is dialect.Fault.
+	Fault = dialect.Fault
+	// Dialect is dialect.Dialect.
+	Dialect = dialect.Dialect
+	// Compiled is dialect.Compiled.
+	Compiled = dialect.Compiled
+	// Batch is dialect.Batch.
+	Batch = dialect.Batch
+	// BatchRows is dialect.BatchRows.
 	BatchRows = dialect.BatchRows
-	Cache     = dialect.Cache
-	Origin    = dialect.Origin
+	// Cache is dialect.Cache.
+	Cache = dialect.Cache
+	// Origin is dialect.Origin.
+	Origin = dialect.Origin
 )
 
 // The kinds of values.

@@ -13,7 +13,6 @@ import (
 	"dbrunner/internal/config"
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/migration"
-
 	"dbrunner/internal/health"
 )
 

@@ -11,7 +11,6 @@ import (
 
 	"dbrunner/contract"
 	"dbrunner/internal/db"
-
 	"dbrunner/internal/health"
 )
 

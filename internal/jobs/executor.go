@@ -10,7 +10,6 @@ import (
 	"dbrunner/internal/bulk"
 	"dbrunner/internal/crash"
 	"dbrunner/internal/db"
-
 	"dbrunner/internal/health"
 )
 

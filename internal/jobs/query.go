@@ -1,8 +1,10 @@
 package jobs
 
-import "dbrunner/contract"
+import (
+	"context"
 
-import "context"
+	"dbrunner/contract"
+)
 
 // query is the work of kind query: one statement that only reads.
 type query struct{ statement }

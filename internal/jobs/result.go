@@ -4,9 +4,12 @@ import "dbrunner/contract"
 
 // Results in the words of the contract.
 type (
-	Result      = contract.Result
+	// Result is contract.Result.
+	Result = contract.Result
+	// ResultError is contract.Error.
 	ResultError = contract.Error
-	ResultHead  = contract.Head
+	// ResultHead is contract.Head.
+	ResultHead = contract.Head
 )
 
 // ReadResult reads the head of an encoded result.

@@ -50,7 +50,7 @@ func withKinds(table []Lane) []Lane {
 	return out
 }
 
-// slotsOf returns how many deliveries of a lane this runner holds at once.
+// SlotsOf returns how many deliveries of a lane this runner holds at once.
 func (l *Lane) SlotsOf(configured int) int {
 	if l.slots > 0 {
 		return l.slots
@@ -58,7 +58,7 @@ func (l *Lane) SlotsOf(configured int) int {
 	return configured
 }
 
-// steadyOf returns how many of them whatever they take; 0: all.
+// SteadyOf returns how many of them whatever they take; 0: all.
 func (l *Lane) SteadyOf(configured int) int {
 	if l.slots > 0 {
 		return 0
@@ -74,7 +74,7 @@ func (l *Lane) pendingOf(configured int) int {
 	return configured
 }
 
-// settlingOf returns how many results of a lane may be on their way, of those of all databases: a lane with slots of its
+// SettlingOf returns how many results of a lane may be on their way, of those of all databases: a lane with slots of its
 // own needs no more than these, the others share the rest.
 func (l *Lane) SettlingOf(configured, databases int) int {
 	if l.slots > 0 {

@@ -11,7 +11,6 @@ import (
 	"dbrunner/contract"
 	"dbrunner/internal/config"
 	"dbrunner/internal/db/migration"
-
 	"dbrunner/internal/health"
 )
 
@@ -84,6 +83,7 @@ func (m *Migrations) usable() error {
 	return errors.Join(all...)
 }
 
+// Close closes the connection of migrations; nil has none.
 func (m *Migrations) Close() error {
 	if m == nil {
 		return nil

@@ -11,12 +11,19 @@ import (
 
 // What a migration job's result has.
 type (
-	Answer          = contract.Migration
-	FileAnswer      = contract.MigrationFile
-	PendingAnswer   = contract.PendingMigration
-	ProblemAnswer   = contract.MigrationProblem
-	RunningAnswer   = contract.MigrationSession
-	PlanAnswer      = contract.PlannedMigration
+	// Answer is contract.Migration.
+	Answer = contract.Migration
+	// FileAnswer is contract.MigrationFile.
+	FileAnswer = contract.MigrationFile
+	// PendingAnswer is contract.PendingMigration.
+	PendingAnswer = contract.PendingMigration
+	// ProblemAnswer is contract.MigrationProblem.
+	ProblemAnswer = contract.MigrationProblem
+	// RunningAnswer is contract.MigrationSession.
+	RunningAnswer = contract.MigrationSession
+	// PlanAnswer is contract.PlannedMigration.
+	PlanAnswer = contract.PlannedMigration
+	// StatementAnswer is contract.PlannedStatement.
 	StatementAnswer = contract.PlannedStatement
 )
 

@@ -6,9 +6,9 @@ import (
 	"strconv"
 	"time"
 
-	"dbrunner/internal/db/dialect"
-
 	"github.com/parquet-go/parquet-go"
+
+	"dbrunner/internal/db/dialect"
 )
 
 // kind is how the values of a type are stored.
