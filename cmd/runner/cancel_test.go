@@ -25,7 +25,7 @@ func TestCancel(t *testing.T) {
 	require.NotEmpty(t, answer.KeptUntil)
 	text := w.run("", "cancel", "shop", "nowhere", "--wait", "50ms")
 	require.Equal(t, exitTimeout, text.code)
-	require.Contains(t, text.out, "requested: nothing is known of job nowhere of shop yet; the request is kept until ")
+	require.Contains(t, text.out, "requested: job nowhere of shop is not known yet; the request expires at ")
 
 	long := "WITH RECURSIVE c (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < 100000000000) SELECT count(*) AS n FROM c"
 	require.Equal(t, exitOK, w.run("", "submit", "-d", "shop", "--sql", long, "--id", "long", "--job-timeout", "10m", "--no-wait").code)
@@ -50,5 +50,5 @@ func TestCancelWithoutARunner(t *testing.T) {
 	w := prepare(t)
 	got := w.run("", "cancel", "shop", "x")
 	require.Equal(t, exitFailure, got.code)
-	require.Contains(t, got.err, "no runner is there")
+	require.Contains(t, got.err, "no runner answers")
 }

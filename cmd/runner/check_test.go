@@ -71,7 +71,7 @@ func TestCheckWithoutConnecting(t *testing.T) {
 
 	table := runCommand(t, "", "check", "--config", file)
 	require.Equal(t, exitOK, table.code, table.err)
-	require.Contains(t, table.out, "results a second")
+	require.Contains(t, table.out, "results per second")
 	require.Contains(t, table.out, "→ use tls://")
 
 	require.NoError(t, os.WriteFile(filepath.Join(folder, "V2_one_underscore.sql"), []byte("SELECT 1;"), 0o600))

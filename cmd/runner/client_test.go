@@ -38,7 +38,7 @@ func TestSubmit(t *testing.T) {
 
 	again := w.run("", "submit", "-d", "shop", "--sql", "SELECT :n AS n", "--params", `{"n": 7}`, "--id", "one", "--json")
 	require.Equal(t, exitOK, again.code, again.err)
-	require.Contains(t, again.err, "a job with this id already")
+	require.Contains(t, again.err, "a job with this id exists")
 
 	stdin := w.run(`{"id":"two","statements":[{"sql":"CREATE TABLE t (n INTEGER)"},{"sql":"INSERT INTO t VALUES (1)"}]}`,
 		"submit", "-d", "shop", "-k", "transaction", "-f", "-")
@@ -124,7 +124,7 @@ func TestSubmitTimeout(t *testing.T) {
 	require.Equal(t, exitOK, w.run("", "topology", "apply").code)
 	got := w.run("", "submit", "-d", "shop", "--sql", "SELECT 1", "--timeout", "1s")
 	require.Equal(t, exitTimeout, got.code)
-	require.Contains(t, got.err, "the job goes on")
+	require.Contains(t, got.err, "the job continues")
 }
 
 func TestServeTellsFaults(t *testing.T) {

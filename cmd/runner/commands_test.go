@@ -89,7 +89,7 @@ func TestLedgerDDL(t *testing.T) {
 	require.Contains(t, runCommand(t, "", "ledger", "ddl", "--engine", "postgres").out, "dbrunner.ledger")
 }
 
-// The show as a process: it ends by itself, in order, and everything came out as promised.
+// The show as a process: it ends by itself, in order, and all results are as expected.
 func TestDemoOnce(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), testTimeout)
@@ -98,7 +98,7 @@ func TestDemoOnce(t *testing.T) {
 	require.NoError(t, err, "%s", out)
 	for _, text := range []string{
 		"dbrunner.jobs.demo.query", "duplicate", `did you mean "sql"?`, "check_violation",
-		"version 2, from 1", "dbrunner.health.migration.demo", "Everything came out as promised",
+		"version 2, from 1", "dbrunner.health.migration.demo", "All results are as expected",
 	} {
 		require.Contains(t, string(out), text)
 	}

@@ -87,7 +87,7 @@ func TestManyDeadLetters(t *testing.T) {
 
 	refused := w.run("", "dead", "redrive", "--all", "--code", "undefined_object")
 	require.Equal(t, exitUsage, refused.code)
-	require.Contains(t, refused.err, "3 letters would be published again: give --yes")
+	require.Contains(t, refused.err, "3 dead letters would be published again; add --yes")
 	require.Len(t, list(), 4)
 	create := `{"id":"create","statements":[{"sql":"CREATE TABLE nosuch (n)"}]}`
 	require.Equal(t, exitOK, w.run(create, "submit", "-d", "shop", "-k", "transaction", "-f", "-").code)

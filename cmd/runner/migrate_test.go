@@ -128,7 +128,7 @@ func TestMigrateTellsWhatIsWrongAndRepairs(t *testing.T) {
 	require.NoError(t, os.Remove(filepath.Join(w.folder, "V2__name.sql")))
 	require.NoError(t, os.Remove(filepath.Join(w.folder, "U2__name.sql")))
 	got := w.run(exitFailure, "validate shop")
-	require.Contains(t, got.out, "wrong: V1__item.sql: was applied with another text")
+	require.Contains(t, got.out, "wrong: V1__item.sql: was applied with a different text")
 	require.Contains(t, got.out, "wrong: V2__name.sql: was applied as version 2 and no longer exists")
 	require.Empty(t, got.err, "it did what it was asked for")
 	status := w.run(exitOK, "status shop")
@@ -197,7 +197,7 @@ func TestMigrateUsage(t *testing.T) {
 		"up shop 2 3":           `takes no "3"`,
 		"goto shop 9":           "the folder has 1 to 3 (3 files)",
 		"goto shop banana":      `"banana" is not a version`,
-		"baseline shop none":    "baseline needs the version",
+		"baseline shop none":    "baseline needs the database's current version",
 		"status nosuch":         `no database "nosuch"; it has shop`,
 		"up shop --timeout -1s": "--timeout",
 		"status shop --nosuch":  "unknown flag",
@@ -208,7 +208,7 @@ func TestMigrateUsage(t *testing.T) {
 	}
 	none := runCommand(t, "", "migrate", "status", "shop")
 	require.Equal(t, exitUsage, none.code)
-	require.Contains(t, none.err, "there is no database")
+	require.Contains(t, none.err, "no database is configured")
 	require.NoError(t, os.RemoveAll(w.folder))
 	require.Contains(t, w.run(exitUsage, "up shop").err, w.folder+", cannot be read")
 }

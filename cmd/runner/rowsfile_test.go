@@ -65,7 +65,7 @@ func TestRowsThatCannotBeWritten(t *testing.T) {
 	require.Equal(t, exitOK, got.code, got.err)
 	got = w.run("", "result", "get", "shop", "gone", "-o", filepath.Join(t.TempDir(), "rows.json"))
 	require.Equal(t, exitFailure, got.code)
-	require.Contains(t, got.err, "the rows were stored as csv")
+	require.Contains(t, got.err, "the rows are stored as csv")
 
 	stream, err := w.js.Stream(t.Context(), "OBJ_DBRUNNER_ROWS")
 	require.NoError(t, err)

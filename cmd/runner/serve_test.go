@@ -43,7 +43,7 @@ func TestSecondSignal(t *testing.T) {
 		return err == nil && c.CachedInfo().NumAckPending == 1
 	}, testTimeout, pollEvery)
 	require.NoError(t, p.cmd.Process.Signal(syscall.SIGTERM))
-	p.await("runner is draining")
+	p.await("runner draining")
 	begun := time.Now()
 	require.Equal(t, exitSignal, p.terminate())
 	require.Less(t, time.Since(begun), 10*time.Second)
@@ -74,7 +74,7 @@ func TestSignIn(t *testing.T) {
 	})
 	refused := runCommand(t, "", "topology", "show", "--server", node.ClientURL())
 	require.Equal(t, exitFailure, refused.code)
-	require.Contains(t, refused.err, "refused our credentials")
+	require.Contains(t, refused.err, "refused the credentials")
 	got := runCommand(t, "", "topology", "show", "--server", node.ClientURL(), "--user", "operator")
 	require.Equal(t, exitOK, got.code, got.err)
 	t.Setenv("NATS_PASSWORD", "\uFEFFgeheim")

@@ -151,7 +151,7 @@ func TestHangUpDrains(t *testing.T) {
 			for i, s := range signals {
 				require.NoError(t, p.cmd.Process.Signal(s))
 				if i == 0 {
-					p.await("runner is draining")
+					p.await("runner draining")
 				}
 			}
 			release()

@@ -117,7 +117,7 @@ func configurationFaults() []startFault {
 		{says: "write a value from", give: inShop("slots: 0")},
 		{says: "write one of", give: inShop("kinds: [querry]")},
 		{says: "is not expanded in this file", give: with(func(s *start) { s.kind = "type: sqlite\n    connection_string: ${SHOP}" })},
-		{says: "there is no database", give: with(func(s *start) { s.raw = "instance: tester" })},
+		{says: "no database is configured", give: with(func(s *start) { s.raw = "instance: tester" })},
 		{says: "missing; write it here", give: with(func(s *start) { s.kind = "type: sqlite" })},
 		{says: "missing; write one of", give: with(func(s *start) { s.kind = "connection_string: shop.db" })},
 		{says: "are set; remove one of them", give: inShop("connection_string_file: /nosuch")},
@@ -230,7 +230,7 @@ func databaseFaults() []startFault {
 		{says: "the server has no database of that name", give: postgres(func(u *url.URL) { u.Path = "/nosuch" }, "")},
 		{says: "is missing; `runner ledger ddl` prints the statements that create it", give: postgres(func(*url.URL) {}, "ledger: {mode: verify}")},
 		{says: "transactions are read-only by default here", give: postgres(func(u *url.URL) { addQuery(u, "default_transaction_read_only", "on") }, "")},
-		{says: "is missing or not as it must be", give: shopIs("sqlite", "shop.db", "ledger: {mode: verify}")},
+		{says: "is missing or wrong", give: shopIs("sqlite", "shop.db", "ledger: {mode: verify}")},
 		{says: "migrate_on_start", give: broken},
 	}
 	for i := range list {

@@ -81,7 +81,7 @@ func TestClientOfAnotherAccount(t *testing.T) {
 		} else {
 			_, err = nc.Request("dbrunner.api.run.shop.query", []byte(`{"sql":"SELECT 1"}`), time.Second)
 			require.ErrorIs(t, err, nats.ErrTimeout)
-			require.Eventually(t, func() bool { return r.logs.FilterMessageSnippet("NATS refused an answer's subject").Len() > 0 }, testTimeout, 10*time.Millisecond)
+			require.Eventually(t, func() bool { return r.logs.FilterMessageSnippet("NATS refused the subject of a reply").Len() > 0 }, testTimeout, 10*time.Millisecond)
 		}
 		r.end(t)
 	}

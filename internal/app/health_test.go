@@ -335,7 +335,7 @@ func TestTwoRunnersWithOneName(t *testing.T) {
 	w.awaitHeartbeat("twin", func(h *heartbeat) bool { return h.Shared && h.Process != alone.Process })
 	for _, r := range []*runner{one, two} {
 		require.Eventually(t, func() bool {
-			return r.logs.FilterMessageSnippet("another runner has this instance name").Len() == 1
+			return r.logs.FilterMessageSnippet("duplicate instance name").Len() == 1
 		}, testTimeout, 10*time.Millisecond, "it is said, once")
 	}
 	require.Equal(t, "succeeded", w.do("shop", "query", "q1", `"sql":"SELECT 1 AS n"`).Status, "jobs do not mind")

@@ -27,8 +27,8 @@ func TestConnectErrorsSayWhatAndHow(t *testing.T) {
 	}{
 		"refused":     {bus.Options{URL: "nats://u:canary@" + closed}, "connection refused"},
 		"name":        {bus.Options{URL: "nats://u:canary@no-such-host.invalid:4222"}, "cannot be resolved"},
-		"password":    {bus.Options{URL: node.ClientURL(), User: "u", Password: "canary"}, "refused our credentials"},
-		"no password": {bus.Options{URL: node.ClientURL()}, "refused our credentials"},
+		"password":    {bus.Options{URL: node.ClientURL(), User: "u", Password: "canary"}, "refused the credentials"},
+		"no password": {bus.Options{URL: node.ClientURL()}, "refused the credentials"},
 		"tls":         {bus.Options{URL: strings.Replace(node.ClientURL(), "nats:", "tls:", 1), User: "u", Password: "canary"}, "TLS"},
 		"creds file":  {bus.Options{URL: node.ClientURL(), CredentialsFile: "/nowhere/x.creds"}, "a file cannot be read"},
 		"bad url":     {bus.Options{URL: "nats://u:canary@%zz"}, "URL cannot be parsed"},
@@ -45,7 +45,7 @@ func TestConnectErrorsSayWhatAndHow(t *testing.T) {
 		}
 	}
 	_, err = bus.Connect(t.Context(), bus.Options{User: "u", Token: "t", Instance: "a b"})
-	require.ErrorContains(t, err, "more than one")
+	require.ErrorContains(t, err, "exclude each other")
 	require.ErrorContains(t, err, `instance "a b"`)
 }
 

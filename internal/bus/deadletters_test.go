@@ -98,5 +98,5 @@ func TestEvictedLettersAreCounted(t *testing.T) {
 	}, 10*time.Second, time.Millisecond)
 	cancel()
 	require.NoError(t, <-done)
-	require.NotEmpty(t, b.Logs.FilterMessageSnippet("oldest letters are being lost").All())
+	require.NotEmpty(t, b.Logs.FilterMessageSnippet("evicting the oldest").All())
 }

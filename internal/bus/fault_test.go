@@ -306,7 +306,7 @@ func TestPermissionErrorsAreRemembered(t *testing.T) {
 	require.Eventually(t, func() bool { return len(conn.State().Denied) > 0 }, 10*time.Second, time.Millisecond)
 	require.False(t, conn.State().Healthy())
 	require.Contains(t, conn.State().Denied[0], "$JS.API.CONSUMER.MSG.NEXT.DBRUNNER_JOBS_demo.work")
-	require.NotEmpty(t, logs.FilterMessageSnippet("permissions are too narrow").All())
+	require.NotEmpty(t, logs.FilterMessageSnippet("NATS refused a subject; permission missing").All())
 	require.Eventually(t, func() bool {
 		s := r.Intake.State()
 		return s.Recoveries > 0

@@ -286,7 +286,7 @@ func TestAnObjectIsNotWrittenAgain(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, w.Write(t.Context(), content(2000)))
 	_, err = w.Close(t.Context())
-	require.ErrorContains(t, err, "another object of this name")
+	require.ErrorContains(t, err, "an object of this name exists")
 	require.NoError(t, w.Discard(t.Context()))
 	got, err := read(t, bus.Rows(b.Conn), "once")
 	require.NoError(t, err)

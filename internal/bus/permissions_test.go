@@ -79,6 +79,6 @@ func TestTryRightsCannotSignIn(t *testing.T) {
 	t.Parallel()
 	node := bustest.Server(t, bustest.Users(&server.User{Username: "a", Password: "geheim"}))
 	_, err := bus.ProbePermissions(t.Context(), bus.Options{URL: node.ClientURL(), User: "a", Password: "anders"}, nil)
-	require.ErrorContains(t, err, "refused our credentials")
+	require.ErrorContains(t, err, "refused the credentials")
 	require.NotContains(t, err.Error(), "anders")
 }
