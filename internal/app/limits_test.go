@@ -306,7 +306,7 @@ func TestCheckAtACluster(t *testing.T) {
 	}
 	found := findings(t, w.config("checker", five, withSQLite(t, "shop")))
 	require.True(t, slices.ContainsFunc(found, func(f inspect.Finding) bool {
-		return f.Grade == inspect.GradeWarning && f.Text == "the cluster tells clients of 3 servers, and each stream shall have 5 copies"
+		return f.Grade == inspect.GradeWarning && f.Text == "the cluster has 3 servers, but each stream needs 5 replicas"
 	}), "%+v", found)
 	require.True(t, slices.ContainsFunc(found, func(f inspect.Finding) bool {
 		return f.Grade == inspect.GradeNote && strings.Contains(f.Text, "have room for the streams")

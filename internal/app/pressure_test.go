@@ -59,7 +59,7 @@ func TestResultsFull(t *testing.T) {
 		w.publish("shop", "query", fmt.Sprintf(`{"id":"q%d","sql":"SELECT 1 AS n"}`, i))
 	}
 	require.Eventually(t, func() bool {
-		return r.logs.FilterMessageSnippet("results stream is full").Len() > 0
+		return r.logs.FilterMessageSnippet("results stream full").Len() > 0
 	}, testTimeout, 10*time.Millisecond, "it is said")
 	require.Equal(t, "succeeded", w.do("other", "query", "o1", `"sql":"SELECT 1 AS n"`).Status, "other databases go on")
 	w.awaitEmpty("shop")

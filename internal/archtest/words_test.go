@@ -46,7 +46,7 @@ var retired = []struct {
 	{`several rows`, "", "multi-row INSERT; multiple", 11},
 	{`told`, "", "reported, returned, logged", 216},
 	{`tells?|telling`, "", "return, report, log", 285},
-	{`begun|begins|began`, "", "start", 507},
+	{`begun|begins|began`, "", "start", 508},
 	{`letters?`, `dead letters?|(upper|lower) ?case letters?|letters? (and|or|or a) digits?|letters, digits|a letter or a digit`, "dead letter", 559},
 	{`says? (what|where|how|whether|why|which|that)`, "", "return, report, log", 274},
 }

@@ -74,7 +74,7 @@ func TestReconnectsForEver(t *testing.T) {
 	require.Eventually(t, func() bool { return conn.State().Connected }, 10*time.Second, time.Millisecond)
 	require.Equal(t, uint64(1), conn.State().Reconnects)
 	require.Len(t, logs.FilterMessageSnippet("reconnecting").All(), 1)
-	require.Len(t, logs.FilterMessageSnippet("is back").All(), 1)
+	require.Len(t, logs.FilterMessageSnippet("reconnected").All(), 1)
 }
 
 func TestReconnectsWhileTheServerRefusesUs(t *testing.T) {

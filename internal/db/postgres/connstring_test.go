@@ -30,8 +30,8 @@ func TestConnectionStrings(t *testing.T) {
 		"postgres://h/db&user=u&password=geheim":          "in the database name",
 		"postgres://u:1/geheim@h/db":                      "in the database name",
 		"postgres://u:1#geheim@h/db":                      "%23",
-		"postgres://u:1?geheim@h/db":                      "parameter whose name is none",
-		"host=h 'geheim'=x":                               "parameter whose name is none",
+		"postgres://u:1?geheim@h/db":                      "invalid parameter name",
+		"host=h 'geheim'=x":                               "invalid parameter name",
 	}}).Run(t)
 	t.Setenv("PGHOST", "h")
 	_, err := readConnection("dbname=db")

@@ -26,7 +26,7 @@ func TestConnectionStrings(t *testing.T) {
 			"server=sqlserver://u:geheim@h;database=db;encrypt=true":                 "no valid server",
 			"sqlserver://h:1433;databaseName=db;user=u;password=geheim":              "cannot be read",
 			"server=h;database=db?password=geheim;encrypt=true":                      "in the database name",
-			"server=h;database=db;encrypt=true;pass/word=geheim":                     "key whose name is none",
+			"server=h;database=db;encrypt=true;pass/word=geheim":                     "invalid key",
 			"geheim": "no valid server",
 		},
 	}).Run(t)
