@@ -46,9 +46,6 @@ func New(nc *nats.Conn, opts Options) (*Client, error) {
 	return &Client{nc: nc, js: js, subjects: contract.Subjects{Namespace: opts.Namespace}, api: api}, nil
 }
 
-// Subjects returns the subjects and stream names that the client uses.
-func (c *Client) Subjects() contract.Subjects { return c.subjects }
-
 // Job is a job that is ready to be published.
 type Job struct {
 	Database string

@@ -13,7 +13,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"dbrunner/contract"
-	"dbrunner/internal/app"
 	"dbrunner/internal/bus"
 )
 
@@ -70,16 +69,16 @@ func (f *cancelFlags) run(cmd *cobra.Command, database, id string) error {
 		return err
 	}
 	switch answer.Outcome {
-	case app.CancelDone:
+	case contract.CancelDone:
 		return nil
-	case app.CancelTooLate:
+	case contract.CancelTooLate:
 		return &exitError{code: exitJob}
 	default:
 		return &exitError{code: exitTimeout}
 	}
 }
 
-func (f *cancelFlags) ask(ctx context.Context, database, id string) (*app.CancelAnswer, error) {
+func (f *cancelFlags) ask(ctx context.Context, database, id string) (*contract.CancelAnswer, error) {
 	ctx, stop := context.WithTimeout(ctx, clientTimeout+f.wait)
 	defer stop()
 	conn, err := f.connectToAsk(ctx)
@@ -88,7 +87,7 @@ func (f *cancelFlags) ask(ctx context.Context, database, id string) (*app.Cancel
 	}
 	defer closeQuietly(ctx, conn)
 	raw, err := bus.Ask(ctx, conn, "cancel."+database+"."+id, map[string][]string{
-		app.HeaderWait: {f.wait.String()}, app.HeaderRequestedBy: {requester(f.by)},
+		contract.HeaderWait: {f.wait.String()}, contract.HeaderRequestedBy: {requester(f.by)},
 	}, nil)
 	if errors.Is(err, bus.ErrNoService) {
 		return nil, fmt.Errorf("no runner answers; nothing was cancelled: %w", err)
@@ -96,7 +95,7 @@ func (f *cancelFlags) ask(ctx context.Context, database, id string) (*app.Cancel
 	if err != nil {
 		return nil, err
 	}
-	answer := &app.CancelAnswer{}
+	answer := &contract.CancelAnswer{}
 	if err := json.Unmarshal(raw, answer); err != nil {
 		return nil, fmt.Errorf("read the answer: %w", err)
 	}
@@ -115,15 +114,15 @@ func requester(by string) string {
 	return host
 }
 
-func printCancel(w io.Writer, a *app.CancelAnswer, asJSON bool) error {
+func printCancel(w io.Writer, a *contract.CancelAnswer, asJSON bool) error {
 	if asJSON {
 		return printJSON(w, a)
 	}
 	var err error
 	switch a.Outcome {
-	case app.CancelDone:
+	case contract.CancelDone:
 		_, err = fmt.Fprintf(w, "cancelled: job %s of %s\n", a.JobID, a.Database)
-	case app.CancelTooLate:
+	case contract.CancelTooLate:
 		_, err = fmt.Fprintf(w, "already finished: job %s of %s %s\n", a.JobID, a.Database, a.Status)
 	default:
 		_, err = fmt.Fprintf(w, "requested: job %s of %s is not known yet", a.JobID, a.Database)

@@ -11,7 +11,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"dbrunner/contract"
-	"dbrunner/internal/app"
 	"dbrunner/internal/bus"
 )
 
@@ -274,8 +273,8 @@ func TestRedriveRefuses(t *testing.T) {
 	defer func() { require.NoError(t, conn.Close(context.Background())) }()
 	letter := func(id, reason, body string) string {
 		headers := map[string][]string{
-			app.HeaderJobID: {id}, app.HeaderReason: {reason}, app.HeaderResultID: {id},
-			app.HeaderSequence: {"7"}, app.HeaderQueuedAt: {"2026-03-01T12:00:00.000000001Z"},
+			contract.HeaderJobID: {id}, contract.HeaderReason: {reason}, contract.HeaderResultID: {id},
+			contract.HeaderSequence: {"7"}, contract.HeaderQueuedAt: {"2026-03-01T12:00:00.000000001Z"},
 		}
 		require.NoError(t, bus.PublishDeadLetter(t.Context(), conn, "shop", "query", "s1_"+id, headers, []byte(body)))
 		return "shop.query.s1_" + id
@@ -317,7 +316,7 @@ func TestRedriveRefuses(t *testing.T) {
 	long := strings.Repeat("x", 100)
 	tooLong := letter("l", "failed", body)
 	require.NoError(t, bus.PublishDeadLetter(t.Context(), conn, "shop", "query", "s1_l",
-		map[string][]string{app.HeaderJobID: {long}, app.HeaderReason: {"failed"}}, []byte(body)))
+		map[string][]string{contract.HeaderJobID: {long}, contract.HeaderReason: {"failed"}}, []byte(body)))
 	require.Contains(t, redrive(tooLong).err, "--id")
 
 	got := redrive(letter("ok", "failed", body), "shop.query.s1_nosuch", "--json")

@@ -14,7 +14,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"dbrunner/contract"
-	"dbrunner/internal/app"
 	"dbrunner/internal/bus"
 	"dbrunner/internal/config"
 )
@@ -55,13 +54,13 @@ type deadLetterView struct {
 func viewLetter(l *bus.DeadLetter) deadLetterView {
 	v := deadLetterView{
 		Letter: letterName(l), Stored: l.Stored.UTC(),
-		JobID: header(l, app.HeaderJobID), Reason: header(l, app.HeaderReason), Code: header(l, app.HeaderCode),
-		Message: header(l, app.HeaderMessage), ResultID: header(l, app.HeaderResultID),
-		QueuedAt: header(l, app.HeaderQueuedAt), Sequence: header(l, app.HeaderSequence),
-		Deliveries: header(l, app.HeaderDeliveries), Runner: header(l, app.HeaderRunner),
-		RedriveOf: header(l, contract.HeaderOriginal+app.RedriveOf),
+		JobID: header(l, contract.HeaderJobID), Reason: header(l, contract.HeaderReason), Code: header(l, contract.HeaderCode),
+		Message: header(l, contract.HeaderMessage), ResultID: header(l, contract.HeaderResultID),
+		QueuedAt: header(l, contract.HeaderQueuedAt), Sequence: header(l, contract.HeaderSequence),
+		Deliveries: header(l, contract.HeaderDeliveries), Runner: header(l, contract.HeaderRunner),
+		RedriveOf: header(l, contract.HeaderOriginal+contract.HeaderRedriveOf),
 	}
-	if faults := header(l, app.HeaderFaults); json.Valid([]byte(faults)) {
+	if faults := header(l, contract.HeaderFaults); json.Valid([]byte(faults)) {
 		v.Faults = json.RawMessage(faults)
 	}
 	return v

@@ -13,7 +13,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"dbrunner/contract"
-	"dbrunner/internal/app"
 	"dbrunner/internal/bus"
 	"dbrunner/internal/jobs"
 )
@@ -117,7 +116,7 @@ func (f *redriveFlags) redrive(ctx context.Context, conn *bus.Conn, name string)
 	if err = f.allowed(ctx, conn, &letter); err != nil {
 		return redriven{}, err
 	}
-	out := redriven{Letter: letterName(&letter), JobID: header(&letter, app.HeaderJobID)}
+	out := redriven{Letter: letterName(&letter), JobID: header(&letter, contract.HeaderJobID)}
 	if out.NewID, err = f.newID(ctx, conn, &letter); err != nil {
 		return redriven{}, err
 	}
@@ -143,11 +142,11 @@ func taken(id string) error {
 
 // allowed refuses jobs whose effect happened, and without --force those that may have had theirs.
 func (f *redriveFlags) allowed(ctx context.Context, conn *bus.Conn, letter *bus.DeadLetter) error {
-	switch reason := header(letter, app.HeaderReason); reason {
+	switch reason := header(letter, contract.HeaderReason); reason {
 	case string(jobs.Rejected), string(jobs.Failed), string(jobs.Canceled), string(jobs.Expired), "job_id_reused":
 		return nil
 	case "result_id_taken":
-		return fmt.Errorf("the job has taken effect; its result is stored under %s", header(letter, app.HeaderResultID))
+		return fmt.Errorf("the job has taken effect; its result is stored under %s", header(letter, contract.HeaderResultID))
 	case "too_many_deliveries":
 		return f.allowedGivenUp(ctx, conn, letter)
 	default:
@@ -157,7 +156,7 @@ func (f *redriveFlags) allowed(ctx context.Context, conn *bus.Conn, letter *bus.
 
 // allowedGivenUp asks the stored result how a job ended that was delivered too often.
 func (f *redriveFlags) allowedGivenUp(ctx context.Context, conn *bus.Conn, letter *bus.DeadLetter) error {
-	raw, err := bus.ResultsOf(conn, letter.Database).StoredResult(ctx, header(letter, app.HeaderResultID))
+	raw, err := bus.ResultsOf(conn, letter.Database).StoredResult(ctx, header(letter, contract.HeaderResultID))
 	if err != nil {
 		return err
 	}
@@ -172,11 +171,11 @@ func (f *redriveFlags) allowedGivenUp(ctx context.Context, conn *bus.Conn, lette
 
 // answersLetter reports whether a result is of the message that the letter is about, and not of another one under its id.
 func answersLetter(head *jobs.ResultHead, letter *bus.DeadLetter) bool {
-	sequence, err := strconv.ParseUint(header(letter, app.HeaderSequence), 10, 64)
+	sequence, err := strconv.ParseUint(header(letter, contract.HeaderSequence), 10, 64)
 	if err != nil {
 		return false
 	}
-	queued, err := time.Parse(time.RFC3339Nano, header(letter, app.HeaderQueuedAt))
+	queued, err := time.Parse(time.RFC3339Nano, header(letter, contract.HeaderQueuedAt))
 	return err == nil && head.SameMessage(sequence, queued)
 }
 
@@ -191,7 +190,7 @@ func (f *redriveFlags) allowedUnknown() error {
 func (f *redriveFlags) newID(ctx context.Context, conn *bus.Conn, letter *bus.DeadLetter) (string, error) {
 	id := f.id
 	if id == "" {
-		id = nextID(header(letter, app.HeaderJobID))
+		id = nextID(header(letter, contract.HeaderJobID))
 	}
 	if !contract.ValidID(id) {
 		return "", fmt.Errorf("%q is not a valid job id; choose one with --id", id)
@@ -240,6 +239,6 @@ func redriveHeaders(letter *bus.DeadLetter, jobID string) map[string][]string {
 			headers[name] = values
 		}
 	}
-	headers[app.RedriveOf] = []string{jobID}
+	headers[contract.HeaderRedriveOf] = []string{jobID}
 	return headers
 }

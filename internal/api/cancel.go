@@ -20,9 +20,6 @@ const cancelWait = 2 * time.Second
 // maxRequestedBy bounds what a canceller says of himself, in bytes.
 const maxRequestedBy = 256
 
-// CancelAnswer is the answer to a request to cancel a job.
-type CancelAnswer = contract.CancelAnswer
-
 // cancelRequest is a request to cancel as it is kept. When it was asked for is the bucket's own time of it.
 type cancelRequest struct {
 	Version int       `json:"version"`
@@ -60,7 +57,7 @@ func (a *api) cancelJob(ctx context.Context, d *Database, q *bus.ServiceRequest)
 	if stored, err = bus.AwaitResult(ctx, a.conn, d.Name, id); err == nil {
 		return ended(d, id, stored)
 	}
-	return CancelAnswer{Version: 1, Database: d.Name, JobID: id, Outcome: contract.CancelKept, KeptUntil: &until}, nil
+	return contract.CancelAnswer{Version: 1, Database: d.Name, JobID: id, Outcome: contract.CancelKept, KeptUntil: &until}, nil
 }
 
 func (a *api) storedResult(ctx context.Context, d *Database, id string) ([]byte, error) {
@@ -102,7 +99,7 @@ func ended(d *Database, id string, stored []byte) (any, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cancel a job of %s: %w", d.Name, err)
 	}
-	answer := CancelAnswer{Version: 1, Database: d.Name, JobID: id, Outcome: contract.CancelTooLate, Status: head.Status}
+	answer := contract.CancelAnswer{Version: 1, Database: d.Name, JobID: id, Outcome: contract.CancelTooLate, Status: head.Status}
 	if head.Status == jobs.Canceled {
 		answer.Outcome = contract.CancelDone
 	}

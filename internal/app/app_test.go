@@ -112,7 +112,7 @@ func requireLetters(t *testing.T, w *world, want map[string]string) {
 	defer func() { require.NoError(t, conn.Close(context.Background())) }()
 	have := map[string]string{}
 	require.NoError(t, bus.ListDeadLetters(t.Context(), conn, "", "", func(l bus.DeadLetter) bool {
-		have[l.Headers[app.HeaderJobID][0]] = l.Headers[app.HeaderReason][0]
+		have[l.Headers[contract.HeaderJobID][0]] = l.Headers[contract.HeaderReason][0]
 		return true
 	}))
 	require.Equal(t, want, have)
@@ -157,8 +157,8 @@ func TestLetterHeadersAreTheRunners(t *testing.T) {
 		})
 		return err == nil && letter.Body != nil
 	}, testTimeout, 5*time.Millisecond)
-	require.Equal(t, []string{"real"}, letter.Headers[app.HeaderJobID])
-	require.Equal(t, []string{"rejected"}, letter.Headers[app.HeaderReason])
+	require.Equal(t, []string{"real"}, letter.Headers[contract.HeaderJobID])
+	require.Equal(t, []string{"rejected"}, letter.Headers[contract.HeaderReason])
 	require.Equal(t, []string{"forged"}, letter.Headers[contract.HeaderOriginal+"Dbrunner-Job-Id"])
 	require.Equal(t, []string{"00-a-b-01"}, letter.Headers["Traceparent"])
 	require.Equal(t, msg.Data, letter.Body)

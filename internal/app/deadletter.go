@@ -11,23 +11,6 @@ import (
 	"dbrunner/internal/jobs"
 )
 
-// The headers of a dead letter that say why it is there. The letter's payload is the job's body, unchanged.
-const (
-	HeaderJobID      = contract.HeaderJobID
-	HeaderReason     = contract.HeaderReason // a status or a code: what brought the letter here
-	HeaderCode       = contract.HeaderCode   // error.code of the answer
-	HeaderMessage    = contract.HeaderMessage
-	HeaderFaults     = contract.HeaderFaults   // JSON array of {path, code, message}
-	HeaderResultID   = contract.HeaderResultID // the stored result is there; missing if there is none
-	HeaderSequence   = contract.HeaderSequence // of the job's message, with its time
-	HeaderQueuedAt   = contract.HeaderQueuedAt
-	HeaderDeliveries = contract.HeaderDeliveries
-	HeaderRunner     = contract.HeaderRunner
-
-	// RedriveOf is in the headers of a job that was published again from a dead letter: the first job's id.
-	RedriveOf = contract.HeaderRedriveOf
-)
-
 // ownPrefix is what the names of a letter's own headers begin with. A job's header of such a name is kept as data
 // under another one, so that nobody can write into a letter.
 const ownPrefix = "dbrunner-"
@@ -59,15 +42,15 @@ func (o *outbox) headers(d *jobs.Delivery, letter *jobs.DeadLetter) map[string][
 			h[name] = []string{value}
 		}
 	}
-	set(HeaderJobID, letter.JobID)
-	set(HeaderReason, letter.Reason)
-	set(HeaderCode, letter.Code)
-	set(HeaderMessage, letter.Message)
-	set(HeaderFaults, string(letter.Faults))
-	set(HeaderResultID, letter.ResultID)
-	set(HeaderSequence, strconv.FormatUint(d.Sequence, 10))
-	set(HeaderQueuedAt, d.Timestamp.UTC().Format(time.RFC3339Nano))
-	set(HeaderDeliveries, strconv.FormatUint(d.Deliveries, 10))
-	set(HeaderRunner, o.runner)
+	set(contract.HeaderJobID, letter.JobID)
+	set(contract.HeaderReason, letter.Reason)
+	set(contract.HeaderCode, letter.Code)
+	set(contract.HeaderMessage, letter.Message)
+	set(contract.HeaderFaults, string(letter.Faults))
+	set(contract.HeaderResultID, letter.ResultID)
+	set(contract.HeaderSequence, strconv.FormatUint(d.Sequence, 10))
+	set(contract.HeaderQueuedAt, d.Timestamp.UTC().Format(time.RFC3339Nano))
+	set(contract.HeaderDeliveries, strconv.FormatUint(d.Deliveries, 10))
+	set(contract.HeaderRunner, o.runner)
 	return h
 }

@@ -36,7 +36,7 @@ var arrows = []arrow{
 	}},
 	{"internal/worker", []string{"internal/jobs", "internal/report", "contract"}},
 	{"internal/health", []string{"internal/db", "contract"}},
-	{"internal/bulk", []string{"internal/db", "internal/db/rowfile", "contract"}},
+	{"internal/bulk", []string{"internal/db", "internal/db/dialect", "internal/db/rowfile", "contract"}},
 	{"internal/jobs", []string{"internal/bulk", "internal/health", "internal/db", "internal/db/dialect", "internal/db/migration", "internal/db/rowfile", "internal/jsontext", "internal/spell", "internal/report", "contract"}},
 	{"internal/db/dbtest", []string{"internal/db", "internal/db/dialect", "internal/db/migration", "internal/db/rowfile", "internal/jsontext"}},
 	{"internal/db/migration", []string{"internal/db", "internal/db/dialect", "contract"}},

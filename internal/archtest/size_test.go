@@ -24,7 +24,6 @@ const (
 var larger = map[string]int{
 	"bench":                                  2888,
 	"cmd/runner":                             5156,
-	"internal/app":                           2516,
 	"internal/bus":                           7933,
 	"internal/config":                        2513,
 	"internal/db/dbtest":                     6005,

@@ -10,6 +10,7 @@ import (
 
 	"dbrunner/contract"
 	"dbrunner/internal/db"
+	"dbrunner/internal/db/dialect"
 	"dbrunner/internal/db/rowfile"
 )
 
@@ -41,9 +42,9 @@ var (
 const maxLine = 1 << 20
 
 // Parser makes the arguments of one row from a line of JSON; problem says what is wrong with it, without its values.
-type Parser func(line []byte) (args []db.Value, problem string)
+type Parser func(line []byte) (args []dialect.Value, problem string)
 
-// Params are the parameters of a batch that are in an object, a row per line. It is a db.Batch.
+// Params are the parameters of a batch that are in an object, a row per line. It is a dialect.Batch.
 type Params struct {
 	Inputs      Inputs // nil: none are read here
 	Name        string
@@ -52,9 +53,9 @@ type Params struct {
 	NewParser   func() Parser // for one reading of the object
 }
 
-// Open begins to read the object; see db.Batch. The object is compared with the job's digest before anything of it is used,
+// Open begins to read the object; see dialect.Batch. The object is compared with the job's digest before anything of it is used,
 // and its content with its own at the end.
-func (b *Params) Open(ctx context.Context) (db.BatchRows, error) {
+func (b *Params) Open(ctx context.Context) (dialect.BatchRows, error) {
 	if b.Inputs == nil {
 		return nil, db.Errorf(db.ClassPermanent, contract.CodeParamsNotFound, "this runner does not read parameters from objects")
 	}
@@ -69,7 +70,7 @@ func (b *Params) Open(ctx context.Context) (db.BatchRows, error) {
 	return b.decompress(ctx, in)
 }
 
-func (b *Params) decompress(ctx context.Context, in Input) (db.BatchRows, error) {
+func (b *Params) decompress(ctx context.Context, in Input) (dialect.BatchRows, error) {
 	o := &openInput{of: b, parse: b.NewParser(), in: &source{Input: in}, fail: func(err error) error { return b.failure(ctx, err) }}
 	var err error
 	if o.plain, err = rowfile.NewReader(b.Compression, o.in); err != nil {
@@ -126,7 +127,7 @@ type openInput struct {
 	line  int64
 }
 
-func (o *openInput) Next() ([]db.Value, error) {
+func (o *openInput) Next() ([]dialect.Value, error) {
 	for {
 		text, err := o.lines.ReadSlice('\n')
 		if errors.Is(err, bufio.ErrBufferFull) {
@@ -172,7 +173,7 @@ func (o *openInput) rest() error {
 	return io.EOF
 }
 
-func (o *openInput) row(text []byte) ([]db.Value, error) {
+func (o *openInput) row(text []byte) ([]dialect.Value, error) {
 	args, problem := o.parse(text)
 	if problem != "" {
 		return nil, o.refused("%s", problem)

@@ -9,6 +9,7 @@ import (
 
 	"dbrunner/contract"
 	"dbrunner/internal/db"
+	"dbrunner/internal/db/dialect"
 	"dbrunner/internal/db/rowfile"
 )
 
@@ -45,7 +46,7 @@ type Target struct {
 	Objects     Objects
 	Format      string
 	Compression string
-	Dialect     *db.Dialect // whose names the columns' types are
+	Dialect     *dialect.Dialect // whose names the columns' types are
 	Database    string
 	JobID       string
 	Sequence    uint64 // of the job's message

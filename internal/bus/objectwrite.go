@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"hash"
-	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -202,14 +201,4 @@ func (w *ObjectWriter) Discard(ctx context.Context) error {
 		return w.bucket.purge(ctx, ChunkSubject(w.bucket.name, w.mark))
 	}
 	return w.bucket.Remove(ctx, &Object{Name: w.name, mark: w.mark})
-}
-
-// ValidDigest reports whether a text is an object's digest as it is written here.
-func ValidDigest(digest string) bool {
-	sum, ok := strings.CutPrefix(digest, digestOpening)
-	if !ok {
-		return false
-	}
-	decoded, err := base64.URLEncoding.DecodeString(sum)
-	return err == nil && len(decoded) == sha256.Size
 }

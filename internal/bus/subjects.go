@@ -32,9 +32,6 @@ const bucketPrefix = "KV_"
 // objectPrefix begins the name of the stream behind a bucket of the object store.
 const objectPrefix = "OBJ_"
 
-// ObjectStream returns the name of the stream behind a bucket of the object store.
-func ObjectStream(bucket string) string { return objectPrefix + bucket }
-
 // ChunkSubject returns where the chunks of an object are, by the mark that its description carries (nuid).
 func ChunkSubject(bucket, mark string) string { return "$O." + bucket + ".C." + mark }
 

@@ -8,6 +8,12 @@ import (
 	"dbrunner/internal/report"
 )
 
+// Compiled is a statement as calls take it.
+type Compiled = dialect.Compiled
+
+// Dialect is how an engine's SQL text and parameters are read.
+type Dialect = dialect.Dialect
+
 // Database is one configured target database with its pool of connections. Every method may be called
 // from many goroutines at once; a call waits for a connection as long as its context lives.
 type Database interface {
@@ -23,11 +29,11 @@ type Executor interface {
 	Engine() string
 
 	// Dialect says how SQL text and parameters of this engine are read.
-	Dialect() *dialect.Dialect
+	Dialect() *Dialect
 
 	// Read runs one statement that must change nothing, in a transaction that the engine ends by ROLLBACK
 	// (READ ONLY where the engine has it).
-	Read(ctx context.Context, call Call, stmt *dialect.Compiled, opts RowOptions) (ResultSet, error)
+	Read(ctx context.Context, call Call, stmt *Compiled, opts RowOptions) (ResultSet, error)
 
 	// Transact runs the statements in one transaction and commits it. When all of them have succeeded and
 	// every guard holds, seal (if any) is called once; the row that it returns (if any) is inserted into the
@@ -44,7 +50,7 @@ type Executor interface {
 	// ClassAlreadyRecorded that the ledger has a row of it; nothing was executed then, or with ClassAlreadyRecorded after once.End, another
 	// end was on record first. An error of another class before once.End means that the statement was not begun,
 	// unless it is ClassUnknown.
-	Execute(ctx context.Context, call Call, stmt *dialect.Compiled, opts RowOptions, once *Once) (ResultSet, error)
+	Execute(ctx context.Context, call Call, stmt *Compiled, opts RowOptions, once *Once) (ResultSet, error)
 }
 
 // Ledger keeps the rows that say which jobs have ended.
@@ -104,7 +110,7 @@ type Call struct {
 
 // Transaction is the work of one transaction.
 type Transaction struct {
-	Statements []*dialect.Compiled
+	Statements []*Compiled
 	Expect     []*Range // one for each statement, nil = no guard
 	Isolation  Isolation
 }

@@ -12,6 +12,7 @@ import (
 
 	"dbrunner/contract"
 	"dbrunner/internal/db"
+	"dbrunner/internal/db/dialect"
 	"dbrunner/internal/jobs"
 )
 
@@ -39,7 +40,7 @@ type statements struct {
 }
 
 func (f *statements) Execute(
-	ctx context.Context, call db.Call, stmt *db.Compiled, opts db.RowOptions, once *db.Once,
+	ctx context.Context, call db.Call, stmt *dialect.Compiled, opts db.RowOptions, once *db.Once,
 ) (db.ResultSet, error) {
 	f.mu.Lock()
 	next := noOutage
@@ -76,7 +77,7 @@ func (f *statements) Execute(
 
 // half executes without writing the end.
 func (f *statements) half(
-	ctx context.Context, call db.Call, stmt *db.Compiled, opts db.RowOptions, once *db.Once, told bool,
+	ctx context.Context, call db.Call, stmt *dialect.Compiled, opts db.RowOptions, once *db.Once, told bool,
 ) (db.ResultSet, error) {
 	if _, inserted, err := f.Record(ctx, once.Start); err != nil || !inserted {
 		return db.ResultSet{}, db.Errorf(db.ClassAlreadyRecorded, db.CodeUnique, "taken")

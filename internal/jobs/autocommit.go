@@ -5,11 +5,12 @@ import (
 
 	"dbrunner/contract"
 	"dbrunner/internal/db"
+	"dbrunner/internal/db/dialect"
 )
 
 // AutocommitExecutor is the part of db.Database that runs statements outside of transactions.
 type AutocommitExecutor interface {
-	Execute(ctx context.Context, call db.Call, stmt *db.Compiled, opts db.RowOptions, once *db.Once) (db.ResultSet, error)
+	Execute(ctx context.Context, call db.Call, stmt *dialect.Compiled, opts db.RowOptions, once *db.Once) (db.ResultSet, error)
 }
 
 // autocommit is the work of kind statement: one statement outside of any transaction, mostly one that cannot run inside.

@@ -12,7 +12,7 @@ import (
 	"strings"
 
 	"dbrunner/internal/bulk"
-	"dbrunner/internal/db"
+	"dbrunner/internal/db/dialect"
 	"dbrunner/internal/jsontext"
 )
 
@@ -36,15 +36,15 @@ func (r *reader) batch(owner, at int, s *statement) {
 		r.reject(at, CodeInvalidValue, "must be a list with at least one list or object of parameters"+r.hintNull(at))
 		return
 	}
-	rows := &inlineRows{args: make([][]db.Value, 0, r.Len(at))}
-	s.rows = make([]db.Params, 0, r.Len(at))
+	rows := &inlineRows{args: make([][]dialect.Value, 0, r.Len(at))}
+	s.rows = make([]dialect.Params, 0, r.Len(at))
 	before := r.faulty()
 	for i, n := at+1, 0; i < r.After(at); i, n = r.After(i), n+1 {
 		params, ok := r.params(i)
 		if !ok {
 			continue
 		}
-		compiled, faults := db.Compile(r.dialect, db.Statement{SQL: s.source.SQL, Params: params})
+		compiled, faults := dialect.Compile(r.dialect, dialect.Statement{SQL: s.source.SQL, Params: params})
 		for _, f := range faults {
 			r.batchFault(owner, n, f)
 		}
@@ -56,7 +56,7 @@ func (r *reader) batch(owner, at int, s *statement) {
 		}
 		s.rows, rows.args = append(s.rows, params), append(rows.args, compiled.Args)
 		if s.compiled == nil {
-			s.compiled = &db.Compiled{SQL: compiled.SQL, Batch: rows, Origin: compiled.Origin}
+			s.compiled = &dialect.Compiled{SQL: compiled.SQL, Batch: rows, Origin: compiled.Origin}
 		}
 		if compiled.SQL != s.compiled.SQL {
 			r.reject(i, CodeParameterNotTyped, "all elements of a batch are lists, or all are objects")
@@ -64,7 +64,7 @@ func (r *reader) batch(owner, at int, s *statement) {
 	}
 }
 
-func hasTextFault(faults []db.Fault) bool {
+func hasTextFault(faults []dialect.Fault) bool {
 	for _, f := range faults {
 		if ofText(f) {
 			return true
@@ -74,7 +74,7 @@ func hasTextFault(faults []db.Fault) bool {
 }
 
 // batchFault notes a fault of one element; a path into params is one into that element.
-func (r *reader) batchFault(owner, n int, f db.Fault) {
+func (r *reader) batchFault(owner, n int, f dialect.Fault) {
 	path := f.Path
 	if rest, ok := strings.CutPrefix(path, "params"); ok {
 		path = "batch[" + strconv.Itoa(n) + "]" + rest
@@ -83,9 +83,9 @@ func (r *reader) batchFault(owner, n int, f db.Fault) {
 }
 
 // inlineRows are the rows of a batch that the job has with it.
-type inlineRows struct{ args [][]db.Value }
+type inlineRows struct{ args [][]dialect.Value }
 
-func (b *inlineRows) Open(context.Context) (db.BatchRows, error) { return &openInline{b, 0}, nil }
+func (b *inlineRows) Open(context.Context) (dialect.BatchRows, error) { return &openInline{b, 0}, nil }
 
 type openInline struct {
 	*inlineRows
@@ -93,7 +93,7 @@ type openInline struct {
 	next int
 }
 
-func (o *openInline) Next() ([]db.Value, error) {
+func (o *openInline) Next() ([]dialect.Value, error) {
 	if o.next == len(o.args) {
 		return nil, io.EOF
 	}
@@ -127,7 +127,7 @@ func (r *reader) paramsFrom(owner, at int, s *statement) {
 			ref.compression = RowCompressions()[i]
 		}
 	}
-	text, faults := db.CompileText(r.dialect, s.source.SQL)
+	text, faults := dialect.CompileText(r.dialect, s.source.SQL)
 	for _, f := range faults {
 		r.rejectBelow(owner, f.Path, f.Code, f.Message)
 	}
@@ -135,7 +135,7 @@ func (r *reader) paramsFrom(owner, at int, s *statement) {
 		return
 	}
 	s.from = ref
-	s.compiled = &db.Compiled{SQL: text, Origin: db.OriginOf(r.dialect, s.source.SQL), Batch: &bulk.Params{
+	s.compiled = &dialect.Compiled{SQL: text, Origin: dialect.OriginOf(r.dialect, s.source.SQL), Batch: &bulk.Params{
 		Inputs: r.inputs, Name: ref.name, Digest: ref.digest, Compression: ref.compression, NewParser: rowParser(r.dialect, s.source.SQL, text),
 	}}
 }
@@ -190,10 +190,10 @@ func (s *statement) hashBatch(dst []byte) []byte {
 
 // rowParser makes the arguments of rows that are outside of the job, for a statement as the publisher wrote it and its text as
 // the database gets it.
-func rowParser(d *db.Dialect, sql, text string) func() bulk.Parser {
+func rowParser(d *dialect.Dialect, sql, text string) func() bulk.Parser {
 	return func() bulk.Parser {
 		r := &reader{dialect: d}
-		return func(line []byte) ([]db.Value, string) {
+		return func(line []byte) ([]dialect.Value, string) {
 			r.reset()
 			if fault := r.Read(line, maxDepth, maxValues); fault != nil {
 				return nil, "is no JSON: " + fault.Message
@@ -202,7 +202,7 @@ func rowParser(d *db.Dialect, sql, text string) func() bulk.Parser {
 			if !ok || r.faulty() > 0 {
 				return nil, r.takeFaults()[0].Message
 			}
-			compiled, faults := db.Compile(d, db.Statement{SQL: sql, Params: params})
+			compiled, faults := dialect.Compile(d, dialect.Statement{SQL: sql, Params: params})
 			switch {
 			case len(faults) > 0:
 				return nil, faults[0].Path + ": " + faults[0].Message

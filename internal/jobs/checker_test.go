@@ -11,6 +11,7 @@ import (
 
 	"dbrunner/contract"
 	"dbrunner/internal/db"
+	"dbrunner/internal/db/dialect"
 	"dbrunner/internal/health"
 )
 
@@ -65,7 +66,7 @@ func well() *patient {
 // spoken is a database of which only the language is known.
 type spoken struct{ db.Database }
 
-func (spoken) Dialect() *db.Dialect { return testDialect() }
+func (spoken) Dialect() *dialect.Dialect { return testDialect() }
 
 // empty holds no results.
 type empty struct{}

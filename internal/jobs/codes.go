@@ -29,12 +29,7 @@ const (
 	CodeCanceled          = contract.CodeCanceled
 	CodeOutcomeUnknown    = contract.CodeOutcomeUnknown
 	CodeInternal          = contract.CodeInternal
-	CodeRowsFull          = contract.CodeRowsFull
-	CodeParamsNotFound    = contract.CodeParamsNotFound
-	CodeParamsDigest      = contract.CodeParamsDigest
-	CodeParamsInvalid     = contract.CodeParamsInvalid
 	CodeParamsUnavailable = contract.CodeParamsUnavailable
-	CodeRowsUnavailable   = contract.CodeRowsUnavailable
 )
 
 // Codes returns all codes that a result can have.

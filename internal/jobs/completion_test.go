@@ -13,6 +13,7 @@ import (
 	"pgregory.net/rapid"
 
 	"dbrunner/internal/db"
+	"dbrunner/internal/db/dialect"
 	"dbrunner/internal/db/migration"
 	"dbrunner/internal/db/sqlite"
 	"dbrunner/internal/jobs"
@@ -29,7 +30,7 @@ type large struct {
 	acted   bool      // something took effect
 }
 
-func (l *large) Read(_ context.Context, call db.Call, _ *db.Compiled, _ db.RowOptions) (db.ResultSet, error) {
+func (l *large) Read(_ context.Context, call db.Call, _ *dialect.Compiled, _ db.RowOptions) (db.ResultSet, error) {
 	if err := call.Begin(); err != nil || l.failure != nil {
 		return db.ResultSet{}, errors.Join(err, asError(l.failure))
 	}
@@ -57,7 +58,7 @@ func (l *large) Transact(ctx context.Context, call db.Call, tx *db.Transaction, 
 	return sets, nil
 }
 
-func (l *large) Execute(ctx context.Context, call db.Call, _ *db.Compiled, _ db.RowOptions, once *db.Once) (db.ResultSet, error) {
+func (l *large) Execute(ctx context.Context, call db.Call, _ *dialect.Compiled, _ db.RowOptions, once *db.Once) (db.ResultSet, error) {
 	if err := call.Begin(); err != nil {
 		return db.ResultSet{}, err
 	}

@@ -7,10 +7,11 @@ import (
 	"time"
 
 	"dbrunner/internal/db"
+	"dbrunner/internal/db/dialect"
 )
 
 // testDialect reads SQL as PostgreSQL does.
-func testDialect() *db.Dialect {
+func testDialect() *dialect.Dialect {
 	words := func(list ...string) map[string]bool {
 		m := map[string]bool{}
 		for _, w := range list {
@@ -18,7 +19,7 @@ func testDialect() *db.Dialect {
 		}
 		return m
 	}
-	return &db.Dialect{
+	return &dialect.Dialect{
 		DollarQuotes: true, EscapeStrings: true, NestedComments: true, MaxParams: 65535,
 		Placeholder: func(dst []byte, n int) []byte {
 			return strconv.AppendInt(append(dst, '$'), int64(n), 10)
@@ -27,7 +28,7 @@ func testDialect() *db.Dialect {
 		TransactionVerb: words("BEGIN", "COMMIT", "ROLLBACK", "SAVEPOINT"),
 		ForbiddenFirst:  words("LISTEN", "PREPARE"),
 		Snapshot:        true,
-		Cache:           db.NewCache(1 << 20),
+		Cache:           dialect.NewCache(1 << 20),
 	}
 }
 
@@ -66,16 +67,16 @@ type answering struct {
 
 func (*answering) Engine() string { return "postgres" }
 
-func (*answering) Dialect() *db.Dialect { return testDialect() }
+func (*answering) Dialect() *dialect.Dialect { return testDialect() }
 
-func (a *answering) Read(context.Context, db.Call, *db.Compiled, db.RowOptions) (db.ResultSet, error) {
+func (a *answering) Read(context.Context, db.Call, *dialect.Compiled, db.RowOptions) (db.ResultSet, error) {
 	if a.err != nil {
 		return db.ResultSet{}, a.err
 	}
 	return a.sets[0], nil
 }
 
-func (a *answering) Execute(context.Context, db.Call, *db.Compiled, db.RowOptions, *db.Once) (db.ResultSet, error) {
+func (a *answering) Execute(context.Context, db.Call, *dialect.Compiled, db.RowOptions, *db.Once) (db.ResultSet, error) {
 	if a.err != nil {
 		return db.ResultSet{}, a.err
 	}

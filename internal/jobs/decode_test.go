@@ -12,6 +12,7 @@ import (
 
 	"dbrunner/contract"
 	"dbrunner/internal/db"
+	"dbrunner/internal/db/dialect"
 	"dbrunner/internal/jsontext"
 )
 
@@ -21,7 +22,7 @@ type found struct {
 	code db.Code
 }
 
-func places(faults []db.Fault) []found {
+func places(faults []dialect.Fault) []found {
 	out := make([]found, len(faults))
 	for i, f := range faults {
 		out[i] = found{f.Path, f.Code}

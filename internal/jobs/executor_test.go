@@ -15,6 +15,7 @@ import (
 
 	"dbrunner/contract"
 	"dbrunner/internal/db"
+	"dbrunner/internal/db/dialect"
 	"dbrunner/internal/db/sqlite"
 	"dbrunner/internal/jobs"
 )
@@ -142,7 +143,7 @@ func bodyOf(out jobs.Outcome) []byte {
 // count reads how many effects of a name are there.
 func (s *stage) count(name string) int {
 	s.t.Helper()
-	stmt, faults := db.Compile(s.database.Dialect(), db.Statement{SQL: `SELECT count(*) AS n FROM effects WHERE name LIKE '` + name + `%'`})
+	stmt, faults := dialect.Compile(s.database.Dialect(), dialect.Statement{SQL: `SELECT count(*) AS n FROM effects WHERE name LIKE '` + name + `%'`})
 	require.Empty(s.t, faults)
 	set, err := s.database.Read(s.t.Context(), db.Call{Timeout: 5 * time.Second}, stmt, db.RowOptions{Format: db.Arrays})
 	require.NoError(s.t, err)
@@ -236,7 +237,7 @@ func (f *faulty) Transact(ctx context.Context, call db.Call, tx *db.Transaction,
 	return sets, nil
 }
 
-func (f *faulty) Read(ctx context.Context, call db.Call, stmt *db.Compiled, opts db.RowOptions) (db.ResultSet, error) {
+func (f *faulty) Read(ctx context.Context, call db.Call, stmt *dialect.Compiled, opts db.RowOptions) (db.ResultSet, error) {
 	if f.onRead != nil {
 		if err := f.onRead(); err != nil {
 			return db.ResultSet{}, err

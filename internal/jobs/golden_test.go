@@ -17,6 +17,7 @@ import (
 
 	"dbrunner/internal/bulk"
 	"dbrunner/internal/db"
+	"dbrunner/internal/db/dialect"
 	"dbrunner/internal/db/migration"
 )
 
@@ -192,7 +193,7 @@ func dump(job *Job) string {
 	return b.String()
 }
 
-func dumpStatement(b *strings.Builder, c *db.Compiled) {
+func dumpStatement(b *strings.Builder, c *dialect.Compiled) {
 	fmt.Fprintf(b, "\nsql %q", c.SQL)
 	for _, arg := range c.Args {
 		fmt.Fprintf(b, "\n  arg %d %q %q", arg.Kind, arg.Type, arg.Text)

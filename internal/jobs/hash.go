@@ -6,7 +6,7 @@ import (
 	"maps"
 	"slices"
 
-	"dbrunner/internal/db"
+	"dbrunner/internal/db/dialect"
 	"dbrunner/internal/jsontext"
 )
 
@@ -27,7 +27,7 @@ func requestHash(scratch []byte, job *Job) (hash, buf []byte) {
 }
 
 // RequestHash returns the request hash of a body; nil if it is not understood in this dialect.
-func RequestHash(dialect *db.Dialect, database, kind string, body []byte) []byte {
+func RequestHash(dialect *dialect.Dialect, database, kind string, body []byte) []byte {
 	d := NewDecoder(DecoderOptions{Policy: &Policy{Ledger: true}, Dialect: dialect})
 	job, rejection := d.Decode(&Delivery{Database: database, Kind: kind, Body: body})
 	if rejection != nil {
@@ -49,7 +49,7 @@ func (s *statement) hash(dst []byte) []byte {
 	return hashParams(dst, &s.source.Params)
 }
 
-func hashParams(dst []byte, params *db.Params) []byte {
+func hashParams(dst []byte, params *dialect.Params) []byte {
 	switch {
 	case len(params.Named) > 0:
 		dst = binary.AppendUvarint(append(dst, 'n'), uint64(len(params.Named)))
@@ -67,16 +67,16 @@ func hashParams(dst []byte, params *db.Params) []byte {
 	return dst
 }
 
-func sortedNames(named map[string]db.Value) []string {
+func sortedNames(named map[string]dialect.Value) []string {
 	names := slices.AppendSeq(make([]string, 0, len(named)), maps.Keys(named))
 	slices.Sort(names)
 	return names
 }
 
 // appendValue appends a parameter's canonical encoding.
-func appendValue(dst []byte, v db.Value) []byte {
+func appendValue(dst []byte, v dialect.Value) []byte {
 	dst = appendSized(append(dst, byte(v.Kind)), v.Type)
-	if v.Kind != db.Array && v.Kind != db.Object {
+	if v.Kind != dialect.Array && v.Kind != dialect.Object {
 		return appendSized(dst, v.Text)
 	}
 	var t jsontext.Tape

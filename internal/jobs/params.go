@@ -1,7 +1,7 @@
 package jobs
 
 import (
-	"dbrunner/internal/db"
+	"dbrunner/internal/db/dialect"
 	"dbrunner/internal/jsontext"
 )
 
@@ -19,25 +19,25 @@ var paramKeys = []string{paramType: "type", paramValue: "value"}
 const typedHint = `write {"type": "…", "value": …}`
 
 // params reads the parameters of a statement; false if they are no parameters at all.
-func (r *reader) params(at int) (db.Params, bool) {
+func (r *reader) params(at int) (dialect.Params, bool) {
 	switch r.Kind(at) {
 	case jsontext.Object:
-		return db.Params{Named: r.namedParams(at)}, true
+		return dialect.Params{Named: r.namedParams(at)}, true
 	case jsontext.Array:
-		list := make([]db.Value, 0, r.Len(at))
+		list := make([]dialect.Value, 0, r.Len(at))
 		for i := at + 1; i < r.After(at); i = r.After(i) {
 			list = append(list, r.param(i))
 		}
-		return db.Params{List: list}, true
+		return dialect.Params{List: list}, true
 	default:
 		r.reject(at, CodeInvalidValue,
 			"must be an object for :name parameters or a list for positional ones"+r.hintNull(at))
-		return db.Params{}, false
+		return dialect.Params{}, false
 	}
 }
 
-func (r *reader) namedParams(at int) map[string]db.Value {
-	named := make(map[string]db.Value, r.Len(at)/2)
+func (r *reader) namedParams(at int) map[string]dialect.Value {
+	named := make(map[string]dialect.Value, r.Len(at)/2)
 	for key := at + 1; key < r.After(at); key = r.After(key + 1) {
 		name := r.Str(key)
 		if _, there := named[name]; there {
@@ -49,19 +49,19 @@ func (r *reader) namedParams(at int) map[string]db.Value {
 }
 
 // param reads one parameter; one with a fault stands in as null, so that the others can be checked.
-func (r *reader) param(at int) db.Value {
+func (r *reader) param(at int) dialect.Value {
 	switch r.Kind(at) {
 	case jsontext.Object:
 		return r.typedParam(at)
 	case jsontext.Array:
 		r.reject(at, CodeParameterNotTyped, "a list needs a type: "+typedHint)
-		return db.Value{Kind: db.Null, Text: "null"}
+		return dialect.Value{Kind: dialect.Null, Text: "null"}
 	default:
 		return r.value(at)
 	}
 }
 
-func (r *reader) typedParam(at int) db.Value {
+func (r *reader) typedParam(at int) dialect.Value {
 	var found [2]int
 	before := r.faulty()
 	r.members(at, paramKeys, found[:])
@@ -73,7 +73,7 @@ func (r *reader) typedParam(at int) db.Value {
 		name = r.typeName(found[paramType])
 	}
 	if r.faulty() > before {
-		return db.Value{Kind: db.Null, Text: "null"}
+		return dialect.Value{Kind: dialect.Null, Text: "null"}
 	}
 	v := r.value(found[paramValue])
 	v.Type = name
@@ -92,20 +92,20 @@ func (r *reader) typeName(at int) string {
 }
 
 // value takes a value over as it was written.
-func (r *reader) value(at int) db.Value {
+func (r *reader) value(at int) dialect.Value {
 	switch r.Kind(at) {
 	case jsontext.String:
-		return db.Value{Kind: db.String, Text: r.Str(at)}
+		return dialect.Value{Kind: dialect.String, Text: r.Str(at)}
 	case jsontext.Number:
-		return db.Value{Kind: db.Number, Text: r.Raw(at)}
+		return dialect.Value{Kind: dialect.Number, Text: r.Raw(at)}
 	case jsontext.Bool:
-		return db.Value{Kind: db.Bool, Text: r.Raw(at)}
+		return dialect.Value{Kind: dialect.Bool, Text: r.Raw(at)}
 	case jsontext.Array:
-		return db.Value{Kind: db.Array, Text: r.Raw(at)}
+		return dialect.Value{Kind: dialect.Array, Text: r.Raw(at)}
 	case jsontext.Object:
-		return db.Value{Kind: db.Object, Text: r.Raw(at)}
+		return dialect.Value{Kind: dialect.Object, Text: r.Raw(at)}
 	default:
-		return db.Value{Kind: db.Null, Text: r.Raw(at)}
+		return dialect.Value{Kind: dialect.Null, Text: r.Raw(at)}
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 
 	"dbrunner/contract"
 	"dbrunner/internal/db"
+	"dbrunner/internal/db/dialect"
 )
 
 // writer writes JSON in one of the many ways to write the same.
@@ -398,7 +399,7 @@ func rewrittenStatement(s *statement, original map[string]any) map[string]any {
 	return out
 }
 
-func rewrittenValue(v db.Value, original any) any {
+func rewrittenValue(v dialect.Value, original any) any {
 	var value any = raw(v.Text)
 	inner := original
 	typed, isTyped := original.(map[string]any)
@@ -406,9 +407,9 @@ func rewrittenValue(v db.Value, original any) any {
 		inner = typed["value"]
 	}
 	switch v.Kind {
-	case db.String:
+	case dialect.String:
 		value = v.Text
-	case db.Array, db.Object:
+	case dialect.Array, dialect.Object:
 		if sameJSON(v.Text, inner) {
 			value = inner
 		}

@@ -6,6 +6,7 @@ import (
 
 	"dbrunner/internal/bulk"
 	"dbrunner/internal/db"
+	"dbrunner/internal/db/dialect"
 	"dbrunner/internal/jsontext"
 	"dbrunner/internal/spell"
 )
@@ -21,9 +22,9 @@ const (
 type reader struct {
 	jsontext.Tape
 	kinds   []kind
-	dialect *db.Dialect
+	dialect *dialect.Dialect
 	inputs  bulk.Inputs
-	faults  []db.Fault
+	faults  []dialect.Fault
 	more    int          // faults beyond maxFaults
 	top     [maxKeys]int // where the values of the body's own keys are; 0 = absent
 	twice   uint32       // a bit for each of the body's own keys that is there more than once
@@ -52,15 +53,15 @@ func (r *reader) rejectBelow(at int, below string, code db.Code, message string)
 	if path != "" && below != "" && below[0] != '[' {
 		path += "."
 	}
-	r.faults = append(r.faults, db.Fault{
+	r.faults = append(r.faults, dialect.Fault{
 		Path: jsontext.Clip(path+below, maxFaultPath), Code: code, Message: jsontext.Clip(message, maxFaultMessage),
 	})
 }
 
 // takeFaults returns the faults found, the last one saying how many more there are.
-func (r *reader) takeFaults() []db.Fault {
+func (r *reader) takeFaults() []dialect.Fault {
 	if r.more > 0 {
-		r.faults = append(r.faults, db.Fault{
+		r.faults = append(r.faults, dialect.Fault{
 			Code: CodeInvalidBody, Message: "and " + strconv.Itoa(r.more) + " more faults that are not listed",
 		})
 	}

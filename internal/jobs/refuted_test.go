@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"dbrunner/internal/db"
+	"dbrunner/internal/db/dialect"
 	"dbrunner/internal/jobs"
 )
 
@@ -28,7 +29,7 @@ func (p *poisoned) end(call db.Call) error {
 	return db.Errorf(db.ClassUnavailable, db.CodeUnavailable, "the ledger is missing")
 }
 
-func (p *poisoned) Read(_ context.Context, call db.Call, _ *db.Compiled, _ db.RowOptions) (db.ResultSet, error) {
+func (p *poisoned) Read(_ context.Context, call db.Call, _ *dialect.Compiled, _ db.RowOptions) (db.ResultSet, error) {
 	return db.ResultSet{}, p.end(call)
 }
 
@@ -36,7 +37,7 @@ func (p *poisoned) Transact(_ context.Context, call db.Call, _ *db.Transaction, 
 	return nil, p.end(call)
 }
 
-func (p *poisoned) Execute(_ context.Context, call db.Call, _ *db.Compiled, _ db.RowOptions, _ *db.Once) (db.ResultSet, error) {
+func (p *poisoned) Execute(_ context.Context, call db.Call, _ *dialect.Compiled, _ db.RowOptions, _ *db.Once) (db.ResultSet, error) {
 	return db.ResultSet{}, p.end(call)
 }
 

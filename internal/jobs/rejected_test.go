@@ -9,6 +9,7 @@ import (
 
 	"dbrunner/contract"
 	"dbrunner/internal/db"
+	"dbrunner/internal/db/dialect"
 	"dbrunner/internal/jobs"
 )
 
@@ -180,7 +181,7 @@ func TestRejectionsWithoutARecord(t *testing.T) {
 // noDialect makes decoding panic, as a defect of one version would.
 type noDialect struct{ db.Database }
 
-func (noDialect) Dialect() *db.Dialect { return nil }
+func (noDialect) Dialect() *dialect.Dialect { return nil }
 
 // A defect in decoding is one version's, too: its end is on record under the job's own id, which another version would use.
 func TestADefectInDecodingIsRecorded(t *testing.T) {

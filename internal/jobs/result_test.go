@@ -11,6 +11,7 @@ import (
 	"pgregory.net/rapid"
 
 	"dbrunner/internal/db"
+	"dbrunner/internal/db/dialect"
 )
 
 // drawResult draws any result, also with texts that are no UTF-8.
@@ -32,8 +33,8 @@ func drawResult(t *rapid.T) *Result {
 		r.Error = &ResultError{
 			Code: db.Code(identifier().Draw(t, "code")), Message: string(rapid.SliceOf(rapid.Byte()).Draw(t, "message")),
 			EngineCode: rapid.SampledFrom([]string{"", "40001"}).Draw(t, "engine"), Retryable: rapid.Bool().Draw(t, "again"),
-			Faults: rapid.SliceOfN(rapid.Custom(func(t *rapid.T) db.Fault {
-				return db.Fault{Path: text().Draw(t, "path"), Code: CodeInvalidValue, Message: rapid.String().Draw(t, "message")}
+			Faults: rapid.SliceOfN(rapid.Custom(func(t *rapid.T) dialect.Fault {
+				return dialect.Fault{Path: text().Draw(t, "path"), Code: CodeInvalidValue, Message: rapid.String().Draw(t, "message")}
 			}), 0, 3).Draw(t, "faults"),
 		}
 	} else {

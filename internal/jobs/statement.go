@@ -6,15 +6,16 @@ import (
 
 	"dbrunner/contract"
 	"dbrunner/internal/db"
+	"dbrunner/internal/db/dialect"
 )
 
 // statement is one SQL statement of a job: as the publisher wrote it, and as the database gets it.
 type statement struct {
-	source   db.Statement
-	compiled *db.Compiled
+	source   dialect.Statement
+	compiled *dialect.Compiled
 
-	rows []db.Params // it runs once for each of them; nil: once
-	from *inputRef   // it runs for rows that are outside of the job; nil: it does not
+	rows []dialect.Params // it runs once for each of them; nil: once
+	from *inputRef        // it runs for rows that are outside of the job; nil: it does not
 }
 
 // txMode is where a statement runs, which decides what it may be.
@@ -38,14 +39,14 @@ func (r *reader) statement(owner, sql, params int, where txMode) (s statement) {
 	if !ok {
 		return s
 	}
-	var faults []db.Fault
-	compile := db.Compile
+	var faults []dialect.Fault
+	compile := dialect.Compile
 	if where == noTransaction {
-		compile = db.CompileAutocommit
+		compile = dialect.CompileAutocommit
 	}
 	s.compiled, faults = compile(r.dialect, s.source)
 	if where == reading && !slices.ContainsFunc(faults, ofText) {
-		faults = append(faults, db.CheckReadOnly(r.dialect, s.source.SQL)...)
+		faults = append(faults, dialect.CheckReadOnly(r.dialect, s.source.SQL)...)
 	}
 	for _, f := range faults {
 		r.rejectBelow(owner, f.Path, f.Code, f.Message)
@@ -54,7 +55,7 @@ func (r *reader) statement(owner, sql, params int, where txMode) (s statement) {
 }
 
 // ofText tells the faults of a statement's text from those of its parameters.
-func ofText(f db.Fault) bool { return f.Path == "sql" }
+func ofText(f dialect.Fault) bool { return f.Path == "sql" }
 
 func (r *reader) sql(owner, at int) (string, bool) {
 	if at == 0 {

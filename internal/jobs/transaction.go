@@ -7,6 +7,7 @@ import (
 
 	"dbrunner/contract"
 	"dbrunner/internal/db"
+	"dbrunner/internal/db/dialect"
 	"dbrunner/internal/jsontext"
 )
 
@@ -78,7 +79,7 @@ func (t *transaction) decodeStatements(r *reader, list int) {
 		return
 	}
 	t.statements = make([]statement, 0, n)
-	t.tx.Statements = make([]*db.Compiled, 0, n)
+	t.tx.Statements = make([]*dialect.Compiled, 0, n)
 	t.tx.Expect = make([]*db.Range, 0, n)
 	for i := list + 1; i < r.After(list); i = r.After(i) {
 		t.decodeStatement(r, i)

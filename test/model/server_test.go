@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"dbrunner/internal/db"
+	"dbrunner/internal/db/dialect"
 	"dbrunner/internal/jobs"
 )
 
@@ -106,8 +107,8 @@ type link struct {
 }
 
 // Dialect is PostgreSQL's as far as these jobs need it.
-func (*link) Dialect() *db.Dialect {
-	return &db.Dialect{
+func (*link) Dialect() *dialect.Dialect {
+	return &dialect.Dialect{
 		MaxParams: 10, Placeholder: func(dst []byte, n int) []byte { return strconv.AppendInt(append(dst, '$'), int64(n), 10) },
 		ReadOnlyFirst: map[string]bool{"SELECT": true}, TransactionVerb: map[string]bool{"COMMIT": true},
 	}
@@ -169,7 +170,7 @@ func (l *link) sent(c *session, err, answer error) error {
 }
 
 // named is what a statement of these jobs writes: the text in quotes.
-func named(stmt *db.Compiled) string {
+func named(stmt *dialect.Compiled) string {
 	_, text, _ := strings.Cut(stmt.SQL, "'")
 	name, _, _ := strings.Cut(text, "'")
 	return name
@@ -274,7 +275,7 @@ func (l *link) fence(c *session, answer *error, rest *leftover) []option {
 }
 
 // Read changes nothing.
-func (l *link) Read(ctx context.Context, call db.Call, _ *db.Compiled, _ db.RowOptions) (db.ResultSet, error) {
+func (l *link) Read(ctx context.Context, call db.Call, _ *dialect.Compiled, _ db.RowOptions) (db.ResultSet, error) {
 	if err := l.connect(ctx, &call); err != nil {
 		return db.ResultSet{}, err
 	}
@@ -335,7 +336,7 @@ func (l *link) Lookup(ctx context.Context, jobID string) (*db.Entry, error) {
 }
 
 // Execute runs one statement outside of any transaction; with once, under the job's lock and after its row.
-func (l *link) Execute(ctx context.Context, call db.Call, stmt *db.Compiled, _ db.RowOptions, once *db.Once) (db.ResultSet, error) {
+func (l *link) Execute(ctx context.Context, call db.Call, stmt *dialect.Compiled, _ db.RowOptions, once *db.Once) (db.ResultSet, error) {
 	if err := l.connect(ctx, &call); err != nil {
 		return db.ResultSet{}, err
 	}

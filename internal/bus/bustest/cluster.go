@@ -69,18 +69,6 @@ func (c *Nodes) URL() string {
 	return strings.Join(urls, ",")
 }
 
-// Node finds a server by its name.
-func (c *Nodes) Node(name string) *Node {
-	c.t.Helper()
-	for _, n := range c.Nodes {
-		if n.name == name {
-			return n
-		}
-	}
-	require.FailNow(c.t, "no such node", name)
-	return nil
-}
-
 // AwaitLeader waits until the cluster can be changed: it has a leader that sees all running servers.
 func (c *Nodes) AwaitLeader() {
 	c.t.Helper()

@@ -47,7 +47,6 @@ type CutProxy struct {
 	mu       sync.Mutex // guards what follows
 	closed   bool
 	links    map[*link]struct{}
-	total    int
 	refuse   bool
 	reset    bool
 	gate     chan struct{} // closed: traffic flows
@@ -184,13 +183,6 @@ func (p *CutProxy) CutAll() {
 	}
 }
 
-// Connections is how many links are open, and how many there were in all.
-func (p *CutProxy) Connections() (open, total int) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return len(p.links), p.total
-}
-
 func (p *CutProxy) close() {
 	p.mu.Lock()
 	p.closed = true
@@ -226,7 +218,6 @@ func (p *CutProxy) serve(client net.Conn) {
 	l := &link{p: p, client: client, server: server, ended: make(chan struct{})}
 	p.mu.Lock()
 	p.links[l] = struct{}{}
-	p.total++
 	closed := p.closed
 	p.mu.Unlock()
 	if closed {

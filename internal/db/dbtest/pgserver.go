@@ -124,13 +124,6 @@ func (s *PostgresServer) Pause(t testing.TB) { s.signalAll(t, syscall.SIGSTOP) }
 // Resume ends Pause.
 func (s *PostgresServer) Resume(t testing.TB) { s.signalAll(t, syscall.SIGCONT) }
 
-// Terminate ends all sessions of a database but its own, as an administrator would.
-func (s *PostgresServer) Terminate(t testing.TB, database string) {
-	t.Helper()
-	admin(t, s.URL("postgres"), "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '"+database+
-		"' AND pid <> pg_backend_pid()")
-}
-
 func newPostgresServer(settings ...string) (*PostgresServer, error) {
 	bin, err := findPostgres()
 	if err != nil {
