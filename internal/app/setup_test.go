@@ -29,7 +29,7 @@ import (
 
 func TestMain(m *testing.M) {
 	code := dbtest.Main(m)
-	if err := goleak.Find(); err != nil && code == 0 {
+	if err := goleak.Find(bustest.IgnorePublisher()); err != nil && code == 0 {
 		fmt.Fprintln(os.Stderr, "goroutines are left:", err)
 		code = 1
 	}
