@@ -37,6 +37,14 @@ const (
 	ReasonResultIDTaken     = string(CodeResultTaken)
 )
 
+// DeadLetterReasons returns all reasons of dead letters.
+func DeadLetterReasons() []string {
+	return []string{
+		string(Rejected), string(Failed), string(Unknown),
+		ReasonTooManyDeliveries, ReasonJobIDReused, ReasonResultIDTaken,
+	}
+}
+
 // The outcomes of a cancel request.
 const (
 	CancelDone    = "cancelled"        // the job finished as cancelled

@@ -9,7 +9,7 @@ import (
 
 	"dbrunner/contract"
 	"dbrunner/internal/db/migration"
-	"dbrunner/internal/jobs"
+	"dbrunner/internal/db/rowfile"
 )
 
 // answer is a result as this command reads and shows it.
@@ -19,7 +19,7 @@ type answer struct {
 	JobID         string           `json:"job_id"`
 	Kind          string           `json:"kind"`
 	Database      string           `json:"database"`
-	Status        jobs.Status      `json:"status"`
+	Status        contract.Status  `json:"status"`
 	Duplicate     bool             `json:"duplicate"`
 	Runner        string           `json:"runner"`
 	QueuedAt      string           `json:"queued_at"`
@@ -84,7 +84,7 @@ func parseAnswer(raw []byte) (*answer, error) {
 // print shows an answer to a person: the status, then rows, counts or faults, each line indented.
 func (a *answer) print(w io.Writer, s style, indent string) error {
 	status := s.red(string(a.Status))
-	if a.Status == jobs.Succeeded {
+	if a.Status == contract.Succeeded {
 		status = s.green(string(a.Status))
 	}
 	if a.Duplicate {
@@ -129,7 +129,7 @@ func (a *answer) printPlace(w io.Writer, s style, indent string, statement int, 
 	}
 	o := set.Object
 	_, _ = fmt.Fprintf(w, "%s  %d rows, %d bytes of %s in the object store\n", indent, *set.RowCount, o.Size, o.Format)
-	_, _ = fmt.Fprintf(w, "%s  %s\n", indent, s.dim("runner result get "+a.Database+" "+a.JobID+which+" --output rows"+jobs.RowExtension(o.Format, o.Compression)))
+	_, _ = fmt.Fprintf(w, "%s  %s\n", indent, s.dim("runner result get "+a.Database+" "+a.JobID+which+" --output rows"+rowfile.Extension(o.Format, o.Compression)))
 }
 
 // print shows what a migration did; nothing for other kinds.

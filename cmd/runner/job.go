@@ -13,7 +13,6 @@ import (
 	"dbrunner/contract"
 	"dbrunner/internal/bus"
 	"dbrunner/internal/config"
-	"dbrunner/internal/jobs"
 )
 
 const jobHelp = `Show where a job is: finished (with its stored result), running, or queued. The queue has no index of ids, so a job without a
@@ -38,7 +37,7 @@ type jobView struct {
 	JobID    string          `json:"job_id"`
 	State    string          `json:"state"` // finished, running, queued, unknown
 	Kind     string          `json:"kind,omitempty"`
-	Status   jobs.Status     `json:"status,omitempty"`
+	Status   contract.Status `json:"status,omitempty"`
 	Sequence uint64          `json:"sequence,omitempty"`
 	QueuedAt *time.Time      `json:"queued_at,omitempty"`
 	Ahead    *int            `json:"ahead,omitempty"`   // older jobs in the queue, of all kinds

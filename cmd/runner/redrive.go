@@ -14,7 +14,6 @@ import (
 
 	"dbrunner/contract"
 	"dbrunner/internal/bus"
-	"dbrunner/internal/jobs"
 )
 
 const redriveHelp = `Publish the job of a dead letter again under a new id (<id>_r1, then <id>_r2 and so on), without its reply_to and expiry,
@@ -143,7 +142,7 @@ func taken(id string) error {
 // allowed refuses jobs whose effect happened, and without --force those that may have had theirs.
 func (f *redriveFlags) allowed(ctx context.Context, conn *bus.Conn, letter *bus.DeadLetter) error {
 	switch reason := header(letter, contract.HeaderReason); reason {
-	case string(jobs.Rejected), string(jobs.Failed), string(jobs.Canceled), string(jobs.Expired), "job_id_reused":
+	case string(contract.Rejected), string(contract.Failed), string(contract.Canceled), string(contract.Expired), "job_id_reused":
 		return nil
 	case "result_id_taken":
 		return fmt.Errorf("the job has taken effect; its result is stored under %s", header(letter, contract.HeaderResultID))
@@ -161,8 +160,8 @@ func (f *redriveFlags) allowedGivenUp(ctx context.Context, conn *bus.Conn, lette
 		return err
 	}
 	if raw != nil {
-		head, err := jobs.ReadResult(raw)
-		if err == nil && head.Status == jobs.Failed && answersLetter(&head, letter) {
+		head, err := contract.ReadHead(raw)
+		if err == nil && head.Status == contract.Failed && answersLetter(&head, letter) {
 			return nil
 		}
 	}
@@ -170,7 +169,7 @@ func (f *redriveFlags) allowedGivenUp(ctx context.Context, conn *bus.Conn, lette
 }
 
 // answersLetter reports whether a result is of the message that the letter is about, and not of another one under its id.
-func answersLetter(head *jobs.ResultHead, letter *bus.DeadLetter) bool {
+func answersLetter(head *contract.Head, letter *bus.DeadLetter) bool {
 	sequence, err := strconv.ParseUint(header(letter, contract.HeaderSequence), 10, 64)
 	if err != nil {
 		return false

@@ -14,7 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"dbrunner/internal/bus"
-	"dbrunner/internal/jobs"
+	"dbrunner/internal/db/rowfile"
 )
 
 // outputFlags say where the rows of a result are written to.
@@ -28,8 +28,8 @@ type outputFlags struct {
 func (f *outputFlags) add(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	flags.StringVarP(&f.file, "output", "o", "", `file to write the rows to, "-" for standard output`)
-	flags.StringVar(&f.format, "format", "", "format of the rows: "+strings.Join(jobs.RowFormats(), ", ")+" (default: from the file name's extension)")
-	flags.StringVar(&f.compression, "compression", "", "compression of the rows: "+strings.Join(jobs.RowCompressions(), ", ")+
+	flags.StringVar(&f.format, "format", "", "format of the rows: "+strings.Join(rowfile.Formats(), ", ")+" (default: from the file name's extension)")
+	flags.StringVar(&f.compression, "compression", "", "compression of the rows: "+strings.Join(rowfile.Compressions(), ", ")+
 		" (default: from the file name's extension)")
 	flags.IntVar(&f.statement, "statement", 0, "statement of a transaction to write the rows of, from 1 (default: the only one with rows)")
 }
@@ -41,10 +41,10 @@ func (f *outputFlags) complete() error {
 		return errors.New("--format, --compression and --statement need --output")
 	case f.file == "":
 		return nil
-	case f.format != "" && !slices.Contains(jobs.RowFormats(), f.format):
-		return errors.New("--format is one of " + strings.Join(jobs.RowFormats(), ", "))
-	case f.compression != "" && !slices.Contains(jobs.RowCompressions(), f.compression):
-		return errors.New("--compression is one of " + strings.Join(jobs.RowCompressions(), ", "))
+	case f.format != "" && !slices.Contains(rowfile.Formats(), f.format):
+		return errors.New("--format is one of " + strings.Join(rowfile.Formats(), ", "))
+	case f.compression != "" && !slices.Contains(rowfile.Compressions(), f.compression):
+		return errors.New("--compression is one of " + strings.Join(rowfile.Compressions(), ", "))
 	case f.statement < 0:
 		return errors.New("--statement counts from 1")
 	}
@@ -60,14 +60,14 @@ func (f *outputFlags) complete() error {
 
 // formOf reads format and compression from how a file's name ends; the defaults where it says nothing.
 func formOf(file string) (format, compression string) {
-	for _, format := range jobs.RowFormats() {
-		for _, compression := range jobs.RowCompressions() {
-			if strings.HasSuffix(file, jobs.RowExtension(format, compression)) {
+	for _, format := range rowfile.Formats() {
+		for _, compression := range rowfile.Compressions() {
+			if strings.HasSuffix(file, rowfile.Extension(format, compression)) {
 				return format, compression
 			}
 		}
 	}
-	return jobs.RowFormats()[0], jobs.RowCompressions()[0]
+	return rowfile.Formats()[0], rowfile.Compressions()[0]
 }
 
 // save writes the rows of a result to the file. What is there under its name is whole: the rows are written beside it
@@ -100,7 +100,7 @@ func (f *outputFlags) save(ctx context.Context, cmd *cobra.Command, conn *bus.Co
 }
 
 // rowSet is a set of rows that is to be written.
-type rowSet struct{ jobs.RowSet }
+type rowSet struct{ rowfile.Set }
 
 func (s *rowSet) count() int64 {
 	if s.Object != nil {
@@ -114,7 +114,7 @@ func (f *outputFlags) form(s *rowSet) string {
 	if s.Object != nil {
 		format, compression = s.Object.Format, s.Object.Compression
 	}
-	if compression == jobs.RowCompressions()[0] {
+	if compression == rowfile.Compressions()[0] {
 		return format
 	}
 	return format + ", " + compression
@@ -122,11 +122,11 @@ func (f *outputFlags) form(s *rowSet) string {
 
 // choose finds the rows that are wanted.
 func (f *outputFlags) choose(result []byte) (*rowSet, error) {
-	sets, err := jobs.RowSets(result)
+	sets, err := rowfile.Sets(result)
 	if err != nil {
 		return nil, err
 	}
-	var found []jobs.RowSet
+	var found []rowfile.Set
 	for _, s := range sets {
 		if f.statement == 0 || s.Statement == f.statement-1 {
 			found = append(found, s)

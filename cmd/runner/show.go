@@ -11,8 +11,8 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"dbrunner/contract"
 	"dbrunner/internal/app"
-	"dbrunner/internal/jobs"
 )
 
 // stepTimeout bounds each step of the show: on a laptop they take milliseconds.
@@ -107,7 +107,7 @@ func (s *show) query(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return s.expect(a, jobs.Succeeded, len(a.Rows) == 2)
+	return s.expect(a, contract.Succeeded, len(a.Rows) == 2)
 }
 
 func (s *show) transaction(ctx context.Context) error {
@@ -116,7 +116,7 @@ func (s *show) transaction(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return s.expect(a, jobs.Succeeded, len(a.Sets) == 3)
+	return s.expect(a, contract.Succeeded, len(a.Sets) == 3)
 }
 
 // duplicate sends the transfer again without Nats-Msg-Id, as it comes when the stream's own de-duplication is over,
@@ -138,7 +138,7 @@ func (s *show) duplicate(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err = s.expect(a, jobs.Succeeded, a.Duplicate); err != nil {
+	if err = s.expect(a, contract.Succeeded, a.Duplicate); err != nil {
 		return err
 	}
 	s.line("")
@@ -148,7 +148,7 @@ func (s *show) duplicate(ctx context.Context) error {
 		return err
 	}
 	once := len(b.Rows) == 1 && string(b.Rows[0]) == `{"owner":"Barbara","balance":100,"transfers":1}`
-	return s.expect(b, jobs.Succeeded, once)
+	return s.expect(b, contract.Succeeded, once)
 }
 
 func (s *show) mistaken(ctx context.Context) error {
@@ -157,7 +157,7 @@ func (s *show) mistaken(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return s.expect(a, jobs.Rejected, a.Error != nil && len(a.Error.Faults) > 1)
+	return s.expect(a, contract.Rejected, a.Error != nil && len(a.Error.Faults) > 1)
 }
 
 func (s *show) failing(ctx context.Context) error {
@@ -166,7 +166,7 @@ func (s *show) failing(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return s.expect(a, jobs.Failed, a.Error != nil && a.Error.Code == "check_violation")
+	return s.expect(a, contract.Failed, a.Error != nil && a.Error.Code == "check_violation")
 }
 
 // migration shows the last message that tells where a migration is: this one takes less time than lies between two.
@@ -181,7 +181,7 @@ func (s *show) migration(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err = s.expect(a, jobs.Succeeded, a.VersionBefore == "1" && a.VersionAfter == "2" && len(a.Files) == 1); err != nil {
+	if err = s.expect(a, contract.Succeeded, a.VersionBefore == "1" && a.VersionAfter == "2" && len(a.Files) == 1); err != nil {
 		return err
 	}
 	for {
@@ -212,7 +212,7 @@ func (s *show) reply(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return s.expect(a, jobs.Succeeded, len(a.Rows) == 1)
+	return s.expect(a, contract.Succeeded, len(a.Rows) == 1)
 }
 
 // unknownDatabase shows why publishers publish to JetStream.
@@ -297,7 +297,7 @@ func (s *show) show(raw []byte) (*answer, error) {
 	return a, a.print(s.out, s.style, "            ")
 }
 
-func (s *show) expect(a *answer, status jobs.Status, more bool) error {
+func (s *show) expect(a *answer, status contract.Status, more bool) error {
 	if a.Status == status && more {
 		return nil
 	}

@@ -16,7 +16,6 @@ import (
 
 	"dbrunner/contract"
 	"dbrunner/internal/bus"
-	"dbrunner/internal/jobs"
 	"dbrunner/internal/manager"
 )
 
@@ -140,7 +139,7 @@ func (f *submitFlags) existing(ctx context.Context, conn *bus.Conn, job *submiss
 // answeredBy returns nil if a stored result is the job's: that of the message which was stored under the sequence, if it
 // was stored, or of another one that asked for the same.
 func (j *submission) answeredBy(raw []byte, stored bool, sequence uint64) error {
-	head, err := jobs.ReadResult(raw)
+	head, err := contract.ReadHead(raw)
 	if err != nil {
 		return err
 	}
@@ -164,7 +163,7 @@ func (f *submitFlags) show(cmd *cobra.Command, conn *bus.Conn, raw []byte) error
 	if err != nil {
 		return err
 	}
-	if f.outputFlags.file != "" && a.Status == jobs.Succeeded {
+	if f.outputFlags.file != "" && a.Status == contract.Succeeded {
 		return f.save(cmd.Context(), cmd, conn, raw)
 	}
 	if err := printAnswer(cmd.OutOrStdout(), raw, f.json); err != nil {
@@ -195,11 +194,11 @@ func (f *submitFlags) printSent(w io.Writer, job *submission, sequence uint64, d
 }
 
 // statusError turns a job's end into an exit code. The answer was printed: there is nothing more to say.
-func statusError(status jobs.Status) error {
+func statusError(status contract.Status) error {
 	switch status {
-	case jobs.Succeeded:
+	case contract.Succeeded:
 		return nil
-	case jobs.Unknown:
+	case contract.Unknown:
 		return &exitError{code: exitUnknown}
 	default:
 		return &exitError{code: exitJob}

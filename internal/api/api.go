@@ -245,10 +245,10 @@ type offerAnswer struct {
 }
 
 type kindAnswer struct {
-	Kind       string        `json:"kind"`
-	Effects    []jobs.Effect `json:"effects"` // the first one is the default
-	Timeout    string        `json:"timeout"`
-	MaxTimeout string        `json:"max_timeout"`
+	Kind       string            `json:"kind"`
+	Effects    []contract.Effect `json:"effects"` // the first one is the default
+	Timeout    string            `json:"timeout"`
+	MaxTimeout string            `json:"max_timeout"`
 }
 
 type limitsAnswer struct {

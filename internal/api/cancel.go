@@ -11,7 +11,6 @@ import (
 
 	"dbrunner/contract"
 	"dbrunner/internal/bus"
-	"dbrunner/internal/jobs"
 )
 
 // cancelWait is how long a request to cancel waits for the job's end where it does not say so itself.
@@ -77,7 +76,7 @@ func (a *api) notKept(d *Database, id string, err error) error {
 	r := refusal{Database: d.Name, Retryable: true}
 	switch {
 	case errors.Is(err, bus.ErrSubject):
-		r.Code, r.Retryable = string(jobs.CodeInvalidID), false
+		r.Code, r.Retryable = string(contract.CodeInvalidID), false
 		r.Message = "a job id is 1 to 120 of A-Z a-z 0-9 _ -"
 		return refuse(400, r)
 	case errors.Is(err, bus.ErrStreamFull):
@@ -95,12 +94,12 @@ func (a *api) notKept(d *Database, id string, err error) error {
 
 // ended is the answer for a job that has a result.
 func ended(d *Database, id string, stored []byte) (any, error) {
-	head, err := jobs.ReadResult(stored)
+	head, err := contract.ReadHead(stored)
 	if err != nil {
 		return nil, fmt.Errorf("cancel a job of %s: %w", d.Name, err)
 	}
 	answer := contract.CancelAnswer{Version: 1, Database: d.Name, JobID: id, Outcome: contract.CancelTooLate, Status: head.Status}
-	if head.Status == jobs.Canceled {
+	if head.Status == contract.Canceled {
 		answer.Outcome = contract.CancelDone
 	}
 	return answer, nil

@@ -155,9 +155,9 @@ func (a *api) runRequest(d *Database, q *bus.ServiceRequest) (*runRequest, error
 		return nil, j.refuse(403, "run_disabled", false, "api.run is disabled; publish to "+
 			a.cfg.Namespace+".jobs."+d.Name+".<kind> in JetStream")
 	case !slices.Contains(kinds, j.kind):
-		return nil, j.refuse(404, string(jobs.CodeKindNotAllowed), false, "the database runs no jobs of this kind; it runs "+strings.Join(kinds, ", "))
+		return nil, j.refuse(404, string(contract.CodeKindNotAllowed), false, "the database runs no jobs of this kind; it runs "+strings.Join(kinds, ", "))
 	case !contract.ValidID(id):
-		return nil, j.refuse(400, string(jobs.CodeInvalidID), false, "the header "+headerMessageID+" must be 1 to 100 of A-Z a-z 0-9 _ -, and not "+
+		return nil, j.refuse(400, string(contract.CodeInvalidID), false, "the header "+headerMessageID+" must be 1 to 100 of A-Z a-z 0-9 _ -, and not "+
 			"of the form that runners generate")
 	}
 	j.Examined = d.Jobs.Examine(d.Name, j.kind, id, q.Body)
@@ -165,10 +165,10 @@ func (a *api) runRequest(d *Database, q *bus.ServiceRequest) (*runRequest, error
 	switch {
 	case j.InvalidID:
 		j.ID = ""
-		return nil, j.refuse(400, string(jobs.CodeInvalidID), false, "the id in the body must be 1 to 100 of A-Z a-z 0-9 _ -, and not in the form of "+
+		return nil, j.refuse(400, string(contract.CodeInvalidID), false, "the id in the body must be 1 to 100 of A-Z a-z 0-9 _ -, and not in the form of "+
 			"the form that runners generate; nothing was published")
 	case j.ReplyOnly:
-		return nil, j.refuse(400, string(jobs.CodeInvalidValue), false, `a job with "answer": "reply" has no stored result to be answered with: leave the key out; `+
+		return nil, j.refuse(400, string(contract.CodeInvalidValue), false, `a job with "answer": "reply" has no stored result to be answered with: leave the key out; `+
 			"nothing was published")
 	}
 	return j, nil
@@ -190,11 +190,11 @@ func forwarded(headers map[string][]string) map[string][]string {
 func (j *runRequest) notPublished(ctx context.Context, err error) error {
 	switch {
 	case errors.Is(err, bus.ErrTooLarge):
-		return j.refuse(413, string(jobs.CodeTooLarge), false, "the body is larger than a job may be; nothing was published")
+		return j.refuse(413, string(contract.CodeTooLarge), false, "the body is larger than a job may be; nothing was published")
 	case errors.Is(err, bus.ErrStreamFull):
 		return j.refuse(503, "queue_full", true, "too many jobs wait for this database; nothing was published")
 	case errors.Is(err, bus.ErrNoStream):
-		return j.refuse(404, string(jobs.CodeKindNotAllowed), false, "no stream takes jobs of this kind for this database; nothing was published")
+		return j.refuse(404, string(contract.CodeKindNotAllowed), false, "no stream takes jobs of this kind for this database; nothing was published")
 	case errors.Is(err, bus.ErrDenied):
 		return j.refuse(503, "run_disabled", false, "NATS does not permit this runner to publish jobs; grant it the permission or disable api.run")
 	case ctx.Err() != nil:
@@ -207,7 +207,7 @@ func (j *runRequest) notPublished(ctx context.Context, err error) error {
 
 // answer is what a result under the id means for a request that the stream has taken under a sequence.
 func (j *runRequest) answer(sequence uint64, result []byte) ([]byte, error) {
-	head, err := jobs.ReadResult(result)
+	head, err := contract.ReadHead(result)
 	switch {
 	case err != nil:
 		return nil, fmt.Errorf("answer a request: %w", err)
@@ -221,7 +221,7 @@ func (j *runRequest) answer(sequence uint64, result []byte) ([]byte, error) {
 // answerDuplicate is what a result under the id means for a request that the stream has dropped: it is the answer if it
 // is the first message's, which was found to ask for the same, or has the request's hash.
 func (j *runRequest) answerDuplicate(first *bus.QueuedJob, result []byte) ([]byte, error) {
-	head, err := jobs.ReadResult(result)
+	head, err := contract.ReadHead(result)
 	switch {
 	case err != nil:
 		return nil, fmt.Errorf("answer a request: %w", err)
@@ -234,19 +234,19 @@ func (j *runRequest) answerDuplicate(first *bus.QueuedJob, result []byte) ([]byt
 
 // repeat answers with the result of an earlier message, if that asked for the same.
 func (j *runRequest) repeat(result []byte) ([]byte, error) {
-	head, err := jobs.ReadResult(result)
+	head, err := contract.ReadHead(result)
 	switch {
 	case err != nil:
 		return nil, fmt.Errorf("answer a request: %w", err)
 	case j.AnsweredBy(&head, result):
-		return jobs.MarkDuplicate(result), nil
+		return contract.MarkDuplicate(result), nil
 	default:
 		return nil, j.reused()
 	}
 }
 
 func (j *runRequest) reused() error {
-	return j.refuse(409, string(jobs.CodeIDReused), false, "the id "+j.ID+" belongs to a different request, whose result stays; use a new id")
+	return j.refuse(409, string(contract.CodeIDReused), false, "the id "+j.ID+" belongs to a different request, whose result stays; use a new id")
 }
 
 // noResultYet is the answer when the time is over. other: a message with this id was there before, and left the queue

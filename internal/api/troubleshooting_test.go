@@ -8,9 +8,9 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/stretchr/testify/require"
+	"dbrunner/contract"
 
-	"dbrunner/internal/jobs"
+	"github.com/stretchr/testify/require"
 )
 
 // refusalCode finds the codes that answers of the service are written with.
@@ -27,7 +27,7 @@ func refusalCodes(t *testing.T) []string {
 			codes = append(codes, strings.Join(m[1:], ""))
 		}
 	}
-	for _, code := range jobs.Codes() {
+	for _, code := range contract.Codes() {
 		codes = slices.DeleteFunc(codes, func(c string) bool { return c == string(code) })
 	}
 	slices.Sort(codes)

@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.yaml.in/yaml/v3"
 
+	"dbrunner/contract"
 	"dbrunner/internal/jobs"
 	"dbrunner/internal/worker"
 )
@@ -190,11 +191,11 @@ func requireWord(t *testing.T, where, label, operator, value string) {
 	known := map[string][]string{
 		"status": {"succeeded", "failed", "rejected", "cancelled", "expired", "unknown"},
 		"kind":   jobs.Kinds(),
-		"reason": jobs.AllDeadLetters(),
+		"reason": contract.DeadLetterReasons(),
 		"state":  {"idle", "in_use"},
 		"code":   {""},
 	}
-	for _, code := range jobs.Codes() {
+	for _, code := range contract.Codes() {
 		known["code"] = append(known["code"], string(code))
 	}
 	for end := worker.DispositionSettled; end <= worker.EndLeaseLost; end++ {

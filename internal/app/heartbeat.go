@@ -4,7 +4,6 @@ import (
 	"time"
 
 	"dbrunner/contract"
-	"dbrunner/internal/jobs"
 	"dbrunner/internal/worker"
 )
 
@@ -67,15 +66,15 @@ type condition struct {
 
 // laneStatus is one lane. What counts up does so since the runner's start.
 type laneStatus struct {
-	Name       string                `json:"name"`
-	Slots      int                   `json:"slots"`
-	Held       int                   `json:"slots_in_use"`
-	Settling   int                   `json:"settling"`
-	Settled    map[jobs.Status]int64 `json:"jobs"` // by how they ended
-	Duplicates int64                 `json:"duplicates"`
-	LeasesLost int64                 `json:"leases_lost"`
-	Lag        *lagStatus            `json:"lag,omitempty"` // missing before it was asked
-	Intake     string                `json:"intake_error,omitempty"`
+	Name       string                    `json:"name"`
+	Slots      int                       `json:"slots"`
+	Held       int                       `json:"slots_in_use"`
+	Settling   int                       `json:"settling"`
+	Settled    map[contract.Status]int64 `json:"jobs"` // by how they ended
+	Duplicates int64                     `json:"duplicates"`
+	LeasesLost int64                     `json:"leases_lost"`
+	Lag        *lagStatus                `json:"lag,omitempty"` // missing before it was asked
+	Intake     string                    `json:"intake_error,omitempty"`
 }
 
 // lagStatus is how far a lane is behind, in the whole fleet.

@@ -9,6 +9,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"dbrunner/contract"
 	"dbrunner/internal/bus"
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/migration"
@@ -130,7 +131,7 @@ func (p *progress) end(ctx context.Context, report *migration.Report, err error)
 	p.message.State = "succeeded"
 	if err != nil {
 		p.message.State = "failed"
-		p.message.Error = string(jobs.CodeInternal)
+		p.message.Error = string(contract.CodeInternal)
 		if e, ok := errors.AsType[*db.Error](err); ok {
 			p.message.Error = string(e.Code)
 		}

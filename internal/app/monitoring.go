@@ -105,11 +105,11 @@ func metricWords() telemetry.Words {
 	w := telemetry.Words{
 		Kinds: jobs.Kinds(),
 		Statuses: []string{
-			string(jobs.Succeeded), string(jobs.Failed), string(jobs.Rejected), string(jobs.Canceled), string(jobs.Expired), string(jobs.Unknown),
+			string(contract.Succeeded), string(contract.Failed), string(contract.Rejected), string(contract.Canceled), string(contract.Expired), string(contract.Unknown),
 		},
-		Reasons: jobs.AllDeadLetters(),
+		Reasons: contract.DeadLetterReasons(),
 	}
-	for _, code := range jobs.Codes() {
+	for _, code := range contract.Codes() {
 		w.Codes = append(w.Codes, string(code))
 	}
 	return w

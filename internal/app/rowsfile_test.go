@@ -11,7 +11,7 @@ import (
 	"github.com/apache/arrow-go/v18/parquet/pqarrow"
 	"github.com/stretchr/testify/require"
 
-	"dbrunner/internal/jobs"
+	"dbrunner/internal/db/rowfile"
 )
 
 // lookalikes are rows of columns whose types have words, or whose values have looks, that mean another thing on another engine.
@@ -51,12 +51,12 @@ func TestFilesOfRowsThatHadRoom(t *testing.T) {
 				for _, rowFormat := range []string{"objects", "arrays"} {
 					shared := body + `,"row_format":"` + rowFormat + `"`
 					w.do("shop", kind, kind+"-"+rowFormat, shared)
-					sets, err := jobs.RowSets(w.stored("shop", kind+"-"+rowFormat))
+					sets, err := rowfile.Sets(w.stored("shop", kind+"-"+rowFormat))
 					require.NoError(t, err)
 					require.Len(t, sets, 1)
 					require.Equal(t, name, sets[0].Engine)
 					require.EqualValues(t, 3, sets[0].RowCount)
-					for _, format := range jobs.RowFormats() {
+					for _, format := range rowfile.Formats() {
 						id := kind + "-" + rowFormat + "-" + format
 						a := w.rows("shop", id, kind, shared+`,"output":"object","format":"`+format+`"`)
 						require.Equal(t, "succeeded", a.Status, "%s: %+v", id, a.Error)

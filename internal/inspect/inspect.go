@@ -6,9 +6,9 @@ import (
 	"io/fs"
 	"maps"
 
+	"dbrunner/contract"
 	"dbrunner/internal/config"
 	"dbrunner/internal/db"
-	"dbrunner/internal/jobs"
 	"dbrunner/internal/manager"
 )
 
@@ -68,20 +68,20 @@ func severity(g db.Grade) int {
 
 // DatabasePlan is what would run for one database.
 type DatabasePlan struct {
-	Name       string        `json:"name"`
-	Engine     string        `json:"engine"`
-	Kinds      []string      `json:"kinds"`
-	Effects    []jobs.Effect `json:"effects"`
-	Slots      int           `json:"slots"`
-	PoolMin    int           `json:"pool_min"`
-	PoolMax    int           `json:"pool_max"`
-	Ledger     string        `json:"ledger"`
-	Timeout    string        `json:"timeout"`
-	MaxTimeout string        `json:"max_timeout"`
-	Folder     string        `json:"migrations_folder"`
-	Files      int           `json:"migrations_files"`
-	FileFaults int           `json:"migrations_faults"`
-	OnStart    bool          `json:"migrate_on_start"`
+	Name       string            `json:"name"`
+	Engine     string            `json:"engine"`
+	Kinds      []string          `json:"kinds"`
+	Effects    []contract.Effect `json:"effects"`
+	Slots      int               `json:"slots"`
+	PoolMin    int               `json:"pool_min"`
+	PoolMax    int               `json:"pool_max"`
+	Ledger     string            `json:"ledger"`
+	Timeout    string            `json:"timeout"`
+	MaxTimeout string            `json:"max_timeout"`
+	Folder     string            `json:"migrations_folder"`
+	Files      int               `json:"migrations_files"`
+	FileFaults int               `json:"migrations_faults"`
+	OnStart    bool              `json:"migrate_on_start"`
 }
 
 // Inspection says what a configuration would run.
@@ -155,7 +155,7 @@ func (d *target) plan(cfg *config.Config) (DatabasePlan, []Finding) {
 		Name: d.Name, Engine: d.DB.Engine(), Slots: d.Config.Slots, PoolMax: d.Config.Pool.Max, Ledger: d.Config.Ledger.Mode,
 		Timeout: d.Config.Timeout.String(), MaxTimeout: d.Config.MaxTimeout.String(), Folder: d.Config.Migrations.Folder, OnStart: d.Config.MigrateOnStart,
 	}
-	effects := map[jobs.Effect]bool{}
+	effects := map[contract.Effect]bool{}
 	for _, offer := range manager.Policy(cfg, d.Config).Offers() {
 		out.Kinds = append(out.Kinds, offer.Kind)
 		for _, effect := range offer.Effects {

@@ -4,13 +4,14 @@ import (
 	"fmt"
 	"runtime"
 
+	"dbrunner/contract"
 	"dbrunner/internal/db"
 )
 
 // The errors that results carry besides those of databases. Their texts are for the job's publisher: what
 // happened, what it means, what to do.
 
-func resultError(e *db.Error) *ResultError {
+func resultError(e *db.Error) *contract.Error {
 	message := e.Message
 	if e.Class == db.ClassUnknown { // the ledger has told since that it did not commit
 		message = "the connection was lost during COMMIT; nothing is committed"
@@ -18,7 +19,7 @@ func resultError(e *db.Error) *ResultError {
 	if e.Statement > 0 {
 		message = fmt.Sprintf("statements[%d]: %s", e.Statement, message)
 	}
-	return &ResultError{
+	return &contract.Error{
 		Code: e.Code, Message: message, EngineCode: e.EngineCode,
 		Retryable: e.Class == db.ClassTransient || e.Class == db.ClassLost || e.Class == db.ClassTimeout ||
 			e.Class == db.ClassUnknown,
@@ -33,72 +34,72 @@ func ownDoingError(e *db.Error) *db.Error {
 	return &own
 }
 
-func rejectionError(rej *Rejection) *ResultError {
-	return &ResultError{Code: rej.Code, Message: rej.Message(), Faults: rej.Faults}
+func rejectionError(rej *Rejection) *contract.Error {
+	return &contract.Error{Code: rej.Code, Message: rej.Message(), Faults: rej.Faults}
 }
 
-func expiredError() *ResultError {
-	return &ResultError{Code: CodeExpired, Message: "the job expired before it started", Retryable: true}
+func expiredError() *contract.Error {
+	return &contract.Error{Code: contract.CodeExpired, Message: "the job expired before it started", Retryable: true}
 }
 
-func canceledError() *ResultError {
-	return &ResultError{Code: CodeCanceled, Message: "the job was cancelled; nothing took effect"}
+func canceledError() *contract.Error {
+	return &contract.Error{Code: contract.CodeCanceled, Message: "the job was cancelled; nothing took effect"}
 }
 
-func stoppedError() *ResultError {
-	return &ResultError{
-		Code:    CodeOutcomeUnknown,
+func stoppedError() *contract.Error {
+	return &contract.Error{
+		Code:    contract.CodeOutcomeUnknown,
 		Message: "the job was cancelled while it ran; the effects listed in this result remain",
 	}
 }
 
-func unknownError() *ResultError {
-	return &ResultError{
-		Code:    CodeOutcomeUnknown,
+func unknownError() *contract.Error {
+	return &contract.Error{
+		Code:    contract.CodeOutcomeUnknown,
 		Message: "an earlier execution may have taken effect; no record shows whether it did",
 	}
 }
 
 // haltedError is of a statement that the server has stopped, because somebody asked for its end or the runner had to go.
-func haltedError(e *db.Error, asked bool) *ResultError {
+func haltedError(e *db.Error, asked bool) *contract.Error {
 	why := "the runner stopped while the statement ran"
 	if asked {
 		why = "the job was cancelled while its statement ran"
 	}
-	return &ResultError{
-		Code: CodeCanceled, EngineCode: e.EngineCode, Retryable: true,
+	return &contract.Error{
+		Code: contract.CodeCanceled, EngineCode: e.EngineCode, Retryable: true,
 		Message: why + "; the server stopped the statement; its effects up to then may remain",
 	}
 }
 
-func tooManyDeliveriesError(n uint64) *ResultError {
-	return &ResultError{
-		Code:    CodeTooManyDeliveries,
+func tooManyDeliveriesError(n uint64) *contract.Error {
+	return &contract.Error{
+		Code:    contract.CodeTooManyDeliveries,
 		Message: fmt.Sprintf("the job was delivered %d times without finishing; it may crash its runners", n),
 	}
 }
 
-func reusedError(id string) *ResultError {
-	return &ResultError{
-		Code:    CodeIDReused,
+func reusedError(id string) *contract.Error {
+	return &contract.Error{
+		Code:    contract.CodeIDReused,
 		Message: fmt.Sprintf("the id %s belongs to a different request; nothing ran; use a new id", id),
 	}
 }
 
-func resultTakenError(id, derived string) *ResultError {
-	return &ResultError{
-		Code: CodeResultTaken,
+func resultTakenError(id, derived string) *contract.Error {
+	return &contract.Error{
+		Code: contract.CodeResultTaken,
 		Message: fmt.Sprintf("the job finished with this status, but the id %s has the result of another job; this result is stored under %s",
 			id, derived),
 	}
 }
 
-func internalError() *ResultError {
-	return &ResultError{Code: CodeInternal, Message: "internal error; see the runner's log"}
+func internalError() *contract.Error {
+	return &contract.Error{Code: contract.CodeInternal, Message: "internal error; see the runner's log"}
 }
 
-func lostRowsError(have, limit int) *ResultError {
-	return &ResultError{
+func lostRowsError(have, limit int) *contract.Error {
+	return &contract.Error{
 		Code: db.CodeResultTooLarge,
 		Message: fmt.Sprintf("the job finished with this status; its answer has %d bytes and the server accepts %d since its "+
 			"max_payload was lowered; the ledger has the whole answer", have, limit),

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"time"
 
+	"dbrunner/contract"
 	"dbrunner/internal/crash"
 	"dbrunner/internal/db"
 )
@@ -28,7 +29,7 @@ func (r *run) once() *once {
 // where it cannot be written now, it is written later.
 func (r *run) recordOutcome(ctx context.Context, a answer, err error) *db.Entry {
 	crash.At("after_statement")
-	status, e := Succeeded, (*ResultError)(nil)
+	status, e := contract.Succeeded, (*contract.Error)(nil)
 	if err != nil {
 		status, e = r.classifyOutcome(ctx, err)
 	}
@@ -39,19 +40,19 @@ func (r *run) recordOutcome(ctx context.Context, a answer, err error) *db.Entry 
 }
 
 // classifyOutcome says what the error of a statement means that the server answered, or told to stop.
-func (r *run) classifyOutcome(ctx context.Context, err error) (Status, *ResultError) {
+func (r *run) classifyOutcome(ctx context.Context, err error) (contract.Status, *contract.Error) {
 	e, ok := errors.AsType[*db.Error](err)
 	switch {
 	case !ok:
-		return Failed, internalError()
+		return contract.Failed, internalError()
 	case e.Class == db.ClassTookEffect:
-		return Succeeded, resultError(e)
+		return contract.Succeeded, resultError(e)
 	case e.Class == db.ClassCanceled && r.canceled():
-		return Canceled, haltedError(e, true)
+		return contract.Canceled, haltedError(e, true)
 	case e.Class == db.ClassCanceled && ctx.Err() != nil:
-		return Failed, haltedError(e, false)
+		return contract.Failed, haltedError(e, false)
 	default:
-		return Failed, resultError(e)
+		return contract.Failed, resultError(e)
 	}
 }
 
@@ -94,7 +95,7 @@ func (r *run) recordOwn(ctx context.Context) (Outcome, bool) {
 // false: another outcome was written first, and is among the facts.
 func (r *run) recordUnknown(ctx context.Context) (Outcome, bool) {
 	end := *r.found.row
-	end.Status, end.Runner, end.Answer = string(Unknown), r.e.opts.Runner, r.unknownOf(r.found.row)
+	end.Status, end.Runner, end.Answer = string(contract.Unknown), r.e.opts.Runner, r.unknownOf(r.found.row)
 	after, written, err := r.writeEnd(ctx, &end, false)
 	switch {
 	case err != nil:
@@ -106,13 +107,13 @@ func (r *run) recordUnknown(ctx context.Context) (Outcome, bool) {
 		r.sawRow(after)
 		return Outcome{}, false
 	}
-	return r.outcome(newCompletion(r.id, Unknown, unknownError(), end.Answer, after)), true
+	return r.outcome(newCompletion(r.id, contract.Unknown, unknownError(), end.Answer, after)), true
 }
 
 // unknownOf is the result of the job that a row was begun for: it may be another message's with the same request.
 func (r *run) unknownOf(row *db.Entry) []byte {
-	res := Result{
-		JobID: row.JobID, Kind: r.d.Kind, Database: r.d.Database, Effect: AtMostOnce, Status: Unknown,
+	res := contract.Result{
+		JobID: row.JobID, Kind: r.d.Kind, Database: r.d.Database, Effect: contract.AtMostOnce, Status: contract.Unknown,
 		Hash: row.RequestHash, Sequence: row.Sequence, Runner: r.e.opts.Runner, QueuedAt: row.Timestamp,
 		FinishedAt: time.Now(), Error: unknownError(),
 	}

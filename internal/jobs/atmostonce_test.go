@@ -130,7 +130,7 @@ func TestStatementOnRecord(t *testing.T) {
 	s, _ := setupStatements(t)
 	body := statementJob("a1", effect("a"))
 	first := delivery("statement", body, 1, 1)
-	require.Equal(t, jobs.Succeeded, s.run(first).Status) // the result is lost
+	require.Equal(t, contract.Succeeded, s.run(first).Status) // the result is lost
 	again := delivery("statement", body, 1, 2)
 	s.settle(again, s.run(again))
 	got := read(t, s.results["a1"])
@@ -138,7 +138,7 @@ func TestStatementOnRecord(t *testing.T) {
 	require.True(t, got.Duplicate)
 	row, err := s.database.Lookup(t.Context(), "a1")
 	require.NoError(t, err)
-	require.Equal(t, jobs.MarkDuplicate(row.Answer), s.results["a1"])
+	require.Equal(t, contract.MarkDuplicate(row.Answer), s.results["a1"])
 	require.Contains(t, string(row.Answer), `"rows_affected":1`)
 	require.Equal(t, 1, s.count("a"))
 	require.Empty(t, s.letters)
@@ -251,7 +251,7 @@ func TestStatementFails(t *testing.T) {
 	t.Parallel()
 	s, _ := setupStatements(t)
 	body := statementJob("a1", `INSERT INTO later (n) VALUES (1)`)
-	require.Equal(t, jobs.Failed, s.run(delivery("statement", body, 1, 1)).Status)
+	require.Equal(t, contract.Failed, s.run(delivery("statement", body, 1, 1)).Status)
 	s.mustDo("", `CREATE TABLE later (n INTEGER)`) // now it would succeed
 	again := delivery("statement", body, 1, 2)
 	s.settle(again, s.run(again))
@@ -340,7 +340,7 @@ func TestStatementEndsWithoutRunning(t *testing.T) {
 				case "its begin":
 					s.dies(f, job("a1", plain))
 				case "its end":
-					require.Equal(t, jobs.Succeeded, s.run(delivery("statement", job("a1", plain), 1, 1)).Status)
+					require.Equal(t, contract.Succeeded, s.run(delivery("statement", job("a1", plain), 1, 1)).Status)
 				}
 				before := s.count("a")
 				if way.change != nil {
@@ -392,7 +392,7 @@ func TestStatementWhoseIDHasAnotherResult(t *testing.T) {
 			case "begin":
 				s.dies(f, body)
 			case "end":
-				require.Equal(t, jobs.Succeeded, s.run(delivery("statement", body, 1, 1)).Status)
+				require.Equal(t, contract.Succeeded, s.run(delivery("statement", body, 1, 1)).Status)
 			default:
 				number = 1
 			}

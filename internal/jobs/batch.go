@@ -11,8 +11,10 @@ import (
 	"strconv"
 	"strings"
 
+	"dbrunner/contract"
 	"dbrunner/internal/bulk"
 	"dbrunner/internal/db/dialect"
+	"dbrunner/internal/db/rowfile"
 	"dbrunner/internal/jsontext"
 )
 
@@ -33,7 +35,7 @@ const digestOpening = "SHA-256="
 // batch reads the list of parameters that a statement runs for; s has its text and nothing else yet.
 func (r *reader) batch(owner, at int, s *statement) {
 	if r.Kind(at) != jsontext.Array || r.Len(at) == 0 {
-		r.reject(at, CodeInvalidValue, "must be a list with at least one list or object of parameters"+r.hintNull(at))
+		r.reject(at, contract.CodeInvalidValue, "must be a list with at least one list or object of parameters"+r.hintNull(at))
 		return
 	}
 	rows := &inlineRows{args: make([][]dialect.Value, 0, r.Len(at))}
@@ -59,7 +61,7 @@ func (r *reader) batch(owner, at int, s *statement) {
 			s.compiled = &dialect.Compiled{SQL: compiled.SQL, Batch: rows, Origin: compiled.Origin}
 		}
 		if compiled.SQL != s.compiled.SQL {
-			r.reject(i, CodeParameterNotTyped, "all elements of a batch are lists, or all are objects")
+			r.reject(i, contract.CodeParameterNotTyped, "all elements of a batch are lists, or all are objects")
 		}
 	}
 }
@@ -123,8 +125,8 @@ func (r *reader) paramsFrom(owner, at int, s *statement) {
 		`must be the object's SHA-256 digest: "SHA-256=" and 44 characters of base64, as the object store writes it, `+
 			`or 64 hexadecimal digits, as nats object info and sha256sum print it`))
 	if c := found[inputKeyCompression]; c != 0 {
-		if i, ok := r.isOneOf(c, RowCompressions()...); ok {
-			ref.compression = RowCompressions()[i]
+		if i, ok := r.isOneOf(c, rowfile.Compressions()...); ok {
+			ref.compression = rowfile.Compressions()[i]
 		}
 	}
 	text, faults := dialect.CompileText(r.dialect, s.source.SQL)
@@ -142,13 +144,13 @@ func (r *reader) paramsFrom(owner, at int, s *statement) {
 
 func (r *reader) requiredText(owner, at int, key string, valid func(string) bool, what string) string {
 	if at == 0 {
-		r.rejectBelow(owner, key, CodeMissingKey, "is required: "+what)
+		r.rejectBelow(owner, key, contract.CodeMissingKey, "is required: "+what)
 		return ""
 	}
 	if r.Kind(at) == jsontext.String && valid(r.Str(at)) {
 		return r.Str(at)
 	}
-	r.reject(at, CodeInvalidValue, what+r.hintNull(at))
+	r.reject(at, contract.CodeInvalidValue, what+r.hintNull(at))
 	return ""
 }
 

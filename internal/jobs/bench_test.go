@@ -118,8 +118,8 @@ func BenchmarkResult(b *testing.B) {
 		Rows:    []byte(`[{"id":"42","name":"Ann"}]`), RowCount: 1,
 	}
 	x := &execution{opts: &ExecutorOptions{Database: &answering{}}}
-	r := Result{
-		JobID: "a1-0001", Kind: "query", Database: "shop", Effect: ReadOnly, Status: Succeeded, Hash: make([]byte, 32),
+	r := contract.Result{
+		JobID: "a1-0001", Kind: "query", Database: "shop", Effect: contract.ReadOnly, Status: contract.Succeeded, Hash: make([]byte, 32),
 		Sequence: 12345, Deliveries: 1, Attempts: 1, Runner: "runner-1", QueuedAt: testTime, StartedAt: testTime,
 		FinishedAt: testTime, Answer: x.answerOf(contract.Answer{Set: rowsOf(&set)}, 0, nil).Answer,
 	}
@@ -133,7 +133,7 @@ func BenchmarkResult(b *testing.B) {
 	b.Run("read", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
-			if _, err := ReadResult(body); err != nil {
+			if _, err := contract.ReadHead(body); err != nil {
 				b.Fatal(err)
 			}
 		}
@@ -141,7 +141,7 @@ func BenchmarkResult(b *testing.B) {
 	b.Run("mark", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
-			MarkDuplicate(body)
+			contract.MarkDuplicate(body)
 		}
 	})
 }
@@ -164,7 +164,7 @@ func BenchmarkExecute(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
 				out := e.Run(b.Context(), delivery(name, body), nil)
-				if out.Status != Succeeded {
+				if out.Status != contract.Succeeded {
 					b.Fatal(out)
 				}
 				out.Release()

@@ -3,6 +3,8 @@ package jobs
 import (
 	"errors"
 	"time"
+
+	"dbrunner/contract"
 )
 
 // Cancellations knows whose end somebody has asked for in one database.
@@ -65,8 +67,8 @@ func (r *run) leavesPartialEffects() bool {
 // stopped finishes work that was stopped because its job was cancelled, where its answer lists what stays. Otherwise the next
 // run of the delivery, under a context that lives, finishes it.
 func (r *run) stopped(given answer) Outcome {
-	if r.effect != AtLeastOnce || !given.filled || !r.leavesPartialEffects() || !r.canceled() {
+	if r.effect != contract.AtLeastOnce || !given.filled || !r.leavesPartialEffects() || !r.canceled() {
 		return Outcome{Action: Undecided}
 	}
-	return r.outcome(r.complete(Unknown, stoppedError(), given))
+	return r.outcome(r.complete(contract.Unknown, stoppedError(), given))
 }

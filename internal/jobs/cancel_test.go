@@ -98,7 +98,7 @@ func TestCancelNeverTearsAnEffectFromItsResult(t *testing.T) {
 		t.Parallel()
 		s, a := setupCancel(t)
 		body := transaction("a1", effect("a"))
-		require.Equal(t, jobs.Succeeded, s.run(delivery("transaction", body, 1, 1)).Status) // dies before the result
+		require.Equal(t, contract.Succeeded, s.run(delivery("transaction", body, 1, 1)).Status) // dies before the result
 		a.cancel("a1")
 		again := delivery("transaction", body, 1, 2)
 		s.settle(again, s.run(again))

@@ -279,7 +279,7 @@ func TestHealthJobs(t *testing.T) {
 	out := e.Run(t.Context(), delivery("health", `{"id":"h1","timeout":"100ms"}`), nil)
 	require.Less(t, time.Since(begun), 10*time.Second)
 	require.Equal(t, Settle, out.Action)
-	require.Equal(t, Succeeded, out.Status)
+	require.Equal(t, contract.Succeeded, out.Status)
 	require.Regexp(t, `,"verdict":"unhealthy","reasons":\["connection: no answer within \d+ms"\],"checks":{`, string(out.Store.Body))
 
 	ctx, cancel := context.WithCancel(t.Context())
@@ -288,6 +288,6 @@ func TestHealthJobs(t *testing.T) {
 	refused := e.Run(t.Context(), delivery("health", `{"id":"h3"}`), func() error { return errors.New("the runner stops") })
 	require.Equal(t, Undecided, refused.Action)
 	late := e.Run(t.Context(), delivery("health", `{"id":"h4","expires_at":"2020-01-01T00:00:00Z"}`), nil)
-	require.Equal(t, Expired, late.Status)
+	require.Equal(t, contract.Expired, late.Status)
 	require.NotContains(t, strings.ToLower(string(late.Store.Body)), "verdict")
 }

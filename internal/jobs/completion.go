@@ -11,15 +11,15 @@ import (
 
 // completion is how a job finished: built whole, never changed, and owned by one Outcome, which releases its body.
 type completion struct {
-	key    string       // under which the result is stored: the job's id, or the one derived from its message
-	status Status       // of the job
-	err    *ResultError // nil on success, and for a result that an earlier execution wrote
-	body   []byte       // the encoded result
-	row    *db.Entry    // the ledger row that proves it; nil if there is none
+	key    string          // under which the result is stored: the job's id, or the one derived from its message
+	status contract.Status // of the job
+	err    *contract.Error // nil on success, and for a result that an earlier execution wrote
+	body   []byte          // the encoded result
+	row    *db.Entry       // the ledger row that proves it; nil if there is none
 }
 
 // newCompletion is the only place that builds one.
-func newCompletion(key string, status Status, e *ResultError, body []byte, row *db.Entry) completion {
+func newCompletion(key string, status contract.Status, e *contract.Error, body []byte, row *db.Entry) completion {
 	return completion{key: key, status: status, err: e, body: body, row: row}
 }
 
@@ -37,7 +37,7 @@ func (c *completion) release(to *db.Buffers) {
 // complete encodes how this delivery's job finished so that one message takes the result: one that does not fit would be
 // offered again indefinitely. Where the answer has no room it is left out, and the result says so, as result_too_large; a
 // job that only reads has failed then.
-func (r *run) complete(status Status, e *ResultError, a answer) completion {
+func (r *run) complete(status contract.Status, e *contract.Error, a answer) completion {
 	body, limit := r.encode(status, e, a), r.e.opts.MaxResult
 	if have := len(body); have > limit && a.filled {
 		status, e = r.withoutAnswer(status, e, have)
@@ -58,16 +58,16 @@ func (r *run) seal(ctx context.Context, look *resultLookup, a answer) (c complet
 	if existing != nil {
 		return c, &takenError{existing}
 	}
-	body := r.encode(Succeeded, nil, a)
+	body := r.encode(contract.Succeeded, nil, a)
 	if len(body) > r.e.opts.MaxResult {
 		return c, tooLargeError(len(body), r.e.opts.MaxResult)
 	}
-	return newCompletion(r.id, Succeeded, nil, body, r.entry(Succeeded, body)), nil
+	return newCompletion(r.id, contract.Succeeded, nil, body, r.entry(contract.Succeeded, body)), nil
 }
 
 // encode encodes a result of this delivery, whatever its size.
-func (r *run) encode(status Status, e *ResultError, a answer) []byte {
-	res := Result{
+func (r *run) encode(status contract.Status, e *contract.Error, a answer) []byte {
+	res := contract.Result{
 		JobID: r.id, Kind: r.d.Kind, Database: r.d.Database, Effect: r.effect, Status: status,
 		Hash: r.hash, Sequence: r.d.Sequence, Deliveries: r.d.Deliveries, Attempts: r.d.attempts,
 		Runner: r.e.opts.Runner, QueuedAt: r.d.Timestamp, StartedAt: r.d.startedAt, FinishedAt: time.Now(),
@@ -77,29 +77,29 @@ func (r *run) encode(status Status, e *ResultError, a answer) []byte {
 }
 
 // encodeAgain encodes a result without an answer, in the place of one that does not fit.
-func (r *run) encodeAgain(tooLarge []byte, status Status, e *ResultError) []byte {
+func (r *run) encodeAgain(tooLarge []byte, status contract.Status, e *contract.Error) []byte {
 	r.e.bodies.Put(tooLarge)
 	return r.encode(status, e, answer{})
 }
 
 // withoutAnswer is how a job finished whose result has no room for its answer.
-func (r *run) withoutAnswer(status Status, e *ResultError, have int) (Status, *ResultError) {
+func (r *run) withoutAnswer(status contract.Status, e *contract.Error, have int) (contract.Status, *contract.Error) {
 	if e != nil { // it matters more
 		own := *e
 		own.Message += "; the answer is left out: the result has more bytes than one message takes"
 		return status, &own
 	}
-	if r.effect == ReadOnly {
-		status = Failed
+	if r.effect == contract.ReadOnly {
+		status = contract.Failed
 	}
-	return status, &ResultError{Code: db.CodeResultTooLarge, Message: tooLargeMessage(have, r.e.opts.MaxResult)}
+	return status, &contract.Error{Code: db.CodeResultTooLarge, Message: tooLargeMessage(have, r.e.opts.MaxResult)}
 }
 
 // leastMessage is how much of a message is always kept, bytes.
 const leastMessage = 512
 
 // shorten leaves a part of the error out. false: nothing more can be.
-func shorten(e *ResultError) bool {
+func shorten(e *contract.Error) bool {
 	switch {
 	case e == nil:
 		return false
@@ -114,7 +114,7 @@ func shorten(e *ResultError) bool {
 }
 
 // entry is the ledger row with a result.
-func (r *run) entry(status Status, body []byte) *db.Entry {
+func (r *run) entry(status contract.Status, body []byte) *db.Entry {
 	return &db.Entry{
 		JobID: r.id, RequestHash: r.hash, Status: string(status), Answer: body,
 		Sequence: r.d.Sequence, Timestamp: r.d.Timestamp, Runner: r.e.opts.Runner,

@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
+	"dbrunner/contract"
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/dialect"
 	"dbrunner/internal/db/migration"
@@ -170,7 +171,7 @@ func TestEveryResultFits(t *testing.T) {
 	t.Cleanup(func() { require.NoError(t, database.Close()) })
 	require.NoError(t, database.Probe(t.Context()))
 	policy := jobs.Policy{
-		Ledger: true, Timeout: time.Minute, MaxTimeout: time.Hour, DeadLetters: jobs.AllDeadLetters(), MaxDeliveries: 20,
+		Ledger: true, Timeout: time.Minute, MaxTimeout: time.Hour, DeadLetters: contract.DeadLetterReasons(), MaxDeliveries: 20,
 		Retry: jobs.RetryPolicy{Attempts: 2, Delay: time.Microsecond, MaxDelay: time.Microsecond},
 	}
 	serial := uint64(0)
@@ -209,14 +210,14 @@ func requireFits(t *rapid.T, fake *large, out jobs.Outcome) {
 		publication = out.Reply
 	}
 	require.LessOrEqual(t, len(publication.Body), maxResult)
-	head, err := jobs.ReadResult(publication.Body)
+	head, err := contract.ReadHead(publication.Body)
 	require.NoError(t, err)
 	require.Equal(t, out.Status, head.Status)
 	require.Equal(t, out.Code, head.ErrorCode)
-	if fake.acted && fake.failure == nil && head.Effect != jobs.ReadOnly {
-		require.Contains(t, []jobs.Status{jobs.Succeeded, jobs.Unknown}, head.Status)
+	if fake.acted && fake.failure == nil && head.Effect != contract.ReadOnly {
+		require.Contains(t, []contract.Status{contract.Succeeded, contract.Unknown}, head.Status)
 	}
-	if head.Status == jobs.Succeeded && head.Kind == "transaction" && head.ErrorCode == "" {
+	if head.Status == contract.Succeeded && head.Kind == "transaction" && head.ErrorCode == "" {
 		require.Contains(t, string(publication.Body), `"statements":[`)
 	}
 }

@@ -7,16 +7,9 @@ import (
 	"dbrunner/internal/db"
 )
 
-// The reasons of dead letters besides the statuses failed, rejected and unknown.
-const (
-	ReasonTooManyDeliveries = contract.ReasonTooManyDeliveries
-	ReasonJobIDReused       = contract.ReasonJobIDReused
-	ReasonResultIDTaken     = contract.ReasonResultIDTaken
-)
-
 // reasonOf is the reason of the dead letter that a job leaves which finished with this status and code.
-func reasonOf(status Status, code string) string {
-	if code == ReasonTooManyDeliveries {
+func reasonOf(status contract.Status, code string) string {
+	if code == contract.ReasonTooManyDeliveries {
 		return code
 	}
 	return string(status)
@@ -30,14 +23,6 @@ func (r *run) deadLetter(reason, resultID, code, message string) *DeadLetter {
 	return &DeadLetter{
 		DerivedID: contract.DerivedID(r.d.Sequence, r.d.Timestamp), JobID: r.id, Reason: reason, Code: code,
 		Message: message, ResultID: resultID,
-	}
-}
-
-// AllDeadLetters are the reasons that a policy can name.
-func AllDeadLetters() []string {
-	return []string{
-		string(Rejected), string(Failed), string(Unknown),
-		ReasonTooManyDeliveries, ReasonJobIDReused, ReasonResultIDTaken,
 	}
 }
 

@@ -66,8 +66,8 @@ type Rejection struct {
 	DerivedID bool   // the publisher gave no valid id
 	ReplyTo   string // only if valid
 	Labels    map[string]string
-	Effect    Effect // empty if it could not be read
-	Hash      []byte // nil if the body could not be understood enough
+	Effect    contract.Effect // empty if it could not be read
+	Hash      []byte          // nil if the body could not be understood enough
 	Code      db.Code
 	Faults    []dialect.Fault // at least one
 }
@@ -76,8 +76,8 @@ type Rejection struct {
 type Scanned struct {
 	ID        string
 	DerivedID bool
-	Effect    Effect // empty if it could not be read
-	ReplyTo   string // only if valid
+	Effect    contract.Effect // empty if it could not be read
+	ReplyTo   string          // only if valid
 }
 
 // Scan reads the id, the effect and the reply subject of a message exactly as Decode has them, in constant memory
@@ -105,7 +105,7 @@ func (d *Decoder) kind(name string) *kind {
 func (d *Decoder) Decode(in *Delivery) (*Job, *Rejection) {
 	if len(in.Body) > d.opts.MaxBody {
 		return nil, d.unreadable(in, dialect.Fault{
-			Code: CodeTooLarge, Message: "the body is larger than " + strconv.Itoa(d.opts.MaxBody) + " bytes",
+			Code: contract.CodeTooLarge, Message: "the body is larger than " + strconv.Itoa(d.opts.MaxBody) + " bytes",
 		})
 	}
 	r := d.readers.Get().(*reader)
@@ -115,7 +115,7 @@ func (d *Decoder) Decode(in *Delivery) (*Job, *Rejection) {
 		return nil, d.unreadable(in, r.syntaxError(in.Body, fault))
 	}
 	if r.Kind(0) != jsontext.Object {
-		return nil, d.unreadable(in, dialect.Fault{Code: CodeInvalidJSON, Message: "the body must be one JSON object"})
+		return nil, d.unreadable(in, dialect.Fault{Code: contract.CodeInvalidJSON, Message: "the body must be one JSON object"})
 	}
 	return d.interpret(r, in)
 }
@@ -143,12 +143,12 @@ func (d *Decoder) unreadable(in *Delivery, fault dialect.Fault) *Rejection {
 func (r *reader) syntaxError(body []byte, err *jsontext.SyntaxError) dialect.Fault {
 	before := string(body[:err.Offset])
 	line := 1 + strings.Count(before, "\n")
-	code := CodeInvalidJSON
+	code := contract.CodeInvalidJSON
 	switch err.Problem {
 	case jsontext.TooManyValues:
-		code = CodeTooLarge
+		code = contract.CodeTooLarge
 	case jsontext.TooDeep:
-		code = CodeTooDeep
+		code = contract.CodeTooDeep
 	default:
 	}
 	column := err.Offset - strings.LastIndexByte(before, '\n')
@@ -199,7 +199,7 @@ func (d *Decoder) forbiddenKind(name string) dialect.Fault {
 		why = " (they need a session of their own, and it is reached through a pooler in transaction mode)"
 	}
 	return dialect.Fault{
-		Code: CodeKindNotAllowed,
+		Code: contract.CodeKindNotAllowed,
 		Message: "jobs of kind " + jsontext.Clip(name, maxKindName) + " do not run on this database" + why + "; these do: " +
 			strings.Join(allowed, ", "),
 	}
@@ -240,9 +240,9 @@ func (r *reader) checkID(at int) {
 	switch {
 	case !ok || contract.ValidID(id):
 	case contract.IsDerivedID(id):
-		r.reject(at, CodeInvalidID, "s, digits, _ and letters: this form is kept for jobs without an id, write another")
+		r.reject(at, contract.CodeInvalidID, "s, digits, _ and letters: this form is kept for jobs without an id, write another")
 	default:
-		r.reject(at, CodeInvalidID, "an id is 1 to 100 of A-Z, a-z, 0-9, _ and -")
+		r.reject(at, contract.CodeInvalidID, "an id is 1 to 100 of A-Z, a-z, 0-9, _ and -")
 	}
 }
 
@@ -252,30 +252,30 @@ func (d *Decoder) checkReply(r *reader, at int, in *Delivery) {
 		return
 	}
 	if err := contract.ValidReply(d.opts.Namespace, in.Database, subject, d.opts.Policy.ReplyTo); err != nil {
-		r.reject(at, CodeReplyTo, err.Error())
+		r.reject(at, contract.CodeReplyTo, err.Error())
 	}
 }
 
 // checkEffect says what is wrong with the effect: not one of the kind's, or not allowed on this database.
-func (d *Decoder) checkEffect(r *reader, effect Effect, k *kind) {
+func (d *Decoder) checkEffect(r *reader, effect contract.Effect, k *kind) {
 	at, p := r.top[keyEffect], d.opts.Policy
 	switch {
 	case effect == "" && r.twice>>keyEffect&1 == 1: // told already
 	case effect == "":
-		r.reject(at, CodeEffectNotAllowed, "jobs of kind "+k.name+" accept one of: "+joinEffects(k.effects)+r.hintNull(at))
+		r.reject(at, contract.CodeEffectNotAllowed, "jobs of kind "+k.name+" accept one of: "+joinEffects(k.effects)+r.hintNull(at))
 	case p.AllowsEffect(effect):
-	case !p.Ledger && (effect == ExactlyOnce || effect == AtMostOnce):
-		r.rejectBelow(0, "effect", CodeEffectNotAllowed,
+	case !p.Ledger && (effect == contract.ExactlyOnce || effect == contract.AtMostOnce):
+		r.rejectBelow(0, "effect", contract.CodeEffectNotAllowed,
 			string(effect)+" needs a ledger and this database has none"+d.otherEffects(k))
 	default:
-		r.rejectBelow(0, "effect", CodeEffectNotAllowed,
+		r.rejectBelow(0, "effect", contract.CodeEffectNotAllowed,
 			string(effect)+" is not allowed on this database"+d.otherEffects(k))
 	}
 }
 
 // otherEffects names the effects that a kind may have on this database.
 func (d *Decoder) otherEffects(k *kind) string {
-	var allowed []Effect
+	var allowed []contract.Effect
 	for _, e := range k.effects {
 		if d.opts.Policy.AllowsEffect(e) {
 			allowed = append(allowed, e)
@@ -287,7 +287,7 @@ func (d *Decoder) otherEffects(k *kind) string {
 	return ": write " + joinEffects(allowed)
 }
 
-func joinEffects(effects []Effect) string {
+func joinEffects(effects []contract.Effect) string {
 	words := make([]string, len(effects))
 	for i, e := range effects {
 		words[i] = string(e)
@@ -299,7 +299,7 @@ func rejection(job *Job, faults []dialect.Fault) *Rejection {
 	code := faults[0].Code
 	for _, f := range faults {
 		if f.Code != code {
-			code = CodeInvalidBody
+			code = contract.CodeInvalidBody
 		}
 	}
 	return &Rejection{
@@ -312,7 +312,7 @@ func rejection(job *Job, faults []dialect.Fault) *Rejection {
 // any version with any configuration.
 func (r *Rejection) final() bool {
 	return slices.ContainsFunc(r.Faults, func(f dialect.Fault) bool {
-		return f.Code == CodeInvalidJSON || f.Code == CodeDuplicateKey
+		return f.Code == contract.CodeInvalidJSON || f.Code == contract.CodeDuplicateKey
 	})
 }
 

@@ -35,7 +35,7 @@ func TestDocsKnowTheContract(t *testing.T) {
 			words = append(words, string(e))
 		}
 	}
-	for _, s := range []Status{Succeeded, Failed, Rejected, Canceled, Expired, Unknown} {
+	for _, s := range []contract.Status{contract.Succeeded, contract.Failed, contract.Rejected, contract.Canceled, contract.Expired, contract.Unknown} {
 		words = append(words, string(s))
 	}
 	words = append(words, declaredCodes(t)...)
@@ -61,7 +61,7 @@ func declaredCodes(t *testing.T) []string {
 func TestCodesAreComplete(t *testing.T) {
 	t.Parallel()
 	var known []string
-	for _, code := range Codes() {
+	for _, code := range contract.Codes() {
 		known = append(known, string(code))
 	}
 	require.ElementsMatch(t, declaredCodes(t), known)

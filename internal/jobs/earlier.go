@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"dbrunner/contract"
 	"dbrunner/internal/db"
 )
 
@@ -24,15 +25,15 @@ type earlier struct {
 
 	row      *db.Entry
 	rowOf    owner
-	recorded *ResultHead // of the row's answer; nil if it is none
-	taken    bool        // see facts
+	recorded *contract.Head // of the row's answer; nil if it is none
+	taken    bool           // see facts
 }
 
 // verdict is how the job is to be finished without another execution; the zero value: it may be executed.
 type verdict struct {
 	cause  cause
-	status Status
-	err    *ResultError
+	status contract.Status
+	err    *contract.Error
 }
 
 // decide gathers facts, asks what they mean and does it, until the delivery has an outcome.
@@ -61,7 +62,7 @@ func (r *run) facts() facts {
 	f.cause = r.verdict.cause
 	if row := r.found.row; row != nil {
 		f.started = row.Status == db.StatusStarted
-		f.refused = r.found.recorded != nil && r.found.recorded.ErrorCode == ReasonJobIDReused
+		f.refused = r.found.recorded != nil && r.found.recorded.ErrorCode == contract.ReasonJobIDReused
 	}
 	return f
 }
@@ -109,7 +110,7 @@ func (r *run) act(ctx context.Context, s step) (Outcome, bool) {
 // finish finishes the job, on record first: if it may have a ledger row, one with this status is inserted before anything is
 // published, because a redelivery could succeed after a failure was. If there is a row already, that row is the answer; if
 // the database does not answer, the job waits.
-func (r *run) finish(ctx context.Context, status Status, e *ResultError, a answer) (Outcome, bool) {
+func (r *run) finish(ctx context.Context, status contract.Status, e *contract.Error, a answer) (Outcome, bool) {
 	c := r.complete(status, e, a)
 	if f := r.facts(); !f.recordsFirst() {
 		return r.outcome(c), true
@@ -128,7 +129,7 @@ func (r *run) finish(ctx context.Context, status Status, e *ResultError, a answe
 
 // refuse records that the id has the result of another job, which left no ledger row.
 func (r *run) refuse(ctx context.Context) (Outcome, bool) {
-	row, inserted, err := r.record(ctx, r.complete(Rejected, reusedError(r.id), answer{}))
+	row, inserted, err := r.record(ctx, r.complete(contract.Rejected, reusedError(r.id), answer{}))
 	switch {
 	case err != nil:
 		return r.hold(ctx, err), true
@@ -142,7 +143,7 @@ func (r *run) refuse(ctx context.Context) (Outcome, bool) {
 // awaitRow runs the job again: the row that was in the way was deleted meanwhile, or is not there yet. Or the job's own
 // statements refuse its row in these words, each time.
 func (r *run) awaitRow() Outcome {
-	if r.effect == AtMostOnce {
+	if r.effect == contract.AtMostOnce {
 		return Outcome{Action: Undecided}
 	}
 	e := db.Errorf(db.ClassAlreadyRecorded, db.CodeUnique, "the ledger rejected the job's row as a duplicate, but has no such row")
@@ -169,7 +170,7 @@ func (r *run) sawResult(existing []byte) {
 	if existing == nil {
 		return
 	}
-	head, err := ReadResult(existing)
+	head, err := contract.ReadHead(existing)
 	if err != nil {
 		r.found.resultOf = foreign
 		return
@@ -184,7 +185,7 @@ func (r *run) sawRow(row *db.Entry) {
 		return
 	}
 	r.found.rowOf = r.ownerOf(row.SameMessage(r.d.Sequence, r.d.Timestamp), row.RequestHash)
-	if head, err := ReadResult(row.Answer); err == nil {
+	if head, err := contract.ReadHead(row.Answer); err == nil {
 		r.found.recorded = &head
 	}
 }
@@ -280,12 +281,12 @@ func readStored(ctx context.Context, results ResultReader, id string) ([]byte, e
 // unknown.
 func (r *run) preemptedVerdict(why error) verdict {
 	switch {
-	case r.effect == AtLeastOnce && r.mayHaveTakenEffect():
-		return verdict{preempted, Unknown, unknownError()}
+	case r.effect == contract.AtLeastOnce && r.mayHaveTakenEffect():
+		return verdict{preempted, contract.Unknown, unknownError()}
 	case errors.Is(why, errCanceled):
-		return verdict{preempted, Canceled, canceledError()}
+		return verdict{preempted, contract.Canceled, canceledError()}
 	default:
-		return verdict{preempted, Expired, expiredError()}
+		return verdict{preempted, contract.Expired, expiredError()}
 	}
 }
 
@@ -293,18 +294,18 @@ func (r *run) preemptedVerdict(why error) verdict {
 func (r *run) undeliverableVerdict() verdict {
 	e := tooManyDeliveriesError(r.d.Deliveries)
 	switch {
-	case !r.effect.Fenced() && r.effect != ReadOnly:
-		return verdict{undeliverable, Unknown, e}
+	case !r.effect.Fenced() && r.effect != contract.ReadOnly:
+		return verdict{undeliverable, contract.Unknown, e}
 	case r.canceled():
-		return verdict{undeliverable, Canceled, canceledError()}
+		return verdict{undeliverable, contract.Canceled, canceledError()}
 	default:
-		return verdict{undeliverable, Failed, e}
+		return verdict{undeliverable, contract.Failed, e}
 	}
 }
 
 // invalidVerdict is of a job that cannot be understood or is not allowed.
 func invalidVerdict(rej *Rejection) verdict {
-	v := verdict{invalid, Rejected, rejectionError(rej)}
+	v := verdict{invalid, contract.Rejected, rejectionError(rej)}
 	if rej.final() {
 		v.cause = invalidEverywhere
 	}
@@ -313,16 +314,16 @@ func invalidVerdict(rej *Rejection) verdict {
 
 // failedVerdict is of an execution that failed; doubt: its effect may have happened all the same, and nothing proves it.
 func (r *run) failedVerdict(e *db.Error) verdict {
-	if r.effect == AtLeastOnce && r.d.sawUnknown {
-		return verdict{failed, Unknown, unknownError()}
+	if r.effect == contract.AtLeastOnce && r.d.sawUnknown {
+		return verdict{failed, contract.Unknown, unknownError()}
 	}
-	return verdict{failed, Failed, resultError(e)}
+	return verdict{failed, contract.Failed, resultError(e)}
 }
 
 // defectVerdict is of a delivery at which the runner's own code failed.
 func (r *run) defectVerdict() verdict {
-	if r.effect == AtLeastOnce {
-		return verdict{failed, Unknown, internalError()}
+	if r.effect == contract.AtLeastOnce {
+		return verdict{failed, contract.Unknown, internalError()}
 	}
-	return verdict{failed, Failed, internalError()}
+	return verdict{failed, contract.Failed, internalError()}
 }

@@ -4,6 +4,7 @@ import (
 	"strconv"
 	"time"
 
+	"dbrunner/contract"
 	"dbrunner/internal/db"
 	"dbrunner/internal/jsontext"
 )
@@ -66,7 +67,7 @@ func (r *reader) envelope(job *Job, in *Delivery, p *Policy) {
 
 func (r *reader) version(at int) {
 	if r.Kind(at) != jsontext.Number || r.Raw(at) != "1" {
-		r.reject(at, CodeVersion, "unsupported version of the contract: write 1, or leave the key out")
+		r.reject(at, contract.CodeVersion, "unsupported version of the contract: write 1, or leave the key out")
 	}
 }
 
@@ -84,7 +85,7 @@ func (r *reader) timeout(job *Job, p *Policy) {
 	switch {
 	case !ok:
 	case ceiling > 0 && timeout > ceiling:
-		r.reject(at, CodeInvalidValue, "is longer than this database allows: at most "+ceiling.String())
+		r.reject(at, contract.CodeInvalidValue, "is longer than this database allows: at most "+ceiling.String())
 	default:
 		job.Timeout = timeout
 	}
@@ -97,14 +98,14 @@ func (r *reader) isDuration(at int) (time.Duration, bool) {
 			return d, true
 		}
 	}
-	r.reject(at, CodeInvalidValue, `must be a duration above zero in a string, such as "30s" or "1m30s"`+r.hintNull(at))
+	r.reject(at, contract.CodeInvalidValue, `must be a duration above zero in a string, such as "30s" or "1m30s"`+r.hintNull(at))
 	return 0, false
 }
 
 func (r *reader) expiry(job *Job, in *Delivery) {
 	moment, in0 := r.top[keyExpiresAt], r.top[keyExpiresIn]
 	if moment != 0 && in0 != 0 {
-		r.reject(in0, CodeInvalidValue, "expires_at is there too: write one of the two")
+		r.reject(in0, contract.CodeInvalidValue, "expires_at is there too: write one of the two")
 	}
 	if moment != 0 {
 		job.ExpiresAt = r.moment(moment)
@@ -121,7 +122,7 @@ func (r *reader) moment(at int) (t time.Time) {
 	if r.Kind(at) == jsontext.String && t.UnmarshalText([]byte(r.Str(at))) == nil {
 		return t.UTC()
 	}
-	r.reject(at, CodeInvalidValue, `must be an RFC 3339 time with its zone, such as "2030-01-31T12:00:00Z"`+r.hintNull(at))
+	r.reject(at, contract.CodeInvalidValue, `must be an RFC 3339 time with its zone, such as "2030-01-31T12:00:00Z"`+r.hintNull(at))
 	return time.Time{}
 }
 
@@ -144,10 +145,10 @@ func (r *reader) answer(at int, job *Job) {
 	}
 	job.ReplyOnly = true
 	if r.top[keyReplyTo] == 0 {
-		r.reject(at, CodeInvalidValue, "an answer by reply only needs a reply_to")
+		r.reject(at, contract.CodeInvalidValue, "an answer by reply only needs a reply_to")
 	}
-	if job.Effect != ReadOnly && job.Effect != "" {
-		r.reject(at, CodeInvalidValue, `only a read_only job may be answered by reply only: write "stored"`)
+	if job.Effect != contract.ReadOnly && job.Effect != "" {
+		r.reject(at, contract.CodeInvalidValue, `only a read_only job may be answered by reply only: write "stored"`)
 	}
 }
 
@@ -158,20 +159,20 @@ func (r *reader) labels(at int) map[string]string {
 	}
 	n := r.Len(at) / 2
 	if n > maxLabels {
-		r.reject(at, CodeInvalidValue, "may have at most "+strconv.Itoa(maxLabels)+" labels")
+		r.reject(at, contract.CodeInvalidValue, "may have at most "+strconv.Itoa(maxLabels)+" labels")
 		return nil
 	}
 	labels, size, before := make(map[string]string, n), 0, r.faulty()
 	for key := at + 1; key < r.After(at); key = r.After(key + 1) {
 		name, value := r.label(key)
 		if _, there := labels[name]; there {
-			r.reject(key, CodeDuplicateKey, "duplicate label: write it once")
+			r.reject(key, contract.CodeDuplicateKey, "duplicate label: write it once")
 		}
 		labels[name] = value
 		size += len(name) + len(value)
 	}
 	if size > maxLabelBytes {
-		r.reject(at, CodeInvalidValue, "may have at most 16 KiB of text")
+		r.reject(at, contract.CodeInvalidValue, "may have at most 16 KiB of text")
 	}
 	if r.faulty() > before {
 		return nil
@@ -182,11 +183,11 @@ func (r *reader) labels(at int) map[string]string {
 func (r *reader) label(key int) (name, value string) {
 	name = r.Str(key)
 	if name == "" || len(name) > maxLabelName || !printable(name) {
-		r.reject(key, CodeInvalidValue, "a label's name has 1 to 64 bytes and no control characters")
+		r.reject(key, contract.CodeInvalidValue, "a label's name has 1 to 64 bytes and no control characters")
 	}
 	value, ok := r.isString(key+1, "labels are text")
 	if ok && (len(value) > maxLabelValue || !printable(value)) {
-		r.reject(key, CodeInvalidValue, "a label's text has at most 512 bytes and no control characters")
+		r.reject(key, contract.CodeInvalidValue, "a label's text has at most 512 bytes and no control characters")
 	}
 	return name, value
 }

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"encoding/json"
 	"time"
+
+	"dbrunner/contract"
 )
 
 // Examined is what a body says before any stream has it, for who publishes it in another's name.
@@ -24,7 +26,7 @@ type Examined struct {
 func (e *Executor) Examine(database, kind, messageID string, body []byte) Examined {
 	d := &Delivery{
 		Database: database, Kind: kind, Timestamp: time.Now(), Body: body,
-		Headers: map[string][]string{msgIDHeader: {messageID}},
+		Headers: map[string][]string{contract.HeaderMessageID: {messageID}},
 	}
 	x := Examined{kind: kind, body: body}
 	job, rejection := e.decoder.Decode(d)
@@ -34,7 +36,7 @@ func (e *Executor) Examine(database, kind, messageID string, body []byte) Examin
 		return x
 	}
 	x.ID, x.InvalidID, x.ReplyOnly, x.Hash = job.ID, job.DerivedID, job.ReplyOnly, job.Hash
-	x.Recorded = job.Effect != AtLeastOnce
+	x.Recorded = job.Effect != contract.AtLeastOnce
 	return x
 }
 
@@ -54,27 +56,27 @@ func (x *Examined) SameJob(other *Examined) bool {
 // AnsweredBy reports whether the stored result of another message answers this request: it has the request's hash. A
 // body that cannot be understood has none, and neither has its result; that one answers it if it is the very rejection
 // that this body gets.
-func (x *Examined) AnsweredBy(head *ResultHead, result []byte) bool {
+func (x *Examined) AnsweredBy(head *contract.Head, result []byte) bool {
 	if len(x.Hash) > 0 || len(head.Hash) > 0 {
 		return bytes.Equal(x.Hash, head.Hash)
 	}
 	var stored struct {
 		Error json.RawMessage `json:"error"`
 	}
-	return head.Status == Rejected && head.Kind == x.kind && json.Unmarshal(result, &stored) == nil &&
+	return head.Status == contract.Rejected && head.Kind == x.kind && json.Unmarshal(result, &stored) == nil &&
 		len(x.rejected) > 0 && bytes.Equal(stored.Error, x.rejected)
 }
 
 // Contradicts reports whether a result cannot be this request's, whatever its sequence says: both have a hash, and the
 // two differ.
-func (x *Examined) Contradicts(head *ResultHead) bool {
+func (x *Examined) Contradicts(head *contract.Head) bool {
 	return len(x.Hash) > 0 && len(head.Hash) > 0 && !bytes.Equal(x.Hash, head.Hash) || head.Kind != x.kind
 }
 
 // Offer is a kind of jobs that a database runs, and how.
 type Offer struct {
 	Kind       string
-	Effects    []Effect // the first one is the default
+	Effects    []contract.Effect // the first one is the default
 	Timeout    time.Duration
 	MaxTimeout time.Duration
 }

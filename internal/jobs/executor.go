@@ -11,6 +11,7 @@ import (
 	"dbrunner/internal/crash"
 	"dbrunner/internal/db"
 	"dbrunner/internal/health"
+	"dbrunner/internal/report"
 )
 
 // ExecutorOptions is what running the jobs of one database needs.
@@ -99,9 +100,9 @@ func (e *Executor) Run(ctx context.Context, d *Delivery, begin func() error) (ou
 		r.verdict = r.undeliverableVerdict()
 		return r.decide(ctx)
 	}
-	d.Step(StepDecode)
+	d.Step(report.StepDecode)
 	job, rejection := e.decoder.Decode(d)
-	d.Step(StepNone)
+	d.Step(report.StepNone)
 	if rejection != nil {
 		r.takeRejection(rejection)
 		crash.At("after_rejection")
@@ -123,7 +124,7 @@ type run struct {
 
 	id      string // the job's id; the derived one until decoding says otherwise
 	derived bool
-	effect  Effect // empty if unreadable
+	effect  contract.Effect // empty if unreadable
 	hash    []byte
 	replyTo string
 	labels  map[string]string
@@ -199,14 +200,14 @@ func (r *run) begin() error {
 	if r.d.startedAt.IsZero() {
 		r.d.startedAt = now
 	}
-	r.d.Step(StepExecute)
+	r.d.Step(report.StepExecute)
 	return nil
 }
 
 // execute runs the work until it finishes, repeating what is safe to repeat. false: it has added to the facts.
 func (r *run) execute(ctx context.Context) (Outcome, bool) {
 	var look *resultLookup // awaited before COMMIT; without one nobody else can have the id, or it has just been looked for
-	if r.effect == ExactlyOnce && !r.derived && r.found.resultOf == unread {
+	if r.effect == contract.ExactlyOnce && !r.derived && r.found.resultOf == unread {
 		look = r.startResultLookup(ctx)
 	}
 	defer look.stop()
@@ -217,12 +218,12 @@ func (r *run) execute(ctx context.Context) (Outcome, bool) {
 	}
 	r.allowOverflow(x)
 	switch r.effect {
-	case ExactlyOnce:
+	case contract.ExactlyOnce:
 		x.seal = func(ctx context.Context, a answer) (_ *db.Entry, err error) {
 			r.sealed, err = r.seal(ctx, look, a)
 			return r.sealed.row, err
 		}
-	case AtMostOnce:
+	case contract.AtMostOnce:
 		x.once = r.once()
 	default: // nothing is on record before it finishes
 	}
@@ -240,7 +241,7 @@ func (r *run) execute(ctx context.Context) (Outcome, bool) {
 	}
 	crash.At("after_commit")
 	if x.seal == nil {
-		return r.outcome(r.complete(Succeeded, nil, given)), true
+		return r.outcome(r.complete(contract.Succeeded, nil, given)), true
 	}
 	return r.outcome(r.sealed), true
 }
@@ -259,11 +260,11 @@ func (r *run) attempt(ctx context.Context, x *execution) (given answer, err erro
 	if r.job.rereads {
 		r.d.sawUnknown = false // what became of an earlier attempt, this one reads
 	}
-	r.d.Step(StepAcquire)
+	r.d.Step(report.StepAcquire)
 	given, err = r.job.work.run(ctx, x)
 	x.last = err
 	r.d.stepFailed(err)
-	r.d.Step(StepNone)
+	r.d.Step(report.StepNone)
 	if db.ClassOf(err) == db.ClassUnknown {
 		r.d.sawUnknown = true
 	}
@@ -290,7 +291,7 @@ func (r *run) allowOverflow(x *execution) {
 
 // awaitInputs waits for the store of parameters where an execution has failed for want of it.
 func (r *run) awaitInputs(ctx context.Context, last error) error {
-	if e, ok := errors.AsType[*db.Error](last); !ok || e.Code != CodeParamsUnavailable {
+	if e, ok := errors.AsType[*db.Error](last); !ok || e.Code != contract.CodeParamsUnavailable {
 		return nil
 	}
 	return r.e.opts.Inputs.Ready(ctx)
@@ -306,7 +307,7 @@ func (r *run) repeatable(err error) bool {
 	case db.ClassTransient, db.ClassLost:
 		return true
 	case db.ClassUnknown:
-		return r.effect != AtMostOnce
+		return r.effect != contract.AtMostOnce
 	default:
 		_, lost := errors.AsType[*lookupError](err)
 		return lost
@@ -350,10 +351,10 @@ func (r *run) failed(ctx context.Context, err error, given answer) (Outcome, boo
 		r.found = earlier{taken: true}
 		return Outcome{}, false
 	case db.ClassTookEffect:
-		return r.outcome(r.complete(Succeeded, resultError(e), given)), true
+		return r.outcome(r.complete(contract.Succeeded, resultError(e), given)), true
 	default:
 		r.verdict = r.failedVerdict(e)
-		if r.verdict.status == Unknown {
+		if r.verdict.status == contract.Unknown {
 			given = answer{} // of this attempt alone
 		}
 		return r.finish(ctx, r.verdict.status, r.verdict.err, given)

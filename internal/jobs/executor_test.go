@@ -51,7 +51,7 @@ func setup(t *testing.T) *stage {
 	s := &stage{t: t, database: database, faults: &faulty{Database: database}, results: map[string][]byte{}}
 	s.policy = jobs.Policy{
 		Ledger: true, Timeout: 10 * time.Second, MaxTimeout: time.Minute, MaxRows: 1000, MaxBytes: 1 << 20,
-		DeadLetters: jobs.AllDeadLetters(), MaxDeliveries: 20,
+		DeadLetters: contract.DeadLetterReasons(), MaxDeliveries: 20,
 		Retry: jobs.RetryPolicy{Attempts: 4, Delay: time.Millisecond, MaxDelay: 5 * time.Millisecond},
 	}
 	s.executor, err = jobs.NewExecutor(jobs.ExecutorOptions{
@@ -129,7 +129,7 @@ func (s *stage) mustDo(id, sql string) {
 	s.t.Helper()
 	d := delivery("transaction", transaction(id, sql), uint64(1_000_000+len(s.results)), 1)
 	out := s.run(d)
-	require.Equal(s.t, jobs.Succeeded, out.Status, "%s", bodyOf(out))
+	require.Equal(s.t, contract.Succeeded, out.Status, "%s", bodyOf(out))
 	s.settle(d, out)
 }
 
@@ -278,7 +278,7 @@ func TestRedeliveryAfterLostResult(t *testing.T) {
 	t.Parallel()
 	s := setup(t)
 	body := transaction("a1", effect("a"))
-	require.Equal(t, jobs.Succeeded, s.run(delivery("transaction", body, 1, 1)).Status) // dies before the result
+	require.Equal(t, contract.Succeeded, s.run(delivery("transaction", body, 1, 1)).Status) // dies before the result
 	again := delivery("transaction", body, 1, 2)
 	out := s.run(again)
 	require.True(t, out.Recorded)
@@ -310,7 +310,7 @@ func TestFirstDeliveryNumberOfARepeatedMessage(t *testing.T) {
 	t.Parallel()
 	s := setup(t)
 	body := transaction("a1", effect("a"))
-	require.Equal(t, jobs.Succeeded, s.run(delivery("transaction", body, 1, 1)).Status)
+	require.Equal(t, contract.Succeeded, s.run(delivery("transaction", body, 1, 1)).Status)
 	again := delivery("transaction", body, 1, 1) // a killed server may repeat a number
 	s.settle(again, s.run(again))
 	require.Equal(t, "succeeded", read(t, s.results["a1"]).Status)
@@ -370,7 +370,7 @@ func TestFailureStaysAFailure(t *testing.T) {
 	body := transaction("a1", effect("a"), `INSERT INTO later (n) VALUES (1)`)
 	first := delivery("transaction", body, 1, 1)
 	out := s.run(first) // the result and the ack are lost
-	require.Equal(t, jobs.Failed, out.Status)
+	require.Equal(t, contract.Failed, out.Status)
 	require.NotNil(t, out.DeadLetter)
 	s.mustDo("", `CREATE TABLE later (n INTEGER)`) // now it would succeed
 	again := delivery("transaction", body, 1, 2)
@@ -395,7 +395,7 @@ func TestAnswerThatNoLongerFits(t *testing.T) {
 	t.Parallel()
 	s := setup(t)
 	body := job("a1", `"statements":[{"sql":"`+effect("a")+`"},{"sql":"SELECT printf('%.*c', 500000, 'x') AS big"}]`)
-	require.Equal(t, jobs.Succeeded, s.run(delivery("transaction", body, 1, 1)).Status) // its result is lost
+	require.Equal(t, contract.Succeeded, s.run(delivery("transaction", body, 1, 1)).Status) // its result is lost
 	small, err := jobs.NewExecutor(jobs.ExecutorOptions{
 		Namespace: "dbrunner", Runner: "r2", Database: s.faults, Policy: &s.policy, Results: s, MaxBody: 1 << 20, MaxResult: 300 << 10,
 	})
@@ -484,7 +484,7 @@ func TestSameRequestTwice(t *testing.T) {
 		require.Equal(t, uint64(1), got.Sequence, "it is the first message's answer")
 		require.Equal(t, 1, s.count("a"))
 	}
-	require.Equal(t, jobs.MarkDuplicate(stored), s.results["a1"])
+	require.Equal(t, contract.MarkDuplicate(stored), s.results["a1"])
 	require.Empty(t, s.letters)
 }
 
@@ -531,7 +531,7 @@ func TestResultIDTakenWhereTheLookLagsBehind(t *testing.T) {
 			require.Equal(t, other, s.results["a1"])
 			derived := contract.DerivedID(d.Sequence, d.Timestamp)
 			require.Equal(t, "succeeded", read(t, s.results[derived]).Status)
-			require.Equal(t, jobs.ReasonResultIDTaken, s.letters[0].Reason)
+			require.Equal(t, contract.ReasonResultIDTaken, s.letters[0].Reason)
 			require.Equal(t, derived, s.letters[0].ResultID)
 		})
 	}
@@ -607,7 +607,7 @@ func TestTooManyDeliveries(t *testing.T) {
 		t.Parallel()
 		s := setup(t)
 		body := transaction("a1", effect("a"))
-		require.Equal(t, jobs.Succeeded, s.run(delivery("transaction", body, 1, 1)).Status)
+		require.Equal(t, contract.Succeeded, s.run(delivery("transaction", body, 1, 1)).Status)
 		d := delivery("transaction", body, 1, 21)
 		s.settle(d, s.run(d))
 		require.Equal(t, "succeeded", read(t, s.results["a1"]).Status)
@@ -631,7 +631,7 @@ func TestExpiry(t *testing.T) {
 		s := setup(t)
 		soon := time.Now().Add(time.Hour).UTC().Format(time.RFC3339)
 		body := job("a1", `"expires_at":"`+soon+`","statements":[{"sql":"`+effect("a")+`"}]`)
-		require.Equal(t, jobs.Succeeded, s.run(delivery("transaction", body, 1, 1)).Status)
+		require.Equal(t, contract.Succeeded, s.run(delivery("transaction", body, 1, 1)).Status)
 		late := strings.Replace(body, soon, "2001-01-01T00:00:00Z", 1)
 		d := delivery("transaction", late, 1, 2)
 		s.settle(d, s.run(d))
@@ -650,7 +650,7 @@ func TestRejectedAgainAfterItsEffect(t *testing.T) {
 	t.Parallel()
 	s := setup(t)
 	body := transaction("a1", effect("a"))
-	require.Equal(t, jobs.Succeeded, s.run(delivery("transaction", body, 1, 1)).Status)
+	require.Equal(t, contract.Succeeded, s.run(delivery("transaction", body, 1, 1)).Status)
 	s.policy.Kinds = []string{"query"} // another configuration
 	d := delivery("transaction", body, 1, 2)
 	s.settle(d, s.run(d))
@@ -761,13 +761,13 @@ func TestOvertakenBetweenLookAndStore(t *testing.T) {
 	body := job("a1", `"effect":"at_least_once","expires_at":"2020-01-01T00:00:00Z","statements":[{"sql":"`+effect("a")+`"}]`)
 	d := delivery("transaction", body, 2, 2) // an earlier delivery may have had its effect
 	out := s.run(d)
-	require.Equal(t, jobs.Unknown, out.Status)
+	require.Equal(t, contract.Unknown, out.Status)
 	other := delivery("query", job("a1", `"sql":"SELECT 1 AS n"`), 1, 1)
 	s.settle(other, s.run(other))
 	s.settle(d, out)
 	aside := read(t, s.results[contract.DerivedID(d.Sequence, d.Timestamp)])
 	require.Equal(t, "unknown", aside.Status)
-	require.Equal(t, jobs.ReasonResultIDTaken, s.letters[0].Reason, "it must not be told that nothing was done")
+	require.Equal(t, contract.ReasonResultIDTaken, s.letters[0].Reason, "it must not be told that nothing was done")
 }
 
 func TestCanceledContextDrops(t *testing.T) {

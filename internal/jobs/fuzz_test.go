@@ -43,7 +43,7 @@ func FuzzDecode(f *testing.F) {
 	f.Fuzz(func(t *testing.T, body, header string) {
 		for _, kind := range Kinds() {
 			in := delivery(kind, body)
-			in.Headers = map[string][]string{msgIDHeader: {header}}
+			in.Headers = map[string][]string{contract.HeaderMessageID: {header}}
 			job, rejection := d.Decode(in)
 			require.Equal(t, d.Scan(in), identityOf(job, rejection))
 			if rejection != nil {
@@ -106,14 +106,14 @@ func FuzzScan(f *testing.F) {
 	d := testDecoder()
 	f.Fuzz(func(t *testing.T, body, header string) {
 		in := delivery("transaction", body)
-		in.Headers = map[string][]string{msgIDHeader: {header}}
+		in.Headers = map[string][]string{contract.HeaderMessageID: {header}}
 		s := d.Scan(in)
 		require.Equal(t, s.DerivedID, !contract.ValidID(s.ID))
 		require.Equal(t, s.DerivedID, contract.IsDerivedID(s.ID))
 		if s.ReplyTo != "" {
 			require.NoError(t, contract.ValidReply("dbrunner", "shop", s.ReplyTo, testPolicy().ReplyTo))
 		}
-		require.Contains(t, []Effect{"", ExactlyOnce, AtLeastOnce}, s.Effect)
+		require.Contains(t, []contract.Effect{"", contract.ExactlyOnce, contract.AtLeastOnce}, s.Effect)
 		require.Equal(t, s, identityOf(d.Decode(in)))
 	})
 }
@@ -129,17 +129,17 @@ func FuzzReadResult(f *testing.F) {
 	}
 	f.Add([]byte(`{"duplicate":true}`))
 	f.Fuzz(func(t *testing.T, body []byte) {
-		head, err := ReadResult(body)
+		head, err := contract.ReadHead(body)
 		if err != nil {
 			return
 		}
 		require.True(t, json.Valid(body) || !utf8.Valid(body), "%q", body)
-		marked := MarkDuplicate(body)
-		again, err := ReadResult(marked)
+		marked := contract.MarkDuplicate(body)
+		again, err := contract.ReadHead(marked)
 		require.NoError(t, err, "%q", marked)
 		require.True(t, again.Duplicate)
 		head.Duplicate = true
 		require.Equal(t, head, again)
-		require.Equal(t, marked, MarkDuplicate(marked))
+		require.Equal(t, marked, contract.MarkDuplicate(marked))
 	})
 }

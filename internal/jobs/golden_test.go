@@ -15,10 +15,12 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"dbrunner/contract"
 	"dbrunner/internal/bulk"
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/dialect"
 	"dbrunner/internal/db/migration"
+	"dbrunner/internal/db/rowfile"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -78,7 +80,7 @@ func TestGoldenMessages(t *testing.T) {
 // requireSets reads the sets of rows of a result again.
 func requireSets(t *testing.T, result []byte, sets []db.ResultSet) {
 	t.Helper()
-	read, err := RowSets(result)
+	read, err := rowfile.Sets(result)
 	require.NoError(t, err)
 	var objects []db.RowsObject
 	for i := range sets {
@@ -99,7 +101,7 @@ func requireSets(t *testing.T, result []byte, sets []db.ResultSet) {
 		read = read[1:]
 	}
 	require.Empty(t, read)
-	require.Equal(t, objects, RowsObjects(result))
+	require.Equal(t, objects, contract.RowsObjects(result))
 }
 
 // TestGoldenFailure holds the result of a rejected job to the byte.
@@ -108,11 +110,11 @@ func TestGoldenFailure(t *testing.T) {
 	in := delivery("query", `{"id": "q-1", "labels": {"flow": "nightly"}, "Sql": "SELECT 1", "parms": [1], "timeout": 5}`)
 	_, rejection := testDecoder().Decode(in)
 	require.NotNil(t, rejection)
-	r := Result{
-		JobID: rejection.ID, Kind: in.Kind, Database: in.Database, Effect: rejection.Effect, Status: Rejected,
+	r := contract.Result{
+		JobID: rejection.ID, Kind: in.Kind, Database: in.Database, Effect: rejection.Effect, Status: contract.Rejected,
 		Hash: rejection.Hash, Sequence: in.Sequence, Deliveries: 1, Runner: "r1", QueuedAt: in.Timestamp,
 		FinishedAt: testTime.Add(time.Second), Labels: rejection.Labels,
-		Error: &ResultError{Code: rejection.Code, Message: rejection.Message(), Faults: rejection.Faults},
+		Error: &contract.Error{Code: rejection.Code, Message: rejection.Message(), Faults: rejection.Faults},
 	}
 	require.NoError(t, inGolden("rejected.result.json", r.Append(nil)))
 }
@@ -124,8 +126,8 @@ func goldenResult(t *testing.T, job *Job, in *Delivery, sets []db.ResultSet) []b
 		call: db.Call{Timeout: job.Timeout}, rows: db.RowOptions{Format: job.RowFormat},
 	})
 	require.NoError(t, err)
-	r := Result{
-		JobID: job.ID, Kind: job.Kind, Database: job.Database, Effect: job.Effect, Status: Succeeded,
+	r := contract.Result{
+		JobID: job.ID, Kind: job.Kind, Database: job.Database, Effect: job.Effect, Status: contract.Succeeded,
 		Hash: job.Hash, Sequence: in.Sequence, Deliveries: in.Deliveries, Attempts: 1, Runner: "runner-1",
 		QueuedAt: in.Timestamp, StartedAt: testTime.Add(time.Millisecond), FinishedAt: testTime.Add(2 * time.Millisecond),
 		Labels: job.Labels, Answer: given.Answer,

@@ -25,11 +25,11 @@ func decodeHealth(r *reader, at []int) work {
 	known := contract.HealthChecks()
 	what := "a list of " + strings.Join(known, ", ")
 	if r.Kind(list) != jsontext.Array {
-		r.reject(list, CodeInvalidValue, "must be "+what+r.hintNull(list))
+		r.reject(list, contract.CodeInvalidValue, "must be "+what+r.hintNull(list))
 		return h
 	}
 	if r.Len(list) == 0 {
-		r.reject(list, CodeInvalidValue, "must be "+what+"; leave the key out for all of them")
+		r.reject(list, contract.CodeInvalidValue, "must be "+what+"; leave the key out for all of them")
 	}
 	var wanted []string
 	for i := list + 1; i < r.After(list); i = r.After(i) {

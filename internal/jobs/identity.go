@@ -22,9 +22,6 @@ type claim struct {
 // once returns the value if it is there just once and a string.
 func (c *claim) once() (string, bool) { return c.text, c.count == 1 && c.known }
 
-// msgIDHeader is the header in which publishers give their message an id, for the stream's de-duplication.
-const msgIDHeader = contract.HeaderMessageID
-
 // jobID resolves the id that a job's answer goes under: the body's, else the header's, else the derived one. A body
 // whose id is not valid gets the derived one.
 func (i *identity) jobID(in *Delivery) (id string, derived bool) {
@@ -32,7 +29,7 @@ func (i *identity) jobID(in *Delivery) (id string, derived bool) {
 		return text, false
 	}
 	if i.id.count == 0 {
-		if header := in.Headers[msgIDHeader]; len(header) > 0 && contract.ValidID(header[0]) {
+		if header := in.Headers[contract.HeaderMessageID]; len(header) > 0 && contract.ValidID(header[0]) {
 			return header[0], false
 		}
 	}
@@ -40,15 +37,15 @@ func (i *identity) jobID(in *Delivery) (id string, derived bool) {
 }
 
 // jobEffect resolves the effect; empty if the body does not say it in a way that its kind can have.
-func (i *identity) jobEffect(k *kind) Effect {
+func (i *identity) jobEffect(k *kind) contract.Effect {
 	if k == nil {
 		return ""
 	}
 	if i.effect.count == 0 && i.readable {
 		return k.effects[0]
 	}
-	if text, ok := i.effect.once(); ok && k.hasEffect(Effect(text)) {
-		return Effect(text)
+	if text, ok := i.effect.once(); ok && k.hasEffect(contract.Effect(text)) {
+		return contract.Effect(text)
 	}
 	return ""
 }

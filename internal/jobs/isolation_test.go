@@ -6,6 +6,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"dbrunner/contract"
 	"dbrunner/internal/db"
 )
 
@@ -17,7 +18,7 @@ func TestStatementWithSeveralAnswers(t *testing.T) {
 	first := set(`[{"n":1}]`, 1)
 	first.More = []db.ResultSet{{RowsAffected: 5}, set(`[]`, 0)}
 	x := &execution{opts: &ExecutorOptions{Database: &answering{}}}
-	got := (&Result{Answer: x.statementsAnswer([]db.ResultSet{first, {RowsAffected: 2}}).Answer}).Append(nil)
+	got := (&contract.Result{Answer: x.statementsAnswer([]db.ResultSet{first, {RowsAffected: 2}}).Answer}).Append(nil)
 	_, got, _ = bytes.Cut(got, []byte(`"finished_at":"0001-01-01T00:00:00Z",`))
 	require.JSONEq(t, `{"x":0,"engine":"postgres","statements":[
 		{"rows_affected":1,"columns":[{"name":"n","type":"int"}],"rows":[{"n":1}],"row_count":1,"more":[

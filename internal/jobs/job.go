@@ -8,30 +8,6 @@ import (
 	"dbrunner/internal/db"
 )
 
-// Effect is what a redelivery of a job may do to its database.
-type Effect = contract.Effect
-
-// The effects.
-const (
-	ReadOnly    = contract.ReadOnly
-	ExactlyOnce = contract.ExactlyOnce
-	AtLeastOnce = contract.AtLeastOnce
-	AtMostOnce  = contract.AtMostOnce
-)
-
-// Status is how a job finished.
-type Status = contract.Status
-
-// The statuses.
-const (
-	Succeeded = contract.Succeeded
-	Failed    = contract.Failed
-	Rejected  = contract.Rejected
-	Canceled  = contract.Canceled
-	Expired   = contract.Expired
-	Unknown   = contract.Unknown
-)
-
 // Delivery is one delivery of a job's message, with everything that its identity hangs on.
 type Delivery struct {
 	Database         string // from the subject
@@ -62,7 +38,7 @@ type Job struct {
 	DerivedID bool // the publisher gave no id
 	Database  string
 	Kind      string
-	Effect    Effect
+	Effect    contract.Effect
 	ReplyTo   string
 	ReplyOnly bool          // answer: reply
 	Timeout   time.Duration // resolved against the policy

@@ -1,5 +1,7 @@
 package jobs
 
+import "dbrunner/contract"
+
 // owner is whose a stored result or a ledger row under the job's id is.
 type owner uint8
 
@@ -25,11 +27,11 @@ const (
 
 // facts is all that decides what a delivery means.
 type facts struct {
-	effect      Effect // empty if it could not be read
-	ledgered    bool   // the job can have a ledger row
-	redelivered bool   // an earlier delivery may have run it
-	derived     bool   // its id is of this message alone
-	replyOnly   bool   // its result is not stored
+	effect      contract.Effect // empty if it could not be read
+	ledgered    bool            // the job can have a ledger row
+	redelivered bool            // an earlier delivery may have run it
+	derived     bool            // its id is of this message alone
+	replyOnly   bool            // its result is not stored
 	cause       cause
 
 	stored  owner // of the stored result
@@ -100,7 +102,7 @@ func (f *facts) conflict() step {
 		return f.recorded(storeUnderDerived)
 	case f.stored == duplicate:
 		return replayResult
-	case f.effect == AtLeastOnce && f.redelivered:
+	case f.effect == contract.AtLeastOnce && f.redelivered:
 		return finishOvertaken
 	case f.ledgered && f.row == absent:
 		// That there is no row of ours proves nothing: the COMMIT of an earlier delivery may be under way. So the refusal is
@@ -145,7 +147,7 @@ func (f *facts) mayBeStored() bool {
 		return false
 	case f.redelivered:
 		return true
-	case f.effect == ReadOnly || f.effect == ExactlyOnce: // the latter is looked for while the statements run
+	case f.effect == contract.ReadOnly || f.effect == contract.ExactlyOnce: // the latter is looked for while the statements run
 		return false
 	default:
 		return !f.derived

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 
+	"dbrunner/contract"
+
 	"github.com/stretchr/testify/require"
 )
 
@@ -84,7 +86,7 @@ func holds(facts map[string]string, when string) bool {
 
 // allFacts calls check with all combinations of facts that can be.
 func allFacts(check func(f *facts)) {
-	effects := []Effect{"", ReadOnly, ExactlyOnce, AtLeastOnce, AtMostOnce}
+	effects := []contract.Effect{"", contract.ReadOnly, contract.ExactlyOnce, contract.AtLeastOnce, contract.AtMostOnce}
 	for i := range len(effects) * len(causeWords) * len(ownerWords) * len(ownerWords) << 8 {
 		flag := func(bit int) bool { return i>>bit&1 == 1 }
 		f := facts{
@@ -97,8 +99,8 @@ func allFacts(check func(f *facts)) {
 		f.cause, rest = cause(rest%len(causeWords)), rest/len(causeWords)
 		f.effect = effects[rest]
 		readable := f.effect != "" || f.cause > preempted
-		if readable && (!f.ledgered || f.effect == "" || f.effect.Fenced()) && (!f.replyOnly || f.effect == ReadOnly) &&
-			(!f.known || f.effect == AtMostOnce && f.cause == mayRun) && (f.row > absent || !f.started && !f.refused) {
+		if readable && (!f.ledgered || f.effect == "" || f.effect.Fenced()) && (!f.replyOnly || f.effect == contract.ReadOnly) &&
+			(!f.known || f.effect == contract.AtMostOnce && f.cause == mayRun) && (f.row > absent || !f.started && !f.refused) {
 			check(&f)
 		}
 	}

@@ -31,7 +31,7 @@ func decodeMigration(r *reader, at []int) work {
 	if at[1] != 0 {
 		m.target = r.migrationTarget(at[1])
 	} else if m.action != "" && m.action.NeedsTarget() {
-		r.rejectBelow(0, "target", CodeMissingKey, string(m.action)+` needs one: a version such as "3" or "1.2", or "none"`)
+		r.rejectBelow(0, "target", contract.CodeMissingKey, string(m.action)+` needs one: a version such as "3" or "1.2", or "none"`)
 	}
 	if at[2] != 0 {
 		m.outOfOrder = r.isTrue(at[2])
@@ -46,7 +46,7 @@ func (r *reader) migrationAction(at int) migration.Action {
 		words[i] = string(actions[i])
 	}
 	if at == 0 {
-		r.rejectBelow(0, "action", CodeMissingKey, "is required: one of "+joinWords(words))
+		r.rejectBelow(0, "action", contract.CodeMissingKey, "is required: one of "+joinWords(words))
 		return ""
 	}
 	i, ok := r.isOneOf(at, words...)
@@ -66,7 +66,7 @@ func (r *reader) migrationTarget(at int) string {
 		target = r.Raw(at)
 	}
 	if target == "" || len(target) > maxTarget || !printable(target) {
-		r.reject(at, CodeInvalidValue, `must be a version such as "3" or "1.2", or "none"`+r.hintNull(at))
+		r.reject(at, contract.CodeInvalidValue, `must be a version such as "3" or "1.2", or "none"`+r.hintNull(at))
 	}
 	return target
 }

@@ -2,6 +2,8 @@ package jobs
 
 import (
 	"context"
+
+	"dbrunner/contract"
 )
 
 // ResultReader reads stored results of one database.
@@ -33,7 +35,7 @@ const (
 // Outcome is what the running of one delivery came to.
 type Outcome struct {
 	Action Action
-	Status Status // of the job; empty unless Action is Settle
+	Status contract.Status // of the job; empty unless Action is Settle
 	JobID  string
 	Code   string // error.code of the answer, for logs and metrics; empty on success
 	Began  bool   // an execution was begun by this delivery

@@ -4,7 +4,6 @@ import (
 	"context"
 
 	"dbrunner/contract"
-	"dbrunner/internal/db"
 	"dbrunner/internal/db/rowfile"
 )
 
@@ -40,7 +39,7 @@ func (r *reader) output(job *Job, p *Policy) {
 		job.Output.Mode = OutputInline
 		for _, key := range []int{keyOutput, keyFormat, keyCompression} {
 			if at := r.top[key]; at != 0 {
-				r.reject(at, CodeInvalidValue, "jobs of kind "+job.Kind+" return no rows to offload: leave the key out")
+				r.reject(at, contract.CodeInvalidValue, "jobs of kind "+job.Kind+" return no rows to offload: leave the key out")
 			}
 		}
 		return
@@ -56,9 +55,9 @@ func (r *reader) output(job *Job, p *Policy) {
 	switch {
 	case job.Output.Mode != OutputObject:
 	case p.Output.Off:
-		r.reject(mode, CodeInvalidValue, `this database's rows stay in its results: write "auto" or "inline"`)
+		r.reject(mode, contract.CodeInvalidValue, `this database's rows stay in its results: write "auto" or "inline"`)
 	case job.ReplyOnly:
-		r.reject(mode, CodeInvalidValue, `offloaded rows need a stored result: leave the key "answer" out`)
+		r.reject(mode, contract.CodeInvalidValue, `offloaded rows need a stored result: leave the key "answer" out`)
 	}
 }
 
@@ -73,14 +72,11 @@ func (r *reader) outputForm(job *Job, key int, words func() []string, value *str
 	switch {
 	case !ok:
 	case job.Output.Mode == OutputInline:
-		r.reject(at, CodeInvalidValue, `rows in the result are always JSON: leave the key out, or write "output": "auto"`)
+		r.reject(at, contract.CodeInvalidValue, `rows in the result are always JSON: leave the key out, or write "output": "auto"`)
 	default:
 		*value = list[i]
 	}
 }
-
-// RowsObjects returns where the rows of an encoded result are that are not in it.
-func RowsObjects(result []byte) []db.RowsObject { return contract.RowsObjects(result) }
 
 // markExpired marks an answer from the ledger whose rows are gone.
 func (r *run) markExpired(ctx context.Context, body []byte) []byte {
@@ -89,7 +85,7 @@ func (r *run) markExpired(ctx context.Context, body []byte) []byte {
 	}
 	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
 	defer cancel()
-	for _, o := range RowsObjects(body) {
+	for _, o := range contract.RowsObjects(body) {
 		complete, err := r.e.opts.Objects.Complete(ctx, o.Name)
 		if err != nil || complete {
 			continue

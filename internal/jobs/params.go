@@ -1,6 +1,7 @@
 package jobs
 
 import (
+	"dbrunner/contract"
 	"dbrunner/internal/db/dialect"
 	"dbrunner/internal/jsontext"
 )
@@ -30,7 +31,7 @@ func (r *reader) params(at int) (dialect.Params, bool) {
 		}
 		return dialect.Params{List: list}, true
 	default:
-		r.reject(at, CodeInvalidValue,
+		r.reject(at, contract.CodeInvalidValue,
 			"must be an object for :name parameters or a list for positional ones"+r.hintNull(at))
 		return dialect.Params{}, false
 	}
@@ -41,7 +42,7 @@ func (r *reader) namedParams(at int) map[string]dialect.Value {
 	for key := at + 1; key < r.After(at); key = r.After(key + 1) {
 		name := r.Str(key)
 		if _, there := named[name]; there {
-			r.reject(key, CodeDuplicateKey, "duplicate parameter: write it once")
+			r.reject(key, contract.CodeDuplicateKey, "duplicate parameter: write it once")
 		}
 		named[name] = r.param(key + 1)
 	}
@@ -54,7 +55,7 @@ func (r *reader) param(at int) dialect.Value {
 	case jsontext.Object:
 		return r.typedParam(at)
 	case jsontext.Array:
-		r.reject(at, CodeParameterNotTyped, "a list needs a type: "+typedHint)
+		r.reject(at, contract.CodeParameterNotTyped, "a list needs a type: "+typedHint)
 		return dialect.Value{Kind: dialect.Null, Text: "null"}
 	default:
 		return r.value(at)
@@ -66,7 +67,7 @@ func (r *reader) typedParam(at int) dialect.Value {
 	before := r.faulty()
 	r.members(at, paramKeys, found[:])
 	if r.faulty() == before && (found[paramType] == 0 || found[paramValue] == 0) {
-		r.reject(at, CodeParameterNotTyped, "an object needs a type and a value: "+typedHint)
+		r.reject(at, contract.CodeParameterNotTyped, "an object needs a type and a value: "+typedHint)
 	}
 	name := ""
 	if found[paramType] != 0 {
@@ -86,7 +87,7 @@ func (r *reader) typeName(at int) string {
 		return ""
 	}
 	if name == "" || len(name) > maxTypeName || !printable(name) {
-		r.reject(at, CodeInvalidValue, "must be the name of a database type, at most 200 bytes, such as uuid")
+		r.reject(at, contract.CodeInvalidValue, "must be the name of a database type, at most 200 bytes, such as uuid")
 	}
 	return name
 }

@@ -3,12 +3,14 @@ package jobs
 import (
 	"slices"
 	"time"
+
+	"dbrunner/contract"
 )
 
 // Policy is what a configured database allows and its defaults for what a job leaves out.
 type Policy struct {
 	Kinds         []string              // kinds that run here; empty = all
-	Effects       []Effect              // effects that run here; empty = all
+	Effects       []contract.Effect     // effects that run here; empty = all
 	Pooled        bool                  // a pooler in transaction mode stands before it: a job has no session of its own
 	Ledger        bool                  // a ledger is there: exactly_once and at_most_once are possible
 	Timeout       time.Duration         // default of a job's timeout
@@ -18,7 +20,7 @@ type Policy struct {
 	MaxBytes      int64                 // cap on encoded rows in one result, bytes
 	Output        OutputPolicy          // of rows outside of results
 	ReplyTo       []string              // subject prefixes that a reply may go to besides the built-in ones, each ending in "."
-	DeadLetters   []string              // the reasons that leave a dead letter, see AllDeadLetters
+	DeadLetters   []string              // the reasons that leave a dead letter, see contract.DeadLetterReasons
 	Retry         RetryPolicy
 	MaxDeliveries uint64 // above it a job is not decoded any more
 }
@@ -49,8 +51,8 @@ func (p *Policy) AllowsKind(kind string) bool {
 }
 
 // AllowsEffect reports whether the effect may run.
-func (p *Policy) AllowsEffect(e Effect) bool {
-	if !p.Ledger && (e == ExactlyOnce || e == AtMostOnce) {
+func (p *Policy) AllowsEffect(e contract.Effect) bool {
+	if !p.Ledger && (e == contract.ExactlyOnce || e == contract.AtMostOnce) {
 		return false
 	}
 	return len(p.Effects) == 0 || slices.Contains(p.Effects, e)

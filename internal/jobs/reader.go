@@ -4,6 +4,7 @@ import (
 	"strconv"
 	"strings"
 
+	"dbrunner/contract"
 	"dbrunner/internal/bulk"
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/dialect"
@@ -62,7 +63,7 @@ func (r *reader) rejectBelow(at int, below string, code db.Code, message string)
 func (r *reader) takeFaults() []dialect.Fault {
 	if r.more > 0 {
 		r.faults = append(r.faults, dialect.Fault{
-			Code: CodeInvalidBody, Message: "and " + strconv.Itoa(r.more) + " more faults that are not listed",
+			Code: contract.CodeInvalidBody, Message: "and " + strconv.Itoa(r.more) + " more faults that are not listed",
 		})
 	}
 	return r.faults
@@ -75,10 +76,10 @@ func (r *reader) members(object int, keys []string, found []int) (twice uint32) 
 		i := indexOf(keys, r.Str(key))
 		switch {
 		case i < 0:
-			r.reject(key, CodeUnknownKey, r.unknownKey(r.Str(key), keys))
+			r.reject(key, contract.CodeUnknownKey, r.unknownKey(r.Str(key), keys))
 		case found[i] != 0:
 			twice |= 1 << i
-			r.reject(key, CodeDuplicateKey, "duplicate key: write it once")
+			r.reject(key, contract.CodeDuplicateKey, "duplicate key: write it once")
 		default:
 			found[i] = key + 1
 		}
@@ -116,7 +117,7 @@ func (r *reader) unknownKey(key string, known []string) string {
 // isString reads a string; another kind of value is a fault.
 func (r *reader) isString(at int, what string) (string, bool) {
 	if r.Kind(at) != jsontext.String {
-		r.reject(at, CodeInvalidValue, "must be a string: "+what+r.hintNull(at))
+		r.reject(at, contract.CodeInvalidValue, "must be a string: "+what+r.hintNull(at))
 		return "", false
 	}
 	return r.Str(at), true
@@ -129,7 +130,7 @@ func (r *reader) isInteger(at int, least int64, what string) (int64, bool) {
 			return n, true
 		}
 	}
-	r.reject(at, CodeInvalidValue, "must be a whole number: "+what+r.hintNull(at))
+	r.reject(at, contract.CodeInvalidValue, "must be a whole number: "+what+r.hintNull(at))
 	return 0, false
 }
 
@@ -138,14 +139,14 @@ func (r *reader) isTrue(at int) bool {
 	if r.Kind(at) == jsontext.Bool {
 		return r.Raw(at) == "true"
 	}
-	r.reject(at, CodeInvalidValue, "must be true or false"+r.hintNull(at))
+	r.reject(at, contract.CodeInvalidValue, "must be true or false"+r.hintNull(at))
 	return false
 }
 
 // isObject checks for an object; another kind of value is a fault.
 func (r *reader) isObject(at int, what string) bool {
 	if r.Kind(at) != jsontext.Object {
-		r.reject(at, CodeInvalidValue, "must be an object: "+what+r.hintNull(at))
+		r.reject(at, contract.CodeInvalidValue, "must be an object: "+what+r.hintNull(at))
 		return false
 	}
 	return true
@@ -158,7 +159,7 @@ func (r *reader) isOneOf(at int, words ...string) (int, bool) {
 			return i, true
 		}
 	}
-	r.reject(at, CodeInvalidValue, "must be one of "+joinWords(words)+r.hintNull(at))
+	r.reject(at, contract.CodeInvalidValue, "must be one of "+joinWords(words)+r.hintNull(at))
 	return 0, false
 }
 

@@ -7,6 +7,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"dbrunner/contract"
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/dialect"
 	"dbrunner/internal/jobs"
@@ -73,19 +74,19 @@ func TestRefutedSuspicionIsTheJobsFailure(t *testing.T) {
 				d.MaybeRedelivered = true
 			}
 			out := s.run(d)
-			require.Equal(t, jobs.Failed, out.Status)
+			require.Equal(t, contract.Failed, out.Status)
 			require.Equal(t, "database_error", out.Code)
 			require.EqualValues(t, 2, p.runs.Load(), "it is not executed a third time")
 			s.settle(d, out)
 			if j[0] == "transaction" && name != "transaction, at_least_once" || name == "statement, at_most_once" {
 				row, err := s.database.Lookup(t.Context(), out.JobID)
 				require.NoError(t, err)
-				require.Equal(t, string(jobs.Failed), row.Status, "the failure is on record")
+				require.Equal(t, string(contract.Failed), row.Status, "the failure is on record")
 			}
 			again := delivery(j[0], j[1], 1, 2) // whoever gets the message later comes to the same end
 			if out.Store != nil {
 				s.use(s.faults)
-				require.Equal(t, jobs.Failed, s.run(again).Status)
+				require.Equal(t, contract.Failed, s.run(again).Status)
 			}
 		})
 	}

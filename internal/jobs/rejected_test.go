@@ -42,9 +42,9 @@ func rejections() map[string]rejection {
 		"kind":               {func(p *jobs.Policy) { p.Kinds = []string{"query"} }, "transaction", plain, "kind_not_allowed"},
 		"kind, at_most_once": {func(p *jobs.Policy) { p.Kinds = []string{"query"} }, "statement", statement, "kind_not_allowed"},
 		"pooler":             {func(p *jobs.Policy) { p.Pooled = true }, "statement", statement, "kind_not_allowed"},
-		"effect":             {func(p *jobs.Policy) { p.Effects = []jobs.Effect{jobs.ReadOnly} }, "transaction", plain, "effect_not_allowed"},
+		"effect":             {func(p *jobs.Policy) { p.Effects = []contract.Effect{contract.ReadOnly} }, "transaction", plain, "effect_not_allowed"},
 		"effect, at_most_once": {
-			func(p *jobs.Policy) { p.Effects = []jobs.Effect{jobs.AtLeastOnce} }, "statement", statement, "effect_not_allowed",
+			func(p *jobs.Policy) { p.Effects = []contract.Effect{contract.AtLeastOnce} }, "statement", statement, "effect_not_allowed",
 		},
 		"timeout":  {func(p *jobs.Policy) { p.MaxTimeout = time.Second }, "transaction", with(`"timeout":"30s"`), "invalid_value"},
 		"reply_to": {func(p *jobs.Policy) { p.ReplyTo = nil }, "transaction", with(`"reply_to":"apps.shop.answers"`), "reply_to_forbidden"},
@@ -99,7 +99,7 @@ func TestRejectionsAreRecordedFirst(t *testing.T) {
 			rejecting, rejected := c.rejects(s)
 			out := rejecting.Run(t.Context(), rejected, nil)
 			require.Equal(t, jobs.Settle, out.Action, "%v", out.Reason)
-			require.Equal(t, jobs.Rejected, out.Status)
+			require.Equal(t, contract.Rejected, out.Status)
 			require.Equal(t, c.code, out.Code)
 			row, err := s.database.Lookup(t.Context(), "a1")
 			require.NoError(t, err)
@@ -110,7 +110,7 @@ func TestRejectionsAreRecordedFirst(t *testing.T) {
 			s.settle(accepted, late)
 			s.settle(rejected, out)
 			require.Zero(t, s.count("a"), "nothing took effect")
-			require.Equal(t, jobs.Rejected, late.Status)
+			require.Equal(t, contract.Rejected, late.Status)
 			require.Equal(t, "rejected", read(t, s.results["a1"]).Status)
 		})
 	}
@@ -128,9 +128,9 @@ func TestRejectionsAfterAnothersCommit(t *testing.T) {
 			accepting, accepted := c.accepts(s)
 			rejecting, rejected := c.rejects(s)
 			out := accepting.Run(t.Context(), accepted, nil)
-			require.Equal(t, jobs.Succeeded, out.Status, "%s", bodyOf(out))
+			require.Equal(t, contract.Succeeded, out.Status, "%s", bodyOf(out))
 			late := rejecting.Run(t.Context(), rejected, nil) // its result is not stored yet
-			require.Equal(t, jobs.Succeeded, late.Status, "the other's end counts: %s", bodyOf(late))
+			require.Equal(t, contract.Succeeded, late.Status, "the other's end counts: %s", bodyOf(late))
 			s.settle(rejected, late)
 			s.settle(accepted, out)
 			require.Equal(t, 1, s.count("a"))
@@ -168,7 +168,7 @@ func TestRejectionsWithoutARecord(t *testing.T) {
 			d := delivery(c.kind, c.body, 1, 1)
 			out := s.other(change).Run(t.Context(), d, nil)
 			require.Equal(t, jobs.Settle, out.Action)
-			require.Equal(t, jobs.Rejected, out.Status)
+			require.Equal(t, contract.Rejected, out.Status)
 			for _, id := range []string{"a1", contract.DerivedID(d.Sequence, d.Timestamp)} {
 				row, err := s.database.Lookup(t.Context(), id)
 				require.NoError(t, err)
@@ -193,11 +193,11 @@ func TestADefectInDecodingIsRecorded(t *testing.T) {
 	require.NoError(t, err)
 	d := delivery("transaction", transaction("a1", effect("a")), 1, 1)
 	out := broken.Run(t.Context(), d, nil)
-	require.Equal(t, jobs.Failed, out.Status)
-	require.Equal(t, string(jobs.CodeInternal), out.Code)
+	require.Equal(t, contract.Failed, out.Status)
+	require.Equal(t, string(contract.CodeInternal), out.Code)
 	require.Equal(t, "a1", out.JobID)
 	require.NotNil(t, out.Reply)
 	late := s.run(delivery("transaction", transaction("a1", effect("a")), 1, 1))
-	require.Equal(t, jobs.Failed, late.Status)
+	require.Equal(t, contract.Failed, late.Status)
 	require.Zero(t, s.count("a"))
 }

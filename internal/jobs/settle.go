@@ -10,11 +10,11 @@ import (
 // whose own settling has left its dead letter.
 func (r *run) replay(result []byte, own bool) Outcome {
 	out := Outcome{Action: Settle, JobID: r.id, Duplicate: true}
-	if head, err := ReadResult(result); err == nil {
+	if head, err := contract.ReadHead(result); err == nil {
 		out.Status, out.Code = head.Status, head.ErrorCode
 	}
 	if r.replyTo != "" {
-		out.Reply = &Publication{Key: r.replyTo, Body: MarkDuplicate(result)}
+		out.Reply = &Publication{Key: r.replyTo, Body: contract.MarkDuplicate(result)}
 	}
 	if own {
 		out.DeadLetter = r.deadLetter(reasonOf(out.Status, out.Code), r.id, out.Code, "")
@@ -25,11 +25,11 @@ func (r *run) replay(result []byte, own bool) Outcome {
 // replayRecorded answers with the ledger row: this message's own, or an earlier message's with the same request.
 func (r *run) replayRecorded(ctx context.Context) Outcome {
 	row, own := r.found.row, r.found.rowOf == ours
-	head := ResultHead{Status: Status(row.Status)}
+	head := contract.Head{Status: contract.Status(row.Status)}
 	if r.found.recorded != nil {
 		head = *r.found.recorded
 	}
-	body := MarkDuplicate(r.dropOversizedRows(MarkDuplicate(r.markExpired(ctx, row.Answer)), head.Status))
+	body := contract.MarkDuplicate(r.dropOversizedRows(contract.MarkDuplicate(r.markExpired(ctx, row.Answer)), head.Status))
 	out := r.outcome(newCompletion(r.id, head.Status, nil, body, row))
 	out.Code, out.Duplicate, out.Recorded = head.ErrorCode, !own, true
 	if own {
@@ -40,7 +40,7 @@ func (r *run) replayRecorded(ctx context.Context) Outcome {
 
 // dropOversizedRows returns an answer from the ledger, or one without its rows where the stream takes no message of its size
 // any more: the server's largest payload was lowered since. It would be offered again indefinitely.
-func (r *run) dropOversizedRows(recorded []byte, status Status) []byte {
+func (r *run) dropOversizedRows(recorded []byte, status contract.Status) []byte {
 	if limit := r.e.opts.MaxResult; len(recorded) > limit {
 		return r.complete(status, lostRowsError(len(recorded), limit), answer{}).body
 	}
@@ -50,9 +50,9 @@ func (r *run) dropOversizedRows(recorded []byte, status Status) []byte {
 // rejectReusedID rejects a job whose id belongs to another request: nothing takes effect, the stored result stays.
 func (r *run) rejectReusedID() Outcome {
 	e := reusedError(r.id)
-	out := r.outcome(r.complete(Rejected, e, answer{}))
+	out := r.outcome(r.complete(contract.Rejected, e, answer{}))
 	out.Store = nil
-	out.DeadLetter = r.deadLetter(ReasonJobIDReused, "", string(e.Code), e.Message)
+	out.DeadLetter = r.deadLetter(contract.ReasonJobIDReused, "", string(e.Code), e.Message)
 	return out
 }
 
@@ -61,13 +61,13 @@ func (r *run) rejectReusedID() Outcome {
 func (r *run) storeUnderDerivedID(result []byte) Outcome {
 	derived := contract.DerivedID(r.d.Sequence, r.d.Timestamp)
 	e := resultTakenError(r.id, derived)
-	var status Status
-	if head, err := ReadResult(result); err == nil {
+	var status contract.Status
+	if head, err := contract.ReadHead(result); err == nil {
 		status = head.Status
 	}
 	out := r.outcome(newCompletion(derived, status, nil, r.dropOversizedRows(contract.AddError(result, e), status), nil))
 	out.Code = string(e.Code)
-	out.DeadLetter = r.deadLetter(ReasonResultIDTaken, derived, out.Code, e.Message)
+	out.DeadLetter = r.deadLetter(contract.ReasonResultIDTaken, derived, out.Code, e.Message)
 	return out
 }
 
@@ -80,11 +80,11 @@ func (r *run) overtaken(ctx context.Context) Outcome {
 		return Outcome{Action: Undecided}
 	}
 	if existing != nil {
-		if head, err := ReadResult(existing); err == nil && head.SameMessage(r.d.Sequence, r.d.Timestamp) {
+		if head, err := contract.ReadHead(existing); err == nil && head.SameMessage(r.d.Sequence, r.d.Timestamp) {
 			return r.replay(existing, true)
 		}
 	}
-	c := r.complete(Unknown, unknownError(), answer{})
+	c := r.complete(contract.Unknown, unknownError(), answer{})
 	return r.outcome(newCompletion(derived, c.status, c.err, c.body, nil))
 }
 
@@ -98,7 +98,7 @@ func (e *Executor) Taken(_ context.Context, _ *Delivery, out Outcome, existing [
 
 func taken(out Outcome, existing []byte) Outcome {
 	r, c := out.run, out.completion
-	head, err := ReadResult(existing)
+	head, err := contract.ReadHead(existing)
 	switch {
 	case err == nil && head.SameMessage(r.d.Sequence, r.d.Timestamp):
 		next := r.replay(existing, true)
@@ -118,7 +118,7 @@ func taken(out Outcome, existing []byte) Outcome {
 		return r.replay(c.row.Answer, false)
 	case err == nil && r.sameRequest(head.Hash):
 		return r.replay(existing, false)
-	case r.effect == AtLeastOnce && out.Status != Rejected && r.d.MaybeRedelivered: // this or an earlier delivery started it
+	case r.effect == contract.AtLeastOnce && out.Status != contract.Rejected && r.d.MaybeRedelivered: // this or an earlier delivery started it
 		return r.storeUnderDerivedID(c.body)
 	}
 	return r.rejectReusedID()

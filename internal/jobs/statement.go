@@ -59,12 +59,12 @@ func ofText(f dialect.Fault) bool { return f.Path == "sql" }
 
 func (r *reader) sql(owner, at int) (string, bool) {
 	if at == 0 {
-		r.rejectBelow(owner, "sql", CodeMissingKey, "is required: the text of one SQL statement")
+		r.rejectBelow(owner, "sql", contract.CodeMissingKey, "is required: the text of one SQL statement")
 		return "", false
 	}
 	text, ok := r.isString(at, "the text of one SQL statement")
 	if ok && strings.TrimSpace(text) == "" {
-		r.reject(at, CodeInvalidValue, "is empty: write the text of one SQL statement")
+		r.reject(at, contract.CodeInvalidValue, "is empty: write the text of one SQL statement")
 		return "", false
 	}
 	return text, ok

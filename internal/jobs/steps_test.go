@@ -6,34 +6,34 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"dbrunner/internal/db"
-	"dbrunner/internal/jobs"
+	"dbrunner/internal/report"
 )
 
 // steps notes what a delivery's trace is told.
 type steps struct {
-	seen   []jobs.Step
+	seen   []report.Step
 	failed []string
 }
 
-func (s *steps) Step(step jobs.Step) { s.seen = append(s.seen, step) }
-func (s *steps) Failed(code string)  { s.failed = append(s.failed, code) }
+func (s *steps) Step(step report.Step) { s.seen = append(s.seen, step) }
+func (s *steps) Failed(code string)    { s.failed = append(s.failed, code) }
 
 // A trace is told each step once, each repetition anew, and which of them failed.
 func TestSteps(t *testing.T) {
 	t.Parallel()
-	const none, decode, acquire, execute = jobs.StepNone, jobs.StepDecode, jobs.StepAcquire, jobs.StepExecute
+	const none, decode, acquire, execute = report.StepNone, report.StepDecode, report.StepAcquire, report.StepExecute
 	for name, c := range map[string]struct {
 		body   string
 		before []func() error
-		want   []jobs.Step
+		want   []report.Step
 		failed []string
 	}{
-		"succeeds": {body: transaction("a1", effect("a")), want: []jobs.Step{decode, none, acquire, execute, none}},
-		"rejected": {body: `{"id":"a1"}`, want: []jobs.Step{decode, none}},
+		"succeeds": {body: transaction("a1", effect("a")), want: []report.Step{decode, none, acquire, execute, none}},
+		"rejected": {body: `{"id":"a1"}`, want: []report.Step{decode, none}},
 		"repeated": {
 			body: transaction("a1", effect("a")), failed: []string{"deadlock"},
 			before: []func() error{classed(db.ClassTransient, db.CodeDeadlock)}, // without a connection
-			want:   []jobs.Step{decode, none, acquire, none, acquire, execute, none},
+			want:   []report.Step{decode, none, acquire, none, acquire, execute, none},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

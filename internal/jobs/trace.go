@@ -9,29 +9,17 @@ import (
 	"dbrunner/internal/report"
 )
 
-// Step is a part of the way of one delivery.
-type Step = report.Step
-
-// The steps.
-const (
-	StepNone    = report.StepNone
-	StepDecode  = report.StepDecode
-	StepAcquire = report.StepAcquire
-	StepExecute = report.StepExecute
-	StepPublish = report.StepPublish
-)
-
 // Trace is told the steps of one delivery, one after the other. Steps may be told by several goroutines in turn, and
 // after the delivery has ended: then they mean nothing.
 type Trace interface {
 	// Step ends the step under way, if there is one, and begins another.
-	Step(s Step)
+	Step(s report.Step)
 	// Failed says that the step under way has failed, with a stable code.
 	Failed(code string)
 }
 
 // Step tells whoever follows the delivery that a step begins.
-func (d *Delivery) Step(s Step) {
+func (d *Delivery) Step(s report.Step) {
 	if d.Trace != nil {
 		d.Trace.Step(s)
 	}

@@ -51,17 +51,17 @@ func decodeTransaction(r *reader, at []int) work {
 		if i, ok := r.isOneOf(isolation, isolations...); ok {
 			t.tx.Isolation = db.ReadCommitted + db.Isolation(i)
 			if t.tx.Isolation == db.Snapshot && !r.dialect.Snapshot {
-				r.reject(isolation, CodeInvalidValue, "this database's engine has no snapshot; repeatable_read comes nearest")
+				r.reject(isolation, contract.CodeInvalidValue, "this database's engine has no snapshot; repeatable_read comes nearest")
 			}
 		}
 	}
 	list := at[0]
 	if list == 0 {
-		r.rejectBelow(0, "statements", CodeMissingKey, `is required: a list of {"sql": "…"}`)
+		r.rejectBelow(0, "statements", contract.CodeMissingKey, `is required: a list of {"sql": "…"}`)
 		return t
 	}
 	if r.Kind(list) != jsontext.Array {
-		r.reject(list, CodeInvalidValue, `must be a list of {"sql": "…"}`+r.hintNull(list))
+		r.reject(list, contract.CodeInvalidValue, `must be a list of {"sql": "…"}`+r.hintNull(list))
 		return t
 	}
 	t.decodeStatements(r, list)
@@ -72,10 +72,10 @@ func (t *transaction) decodeStatements(r *reader, list int) {
 	n := r.Len(list)
 	switch {
 	case n == 0:
-		r.reject(list, CodeInvalidValue, "needs at least one statement")
+		r.reject(list, contract.CodeInvalidValue, "needs at least one statement")
 		return
 	case n > maxStatements:
-		r.reject(list, CodeInvalidValue, "may have at most "+strconv.Itoa(maxStatements)+" statements")
+		r.reject(list, contract.CodeInvalidValue, "may have at most "+strconv.Itoa(maxStatements)+" statements")
 		return
 	}
 	t.statements = make([]statement, 0, n)
@@ -108,7 +108,7 @@ func (r *reader) statementOf(at int, found []int) (s statement) {
 	for _, way := range []int{statementParams, statementBatch, statementFrom} {
 		if found[way] != 0 {
 			if ways++; ways == 2 {
-				r.reject(found[way], CodeInvalidValue, "a statement has one of params, batch and params_from: write one of them")
+				r.reject(found[way], contract.CodeInvalidValue, "a statement has one of params, batch and params_from: write one of them")
 				return s
 			}
 		}
@@ -148,9 +148,9 @@ func (r *reader) expectRows(at int) *db.Range {
 	switch {
 	case r.faulty() > before:
 	case found == [2]int{}:
-		r.reject(at, CodeInvalidValue, "must be "+what)
+		r.reject(at, contract.CodeInvalidValue, "must be "+what)
 	case guard.Max >= 0 && guard.Min > guard.Max:
-		r.reject(at, CodeInvalidValue, "min is larger than max")
+		r.reject(at, contract.CodeInvalidValue, "min is larger than max")
 	}
 	return guard
 }

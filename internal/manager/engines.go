@@ -3,6 +3,7 @@ package manager
 import (
 	"fmt"
 
+	"dbrunner/contract"
 	"dbrunner/internal/config"
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/migration"
@@ -75,7 +76,7 @@ func Words() config.Words {
 	return config.Words{
 		Engines:     Engines(),
 		Kinds:       jobs.Kinds(),
-		Effects:     []string{string(jobs.ReadOnly), string(jobs.ExactlyOnce), string(jobs.AtLeastOnce), string(jobs.AtMostOnce)},
-		DeadLetters: jobs.AllDeadLetters(),
+		Effects:     []string{string(contract.ReadOnly), string(contract.ExactlyOnce), string(contract.AtLeastOnce), string(contract.AtMostOnce)},
+		DeadLetters: contract.DeadLetterReasons(),
 	}
 }

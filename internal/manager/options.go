@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 
+	"dbrunner/contract"
 	"dbrunner/internal/config"
 	"dbrunner/internal/db"
 	"dbrunner/internal/jobs"
@@ -76,7 +77,7 @@ func checkPooled(d *config.Database) error {
 	if slices.Contains(d.Kinds, "statement") {
 		faults = append(faults, errors.New("kinds: statement "+why))
 	}
-	if slices.Contains(d.Effects, string(jobs.AtMostOnce)) {
+	if slices.Contains(d.Effects, string(contract.AtMostOnce)) {
 		faults = append(faults, errors.New("effects: at_most_once "+why))
 	}
 	return errors.Join(faults...)
@@ -104,7 +105,7 @@ func Policy(cfg *config.Config, d *config.Database) *jobs.Policy {
 		},
 	}
 	for _, e := range d.Effects {
-		p.Effects = append(p.Effects, jobs.Effect(e))
+		p.Effects = append(p.Effects, contract.Effect(e))
 	}
 	for _, l := range Lanes() {
 		for _, kind := range l.kinds {

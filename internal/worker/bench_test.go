@@ -9,6 +9,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"dbrunner/contract"
 	"dbrunner/internal/jobs"
 	"dbrunner/internal/worker"
 )
@@ -79,7 +80,7 @@ func BenchmarkLane(b *testing.B) {
 	bus := &instant{left: b.N, wanted: int64(b.N), done: make(chan struct{})}
 	bus.message = bus
 	end := &instantEnd{out: jobs.Outcome{
-		Action: jobs.Settle, Status: jobs.Succeeded, JobID: "a1", Store: &jobs.Publication{Key: "a1"},
+		Action: jobs.Settle, Status: contract.Succeeded, JobID: "a1", Store: &jobs.Publication{Key: "a1"},
 	}}
 	gate, err := worker.NewGate(worker.GateOptions{Database: "db", Logger: zap.NewNop()})
 	if err != nil {

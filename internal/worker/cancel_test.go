@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"dbrunner/contract"
 	"dbrunner/internal/jobs"
 	"dbrunner/internal/worker"
 )
@@ -17,9 +18,9 @@ import (
 func cancellable(asked *atomic.Bool) func(context.Context, *jobs.Delivery, func() error) jobs.Outcome {
 	return func(ctx context.Context, d *jobs.Delivery, begin func() error) jobs.Outcome {
 		if asked.Load() {
-			return settled(d, jobs.Canceled)
+			return settled(d, contract.Canceled)
 		}
-		return work(time.Minute, jobs.Succeeded)(ctx, d, begin)
+		return work(time.Minute, contract.Succeeded)(ctx, d, begin)
 	}
 }
 
@@ -107,10 +108,10 @@ func TestCancelInEveryMoment(t *testing.T) {
 			var asked atomic.Bool
 			b := setup(t, func(ctx context.Context, d *jobs.Delivery, begin func() error) jobs.Outcome {
 				if asked.Load() {
-					return work(10*time.Millisecond, jobs.Canceled)(ctx, d, func() error { return nil })
+					return work(10*time.Millisecond, contract.Canceled)(ctx, d, func() error { return nil })
 				}
 				time.Sleep(5 * time.Millisecond)
-				return work(10*time.Millisecond, jobs.Succeeded)(ctx, d, begin)
+				return work(10*time.Millisecond, contract.Succeeded)(ctx, d, begin)
 			}, func(b *bench, _ *worker.Options) { b.results.slow = 3 * time.Millisecond })
 			b.stream.publish(10, 0)
 			b.start()

@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"dbrunner/contract"
 	"dbrunner/internal/jobs"
 	"dbrunner/internal/worker"
 )
@@ -24,7 +25,7 @@ func TestDrainHandsBackWhatWasNotBegunAndFinishesTheRest(t *testing.T) {
 				}
 				return jobs.Outcome{Action: jobs.Undecided}
 			}
-			return work(time.Minute, jobs.Succeeded)(ctx, d, begin)
+			return work(time.Minute, contract.Succeeded)(ctx, d, begin)
 		})
 		b.stream.publish(10, 0)
 		b.start()
@@ -52,7 +53,7 @@ func TestDrainWaitsForTheIntake(t *testing.T) {
 		b := setup(t, func(ctx context.Context, d *jobs.Delivery, begin func() error) jobs.Outcome {
 			select {
 			case <-connection:
-				return work(0, jobs.Succeeded)(ctx, d, begin)
+				return work(0, contract.Succeeded)(ctx, d, begin)
 			case <-ctx.Done():
 				return jobs.Outcome{Action: jobs.Undecided}
 			}
@@ -115,7 +116,7 @@ func TestDrainDeadlineStoresWhatHasEnded(t *testing.T) {
 			_ = begin()
 			<-ctx.Done()
 			time.Sleep(time.Second) // and yet the COMMIT was answered
-			return settled(d, jobs.Failed)
+			return settled(d, contract.Failed)
 		})
 		b.stream.publish(1, 0)
 		b.start()
@@ -130,7 +131,7 @@ func TestDrainDeadlineStoresWhatHasEnded(t *testing.T) {
 func TestDrainDeadlineGivesUpStoring(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		b := setup(t, work(0, jobs.Succeeded))
+		b := setup(t, work(0, contract.Succeeded))
 		b.results.err = errDown
 		b.stream.publish(1, 0)
 		b.start()
@@ -180,7 +181,7 @@ func TestDrainOfAHeldJobThatRunsAgain(t *testing.T) {
 			}
 			<-connection
 			said = begin()
-			return settled(d, jobs.Failed)
+			return settled(d, contract.Failed)
 		})
 		b.stream.publish(1, 0)
 		b.start()
@@ -199,7 +200,7 @@ func TestDrainOfAHeldJobThatRunsAgain(t *testing.T) {
 func TestDrainBeforeTheDatabaseEverAnswered(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		b := setup(t, work(0, jobs.Succeeded))
+		b := setup(t, work(0, contract.Succeeded))
 		b.prober.set(errDown)
 		b.start()
 		after(time.Minute)

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"dbrunner/contract"
 	"dbrunner/internal/jobs"
 	"dbrunner/internal/worker"
 )
@@ -387,14 +388,14 @@ func (e *executor) Taken(_ context.Context, _ *jobs.Delivery, out jobs.Outcome, 
 }
 
 // settled is the outcome of a job that ended.
-func settled(d *jobs.Delivery, status jobs.Status) jobs.Outcome {
+func settled(d *jobs.Delivery, status contract.Status) jobs.Outcome {
 	id := strconv.FormatUint(d.Sequence, 10)
 	out := jobs.Outcome{
 		Action: jobs.Settle, Status: status, JobID: id, Began: true,
 		Store: &jobs.Publication{Key: id, Body: []byte(string(status) + " " + id)},
 		Reply: &jobs.Publication{Key: "_INBOX." + id, Body: []byte(status)},
 	}
-	if status != jobs.Succeeded {
+	if status != contract.Succeeded {
 		out.Code = "code"
 		out.DeadLetter = &jobs.DeadLetter{JobID: id, DerivedID: id, Reason: string(status), ResultID: id}
 	}
@@ -402,7 +403,7 @@ func settled(d *jobs.Delivery, status jobs.Status) jobs.Outcome {
 }
 
 // work begins, works for a time unless ctx ends, and ends with the status.
-func work(took time.Duration, status jobs.Status) func(context.Context, *jobs.Delivery, func() error) jobs.Outcome {
+func work(took time.Duration, status contract.Status) func(context.Context, *jobs.Delivery, func() error) jobs.Outcome {
 	return func(ctx context.Context, d *jobs.Delivery, begin func() error) jobs.Outcome {
 		if begin() != nil {
 			return jobs.Outcome{Action: jobs.Undecided}

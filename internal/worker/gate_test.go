@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/zap"
 
+	"dbrunner/contract"
 	"dbrunner/internal/jobs"
 	"dbrunner/internal/worker"
 )
@@ -31,13 +32,13 @@ func (s *database) run(_ context.Context, d *jobs.Delivery, begin func() error) 
 	if s.down.Load() {
 		return jobs.Outcome{Action: jobs.AwaitDatabase, Reason: errDown, Began: true}
 	}
-	return settled(d, jobs.Succeeded)
+	return settled(d, contract.Succeeded)
 }
 
 func TestGateIsClosedUntilTheFirstProbeSucceeds(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		b := setup(t, work(0, jobs.Succeeded))
+		b := setup(t, work(0, contract.Succeeded))
 		b.prober.set(errors.New("the ledger is missing"))
 		b.stream.publish(10, 0)
 		select {
@@ -139,7 +140,7 @@ func TestGateHandsBackWhatWaitsForAConnection(t *testing.T) {
 			case 1:
 				return jobs.Outcome{Action: jobs.AwaitDatabase, Reason: errDown}
 			case 2:
-				return work(2*graceTime, jobs.Succeeded)(ctx, d, begin) // a live session
+				return work(2*graceTime, contract.Succeeded)(ctx, d, begin) // a live session
 			}
 			<-ctx.Done()
 			return jobs.Outcome{Action: jobs.Undecided}
@@ -171,7 +172,7 @@ func TestGateTellsTheRepetitionOfItsDoubt(t *testing.T) {
 				_ = begin()
 				return jobs.Outcome{Action: jobs.AwaitDatabase, Reason: errDown}
 			}
-			return settled(d, jobs.Succeeded)
+			return settled(d, contract.Succeeded)
 		})
 		b.stream.publish(1, 0)
 		b.start()
@@ -227,7 +228,7 @@ func TestGateWithoutAProberOpensByItself(t *testing.T) {
 func TestGateClosesWhileTheResultsAreFull(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		b := setup(t, work(10*time.Millisecond, jobs.Succeeded))
+		b := setup(t, work(10*time.Millisecond, contract.Succeeded))
 		b.results.full = true
 		b.stream.publish(50, 0)
 		b.start()
@@ -238,7 +239,7 @@ func TestGateClosesWhileTheResultsAreFull(t *testing.T) {
 		require.Zero(t, b.stream.sessionsNow(), "intake has stopped")
 		require.LessOrEqual(t, len(b.executor.begun()), slots+settling, "nothing is begun that cannot be answered")
 		require.Zero(t, state.LeasesLost, "what ended is kept, lease too")
-		require.Empty(t, state.Settled[jobs.Succeeded])
+		require.Empty(t, state.Settled[contract.Succeeded])
 		b.results.set(func(r *results) { r.full = false })
 		after(10 * time.Second)
 		require.True(t, b.gate.State().Open)
@@ -254,7 +255,7 @@ func TestGateClosesWhileTheResultsAreFull(t *testing.T) {
 // poison begins and ends as if the database were down, whenever it is run, until it is told that the database answers.
 func poison(_ context.Context, d *jobs.Delivery, begin func() error) jobs.Outcome {
 	if d.Refuted >= 2 {
-		return settled(d, jobs.Failed)
+		return settled(d, contract.Failed)
 	}
 	if begin() != nil {
 		return jobs.Outcome{Action: jobs.Undecided}
@@ -267,7 +268,7 @@ func TestGateStaysOpenForJobsThatAreTheirOwnCause(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var closed atomic.Bool
-		healthy := work(10*time.Millisecond, jobs.Succeeded)
+		healthy := work(10*time.Millisecond, contract.Succeeded)
 		b := setup(t, func(ctx context.Context, d *jobs.Delivery, begin func() error) jobs.Outcome {
 			if d.Sequence%10 == 1 {
 				return poison(ctx, d, begin)
@@ -285,8 +286,8 @@ func TestGateStaysOpenForJobsThatAreTheirOwnCause(t *testing.T) {
 		require.False(t, closed.Load())
 		require.Zero(t, b.stream.left())
 		state := b.lane.State()
-		require.EqualValues(t, 20, state.Settled[jobs.Failed])
-		require.EqualValues(t, 180, state.Settled[jobs.Succeeded])
+		require.EqualValues(t, 20, state.Settled[contract.Failed])
+		require.EqualValues(t, 180, state.Settled[contract.Succeeded])
 		for sequence := uint64(1); sequence <= 200; sequence++ {
 			require.EqualValues(t, 1, b.stream.deliveriesOf(sequence))
 		}
@@ -299,7 +300,7 @@ func TestGateStaysOpenForJobsThatAreTheirOwnCause(t *testing.T) {
 func TestGateStaysOpenForAJobThatNeverComesToAnEnd(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		healthy := work(10*time.Millisecond, jobs.Succeeded)
+		healthy := work(10*time.Millisecond, contract.Succeeded)
 		b := setup(t, func(ctx context.Context, d *jobs.Delivery, begin func() error) jobs.Outcome {
 			if d.Sequence == 1 { // as when its ledger row cannot be written
 				return jobs.Outcome{Action: jobs.AwaitDatabase, Reason: errDown}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"dbrunner/contract"
 	"dbrunner/internal/jobs"
 	"dbrunner/internal/worker"
 )
@@ -17,7 +18,7 @@ import (
 func TestLeaseIsKeptForALongJob(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		b := setup(t, work(5*time.Minute, jobs.Succeeded))
+		b := setup(t, work(5*time.Minute, contract.Succeeded))
 		b.stream.publish(2*slots, 0)
 		b.start()
 		after(11 * time.Minute)
@@ -33,7 +34,7 @@ func TestLeaseIsKeptForALongJob(t *testing.T) {
 func TestLeaseCostsAShortJobNothing(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		b := setup(t, work(time.Second, jobs.Succeeded))
+		b := setup(t, work(time.Second, contract.Succeeded))
 		b.stream.publish(200, 0)
 		b.start()
 		after(time.Minute)
@@ -52,7 +53,7 @@ func TestLeaseLostCancelsWorkThatRollsBack(t *testing.T) {
 		var lasted time.Duration
 		b := setup(t, func(ctx context.Context, d *jobs.Delivery, begin func() error) jobs.Outcome {
 			if d.Deliveries > 1 {
-				return settled(d, jobs.Succeeded)
+				return settled(d, contract.Succeeded)
 			}
 			if begin() != nil {
 				return jobs.Outcome{Action: jobs.Undecided}
@@ -84,7 +85,7 @@ func TestLeaseCountsFromTheRequest(t *testing.T) {
 		b := setup(t, nil)
 		b.executor.run = func(ctx context.Context, d *jobs.Delivery, begin func() error) jobs.Outcome {
 			if d.Deliveries > 1 {
-				return settled(d, jobs.Succeeded)
+				return settled(d, contract.Succeeded)
 			}
 			_ = begin()
 			time.Sleep(ackWait / 2)
@@ -109,7 +110,7 @@ func TestLeaseCountsFromTheRequest(t *testing.T) {
 func TestLeaseSurvivesAShortLossOfTheBus(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		b := setup(t, work(time.Minute, jobs.Succeeded))
+		b := setup(t, work(time.Minute, contract.Succeeded))
 		b.stream.publish(1, 0)
 		b.start()
 		for range 5 {
@@ -133,7 +134,7 @@ func TestLeaseLostDoesNotStopWorkThatOutlivesIt(t *testing.T) {
 				<-ctx.Done() // waits for the session lock of the first
 				return jobs.Outcome{Action: jobs.Undecided}
 			}
-			return work(time.Minute, jobs.Succeeded)(ctx, d, begin)
+			return work(time.Minute, contract.Succeeded)(ctx, d, begin)
 		})
 		b.stream.setDown(true)
 		b.stream.sequence = 999
@@ -161,7 +162,7 @@ func TestLeaseLostWhileStoring(t *testing.T) {
 				return jobs.Outcome{Action: jobs.Undecided}
 			}
 			first = false
-			return settled(d, jobs.Failed)
+			return settled(d, contract.Failed)
 		})
 		b.stream.setDown(true)
 		b.results.err = errDown
@@ -188,7 +189,7 @@ func TestLeaseLostBeforeTheBegin(t *testing.T) {
 		var said error
 		b := setup(t, func(_ context.Context, d *jobs.Delivery, begin func() error) jobs.Outcome {
 			if d.Deliveries > 1 {
-				return settled(d, jobs.Succeeded)
+				return settled(d, contract.Succeeded)
 			}
 			time.Sleep(ackWait + time.Millisecond) // nobody looks at ctx here
 			said = begin()
@@ -217,7 +218,7 @@ func TestLeaseIsLostWhileTheMachineIsSuspended(t *testing.T) {
 		var beginAgain error
 		b := setup(t, func(ctx context.Context, d *jobs.Delivery, begin func() error) jobs.Outcome {
 			if d.Deliveries > 1 {
-				return settled(d, jobs.Succeeded)
+				return settled(d, contract.Succeeded)
 			}
 			if d.Sequence == 2 { // not begun yet when the lid is closed
 				time.Sleep(closed + 100*time.Millisecond)

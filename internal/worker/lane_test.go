@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/zap"
 
+	"dbrunner/contract"
 	"dbrunner/internal/jobs"
 	"dbrunner/internal/worker"
 )
@@ -17,9 +18,9 @@ func TestLaneSettlesInOrder(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		b := setup(t, func(ctx context.Context, d *jobs.Delivery, begin func() error) jobs.Outcome {
-			status := jobs.Succeeded
+			status := contract.Succeeded
 			if d.Sequence%2 == 0 {
-				status = jobs.Failed
+				status = contract.Failed
 			}
 			return work(time.Second, status)(ctx, d, begin)
 		})
@@ -30,8 +31,8 @@ func TestLaneSettlesInOrder(t *testing.T) {
 		require.Equal(t, []string{"deliver", "store", "reply", "ack"}, b.stream.of(1))
 		require.Equal(t, []string{"deliver", "store", "reply", "letter", "ack confirmed"}, b.stream.of(2))
 		state := b.lane.State()
-		require.EqualValues(t, 10, state.Settled[jobs.Succeeded])
-		require.EqualValues(t, 10, state.Settled[jobs.Failed])
+		require.EqualValues(t, 10, state.Settled[contract.Succeeded])
+		require.EqualValues(t, 10, state.Settled[contract.Failed])
 		require.EqualValues(t, 20, state.Ended["settled"])
 		require.Len(t, b.events, 20)
 		require.Equal(t, time.Second, b.events[0].Ran)
@@ -50,7 +51,7 @@ func TestLaneSettlesInOrder(t *testing.T) {
 func TestLaneSlotIsFreeWhileItsResultIsStored(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		b := setup(t, work(0, jobs.Succeeded))
+		b := setup(t, work(0, contract.Succeeded))
 		b.results.slow = time.Second
 		b.stream.publish(100, 0)
 		b.start()
@@ -68,7 +69,7 @@ func TestLaneSlotIsFreeWhileItsResultIsStored(t *testing.T) {
 func TestLaneRefusesWhatItHasNoSlotFor(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		b := setup(t, work(time.Second, jobs.Succeeded))
+		b := setup(t, work(time.Second, contract.Succeeded))
 		b.stream.over = 3
 		b.stream.publish(slots+3, 0)
 		b.start()
@@ -88,7 +89,7 @@ func TestLanePanicHandsBack(t *testing.T) {
 			if d.Deliveries == 1 {
 				panic("a value that no log may have")
 			}
-			return settled(d, jobs.Succeeded)
+			return settled(d, contract.Succeeded)
 		})
 		b.stream.publish(1, 0)
 		b.start()
@@ -116,7 +117,7 @@ func (i *brokenIntake) Run(ctx context.Context, credits <-chan int, handle func(
 func TestLaneRunsItsIntakeAgain(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		b := setup(t, work(0, jobs.Succeeded), func(b *bench, o *worker.Options) {
+		b := setup(t, work(0, contract.Succeeded), func(b *bench, o *worker.Options) {
 			o.Intake = &brokenIntake{stream: b.stream, left: 3}
 		})
 		b.stream.publish(5, 0)
@@ -139,7 +140,7 @@ func TestLaneRepeatsWhatCameToNoDecision(t *testing.T) {
 			if runs < 4 {
 				return jobs.Outcome{Action: jobs.Undecided}
 			}
-			return settled(d, jobs.Succeeded)
+			return settled(d, contract.Succeeded)
 		})
 		b.stream.publish(1, 0)
 		b.start()

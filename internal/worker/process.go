@@ -10,6 +10,7 @@ import (
 	"go.uber.org/zap"
 
 	"dbrunner/internal/jobs"
+	"dbrunner/internal/report"
 )
 
 // The pauses before an execution that came to no decision is repeated.
@@ -61,7 +62,7 @@ func (l *Lane) execute(ctx context.Context, h *inFlight) jobs.Outcome {
 	}
 	started := time.Now()
 	out := l.opts.Executor.Run(ctx, &h.delivery, func() error { return l.begin(h) })
-	h.delivery.Step(jobs.StepNone)
+	h.delivery.Step(report.StepNone)
 	h.ran += time.Since(started)
 	return out
 }

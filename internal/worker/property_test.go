@@ -14,6 +14,7 @@ import (
 	"go.uber.org/zap"
 	"pgregory.net/rapid"
 
+	"dbrunner/contract"
 	"dbrunner/internal/jobs"
 	"dbrunner/internal/worker"
 )
@@ -152,9 +153,9 @@ func takenByOwn(out jobs.Outcome, _ []byte) jobs.Outcome {
 }
 
 func (w *world) execute(ctx context.Context, d *jobs.Delivery, begin func() error) jobs.Outcome {
-	status := jobs.Succeeded
+	status := contract.Succeeded
 	if d.Sequence%3 == 0 {
-		status = jobs.Failed
+		status = contract.Failed
 	}
 	if d.MaybeRedelivered && w.results.get(strconv.FormatUint(d.Sequence, 10)) != "" {
 		out := settled(d, status)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"dbrunner/contract"
 	"dbrunner/internal/jobs"
 	"dbrunner/internal/worker"
 )
@@ -15,7 +16,7 @@ import (
 func TestSuspectsRunOneAtATimeBesideTheOthers(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		b := setup(t, work(time.Second, jobs.Succeeded))
+		b := setup(t, work(time.Second, contract.Succeeded))
 		b.stream.publish(2, 3) // this is their 4th delivery
 		b.stream.publish(20, 0)
 		b.start()
@@ -30,7 +31,7 @@ func TestSuspectsRunOneAtATimeBesideTheOthers(t *testing.T) {
 func TestSuspectsFillingEverySlotMakeProgress(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		b := setup(t, work(time.Second, jobs.Succeeded))
+		b := setup(t, work(time.Second, contract.Succeeded))
 		b.stream.publish(5*slots, 3)
 		b.stream.publish(5, 0)
 		b.start()
@@ -46,7 +47,7 @@ func TestSuspectsArePickedAtRandom(t *testing.T) {
 	first := map[uint64]int{}
 	for range 100 {
 		synctest.Test(t, func(t *testing.T) {
-			b := setup(t, work(time.Second, jobs.Succeeded))
+			b := setup(t, work(time.Second, contract.Succeeded))
 			b.stream.publish(slots, 3)
 			b.start()
 			after(time.Second)
@@ -61,7 +62,7 @@ func TestSuspectsArePickedAtRandom(t *testing.T) {
 func TestSuspectsWaitingAreHandedBackByTheDrain(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		b := setup(t, work(time.Minute, jobs.Succeeded))
+		b := setup(t, work(time.Minute, contract.Succeeded))
 		b.stream.publish(slots, 3)
 		b.start()
 		after(time.Second)
@@ -83,7 +84,7 @@ func TestSuspectsDoNotKeepTheirTurnAtTheGate(t *testing.T) {
 		shared := func(_ *bench, o *worker.Options) { o.Suspects = suspects }
 		var server database
 		b := setup(t, server.run, shared)
-		other := setup(t, work(time.Second, jobs.Succeeded), shared)
+		other := setup(t, work(time.Second, contract.Succeeded), shared)
 		b.start()
 		other.start()
 		after(time.Second)
@@ -138,7 +139,7 @@ type mortal struct {
 func live(t *testing.T, s *stream, deliveryLimit uint64) *mortal {
 	t.Helper()
 	m := &mortal{died: make(chan struct{})}
-	run := work(time.Second, jobs.Succeeded)
+	run := work(time.Second, contract.Succeeded)
 	m.bench = setup(t, func(ctx context.Context, d *jobs.Delivery, begin func() error) jobs.Outcome {
 		switch {
 		case d.Sequence == 1 && d.Deliveries <= deliveryLimit:

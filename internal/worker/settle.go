@@ -7,8 +7,10 @@ import (
 
 	"go.uber.org/zap"
 
+	"dbrunner/contract"
 	"dbrunner/internal/crash"
 	"dbrunner/internal/jobs"
+	"dbrunner/internal/report"
 )
 
 // The pauses before a result that could not be stored is stored again.
@@ -44,7 +46,7 @@ func (l *Lane) settle(ctx context.Context, h *inFlight, out jobs.Outcome) jobs.O
 		return out // handed back before it began: whoever gets it comes to the same end
 	}
 	l.table.settle(h)
-	h.delivery.Step(jobs.StepPublish)
+	h.delivery.Step(report.StepPublish)
 	if t := h.trace(); t != nil {
 		ctx = t.Context(ctx)
 	}
@@ -168,7 +170,7 @@ func (l *Lane) acknowledge(ctx context.Context, h *inFlight, out *jobs.Outcome) 
 		return
 	}
 	var err error
-	if out.Status == jobs.Succeeded {
+	if out.Status == contract.Succeeded {
 		err = h.message.Ack()
 	} else {
 		err = l.ackConfirmed(ctx, h.message)

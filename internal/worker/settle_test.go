@@ -8,13 +8,14 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"dbrunner/contract"
 	"dbrunner/internal/jobs"
 )
 
 func TestSettleTakenAsksTheExecutor(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		b := setup(t, work(0, jobs.Succeeded))
+		b := setup(t, work(0, contract.Succeeded))
 		b.results.stored["1"] = "another message's"
 		b.executor.taken = func(out jobs.Outcome, existing []byte) jobs.Outcome {
 			require.Equal(t, "another message's", string(existing))
@@ -37,10 +38,10 @@ func TestSettleTakenMayHoldTheJob(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := setup(t, func(_ context.Context, d *jobs.Delivery, begin func() error) jobs.Outcome {
 			if d.MaybeRedelivered { // looks before it runs
-				return jobs.Outcome{Action: jobs.Settle, Status: jobs.Succeeded, JobID: "1", Duplicate: true}
+				return jobs.Outcome{Action: jobs.Settle, Status: contract.Succeeded, JobID: "1", Duplicate: true}
 			}
 			_ = begin()
-			return settled(d, jobs.Succeeded)
+			return settled(d, contract.Succeeded)
 		})
 		b.results.stored["1"] = "another message's"
 		b.executor.taken = func(jobs.Outcome, []byte) jobs.Outcome {
@@ -59,7 +60,7 @@ func TestSettleTakenMayHoldTheJob(t *testing.T) {
 func TestSettleOwnResultIsNoDuplicate(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		b := setup(t, work(0, jobs.Succeeded))
+		b := setup(t, work(0, contract.Succeeded))
 		b.executor.taken = func(jobs.Outcome, []byte) jobs.Outcome { panic("not asked") }
 		b.results.lose = 1
 		b.stream.publish(1, 0)
@@ -76,7 +77,7 @@ func TestSettleOwnResultIsNoDuplicate(t *testing.T) {
 func TestSettleGoesOnWithoutReplyAndLetter(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		b := setup(t, work(0, jobs.Failed))
+		b := setup(t, work(0, contract.Failed))
 		b.outbox.replyErr, b.outbox.letterErr = errDown, errDown
 		b.stream.publish(1, 0)
 		b.start()
@@ -94,9 +95,9 @@ func TestSettleUnconfirmedAcknowledgementIsNotHandedBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := setup(t, func(_ context.Context, d *jobs.Delivery, _ func() error) jobs.Outcome {
 			if d.Deliveries > 1 { // finds its stored result
-				return jobs.Outcome{Action: jobs.Settle, Status: jobs.Succeeded, Duplicate: true}
+				return jobs.Outcome{Action: jobs.Settle, Status: contract.Succeeded, Duplicate: true}
 			}
-			return settled(d, jobs.Failed)
+			return settled(d, contract.Failed)
 		})
 		b.stream.setDown(true)
 		b.stream.publish(1, 0)
@@ -114,7 +115,7 @@ func TestSettleReplyOnly(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		b := setup(t, func(_ context.Context, d *jobs.Delivery, _ func() error) jobs.Outcome {
-			out := settled(d, jobs.Succeeded)
+			out := settled(d, contract.Succeeded)
 			out.Store = nil
 			return out
 		})

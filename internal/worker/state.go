@@ -8,6 +8,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"dbrunner/contract"
 	"dbrunner/internal/jobs"
 )
 
@@ -38,13 +39,13 @@ type Event struct {
 	Database, Lane, Kind string
 
 	Disposition Disposition
-	JobID       string        // of a settled job
-	Status      jobs.Status   // of a settled job
-	Code        string        // error.code of a settled job
-	Duplicate   bool          // an earlier end was the answer
-	Recorded    bool          // the answer was in the ledger before
-	Letter      string        // the reason of the dead letter that was stored; empty: none was
-	Ran         time.Duration // in the executor; of a settled job
+	JobID       string          // of a settled job
+	Status      contract.Status // of a settled job
+	Code        string          // error.code of a settled job
+	Duplicate   bool            // an earlier end was the answer
+	Recorded    bool            // the answer was in the ledger before
+	Letter      string          // the reason of the dead letter that was stored; empty: none was
+	Ran         time.Duration   // in the executor; of a settled job
 	Deliveries  uint64
 	Attempts    uint64        // executions begun by this delivery
 	Queued      time.Duration // from the stream's timestamp to the arrival here
@@ -59,7 +60,7 @@ type State struct {
 	SlotsInUse int // slots taken
 	Settling   int // ended deliveries besides, whose results are being published
 
-	Settled     map[jobs.Status]int64
+	Settled     map[contract.Status]int64
 	Ended       map[string]int64 // deliveries by how they left
 	Duplicates  int64            // settled with the answer of an earlier end
 	Taken       int64            // results that met one stored already
@@ -72,8 +73,8 @@ type State struct {
 	Gate        GateState
 }
 
-var statuses = [...]jobs.Status{
-	jobs.Succeeded, jobs.Failed, jobs.Rejected, jobs.Canceled, jobs.Expired, jobs.Unknown,
+var statuses = [...]contract.Status{
+	contract.Succeeded, contract.Failed, contract.Rejected, contract.Canceled, contract.Expired, contract.Unknown,
 }
 
 var errIntakeReturned = errors.New("intake returned although nobody stopped it")
@@ -115,7 +116,7 @@ func (l *Lane) State() State {
 	c := &l.counters
 	s := State{
 		Database: l.opts.Database, Lane: l.opts.Name, Slots: l.opts.Slots,
-		Settled: make(map[jobs.Status]int64, len(statuses)), Ended: make(map[string]int64, len(endNames)),
+		Settled: make(map[contract.Status]int64, len(statuses)), Ended: make(map[string]int64, len(endNames)),
 		Duplicates: c.duplicates.Load(), Taken: c.taken.Load(), LeasesLost: c.leasesLost.Load(),
 		RepliesLost: c.repliesLost.Load(), LettersLost: c.lettersLost.Load(), Panics: c.panics.Load(),
 		IntakeError: c.intakeError(), Gate: l.opts.Gate.State(),
@@ -144,7 +145,7 @@ func (l *Lane) settled(h *inFlight, out *jobs.Outcome) {
 	switch {
 	case out.Reason != nil:
 		level = zap.ErrorLevel
-	case out.Status == jobs.Succeeded:
+	case out.Status == contract.Succeeded:
 		level = zap.DebugLevel
 	}
 	if entry := l.log.Check(level, "job ended"); entry != nil {

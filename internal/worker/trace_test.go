@@ -10,14 +10,16 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"dbrunner/contract"
 	"dbrunner/internal/jobs"
+	"dbrunner/internal/report"
 	"dbrunner/internal/worker"
 )
 
 // follower notes what traces are told.
 type follower struct {
 	mu    sync.Mutex
-	steps map[uint64][]jobs.Step
+	steps map[uint64][]report.Step
 	ends  map[uint64][]worker.Disposition
 }
 
@@ -30,7 +32,7 @@ type traceKey struct{}
 
 func (f *follower) Start(_ string, d *jobs.Delivery) worker.Trace { return &followed{f, d.Sequence} }
 
-func (f *followed) Step(s jobs.Step) {
+func (f *followed) Step(s report.Step) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.steps[f.sequence] = append(f.steps[f.sequence], s)
@@ -54,8 +56,8 @@ func (f *followed) End(e worker.Event) {
 func TestTracesEndOnce(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		f := &follower{steps: map[uint64][]jobs.Step{}, ends: map[uint64][]worker.Disposition{}}
-		b := setup(t, work(time.Second, jobs.Succeeded), func(b *bench, o *worker.Options) {
+		f := &follower{steps: map[uint64][]report.Step{}, ends: map[uint64][]worker.Disposition{}}
+		b := setup(t, work(time.Second, contract.Succeeded), func(b *bench, o *worker.Options) {
 			o.Tracer, o.Results = f, &tracedResults{b.results, t}
 		})
 		b.stream.publish(slots, 0)
@@ -65,7 +67,7 @@ func TestTracesEndOnce(t *testing.T) {
 		require.Len(t, f.ends, slots)
 		for sequence, ends := range f.ends {
 			require.Equal(t, []worker.Disposition{worker.DispositionSettled}, ends)
-			require.True(t, slices.Contains(f.steps[sequence], jobs.StepPublish))
+			require.True(t, slices.Contains(f.steps[sequence], report.StepPublish))
 		}
 	})
 }
@@ -74,7 +76,7 @@ func TestTracesEndOnce(t *testing.T) {
 func TestTraceOfWhatIsHandedBack(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		f := &follower{steps: map[uint64][]jobs.Step{}, ends: map[uint64][]worker.Disposition{}}
+		f := &follower{steps: map[uint64][]report.Step{}, ends: map[uint64][]worker.Disposition{}}
 		b := setup(t, func(ctx context.Context, _ *jobs.Delivery, _ func() error) jobs.Outcome {
 			<-ctx.Done() // no connection is free
 			return jobs.Outcome{Action: jobs.Undecided}

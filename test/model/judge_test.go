@@ -5,8 +5,8 @@ import (
 	"maps"
 	"slices"
 
+	"dbrunner/contract"
 	"dbrunner/internal/db"
-	"dbrunner/internal/jobs"
 )
 
 // published notes what the results stream tells plain subscribers. The mutex is held.
@@ -15,13 +15,13 @@ func (w *world) published(id string, body []byte) {
 		w.problem("%s: a second result was published", id)
 	}
 	w.seen[id] = body
-	head, err := jobs.ReadResult(body)
+	head, err := contract.ReadHead(body)
 	if err != nil {
 		w.problem("%s: what was stored is no result: %v", id, err)
 		return
 	}
 	row := w.server.rows[id]
-	if m := w.messages[head.Sequence-1]; m.request.effect == string(jobs.ExactlyOnce) && head.Status != jobs.Rejected &&
+	if m := w.messages[head.Sequence-1]; m.request.effect == string(contract.ExactlyOnce) && head.Status != contract.Rejected &&
 		id == m.id() && (row == nil || row.Status != string(head.Status)) {
 		w.problem("%s: a result %s was stored without its ledger row", id, head.Status)
 	}
@@ -31,10 +31,10 @@ func (w *world) published(id string, body []byte) {
 func (w *world) bury(m *message, reason string) {
 	own := w.ownEnd(m)
 	switch {
-	case reason == jobs.ReasonJobIDReused:
+	case reason == contract.ReasonJobIDReused:
 	case own == nil:
 		w.problem("%v: a dead letter (%s) before its stored result", m, reason)
-	case reason != string(own.Status) && reason != jobs.ReasonResultIDTaken && reason != own.ErrorCode:
+	case reason != string(own.Status) && reason != contract.ReasonResultIDTaken && reason != own.ErrorCode:
 		w.problem("%v: a dead letter (%s) for a result that says %s", m, reason, own.Status)
 	}
 	if w.letters[m.derived()] == "" {
@@ -43,9 +43,9 @@ func (w *world) bury(m *message, reason string) {
 }
 
 // ownEnd is a stored result that answers this very message; nil: there is none.
-func (w *world) ownEnd(m *message) *jobs.ResultHead {
+func (w *world) ownEnd(m *message) *contract.Head {
 	for _, id := range []string{m.derived(), m.id()} {
-		if head, err := jobs.ReadResult(w.results[id]); err == nil && head.SameMessage(m.sequence, m.stored) {
+		if head, err := contract.ReadHead(w.results[id]); err == nil && head.SameMessage(m.sequence, m.stored) {
 			return &head
 		}
 	}
@@ -69,7 +69,7 @@ func (w *world) promised(m *message) bool {
 	return other.request.same(&m.request) && !other.gone
 }
 
-func (w *world) reused(m *message) bool { return w.letters[m.derived()] == jobs.ReasonJobIDReused }
+func (w *world) reused(m *message) bool { return w.letters[m.derived()] == contract.ReasonJobIDReused }
 
 // checkAck is called before a message may leave the stream: all that hangs on it is durable. The mutex is held.
 func (w *world) checkAck(m *message) {
@@ -81,7 +81,7 @@ func (w *world) checkAck(m *message) {
 		return
 	}
 	switch own.Status {
-	case jobs.Failed, jobs.Rejected, jobs.Unknown:
+	case contract.Failed, contract.Rejected, contract.Unknown:
 		if w.letters[m.derived()] == "" {
 			w.problem("%v: acknowledged without a dead letter for %s", m, own.Status)
 		}
@@ -92,22 +92,22 @@ func (w *world) checkAck(m *message) {
 // checkReply is called for each reply. What it says is stored, or on record where another result is in its place. The mutex
 // is held.
 func (w *world) checkReply(body []byte) {
-	head, err := jobs.ReadResult(body)
+	head, err := contract.ReadHead(body)
 	if err != nil {
 		w.problem("a reply that is no result: %v", err)
 		return
 	}
-	if head.ErrorCode == string(jobs.CodeIDReused) {
+	if head.ErrorCode == string(contract.CodeIDReused) {
 		return
 	}
-	marked := jobs.MarkDuplicate(body)
+	marked := contract.MarkDuplicate(body)
 	for _, stored := range w.results {
-		if bytes.Equal(jobs.MarkDuplicate(stored), marked) {
+		if bytes.Equal(contract.MarkDuplicate(stored), marked) {
 			return
 		}
 	}
 	row := w.server.rows[head.JobID]
-	if row != nil && w.results[head.JobID] != nil && bytes.Equal(jobs.MarkDuplicate(row.Answer), marked) {
+	if row != nil && w.results[head.JobID] != nil && bytes.Equal(contract.MarkDuplicate(row.Answer), marked) {
 		return
 	}
 	w.problem("%s: a reply (%s) that is not what is stored", head.JobID, head.Status)
@@ -115,7 +115,7 @@ func (w *world) checkReply(body []byte) {
 
 // fenced reports whether the ledger watches over a message's effect.
 func (m *message) fenced() bool {
-	return m.request.effect == string(jobs.ExactlyOnce) || m.request.effect == string(jobs.AtMostOnce)
+	return m.request.effect == string(contract.ExactlyOnce) || m.request.effect == string(contract.AtMostOnce)
 }
 
 // effectsOf counts the effects of a message.
@@ -162,12 +162,12 @@ func (w *world) checkTruth(m *message, effects int) {
 		return
 	}
 	switch {
-	case own.Status == jobs.Unknown && m.request.effect == string(jobs.ExactlyOnce):
+	case own.Status == contract.Unknown && m.request.effect == string(contract.ExactlyOnce):
 		w.problem("%v: exactly_once ended unknown", m)
-	case own.Status == jobs.Unknown:
-	case own.Status == jobs.Succeeded && effects != 1:
+	case own.Status == contract.Unknown:
+	case own.Status == contract.Succeeded && effects != 1:
 		w.problem("%v: succeeded with %d effects", m, effects)
-	case own.Status != jobs.Succeeded && effects != 0:
+	case own.Status != contract.Succeeded && effects != 0:
 		w.problem("%v: %s with %d effects", m, own.Status, effects)
 	}
 }
@@ -191,9 +191,9 @@ func (w *world) judge() {
 		switch {
 		case m.fenced() && n > 0 && own == nil:
 			w.problem("%v: an effect without a result", m)
-		case !m.fenced() && m.request.kind != "query" && own != nil && own.Status == jobs.Succeeded && n == 0:
+		case !m.fenced() && m.request.kind != "query" && own != nil && own.Status == contract.Succeeded && n == 0:
 			w.problem("%v: succeeded without an effect", m)
-		case !m.fenced() && own != nil && (own.Status == jobs.Canceled || own.Status == jobs.Expired) && n > 0 && w.alone(m):
+		case !m.fenced() && own != nil && (own.Status == contract.Canceled || own.Status == contract.Expired) && n > 0 && w.alone(m):
 			w.problem("%v: %s with %d effects", m, own.Status, n)
 		case m.request.kind == "query" && n > 0:
 			w.problem("%v: a query with an effect", m)

@@ -9,6 +9,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"dbrunner/contract"
 	"dbrunner/internal/jobs"
 	"dbrunner/internal/worker"
 )
@@ -60,16 +61,16 @@ func (w *world) newRunner(name string, strict bool) *runner {
 	if err != nil {
 		panic(err)
 	}
-	var effects []jobs.Effect
+	var effects []contract.Effect
 	if strict {
-		effects = []jobs.Effect{jobs.ReadOnly}
+		effects = []contract.Effect{contract.ReadOnly}
 	}
 	r.executor, err = jobs.NewExecutor(jobs.ExecutorOptions{
 		Namespace: "dbrunner", Runner: name, Database: &link{r: r}, Results: r, Cancellations: r,
 		MaxBody: 1 << 20, MaxResult: 1 << 20,
 		Policy: &jobs.Policy{
 			Effects: effects, Ledger: true, Timeout: time.Minute, MaxTimeout: time.Minute, MaxRows: 100, MaxBytes: 1 << 16,
-			DeadLetters: jobs.AllDeadLetters(), MaxDeliveries: maxDeliveries,
+			DeadLetters: contract.DeadLetterReasons(), MaxDeliveries: maxDeliveries,
 			Retry: jobs.RetryPolicy{Attempts: 2, Delay: time.Millisecond, MaxDelay: time.Millisecond},
 		},
 	})

@@ -7,9 +7,9 @@ import (
 	"strconv"
 	"strings"
 
+	"dbrunner/contract"
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/dialect"
-	"dbrunner/internal/jobs"
 )
 
 // effect is a row that a job has written.
@@ -447,7 +447,7 @@ func (l *link) RecordEnd(ctx context.Context, end *db.Entry, own bool) (*db.Entr
 	var written bool
 	var answer error
 	write := func() {
-		if end.Status == string(jobs.Unknown) && s.locks[end.JobID] != nil && own {
+		if end.Status == string(contract.Unknown) && s.locks[end.JobID] != nil && own {
 			l.r.w.problem("%s: ended unknown while it is executed", end.JobID)
 		}
 		written = (own || s.locks[end.JobID] == nil) && s.conclude(end)
