@@ -1,4 +1,4 @@
-# Needs Go and make, nothing else: what else is missing is installed where that is allowed, or named.
+# Requires only Go and make: installs other missing tools if permitted, otherwise names them.
 
 SHELL       := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -10,16 +10,16 @@ GOTESTSUM_VERSION   := v1.13.0
 GOTESTSUM           := go run gotest.tools/gotestsum@$(GOTESTSUM_VERSION) --format standard-quiet --
 GOLANGCI            := .bin/golangci-lint-$(GOLANGCI_VERSION)
 
-# auto: with the race detector where a C compiler is there, which it needs; 1: always; 0: never.
+# auto: use the race detector if there is a C compiler, which it requires; 1: always; 0: never.
 RACE      ?= auto
 PACKAGES  ?= ./...
-# count=1: tests that start the runner as a process build it themselves, which the cache of results does not see.
+# count=1: tests that start the runner as a process build it themselves, which the test cache does not detect.
 TESTFLAGS ?= -timeout 20m -count=1
 FUZZTIME  ?= 30s
 BENCHTIME ?= 1s
 
 .PHONY: help
-help: ## show this list
+help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: build
@@ -27,11 +27,11 @@ build: ## build bin/runner
 	CGO_ENABLED=0 go build -trimpath -o bin/runner ./cmd/runner
 
 .PHONY: demo
-demo: build ## build, then show the whole way of a job with an embedded NATS server and an embedded database
+demo: build ## build, then run a self-contained demo on an embedded NATS server and SQLite
 	bin/runner demo
 
 .PHONY: test
-test: ## run all tests; installs PostgreSQL's server and PgBouncer where none is found and that is allowed
+test: ## run all tests; installs PostgreSQL's server and PgBouncer if missing and permitted
 	@scripts/setup postgres pgbouncer
 	@race=$$(scripts/race $(RACE)); $(GOTESTSUM) $$race $(TESTFLAGS) $(PACKAGES)
 	@$(if $(filter ./...,$(PACKAGES)),$(MAKE) --no-print-directory test-python)
@@ -39,13 +39,13 @@ test: ## run all tests; installs PostgreSQL's server and PgBouncer where none is
 PYTESTFLAGS ?= --quiet
 
 .PHONY: test-python
-test-python: ## check, build and test the Python packages of clients/; installs Python where none is found and that is allowed
+test-python: ## check, build and test the Python packages of clients/; installs Python if missing and permitted
 	@scripts/setup python
 	@if [ -e clients/.venv/installed ]; then $(MAKE) --no-print-directory --directory clients test PYTESTFLAGS='$(PYTESTFLAGS)'; \
 	else echo "SKIPPED, not tested: the Python packages of clients/"; fi
 
 .PHONY: test-race
-test-race: ## run all tests with the race detector, or say what it lacks
+test-race: ## run all tests with the race detector; requires a C compiler
 	@$(MAKE) --no-print-directory test RACE=1
 
 # single: one NATS node and one runner; cluster: three nodes and two runners.
@@ -58,25 +58,25 @@ up: ## start NATS, PostgreSQL, SQL Server and a runner in containers; PROFILE=cl
 	$(COMPOSE) --profile $(PROFILE) ps
 
 .PHONY: down
-down: ## end the containers of `make up` and remove their data
+down: ## stop the containers of `make up` and remove their data
 	$(COMPOSE) --profile single --profile cluster down --volumes --remove-orphans
 
-# The port is on this machine alone; the certificate is one that the server has made for itself.
+# The port is open on this machine only; the certificate is self-signed.
 COMPOSE_SQLSERVER := sqlserver://sa:Administrator-4711@127.0.0.1:1433?encrypt=true&TrustServerCertificate=true
 
 .PHONY: test-sqlserver
-test-sqlserver: ## run every test of SQL Server against the server that RUNNER_TEST_SQLSERVER_URL names
+test-sqlserver: ## run all SQL Server tests against the server in RUNNER_TEST_SQLSERVER_URL
 	@: $${RUNNER_TEST_SQLSERVER_URL:?name a server, such as sqlserver://sa:password@127.0.0.1:1433?encrypt=true&TrustServerCertificate=true}
 	@scripts/setup postgres
 	$(GOTESTSUM) $(TESTFLAGS) ./internal/db/sqlserver ./test/crash ./test/migrations
 	$(GOTESTSUM) $(TESTFLAGS) -run TestPoisonsCostOnlyTheirOwnSlots/sqlserver ./internal/app
 
 .PHONY: test-compose
-test-compose: ## run the tests of SQL Server against the one of docker-compose.yml
+test-compose: ## run the SQL Server tests against the server of docker-compose.yml
 	$(COMPOSE) up --detach sqlserver databases
 	RUNNER_TEST_SQLSERVER_URL='$(COMPOSE_SQLSERVER)' $(MAKE) --no-print-directory test-sqlserver
 
-# SEEDS runs of JOBS jobs each; FAULTS has further flags, such as -only runner_kill,pg_stop or -v.
+# SEEDS runs of JOBS jobs each; FAULTS adds flags, such as -only runner_kill,pg_stop or -v.
 SEEDS  ?= 42
 JOBS   ?= 5000
 FAULTS ?=
@@ -89,34 +89,34 @@ faults: ## run SEEDS (42) seeds of JOBS (5000) jobs under all faults and check e
 	bin/faults -seeds $(SEEDS) -jobs $(JOBS) -out test/faults/results/latest.json $(FAULTS)
 
 .PHONY: faults-recovery
-faults-recovery: ## measure how long each fault is felt, half an hour; writes test/faults/results/recovery.json
+faults-recovery: ## measure the recovery time after each fault, half an hour; writes test/faults/results/recovery.json
 	@scripts/setup postgres
 	go build -o bin/faults ./test/faults
 	bin/faults -recovery -out test/faults/results/recovery.json $(FAULTS)
 
 .PHONY: faults-quick
-faults-quick: ## three short seeds of the same, about a minute; writes nothing
+faults-quick: ## run three short seeds of the fault bench, about a minute; writes nothing
 	@scripts/setup postgres
 	go build -o bin/faults ./test/faults
 	bin/faults -quick $(FAULTS)
 
 .PHONY: faults-mutants
-faults-mutants: ## show that runners which are broken on purpose are found out; some six minutes
+faults-mutants: ## verify that the checker detects runners broken on purpose; about six minutes
 	@scripts/setup postgres
 	go build -o bin/faults ./test/faults
 	bin/faults -mutants -jobs 2500 -length 6s $(FAULTS)
 
 .PHONY: soak
-soak: ## run for SOAK (1h) without faults and draw what the runners hold: test/faults/results/soak.svg
+soak: ## run for SOAK (1h) without faults and graph memory, goroutines, connections and files: test/faults/results/soak.svg
 	@scripts/setup postgres
 	go build -o bin/faults ./test/faults
 	bin/faults -soak $(SOAK) -out test/faults/results/soak.json $(FAULTS)
 
 .PHONY: lint
-lint: $(GOLANGCI) ## check style, errors and which package may use what
+lint: $(GOLANGCI) ## run all linters
 	$(GOLANGCI) run ./...
 
-# Built from source and outside of this module: its dependencies are none of ours.
+# Built from source outside this module, so that its dependencies do not become ours.
 $(GOLANGCI):
 	GOBIN=$(CURDIR)/.bin go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_VERSION)
 	mv .bin/golangci-lint $@
@@ -126,7 +126,7 @@ format: $(GOLANGCI) ## format all Go files
 	$(GOLANGCI) fmt ./...
 
 .PHONY: docs
-docs: ## regenerate docs/configuration.md from the types of the settings
+docs: ## regenerate docs/configuration.md
 	go test ./internal/config -run Reference -update
 
 .PHONY: fuzz
@@ -134,13 +134,13 @@ fuzz: ## run each fuzz test for FUZZTIME (30s)
 	@scripts/fuzz $(FUZZTIME) $(PACKAGES)
 
 .PHONY: bench
-bench: build ## measure the runner beside a hand-written loop, some twenty minutes; writes bench/results/latest.json
+bench: build ## compare the runner with a hand-written loop, about twenty minutes; writes bench/results/latest.json
 	@scripts/setup postgres
 	go build -o bin/bench ./bench
 	bin/bench
 
 .PHONY: bench-quick
-bench-quick: build ## the same in about a minute, one short round; writes nothing
+bench-quick: build ## one short round of the benchmark, about a minute; writes nothing
 	@scripts/setup postgres
 	go build -o bin/bench ./bench
 	bin/bench -quick -out ""
@@ -152,13 +152,13 @@ bench-profiles: build ## write CPU profiles of the benchmark's processes as text
 	bin/bench -profiles bench/profiles
 
 .PHONY: bench-micro
-bench-micro: ## run all benchmarks of packages, BENCHTIME (1s) each
+bench-micro: ## run the Go benchmarks of all packages, BENCHTIME (1s) each
 	go test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) $(PACKAGES)
 
 .PHONY: vulncheck
-vulncheck: ## look for known vulnerabilities in what is used; needs the internet
+vulncheck: ## check dependencies for known vulnerabilities; needs the internet
 	go run golang.org/x/vuln/cmd/govulncheck@$(GOVULNCHECK_VERSION) ./...
 
 .PHONY: clean
-clean: ## remove what was built
+clean: ## remove build products
 	rm -rf bin .bin clients/.venv clients/.bin clients/dist
