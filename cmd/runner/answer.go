@@ -8,7 +8,6 @@ import (
 	"strings"
 
 	"dbrunner/contract"
-	"dbrunner/internal/db/migration"
 	"dbrunner/internal/db/rowfile"
 )
 
@@ -35,10 +34,10 @@ type answer struct {
 
 // answerVersion is what a migration has in its answer, as far as it is shown.
 type answerVersion struct {
-	VersionBefore string                 `json:"version_before"`
-	VersionAfter  string                 `json:"version_after"`
-	Files         []migration.FileAnswer `json:"files"`
-	Interrupted   string                 `json:"interrupted"`
+	VersionBefore string                   `json:"version_before"`
+	VersionAfter  string                   `json:"version_after"`
+	Files         []contract.MigrationFile `json:"files"`
+	Interrupted   string                   `json:"interrupted"`
 }
 
 type answerSet struct {

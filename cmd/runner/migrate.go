@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"dbrunner/contract"
 	"dbrunner/internal/config"
 	"dbrunner/internal/db/migration"
 	"dbrunner/internal/manager"
@@ -244,9 +245,9 @@ func (w *migrateWork) left(ctx context.Context) *migration.Report {
 // exit gives an error its exit code. A folder that cannot be read, and a target that is none, are the caller's.
 func (w *migrateWork) exit(report *migration.Report, err error) error {
 	switch migration.AnswerError(err).Code {
-	case string(migration.CodeTarget):
+	case string(contract.CodeMigrationTarget):
 		return usage(err)
-	case string(migration.CodeFolder):
+	case string(contract.CodeMigrationFolder):
 		if report == nil || len(report.Faults) == 0 {
 			return usage(err)
 		}

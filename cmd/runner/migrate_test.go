@@ -12,6 +12,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"dbrunner/contract"
 	"dbrunner/internal/db/dbtest"
 	"dbrunner/internal/db/migration"
 )
@@ -93,19 +94,19 @@ func TestMigrateAnswersAsJSON(t *testing.T) {
 	t.Parallel()
 	w := onSQLite(t)
 	var doc struct {
-		Database string                    `json:"database"`
-		Before   string                    `json:"version_before"`
-		After    string                    `json:"version_after"`
-		Files    []migration.FileAnswer    `json:"files"`
-		Pending  []migration.PendingAnswer `json:"pending"`
-		Problems []migration.ProblemAnswer `json:"problems"`
-		Error    *migration.ErrorAnswer    `json:"error"`
+		Database string                      `json:"database"`
+		Before   string                      `json:"version_before"`
+		After    string                      `json:"version_after"`
+		Files    []contract.MigrationFile    `json:"files"`
+		Pending  []contract.PendingMigration `json:"pending"`
+		Problems []contract.MigrationProblem `json:"problems"`
+		Error    *migration.ErrorAnswer      `json:"error"`
 	}
 	w.run(exitOK, "up shop 2 --json").json(t, &doc)
 	require.Equal(t, [3]string{"shop", "none", "2"}, [3]string{doc.Database, doc.Before, doc.After})
 	require.Len(t, doc.Files, 2)
 	require.Equal(t, "hand", doc.Files[0].Runner)
-	require.Equal(t, []migration.PendingAnswer{{Version: "3", File: "V3__pack.sql"}}, doc.Pending)
+	require.Equal(t, []contract.PendingMigration{{Version: "3", File: "V3__pack.sql"}}, doc.Pending)
 	require.Nil(t, doc.Error)
 
 	w.write("V3__pack.sql", "INSERT INTO nowhere VALUES (1)")

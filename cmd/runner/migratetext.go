@@ -7,13 +7,14 @@ import (
 	"strings"
 	"time"
 
+	"dbrunner/contract"
 	"dbrunner/internal/db/migration"
 )
 
 // migrateDocument is what --json prints: the keys of a migration job's result, and why the action failed.
 type migrateDocument struct {
 	Database string `json:"database"`
-	*migration.Answer
+	*contract.Migration
 	Error *migration.ErrorAnswer `json:"error,omitempty"`
 }
 
@@ -23,7 +24,7 @@ func (w *migrateWork) print(report *migration.Report, failure error) error {
 	if w.flags.json {
 		doc := migrateDocument{Database: w.database, Error: migration.AnswerError(failure)}
 		if report != nil {
-			doc.Answer = report.Answer(0)
+			doc.Migration = report.Answer(0)
 		}
 		return printJSON(out, doc)
 	}
@@ -32,9 +33,9 @@ func (w *migrateWork) print(report *migration.Report, failure error) error {
 		code = migration.AnswerError(failure).Code
 	}
 	switch {
-	case report == nil, code == string(migration.CodeTarget):
+	case report == nil, code == string(contract.CodeMigrationTarget):
 		return nil
-	case code == string(migration.CodeFolder): // the database was not looked at
+	case code == string(contract.CodeMigrationFolder): // the database was not looked at
 		printProblems(out, report)
 		return nil
 	case w.req.Action == migration.Status:

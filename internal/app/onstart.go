@@ -8,6 +8,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"dbrunner/contract"
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/migration"
 	"dbrunner/internal/manager"
@@ -54,7 +55,7 @@ func (o *onStart) Probe(ctx context.Context) error {
 	if reason := o.reason.Load(); reason != nil {
 		why = "its migrations could not be applied (migrate_on_start): " + *reason
 	}
-	return db.Errorf(db.ClassUnavailable, db.CodeUnavailable, "database %s: %s", o.migrator.database.Name, why)
+	return db.Errorf(db.ClassUnavailable, contract.CodeUnavailable, "database %s: %s", o.migrator.database.Name, why)
 }
 
 // Run tries until the schema is up to date or ctx ends. It returns nil.

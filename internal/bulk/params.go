@@ -101,7 +101,7 @@ func (s *source) Read(p []byte) (int, error) {
 func (b *Params) failure(ctx context.Context, err error) error {
 	switch {
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
-		return db.Errorf(db.ClassTimeout, db.CodeTimeout, "the job reached its time limit while reading its parameters; it is rolled back").
+		return db.Errorf(db.ClassTimeout, contract.CodeTimeout, "the job reached its time limit while reading its parameters; it is rolled back").
 			Because(context.DeadlineExceeded)
 	case ctx.Err() != nil:
 		return db.Errorf(db.ClassCanceled, db.CodeCanceled, "the job was stopped while reading its parameters; it is rolled back").

@@ -65,7 +65,7 @@ type Overflow struct {
 	failed bool // the store failed in the execution before
 
 	// Of the execution under way.
-	open    func(set int, columns []db.Column) (db.RowFile, error)
+	open    func(set int, columns []contract.Column) (db.RowFile, error)
 	written []*objectRows // in their order
 }
 
@@ -81,7 +81,7 @@ func (o *Overflow) Start(ctx context.Context) error {
 		}
 		o.failed = false
 	}
-	o.open = func(set int, columns []db.Column) (db.RowFile, error) { return o.create(ctx, set, columns) }
+	o.open = func(set int, columns []contract.Column) (db.RowFile, error) { return o.create(ctx, set, columns) }
 	return nil
 }
 
@@ -127,7 +127,7 @@ func (o *Overflow) failure(parent, ctx context.Context, err error) error {
 		return db.Errorf(db.ClassCanceled, db.CodeCanceled, "the job was stopped while storing its rows; it is rolled back").
 			Because(context.Cause(parent))
 	case ctx.Err() != nil:
-		return db.Errorf(db.ClassTimeout, db.CodeTimeout, "the job reached its time limit while storing its rows; it is rolled back").
+		return db.Errorf(db.ClassTimeout, contract.CodeTimeout, "the job reached its time limit while storing its rows; it is rolled back").
 			Because(context.DeadlineExceeded)
 	case errors.Is(err, ErrRowsFull):
 		return db.Errorf(db.ClassTransient, contract.CodeRowsFull, "the object store of rows is full; request fewer rows, or retry later").
@@ -139,13 +139,13 @@ func (o *Overflow) failure(parent, ctx context.Context, err error) error {
 }
 
 // Open begins the rows of a set; see db.Overflow.
-func (o *Overflow) Open(set int, columns []db.Column) (db.RowFile, error) {
+func (o *Overflow) Open(set int, columns []contract.Column) (db.RowFile, error) {
 	return o.open(set, columns)
 }
 
 // create begins the object of a set's rows, within the bounds of the execution. A set that is begun once more, as all
 // of its call is, takes the place of what was written before.
-func (o *Overflow) create(ctx context.Context, set int, columns []db.Column) (db.RowFile, error) {
+func (o *Overflow) create(ctx context.Context, set int, columns []contract.Column) (db.RowFile, error) {
 	if n := len(o.written); n > 0 && o.written[n-1].set >= set {
 		o.discard(ctx)
 	}
@@ -158,7 +158,7 @@ func (o *Overflow) create(ctx context.Context, set int, columns []db.Column) (db
 	}
 	rows := &objectRows{
 		set: set, object: object, cancel: cancel,
-		place: db.RowsObject{Bucket: o.Objects.Bucket(), Name: name, Format: o.Format, Compression: o.Compression},
+		place: contract.RowsObject{Bucket: o.Objects.Bucket(), Name: name, Format: o.Format, Compression: o.Compression},
 		finish: func() (int64, string, error) {
 			size, digest, err := object.Close(bounded)
 			return size, digest, o.failure(ctx, bounded, err)
@@ -211,7 +211,7 @@ type objectRows struct {
 
 	set    int
 	object Object
-	place  db.RowsObject
+	place  contract.RowsObject
 	finish func() (size int64, digest string, err error) // completes the object
 	cancel context.CancelFunc                            // ends the bounds of its writing
 }
@@ -223,7 +223,7 @@ func (r *objectRows) Row(text []byte) error {
 }
 
 // Close completes the object; see db.RowFile.
-func (r *objectRows) Close() (*db.RowsObject, error) {
+func (r *objectRows) Close() (*contract.RowsObject, error) {
 	err := r.Writer.Close()
 	if err != nil {
 		return nil, err

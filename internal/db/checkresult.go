@@ -12,15 +12,6 @@ type CheckResult struct {
 	Query   time.Duration // of one trivial query over it; 0: it was not answered
 	Version string        // of the server, in its own words
 
-	Role     Role
+	Role     contract.Role
 	ReadOnly string // why the database accepts no writes here; empty: it takes them
 }
-
-// Role is what a server is among its replicas.
-type Role = contract.Role
-
-// The roles. An engine that cannot tell leaves it empty.
-const (
-	RolePrimary = contract.RolePrimary // or alone
-	RoleStandby = contract.RoleStandby
-)

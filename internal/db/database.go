@@ -4,15 +4,10 @@ import (
 	"context"
 	"time"
 
+	"dbrunner/contract"
 	"dbrunner/internal/db/dialect"
 	"dbrunner/internal/report"
 )
-
-// Compiled is a statement as calls take it.
-type Compiled = dialect.Compiled
-
-// Dialect is how an engine's SQL text and parameters are read.
-type Dialect = dialect.Dialect
 
 // Database is one configured target database with its pool of connections. Every method may be called
 // from many goroutines at once; a call waits for a connection as long as its context lives.
@@ -29,11 +24,11 @@ type Executor interface {
 	Engine() string
 
 	// Dialect says how SQL text and parameters of this engine are read.
-	Dialect() *Dialect
+	Dialect() *dialect.Dialect
 
 	// Read runs one statement that must change nothing, in a transaction that the engine ends by ROLLBACK
 	// (READ ONLY where the engine has it).
-	Read(ctx context.Context, call Call, stmt *Compiled, opts RowOptions) (ResultSet, error)
+	Read(ctx context.Context, call Call, stmt *dialect.Compiled, opts RowOptions) (ResultSet, error)
 
 	// Transact runs the statements in one transaction and commits it. When all of them have succeeded and
 	// every guard holds, seal (if any) is called once; the row that it returns (if any) is inserted into the
@@ -50,7 +45,7 @@ type Executor interface {
 	// ClassAlreadyRecorded that the ledger has a row of it; nothing was executed then, or with ClassAlreadyRecorded after once.End, another
 	// end was on record first. An error of another class before once.End means that the statement was not begun,
 	// unless it is ClassUnknown.
-	Execute(ctx context.Context, call Call, stmt *Compiled, opts RowOptions, once *Once) (ResultSet, error)
+	Execute(ctx context.Context, call Call, stmt *dialect.Compiled, opts RowOptions, once *Once) (ResultSet, error)
 }
 
 // Ledger keeps the rows that say which jobs have ended.
@@ -88,7 +83,7 @@ type Prober interface {
 	Check(ctx context.Context) (CheckResult, error)
 
 	// Stats describes the pool at this moment.
-	Stats() PoolStats
+	Stats() report.Pool
 
 	// Close closes the pool and waits for everything that the engine started.
 	Close() error
@@ -110,7 +105,7 @@ type Call struct {
 
 // Transaction is the work of one transaction.
 type Transaction struct {
-	Statements []*Compiled
+	Statements []*dialect.Compiled
 	Expect     []*Range // one for each statement, nil = no guard
 	Isolation  Isolation
 }
@@ -152,14 +147,14 @@ type Once struct {
 
 // ResultSet is the answer of one statement, its rows already encoded.
 type ResultSet struct {
-	Columns      []Column // nil: the statement returns no rows
-	Rows         []byte   // a JSON array with an element a row; nil if Columns is nil
-	RowCount     int64    // rows in Rows, or in Object
-	RowsAffected int64    // as the server counts; for a statement that returns rows, their number
-	Command      string   // the server's command tag, e.g. "INSERT 0 1", where it has one
+	Columns      []contract.Column // nil: the statement returns no rows
+	Rows         []byte            // a JSON array with an element a row; nil if Columns is nil
+	RowCount     int64             // rows in Rows, or in Object
+	RowsAffected int64             // as the server counts; for a statement that returns rows, their number
+	Command      string            // the server's command tag, e.g. "INSERT 0 1", where it has one
 
 	// Object is where the rows are if Rows is nil although Columns is not.
-	Object *RowsObject
+	Object *contract.RowsObject
 
 	// More are the other answers of a statement that gave several, in their order: the result sets of a procedure,
 	// the counts of its statements and of triggers.
@@ -180,6 +175,3 @@ func (s *ResultSet) Free() {
 		s.More[i].Free()
 	}
 }
-
-// PoolStats describes a pool at one moment.
-type PoolStats = report.Pool

@@ -37,47 +37,13 @@ const (
 	ClassTookEffect
 )
 
-// Code is a stable public word for what went wrong; results carry it as error.code.
-type Code = contract.Code
-
 // CodeCanceled is of work that was given up because its context ended. No result has it.
-const CodeCanceled Code = "canceled"
-
-// The codes of databases.
-const (
-	CodeSyntax             = contract.CodeSyntax
-	CodeUndefined          = contract.CodeUndefined
-	CodePermission         = contract.CodePermission
-	CodeReadOnly           = contract.CodeReadOnly
-	CodeUnique             = contract.CodeUnique
-	CodeForeignKey         = contract.CodeForeignKey
-	CodeNotNull            = contract.CodeNotNull
-	CodeCheck              = contract.CodeCheck
-	CodeConstraint         = contract.CodeConstraint
-	CodeData               = contract.CodeData
-	CodeParameter          = contract.CodeParameter
-	CodeMultipleStatements = contract.CodeMultipleStatements
-	CodeTransactionControl = contract.CodeTransactionControl
-	CodeForbiddenStatement = contract.CodeForbiddenStatement
-	CodeTransactionAborted = contract.CodeTransactionAborted
-	CodeDuplicateColumn    = contract.CodeDuplicateColumn
-	CodeExpectRows         = contract.CodeExpectRows
-	CodeResultTooLarge     = contract.CodeResultTooLarge
-	CodeTimeout            = contract.CodeTimeout
-	CodeLockTimeout        = contract.CodeLockTimeout
-	CodeSerialization      = contract.CodeSerialization
-	CodeDeadlock           = contract.CodeDeadlock
-	CodeConnectionLost     = contract.CodeConnectionLost
-	CodeUnavailable        = contract.CodeUnavailable
-	CodeResources          = contract.CodeResources
-	CodeNotSupported       = contract.CodeNotSupported
-	CodeDatabase           = contract.CodeDatabase
-)
+const CodeCanceled contract.Code = "canceled"
 
 // Error is what an engine returns for everything that a server, a driver or a limit of ours refused.
 type Error struct {
 	Class      Class
-	Code       Code
+	Code       contract.Code
 	Message    string // safe to show to whoever published the job: no parameter value, no connection string
 	EngineCode string // SQLSTATE or the engine's number; empty if the server did not answer
 	Statement  int    // index of the statement at fault, -1 if none
@@ -105,7 +71,7 @@ func ClassOf(err error) Class {
 
 // Errorf returns an Error that is about no statement in particular. Whatever is formatted into it must be safe
 // to show to whoever published the job.
-func Errorf(class Class, code Code, format string, args ...any) *Error {
+func Errorf(class Class, code contract.Code, format string, args ...any) *Error {
 	return &Error{Class: class, Code: code, Message: fmt.Sprintf(format, args...), Statement: -1}
 }
 
@@ -125,7 +91,7 @@ func (e *Error) NotRolledBack() *Error {
 
 // OutcomeUnknown is the end of a statement outside of a transaction that the server did not tell.
 func OutcomeUnknown(cause error) *Error {
-	return Errorf(ClassUnknown, CodeConnectionLost,
+	return Errorf(ClassUnknown, contract.CodeConnectionLost,
 		"no answer to a statement outside of a transaction: whether it took effect is not known").Because(cause)
 }
 
@@ -147,7 +113,7 @@ func (e *Error) Answered() bool {
 	case ClassLost, ClassUnknown:
 		return false
 	default:
-		return e.EngineCode != "" || e.Code != CodeDatabase
+		return e.EngineCode != "" || e.Code != contract.CodeDatabase
 	}
 }
 

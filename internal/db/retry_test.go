@@ -9,12 +9,15 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"dbrunner/contract"
 	"dbrunner/internal/db"
 )
 
 var errStop = errors.New("stop")
 
-func transient() error { return db.Errorf(db.ClassTransient, db.CodeDeadlock, "deadlock detected") }
+func transient() error {
+	return db.Errorf(db.ClassTransient, contract.CodeDeadlock, "deadlock detected")
+}
 
 func isTransient(err error) bool { return db.ClassOf(err) == db.ClassTransient }
 
@@ -49,7 +52,7 @@ func requireBetween(t *testing.T, d, low, high time.Duration) {
 
 func TestRetryStops(t *testing.T) {
 	t.Parallel()
-	permanent := db.Errorf(db.ClassPermanent, db.CodeSyntax, "no")
+	permanent := db.Errorf(db.ClassPermanent, contract.CodeSyntax, "no")
 	for _, tc := range []struct {
 		name  string
 		opts  db.RetryOptions

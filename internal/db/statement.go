@@ -37,7 +37,7 @@ type Overflow interface {
 	// Open begins the rows of a set, counted from 0 in the call: of a statement, or of each set of rows that it gives.
 	// A set that was opened before, or an earlier one, means that the call has begun anew: what was opened until then
 	// is void.
-	Open(set int, columns []Column) (RowFile, error)
+	Open(set int, columns []contract.Column) (RowFile, error)
 }
 
 // RowFile takes the rows of one statement.
@@ -47,11 +47,8 @@ type RowFile interface {
 	// Row adds a row, one JSON array or object. The text is only good during the call.
 	Row(text []byte) error
 	// Close says that all rows were given, and returns when the whole is durable.
-	Close() (*RowsObject, error)
+	Close() (*contract.RowsObject, error)
 }
-
-// RowsObject is where the rows of a statement are that had no room in the answer.
-type RowsObject = contract.RowsObject
 
 // RowFormat is how a row is written.
 type RowFormat uint8
@@ -61,6 +58,3 @@ const (
 	Objects RowFormat = iota + 1 // {"name": value, …}
 	Arrays                       // [value, …]
 )
-
-// Column is one column of a result: its name and the database's own name of its type.
-type Column = contract.Column

@@ -9,6 +9,7 @@ import (
 
 	"dbrunner/contract"
 	"dbrunner/internal/db"
+	"dbrunner/internal/report"
 )
 
 // The checks of a database.
@@ -31,7 +32,7 @@ type MigrationStatus interface {
 // Checkable is the part of db.Database that a check needs.
 type Checkable interface {
 	Check(ctx context.Context) (db.CheckResult, error)
-	Stats() db.PoolStats
+	Stats() report.Pool
 }
 
 // Options is what a database's checks are measured by.

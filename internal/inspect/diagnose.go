@@ -10,7 +10,9 @@ import (
 
 	"dbrunner/internal/config"
 	"dbrunner/internal/db"
+	"dbrunner/internal/db/dialect"
 	"dbrunner/internal/manager"
+	"dbrunner/internal/report"
 )
 
 // diagnoseLimit bounds each part of a diagnosis but for the load and the look at the stored data.
@@ -117,7 +119,7 @@ func (p *loadSample) call(ctx context.Context, d *target, until time.Time) {
 		begun := time.Now()
 		limit := max(d.Config.Pool.ConnectTimeout, time.Second)
 		bounded, cancel := context.WithTimeout(ctx, 2*limit)
-		set, err := d.DB.Read(bounded, db.Call{Label: "diagnose", Timeout: limit}, &db.Compiled{SQL: "SELECT 1 AS n"}, db.RowOptions{})
+		set, err := d.DB.Read(bounded, db.Call{Label: "diagnose", Timeout: limit}, &dialect.Compiled{SQL: "SELECT 1 AS n"}, db.RowOptions{})
 		cancel()
 		if failed = err; err == nil {
 			set.Free()
@@ -133,7 +135,7 @@ func (p *loadSample) call(ctx context.Context, d *target, until time.Time) {
 	}
 }
 
-func (d *target) judged(p *loadSample, length time.Duration, before db.PoolStats) Finding {
+func (d *target) judged(p *loadSample, length time.Duration, before report.Pool) Finding {
 	slices.Sort(p.took)
 	after := d.DB.Stats()
 	at := func(percent int) time.Duration {

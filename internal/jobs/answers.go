@@ -29,7 +29,7 @@ func resultError(e *db.Error) *contract.Error {
 // ownDoingError is of executions that ended as if the database were down while it answered others.
 func ownDoingError(e *db.Error) *db.Error {
 	own := *e
-	own.Class, own.Code = db.ClassPermanent, db.CodeDatabase
+	own.Class, own.Code = db.ClassPermanent, contract.CodeDatabase
 	own.Message += "; the database responds to other calls, so the job's own statements are the cause"
 	return &own
 }
@@ -100,7 +100,7 @@ func internalError() *contract.Error {
 
 func lostRowsError(have, limit int) *contract.Error {
 	return &contract.Error{
-		Code: db.CodeResultTooLarge,
+		Code: contract.CodeResultTooLarge,
 		Message: fmt.Sprintf("the job finished with this status; its answer has %d bytes and the server accepts %d since its "+
 			"max_payload was lowered; the ledger has the whole answer", have, limit),
 	}

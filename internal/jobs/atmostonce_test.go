@@ -57,7 +57,7 @@ func (f *statements) Execute(
 		if next == cutAtStart {
 			return db.ResultSet{}, cut
 		}
-		return db.ResultSet{}, db.Errorf(db.ClassLocked, db.CodeLockTimeout, "held")
+		return db.ResultSet{}, db.Errorf(db.ClassLocked, contract.CodeLockTimeout, "held")
 	case cutInside, cutAtEnd:
 		return f.half(ctx, call, stmt, opts, once, next == cutAtEnd)
 	default:
@@ -80,7 +80,7 @@ func (f *statements) half(
 	ctx context.Context, call db.Call, stmt *dialect.Compiled, opts db.RowOptions, once *db.Once, told bool,
 ) (db.ResultSet, error) {
 	if _, inserted, err := f.Record(ctx, once.Start); err != nil || !inserted {
-		return db.ResultSet{}, db.Errorf(db.ClassAlreadyRecorded, db.CodeUnique, "taken")
+		return db.ResultSet{}, db.Errorf(db.ClassAlreadyRecorded, contract.CodeUnique, "taken")
 	}
 	set, err := f.Database.Execute(ctx, call, stmt, opts, nil)
 	if told {
@@ -204,7 +204,7 @@ func TestStatementWhoseEndIsWrittenLater(t *testing.T) {
 			t.Parallel()
 			s, f := setupStatements(t)
 			f.outages = []outage{how}
-			f.concludes = []func() error{classed(db.ClassUnavailable, db.CodeUnavailable)}
+			f.concludes = []func() error{classed(db.ClassUnavailable, contract.CodeUnavailable)}
 			d := delivery("statement", statementJob("a1", effect("a")), 1, 1)
 			require.Equal(t, jobs.AwaitDatabase, s.run(d).Action)
 			s.settle(d, s.run(d))
@@ -224,7 +224,7 @@ func TestStatementWhoseEndComesTooLate(t *testing.T) {
 	s, f := setupStatements(t)
 	body := statementJob("a1", effect("a"))
 	f.outages = []outage{cutAtEnd}
-	f.concludes = []func() error{classed(db.ClassUnavailable, db.CodeUnavailable)}
+	f.concludes = []func() error{classed(db.ClassUnavailable, contract.CodeUnavailable)}
 	slow := delivery("statement", body, 1, 1)
 	require.Equal(t, jobs.AwaitDatabase, s.run(slow).Action)
 	quick := delivery("statement", body, 1, 2)
@@ -266,7 +266,7 @@ func TestStatementRepetitions(t *testing.T) {
 	t.Parallel()
 	for _, class := range []db.Class{db.ClassTransient, db.ClassLost} {
 		s, f := setupStatements(t)
-		f.fail = classed(class, db.CodeConnectionLost)()
+		f.fail = classed(class, contract.CodeConnectionLost)()
 		d := delivery("statement", statementJob("a1", effect("a")), 1, 1)
 		s.settle(d, s.run(d))
 		got := read(t, s.results["a1"])
@@ -487,7 +487,7 @@ func TestStatementAtMostOnceWhateverHappens(t *testing.T) {
 			f.outages = []outage{outage(rapid.IntRange(0, int(outages)-1).Draw(t, "outage"))}
 			f.concludes = nil
 			if rapid.IntRange(0, 3).Draw(t, "conclude") == 0 {
-				f.concludes = []func() error{classed(db.ClassUnavailable, db.CodeUnavailable)}
+				f.concludes = []func() error{classed(db.ClassUnavailable, contract.CodeUnavailable)}
 			}
 			out := s.run(d)
 			executed = executed || s.count(name) > 0

@@ -66,7 +66,7 @@ func (r *reader) batch(owner, at int, s *statement) {
 	}
 }
 
-func hasTextFault(faults []dialect.Fault) bool {
+func hasTextFault(faults []contract.Fault) bool {
 	for _, f := range faults {
 		if ofText(f) {
 			return true
@@ -76,7 +76,7 @@ func hasTextFault(faults []dialect.Fault) bool {
 }
 
 // batchFault notes a fault of one element; a path into params is one into that element.
-func (r *reader) batchFault(owner, n int, f dialect.Fault) {
+func (r *reader) batchFault(owner, n int, f contract.Fault) {
 	path := f.Path
 	if rest, ok := strings.CutPrefix(path, "params"); ok {
 		path = "batch[" + strconv.Itoa(n) + "]" + rest

@@ -114,7 +114,7 @@ func BenchmarkHash(b *testing.B) {
 
 func BenchmarkResult(b *testing.B) {
 	set := db.ResultSet{
-		Columns: []db.Column{{Name: "id", Type: "int8"}, {Name: "name", Type: "text"}},
+		Columns: []contract.Column{{Name: "id", Type: "int8"}, {Name: "name", Type: "text"}},
 		Rows:    []byte(`[{"id":"42","name":"Ann"}]`), RowCount: 1,
 	}
 	x := &execution{opts: &ExecutorOptions{Database: &answering{}}}
@@ -149,7 +149,7 @@ func BenchmarkResult(b *testing.B) {
 // BenchmarkExecute is a delivery from its body to its outcome, on a database that answers at once.
 func BenchmarkExecute(b *testing.B) {
 	database := &answering{sets: []db.ResultSet{{
-		Columns: []db.Column{{Name: "id", Type: "int8"}}, Rows: []byte(`[{"id":"42"}]`), RowCount: 1,
+		Columns: []contract.Column{{Name: "id", Type: "int8"}}, Rows: []byte(`[{"id":"42"}]`), RowCount: 1,
 	}}}
 	e, err := NewExecutor(ExecutorOptions{
 		Runner: "r1", Database: database, Policy: &Policy{Ledger: true, MaxDeliveries: 20}, MaxResult: 1 << 20,

@@ -128,7 +128,7 @@ func TestCancelNeverTearsAnEffectFromItsResult(t *testing.T) {
 		s, a := setupCancel(t)
 		s.faults.after = []func() error{func() error {
 			a.cancel("a1")
-			return classed(db.ClassUnknown, db.CodeConnectionLost)()
+			return classed(db.ClassUnknown, contract.CodeConnectionLost)()
 		}}
 		d := delivery("transaction", transaction("a1", effect("a")), 1, 1)
 		s.settle(d, s.run(d))
@@ -140,7 +140,7 @@ func TestCancelNeverTearsAnEffectFromItsResult(t *testing.T) {
 		s, a := setupCancel(t)
 		s.faults.before = []func() error{func() error {
 			a.cancel("a1")
-			return classed(db.ClassUnknown, db.CodeConnectionLost)()
+			return classed(db.ClassUnknown, contract.CodeConnectionLost)()
 		}}
 		d := delivery("transaction", transaction("a1", effect("a")), 1, 1)
 		s.settle(d, s.run(d))
@@ -151,7 +151,7 @@ func TestCancelNeverTearsAnEffectFromItsResult(t *testing.T) {
 		t.Parallel()
 		s, a := setupCancel(t)
 		a.cancel("a1")
-		s.faults.onRecord = []func() error{classed(db.ClassUnavailable, db.CodeUnavailable)}
+		s.faults.onRecord = []func() error{classed(db.ClassUnavailable, contract.CodeUnavailable)}
 		d := delivery("transaction", transaction("a1", effect("a")), 1, 1)
 		require.Equal(t, jobs.AwaitDatabase, s.run(d).Action, "nothing is decided on a guess")
 		s.settle(d, s.run(d))
@@ -164,7 +164,7 @@ func TestCancelWhileItWaitsForItsRetry(t *testing.T) {
 	s, a := setupCancel(t)
 	s.faults.before = []func() error{func() error {
 		a.cancel("a1")
-		return classed(db.ClassTransient, db.CodeDeadlock)()
+		return classed(db.ClassTransient, contract.CodeDeadlock)()
 	}}
 	d := delivery("transaction", transaction("a1", effect("a")), 1, 1)
 	s.settle(d, s.run(d))
@@ -206,7 +206,7 @@ func TestCancelOfAtLeastOnce(t *testing.T) {
 		s, a := setupCancel(t)
 		s.faults.after = []func() error{func() error {
 			a.cancel("a1")
-			return classed(db.ClassUnknown, db.CodeConnectionLost)()
+			return classed(db.ClassUnknown, contract.CodeConnectionLost)()
 		}}
 		d := delivery("transaction", atLeastOnce("a1", "a"), 1, 1)
 		s.settle(d, s.run(d))

@@ -13,6 +13,7 @@ import (
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/dialect"
 	"dbrunner/internal/health"
+	"dbrunner/internal/report"
 )
 
 // patient is a database whose state the test makes up.
@@ -20,7 +21,7 @@ type patient struct {
 	vitals db.CheckResult
 	err    error
 	hangs  bool // it answers nothing until the check is given up
-	stats  db.PoolStats
+	stats  report.Pool
 	checks int
 }
 
@@ -33,7 +34,7 @@ func (p *patient) Check(ctx context.Context) (db.CheckResult, error) {
 	return p.vitals, p.err
 }
 
-func (p *patient) Stats() db.PoolStats { return p.stats }
+func (p *patient) Stats() report.Pool { return p.stats }
 
 // schema is a state of migrations that the test makes up.
 type schema struct {
@@ -56,8 +57,8 @@ func (s *schema) MigrationStatus(ctx context.Context) (*contract.Migrations, err
 
 func well() *patient {
 	return &patient{
-		vitals: db.CheckResult{Connect: 3 * time.Millisecond, Query: 500 * time.Microsecond, Version: "15.4", Role: db.RolePrimary},
-		stats: db.PoolStats{
+		vitals: db.CheckResult{Connect: 3 * time.Millisecond, Query: 500 * time.Microsecond, Version: "15.4", Role: contract.RolePrimary},
+		stats: report.Pool{
 			Max: 4, Total: 3, Idle: 1, InUse: 2, Acquires: 120, CanceledAcquires: 1, AcquireWait: 1500 * time.Millisecond,
 		},
 	}
@@ -78,7 +79,7 @@ func (empty) HasResult(context.Context, string) (bool, error)      { return fals
 func goldenChecker() *health.Checker {
 	p := well()
 	p.vitals.ReadOnly = "the server is a standby and accepts no writes"
-	p.vitals.Role = db.RoleStandby
+	p.vitals.Role = contract.RoleStandby
 	p.stats.InUse, p.stats.Waiting, p.stats.LongestWait = 4, 7, 45*time.Second
 	return health.NewChecker(health.Options{
 		Database: p, Slow: time.Second, PoolSaturation: 100, PoolWait: 30 * time.Second, Writes: true,
@@ -89,7 +90,7 @@ func goldenChecker() *health.Checker {
 
 func TestVerdicts(t *testing.T) {
 	t.Parallel()
-	unavailable := db.Errorf(db.ClassUnavailable, db.CodeUnavailable, "the connection was refused")
+	unavailable := db.Errorf(db.ClassUnavailable, contract.CodeUnavailable, "the connection was refused")
 	since := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	for name, tt := range map[string]struct {
 		patient func(*patient)

@@ -92,7 +92,7 @@ func (r *run) withoutAnswer(status contract.Status, e *contract.Error, have int)
 	if r.effect == contract.ReadOnly {
 		status = contract.Failed
 	}
-	return status, &contract.Error{Code: db.CodeResultTooLarge, Message: tooLargeMessage(have, r.e.opts.MaxResult)}
+	return status, &contract.Error{Code: contract.CodeResultTooLarge, Message: tooLargeMessage(have, r.e.opts.MaxResult)}
 }
 
 // leastMessage is how much of a message is always kept, bytes.

@@ -102,11 +102,11 @@ func drawSet(t *rapid.T) db.ResultSet {
 	name := rapid.SampledFrom([]string{"n", strings.Repeat("x", 120), strings.Repeat("\x01", 120), strings.Repeat("\"", 60)})
 	set := db.ResultSet{RowsAffected: rapid.Int64Min(0).Draw(t, "affected"), Command: rapid.SampledFrom([]string{"", "INSERT 0 1"}).Draw(t, "command")}
 	for range rapid.SampledFrom([]int{0, 1, 20, 200}).Draw(t, "columns") {
-		set.Columns = append(set.Columns, db.Column{Name: name.Draw(t, "name"), Type: "text"})
+		set.Columns = append(set.Columns, contract.Column{Name: name.Draw(t, "name"), Type: "text"})
 	}
 	if set.Columns != nil {
 		if rapid.Bool().Draw(t, "object") {
-			set.Object = &db.RowsObject{Bucket: "DBRUNNER_ROWS", Name: strings.Repeat("o", 200), Digest: "SHA-256=x", Format: "csv", Compression: "none"}
+			set.Object = &contract.RowsObject{Bucket: "DBRUNNER_ROWS", Name: strings.Repeat("o", 200), Digest: "SHA-256=x", Format: "csv", Compression: "none"}
 		} else {
 			set.Rows = []byte(`["` + strings.Repeat("r", rapid.SampledFrom([]int{0, 1000, maxResult - 2000, maxResult - 300, maxResult, 3 * maxResult}).Draw(t, "rows")) + `"]`)
 		}
@@ -123,7 +123,7 @@ func drawFailure(t *rapid.T) *db.Error {
 		return nil
 	}
 	text := rapid.SampledFrom([]string{"short", strings.Repeat("long ", 1<<10), strings.Repeat("\x02", 200<<10), strings.Repeat("ü", 300<<10)}).Draw(t, "text")
-	return db.Errorf(class, db.CodeDatabase, "%s", text)
+	return db.Errorf(class, contract.CodeDatabase, "%s", text)
 }
 
 // drawLabels draws labels up to their limit, in the characters that take most room.

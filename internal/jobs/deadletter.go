@@ -28,7 +28,7 @@ func (r *run) deadLetter(reason, resultID, code, message string) *DeadLetter {
 
 func tooLargeError(have, limit int) error {
 	return &db.Error{
-		Class: db.ClassPermanent, Code: db.CodeResultTooLarge, Statement: -1,
+		Class: db.ClassPermanent, Code: contract.CodeResultTooLarge, Statement: -1,
 		Message: tooLargeMessage(have, limit),
 	}
 }

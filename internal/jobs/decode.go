@@ -10,7 +10,6 @@ import (
 
 	"dbrunner/contract"
 	"dbrunner/internal/bulk"
-	"dbrunner/internal/db"
 	"dbrunner/internal/db/dialect"
 	"dbrunner/internal/jsontext"
 )
@@ -68,8 +67,8 @@ type Rejection struct {
 	Labels    map[string]string
 	Effect    contract.Effect // empty if it could not be read
 	Hash      []byte          // nil if the body could not be understood enough
-	Code      db.Code
-	Faults    []dialect.Fault // at least one
+	Code      contract.Code
+	Faults    []contract.Fault // at least one
 }
 
 // Scanned is what Scan reads of a message.
@@ -104,7 +103,7 @@ func (d *Decoder) kind(name string) *kind {
 // rejection with every fault of the body. The job keeps nothing of in.
 func (d *Decoder) Decode(in *Delivery) (*Job, *Rejection) {
 	if len(in.Body) > d.opts.MaxBody {
-		return nil, d.unreadable(in, dialect.Fault{
+		return nil, d.unreadable(in, contract.Fault{
 			Code: contract.CodeTooLarge, Message: "the body is larger than " + strconv.Itoa(d.opts.MaxBody) + " bytes",
 		})
 	}
@@ -115,7 +114,7 @@ func (d *Decoder) Decode(in *Delivery) (*Job, *Rejection) {
 		return nil, d.unreadable(in, r.syntaxError(in.Body, fault))
 	}
 	if r.Kind(0) != jsontext.Object {
-		return nil, d.unreadable(in, dialect.Fault{Code: contract.CodeInvalidJSON, Message: "the body must be one JSON object"})
+		return nil, d.unreadable(in, contract.Fault{Code: contract.CodeInvalidJSON, Message: "the body must be one JSON object"})
 	}
 	return d.interpret(r, in)
 }
@@ -131,16 +130,16 @@ func (d *Decoder) release(r *reader) {
 
 // unreadable rejects a body whose JSON is not looked into; what its beginning says about id, effect and reply
 // subject counts.
-func (d *Decoder) unreadable(in *Delivery, fault dialect.Fault) *Rejection {
+func (d *Decoder) unreadable(in *Delivery, fault contract.Fault) *Rejection {
 	s := d.Scan(in)
 	return &Rejection{
 		ID: s.ID, DerivedID: s.DerivedID, Effect: s.Effect, ReplyTo: s.ReplyTo,
-		Code: fault.Code, Faults: []dialect.Fault{fault},
+		Code: fault.Code, Faults: []contract.Fault{fault},
 	}
 }
 
 // syntaxError says where a body stops being acceptable, without repeating any of it.
-func (r *reader) syntaxError(body []byte, err *jsontext.SyntaxError) dialect.Fault {
+func (r *reader) syntaxError(body []byte, err *jsontext.SyntaxError) contract.Fault {
 	before := string(body[:err.Offset])
 	line := 1 + strings.Count(before, "\n")
 	code := contract.CodeInvalidJSON
@@ -152,7 +151,7 @@ func (r *reader) syntaxError(body []byte, err *jsontext.SyntaxError) dialect.Fau
 	default:
 	}
 	column := err.Offset - strings.LastIndexByte(before, '\n')
-	return dialect.Fault{
+	return contract.Fault{
 		Path: jsontext.Clip(r.Path(r.Stopped()), maxFaultPath), Code: code,
 		Message: fmt.Sprintf("%s (line %d, byte %d)", err.Message, line, column),
 	}
@@ -187,7 +186,7 @@ func (d *Decoder) allows(k *kind) bool {
 	return p.AllowsKind(k.name) && (!k.session || !p.Pooled)
 }
 
-func (d *Decoder) forbiddenKind(name string) dialect.Fault {
+func (d *Decoder) forbiddenKind(name string) contract.Fault {
 	var allowed []string
 	for i := range d.kinds {
 		if d.allows(&d.kinds[i]) {
@@ -198,7 +197,7 @@ func (d *Decoder) forbiddenKind(name string) dialect.Fault {
 	if k := d.kind(name); k != nil && k.session && d.opts.Policy.Pooled {
 		why = " (they need a session of their own, and it is reached through a pooler in transaction mode)"
 	}
-	return dialect.Fault{
+	return contract.Fault{
 		Code: contract.CodeKindNotAllowed,
 		Message: "jobs of kind " + jsontext.Clip(name, maxKindName) + " do not run on this database" + why + "; these do: " +
 			strings.Join(allowed, ", "),
@@ -295,7 +294,7 @@ func joinEffects(effects []contract.Effect) string {
 	return strings.Join(words, " or ")
 }
 
-func rejection(job *Job, faults []dialect.Fault) *Rejection {
+func rejection(job *Job, faults []contract.Fault) *Rejection {
 	code := faults[0].Code
 	for _, f := range faults {
 		if f.Code != code {
@@ -311,7 +310,7 @@ func rejection(job *Job, faults []dialect.Fault) *Rejection {
 // final reports whether a message is rejected by its text alone: what is no JSON object, or has a key twice, is no job for
 // any version with any configuration.
 func (r *Rejection) final() bool {
-	return slices.ContainsFunc(r.Faults, func(f dialect.Fault) bool {
+	return slices.ContainsFunc(r.Faults, func(f contract.Fault) bool {
 		return f.Code == contract.CodeInvalidJSON || f.Code == contract.CodeDuplicateKey
 	})
 }

@@ -11,18 +11,16 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"dbrunner/contract"
-	"dbrunner/internal/db"
-	"dbrunner/internal/db/dialect"
 	"dbrunner/internal/jsontext"
 )
 
 // found is a fault without its text.
 type found struct {
 	path string
-	code db.Code
+	code contract.Code
 }
 
-func places(faults []dialect.Fault) []found {
+func places(faults []contract.Fault) []found {
 	out := make([]found, len(faults))
 	for i, f := range faults {
 		out[i] = found{f.Path, f.Code}
@@ -106,8 +104,8 @@ func TestFaults(t *testing.T) {
 		{"batch and params", tx, stmts(`{"sql":"SELECT $1","params":[1],"batch":[[1]]}`), []found{{"statements[0].batch", contract.CodeInvalidValue}}, "one of params, batch and params_from"},
 		{"empty batch", tx, stmts(`{"sql":"SELECT $1","batch":[]}`), []found{{"statements[0].batch", contract.CodeInvalidValue}}, "at least one"},
 		{"batch of numbers", tx, stmts(`{"sql":"SELECT $1","batch":[1]}`), []found{{"statements[0].batch[0]", contract.CodeInvalidValue}}, "an object for :name"},
-		{"gap in a batch", tx, stmts(`{"sql":"SELECT $1, $2","batch":[[1,2],[3]]}`), []found{{"statements[0].batch[1][1]", db.CodeParameter}}, "$2 is missing"},
-		{"name in a batch", tx, stmts(`{"sql":"SELECT :a","batch":[{"a":1},{"b":1}]}`), []found{{"statements[0].batch[1].a", db.CodeParameter}, {"statements[0].batch[1].b", db.CodeParameter}}, "missing"},
+		{"gap in a batch", tx, stmts(`{"sql":"SELECT $1, $2","batch":[[1,2],[3]]}`), []found{{"statements[0].batch[1][1]", contract.CodeParameter}}, "$2 is missing"},
+		{"name in a batch", tx, stmts(`{"sql":"SELECT :a","batch":[{"a":1},{"b":1}]}`), []found{{"statements[0].batch[1].a", contract.CodeParameter}, {"statements[0].batch[1].b", contract.CodeParameter}}, "missing"},
 		{"params_from without a digest", tx, stmts(`{"sql":"SELECT $1","params_from":{"name":"a"}}`), []found{{"statements[0].params_from.digest", contract.CodeMissingKey}}, "SHA-256="},
 		{"params_from outside", tx, stmts(`{"sql":"SELECT $1","params_from":{"name":"../a","digest":"SHA-256=47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU="}}`), []found{{"statements[0].params_from.name", contract.CodeInvalidValue}}, "without .."},
 		{"output of a statement", "statement", `{"sql":"VACUUM","output":"object"}`, []found{{"output", contract.CodeInvalidValue}}, "leave the key out"},
@@ -139,11 +137,11 @@ func TestFaults(t *testing.T) {
 
 		{"sql as number", q, `{"sql":1}`, []found{{"sql", contract.CodeInvalidValue}}, "string"},
 		{"blank sql", q, `{"sql":" \n"}`, []found{{"sql", contract.CodeInvalidValue}}, "empty"},
-		{"two statements", q, `{"sql":"SELECT 1; SELECT 2"}`, []found{{"sql", db.CodeMultipleStatements}}, ""},
-		{"transaction control", q, `{"sql":"COMMIT"}`, []found{{"sql", db.CodeTransactionControl}}, ""},
-		{"write in a query", q, `{"sql":"DELETE FROM a WHERE b = :b"}`, []found{{"params.b", db.CodeParameter}, {"sql", db.CodeReadOnly}}, ""},
-		{"missing parameter", q, `{"sql":"SELECT :a, :b","params":{"a":1}}`, []found{{"params.b", db.CodeParameter}}, ""},
-		{"extra parameter", q, `{"sql":"SELECT :a","params":{"a":1,"b":2}}`, []found{{"params.b", db.CodeParameter}}, ""},
+		{"two statements", q, `{"sql":"SELECT 1; SELECT 2"}`, []found{{"sql", contract.CodeMultipleStatements}}, ""},
+		{"transaction control", q, `{"sql":"COMMIT"}`, []found{{"sql", contract.CodeTransactionControl}}, ""},
+		{"write in a query", q, `{"sql":"DELETE FROM a WHERE b = :b"}`, []found{{"params.b", contract.CodeParameter}, {"sql", contract.CodeReadOnly}}, ""},
+		{"missing parameter", q, `{"sql":"SELECT :a, :b","params":{"a":1}}`, []found{{"params.b", contract.CodeParameter}}, ""},
+		{"extra parameter", q, `{"sql":"SELECT :a","params":{"a":1,"b":2}}`, []found{{"params.b", contract.CodeParameter}}, ""},
 		{"parameter twice", q, `{"sql":"SELECT :a","params":{"a":1,"a":2}}`, []found{{"params.a", contract.CodeDuplicateKey}}, "once"},
 		{"params as text", q, `{"sql":"SELECT 1","params":"a"}`, []found{{"params", contract.CodeInvalidValue}}, "list"},
 		{"params null", q, `{"sql":"SELECT 1","params":null}`, []found{{"params", contract.CodeInvalidValue}}, "leave the key out"},
@@ -173,11 +171,11 @@ func TestFaults(t *testing.T) {
 			"several statements", tx,
 			stmts(`{"sql":"SELECT :a"},{"sql":"DELETE FROM a","parms":[]},{"params":{"b":[]}},{"sql":"BEGIN","expect_rows":{"max":true}}`),
 			[]found{
-				{"statements[0].params.a", db.CodeParameter},
+				{"statements[0].params.a", contract.CodeParameter},
 				{"statements[1].parms", contract.CodeUnknownKey},
 				{"statements[2].sql", contract.CodeMissingKey},
 				{"statements[2].params.b", contract.CodeParameterNotTyped},
-				{"statements[3].sql", db.CodeTransactionControl},
+				{"statements[3].sql", contract.CodeTransactionControl},
 				{"statements[3].expect_rows.max", contract.CodeInvalidValue},
 			},
 			"",

@@ -146,7 +146,7 @@ func (r *run) awaitRow() Outcome {
 	if r.effect == contract.AtMostOnce {
 		return Outcome{Action: Undecided}
 	}
-	e := db.Errorf(db.ClassAlreadyRecorded, db.CodeUnique, "the ledger rejected the job's row as a duplicate, but has no such row")
+	e := db.Errorf(db.ClassAlreadyRecorded, contract.CodeUnique, "the ledger rejected the job's row as a duplicate, but has no such row")
 	r.d.suspicion = e
 	return Outcome{Action: AwaitDatabase, Reason: e, Suspect: true}
 }

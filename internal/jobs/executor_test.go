@@ -253,7 +253,7 @@ func (f *faulty) Record(ctx context.Context, entry *db.Entry) (*db.Entry, bool, 
 	return f.Database.Record(ctx, entry)
 }
 
-func classed(class db.Class, code db.Code) func() error {
+func classed(class db.Class, code contract.Code) func() error {
 	return func() error { return &db.Error{Class: class, Code: code, Message: "made by the test", Statement: -1} }
 }
 
@@ -322,7 +322,7 @@ func TestCommitWithoutAnswer(t *testing.T) {
 	t.Run("committed", func(t *testing.T) {
 		t.Parallel()
 		s := setup(t)
-		s.faults.after = []func() error{classed(db.ClassUnknown, db.CodeConnectionLost)}
+		s.faults.after = []func() error{classed(db.ClassUnknown, contract.CodeConnectionLost)}
 		d := delivery("transaction", transaction("a1", effect("a")), 1, 1)
 		s.settle(d, s.run(d))
 		require.Equal(t, "succeeded", read(t, s.results["a1"]).Status)
@@ -331,7 +331,7 @@ func TestCommitWithoutAnswer(t *testing.T) {
 	t.Run("rolled back", func(t *testing.T) {
 		t.Parallel()
 		s := setup(t)
-		s.faults.before = []func() error{classed(db.ClassUnknown, db.CodeConnectionLost)}
+		s.faults.before = []func() error{classed(db.ClassUnknown, contract.CodeConnectionLost)}
 		d := delivery("transaction", transaction("a1", effect("a")), 1, 1)
 		s.settle(d, s.run(d))
 		require.Equal(t, "succeeded", read(t, s.results["a1"]).Status)
@@ -341,7 +341,7 @@ func TestCommitWithoutAnswer(t *testing.T) {
 		t.Parallel()
 		s := setup(t)
 		for range s.policy.Retry.Attempts {
-			s.faults.before = append(s.faults.before, classed(db.ClassUnknown, db.CodeConnectionLost))
+			s.faults.before = append(s.faults.before, classed(db.ClassUnknown, contract.CodeConnectionLost))
 		}
 		d := delivery("transaction", transaction("a1", effect("a")), 1, 1)
 		s.settle(d, s.run(d))
@@ -353,9 +353,9 @@ func TestCommitWithoutAnswer(t *testing.T) {
 	t.Run("committed, and the database gone", func(t *testing.T) {
 		t.Parallel()
 		s := setup(t)
-		s.faults.after = []func() error{classed(db.ClassUnknown, db.CodeConnectionLost)}
+		s.faults.after = []func() error{classed(db.ClassUnknown, contract.CodeConnectionLost)}
 		d := delivery("transaction", transaction("a1", effect("a")), 1, 1)
-		s.faults.before = []func() error{func() error { return nil }, classed(db.ClassUnavailable, db.CodeUnavailable)}
+		s.faults.before = []func() error{func() error { return nil }, classed(db.ClassUnavailable, contract.CodeUnavailable)}
 		require.Equal(t, jobs.AwaitDatabase, s.run(d).Action)
 		require.True(t, d.MaybeRedelivered)
 		s.settle(d, s.run(d))
@@ -384,7 +384,7 @@ func TestFailureStaysAFailure(t *testing.T) {
 func TestFailureWaitsForItsLedgerRow(t *testing.T) {
 	t.Parallel()
 	s := setup(t)
-	s.faults.onRecord = []func() error{classed(db.ClassUnavailable, db.CodeUnavailable)}
+	s.faults.onRecord = []func() error{classed(db.ClassUnavailable, contract.CodeUnavailable)}
 	d := delivery("transaction", transaction("a1", `INSERT INTO nowhere VALUES (1)`), 1, 1)
 	require.Equal(t, jobs.AwaitDatabase, s.run(d).Action, "never failed on a guess")
 	s.settle(d, s.run(d))
@@ -414,7 +414,7 @@ func TestLockedLedgerRowHoldsNobodyElse(t *testing.T) {
 	t.Parallel()
 	s := setup(t)
 	for range s.policy.Retry.Attempts {
-		s.faults.onRecord = append(s.faults.onRecord, classed(db.ClassTransient, db.CodeLockTimeout))
+		s.faults.onRecord = append(s.faults.onRecord, classed(db.ClassTransient, contract.CodeLockTimeout))
 	}
 	d := delivery("transaction", transaction("a1", `INSERT INTO nowhere VALUES (1)`), 1, 1)
 	require.Equal(t, jobs.Undecided, s.run(d).Action)
@@ -671,7 +671,7 @@ func TestBeginRefuses(t *testing.T) {
 func TestTransientErrorsAreRepeatedAndBounded(t *testing.T) {
 	t.Parallel()
 	s := setup(t)
-	transient := classed(db.ClassTransient, db.CodeSerialization)
+	transient := classed(db.ClassTransient, contract.CodeSerialization)
 	s.faults.before = []func() error{transient, transient}
 	d := delivery("transaction", transaction("a1", effect("a")), 1, 1)
 	s.settle(d, s.run(d))
@@ -735,7 +735,7 @@ func TestReadRedelivered(t *testing.T) {
 	body := job("", `"sql":"SELECT 1 AS n"`)
 	first := delivery("query", body, 1, 1)
 	s.settle(first, s.run(first))
-	s.faults.onRead = classed(db.ClassUnavailable, db.CodeUnavailable)
+	s.faults.onRead = classed(db.ClassUnavailable, contract.CodeUnavailable)
 	again := delivery("query", body, 1, 2)
 	out := s.run(again)
 	require.Nil(t, out.Store, "answered from the stored result, without the database")

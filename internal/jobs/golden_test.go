@@ -28,12 +28,12 @@ var update = flag.Bool("update", false, "write the golden files anew")
 // goldenSets is what the database answers to the golden jobs, statement by statement.
 func goldenSets() map[string][]db.ResultSet {
 	rows := db.ResultSet{
-		Columns: []db.Column{{Name: "id", Type: "int8"}, {Name: "näme \"q\"", Type: "text"}},
+		Columns: []contract.Column{{Name: "id", Type: "int8"}, {Name: "näme \"q\"", Type: "text"}},
 		Rows:    []byte(`[{"id":"1","näme \"q\"":"Ann"},{"id":"2","näme \"q\"":null}]`), RowCount: 2, RowsAffected: 2,
 	}
 	outside := db.ResultSet{
 		Columns: rows.Columns, RowCount: 5_000_000, RowsAffected: 5_000_000,
-		Object: &db.RowsObject{
+		Object: &contract.RowsObject{
 			Bucket: "DBRUNNER_ROWS", Name: "shop.export-7.s42_dgrfgbv552j9.MZXW6YTBOI2DKNRX.csv.zst", Size: 734_003_200, RowCount: 5_000_000,
 			Digest: "SHA-256=47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU=", Format: "csv", Compression: "zstd",
 		},
@@ -82,7 +82,7 @@ func requireSets(t *testing.T, result []byte, sets []db.ResultSet) {
 	t.Helper()
 	read, err := rowfile.Sets(result)
 	require.NoError(t, err)
-	var objects []db.RowsObject
+	var objects []contract.RowsObject
 	for i := range sets {
 		if sets[i].Columns == nil {
 			continue

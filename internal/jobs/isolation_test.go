@@ -13,7 +13,7 @@ import (
 func TestStatementWithSeveralAnswers(t *testing.T) {
 	t.Parallel()
 	set := func(rows string, n int64) db.ResultSet {
-		return db.ResultSet{Columns: []db.Column{{Name: "n", Type: "int"}}, Rows: []byte(rows), RowCount: n, RowsAffected: n}
+		return db.ResultSet{Columns: []contract.Column{{Name: "n", Type: "int"}}, Rows: []byte(rows), RowCount: n, RowsAffected: n}
 	}
 	first := set(`[{"n":1}]`, 1)
 	first.More = []db.ResultSet{{RowsAffected: 5}, set(`[]`, 0)}

@@ -88,7 +88,7 @@ func (m *migrate) hash(dst []byte) []byte {
 // run runs the action. It may be repeated: the database's history tells what an earlier trial, or delivery, has done.
 func (m *migrate) run(ctx context.Context, x *execution) (answer, error) {
 	if x.opts.Migrations == nil {
-		return answer{}, db.Errorf(db.ClassPermanent, db.CodeNotSupported, "migrations of this database are not possible here: "+
+		return answer{}, db.Errorf(db.ClassPermanent, contract.CodeNotSupported, "migrations of this database are not possible here: "+
 			"behind a pooler in transaction mode they need direct_connection_string")
 	}
 	report, err := x.opts.Migrations.Run(ctx, migration.Request{

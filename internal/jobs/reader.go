@@ -6,7 +6,6 @@ import (
 
 	"dbrunner/contract"
 	"dbrunner/internal/bulk"
-	"dbrunner/internal/db"
 	"dbrunner/internal/db/dialect"
 	"dbrunner/internal/jsontext"
 	"dbrunner/internal/spell"
@@ -25,7 +24,7 @@ type reader struct {
 	kinds   []kind
 	dialect *dialect.Dialect
 	inputs  bulk.Inputs
-	faults  []dialect.Fault
+	faults  []contract.Fault
 	more    int          // faults beyond maxFaults
 	top     [maxKeys]int // where the values of the body's own keys are; 0 = absent
 	twice   uint32       // a bit for each of the body's own keys that is there more than once
@@ -42,10 +41,12 @@ func (r *reader) reset() {
 func (r *reader) faulty() int { return len(r.faults) + r.more }
 
 // reject notes a fault of the node at a place.
-func (r *reader) reject(at int, code db.Code, message string) { r.rejectBelow(at, "", code, message) }
+func (r *reader) reject(at int, code contract.Code, message string) {
+	r.rejectBelow(at, "", code, message)
+}
 
 // rejectBelow notes a fault of something that is, or should be, at a path below a node.
-func (r *reader) rejectBelow(at int, below string, code db.Code, message string) {
+func (r *reader) rejectBelow(at int, below string, code contract.Code, message string) {
 	if len(r.faults) == maxFaults {
 		r.more++
 		return
@@ -54,15 +55,15 @@ func (r *reader) rejectBelow(at int, below string, code db.Code, message string)
 	if path != "" && below != "" && below[0] != '[' {
 		path += "."
 	}
-	r.faults = append(r.faults, dialect.Fault{
+	r.faults = append(r.faults, contract.Fault{
 		Path: jsontext.Clip(path+below, maxFaultPath), Code: code, Message: jsontext.Clip(message, maxFaultMessage),
 	})
 }
 
 // takeFaults returns the faults found, the last one saying how many more there are.
-func (r *reader) takeFaults() []dialect.Fault {
+func (r *reader) takeFaults() []contract.Fault {
 	if r.more > 0 {
-		r.faults = append(r.faults, dialect.Fault{
+		r.faults = append(r.faults, contract.Fault{
 			Code: contract.CodeInvalidBody, Message: "and " + strconv.Itoa(r.more) + " more faults that are not listed",
 		})
 	}

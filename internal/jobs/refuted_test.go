@@ -27,7 +27,7 @@ func (p *poisoned) end(call db.Call) error {
 		}
 	}
 	p.runs.Add(1)
-	return db.Errorf(db.ClassUnavailable, db.CodeUnavailable, "the ledger is missing")
+	return db.Errorf(db.ClassUnavailable, contract.CodeUnavailable, "the ledger is missing")
 }
 
 func (p *poisoned) Read(_ context.Context, call db.Call, _ *dialect.Compiled, _ db.RowOptions) (db.ResultSet, error) {

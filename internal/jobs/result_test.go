@@ -12,7 +12,6 @@ import (
 
 	"dbrunner/contract"
 	"dbrunner/internal/db"
-	"dbrunner/internal/db/dialect"
 )
 
 // drawResult draws any result, also with texts that are no UTF-8.
@@ -32,15 +31,15 @@ func drawResult(t *rapid.T) *contract.Result {
 	}
 	if rapid.Bool().Draw(t, "failed") {
 		r.Error = &contract.Error{
-			Code: db.Code(identifier().Draw(t, "code")), Message: string(rapid.SliceOf(rapid.Byte()).Draw(t, "message")),
+			Code: contract.Code(identifier().Draw(t, "code")), Message: string(rapid.SliceOf(rapid.Byte()).Draw(t, "message")),
 			EngineCode: rapid.SampledFrom([]string{"", "40001"}).Draw(t, "engine"), Retryable: rapid.Bool().Draw(t, "again"),
-			Faults: rapid.SliceOfN(rapid.Custom(func(t *rapid.T) dialect.Fault {
-				return dialect.Fault{Path: text().Draw(t, "path"), Code: contract.CodeInvalidValue, Message: rapid.String().Draw(t, "message")}
+			Faults: rapid.SliceOfN(rapid.Custom(func(t *rapid.T) contract.Fault {
+				return contract.Fault{Path: text().Draw(t, "path"), Code: contract.CodeInvalidValue, Message: rapid.String().Draw(t, "message")}
 			}), 0, 3).Draw(t, "faults"),
 		}
 	} else {
 		set := db.ResultSet{
-			Columns: []db.Column{{Name: rapid.String().Draw(t, "column"), Type: "json"}},
+			Columns: []contract.Column{{Name: rapid.String().Draw(t, "column"), Type: "json"}},
 			Rows:    []byte(`[[{"job_id":"no","error":{"code":"no"},"x":"\u0000\ud800` + strings.Repeat("y", 2000) + `"}]]`), RowCount: 1,
 		}
 		r.Set = rowsOf(&set)

@@ -39,7 +39,7 @@ func (r *reader) statement(owner, sql, params int, where txMode) (s statement) {
 	if !ok {
 		return s
 	}
-	var faults []dialect.Fault
+	var faults []contract.Fault
 	compile := dialect.Compile
 	if where == noTransaction {
 		compile = dialect.CompileAutocommit
@@ -55,7 +55,7 @@ func (r *reader) statement(owner, sql, params int, where txMode) (s statement) {
 }
 
 // ofText tells the faults of a statement's text from those of its parameters.
-func ofText(f dialect.Fault) bool { return f.Path == "sql" }
+func ofText(f contract.Fault) bool { return f.Path == "sql" }
 
 func (r *reader) sql(owner, at int) (string, bool) {
 	if at == 0 {

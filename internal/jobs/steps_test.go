@@ -5,6 +5,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"dbrunner/contract"
 	"dbrunner/internal/db"
 	"dbrunner/internal/report"
 )
@@ -32,7 +33,7 @@ func TestSteps(t *testing.T) {
 		"rejected": {body: `{"id":"a1"}`, want: []report.Step{decode, none}},
 		"repeated": {
 			body: transaction("a1", effect("a")), failed: []string{"deadlock"},
-			before: []func() error{classed(db.ClassTransient, db.CodeDeadlock)}, // without a connection
+			before: []func() error{classed(db.ClassTransient, contract.CodeDeadlock)}, // without a connection
 			want:   []report.Step{decode, none, acquire, none, acquire, execute, none},
 		},
 	} {

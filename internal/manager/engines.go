@@ -6,6 +6,7 @@ import (
 	"dbrunner/contract"
 	"dbrunner/internal/config"
 	"dbrunner/internal/db"
+	"dbrunner/internal/db/dialect"
 	"dbrunner/internal/db/migration"
 	"dbrunner/internal/db/postgres"
 	"dbrunner/internal/db/sqlite"
@@ -19,7 +20,7 @@ type engine struct {
 	open func(db.Options) (db.Database, error)
 	ddl  func() string // creates the ledger
 	// dialect is how its SQL text and parameters are read.
-	dialect func() *db.Dialect
+	dialect func() *dialect.Dialect
 	// migrations is the engine for package migration.
 	migrations func(db.Options) (migration.Engine, error)
 }

@@ -88,8 +88,8 @@ func mutants() []mutant {
 			name: "safe_to_retry_trusted", what: "a link that is lost at COMMIT is believed to have committed nothing, so that the repetition needs no fence",
 			edits: []edit{
 				{
-					"internal/db/engine/errors.go", "\treturn db.Errorf(db.ClassUnknown, db.CodeConnectionLost,\n",
-					"\treturn db.Errorf(db.ClassLost, db.CodeConnectionLost,\n",
+					"internal/db/engine/errors.go", "\treturn db.Errorf(db.ClassUnknown, contract.CodeConnectionLost,\n",
+					"\treturn db.Errorf(db.ClassLost, contract.CodeConnectionLost,\n",
 				},
 				{
 					"internal/db/postgres/ledger.go", "t.buf = appendParse(t.buf, \"\", fenceEntry, nil)",

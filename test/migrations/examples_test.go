@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
+	"dbrunner/contract"
 	"dbrunner/internal/config"
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/dbtest"
@@ -109,7 +110,7 @@ func (e *example) run(t *testing.T, folder string) {
 	_, err = m.Run(t.Context(), migration.Request{Action: migration.Down, Target: before})
 	refused, ok := errors.AsType[*db.Error](err)
 	require.True(t, ok, "%v", err)
-	require.Equal(t, migration.CodeRefused, refused.Code, "the last file shows that there may be no way down")
+	require.Equal(t, contract.CodeMigrationRefused, refused.Code, "the last file shows that there may be no way down")
 	require.Equal(t, last, run(t, m, migration.Status, "").After.Label)
 }
 

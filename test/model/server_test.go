@@ -115,7 +115,7 @@ func (*link) Dialect() *dialect.Dialect {
 }
 
 // failure returns what an option does that answers a call with an error, and ends its session.
-func (c *session) failure(to *error, class db.Class, code db.Code) func() {
+func (c *session) failure(to *error, class db.Class, code contract.Code) func() {
 	return func() {
 		c.end()
 		*to = db.Errorf(class, code, "made by the model")
@@ -129,7 +129,7 @@ func (l *link) cut(c *session, to *error, class db.Class, rest *leftover) option
 			c.end()
 		}
 		l.r.w.leave(rest)
-		*to = db.Errorf(class, db.CodeConnectionLost, "made by the model")
+		*to = db.Errorf(class, contract.CodeConnectionLost, "made by the model")
 	}}
 }
 
@@ -144,7 +144,7 @@ func (l *link) connect(ctx context.Context, call *db.Call) error {
 	err := l.r.await(ctx, "connection for "+call.Label, nil, func() []option {
 		return []option{
 			{"given", func() { answer = nil }},
-			{"unreachable", func() { answer = db.Errorf(db.ClassUnavailable, db.CodeUnavailable, "made by the model") }},
+			{"unreachable", func() { answer = db.Errorf(db.ClassUnavailable, contract.CodeUnavailable, "made by the model") }},
 		}
 	})
 	switch {
@@ -224,9 +224,9 @@ func (l *link) statements(ctx context.Context, call *db.Call, c *session) error 
 	err := l.r.await(ctx, "statements of "+call.Label, nil, func() []option {
 		return []option{
 			{"done", func() { answer = nil }},
-			{"refused", c.failure(&answer, db.ClassPermanent, db.CodeCheck)},
-			{"serialization failure", c.failure(&answer, db.ClassTransient, db.CodeSerialization)},
-			{"time is over", c.failure(&answer, db.ClassTimeout, db.CodeTimeout)},
+			{"refused", c.failure(&answer, db.ClassPermanent, contract.CodeCheck)},
+			{"serialization failure", c.failure(&answer, db.ClassTransient, contract.CodeSerialization)},
+			{"time is over", c.failure(&answer, db.ClassTimeout, contract.CodeTimeout)},
 			l.cut(c, &answer, db.ClassLost, nil),
 		}
 	})
@@ -256,8 +256,8 @@ func (l *link) commit(call *db.Call, c *session) error {
 		return []option{
 			{"answered", func() { c.commit(); answer = nil }},
 			l.cut(c, &answer, db.ClassUnknown, rest),
-			{"serialization failure", c.failure(&answer, db.ClassTransient, db.CodeSerialization)},
-			{"constraint", c.failure(&answer, db.ClassPermanent, db.CodeCheck)},
+			{"serialization failure", c.failure(&answer, db.ClassTransient, contract.CodeSerialization)},
+			{"constraint", c.failure(&answer, db.ClassPermanent, contract.CodeCheck)},
 		}
 	})
 	return l.sent(c, err, answer)
@@ -267,9 +267,9 @@ func (l *link) fence(c *session, answer *error, rest *leftover) []option {
 	unanswered := l.cut(c, answer, db.ClassUnknown, rest)
 	switch {
 	case c.waits():
-		return []option{{"lock not available", c.failure(answer, db.ClassTransient, db.CodeLockTimeout)}, unanswered}
+		return []option{{"lock not available", c.failure(answer, db.ClassTransient, contract.CodeLockTimeout)}, unanswered}
 	case !c.free():
-		return []option{{"taken", c.failure(answer, db.ClassAlreadyRecorded, db.CodeUnique)}, unanswered}
+		return []option{{"taken", c.failure(answer, db.ClassAlreadyRecorded, contract.CodeUnique)}, unanswered}
 	}
 	return []option{{"inserted", func() { c.insert(); *answer = nil }}, unanswered}
 }
@@ -282,7 +282,7 @@ func (l *link) Read(ctx context.Context, call db.Call, _ *dialect.Compiled, _ db
 	if err := l.statements(ctx, &call, &session{s: l.r.w.server}); err != nil {
 		return db.ResultSet{}, err
 	}
-	return db.ResultSet{Columns: []db.Column{{Name: "n", Type: "integer"}}, Rows: []byte(`[{"n":1}]`), RowCount: 1}, nil
+	return db.ResultSet{Columns: []contract.Column{{Name: "n", Type: "integer"}}, Rows: []byte(`[{"n":1}]`), RowCount: 1}, nil
 }
 
 // Record inserts a row in a transaction of its own.
@@ -300,10 +300,10 @@ func (l *link) Record(ctx context.Context, entry *db.Entry) (*db.Entry, bool, er
 	}}
 	err := l.r.await(ctx, "record "+entry.JobID, rest, func() []option {
 		unanswered := l.cut(c, &answer, db.ClassUnknown, rest)
-		unreachable := option{"unreachable", c.failure(&answer, db.ClassUnavailable, db.CodeUnavailable)}
+		unreachable := option{"unreachable", c.failure(&answer, db.ClassUnavailable, contract.CodeUnavailable)}
 		switch {
 		case c.waits():
-			return []option{{"lock not available", c.failure(&answer, db.ClassTransient, db.CodeLockTimeout)}, unanswered, unreachable}
+			return []option{{"lock not available", c.failure(&answer, db.ClassTransient, contract.CodeLockTimeout)}, unanswered, unreachable}
 		case !c.free():
 			return []option{{"is there", func() { row, inserted, answer = copied(c.s.rows[entry.JobID]), false, nil }}, unreachable}
 		}
@@ -325,8 +325,8 @@ func (l *link) Lookup(ctx context.Context, jobID string) (*db.Entry, error) {
 	err := l.r.await(ctx, "lookup "+jobID, nil, func() []option {
 		return []option{
 			{"answered", func() { row, answer = copied(s.rows[jobID]), nil }},
-			{"no answer", func() { answer = db.Errorf(db.ClassLost, db.CodeConnectionLost, "made by the model") }},
-			{"unreachable", func() { answer = db.Errorf(db.ClassUnavailable, db.CodeUnavailable, "made by the model") }},
+			{"no answer", func() { answer = db.Errorf(db.ClassLost, contract.CodeConnectionLost, "made by the model") }},
+			{"unreachable", func() { answer = db.Errorf(db.ClassUnavailable, contract.CodeUnavailable, "made by the model") }},
 		}
 	})
 	if err != nil {
@@ -378,19 +378,19 @@ func (l *link) begin(call *db.Call, c *session, once *db.Once) error {
 	err := l.r.await(context.Background(), "begin of "+call.Label, rest, func() []option {
 		switch {
 		case c.s.locks[start.JobID] != nil:
-			return []option{{"held", c.failure(&answer, db.ClassLocked, db.CodeLockTimeout)}}
+			return []option{{"held", c.failure(&answer, db.ClassLocked, contract.CodeLockTimeout)}}
 		case c.waits():
 			return []option{
-				{"lock not available", c.failure(&answer, db.ClassTransient, db.CodeLockTimeout)},
+				{"lock not available", c.failure(&answer, db.ClassTransient, contract.CodeLockTimeout)},
 				l.cut(c, &answer, db.ClassUnknown, rest),
 			}
 		case c.s.rows[start.JobID] != nil:
-			return []option{{"taken", c.failure(&answer, db.ClassAlreadyRecorded, db.CodeUnique)}}
+			return []option{{"taken", c.failure(&answer, db.ClassAlreadyRecorded, contract.CodeUnique)}}
 		}
 		return []option{
 			{"on record", begin},
 			l.cut(c, &answer, db.ClassUnknown, rest),
-			{"refused", c.failure(&answer, db.ClassPermanent, db.CodePermission)},
+			{"refused", c.failure(&answer, db.ClassPermanent, contract.CodePermission)},
 		}
 	})
 	return l.sent(c, err, answer)
@@ -411,8 +411,8 @@ func (l *link) alone(ctx context.Context, call *db.Call, c *session) error {
 			}})
 		}
 		return append(options,
-			option{"refused", func() { answer = db.Errorf(db.ClassPermanent, db.CodeCheck, "made by the model") }},
-			option{"time is over", func() { answer = db.Errorf(db.ClassTimeout, db.CodeTimeout, "made by the model") }},
+			option{"refused", func() { answer = db.Errorf(db.ClassPermanent, contract.CodeCheck, "made by the model") }},
+			option{"time is over", func() { answer = db.Errorf(db.ClassTimeout, contract.CodeTimeout, "made by the model") }},
 			l.cut(c, &answer, db.ClassUnknown, rest))
 	})
 	return l.sent(c, err, answer)
@@ -429,7 +429,7 @@ func (l *link) finish(call *db.Call, c *session, end *db.Entry) error {
 			{"answered", func() {
 				answer = nil
 				if !c.s.conclude(end) {
-					answer = db.Errorf(db.ClassAlreadyRecorded, db.CodeUnique, "made by the model")
+					answer = db.Errorf(db.ClassAlreadyRecorded, contract.CodeUnique, "made by the model")
 				}
 				c.end()
 			}},
@@ -456,9 +456,9 @@ func (l *link) RecordEnd(ctx context.Context, end *db.Entry, own bool) (*db.Entr
 	err := l.r.await(ctx, "conclude "+end.JobID, nil, func() []option {
 		return []option{
 			{"answered", write},
-			{"written without an answer", func() { write(); answer = db.Errorf(db.ClassUnknown, db.CodeConnectionLost, "made by the model") }},
-			{"no answer", func() { answer = db.Errorf(db.ClassUnknown, db.CodeConnectionLost, "made by the model") }},
-			{"unreachable", func() { answer = db.Errorf(db.ClassUnavailable, db.CodeUnavailable, "made by the model") }},
+			{"written without an answer", func() { write(); answer = db.Errorf(db.ClassUnknown, contract.CodeConnectionLost, "made by the model") }},
+			{"no answer", func() { answer = db.Errorf(db.ClassUnknown, contract.CodeConnectionLost, "made by the model") }},
+			{"unreachable", func() { answer = db.Errorf(db.ClassUnavailable, contract.CodeUnavailable, "made by the model") }},
 		}
 	})
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"dbrunner/contract"
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/dialect"
 )
@@ -147,8 +148,8 @@ type ParamCase struct {
 	Name  string
 	SQL   string
 	Value dialect.Value
-	JSON  string  // the exact JSON text of v
-	Code  db.Code // instead: the code of the fault or error
+	JSON  string        // the exact JSON text of v
+	Code  contract.Code // instead: the code of the fault or error
 }
 
 // Leak is session state that must not reach the next job.

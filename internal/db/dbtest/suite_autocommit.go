@@ -12,6 +12,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"dbrunner/contract"
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/dialect"
 )
@@ -98,7 +99,7 @@ func (b *bench) row(job string) *db.Entry {
 func testNothingOutside(t *testing.T, h Harness) {
 	b := setup(t, h)
 	_, err := b.execute(b.item(1, "a"))
-	requireError(t, err, db.ClassPermanent, db.CodeNotSupported)
+	requireError(t, err, db.ClassPermanent, contract.CodeNotSupported)
 	require.Zero(t, b.count("item"))
 }
 
@@ -116,7 +117,7 @@ func testAlone(t *testing.T, h Harness) {
 	require.EqualValues(t, 1, set.RowCount)
 
 	_, err = b.execute(b.item(2, "a"))
-	require.Zero(t, requireError(t, err, db.ClassPermanent, db.CodeUnique).Statement)
+	require.Zero(t, requireError(t, err, db.ClassPermanent, contract.CodeUnique).Statement)
 	_, err = b.execute(&dialect.Compiled{SQL: "SELECT 1 AS n FROM"})
 	require.Equal(t, db.ClassPermanent, db.ClassOf(err), "%v", err)
 	require.Equal(t, 1, b.count("item"))
@@ -180,14 +181,14 @@ func testOutsideCaps(t *testing.T, h Harness) {
 	b := setup(t, h)
 	ten := b.compile(h.SQL.Numbers(10))
 	_, err := b.db.Execute(t.Context(), call(), ten, db.RowOptions{Format: db.Arrays, MaxRows: 3}, nil)
-	requireError(t, err, db.ClassTookEffect, db.CodeResultTooLarge)
+	requireError(t, err, db.ClassTookEffect, contract.CodeResultTooLarge)
 	twice := b.compile("SELECT 1 AS n, 2 AS n")
 	_, err = b.execute(twice)
-	requireError(t, err, db.ClassTookEffect, db.CodeDuplicateColumn)
+	requireError(t, err, db.ClassTookEffect, contract.CodeDuplicateColumn)
 	if h.Has.Returning {
 		insert := b.compile("INSERT INTO item (id, name) VALUES (1, 'a'), (2, 'b') RETURNING id")
 		set, err := b.db.Execute(t.Context(), call(), insert, db.RowOptions{Format: db.Arrays, MaxRows: 1}, nil)
-		requireError(t, err, db.ClassTookEffect, db.CodeResultTooLarge)
+		requireError(t, err, db.ClassTookEffect, contract.CodeResultTooLarge)
 		require.EqualValues(t, 2, set.RowsAffected)
 		require.Nil(t, set.Columns)
 		require.Equal(t, 2, b.count("item"))
@@ -217,7 +218,7 @@ func testOutsideTimeout(t *testing.T, h Harness) {
 	x := b.once("job")
 	begun := time.Now()
 	_, err := x.run(t.Context(), b.db, db.Call{Label: "slow", Timeout: short}, b.compile(h.SQL.Slow))
-	requireError(t, err, db.ClassTimeout, db.CodeTimeout)
+	requireError(t, err, db.ClassTimeout, contract.CodeTimeout)
 	require.Equal(t, 1, x.ended)
 	require.ErrorIs(t, x.told, err)
 	require.Less(t, time.Since(begun), testTimeout/2)
@@ -301,7 +302,7 @@ func testOnceFails(t *testing.T, h Harness) {
 	b.exec(insertItem, named{"id": number(1), "name": text("a")})
 	x := b.once("job")
 	_, err := x.run(t.Context(), b.db, call(), b.item(2, "a"))
-	requireError(t, err, db.ClassPermanent, db.CodeUnique)
+	requireError(t, err, db.ClassPermanent, contract.CodeUnique)
 	require.ErrorIs(t, x.told, err)
 	requireEntry(t, ending("job", "failed"), b.row("job"))
 	_, err = b.once("next").run(t.Context(), b.db, call(), b.item(2, "b"))

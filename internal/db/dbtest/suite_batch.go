@@ -11,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"dbrunner/contract"
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/dialect"
 )
@@ -111,7 +112,7 @@ func testBatchOthers(t *testing.T, h Harness) {
 	tx := one(b.batch("DELETE FROM item WHERE id = :id", &rowsOf{n: 50, row: func(i int) []dialect.Value { return []dialect.Value{number(i)} }}, named{"id": number(1)}), db.IsolationDefault)
 	tx.Expect = []*db.Range{{Min: 51, Max: 51}}
 	_, err = b.db.Transact(t.Context(), call(), tx, objects(), nil)
-	e := requireError(t, err, db.ClassPermanent, db.CodeExpectRows)
+	e := requireError(t, err, db.ClassPermanent, contract.CodeExpectRows)
 	require.Contains(t, e.Message, "50 rows", "the guard is on the sum")
 	require.Equal(t, 100, b.count("item"))
 	selected := b.compile("INSERT INTO item (id, name) SELECT id + 1000, :name FROM item WHERE id = 1", named{"name": text("x")})
@@ -133,13 +134,13 @@ func testBatchRefused(t *testing.T, h Harness) {
 		return plain(i)
 	}
 	_, err := b.transact(sealed("job"), b.batchItems(rows))
-	e := requireError(t, err, db.ClassPermanent, db.CodeUnique)
+	e := requireError(t, err, db.ClassPermanent, contract.CodeUnique)
 	require.Regexp(t, `row 3777 of the batch|one of the rows \d+ to \d+ of the batch`, e.Message)
 	require.NotContains(t, e.Message, canary)
 	require.Equal(t, 0, e.Statement)
 	require.Zero(t, b.count("item"), "all or nothing")
 
-	given := db.Errorf(db.ClassPermanent, db.CodeParameter, "line 9 is none")
+	given := db.Errorf(db.ClassPermanent, contract.CodeParameter, "line 9 is none")
 	rows = items(2500)
 	rows.fail = given
 	_, err = b.transact(sealed("job"), b.batchItems(rows))
@@ -151,7 +152,7 @@ func testBatchRefused(t *testing.T, h Harness) {
 	require.Zero(t, b.count("item"))
 
 	_, err = b.transact(sealed("job"), b.batch("SELECT :n AS n", &rowsOf{n: 3, row: func(i int) []dialect.Value { return []dialect.Value{number(i)} }}, named{"n": number(1)}))
-	requireError(t, err, db.ClassPermanent, db.CodeNotSupported)
+	requireError(t, err, db.ClassPermanent, contract.CodeNotSupported)
 	_, err = b.transact(sealed("job"), b.batchItems(items(10)))
 	require.NoError(t, err, "the key is free, and the session as good as before")
 }
@@ -168,7 +169,7 @@ func testBatchStops(t *testing.T, h Harness) {
 		return plain(i)
 	}
 	_, err := b.db.Transact(t.Context(), db.Call{Label: "batch", Timeout: short}, one(b.batchItems(endless), db.IsolationDefault), objects(), sealed("job"))
-	requireError(t, err, db.ClassTimeout, db.CodeTimeout)
+	requireError(t, err, db.ClassTimeout, contract.CodeTimeout)
 	ctx, cancel := context.WithTimeout(t.Context(), short)
 	defer cancel()
 	_, err = b.db.Transact(ctx, call(), one(b.batchItems(endless), db.IsolationDefault), objects(), sealed("job"))
@@ -199,7 +200,7 @@ func testBatchCut(t *testing.T, h Harness) {
 		}
 		load := b.batch("INSERT INTO loaded (id, name) VALUES (:id, :name)", rows, named{"id": number(1), "name": text("x")})
 		_, err := b.transactOn(cuttable, sealed(job), load)
-		requireError(t, err, db.ClassLost, db.CodeConnectionLost)
+		requireError(t, err, db.ClassLost, contract.CodeConnectionLost)
 		require.Equal(t, 1, rows.opens)
 		require.Equal(t, i*batchRows, b.count("loaded"), "nothing is left")
 		row, err := b.db.Lookup(t.Context(), job)

@@ -15,6 +15,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"dbrunner/contract"
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/dialect"
 )
@@ -198,7 +199,7 @@ func sealed(jobID string) db.BeforeCommit {
 }
 
 // requireError checks class and code, and that nothing secret shows.
-func requireError(t testing.TB, err error, class db.Class, code db.Code) *db.Error {
+func requireError(t testing.TB, err error, class db.Class, code contract.Code) *db.Error {
 	t.Helper()
 	require.Error(t, err)
 	e, ok := errors.AsType[*db.Error](err)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"dbrunner/contract"
 	"dbrunner/internal/db"
 )
 
@@ -28,7 +29,7 @@ func testCheckFinds(t *testing.T, h Harness) {
 	require.Positive(t, v.Query)
 	require.NotEmpty(t, v.Version)
 	require.Empty(t, v.ReadOnly)
-	require.NotEqual(t, db.RoleStandby, v.Role)
+	require.NotEqual(t, contract.RoleStandby, v.Role)
 }
 
 // testCheckFullPool checks while every connection is in use and calls wait.

@@ -7,6 +7,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"dbrunner/contract"
 	"dbrunner/internal/db"
 )
 
@@ -105,7 +106,7 @@ func testRehearse(t *testing.T, h Harness) {
 	_, err := diagnoser(t, with(db.LedgerOff)).DryRun(t.Context())
 	require.NoError(t, err)
 	_, err = diagnoser(t, with(db.LedgerVerify)).DryRun(t.Context())
-	requireError(t, err, db.ClassUnavailable, db.CodeUnavailable)
+	requireError(t, err, db.ClassUnavailable, contract.CodeUnavailable)
 	require.Contains(t, err.Error(), "runner ledger ddl")
 
 	b.db = with(db.LedgerManage)

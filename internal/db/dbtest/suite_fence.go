@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"dbrunner/contract"
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/dialect"
 )
@@ -71,7 +72,7 @@ func testOwnUnique(t *testing.T, h Harness) {
 	_, err := b.transact(sealed("first"), b.item(1, "a"))
 	require.NoError(t, err)
 	_, err = b.transact(sealed("second"), b.item(2, "a"))
-	e := requireError(t, err, db.ClassPermanent, db.CodeUnique)
+	e := requireError(t, err, db.ClassPermanent, contract.CodeUnique)
 	require.Zero(t, e.Statement)
 	row, err := b.db.Lookup(t.Context(), "second")
 	require.NoError(t, err)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"dbrunner/contract"
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/rowfile"
 )
@@ -30,7 +31,7 @@ func testFiles(t *testing.T, h Harness) {
 				err = w.Row(rows[0])
 				if format == rowfile.Parquet && err != nil {
 					require.Regexp(t, lossy, c.JSON)
-					requireError(t, err, db.ClassPermanent, db.CodeData)
+					requireError(t, err, db.ClassPermanent, contract.CodeData)
 					continue
 				}
 				require.NoError(t, err)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"dbrunner/contract"
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/dialect"
 )
@@ -33,7 +34,7 @@ func testReadTimeout(t *testing.T, h Harness) {
 	for range 2 {
 		begun := time.Now()
 		_, err := b.db.Read(t.Context(), db.Call{Label: "slow", Timeout: short}, slow, objects())
-		requireError(t, err, db.ClassTimeout, db.CodeTimeout)
+		requireError(t, err, db.ClassTimeout, contract.CodeTimeout)
 		require.Less(t, time.Since(begun), testTimeout/2)
 		require.Equal(t, 0, b.count("item"), "the next call works")
 	}
@@ -71,7 +72,7 @@ func testTransactTimeout(t *testing.T, h Harness) {
 	}
 	begun := time.Now()
 	_, err := b.db.Transact(t.Context(), db.Call{Label: "slow", Timeout: short}, tx, objects(), sealed("job"))
-	requireError(t, err, db.ClassTimeout, db.CodeTimeout)
+	requireError(t, err, db.ClassTimeout, contract.CodeTimeout)
 	require.Less(t, time.Since(begun), testTimeout/2)
 	require.Equal(t, 0, b.count("item"))
 	_, err = b.transact(sealed("job"), b.item(1, "a"))
@@ -93,7 +94,7 @@ func testSealTimeout(t *testing.T, h Harness) {
 	}
 	_, err := b.db.Transact(t.Context(), db.Call{Label: "slow", Timeout: short},
 		one(b.item(1, "a"), db.IsolationDefault), objects(), seal)
-	requireError(t, err, db.ClassTimeout, db.CodeTimeout)
+	requireError(t, err, db.ClassTimeout, contract.CodeTimeout)
 	require.Error(t, seals, "the seal's context ends with the time limit")
 	require.Equal(t, 0, b.count("item"))
 	row, err := b.db.Lookup(t.Context(), "job")
@@ -174,7 +175,7 @@ func testLocks(t *testing.T, h Harness) {
 			other := b.second(func(o *db.Options) { o.Limits.LockTimeout = short })
 			begun := time.Now()
 			_, err := b.transactOn(other, sealed("second"), b.compile("UPDATE item SET amount = 2 WHERE id = 1"))
-			requireError(t, err, db.ClassTransient, db.CodeLockTimeout)
+			requireError(t, err, db.ClassTransient, contract.CodeLockTimeout)
 			require.GreaterOrEqual(t, time.Since(begun), short/2)
 			release()
 			require.Equal(t, 1, b.number("SELECT amount AS n FROM item WHERE id = 1"))
@@ -197,7 +198,7 @@ func testLocks(t *testing.T, h Harness) {
 			other := b.second()
 			tx := one(b.compile("UPDATE item SET amount = 2 WHERE id = 1"), db.IsolationDefault)
 			_, err := other.Transact(t.Context(), db.Call{Label: "waits", Timeout: short}, tx, objects(), nil)
-			requireError(t, err, db.ClassTimeout, db.CodeTimeout)
+			requireError(t, err, db.ClassTimeout, contract.CodeTimeout)
 			release()
 		},
 		"Cancel": func(t *testing.T, h Harness) {

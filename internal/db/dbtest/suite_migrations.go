@@ -10,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"dbrunner/contract"
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/migration"
 )
@@ -140,12 +141,12 @@ func (w *migrationWorld) does(action migration.Action, target string) *migration
 }
 
 // refuses runs an action that must fail with this code; empty: with any.
-func (w *migrationWorld) refuses(code db.Code, action migration.Action, target string) (*migration.Report, *db.Error) {
+func (w *migrationWorld) refuses(code contract.Code, action migration.Action, target string) (*migration.Report, *db.Error) {
 	w.t.Helper()
 	return w.refusesAs(code, migration.Request{Action: action, Target: target})
 }
 
-func (w *migrationWorld) refusesAs(code db.Code, req migration.Request) (*migration.Report, *db.Error) {
+func (w *migrationWorld) refusesAs(code contract.Code, req migration.Request) (*migration.Report, *db.Error) {
 	w.t.Helper()
 	report, err := w.run(req)
 	require.Error(w.t, err)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"dbrunner/contract"
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/migration"
 )
@@ -66,7 +67,7 @@ func (w *migrationWorld) statusCreatesNothing() {
 		require.True(t, report.After.IsNone())
 		require.Equal(t, []string{"1", "2"}, labels(report.Pending))
 	}
-	_, _ = w.refuses(migration.CodeTarget, migration.Up, "7")
+	_, _ = w.refuses(contract.CodeMigrationTarget, migration.Up, "7")
 	sql := w.engine.SQL()
 	require.Zero(t, w.number(sql.HasVersion))
 	require.Zero(t, w.number(sql.HasHistory))
@@ -101,7 +102,7 @@ func (w *migrationWorld) edited() {
 	require.Empty(t, w.does(migration.Validate, "").Faults, "line ends make no difference")
 	w.add("V1__item.sql", text+"\n-- more")
 	w.add("V3__more.sql", "DELETE FROM item")
-	report, e := w.refuses(migration.CodeRefused, migration.Up, "")
+	report, e := w.refuses(contract.CodeMigrationRefused, migration.Up, "")
 	require.Contains(t, e.Message, "V1__item.sql")
 	require.Equal(t, migration.FaultEdited, report.Faults[0].Code)
 	require.Equal(t, 1, w.number("SELECT COUNT(*) FROM item"), "nothing was run")
@@ -118,11 +119,11 @@ func (w *migrationWorld) missing() {
 	w.does(migration.Up, "")
 	delete(w.files, "V1__item.sql")
 	delete(w.files, "U1__item.sql")
-	report, _ := w.refuses(migration.CodeRefused, migration.Up, "")
+	report, _ := w.refuses(contract.CodeMigrationRefused, migration.Up, "")
 	require.Equal(t, migration.FaultMissing, report.Faults[0].Code)
 	require.Equal(t, []string{"forget 1 done"}, did(w.does(migration.Repair, "2")))
 	require.Empty(t, w.does(migration.Up, "").Faults)
-	_, e := w.refuses(migration.CodeTarget, migration.Down, "1")
+	_, e := w.refuses(contract.CodeMigrationTarget, migration.Down, "1")
 	require.Contains(t, e.Message, "the folder has 2")
 }
 
@@ -131,7 +132,7 @@ func (w *migrationWorld) outOfOrder() {
 	w.add("V5__last.sql", "INSERT INTO item (id, name) VALUES (5, 'five')")
 	w.does(migration.Up, "")
 	w.add("V3__late.sql", "INSERT INTO item (id, name) VALUES (3, 'three')")
-	report, _ := w.refuses(migration.CodeRefused, migration.Up, "")
+	report, _ := w.refuses(contract.CodeMigrationRefused, migration.Up, "")
 	require.Equal(t, migration.FaultOutOfOrder, report.Faults[0].Code)
 	late, err := w.run(migration.Request{Action: migration.Up, OutOfOrder: true})
 	require.NoError(t, err)
@@ -139,19 +140,19 @@ func (w *migrationWorld) outOfOrder() {
 	require.Equal(t, "5", late.After.Label)
 	require.Equal(t, "5", w.stored())
 	require.Empty(t, w.does(migration.Validate, "").Faults)
-	_, _ = w.refuses(migration.CodeRefused, migration.Down, "2") // there is no file that reverts 5
+	_, _ = w.refuses(contract.CodeMigrationRefused, migration.Down, "2") // there is no file that reverts 5
 }
 
 func (w *migrationWorld) baseline() {
 	t := w.t
 	w.exec("CREATE TABLE item (id INTEGER NOT NULL PRIMARY KEY, name VARCHAR(40) NOT NULL)")
-	_, _ = w.refuses(migration.CodeTarget, migration.Baseline, "none")
+	_, _ = w.refuses(contract.CodeMigrationTarget, migration.Baseline, "none")
 	report := w.does(migration.Baseline, "1")
 	require.Equal(t, []string{"adopt 1 done"}, did(report))
 	require.Equal(t, "1", w.stored())
 	require.Empty(t, did(w.does(migration.Baseline, "1")), "done before")
 	require.Equal(t, []string{"up 2 done"}, did(w.does(migration.Up, "")))
-	_, _ = w.refuses(migration.CodeRefused, migration.Baseline, "1")
+	_, _ = w.refuses(contract.CodeMigrationRefused, migration.Baseline, "1")
 	require.Equal(t, []string{"down 2 done", "down 1 done"}, did(w.does(migration.Down, "none")))
 }
 
@@ -165,17 +166,17 @@ func (w *migrationWorld) otherTool() {
 	status := w.does(migration.Status, "")
 	require.Equal(t, "1", status.After.Label)
 	require.Equal(t, []string{"2"}, labels(status.Pending))
-	report, _ := w.refuses(migration.CodeRefused, migration.Up, "")
+	report, _ := w.refuses(contract.CodeMigrationRefused, migration.Up, "")
 	require.Equal(t, migration.FaultUnadopted, report.Faults[0].Code)
-	_, _ = w.refuses(migration.CodeRefused, migration.Baseline, "2")
+	_, _ = w.refuses(contract.CodeMigrationRefused, migration.Baseline, "2")
 	w.does(migration.Baseline, "1")
 	w.does(migration.Up, "")
 
 	require.NoError(t, versions.Set(t.Context(), 1, false))
-	report, _ = w.refuses(migration.CodeRefused, migration.Up, "")
+	report, _ = w.refuses(contract.CodeMigrationRefused, migration.Up, "")
 	require.Equal(t, migration.FaultVersion, report.Faults[0].Code)
 	require.NoError(t, versions.Set(t.Context(), 9, true))
-	_, e := w.refuses(migration.CodeDirty, migration.Up, "")
+	_, e := w.refuses(contract.CodeMigrationDirty, migration.Up, "")
 	require.Contains(t, e.Message, "version 9 is marked dirty by another tool")
 	require.NotEmpty(t, w.does(migration.Status, "").Problem)
 	w.does(migration.Repair, "2")
@@ -217,7 +218,7 @@ func (w *migrationWorld) placeholder() {
 	require.Equal(t, []string{"up 3 done", "up 4 done"}, did(w.does(migration.Up, "")))
 	require.Empty(t, w.does(migration.Validate, "").Faults)
 	w.add("V3__reserved.sql", "-- another text")
-	_, _ = w.refuses(migration.CodeRefused, migration.Up, "")
+	_, _ = w.refuses(contract.CodeMigrationRefused, migration.Up, "")
 }
 
 func (w *migrationWorld) function() {
@@ -258,7 +259,7 @@ func (w *migrationWorld) stepwiseFailure() {
 	require.Equal(t, "3*", w.stored())
 	require.Contains(t, report.Problem, "statement 1 is applied, statement 2")
 	require.Contains(t, report.Problem, "repair with target 3")
-	_, e = w.refuses(migration.CodeDirty, migration.Up, "")
+	_, e = w.refuses(contract.CodeMigrationDirty, migration.Up, "")
 	require.Contains(t, e.Message, "V3__alone.sql was interrupted")
 	w.exec("DELETE FROM item WHERE id = 3")
 	repaired := w.does(migration.Repair, "2")
@@ -269,11 +270,11 @@ func (w *migrationWorld) stepwiseFailure() {
 }
 
 // undefined is the code of a statement about something that is not there.
-func (w *migrationWorld) undefined() db.Code {
+func (w *migrationWorld) undefined() contract.Code {
 	if w.h.Lacks[LacksNumbers] {
 		return ""
 	}
-	return db.CodeUndefined
+	return contract.CodeUndefined
 }
 
 func (w *migrationWorld) race() {
@@ -322,7 +323,7 @@ func (w *migrationWorld) lockHeld() {
 	if len(w.h.Lacks) > 0 { // such a server is slow as well
 		limit = 20 * time.Second
 	}
-	_, e := w.refusesAs(migration.CodeLocked, migration.Request{Action: migration.Up, Timeout: limit})
+	_, e := w.refusesAs(contract.CodeMigrationLocked, migration.Request{Action: migration.Up, Timeout: limit})
 	require.Equal(t, db.ClassTimeout, e.Class)
 	if w.h.Blames {
 		require.Contains(t, e.Message, "session")
@@ -360,7 +361,7 @@ func (w *migrationWorld) timeLimit() {
 	w.h.needs(w.t, LacksCancel)
 	w.does(migration.Up, "")
 	w.add("V3__slow.sql", "INSERT INTO item (id, name) VALUES (3, 'x');\n"+separator(w.engine)+w.h.Slow)
-	_, e := w.refusesAs(db.CodeTimeout, migration.Request{Action: migration.Up, Timeout: time.Second})
+	_, e := w.refusesAs(contract.CodeTimeout, migration.Request{Action: migration.Up, Timeout: time.Second})
 	require.Contains(w.t, e.Message, "V3__slow.sql, statement 2 of 2")
 	w.awaitSlow(0)
 	w.nothingOfThree()
@@ -414,7 +415,7 @@ func (w *migrationWorld) sessionState() {
 		require.NoError(t, err)
 	}
 	w.add("V3__alter.sql", "ALTER TABLE item ADD more INTEGER")
-	_, e := w.refuses(db.CodeLockTimeout, migration.Up, "")
+	_, e := w.refuses(contract.CodeLockTimeout, migration.Up, "")
 	require.Equal(t, db.ClassTransient, e.Class, "it may be tried again")
 	_, err = session.ExecContext(t.Context(), w.engine.SQL().Rollback)
 	require.NoError(t, err)
@@ -424,18 +425,18 @@ func (w *migrationWorld) sessionState() {
 func (w *migrationWorld) targets() {
 	t := w.t
 	for _, action := range []migration.Action{migration.Down, migration.Goto, migration.Baseline, migration.Repair} {
-		_, e := w.refuses(migration.CodeTarget, action, "")
+		_, e := w.refuses(contract.CodeMigrationTarget, action, "")
 		require.Contains(t, e.Message, "needs a target")
 	}
-	_, e := w.refuses(migration.CodeTarget, migration.Up, "3")
+	_, e := w.refuses(contract.CodeMigrationTarget, migration.Up, "3")
 	require.Contains(t, e.Message, "the folder has 1 to 2 (2 files)")
-	_, e = w.refuses(migration.CodeTarget, migration.Up, "latest; DROP")
+	_, e = w.refuses(contract.CodeMigrationTarget, migration.Up, "latest; DROP")
 	require.Contains(t, e.Message, "is not a version")
 	require.Equal(t, "1", w.does(migration.Goto, "V1").After.Label)
 	w.add("V9223372036854775808__large.sql", "SELECT 1")
 	w.add("V4__latin.sql", "SELECT '\xe4'")
 	w.add("V5__empty.sql", "\n")
-	report, e := w.refuses(migration.CodeFolder, migration.Up, "")
+	report, e := w.refuses(contract.CodeMigrationFolder, migration.Up, "")
 	require.Contains(t, e.Message, "migrations/test_db")
 	require.Len(t, report.Faults, 3)
 	empty, err := migration.New(migration.Options{Engine: w.engine, Source: nowhere{}, Where: "migrations/gone", Runner: "r"})
@@ -463,7 +464,7 @@ func (w *migrationWorld) passed() {
 	require.Equal(t, []string{"down 2 done"}, did(again), "and tells what it did")
 	require.Equal(t, "2", again.Before.Label)
 	w.does(migration.Up, "")
-	_, e := w.refusesAs(migration.CodePassed, down)
+	_, e := w.refusesAs(contract.CodeMigrationPassed, down)
 	require.Contains(t, e.Message, "other jobs have migrated")
 	require.Equal(t, "2", w.stored())
 }

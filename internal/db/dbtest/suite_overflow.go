@@ -10,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"dbrunner/contract"
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/dialect"
 )
@@ -45,7 +46,7 @@ type place struct {
 	closed bool
 }
 
-func (p *places) Open(set int, _ []db.Column) (db.RowFile, error) {
+func (p *places) Open(set int, _ []contract.Column) (db.RowFile, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if n := len(p.opened); n > 0 && p.opened[n-1].set >= set { // the call has begun anew
@@ -70,12 +71,12 @@ func (f *place) Row(text []byte) error {
 	return nil
 }
 
-func (f *place) Close() (*db.RowsObject, error) {
+func (f *place) Close() (*contract.RowsObject, error) {
 	f.closed = true
 	if f.of.failEnd != nil {
 		return nil, f.of.failEnd
 	}
-	return &db.RowsObject{Name: "set " + fmt.Sprint(f.set), RowCount: int64(len(f.rows))}, nil
+	return &contract.RowsObject{Name: "set " + fmt.Sprint(f.set), RowCount: int64(len(f.rows))}, nil
 }
 
 // into are options whose rows overflow above so many bytes.
@@ -177,23 +178,23 @@ func testOverflowTransact(t *testing.T, h Harness) {
 // testOverflowFails: the transaction is rolled back, its error is the file's, and the session is as good as before.
 func testOverflowFails(t *testing.T, h Harness) {
 	b := setup(t, h, func(o *db.Options) { o.Pool.Max = h.SmallestPool })
-	refusal := db.Errorf(db.ClassTransient, db.CodeResources, "no room for rows")
+	refusal := db.Errorf(db.ClassTransient, contract.CodeResources, "no room for rows")
 	for _, p := range []*places{{fail: refusal}, {failEnd: refusal}, {fail: refusal}} {
 		tx := &db.Transaction{
 			Statements: []*dialect.Compiled{b.item(1, "a"), b.compile(h.SQL.Numbers(someRows)), b.item(2, "b")}, Expect: make([]*db.Range, 3),
 		}
 		_, err := b.db.Transact(t.Context(), call(), tx, p.into(500), sealed("job"))
-		e := requireError(t, err, db.ClassTransient, db.CodeResources)
+		e := requireError(t, err, db.ClassTransient, contract.CodeResources)
 		require.Contains(t, e.Message, "no room for rows")
 		require.Equal(t, 1, e.Statement)
 		_, err = b.db.Read(t.Context(), call(), b.compile(h.SQL.Numbers(someRows)), p.into(500))
-		requireError(t, err, db.ClassTransient, db.CodeResources)
+		requireError(t, err, db.ClassTransient, contract.CodeResources)
 		require.Zero(t, b.count("item"))
 	}
 	empty := (&places{failEnd: refusal}).into(500)
 	empty.AlwaysOverflow = true
 	_, err := b.db.Read(t.Context(), call(), b.compile("SELECT id FROM item"), empty)
-	requireError(t, err, db.ClassTransient, db.CodeResources)
+	requireError(t, err, db.ClassTransient, contract.CodeResources)
 	_, err = b.transact(sealed("job"), b.item(1, "a"))
 	require.NoError(t, err, "the key is free")
 }
@@ -206,12 +207,12 @@ func testOverflowCaps(t *testing.T, h Harness) {
 	opts := (&places{}).into(500)
 	opts.MaxRows = 1000
 	_, err := b.db.Read(t.Context(), call(), giant, opts)
-	e := requireError(t, err, db.ClassPermanent, db.CodeResultTooLarge)
+	e := requireError(t, err, db.ClassPermanent, contract.CodeResultTooLarge)
 	require.Contains(t, e.Message, "1000 rows")
 	opts = (&places{}).into(500)
 	opts.MaxBytes = 10_000
 	_, err = b.db.Read(t.Context(), call(), giant, opts)
-	e = requireError(t, err, db.ClassPermanent, db.CodeResultTooLarge)
+	e = requireError(t, err, db.ClassPermanent, contract.CodeResultTooLarge)
 	require.Contains(t, e.Message, "10000 bytes")
 	requireStopped(b)
 	require.Less(t, time.Since(begun), testTimeout/2)
@@ -228,7 +229,7 @@ func testOverflowCancel(t *testing.T, h Harness) {
 	_, err := b.db.Read(ctx, call(), giant, (&places{}).into(500))
 	requireError(t, err, db.ClassCanceled, db.CodeCanceled)
 	_, err = b.db.Read(t.Context(), db.Call{Label: "giant", Timeout: short}, giant, (&places{}).into(500))
-	requireError(t, err, db.ClassTimeout, db.CodeTimeout)
+	requireError(t, err, db.ClassTimeout, contract.CodeTimeout)
 	requireStopped(b)
 	require.Less(t, time.Since(begun), testTimeout/2)
 	require.Zero(t, b.count("item"), "the next call works")

@@ -6,6 +6,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"dbrunner/contract"
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/dialect"
 )
@@ -54,7 +55,7 @@ func testParamFaults(t *testing.T, h Harness) {
 		_, faults := dialect.Compile(b.db.Dialect(), stmt)
 		require.NotEmpty(t, faults, name)
 		for _, f := range faults {
-			require.Equal(t, db.CodeParameter, f.Code, name)
+			require.Equal(t, contract.CodeParameter, f.Code, name)
 			require.NotContains(t, f.Message, canary, name)
 		}
 	}

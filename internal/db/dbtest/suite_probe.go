@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"dbrunner/contract"
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/dialect"
 )
@@ -61,7 +62,7 @@ func testProbeLedger(t *testing.T, h Harness) {
 	}
 	require.NoError(t, with(db.LedgerOff).Probe(t.Context()), "no ledger wanted, none missed")
 	err := with(db.LedgerVerify).Probe(t.Context())
-	e := requireError(t, err, db.ClassUnavailable, db.CodeUnavailable)
+	e := requireError(t, err, db.ClassUnavailable, contract.CodeUnavailable)
 	require.Contains(t, strings.ToLower(e.Message), "ledger")
 	b.db = with(db.LedgerManage)
 	require.NoError(t, b.db.Probe(t.Context()))

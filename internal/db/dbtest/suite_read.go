@@ -6,6 +6,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"dbrunner/contract"
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/dialect"
 )
@@ -75,7 +76,7 @@ func testReadMany(t *testing.T, h Harness) {
 func testDuplicateColumns(t *testing.T, h Harness) {
 	b := setup(t, h)
 	_, err := b.tryRead(b.db, "SELECT 1 AS a, 2 AS a")
-	requireError(t, err, db.ClassPermanent, db.CodeDuplicateColumn)
+	requireError(t, err, db.ClassPermanent, contract.CodeDuplicateColumn)
 	set, err := b.db.Read(t.Context(), call(), b.compile("SELECT 1 AS a, 2 AS a"), arrays())
 	require.NoError(t, err)
 	require.Equal(t, `[[1,2]]`, compact(set.Rows))
@@ -107,7 +108,7 @@ func testValues(t *testing.T, h Harness) {
 			require.NoError(t, err)
 			require.Equal(t, "[["+c.JSON+"]]", string(set.Rows))
 			require.Len(t, set.Columns, 1)
-			require.Equal(t, db.Column{Name: "v", Type: c.Type}, set.Columns[0])
+			require.Equal(t, contract.Column{Name: "v", Type: c.Type}, set.Columns[0])
 			sets, err := b.transact(nil, b.compile(c.SQL))
 			require.NoError(t, err)
 			require.Equal(t, c.JSON, only(t, sets[0], "v"), "in a transaction")
@@ -123,13 +124,13 @@ func testCaps(t *testing.T, h Harness) {
 		return err
 	}
 	require.NoError(t, read(db.RowOptions{Format: db.Objects, MaxRows: 10}))
-	requireError(t, read(db.RowOptions{Format: db.Objects, MaxRows: 9}), db.ClassPermanent, db.CodeResultTooLarge)
+	requireError(t, read(db.RowOptions{Format: db.Objects, MaxRows: 9}), db.ClassPermanent, contract.CodeResultTooLarge)
 	require.NoError(t, read(db.RowOptions{Format: db.Objects, MaxBytes: 1000}))
-	requireError(t, read(db.RowOptions{Format: db.Objects, MaxBytes: 50}), db.ClassPermanent, db.CodeResultTooLarge)
+	requireError(t, read(db.RowOptions{Format: db.Objects, MaxBytes: 50}), db.ClassPermanent, contract.CodeResultTooLarge)
 
 	big := b.compile(h.SQL.Numbers(1_000_000))
 	_, err := b.db.Read(t.Context(), call(), big, db.RowOptions{Format: db.Arrays, MaxRows: 10})
-	requireError(t, err, db.ClassPermanent, db.CodeResultTooLarge)
+	requireError(t, err, db.ClassPermanent, contract.CodeResultTooLarge)
 	require.Equal(t, 0, b.count("item"), "the connection is good for the next call")
 	testTransactionCaps(t, b, ten)
 }
@@ -142,11 +143,11 @@ func testTransactionCaps(t *testing.T, b *bench, ten *dialect.Compiled) {
 		return err
 	}
 	err := transact(db.RowOptions{Format: db.Objects, MaxRows: 19}, sealed("capped"))
-	e := requireError(t, err, db.ClassPermanent, db.CodeResultTooLarge)
+	e := requireError(t, err, db.ClassPermanent, contract.CodeResultTooLarge)
 	require.Equal(t, 2, e.Statement)
 	require.Equal(t, 0, b.count("item"))
 	err = transact(db.RowOptions{Format: db.Objects, MaxBytes: 100}, nil)
-	requireError(t, err, db.ClassPermanent, db.CodeResultTooLarge)
+	requireError(t, err, db.ClassPermanent, contract.CodeResultTooLarge)
 	require.Equal(t, 0, b.count("item"))
 	require.NoError(t, transact(db.RowOptions{Format: db.Objects, MaxRows: 20}, sealed("capped")))
 	require.Equal(t, 1, b.count("item"))
@@ -157,7 +158,7 @@ func testReadOnly(t *testing.T, h Harness) {
 	b := setup(t, h)
 	for _, sql := range h.Writes {
 		_, err := b.db.Read(t.Context(), call(), &dialect.Compiled{SQL: sql}, objects())
-		e := requireError(t, err, db.ClassPermanent, db.CodeReadOnly)
+		e := requireError(t, err, db.ClassPermanent, contract.CodeReadOnly)
 		require.NotEmpty(t, e.Message)
 		require.Equal(t, 0, b.count("item"), sql)
 	}

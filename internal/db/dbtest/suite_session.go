@@ -5,6 +5,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"dbrunner/contract"
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/dialect"
 )
@@ -104,27 +105,27 @@ func testErrors(t *testing.T, h Harness) {
 	name := named{"id": number(2), "name": text(canary)}
 	for what, c := range map[string]struct {
 		stmt *dialect.Compiled
-		code db.Code
+		code contract.Code
 		read bool // fails in a read too
 	}{
-		"unique":      {b.compile(insertItem, name), db.CodeUnique, false},
-		"primary key": {b.item(1, "other "+canary), db.CodeUnique, false},
+		"unique":      {b.compile(insertItem, name), contract.CodeUnique, false},
+		"primary key": {b.item(1, "other "+canary), contract.CodeUnique, false},
 		"foreign key": {
 			b.compile("INSERT INTO part (id, item_id) VALUES (1, :item)", named{"item": number(424242)}),
-			db.CodeForeignKey, false,
+			contract.CodeForeignKey, false,
 		},
-		"not null": {b.compile("INSERT INTO item (id, name) VALUES (3, :name)", named{"name": null()}), db.CodeNotNull, false},
+		"not null": {b.compile("INSERT INTO item (id, name) VALUES (3, :name)", named{"name": null()}), contract.CodeNotNull, false},
 		"check": {b.compile("INSERT INTO item (id, name, amount) VALUES (3, :name, :n)",
-			named{"name": text(canary + "2"), "n": number(-424242)}), db.CodeCheck, false},
-		"syntax":    {&dialect.Compiled{SQL: "SELECT 1 AS n FROM"}, db.CodeSyntax, true},
-		"table":     {&dialect.Compiled{SQL: "SELECT * FROM no_such_table"}, db.CodeUndefined, true},
-		"column":    {&dialect.Compiled{SQL: "SELECT no_such_column FROM item"}, db.CodeUndefined, true},
-		"function":  {&dialect.Compiled{SQL: "SELECT no_such_function(1)"}, db.CodeUndefined, true},
-		"data":      {b.compile(h.SQL.DataError, named{"value": text(canary)}), db.CodeData, true},
-		"own value": {b.compile(insertItem, named{"id": text(canary), "name": text("x")}), db.CodeData, false},
+			named{"name": text(canary + "2"), "n": number(-424242)}), contract.CodeCheck, false},
+		"syntax":    {&dialect.Compiled{SQL: "SELECT 1 AS n FROM"}, contract.CodeSyntax, true},
+		"table":     {&dialect.Compiled{SQL: "SELECT * FROM no_such_table"}, contract.CodeUndefined, true},
+		"column":    {&dialect.Compiled{SQL: "SELECT no_such_column FROM item"}, contract.CodeUndefined, true},
+		"function":  {&dialect.Compiled{SQL: "SELECT no_such_function(1)"}, contract.CodeUndefined, true},
+		"data":      {b.compile(h.SQL.DataError, named{"value": text(canary)}), contract.CodeData, true},
+		"own value": {b.compile(insertItem, named{"id": text(canary), "name": text("x")}), contract.CodeData, false},
 	} {
 		t.Run(what, func(t *testing.T) {
-			if c.code != db.CodeUnique && c.code != db.CodeNotNull {
+			if c.code != contract.CodeUnique && c.code != contract.CodeNotNull {
 				h.Needs(t, LacksNumbers)
 			}
 			_, err := b.transact(sealed("failed"), b.item(50, "effect"), c.stmt)

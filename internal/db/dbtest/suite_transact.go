@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"dbrunner/contract"
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/dialect"
 )
@@ -31,9 +32,9 @@ func testTransact(t *testing.T, h Harness) {
 			h.Needs(t, LacksNumbers)
 			b := setup(t, h)
 			_, err := b.transact(nil, b.compile("CREATE TABLE gone (id INTEGER)"), b.compile("SELECT * FROM no_such_table"))
-			requireError(t, err, db.ClassPermanent, db.CodeUndefined)
+			requireError(t, err, db.ClassPermanent, contract.CodeUndefined)
 			_, err = b.tryRead(b.db, "SELECT * FROM gone")
-			requireError(t, err, db.ClassPermanent, db.CodeUndefined)
+			requireError(t, err, db.ClassPermanent, contract.CodeUndefined)
 		},
 		"DeferredConstraint": testDeferred,
 		"Returning": func(t *testing.T, h Harness) {
@@ -102,7 +103,7 @@ func testAllOrNothing(t *testing.T, h Harness) {
 		statements := []*dialect.Compiled{b.item(1, "a"), b.item(2, "b"), b.item(3, "c"), b.item(4, "d")}
 		statements[at] = b.item(10, "taken")
 		sets, err := b.transact(sealed("never"), statements...)
-		e := requireError(t, err, db.ClassPermanent, db.CodeUnique)
+		e := requireError(t, err, db.ClassPermanent, contract.CodeUnique)
 		require.Equal(t, at, e.Statement)
 		require.Nil(t, sets)
 		require.Equal(t, 1, b.count("item"))
@@ -121,7 +122,7 @@ func testDeferred(t *testing.T, h Harness) {
 	b.exec(`CREATE TABLE late (id INTEGER NOT NULL PRIMARY KEY,
 		item_id INTEGER REFERENCES item (id) DEFERRABLE INITIALLY DEFERRED)`)
 	_, err := b.transact(sealed("late"), b.compile("INSERT INTO late (id, item_id) VALUES (1, 99)"))
-	requireError(t, err, db.ClassPermanent, db.CodeForeignKey)
+	requireError(t, err, db.ClassPermanent, contract.CodeForeignKey)
 	require.Equal(t, 0, b.count("late"))
 	entry, err := b.db.Lookup(t.Context(), "late")
 	require.NoError(t, err)
@@ -162,7 +163,7 @@ func testGuards(t *testing.T, h Harness) {
 		if c.holds {
 			require.NoError(t, err, name)
 		} else {
-			e := requireError(t, err, db.ClassPermanent, db.CodeExpectRows)
+			e := requireError(t, err, db.ClassPermanent, contract.CodeExpectRows)
 			require.Equal(t, 1, e.Statement, name)
 		}
 		require.Equal(t, 3, b.count("item"), name)

@@ -5,6 +5,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"dbrunner/contract"
 	"dbrunner/internal/db/dialect"
 )
 
@@ -13,18 +14,18 @@ func TestCompileOutside(t *testing.T) {
 	d := sqlserver()
 	d.ForbiddenFirst = words("USE", "BACKUP", "DBCC")
 	d.AutocommitVerbs = words("BACKUP", "DBCC")
-	for sql, codes := range map[string][]dialect.Code{
+	for sql, codes := range map[string][]contract.Code{
 		"SELECT 1":                           nil,
 		"BACKUP DATABASE a TO DISK = 'x'":    nil,
 		"/* x */ backup log a TO DISK = 'x'": nil,
-		"DBCC CHECKDB; SELECT 1":             {dialect.CodeMultipleStatements},
-		"BACKUP DATABASE a COMMIT":           {dialect.CodeTransactionControl},
-		"USE a":                              {dialect.CodeForbiddenStatement},
-		"BACKUP DATABASE :a":                 {dialect.CodeParameter},
-		"":                                   {dialect.CodeSyntax},
+		"DBCC CHECKDB; SELECT 1":             {contract.CodeMultipleStatements},
+		"BACKUP DATABASE a COMMIT":           {contract.CodeTransactionControl},
+		"USE a":                              {contract.CodeForbiddenStatement},
+		"BACKUP DATABASE :a":                 {contract.CodeParameter},
+		"":                                   {contract.CodeSyntax},
 	} {
 		compiled, faults := dialect.CompileAutocommit(d, dialect.Statement{SQL: sql})
-		var got []dialect.Code
+		var got []contract.Code
 		for _, f := range faults {
 			got = append(got, f.Code)
 		}

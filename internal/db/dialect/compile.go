@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 
+	"dbrunner/contract"
 	"dbrunner/internal/jsontext"
 )
 
@@ -17,7 +18,7 @@ import (
 // Parameters given by name are :name in the text, the same name twice being one argument; parameters given as
 // a list are $1 … $n on every engine, also ? in its order and ?1 where the dialect has question marks. With a
 // list, :name is not a parameter.
-func Compile(d *Dialect, stmt Statement) (*Compiled, []Fault) {
+func Compile(d *Dialect, stmt Statement) (*Compiled, []contract.Fault) {
 	s := d.shape(stmt.SQL)
 	b := binder{d: d, shape: s, params: stmt.Params}
 	b.faults = append(b.faults, s.faults...) // a copy: callers change paths, and the shape is shared
@@ -30,11 +31,11 @@ func Compile(d *Dialect, stmt Statement) (*Compiled, []Fault) {
 
 // CompileText returns the text that Compile gives with parameters that are not known yet: those that the text names, or, if
 // it names none, positional ones.
-func CompileText(d *Dialect, sql string) (string, []Fault) {
+func CompileText(d *Dialect, sql string) (string, []contract.Fault) {
 	s := d.shape(sql)
 	faults := slices.Clone(s.faults)
 	if s.mixed || len(s.names) > 0 && len(s.positions) > 0 {
-		faults = append(faults, Fault{Path: pathSQL, Code: CodeParameter, Message: "parameters of more than one style: use one of them"})
+		faults = append(faults, contract.Fault{Path: pathSQL, Code: contract.CodeParameter, Message: "parameters of more than one style: use one of them"})
 	}
 	if len(s.names) > 0 {
 		return s.named, faults
@@ -44,7 +45,7 @@ func CompileText(d *Dialect, sql string) (string, []Fault) {
 
 // CompileAutocommit is Compile for a statement that runs on its own, outside of any transaction: it may begin with words
 // that no other statement of a job may.
-func CompileAutocommit(d *Dialect, stmt Statement) (*Compiled, []Fault) {
+func CompileAutocommit(d *Dialect, stmt Statement) (*Compiled, []contract.Fault) {
 	out, faults := Compile(d, stmt)
 	if out != nil || d.shape(stmt.SQL).begins(d.AutocommitVerbs) == "" {
 		return out, faults
@@ -58,12 +59,12 @@ func CompileAutocommit(d *Dialect, stmt Statement) (*Compiled, []Fault) {
 }
 
 // CheckAutocommit is CheckText for a statement that runs outside of any transaction.
-func CheckAutocommit(d *Dialect, sql string) []Fault {
+func CheckAutocommit(d *Dialect, sql string) []contract.Fault {
 	faults := CheckText(d, sql)
 	if d.shape(sql).begins(d.AutocommitVerbs) == "" {
 		return faults
 	}
-	return slices.DeleteFunc(faults, func(f Fault) bool { return f.Code == CodeForbiddenStatement })
+	return slices.DeleteFunc(faults, func(f contract.Fault) bool { return f.Code == contract.CodeForbiddenStatement })
 }
 
 // HasWord reports whether a word, in upper case, stands unquoted anywhere in a text.
@@ -82,7 +83,7 @@ func HasWord(d *Dialect, sql, word string) bool {
 
 // CheckText returns the faults of a text that has its placeholders already: what Compile finds wrong with a text
 // whatever its parameters. It is for engines whose server takes several statements in one text.
-func CheckText(d *Dialect, sql string) []Fault { return slices.Clone(d.shape(sql).faults) }
+func CheckText(d *Dialect, sql string) []contract.Fault { return slices.Clone(d.shape(sql).faults) }
 
 // FirstWord returns the first word of a statement in upper case, behind comments, opening parentheses and
 // empty statements; "" if it begins with anything else.
@@ -90,16 +91,16 @@ func FirstWord(d *Dialect, sql string) string { return d.shape(sql).firstWord() 
 
 // CheckReadOnly checks the first word of a statement against the words that a read-only query may begin with.
 // It is an allow-list and no proof: a function or WITH … INSERT is for the READ ONLY transaction to stop.
-func CheckReadOnly(d *Dialect, sql string) []Fault {
+func CheckReadOnly(d *Dialect, sql string) []contract.Fault {
 	s := d.shape(sql)
 	if s.writes != "" {
-		return []Fault{{Path: pathSQL, Code: CodeReadOnly, Message: s.writes + ": a read-only query must not write"}}
+		return []contract.Fault{{Path: pathSQL, Code: contract.CodeReadOnly, Message: s.writes + ": a read-only query must not write"}}
 	}
 	if s.begins(d.ReadOnlyFirst) != "" {
 		return nil
 	}
 	words := slices.Sorted(maps.Keys(d.ReadOnlyFirst))
-	return []Fault{{Path: pathSQL, Code: CodeReadOnly, Message: "a read-only query begins with one of " +
+	return []contract.Fault{{Path: pathSQL, Code: contract.CodeReadOnly, Message: "a read-only query begins with one of " +
 		strings.Join(words, ", ")}}
 }
 
@@ -118,7 +119,7 @@ type binder struct {
 	d      *Dialect
 	shape  *shape
 	params Params
-	faults []Fault
+	faults []contract.Fault
 	hidden int // faults above maxFaults
 }
 
@@ -133,20 +134,20 @@ func (b *binder) bind() *Compiled {
 		out = &Compiled{SQL: b.shape.named, Args: b.namedArgs(), Origin: &b.shape.byName}
 	}
 	if b.hidden > 0 {
-		b.faults = append(b.faults, Fault{
-			Path: pathParams, Code: CodeParameter,
+		b.faults = append(b.faults, contract.Fault{
+			Path: pathParams, Code: contract.CodeParameter,
 			Message: fmt.Sprintf("%d more faults", b.hidden),
 		})
 	}
 	return out
 }
 
-func (b *binder) fault(path string, code Code, format string, args ...any) {
+func (b *binder) fault(path string, code contract.Code, format string, args ...any) {
 	if len(b.faults) >= maxFaults {
 		b.hidden++
 		return
 	}
-	b.faults = append(b.faults, Fault{Path: path, Code: code, Message: fmt.Sprintf(format, args...)})
+	b.faults = append(b.faults, contract.Fault{Path: path, Code: code, Message: fmt.Sprintf(format, args...)})
 }
 
 // mixed reports (and tells) that two styles of parameters meet.
@@ -155,16 +156,16 @@ func (b *binder) mixed() bool {
 	before := len(b.faults)
 	switch {
 	case s.mixed:
-		b.fault(pathSQL, CodeParameter, "both ? and numbered parameters: use one of them")
+		b.fault(pathSQL, contract.CodeParameter, "both ? and numbered parameters: use one of them")
 	case p.List != nil && len(p.Named) > 0:
-		b.fault(pathParams, CodeParameter, "parameters are either an object for :name or a list, not both")
+		b.fault(pathParams, contract.CodeParameter, "parameters are either an object for :name or a list, not both")
 	case len(p.Named) > 0 && len(s.positions) > 0:
-		b.fault(pathSQL, CodeParameter,
+		b.fault(pathSQL, contract.CodeParameter,
 			"parameters are given by name, but the text has positional ones: write them as :name")
 	case p.List == nil && len(s.names) > 0 && len(s.positions) > 0:
-		b.fault(pathSQL, CodeParameter, "both :name and positional parameters: use one of them")
+		b.fault(pathSQL, contract.CodeParameter, "both :name and positional parameters: use one of them")
 	case p.List != nil && len(s.names) > 0 && b.namesRefused():
-		b.fault(pathSQL, CodeParameter, "parameters are given as a list, but the text has :%s: write $1, $2, … "+
+		b.fault(pathSQL, contract.CodeParameter, "parameters are given as a list, but the text has :%s: write $1, $2, … "+
 			"or give the parameters as an object", shorten(s.names[0]))
 	}
 	return len(b.faults) > before
@@ -184,11 +185,11 @@ func (b *binder) listArgs() []Value {
 	for i := range max(len(used), len(list)) {
 		switch {
 		case i >= len(list) && used[i]:
-			b.fault(elementPath(i), CodeParameter, "$%d is missing: params has %d values", i+1, len(list))
+			b.fault(elementPath(i), contract.CodeParameter, "$%d is missing: params has %d values", i+1, len(list))
 		case i >= len(used):
-			b.fault(elementPath(i), CodeParameter, "left over: the text has no $%d", i+1)
+			b.fault(elementPath(i), contract.CodeParameter, "left over: the text has no $%d", i+1)
 		case !used[i]:
-			b.fault(elementPath(i), CodeParameter, "a gap: the text has $%d but no $%d", len(used), i+1)
+			b.fault(elementPath(i), contract.CodeParameter, "a gap: the text has $%d but no $%d", len(used), i+1)
 		}
 	}
 	b.checkCount(len(used))
@@ -204,7 +205,7 @@ func (b *binder) namedArgs() []Value {
 	for _, name := range names {
 		v, ok := given[name]
 		if !ok {
-			b.fault(namePath(name), CodeParameter, "missing: the text has :%s%s", shorten(name), b.sliceHint())
+			b.fault(namePath(name), contract.CodeParameter, "missing: the text has :%s%s", shorten(name), b.sliceHint())
 		}
 		args = append(args, v)
 	}
@@ -231,21 +232,21 @@ func (b *binder) leftOver() {
 	}
 	for _, name := range slices.Sorted(maps.Keys(b.params.Named)) {
 		if !there[name] {
-			b.fault(namePath(name), CodeParameter, "left over: the text has no parameter of this name")
+			b.fault(namePath(name), contract.CodeParameter, "left over: the text has no parameter of this name")
 		}
 	}
 }
 
 func (b *binder) checkCount(n int) {
 	if limit := b.d.maxParams(); n > limit {
-		b.fault(pathParams, CodeParameter, "%d parameters, this database takes at most %d", n, limit)
+		b.fault(pathParams, contract.CodeParameter, "%d parameters, this database takes at most %d", n, limit)
 	}
 }
 
 func (b *binder) checkValues() {
 	for i := range b.params.List {
 		if message := b.d.checkValue(b.params.List[i]); message != "" {
-			b.fault(elementPath(i), CodeParameter, "%s", message)
+			b.fault(elementPath(i), contract.CodeParameter, "%s", message)
 		}
 	}
 	bad := 0
@@ -259,7 +260,7 @@ func (b *binder) checkValues() {
 	}
 	for _, name := range slices.Sorted(maps.Keys(b.params.Named)) {
 		if message := b.d.checkValue(b.params.Named[name]); message != "" {
-			b.fault(namePath(name), CodeParameter, "%s", message)
+			b.fault(namePath(name), contract.CodeParameter, "%s", message)
 		}
 	}
 }

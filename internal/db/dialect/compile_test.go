@@ -7,6 +7,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"dbrunner/contract"
 	"dbrunner/internal/db/dialect"
 )
 
@@ -97,7 +98,7 @@ func TestCompile(t *testing.T) {
 }
 
 // seen shows faults as path and code, one a line.
-func seen(faults []dialect.Fault) string {
+func seen(faults []contract.Fault) string {
 	var out strings.Builder
 	for _, f := range faults {
 		fmt.Fprintf(&out, "%s %s\n", f.Path, f.Code)
@@ -232,7 +233,7 @@ func TestCompileChecksTypedValues(t *testing.T) {
 	_, faults := dialect.Compile(d, dialect.Statement{SQL: "SELECT :a, :b", Params: dialect.Params{Named: map[string]dialect.Value{
 		"a": {Kind: dialect.String, Type: "nonsense", Text: "secret"}, "b": {Kind: dialect.String, Type: "uuid"},
 	}}})
-	require.Equal(t, []dialect.Fault{{Path: "params.a", Code: dialect.CodeParameter, Message: "there is no such type"}}, faults)
+	require.Equal(t, []contract.Fault{{Path: "params.a", Code: contract.CodeParameter, Message: "there is no such type"}}, faults)
 }
 
 func TestCompileTellsHowToWriteAType(t *testing.T) {

@@ -5,27 +5,28 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"dbrunner/contract"
 	"dbrunner/internal/db/dialect"
 )
 
 // A text of SQL Server may hold several statements without a semicolon: its keywords count wherever they stand.
 func TestWordsAnywhere(t *testing.T) {
 	t.Parallel()
-	for sql, code := range map[string]dialect.Code{
-		"SELECT 1 COMMIT":                               dialect.CodeTransactionControl,
-		"UPDATE t SET a = 1 rollback":                   dialect.CodeTransactionControl,
-		"SET XACT_ABORT OFF BEGIN TRAN":                 dialect.CodeTransactionControl,
-		"SET TRANSACTION ISOLATION LEVEL SNAPSHOT":      dialect.CodeTransactionControl,
-		"IF 1 = 1 SAVE TRANSACTION x":                   dialect.CodeTransactionControl,
-		"SELECT 1\nGO\nSELECT 2":                        dialect.CodeMultipleStatements,
-		"SELECT 1\r\n  go 5 \r\n":                       dialect.CodeMultipleStatements,
-		"SELECT 1 AS n; SELECT 2 AS n":                  dialect.CodeMultipleStatements,
-		"SELECT 1; CREATE PROCEDURE p AS SELECT 2":      dialect.CodeMultipleStatements,
-		"CREATE TABLE t (a int); SELECT 1":              dialect.CodeMultipleStatements,
-		"CREATE PROCEDURE p AS BEGIN TRAN COMMIT":       dialect.CodeTransactionControl,
-		"SELECT 'it''s' COMMIT":                         dialect.CodeTransactionControl,
-		"SELECT [a]]b] COMMIT":                          dialect.CodeTransactionControl,
-		"SELECT /* /* nested */ */ 1 COMMIT -- comment": dialect.CodeTransactionControl,
+	for sql, code := range map[string]contract.Code{
+		"SELECT 1 COMMIT":                               contract.CodeTransactionControl,
+		"UPDATE t SET a = 1 rollback":                   contract.CodeTransactionControl,
+		"SET XACT_ABORT OFF BEGIN TRAN":                 contract.CodeTransactionControl,
+		"SET TRANSACTION ISOLATION LEVEL SNAPSHOT":      contract.CodeTransactionControl,
+		"IF 1 = 1 SAVE TRANSACTION x":                   contract.CodeTransactionControl,
+		"SELECT 1\nGO\nSELECT 2":                        contract.CodeMultipleStatements,
+		"SELECT 1\r\n  go 5 \r\n":                       contract.CodeMultipleStatements,
+		"SELECT 1 AS n; SELECT 2 AS n":                  contract.CodeMultipleStatements,
+		"SELECT 1; CREATE PROCEDURE p AS SELECT 2":      contract.CodeMultipleStatements,
+		"CREATE TABLE t (a int); SELECT 1":              contract.CodeMultipleStatements,
+		"CREATE PROCEDURE p AS BEGIN TRAN COMMIT":       contract.CodeTransactionControl,
+		"SELECT 'it''s' COMMIT":                         contract.CodeTransactionControl,
+		"SELECT [a]]b] COMMIT":                          contract.CodeTransactionControl,
+		"SELECT /* /* nested */ */ 1 COMMIT -- comment": contract.CodeTransactionControl,
 	} {
 		faults := dialect.CheckText(sqlserver(), sql)
 		require.NotEmpty(t, faults, sql)
@@ -51,7 +52,7 @@ func TestWritingWords(t *testing.T) {
 	} {
 		faults := dialect.CheckReadOnly(sqlserver(), sql)
 		require.NotEmpty(t, faults, sql)
-		require.Equal(t, dialect.CodeReadOnly, faults[0].Code)
+		require.Equal(t, contract.CodeReadOnly, faults[0].Code)
 	}
 	for _, sql := range []string{"SELECT [insert], 'DELETE' FROM t /* EXEC */", "WITH x AS (SELECT 1 AS a) SELECT a FROM x"} {
 		require.Empty(t, dialect.CheckReadOnly(sqlserver(), sql), sql)

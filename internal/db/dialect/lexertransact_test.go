@@ -6,6 +6,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"dbrunner/contract"
 	"dbrunner/internal/db/dialect"
 )
 
@@ -66,6 +67,6 @@ func TestTransactFaultsSayWhatToWrite(t *testing.T) {
 		faults := dialect.CheckText(sqlserver(), sql)
 		require.Len(t, faults, 1, sql)
 		require.Equal(t, want, faults[0].Message)
-		require.Equal(t, dialect.CodeSyntax, faults[0].Code)
+		require.Equal(t, contract.CodeSyntax, faults[0].Code)
 	}
 }

@@ -3,14 +3,16 @@ package dialect
 import (
 	"strconv"
 	"strings"
+
+	"dbrunner/contract"
 )
 
 // shape is everything that a SQL text alone decides, whatever parameters come with it. It is made once for a
 // text, is never changed and may be shared.
 type shape struct {
-	lead   string  // the first words, upper case, one space between
-	faults []Fault // what is wrong with the text whatever the parameters
-	writes string  // the first word in it that writes, "" if there is none
+	lead   string           // the first words, upper case, one space between
+	faults []contract.Fault // what is wrong with the text whatever the parameters
+	writes string           // the first word in it that writes, "" if there is none
 
 	names     []string // of the :name parameters, in the order of their numbers
 	named     string   // the text for named parameters

@@ -2,8 +2,6 @@ package dialect
 
 import (
 	"context"
-
-	"dbrunner/contract"
 )
 
 // ValueKind is the JSON kind of a parameter's value.
@@ -37,9 +35,6 @@ type Statement struct {
 	SQL    string
 	Params Params
 }
-
-// Fault is one thing wrong with a job's body.
-type Fault = contract.Fault
 
 // Compiled is a statement in the engine's own words, with its arguments in the order of its placeholders.
 type Compiled struct {

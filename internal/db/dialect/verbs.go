@@ -1,6 +1,10 @@
 package dialect
 
-import "strings"
+import (
+	"strings"
+
+	"dbrunner/contract"
+)
 
 // firstWord is the first word of the statement.
 func (s *shape) firstWord() string {
@@ -24,30 +28,30 @@ func (s *shape) begins(table map[string]bool) string {
 }
 
 // faults are the faults of the text alone.
-func (s *shaper) faults() []Fault {
-	var out []Fault
-	add := func(bad bool, code Code, message string) {
+func (s *shaper) faults() []contract.Fault {
+	var out []contract.Fault
+	add := func(bad bool, code contract.Code, message string) {
 		if bad {
-			out = append(out, Fault{Path: pathSQL, Code: code, Message: message})
+			out = append(out, contract.Fault{Path: pathSQL, Code: code, Message: message})
 		}
 	}
-	add(s.count == 0, CodeSyntax, "the text has no statement")
-	add(s.count > 1, CodeMultipleStatements, "one statement is expected, but more follow a semicolon")
+	add(s.count == 0, contract.CodeSyntax, "the text has no statement")
+	add(s.count > 1, contract.CodeMultipleStatements, "one statement is expected, but more follow a semicolon")
 	verb := s.shape.begins(s.d.TransactionVerb)
 	if verb == "" {
 		verb = s.controls
 	}
-	add(verb != "", CodeTransactionControl, verb+": a job must not control transactions")
-	add(s.flaws.separator, CodeMultipleStatements, s.d.Separator+" separates batches for tools; the server does not know it: "+
+	add(verb != "", contract.CodeTransactionControl, verb+": a job must not control transactions")
+	add(s.flaws.separator, contract.CodeMultipleStatements, s.d.Separator+" separates batches for tools; the server does not know it: "+
 		"send each batch as a statement of its own")
 	if verb := s.shape.begins(s.d.ForbiddenFirst); verb != "" {
-		add(true, CodeForbiddenStatement, verb+" is not allowed in a job")
+		add(true, contract.CodeForbiddenStatement, verb+" is not allowed in a job")
 	}
-	add(s.flaws.nul, CodeSyntax, "a NUL character")
-	add(s.flaws.carriage, CodeSyntax, "a carriage return inside a -- comment: lines end with a line feed")
-	add(s.flaws.unclear != "", CodeSyntax, s.flaws.unclear)
-	add(s.flaws.sigil, CodeParameter, "a variable of the database's own: parameters are :name, or $1 with a list")
-	add(s.flaws.position, CodeParameter, "positional parameters are numbered from $1 to the number that the "+
+	add(s.flaws.nul, contract.CodeSyntax, "a NUL character")
+	add(s.flaws.carriage, contract.CodeSyntax, "a carriage return inside a -- comment: lines end with a line feed")
+	add(s.flaws.unclear != "", contract.CodeSyntax, s.flaws.unclear)
+	add(s.flaws.sigil, contract.CodeParameter, "a variable of the database's own: parameters are :name, or $1 with a list")
+	add(s.flaws.position, contract.CodeParameter, "positional parameters are numbered from $1 to the number that the "+
 		"database takes at most")
 	return out
 }

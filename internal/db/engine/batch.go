@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 
+	"dbrunner/contract"
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/dialect"
 )
@@ -33,5 +34,5 @@ func EachOf(ctx context.Context, batch dialect.Batch, do func(row int64, args []
 
 // BatchWithRows is the answer to a statement that returns rows although it runs for a batch.
 func BatchWithRows() *db.Error {
-	return db.Errorf(db.ClassPermanent, db.CodeNotSupported, "a statement that runs for a batch cannot return rows: leave RETURNING or OUTPUT out")
+	return db.Errorf(db.ClassPermanent, contract.CodeNotSupported, "a statement that runs for a batch cannot return rows: leave RETURNING or OUTPUT out")
 }

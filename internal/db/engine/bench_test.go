@@ -6,13 +6,14 @@ import (
 	"strings"
 	"testing"
 
+	"dbrunner/contract"
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/engine"
 	"dbrunner/internal/jsontext"
 )
 
 func BenchmarkRowEncoder(b *testing.B) {
-	cols := []db.Column{{Name: "id"}, {Name: "name"}, {Name: "total"}, {Name: "created_at"}, {Name: "note"}}
+	cols := []contract.Column{{Name: "id"}, {Name: "name"}, {Name: "total"}, {Name: "created_at"}, {Name: "note"}}
 	note := []byte("a note of some forty characters, plain text")
 	for _, format := range []db.RowFormat{db.Objects, db.Arrays} {
 		for _, rows := range []int{1, 100, 10000} {

@@ -6,6 +6,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"dbrunner/contract"
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/engine"
 )
@@ -31,7 +32,7 @@ func TestResultsDoNotShareMemory(t *testing.T) {
 	enc := engine.NewRowEncoder(db.RowOptions{Format: db.Arrays}, &buffers)
 	encodeOnes := func(rows int, digit byte) db.ResultSet {
 		enc.Reset(db.RowOptions{Format: db.Arrays})
-		require.NoError(t, enc.Start([]db.Column{{Name: "n"}}))
+		require.NoError(t, enc.Start([]contract.Column{{Name: "n"}}))
 		for range rows {
 			require.NoError(t, enc.EndRow(append(enc.Next(enc.BeginRow()), digit)))
 		}

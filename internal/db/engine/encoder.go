@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strconv"
 
+	"dbrunner/contract"
 	"dbrunner/internal/db"
 	"dbrunner/internal/jsontext"
 )
@@ -27,7 +28,7 @@ type RowEncoder struct {
 	opts    db.RowOptions
 	buffers *db.Buffers // of results too large to share memory
 
-	columns []db.Column
+	columns []contract.Column
 	keys    []byte // of all columns of the statement, each as `,"name":` (the first without the comma)
 	ends    []int  // where each key ends in keys
 	next    int    // column that is encoded next
@@ -73,12 +74,12 @@ func (e *RowEncoder) Expect(size int) { e.room = size }
 // Start begins the rows of a statement. The columns are kept in the ResultSet and must not change any more.
 // Columns of one name are an error with code duplicate_column where rows are objects: one of the two values
 // would be lost.
-func (e *RowEncoder) Start(columns []db.Column) error {
+func (e *RowEncoder) Start(columns []contract.Column) error {
 	e.columns, e.rows, e.next = columns, 0, 0
 	e.file, e.form = nil, e.opts.Format
 	e.sets++
 	if e.columns == nil {
-		e.columns = []db.Column{}
+		e.columns = []contract.Column{}
 	}
 	e.keys, e.ends = e.keys[:0], e.ends[:0]
 	e.buf = rest(e.buf)
@@ -89,7 +90,7 @@ func (e *RowEncoder) Start(columns []db.Column) error {
 	e.buf = append(e.buf, '[')
 	e.done += columnsSize(columns)
 	if e.opts.Overflow != nil && e.done > e.opts.InlineBytes {
-		return db.Errorf(db.ClassPermanent, db.CodeResultTooLarge,
+		return db.Errorf(db.ClassPermanent, contract.CodeResultTooLarge,
 			"the columns alone take %d bytes, above the limit of %d bytes", e.done, e.opts.InlineBytes)
 	}
 	err := e.check()
@@ -100,7 +101,7 @@ func (e *RowEncoder) Start(columns []db.Column) error {
 		return err
 	}
 	if name, twice := duplicate(columns); twice {
-		return db.Errorf(db.ClassPermanent, db.CodeDuplicateColumn,
+		return db.Errorf(db.ClassPermanent, contract.CodeDuplicateColumn,
 			"two columns are named %s: rename one with AS, or ask for row_format arrays",
 			strconv.Quote(name))
 	}
@@ -260,10 +261,10 @@ func (e *RowEncoder) check() error { return e.checkCaps(e.Size()) }
 
 func (e *RowEncoder) checkCaps(size int64) error {
 	if limit := e.opts.MaxRows; limit > 0 && e.total > limit {
-		return db.Errorf(db.ClassPermanent, db.CodeResultTooLarge, "more than %d rows, which is the limit of this job", limit)
+		return db.Errorf(db.ClassPermanent, contract.CodeResultTooLarge, "more than %d rows, which is the limit of this job", limit)
 	}
 	if limit := e.opts.MaxBytes; limit > 0 && size > limit {
-		return db.Errorf(db.ClassPermanent, db.CodeResultTooLarge,
+		return db.Errorf(db.ClassPermanent, contract.CodeResultTooLarge,
 			"the columns and the first %d rows take %d bytes, above the limit of %d bytes", e.total, size, limit)
 	}
 	return nil
@@ -321,7 +322,7 @@ func rest(buf []byte) []byte {
 }
 
 // columnsSize is what the description of the columns takes at most in a result: each byte of a name may need six.
-func columnsSize(columns []db.Column) int64 {
+func columnsSize(columns []contract.Column) int64 {
 	const keys = 24 // {"name":"","type":""},
 	var n int64
 	for i := range columns {
@@ -331,7 +332,7 @@ func columnsSize(columns []db.Column) int64 {
 }
 
 // duplicate finds a column name that is there twice.
-func duplicate(columns []db.Column) (string, bool) {
+func duplicate(columns []contract.Column) (string, bool) {
 	const few = 24 // up to here comparing each pair is faster than filling a map
 	if len(columns) > few {
 		return duplicateOfMany(columns)
@@ -346,7 +347,7 @@ func duplicate(columns []db.Column) (string, bool) {
 	return "", false
 }
 
-func duplicateOfMany(columns []db.Column) (string, bool) {
+func duplicateOfMany(columns []contract.Column) (string, bool) {
 	seen := make(map[string]struct{}, len(columns))
 	for i := range columns {
 		name := columns[i].Name

@@ -11,21 +11,22 @@ import (
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
+	"dbrunner/contract"
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/engine"
 	"dbrunner/internal/jsontext"
 )
 
-func columns(names ...string) []db.Column {
-	out := []db.Column{}
+func columns(names ...string) []contract.Column {
+	out := []contract.Column{}
 	for _, name := range names {
-		out = append(out, db.Column{Name: name, Type: "int4"})
+		out = append(out, contract.Column{Name: name, Type: "int4"})
 	}
 	return out
 }
 
 // encode writes one statement's rows, each value its JSON text.
-func encode(e *engine.RowEncoder, cols []db.Column, rows ...[]string) (db.ResultSet, error) {
+func encode(e *engine.RowEncoder, cols []contract.Column, rows ...[]string) (db.ResultSet, error) {
 	if err := e.Start(cols); err != nil {
 		return db.ResultSet{}, err
 	}
@@ -45,7 +46,7 @@ func TestRowEncoder(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
 		name            string
-		columns         []db.Column
+		columns         []contract.Column
 		rows            [][]string
 		objects, arrays string
 	}{
@@ -82,13 +83,13 @@ func TestRowEncoderRefusesDuplicateNames(t *testing.T) {
 	t.Parallel()
 	many := columns()
 	for i := range 40 {
-		many = append(many, db.Column{Name: strconv.Itoa(i)})
+		many = append(many, contract.Column{Name: strconv.Itoa(i)})
 	}
-	for _, cols := range [][]db.Column{columns("a", "b", "a"), append(many, db.Column{Name: "7"})} {
+	for _, cols := range [][]contract.Column{columns("a", "b", "a"), append(many, contract.Column{Name: "7"})} {
 		_, err := encode(engine.NewRowEncoder(db.RowOptions{Format: db.Objects}, nil), cols)
 		var e *db.Error
 		require.ErrorAs(t, err, &e)
-		require.Equal(t, db.CodeDuplicateColumn, e.Code)
+		require.Equal(t, contract.CodeDuplicateColumn, e.Code)
 		require.Equal(t, db.ClassPermanent, e.Class)
 		require.Contains(t, e.Message, strconv.Quote(cols[len(cols)-1].Name))
 		_, err = encode(engine.NewRowEncoder(db.RowOptions{Format: db.Arrays}, nil), cols)
@@ -134,7 +135,7 @@ func requireTooLarge(t *testing.T, err error, message string) {
 	t.Helper()
 	var e *db.Error
 	require.ErrorAs(t, err, &e)
-	require.Equal(t, db.CodeResultTooLarge, e.Code)
+	require.Equal(t, contract.CodeResultTooLarge, e.Code)
 	require.Equal(t, db.ClassPermanent, e.Class)
 	require.Contains(t, e.Message, message)
 }
@@ -181,7 +182,7 @@ func TestRowEncoderKeepsWhatItGaveOut(t *testing.T) {
 
 func ExampleRowEncoder() {
 	e := engine.NewRowEncoder(db.RowOptions{Format: db.Objects, MaxRows: 1000}, nil)
-	if err := e.Start([]db.Column{{Name: "id", Type: "int4"}, {Name: "name", Type: "text"}}); err != nil {
+	if err := e.Start([]contract.Column{{Name: "id", Type: "int4"}, {Name: "name", Type: "text"}}); err != nil {
 		fmt.Println(err)
 		return
 	}
@@ -210,12 +211,12 @@ type heap struct {
 type heapFile struct {
 	heap    *heap
 	set     int
-	columns []db.Column
+	columns []contract.Column
 	rows    []string
 	closed  bool
 }
 
-func (h *heap) Open(set int, columns []db.Column) (db.RowFile, error) {
+func (h *heap) Open(set int, columns []contract.Column) (db.RowFile, error) {
 	f := &heapFile{heap: h, set: set, columns: columns}
 	h.opened = append(h.opened, f)
 	return f, h.refuse
@@ -228,13 +229,13 @@ func (f *heapFile) Row(text []byte) error {
 	return f.heap.fail
 }
 
-func (f *heapFile) Close() (*db.RowsObject, error) {
+func (f *heapFile) Close() (*contract.RowsObject, error) {
 	f.closed = true
-	return &db.RowsObject{Name: fmt.Sprint(f.set), RowCount: int64(len(f.rows))}, f.heap.fail
+	return &contract.RowsObject{Name: fmt.Sprint(f.set), RowCount: int64(len(f.rows))}, f.heap.fail
 }
 
 // decoded are rows as values, whether they are objects or arrays.
-func decoded(t require.TestingT, columns []db.Column, texts []string) (rows [][]any) {
+func decoded(t require.TestingT, columns []contract.Column, texts []string) (rows [][]any) {
 	for _, text := range texts {
 		var row []any
 		if text[0] == '[' {
@@ -416,7 +417,7 @@ func TestOverflowKeepsNothing(t *testing.T) { //nolint:paralleltest // allocatio
 
 type discarding struct{}
 
-func (discarding) Open(int, []db.Column) (db.RowFile, error) { return discarding{}, nil }
-func (discarding) AsArrays() bool                            { return true }
-func (discarding) Row([]byte) error                          { return nil }
-func (discarding) Close() (*db.RowsObject, error)            { return &db.RowsObject{}, nil }
+func (discarding) Open(int, []contract.Column) (db.RowFile, error) { return discarding{}, nil }
+func (discarding) AsArrays() bool                                  { return true }
+func (discarding) Row([]byte) error                                { return nil }
+func (discarding) Close() (*contract.RowsObject, error)            { return &contract.RowsObject{}, nil }

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 
+	"dbrunner/contract"
 	"dbrunner/internal/db"
 )
 
@@ -32,7 +33,7 @@ func GivenUp(cause error) *db.Error {
 
 // TimeOver is the end of work in a transaction at the call's time limit.
 func TimeOver() *db.Error {
-	return db.Errorf(db.ClassTimeout, db.CodeTimeout, "the job reached its time limit"+db.RolledBack).Because(context.DeadlineExceeded)
+	return db.Errorf(db.ClassTimeout, contract.CodeTimeout, "the job reached its time limit"+db.RolledBack).Because(context.DeadlineExceeded)
 }
 
 // WaitGivenUp is the end of a wait for a connection whose context has ended.
@@ -42,20 +43,20 @@ func WaitGivenUp(ctx context.Context) *db.Error {
 
 // Closed is what a closed pool refuses with.
 func Closed(database string, cause error) *db.Error {
-	return db.Errorf(db.ClassUnavailable, db.CodeUnavailable, "database %s is closed", database).Because(cause)
+	return db.Errorf(db.ClassUnavailable, contract.CodeUnavailable, "database %s is closed", database).Because(cause)
 }
 
 // Unreachable says why there is no connection. The driver's error may hold secrets and is not kept. code is the server's, if
 // it answered.
 func Unreachable(database, remedy, code string) *db.Error {
-	e := db.Errorf(db.ClassUnavailable, db.CodeUnavailable, "database %s cannot be reached: %s", database, remedy)
+	e := db.Errorf(db.ClassUnavailable, contract.CodeUnavailable, "database %s cannot be reached: %s", database, remedy)
 	e.EngineCode = code
 	return e
 }
 
 // Unfit says what a database that was reached lacks for jobs.
 func Unfit(database, format string, args ...any) *db.Error {
-	return db.Errorf(db.ClassUnavailable, db.CodeUnavailable, "database %s: %s", database, fmt.Sprintf(format, args...))
+	return db.Errorf(db.ClassUnavailable, contract.CodeUnavailable, "database %s: %s", database, fmt.Sprintf(format, args...))
 }
 
 // CheckNotConnected is why a check has no connection: its context's end, or what the engine says of the driver's error.
@@ -74,12 +75,12 @@ func CheckFailed(ctx context.Context, database string, err error, explain func(e
 	if e := explain(err); e.EngineCode != "" {
 		return e
 	}
-	return db.Errorf(db.ClassUnavailable, db.CodeUnavailable, "database %s accepted the connection but did not answer a query", database)
+	return db.Errorf(db.ClassUnavailable, contract.CodeUnavailable, "database %s accepted the connection but did not answer a query", database)
 }
 
 // UnknownCommit is the end of a transaction whose COMMIT was sent and not answered.
 func UnknownCommit(cause error) *db.Error {
-	return db.Errorf(db.ClassUnknown, db.CodeConnectionLost,
+	return db.Errorf(db.ClassUnknown, contract.CodeConnectionLost,
 		"the connection was lost during COMMIT; it may have committed").Because(cause)
 }
 
@@ -88,7 +89,7 @@ func NotEncoded(err error) *db.Error {
 	if e, ok := errors.AsType[*db.Error](err); ok {
 		return e
 	}
-	return db.Errorf(db.ClassPermanent, db.CodeDatabase, "the rows could not be encoded").Because(err)
+	return db.Errorf(db.ClassPermanent, contract.CodeDatabase, "the rows could not be encoded").Because(err)
 }
 
 // LinkLost reports whether an error of a driver is an end of its link. What a driver refuses for reasons of its own is not.
@@ -104,7 +105,7 @@ func LinkLost(err error) bool {
 
 // ConnectionLost is the loss of a link whose transaction was open.
 func ConnectionLost(cause error) *db.Error {
-	return db.Errorf(db.ClassLost, db.CodeConnectionLost, "the connection to the database was lost").Because(cause)
+	return db.Errorf(db.ClassLost, contract.CodeConnectionLost, "the connection to the database was lost").Because(cause)
 }
 
 // DriverError is an error that a driver returned without an answer of the server: the link was lost, or the driver itself
@@ -113,5 +114,5 @@ func DriverError(err error) *db.Error {
 	if LinkLost(err) {
 		return ConnectionLost(err)
 	}
-	return db.Errorf(db.ClassPermanent, db.CodeDatabase, "the driver of the database refused it or could not read the answer").Because(err)
+	return db.Errorf(db.ClassPermanent, contract.CodeDatabase, "the driver of the database refused it or could not read the answer").Because(err)
 }

@@ -1,6 +1,9 @@
 package engine
 
-import "dbrunner/internal/db"
+import (
+	"dbrunner/contract"
+	"dbrunner/internal/db"
+)
 
 // CheckGuard checks the guard of the statement with an index, if it has one, against the rows that it affected; nil: it holds.
 func CheckGuard(guards []*db.Range, statement int, rows int64) *db.Error {
@@ -9,7 +12,7 @@ func CheckGuard(guards []*db.Range, statement int, rows int64) *db.Error {
 	}
 	r := guards[statement]
 	refuse := func(format string, args ...any) *db.Error {
-		return db.Errorf(db.ClassPermanent, db.CodeExpectRows, format, args...).At(statement)
+		return db.Errorf(db.ClassPermanent, contract.CodeExpectRows, format, args...).At(statement)
 	}
 	switch {
 	case r.Min == r.Max:

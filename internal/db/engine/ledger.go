@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"dbrunner/contract"
 	"dbrunner/internal/db"
 )
 
@@ -26,22 +27,22 @@ func JobLock(namespace, database, jobID string) [sha256.Size]byte {
 
 // AlreadyRecorded is what a fence refuses with whose key is taken.
 func AlreadyRecorded() *db.Error {
-	return db.Errorf(db.ClassAlreadyRecorded, db.CodeUnique, RecordedMessage)
+	return db.Errorf(db.ClassAlreadyRecorded, contract.CodeUnique, RecordedMessage)
 }
 
 // OtherEnd is what the end of a job is refused with of which another end is on record.
 func OtherEnd() *db.Error {
-	return db.Errorf(db.ClassAlreadyRecorded, db.CodeUnique, "another outcome of this job is recorded")
+	return db.Errorf(db.ClassAlreadyRecorded, contract.CodeUnique, "another outcome of this job is recorded")
 }
 
 // Executing says that another session has the job's lock.
 func Executing() *db.Error {
-	return db.Errorf(db.ClassLocked, db.CodeLockTimeout, "another session executes this job")
+	return db.Errorf(db.ClassLocked, contract.CodeLockTimeout, "another session executes this job")
 }
 
 // RowNotRead says that a row kept a key taken and was gone whenever it was read.
 func RowNotRead() *db.Error {
-	return db.Errorf(db.ClassTransient, db.CodeSerialization, "the ledger row is taken and cannot be read")
+	return db.Errorf(db.ClassTransient, contract.CodeSerialization, "the ledger row is taken and cannot be read")
 }
 
 // LedgerLook is how an engine looks at its ledger's table.

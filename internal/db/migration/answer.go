@@ -9,24 +9,6 @@ import (
 	"dbrunner/internal/db/dialect"
 )
 
-// What a migration job's result has.
-type (
-	// Answer is contract.Migration.
-	Answer = contract.Migration
-	// FileAnswer is contract.MigrationFile.
-	FileAnswer = contract.MigrationFile
-	// PendingAnswer is contract.PendingMigration.
-	PendingAnswer = contract.PendingMigration
-	// ProblemAnswer is contract.MigrationProblem.
-	ProblemAnswer = contract.MigrationProblem
-	// RunningAnswer is contract.MigrationSession.
-	RunningAnswer = contract.MigrationSession
-	// PlanAnswer is contract.PlannedMigration.
-	PlanAnswer = contract.PlannedMigration
-	// StatementAnswer is contract.PlannedStatement.
-	StatementAnswer = contract.PlannedStatement
-)
-
 // ErrorAnswer is why an action failed.
 type ErrorAnswer struct {
 	Code       string `json:"code"` // stable
@@ -53,8 +35,8 @@ func AnswerError(err error) *ErrorAnswer {
 const maxEntries = 500
 
 // Answer returns the report as JSON. The statements of a plan take at most limit bytes; 0: no bound.
-func (rep *Report) Answer(limit int) *Answer {
-	a := &Answer{
+func (rep *Report) Answer(limit int) *contract.Migration {
+	a := &contract.Migration{
 		Action: string(rep.Action), VersionBefore: rep.Before.Label, VersionAfter: rep.After.Label, Latest: rep.Latest.Label,
 		Dirty: rep.Dirty, PendingCount: len(rep.Pending), Interrupted: rep.Problem, Notes: rep.Notes,
 	}
@@ -62,13 +44,13 @@ func (rep *Report) Answer(limit int) *Answer {
 		a.Files = append(a.Files, fileAnswer(&c))
 	}
 	for _, p := range firsts(rep.Pending, &a.Omitted) {
-		a.Pending = append(a.Pending, PendingAnswer{Version: p.Version.Label, File: p.File})
+		a.Pending = append(a.Pending, contract.PendingMigration{Version: p.Version.Label, File: p.File})
 	}
 	for _, f := range firsts(rep.Faults, &a.Omitted) {
-		a.Problems = append(a.Problems, ProblemAnswer(f))
+		a.Problems = append(a.Problems, contract.MigrationProblem(f))
 	}
 	if r := rep.Running; r != nil {
-		a.Running = &RunningAnswer{
+		a.Running = &contract.MigrationSession{
 			File: r.File, Statement: r.Statement, Statements: r.Statements, Runner: r.Runner, JobID: r.Job, Since: moment(r.Since),
 			Session: r.Holder,
 		}
@@ -94,10 +76,10 @@ func firsts[T any](list []T, omitted *int) []T {
 	return list
 }
 
-func addPlan(a *Answer, planned []Planned, limit int) {
+func addPlan(a *contract.Migration, planned []Planned, limit int) {
 	size := 0
 	for i := range planned {
-		p := PlanAnswer{
+		p := contract.PlannedMigration{
 			Version: planned[i].Version.Label, File: planned[i].File, Direction: planned[i].Direction, Stepwise: planned[i].Stepwise,
 			Count: len(planned[i].Statements),
 		}
@@ -116,16 +98,16 @@ func addPlan(a *Answer, planned []Planned, limit int) {
 // statementKeys is about what a statement of a plan takes besides its text, bytes.
 const statementKeys = 40
 
-func statementAnswer(part *dialect.Part) StatementAnswer {
-	s := StatementAnswer{Line: part.Line, SQL: part.SQL}
+func statementAnswer(part *dialect.Part) contract.PlannedStatement {
+	s := contract.PlannedStatement{Line: part.Line, SQL: part.SQL}
 	if part.Times > 1 {
 		s.Times = part.Times
 	}
 	return s
 }
 
-func fileAnswer(c *Change) FileAnswer {
-	return FileAnswer{
+func fileAnswer(c *Change) contract.MigrationFile {
+	return contract.MigrationFile{
 		Version: c.Version.Label, File: c.File, Direction: c.Direction, State: c.State, SHA256: c.SHA256,
 		DurationMS: c.Duration.Milliseconds(), Runner: c.Runner, JobID: c.Job, At: moment(c.At),
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"dbrunner/contract"
 	"dbrunner/internal/crash"
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/dialect"
@@ -69,7 +70,7 @@ func (r *run) lockLost(ctx context.Context, err error) error {
 	if err != nil {
 		return r.m.explain(ctx, err, nil)
 	}
-	return db.Errorf(db.ClassPermanent, CodeLocked, "the session lost the migration lock: a file must have released it")
+	return db.Errorf(db.ClassPermanent, contract.CodeMigrationLocked, "the session lost the migration lock: a file must have released it")
 }
 
 // tell reports where the migration is.
@@ -143,7 +144,7 @@ func (r *run) transaction(ctx context.Context, file *File, id int64, p Progress)
 func (r *run) committing(ctx context.Context, err error) error {
 	e := r.m.explain(ctx, err, nil)
 	if !e.Answered() || e.Class == db.ClassCanceled || e.Class == db.ClassTimeout {
-		return db.Errorf(db.ClassUnknown, db.CodeConnectionLost,
+		return db.Errorf(db.ClassUnknown, contract.CodeConnectionLost,
 			"the connection was lost during COMMIT; it may have committed").Because(err)
 	}
 	return e

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"time"
 
+	"dbrunner/contract"
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/dialect"
 )
@@ -71,10 +72,10 @@ func (m *Migrator) Folder() (*Folder, []Fault, error) {
 		return folder, nil, nil
 	}
 	if list, ok := errors.AsType[*FaultsError](err); ok {
-		return nil, list.Faults, db.Errorf(db.ClassPermanent, CodeFolder, "the migrations in %s cannot be used: %s",
+		return nil, list.Faults, db.Errorf(db.ClassPermanent, contract.CodeMigrationFolder, "the migrations in %s cannot be used: %s",
 			m.opts.Where, firstOf(list.Faults))
 	}
-	return nil, nil, db.Errorf(db.ClassPermanent, CodeFolder, "the folder of migrations, %s, cannot be read: %s", m.opts.Where, err).Because(err)
+	return nil, nil, db.Errorf(db.ClassPermanent, contract.CodeMigrationFolder, "the folder of migrations, %s, cannot be read: %s", m.opts.Where, err).Because(err)
 }
 
 // firstOf tells the first fault, and how many more there are.
@@ -152,7 +153,7 @@ func (m *Migrator) explain(ctx context.Context, err error, part *dialect.Part) *
 	case ctx.Err() == nil, e.Class == db.ClassUnknown:
 		return e
 	case errors.Is(context.Cause(ctx), errTimeLimit):
-		return db.Errorf(db.ClassTimeout, db.CodeTimeout, "the time limit was reached").Because(err)
+		return db.Errorf(db.ClassTimeout, contract.CodeTimeout, "the time limit was reached").Because(err)
 	default:
 		return db.Errorf(db.ClassCanceled, db.CodeCanceled, "the job was stopped").Because(context.Cause(ctx))
 	}
@@ -242,13 +243,13 @@ func (rep *Report) describe(s *survey, holder string) {
 func (r *run) target(s *survey) (Version, error) {
 	if r.req.Target == "" {
 		if r.req.Action.NeedsTarget() {
-			return Version{}, db.Errorf(db.ClassPermanent, CodeTarget, "%s needs a target: a version, or none", r.req.Action)
+			return Version{}, db.Errorf(db.ClassPermanent, contract.CodeMigrationTarget, "%s needs a target: a version, or none", r.req.Action)
 		}
 		return s.folder.Latest(), nil
 	}
 	target, err := r.folder.resolve(r.req.Target)
 	if err != nil {
-		return Version{}, db.Errorf(db.ClassPermanent, CodeTarget, "%s", err)
+		return Version{}, db.Errorf(db.ClassPermanent, contract.CodeMigrationTarget, "%s", err)
 	}
 	return target, nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"dbrunner/contract"
 	"dbrunner/internal/db"
 )
 
@@ -13,14 +14,14 @@ func (r *run) baseline(ctx context.Context, s *survey, target Version) error {
 	stored, current := s.storedVersion(), s.current()
 	switch {
 	case target.IsNone():
-		return db.Errorf(db.ClassPermanent, CodeTarget, "baseline needs the database's current version")
+		return db.Errorf(db.ClassPermanent, contract.CodeMigrationTarget, "baseline needs the database's current version")
 	case s.state.dirty:
-		return db.Errorf(db.ClassPermanent, CodeDirty, "%s", s.foreign().words)
+		return db.Errorf(db.ClassPermanent, contract.CodeMigrationDirty, "%s", s.foreign().words)
 	case len(s.applied) > 0 && current != target:
-		return db.Errorf(db.ClassPermanent, CodeRefused, "the database has a history of its own, and is at version %s: baseline adopts "+
+		return db.Errorf(db.ClassPermanent, contract.CodeMigrationRefused, "the database has a history of its own, and is at version %s: baseline adopts "+
 			"one that has none; use repair where the history is wrong", current.Label)
 	case len(s.applied) == 0 && !stored.IsNone() && stored != target:
-		return db.Errorf(db.ClassPermanent, CodeRefused, "another tool says that the database is at version %s: adopt it with that target, "+
+		return db.Errorf(db.ClassPermanent, contract.CodeMigrationRefused, "another tool says that the database is at version %s: adopt it with that target, "+
 			"or use repair if that is wrong", stored.Label)
 	}
 	if err := r.declare(ctx, s, target); err != nil {

@@ -3,7 +3,6 @@ package migration
 import (
 	"time"
 
-	"dbrunner/contract"
 	"dbrunner/internal/db/dialect"
 )
 
@@ -114,16 +113,6 @@ type Planned struct {
 	Stepwise   string // why it does not run in a transaction; empty: it does
 	Statements []dialect.Part
 }
-
-// The codes of errors.
-const (
-	CodeFolder  = contract.CodeMigrationFolder
-	CodeTarget  = contract.CodeMigrationTarget
-	CodeRefused = contract.CodeMigrationRefused
-	CodeDirty   = contract.CodeMigrationDirty
-	CodeLocked  = contract.CodeMigrationLocked
-	CodePassed  = contract.CodeMigrationPassed
-)
 
 func change(r *record) Change {
 	c := Change{

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"dbrunner/contract"
 	"dbrunner/internal/db"
 )
 
@@ -121,7 +122,7 @@ func readHistory(ctx context.Context, session *sql.Conn, query string) (list []r
 func readTime(text string) (time.Time, error) {
 	t, err := time.Parse(time.RFC3339Nano, strings.Replace(text, " ", "T", 1))
 	if err != nil {
-		return t, db.Errorf(db.ClassPermanent, db.CodeDatabase, "a time in the history of migrations cannot be read").Because(err)
+		return t, db.Errorf(db.ClassPermanent, contract.CodeDatabase, "a time in the history of migrations cannot be read").Because(err)
 	}
 	return t, nil
 }

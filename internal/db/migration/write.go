@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"dbrunner/contract"
 	"dbrunner/internal/db"
 )
 
@@ -65,11 +66,11 @@ func (r *run) refused(s *survey) error {
 		return nil // they look for themselves
 	}
 	if left := s.interrupted(); left != nil && !left.mends {
-		return db.Errorf(db.ClassPermanent, CodeDirty, "%s", left.words)
+		return db.Errorf(db.ClassPermanent, contract.CodeMigrationDirty, "%s", left.words)
 	}
 	faults := s.faults(r.outOfOrder() || r.req.Action == Down)
 	if len(faults) > 0 {
-		return db.Errorf(db.ClassPermanent, CodeRefused, "nothing was run: %s", firstOf(sortedFaults(faults)))
+		return db.Errorf(db.ClassPermanent, contract.CodeMigrationRefused, "nothing was run: %s", firstOf(sortedFaults(faults)))
 	}
 	return nil
 }
@@ -141,7 +142,7 @@ func (r *run) pause(ctx context.Context) error {
 func (r *run) waited(ctx context.Context, err error, holder string) error {
 	e := r.m.explain(ctx, err, nil)
 	if e.Class == db.ClassTimeout && holder != "" {
-		e.Code = CodeLocked
+		e.Code = contract.CodeMigrationLocked
 		e.Message = "the time limit was reached while another session was migrating this database: " + holder + "; nothing was changed"
 	}
 	return e
@@ -239,7 +240,7 @@ func (r *run) passed(s *survey) error {
 		case rec.message == r.req.Message:
 			began = true
 		case began:
-			return db.Errorf(db.ClassPermanent, CodePassed, "this job started in an earlier delivery, and other jobs have migrated the database "+
+			return db.Errorf(db.ClassPermanent, contract.CodeMigrationPassed, "this job started in an earlier delivery, and other jobs have migrated the database "+
 				"since (now at version %s): nothing was run now; its earlier effects are listed", s.current().Label)
 		}
 	}
@@ -271,7 +272,7 @@ func (r *run) migrate(ctx context.Context, s *survey, target Version) error {
 	steps, faults := r.steps(s, target)
 	if len(faults) > 0 {
 		r.faults = faults
-		return db.Errorf(db.ClassPermanent, CodeRefused, "nothing was run: %s", firstOf(faults))
+		return db.Errorf(db.ClassPermanent, contract.CodeMigrationRefused, "nothing was run: %s", firstOf(faults))
 	}
 	for i := range steps {
 		if err := r.apply(ctx, &steps[i], i, len(steps)); err != nil {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"dbrunner/contract"
 	"dbrunner/internal/crash"
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/dialect"
@@ -46,7 +47,7 @@ func (d *Database) Execute(
 	ctx context.Context, call db.Call, stmt *dialect.Compiled, opts db.RowOptions, once *db.Once,
 ) (db.ResultSet, error) {
 	if d.opts.TransactionPool {
-		return db.ResultSet{}, db.Errorf(db.ClassPermanent, db.CodeNotSupported,
+		return db.ResultSet{}, db.Errorf(db.ClassPermanent, contract.CodeNotSupported,
 			"a statement outside a transaction needs its own session, which a pooler in transaction mode does not give")
 	}
 	l, err := d.begin(ctx, &call, opts)
@@ -128,7 +129,7 @@ func (a *autocommit) start(ctx context.Context) error {
 	case pg.Code == "23505":
 		return engine.AlreadyRecorded().Because(pg)
 	case pg.Code == noRow:
-		return db.Errorf(db.ClassPermanent, db.CodeDatabase, rowKeptOut).Because(pg)
+		return db.Errorf(db.ClassPermanent, contract.CodeDatabase, rowKeptOut).Because(pg)
 	}
 	out := a.d.serverError(pg, "", -1)
 	out.Message = engine.RowNotWritten + out.Message
@@ -193,7 +194,7 @@ func (a *autocommit) judge(ctx context.Context, out *outcome, err error) (db.Res
 	case out.failed != nil:
 		a.markBroken(false)
 		return db.ResultSet{}, db.OutcomeUnknown(out.failed)
-	case err != nil && out.refuse != nil && out.refuse.Code == db.CodeNotSupported: // COPY, which waits for us
+	case err != nil && out.refuse != nil && out.refuse.Code == contract.CodeNotSupported: // COPY, which waits for us
 		return db.ResultSet{}, out.refuse.At(0)
 	case err != nil:
 		return db.ResultSet{}, db.OutcomeUnknown(err)
@@ -215,7 +216,7 @@ func (a *autocommit) answer(out *outcome) (db.ResultSet, error) {
 	refused := out.refuse
 	if refused == nil {
 		if err := a.nameTypes(); err != nil {
-			refused = db.Errorf(db.ClassTookEffect, db.CodeDatabase, "the types of the columns could not be read").Because(err)
+			refused = db.Errorf(db.ClassTookEffect, contract.CodeDatabase, "the types of the columns could not be read").Because(err)
 			set.Free()
 			set = db.ResultSet{RowsAffected: set.RowsAffected, Command: set.Command}
 		}
@@ -223,7 +224,7 @@ func (a *autocommit) answer(out *outcome) (db.ResultSet, error) {
 	if refused == nil {
 		return set, nil
 	}
-	if refused.Code != db.CodeTransactionAborted {
+	if refused.Code != contract.CodeTransactionAborted {
 		refused.Class = db.ClassTookEffect
 	}
 	return set, refused.At(0)

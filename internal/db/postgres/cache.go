@@ -5,7 +5,7 @@ import (
 	"strconv"
 	"strings"
 
-	"dbrunner/internal/db"
+	"dbrunner/contract"
 )
 
 const (
@@ -38,7 +38,7 @@ type prepared struct {
 	size      int  // of the rows that it returned last, bytes
 	quick     bool // its last read was quick and small: it may share a trip
 	params    []uint32
-	columns   []db.Column
+	columns   []contract.Column
 	kinds     []kind
 }
 

@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"strings"
 
+	"dbrunner/contract"
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/dialect"
 )
@@ -88,7 +89,7 @@ func (s *session) resolveName(name string, statement int) error {
 		return err
 	}
 	if len(rows) != 1 {
-		return db.Errorf(db.ClassPermanent, db.CodeParameter, "the database has no type %q", name).At(statement)
+		return db.Errorf(db.ClassPermanent, contract.CodeParameter, "the database has no type %q", name).At(statement)
 	}
 	oid, err := strconv.ParseUint(string(rows[0][0]), 10, 32)
 	if err != nil {

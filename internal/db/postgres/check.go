@@ -6,6 +6,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"dbrunner/contract"
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/engine"
 )
@@ -32,10 +33,10 @@ func (d *Database) Check(ctx context.Context) (db.CheckResult, error) {
 		return v, d.checkFailed(ctx, err)
 	}
 	v.Query, v.Version = time.Since(begun), string(rows[0][0])
-	v.Role = db.RolePrimary
+	v.Role = contract.RolePrimary
 	switch {
 	case string(rows[0][1]) == "t":
-		v.Role, v.ReadOnly = db.RoleStandby, "the server is a standby and accepts no writes"
+		v.Role, v.ReadOnly = contract.RoleStandby, "the server is a standby and accepts no writes"
 	case string(rows[0][2]) == "on":
 		v.ReadOnly = "transactions are read-only by default here (default_transaction_read_only)"
 	}

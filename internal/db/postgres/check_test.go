@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"dbrunner/contract"
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/dbtest"
 	"dbrunner/internal/db/postgres"
@@ -28,7 +29,7 @@ func TestCheckTellsAReadOnlyDatabase(t *testing.T) {
 	v, err := d.Check(t.Context())
 	require.NoError(t, err)
 	require.Contains(t, v.ReadOnly, "default_transaction_read_only")
-	require.Equal(t, db.RolePrimary, v.Role)
+	require.Equal(t, contract.RolePrimary, v.Role)
 }
 
 // A network that drops everything, before the login and after it: the check ends with its context.

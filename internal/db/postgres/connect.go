@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/puddle/v2"
 
+	"dbrunner/contract"
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/engine"
 )
@@ -124,7 +125,7 @@ func (d *Database) prove(s *session) error {
 			return err
 		}
 		if string(rows[0][0]) != value {
-			return db.Errorf(db.ClassUnavailable, db.CodeUnavailable,
+			return db.Errorf(db.ClassUnavailable, contract.CodeUnavailable,
 				"database %s does not keep the session's limits (%s): a pooler drops start-up parameters; set pooler: transaction",
 				d.opts.Name, name)
 		}

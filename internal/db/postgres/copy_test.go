@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"dbrunner/contract"
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/dialect"
 	"dbrunner/internal/db/migration"
@@ -85,7 +86,7 @@ func TestCopyThatArrives(t *testing.T) {
 		require.NoError(t, err)
 		_, err = session.ExecContext(ctx, text)
 		e := engine.Explain(err, &dialect.Part{SQL: text})
-		require.Equal(t, db.CodeNotSupported, e.Code, "%s: %v", text, err)
+		require.Equal(t, contract.CodeNotSupported, e.Code, "%s: %v", text, err)
 		require.Equal(t, db.ClassPermanent, e.Class)
 		_, err = session.ExecContext(ctx, "ROLLBACK")
 		require.NoError(t, err, "the session lives")

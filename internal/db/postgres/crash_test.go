@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"dbrunner/contract"
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/dbtest"
 	"dbrunner/internal/db/dialect"
@@ -48,7 +49,7 @@ func TestCommitCut(t *testing.T) {
 			proxy.Reset(cut.reset)
 			happened := cut.arm(proxy)
 			_, err := b.transact(sealed("job"), insertOne)
-			e := requireError(t, err, db.ClassUnknown, db.CodeConnectionLost)
+			e := requireError(t, err, db.ClassUnknown, contract.CodeConnectionLost)
 			require.NotContains(t, e.Message, "nothing is committed")
 			<-happened
 
@@ -65,9 +66,9 @@ func TestCommitCut(t *testing.T) {
 			}
 			_, err = b.transact(sealed("job"), insertOne)
 			if cut.committed { // the effect's own key is there already
-				requireError(t, err, db.ClassPermanent, db.CodeUnique)
+				requireError(t, err, db.ClassPermanent, contract.CodeUnique)
 			} else {
-				requireError(t, err, db.ClassAlreadyRecorded, db.CodeUnique)
+				requireError(t, err, db.ClassAlreadyRecorded, contract.CodeUnique)
 			}
 		})
 	}
@@ -80,9 +81,9 @@ func TestCommitCutRepeat(t *testing.T) {
 	b, proxy := proxied(t)
 	proxy.CutAfter(dbtest.Commit)
 	_, err := b.transact(sealed("job"), insert)
-	requireError(t, err, db.ClassUnknown, db.CodeConnectionLost)
+	requireError(t, err, db.ClassUnknown, contract.CodeConnectionLost)
 	_, err = b.transact(sealed("job"), insert)
-	requireError(t, err, db.ClassAlreadyRecorded, db.CodeUnique)
+	requireError(t, err, db.ClassAlreadyRecorded, contract.CodeUnique)
 	require.Equal(t, 1, b.effects())
 }
 
@@ -93,10 +94,10 @@ func TestCutBeforeCommit(t *testing.T) {
 	for _, arm := range []func(func(dbtest.FrontendMessage) bool) <-chan struct{}{proxy.CutBefore, proxy.CutAfter} {
 		arm(dbtest.Text("INTO effect"))
 		_, err := b.transact(sealed("job"), insertOne)
-		requireError(t, err, db.ClassLost, db.CodeConnectionLost)
+		requireError(t, err, db.ClassLost, contract.CodeConnectionLost)
 		arm(dbtest.Text("SELECT 42"))
 		_, err = b.read("SELECT 42 AS n")
-		requireError(t, err, db.ClassLost, db.CodeConnectionLost)
+		requireError(t, err, db.ClassLost, contract.CodeConnectionLost)
 	}
 	require.Equal(t, 0, b.effects())
 	_, err := b.transact(sealed("job"), insertOne)
@@ -109,7 +110,7 @@ func TestRecordCut(t *testing.T) {
 	b, proxy := proxied(t)
 	proxy.CutAfter(dbtest.Text("INTO dbrunner.ledger"))
 	_, _, err := b.db.Record(t.Context(), entry("job"))
-	requireError(t, err, db.ClassUnknown, db.CodeConnectionLost)
+	requireError(t, err, db.ClassUnknown, contract.CodeConnectionLost)
 	_, inserted, err := b.db.Record(t.Context(), entry("job"))
 	require.NoError(t, err)
 	require.False(t, inserted)
@@ -139,7 +140,7 @@ func TestBlackHole(t *testing.T) {
 			proxy.Block()
 			return entry("job"), nil
 		})
-	requireError(t, err, db.ClassUnknown, db.CodeConnectionLost)
+	requireError(t, err, db.ClassUnknown, contract.CodeConnectionLost)
 	require.Less(t, time.Since(begun), 10*time.Second)
 	proxy.Unblock()
 	_, _, err = b.db.Record(t.Context(), entry("job"))
@@ -159,7 +160,7 @@ func TestFenceTimeout(t *testing.T) {
 		VALUES ('dbrunner', 'test_db', 'job', 'failed', '', 1, 1, 'r')`)
 	require.NoError(t, err)
 	_, err = b.db.Transact(t.Context(), db.Call{Timeout: time.Second}, transaction(insertOne), objects(), sealed("job"))
-	requireError(t, err, db.ClassTimeout, db.CodeTimeout)
+	requireError(t, err, db.ClassTimeout, contract.CodeTimeout)
 
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
@@ -216,7 +217,7 @@ func TestRestart(t *testing.T) {
 		require.Contains(t, []db.Class{db.ClassLost, db.ClassUnavailable}, db.ClassOf(err), "%v", err)
 		err = b.db.Probe(t.Context())
 		require.Contains(t, []db.Class{db.ClassLost, db.ClassUnavailable}, db.ClassOf(err), "%v", err)
-		requireError(t, b.db.Probe(t.Context()), db.ClassUnavailable, db.CodeUnavailable)
+		requireError(t, b.db.Probe(t.Context()), db.ClassUnavailable, contract.CodeUnavailable)
 		server.Start(t)
 		require.NoError(t, b.db.Probe(t.Context()), "no session of before is met")
 		b.fill(5)
@@ -268,7 +269,7 @@ func TestTerminated(t *testing.T) {
 	failures := 0
 	for range 10 {
 		if _, err := b.transact(nil, "SELECT 1 AS n"); err != nil {
-			requireError(t, err, db.ClassLost, db.CodeConnectionLost)
+			requireError(t, err, db.ClassLost, contract.CodeConnectionLost)
 			failures++
 		}
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"dbrunner/contract"
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/postgres"
 )
@@ -130,6 +131,6 @@ func TestRehearseWithoutTheRight(t *testing.T) {
 	o.Ledger = db.LedgerManage
 	o.ConnectionString = changed(t, o.ConnectionString, func(u *url.URL, _ url.Values) { u.User = url.UserPassword(role, secret) })
 	_, err := b.open(o).(db.Diagnoser).DryRun(t.Context())
-	e := requireError(t, err, db.ClassUnavailable, db.CodeUnavailable)
+	e := requireError(t, err, db.ClassUnavailable, contract.CodeUnavailable)
 	require.Contains(t, e.Message, "grant it CREATE on the database")
 }

@@ -13,6 +13,7 @@ import (
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/dialect"
 	"dbrunner/internal/db/engine"
+	"dbrunner/internal/report"
 )
 
 // Database is one configured PostgreSQL database.
@@ -83,11 +84,11 @@ func (d *Database) Engine() string { return "postgres" }
 func (d *Database) Dialect() *dialect.Dialect { return d.dialect }
 
 // Stats describes the pool at this moment.
-func (d *Database) Stats() db.PoolStats {
+func (d *Database) Stats() report.Pool {
 	s := d.pool.Stat()
 	waiting, longest := d.waits.Longest()
 	reads, first := d.reads.longest()
-	return db.PoolStats{
+	return report.Pool{
 		Max: int(s.MaxConns()), Total: int(s.TotalConns()), Idle: int(s.IdleConns()), InUse: int(s.AcquiredConns()),
 		Waiting:          waiting + reads,
 		Acquires:         d.acquires.Load(),

@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"dbrunner/contract"
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/dialect"
 	"dbrunner/internal/db/postgres"
@@ -20,11 +21,11 @@ func TestDeferred(t *testing.T) {
 	b := setup(t)
 	b.sql("CREATE TABLE child (id int UNIQUE DEFERRABLE INITIALLY DEFERRED, parent bigint REFERENCES effect DEFERRABLE INITIALLY DEFERRED)")
 	_, err := b.transact(sealed("job"), insertOne, "INSERT INTO child VALUES (1, 99)")
-	e := requireError(t, err, db.ClassPermanent, db.CodeForeignKey)
+	e := requireError(t, err, db.ClassPermanent, contract.CodeForeignKey)
 	require.Equal(t, -1, e.Statement)
 	require.Contains(t, e.Message, "child_parent_fkey")
 	_, err = b.transact(sealed("job"), insertOne, "INSERT INTO child VALUES (1, 1)", "INSERT INTO child VALUES (1, 1)")
-	requireError(t, err, db.ClassPermanent, db.CodeUnique)
+	requireError(t, err, db.ClassPermanent, contract.CodeUnique)
 	require.Equal(t, 0, b.effects())
 	row, err := b.db.Lookup(t.Context(), "job")
 	require.NoError(t, err)
@@ -130,17 +131,17 @@ func TestReadOnlyServer(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	_, err := b.transact(sealed("job"), "SET transaction_read_only = on", insertOne)
-	requireError(t, err, db.ClassPermanent, db.CodeReadOnly)
+	requireError(t, err, db.ClassPermanent, contract.CodeReadOnly)
 	_, err = b.transact(sealed("job"), "SET transaction_read_only = on")
-	requireError(t, err, db.ClassPermanent, db.CodeReadOnly)
+	requireError(t, err, db.ClassPermanent, contract.CodeReadOnly)
 
 	b.sql("DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET default_transaction_read_only = on', current_database()); END $$")
 	d := b.open(b.opts)
 	_, err = d.Transact(t.Context(), call(), transaction(insertOne), objects(), sealed("job"))
-	requireError(t, err, db.ClassUnavailable, db.CodeUnavailable)
+	requireError(t, err, db.ClassUnavailable, contract.CodeUnavailable)
 	_, _, err = d.Record(t.Context(), entry("job"))
-	requireError(t, err, db.ClassUnavailable, db.CodeUnavailable)
-	e := requireError(t, d.Probe(t.Context()), db.ClassUnavailable, db.CodeUnavailable)
+	requireError(t, err, db.ClassUnavailable, contract.CodeUnavailable)
+	e := requireError(t, d.Probe(t.Context()), db.ClassUnavailable, contract.CodeUnavailable)
 	require.Contains(t, e.Message, "exactly_once")
 	off := b.opts
 	off.Ledger = db.LedgerOff
@@ -170,7 +171,7 @@ func TestLedgerRights(t *testing.T) {
 	}
 	says := func(err error, text string) {
 		t.Helper()
-		e := requireError(t, err, db.ClassUnavailable, db.CodeUnavailable)
+		e := requireError(t, err, db.ClassUnavailable, contract.CodeUnavailable)
 		require.Contains(t, e.Message, text)
 	}
 	says(probe(db.LedgerVerify), "dbrunner.ledger is missing")
@@ -217,11 +218,11 @@ func TestRaised(t *testing.T) {
 	const raise = "DO $$ BEGIN RAISE EXCEPTION 'account % is empty', 'canary'; END $$"
 	b := setup(t)
 	_, err := b.transact(nil, raise)
-	e := requireError(t, err, db.ClassPermanent, db.CodeDatabase)
+	e := requireError(t, err, db.ClassPermanent, contract.CodeDatabase)
 	require.NotContains(t, e.Error(), "canary")
 	b = setup(t, func(o *db.Options) { o.Settings = map[string]string{"show_raised_messages": "true"} })
 	_, err = b.transact(nil, raise)
-	e = requireError(t, err, db.ClassPermanent, db.CodeDatabase)
+	e = requireError(t, err, db.ClassPermanent, contract.CodeDatabase)
 	require.Contains(t, e.Error(), "account canary is empty")
 }
 
@@ -249,7 +250,7 @@ func TestMessages(t *testing.T) {
 		require.NotContains(t, err.Error(), "canary")
 	}
 	_, err := b.read("SELECT $1 AS n")
-	requireError(t, err, db.ClassPermanent, db.CodeParameter)
+	requireError(t, err, db.ClassPermanent, contract.CodeParameter)
 }
 
 // TestConnectErrors says what to do, and never shows a part of the connection string.
@@ -281,7 +282,7 @@ func TestConnectErrors(t *testing.T) {
 			require.NoError(t, err)
 			defer func() { require.NoError(t, d.Close()) }()
 			err = d.Probe(t.Context())
-			e := requireError(t, err, db.ClassUnavailable, db.CodeUnavailable)
+			e := requireError(t, err, db.ClassUnavailable, contract.CodeUnavailable)
 			require.Contains(t, e.Message, c.want)
 			require.NotContains(t, e.Error(), "secret")
 			require.NotContains(t, e.Error(), secret)
@@ -321,7 +322,7 @@ func TestSecondAttempt(t *testing.T) {
 			}
 			require.NoError(t, run(t.Context(), testTimeout), "longer than what the end of the first attempt may take")
 			begun := time.Now()
-			requireError(t, run(t.Context(), 500*time.Millisecond), db.ClassTimeout, db.CodeTimeout)
+			requireError(t, run(t.Context(), 500*time.Millisecond), db.ClassTimeout, contract.CodeTimeout)
 			ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
 			defer cancel()
 			requireError(t, run(ctx, testTimeout), db.ClassCanceled, db.CodeCanceled)

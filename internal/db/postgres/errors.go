@@ -11,6 +11,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"dbrunner/contract"
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/dialect"
 	"dbrunner/internal/db/engine"
@@ -26,91 +27,91 @@ var errEnded = fmt.Errorf("postgres: the server ended the session: %w", io.EOF)
 // verdict is what an error code means.
 type verdict struct {
 	class db.Class
-	code  db.Code
+	code  contract.Code
 }
 
 // byCode are the codes that differ from their class.
 var byCode = map[string]verdict{
-	"08P01": {db.ClassPermanent, db.CodeParameter}, // as an error that does not end the link: arguments of a wrong number
-	"22023": {db.ClassPermanent, db.CodeData},
-	"23001": {db.ClassPermanent, db.CodeForeignKey},
-	"23502": {db.ClassPermanent, db.CodeNotNull},
-	"23503": {db.ClassPermanent, db.CodeForeignKey},
-	"23505": {db.ClassPermanent, db.CodeUnique},
-	"23514": {db.ClassPermanent, db.CodeCheck},
-	"25001": {db.ClassPermanent, db.CodeForbiddenStatement}, // cannot run inside a transaction
-	"25006": {db.ClassPermanent, db.CodeReadOnly},
-	"25P02": {db.ClassPermanent, db.CodeTransactionAborted},
-	"25P03": {db.ClassLost, db.CodeTimeout},
-	"25P04": {db.ClassTimeout, db.CodeTimeout},
-	"40001": {db.ClassTransient, db.CodeSerialization},
-	"40002": {db.ClassPermanent, db.CodeConstraint},
-	"08007": {db.ClassPermanent, db.CodeDatabase}, // of a transaction elsewhere, as is 40003: this one is rolled back
-	"40003": {db.ClassPermanent, db.CodeDatabase},
-	"40P01": {db.ClassTransient, db.CodeDeadlock},
-	"42501": {db.ClassPermanent, db.CodePermission},
-	"42601": {db.ClassPermanent, db.CodeSyntax},
-	"42703": {db.ClassPermanent, db.CodeUndefined},
-	"42704": {db.ClassPermanent, db.CodeUndefined},
-	"42883": {db.ClassPermanent, db.CodeUndefined},
-	"42P01": {db.ClassPermanent, db.CodeUndefined},
-	"42P02": {db.ClassPermanent, db.CodeParameter},
-	"42P08": {db.ClassPermanent, db.CodeParameter},
-	"42P18": {db.ClassPermanent, db.CodeParameter},
-	"42846": {db.ClassPermanent, db.CodeData},
-	"53300": {db.ClassUnavailable, db.CodeUnavailable},
-	"53400": {db.ClassPermanent, db.CodeResources},
-	"55P03": {db.ClassTransient, db.CodeLockTimeout},
-	"57014": {db.ClassTimeout, db.CodeTimeout},
-	"57P03": {db.ClassUnavailable, db.CodeUnavailable},
-	"57P04": {db.ClassUnavailable, db.CodeUnavailable},
-	"P0001": {db.ClassPermanent, db.CodeDatabase},
-	"P0002": {db.ClassPermanent, db.CodeData},
-	"P0003": {db.ClassPermanent, db.CodeData},
+	"08P01": {db.ClassPermanent, contract.CodeParameter}, // as an error that does not end the link: arguments of a wrong number
+	"22023": {db.ClassPermanent, contract.CodeData},
+	"23001": {db.ClassPermanent, contract.CodeForeignKey},
+	"23502": {db.ClassPermanent, contract.CodeNotNull},
+	"23503": {db.ClassPermanent, contract.CodeForeignKey},
+	"23505": {db.ClassPermanent, contract.CodeUnique},
+	"23514": {db.ClassPermanent, contract.CodeCheck},
+	"25001": {db.ClassPermanent, contract.CodeForbiddenStatement}, // cannot run inside a transaction
+	"25006": {db.ClassPermanent, contract.CodeReadOnly},
+	"25P02": {db.ClassPermanent, contract.CodeTransactionAborted},
+	"25P03": {db.ClassLost, contract.CodeTimeout},
+	"25P04": {db.ClassTimeout, contract.CodeTimeout},
+	"40001": {db.ClassTransient, contract.CodeSerialization},
+	"40002": {db.ClassPermanent, contract.CodeConstraint},
+	"08007": {db.ClassPermanent, contract.CodeDatabase}, // of a transaction elsewhere, as is 40003: this one is rolled back
+	"40003": {db.ClassPermanent, contract.CodeDatabase},
+	"40P01": {db.ClassTransient, contract.CodeDeadlock},
+	"42501": {db.ClassPermanent, contract.CodePermission},
+	"42601": {db.ClassPermanent, contract.CodeSyntax},
+	"42703": {db.ClassPermanent, contract.CodeUndefined},
+	"42704": {db.ClassPermanent, contract.CodeUndefined},
+	"42883": {db.ClassPermanent, contract.CodeUndefined},
+	"42P01": {db.ClassPermanent, contract.CodeUndefined},
+	"42P02": {db.ClassPermanent, contract.CodeParameter},
+	"42P08": {db.ClassPermanent, contract.CodeParameter},
+	"42P18": {db.ClassPermanent, contract.CodeParameter},
+	"42846": {db.ClassPermanent, contract.CodeData},
+	"53300": {db.ClassUnavailable, contract.CodeUnavailable},
+	"53400": {db.ClassPermanent, contract.CodeResources},
+	"55P03": {db.ClassTransient, contract.CodeLockTimeout},
+	"57014": {db.ClassTimeout, contract.CodeTimeout},
+	"57P03": {db.ClassUnavailable, contract.CodeUnavailable},
+	"57P04": {db.ClassUnavailable, contract.CodeUnavailable},
+	"P0001": {db.ClassPermanent, contract.CodeDatabase},
+	"P0002": {db.ClassPermanent, contract.CodeData},
+	"P0003": {db.ClassPermanent, contract.CodeData},
 }
 
 // byClass are the classes of codes: their first two characters.
 var byClass = map[string]verdict{
-	"03": {db.ClassPermanent, db.CodeDatabase},
-	"08": {db.ClassLost, db.CodeConnectionLost},
-	"09": {db.ClassPermanent, db.CodeDatabase},
-	"0A": {db.ClassPermanent, db.CodeNotSupported},
-	"0B": {db.ClassPermanent, db.CodeTransactionControl},
-	"0F": {db.ClassPermanent, db.CodeDatabase},
-	"0L": {db.ClassPermanent, db.CodePermission},
-	"0P": {db.ClassPermanent, db.CodePermission},
-	"0Z": {db.ClassPermanent, db.CodeDatabase},
-	"20": {db.ClassPermanent, db.CodeData},
-	"21": {db.ClassPermanent, db.CodeData},
-	"22": {db.ClassPermanent, db.CodeData},
-	"23": {db.ClassPermanent, db.CodeConstraint},
-	"24": {db.ClassPermanent, db.CodeDatabase},
-	"25": {db.ClassPermanent, db.CodeTransactionControl},
-	"26": {db.ClassPermanent, db.CodeUndefined},
-	"27": {db.ClassPermanent, db.CodeDatabase},
-	"28": {db.ClassPermanent, db.CodePermission},
-	"2B": {db.ClassPermanent, db.CodeConstraint},
-	"2D": {db.ClassPermanent, db.CodeTransactionControl},
-	"2F": {db.ClassPermanent, db.CodeDatabase},
-	"34": {db.ClassPermanent, db.CodeUndefined},
-	"38": {db.ClassPermanent, db.CodeDatabase},
-	"39": {db.ClassPermanent, db.CodeDatabase},
-	"3B": {db.ClassPermanent, db.CodeTransactionControl},
-	"3D": {db.ClassPermanent, db.CodeUndefined},
-	"3F": {db.ClassPermanent, db.CodeUndefined},
-	"40": {db.ClassTransient, db.CodeSerialization},
-	"42": {db.ClassPermanent, db.CodeSyntax},
-	"44": {db.ClassPermanent, db.CodeCheck},
-	"53": {db.ClassTransient, db.CodeResources},
-	"54": {db.ClassPermanent, db.CodeResources},
-	"55": {db.ClassPermanent, db.CodeDatabase},
-	"57": {db.ClassLost, db.CodeConnectionLost},
-	"58": {db.ClassTransient, db.CodeResources},
-	"72": {db.ClassTransient, db.CodeSerialization},
-	"F0": {db.ClassPermanent, db.CodeDatabase},
-	"HV": {db.ClassPermanent, db.CodeDatabase},
-	"P0": {db.ClassPermanent, db.CodeDatabase},
-	"XX": {db.ClassPermanent, db.CodeDatabase},
+	"03": {db.ClassPermanent, contract.CodeDatabase},
+	"08": {db.ClassLost, contract.CodeConnectionLost},
+	"09": {db.ClassPermanent, contract.CodeDatabase},
+	"0A": {db.ClassPermanent, contract.CodeNotSupported},
+	"0B": {db.ClassPermanent, contract.CodeTransactionControl},
+	"0F": {db.ClassPermanent, contract.CodeDatabase},
+	"0L": {db.ClassPermanent, contract.CodePermission},
+	"0P": {db.ClassPermanent, contract.CodePermission},
+	"0Z": {db.ClassPermanent, contract.CodeDatabase},
+	"20": {db.ClassPermanent, contract.CodeData},
+	"21": {db.ClassPermanent, contract.CodeData},
+	"22": {db.ClassPermanent, contract.CodeData},
+	"23": {db.ClassPermanent, contract.CodeConstraint},
+	"24": {db.ClassPermanent, contract.CodeDatabase},
+	"25": {db.ClassPermanent, contract.CodeTransactionControl},
+	"26": {db.ClassPermanent, contract.CodeUndefined},
+	"27": {db.ClassPermanent, contract.CodeDatabase},
+	"28": {db.ClassPermanent, contract.CodePermission},
+	"2B": {db.ClassPermanent, contract.CodeConstraint},
+	"2D": {db.ClassPermanent, contract.CodeTransactionControl},
+	"2F": {db.ClassPermanent, contract.CodeDatabase},
+	"34": {db.ClassPermanent, contract.CodeUndefined},
+	"38": {db.ClassPermanent, contract.CodeDatabase},
+	"39": {db.ClassPermanent, contract.CodeDatabase},
+	"3B": {db.ClassPermanent, contract.CodeTransactionControl},
+	"3D": {db.ClassPermanent, contract.CodeUndefined},
+	"3F": {db.ClassPermanent, contract.CodeUndefined},
+	"40": {db.ClassTransient, contract.CodeSerialization},
+	"42": {db.ClassPermanent, contract.CodeSyntax},
+	"44": {db.ClassPermanent, contract.CodeCheck},
+	"53": {db.ClassTransient, contract.CodeResources},
+	"54": {db.ClassPermanent, contract.CodeResources},
+	"55": {db.ClassPermanent, contract.CodeDatabase},
+	"57": {db.ClassLost, contract.CodeConnectionLost},
+	"58": {db.ClassTransient, contract.CodeResources},
+	"72": {db.ClassTransient, contract.CodeSerialization},
+	"F0": {db.ClassPermanent, contract.CodeDatabase},
+	"HV": {db.ClassPermanent, contract.CodeDatabase},
+	"P0": {db.ClassPermanent, contract.CodeDatabase},
+	"XX": {db.ClassPermanent, contract.CodeDatabase},
 }
 
 // judge returns what an error of the server means before COMMIT was sent. Whether the session is lost, its severity
@@ -120,10 +121,10 @@ func judge(e *pgconn.PgError) verdict {
 	switch {
 	case fatal(e) && (v.class == db.ClassPermanent || v.class == db.ClassTransient):
 		v.class = db.ClassLost
-	case relayed(e) && v.code == db.CodeUnavailable && e.Code[:2] == "53":
-		return verdict{db.ClassTransient, db.CodeResources}
+	case relayed(e) && v.code == contract.CodeUnavailable && e.Code[:2] == "53":
+		return verdict{db.ClassTransient, contract.CodeResources}
 	case relayed(e):
-		return verdict{db.ClassTransient, db.CodeDatabase}
+		return verdict{db.ClassTransient, contract.CodeDatabase}
 	}
 	return v
 }
@@ -138,7 +139,7 @@ func ofCode(code string) verdict {
 			return v
 		}
 	}
-	return verdict{db.ClassPermanent, db.CodeDatabase}
+	return verdict{db.ClassPermanent, contract.CodeDatabase}
 }
 
 // relayed reports an error whose code is that of a lost session although this session goes on: a function raised it, or
@@ -359,11 +360,11 @@ func linkError(ctx context.Context, err error) *db.Error {
 	case timedOut(err):
 		e = engine.TimeOver()
 	case errors.Is(err, errTooLong):
-		e = db.Errorf(db.ClassPermanent, db.CodeResultTooLarge, "one row alone is above the limit of bytes of this job").Because(err)
+		e = db.Errorf(db.ClassPermanent, contract.CodeResultTooLarge, "one row alone is above the limit of bytes of this job").Because(err)
 	case errors.Is(err, errOutOfOrder):
-		e = db.Errorf(db.ClassPermanent, db.CodeDatabase, "the server's answer could not be read").Because(err)
+		e = db.Errorf(db.ClassPermanent, contract.CodeDatabase, "the server's answer could not be read").Because(err)
 	case uncleaned(err):
-		e = db.Errorf(db.ClassLost, db.CodeConnectionLost, "the connection to the database was lost; nothing is committed").Because(err)
+		e = db.Errorf(db.ClassLost, contract.CodeConnectionLost, "the connection to the database was lost; nothing is committed").Because(err)
 	default:
 		e = engine.DriverError(err)
 		e.Message += "; nothing is committed"
@@ -386,13 +387,13 @@ func unconfirmedCommit() *db.Error {
 }
 
 func errCopy() *db.Error {
-	return db.Errorf(db.ClassPermanent, db.CodeNotSupported, "COPY from STDIN or to STDOUT cannot be used in a job")
+	return db.Errorf(db.ClassPermanent, contract.CodeNotSupported, "COPY from STDIN or to STDOUT cannot be used in a job")
 }
 
 func errEncoding() *db.Error {
-	return db.Errorf(db.ClassPermanent, db.CodeNotSupported, "a job cannot set client_encoding: jobs and results are UTF-8")
+	return db.Errorf(db.ClassPermanent, contract.CodeNotSupported, "a job cannot set client_encoding: jobs and results are UTF-8")
 }
 
 func errTransactionEnded() *db.Error {
-	return db.Errorf(db.ClassPermanent, db.CodeTransactionAborted, engine.TransactionEnded)
+	return db.Errorf(db.ClassPermanent, contract.CodeTransactionAborted, engine.TransactionEnded)
 }

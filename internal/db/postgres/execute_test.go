@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"dbrunner/contract"
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/dbtest"
 	"dbrunner/internal/db/dialect"
@@ -149,7 +150,7 @@ func TestExecuteEndsBehindItsAnswer(t *testing.T) {
 	b.sql("CREATE TABLE part (id int, effect_id bigint REFERENCES effect DEFERRABLE INITIALLY DEFERRED)")
 	x := &outside{b: b}
 	_, err := x.run(t.Context(), "job", testTimeout, "INSERT INTO part VALUES (1, 42)")
-	requireError(t, err, db.ClassPermanent, db.CodeForeignKey)
+	requireError(t, err, db.ClassPermanent, contract.CodeForeignKey)
 	require.ErrorIs(t, x.told, err)
 	require.Equal(t, "failed", b.status("job"))
 	require.Zero(t, b.look("SELECT count(*) FROM part"))
@@ -222,6 +223,6 @@ func TestExecuteBehindAPooler(t *testing.T) {
 	b := setup(t, func(o *db.Options) { o.TransactionPool = true })
 	x := &outside{b: b}
 	_, err := x.run(t.Context(), "job", testTimeout, insertOne)
-	requireError(t, err, db.ClassPermanent, db.CodeNotSupported)
+	requireError(t, err, db.ClassPermanent, contract.CodeNotSupported)
 	require.Zero(t, b.effects())
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"dbrunner/contract"
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/dialect"
 )
@@ -441,4 +442,4 @@ func TestPanicOfACallback(t *testing.T) {
 
 type panics struct{}
 
-func (panics) Open(int, []db.Column) (db.RowFile, error) { panic(errors.New("boom")) }
+func (panics) Open(int, []contract.Column) (db.RowFile, error) { panic(errors.New("boom")) }

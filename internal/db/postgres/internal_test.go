@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/stretchr/testify/require"
 
+	"dbrunner/contract"
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/dialect"
 	"dbrunner/internal/db/engine"
@@ -40,8 +41,8 @@ func TestEveryCondition(t *testing.T) {
 	for code := range remedies {
 		require.Contains(t, conditions, code)
 	}
-	require.Equal(t, verdict{db.ClassPermanent, db.CodeDatabase}, judge(&pgconn.PgError{Code: "ZZ999"}))
-	require.Equal(t, verdict{db.ClassPermanent, db.CodeDatabase}, judge(&pgconn.PgError{}))
+	require.Equal(t, verdict{db.ClassPermanent, contract.CodeDatabase}, judge(&pgconn.PgError{Code: "ZZ999"}))
+	require.Equal(t, verdict{db.ClassPermanent, contract.CodeDatabase}, judge(&pgconn.PgError{}))
 }
 
 // TestClasses fixes what repeating depends on.
@@ -232,7 +233,7 @@ func BenchmarkBind(b *testing.B) {
 // BenchmarkEncodeRow encodes rows of five columns as they come from the wire.
 func BenchmarkEncodeRow(b *testing.B) {
 	kinds := []kind{asNumber, asText, asFloat, asText, asBool}
-	columns := []db.Column{{Name: "id"}, {Name: "name"}, {Name: "score"}, {Name: "at"}, {Name: "flag"}}
+	columns := []contract.Column{{Name: "id"}, {Name: "name"}, {Name: "score"}, {Name: "at"}, {Name: "flag"}}
 	body := []byte{0, 5}
 	for _, v := range []string{"4711", "item 4711", "4711.25", "2026-01-04 06:31:00+00", "t"} {
 		body = appendTextArg(body, v)

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"time"
 
+	"dbrunner/contract"
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/engine"
 )
@@ -229,7 +230,7 @@ func (d *Database) own(ctx context.Context, lost db.Class, run func(l *lease) er
 // noWrites knows a server that takes no writes at all by what it says to a statement of ours.
 func noWrites(e *db.Error) *db.Error {
 	if e.EngineCode == "25006" {
-		e.Class, e.Code = db.ClassUnavailable, db.CodeUnavailable
+		e.Class, e.Code = db.ClassUnavailable, contract.CodeUnavailable
 		e.Message = "the server accepts no writes: it is a standby or read-only"
 	}
 	return e

@@ -10,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"dbrunner/contract"
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/dialect"
 )
@@ -52,10 +53,10 @@ func TestServerTimeout(t *testing.T) {
 	t.Parallel()
 	b := setup(t, func(o *db.Options) { o.Limits.StatementTimeout = 300 * time.Millisecond })
 	_, err := b.read("SELECT pg_sleep(100)::text AS n")
-	e := requireError(t, err, db.ClassTimeout, db.CodeTimeout)
+	e := requireError(t, err, db.ClassTimeout, contract.CodeTimeout)
 	require.Equal(t, "57014", e.EngineCode)
 	_, err = b.transact(sealed("job"), insertOne, "SELECT pg_sleep(100)::text AS n")
-	e = requireError(t, err, db.ClassTimeout, db.CodeTimeout)
+	e = requireError(t, err, db.ClassTimeout, contract.CodeTimeout)
 	require.Equal(t, 1, e.Statement)
 	require.Equal(t, 0, b.effects())
 }
@@ -116,11 +117,11 @@ func TestOverflow(t *testing.T) {
 	} {
 		begun := time.Now()
 		_, err := b.db.Read(t.Context(), call(), giant, opts)
-		requireError(t, err, db.ClassPermanent, db.CodeResultTooLarge)
+		requireError(t, err, db.ClassPermanent, contract.CodeResultTooLarge)
 		require.Less(t, time.Since(begun), 10*time.Second, name)
 		tx := &db.Transaction{Statements: []*dialect.Compiled{{SQL: insertOne}, giant}, Expect: make([]*db.Range, 2)}
 		_, err = b.db.Transact(t.Context(), call(), tx, opts, sealed("job"))
-		e := requireError(t, err, db.ClassPermanent, db.CodeResultTooLarge)
+		e := requireError(t, err, db.ClassPermanent, contract.CodeResultTooLarge)
 		require.Equal(t, 1, e.Statement)
 	}
 	require.Equal(t, 0, b.effects())
@@ -153,7 +154,7 @@ func TestGiantField(t *testing.T) {
 	b := setup(t)
 	_, err := b.db.Read(t.Context(), call(), &dialect.Compiled{SQL: "SELECT repeat('x', 100000000) AS v"},
 		db.RowOptions{Format: db.Objects, MaxBytes: 1 << 20})
-	requireError(t, err, db.ClassPermanent, db.CodeResultTooLarge)
+	requireError(t, err, db.ClassPermanent, contract.CodeResultTooLarge)
 	set, err := b.db.Read(t.Context(), call(), &dialect.Compiled{SQL: "SELECT repeat('ab', 400000)::bytea AS v"},
 		db.RowOptions{Format: db.Objects, MaxBytes: 1100000})
 	require.NoError(t, err, "hexadecimal digits are longer than base64")

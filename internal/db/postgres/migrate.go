@@ -19,6 +19,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn/ctxwatch"
 	"github.com/jackc/pgx/v5/stdlib"
 
+	"dbrunner/contract"
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/dialect"
 	"dbrunner/internal/db/engine"
@@ -200,7 +201,7 @@ func lockKeys(ctx context.Context, session *sql.Conn) (keys [2]string, err error
 		return keys, err
 	}
 	if !schema.Valid {
-		return keys, db.Errorf(db.ClassPermanent, db.CodeUndefined, "no schema of the login's search_path exists: create one, or set search_path")
+		return keys, db.Errorf(db.ClassPermanent, contract.CodeUndefined, "no schema of the login's search_path exists: create one, or set search_path")
 	}
 	for i, written := range []string{name, "/" + name} {
 		if keys[i], err = database.GenerateAdvisoryLockId(written, schema.String, pgxmigrate.DefaultMigrationsTable); err != nil {
@@ -332,7 +333,12 @@ func (l *link) close() {
 
 // Explain makes an error one that can be shown.
 func (m *migrations) Explain(err error, part *dialect.Part) *db.Error {
-	err = original(err)
+	// golang-migrate's errors do not unwrap, and hold the text of statements.
+	if e, ok := errors.AsType[*database.Error](err); ok {
+		err = e.OrigErr
+	} else if e, ok := errors.AsType[database.Error](err); ok {
+		err = e.OrigErr
+	}
 	if own, ok := errors.AsType[*db.Error](err); ok {
 		return own
 	}
@@ -348,20 +354,9 @@ func (m *migrations) Explain(err error, part *dialect.Part) *db.Error {
 	return engine.DriverError(err)
 }
 
-// original finds the driver's error in golang-migrate's, which does not unwrap and holds the text of statements.
-func original(err error) error {
-	if e, ok := errors.AsType[*database.Error](err); ok {
-		return e.OrigErr
-	}
-	if e, ok := errors.AsType[database.Error](err); ok {
-		return e.OrigErr
-	}
-	return err
-}
-
 func (m *migrations) serverError(pg *pgconn.PgError, part *dialect.Part) *db.Error {
 	if strings.Contains(pg.Message, noRows) {
-		return db.Errorf(db.ClassPermanent, db.CodeNotSupported, "COPY … FROM STDIN: no client sends its rows; %s", dialect.InsteadOfCopy).Because(pg)
+		return db.Errorf(db.ClassPermanent, contract.CodeNotSupported, "COPY … FROM STDIN: no client sends its rows; %s", dialect.InsteadOfCopy).Because(pg)
 	}
 	v := judge(pg)
 	text := ""

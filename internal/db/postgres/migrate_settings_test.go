@@ -6,6 +6,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
+	"dbrunner/contract"
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/migration"
 )
@@ -63,6 +64,6 @@ func TestMigrationDriverRefusal(t *testing.T) {
 	require.Error(t, err)
 	e := engine.Explain(err, nil)
 	require.Equal(t, db.ClassPermanent, e.Class)
-	require.Equal(t, db.CodeDatabase, e.Code)
+	require.Equal(t, contract.CodeDatabase, e.Code)
 	require.False(t, e.Answered())
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
+	"dbrunner/contract"
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/dbtest"
 	"dbrunner/internal/db/migration"
@@ -99,7 +100,7 @@ func TestMigrationRights(t *testing.T) {
 	_, err = m.Run(t.Context(), migration.Request{Action: migration.Up})
 	var e *db.Error
 	require.ErrorAs(t, err, &e)
-	require.Equal(t, db.CodePermission, e.Code)
+	require.Equal(t, contract.CodePermission, e.Code)
 	require.Contains(t, e.Message, "migrations need a login that may create")
 	status, err := m.Run(t.Context(), migration.Request{Action: migration.Status})
 	require.NoError(t, err)

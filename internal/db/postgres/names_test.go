@@ -7,6 +7,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"dbrunner/contract"
 	"dbrunner/internal/db"
 )
 
@@ -182,7 +183,7 @@ func TestRowKeptOut(t *testing.T) {
 				require.Equal(t, db.ClassPermanent, db.ClassOf(err), "%v", err)
 				require.ErrorContains(t, err, "the ledger row could not be written")
 				failed, _ := errors.AsType[*db.Error](err)
-				require.NotEqual(t, db.CodeData, failed.Code, "how the fence fails is the engine's affair: %v", err)
+				require.NotEqual(t, contract.CodeData, failed.Code, "how the fence fails is the engine's affair: %v", err)
 				_, err = (&outside{b: b}).run(t.Context(), fmt.Sprint("once", i), testTimeout, insertOne)
 				require.Equal(t, db.ClassPermanent, db.ClassOf(err), "%v", err)
 			}

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"dbrunner/contract"
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/dialect"
 	"dbrunner/internal/db/engine"
@@ -240,7 +241,7 @@ func (s *session) appendParam(b []byte, v *dialect.Value) ([]byte, error) {
 	b, begin := beginArg(b)
 	b, wrong := appendContent(b, v, s.typeOf(v.Type))
 	if wrong != "" {
-		return b, db.Errorf(db.ClassPermanent, db.CodeParameter, "a parameter cannot be bound: %s", wrong)
+		return b, db.Errorf(db.ClassPermanent, contract.CodeParameter, "a parameter cannot be bound: %s", wrong)
 	}
 	return endArg(b, begin), nil
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"dbrunner/contract"
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/dbtest"
 	"dbrunner/internal/db/postgres"
@@ -92,7 +93,7 @@ func TestPgBouncerUndeclared(t *testing.T) {
 			d, err := postgres.Open(o)
 			require.NoError(t, err)
 			defer func() { require.NoError(t, d.Close()) }()
-			e := requireError(t, d.Probe(t.Context()), db.ClassUnavailable, db.CodeUnavailable)
+			e := requireError(t, d.Probe(t.Context()), db.ClassUnavailable, contract.CodeUnavailable)
 			require.Contains(t, e.Message, "set pooler: transaction")
 		})
 	}
@@ -103,7 +104,7 @@ func TestPgBouncerFull(t *testing.T) {
 	t.Parallel()
 	b := pooled(t, func(o *db.Options) { o.Pool.Max = 1 }, "max_client_conn = 1")
 	other := b.open(b.opts)
-	e := requireError(t, other.Probe(t.Context()), db.ClassUnavailable, db.CodeUnavailable)
+	e := requireError(t, other.Probe(t.Context()), db.ClassUnavailable, contract.CodeUnavailable)
 	require.Contains(t, e.Message, "raise max_client_conn")
 }
 
@@ -128,8 +129,8 @@ func TestPgBouncerWait(t *testing.T) {
 	probed := other.Probe(t.Context())
 	close(goOn)
 	require.NoError(t, <-end)
-	requireError(t, transacted, db.ClassLost, db.CodeConnectionLost)
-	require.Contains(t, requireError(t, probed, db.ClassUnavailable, db.CodeUnavailable).Message, "raise default_pool_size")
+	requireError(t, transacted, db.ClassLost, contract.CodeConnectionLost)
+	require.Contains(t, requireError(t, probed, db.ClassUnavailable, contract.CodeUnavailable).Message, "raise default_pool_size")
 	_, err := b.transact(sealed("job"), "INSERT INTO effect VALUES (2, 'y')")
 	require.NoError(t, err)
 	require.Equal(t, 2, b.effects())
@@ -169,7 +170,7 @@ func TestPgBouncerCommitCut(t *testing.T) {
 				}
 				happened := arm(dbtest.Commit)
 				_, err := b.transact(sealed("job"), insertOne)
-				requireError(t, err, db.ClassUnknown, db.CodeConnectionLost)
+				requireError(t, err, db.ClassUnknown, contract.CodeConnectionLost)
 				<-happened
 				tombstone := entry("job")
 				tombstone.Status = "failed"

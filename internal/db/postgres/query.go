@@ -5,6 +5,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"dbrunner/contract"
 	"dbrunner/internal/db"
 )
 
@@ -106,6 +107,6 @@ func copyRow(body []byte) ([][]byte, bool) {
 
 // unnamedType is a column whose type has no name yet.
 type unnamedType struct {
-	column *db.Column
+	column *contract.Column
 	oid    uint32
 }

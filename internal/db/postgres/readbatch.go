@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"dbrunner/contract"
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/engine"
 )
@@ -210,7 +211,7 @@ func (r *pendingRead) inMemory() db.RowOptions {
 
 // overflows reports whether a read has more rows than it may have in memory, so that it needs a trip of its own.
 func (r *pendingRead) overflows(out *outcome) bool {
-	return r.opts.Overflow != nil && out.refuse != nil && out.refuse.Code == db.CodeResultTooLarge
+	return r.opts.Overflow != nil && out.refuse != nil && out.refuse.Code == contract.CodeResultTooLarge
 }
 
 // putBack lets a read be run again, in a trip of its own.

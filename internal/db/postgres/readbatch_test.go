@@ -12,6 +12,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"dbrunner/contract"
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/dbtest"
 	"dbrunner/internal/db/dialect"
@@ -149,7 +150,7 @@ type elsewhere struct {
 	rows           []string
 }
 
-func (o *elsewhere) Open(int, []db.Column) (db.RowFile, error) {
+func (o *elsewhere) Open(int, []contract.Column) (db.RowFile, error) {
 	o.opened++
 	return o, nil
 }
@@ -161,9 +162,9 @@ func (o *elsewhere) Row(text []byte) error {
 	return nil
 }
 
-func (o *elsewhere) Close() (*db.RowsObject, error) {
+func (o *elsewhere) Close() (*contract.RowsObject, error) {
 	o.closed++
-	return &db.RowsObject{}, nil
+	return &contract.RowsObject{}, nil
 }
 
 // TestSharedOverflow puts a read among others whose rows were few until now and overflow this time: its rows go outside in
@@ -208,11 +209,11 @@ func TestSharedStrangers(t *testing.T) {
 	t.Parallel()
 	for name, k := range map[string]struct {
 		does string
-		code db.Code // empty: it succeeds
+		code contract.Code // empty: it succeeds
 	}{
-		"Fails":            {"SELECT 1/0", db.CodeData},
-		"Writes":           {"INSERT INTO effect (id) VALUES (1)", db.CodeReadOnly},
-		"MakesItselfWrite": {"SET TRANSACTION READ WRITE", db.CodeForbiddenStatement},
+		"Fails":            {"SELECT 1/0", contract.CodeData},
+		"Writes":           {"INSERT INTO effect (id) VALUES (1)", contract.CodeReadOnly},
+		"MakesItselfWrite": {"SET TRANSACTION READ WRITE", contract.CodeForbiddenStatement},
 		"Deallocates":      {"DEALLOCATE ALL", ""},
 		"TakesTheName":     {"DEALLOCATE dbr_next; PREPARE dbr_next AS SELECT 1", ""},
 		"MakesTheNameHarm": {"DEALLOCATE dbr_next; PREPARE dbr_next AS INSERT INTO effect (id) VALUES (2)", ""},
@@ -391,7 +392,7 @@ func TestSharedCaps(t *testing.T) {
 		all.Go(func() {
 			if i%10 == 3 {
 				e := new(db.Error)
-				if a := read("200", 3); !errors.As(a.err, &e) || e.Code != db.CodeResultTooLarge {
+				if a := read("200", 3); !errors.As(a.err, &e) || e.Code != contract.CodeResultTooLarge {
 					t.Errorf("%v", a)
 				}
 				return

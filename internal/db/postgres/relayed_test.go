@@ -5,6 +5,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"dbrunner/contract"
 	"dbrunner/internal/db"
 )
 
@@ -40,7 +41,7 @@ func TestRelayedCodes(t *testing.T) {
 			require.True(t, ok, "%s: %v", code, err)
 			require.Equal(t, class, e.Class, "%s: %v", code, err)
 			require.Equal(t, code, e.EngineCode)
-			require.NotEqual(t, db.CodeConnectionLost, e.Code, code)
+			require.NotEqual(t, contract.CodeConnectionLost, e.Code, code)
 			require.NotContains(t, e.Message, "canary")
 		}
 		x := &outside{b: b}

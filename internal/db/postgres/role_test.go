@@ -7,6 +7,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"dbrunner/contract"
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/dialect"
 )
@@ -32,9 +33,9 @@ func TestRoleOfJob(t *testing.T) {
 				require.Equal(t, 1, b.look("SELECT count(*) FROM done WHERE who = '"+role+"' AND late = '"+role+"'"), set)
 				require.Equal(t, "succeeded", b.status(job))
 				_, err = b.transact(sealed(job), set, "INSERT INTO done DEFAULT VALUES")
-				requireError(t, err, db.ClassAlreadyRecorded, db.CodeUnique)
+				requireError(t, err, db.ClassAlreadyRecorded, contract.CodeUnique)
 				_, err = b.transact(sealed("bad"+job), set, "INSERT INTO done (of) VALUES (99)")
-				requireError(t, err, db.ClassPermanent, db.CodeForeignKey)
+				requireError(t, err, db.ClassPermanent, contract.CodeForeignKey)
 				set, err := b.read("SELECT current_user <> '" + role + "' AS own, (SELECT count(*) FROM done) AS n")
 				require.NoError(t, err)
 				require.JSONEq(t, `[{"own":true,"n":"1"}]`, string(set.Rows))

@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
+	"dbrunner/contract"
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/dbtest"
 	"dbrunner/internal/db/dialect"
@@ -304,6 +305,6 @@ func TestOwnArrays(t *testing.T) {
 		raw(dialect.String, "bytes", `?`), raw(dialect.String, "geometry(Point,4326)", "x"), raw(dialect.String, "nothing", "x"),
 	} {
 		_, err := b.db.Read(t.Context(), call(), &dialect.Compiled{SQL: "SELECT $1::text AS v", Args: []dialect.Value{bad}}, objects())
-		requireError(t, err, db.ClassPermanent, db.CodeParameter)
+		requireError(t, err, db.ClassPermanent, contract.CodeParameter)
 	}
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"dbrunner/contract"
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/dialect"
 	"dbrunner/internal/db/migration"
@@ -193,7 +194,7 @@ func TestClientEncoding(t *testing.T) {
 	b := setup(t, func(o *db.Options) { o.Pool.Max = 1 })
 	for _, set := range []string{"SET client_encoding = 'LATIN1'", "SET LOCAL client_encoding = 'LATIN1'", "SELECT set_config('client_encoding', 'WIN1252', true)"} {
 		_, err := b.transact(sealed("job"), set, "SELECT 'ü' AS v", "INSERT INTO effect VALUES (1, 'ü')")
-		e := requireError(t, err, db.ClassPermanent, db.CodeNotSupported)
+		e := requireError(t, err, db.ClassPermanent, contract.CodeNotSupported)
 		require.Contains(t, e.Message, "client_encoding")
 		require.Equal(t, 0, b.effects())
 		read, err := b.read("SELECT 'ü' AS v")
@@ -201,7 +202,7 @@ func TestClientEncoding(t *testing.T) {
 		require.JSONEq(t, `[{"v":"ü"}]`, string(read.Rows))
 	}
 	_, err := b.read("SELECT set_config('client_encoding', 'LATIN1', true) AS v")
-	requireError(t, err, db.ClassPermanent, db.CodeNotSupported)
+	requireError(t, err, db.ClassPermanent, contract.CodeNotSupported)
 	_, err = b.transact(sealed("same"), "SET client_encoding = 'UTF8'", "INSERT INTO effect VALUES (1, 'ü')")
 	require.NoError(t, err)
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
+	"dbrunner/contract"
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/dialect"
 	"dbrunner/internal/db/postgres"
@@ -120,7 +121,7 @@ func entry(job string) *db.Entry {
 }
 
 // requireError wants an error of that class and code.
-func requireError(t testing.TB, err error, class db.Class, code db.Code) *db.Error {
+func requireError(t testing.TB, err error, class db.Class, code contract.Code) *db.Error {
 	t.Helper()
 	e, ok := err.(*db.Error) //nolint:errorlint // the engine returns it unwrapped
 	require.True(t, ok, "%T: %v", err, err)

@@ -6,6 +6,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"dbrunner/contract"
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/engine"
 )
@@ -334,7 +335,7 @@ func (t *transaction) fenceError(ctx context.Context) error {
 	out := t.d.serverError(e, "", -1)
 	out.Message = engine.RowNotWritten + out.Message
 	if e.Code == noRow {
-		out.Code, out.Message = db.CodeDatabase, rowKeptOut
+		out.Code, out.Message = contract.CodeDatabase, rowKeptOut
 	}
 	return t.standby(t.ended(ctx, out))
 }
@@ -358,7 +359,7 @@ func (t *transaction) standby(e *db.Error) *db.Error {
 	if err != nil || string(rows[0][0]) == "t" {
 		t.markBroken(false)
 		t.d.lost()
-		e.Class, e.Code = db.ClassUnavailable, db.CodeUnavailable
+		e.Class, e.Code = db.ClassUnavailable, contract.CodeUnavailable
 		e.Message = "the server accepts no writes: it is a standby or read-only"
 	}
 	return e

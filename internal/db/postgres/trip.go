@@ -6,6 +6,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
 
+	"dbrunner/contract"
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/dialect"
 	"dbrunner/internal/db/engine"
@@ -210,7 +211,7 @@ func (r *reader) describe(body []byte) error {
 	return nil
 }
 
-func (r *reader) start(columns []db.Column) {
+func (r *reader) start(columns []contract.Column) {
 	r.rows = true
 	if p := r.current(); p.size > keepSmall {
 		r.s.encoder.Expect(p.size + p.size/16)

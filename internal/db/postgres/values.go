@@ -8,6 +8,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgproto3"
 
+	"dbrunner/contract"
 	"dbrunner/internal/db"
 	"dbrunner/internal/jsontext"
 )
@@ -46,13 +47,13 @@ func kindOf(oid uint32) kind {
 
 // columnsOf turns a description into columns. A type of the database's own has no name yet if the session does
 // not know it: nameTypes finds it out.
-func (s *session) columnsOf(msg *pgproto3.RowDescription) ([]db.Column, []kind) {
-	columns := make([]db.Column, len(msg.Fields))
+func (s *session) columnsOf(msg *pgproto3.RowDescription) ([]contract.Column, []kind) {
+	columns := make([]contract.Column, len(msg.Fields))
 	kinds := make([]kind, len(msg.Fields))
 	for i := range msg.Fields {
 		f := &msg.Fields[i]
 		kinds[i] = kindOf(f.DataTypeOID)
-		columns[i] = db.Column{Name: string(f.Name), Type: builtinName(f.DataTypeOID)}
+		columns[i] = contract.Column{Name: string(f.Name), Type: builtinName(f.DataTypeOID)}
 		if columns[i].Type != "" {
 			continue
 		}
@@ -64,7 +65,7 @@ func (s *session) columnsOf(msg *pgproto3.RowDescription) ([]db.Column, []kind) 
 }
 
 // encodeRow appends a row of a DataRow message. errOutOfOrder: it is none, or not one of these columns.
-func (s *session) encodeRow(columns []db.Column, kinds []kind, body []byte) error {
+func (s *session) encodeRow(columns []contract.Column, kinds []kind, body []byte) error {
 	from, ok := rowOf(body)
 	if !ok || from.count != len(kinds) {
 		return errOutOfOrder
@@ -81,7 +82,7 @@ func (s *session) encodeRow(columns []db.Column, kinds []kind, body []byte) erro
 			continue
 		}
 		if dst, ok = appendValue(dst, k, v); !ok || s.validate && !validText(k, v) {
-			return db.Errorf(db.ClassPermanent, db.CodeData,
+			return db.Errorf(db.ClassPermanent, contract.CodeData,
 				"a value of column %q cannot be written without loss: it is not valid UTF-8", columns[i].Name)
 		}
 	}

@@ -1,7 +1,7 @@
 package postgres_test
 
 import (
-	"dbrunner/internal/db"
+	"dbrunner/contract"
 	"dbrunner/internal/db/dbtest"
 	"dbrunner/internal/db/dialect"
 )
@@ -109,7 +109,7 @@ func params() []dbtest.ParamCase {
 	p := func(name, sql string, v dialect.Value, json string) dbtest.ParamCase {
 		return dbtest.ParamCase{Name: name, SQL: sql, Value: v, JSON: json}
 	}
-	bad := func(name string, v dialect.Value, code db.Code) dbtest.ParamCase {
+	bad := func(name string, v dialect.Value, code contract.Code) dbtest.ParamCase {
 		return dbtest.ParamCase{Name: name, SQL: "SELECT :value AS v", Value: v, Code: code}
 	}
 	const self = "SELECT :value AS v"
@@ -139,14 +139,14 @@ func params() []dbtest.ParamCase {
 		p("whole number with exponent", self, raw(dialect.Number, "bigint", "5e3"), `"5000"`),
 		p("whole numbers", self, raw(dialect.Array, "int4[]", `[5.0, 1e2, -0.0]`), `"{5,100,0}"`),
 		p("whole number for numeric", self, raw(dialect.Number, "numeric", "5.0"), `"5.0"`),
-		bad("numeric overflow", raw(dialect.Number, "numeric(5,2)", "12345"), db.CodeData),
-		bad("no whole number", raw(dialect.Number, "integer", "5.5"), db.CodeData),
-		bad("modifier of integer", raw(dialect.Number, "int(11)", "5"), db.CodeParameter),
-		bad("modifier that is no number", str("varchar(a)", "x"), db.CodeParameter),
-		bad("modifier of three", raw(dialect.Number, "numeric(5,2,1)", "5"), db.CodeParameter),
-		bad("modifier in the wrong place", str("character(3) varying", "x"), db.CodeParameter),
-		bad("modifier of another type", str("geometry(Point,4326)", "x"), db.CodeParameter),
-		bad("modifier and more", str("varchar(3)); DROP TABLE item; --", "x"), db.CodeParameter),
+		bad("numeric overflow", raw(dialect.Number, "numeric(5,2)", "12345"), contract.CodeData),
+		bad("no whole number", raw(dialect.Number, "integer", "5.5"), contract.CodeData),
+		bad("modifier of integer", raw(dialect.Number, "int(11)", "5"), contract.CodeParameter),
+		bad("modifier that is no number", str("varchar(a)", "x"), contract.CodeParameter),
+		bad("modifier of three", raw(dialect.Number, "numeric(5,2,1)", "5"), contract.CodeParameter),
+		bad("modifier in the wrong place", str("character(3) varying", "x"), contract.CodeParameter),
+		bad("modifier of another type", str("geometry(Point,4326)", "x"), contract.CodeParameter),
+		bad("modifier and more", str("varchar(3)); DROP TABLE item; --", "x"), contract.CodeParameter),
 		p("float8", self, raw(dialect.Number, "double precision", "1.5"), `1.5`),
 		p("float8 NaN", self, str("float8", "NaN"), `"NaN"`),
 		p("boolean", self, raw(dialect.Bool, "boolean", "true"), `true`),
@@ -174,17 +174,17 @@ func params() []dbtest.ParamCase {
 		p("box[]", self, raw(dialect.Array, "box[]", `["(1,1),(0,0)","(2,2),(1,1)"]`), `"{(1,1),(0,0);(2,2),(1,1)}"`),
 		p("any array", "SELECT 2 = ANY(:value) AS v", raw(dialect.Array, "int4[]", `[1,2]`), `true`),
 		p("type of the database", self, str("information_schema.yes_or_no", "YES"), `"YES"`),
-		bad("no such type", str("no_such_type", "x"), db.CodeParameter),
-		bad("not a type name", str("int4; DROP TABLE item", "x"), db.CodeParameter),
-		bad("array untyped", raw(dialect.Array, "", "[1]"), db.CodeParameter),
-		bad("array for scalar", raw(dialect.Array, "int4", "[1]"), db.CodeParameter),
-		bad("object for scalar", raw(dialect.Object, "int4", "{}"), db.CodeParameter),
-		bad("object in array", raw(dialect.Array, "int4[]", "[{}]"), db.CodeParameter),
-		bad("seven dimensions", raw(dialect.Array, "int4[]", "[[[[[[[1]]]]]]]"), db.CodeParameter),
-		bad("bytea not base64", str("bytea", "?"), db.CodeParameter),
-		bad("NUL", str("text", "a\x00b"), db.CodeParameter),
-		bad("not an integer", str("int4", "secret"), db.CodeData),
-		bad("integer out of range", raw(dialect.Number, "int4", "99999999999"), db.CodeData),
-		bad("ragged array", raw(dialect.Array, "int4[]", "[[1],[2,3]]"), db.CodeData),
+		bad("no such type", str("no_such_type", "x"), contract.CodeParameter),
+		bad("not a type name", str("int4; DROP TABLE item", "x"), contract.CodeParameter),
+		bad("array untyped", raw(dialect.Array, "", "[1]"), contract.CodeParameter),
+		bad("array for scalar", raw(dialect.Array, "int4", "[1]"), contract.CodeParameter),
+		bad("object for scalar", raw(dialect.Object, "int4", "{}"), contract.CodeParameter),
+		bad("object in array", raw(dialect.Array, "int4[]", "[{}]"), contract.CodeParameter),
+		bad("seven dimensions", raw(dialect.Array, "int4[]", "[[[[[[[1]]]]]]]"), contract.CodeParameter),
+		bad("bytea not base64", str("bytea", "?"), contract.CodeParameter),
+		bad("NUL", str("text", "a\x00b"), contract.CodeParameter),
+		bad("not an integer", str("int4", "secret"), contract.CodeData),
+		bad("integer out of range", raw(dialect.Number, "int4", "99999999999"), contract.CodeData),
+		bad("ragged array", raw(dialect.Array, "int4[]", "[[1],[2,3]]"), contract.CodeData),
 	}
 }

@@ -3,7 +3,7 @@ package rowfile
 import (
 	"bytes"
 
-	"dbrunner/internal/db"
+	"dbrunner/contract"
 	"dbrunner/internal/db/dialect"
 	"dbrunner/internal/jsontext"
 )
@@ -11,11 +11,11 @@ import (
 // table is CSV (RFC 4180): a line of names, then a line a row, each ended by CR LF. NULL is an empty field, the empty
 // string a quoted one.
 type table struct {
-	columns []db.Column
+	columns []contract.Column
 	json    []bool // columns whose values are JSON of their own
 }
 
-func newTable(o *Options, columns []db.Column) *table {
+func newTable(o *Options, columns []contract.Column) *table {
 	t := &table{columns: columns, json: make([]bool, len(columns))}
 	for i := range columns {
 		t.json[i] = o.typeOf(columns[i].Type).Kind == dialect.KindJSON

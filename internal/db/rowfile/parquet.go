@@ -8,6 +8,7 @@ import (
 	"github.com/parquet-go/parquet-go"
 	"github.com/parquet-go/parquet-go/compress"
 
+	"dbrunner/contract"
 	"dbrunner/internal/db"
 )
 
@@ -43,9 +44,9 @@ type leaf struct {
 	kind
 }
 
-func newColumnar(o *Options, columns []db.Column, out io.Writer) (*columnar, error) {
+func newColumnar(o *Options, columns []contract.Column, out io.Writer) (*columnar, error) {
 	if len(columns) == 0 { // the number of rows is nowhere but in their columns
-		return nil, db.Errorf(db.ClassPermanent, db.CodeNotSupported,
+		return nil, db.Errorf(db.ClassPermanent, contract.CodeNotSupported,
 			"the rows have no columns, so Parquet cannot record their number: select one, or choose another format")
 	}
 	c := &columnar{columns: make([]leaf, len(columns)), values: make([][]parquet.Value, len(columns))}
@@ -53,7 +54,7 @@ func newColumnar(o *Options, columns []db.Column, out io.Writer) (*columnar, err
 	for i := range columns {
 		name := columns[i].Name
 		if _, twice := root.Group[name]; twice {
-			return nil, db.Errorf(db.ClassPermanent, db.CodeDuplicateColumn,
+			return nil, db.Errorf(db.ClassPermanent, contract.CodeDuplicateColumn,
 				"two columns are named %s: rename one with AS, or choose another format", strconv.Quote(name))
 		}
 		c.columns[i] = leaf{name: name, kind: kindOf(o.typeOf(columns[i].Type), columns[i].Type)}
@@ -136,7 +137,7 @@ func (c *columnar) value(l *leaf, text []byte) (parquet.Value, error) {
 		v, c.arena, fits = l.read(c.arena, text)
 	}
 	if !fits {
-		return v, db.Errorf(db.ClassPermanent, db.CodeData,
+		return v, db.Errorf(db.ClassPermanent, contract.CodeData,
 			"row %d: a value of column %s does not fit the Parquet type %s: CAST the column to text, or choose another format",
 			c.rows, strconv.Quote(l.name), l.kind.name)
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/apache/arrow-go/v18/parquet/pqarrow"
 	"github.com/stretchr/testify/require"
 
+	"dbrunner/contract"
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/dialect"
 	"dbrunner/internal/db/rowfile"
@@ -44,12 +45,12 @@ func column(table arrow.Table, i int) (values []string) {
 	return values
 }
 
-func write(t *testing.T, format, compression string, columns []db.Column, rows ...string) []byte {
+func write(t *testing.T, format, compression string, columns []contract.Column, rows ...string) []byte {
 	t.Helper()
 	return writeAs(t, rowfile.Options{Format: format, Compression: compression, Kind: dialect.TypeOf("postgres")}, columns, rows...)
 }
 
-func writeAs(t *testing.T, o rowfile.Options, columns []db.Column, rows ...string) []byte {
+func writeAs(t *testing.T, o rowfile.Options, columns []contract.Column, rows ...string) []byte {
 	t.Helper()
 	var out bytes.Buffer
 	w, err := rowfile.New(o, columns, &out)
@@ -131,7 +132,7 @@ func TestParquetTypes(t *testing.T) {
 			}
 			for _, compression := range rowfile.Compressions() {
 				o := rowfile.Options{Format: rowfile.Parquet, Compression: compression, Kind: dialect.TypeOf(c.engine)}
-				table := readParquet(t, writeAs(t, o, []db.Column{{Name: "v", Type: c.of}}, rows...))
+				table := readParquet(t, writeAs(t, o, []contract.Column{{Name: "v", Type: c.of}}, rows...))
 				require.Equal(t, c.arrow, table.Schema().Field(0).Type.String())
 				require.True(t, table.Schema().Field(0).Nullable)
 				require.Equal(t, c.want, column(table, 0), compression)
@@ -142,7 +143,7 @@ func TestParquetTypes(t *testing.T) {
 
 func TestParquetFiles(t *testing.T) {
 	t.Parallel()
-	columns := []db.Column{{Name: "z", Type: "integer"}, {Name: "a ü", Type: "text"}, {Name: "m", Type: "boolean"}}
+	columns := []contract.Column{{Name: "z", Type: "integer"}, {Name: "a ü", Type: "text"}, {Name: "m", Type: "boolean"}}
 	empty := readParquet(t, write(t, rowfile.Parquet, "none", columns))
 	require.Zero(t, empty.NumRows())
 	require.Equal(t, []string{"z", "a ü", "m"}, []string{empty.Schema().Field(0).Name, empty.Schema().Field(1).Name, empty.Schema().Field(2).Name},
@@ -170,15 +171,15 @@ func TestParquetFiles(t *testing.T) {
 func TestParquetIsBounded(t *testing.T) {
 	t.Parallel()
 	const many = 1_200_000
-	r, err := file.NewParquetReader(bytes.NewReader(write(t, rowfile.Parquet, "none", []db.Column{{Name: "n", Type: "integer"}}, slices.Repeat([]string{"[1]"}, many)...)))
+	r, err := file.NewParquetReader(bytes.NewReader(write(t, rowfile.Parquet, "none", []contract.Column{{Name: "n", Type: "integer"}}, slices.Repeat([]string{"[1]"}, many)...)))
 	require.NoError(t, err)
 	require.Equal(t, 2, r.NumRowGroups(), "small rows take memory too")
 	require.EqualValues(t, many, r.NumRows())
 
 	const wide = 1600
-	columns, values := make([]db.Column, wide), make([]string, wide)
+	columns, values := make([]contract.Column, wide), make([]string, wide)
 	for i := range columns {
-		columns[i], values[i] = db.Column{Name: fmt.Sprint("c", i), Type: "integer"}, fmt.Sprint(i)
+		columns[i], values[i] = contract.Column{Name: fmt.Sprint("c", i), Type: "integer"}, fmt.Sprint(i)
 	}
 	table := readParquet(t, write(t, rowfile.Parquet, "zstd", columns, slices.Repeat([]string{"[" + strings.Join(values, ",") + "]"}, 1000)...))
 	require.EqualValues(t, 1000, table.NumRows())
@@ -196,7 +197,7 @@ func TestParquetIsBounded(t *testing.T) {
 		want = append(want, base64.StdEncoding.EncodeToString(text))
 		rows = append(rows, `["`+want[i]+`","`+want[i]+`"]`)
 	}
-	data := write(t, rowfile.Parquet, "none", []db.Column{{Name: "text", Type: "text"}, {Name: "bytes", Type: "bytea"}}, rows...)
+	data := write(t, rowfile.Parquet, "none", []contract.Column{{Name: "text", Type: "text"}, {Name: "bytes", Type: "bytea"}}, rows...)
 	table = readParquet(t, data)
 	require.Equal(t, want, column(table, 0))
 	require.Equal(t, want, column(table, 1))
@@ -233,9 +234,9 @@ func requireBounds(t *testing.T, data []byte, table arrow.Table) {
 func TestParquetNames(t *testing.T) {
 	t.Parallel()
 	for _, names := range [][]string{{""}, {"a.b", "a"}, {"a", "A"}, {"b", "a", "ü \"\n", strings.Repeat("long", 100)}} {
-		var columns []db.Column
+		var columns []contract.Column
 		for _, name := range names {
-			columns = append(columns, db.Column{Name: name, Type: "text"})
+			columns = append(columns, contract.Column{Name: name, Type: "text"})
 		}
 		table := readParquet(t, write(t, rowfile.Parquet, "none", columns, "["+strings.Join(slices.Repeat([]string{`"x"`}, len(names)), ",")+"]"))
 		for i, name := range names {
@@ -247,15 +248,15 @@ func TestParquetNames(t *testing.T) {
 
 func TestParquetRefuses(t *testing.T) {
 	t.Parallel()
-	_, err := rowfile.New(rowfile.Options{Format: rowfile.Parquet, Compression: "none"}, []db.Column{{Name: "a"}, {Name: "a"}}, &bytes.Buffer{})
+	_, err := rowfile.New(rowfile.Options{Format: rowfile.Parquet, Compression: "none"}, []contract.Column{{Name: "a"}, {Name: "a"}}, &bytes.Buffer{})
 	require.ErrorContains(t, err, "duplicate_column")
-	for _, columns := range [][]db.Column{nil, {}} {
+	for _, columns := range [][]contract.Column{nil, {}} {
 		var out bytes.Buffer
 		_, err = rowfile.New(rowfile.Options{Format: rowfile.Parquet, Compression: "zstd"}, columns, &out)
 		var e *db.Error
 		require.ErrorAs(t, err, &e, "its rows could not be counted")
 		require.Equal(t, db.ClassPermanent, e.Class)
-		require.Equal(t, db.CodeNotSupported, e.Code)
+		require.Equal(t, contract.CodeNotSupported, e.Code)
 		require.Contains(t, e.Message, "choose another format")
 		require.Empty(t, out.Bytes())
 	}
@@ -291,14 +292,14 @@ func TestParquetRefuses(t *testing.T) {
 		{"", "bit", `"1"`},
 	} {
 		o := rowfile.Options{Format: rowfile.Parquet, Compression: "none", Kind: dialect.TypeOf(c.engine)}
-		w, err := rowfile.New(o, []db.Column{{Name: "n", Type: "text"}, {Name: "secret", Type: c.of}}, &bytes.Buffer{})
+		w, err := rowfile.New(o, []contract.Column{{Name: "n", Type: "text"}, {Name: "secret", Type: c.of}}, &bytes.Buffer{})
 		require.NoError(t, err)
 		require.NoError(t, w.Row([]byte(`["a",null]`)))
 		err = w.Row([]byte(`["b",` + c.value + `]`))
 		var e *db.Error
 		require.ErrorAs(t, err, &e, "%s %s", c.of, c.value)
 		require.Equal(t, db.ClassPermanent, e.Class)
-		require.Equal(t, db.CodeData, e.Code)
+		require.Equal(t, contract.CodeData, e.Code)
 		require.Contains(t, e.Message, `row 2: a value of column "secret" does not fit the Parquet type`)
 		require.Contains(t, e.Message, "CAST the column to text, or choose another format")
 		require.NotContains(t, e.Message, strings.Trim(c.value, `"`)+" ")

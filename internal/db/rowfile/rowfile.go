@@ -10,7 +10,7 @@ import (
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
 
-	"dbrunner/internal/db"
+	"dbrunner/contract"
 	"dbrunner/internal/db/dialect"
 )
 
@@ -76,7 +76,7 @@ type Options struct {
 
 // New begins a file of rows with these columns. What is written to out is the whole file once Close has returned; out
 // itself is not closed.
-func New(o Options, columns []db.Column, out io.Writer) (*Writer, error) {
+func New(o Options, columns []contract.Column, out io.Writer) (*Writer, error) {
 	w := &Writer{out: out, finish: func() error { return nil }}
 	switch o.Format {
 	case JSON:

@@ -17,7 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
-	"dbrunner/internal/db"
+	"dbrunner/contract"
 	"dbrunner/internal/db/dialect"
 	"dbrunner/internal/db/rowfile"
 	"dbrunner/internal/jsontext"
@@ -25,7 +25,7 @@ import (
 
 func TestCSV(t *testing.T) {
 	t.Parallel()
-	columns := []db.Column{{Name: "id", Type: "integer"}, {Name: "a,b \"ü\"", Type: "text"}, {Name: "doc", Type: "jsonb"}, {Name: "raw", Type: "BLOB"}}
+	columns := []contract.Column{{Name: "id", Type: "integer"}, {Name: "a,b \"ü\"", Type: "text"}, {Name: "doc", Type: "jsonb"}, {Name: "raw", Type: "BLOB"}}
 	got := string(write(t, rowfile.CSV, "none", columns,
 		`[1,"plain",{"a": "x"},null]`,
 		`[-2,"",[1],{"type":"blob","value":"AAE="}]`,
@@ -48,7 +48,7 @@ func TestCSV(t *testing.T) {
 
 func TestJSONFiles(t *testing.T) {
 	t.Parallel()
-	columns := []db.Column{{Name: "a"}}
+	columns := []contract.Column{{Name: "a"}}
 	require.Equal(t, "[]\n", string(write(t, rowfile.JSON, "none", columns)))
 	list := write(t, rowfile.JSON, "none", columns, `{"a":1}`, `{"a":"x"}`)
 	require.True(t, bytes.Equal([]byte("[\n{\"a\":1},\n{\"a\":\"x\"}\n]\n"), list), "a row on each line")
@@ -74,7 +74,7 @@ func TestARowThatIsNone(t *testing.T) {
 	t.Parallel()
 	for _, format := range []string{rowfile.CSV, rowfile.Parquet} {
 		for _, row := range []string{``, `[`, `[]`, `{}`, `[1`, `{"a":1}`, `x`} {
-			w, err := rowfile.New(rowfile.Options{Format: format, Compression: "none"}, []db.Column{{Name: "a"}, {Name: "b"}}, io.Discard)
+			w, err := rowfile.New(rowfile.Options{Format: format, Compression: "none"}, []contract.Column{{Name: "a"}, {Name: "b"}}, io.Discard)
 			require.NoError(t, err)
 			require.Error(t, w.Row([]byte(row)), "%s %q", format, row)
 		}
@@ -97,7 +97,7 @@ func TestNoRoom(t *testing.T) {
 	t.Parallel()
 	for _, format := range rowfile.Formats() {
 		for _, compression := range rowfile.Compressions() {
-			w, err := rowfile.New(rowfile.Options{Format: format, Compression: compression}, []db.Column{{Name: "a", Type: "text"}}, &full{room: 10})
+			w, err := rowfile.New(rowfile.Options{Format: format, Compression: compression}, []contract.Column{{Name: "a", Type: "text"}}, &full{room: 10})
 			if err == nil {
 				for i := range 3000 {
 					if err = w.Row([]byte(`["` + strings.Repeat(strconv.Itoa(i), 30) + `"]`)); err != nil {
@@ -145,9 +145,9 @@ func TestRowsComeBack(t *testing.T) {
 		rows := rapid.SliceOfN(rapid.SliceOfN(cells(), width, width), 0, 20).Draw(rt, "rows")
 		compression := rapid.SampledFrom(rowfile.Compressions()).Draw(rt, "compression")
 		objects := rapid.Bool().Draw(rt, "objects")
-		columns := make([]db.Column, width)
+		columns := make([]contract.Column, width)
 		for i := range columns {
-			columns[i] = db.Column{Name: `c"` + strconv.Itoa(i), Type: "text"}
+			columns[i] = contract.Column{Name: `c"` + strconv.Itoa(i), Type: "text"}
 		}
 		var texts []string
 		for _, row := range rows {
@@ -167,7 +167,7 @@ func TestRowsComeBack(t *testing.T) {
 	})
 }
 
-func encode(columns []db.Column, row []cell, objects bool) string {
+func encode(columns []contract.Column, row []cell, objects bool) string {
 	var b strings.Builder
 	for i, c := range row {
 		b.WriteString(map[bool]string{true: "", false: ","}[i == 0])
@@ -240,7 +240,7 @@ func TestLargeFields(t *testing.T) {
 	t.Parallel()
 	text := strings.Repeat("a \"quoted\", text\r\nü\u2028\x01\\", 100_000)
 	row := cell{text: text, json: string(jsontext.AppendString(nil, text))}
-	columns := []db.Column{{Name: "a", Type: "text"}, {Name: "b", Type: "text"}}
+	columns := []contract.Column{{Name: "a", Type: "text"}, {Name: "b", Type: "text"}}
 	rows := [][]cell{{row, row}, {row, {null: true, json: "null"}}, {{json: `""`}, row}}
 	var texts []string
 	for i := range rows {
@@ -263,7 +263,7 @@ func TestCSVOfDeclaredJSON(t *testing.T) {
 	t.Parallel()
 	for _, engine := range []string{"sqlite", "postgres"} {
 		o := rowfile.Options{Format: rowfile.CSV, Compression: "none", Kind: dialect.TypeOf(engine)}
-		got := writeAs(t, o, []db.Column{{Name: "v", Type: "json"}}, `["{\"a\":1}"]`, `["null"]`, `[null]`, `["\"x\""]`)
+		got := writeAs(t, o, []contract.Column{{Name: "v", Type: "json"}}, `["{\"a\":1}"]`, `["null"]`, `[null]`, `["\"x\""]`)
 		want := "v\r\n\"{\"\"a\"\":1}\"\r\nnull\r\n\r\n\"\"\"x\"\"\"\r\n"
 		require.Equal(t, want, strings.ReplaceAll(string(got), "\"null\"", "null"))
 	}
@@ -273,7 +273,7 @@ func TestCSVOfDeclaredJSON(t *testing.T) {
 func TestCSVOfTextWithNUL(t *testing.T) {
 	t.Parallel()
 	o := rowfile.Options{Format: rowfile.CSV, Compression: "none", Kind: dialect.TypeOf("sqlite")}
-	got := writeAs(t, o, []db.Column{{Name: "v", Type: "TEXT"}}, `[{"type":"text_base64","value":"YQBi"}]`, `[{"type":"text_base64","value":"/0E="}]`)
+	got := writeAs(t, o, []contract.Column{{Name: "v", Type: "TEXT"}}, `[{"type":"text_base64","value":"YQBi"}]`, `[{"type":"text_base64","value":"/0E="}]`)
 	require.Equal(t, "v\r\n\"a\x00b\"\r\n/0E=\r\n", string(got))
 }
 
@@ -318,7 +318,7 @@ func FuzzRow(f *testing.F) {
 	}
 	f.Fuzz(func(_ *testing.T, row []byte) {
 		for _, format := range []string{rowfile.CSV, rowfile.Parquet} {
-			w, err := rowfile.New(rowfile.Options{Format: format, Compression: "none", Kind: dialect.TypeOf("")}, []db.Column{{Name: "a", Type: "text"}, {Name: "b", Type: "json"}}, io.Discard)
+			w, err := rowfile.New(rowfile.Options{Format: format, Compression: "none", Kind: dialect.TypeOf("")}, []contract.Column{{Name: "a", Type: "text"}, {Name: "b", Type: "json"}}, io.Discard)
 			if err == nil && w.Row(row) == nil { // whatever it makes of what is no row: it ends
 				_ = w.Close()
 			}
@@ -327,7 +327,7 @@ func FuzzRow(f *testing.F) {
 }
 
 func BenchmarkWriter(b *testing.B) {
-	columns := []db.Column{
+	columns := []contract.Column{
 		{Name: "id", Type: "integer"},
 		{Name: "name", Type: "text"},
 		{Name: "amount", Type: "double precision"},

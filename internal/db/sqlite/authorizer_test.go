@@ -7,6 +7,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"dbrunner/contract"
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/dialect"
 )
@@ -195,7 +196,7 @@ func (w *victim) aftermath() {
 	require.Equal(w.t, "[[0]]", string(sets[0].Rows), "temporary objects")
 	require.Equal(w.t, "[[1],[2]]", string(sets[1].Rows))
 	_, err = transact(w.t.Context(), w.d, nil, "INSERT INTO part VALUES (5, 424242)")
-	require.Equal(w.t, db.CodeForeignKey, err.(*db.Error).Code) //nolint:errorlint // of this engine
+	require.Equal(w.t, contract.CodeForeignKey, err.(*db.Error).Code) //nolint:errorlint // of this engine
 	for _, id := range []string{"kept", id} {
 		row, err := w.d.Lookup(w.t.Context(), id)
 		require.NoError(w.t, err)

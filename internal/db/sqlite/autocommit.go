@@ -6,6 +6,7 @@ import (
 
 	sqlite3 "modernc.org/sqlite/lib"
 
+	"dbrunner/contract"
 	"dbrunner/internal/crash"
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/dialect"
@@ -84,7 +85,7 @@ func rest(limit time.Duration, begun time.Time) time.Duration {
 func (a *autocommit) statement(ctx context.Context) (set db.ResultSet, failure *db.Error) {
 	vacuum := dialect.FirstWord(a.d.dialect, a.stmt.SQL) == "VACUUM"
 	if vacuum && dialect.HasWord(a.d.dialect, a.stmt.SQL, "INTO") {
-		return set, db.Errorf(db.ClassPermanent, db.CodeForbiddenStatement, "VACUUM INTO writes another file, which is not allowed in jobs")
+		return set, db.Errorf(db.ClassPermanent, contract.CodeForbiddenStatement, "VACUUM INTO writes another file, which is not allowed in jobs")
 	}
 	if failure := a.here(); failure != nil {
 		return set, failure
@@ -105,7 +106,7 @@ func (a *autocommit) statement(ctx context.Context) (set db.ResultSet, failure *
 		set.RowsAffected = a.h.changes()
 	}
 	if failure == nil && a.h.inTransaction() {
-		failure = db.Errorf(db.ClassPermanent, db.CodeTransactionAborted, "the statement left a transaction open")
+		failure = db.Errorf(db.ClassPermanent, contract.CodeTransactionAborted, "the statement left a transaction open")
 	}
 	return set, outside(failure)
 }

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"dbrunner/contract"
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/dbtest"
 	"dbrunner/internal/db/dialect"
@@ -134,30 +135,30 @@ func params() []dbtest.ParamCase {
 		{Name: "false", SQL: class, Value: dialect.Value{Kind: dialect.Bool, Text: "false"}, JSON: `"integer 0"`},
 		{Name: "integer", SQL: class, Value: number("-5"), JSON: `"integer -5"`},
 		{Name: "largest", SQL: echo, Value: number("9223372036854775807"), JSON: `{"type":"integer","value":"9223372036854775807"}`},
-		{Name: "too large", SQL: echo, Value: number("9223372036854775808"), Code: db.CodeParameter},
+		{Name: "too large", SQL: echo, Value: number("9223372036854775808"), Code: contract.CodeParameter},
 		{Name: "fraction", SQL: class, Value: number("1.0"), JSON: `"real 1.0"`},
 		{Name: "exponent", SQL: class, Value: number("1e2"), JSON: `"real 100.0"`},
-		{Name: "beyond a double", SQL: echo, Value: number("1e400"), Code: db.CodeParameter},
+		{Name: "beyond a double", SQL: echo, Value: number("1e400"), Code: contract.CodeParameter},
 		{Name: "text", SQL: class, Value: dialect.Value{Kind: dialect.String, Text: "1"}, JSON: `"text '1'"`},
 		{Name: "typed integer", SQL: class, Value: typed("integer", "9007199254740993"), JSON: `"integer 9007199254740993"`},
 		{Name: "whole number", SQL: class, Value: dialect.Value{Kind: dialect.Number, Type: "integer", Text: "5.0"}, JSON: `"integer 5"`},
-		{Name: "no whole number", SQL: echo, Value: dialect.Value{Kind: dialect.Number, Type: "integer", Text: "5.5"}, Code: db.CodeParameter},
-		{Name: "modifier", SQL: echo, Value: typed("varchar(3)", "abcdef"), Code: db.CodeParameter},
-		{Name: "bad integer", SQL: echo, Value: typed("integer", "1.5"), Code: db.CodeParameter},
+		{Name: "no whole number", SQL: echo, Value: dialect.Value{Kind: dialect.Number, Type: "integer", Text: "5.5"}, Code: contract.CodeParameter},
+		{Name: "modifier", SQL: echo, Value: typed("varchar(3)", "abcdef"), Code: contract.CodeParameter},
+		{Name: "bad integer", SQL: echo, Value: typed("integer", "1.5"), Code: contract.CodeParameter},
 		{Name: "typed real", SQL: class, Value: dialect.Value{Kind: dialect.Number, Type: "real", Text: "1"}, JSON: `"real 1.0"`},
 		{Name: "infinity", SQL: echo, Value: typed("real", "-Infinity"), JSON: `{"type":"real","value":"-Infinity"}`},
-		{Name: "not a number", SQL: echo, Value: typed("real", "NaN"), Code: db.CodeParameter},
+		{Name: "not a number", SQL: echo, Value: typed("real", "NaN"), Code: contract.CodeParameter},
 		{Name: "typed text", SQL: class, Value: typed("text", "a"), JSON: `"text 'a'"`},
 		{Name: "blob", SQL: class, Value: typed("blob", "AP8="), JSON: `"blob X'00FF'"`},
 		{Name: "empty blob", SQL: class, Value: typed("blob", ""), JSON: `"blob X''"`},
-		{Name: "bad blob", SQL: echo, Value: typed("blob", "%"), Code: db.CodeParameter},
+		{Name: "bad blob", SQL: echo, Value: typed("blob", "%"), Code: contract.CodeParameter},
 		{Name: "bytes as text", SQL: echo, Value: typed("text_base64", "/0E="), JSON: `{"type":"text_base64","value":"/0E="}`},
 		{
 			Name: "json", SQL: "SELECT json_extract(:value, '$.a[1]') AS v",
 			Value: dialect.Value{Kind: dialect.Object, Type: "json", Text: `{"a":[1,2]}`}, JSON: `2`,
 		},
-		{Name: "bad json", SQL: echo, Value: typed("json", "{"), Code: db.CodeParameter},
-		{Name: "unknown type", SQL: echo, Value: typed("uuid", "x"), Code: db.CodeParameter},
+		{Name: "bad json", SQL: echo, Value: typed("json", "{"), Code: contract.CodeParameter},
+		{Name: "unknown type", SQL: echo, Value: typed("uuid", "x"), Code: contract.CodeParameter},
 	}
 }
 

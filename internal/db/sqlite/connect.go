@@ -8,6 +8,7 @@ import (
 
 	sqlite3 "modernc.org/sqlite/lib"
 
+	"dbrunner/contract"
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/engine"
 )
@@ -45,7 +46,7 @@ func (s *settings) missing(err error) error {
 	if _, stat := os.Stat(s.path); s.create || !errors.Is(stat, fs.ErrNotExist) {
 		return err
 	}
-	return db.Errorf(db.ClassUnavailable, db.CodeUnavailable,
+	return db.Errorf(db.ClassUnavailable, contract.CodeUnavailable,
 		"there is no database file: create it, or let the engine do so (setting create)").Because(err)
 }
 
@@ -85,7 +86,7 @@ func (c *session) setUpWriting() error {
 		return err
 	})
 	if err == nil && mode != "wal" && !c.h.readOnly() {
-		return db.Errorf(db.ClassUnavailable, db.CodeUnavailable,
+		return db.Errorf(db.ClassUnavailable, contract.CodeUnavailable,
 			"the database file cannot be in WAL mode: it must be on a local file system")
 	}
 	return err
@@ -107,7 +108,7 @@ func opened(err error) *db.Error {
 func notOpened(ctx context.Context, err error) *db.Error {
 	return engine.CheckNotConnected(ctx, err, func(err error) *db.Error {
 		e := opened(err)
-		e.Class, e.Code = db.ClassUnavailable, db.CodeUnavailable
+		e.Class, e.Code = db.ClassUnavailable, contract.CodeUnavailable
 		return e
 	})
 }

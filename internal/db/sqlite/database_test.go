@@ -10,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"dbrunner/contract"
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/dialect"
 	"dbrunner/internal/db/sqlite"
@@ -203,17 +204,17 @@ func TestTypo(t *testing.T) {
 	require.Error(t, err)
 	failure := &db.Error{}
 	require.ErrorAs(t, err, &failure)
-	require.Equal(t, db.CodeUndefined, failure.Code)
+	require.Equal(t, contract.CodeUndefined, failure.Code)
 }
 
 // TestLargeValues bounds memory before a result is there.
 func TestLargeValues(t *testing.T) {
 	t.Parallel()
 	d := setup(t, options(t))
-	for sql, want := range map[string]db.Code{
-		"SELECT zeroblob(1000000000)":                              db.CodeData,
-		"SELECT hex(zeroblob(60000000))":                           db.CodeData,
-		"SELECT zeroblob(2000), zeroblob(2000), zeroblob(1000000)": db.CodeResultTooLarge,
+	for sql, want := range map[string]contract.Code{
+		"SELECT zeroblob(1000000000)":                              contract.CodeData,
+		"SELECT hex(zeroblob(60000000))":                           contract.CodeData,
+		"SELECT zeroblob(2000), zeroblob(2000), zeroblob(1000000)": contract.CodeResultTooLarge,
 	} {
 		_, err := d.Read(t.Context(), db.Call{Timeout: time.Minute}, &dialect.Compiled{SQL: sql},
 			db.RowOptions{Format: db.Arrays, MaxBytes: 1000})
@@ -280,7 +281,7 @@ func TestNulInText(t *testing.T) {
 		_, err := transact(t.Context(), d, nil, sql)
 		failure := &db.Error{}
 		require.ErrorAs(t, err, &failure)
-		require.Equal(t, db.CodeSyntax, failure.Code)
+		require.Equal(t, contract.CodeSyntax, failure.Code)
 	}
 }
 
@@ -291,7 +292,7 @@ func TestMissingArgument(t *testing.T) {
 	_, err := transact(t.Context(), d, nil, "INSERT INTO item (id) VALUES (?1)")
 	failure := &db.Error{}
 	require.ErrorAs(t, err, &failure)
-	require.Equal(t, db.CodeParameter, failure.Code)
+	require.Equal(t, contract.CodeParameter, failure.Code)
 	require.Equal(t, "[[0]]", rows(t, d, "SELECT count(*) FROM item"))
 }
 

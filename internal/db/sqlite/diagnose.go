@@ -12,6 +12,7 @@ import (
 
 	sqlite3 "modernc.org/sqlite/lib"
 
+	"dbrunner/contract"
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/engine"
 )
@@ -239,11 +240,11 @@ func (l *inspection) integrity(context.Context) error {
 func (d *Database) DryRun(ctx context.Context) (creates []string, err error) {
 	switch file := d.file(); file.Grade {
 	case db.GradeFault:
-		return nil, db.Errorf(db.ClassUnavailable, db.CodeUnavailable, "%s; %s", file.Text, file.Remedy)
+		return nil, db.Errorf(db.ClassUnavailable, contract.CodeUnavailable, "%s; %s", file.Text, file.Remedy)
 	case db.GradeNote:
 		creates = []string{"the database file " + filepath.Base(d.settings.path)}
 		if d.opts.Ledger == db.LedgerVerify {
-			return creates, db.Errorf(db.ClassUnavailable, db.CodeUnavailable,
+			return creates, db.Errorf(db.ClassUnavailable, contract.CodeUnavailable,
 				"the ledger (table %s) is missing: create it with what `runner ledger ddl` prints", ledgerTable)
 		}
 		if d.opts.Ledger == db.LedgerManage {
@@ -263,7 +264,7 @@ func (d *Database) rehearseFile(ctx context.Context) ([]string, error) {
 	case d.opts.Ledger == db.LedgerOff:
 		return nil, nil
 	case v.ReadOnly != "":
-		return nil, db.Errorf(db.ClassUnavailable, db.CodeUnavailable, notWritten)
+		return nil, db.Errorf(db.ClassUnavailable, contract.CodeUnavailable, notWritten)
 	}
 	own := d.settings
 	own.create = false

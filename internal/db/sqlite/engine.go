@@ -8,6 +8,7 @@ import (
 
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/dialect"
+	"dbrunner/internal/report"
 )
 
 // Database is one SQLite file. It is safe for concurrent use.
@@ -44,8 +45,8 @@ func (d *Database) Dialect() *dialect.Dialect { return d.dialect }
 func (d *Database) Now(context.Context) (time.Time, error) { return time.Now().UTC(), nil }
 
 // Stats describes the pool at this moment: the writer and the readers together.
-func (d *Database) Stats() db.PoolStats {
-	var s db.PoolStats
+func (d *Database) Stats() report.Pool {
+	var s report.Pool
 	d.writers.add(&s)
 	d.readers.add(&s)
 	return s

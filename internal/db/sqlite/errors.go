@@ -8,6 +8,7 @@ import (
 
 	sqlite3 "modernc.org/sqlite/lib"
 
+	"dbrunner/contract"
 	"dbrunner/internal/db"
 )
 
@@ -27,7 +28,7 @@ const maxText = 300
 // verdict is what an error of SQLite means.
 type verdict struct {
 	class   db.Class
-	code    db.Code
+	code    contract.Code
 	message string // empty: SQLite's own, which is safe to show for this code
 }
 
@@ -38,7 +39,7 @@ type verdict struct {
 func classify(err error, when phase) *db.Error {
 	f, ok := errors.AsType[*fault](err)
 	if !ok {
-		return db.Errorf(db.ClassPermanent, db.CodeDatabase, "the driver failed").Because(err)
+		return db.Errorf(db.ClassPermanent, contract.CodeDatabase, "the driver failed").Because(err)
 	}
 	v := judge(f, when)
 	if v.message == "" {
@@ -59,7 +60,7 @@ func judge(f *fault, when phase) verdict {
 		return judgeError(f, when)
 	case sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM:
 		return verdict{
-			db.ClassUnavailable, db.CodeUnavailable,
+			db.ClassUnavailable, contract.CodeUnavailable,
 			"the database file cannot be written: check the permissions of the file and its folder",
 		}
 	case sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB:
@@ -68,52 +69,52 @@ func judge(f *fault, when phase) verdict {
 	if v, ok := primaries[f.primary()]; ok {
 		return v
 	}
-	return verdict{db.ClassPermanent, db.CodeDatabase, "SQLite failed"}
+	return verdict{db.ClassPermanent, contract.CodeDatabase, "SQLite failed"}
 }
 
 // extended are the codes that mean something else than their primary code does.
 var extended = map[int32]verdict{
-	sqlite3.SQLITE_ERROR_MISSING_COLLSEQ: {db.ClassPermanent, db.CodeUndefined, ""},
-	sqlite3.SQLITE_ERROR_RETRY:           {db.ClassTransient, db.CodeSerialization, "the schema changed meanwhile"},
-	sqlite3.SQLITE_ERROR_SNAPSHOT:        {db.ClassTransient, db.CodeSerialization, "the snapshot is gone"},
+	sqlite3.SQLITE_ERROR_MISSING_COLLSEQ: {db.ClassPermanent, contract.CodeUndefined, ""},
+	sqlite3.SQLITE_ERROR_RETRY:           {db.ClassTransient, contract.CodeSerialization, "the schema changed meanwhile"},
+	sqlite3.SQLITE_ERROR_SNAPSHOT:        {db.ClassTransient, contract.CodeSerialization, "the snapshot is gone"},
 
-	sqlite3.SQLITE_BUSY_SNAPSHOT: {db.ClassTransient, db.CodeSerialization, "another transaction was first"},
+	sqlite3.SQLITE_BUSY_SNAPSHOT: {db.ClassTransient, contract.CodeSerialization, "another transaction was first"},
 
-	sqlite3.SQLITE_CONSTRAINT_UNIQUE:     {db.ClassPermanent, db.CodeUnique, ""},
-	sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY: {db.ClassPermanent, db.CodeUnique, ""},
-	sqlite3.SQLITE_CONSTRAINT_ROWID:      {db.ClassPermanent, db.CodeUnique, ""},
-	sqlite3.SQLITE_CONSTRAINT_FOREIGNKEY: {db.ClassPermanent, db.CodeForeignKey, ""},
-	sqlite3.SQLITE_CONSTRAINT_NOTNULL:    {db.ClassPermanent, db.CodeNotNull, ""},
-	sqlite3.SQLITE_CONSTRAINT_CHECK:      {db.ClassPermanent, db.CodeCheck, ""},
-	sqlite3.SQLITE_CONSTRAINT_DATATYPE:   {db.ClassPermanent, db.CodeData, ""},
+	sqlite3.SQLITE_CONSTRAINT_UNIQUE:     {db.ClassPermanent, contract.CodeUnique, ""},
+	sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY: {db.ClassPermanent, contract.CodeUnique, ""},
+	sqlite3.SQLITE_CONSTRAINT_ROWID:      {db.ClassPermanent, contract.CodeUnique, ""},
+	sqlite3.SQLITE_CONSTRAINT_FOREIGNKEY: {db.ClassPermanent, contract.CodeForeignKey, ""},
+	sqlite3.SQLITE_CONSTRAINT_NOTNULL:    {db.ClassPermanent, contract.CodeNotNull, ""},
+	sqlite3.SQLITE_CONSTRAINT_CHECK:      {db.ClassPermanent, contract.CodeCheck, ""},
+	sqlite3.SQLITE_CONSTRAINT_DATATYPE:   {db.ClassPermanent, contract.CodeData, ""},
 
-	sqlite3.SQLITE_IOERR_NOMEM: {db.ClassTransient, db.CodeResources, "out of memory"},
+	sqlite3.SQLITE_IOERR_NOMEM: {db.ClassTransient, contract.CodeResources, "out of memory"},
 }
 
 // primaries are the codes that mean the same at any time.
 var primaries = map[int32]verdict{
 	sqlite3.SQLITE_BUSY: {
-		db.ClassTransient, db.CodeLockTimeout,
+		db.ClassTransient, contract.CodeLockTimeout,
 		"another process kept the database file locked for longer than the lock time limit",
 	},
-	sqlite3.SQLITE_LOCKED:     {db.ClassTransient, db.CodeLockTimeout, "a table is locked"},
-	sqlite3.SQLITE_PROTOCOL:   {db.ClassTransient, db.CodeLockTimeout, "the file's lock was not available"},
-	sqlite3.SQLITE_SCHEMA:     {db.ClassTransient, db.CodeSerialization, "the schema changed meanwhile"},
+	sqlite3.SQLITE_LOCKED:     {db.ClassTransient, contract.CodeLockTimeout, "a table is locked"},
+	sqlite3.SQLITE_PROTOCOL:   {db.ClassTransient, contract.CodeLockTimeout, "the file's lock was not available"},
+	sqlite3.SQLITE_SCHEMA:     {db.ClassTransient, contract.CodeSerialization, "the schema changed meanwhile"},
 	sqlite3.SQLITE_INTERRUPT:  {db.ClassCanceled, db.CodeCanceled, "interrupted"},
-	sqlite3.SQLITE_ABORT:      {db.ClassPermanent, db.CodeTransactionAborted, "a statement ended the transaction"},
-	sqlite3.SQLITE_NOMEM:      {db.ClassTransient, db.CodeResources, "out of memory"},
-	sqlite3.SQLITE_FULL:       {db.ClassTransient, db.CodeResources, "the disk or the database is full"},
-	sqlite3.SQLITE_NOLFS:      {db.ClassPermanent, db.CodeResources, "the file system does not allow a larger file"},
-	sqlite3.SQLITE_AUTH:       {db.ClassPermanent, db.CodeForbiddenStatement, "not allowed in jobs"},
-	sqlite3.SQLITE_TOOBIG:     {db.ClassPermanent, db.CodeData, "a value or the statement is too big"},
-	sqlite3.SQLITE_MISMATCH:   {db.ClassPermanent, db.CodeData, "a value does not fit the column's type"},
-	sqlite3.SQLITE_RANGE:      {db.ClassPermanent, db.CodeParameter, "unknown parameter"},
-	sqlite3.SQLITE_CONSTRAINT: {db.ClassPermanent, db.CodeConstraint, "a constraint or trigger refused the change"},
-	sqlite3.SQLITE_INTERNAL:   {db.ClassPermanent, db.CodeDatabase, "SQLite failed"},
-	sqlite3.SQLITE_NOTFOUND:   {db.ClassPermanent, db.CodeDatabase, "SQLite failed"},
-	sqlite3.SQLITE_EMPTY:      {db.ClassPermanent, db.CodeDatabase, "SQLite failed"},
-	sqlite3.SQLITE_MISUSE:     {db.ClassPermanent, db.CodeDatabase, "SQLite failed"},
-	sqlite3.SQLITE_FORMAT:     {db.ClassPermanent, db.CodeDatabase, "SQLite failed"},
+	sqlite3.SQLITE_ABORT:      {db.ClassPermanent, contract.CodeTransactionAborted, "a statement ended the transaction"},
+	sqlite3.SQLITE_NOMEM:      {db.ClassTransient, contract.CodeResources, "out of memory"},
+	sqlite3.SQLITE_FULL:       {db.ClassTransient, contract.CodeResources, "the disk or the database is full"},
+	sqlite3.SQLITE_NOLFS:      {db.ClassPermanent, contract.CodeResources, "the file system does not allow a larger file"},
+	sqlite3.SQLITE_AUTH:       {db.ClassPermanent, contract.CodeForbiddenStatement, "not allowed in jobs"},
+	sqlite3.SQLITE_TOOBIG:     {db.ClassPermanent, contract.CodeData, "a value or the statement is too big"},
+	sqlite3.SQLITE_MISMATCH:   {db.ClassPermanent, contract.CodeData, "a value does not fit the column's type"},
+	sqlite3.SQLITE_RANGE:      {db.ClassPermanent, contract.CodeParameter, "unknown parameter"},
+	sqlite3.SQLITE_CONSTRAINT: {db.ClassPermanent, contract.CodeConstraint, "a constraint or trigger refused the change"},
+	sqlite3.SQLITE_INTERNAL:   {db.ClassPermanent, contract.CodeDatabase, "SQLite failed"},
+	sqlite3.SQLITE_NOTFOUND:   {db.ClassPermanent, contract.CodeDatabase, "SQLite failed"},
+	sqlite3.SQLITE_EMPTY:      {db.ClassPermanent, contract.CodeDatabase, "SQLite failed"},
+	sqlite3.SQLITE_MISUSE:     {db.ClassPermanent, contract.CodeDatabase, "SQLite failed"},
+	sqlite3.SQLITE_FORMAT:     {db.ClassPermanent, contract.CodeDatabase, "SQLite failed"},
 }
 
 // judgeError reads SQLITE_ERROR, the one number for everything that is wrong with a statement. Its text alone
@@ -121,43 +122,43 @@ var primaries = map[int32]verdict{
 func judgeError(f *fault, when phase) verdict {
 	if when != compiling {
 		if strings.Contains(f.text, "transaction") {
-			return verdict{db.ClassPermanent, db.CodeForbiddenStatement, "this statement cannot run in a transaction"}
+			return verdict{db.ClassPermanent, contract.CodeForbiddenStatement, "this statement cannot run in a transaction"}
 		}
-		return verdict{db.ClassPermanent, db.CodeData, "the statement failed on a value while it ran"}
+		return verdict{db.ClassPermanent, contract.CodeData, "the statement failed on a value while it ran"}
 	}
 	for _, begin := range []string{"no such ", "unknown "} {
 		if strings.HasPrefix(f.text, begin) {
-			return verdict{db.ClassPermanent, db.CodeUndefined, ""}
+			return verdict{db.ClassPermanent, contract.CodeUndefined, ""}
 		}
 	}
 	if strings.Contains(f.text, " already exists") || strings.HasPrefix(f.text, "there is already ") {
-		return verdict{db.ClassPermanent, db.CodeDatabase, ""}
+		return verdict{db.ClassPermanent, contract.CodeDatabase, ""}
 	}
 	if strings.HasPrefix(f.text, "not authorized") || strings.HasPrefix(f.text, "unsafe use of") {
-		return verdict{db.ClassPermanent, db.CodeForbiddenStatement, ""}
+		return verdict{db.ClassPermanent, contract.CodeForbiddenStatement, ""}
 	}
-	return verdict{db.ClassPermanent, db.CodeSyntax, ""}
+	return verdict{db.ClassPermanent, contract.CodeSyntax, ""}
 }
 
 // judgeFile reads what is wrong with the file itself.
 func judgeFile(f *fault, when phase) verdict {
 	switch f.primary() {
 	case sqlite3.SQLITE_NOTADB:
-		return verdict{db.ClassUnavailable, db.CodeUnavailable, "the file is not an SQLite database"}
+		return verdict{db.ClassUnavailable, contract.CodeUnavailable, "the file is not an SQLite database"}
 	case sqlite3.SQLITE_CORRUPT:
 		message := "the database file is damaged: run PRAGMA integrity_check"
 		if when == opening {
-			return verdict{db.ClassUnavailable, db.CodeUnavailable, message}
+			return verdict{db.ClassUnavailable, contract.CodeUnavailable, message}
 		}
-		return verdict{db.ClassPermanent, db.CodeDatabase, message}
+		return verdict{db.ClassPermanent, contract.CodeDatabase, message}
 	}
 	if when == opening {
 		return verdict{
-			db.ClassUnavailable, db.CodeUnavailable,
+			db.ClassUnavailable, contract.CodeUnavailable,
 			"the database file cannot be opened: check that its folder exists and may be written",
 		}
 	}
-	return verdict{db.ClassLost, db.CodeConnectionLost, "the database file cannot be read or written"}
+	return verdict{db.ClassLost, contract.CodeConnectionLost, "the database file cannot be read or written"}
 }
 
 // cut bounds a text and keeps it valid UTF-8.

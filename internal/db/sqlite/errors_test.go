@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 	sqlite3 "modernc.org/sqlite/lib"
 
+	"dbrunner/contract"
 	"dbrunner/internal/db"
 )
 
@@ -15,7 +16,7 @@ import (
 type meaning struct {
 	codes   []int32
 	class   db.Class
-	code    db.Code
+	code    contract.Code
 	opening db.Class
 }
 
@@ -26,68 +27,68 @@ func meanings() []meaning {
 		{[]int32{
 			sqlite3.SQLITE_ERROR, sqlite3.SQLITE_ERROR_KEY, sqlite3.SQLITE_ERROR_RESERVESIZE,
 			sqlite3.SQLITE_ERROR_UNABLE,
-		}, db.ClassPermanent, db.CodeData, 0},
-		{[]int32{sqlite3.SQLITE_ERROR_MISSING_COLLSEQ}, db.ClassPermanent, db.CodeUndefined, 0},
+		}, db.ClassPermanent, contract.CodeData, 0},
+		{[]int32{sqlite3.SQLITE_ERROR_MISSING_COLLSEQ}, db.ClassPermanent, contract.CodeUndefined, 0},
 		{[]int32{
 			sqlite3.SQLITE_ERROR_RETRY, sqlite3.SQLITE_ERROR_SNAPSHOT, sqlite3.SQLITE_SCHEMA,
 			sqlite3.SQLITE_BUSY_SNAPSHOT,
-		}, db.ClassTransient, db.CodeSerialization, 0},
+		}, db.ClassTransient, contract.CodeSerialization, 0},
 		{
 			[]int32{
 				sqlite3.SQLITE_BUSY, sqlite3.SQLITE_BUSY_RECOVERY, sqlite3.SQLITE_BUSY_TIMEOUT, sqlite3.SQLITE_LOCKED,
 				sqlite3.SQLITE_LOCKED_SHAREDCACHE, sqlite3.SQLITE_LOCKED_VTAB, sqlite3.SQLITE_PROTOCOL,
 			},
-			db.ClassTransient, db.CodeLockTimeout, 0,
+			db.ClassTransient, contract.CodeLockTimeout, 0,
 		},
 		{
 			[]int32{sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_IOERR_NOMEM, sqlite3.SQLITE_FULL},
-			db.ClassTransient, db.CodeResources, 0,
+			db.ClassTransient, contract.CodeResources, 0,
 		},
-		{[]int32{sqlite3.SQLITE_NOLFS}, db.ClassPermanent, db.CodeResources, 0},
+		{[]int32{sqlite3.SQLITE_NOLFS}, db.ClassPermanent, contract.CodeResources, 0},
 		{[]int32{sqlite3.SQLITE_INTERRUPT}, db.ClassCanceled, db.CodeCanceled, 0},
-		{[]int32{sqlite3.SQLITE_ABORT, sqlite3.SQLITE_ABORT_ROLLBACK}, db.ClassPermanent, db.CodeTransactionAborted, 0},
-		{[]int32{sqlite3.SQLITE_AUTH, sqlite3.SQLITE_AUTH_USER}, db.ClassPermanent, db.CodeForbiddenStatement, 0},
+		{[]int32{sqlite3.SQLITE_ABORT, sqlite3.SQLITE_ABORT_ROLLBACK}, db.ClassPermanent, contract.CodeTransactionAborted, 0},
+		{[]int32{sqlite3.SQLITE_AUTH, sqlite3.SQLITE_AUTH_USER}, db.ClassPermanent, contract.CodeForbiddenStatement, 0},
 		{
 			[]int32{sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_CONSTRAINT_DATATYPE},
-			db.ClassPermanent, db.CodeData, 0,
+			db.ClassPermanent, contract.CodeData, 0,
 		},
-		{[]int32{sqlite3.SQLITE_RANGE}, db.ClassPermanent, db.CodeParameter, 0},
+		{[]int32{sqlite3.SQLITE_RANGE}, db.ClassPermanent, contract.CodeParameter, 0},
 		{[]int32{
 			sqlite3.SQLITE_CONSTRAINT_UNIQUE, sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY,
 			sqlite3.SQLITE_CONSTRAINT_ROWID,
-		}, db.ClassPermanent, db.CodeUnique, 0},
-		{[]int32{sqlite3.SQLITE_CONSTRAINT_FOREIGNKEY}, db.ClassPermanent, db.CodeForeignKey, 0},
-		{[]int32{sqlite3.SQLITE_CONSTRAINT_NOTNULL}, db.ClassPermanent, db.CodeNotNull, 0},
-		{[]int32{sqlite3.SQLITE_CONSTRAINT_CHECK}, db.ClassPermanent, db.CodeCheck, 0},
+		}, db.ClassPermanent, contract.CodeUnique, 0},
+		{[]int32{sqlite3.SQLITE_CONSTRAINT_FOREIGNKEY}, db.ClassPermanent, contract.CodeForeignKey, 0},
+		{[]int32{sqlite3.SQLITE_CONSTRAINT_NOTNULL}, db.ClassPermanent, contract.CodeNotNull, 0},
+		{[]int32{sqlite3.SQLITE_CONSTRAINT_CHECK}, db.ClassPermanent, contract.CodeCheck, 0},
 		{
 			[]int32{
 				sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_CONSTRAINT_TRIGGER, sqlite3.SQLITE_CONSTRAINT_VTAB,
 				sqlite3.SQLITE_CONSTRAINT_FUNCTION, sqlite3.SQLITE_CONSTRAINT_COMMITHOOK, sqlite3.SQLITE_CONSTRAINT_PINNED,
 			},
-			db.ClassPermanent, db.CodeConstraint, 0,
+			db.ClassPermanent, contract.CodeConstraint, 0,
 		},
 		{[]int32{
 			sqlite3.SQLITE_INTERNAL, sqlite3.SQLITE_NOTFOUND, sqlite3.SQLITE_EMPTY, sqlite3.SQLITE_MISUSE,
 			sqlite3.SQLITE_FORMAT, 99,
-		}, db.ClassPermanent, db.CodeDatabase, 0},
+		}, db.ClassPermanent, contract.CodeDatabase, 0},
 		{
 			[]int32{
 				sqlite3.SQLITE_PERM, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_READONLY_CANTINIT,
 				sqlite3.SQLITE_READONLY_CANTLOCK, sqlite3.SQLITE_READONLY_DBMOVED, sqlite3.SQLITE_READONLY_DIRECTORY,
 				sqlite3.SQLITE_READONLY_RECOVERY, sqlite3.SQLITE_READONLY_ROLLBACK, sqlite3.SQLITE_NOTADB,
 			},
-			unavailable, db.CodeUnavailable, 0,
+			unavailable, contract.CodeUnavailable, 0,
 		},
 		{[]int32{
 			sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_CORRUPT_INDEX, sqlite3.SQLITE_CORRUPT_SEQUENCE,
 			sqlite3.SQLITE_CORRUPT_VTAB,
-		}, db.ClassPermanent, db.CodeDatabase, unavailable},
+		}, db.ClassPermanent, contract.CodeDatabase, unavailable},
 		{[]int32{
 			sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_CANTOPEN_CONVPATH, sqlite3.SQLITE_CANTOPEN_DIRTYWAL,
 			sqlite3.SQLITE_CANTOPEN_FULLPATH, sqlite3.SQLITE_CANTOPEN_ISDIR, sqlite3.SQLITE_CANTOPEN_NOTEMPDIR,
 			sqlite3.SQLITE_CANTOPEN_SYMLINK,
-		}, db.ClassLost, db.CodeConnectionLost, unavailable},
-		{ioErrors(), db.ClassLost, db.CodeConnectionLost, unavailable},
+		}, db.ClassLost, contract.CodeConnectionLost, unavailable},
+		{ioErrors(), db.ClassLost, contract.CodeConnectionLost, unavailable},
 	}
 }
 
@@ -107,9 +108,9 @@ func ioErrors() []int32 {
 func TestClassify(t *testing.T) {
 	t.Parallel()
 	const secret = "value of a parameter"
-	shown := map[db.Code]bool{
-		db.CodeUndefined: true, db.CodeUnique: true, db.CodeForeignKey: true,
-		db.CodeNotNull: true, db.CodeCheck: true,
+	shown := map[contract.Code]bool{
+		contract.CodeUndefined: true, contract.CodeUnique: true, contract.CodeForeignKey: true,
+		contract.CodeNotNull: true, contract.CodeCheck: true,
 	}
 	seen := map[int32]bool{}
 	for _, m := range meanings() {
@@ -139,28 +140,28 @@ func TestClassify(t *testing.T) {
 
 func TestClassifyTexts(t *testing.T) {
 	t.Parallel()
-	for text, want := range map[string]db.Code{
-		`near "SELEC": syntax error`:                db.CodeSyntax,
-		"incomplete input":                          db.CodeSyntax,
-		"no such table: item":                       db.CodeUndefined,
-		"no such column: x":                         db.CodeUndefined,
-		"no such function: f":                       db.CodeUndefined,
-		"unknown database x":                        db.CodeUndefined,
-		"table item already exists":                 db.CodeDatabase,
-		"there is already an index named x":         db.CodeDatabase,
-		"not authorized to use function: f":         db.CodeForbiddenStatement,
-		"unsafe use of load_extension()":            db.CodeForbiddenStatement,
-		"wrong number of arguments to function f()": db.CodeSyntax,
+	for text, want := range map[string]contract.Code{
+		`near "SELEC": syntax error`:                contract.CodeSyntax,
+		"incomplete input":                          contract.CodeSyntax,
+		"no such table: item":                       contract.CodeUndefined,
+		"no such column: x":                         contract.CodeUndefined,
+		"no such function: f":                       contract.CodeUndefined,
+		"unknown database x":                        contract.CodeUndefined,
+		"table item already exists":                 contract.CodeDatabase,
+		"there is already an index named x":         contract.CodeDatabase,
+		"not authorized to use function: f":         contract.CodeForbiddenStatement,
+		"unsafe use of load_extension()":            contract.CodeForbiddenStatement,
+		"wrong number of arguments to function f()": contract.CodeSyntax,
 	} {
 		e := classify(&fault{code: sqlite3.SQLITE_ERROR, text: text}, compiling)
 		require.Equal(t, want, e.Code, text)
 		require.Equal(t, text, e.Message)
 	}
 	e := classify(&fault{code: sqlite3.SQLITE_ERROR, text: "cannot VACUUM from within a transaction"}, running)
-	require.Equal(t, db.CodeForbiddenStatement, e.Code)
+	require.Equal(t, contract.CodeForbiddenStatement, e.Code)
 	e = classify(&fault{code: sqlite3.SQLITE_ERROR, text: string(make([]byte, 1000)) + "\xff"}, compiling)
 	require.LessOrEqual(t, len(e.Message), maxText+len("…"))
 	e = classify(errors.New("not of SQLite"), running)
-	require.Equal(t, db.CodeDatabase, e.Code)
+	require.Equal(t, contract.CodeDatabase, e.Code)
 	require.NotContains(t, e.Error(), "not of SQLite")
 }

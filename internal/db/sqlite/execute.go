@@ -8,6 +8,7 @@ import (
 
 	sqlite3 "modernc.org/sqlite/lib"
 
+	"dbrunner/contract"
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/dialect"
 )
@@ -48,7 +49,7 @@ func (c *session) execute(ctx context.Context, st *dialect.Compiled) (set db.Res
 // placed says where in the publisher's own text an error of compiling is, if SQLite tells.
 func placed(failure *db.Error, st *dialect.Compiled) *db.Error {
 	f, ok := errors.AsType[*fault](failure.Err)
-	if !ok || f.offset < 0 || failure.Code != db.CodeSyntax && failure.Code != db.CodeUndefined {
+	if !ok || f.offset < 0 || failure.Code != contract.CodeSyntax && failure.Code != contract.CodeUndefined {
 		return failure
 	}
 	if _, character := st.Origin.PlaceOfByte(st.SQL, f.offset); character > 0 {
@@ -63,7 +64,7 @@ func (c *session) compiled(sql string) (s *stmt, kept bool, failure *db.Error) {
 		return s, true, nil
 	}
 	if strings.IndexByte(sql, 0) >= 0 { // SQLite would end there
-		return nil, false, db.Errorf(db.ClassPermanent, db.CodeSyntax, "a NUL character in the statement")
+		return nil, false, db.Errorf(db.ClassPermanent, contract.CodeSyntax, "a NUL character in the statement")
 	}
 	c.h.mem.refused, c.h.mem.seen = 0, 0
 	s, tail, err := c.h.prepare(sql, sqlite3.SQLITE_PREPARE_PERSISTENT)
@@ -71,15 +72,15 @@ func (c *session) compiled(sql string) (s *stmt, kept bool, failure *db.Error) {
 		return nil, false, c.refused(err)
 	}
 	if s == nil {
-		return nil, false, db.Errorf(db.ClassPermanent, db.CodeSyntax, "the text has no statement")
+		return nil, false, db.Errorf(db.ClassPermanent, contract.CodeSyntax, "the text has no statement")
 	}
 	if definesOnOurs(c.h.mem.seen, sql) {
 		s.finalize()
-		return nil, false, db.Errorf(db.ClassPermanent, db.CodeForbiddenStatement, "%s", refusedWhat(sqlite3.SQLITE_ALTER_TABLE))
+		return nil, false, db.Errorf(db.ClassPermanent, contract.CodeForbiddenStatement, "%s", refusedWhat(sqlite3.SQLITE_ALTER_TABLE))
 	}
 	if c.more(tail) {
 		s.finalize()
-		return nil, false, db.Errorf(db.ClassPermanent, db.CodeMultipleStatements, "one statement was expected")
+		return nil, false, db.Errorf(db.ClassPermanent, contract.CodeMultipleStatements, "one statement was expected")
 	}
 	s.sql = sql
 	return s, c.cache.put(s), nil
@@ -107,9 +108,9 @@ func (c *session) refused(err error) *db.Error {
 	if action == 0 || e.Class != db.ClassPermanent {
 		return e
 	}
-	e.Code, e.Message = db.CodeForbiddenStatement, refusedWhat(action)
+	e.Code, e.Message = contract.CodeForbiddenStatement, refusedWhat(action)
 	if action == sqlite3.SQLITE_TRANSACTION || action == sqlite3.SQLITE_SAVEPOINT {
-		e.Code = db.CodeTransactionControl
+		e.Code = contract.CodeTransactionControl
 	}
 	return e
 }
@@ -140,7 +141,7 @@ func (c *session) play(s *stmt, args []dialect.Value) (set db.ResultSet, failure
 }
 
 // encode steps through the rows from the first one, which is at hand if there is any.
-func (c *session) encode(s *stmt, columns []db.Column, row bool) (set db.ResultSet, failure *db.Error) {
+func (c *session) encode(s *stmt, columns []contract.Column, row bool) (set db.ResultSet, failure *db.Error) {
 	if err := c.rows.Start(columns); err != nil {
 		return c.refuse(s, c.failed(err, running))
 	}
@@ -149,7 +150,7 @@ func (c *session) encode(s *stmt, columns []db.Column, row bool) (set db.ResultS
 		for i := range columns {
 			dst = appendValue(c.rows.Next(dst), s, i)
 			if c.maxBytes > 0 && int64(len(dst)) > c.maxBytes { // without waiting for the row's other values
-				return c.refuse(s, db.Errorf(db.ClassPermanent, db.CodeResultTooLarge,
+				return c.refuse(s, db.Errorf(db.ClassPermanent, contract.CodeResultTooLarge,
 					"a row that alone is above the limit of %d bytes, or the last of too many", c.maxBytes))
 			}
 		}

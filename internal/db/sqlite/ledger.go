@@ -7,6 +7,7 @@ import (
 
 	sqlite3 "modernc.org/sqlite/lib"
 
+	"dbrunner/contract"
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/engine"
 )
@@ -105,7 +106,7 @@ func (d *Database) fence(c *session, e *db.Entry) *db.Error {
 		return ledgerTookNothing()
 	}
 	failure := d.ledgerFailed(c, err)
-	if failure.Code == db.CodeUnique {
+	if failure.Code == contract.CodeUnique {
 		failure.Class, failure.Message = db.ClassAlreadyRecorded, engine.RecordedMessage
 	}
 	return failure
@@ -113,7 +114,7 @@ func (d *Database) fence(c *session, e *db.Entry) *db.Error {
 
 // ledgerTookNothing is the error of an INSERT that succeeded without a row: without one there is no fence.
 func ledgerTookNothing() *db.Error {
-	return db.Errorf(db.ClassUnavailable, db.CodeUnavailable,
+	return db.Errorf(db.ClassUnavailable, contract.CodeUnavailable,
 		"the ledger (table %s) accepts no rows: remove the trigger or view that prevents it", ledgerTable)
 }
 
@@ -122,7 +123,7 @@ func ledgerTookNothing() *db.Error {
 func (d *Database) ledgerFailed(c *session, err error) *db.Error {
 	f, ok := errors.AsType[*fault](err)
 	if ok && f.primary() == sqlite3.SQLITE_ERROR && c.stopped() == nil {
-		return db.Errorf(db.ClassUnavailable, db.CodeUnavailable,
+		return db.Errorf(db.ClassUnavailable, contract.CodeUnavailable,
 			"the ledger (table %s) is missing or wrong: create it with what `runner ledger ddl` prints",
 			ledgerTable).Because(err)
 	}

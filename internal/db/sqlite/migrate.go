@@ -18,6 +18,7 @@ import (
 	driver "modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
 
+	"dbrunner/contract"
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/dialect"
 	"dbrunner/internal/db/engine"
@@ -234,7 +235,7 @@ func (m *migrations) Explain(err error, part *dialect.Part) *db.Error {
 		return classify(f, opening)
 	}
 	e := classify(f, compiling) // a file has no parameters whose values a text could quote
-	if e.Code == db.CodeSyntax && !nearWord.MatchString(e.Message) {
+	if e.Code == contract.CodeSyntax && !nearWord.MatchString(e.Message) {
 		e.Message = "syntax error"
 	}
 	return e
@@ -245,7 +246,7 @@ var nearWord = regexp.MustCompile(`^near "[A-Za-z_][A-Za-z0-9_]*": syntax error$
 
 func (m *migrations) notOpened(f *fault) *db.Error {
 	if _, err := os.Stat(m.settings.path); errors.Is(err, fs.ErrNotExist) {
-		return db.Errorf(db.ClassUnavailable, db.CodeUnavailable, "there is no database file yet").Because(f)
+		return db.Errorf(db.ClassUnavailable, contract.CodeUnavailable, "there is no database file yet").Because(f)
 	}
 	return classify(f, opening)
 }

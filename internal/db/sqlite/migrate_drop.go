@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"dbrunner/contract"
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/migration"
 )
@@ -28,7 +29,7 @@ func (m *migrations) Begun(ctx context.Context, session *sql.Conn, file *migrati
 		for _, r := range before {
 			after := r
 			if err := after.count(ctx, session); err == nil && after.fewerThan(&r) {
-				return db.Errorf(db.ClassPermanent, db.CodeForeignKey, "DROP TABLE took rows of the table %q along, which refers to the table %q: "+
+				return db.Errorf(db.ClassPermanent, contract.CodeForeignKey, "DROP TABLE took rows of the table %q along, which refers to the table %q: "+
 					"to make a table again, write PRAGMA foreign_keys = OFF at the head of the file; rows that are to go are deleted in a file "+
 					"of their own", r.child, r.parent)
 			}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"strings"
 
+	"dbrunner/contract"
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/dialect"
 	"dbrunner/internal/db/migration"
@@ -87,7 +88,7 @@ func (m *migrations) Verify(ctx context.Context, session *sql.Conn, file *migrat
 	if err != nil || table == "" {
 		return err
 	}
-	return db.Errorf(db.ClassPermanent, db.CodeForeignKey, "with the file, rows of the table %q would refer to missing rows "+
+	return db.Errorf(db.ClassPermanent, contract.CodeForeignKey, "with the file, rows of the table %q would refer to missing rows "+
 		"(PRAGMA foreign_key_check)", table)
 }
 

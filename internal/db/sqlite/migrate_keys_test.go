@@ -10,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"dbrunner/contract"
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/migration"
 	"dbrunner/internal/db/sqlite"
@@ -79,7 +80,7 @@ func TestKeysOffInEverySpelling(t *testing.T) {
 				files := map[string]string{"V1__family.sql": family, "V2__rebuild.sql": text, "V3__orphan.sql": "INSERT INTO child VALUES (40, 999);"}
 				report, err := migrated(t, opts, files)
 				require.Error(t, err, "V3 has its keys")
-				require.Equal(t, db.CodeForeignKey, err.(*db.Error).Code, err.Error()) //nolint:errorlint // Run's own
+				require.Equal(t, contract.CodeForeignKey, err.(*db.Error).Code, err.Error()) //nolint:errorlint // Run's own
 				require.Equal(t, "2", report.After.Label)
 				raw := openRaw(t, opts.ConnectionString)
 				require.Equal(t, 3, number(t, raw, "SELECT count(*) FROM child"))

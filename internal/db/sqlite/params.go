@@ -9,6 +9,7 @@ import (
 
 	sqlite3 "modernc.org/sqlite/lib"
 
+	"dbrunner/contract"
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/dialect"
 	"dbrunner/internal/db/engine"
@@ -135,13 +136,13 @@ func convertBase64(v dialect.Value, class int32) (arg argument, wrong string) {
 // bind gives a statement its arguments. Every placeholder must have one: SQLite would read NULL.
 func bind(s *stmt, args []dialect.Value) error {
 	if s.params != len(args) {
-		return db.Errorf(db.ClassPermanent, db.CodeParameter,
+		return db.Errorf(db.ClassPermanent, contract.CodeParameter,
 			"the statement has %d parameters, %d values are given", s.params, len(args))
 	}
 	for i := range args {
 		arg, wrong := convert(args[i])
 		if wrong != "" {
-			return db.Errorf(db.ClassPermanent, db.CodeParameter, "parameter %d: %s", i+1, wrong)
+			return db.Errorf(db.ClassPermanent, contract.CodeParameter, "parameter %d: %s", i+1, wrong)
 		}
 		if err := bindOne(s, i+1, arg); err != nil {
 			return err

@@ -9,6 +9,7 @@ import (
 
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/engine"
+	"dbrunner/internal/report"
 )
 
 // pool is a bounded set of connections of one kind. A connection to a file does not age, so none is closed
@@ -124,7 +125,7 @@ func (p *pool) close() {
 }
 
 // add adds the pool's numbers to the statistics.
-func (p *pool) add(s *db.PoolStats) {
+func (p *pool) add(s *report.Pool) {
 	p.mu.Lock()
 	idle := len(p.idle)
 	p.mu.Unlock()

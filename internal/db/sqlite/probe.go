@@ -3,6 +3,7 @@ package sqlite
 import (
 	"context"
 
+	"dbrunner/contract"
 	"dbrunner/internal/db"
 )
 
@@ -44,7 +45,7 @@ func (d *Database) writable(c *session) *db.Error {
 	if d.opts.Ledger == db.LedgerOff || !c.h.readOnly() {
 		return nil
 	}
-	return db.Errorf(db.ClassUnavailable, db.CodeUnavailable,
+	return db.Errorf(db.ClassUnavailable, contract.CodeUnavailable,
 		"the database file cannot be written: check the permissions of the file and its folder")
 }
 

@@ -7,6 +7,7 @@ import (
 
 	sqlite3 "modernc.org/sqlite/lib"
 
+	"dbrunner/contract"
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/engine"
 )
@@ -159,7 +160,7 @@ func (c *session) here() *db.Error {
 		return nil
 	}
 	c.spoilt, c.moved = true, true
-	return db.Errorf(db.ClassUnavailable, db.CodeUnavailable,
+	return db.Errorf(db.ClassUnavailable, contract.CodeUnavailable,
 		"the database file was moved, deleted or replaced while it was open")
 }
 
@@ -195,7 +196,7 @@ func (c *session) failed(err error, when phase) *db.Error {
 	}
 	e := classify(err, when)
 	if c.reads && e.EngineCode != "" && isReadOnly(err) {
-		e.Class, e.Code, e.Message = db.ClassPermanent, db.CodeReadOnly, "a read-only job cannot write"
+		e.Class, e.Code, e.Message = db.ClassPermanent, contract.CodeReadOnly, "a read-only job cannot write"
 	}
 	if e.Class == db.ClassLost || e.Class == db.ClassUnavailable {
 		c.spoilt = true

@@ -4,7 +4,7 @@ import (
 	"modernc.org/libc"
 	sqlite3 "modernc.org/sqlite/lib"
 
-	"dbrunner/internal/db"
+	"dbrunner/contract"
 )
 
 // stmt is a compiled statement of one handle.
@@ -16,8 +16,8 @@ type stmt struct {
 	columns int
 	private bool // running it leaves something behind in the connection (a temporary object)
 
-	described []db.Column // results hold it too: never changed, only replaced
-	compiles  int32       // how often SQLite had compiled the statement anew when described was made
+	described []contract.Column // results hold it too: never changed, only replaced
+	compiles  int32             // how often SQLite had compiled the statement anew when described was made
 
 	newer, older *stmt // neighbours in the cache
 }
@@ -107,16 +107,16 @@ func (s *stmt) columnDeclared(i int) string {
 
 // describe returns the columns of a statement that was stepped. SQLite compiles a statement anew when the
 // schema has changed; its columns may be others then.
-func (s *stmt) describe() []db.Column {
+func (s *stmt) describe() []contract.Column {
 	compiles := sqlite3.Xsqlite3_stmt_status(s.h.tls, s.p, sqlite3.SQLITE_STMTSTATUS_REPREPARE, 0)
 	if compiles != s.compiles {
 		s.columns = int(sqlite3.Xsqlite3_column_count(s.h.tls, s.p))
 		s.compiles, s.described = compiles, nil
 	}
 	if s.described == nil && s.columns > 0 {
-		s.described = make([]db.Column, s.columns)
+		s.described = make([]contract.Column, s.columns)
 		for i := range s.described {
-			s.described[i] = db.Column{Name: s.columnName(i), Type: s.columnDeclared(i)}
+			s.described[i] = contract.Column{Name: s.columnName(i), Type: s.columnDeclared(i)}
 		}
 	}
 	return s.described

@@ -3,6 +3,7 @@ package sqlite
 import (
 	"context"
 
+	"dbrunner/contract"
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/engine"
 )
@@ -80,7 +81,7 @@ func (t *transaction) afterwards(set db.ResultSet, i int) *db.Error {
 		return failure
 	}
 	if !t.h.inTransaction() {
-		return db.Errorf(db.ClassPermanent, db.CodeTransactionAborted, "the statement ended the transaction")
+		return db.Errorf(db.ClassPermanent, contract.CodeTransactionAborted, "the statement ended the transaction")
 	}
 	return engine.CheckGuard(t.tx.Expect, i, set.RowsAffected)
 }

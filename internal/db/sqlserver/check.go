@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"dbrunner/contract"
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/engine"
 )
@@ -41,16 +42,16 @@ func (d *Database) Check(ctx context.Context) (db.CheckResult, error) {
 }
 
 // role is what the server is among its replicas, empty where it or the login cannot tell.
-func (s *session) role(ctx context.Context) db.Role {
+func (s *session) role(ctx context.Context) contract.Role {
 	t, err := s.query(ctx, replicaSQL)
 	if err != nil || len(t.rows) == 0 {
 		return ""
 	}
 	switch t.rows[0][0] {
 	case int64(1):
-		return db.RolePrimary
+		return contract.RolePrimary
 	case int64(0):
-		return db.RoleStandby
+		return contract.RoleStandby
 	}
 	return ""
 }

@@ -3,6 +3,7 @@ package sqlserver
 import (
 	"database/sql/driver"
 
+	"dbrunner/contract"
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/engine"
 )
@@ -20,7 +21,7 @@ type collector struct {
 
 func (c *collector) columns(columns []column) error {
 	c.shape, c.open = columns, true
-	named := make([]db.Column, len(columns))
+	named := make([]contract.Column, len(columns))
 	for i := range columns {
 		named[i] = columns[i].Column
 	}
@@ -49,7 +50,7 @@ func (c *collector) count(rows int64) error {
 // add keeps a part of the answer.
 func (c *collector) add(part db.ResultSet) error {
 	if len(c.parts) == maxParts {
-		return db.Errorf(db.ClassPermanent, db.CodeResultTooLarge, "the statement returns more than %d row counts and result sets; "+
+		return db.Errorf(db.ClassPermanent, contract.CodeResultTooLarge, "the statement returns more than %d row counts and result sets; "+
 			"write SET NOCOUNT ON before a loop, and select its rows once, behind it", maxParts)
 	}
 	c.parts = append(c.parts, part)

@@ -5,6 +5,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"dbrunner/contract"
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/engine"
 )
@@ -15,7 +16,7 @@ func TestCollectorBoundsItsParts(t *testing.T) {
 	for name, round := range map[string]func(*collector) error{
 		"row counts": func(c *collector) error { return c.count(1) },
 		"empty result sets": func(c *collector) error {
-			if err := c.columns([]column{{Column: db.Column{Name: "n", Type: "int"}}}); err != nil {
+			if err := c.columns([]column{{Column: contract.Column{Name: "n", Type: "int"}}}); err != nil {
 				return err
 			}
 			return c.next()
@@ -47,7 +48,7 @@ func TestCollectorBoundsItsParts(t *testing.T) {
 		require.LessOrEqual(t, len(c.parts), maxParts, name)
 		var e *db.Error
 		require.ErrorAs(t, err, &e, name)
-		require.Equal(t, db.CodeResultTooLarge, e.Code, name)
+		require.Equal(t, contract.CodeResultTooLarge, e.Code, name)
 		require.Contains(t, e.Message, "SET NOCOUNT ON", name)
 	}
 }

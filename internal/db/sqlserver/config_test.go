@@ -5,7 +5,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"dbrunner/internal/db"
+	"dbrunner/contract"
 	"dbrunner/internal/db/dialect"
 	"dbrunner/internal/db/sqlserver"
 )
@@ -89,7 +89,7 @@ func TestTooManyParameters(t *testing.T) {
 	}
 	_, faults := dialect.Compile(d.Dialect(), dialect.Statement{SQL: text + ")", Params: dialect.Params{List: list}})
 	require.NotEmpty(t, faults)
-	require.Equal(t, db.CodeParameter, faults[0].Code)
+	require.Equal(t, contract.CodeParameter, faults[0].Code)
 }
 
 func TestPositionalParameters(t *testing.T) {

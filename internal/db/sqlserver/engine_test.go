@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"dbrunner/contract"
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/dbtest"
 	"dbrunner/internal/db/dialect"
@@ -137,7 +138,7 @@ func TestLoopOfRowCounts(t *testing.T) {
 	require.NoError(t, err)
 	const loop = "DECLARE @i int = 0 WHILE @i < 3000 BEGIN UPDATE item SET id = id + 1 SET @i = @i + 1 END"
 	_, err = transact(t, d, nil, loop)
-	requireError(t, err, db.ClassPermanent, db.CodeResultTooLarge)
+	requireError(t, err, db.ClassPermanent, contract.CodeResultTooLarge)
 	sets, err := transact(t, d, nil, "SELECT id FROM item")
 	require.NoError(t, err)
 	require.Equal(t, "[[1]]", string(sets[0].Rows), "the loop is rolled back")

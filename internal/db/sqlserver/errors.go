@@ -9,6 +9,7 @@ import (
 
 	mssql "github.com/microsoft/go-mssqldb"
 
+	"dbrunner/contract"
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/engine"
 )
@@ -24,17 +25,17 @@ func judge(e *mssql.Error) verdict {
 		v.code = constraintCode(e.Message)
 	case ok:
 	case e.Number >= firstUserNumber:
-		v = verdict{permanent, db.CodeDatabase, "a procedure or trigger of the database refused it; its text is not shown, as it may quote values"}
+		v = verdict{permanent, contract.CodeDatabase, "a procedure or trigger of the database refused it; its text is not shown, as it may quote values"}
 	case e.Class == severityResources:
-		v = verdict{permanent, db.CodeResources, "the server has not enough of something"}
+		v = verdict{permanent, contract.CodeResources, "the server has not enough of something"}
 	default:
-		v = verdict{permanent, db.CodeDatabase, "the server refused the statement"}
+		v = verdict{permanent, contract.CodeDatabase, "the server refused the statement"}
 	}
 	switch {
 	case e.Class >= severityFatal && (v.class == permanent || v.class == transient):
 		v.class = lost
 	case e.Class < severityFatal && v.class == lost: // of a linked server
-		v = verdict{transient, db.CodeDatabase, "another server that the statement uses failed"}
+		v = verdict{transient, contract.CodeDatabase, "another server that the statement uses failed"}
 	case v.class == unavailable: // the session is there, so that a statement of the job's met this elsewhere
 		v.class = transient
 	}
@@ -43,17 +44,17 @@ func judge(e *mssql.Error) verdict {
 
 // constraintCode tells the constraints of error 547 apart. The words stand in the message in every language, before
 // the first name.
-func constraintCode(message string) db.Code {
+func constraintCode(message string) contract.Code {
 	if quote := strings.IndexByte(message, '"'); quote >= 0 {
 		message = message[:quote]
 	}
 	switch {
 	case strings.Contains(message, "FOREIGN KEY"), strings.Contains(message, "REFERENCE"):
-		return db.CodeForeignKey
+		return contract.CodeForeignKey
 	case strings.Contains(message, "CHECK"):
-		return db.CodeCheck
+		return contract.CodeCheck
 	}
-	return db.CodeConstraint
+	return contract.CodeConstraint
 }
 
 // messageNames finds the names in messages that carry one and are made of nothing else that matters. Only plain names match,
@@ -78,7 +79,7 @@ func (d *Database) serverError(e mssql.Error, at int) *db.Error {
 		}
 	}
 	switch {
-	case v.code == db.CodeSyntax && at >= 0 && e.LineNo > 0:
+	case v.code == contract.CodeSyntax && at >= 0 && e.LineNo > 0:
 		message += " in line " + strconv.Itoa(int(e.LineNo)) + " of the statement"
 	case e.Number >= firstUserNumber && d.settings.showMessages:
 		message = e.Message
@@ -130,6 +131,6 @@ func driverError(err error) *db.Error {
 }
 
 func errTransactionEnded() *db.Error {
-	return db.Errorf(db.ClassPermanent, db.CodeTransactionAborted,
+	return db.Errorf(db.ClassPermanent, contract.CodeTransactionAborted,
 		"the job's own statements ended the transaction, made it uncommittable or changed the database; nothing is committed")
 }

@@ -8,6 +8,7 @@ import (
 
 	mssql "github.com/microsoft/go-mssqldb"
 
+	"dbrunner/contract"
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/engine"
 )
@@ -142,7 +143,7 @@ func (d *Database) fenceError(e mssql.Error) *db.Error {
 
 // rowKeptOut is the error of a ledger row that was written and is not there: without one there is no fence.
 func rowKeptOut() *db.Error {
-	return db.Errorf(db.ClassPermanent, db.CodeDatabase,
+	return db.Errorf(db.ClassPermanent, contract.CodeDatabase,
 		"the ledger (table dbrunner.ledger) did not keep the row: remove the trigger or view that prevents it; nothing is committed")
 }
 
@@ -152,8 +153,8 @@ func (d *Database) ledgerError(e mssql.Error) *db.Error {
 	switch {
 	case taken(&e):
 		out.Class, out.Message = db.ClassAlreadyRecorded, engine.RecordedMessage
-	case out.Code == db.CodeUndefined || out.Code == db.CodePermission || out.Code == db.CodeReadOnly:
-		out.Class, out.Code = db.ClassUnavailable, db.CodeUnavailable
+	case out.Code == contract.CodeUndefined || out.Code == contract.CodePermission || out.Code == contract.CodeReadOnly:
+		out.Class, out.Code = db.ClassUnavailable, contract.CodeUnavailable
 		out.Message = "the ledger (table dbrunner.ledger) is missing, wrong or not writable by this login: " +
 			"`runner ledger ddl` prints the expected table"
 	}
@@ -270,7 +271,7 @@ func entryOf(jobID string, row []driver.Value) (*db.Entry, error) {
 	at, isAt := row[6].(time.Time)
 	e.RecordedAt, ok[6] = at.UTC(), isAt
 	if ok != [7]bool{true, true, true, true, true, true, true} {
-		return nil, db.Errorf(db.ClassUnavailable, db.CodeUnavailable,
+		return nil, db.Errorf(db.ClassUnavailable, contract.CodeUnavailable,
 			"a column of dbrunner.ledger has another type: `runner ledger ddl` prints the expected table")
 	}
 	return e, nil

@@ -16,6 +16,7 @@ import (
 	mssql "github.com/microsoft/go-mssqldb"
 	"github.com/microsoft/go-mssqldb/msdsn"
 
+	"dbrunner/contract"
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/dialect"
 	"dbrunner/internal/db/migration"
@@ -220,12 +221,12 @@ func (m *migrations) Verify(ctx context.Context, session *sql.Conn, file *migrat
 	case err != nil:
 		return err
 	case depth < want:
-		return db.Errorf(db.ClassPermanent, db.CodeTransactionAborted, "the file has ended the transaction that it ran in: what it did may "+
+		return db.Errorf(db.ClassPermanent, contract.CodeTransactionAborted, "the file has ended the transaction that it ran in: what it did may "+
 			"have stayed").Because(migration.ErrEnded)
 	case depth > want, state < 0:
-		return db.Errorf(db.ClassPermanent, db.CodeTransactionAborted, "the file has left a transaction open, or one that can only be rolled back")
+		return db.Errorf(db.ClassPermanent, contract.CodeTransactionAborted, "the file has left a transaction open, or one that can only be rolled back")
 	case home == 0:
-		return db.Errorf(db.ClassPermanent, db.CodeForbiddenStatement, "the file changed the database (USE) and did not change it back")
+		return db.Errorf(db.ClassPermanent, contract.CodeForbiddenStatement, "the file changed the database (USE) and did not change it back")
 	}
 	return nil
 }
@@ -256,7 +257,7 @@ func (m *migrations) Versions(caller context.Context) (migration.Versions, error
 		link.close()
 		_ = sessions.Close()
 		if ctx.Err() != nil && caller.Err() == nil {
-			return nil, db.Errorf(db.ClassTransient, db.CodeLockTimeout, "the lock of migrations was not free").Because(err)
+			return nil, db.Errorf(db.ClassTransient, contract.CodeLockTimeout, "the lock of migrations was not free").Because(err)
 		}
 		return nil, err
 	}
@@ -276,7 +277,7 @@ func (v *versions) Close() error { return v.driver.Close() }
 func (m *migrations) Explain(err error, part *dialect.Part) *db.Error {
 	if e, ok := errors.AsType[*database.Error](err); ok {
 		if e.OrigErr == nil { // golang-migrate's lock was refused
-			return db.Errorf(db.ClassTransient, db.CodeLockTimeout, "the lock of migrations was not free")
+			return db.Errorf(db.ClassTransient, contract.CodeLockTimeout, "the lock of migrations was not free")
 		}
 		err = e.OrigErr
 	}

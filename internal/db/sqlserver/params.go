@@ -13,6 +13,7 @@ import (
 
 	mssql "github.com/microsoft/go-mssqldb"
 
+	"dbrunner/contract"
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/dialect"
 	"dbrunner/internal/db/engine"
@@ -319,7 +320,7 @@ func nested(stmt *dialect.Compiled, before, behind string) (request, error) {
 	for i := range stmt.Args {
 		arg, wrong := convert(stmt.Args[i])
 		if wrong != "" {
-			return request{}, db.Errorf(db.ClassPermanent, db.CodeParameter, "parameter %d: %s", i+1, wrong)
+			return request{}, db.Errorf(db.ClassPermanent, contract.CodeParameter, "parameter %d: %s", i+1, wrong)
 		}
 		n := strconv.Itoa(i + 1)
 		if i == 0 {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"dbrunner/contract"
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/dialect"
 	"dbrunner/internal/db/sqlserver"
@@ -33,7 +34,7 @@ func run(t *testing.T, d db.Database, timeout time.Duration) error {
 	return err
 }
 
-func requireError(t *testing.T, err error, class db.Class, code db.Code) *db.Error {
+func requireError(t *testing.T, err error, class db.Class, code contract.Code) *db.Error {
 	t.Helper()
 	e, ok := errors.AsType[*db.Error](err)
 	require.True(t, ok, "%v", err)
@@ -61,33 +62,33 @@ func TestPeerErrors(t *testing.T) {
 		class   byte
 		message string
 		want    db.Class
-		code    db.Code
+		code    contract.Code
 	}{
-		{"deadlock", 1205, 13, "deadlock canary", db.ClassTransient, db.CodeDeadlock},
-		{"snapshot conflict", 3960, 16, "canary", db.ClassTransient, db.CodeSerialization},
-		{"lock timeout", 1222, 16, "canary", db.ClassTransient, db.CodeLockTimeout},
-		{"in-memory conflict", 41302, 16, "canary", db.ClassTransient, db.CodeSerialization},
-		{"busy service", 40501, 16, "canary", db.ClassTransient, db.CodeUnavailable},
-		{"other replica's state", 976, 14, "canary", db.ClassTransient, db.CodeUnavailable},
-		{"check", 547, 16, `The INSERT statement conflicted with the CHECK constraint "is_positive". canary`, db.ClassPermanent, db.CodeCheck},
-		{"foreign key", 547, 16, `The INSERT statement conflicted with the FOREIGN KEY constraint "CHECK_it". canary`, db.ClassPermanent, db.CodeForeignKey},
-		{"reference", 547, 16, `Die DELETE-Anweisung steht in Konflikt mit der REFERENCE-Einschränkung "x". canary`, db.ClassPermanent, db.CodeForeignKey},
-		{"unique", 2627, 14, "Violation of PRIMARY KEY constraint 'item_key'. Cannot insert duplicate key in object 'dbo.item'. The duplicate key value is (canary).", db.ClassPermanent, db.CodeUnique},
-		{"unique index", 2601, 14, "canary", db.ClassPermanent, db.CodeUnique},
-		{"not null", 515, 16, "canary", db.ClassPermanent, db.CodeNotNull},
-		{"syntax", 102, 15, "Incorrect syntax near 'canary'.", db.ClassPermanent, db.CodeSyntax},
-		{"table", 208, 16, "Invalid object name 'no_such_table'.", db.ClassPermanent, db.CodeUndefined},
-		{"procedure", 2812, 16, "canary", db.ClassPermanent, db.CodeUndefined},
-		{"conversion", 245, 16, "Conversion failed when converting the nvarchar value 'canary' to data type int.", db.ClassPermanent, db.CodeData},
-		{"truncation", 2628, 16, "canary", db.ClassPermanent, db.CodeData},
-		{"permission", 229, 14, "canary", db.ClassPermanent, db.CodePermission},
-		{"doomed", 3930, 16, "canary", db.ClassPermanent, db.CodeTransactionAborted},
-		{"trigger", 3609, 16, "canary", db.ClassPermanent, db.CodeTransactionAborted},
-		{"not in a transaction", 226, 16, "canary", db.ClassPermanent, db.CodeForbiddenStatement},
-		{"raised", 50000, 16, "canary", db.ClassPermanent, db.CodeDatabase},
-		{"unknown number", 12345, 16, "canary", db.ClassPermanent, db.CodeDatabase},
-		{"log full", 9002, 17, "canary", db.ClassPermanent, db.CodeResources},
-		{"fatal", 823, 24, "canary", db.ClassLost, db.CodeDatabase},
+		{"deadlock", 1205, 13, "deadlock canary", db.ClassTransient, contract.CodeDeadlock},
+		{"snapshot conflict", 3960, 16, "canary", db.ClassTransient, contract.CodeSerialization},
+		{"lock timeout", 1222, 16, "canary", db.ClassTransient, contract.CodeLockTimeout},
+		{"in-memory conflict", 41302, 16, "canary", db.ClassTransient, contract.CodeSerialization},
+		{"busy service", 40501, 16, "canary", db.ClassTransient, contract.CodeUnavailable},
+		{"other replica's state", 976, 14, "canary", db.ClassTransient, contract.CodeUnavailable},
+		{"check", 547, 16, `The INSERT statement conflicted with the CHECK constraint "is_positive". canary`, db.ClassPermanent, contract.CodeCheck},
+		{"foreign key", 547, 16, `The INSERT statement conflicted with the FOREIGN KEY constraint "CHECK_it". canary`, db.ClassPermanent, contract.CodeForeignKey},
+		{"reference", 547, 16, `Die DELETE-Anweisung steht in Konflikt mit der REFERENCE-Einschränkung "x". canary`, db.ClassPermanent, contract.CodeForeignKey},
+		{"unique", 2627, 14, "Violation of PRIMARY KEY constraint 'item_key'. Cannot insert duplicate key in object 'dbo.item'. The duplicate key value is (canary).", db.ClassPermanent, contract.CodeUnique},
+		{"unique index", 2601, 14, "canary", db.ClassPermanent, contract.CodeUnique},
+		{"not null", 515, 16, "canary", db.ClassPermanent, contract.CodeNotNull},
+		{"syntax", 102, 15, "Incorrect syntax near 'canary'.", db.ClassPermanent, contract.CodeSyntax},
+		{"table", 208, 16, "Invalid object name 'no_such_table'.", db.ClassPermanent, contract.CodeUndefined},
+		{"procedure", 2812, 16, "canary", db.ClassPermanent, contract.CodeUndefined},
+		{"conversion", 245, 16, "Conversion failed when converting the nvarchar value 'canary' to data type int.", db.ClassPermanent, contract.CodeData},
+		{"truncation", 2628, 16, "canary", db.ClassPermanent, contract.CodeData},
+		{"permission", 229, 14, "canary", db.ClassPermanent, contract.CodePermission},
+		{"doomed", 3930, 16, "canary", db.ClassPermanent, contract.CodeTransactionAborted},
+		{"trigger", 3609, 16, "canary", db.ClassPermanent, contract.CodeTransactionAborted},
+		{"not in a transaction", 226, 16, "canary", db.ClassPermanent, contract.CodeForbiddenStatement},
+		{"raised", 50000, 16, "canary", db.ClassPermanent, contract.CodeDatabase},
+		{"unknown number", 12345, 16, "canary", db.ClassPermanent, contract.CodeDatabase},
+		{"log full", 9002, 17, "canary", db.ClassPermanent, contract.CodeResources},
+		{"fatal", 823, 24, "canary", db.ClassLost, contract.CodeDatabase},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -116,7 +117,7 @@ func TestPeerExecutes(t *testing.T) {
 func TestPeerNames(t *testing.T) {
 	t.Parallel()
 	p := newPeer(t, on("UPDATE item", reply{tokens: failure(547, 16, `The INSERT statement conflicted with the CHECK constraint "is_positive". canary`, false)}))
-	e := requireError(t, run(t, p.open(), testTimeout), db.ClassPermanent, db.CodeCheck)
+	e := requireError(t, run(t, p.open(), testTimeout), db.ClassPermanent, contract.CodeCheck)
 	require.Contains(t, e.Message, "is_positive")
 	require.Equal(t, "547", e.EngineCode)
 }
@@ -126,18 +127,18 @@ func TestPeerFence(t *testing.T) {
 	t.Run("taken", func(t *testing.T) {
 		t.Parallel()
 		p := newPeer(t, on("INSERT INTO dbrunner.ledger", reply{tokens: failure(2627, 14, "canary", false)}))
-		requireError(t, run(t, p.open(), testTimeout), db.ClassAlreadyRecorded, db.CodeUnique)
+		requireError(t, run(t, p.open(), testTimeout), db.ClassAlreadyRecorded, contract.CodeUnique)
 		require.False(t, p.said("COMMIT TRANSACTION"))
 	})
 	t.Run("missing", func(t *testing.T) {
 		t.Parallel()
 		p := newPeer(t, on("INSERT INTO dbrunner.ledger", reply{tokens: failure(208, 16, "canary", false)}))
 		d := p.open()
-		e := requireError(t, run(t, d, testTimeout), db.ClassPermanent, db.CodeUndefined) // by the job, for all that is known
+		e := requireError(t, run(t, d, testTimeout), db.ClassPermanent, contract.CodeUndefined) // by the job, for all that is known
 		require.Contains(t, e.Message, "the ledger row could not be written")
 		require.False(t, p.said("COMMIT TRANSACTION"))
 		_, _, err := d.Record(t.Context(), &db.Entry{JobID: "job", Status: "failed", Answer: []byte("{}"), Timestamp: time.Unix(1, 0), Runner: "r"})
-		e = requireError(t, err, db.ClassUnavailable, db.CodeUnavailable)
+		e = requireError(t, err, db.ClassUnavailable, contract.CodeUnavailable)
 		require.Contains(t, e.Message, "runner ledger ddl")
 	})
 	for name, number := range map[string]int32{"no right": 229, "database read-only": 3906, "offline": 942, "shutting down": 6005} {
@@ -151,14 +152,14 @@ func TestPeerFence(t *testing.T) {
 	t.Run("row kept out", func(t *testing.T) {
 		t.Parallel()
 		p := newPeer(t, on("XACT_STATE()", reply{tokens: number(2)}))
-		e := requireError(t, run(t, p.open(), testTimeout), db.ClassPermanent, db.CodeDatabase)
+		e := requireError(t, run(t, p.open(), testTimeout), db.ClassPermanent, contract.CodeDatabase)
 		require.Contains(t, e.Message, "did not keep the row")
 		require.False(t, p.said("COMMIT TRANSACTION"))
 	})
 	t.Run("another transaction", func(t *testing.T) {
 		t.Parallel()
 		p := newPeer(t, on("XACT_STATE()", reply{tokens: number(0)}))
-		requireError(t, run(t, p.open(), testTimeout), db.ClassPermanent, db.CodeTransactionAborted)
+		requireError(t, run(t, p.open(), testTimeout), db.ClassPermanent, contract.CodeTransactionAborted)
 		require.False(t, p.said("COMMIT TRANSACTION"))
 	})
 }
@@ -170,13 +171,13 @@ func TestPeerCommit(t *testing.T) {
 	t.Run("link lost", func(t *testing.T) {
 		t.Parallel()
 		p := newPeer(t, on(commit, reply{hangUp: true}))
-		requireError(t, run(t, p.open(), testTimeout), db.ClassUnknown, db.CodeConnectionLost)
+		requireError(t, run(t, p.open(), testTimeout), db.ClassUnknown, contract.CodeConnectionLost)
 	})
 	t.Run("no answer", func(t *testing.T) {
 		t.Parallel()
 		p := newPeer(t, on(commit, reply{silent: true}))
 		begun := time.Now()
-		requireError(t, run(t, p.open(), 300*time.Millisecond), db.ClassUnknown, db.CodeConnectionLost)
+		requireError(t, run(t, p.open(), 300*time.Millisecond), db.ClassUnknown, contract.CodeConnectionLost)
 		require.Less(t, time.Since(begun), testTimeout/2)
 		p.mu.Lock()
 		defer p.mu.Unlock()
@@ -185,23 +186,23 @@ func TestPeerCommit(t *testing.T) {
 	t.Run("session ended", func(t *testing.T) {
 		t.Parallel()
 		p := newPeer(t, on(commit, reply{tokens: failure(596, 21, "canary", true)}))
-		requireError(t, run(t, p.open(), testTimeout), db.ClassUnknown, db.CodeConnectionLost)
+		requireError(t, run(t, p.open(), testTimeout), db.ClassUnknown, contract.CodeConnectionLost)
 	})
 	for _, c := range []struct {
 		name   string
 		tokens []byte
 		class  db.Class
-		code   db.Code
+		code   contract.Code
 	}{
-		{"an error before the row", append(more(failure(3902, 16, "canary", false)), number(0)...), db.ClassUnknown, db.CodeConnectionLost},
-		{"a doomed transaction before the row", append(more(failure(3998, 16, "canary", false)), number(0)...), db.ClassUnknown, db.CodeConnectionLost},
-		{"any error before the row", append(more(failure(12345, 16, "canary", false)), number(0)...), db.ClassUnknown, db.CodeConnectionLost},
-		{"a transient error before the row", append(more(failure(41325, 16, "canary", false)), number(0)...), db.ClassUnknown, db.CodeConnectionLost},
-		{"an error behind the row", append(more(number(0)), failure(12345, 16, "canary", false)...), db.ClassUnknown, db.CodeConnectionLost},
-		{"nothing to commit", failure(3902, 16, "canary", false), db.ClassUnknown, db.CodeConnectionLost},
-		{"an error, and it is open still", append(more(failure(12345, 16, "canary", false)), number(1)...), db.ClassPermanent, db.CodeDatabase},
-		{"open still", number(1), db.ClassPermanent, db.CodeTransactionAborted},
-		{"no row", done(0, 0), db.ClassUnknown, db.CodeConnectionLost},
+		{"an error before the row", append(more(failure(3902, 16, "canary", false)), number(0)...), db.ClassUnknown, contract.CodeConnectionLost},
+		{"a doomed transaction before the row", append(more(failure(3998, 16, "canary", false)), number(0)...), db.ClassUnknown, contract.CodeConnectionLost},
+		{"any error before the row", append(more(failure(12345, 16, "canary", false)), number(0)...), db.ClassUnknown, contract.CodeConnectionLost},
+		{"a transient error before the row", append(more(failure(41325, 16, "canary", false)), number(0)...), db.ClassUnknown, contract.CodeConnectionLost},
+		{"an error behind the row", append(more(number(0)), failure(12345, 16, "canary", false)...), db.ClassUnknown, contract.CodeConnectionLost},
+		{"nothing to commit", failure(3902, 16, "canary", false), db.ClassUnknown, contract.CodeConnectionLost},
+		{"an error, and it is open still", append(more(failure(12345, 16, "canary", false)), number(1)...), db.ClassPermanent, contract.CodeDatabase},
+		{"open still", number(1), db.ClassPermanent, contract.CodeTransactionAborted},
+		{"no row", done(0, 0), db.ClassUnknown, contract.CodeConnectionLost},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -212,7 +213,7 @@ func TestPeerCommit(t *testing.T) {
 	t.Run("validation failed", func(t *testing.T) {
 		t.Parallel()
 		p := newPeer(t, on(commit, reply{tokens: failure(41325, 16, "canary", false)}))
-		requireError(t, run(t, p.open(), testTimeout), db.ClassTransient, db.CodeSerialization)
+		requireError(t, run(t, p.open(), testTimeout), db.ClassTransient, contract.CodeSerialization)
 	})
 }
 
@@ -223,7 +224,7 @@ func TestPeerLinkLost(t *testing.T) {
 		t.Run(part, func(t *testing.T) {
 			t.Parallel()
 			p := newPeer(t, on(part, reply{hangUp: true}))
-			requireError(t, run(t, p.open(), testTimeout), db.ClassLost, db.CodeConnectionLost)
+			requireError(t, run(t, p.open(), testTimeout), db.ClassLost, contract.CodeConnectionLost)
 		})
 	}
 }
@@ -326,7 +327,7 @@ func TestPeerLinkResetBeforeARequest(t *testing.T) {
 			d := p.open()
 			require.NoError(t, run(t, d, testTimeout))
 			p.resetLinks()
-			requireError(t, c.work(t, d), c.want, db.CodeConnectionLost)
+			requireError(t, c.work(t, d), c.want, contract.CodeConnectionLost)
 			require.NoError(t, run(t, d, testTimeout), "the next call gets another session")
 		})
 	}
@@ -339,7 +340,7 @@ func TestPeerLinkResetBeforeARequest(t *testing.T) {
 				p.resetLinks()
 				return nil, nil
 			})
-		requireError(t, err, db.ClassLost, db.CodeConnectionLost)
+		requireError(t, err, db.ClassLost, contract.CodeConnectionLost)
 	})
 }
 
@@ -362,7 +363,7 @@ func TestPeerMigrationLinkReset(t *testing.T) {
 	p.resetLinks()
 	_, err = session.ExecContext(t.Context(), "UPDATE item SET a = 1")
 	require.Error(t, err)
-	requireError(t, engine.Explain(err, nil), db.ClassLost, db.CodeConnectionLost)
+	requireError(t, engine.Explain(err, nil), db.ClassLost, contract.CodeConnectionLost)
 }
 
 // The server is told to stop; if it does not listen, the link is cut.
@@ -375,7 +376,7 @@ func TestPeerStops(t *testing.T) {
 			p.deaf = deaf
 			d := p.open()
 			begun := time.Now()
-			requireError(t, run(t, d, 200*time.Millisecond), db.ClassTimeout, db.CodeTimeout)
+			requireError(t, run(t, d, 200*time.Millisecond), db.ClassTimeout, contract.CodeTimeout)
 			require.Less(t, time.Since(begun), testTimeout/2)
 			p.mu.Lock()
 			require.Positive(t, p.stops)
@@ -401,7 +402,7 @@ func TestPeerSilentLogin(t *testing.T) {
 	p := newPeer(t, on("DB_ID()", reply{silent: true}))
 	d := p.open(func(o *db.Options) { o.Pool.ConnectTimeout = 300 * time.Millisecond })
 	begun := time.Now()
-	e := requireError(t, d.Probe(t.Context()), db.ClassUnavailable, db.CodeUnavailable)
+	e := requireError(t, d.Probe(t.Context()), db.ClassUnavailable, contract.CodeUnavailable)
 	require.Contains(t, e.Message, "test_db")
 	require.Less(t, time.Since(begun), testTimeout/2)
 }
@@ -436,7 +437,7 @@ func TestPeerValues(t *testing.T) {
 		variant := append([]byte{6, 0, 0, 0, 0x38, 0}, 7, 0, 0, 0)
 		p := newPeer(t, on("SELECT v", reply{tokens: row(column(0x62, 0x49, 0x1f, 0, 0), variant)}))
 		_, err := p.open().Read(t.Context(), db.Call{Timeout: testTimeout}, &dialect.Compiled{SQL: "SELECT v"}, db.RowOptions{Format: db.Arrays})
-		e := requireError(t, err, db.ClassPermanent, db.CodeNotSupported)
+		e := requireError(t, err, db.ClassPermanent, contract.CodeNotSupported)
 		require.Contains(t, e.Message, "CAST")
 	})
 }
@@ -461,7 +462,7 @@ func TestPeerLogins(t *testing.T) {
 			t.Parallel()
 			p := newPeer(t, on("nothing", reply{}))
 			p.login = failure(c.number, 14, "Login failed for user 'sa' canary.", false)
-			e := requireError(t, p.open().Probe(t.Context()), db.ClassUnavailable, db.CodeUnavailable)
+			e := requireError(t, p.open().Probe(t.Context()), db.ClassUnavailable, contract.CodeUnavailable)
 			require.Contains(t, e.Message, "test_db")
 			require.Contains(t, e.Message, c.says)
 			require.NotContains(t, e.Message, secret)
@@ -478,6 +479,6 @@ func TestPeerWithoutEncryption(t *testing.T) {
 		o.ConnectionString = strings.Replace(o.ConnectionString, "encrypt=disable", "encrypt=true", 1)
 		o.Settings = nil
 	})
-	e := requireError(t, d.Probe(t.Context()), db.ClassUnavailable, db.CodeUnavailable)
+	e := requireError(t, d.Probe(t.Context()), db.ClassUnavailable, contract.CodeUnavailable)
 	require.Contains(t, e.Message, "encrypt=")
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"sync"
 
+	"dbrunner/contract"
 	"dbrunner/internal/db"
 )
 
@@ -57,9 +58,9 @@ func (r *rights) refuse(own *settings) error {
 	defer r.mu.Unlock()
 	switch {
 	case !r.known:
-		return db.Errorf(db.ClassUnavailable, db.CodeUnavailable, "the login's permissions are not known yet")
+		return db.Errorf(db.ClassUnavailable, contract.CodeUnavailable, "the login's permissions are not known yet")
 	case r.writes:
-		return db.Errorf(db.ClassPermanent, db.CodePermission, "queries are refused here: the login could write, and "+
+		return db.Errorf(db.ClassPermanent, contract.CodePermission, "queries are refused here: the login could write, and "+
 			"require_read_only_login is set; use a login with db_datareader alone, or a read-only replica").At(0)
 	}
 	return nil

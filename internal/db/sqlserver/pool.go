@@ -8,8 +8,8 @@ import (
 
 	"github.com/jackc/puddle/v2"
 
-	"dbrunner/internal/db"
 	"dbrunner/internal/db/engine"
+	"dbrunner/internal/report"
 )
 
 // keepInterval is how often the pool looks after its idle sessions.
@@ -108,10 +108,10 @@ func (d *Database) acquireError(ctx context.Context, err error) error {
 }
 
 // Stats describes the pool at this moment.
-func (d *Database) Stats() db.PoolStats {
+func (d *Database) Stats() report.Pool {
 	s := d.pool.Stat()
 	waiting, longest := d.waits.Longest()
-	return db.PoolStats{
+	return report.Pool{
 		Max: int(s.MaxResources()), Total: int(s.TotalResources()), Idle: int(s.IdleResources()), InUse: int(s.AcquiredResources()),
 		Waiting:          waiting,
 		Acquires:         d.acquires.Load(),

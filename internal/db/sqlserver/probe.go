@@ -8,6 +8,7 @@ import (
 
 	mssql "github.com/microsoft/go-mssqldb"
 
+	"dbrunner/contract"
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/engine"
 )
@@ -171,7 +172,7 @@ func (d *Database) notCreated(ctx context.Context, s *session, err error) error 
 	if e.Number == objectExists || e.Number == schemaFailed {
 		return nil
 	}
-	if judge(&e).code == db.CodePermission || judge(&e).code == db.CodeUndefined {
+	if judge(&e).code == contract.CodePermission || judge(&e).code == contract.CodeUndefined {
 		return d.mayNotCreate()
 	}
 	return err

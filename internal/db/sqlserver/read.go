@@ -3,6 +3,7 @@ package sqlserver
 import (
 	"context"
 
+	"dbrunner/contract"
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/dialect"
 )
@@ -34,7 +35,7 @@ func (d *Database) Read(ctx context.Context, call db.Call, stmt *dialect.Compile
 	}
 	set := out.set()
 	if set.Columns == nil || len(set.More) > 0 {
-		return db.ResultSet{}, db.Errorf(db.ClassPermanent, db.CodeMultipleStatements, "a query is one statement that returns rows").At(0)
+		return db.ResultSet{}, db.Errorf(db.ClassPermanent, contract.CodeMultipleStatements, "a query is one statement that returns rows").At(0)
 	}
 	return set, nil
 }
@@ -59,7 +60,7 @@ func (d *Database) single(stmt *dialect.Compiled, at int) error {
 	return faultError(&faults[0], at)
 }
 
-func faultError(f *dialect.Fault, at int) *db.Error {
+func faultError(f *contract.Fault, at int) *db.Error {
 	return db.Errorf(db.ClassPermanent, f.Code, "%s", f.Message).At(at)
 }
 

@@ -6,6 +6,7 @@ import (
 
 	mssql "github.com/microsoft/go-mssqldb"
 
+	"dbrunner/contract"
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/dialect"
 	"dbrunner/internal/db/engine"
@@ -76,7 +77,7 @@ func (t *transaction) open(ctx context.Context) error {
 	}
 	id, ok := answer.rows[0][0].(int64)
 	if !ok {
-		return db.Errorf(db.ClassPermanent, db.CodeDatabase, "the server does not return the transaction's id")
+		return db.Errorf(db.ClassPermanent, contract.CodeDatabase, "the server does not return the transaction's id")
 	}
 	t.id = id
 	return nil

@@ -10,6 +10,7 @@ import (
 
 	mssql "github.com/microsoft/go-mssqldb"
 
+	"dbrunner/contract"
 	"dbrunner/internal/db"
 	"dbrunner/internal/jsontext"
 )
@@ -47,7 +48,7 @@ var kinds = map[string]kind{
 
 // column is one column of an answer.
 type column struct {
-	db.Column
+	contract.Column
 	kind   kind
 	layout string // of times
 }
@@ -65,14 +66,14 @@ var _ columnTypes = (*mssql.Rowsq)(nil)
 func describe(rows columnTypes) (columns []column, err error) {
 	defer func() {
 		if recover() != nil {
-			err = db.Errorf(db.ClassPermanent, db.CodeNotSupported, "a column has a type that the driver does not know: cast it")
+			err = db.Errorf(db.ClassPermanent, contract.CodeNotSupported, "a column has a type that the driver does not know: cast it")
 		}
 	}()
 	names := rows.Columns()
 	columns = make([]column, len(names))
 	for i, name := range names {
 		of := rows.ColumnTypeDatabaseTypeName(i)
-		c := column{Column: db.Column{Name: name, Type: strings.ToLower(of)}, kind: kinds[of]}
+		c := column{Column: contract.Column{Name: name, Type: strings.ToLower(of)}, kind: kinds[of]}
 		if c.kind == 0 {
 			c.kind = asBytes // types of the CLR: geography, hierarchyid
 		}
@@ -171,7 +172,7 @@ func appendText(dst []byte, c *column, v string) ([]byte, error) {
 	}
 	dst, lossless := jsontext.AppendText(dst, v)
 	if !lossless {
-		return dst, db.Errorf(db.ClassPermanent, db.CodeData,
+		return dst, db.Errorf(db.ClassPermanent, contract.CodeData,
 			"a value of column %q cannot be written without loss: it is not valid text", c.Name)
 	}
 	return dst, nil
@@ -207,10 +208,10 @@ func appendGUID(dst, v []byte) []byte {
 // type: a decimal and a binary value look alike.
 func unreadable(c *column, v any) *db.Error {
 	if c.kind == asVariant {
-		return db.Errorf(db.ClassPermanent, db.CodeNotSupported,
+		return db.Errorf(db.ClassPermanent, contract.CodeNotSupported,
 			"column %q is a sql_variant, whose type the driver does not report: CAST it, and select "+
 				"SQL_VARIANT_PROPERTY(…, 'BaseType') beside it where the type matters", c.Name)
 	}
-	return db.Errorf(db.ClassPermanent, db.CodeNotSupported, "the values of column %q cannot be read", c.Name).
+	return db.Errorf(db.ClassPermanent, contract.CodeNotSupported, "the values of column %q cannot be read", c.Name).
 		Because(fmt.Errorf("sqlserver: a %T for type %s", v, c.Type))
 }

@@ -1,7 +1,7 @@
 package sqlserver_test
 
 import (
-	"dbrunner/internal/db"
+	"dbrunner/contract"
 	"dbrunner/internal/db/dbtest"
 	"dbrunner/internal/db/dialect"
 )
@@ -70,17 +70,17 @@ func params() []dbtest.ParamCase {
 		{Name: "integer", SQL: echo, Value: number("-5"), JSON: `"-5"`},
 		{Name: "largest", SQL: echo, Value: number("9223372036854775807"), JSON: `"9223372036854775807"`},
 		{Name: "beyond bigint", SQL: echo, Value: number("99999999999999999999999999999999999999"), JSON: `"99999999999999999999999999999999999999"`},
-		{Name: "too many digits", SQL: echo, Value: number("999999999999999999999999999999999999999"), Code: db.CodeParameter},
+		{Name: "too many digits", SQL: echo, Value: number("999999999999999999999999999999999999999"), Code: contract.CodeParameter},
 		{Name: "fraction", SQL: echo, Value: number("-12.50"), JSON: `"-12.50"`},
 		{Name: "fraction adds exactly", SQL: "SELECT :value + CAST(0.2 AS decimal(10,1)) AS v", Value: number("0.1"), JSON: `"0.3"`},
 		{Name: "exponent", SQL: echo, Value: number("1e2"), JSON: `100`},
 		{Name: "text", SQL: echo, Value: dialect.Value{Kind: dialect.String, Text: "ü🦆"}, JSON: `"ü🦆"`},
 		{Name: "empty text", SQL: echo, Value: dialect.Value{Kind: dialect.String, Text: ""}, JSON: `""`},
 		{Name: "int", SQL: echo, Value: typed("int", "7"), JSON: `7`},
-		{Name: "tinyint beyond", SQL: echo, Value: typed("tinyint", "256"), Code: db.CodeParameter},
+		{Name: "tinyint beyond", SQL: echo, Value: typed("tinyint", "256"), Code: contract.CodeParameter},
 		{Name: "decimal", SQL: echo, Value: typed("decimal(10,3)", "1.5"), JSON: `"1.500"`},
 		{Name: "decimal without sizes", SQL: echo, Value: typed("decimal", "1.55"), JSON: `"1.55"`},
-		{Name: "bad decimal", SQL: echo, Value: typed("decimal(10,3)", "1,5"), Code: db.CodeParameter},
+		{Name: "bad decimal", SQL: echo, Value: typed("decimal(10,3)", "1,5"), Code: contract.CodeParameter},
 		{Name: "money", SQL: echo, Value: typed("money", "-3.1"), JSON: `"-3.1000"`},
 		{Name: "float", SQL: echo, Value: dialect.Value{Kind: dialect.Number, Type: "float", Text: "0.1"}, JSON: `0.1`},
 		{Name: "real", SQL: echo, Value: dialect.Value{Kind: dialect.Number, Type: "real", Text: "0.1"}, JSON: `0.1`},
@@ -91,15 +91,15 @@ func params() []dbtest.ParamCase {
 		{Name: "datetime", SQL: echo, Value: typed("datetime", "2026-02-03"), JSON: `"2026-02-03T00:00:00.000"`},
 		{Name: "datetime2", SQL: "SELECT CAST(:value AS datetime2(6)) AS v", Value: typed("datetime2(6)", "2026-02-03 04:05:06.789012"), JSON: `"2026-02-03T04:05:06.789012"`},
 		{Name: "datetimeoffset", SQL: "SELECT CAST(:value AS datetimeoffset(3)) AS v", Value: typed("datetimeoffset(3)", "2026-02-03T04:05:06.789-07:00"), JSON: `"2026-02-03T04:05:06.789-07:00"`},
-		{Name: "zone for none", SQL: echo, Value: typed("datetime2", "2026-02-03T04:05:06Z"), Code: db.CodeParameter},
+		{Name: "zone for none", SQL: echo, Value: typed("datetime2", "2026-02-03T04:05:06Z"), Code: contract.CodeParameter},
 		{Name: "uniqueidentifier", SQL: echo, Value: typed("uniqueidentifier", "6F9619FF-8B86-D011-B42D-00C04FC964FF"), JSON: `"6f9619ff-8b86-d011-b42d-00c04fc964ff"`},
 		{Name: "varbinary", SQL: echo, Value: typed("varbinary", "AP8="), JSON: `"AP8="`},
 		{Name: "varbinary empty", SQL: echo, Value: typed("varbinary(10)", ""), JSON: `""`},
-		{Name: "bad base64", SQL: echo, Value: typed("varbinary", "%"), Code: db.CodeParameter},
+		{Name: "bad base64", SQL: echo, Value: typed("varbinary", "%"), Code: contract.CodeParameter},
 		{Name: "xml", SQL: echo, Value: typed("xml", "<a/>"), JSON: `"<a/>"`},
 		{Name: "json", SQL: "SELECT JSON_VALUE(:value, '$.a[1]') AS v", Value: dialect.Value{Kind: dialect.Object, Type: "json", Text: `{"a":[1,2]}`}, JSON: `"2"`},
-		{Name: "bad json", SQL: echo, Value: typed("json", "{"), Code: db.CodeParameter},
-		{Name: "unknown type", SQL: echo, Value: typed("geometry", "x"), Code: db.CodeParameter},
-		{Name: "no type but SQL", SQL: echo, Value: typed("int); DROP TABLE item; --", "1"), Code: db.CodeParameter},
+		{Name: "bad json", SQL: echo, Value: typed("json", "{"), Code: contract.CodeParameter},
+		{Name: "unknown type", SQL: echo, Value: typed("geometry", "x"), Code: contract.CodeParameter},
+		{Name: "no type but SQL", SQL: echo, Value: typed("int); DROP TABLE item; --", "1"), Code: contract.CodeParameter},
 	}
 }

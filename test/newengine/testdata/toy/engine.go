@@ -8,6 +8,7 @@ import (
 
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/dialect"
+	"dbrunner/internal/report"
 )
 
 // Database is one map.
@@ -42,7 +43,7 @@ func (d *Database) Dialect() *dialect.Dialect { return d.dialect }
 func (d *Database) Now(context.Context) (time.Time, error) { return time.Now().UTC(), nil }
 
 // Stats describes the pool.
-func (d *Database) Stats() db.PoolStats { return d.pool.stats() }
+func (d *Database) Stats() report.Pool { return d.pool.stats() }
 
 // Close does nothing: a map needs no end.
 func (d *Database) Close() error { return nil }

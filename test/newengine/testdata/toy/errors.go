@@ -1,7 +1,10 @@
 package toy
 
-import "dbrunner/internal/db"
+import (
+	"dbrunner/contract"
+	"dbrunner/internal/db"
+)
 
 func errSyntax() *db.Error {
-	return db.Errorf(db.ClassPermanent, db.CodeSyntax, "write GET :key or PUT :key :value")
+	return db.Errorf(db.ClassPermanent, contract.CodeSyntax, "write GET :key or PUT :key :value")
 }

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"database/sql/driver"
 
+	"dbrunner/contract"
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/dialect"
 	"dbrunner/internal/db/migration"
@@ -24,7 +25,7 @@ func (migrations) Open(bool) (*sql.DB, error) { return sql.OpenDB(nowhere{}), ni
 
 // Explain makes an error one that can be shown.
 func (migrations) Explain(err error, _ *dialect.Part) *db.Error {
-	return db.Errorf(db.ClassPermanent, db.CodeNotSupported, "a map has no schema").Because(err)
+	return db.Errorf(db.ClassPermanent, contract.CodeNotSupported, "a map has no schema").Because(err)
 }
 
 type nowhere struct{}

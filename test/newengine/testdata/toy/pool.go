@@ -4,8 +4,8 @@ import (
 	"context"
 	"sync/atomic"
 
-	"dbrunner/internal/db"
 	"dbrunner/internal/db/engine"
+	"dbrunner/internal/report"
 )
 
 // pool has one connection: the map is written by one at a time.
@@ -33,9 +33,9 @@ func (p *pool) acquire(ctx context.Context) error {
 
 func (p *pool) release() { <-p.slot }
 
-func (p *pool) stats() db.PoolStats {
+func (p *pool) stats() report.Pool {
 	waiting, longest := p.waits.Longest()
-	return db.PoolStats{
+	return report.Pool{
 		Max: 1, Total: 1, InUse: len(p.slot), Idle: 1 - len(p.slot), Waiting: waiting, LongestWait: longest,
 		Acquires: p.acquires.Load(), CanceledAcquires: p.canceled.Load(),
 	}

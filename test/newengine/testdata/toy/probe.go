@@ -3,6 +3,7 @@ package toy
 import (
 	"context"
 
+	"dbrunner/contract"
 	"dbrunner/internal/db"
 )
 
@@ -11,5 +12,5 @@ func (d *Database) Probe(context.Context) error { return nil }
 
 // Check connects to nothing.
 func (d *Database) Check(context.Context) (db.CheckResult, error) {
-	return db.CheckResult{Connect: 1, Query: 1, Version: "toy", Role: db.RolePrimary}, nil
+	return db.CheckResult{Connect: 1, Query: 1, Version: "toy", Role: contract.RolePrimary}, nil
 }

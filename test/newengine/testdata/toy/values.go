@@ -1,6 +1,7 @@
 package toy
 
 import (
+	"dbrunner/contract"
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/engine"
 	"dbrunner/internal/jsontext"
@@ -8,7 +9,7 @@ import (
 
 // row is the row of a key, none if the map does not have it.
 func (s *session) row(key string) (db.ResultSet, error) {
-	if err := s.encoder.Start([]db.Column{{Name: "key", Type: "text"}, {Name: "value", Type: "text"}}); err != nil {
+	if err := s.encoder.Start([]contract.Column{{Name: "key", Type: "text"}, {Name: "value", Type: "text"}}); err != nil {
 		return db.ResultSet{}, engine.NotEncoded(err)
 	}
 	if value, ok := s.values[key]; ok {
