@@ -26,7 +26,7 @@ type answers struct {
 	buf   []byte
 }
 
-// subscribe begins to receive on subjects whose last token ends in `_<n>`.
+// subscribe receives on subjects whose last token ends in `_<n>`.
 func subscribe(nc *nats.Conn, subjects string, w *work, total, warm int) (*answers, *nats.Subscription, error) {
 	a := &answers{
 		work: w, total: total, warm: warm, seen: make([]bool, total),

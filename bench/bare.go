@@ -13,7 +13,7 @@ import (
 )
 
 const (
-	connections = 8    // to the database, of whoever is measured
+	connections = 8    // to the database, of the measured worker
 	bareBuffer  = 1000 // messages that the bare worker has fetched and not worked on
 )
 
@@ -43,7 +43,7 @@ func bareWorker(ctx context.Context, args []string) error {
 	stream := flags.String("stream", "", "stream of the jobs")
 	engine := flags.String("engine", "", "postgres, sqlite, sqlserver, or none: answers without a database")
 	target := flags.String("database", "", "connection string or file")
-	goroutines := flags.Int("goroutines", 2*connections, "jobs at work at once")
+	goroutines := flags.Int("goroutines", 2*connections, "concurrent jobs")
 	marks := marksFlags(flags)
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -146,7 +146,7 @@ func bareWork(ctx context.Context, nc *nats.Conn, messages <-chan jetstream.Msg,
 	}
 }
 
-// bareNothing answers at once: what is left is what JetStream costs.
+// bareNothing answers immediately: what remains is the cost of JetStream.
 type bareNothing struct{}
 
 func (bareNothing) query(_ context.Context, buf []byte, job *bareJob) ([]byte, error) {

@@ -68,7 +68,7 @@ func bareRow(buf []byte, columns []pgconn.FieldDescription, values [][]byte) []b
 	return append(buf, '}')
 }
 
-// transaction is one trip: BEGIN, the statements and COMMIT in one pipeline.
+// transaction is one round trip: BEGIN, the statements and COMMIT in one pipeline.
 func (b barePostgres) transaction(ctx context.Context, buf []byte, job *bareJob) ([]byte, error) {
 	batch := new(pgx.Batch)
 	batch.Queue("BEGIN")

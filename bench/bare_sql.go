@@ -101,7 +101,7 @@ func sqlRow(buf []byte, columns []string, values []any) []byte {
 	return append(buf, '}')
 }
 
-// transaction prepares before it begins: SQLite's one connection for writers would not be there otherwise.
+// transaction prepares before it starts: SQLite's one connection for writers would not be there otherwise.
 func (b *bareSQL) transaction(ctx context.Context, buf []byte, job *bareJob) ([]byte, error) {
 	stmts := make([]*sql.Stmt, len(job.Statements))
 	for i := range job.Statements {

@@ -31,7 +31,7 @@ func drawMemory(path string, megabytes []float64, rows int) error {
 	svg := fmt.Sprintf(`<svg xmlns="http://www.w3.org/2000/svg" width="%.0f" height="%.0f" font-family="sans-serif" font-size="12">
 <rect width="100%%" height="100%%" fill="white"/>
 %s<polyline fill="none" stroke="#1f6feb" stroke-width="1.5" points="%s"/>
-<text x="%.0f" y="%.0f">%d results of %d rows each at once, as CSV to the object store: resident memory of the runner over %.1f s</text>
+<text x="%.0f" y="%.0f">%d concurrent results of %d rows each, as CSV to the object store: resident memory of the runner over %.1f s</text>
 </svg>
 `, width, height, axis.String(), line.String(), left, height-10, together, rows, float64(len(megabytes))*sampled.Seconds())
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {

@@ -105,15 +105,15 @@ func (w *world) copyRows(ctx context.Context, rows int) (time.Duration, error) {
 	file := filepath.Join(w.dir, "rows.csv")
 	defer func() { _ = os.Remove(file) }()
 	command := fmt.Sprintf(`\copy (`+largeSQL+`) TO '%s' (FORMAT csv, HEADER)`, rows, file)
-	begun := time.Now()
+	started := time.Now()
 	out, err := exec.CommandContext(ctx, "psql", "-X", "-q", "-d", w.databaseURL(), "-c", command).CombinedOutput()
 	if err != nil {
 		return 0, fmt.Errorf("psql: %w: %s", err, out)
 	}
-	return time.Since(begun), nil
+	return time.Since(started), nil
 }
 
-// storeRows publishes the job and waits for its result, which says where the rows are; they are removed afterwards.
+// storeRows publishes the job and waits for its result, which refers to the rows; they are removed afterwards.
 func (w *world) storeRows(ctx context.Context, id string, rows int) (time.Duration, error) {
 	results, err := w.nc.SubscribeSync("dbrunner.results.postgres." + id)
 	if err != nil {
@@ -121,7 +121,7 @@ func (w *world) storeRows(ctx context.Context, id string, rows int) (time.Durati
 	}
 	defer func() { _ = results.Unsubscribe() }()
 	body := fmt.Sprintf(`{"id":%q,"sql":%q,"format":"csv","timeout":"10m"}`, id, fmt.Sprintf(largeSQL, rows))
-	begun := time.Now()
+	started := time.Now()
 	if _, err := w.js.Publish(ctx, "dbrunner.jobs.postgres.query", []byte(body)); err != nil {
 		return 0, err
 	}
@@ -131,7 +131,7 @@ func (w *world) storeRows(ctx context.Context, id string, rows int) (time.Durati
 	if err != nil {
 		return 0, err
 	}
-	took := time.Since(begun)
+	took := time.Since(started)
 	return took, w.checkStored(ctx, m.Data, rows)
 }
 
@@ -154,7 +154,7 @@ func (w *world) checkStored(ctx context.Context, result []byte, rows int) error 
 	return bucket.Delete(ctx, object.Name)
 }
 
-// measureTogether runs several such jobs at once and samples the runner's memory meanwhile.
+// measureTogether runs several such jobs concurrently and samples the runner's memory meanwhile.
 func (w *world) measureTogether(ctx context.Context, r *report, rows int) error {
 	p, err := w.startLarge(ctx)
 	if err != nil {

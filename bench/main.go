@@ -1,6 +1,6 @@
 // Bench measures the runner beside what one would write by hand: the bare worker, the bare drivers. Every part is a
 // process of its own: this program is started once as the orchestrator and again for each role, except for the runner,
-// which is the built command. It prints a table and writes bench/results/latest.json; bench/README.md says how to read
+// which is the built command. It prints a table and writes bench/results/latest.json; bench/README.md explains how to read
 // them. It works on Linux only: what processes cost is read from /proc.
 package main
 

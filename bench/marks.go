@@ -13,7 +13,7 @@ import (
 	"syscall"
 )
 
-// marks let the orchestrator look into a role: a signal SIGUSR1 begins a span, the next one ends it. The role answers
+// marks let the orchestrator look into a role: a signal SIGUSR1 starts a span, the next one ends it. The role answers
 // each with a line on its standard output: what the span allocated, as JSON.
 type marks struct {
 	cpu *string // file of the span's CPU profile

@@ -108,7 +108,7 @@ func (p *process) ended() bool {
 	}
 }
 
-// mark begins or ends a span of the process's marks and returns what it answers.
+// mark starts or ends a span of the process's marks and returns what it answers.
 func (p *process) mark() (string, error) {
 	if err := p.cmd.Process.Signal(syscall.SIGUSR1); err != nil {
 		return "", err

@@ -15,7 +15,7 @@ const (
 	// sqlServerURL names the SQL Server that is measured as well, if it is set: sqlserver://user:password@host:port?…, of a
 	// login that may create a database.
 	sqlServerURL = "RUNNER_TEST_SQLSERVER_URL"
-	// sqlServerDatabase is made anew, and is there afterwards.
+	// sqlServerDatabase is recreated, and stays afterwards.
 	sqlServerDatabase = "dbrunner_bench"
 	// sqlServerDriver is the driver's old name, under which it takes a question mark for a parameter, as the runner does.
 	sqlServerDriver = "mssql"

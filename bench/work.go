@@ -65,7 +65,7 @@ func (w *work) job(buf []byte, n int, id, mode, reply string) []byte {
 	return append(buf, '}')
 }
 
-// check says what is wrong with an answer.
+// check returns what is wrong with an answer.
 func (w *work) check(answer []byte, n int, buf []byte) error {
 	want := w.rows(buf[:0], n)
 	head, _, _ := bytes.Cut(want, []byte("["))

@@ -230,22 +230,22 @@ func TestDeadLetters(t *testing.T) {
 	require.NoError(t, err)
 	_, err = c.Await(t.Context(), "demo", "dead")
 	require.NoError(t, err)
-	var letter *client.DeadLetter
+	var deadLetter *client.DeadLetter
 	require.Eventually(t, func() bool {
 		require.NoError(t, c.DeadLetters(t.Context(), client.DeadLetterFilter{Database: "demo"}, func(l *client.DeadLetter) error {
 			if l.JobID() == "dead" {
-				letter = l
+				deadLetter = l
 			}
 			return nil
 		}))
-		return letter != nil
+		return deadLetter != nil
 	}, 10*time.Second, 20*time.Millisecond)
-	require.Equal(t, string(contract.Failed), letter.Reason())
-	same, err := c.DeadLetter(t.Context(), letter.Database, letter.Kind, letter.Key)
+	require.Equal(t, string(contract.Failed), deadLetter.Reason())
+	same, err := c.DeadLetter(t.Context(), deadLetter.Database, deadLetter.Kind, deadLetter.Key)
 	require.NoError(t, err)
-	require.Equal(t, letter, same)
-	require.NoError(t, c.DeleteDeadLetter(t.Context(), letter))
-	require.NoError(t, c.DeleteDeadLetter(t.Context(), letter))
-	_, err = c.DeadLetter(t.Context(), letter.Database, letter.Kind, letter.Key)
+	require.Equal(t, deadLetter, same)
+	require.NoError(t, c.DeleteDeadLetter(t.Context(), deadLetter))
+	require.NoError(t, c.DeleteDeadLetter(t.Context(), deadLetter))
+	_, err = c.DeadLetter(t.Context(), deadLetter.Database, deadLetter.Kind, deadLetter.Key)
 	require.ErrorIs(t, err, client.ErrNoDeadLetter)
 }

@@ -32,7 +32,7 @@ func TestCancel(t *testing.T) {
 	cancelled := w.run("", "cancel", "shop", "long", "--wait", "30s")
 	require.Equal(t, exitOK, cancelled.code, cancelled.err)
 	require.Equal(t, "cancelled: job long of shop\n", cancelled.out)
-	require.Equal(t, exitJob, w.run("", "submit", "-d", "shop", "--sql", long, "--id", "long").code, "submit tells it as any end")
+	require.Equal(t, exitJob, w.run("", "submit", "-d", "shop", "--sql", long, "--id", "long").code, "submit reports it as any outcome")
 
 	for _, args := range [][]string{{"cancel"}, {"cancel", "shop"}, {"cancel", "a.b", "x"}, {"cancel", "shop", "a b"}, {"cancel", "shop", "x", "--wait", "0s"}} {
 		require.Equal(t, exitUsage, w.run("", args...).code, "%v", args)

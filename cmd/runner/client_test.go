@@ -126,7 +126,7 @@ func TestSubmitTimeout(t *testing.T) {
 	require.Contains(t, got.err, "the job continues")
 }
 
-func TestServeTellsFaults(t *testing.T) {
+func TestServeReportsErrors(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "runner.yaml")
 	require.NoError(t, os.WriteFile(file, []byte("nosuch: 1\ndatabases: {shop: {type: oracle}}\n"), 0o600))
@@ -193,8 +193,8 @@ func TestTopology(t *testing.T) {
 		"without databases prune would remove everything")
 }
 
-// letters lists the dead letters by job id.
-func (w *world) letters() map[string]deadLetterView {
+// deadLetters returns the dead letters by job id.
+func (w *world) deadLetters() map[string]deadLetterView {
 	w.t.Helper()
 	got := w.run("", "dead", "ls", "--json")
 	require.Equal(w.t, exitOK, got.code, got.err)
@@ -212,54 +212,54 @@ func TestDead(t *testing.T) {
 	w := setup(t)
 	require.Equal(t, "no dead letters\n", w.run("", "dead", "ls").out)
 
-	insert := `{"id":"insert","reply_to":"_INBOX.nobody","expires_in":"1h","labels":{"a":"<b>"},` +
+	insert := `{"id":"insert","reply_to":"_INBOX.unused","expires_in":"1h","labels":{"a":"<b>"},` +
 		`"statements":[{"sql":"INSERT INTO t VALUES (:n)","params":{"n":1234567890123456789}}]}`
 	require.Equal(t, exitJob, w.run(insert, "submit", "-d", "shop", "-k", "transaction", "-f", "-").code)
-	letter := w.letters()["insert"]
-	require.Equal(t, "failed", letter.Reason)
-	require.Equal(t, "undefined_object", letter.Code)
-	require.Equal(t, "insert", letter.ResultID)
+	deadLetter := w.deadLetters()["insert"]
+	require.Equal(t, "failed", deadLetter.Reason)
+	require.Equal(t, "undefined_object", deadLetter.Code)
+	require.Equal(t, "insert", deadLetter.ResultID)
 
-	show := w.run("", "dead", "show", letter.Letter, "--json")
+	show := w.run("", "dead", "show", deadLetter.Letter, "--json")
 	require.Equal(t, exitOK, show.code, show.err)
 	var shown deadLetterView
 	show.json(t, &shown)
-	require.Contains(t, *shown.Body, `"reply_to":"_INBOX.nobody"`, "the body is as it was published")
-	require.Contains(t, w.run("", "dead", "show", "dbrunner.dead."+letter.Letter).out, "undefined_object")
+	require.Contains(t, *shown.Body, `"reply_to":"_INBOX.unused"`, "the body is as it was published")
+	require.Contains(t, w.run("", "dead", "show", "dbrunner.dead."+deadLetter.Letter).out, "undefined_object")
 
 	create := `{"id":"create","statements":[{"sql":"CREATE TABLE t (n NUMERIC)"}]}`
 	require.Equal(t, exitOK, w.run(create, "submit", "-d", "shop", "-k", "transaction", "-f", "-").code)
-	redrive := w.run("", "dead", "redrive", letter.Letter)
+	redrive := w.run("", "dead", "redrive", deadLetter.Letter)
 	require.Equal(t, exitOK, redrive.code, redrive.err)
 	require.Contains(t, redrive.out, "published as insert_r1")
-	require.Empty(t, w.letters(), "the letter is removed")
+	require.Empty(t, w.deadLetters(), "the dead letter is removed")
 	count := w.run("", "submit", "-d", "shop", "--sql", "SELECT count(*) AS n FROM t", "--json")
 	require.Contains(t, count.out, `"rows":[{"n":1}]`)
 
-	require.Equal(t, exitFailure, w.run("", "dead", "redrive", letter.Letter).code, "it is gone")
+	require.Equal(t, exitFailure, w.run("", "dead", "redrive", deadLetter.Letter).code, "it is gone")
 	require.Equal(t, exitUsage, w.run("", "dead", "show", "nonsense").code)
 }
 
-// A new id that is taken already is refused, and the letter stays.
+// A new id that is taken already is refused, and the dead letter stays.
 func TestRedriveCollision(t *testing.T) {
 	t.Parallel()
 	w := setup(t)
 	require.Equal(t, exitJob, w.run("", "submit", "-d", "shop", "--id", "q", "--sql", "SELECT * FROM nosuch").code)
 	require.Equal(t, exitOK, w.run("", "submit", "-d", "shop", "--id", "q_r1", "--sql", "SELECT 1").code)
-	letter := w.letters()["q"]
-	refused := w.run("", "dead", "redrive", letter.Letter)
+	deadLetter := w.deadLetters()["q"]
+	refused := w.run("", "dead", "redrive", deadLetter.Letter)
 	require.Equal(t, exitFailure, refused.code)
 	require.Contains(t, refused.err, "--id")
-	require.Contains(t, w.letters(), "q")
+	require.Contains(t, w.deadLetters(), "q")
 
-	require.Equal(t, exitOK, w.run("", "dead", "redrive", letter.Letter, "--id", "q_again").code)
+	require.Equal(t, exitOK, w.run("", "dead", "redrive", deadLetter.Letter, "--id", "q_again").code)
 	require.Eventually(t, func() bool {
-		l, ok := w.letters()["q_again"]
+		l, ok := w.deadLetters()["q_again"]
 		return ok && l.RedriveOf == "q"
-	}, testTimeout, pollEvery, "it failed again, and the letter tells of what it is a repetition")
-	require.Equal(t, exitOK, w.run("", "dead", "redrive", w.letters()["q_again"].Letter).code)
+	}, testTimeout, pollEvery, "it failed again, and the dead letter names the original")
+	require.Equal(t, exitOK, w.run("", "dead", "redrive", w.deadLetters()["q_again"].Letter).code)
 	require.Eventually(t, func() bool {
-		_, ok := w.letters()["q_again_r1"]
+		_, ok := w.deadLetters()["q_again_r1"]
 		return ok
 	}, testTimeout, pollEvery)
 }
@@ -271,7 +271,7 @@ func TestRedriveRefuses(t *testing.T) {
 	conn, err := bus.Connect(t.Context(), bus.Options{URL: w.node.ClientURL()})
 	require.NoError(t, err)
 	defer func() { require.NoError(t, conn.Close(context.Background())) }()
-	letter := func(id, reason, body string) string {
+	deadLetter := func(id, reason, body string) string {
 		headers := map[string][]string{
 			contract.HeaderJobID: {id}, contract.HeaderReason: {reason}, contract.HeaderResultID: {id},
 			contract.HeaderSequence: {"7"}, contract.HeaderQueuedAt: {"2026-03-01T12:00:00.000000001Z"},
@@ -282,44 +282,44 @@ func TestRedriveRefuses(t *testing.T) {
 	redrive := func(args ...string) outcome { return w.run("", append([]string{"dead", "redrive"}, args...)...) }
 	const body = `{"sql":"SELECT 1"}`
 
-	unknown := letter("u", "unknown", body)
+	unknown := deadLetter("u", "unknown", body)
 	require.Contains(t, redrive(unknown).err, "--force")
 	all := redrive("--all", "--reason", "unknown", "--yes")
 	require.Equal(t, exitFailure, all.code)
 	require.Contains(t, all.err, "--force")
-	require.Len(t, w.letters(), 1)
+	require.Len(t, w.deadLetters(), 1)
 	require.Equal(t, exitOK, redrive(unknown, "--force").code)
 
-	taken := letter("t", "result_id_taken", body)
+	taken := deadLetter("t", "result_id_taken", body)
 	refused := redrive(taken, "--force")
 	require.Equal(t, exitFailure, refused.code)
 	require.Contains(t, refused.err, "has taken effect")
 
-	givenUp := letter("g", "too_many_deliveries", body)
-	require.Contains(t, redrive(givenUp).err, "--force", "nobody knows how it ended")
+	givenUp := deadLetter("g", "too_many_deliveries", body)
+	require.Contains(t, redrive(givenUp).err, "--force", "its outcome is unknown")
 	store := func(id, sequence, queued string) {
 		_, err = bus.ResultsOf(conn, "shop").Store(t.Context(), id, []byte(`{"job_id":"`+id+`","kind":"query","database":"shop","status":"failed",`+
 			`"sequence":`+sequence+`,"queued_at":"`+queued+`"}`))
 		require.NoError(t, err)
 	}
 	store("g", "7", "2026-03-01T12:00:00.000000001Z")
-	require.Equal(t, exitOK, redrive(givenUp).code, "its result says that it has no effect")
+	require.Equal(t, exitOK, redrive(givenUp).code, "its result shows that it had no effect")
 	for id, other := range map[string][2]string{
 		"g_seq": {"8", "2026-03-01T12:00:00.000000001Z"}, "g_time": {"7", "2026-03-01T12:00:00.000000002Z"},
 	} {
 		store(id, other[0], other[1])
-		require.Contains(t, redrive(letter(id, "too_many_deliveries", body)).err, "--force", "another message's result says nothing")
+		require.Contains(t, redrive(deadLetter(id, "too_many_deliveries", body)).err, "--force", "another message's result proves nothing")
 	}
 
-	broken := letter("b", "rejected", "nonsense")
+	broken := deadLetter("b", "rejected", "nonsense")
 	require.Contains(t, redrive(broken).err, "not a JSON object")
 	long := strings.Repeat("x", 100)
-	tooLong := letter("l", "failed", body)
+	tooLong := deadLetter("l", "failed", body)
 	require.NoError(t, bus.PublishDeadLetter(t.Context(), conn, "shop", "query", "s1_l",
 		map[string][]string{contract.HeaderJobID: {long}, contract.HeaderReason: {"failed"}}, []byte(body)))
 	require.Contains(t, redrive(tooLong).err, "--id")
 
-	got := redrive(letter("ok", "failed", body), "shop.query.s1_nosuch", "--json")
+	got := redrive(deadLetter("ok", "failed", body), "shop.query.s1_nosuch", "--json")
 	require.Equal(t, exitFailure, got.code, "one of the two is not there")
 	require.Contains(t, got.err, "s1_nosuch")
 	require.Contains(t, got.out, `"new_id": "ok_r1"`)

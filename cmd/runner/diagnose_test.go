@@ -38,7 +38,7 @@ func TestDiagnose(t *testing.T) {
 	require.Equal(t, exitUsage, w.run("", "diagnose", "shop", "--load", "1h").code)
 }
 
-func TestDiagnoseTellsTheStageThatFails(t *testing.T) {
+func TestDiagnoseReportsTheFailedStage(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "runner.yaml")
 	require.NoError(t, os.WriteFile(file, []byte("databases:\n  shop:\n    type: postgres\n"+

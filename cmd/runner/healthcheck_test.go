@@ -94,8 +94,8 @@ func TestHealthcheckSilence(t *testing.T) {
 	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	defer func() { require.NoError(t, listener.Close()) }()
-	begun := time.Now()
+	started := time.Now()
 	got := runCommand(t, "", "healthcheck", "--address", listener.Addr().String(), "--timeout", "200ms")
 	require.Equal(t, exitFailure, got.code, got.err)
-	require.Less(t, time.Since(begun), testTimeout)
+	require.Less(t, time.Since(started), testTimeout)
 }

@@ -66,7 +66,7 @@ func TestMigrateUpAndDown(t *testing.T) {
 	up := w.run(exitOK, "up shop 2")
 	require.Contains(t, up.out, "shop is at version 2, from none; the latest is 3, 1 file pending\n")
 	require.Contains(t, up.err, "V2__name.sql, file 2 of 2, 2 statements\n")
-	require.NotContains(t, up.err, "\r", "a line is written anew only on a terminal")
+	require.NotContains(t, up.err, "\r", "a line is rewritten only on a terminal")
 
 	status := w.run(exitOK, "status shop")
 	require.Regexp(t, `(?m)^2 +V2__name.sql +applied +20\S+ \S+Z +hand +\d+m?s *$`, status.out)
@@ -121,7 +121,7 @@ func TestMigrateAnswersAsJSON(t *testing.T) {
 	require.Equal(t, "migration_folder", doc.Error.Code)
 }
 
-func TestMigrateTellsWhatIsWrongAndRepairs(t *testing.T) {
+func TestMigrateReportsProblemsAndRepairs(t *testing.T) {
 	t.Parallel()
 	w := onSQLite(t)
 	w.run(exitOK, "up shop 2")
@@ -139,7 +139,7 @@ func TestMigrateTellsWhatIsWrongAndRepairs(t *testing.T) {
 
 	repaired := w.run(exitOK, "repair shop 1")
 	require.Contains(t, repaired.err, "wrong: V1__item.sql")
-	require.NotContains(t, repaired.out, "wrong: ", "it is told once")
+	require.NotContains(t, repaired.out, "wrong: ", "it is reported once")
 	require.Contains(t, repaired.out, "note: the version is 1 now\n")
 	require.Regexp(t, `(?m)^1 +V1__item.sql +adopted`, w.run(exitOK, "status shop").out)
 	require.Contains(t, w.run(exitOK, "repair shop 1").err, "no problems found\n")
@@ -165,7 +165,7 @@ func TestMigrateOutOfOrder(t *testing.T) {
 
 func TestMigrateNew(t *testing.T) {
 	t.Parallel()
-	w := migrations(t, "postgres", "postgres://nobody@127.0.0.1:1/shop?sslmode=disable")
+	w := migrations(t, "postgres", "postgres://stranger@127.0.0.1:1/shop?sslmode=disable")
 	first := runCommand(t, "", "migrate", "new", "shop", "Add a queue!", "--down", "--config", w.config)
 	require.Equal(t, exitOK, first.code, first.err)
 	paths := strings.Fields(first.out)
@@ -186,7 +186,7 @@ func TestMigrateNew(t *testing.T) {
 	require.Error(t, makeFile(paths[0]), "what is there stays")
 }
 
-// What is the caller's fault has an exit code of its own, and an answer that says what to write.
+// An error of the caller has its own exit code and an answer with the fix.
 func TestMigrateUsage(t *testing.T) {
 	t.Parallel()
 	w := onSQLite(t)
@@ -216,7 +216,7 @@ func TestMigrateUsage(t *testing.T) {
 
 func TestMigrateUnreachable(t *testing.T) {
 	t.Parallel()
-	w := migrations(t, "postgres", "postgres://nobody:geheim@127.0.0.1:1/shop?sslmode=disable", "V1__a.sql", "SELECT 1")
+	w := migrations(t, "postgres", "postgres://stranger:geheim@127.0.0.1:1/shop?sslmode=disable", "V1__a.sql", "SELECT 1")
 	for _, action := range []string{"status shop", "up shop", "repair shop 1"} {
 		got := w.run(exitFailure, action)
 		require.Contains(t, got.err, "database shop cannot be reached")
@@ -228,11 +228,11 @@ func TestMigrateUnreachable(t *testing.T) {
 	require.Contains(t, w.run(exitUsage, "status shop").err, "direct_connection_string")
 }
 
-// Ctrl-C stops the statement, and what is left is told truly.
+// Ctrl-C stops the statement, and the report of what is left is true.
 func TestMigrateInterrupted(t *testing.T) {
 	t.Parallel()
 	const slow = "CREATE TABLE one (n integer); SELECT pg_sleep(300);"
-	for _, c := range []struct{ name, text, begun, words, left string }{
+	for _, c := range []struct{ name, text, started, words, left string }{
 		{"whole", slow, "V1__slow.sql", "nothing of this file is applied", "shop is at version none; the latest is 1, 1 file pending"},
 		{
 			"stepwise", "-- dbrunner: no-transaction\n" + slow, `"statement": 2`, "its statement 1 is applied",
@@ -243,7 +243,7 @@ func TestMigrateInterrupted(t *testing.T) {
 			t.Parallel()
 			w := migrations(t, "postgres", dbtest.Postgres(t), "V1__slow.sql", c.text)
 			p := startProcess(t, "migrate", "up", "shop", "--config", w.config)
-			require.Eventually(t, func() bool { return w.runs(c.begun) }, testTimeout, pollEvery)
+			require.Eventually(t, func() bool { return w.runs(c.started) }, testTimeout, pollEvery)
 			require.NoError(t, p.cmd.Process.Signal(os.Interrupt))
 			<-p.done
 			require.Equal(t, exitFailure, p.cmd.ProcessState.ExitCode(), p.output())

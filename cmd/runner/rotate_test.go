@@ -64,7 +64,7 @@ func (r *rotated) becomes(t *testing.T, code int, words string) {
 	}, testTimeout, pollEvery)
 }
 
-// A runner whose user's password, token or key is replaced says that NATS refuses it, and is back with the new one.
+// A runner whose user's password, token or key is replaced reports that NATS refuses it, and works again with the new one.
 func TestRotatedNATSSecrets(t *testing.T) {
 	t.Parallel()
 	newKey := func() (seed, public string) {

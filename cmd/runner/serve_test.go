@@ -14,7 +14,7 @@ import (
 	"dbrunner/internal/bus/bustest"
 )
 
-// endless is a query that nobody waits for.
+// endless is a query that never finishes.
 const endless = "WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < 1000000000000) SELECT count(*) AS n FROM c"
 
 func TestServeFromEnvironmentAlone(t *testing.T) {
@@ -31,7 +31,7 @@ func TestServeFromEnvironmentAlone(t *testing.T) {
 	require.Contains(t, p.output(), "runner stopped")
 }
 
-// The first signal lets what runs go on, the second one ends the process at once.
+// After the first signal running jobs continue, after the second one the process exits immediately.
 func TestSecondSignal(t *testing.T) {
 	t.Parallel()
 	w := prepare(t)
@@ -44,9 +44,9 @@ func TestSecondSignal(t *testing.T) {
 	}, testTimeout, pollEvery)
 	require.NoError(t, p.cmd.Process.Signal(syscall.SIGTERM))
 	p.await("runner draining")
-	begun := time.Now()
+	started := time.Now()
 	require.Equal(t, exitSignal, p.terminate())
-	require.Less(t, time.Since(begun), 10*time.Second)
+	require.Less(t, time.Since(started), 10*time.Second)
 }
 
 func TestStrict(t *testing.T) {

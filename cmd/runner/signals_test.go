@@ -61,7 +61,7 @@ func (w *world) awaitAckPending(n int) {
 	}, testTimeout, pollEvery)
 }
 
-// serving starts a runner whose standard error is a file that nobody else may read or hold.
+// serving starts a runner whose standard error is a file that no other process may read or hold.
 func (w *world) serving(stderr *os.File, env ...string) *process {
 	w.t.Helper()
 	p := newProcess(w.t, "serve", "--config", w.config)
@@ -78,7 +78,7 @@ func (w *world) succeeds(id, sql string) {
 	require.Equal(w.t, exitOK, got.code, "%s%s", got.out, got.err)
 }
 
-// A log that nobody reads, on a full disk or with a reader who has stopped keeps no job from running and no drain from
+// A log without a reader, on a full disk or with a reader who has stopped keeps no job from running and no drain from
 // ending.
 func TestLogThatTakesNothing(t *testing.T) {
 	t.Parallel()
@@ -226,7 +226,7 @@ func TestReaderOfACommandGone(t *testing.T) {
 	require.Empty(t, p.output())
 }
 
-// choked is a log that takes nothing until it is told to.
+// choked is a log that accepts nothing until it is released.
 type choked struct {
 	free chan struct{}
 	text bytes.Buffer
@@ -237,7 +237,7 @@ func (c *choked) Write(b []byte) (int, error) {
 	return c.text.Write(b)
 }
 
-// Lines for which there is no room are counted, and their number is told.
+// Lines for which there is no room are counted, and their number is reported.
 func TestLostLinesAreCounted(t *testing.T) {
 	t.Parallel()
 	out := &choked{free: make(chan struct{})}

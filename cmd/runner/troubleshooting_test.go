@@ -20,7 +20,7 @@ import (
 	"dbrunner/internal/db/dbtest"
 )
 
-// startFault is a start that is refused: what provokes it, and the part of what the runner says that never changes. That
+// startFault is a start that is refused: what provokes it, and the constant part of the message. That
 // part is what the page on troubles is searched for.
 type startFault struct {
 	says string
@@ -35,7 +35,7 @@ type start struct {
 	nats     string // the value of the section nats
 	top      string // lines at the top of the file
 	database string // lines below the database shop
-	kind     string // lines that say what shop is
+	kind     string // lines that configure shop
 	raw      string // instead of all that; a dash: no file at all
 	args     []string
 	env      []string
@@ -154,7 +154,7 @@ func configurationFaults() []startFault {
 	return list
 }
 
-// portTaken has the port of http.address taken by somebody else.
+// portTaken has the port of http.address taken by another process.
 func portTaken() func(*testing.T, *start) {
 	return func(t *testing.T, s *start) {
 		var listen net.ListenConfig
@@ -173,7 +173,7 @@ func natsFaults() []startFault {
 		{says: "cannot be resolved", give: atNATS(`{urls: ["nats://nosuch.invalid:4222"]}`)},
 		{says: "the server refused the credentials", give: served(other, asTester)},
 		{says: "the server's certificate is not trusted", give: func(t *testing.T, s *start) {
-			certified := httptest.NewTLSServer(nil) // signed by nobody that a system knows
+			certified := httptest.NewTLSServer(nil) // signed by a CA that no system knows
 			t.Cleanup(certified.Close)
 			s.nats = `{urls: ["` + bustest.Server(t, func(o *server.Options) { o.TLSConfig = certified.TLS }).ClientURL() + `"]}`
 		}},
@@ -198,7 +198,7 @@ func natsFaults() []startFault {
 		{says: "insufficient storage resources available", give: served(small, "")},
 		{says: "streams and consumers differ from the configuration", give: both(ready, atTop("topology: {mode: verify}"))},
 		{says: "replicas > 1 not supported in non-clustered mode", give: both(ready, atTop("topology: {replicas: 3}"))},
-		{says: "no answer from JetStream within", give: served(func(o *server.Options) { // one of a cluster, and nobody leads
+		{says: "no answer from JetStream within", give: served(func(o *server.Options) { // one of a cluster, without a leader
 			o.Cluster = server.ClusterOpts{Name: "incomplete", Host: "127.0.0.1", Port: server.RANDOM_PORT}
 			o.Routes = []*url.URL{{Scheme: "nats", Host: "127.0.0.1:1"}}
 		}, "")},
@@ -312,7 +312,7 @@ func (s *start) run(t *testing.T) (int, string) {
 	t.Helper()
 	file := filepath.Join(s.dir, "runner.yaml")
 	require.NoError(t, os.WriteFile(file, []byte(s.text()), 0o600))
-	ctx, cancel := context.WithTimeout(t.Context(), 2*testTimeout) // one that starts all the same would go on for ever
+	ctx, cancel := context.WithTimeout(t.Context(), 2*testTimeout) // one that starts all the same would run indefinitely
 	defer cancel()
 	cmd := command(ctx, t, append([]string{"serve", "--config", file}, s.args...)...)
 	cmd.Dir, cmd.Env = s.dir, append(cmd.Env, s.env...)

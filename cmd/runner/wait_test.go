@@ -64,7 +64,7 @@ func TestWaitForMigrations(t *testing.T) {
 	require.Equal(t, exitOK, p.terminate(), "%s", p.output())
 }
 
-// NATS may be about to start as well; that it refuses us or is not there is told once.
+// NATS may be about to start as well; that it refuses us or is down is reported once.
 func TestWaitForNATS(t *testing.T) {
 	t.Parallel()
 	w := prepare(t)

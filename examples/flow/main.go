@@ -39,7 +39,7 @@ type options struct {
 
 // The exit codes are those of runner submit: 1 it could not be done, 3 a job did not succeed, 78 the command line is wrong.
 
-// errUsage says that the command line is wrong.
+// errUsage is returned if the command line is invalid.
 var errUsage = errors.New("wrong usage")
 
 // validRun leaves room for what the jobs' ids have besides: an id has at most 100 of these characters.
@@ -93,7 +93,7 @@ func parse(args []string) (*options, error) {
 	flags.StringVar(&opts.namespace, "namespace", "dbrunner", "the runners' namespace")
 	flags.StringVar(&databases, "databases", "demo", "the databases that the jobs are spread over, with commas")
 	flags.StringVar(&opts.run, "run", "flow-"+strings.ToLower(rand.Text()[:12]), "id of this run: choose one that your scheduler keeps over a restart")
-	flags.IntVar(&opts.jobs, "jobs", 200, "number of jobs that run at once")
+	flags.IntVar(&opts.jobs, "jobs", 200, "number of concurrent jobs")
 	flags.IntVar(&opts.publishers, "publishers", 32, "number of jobs that are being published at once")
 	flags.BoolVar(&opts.trouble, "trouble", false, "add jobs that are rejected, fail, expire and have to be cancelled")
 	flags.StringVar(&opts.export, "export", "", "file that the first database's bookings are written to, as CSV")
@@ -118,7 +118,7 @@ func parse(args []string) (*options, error) {
 func connect(opts *options) (*nats.Conn, error) {
 	natsOpts := []nats.Option{
 		nats.Name("dbrunner example flow"),
-		nats.MaxReconnects(-1), // for ever: what was published is answered, however long the server is away
+		nats.MaxReconnects(-1), // unlimited: published jobs get their results, however long the server is down
 		nats.CustomInboxPrefix(opts.inboxPrefix),
 	}
 	if opts.creds != "" {

@@ -71,7 +71,7 @@ def errors(futures: Any) -> list[Exception]:
 
 
 def describe(error: Exception) -> str:
-    """Tell what became of a job, and what to do."""
+    """Describe the outcome of a job and the next step."""
     if isinstance(error, dbrunner.OutcomeUnknown | dbrunner.JobFailed):
         return f"{error} → {ADVICE.get(error.result.status, ADVICE['unknown'])}"
     return f"{error} → retry the flow run: what is done is not repeated"

@@ -30,7 +30,7 @@ type options struct {
 	resume    bool
 }
 
-// errUsage says that the command line is wrong.
+// errUsage is returned if the command line is invalid.
 var errUsage = errors.New("wrong usage")
 
 func main() {
@@ -86,7 +86,7 @@ func parse(args []string) (*options, error) {
 	flags.StringVar(&opts.namespace, "namespace", "dbrunner", "the runners' namespace")
 	flags.StringVar(&opts.database, "database", "demo", "the database that the jobs are for")
 	flags.StringVar(&opts.state, "state", "publisher.state", "file that remembers the jobs over a restart")
-	flags.IntVar(&opts.jobs, "jobs", 100, "number of jobs that run at once")
+	flags.IntVar(&opts.jobs, "jobs", 100, "number of concurrent jobs")
 	flags.DurationVar(&opts.timeout, "timeout", 2*time.Minute, "time limit of the whole program")
 	flags.BoolVar(&opts.sendOnly, "send-only", false, "publish the jobs and leave before the answers, as if killed")
 	flags.BoolVar(&opts.resume, "resume", false, "pick up the answers of the jobs that the state file names")
@@ -112,7 +112,7 @@ func checkState(state *State, opts *options) error {
 func connect(opts *options) (*nats.Conn, error) {
 	natsOpts := []nats.Option{
 		nats.Name("dbrunner example publisher"),
-		nats.MaxReconnects(-1), // for ever: what was published is answered, however long the server is away
+		nats.MaxReconnects(-1), // unlimited: published jobs get their results, however long the server is down
 	}
 	if opts.creds != "" {
 		natsOpts = append(natsOpts, nats.UserCredentials(opts.creds))

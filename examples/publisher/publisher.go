@@ -24,7 +24,7 @@ type publisher struct {
 	out    io.Writer
 }
 
-// show publishes one job of each sort, then many at once.
+// show publishes one job of each sort, then many concurrently.
 func (p *publisher) show(ctx context.Context, jobs int, sendOnly bool) error {
 	run := newRun()
 	if sendOnly {
@@ -49,7 +49,7 @@ func (p *publisher) query(ctx context.Context, run *runID) error {
 }
 
 func (p *publisher) rejected(ctx context.Context, run *runID) error {
-	p.title("A job with mistakes: it is rejected, nothing of it is executed, and all of them are told at once")
+	p.title("A job with mistakes: it is rejected without being executed, and its result lists all of them")
 	result, err := p.do(ctx, run.mistaken())
 	if err != nil {
 		return err
@@ -58,7 +58,7 @@ func (p *publisher) rejected(ctx context.Context, run *runID) error {
 }
 
 func (p *publisher) failed(ctx context.Context, run *runID) error {
-	p.title("A valid job that the database refuses: it fails, with a code that programs can tell")
+	p.title("A valid job that the database refuses: it fails with a code for programs")
 	result, err := p.do(ctx, run.impossible())
 	if err != nil {
 		return err
@@ -66,7 +66,7 @@ func (p *publisher) failed(ctx context.Context, run *runID) error {
 	return expect(result, contract.Failed)
 }
 
-// export gets rows as a file: however many they are, the result is small, and says where they are.
+// export gets rows as a file: however many they are, the result is small and refers to them.
 func (p *publisher) export(ctx context.Context, run *runID) error {
 	p.title("A query whose rows go to the object store, as CSV")
 	result, err := p.do(ctx, run.exported())
@@ -77,7 +77,7 @@ func (p *publisher) export(ctx context.Context, run *runID) error {
 		return err
 	}
 	if result.Object == nil {
-		return errors.New("the result does not say where its rows are")
+		return errors.New("the result does not refer to its rows")
 	}
 	p.printf("    %d rows are in %s, object %s\n", result.RowCount, result.Object.Bucket, result.Object.Name)
 	return p.client.Rows(ctx, result.Object, p.out)
@@ -109,10 +109,10 @@ func (p *publisher) reply(ctx context.Context, run *runID) error {
 	return errors.Join(expect(result, contract.Succeeded), p.state.Answered(job.ID))
 }
 
-// many runs many jobs at once: every one gets its answer, and each transfer happened exactly once, so that no money
+// many runs many jobs concurrently: every one gets its answer, and each transfer happened exactly once, so that no money
 // appears or vanishes.
 func (p *publisher) many(ctx context.Context, run *runID, n int) error {
-	p.title(fmt.Sprintf("%d transfers at once", n))
+	p.title(fmt.Sprintf("%d concurrent transfers", n))
 	before, err := p.total(ctx, run, "before")
 	if err != nil {
 		return err
@@ -182,7 +182,7 @@ func (p *publisher) resume(ctx context.Context) error {
 	return nil
 }
 
-// doAll sends jobs and awaits their answers, all at once.
+// doAll publishes jobs and awaits their results, all concurrently.
 func (p *publisher) doAll(ctx context.Context, jobs []*Job) (tally, error) {
 	return p.each(jobs, func(job *Job) (*contract.Result, error) {
 		if err := p.send(ctx, job); err != nil {
@@ -192,7 +192,7 @@ func (p *publisher) doAll(ctx context.Context, jobs []*Job) (tally, error) {
 	})
 }
 
-// each does the same for every job at once and counts the answers' statuses.
+// each does the same for every job concurrently and counts the answers' statuses.
 func (p *publisher) each(jobs []*Job, do func(*Job) (*contract.Result, error)) (tally, error) {
 	counts := tally{}
 	var mu sync.Mutex

@@ -46,7 +46,7 @@ func TestKilledAfterAFailure(t *testing.T) {
 	require.Equal(t, "undefined_object", got.Error.Code)
 	w.drained()
 	require.Zero(t, w.effects("f"))
-	require.Len(t, w.letters(), 1)
+	require.Len(t, w.deadLetters(), 1)
 }
 
 func TestJobThatKillsItsRunner(t *testing.T) {
@@ -81,9 +81,9 @@ func TestJobThatKillsItsRunner(t *testing.T) {
 	w.drained()
 	require.Equal(t, neighbours, w.effects("neighbour"))
 	require.Zero(t, w.effects("poison"))
-	letters := w.letters()
-	require.Len(t, letters, 1)
-	require.Equal(t, "too_many_deliveries", letters[0].Get("Dbrunner-Reason"))
+	deadLetters := w.deadLetters()
+	require.Len(t, deadLetters, 1)
+	require.Equal(t, "too_many_deliveries", deadLetters[0].Get("Dbrunner-Reason"))
 	t.Logf("the runner died %d times", deaths)
 }
 
@@ -103,5 +103,5 @@ func TestGivenUpJobWhoseEffectHappened(t *testing.T) {
 	require.Equal(t, "succeeded", w.stored("a1").Status)
 	w.drained()
 	require.Equal(t, 1, w.effects("a"))
-	require.Empty(t, w.letters())
+	require.Empty(t, w.deadLetters())
 }

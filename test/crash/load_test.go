@@ -84,8 +84,8 @@ func TestTerminatedUnderLoad(t *testing.T) {
 	l.check()
 }
 
-// What a terminated runner has not begun goes to another at once, not after the ack wait.
-func TestTerminatedRunnerHandsBackAtOnce(t *testing.T) {
+// Jobs that a terminated runner has not started go to another one immediately, not after the ack wait.
+func TestTerminatedRunnerRequeuesImmediately(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	w.set("RUNNER_TOPOLOGY_ACK_WAIT=5m", "SHOP_POOL_MAX=1")
@@ -119,7 +119,7 @@ func TestTerminatedRunnerHandsBackAtOnce(t *testing.T) {
 func TestKilledUnderLoad(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	w.start("steady")
+	w.start("healthy")
 	w.serving()
 	l := w.startLoad()
 	for i := range 4 {
@@ -158,5 +158,5 @@ func TestPostgreSQLRestartsUnderLoad(t *testing.T) {
 		l.goOn(1500 * time.Millisecond)
 	}
 	l.check()
-	require.Empty(t, w.letters(), "no attempt is burnt by an outage")
+	require.Empty(t, w.deadLetters(), "an outage costs no attempt")
 }

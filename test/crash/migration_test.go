@@ -94,7 +94,7 @@ func TestKilledInAMigration(t *testing.T) {
 }
 
 // TestKilledStepwise: where a file cannot run in a transaction and its runner died in a statement, nothing is guessed:
-// the database says what is known, refuses more, and is repaired.
+// the database reports what is known, refuses more, and is repaired.
 func TestKilledStepwise(t *testing.T) {
 	t.Parallel()
 	for place, says := range map[string]string{
@@ -154,7 +154,7 @@ func TestKilledInALongStatement(t *testing.T) {
 }
 
 // TestMigrationOutlivesItsLease: NATS is away for longer than the ack wait while a migration runs. It goes on under its
-// lock; whoever gets the job meanwhile waits, and finds it done.
+// lock; a runner that gets the job meanwhile waits, and finds it done.
 func TestMigrationOutlivesItsLease(t *testing.T) {
 	t.Parallel()
 	w, _ := migrating(t, map[string]string{"V1__slow.sql": once("slow") + "\nSELECT pg_sleep(6);", "V2__two.sql": once("two")})
@@ -164,12 +164,12 @@ func TestMigrationOutlivesItsLease(t *testing.T) {
 	w.publish("migration", `{"id":"m1","action":"up"}`)
 	w.sleeping("SELECT pg_sleep(6)")
 	w.node.Stop()
-	time.Sleep(2 * ackWait) // by the clock: the lease has to run out while nobody can extend it
+	time.Sleep(2 * ackWait) // by the clock: the lease has to expire while no runner can extend it
 	w.node.Start()
 	got := w.migrated("m1")
 	require.Equal(t, "succeeded", got.Status, "%+v", got)
 	require.Equal(t, "2", got.VersionAfter)
-	require.Equal(t, 1, w.effects("slow"), "nobody ran the file a second time")
+	require.Equal(t, 1, w.effects("slow"), "no runner ran the file a second time")
 	require.Equal(t, 1, w.effects("two"))
 	for _, f := range w.status("s1").History {
 		require.Equal(t, "done", f.State, "and nothing was stopped in the middle")

@@ -66,7 +66,7 @@ func TestFrozenBetweenRejectionAndAnswer(t *testing.T) {
 			require.Equal(t, "succeeded", w.stored("a1").Status)
 			require.Equal(t, 1, w.effects("a"))
 			require.Equal(t, 1, seen("a1"))
-			require.Empty(t, w.letters())
+			require.Empty(t, w.deadLetters())
 		})
 	}
 }

@@ -93,13 +93,13 @@ func TestKilledWhileRowsAreStored(t *testing.T) {
 	first.kill()
 	require.Nil(t, w.lookup("a1"))
 	complete, _ := w.objects()
-	require.Zero(t, complete, "nobody sees a part")
+	require.Zero(t, complete, "no part is visible")
 	w.start("second")
 	w.checkRows("a1")
 	require.Equal(t, 1, w.effects("a"))
 	complete, left := w.objects()
 	require.Equal(t, 1, complete)
-	require.Equal(t, 1, left, "what the first one left is nobody's, until it is cleaned up")
+	require.Equal(t, 1, left, "what the first one left is unreferenced until it is cleaned up")
 }
 
 // The rows of a commit whose result was not stored are those that the ledger names, and stay.

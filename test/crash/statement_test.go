@@ -49,7 +49,7 @@ func TestStatementKilledBetweenSteps(t *testing.T) {
 			require.Equal(t, got, w.stored("a1"), "the result does not change any more")
 			if want.status == "unknown" {
 				require.Equal(t, "outcome_unknown", got.Error.Code)
-				require.Len(t, w.letters(), 1)
+				require.Len(t, w.deadLetters(), 1)
 			}
 		})
 	}
@@ -70,7 +70,7 @@ func TestStatementKilledInTheMiddle(t *testing.T) {
 	var running int
 	require.NoError(t, w.pool.QueryRow(t.Context(), `SELECT count(*) FROM pg_stat_activity
 		WHERE state = 'active' AND datname = current_database() AND strpos(query, 'pg_sleep' || '(40)') > 0`).Scan(&running))
-	require.Zero(t, running, "it is not told to be over while it goes on")
+	require.Zero(t, running, "it is not reported as finished while it continues")
 }
 
 // A frozen runner's statement goes on in the server. Its message is with another runner meanwhile, which waits for the
@@ -119,7 +119,7 @@ func (w *world) waitsForLock(id string) {
 	require.Nil(w.t, w.lookup(id))
 }
 
-// CREATE INDEX CONCURRENTLY waits for every statement that was begun before: one that waited for its lock would be waited
+// CREATE INDEX CONCURRENTLY waits for every statement that was started before: one that waited for its lock would be waited
 // for in turn. It also waits for transactions of others, for longer than lock_timeout.
 func TestIndexBuiltWhileAnotherRunnerWaits(t *testing.T) {
 	t.Parallel()

@@ -311,8 +311,8 @@ func (w *world) startWatching() func(id string) int {
 	}
 }
 
-// letters returns the headers of all dead letters.
-func (w *world) letters() []nats.Header {
+// deadLetters returns the headers of all dead letters.
+func (w *world) deadLetters() []nats.Header {
 	w.t.Helper()
 	stream, err := w.js.Stream(w.t.Context(), "DBRUNNER_DEAD")
 	require.NoError(w.t, err)

@@ -77,7 +77,7 @@ func newCluster(dir string) (*cluster, error) {
 
 func address(port int) string { return fmt.Sprintf("127.0.0.1:%d", port) }
 
-// freePort finds a port that nobody listens on, below those that the system gives to outgoing connections.
+// freePort finds a port without a listener, below those that the system gives to outgoing connections.
 func freePort() (int, error) {
 	const lowest, highest = 10_000, 32_000
 	for range 100 {

@@ -48,7 +48,7 @@ func (r *round) collect(ctx context.Context) (*check.History, error) {
 	h.Seen, h.Replies, h.Naks, h.Texts = r.watcher.seen, r.watcher.replies, r.watcher.naks, r.watcher.texts
 	h.Replayed = r.works("nats_crash") || r.works("nats_kill") || r.works("nats_restart") || r.works("nats_stop")
 	if r.works("clock_skew") {
-		h.Naks = nil // when another runner has begun is only known by that runner's clock
+		h.Naks = nil // when another runner has started is only known by that runner's clock
 	}
 	if len(r.watcher.odd) > 0 {
 		return nil, fmt.Errorf("subscribers saw what is no result: %s", r.watcher.odd[0])
@@ -96,7 +96,7 @@ func (r *round) collectStreams(ctx context.Context, h *check.History) (err error
 			return err
 		}
 	}
-	h.Letters, err = r.letters(ctx)
+	h.DeadLetters, err = r.deadLetters(ctx)
 	return err
 }
 
@@ -133,11 +133,11 @@ func (r *round) read(ctx context.Context, name string, each func(jetstream.Msg) 
 	return nil
 }
 
-// letters are all dead letters of the run.
-func (r *round) letters(ctx context.Context) (list []check.Letter, err error) {
+// deadLetters returns all dead letters of the run.
+func (r *round) deadLetters(ctx context.Context) (list []check.DeadLetter, err error) {
 	err = r.read(ctx, strings.ToUpper(r.namespace)+"_DEAD", func(m jetstream.Msg) error {
 		parts := strings.Split(m.Subject(), ".")
-		l := check.Letter{Database: parts[2], Kind: parts[3], Key: parts[4], Headers: m.Headers(), Body: slices.Clone(m.Data())}
+		l := check.DeadLetter{Database: parts[2], Kind: parts[3], Key: parts[4], Headers: m.Headers(), Body: slices.Clone(m.Data())}
 		l.JobID, l.Reason = nats.Header(l.Headers).Get("Dbrunner-Job-Id"), nats.Header(l.Headers).Get("Dbrunner-Reason")
 		l.Sequence, _ = strconv.ParseUint(nats.Header(l.Headers).Get("Dbrunner-Sequence"), 10, 64)
 		list = append(list, l)

@@ -14,7 +14,7 @@ func drawing(r *soakReport) []byte {
 	total := top + len(r.Series)*(height+gap)
 	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" width="%d" height="%d" font-family="sans-serif" font-size="12">`+"\n", left+width+90, total)
 	fmt.Fprintf(&b, `<rect width="100%%" height="100%%" fill="white"/>`+"\n")
-	fmt.Fprintf(&b, `<text x="10" y="22" font-size="15">%d jobs in %.0f s, begun %s</text>`+"\n", r.Jobs, r.Seconds, html.EscapeString(r.Time))
+	fmt.Fprintf(&b, `<text x="10" y="22" font-size="15">%d jobs in %.0f s, started %s</text>`+"\n", r.Jobs, r.Seconds, html.EscapeString(r.Time))
 	for i, s := range r.Series {
 		y := top + i*(height+gap)
 		most := max(slices.Max(s.Values), 1)

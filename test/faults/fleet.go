@@ -24,7 +24,7 @@ const (
 	restartPause = 200 * time.Millisecond
 )
 
-// runner is one place in the fleet: whoever ends there is followed by another.
+// runner is one place in the fleet: a process that exits is replaced by another.
 type runner struct {
 	fleet *fleet
 	name  string
@@ -110,7 +110,7 @@ func (r *runner) begin(own []string) (*process, error) {
 	if err != nil {
 		return nil, err
 	}
-	p.doomed.Store(slices.ContainsFunc(env, func(e string) bool { return strings.HasPrefix(e, "DBRUNNER_CRASH_") }))
+	p.expectedExit.Store(slices.ContainsFunc(env, func(e string) bool { return strings.HasPrefix(e, "DBRUNNER_CRASH_") }))
 	r.p = p
 	r.starts++
 	close(r.changed)
@@ -144,7 +144,7 @@ func (r *runner) kill(ctx context.Context, next ...string) {
 	r.mu.Lock()
 	r.next = next
 	r.mu.Unlock()
-	p.doomed.Store(true)
+	p.expectedExit.Store(true)
 	p.kill()
 }
 
@@ -158,7 +158,7 @@ func (r *runner) terminate(ctx context.Context) {
 // ended notes how a runner ended that was asked to, unless another nemesis killed it while it was about to, or the
 // signal itself did: a process that has only just been started is ended so before it can listen to any.
 func (f *fleet) ended(p *process, took time.Duration) {
-	if p.code() < 0 && took <= exitGrace && (p.doomed.Load() || p.silent()) {
+	if p.code() < 0 && took <= exitGrace && (p.expectedExit.Load() || p.silent()) {
 		return
 	}
 	f.mu.Lock()

@@ -37,17 +37,17 @@ func (r *round) keep(o *options, h *check.History, found []check.Violation) (str
 		all.WriteString(" -mix")
 	}
 	all.WriteString("\n\n")
-	told := map[string]bool{}
+	reported := map[string]bool{}
 	for _, v := range found {
 		fmt.Fprintf(&all, "%s: %s %s\n", v.Rule, v.Request, v.Text)
-		if v.Request != "" && !told[v.Request] && len(told) < 20 {
-			told[v.Request] = true
+		if v.Request != "" && !reported[v.Request] && len(reported) < 20 {
+			reported[v.Request] = true
 			r.story(&all, h, v.Request)
 		}
 	}
 	files := map[string]any{
 		"requests.json": h.Requests, "publications.json": h.Publications, "stored.json": h.Stored, "seen.json": h.Seen,
-		"replies.json": h.Replies, "letters.json": h.Letters, "effects.json": h.Effects, "ledger.json": h.Ledger, "faults.json": h.Faults,
+		"replies.json": h.Replies, "dead_letters.json": h.DeadLetters, "effects.json": h.Effects, "ledger.json": h.Ledger, "faults.json": h.Faults,
 		"naks.json": h.Naks, "applied.json": h.Applied, "responses.json": h.Responses,
 	}
 	for name, what := range files {
@@ -75,7 +75,7 @@ type event struct {
 	text string
 }
 
-// story tells all that is known of a request, in the order of time.
+// story returns all that is known of a request, in chronological order.
 func (r *round) story(out *bytes.Buffer, h *check.History, name string) {
 	q := h.Requests[name]
 	if q == nil {
@@ -108,12 +108,12 @@ func (r *round) story(out *bytes.Buffer, h *check.History, name string) {
 	answers("result seen", h.Seen)
 	answers("reply", h.Replies)
 	for _, f := range h.Faults {
-		add(f.From, "fault %s %s begins", f.Name, f.Note)
+		add(f.From, "fault %s %s starts", f.Name, f.Note)
 		add(f.Until, "fault %s %s ends", f.Name, f.Note)
 	}
 	for _, n := range h.Naks {
 		if n.Database == q.Database && sequences[n.Sequence] {
-			add(n.At, "delivery %d of sequence %d handed back", n.Deliveries, n.Sequence)
+			add(n.At, "delivery %d of sequence %d requeued", n.Deliveries, n.Sequence)
 		}
 	}
 	for _, t := range h.Texts {
@@ -123,9 +123,9 @@ func (r *round) story(out *bytes.Buffer, h *check.History, name string) {
 	}
 	slices.SortStableFunc(events, func(a, b event) int { return a.at.Compare(b.at) })
 	for _, e := range events {
-		fmt.Fprintf(out, "    %9.3f s  %s\n", e.at.Sub(r.began).Seconds(), e.text)
+		fmt.Fprintf(out, "    %9.3f s  %s\n", e.at.Sub(r.started).Seconds(), e.text)
 	}
-	for _, l := range h.Letters {
+	for _, l := range h.DeadLetters {
 		if l.Database == q.Database && (ids[l.JobID] || sequences[l.Sequence]) {
 			fmt.Fprintf(out, "    dead letter %s of job %s: %s, sequence %d\n", l.Key, l.JobID, l.Reason, l.Sequence)
 		}

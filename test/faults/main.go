@@ -25,7 +25,7 @@ type options struct {
 	length   time.Duration // of the faults of one run
 	drain    time.Duration // that the queues may take to be empty afterwards
 	only     []string      // nemeses; empty: all
-	mix      bool          // all of them at once, not in turn
+	mix      bool          // all of them together, not in turn
 	quick    bool
 	recovery bool
 	out      string // where the report is written; empty: nowhere
@@ -70,7 +70,7 @@ func run(ctx context.Context, args []string) error {
 	flags.StringVar(&o.mutant, "mutant", "", "the same, for one of them")
 	flags.DurationVar(&o.soak, "soak", 0, "run for this long without faults and draw what the processes hold, instead")
 	flags.BoolVar(&o.keepAll, "keep-all", false, "write the history of each run, not only of those with violations")
-	flags.BoolVar(&o.verbose, "v", false, "tell of each fault")
+	flags.BoolVar(&o.verbose, "v", false, "report each fault")
 	flags.Func("only", "nemeses to choose from, such as runner_kill,pg_stop (default: all); list: names them", func(text string) error {
 		if text == "list" {
 			for _, n := range nemeses() {

@@ -67,11 +67,11 @@ func mutants() []mutant {
 			only: []string{"pg_late_commit"}, caught: []string{"effects"},
 		},
 		{
-			name: "nak_after_lost_lease", what: "a message is handed back although its lease is lost",
+			name: "nak_after_lost_lease", what: "a message is requeued although its lease is lost",
 			edits: []edit{{
 				"internal/worker/settle.go", "\tif h.leaseLost() {\n\t\tl.ended(h, EndLeaseLost, nil)\n\t\treturn\n\t}\n", "",
 			}},
-			only: []string{"runner_stop"}, caught: []string{"handed_back"},
+			only: []string{"runner_stop"}, caught: []string{"requeued"},
 		},
 		{
 			name: "result_overwritten", what: "a result is stored over the one that is there",

@@ -12,7 +12,7 @@ import (
 	"dbrunner/test/faults/check"
 )
 
-// Mutants follow the source: whoever changes a place that one of them edits learns of it here.
+// Mutants follow the source: a change to a place that one of them edits fails here.
 func TestMutantsFitTheSource(t *testing.T) {
 	t.Parallel()
 	root, err := filepath.Abs("../..")

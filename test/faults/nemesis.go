@@ -18,7 +18,7 @@ import (
 )
 
 // nemesis is one sort of faults. make makes one of them and ends it again; rng decides what the seed decides. What it
-// returns is told in the history.
+// returns is recorded in the history.
 type nemesis struct {
 	name  string
 	what  string
@@ -34,16 +34,16 @@ func nemeses() []nemesis {
 		{"runner_term", "a runner is asked to end (SIGTERM)", 600 * time.Millisecond, runnerTerm},
 		{"runner_stop", "a runner is stopped for longer than the ack wait (SIGSTOP)", 500 * time.Millisecond, runnerStop},
 		{"runner_crash", "a runner dies between two steps of a job", 200 * time.Millisecond, runnerCrash},
-		{"job_kills", "a job kills whoever runs it", time.Hour, jobKills},
+		{"job_kills", "a job kills its runner", time.Hour, jobKills},
 		{"nats_stepdown", "streams and consumers change their leader", 700 * time.Millisecond, natsStepDown},
 		{"nats_kill", "a server of the cluster is killed", 1500 * time.Millisecond, natsKill},
 		{"nats_restart", "all servers of the cluster are restarted", 4 * time.Second, natsRestart},
-		{"nats_crash", "all servers of the cluster are killed at once", 4 * time.Second, natsCrash},
+		{"nats_crash", "all servers of the cluster are killed together", 4 * time.Second, natsCrash},
 		{"nats_stop", "a server of the cluster is stopped where it is (SIGSTOP)", 1500 * time.Millisecond, natsStop},
 		{"nats_cut", "the runners' links to NATS are cut", 400 * time.Millisecond, natsCut},
 		{"nats_hold", "the runners' links to NATS let nothing through", 800 * time.Millisecond, natsHold},
 		{"results_full", "the results streams take nothing more", time.Second, resultsFull},
-		{"consumer_deleted", "somebody deletes a consumer", time.Second, consumerDeleted},
+		{"consumer_deleted", "a consumer is deleted", time.Second, consumerDeleted},
 		{"pg_terminate", "an administrator ends sessions of PostgreSQL", 200 * time.Millisecond, pgTerminate},
 		{"pg_kill", "a process of PostgreSQL is killed, which restarts the server", 2 * time.Second, pgKill},
 		{"pg_restart", "PostgreSQL is restarted as after a crash", 2 * time.Second, pgRestart},
@@ -143,8 +143,8 @@ func (r *round) makeFaults(ctx context.Context) {
 	var all sync.WaitGroup
 	for _, s := range r.faults {
 		all.Go(func() {
-			until := r.began.Add(r.opts.length)
-			at := r.began.Add(s.first)
+			until := r.started.Add(r.opts.length)
+			at := r.started.Add(s.first)
 			for at.Before(until) && wait(ctx, time.Until(at)) == nil {
 				f := check.Fault{Name: s.name, From: time.Now()}
 				note, err := s.make(ctx, r, s.rng)
@@ -157,7 +157,7 @@ func (r *round) makeFaults(ctx context.Context) {
 				}
 				r.made.add(f)
 				if r.opts.verbose {
-					progress("  %6.2fs to %6.2fs  %s %s", f.From.Sub(r.began).Seconds(), f.Until.Sub(r.began).Seconds(), f.Name, f.Note)
+					progress("  %6.2fs to %6.2fs  %s %s", f.From.Sub(r.started).Seconds(), f.Until.Sub(r.started).Seconds(), f.Name, f.Note)
 				}
 				at = time.Now().Add(s.pause + time.Duration(s.rng.Int64N(int64(s.pause))))
 				if r.opts.recovery {
@@ -423,7 +423,7 @@ func (r *round) cut(ctx context.Context, happened <-chan struct{}) (string, erro
 		return "", nil
 	case <-ctx.Done():
 		r.world.proxy.Disarm()
-		return "nobody committed", nil
+		return "no commit", nil
 	}
 }
 

@@ -161,7 +161,7 @@ func (r *round) collectObjects(ctx context.Context, h *check.History) error {
 	return nil
 }
 
-// countRows counts the rows of a file whose name says what it is. Each row has to hold its own number, from 1.
+// countRows counts the rows of a file whose name has its format. Each row has to hold its own number, from 1.
 func countRows(name string, content []byte) (int, error) {
 	in := io.Reader(bytes.NewReader(content))
 	plain := name

@@ -93,7 +93,7 @@ func TestLink(t *testing.T) {
 
 func TestUnknownNemesis(t *testing.T) {
 	t.Parallel()
-	require.Error(t, run(context.Background(), []string{"-only", "nobody"}))
+	require.Error(t, run(context.Background(), []string{"-only", "unknown"}))
 }
 
 func TestPercentiles(t *testing.T) {
@@ -106,8 +106,8 @@ func TestPercentiles(t *testing.T) {
 // listen to any; one that dies by itself has.
 func TestEndsOfRunnersThatAreKilled(t *testing.T) {
 	t.Parallel()
-	for _, c := range []struct{ doomed, silent, pardoned bool }{
-		{doomed: true, pardoned: true},
+	for _, c := range []struct{ expectedExit, silent, pardoned bool }{
+		{expectedExit: true, pardoned: true},
 		{silent: true, pardoned: true},
 		{},
 	} {
@@ -119,7 +119,7 @@ func TestEndsOfRunnersThatAreKilled(t *testing.T) {
 		p, err := start("r1", filepath.Join(t.TempDir(), "r1.log"), nil, "/bin/sh", "-c", script)
 		require.NoError(t, err)
 		require.NoError(t, eventually(t.Context(), 10*time.Second, "the process has written", func() bool { return p.silent() == c.silent }))
-		p.doomed.Store(c.doomed)
+		p.expectedExit.Store(c.expectedExit)
 		p.kill()
 		f.ended(p, time.Second)
 		if c.pardoned {

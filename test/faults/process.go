@@ -16,14 +16,14 @@ import (
 
 // process is a program that was started, with its output in a file.
 type process struct {
-	name string
-	cmd  *exec.Cmd
-	log  string    // path of its output
-	told int64     // bytes that others had written there before
-	in   io.Closer // its standard input, which ends with this program
-	done chan struct{}
+	name     string
+	cmd      *exec.Cmd
+	log      string    // path of its output
+	reported int64     // bytes that others had written there before
+	in       io.Closer // its standard input, which ends with this program
+	done     chan struct{}
 
-	doomed atomic.Bool // a nemesis kills it, or has it die somewhere
+	expectedExit atomic.Bool // a nemesis kills it, or has it die somewhere
 
 	mu   sync.Mutex
 	peak int64 // bytes of the largest resident size that was seen
@@ -35,7 +35,7 @@ func start(name, log string, environment []string, program string, args ...strin
 	if err != nil {
 		return nil, err
 	}
-	p := &process{name: name, cmd: exec.Command(program, args...), log: log, told: size(log), done: make(chan struct{})}
+	p := &process{name: name, cmd: exec.Command(program, args...), log: log, reported: size(log), done: make(chan struct{})}
 	p.cmd.Env, p.cmd.Stdout, p.cmd.Stderr = environment, out, out
 	// Ctrl-C is for this program, which ends the others; when it is killed they go along.
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
@@ -56,7 +56,7 @@ func start(name, log string, environment []string, program string, args ...strin
 // signal sends a signal; one to a process that has ended does nothing.
 func (p *process) signal(sig syscall.Signal) { _ = p.cmd.Process.Signal(sig) }
 
-// kill ends the process at once, also a stopped one, and waits for its end.
+// kill kills the process, even a stopped one, and waits for its exit.
 func (p *process) kill() {
 	p.signal(syscall.SIGKILL)
 	<-p.done
@@ -87,7 +87,7 @@ func (p *process) ended() bool {
 func (p *process) code() int { return p.cmd.ProcessState.ExitCode() }
 
 // silent reports whether the process has written nothing.
-func (p *process) silent() bool { return size(p.log) == p.told }
+func (p *process) silent() bool { return size(p.log) == p.reported }
 
 // size is a file's in bytes; 0 when there is none.
 func size(file string) int64 {

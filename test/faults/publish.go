@@ -16,7 +16,7 @@ import (
 	"dbrunner/test/faults/check"
 )
 
-// inFlight is how many publishes wait for their acknowledgement at once.
+// inFlight is the number of concurrent publishes.
 const inFlight = 192
 
 // clients publish what the plan wants and log every acknowledgement.
@@ -55,8 +55,8 @@ func (c *clients) log(p check.Publication) {
 	c.publications = append(c.publications, p)
 }
 
-// publish publishes a message until the stream has acknowledged it. One without an id is not published again when nobody
-// knows whether the stream has it.
+// publish publishes a message until the stream has acknowledged it. One without an id is not published again if it is
+// unknown whether the stream has it.
 func (c *clients) publish(ctx context.Context, m *message) {
 	r := m.request
 	if m.upload != nil {
@@ -132,7 +132,7 @@ func (c *clients) ask(ctx context.Context, r *check.Request) {
 		c.mu.Lock()
 		c.responses = append(c.responses, p)
 		c.mu.Unlock()
-		if p.Error == "" || p.Error == "job_id_reused" || time.Since(c.r.began) > c.r.opts.length {
+		if p.Error == "" || p.Error == "job_id_reused" || time.Since(c.r.started) > c.r.opts.length {
 			return
 		}
 		_ = wait(ctx, 100*time.Millisecond)
@@ -176,12 +176,12 @@ func refusalCode(status string, text []byte) string {
 
 // redrive publishes the dead letter of a request again, by the command that an operator would use.
 func (c *clients) redrive(ctx context.Context, r *check.Request) {
-	letter := c.r.letterOf(ctx, r)
-	if letter == "" {
+	deadLetter := c.r.deadLetterOf(ctx, r)
+	if deadLetter == "" {
 		return // it is not there yet, or the job succeeded
 	}
 	p := check.Publication{Request: r.Name, ID: r.ID + "_r1", From: time.Now()}
-	cmd := exec.CommandContext(ctx, c.r.binary, "dead", "redrive", letter, "--json")
+	cmd := exec.CommandContext(ctx, c.r.binary, "dead", "redrive", deadLetter, "--json")
 	cmd.Env = c.r.runnerEnvironment(c.r.world.cluster.urls())
 	out, err := cmd.Output()
 	p.Until = time.Now()

@@ -33,7 +33,7 @@ type summary struct {
 	Jobs        int               `json:"jobs"`      // with a result
 	Statuses    map[string]int    `json:"statuses"`
 	Redelivered int               `json:"redelivered"` // results of a second or later delivery
-	Letters     int               `json:"letters"`
+	DeadLetters int               `json:"letters"`
 	Seconds     float64           `json:"seconds"`
 	Drain       float64           `json:"drain_s"`
 	Made        map[string]int    `json:"made"` // faults by nemesis
@@ -52,8 +52,8 @@ func (s *summary) String() string {
 	if len(s.Violations) > 0 {
 		verdict = fmt.Sprintf("%d VIOLATIONS", len(s.Violations))
 	}
-	text := fmt.Sprintf("seed %-5d %-44s %6d jobs %4d faults %5d redelivered %4d letters  drained in %5.1f s  %5.1f s in all  %s  %v",
-		s.Seed, s.Nemeses, s.Jobs, s.Faults, s.Redelivered, s.Letters, s.Drain, s.Seconds, verdict, s.codes)
+	text := fmt.Sprintf("seed %-5d %-44s %6d jobs %4d faults %5d redelivered %4d dead letters  drained in %5.1f s  %5.1f s in all  %s  %v",
+		s.Seed, s.Nemeses, s.Jobs, s.Faults, s.Redelivered, s.DeadLetters, s.Drain, s.Seconds, verdict, s.codes)
 	for i, v := range s.Violations {
 		if i == 10 {
 			text += fmt.Sprintf("\n    … %d more", len(s.Violations)-i)
@@ -69,7 +69,7 @@ func (s *summary) String() string {
 
 func summarize(r *round, h *check.History, took time.Duration) *summary {
 	s := &summary{
-		Seed: r.seed, Nemeses: r.names(), Faults: len(h.Faults), Jobs: len(h.Stored), Letters: len(h.Letters), Statuses: map[string]int{},
+		Seed: r.seed, Nemeses: r.names(), Faults: len(h.Faults), Jobs: len(h.Stored), DeadLetters: len(h.DeadLetters), Statuses: map[string]int{},
 		Seconds: round2(took.Seconds()), Drain: round2(h.Drain.Seconds()), Made: map[string]int{}, codes: map[string]int{},
 	}
 	for i := range h.Faults {

@@ -32,7 +32,7 @@ type round struct {
 	watcher   *watcher
 	clients   *clients
 	made      faultLog
-	began     time.Time
+	started   time.Time
 	drain     time.Duration
 }
 
@@ -43,7 +43,7 @@ func (r *round) stream(what, database string) string {
 	return strings.ToUpper(r.namespace) + "_" + what + "_" + database
 }
 
-// newRound prepares a run: a namespace, a database and files that nobody has used before.
+// newRound prepares a run: a namespace, a new database and new files.
 func (w *world) newRound(ctx context.Context, o *options, binary string, seed uint64, serial int) (r *round, err error) {
 	r = &round{world: w, seed: seed, opts: o, binary: binary, namespace: fmt.Sprintf("f%d", serial)}
 	r.database, r.dir = r.namespace, filepath.Join(w.dir, r.namespace)
@@ -141,7 +141,7 @@ func (r *round) run(ctx context.Context) error {
 	if err := r.serving(ctx); err != nil {
 		return err
 	}
-	r.began = time.Now()
+	r.started = time.Now()
 	limited, cancel := context.WithTimeout(ctx, r.opts.length+r.opts.drain)
 	defer cancel()
 	ended := make(chan struct{})
@@ -178,7 +178,7 @@ func (r *round) serving(ctx context.Context) error {
 	})
 }
 
-// waiting counts the jobs that are not done; 1 when nobody answers.
+// waiting counts the unfinished jobs; 1 without an answer.
 func (r *round) waiting(ctx context.Context) uint64 {
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
@@ -206,7 +206,7 @@ func (r *round) goOn(ctx context.Context) {
 	if r.plan.killer != "" {
 		return // the job goes on killing: the queues show when it has ended
 	}
-	_ = wait(ctx, time.Until(r.began.Add(r.opts.length)))
+	_ = wait(ctx, time.Until(r.started.Add(r.opts.length)))
 }
 
 // close removes what the run has left.
@@ -254,11 +254,11 @@ func (r *round) streams(ctx context.Context, js jetstream.JetStream) map[string]
 	return all
 }
 
-// letterOf finds the dead letter of a request, as the command line names it; empty if there is none.
-func (r *round) letterOf(ctx context.Context, q *check.Request) string {
+// deadLetterOf finds the dead letter of a request, as the command line names it; empty if there is none.
+func (r *round) deadLetterOf(ctx context.Context, q *check.Request) string {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	list, err := r.letters(ctx)
+	list, err := r.deadLetters(ctx)
 	if err != nil {
 		return ""
 	}

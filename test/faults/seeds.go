@@ -98,7 +98,7 @@ const (
 	recoveryPause  = recoveryBound + time.Second
 )
 
-// The quick run is for every change, on machines that have much else to do: few jobs, and patience.
+// The quick run is for every change, on busy machines: few jobs, and long time limits.
 const (
 	quickJobs   = 1200
 	quickLength = 6 * time.Second
@@ -142,19 +142,19 @@ func (w *world) runSeed(ctx context.Context, o *options, binary string, seed uin
 	return s, nil
 }
 
-// latest tells which jobs were answered last.
+// latest reports which jobs were answered last.
 func (r *round) latest(h *check.History) {
 	publications := slices.Clone(h.Publications)
 	slices.SortFunc(publications, func(a, b check.Publication) int { return b.Until.Compare(a.Until) })
 	for i := range min(5, len(publications)) {
 		p := &publications[i]
-		progress("  published from %6.2fs to %6.2fs: %s, %t %s", p.From.Sub(r.began).Seconds(), p.Until.Sub(r.began).Seconds(), p.Request, p.Acked, p.Error)
+		progress("  published from %6.2fs to %6.2fs: %s, %t %s", p.From.Sub(r.started).Seconds(), p.Until.Sub(r.started).Seconds(), p.Request, p.Acked, p.Error)
 	}
 	list := slices.Clone(h.Stored)
 	slices.SortFunc(list, func(a, b check.Answer) int { return b.At.Compare(a.At) })
 	for i := range min(5, len(list)) {
 		a := &list[i]
-		progress("  answered at %6.2fs: %s, %s, delivery %d", a.At.Sub(r.began).Seconds(), a.Key, a.Result.Status, a.Result.Deliveries)
+		progress("  answered at %6.2fs: %s, %s, delivery %d", a.At.Sub(r.started).Seconds(), a.Key, a.Result.Status, a.Result.Deliveries)
 	}
 }
 

@@ -44,7 +44,7 @@ type series struct {
 	Early  float64   `json:"early"` // median of the second fifth
 	Late   float64   `json:"late"`  // median of the last fifth
 	Flat   bool      `json:"flat"`
-	Theirs bool      `json:"theirs,omitempty"` // the NATS servers' own affair: told, not judged
+	Theirs bool      `json:"theirs,omitempty"` // of the NATS servers: reported, not judged
 
 	slack float64 // what it may grow by besides a quarter
 }
@@ -204,7 +204,7 @@ func (s *soaking) sample(ctx context.Context) error {
 	return nil
 }
 
-// notOurs is the slack of what is told and not judged.
+// notOurs is the slack of what is reported and not judged.
 const notOurs = -1
 
 func (s *soaking) note(name, unit string, slack, value float64) {

@@ -340,7 +340,7 @@ func (p *planner) expiring(name string) {
 	p.publish(r)
 }
 
-// canceled is a job that somebody wants ended about when it runs.
+// canceled is a job that is cancelled about when it runs.
 func (p *planner) canceled(name string) {
 	r := p.request(name, "canceled", shop, "transaction", check.ExactlyOnce, 1, body{"statements": []body{
 		effect(name, 0, 0, 0), {"sql": "SELECT pg_sleep(0.2)"},
@@ -414,7 +414,7 @@ func (p *planner) oversize(name string) {
 	p.publish(r)
 }
 
-// guarded fails until somebody opens the gate, half way; then its dead letter is published again.
+// guarded fails until the gate opens half way; then its dead letter is redriven.
 func (p *planner) guarded(name string) {
 	r := p.request(name, "guarded", shop, "transaction", check.ExactlyOnce, 1, body{"statements": []body{
 		effect(name, 0, 0, 0), {"sql": "SELECT 1 FROM gates WHERE open", "expect_rows": 1},
@@ -436,7 +436,7 @@ func (p *planner) poison(name string) {
 }
 
 const insertOwnRow = `INSERT INTO dbrunner.ledger (namespace, database_name, job_id, status, answer, sequence, message_time, runner)
-	VALUES (:namespace, :database, :id, 'succeeded', '{}', 1, 0, 'nobody')`
+	VALUES (:namespace, :database, :id, 'succeeded', '{}', 1, 0, 'other')`
 
 // renaming is a job that puts other statements, of the same parameters, under the names of all prepared ones of its session.
 func (p *planner) renaming(name string) {

@@ -24,7 +24,7 @@ type world struct {
 	postgres *dbtest.PostgresServer
 	proxy    *dbtest.CutProxy
 
-	mu       sync.Mutex        // held by whoever stops, restarts or pauses PostgreSQL
+	mu       sync.Mutex        // held while PostgreSQL is stopped, restarted or paused
 	binaries map[string]string // of runners, by mutant
 }
 

@@ -19,7 +19,7 @@ type message struct {
 	deliveries uint64
 	ever       uint64     // deliveries, whatever their numbers said
 	doubtful   bool       // it is older than its consumer
-	holder     *delivered // whose lease runs; nil: nobody's
+	holder     *delivered // the one with the lease; nil: none
 	gone       bool
 }
 
@@ -83,7 +83,7 @@ func (d *delivered) Nak(time.Duration) error {
 	if d.r.heard() {
 		defer d.r.w.mu.Unlock()
 		if !time.Now().Before(d.until) {
-			d.r.w.problem("%v: handed back by %s after its lease was lost", d.m, d.r.name)
+			d.r.w.problem("%v: requeued by %s after its lease was lost", d.m, d.r.name)
 		}
 		d.send("hand-back", func() { d.m.holder = nil })
 	}
@@ -183,7 +183,7 @@ func (r *runner) StoredResult(ctx context.Context, id string) ([]byte, error) {
 func (r *runner) HasResult(ctx context.Context, id string) (bool, error) {
 	var found bool
 	var answer error
-	err := r.await(ctx, "glance at "+id, nil, func() []option {
+	err := r.await(ctx, "direct get of "+id, nil, func() []option {
 		options := []option{
 			{"answered", func() { found, answer = r.w.results[id] != nil, nil }},
 			{"no answer", func() { answer = errNoAnswer }},
@@ -206,17 +206,17 @@ func (r *runner) Reply(_ string, body []byte) error {
 }
 
 // PublishDeadLetter stores a dead letter: one a message.
-func (r *runner) PublishDeadLetter(ctx context.Context, d *jobs.Delivery, letter *jobs.DeadLetter) error {
-	w, reason := r.w, letter.Reason
+func (r *runner) PublishDeadLetter(ctx context.Context, d *jobs.Delivery, deadLetter *jobs.DeadLetter) error {
+	w, reason := r.w, deadLetter.Reason
 	w.mu.Lock()
 	m := w.messages[d.Sequence-1]
 	w.mu.Unlock()
 	var answer error
-	err := r.await(ctx, fmt.Sprintf("letter of %v", m), nil, func() []option {
-		stored := func(err error) func() { return func() { w.bury(m, reason); answer = err } }
+	err := r.await(ctx, fmt.Sprintf("dead letter of %v", m), nil, func() []option {
+		stored := func(err error) func() { return func() { w.storeDeadLetter(m, reason); answer = err } }
 		options := []option{{"stored", stored(nil)}, {"stored without an answer", stored(errNoAnswer)}}
-		if w.lettersRefused < 3 { // more of them, and a letter is given up
-			options = append(options, option{"no answer", func() { w.lettersRefused++; answer = errNoAnswer }})
+		if w.deadLettersRefused < 3 { // more of them, and a dead letter is given up
+			options = append(options, option{"no answer", func() { w.deadLettersRefused++; answer = errNoAnswer }})
 		}
 		return options
 	})

@@ -9,7 +9,7 @@ import (
 	"dbrunner/internal/db"
 )
 
-// published notes what the results stream tells plain subscribers. The mutex is held.
+// published records what plain subscribers of the results stream receive. The mutex is held.
 func (w *world) published(id string, body []byte) {
 	if w.seen[id] != nil {
 		w.problem("%s: a second result was published", id)
@@ -27,8 +27,8 @@ func (w *world) published(id string, body []byte) {
 	}
 }
 
-// bury stores a dead letter. The mutex is held.
-func (w *world) bury(m *message, reason string) {
+// storeDeadLetter stores a dead letter. The mutex is held.
+func (w *world) storeDeadLetter(m *message, reason string) {
 	own := w.ownEnd(m)
 	switch {
 	case reason == contract.ReasonJobIDReused:
@@ -37,8 +37,8 @@ func (w *world) bury(m *message, reason string) {
 	case reason != string(own.Status) && reason != contract.ReasonResultIDTaken && reason != own.ErrorCode:
 		w.problem("%v: a dead letter (%s) for a result that says %s", m, reason, own.Status)
 	}
-	if w.letters[m.derived()] == "" {
-		w.letters[m.derived()] = reason
+	if w.deadLetters[m.derived()] == "" {
+		w.deadLetters[m.derived()] = reason
 	}
 }
 
@@ -69,7 +69,9 @@ func (w *world) promised(m *message) bool {
 	return other.request.same(&m.request) && !other.gone
 }
 
-func (w *world) reused(m *message) bool { return w.letters[m.derived()] == contract.ReasonJobIDReused }
+func (w *world) reused(m *message) bool {
+	return w.deadLetters[m.derived()] == contract.ReasonJobIDReused
+}
 
 // checkAck is called before a message may leave the stream: all that hangs on it is durable. The mutex is held.
 func (w *world) checkAck(m *message) {
@@ -82,7 +84,7 @@ func (w *world) checkAck(m *message) {
 	}
 	switch own.Status {
 	case contract.Failed, contract.Rejected, contract.Unknown:
-		if w.letters[m.derived()] == "" {
+		if w.deadLetters[m.derived()] == "" {
 			w.problem("%v: acknowledged without a dead letter for %s", m, own.Status)
 		}
 	default:
@@ -172,13 +174,13 @@ func (w *world) checkTruth(m *message, effects int) {
 	}
 }
 
-// alone reports whether nobody but the one delivery of a message can have had its effect.
+// alone reports whether only the one delivery of a message can have had its effect.
 func (w *world) alone(m *message) bool {
 	twin := func(other *message) bool { return other != m && other.request.same(&m.request) }
 	return m.ever == 1 && !slices.ContainsFunc(w.messages, twin)
 }
 
-// judge looks at the end of a history: every message has its answer, and every effect has been told.
+// judge looks at the end of a history: every message has its answer, and every effect has been reported.
 func (w *world) judge() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -201,7 +203,7 @@ func (w *world) judge() {
 	}
 	for _, id := range slices.Sorted(maps.Keys(w.server.rows)) {
 		if w.server.rows[id].Status == db.StatusStarted {
-			w.problem("%s: its ledger row still says that it was begun", id)
+			w.problem("%s: its ledger row has no outcome", id)
 		}
 	}
 }

@@ -41,7 +41,7 @@ var families = map[string][]request{
 	},
 }
 
-// Whatever happens, in whatever order: each job ends once, its result is true, and its effect is there as often as it was
+// In every order of events, each job finishes once, its result is true, and its effect is there as often as it was
 // promised.
 func TestHistories(t *testing.T) {
 	t.Parallel()
@@ -62,14 +62,14 @@ func tryHistory(t *testing.T, rt *rapid.T, requests []request) {
 		strict:   rapid.Bool().Draw(rt, "strict"),
 	}
 	picks := rapid.SliceOfN(even(), 30, 120).Draw(rt, "picks")
-	w := tell(t, p, picks)
+	w := runHistory(t, p, picks)
 	if len(w.problems) > 0 {
 		rt.Fatalf("%s\nafter:\n\t%s", strings.Join(w.problems, "\n"), strings.Join(w.history, "\n\t"))
 	}
 }
 
-// tell lets a history happen.
-func tell(t *testing.T, p plan, picks []int) (w *world) {
+// runHistory runs one history.
+func runHistory(t *testing.T, p plan, picks []int) (w *world) {
 	t.Helper()
 	synctest.Test(t, func(*testing.T) {
 		w = newWorld(p)

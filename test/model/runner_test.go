@@ -19,7 +19,7 @@ const (
 	settling  = 1
 	ackWait   = 12 * time.Second // its twelfth is a second, as are the steps of time: what is due is due in the same step
 	graceTime = 6 * time.Second
-	// maxDeliveries is above the delivery from which on jobs are suspects.
+	// maxDeliveries is above the delivery from which on jobs are in quarantine.
 	maxDeliveries = 5
 )
 
@@ -54,7 +54,7 @@ type arrival struct {
 	message  *delivered
 }
 
-// newRunner begins a runner's life. The configuration of a strict one allows reads alone.
+// newRunner starts a runner's life. The configuration of a strict one allows reads alone.
 func (w *world) newRunner(name string, strict bool) *runner {
 	r := &runner{w: w, name: name, dead: make(chan struct{}), inbox: make(chan arrival), canceled: map[string]time.Time{}}
 	gate, err := worker.NewGate(worker.GateOptions{Database: "shop", Prober: r, Logger: zap.NewNop()})
@@ -118,7 +118,7 @@ func (r *runner) die() {
 	r.stopWork()
 }
 
-// stop ends the runner in order, its work at once. The world's mutex is held.
+// stop stops the runner in order, and its work immediately. The world's mutex is held.
 func (r *runner) stop() {
 	r.stopping = true
 	r.stopIntake()
@@ -137,7 +137,7 @@ type call struct {
 	what    string
 	number  int
 	options func() []option // the first one is what happens where nothing goes wrong; under the world's mutex
-	rest    *leftover       // what may happen yet when nobody awaits the call any more; nil: nothing
+	rest    *leftover       // what may still happen after the caller stopped waiting; nil: nothing
 	left    bool            // the rest was left over when the runner died
 	done    chan struct{}
 }
@@ -149,7 +149,7 @@ type leftover struct {
 	sure    bool            // in the end it does
 }
 
-// await lets a call wait until a step says how it goes on. An error says that its caller does not wait any more.
+// await lets a call wait until a step decides how it continues. An error means that its caller has stopped waiting.
 func (r *runner) await(ctx context.Context, what string, rest *leftover, options func() []option) error {
 	c := &call{runner: r, what: r.name + " " + what, options: options, rest: rest, done: make(chan struct{})}
 	if !r.w.park(c) {
@@ -173,7 +173,7 @@ func (r *runner) await(ctx context.Context, what string, rest *leftover, options
 	}
 }
 
-// heard takes the world's mutex for something that nobody awaits, unless the runner is dead.
+// heard takes the world's mutex for an event without a waiter, unless the runner is dead.
 func (r *runner) heard() bool {
 	r.w.mu.Lock()
 	if r.died {

@@ -40,7 +40,7 @@ func newServer() *server {
 	return &server{rows: map[string]*db.Entry{}, keys: map[string]*session{}, locks: map[string]*session{}}
 }
 
-// insert writes a ledger row that nobody else sees before the end of the transaction. false: the key is not free.
+// insert writes a ledger row that no other session sees before the end of the transaction. false: the key is not free.
 func (c *session) insert() bool {
 	if !c.free() {
 		return false
@@ -156,7 +156,7 @@ func (l *link) connect(ctx context.Context, call *db.Call) error {
 	return call.Begin()
 }
 
-// sent looks at the end of a call whose session has something locked. Where nobody is left who could end it, neither its
+// sent looks at the end of a call whose session has something locked. If no runner is left that could end it, neither its
 // caller nor a leftover, the server does.
 func (l *link) sent(c *session, err, answer error) error {
 	if errors.Is(err, errDead) && !errors.Is(err, errLeft) {
@@ -176,7 +176,7 @@ func named(stmt *dialect.Compiled) string {
 	return name
 }
 
-// Transact runs the statements, then sends fence and COMMIT together: once they are sent, nobody can take them back.
+// Transact runs the statements, then sends fence and COMMIT together: once they are sent, they cannot be taken back.
 func (l *link) Transact(ctx context.Context, call db.Call, tx *db.Transaction, _ db.RowOptions, seal db.BeforeCommit) ([]db.ResultSet, error) {
 	if err := l.connect(ctx, &call); err != nil {
 		return nil, err
@@ -236,7 +236,7 @@ func (l *link) statements(ctx context.Context, call *db.Call, c *session) error 
 	return answer
 }
 
-// commit is the second trip: the row, whose key is the fence, and COMMIT.
+// commit is the second round trip: the row, whose key is the fence, and COMMIT.
 func (l *link) commit(call *db.Call, c *session) error {
 	var answer error
 	rest := &leftover{name: "transaction of " + call.Label, options: func() []option {
@@ -317,7 +317,7 @@ func (l *link) Record(ctx context.Context, entry *db.Entry) (*db.Entry, bool, er
 	return row, inserted, answer
 }
 
-// Lookup reads what is committed and waits for nobody.
+// Lookup reads committed rows without waiting.
 func (l *link) Lookup(ctx context.Context, jobID string) (*db.Entry, error) {
 	s := l.r.w.server
 	var row *db.Entry
@@ -439,7 +439,7 @@ func (l *link) finish(call *db.Call, c *session, end *db.Entry) error {
 	return l.sent(c, err, answer)
 }
 
-// RecordEnd writes the end of a job that was begun, unless somebody else may be at it.
+// RecordEnd writes the end of a job that was started, unless another runner may be executing it.
 func (l *link) RecordEnd(ctx context.Context, end *db.Entry, own bool) (*db.Entry, bool, error) {
 	s := l.r.w.server
 	end = copied(end)

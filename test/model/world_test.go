@@ -14,7 +14,7 @@ type request struct {
 	id      string // empty: none is given
 	kind    string
 	effect  string
-	name    string // what tells one body from another
+	name    string // what distinguishes the bodies
 	expires bool
 }
 
@@ -36,7 +36,7 @@ func (q *request) body() string {
 	}
 }
 
-// same reports whether two requests are one for whoever compares them.
+// same reports whether two requests count as the same.
 func (q *request) same(other *request) bool {
 	return q.id == other.id && q.kind == other.kind && q.effect == other.effect && q.name == other.name
 }
@@ -47,7 +47,7 @@ const (
 	mostExpired = 6 // leases that end early
 )
 
-// plan is what a history begins with.
+// plan is what a history starts with.
 type plan struct {
 	runners  int
 	requests []request
@@ -57,12 +57,12 @@ type plan struct {
 
 // world is everything that the runners share, and the history so far.
 type world struct {
-	plan     plan
-	messages []*message
-	server   *server
-	results  map[string][]byte
-	letters  map[string]string // reason by derived id
-	asked    map[string]time.Time
+	plan        plan
+	messages    []*message
+	server      *server
+	results     map[string][]byte
+	deadLetters map[string]string // reason by derived id
+	asked       map[string]time.Time
 
 	mu        sync.Mutex
 	calls     []*call
@@ -72,19 +72,19 @@ type world struct {
 	stamps    time.Duration
 	parked    int
 
-	seen           map[string][]byte // what a plain subscriber has seen
-	lettersRefused int
-	lives          int
-	deaths         int
-	expired        int
-	renewed        bool // the consumer was made anew
-	history        []string
-	problems       []string
+	seen               map[string][]byte // what a plain subscriber has seen
+	deadLettersRefused int
+	lives              int
+	deaths             int
+	expired            int
+	renewed            bool // the consumer was recreated
+	history            []string
+	problems           []string
 }
 
 func newWorld(p plan) *world {
 	w := &world{
-		plan: p, server: newServer(), results: map[string][]byte{}, letters: map[string]string{},
+		plan: p, server: newServer(), results: map[string][]byte{}, deadLetters: map[string]string{},
 		asked: map[string]time.Time{}, seen: map[string][]byte{},
 	}
 	for range p.runners {
@@ -288,7 +288,7 @@ func (w *world) trouble() []step {
 		}
 	}
 	if !w.renewed && len(w.messages) > 0 {
-		steps = append(steps, step{"the consumer is made anew", 1, w.locked(w.renew)})
+		steps = append(steps, step{"the consumer is recreated", 1, w.locked(w.renew)})
 	}
 	return steps
 }
@@ -338,7 +338,7 @@ func (w *world) disasters() []step {
 	return steps
 }
 
-// replace ends a runner's life and begins another.
+// replace ends a runner's life and starts another.
 func (w *world) replace(i int, before, end func()) {
 	w.mu.Lock()
 	before()

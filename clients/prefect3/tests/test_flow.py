@@ -31,11 +31,11 @@ run = get_client(sync_client=True).read_flow_run(sys.argv[1])
 run_flow(nightly, flow_run=run, parameters=nightly.validate_parameters(run.parameters))
 """
 
-PATIENCE = 120.0
+TEST_TIMEOUT = 120.0
 
 
 def until(what: Callable[[], Any]) -> Any:
-    end = time.monotonic() + PATIENCE
+    end = time.monotonic() + TEST_TIMEOUT
     while time.monotonic() < end:
         if found := what():
             return found
@@ -85,7 +85,7 @@ def test_a_killed_flow_goes_on_under_its_id_while_servers_die(
             fleet.runner.kill()
             fleet.runner.start()
             time.sleep(2)
-        assert second.wait(PATIENCE) == 0, (tmp_path / "log2").read_text()
+        assert second.wait(TEST_TIMEOUT) == 0, (tmp_path / "log2").read_text()
         state = client.read_flow_run(run.id).state
         assert state is not None
         assert state.is_completed()

@@ -28,7 +28,7 @@ def restricted_fleet(binaries: Path, tmp_path: Path) -> Iterator[Fleet]:
     authorization {{ users = [
       {{ user: admin, password: admin }}
       {{ user: flow, password: pw, permissions: $FLOW_RIGHTS }}
-      {{ user: nobody, password: pw, permissions: {{ publish: "x", subscribe: "_INBOX.nobody.>" }} }}
+      {{ user: stranger, password: pw, permissions: {{ publish: "x", subscribe: "_INBOX.stranger.>" }} }}
     ] }}"""
     fleet = Fleet(binaries, tmp_path, users=users)
     fleet.start()

@@ -55,7 +55,7 @@ func good() *History {
 	failing := request("fail", ExactlyOnce, Failed)
 	failing.Codes = []string{"expect_rows_failed"}
 	put(failing, 2, &fail)
-	h.Letters = append(h.Letters, Letter{Database: "shop", Kind: "transaction", JobID: "fail", Reason: "failed", Sequence: 2, Body: []byte("body fail")})
+	h.DeadLetters = append(h.DeadLetters, DeadLetter{Database: "shop", Kind: "transaction", JobID: "fail", Reason: "failed", Sequence: 2, Body: []byte("body fail")})
 
 	loose := request("loose", ExactlyOnce, Succeeded)
 	loose.ID = ""
@@ -69,7 +69,7 @@ func good() *History {
 	put(first, 4, &use)
 	put(second, 5, nil)
 	h.Effects = append(h.Effects, Row{"shop", "usea", 0, 0, 0})
-	h.Letters = append(h.Letters, Letter{Database: "shop", JobID: "use", Reason: "job_id_reused", Sequence: 5, Body: []byte("body useb")})
+	h.DeadLetters = append(h.DeadLetters, DeadLetter{Database: "shop", JobID: "use", Reason: "job_id_reused", Sequence: 5, Body: []byte("body useb")})
 
 	h.Responses = []Response{
 		{Request: "usea", Answer: use}, {Request: "usea", Error: "no_result_yet"}, {Request: "useb", Error: "job_id_reused"},
@@ -79,7 +79,7 @@ func good() *History {
 	onceAnswer := answer("once", "once", 6, Unknown, `,"error":{"code":"outcome_unknown"}`)
 	onceAnswer.Result.Effect = AtMostOnce
 	put(once, 6, &onceAnswer)
-	h.Letters = append(h.Letters, Letter{Database: "shop", JobID: "once", Reason: "unknown", Sequence: 6, Body: []byte("body once")})
+	h.DeadLetters = append(h.DeadLetters, DeadLetter{Database: "shop", JobID: "once", Reason: "unknown", Sequence: 6, Body: []byte("body once")})
 
 	sum := request("sum", ReadOnly, Succeeded)
 	sum.Sum, sum.Rows = true, 0
@@ -138,20 +138,20 @@ func TestBrokenPromisesAreReported(t *testing.T) {
 		rule  string
 		spoil func(h *History)
 	}{
-		"a result is lost":                    {"one_result", func(h *History) { without(h, "move") }},
-		"the result of a loose job is lost":   {"one_result", func(h *History) { without(h, "s3_abc") }},
-		"a result of nobody":                  {"known_result", func(h *History) { h.Stored = append(h.Stored, answer("who", "who", 90, Succeeded, "")) }},
-		"a result of somebody else's request": {"known_result", func(h *History) { *stored(h, "move") = answer("move", "sum", 1, Succeeded, "") }},
-		"a result of another job":             {"known_result", func(h *History) { stored(h, "move").Result.JobID = "fail" }},
-		"a result stored over another":        {"stored_once", func(h *History) { h.Results[0].Last++ }},
-		"a result seen twice":                 {"seen_as_stored", func(h *History) { h.Seen = append(h.Seen, h.Seen[0]) }},
-		"a result seen that is not stored":    {"seen_as_stored", func(h *History) { h.Seen[0].Body = []byte(`{}`) }},
-		"an effect twice":                     {"effects", func(h *History) { h.Effects = append(h.Effects, Row{"shop", "move", 1, 2, 0}) }},
-		"an effect that is missing":           {"effects", func(h *History) { h.Effects = h.Effects[1:] }},
-		"an effect of a failure":              {"effects", func(h *History) { h.Effects = append(h.Effects, Row{"shop", "fail", 0, 0, 0}) }},
-		"an effect of the later request":      {"effects", func(h *History) { h.Effects = append(h.Effects, Row{"shop", "useb", 0, 0, 0}) }},
-		"an effect of nobody":                 {"effects", func(h *History) { h.Effects = append(h.Effects, Row{"shop", "who", 0, 0, 0}) }},
-		"an exactly_once job of unknown end":  {"effects", func(h *History) { *stored(h, "move") = answer("move", "move", 1, Unknown, "") }},
+		"a result is lost":                   {"one_result", func(h *History) { without(h, "move") }},
+		"the result of a loose job is lost":  {"one_result", func(h *History) { without(h, "s3_abc") }},
+		"a result without a request":         {"known_result", func(h *History) { h.Stored = append(h.Stored, answer("who", "who", 90, Succeeded, "")) }},
+		"a result of another request":        {"known_result", func(h *History) { *stored(h, "move") = answer("move", "sum", 1, Succeeded, "") }},
+		"a result of another job":            {"known_result", func(h *History) { stored(h, "move").Result.JobID = "fail" }},
+		"a result stored over another":       {"stored_once", func(h *History) { h.Results[0].Last++ }},
+		"a result seen twice":                {"seen_as_stored", func(h *History) { h.Seen = append(h.Seen, h.Seen[0]) }},
+		"a result seen that is not stored":   {"seen_as_stored", func(h *History) { h.Seen[0].Body = []byte(`{}`) }},
+		"an effect twice":                    {"effects", func(h *History) { h.Effects = append(h.Effects, Row{"shop", "move", 1, 2, 0}) }},
+		"an effect that is missing":          {"effects", func(h *History) { h.Effects = h.Effects[1:] }},
+		"an effect of a failure":             {"effects", func(h *History) { h.Effects = append(h.Effects, Row{"shop", "fail", 0, 0, 0}) }},
+		"an effect of the later request":     {"effects", func(h *History) { h.Effects = append(h.Effects, Row{"shop", "useb", 0, 0, 0}) }},
+		"an effect without a request":        {"effects", func(h *History) { h.Effects = append(h.Effects, Row{"shop", "who", 0, 0, 0}) }},
+		"an exactly_once job of unknown end": {"effects", func(h *History) { *stored(h, "move") = answer("move", "move", 1, Unknown, "") }},
 		"at_most_once twice": {"effects", func(h *History) {
 			h.Effects = append(h.Effects, Row{"shop", "once", 0, 0, 0}, Row{"shop", "once", 0, 0, 0})
 		}},
@@ -170,38 +170,40 @@ func TestBrokenPromisesAreReported(t *testing.T) {
 			second := answer("far_r1", "far", 20, Succeeded, `,"rows_object":{"name":"far.csv","size":20,"row_count":3,"digest":"SHA-256=a"}`)
 			h.Stored = append(h.Stored, second)
 		}},
-		"a valid job rejected":               {"ends", func(h *History) { stored(h, "move").Result.Status = Rejected }},
-		"cancelled and nobody asked":         {"ends", func(h *History) { stored(h, "move").Result.Status = Canceled }},
-		"failed for no known reason":         {"ends", func(h *History) { stored(h, "fail").Result.Error.Code = "internal_error" }},
-		"a read of unknown end":              {"ends", func(h *History) { stored(h, "sum").Result.Status = Unknown }},
-		"a reused id without a letter":       {"id_reuse", func(h *History) { h.Letters = slices.Delete(h.Letters, 1, 2) }},
-		"a ledger row begun and left":        {"ledger", func(h *History) { h.Ledger[4].Status = "started" }},
-		"a ledger row without a result":      {"ledger", func(h *History) { without(h, "fail") }},
-		"a ledger row that says another end": {"ledger", func(h *History) { h.Ledger[0].Status = Failed }},
-		"a ledger row with another answer":   {"ledger", func(h *History) { h.Ledger[0].Answer = []byte(`{"a":1}`) }},
-		"a success that the ledger lacks":    {"ledger", func(h *History) { h.Ledger = h.Ledger[1:] }},
-		"a failure that the ledger lacks":    {"ledger", func(h *History) { h.Ledger = slices.Delete(h.Ledger, 1, 2) }},
-		"a reply that says something else":   {"reply", func(h *History) { h.Replies[0].Body = []byte(`{"a":1}`) }},
-		"a reply without a result":           {"reply", func(h *History) { without(h, "move") }},
-		"a reply before its result":          {"reply", func(h *History) { h.Replies[0].At = start }},
-		"a reply of nobody":                  {"reply", func(h *History) { h.Replies[0].Key = "dbrunner.replies.shop.nobody" }},
-		"a reply to somebody else":           {"reply", func(h *History) { h.Replies[0].Key = "dbrunner.replies.shop.fail" }},
-		"a response of another request":      {"response", func(h *History) { h.Responses[2].Error, h.Responses[2].Answer = "", h.Responses[0].Answer }},
-		"a response unlike what is stored":   {"response", func(h *History) { h.Responses[0].Answer.Body = []byte(`{"a":1}`) }},
-		"a response that is stored nowhere":  {"response", func(h *History) { without(h, "use") }},
-		"a repetition that is refused":       {"response", func(h *History) { h.Responses[0] = Response{Request: "move", Error: "job_id_reused"} }},
-		"a secret in a response":             {"secrets", func(h *History) { h.Responses[1].Answer.Body = []byte("secret") }},
-		"a failure without a letter":         {"letters", func(h *History) { h.Letters = h.Letters[1:] }},
-		"an unknown end without a letter":    {"letters", func(h *History) { h.Letters = h.Letters[:2] }},
-		"a letter of a success":              {"letters", func(h *History) { h.Letters = append(h.Letters, Letter{Database: "shop", JobID: "move", Sequence: 1}) }},
-		"a letter with another body":         {"letters", func(h *History) { h.Letters[0].Body = []byte("x") }},
-		"an unknown kind that was taken":     {"refused", func(h *History) { h.Publications[len(h.Publications)-1].Acked = true }},
-		"a migration left out":               {"migrations", func(h *History) { h.Applied[0].Version = 3 }},
-		"a migration twice":                  {"migrations", func(h *History) { h.Applied = append(h.Applied, Applied{"shop", 2}) }},
-		"a migration that nobody recorded":   {"migrations", func(h *History) { h.Tables["shop"] = []int{1, 2, 3} }},
-		"a migration that is not there":      {"migrations", func(h *History) { h.Tables["shop"] = []int{1} }},
-		"a migration short of its target":    {"migrations", func(h *History) { h.Requests["up"].Target = 3 }},
-		"handed back while another is at work": {"handed_back", func(h *History) {
+		"a valid job rejected":                 {"ends", func(h *History) { stored(h, "move").Result.Status = Rejected }},
+		"cancelled without a request":          {"ends", func(h *History) { stored(h, "move").Result.Status = Canceled }},
+		"failed for no known reason":           {"ends", func(h *History) { stored(h, "fail").Result.Error.Code = "internal_error" }},
+		"a read of unknown end":                {"ends", func(h *History) { stored(h, "sum").Result.Status = Unknown }},
+		"a reused id without a dead letter":    {"id_reuse", func(h *History) { h.DeadLetters = slices.Delete(h.DeadLetters, 1, 2) }},
+		"a ledger row started and left":        {"ledger", func(h *History) { h.Ledger[4].Status = "started" }},
+		"a ledger row without a result":        {"ledger", func(h *History) { without(h, "fail") }},
+		"a ledger row that says another end":   {"ledger", func(h *History) { h.Ledger[0].Status = Failed }},
+		"a ledger row with another answer":     {"ledger", func(h *History) { h.Ledger[0].Answer = []byte(`{"a":1}`) }},
+		"a success that the ledger lacks":      {"ledger", func(h *History) { h.Ledger = h.Ledger[1:] }},
+		"a failure that the ledger lacks":      {"ledger", func(h *History) { h.Ledger = slices.Delete(h.Ledger, 1, 2) }},
+		"a reply that says something else":     {"reply", func(h *History) { h.Replies[0].Body = []byte(`{"a":1}`) }},
+		"a reply without a result":             {"reply", func(h *History) { without(h, "move") }},
+		"a reply before its result":            {"reply", func(h *History) { h.Replies[0].At = start }},
+		"a reply without a request":            {"reply", func(h *History) { h.Replies[0].Key = "dbrunner.replies.shop.unknown" }},
+		"a reply to another requester":         {"reply", func(h *History) { h.Replies[0].Key = "dbrunner.replies.shop.fail" }},
+		"a response of another request":        {"response", func(h *History) { h.Responses[2].Error, h.Responses[2].Answer = "", h.Responses[0].Answer }},
+		"a response unlike what is stored":     {"response", func(h *History) { h.Responses[0].Answer.Body = []byte(`{"a":1}`) }},
+		"a response that is stored nowhere":    {"response", func(h *History) { without(h, "use") }},
+		"a repetition that is refused":         {"response", func(h *History) { h.Responses[0] = Response{Request: "move", Error: "job_id_reused"} }},
+		"a secret in a response":               {"secrets", func(h *History) { h.Responses[1].Answer.Body = []byte("secret") }},
+		"a failure without a dead letter":      {"dead_letters", func(h *History) { h.DeadLetters = h.DeadLetters[1:] }},
+		"an unknown end without a dead letter": {"dead_letters", func(h *History) { h.DeadLetters = h.DeadLetters[:2] }},
+		"a dead letter of a success": {"dead_letters", func(h *History) {
+			h.DeadLetters = append(h.DeadLetters, DeadLetter{Database: "shop", JobID: "move", Sequence: 1})
+		}},
+		"a dead letter with another body": {"dead_letters", func(h *History) { h.DeadLetters[0].Body = []byte("x") }},
+		"an unknown kind that was taken":  {"refused", func(h *History) { h.Publications[len(h.Publications)-1].Acked = true }},
+		"a migration left out":            {"migrations", func(h *History) { h.Applied[0].Version = 3 }},
+		"a migration twice":               {"migrations", func(h *History) { h.Applied = append(h.Applied, Applied{"shop", 2}) }},
+		"a migration without a record":    {"migrations", func(h *History) { h.Tables["shop"] = []int{1, 2, 3} }},
+		"a migration that is not there":   {"migrations", func(h *History) { h.Tables["shop"] = []int{1} }},
+		"a migration short of its target": {"migrations", func(h *History) { h.Requests["up"].Target = 3 }},
+		"requeued while another is at work": {"requeued", func(h *History) {
 			stored(h, "move").Result.Deliveries = 2
 			h.Naks[0].At = start.Add(5 * time.Second)
 		}},
@@ -214,10 +216,10 @@ func TestBrokenPromisesAreReported(t *testing.T) {
 		"a value in a result": {"secrets", func(h *History) {
 			*stored(h, "fail") = answer("fail", "fail", 2, Failed, `,"error":{"code":"expect_rows_failed","message":"private"}`)
 		}},
-		"a value in the header of a letter": {"secrets", func(h *History) { h.Letters[0].Headers = map[string][]string{"Dbrunner-Message": {"private"}} }},
-		"a secret in a letter":              {"secrets", func(h *History) { h.Letters[0].Body = []byte("secret") }},
-		"a job that is left":                {"drained", func(h *History) { h.Jobs[0].Messages = 1 }},
-		"a queue that drains too slowly":    {"drained", func(h *History) { h.Drain = time.Hour }},
+		"a value in the header of a dead letter": {"secrets", func(h *History) { h.DeadLetters[0].Headers = map[string][]string{"Dbrunner-Message": {"private"}} }},
+		"a secret in a dead letter":              {"secrets", func(h *History) { h.DeadLetters[0].Body = []byte("secret") }},
+		"a job that is left":                     {"drained", func(h *History) { h.Jobs[0].Messages = 1 }},
+		"a queue that drains too slowly":         {"drained", func(h *History) { h.Drain = time.Hour }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -241,20 +243,20 @@ func TestWhatIsAllowedIsNotReported(t *testing.T) {
 			h.Requests["lost"] = request("lost", ExactlyOnce, Succeeded)
 			h.Publications = append(h.Publications, Publication{Request: "lost"})
 		},
-		"a value in the body of a letter": func(h *History) {
-			h.Letters[0].Body, h.Requests["fail"].Body = []byte("private"), []byte("private")
+		"a value in the body of a dead letter": func(h *History) {
+			h.DeadLetters[0].Body, h.Requests["fail"].Body = []byte("private"), []byte("private")
 		},
 		"a result published again by servers that crashed": func(h *History) {
 			h.Seen, h.Replayed = append(h.Seen, h.Seen[0]), true
 		},
 		"a reply without labels": func(h *History) { h.Replies[0].Result.Labels = nil },
 		"a fault's failure":      func(h *History) { stored(h, "fail").Result.Error.Code = "connection_lost" },
-		"handed back before another began": func(h *History) {
+		"requeued before another started": func(h *History) {
 			stored(h, "move").Result.Deliveries = 2
 		},
 		"at_most_once of unknown end took effect": func(h *History) { h.Effects = append(h.Effects, Row{"shop", "once", 0, 0, 0}) },
-		"a re-driven letter is gone": func(h *History) {
-			h.Letters = h.Letters[1:]
+		"a redriven dead letter is gone": func(h *History) {
+			h.DeadLetters = h.DeadLetters[1:]
 			h.Publications = append(h.Publications, Publication{Request: "fail", ID: "fail_r1", Acked: true, Sequence: 20})
 			h.Stored = append(h.Stored, answer("fail_r1", "fail", 20, Succeeded, ""))
 			h.Requests["fail"].Statuses = []string{Succeeded, Failed}

@@ -28,7 +28,7 @@ const (
 	Unknown   = "unknown"
 )
 
-// Request is one thing that somebody asks for, however often it is published. Its name is the label "request" of its jobs,
+// Request is one request, however often it is published. Its name is the label "request" of its jobs,
 // which their results echo, and the name of its rows in the table of effects.
 type Request struct {
 	Name     string `json:"name"`
@@ -142,7 +142,7 @@ func ReadAnswer(database, key string, at time.Time, body []byte) (Answer, error)
 	return a, nil
 }
 
-// same tells whether two bodies are one result: only the mark of a duplicate may differ.
+// same reports whether two bodies are one result: only the mark of a duplicate may differ.
 func same(a, b []byte) bool {
 	if bytes.Equal(a, b) {
 		return true
@@ -164,8 +164,8 @@ func same(a, b []byte) bool {
 	return true
 }
 
-// Letter is a dead letter.
-type Letter struct {
+// DeadLetter is a dead letter as stored.
+type DeadLetter struct {
 	Database string              `json:"database"`
 	Kind     string              `json:"kind"`
 	Key      string              `json:"key"` // the derived id of the message
@@ -208,11 +208,11 @@ type Exit struct {
 	Code   int           `json:"code"`
 }
 
-// Nak is a message that was handed back, as the server told it.
+// Nak is a message that was requeued, as the server reports it.
 type Nak struct {
 	Database   string    `json:"database"`
 	Sequence   uint64    `json:"sequence"`
-	Deliveries uint64    `json:"deliveries"` // the delivery that was handed back
+	Deliveries uint64    `json:"deliveries"` // the delivery that was requeued
 	At         time.Time `json:"at"`
 }
 
@@ -245,13 +245,13 @@ type History struct {
 	Faults   []Fault
 
 	Publications []Publication
-	Cancels      map[string]bool // requests whose job somebody asked to cancel
+	Cancels      map[string]bool // requests with a cancel request
 	Stored       []Answer        // all that the results streams hold
 	Seen         []Answer        // results as plain subscribers saw them
 	Replayed     bool            // servers of the cluster crashed: they may have published stored results again
 	Replies      []Answer
 	Responses    []Response // of the run endpoint
-	Letters      []Letter
+	DeadLetters  []DeadLetter
 	Effects      []Row
 	Balances     map[string]map[int]int64 // by database and account
 	Opening      int64                    // balance of each account at the beginning

@@ -12,8 +12,8 @@ type jobKey struct {
 	id       string
 }
 
-// letterKey names a message.
-type letterKey struct {
+// messageKey names a message.
+type messageKey struct {
 	database string
 	sequence uint64
 }
@@ -31,23 +31,23 @@ type group struct {
 // index is a history with ways into it.
 type index struct {
 	*History
-	groups    map[jobKey]*group
-	bySeq     map[letterKey]*group // of jobs without an id of their own
-	loose     map[string]*group    // the same, by request
-	stored    map[jobKey]*Answer
-	letters   map[letterKey]*Letter
-	published map[letterKey]*Publication
-	rows      map[string]int            // of effects, by request
-	told      map[string]map[string]int // results by request and status
-	inLedger  map[jobKey]bool
-	redriven  map[jobKey]bool // jobs whose letter was published again, and so removed
+	groups      map[jobKey]*group
+	bySeq       map[messageKey]*group // of jobs without an id of their own
+	loose       map[string]*group     // the same, by request
+	stored      map[jobKey]*Answer
+	deadLetters map[messageKey]*DeadLetter
+	published   map[messageKey]*Publication
+	rows        map[string]int            // of effects, by request
+	reported    map[string]map[string]int // results by request and status
+	inLedger    map[jobKey]bool
+	redriven    map[jobKey]bool // jobs whose dead letter was published again, and so removed
 }
 
 func newIndex(h *History) *index {
 	ix := &index{
-		History: h, groups: map[jobKey]*group{}, bySeq: map[letterKey]*group{}, loose: map[string]*group{},
-		stored: map[jobKey]*Answer{}, letters: map[letterKey]*Letter{}, published: map[letterKey]*Publication{},
-		rows: map[string]int{}, told: map[string]map[string]int{}, inLedger: map[jobKey]bool{}, redriven: map[jobKey]bool{},
+		History: h, groups: map[jobKey]*group{}, bySeq: map[messageKey]*group{}, loose: map[string]*group{},
+		stored: map[jobKey]*Answer{}, deadLetters: map[messageKey]*DeadLetter{}, published: map[messageKey]*Publication{},
+		rows: map[string]int{}, reported: map[string]map[string]int{}, inLedger: map[jobKey]bool{}, redriven: map[jobKey]bool{},
 	}
 	for i := range h.Publications {
 		ix.publication(&h.Publications[i])
@@ -55,9 +55,9 @@ func newIndex(h *History) *index {
 	for i := range h.Stored {
 		ix.answer(&h.Stored[i])
 	}
-	for i := range h.Letters {
-		l := &h.Letters[i]
-		ix.letters[letterKey{l.Database, l.Sequence}] = l
+	for i := range h.DeadLetters {
+		l := &h.DeadLetters[i]
+		ix.deadLetters[messageKey{l.Database, l.Sequence}] = l
 	}
 	for i := range h.Effects {
 		ix.rows[h.Effects[i].Request]++
@@ -103,14 +103,14 @@ func (ix *index) publication(p *Publication) {
 	g.acked = true
 	g.sequences = append(g.sequences, p.Sequence)
 	if !p.Duplicate {
-		ix.published[letterKey{r.Database, p.Sequence}] = p
+		ix.published[messageKey{r.Database, p.Sequence}] = p
 	}
 	if id == "" {
-		ix.bySeq[letterKey{r.Database, p.Sequence}] = g
+		ix.bySeq[messageKey{r.Database, p.Sequence}] = g
 	}
 }
 
-// previous is the id of the job whose letter was published again as id: <id>_r1 comes of <id>, <id>_r2 of <id>_r1.
+// previous is the id of the job whose dead letter was published again as id: <id>_r1 comes of <id>, <id>_r2 of <id>_r1.
 func previous(id string) string {
 	i := strings.LastIndex(id, "_r")
 	n, err := strconv.Atoi(id[i+2:])
@@ -131,10 +131,10 @@ func (ix *index) answer(a *Answer) {
 	if name == "" && len(g.requests) == 1 {
 		name = g.requests[0].Name
 	}
-	if ix.told[name] == nil {
-		ix.told[name] = map[string]int{}
+	if ix.reported[name] == nil {
+		ix.reported[name] = map[string]int{}
 	}
-	ix.told[name][a.Result.Status]++
+	ix.reported[name][a.Result.Status]++
 }
 
 // groupOf finds the job that a stored result belongs to.
@@ -142,7 +142,7 @@ func (ix *index) groupOf(a *Answer) *group {
 	if g := ix.groups[jobKey{a.Database, a.Key}]; g != nil {
 		return g
 	}
-	if g := ix.bySeq[letterKey{a.Database, a.Result.Sequence}]; g != nil {
+	if g := ix.bySeq[messageKey{a.Database, a.Result.Sequence}]; g != nil {
 		return g
 	}
 	return ix.loose[a.Result.Request()] // its acknowledgement was lost

@@ -11,7 +11,7 @@ import (
 // Violation is a promise that was not kept.
 type Violation struct {
 	Rule    string `json:"rule"`
-	Request string `json:"request,omitempty"` // whose history shows it; empty: nobody's
+	Request string `json:"request,omitempty"` // whose history shows it; empty: no request's
 	Text    string `json:"text"`
 }
 
@@ -36,10 +36,10 @@ var rules = []rule{
 	{"ledger", ledger},
 	{"reply", reply},
 	{"response", response},
-	{"letters", letters},
+	{"dead_letters", deadLetters},
 	{"refused", refused},
 	{"migrations", migrations},
-	{"handed_back", handedBack},
+	{"requeued", requeued},
 	{"exits", exits},
 	{"memory", memory},
 	{"connections", connections},
@@ -81,7 +81,7 @@ func oneResult(ix *index, report func(string, string, ...any)) {
 	}
 }
 
-// knownResult: no result is there that nobody asked for.
+// knownResult: every result belongs to a request.
 func knownResult(ix *index, report func(string, string, ...any)) {
 	for i := range ix.Stored {
 		a := &ix.Stored[i]
@@ -90,9 +90,9 @@ func knownResult(ix *index, report func(string, string, ...any)) {
 		case g == nil:
 			report(name, "the result %s of %s belongs to no published job", a.Key, a.Database)
 		case name != "" && !g.has(name):
-			report(name, "the result %s of %s says that it is of request %s", a.Key, a.Database, name)
+			report(name, "the result %s of %s claims request %s", a.Key, a.Database, name)
 		case a.Result.JobID != a.Key && !strings.HasPrefix(a.Key, "s"):
-			report(name, "the result %s of %s says that it is of job %s", a.Key, a.Database, a.Result.JobID)
+			report(name, "the result %s of %s claims job %s", a.Key, a.Database, a.Result.JobID)
 		}
 	}
 }
@@ -127,32 +127,32 @@ func seenAsStored(ix *index, report func(string, string, ...any)) {
 func effects(ix *index, report func(string, string, ...any)) {
 	for name, n := range ix.rows {
 		if ix.Requests[name] == nil {
-			report(name, "%d effects of %s, which nobody asked for", n, name)
+			report(name, "%d effects of %s, which was not requested", n, name)
 		}
 	}
 	for name, r := range ix.Requests {
-		rows, told := ix.rows[name], ix.told[name]
-		least := told[Succeeded] * r.Rows
+		rows, reported := ix.rows[name], ix.reported[name]
+		least := reported[Succeeded] * r.Rows
 		most := least
 		switch r.Effect {
 		case ExactlyOnce:
-			if told[Unknown] > 0 {
+			if reported[Unknown] > 0 {
 				report(name, "an exactly_once job ended unknown")
 			}
 		case AtMostOnce:
-			most += told[Unknown] * r.Rows
+			most += reported[Unknown] * r.Rows
 		case AtLeastOnce:
 			continue
 		default:
 			least, most = 0, 0
 		}
 		if rows < least || rows > most {
-			report(name, "%d rows of %s %s, which ended %v: from %d to %d are right", rows, r.Effect, name, told, least, most)
+			report(name, "%d rows of %s %s, with outcomes %v: from %d to %d are right", rows, r.Effect, name, reported, least, most)
 		}
 	}
 	for name, r := range ix.Requests {
-		if r.Effect == AtLeastOnce && ix.rows[name] < ix.told[name][Succeeded]*r.Rows {
-			report(name, "%d rows of %s %s, which ended %v", ix.rows[name], r.Effect, name, ix.told[name])
+		if r.Effect == AtLeastOnce && ix.rows[name] < ix.reported[name][Succeeded]*r.Rows {
+			report(name, "%d rows of %s %s, with outcomes %v", ix.rows[name], r.Effect, name, ix.reported[name])
 		}
 	}
 }
@@ -183,7 +183,7 @@ func balances(ix *index, report func(string, string, ...any)) {
 	}
 }
 
-// sumRead: whoever sums up all balances sees a sum that never changes.
+// sumRead: the sum of all balances never changes for any reader.
 func sumRead(ix *index, report func(string, string, ...any)) {
 	for _, list := range [][]Answer{ix.Stored, ix.Replies} {
 		for i := range list {
@@ -200,7 +200,7 @@ func sumRead(ix *index, report func(string, string, ...any)) {
 	}
 }
 
-// rowsObjects: whoever reads a result finds the rows that it names whole, and no two results name the same.
+// rowsObjects: the rows that a result names are complete, and no two results name the same ones.
 func rowsObjects(ix *index, report func(string, string, ...any)) {
 	named := map[string]jobKey{}
 	for i := range ix.Stored {
@@ -270,8 +270,8 @@ func idReuse(ix *index, report func(string, string, ...any)) {
 			if !p.Acked || p.Duplicate || p.Request == winner {
 				continue
 			}
-			letter := ix.letters[letterKey{g.key.database, p.Sequence}]
-			if letter == nil || letter.Reason != "job_id_reused" {
+			deadLetter := ix.deadLetters[messageKey{g.key.database, p.Sequence}]
+			if deadLetter == nil || deadLetter.Reason != "job_id_reused" {
 				report(p.Request, "%s used the id %s of %s, and no dead letter says so", p.Request, g.key.id, winner)
 			}
 		}
@@ -285,7 +285,7 @@ func ledger(ix *index, report func(string, string, ...any)) {
 		a := ix.stored[jobKey{row.Database, row.JobID}]
 		switch {
 		case row.Status == "started":
-			report(ix.requestOf(row), "the ledger's row of %s of %s was begun and has no end", row.JobID, row.Database)
+			report(ix.requestOf(row), "the ledger's row of %s of %s was started and has no outcome", row.JobID, row.Database)
 		case a == nil:
 			report(ix.requestOf(row), "the ledger has %s of %s as %s, and no result is stored", row.JobID, row.Database, row.Status)
 		case a.Result.Status != row.Status || !same(a.Body, row.Answer):
@@ -344,8 +344,8 @@ func response(ix *index, report func(string, string, ...any)) {
 	}
 }
 
-// letters: what was not done leaves a dead letter with its body, what was done leaves none.
-func letters(ix *index, report func(string, string, ...any)) {
+// deadLetters: what was not done leaves a dead letter with its body, what was done leaves none.
+func deadLetters(ix *index, report func(string, string, ...any)) {
 	for i := range ix.Stored {
 		a := &ix.Stored[i]
 		if ix.redriven[jobKey{a.Database, a.Key}] {
@@ -353,18 +353,18 @@ func letters(ix *index, report func(string, string, ...any)) {
 		}
 		switch a.Result.Status {
 		case Failed, Rejected, Unknown:
-			if ix.letters[letterKey{a.Database, a.Result.Sequence}] == nil {
+			if ix.deadLetters[messageKey{a.Database, a.Result.Sequence}] == nil {
 				report(a.Result.Request(), "%s of %s ended %s and left no dead letter", a.Key, a.Database, a.Result.Status)
 			}
 		}
 	}
-	for i := range ix.Letters {
-		l := &ix.Letters[i]
+	for i := range ix.DeadLetters {
+		l := &ix.DeadLetters[i]
 		if a := ix.stored[jobKey{l.Database, l.JobID}]; a != nil && a.Result.Sequence == l.Sequence && a.Result.Status == Succeeded &&
 			l.Reason != "result_id_taken" {
 			report(a.Result.Request(), "%s of %s succeeded and left a dead letter: %s", l.JobID, l.Database, l.Reason)
 		}
-		if p := ix.published[letterKey{l.Database, l.Sequence}]; p != nil {
+		if p := ix.published[messageKey{l.Database, l.Sequence}]; p != nil {
 			if r := ix.Requests[p.Request]; r != nil && p.ID == "" && !bytes.Equal(r.Body, l.Body) {
 				report(r.Name, "the dead letter of sequence %d has another body than what was published", l.Sequence)
 			}
@@ -412,20 +412,20 @@ func migrations(ix *index, report func(string, string, ...any)) {
 	}
 }
 
-// handedBack: nobody hands a message back which another runner has begun since.
-func handedBack(ix *index, report func(string, string, ...any)) {
-	begun := map[letterKey]*Answer{}
+// requeued: no runner requeues a message that another runner has started since.
+func requeued(ix *index, report func(string, string, ...any)) {
+	started := map[messageKey]*Answer{}
 	for i := range ix.Stored {
 		a := &ix.Stored[i]
-		begun[letterKey{a.Database, a.Result.Sequence}] = a
+		started[messageKey{a.Database, a.Result.Sequence}] = a
 	}
 	for _, n := range ix.Naks {
-		a := begun[letterKey{n.Database, n.Sequence}]
+		a := started[messageKey{n.Database, n.Sequence}]
 		if a == nil || a.Result.StartedAt.IsZero() || a.Result.Deliveries <= n.Deliveries {
 			continue
 		}
 		if n.At.Sub(a.Result.StartedAt) > clockGrain {
-			report(a.Result.Request(), "delivery %d of sequence %d of %s was handed back %s after %s had begun delivery %d",
+			report(a.Result.Request(), "delivery %d of sequence %d of %s was requeued %s after %s had started delivery %d",
 				n.Deliveries, n.Sequence, n.Database, n.At.Sub(a.Result.StartedAt), a.Result.Runner, a.Result.Deliveries)
 		}
 	}
@@ -482,8 +482,8 @@ func secrets(ix *index, report func(string, string, ...any)) {
 	for i := range ix.Responses {
 		look("a response of the run endpoint", ix.Responses[i].Request, ix.Responses[i].Answer.Body, private)
 	}
-	for i := range ix.Letters {
-		l := &ix.Letters[i]
+	for i := range ix.DeadLetters {
+		l := &ix.DeadLetters[i]
 		look("a dead letter of "+l.JobID, "", l.Body, ix.Secrets)
 		for name, values := range l.Headers {
 			look("the header "+name+" of a dead letter of "+l.JobID, "", []byte(strings.Join(values, "\n")), private)

@@ -96,7 +96,7 @@ class Runner:
 class Database:
     """A database that runs jobs.
 
-    Calls that wait for a result take `wait`, in seconds; None waits for ever. When it is over they raise NoResultYet:
+    Calls that wait for a result take `wait`, in seconds; None waits indefinitely. When it is over they raise NoResultYet:
     the job continues, and the same call with the same key waits again.
     """
 
@@ -234,7 +234,7 @@ class Job:
         return await call(self._core.stored(self.id))
 
     async def cancel(self, *, wait: float = 2.0) -> Cancellation:
-        """Cancel the job, wherever it is. `requested` means that its result will tell."""
+        """Cancel the job, wherever it is. `requested` means that its result has the outcome."""
         return await call(self._core.cancel(self.id, wait))
 
     async def rows(self, *, wait: float | None = WAIT, statement: int | None = None) -> AsyncGenerator[Row, None]:

@@ -72,7 +72,7 @@ class Settings:
 
 
 class Connection:
-    """A connection that reconnects for ever. All its methods run on the package's loop."""
+    """A connection that reconnects indefinitely. All its methods run on the package's loop."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -81,7 +81,7 @@ class Connection:
         self._nc: Client | None = None
         self._up = asyncio.Event()
         self._closing = False
-        self._calls: dict[asyncio.Future[None], str] = {}  # calls in flight wait for these, too: to be told of faults
+        self._calls: dict[asyncio.Future[None], str] = {}  # calls in flight wait for these, too: to be notified of errors
         self._last_error: Exception | None = None
 
     async def open(self) -> Client:
@@ -141,7 +141,7 @@ class Connection:
             async with asyncio.timeout(timeout):
                 nc = await self.open()
                 await self._up.wait()
-                async with self._told_of_faults(subject) as fault:
+                async with self._notified_of_errors(subject) as fault:
                     request = asyncio.ensure_future(nc.request(subject, payload, timeout=timeout, headers=headers))
                     waiting: set[asyncio.Future[Any]] = {request, fault}
                     try:
@@ -179,7 +179,7 @@ class Connection:
         await (await self.open()).publish(subject, payload)
 
     @contextlib.asynccontextmanager
-    async def _told_of_faults(self, subject: str) -> AsyncIterator[asyncio.Future[None]]:
+    async def _notified_of_errors(self, subject: str) -> AsyncIterator[asyncio.Future[None]]:
         fault: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._calls[fault] = subject
         try:

@@ -79,7 +79,7 @@ class RequestRefused(DbrunnerError):
 
 
 class RowsUnavailable(DbrunnerError):
-    """The rows cannot be read this way, or they no longer exist. The message says which."""
+    """The rows cannot be read this way, or they no longer exist. The message has the reason."""
 
 
 class DigestMismatch(DbrunnerError):

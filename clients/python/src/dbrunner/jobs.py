@@ -1,6 +1,6 @@
 """Builders of jobs, one for each kind. Options are the keys of a job's body in docs/messages.md, under the same names.
 
-A key becomes the job's id: whoever submits the job again with its key gets the first result, and no second effect.
+A key becomes the job's id: submitting the job again with its key returns the first result and has no second effect.
 So everything that writes requires one. Reads get a random id if they have none.
 """
 
@@ -100,7 +100,7 @@ class JobSpec:
     id: str
     keys: Mapping[str, Any]
     request: str
-    """A hash of what the job requests. As a label it tells this job's result from that of another with its key."""
+    """A hash of what the job requests. As a label it distinguishes jobs that use the same key."""
 
     @property
     def body(self) -> bytes:

@@ -73,7 +73,7 @@ class Runner:
 class Database:
     """A database that runs jobs.
 
-    Calls that wait for a result take `wait`, in seconds; None waits for ever. When it is over they raise NoResultYet:
+    Calls that wait for a result take `wait`, in seconds; None waits indefinitely. When it is over they raise NoResultYet:
     the job continues, and the same call with the same key waits again.
     """
 
@@ -211,7 +211,7 @@ class Job:
         return call_sync(self._core.stored(self.id))
 
     def cancel(self, *, wait: float = 2.0) -> Cancellation:
-        """Cancel the job, wherever it is. `requested` means that its result will tell."""
+        """Cancel the job, wherever it is. `requested` means that its result has the outcome."""
         return call_sync(self._core.cancel(self.id, wait))
 
     def rows(self, *, wait: float | None = WAIT, statement: int | None = None) -> Generator[Row, None, None]:
