@@ -9,7 +9,7 @@ import (
 	"github.com/stretchr/testify/assert"
 )
 
-// arrow says what the production code of a package may import of this module. Folders are patterns of path.Match.
+// arrow lists what the production code of a package may import from this module. Folders are patterns of path.Match.
 type arrow struct {
 	from string
 	to   []string

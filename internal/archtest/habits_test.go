@@ -11,7 +11,7 @@ import (
 	"github.com/stretchr/testify/assert"
 )
 
-// leastComment is the length of a package comment that can say what the package owns.
+// leastComment is the minimum length of a package comment.
 const leastComment = 80
 
 func TestEveryPackageSaysOnceWhatItOwns(t *testing.T) {
@@ -28,14 +28,14 @@ func TestEveryPackageSaysOnceWhatItOwns(t *testing.T) {
 			continue // a folder of tests
 		}
 		if assert.Lenf(t, comments, 1, "%s needs one package comment, has them in %v", p.folder, names) {
-			assert.GreaterOrEqualf(t, len(comments[0]), leastComment, "%s: say what the package owns", names[0])
+			assert.GreaterOrEqualf(t, len(comments[0]), leastComment, "%s: describe what the package owns", names[0])
 			first := p.firstWords()
-			assert.Regexpf(t, "^"+first+" ", comments[0], "%s: the comment begins with %q", names[0], first)
+			assert.Regexpf(t, "^"+first+" ", comments[0], "%s: the comment starts with %q", names[0], first)
 		}
 	}
 }
 
-// firstWords is how a package comment begins; of a command, with its name.
+// firstWords is how a package comment starts; of a command, with its name.
 func (p *pkg) firstWords() string {
 	name := p.production()[0].syntax.Name.Name
 	if name != "main" {
@@ -143,11 +143,11 @@ func holder(e ast.Expr) ast.Expr {
 	}
 }
 
-// byTheClock begins a comment that says why a test has to let real time pass.
+// byTheClock starts a comment with the reason why a test must let real time pass.
 const byTheClock = "// by the clock: "
 
 // TestNoTestWaitsByTheClock holds that tests wait for events. Inside testing/synctest sleeping is one: packages that
-// use it are left alone. A sleep whose line says why it is right is left alone, too.
+// use it are left alone. So is a sleep whose line has the reason.
 func TestNoTestWaitsByTheClock(t *testing.T) {
 	t.Parallel()
 	m := setup(t)
@@ -180,7 +180,7 @@ func isSleep(n ast.Node) bool {
 	return ok && base.Name == "time" && call.Sel.Name == "Sleep"
 }
 
-// reasons returns the lines whose comment says why real time has to pass.
+// reasons returns the lines whose comment has the reason for real time to pass.
 func (m *module) reasons(f *source) map[int]bool {
 	lines := map[int]bool{}
 	for _, group := range f.syntax.Comments {

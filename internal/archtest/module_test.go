@@ -98,7 +98,7 @@ func (m *module) parse(t *testing.T, name string) *source {
 	}
 }
 
-// at says where a node is, for messages.
+// at returns the place of a node, for messages.
 func (m *module) at(n ast.Node) string {
 	position := m.files.Position(n.Pos())
 	relative, err := filepath.Rel(m.root, position.Filename)

@@ -75,7 +75,7 @@ func refuse(t *testing.T, root string, f trackedFile) string {
 	return ""
 }
 
-// isProgram reports whether content begins like an ELF, Mach-O or PE file, or a library archive.
+// isProgram reports whether content starts like an ELF, Mach-O or PE file, or a library archive.
 func isProgram(content []byte) bool {
 	for _, magic := range []string{
 		"\x7fELF", "MZ\x90", "\xfe\xed\xfa\xce", "\xfe\xed\xfa\xcf", "\xce\xfa\xed\xfe", "\xcf\xfa\xed\xfe", "\xca\xfe\xba\xbe", "!<arch>\n",

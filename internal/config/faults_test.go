@@ -74,7 +74,7 @@ func TestFaults(t *testing.T) {
 		"an address without a port": {text: small + "http: {address: localhost, pprof: true}", want: []string{
 			"line 6: http.address: write a host, or none for all, and a port, such as :8080 or 127.0.0.1:8080",
 		}},
-		"doors where nobody listens": {text: small + "http: {pprof: true, log_level: true}", want: []string{
+		"endpoints without a listener": {text: small + "http: {pprof: true, log_level: true}", want: []string{
 			"line 6: http.log_level: nothing listens while http.address is empty; write an address there, such as 127.0.0.1:8080",
 			"line 6: http.pprof: nothing listens while http.address is empty; write an address there, such as 127.0.0.1:8080",
 		}},

@@ -113,7 +113,7 @@ func (b *binder) databases(cfg *Config, written map[string]any, names []string) 
 	}
 }
 
-// keepAtMost keeps no more connections open than there may be, where nobody has written how many.
+// keepAtMost keeps no more connections open than there may be, if the number is not configured.
 func keepAtMost(d *Database, keys map[string]any, defaults any) {
 	shared, _ := defaults.(map[string]any)
 	for _, section := range []map[string]any{keys, shared} {

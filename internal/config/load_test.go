@@ -171,7 +171,7 @@ func TestSustainedRate(t *testing.T) {
 	require.InDelta(t, 1, r.SustainedRate(10), 0.001)
 }
 
-// TestPoolMinFollows: connections kept open are at most those that may be open, where nobody has written how many.
+// TestPoolMinFollows: connections kept open are at most those that may be open, if the number is not configured.
 func TestPoolMinFollows(t *testing.T) {
 	t.Parallel()
 	const head = "databases: {a: {type: sqlite, connection_string: x.db"

@@ -10,7 +10,7 @@ import (
 	"dbrunner/internal/config"
 )
 
-// odd are ways in which a value gets a character that nobody sees, or quotes, and what is said of it.
+// odd are ways in which a value gets an invisible character, or quotes, and its error.
 func odd(value string) map[string]string {
 	return map[string]string{
 		value[:2] + "\r" + value[2:]:     "carriage return",
@@ -25,7 +25,7 @@ func odd(value string) map[string]string {
 	}
 }
 
-// Every secret, path and URL is refused by its variable or key if nobody could see what is wrong with it, and is never shown.
+// Every secret, path and URL is refused by its variable or key if its defect is invisible, and is never shown.
 func TestValuesWithUnseenCharacters(t *testing.T) {
 	t.Parallel()
 	const base = "databases: {shop: {type: sqlite, connection_string: shop.db}}\nnats: {user: u, password: p}"

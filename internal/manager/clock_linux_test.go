@@ -15,12 +15,12 @@ import (
 func TestLeaseClock(t *testing.T) {
 	t.Parallel()
 	now := LeaseClock()
-	begun, begunHere := now(), time.Now()
+	started, startedHere := now(), time.Now()
 	time.Sleep(20 * time.Millisecond) // by the clock: it is what is tested
-	passed := now().Sub(begun)
+	passed := now().Sub(started)
 	require.GreaterOrEqual(t, passed, 20*time.Millisecond)
-	require.LessOrEqual(t, passed, time.Since(begunHere)+10*time.Millisecond)
-	require.Less(t, begun.Year(), 2000, "it counts from the boot: nobody sets it")
+	require.LessOrEqual(t, passed, time.Since(startedHere)+10*time.Millisecond)
+	require.Less(t, started.Year(), 2000, "it counts from the boot and cannot be set")
 }
 
 // TestLeaseClockGoesOnWhileSuspended puts a process on a machine that seems to have been suspended for a day: its clocks of the

@@ -103,7 +103,7 @@ func TestThePagePassesTheLinter(t *testing.T) {
 	}
 }
 
-// Nobody from outside can make series: not by kinds, codes, statuses or reasons.
+// Messages cannot create series: not by kinds, codes, statuses or reasons.
 func TestWordsFromOutsideMakeNoSeries(t *testing.T) {
 	t.Parallel()
 	m := setup(still{})

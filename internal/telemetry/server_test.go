@@ -16,7 +16,7 @@ import (
 // testTimeout bounds everything that a test waits for.
 const testTimeout = 30 * time.Second
 
-// Whoever is still being answered when the server ends gets his answer; who hangs does not keep it.
+// A request in progress when the server stops gets its answer; a hanging one does not delay the stop.
 func TestServerEnds(t *testing.T) {
 	t.Parallel()
 	entered, release := make(chan string, 2), make(chan struct{})
@@ -45,7 +45,7 @@ func TestServerEnds(t *testing.T) {
 		select {
 		case <-entered:
 		case <-time.After(testTimeout):
-			require.FailNow(t, "nobody answers")
+			require.FailNow(t, "no answer")
 		}
 	}
 	stop()

@@ -34,10 +34,10 @@ type Harness struct {
 	Has Features
 	SQL SQL
 
-	Values []ValueCase
-	Trips  []Trip
-	Params []ParamCase
-	Leaks  []Leak
+	Values     []ValueCase
+	RoundTrips []RoundTrip
+	Params     []ParamCase
+	Leaks      []Leak
 
 	// Poisons are ways in which a job may harm what its own execution needs.
 	Poisons []Poison
@@ -135,8 +135,8 @@ type ValueCase struct {
 	JSON string
 }
 
-// Trip is a type whose values are read and sent back.
-type Trip struct {
+// RoundTrip is a type whose values are read and sent back.
+type RoundTrip struct {
 	Type  string                // as SQL writes it
 	Typed bool                  // sent back with the type that the result names
 	Plain bool                  // sent back without a type

@@ -17,12 +17,12 @@ import (
 // testRoundTrip reads values of all types and sends what results hold of them back, with their type and, where that is
 // enough, without: they are the same values again.
 func testRoundTrip(t *testing.T, h Harness) {
-	require.NotEmpty(t, h.Trips)
+	require.NotEmpty(t, h.RoundTrips)
 	b := setup(t, h)
 	rapid.Check(t, func(rt *rapid.T) {
-		exprs, columns := make([]string, len(h.Trips)), make([]string, len(h.Trips))
-		for i, trip := range h.Trips {
-			exprs[i] = trip.Expr(rt)
+		exprs, columns := make([]string, len(h.RoundTrips)), make([]string, len(h.RoundTrips))
+		for i, value := range h.RoundTrips {
+			exprs[i] = value.Expr(rt)
 			columns[i] = fmt.Sprintf("%s AS c%d", exprs[i], i)
 		}
 		set, err := b.db.Read(t.Context(), call(), b.compile("SELECT "+strings.Join(columns, ", ")), arrays())
@@ -30,8 +30,8 @@ func testRoundTrip(t *testing.T, h Harness) {
 		var rows [][]json.RawMessage
 		require.NoError(rt, json.Unmarshal(set.Rows, &rows), "%s", set.Rows)
 		back := sentBack{params: named{}}
-		for i, trip := range h.Trips {
-			back.add(rt, &h, trip, exprs[i], set.Columns[i].Type, rows[0][i])
+		for i, value := range h.RoundTrips {
+			back.add(rt, &h, value, exprs[i], set.Columns[i].Type, rows[0][i])
 		}
 		same, err := b.db.Read(t.Context(), call(), b.compile("SELECT "+strings.Join(back.checks, ", "), back.params), arrays())
 		require.NoError(rt, err, "%s", back.what)
@@ -50,22 +50,22 @@ type sentBack struct {
 	what   []string
 }
 
-func (s *sentBack) add(rt *rapid.T, h *Harness, trip Trip, expr, resultType string, text json.RawMessage) {
+func (s *sentBack) add(rt *rapid.T, h *Harness, value RoundTrip, expr, resultType string, text json.RawMessage) {
 	v := asParameter(rt, text)
-	if trip.Typed && v.Type == "" {
+	if value.Typed && v.Type == "" {
 		typed := v
 		typed.Type = resultType
-		s.check(h, trip, expr, typed, true, text)
+		s.check(h, value, expr, typed, true, text)
 	}
-	if v.Type != "" || trip.Plain && v.Kind != dialect.Array && v.Kind != dialect.Object {
-		s.check(h, trip, expr, v, false, text)
+	if v.Type != "" || value.Plain && v.Kind != dialect.Array && v.Kind != dialect.Object {
+		s.check(h, value, expr, v, false, text)
 	}
 }
 
-func (s *sentBack) check(h *Harness, trip Trip, expr string, v dialect.Value, typed bool, text json.RawMessage) {
+func (s *sentBack) check(h *Harness, value RoundTrip, expr string, v dialect.Value, typed bool, text json.RawMessage) {
 	name := fmt.Sprintf("p%d", len(s.checks))
 	s.params[name] = v
-	s.checks = append(s.checks, h.SQL.Same(":"+name, expr, trip.Type, typed)+" AS "+name)
+	s.checks = append(s.checks, h.SQL.Same(":"+name, expr, value.Type, typed)+" AS "+name)
 	s.what = append(s.what, fmt.Sprintf("%s, %s, as %s %q", expr, text, v.Type, v.Text))
 }
 

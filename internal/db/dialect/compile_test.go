@@ -140,7 +140,7 @@ func TestCompileFaults(t *testing.T) {
 		{"body that is none", pg, "CREATE FUNCTION f(begin int) RETURN 1; SELECT 2", none, "sql multiple_statements"},
 		{"behind a rule", pg, "CREATE RULE r DO (SELECT 1; SELECT 2); SELECT 3", none, "sql multiple_statements"},
 		{"commit", pg, "COMMIT", none, "sql transaction_control"},
-		{"commit in small letters", pg, "commit and chain", none, "sql transaction_control"},
+		{"commit in lower case", pg, "commit and chain", none, "sql transaction_control"},
 		{"commit behind comments", pg, "/* x */ -- y\n ; COMMIT", none, "sql transaction_control"},
 		{"commit behind parentheses", pg, "((COMMIT", none, "sql transaction_control"},
 		{"commit behind a byte order mark", lite, "\ufeffCOMMIT", none, "sql transaction_control"},
@@ -204,7 +204,7 @@ func TestCompileFaults(t *testing.T) {
 		},
 		{"NUL in a value", pg, "SELECT $1", dialect.Params{List: []dialect.Value{text("a\x00b")}}, "params[0] parameter_error"},
 		{
-			"all at once", pg, "COMMIT :a; SELECT :b",
+			"all together", pg, "COMMIT :a; SELECT :b",
 			dialect.Params{Named: map[string]dialect.Value{
 				"a": {Kind: dialect.Array, Text: "[]"}, "z": text(""),
 			}},
@@ -236,7 +236,7 @@ func TestCompileChecksTypedValues(t *testing.T) {
 	require.Equal(t, []contract.Fault{{Path: "params.a", Code: contract.CodeParameter, Message: "there is no such type"}}, faults)
 }
 
-func TestCompileTellsHowToWriteAType(t *testing.T) {
+func TestCompileErrorShowsTheTypeSyntax(t *testing.T) {
 	t.Parallel()
 	_, faults := dialect.Compile(postgres(), dialect.Statement{SQL: "SELECT $1, $2", Params: dialect.Params{List: []dialect.Value{
 		{Kind: dialect.Array, Text: "[1]"}, {Kind: dialect.Object, Text: "{}"},

@@ -55,7 +55,7 @@ type model struct {
 }
 
 func modelOf(d *dialect.Dialect, sql string) model {
-	letters, tokens := lex(d, sql)
+	marks, tokens := lex(d, sql)
 	m := model{names: map[string]dialect.Value{}}
 	order := map[string]int{}
 	var named, listed []byte
@@ -64,7 +64,7 @@ func modelOf(d *dialect.Dialect, sql string) model {
 		if i+1 < len(tokens) {
 			next = tokens[i+1]
 		}
-		switch letters[i] {
+		switch marks[i] {
 		case 'p':
 			m.names[token[1:]] = text(token)
 			if order[token] == 0 {
@@ -74,7 +74,7 @@ func modelOf(d *dialect.Dialect, sql string) model {
 			listed = append(listed, token...)
 		case 'P', '?':
 			n := m.positions + 1
-			if letters[i] == 'P' {
+			if marks[i] == 'P' {
 				n, _ = strconv.Atoi(token[1:])
 			}
 			if n < 5000 {
@@ -110,7 +110,7 @@ func partOfName(c byte) bool {
 
 // relexed reads a compiled text; @p1 is a parameter then.
 func relexed(d *dialect.Dialect, sql string) string {
-	letters, tokens := lex(d, sql)
+	marks, tokens := lex(d, sql)
 	var out strings.Builder
 	for i := 0; i < len(tokens); i++ {
 		if tokens[i] == "@" && i+1 < len(tokens) && isP(tokens[i+1]) {
@@ -118,7 +118,7 @@ func relexed(d *dialect.Dialect, sql string) string {
 			i++
 			continue
 		}
-		out.WriteByte(letters[i])
+		out.WriteByte(marks[i])
 	}
 	return out.String()
 }
@@ -128,8 +128,8 @@ func isP(word string) bool {
 }
 
 // stripped leaves out spaces and makes all parameters one kind.
-func stripped(letters, colon string) string {
-	return strings.NewReplacer("_", "", "p", colon, "?", "P").Replace(letters)
+func stripped(marks, colon string) string {
+	return strings.NewReplacer("_", "", "p", colon, "?", "P").Replace(marks)
 }
 
 // FuzzFirstWord compares with the plainest reading: cut off what stands before the first word.
@@ -141,14 +141,14 @@ func FuzzFirstWord(f *testing.F) {
 	f.Fuzz(func(t *testing.T, sql string) {
 		for _, d := range dialects {
 			first := dialect.FirstWord(d, sql)
-			letters, tokens := lex(d, sql)
+			marks, tokens := lex(d, sql)
 			i, open := 0, false
-			for i < len(tokens) && (strings.ContainsAny(letters[i:i+1], "_c") || tokens[i] == "(" || tokens[i] == ";" && !open) {
+			for i < len(tokens) && (strings.ContainsAny(marks[i:i+1], "_c") || tokens[i] == "(" || tokens[i] == ";" && !open) {
 				open = open || tokens[i] == "("
 				i++
 			}
 			want := ""
-			if i < len(tokens) && letters[i] == 'w' {
+			if i < len(tokens) && marks[i] == 'w' {
 				want = asciiUpper(tokens[i][:min(64, len(tokens[i]))])
 			}
 			require.Equal(t, want, first)

@@ -9,21 +9,21 @@ import (
 	"dbrunner/internal/db/dialect"
 )
 
-// tokenLetters shows a text's tokens, one letter for a kind.
-var tokenLetters = map[dialect.TokenKind]string{
+// tokenMarks shows a text's tokens, one character per kind.
+var tokenMarks = map[dialect.TokenKind]string{
 	dialect.TokenSpace: "_", dialect.TokenComment: "c", dialect.TokenWord: "w", dialect.TokenNumber: "d", dialect.TokenString: "s",
 	dialect.TokenName: "n", dialect.TokenDollar: "D", dialect.TokenNamed: "p", dialect.TokenPositional: "P", dialect.TokenQuestion: "?",
 	dialect.TokenCast: "t", dialect.TokenSemicolon: ";", dialect.TokenOther: ".", dialect.TokenUnclear: "!",
 }
 
-func lex(d *dialect.Dialect, sql string) (letters string, tokens []string) {
+func lex(d *dialect.Dialect, sql string) (marks string, tokens []string) {
 	l := dialect.NewLexer(d, sql)
 	for {
 		t, ok := l.Next()
 		if !ok {
-			return letters, tokens
+			return marks, tokens
 		}
-		letters += tokenLetters[t.Kind]
+		marks += tokenMarks[t.Kind]
 		tokens = append(tokens, sql[t.Start:t.End])
 	}
 }
@@ -94,9 +94,9 @@ func TestLexer(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
-			letters, tokens := lex(tc.d, tc.sql)
+			marks, tokens := lex(tc.d, tc.sql)
 			require.Equal(t, tc.want, strings.Join(tokens, "¦"))
-			require.Equal(t, tc.kind, letters)
+			require.Equal(t, tc.kind, marks)
 		})
 	}
 }

@@ -36,8 +36,8 @@ func TestTransactKeywordsCannotBeHidden(t *testing.T) {
 	}
 }
 
-// TestTransactLettersThatLookASCII refuses words that a collation may compare as equal to a keyword.
-func TestTransactLettersThatLookASCII(t *testing.T) {
+// TestTransactLookalikesOfASCII refuses words that a collation may compare as equal to a keyword.
+func TestTransactLookalikesOfASCII(t *testing.T) {
 	t.Parallel()
 	for _, sql := range []string{"COMM\u0131T", "comm\u0130t", "\uff23\uff2f\uff2d\uff2d\uff29\uff34", "ROLLBAC\u212a", "\u017fAVE"} {
 		require.NotEmpty(t, dialect.CheckText(sqlserver(), "SELECT 1 "+sql), "%q", sql)
@@ -57,7 +57,7 @@ func TestTransactClearTexts(t *testing.T) {
 	}
 }
 
-func TestTransactFaultsSayWhatToWrite(t *testing.T) {
+func TestTransactErrorsNameTheFix(t *testing.T) {
 	t.Parallel()
 	for sql, want := range map[string]string{
 		"SELECT 4711eX": "a number directly before a name: put a space between them",

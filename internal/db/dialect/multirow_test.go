@@ -8,7 +8,7 @@ import (
 	"dbrunner/internal/db/dialect"
 )
 
-func TestSeveralRows(t *testing.T) {
+func TestMultiRowInsert(t *testing.T) {
 	t.Parallel()
 	dollar, at := postgres(), sqlserver()
 	for _, c := range []struct {

@@ -350,9 +350,9 @@ func TestOverflowFails(t *testing.T) {
 		written int
 	}{
 		"open in the middle":     {heap{refuse: lost}, false, 300, 500, 0},
-		"open at once":           {heap{refuse: lost}, true, 300, 500, 0},
+		"open immediately":       {heap{refuse: lost}, true, 300, 500, 0},
 		"row from memory":        {heap{fail: lost}, false, 300, 500, 1},
-		"row at once":            {heap{fail: lost}, true, 300, 500, 1},
+		"row immediately":        {heap{fail: lost}, true, 300, 500, 1},
 		"close of what is empty": {heap{fail: lost}, true, 300, 0, 0},
 	} {
 		rows := make([][]string, tc.rows)
@@ -368,7 +368,7 @@ func TestOverflowFails(t *testing.T) {
 	}
 }
 
-// A call that begins anew begins with the first set, and nothing of the call before it is in what it writes.
+// A repeated call starts with the first set, and nothing of the call before it is in what it writes.
 func TestOverflowAgain(t *testing.T) {
 	t.Parallel()
 	over := &heap{}

@@ -125,7 +125,7 @@ func TestRefusedByName(t *testing.T) {
 		"carriage return":  {[]string{"V1__a.sql: SELECT 1;\n-- a\rSELECT 2;\n"}, []string{"V1__a.sql unusable_file"}, "line 2: carriage return"},
 		"own transactions": {[]string{"V1__a.sql: BEGIN;\nSELECT 1;\nCOMMIT;\nBEGIN;\nSELECT 2;\nCOMMIT;"}, []string{"V1__a.sql unusable_file"}, "line 3: COMMIT"},
 		"rollback":         {[]string{"V1__a.sql: SELECT 1; ROLLBACK"}, []string{"V1__a.sql unusable_file"}, "ROLLBACK"},
-		"several at once":  {[]string{"V1__a.sql: ", "R__b.sql", "v2.sql"}, []string{"R__b.sql repeatable_file", "v2.sql misnamed_file", "V1__a.sql unusable_file"}, ""},
+		"several together": {[]string{"V1__a.sql: ", "R__b.sql", "v2.sql"}, []string{"R__b.sql repeatable_file", "v2.sql misnamed_file", "V1__a.sql unusable_file"}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -60,12 +60,12 @@ func TestInterrupted(t *testing.T) {
 		"nothing":                            {stored: 2, nothing: true},
 		"failed and cleared":                 {stored: 2, last: ptr(ran(3, up, failed)), nothing: true},
 		"noted only":                         {stored: 2, last: ptr(ran(3, up, running)), mends: true, says: "nothing of it is applied"},
-		"begun in a transaction":             {stored: 3, dirty: true, last: ptr(ran(3, up, running)), mends: true, says: "nothing of it is applied"},
+		"started in a transaction":           {stored: 3, dirty: true, last: ptr(ran(3, up, running)), mends: true, says: "nothing of it is applied"},
 		"committed":                          {stored: 3, dirty: true, last: ptr(ran(3, up, done)), mends: true, says: "finished, but the version is still marked dirty"},
 		"failed, not cleared":                {stored: 3, dirty: true, last: ptr(ran(3, up, failed)), mends: true, says: "nothing of it is applied"},
 		"reverting in a transaction":         {stored: 1, dirty: true, last: ptr(ran(2, down, running)), mends: true, says: "nothing of it is applied"},
 		"reverted":                           {stored: 1, dirty: true, last: ptr(ran(2, down, done)), mends: true, says: "finished, but the version is still marked dirty"},
-		"stepwise, not begun":                {stored: 3, dirty: true, last: ptr(stepwiseRecord(3, running, 0)), mends: true, says: "nothing of it is applied"},
+		"stepwise, not started":              {stored: 3, dirty: true, last: ptr(stepwiseRecord(3, running, 0)), mends: true, says: "nothing of it is applied"},
 		"stepwise, in its first statement":   {stored: 3, dirty: true, last: ptr(stepwiseRecord(3, running, 1)), says: "statement 1 (line 1: CREATE TABLE) may have taken effect"},
 		"stepwise, in its second statement":  {stored: 3, dirty: true, last: ptr(stepwiseRecord(3, running, 2)), says: "statement 1 is applied, statement 2 (line 4: REINDEX) may have taken effect; it may have left half an index"},
 		"stepwise, failed":                   {stored: 3, dirty: true, last: ptr(stepwiseRecord(3, failed, 3)), says: "statements 1 to 2 are applied, statement 3 (line 9: SELECT) failed"},
@@ -95,7 +95,7 @@ func TestInterrupted(t *testing.T) {
 
 func ptr[T any](v T) *T { return &v }
 
-// TestInterruptedFileWasChanged: lines are told only of the text that ran.
+// TestInterruptedFileWasChanged: lines are reported only for the text that ran.
 func TestInterruptedFileWasChanged(t *testing.T) {
 	t.Parallel()
 	f := three()
@@ -106,7 +106,7 @@ func TestInterruptedFileWasChanged(t *testing.T) {
 	require.Contains(t, left.words, "statement 2 may have taken effect, the others were not started")
 }
 
-// TestVersionOfOthers: a version that somebody else has set is seen, one that only got another number is not.
+// TestVersionOfOthers: a version that another tool has set is detected, one that only got another number is not.
 func TestVersionOfOthers(t *testing.T) {
 	t.Parallel()
 	history := []record{ran(1, up, done), ran(2, up, done)}

@@ -10,7 +10,7 @@ import (
 	"dbrunner/internal/db/dialect"
 )
 
-// TestErrorsInPublishersWords: parameters are told by the publisher's names, with the type that the value does not fit, and
+// TestErrorsInPublishersWords: parameters are reported by the publisher's names, with the type that the value does not fit, and
 // places are in the publisher's own text.
 func TestErrorsInPublishersWords(t *testing.T) {
 	t.Parallel()

@@ -14,7 +14,7 @@ import (
 	"dbrunner/internal/db/postgres"
 )
 
-func TestCheckTellsAReadOnlyDatabase(t *testing.T) {
+func TestCheckReportsAReadOnlyDatabase(t *testing.T) {
 	t.Parallel()
 	o := options(t)
 	u, err := url.Parse(o.ConnectionString)
@@ -50,9 +50,9 @@ func TestCheckOfAServerThatHangs(t *testing.T) {
 	defer proxy.Unblock()
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
-	begun := time.Now()
+	started := time.Now()
 	v, err := d.Check(ctx)
-	require.Less(t, time.Since(begun), 5*time.Second)
+	require.Less(t, time.Since(started), 5*time.Second)
 	require.Equal(t, db.ClassCanceled, db.ClassOf(err), "%v", err)
 	require.Zero(t, v.Connect)
 

@@ -30,7 +30,7 @@ func options(t testing.TB) db.Options {
 
 func TestConformance(t *testing.T) {
 	t.Parallel()
-	dbtest.Run(t, tripHarness())
+	dbtest.Run(t, roundTripHarness())
 }
 
 func harness() dbtest.Harness {
@@ -64,11 +64,11 @@ func harness() dbtest.Harness {
 			DataError: "SELECT CAST(:value AS integer) AS n",
 			Same:      sameValue,
 		},
-		Values:  values(),
-		Params:  params(),
-		Trips:   trips(),
-		Leaks:   leaks(),
-		Poisons: dbtest.PostgresPoisons(),
+		Values:     values(),
+		Params:     params(),
+		RoundTrips: roundTrips(),
+		Leaks:      leaks(),
+		Poisons:    dbtest.PostgresPoisons(),
 		Writes: []string{
 			"WITH x AS (INSERT INTO item (id, name) VALUES (91, 'x') RETURNING 1) SELECT * FROM x",
 			"INSERT INTO item (id, name) VALUES (92, 'x')",

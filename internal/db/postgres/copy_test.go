@@ -62,7 +62,7 @@ func TestFilesForPsql(t *testing.T) {
 	}
 }
 
-// TestCopyThatArrives: a COPY that waits for rows is refused at once wherever it comes from, and keeps no lock.
+// TestCopyThatArrives: a COPY that waits for rows is refused immediately wherever it comes from, and keeps no lock.
 func TestCopyThatArrives(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -115,10 +115,10 @@ func TestCopyInJobs(t *testing.T) {
 				return err
 			},
 		} {
-			begun := time.Now()
+			started := time.Now()
 			err := run()
 			require.Error(t, err, name)
-			require.Less(t, time.Since(begun), 20*time.Second, name)
+			require.Less(t, time.Since(started), 20*time.Second, name)
 			if strings.HasPrefix(text, "COPY") {
 				require.Equal(t, db.ClassPermanent, db.ClassOf(err), "%s: %v", name, err)
 			}

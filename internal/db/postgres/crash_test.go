@@ -30,7 +30,7 @@ func proxied(t *testing.T, change ...func(*db.Options)) (*bench, *dbtest.CutProx
 const insertOne = "INSERT INTO effect (id, note) VALUES (1, 'x')"
 
 // TestCommitCut cuts the link just before and just after the server sees COMMIT. The engine does not know what
-// happened and says so; writing the same key again tells the truth, both times.
+// happened and reports it; writing the same key again reveals the outcome, both times.
 func TestCommitCut(t *testing.T) {
 	t.Parallel()
 	for name, cut := range map[string]struct {
@@ -134,14 +134,14 @@ func TestBlackHole(t *testing.T) {
 	t.Parallel()
 	b, proxy := proxied(t)
 	defer proxy.Unblock()
-	begun := time.Now()
+	started := time.Now()
 	_, err := b.db.Transact(t.Context(), db.Call{Timeout: time.Second}, transaction(insertOne), objects(),
 		func(context.Context, []db.ResultSet) (*db.Entry, error) {
 			proxy.Block()
 			return entry("job"), nil
 		})
 	requireError(t, err, db.ClassUnknown, contract.CodeConnectionLost)
-	require.Less(t, time.Since(begun), 10*time.Second)
+	require.Less(t, time.Since(started), 10*time.Second)
 	proxy.Unblock()
 	_, _, err = b.db.Record(t.Context(), entry("job"))
 	require.NoError(t, err)
@@ -251,9 +251,9 @@ func TestPaused(t *testing.T) {
 	server.Pause(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second) // the wait for a session is the context's
 	defer cancel()
-	begun := time.Now()
+	started := time.Now()
 	_, err := b.db.Read(ctx, db.Call{Timeout: time.Second}, &dialect.Compiled{SQL: "SELECT 1 AS n"}, objects())
-	took := time.Since(begun)
+	took := time.Since(started)
 	server.Resume(t)
 	require.Contains(t, []db.Class{db.ClassTimeout, db.ClassCanceled}, db.ClassOf(err), "%v", err)
 	require.Less(t, took, 8*time.Second)

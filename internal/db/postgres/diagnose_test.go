@@ -25,7 +25,7 @@ func changed(t *testing.T, connection string, change func(*url.URL, url.Values))
 	return u.String()
 }
 
-// Each stage that can fail is the last one told, with a remedy.
+// Each stage that can fail is the last one reported, with a remedy.
 func TestStagesThatFail(t *testing.T) {
 	t.Parallel()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -41,7 +41,7 @@ func TestStagesThatFail(t *testing.T) {
 		"name":     {func(u *url.URL, _ url.Values) { u.Host = "no-such-host.invalid:5432" }, db.PartHost, "cannot be resolved"},
 		"port":     {func(u *url.URL, _ url.Values) { u.Host = closed }, db.PartTCP, "refused"},
 		"tls":      {func(_ *url.URL, q url.Values) { q.Set("sslmode", "require") }, db.PartTLS, "does not offer TLS"},
-		"login":    {func(u *url.URL, _ url.Values) { u.User = url.UserPassword("nobody", secret) }, db.PartLogin, "refused the login"},
+		"login":    {func(u *url.URL, _ url.Values) { u.User = url.UserPassword("stranger", secret) }, db.PartLogin, "refused the login"},
 		"database": {func(u *url.URL, _ url.Values) { u.Path = "/nosuch" }, db.PartLogin, "no database of that name"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -119,7 +119,7 @@ func TestCaveats(t *testing.T) {
 	}
 }
 
-// A login that may not create the ledger is told so before anything is tried.
+// A login that may not create the ledger learns this before anything is tried.
 func TestRehearseWithoutTheRight(t *testing.T) {
 	t.Parallel()
 	b := setup(t, func(o *db.Options) { o.Ledger = db.LedgerOff })

@@ -126,7 +126,7 @@ func TestUserTypes(t *testing.T) {
 	require.Equal(t, "public.fresh", sets[1].Columns[0].Type)
 }
 
-// TestReadOnlyServer tells a server that takes no writes from a job that took its own right away.
+// TestReadOnlyServer distinguishes a server that accepts no writes from a job that gave up its own privilege.
 func TestReadOnlyServer(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -253,7 +253,7 @@ func TestMessages(t *testing.T) {
 	requireError(t, err, db.ClassPermanent, contract.CodeParameter)
 }
 
-// TestConnectErrors says what to do, and never shows a part of the connection string.
+// TestConnectErrors: each error has a remedy and never shows a part of the connection string.
 func TestConnectErrors(t *testing.T) {
 	t.Parallel()
 	base := options(t)
@@ -321,12 +321,12 @@ func TestSecondAttempt(t *testing.T) {
 				return err
 			}
 			require.NoError(t, run(t.Context(), testTimeout), "longer than what the end of the first attempt may take")
-			begun := time.Now()
+			started := time.Now()
 			requireError(t, run(t.Context(), 500*time.Millisecond), db.ClassTimeout, contract.CodeTimeout)
 			ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
 			defer cancel()
 			requireError(t, run(ctx, testTimeout), db.ClassCanceled, db.CodeCanceled)
-			require.Less(t, time.Since(begun), 15*time.Second)
+			require.Less(t, time.Since(started), 15*time.Second)
 			require.Equal(t, 1, b.effects())
 		})
 	}

@@ -14,12 +14,12 @@ import (
 	"dbrunner/internal/db/dialect"
 )
 
-// outside is an execution at most once, with what its End was told.
+// outside is an execution at most once, with what its End was called with.
 type outside struct {
-	b     *bench
-	ended int
-	told  error
-	inEnd func()
+	b        *bench
+	ended    int
+	reported error
+	inEnd    func()
 }
 
 func (x *outside) run(ctx context.Context, job string, timeout time.Duration, sql string) (db.ResultSet, error) {
@@ -32,7 +32,7 @@ func (x *outside) run(ctx context.Context, job string, timeout time.Duration, sq
 		Start: row(db.StatusStarted),
 		End: func(_ db.ResultSet, err error) *db.Entry {
 			x.ended++
-			x.told = err
+			x.reported = err
 			if x.inEnd != nil {
 				x.inEnd()
 			}
@@ -62,7 +62,7 @@ func (b *bench) concluded(job string) (*db.Entry, bool) {
 	return row, written
 }
 
-// TestExecuteCut cuts the link where a statement is sent. What became of it is not known, and no end is told.
+// TestExecuteCut cuts the link where a statement is sent. Its outcome is unknown, and no outcome is reported.
 func TestExecuteCut(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -106,7 +106,7 @@ func TestExecuteCut(t *testing.T) {
 			if row, err := b.db.Lookup(t.Context(), "job"); row == nil {
 				require.NoError(t, err)
 				_, err = x.run(t.Context(), "job", testTimeout, insertOne)
-				require.NoError(t, err, "it was not begun")
+				require.NoError(t, err, "it did not start")
 				require.Equal(t, 1, b.effects())
 				return
 			}
@@ -151,7 +151,7 @@ func TestExecuteEndsBehindItsAnswer(t *testing.T) {
 	x := &outside{b: b}
 	_, err := x.run(t.Context(), "job", testTimeout, "INSERT INTO part VALUES (1, 42)")
 	requireError(t, err, db.ClassPermanent, contract.CodeForeignKey)
-	require.ErrorIs(t, x.told, err)
+	require.ErrorIs(t, x.reported, err)
 	require.Equal(t, "failed", b.status("job"))
 	require.Zero(t, b.look("SELECT count(*) FROM part"))
 }

@@ -361,7 +361,7 @@ func (b *bench) requireAtRest() {
 	require.NoError(b.t, err)
 }
 
-// TestUnaskedMessages has the server say what nobody asked for before each of its messages, also while it connects.
+// TestUnaskedMessages has the server send unrequested messages before each of its messages, also while it connects.
 func TestUnaskedMessages(t *testing.T) {
 	t.Parallel()
 	for name, op := range operations() {
@@ -384,8 +384,8 @@ func TestUnaskedMessages(t *testing.T) {
 	}
 }
 
-// TestFatalAtEveryMessageOfASharedTrip: reads that share a trip have their rows, or an error that is theirs to repeat.
-func TestFatalAtEveryMessageOfASharedTrip(t *testing.T) {
+// TestFatalAtEveryMessageOfAReadBatch: reads that share a round trip have their rows, or an error that is theirs to repeat.
+func TestFatalAtEveryMessageOfAReadBatch(t *testing.T) {
 	t.Parallel()
 	var p *injector
 	c := newCrowd(t, func(o *db.Options) { p, o.ConnectionString = newInjector(t, o.ConnectionString) })
@@ -413,7 +413,7 @@ func TestFatalAtEveryMessageOfASharedTrip(t *testing.T) {
 	}
 }
 
-// TestPanicOfACallback: a panic in what the caller has the engine call costs the session, and nobody else anything.
+// TestPanicOfACallback: a panic in what the caller has the engine call costs the session and nothing else.
 func TestPanicOfACallback(t *testing.T) {
 	t.Parallel()
 	b := setup(t, func(o *db.Options) { o.Pool.Min, o.Pool.Max = 1, 1 })

@@ -115,10 +115,10 @@ func TestOverflow(t *testing.T) {
 		"rows":  {Format: db.Objects, MaxRows: 10},
 		"bytes": {Format: db.Arrays, MaxBytes: 100000},
 	} {
-		begun := time.Now()
+		started := time.Now()
 		_, err := b.db.Read(t.Context(), call(), giant, opts)
 		requireError(t, err, db.ClassPermanent, contract.CodeResultTooLarge)
-		require.Less(t, time.Since(begun), 10*time.Second, name)
+		require.Less(t, time.Since(started), 10*time.Second, name)
 		tx := &db.Transaction{Statements: []*dialect.Compiled{{SQL: insertOne}, giant}, Expect: make([]*db.Range, 2)}
 		_, err = b.db.Transact(t.Context(), call(), tx, opts, sealed("job"))
 		e := requireError(t, err, db.ClassPermanent, contract.CodeResultTooLarge)
@@ -162,7 +162,7 @@ func TestGiantField(t *testing.T) {
 }
 
 // TestLargePipeline sends and receives far more than sockets hold, at the same time: neither side waits for
-// the other for ever.
+// the other indefinitely.
 func TestLargePipeline(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

@@ -84,7 +84,7 @@ func TestMigrationSessionState(t *testing.T) {
 	require.Len(t, report.Changes, 5)
 }
 
-// TestMigrationRights: a login that may not change the schema is told what it lacks, and nothing is there.
+// TestMigrationRights: a login that may not change the schema gets an error that names the missing privilege, and nothing is created.
 func TestMigrationRights(t *testing.T) {
 	t.Parallel()
 	opts := options(t)
@@ -107,7 +107,7 @@ func TestMigrationRights(t *testing.T) {
 	require.True(t, status.After.IsNone())
 }
 
-// TestMigrationOfRoutinesThatCommit: a file whose routine ends transactions is told what to write, and runs with it.
+// TestMigrationOfRoutinesThatCommit: the error for a file whose routine ends transactions has the fix, and the file runs with it.
 func TestMigrationOfRoutinesThatCommit(t *testing.T) {
 	t.Parallel()
 	const procedure = "CREATE TABLE one (id integer);\nCREATE PROCEDURE p() LANGUAGE plpgsql AS $$ BEGIN INSERT INTO one VALUES (1); COMMIT; " +

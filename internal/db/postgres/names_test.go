@@ -101,8 +101,8 @@ func (b *bench) pid() int {
 	return b.look("SELECT max(pid) FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'dbrunner/%'")
 }
 
-// TestNamesWithinASharedTrip: a read that replaces statements changes nothing in the answers of those beside it.
-func TestNamesWithinASharedTrip(t *testing.T) {
+// TestNamesWithinAReadBatch: a read that replaces statements changes nothing in the answers of those beside it.
+func TestNamesWithinAReadBatch(t *testing.T) {
 	t.Parallel()
 	for _, what := range []string{"PERFORM replace_all()", "PERFORM drop_all()", "PERFORM prepare_one()"} {
 		t.Run(what, func(t *testing.T) {

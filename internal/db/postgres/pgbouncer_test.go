@@ -20,7 +20,7 @@ import (
 func TestPgBouncer(t *testing.T) {
 	t.Parallel()
 	pooler := dbtest.StartPgBouncer(t, dbtest.Postgres(t))
-	h := tripHarness()
+	h := roundTripHarness()
 	direct := h.Options
 	h.Has.Pooled = true
 	h.Options = func(t testing.TB) db.Options {
@@ -43,7 +43,7 @@ func pooled(t *testing.T, change func(*db.Options), settings ...string) *bench {
 	})
 }
 
-// TestPgBouncerShares proves that the sessions are the pooler's: more clients than it has are at work at once, and none
+// TestPgBouncerShares proves that the sessions are the pooler's: more clients than it has are at work at the same time, and none
 // of them meets what another one left.
 func TestPgBouncerShares(t *testing.T) {
 	t.Parallel()
@@ -78,7 +78,7 @@ func TestPgBouncerShares(t *testing.T) {
 	require.Zero(t, b.advisoryLocks())
 }
 
-// TestPgBouncerUndeclared does not say that there is a pooler: the answer is what to set.
+// TestPgBouncerUndeclared does not configure the pooler: the error names the setting.
 func TestPgBouncerUndeclared(t *testing.T) {
 	t.Parallel()
 	for name, settings := range map[string][]string{
@@ -137,7 +137,7 @@ func TestPgBouncerWait(t *testing.T) {
 }
 
 // TestPgBouncerCommitCut cuts the link around COMMIT on either side of the pooler: whether it happened is not known, and
-// writing the key again tells.
+// writing the key again reveals the outcome.
 func TestPgBouncerCommitCut(t *testing.T) {
 	t.Parallel()
 	ways := map[string]func(t *testing.T, direct string) (string, *dbtest.CutProxy){

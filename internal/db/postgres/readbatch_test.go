@@ -18,7 +18,7 @@ import (
 	"dbrunner/internal/db/dialect"
 )
 
-// crowd is a database with one connection, so that reads that come at once share a trip.
+// crowd is a database with one connection, so that concurrent reads share a round trip.
 type crowd struct {
 	*bench
 
@@ -90,7 +90,7 @@ func (c crowd) together(reads ...*dialect.Compiled) []answer {
 	return c.waiting(reads, func(int) context.Context { return c.t.Context() }, func(int) error { return nil })
 }
 
-// warm runs both reads until the session lets them share trips.
+// warm runs both reads until the session lets them share round trips.
 func (c crowd) warm() {
 	c.t.Helper()
 	eventually(c.t, func() bool {
@@ -99,17 +99,17 @@ func (c crowd) warm() {
 		}
 		c.together(stmt(plainRead, "1"), stmt(anyRead, ""), stmt(plainRead, "2"), stmt(anyRead, ""))
 		return c.shared()
-	}, "reads share a trip")
+	}, "reads share a round trip")
 }
 
-// shared reports whether the session has had a shared trip.
+// shared reports whether the session has had a read batch.
 func (c crowd) shared() bool {
 	a := c.ask(c.t.Context(), &dialect.Compiled{SQL: "SELECT count(*)::int AS n FROM pg_prepared_statements WHERE name = 'dbr_next'"}, nil)
 	require.NoError(c.t, a.err)
 	return a.rows == `[{"n":1}]`
 }
 
-// plain are reads that share trips, with a stranger among them.
+// plain are reads that share round trips, with a stranger among them.
 func plain(stranger *dialect.Compiled) (reads []*dialect.Compiled) {
 	for i := 1; i <= 12; i++ {
 		reads = append(reads, stmt(plainRead, strconv.Itoa(i)))
@@ -135,7 +135,7 @@ func (c crowd) requireOthers(answers []answer) {
 	}
 }
 
-func TestSharedTrip(t *testing.T) {
+func TestReadBatch(t *testing.T) {
 	t.Parallel()
 	c := newCrowd(t)
 	c.warm()
@@ -168,7 +168,7 @@ func (o *elsewhere) Close() (*contract.RowsObject, error) {
 }
 
 // TestSharedOverflow puts a read among others whose rows were few until now and overflow this time: its rows go outside in
-// a trip of its own, once, and the others have their answers.
+// its own round trip, once, and the others have their answers.
 func TestSharedOverflow(t *testing.T) {
 	t.Parallel()
 	const upTo = "SELECT id FROM item WHERE id <= $1::int ORDER BY id"
@@ -279,7 +279,7 @@ func TestSharedLinkCut(t *testing.T) {
 	require.LessOrEqual(t, lost, 1, "only the one whose answer was due when the link was lost has the error")
 }
 
-// TestSharedStalls has a read wait for a lock on one of two connections: those that share its trip get their answers
+// TestSharedStalls has a read wait for a lock on one of two connections: those that share its round trip get their answers
 // over the other one.
 func TestSharedStalls(t *testing.T) {
 	t.Parallel()
@@ -289,7 +289,7 @@ func TestSharedStalls(t *testing.T) {
 	eventually(t, func() bool {
 		c.all(t.Context(), plain(stmt(anyRead, "")), nil)
 		return c.shared()
-	}, "reads share a trip")
+	}, "reads share a round trip")
 	c.sql("BEGIN; LOCK TABLE blocked IN ACCESS EXCLUSIVE MODE")
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
@@ -299,7 +299,7 @@ func TestSharedStalls(t *testing.T) {
 	require.Equal(t, db.ClassCanceled, db.ClassOf(answers[strangerAt].err), "%v", answers[strangerAt].err)
 }
 
-// all runs the reads at once, the stranger under ctx. others is called when all but the stranger have their answers.
+// all runs the reads concurrently, the stranger under ctx. others is called when all but the stranger have their answers.
 func (c crowd) all(ctx context.Context, reads []*dialect.Compiled, others func()) []answer {
 	answers := make([]answer, len(reads))
 	var stranger, rest sync.WaitGroup
@@ -318,7 +318,7 @@ func (c crowd) all(ctx context.Context, reads []*dialect.Compiled, others func()
 	return answers
 }
 
-// TestSharedGivenUp cancels one of the reads while the trip is under way.
+// TestSharedGivenUp cancels one of the reads while the round trip is in progress.
 func TestSharedGivenUp(t *testing.T) {
 	t.Parallel()
 	c := newCrowd(t)
@@ -328,7 +328,7 @@ func TestSharedGivenUp(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	go func() {
 		for c.sessionsBeside("wait_event_type = 'Lock'") == 0 && ctx.Err() == nil {
-			time.Sleep(time.Millisecond) // by the clock: the server tells nobody that a statement waits for a lock
+			time.Sleep(time.Millisecond) // by the clock: the server does not announce that a statement waits for a lock
 		}
 		cancel()
 	}()
@@ -405,7 +405,7 @@ func TestSharedCaps(t *testing.T) {
 	all.Wait()
 }
 
-// TestSharedStorm has many reads of all sorts at once, some of them given up at any moment, beside transactions that
+// TestSharedStorm has many concurrent reads of all sorts, some of them given up at any moment, beside transactions that
 // want connections too.
 func TestSharedStorm(t *testing.T) {
 	t.Parallel()

@@ -184,12 +184,12 @@ func scalars() map[string]texts {
 	}
 }
 
-// trips are all types and their arrays.
-func trips() []dbtest.Trip {
-	var list []dbtest.Trip
+// roundTrips returns all types and their arrays.
+func roundTrips() []dbtest.RoundTrip {
+	var list []dbtest.RoundTrip
 	for _, name := range sortedNames(scalars()) {
 		draw := scalars()[name]
-		list = append(list, dbtest.Trip{
+		list = append(list, dbtest.RoundTrip{
 			Type: name, Typed: true, Plain: name != "bytea" && name != "bytes",
 			Expr: func(t *rapid.T) string {
 				if rapid.IntRange(0, 9).Draw(t, "null") == 0 {
@@ -201,7 +201,7 @@ func trips() []dbtest.Trip {
 		if name == "numbers" {
 			continue
 		}
-		list = append(list, dbtest.Trip{
+		list = append(list, dbtest.RoundTrip{
 			Type: name + "[]", Typed: true, Plain: true,
 			Expr: func(t *rapid.T) string {
 				one, two := literal(draw(t), name), literal(draw(t), name)
@@ -230,8 +230,8 @@ const ownTypes = `CREATE SCHEMA "My Schema";
 	CREATE DOMAIN yards AS box;
 	CREATE DOMAIN numbers AS integer[];`
 
-// tripHarness is the harness of round trips, with types of the database's own.
-func tripHarness(settings ...string) dbtest.Harness {
+// roundTripHarness is the harness of round trips, with types of the database's own.
+func roundTripHarness(settings ...string) dbtest.Harness {
 	h := harness()
 	h.Options = func(t testing.TB) db.Options {
 		opts := options(t)
@@ -258,7 +258,7 @@ func TestRoundTripSettings(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			dbtest.RunRoundTrip(t, tripHarness(settings...))
+			dbtest.RunRoundTrip(t, roundTripHarness(settings...))
 		})
 	}
 }

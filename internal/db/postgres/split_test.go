@@ -14,8 +14,8 @@ import (
 	"dbrunner/internal/db/postgres"
 )
 
-// scriptsTried is how many random scripts are held against PostgreSQL, in flights of scriptsAtOnce.
-const scriptsTried, scriptsAtOnce = 30_000, 50
+// scriptsTried is how many random scripts are held against PostgreSQL, in flights of scriptsInParallel.
+const scriptsTried, scriptsInParallel = 30_000, 50
 
 // TestSplitterAgainstPostgreSQL: the parts that a script is cut into do what the script does when the server cuts it: the
 // same statements, with the same results, and an error where the server finds one.
@@ -36,10 +36,10 @@ func TestSplitterAgainstPostgreSQL(t *testing.T) {
 		Body: "CREATE OR REPLACE FUNCTION pg_temp.f() RETURNS text BEGIN ATOMIC",
 	}
 	valid := 0
-	for range scriptsTried / scriptsAtOnce {
+	for range scriptsTried / scriptsInParallel {
 		var scripts []string
 		var parts [][]dialect.Part
-		for range scriptsAtOnce {
+		for range scriptsInParallel {
 			script := random.Next()
 			scripts, parts = append(scripts, script), append(parts, dialect.Split(d, script))
 			raw.Frontend.Send(&pgproto3.Query{String: script})

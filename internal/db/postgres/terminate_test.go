@@ -14,7 +14,7 @@ import (
 )
 
 // TestTerminateUnderLoad ends all sessions in rounds while reads, transactions and calls of the ledger run. What was said to
-// be committed is, what was said not to be is not, and what is not known is told by the ledger. No connection is lost.
+// be committed is, what was said not to be is not, and the ledger resolves what is unknown. No connection is lost.
 func TestTerminateUnderLoad(t *testing.T) {
 	t.Parallel()
 	const rounds, workers = 60, 12

@@ -201,7 +201,7 @@ func TestParquetIsBounded(t *testing.T) {
 	table = readParquet(t, data)
 	require.Equal(t, want, column(table, 0))
 	require.Equal(t, want, column(table, 1))
-	require.Less(t, binary.LittleEndian.Uint32(data[len(data)-8:]), uint32(16<<10), "what tells of the row groups")
+	require.Less(t, binary.LittleEndian.Uint32(data[len(data)-8:]), uint32(16<<10), "the metadata of the row groups")
 	requireBounds(t, data, table)
 }
 

@@ -200,7 +200,7 @@ func unpack(t require.TestingT, compression string, data []byte) []byte {
 	return out
 }
 
-// checkCSV reads with a reader that tells NULL from the empty string, and with the standard library, which does not and
+// checkCSV reads with a reader that distinguishes NULL from the empty string, and with the standard library, which does not and
 // makes one line break of CR LF in a field.
 func checkCSV(t require.TestingT, rows [][]cell, data []byte) {
 	records := strict(data)

@@ -16,7 +16,7 @@ import (
 type attempt struct {
 	action  string // the authorizer's, or what is tried where it is not asked
 	sql     []string
-	allowed bool // the job succeeds: it harms nobody
+	allowed bool // the job succeeds: it is harmless
 }
 
 const ledgerColumns = "namespace TEXT, database_name TEXT, job_id TEXT, request_hash BLOB, status TEXT, sequence INTEGER, " +

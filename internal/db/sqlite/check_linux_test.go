@@ -12,10 +12,10 @@ import (
 	"dbrunner/internal/db/sqlite"
 )
 
-// nobody is a user that owns nothing here.
-const nobody = 65534
+// stranger is a user that owns nothing here.
+const stranger = 65534
 
-func TestCheckTellsAFileThatCannotBeWritten(t *testing.T) {
+func TestCheckReportsAnUnwritableFile(t *testing.T) {
 	t.Parallel()
 	dir, err := os.MkdirTemp("", "check") // the folders above a test's own are for its user alone
 	require.NoError(t, err)
@@ -26,9 +26,9 @@ func TestCheckTellsAFileThatCannotBeWritten(t *testing.T) {
 	require.NoError(t, d.Close())
 	require.NoError(t, os.Chmod(o.ConnectionString, 0o444))
 	require.NoError(t, os.Chmod(dir, 0o777))
-	if os.Geteuid() == 0 { // whom permissions do not bind: this thread opens files as somebody else
+	if os.Geteuid() == 0 { // whom permissions do not bind: this thread opens files as another user
 		runtime.LockOSThread()
-		require.NoError(t, syscall.Setfsuid(nobody))
+		require.NoError(t, syscall.Setfsuid(stranger))
 		defer func() {
 			require.NoError(t, syscall.Setfsuid(0))
 			runtime.UnlockOSThread()

@@ -70,11 +70,11 @@ func TestCheckOfALockedFile(t *testing.T) {
 	defer func() { require.NoError(t, d.Close()) }()
 	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 	defer cancel()
-	begun := time.Now()
+	started := time.Now()
 	v, err := d.Check(ctx)
 	require.Equal(t, db.ClassCanceled, db.ClassOf(err), "%v", err)
 	require.Zero(t, v.Query)
-	require.Less(t, time.Since(begun), 5*time.Second)
+	require.Less(t, time.Since(started), 5*time.Second)
 	_, err = raw.ExecContext(t.Context(), "ROLLBACK")
 	require.NoError(t, err)
 }

@@ -63,7 +63,7 @@ func TestConnectionStrings(t *testing.T) {
 	}
 }
 
-func TestProbeSaysWhatToDo(t *testing.T) {
+func TestProbeNamesTheRemedy(t *testing.T) {
 	t.Parallel()
 	folder := t.TempDir()
 	other := filepath.Join(folder, "other.db")

@@ -12,7 +12,7 @@ import (
 	"dbrunner/internal/db"
 )
 
-// meaning is what a code means while a statement runs, and while nothing has begun where that differs.
+// meaning is what a code means while a statement runs, and while nothing has started where that differs.
 type meaning struct {
 	codes   []int32
 	class   db.Class

@@ -64,7 +64,7 @@ var keysOff = []string{
 	"PRAGMA\fforeign_keys\t=\r\nOFF;",
 }
 
-// TestKeysOffInEverySpelling: a file that turns foreign keys off and makes a table anew leaves the rows that refer to it, or
+// TestKeysOffInEverySpelling: a file that turns foreign keys off and recreates a table leaves the rows that refer to it, or
 // is refused with nothing changed; the next file has its keys.
 func TestKeysOffInEverySpelling(t *testing.T) {
 	t.Parallel()

@@ -44,7 +44,7 @@ func TestProcess(t *testing.T) {
 	}
 }
 
-// writeJobs runs the same jobs as every other process does, and tells which ones it did.
+// writeJobs runs the same jobs as every other process does, and returns which ones it did.
 func writeJobs(t *testing.T, d db.Database) {
 	for i := range 60 {
 		job := fmt.Sprintf("job-%d", i)

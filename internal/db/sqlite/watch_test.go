@@ -53,7 +53,7 @@ func TestWatchOfCallsThatAreOver(t *testing.T) {
 	stop()
 	c.end()
 	c.watch.cancel(first)
-	require.Equal(t, notInterrupted, c.watch.interrupted(), "nobody is watched")
+	require.Equal(t, notInterrupted, c.watch.interrupted(), "no watch is set")
 
 	defer c.arm(t.Context(), time.Hour)()
 	c.watch.cancel(first)

@@ -32,8 +32,8 @@ func scripted(parts map[string]reply) func(string) reply {
 
 const backup = "BACKUP DATABASE shop TO DISK = 'nul'"
 
-// executed runs a statement at most once and says how often its End was called, and with what.
-func executed(t *testing.T, d db.Database, timeout time.Duration) (ended int, told, err error) {
+// executed runs a statement at most once and returns how often its End was called, and with what.
+func executed(t *testing.T, d db.Database, timeout time.Duration) (ended int, reported, err error) {
 	t.Helper()
 	row := func(status string) *db.Entry {
 		return &db.Entry{JobID: "job", Status: status, Answer: []byte("{}"), Sequence: 7, Timestamp: time.Unix(1, 2), Runner: "r"}
@@ -42,20 +42,20 @@ func executed(t *testing.T, d db.Database, timeout time.Duration) (ended int, to
 		Start: row(db.StatusStarted),
 		End: func(_ db.ResultSet, err error) *db.Entry {
 			ended++
-			told = err
+			reported = err
 			return row("succeeded")
 		},
 	})
-	return ended, told, err
+	return ended, reported, err
 }
 
 func TestPeerOutsideAllIsWell(t *testing.T) {
 	t.Parallel()
 	p := newPeer(t, scripted(nil))
 	d := p.open()
-	ended, told, err := executed(t, d, testTimeout)
+	ended, reported, err := executed(t, d, testTimeout)
 	require.NoError(t, err)
-	require.NoError(t, told)
+	require.NoError(t, reported)
 	require.Equal(t, 1, ended)
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -78,12 +78,12 @@ func TestPeerOutsideAllIsWell(t *testing.T) {
 func TestPeerOutside(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
-		part  string
-		reply reply
-		deaf  bool
-		class db.Class // of what Execute returns
-		told  db.Class // of what End was told; zero: it was not called, or of a success
-		ended int
+		part     string
+		reply    reply
+		deaf     bool
+		class    db.Class // of what Execute returns
+		reported db.Class // of what End was called with; zero: it was not called, or of a success
+		ended    int
 	}{
 		"held":              {"sp_getapplock", reply{tokens: number(-1)}, false, db.ClassLocked, 0, 0},
 		"taken":             {"INSERT INTO dbrunner", reply{tokens: failure(2627, 14, "canary", false)}, false, db.ClassAlreadyRecorded, 0, 0},
@@ -108,10 +108,10 @@ func TestPeerOutside(t *testing.T) {
 			if c.reply.silent {
 				timeout = 200 * time.Millisecond
 			}
-			ended, told, err := executed(t, d, timeout)
+			ended, reported, err := executed(t, d, timeout)
 			require.Equal(t, c.class, db.ClassOf(err), "%v", err)
 			require.Equal(t, c.class == 0, err == nil)
-			require.Equal(t, c.told, db.ClassOf(told), "%v", told)
+			require.Equal(t, c.reported, db.ClassOf(reported), "%v", reported)
 			require.Equal(t, c.ended, ended)
 			if err != nil {
 				require.NotContains(t, err.Error(), "canary")

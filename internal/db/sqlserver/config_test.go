@@ -10,7 +10,7 @@ import (
 	"dbrunner/internal/db/sqlserver"
 )
 
-// What would trust whoever answers, or write values to a log, does not start, and no error quotes the connection
+// A configuration that would trust any server, or log values, does not start, and no error quotes the connection
 // string.
 func TestOpenRefuses(t *testing.T) {
 	t.Parallel()

@@ -218,7 +218,7 @@ func TestWhatAStatementSwitches(t *testing.T) {
 				_, err := transact(t, d, nil, "CREATE TABLE item (id int)")
 				require.NoError(t, err)
 				_, err = transact(t, d, sealed("transaction"), text)
-				requireTold(t, d, "transaction", err)
+				requireKnownOutcome(t, d, "transaction", err)
 
 				row := func(status string) *db.Entry {
 					return &db.Entry{JobID: "alone", Status: status, Answer: []byte("{}"), Timestamp: time.Unix(1, 0), Runner: "r"}
@@ -244,8 +244,8 @@ func TestWhatAStatementSwitches(t *testing.T) {
 	}
 }
 
-// requireTold requires that a transaction's end is known, and that the ledger has its row if it was committed.
-func requireTold(t *testing.T, d db.Database, job string, err error) {
+// requireKnownOutcome requires that a transaction's end is known, and that the ledger has its row if it was committed.
+func requireKnownOutcome(t *testing.T, d db.Database, job string, err error) {
 	t.Helper()
 	row, lookErr := d.Lookup(t.Context(), job)
 	require.NoError(t, lookErr)

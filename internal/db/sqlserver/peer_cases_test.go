@@ -82,7 +82,7 @@ func TestPeerErrors(t *testing.T) {
 		{"conversion", 245, 16, "Conversion failed when converting the nvarchar value 'canary' to data type int.", db.ClassPermanent, contract.CodeData},
 		{"truncation", 2628, 16, "canary", db.ClassPermanent, contract.CodeData},
 		{"permission", 229, 14, "canary", db.ClassPermanent, contract.CodePermission},
-		{"doomed", 3930, 16, "canary", db.ClassPermanent, contract.CodeTransactionAborted},
+		{"uncommittable", 3930, 16, "canary", db.ClassPermanent, contract.CodeTransactionAborted},
 		{"trigger", 3609, 16, "canary", db.ClassPermanent, contract.CodeTransactionAborted},
 		{"not in a transaction", 226, 16, "canary", db.ClassPermanent, contract.CodeForbiddenStatement},
 		{"raised", 50000, 16, "canary", db.ClassPermanent, contract.CodeDatabase},
@@ -113,7 +113,7 @@ func TestPeerExecutes(t *testing.T) {
 	require.True(t, p.said(executing+"IF @@TRANCOUNT > 0 ROLLBACK"))
 }
 
-// A name is told where the message holds it and nothing else of interest.
+// A name is reported if the message contains it and nothing else of interest.
 func TestPeerNames(t *testing.T) {
 	t.Parallel()
 	p := newPeer(t, on("UPDATE item", reply{tokens: failure(547, 16, `The INSERT statement conflicted with the CHECK constraint "is_positive". canary`, false)}))
@@ -176,12 +176,12 @@ func TestPeerCommit(t *testing.T) {
 	t.Run("no answer", func(t *testing.T) {
 		t.Parallel()
 		p := newPeer(t, on(commit, reply{silent: true}))
-		begun := time.Now()
+		started := time.Now()
 		requireError(t, run(t, p.open(), 300*time.Millisecond), db.ClassUnknown, contract.CodeConnectionLost)
-		require.Less(t, time.Since(begun), testTimeout/2)
+		require.Less(t, time.Since(started), testTimeout/2)
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		require.Zero(t, p.stops, "COMMIT is never told to stop")
+		require.Zero(t, p.stops, "COMMIT is never cancelled")
 	})
 	t.Run("session ended", func(t *testing.T) {
 		t.Parallel()
@@ -195,7 +195,7 @@ func TestPeerCommit(t *testing.T) {
 		code   contract.Code
 	}{
 		{"an error before the row", append(more(failure(3902, 16, "canary", false)), number(0)...), db.ClassUnknown, contract.CodeConnectionLost},
-		{"a doomed transaction before the row", append(more(failure(3998, 16, "canary", false)), number(0)...), db.ClassUnknown, contract.CodeConnectionLost},
+		{"an uncommittable transaction before the row", append(more(failure(3998, 16, "canary", false)), number(0)...), db.ClassUnknown, contract.CodeConnectionLost},
 		{"any error before the row", append(more(failure(12345, 16, "canary", false)), number(0)...), db.ClassUnknown, contract.CodeConnectionLost},
 		{"a transient error before the row", append(more(failure(41325, 16, "canary", false)), number(0)...), db.ClassUnknown, contract.CodeConnectionLost},
 		{"an error behind the row", append(more(number(0)), failure(12345, 16, "canary", false)...), db.ClassUnknown, contract.CodeConnectionLost},
@@ -288,7 +288,7 @@ func TestPeerIsolationOfEachUse(t *testing.T) {
 	}
 }
 
-// A link that was reset is met when the next request is sent, which the driver tells by a text alone. It is lost all the same.
+// A link that was reset is met when the next request is sent, which the driver reports only by a text. It is lost all the same.
 func TestPeerLinkResetBeforeARequest(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -366,7 +366,7 @@ func TestPeerMigrationLinkReset(t *testing.T) {
 	requireError(t, engine.Explain(err, nil), db.ClassLost, contract.CodeConnectionLost)
 }
 
-// The server is told to stop; if it does not listen, the link is cut.
+// The server is asked to stop; if it does not, the connection is closed.
 func TestPeerStops(t *testing.T) {
 	t.Parallel()
 	for name, deaf := range map[string]bool{"confirmed": false, "deaf": true} {
@@ -375,9 +375,9 @@ func TestPeerStops(t *testing.T) {
 			p := newPeer(t, on("UPDATE item", reply{silent: true}))
 			p.deaf = deaf
 			d := p.open()
-			begun := time.Now()
+			started := time.Now()
 			requireError(t, run(t, d, 200*time.Millisecond), db.ClassTimeout, contract.CodeTimeout)
-			require.Less(t, time.Since(begun), testTimeout/2)
+			require.Less(t, time.Since(started), testTimeout/2)
 			p.mu.Lock()
 			require.Positive(t, p.stops)
 			p.mu.Unlock()
@@ -401,10 +401,10 @@ func TestPeerSilentLogin(t *testing.T) {
 	t.Parallel()
 	p := newPeer(t, on("DB_ID()", reply{silent: true}))
 	d := p.open(func(o *db.Options) { o.Pool.ConnectTimeout = 300 * time.Millisecond })
-	begun := time.Now()
+	started := time.Now()
 	e := requireError(t, d.Probe(t.Context()), db.ClassUnavailable, contract.CodeUnavailable)
 	require.Contains(t, e.Message, "test_db")
-	require.Less(t, time.Since(begun), testTimeout/2)
+	require.Less(t, time.Since(started), testTimeout/2)
 }
 
 // Values that only the server itself makes: all seven digits, and a sql_variant.

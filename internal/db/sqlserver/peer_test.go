@@ -17,7 +17,7 @@ import (
 	"dbrunner/internal/db/sqlserver"
 )
 
-// peer speaks just enough of the server's protocol (MS-TDS) to say what no server would say on demand: errors by their
+// peer speaks just enough of the server's protocol (MS-TDS) to send what no server would send on demand: errors by their
 // number, an answer that breaks off, no answer at all.
 type peer struct {
 	t      *testing.T
@@ -36,7 +36,7 @@ type peer struct {
 // reply is what the peer says to a request.
 type reply struct {
 	tokens []byte
-	silent bool // nothing, until it is told to stop
+	silent bool // no answer until it is asked to stop
 	hangUp bool
 }
 

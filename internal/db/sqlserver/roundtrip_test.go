@@ -38,41 +38,41 @@ func literal(s, as string) string {
 	return "CAST(" + strings.Join(parts, " + NCHAR(0) + ") + " AS " + as + ")"
 }
 
-func trips() []dbtest.Trip {
-	trip := func(as string, plain bool, text func(t *rapid.T) string) dbtest.Trip {
-		return dbtest.Trip{Type: as, Typed: true, Plain: plain, Expr: func(t *rapid.T) string {
+func roundTrips() []dbtest.RoundTrip {
+	roundTrip := func(as string, plain bool, text func(t *rapid.T) string) dbtest.RoundTrip {
+		return dbtest.RoundTrip{Type: as, Typed: true, Plain: plain, Expr: func(t *rapid.T) string {
 			if rapid.IntRange(0, 9).Draw(t, "null") == 0 {
 				return "CAST(NULL AS " + as + ")"
 			}
 			return text(t)
 		}}
 	}
-	of := func(as string, list ...string) dbtest.Trip {
-		return trip(as, true, func(t *rapid.T) string { return literal(rapid.SampledFrom(list).Draw(t, as), as) })
+	of := func(as string, list ...string) dbtest.RoundTrip {
+		return roundTrip(as, true, func(t *rapid.T) string { return literal(rapid.SampledFrom(list).Draw(t, as), as) })
 	}
-	integer := func(as string, low, high int64) dbtest.Trip {
-		return trip(as, true, func(t *rapid.T) string {
+	integer := func(as string, low, high int64) dbtest.RoundTrip {
+		return roundTrip(as, true, func(t *rapid.T) string {
 			return literal(strconv.FormatInt(rapid.Int64Range(low, high).Draw(t, as), 10), as)
 		})
 	}
-	float := func(as string, bits int) dbtest.Trip {
-		return trip(as, false, func(t *rapid.T) string {
+	float := func(as string, bits int) dbtest.RoundTrip {
+		return roundTrip(as, false, func(t *rapid.T) string {
 			f := rapid.SampledFrom([]float64{0, 0.1, 42, -1.5, 1e21, 1e-7, 123456.789, 5e30}).Draw(t, as)
 			return literal(strconv.FormatFloat(f, 'e', -1, bits), as)
 		})
 	}
-	return []dbtest.Trip{
+	return []dbtest.RoundTrip{
 		integer("tinyint", 0, 255), integer("smallint", math.MinInt16, math.MaxInt16), integer("int", math.MinInt32, math.MaxInt32),
 		integer("bigint", math.MinInt64, math.MaxInt64), of("bit", "0", "1"),
 		of("decimal(38,0)", "12345678901234567890123456789012345678", "-1"), of("decimal(38,20)", "123456789012345678.12345678901234567890", "0.1"),
 		of("decimal(5,2)", "123.45", "-0.10"), of("money", "922337203685477.5807", "-1.5"), of("smallmoney", "214748.3647", "0"),
 		float("float", 64), float("real", 32),
-		trip("nvarchar(max)", true, func(t *rapid.T) string {
+		roundTrip("nvarchar(max)", true, func(t *rapid.T) string {
 			return literal(rapid.OneOf(rapid.String().Filter(func(s string) bool { return !strings.Contains(s, "\x00") }),
 				rapid.SampledFrom([]string{"", " ", "a ", "42", "null", `{"type":"x","value":"y"}`, "🦆"})).Draw(t, "nvarchar"), "nvarchar(max)")
 		}),
 		of("nvarchar(50)", "a\x00b", "\x00"), of("varchar(50)", "abc", "", "a b "), of("nchar(4)", "ü"), of("char(4)", "ab"),
-		trip("varbinary(50)", false, func(t *rapid.T) string {
+		roundTrip("varbinary(50)", false, func(t *rapid.T) string {
 			return fmt.Sprintf("CAST(0x%x AS varbinary(50))", rapid.SliceOfN(rapid.Byte(), 0, 20).Draw(t, "bytes"))
 		}),
 		of("uniqueidentifier", "6f9619ff-8b86-d011-b42d-00c04fc964ff"),

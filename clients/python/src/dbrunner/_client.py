@@ -96,7 +96,7 @@ class Runner:
 class Database:
     """A database that runs jobs.
 
-    Calls that wait for a result take `wait`, in seconds; None waits indefinitely. When it is over they raise NoResultYet:
+    Calls that wait for a result take `wait`, in seconds; None: no limit. After it they raise NoResultYet:
     the job continues, and the same call with the same key waits again.
     """
 

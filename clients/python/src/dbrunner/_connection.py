@@ -81,7 +81,7 @@ class Connection:
         self._nc: Client | None = None
         self._up = asyncio.Event()
         self._closing = False
-        self._calls: dict[asyncio.Future[None], str] = {}  # calls in flight wait for these, too: to be notified of errors
+        self._calls: dict[asyncio.Future[None], str] = {}  # calls in flight also wait for these, for errors
         self._last_error: Exception | None = None
 
     async def open(self) -> Client:

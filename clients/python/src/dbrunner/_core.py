@@ -34,7 +34,7 @@ from .errors import (
 )
 from .jobs import REQUEST_LABEL, JobSpec, ParamsFrom
 
-LOOK_AGAIN = 3.0  # seconds between two reads of a stored result, which find what was stored while the client was not listening
+LOOK_AGAIN = 3.0  # seconds between reads of a stored result, in case its message was missed
 PAUSE = 0.5  # seconds before something is tried again
 NO_STREAM_FOR = 5.0  # seconds until "no stream" is believed: a server that has just started says so, too
 MOST_RUN_WAIT = 60.0  # seconds that one request to the run endpoint waits
