@@ -88,7 +88,7 @@ func TestClientOfAnotherAccount(t *testing.T) {
 }
 
 // TestLeafNodeWithADomain reaches the hub's JetStream over a leaf node, with the permissions of a domain and without
-// each of them: check says what serve does.
+// each of them: check reports what serve does.
 func TestLeafNodeWithADomain(t *testing.T) {
 	t.Parallel()
 	hub := bustest.Server(t, func(o *server.Options) {

@@ -22,7 +22,7 @@ type advising struct {
 func (a *advising) Probe(context.Context) error { return a.err }
 func (a *advising) Advice() []string            { return a.advice }
 
-func TestAdviceIsToldOnce(t *testing.T) {
+func TestAdviceIsLoggedOnce(t *testing.T) {
 	t.Parallel()
 	core, logs := observer.New(zap.InfoLevel)
 	engine := &advising{err: errors.New("unreachable"), advice: []string{"one"}}

@@ -192,7 +192,7 @@ func TestServiceHealth(t *testing.T) {
 	require.NotEmpty(t, down.Reasons)
 }
 
-// TestMixedFleetAnswersForWhatItHas: a runner without a database takes no request from one that has it, and somebody
+// TestMixedFleetAnswersForWhatItHas: a runner without a database takes no request from one that has it, and one runner
 // says so when none has it.
 func TestMixedFleetAnswersForWhatItHas(t *testing.T) {
 	t.Parallel()
@@ -225,7 +225,7 @@ func TestMixedFleetAnswersForWhatItHas(t *testing.T) {
 	require.NotEqual(t, answers[0], answers[1], "one answer for each set of databases")
 }
 
-func TestDoorRunsJobs(t *testing.T) {
+func TestRunEndpointRunsJobs(t *testing.T) {
 	t.Parallel()
 	w := setup(t)
 	w.start(w.config("r1", withSQLite(t, "shop")))
@@ -264,8 +264,8 @@ func TestDoorRunsJobs(t *testing.T) {
 	w.request("run.shop.query", string(big)).refused(t, "413", "body_too_large")
 }
 
-// TestDoorTellsAResultThatIsAnothers: an id that was used before the stream's window has the first request's result.
-func TestDoorTellsAResultThatIsAnothers(t *testing.T) {
+// TestRunEndpointRejectsAnotherRequestsResult: an id that was used before the stream's window has the first request's result.
+func TestRunEndpointRejectsAnotherRequestsResult(t *testing.T) {
 	t.Parallel()
 	w := setup(t)
 	w.start(w.config("r1", withSQLite(t, "shop"), func(cfg *config.Config) { cfg.Topology.Jobs.DuplicateWindow = 100 * time.Millisecond }))
@@ -282,7 +282,7 @@ func TestDoorTellsAResultThatIsAnothers(t *testing.T) {
 	other.refused(t, "409", "job_id_reused")
 }
 
-func TestDoorAnswersBeforeItsRequesterLeaves(t *testing.T) {
+func TestRunEndpointAnswersInTime(t *testing.T) {
 	t.Parallel()
 	w := setup(t)
 	w.start(w.config("r1", withDatabase("shop", "postgres", dbtest.Postgres(t))))
@@ -297,7 +297,7 @@ func TestDoorAnswersBeforeItsRequesterLeaves(t *testing.T) {
 	require.Equal(t, named.JobID, parse(t, again.body).JobID)
 }
 
-func TestDoorIsBoundedAndMayBeClosed(t *testing.T) {
+func TestRunEndpointIsLimitedAndCanBeDisabled(t *testing.T) {
 	t.Parallel()
 	w := setup(t)
 	runner := w.start(w.config("r1", withDatabase("shop", "postgres", dbtest.Postgres(t)), func(cfg *config.Config) {
@@ -315,7 +315,7 @@ func TestDoorIsBoundedAndMayBeClosed(t *testing.T) {
 	var cancelled struct{ Outcome string }
 	w.request("cancel.shop.slow", "", "Dbrunner-Wait", "20s").into(t, &cancelled)
 	require.Equal(t, "cancelled", cancelled.Outcome)
-	require.Equal(t, "cancelled", w.next(sub).Status, "the door's requester gets it")
+	require.Equal(t, "cancelled", w.next(sub).Status, "the requester of the run endpoint gets it")
 	runner.end(t)
 
 	w.start(w.config("r2", withDatabase("shop", "postgres", dbtest.Postgres(t)), func(cfg *config.Config) {
@@ -325,7 +325,7 @@ func TestDoorIsBoundedAndMayBeClosed(t *testing.T) {
 	w.request("run.shop.query", `{"sql":"SELECT 1"}`).refused(t, "403", "run_disabled")
 }
 
-func TestDoorTellsAFullQueue(t *testing.T) {
+func TestRunEndpointReportsAFullQueue(t *testing.T) {
 	t.Parallel()
 	w := setup(t)
 	w.start(w.config("r1", withDatabase("gone", "sqlite", "/nosuch/folder/gone.db"), func(cfg *config.Config) {
@@ -336,8 +336,8 @@ func TestDoorTellsAFullQueue(t *testing.T) {
 	require.True(t, full.Error.Retryable)
 }
 
-// TestServiceAnswersNobodyWhoWantsItElsewhere: a runner publishes with its own rights, which are more than a requester's.
-func TestServiceAnswersNobodyWhoWantsItElsewhere(t *testing.T) {
+// TestServiceAnswersOnlyToTheRequestersInbox: a runner's permissions exceed a requester's.
+func TestServiceAnswersOnlyToTheRequestersInbox(t *testing.T) {
 	t.Parallel()
 	w := setup(t)
 	runner := w.start(w.config("r1", withSQLite(t, "shop")))
@@ -360,7 +360,7 @@ func TestServiceAnswersNobodyWhoWantsItElsewhere(t *testing.T) {
 	require.Equal(t, "own", w.next(own).JobID, "any inbox of a requester's own will do")
 }
 
-func TestDoorOutlivesItsRunner(t *testing.T) {
+func TestRunEndpointRequestOutlivesItsRunner(t *testing.T) {
 	t.Parallel()
 	w := setup(t)
 	dsn := dbtest.Postgres(t)

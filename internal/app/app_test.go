@@ -101,11 +101,11 @@ func wholeWay(t *testing.T, w *world) {
 	_, err := w.js.Publish(t.Context(), "dbrunner.jobs.shop.backup", []byte(`{}`), jetstream.WithRetryAttempts(0))
 	require.ErrorIs(t, err, jetstream.ErrNoStreamResponse, "a kind that is not there yet is refused at the publisher")
 
-	requireLetters(t, w, map[string]string{"t1": "job_id_reused", "bad": "rejected", "broke": "failed"})
+	requireDeadLetters(t, w, map[string]string{"t1": "job_id_reused", "bad": "rejected", "broke": "failed"})
 }
 
-// requireLetters checks the dead letters: reason by job id, and that nothing else is there.
-func requireLetters(t *testing.T, w *world, want map[string]string) {
+// requireDeadLetters checks the dead letters: reason by job id, and that nothing else is there.
+func requireDeadLetters(t *testing.T, w *world, want map[string]string) {
 	t.Helper()
 	conn, err := bus.Connect(t.Context(), bus.Options{URL: w.node.ClientURL()})
 	require.NoError(t, err)
@@ -136,8 +136,8 @@ func TestStatusHeaderIsNoStatus(t *testing.T) {
 	require.Equal(t, "succeeded", w.do("shop", "query", "after", `"sql":"SELECT 1 AS n"`).Status)
 }
 
-// A job's own headers cannot pass for what a runner says in a letter; they are kept under other names.
-func TestLetterHeadersAreTheRunners(t *testing.T) {
+// A job's own headers cannot replace a runner's headers in a dead letter; they are kept under other names.
+func TestDeadLetterHeadersAreTheRunners(t *testing.T) {
 	t.Parallel()
 	w := setup(t)
 	w.start(w.config("r1", withSQLite(t, "shop")))
@@ -149,19 +149,19 @@ func TestLetterHeadersAreTheRunners(t *testing.T) {
 	conn, err := bus.Connect(t.Context(), bus.Options{URL: w.node.ClientURL()})
 	require.NoError(t, err)
 	defer func() { require.NoError(t, conn.Close(context.Background())) }()
-	var letter bus.DeadLetter
+	var deadLetter bus.DeadLetter
 	require.Eventually(t, func() bool {
 		err := bus.ListDeadLetters(t.Context(), conn, "shop", "query", func(l bus.DeadLetter) bool {
-			letter = l
+			deadLetter = l
 			return false
 		})
-		return err == nil && letter.Body != nil
+		return err == nil && deadLetter.Body != nil
 	}, testTimeout, 5*time.Millisecond)
-	require.Equal(t, []string{"real"}, letter.Headers[contract.HeaderJobID])
-	require.Equal(t, []string{"rejected"}, letter.Headers[contract.HeaderReason])
-	require.Equal(t, []string{"forged"}, letter.Headers[contract.HeaderOriginal+"Dbrunner-Job-Id"])
-	require.Equal(t, []string{"00-a-b-01"}, letter.Headers["Traceparent"])
-	require.Equal(t, msg.Data, letter.Body)
+	require.Equal(t, []string{"real"}, deadLetter.Headers[contract.HeaderJobID])
+	require.Equal(t, []string{"rejected"}, deadLetter.Headers[contract.HeaderReason])
+	require.Equal(t, []string{"forged"}, deadLetter.Headers[contract.HeaderOriginal+"Dbrunner-Job-Id"])
+	require.Equal(t, []string{"00-a-b-01"}, deadLetter.Headers["Traceparent"])
+	require.Equal(t, msg.Data, deadLetter.Body)
 }
 
 func TestDatabaseDownAtStart(t *testing.T) {
@@ -239,7 +239,7 @@ func TestVerifyCreatesNothing(t *testing.T) {
 	require.Equal(t, "succeeded", w.do("shop", "query", "q1", `"sql":"SELECT 1 AS n"`).Status)
 }
 
-// SIGTERM with work under way: what runs is finished and answered, what was not begun is handed back at once.
+// SIGTERM with work under way: what runs is finished and answered, what was not started is requeued immediately.
 func TestDrain(t *testing.T) {
 	t.Parallel()
 	w := setup(t)
@@ -255,7 +255,7 @@ func TestDrain(t *testing.T) {
 
 	r.end(t)
 	require.Equal(t, "succeeded", parse(t, w.stored("shop", "slow")).Status, "what ran was finished")
-	require.Equal(t, 6, w.waiting("shop"), "what was not begun is in the queue")
+	require.Equal(t, 6, w.waiting("shop"), "unstarted jobs are in the queue")
 	w.awaitHeartbeat("r1", func(h *heartbeat) bool { return h.State == "stopped" })
 
 	handed := time.Now()
@@ -268,7 +268,7 @@ func TestDrain(t *testing.T) {
 	require.Less(t, time.Since(handed), 5*time.Second, "nothing waited for its lease to run out, which takes 10 s")
 }
 
-// What does not end in time is stopped in the database and handed back.
+// What does not end in time is stopped in the database and requeued.
 func TestDrainTimeout(t *testing.T) {
 	t.Parallel()
 	w := setup(t)
@@ -278,9 +278,9 @@ func TestDrainTimeout(t *testing.T) {
 	r := w.start(cfg)
 	w.publish("shop", "transaction", `{"id":"endless","statements":[{"sql":"SELECT count(*) FROM pg_sleep(600)"}]}`)
 	w.awaitSleeper("watch")
-	begun := time.Now()
+	started := time.Now()
 	r.end(t)
-	require.Less(t, time.Since(begun), 10*time.Second)
+	require.Less(t, time.Since(started), 10*time.Second)
 	require.Nil(t, w.stored("shop", "endless"))
 	require.Equal(t, 1, w.waiting("shop"))
 }

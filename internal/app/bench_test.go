@@ -14,7 +14,7 @@ import (
 	"dbrunner/internal/manager"
 )
 
-// BenchmarkWholeWay is one job from its publish to its stored result, many at once: NATS, the runner and the
+// BenchmarkWholeWay is one job from its publish to its stored result, many concurrently: NATS, the runner and the
 // publisher share the machine.
 func BenchmarkWholeWay(b *testing.B) {
 	jobs := map[string]string{

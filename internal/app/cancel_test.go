@@ -59,17 +59,17 @@ func TestCancelStopsWhatRuns(t *testing.T) {
 	for id, job := range jobs {
 		w.publish("shop", job.kind, fmt.Sprintf(`{"id":%q,%s}`, id, job.body))
 		w.awaitSleeper("watch")
-		begun := time.Now()
+		started := time.Now()
 		got := w.cancel(t, "shop", id, "20s")
 		require.Equal(t, "cancelled", got.Outcome, id)
 		require.Equal(t, "cancelled", got.Status)
-		require.Less(t, time.Since(begun), 15*time.Second)
+		require.Less(t, time.Since(started), 15*time.Second)
 		result := w.await("shop", id)
 		require.Equal(t, "cancelled", result.Status)
 		require.Equal(t, "cancelled", result.Error.Code)
-		require.Equal(t, 1, result.Deliveries, "it is not handed back")
+		require.Equal(t, 1, result.Deliveries, "it is not requeued")
 		require.Equal(t, []any{[]any{0.0}}, w.do("watch", "query", "none-"+id, countEffects).Rows, "the statement is stopped and rolled back")
-		require.Equal(t, "cancelled", w.cancel(t, "shop", id, "1s").Outcome, "asking again tells the same")
+		require.Equal(t, "cancelled", w.cancel(t, "shop", id, "1s").Outcome, "asking again returns the same")
 	}
 	asked := 0
 	require.Eventually(t, func() bool {
@@ -93,7 +93,7 @@ func TestCancelOfStatements(t *testing.T) {
 		w.cancel(t, "shop", effect, "20s")
 		result := w.await("shop", effect)
 		require.Equal(t, want, result.Status, effect)
-		require.Equal(t, 1, result.Deliveries, "it is not handed back")
+		require.Equal(t, 1, result.Deliveries, "it is not requeued")
 	}
 	w.publish("shop", "statement", `{"id":"again","timeout":"1m","sql":"SELECT 1 AS n FROM pg_sleep(60)"}`)
 	w.awaitSleeper("watch")
@@ -140,7 +140,7 @@ func TestCancelOfWhatNeverWas(t *testing.T) {
 	require.Equal(t, 24*time.Hour, status.TTL())
 }
 
-// TestCancelOfQueuedJobs while nobody runs them: all of them, of every effect, end when a runner starts.
+// TestCancelOfQueuedJobs while no runner is up: all of them, of every effect, finish when a runner starts.
 func TestCancelOfQueuedJobs(t *testing.T) {
 	t.Parallel()
 	w := setup(t)
@@ -215,7 +215,7 @@ func TestCancelOutlivesRestarts(t *testing.T) {
 	require.Equal(t, "failed", w.do("shop", "query", "look", `"sql":"SELECT * FROM effects"`).Status, "there is no such table")
 }
 
-// TestCancelOfAMigration tells what stays: its first file was committed when it was stopped in the second.
+// TestCancelOfAMigration reports what stays: its first file was committed when it was stopped in the second.
 func TestCancelOfAMigration(t *testing.T) {
 	t.Parallel()
 	w := setup(t)
@@ -235,13 +235,13 @@ func TestCancelOfAMigration(t *testing.T) {
 	stopped := w.cancel(t, "shop", "up", "20s")
 	require.Equal(t, "already_finished", stopped.Outcome, "%s", w.stored("shop", "up"))
 	require.Equal(t, "unknown", stopped.Status)
-	var told struct {
+	var reported struct {
 		After string `json:"version_after"`
 		Dirty bool   `json:"dirty"`
 	}
-	require.NoError(t, json.Unmarshal(w.stored("shop", "up"), &told), "%s", w.stored("shop", "up"))
-	require.Equal(t, "1", told.After, "%s", w.stored("shop", "up"))
-	require.False(t, told.Dirty)
+	require.NoError(t, json.Unmarshal(w.stored("shop", "up"), &reported), "%s", w.stored("shop", "up"))
+	require.Equal(t, "1", reported.After, "%s", w.stored("shop", "up"))
+	require.False(t, reported.Dirty)
 	require.Equal(t, "outcome_unknown", w.await("shop", "up").Error.Code)
 	require.Equal(t, "succeeded", w.do("watch", "query", "first", `"sql":"SELECT * FROM first"`).Status)
 	require.Equal(t, "failed", w.do("watch", "query", "second", `"sql":"SELECT * FROM second"`).Status)

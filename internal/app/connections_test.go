@@ -81,7 +81,7 @@ func TestConnectionsPageOnTLS(t *testing.T) {
 	require.Empty(t, connectionFaults(inspected(t, engineFile("postgres", "postgres://runner@db.example/shop?sslmode=require&sslrootcert="+authority))))
 }
 
-// And what it says that is refused.
+// And the strings that it lists as refused.
 func TestConnectionsPageOnRefusals(t *testing.T) {
 	t.Parallel()
 	for line, engine := range map[string]string{

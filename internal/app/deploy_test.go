@@ -53,7 +53,7 @@ func requireDocumented(t *testing.T, p page) {
 	shortened := regexp.MustCompile("`…(_[a-z_]+)`").FindAllStringSubmatch(string(text), -1)
 	known := map[string]bool{}
 	for _, m := range named {
-		require.NotNil(t, p[m[1]], "the page tells of %s, which is not there", m[1])
+		require.NotNil(t, p[m[1]], "the page lists %s, which does not exist", m[1])
 		known[m[1]] = true
 	}
 	for name := range p {
@@ -61,7 +61,7 @@ func requireDocumented(t *testing.T, p page) {
 			continue
 		}
 		require.True(t, slices.ContainsFunc(shortened, func(m []string) bool { return strings.HasSuffix(name, m[1]) }),
-			"the page does not tell of %s", name)
+			"the page does not list %s", name)
 	}
 }
 

@@ -22,7 +22,7 @@ func RowsGrace(cfg *config.Config) time.Duration {
 	return r.newRowsSweeper().grace
 }
 
-// RowsSweeper returns the look of a runner of this configuration for rows that nobody can ask for, which takes rows as
+// RowsSweeper returns the scan of a runner of this configuration for unreferenced rows, which takes rows as
 // young up to an age that the test says. It returns how many objects it has removed.
 func RowsSweeper(t *testing.T, cfg *config.Config) func(grace time.Duration) int {
 	t.Helper()

@@ -108,14 +108,14 @@ func TestHealthOfAHealthyDatabase(t *testing.T) {
 	}
 }
 
-// A health job is answered while the database is stopped: jobs wait for it, the health lane does not. Heartbeats tell the
-// change at once.
+// A health job is answered while the database is stopped: jobs wait for it, the health lane does not. Heartbeats report the
+// change immediately.
 func TestHealthOfAStoppedDatabase(t *testing.T) {
 	t.Parallel()
 	server := dbtest.StartPostgres(t)
 	w := setup(t)
 	w.start(w.config("r1", withDatabase("shop", "postgres", server.Database(t), func(d *config.Database) {
-		d.Health.Interval = time.Hour // what is told at once is not told by the clock
+		d.Health.Interval = time.Hour // immediate reports do not depend on the interval
 	}), func(cfg *config.Config) { cfg.Worker.HeartbeatInterval = time.Minute }))
 	w.awaitDatabase("shop", "r1", func(h *health) bool { return h.Verdict == "healthy" })
 	server.Stop(t, dbtest.StopImmediate)
@@ -125,9 +125,9 @@ func TestHealthOfAStoppedDatabase(t *testing.T) {
 	require.Contains(t, strings.Join(beat.Reasons, "\n"), "jobs: they wait: ")
 	w.awaitHeartbeat("r1", func(h *heartbeat) bool { return h.Databases[0].Verdict == "unhealthy" })
 
-	begun := time.Now()
+	started := time.Now()
 	h := w.ask("shop", "h1", "")
-	require.Less(t, time.Since(begun), 10*time.Second)
+	require.Less(t, time.Since(started), 10*time.Second)
 	require.Equal(t, "unhealthy", h.Verdict)
 	require.Nil(t, h.Checks.Query)
 	require.Nil(t, w.stored("shop", "q1"), "work waits")
@@ -148,9 +148,9 @@ func TestHealthOfADatabaseThatHangs(t *testing.T) {
 	require.Equal(t, "succeeded", w.do("shop", "query", "q1", `"sql":"SELECT 1 AS n"`).Status)
 	server.Pause(t)
 	defer server.Resume(t)
-	begun := time.Now()
+	started := time.Now()
 	h := w.ask("shop", "h1", `,"timeout":"10m"`)
-	require.Less(t, time.Since(begun), 10*time.Second)
+	require.Less(t, time.Since(started), 10*time.Second)
 	require.Equal(t, "unhealthy", h.Verdict)
 	require.Contains(t, h.Reasons[0], "no answer within 1s")
 	w.awaitDatabase("shop", "r1", func(h *health) bool { return h.Verdict == "unhealthy" })
@@ -199,7 +199,7 @@ func TestHealthOfAnExhaustedPool(t *testing.T) {
 				w.publish("shop", "query", fmt.Sprintf(`{"id":"endless%d","timeout":"10m",%s}`, i, endlessSQL()[name]))
 			}
 			w.awaitHeld("shop", 4)
-			begun := time.Now()
+			started := time.Now()
 			var h *health
 			asked := 0
 			require.Eventually(t, func() bool {
@@ -207,7 +207,7 @@ func TestHealthOfAnExhaustedPool(t *testing.T) {
 				h = w.ask("shop", fmt.Sprintf("h%d", asked), "")
 				return h.Verdict == "degraded" && h.Checks.Pool.Waiting > 0
 			}, testTimeout, 10*time.Millisecond)
-			require.Less(t, time.Since(begun), testTimeout)
+			require.Less(t, time.Since(started), testTimeout)
 			require.Len(t, h.Reasons, 1, "%v", h.Reasons)
 			require.Contains(t, h.Reasons[0], "of 2 connections are in use and")
 			require.Nil(t, w.stored("shop", "endless0"))
@@ -235,7 +235,7 @@ func TestHealthOfAReadOnlyDatabase(t *testing.T) {
 	})
 }
 
-// The state of the schema is told, also while a migration runs: a look waits neither for it nor for its lock.
+// The state of the schema is reported even while a migration runs: a check waits neither for it nor for its lock.
 func TestHealthOfASchema(t *testing.T) {
 	t.Parallel()
 	slow := map[string]string{
@@ -265,11 +265,11 @@ func TestHealthOfASchema(t *testing.T) {
 			asked := 0
 			require.Eventually(t, func() bool {
 				asked++
-				begun := time.Now()
+				started := time.Now()
 				h = w.ask("shop", fmt.Sprintf("r%d", asked), "")
-				require.Less(t, time.Since(begun), 10*time.Second)
+				require.Less(t, time.Since(started), 10*time.Second)
 				return h.Checks.Migrations != nil && h.Checks.Migrations.Running != nil
-			}, testTimeout, 50*time.Millisecond, "a migration that runs is told")
+			}, testTimeout, 50*time.Millisecond, "a running migration is reported")
 			require.Equal(t, "degraded", h.Verdict)
 			require.Len(t, h.Reasons, 1, "%v", h.Reasons)
 			require.Contains(t, h.Reasons[0], "migrations: a migration runs")
@@ -307,7 +307,7 @@ func TestHeartbeatOfARunner(t *testing.T) {
 }
 
 // The lag is the fleet's: what no runner takes shows in the heartbeat of one whose slots are full.
-func TestHeartbeatTellsTheLag(t *testing.T) {
+func TestHeartbeatReportsTheLag(t *testing.T) {
 	t.Parallel()
 	w := setup(t)
 	w.start(w.config("r1", withDatabase("shop", "postgres", dbtest.Postgres(t), func(d *config.Database) {
@@ -322,7 +322,7 @@ func TestHeartbeatTellsTheLag(t *testing.T) {
 	})
 }
 
-// Two runners with one name: each says so, and each is told apart by its process. When one ends, the other is alone again.
+// Two runners with one name: each reports it, and each is identified by its process. When one stops, the other is alone again.
 func TestTwoRunnersWithOneName(t *testing.T) {
 	t.Parallel()
 	w := setup(t)
@@ -354,7 +354,7 @@ func TestRestartUnderTheSameName(t *testing.T) {
 	require.Zero(t, r.logs.FilterMessageSnippet("another runner").Len())
 }
 
-// endlessSQL is a query per engine that nobody waits for.
+// endlessSQL is a query per engine that never finishes.
 func endlessSQL() map[string]string {
 	return map[string]string{
 		"postgres": `"sql":"SELECT count(*) AS n FROM pg_sleep(600)"`,
@@ -362,7 +362,7 @@ func endlessSQL() map[string]string {
 	}
 }
 
-// A pool that is full of work is what a backlog looks like, and keeps nobody from starting.
+// A pool that is full of work is normal during a backlog and prevents no flow from starting.
 func TestFullPoolIsHealthy(t *testing.T) {
 	t.Parallel()
 	for name, database := range engines() {

@@ -32,7 +32,7 @@ func beatBenchmark(b *testing.B, engine, connection string) {
 	r := beating(b, engine, connection)
 	d := r.databases[0]
 	require.NoError(b, d.DB.Probe(b.Context()))
-	begun, interval := cpuTime(b), config.Default().Worker.HeartbeatInterval
+	started, interval := cpuTime(b), config.Default().Worker.HeartbeatInterval
 	for b.Loop() {
 		d.checkHealth(b.Context(), r.log)
 		for _, in := range d.intakes {
@@ -42,7 +42,7 @@ func beatBenchmark(b *testing.B, engine, connection string) {
 		r.publishHeartbeat(b.Context())
 		r.publishDatabase(b.Context(), d)
 	}
-	each := (cpuTime(b) - begun) / time.Duration(b.N)
+	each := (cpuTime(b) - started) / time.Duration(b.N)
 	b.ReportMetric(each.Seconds()*1000, "cpu-ms/op")
 	b.ReportMetric(100*each.Seconds()/interval.Seconds(), "%-of-a-core")
 }

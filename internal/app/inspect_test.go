@@ -101,7 +101,7 @@ func TestCheckOfARunnerThatMayNotCreate(t *testing.T) {
 	require.Empty(t, faults(t, findings(t, w.signedIn("r1", "runner", shop))))
 }
 
-// TestCheckOfDatabases finds what is wrong with each of several at once, and names no secret.
+// TestCheckOfDatabases reports the errors of several databases together, without secrets.
 func TestCheckOfDatabases(t *testing.T) {
 	t.Parallel()
 	w := &world{t: t, node: bustest.Server(t)}
@@ -124,7 +124,7 @@ func TestCheckOfDatabases(t *testing.T) {
 		withDatabase("good", "postgres", good, at(folder)),
 		withDatabase("misnamed", "postgres", good, at(broken)),
 		withDatabase("verified", "postgres", good, func(d *config.Database) { d.Ledger.Mode = config.LedgerVerify }),
-		withDatabase("login", "postgres", with(func(u *url.URL) { u.User = url.UserPassword("nobody", "geheim") })),
+		withDatabase("login", "postgres", with(func(u *url.URL) { u.User = url.UserPassword("stranger", "geheim") })),
 		withDatabase("away", "postgres", with(func(u *url.URL) { u.Host = "127.0.0.1:1" })),
 		withDatabase("unknown", "postgres", with(func(u *url.URL) { u.Host = "no-such-host.invalid:5432" })),
 	)

@@ -354,7 +354,7 @@ func applied(database string, more ...func(*testing.T, *world)) func(*testing.T,
 	}
 }
 
-// replaceConsumer puts a consumer of somebody in the place of a runner's.
+// replaceConsumer replaces a runner's consumer with a different one.
 func replaceConsumer(t *testing.T, w *world) {
 	t.Helper()
 	stream, err := w.js.Stream(t.Context(), "DBRUNNER_JOBS_shop")
@@ -364,7 +364,7 @@ func replaceConsumer(t *testing.T, w *world) {
 		lane = max(lane, info.Name)
 	}
 	require.NoError(t, stream.DeleteConsumer(t.Context(), lane))
-	_, err = stream.CreateConsumer(t.Context(), jetstream.ConsumerConfig{Durable: "somebody", FilterSubjects: []string{"nobody.publishes.this"}, AckPolicy: jetstream.AckExplicitPolicy})
+	_, err = stream.CreateConsumer(t.Context(), jetstream.ConsumerConfig{Durable: "other", FilterSubjects: []string{"never.published"}, AckPolicy: jetstream.AckExplicitPolicy})
 	require.NoError(t, err)
 }
 

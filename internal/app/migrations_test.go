@@ -117,7 +117,7 @@ func migrationJobs(t *testing.T, w *world, dir string) {
 	require.Equal(t, "undefined_object", failed.Error.Code)
 	require.Contains(t, failed.Error.Message, "V3__broken.sql, statement 2 of 2 (line 2)")
 	require.NotContains(t, failed.Error.Message, "hidden-value")
-	require.Equal(t, "2", failed.VersionAfter, "a failed job tells how the database stands, too")
+	require.Equal(t, "2", failed.VersionAfter, "a failed job reports the state of the database, too")
 	require.Equal(t, "failed", failed.Files[0].State)
 
 	write(t, dir, "V1__accounts.sql", "SELECT 1")
@@ -198,17 +198,17 @@ func TestMigrationsRace(t *testing.T) {
 	require.Equal(t, 3, ran, "each file ran once")
 }
 
-// progressOf collects what is told of a database's migrations.
+// progressOf collects the progress messages of a database's migrations.
 func (w *world) progressOf(database string) func() []map[string]any {
 	w.t.Helper()
 	var mu sync.Mutex
 	var all []map[string]any
 	_, err := w.nc.Subscribe("dbrunner.health.migration."+database, func(m *nats.Msg) {
-		var told map[string]any
-		_ = json.Unmarshal(m.Data, &told)
+		var reported map[string]any
+		_ = json.Unmarshal(m.Data, &reported)
 		mu.Lock()
 		defer mu.Unlock()
-		all = append(all, told)
+		all = append(all, reported)
 	})
 	require.NoError(w.t, err)
 	require.NoError(w.t, w.nc.Flush())
@@ -224,10 +224,10 @@ func TestMigrationProgress(t *testing.T) {
 	w := setup(t)
 	dir := folder(t, map[string]string{"V1__a.sql": "SELECT 1;", "V2__slow.sql": "SELECT 1;\nSELECT pg_sleep(1.5);\nSELECT 2;"})
 	w.start(w.config("r1", withDatabase("shop", "postgres", dbtest.Postgres(t), withFolder(dir))))
-	told := w.progressOf("shop")
+	reported := w.progressOf("shop")
 	w.publish("shop", "migration", `{"id":"up","action":"up"}`)
 	require.Eventually(t, func() bool {
-		for _, p := range told() {
+		for _, p := range reported() {
 			if p["statement"] == 2.0 {
 				require.Equal(t, "V2__slow.sql", p["file"])
 				require.Equal(t, []any{2.0, 2.0, 3.0}, []any{p["file_index"], p["files"], p["statements"]})
@@ -239,7 +239,7 @@ func TestMigrationProgress(t *testing.T) {
 	}, testTimeout, 10*time.Millisecond)
 	require.Equal(t, "succeeded", w.await("shop", "up").Status)
 	require.Eventually(t, func() bool {
-		all := told()
+		all := reported()
 		last := all[len(all)-1]
 		return last["state"] == "succeeded" && last["at_version"] == "2"
 	}, testTimeout, 10*time.Millisecond)

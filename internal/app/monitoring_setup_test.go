@@ -16,7 +16,7 @@ import (
 	"dbrunner/internal/config"
 )
 
-// withHTTP has a runner listen on a free port, with all doors open.
+// withHTTP has a runner listen on a free port, with all endpoints enabled.
 func withHTTP(cfg *config.Config) {
 	cfg.HTTP.Address, cfg.HTTP.LogLevel, cfg.HTTP.PProf = "127.0.0.1:0", true, true
 }
@@ -34,13 +34,13 @@ func (r *runner) url(t testing.TB, path string) string {
 	return "http://" + address + path
 }
 
-// get asks a runner; status 0: nobody answers.
+// get asks a runner; status 0: no answer.
 func (r *runner) get(t testing.TB, path string) (status int, body string) {
 	t.Helper()
 	return fetch(t, http.MethodGet, r.url(t, path), "")
 }
 
-// fetch makes a request of its own, on a connection of its own. Status 0: nobody answers.
+// fetch makes a request of its own, on a connection of its own. Status 0: no answer.
 func fetch(t testing.TB, method, url, form string) (status int, body string) {
 	t.Helper()
 	request, err := http.NewRequestWithContext(t.Context(), method, url, strings.NewReader(form))

@@ -18,8 +18,8 @@ import (
 	"dbrunner/internal/manager"
 )
 
-// Every counter says what has happened, and nothing else.
-func TestMetricsTellTheTruth(t *testing.T) {
+// Every counter matches what happened.
+func TestMetricsMatchTheJobs(t *testing.T) {
 	t.Parallel()
 	for name, database := range engines() {
 		t.Run(name, func(t *testing.T) {
@@ -70,7 +70,7 @@ func TestMetricsTellTheTruth(t *testing.T) {
 	}
 }
 
-// mixedWork has jobs succeed, fail, be refused, and come again. Two duplicates are told apart by the ledger and by the
+// mixedWork has jobs succeed, fail, be refused, and come again. Two duplicates are detected by the ledger and by the
 // stored result.
 func mixedWork(t *testing.T, w *world) {
 	t.Helper()
@@ -110,7 +110,7 @@ func TestReadinessFollowsTheDatabases(t *testing.T) {
 	r.becomes(t, http.StatusServiceUnavailable, `"ready":false`, `database shop: `)
 	r.expect(t, map[string]float64{"dbrunner_ready ": 0, "dbrunner_database_up database=shop": 0})
 	status, _ := r.get(t, "/healthz")
-	require.Equal(t, http.StatusOK, status, "the process is well: to start it anew would not help")
+	require.Equal(t, http.StatusOK, status, "the process is healthy: a restart would not help")
 
 	server.Start(t)
 	r.becomes(t, http.StatusOK, `"ready":true`)
@@ -127,7 +127,7 @@ func TestReadinessFollowsTheDatabases(t *testing.T) {
 func TestReadyWithOneDatabase(t *testing.T) {
 	t.Parallel()
 	w := setup(t)
-	r := w.start(w.config("r1", withSQLite(t, "up"), withDatabase("down", "postgres", "postgres://nobody@127.0.0.1:1/none"), withHTTP))
+	r := w.start(w.config("r1", withSQLite(t, "up"), withDatabase("down", "postgres", "postgres://stranger@127.0.0.1:1/none"), withHTTP))
 	r.becomes(t, http.StatusOK, `"ready":true`, "database down: ")
 }
 
@@ -149,7 +149,7 @@ func (r *runner) becomes(t *testing.T, status int, words ...string) {
 	}
 }
 
-// While what runs is finished, the runner says that it takes no more; then nobody listens.
+// While what runs is finished, the runner reports that it takes no more; then the port is closed.
 func TestNotReadyWhileDraining(t *testing.T) {
 	t.Parallel()
 	w := setup(t)
@@ -164,7 +164,7 @@ func TestNotReadyWhileDraining(t *testing.T) {
 	r.end(t)
 	require.Equal(t, "succeeded", w.await("shop", "slow").Status)
 	status, _ := r.get(t, "/readyz")
-	require.Zero(t, status, "nobody listens any more")
+	require.Zero(t, status, "the port is closed")
 }
 
 // Scrapes and jobs do not wait for each other.
@@ -198,7 +198,7 @@ func TestScrapeUnderLoad(t *testing.T) {
 }
 
 // The level of the log is changed while the runner runs; profiles are there when they were asked for.
-func TestDoorsThatWereAskedFor(t *testing.T) {
+func TestOptionalEndpointsEnabled(t *testing.T) {
 	t.Parallel()
 	w := setup(t)
 	level := zap.NewAtomicLevelAt(zapcore.InfoLevel)
@@ -217,7 +217,7 @@ func TestDoorsThatWereAskedFor(t *testing.T) {
 	require.Equal(t, http.StatusOK, status)
 }
 
-func TestDoorsThatWereNotAskedFor(t *testing.T) {
+func TestOptionalEndpointsDisabled(t *testing.T) {
 	t.Parallel()
 	w := setup(t)
 	level := zap.NewAtomicLevelAt(zapcore.InfoLevel)

@@ -95,7 +95,7 @@ func TestFlappingDatabase(t *testing.T) {
 	}
 	require.Equal(t, []any{[]any{fmt.Sprint(rounds * each)}},
 		w.do("shop", "query", "count", `"row_format":"arrays","sql":"SELECT count(*) FROM t"`).Rows)
-	requireLetters(t, w, map[string]string{})
+	requireDeadLetters(t, w, map[string]string{})
 }
 
 // After any amount of work of every sort a runner is as small as after the first. Goroutines and heap are those of the

@@ -58,7 +58,7 @@ func awaitTopology(w *world, effect, problem, verdict string) {
 	})
 }
 
-// TestPausedConsumerStopsReadiness: within half a minute everybody who asks is told.
+// TestPausedConsumerStopsReadiness: within half a minute every endpoint reports it.
 func TestPausedConsumerStopsReadiness(t *testing.T) {
 	t.Parallel()
 	w := setup(t)

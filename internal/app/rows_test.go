@@ -193,7 +193,7 @@ func checkRows(t *testing.T, format string, data []byte, n int) {
 			k, err := strconv.Atoi(record[0])
 			require.NoError(t, err)
 			r := row{N: k, Name: record[1]}
-			if k%3 != 0 { // the reader does not tell NULL from the empty string
+			if k%3 != 0 { // the reader does not distinguish NULL from the empty string
 				r.Note = &record[2]
 			}
 			rows = append(rows, r)

@@ -83,14 +83,14 @@ func TestSweepOfRows(t *testing.T) {
 			_, err = bucket.AddLink(t.Context(), "shop.link.x.csv", info)
 			require.NoError(t, err)
 			odd = append(odd, "shop.link.x.csv")
-			const alike = "shop.nobody.x.csv" // somebody's, but named as those of a job
+			const alike = "shop.unknown.x.csv" // of another writer, but named as a job's
 			_, err = bucket.PutString(t.Context(), alike, "rows")
 			require.NoError(t, err)
 			all := append([]string{named, orphan, recorded, aside, alike}, odd...)
 			require.ElementsMatch(t, all, w.objects())
 
-			nobody := app.RowsSweeper(t, w.config("r2", withDatabase("shop", "postgres", "postgres://postgres@127.0.0.1:1/shop?sslmode=disable")))
-			require.Zero(t, nobody(0), "a ledger that cannot be read may name them")
+			unreadable := app.RowsSweeper(t, w.config("r2", withDatabase("shop", "postgres", "postgres://postgres@127.0.0.1:1/shop?sslmode=disable")))
+			require.Zero(t, unreadable(0), "a ledger that cannot be read may name them")
 			sweep := app.RowsSweeper(t, cfg)
 			require.Zero(t, sweep(time.Hour), "they are young")
 			require.ElementsMatch(t, all, w.objects())

@@ -25,9 +25,9 @@ func (w *world) rowsOfA() string {
 	return fmt.Sprint(w.do("shop", "query", "rows-"+strings.ToLower(rand.Text()), `"row_format":"arrays","sql":"SELECT n FROM a ORDER BY n"`).Rows)
 }
 
-// TestDoorComparesRequestsWithinTheWindow: JetStream drops the second message and names the first one's sequence; the
+// TestRunEndpointComparesRequestsWithinTheWindow: JetStream drops the second message and names the first one's sequence; the
 // answer is the first one's result only if both ask for the same.
-func TestDoorComparesRequestsWithinTheWindow(t *testing.T) {
+func TestRunEndpointComparesRequestsWithinTheWindow(t *testing.T) {
 	t.Parallel()
 	w := setup(t)
 	w.start(w.config("r1", withSQLite(t, "shop")))
@@ -69,8 +69,8 @@ func TestDoorComparesRequestsWithinTheWindow(t *testing.T) {
 	require.Equal(t, "[[1]]", w.rowsOfA(), "nothing else ran")
 }
 
-// TestDoorComparesRejectedRequests: a body that cannot be understood has no hash, and neither has its result.
-func TestDoorComparesRejectedRequests(t *testing.T) {
+// TestRunEndpointComparesRejectedRequests: a body that cannot be understood has no hash, and neither has its result.
+func TestRunEndpointComparesRejectedRequests(t *testing.T) {
 	t.Parallel()
 	w := setup(t)
 	w.start(w.config("r1", withSQLite(t, "shop")))
@@ -89,9 +89,9 @@ func TestDoorComparesRejectedRequests(t *testing.T) {
 	}
 }
 
-// TestDoorComparesWithARequestUnderWay: the first request's message is still in the queue, so that it can be compared
+// TestRunEndpointComparesWithARequestUnderWay: the first request's message is still in the queue, so that it can be compared
 // before there is a result.
-func TestDoorComparesWithARequestUnderWay(t *testing.T) {
+func TestRunEndpointComparesWithARequestUnderWay(t *testing.T) {
 	t.Parallel()
 	w := setup(t)
 	w.start(w.config("r1", withDatabase("shop", "postgres", dbtest.Postgres(t))))
@@ -108,8 +108,8 @@ func TestDoorComparesWithARequestUnderWay(t *testing.T) {
 	require.Equal(t, "succeeded", parse(t, same.body).Status, same.text)
 }
 
-// TestDoorComparesWithTheLedger: the results of the ids have expired, and only their ledger rows are left.
-func TestDoorComparesWithTheLedger(t *testing.T) {
+// TestRunEndpointComparesWithTheLedger: the results of the ids have expired, and only their ledger rows are left.
+func TestRunEndpointComparesWithTheLedger(t *testing.T) {
 	t.Parallel()
 	w := setup(t)
 	w.start(w.config("r1", withSQLite(t, "shop")))
@@ -132,8 +132,8 @@ func TestDoorComparesWithTheLedger(t *testing.T) {
 	require.Equal(t, "[[0] [1] [2]]", w.rowsOfA(), "nothing else ran")
 }
 
-// TestDoorComparesWithQueuedMessages: nothing of the database runs, so that all messages stay in the queue.
-func TestDoorComparesWithQueuedMessages(t *testing.T) {
+// TestRunEndpointComparesWithQueuedMessages: nothing of the database runs, so that all messages stay in the queue.
+func TestRunEndpointComparesWithQueuedMessages(t *testing.T) {
 	t.Parallel()
 	w := setup(t)
 	w.start(w.config("r1", withDatabase("gone", "sqlite", "/nosuch/folder/gone.db")))
@@ -162,9 +162,9 @@ func TestDoorComparesWithQueuedMessages(t *testing.T) {
 	request("kind", `no JSON`).refused(t, "409", "job_id_reused")
 }
 
-// TestDoorKnowsResultsOfAnEarlierStream: the sequences of a stream that was made anew begin at one again, while the
+// TestRunEndpointKnowsResultsOfAnEarlierStream: the sequences of a recreated stream start at one again, while the
 // results of the earlier one are still there.
-func TestDoorKnowsResultsOfAnEarlierStream(t *testing.T) {
+func TestRunEndpointKnowsResultsOfAnEarlierStream(t *testing.T) {
 	t.Parallel()
 	for name, first := range map[string]string{"with a hash": `{"sql":"SELECT 1 AS n"}`, "without a hash": `no JSON`} {
 		t.Run(name, func(t *testing.T) {
@@ -185,9 +185,9 @@ func TestDoorKnowsResultsOfAnEarlierStream(t *testing.T) {
 	}
 }
 
-// TestDoorComparesRequestsThatMeet: requests with one id and two meanings at the same moment; one of them takes effect,
-// and nobody gets the other one's result.
-func TestDoorComparesRequestsThatMeet(t *testing.T) {
+// TestRunEndpointComparesRequestsThatMeet: requests with one id and two meanings at the same moment; one of them takes effect,
+// and neither gets the other one's result.
+func TestRunEndpointComparesRequestsThatMeet(t *testing.T) {
 	t.Parallel()
 	w := setup(t)
 	w.start(w.config("r1", withSQLite(t, "shop")))

@@ -214,15 +214,15 @@ func (w *world) tryOperator() {
 	conn, cfg := w.client("operator", withSQLite(t, "shop"))
 	_, err := bus.Show(t.Context(), conn, manager.Topology(cfg))
 	require.NoError(t, err)
-	var letter bus.DeadLetter
+	var deadLetter bus.DeadLetter
 	require.NoError(t, bus.ListDeadLetters(t.Context(), conn, "shop", "", func(l bus.DeadLetter) bool {
-		letter = l
+		deadLetter = l
 		return false
 	}))
-	require.Equal(t, "transaction", letter.Kind, "the publisher's job of another kind than its body")
-	_, _, err = bus.PublishJob(t.Context(), conn, "shop", "query", "redriven", nil, letter.Body)
+	require.Equal(t, "transaction", deadLetter.Kind, "the publisher's job of another kind than its body")
+	_, _, err = bus.PublishJob(t.Context(), conn, "shop", "query", "redriven", nil, deadLetter.Body)
 	require.NoError(t, err)
-	require.NoError(t, bus.DeleteDeadLetter(t.Context(), conn, letter))
+	require.NoError(t, bus.DeleteDeadLetter(t.Context(), conn, deadLetter))
 	require.Empty(t, operator.refusals())
 	require.Empty(t, conn.State().Denied)
 	operator.mayNot([]string{
@@ -248,7 +248,7 @@ func (w *world) tryRunner() {
 	}, []string{"dbrunner.jobs.>", "_INBOX.>", "_INBOX.flow.>", "$KV.>", "$JS.API.>"})
 }
 
-// TestPermissionsOfARunnerThatManages adds the lines of whoever makes streams to a runner's own.
+// TestPermissionsOfARunnerThatManages adds the permissions for creating streams to a runner's own.
 func TestPermissionsOfARunnerThatManages(t *testing.T) {
 	t.Parallel()
 	w := guarded(t, func(users []*server.User) {
@@ -262,8 +262,8 @@ func TestPermissionsOfARunnerThatManages(t *testing.T) {
 	w.content(r)
 }
 
-// TestDoorWithoutTheRightToPublish tells it, and does not keep its requester waiting.
-func TestDoorWithoutTheRightToPublish(t *testing.T) {
+// TestRunEndpointWithoutPermissionToPublish reports it immediately.
+func TestRunEndpointWithoutPermissionToPublish(t *testing.T) {
 	t.Parallel()
 	w := guarded(t, func(users []*server.User) {
 		own, more := find(users, "runner").Permissions, find(users, "topology").Permissions

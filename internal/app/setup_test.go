@@ -280,7 +280,7 @@ type heartbeat struct {
 	} `json:"databases"`
 }
 
-// awaitHeartbeat waits for a heartbeat of a runner that says what is wanted.
+// awaitHeartbeat waits for a heartbeat of a runner that matches.
 func (w *world) awaitHeartbeat(instance string, wanted func(*heartbeat) bool) *heartbeat {
 	w.t.Helper()
 	return awaitLast(w, "dbrunner.health.runner."+instance, wanted)
@@ -327,7 +327,7 @@ func (w *world) awaitHeld(database string, n int) {
 	}, testTimeout, 5*time.Millisecond, "not %d jobs held", n)
 }
 
-// awaitSleeper waits until a job sleeps in the server: it was begun. The question goes through another entry
+// awaitSleeper waits until a job sleeps in the server: it was started. The question goes through another entry
 // of the same database.
 func (w *world) awaitSleeper(database string) {
 	w.t.Helper()

@@ -52,7 +52,7 @@ func (r *receiver) ServeHTTP(w http.ResponseWriter, request *http.Request) {
 	}
 }
 
-// of returns the spans of one trace in the order of their begins.
+// of returns the spans of one trace in the order in which they started.
 func (r *receiver) of(traceID string) []*trace.Span {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -196,7 +196,7 @@ func TestResultsBelongToTraces(t *testing.T) {
 	require.Equal(t, "00-"+traceOK+"-"+hex.EncodeToString(job.GetSpanId())+"-01", seen.Header.Get("traceparent"))
 }
 
-// Nobody who receives traces, or a collector that is gone, costs a job anything but its trace.
+// A missing collector costs a job only its trace.
 func TestCollectorIsGone(t *testing.T) {
 	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1")
 	t.Setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "200")
@@ -207,7 +207,7 @@ func TestCollectorIsGone(t *testing.T) {
 	require.Positive(t, r.logs.FilterMessage("traces not sent").Len()+r.logs.FilterMessage("traces lost").Len())
 }
 
-// A variable that asks for what is not there ends the start, and says what to write.
+// A variable that requests an unknown exporter ends the startup with the fix.
 func TestTracingThatIsNotThere(t *testing.T) {
 	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:4317")
 	t.Setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")

@@ -13,14 +13,14 @@ import (
 	"dbrunner/internal/worker"
 )
 
-func TestDrainHandsBackWhatWasNotBegunAndFinishesTheRest(t *testing.T) {
+func TestDrainRequeuesUnstartedAndFinishesTheRest(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		b := setup(t, func(ctx context.Context, d *jobs.Delivery, begin func() error) jobs.Outcome {
 			if d.Sequence%2 == 0 { // these wait for a connection
 				<-ctx.Done()
 				if begin() == nil {
-					b := "begun after it was handed back"
+					b := "started after it was requeued"
 					panic(b)
 				}
 				return jobs.Outcome{Action: jobs.Undecided}
@@ -32,7 +32,7 @@ func TestDrainHandsBackWhatWasNotBegunAndFinishesTheRest(t *testing.T) {
 		after(30 * time.Second)
 		b.stopIntake()
 		synctest.Wait()
-		require.Equal(t, "nak", last(b.stream.of(2)), "at once")
+		require.Equal(t, "nak", last(b.stream.of(2)), "immediately")
 		require.Equal(t, "nak", last(b.stream.of(4)))
 		require.Equal(t, 2, b.lane.State().SlotsInUse)
 		after(time.Minute)
@@ -44,7 +44,7 @@ func TestDrainHandsBackWhatWasNotBegunAndFinishesTheRest(t *testing.T) {
 	})
 }
 
-// The intake needs a moment to stop, in which handing back would bring the messages here again. Nothing is begun in
+// The intake needs a moment to stop, in which requeueing would bring the messages here again. Nothing is started in
 // that moment.
 func TestDrainWaitsForTheIntake(t *testing.T) {
 	t.Parallel()
@@ -79,7 +79,7 @@ func TestDrainWaitsForTheIntake(t *testing.T) {
 
 func last(journal []string) string { return journal[len(journal)-1] }
 
-func TestDrainDeadlineCancelsAndHandsBack(t *testing.T) {
+func TestDrainDeadlineCancelsAndRequeues(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		const rollback = 3 * time.Second
@@ -123,7 +123,7 @@ func TestDrainDeadlineStoresWhatHasEnded(t *testing.T) {
 		after(time.Second)
 		b.stopWork()
 		<-b.ended
-		require.Equal(t, []string{"deliver", "store", "reply", "letter", "ack confirmed"}, b.stream.of(1))
+		require.Equal(t, []string{"deliver", "store", "reply", "dead letter", "ack confirmed"}, b.stream.of(1))
 		b.stop()
 	})
 }
@@ -147,7 +147,7 @@ func TestDrainDeadlineGivesUpStoring(t *testing.T) {
 func TestDrainWhileTheDatabaseDoesNotAnswer(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		server := database{begins: true}
+		server := database{starts: true}
 		b := setup(t, server.run)
 		b.start()
 		after(time.Second)
@@ -165,7 +165,7 @@ func TestDrainWhileTheDatabaseDoesNotAnswer(t *testing.T) {
 	})
 }
 
-// A job that had begun, was held, and waits for its next connection when it is handed back: neither a begin nor an
+// A job that had started, was held, and waits for its next connection when it is requeued: neither a begin nor an
 // end counts any more.
 func TestDrainOfAHeldJobThatRunsAgain(t *testing.T) {
 	t.Parallel()

@@ -112,7 +112,7 @@ func (s *stream) left() int {
 	return n
 }
 
-// kill forgets whoever holds a message, without a verb: its leases run out, and what it says later is not heard.
+// kill drops a runner without acknowledgments: its leases expire, and its later messages are ignored.
 func (s *stream) kill() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -297,7 +297,7 @@ func (m *delivered) Nak(delay time.Duration) error {
 	}
 	s.mu.Unlock()
 	if stale {
-		s.fault("job %d: handed back after its lease was lost", e.sequence)
+		s.fault("job %d: requeued after its lease was lost", e.sequence)
 	}
 	return nil
 }
@@ -324,16 +324,16 @@ func (m *delivered) InProgress(ctx context.Context) error {
 	return nil
 }
 
-// executor runs jobs by a function; it counts how many run at once.
+// executor runs jobs by a function; it counts how many run concurrently.
 type executor struct {
 	stream *stream
 	run    func(ctx context.Context, d *jobs.Delivery, begin func() error) jobs.Outcome
 	taken  func(out jobs.Outcome, existing []byte) jobs.Outcome
 
-	mu       sync.Mutex
-	now, top int
-	suspects int
-	order    []uint64
+	mu          sync.Mutex
+	now, top    int
+	quarantined int
+	order       []uint64
 }
 
 func (e *executor) Run(ctx context.Context, d *jobs.Delivery, begin func() error) jobs.Outcome {
@@ -349,9 +349,9 @@ func (e *executor) enter(d *jobs.Delivery) {
 	e.top = max(e.top, e.now)
 	e.order = append(e.order, d.Sequence)
 	if d.Deliveries >= 4 {
-		e.suspects++
-		if e.suspects > 1 {
-			e.stream.fault("%d suspects at once", e.suspects)
+		e.quarantined++
+		if e.quarantined > 1 {
+			e.stream.fault("%d jobs in quarantine ran at the same time", e.quarantined)
 		}
 	}
 }
@@ -361,7 +361,7 @@ func (e *executor) leave(d *jobs.Delivery) {
 	defer e.mu.Unlock()
 	e.now--
 	if d.Deliveries >= 4 {
-		e.suspects--
+		e.quarantined--
 	}
 }
 
@@ -377,7 +377,7 @@ func (e *executor) current() int {
 	return e.now
 }
 
-func (e *executor) begun() []uint64 {
+func (e *executor) started() []uint64 {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return slices.Clone(e.order)
@@ -402,7 +402,7 @@ func settled(d *jobs.Delivery, status contract.Status) jobs.Outcome {
 	return out
 }
 
-// work begins, works for a time unless ctx ends, and ends with the status.
+// work starts, works for a time unless ctx ends, and ends with the status.
 func work(took time.Duration, status contract.Status) func(context.Context, *jobs.Delivery, func() error) jobs.Outcome {
 	return func(ctx context.Context, d *jobs.Delivery, begin func() error) jobs.Outcome {
 		if begin() != nil {
@@ -501,10 +501,10 @@ func (r *results) count() int {
 type outbox struct {
 	stream *stream
 
-	mu        sync.Mutex
-	replyErr  error
-	letterErr error
-	trials    int
+	mu            sync.Mutex
+	replyErr      error
+	deadLetterErr error
+	trials        int
 }
 
 func (o *outbox) Reply(subject string, _ []byte) error {
@@ -522,17 +522,17 @@ func (o *outbox) PublishDeadLetter(_ context.Context, d *jobs.Delivery, _ *jobs.
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.trials++
-	if o.letterErr != nil {
-		return o.letterErr
+	if o.deadLetterErr != nil {
+		return o.deadLetterErr
 	}
-	o.stream.note(d.Sequence, "letter")
+	o.stream.note(d.Sequence, "dead letter")
 	return nil
 }
 
-func (o *outbox) set(letterErr error) {
+func (o *outbox) set(deadLetterErr error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.letterErr = letterErr
+	o.deadLetterErr = deadLetterErr
 }
 
 func (o *outbox) tried() int {
@@ -541,7 +541,7 @@ func (o *outbox) tried() int {
 	return o.trials
 }
 
-// prober answers as it is told.
+// prober answers as the test sets it.
 type prober struct {
 	mu     sync.Mutex
 	err    error

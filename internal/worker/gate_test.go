@@ -19,11 +19,11 @@ import (
 // database is a switch between a job's execution and Hold.
 type database struct {
 	down   atomic.Bool
-	begins bool // the link breaks after the begin
+	starts bool // the link breaks after the begin
 }
 
 func (s *database) run(_ context.Context, d *jobs.Delivery, begin func() error) jobs.Outcome {
-	if s.down.Load() && !s.begins {
+	if s.down.Load() && !s.starts {
 		return jobs.Outcome{Action: jobs.AwaitDatabase, Reason: errDown}
 	}
 	if begin() != nil {
@@ -43,7 +43,7 @@ func TestGateIsClosedUntilTheFirstProbeSucceeds(t *testing.T) {
 		b.stream.publish(10, 0)
 		select {
 		case <-b.gate.Probed():
-			t.Fatal("nobody has probed yet")
+			t.Fatal("no probe has run yet")
 		default:
 		}
 		b.start()
@@ -53,7 +53,7 @@ func TestGateIsClosedUntilTheFirstProbeSucceeds(t *testing.T) {
 		require.False(t, state.Open)
 		require.Equal(t, "the ledger is missing", state.Unreachable)
 		require.Zero(t, b.stream.sessionsNow(), "nothing is pulled")
-		require.Empty(t, b.executor.begun())
+		require.Empty(t, b.executor.started())
 		require.InDelta(t, 15, b.prober.count(), 5, "with growing pauses")
 		b.prober.set(nil)
 		after(6 * time.Second)
@@ -89,23 +89,23 @@ func TestGateHoldsJobsThroughAShortOutage(t *testing.T) {
 	})
 }
 
-func TestGateHandsBackAfterTheGrace(t *testing.T) {
+func TestGateRequeuesAfterTheGracePeriod(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
-		before     uint64 // deliveries
-		begins     bool
-		handedBack bool
+		before   uint64 // deliveries
+		starts   bool
+		requeued bool
 	}{
-		"not begun":             {handedBack: true},
-		"begun":                 {begins: true, handedBack: true},
-		"not begun, 9th":        {before: 8, handedBack: true},
-		"not begun, 10th: held": {before: 9},
-		"begun, 10th":           {before: 9, begins: true, handedBack: true},
+		"not started":                       {requeued: true},
+		"started":                           {starts: true, requeued: true},
+		"not started, 9th":                  {before: 8, requeued: true},
+		"not started, 10th: keeps its slot": {before: 9},
+		"started, 10th":                     {before: 9, starts: true, requeued: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				server := database{begins: tt.begins}
+				server := database{starts: tt.starts}
 				b := setup(t, server.run)
 				b.start()
 				after(time.Second)
@@ -115,12 +115,12 @@ func TestGateHandsBackAfterTheGrace(t *testing.T) {
 				after(graceTime - 100*time.Millisecond)
 				require.NotContains(t, b.stream.of(1), "nak later")
 				after(time.Second)
-				if tt.handedBack {
+				if tt.requeued {
 					require.Contains(t, b.stream.of(1), "nak later")
 				}
 				after(10 * time.Minute)
 				require.Equal(t, tt.before+1, b.stream.deliveriesOf(1), "it does not come back to this runner")
-				require.Equal(t, tt.handedBack, b.lane.State().SlotsInUse == 0)
+				require.Equal(t, tt.requeued, b.lane.State().SlotsInUse == 0)
 				server.down.Store(false)
 				b.prober.set(nil)
 				after(20 * time.Second)
@@ -132,7 +132,7 @@ func TestGateHandsBackAfterTheGrace(t *testing.T) {
 }
 
 // A job that waits for a connection has no live session either.
-func TestGateHandsBackWhatWaitsForAConnection(t *testing.T) {
+func TestGateRequeuesJobsThatWaitForAConnection(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		b := setup(t, func(ctx context.Context, d *jobs.Delivery, begin func() error) jobs.Outcome {
@@ -159,7 +159,7 @@ func TestGateHandsBackWhatWaitsForAConnection(t *testing.T) {
 	})
 }
 
-func TestGateTellsTheRepetitionOfItsDoubt(t *testing.T) {
+func TestGateMarksTheRetryAsMaybeRedelivered(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var doubts []bool
@@ -183,7 +183,7 @@ func TestGateTellsTheRepetitionOfItsDoubt(t *testing.T) {
 }
 
 // A database that answers probes and fails jobs must not be probed in a hot loop.
-func TestGateOfAFlappingDatabaseIsPatient(t *testing.T) {
+func TestGateOfAFlappingDatabaseBacksOff(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var server database
@@ -237,7 +237,7 @@ func TestGateClosesWhileTheResultsAreFull(t *testing.T) {
 		require.True(t, state.Gate.ResultsFull)
 		require.Empty(t, state.Gate.Unreachable)
 		require.Zero(t, b.stream.sessionsNow(), "intake has stopped")
-		require.LessOrEqual(t, len(b.executor.begun()), slots+settling, "nothing is begun that cannot be answered")
+		require.LessOrEqual(t, len(b.executor.started()), slots+settling, "no job starts whose result cannot be stored")
 		require.Zero(t, state.LeasesLost, "what ended is kept, lease too")
 		require.Empty(t, state.Settled[contract.Succeeded])
 		b.results.set(func(r *results) { r.full = false })
@@ -252,7 +252,7 @@ func TestGateClosesWhileTheResultsAreFull(t *testing.T) {
 	})
 }
 
-// poison begins and ends as if the database were down, whenever it is run, until it is told that the database answers.
+// poison starts and ends as if the database were down, whenever it is run, until the test reports that the database answers.
 func poison(_ context.Context, d *jobs.Delivery, begin func() error) jobs.Outcome {
 	if d.Refuted >= 2 {
 		return settled(d, contract.Failed)
@@ -263,7 +263,7 @@ func poison(_ context.Context, d *jobs.Delivery, begin func() error) jobs.Outcom
 	return jobs.Outcome{Action: jobs.AwaitDatabase, Reason: errDown, Began: true, Suspect: true}
 }
 
-// Jobs whose own statements make the database look as if it were down cost nobody else more than their slots.
+// Jobs whose own statements make the database appear down cost other jobs no more than their slots.
 func TestGateStaysOpenForJobsThatAreTheirOwnCause(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -315,7 +315,7 @@ func TestGateStaysOpenForAJobThatNeverComesToAnEnd(t *testing.T) {
 		after(10 * time.Minute)
 		require.Less(t, b.prober.count(), 10*60/4, "with growing pauses")
 		b.stop()
-		require.Contains(t, b.stream.of(1), "nak", "it is handed back when the runner stops")
+		require.Contains(t, b.stream.of(1), "nak", "it is requeued when the runner stops")
 	})
 }
 
@@ -324,7 +324,7 @@ func TestGateProbesOnceForAllWhoDoubt(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var server database
-		server.begins = true
+		server.starts = true
 		b := setup(t, server.run)
 		b.start()
 		after(time.Second)

@@ -176,13 +176,13 @@ func TestLeaseLostWhileStoring(t *testing.T) {
 		journal := b.stream.of(1)
 		i := slices.Index(journal, "store")
 		require.Positive(t, i)
-		require.Equal(t, []string{"store", "reply", "letter", "ack confirmed"}, slices.DeleteFunc(journal[i:], func(s string) bool { return s == "extend" }))
+		require.Equal(t, []string{"store", "reply", "dead letter", "ack confirmed"}, slices.DeleteFunc(journal[i:], func(s string) bool { return s == "extend" }))
 		b.stopWork()
 		b.stop()
 	})
 }
 
-// A delivery that waits for its connection when its lease is lost is let go without a verb, whatever its kind.
+// A delivery that waits for its connection when its lease is lost is left to expire, whatever its kind.
 func TestLeaseLostBeforeTheBegin(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -191,7 +191,7 @@ func TestLeaseLostBeforeTheBegin(t *testing.T) {
 			if d.Deliveries > 1 {
 				return settled(d, contract.Succeeded)
 			}
-			time.Sleep(ackWait + time.Millisecond) // nobody looks at ctx here
+			time.Sleep(ackWait + time.Millisecond) // ctx is not checked here
 			said = begin()
 			return jobs.Outcome{Action: jobs.Undecided}
 		})
@@ -206,8 +206,8 @@ func TestLeaseLostBeforeTheBegin(t *testing.T) {
 	})
 }
 
-// While a machine is suspended its timers and the monotonic clock stand still. When it wakes up, only the clock of leases tells
-// that the lease is over: the work is stopped, nothing new is begun, and nothing is handed back.
+// While a machine is suspended its timers and the monotonic clock stand still. After the resume, only the clock of leases shows
+// that the lease is over: the work is stopped, nothing new is started, and nothing is requeued.
 func TestLeaseIsLostWhileTheMachineIsSuspended(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -220,7 +220,7 @@ func TestLeaseIsLostWhileTheMachineIsSuspended(t *testing.T) {
 			if d.Deliveries > 1 {
 				return settled(d, contract.Succeeded)
 			}
-			if d.Sequence == 2 { // not begun yet when the lid is closed
+			if d.Sequence == 2 { // not started yet when the lid is closed
 				time.Sleep(closed + 100*time.Millisecond)
 				beginAgain = begin()
 				return jobs.Outcome{Action: jobs.Undecided}

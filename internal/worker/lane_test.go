@@ -29,20 +29,20 @@ func TestLaneSettlesInOrder(t *testing.T) {
 		after(time.Minute)
 		require.Zero(t, b.stream.left())
 		require.Equal(t, []string{"deliver", "store", "reply", "ack"}, b.stream.of(1))
-		require.Equal(t, []string{"deliver", "store", "reply", "letter", "ack confirmed"}, b.stream.of(2))
+		require.Equal(t, []string{"deliver", "store", "reply", "dead letter", "ack confirmed"}, b.stream.of(2))
 		state := b.lane.State()
 		require.EqualValues(t, 10, state.Settled[contract.Succeeded])
 		require.EqualValues(t, 10, state.Settled[contract.Failed])
 		require.EqualValues(t, 20, state.Ended["settled"])
 		require.Len(t, b.events, 20)
 		require.Equal(t, time.Second, b.events[0].Ran)
-		letters := map[string]int{}
+		deadLetters := map[string]int{}
 		for _, e := range b.events {
-			letters[e.Letter]++
+			deadLetters[e.Letter]++
 			require.EqualValues(t, 1, e.Attempts)
 			require.NotEmpty(t, e.JobID)
 		}
-		require.Equal(t, map[string]int{"": 10, "failed": 10}, letters)
+		require.Equal(t, map[string]int{"": 10, "failed": 10}, deadLetters)
 		require.LessOrEqual(t, b.executor.most(), slots)
 		b.stop()
 	})
@@ -59,7 +59,7 @@ func TestLaneSlotIsFreeWhileItsResultIsStored(t *testing.T) {
 		state := b.lane.State()
 		require.Equal(t, slots, state.SlotsInUse, "no settling place is left for these")
 		require.Equal(t, settling, state.Settling)
-		require.Len(t, b.executor.begun(), slots+settling)
+		require.Len(t, b.executor.started(), slots+settling)
 		after(100 * time.Second)
 		require.Zero(t, b.stream.left())
 		b.stop()
@@ -82,7 +82,7 @@ func TestLaneRefusesWhatItHasNoSlotFor(t *testing.T) {
 	})
 }
 
-func TestLanePanicHandsBack(t *testing.T) {
+func TestLanePanicRequeues(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		b := setup(t, func(_ context.Context, d *jobs.Delivery, _ func() error) jobs.Outcome {

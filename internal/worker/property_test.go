@@ -39,7 +39,7 @@ func drawPlan(t *rapid.T) plan {
 		seed: rapid.Uint64().Draw(t, "seed"), jobs: rapid.IntRange(1, 60).Draw(t, "jobs"),
 		runners: rapid.IntRange(1, 3).Draw(t, "runners"),
 	}
-	kinds := []string{"bus down", "database down", "results full", "results down", "letters down", "drain", "stop", "kill"}
+	kinds := []string{"bus down", "database down", "results full", "results down", "dead letters down", "drain", "stop", "kill"}
 	for i := range rapid.IntRange(0, 8).Draw(t, "faults") {
 		p.faults = append(p.faults, fault{
 			what:   rapid.SampledFrom(kinds).Draw(t, fmt.Sprint("what ", i)),
@@ -51,7 +51,7 @@ func drawPlan(t *rapid.T) plan {
 	return p
 }
 
-// Whatever happens to bus, database, results and runners: each job gets one stored result and leaves the stream, in
+// Under any failure of bus, database, results and runners, each job gets one stored result and leaves the stream, in
 // the right order, with one verb a delivery at most, none of them a hand-back after a lost lease.
 func TestLaneProperties(t *testing.T) {
 	t.Parallel()
@@ -204,9 +204,9 @@ func (w *world) strike(f fault) {
 	case "results down":
 		w.results.set(func(r *results) { r.err = errDown })
 		heal(func() { w.results.set(func(r *results) { r.err = nil }) })
-	case "letters down":
+	case "dead letters down":
 		w.outbox.set(errDown)
-		time.AfterFunc(min(f.last, time.Second), func() { w.outbox.set(nil) }) // a longer loss loses letters
+		time.AfterFunc(min(f.last, time.Second), func() { w.outbox.set(nil) }) // a longer loss loses dead letters
 	case "drain":
 		w.runners[f.runner].stopIntake()
 		after(f.last)
@@ -215,7 +215,7 @@ func (w *world) strike(f fault) {
 	case "stop":
 		w.end(f.runner)
 		w.runners[f.runner] = w.newRunner()
-	case "kill": // of all at once: the stream cannot tell them apart
+	case "kill": // of all together: the stream cannot distinguish them
 		w.stream.kill()
 	}
 }
@@ -231,7 +231,7 @@ func (w *world) end(i int) {
 		w.problem("%d and %d are held after the end", state.SlotsInUse, state.Settling)
 	}
 	if r.executor.most() > slots {
-		w.problem("%d ran at once", r.executor.most())
+		w.problem("%d ran concurrently", r.executor.most())
 	}
 	w.problems = append(w.problems, r.executor.stream.found()...)
 }
@@ -250,8 +250,8 @@ func (w *world) judge() {
 			w.problem("job %d: two results: %v", sequence, journal)
 		case !slices.Contains(journal[:acked], "reply"):
 			w.problem("job %d: acknowledged before its reply: %v", sequence, journal)
-		case sequence%3 == 0 && !slices.Contains(journal[:acked], "letter"):
-			w.problem("job %d: acknowledged before its letter: %v", sequence, journal)
+		case sequence%3 == 0 && !slices.Contains(journal[:acked], "dead letter"):
+			w.problem("job %d: acknowledged before its dead letter: %v", sequence, journal)
 		}
 	}
 }

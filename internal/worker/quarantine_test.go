@@ -13,7 +13,7 @@ import (
 	"dbrunner/internal/worker"
 )
 
-func TestSuspectsRunOneAtATimeBesideTheOthers(t *testing.T) {
+func TestQuarantineRunsOneAtATime(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		b := setup(t, work(time.Second, contract.Succeeded))
@@ -21,14 +21,14 @@ func TestSuspectsRunOneAtATimeBesideTheOthers(t *testing.T) {
 		b.stream.publish(20, 0)
 		b.start()
 		after(900 * time.Millisecond)
-		require.Equal(t, 3, b.executor.current(), "one of two suspects and two others")
+		require.Equal(t, 3, b.executor.current(), "one of two jobs in quarantine and two others")
 		after(time.Minute)
 		require.Zero(t, b.stream.left())
-		b.stop() // tells of two suspects at once
+		b.stop() // fails if two jobs in quarantine ran at the same time
 	})
 }
 
-func TestSuspectsFillingEverySlotMakeProgress(t *testing.T) {
+func TestQuarantineFillingEverySlotMakesProgress(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		b := setup(t, work(time.Second, contract.Succeeded))
@@ -42,7 +42,7 @@ func TestSuspectsFillingEverySlotMakeProgress(t *testing.T) {
 	})
 }
 
-func TestSuspectsArePickedAtRandom(t *testing.T) {
+func TestQuarantinePicksAtRandom(t *testing.T) {
 	t.Parallel()
 	first := map[uint64]int{}
 	for range 100 {
@@ -51,7 +51,7 @@ func TestSuspectsArePickedAtRandom(t *testing.T) {
 			b.stream.publish(slots, 3)
 			b.start()
 			after(time.Second)
-			first[b.executor.begun()[0]]++
+			first[b.executor.started()[0]]++
 			after(time.Minute)
 			b.stop()
 		})
@@ -59,7 +59,7 @@ func TestSuspectsArePickedAtRandom(t *testing.T) {
 	require.Len(t, first, slots, "each of them was the first one once: %v", first)
 }
 
-func TestSuspectsWaitingAreHandedBackByTheDrain(t *testing.T) {
+func TestQuarantineWaitersAreRequeuedByTheDrain(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		b := setup(t, work(time.Minute, contract.Succeeded))
@@ -75,13 +75,13 @@ func TestSuspectsWaitingAreHandedBackByTheDrain(t *testing.T) {
 	})
 }
 
-// The turn is the runner's, not a database's: suspects of a database that does not answer try once at most, and wait
+// Quarantine covers the runner, not one database: redelivered jobs of a database that does not answer try once at most, and wait
 // for their gate without the turn, so that those of another database have it.
-func TestSuspectsDoNotKeepTheirTurnAtTheGate(t *testing.T) {
+func TestQuarantineIsReleasedAtTheGate(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		suspects := worker.NewQuarantine()
-		shared := func(_ *bench, o *worker.Options) { o.Suspects = suspects }
+		quarantine := worker.NewQuarantine()
+		shared := func(_ *bench, o *worker.Options) { o.Suspects = quarantine }
 		var server database
 		b := setup(t, server.run, shared)
 		other := setup(t, work(time.Second, contract.Succeeded), shared)
@@ -93,12 +93,12 @@ func TestSuspectsDoNotKeepTheirTurnAtTheGate(t *testing.T) {
 		b.stream.publish(slots, 4)
 		after(10 * time.Second)
 		require.Equal(t, slots, b.lane.State().SlotsInUse)
-		tried := len(b.executor.begun())
-		require.LessOrEqual(t, tried, slots, "nobody tries again before the gate opens")
+		tried := len(b.executor.started())
+		require.LessOrEqual(t, tried, slots, "no job is retried before the gate opens")
 		other.stream.publish(slots, 4)
 		after(10 * time.Second)
-		require.Zero(t, other.stream.left(), "suspects of the other database have their turn")
-		require.Len(t, b.executor.begun(), tried)
+		require.Zero(t, other.stream.left(), "redelivered jobs of the other database run")
+		require.Len(t, b.executor.started(), tried)
 		server.down.Store(false)
 		b.prober.set(nil)
 		after(time.Minute)
@@ -109,7 +109,7 @@ func TestSuspectsDoNotKeepTheirTurnAtTheGate(t *testing.T) {
 }
 
 // A job that kills its runner every time: its neighbours, held by the same runner each time, come to their end.
-func TestSuspectsLetTheNeighboursOfAKillerEnd(t *testing.T) {
+func TestQuarantineLetsOtherJobsOfAKillerFinish(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		const neighbours, deliveryLimit = 3 * slots, 20
@@ -122,7 +122,7 @@ func TestSuspectsLetTheNeighboursOfAKillerEnd(t *testing.T) {
 			case <-runner.died:
 			case <-time.After(time.Minute):
 			}
-			runner.bury()
+			runner.stopGoroutines()
 			after(2 * ackWait)
 		}
 		require.Empty(t, s.found())
@@ -157,8 +157,8 @@ func live(t *testing.T, s *stream, deliveryLimit uint64) *mortal {
 	return m
 }
 
-// bury ends the goroutines of a dead runner, of which nobody hears any more.
-func (m *mortal) bury() {
+// stopGoroutines stops the goroutines of a dead runner, whose messages are ignored.
+func (m *mortal) stopGoroutines() {
 	m.stopWork()
 	<-m.ended
 	m.stopGate()

@@ -74,11 +74,11 @@ func TestSettleOwnResultIsNoDuplicate(t *testing.T) {
 	})
 }
 
-func TestSettleGoesOnWithoutReplyAndLetter(t *testing.T) {
+func TestSettleContinuesWithoutReplyAndDeadLetter(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		b := setup(t, work(0, contract.Failed))
-		b.outbox.replyErr, b.outbox.letterErr = errDown, errDown
+		b.outbox.replyErr, b.outbox.deadLetterErr = errDown, errDown
 		b.stream.publish(1, 0)
 		b.start()
 		after(time.Minute)
@@ -90,7 +90,7 @@ func TestSettleGoesOnWithoutReplyAndLetter(t *testing.T) {
 	})
 }
 
-func TestSettleUnconfirmedAcknowledgementIsNotHandedBack(t *testing.T) {
+func TestSettleUnconfirmedAcknowledgementIsNotRequeued(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		b := setup(t, func(_ context.Context, d *jobs.Delivery, _ func() error) jobs.Outcome {
@@ -106,7 +106,7 @@ func TestSettleUnconfirmedAcknowledgementIsNotHandedBack(t *testing.T) {
 		b.stream.setDown(false)
 		after(time.Minute)
 		journal := b.stream.of(1)
-		require.Equal(t, []string{"deliver", "store", "reply", "letter", "deliver", "ack"}, journal)
+		require.Equal(t, []string{"deliver", "store", "reply", "dead letter", "deliver", "ack"}, journal)
 		b.stop()
 	})
 }

@@ -16,7 +16,7 @@ import (
 	"dbrunner/internal/worker"
 )
 
-// follower notes what traces are told.
+// follower records the calls of a trace.
 type follower struct {
 	mu    sync.Mutex
 	steps map[uint64][]report.Step
@@ -72,8 +72,8 @@ func TestTracesEndOnce(t *testing.T) {
 	})
 }
 
-// A delivery that is handed back unbegun has a trace that says so.
-func TestTraceOfWhatIsHandedBack(t *testing.T) {
+// A delivery that is requeued before its start has a trace that shows it.
+func TestTraceOfARequeuedDelivery(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		f := &follower{steps: map[uint64][]report.Step{}, ends: map[uint64][]worker.Disposition{}}
