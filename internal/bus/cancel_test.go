@@ -48,7 +48,7 @@ func TestCancellationsCountForWhatWasStoredBefore(t *testing.T) {
 	require.NoError(t, bus.RequestCancel(t.Context(), b.Conn, "elsewhere", "foreign", nil))
 	require.NoError(t, bus.RequestCancel(t.Context(), b.Conn, database, "now", nil))
 	<-n.Changed()
-	require.Eventually(t, func() bool { return n.Requested(database, "now", early) }, time.Second, time.Millisecond, "it is told, not looked for")
+	require.Eventually(t, func() bool { return n.Requested(database, "now", early) }, time.Second, time.Millisecond, "it is announced, not polled")
 	require.False(t, n.Requested("elsewhere", "foreign", early), "another database's")
 	require.Equal(t, 2, n.Open())
 	require.Equal(t, []string{database}, n.Added())
@@ -130,7 +130,7 @@ func TestTheBucketAloneForgetsCancellations(t *testing.T) {
 	request("after")
 }
 
-// TestIntakeWaitsForCancellationsAfterTheLinkWasLost: a job that was cancelled meanwhile must not be begun.
+// TestIntakeWaitsForCancellationsAfterTheLinkWasLost: a job that was cancelled meanwhile must not be started.
 func TestIntakeWaitsForCancellationsAfterTheLinkWasLost(t *testing.T) {
 	t.Parallel()
 	b := bustest.Setup(t)

@@ -13,7 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestGatheredWritesArriveInOrder(t *testing.T) {
+func TestCoalescingConnWritesArriveInOrder(t *testing.T) {
 	t.Parallel()
 	near, far := net.Pipe()
 	g := newCoalescingConn(near)
@@ -39,9 +39,9 @@ func TestGatheredWritesArriveInOrder(t *testing.T) {
 	require.NoError(t, far.Close())
 }
 
-func TestGatheredIsBounded(t *testing.T) {
+func TestCoalescingConnIsBounded(t *testing.T) {
 	t.Parallel()
-	near, far := net.Pipe() // nobody reads
+	near, far := net.Pipe() // without a reader
 	g := newCoalescingConn(near)
 	defer func() { _ = far.Close() }()
 	var writing sync.WaitGroup
@@ -72,16 +72,16 @@ type broken struct {
 
 func (b *broken) Write([]byte) (int, error) { return 0, b.err }
 
-func TestGatheredTellsOfALostLink(t *testing.T) {
+func TestCoalescingConnReportsALostLink(t *testing.T) {
 	t.Parallel()
 	near, far := net.Pipe()
 	defer func() { _ = far.Close() }()
 	lost := errors.New("lost")
 	g := newCoalescingConn(&broken{near, lost})
 	_, err := g.Write([]byte("x"))
-	require.NoError(t, err, "nobody knows yet")
+	require.NoError(t, err, "the loss is not detected yet")
 	_, err = g.Read(make([]byte, 1))
-	require.Error(t, err, "who reads is told")
+	require.Error(t, err, "a reader gets the error")
 	_, err = g.Write([]byte("x"))
 	require.ErrorIs(t, err, lost)
 	_ = g.Close() // closed already

@@ -14,7 +14,7 @@ import (
 	"dbrunner/internal/bus/bustest"
 )
 
-func TestConnectErrorsSayWhatAndHow(t *testing.T) {
+func TestConnectErrorsNameCauseAndFix(t *testing.T) {
 	t.Parallel()
 	node := bustest.Server(t, bustest.Users(&server.User{Username: "u", Password: "right"}))
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -63,7 +63,7 @@ func TestOurOwnInboxPrefix(t *testing.T) {
 	require.Positive(t, ours)
 }
 
-func TestReconnectsForEver(t *testing.T) {
+func TestReconnectsIndefinitely(t *testing.T) {
 	t.Parallel()
 	node := bustest.Server(t)
 	conn, logs := bustest.Connect(t, node.ClientURL())

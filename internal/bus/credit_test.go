@@ -14,7 +14,7 @@ import (
 func TestCreditNeverGrows(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
-		c := credit{baseSlots: rapid.IntRange(0, 100).Draw(t, "steady")}
+		c := credit{baseSlots: rapid.IntRange(0, 100).Draw(t, "base slots")}
 		at := time.Now()
 		granted, busy := 0, 0
 		now := int64(1_700_000_000)
@@ -69,7 +69,7 @@ func TestCreditNeverGrows(t *testing.T) {
 	})
 }
 
-func TestCreditAsksAtOnceWhenIdle(t *testing.T) {
+func TestCreditAsksImmediatelyWhenIdle(t *testing.T) {
 	t.Parallel()
 	var c credit
 	at := time.Now()

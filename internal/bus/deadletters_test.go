@@ -13,7 +13,7 @@ import (
 	"dbrunner/internal/bus/bustest"
 )
 
-func TestLetters(t *testing.T) {
+func TestDeadLetters(t *testing.T) {
 	t.Parallel()
 	b := bustest.Setup(t)
 	ctx := t.Context()
@@ -27,18 +27,18 @@ func TestLetters(t *testing.T) {
 	require.NoError(t, bus.PublishDeadLetter(ctx, b.Conn, database, "migration", "s2_abc", nil, nil))
 	require.NoError(t, bus.PublishDeadLetter(ctx, b.Conn, "other", "query", "s3_abc", nil, []byte("o")))
 
-	letter, err := bus.ReadDeadLetter(ctx, b.Conn, database, "query", "s1_abc")
+	deadLetter, err := bus.ReadDeadLetter(ctx, b.Conn, database, "query", "s1_abc")
 	require.NoError(t, err)
-	require.Equal(t, "{bad", string(letter.Body))
-	require.Equal(t, []string{"rejected"}, letter.Headers["Dbrunner-Reason"])
-	require.Equal(t, []string{"00-x"}, letter.Headers["Traceparent"])
-	require.Equal(t, []string{"a1"}, letter.Headers["Dbrunner-Header-Nats-Msg-Id"])
-	require.Equal(t, []string{"409"}, letter.Headers["Dbrunner-Header-Status"])
-	require.Equal(t, []string{"1"}, letter.Headers["Dbrunner-Headers-Dropped"])
-	cut := letter.Headers["Dbrunner-Faults"][0]
+	require.Equal(t, "{bad", string(deadLetter.Body))
+	require.Equal(t, []string{"rejected"}, deadLetter.Headers["Dbrunner-Reason"])
+	require.Equal(t, []string{"00-x"}, deadLetter.Headers["Traceparent"])
+	require.Equal(t, []string{"a1"}, deadLetter.Headers["Dbrunner-Header-Nats-Msg-Id"])
+	require.Equal(t, []string{"409"}, deadLetter.Headers["Dbrunner-Header-Status"])
+	require.Equal(t, []string{"1"}, deadLetter.Headers["Dbrunner-Headers-Dropped"])
+	cut := deadLetter.Headers["Dbrunner-Faults"][0]
 	require.LessOrEqual(t, len(cut), 16<<10)
 	require.True(t, strings.HasSuffix(cut, "ä [cut]"), cut[len(cut)-20:])
-	require.NotContains(t, letter.Headers, "Nats-Msg-Id")
+	require.NotContains(t, deadLetter.Headers, "Nats-Msg-Id")
 
 	list := func(database, kind string) (ids []string) {
 		require.NoError(t, bus.ListDeadLetters(ctx, b.Conn, database, kind, func(l bus.DeadLetter) bool {
@@ -54,8 +54,8 @@ func TestLetters(t *testing.T) {
 	state, err := bus.NewDeadWatch(b.Conn).State(ctx)
 	require.NoError(t, err)
 	require.Equal(t, uint64(3), state.DeadLetters)
-	require.NoError(t, bus.DeleteDeadLetter(ctx, b.Conn, letter))
-	require.NoError(t, bus.DeleteDeadLetter(ctx, b.Conn, letter), "gone is gone")
+	require.NoError(t, bus.DeleteDeadLetter(ctx, b.Conn, deadLetter))
+	require.NoError(t, bus.DeleteDeadLetter(ctx, b.Conn, deadLetter), "gone is gone")
 	_, err = bus.ReadDeadLetter(ctx, b.Conn, database, "query", "s1_abc")
 	require.ErrorIs(t, err, bus.ErrNotFound)
 	require.ErrorIs(t, bus.PublishDeadLetter(ctx, b.Conn, database, "query", "a.b", nil, nil), bus.ErrSubject)
@@ -71,14 +71,14 @@ func TestTheLargestJobFitsIntoALetter(t *testing.T) {
 		headers[fmt.Sprintf("A-Original-%d", i)] = []string{strings.Repeat("y", 5_000)}
 	}
 	require.NoError(t, bus.PublishDeadLetter(t.Context(), b.Conn, database, "query", "s1_big", headers, body))
-	letter, err := bus.ReadDeadLetter(t.Context(), b.Conn, database, "query", "s1_big")
+	deadLetter, err := bus.ReadDeadLetter(t.Context(), b.Conn, database, "query", "s1_big")
 	require.NoError(t, err)
-	require.Len(t, letter.Body, len(body))
-	require.NotEmpty(t, letter.Headers["Dbrunner-Headers-Dropped"])
-	require.NotEmpty(t, letter.Headers["Dbrunner-Own-0"])
+	require.Len(t, deadLetter.Body, len(body))
+	require.NotEmpty(t, deadLetter.Headers["Dbrunner-Headers-Dropped"])
+	require.NotEmpty(t, deadLetter.Headers["Dbrunner-Own-0"])
 }
 
-func TestEvictedLettersAreCounted(t *testing.T) {
+func TestEvictedDeadLettersAreCounted(t *testing.T) {
 	t.Parallel()
 	top := bustest.Topology()
 	top.Dead.MaxBytes = 50 << 10

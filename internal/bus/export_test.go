@@ -9,7 +9,7 @@ func (i *Intake) ShortenTimes(heartbeat time.Duration) {
 	i.times.expires = heartbeat * 10
 }
 
-// SweepEvery makes an intake look for strays more often.
+// SweepEvery makes an intake scan for orphans more often.
 func (i *Intake) SweepEvery(period time.Duration) { i.times.sweep = period }
 
 // PublishPlain publishes past everything that checks a subject or waits for an answer.

@@ -213,7 +213,7 @@ func TestClusterRacingWritersHaveOneWinner(t *testing.T) {
 	wg.Wait()
 }
 
-func TestClusterDrainHandsBack(t *testing.T) {
+func TestClusterDrainRequeues(t *testing.T) {
 	t.Parallel()
 	c, b := clusterSetup(t, func(top *bus.Topology) { top.AckWait = time.Minute })
 	conn, _ := bustest.Connect(t, c.Nodes[0].ClientURL())
@@ -251,7 +251,7 @@ func TestSilentConsumerIsAskedAgain(t *testing.T) {
 	config.MaxWaiting = 1
 	_, err := b.JS.CreateConsumer(t.Context(), stream, config)
 	require.NoError(t, err)
-	// Somebody else's request takes the only place: the server drops ours without a word.
+	// Another requester's request takes the only place: the server drops ours without a word.
 	request := []byte(`{"batch":1,"expires":2000000000}`)
 	require.NoError(t, b.Plain.PublishRequest("$JS.API.CONSUMER.MSG.NEXT."+stream+".work", b.Plain.NewInbox(), request))
 	sub, err := b.Plain.SubscribeSync(b.Plain.NewInbox())
@@ -349,10 +349,10 @@ func TestMinimalPermissionsSuffice(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, conn.Reply("_INBOX.x.y", []byte("r")))
 	require.NoError(t, bus.PublishDeadLetter(t.Context(), conn, database, "query", "s1_x", nil, []byte("1")))
-	beacon, err := bus.RunnerHeartbeats(conn, "tester")
+	heartbeats, err := bus.RunnerHeartbeats(conn, "tester")
 	require.NoError(t, err)
 	for range 2 {
-		_, err = beacon.Publish(t.Context(), []byte("{}"))
+		_, err = heartbeats.Publish(t.Context(), []byte("{}"))
 		require.NoError(t, err)
 	}
 	_, err = bus.ReadLag(t.Context(), conn, database, "work")

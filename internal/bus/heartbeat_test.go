@@ -12,7 +12,7 @@ import (
 	"dbrunner/internal/bus/bustest"
 )
 
-func runnerBeacon(t *testing.T, conn *bus.Conn, instance string) func(body string) (shared bool) {
+func runnerHeartbeats(t *testing.T, conn *bus.Conn, instance string) func(body string) (shared bool) {
 	t.Helper()
 	b, err := bus.RunnerHeartbeats(conn, instance)
 	require.NoError(t, err)
@@ -32,12 +32,12 @@ func lastHeartbeat(t *testing.T, b *bustest.Bundle, subject string) string {
 	return string(m.Data)
 }
 
-func TestBeaconsKeepTheLastHeartbeat(t *testing.T) {
+func TestHeartbeatsKeepTheLast(t *testing.T) {
 	t.Parallel()
 	b := bustest.Setup(t)
-	one := runnerBeacon(t, b.Conn, "one")
+	one := runnerHeartbeats(t, b.Conn, "one")
 	for i := range 3 {
-		require.False(t, one(fmt.Sprint(i)), "nobody else is there")
+		require.False(t, one(fmt.Sprint(i)), "no other process is there")
 	}
 	require.Equal(t, "2", lastHeartbeat(t, b, "dbrunner.health.runner.one"))
 	shop, err := bus.DatabaseHeartbeats(b.Conn, "shop", "one")
@@ -55,27 +55,27 @@ func TestBeaconsKeepTheLastHeartbeat(t *testing.T) {
 	require.ErrorIs(t, err, bus.ErrSubject)
 }
 
-// Two processes with one name tell each other apart, and both stay visible. One that follows another is alone.
-func TestBeaconsNoticeANamesake(t *testing.T) {
+// Two processes with one name detect each other, and both stay visible. One that follows another is alone.
+func TestHeartbeatsDetectADuplicateInstance(t *testing.T) {
 	t.Parallel()
 	b := bustest.Setup(t)
 	other, _ := bustest.Connect(t, b.Node.ClientURL())
-	first, second := runnerBeacon(t, b.Conn, "twin"), runnerBeacon(t, other, "twin")
+	first, second := runnerHeartbeats(t, b.Conn, "twin"), runnerHeartbeats(t, other, "twin")
 	require.False(t, first("first"))
 	require.False(t, second("second"), "what was there before may be of a process that has ended")
 	require.True(t, first("first"))
 	require.True(t, second("second"))
 	require.Equal(t, "second", lastHeartbeat(t, b, "dbrunner.health.runner.twin"))
-	require.False(t, second("second"), "nobody has published since")
+	require.False(t, second("second"), "no other process has published since")
 }
 
 // A heartbeat that is gone, by its age or by hand, is no sign of anybody else.
-func TestBeaconsGoOnWhenTheirHeartbeatIsGone(t *testing.T) {
+func TestHeartbeatsContinueAfterTheirRemoval(t *testing.T) {
 	t.Parallel()
 	top := bustest.Topology()
 	top.Health.MaxAge = time.Second
 	b := bustest.SetupOn(t, bustest.Server(t), top)
-	one := runnerBeacon(t, b.Conn, "one")
+	one := runnerHeartbeats(t, b.Conn, "one")
 	require.False(t, one("1"))
 	stream, err := b.JS.Stream(t.Context(), "DBRUNNER_HEALTH")
 	require.NoError(t, err)
@@ -111,7 +111,7 @@ func TestLagAndRoom(t *testing.T) {
 
 	results := bus.ResultsOf(b.Conn, database)
 	_, seen := results.SeenRoom()
-	require.False(t, seen, "nobody has looked yet")
+	require.False(t, seen, "no scan has run yet")
 	_, err = results.Store(t.Context(), "a", []byte("r"))
 	require.NoError(t, err)
 	_, err = results.Purge(t.Context(), time.Minute)

@@ -107,7 +107,7 @@ func TestIntakeSurvivesPoisonedStatusHeaders(t *testing.T) {
 	b.AwaitEmpty(t)
 }
 
-func TestIntakeHandsBackAtTheEnd(t *testing.T) {
+func TestIntakeRequeuesAtTheEnd(t *testing.T) {
 	t.Parallel()
 	b := bustest.Setup(t)
 	b.Publish(t, "query", 100)
@@ -120,7 +120,7 @@ func TestIntakeHandsBackAtTheEnd(t *testing.T) {
 	require.Equal(t, bus.Stopped, first.Intake.State().Phase)
 	info := bustest.ConsumerInfo(t, b.JS, "work")
 	require.Zero(t, info.NumWaiting, "the server still has a request of ours")
-	for _, m := range held { // what the worker had not begun
+	for _, m := range held { // what the worker had not started
 		require.NoError(t, m.Nak(0))
 	}
 	second := run(t, b.Conn, "work", 200)
@@ -128,7 +128,7 @@ func TestIntakeHandsBackAtTheEnd(t *testing.T) {
 	for range 97 {
 		require.NoError(t, second.Next(t).Ack())
 	}
-	require.Less(t, time.Since(start), 3*time.Second, "AckWait is 10 s: the messages were handed back")
+	require.Less(t, time.Since(start), 3*time.Second, "ack wait is 10 s: the messages were requeued")
 	b.AwaitEmpty(t)
 }
 
@@ -266,13 +266,13 @@ func TestConsumerDeletedUnderVerifyIsWaitedFor(t *testing.T) {
 	require.NotEmpty(t, b.Logs.FilterMessage("intake resumed").All())
 }
 
-func TestSlotsAreLentWhileJobsEndQuickly(t *testing.T) {
+func TestBurstSlotsWhileJobsFinishFast(t *testing.T) {
 	t.Parallel()
 	b := bustest.Setup(t)
-	const credits, steady, quick = 40, 4, 2000
+	const credits, base, quick = 40, 4, 2000
 	intake, err := bus.OpenIntake(t.Context(), b.Conn, database, "work")
 	require.NoError(t, err)
-	intake.SetBaseSlots(steady)
+	intake.SetBaseSlots(base)
 	b.Publish(t, "query", quick)
 	r := bustest.Start(t, intake, credits)
 	most := 0
@@ -282,18 +282,18 @@ func TestSlotsAreLentWhileJobsEndQuickly(t *testing.T) {
 		r.Credits <- 1
 		most = max(most, intake.State().Outstanding)
 	}
-	require.Greater(t, most, steady)
-	time.Sleep(1200 * time.Millisecond) // by the clock: the last request for lent slots has expired
-	require.Eventually(t, func() bool { return intake.State().Outstanding <= steady }, 5*time.Second, 10*time.Millisecond,
-		"what was lent is not asked for any longer")
+	require.Greater(t, most, base)
+	time.Sleep(1200 * time.Millisecond) // by the clock: the last request for burst slots has expired
+	require.Eventually(t, func() bool { return intake.State().Outstanding <= base }, 5*time.Second, 10*time.Millisecond,
+		"burst slots are no longer requested")
 
 	b.Publish(t, "query", credits)
-	for range steady {
+	for range base {
 		r.Next(t)
 	}
 	time.Sleep(200 * time.Millisecond) // by the clock: what must not arrive has had its time
 	require.Empty(t, r.Got, "jobs that do not end leave the rest to others")
-	require.Equal(t, steady, bustest.ConsumerInfo(t, b.JS, "work").NumAckPending)
+	require.Equal(t, base, bustest.ConsumerInfo(t, b.JS, "work").NumAckPending)
 	require.Zero(t, intake.State().Recoveries)
 	require.Zero(t, intake.State().Requeued)
 }

@@ -74,7 +74,7 @@ func TestObjectsAreThoseOfTheClientLibraries(t *testing.T) {
 		}
 	}
 	_, err = rows.PutBytes(t.Context(), "theirs", nil)
-	require.ErrorContains(t, err, "10111", "nobody else replaces rows")
+	require.ErrorContains(t, err, "10111", "no other user replaces rows")
 	require.NoError(t, library.Delete(t.Context(), "theirs"))
 	_, err = read(t, params, "theirs")
 	require.ErrorIs(t, err, bus.ErrNotFound)
@@ -221,7 +221,7 @@ func TestAnObjectOfACluster(t *testing.T) {
 	if err == nil {
 		_, err = w.Close(t.Context())
 	}
-	if err != nil { // chunks have lost their answers: the object is begun anew
+	if err != nil { // chunks have lost their answers: the object is written again
 		require.NoError(t, w.Discard(t.Context()))
 		write(t, bus.Rows(conn), "moving", data)
 	}
@@ -267,7 +267,7 @@ func TestSweepOfObjects(t *testing.T) {
 	}
 }
 
-// Whoever may write descriptions cannot make a reader read another stream's subjects or endlessly.
+// A user who may write descriptions cannot make a reader read another stream's subjects or endlessly.
 func TestDescriptionsThatLie(t *testing.T) {
 	t.Parallel()
 	b := bustest.Setup(t)
@@ -286,7 +286,7 @@ func TestDescriptionsThatLie(t *testing.T) {
 		require.NotErrorIs(t, err, bus.ErrNotFound, name)
 	}
 	listed, err := params.Sweep().Objects(t.Context())
-	require.NoError(t, err, "it keeps nobody from the others")
+	require.NoError(t, err, "it does not affect the others")
 	require.Empty(t, listed)
 	_, err = params.Create("a.b", "x")
 	require.ErrorIs(t, err, bus.ErrSubject)

@@ -9,7 +9,7 @@ import (
 	"dbrunner/internal/bus/bustest"
 )
 
-// What is said while the link is down is not said later: the message may be somebody else's by then.
+// What is published while the link is down is not sent later: the message may be another runner's by then.
 func TestVerbsAreNotKeptWhileTheLinkIsDown(t *testing.T) {
 	t.Parallel()
 	b := bustest.Setup(t)
@@ -19,6 +19,6 @@ func TestVerbsAreNotKeptWhileTheLinkIsDown(t *testing.T) {
 	b.Node.Stop()
 	require.Eventually(t, func() bool { return m.Nak(0) != nil }, 15*time.Second, time.Millisecond, "a NAK was kept for later")
 	require.Error(t, m.Ack())
-	require.Error(t, b.Conn.Reply("_INBOX.somebody.1", []byte("x")))
+	require.Error(t, b.Conn.Reply("_INBOX.other.1", []byte("x")))
 	b.Node.Start()
 }

@@ -23,7 +23,7 @@ func moveByHand(t *testing.T, b *bustest.Bundle) {
 	require.NoError(t, err)
 }
 
-func TestStraysAreTakenUp(t *testing.T) {
+func TestOrphansAreDelivered(t *testing.T) {
 	t.Parallel()
 	b := bustest.Setup(t)
 	b.Publish(t, "transaction", 2)
@@ -47,7 +47,7 @@ func TestStraysAreTakenUp(t *testing.T) {
 	b.AwaitEmpty(t)
 }
 
-func TestStraysHandedBackStay(t *testing.T) {
+func TestRequeuedOrphansStay(t *testing.T) {
 	t.Parallel()
 	top := bustest.Topology()
 	top.AckWait = time.Second
@@ -65,7 +65,7 @@ func TestStraysHandedBackStay(t *testing.T) {
 	b.AwaitEmpty(t)
 }
 
-func TestHeldMessagesAreNoStrays(t *testing.T) {
+func TestMessagesInFlightAreNoOrphans(t *testing.T) {
 	t.Parallel()
 	b := bustest.Setup(t)
 	b.Publish(t, "query", 5)
@@ -145,7 +145,7 @@ func lifeOn(t *testing.T, conn *bus.Conn) *bustest.Running {
 }
 
 // The deliveries of an orphan count, over all lives of all runners: a job that kills its runner is quarantined and given up.
-func TestDeliveriesOfStraysAreCounted(t *testing.T) {
+func TestDeliveriesOfOrphansAreCounted(t *testing.T) {
 	t.Parallel()
 	top := bustest.Topology()
 	top.AckWait = 500 * time.Millisecond
@@ -157,7 +157,7 @@ func TestDeliveriesOfStraysAreCounted(t *testing.T) {
 	}
 	require.Zero(t, n.Open(), "a count is no request to cancel")
 
-	// A count of another message under the same sequence, as of a stream that was made anew, does not count.
+	// A count of another message under the same sequence, as of a recreated stream, does not count.
 	kv, err := b.JS.KeyValue(t.Context(), "DBRUNNER_CONTROL")
 	require.NoError(t, err)
 	for _, foreign := range []string{`{"version":1,"stored":"2020-01-01T00:00:00Z","deliveries":19}`, `nonsense`, ``} {
@@ -191,13 +191,13 @@ func TestAStrayHasALease(t *testing.T) {
 		case m := <-arrived:
 			return m
 		case <-time.After(15 * time.Second):
-			require.FailNow(t, "nobody takes it up")
+			require.FailNow(t, "it is not delivered")
 			return nil
 		}
 	}
 	first := next()
 	require.EqualValues(t, 2, first.Deliveries())
-	for begun := time.Now(); time.Since(begun) < 3*time.Second; time.Sleep(200 * time.Millisecond) { // by the clock: leases are
+	for started := time.Now(); time.Since(started) < 3*time.Second; time.Sleep(200 * time.Millisecond) { // by the clock: leases are
 		require.NoError(t, first.InProgress(t.Context()))
 		require.Empty(t, arrived, "it is at work")
 	}
@@ -210,7 +210,7 @@ func TestAStrayHasALease(t *testing.T) {
 }
 
 // Without a place to count nothing is taken up, and nothing of the lane stops.
-func TestStraysThatCannotBeCounted(t *testing.T) {
+func TestOrphansThatCannotBeCounted(t *testing.T) {
 	t.Parallel()
 	top := bustest.Topology()
 	top.Control.MaxRequests = 1

@@ -124,7 +124,7 @@ func beat(t *testing.T, b *bustest.Bundle, instance, state, name string) {
 	require.NoError(t, err)
 }
 
-// TestPruneNeverStrandsJobs: a consumer whose jobs wait stays, also by force; the server would keep them for nobody.
+// TestPruneNeverStrandsJobs: a consumer whose jobs wait stays, also by force; no consumer would deliver them.
 func TestPruneNeverStrandsJobs(t *testing.T) {
 	t.Parallel()
 	b := bustest.Setup(t)
@@ -179,7 +179,7 @@ func TestPlanApplyChangesNothing(t *testing.T) {
 	}
 }
 
-// TestARefusedInboxIsNamed at once, with what to do.
+// TestARefusedInboxIsNamed immediately, with the fix.
 func TestARefusedInboxIsNamed(t *testing.T) {
 	t.Parallel()
 	node := bustest.Server(t, bustest.Users(&server.User{Username: "u", Password: "p", Permissions: &server.Permissions{

@@ -27,7 +27,7 @@ func TestPublishJob(t *testing.T) {
 	_, _, err = bus.PublishJob(ctx, b.Conn, database, "statement", "a2", nil, nil)
 	require.ErrorIs(t, err, bus.ErrNoStream)
 	require.ErrorContains(t, err, "dbrunner.jobs.demo.statement")
-	_, _, err = bus.PublishJob(ctx, b.Conn, "nobody", "query", "", nil, nil)
+	_, _, err = bus.PublishJob(ctx, b.Conn, "unknown", "query", "", nil, nil)
 	require.ErrorIs(t, err, bus.ErrNoStream)
 	_, _, err = bus.PublishJob(ctx, b.Conn, "a.b", "query", "", nil, nil)
 	require.ErrorIs(t, err, bus.ErrSubject)
@@ -60,7 +60,7 @@ func TestOldest(t *testing.T) {
 	at, _, err = bus.OldestJob(t.Context(), b.Conn, database)
 	require.NoError(t, err)
 	require.True(t, at.Equal(second.Timestamp()))
-	_, _, err = bus.OldestJob(t.Context(), b.Conn, "nobody")
+	_, _, err = bus.OldestJob(t.Context(), b.Conn, "unknown")
 	require.ErrorIs(t, err, bus.ErrNotFound)
 }
 

@@ -42,13 +42,13 @@ func manageTogether(t *testing.T, url string, replicas, rounds int) {
 }
 
 // Runners that start together on an empty server all find their streams and consumers.
-func TestManyRunnersManageAtOnce(t *testing.T) {
+func TestManyRunnersManageConcurrently(t *testing.T) {
 	t.Parallel()
 	manageTogether(t, bustest.Server(t).ClientURL(), 1, 8)
 }
 
-// In a cluster what one server has made another does not know at once.
-func TestManyRunnersManageAtOnceOnACluster(t *testing.T) {
+// In a cluster, a server does not know immediately what another one created.
+func TestManyRunnersManageConcurrentlyOnACluster(t *testing.T) {
 	t.Parallel()
 	manageTogether(t, bustest.Cluster(t, 3).URL(), 3, 4)
 }

@@ -77,7 +77,7 @@ func TestRacingWritersHaveOneWinner(t *testing.T) {
 	raceWriters(t, []*bus.Conn{b.Conn, other}, 300, 3)
 }
 
-// raceWriters stores n results by several writers at once and checks that each has exactly one winner, whose
+// raceWriters stores n results by several concurrent writers and checks that each has exactly one winner, whose
 // bytes are the stored ones.
 func raceWriters(t *testing.T, conns []*bus.Conn, n, writers int) {
 	t.Helper()
@@ -116,7 +116,7 @@ func raceWriters(t *testing.T, conns []*bus.Conn, n, writers int) {
 				require.Equal(t, report.Taken, w.verdict)
 			}
 		}
-		// A writer whose answer was lost finds its own message and is told Taken.
+		// A writer whose answer was lost finds its own message and gets Taken.
 		require.LessOrEqual(t, winners, 1, "job %d has two winners", i)
 		require.NotEmpty(t, stored)
 	}
@@ -137,7 +137,7 @@ func TestFullResultsStreamIsPurgedBeyondTheMinimumAge(t *testing.T) {
 		require.Equal(t, report.Stored, store(fmt.Sprintf("old%d", i)))
 	}
 	require.Equal(t, report.Full, store("new"))
-	require.Equal(t, report.Taken, store("old5"), "a taken subject is told apart from a full store")
+	require.Equal(t, report.Taken, store("old5"), "a taken subject differs from a full store")
 	room, err := results.Room(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, uint64(100), room.Messages)
@@ -205,7 +205,7 @@ func TestPurgeByBytes(t *testing.T) {
 	require.InDelta(t, 0.7, room.Used(), 0.03, "purged %d of %d", purged, n)
 }
 
-func TestSeveralRunnersPurgeAtOnce(t *testing.T) {
+func TestSeveralRunnersPurgeConcurrently(t *testing.T) {
 	t.Parallel()
 	top := bustest.Topology()
 	top.Results.MaxCount = 200
@@ -303,7 +303,7 @@ func TestAwaitResult(t *testing.T) {
 	require.ErrorIs(t, err, context.DeadlineExceeded)
 }
 
-// TestLooksOfOneMoment: many looks at once find what is there, and nothing else.
+// TestLooksOfOneMoment: many concurrent lookups find what is there, and nothing else.
 func TestLooksOfOneMoment(t *testing.T) {
 	t.Parallel()
 	b := bustest.Setup(t)

@@ -114,7 +114,7 @@ func TestLimitsOfAServer(t *testing.T) {
 	}
 }
 
-// TestLimitsOfAnAccount are met by limits of every stream, and where they are not, the refusal says what to do.
+// TestLimitsOfAnAccount are met by limits of every stream, and where they are not, the refusal has the fix.
 func TestLimitsOfAnAccount(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {

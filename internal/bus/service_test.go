@@ -81,14 +81,14 @@ func TestServiceAnswers(t *testing.T) {
 	require.ErrorIs(t, err, bus.ErrNoService)
 }
 
-// TestServiceEndsInOrder: what is under way is answered, what is above the bound refused at once.
+// TestServiceEndsInOrder: requests in progress are answered, requests above the limit are refused immediately.
 func TestServiceEndsInOrder(t *testing.T) {
 	t.Parallel()
 	b := bustest.Setup(t)
-	begun, finish := make(chan struct{}, 1), make(chan struct{})
+	started, finish := make(chan struct{}, 1), make(chan struct{})
 	end := serve(t, b.Conn, bus.ServiceOptions{Bound: 1}, bus.Endpoint{
 		Name: "slow", Subject: "slow.*", Handle: func(context.Context, *bus.ServiceRequest) ([]byte, error) {
-			begun <- struct{}{}
+			started <- struct{}{}
 			<-finish
 			return []byte("done"), nil
 		},
@@ -97,7 +97,7 @@ func TestServiceEndsInOrder(t *testing.T) {
 	_, err := b.Plain.ChanSubscribe("mine", answer)
 	require.NoError(t, err)
 	require.NoError(t, b.Plain.PublishRequest("dbrunner.api.slow.demo", "mine", nil))
-	<-begun
+	<-started
 	m, err := b.Plain.Request("dbrunner.api.slow.demo", nil, 5*time.Second)
 	require.NoError(t, err)
 	require.Equal(t, "503", m.Header.Get(micro.ErrorCodeHeader))

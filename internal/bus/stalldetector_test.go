@@ -11,7 +11,7 @@ import (
 	"dbrunner/internal/bus/bustest"
 )
 
-// What has waited while the process was stopped may be another runner's: it is neither begun nor handed back, and comes
+// What has waited while the process was stopped may be another runner's: it is neither started nor requeued, and comes
 // again when its lease is over.
 func TestMessagesThatWaitedWhileTheProcessWasStopped(t *testing.T) {
 	t.Parallel()
@@ -55,7 +55,7 @@ func TestMessagesThatWaitedWhileTheProcessWasStopped(t *testing.T) {
 	b.AwaitEmpty(t)
 }
 
-// The same at the end: what is in the inbox of a process that was stopped and is asked to end is not handed back.
+// The same at the end: what is in the inbox of a process that was stopped and is asked to end is not requeued.
 func TestEndOfAProcessThatWasStopped(t *testing.T) {
 	t.Parallel()
 	top := bustest.Topology()

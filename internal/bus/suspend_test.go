@@ -28,11 +28,11 @@ func TestMessagesThatWaitedWhileTheMachineWasSuspended(t *testing.T) {
 	credits, got := make(chan int, 1), make(chan *bus.Message, 10)
 	credits <- 3
 	ended := make(chan error, 1)
-	begun := false
+	started := false
 	go func() {
 		ended <- intake.Run(t.Context(), credits, func(m *bus.Message) {
-			if !begun { // the other two are in the inbox, and the lid is closed for an hour
-				begun = true
+			if !started { // the other two are in the inbox, and the lid is closed for an hour
+				started = true
 				suspended.Add(int64(time.Hour))
 			}
 			got <- m

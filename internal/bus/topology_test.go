@@ -112,7 +112,7 @@ func TestApplyChangesWhatTheServerCan(t *testing.T) {
 	require.NoError(t, bus.Verify(t.Context(), b.Conn, top))
 }
 
-func TestApplyTellsWhatTheServerCannot(t *testing.T) {
+func TestApplyReportsWhatTheServerCannotDo(t *testing.T) {
 	t.Parallel()
 	node := bustest.Server(t)
 	conn, _ := bustest.Connect(t, node.ClientURL())
@@ -213,7 +213,7 @@ func TestStreamsRefuseWhatTheyMustNotTake(t *testing.T) {
 		return err
 	}
 	require.ErrorIs(t, publish("dbrunner.jobs.demo.unknown", nil, 1), jetstream.ErrNoStreamResponse)
-	require.ErrorIs(t, publish("dbrunner.jobs.nobody.query", nil, 1), jetstream.ErrNoStreamResponse)
+	require.ErrorIs(t, publish("dbrunner.jobs.unknown.query", nil, 1), jetstream.ErrNoStreamResponse)
 	const query = "dbrunner.jobs.demo.query"
 	require.ErrorContains(t, publish(query, nats.Header{"Nats-Rollup": {"all"}}, 1), "10111")
 	require.ErrorContains(t, publish(query, nats.Header{"Nats-TTL": {"1s"}}, 1), "10166")
@@ -250,7 +250,7 @@ func TestNamespaceIsUpperCasedInStreamNames(t *testing.T) {
 	require.Len(t, views, 7)
 }
 
-func TestApplyDropsAKindThatNobodyWaitsOn(t *testing.T) {
+func TestApplyDropsAKindWithoutPendingJobs(t *testing.T) {
 	t.Parallel()
 	b := bustest.Setup(t)
 	top := bustest.Topology()
@@ -269,7 +269,7 @@ func TestApplyDropsAKindThatNobodyWaitsOn(t *testing.T) {
 	require.ErrorIs(t, err, jetstream.ErrNoStreamResponse)
 }
 
-func TestSeveralRunnersManageAtOnce(t *testing.T) {
+func TestSeveralRunnersManageConcurrently(t *testing.T) {
 	t.Parallel()
 	node := bustest.Server(t)
 	errs := make(chan error, 5)

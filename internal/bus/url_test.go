@@ -10,7 +10,7 @@ import (
 	"dbrunner/internal/bus/bustest"
 )
 
-// A URL with what nobody sees is refused before anything is dialled, and without its secret.
+// A URL with invisible characters is refused before dialing, and without its secret.
 func TestURLsThatAreRefused(t *testing.T) {
 	t.Parallel()
 	for _, url := range []string{

@@ -23,7 +23,7 @@ const (
 	noOutage      outage = iota
 	heldElsewhere        // another session has the job's lock
 	cutAtStart           // no answer to the row of the begin, which is not there
-	cutInside            // begun and executed, no answer
+	cutInside            // started and executed, no answer
 	cutAtEnd             // executed and answered, its end not written
 	cutBehind            // its end written, no answer to that
 	outages
@@ -77,13 +77,13 @@ func (f *statements) Execute(
 
 // half executes without writing the end.
 func (f *statements) half(
-	ctx context.Context, call db.Call, stmt *dialect.Compiled, opts db.RowOptions, once *db.Once, told bool,
+	ctx context.Context, call db.Call, stmt *dialect.Compiled, opts db.RowOptions, once *db.Once, known bool,
 ) (db.ResultSet, error) {
 	if _, inserted, err := f.Record(ctx, once.Start); err != nil || !inserted {
 		return db.ResultSet{}, db.Errorf(db.ClassAlreadyRecorded, contract.CodeUnique, "taken")
 	}
 	set, err := f.Database.Execute(ctx, call, stmt, opts, nil)
-	if told {
+	if known {
 		once.End(set, err)
 	}
 	return db.ResultSet{}, db.OutcomeUnknown(err)
@@ -118,7 +118,7 @@ func statementJob(id, sql string) string {
 	return job(id, fmt.Sprintf(`"sql":%q,"reply_to":"_INBOX.x.y","labels":{"a":"b"}`, sql))
 }
 
-// dies runs a first delivery whose runner begins the job and dies.
+// dies runs a first delivery whose runner starts the job and dies.
 func (s *stage) dies(f *statements, body string) {
 	s.t.Helper()
 	f.outages, f.locked = []outage{cutInside}, 1
@@ -141,10 +141,10 @@ func TestStatementOnRecord(t *testing.T) {
 	require.Equal(t, contract.MarkDuplicate(row.Answer), s.results["a1"])
 	require.Contains(t, string(row.Answer), `"rows_affected":1`)
 	require.Equal(t, 1, s.count("a"))
-	require.Empty(t, s.letters)
+	require.Empty(t, s.deadLetters)
 }
 
-func TestStatementBegunAndNotEnded(t *testing.T) {
+func TestStatementStartedWithoutOutcome(t *testing.T) {
 	t.Parallel()
 	s, f := setupStatements(t)
 	body := statementJob("a1", effect("a"))
@@ -159,7 +159,7 @@ func TestStatementBegunAndNotEnded(t *testing.T) {
 		require.Contains(t, string(s.results["a1"]), `"labels":{"a":"b"}`)
 	}
 	require.Equal(t, 1, s.count("a"), "never again")
-	require.Equal(t, "unknown", s.letters[0].Reason)
+	require.Equal(t, "unknown", s.deadLetters[0].Reason)
 	row, err := s.database.Lookup(t.Context(), "a1")
 	require.NoError(t, err)
 	require.Equal(t, s.results["a1"], row.Answer)
@@ -258,10 +258,10 @@ func TestStatementFails(t *testing.T) {
 	got := read(t, s.results["a1"])
 	require.Equal(t, "failed", got.Status)
 	require.Equal(t, "undefined_object", got.Error.Code)
-	require.Equal(t, "failed", s.letters[0].Reason)
+	require.Equal(t, "failed", s.deadLetters[0].Reason)
 }
 
-// What was not begun is tried again; what was begun never is.
+// What was not started is tried again; what was started never is.
 func TestStatementRepetitions(t *testing.T) {
 	t.Parallel()
 	for _, class := range []db.Class{db.ClassTransient, db.ClassLost} {
@@ -292,7 +292,7 @@ func TestStatementThatIsStopped(t *testing.T) {
 	out := s.executor.Run(ctx, d, func() error { time.AfterFunc(50*time.Millisecond, cancel); return nil })
 	s.settle(d, out)
 	got := read(t, s.results["a1"])
-	require.Equal(t, "failed", got.Status, "it was begun: it cannot be run elsewhere")
+	require.Equal(t, "failed", got.Status, "it started: it cannot run elsewhere")
 	require.Equal(t, "cancelled", got.Error.Code)
 }
 
@@ -310,7 +310,7 @@ func TestStatementAnswersThatDoNotFit(t *testing.T) {
 			require.Equal(t, "result_too_large", got.Error.Code)
 			require.Contains(t, string(s.results["a1"]), `"rows_affected":2`)
 			require.Equal(t, 2, s.count("a"))
-			require.Empty(t, s.letters)
+			require.Empty(t, s.deadLetters)
 		})
 	}
 }
@@ -324,7 +324,7 @@ func TestStatementEndsWithoutRunning(t *testing.T) {
 		number uint64
 		rest   string
 		change func(*jobs.Policy)
-		never  string // the status where nothing was begun
+		never  string // the status where nothing was started
 	}{
 		"too many deliveries": {21, plain, nil, "failed"},
 		"expired":             {2, past + plain, nil, "expired"},
@@ -365,13 +365,13 @@ func TestStatementSameRequestTwice(t *testing.T) {
 	s.dies(f, body)
 	second := delivery("statement", body, 2, 1) // another message, before the first one is delivered again
 	s.settle(second, s.run(second))
-	require.Empty(t, s.letters, "the first message's own end leaves it")
+	require.Empty(t, s.deadLetters, "the first message's own outcome leaves none")
 	first := delivery("statement", body, 1, 2)
 	s.settle(first, s.run(first))
 	got := read(t, s.results["a1"])
 	require.Equal(t, "unknown", got.Status)
 	require.EqualValues(t, 1, got.Sequence, "it is the first message's end")
-	require.Len(t, s.letters, 1)
+	require.Len(t, s.deadLetters, 1)
 	require.Equal(t, 1, s.count("a"))
 
 	other := delivery("statement", statementJob("a1", effect("b")), 3, 1)
@@ -402,7 +402,7 @@ func TestStatementWhoseIDHasAnotherResult(t *testing.T) {
 			s.settle(d, s.run(d))
 			derived := contract.DerivedID(d.Sequence, d.Timestamp)
 			if left == "nothing" {
-				require.Equal(t, "job_id_reused", s.letters[0].Reason)
+				require.Equal(t, "job_id_reused", s.deadLetters[0].Reason)
 				require.Zero(t, s.count("a"))
 				return
 			}
@@ -470,10 +470,10 @@ func TestStatementAtLeastOnce(t *testing.T) {
 	require.Nil(t, row)
 }
 
-// TestStatementAtMostOnceWhateverHappens: however its deliveries go wrong, a statement takes effect at most once, its
+// TestStatementAtMostOnceUnderAllFailures: whichever failures its deliveries have, a statement takes effect at most once, its
 // result never changes, says succeeded only of what took effect, and never that nothing happened where something may
 // have.
-func TestStatementAtMostOnceWhateverHappens(t *testing.T) {
+func TestStatementAtMostOnceUnderAllFailures(t *testing.T) {
 	t.Parallel()
 	s, f := setupStatements(t)
 	n := uint64(0)

@@ -7,7 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// The hash of a batch tells requests apart by what they ask for, not by how they are written.
+// The hash of a batch depends on what a request asks for, not on how it is written.
 func TestHashOfBatches(t *testing.T) {
 	t.Parallel()
 	d := testDecoder()

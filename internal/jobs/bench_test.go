@@ -146,7 +146,7 @@ func BenchmarkResult(b *testing.B) {
 	})
 }
 
-// BenchmarkExecute is a delivery from its body to its outcome, on a database that answers at once.
+// BenchmarkExecute is a delivery from its body to its outcome, on a database that answers immediately.
 func BenchmarkExecute(b *testing.B) {
 	database := &answering{sets: []db.ResultSet{{
 		Columns: []contract.Column{{Name: "id", Type: "int8"}}, Rows: []byte(`[{"id":"42"}]`), RowCount: 1,

@@ -53,7 +53,7 @@ func atLeastOnce(id, name string) string {
 	return job(id, `"effect":"at_least_once","statements":[{"sql":"`+effect(name)+`"}]`)
 }
 
-func TestCancelBeforeItBegins(t *testing.T) {
+func TestCancelBeforeItStarts(t *testing.T) {
 	t.Parallel()
 	for name, body := range map[string]struct{ kind, text string }{
 		"exactly_once":  {"transaction", transaction("a1", effect("a"))},
@@ -72,7 +72,7 @@ func TestCancelBeforeItBegins(t *testing.T) {
 			require.Equal(t, "cancelled", got.Error.Code)
 			require.Zero(t, got.Attempts)
 			require.Zero(t, s.count("a"))
-			require.Empty(t, s.letters)
+			require.Empty(t, s.deadLetters)
 			row, err := s.database.Lookup(t.Context(), "a1")
 			require.NoError(t, err)
 			require.Equal(t, name == "exactly_once", row != nil, "its end is on record where its effect would be")
@@ -188,7 +188,7 @@ func TestCancelOfAtLeastOnce(t *testing.T) {
 			return nil
 		})
 		require.Equal(t, jobs.Undecided, out.Action)
-		d.MaybeRedelivered = true // as the worker has it for what was begun
+		d.MaybeRedelivered = true // as the worker has it for what was started
 		s.settle(d, s.run(d))
 		require.Equal(t, "cancelled", read(t, s.results["a1"]).Status, "it was rolled back")
 		require.Zero(t, s.count("a"))
@@ -266,8 +266,8 @@ func (h *halfway) Run(_ context.Context, req migration.Request) (*migration.Repo
 	return &migration.Report{Action: req.Action}, classed(db.ClassCanceled, db.CodeCanceled)()
 }
 
-// TestCancelOfAMigrationTellsWhatStays, but one that only reads changes nothing.
-func TestCancelOfAMigrationTellsWhatStays(t *testing.T) {
+// TestCancelOfAMigrationReportsWhatStays, but one that only reads changes nothing.
+func TestCancelOfAMigrationReportsWhatStays(t *testing.T) {
 	t.Parallel()
 	for action, status := range map[string]string{"up": "unknown", "status": "cancelled"} {
 		t.Run(action, func(t *testing.T) {

@@ -16,8 +16,8 @@ import (
 	"dbrunner/internal/report"
 )
 
-// patient is a database whose state the test makes up.
-type patient struct {
+// fakeDatabase is a database whose state the test sets.
+type fakeDatabase struct {
 	vitals db.CheckResult
 	err    error
 	hangs  bool // it answers nothing until the check is given up
@@ -25,7 +25,7 @@ type patient struct {
 	checks int
 }
 
-func (p *patient) Check(ctx context.Context) (db.CheckResult, error) {
+func (p *fakeDatabase) Check(ctx context.Context) (db.CheckResult, error) {
 	p.checks++
 	if p.hangs {
 		<-ctx.Done()
@@ -34,7 +34,7 @@ func (p *patient) Check(ctx context.Context) (db.CheckResult, error) {
 	return p.vitals, p.err
 }
 
-func (p *patient) Stats() report.Pool { return p.stats }
+func (p *fakeDatabase) Stats() report.Pool { return p.stats }
 
 // schema is a state of migrations that the test makes up.
 type schema struct {
@@ -55,8 +55,8 @@ func (s *schema) MigrationStatus(ctx context.Context) (*contract.Migrations, err
 	return &s.status, s.err
 }
 
-func well() *patient {
-	return &patient{
+func well() *fakeDatabase {
+	return &fakeDatabase{
 		vitals: db.CheckResult{Connect: 3 * time.Millisecond, Query: 500 * time.Microsecond, Version: "15.4", Role: contract.RolePrimary},
 		stats: report.Pool{
 			Max: 4, Total: 3, Idle: 1, InUse: 2, Acquires: 120, CanceledAcquires: 1, AcquireWait: 1500 * time.Millisecond,
@@ -93,42 +93,42 @@ func TestVerdicts(t *testing.T) {
 	unavailable := db.Errorf(db.ClassUnavailable, contract.CodeUnavailable, "the connection was refused")
 	since := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	for name, tt := range map[string]struct {
-		patient func(*patient)
+		change  func(*fakeDatabase)
 		options func(*health.Options)
 		want    contract.Verdict
 		reasons []string
 	}{
 		"well":         {want: contract.Healthy},
-		"unreachable":  {patient: func(p *patient) { p.vitals, p.err = db.CheckResult{}, unavailable }, want: contract.Unhealthy, reasons: []string{"connection: the connection was refused"}},
-		"no answer":    {patient: func(p *patient) { p.vitals.Query, p.err = 0, unavailable }, want: contract.Unhealthy, reasons: []string{"query: the connection was refused"}},
-		"hangs":        {patient: func(p *patient) { p.vitals, p.hangs = db.CheckResult{}, true }, want: contract.Unhealthy, reasons: []string{"connection: no answer within 200ms"}},
-		"slow to join": {patient: func(p *patient) { p.vitals.Connect = 1500 * time.Millisecond }, want: contract.Degraded, reasons: []string{"connection: connecting took 1.5s, more than 1s"}},
-		"slow":         {patient: func(p *patient) { p.vitals.Query = 2 * time.Second }, want: contract.Degraded, reasons: []string{"query: a trivial query took 2s, more than 1s"}},
-		"full of work": {patient: func(p *patient) { p.stats.InUse, p.stats.Waiting, p.stats.LongestWait = 4, 7, 29*time.Second }, want: contract.Healthy},
-		"full":         {patient: func(p *patient) { p.stats.InUse = 4 }, want: contract.Healthy},
+		"unreachable":  {change: func(p *fakeDatabase) { p.vitals, p.err = db.CheckResult{}, unavailable }, want: contract.Unhealthy, reasons: []string{"connection: the connection was refused"}},
+		"no answer":    {change: func(p *fakeDatabase) { p.vitals.Query, p.err = 0, unavailable }, want: contract.Unhealthy, reasons: []string{"query: the connection was refused"}},
+		"hangs":        {change: func(p *fakeDatabase) { p.vitals, p.hangs = db.CheckResult{}, true }, want: contract.Unhealthy, reasons: []string{"connection: no answer within 200ms"}},
+		"slow to join": {change: func(p *fakeDatabase) { p.vitals.Connect = 1500 * time.Millisecond }, want: contract.Degraded, reasons: []string{"connection: connecting took 1.5s, more than 1s"}},
+		"slow":         {change: func(p *fakeDatabase) { p.vitals.Query = 2 * time.Second }, want: contract.Degraded, reasons: []string{"query: a trivial query took 2s, more than 1s"}},
+		"full of work": {change: func(p *fakeDatabase) { p.stats.InUse, p.stats.Waiting, p.stats.LongestWait = 4, 7, 29*time.Second }, want: contract.Healthy},
+		"full":         {change: func(p *fakeDatabase) { p.stats.InUse = 4 }, want: contract.Healthy},
 		"exhausted": {
-			patient: func(p *patient) { p.stats.InUse, p.stats.Waiting, p.stats.LongestWait = 4, 7, 30*time.Second },
-			want:    contract.Degraded, reasons: []string{"pool: 4 of 4 connections are in use and 7 calls wait for one, the first for 30s"},
+			change: func(p *fakeDatabase) { p.stats.InUse, p.stats.Waiting, p.stats.LongestWait = 4, 7, 30*time.Second },
+			want:   contract.Degraded, reasons: []string{"pool: 4 of 4 connections are in use and 7 calls wait for one, the first for 30s"},
 		},
 		"half the pool": {
-			patient: func(p *patient) { p.stats.Waiting, p.stats.LongestWait = 1, time.Minute },
+			change:  func(p *fakeDatabase) { p.stats.Waiting, p.stats.LongestWait = 1, time.Minute },
 			options: func(o *health.Options) { o.PoolSaturation = 50 },
 			want:    contract.Degraded, reasons: []string{"pool: 2 of 4 connections are in use and 1 calls wait for one, the first for 1m0s"},
 		},
 		"less than half": {
-			patient: func(p *patient) { p.stats.InUse, p.stats.Waiting, p.stats.LongestWait = 1, 1, time.Minute },
+			change:  func(p *fakeDatabase) { p.stats.InUse, p.stats.Waiting, p.stats.LongestWait = 1, 1, time.Minute },
 			options: func(o *health.Options) { o.PoolSaturation = 50 }, want: contract.Healthy,
 		},
 		"any pool": {
-			patient: func(p *patient) { p.stats.InUse, p.stats.Waiting, p.stats.LongestWait = 4, 7, time.Hour },
+			change:  func(p *fakeDatabase) { p.stats.InUse, p.stats.Waiting, p.stats.LongestWait = 4, 7, time.Hour },
 			options: func(o *health.Options) { o.PoolSaturation = 0 }, want: contract.Healthy,
 		},
 		"read-only": {
-			patient: func(p *patient) { p.vitals.ReadOnly = "it is a standby" },
-			want:    contract.Unhealthy, reasons: []string{"replication: it is a standby, so that jobs that write cannot run"},
+			change: func(p *fakeDatabase) { p.vitals.ReadOnly = "it is a standby" },
+			want:   contract.Unhealthy, reasons: []string{"replication: it is a standby, so that jobs that write cannot run"},
 		},
 		"read-only by intention": {
-			patient: func(p *patient) { p.vitals.ReadOnly = "it is a standby" },
+			change:  func(p *fakeDatabase) { p.vitals.ReadOnly = "it is a standby" },
 			options: func(o *health.Options) { o.Writes = false }, want: contract.Healthy,
 		},
 		"pending": {
@@ -163,7 +163,7 @@ func TestVerdicts(t *testing.T) {
 		"none": {
 			options: func(o *health.Options) { o.Migrations = &schema{none: true} }, want: contract.Healthy,
 		},
-		"running, nobody knows since when": {
+		"running, start unknown": {
 			options: func(o *health.Options) {
 				o.Migrations = &schema{status: contract.Migrations{Running: &contract.RunningMigration{}}}
 			},
@@ -184,7 +184,7 @@ func TestVerdicts(t *testing.T) {
 			want:    contract.Degraded, reasons: []string{"migrations: their state could not be read: no answer within 200ms"},
 		},
 		"a database that is gone has no state to wait for": {
-			patient: func(p *patient) { p.vitals, p.err = db.CheckResult{}, unavailable },
+			change:  func(p *fakeDatabase) { p.vitals, p.err = db.CheckResult{}, unavailable },
 			options: func(o *health.Options) { o.Migrations = &schema{hangs: true} },
 			want:    contract.Unhealthy, reasons: []string{"connection: the connection was refused"},
 		},
@@ -195,7 +195,7 @@ func TestVerdicts(t *testing.T) {
 			want: contract.Unhealthy, reasons: []string{"jobs: they wait: the ledger is missing"},
 		},
 		"the worst counts": {
-			patient: func(p *patient) {
+			change: func(p *fakeDatabase) {
 				p.vitals.Connect, p.vitals.ReadOnly, p.stats.InUse = 2*time.Second, "it is a standby", 4
 				p.stats.Waiting, p.stats.LongestWait = 1, time.Minute
 			},
@@ -208,16 +208,16 @@ func TestVerdicts(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			p := well()
-			if tt.patient != nil {
-				tt.patient(p)
+			if tt.change != nil {
+				tt.change(p)
 			}
 			opts := health.Options{Database: p, Timeout: 200 * time.Millisecond, Slow: time.Second, PoolSaturation: 100, PoolWait: 30 * time.Second, Writes: true}
 			if tt.options != nil {
 				tt.options(&opts)
 			}
-			begun := time.Now()
+			started := time.Now()
 			got := health.NewChecker(opts).Check(t.Context())
-			require.Less(t, time.Since(begun), 5*time.Second)
+			require.Less(t, time.Since(started), 5*time.Second)
 			require.Equal(t, tt.want, got.Verdict)
 			require.Equal(t, append([]string{}, tt.reasons...), got.Reasons)
 		})
@@ -276,16 +276,16 @@ func TestHealthJobs(t *testing.T) {
 	})
 	require.NoError(t, err)
 	p.hangs, p.vitals = true, db.CheckResult{}
-	begun := time.Now()
+	started := time.Now()
 	out := e.Run(t.Context(), delivery("health", `{"id":"h1","timeout":"100ms"}`), nil)
-	require.Less(t, time.Since(begun), 10*time.Second)
+	require.Less(t, time.Since(started), 10*time.Second)
 	require.Equal(t, Settle, out.Action)
 	require.Equal(t, contract.Succeeded, out.Status)
 	require.Regexp(t, `,"verdict":"unhealthy","reasons":\["connection: no answer within \d+ms"\],"checks":{`, string(out.Store.Body))
 
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	require.Equal(t, Undecided, e.Run(ctx, delivery("health", `{"id":"h2"}`), nil).Action, "nobody wants it any more")
+	require.Equal(t, Undecided, e.Run(ctx, delivery("health", `{"id":"h2"}`), nil).Action, "it was cancelled")
 	refused := e.Run(t.Context(), delivery("health", `{"id":"h3"}`), func() error { return errors.New("the runner stops") })
 	require.Equal(t, Undecided, refused.Action)
 	late := e.Run(t.Context(), delivery("health", `{"id":"h4","expires_at":"2020-01-01T00:00:00Z"}`), nil)

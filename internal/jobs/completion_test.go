@@ -27,7 +27,7 @@ const maxResult = 128<<10 + 1
 type large struct {
 	db.Database
 	set     db.ResultSet
-	failure *db.Error // of the statements, once they have begun
+	failure *db.Error // of the statements, once they have started
 	acted   bool      // something took effect
 }
 
@@ -131,7 +131,7 @@ func drawLabels(t *rapid.T) string {
 	n := rapid.SampledFrom([]int{0, 1, 31}).Draw(t, "labels")
 	var b strings.Builder
 	for i := range n {
-		fmt.Fprintf(&b, `,"l%d":"%s"`, i, strings.Repeat(rapid.SampledFrom([]string{"a", "<", "&", `\"`}).Draw(t, "letter"), 510))
+		fmt.Fprintf(&b, `,"l%d":"%s"`, i, strings.Repeat(rapid.SampledFrom([]string{"a", "<", "&", `\"`}).Draw(t, "character"), 510))
 	}
 	return `{"l":"x"` + b.String() + `}`
 }
@@ -153,7 +153,7 @@ func allSized() []sized {
 		{"migration", "at_least_once", `"action":"up"`},
 		{"migration", "at_least_once", `"action":"status"`},
 		{"health", "read_only", `"checks":["query"]`},
-		// rejected, with as many faults as are told
+		// rejected, with as many faults as are reported
 		{"transaction", "exactly_once", `"statements":[` + strings.Repeat(`{"sqll":"x","`+strings.Repeat(`<`, 200)+`":1},`, 60) + `{}]`},
 		{"query", "nosuch", `"sql":"SELECT 1"`},
 	}

@@ -28,7 +28,7 @@ func places(faults []contract.Fault) []found {
 	return out
 }
 
-// TestFaults holds each fault of a body to its path and code, and to a word that tells the publisher what to do.
+// TestFaults holds each fault of a body to its path and code, and to a word of its fix.
 func TestFaults(t *testing.T) {
 	t.Parallel()
 	const q, tx = "query", "transaction"
@@ -75,7 +75,7 @@ func TestFaults(t *testing.T) {
 		{"nothing in it", q, `{}`, []found{{"sql", contract.CodeMissingKey}}, "required"},
 		{"wrongly cased", q, `{"SQL":"SELECT 1","sql":"SELECT 1"}`, []found{{"SQL", contract.CodeUnknownKey}}, `write "sql"`},
 		{"mistyped", q, `{"sql":"SELECT 1","time_out":"1s"}`, []found{{"time_out", contract.CodeUnknownKey}}, `did you mean "timeout"?`},
-		{"swapped letters", q, `{"sql":"SELECT 1","lables":{}}`, []found{{"lables", contract.CodeUnknownKey}}, `did you mean "labels"?`},
+		{"swapped characters", q, `{"sql":"SELECT 1","lables":{}}`, []found{{"lables", contract.CodeUnknownKey}}, `did you mean "labels"?`},
 		{"unknown", q, `{"sql":"SELECT 1","database":"shop"}`, []found{{"database", contract.CodeUnknownKey}}, "known here: version"},
 		{"odd key", q, `{"sql":"SELECT 1","a.\"b\u00e9":1}`, []found{{`["a.\"b\u00e9"]`, contract.CodeUnknownKey}}, "unknown"},
 		{"empty key", q, `{"sql":"SELECT 1","":1}`, []found{{`[""]`, contract.CodeUnknownKey}}, "unknown"},

@@ -28,13 +28,13 @@ type stage struct {
 	executor *jobs.Executor
 	policy   jobs.Policy
 
-	mu      sync.Mutex
-	results map[string][]byte
-	replies [][]byte
-	letters []*jobs.DeadLetter
-	glances int   // calls of HasResult
-	lagging bool  // HasResult does not see anything
-	blind   error // of HasResult
+	mu          sync.Mutex
+	results     map[string][]byte
+	replies     [][]byte
+	deadLetters []*jobs.DeadLetter
+	lookups     int   // calls of HasResult
+	lagging     bool  // HasResult does not see anything
+	blind       error // of HasResult
 }
 
 func setup(t *testing.T) *stage {
@@ -74,7 +74,7 @@ func (s *stage) StoredResult(_ context.Context, id string) ([]byte, error) {
 func (s *stage) HasResult(_ context.Context, id string) (bool, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.glances++
+	s.lookups++
 	return s.results[id] != nil && !s.lagging, s.blind
 }
 
@@ -109,11 +109,11 @@ func (s *stage) settle(d *jobs.Delivery, out jobs.Outcome) {
 		s.replies = append(s.replies, out.Reply.Body)
 	}
 	if out.DeadLetter != nil {
-		s.letters = append(s.letters, out.DeadLetter)
+		s.deadLetters = append(s.deadLetters, out.DeadLetter)
 	}
 }
 
-// delivery makes a delivery of a message; redelivered says that it is not the first one.
+// delivery makes a delivery of a message; redelivered: it is not the first one.
 func delivery(kind, body string, sequence, number uint64) *jobs.Delivery {
 	return &jobs.Delivery{
 		Database: "shop", Kind: kind, Sequence: sequence, Timestamp: time.Unix(1_800_000_000, int64(sequence)).UTC(),
@@ -271,7 +271,7 @@ func TestSuccessIsStoredAndRecorded(t *testing.T) {
 	require.Equal(t, s.results["a1"], row.Answer, "the ledger keeps the very bytes that were published")
 	require.Equal(t, 1, s.count("a"))
 	require.Equal(t, s.results["a1"], s.replies[len(s.replies)-1])
-	require.Empty(t, s.letters)
+	require.Empty(t, s.deadLetters)
 }
 
 func TestRedeliveryAfterLostResult(t *testing.T) {
@@ -377,8 +377,8 @@ func TestFailureStaysAFailure(t *testing.T) {
 	s.settle(again, s.run(again))
 	require.Equal(t, "failed", read(t, s.results["a1"]).Status)
 	require.Zero(t, s.count("a"))
-	require.Len(t, s.letters, 1)
-	require.Equal(t, "failed", s.letters[0].Reason)
+	require.Len(t, s.deadLetters, 1)
+	require.Equal(t, "failed", s.deadLetters[0].Reason)
 }
 
 func TestFailureWaitsForItsLedgerRow(t *testing.T) {
@@ -409,8 +409,8 @@ func TestAnswerThatNoLongerFits(t *testing.T) {
 	require.Equal(t, 1, s.count("a"))
 }
 
-// A ledger row that somebody keeps locked is one job's matter: it does not close its database to the others.
-func TestLockedLedgerRowHoldsNobodyElse(t *testing.T) {
+// A ledger row that another session keeps locked affects only its job: its database stays open to the others.
+func TestLockedLedgerRowDelaysOnlyItsJob(t *testing.T) {
 	t.Parallel()
 	s := setup(t)
 	for range s.policy.Retry.Attempts {
@@ -445,7 +445,7 @@ func TestReusedID(t *testing.T) {
 			first := delivery(test.firstKind, test.first, 1, 1)
 			s.settle(first, s.run(first))
 			stored := s.results["a1"]
-			s.letters = nil
+			s.deadLetters = nil
 			for number := uint64(1); number <= 2; number++ { // also when it is delivered again
 				second := delivery(test.secondKind, test.second, 2, number)
 				s.settle(second, s.run(second))
@@ -455,8 +455,8 @@ func TestReusedID(t *testing.T) {
 				got := read(t, s.replies[len(s.replies)-1])
 				require.Equal(t, "job_id_reused", got.Error.Code)
 				require.Equal(t, "rejected", got.Status)
-				require.NotEmpty(t, s.letters)
-				require.Equal(t, "job_id_reused", s.letters[len(s.letters)-1].Reason)
+				require.NotEmpty(t, s.deadLetters)
+				require.Equal(t, "job_id_reused", s.deadLetters[len(s.deadLetters)-1].Reason)
 			}
 			require.Equal(t, stored, s.results["a1"], "the first result is untouched")
 			require.Zero(t, s.count("a"), "nothing takes effect")
@@ -485,7 +485,7 @@ func TestSameRequestTwice(t *testing.T) {
 		require.Equal(t, 1, s.count("a"))
 	}
 	require.Equal(t, contract.MarkDuplicate(stored), s.results["a1"])
-	require.Empty(t, s.letters)
+	require.Empty(t, s.deadLetters)
 }
 
 func TestResultIDTakenBetweenLookAndCommit(t *testing.T) {
@@ -506,8 +506,8 @@ func TestResultIDTakenBetweenLookAndCommit(t *testing.T) {
 	require.Equal(t, "succeeded", got.Status)
 	require.Equal(t, "result_id_taken", got.Error.Code)
 	require.Contains(t, got.Error.Message, derived)
-	require.Equal(t, "result_id_taken", s.letters[0].Reason)
-	require.Equal(t, derived, s.letters[0].ResultID)
+	require.Equal(t, "result_id_taken", s.deadLetters[0].Reason)
+	require.Equal(t, derived, s.deadLetters[0].ResultID)
 
 	again := delivery("transaction", transaction("a1", effect("a")), 1, 2)
 	s.settle(again, s.run(again))
@@ -524,15 +524,15 @@ func TestResultIDTakenWhereTheLookLagsBehind(t *testing.T) {
 			first := delivery("query", job("a1", `"sql":"SELECT 1 AS n"`), 1, 1)
 			s.settle(first, s.run(first))
 			other := s.results["a1"]
-			s.glances, s.lagging = 0, true
+			s.lookups, s.lagging = 0, true
 			d := delivery("transaction", job("a1", `"effect":"`+kind+`","statements":[{"sql":"`+effect("a")+`"}]`), 2, 1)
 			s.settle(d, s.run(d))
-			require.Equal(t, 1, s.glances)
+			require.Equal(t, 1, s.lookups)
 			require.Equal(t, other, s.results["a1"])
 			derived := contract.DerivedID(d.Sequence, d.Timestamp)
 			require.Equal(t, "succeeded", read(t, s.results[derived]).Status)
-			require.Equal(t, contract.ReasonResultIDTaken, s.letters[0].Reason)
-			require.Equal(t, derived, s.letters[0].ResultID)
+			require.Equal(t, contract.ReasonResultIDTaken, s.deadLetters[0].Reason)
+			require.Equal(t, derived, s.deadLetters[0].ResultID)
 		})
 	}
 }
@@ -545,11 +545,11 @@ func TestLookThatFailsIsMadeAtTheLeader(t *testing.T) {
 			s := setup(t)
 			first := delivery("query", job("a1", `"sql":"SELECT 1 AS n"`), 1, 1)
 			s.settle(first, s.run(first))
-			s.blind = errors.New("nobody answers")
+			s.blind = errors.New("no answer")
 			body := job("a1", `"effect":"`+kind+`","statements":[{"sql":"`+effect("a")+`"}]`)
 			d := delivery("transaction", body, 2, 1)
 			s.settle(d, s.run(d))
-			require.Equal(t, "job_id_reused", s.letters[0].Reason)
+			require.Equal(t, "job_id_reused", s.deadLetters[0].Reason)
 			require.Zero(t, s.count("a"))
 		})
 	}
@@ -564,12 +564,12 @@ func TestDoubtIsSettledAtTheLeaderOnly(t *testing.T) {
 			body := job("a1", `"effect":"`+kind+`","statements":[{"sql":"`+effect("a")+`"}]`)
 			first := delivery("transaction", body, 1, 1)
 			s.settle(first, s.run(first))
-			s.glances, s.lagging = 0, true
+			s.lookups, s.lagging = 0, true
 			again := delivery("transaction", body, 1, 2)
 			out := s.run(again)
 			require.Nil(t, out.Store)
 			require.True(t, out.Duplicate)
-			require.Zero(t, s.glances)
+			require.Zero(t, s.lookups)
 			require.Equal(t, 1, s.count("a"))
 		})
 	}
@@ -599,7 +599,7 @@ func TestTooManyDeliveries(t *testing.T) {
 			got := read(t, s.results[id])
 			require.Equal(t, test.status, got.Status)
 			require.Equal(t, "too_many_deliveries", got.Error.Code)
-			require.Equal(t, "too_many_deliveries", s.letters[0].Reason)
+			require.Equal(t, "too_many_deliveries", s.deadLetters[0].Reason)
 			require.Zero(t, s.count("a"))
 		})
 	}
@@ -611,14 +611,14 @@ func TestTooManyDeliveries(t *testing.T) {
 		d := delivery("transaction", body, 1, 21)
 		s.settle(d, s.run(d))
 		require.Equal(t, "succeeded", read(t, s.results["a1"]).Status)
-		require.Empty(t, s.letters)
+		require.Empty(t, s.deadLetters)
 	})
 }
 
 func TestExpiry(t *testing.T) {
 	t.Parallel()
 	past := `"expires_at":"2001-01-01T00:00:00Z",`
-	t.Run("before it was begun", func(t *testing.T) {
+	t.Run("before it started", func(t *testing.T) {
 		t.Parallel()
 		s := setup(t)
 		d := delivery("transaction", job("a1", past+`"statements":[{"sql":"`+effect("a")+`"}]`), 1, 1)
@@ -767,7 +767,7 @@ func TestOvertakenBetweenLookAndStore(t *testing.T) {
 	s.settle(d, out)
 	aside := read(t, s.results[contract.DerivedID(d.Sequence, d.Timestamp)])
 	require.Equal(t, "unknown", aside.Status)
-	require.Equal(t, contract.ReasonResultIDTaken, s.letters[0].Reason, "it must not be told that nothing was done")
+	require.Equal(t, contract.ReasonResultIDTaken, s.deadLetters[0].Reason, "it must not be reported as not done")
 }
 
 func TestCanceledContextDrops(t *testing.T) {

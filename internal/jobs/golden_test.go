@@ -23,7 +23,7 @@ import (
 	"dbrunner/internal/db/rowfile"
 )
 
-var update = flag.Bool("update", false, "write the golden files anew")
+var update = flag.Bool("update", false, "rewrite the golden files")
 
 // goldenSets is what the database answers to the golden jobs, statement by statement.
 func goldenSets() map[string][]db.ResultSet {

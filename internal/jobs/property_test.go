@@ -296,7 +296,7 @@ func TestDecodeTakesOverEverything(t *testing.T) {
 	})
 }
 
-// rewritten writes a job as the body that it came from; original says which keys that one had, and how numbers and
+// rewritten writes a job as the body that it came from; original lists which keys that one had, and how numbers and
 // expiries were put.
 func rewritten(job *Job, original map[string]any) map[string]any {
 	out := map[string]any{}
@@ -480,7 +480,7 @@ func standardForm(own map[string]any) map[string]any {
 	return out
 }
 
-func TestHashTellsApart(t *testing.T) {
+func TestHashDistinguishesRequests(t *testing.T) {
 	t.Parallel()
 	d := testDecoder()
 	seen := map[string]string{}

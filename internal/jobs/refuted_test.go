@@ -13,10 +13,10 @@ import (
 	"dbrunner/internal/jobs"
 )
 
-// poisoned is a real database in which every execution of a job, once begun, ends as if the server were gone.
+// poisoned is a real database in which every execution of a job, once started, ends as if the server were gone.
 type poisoned struct {
 	db.Database
-	before bool // it does before it has begun
+	before bool // it does before it has started
 	runs   atomic.Int32
 }
 
@@ -55,7 +55,7 @@ func everyEffect() map[string][2]string {
 	}
 }
 
-// TestRefutedSuspicionIsTheJobsFailure: an execution had begun and ended as if the database were down, twice, and each
+// TestRefutedSuspicionIsTheJobsFailure: an execution had started and ended as if the database were down, twice, and each
 // time the database answered others.
 func TestRefutedSuspicionIsTheJobsFailure(t *testing.T) {
 	t.Parallel()
@@ -83,7 +83,7 @@ func TestRefutedSuspicionIsTheJobsFailure(t *testing.T) {
 				require.NoError(t, err)
 				require.Equal(t, string(contract.Failed), row.Status, "the failure is on record")
 			}
-			again := delivery(j[0], j[1], 1, 2) // whoever gets the message later comes to the same end
+			again := delivery(j[0], j[1], 1, 2) // a later delivery has the same outcome
 			if out.Store != nil {
 				s.use(s.faults)
 				require.Equal(t, contract.Failed, s.run(again).Status)

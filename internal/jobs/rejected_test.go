@@ -84,7 +84,7 @@ func (c *rejection) rejects(s *stage) (*jobs.Executor, *jobs.Delivery) {
 	return s.other(strict), delivery(c.kind, c.body, 1, 1)
 }
 
-// A rejection that another runner might not give is on record before it is reported, on the first delivery too: whoever comes
+// A rejection that another runner might not give is on record before it is reported, on the first delivery too: a runner that comes
 // second finds the first one's end.
 func TestRejectionsAreRecordedFirst(t *testing.T) {
 	t.Parallel()
@@ -139,7 +139,7 @@ func TestRejectionsAfterAnothersCommit(t *testing.T) {
 	}
 }
 
-// What no runner can accept, what only reads, and what has no ledger is rejected immediately, without a trip to the database.
+// What no runner can accept, what only reads, and what has no ledger is rejected immediately, without a round trip to the database.
 func TestRejectionsWithoutARecord(t *testing.T) {
 	t.Parallel()
 	type immediate struct {

@@ -26,7 +26,7 @@ func drawResult(t *rapid.T) *contract.Result {
 		Runner: text().Draw(t, "runner"), QueuedAt: drawTime(t, "queued"), FinishedAt: drawTime(t, "finished"),
 		Labels: rapid.MapOfN(text(), rapid.String(), 0, 3).Draw(t, "labels"),
 	}
-	if rapid.Bool().Draw(t, "begun") {
+	if rapid.Bool().Draw(t, "started") {
 		r.StartedAt = drawTime(t, "started")
 	}
 	if rapid.Bool().Draw(t, "failed") {

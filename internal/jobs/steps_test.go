@@ -10,7 +10,7 @@ import (
 	"dbrunner/internal/report"
 )
 
-// steps notes what a delivery's trace is told.
+// steps records the calls of a delivery's trace.
 type steps struct {
 	seen   []report.Step
 	failed []string
@@ -19,7 +19,7 @@ type steps struct {
 func (s *steps) Step(step report.Step) { s.seen = append(s.seen, step) }
 func (s *steps) Failed(code string)    { s.failed = append(s.failed, code) }
 
-// A trace is told each step once, each repetition anew, and which of them failed.
+// A trace records each step once per attempt, and which of them failed.
 func TestSteps(t *testing.T) {
 	t.Parallel()
 	const none, decode, acquire, execute = report.StepNone, report.StepDecode, report.StepAcquire, report.StepExecute
