@@ -27,7 +27,7 @@ const (
 	CodeTooManyDeliveries Code = "too_many_deliveries" // the job was delivered more often than the limit
 	CodeIDReused          Code = "job_id_reused"       // another request had this id first
 	CodeResultTaken       Code = "result_id_taken"     // the effect happened, its result's place was taken
-	CodeExpired           Code = "expired"             // expires_at or expires_in passed before the job began
+	CodeExpired           Code = "expired"             // expires_at or expires_in passed before the job started
 	CodeCanceled          Code = "cancelled"           // somebody asked for the job's end
 	CodeOutcomeUnknown    Code = "outcome_unknown"     // whether the effect happened cannot be known
 	CodeInternal          Code = "internal_error"      // a defect of the runner's own
@@ -78,7 +78,7 @@ const (
 	CodeMigrationRefused Code = "migration_refused" // folder and database do not go together
 	CodeMigrationDirty   Code = "migration_dirty"   // an interrupted migration has to be repaired first
 	CodeMigrationLocked  Code = "migration_locked"  // somebody else is migrating this database
-	CodeMigrationPassed  Code = "migration_passed"  // others have migrated since this job began
+	CodeMigrationPassed  Code = "migration_passed"  // others have migrated since this job started
 )
 
 // Codes returns all codes that a result can have.

@@ -126,7 +126,7 @@ func (h *headReader) require(tok jsontext.Token, to *string, text []byte) error 
 	return nil
 }
 
-// What every result of this version begins with, and what follows it in a marked one.
+// What every result of this version starts with, and what follows it in a marked one.
 var (
 	opening       = "{" + resultKeys[0] + strconv.Itoa(Version) + ","
 	duplicateMark = resultKeys[1] + "true,"

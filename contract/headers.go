@@ -22,7 +22,7 @@ const (
 
 // The headers of dead letters. The payload of a dead letter is the job's body, unchanged.
 const (
-	// HeaderPrefix begins the names of all headers that runners write.
+	// HeaderPrefix starts the names of all headers that runners write.
 	HeaderPrefix = "Dbrunner-"
 
 	HeaderJobID      = HeaderPrefix + "Job-Id"

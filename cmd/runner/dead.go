@@ -46,7 +46,7 @@ type deadLetterView struct {
 	Runner     string          `json:"runner,omitempty"`
 	RedriveOf  string          `json:"redrive_of,omitempty"`
 
-	// Only of a letter that is shown alone.
+	// Only of a dead letter that is shown alone.
 	Headers map[string][]string `json:"headers,omitempty"` // the job's own
 	Body    *string             `json:"body,omitempty"`
 }
@@ -139,7 +139,7 @@ func (f *deadFlags) list(cmd *cobra.Command) error {
 	})
 }
 
-// letterCount is how many letters have these words in common.
+// letterCount is the number of dead letters with the same labels.
 type letterCount struct {
 	Database string `json:"database"`
 	Kind     string `json:"kind"`

@@ -57,7 +57,7 @@ func (f *letterFilter) chosen(ctx context.Context, conn *bus.Conn) ([]deadLetter
 	return views, err
 }
 
-// confirmAll asks whether all of the letters are meant, unless --yes was given.
+// confirmAll asks whether all of the dead letters are meant, unless --yes was given.
 func confirmAll(ctx context.Context, cmd *cobra.Command, letters int, what string, yes bool) error {
 	if yes {
 		return nil
@@ -73,7 +73,7 @@ func confirmAll(ctx context.Context, cmd *cobra.Command, letters int, what strin
 	return err
 }
 
-// progressEvery is after how many letters a line is written.
+// progressEvery is after how many dead letters a line is written.
 const progressEvery = 100
 
 // each does something to each letter, tells how far it is, and returns what could not be done. It stops where ctx ends.

@@ -17,7 +17,7 @@ const (
 	exitUnknown = 4   // submit: the job ended unknown: it may have taken effect
 	exitTimeout = 5   // submit: no answer in time, the job goes on; cancel: the request is kept
 	exitUsage   = 78  // the command line or the configuration is wrong; not 2, with which the Go runtime ends a crash
-	exitSignal  = 130 // a second signal ended the process at once
+	exitSignal  = 130 // a second signal ended the process immediately
 	exitPipe    = 141 // nobody reads standard output any more
 )
 
@@ -44,7 +44,7 @@ func usage(err error) error {
 	return &exitError{code: exitUsage, err: err}
 }
 
-// markStart notes when a command's own code begins: an error before that is cobra's, about the command line.
+// markStart notes when a command's own code starts: an error before that is cobra's, about the command line.
 func markStart(root *cobra.Command) *bool {
 	started := new(bool)
 	root.PersistentPreRun = func(*cobra.Command, []string) { *started = true }

@@ -78,7 +78,7 @@ func (w *lineWriter) write(line []byte) {
 	n, err := w.out.Write(line)
 	if err != nil {
 		w.lost.Add(1)
-		if n > 0 { // a full disk takes a part: the next line begins a new one
+		if n > 0 { // a full disk takes a part: the next line starts a new one
 			_, _ = w.out.Write([]byte("\n"))
 		}
 		return

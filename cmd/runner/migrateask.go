@@ -93,7 +93,7 @@ func isYes(answer string) bool {
 }
 
 // readLine reads a line, or ends with ctx. A read of a terminal cannot be ended: then its goroutine lives until the
-// process ends, which is at once.
+// process ends, which is immediately.
 func readLine(ctx context.Context, in io.Reader) (string, error) {
 	read := make(chan string, 1)
 	go func() {

@@ -10,11 +10,11 @@ import (
 	"dbrunner/internal/db/migration"
 )
 
-// How often a meter speaks by itself: on a terminal it writes one line anew, elsewhere a line now and then.
+// How often a meter speaks by itself: on a terminal it rewrites one line, elsewhere a line now and then.
 const (
 	meterRedraw = 200 * time.Millisecond
 	meterRepeat = 30 * time.Second
-	// meterWidth is how long a line on a terminal may get: a longer one would wrap, and could not be written anew.
+	// meterWidth is how long a line on a terminal may get: a longer one would wrap, and could not be rewritten.
 	meterWidth = 79
 )
 
@@ -30,7 +30,7 @@ type meter struct {
 
 	mu    sync.Mutex // guards what follows
 	at    migration.Progress
-	files []migration.Progress // begun and not told yet
+	files []migration.Progress // started and not reported yet
 
 	width int // of the line on the terminal; the writer's own
 }
@@ -57,7 +57,7 @@ func (m *meter) note(p migration.Progress) {
 	}
 }
 
-// begun reports whether any file was begun.
+// started reports whether any file was started.
 func (m *meter) begun() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -93,7 +93,7 @@ func (m *meter) run() {
 	}
 }
 
-// tell writes a line for each file that was begun. On a terminal the line that is written anew says it.
+// tell writes a line for each file that was started. On a terminal the rewritten line does.
 func (m *meter) tell() {
 	m.mu.Lock()
 	files := m.files
@@ -124,7 +124,7 @@ func (m *meter) repeat() {
 	_, _ = fmt.Fprintln(m.out, text)
 }
 
-// draw writes the line on the terminal anew, with blanks over what is left of a longer one.
+// draw rewrites the line on the terminal, with blanks over what is left of a longer one.
 func (m *meter) draw(text string) {
 	text = clip(text, meterWidth)
 	width := len([]rune(text))

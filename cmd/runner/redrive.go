@@ -105,7 +105,7 @@ func (f *redriveFlags) print(w io.Writer, done []redriven) error {
 	return nil
 }
 
-// redrive publishes one letter's job again. The letter is removed last: whatever dies in between leaves it there, and
+// redrive publishes the job of one dead letter again. The dead letter is removed last: whatever dies in between leaves it there, and
 // the next attempt finds the new id taken.
 func (f *redriveFlags) redrive(ctx context.Context, conn *bus.Conn, name string) (redriven, error) {
 	letter, err := findDeadLetter(ctx, conn, name)
@@ -168,7 +168,7 @@ func (f *redriveFlags) allowedGivenUp(ctx context.Context, conn *bus.Conn, lette
 	return f.allowedUnknown()
 }
 
-// answersLetter reports whether a result is of the message that the letter is about, and not of another one under its id.
+// answersLetter reports whether a result is of the message that the dead letter is about, and not of another one under its id.
 func answersLetter(head *contract.Head, letter *bus.DeadLetter) bool {
 	sequence, err := strconv.ParseUint(header(letter, contract.HeaderSequence), 10, 64)
 	if err != nil {
@@ -216,7 +216,7 @@ func nextID(id string) string {
 	return id + "_r1"
 }
 
-// redriveBody is the letter's body under a new id. Nobody waits at the old reply subject any more, the old expiry is
+// redriveBody is the dead letter's body under a new id. Nobody waits at the old reply subject any more, the old expiry is
 // over, and an answer that goes only to a reply would go nowhere.
 func redriveBody(raw []byte, id string) ([]byte, error) {
 	b, err := parseBody(raw)

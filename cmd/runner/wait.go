@@ -130,7 +130,7 @@ const (
 	waitOne   = 10 * time.Second // for one answer
 )
 
-// reach connects to NATS, which may be about to start as well. What no patience mends ends it at once.
+// reach connects to NATS, which may be about to start as well. An error that does not go away ends it immediately.
 func (f *waitFlags) reach(ctx context.Context, w io.Writer) (*bus.Conn, error) {
 	told := ""
 	for pause := waitFirst; ; pause = min(2*pause, waitMost) {

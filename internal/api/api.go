@@ -76,7 +76,7 @@ type api struct {
 	databases []*Database
 }
 
-// Open begins to answer requests, those under way as long as work lives.
+// Open starts to answer requests, those under way as long as work lives.
 func Open(work context.Context, opts Options) (*bus.Service, error) {
 	cfg := opts.Config
 	a := &api{cfg: cfg, conn: opts.Conn, databases: opts.Databases}

@@ -53,7 +53,7 @@ func New(opts Options) (*App, error) {
 // Started is closed once the streams are there and the lanes run.
 func (a *App) Started() <-chan struct{} { return a.started }
 
-// Run runs the runner until ctx ends and everything that was begun has come to its end, at most until the drain
+// Run runs the runner until ctx ends and everything that was started has come to its end, at most until the drain
 // timeout. It runs once. Its error is a fault of the configuration (*ConfigError), a difference of the topology
 // (*bus.TopologyError), or what kept it from starting; after a start in order it returns nil.
 func (a *App) Run(ctx context.Context) (err error) {
@@ -216,7 +216,7 @@ func (r *running) run(ctx context.Context, started chan<- struct{}) error {
 	return err
 }
 
-// openService opens the service once all that is there to be cancelled is known: intake begins after it.
+// openService opens the service once all that is there to be cancelled is known: intake starts after it.
 func (r *running) openService(ctx, backgroundCtx context.Context) (*bus.Service, error) {
 	if err := r.cancellations.Ready(ctx); err != nil {
 		return nil, err
@@ -235,7 +235,7 @@ func (r *running) openService(ctx, backgroundCtx context.Context) (*bus.Service,
 // deadInterval is how often the stream of dead letters is looked at for letters that had to go.
 const deadInterval = 30 * time.Second
 
-// drain begins when ctx ends: the lanes hand back what was not begun by themselves. At the deadline the work ends.
+// drain starts when ctx ends: the lanes requeue unstarted jobs by themselves. At the deadline the work ends.
 func (r *running) drain(ctx context.Context, ended <-chan struct{}, stopWork context.CancelCauseFunc) error {
 	select {
 	case <-ctx.Done():

@@ -11,8 +11,8 @@ import (
 	"dbrunner/internal/jobs"
 )
 
-// ownPrefix is what the names of a letter's own headers begin with. A job's header of such a name is kept as data
-// under another one, so that nobody can write into a letter.
+// ownPrefix is what the names of a dead letter's own headers begin with. A job's header of such a name is kept as data
+// under another one, so that no job can forge a header of a dead letter.
 const ownPrefix = "dbrunner-"
 
 // outbox is one database's worker.Outbox.

@@ -22,7 +22,7 @@ import (
 // DemoDatabase is the name of the demonstration's database.
 const DemoDatabase = "demo"
 
-// demoFiles are the demonstration's migrations. The world begins with the first one applied.
+// demoFiles are the demonstration's migrations. The world starts with the first one applied.
 //
 //go:embed demo/*.sql
 var demoFiles embed.FS

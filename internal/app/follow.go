@@ -21,7 +21,7 @@ type jobTracer struct {
 	prefix  string // of the jobs' subjects
 }
 
-// Start begins a delivery's span, below the publisher's where its headers name one.
+// Start starts a delivery's span, below the publisher's where its headers name one.
 func (f *jobTracer) Start(lane string, d *jobs.Delivery) worker.Trace {
 	return &deliveryTrace{f.tracing.Begin(&telemetry.Job{
 		Database: d.Database, Engine: f.engine, Kind: d.Kind, Lane: lane, Subject: f.prefix + d.Kind,

@@ -17,7 +17,7 @@ type paramsStore struct{ bucket *bus.Bucket }
 // Ready waits for a link to the servers.
 func (s *paramsStore) Ready(ctx context.Context) error { return s.bucket.Ready(ctx) }
 
-// Open begins to read an object, as long as the context lives.
+// Open starts to read an object, as long as the context lives.
 func (s *paramsStore) Open(ctx context.Context, name string) (bulk.Input, error) {
 	r, err := s.bucket.Open(ctx, name)
 	if errors.Is(err, bus.ErrNotFound) {

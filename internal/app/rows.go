@@ -35,7 +35,7 @@ func (s *rowsStore) Bucket() string { return s.bucket.Name() }
 // Ready waits for a link to the servers.
 func (s *rowsStore) Ready(ctx context.Context) error { return s.bucket.Ready(ctx) }
 
-// Create begins an object when there is a place for it.
+// Create starts an object when there is a place for it.
 func (s *rowsStore) Create(ctx context.Context, database, name string) (bulk.Object, error) {
 	select {
 	case s.places <- struct{}{}:
@@ -92,7 +92,7 @@ func inJobsWords(err error) error {
 
 const (
 	// rowsSweepInterval is how often rows are looked for that nobody can ask for; a part of it is random, so that
-	// runners do not look all at once.
+	// runners do not all look at the same time.
 	rowsSweepInterval = 10 * time.Minute
 	// rowsGrace is how much longer than the longest execution rows are left alone.
 	rowsGrace = time.Hour

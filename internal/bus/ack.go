@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// ackPrefix begins the reply subject of every message that a consumer delivers, and of nothing else that reaches
+// ackPrefix starts the reply subject of every message that a consumer delivers, and of nothing else that reaches
 // an inbox: status messages of the server have no reply.
 const ackPrefix = "$JS.ACK."
 

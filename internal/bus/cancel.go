@@ -57,7 +57,7 @@ type Cancellations struct {
 }
 
 // NewCancellations makes this connection's open requests for some databases. Run reads them; from then on no lane of this
-// connection pulls after a renewed link before they have been read anew. It is called once, before the intakes run.
+// connection pulls after a renewed link before they have been read again. It is called once, before the intakes run.
 func NewCancellations(c *Conn, databases []string) *Cancellations {
 	n := &Cancellations{
 		conn: c, databases: make(map[string]bool, len(databases)),
@@ -207,7 +207,7 @@ func (n *Cancellations) readNew(ctx context.Context) error {
 	return nil
 }
 
-// info asks for the bucket's state, and creates it anew where that is our task.
+// info asks for the bucket's state, and creates it again where that is our task.
 func (n *Cancellations) info(ctx context.Context) (*jetstream.StreamInfo, error) {
 	var info jetstream.StreamInfo
 	call := "STREAM.INFO." + ControlStream(n.conn.Subjects())

@@ -27,7 +27,7 @@ type Conn struct {
 }
 
 // Connect connects to NATS. A server that cannot be reached or refuses us is an error that says what failed and
-// what to do; once connected, the connection is renewed for ever. The owner calls Close.
+// what to do; once connected, the connection is renewed indefinitely. The owner calls Close.
 func Connect(ctx context.Context, opts Options) (*Conn, error) {
 	opts.setDefaults()
 	if err := opts.validate(); err != nil {

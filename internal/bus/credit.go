@@ -16,7 +16,7 @@ const (
 type credit struct {
 	baseSlots   int // slots that may be used whatever the jobs take; 0 = all
 	pace        completionRate
-	slots       int // the most that were ever free or outstanding at once
+	slots       int // the most that were ever free or outstanding together
 	free        int
 	outstanding int
 	asked       [askedSeconds]int // outstanding bound: what was asked for, by the second in which it expires

@@ -24,7 +24,7 @@ const (
 
 // PublishDeadLetter stores a dead letter and returns when it is stored: the body unchanged, the headers as data.
 // Values above 16 KiB are cut with a mark, headers that JetStream would obey get the prefix contract.HeaderOriginal, and
-// what does not fit into the server's largest message is left out and counted. Publishing the same letter again
+// what does not fit into the server's largest message is left out and counted. Publishing the same dead letter again
 // replaces it, so this repeats until the context ends while the outcome is not known.
 func PublishDeadLetter(
 	ctx context.Context, c *Conn, database, kind, derivedID string, headers map[string][]string, body []byte,
@@ -83,12 +83,12 @@ func letterHeaders(headers map[string][]string, room int) nats.Header {
 	return out
 }
 
-// ours tells what the runner says of the letter from what the job brought along, which may look like it.
+// ours separates the runner's own headers of a dead letter from the job's, which may look like them.
 func ours(header string) bool {
 	return strings.HasPrefix(header, contract.HeaderPrefix) && !strings.HasPrefix(header, contract.HeaderOriginal)
 }
 
-// letterName keeps the server from obeying a job's header once more, now in a letter. A name that no header can
+// letterName keeps the server from obeying a job's header again, now in a dead letter. A name that no header can
 // have gives "".
 func letterName(name string) string {
 	for i := range len(name) {

@@ -3,7 +3,7 @@
 // belongs to the first writer, dead letters, replies, heartbeats, and an embedded server for the demonstration.
 //
 // It knows subjects, sequences and bytes. It never reads a job's body, never decides what a delivery means and
-// never picks an acknowledgement by itself, save one: a message that nobody has a slot for is handed back.
+// never picks an acknowledgement by itself, with one exception: a message without a free slot is requeued.
 //
 // Messages are pulled through the documented JetStream API instead of the client library's consume loop: the
 // library takes a message with an empty body and a Status header for a control message, and a published

@@ -33,7 +33,7 @@ type IntakeState struct {
 	Requeued     uint64    // messages that arrived without a slot or after the end
 	LeftToExpire uint64    // messages that may have waited while the process was stopped, left alone
 	Orphans      uint64    // messages that the consumer had left behind and that were taken up again
-	Recoveries   uint64    // times that the subscription was built anew
+	Recoveries   uint64    // how often the subscription was recreated
 }
 
 // Intake pulls the jobs of one lane.
@@ -161,7 +161,7 @@ func (i *Intake) SetBaseSlots(n int) { i.steady = n }
 // Run asks for as many messages as credits were received, each credit being the right to one, and calls handle
 // with each message from one goroutine; handle must not block, and not send credits into a channel that is full.
 // It recovers by itself from everything that can happen to consumer, stream, server and link, and ends only with
-// the context: then it asks for nothing more, hands back what has arrived and was not handled, and returns nil when
+// the context: then it asks for nothing more, requeues what has arrived and was not handled, and returns nil when
 // the server knows. Nobody receives credits after that. It may be called once.
 func (i *Intake) Run(ctx context.Context, credits <-chan int, handle func(*Message)) error {
 	p := newPull(i, credits, handle)

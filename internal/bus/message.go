@@ -70,7 +70,7 @@ func (m *Message) Nak(delay time.Duration) error {
 	return m.publish([]byte(`-NAK {"delay":` + strconv.FormatInt(int64(delay), 10) + `}`))
 }
 
-// InProgress asks the server to count AckWait anew from now. nil means that the consumer's leader has done so for
+// InProgress asks the server to count AckWait again from now. nil means that the consumer's leader has done so for
 // the message if anybody holds it; an error means that nobody knows. It cannot tell whether we are still the one
 // who holds it: if our lease had run out before, it prolonged the other runner's.
 func (m *Message) InProgress(ctx context.Context) error {

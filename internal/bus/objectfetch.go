@@ -24,7 +24,7 @@ type Fetched struct {
 	cancel  context.CancelFunc
 }
 
-// Fetch begins to read an object of a bucket; ErrNotFound if there is none. The owner calls Close.
+// Fetch starts to read an object of a bucket; ErrNotFound if there is none. The owner calls Close.
 func Fetch(ctx context.Context, c *Conn, bucket, name string) (*Fetched, error) {
 	if err := CheckName("bucket", bucket); err != nil {
 		return nil, err

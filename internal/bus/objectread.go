@@ -32,7 +32,7 @@ type ObjectReader struct {
 	size   int64  // bytes
 }
 
-// Open begins to read an object; ErrNotFound if there is none.
+// Open starts to read an object; ErrNotFound if there is none.
 func (b *Bucket) Open(ctx context.Context, name string) (*ObjectReader, error) {
 	o, err := b.Lookup(ctx, name)
 	if err != nil {

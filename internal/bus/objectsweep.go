@@ -15,7 +15,7 @@ type ObjectSweep struct {
 	now    time.Time          // the server's, at the last listing
 }
 
-// Sweep begins to look through the bucket.
+// Sweep starts to look through the bucket.
 func (b *Bucket) Sweep() *ObjectSweep {
 	return &ObjectSweep{bucket: b, known: make(map[string]*Object)}
 }

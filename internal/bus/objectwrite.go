@@ -44,7 +44,7 @@ type ObjectWriter struct {
 	foreign bool     // the description under the name is another object's
 }
 
-// Create begins an object. Nothing of it is seen by anybody before Close. group begins the last part of its chunks'
+// Create starts an object. Nothing of it is visible before Close. group starts the last part of its chunks'
 // subject, which is the writer's own otherwise: who may read the chunks of a group can be told by it.
 func (b *Bucket) Create(group, name string) (*ObjectWriter, error) {
 	if err := CheckName("group", group); err != nil {

@@ -19,7 +19,7 @@ const strayKey = ".orphan."
 // strayCount is what the bucket holds of a stray.
 type strayCount struct {
 	Version    int       `json:"version"`
-	Stored     time.Time `json:"stored"` // of the message: a stream that was made anew begins its sequences again
+	Stored     time.Time `json:"stored"` // of the message: a stream that was recreated starts its sequences again
 	Deliveries uint64    `json:"deliveries"`
 	Holder     string    `json:"holder"` // a random word for each delivery
 }

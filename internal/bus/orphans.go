@@ -13,7 +13,7 @@ import (
 // A stray is a message that is still in the queue although its consumer has left it behind: the consumer's
 // acknowledgement floor is above it, so it is never delivered again. A server that stops at the wrong moment keeps
 // a message whose acknowledgement it has noted, and a kind that is moved to another lane by hand leaves its waiting
-// jobs behind. Each would stay for ever: as a job that nobody runs, or as the oldest message of the queue. (With
+// jobs behind. Each would stay indefinitely: as a job that never runs, or as the oldest message of the queue. (With
 // replicas the server removes such messages itself after some seconds, delivered or not: a lane's kinds must never
 // be changed by hand.)
 //
@@ -35,7 +35,7 @@ type orphanScan struct {
 	err      error
 }
 
-// scanForOrphans begins a look if one is due.
+// scanForOrphans starts a look if one is due.
 func (p *pull) scanForOrphans(ctx context.Context, now time.Time) {
 	if p.looking != nil || now.Before(p.nextLook) {
 		return

@@ -127,7 +127,7 @@ type Posted struct {
 	id uint64
 }
 
-// post publishes once and does not wait for the answer. The message's payload may be used again at once.
+// post publishes once and does not wait for the answer. The message's payload may be used again immediately.
 func (p *publisher) post(ctx context.Context, msg *nats.Msg) (Posted, error) {
 	select {
 	case p.slots <- struct{}{}:

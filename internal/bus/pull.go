@@ -42,7 +42,7 @@ type pull struct {
 	certain     time.Time // what was stored before is in doubt: the server may have lost its counts then
 	interrupted bool      // there was a disturbance since the consumer was read
 	doubt       bool      // until created is read again
-	consumerSeq uint64    // of the last delivery seen: it only grows unless the consumer was made anew
+	consumerSeq uint64    // of the last delivery seen: it only grows unless the consumer was recreated
 	topSequence uint64    // the highest sequence whose first delivery we saw: first deliveries come in order
 }
 
@@ -229,7 +229,7 @@ func (p *pull) leaveToExpire(m *Message) {
 		zap.Uint64("sequence", m.Sequence()))
 }
 
-// requeue hands back what nobody begins here.
+// requeue requeues messages that do not start here.
 func (p *pull) handBack(m *Message, delay time.Duration) {
 	if p.vigil.stale(p.conn.Now()) {
 		p.leaveToExpire(m)

@@ -98,11 +98,11 @@ type serviceCounts struct {
 type serviceStats struct {
 	Answered int64 `json:"answered"` // errors too
 	Failed   int64 `json:"failed"`   // answered with an error
-	Refused  int64 `json:"refused"`  // too many at once
+	Refused  int64 `json:"refused"`  // too many at the same time
 	Average  int64 `json:"average_answer_time"`
 }
 
-// OpenService begins to answer requests, those under way as long as work lives. An error: nothing was opened. Whoever
+// OpenService starts to answer requests, those under way as long as work lives. An error: nothing was opened. Whoever
 // opens a service runs it.
 func OpenService(work context.Context, c *Conn, opts ServiceOptions, endpoints []Endpoint) (*Service, error) {
 	s := newService(c, opts, endpoints)

@@ -7,7 +7,7 @@ import (
 	"go.uber.org/zap"
 )
 
-// leftovers are the messages that arrived after the end. They are handed back only when no request of ours is
+// leftovers are the messages that arrived after the end. They are requeued only when no request of ours is
 // open any more: before, the server would give them to us again.
 type leftovers []*nats.Msg
 

@@ -26,10 +26,10 @@ func CheckID(id string) error {
 	return nil
 }
 
-// bucketPrefix begins the name of the stream behind a key-value bucket.
+// bucketPrefix starts the name of the stream behind a key-value bucket.
 const bucketPrefix = "KV_"
 
-// objectPrefix begins the name of the stream behind a bucket of the object store.
+// objectPrefix starts the name of the stream behind a bucket of the object store.
 const objectPrefix = "OBJ_"
 
 // ChunkSubject returns where the chunks of an object are, by the mark that its description carries (nuid).

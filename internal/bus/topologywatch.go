@@ -18,7 +18,7 @@ const TopologyInterval = 10 * time.Second
 
 // The bounds of one comparison.
 const (
-	topologyRequests = 8               // at once
+	topologyRequests = 8               // concurrent
 	topologyTimeout  = 8 * time.Second // of all of them together
 	topologyDoubts   = 2               // times in a row that something cannot be read until that is reported
 )

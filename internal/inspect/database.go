@@ -33,7 +33,7 @@ func (i *Inspector) Connect(ctx context.Context, tell func(Finding)) {
 	looks.Wait()
 }
 
-// limit bounds a look at a database that connects anew.
+// limit bounds a look at a database that connects again.
 func (d *target) limit() time.Duration {
 	return max(d.Config.Pool.ConnectTimeout, time.Second)*2 + d.Config.Health.Timeout
 }

@@ -90,7 +90,7 @@ type Inspection struct {
 	Namespace string         `json:"namespace"`
 	Topology  string         `json:"topology"` // its mode
 	Databases []DatabasePlan `json:"databases"`
-	// SustainedRate is how many results a second each database can have for ever, by the limits of their stream.
+	// SustainedRate is how many results a second each database can have indefinitely, by the limits of their stream.
 	SustainedRate float64   `json:"sustained_results_per_second"`
 	Findings      []Finding `json:"findings"`
 }

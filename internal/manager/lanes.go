@@ -11,7 +11,7 @@ import (
 type Lane struct {
 	Name  string
 	kinds []string
-	// outlives are the kinds whose work, once begun, goes on when its lease is lost, because it does not roll back whole.
+	// outlives are the kinds whose work, once started, goes on when its lease is lost, because it does not roll back whole.
 	Outlives []string
 	// runsWhenDown: it goes on while the database does not answer, behind a gate that only a full results stream closes, and
 	// never waits for its turn behind other lanes' jobs.
@@ -50,7 +50,7 @@ func withKinds(table []Lane) []Lane {
 	return out
 }
 
-// SlotsOf returns how many deliveries of a lane this runner holds at once.
+// SlotsOf returns how many deliveries of a lane this runner may hold.
 func (l *Lane) SlotsOf(configured int) int {
 	if l.slots > 0 {
 		return l.slots
@@ -66,7 +66,7 @@ func (l *Lane) SteadyOf(configured int) int {
 	return configured
 }
 
-// pendingOf returns how many deliveries of a lane the fleet holds at once.
+// pendingOf returns how many deliveries of a lane the fleet may hold.
 func (l *Lane) pendingOf(configured int) int {
 	if l.pending > 0 {
 		return l.pending

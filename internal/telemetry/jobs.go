@@ -31,7 +31,7 @@ type JobEnd struct {
 	Ran        time.Duration // from the begin of its work to its answer, the wait for a connection included
 	Held       time.Duration // from the arrival here to the acknowledgement
 	Deliveries uint64
-	Attempts   uint64 // executions begun by this delivery
+	Attempts   uint64 // executions started by this delivery
 }
 
 // The buckets, seconds. Work takes from a fraction of a millisecond to the longest time limit; the wait in the queue

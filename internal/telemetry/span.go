@@ -47,7 +47,7 @@ type JobSpan struct {
 	over bool
 }
 
-// Begin begins the span of a delivery: a child of the publisher's, so that the whole way is one trace. The context of a
+// Begin starts the span of a delivery: a child of the publisher's, so that the whole way is one trace. The context of a
 // publisher that is not valid is ignored.
 func (t *Tracing) Begin(j *Job) *JobSpan {
 	parent := t.context.Extract(context.Background(), propagation.MapCarrier{
@@ -76,7 +76,7 @@ func (s *JobSpan) Context(ctx context.Context) context.Context {
 	return trace.ContextWithSpan(ctx, s.span)
 }
 
-// Step ends the step under way, if there is one, and begins another.
+// Step ends the step under way, if there is one, and starts another.
 func (s *JobSpan) Step(step Step) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
