@@ -57,22 +57,18 @@ func DescribeSection(path string) string {
 func below(t reflect.Type, name string) reflect.Type {
 	for _, k := range keysOf(t) {
 		if k.name == name {
-			return structOf(k.field.Type)
+			// A section, or a map's elements; a leaf has none.
+			switch {
+			case isSection(k.field.Type):
+				return k.field.Type
+			case k.field.Type.Kind() == reflect.Map && k.field.Type.Elem().Kind() == reflect.Pointer:
+				return k.field.Type.Elem().Elem()
+			default:
+				return nil
+			}
 		}
 	}
 	return nil
-}
-
-// structOf returns the struct type of a section or of a map's elements; nil for a leaf.
-func structOf(t reflect.Type) reflect.Type {
-	switch {
-	case isSection(t):
-		return t
-	case t.Kind() == reflect.Map && t.Elem().Kind() == reflect.Pointer:
-		return t.Elem().Elem()
-	default:
-		return nil
-	}
 }
 
 func (l *leaf) describe(docs map[string]string) Key {
@@ -109,16 +105,13 @@ func typeWords(f reflect.StructField) string {
 	case reflect.Map:
 		return "names with values"
 	default:
-		return formatWords(f.Tag.Get("format"))
-	}
-}
-
-func formatWords(format string) string {
-	switch format {
-	case "file", "name", "subject", "engine", "address":
-		return format
-	default:
-		return "text"
+		format := f.Tag.Get("format")
+		switch format {
+		case "file", "name", "subject", "engine", "address":
+			return format
+		default:
+			return "text"
+		}
 	}
 }
 

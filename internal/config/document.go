@@ -52,10 +52,7 @@ func (d *document) read(text []byte) (map[string]any, error) {
 		d.add(&root, "", "more than one YAML document; remove the line --- and what follows")
 		return nil, errFaultyDoc
 	}
-	return d.top(root.Content[0])
-}
-
-func (d *document) top(n *yaml.Node) (map[string]any, error) {
+	n := root.Content[0]
 	if n.Kind == yaml.ScalarNode && n.ShortTag() == tagNull {
 		return map[string]any{}, nil // nothing but comments
 	}
@@ -98,9 +95,24 @@ func (d *document) value(n *yaml.Node, path string) any {
 	case n.Kind == yaml.MappingNode:
 		return d.mapping(n, path)
 	case n.Kind == yaml.SequenceNode:
-		return d.sequence(n, path)
+		out := make([]any, 0, len(n.Content))
+		for i, item := range n.Content {
+			v := d.value(item, path+"["+strconv.Itoa(i)+"]")
+			if v == nil {
+				d.faults.faulty[path] = true
+				return nil
+			}
+			out = append(out, v)
+		}
+		return out
 	default:
-		return d.scalar(n, path)
+		switch tag := n.ShortTag(); tag {
+		case tagString, tagInt, tagFloat, tagBool, tagNull, "!!timestamp", "!!merge":
+			return scalar{Text: n.Value, Kind: tag}
+		default:
+			d.add(n, path, "tags such as !name are not supported; write the plain value")
+			return nil
+		}
 	}
 	return nil
 }
@@ -126,29 +138,6 @@ func (d *document) mapping(n *yaml.Node, path string) map[string]any {
 		}
 	}
 	return out
-}
-
-func (d *document) sequence(n *yaml.Node, path string) any {
-	out := make([]any, 0, len(n.Content))
-	for i, item := range n.Content {
-		v := d.value(item, path+"["+strconv.Itoa(i)+"]")
-		if v == nil {
-			d.faults.faulty[path] = true
-			return nil
-		}
-		out = append(out, v)
-	}
-	return out
-}
-
-func (d *document) scalar(n *yaml.Node, path string) any {
-	switch tag := n.ShortTag(); tag {
-	case tagString, tagInt, tagFloat, tagBool, tagNull, "!!timestamp", "!!merge":
-		return scalar{Text: n.Value, Kind: tag}
-	default:
-		d.add(n, path, "tags such as !name are not supported; write the plain value")
-		return nil
-	}
 }
 
 func join(path, key string) string {

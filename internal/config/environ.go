@@ -5,7 +5,6 @@ import (
 	"reflect"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 
 	"dbrunner/internal/spell"
@@ -29,28 +28,6 @@ func parseEnviron(environ []string) map[string]string {
 		}
 	}
 	return vars
-}
-
-// findDatabases collects the names of databases: the keys that tell which variables to look at.
-func (e *environment) findDatabases() {
-	names := map[string]bool{}
-	if below, ok := e.file[databasesKey].(map[string]any); ok {
-		for name := range below {
-			names[name] = true
-		}
-	}
-	for i, name := range strings.Split(e.vars[databasesEnv], ",") {
-		name = strings.TrimSpace(name)
-		switch {
-		case safeKey.MatchString(name):
-			names[name] = true
-		case name != "":
-			e.faults.list = append(e.faults.list, Fault{
-				Env: databasesEnv, Message: "name " + strconv.Itoa(i+1) + " in the list is not a valid database name: " + nameRule,
-			})
-		}
-	}
-	e.databases = slices.Sorted(maps.Keys(names))
 }
 
 // expand gives the names that stand for a map's elements in paths.
@@ -118,7 +95,10 @@ func (e *environment) findUnread() {
 			continue
 		}
 		near := nearestName(name, known)
-		if !e.inSection(name) && (!e.ours(name) || spell.Nearest(name, known, slip(name)) == "") {
+		// Ours start with RUNNER_ or with a database's prefix.
+		if !e.inSection(name) && (!(strings.HasPrefix(name, envPrefix+"_") || slices.ContainsFunc(e.databases, func(database string) bool {
+			return strings.HasPrefix(name, envWord(database)+"_")
+		})) || spell.Nearest(name, known, slip(name)) == "") {
 			continue
 		}
 		message := "unknown setting"
@@ -137,13 +117,6 @@ func (e *environment) inSection(name string) bool {
 		}
 	}
 	return false
-}
-
-// ours reports whether a name begins with RUNNER_ or with a database's prefix.
-func (e *environment) ours(name string) bool {
-	return strings.HasPrefix(name, envPrefix+"_") || slices.ContainsFunc(e.databases, func(database string) bool {
-		return strings.HasPrefix(name, envWord(database)+"_")
-	})
 }
 
 // slip is how many letters a name may differ from a known one and still be taken for it. Names that share a

@@ -84,9 +84,35 @@ func (l *limiter) leaf(v reflect.Value, tag reflect.StructTag, path string) stri
 	}
 	switch value := v.Interface().(type) {
 	case int, int64, Size, time.Duration:
-		return inRange(v, tag)
+		if words := tag.Get("oneof"); words != "" {
+			return oneOf(fmt.Sprint(v.Interface()), strings.Split(words, "|"))
+		}
+		lowest, least := bound(v.Type(), tag.Get("min"))
+		highest, most := bound(v.Type(), tag.Get("max"))
+		switch {
+		case least && most && (v.Int() < lowest || v.Int() > highest):
+			return "write a value from " + tag.Get("min") + " to " + tag.Get("max")
+		case least && v.Int() < lowest:
+			return "write at least " + tag.Get("min")
+		case most && v.Int() > highest:
+			return "write at most " + tag.Get("max")
+		}
+		return ""
 	case string:
-		return l.text(value, tag, path)
+		if words := tag.Get("oneof"); words != "" {
+			return oneOf(value, strings.Split(words, "|"))
+		}
+		format := tag.Get("format")
+		if value == "" {
+			switch {
+			case tag.Get("default") != "" || tag.Get("auto") != "":
+				return errEmpty.Error()
+			case format == "engine" && !l.client:
+				return "missing; " + oneOf("", l.words.Engines) + "; or in the environment " + envName(path)
+			}
+			return ""
+		}
+		return l.format(value, format)
 	case []string:
 		return l.list(value, tag)
 	case Secret:
@@ -109,23 +135,6 @@ func databaseOf(path string) string {
 	return databasesStart + name
 }
 
-func inRange(v reflect.Value, tag reflect.StructTag) string {
-	if words := tag.Get("oneof"); words != "" {
-		return oneOf(fmt.Sprint(v.Interface()), strings.Split(words, "|"))
-	}
-	lowest, least := bound(v.Type(), tag.Get("min"))
-	highest, most := bound(v.Type(), tag.Get("max"))
-	switch {
-	case least && most && (v.Int() < lowest || v.Int() > highest):
-		return "write a value from " + tag.Get("min") + " to " + tag.Get("max")
-	case least && v.Int() < lowest:
-		return "write at least " + tag.Get("min")
-	case most && v.Int() > highest:
-		return "write at most " + tag.Get("max")
-	}
-	return ""
-}
-
 func bound(t reflect.Type, text string) (int64, bool) {
 	if text == "" {
 		return 0, false
@@ -135,23 +144,6 @@ func bound(t reflect.Type, text string) (int64, bool) {
 		panic("config: a limit does not fit its key: " + text)
 	}
 	return v.Int(), true
-}
-
-func (l *limiter) text(value string, tag reflect.StructTag, path string) string {
-	if words := tag.Get("oneof"); words != "" {
-		return oneOf(value, strings.Split(words, "|"))
-	}
-	format := tag.Get("format")
-	if value == "" {
-		switch {
-		case tag.Get("default") != "" || tag.Get("auto") != "":
-			return errEmpty.Error()
-		case format == "engine" && !l.client:
-			return "missing; " + oneOf("", l.words.Engines) + "; or in the environment " + envName(path)
-		}
-		return ""
-	}
-	return l.format(value, format)
 }
 
 // format says what is wrong with a text that has to have a form. It never repeats the text.
@@ -165,9 +157,30 @@ func (l *limiter) format(value, format string) string {
 		plain, dot := strings.CutSuffix(value, ".")
 		return unless(dot && isSubject(plain), "write the first words of a NATS subject and a dot, such as flows.answers.")
 	case "url":
-		return badURL(value)
+		u, err := url.Parse(value)
+		switch {
+		case err != nil || u.Host == "" || !slices.Contains([]string{"nats", "tls", "ws", "wss"}, u.Scheme):
+			return "write a URL such as nats://host:4222, tls://host:4222 or wss://host:443"
+		case u.User != nil:
+			return "write no user, password or token in the URL; they have keys of their own: nats.user, nats.password, nats.token"
+		}
+		return ""
 	case "file":
-		return badFile(value)
+		info, err := os.Stat(value)
+		switch {
+		case err != nil:
+			return fileError(err).Error()
+		case info.IsDir():
+			return "this is a folder; write a file name"
+		case !info.Mode().IsRegular():
+			return "" // opening a pipe would wait for its writer
+		}
+		f, err := os.Open(value)
+		if err != nil {
+			return fileError(err).Error()
+		}
+		_ = f.Close()
+		return ""
 	case "address":
 		return unless(isAddress(value), "write a host, or none for all, and a port, such as :8080 or 127.0.0.1:8080")
 	case "engine":
@@ -228,17 +241,6 @@ func isSubject(text string) bool {
 
 func notInSubject(r rune) bool { return r <= ' ' || r == '*' || r == '>' || r == 0x7f }
 
-func badURL(text string) string {
-	u, err := url.Parse(text)
-	switch {
-	case err != nil || u.Host == "" || !slices.Contains([]string{"nats", "tls", "ws", "wss"}, u.Scheme):
-		return "write a URL such as nats://host:4222, tls://host:4222 or wss://host:443"
-	case u.User != nil:
-		return "write no user, password or token in the URL; they have keys of their own: nats.user, nats.password, nats.token"
-	}
-	return ""
-}
-
 // isAddress reports whether a server can listen there; port 0 takes a free one.
 func isAddress(text string) bool {
 	host, port, err := net.SplitHostPort(text)
@@ -247,22 +249,4 @@ func isAddress(text string) bool {
 	}
 	_, err = strconv.ParseUint(port, 10, 16)
 	return err == nil
-}
-
-func badFile(name string) string {
-	info, err := os.Stat(name)
-	switch {
-	case err != nil:
-		return fileError(err).Error()
-	case info.IsDir():
-		return "this is a folder; write a file name"
-	case !info.Mode().IsRegular():
-		return "" // opening a pipe would wait for its writer
-	}
-	f, err := os.Open(name)
-	if err != nil {
-		return fileError(err).Error()
-	}
-	_ = f.Close()
-	return ""
 }

@@ -45,7 +45,11 @@ func setScalar(v reflect.Value, s scalar) error {
 		*p = text
 		return err
 	case *bool:
-		return setBool(p, s)
+		if !s.is(tagBool) || s.Text != "true" && s.Text != "false" {
+			return errBool
+		}
+		*p = s.Text == "true"
+		return nil
 	case *int:
 		n, err := s.integer(strconv.IntSize)
 		*p = int(n)
@@ -55,7 +59,12 @@ func setScalar(v reflect.Value, s scalar) error {
 		*p = n
 		return err
 	case *time.Duration:
-		return setDuration(p, s)
+		d, err := time.ParseDuration(s.Text)
+		if err != nil || !s.is(tagString) {
+			return errDuration
+		}
+		*p = d
+		return nil
 	case *Size:
 		return p.UnmarshalText([]byte(s.Text))
 	case *[]string:
@@ -77,23 +86,6 @@ func (s scalar) integer(bits int) (int64, error) {
 		return 0, errInt
 	}
 	return n, nil
-}
-
-func setBool(p *bool, s scalar) error {
-	if !s.is(tagBool) || s.Text != "true" && s.Text != "false" {
-		return errBool
-	}
-	*p = s.Text == "true"
-	return nil
-}
-
-func setDuration(p *time.Duration, s scalar) error {
-	d, err := time.ParseDuration(s.Text)
-	if err != nil || !s.is(tagString) {
-		return errDuration
-	}
-	*p = d
-	return nil
 }
 
 func setList(p *[]string, s scalar) error {

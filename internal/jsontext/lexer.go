@@ -117,7 +117,14 @@ func (l *Lexer) Next() Token {
 		c, ok = l.skipBlanks()
 	}
 	if !ok {
-		return l.atEnd()
+		switch {
+		case l.Depth == 0 && l.state == afterValue:
+			return Token{Kind: End, start: l.pos, end: l.pos}
+		case l.Depth == 0:
+			return l.bad(l.pos, Invalid, "the body is empty: write one JSON object")
+		default:
+			return l.bad(l.pos, Invalid, "the JSON text is incomplete")
+		}
 	}
 	switch l.state {
 	case wantFirstValue:
@@ -133,7 +140,16 @@ func (l *Lexer) Next() Token {
 	case wantKey:
 		return l.key(c)
 	case afterValue:
-		return l.behind(c)
+		switch {
+		case l.Depth == 0:
+			return l.bad(l.pos, Invalid, "text follows the JSON object: write one object and nothing after it")
+		case l.inObject() && c == '}', !l.inObject() && c == ']':
+			return l.close()
+		case l.inObject():
+			return l.bad(l.pos, Invalid, "a comma or } is missing")
+		default:
+			return l.bad(l.pos, Invalid, "a comma or ] is missing")
+		}
 	default:
 		return l.value(c)
 	}
@@ -149,31 +165,6 @@ func (l *Lexer) skipBlanks() (byte, bool) {
 		l.pos++
 	}
 	return 0, false
-}
-
-func (l *Lexer) atEnd() Token {
-	switch {
-	case l.Depth == 0 && l.state == afterValue:
-		return Token{Kind: End, start: l.pos, end: l.pos}
-	case l.Depth == 0:
-		return l.bad(l.pos, Invalid, "the body is empty: write one JSON object")
-	default:
-		return l.bad(l.pos, Invalid, "the JSON text is incomplete")
-	}
-}
-
-// behind reads what follows a value.
-func (l *Lexer) behind(c byte) Token {
-	switch {
-	case l.Depth == 0:
-		return l.bad(l.pos, Invalid, "text follows the JSON object: write one object and nothing after it")
-	case l.inObject() && c == '}', !l.inObject() && c == ']':
-		return l.close()
-	case l.inObject():
-		return l.bad(l.pos, Invalid, "a comma or } is missing")
-	default:
-		return l.bad(l.pos, Invalid, "a comma or ] is missing")
-	}
 }
 
 func (l *Lexer) key(c byte) Token {
@@ -212,7 +203,31 @@ func (l *Lexer) value(c byte) Token {
 		return l.word("null", Null)
 	}
 	if c == '-' || c >= '0' && c <= '9' {
-		return l.number()
+		t := Token{Kind: Number, start: l.pos}
+		if l.src[l.pos] == '-' {
+			l.pos++
+		}
+		leading := l.pos
+		ok := l.digits()
+		if ok && l.src[leading] == '0' && l.pos > leading+1 {
+			return l.bad(t.start, Invalid, "a number has a leading zero")
+		}
+		if ok && l.peek() == '.' {
+			l.pos++
+			ok = l.digits()
+		}
+		if ok && (l.peek() == 'e' || l.peek() == 'E') {
+			l.pos++
+			if l.peek() == '+' || l.peek() == '-' {
+				l.pos++
+			}
+			ok = l.digits()
+		}
+		if !ok {
+			return l.bad(t.start, Invalid, "a number is incomplete")
+		}
+		t.end = l.pos
+		return t
 	}
 	if l.pos == 0 && bytes.HasPrefix(l.src, []byte("\xEF\xBB\xBF")) {
 		return l.bad(l.pos, Invalid, "the body starts with a byte order mark: write plain UTF-8")
@@ -345,34 +360,6 @@ func hexRune[T []byte | string](b T) rune {
 		r = r<<4 | rune(c)
 	}
 	return r
-}
-
-func (l *Lexer) number() Token {
-	t := Token{Kind: Number, start: l.pos}
-	if l.src[l.pos] == '-' {
-		l.pos++
-	}
-	leading := l.pos
-	ok := l.digits()
-	if ok && l.src[leading] == '0' && l.pos > leading+1 {
-		return l.bad(t.start, Invalid, "a number has a leading zero")
-	}
-	if ok && l.peek() == '.' {
-		l.pos++
-		ok = l.digits()
-	}
-	if ok && (l.peek() == 'e' || l.peek() == 'E') {
-		l.pos++
-		if l.peek() == '+' || l.peek() == '-' {
-			l.pos++
-		}
-		ok = l.digits()
-	}
-	if !ok {
-		return l.bad(t.start, Invalid, "a number is incomplete")
-	}
-	t.end = l.pos
-	return t
 }
 
 // digits moves behind the digits at pos; false if there are none.

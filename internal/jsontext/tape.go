@@ -36,12 +36,25 @@ func (t *Tape) Read(src []byte, maxDepth, maxValues int) *SyntaxError {
 		case End:
 			return nil
 		case Bad:
-			t.closeAll(len(src))
+			// The text left these open.
+			end := len(src)
+			if n := len(t.open); n > 0 {
+				t.stopped = int(t.open[n-1])
+			}
+			for len(t.open) > 0 {
+				t.closeInnermost(end)
+			}
 			return t.lexer.Err
 		case Close:
 			t.closeInnermost(tok.end)
 		default:
-			t.add(tok)
+			at := uint32(len(t.nodes))
+			t.nodes = append(t.nodes, node{
+				kind: tok.Kind, escaped: tok.escaped, start: uint32(tok.start), end: uint32(tok.end), next: at + 1,
+			})
+			if tok.Kind == Object || tok.Kind == Array {
+				t.open = append(t.open, at)
+			}
 		}
 	}
 }
@@ -49,31 +62,11 @@ func (t *Tape) Read(src []byte, maxDepth, maxValues int) *SyntaxError {
 // Forget releases the text and keeps the memory of the nodes.
 func (t *Tape) Forget() { t.text, t.lexer.src = "", nil }
 
-func (t *Tape) add(tok Token) {
-	at := uint32(len(t.nodes))
-	t.nodes = append(t.nodes, node{
-		kind: tok.Kind, escaped: tok.escaped, start: uint32(tok.start), end: uint32(tok.end), next: at + 1,
-	})
-	if tok.Kind == Object || tok.Kind == Array {
-		t.open = append(t.open, at)
-	}
-}
-
 func (t *Tape) closeInnermost(end int) {
 	last := len(t.open) - 1
 	n := &t.nodes[t.open[last]]
 	n.end, n.next = uint32(end), uint32(len(t.nodes))
 	t.open = t.open[:last]
-}
-
-// closeAll closes what a text left open.
-func (t *Tape) closeAll(end int) {
-	if n := len(t.open); n > 0 {
-		t.stopped = int(t.open[n-1])
-	}
-	for len(t.open) > 0 {
-		t.closeInnermost(end)
-	}
 }
 
 // Kind returns the kind of a node.

@@ -92,7 +92,7 @@ func mutants() []mutant {
 					"\treturn db.Errorf(db.ClassLost, contract.CodeConnectionLost,\n",
 				},
 				{
-					"internal/db/postgres/ledger.go", "t.buf = appendParse(t.buf, \"\", fenceEntry, nil)",
+					"internal/db/postgres/transact.go", "t.buf = appendParse(t.buf, \"\", fenceEntry, nil)",
 					"t.buf = appendParse(t.buf, \"\", insertEntry+\" ON CONFLICT DO NOTHING\", nil)",
 				},
 			},

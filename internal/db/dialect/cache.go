@@ -81,14 +81,11 @@ func (c *Cache) put(sql string, s *shape) {
 	c.link(e)
 	c.size += size
 	for c.size > c.limit {
-		c.drop(c.ring.prev)
+		oldest := c.ring.prev
+		oldest.unlink()
+		delete(c.entries, oldest.sql)
+		c.size -= oldest.size
 	}
-}
-
-func (c *Cache) drop(e *cacheEntry) {
-	e.unlink()
-	delete(c.entries, e.sql)
-	c.size -= e.size
 }
 
 func (c *Cache) link(e *cacheEntry) {

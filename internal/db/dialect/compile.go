@@ -87,7 +87,11 @@ func CheckText(d *Dialect, sql string) []contract.Fault { return slices.Clone(d.
 
 // FirstWord returns the first word of a statement in upper case, behind comments, opening parentheses and
 // empty statements; "" if it begins with anything else.
-func FirstWord(d *Dialect, sql string) string { return d.shape(sql).firstWord() }
+func FirstWord(d *Dialect, sql string) string {
+	s := d.shape(sql)
+	first, _, _ := strings.Cut(s.lead, " ")
+	return first
+}
 
 // CheckReadOnly checks the first word of a statement against the words that a read-only query may begin with.
 // It is an allow-list and no proof: a function or WITH … INSERT is for the READ ONLY transaction to stop.
@@ -128,7 +132,7 @@ func (b *binder) bind() *Compiled {
 	var out *Compiled
 	switch {
 	case b.mixed():
-	case b.positional():
+	case b.params.List != nil || len(b.shape.positions) > 0:
 		out = &Compiled{SQL: b.shape.listed, Args: b.listArgs(), Origin: &b.shape.byList}
 	default:
 		out = &Compiled{SQL: b.shape.named, Args: b.namedArgs(), Origin: &b.shape.byName}
@@ -164,20 +168,14 @@ func (b *binder) mixed() bool {
 			"parameters are given by name, but the text has positional ones: write them as :name")
 	case p.List == nil && len(s.names) > 0 && len(s.positions) > 0:
 		b.fault(pathSQL, contract.CodeParameter, "both :name and positional parameters: use one of them")
-	case p.List != nil && len(s.names) > 0 && b.namesRefused():
+		// :name cannot be left alone beside a list, except where it may be the bound of a slice,
+	// a[1 :n], but not where nothing else could be meant
+	case p.List != nil && len(s.names) > 0 && (strings.IndexByte(b.d.Sigils, ':') >= 0 || len(b.shape.positions) == 0 && len(b.params.List) > 0):
 		b.fault(pathSQL, contract.CodeParameter, "parameters are given as a list, but the text has :%s: write $1, $2, … "+
 			"or give the parameters as an object", shorten(s.names[0]))
 	}
 	return len(b.faults) > before
 }
-
-// namesRefused: :name in the text cannot be left alone beside a list. It can where it may be the bound of a
-// slice, a[1 :n], but not where nothing else could be meant.
-func (b *binder) namesRefused() bool {
-	return strings.IndexByte(b.d.Sigils, ':') >= 0 || len(b.shape.positions) == 0 && len(b.params.List) > 0
-}
-
-func (b *binder) positional() bool { return b.params.List != nil || len(b.shape.positions) > 0 }
 
 // listArgs are the arguments of positional parameters; the placeholders have their numbers.
 func (b *binder) listArgs() []Value {

@@ -75,7 +75,11 @@ func (l *Lexer) scan(i int) (TokenKind, int) {
 	case !l.d.MarkInNames && strings.HasPrefix(l.sql[i:], byteOrderMark):
 		return TokenSpace, i + len(byteOrderMark)
 	case isNameStart(c):
-		return l.word(i)
+		// A name; an e directly before a quote starts a string with backslashes.
+		if l.d.EscapeStrings && l.sql[i]|0x20 == 'e' && l.at(i+1) == '\'' {
+			return TokenString, l.escapeEnd(i + 1)
+		}
+		return TokenWord, l.nameEnd(i)
 	case isDigit(c):
 		return TokenNumber, l.digitsEnd(i)
 	case c == '-' && l.at(i+1) == '-':
@@ -83,13 +87,6 @@ func (l *Lexer) scan(i int) (TokenKind, int) {
 	case c == '/' && l.at(i+1) == '*':
 		return TokenComment, l.blockEnd(i)
 	}
-	return l.punctuation(i)
-}
-
-// byteOrderMark is white space to SQLite, wherever a token can begin. PostgreSQL takes it for a letter.
-const byteOrderMark = "\ufeff"
-
-func (l *Lexer) punctuation(i int) (TokenKind, int) {
 	switch l.sql[i] {
 	case '\'':
 		return TokenString, l.quoteEnd(i, '\'')
@@ -115,13 +112,8 @@ func (l *Lexer) punctuation(i int) (TokenKind, int) {
 	return TokenOther, i + 1
 }
 
-// word reads a name; an e directly before a quote begins a string with backslashes.
-func (l *Lexer) word(i int) (TokenKind, int) {
-	if l.d.EscapeStrings && l.sql[i]|0x20 == 'e' && l.at(i+1) == '\'' {
-		return TokenString, l.escapeEnd(i + 1)
-	}
-	return TokenWord, l.nameEnd(i)
-}
+// byteOrderMark is white space to SQLite, wherever a token can begin. PostgreSQL takes it for a letter.
+const byteOrderMark = "\ufeff"
 
 func (l *Lexer) colon(i int) (TokenKind, int) {
 	if l.at(i+1) == ':' {

@@ -78,13 +78,10 @@ func (l *Lexer) startsLetter(i int) bool {
 		return false
 	}
 	r, _ := utf8.DecodeRuneInString(l.sql[i:])
-	return (unicode.IsLetter(r) || unicode.IsMark(r) || unicode.Is(unicode.Nd, r)) && !looksASCII(r)
-}
-
-// looksASCII reports whether some collation compares a rune as equal to an ASCII letter, so that a word with it could be a
-// keyword: letters that change case into ASCII, and the full-width forms.
-func looksASCII(r rune) bool {
-	return r >= 0xff00 && r <= 0xffef || unicode.ToLower(r) < utf8.RuneSelf || unicode.ToUpper(r) < utf8.RuneSelf
+	// Letters that change case into ASCII, and the full-width forms: some collation compares them as equal to an ASCII
+	// letter, so that a word with one could be a keyword.
+	likeASCII := r >= 0xff00 && r <= 0xffef || unicode.ToLower(r) < utf8.RuneSelf || unicode.ToUpper(r) < utf8.RuneSelf
+	return !likeASCII && (unicode.IsLetter(r) || unicode.IsMark(r) || unicode.Is(unicode.Nd, r))
 }
 
 // explainUnclear is the message for a TokenUnclear. It does not repeat numbers, which may be data.

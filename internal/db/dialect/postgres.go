@@ -53,7 +53,16 @@ func postgresForeign(d *Dialect, script string, parts []Part) string {
 		return fmt.Sprintf("line %d: %s", line, what)
 	}
 	if n := 1 + strings.Count(script[:at], "\n"); what == "" || n < line {
-		name := psqlCommand(script[at:])
+		// A command of psql
+		text := script[at:]
+		end := 1
+		for end < len(text) && (text[end] >= 'a' && text[end] <= 'z' || text[end] >= 'A' && text[end] <= 'Z' || text[end] == '_') {
+			end++
+		}
+		if end == 1 { // such as \. and \!
+			end = min(2, len(text))
+		}
+		name := strings.ToValidUTF8(text[:end], "")
 		line, what = n, fmt.Sprintf("%.32s is a command of psql: %s", name, insteadOfPsql(name))
 	}
 	return fmt.Sprintf("line %d: %s", line, what)
@@ -93,18 +102,6 @@ func backslash(d *Dialect, script string) int {
 			return t.Start
 		}
 	}
-}
-
-// psqlCommand is the name of a command of psql, with its backslash.
-func psqlCommand(text string) string {
-	end := 1
-	for end < len(text) && (text[end] >= 'a' && text[end] <= 'z' || text[end] >= 'A' && text[end] <= 'Z' || text[end] == '_') {
-		end++
-	}
-	if end == 1 { // such as \. and \!
-		end = min(2, len(text))
-	}
-	return strings.ToValidUTF8(text[:end], "")
 }
 
 // insteadOfPsql says what to write instead of a command.

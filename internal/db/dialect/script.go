@@ -59,7 +59,22 @@ func Split(d *Dialect, script string) []Part {
 			return s.parts
 		}
 		if t.Start >= s.skip {
-			s.token(t)
+			switch {
+			case t.Kind == TokenSpace:
+			case t.Kind == TokenComment:
+				if s.d.Separator != "" { // a batch keeps the comments before it: the server keeps its text
+					s.start(t.Start)
+				}
+			case s.d.Separator != "":
+				s.batchToken(t)
+			case t.Kind == TokenSemicolon:
+				if !s.boundary.semicolon() {
+					s.end(t.Start, 1)
+				}
+			default:
+				s.start(t.Start)
+				s.see(t)
+			}
 		}
 	}
 }
@@ -78,25 +93,6 @@ type splitter struct {
 	words    []string
 	line     int // of offset at
 	at       int
-}
-
-func (s *splitter) token(t Token) {
-	switch {
-	case t.Kind == TokenSpace:
-	case t.Kind == TokenComment:
-		if s.d.Separator != "" { // a batch keeps the comments before it: the server keeps its text
-			s.start(t.Start)
-		}
-	case s.d.Separator != "":
-		s.batchToken(t)
-	case t.Kind == TokenSemicolon:
-		if !s.boundary.semicolon() {
-			s.end(t.Start, 1)
-		}
-	default:
-		s.start(t.Start)
-		s.see(t)
-	}
 }
 
 // batchToken takes a token of a script of batches.

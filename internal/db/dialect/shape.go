@@ -66,32 +66,36 @@ func newShape(d *Dialect, sql string) *shape {
 		if !ok {
 			break
 		}
-		s.token(t)
+		switch t.Kind {
+		case TokenSpace:
+		case TokenComment:
+			text := s.sql[t.Start:t.End]
+			s.flaws.carriage = s.flaws.carriage || text[0] == '-' && carriageInside(text)
+		case TokenSemicolon:
+			if !s.boundary.semicolon() && s.count > 0 {
+				s.inLead = false
+			}
+		case TokenWord:
+			s.begin()
+			s.word(t)
+		default:
+			s.begin()
+			s.boundary.other(s.sql[t.Start])
+			if s.sql[t.Start] != '(' || s.words > 0 {
+				s.inLead = false
+			}
+			s.other(t)
+		}
 	}
-	s.finish()
+	h := &s.shape
+	h.lead = string(s.lead)
+	h.mixed = s.flaws.questions && s.flaws.numbers
+	h.faults = s.faults()
+	h.named, h.byName.pieces = s.rewrite(true)
+	h.listed, h.byList.pieces = s.rewrite(false)
+	h.byName.sql, h.byList.sql = s.sql, s.sql
+	h.byName.names, h.byList.count = h.names, len(h.positions)
 	return &s.shape
-}
-
-func (s *shaper) token(t Token) {
-	switch t.Kind {
-	case TokenSpace:
-	case TokenComment:
-		s.comment(s.sql[t.Start:t.End])
-	case TokenSemicolon:
-		if !s.boundary.semicolon() && s.count > 0 {
-			s.inLead = false
-		}
-	case TokenWord:
-		s.begin()
-		s.word(t)
-	default:
-		s.begin()
-		s.boundary.other(s.sql[t.Start])
-		if s.sql[t.Start] != '(' || s.words > 0 {
-			s.inLead = false
-		}
-		s.other(t)
-	}
 }
 
 // begin counts statements: a token that is the first since a semicolon which ended one.
@@ -99,10 +103,6 @@ func (s *shaper) begin() {
 	if !s.boundary.began {
 		s.count++
 	}
-}
-
-func (s *shaper) comment(text string) {
-	s.flaws.carriage = s.flaws.carriage || text[0] == '-' && carriageInside(text)
 }
 
 func (s *shaper) word(t Token) {
@@ -208,17 +208,6 @@ func (s *shaper) mark(t Token, named bool, number int) {
 		s.shape.positions = append(s.shape.positions, false)
 	}
 	s.shape.positions[number-1] = true
-}
-
-func (s *shaper) finish() {
-	h := &s.shape
-	h.lead = string(s.lead)
-	h.mixed = s.flaws.questions && s.flaws.numbers
-	h.faults = s.faults()
-	h.named, h.byName.pieces = s.rewrite(true)
-	h.listed, h.byList.pieces = s.rewrite(false)
-	h.byName.sql, h.byList.sql = s.sql, s.sql
-	h.byName.names, h.byList.count = h.names, len(h.positions)
 }
 
 // rewrite returns the text with its named (or positional) parameters in the engine's own words.

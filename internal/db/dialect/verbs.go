@@ -6,12 +6,6 @@ import (
 	"dbrunner/contract"
 )
 
-// firstWord is the first word of the statement.
-func (s *shape) firstWord() string {
-	first, _, _ := strings.Cut(s.lead, " ")
-	return first
-}
-
 // begins returns the entry of a table of words that the statement begins with, the longest one; "" if none.
 func (s *shape) begins(table map[string]bool) string {
 	for words := s.lead; words != ""; {

@@ -105,7 +105,13 @@ func (e *RowEncoder) Start(columns []contract.Column) error {
 			"two columns are named %s: rename one with AS, or ask for row_format arrays",
 			strconv.Quote(name))
 	}
-	e.encodeKeys()
+	for i := range e.columns {
+		if i > 0 {
+			e.keys = append(e.keys, ',')
+		}
+		e.keys = append(jsontext.AppendString(e.keys, e.columns[i].Name), ':')
+		e.ends = append(e.ends, len(e.keys))
+	}
 	return nil
 }
 
@@ -122,32 +128,6 @@ func (e *RowEncoder) open() (err error) {
 
 // columnsRoom is what the columns of a set that is still to come may need in the answer, bytes.
 const columnsRoom = 2 << 10
-
-// columnsToCome is the room that rows in memory leave for the columns of other sets.
-func (e *RowEncoder) columnsToCome() int64 {
-	return min(int64(max(e.opts.Sets-e.sets, 0))*columnsRoom, e.opts.InlineBytes/2)
-}
-
-// overflow hands over the rows in memory, which have no room there any more.
-func (e *RowEncoder) overflow() error {
-	if err := e.open(); err != nil {
-		return err
-	}
-	rows := e.buf
-	e.buf = e.buffers.Get(max(minBuffer, 2*e.large))
-	for rest := rows[1:]; len(rest) > 0; {
-		n := rowLength(rest)
-		if err := e.file.Row(rest[:n]); err != nil {
-			return err
-		}
-		if rest = rest[n:]; len(rest) > 0 {
-			rest = rest[1:] // the comma
-		}
-	}
-	e.out += int64(len(rows))
-	e.buffers.Put(rows)
-	return nil
-}
 
 // rowLength is the length of the row that a text begins with: a JSON array or object as the encoder writes it.
 func rowLength(text []byte) int {
@@ -169,16 +149,6 @@ func rowLength(text []byte) int {
 		}
 	}
 	return len(text)
-}
-
-func (e *RowEncoder) encodeKeys() {
-	for i := range e.columns {
-		if i > 0 {
-			e.keys = append(e.keys, ',')
-		}
-		e.keys = append(jsontext.AppendString(e.keys, e.columns[i].Name), ':')
-		e.ends = append(e.ends, len(e.keys))
-	}
 }
 
 // BeginRow begins a row and returns the buffer that Next and the values are appended to.
@@ -239,11 +209,7 @@ func (e *RowEncoder) EndRow(dst []byte) error {
 	if e.opts.Overflow == nil {
 		return e.checkCaps(e.Size())
 	}
-	return e.endOverflowing()
-}
-
-// endOverflowing ends a row of a call whose rows may go to files.
-func (e *RowEncoder) endOverflowing() error {
+	// The call's rows may go to files.
 	if e.file != nil {
 		e.out += int64(len(e.buf))
 		if err := e.checkCaps(e.done + e.out); err != nil {
@@ -251,10 +217,28 @@ func (e *RowEncoder) endOverflowing() error {
 		}
 		return e.file.Row(e.buf)
 	}
-	if err := e.check(); err != nil || e.done+int64(len(e.buf))+e.columnsToCome() <= e.opts.InlineBytes {
+	// The room that rows in memory leave for the columns of other sets
+	if err := e.check(); err != nil || e.done+int64(len(e.buf))+min(int64(max(e.opts.Sets-e.sets, 0))*columnsRoom, e.opts.InlineBytes/2) <= e.opts.InlineBytes {
 		return err
 	}
-	return e.overflow()
+	// The rows have no room in memory any more.
+	if err := e.open(); err != nil {
+		return err
+	}
+	rows := e.buf
+	e.buf = e.buffers.Get(max(minBuffer, 2*e.large))
+	for rest := rows[1:]; len(rest) > 0; {
+		n := rowLength(rest)
+		if err := e.file.Row(rest[:n]); err != nil {
+			return err
+		}
+		if rest = rest[n:]; len(rest) > 0 {
+			rest = rest[1:] // the comma
+		}
+	}
+	e.out += int64(len(rows))
+	e.buffers.Put(rows)
+	return nil
 }
 
 func (e *RowEncoder) check() error { return e.checkCaps(e.Size()) }
@@ -286,7 +270,15 @@ func (e *RowEncoder) Size() int64 {
 // that of the file that rows went to.
 func (e *RowEncoder) Finish() (db.ResultSet, error) {
 	if e.file != nil {
-		return e.finishFile()
+		file := e.file
+		e.file, e.buf = nil, e.buf[:0]
+		object, err := file.Close()
+		if err != nil {
+			return db.ResultSet{}, err
+		}
+		set := db.ResultSet{Columns: e.columns, Object: object, RowCount: e.rows, RowsAffected: e.rows}
+		e.columns, e.rows = nil, 0
+		return set, nil
 	}
 	e.buf = append(e.buf, ']')
 	n := len(e.buf)
@@ -297,18 +289,6 @@ func (e *RowEncoder) Finish() (db.ResultSet, error) {
 	}
 	e.done += int64(n)
 	e.buf = rest(e.buf)
-	e.columns, e.rows = nil, 0
-	return set, nil
-}
-
-func (e *RowEncoder) finishFile() (db.ResultSet, error) {
-	file := e.file
-	e.file, e.buf = nil, e.buf[:0]
-	object, err := file.Close()
-	if err != nil {
-		return db.ResultSet{}, err
-	}
-	set := db.ResultSet{Columns: e.columns, Object: object, RowCount: e.rows, RowsAffected: e.rows}
 	e.columns, e.rows = nil, 0
 	return set, nil
 }
@@ -335,7 +315,15 @@ func columnsSize(columns []contract.Column) int64 {
 func duplicate(columns []contract.Column) (string, bool) {
 	const few = 24 // up to here comparing each pair is faster than filling a map
 	if len(columns) > few {
-		return duplicateOfMany(columns)
+		seen := make(map[string]struct{}, len(columns))
+		for i := range columns {
+			name := columns[i].Name
+			if _, twice := seen[name]; twice {
+				return name, true
+			}
+			seen[name] = struct{}{}
+		}
+		return "", false
 	}
 	for i := range columns {
 		for j := range i {
@@ -343,18 +331,6 @@ func duplicate(columns []contract.Column) (string, bool) {
 				return columns[i].Name, true
 			}
 		}
-	}
-	return "", false
-}
-
-func duplicateOfMany(columns []contract.Column) (string, bool) {
-	seen := make(map[string]struct{}, len(columns))
-	for i := range columns {
-		name := columns[i].Name
-		if _, twice := seen[name]; twice {
-			return name, true
-		}
-		seen[name] = struct{}{}
 	}
 	return "", false
 }

@@ -23,7 +23,11 @@ import (
 func (r *run) apply(ctx context.Context, st *step, i, of int) error {
 	file := st.script()
 	if ok, err := r.m.opts.Engine.TryLock(ctx, r.locker()); err != nil || !ok {
-		return r.lockLost(ctx, err)
+		// A file has released the lock.
+		if err != nil {
+			return r.m.explain(ctx, err, nil)
+		}
+		return db.Errorf(db.ClassPermanent, contract.CodeMigrationLocked, "the session lost the migration lock: a file must have released it")
 	}
 	p := Progress{
 		Action: r.req.Action, Version: st.file.Version, File: file.Name, Index: i + 1, Of: of, Statements: len(file.Parts),
@@ -63,14 +67,6 @@ func (f *File) mode() string {
 		return modeStepwise
 	}
 	return modeWhole
-}
-
-// lockLost is the error of a session that has the lock no more: a file has let it go.
-func (r *run) lockLost(ctx context.Context, err error) error {
-	if err != nil {
-		return r.m.explain(ctx, err, nil)
-	}
-	return db.Errorf(db.ClassPermanent, contract.CodeMigrationLocked, "the session lost the migration lock: a file must have released it")
 }
 
 // tell reports where the migration is.
@@ -159,15 +155,6 @@ func (r *run) part(ctx context.Context, part *dialect.Part) error {
 	return nil
 }
 
-func (r *run) all(ctx context.Context, texts []string) error {
-	for _, text := range texts {
-		if err := r.exec(ctx, text); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // stepwise runs a file that cannot run in a transaction. Before each statement the record says that it is begun.
 func (r *run) stepwise(ctx context.Context, st *step, id int64, p Progress) error {
 	file := st.script()
@@ -248,7 +235,12 @@ func (r *run) undone(ctx context.Context, st *step, id int64, m mark) {
 func (r *run) reset(ctx context.Context) error {
 	texts := r.m.opts.Engine.SQL()
 	if !texts.Renews {
-		return r.all(ctx, texts.Reset)
+		for _, text := range texts.Reset {
+			if err := r.exec(ctx, text); err != nil {
+				return err
+			}
+		}
+		return nil
 	}
 	discard(r.session) // first: it may keep the database locked
 	next, err := r.m.writePool.Conn(ctx)

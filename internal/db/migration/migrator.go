@@ -122,7 +122,33 @@ func (m *Migrator) look(ctx context.Context, r *run) (_ *Report, err error) {
 		return nil, m.explain(ctx, err, nil)
 	}
 	defer func() { _ = r.session.Close() }()
-	return r.read(ctx)
+	if err := r.begin(); err != nil {
+		return nil, err
+	}
+	s, err := r.survey(ctx)
+	if err != nil {
+		return nil, err
+	}
+	report := s.report(r.req.Action, r.outOfOrder())
+	holder, err := r.m.opts.Engine.Holder(ctx, r.session)
+	if err != nil {
+		return nil, r.m.explain(ctx, err, nil)
+	}
+	report.describe(s, holder)
+	if r.req.Action == Status {
+		for i := range s.state.history {
+			report.History = append(report.History, change(&s.state.history[i]))
+		}
+	}
+	if r.req.Action == Plan {
+		target, err := r.target(s)
+		if err != nil {
+			return report, err
+		}
+		steps, faults := r.steps(s, target)
+		report.Plan, report.Faults = planned(steps), append(report.Faults, faults...)
+	}
+	return report, nil
 }
 
 func (m *Migrator) work(ctx context.Context, r *run) (_ *Report, err error) {
@@ -134,7 +160,30 @@ func (m *Migrator) work(ctx context.Context, r *run) (_ *Report, err error) {
 		return nil, m.explain(ctx, err, nil)
 	}
 	defer func() { discard(r.session) }() // the one that there is then
-	return r.write(ctx)
+	// Everything takes place under the lock, the report included.
+	report, err := r.precheck(ctx)
+	if err != nil {
+		return report, err
+	}
+	if err := r.open(ctx); err != nil {
+		return report, err
+	}
+	defer func() { _ = r.versions.Close() }()
+	if err := r.wait(ctx, func() (bool, error) { return r.m.opts.Engine.TryLock(ctx, r.locker()) }); err != nil {
+		return report, err
+	}
+	if err := r.begin(); err != nil {
+		return nil, err
+	}
+	if err := r.createHistory(ctx); err != nil {
+		return report, r.m.explain(ctx, err, nil)
+	}
+	err = r.act(ctx)
+	report, lookErr := r.outcome(ctx)
+	if err == nil {
+		err = lookErr
+	}
+	return report, err
 }
 
 // discard ends a session instead of keeping it.
@@ -189,37 +238,6 @@ func (r *run) begin() error {
 		return nil
 	}
 	return r.req.Begin()
-}
-
-// read looks and tells.
-func (r *run) read(ctx context.Context) (*Report, error) {
-	if err := r.begin(); err != nil {
-		return nil, err
-	}
-	s, err := r.survey(ctx)
-	if err != nil {
-		return nil, err
-	}
-	report := s.report(r.req.Action, r.outOfOrder())
-	holder, err := r.m.opts.Engine.Holder(ctx, r.session)
-	if err != nil {
-		return nil, r.m.explain(ctx, err, nil)
-	}
-	report.describe(s, holder)
-	if r.req.Action == Status {
-		for i := range s.state.history {
-			report.History = append(report.History, change(&s.state.history[i]))
-		}
-	}
-	if r.req.Action == Plan {
-		target, err := r.target(s)
-		if err != nil {
-			return report, err
-		}
-		steps, faults := r.steps(s, target)
-		report.Plan, report.Faults = planned(steps), append(report.Faults, faults...)
-	}
-	return report, nil
 }
 
 // describe adds what a migration that did not end is about: it runs, or it was interrupted.

@@ -11,33 +11,6 @@ import (
 	"dbrunner/internal/db"
 )
 
-// write takes the lock of migrations, does what is asked, and reports how the database stands then.
-func (r *run) write(ctx context.Context) (*Report, error) {
-	report, err := r.precheck(ctx)
-	if err != nil {
-		return report, err
-	}
-	if err := r.open(ctx); err != nil {
-		return report, err
-	}
-	defer func() { _ = r.versions.Close() }()
-	if err := r.lock(ctx); err != nil {
-		return report, err
-	}
-	if err := r.begin(); err != nil {
-		return nil, err
-	}
-	if err := r.createHistory(ctx); err != nil {
-		return report, r.m.explain(ctx, err, nil)
-	}
-	err = r.act(ctx)
-	report, lookErr := r.outcome(ctx)
-	if err == nil {
-		err = lookErr
-	}
-	return report, err
-}
-
 // precheck refuses what cannot be done before anything is created or waited for. What another session's migration
 // is about to change is not judged.
 func (r *run) precheck(ctx context.Context) (*Report, error) {
@@ -91,11 +64,6 @@ func (r *run) open(ctx context.Context) error {
 	})
 }
 
-// lock takes the lock of migrations.
-func (r *run) lock(ctx context.Context) error {
-	return r.wait(ctx, func() (bool, error) { return r.m.opts.Engine.TryLock(ctx, r.locker()) })
-}
-
 // locker is the session that has the lock of migrations.
 func (r *run) locker() *sql.Conn {
 	if r.m.opts.Engine.SQL().Renews {
@@ -123,7 +91,12 @@ func (r *run) wait(ctx context.Context, try func() (bool, error)) error {
 			err = r.pause(ctx)
 		}
 		if err != nil {
-			return r.waited(ctx, err, holder)
+			e := r.m.explain(ctx, err, nil)
+			if e.Class == db.ClassTimeout && holder != "" {
+				e.Code = contract.CodeMigrationLocked
+				e.Message = "the time limit was reached while another session was migrating this database: " + holder + "; nothing was changed"
+			}
+			return e
 		}
 	}
 }
@@ -138,27 +111,14 @@ func (r *run) pause(ctx context.Context) error {
 	}
 }
 
-// waited is the error of a wait that came to nothing.
-func (r *run) waited(ctx context.Context, err error, holder string) error {
-	e := r.m.explain(ctx, err, nil)
-	if e.Class == db.ClassTimeout && holder != "" {
-		e.Code = contract.CodeMigrationLocked
-		e.Message = "the time limit was reached while another session was migrating this database: " + holder + "; nothing was changed"
-	}
-	return e
-}
-
 // createHistory creates the table of the history where it is missing.
 func (r *run) createHistory(ctx context.Context) error {
 	there, err := has(ctx, r.session, r.m.opts.Engine.SQL().HasHistory)
 	if err != nil || there {
 		return err
 	}
-	return r.together(ctx, r.m.opts.Engine.SQL().CreateHistory)
-}
-
-// together runs statements of our own in one transaction.
-func (r *run) together(ctx context.Context, texts []string) error {
+	// In one transaction
+	texts := r.m.opts.Engine.SQL().CreateHistory
 	return r.inTransaction(ctx, func() error {
 		for _, text := range texts {
 			if _, err := r.historyConn.ExecContext(ctx, text); err != nil {
@@ -213,7 +173,25 @@ func (r *run) act(ctx context.Context) error {
 	}
 	switch r.req.Action {
 	case Baseline:
-		return r.baseline(ctx, s, target)
+		// The files up to the target count as applied, whether another tool applied them or none.
+		stored, current := s.storedVersion(), s.current()
+		switch {
+		case target.IsNone():
+			return db.Errorf(db.ClassPermanent, contract.CodeMigrationTarget, "baseline needs the database's current version")
+		case s.state.dirty:
+			return db.Errorf(db.ClassPermanent, contract.CodeMigrationDirty, "%s", s.foreign().words)
+		case len(s.applied) > 0 && current != target:
+			return db.Errorf(db.ClassPermanent, contract.CodeMigrationRefused, "the database has a history of its own, and is at version %s: baseline adopts "+
+				"one that has none; use repair where the history is wrong", current.Label)
+		case len(s.applied) == 0 && !stored.IsNone() && stored != target:
+			return db.Errorf(db.ClassPermanent, contract.CodeMigrationRefused, "another tool says that the database is at version %s: adopt it with that target, "+
+				"or use repair if that is wrong", stored.Label)
+		}
+		if err := r.declare(ctx, s, target); err != nil {
+			return err
+		}
+		r.notes = append(r.notes, fmt.Sprintf("adopted at version %s", target.Label))
+		return nil
 	case Repair:
 		return r.repair(ctx, s, target)
 	default:

@@ -69,24 +69,21 @@ func (a *arrayWriter) element(depth int) {
 	case c == '{' && !isJSON:
 		a.wrong = "an array of this type cannot hold objects"
 	default:
-		a.scalar(a.take(), isJSON)
-	}
-}
-
-func (a *arrayWriter) scalar(raw string, isJSON bool) {
-	switch {
-	case raw == "null":
-		a.out = append(a.out, "NULL"...)
-	case raw != "" && raw[0] == '"':
-		a.text(raw)
-	case isJSON:
-		a.quote(raw)
-	case raw == "" || strings.ContainsAny(raw, `{}",\`):
-		a.wrong = "not a JSON array"
-	case isWhole(a.elem):
-		a.out = append(a.out, engine.WholeNumber(raw)...)
-	default:
-		a.out = append(a.out, raw...)
+		raw := a.take()
+		switch {
+		case raw == "null":
+			a.out = append(a.out, "NULL"...)
+		case raw != "" && raw[0] == '"':
+			a.text(raw)
+		case isJSON:
+			a.quote(raw)
+		case raw == "" || strings.ContainsAny(raw, `{}",\`):
+			a.wrong = "not a JSON array"
+		case isWhole(a.elem):
+			a.out = append(a.out, engine.WholeNumber(raw)...)
+		default:
+			a.out = append(a.out, raw...)
+		}
 	}
 }
 

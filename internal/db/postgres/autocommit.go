@@ -204,11 +204,7 @@ func (a *autocommit) judge(ctx context.Context, out *outcome, err error) (db.Res
 	case a.unconfirmed && a.once == nil: // else the row of the end is what a standby confirms, and all before it
 		return db.ResultSet{}, db.OutcomeUnknown(unconfirmedCommit())
 	}
-	return a.answer(out)
-}
-
-// answer is what a statement that took effect has to tell.
-func (a *autocommit) answer(out *outcome) (db.ResultSet, error) {
+	// The statement took effect.
 	var set db.ResultSet
 	if len(out.sets) > 0 {
 		set = out.sets[0]

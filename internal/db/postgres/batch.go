@@ -3,7 +3,6 @@ package postgres
 import (
 	"context"
 	"errors"
-	"slices"
 	"strconv"
 
 	"dbrunner/internal/db"
@@ -18,35 +17,6 @@ const (
 	// togetherParams bounds the parameters of one INSERT of several rows.
 	togetherParams = 1000
 )
-
-// hasBatch reports whether a statement runs for a batch: then each statement is a trip of its own.
-func hasBatch(tx *db.Transaction) bool {
-	return slices.ContainsFunc(tx.Statements, func(s *dialect.Compiled) bool { return s.Batch != nil })
-}
-
-// pieces runs the statements in several trips, in one transaction. After an error the transaction is rolled back.
-func (t *transaction) pieces(ctx context.Context, out *outcome) error {
-	t.startTrip(t.opts)
-	ours := t.appendBegin(beginSQL(t.tx.Isolation), t.call)
-	t.buf = appendSync(t.buf)
-	if err := t.firstTrip(ctx, ours, out); err != nil {
-		return err
-	}
-	if err := t.afterTrip(ctx, out, 0); err != nil {
-		return err
-	}
-	for i, stmt := range t.tx.Statements {
-		set, err := t.piece(ctx, stmt, i)
-		if err != nil {
-			if !t.dead {
-				t.rollback()
-			}
-			return err
-		}
-		out.sets = append(out.sets, set)
-	}
-	return nil
-}
 
 func (t *transaction) piece(ctx context.Context, stmt *dialect.Compiled, i int) (set db.ResultSet, err error) {
 	if stmt.Batch == nil {
@@ -63,7 +33,22 @@ func (t *transaction) piece(ctx context.Context, stmt *dialect.Compiled, i int) 
 		defer stop()
 	}
 	b := batchRun{t: t, stmt: stmt, index: i, insert: dialect.ParseMultiRowInsert(t.d.Dialect(), stmt.SQL)}
-	_, err = engine.EachOf(reading, stmt.Batch, func(row int64, args []dialect.Value) error { return b.add(ctx, row, args) })
+	_, err = engine.EachOf(reading, stmt.Batch, func(row int64, args []dialect.Value) error { // send the rows that wait when they are enough
+		if len(b.waiting) == 0 {
+			b.first = row
+		}
+		from := len(b.values)
+		b.values = append(b.values, args...)
+		for i := range args {
+			b.bytes += len(args[i].Text) + 16
+			b.typed = b.typed || args[i].Type != ""
+		}
+		b.waiting = append(b.waiting, dialect.Compiled{SQL: b.stmt.SQL, Args: b.values[from:len(b.values):len(b.values)], Origin: b.stmt.Origin})
+		if len(b.waiting) < batchTrip && b.bytes < batchBytes {
+			return nil
+		}
+		return b.send(ctx)
+	})
 	if err == nil {
 		err = b.send(ctx)
 	}
@@ -95,7 +80,7 @@ func (t *transaction) trip(ctx context.Context, statements []*dialect.Compiled, 
 	}
 	t.buf = appendSync(t.buf)
 	out := outcome{sets: make([]db.ResultSet, 0, len(statements))}
-	if err := t.nextTrip(ctx, &out); err != nil {
+	if err := t.answered(ctx, 0, &out, nil); err != nil {
 		return nil, err
 	}
 	if err := t.afterTrip(ctx, &out, i); err != nil {
@@ -146,24 +131,6 @@ type flight struct {
 	first int64 // row
 	rows  int
 	each  int // rows of one statement, but for the last ones
-}
-
-// add takes a row, and sends what waits when that is enough.
-func (b *batchRun) add(ctx context.Context, row int64, args []dialect.Value) error {
-	if len(b.waiting) == 0 {
-		b.first = row
-	}
-	from := len(b.values)
-	b.values = append(b.values, args...)
-	for i := range args {
-		b.bytes += len(args[i].Text) + 16
-		b.typed = b.typed || args[i].Type != ""
-	}
-	b.waiting = append(b.waiting, dialect.Compiled{SQL: b.stmt.SQL, Args: b.values[from:len(b.values):len(b.values)], Origin: b.stmt.Origin})
-	if len(b.waiting) < batchTrip && b.bytes < batchBytes {
-		return nil
-	}
-	return b.send(ctx)
 }
 
 // send sends the rows that wait, and reads the answers to those that were sent before.
@@ -229,7 +196,18 @@ func (b *batchRun) settle(ctx context.Context) error {
 		err = b.t.afterTrip(ctx, &out, b.index)
 	}
 	if own, ok := errors.AsType[*db.Error](err); ok && own.Class == db.ClassPermanent {
-		return b.located(own, f)
+		// Name the row that failed, or the rows it is among.
+		at, whole := int64(b.t.failedAt), int64(0)
+		if f.each > 1 {
+			whole = int64(f.rows / f.each)
+		}
+		if at >= whole {
+			return own.InRow(f.first + whole*int64(f.each) + at - whole)
+		}
+		from := f.first + at*int64(f.each)
+		named := *own
+		named.Message = "one of the rows " + strconv.FormatInt(from, 10) + " to " + strconv.FormatInt(from+int64(f.each)-1, 10) + " of the batch: " + own.Message
+		return &named
 	}
 	if err != nil {
 		return err
@@ -258,19 +236,4 @@ func (b *batchRun) statements() (list []*dialect.Compiled, each int) {
 		list = append(list, &b.waiting[done])
 	}
 	return list, each
-}
-
-// located says in which row an error was met, or in which of them.
-func (b *batchRun) located(e *db.Error, f *flight) error {
-	at, whole := int64(b.t.failedAt), int64(0)
-	if f.each > 1 {
-		whole = int64(f.rows / f.each)
-	}
-	if at >= whole {
-		return e.InRow(f.first + whole*int64(f.each) + at - whole)
-	}
-	from := f.first + at*int64(f.each)
-	named := *e
-	named.Message = "one of the rows " + strconv.FormatInt(from, 10) + " to " + strconv.FormatInt(from+int64(f.each)-1, 10) + " of the batch: " + e.Message
-	return &named
 }

@@ -9,7 +9,6 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/puddle/v2"
 
-	"dbrunner/contract"
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/engine"
 )
@@ -56,9 +55,39 @@ func unreachable(database string, err error) *db.Error {
 func connectRemedy(err error) string {
 	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
 		if pg.Code == "08P01" {
-			return poolerRemedy(pg.Message)
+			// PgBouncer has one code for everything that it refuses. A server has this code for what it cannot read at the
+			// start of a session.
+			for _, known := range [...]struct{ text, remedy string }{
+				{"no more connections allowed", "the pooler accepts no more clients; raise max_client_conn, or lower the pools' limits"},
+				{"query_wait_timeout", "the pooler had no free session within query_wait_timeout; raise default_pool_size, or lower the pools' limits"},
+				{"no such database", "the pooler has no database of that name; check the connection string and the pooler's [databases]"},
+				{"cannot connect", "the pooler cannot reach the server"},
+				{"server login", "the pooler cannot reach the server or log in to it; see the pooler's log"},
+				{"startup parameter", parameterRefused},
+			} {
+				if strings.Contains(pg.Message, known.text) {
+					return known.remedy
+				}
+			}
+			return "the server or its pooler refused the connection; see its log"
 		}
-		return serverRemedy(pg.Code)
+		switch {
+		case strings.HasPrefix(pg.Code, "28"):
+			return "the server refused the login; check user, password and the server's pg_hba.conf"
+		case pg.Code == "3D000":
+			return "the server has no database of that name; check the connection string"
+		case pg.Code == "53300":
+			return "the server has no free connection; lower the pools' limits or raise max_connections"
+		case pg.Code == "57P03":
+			return "the server is starting up or shutting down"
+		case pg.Code == "57P01" || pg.Code == "57P02":
+			return engine.ShuttingDown
+		case pg.Code == "42501":
+			return "the login may not connect to this database"
+		case pg.Code == "42704" || pg.Code == "22023":
+			return parameterRefused
+		}
+		return engine.ConnectionRefused
 	}
 	if remedy := engine.HostRemedy(err); remedy != "" {
 		return remedy
@@ -76,62 +105,8 @@ func connectRemedy(err error) string {
 	return engine.ConnectFailed
 }
 
-func serverRemedy(code string) string {
-	switch {
-	case strings.HasPrefix(code, "28"):
-		return "the server refused the login; check user, password and the server's pg_hba.conf"
-	case code == "3D000":
-		return "the server has no database of that name; check the connection string"
-	case code == "53300":
-		return "the server has no free connection; lower the pools' limits or raise max_connections"
-	case code == "57P03":
-		return "the server is starting up or shutting down"
-	case code == "57P01" || code == "57P02":
-		return engine.ShuttingDown
-	case code == "42501":
-		return "the login may not connect to this database"
-	case code == "42704" || code == "22023":
-		return parameterRefused
-	}
-	return engine.ConnectionRefused
-}
-
 const parameterRefused = "the server refused a start-up parameter; behind a transaction pooler set pooler: transaction, " +
 	"and leave parameters of sessions out of the connection string"
-
-// poolerRemedy tells apart what PgBouncer refuses: it has one code for everything. A server has this code for what it
-// cannot make sense of in the beginning of a session.
-func poolerRemedy(message string) string {
-	for _, known := range [...]struct{ text, remedy string }{
-		{"no more connections allowed", "the pooler accepts no more clients; raise max_client_conn, or lower the pools' limits"},
-		{"query_wait_timeout", "the pooler had no free session within query_wait_timeout; raise default_pool_size, or lower the pools' limits"},
-		{"no such database", "the pooler has no database of that name; check the connection string and the pooler's [databases]"},
-		{"cannot connect", "the pooler cannot reach the server"},
-		{"server login", "the pooler cannot reach the server or log in to it; see the pooler's log"},
-		{"startup parameter", parameterRefused},
-	} {
-		if strings.Contains(message, known.text) {
-			return known.remedy
-		}
-	}
-	return "the server or its pooler refused the connection; see its log"
-}
-
-// prove checks that a new session has the limits that it asked for: what stands between may have dropped them.
-func (d *Database) prove(s *session) error {
-	for name, value := range limitParameters(&d.opts.Limits) {
-		rows, err := s.query(`SELECT (extract(epoch FROM current_setting($1)::interval) * 1000)::bigint`, name)
-		if err != nil {
-			return err
-		}
-		if string(rows[0][0]) != value {
-			return db.Errorf(db.ClassUnavailable, contract.CodeUnavailable,
-				"database %s does not keep the session's limits (%s): a pooler drops start-up parameters; set pooler: transaction",
-				d.opts.Name, name)
-		}
-	}
-	return nil
-}
 
 // learn reads what COMMIT waits for in this session unless a job says otherwise, and sets how the session prints values.
 func (d *Database) learn(s *session) error {

@@ -174,7 +174,12 @@ func (d *Database) Diagnose(ctx context.Context, how db.Diagnosis) ([]db.Finding
 		{Part: db.PartLocks, Run: l.locks},
 		{Part: db.PartSessions, Run: l.sessions},
 		{Part: db.PartLedger, Run: l.ledger},
-	}, func() bool { return s.dead }, "", func(err error) string { return l.why(ctx, err) })
+	}, func() bool { return s.dead }, "", func(err error) string { // by the server's code alone
+		if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
+			return conditions[pg.Code] + " (" + pg.Code + ")"
+		}
+		return l.d.checkFailed(ctx, err).Message
+	})
 	return l.Findings, nil
 }
 
@@ -185,14 +190,6 @@ type inspection struct {
 	s   *session
 	d   *Database
 	how db.Diagnosis
-}
-
-// why says why a question was not answered, by the server's code alone.
-func (l *inspection) why(ctx context.Context, err error) string {
-	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
-		return conditions[pg.Code] + " (" + pg.Code + ")"
-	}
-	return l.d.checkFailed(ctx, err).Message
 }
 
 func (l *inspection) server(context.Context) error {

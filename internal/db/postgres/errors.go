@@ -1,7 +1,6 @@
 package postgres
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -162,16 +161,6 @@ func (d *Database) serverError(e *pgconn.PgError, sql string, at int) *db.Error 
 	return d.shown(e, describe(e, sql), at)
 }
 
-// statementError is serverError for a statement of a job, in the words of its publisher's own text.
-func (d *Database) statementError(e *pgconn.PgError, s *session, of *sent, at int, binding bool) *db.Error {
-	sql, character := of.origin.Place(of.sql, int(e.Position))
-	message := explain(e, placed(sql, character), "")
-	if binding {
-		message = explain(e, placed(sql, character), s.parameterAt(e, of))
-	}
-	return d.shown(e, message, at)
-}
-
 func (d *Database) shown(e *pgconn.PgError, message string, at int) *db.Error {
 	v := judge(e)
 	if raised(e) && d.settings.showMessages {
@@ -217,14 +206,6 @@ func (s *session) typeOfParameter(v *dialect.Value, of *sent, n int) string {
 		return name
 	}
 	return s.typeNames[oid]
-}
-
-// inParameter says which parameter an error is about that came before anything was sent.
-func inParameter(err error, origin *dialect.Origin, number int) error {
-	if e, ok := errors.AsType[*db.Error](err); ok {
-		e.Message = "parameter " + origin.Param(number) + ": " + e.Message
-	}
-	return err
 }
 
 // describe writes what may be shown of an error: never the server's text.
@@ -348,28 +329,6 @@ func plainWord(s string) string {
 
 func nameByte(c byte, inside bool) bool {
 	return c == '_' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || inside && (c >= '0' && c <= '9' || c == '$' || c == '.')
-}
-
-// linkError turns an end of the answer that is not the server's word into an error. The transaction is open
-// or was not begun: nothing is committed.
-func linkError(ctx context.Context, err error) *db.Error {
-	var e *db.Error
-	switch {
-	case timedOut(err) && ctx.Err() != nil:
-		e = engine.GivenUp(context.Cause(ctx))
-	case timedOut(err):
-		e = engine.TimeOver()
-	case errors.Is(err, errTooLong):
-		e = db.Errorf(db.ClassPermanent, contract.CodeResultTooLarge, "one row alone is above the limit of bytes of this job").Because(err)
-	case errors.Is(err, errOutOfOrder):
-		e = db.Errorf(db.ClassPermanent, contract.CodeDatabase, "the server's answer could not be read").Because(err)
-	case uncleaned(err):
-		e = db.Errorf(db.ClassLost, contract.CodeConnectionLost, "the connection to the database was lost; nothing is committed").Because(err)
-	default:
-		e = engine.DriverError(err)
-		e.Message += "; nothing is committed"
-	}
-	return e
 }
 
 // uncleaned reports a session that could not be used because the clean-up behind the job before had failed.

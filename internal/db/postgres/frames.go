@@ -54,20 +54,8 @@ func (f *frames) have(n int) error {
 	if f.w-f.r >= n {
 		return nil
 	}
-	f.makeRoom(n)
-	for f.w-f.r < n {
-		m, err := f.from.Read(f.buf[f.w:])
-		f.w += m
-		if err != nil && f.w-f.r < n {
-			return err
-		}
-	}
-	return nil
-}
-
-// makeRoom moves what is there to the front of a buffer that holds n bytes. One that was made for a large message is
-// given up when it is empty.
-func (f *frames) makeRoom(n int) {
+	// Move what is there to the front of a buffer that holds n bytes. One that was made for a large message is given up
+	// when it is empty
 	switch {
 	case n > len(f.buf):
 		f.buf = append(make([]byte, 0, n+frameBuffer), f.buf[f.r:f.w]...)
@@ -79,6 +67,14 @@ func (f *frames) makeRoom(n int) {
 		f.w = copy(f.buf, f.buf[f.r:f.w])
 		f.r = 0
 	}
+	for f.w-f.r < n {
+		m, err := f.from.Read(f.buf[f.w:])
+		f.w += m
+		if err != nil && f.w-f.r < n {
+			return err
+		}
+	}
+	return nil
 }
 
 // row walks through the values of a DataRow message. It is told how many there must be.

@@ -58,13 +58,6 @@ const (
 	rowKeptOut = engine.RowNotWritten + "a trigger or a rule of dbrunner.ledger keeps it out; remove it"
 )
 
-// appendFence appends what writes the ledger row, its arguments in binary form: the answer goes as it is. The text is parsed
-// each time: a job could give a name to another statement.
-func (t *transaction) appendFence(e *db.Entry) {
-	t.buf = appendParse(t.buf, "", fenceEntry, nil)
-	t.buf = appendExecute(t.appendEntry(t.buf, "", e))
-}
-
 // appendEntry binds a ledger row to the statement of that name.
 func (l *lease) appendEntry(b []byte, name string, e *db.Entry) []byte {
 	b, at := beginMessage(b, 'B')
@@ -148,21 +141,14 @@ func (l *lease) lookup(jobID string) (*db.Entry, error) {
 	if err != nil || len(rows) == 0 {
 		return nil, err
 	}
-	if standbys := string(rows[0][7]); standbys != "" && standbys != "0" && l.waitsForStandbys() {
+	// Whether the session's COMMIT waits for synchronous standbys where there are any. A row that can be seen proves
+	// nothing then: the wait for its own COMMIT may have been cancelled, or have ended with a crash
+	if standbys := string(rows[0][7]); standbys != "" && standbys != "0" && l.durability != "off" && l.durability != "local" {
 		if _, err := l.query(confirmEntry, l.d.opts.Namespace, l.d.opts.Name, jobID); err != nil {
 			return nil, err
 		}
 	}
-	return readEntry(jobID, rows[0])
-}
-
-// waitsForStandbys reports whether the session's COMMIT waits for synchronous standbys where there are any. A row that can
-// be seen proves nothing then: the wait for its own COMMIT may have been cancelled, or have ended with a crash.
-func (s *session) waitsForStandbys() bool {
-	return s.durability != "off" && s.durability != "local"
-}
-
-func readEntry(jobID string, row [][]byte) (*db.Entry, error) {
+	row := rows[0]
 	e := &db.Entry{JobID: jobID, Status: string(row[1]), Runner: string(row[5])}
 	var errs [5]error
 	e.RequestHash, errs[0] = readBytea(row[0])

@@ -346,38 +346,34 @@ func (m *migrations) Explain(err error, part *dialect.Part) *db.Error {
 		return unreachable(m.opts.Name, connecting)
 	}
 	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
-		return m.serverError(pg, part)
+		if strings.Contains(pg.Message, noRows) {
+			return db.Errorf(db.ClassPermanent, contract.CodeNotSupported, "COPY … FROM STDIN: no client sends its rows; %s", dialect.InsteadOfCopy).Because(pg)
+		}
+		v := judge(pg)
+		text := ""
+		var cause error = pg
+		if part != nil {
+			text = part.SQL
+			cause = migration.AtLine(pg, lineOf(text, pg.Position))
+		}
+		message := describe(pg, text)
+		switch {
+		case raised(pg) && m.settings.showMessages:
+			message = pg.Message
+		case pg.Code == "2D000":
+			message += `: a routine that the file calls ends the transaction (COMMIT, ROLLBACK), and the file runs in one; write ` +
+				`"-- dbrunner: no-transaction" at the head of a file of its own for it`
+		case pg.Code == "25001":
+			message += migration.StepwiseHint
+		case pg.Code == "42501" && part == nil:
+			message += "; migrations need a login that may create the schema dbrunner, and tables in it and in the login's own schema"
+		}
+		return &db.Error{Class: v.class, Code: v.code, Message: message, EngineCode: pg.Code, Statement: -1, Err: cause}
 	}
 	if pgconn.SafeToRetry(err) { // its connection was closed before
 		err = errors.Join(driver.ErrBadConn, err)
 	}
 	return engine.DriverError(err)
-}
-
-func (m *migrations) serverError(pg *pgconn.PgError, part *dialect.Part) *db.Error {
-	if strings.Contains(pg.Message, noRows) {
-		return db.Errorf(db.ClassPermanent, contract.CodeNotSupported, "COPY … FROM STDIN: no client sends its rows; %s", dialect.InsteadOfCopy).Because(pg)
-	}
-	v := judge(pg)
-	text := ""
-	var cause error = pg
-	if part != nil {
-		text = part.SQL
-		cause = migration.AtLine(pg, lineOf(text, pg.Position))
-	}
-	message := describe(pg, text)
-	switch {
-	case raised(pg) && m.settings.showMessages:
-		message = pg.Message
-	case pg.Code == "2D000":
-		message += `: a routine that the file calls ends the transaction (COMMIT, ROLLBACK), and the file runs in one; write ` +
-			`"-- dbrunner: no-transaction" at the head of a file of its own for it`
-	case pg.Code == "25001":
-		message += migration.StepwiseHint
-	case pg.Code == "42501" && part == nil:
-		message += "; migrations need a login that may create the schema dbrunner, and tables in it and in the login's own schema"
-	}
-	return &db.Error{Class: v.class, Code: v.code, Message: message, EngineCode: pg.Code, Statement: -1, Err: cause}
 }
 
 // lineOf is the line, from 0, of a character of a text, from 1.

@@ -6,6 +6,9 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"dbrunner/contract"
+	"dbrunner/internal/db"
 )
 
 // hook puts the engine's own steps into the pool's: what a new connection proves, and what an idle one does
@@ -28,7 +31,19 @@ func (d *Database) hook(config *pgxpool.Config) {
 		if err := d.learn(s); err != nil || d.opts.TransactionPool {
 			return err
 		}
-		return d.prove(s)
+		// Check that a new session has the limits that it asked for: what stands between may have dropped them
+		for name, value := range limitParameters(&d.opts.Limits) {
+			rows, err := s.query(`SELECT (extract(epoch FROM current_setting($1)::interval) * 1000)::bigint`, name)
+			if err != nil {
+				return err
+			}
+			if string(rows[0][0]) != value {
+				return db.Errorf(db.ClassUnavailable, contract.CodeUnavailable,
+					"database %s does not keep the session's limits (%s): a pooler drops start-up parameters; set pooler: transaction",
+					d.opts.Name, name)
+			}
+		}
+		return nil
 	}
 	config.BeforeClose = func(conn *pgx.Conn) {
 		if s := sessionOf(conn); s != nil && !s.dead {

@@ -81,7 +81,23 @@ func (d *Database) leadOnce(ctx context.Context, r *pendingRead) (set db.ResultS
 	if t = l.gather(r); t == nil {
 		set, err = l.readUnbatched(ctx, r)
 	} else {
-		t.ask()
+		// The other reads of the batch start here, or are refused.
+		for _, r := range t.reads[1:] {
+			t.d.waited.Add(int64(r.waited))
+			if r.call.Begin != nil {
+				r.err = r.call.Begin()
+			}
+		}
+		kept := t.reads[:1]
+		for _, r := range t.reads[1:] { // nothing panics here: a read is either answered or in the trip
+			if r.err != nil {
+				t.d.reads.answer(r, db.ResultSet{}, r.err)
+				continue
+			}
+			kept = append(kept, r)
+		}
+		clear(t.reads[len(kept):])
+		t.reads = kept
 		again = t.run(ctx)
 	}
 	ended, l.over = true, true

@@ -118,11 +118,7 @@ func (t *readBatch) segment(ctx context.Context) error {
 	if err := t.failed(ctx); err != nil {
 		return err
 	}
-	return t.confirm()
-}
-
-// confirm gives the answers when the clean-up has shown that no read has replaced a statement of another one.
-func (t *readBatch) confirm() error {
+	// Give the answers when the clean-up has shown that no read has replaced a statement of another one
 	if err := t.drain(); err != nil {
 		return err
 	}
@@ -340,32 +336,9 @@ func (l *lease) gather(own *pendingRead) *readBatch {
 func (l *lease) shares(r *pendingRead) bool {
 	_, types := l.typesOf(r.stmt.Args)
 	p := l.statement.byKey[cacheKey{r.stmt.SQL, types}]
-	return p != nil && p.quick && p.parsed && p.described && !r.opts.AlwaysOverflow && l.d.ordinary(r.call)
-}
-
-// ordinary reports whether a call needs nothing in its transaction that the session has not by itself.
-func (d *Database) ordinary(call *db.Call) bool {
-	return d.local == "" && !d.settings.label && call.Timeout == d.opts.Limits.StatementTimeout
-}
-
-// ask asks the last question of those that came along: after it they are begun.
-func (t *readBatch) ask() {
-	for _, r := range t.reads[1:] {
-		t.d.waited.Add(int64(r.waited))
-		if r.call.Begin != nil {
-			r.err = r.call.Begin()
-		}
-	}
-	kept := t.reads[:1]
-	for _, r := range t.reads[1:] { // nothing panics here: a read is either answered or in the trip
-		if r.err != nil {
-			t.d.reads.answer(r, db.ResultSet{}, r.err)
-			continue
-		}
-		kept = append(kept, r)
-	}
-	clear(t.reads[len(kept):])
-	t.reads = kept
+	// The call must need nothing in its transaction that the session does not have by itself.
+	return p != nil && p.quick && p.parsed && p.described && !r.opts.AlwaysOverflow &&
+		l.d.local == "" && !l.d.settings.label && r.call.Timeout == l.d.opts.Limits.StatementTimeout
 }
 
 // pace notes how long a read took that had a trip of its own.

@@ -7,6 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"dbrunner/contract"
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/engine"
 )
@@ -141,15 +142,11 @@ func (l *lease) appendBegin(begin string, call *db.Call) int {
 		ours++
 	}
 	if l.d.settings.label && call.Label != "" {
-		s.buf = appendCommand(s.buf, labelSQL(call.Label))
+		// Name the job in pg_stat_activity until the transaction ends
+		s.buf = appendCommand(s.buf, "SET LOCAL application_name = '"+sessionLabel(call.Label)+"'")
 		ours++
 	}
 	return ours
-}
-
-// labelSQL names the job in pg_stat_activity until the transaction ends.
-func labelSQL(label string) string {
-	return "SET LOCAL application_name = '" + sessionLabel(label) + "'"
 }
 
 // sessionLabel is the name of a job's session.
@@ -172,11 +169,6 @@ func (l *lease) firstTrip(ctx context.Context, ours int, out *outcome) error {
 		err = errOutOfOrder
 	}
 	return l.answered(ctx, ours, out, err)
-}
-
-// nextTrip is firstTrip in the open transaction, with statements alone.
-func (l *lease) nextTrip(ctx context.Context, out *outcome) error {
-	return l.answered(ctx, 0, out, nil)
 }
 
 // answered sends the buffer unless that is pointless, and reads the answers.
@@ -214,7 +206,24 @@ func (l *lease) linkError(ctx context.Context, err error) error {
 	if linkLost(err) {
 		l.d.lost()
 	}
-	return linkError(ctx, err)
+	// The answer ended without an error of the server. The transaction is open or was not started: nothing is committed.
+	var e *db.Error
+	switch {
+	case timedOut(err) && ctx.Err() != nil:
+		e = engine.GivenUp(context.Cause(ctx))
+	case timedOut(err):
+		e = engine.TimeOver()
+	case errors.Is(err, errTooLong):
+		e = db.Errorf(db.ClassPermanent, contract.CodeResultTooLarge, "one row alone is above the limit of bytes of this job").Because(err)
+	case errors.Is(err, errOutOfOrder):
+		e = db.Errorf(db.ClassPermanent, contract.CodeDatabase, "the server's answer could not be read").Because(err)
+	case uncleaned(err):
+		e = db.Errorf(db.ClassLost, contract.CodeConnectionLost, "the connection to the database was lost; nothing is committed").Because(err)
+	default:
+		e = engine.DriverError(err)
+		e.Message += "; nothing is committed"
+	}
+	return e
 }
 
 // failure is the error that the server or we found in the statements.
@@ -227,7 +236,14 @@ func (l *lease) failure(ctx context.Context, out *outcome) *db.Error {
 	}
 	e := l.d.serverError(out.failed, "", out.at)
 	if out.at >= 0 {
-		e = l.d.statementError(out.failed, l.session, &l.sent[out.at], out.at, out.binding)
+		// The error refers to the publisher's own text of the statement.
+		of := &l.sent[out.at]
+		sql, character := of.origin.Place(of.sql, int(out.failed.Position))
+		message := explain(out.failed, placed(sql, character), "")
+		if out.binding {
+			message = explain(out.failed, placed(sql, character), l.parameterAt(out.failed, of))
+		}
+		e = l.d.shown(out.failed, message, out.at)
 	}
 	if e.EngineCode == "57014" && ctx.Err() != nil {
 		e.Class, e.Code = db.ClassCanceled, db.CodeCanceled

@@ -184,7 +184,10 @@ func (s *session) receive() (kind byte, body []byte, err error) {
 		case msgNotice:
 			s.unconfirmed = s.unconfirmed || endsSyncWait(body)
 		case msgParameter:
-			s.parameter(body)
+			// A setting that the server reports
+			if value, is := bytes.CutPrefix(body, []byte("client_encoding\x00")); is {
+				s.foreign = string(bytes.TrimRight(value, "\x00")) != "UTF8"
+			}
 		case msgReady:
 			if len(body) != 1 {
 				return 0, nil, errOutOfOrder
@@ -194,13 +197,6 @@ func (s *session) receive() (kind byte, body []byte, err error) {
 		default:
 			return kind, body, nil
 		}
-	}
-}
-
-// parameter notes a setting that the server tells of.
-func (s *session) parameter(body []byte) {
-	if value, is := bytes.CutPrefix(body, []byte("client_encoding\x00")); is {
-		s.foreign = string(bytes.TrimRight(value, "\x00")) != "UTF8"
 	}
 }
 

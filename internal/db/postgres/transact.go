@@ -2,12 +2,14 @@ package postgres
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"dbrunner/contract"
 	"dbrunner/internal/db"
+	"dbrunner/internal/db/dialect"
 	"dbrunner/internal/db/engine"
 )
 
@@ -91,8 +93,29 @@ func (t *transaction) attempt(ctx context.Context) ([]db.ResultSet, error) {
 
 // statementsTrip is the first trip. After an error the transaction is rolled back.
 func (t *transaction) statementsTrip(ctx context.Context, out *outcome) error {
-	if hasBatch(t.tx) {
-		return t.pieces(ctx, out)
+	// With a batch, each statement is a round trip of its own.
+	if slices.ContainsFunc(t.tx.Statements, func(s *dialect.Compiled) bool { return s.Batch != nil }) {
+		// After an error the transaction is rolled back.
+		t.startTrip(t.opts)
+		ours := t.appendBegin(beginSQL(t.tx.Isolation), t.call)
+		t.buf = appendSync(t.buf)
+		if err := t.firstTrip(ctx, ours, out); err != nil {
+			return err
+		}
+		if err := t.afterTrip(ctx, out, 0); err != nil {
+			return err
+		}
+		for i, stmt := range t.tx.Statements {
+			set, err := t.piece(ctx, stmt, i)
+			if err != nil {
+				if !t.dead {
+					t.rollback()
+				}
+				return err
+			}
+			out.sets = append(out.sets, set)
+		}
+		return nil
 	}
 	if err := t.resolve(t.tx.Statements); err != nil {
 		return t.ownError(ctx, err)
@@ -171,7 +194,10 @@ func (t *transaction) commitTrip(ctx context.Context, entry *db.Entry) error {
 	joined := t.ends.joined
 	if entry != nil {
 		t.appendLogin()
-		t.appendFence(entry)
+		// Append what writes the ledger row, its arguments in binary form: the answer goes as it is. The text is parsed
+		// each time: a job could give a name to another statement
+		t.buf = appendParse(t.buf, "", fenceEntry, nil)
+		t.buf = appendExecute(t.appendEntry(t.buf, "", entry))
 		if !joined {
 			t.buf = appendSync(t.buf)
 		}
@@ -186,7 +212,26 @@ func (t *transaction) commitTrip(ctx context.Context, entry *db.Entry) error {
 		return t.cutCommit(ctx, n, sentAt, err)
 	}
 	if err := t.commitAnswers(ctx, entry != nil); err != nil {
-		return t.lostCommit(ctx, sentAt, err)
+		// The second round trip was not answered.
+		t.abandon(err)
+		if linkLost(err) {
+			t.d.lost()
+		}
+		_ = t.net.SetDeadline(time.Unix(1, 0))
+		if w := t.flushed(); w != nil && w.err != nil && w.n < sentAt {
+			return t.cutCommit(ctx, w.n, sentAt, w.err)
+		}
+		switch {
+		case t.commit.first == "COMMIT" && t.unconfirmed:
+			return unconfirmedCommit()
+		case t.commit.first == "COMMIT":
+			return nil
+		case t.insert.failed != nil && !unanswered(t.insert.failed, true):
+			return t.fenceError(ctx)
+		case t.commit.failed != nil && !unanswered(t.commit.failed, true):
+			return t.d.serverError(t.commit.failed, "", -1)
+		}
+		return engine.UnknownCommit(err)
 	}
 	t.flushed()
 	t.cleaned(t.ends.clean)
@@ -245,29 +290,6 @@ func (t *transaction) await(ctx context.Context, ends ...*segmentEnd) error {
 	return t.readSegment(ends...)
 }
 
-// lostCommit is the end of a second trip whose answer did not come.
-func (t *transaction) lostCommit(ctx context.Context, sentAt int, cause error) error {
-	t.abandon(cause)
-	if linkLost(cause) {
-		t.d.lost()
-	}
-	_ = t.net.SetDeadline(time.Unix(1, 0))
-	if w := t.flushed(); w != nil && w.err != nil && w.n < sentAt {
-		return t.cutCommit(ctx, w.n, sentAt, w.err)
-	}
-	switch {
-	case t.commit.first == "COMMIT" && t.unconfirmed:
-		return unconfirmedCommit()
-	case t.commit.first == "COMMIT":
-		return nil
-	case t.insert.failed != nil && !unanswered(t.insert.failed, true):
-		return t.fenceError(ctx)
-	case t.commit.failed != nil && !unanswered(t.commit.failed, true):
-		return t.d.serverError(t.commit.failed, "", -1)
-	}
-	return engine.UnknownCommit(cause)
-}
-
 // cutCommit is the end of a second trip that could not be written to its end.
 func (t *transaction) cutCommit(ctx context.Context, n, sentAt int, cause error) error {
 	t.abandon(cause)
@@ -281,7 +303,10 @@ func (t *transaction) cutCommit(ctx context.Context, n, sentAt int, cause error)
 func (t *transaction) committed(ctx context.Context, fenced bool) error {
 	switch {
 	case t.commit.first == "COMMIT":
-		t.poolerFailure()
+		// End a session whose clean-up behind a pooler's COMMIT failed
+		if t.commit.failed != nil {
+			t.markBroken(false)
+		}
 		if t.unconfirmed {
 			return unconfirmedCommit()
 		}
@@ -314,13 +339,6 @@ func (t *transaction) refused() {
 		}
 	}
 	t.undo()
-}
-
-// poolerFailure ends a session whose clean-up behind a pooler's COMMIT failed.
-func (t *transaction) poolerFailure() {
-	if t.commit.failed != nil {
-		t.markBroken(false)
-	}
 }
 
 // fenceError is why the ledger row could not be written; the transaction is rolled back.

@@ -70,7 +70,12 @@ func (s *session) appendStatement(stmt *dialect.Compiled, named bool) error {
 	for i := range stmt.Args {
 		var err error
 		if s.buf, err = s.appendParam(s.buf, &stmt.Args[i]); err != nil {
-			return inParameter(err, origin, i+1)
+			// Name the parameter: nothing was sent yet.
+			number := i + 1
+			if e, ok := errors.AsType[*db.Error](err); ok {
+				e.Message = "parameter " + origin.Param(number) + ": " + e.Message
+			}
+			return err
 		}
 	}
 	s.buf = endBind(s.buf, at)
@@ -251,7 +256,11 @@ func (r *reader) row(body []byte) error {
 func (r *reader) complete(tag []byte) {
 	r.bound = false
 	if r.between {
-		r.chain(tag)
+		// The end of a command between two statements. Under its name a job may have put something else
+		if commandTag(tag) != "ROLLBACK" {
+			r.unexpectedTag = true
+		}
+		r.between = false
 		return
 	}
 	p := r.current()
@@ -283,14 +292,6 @@ func (r *reader) complete(tag []byte) {
 	if r.each != nil && !r.unexpectedTag {
 		r.each()
 	}
-}
-
-// chain is the end of a command between two statements. Under its name a job may have put something else.
-func (r *reader) chain(tag []byte) {
-	if commandTag(tag) != "ROLLBACK" {
-		r.unexpectedTag = true
-	}
-	r.between = false
 }
 
 // stale reports whether a statement that was sent under its name failed because the session no longer has it

@@ -81,16 +81,14 @@ func (s *session) encodeRow(columns []contract.Column, kinds []kind, body []byte
 			dst = append(dst, "null"...)
 			continue
 		}
-		if dst, ok = appendValue(dst, k, v); !ok || s.validate && !validText(k, v) {
+		// Only where the server's encoding does not promise UTF-8
+		if dst, ok = appendValue(dst, k, v); !ok || s.validate && k != asBytes && !utf8.Valid(v) {
 			return db.Errorf(db.ClassPermanent, contract.CodeData,
 				"a value of column %q cannot be written without loss: it is not valid UTF-8", columns[i].Name)
 		}
 	}
 	return s.encoder.EndRow(dst)
 }
-
-// validText matters only where the server's encoding does not promise UTF-8.
-func validText(k kind, v []byte) bool { return k == asBytes || utf8.Valid(v) }
 
 // appendValue appends one value as JSON. false means that something of it would be lost.
 func appendValue(dst []byte, k kind, v []byte) ([]byte, bool) {
@@ -135,17 +133,13 @@ func returnable(v []byte) bool {
 		case len(escape) < 4, string(escape[:4]) == "0000":
 			return false
 		case escape[0]|0x20 != 'd' || escape[1] <= '7':
-		case !paired(escape):
+			// not a half of a pair
+		case escape[1]|0x20 > 'b' || len(escape) < 10 || string(escape[4:6]) != `\u` || escape[6]|0x20 != 'd' || escape[7]|0x20 < 'c':
 			return false
 		default:
 			rest = escape[10:]
 		}
 	}
-}
-
-// paired reports whether the digits behind \u are those of a first half with its second behind it.
-func paired(escape []byte) bool {
-	return escape[1]|0x20 <= 'b' && len(escape) >= 10 && string(escape[4:6]) == `\u` && escape[6]|0x20 == 'd' && escape[7]|0x20 >= 'c'
 }
 
 // appendFloat: what PostgreSQL prints for a finite number (1.5, -0, 1e+20) is JSON; NaN and Infinity are not.

@@ -30,23 +30,25 @@ func kindOf(t dialect.ColumnType, of string) kind {
 	case dialect.KindJSON:
 		k = kind{name: "JSON", node: func() parquet.Node { return texts(parquet.JSON()) }, read: readJSON}
 	case dialect.KindInteger:
-		k = integers()
+		k = kind{name: "INT64", node: func() parquet.Node { return parquet.Int(64) }, read: readInteger, class: "integer"}
 	case dialect.KindFloat:
-		k = floats()
+		k = kind{name: "DOUBLE", node: leafOf(parquet.DoubleType), read: readDouble, class: "real"}
 	case dialect.KindBoolean:
-		k = booleans()
+		k = kind{name: "BOOLEAN", node: leafOf(parquet.BooleanType), read: readBoolean}
 	case dialect.KindDate:
-		k = dates()
+		k = kind{name: "DATE", node: parquet.Date, read: readDate}
 	case dialect.KindTimestamp:
 		k = moments(t.Layouts...)
 	case dialect.KindInstant:
 		k = instants(t.Layouts...)
 	case dialect.KindTime:
-		k = clocks()
+		k = kind{name: "TIME", node: func() parquet.Node { return parquet.TimeAdjusted(parquet.Microsecond, false) }, read: readTime}
 	case dialect.KindUUID:
-		k = uuids()
+		k = kind{name: "UUID", node: parquet.UUID, read: readUUID}
 	case dialect.KindBinary:
-		k = binaries()
+		k = kind{
+			name: "BYTE_ARRAY", node: func() parquet.Node { return texts(parquet.Leaf(parquet.ByteArrayType)) }, read: readBytes, class: "blob",
+		}
 	default:
 		if of == "" {
 			k.read = readAny
@@ -65,20 +67,6 @@ func texts(node parquet.Node) parquet.Node { return parquet.Leaf(bounded{node.Ty
 
 func stringNode() parquet.Node { return texts(parquet.String()) }
 
-func integers() kind {
-	return kind{name: "INT64", node: func() parquet.Node { return parquet.Int(64) }, read: readInteger, class: "integer"}
-}
-
-func floats() kind {
-	return kind{name: "DOUBLE", node: leafOf(parquet.DoubleType), read: readDouble, class: "real"}
-}
-
-func booleans() kind {
-	return kind{name: "BOOLEAN", node: leafOf(parquet.BooleanType), read: readBoolean}
-}
-
-func dates() kind { return kind{name: "DATE", node: parquet.Date, read: readDate} }
-
 func moments(layouts ...string) kind {
 	return kind{
 		name: "TIMESTAMP", node: func() parquet.Node { return parquet.TimestampAdjusted(parquet.Microsecond, false) },
@@ -90,18 +78,6 @@ func instants(layouts ...string) kind {
 	return kind{
 		name: "TIMESTAMP in UTC", node: func() parquet.Node { return parquet.Timestamp(parquet.Microsecond) },
 		read: readMoments(layouts...),
-	}
-}
-
-func clocks() kind {
-	return kind{name: "TIME", node: func() parquet.Node { return parquet.TimeAdjusted(parquet.Microsecond, false) }, read: readTime}
-}
-
-func uuids() kind { return kind{name: "UUID", node: parquet.UUID, read: readUUID} }
-
-func binaries() kind {
-	return kind{
-		name: "BYTE_ARRAY", node: func() parquet.Node { return texts(parquet.Leaf(parquet.ByteArrayType)) }, read: readBytes, class: "blob",
 	}
 }
 

@@ -120,28 +120,24 @@ func valueLength(text []byte) int {
 	case '"':
 		return stringLength(text)
 	case '[', '{':
-		return nestedLength(text)
+		depth := 0
+		for i := 0; i < len(text); i++ {
+			switch text[i] {
+			case '"':
+				i += stringLength(text[i:]) - 1
+			case '[', '{':
+				depth++
+			case ']', '}':
+				if depth--; depth == 0 {
+					return i + 1
+				}
+			}
+		}
+		return len(text)
 	}
 	for i, c := range text {
 		if c == ',' || c == ']' || c == '}' || c <= ' ' {
 			return i
-		}
-	}
-	return len(text)
-}
-
-func nestedLength(text []byte) int {
-	depth := 0
-	for i := 0; i < len(text); i++ {
-		switch text[i] {
-		case '"':
-			i += stringLength(text[i:]) - 1
-		case '[', '{':
-			depth++
-		case ']', '}':
-			if depth--; depth == 0 {
-				return i + 1
-			}
 		}
 	}
 	return len(text)

@@ -25,12 +25,6 @@ var pragmas = map[string]pragmaUse{
 	"page_size": pragmaAsk, "data_version": pragmaAsk, "encoding": pragmaAsk,
 }
 
-// guard installs the authorizer: SQLite asks it about every action while it compiles a statement, also when
-// it compiles one again because the schema has changed. It costs nothing when a compiled statement runs.
-func (h *handle) guard() error {
-	return h.check(sqlite3.Xsqlite3_set_authorizer(h.tls, h.db, functionPointer(authorize), h.addr))
-}
-
 // What the compilation of a statement has shown so far.
 const (
 	sawDefinition int32 = 1 << iota // it defines a table, or changes the definition of one

@@ -47,12 +47,6 @@ func (c *cache) drop(s *stmt) {
 	s.finalize()
 }
 
-func (c *cache) clear() {
-	for len(c.bySQL) > 0 {
-		c.drop(c.ring.newer)
-	}
-}
-
 // link makes a statement the newest.
 func (c *cache) link(s *stmt) {
 	s.newer, s.older = &c.ring, c.ring.older

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"time"
 
 	sqlite3 "modernc.org/sqlite/lib"
 
@@ -32,7 +33,10 @@ func openFile(ctx context.Context, s *settings, flags int32, reads bool) (*sessi
 		return nil, s.missing(err)
 	}
 	c := &session{h: h, settings: s, reads: reads}
-	c.watch = newWatch(h)
+	w := &watch{h: h}
+	w.timer = time.AfterFunc(forever, w.tick)
+	w.timer.Stop()
+	c.watch = w
 	c.cache.init()
 	if err := c.setUp(ctx); err != nil {
 		c.close()
@@ -64,16 +68,20 @@ func (c *session) setUp(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := c.h.busyTimeout(busyWait); err != nil {
+	// Make SQLite itself wait this many milliseconds for a lock
+	if err := c.h.check(sqlite3.Xsqlite3_busy_timeout(c.h.tls, c.h.db, busyWait)); err != nil {
 		return err
 	}
-	c.h.limitLength(maxLength)
+	// Bound the length of a value, in bytes
+	sqlite3.Xsqlite3_limit(c.h.tls, c.h.db, sqlite3.SQLITE_LIMIT_LENGTH, maxLength)
 	if !c.reads {
 		if err := c.setUpWriting(); err != nil {
 			return err
 		}
 	}
-	return c.h.guard()
+	// Install the authorizer: SQLite asks it about every action while it compiles a statement, also when it compiles
+	// one again because the schema has changed. It costs nothing when a compiled statement runs
+	return c.h.check(sqlite3.Xsqlite3_set_authorizer(c.h.tls, c.h.db, functionPointer(authorize), c.h.addr))
 }
 
 func (c *session) setUpWriting() error {

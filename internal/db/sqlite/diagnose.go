@@ -67,25 +67,21 @@ func (d *Database) file() db.Finding {
 	case !d.settings.create:
 		f.Text, f.Remedy = "there is no database file", "create it, or let the engine do so (setting create)"
 	default:
-		return d.folder()
+		// The file is still to be created: check its folder.
+		folder := filepath.Dir(d.settings.path)
+		info, err := os.Stat(folder)
+		switch {
+		case err != nil, !info.IsDir():
+			return db.Finding{Part: db.PartFile, Grade: db.GradeFault, Text: "the folder of the database file does not exist", Remedy: "create the folder"}
+		case !mayWrite(folder):
+			return db.Finding{
+				Part: db.PartFile, Grade: db.GradeFault, Text: "the database file cannot be created in its folder",
+				Remedy: "allow the runner's user to write in the folder",
+			}
+		}
+		return db.Finding{Part: db.PartFile, Grade: db.GradeNote, Text: "there is no database file yet; a runner creates it: " + filepath.Base(d.settings.path)}
 	}
 	return f
-}
-
-// folder looks at the folder of a file that is still to be created.
-func (d *Database) folder() db.Finding {
-	folder := filepath.Dir(d.settings.path)
-	info, err := os.Stat(folder)
-	switch {
-	case err != nil, !info.IsDir():
-		return db.Finding{Part: db.PartFile, Grade: db.GradeFault, Text: "the folder of the database file does not exist", Remedy: "create the folder"}
-	case !mayWrite(folder):
-		return db.Finding{
-			Part: db.PartFile, Grade: db.GradeFault, Text: "the database file cannot be created in its folder",
-			Remedy: "allow the runner's user to write in the folder",
-		}
-	}
-	return db.Finding{Part: db.PartFile, Grade: db.GradeNote, Text: "there is no database file yet; a runner creates it: " + filepath.Base(d.settings.path)}
 }
 
 // Diagnose looks at the file over a connection of its own.

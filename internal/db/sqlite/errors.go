@@ -57,7 +57,26 @@ func judge(f *fault, when phase) verdict {
 	}
 	switch f.primary() {
 	case sqlite3.SQLITE_ERROR:
-		return judgeError(f, when)
+		// SQLITE_ERROR is the one number for everything that is wrong with a statement. Only its text distinguishes a missing
+		// table from a missing comma: sqlite3.c has these words since 2004.
+		if when != compiling {
+			if strings.Contains(f.text, "transaction") {
+				return verdict{db.ClassPermanent, contract.CodeForbiddenStatement, "this statement cannot run in a transaction"}
+			}
+			return verdict{db.ClassPermanent, contract.CodeData, "the statement failed on a value while it ran"}
+		}
+		for _, begin := range []string{"no such ", "unknown "} {
+			if strings.HasPrefix(f.text, begin) {
+				return verdict{db.ClassPermanent, contract.CodeUndefined, ""}
+			}
+		}
+		if strings.Contains(f.text, " already exists") || strings.HasPrefix(f.text, "there is already ") {
+			return verdict{db.ClassPermanent, contract.CodeDatabase, ""}
+		}
+		if strings.HasPrefix(f.text, "not authorized") || strings.HasPrefix(f.text, "unsafe use of") {
+			return verdict{db.ClassPermanent, contract.CodeForbiddenStatement, ""}
+		}
+		return verdict{db.ClassPermanent, contract.CodeSyntax, ""}
 	case sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM:
 		return verdict{
 			db.ClassUnavailable, contract.CodeUnavailable,
@@ -115,29 +134,6 @@ var primaries = map[int32]verdict{
 	sqlite3.SQLITE_EMPTY:      {db.ClassPermanent, contract.CodeDatabase, "SQLite failed"},
 	sqlite3.SQLITE_MISUSE:     {db.ClassPermanent, contract.CodeDatabase, "SQLite failed"},
 	sqlite3.SQLITE_FORMAT:     {db.ClassPermanent, contract.CodeDatabase, "SQLite failed"},
-}
-
-// judgeError reads SQLITE_ERROR, the one number for everything that is wrong with a statement. Its text alone
-// tells a missing table from a missing comma: sqlite3.c has these words since 2004.
-func judgeError(f *fault, when phase) verdict {
-	if when != compiling {
-		if strings.Contains(f.text, "transaction") {
-			return verdict{db.ClassPermanent, contract.CodeForbiddenStatement, "this statement cannot run in a transaction"}
-		}
-		return verdict{db.ClassPermanent, contract.CodeData, "the statement failed on a value while it ran"}
-	}
-	for _, begin := range []string{"no such ", "unknown "} {
-		if strings.HasPrefix(f.text, begin) {
-			return verdict{db.ClassPermanent, contract.CodeUndefined, ""}
-		}
-	}
-	if strings.Contains(f.text, " already exists") || strings.HasPrefix(f.text, "there is already ") {
-		return verdict{db.ClassPermanent, contract.CodeDatabase, ""}
-	}
-	if strings.HasPrefix(f.text, "not authorized") || strings.HasPrefix(f.text, "unsafe use of") {
-		return verdict{db.ClassPermanent, contract.CodeForbiddenStatement, ""}
-	}
-	return verdict{db.ClassPermanent, contract.CodeSyntax, ""}
 }
 
 // judgeFile reads what is wrong with the file itself.

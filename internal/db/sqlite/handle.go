@@ -108,14 +108,6 @@ func (h *handle) fault(rc int32) *fault {
 	return f
 }
 
-// interrupt makes the statement that runs now return SQLITE_INTERRUPT. It is the one method that another
-// goroutine may call while the handle is in use, and so has a thread state of its own.
-func (h *handle) interrupt() {
-	tls := libc.NewTLS()
-	sqlite3.Xsqlite3_interrupt(tls, h.db)
-	tls.Close()
-}
-
 // inTransaction reports whether a transaction is open.
 func (h *handle) inTransaction() bool { return sqlite3.Xsqlite3_get_autocommit(h.tls, h.db) == 0 }
 
@@ -127,11 +119,6 @@ func (h *handle) totalChanges() int64 { return sqlite3.Xsqlite3_total_changes64(
 
 // forgetRowID makes last_insert_rowid() say nothing about earlier work.
 func (h *handle) forgetRowID() { sqlite3.Xsqlite3_set_last_insert_rowid(h.tls, h.db, 0) }
-
-// limitLength bounds the length of a value, in bytes.
-func (h *handle) limitLength(n int32) {
-	sqlite3.Xsqlite3_limit(h.tls, h.db, sqlite3.SQLITE_LIMIT_LENGTH, n)
-}
 
 // moved reports whether the path leads to another file by now, or to none: what is written would be lost, and
 // what is read is of yesterday.
@@ -150,11 +137,6 @@ func (h *handle) readOnly() bool {
 	}
 	defer libc.Xfree(h.tls, zMain)
 	return sqlite3.Xsqlite3_db_readonly(h.tls, h.db, zMain) == 1
-}
-
-// busyTimeout makes SQLite itself wait this many milliseconds for a lock.
-func (h *handle) busyTimeout(ms int32) error {
-	return h.check(sqlite3.Xsqlite3_busy_timeout(h.tls, h.db, ms))
 }
 
 // configure switches one of SQLite's per-connection settings.

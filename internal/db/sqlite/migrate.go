@@ -229,7 +229,10 @@ func (m *migrations) Explain(err error, part *dialect.Part) *db.Error {
 		return engine.DriverError(err)
 	}
 	if f.primary() == sqlite3.SQLITE_CANTOPEN {
-		return m.notOpened(f)
+		if _, err := os.Stat(m.settings.path); errors.Is(err, fs.ErrNotExist) {
+			return db.Errorf(db.ClassUnavailable, contract.CodeUnavailable, "there is no database file yet").Because(f)
+		}
+		return classify(f, opening)
 	}
 	if part == nil {
 		return classify(f, opening)
@@ -243,10 +246,3 @@ func (m *migrations) Explain(err error, part *dialect.Part) *db.Error {
 
 // nearWord is SQLite's text for a syntax error at a keyword or a name, and nothing else of the file.
 var nearWord = regexp.MustCompile(`^near "[A-Za-z_][A-Za-z0-9_]*": syntax error$`)
-
-func (m *migrations) notOpened(f *fault) *db.Error {
-	if _, err := os.Stat(m.settings.path); errors.Is(err, fs.ErrNotExist) {
-		return db.Errorf(db.ClassUnavailable, contract.CodeUnavailable, "there is no database file yet").Because(f)
-	}
-	return classify(f, opening)
-}

@@ -156,7 +156,7 @@ func bindOne(s *stmt, i int, arg argument) error {
 	case sqlite3.SQLITE_INTEGER:
 		return s.bindInt(i, arg.integer)
 	case sqlite3.SQLITE_FLOAT:
-		return s.bindReal(i, arg.real)
+		return s.h.check(sqlite3.Xsqlite3_bind_double(s.h.tls, s.p, int32(i), arg.real))
 	case sqlite3.SQLITE_TEXT:
 		return s.bindText(i, arg.text)
 	case sqlite3.SQLITE_BLOB:

@@ -93,7 +93,9 @@ func (c *session) close() {
 			s.finalize()
 		}
 	}
-	c.cache.clear()
+	for len(c.cache.bySQL) > 0 {
+		c.cache.drop(c.cache.ring.newer)
+	}
 	c.h.close()
 }
 

@@ -70,10 +70,6 @@ func (s *stmt) bindInt(i int, n int64) error {
 	return s.h.check(sqlite3.Xsqlite3_bind_int64(s.h.tls, s.p, int32(i), n))
 }
 
-func (s *stmt) bindReal(i int, f float64) error {
-	return s.h.check(sqlite3.Xsqlite3_bind_double(s.h.tls, s.p, int32(i), f))
-}
-
 func (s *stmt) bindText(i int, text string) error {
 	p, err := copied(s.h, text)
 	if err != nil {
@@ -96,40 +92,7 @@ func (s *stmt) bindBlob(i int, blob []byte) error {
 
 // Columns are numbered from 0.
 
-func (s *stmt) columnName(i int) string {
-	return libc.GoString(sqlite3.Xsqlite3_column_name(s.h.tls, s.p, int32(i)))
-}
-
-// columnDeclared is the type that the column was declared with; empty for an expression.
-func (s *stmt) columnDeclared(i int) string {
-	return libc.GoString(sqlite3.Xsqlite3_column_decltype(s.h.tls, s.p, int32(i)))
-}
-
-// describe returns the columns of a statement that was stepped. SQLite compiles a statement anew when the
-// schema has changed; its columns may be others then.
-func (s *stmt) describe() []contract.Column {
-	compiles := sqlite3.Xsqlite3_stmt_status(s.h.tls, s.p, sqlite3.SQLITE_STMTSTATUS_REPREPARE, 0)
-	if compiles != s.compiles {
-		s.columns = int(sqlite3.Xsqlite3_column_count(s.h.tls, s.p))
-		s.compiles, s.described = compiles, nil
-	}
-	if s.described == nil && s.columns > 0 {
-		s.described = make([]contract.Column, s.columns)
-		for i := range s.described {
-			s.described[i] = contract.Column{Name: s.columnName(i), Type: s.columnDeclared(i)}
-		}
-	}
-	return s.described
-}
-
-// columnClass is the storage class of the value in the row at hand.
-func (s *stmt) columnClass(i int) int32 { return sqlite3.Xsqlite3_column_type(s.h.tls, s.p, int32(i)) }
-
 func (s *stmt) columnInt(i int) int64 { return sqlite3.Xsqlite3_column_int64(s.h.tls, s.p, int32(i)) }
-
-func (s *stmt) columnReal(i int) float64 {
-	return sqlite3.Xsqlite3_column_double(s.h.tls, s.p, int32(i))
-}
 
 // columnText is the value's text in SQLite's own memory: good until the next step or reset.
 func (s *stmt) columnText(i int) []byte {

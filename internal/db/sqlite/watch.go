@@ -4,6 +4,9 @@ import (
 	"context"
 	"sync"
 	"time"
+
+	"modernc.org/libc"
+	sqlite3 "modernc.org/sqlite/lib"
 )
 
 // reason says why a call was interrupted.
@@ -34,13 +37,6 @@ type watch struct {
 	deadline time.Time
 	why      reason
 	timer    *time.Timer
-}
-
-func newWatch(h *handle) *watch {
-	w := &watch{h: h}
-	w.timer = time.AfterFunc(forever, w.tick)
-	w.timer.Stop()
-	return w
 }
 
 // arm begins to watch a call; no timeout means without a time limit. The returned function ends the watching
@@ -107,6 +103,10 @@ func (w *watch) cancel(call uint64) {
 }
 
 func (w *watch) strike() {
-	w.h.interrupt()
+	// Make the statement that runs now return SQLITE_INTERRUPT. It is the one method that another goroutine may call
+	// while the handle is in use, and so has a thread state of its own
+	tls := libc.NewTLS()
+	sqlite3.Xsqlite3_interrupt(tls, w.h.db)
+	tls.Close()
 	w.timer.Reset(again)
 }

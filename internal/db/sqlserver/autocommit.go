@@ -71,7 +71,31 @@ func (a *autocommit) bounded(ctx context.Context) (db.ResultSet, error) {
 		return db.ResultSet{}, err
 	}
 	a.begun = true
-	return a.statement(ctx)
+	r, err := call(a.stmt)
+	if err != nil {
+		return db.ResultSet{}, a.d.failure(ctx, a.session, err, 0)
+	}
+	out := drainingCollector{collector: collector{encoder: &a.encoder}}
+	err = a.run(ctx, r, &out)
+	switch {
+	case err != nil && a.dead:
+		a.d.lost()
+		return db.ResultSet{}, db.OutcomeUnknown(err)
+	case err != nil && ctx.Err() != nil:
+		return db.ResultSet{}, stopped(ctx).At(0)
+	case err != nil:
+		failure := a.d.failure(ctx, a.session, err, 0)
+		if failure.Class == db.ClassLost {
+			return db.ResultSet{}, db.OutcomeUnknown(err)
+		}
+		return db.ResultSet{}, failure.NotRolledBack()
+	case out.refused != nil:
+		set := db.ResultSet{RowsAffected: out.affected}
+		refused := engine.NotEncoded(out.refused)
+		refused.Class = db.ClassTookEffect
+		return set, refused.At(0)
+	}
+	return out.set(), nil
 }
 
 // start sets the limits, takes the job's lock and commits the row that says that the job was begun.
@@ -119,35 +143,6 @@ func last(t *table) (int64, bool) {
 	return n, ok
 }
 
-// statement runs the job's statement to its end.
-func (a *autocommit) statement(ctx context.Context) (db.ResultSet, error) {
-	r, err := call(a.stmt)
-	if err != nil {
-		return db.ResultSet{}, a.d.failure(ctx, a.session, err, 0)
-	}
-	out := drainingCollector{collector: collector{encoder: &a.encoder}}
-	err = a.run(ctx, r, &out)
-	switch {
-	case err != nil && a.dead:
-		a.d.lost()
-		return db.ResultSet{}, db.OutcomeUnknown(err)
-	case err != nil && ctx.Err() != nil:
-		return db.ResultSet{}, stopped(ctx).At(0)
-	case err != nil:
-		failure := a.d.failure(ctx, a.session, err, 0)
-		if failure.Class == db.ClassLost {
-			return db.ResultSet{}, db.OutcomeUnknown(err)
-		}
-		return db.ResultSet{}, failure.NotRolledBack()
-	case out.refused != nil:
-		set := db.ResultSet{RowsAffected: out.affected}
-		refused := engine.NotEncoded(out.refused)
-		refused.Class = db.ClassTookEffect
-		return set, refused.At(0)
-	}
-	return out.set(), nil
-}
-
 // stopped is the end of a statement that the server was told to stop, and that it has confirmed.
 func stopped(ctx context.Context) *db.Error {
 	e := interrupted(ctx)
@@ -161,7 +156,12 @@ func stopped(ctx context.Context) *db.Error {
 // end writes the row of the job's end while the session has the job's lock. The call's own bounds may be over.
 func (a *autocommit) end(ctx context.Context, set db.ResultSet, err error) error {
 	if a.dead {
-		return a.told(set, err)
+		// The server reported an outcome that cannot be written on this session any more.
+		if a.once == nil || !a.begun || db.ClassOf(err) == db.ClassUnknown {
+			return err
+		}
+		a.once.End(set, err)
+		return db.OutcomeUnknown(err)
 	}
 	ctx, done := a.limit(context.WithoutCancel(ctx), closeTimeout)
 	defer done()
@@ -179,15 +179,6 @@ func (a *autocommit) end(ctx context.Context, set db.ResultSet, err error) error
 	}
 	a.clean = !a.dead
 	return err
-}
-
-// told is an end that the server has told and that cannot be written on this session any more.
-func (a *autocommit) told(set db.ResultSet, err error) error {
-	if a.once == nil || !a.begun || db.ClassOf(err) == db.ClassUnknown {
-		return err
-	}
-	a.once.End(set, err)
-	return db.OutcomeUnknown(err)
 }
 
 // settled rolls back what a statement has left open: it is no end that it succeeded.

@@ -17,7 +17,31 @@ const togetherRows = 1000
 // column has one declared type in all of them: the server would bring different ones to a common type first.
 func (t *transaction) executeBatch(ctx context.Context, stmt *dialect.Compiled, at int) error {
 	b := batchRun{t: t, stmt: stmt, at: at, insert: dialect.ParseMultiRowInsert(t.d.dialect, stmt.SQL)}
-	_, err := engine.EachOf(ctx, stmt.Batch, func(row int64, args []dialect.Value) error { return b.add(ctx, row, args) })
+	_, err := engine.EachOf(ctx, stmt.Batch, func(row int64, args []dialect.Value) error { // send the rows that wait where the row cannot join them
+		together := b.insert != nil && len(args) == b.insert.Params
+		full := b.rows == togetherRows || len(b.values)+len(args) > b.t.d.dialect.MaxParams
+		if b.rows > 0 && (!together || full || !b.fits(args)) {
+			if err := b.send(ctx); err != nil {
+				return err
+			}
+		}
+		if b.rows == 0 {
+			b.first = row
+			b.declared = append(b.declared[:0], make([]string, len(args))...)
+		}
+		for i := range args {
+			if args[i].Kind != dialect.Null {
+				arg, _ := convert(args[i])
+				b.declared[i] = arg.declared
+			}
+		}
+		b.values = append(b.values, args...)
+		b.rows++
+		if together {
+			return nil
+		}
+		return b.send(ctx)
+	})
 	if err == nil {
 		err = b.send(ctx)
 	}
@@ -48,28 +72,6 @@ type batchRun struct {
 	affected int64
 }
 
-// add takes a row, and sends what waits where the row cannot go with it.
-func (b *batchRun) add(ctx context.Context, row int64, args []dialect.Value) error {
-	together := b.insert != nil && len(args) == b.insert.Params
-	full := b.rows == togetherRows || len(b.values)+len(args) > b.t.d.dialect.MaxParams
-	if b.rows > 0 && (!together || full || !b.fits(args)) {
-		if err := b.send(ctx); err != nil {
-			return err
-		}
-	}
-	if b.rows == 0 {
-		b.first = row
-		b.declared = append(b.declared[:0], make([]string, len(args))...)
-	}
-	b.note(args)
-	b.values = append(b.values, args...)
-	b.rows++
-	if together {
-		return nil
-	}
-	return b.send(ctx)
-}
-
 // fits reports whether a row's values are of the types of those that wait.
 func (b *batchRun) fits(args []dialect.Value) bool {
 	for i := range args {
@@ -81,15 +83,6 @@ func (b *batchRun) fits(args []dialect.Value) bool {
 		}
 	}
 	return true
-}
-
-func (b *batchRun) note(args []dialect.Value) {
-	for i := range args {
-		if args[i].Kind != dialect.Null {
-			arg, _ := convert(args[i])
-			b.declared[i] = arg.declared
-		}
-	}
 }
 
 // send executes the statement for the rows that wait.
@@ -107,7 +100,17 @@ func (b *batchRun) send(ctx context.Context) error {
 		err = b.t.run(ctx, r, &out)
 	}
 	if err != nil {
-		return b.located(b.t.d.failure(ctx, b.t.session, err, b.at))
+		// Name the row that failed, or the rows it is among.
+		e := b.t.d.failure(ctx, b.t.session, err, b.at)
+		if e.Class != db.ClassPermanent {
+			return e
+		}
+		if b.rows == 1 {
+			return e.InRow(b.first)
+		}
+		named := *e
+		named.Message = "one of the rows " + strconv.FormatInt(b.first, 10) + " to " + strconv.FormatInt(b.first+int64(b.rows)-1, 10) + " of the batch: " + e.Message
+		return &named
 	}
 	set := out.set()
 	if set.Columns != nil {
@@ -116,17 +119,4 @@ func (b *batchRun) send(ctx context.Context) error {
 	b.affected += set.RowsAffected
 	b.rows, b.values = 0, b.values[:0]
 	return nil
-}
-
-// located says in which row an error was met, or in which of them.
-func (b *batchRun) located(e *db.Error) error {
-	if e.Class != db.ClassPermanent {
-		return e
-	}
-	if b.rows == 1 {
-		return e.InRow(b.first)
-	}
-	named := *e
-	named.Message = "one of the rows " + strconv.FormatInt(b.first, 10) + " to " + strconv.FormatInt(b.first+int64(b.rows)-1, 10) + " of the batch: " + e.Message
-	return &named
 }

@@ -90,7 +90,26 @@ func (d *Database) connectError(err error) *db.Error {
 
 func connectRemedy(err error) string {
 	if server, ok := errors.AsType[mssql.Error](err); ok {
-		return loginRemedy(server.Number)
+		switch server.Number {
+		case 18456, 18452, 18451, 18461:
+			return "the server refused the login; check user and password, and that the server takes logins of this kind"
+		case 18470, 18486:
+			return "the login is disabled or locked; a DBA enables it"
+		case 18463, 18464, 18465, 18466, 18467, 18468, 18487, 18488:
+			return "the login's password has expired or must be changed"
+		case 911, 4060, 4064, 916:
+			return "the server has no database of that name, or the login may not use it; check the connection string and the login's user there"
+		case 40615:
+			return "the server's firewall refused this address; add it there"
+		case 976, 978, 979:
+			return "this is a secondary replica; set ApplicationIntent=ReadOnly for reads, or name the availability group's listener"
+		case 10928, 10929, 10936, 17809, 17810:
+			return "the server has no free connection; lower the pools' limits or raise the server's"
+		}
+		if v, ok := verdicts[server.Number]; ok && v.class == unavailable {
+			return v.message
+		}
+		return engine.ConnectionRefused
 	}
 	if remedy := engine.HostRemedy(err); remedy != "" {
 		return remedy
@@ -115,27 +134,4 @@ func connectRemedy(err error) string {
 // mentions is for what the driver tells by its text alone, which holds no more than kinds here.
 func mentions(err error, word string) bool {
 	return strings.Contains(strings.ToLower(err.Error()), word)
-}
-
-func loginRemedy(number int32) string {
-	switch number {
-	case 18456, 18452, 18451, 18461:
-		return "the server refused the login; check user and password, and that the server takes logins of this kind"
-	case 18470, 18486:
-		return "the login is disabled or locked; a DBA enables it"
-	case 18463, 18464, 18465, 18466, 18467, 18468, 18487, 18488:
-		return "the login's password has expired or must be changed"
-	case 911, 4060, 4064, 916:
-		return "the server has no database of that name, or the login may not use it; check the connection string and the login's user there"
-	case 40615:
-		return "the server's firewall refused this address; add it there"
-	case 976, 978, 979:
-		return "this is a secondary replica; set ApplicationIntent=ReadOnly for reads, or name the availability group's listener"
-	case 10928, 10929, 10936, 17809, 17810:
-		return "the server has no free connection; lower the pools' limits or raise the server's"
-	}
-	if v, ok := verdicts[number]; ok && v.class == unavailable {
-		return v.message
-	}
-	return engine.ConnectionRefused
 }

@@ -124,7 +124,12 @@ func (d *Database) Diagnose(ctx context.Context, how db.Diagnosis) ([]db.Finding
 		{Part: db.PartSessions, Run: l.sessions},
 		{Part: db.PartLedger, Run: l.ledger},
 	}, func() bool { return s.dead }, "GRANT VIEW SERVER STATE to the login to see all of it, if a permission is missing",
-		func(err error) string { return l.why(ctx, err) })
+		func(err error) string { // by the server's number alone
+			if e, ok := errors.AsType[mssql.Error](err); ok {
+				return "error " + strconv.Itoa(int(e.Number))
+			}
+			return l.d.checkFailed(ctx, err).Message
+		})
 	return l.Findings, nil
 }
 
@@ -135,14 +140,6 @@ type inspection struct {
 	s   *session
 	d   *Database
 	how db.Diagnosis
-}
-
-// why says why a question was not answered, by the server's number alone.
-func (l *inspection) why(ctx context.Context, err error) string {
-	if e, ok := errors.AsType[mssql.Error](err); ok {
-		return "error " + strconv.Itoa(int(e.Number))
-	}
-	return l.d.checkFailed(ctx, err).Message
 }
 
 func (l *inspection) server(ctx context.Context) error {
@@ -306,21 +303,17 @@ func (d *Database) DryRun(ctx context.Context) (creates []string, err error) {
 			return d.verifyLedger(ctx, s)
 		}
 		creates = []string{engine.LedgerTable}
-		return d.mayCreate(ctx, s)
-	})
-	return creates, err
-}
-
-// mayCreate looks for the rights that createLedger needs.
-func (d *Database) mayCreate(ctx context.Context, s *session) error {
-	t, err := s.query(ctx, `SELECT CAST(CASE WHEN HAS_PERMS_BY_NAME(DB_NAME(), 'DATABASE', 'CREATE TABLE') = 1 AND (
+		// The permissions that creating the ledger needs
+		t, err := s.query(ctx, `SELECT CAST(CASE WHEN HAS_PERMS_BY_NAME(DB_NAME(), 'DATABASE', 'CREATE TABLE') = 1 AND (
 		SCHEMA_ID(N'dbrunner') IS NULL AND HAS_PERMS_BY_NAME(DB_NAME(), 'DATABASE', 'CREATE SCHEMA') = 1
 		OR SCHEMA_ID(N'dbrunner') IS NOT NULL AND HAS_PERMS_BY_NAME(N'dbrunner', 'SCHEMA', 'ALTER') = 1) THEN 1 ELSE 0 END AS bigint)`)
-	if err != nil {
-		return err
-	}
-	if t.rows[0][0] != int64(1) {
-		return d.mayNotCreate()
-	}
-	return nil
+		if err != nil {
+			return err
+		}
+		if t.rows[0][0] != int64(1) {
+			return d.mayNotCreate()
+		}
+		return nil
+	})
+	return creates, err
 }

@@ -121,7 +121,8 @@ func (d *Database) fenceRequest(s *session, transaction int64, entry *db.Entry) 
 			theKey + ") THEN 1 ELSE 2 END AS bigint)"
 		args = append(args, d.entryArgs(entry)...)
 	}
-	text := d.texts.limits + "IF " + d.stillOurs() + " BEGIN " + write + " END ELSE SELECT CAST(0 AS bigint)"
+	// The condition that the transaction under way is the one that was begun, open, in its own database
+	text := d.texts.limits + "IF " + atDepth + " AND XACT_STATE() = 1 AND DB_ID() = @database AND " + d.transactionID() + " = @transaction BEGIN " + write + " END ELSE SELECT CAST(0 AS bigint)"
 	return request{text: text, args: numbered(args)}
 }
 
@@ -139,12 +140,6 @@ func (d *Database) fenceError(e mssql.Error) *db.Error {
 	}
 	out.Message = engine.RowNotWritten + out.Message
 	return out
-}
-
-// rowKeptOut is the error of a ledger row that was written and is not there: without one there is no fence.
-func rowKeptOut() *db.Error {
-	return db.Errorf(db.ClassPermanent, contract.CodeDatabase,
-		"the ledger (table dbrunner.ledger) did not keep the row: remove the trigger or view that prevents it; nothing is committed")
 }
 
 // ledgerError is an error of a statement of the engine's own on the ledger, outside of any job's transaction.
@@ -214,7 +209,15 @@ func (d *Database) record(ctx context.Context, s *session, entry *db.Entry) (*db
 	for range 3 {
 		t, err := d.ask(ctx, s, insertEntry+"; SELECT recorded_at FROM dbrunner.ledger WHERE "+theKey, d.entryArgs(entry))
 		if err == nil {
-			return recordedAt(entry, t)
+			out := *entry
+			if len(t.rows) == 1 {
+				if at, ok := t.rows[0][0].(time.Time); ok {
+					out.RecordedAt = at.UTC()
+					return &out, true, nil
+				}
+			}
+			out.RecordedAt = time.Now().UTC() // already swept: the clock of this machine will do
+			return &out, true, nil
 		}
 		if e, ok := errors.AsType[mssql.Error](err); !ok || !taken(&e) {
 			return nil, false, err
@@ -224,18 +227,6 @@ func (d *Database) record(ctx context.Context, s *session, entry *db.Entry) (*db
 		}
 	}
 	return nil, false, engine.RowNotRead()
-}
-
-func recordedAt(entry *db.Entry, t *table) (*db.Entry, bool, error) {
-	out := *entry
-	if len(t.rows) == 1 {
-		if at, ok := t.rows[0][0].(time.Time); ok {
-			out.RecordedAt = at.UTC()
-			return &out, true, nil
-		}
-	}
-	out.RecordedAt = time.Now().UTC() // swept at once: the clock of this machine will do
-	return &out, true, nil
 }
 
 // Lookup reads a ledger row; nil if there is none.
@@ -252,10 +243,7 @@ func (d *Database) find(ctx context.Context, s *session, text, jobID string) (*d
 	if err != nil || len(t.rows) == 0 {
 		return nil, err
 	}
-	return entryOf(jobID, t.rows[0])
-}
-
-func entryOf(jobID string, row []driver.Value) (*db.Entry, error) {
+	row := t.rows[0]
 	e := &db.Entry{JobID: jobID}
 	var ok [7]bool
 	if e.RequestHash, ok[0] = row[0].([]byte); row[0] == nil {

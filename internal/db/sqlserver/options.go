@@ -167,7 +167,8 @@ func rewritten(given map[string]string, opts *db.Options) string {
 	p[msdsn.DisableRetry] = "true"
 	p[msdsn.GuidConversion] = "true"
 	p[msdsn.Timezone] = "UTC"
-	p[msdsn.AppName] = applicationName(opts.Runner)
+	name := "dbrunner/" + opts.Runner
+	p[msdsn.AppName] = name[:min(len(name), maxApplicationName)]
 	p[msdsn.DialTimeout] = strconv.Itoa(int(max(1, connectTimeout(opts).Seconds())))
 	if _, set := p[msdsn.MultiSubnetFailover]; !set {
 		p[msdsn.MultiSubnetFailover] = "false" // as other clients; dialling all addresses at once fills the server's log
@@ -180,11 +181,6 @@ func rewritten(given map[string]string, opts *db.Options) string {
 		}
 	}
 	return b.String()
-}
-
-func applicationName(runner string) string {
-	name := "dbrunner/" + runner
-	return name[:min(len(name), maxApplicationName)]
 }
 
 func connectTimeout(opts *db.Options) time.Duration {

@@ -87,7 +87,10 @@ func (d *Database) release(s *session) {
 		s.poolConn.Destroy()
 		return
 	}
-	s.trim()
+	// Do not keep a large buffer.
+	if s.encoder.Size() > maxIdleRows {
+		s.encoder = engine.RowEncoder{}
+	}
 	s.idle = time.Now()
 	s.poolConn.Release()
 }
@@ -143,7 +146,22 @@ func (d *Database) keep() {
 			return
 		case <-ticker.C:
 		}
-		d.evictIdle()
+		// Close idle sessions that must not be used again, and spare ones.
+		spare := int(d.pool.Stat().TotalResources()) - d.opts.Pool.Min
+		unused := either(d.opts.Pool.MaxIdleTime, defaultIdleTime)
+		for _, lent := range d.pool.AcquireAllIdle() {
+			s := lent.Value()
+			switch {
+			case s.dead, time.Now().After(s.retireAt):
+				lent.Destroy()
+				spare--
+			case spare > 0 && lent.IdleDuration() > unused:
+				lent.Destroy()
+				spare--
+			default:
+				lent.ReleaseUnused()
+			}
+		}
 	}
 }
 
@@ -153,25 +171,6 @@ func (d *Database) fill(ctx context.Context) {
 	for int(d.pool.Stat().TotalResources()) < least {
 		if err := d.pool.CreateResource(ctx); err != nil {
 			return
-		}
-	}
-}
-
-// evictIdle closes idle sessions that nobody should be given.
-func (d *Database) evictIdle() {
-	spare := int(d.pool.Stat().TotalResources()) - d.opts.Pool.Min
-	unused := either(d.opts.Pool.MaxIdleTime, defaultIdleTime)
-	for _, lent := range d.pool.AcquireAllIdle() {
-		s := lent.Value()
-		switch {
-		case s.dead, time.Now().After(s.retireAt):
-			lent.Destroy()
-			spare--
-		case spare > 0 && lent.IdleDuration() > unused:
-			lent.Destroy()
-			spare--
-		default:
-			lent.ReleaseUnused()
 		}
 	}
 }

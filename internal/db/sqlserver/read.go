@@ -48,7 +48,21 @@ func (d *Database) readable(stmt *dialect.Compiled) error {
 	if faults := dialect.CheckReadOnly(d.dialect, stmt.SQL); len(faults) > 0 {
 		return faultError(&faults[0], 0)
 	}
-	return d.rights.refuse(&d.settings)
+	// The configuration may require a login that cannot write.
+	own := &d.settings
+	if !own.readOnlyLogin {
+		return nil
+	}
+	d.rights.mu.Lock()
+	defer d.rights.mu.Unlock()
+	switch {
+	case !d.rights.known:
+		return db.Errorf(db.ClassUnavailable, contract.CodeUnavailable, "the login's permissions are not known yet")
+	case d.rights.writes:
+		return db.Errorf(db.ClassPermanent, contract.CodePermission, "queries are refused here: the login could write, and "+
+			"require_read_only_login is set; use a login with db_datareader alone, or a read-only replica").At(0)
+	}
+	return nil
 }
 
 // single refuses a text that is more than one statement, or that controls the transaction.

@@ -129,21 +129,17 @@ func (a *answer) read(ctx context.Context) error {
 			}
 			err := a.rows.NextResultSet()
 			if errors.Is(err, io.EOF) {
-				return a.end(ctx)
+				// The answer is complete, unless the link or the context ended before it.
+				if a.first == nil && ctx.Err() != nil {
+					return ctx.Err()
+				}
+				return a.first
 			}
 			if err != nil {
 				return a.failed(err)
 			}
 		}
 	}
-}
-
-// end is the end of an answer: complete, unless the link or the context ended before it.
-func (a *answer) end(ctx context.Context) error {
-	if a.first == nil && ctx.Err() != nil {
-		return ctx.Err()
-	}
-	return a.first
 }
 
 // note keeps the server's first error: the others follow from it. What the driver could not read is no such error.

@@ -87,10 +87,3 @@ func (s *session) rollback(ctx context.Context) {
 		s.kill()
 	}
 }
-
-// trim lets a large buffer go.
-func (s *session) trim() {
-	if s.encoder.Size() > maxIdleRows {
-		s.encoder = engine.RowEncoder{}
-	}
-}

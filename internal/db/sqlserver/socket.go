@@ -127,16 +127,14 @@ func (s *sockets) cutAfter(call uint64, d time.Duration) {
 	if s.alarm != nil {
 		s.alarm.Stop()
 	}
-	s.alarm = time.AfterFunc(d, func() { s.ring(call) })
-}
-
-func (s *sockets) ring(call uint64) {
-	s.mu.Lock()
-	due := s.call == call
-	s.mu.Unlock()
-	if due {
-		s.close()
-	}
+	s.alarm = time.AfterFunc(d, func() {
+		s.mu.Lock()
+		due := s.call == call
+		s.mu.Unlock()
+		if due {
+			s.close()
+		}
+	})
 }
 
 // end ends a call: nothing cuts the link for it any more.

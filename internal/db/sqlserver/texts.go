@@ -4,7 +4,6 @@ import (
 	"encoding/hex"
 	"strconv"
 	"strings"
-	"time"
 
 	"dbrunner/internal/db"
 )
@@ -31,15 +30,13 @@ type texts struct {
 func newTexts(l *db.Limits) texts {
 	lock := "-1" // without end
 	if l.LockTimeout > 0 {
-		lock = milliseconds(l.LockTimeout)
+		lock = strconv.FormatInt(max(1, l.LockTimeout.Milliseconds()), 10)
 	}
 	limits := executing + "SET ROWCOUNT 0; SET XACT_ABORT ON; SET IMPLICIT_TRANSACTIONS OFF; " +
 		"SET NOCOUNT OFF; SET CONTEXT_INFO 0x00; SET LOCK_TIMEOUT " + lock + "; "
 	// A session's reset leaves the isolation level as the job before has set it.
 	return texts{limits: limits, own: limits + isolationSQL(db.IsolationDefault)}
 }
-
-func milliseconds(d time.Duration) string { return strconv.FormatInt(max(1, d.Milliseconds()), 10) }
 
 func isolationSQL(level db.Isolation) string {
 	name := "READ COMMITTED"
@@ -75,9 +72,4 @@ func (d *Database) transactionID() string {
 		return "CAST(0 AS bigint)"
 	}
 	return "CURRENT_TRANSACTION_ID()"
-}
-
-// stillOurs is the condition that the transaction under way is the one that was begun, open, in its own database.
-func (d *Database) stillOurs() string {
-	return atDepth + " AND XACT_STATE() = 1 AND DB_ID() = @database AND " + d.transactionID() + " = @transaction"
 }

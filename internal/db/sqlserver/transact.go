@@ -128,7 +128,9 @@ func (t *transaction) fence(ctx context.Context, entry *db.Entry) error {
 	case ok && len(answer.rows) == 1 && said == fenceHolds:
 		return nil
 	case ok && said == fenceNoRow:
-		return rowKeptOut()
+		// The row was written and is not there: without it there is no fence.
+		return db.Errorf(db.ClassPermanent, contract.CodeDatabase,
+			"the ledger (table dbrunner.ledger) did not keep the row: remove the trigger or view that prevents it; nothing is committed")
 	}
 	t.dead = true // whatever the job has done, it may have done to the session
 	return errTransactionEnded()

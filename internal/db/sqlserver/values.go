@@ -121,74 +121,57 @@ func appendValue(dst []byte, c *column, v driver.Value) ([]byte, error) {
 	case nil:
 		return append(dst, "null"...), nil
 	case int64:
-		return appendInteger(dst, c, v)
+		switch c.kind {
+		case asNumber:
+			return strconv.AppendInt(dst, v, 10), nil
+		case asInteger:
+			return append(strconv.AppendInt(append(dst, '"'), v, 10), '"'), nil
+		default:
+			return dst, unreadable(c, v)
+		}
 	case bool:
 		if c.kind == asBool {
 			return strconv.AppendBool(dst, v), nil
 		}
 	case float64:
-		return appendFloat(dst, c, v)
+		switch c.kind { // the server stores neither NaN nor infinities
+		case asFloat:
+			return strconv.AppendFloat(dst, v, 'g', -1, 64), nil
+		case asReal:
+			return strconv.AppendFloat(dst, v, 'g', -1, 32), nil
+		default:
+			return dst, unreadable(c, v)
+		}
 	case string:
 		if c.kind == asText {
-			return appendText(dst, c, v)
+			if strings.IndexByte(v, 0) >= 0 { // which no body of a job may hold
+				dst = append(dst, `{"type":"`+textBase64+`","value":`...)
+				return append(jsontext.AppendBase64(dst, []byte(v)), '}'), nil
+			}
+			dst, lossless := jsontext.AppendText(dst, v)
+			if !lossless {
+				return dst, db.Errorf(db.ClassPermanent, contract.CodeData,
+					"a value of column %q cannot be written without loss: it is not valid text", c.Name)
+			}
+			return dst, nil
 		}
 	case []byte:
-		return appendBytes(dst, c, v)
+		switch c.kind {
+		case asDigits:
+			return append(append(append(dst, '"'), v...), '"'), nil
+		case asBytes:
+			return jsontext.AppendBase64(dst, v), nil
+		case asGUID:
+			if len(v) == 16 {
+				return appendGUID(dst, v), nil
+			}
+		default:
+		}
+		return dst, unreadable(c, v)
 	case time.Time:
 		if c.layout != "" {
 			return append(v.AppendFormat(append(dst, '"'), c.layout), '"'), nil
 		}
-	}
-	return dst, unreadable(c, v)
-}
-
-func appendInteger(dst []byte, c *column, v int64) ([]byte, error) {
-	switch c.kind {
-	case asNumber:
-		return strconv.AppendInt(dst, v, 10), nil
-	case asInteger:
-		return append(strconv.AppendInt(append(dst, '"'), v, 10), '"'), nil
-	default:
-		return dst, unreadable(c, v)
-	}
-}
-
-// appendFloat: the server stores neither NaN nor infinities.
-func appendFloat(dst []byte, c *column, v float64) ([]byte, error) {
-	switch c.kind {
-	case asFloat:
-		return strconv.AppendFloat(dst, v, 'g', -1, 64), nil
-	case asReal:
-		return strconv.AppendFloat(dst, v, 'g', -1, 32), nil
-	default:
-		return dst, unreadable(c, v)
-	}
-}
-
-func appendText(dst []byte, c *column, v string) ([]byte, error) {
-	if strings.IndexByte(v, 0) >= 0 { // which no body of a job may hold
-		dst = append(dst, `{"type":"`+textBase64+`","value":`...)
-		return append(jsontext.AppendBase64(dst, []byte(v)), '}'), nil
-	}
-	dst, lossless := jsontext.AppendText(dst, v)
-	if !lossless {
-		return dst, db.Errorf(db.ClassPermanent, contract.CodeData,
-			"a value of column %q cannot be written without loss: it is not valid text", c.Name)
-	}
-	return dst, nil
-}
-
-func appendBytes(dst []byte, c *column, v []byte) ([]byte, error) {
-	switch c.kind {
-	case asDigits:
-		return append(append(append(dst, '"'), v...), '"'), nil
-	case asBytes:
-		return jsontext.AppendBase64(dst, v), nil
-	case asGUID:
-		if len(v) == 16 {
-			return appendGUID(dst, v), nil
-		}
-	default:
 	}
 	return dst, unreadable(c, v)
 }
