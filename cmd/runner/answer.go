@@ -117,7 +117,7 @@ func (a *answer) print(w io.Writer, s style, indent string) error {
 	return nil
 }
 
-// printPlace says where rows are that are not in the result, and how to get them.
+// printPlace returns where rows are that are not in the result, and how to get them.
 func (a *answer) printPlace(w io.Writer, s style, indent string, statement int, set *answerSet) {
 	if set.Object == nil {
 		return

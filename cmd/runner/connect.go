@@ -14,7 +14,7 @@ import (
 	"dbrunner/internal/manager"
 )
 
-// clientFlags say where NATS is, for commands that are its clients.
+// clientFlags define where NATS is, for commands that are its clients.
 type clientFlags struct {
 	config    string
 	server    string

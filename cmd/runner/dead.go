@@ -227,7 +227,7 @@ func (f *deadFlags) show(cmd *cobra.Command, name string) error {
 	})
 }
 
-// findDeadLetter reads the letter of a name, which may be its whole subject.
+// findDeadLetter reads the dead letter of a name, which may be its whole subject.
 func findDeadLetter(ctx context.Context, conn *bus.Conn, name string) (bus.DeadLetter, error) {
 	parts := strings.Split(strings.TrimPrefix(name, conn.Namespace()+".dead."), ".")
 	if len(parts) != 3 {

@@ -39,7 +39,7 @@ func (f *letterFilter) checkFilter() error {
 	return nil
 }
 
-// chosen reads the letters that the filter lets through, oldest first.
+// chosen reads the dead letters that the filter lets through, oldest first.
 func (f *letterFilter) chosen(ctx context.Context, conn *bus.Conn) ([]deadLetterView, error) {
 	views := []deadLetterView{}
 	after := time.Now().Add(-f.since)
@@ -76,7 +76,7 @@ func confirmAll(ctx context.Context, cmd *cobra.Command, letters int, what strin
 // progressEvery is after how many dead letters a line is written.
 const progressEvery = 100
 
-// each does something to each letter, tells how far it is, and returns what could not be done. It stops where ctx ends.
+// each does something to each dead letter, reports its progress, and returns what could not be done. It stops where ctx ends.
 func eachLetter(ctx context.Context, cmd *cobra.Command, names []string, do func(ctx context.Context, name string) error) error {
 	var errs []error
 	for i, name := range names {
@@ -96,7 +96,7 @@ func eachLetter(ctx context.Context, cmd *cobra.Command, names []string, do func
 	return errors.Join(errs...)
 }
 
-// letterNames are the letters of the arguments, or those of the filter, once they are confirmed.
+// letterNames are the dead letters of the arguments, or those of the filter, once they are confirmed.
 func letterNames(ctx context.Context, cmd *cobra.Command, conn *bus.Conn, f *letterFilter, args []string, what string, yes bool) ([]string, error) {
 	if len(args) > 0 {
 		return args, nil

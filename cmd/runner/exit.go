@@ -18,7 +18,7 @@ const (
 	exitTimeout = 5   // submit: no answer in time, the job goes on; cancel: the request is kept
 	exitUsage   = 78  // the command line or the configuration is wrong; not 2, with which the Go runtime ends a crash
 	exitSignal  = 130 // a second signal ended the process immediately
-	exitPipe    = 141 // nobody reads standard output any more
+	exitPipe    = 141 // standard output has no reader any more
 )
 
 // exitError is an error with an exit code of its own.

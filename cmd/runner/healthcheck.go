@@ -137,7 +137,7 @@ func (e *notWell) Error() string {
 	return text
 }
 
-// query asks once, by no proxy and following nobody elsewhere.
+// query asks once, without a proxy and without redirects.
 func query(ctx context.Context, url string) error {
 	client := &http.Client{
 		Transport:     &http.Transport{DisableKeepAlives: true},

@@ -213,7 +213,7 @@ func (w *migrateWork) run(ctx context.Context) error {
 	return w.verdict(report)
 }
 
-// act does the action and tells meanwhile where it is.
+// act does the action and reports meanwhile where it is.
 func (w *migrateWork) act(ctx context.Context) (*migration.Report, error) {
 	if w.req.Action.Reads() {
 		return w.m.Run(ctx, w.req)

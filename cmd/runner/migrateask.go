@@ -14,7 +14,7 @@ import (
 	"dbrunner/internal/db/migration"
 )
 
-// ask says what an action is about to destroy or to overrule, and asks whether it shall, on a terminal.
+// ask returns what an action is about to destroy or to overrule, and asks whether it shall, on a terminal.
 func (w *migrateWork) ask(ctx context.Context) error {
 	asks := !w.flags.yes && onTerminal(w.cmd.InOrStdin())
 	switch {

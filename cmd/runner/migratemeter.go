@@ -18,7 +18,7 @@ const (
 	meterWidth = 79
 )
 
-// meter tells people where a migration is. A goroutine of its own writes, so that a reader who is slow does not hold
+// meter shows the progress of a migration. Its own goroutine writes, so that a reader who is slow does not hold
 // up the migration; stop waits for it.
 type meter struct {
 	out      io.Writer
@@ -64,7 +64,7 @@ func (m *meter) begun() bool {
 	return m.at.File != ""
 }
 
-// stop writes what there is still to tell and clears the line on the terminal.
+// stop writes the remaining lines and clears the line on the terminal.
 func (m *meter) stop() {
 	close(m.ended)
 	m.writing.Wait()
@@ -107,7 +107,7 @@ func (m *meter) tell() {
 	}
 }
 
-// repeat says where the migration is.
+// repeat returns where the migration is.
 func (m *meter) repeat() {
 	m.mu.Lock()
 	p := m.at

@@ -224,7 +224,7 @@ func (w *migrateWork) printDone(out io.Writer, report *migration.Report, failure
 			_, _ = fmt.Fprintln(out, "note:", note)
 		}
 	}
-	if failure == nil || report.Problem == "" || !strings.Contains(failure.Error(), report.Problem) { // else it is told by then
+	if failure == nil || report.Problem == "" || !strings.Contains(failure.Error(), report.Problem) { // else it is reported by then
 		printState(out, report)
 	}
 	printProblems(out, report)
@@ -240,7 +240,7 @@ func (w *migrateWork) printDone(out io.Writer, report *migration.Report, failure
 	return err
 }
 
-// outcomeOf says what became of a file.
+// outcomeOf returns what became of a file.
 func outcomeOf(c *migration.Change) string {
 	if c.State != "done" {
 		return c.State

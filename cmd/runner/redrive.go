@@ -37,7 +37,7 @@ type redriveFlags struct {
 	json  bool
 }
 
-// redriven is what became of one letter.
+// redriven is what became of one dead letter.
 type redriven struct {
 	Letter   string `json:"letter"`
 	JobID    string `json:"job_id"`
@@ -216,7 +216,7 @@ func nextID(id string) string {
 	return id + "_r1"
 }
 
-// redriveBody is the dead letter's body under a new id. Nobody waits at the old reply subject any more, the old expiry is
+// redriveBody is the dead letter's body under a new id. The old reply subject has no subscriber any more, the old expiry is
 // over, and an answer that goes only to a reply would go nowhere.
 func redriveBody(raw []byte, id string) ([]byte, error) {
 	b, err := parseBody(raw)

@@ -17,7 +17,7 @@ import (
 	"dbrunner/internal/db/rowfile"
 )
 
-// outputFlags say where the rows of a result are written to.
+// outputFlags define where the rows of a result are written to.
 type outputFlags struct {
 	file        string
 	format      string
@@ -155,7 +155,7 @@ func (f *outputFlags) write(ctx context.Context, progress io.Writer, conn *bus.C
 	if err != nil {
 		return err
 	}
-	defer func() { _ = object.Close() }() // it was read to its end, or the error is told already
+	defer func() { _ = object.Close() }() // it was read to its end, or the error is reported already
 	if object.Digest != set.Object.Digest {
 		return fmt.Errorf("object %s: %w", set.Object.Name, bus.ErrDigest)
 	}
@@ -167,7 +167,7 @@ func (f *outputFlags) write(ctx context.Context, progress io.Writer, conn *bus.C
 	return nil
 }
 
-// bar tells on a terminal how much of a file is there.
+// bar shows on a terminal how much of a file is there.
 type bar struct {
 	out     io.Writer
 	on      bool

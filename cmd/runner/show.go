@@ -68,7 +68,7 @@ const (
 }`
 )
 
-// perform shows everything and says what did not come out as promised.
+// perform shows everything and reports what did not come out as promised.
 func (s *show) perform(ctx context.Context) error {
 	nc, err := nats.Connect(s.url, nats.Name("dbrunner demo"))
 	if err != nil {
@@ -120,7 +120,7 @@ func (s *show) transaction(ctx context.Context) error {
 }
 
 // duplicate sends the transfer again without Nats-Msg-Id, as it comes when the stream's own de-duplication is over,
-// and asks for a reply: nothing is stored a second time, so that only a reply can tell.
+// and asks for a reply: nothing is stored a second time, so only a reply can show it.
 func (s *show) duplicate(ctx context.Context) error {
 	s.title("The same transaction again", "as sent by a publisher that got no answer: it returns the first result, "+
 		"and has no second effect")
@@ -169,7 +169,7 @@ func (s *show) failing(ctx context.Context) error {
 	return s.expect(a, contract.Failed, a.Error != nil && a.Error.Code == "check_violation")
 }
 
-// migration shows the last message that tells where a migration is: this one takes less time than lies between two.
+// migration shows the last message that reports where a migration is: this one takes less time than lies between two.
 func (s *show) migration(ctx context.Context) error {
 	s.title("A migration", "the database's pending files, each in one transaction with its history row")
 	sub, err := s.nc.SubscribeSync("dbrunner.health.migration." + app.DemoDatabase)

@@ -25,7 +25,7 @@ func signalName(s syscall.Signal) string {
 	}
 }
 
-// ignoreOutputSignals keeps a process alive whose output nobody reads: writing to a pipe without a reader, or to a
+// ignoreOutputSignals keeps a process alive whose output has no reader: writing to a pipe without a reader, or to a
 // terminal from the background, is an error of that write and no reason to stop work.
 func ignoreOutputSignals() { signal.Ignore(syscall.SIGPIPE, syscall.SIGTTOU) }
 

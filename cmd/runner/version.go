@@ -34,7 +34,7 @@ func newVersion() *cobra.Command {
 	return cmd
 }
 
-// buildVersion is what the build was told, else what the Go tool noted in the binary.
+// buildVersion is the version passed to the build, else what the Go tool noted in the binary.
 func buildVersion() versionInfo {
 	info := versionInfo{Version: version, Go: runtime.Version()}
 	build, ok := debug.ReadBuildInfo()

@@ -56,7 +56,7 @@ func newWait() *cobra.Command {
 type waited struct {
 	Database string   `json:"database"`
 	Ready    bool     `json:"ready"`
-	Verdict  string   `json:"verdict,omitempty"` // empty: nobody has answered
+	Verdict  string   `json:"verdict,omitempty"` // empty: no answer yet
 	Reasons  []string `json:"reasons"`
 	Runner   string   `json:"runner,omitempty"`
 	Seconds  float64  `json:"seconds"` // waited
@@ -161,7 +161,7 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// await asks for all databases at once until each is ready or ctx ends.
+// await asks for all databases at the same time until each is ready or ctx ends.
 func (f *waitFlags) await(ctx context.Context, conn *bus.Conn, databases []string, w io.Writer) []*waited {
 	var mu sync.Mutex
 	tell := func(line string) {
@@ -232,7 +232,7 @@ func (f *waitFlags) look(ctx context.Context, conn *bus.Conn, name string) *wait
 	return out
 }
 
-// unmigrated says why the schema is not as --migrated wants it; empty: it is, or nobody minds.
+// unmigrated returns why the schema is not as --migrated wants it; empty: it is, or --migrated is not set.
 func (f *waitFlags) unmigrated(h *healthOf) string {
 	m := h.Checks.Migrations
 	switch {
@@ -248,7 +248,7 @@ func (f *waitFlags) unmigrated(h *healthOf) string {
 	return ""
 }
 
-// noAnswer says in words why nobody has answered.
+// noAnswer returns why there was no answer.
 func noAnswer(conn *bus.Conn, err error) string {
 	switch {
 	case errors.Is(err, bus.ErrNoService):

@@ -62,7 +62,7 @@ const (
 	verbCancel    = "cancel"
 )
 
-// forms says how the requests of each verb are written, behind the verb.
+// forms returns how the requests of each verb are written, behind the verb.
 func forms() map[string]string {
 	return map[string]string{
 		verbDatabases: "[.<database>]", verbHealth: ".<database>", verbRun: ".<database>.<kind>", verbCancel: ".<database>.<job id>",
@@ -162,7 +162,7 @@ func (a *api) withoutBody(answer func(context.Context, *bus.ServiceRequest) (any
 	}
 }
 
-// others says what is wrong with a request that no endpoint of the fleet takes; nil if one does.
+// others returns what is wrong with a request that no endpoint of the fleet takes; nil if one does.
 func (a *api) others(ctx context.Context, q *bus.ServiceRequest) error {
 	verb := q.Tokens[0]
 	form, known := forms()[verb]
@@ -241,7 +241,7 @@ type offerAnswer struct {
 	Kinds  []kindAnswer `json:"kinds"`
 	Limits limitsAnswer `json:"limits"`
 	Ledger ledgerAnswer `json:"ledger"`
-	Run    bool         `json:"run"` // whether the synchronous door is open
+	Run    bool         `json:"run"` // whether the run endpoint is enabled
 }
 
 type kindAnswer struct {

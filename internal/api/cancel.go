@@ -71,7 +71,7 @@ func (a *api) keepCancel(ctx context.Context, d *Database, id string, request []
 	return bus.RequestCancel(ctx, a.conn, d.Name, id, request)
 }
 
-// notKept says why a request to cancel has no effect, or that nobody knows whether it has.
+// notKept returns why a request to cancel has no effect, or that it is unknown whether it has.
 func (a *api) notKept(d *Database, id string, err error) error {
 	r := refusal{Database: d.Name, Retryable: true}
 	switch {

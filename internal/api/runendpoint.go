@@ -21,7 +21,7 @@ const jobHeaderPrefix = "dbrunner-"
 // headerMessageID is in which a request names a job whose body has no id.
 const headerMessageID = contract.HeaderMessageID
 
-// runRequest is a job on its way through the synchronous door.
+// runRequest is a job on its way through the run endpoint.
 type runRequest struct {
 	database *Database
 	kind     string
@@ -29,7 +29,7 @@ type runRequest struct {
 	fresh bool // the id was made for this request: nothing else has it
 }
 
-// runJob is the synchronous door: it publishes the request as a job, and answers with the job's stored result. The job
+// runJob is the run endpoint: it publishes the request as a job, and answers with the job's stored result. The job
 // outlives the request and the runner: who asks again with its id gets the result then.
 func (a *api) runJob(ctx context.Context, d *Database, q *bus.ServiceRequest) ([]byte, error) {
 	j, err := a.runRequest(d, q)
@@ -87,7 +87,7 @@ func (j *runRequest) await(ctx context.Context, conn *bus.Conn) ([]byte, error) 
 			return result, err
 		}
 		lookup, cancel := context.WithTimeout(ctx, after)
-		row, err := j.database.Ledger.Lookup(lookup, j.ID) // an error tells nothing: the result may come all the same
+		row, err := j.database.Ledger.Lookup(lookup, j.ID) // an error proves nothing: the result may still come
 		cancel()
 		if err == nil && row != nil && !bytes.Equal(row.RequestHash, j.Hash) {
 			return nil, j.reused()
@@ -122,11 +122,11 @@ func (j *runRequest) existing(ctx context.Context) ([]byte, error) {
 }
 
 // compareFirst compares the request with the message whose id the stream still remembers, where that has not left the
-// queue: nil then, and the result tells. A different request is refused at once, however long the first one takes.
+// queue: nil then, and the result shows it. A different request is refused immediately, however long the first one takes.
 func (j *runRequest) compareFirst(ctx context.Context, conn *bus.Conn, sequence uint64) (*bus.QueuedJob, error) {
 	first, err := bus.ReadJob(ctx, conn, j.database.Name, sequence)
 	if first == nil || err != nil {
-		return nil, nil //nolint:nilerr // the result tells the two apart as well
+		return nil, nil //nolint:nilerr // the result distinguishes the two as well
 	}
 	id := ""
 	if values := first.Headers[headerMessageID]; len(values) > 0 {
@@ -139,7 +139,7 @@ func (j *runRequest) compareFirst(ctx context.Context, conn *bus.Conn, sequence 
 	return first, nil
 }
 
-// runRequest looks at what the door needs to know. What is wrong with a body otherwise is for the job's result to say.
+// runRequest reads what the run endpoint needs to know. Other errors of a body are in the job's result.
 func (a *api) runRequest(d *Database, q *bus.ServiceRequest) (*runRequest, error) {
 	j := &runRequest{database: d, kind: q.Tokens[2]}
 	var kinds []string
@@ -186,7 +186,7 @@ func forwarded(headers map[string][]string) map[string][]string {
 	return out
 }
 
-// notPublished says why there is no job, or that nobody knows whether there is.
+// notPublished returns why there is no job, or that it is unknown whether there is.
 func (j *runRequest) notPublished(ctx context.Context, err error) error {
 	switch {
 	case errors.Is(err, bus.ErrTooLarge):

@@ -9,10 +9,10 @@ import (
 	"dbrunner/internal/worker"
 )
 
-// adviser is an engine that has something to tell an operator of a database that it has reached.
+// adviser is an engine with advice for the operator of a database that it has reached.
 type adviser interface{ Advice() []string }
 
-// prober probes a database, and tells each piece of advice once.
+// prober probes a database, and reports each piece of advice once.
 type prober struct {
 	worker.Prober
 	name    string

@@ -30,7 +30,7 @@ type Options struct {
 	// Strict makes a database that cannot be reached at the start an error of Run. Otherwise its jobs wait and the
 	// other databases run.
 	Strict bool
-	// Level is the logger's level, for those who change it over HTTP; nil: nobody can.
+	// Level is the logger's level, which HTTP can change; nil: it cannot.
 	Level *zap.AtomicLevel
 	// Migrations are folders of migrations that are built in, by database; each stands in the place of the configured one.
 	Migrations map[string]fs.FS
@@ -151,7 +151,7 @@ func (r *running) connect() (err error) {
 	return nil
 }
 
-// probe reaches every database once and tells all that cannot be reached.
+// probe reaches every database once and reports all that cannot be reached.
 func (r *running) probe(ctx context.Context) error {
 	errs := make([]error, len(r.databases))
 	var group errgroup.Group
@@ -232,7 +232,7 @@ func (r *running) openService(ctx, backgroundCtx context.Context) (*bus.Service,
 	return api.Open(backgroundCtx, opts)
 }
 
-// deadInterval is how often the stream of dead letters is looked at for letters that had to go.
+// deadInterval is how often the stream of dead letters is checked for evicted dead letters.
 const deadInterval = 30 * time.Second
 
 // drain starts when ctx ends: the lanes requeue unstarted jobs by themselves. At the deadline the work ends.
@@ -255,7 +255,7 @@ func (r *running) drain(ctx context.Context, ended <-chan struct{}, stopWork con
 	return nil
 }
 
-// announceStopped tells that the runner has ended.
+// announceStopped reports that the runner has ended.
 func (r *running) announceStopped(ctx context.Context) {
 	r.enter(stateStopped)
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)

@@ -24,7 +24,7 @@ func (r *running) watchCancellations(ctx context.Context) error {
 	return group.Wait()
 }
 
-// cancelHeld stops the work on held jobs of some databases whose end was asked for. Many requests at once are one look at
+// cancelHeld stops the work on held jobs of some databases whose end was asked for. Many concurrent requests are one look at
 // what is held.
 func (r *running) cancelHeld(names []string) {
 	for _, d := range r.databases {

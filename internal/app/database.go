@@ -43,8 +43,8 @@ type database struct {
 	checker    *health.Checker
 	beacon     *bus.HeartbeatPublisher
 
-	observer worker.Observer // nil: nobody looks
-	tracer   worker.Tracer   // nil: nobody looks
+	observer worker.Observer // nil: no metrics
+	tracer   worker.Tracer   // nil: no metrics
 
 	latest atomic.Pointer[checked]
 }

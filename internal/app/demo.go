@@ -74,7 +74,7 @@ func (d *Demo) start(ctx context.Context, port int, log *zap.Logger) error {
 	return d.fill(ctx)
 }
 
-// checkPort tells in a word what the server would say in its log only.
+// checkPort returns the error that the server would only log.
 func checkPort(port int) error {
 	if port == 0 {
 		return nil

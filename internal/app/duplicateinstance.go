@@ -10,7 +10,7 @@ import (
 	"go.uber.org/zap"
 )
 
-// process tells apart two runners that have one instance name.
+// process distinguishes two runners with the same instance name.
 type process struct {
 	ID   string // random, of this run
 	Host string
@@ -24,7 +24,7 @@ func thisProcess() (process, error) {
 	}
 	host, err := os.Hostname()
 	if err != nil {
-		host = "" // told by nobody; the id is enough
+		host = "" // not reported; the id is enough
 	}
 	return process{ID: hex.EncodeToString(id[:]), Host: host, PID: os.Getpid()}, nil
 }
@@ -36,7 +36,7 @@ type duplicateInstance struct {
 	seen    time.Time
 }
 
-// note takes over whether somebody else has published under our name, and tells a change. One that is silent for
+// note takes over whether another process has published under our name, and reports a change. One that is silent for
 // several intervals is gone.
 func (n *duplicateInstance) note(shared bool, interval time.Duration, self process, log *zap.Logger) {
 	const patience = 3

@@ -6,7 +6,7 @@ import (
 	"dbrunner/internal/worker"
 )
 
-// tracer returns who follows the deliveries of a database; nil if nobody does.
+// tracer returns the tracer of a database's deliveries; nil if there is none.
 func (w *monitoring) tracer(namespace string, d *database) worker.Tracer {
 	if w.tracing == nil {
 		return nil
@@ -32,7 +32,7 @@ func (f *jobTracer) Start(lane string, d *jobs.Delivery) worker.Trace {
 // deliveryTrace is one delivery's worker.Trace.
 type deliveryTrace struct{ *telemetry.JobSpan }
 
-// Failed tells that the step under way has failed.
+// Failed reports that the step under way has failed.
 func (f *deliveryTrace) Failed(code string) { f.Fail(code) }
 
 // End ends the span.

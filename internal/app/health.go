@@ -56,7 +56,7 @@ func (d *database) jobsVerdict() (contract.Verdict, string) {
 	return contract.Healthy, ""
 }
 
-// watchHealth looks at the database at each interval, and at once when its jobs stop or go on, until ctx ends.
+// watchHealth looks at the database at each interval, and immediately when its jobs stop or go on, until ctx ends.
 func (d *database) watchHealth(ctx context.Context, log *zap.Logger) error {
 	select {
 	case <-d.gate.Probed(): // before it nothing could be said of the jobs
@@ -81,7 +81,7 @@ func (d *database) watchHealth(ctx context.Context, log *zap.Logger) error {
 	}
 }
 
-// checkHealth looks at the database and tells a change.
+// checkHealth looks at the database and reports a change.
 func (d *database) checkHealth(ctx context.Context, log *zap.Logger) {
 	found := d.check(ctx)
 	if ctx.Err() != nil {

@@ -24,7 +24,7 @@ const (
 	databaseBlocked = contract.DatabaseBlocked
 )
 
-// heartbeat is what a runner tells about itself, the last of it kept under its subject.
+// heartbeat is the state of a runner; the stream keeps the last one.
 type heartbeat struct {
 	Version    int       `json:"version"` // of this message
 	Instance   string    `json:"instance"`
@@ -40,7 +40,7 @@ type heartbeat struct {
 	Interval   float64   `json:"interval_seconds"` // the next one comes within this time
 	Reconnects uint64    `json:"nats_reconnects"`
 	Denied     []string  `json:"nats_denied,omitempty"` // subjects that the server refused: permissions are too narrow
-	// Answers that the server did not let go to where their requesters wanted them.
+	// Answers that the server did not deliver to where their requesters wanted them.
 	DeniedReplies uint64           `json:"nats_denied_replies,omitempty"`
 	Databases     []databaseStatus `json:"databases"`
 
@@ -93,7 +93,7 @@ type resultsStatus struct {
 	LeftBytes *uint64 `json:"room_bytes,omitempty"`
 }
 
-// databaseHeartbeat is what a runner tells about a database, the last of it kept under its subject.
+// databaseHeartbeat is the state of a database as a runner sees it; the stream keeps the last one.
 type databaseHeartbeat struct {
 	Version     int       `json:"version"` // of this message
 	Database    string    `json:"database"`

@@ -11,7 +11,7 @@ import (
 	"dbrunner/internal/bus"
 )
 
-// watchInterval is how often the states are looked at between two heartbeats: a change is told within it.
+// watchInterval is how often the states are looked at between two heartbeats: a change is reported within it.
 const watchInterval = 500 * time.Millisecond
 
 // publishHeartbeats publishes heartbeats at each interval and soon after every change, until ctx ends.
@@ -21,7 +21,7 @@ func (r *running) publishHeartbeats(ctx context.Context) error {
 	var own heartbeatSchedule
 	each := make([]heartbeatSchedule, len(r.databases))
 	for {
-		if r.conn.State().Connected { // else it is told when the link is back
+		if r.conn.State().Connected { // else it is reported when the link is back
 			if own.due(r.stateKey(), r.cfg.Worker.HeartbeatInterval) {
 				r.publishHeartbeat(ctx)
 			}

@@ -43,7 +43,7 @@ func (i *intake) Run(ctx context.Context, credits <-chan int, handle func(jobs.D
 	return opened.Run(ctx, credits, func(m *bus.Message) { handle(delivery(m), m) })
 }
 
-// open finds the lane's consumer. One that was deleted while nobody pulled is created again where that is our task.
+// open finds the lane's consumer. One that was deleted while no request was open is recreated if that is our task.
 func (i *intake) open(ctx context.Context) (*bus.Intake, error) {
 	opened, err := bus.OpenIntake(ctx, i.conn, i.database, i.lane)
 	if errors.Is(err, bus.ErrNotFound) && i.cfg.Topology.Mode == config.TopologyManage {
@@ -61,7 +61,7 @@ func (i *intake) open(ctx context.Context) (*bus.Intake, error) {
 	return opened, nil
 }
 
-// trouble says why messages do not come although they are asked for; empty if nothing is wrong.
+// trouble returns why messages do not come although they are asked for; empty if nothing is wrong.
 func (i *intake) trouble() string {
 	i.mu.Lock()
 	defer i.mu.Unlock()

@@ -54,7 +54,7 @@ const (
 	progressTimeout = 3 * time.Second
 )
 
-// migrationProgress is the message that tells where a migration is; the last one of a database is kept.
+// migrationProgress is the message that reports where a migration is; the last one of a database is kept.
 type migrationProgress struct {
 	Version    int              `json:"version"` // of this message
 	Database   string           `json:"database"`
@@ -75,7 +75,7 @@ type migrationProgress struct {
 	Error      string           `json:"error,omitempty"`      // code, when it has failed
 }
 
-// progress publishes where one migration is. What it cannot publish it drops: the next one tells more.
+// progress publishes where one migration is. A message that cannot be published is dropped: the next one has more.
 type progress struct {
 	r  *running
 	mu sync.Mutex // guards what follows

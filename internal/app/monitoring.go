@@ -115,7 +115,7 @@ func metricWords() telemetry.Words {
 	return w
 }
 
-// ready says whether jobs can run here: the lanes run, and one of them at least gets jobs and reaches its database.
+// ready returns whether jobs can run here: the lanes run, and one of them at least gets jobs and reaches its database.
 func (w *monitoring) ready() telemetry.Readiness {
 	r := w.running.Load()
 	if r == nil {
@@ -157,7 +157,7 @@ func (d *database) canRunJobs() bool {
 	return false
 }
 
-// unreadyReason says what is wrong with the database or one of its lanes; empty: nothing.
+// unreadyReason returns what is wrong with the database or one of its lanes; empty: nothing.
 func (d *database) unreadyReason() string {
 	if reason := d.condition().Reason; reason != "" {
 		return reason
@@ -218,7 +218,7 @@ func (d *database) snapshot() telemetry.Database {
 	return out
 }
 
-// observer counts the jobs of a database; nil if nobody looks.
+// observer counts the jobs of a database; nil without metrics.
 func (w *monitoring) observer(database string) worker.Observer {
 	if w.metrics == nil {
 		return nil

@@ -43,7 +43,7 @@ func newOnStart(r *running, d *database, prober worker.Prober) *onStart {
 	}
 }
 
-// Probe tells that jobs have to wait as long as the schema is not up to date.
+// Probe reports that jobs have to wait as long as the schema is not up to date.
 func (o *onStart) Probe(ctx context.Context) error {
 	if err := o.Prober.Probe(ctx); err != nil {
 		return err

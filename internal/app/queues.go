@@ -11,14 +11,14 @@ import (
 	"dbrunner/internal/telemetry"
 )
 
-// The streams are looked at in the background, so that whoever asks for metrics waits for nobody: how often, and how
+// The streams are looked at in the background, so that a scrape never waits: how often, and how
 // long one look at one database may take.
 const (
 	queueInterval = 10 * time.Second
 	queueTimeout  = 5 * time.Second
 )
 
-// queues tells how the streams were when they were last looked at; nil where that is not known.
+// queues reports how the streams were when they were last looked at; nil where that is not known.
 type queues interface {
 	queue(database string) *telemetry.Queue
 	dead() *telemetry.DeadLetters
@@ -43,7 +43,7 @@ func newSampler(r *running) *sampler {
 	}
 }
 
-// Run looks at all streams, at once and then at each interval, until ctx ends. It returns nil.
+// Run looks at all streams, immediately and then at each interval, until ctx ends. It returns nil.
 func (s *sampler) Run(ctx context.Context) error {
 	ticker := time.NewTicker(queueInterval)
 	defer ticker.Stop()
@@ -57,7 +57,7 @@ func (s *sampler) Run(ctx context.Context) error {
 	}
 }
 
-// sample looks once. What cannot be read keeps its last value, whose age is told.
+// sample looks once. What cannot be read keeps its last value, whose age is reported.
 func (s *sampler) sample(ctx context.Context) {
 	for _, d := range s.databases {
 		q, err := s.database(ctx, d)

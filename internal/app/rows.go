@@ -19,7 +19,7 @@ import (
 
 var _ bulk.Objects = (*rowsStore)(nil)
 
-// rowsStore is the bucket of rows that have no room in results, of which so many are written at once at most.
+// rowsStore is the bucket of rows that have no room in results, of which so many are written at the same time at most.
 type rowsStore struct {
 	bucket *bus.Bucket
 	places chan struct{}
@@ -91,7 +91,7 @@ func inJobsWords(err error) error {
 }
 
 const (
-	// rowsSweepInterval is how often rows are looked for that nobody can ask for; a part of it is random, so that
+	// rowsSweepInterval is the interval between scans for unreferenced rows; a part of it is random, so that
 	// runners do not all look at the same time.
 	rowsSweepInterval = 10 * time.Minute
 	// rowsGrace is how much longer than the longest execution rows are left alone.
@@ -145,7 +145,7 @@ func (s *rowsSweeper) Run(ctx context.Context) error {
 
 func (*rowsSweeper) pause() time.Duration { return rowsSweepInterval/2 + rand.N(rowsSweepInterval) }
 
-// sweepOnce removes what no result names any more, and says how many objects that were.
+// sweepOnce removes what no result names any more, and returns how many objects that were.
 func (s *rowsSweeper) sweepOnce(ctx context.Context) (removed int, _ error) {
 	objects, err := s.sweep.Objects(ctx)
 	if err != nil {

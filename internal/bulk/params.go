@@ -18,7 +18,7 @@ import (
 type Inputs interface {
 	// Ready waits until objects can be read, as far as is known.
 	Ready(ctx context.Context) error
-	// Open begins to read an object. ErrNoInput: there is none. At its end the reader has verified its content against the
+	// Open starts to read an object. ErrNoInput: there is none. At its end the reader has verified its content against the
 	// object's own digest, or fails.
 	Open(ctx context.Context, name string) (Input, error)
 }
@@ -32,16 +32,16 @@ type Input interface {
 }
 
 var (
-	// ErrNoInput says that there is no such object.
+	// ErrNoInput: there is no such object.
 	ErrNoInput = errors.New("there is no such object")
-	// ErrInputDamaged says that an object's content does not fit its digest.
+	// ErrInputDamaged: an object's content does not fit its digest.
 	ErrInputDamaged = errors.New("the object's content does not match its digest")
 )
 
 // maxLine bounds a row of parameters outside of a job, bytes.
 const maxLine = 1 << 20
 
-// Parser makes the arguments of one row from a line of JSON; problem says what is wrong with it, without its values.
+// Parser makes the arguments of one row from a line of JSON; problem describes what is wrong with it, without its values.
 type Parser func(line []byte) (args []dialect.Value, problem string)
 
 // Params are the parameters of a batch that are in an object, a row per line. It is a dialect.Batch.
@@ -53,7 +53,7 @@ type Params struct {
 	NewParser   func() Parser // for one reading of the object
 }
 
-// Open begins to read the object; see dialect.Batch. The object is compared with the job's digest before anything of it is used,
+// Open starts to read the object; see dialect.Batch. The object is compared with the job's digest before anything of it is used,
 // and its content with its own at the end.
 func (b *Params) Open(ctx context.Context) (dialect.BatchRows, error) {
 	if b.Inputs == nil {
@@ -97,7 +97,7 @@ func (s *source) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// failure says what it means that an object cannot be read.
+// failure returns what it means that an object cannot be read.
 func (b *Params) failure(ctx context.Context, err error) error {
 	switch {
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
@@ -185,7 +185,7 @@ func (o *openInput) refused(format string, args ...any) error {
 	return db.Errorf(db.ClassPermanent, contract.CodeParamsInvalid, "object %s, line %d: %s", o.of.Name, o.line, fmt.Sprintf(format, args...))
 }
 
-// unreadable tells a store that does not answer from content that cannot be decompressed.
+// unreadable distinguishes a store that does not answer from content that cannot be decompressed.
 func (o *openInput) unreadable(err error) error {
 	if _, ok := errors.AsType[*db.Error](err); ok {
 		return err

@@ -19,7 +19,7 @@ type Objects interface {
 	Bucket() string
 	// Ready waits until objects can be written, as far as is known.
 	Ready(ctx context.Context) error
-	// Create begins an object. Its errors, and those of writing, are ErrRowsFull or name another reason.
+	// Create starts an object. Its errors, and those of writing, are ErrRowsFull or name another reason.
 	Create(ctx context.Context, database, name string) (Object, error)
 	// Complete reports whether the whole of an object is there.
 	Complete(ctx context.Context, name string) (bool, error)
@@ -35,10 +35,10 @@ type Object interface {
 	Discard(ctx context.Context) error
 }
 
-// ErrRowsFull says that there is no room for rows outside of results.
+// ErrRowsFull: there is no room for rows outside of results.
 var ErrRowsFull = errors.New("the store of rows is full")
 
-// discardTimeout bounds the removal of what nobody will ask for. What it leaves is cleaned up later.
+// discardTimeout limits the removal of unreferenced objects. What it leaves is cleaned up later.
 const discardTimeout = 5 * time.Second
 
 // Target is where the rows of one job go, over all of its executions, and what bounds them.
@@ -115,7 +115,7 @@ func (o *Overflow) bounds(ctx context.Context) (context.Context, context.CancelF
 	return context.WithCancel(ctx)
 }
 
-// failure says what a failure of the store means for the execution, of which parent are the bounds and ctx those with its
+// failure returns what a failure of the store means for the execution, of which parent are the bounds and ctx those with its
 // time limit.
 func (o *Overflow) failure(parent, ctx context.Context, err error) error {
 	if err == nil {
@@ -138,12 +138,12 @@ func (o *Overflow) failure(parent, ctx context.Context, err error) error {
 	}
 }
 
-// Open begins the rows of a set; see db.Overflow.
+// Open starts the rows of a set; see db.Overflow.
 func (o *Overflow) Open(set int, columns []contract.Column) (db.RowFile, error) {
 	return o.open(set, columns)
 }
 
-// create begins the object of a set's rows, within the bounds of the execution. A set that is begun once more, as all
+// create starts the object of a set's rows, within the bounds of the execution. A set that is started once more, as all
 // of its call is, takes the place of what was written before.
 func (o *Overflow) create(ctx context.Context, set int, columns []contract.Column) (db.RowFile, error) {
 	if n := len(o.written); n > 0 && o.written[n-1].set >= set {
@@ -180,7 +180,7 @@ func (o *Overflow) name() string {
 	return strings.Join(append(parts, rand.Text()), ".") + rowfile.Extension(o.Format, o.Compression)
 }
 
-// RowsOf tells from an object's name of which database its rows are, and the ids under which the result that names it
+// RowsOf returns from an object's name the database of its rows, and the ids under which the result that names it
 // may be stored, the job's own first. An empty name: they are not of any job.
 func RowsOf(object string) (database string, ids []string) {
 	parts := strings.Split(object, ".")

@@ -10,7 +10,7 @@ import (
 // an inbox: status messages of the server have no reply.
 const ackPrefix = "$JS.ACK."
 
-// ackInfo is what the reply subject of a delivered message tells.
+// ackInfo is the content of the reply subject of a delivered message.
 type ackInfo struct {
 	deliveries  uint64
 	sequence    uint64 // in the stream

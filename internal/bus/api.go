@@ -54,10 +54,10 @@ func (c *Conn) API(ctx context.Context, call string, request, response any) erro
 	return nil
 }
 
-// noJetStreamAfter is how long nobody answering at all may be a hiccup of the server.
+// noJetStreamAfter is how long a missing answer may be a short disturbance of the server.
 const noJetStreamAfter = 10 * time.Second
 
-// APIRetry is api that asks again while nobody leads or the link is down, until the context ends.
+// APIRetry is api that asks again while there is no leader or the link is down, until the context ends.
 func (c *Conn) APIRetry(ctx context.Context, call string, request, response any) error {
 	begun := time.Now()
 	for attempt := 0; ; attempt++ {
@@ -80,7 +80,7 @@ func (c *Conn) APIRetry(ctx context.Context, call string, request, response any)
 	}
 }
 
-// Transient reports whether a request got no answer, or one that says only that nobody leads at the moment.
+// Transient reports whether a request got no answer, or one that says only that there is no leader at the moment.
 func Transient(err error) bool {
 	var api *APIError
 	if errors.As(err, &api) {

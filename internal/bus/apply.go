@@ -85,7 +85,7 @@ func applyStream(ctx context.Context, c *Conn, want *stream, plan bool) ([]Chang
 	return applied(resource, d, err, func() ([]Difference, error) { return diffStream(ctx, c, want) })
 }
 
-// created creates what is missing, or says that it would be.
+// created creates what is missing, or reports that it would be.
 func created(resource string, plan bool, create func() error) ([]Change, error) {
 	if plan {
 		return []Change{{Resource: resource, What: wouldCreate, Done: true}}, nil
@@ -115,7 +115,7 @@ func (s *stream) updateOf(have *jetstream.StreamConfig) *jetstream.StreamConfig 
 }
 
 // applied turns the server's answer to an update into a step: what has changed. That the server cannot change a setting
-// is no error of ours: it is told.
+// is no error of ours: it is reported.
 func applied(resource string, before []Difference, err error, look func() ([]Difference, error)) ([]Change, error) {
 	var refused *APIError
 	switch {

@@ -17,7 +17,7 @@ import (
 	"go.uber.org/zap"
 )
 
-// controlEvery is how often requests to cancel are looked for besides when one is told of: that is a core message,
+// controlEvery is how often requests to cancel are looked for, in addition to announcements: that is a core message,
 // which may be lost.
 const controlEvery = 2 * time.Second
 
@@ -46,14 +46,14 @@ type Cancellations struct {
 
 	mu    sync.RWMutex
 	open  map[cancelKey]cancelRequest
-	added map[string]bool // databases with requests that nobody was told of yet
+	added map[string]bool // databases with requests that are not announced yet
 	known uint64          // renewals of the link, and one, when everything had been read last; 0: never
 	read  chan struct{}   // closed at the next time that everything has been read
 
 	// Of the reading goroutine.
 	created time.Time // of the bucket's stream
 	next    uint64    // the first sequence that was not read
-	failing bool      // told already
+	failing bool      // announced already
 }
 
 // NewCancellations makes this connection's open requests for some databases. Run reads them; from then on no lane of this

@@ -58,7 +58,7 @@ func (g *coalescingConn) Write(p []byte) (int, error) {
 // SetWriteDeadline does nothing: Write does not write. Each write has a deadline of its own.
 func (g *coalescingConn) SetWriteDeadline(time.Time) error { return nil }
 
-// Close drops what was not written: whoever wants it to arrive has flushed, and waited for the server's answer.
+// Close drops what was not written: callers that need it to arrive flush first and wait for the server's answer.
 func (g *coalescingConn) Close() error {
 	g.fail(net.ErrClosed)
 	err := g.Conn.Close()
@@ -139,7 +139,7 @@ func (d *dialer) Dial(network, address string) (net.Conn, error) {
 }
 
 // reloadNKey has the login that follows show the public key of the seed that is in the file now: the library reads the
-// file for the signature only. It dials with its own lock held, so that nobody else looks at its options.
+// file for the signature only. It dials with its own lock held, so that no other goroutine reads its options.
 func (d *dialer) reloadNKey() {
 	nc := d.conn.Load()
 	if nc == nil || d.seedFile == "" {

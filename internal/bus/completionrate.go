@@ -2,7 +2,7 @@ package bus
 
 import "time"
 
-// rateWindow is the time within which jobs have to end for their slots to be lent: what a runner holds beyond its steady
+// rateWindow is the time within which jobs have to end for their slots to count as burst slots: what a runner holds beyond its base
 // slots is the work of about one moment, which is all that another runner could have had of it.
 const rateWindow = 50 * time.Millisecond
 

@@ -26,7 +26,7 @@ type Conn struct {
 	hooks
 }
 
-// Connect connects to NATS. A server that cannot be reached or refuses us is an error that says what failed and
+// Connect connects to NATS. A server that cannot be reached or refuses us is an error that names what failed and
 // what to do; once connected, the connection is renewed indefinitely. The owner calls Close.
 func Connect(ctx context.Context, opts Options) (*Conn, error) {
 	opts.setDefaults()

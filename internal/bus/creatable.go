@@ -23,7 +23,7 @@ func (o *Obstacle) String() string { return o.Resource + " cannot be created: " 
 type Creatable struct {
 	Obstacles []Obstacle
 	Clustered bool // the cluster also places what is created, by what it alone knows
-	Servers   int  // of the cluster that we are connected to, as it tells clients; 0: it does not
+	Servers   int  // of the cluster that we are connected to, as it reports to clients; 0: it does not
 }
 
 // impossibleFilter is no valid subject.
@@ -148,7 +148,7 @@ func (l *creatableLook) together(ctx context.Context) error {
 	return err
 }
 
-// overAccount reports whether bytes more are above the account's storage. The account tells what one copy of each stream
+// overAccount reports whether bytes more are above the account's storage. The account reports what one copy of each stream
 // reserves; where its limit counts each copy, those of streams that are not ours are counted once.
 func (l *creatableLook) overAccount(like *jetstream.StreamConfig, bytes int64) bool {
 	tier := l.account.tier(like.Replicas)

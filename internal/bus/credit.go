@@ -4,14 +4,14 @@ import "time"
 
 // Bounds of one pull request.
 const (
-	// maxOutstanding is how many messages may be asked for at once: what arrives fits into the inbox.
+	// maxOutstanding is how many messages may be asked for at the same time: what arrives fits into the inbox.
 	maxOutstanding = 4096
 	// linger is how long freed slots may wait for more of them before they are asked for together. While other
 	// slots are busy or other requests are open a slot that waits this long costs nothing.
 	linger = time.Millisecond
 )
 
-// credit is the account of one lane's slots. Each slot is either free (nobody was asked for a message), outstanding
+// credit is the account of one lane's slots. Each slot is either free (no message was requested for it), outstanding
 // (asked for, not yet here) or busy (its message was handed to the worker). It knows nothing of clock or network.
 type credit struct {
 	baseSlots   int // slots that may be used whatever the jobs take; 0 = all
@@ -62,7 +62,7 @@ func (c *credit) giveUpAll() {
 // busy is how many slots have a message.
 func (c *credit) busy() int { return c.slots - c.free - c.outstanding }
 
-// allowed is how many slots may be busy or outstanding now. Beyond the steady ones it is what ended in the last moment:
+// allowed is how many slots may be busy or outstanding now. Beyond the base slots it is what ended in the last moment:
 // a lane whose jobs take long leaves the others' to other runners.
 func (c *credit) allowed(now time.Time) int {
 	if c.baseSlots == 0 {
@@ -74,7 +74,7 @@ func (c *credit) allowed(now time.Time) int {
 // want is how many messages to ask for now, and whether the free slots may wait a little for more of them.
 //
 // With less than half of what is on its way free, nothing is missing. With nothing else going on, a request leaves
-// at once. Else a quarter of all slots is worth a request, and fewer are after lingering.
+// immediately. Else a quarter of all slots is worth a request, and fewer are after lingering.
 func (c *credit) want(now time.Time) (n int, wait bool) {
 	allowed, busy := c.allowed(now), c.busy()
 	n = min(allowed-busy-c.outstanding, maxOutstanding-c.outstanding)
@@ -87,7 +87,7 @@ func (c *credit) want(now time.Time) (n int, wait bool) {
 	return n, true
 }
 
-// usesBurst reports whether a request for n messages asks for slots that were only lent: it must not stand for long when
+// usesBurst reports whether a request for n messages asks for slots above the base slots: it must not stand for long when
 // there are no jobs, because those that come then may be others, which take long.
 func (c *credit) usesBurst(n int) bool {
 	return c.baseSlots > 0 && c.busy()+c.outstanding+n > c.baseSlots

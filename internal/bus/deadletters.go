@@ -205,7 +205,7 @@ type DeadState struct {
 	Bytes       uint64
 	MaxBytes    uint64 // 0 = no limit
 	Oldest      time.Time
-	// Removed counts the letters that were there once: evicted by size or age, re-driven or replaced.
+	// Removed counts the dead letters that were there once: evicted by size or age, re-driven or replaced.
 	Removed uint64
 	// Evicted counts those that the watch saw go because the stream was full.
 	Evicted uint64
@@ -238,7 +238,7 @@ func deadState(info *jetstream.StreamInfo) DeadState {
 	}
 }
 
-// Run counts and tells evictions until the context ends. Letters that go while the stream is nearly full
+// Run counts and reports evictions until the context ends. Dead letters that go while the stream is nearly full
 // count as evicted; the others were re-driven or had reached their age.
 func (w *DeadWatch) Run(ctx context.Context, every time.Duration) error {
 	t := time.NewTicker(every)

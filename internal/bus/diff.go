@@ -56,7 +56,7 @@ func (d *Difference) Stops() bool {
 	return d.Missing
 }
 
-// Remedy says what ends it.
+// Remedy is the fix.
 func (d *Difference) Remedy() string {
 	kind, name, _ := strings.Cut(d.Resource, " ")
 	stream, consumer, _ := strings.Cut(name, "/")
@@ -123,7 +123,7 @@ func diffStream(ctx context.Context, c *Conn, want *stream) ([]Difference, error
 	return want.compare(info), nil
 }
 
-// compare tells what differs. A size that follows from the server's largest message differs from server to server, and
+// compare reports what differs. A size that follows from the server's largest message differs from server to server, and
 // from release to release: neither is a reason not to start.
 func (s *stream) compare(info *jetstream.StreamInfo) []Difference {
 	d := compare(streamResource(s.config.Name), streamSettings, &info.Config, &s.config)
@@ -156,7 +156,7 @@ func diffConsumer(ctx context.Context, c *Conn, want *consumer) ([]Difference, e
 	return want.compare(info), nil
 }
 
-// compare tells what differs. Limits of pull requests are adapted to; one of deliveries may be the server's own.
+// compare reports what differs. Limits of pull requests are adapted to; one of deliveries may be the server's own.
 func (w *consumer) compare(info *jetstream.ConsumerInfo) []Difference {
 	d := compare(consumerResource(w), consumerSettings, &info.Config, &w.config)
 	for i := range d {

@@ -27,7 +27,7 @@ type directGets struct {
 
 // directGetBatch is one request for the looks of several goroutines. The first of them sends it.
 type directGetBatch struct {
-	subjects []string      // of the results; under glances.mu while it is open
+	subjects []string      // of the results; under directGets.mu while it is open
 	done     chan struct{} // closed when none is known
 	none     bool          // there is a result for none of them
 }
@@ -47,7 +47,7 @@ func (g *directGets) join(subject string) (one *directGetBatch, first bool) {
 	return one, first
 }
 
-// shut lets nobody else join.
+// shut lets no other lookup join.
 func (g *directGets) shut(one *directGetBatch) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -66,7 +66,7 @@ func (r *Results) HasResult(ctx context.Context, jobID string) (bool, error) {
 	defer cancel()
 	one, first := r.glances.join(r.conn.Subjects().Result(r.database, jobID))
 	if first {
-		runtime.Gosched() // whoever can run now may have a look to add
+		runtime.Gosched() // other runnable goroutines may have a lookup to add
 		r.glances.shut(one)
 		one.none = len(one.subjects) > 1 && r.haveNone(ctx, one.subjects)
 		close(one.done)

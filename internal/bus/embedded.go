@@ -89,7 +89,7 @@ func (e *Embedded) Close(ctx context.Context) error {
 	}
 }
 
-// serverLog carries the server's log into ours, one level lower: it is chatty, and nobody asked for a server.
+// serverLog carries the server's log into ours, one level lower: it is verbose.
 type serverLog struct {
 	log *zap.SugaredLogger
 }

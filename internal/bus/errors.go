@@ -19,7 +19,7 @@ var (
 	ErrClosed = errors.New("NATS connection closed")
 	// ErrDenied: the server's permissions do not let us publish there.
 	ErrDenied = errors.New("denied by NATS permissions")
-	// ErrNoJetStream: nobody answers requests to the JetStream API.
+	// ErrNoJetStream: requests to the JetStream API get no answer.
 	ErrNoJetStream = errors.New("JetStream is not enabled for this account, or the domain is wrong")
 	// ErrSubject: a subject, name or id that may not be published to.
 	ErrSubject = errors.New("subject not allowed")

@@ -16,7 +16,7 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// ConnectError says why the first connection failed and what helps. It never holds a secret.
+// ConnectError is the reason why the first connection failed and what helps. It never holds a secret.
 type ConnectError struct {
 	URL    string // without credentials
 	Reason string

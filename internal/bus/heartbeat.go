@@ -17,7 +17,7 @@ import (
 type HeartbeatPublisher struct {
 	conn    *Conn
 	subject string
-	last    uint64 // sequence of our last heartbeat there; 0: not known, so that nothing can be told from it
+	last    uint64 // sequence of our last heartbeat there; 0: not known, so that it proves nothing
 }
 
 // RunnerHeartbeats is for what a runner says of itself.
@@ -36,7 +36,7 @@ func DatabaseHeartbeats(c *Conn, database, instance string) (*HeartbeatPublisher
 	return &HeartbeatPublisher{conn: c, subject: c.subjects.DatabaseHealth(database, instance)}, nil
 }
 
-// Publish publishes a heartbeat, once. shared: since our last one somebody else has published there, so that there is
+// Publish publishes a heartbeat, once. shared: since our last one another process has published there, so that there is
 // another process with this runner's instance name. The heartbeat is published all the same.
 func (b *HeartbeatPublisher) Publish(ctx context.Context, body []byte) (shared bool, err error) {
 	msg := nats.Msg{Subject: b.subject, Data: body}
@@ -49,14 +49,14 @@ func (b *HeartbeatPublisher) Publish(ctx context.Context, body []byte) (shared b
 		msg.Header = nil
 		ack, err = b.conn.Publish(ctx, &msg)
 	}
-	b.last = ack.Sequence // after an error nobody knows what became of it
+	b.last = ack.Sequence // after an error its outcome is unknown
 	if err != nil {
 		return shared, fmt.Errorf("publish the heartbeat: %w", err)
 	}
 	return shared, nil
 }
 
-// publishedByOther tells a later message of somebody else from none at all: ours may have gone, by its age or by an
+// publishedByOther distinguishes a later message of another process from none at all: ours may have gone, by its age or by an
 // operator's hand. The server says the sequence that it has in words.
 func publishedByOther(err error) bool {
 	var api *APIError
@@ -67,7 +67,7 @@ func publishedByOther(err error) bool {
 	return strings.Trim(have, " ") != "0"
 }
 
-// ReadLag asks the server how far a lane is behind. It asks once, without patience.
+// ReadLag asks the server how far a lane is behind. It asks once, without a retry.
 func ReadLag(ctx context.Context, c *Conn, database, lane string) (report.Lag, error) {
 	var info struct {
 		Pending     uint64 `json:"num_pending"`

@@ -18,7 +18,7 @@ type Phase string
 const (
 	Idle       Phase = "idle"       // Run was not called
 	Pulling    Phase = "pulling"    // asks for messages as slots are free
-	Recovering Phase = "recovering" // the consumer does not answer; Reason says why
+	Recovering Phase = "recovering" // the consumer does not answer; see Reason
 	Stopped    Phase = "stopped"    // Run has returned
 )
 
@@ -61,7 +61,7 @@ type requestBounds struct {
 // intakeTimes are the periods of the pull protocol.
 type intakeTimes struct {
 	expires   time.Duration // of a request
-	brief     time.Duration // the same, of one for slots that are only lent
+	brief     time.Duration // the same, of a request for burst slots
 	heartbeat time.Duration // at which the server shows that a request is alive
 	silence   time.Duration // without any sign the request counts as lost: two heartbeats and some
 	drain     time.Duration // at most, for what is on the way at the end
@@ -106,7 +106,7 @@ func (i *Intake) AckWait() time.Duration {
 	return i.ackWait
 }
 
-// State tells how the intake is.
+// State reports how the intake is.
 func (i *Intake) State() IntakeState {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -129,7 +129,7 @@ func (i *Intake) limits() requestBounds {
 	return i.bounds
 }
 
-// enter changes the phase and tells it once.
+// enter changes the phase and reports it once.
 func (i *Intake) enter(phase Phase, reason string) {
 	i.mu.Lock()
 	changed := i.state.Phase != phase || i.state.Reason != reason
@@ -162,7 +162,7 @@ func (i *Intake) SetBaseSlots(n int) { i.steady = n }
 // with each message from one goroutine; handle must not block, and not send credits into a channel that is full.
 // It recovers by itself from everything that can happen to consumer, stream, server and link, and ends only with
 // the context: then it asks for nothing more, requeues what has arrived and was not handled, and returns nil when
-// the server knows. Nobody receives credits after that. It may be called once.
+// the server knows. No credits are received after that. It may be called once.
 func (i *Intake) Run(ctx context.Context, credits <-chan int, handle func(*Message)) error {
 	p := newPull(i, credits, handle)
 	return p.run(ctx)

@@ -17,14 +17,14 @@ import (
 // maxDenied bounds the remembered permission errors.
 const maxDenied = 16
 
-// link is how the connection is, and who is told of its changes.
+// link is how the connection is, and what is notified of its changes.
 type link struct {
 	log    *zap.Logger
 	closed chan struct{} // closed when the library has stopped calling us
 
 	mu       sync.Mutex
 	state    State
-	watchers map[chan struct{}]struct{} // told of every change
+	watchers map[chan struct{}]struct{} // notified of every change
 }
 
 // State describes the connection at one moment.
@@ -38,7 +38,7 @@ type State struct {
 	// Denied are permission errors about subjects that the runner needs for itself, one of each kind of subject, remembered
 	// until the process ends: a runner with one is not healthy.
 	Denied []string
-	// DeniedReplies counts answers that the server refused to let go to where their requester wanted them.
+	// DeniedReplies counts answers that the server refused to deliver to where their requester wanted them.
 	DeniedReplies uint64
 	Closed        bool
 }
@@ -48,7 +48,7 @@ func (s State) Healthy() bool {
 	return s.Connected && len(s.Denied) == 0
 }
 
-// State tells how the connection is.
+// State reports how the connection is.
 func (l *link) State() State {
 	l.mu.Lock()
 	defer l.mu.Unlock()

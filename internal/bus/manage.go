@@ -188,7 +188,7 @@ func putConsumer(ctx context.Context, c *Conn, want *consumer, action string) er
 	return c.APIRetry(ctx, call, request, nil)
 }
 
-// pendingLimit reads the limit out of the server's refusal: it says that of the server nowhere else.
+// pendingLimit reads the limit out of the server's refusal: the server reports it nowhere else.
 func pendingLimit(err error) (int, bool) {
 	var api *APIError
 	if !errors.As(err, &api) || api.ErrCode != codeTooManyPending {

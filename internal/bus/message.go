@@ -61,8 +61,8 @@ func (m *Message) AckConfirmed(ctx context.Context) error {
 	return m.request(ctx, "+ACK")
 }
 
-// Nak hands the message back: it is delivered again, to any runner, at once or after the delay. It is not waited
-// for. After a lost lease it must not be called: it would hit the delivery of somebody else.
+// Nak hands the message back: it is delivered again, to any runner, immediately or after the delay. It is not waited
+// for. After a lost lease it must not be called: it would affect another runner's delivery.
 func (m *Message) Nak(delay time.Duration) error {
 	if delay <= 0 {
 		return m.publish([]byte("-NAK"))
@@ -71,7 +71,7 @@ func (m *Message) Nak(delay time.Duration) error {
 }
 
 // InProgress asks the server to count AckWait again from now. nil means that the consumer's leader has done so for
-// the message if anybody holds it; an error means that nobody knows. It cannot tell whether we are still the one
+// the message if it is in flight; an error means that this is unknown. It cannot determine whether we are still the one
 // who holds it: if our lease had run out before, it prolonged the other runner's.
 func (m *Message) InProgress(ctx context.Context) error {
 	if m.stray != nil {

@@ -10,7 +10,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// fetchStall is how long nothing may come of an object that is fetched. Its chunks may have gone, which nobody tells.
+// fetchStall is how long nothing may come of an object that is fetched. Its chunks may be gone, which is not announced.
 const fetchStall = 30 * time.Second
 
 // Fetched is an object as a client reads it: by a consumer of its own chunks, for which a client may have the right
@@ -51,7 +51,7 @@ func Fetch(ctx context.Context, c *Conn, bucket, name string) (*Fetched, error) 
 	if err != nil {
 		return nil, errors.Join(fetchError(bucket, name, err), f.Close())
 	}
-	f.Object = Object{Name: name, Size: int64(info.Size), Digest: info.Digest, Modified: info.ModTime} //nolint:gosec // nobody has 8 EiB
+	f.Object = Object{Name: name, Size: int64(info.Size), Digest: info.Digest, Modified: info.ModTime} //nolint:gosec // no object has 8 EiB
 	return f, nil
 }
 

@@ -15,7 +15,7 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// ErrDigest says that what was read of an object is not what its digest stands for.
+// ErrDigest: what was read of an object is not what its digest stands for.
 var ErrDigest = errors.New("the object's content does not match its digest")
 
 // chunkPatience is how long a chunk is asked for that is not there: a replica may not have it yet.

@@ -14,7 +14,7 @@ import (
 
 // Bucket is a bucket of the object store, read and written as every client library does
 // (https://github.com/nats-io/nats-architecture-and-design/blob/main/adr/ADR-20.md). An object's chunks are stored first
-// and its description last: before that nobody sees anything of it. It is safe for concurrent use.
+// and its description last: before that nothing of it is visible. It is safe for concurrent use.
 //
 // The chunks are written and read without the library's own object store, which has no bound on chunks that wait for
 // their answer, chooses the chunks' subject by itself and pushes as fast as it can.
@@ -87,13 +87,13 @@ func (b *Bucket) Lookup(ctx context.Context, name string) (*Object, error) {
 	return readObject(m)
 }
 
-// mark is a literal subject of chunks: whoever writes a description must not make us read anything else.
+// mark is a literal subject of chunks: a description must not make us read anything else.
 var mark = regexp.MustCompile(`^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$`)
 
-// errDescription says that what describes an object is of no use.
+// errDescription: what describes an object is of no use.
 var errDescription = errors.New("the description of an object is not valid")
 
-// readObject reads a description; nil if it says that the object was deleted.
+// readObject reads a description; nil if the object was deleted.
 func readObject(m *StoredMessage) (*Object, error) {
 	var info jetstream.ObjectInfo
 	if err := json.Unmarshal(m.Data, &info); err != nil {
@@ -108,7 +108,7 @@ func readObject(m *StoredMessage) (*Object, error) {
 		return nil, fmt.Errorf("%w: object %s names no valid chunks", errDescription, info.Name)
 	}
 	return &Object{
-		Name: info.Name, Size: int64(info.Size), Digest: info.Digest, Modified: m.Time, //nolint:gosec // nobody has 8 EiB
+		Name: info.Name, Size: int64(info.Size), Digest: info.Digest, Modified: m.Time, //nolint:gosec // no object has 8 EiB
 		chunks: int64(info.Chunks), mark: info.NUID,
 	}, nil
 }

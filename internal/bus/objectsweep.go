@@ -20,7 +20,7 @@ func (b *Bucket) Sweep() *ObjectSweep {
 	return &ObjectSweep{bucket: b, known: make(map[string]*Object)}
 }
 
-// Objects lists the complete objects: at most the 100,000 that the server tells. What was listed before costs nothing.
+// Objects lists the complete objects: at most the 100,000 that the server lists. What was listed before costs nothing.
 func (s *ObjectSweep) Objects(ctx context.Context) ([]*Object, error) {
 	subjects, err := s.list(ctx, MetaSubject(s.bucket.name, "*"))
 	if err != nil {
@@ -59,7 +59,7 @@ func (s *ObjectSweep) object(ctx context.Context, encoded string) (*Object, erro
 	}
 	name, err := base64.URLEncoding.DecodeString(encoded)
 	if err != nil {
-		return nil, nil // nobody's object
+		return nil, nil // of no object
 	}
 	o, err := s.bucket.Lookup(ctx, string(name))
 	if errors.Is(err, errDescription) || errors.Is(err, ErrSubject) {

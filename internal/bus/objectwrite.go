@@ -30,7 +30,7 @@ const (
 // digestOpening names the algorithm before an object's sum.
 const digestOpening = "SHA-256="
 
-// ObjectWriter writes one object. It is for one goroutine. Whoever has one calls Close or Discard.
+// ObjectWriter writes one object. It is for one goroutine. The owner calls Close or Discard.
 type ObjectWriter struct {
 	bucket  *Bucket
 	name    string
@@ -45,7 +45,7 @@ type ObjectWriter struct {
 }
 
 // Create starts an object. Nothing of it is visible before Close. group starts the last part of its chunks'
-// subject, which is the writer's own otherwise: who may read the chunks of a group can be told by it.
+// subject, which is the writer's own otherwise: it determines who may read the chunks of a group.
 func (b *Bucket) Create(group, name string) (*ObjectWriter, error) {
 	if err := CheckName("group", group); err != nil {
 		return nil, err
@@ -129,7 +129,7 @@ func (w *ObjectWriter) Close(ctx context.Context) (*Object, error) {
 	if err := w.settle(ctx, 0); err != nil {
 		return nil, err
 	}
-	// Somebody may have taken our chunks for those of a writer that has died.
+	// Another runner may have mistaken our chunks for those of a dead writer.
 	n, err := w.bucket.count(ctx, w.mark)
 	if err != nil {
 		return nil, err
@@ -187,7 +187,7 @@ func (w *ObjectWriter) described(ctx context.Context) error {
 	return nil
 }
 
-// errNameTaken says that there is another object of the name.
+// errNameTaken: there is another object of the name.
 var errNameTaken = errors.New("an object of this name exists already")
 
 // Discard removes what was written, complete or not. The context bounds the trial: what it leaves behind is removed by

@@ -24,7 +24,7 @@ type TLS struct {
 	HandshakeFirst bool   // TLS before the server's greeting; the server must be set alike
 }
 
-// Options says where NATS is and who we are. At most one way to authenticate may be set.
+// Options define how to reach NATS and who we are. At most one way to authenticate may be set.
 type Options struct {
 	URL  string // one or more URLs, separated by commas
 	Name string // shown by the server's monitoring; default "dbrunner <instance>"
@@ -125,7 +125,7 @@ func (o *Options) natsOptions() ([]nats.Option, error) {
 		nats.CustomInboxPrefix(o.InboxPrefix),
 		nats.MaxReconnects(-1),
 		// Nothing is kept for later while the link is down: a NAK that is sent after the reconnect would hit the
-		// delivery of whoever has the message by then.
+		// delivery of the runner that has the message by then.
 		nats.ReconnectBufSize(-1),
 		// Without this the library closes the connection for good when a server refuses us twice, for example
 		// while an operator rotates a password.

@@ -12,11 +12,11 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// strayKey is in the keys of the bucket of requests to cancel that hold leases of strays, between the database and the
+// strayKey is in the keys of the bucket of requests to cancel that hold leases of orphans, between the database and the
 // sequence of the message. Ids of jobs have no dots.
 const strayKey = ".orphan."
 
-// strayCount is what the bucket holds of a stray.
+// strayCount is what the bucket holds of an orphan.
 type strayCount struct {
 	Version    int       `json:"version"`
 	Stored     time.Time `json:"stored"` // of the message: a stream that was recreated starts its sequences again
@@ -24,7 +24,7 @@ type strayCount struct {
 	Holder     string    `json:"holder"` // a random word for each delivery
 }
 
-// strayLease is the right to work on a stray for AckWait since it was last written, by the server's clock. One goroutine at a
+// strayLease is the right to work on an orphan for AckWait since it was last written, by the server's clock. One goroutine at a
 // time renews it.
 type strayLease struct {
 	conn     *Conn
@@ -35,7 +35,7 @@ type strayLease struct {
 
 var errStrayTaken = errors.New("another runner has redelivered the message")
 
-// leaseStray counts one more delivery of a stray; nil if another runner has it at this moment. now is the server's time.
+// leaseStray counts one more delivery of an orphan; nil if another runner has it at this moment. now is the server's time.
 func (i *Intake) leaseStray(ctx context.Context, m *StoredMessage, now time.Time) (*strayLease, error) {
 	l := &strayLease{
 		conn: i.conn, key: i.database + strayKey + strconv.FormatUint(m.Sequence, 10),
@@ -76,7 +76,7 @@ func (l *strayLease) read(ctx context.Context) (last *StoredMessage, count stray
 	return last, count, nil
 }
 
-// write writes the lease over its last state; errStrayTaken if somebody else has written since.
+// write writes the lease over its last state; errStrayTaken if another process has written since.
 func (l *strayLease) write(ctx context.Context) error {
 	body, err := json.Marshal(l.count)
 	if err != nil {

@@ -10,20 +10,20 @@ import (
 	"go.uber.org/zap"
 )
 
-// A stray is a message that is still in the queue although its consumer has left it behind: the consumer's
+// An orphan is a message that is still in the queue although its consumer has left it behind: the consumer's
 // acknowledgement floor is above it, so it is never delivered again. A server that stops at the wrong moment keeps
 // a message whose acknowledgement it has noted, and a kind that is moved to another lane by hand leaves its waiting
 // jobs behind. Each would stay indefinitely: as a job that never runs, or as the oldest message of the queue. (With
 // replicas the server removes such messages itself after some seconds, delivered or not: a lane's kinds must never
 // be changed by hand.)
 //
-// So each lane looks for strays of its kinds and takes them up as redelivered messages: what was done already is
+// So each lane looks for orphans of its kinds and takes them up as redelivered messages: what was done already is
 // found in the stored results, and the acknowledgement then removes the message. The server counts no deliveries of them and
 // keeps no leases, so that the runners do, in the bucket of requests to cancel: a job that kills its runners is given up as
 // any other, and one that takes long is not taken up by others meanwhile.
 const (
 	maxStrays  = 64              // taken up at one look
-	strayPause = 5 * time.Minute // before the same stray is taken up again
+	strayPause = 5 * time.Minute // before the same orphan is taken up again
 	strayFirst = 2               // the delivery number of its first time: not the first
 )
 

@@ -4,11 +4,11 @@ import (
 	"dbrunner/contract"
 )
 
-// RightsOptions say what a runner does beside its topology.
+// RightsOptions define what a runner does beside its topology.
 type RightsOptions struct {
 	Topology      Topology
 	Create        bool     // missing streams and consumers are created
-	Run           bool     // the synchronous door publishes jobs
+	Run           bool     // the run endpoint publishes jobs
 	ReplyPrefixes []string // that replies may have besides the built-in ones
 }
 

@@ -38,7 +38,7 @@ func (r Permission) String() string {
 	return "publish " + r.Subject
 }
 
-// ProbeName stands for a name that nobody has.
+// ProbeName stands for a name that does not exist.
 const ProbeName = "dbrunner-check"
 
 // ProbePermissions asks the server for each right whether we have it, without any effect. A message names as its reply a subject
@@ -60,7 +60,7 @@ func ProbePermissions(ctx context.Context, opts Options, rights []Permission) ([
 		err = nc.FlushWithContext(ctx)
 	}
 	nc.Close()
-	<-t.closed // the library has told all refusals before
+	<-t.closed // the library has reported all refusals before
 	if err != nil {
 		return nil, fmt.Errorf("try the permissions in NATS: %w", err)
 	}

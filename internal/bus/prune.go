@@ -9,7 +9,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// ConsumerView is a consumer as Show tells it.
+// ConsumerView is a consumer as Show returns it.
 type ConsumerView struct {
 	Name         string
 	Filters      []string
@@ -20,7 +20,7 @@ type ConsumerView struct {
 	PullRequests int
 }
 
-// StreamView is a stream as Show tells it.
+// StreamView is a stream as Show returns it.
 type StreamView struct {
 	Name       string
 	Subjects   []string
@@ -84,7 +84,7 @@ func (w *wanted) hasConsumer(stream, name string) bool {
 
 // Prune removes the streams and consumers of our namespace that the topology does not name. What is in use, by messages,
 // by requests that wait for messages or by a runner that has not said goodbye, is only removed by force. A consumer
-// whose messages wait is not even removed by force: the server would keep them and deliver them to nobody.
+// whose messages wait is not even removed by force: the server would keep them and never deliver them.
 func Prune(ctx context.Context, c *Conn, t Topology, force bool) ([]Change, error) {
 	return prune(ctx, c, t, &pruner{conn: c, force: force})
 }

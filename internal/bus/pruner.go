@@ -11,7 +11,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// pruner removes what a topology does not name, or says what it would remove.
+// pruner removes what a topology does not name, or reports what it would remove.
 type pruner struct {
 	conn  *Conn
 	force bool
@@ -131,7 +131,7 @@ func (p *pruner) stranded(ctx context.Context, stream string, info *jetstream.Co
 	return max(n, stored), nil
 }
 
-// runnersOf names the runners whose last heartbeat says that they serve the database of a stream and have not stopped.
+// runnersOf names the runners whose last heartbeat reports that they serve the database of a stream and have not stopped.
 func (p *pruner) runnersOf(ctx context.Context, stream string) ([]string, error) {
 	if p.runners == nil {
 		if err := p.readHeartbeats(ctx); err != nil {

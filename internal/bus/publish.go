@@ -41,7 +41,7 @@ func (c *Conn) PublishFirst(ctx context.Context, msg *nats.Msg) (report.StoreVer
 	return verdict, err
 }
 
-// storeVerdict reads the answer to a publish with an expected sequence. again: nobody knows yet, publish again.
+// storeVerdict reads the answer to a publish with an expected sequence. again: it is not known yet, publish again.
 func storeVerdict(err error) (verdict report.StoreVerdict, again bool, _ error) {
 	var api *APIError
 	switch {
@@ -65,7 +65,7 @@ func uncertain(err error) bool {
 	return errors.Is(err, errNoAnswer) || errors.Is(err, ErrNoStream) || Transient(err)
 }
 
-// publishUntil publishes a message that is safe to repeat until judge says that its outcome is known, or the
+// publishUntil publishes a message that is safe to repeat until judge reports that its outcome is known, or the
 // context ends. Without a link it waits for one: what is sent into a lost one would come again behind our back.
 func (c *Conn) publishUntil(ctx context.Context, msg *nats.Msg, judge func(error) (again bool, _ error)) error {
 	for attempt := 0; ; attempt++ {

@@ -17,11 +17,11 @@ import (
 // publishTimeout is how long one publish waits for its answer before it is sent again.
 const publishTimeout = 5 * time.Second
 
-// errNoAnswer: the answer to a publish did not come, so nobody knows whether it was stored.
+// errNoAnswer: the answer to a publish did not come, so it is unknown whether it was stored.
 var errNoAnswer = errors.New("no answer from JetStream")
 
 // publisher sends messages and small questions to JetStream and matches the answers, all over one inbox subscription.
-// Many goroutines use it at once; slots bounds how many of them wait for an answer.
+// Many goroutines use it concurrently; slots bounds how many of them wait for an answer.
 type publisher struct {
 	nc     *nats.Conn
 	sub    *nats.Subscription
@@ -34,7 +34,7 @@ type publisher struct {
 	waiting map[uint64]*waiter
 }
 
-// waiter is one publish on its way. answer holds at most one message; nil says that the link was renewed.
+// waiter is one publish on its way. answer holds at most one message; nil: the link was renewed.
 type waiter struct {
 	answer chan *nats.Msg
 	timer  *time.Timer
@@ -83,7 +83,7 @@ func (p *publisher) deliver(m *nats.Msg) {
 	}
 }
 
-// interrupt tells everybody who waits that the link was renewed: the answer may have been lost with the old one.
+// interrupt notifies all waiters that the link was renewed: the answer may have been lost with the old one.
 func (p *publisher) interrupt() {
 	p.mu.Lock()
 	waiting := p.waiting
@@ -102,7 +102,7 @@ type Ack struct {
 }
 
 // send publishes once and waits for the answer: an *APIError if the server refused, ErrNoStream if no stream
-// takes the subject, errNoAnswer if nobody knows.
+// takes the subject, errNoAnswer if that is unknown.
 func (p *publisher) send(ctx context.Context, msg *nats.Msg) (Ack, error) {
 	answer, err := p.ask(ctx, msg)
 	if err != nil {
@@ -111,7 +111,7 @@ func (p *publisher) send(ctx context.Context, msg *nats.Msg) (Ack, error) {
 	return readAck(answer)
 }
 
-// ask publishes once and returns the answer: ErrNoStream if nobody listens to the subject, errNoAnswer if none came.
+// ask publishes once and returns the answer: ErrNoStream if nothing listens to the subject, errNoAnswer if none came.
 func (p *publisher) ask(ctx context.Context, msg *nats.Msg) (*nats.Msg, error) {
 	sent, err := p.post(ctx, msg)
 	if err != nil {
@@ -120,7 +120,7 @@ func (p *publisher) ask(ctx context.Context, msg *nats.Msg) (*nats.Msg, error) {
 	return sent.wait(ctx)
 }
 
-// Posted is a publish whose answer is still out. Whoever has one waits for it: until then it takes a slot.
+// Posted is a publish whose answer is still out. The owner waits for it: until then it takes a slot.
 type Posted struct {
 	p  *publisher
 	w  *waiter
@@ -163,7 +163,7 @@ func (s Posted) wait(ctx context.Context) (*nats.Msg, error) {
 	s.w.timer.Reset(publishTimeout)
 	select {
 	case m := <-s.w.answer:
-		s.w.timer.Stop() // before somebody else has the waiter
+		s.w.timer.Stop() // before another goroutine has the waiter
 		s.p.free.Put(s.w)
 		return answered(m)
 	case <-s.w.timer.C:
@@ -195,7 +195,7 @@ func (p *publisher) forget(id uint64, w *waiter) {
 	}
 }
 
-// answered tells an answer from the news that there will be none.
+// answered distinguishes an answer from the notice that there will be none.
 func answered(m *nats.Msg) (*nats.Msg, error) {
 	if m == nil {
 		return nil, errNoAnswer

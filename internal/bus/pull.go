@@ -35,8 +35,8 @@ type pull struct {
 	vigil      stallDetector
 
 	looking  chan orphanScan      // the answer of the look under way; nil if there is none
-	nextLook time.Time            // for strays
-	seen     map[uint64]time.Time // strays of the last look, and from when on they may be taken up
+	nextLook time.Time            // for orphans
+	seen     map[uint64]time.Time // orphans of the last look, and from when on they may be taken up
 
 	created     time.Time // of the consumer
 	certain     time.Time // what was stored before is in doubt: the server may have lost its counts then
@@ -136,7 +136,7 @@ func (p *pull) receiveCredits(n int, open bool) {
 	}
 	now := time.Now()
 	p.credit.add(n, now)
-	for { // what else is there: the more slots at once, the fewer requests
+	for { // what else is there: the more slots at the same time, the fewer requests
 		select {
 		case n, open := <-p.credits:
 			if !open {
@@ -166,7 +166,7 @@ func (p *pull) receive(ctx context.Context, m *nats.Msg) {
 	}
 }
 
-// dispatch tells jobs from status messages. Nothing but the reply subject decides: a job may carry any header.
+// dispatch separates jobs from status messages. Nothing but the reply subject decides: a job may carry any header.
 func (p *pull) dispatch(ctx context.Context, m *nats.Msg) {
 	p.alive = time.Now()
 	now := p.conn.Now()
@@ -195,7 +195,7 @@ func (p *pull) dispatch(ctx context.Context, m *nats.Msg) {
 		p.leaveToExpire(message)
 		return
 	}
-	if !ok { // no subject of ours: somebody has changed the consumer by hand
+	if !ok { // no subject of ours: the consumer was changed by hand
 		p.credit.add(1, p.alive)
 		p.handBack(message, strangerDelay)
 		return

@@ -11,7 +11,7 @@ import (
 	"dbrunner/contract"
 )
 
-// publishAttempts is how often a job is offered before nobody taking it counts as "unknown database or kind": a
+// publishAttempts is how often a job is offered before a missing acknowledgment counts as "unknown database or kind": a
 // stream without a leader looks the same for a moment.
 const publishAttempts = 4
 
@@ -110,7 +110,7 @@ func OldestJob(ctx context.Context, c *Conn, database string) (oldest time.Time,
 	return m.Time, true, nil
 }
 
-// IsQueued reports whether a message is still in the database's queue: nobody has finished it.
+// IsQueued reports whether a message is still in the database's queue: no runner has finished it.
 func IsQueued(ctx context.Context, c *Conn, database string, sequence uint64, stored time.Time) (bool, error) {
 	m, err := GetMessage(ctx, c, c.subjects.JobsStream(database), GetRequest{Sequence: sequence})
 	if err != nil {

@@ -36,7 +36,7 @@ func ResultsOf(c *Conn, database string) *Results {
 
 // Store offers the result of a job: the first writer wins. It publishes again while the outcome is not known, until
 // the context ends; so Taken may mean our own earlier attempt, and the caller compares the bytes. Many goroutines
-// may call it at once; Options.MaxInFlight bounds how many are under way.
+// may call it concurrently; Options.MaxInFlight bounds how many are under way.
 func (r *Results) Store(ctx context.Context, jobID string, body []byte) (report.StoreVerdict, error) {
 	return r.store(ctx, jobID, r.first, body)
 }
@@ -60,7 +60,7 @@ func (r *Results) store(ctx context.Context, jobID string, header nats.Header, b
 }
 
 // StoredResult returns the stored result of a job, nil if there is none. It asks the stream's leader: a direct get
-// may be answered by a replica that has not seen a result yet which others were already told of.
+// may be answered by a replica that has not seen a result yet which others have already seen.
 func (r *Results) StoredResult(ctx context.Context, jobID string) ([]byte, error) {
 	if err := CheckID(jobID); err != nil {
 		return nil, err

@@ -16,7 +16,7 @@ const (
 )
 
 // RunRetention keeps room for new results until the context ends: every period it looks, and above 80 % of the
-// count or the bytes it purges the oldest results beyond minAge. Any number of runners may do so at once: a
+// count or the bytes it purges the oldest results beyond minAge. Any number of runners may do so concurrently: a
 // purge names a sequence, so a second one of the same removes nothing more.
 func (r *Results) RunRetention(ctx context.Context, every, minAge time.Duration) error {
 	t := time.NewTicker(every)

@@ -19,7 +19,7 @@ import (
 )
 
 // The queue groups of the service: in each, one runner gets a request. The second one listens beside the endpoints, so
-// as to tell when no runner has one for a request.
+// as to detect that no runner has one for a request.
 const (
 	serviceGroup = "q"
 	othersGroup  = "others"
@@ -27,10 +27,10 @@ const (
 
 // ServiceOptions describe a runner in the NATS service API. The service's name is the namespace.
 type ServiceOptions struct {
-	Version     string // one that is not semantic is told as 0.0.0
+	Version     string // one that is not semantic is reported as 0.0.0
 	Description string
 	Metadata    map[string]string
-	Bound       int // requests of one verb, the first token, that are answered at once; what is above is refused
+	Bound       int // requests of one verb, the first token, that are answered at the same time; what is above is refused
 
 	// OthersSubjects are subjects behind "<namespace>.api.", mostly with wildcards, whose requests Others gets as well:
 	// it returns what to answer to one that no endpoint takes, and nil, for no answer, to one that some runner's does.
@@ -204,7 +204,7 @@ func (s *Service) tokens(subject string) []string {
 // which cannot have them from another goroutine and would publish them anywhere.
 func (s *Service) take(work context.Context, e *Endpoint, r *ServiceRequest) {
 	if r.Header(contract.HeaderProbe) != "" {
-		return // that somebody could answer was the question
+		return // the probe only asks whether a runner could answer
 	}
 	counts := s.counts[e.Name]
 	if err := s.conn.CheckReply(r.reply); err != nil {
@@ -232,7 +232,7 @@ func (s *Service) take(work context.Context, e *Endpoint, r *ServiceRequest) {
 func (s *Service) other(work context.Context, m *nats.Msg) {
 	r := &ServiceRequest{Tokens: s.tokens(m.Subject), Headers: m.Header, reply: m.Reply}
 	if s.conn.CheckReply(r.reply) != nil {
-		return // the endpoint tells, or nobody is there to be told
+		return // the endpoint reports it, or there is no requester
 	}
 	s.begin(othersGroup, func() {
 		if err := s.opts.Others(work, r); err != nil {
@@ -295,11 +295,11 @@ func (c *serviceCounts) stats() serviceStats {
 	return out
 }
 
-// ErrNoService says that no runner answers a request.
+// ErrNoService: no runner answers a request.
 var ErrNoService = errors.New("no runner answers")
 
 // Ask sends a request to the runners' service and returns the answer; path is what stands behind "<namespace>.api.".
-// *ServiceError: the answer is an error. ErrNoService: nobody is there to answer.
+// *ServiceError: the answer is an error. ErrNoService: there is no runner to answer.
 func Ask(ctx context.Context, c *Conn, path string, headers map[string][]string, body []byte) ([]byte, error) {
 	m, err := c.NATS().RequestMsgWithContext(ctx, &nats.Msg{Subject: c.Subjects().API(path), Header: headers, Data: body})
 	switch {
@@ -318,7 +318,7 @@ func Ask(ctx context.Context, c *Conn, path string, headers map[string][]string,
 	return m.Data, nil
 }
 
-// probeTimeout is how long the servers may take to say that nobody listens.
+// probeTimeout is how long the servers may take to report that nothing listens.
 const probeTimeout = 500 * time.Millisecond
 
 // Answers reports whether some runner answers requests on a path. It asks none of them: the servers know.

@@ -39,8 +39,8 @@ func (p *pull) stop() error {
 	return nil
 }
 
-// settle lets the messages arrive that were asked for and are there. To leave at once would lose those that are
-// between the servers of a cluster: nobody would deliver them again before AckWait.
+// settle lets the messages arrive that were asked for and are there. To leave immediately would lose those that are
+// between the servers of a cluster: they would not be delivered again before the ack wait.
 func (p *pull) settle(limit <-chan time.Time) leftovers {
 	var left leftovers
 	if p.inbox == nil || !p.conn.NATS().IsConnected() {

@@ -45,7 +45,7 @@ type DatabaseTopology struct {
 type LaneTopology struct {
 	Name          string
 	Kinds         []string
-	MaxAckPending int // messages that the whole fleet holds at once, default 10,000
+	MaxAckPending int // messages that the whole fleet holds at the same time, default 10,000
 }
 
 // JobsLimits bound each database's queue. What is above is refused at the publisher.
@@ -303,7 +303,7 @@ func (b *builder) health() jetstream.StreamConfig {
 }
 
 // control is a key-value bucket, set up as every client library knows them, whose stream re-publishes what it has
-// stored: that wakes the runners, which then read it. It takes no roll-up, with which whoever may write one key could
+// stored: that wakes the runners, which then read it. It takes no roll-up, with which a user who may write one key could
 // remove all others: put and delete of stock clients work, purge is refused.
 func (b *builder) control() jetstream.StreamConfig {
 	s := b.stream(ControlStream(b.subjects), "requests to cancel jobs")
@@ -329,7 +329,7 @@ func (b *builder) objects(bucket, purpose string, limits ObjectLimits) jetstream
 }
 
 // lane is a durable consumer. It has no BackOff, which would override AckWait and delay hand-backs, and unlimited
-// deliveries: above a limit the server would leave the message in the stream, delivered to nobody.
+// deliveries: above a limit the server would leave the message in the stream and never deliver it.
 func (b *builder) lane(database string, lane LaneTopology) jetstream.ConsumerConfig {
 	c := jetstream.ConsumerConfig{
 		Name:          lane.Name,

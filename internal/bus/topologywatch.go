@@ -44,7 +44,7 @@ func (p *Problem) String() string {
 // Stops reports whether jobs wait because of it.
 func (p *Problem) Stops() bool { return p.Failure != "" || p.Difference.Stops() }
 
-// Remedy says what ends it.
+// Remedy is the fix.
 func (p *Problem) Remedy() string {
 	if p.Failure != "" && !p.Missing {
 		return "nats stream info shows whether it has a leader; check the NATS servers"
@@ -203,7 +203,7 @@ func lookAtConsumer(ctx context.Context, c *Conn, want *consumer) ([]Difference,
 	return want.compare(&info), nil
 }
 
-// each calls look for every index below n, some at once, and returns what it found in order.
+// each calls look for every index below n, some at the same time, and returns what it found in order.
 func each(n int, look func(int) []Problem) [][]Problem {
 	out := make([][]Problem, n)
 	slots := make(chan struct{}, topologyRequests)

@@ -22,10 +22,10 @@ const (
 	checkJobs        = contract.CheckJobs
 )
 
-// MigrationStatus tells how a database's schema stands.
+// MigrationStatus reports how a database's schema stands.
 type MigrationStatus interface {
 	// MigrationStatus returns soon after its context's end at the latest, and never waits for the lock of a migration
-	// that runs. nil: there are none to tell of. The text of its error is safe to show.
+	// that runs. nil: there are none. The text of its error is safe to show.
 	MigrationStatus(ctx context.Context) (*contract.Migrations, error)
 }
 
@@ -52,7 +52,7 @@ type Options struct {
 // defaultCheckTimeout bounds a check where nothing else is said.
 const defaultCheckTimeout = 5 * time.Second
 
-// Checker checks one database. It may be used from many goroutines at once; each check has a connection of its own.
+// Checker checks one database. It may be used from many goroutines concurrently; each check has a connection of its own.
 type Checker struct{ opts Options }
 
 // NewChecker returns the checker of one database.
@@ -119,7 +119,7 @@ func (e *checkRun) reach(ctx context.Context) {
 	}
 }
 
-// connection judges the connection. That there is none is told whichever of the checks needs one.
+// connection judges the connection. That there is none is reported whichever of the checks needs one.
 func (e *checkRun) connection(ctx context.Context, v *db.CheckResult, err error) {
 	found := &contract.ConnectionHealth{Verdict: contract.Healthy, Latency: v.Connect.Seconds()}
 	switch {
@@ -228,7 +228,7 @@ func (e *checkRun) slowly(what string, took time.Duration) string {
 	return fmt.Sprintf("%s took %s, more than %s", what, took.Round(time.Millisecond), e.opts.Slow)
 }
 
-// why says why something failed. That the time was over says more than what was broken off by it.
+// why returns why something failed. A timeout explains more than the error that it caused.
 func (e *checkRun) why(ctx context.Context, err error) string {
 	if ctx.Err() != nil {
 		return "no answer within " + e.limit.String()

@@ -16,7 +16,7 @@ import (
 	"dbrunner/internal/health"
 )
 
-// Connect reaches NATS and every database, all at once, each within a bounded time, and tells every finding as it comes;
+// Connect reaches NATS and every database, all at the same time, each within a bounded time, and reports every finding as it comes;
 // tell is called by one goroutine at a time. It creates and changes nothing.
 func (i *Inspector) Connect(ctx context.Context, tell func(Finding)) {
 	var mu sync.Mutex
@@ -121,14 +121,14 @@ func (d *target) rehearse(ctx context.Context, which string, database db.Databas
 	}
 }
 
-// inspectMigrations tells how the schema stands to the folder.
+// inspectMigrations compares the schema with the folder.
 func (d *target) inspectMigrations(ctx context.Context, tell func(Finding)) {
 	if d.Migrations == nil {
-		return // told without a connection
+		return // reported without a connection
 	}
 	report, err := d.Migrations.Run(ctx, migration.Request{Action: migration.Validate})
 	if _, _, unusable := d.folder(); errors.Is(err, fs.ErrNotExist) || unusable != nil {
-		return // told without a connection
+		return // reported without a connection
 	}
 	if err != nil {
 		tell(d.refused(partMigrations, messageOf(err)))

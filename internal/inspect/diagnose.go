@@ -18,14 +18,14 @@ import (
 // diagnoseLimit bounds each part of a diagnosis but for the load and the look at the stored data.
 const diagnoseLimit = 20 * time.Second
 
-// DiagnoseOptions say how far a diagnosis goes.
+// DiagnoseOptions define how far a diagnosis goes.
 type DiagnoseOptions struct {
 	Load      time.Duration // how long the pool is tried; 0: not at all
 	Integrity bool          // also look at the stored data, where the engine can, for as long as it takes
 }
 
 // Diagnose goes the way to one configured database stage by stage, tries its pool with trivial reads, looks at the server
-// and at the migrations, and tells every finding as it comes. Nothing is changed. The error is a *manager.ConfigError.
+// and at the migrations, and reports every finding as it comes. Nothing is changed. The error is a *manager.ConfigError.
 func Diagnose(ctx context.Context, cfg *config.Config, name string, opts DiagnoseOptions, tell func(Finding)) error {
 	settings, ok := cfg.Databases[name]
 	if !ok {

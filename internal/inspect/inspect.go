@@ -84,7 +84,7 @@ type DatabasePlan struct {
 	OnStart    bool              `json:"migrate_on_start"`
 }
 
-// Inspection says what a configuration would run.
+// Inspection is what a configuration would run.
 type Inspection struct {
 	Instance  string         `json:"instance"`
 	Namespace string         `json:"namespace"`

@@ -151,7 +151,7 @@ func (l *natsInspection) subscriptions(ctx context.Context, opts bus.Options) {
 	}
 }
 
-// account tells the limits of the account, where the runner may see them: it need not.
+// account reports the limits of the account, where the runner may see them: it need not.
 func (l *natsInspection) account(ctx context.Context, conn *bus.Conn, d *denied) *bus.Account {
 	if d.account || l.blind(d) {
 		return nil
@@ -222,7 +222,7 @@ func (l *natsInspection) topology(ctx context.Context, conn *bus.Conn, d *denied
 	}
 }
 
-// creatable tells what keeps a runner from creating what is missing.
+// creatable reports what keeps a runner from creating what is missing.
 func (l *natsInspection) creatable(ctx context.Context, conn *bus.Conn, account *bus.Account) {
 	found, err := bus.FindObstacles(ctx, conn, manager.Topology(l.cfg), account)
 	if err != nil {

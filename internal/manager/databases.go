@@ -9,7 +9,7 @@ import (
 	"dbrunner/internal/db"
 )
 
-// ConfigError says that the configuration is wrong in a way that only its user can mend.
+// ConfigError is an error in the configuration.
 type ConfigError struct{ Err error }
 
 func (e *ConfigError) Error() string { return e.Err.Error() }

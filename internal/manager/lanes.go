@@ -20,8 +20,8 @@ type Lane struct {
 	// kind; 0: the database's.
 	timeout, maxTimeout time.Duration
 
-	slots   int // deliveries that one runner holds at once; 0: as the database's configuration says
-	pending int // deliveries that the whole fleet holds at once; 0: as the configuration says
+	slots   int // deliveries that one runner holds at the same time; 0: as the database's configuration says
+	pending int // deliveries that the whole fleet holds at the same time; 0: as the configuration says
 }
 
 // Lanes is the table of lanes, of which a lane without kinds is left out. A new kind joins the one whose slots it
@@ -37,7 +37,7 @@ func Lanes() []Lane {
 	})
 }
 
-// withKinds leaves out the kinds that this version does not know: a stream must not take what nobody runs.
+// withKinds leaves out the kinds that this version does not know: a stream must not accept jobs that no runner runs.
 func withKinds(table []Lane) []Lane {
 	known := jobs.Kinds()
 	var out []Lane

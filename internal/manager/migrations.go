@@ -19,7 +19,7 @@ type Migrations struct {
 	*migration.Migrator
 }
 
-// OpenMigrations returns what looks after the migrations of a configured database, for whoever works by hand. It
+// OpenMigrations returns what looks after the migrations of a configured database, for commands. It
 // connects to nothing; the caller closes it. source is the folder; nil: the configured one. The error is a *ConfigError.
 func OpenMigrations(cfg *config.Config, name string, source fs.FS) (*migration.Migrator, error) {
 	m, err := openMigrations(cfg, name, source)

@@ -1,4 +1,4 @@
-// Package telemetry shows how a runner is: metrics for Prometheus, health for whoever starts and stops runners, and
+// Package telemetry shows how a runner is: metrics for Prometheus, health for orchestrators, and
 // traces for OpenTelemetry. It owns both libraries and the HTTP server.
 //
 // It knows nothing of the runner's other parts: app hands in what is to be shown, in this package's words. Nothing here

@@ -8,7 +8,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// other stands for every word that is in no closed set, so that nobody from outside can make new series.
+// other stands for every word that is in no closed set, so that messages cannot create series.
 const other = "other"
 
 // Words are the closed sets that jobs are counted by.

@@ -13,7 +13,7 @@ import (
 // prefix is the first word of the names of all metrics.
 const prefix = "dbrunner"
 
-// The bounds of a scrape: how many run at once, and how long one may take.
+// The bounds of a scrape: how many run at the same time, and how long one may take.
 const (
 	maxScrapes    = 4
 	scrapeTimeout = 10 * time.Second
@@ -26,7 +26,7 @@ type Metrics struct {
 	words    Words
 }
 
-// Build says what is running.
+// Build describes the running build.
 type Build struct{ Version, GoVersion, Runner string }
 
 // NewMetrics returns the metrics of a runner. What is not counted job by job is read from the source at each scrape.

@@ -15,7 +15,7 @@ import (
 	"golang.org/x/net/netutil"
 )
 
-// The bounds of the server: whoever reaches the port can take no more than these of the runner.
+// The bounds of the server: clients of the port can use no more than these of the runner.
 const (
 	maxConnections  = 128
 	maxHeader       = 16 << 10
@@ -87,7 +87,7 @@ func (s *Server) Run(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
 	defer cancel()
 	if s.server.Shutdown(ctx) != nil {
-		_ = s.server.Close() // whoever is still being answered has had his time
+		_ = s.server.Close() // requests in progress have had their time
 	}
 	if err := <-served; !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("serve http.address: %w", err)
@@ -129,7 +129,7 @@ func (s *Server) level(w http.ResponseWriter, r *http.Request) {
 	before := s.opts.Level.Level()
 	s.opts.Level.ServeHTTP(w, r)
 	if now := s.opts.Level.Level(); now != before {
-		told := min(max(now, zapcore.InfoLevel), zapcore.ErrorLevel) // a change to error is told, too
+		told := min(max(now, zapcore.InfoLevel), zapcore.ErrorLevel) // a change to error is reported, too
 		s.opts.Logger.Log(told, "log level changed", zap.Stringer("from", before), zap.Stringer("to", now))
 	}
 }
@@ -137,5 +137,5 @@ func (s *Server) level(w http.ResponseWriter, r *http.Request) {
 func answer(w http.ResponseWriter, status int, body any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(body) // fails only when nobody reads any more
+	_ = json.NewEncoder(w).Encode(body) // fails only if the client is gone
 }

@@ -2,7 +2,7 @@ package telemetry
 
 import "time"
 
-// Source tells how the runner is at this moment, from memory: it asks nobody and waits for nobody.
+// Source reports how the runner is at this moment, from memory: it makes no request and never waits.
 type Source interface {
 	Snapshot() Snapshot
 }

@@ -27,7 +27,7 @@ const (
 
 var stepNames = [...]string{StepDecode: "decode", StepAcquire: "acquire", StepExecute: "execute", StepPublish: "publish"}
 
-// Job says which delivery a span is of.
+// Job identifies the delivery of a span.
 type Job struct {
 	Database, Engine, Kind, Lane string
 	Subject                      string
@@ -35,7 +35,7 @@ type Job struct {
 	TraceParent, TraceState      string // of the publisher; empty: none
 }
 
-// JobSpan is the span of one delivery, with one below for each step. It is safe for concurrent use; what is told after
+// JobSpan is the span of one delivery, with one below for each step. It is safe for concurrent use; what is reported after
 // its end means nothing.
 type JobSpan struct {
 	tracer trace.Tracer
@@ -108,7 +108,7 @@ func (s *JobSpan) options(step Step) []trace.SpanStartOption {
 	}
 }
 
-// Fail says that the step under way has failed with a code.
+// Fail reports that the step under way has failed with a code.
 func (s *JobSpan) Fail(code string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -32,7 +32,7 @@ type Tracing struct {
 	context  propagation.TraceContext
 }
 
-// SettingError says that a variable asks for what this program does not have.
+// SettingError is a variable that requests a feature that this program does not have.
 type SettingError struct{ Variable, Want string }
 
 func (e *SettingError) Error() string { return e.Variable + ": " + e.Want }
@@ -58,7 +58,7 @@ func StartTracing(ctx context.Context, opts TracingOptions) (*Tracing, error) {
 	return &Tracing{provider: provider, tracer: provider.Tracer(scope, trace.WithInstrumentationVersion(opts.Build.Version))}, nil
 }
 
-// tracingWanted reads the variables that say whether there are traces at all; the libraries read the others.
+// tracingWanted reads the variables that enable traces; the libraries read the others.
 func tracingWanted(getenv func(string) string) (bool, error) {
 	first := func(names ...string) (name, value string) {
 		for _, name := range names {
@@ -97,7 +97,7 @@ func (t *Tracing) Close(ctx context.Context) error {
 	return nil
 }
 
-// exporting tells in our log what goes wrong. The library would tell a logger that belongs to nobody.
+// exporting logs export errors. The library would use its process-wide logger.
 type exporting struct {
 	sdk.SpanExporter
 	log *zap.Logger

@@ -93,7 +93,7 @@ func (c *Nodes) settled() bool {
 	return leader
 }
 
-// StreamLeader is the server that leads a stream, nil while nobody does.
+// StreamLeader is the server that leads a stream, nil while there is none.
 func (c *Nodes) StreamLeader(stream string) *Node {
 	for _, n := range c.Nodes {
 		if s := n.Server(); s != nil && s.JetStreamIsStreamLeader("$G", stream) {
@@ -103,7 +103,7 @@ func (c *Nodes) StreamLeader(stream string) *Node {
 	return nil
 }
 
-// ConsumerLeader is the server that leads a consumer, nil while nobody does.
+// ConsumerLeader is the server that leads a consumer, nil while there is none.
 func (c *Nodes) ConsumerLeader(stream, consumer string) *Node {
 	for _, n := range c.Nodes {
 		if s := n.Server(); s != nil && s.JetStreamIsConsumerLeader("$G", stream, consumer) {
@@ -145,7 +145,7 @@ func Plain(t testing.TB, urls string, options ...nats.Option) (*nats.Conn, jetst
 
 func portText(port int) string { return strconv.Itoa(port) }
 
-// freePort finds a port that nobody listens on at the moment. It stays below the range from which the system takes
+// freePort finds a port that nothing listens on at the moment. It stays below the range from which the system takes
 // the ports of outgoing connections: one of those could be in the way when a server is restarted on its port.
 func freePort(t testing.TB) int {
 	t.Helper()

@@ -91,7 +91,7 @@ func (n *Node) Restart() {
 	n.Start()
 }
 
-// Name is the server's name, which a stream's leader is told by.
+// Name is the server's name, which identifies a stream's leader.
 func (n *Node) Name() string { return n.name }
 
 // ClientURL is where clients connect; it stays the same over restarts.
