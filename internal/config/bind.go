@@ -141,12 +141,12 @@ func setMapping(field reflect.Value, written map[string]any) error {
 	return nil
 }
 
-// errOne says what a field takes instead of several values.
+// errOne returns what a field takes instead of several values.
 func errOne(field reflect.Value) error {
 	return setScalar(reflect.New(field.Type()).Elem(), scalar{Kind: "several"})
 }
 
-// unknown reports keys that nobody reads, each with the known key that looks most like it.
+// unknown reports unknown keys, each with the known key that looks most like it.
 func (b *binder) unknown(known []key, written map[string]any, path string) {
 	names := make([]string, 0, len(known))
 	for _, k := range known {

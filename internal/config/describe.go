@@ -38,7 +38,7 @@ func Describe() []Key {
 	return keys
 }
 
-// DescribeSection says what a section does, by the path above its keys; empty if there is no such section.
+// DescribeSection returns what a section does, by the path above its keys; empty if there is no such section.
 func DescribeSection(path string) string {
 	t := reflect.TypeFor[Config]()
 	for word := range strings.SplitSeq(path, ".") {
@@ -49,7 +49,7 @@ func DescribeSection(path string) string {
 			return ""
 		}
 	}
-	_, does, _ := strings.Cut(comments()[t.Name()], " ") // a comment begins with its type's name
+	_, does, _ := strings.Cut(comments()[t.Name()], " ") // a comment starts with its type's name
 	return strings.ToUpper(does[:1]) + does[1:]
 }
 

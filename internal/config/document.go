@@ -87,7 +87,7 @@ func (d *document) add(n *yaml.Node, path, message string) {
 	d.faults.list = append(d.faults.list, Fault{Line: n.Line, Message: message})
 }
 
-// value returns nil for what has a fault: nobody looks at it again.
+// value returns nil for what has an error: it is not read again.
 func (d *document) value(n *yaml.Node, path string) any {
 	switch {
 	case n.Kind == yaml.AliasNode || n.Anchor != "":

@@ -87,7 +87,7 @@ func put(m map[string]any, path []string, value any) {
 var serviceLink = regexp.MustCompile(`_SERVICE_(HOST|PORT(_[A-Z0-9_]+)?)$|_PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?$`)
 
 // findUnread reports variables that look as if they were meant for this program and are not read by it: any that
-// begins like a section's, and any that differs by a slip from one that is known.
+// starts like a section's, and any that differs by a slip from one that is known.
 func (e *environment) findUnread() {
 	known := slices.Sorted(maps.Keys(e.known))
 	for _, name := range slices.Sorted(maps.Keys(e.vars)) {
@@ -109,7 +109,7 @@ func (e *environment) findUnread() {
 	}
 }
 
-// inSection reports whether a name begins like those of a section: RUNNER_NATS_, RUNNER_WORKER_, …
+// inSection reports whether a name starts like those of a section: RUNNER_NATS_, RUNNER_WORKER_, …
 func (e *environment) inSection(name string) bool {
 	for _, k := range keysOf(reflect.TypeFor[Config]()) {
 		if isSection(k.field.Type) && strings.HasPrefix(name, envName(k.name)+"_") {
@@ -119,7 +119,7 @@ func (e *environment) inSection(name string) bool {
 	return false
 }
 
-// slip is how many letters a name may differ from a known one and still be taken for it. Names that share a
+// slip is how many characters a name may differ from a known one and still be taken for it. Names that share a
 // prefix are alike to begin with, so only the part behind the first word counts.
 func slip(name string) int {
 	if _, rest, ok := strings.Cut(name, "_"); ok && len(rest) > 5 {

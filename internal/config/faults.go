@@ -55,7 +55,7 @@ func counted(n int, noun string) string {
 	return strconv.Itoa(n) + " " + noun + "s"
 }
 
-// origin says where a value was written.
+// origin returns where a value was written.
 type origin struct {
 	line int
 	env  string

@@ -76,7 +76,7 @@ func (l *limiter) inherited(path string) bool {
 	return true
 }
 
-// leaf says what is wrong with a value; nothing if it is in order.
+// leaf returns what is wrong with a value; nothing if it is in order.
 func (l *limiter) leaf(v reflect.Value, tag reflect.StructTag, path string) string {
 	_, written := l.faults.origins[path]
 	if v.IsZero() && !written && tag.Get("auto") != "" {
@@ -146,7 +146,7 @@ func bound(t reflect.Type, text string) (int64, bool) {
 	return v.Int(), true
 }
 
-// format says what is wrong with a text that has to have a form. It never repeats the text.
+// format returns what is wrong with a text that has to have a form. It never repeats the text.
 func (l *limiter) format(value, format string) string {
 	switch format {
 	case "name":

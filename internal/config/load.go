@@ -23,7 +23,7 @@ type Words struct {
 	DeadLetters []string // ends of jobs that can leave a dead letter
 }
 
-// Options say where a configuration is read from.
+// Options define where a configuration is read from.
 type Options struct {
 	File    string   // a YAML file; empty: the environment alone
 	Environ []string // as os.Environ gives it; nil: no environment
@@ -62,7 +62,7 @@ func load(text []byte, o Options) (*Config, error) {
 	return cfg, nil
 }
 
-// Default returns the configuration of somebody who writes nothing. It has no database yet.
+// Default returns the configuration with all defaults. It has no database yet.
 func Default() *Config {
 	cfg := &Config{Databases: map[string]*Database{}}
 	setDefaults(reflect.ValueOf(cfg).Elem())

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// The errors of a value that has the wrong type. They say what to write and never repeat what was written.
+// The errors of a value that has the wrong type. They name the fix and never repeat the value.
 var (
 	errBool     = errors.New("write true or false")
 	errInt      = errors.New("write a whole number")

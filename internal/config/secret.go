@@ -7,7 +7,7 @@ import (
 
 const redacted = "[redacted]"
 
-// Secret is a text that shows itself to nobody who does not ask for it by Reveal: printing, logging and encoding
+// Secret is a text that only Reveal returns: printing, logging and encoding
 // give a mark in its place. The zero Secret is empty.
 type Secret struct {
 	text string
@@ -22,7 +22,7 @@ func NewSecret(text string) Secret { return Secret{text: text} }
 func (s Secret) Reveal() string { return s.text }
 
 // Current returns the text as it is now: one that came from a file is read again, as the file may have been written
-// anew since. Where the file cannot be read, or holds no secret, it is the text that was read at the start.
+// again since. Where the file cannot be read, or holds no secret, it is the text that was read at the start.
 func (s Secret) Current() string {
 	if s.file != "" {
 		if text, err := readSecret(s.file); err == nil {

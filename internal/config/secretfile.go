@@ -114,7 +114,7 @@ func readSecret(name string) (string, error) {
 	return line, nil
 }
 
-// fileError says why a file cannot be read, without its name.
+// fileError is the reason why a file cannot be read, without its name.
 func fileError(err error) error {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):

@@ -35,12 +35,12 @@ type Gate struct {
 	opts   GateOptions
 	isOpen atomic.Bool // what the fields below come to, for the hot path
 	probed chan struct{}
-	ended  chan struct{} // closed when nobody probes any more
+	ended  chan struct{} // closed when no probe runs any more
 
 	mu          sync.Mutex
 	unreachable error // nil: reachable
 	since       time.Time
-	asked       *inquiry // the next probe's; nil: nobody waits for one
+	asked       *inquiry // the next probe's; nil: no job waits for one
 	noRoom      int      // jobs that wait for room
 	noRoomSince time.Time
 	changed     chan struct{} // closed at the next change
@@ -113,8 +113,8 @@ type inquiry struct {
 	answers bool
 }
 
-// answers reports whether a probe that begins now finds the database well: an execution has ended as if it were not.
-// The gate is closed if it does not. Jobs that ask before a probe begins share it. It returns false when ctx or the gate
+// answers reports whether a probe that starts now finds the database well: an execution has ended as if it were not.
+// The gate is closed if it does not. Jobs that ask before a probe starts share it. It returns false when ctx or the gate
 // has ended.
 func (g *Gate) answers(ctx context.Context) bool {
 	if g.opts.Prober == nil {

@@ -13,9 +13,9 @@ import (
 var (
 	// ErrLeaseLost: the server has had no sign of life for AckWait, so the message may be with another runner.
 	ErrLeaseLost = errors.New("lease of the message lost")
-	// ErrHandedBack: message requeued before its work began.
+	// ErrHandedBack: message requeued before its work started.
 	ErrHandedBack = errors.New("message requeued")
-	// ErrCanceled: somebody has asked for the end of the job. Its delivery is run once more, to end it.
+	// ErrCanceled: the job was cancelled. Its delivery is run once more, to end it.
 	ErrCanceled = errors.New("the job was cancelled")
 )
 
@@ -24,10 +24,10 @@ type stage uint8
 
 const (
 	waiting       stage = iota + 1 // no execution under way: queued, at the gate, without a connection
-	running                        // an execution was begun and has not returned
+	running                        // an execution was started and has not returned
 	settling                       // ended: being stored and answered
 	acknowledging                  // all is durable
-	returned                       // handed back or let go; whoever works on it stops
+	returned                       // requeued or left to expire; its work stops
 )
 
 // inFlight is one delivery between its arrival and its verb.
@@ -41,11 +41,11 @@ type inFlight struct {
 
 	index             int  // in table.all; guarded by the table
 	slotted           bool // occupies a slot, else a settling place; guarded by the table
-	survivesLeaseLoss bool // a lost lease does not stop work that was begun
+	survivesLeaseLoss bool // a lost lease does not stop work that was started
 
 	mu        sync.Mutex
 	stage     stage
-	begun     uint32    // executions begun by this delivery
+	begun     uint32    // executions started by this delivery
 	lost      bool      // the loss of the lease was noted; it is for good
 	canceled  bool      // the work was stopped because the job's end was asked for; once
 	extending bool      // an extension is under way
@@ -62,7 +62,7 @@ func newInFlight(d jobs.Delivery, m Message, opts *Options) *inFlight {
 	}
 }
 
-// attach gives the delivery to a goroutine that cancel stops. false: it is nobody's any more.
+// attach gives the delivery to a goroutine that cancel stops. false: it has been returned.
 func (h *inFlight) attach(cancel context.CancelCauseFunc) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -81,7 +81,7 @@ func (h *inFlight) detach() {
 }
 
 // begin notes the begin of an execution unless the delivery is not ours any more. After the end of the intake only
-// what was begun before goes on.
+// what was started before goes on.
 func (h *inFlight) begin(ending bool) error {
 	now := h.now()
 	h.mu.Lock()
@@ -97,7 +97,7 @@ func (h *inFlight) begin(ending bool) error {
 	return nil
 }
 
-// move takes the delivery from one of the stages to another. false: it is in none of them, somebody else was first.
+// move takes the delivery from one of the stages to another. false: it is in none of them, another process was first.
 // Every verb is preceded by a move that only one can win.
 func (h *inFlight) move(to stage, from ...stage) bool {
 	h.mu.Lock()
@@ -140,10 +140,10 @@ func (h *inFlight) resumes(ctx context.Context) bool {
 	return h.stage != returned && ctx.Err() != nil && errors.Is(context.Cause(ctx), ErrCanceled)
 }
 
-// hasBegun reports whether this delivery ever began an execution.
+// hasBegun reports whether this delivery ever started an execution.
 func (h *inFlight) hasBegun() bool { return h.begunTimes() > 0 }
 
-// begunTimes is how many executions this delivery began.
+// begunTimes is how many executions this delivery started.
 func (h *inFlight) begunTimes() uint64 {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -160,7 +160,7 @@ func (h *inFlight) leaseLost() bool {
 // expired reports whether the lease is lost at this moment, noted or not. The mutex is held.
 func (h *inFlight) expired(now time.Time) bool { return h.lost || !now.Before(h.deadline) }
 
-// trace is who follows the delivery; nil: nobody.
+// trace follows the delivery; nil: no trace.
 func (h *inFlight) trace() Trace {
 	if h.delivery.Trace == nil {
 		return nil
@@ -168,7 +168,7 @@ func (h *inFlight) trace() Trace {
 	return h.delivery.Trace.(Trace) // from the lane's Tracer
 }
 
-// traceID is the id of the job's trace, empty if it has none: the publisher's also where this runner follows nobody.
+// traceID is the id of the job's trace, empty if it has none: the publisher's, even if this runner does not trace.
 func (h *inFlight) traceID() string {
 	if t := h.trace(); t != nil {
 		return t.ID()

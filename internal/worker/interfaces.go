@@ -11,7 +11,7 @@ import (
 // Intake is a durable consumer of one database's jobs stream.
 type Intake interface {
 	// Run pulls at most as many messages as credits were received, handing over each exactly once and one after
-	// the other. It blocks until ctx ends, then stops pulling, hands back what it had received and not handed
+	// the other. It blocks until ctx ends, then stops pulling, requeues what it had received and not handed
 	// over, and returns; handle is not called any more then. It may be run again afterwards, with new credits.
 	Run(ctx context.Context, credits <-chan int, handle func(jobs.Delivery, Message)) error
 }
@@ -67,7 +67,7 @@ type Prober interface {
 
 // Tracer follows deliveries, for those who want to see where their time goes.
 type Tracer interface {
-	// Start begins to follow a delivery that has just arrived. It is called for one after the other and must not block.
+	// Start starts to follow a delivery that has just arrived. It is called for one after the other and must not block.
 	Start(lane string, d *jobs.Delivery) Trace
 }
 
@@ -78,11 +78,11 @@ type Trace interface {
 	ID() string
 	// Context returns a context that says to which trace a published result belongs.
 	Context(ctx context.Context) context.Context
-	// End ends it. What is told later means nothing.
+	// End ends it. What is reported later means nothing.
 	End(e Event)
 }
 
-// Observer is told how deliveries ended, for metrics. It is called from many goroutines at once and must not block.
+// Observer gets the disposition of deliveries, for metrics. It is called from many goroutines concurrently and must not block.
 type Observer interface {
 	Finished(e Event)
 }

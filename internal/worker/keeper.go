@@ -19,10 +19,10 @@ const (
 func extension(ackWait time.Duration) time.Duration { return jitter(ackWait / extendPart) }
 
 // keepFrom is the delivery from which on a job that this delivery did not begin is held when its database does not
-// answer, instead of being handed back: an outage must not burn its deliveries.
+// answer, instead of being requeued: an outage must not burn its deliveries.
 const keepFrom = 10
 
-// keepLeases extends the leases of everything held until stop ends, stops work whose lease is lost, and hands back
+// keepLeases extends the leases of everything held until stop ends, stops work whose lease is lost, and requeues
 // what waits for a database beyond the grace. One goroutine looks at all of it a few times within AckWait/3, so that
 // a short job costs nothing.
 func (l *Lane) keepLeases(stop context.Context) {
@@ -88,7 +88,7 @@ func (l *Lane) extend(ctx context.Context, h *inFlight, deadline time.Time) {
 	}
 }
 
-// loseLease stops work that rolls back whole or was not begun. What has ended is settled all the same: the first
+// loseLease stops work that rolls back whole or was not started. What has ended is settled all the same: the first
 // writer wins. The delivery's mutex is held.
 func (l *Lane) loseLease(h *inFlight) {
 	h.lost = true

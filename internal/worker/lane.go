@@ -24,19 +24,19 @@ type Options struct {
 	Database string
 	Name     string // of the lane: "work", "migration", "health"
 
-	Slots            int           // deliveries held at once until their database is done with them
+	Slots            int           // deliveries held at the same time until their database is done with them
 	MaxSettling      int           // ended deliveries, more than those, whose results are being published
 	AckWait          time.Duration // of the consumer
-	UnreachableGrace time.Duration // after it a database's held jobs are handed back
+	UnreachableGrace time.Duration // after it a database's held jobs are requeued
 
 	Intake   Intake
 	Executor Executor
 	Results  Results
 	Outbox   Outbox
 	Gate     *Gate       // shared by the lanes of the database
-	Suspects *Quarantine // shared by the lanes of the runner; nil: this lane runs suspects like any other job
+	Suspects *Quarantine // shared by the lanes of the runner; nil: this lane has no quarantine
 
-	// SurvivesLeaseLoss tells the kinds whose work, once begun, goes on when the lease is lost, because it does not roll
+	// SurvivesLeaseLoss reports the kinds whose work, once started, goes on when the lease is lost, because it does not roll
 	// back whole. nil: none.
 	SurvivesLeaseLoss func(kind string) bool
 
@@ -55,7 +55,7 @@ type Lane struct {
 	table    table
 	counters counters
 
-	ending     atomic.Bool    // intake has ended: nothing is begun any more
+	ending     atomic.Bool    // intake has ended: nothing is started any more
 	queue      chan *inFlight // to idle goroutines; never blocks, as there is a goroutine for each
 	workers    sync.WaitGroup // goroutines that work on deliveries
 	extensions sync.WaitGroup // extensions of leases under way
@@ -101,11 +101,11 @@ func (o *Options) validate() error {
 	return errors.Join(faults...)
 }
 
-// shutdownGrace is how long results are still stored and messages handed back when all work has to end.
+// shutdownGrace is how long results are still stored and messages requeued when all work has to end.
 const shutdownGrace = 2 * time.Second
 
-// Run takes and runs deliveries until intake ends, hands back what was not begun, and returns when nothing is held
-// any more. work ends what is still under way then: it is cancelled and handed back, for which Run takes as long as
+// Run takes and runs deliveries until intake ends, requeues what was not started, and returns when nothing is held
+// any more. work ends what is still under way then: it is cancelled and requeued, for which Run takes as long as
 // the databases need to roll back, and two seconds where results cannot be stored. It returns nil.
 //
 // The bus has to live until Run has returned.
@@ -161,7 +161,7 @@ func (l *Lane) runIntake(work, intake, last context.Context) {
 }
 
 // session runs the intake until ctx ends or the gate closes: what was granted is void then, so that nothing is
-// delivered to a runner that cannot run it. asked says whether the intake was asked to end.
+// delivered to a runner that cannot run it. asked reports whether the intake was asked to end.
 func (l *Lane) session(ctx, work, last context.Context) (asked bool, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	var watch sync.WaitGroup
@@ -195,7 +195,7 @@ func (l *Lane) take(work, last context.Context, d jobs.Delivery, m Message) {
 	}
 }
 
-// drain hands back what was not begun and lets idle goroutines go.
+// drain requeues what was not started and lets idle goroutines go.
 func (l *Lane) drain() {
 	for _, h := range l.table.close() {
 		l.requeue(h, 0, EndDrained, waiting)
@@ -203,7 +203,7 @@ func (l *Lane) drain() {
 	close(l.queue)
 }
 
-// Cancel stops the work on held deliveries whose jobs somebody wants ended: wanted is asked about each of them, while it
+// Cancel stops the work on held deliveries whose jobs were cancelled: wanted is asked about each of them, while it
 // is run. The executor, which must know it by then, is called once more for each to end it.
 func (l *Lane) Cancel(wanted func(*jobs.Delivery) bool) {
 	for _, h := range l.table.snapshot(nil) {
@@ -220,7 +220,7 @@ func (l *Lane) work(work, last context.Context, h *inFlight) {
 	}
 }
 
-// runUntilCanceled runs deliveries under one context, which is made anew only when it was cancelled, and returns the next
+// runUntilCanceled runs deliveries under one context, which is recreated only when it was cancelled, and returns the next
 // delivery, or the one that was cancelled; nil when there will be none.
 func (l *Lane) runUntilCanceled(work, last context.Context, h *inFlight) *inFlight {
 	ctx, cancel := context.WithCancelCause(work)

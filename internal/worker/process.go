@@ -21,7 +21,7 @@ const (
 
 var errNoReason = errors.New("the database does not answer")
 
-// process brings a delivery to its end: settled, handed back, or let go because another runner has it. ctx ends when
+// process brings a delivery to its end: settled, requeued, or let go because another runner has it. ctx ends when
 // the delivery is not ours any more, its lease is lost, its job is cancelled or all work has to end; last a moment after
 // the latter. goesOn: the job is cancelled, and another call with another context brings it to its end.
 func (l *Lane) process(last, ctx context.Context, h *inFlight) (goesOn bool) {
@@ -75,7 +75,7 @@ func (l *Lane) quarantined(h *inFlight) bool {
 }
 
 // hold has the gate probe a database that is said not to answer. If it does, the gate stays open: this job alone is tried
-// again after a pause, and is told so, as its own statements may be the cause.
+// again after a pause, and is reported so, as its own statements may be the cause.
 func (l *Lane) hold(ctx context.Context, h *inFlight, out *jobs.Outcome) jobs.Action {
 	if !l.opts.Gate.answers(ctx) {
 		return jobs.AwaitDatabase
@@ -136,7 +136,7 @@ func (l *Lane) awaitGate(ctx context.Context, h *inFlight, v *view) bool {
 	}
 }
 
-// guard keeps a panic from killing the runner: the delivery is handed back. Neither the panic's text nor arguments
+// guard keeps a panic from killing the runner: the delivery is requeued. Neither the panic's text nor arguments
 // are logged, as they may hold a job's values.
 func (l *Lane) guard(h *inFlight) {
 	p := recover()

@@ -19,7 +19,7 @@ const (
 	storeLimit = 5 * time.Second
 )
 
-// A dead letter that cannot be stored must not keep its job for ever: the stored result has the answer.
+// A dead letter that cannot be stored must not keep its job indefinitely: the stored result has the answer.
 const (
 	letterAttempts = 5
 	letterFirst    = 100 * time.Millisecond
@@ -32,7 +32,7 @@ const (
 	ackTimeout  = 3 * time.Second
 )
 
-// The delay with which a message is handed back that another runner may have more luck with.
+// The delay with which a message is requeued that another runner may have more luck with.
 const (
 	minRequeueDelay = time.Second
 	maxRequeueDelay = 5 * time.Second
@@ -43,7 +43,7 @@ const (
 // delivery to be run again.
 func (l *Lane) settle(ctx context.Context, h *inFlight, out jobs.Outcome) jobs.Outcome {
 	if !h.move(settling, waiting, running) {
-		return out // handed back before it began: whoever gets it comes to the same end
+		return out // requeued before it started: the next delivery has the same outcome
 	}
 	l.table.settle(h)
 	h.delivery.Step(report.StepPublish)
@@ -201,7 +201,7 @@ func ackOnce(ctx context.Context, m Message) error {
 	return m.AckConfirmed(ctx)
 }
 
-// requeueUnlessResumed ends the part of a delivery whose context ended: it is handed back unless another runner may have it, or it
+// requeueUnlessResumed ends the part of a delivery whose context ended: it is requeued unless another runner may have it, or it
 // goes on under another context.
 func (l *Lane) requeueUnlessResumed(ctx context.Context, h *inFlight) {
 	if !h.resumes(ctx) {

@@ -18,11 +18,11 @@ type Disposition uint8
 // The ends.
 const (
 	DispositionSettled Disposition = iota + 1 // its job has ended
-	EndDrained                                // handed back: the runner stops, and it was not begun
-	EndStopped                                // handed back: the runner stops, and it was cancelled
-	EndUnreachable                            // handed back: its database does not answer
-	EndPanic                                  // handed back: a defect of the runner's own
-	EndNoSlot                                 // handed back: it came without a slot for it
+	EndDrained                                // requeued: the runner stops, and it was not started
+	EndStopped                                // requeued: the runner stops, and it was cancelled
+	EndUnreachable                            // requeued: its database does not answer
+	EndPanic                                  // requeued: a defect of the runner's own
+	EndNoSlot                                 // requeued: it came without a slot for it
 	EndLeaseLost                              // left alone: another runner may have it
 )
 
@@ -47,7 +47,7 @@ type Event struct {
 	Letter      string          // the reason of the dead letter that was stored; empty: none was
 	Ran         time.Duration   // in the executor; of a settled job
 	Deliveries  uint64
-	Attempts    uint64        // executions begun by this delivery
+	Attempts    uint64        // executions started by this delivery
 	Queued      time.Duration // from the stream's timestamp to the arrival here
 	SlotsInUse  time.Duration // from the arrival here to the verb
 }

@@ -17,7 +17,7 @@ const sweepPause = 50 * time.Millisecond
 type Ledger interface {
 	// Now is the server's clock.
 	Now(ctx context.Context) (time.Time, error)
-	// Sweep deletes at most limit rows that were recorded earlier than before, and says how many.
+	// Sweep deletes at most limit rows that were recorded earlier than before, and returns how many.
 	Sweep(ctx context.Context, before time.Time, limit int) (int, error)
 }
 
@@ -50,7 +50,7 @@ type Sweeper struct {
 	state SweepState
 }
 
-// SweepState says how the clean-up of one ledger stands.
+// SweepState returns how the clean-up of one ledger stands.
 type SweepState struct {
 	At      time.Time // end of the last sweep, this runner's clock; zero: none yet
 	Error   string    // of the last sweep; empty: it succeeded

@@ -26,7 +26,7 @@ const (
 	toNewOne                      // a goroutine is to be started for it
 )
 
-// open starts an intake session: all free slots are granted at once, later ones as they become free.
+// open starts an intake session: all free slots are granted at the same time, later ones as they become free.
 func (t *table) open() <-chan int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -89,8 +89,8 @@ func (t *table) remove(h *inFlight) {
 	t.settling--
 }
 
-// free gives a slot back and grants it anew. Credits that the intake has not fetched yet become one number, so
-// that whoever grants one never waits and the intake asks for many at once. The mutex is held.
+// free gives a slot back and grants it again. Credits that the intake has not fetched yet become one number, so
+// that granting one never waits and the intake asks for many at the same time. The mutex is held.
 func (t *table) free() {
 	t.taken--
 	if t.credits == nil {
@@ -102,7 +102,7 @@ func (t *table) free() {
 		granted += unfetched
 	default:
 	}
-	t.credits <- granted // has room: it is empty, and nobody else sends
+	t.credits <- granted // has room: it is empty, and there is no other sender
 }
 
 // close refuses every further arrival and returns what is held.

@@ -14,7 +14,7 @@ import (
 
 // apply runs one file. Each line of it may be the last one of this process:
 //
-//	note   — nothing has happened; the record says that the file was begun
+//	note   — nothing has happened; the record reports that the file was started
 //	dirty  — golang-migrate's own users see that something is under way
 //	run    — in one transaction with the mark that it is done, or statement by statement, each one marked before
 //	clean  — the version is set
@@ -155,7 +155,7 @@ func (r *run) part(ctx context.Context, part *dialect.Part) error {
 	return nil
 }
 
-// stepwise runs a file that cannot run in a transaction. Before each statement the record says that it is begun.
+// stepwise runs a file that cannot run in a transaction. Before each statement the record reports that it is started.
 func (r *run) stepwise(ctx context.Context, st *step, id int64, p Progress) error {
 	file := st.script()
 	if err := r.m.opts.Engine.Prepare(ctx, r.session, file); err != nil {
@@ -189,7 +189,7 @@ func (r *run) stopped(ctx context.Context, st *step, id int64, p Progress, err e
 	part := &file.Parts[p.Statement-1]
 	failure := r.at(ctx, err, file, part)
 	if !failure.Answered() {
-		failure.Class = db.ClassPermanent // begun again, it would only find that it has to be repaired
+		failure.Class = db.ClassPermanent // started again, it would only find that it has to be repaired
 		failure.Message += "; this statement may have taken effect; see the status"
 		return failure
 	}
@@ -220,7 +220,7 @@ func permanent(class db.Class) db.Class {
 }
 
 // undone marks a file as failed and clears the version that was set for it; without a
-// step the version stays dirty. Where it cannot, the record says that the file was begun, and the next one reads it so.
+// step the version stays dirty. Where it cannot, the record reports that the file was started, and the next one reads it so.
 func (r *run) undone(ctx context.Context, st *step, id int64, m mark) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), ownTimeout)
 	defer cancel()
@@ -251,7 +251,7 @@ func (r *run) reset(ctx context.Context) error {
 	return nil
 }
 
-// at says which file and which of its statements an error is about.
+// at returns which file and which of its statements an error is about.
 func (r *run) at(ctx context.Context, err error, file *File, part *dialect.Part) *db.Error {
 	e := *r.m.explain(ctx, err, part)
 	where := file.Name

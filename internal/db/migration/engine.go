@@ -11,7 +11,7 @@ import (
 
 // Engine is what the package needs of a database engine.
 type Engine interface {
-	// Dialect says how the text of files is read.
+	// Dialect returns how the text of files is read.
 	Dialect() *dialect.Dialect
 
 	// Open returns the database for migrations: sessions without a limit on the time of a statement. One for looking
@@ -22,7 +22,7 @@ type Engine interface {
 	SQL() *SQL
 
 	// TryLock takes the lock of migrations for the session, which keeps it until it ends, and reports whether it could.
-	// A session that has it already may take it again. No statement stays open while somebody else has it: one that
+	// A session that has it already may take it again. No statement stays open while another process has it: one that
 	// waited would be in the way of CREATE INDEX CONCURRENTLY.
 	TryLock(ctx context.Context, session *sql.Conn) (bool, error)
 
@@ -35,14 +35,14 @@ type Engine interface {
 	// a bounded time. The caller closes it.
 	Versions(ctx context.Context) (Versions, error)
 
-	// Prepare makes a session ready for a file, before its transaction is begun if it has one.
+	// Prepare makes a session ready for a file, before its transaction is started if it has one.
 	Prepare(ctx context.Context, session *sql.Conn, file *File) error
 
-	// Begun looks around in the transaction that was begun for a file. What it returns, if anything, is called there when
+	// Begun looks around in the transaction that was started for a file. What it returns, if anything, is called there when
 	// the file has run: its error keeps the file from being applied.
 	Begun(ctx context.Context, session *sql.Conn, file *File) (check func(context.Context) error, err error)
 
-	// Verify looks, when a file has run, whether the session is still in the transaction that was begun for it (in none
+	// Verify looks, when a file has run, whether the session is still in the transaction that was started for it (in none
 	// for a file that runs stepwise), and makes it ready for the statements of this package. A transaction that has
 	// been ended by the file itself is ErrEnded: what it did may have stayed.
 	Verify(ctx context.Context, session *sql.Conn, file *File) error
@@ -52,7 +52,7 @@ type Engine interface {
 	Explain(err error, part *dialect.Part) *db.Error
 }
 
-// ErrEnded says that a file has ended its transaction itself.
+// ErrEnded: a file has ended its transaction itself.
 var ErrEnded = errors.New("migration: the file ended its transaction")
 
 // Versions keeps the version of a database by golang-migrate's driver of the engine.
@@ -79,10 +79,10 @@ type SQL struct {
 	// Mark changes a record: state, mode, statement, duration (ms), id. Where the state is not running, it sets the end.
 	Mark string
 
-	// Begin begins a transaction that may write, in which an error of one statement leaves nothing of it.
+	// Begin starts a transaction that may write, in which an error of one statement leaves nothing of it.
 	Begin, Commit, Rollback string
 	// Reset undoes what a file may have set in its session, but for the lock.
 	Reset []string
-	// Renews says that nothing undoes it: each file gets a session of its own, and the lock is another session's.
+	// Renews reports that nothing undoes it: each file gets a session of its own, and the lock is another session's.
 	Renews bool
 }

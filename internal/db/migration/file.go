@@ -18,9 +18,9 @@ type File struct {
 	Name    string
 	SHA256  string // of its text, in hexadecimal; lines end with a line feed for it, whatever they end with in the file
 	Parts   []dialect.Part
-	// Stepwise says that the file cannot run in one transaction: its parts take effect one by one.
+	// Stepwise reports that the file cannot run in one transaction: its parts take effect one by one.
 	Stepwise bool
-	// Why says what makes it so, in words; empty if it is not.
+	// Why returns what makes it so, in words; empty if it is not.
 	Why string
 
 	down *File // what reverts it, nil if there is none

@@ -126,7 +126,7 @@ func (l *loader) entries() ([]*entry, error) {
 	return out, nil
 }
 
-// readError says why a folder or a file cannot be read, without the path: the caller knows it.
+// readError is the reason why a folder or a file cannot be read, without the path: the caller knows it.
 func readError(err error) error {
 	if e, ok := errors.AsType[*fs.PathError](err); ok {
 		err = e.Err

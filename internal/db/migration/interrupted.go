@@ -39,7 +39,7 @@ func (s *survey) foreign() *interruption {
 		s.storedVersion().Label)}
 }
 
-// doubt says what is known of a file that takes effect statement by statement.
+// doubt returns what is known of a file that takes effect statement by statement.
 func (s *survey) doubt(r *record) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s was interrupted. It cannot run in a transaction, so its effects remain: ", r.file)

@@ -26,7 +26,7 @@ type Options struct {
 	Poll time.Duration
 }
 
-// Migrator looks after the migrations of one database. Its methods may be called from many goroutines at once.
+// Migrator looks after the migrations of one database. Its methods may be called from many goroutines concurrently.
 type Migrator struct {
 	opts      Options
 	readPool  *sql.DB // for what only looks
@@ -78,7 +78,7 @@ func (m *Migrator) Folder() (*Folder, []Fault, error) {
 	return nil, nil, db.Errorf(db.ClassPermanent, contract.CodeMigrationFolder, "the folder of migrations, %s, cannot be read: %s", m.opts.Where, err).Because(err)
 }
 
-// firstOf tells the first fault, and how many more there are.
+// firstOf reports the first fault, and how many more there are.
 func firstOf(faults []Fault) string {
 	if len(faults) == 1 {
 		return faults[0].String()

@@ -36,17 +36,17 @@ type Request struct {
 	Target     string // a version as files write it, or "none"; empty: the latest
 	OutOfOrder bool   // up may apply files below the current version
 	Job        string // id of the job that asks, empty if none does
-	Message    string // what tells the job's message from all others, over its redeliveries; empty if there is none
+	Message    string // what distinguishes the job's message from all others, over its redeliveries; empty if there is none
 	// Timeout bounds the whole, the wait for the lock of migrations included; 0: no bound.
 	Timeout time.Duration
 	// Begin is called when nothing has been changed yet and everything could be from then on. An error ends the action
 	// and is returned as it is. nil means always.
 	Begin func() error
-	// Progress is told where a migration is, in its own goroutine; it must not block. nil: nobody wants to know.
+	// Progress gets the progress of a migration, in its own goroutine; it must not block. nil: none.
 	Progress func(Progress)
 }
 
-// Progress says where a migration is.
+// Progress returns where a migration is.
 type Progress struct {
 	Action     Action
 	Version    Version
@@ -58,7 +58,7 @@ type Progress struct {
 	FileAt     time.Time // of the file
 }
 
-// Report says how a database stands, and what an action did.
+// Report returns how a database stands, and what an action did.
 type Report struct {
 	Action  Action
 	Before  Version // when the action, or the job that asks for it, began
@@ -94,7 +94,7 @@ type Pending struct {
 	File    string
 }
 
-// Running is a migration that somebody else runs at this moment.
+// Running is a migration that another process runs at this moment.
 type Running struct {
 	File       string
 	Statement  int

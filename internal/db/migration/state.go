@@ -11,11 +11,11 @@ import (
 	"dbrunner/internal/db"
 )
 
-// state says how a record of the history ended.
+// state returns how a record of the history ended.
 type recordState string
 
 const (
-	running recordState = "running" // begun; where its transaction has not ended, or was rolled back, it stays so
+	running recordState = "running" // started; where its transaction has not ended, or was rolled back, it stays so
 	done    recordState = "done"
 	failed  recordState = "failed"
 )
@@ -42,7 +42,7 @@ type record struct {
 	mode       string
 	state      recordState
 	statements int // that the file has
-	statement  int // the last one that was begun, from 1; 0: none
+	statement  int // the last one that was started, from 1; 0: none
 	runner     string
 	job        string
 	message    string // the job's message: an id may be used again

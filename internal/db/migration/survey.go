@@ -142,7 +142,7 @@ func (s *survey) labels() []string {
 
 func short(sum string) string { return sum[:min(len(sum), 12)] }
 
-// versionChanged finds a version that somebody else has set since.
+// versionChanged finds a version that another process has set since.
 func (s *survey) versionChanged() []Fault {
 	last := s.state.last()
 	if last == nil || last.state == running && s.matches(s.after(last)) || s.matches(s.current()) {
