@@ -79,7 +79,16 @@ func (c *Config) complete(w Words, client bool, faults *collector) {
 	a := &check.cfg.API
 	check.want(a.Wait <= a.MaxWait, fmt.Sprintf("the default of %s is above api.max_wait, %s; lower this or raise "+
 		"api.max_wait", short(a.Wait), short(a.MaxWait)), "api.wait", "api.max_wait")
-	check.replies()
+	// Replies must not be published where they would do harm.
+	namespace := check.cfg.Namespace + "."
+	inbox := check.cfg.NATS.InboxPrefix + "."
+	for i, prefix := range check.cfg.ReplyPrefixes {
+		inside := strings.HasPrefix(prefix, namespace) && !strings.HasPrefix(prefix, namespace+"replies.")
+		over := strings.HasPrefix(prefix, inbox) || strings.HasPrefix(inbox, prefix)
+		check.want(!inside && !over && !strings.HasPrefix(prefix, "$"), "entry "+strconv.Itoa(i+1)+
+			" would let a job publish into the runners' own subjects or into $…; write a prefix outside of them",
+			"reply_prefixes", "namespace", "nats.inbox_prefix")
+	}
 	check.http()
 	check.names(client)
 	for _, name := range c.sortedNames() {
@@ -105,20 +114,8 @@ func (c *Config) fill(w Words) {
 	if c.Topology.Rows.MaxAge == 0 {
 		c.Topology.Rows.MaxAge = c.Topology.Results.MaxAge + time.Hour
 	}
-	c.fillSlots()
-	for name, d := range c.Databases {
-		if d.Migrations.Folder == "" {
-			d.Migrations.Folder = filepath.Join("migrations", name)
-		}
-		if d.DeadLetters == nil {
-			d.DeadLetters = slices.Clone(w.DeadLetters)
-		}
-	}
-}
-
-// fillSlots bounds the databases that have no bound of their own: by what worker.max_slots leaves for each connection
-// and by the fleet's bound, but never below what they hold at any time.
-func (c *Config) fillSlots() {
+	// Databases without a bound of their own get one: what worker.max_slots leaves for each connection, at most
+	// the fleet's bound, but never below what they hold at any time
 	room, connections := c.Worker.MaxSlots, 0
 	for _, d := range c.Databases {
 		room -= d.Slots
@@ -130,6 +127,14 @@ func (c *Config) fillSlots() {
 	for _, d := range c.Databases {
 		if d.Slots == 0 {
 			d.Slots = max(steadyPerConnection*d.Pool.Max, min(each*d.Pool.Max, c.Topology.MaxAckPending))
+		}
+	}
+	for name, d := range c.Databases {
+		if d.Migrations.Folder == "" {
+			d.Migrations.Folder = filepath.Join("migrations", name)
+		}
+		if d.DeadLetters == nil {
+			d.DeadLetters = slices.Clone(w.DeadLetters)
 		}
 	}
 }
@@ -169,19 +174,6 @@ func mixed(urls []string) bool {
 func (c *checker) ownInbox(prefix string) bool {
 	first, _, _ := strings.Cut(prefix, ".")
 	return first != "_INBOX" && first != c.cfg.Namespace && !strings.HasPrefix(first, "$")
-}
-
-// replies keeps jobs from having answers published where they would do harm.
-func (c *checker) replies() {
-	namespace := c.cfg.Namespace + "."
-	inbox := c.cfg.NATS.InboxPrefix + "."
-	for i, prefix := range c.cfg.ReplyPrefixes {
-		inside := strings.HasPrefix(prefix, namespace) && !strings.HasPrefix(prefix, namespace+"replies.")
-		over := strings.HasPrefix(prefix, inbox) || strings.HasPrefix(inbox, prefix)
-		c.want(!inside && !over && !strings.HasPrefix(prefix, "$"), "entry "+strconv.Itoa(i+1)+
-			" would let a job publish into the runners' own subjects or into $…; write a prefix outside of them",
-			"reply_prefixes", "namespace", "nats.inbox_prefix")
-	}
 }
 
 // http tells those who open doors on a port that nobody listens on.

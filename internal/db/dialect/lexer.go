@@ -103,7 +103,15 @@ func (l *Lexer) scan(i int) (TokenKind, int) {
 	case '$':
 		return l.dollar(i)
 	case ':':
-		return l.colon(i)
+		if l.at(i+1) == ':' {
+			return TokenCast, i + 2
+		}
+		// After a name, a digit, a bracket or a quote it is the bound of a slice, a[lo:hi] or a[f(1):g(2)]; after another colon
+		// nothing we know; after a dollar its placeholder could begin a dollar quote.
+		if before := l.at(i - 1); isNameStart(l.at(i+1)) && strings.IndexByte(":)]\"'", before) < 0 && !isNamePart(before) {
+			return TokenNamed, l.nameEnd(i + 1)
+		}
+		return TokenOther, i + 1
 	case '?':
 		return l.question(i)
 	case ';':
@@ -114,18 +122,6 @@ func (l *Lexer) scan(i int) (TokenKind, int) {
 
 // byteOrderMark is white space to SQLite, wherever a token can begin. PostgreSQL takes it for a letter.
 const byteOrderMark = "\ufeff"
-
-func (l *Lexer) colon(i int) (TokenKind, int) {
-	if l.at(i+1) == ':' {
-		return TokenCast, i + 2
-	}
-	// After a name, a digit, a bracket or a quote it is the bound of a slice, a[lo:hi] or a[f(1):g(2)]; after another colon
-	// nothing we know; after a dollar its placeholder could begin a dollar quote.
-	if before := l.at(i - 1); isNameStart(l.at(i+1)) && strings.IndexByte(":)]\"'", before) < 0 && !isNamePart(before) {
-		return TokenNamed, l.nameEnd(i + 1)
-	}
-	return TokenOther, i + 1
-}
 
 func (l *Lexer) dollar(i int) (TokenKind, int) {
 	if isDigit(l.at(i + 1)) {

@@ -84,7 +84,24 @@ func newShape(d *Dialect, sql string) *shape {
 			if s.sql[t.Start] != '(' || s.words > 0 {
 				s.inLead = false
 			}
-			s.other(t)
+			text := s.sql[t.Start:t.End]
+			switch t.Kind {
+			case TokenNamed:
+				s.mark(t, true, s.nameNumber(text[1:]))
+			case TokenPositional:
+				s.flaws.numbers = true
+				s.position(t, text[1:])
+			case TokenQuestion:
+				s.flaws.questions = true
+				s.mark(t, false, len(s.shape.positions)+1)
+			case TokenCast, TokenOther:
+				s.flaws.sigil = s.flaws.sigil || strings.IndexByte(s.d.Sigils, text[0]) >= 0
+			case TokenUnclear:
+				if s.flaws.unclear == "" {
+					s.flaws.unclear = explainUnclear(text)
+				}
+			default: // numbers and quoted texts mean nothing here
+			}
 		}
 	}
 	h := &s.shape
@@ -154,27 +171,6 @@ func appendUpper(dst []byte, word string) []byte {
 		dst = append(dst, c)
 	}
 	return dst
-}
-
-func (s *shaper) other(t Token) {
-	text := s.sql[t.Start:t.End]
-	switch t.Kind {
-	case TokenNamed:
-		s.mark(t, true, s.nameNumber(text[1:]))
-	case TokenPositional:
-		s.flaws.numbers = true
-		s.position(t, text[1:])
-	case TokenQuestion:
-		s.flaws.questions = true
-		s.mark(t, false, len(s.shape.positions)+1)
-	case TokenCast, TokenOther:
-		s.flaws.sigil = s.flaws.sigil || strings.IndexByte(s.d.Sigils, text[0]) >= 0
-	case TokenUnclear:
-		if s.flaws.unclear == "" {
-			s.flaws.unclear = explainUnclear(text)
-		}
-	default: // numbers and quoted texts mean nothing here
-	}
 }
 
 func (s *shaper) nameNumber(name string) int {

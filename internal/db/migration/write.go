@@ -201,7 +201,17 @@ func (r *run) act(ctx context.Context) error {
 		if err := r.refused(s); err != nil {
 			return err
 		}
-		return r.migrate(ctx, s, target)
+		steps, faults := r.steps(s, target)
+		if len(faults) > 0 {
+			r.faults = faults
+			return db.Errorf(db.ClassPermanent, contract.CodeMigrationRefused, "nothing was run: %s", firstOf(faults))
+		}
+		for i := range steps {
+			if err := r.apply(ctx, &steps[i], i, len(steps)); err != nil {
+				return err
+			}
+		}
+		return nil
 	}
 }
 
@@ -243,21 +253,6 @@ func (r *run) resolveInterrupted(ctx context.Context, s *survey) (*survey, error
 	}
 	r.notes = append(r.notes, left.words)
 	return r.survey(ctx)
-}
-
-// migrate runs the files that lead to the target.
-func (r *run) migrate(ctx context.Context, s *survey, target Version) error {
-	steps, faults := r.steps(s, target)
-	if len(faults) > 0 {
-		r.faults = faults
-		return db.Errorf(db.ClassPermanent, contract.CodeMigrationRefused, "nothing was run: %s", firstOf(faults))
-	}
-	for i := range steps {
-		if err := r.apply(ctx, &steps[i], i, len(steps)); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 func (r *run) steps(s *survey, target Version) ([]step, []Fault) {

@@ -63,9 +63,29 @@ func (s *session) resolve(stmts []*dialect.Compiled) error {
 			if name == "" || s.oidOf(name) != 0 {
 				continue
 			}
-			if err := s.resolveName(name, i); err != nil {
+			rows, err := s.query(resolveSQL, userTypeName(name))
+			if err != nil {
 				return err
 			}
+			if len(rows) != 1 {
+				return db.Errorf(db.ClassPermanent, contract.CodeParameter, "the database has no type %q", name).At(i)
+			}
+			oid, err := strconv.ParseUint(string(rows[0][0]), 10, 32)
+			if err != nil {
+				return err
+			}
+			elem, err := strconv.ParseUint(string(rows[0][1]), 10, 32)
+			if err != nil {
+				return err
+			}
+			t := paramType{oid: uint32(oid), array: string(rows[0][2]) == "t", delim: rows[0][3][0]}
+			if types.byOID[uint32(elem)] != nil {
+				t.elem = uint32(elem)
+			}
+			if len(s.ownTypes) >= maxOwnTypes {
+				clear(s.ownTypes)
+			}
+			s.ownTypes[name] = t
 		}
 	}
 	return nil
@@ -82,30 +102,3 @@ const resolveSQL = `WITH RECURSIVE down AS (
 	FROM down d JOIN pg_catalog.pg_type t
 		ON t.oid = CASE WHEN d.typtype = 'd' THEN d.typbasetype WHEN d.is_array AND NOT d.inside THEN d.typelem END)
 SELECT named::bigint, oid::bigint, inside, typdelim FROM down ORDER BY depth DESC LIMIT 1`
-
-func (s *session) resolveName(name string, statement int) error {
-	rows, err := s.query(resolveSQL, userTypeName(name))
-	if err != nil {
-		return err
-	}
-	if len(rows) != 1 {
-		return db.Errorf(db.ClassPermanent, contract.CodeParameter, "the database has no type %q", name).At(statement)
-	}
-	oid, err := strconv.ParseUint(string(rows[0][0]), 10, 32)
-	if err != nil {
-		return err
-	}
-	elem, err := strconv.ParseUint(string(rows[0][1]), 10, 32)
-	if err != nil {
-		return err
-	}
-	t := paramType{oid: uint32(oid), array: string(rows[0][2]) == "t", delim: rows[0][3][0]}
-	if types.byOID[uint32(elem)] != nil {
-		t.elem = uint32(elem)
-	}
-	if len(s.ownTypes) >= maxOwnTypes {
-		clear(s.ownTypes)
-	}
-	s.ownTypes[name] = t
-	return nil
-}

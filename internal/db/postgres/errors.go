@@ -345,14 +345,6 @@ func unconfirmedCommit() *db.Error {
 	return e
 }
 
-func errCopy() *db.Error {
-	return db.Errorf(db.ClassPermanent, contract.CodeNotSupported, "COPY from STDIN or to STDOUT cannot be used in a job")
-}
-
-func errEncoding() *db.Error {
-	return db.Errorf(db.ClassPermanent, contract.CodeNotSupported, "a job cannot set client_encoding: jobs and results are UTF-8")
-}
-
 func errTransactionEnded() *db.Error {
 	return db.Errorf(db.ClassPermanent, contract.CodeTransactionAborted, engine.TransactionEnded)
 }

@@ -238,7 +238,8 @@ func (s *session) appendParam(b []byte, v *dialect.Value) ([]byte, error) {
 	if v.Type == "" {
 		return appendTextArg(b, v.Text), nil
 	}
-	b, begin := beginArg(b)
+	b = append(b, 0, 0, 0, 0) // the argument's length is known only when it is written
+	begin := len(b)
 	b, wrong := appendContent(b, v, s.typeOf(v.Type))
 	if wrong != "" {
 		return b, db.Errorf(db.ClassPermanent, contract.CodeParameter, "a parameter cannot be bound: %s", wrong)

@@ -47,7 +47,9 @@ func (d *Database) hook(config *pgxpool.Config) {
 	}
 	config.BeforeClose = func(conn *pgx.Conn) {
 		if s := sessionOf(conn); s != nil && !s.dead {
-			s.settle()
+			// Read what is pending: an unread answer would close the connection with a reset, which servers log.
+			_ = s.net.SetDeadline(time.Now().Add(time.Second))
+			_ = s.drain()
 		}
 	}
 	config.ShouldPing = func(context.Context, pgxpool.ShouldPingParams) bool { return false }

@@ -161,3 +161,39 @@ func (l *lease) createLedger() error {
 func (d *Database) mayNotCreate() *db.Error {
 	return engine.MayNotCreate(d.opts.Name, "CREATE on the database")
 }
+
+// DryRun is Probe without its effects.
+func (d *Database) DryRun(ctx context.Context) (creates []string, err error) {
+	err = d.own(ctx, db.ClassLost, func(l *lease) error {
+		if d.opts.Ledger == db.LedgerOff {
+			_, err := l.query(`SELECT 1`)
+			return err
+		}
+		if err := l.takesWrites(); err != nil {
+			return err
+		}
+		rows, err := l.query(`SELECT to_regclass('dbrunner.ledger') IS NULL`)
+		if err != nil {
+			return d.blind(err)
+		}
+		if d.opts.Ledger != db.LedgerManage || string(rows[0][0]) != "t" {
+			return d.blind(l.verifyLedger())
+		}
+		creates = []string{engine.LedgerTable}
+		return l.mayCreate()
+	})
+	return creates, err
+}
+
+// mayCreate looks for the rights that createLedger needs.
+func (l *lease) mayCreate() error {
+	rows, err := l.query(`SELECT CASE WHEN to_regnamespace('dbrunner') IS NULL THEN has_database_privilege(current_database(), 'CREATE')
+		ELSE has_schema_privilege('dbrunner', 'CREATE') AND has_schema_privilege('dbrunner', 'USAGE') END`)
+	if err != nil {
+		return err
+	}
+	if string(rows[0][0]) != "t" {
+		return l.d.mayNotCreate()
+	}
+	return nil
+}

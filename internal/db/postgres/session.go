@@ -153,25 +153,6 @@ func (s *session) flushed() *written {
 	return &w
 }
 
-// The messages of the server that the engine looks at.
-// See https://www.postgresql.org/docs/current/protocol-message-formats.html.
-const (
-	msgParsed      = '1' // ParseComplete
-	msgBound       = '2' // BindComplete
-	msgClosed      = '3' // CloseComplete
-	msgComplete    = 'C' // CommandComplete
-	msgEmpty       = 'I' // EmptyQueryResponse
-	msgRow         = 'D' // DataRow
-	msgDescription = 'T' // RowDescription
-	msgParameters  = 't' // ParameterDescription
-	msgNoData      = 'n' // NoData
-	msgError       = 'E' // ErrorResponse
-	msgReady       = 'Z' // ReadyForQuery
-	msgNotice      = 'N' // NoticeResponse
-	msgParameter   = 'S' // ParameterStatus
-	msgNotify      = 'A' // NotificationResponse
-)
-
 // receive returns the next message that answers something. Its body holds until the next call.
 func (s *session) receive() (kind byte, body []byte, err error) {
 	for {
@@ -198,26 +179,6 @@ func (s *session) receive() (kind byte, body []byte, err error) {
 			return kind, body, nil
 		}
 	}
-}
-
-// endsSyncWait reports a NoticeResponse by which the server says that it has committed but not waited for its synchronous
-// standbys to the end: a time limit, a cancel request or an administrator ended the wait. The text is translated, the
-// server's own function that says it is not.
-func endsSyncWait(body []byte) bool {
-	if !bytes.Contains(body, []byte("RSyncRepWaitForLSN\x00")) {
-		return false
-	}
-	var msg pgproto3.NoticeResponse
-	return msg.Decode(body) == nil && msg.SeverityUnlocalized == "WARNING" && msg.Routine == "SyncRepWaitForLSN"
-}
-
-// errorOf reads an ErrorResponse.
-func errorOf(body []byte) *pgconn.PgError {
-	var msg pgproto3.ErrorResponse
-	if err := msg.Decode(body); err != nil {
-		return &pgconn.PgError{SeverityUnlocalized: "ERROR", Code: "XX000"}
-	}
-	return pgconn.ErrorResponseToPgError(&msg)
 }
 
 // segmentEnd is what came of a segment of ours.
@@ -282,22 +243,6 @@ func (s *session) ready(ctx context.Context, pingAfter time.Duration) bool {
 	return s.drain() == nil && s.status == 'I'
 }
 
-// numberOf is the number in the first column of a row; 0 for NULL, -1 if there is none.
-func numberOf(body []byte) (n int64) {
-	from, _ := rowOf(body)
-	text, ok := from.value()
-	if !ok {
-		return -1
-	}
-	for _, c := range text {
-		if c < '0' || c > '9' || n > 1<<50 {
-			return -1
-		}
-		n = 10*n + int64(c-'0')
-	}
-	return n
-}
-
 // cleaned notes that a clean-up was sent.
 func (s *session) cleaned(by cleanup) {
 	s.pending += by.answers
@@ -343,13 +288,6 @@ func (s *session) drain() error {
 // errUnclean is a session whose prepared statements are not those that the engine has prepared.
 var errUnclean = errors.New("postgres: a job has prepared or deallocated statements")
 
-// settle reads what is still to be read before the session is closed in good order: an answer that nobody read
-// would make the end a reset, which servers log.
-func (s *session) settle() {
-	_ = s.net.SetDeadline(time.Now().Add(time.Second))
-	_ = s.drain()
-}
-
 // notified takes what the server says unasked, and what the driver read along with the end of the login.
 func (s *session) notified() error {
 	for from := s.pg.Frontend(); from.ReadBufferLen() > 0; {
@@ -372,7 +310,7 @@ func (s *session) markBroken(running bool) {
 	s.running = s.running || running
 }
 
-// abandon is doom after an error of the connection: a server that ended the link runs nothing for it any more,
+// abandon is markBroken after an error of the connection: a server that ended the link runs nothing for it any more,
 // but a deadline, a giant message or a message out of order leaves it at work.
 func (s *session) abandon(err error) {
 	s.markBroken(!linkLost(err))
@@ -416,26 +354,3 @@ func (s *session) trim() {
 }
 
 func timedOut(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }
-
-// commandTag returns a tag without allocating for the common ones.
-func commandTag(tag []byte) string {
-	switch string(tag) {
-	case "SELECT 1":
-		return "SELECT 1"
-	case "SELECT 0":
-		return "SELECT 0"
-	case "INSERT 0 1":
-		return "INSERT 0 1"
-	case "DISCARD SEQUENCES":
-		return "DISCARD SEQUENCES"
-	case "UPDATE 1":
-		return "UPDATE 1"
-	case "BEGIN":
-		return "BEGIN"
-	case "COMMIT":
-		return "COMMIT"
-	case "ROLLBACK":
-		return "ROLLBACK"
-	}
-	return string(tag)
-}

@@ -150,7 +150,7 @@ func (r *reader) run() error {
 			}
 		case msgReady:
 			if r.s.foreign && r.out.failed == nil {
-				r.out.refuse, r.out.at = errEncoding(), 0
+				r.out.refuse, r.out.at = db.Errorf(db.ClassPermanent, contract.CodeNotSupported, "a job cannot set client_encoding: jobs and results are UTF-8"), 0
 			}
 			return nil
 		case msgParameters:
@@ -165,7 +165,7 @@ func (r *reader) run() error {
 			if waitsForRows(kind) {
 				_, _ = r.s.net.Write(copyFail()) // the session ends in any case
 			}
-			r.refuse(errCopy())
+			r.refuse(db.Errorf(db.ClassPermanent, contract.CodeNotSupported, "COPY from STDIN or to STDOUT cannot be used in a job"))
 			return errOutOfOrder
 		}
 	}

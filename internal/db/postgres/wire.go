@@ -1,6 +1,12 @@
 package postgres
 
-import "encoding/binary"
+import (
+	"bytes"
+	"encoding/binary"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
+)
 
 // The messages of the protocol that the engine sends. They are appended to one buffer and written together:
 // what is fixed is copied, and nothing is allocated.
@@ -111,12 +117,6 @@ func appendTextArg(b []byte, s string) []byte {
 	return append(b, s...)
 }
 
-// beginArg begins an argument whose length is known only when it is written.
-func beginArg(b []byte) ([]byte, int) {
-	b = append(b, 0, 0, 0, 0)
-	return b, len(b)
-}
-
 func endArg(b []byte, begin int) []byte {
 	binary.BigEndian.PutUint32(b[begin-4:], uint32(len(b)-begin))
 	return b
@@ -128,3 +128,81 @@ var unlockAll = []byte{'F', 0, 0, 0, 14, 0, 0, 11, 76, 0, 0, 0, 0, 0, 0}
 
 // terminate is the message that ends a session.
 var terminate = []byte{'X', 0, 0, 0, 4}
+
+// The messages of the server that the engine looks at.
+// See https://www.postgresql.org/docs/current/protocol-message-formats.html.
+const (
+	msgParsed      = '1' // ParseComplete
+	msgBound       = '2' // BindComplete
+	msgClosed      = '3' // CloseComplete
+	msgComplete    = 'C' // CommandComplete
+	msgEmpty       = 'I' // EmptyQueryResponse
+	msgRow         = 'D' // DataRow
+	msgDescription = 'T' // RowDescription
+	msgParameters  = 't' // ParameterDescription
+	msgNoData      = 'n' // NoData
+	msgError       = 'E' // ErrorResponse
+	msgReady       = 'Z' // ReadyForQuery
+	msgNotice      = 'N' // NoticeResponse
+	msgParameter   = 'S' // ParameterStatus
+	msgNotify      = 'A' // NotificationResponse
+)
+
+// endsSyncWait reports a NoticeResponse by which the server says that it has committed but not waited for its synchronous
+// standbys to the end: a time limit, a cancel request or an administrator ended the wait. The text is translated, the
+// server's own function that says it is not.
+func endsSyncWait(body []byte) bool {
+	if !bytes.Contains(body, []byte("RSyncRepWaitForLSN\x00")) {
+		return false
+	}
+	var msg pgproto3.NoticeResponse
+	return msg.Decode(body) == nil && msg.SeverityUnlocalized == "WARNING" && msg.Routine == "SyncRepWaitForLSN"
+}
+
+// errorOf reads an ErrorResponse.
+func errorOf(body []byte) *pgconn.PgError {
+	var msg pgproto3.ErrorResponse
+	if err := msg.Decode(body); err != nil {
+		return &pgconn.PgError{SeverityUnlocalized: "ERROR", Code: "XX000"}
+	}
+	return pgconn.ErrorResponseToPgError(&msg)
+}
+
+// numberOf is the number in the first column of a row; 0 for NULL, -1 if there is none.
+func numberOf(body []byte) (n int64) {
+	from, _ := rowOf(body)
+	text, ok := from.value()
+	if !ok {
+		return -1
+	}
+	for _, c := range text {
+		if c < '0' || c > '9' || n > 1<<50 {
+			return -1
+		}
+		n = 10*n + int64(c-'0')
+	}
+	return n
+}
+
+// commandTag returns a tag without allocating for the common ones.
+func commandTag(tag []byte) string {
+	switch string(tag) {
+	case "SELECT 1":
+		return "SELECT 1"
+	case "SELECT 0":
+		return "SELECT 0"
+	case "INSERT 0 1":
+		return "INSERT 0 1"
+	case "DISCARD SEQUENCES":
+		return "DISCARD SEQUENCES"
+	case "UPDATE 1":
+		return "UPDATE 1"
+	case "BEGIN":
+		return "BEGIN"
+	case "COMMIT":
+		return "COMMIT"
+	case "ROLLBACK":
+		return "ROLLBACK"
+	}
+	return string(tag)
+}

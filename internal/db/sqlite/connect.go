@@ -75,29 +75,25 @@ func (c *session) setUp(ctx context.Context) error {
 	// Bound the length of a value, in bytes
 	sqlite3.Xsqlite3_limit(c.h.tls, c.h.db, sqlite3.SQLITE_LIMIT_LENGTH, maxLength)
 	if !c.reads {
-		if err := c.setUpWriting(); err != nil {
+		if _, err := c.pragma("PRAGMA synchronous = " + c.settings.synchronous); err != nil {
+			return err
+		}
+		mode := ""
+		err := c.retryBusy(func() (err error) {
+			mode, err = c.pragma("PRAGMA journal_mode = WAL")
+			return err
+		})
+		if err == nil && mode != "wal" && !c.h.readOnly() {
+			return db.Errorf(db.ClassUnavailable, contract.CodeUnavailable,
+				"the database file cannot be in WAL mode: it must be on a local file system")
+		}
+		if err := err; err != nil {
 			return err
 		}
 	}
 	// Install the authorizer: SQLite asks it about every action while it compiles a statement, also when it compiles
 	// one again because the schema has changed. It costs nothing when a compiled statement runs
 	return c.h.check(sqlite3.Xsqlite3_set_authorizer(c.h.tls, c.h.db, functionPointer(authorize), c.h.addr))
-}
-
-func (c *session) setUpWriting() error {
-	if _, err := c.pragma("PRAGMA synchronous = " + c.settings.synchronous); err != nil {
-		return err
-	}
-	mode := ""
-	err := c.retryBusy(func() (err error) {
-		mode, err = c.pragma("PRAGMA journal_mode = WAL")
-		return err
-	})
-	if err == nil && mode != "wal" && !c.h.readOnly() {
-		return db.Errorf(db.ClassUnavailable, contract.CodeUnavailable,
-			"the database file cannot be in WAL mode: it must be on a local file system")
-	}
-	return err
 }
 
 // opened finds the public error in one that came while a connection was opened.

@@ -249,10 +249,6 @@ func (d *Database) DryRun(ctx context.Context) (creates []string, err error) {
 		return creates, nil
 	case db.GradeOK, db.GradeWarning:
 	}
-	return d.rehearseFile(ctx)
-}
-
-func (d *Database) rehearseFile(ctx context.Context) ([]string, error) {
 	v, err := d.Check(ctx)
 	switch {
 	case err != nil:

@@ -83,7 +83,24 @@ func judge(f *fault, when phase) verdict {
 			"the database file cannot be written: check the permissions of the file and its folder",
 		}
 	case sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB:
-		return judgeFile(f, when)
+		// The file itself is at fault.
+		switch f.primary() {
+		case sqlite3.SQLITE_NOTADB:
+			return verdict{db.ClassUnavailable, contract.CodeUnavailable, "the file is not an SQLite database"}
+		case sqlite3.SQLITE_CORRUPT:
+			message := "the database file is damaged: run PRAGMA integrity_check"
+			if when == opening {
+				return verdict{db.ClassUnavailable, contract.CodeUnavailable, message}
+			}
+			return verdict{db.ClassPermanent, contract.CodeDatabase, message}
+		}
+		if when == opening {
+			return verdict{
+				db.ClassUnavailable, contract.CodeUnavailable,
+				"the database file cannot be opened: check that its folder exists and may be written",
+			}
+		}
+		return verdict{db.ClassLost, contract.CodeConnectionLost, "the database file cannot be read or written"}
 	}
 	if v, ok := primaries[f.primary()]; ok {
 		return v
@@ -134,27 +151,6 @@ var primaries = map[int32]verdict{
 	sqlite3.SQLITE_EMPTY:      {db.ClassPermanent, contract.CodeDatabase, "SQLite failed"},
 	sqlite3.SQLITE_MISUSE:     {db.ClassPermanent, contract.CodeDatabase, "SQLite failed"},
 	sqlite3.SQLITE_FORMAT:     {db.ClassPermanent, contract.CodeDatabase, "SQLite failed"},
-}
-
-// judgeFile reads what is wrong with the file itself.
-func judgeFile(f *fault, when phase) verdict {
-	switch f.primary() {
-	case sqlite3.SQLITE_NOTADB:
-		return verdict{db.ClassUnavailable, contract.CodeUnavailable, "the file is not an SQLite database"}
-	case sqlite3.SQLITE_CORRUPT:
-		message := "the database file is damaged: run PRAGMA integrity_check"
-		if when == opening {
-			return verdict{db.ClassUnavailable, contract.CodeUnavailable, message}
-		}
-		return verdict{db.ClassPermanent, contract.CodeDatabase, message}
-	}
-	if when == opening {
-		return verdict{
-			db.ClassUnavailable, contract.CodeUnavailable,
-			"the database file cannot be opened: check that its folder exists and may be written",
-		}
-	}
-	return verdict{db.ClassLost, contract.CodeConnectionLost, "the database file cannot be read or written"}
 }
 
 // cut bounds a text and keeps it valid UTF-8.

@@ -63,7 +63,13 @@ func (d *Database) bindKey(s *stmt, jobID string) error {
 	return errors.Join(s.bindText(1, d.opts.Namespace), s.bindText(2, d.opts.Name), s.bindText(3, jobID))
 }
 
-func (d *Database) bindEntry(s *stmt, e *db.Entry, now time.Time) error {
+// insert runs one of the statements that write a row, and says how many it wrote.
+func (d *Database) insert(c *session, which ours, e *db.Entry, now time.Time) (int64, error) {
+	s, err := c.statement(which)
+	if err != nil {
+		return 0, err
+	}
+	defer s.reset()
 	var hash, answer error
 	if e.RequestHash == nil {
 		hash = s.bindNull(4)
@@ -75,18 +81,8 @@ func (d *Database) bindEntry(s *stmt, e *db.Entry, now time.Time) error {
 	} else {
 		answer = s.bindBlob(10, e.Answer)
 	}
-	return errors.Join(d.bindKey(s, e.JobID), hash, s.bindText(5, e.Status), s.bindInt(6, int64(e.Sequence)),
-		s.bindInt(7, e.Timestamp.UnixNano()), s.bindText(8, e.Runner), s.bindInt(9, now.UnixNano()), answer)
-}
-
-// insert runs one of the statements that write a row, and says how many it wrote.
-func (d *Database) insert(c *session, which ours, e *db.Entry, now time.Time) (int64, error) {
-	s, err := c.statement(which)
-	if err != nil {
-		return 0, err
-	}
-	defer s.reset()
-	if err := d.bindEntry(s, e, now); err != nil {
+	if err := errors.Join(d.bindKey(s, e.JobID), hash, s.bindText(5, e.Status), s.bindInt(6, int64(e.Sequence)),
+		s.bindInt(7, e.Timestamp.UnixNano()), s.bindText(8, e.Runner), s.bindInt(9, now.UnixNano()), answer); err != nil {
 		return 0, err
 	}
 	if _, err := s.step(); err != nil {

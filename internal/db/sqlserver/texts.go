@@ -3,7 +3,6 @@ package sqlserver
 import (
 	"encoding/hex"
 	"strconv"
-	"strings"
 
 	"dbrunner/internal/db"
 )
@@ -58,12 +57,6 @@ func (d *Database) labelSQL(label string) string {
 		return ""
 	}
 	return "SET CONTEXT_INFO 0x" + hex.EncodeToString([]byte(label[:min(len(label), 128)])) + "; "
-}
-
-// beginSQL begins a transaction and asks for its id.
-func (d *Database) beginSQL(call *db.Call, level db.Isolation) string {
-	return d.texts.limits + isolationSQL(level) + d.labelSQL(call.Label) + strings.Repeat("BEGIN TRANSACTION; ", depth) +
-		"SELECT " + d.transactionID()
 }
 
 // transactionID is the id of the transaction under way; without the function it is always the same.

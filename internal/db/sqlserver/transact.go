@@ -3,6 +3,7 @@ package sqlserver
 import (
 	"context"
 	"errors"
+	"strings"
 
 	mssql "github.com/microsoft/go-mssqldb"
 
@@ -51,9 +52,16 @@ type transaction struct {
 
 // perform does everything up to COMMIT.
 func (t *transaction) perform(ctx context.Context) error {
-	if err := t.open(ctx); err != nil {
-		return err
+	answer, err := t.query(ctx, t.d.texts.limits+isolationSQL(t.tx.Isolation)+t.d.labelSQL(t.call.Label)+strings.Repeat("BEGIN TRANSACTION; ", depth)+
+		"SELECT "+t.d.transactionID())
+	if err != nil {
+		return t.d.failure(ctx, t.session, err, -1)
 	}
+	id, ok := answer.rows[0][0].(int64)
+	if !ok {
+		return db.Errorf(db.ClassPermanent, contract.CodeDatabase, "the server does not return the transaction's id")
+	}
+	t.id = id
 	t.sets = make([]db.ResultSet, 0, len(t.tx.Statements))
 	for i, stmt := range t.tx.Statements {
 		if err := t.execute(ctx, stmt, i); err != nil {
@@ -68,19 +76,6 @@ func (t *transaction) perform(ctx context.Context) error {
 		return interrupted(ctx)
 	}
 	return t.fence(ctx, entry)
-}
-
-func (t *transaction) open(ctx context.Context) error {
-	answer, err := t.query(ctx, t.d.beginSQL(t.call, t.tx.Isolation))
-	if err != nil {
-		return t.d.failure(ctx, t.session, err, -1)
-	}
-	id, ok := answer.rows[0][0].(int64)
-	if !ok {
-		return db.Errorf(db.ClassPermanent, contract.CodeDatabase, "the server does not return the transaction's id")
-	}
-	t.id = id
-	return nil
 }
 
 // execute runs one statement and checks its guard.
