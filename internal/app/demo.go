@@ -13,7 +13,7 @@ import (
 
 	"go.uber.org/zap"
 
-	"dbrunner/internal/bus"
+	"dbrunner/internal/bus/embedded"
 	"dbrunner/internal/config"
 	"dbrunner/internal/db/migration"
 	"dbrunner/internal/manager"
@@ -37,8 +37,8 @@ type Demo struct {
 	// Migrations are the migrations of its database, for Options.
 	Migrations map[string]fs.FS
 
-	embedded *bus.Embedded
-	dir      string
+	nats *embedded.Server
+	dir  string
 }
 
 // NewDemo makes the world in a temporary folder. Port 0 takes a free one. The owner calls Close.
@@ -58,12 +58,12 @@ func (d *Demo) start(ctx context.Context, port int, log *zap.Logger) error {
 	if err := checkPort(port); err != nil {
 		return err
 	}
-	embedded, err := bus.StartEmbedded(bus.EmbeddedOptions{Dir: filepath.Join(d.dir, "nats"), Port: port, Logger: log})
+	server, err := embedded.Start(embedded.Options{Dir: filepath.Join(d.dir, "nats"), Port: port, Logger: log})
 	if err != nil {
 		return err
 	}
-	d.embedded = embedded
-	if d.Config, err = demoConfig(embedded.URL(), d.File); err != nil {
+	d.nats = server
+	if d.Config, err = demoConfig(server.URL(), d.File); err != nil {
 		return err
 	}
 	files, err := fs.Sub(demoFiles, "demo")
@@ -87,15 +87,15 @@ func checkPort(port int) error {
 }
 
 // URL is where NATS clients connect.
-func (d *Demo) URL() string { return d.embedded.URL() }
+func (d *Demo) URL() string { return d.nats.URL() }
 
 // Close stops the server and removes everything, also when ctx has ended.
 func (d *Demo) Close(ctx context.Context) error {
 	var err error
-	if d.embedded != nil {
+	if d.nats != nil {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
 		defer cancel()
-		err = d.embedded.Close(ctx)
+		err = d.nats.Close(ctx)
 	}
 	return errors.Join(err, os.RemoveAll(d.dir))
 }

@@ -24,7 +24,7 @@ var arrows = []arrow{
 	{"cmd/*", []string{"client", "contract", "internal/app", "internal/bus", "internal/config", "internal/jobs", "internal/db/migration", "internal/db/rowfile", "internal/manager", "internal/inspect"}},
 	{"internal/app", []string{
 		"internal/bulk", "internal/health", "client", "contract", "internal/report", "internal/manager", "internal/api",
-		"internal/worker", "internal/bus", "internal/jobs", "internal/db", "internal/config",
+		"internal/worker", "internal/bus", "internal/bus/embedded", "internal/jobs", "internal/db", "internal/config",
 		"internal/db/migration", "internal/telemetry",
 	}},
 	{"internal/api", []string{"internal/bus", "internal/jobs", "internal/db", "internal/config", "contract"}},
@@ -45,7 +45,8 @@ var arrows = []arrow{
 	{"internal/db/engine", []string{"internal/db", "internal/db/dialect", "contract", "internal/jsontext"}},
 	{"internal/db/*", []string{"internal/db", "internal/db/engine", "internal/db/dialect", "internal/db/migration", "internal/jsontext", "internal/report", "contract"}}, // engines: never another engine
 	{"internal/db", []string{"internal/report", "internal/db/dialect", "internal/jsontext", "contract"}},
-	{"internal/bus/bustest", []string{"internal/bus"}},
+	{"internal/bus/bustest", []string{"internal/bus", "internal/bus/embedded"}},
+	{"internal/bus/embedded", nil},
 	{"internal/bus", []string{"contract", "internal/report"}},
 	{"internal/config", []string{"contract", "internal/spell"}},
 	{"contract", []string{"internal/jsontext"}},

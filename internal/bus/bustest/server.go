@@ -10,7 +10,7 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/stretchr/testify/require"
 
-	"dbrunner/internal/bus"
+	"dbrunner/internal/bus/embedded"
 )
 
 // stopTime bounds how long a server may take to stop.
@@ -25,7 +25,7 @@ type Node struct {
 	configure []func(*server.Options)
 
 	mu       sync.Mutex
-	embedded *bus.Embedded // nil while stopped
+	embedded *embedded.Server // nil while stopped
 }
 
 // Server starts a server on a free port with its files in a temporary directory; configure may change its
@@ -51,7 +51,7 @@ func (n *Node) Start() {
 }
 
 func (n *Node) start() error {
-	e, err := bus.StartEmbedded(bus.EmbeddedOptions{
+	e, err := embedded.Start(embedded.Options{
 		Dir:  n.dir,
 		Port: n.port,
 		Configure: func(o *server.Options) {
@@ -106,7 +106,7 @@ func (n *Node) Server() *server.Server {
 	if n.embedded == nil {
 		return nil
 	}
-	return n.embedded.Server()
+	return n.embedded.NATS()
 }
 
 // Users replaces open access by users with passwords and permissions.

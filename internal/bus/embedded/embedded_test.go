@@ -1,21 +1,23 @@
-package bus_test
+package embedded_test
 
 import (
 	"testing"
 
 	"github.com/nats-io/nats.go"
 	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
 
 	"dbrunner/internal/bus"
 	"dbrunner/internal/bus/bustest"
+	"dbrunner/internal/bus/embedded"
 )
 
 func TestEmbeddedServer(t *testing.T) {
 	t.Parallel()
-	_, err := bus.StartEmbedded(bus.EmbeddedOptions{})
+	_, err := embedded.Start(embedded.Options{})
 	require.Error(t, err)
 	dir := t.TempDir()
-	e, err := bus.StartEmbedded(bus.EmbeddedOptions{Dir: dir})
+	e, err := embedded.Start(embedded.Options{Dir: dir})
 	require.NoError(t, err)
 	conn, _ := bustest.Connect(t, e.URL())
 	require.NoError(t, bus.Manage(t.Context(), conn, bustest.Topology()))
@@ -24,3 +26,5 @@ func TestEmbeddedServer(t *testing.T) {
 	_, err = nats.Connect(e.URL())
 	require.Error(t, err)
 }
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m, bustest.IgnorePublisher()) }

@@ -1,4 +1,5 @@
-package bus
+// Package embedded runs a NATS server with JetStream inside this process, for the demonstration and for tests.
+package embedded
 
 import (
 	"cmp"
@@ -11,8 +12,8 @@ import (
 	"go.uber.org/zap"
 )
 
-// EmbeddedOptions configure a NATS server inside this process.
-type EmbeddedOptions struct {
+// Options configure a NATS server inside this process.
+type Options struct {
 	Dir    string      // where JetStream keeps its files; required
 	Host   string      // default 127.0.0.1
 	Port   int         // 0 = a free one
@@ -21,16 +22,16 @@ type EmbeddedOptions struct {
 	Configure func(*server.Options)
 }
 
-// Embedded is a NATS server with JetStream inside this process: for the demonstration and for tests.
-type Embedded struct {
+// Server is a NATS server with JetStream inside this process: for the demonstration and for tests.
+type Server struct {
 	server *server.Server
 }
 
-// embeddedStart bounds how long a server may take until it accepts clients: it reads back its files first.
-const embeddedStart = 30 * time.Second
+// startTimeout bounds how long a server may take until it accepts clients: it reads back its files first.
+const startTimeout = 30 * time.Second
 
-// StartEmbedded starts the server and returns when clients can connect. The owner calls Close.
-func StartEmbedded(opts EmbeddedOptions) (*Embedded, error) {
+// Start starts the server and returns when clients can connect. The owner calls Close.
+func Start(opts Options) (*Server, error) {
 	if opts.Dir == "" {
 		return nil, errors.New("embedded NATS: no directory for JetStream")
 	}
@@ -60,25 +61,25 @@ func StartEmbedded(opts EmbeddedOptions) (*Embedded, error) {
 		s.SetLoggerV2(serverLog{opts.Logger.Sugar()}, false, false, false)
 	}
 	go s.Start() // returns once it listens; Close ends what it has started
-	if !s.ReadyForConnections(embeddedStart) {
+	if !s.ReadyForConnections(startTimeout) {
 		s.Shutdown()
-		return nil, fmt.Errorf("embedded NATS: not ready within %s", embeddedStart)
+		return nil, fmt.Errorf("embedded NATS: not ready within %s", startTimeout)
 	}
-	return &Embedded{server: s}, nil
+	return &Server{server: s}, nil
 }
 
 // URL is where clients connect.
-func (e *Embedded) URL() string { return e.server.ClientURL() }
+func (s *Server) URL() string { return s.server.ClientURL() }
 
-// Server is the server itself.
-func (e *Embedded) Server() *server.Server { return e.server }
+// NATS returns the server itself.
+func (s *Server) NATS() *server.Server { return s.server }
 
 // Close stops the server and waits for it, at most until the context ends.
-func (e *Embedded) Close(ctx context.Context) error {
+func (s *Server) Close(ctx context.Context) error {
 	done := make(chan struct{})
 	go func() {
-		e.server.Shutdown()
-		e.server.WaitForShutdown()
+		s.server.Shutdown()
+		s.server.WaitForShutdown()
 		close(done)
 	}()
 	select {
