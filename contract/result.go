@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"reflect"
 	"time"
+
+	"dbrunner/internal/jsontext"
 )
 
 // Result is the result of a job. Its members are encoded in the order of the fields, and those that say nothing are left
@@ -76,6 +78,25 @@ type Error struct {
 	EngineCode string  `json:"engine_code"` // SQLSTATE or the engine's number; empty if the database did not answer
 	Retryable  bool    `json:"retryable"`   // the same job may succeed under another id
 	Faults     []Fault `json:"faults"`      // what is wrong with the body
+}
+
+// leastMessage is how much of a message Shorten keeps, bytes.
+const leastMessage = 512
+
+// Shorten makes the error's encoding smaller: it leaves out half of the faults, then half of the message. It returns false
+// when nothing more can go. The error may be nil.
+func (e *Error) Shorten() bool {
+	switch {
+	case e == nil:
+		return false
+	case len(e.Faults) > 1:
+		e.Faults = e.Faults[:len(e.Faults)/2]
+	case len(e.Message) > leastMessage+len("…"):
+		e.Message = jsontext.Clip(e.Message, max(len(e.Message)/2, leastMessage))
+	default:
+		return false
+	}
+	return true
 }
 
 // Hash identifies a request, however its body is written. In JSON it is hexadecimal.

@@ -225,7 +225,7 @@ func (r *running) openService(ctx, backgroundCtx context.Context) (*bus.Service,
 	for _, d := range r.databases {
 		opts.Databases = append(opts.Databases, &api.Database{
 			Name: d.Name, Engine: d.DB.Engine(), Config: d.Config, Policy: manager.Policy(r.cfg, d.Config),
-			Results: d.results, Ledger: d.DB, Jobs: d.executor,
+			Results: d.results, Ledger: d.DB, Jobs: d.executor.Decoder(),
 			Check: func(ctx context.Context) *contract.Health { return d.check(ctx) },
 		})
 	}

@@ -11,9 +11,10 @@ import (
 
 	"dbrunner/internal/bus"
 	"dbrunner/internal/health"
-	"dbrunner/internal/jobs"
 	"dbrunner/internal/manager"
 	"dbrunner/internal/worker"
+
+	"dbrunner/internal/delivery"
 )
 
 // The clean-up of a ledger: rows a statement, and the time limit of one.
@@ -33,7 +34,7 @@ type database struct {
 	conn       *bus.Conn
 	topology   *bus.Watch
 	results    *results
-	executor   *jobs.Executor
+	executor   *delivery.Executor
 	gate       *worker.Gate
 	healthGate *worker.Gate // of the lanes that go on while the database does not answer
 	lanes      []*worker.Lane
@@ -99,8 +100,8 @@ func (d *database) makeGates(r *running) (err error) {
 	return err
 }
 
-func (d *database) newExecutor(r *running) (*jobs.Executor, error) {
-	executor, err := jobs.NewExecutor(jobs.ExecutorOptions{
+func (d *database) newExecutor(r *running) (*delivery.Executor, error) {
+	executor, err := delivery.NewExecutor(delivery.ExecutorOptions{
 		Namespace: r.cfg.Namespace,
 		Runner:    r.cfg.Instance,
 		Database:  d.DB,

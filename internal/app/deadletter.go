@@ -8,7 +8,8 @@ import (
 
 	"dbrunner/contract"
 	"dbrunner/internal/bus"
-	"dbrunner/internal/jobs"
+
+	"dbrunner/internal/delivery"
 )
 
 // ownPrefix is what the names of a dead letter's own headers begin with. A job's header of such a name is kept as data
@@ -25,11 +26,11 @@ type outbox struct {
 func (o *outbox) Reply(subject string, body []byte) error { return o.conn.Reply(subject, body) }
 
 // PublishDeadLetter stores a dead letter.
-func (o *outbox) PublishDeadLetter(ctx context.Context, d *jobs.Delivery, letter *jobs.DeadLetter) error {
+func (o *outbox) PublishDeadLetter(ctx context.Context, d *delivery.Delivery, letter *delivery.DeadLetter) error {
 	return bus.PublishDeadLetter(ctx, o.conn, d.Database, d.Kind, letter.DerivedID, o.headers(d, letter), d.Body)
 }
 
-func (o *outbox) headers(d *jobs.Delivery, letter *jobs.DeadLetter) map[string][]string {
+func (o *outbox) headers(d *delivery.Delivery, letter *delivery.DeadLetter) map[string][]string {
 	h := make(map[string][]string, len(d.Headers)+10)
 	for name, values := range d.Headers {
 		if strings.HasPrefix(strings.ToLower(name), ownPrefix) {

@@ -1,9 +1,10 @@
 package app
 
 import (
-	"dbrunner/internal/jobs"
 	"dbrunner/internal/telemetry"
 	"dbrunner/internal/worker"
+
+	"dbrunner/internal/delivery"
 )
 
 // tracer returns the tracer of a database's deliveries; nil if there is none.
@@ -22,7 +23,7 @@ type jobTracer struct {
 }
 
 // Start starts a delivery's span, below the publisher's where its headers name one.
-func (f *jobTracer) Start(lane string, d *jobs.Delivery) worker.Trace {
+func (f *jobTracer) Start(lane string, d *delivery.Delivery) worker.Trace {
 	return &deliveryTrace{f.tracing.Begin(&telemetry.Job{
 		Database: d.Database, Engine: f.engine, Kind: d.Kind, Lane: lane, Subject: f.prefix + d.Kind,
 		Sequence: d.Sequence, Deliveries: d.Deliveries, TraceParent: d.TraceParent(), TraceState: d.TraceState(),

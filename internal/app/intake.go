@@ -8,6 +8,7 @@ import (
 
 	"dbrunner/internal/bus"
 	"dbrunner/internal/config"
+	"dbrunner/internal/delivery"
 	"dbrunner/internal/jobs"
 	"dbrunner/internal/report"
 	"dbrunner/internal/worker"
@@ -34,13 +35,13 @@ var (
 )
 
 // Run pulls messages until ctx ends.
-func (i *intake) Run(ctx context.Context, credits <-chan int, handle func(jobs.Delivery, worker.Message)) error {
+func (i *intake) Run(ctx context.Context, credits <-chan int, handle func(delivery.Delivery, worker.Message)) error {
 	opened, err := i.open(ctx)
 	if err != nil {
 		return err
 	}
 	opened.SetBaseSlots(i.steady)
-	return opened.Run(ctx, credits, func(m *bus.Message) { handle(delivery(m), m) })
+	return opened.Run(ctx, credits, func(m *bus.Message) { handle(deliveryOf(m), m) })
 }
 
 // open finds the lane's consumer. One that was deleted while no request was open is recreated if that is our task.
@@ -74,16 +75,14 @@ func (i *intake) trouble() string {
 	return ""
 }
 
-// delivery is a message in the words of jobs.
-func delivery(m *bus.Message) jobs.Delivery {
-	return jobs.Delivery{
-		Database:         m.Database(),
-		Kind:             m.Kind(),
-		Sequence:         m.Sequence(),
-		Timestamp:        m.Timestamp(),
+// deliveryOf is what jobs need of a message.
+func deliveryOf(m *bus.Message) delivery.Delivery {
+	return delivery.Delivery{
+		Message: jobs.Message{
+			Database: m.Database(), Kind: m.Kind(), Sequence: m.Sequence(), Timestamp: m.Timestamp(),
+			Headers: m.Headers(), Body: m.Data(),
+		},
 		Deliveries:       m.Deliveries(),
 		MaybeRedelivered: !m.First(),
-		Headers:          m.Headers(),
-		Body:             m.Data(),
 	}
 }

@@ -6,9 +6,10 @@ import (
 
 	"dbrunner/internal/bus"
 	"dbrunner/internal/db"
-	"dbrunner/internal/jobs"
 	"dbrunner/internal/telemetry"
 	"dbrunner/internal/worker"
+
+	"dbrunner/internal/delivery"
 )
 
 // Here the worker's small interfaces meet the bus, which does not know them.
@@ -20,7 +21,7 @@ var (
 	_ worker.Prober  = db.Database(nil)
 	_ worker.Ledger  = db.Database(nil)
 
-	_ jobs.Cancellations = (*cancellations)(nil)
+	_ delivery.Cancellations = (*cancellations)(nil)
 )
 
 // cancellations are one database's jobs.Cancellations.

@@ -28,26 +28,26 @@ func (w *autocommit) hash(dst []byte) []byte { return w.statement.hash(dst) }
 // leavesPartialEffects: a statement outside of a transaction may leave what it had done when it was stopped.
 func (w *autocommit) leavesPartialEffects() bool { return true }
 
-func (w *autocommit) run(ctx context.Context, x *execution) (answer, error) {
+func (w *autocommit) run(ctx context.Context, x *Execution) (Answer, error) {
 	var once *db.Once
-	if x.once != nil {
-		once = &db.Once{Start: x.once.start, End: func(set db.ResultSet, err error) *db.Entry {
-			return x.once.end(ctx, x.commandAnswer(&set), err)
+	if x.Once != nil {
+		once = &db.Once{Start: x.Once.Start, End: func(set db.ResultSet, err error) *db.Entry {
+			return x.Once.End(ctx, x.commandAnswer(&set), err)
 		}}
 	}
-	database := x.opts.Outside
+	database := x.Outside
 	if database == nil {
-		database = x.opts.Database
+		database = x.Database
 	}
-	set, err := database.Execute(ctx, x.call, w.compiled, x.rows, once)
+	set, err := database.Execute(ctx, x.Call, w.compiled, x.Rows, once)
 	if err != nil && db.ClassOf(err) != db.ClassTookEffect {
-		return answer{}, err
+		return Answer{}, err
 	}
 	return x.commandAnswer(&set), err
 }
 
 // commandAnswer is the answer of a statement on its own: the server's tag, where it has one, and what any statement has.
-func (x *execution) commandAnswer(set *db.ResultSet) answer {
+func (x *Execution) commandAnswer(set *db.ResultSet) Answer {
 	own := setOf(set)
 	own.Command = set.Command
 	return x.answerOf(contract.Answer{Set: own}, sizeOf(set)+len(set.Command), set.Free)

@@ -12,7 +12,7 @@ func TestHashOfBatches(t *testing.T) {
 	t.Parallel()
 	d := testDecoder()
 	hash := func(statement string) string {
-		return string(mustDecode(t, d, delivery("transaction", `{"id":"a","statements":[{"sql":"INSERT INTO t VALUES ($1, $2)",`+statement+`}]}`)).Hash)
+		return string(mustDecode(t, d, message("transaction", `{"id":"a","statements":[{"sql":"INSERT INTO t VALUES ($1, $2)",`+statement+`}]}`)).Hash)
 	}
 	const digest = `"digest":"SHA-256=47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU="`
 	require.Equal(t, hash(`"batch":[[1,"a"],[2,"b"]]`), hash(`"batch": [ [1, "\u0061"], [2,"b"] ]`))
@@ -37,14 +37,14 @@ func TestDigestForms(t *testing.T) {
 	body := func(digest string) string {
 		return `{"id":"a","statements":[{"sql":"INSERT INTO t VALUES ($1, $2)","params_from":{"name":"x","digest":"` + digest + `"}}]}`
 	}
-	want := mustDecode(t, d, delivery("transaction", body(canonical))).Hash
+	want := mustDecode(t, d, message("transaction", body(canonical))).Hash
 	for _, digest := range []string{
 		hexadecimal, strings.ToUpper(hexadecimal), "SHA-256=" + hexadecimal, "SHA-256 " + hexadecimal, "SHA-256: " + hexadecimal,
 		"sha-256=" + hexadecimal, "sha256:" + hexadecimal, "SHA-256=47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=",
 		"SHA-256 47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU=",
 	} {
 		require.Equal(t, canonical, canonicalDigest(digest), digest)
-		require.Equal(t, want, mustDecode(t, d, delivery("transaction", body(digest))).Hash, digest)
+		require.Equal(t, want, mustDecode(t, d, message("transaction", body(digest))).Hash, digest)
 	}
 	for _, digest := range []string{
 		"", "SHA-256=", hexadecimal[1:], hexadecimal + "0", "SHA-256=" + hexadecimal[2:], "g" + hexadecimal[1:], " " + hexadecimal,

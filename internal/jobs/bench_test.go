@@ -16,18 +16,18 @@ import (
 )
 
 // benchBodies are jobs as publishers send them, by their size.
-func benchBodies(b *testing.B) map[string]*Delivery {
+func benchBodies(b *testing.B) map[string]*Message {
 	b.Helper()
 	large, err := os.ReadFile(filepath.Join("testdata", "golden", "query.job.json"))
 	require.NoError(b, err)
 	list := strings.Repeat(`"some text of a parameter",`, 9_999) + `"last"`
-	return map[string]*Delivery{
-		"small": delivery("query", `{"id":"a1-0001","sql":"SELECT id, name FROM people WHERE id = :id","params":{"id":42}}`),
-		"transaction": delivery("transaction",
+	return map[string]*Message{
+		"small": message("query", `{"id":"a1-0001","sql":"SELECT id, name FROM people WHERE id = :id","params":{"id":42}}`),
+		"transaction": message("transaction",
 			`{"id":"t-1","statements":[{"sql":"UPDATE a SET b = b - :n WHERE id = :id","params":{"id":1,"n":"12.50"},"expect_rows":1},`+
 				`{"sql":"UPDATE a SET b = b + :n WHERE id = :id","params":{"id":2,"n":"12.50"},"expect_rows":1}]}`),
-		"all keys": delivery("query", string(large)),
-		"300 KB":   delivery("query", `{"sql":"SELECT :list","params":{"list":{"type":"text[]","value":[`+list+`]}}}`),
+		"all keys": message("query", string(large)),
+		"300 KB":   message("query", `{"sql":"SELECT :list","params":{"list":{"type":"text[]","value":[`+list+`]}}}`),
 	}
 }
 
@@ -117,7 +117,7 @@ func BenchmarkResult(b *testing.B) {
 		Columns: []contract.Column{{Name: "id", Type: "int8"}, {Name: "name", Type: "text"}},
 		Rows:    []byte(`[{"id":"42","name":"Ann"}]`), RowCount: 1,
 	}
-	x := &execution{opts: &ExecutorOptions{Database: &answering{}}}
+	x := &Execution{Database: &answering{}}
 	r := contract.Result{
 		JobID: "a1-0001", Kind: "query", Database: "shop", Effect: contract.ReadOnly, Status: contract.Succeeded, Hash: make([]byte, 32),
 		Sequence: 12345, Deliveries: 1, Attempts: 1, Runner: "runner-1", QueuedAt: testTime, StartedAt: testTime,
@@ -144,31 +144,4 @@ func BenchmarkResult(b *testing.B) {
 			contract.MarkDuplicate(body)
 		}
 	})
-}
-
-// BenchmarkExecute is a delivery from its body to its outcome, on a database that answers immediately.
-func BenchmarkExecute(b *testing.B) {
-	database := &answering{sets: []db.ResultSet{{
-		Columns: []contract.Column{{Name: "id", Type: "int8"}}, Rows: []byte(`[{"id":"42"}]`), RowCount: 1,
-	}}}
-	e, err := NewExecutor(ExecutorOptions{
-		Runner: "r1", Database: database, Policy: &Policy{Ledger: true, MaxDeliveries: 20}, MaxResult: 1 << 20,
-	})
-	require.NoError(b, err)
-	for name, body := range map[string]string{
-		"query":       `{"id":"a1","sql":"SELECT 42","reply_to":"_INBOX.x.y"}`,
-		"transaction": `{"statements":[{"sql":"SELECT 42"}]}`,
-		"statement":   `{"sql":"VACUUM","effect":"at_least_once"}`,
-	} {
-		b.Run(name, func(b *testing.B) {
-			b.ReportAllocs()
-			for b.Loop() {
-				out := e.Run(b.Context(), delivery(name, body), nil)
-				if out.Status != contract.Succeeded {
-					b.Fatal(out)
-				}
-				out.Release()
-			}
-		})
-	}
 }

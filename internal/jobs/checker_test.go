@@ -3,7 +3,6 @@ package jobs
 import (
 	"context"
 	"errors"
-	"strings"
 	"testing"
 	"time"
 
@@ -29,7 +28,7 @@ func (p *fakeDatabase) Check(ctx context.Context) (db.CheckResult, error) {
 	p.checks++
 	if p.hangs {
 		<-ctx.Done()
-		return p.vitals, db.Errorf(db.ClassCanceled, db.CodeCanceled, "given up").Because(ctx.Err())
+		return p.vitals, db.Errorf(db.ClassCanceled, contract.CodeCanceled, "given up").Because(ctx.Err())
 	}
 	return p.vitals, p.err
 }
@@ -243,7 +242,7 @@ func TestChecksNarrow(t *testing.T) {
 
 func TestHealthKeys(t *testing.T) {
 	t.Parallel()
-	decode := func(body string) (*Job, *Rejection) { return testDecoder().Decode(delivery("health", body)) }
+	decode := func(body string) (*Job, *Rejection) { return testDecoder().Decode(message("health", body)) }
 	for body, message := range map[string]string{
 		`{"checks":"pool"}`:           "must be a list of connection, query, replication, pool, migrations, jobs",
 		`{"checks":[]}`:               "leave the key out",
@@ -263,32 +262,4 @@ func TestHealthKeys(t *testing.T) {
 	all, _ := decode(`{}`)
 	require.Equal(t, one.Hash, other.Hash, "the order makes no difference")
 	require.NotEqual(t, one.Hash, all.Hash)
-}
-
-// A job of this kind ends well whatever it finds, and its time limit is the smaller of the two.
-func TestHealthJobs(t *testing.T) {
-	t.Parallel()
-	p := well()
-	e, err := NewExecutor(ExecutorOptions{
-		Namespace: "dbrunner", Runner: "r1", Database: spoken{}, Policy: testPolicy(), Results: empty{},
-		Health:  health.NewChecker(health.Options{Database: p, Timeout: time.Minute}),
-		MaxBody: 1 << 20, MaxResult: 1 << 20,
-	})
-	require.NoError(t, err)
-	p.hangs, p.vitals = true, db.CheckResult{}
-	started := time.Now()
-	out := e.Run(t.Context(), delivery("health", `{"id":"h1","timeout":"100ms"}`), nil)
-	require.Less(t, time.Since(started), 10*time.Second)
-	require.Equal(t, Settle, out.Action)
-	require.Equal(t, contract.Succeeded, out.Status)
-	require.Regexp(t, `,"verdict":"unhealthy","reasons":\["connection: no answer within \d+ms"\],"checks":{`, string(out.Store.Body))
-
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	require.Equal(t, Undecided, e.Run(ctx, delivery("health", `{"id":"h2"}`), nil).Action, "it was cancelled")
-	refused := e.Run(t.Context(), delivery("health", `{"id":"h3"}`), func() error { return errors.New("the runner stops") })
-	require.Equal(t, Undecided, refused.Action)
-	late := e.Run(t.Context(), delivery("health", `{"id":"h4","expires_at":"2020-01-01T00:00:00Z"}`), nil)
-	require.Equal(t, contract.Expired, late.Status)
-	require.NotContains(t, strings.ToLower(string(late.Store.Body)), "verdict")
 }

@@ -50,10 +50,8 @@ func testDecoder(change ...func(*DecoderOptions)) *Decoder {
 // testTime is when the stream took the messages of the tests.
 var testTime = time.Date(2026, 3, 1, 12, 0, 0, 123456789, time.UTC)
 
-func delivery(kind, body string) *Delivery {
-	return &Delivery{
-		Database: "shop", Kind: kind, Sequence: 42, Timestamp: testTime, Deliveries: 1, Body: []byte(body),
-	}
+func message(kind, body string) *Message {
+	return &Message{Database: "shop", Kind: kind, Sequence: 42, Timestamp: testTime, Body: []byte(body)}
 }
 
 const testDerivedID = "s42_dgrfgbv552j9"
@@ -98,7 +96,7 @@ func (a *answering) Transact(
 	return sets, nil
 }
 
-func mustDecode(t testing.TB, d *Decoder, in *Delivery) *Job {
+func mustDecode(t testing.TB, d *Decoder, in *Message) *Job {
 	t.Helper()
 	job, rejection := d.Decode(in)
 	if rejection != nil {

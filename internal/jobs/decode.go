@@ -81,7 +81,7 @@ type Scanned struct {
 
 // Scan reads the id, the effect and the reply subject of a message exactly as Decode has them, in constant memory
 // and without interpreting anything else. It reads bodies of any size.
-func (d *Decoder) Scan(in *Delivery) Scanned {
+func (d *Decoder) Scan(in *Message) Scanned {
 	var who identity
 	who.scan(in.Body)
 	id, derived := who.jobID(in)
@@ -101,7 +101,7 @@ func (d *Decoder) kind(name string) *kind {
 
 // Decode reads a job's message. Either a valid job comes back, its statements compiled for the database, or a
 // rejection with every fault of the body. The job keeps nothing of in.
-func (d *Decoder) Decode(in *Delivery) (*Job, *Rejection) {
+func (d *Decoder) Decode(in *Message) (*Job, *Rejection) {
 	if len(in.Body) > d.opts.MaxBody {
 		return nil, d.unreadable(in, contract.Fault{
 			Code: contract.CodeTooLarge, Message: "the body is larger than " + strconv.Itoa(d.opts.MaxBody) + " bytes",
@@ -130,7 +130,7 @@ func (d *Decoder) release(r *reader) {
 
 // unreadable rejects a body whose JSON is not looked into; what its beginning says about id, effect and reply
 // subject counts.
-func (d *Decoder) unreadable(in *Delivery, fault contract.Fault) *Rejection {
+func (d *Decoder) unreadable(in *Message, fault contract.Fault) *Rejection {
 	s := d.Scan(in)
 	return &Rejection{
 		ID: s.ID, DerivedID: s.DerivedID, Effect: s.Effect, ReplyTo: s.ReplyTo,
@@ -158,13 +158,13 @@ func (r *reader) syntaxError(body []byte, err *jsontext.SyntaxError) contract.Fa
 }
 
 // interpret makes a job of a body that is one JSON object.
-func (d *Decoder) interpret(r *reader, in *Delivery) (*Job, *Rejection) {
+func (d *Decoder) interpret(r *reader, in *Message) (*Job, *Rejection) {
 	k := d.kind(in.Kind)
 	if k == nil || !d.allows(k) {
 		return nil, d.unreadable(in, d.forbiddenKind(in.Kind))
 	}
 	r.twice = r.members(0, k.known, r.top[:])
-	job := &Job{Database: in.Database, Kind: k.name, rows: k.rows, rereads: k.rereads}
+	job := &Job{Database: in.Database, Kind: k.name, rows: k.rows, Rereads: k.rereads}
 	d.identify(r, job, k, in)
 	r.envelope(job, in, d.opts.Policy)
 
@@ -205,7 +205,7 @@ func (d *Decoder) forbiddenKind(name string) contract.Fault {
 }
 
 // identify resolves id, effect and reply subject, and notes what is wrong with them.
-func (d *Decoder) identify(r *reader, job *Job, k *kind, in *Delivery) {
+func (d *Decoder) identify(r *reader, job *Job, k *kind, in *Message) {
 	who := identity{
 		id: r.claim(keyID), effect: r.claim(keyEffect), replyTo: r.claim(keyReplyTo), readable: true,
 	}
@@ -245,7 +245,7 @@ func (r *reader) checkID(at int) {
 	}
 }
 
-func (d *Decoder) checkReply(r *reader, at int, in *Delivery) {
+func (d *Decoder) checkReply(r *reader, at int, in *Message) {
 	subject, ok := r.isString(at, "a NATS subject")
 	if !ok {
 		return
@@ -307,9 +307,9 @@ func rejection(job *Job, faults []contract.Fault) *Rejection {
 	}
 }
 
-// final reports whether a message is rejected by its text alone: what is no JSON object, or has a key twice, is no job for
+// Final reports whether a message is rejected by its text alone: what is no JSON object, or has a key twice, is no job for
 // any version with any configuration.
-func (r *Rejection) final() bool {
+func (r *Rejection) Final() bool {
 	return slices.ContainsFunc(r.Faults, func(f contract.Fault) bool {
 		return f.Code == contract.CodeInvalidJSON || f.Code == contract.CodeDuplicateKey
 	})
@@ -326,4 +326,9 @@ func (r *Rejection) Message() string {
 		text = fmt.Sprintf("%d faults, the first one: %s", len(r.Faults), text)
 	}
 	return text
+}
+
+// ResultError is the error of the result that the message gets.
+func (r *Rejection) ResultError() *contract.Error {
+	return &contract.Error{Code: r.Code, Message: r.Message(), Faults: r.Faults}
 }

@@ -183,7 +183,7 @@ func TestFaults(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			_, rejection := testDecoder().Decode(delivery(c.kind, c.body))
+			_, rejection := testDecoder().Decode(message(c.kind, c.body))
 			require.NotNil(t, rejection)
 			require.Equal(t, c.want, places(rejection.Faults), "%+v", rejection.Faults)
 			require.Contains(t, rejection.Faults[0].Message, c.says)
@@ -236,7 +236,7 @@ func TestPolicy(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			_, rejection := policy(c.change).Decode(delivery(c.kind, tx))
+			_, rejection := policy(c.change).Decode(message(c.kind, tx))
 			require.NotNil(t, rejection)
 			require.Equal(t, []found{c.want}, places(rejection.Faults))
 			require.Contains(t, rejection.Faults[0].Message, c.says)
@@ -251,11 +251,11 @@ func TestTimeLimits(t *testing.T) {
 	d := testDecoder(func(o *DecoderOptions) {
 		o.Policy.ByKind = map[string]KindPolicy{"query": {Timeout: 2 * time.Second, MaxTimeout: 3 * time.Second}}
 	})
-	require.Equal(t, 2*time.Second, mustDecode(t, d, delivery("query", `{"sql":"SELECT 1"}`)).Timeout)
-	require.Equal(t, 3*time.Second, mustDecode(t, d, delivery("query", `{"sql":"SELECT 1","timeout":"3s"}`)).Timeout)
-	_, rejection := d.Decode(delivery("query", `{"sql":"SELECT 1","timeout":"3001ms"}`))
+	require.Equal(t, 2*time.Second, mustDecode(t, d, message("query", `{"sql":"SELECT 1"}`)).Timeout)
+	require.Equal(t, 3*time.Second, mustDecode(t, d, message("query", `{"sql":"SELECT 1","timeout":"3s"}`)).Timeout)
+	_, rejection := d.Decode(message("query", `{"sql":"SELECT 1","timeout":"3001ms"}`))
 	require.NotNil(t, rejection)
-	tx := mustDecode(t, d, delivery("transaction", `{"statements":[{"sql":"DELETE FROM a"}]}`))
+	tx := mustDecode(t, d, message("transaction", `{"statements":[{"sql":"DELETE FROM a"}]}`))
 	require.Equal(t, 10*time.Second, tx.Timeout)
 }
 
@@ -266,8 +266,8 @@ func TestRowLimits(t *testing.T) {
 	for body, want := range map[string]int64{
 		`{"sql":"SELECT 1"}`: 1000, `{"sql":"SELECT 1","max_rows":7}`: 7, `{"sql":"SELECT 1","max_rows":5000}`: 1000,
 	} {
-		job := mustDecode(t, d, delivery("query", body))
-		require.Equal(t, want, tighterLimit(job.MaxRows, d.opts.Policy.MaxRows), body)
+		job := mustDecode(t, d, message("query", body))
+		require.Equal(t, want, TighterLimit(job.MaxRows, d.opts.Policy.MaxRows), body)
 	}
 }
 
@@ -308,7 +308,7 @@ func TestIdentity(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			in := delivery("query", c.body)
+			in := message("query", c.body)
 			if c.header != "" {
 				in.Headers = map[string][]string{"Nats-Msg-Id": {c.header}}
 			}
@@ -334,13 +334,13 @@ func TestRejectionCarries(t *testing.T) {
 	t.Parallel()
 	d := testDecoder()
 	const head = `{"id":"a1","reply_to":"_INBOX.x","labels":{"k":"v"},`
-	good := mustDecode(t, d, delivery("query", head+`"sql":"SELECT 1"}`))
-	_, limits := d.Decode(delivery("query", head+`"timeout":"2h","sql":"SELECT 1"}`))
+	good := mustDecode(t, d, message("query", head+`"sql":"SELECT 1"}`))
+	_, limits := d.Decode(message("query", head+`"timeout":"2h","sql":"SELECT 1"}`))
 	require.Equal(t, good.Hash, limits.Hash, "the request itself was understood")
 	require.Equal(t, map[string]string{"k": "v"}, limits.Labels)
 	require.Equal(t, "_INBOX.x", limits.ReplyTo)
 
-	_, request := d.Decode(delivery("query", head+`"sql":"SELECT 1","params":7}`))
+	_, request := d.Decode(message("query", head+`"sql":"SELECT 1","params":7}`))
 	require.Nil(t, request.Hash)
 	require.Equal(t, map[string]string{"k": "v"}, request.Labels)
 }
@@ -358,7 +358,7 @@ func TestManyFaults(t *testing.T) {
 	}
 	b.WriteString(`}`)
 	start := time.Now()
-	_, rejection := testDecoder().Decode(delivery("query", b.String()))
+	_, rejection := testDecoder().Decode(message("query", b.String()))
 	require.Len(t, rejection.Faults, maxFaults+1)
 	require.Contains(t, rejection.Faults[maxFaults].Message, "more faults")
 	require.Less(t, len(contract.AppendFaults(nil, rejection.Faults)), 64<<10)
@@ -381,7 +381,7 @@ func TestNoValuesInFaults(t *testing.T) {
 		`{"sql":"SELECT 1","expires_at":"` + canary + `"}`, `{"sql":"SELECT 1","version":"` + canary + `"}`,
 		`{"sql":"` + canary, `{"sql":"SELECT 1"}` + canary, `{"sql":"SELECT 1","params":[` + canary + `]}`,
 	} {
-		_, rejection := testDecoder().Decode(delivery("query", body))
+		_, rejection := testDecoder().Decode(message("query", body))
 		require.NotNil(t, rejection, body)
 		require.NotContains(t, fmt.Sprintf("%+v", rejection.Faults), canary, body)
 	}
@@ -391,11 +391,11 @@ func TestNoValuesInFaults(t *testing.T) {
 func TestReaderIsReused(t *testing.T) {
 	t.Parallel()
 	d := testDecoder()
-	first := mustDecode(t, d, delivery("query", `{"id":"first","labels":{"a":"b"},"sql":"SELECT :x","params":{"x":"kept"}}`))
+	first := mustDecode(t, d, message("query", `{"id":"first","labels":{"a":"b"},"sql":"SELECT :x","params":{"x":"kept"}}`))
 	before := dump(first)
-	_, rejection := d.Decode(delivery("transaction", `{"id":"second","bad":1,"statements":[{"sql":""}],"timeout":"5s"}`))
+	_, rejection := d.Decode(message("transaction", `{"id":"second","bad":1,"statements":[{"sql":""}],"timeout":"5s"}`))
 	require.Len(t, rejection.Faults, 2)
-	second := mustDecode(t, d, delivery("query", `{"sql":"SELECT 1"}`))
+	second := mustDecode(t, d, message("query", `{"sql":"SELECT 1"}`))
 	require.Equal(t, testDerivedID, second.ID)
 	require.Nil(t, second.Labels)
 	require.Equal(t, before, dump(first))
@@ -411,11 +411,11 @@ func TestDecoderIsShared(t *testing.T) {
 			for i := range 200 {
 				id := fmt.Sprintf("w%d-%d", worker, i)
 				body := fmt.Sprintf(`{"id":%q,"sql":"SELECT :n","params":{"n":%d}}`, id, i)
-				job, rejection := d.Decode(delivery("query", body))
+				job, rejection := d.Decode(message("query", body))
 				if rejection != nil || job.ID != id || job.work.(*query).compiled.Args[0].Text != strconv.Itoa(i) {
 					t.Errorf("%s: %+v %+v", body, job, rejection)
 				}
-				if _, rejection = d.Decode(delivery("query", `{"id":"`+id+`"`)); rejection == nil || rejection.ID != id {
+				if _, rejection = d.Decode(message("query", `{"id":"`+id+`"`)); rejection == nil || rejection.ID != id {
 					t.Errorf("%s: %+v", id, rejection)
 				}
 			}

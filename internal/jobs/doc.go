@@ -1,7 +1,5 @@
-// Package jobs is the contract: the envelope of a job and of its result, the table of kinds, decoding and
-// validation, and the running of one job against a db.Database: policy, deadline, retries, the ledger's
-// rules, and what a delivery of a message means (first run, replay, tombstone, giving up).
+// Package jobs defines what a job is: the table of kinds, decoding and validation of messages, policy, request hashes, and the
+// work of each kind on a database.
 //
-// It never talks to the bus and never names an engine; what it needs of the stored results it asks through
-// the small interface ResultReader. It returns errors and outcomes instead of logging.
+// It knows neither NATS nor an engine, and decides nothing about redeliveries: see package delivery.
 package jobs

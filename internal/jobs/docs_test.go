@@ -80,7 +80,7 @@ func TestDocsExamples(t *testing.T) {
 	}
 	require.Len(t, bodies, 8)
 	for body, kind := range bodies {
-		mustDecode(t, testDecoder(), delivery(kind, strings.ReplaceAll(body, "replies.demo.", "replies.shop.")))
+		mustDecode(t, testDecoder(), message(kind, strings.ReplaceAll(body, "replies.demo.", "replies.shop.")))
 	}
 }
 

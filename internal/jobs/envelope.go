@@ -49,7 +49,7 @@ const (
 )
 
 // envelope reads the keys that every kind has into the job. Id, effect and reply subject are read already.
-func (r *reader) envelope(job *Job, in *Delivery, p *Policy) {
+func (r *reader) envelope(job *Job, in *Message, p *Policy) {
 	if at := r.top[keyVersion]; at != 0 {
 		r.version(at)
 	}
@@ -102,7 +102,7 @@ func (r *reader) isDuration(at int) (time.Duration, bool) {
 	return 0, false
 }
 
-func (r *reader) expiry(job *Job, in *Delivery) {
+func (r *reader) expiry(job *Job, in *Message) {
 	moment, in0 := r.top[keyExpiresAt], r.top[keyExpiresIn]
 	if moment != 0 && in0 != 0 {
 		r.reject(in0, contract.CodeInvalidValue, "expires_at is there too: write one of the two")

@@ -23,16 +23,16 @@ type Examined struct {
 
 // Examine reads a body that is to be published with a message id, which is its job's id unless the body has one. It
 // judges nothing: what is wrong with a body is answered by its result.
-func (e *Executor) Examine(database, kind, messageID string, body []byte) Examined {
-	d := &Delivery{
+func (d *Decoder) Examine(database, kind, messageID string, body []byte) Examined {
+	in := &Message{
 		Database: database, Kind: kind, Timestamp: time.Now(), Body: body,
 		Headers: map[string][]string{contract.HeaderMessageID: {messageID}},
 	}
 	x := Examined{kind: kind, body: body}
-	job, rejection := e.decoder.Decode(d)
+	job, rejection := d.Decode(in)
 	if rejection != nil {
 		x.ID, x.InvalidID, x.Hash = rejection.ID, rejection.DerivedID, rejection.Hash
-		x.rejected = rejectionError(rejection).Append(nil)
+		x.rejected = rejection.ResultError().Append(nil)
 		return x
 	}
 	x.ID, x.InvalidID, x.ReplyOnly, x.Hash = job.ID, job.DerivedID, job.ReplyOnly, job.Hash

@@ -42,7 +42,7 @@ func FuzzDecode(f *testing.F) {
 	d := testDecoder()
 	f.Fuzz(func(t *testing.T, body, header string) {
 		for _, kind := range Kinds() {
-			in := delivery(kind, body)
+			in := message(kind, body)
 			in.Headers = map[string][]string{contract.HeaderMessageID: {header}}
 			job, rejection := d.Decode(in)
 			require.Equal(t, d.Scan(in), identityOf(job, rejection))
@@ -105,7 +105,7 @@ func FuzzScan(f *testing.F) {
 	addBodies(f)
 	d := testDecoder()
 	f.Fuzz(func(t *testing.T, body, header string) {
-		in := delivery("transaction", body)
+		in := message("transaction", body)
 		in.Headers = map[string][]string{contract.HeaderMessageID: {header}}
 		s := d.Scan(in)
 		require.Equal(t, s.DerivedID, !contract.ValidID(s.ID))

@@ -66,8 +66,7 @@ func TestGoldenMessages(t *testing.T) {
 			t.Parallel()
 			body, err := os.ReadFile(filepath.Join("testdata", "golden", name+".job.json"))
 			require.NoError(t, err, "each kind has a golden message")
-			in := delivery(kind, string(body))
-			in.Deliveries = 2
+			in := message(kind, string(body))
 			job := mustDecode(t, testDecoder(), in)
 			require.NoError(t, inGolden(name+".decoded.txt", []byte(dump(job))))
 			result := goldenResult(t, job, in, goldenSets()[name])
@@ -107,7 +106,7 @@ func requireSets(t *testing.T, result []byte, sets []db.ResultSet) {
 // TestGoldenFailure holds the result of a rejected job to the byte.
 func TestGoldenFailure(t *testing.T) {
 	t.Parallel()
-	in := delivery("query", `{"id": "q-1", "labels": {"flow": "nightly"}, "Sql": "SELECT 1", "parms": [1], "timeout": 5}`)
+	in := message("query", `{"id": "q-1", "labels": {"flow": "nightly"}, "Sql": "SELECT 1", "parms": [1], "timeout": 5}`)
 	_, rejection := testDecoder().Decode(in)
 	require.NotNil(t, rejection)
 	r := contract.Result{
@@ -119,16 +118,16 @@ func TestGoldenFailure(t *testing.T) {
 	require.NoError(t, inGolden("rejected.result.json", r.Append(nil)))
 }
 
-func goldenResult(t *testing.T, job *Job, in *Delivery, sets []db.ResultSet) []byte {
+func goldenResult(t *testing.T, job *Job, in *Message, sets []db.ResultSet) []byte {
 	t.Helper()
-	given, err := job.work.run(t.Context(), &execution{
-		opts: &ExecutorOptions{Database: &answering{sets: sets}, Migrations: migrating{}, Health: goldenChecker()}, d: in,
-		call: db.Call{Timeout: job.Timeout}, rows: db.RowOptions{Format: job.RowFormat},
+	given, err := job.Run(t.Context(), &Execution{
+		Database: &answering{sets: sets}, Migrations: migrating{}, Health: goldenChecker(), Message: in,
+		Call: db.Call{Timeout: job.Timeout}, Rows: db.RowOptions{Format: job.RowFormat},
 	})
 	require.NoError(t, err)
 	r := contract.Result{
 		JobID: job.ID, Kind: job.Kind, Database: job.Database, Effect: job.Effect, Status: contract.Succeeded,
-		Hash: job.Hash, Sequence: in.Sequence, Deliveries: in.Deliveries, Attempts: 1, Runner: "runner-1",
+		Hash: job.Hash, Sequence: in.Sequence, Deliveries: 2, Attempts: 1, Runner: "runner-1",
 		QueuedAt: in.Timestamp, StartedAt: testTime.Add(time.Millisecond), FinishedAt: testTime.Add(2 * time.Millisecond),
 		Labels: job.Labels, Answer: given.Answer,
 	}

@@ -29,7 +29,7 @@ func requestHash(scratch []byte, job *Job) (hash, buf []byte) {
 // RequestHash returns the request hash of a body; nil if it is not understood in this dialect.
 func RequestHash(dialect *dialect.Dialect, database, kind string, body []byte) []byte {
 	d := NewDecoder(DecoderOptions{Policy: &Policy{Ledger: true}, Dialect: dialect})
-	job, rejection := d.Decode(&Delivery{Database: database, Kind: kind, Body: body})
+	job, rejection := d.Decode(&Message{Database: database, Kind: kind, Body: body})
 	if rejection != nil {
 		return rejection.Hash
 	}

@@ -7,8 +7,14 @@ import (
 	"time"
 
 	"dbrunner/contract"
+	"dbrunner/internal/db"
 	"dbrunner/internal/jsontext"
 )
+
+// HealthChecker judges a database; see health.Checker.
+type HealthChecker interface {
+	Check(ctx context.Context, checks ...string) *contract.Health
+}
 
 // healthCheck is the work of kind health: a look at the database, of which every outcome is an answer.
 type healthCheck struct {
@@ -50,19 +56,22 @@ func (h *healthCheck) hash(dst []byte) []byte {
 	return dst
 }
 
-func (h *healthCheck) run(ctx context.Context, x *execution) (answer, error) {
-	if x.call.Begin != nil {
-		if err := x.call.Begin(); err != nil {
-			return answer{}, err
+func (h *healthCheck) run(ctx context.Context, x *Execution) (Answer, error) {
+	if x.Call.Begin != nil {
+		if err := x.Call.Begin(); err != nil {
+			return Answer{}, err
 		}
 	}
-	bounded, cancel := context.WithTimeout(ctx, max(x.call.Timeout, time.Millisecond))
-	defer cancel()
-	found := x.opts.Health.Check(bounded, h.checks...)
-	if ctx.Err() != nil { // nobody wants the work any more: what it broke off at says nothing of the database
-		return answer{}, context.Cause(ctx)
+	if x.Health == nil {
+		return Answer{}, db.Errorf(db.ClassPermanent, contract.CodeNotSupported, "health checks of this database are not possible here")
 	}
-	return answer{Answer: contract.Answer{Health: found}, filled: true, size: healthSize}, nil
+	bounded, cancel := context.WithTimeout(ctx, max(x.Call.Timeout, time.Millisecond))
+	defer cancel()
+	found := x.Health.Check(bounded, h.checks...)
+	if ctx.Err() != nil { // nobody wants the work any more: what it broke off at says nothing of the database
+		return Answer{}, context.Cause(ctx)
+	}
+	return Answer{Answer: contract.Answer{Health: found}, Filled: true, Size: healthSize}, nil
 }
 
 // healthSize is about what a health check takes in a result, bytes.

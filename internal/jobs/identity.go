@@ -24,7 +24,7 @@ func (c *claim) once() (string, bool) { return c.text, c.count == 1 && c.known }
 
 // jobID resolves the id that a job's answer goes under: the body's, else the header's, else the derived one. A body
 // whose id is not valid gets the derived one.
-func (i *identity) jobID(in *Delivery) (id string, derived bool) {
+func (i *identity) jobID(in *Message) (id string, derived bool) {
 	if text, ok := i.id.once(); ok && contract.ValidID(text) {
 		return text, false
 	}
@@ -33,7 +33,7 @@ func (i *identity) jobID(in *Delivery) (id string, derived bool) {
 			return header[0], false
 		}
 	}
-	return contract.DerivedID(in.Sequence, in.Timestamp), true
+	return in.DerivedID(), true
 }
 
 // jobEffect resolves the effect; empty if the body does not say it in a way that its kind can have.
@@ -51,7 +51,7 @@ func (i *identity) jobEffect(k *kind) contract.Effect {
 }
 
 // reply resolves the reply subject; empty if there is none that may be used.
-func (i *identity) reply(d *Decoder, in *Delivery) string {
+func (i *identity) reply(d *Decoder, in *Message) string {
 	text, ok := i.replyTo.once()
 	if !ok || contract.ValidReply(d.opts.Namespace, in.Database, text, d.opts.Policy.ReplyTo) != nil {
 		return ""

@@ -17,7 +17,7 @@ func TestStatementWithSeveralAnswers(t *testing.T) {
 	}
 	first := set(`[{"n":1}]`, 1)
 	first.More = []db.ResultSet{{RowsAffected: 5}, set(`[]`, 0)}
-	x := &execution{opts: &ExecutorOptions{Database: &answering{}}}
+	x := &Execution{Database: &answering{}}
 	got := (&contract.Result{Answer: x.statementsAnswer([]db.ResultSet{first, {RowsAffected: 2}}).Answer}).Append(nil)
 	_, got, _ = bytes.Cut(got, []byte(`"finished_at":"0001-01-01T00:00:00Z",`))
 	require.JSONEq(t, `{"x":0,"engine":"postgres","statements":[

@@ -8,29 +8,18 @@ import (
 	"dbrunner/internal/db"
 )
 
-// Delivery is one delivery of a job's message, with everything that its identity hangs on.
-type Delivery struct {
-	Database         string // from the subject
-	Kind             string // from the subject
-	Sequence         uint64
-	Timestamp        time.Time // when the stream took the message, nanoseconds, UTC
-	Deliveries       uint64    // 1 for the first delivery of this consumer
-	MaybeRedelivered bool      // not certainly the first delivery: the job may have had its effect already
-	Headers          map[string][]string
-	Body             []byte
-	Trace            Trace // who follows it; nil: nobody
-
-	// Refuted is how often a probe found the database well after an execution had begun and ended as if it were not.
-	Refuted int
-
-	// What this delivery has done so far: it may be run several times while its database comes and goes.
-	attempts    uint64
-	startedAt   time.Time
-	begunBefore bool        // the delivery was in doubt before this one began anything
-	sawUnknown  bool        // an execution ended without a server's answer
-	suspicion   *db.Error   // how the last execution ended of those that Refuted may count; nil: there was none
-	known       *completion // of its execution at most once; nil while none is known
+// Message is a job's message as its stream has it.
+type Message struct {
+	Database  string // from the subject
+	Kind      string // from the subject
+	Sequence  uint64
+	Timestamp time.Time // when the stream took the message, nanoseconds, UTC
+	Headers   map[string][]string
+	Body      []byte
 }
+
+// DerivedID is the job id of a message whose publisher gave none.
+func (m *Message) DerivedID() string { return contract.DerivedID(m.Sequence, m.Timestamp) }
 
 // Job is a decoded and valid job.
 type Job struct {
@@ -48,9 +37,24 @@ type Job struct {
 	Output    Output
 	Labels    map[string]string
 	Hash      []byte // the request hash: what the request is, however it was written
-	rows      bool   // the kind's rows may go outside of the result
-	rereads   bool   // each execution reads what became of the ones before
-	work      work
+
+	// Rereads: each execution reads what became of the ones before it, so that these leave no doubt.
+	Rereads bool
+
+	rows bool // the kind's rows may go outside of the result
+	work work
+}
+
+// Run executes the job's work and returns the kind's own keys of its result; with an error, those of a failed job's.
+func (j *Job) Run(ctx context.Context, x *Execution) (Answer, error) { return j.work.run(ctx, x) }
+
+// Statements is the number of the job's statements.
+func (j *Job) Statements() int { return j.work.size() }
+
+// LeavesPartialEffects reports whether parts of what the job had done stay when it is stopped.
+func (j *Job) LeavesPartialEffects() bool {
+	w, ok := j.work.(interface{ leavesPartialEffects() bool })
+	return ok && w.leavesPartialEffects()
 }
 
 // work is the part of a job that is its kind's own: a kind is one file that implements it and one line in the
@@ -61,35 +65,42 @@ type work interface {
 	// hash appends the canonical encoding of all of the kind's own keys.
 	hash(h []byte) []byte
 	// run executes the work and returns the kind's own keys of the result; with an error, those of a failed job's.
-	run(ctx context.Context, x *execution) (answer, error)
+	run(ctx context.Context, x *Execution) (Answer, error)
 }
 
-// execution is one execution of a job's work.
-type execution struct {
-	opts *ExecutorOptions // the database, and whatever else a kind needs
-	d    *Delivery
-	call db.Call
-	rows db.RowOptions
-	seal sealAnswer
-	once *once
-	last error // of the execution before
+// Execution is one execution of a job's work: what the kinds need of a database, and what this delivery adds.
+type Execution struct {
+	Database   db.Executor
+	Outside    AutocommitExecutor // runs statements outside of transactions in place of Database; nil: Database does
+	Migrations Migrator           // nil: jobs of kind migration fail
+	Health     HealthChecker      // nil: jobs of kind health fail
+
+	Message *Message
+	Call    db.Call
+	Rows    db.RowOptions
+	Seal    func(ctx context.Context, a Answer) (*db.Entry, error) // of work with effect exactly_once, see db.BeforeCommit; nil: no ledger row
+	Once    *Once                                                  // of work with effect at_most_once; otherwise nil
 }
 
-// answer is the kind's own members of a result. The zero answer has none.
-type answer struct {
+// Once is what work that happens at most once leaves on record; see db.Once.
+type Once struct {
+	Start *db.Entry
+	End   func(ctx context.Context, a Answer, err error) *db.Entry
+}
+
+// Answer is the kind's own members of a result. The zero Answer has none.
+type Answer struct {
 	contract.Answer
-	filled bool
-	size   int    // about what they take, bytes
-	free   func() // gives back the memory of the rows; nil: nothing to give back
+
+	Filled bool
+	Size   int // about what they take, bytes
+
+	free func() // gives back the memory of the rows; nil: nothing to give back
 }
 
-// release ends the answer: its rows may not be read any more.
-func (a answer) release() {
+// Release ends the answer: its rows may not be read any more.
+func (a Answer) Release() {
 	if a.free != nil {
 		a.free()
 	}
 }
-
-// sealAnswer is called by work.run in the open transaction with the answer it is about to give; see db.Seal.
-// nil when the job has no ledger row and needs no look before its end.
-type sealAnswer func(ctx context.Context, a answer) (*db.Entry, error)

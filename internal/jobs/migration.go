@@ -86,20 +86,20 @@ func (m *migrate) hash(dst []byte) []byte {
 }
 
 // run runs the action. It may be repeated: the database's history tells what an earlier trial, or delivery, has done.
-func (m *migrate) run(ctx context.Context, x *execution) (answer, error) {
-	if x.opts.Migrations == nil {
-		return answer{}, db.Errorf(db.ClassPermanent, contract.CodeNotSupported, "migrations of this database are not possible here: "+
+func (m *migrate) run(ctx context.Context, x *Execution) (Answer, error) {
+	if x.Migrations == nil {
+		return Answer{}, db.Errorf(db.ClassPermanent, contract.CodeNotSupported, "migrations of this database are not possible here: "+
 			"behind a pooler in transaction mode they need direct_connection_string")
 	}
-	report, err := x.opts.Migrations.Run(ctx, migration.Request{
-		Action: m.action, Target: m.target, OutOfOrder: m.outOfOrder, Job: x.call.Label,
-		Message: contract.DerivedID(x.d.Sequence, x.d.Timestamp), Timeout: x.call.Timeout, Begin: x.call.Begin,
+	report, err := x.Migrations.Run(ctx, migration.Request{
+		Action: m.action, Target: m.target, OutOfOrder: m.outOfOrder, Job: x.Call.Label,
+		Message: x.Message.DerivedID(), Timeout: x.Call.Timeout, Begin: x.Call.Begin,
 	})
 	if report == nil {
-		return answer{}, err
+		return Answer{}, err
 	}
-	answered := report.Answer(int(x.rows.MaxBytes) / 2) // JSON escapes take their share
-	return answer{Answer: contract.Answer{Migration: answered}, filled: true, size: migrationSize}, err
+	answered := report.Answer(int(x.Rows.MaxBytes) / 2) // JSON escapes take their share
+	return Answer{Answer: contract.Answer{Migration: answered}, Filled: true, Size: migrationSize}, err
 }
 
 // migrationSize is about what a migration takes in a result, bytes.

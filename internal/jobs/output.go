@@ -1,8 +1,6 @@
 package jobs
 
 import (
-	"context"
-
 	"dbrunner/contract"
 	"dbrunner/internal/db/rowfile"
 )
@@ -76,21 +74,4 @@ func (r *reader) outputForm(job *Job, key int, words func() []string, value *str
 	default:
 		*value = list[i]
 	}
-}
-
-// markExpired marks an answer from the ledger whose rows are gone.
-func (r *run) markExpired(ctx context.Context, body []byte) []byte {
-	if r.e.opts.Objects == nil {
-		return body
-	}
-	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
-	defer cancel()
-	for _, o := range contract.RowsObjects(body) {
-		complete, err := r.e.opts.Objects.Complete(ctx, o.Name)
-		if err != nil || complete {
-			continue
-		}
-		return contract.MarkExpired(body)
-	}
-	return body
 }

@@ -81,3 +81,11 @@ func (p *Policy) timeouts(kind string) (fallback, ceiling time.Duration) {
 	}
 	return fallback, ceiling
 }
+
+// TighterLimit is the lower one of two limits; zero is none.
+func TighterLimit(a, b int64) int64 {
+	if a == 0 || b != 0 && b < a {
+		return b
+	}
+	return a
+}

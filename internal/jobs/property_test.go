@@ -288,7 +288,7 @@ func TestDecodeTakesOverEverything(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		kind := drawKind(t)
 		body := merge(drawCommon(t), drawOwn(t, kind))
-		job, rejection := d.Decode(delivery(kind, write(t, body, false)))
+		job, rejection := d.Decode(message(kind, write(t, body, false)))
 		if rejection != nil {
 			t.Fatalf("rejected: %+v", rejection.Faults)
 		}
@@ -445,7 +445,7 @@ func TestHashKnowsTheRequest(t *testing.T) {
 	t.Parallel()
 	d := testDecoder()
 	hash := func(t *rapid.T, kind string, body map[string]any) string {
-		job, rejection := d.Decode(delivery(kind, write(t, body, false)))
+		job, rejection := d.Decode(message(kind, write(t, body, false)))
 		if rejection != nil {
 			t.Fatalf("rejected: %+v", rejection.Faults)
 		}
@@ -523,11 +523,11 @@ func TestHashDistinguishesRequests(t *testing.T) {
 		{"health", `{"checks":["pool"]}`},
 		{"health", `{"checks":["pool","query"]}`},
 	} {
-		hash := string(mustDecode(t, d, delivery(c[0], c[1])).Hash)
+		hash := string(mustDecode(t, d, message(c[0], c[1])).Hash)
 		require.Empty(t, seen[hash], c[1])
 		seen[hash] = c[1]
 	}
-	elsewhere := delivery("query", `{"sql":"SELECT 1"}`)
+	elsewhere := message("query", `{"sql":"SELECT 1"}`)
 	elsewhere.Database = "other"
 	require.Empty(t, seen[string(mustDecode(t, d, elsewhere).Hash)])
 
@@ -536,7 +536,7 @@ func TestHashDistinguishesRequests(t *testing.T) {
 		`{"statements":[{"sql":"SELECT 1","expect_rows":2}]}`:                                          `{"statements":[{"sql":"SELECT 1","expect_rows":{"max":2,"min":2}}]}`,
 		`{"statements":[{"sql":"SELECT $1","params":[{"type":"j","value":{"a":1,"\u0062":[1, 2]}}]}]}`: `{"statements":[{"sql":"SELECT $1","params":[{"type":"j","value":{"b":[1,2], "a":1}}]}]}`,
 	} {
-		require.Equal(t, mustDecode(t, d, delivery("transaction", a)).Hash, mustDecode(t, d, delivery("transaction", b)).Hash, a)
+		require.Equal(t, mustDecode(t, d, message("transaction", a)).Hash, mustDecode(t, d, message("transaction", b)).Hash, a)
 	}
 }
 
@@ -579,7 +579,7 @@ func TestScanAgreesWithDecode(t *testing.T) {
 	d := testDecoder(func(o *DecoderOptions) { o.MaxBody = 2000 })
 	rapid.Check(t, func(t *rapid.T) {
 		kind := rapid.SampledFrom(append(Kinds(), "vacuum")).Draw(t, "kind")
-		in := delivery(kind, damaged(t, kind))
+		in := message(kind, damaged(t, kind))
 		if rapid.Bool().Draw(t, "header") {
 			in.Headers = map[string][]string{"Nats-Msg-Id": {rapid.SampledFrom([]string{"h1", "h 1", "s1_1", ""}).Draw(t, "header")}}
 		}

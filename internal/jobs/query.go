@@ -18,10 +18,10 @@ func (q *query) size() int { return 1 }
 
 func (q *query) hash(dst []byte) []byte { return q.statement.hash(dst) }
 
-func (q *query) run(ctx context.Context, x *execution) (answer, error) {
-	set, err := x.opts.Database.Read(ctx, x.call, q.compiled, x.rows)
+func (q *query) run(ctx context.Context, x *Execution) (Answer, error) {
+	set, err := x.Database.Read(ctx, x.Call, q.compiled, x.Rows)
 	if err != nil {
-		return answer{}, err
+		return Answer{}, err
 	}
 	return x.answerOf(contract.Answer{Set: rowsOf(&set)}, sizeOf(&set), set.Free), nil
 }

@@ -80,11 +80,11 @@ func sizeOf(set *db.ResultSet) int {
 }
 
 // answerOf is an answer with statements, which names the engine whose words the types of columns are.
-func (x *execution) answerOf(a contract.Answer, size int, free func()) answer {
+func (x *Execution) answerOf(a contract.Answer, size int, free func()) Answer {
 	if hasColumns(&a.Set) || anyColumns(a.Statements) {
-		a.Engine = x.opts.Database.Engine()
+		a.Engine = x.Database.Engine()
 	}
-	return answer{a, true, size, free}
+	return Answer{a, true, size, free}
 }
 
 // hasColumns reports whether a statement returned rows, in any of its answers.

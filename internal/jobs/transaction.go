@@ -172,22 +172,22 @@ func (t *transaction) hash(dst []byte) []byte {
 	return dst
 }
 
-func (t *transaction) run(ctx context.Context, x *execution) (answer, error) {
+func (t *transaction) run(ctx context.Context, x *Execution) (Answer, error) {
 	var sealed db.BeforeCommit
-	if x.seal != nil {
+	if x.Seal != nil {
 		sealed = func(ctx context.Context, sets []db.ResultSet) (*db.Entry, error) {
-			return x.seal(ctx, x.statementsAnswer(sets))
+			return x.Seal(ctx, x.statementsAnswer(sets))
 		}
 	}
-	sets, err := x.opts.Database.Transact(ctx, x.call, &t.tx, x.rows, sealed)
+	sets, err := x.Database.Transact(ctx, x.Call, &t.tx, x.Rows, sealed)
 	if err != nil {
-		return answer{}, err
+		return Answer{}, err
 	}
 	return x.statementsAnswer(sets), nil
 }
 
 // statementsAnswer is the answer of statements: what each of them did, in their order.
-func (x *execution) statementsAnswer(sets []db.ResultSet) answer {
+func (x *Execution) statementsAnswer(sets []db.ResultSet) Answer {
 	size := 0
 	for i := range sets {
 		size += sizeOf(&sets[i])

@@ -12,6 +12,8 @@ import (
 	"dbrunner/contract"
 	"dbrunner/internal/jobs"
 	"dbrunner/internal/worker"
+
+	"dbrunner/internal/delivery"
 )
 
 // instant is a bus, a database and a result store that take no time: what is left is the lane's own cost.
@@ -23,8 +25,8 @@ type instant struct {
 	message worker.Message
 }
 
-func (i *instant) Run(ctx context.Context, credits <-chan int, handle func(jobs.Delivery, worker.Message)) error {
-	d := jobs.Delivery{Database: "db", Kind: "query", Timestamp: time.Now(), Deliveries: 1}
+func (i *instant) Run(ctx context.Context, credits <-chan int, handle func(delivery.Delivery, worker.Message)) error {
+	d := delivery.Delivery{Message: jobs.Message{Database: "db", Kind: "query", Timestamp: time.Now()}, Deliveries: 1}
 	for i.left > 0 {
 		n := <-credits
 		for ; n > 0 && i.left > 0; n-- {
@@ -48,16 +50,16 @@ func (i *instant) Nak(time.Duration) error            { return nil }
 func (i *instant) InProgress(context.Context) error   { return nil }
 
 // instantEnd runs, stores and answers.
-type instantEnd struct{ out jobs.Outcome }
+type instantEnd struct{ out delivery.Outcome }
 
-func (e *instantEnd) Run(_ context.Context, _ *jobs.Delivery, begin func() error) jobs.Outcome {
+func (e *instantEnd) Run(_ context.Context, _ *delivery.Delivery, begin func() error) delivery.Outcome {
 	if begin() != nil {
-		return jobs.Outcome{Action: jobs.Undecided}
+		return delivery.Outcome{Action: delivery.Undecided}
 	}
 	return e.out
 }
 
-func (e *instantEnd) Taken(context.Context, *jobs.Delivery, jobs.Outcome, []byte) jobs.Outcome {
+func (e *instantEnd) Taken(context.Context, *delivery.Delivery, delivery.Outcome, []byte) delivery.Outcome {
 	return e.out
 }
 
@@ -71,7 +73,7 @@ func (e *instantEnd) HasResult(context.Context, string) (bool, error) { return f
 
 func (e *instantEnd) Reply(string, []byte) error { return nil }
 
-func (e *instantEnd) PublishDeadLetter(context.Context, *jobs.Delivery, *jobs.DeadLetter) error {
+func (e *instantEnd) PublishDeadLetter(context.Context, *delivery.Delivery, *delivery.DeadLetter) error {
 	return nil
 }
 
@@ -79,8 +81,8 @@ func (e *instantEnd) PublishDeadLetter(context.Context, *jobs.Delivery, *jobs.De
 func BenchmarkLane(b *testing.B) {
 	bus := &instant{left: b.N, wanted: int64(b.N), done: make(chan struct{})}
 	bus.message = bus
-	end := &instantEnd{out: jobs.Outcome{
-		Action: jobs.Settle, Status: contract.Succeeded, JobID: "a1", Store: &jobs.Publication{Key: "a1"},
+	end := &instantEnd{out: delivery.Outcome{
+		Action: delivery.Settle, Status: contract.Succeeded, JobID: "a1", Store: &delivery.Publication{Key: "a1"},
 	}}
 	gate, err := worker.NewGate(worker.GateOptions{Database: "db", Logger: zap.NewNop()})
 	if err != nil {

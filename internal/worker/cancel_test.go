@@ -10,13 +10,14 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"dbrunner/contract"
-	"dbrunner/internal/jobs"
 	"dbrunner/internal/worker"
+
+	"dbrunner/internal/delivery"
 )
 
 // cancellable is an executor's Run of jobs that take a minute, and end as cancelled once that is asked for.
-func cancellable(asked *atomic.Bool) func(context.Context, *jobs.Delivery, func() error) jobs.Outcome {
-	return func(ctx context.Context, d *jobs.Delivery, begin func() error) jobs.Outcome {
+func cancellable(asked *atomic.Bool) func(context.Context, *delivery.Delivery, func() error) delivery.Outcome {
+	return func(ctx context.Context, d *delivery.Delivery, begin func() error) delivery.Outcome {
 		if asked.Load() {
 			return settled(d, contract.Canceled)
 		}
@@ -25,8 +26,8 @@ func cancellable(asked *atomic.Bool) func(context.Context, *jobs.Delivery, func(
 }
 
 // only picks one job.
-func only(sequence uint64) func(*jobs.Delivery) bool {
-	return func(d *jobs.Delivery) bool { return d.Sequence == sequence }
+func only(sequence uint64) func(*delivery.Delivery) bool {
+	return func(d *delivery.Delivery) bool { return d.Sequence == sequence }
 }
 
 func TestCancelEndsWhatRunsHere(t *testing.T) {
@@ -55,9 +56,9 @@ func TestCancelOfWhatWaitsAtTheGate(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var asked, reached atomic.Bool
-		b := setup(t, func(ctx context.Context, d *jobs.Delivery, begin func() error) jobs.Outcome {
+		b := setup(t, func(ctx context.Context, d *delivery.Delivery, begin func() error) delivery.Outcome {
 			if !reached.Load() {
-				return jobs.Outcome{Action: jobs.AwaitDatabase, Reason: errDown}
+				return delivery.Outcome{Action: delivery.AwaitDatabase, Reason: errDown}
 			}
 			return cancellable(&asked)(ctx, d, begin)
 		})
@@ -106,7 +107,7 @@ func TestCancelInEveryMoment(t *testing.T) {
 	for moment := range 40 {
 		synctest.Test(t, func(t *testing.T) {
 			var asked atomic.Bool
-			b := setup(t, func(ctx context.Context, d *jobs.Delivery, begin func() error) jobs.Outcome {
+			b := setup(t, func(ctx context.Context, d *delivery.Delivery, begin func() error) delivery.Outcome {
 				if asked.Load() {
 					return work(10*time.Millisecond, contract.Canceled)(ctx, d, func() error { return nil })
 				}
@@ -117,7 +118,7 @@ func TestCancelInEveryMoment(t *testing.T) {
 			b.start()
 			time.Sleep(time.Duration(moment) * time.Millisecond)
 			asked.Store(true)
-			b.lane.Cancel(func(*jobs.Delivery) bool { return true })
+			b.lane.Cancel(func(*delivery.Delivery) bool { return true })
 			after(time.Minute)
 			require.Zero(t, b.stream.left())
 			require.Equal(t, 10, b.results.count())

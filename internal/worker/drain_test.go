@@ -9,21 +9,22 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"dbrunner/contract"
-	"dbrunner/internal/jobs"
 	"dbrunner/internal/worker"
+
+	"dbrunner/internal/delivery"
 )
 
 func TestDrainRequeuesUnstartedAndFinishesTheRest(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		b := setup(t, func(ctx context.Context, d *jobs.Delivery, begin func() error) jobs.Outcome {
+		b := setup(t, func(ctx context.Context, d *delivery.Delivery, begin func() error) delivery.Outcome {
 			if d.Sequence%2 == 0 { // these wait for a connection
 				<-ctx.Done()
 				if begin() == nil {
 					b := "started after it was requeued"
 					panic(b)
 				}
-				return jobs.Outcome{Action: jobs.Undecided}
+				return delivery.Outcome{Action: delivery.Undecided}
 			}
 			return work(time.Minute, contract.Succeeded)(ctx, d, begin)
 		})
@@ -50,12 +51,12 @@ func TestDrainWaitsForTheIntake(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		connection := make(chan struct{})
-		b := setup(t, func(ctx context.Context, d *jobs.Delivery, begin func() error) jobs.Outcome {
+		b := setup(t, func(ctx context.Context, d *delivery.Delivery, begin func() error) delivery.Outcome {
 			select {
 			case <-connection:
 				return work(0, contract.Succeeded)(ctx, d, begin)
 			case <-ctx.Done():
-				return jobs.Outcome{Action: jobs.Undecided}
+				return delivery.Outcome{Action: delivery.Undecided}
 			}
 		})
 		b.stream.slowStop = time.Second
@@ -83,13 +84,13 @@ func TestDrainDeadlineCancelsAndRequeues(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		const rollback = 3 * time.Second
-		b := setup(t, func(ctx context.Context, _ *jobs.Delivery, begin func() error) jobs.Outcome {
+		b := setup(t, func(ctx context.Context, _ *delivery.Delivery, begin func() error) delivery.Outcome {
 			if begin() != nil {
-				return jobs.Outcome{Action: jobs.Undecided}
+				return delivery.Outcome{Action: delivery.Undecided}
 			}
 			<-ctx.Done()
 			time.Sleep(rollback)
-			return jobs.Outcome{Action: jobs.Undecided, Began: true}
+			return delivery.Outcome{Action: delivery.Undecided, Began: true}
 		})
 		b.stream.publish(slots, 0)
 		b.start()
@@ -112,7 +113,7 @@ func TestDrainDeadlineCancelsAndRequeues(t *testing.T) {
 func TestDrainDeadlineStoresWhatHasEnded(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		b := setup(t, func(ctx context.Context, d *jobs.Delivery, begin func() error) jobs.Outcome {
+		b := setup(t, func(ctx context.Context, d *delivery.Delivery, begin func() error) delivery.Outcome {
 			_ = begin()
 			<-ctx.Done()
 			time.Sleep(time.Second) // and yet the COMMIT was answered
@@ -173,11 +174,11 @@ func TestDrainOfAHeldJobThatRunsAgain(t *testing.T) {
 		connection := make(chan struct{})
 		runs := 0
 		var said error
-		b := setup(t, func(_ context.Context, d *jobs.Delivery, begin func() error) jobs.Outcome {
+		b := setup(t, func(_ context.Context, d *delivery.Delivery, begin func() error) delivery.Outcome {
 			runs++
 			if runs == 1 {
 				_ = begin()
-				return jobs.Outcome{Action: jobs.AwaitDatabase, Reason: errDown, Began: true}
+				return delivery.Outcome{Action: delivery.AwaitDatabase, Reason: errDown, Began: true}
 			}
 			<-connection
 			said = begin()

@@ -12,6 +12,8 @@ import (
 	"dbrunner/contract"
 	"dbrunner/internal/jobs"
 	"dbrunner/internal/worker"
+
+	"dbrunner/internal/delivery"
 )
 
 const ackWait = 10 * time.Second
@@ -136,7 +138,7 @@ func (s *stream) deliveriesOf(sequence uint64) uint64 {
 }
 
 // Run delivers what is ready as long as there are credits.
-func (s *stream) Run(ctx context.Context, credits <-chan int, handle func(jobs.Delivery, worker.Message)) error {
+func (s *stream) Run(ctx context.Context, credits <-chan int, handle func(delivery.Delivery, worker.Message)) error {
 	s.mu.Lock()
 	s.sessions++
 	s.mu.Unlock()
@@ -169,7 +171,7 @@ func (s *stream) Run(ctx context.Context, credits <-chan int, handle func(jobs.D
 }
 
 // nextOver is next without a credit.
-func (s *stream) nextOver() (jobs.Delivery, worker.Message, <-chan struct{}) {
+func (s *stream) nextOver() (delivery.Delivery, worker.Message, <-chan struct{}) {
 	s.mu.Lock()
 	may := s.over > 0 && len(s.ready) > 0
 	if may {
@@ -179,11 +181,11 @@ func (s *stream) nextOver() (jobs.Delivery, worker.Message, <-chan struct{}) {
 	return s.next(may)
 }
 
-func (s *stream) next(mayTake bool) (jobs.Delivery, worker.Message, <-chan struct{}) {
+func (s *stream) next(mayTake bool) (delivery.Delivery, worker.Message, <-chan struct{}) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !mayTake || len(s.ready) == 0 {
-		return jobs.Delivery{}, nil, s.wake
+		return delivery.Delivery{}, nil, s.wake
 	}
 	e := s.ready[0]
 	s.ready = s.ready[1:]
@@ -191,9 +193,12 @@ func (s *stream) next(mayTake bool) (jobs.Delivery, worker.Message, <-chan struc
 	m := &delivered{stream: s, entry: e}
 	e.holder = m
 	s.lend(e, m)
-	d := jobs.Delivery{
-		Database: "db", Kind: kindOf(e.sequence), Sequence: e.sequence, Timestamp: e.stored,
-		Deliveries: e.deliveries, MaybeRedelivered: e.deliveries > 1, Body: []byte(strconv.FormatUint(e.sequence, 10)),
+	d := delivery.Delivery{
+		Message: jobs.Message{
+			Database: "db", Kind: kindOf(e.sequence), Sequence: e.sequence, Timestamp: e.stored,
+			Body: []byte(strconv.FormatUint(e.sequence, 10)),
+		},
+		Deliveries: e.deliveries, MaybeRedelivered: e.deliveries > 1,
 	}
 	s.journal[e.sequence] = append(s.journal[e.sequence], "deliver")
 	return d, m, nil
@@ -327,8 +332,8 @@ func (m *delivered) InProgress(ctx context.Context) error {
 // executor runs jobs by a function; it counts how many run concurrently.
 type executor struct {
 	stream *stream
-	run    func(ctx context.Context, d *jobs.Delivery, begin func() error) jobs.Outcome
-	taken  func(out jobs.Outcome, existing []byte) jobs.Outcome
+	run    func(ctx context.Context, d *delivery.Delivery, begin func() error) delivery.Outcome
+	taken  func(out delivery.Outcome, existing []byte) delivery.Outcome
 
 	mu          sync.Mutex
 	now, top    int
@@ -336,13 +341,13 @@ type executor struct {
 	order       []uint64
 }
 
-func (e *executor) Run(ctx context.Context, d *jobs.Delivery, begin func() error) jobs.Outcome {
+func (e *executor) Run(ctx context.Context, d *delivery.Delivery, begin func() error) delivery.Outcome {
 	e.enter(d)
 	defer e.leave(d)
 	return e.run(ctx, d, begin)
 }
 
-func (e *executor) enter(d *jobs.Delivery) {
+func (e *executor) enter(d *delivery.Delivery) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.now++
@@ -356,7 +361,7 @@ func (e *executor) enter(d *jobs.Delivery) {
 	}
 }
 
-func (e *executor) leave(d *jobs.Delivery) {
+func (e *executor) leave(d *delivery.Delivery) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.now--
@@ -383,36 +388,36 @@ func (e *executor) started() []uint64 {
 	return slices.Clone(e.order)
 }
 
-func (e *executor) Taken(_ context.Context, _ *jobs.Delivery, out jobs.Outcome, existing []byte) jobs.Outcome {
+func (e *executor) Taken(_ context.Context, _ *delivery.Delivery, out delivery.Outcome, existing []byte) delivery.Outcome {
 	return e.taken(out, existing)
 }
 
 // settled is the outcome of a job that ended.
-func settled(d *jobs.Delivery, status contract.Status) jobs.Outcome {
+func settled(d *delivery.Delivery, status contract.Status) delivery.Outcome {
 	id := strconv.FormatUint(d.Sequence, 10)
-	out := jobs.Outcome{
-		Action: jobs.Settle, Status: status, JobID: id, Began: true,
-		Store: &jobs.Publication{Key: id, Body: []byte(string(status) + " " + id)},
-		Reply: &jobs.Publication{Key: "_INBOX." + id, Body: []byte(status)},
+	out := delivery.Outcome{
+		Action: delivery.Settle, Status: status, JobID: id, Began: true,
+		Store: &delivery.Publication{Key: id, Body: []byte(string(status) + " " + id)},
+		Reply: &delivery.Publication{Key: "_INBOX." + id, Body: []byte(status)},
 	}
 	if status != contract.Succeeded {
 		out.Code = "code"
-		out.DeadLetter = &jobs.DeadLetter{JobID: id, DerivedID: id, Reason: string(status), ResultID: id}
+		out.DeadLetter = &delivery.DeadLetter{JobID: id, DerivedID: id, Reason: string(status), ResultID: id}
 	}
 	return out
 }
 
 // work starts, works for a time unless ctx ends, and ends with the status.
-func work(took time.Duration, status contract.Status) func(context.Context, *jobs.Delivery, func() error) jobs.Outcome {
-	return func(ctx context.Context, d *jobs.Delivery, begin func() error) jobs.Outcome {
+func work(took time.Duration, status contract.Status) func(context.Context, *delivery.Delivery, func() error) delivery.Outcome {
+	return func(ctx context.Context, d *delivery.Delivery, begin func() error) delivery.Outcome {
 		if begin() != nil {
-			return jobs.Outcome{Action: jobs.Undecided}
+			return delivery.Outcome{Action: delivery.Undecided}
 		}
 		select {
 		case <-time.After(took):
 			return settled(d, status)
 		case <-ctx.Done():
-			return jobs.Outcome{Action: jobs.Undecided, Began: true}
+			return delivery.Outcome{Action: delivery.Undecided, Began: true}
 		}
 	}
 }
@@ -518,7 +523,7 @@ func (o *outbox) Reply(subject string, _ []byte) error {
 	return nil
 }
 
-func (o *outbox) PublishDeadLetter(_ context.Context, d *jobs.Delivery, _ *jobs.DeadLetter) error {
+func (o *outbox) PublishDeadLetter(_ context.Context, d *delivery.Delivery, _ *delivery.DeadLetter) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.trials++

@@ -12,8 +12,9 @@ import (
 	"go.uber.org/zap"
 
 	"dbrunner/contract"
-	"dbrunner/internal/jobs"
 	"dbrunner/internal/worker"
+
+	"dbrunner/internal/delivery"
 )
 
 // database is a switch between a job's execution and Hold.
@@ -22,15 +23,15 @@ type database struct {
 	starts bool // the link breaks after the begin
 }
 
-func (s *database) run(_ context.Context, d *jobs.Delivery, begin func() error) jobs.Outcome {
+func (s *database) run(_ context.Context, d *delivery.Delivery, begin func() error) delivery.Outcome {
 	if s.down.Load() && !s.starts {
-		return jobs.Outcome{Action: jobs.AwaitDatabase, Reason: errDown}
+		return delivery.Outcome{Action: delivery.AwaitDatabase, Reason: errDown}
 	}
 	if begin() != nil {
-		return jobs.Outcome{Action: jobs.Undecided}
+		return delivery.Outcome{Action: delivery.Undecided}
 	}
 	if s.down.Load() {
-		return jobs.Outcome{Action: jobs.AwaitDatabase, Reason: errDown, Began: true}
+		return delivery.Outcome{Action: delivery.AwaitDatabase, Reason: errDown, Began: true}
 	}
 	return settled(d, contract.Succeeded)
 }
@@ -135,15 +136,15 @@ func TestGateRequeuesAfterTheGracePeriod(t *testing.T) {
 func TestGateRequeuesJobsThatWaitForAConnection(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		b := setup(t, func(ctx context.Context, d *jobs.Delivery, begin func() error) jobs.Outcome {
+		b := setup(t, func(ctx context.Context, d *delivery.Delivery, begin func() error) delivery.Outcome {
 			switch d.Sequence {
 			case 1:
-				return jobs.Outcome{Action: jobs.AwaitDatabase, Reason: errDown}
+				return delivery.Outcome{Action: delivery.AwaitDatabase, Reason: errDown}
 			case 2:
 				return work(2*graceTime, contract.Succeeded)(ctx, d, begin) // a live session
 			}
 			<-ctx.Done()
-			return jobs.Outcome{Action: jobs.Undecided}
+			return delivery.Outcome{Action: delivery.Undecided}
 		})
 		b.start()
 		after(time.Second)
@@ -163,14 +164,14 @@ func TestGateMarksTheRetryAsMaybeRedelivered(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var doubts []bool
-		b := setup(t, func(_ context.Context, d *jobs.Delivery, begin func() error) jobs.Outcome {
+		b := setup(t, func(_ context.Context, d *delivery.Delivery, begin func() error) delivery.Outcome {
 			doubts = append(doubts, d.MaybeRedelivered)
 			switch len(doubts) {
 			case 1:
-				return jobs.Outcome{Action: jobs.AwaitDatabase, Reason: errDown}
+				return delivery.Outcome{Action: delivery.AwaitDatabase, Reason: errDown}
 			case 2:
 				_ = begin()
-				return jobs.Outcome{Action: jobs.AwaitDatabase, Reason: errDown}
+				return delivery.Outcome{Action: delivery.AwaitDatabase, Reason: errDown}
 			}
 			return settled(d, contract.Succeeded)
 		})
@@ -253,14 +254,14 @@ func TestGateClosesWhileTheResultsAreFull(t *testing.T) {
 }
 
 // poison starts and ends as if the database were down, whenever it is run, until the test reports that the database answers.
-func poison(_ context.Context, d *jobs.Delivery, begin func() error) jobs.Outcome {
+func poison(_ context.Context, d *delivery.Delivery, begin func() error) delivery.Outcome {
 	if d.Refuted >= 2 {
 		return settled(d, contract.Failed)
 	}
 	if begin() != nil {
-		return jobs.Outcome{Action: jobs.Undecided}
+		return delivery.Outcome{Action: delivery.Undecided}
 	}
-	return jobs.Outcome{Action: jobs.AwaitDatabase, Reason: errDown, Began: true, Suspect: true}
+	return delivery.Outcome{Action: delivery.AwaitDatabase, Reason: errDown, Began: true, Suspect: true}
 }
 
 // Jobs whose own statements make the database appear down cost other jobs no more than their slots.
@@ -269,7 +270,7 @@ func TestGateStaysOpenForJobsThatAreTheirOwnCause(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var closed atomic.Bool
 		healthy := work(10*time.Millisecond, contract.Succeeded)
-		b := setup(t, func(ctx context.Context, d *jobs.Delivery, begin func() error) jobs.Outcome {
+		b := setup(t, func(ctx context.Context, d *delivery.Delivery, begin func() error) delivery.Outcome {
 			if d.Sequence%10 == 1 {
 				return poison(ctx, d, begin)
 			}
@@ -301,9 +302,9 @@ func TestGateStaysOpenForAJobThatNeverComesToAnEnd(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		healthy := work(10*time.Millisecond, contract.Succeeded)
-		b := setup(t, func(ctx context.Context, d *jobs.Delivery, begin func() error) jobs.Outcome {
+		b := setup(t, func(ctx context.Context, d *delivery.Delivery, begin func() error) delivery.Outcome {
 			if d.Sequence == 1 { // as when its ledger row cannot be written
-				return jobs.Outcome{Action: jobs.AwaitDatabase, Reason: errDown}
+				return delivery.Outcome{Action: delivery.AwaitDatabase, Reason: errDown}
 			}
 			return healthy(ctx, d, begin)
 		})

@@ -6,7 +6,7 @@ import (
 	"sync"
 	"time"
 
-	"dbrunner/internal/jobs"
+	"dbrunner/internal/delivery"
 )
 
 // Why work on a delivery ends early; the causes of its context.
@@ -32,7 +32,7 @@ const (
 
 // inFlight is one delivery between its arrival and its verb.
 type inFlight struct {
-	delivery jobs.Delivery
+	delivery delivery.Delivery
 	message  Message
 	arrived  time.Time
 	ran      time.Duration // in the executor; belongs to the goroutine that works on it
@@ -54,7 +54,7 @@ type inFlight struct {
 	cancel    context.CancelCauseFunc // stops the work; nil while no goroutine works on it
 }
 
-func newInFlight(d jobs.Delivery, m Message, opts *Options) *inFlight {
+func newInFlight(d delivery.Delivery, m Message, opts *Options) *inFlight {
 	now := opts.Now()
 	return &inFlight{
 		delivery: d, message: m, arrived: time.Now(), survivesLeaseLoss: opts.SurvivesLeaseLoss(d.Kind), stage: waiting, now: opts.Now,

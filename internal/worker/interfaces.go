@@ -4,8 +4,9 @@ import (
 	"context"
 	"time"
 
-	"dbrunner/internal/jobs"
 	"dbrunner/internal/report"
+
+	"dbrunner/internal/delivery"
 )
 
 // Intake is a durable consumer of one database's jobs stream.
@@ -13,7 +14,7 @@ type Intake interface {
 	// Run pulls at most as many messages as credits were received, handing over each exactly once and one after
 	// the other. It blocks until ctx ends, then stops pulling, requeues what it had received and not handed
 	// over, and returns; handle is not called any more then. It may be run again afterwards, with new credits.
-	Run(ctx context.Context, credits <-chan int, handle func(jobs.Delivery, Message)) error
+	Run(ctx context.Context, credits <-chan int, handle func(delivery.Delivery, Message)) error
 }
 
 // Message holds the verbs of one delivered message.
@@ -30,8 +31,8 @@ type Message interface {
 
 // Executor runs deliveries; see jobs.Executor.
 type Executor interface {
-	Run(ctx context.Context, d *jobs.Delivery, begin func() error) jobs.Outcome
-	Taken(ctx context.Context, d *jobs.Delivery, out jobs.Outcome, existing []byte) jobs.Outcome
+	Run(ctx context.Context, d *delivery.Delivery, begin func() error) delivery.Outcome
+	Taken(ctx context.Context, d *delivery.Delivery, out delivery.Outcome, existing []byte) delivery.Outcome
 }
 
 // Verdict is what became of a result that was to be stored.
@@ -46,7 +47,7 @@ const (
 
 // Results is the store of one database's results.
 type Results interface {
-	jobs.ResultReader
+	delivery.ResultReader
 	// Store writes a result unless its subject is taken: the first writer wins.
 	Store(ctx context.Context, jobID string, body []byte) (Verdict, error)
 }
@@ -56,7 +57,7 @@ type Outbox interface {
 	// Reply publishes to a validated reply subject, best effort.
 	Reply(subject string, body []byte) error
 	// PublishDeadLetter stores a dead letter; nil means that it is durable.
-	PublishDeadLetter(ctx context.Context, d *jobs.Delivery, letter *jobs.DeadLetter) error
+	PublishDeadLetter(ctx context.Context, d *delivery.Delivery, letter *delivery.DeadLetter) error
 }
 
 // Prober reaches a database and verifies what jobs need there; see db.Database.
@@ -68,12 +69,12 @@ type Prober interface {
 // Tracer follows deliveries, for those who want to see where their time goes.
 type Tracer interface {
 	// Start starts to follow a delivery that has just arrived. It is called for one after the other and must not block.
-	Start(lane string, d *jobs.Delivery) Trace
+	Start(lane string, d *delivery.Delivery) Trace
 }
 
 // Trace follows one delivery. Its methods may be called from many goroutines.
 type Trace interface {
-	jobs.Trace
+	delivery.Trace
 	// ID is the trace's id, for the log.
 	ID() string
 	// Context returns a context that says to which trace a published result belongs.

@@ -11,8 +11,9 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"dbrunner/contract"
-	"dbrunner/internal/jobs"
 	"dbrunner/internal/worker"
+
+	"dbrunner/internal/delivery"
 )
 
 func TestLeaseIsKeptForALongJob(t *testing.T) {
@@ -51,16 +52,16 @@ func TestLeaseLostCancelsWorkThatRollsBack(t *testing.T) {
 		start := time.Now()
 		var cause error
 		var lasted time.Duration
-		b := setup(t, func(ctx context.Context, d *jobs.Delivery, begin func() error) jobs.Outcome {
+		b := setup(t, func(ctx context.Context, d *delivery.Delivery, begin func() error) delivery.Outcome {
 			if d.Deliveries > 1 {
 				return settled(d, contract.Succeeded)
 			}
 			if begin() != nil {
-				return jobs.Outcome{Action: jobs.Undecided}
+				return delivery.Outcome{Action: delivery.Undecided}
 			}
 			<-ctx.Done()
 			cause, lasted = context.Cause(ctx), time.Since(start)
-			return jobs.Outcome{Action: jobs.Undecided, Began: true}
+			return delivery.Outcome{Action: delivery.Undecided, Began: true}
 		})
 		b.stream.setDown(true)
 		b.stream.publish(1, 0)
@@ -83,7 +84,7 @@ func TestLeaseCountsFromTheRequest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var lasted time.Duration
 		b := setup(t, nil)
-		b.executor.run = func(ctx context.Context, d *jobs.Delivery, begin func() error) jobs.Outcome {
+		b.executor.run = func(ctx context.Context, d *delivery.Delivery, begin func() error) delivery.Outcome {
 			if d.Deliveries > 1 {
 				return settled(d, contract.Succeeded)
 			}
@@ -95,7 +96,7 @@ func TestLeaseCountsFromTheRequest(t *testing.T) {
 			b.stream.mu.Unlock()
 			<-ctx.Done()
 			lasted = time.Since(asked)
-			return jobs.Outcome{Action: jobs.Undecided, Began: true}
+			return delivery.Outcome{Action: delivery.Undecided, Began: true}
 		}
 		b.stream.slowAnswer = ackWait / 7
 		b.stream.publish(1, 0)
@@ -129,10 +130,10 @@ func TestLeaseSurvivesAShortLossOfTheBus(t *testing.T) {
 func TestLeaseLostDoesNotStopWorkThatOutlivesIt(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		b := setup(t, func(ctx context.Context, d *jobs.Delivery, begin func() error) jobs.Outcome {
+		b := setup(t, func(ctx context.Context, d *delivery.Delivery, begin func() error) delivery.Outcome {
 			if d.Deliveries > 1 {
 				<-ctx.Done() // waits for the session lock of the first
-				return jobs.Outcome{Action: jobs.Undecided}
+				return delivery.Outcome{Action: delivery.Undecided}
 			}
 			return work(time.Minute, contract.Succeeded)(ctx, d, begin)
 		})
@@ -156,10 +157,10 @@ func TestLeaseLostWhileStoring(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		first := true
-		b := setup(t, func(ctx context.Context, d *jobs.Delivery, _ func() error) jobs.Outcome {
+		b := setup(t, func(ctx context.Context, d *delivery.Delivery, _ func() error) delivery.Outcome {
 			if !first {
 				<-ctx.Done()
-				return jobs.Outcome{Action: jobs.Undecided}
+				return delivery.Outcome{Action: delivery.Undecided}
 			}
 			first = false
 			return settled(d, contract.Failed)
@@ -187,13 +188,13 @@ func TestLeaseLostBeforeTheBegin(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var said error
-		b := setup(t, func(_ context.Context, d *jobs.Delivery, begin func() error) jobs.Outcome {
+		b := setup(t, func(_ context.Context, d *delivery.Delivery, begin func() error) delivery.Outcome {
 			if d.Deliveries > 1 {
 				return settled(d, contract.Succeeded)
 			}
 			time.Sleep(ackWait + time.Millisecond) // ctx is not checked here
 			said = begin()
-			return jobs.Outcome{Action: jobs.Undecided}
+			return delivery.Outcome{Action: delivery.Undecided}
 		})
 		b.stream.setDown(true)
 		b.stream.sequence = 999
@@ -216,23 +217,23 @@ func TestLeaseIsLostWhileTheMachineIsSuspended(t *testing.T) {
 		start := time.Now()
 		var lasted time.Duration
 		var beginAgain error
-		b := setup(t, func(ctx context.Context, d *jobs.Delivery, begin func() error) jobs.Outcome {
+		b := setup(t, func(ctx context.Context, d *delivery.Delivery, begin func() error) delivery.Outcome {
 			if d.Deliveries > 1 {
 				return settled(d, contract.Succeeded)
 			}
 			if d.Sequence == 2 { // not started yet when the lid is closed
 				time.Sleep(closed + 100*time.Millisecond)
 				beginAgain = begin()
-				return jobs.Outcome{Action: jobs.Undecided}
+				return delivery.Outcome{Action: delivery.Undecided}
 			}
 			if begin() != nil {
-				return jobs.Outcome{Action: jobs.Undecided}
+				return delivery.Outcome{Action: delivery.Undecided}
 			}
 			time.AfterFunc(closed, func() { suspended.Store(int64(time.Hour)) })
 			<-ctx.Done()
 			require.ErrorIs(t, context.Cause(ctx), worker.ErrLeaseLost)
 			lasted = time.Since(start)
-			return jobs.Outcome{Action: jobs.Undecided, Began: true}
+			return delivery.Outcome{Action: delivery.Undecided, Began: true}
 		}, func(_ *bench, o *worker.Options) {
 			o.Now = func() time.Time { return time.Unix(0, 0).Add(time.Since(start) + time.Duration(suspended.Load())) }
 		})

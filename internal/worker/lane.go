@@ -10,7 +10,7 @@ import (
 
 	"go.uber.org/zap"
 
-	"dbrunner/internal/jobs"
+	"dbrunner/internal/delivery"
 )
 
 // intakePause bounds the pauses between two runs of an intake that ends by itself.
@@ -174,12 +174,12 @@ func (l *Lane) session(ctx, work, last context.Context) (asked bool, err error) 
 	defer cancel()
 	defer l.table.shut()
 	l.counters.intakeRuns()
-	err = l.opts.Intake.Run(ctx, l.table.open(), func(d jobs.Delivery, m Message) { l.take(work, last, d, m) })
+	err = l.opts.Intake.Run(ctx, l.table.open(), func(d delivery.Delivery, m Message) { l.take(work, last, d, m) })
 	return ctx.Err() != nil, err
 }
 
 // take takes a delivery that has arrived. It never blocks.
-func (l *Lane) take(work, last context.Context, d jobs.Delivery, m Message) {
+func (l *Lane) take(work, last context.Context, d delivery.Delivery, m Message) {
 	h := newInFlight(d, m, &l.opts)
 	if l.opts.Tracer != nil {
 		h.delivery.Trace = l.opts.Tracer.Start(l.opts.Name, &h.delivery)
@@ -205,7 +205,7 @@ func (l *Lane) drain() {
 
 // Cancel stops the work on held deliveries whose jobs were cancelled: wanted is asked about each of them, while it
 // is run. The executor, which must know it by then, is called once more for each to end it.
-func (l *Lane) Cancel(wanted func(*jobs.Delivery) bool) {
+func (l *Lane) Cancel(wanted func(*delivery.Delivery) bool) {
 	for _, h := range l.table.snapshot(nil) {
 		if wanted(&h.delivery) {
 			h.interrupt()

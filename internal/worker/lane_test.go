@@ -10,14 +10,15 @@ import (
 	"go.uber.org/zap"
 
 	"dbrunner/contract"
-	"dbrunner/internal/jobs"
 	"dbrunner/internal/worker"
+
+	"dbrunner/internal/delivery"
 )
 
 func TestLaneSettlesInOrder(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		b := setup(t, func(ctx context.Context, d *jobs.Delivery, begin func() error) jobs.Outcome {
+		b := setup(t, func(ctx context.Context, d *delivery.Delivery, begin func() error) delivery.Outcome {
 			status := contract.Succeeded
 			if d.Sequence%2 == 0 {
 				status = contract.Failed
@@ -85,7 +86,7 @@ func TestLaneRefusesWhatItHasNoSlotFor(t *testing.T) {
 func TestLanePanicRequeues(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		b := setup(t, func(_ context.Context, d *jobs.Delivery, _ func() error) jobs.Outcome {
+		b := setup(t, func(_ context.Context, d *delivery.Delivery, _ func() error) delivery.Outcome {
 			if d.Deliveries == 1 {
 				panic("a value that no log may have")
 			}
@@ -106,7 +107,7 @@ type brokenIntake struct {
 	left int
 }
 
-func (i *brokenIntake) Run(ctx context.Context, credits <-chan int, handle func(jobs.Delivery, worker.Message)) error {
+func (i *brokenIntake) Run(ctx context.Context, credits <-chan int, handle func(delivery.Delivery, worker.Message)) error {
 	if i.left > 0 {
 		i.left--
 		return errDown
@@ -135,10 +136,10 @@ func TestLaneRepeatsWhatCameToNoDecision(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		runs := 0
-		b := setup(t, func(_ context.Context, d *jobs.Delivery, _ func() error) jobs.Outcome {
+		b := setup(t, func(_ context.Context, d *delivery.Delivery, _ func() error) delivery.Outcome {
 			runs++
 			if runs < 4 {
-				return jobs.Outcome{Action: jobs.Undecided}
+				return delivery.Outcome{Action: delivery.Undecided}
 			}
 			return settled(d, contract.Succeeded)
 		})

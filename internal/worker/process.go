@@ -9,8 +9,9 @@ import (
 
 	"go.uber.org/zap"
 
-	"dbrunner/internal/jobs"
 	"dbrunner/internal/report"
+
+	"dbrunner/internal/delivery"
 )
 
 // The pauses before an execution that came to no decision is repeated.
@@ -29,14 +30,14 @@ func (l *Lane) process(last, ctx context.Context, h *inFlight) (goesOn bool) {
 	pause := newBackoff(againFirst, againLimit)
 	for l.admit(ctx, h) {
 		out := l.execute(ctx, h)
-		if out.Action == jobs.Settle {
+		if out.Action == delivery.Settle {
 			out = l.settle(last, h, out)
 		}
-		if out.Action == jobs.Settle {
+		if out.Action == delivery.Settle {
 			out.Release()
 			return false
 		}
-		if out.Action == jobs.AwaitDatabase {
+		if out.Action == delivery.AwaitDatabase {
 			out.Action = l.hold(ctx, h, &out)
 		}
 		if !l.shouldRetry(ctx, h, out.Action, &pause) {
@@ -47,17 +48,17 @@ func (l *Lane) process(last, ctx context.Context, h *inFlight) (goesOn bool) {
 }
 
 // gateClosed is the action of an execution that was not tried, because the gate closed meanwhile.
-const gateClosed jobs.Action = 0
+const gateClosed delivery.Action = 0
 
 // execute runs the delivery; one that was delivered often waits for its turn first.
-func (l *Lane) execute(ctx context.Context, h *inFlight) jobs.Outcome {
+func (l *Lane) execute(ctx context.Context, h *inFlight) delivery.Outcome {
 	if l.quarantined(h) {
 		if l.opts.Suspects.acquire(ctx) != nil {
-			return jobs.Outcome{Action: jobs.Undecided}
+			return delivery.Outcome{Action: delivery.Undecided}
 		}
 		defer l.opts.Suspects.release()
 		if !l.opts.Gate.isOpen.Load() {
-			return jobs.Outcome{Action: gateClosed}
+			return delivery.Outcome{Action: gateClosed}
 		}
 	}
 	started := time.Now()
@@ -76,9 +77,9 @@ func (l *Lane) quarantined(h *inFlight) bool {
 
 // hold has the gate probe a database that is said not to answer. If it does, the gate stays open: this job alone is tried
 // again after a pause, and is reported so, as its own statements may be the cause.
-func (l *Lane) hold(ctx context.Context, h *inFlight, out *jobs.Outcome) jobs.Action {
+func (l *Lane) hold(ctx context.Context, h *inFlight, out *delivery.Outcome) delivery.Action {
 	if !l.opts.Gate.answers(ctx) {
-		return jobs.AwaitDatabase
+		return delivery.AwaitDatabase
 	}
 	reason := out.Reason
 	if reason == nil {
@@ -88,11 +89,11 @@ func (l *Lane) hold(ctx context.Context, h *inFlight, out *jobs.Outcome) jobs.Ac
 	if out.Suspect {
 		h.delivery.Refuted++
 	}
-	return jobs.Undecided
+	return delivery.Undecided
 }
 
 // shouldRetry decides whether a delivery that came to no end is run again. false: it is out of our hands.
-func (l *Lane) shouldRetry(ctx context.Context, h *inFlight, action jobs.Action, pause *backoff) bool {
+func (l *Lane) shouldRetry(ctx context.Context, h *inFlight, action delivery.Action, pause *backoff) bool {
 	h.move(waiting, running, settling)
 	h.delivery.MaybeRedelivered = h.delivery.MaybeRedelivered || h.hasBegun()
 	if l.table.draining() {
@@ -103,7 +104,7 @@ func (l *Lane) shouldRetry(ctx context.Context, h *inFlight, action jobs.Action,
 		l.requeue(h, 0, end, waiting)
 		return false
 	}
-	if h.leaseLost() || action == jobs.Undecided && pause.sleep(ctx) != nil {
+	if h.leaseLost() || action == delivery.Undecided && pause.sleep(ctx) != nil {
 		l.requeueUnlessResumed(ctx, h)
 		return false
 	}

@@ -15,8 +15,9 @@ import (
 	"pgregory.net/rapid"
 
 	"dbrunner/contract"
-	"dbrunner/internal/jobs"
 	"dbrunner/internal/worker"
+
+	"dbrunner/internal/delivery"
 )
 
 // plan is what a run of the property is drawn from.
@@ -147,12 +148,12 @@ func (w *world) newRunner() *mortalRunner {
 	return r
 }
 
-func takenByOwn(out jobs.Outcome, _ []byte) jobs.Outcome {
+func takenByOwn(out delivery.Outcome, _ []byte) delivery.Outcome {
 	out.Store, out.Duplicate = nil, true
 	return out
 }
 
-func (w *world) execute(ctx context.Context, d *jobs.Delivery, begin func() error) jobs.Outcome {
+func (w *world) execute(ctx context.Context, d *delivery.Delivery, begin func() error) delivery.Outcome {
 	status := contract.Succeeded
 	if d.Sequence%3 == 0 {
 		status = contract.Failed
@@ -163,7 +164,7 @@ func (w *world) execute(ctx context.Context, d *jobs.Delivery, begin func() erro
 		return out
 	}
 	if w.server.down.Load() {
-		return jobs.Outcome{Action: jobs.AwaitDatabase, Reason: errDown}
+		return delivery.Outcome{Action: delivery.AwaitDatabase, Reason: errDown}
 	}
 	w.mu.Lock()
 	dice, wait, took := w.random.IntN(100), w.random.IntN(3000), w.random.IntN(8000)
@@ -171,19 +172,19 @@ func (w *world) execute(ctx context.Context, d *jobs.Delivery, begin func() erro
 	select {
 	case <-time.After(time.Duration(wait) * time.Millisecond): // for a connection
 	case <-ctx.Done():
-		return jobs.Outcome{Action: jobs.Undecided}
+		return delivery.Outcome{Action: delivery.Undecided}
 	}
 	switch {
 	case dice < 3:
 		panic("now and then")
 	case dice < 6:
-		return jobs.Outcome{Action: jobs.Undecided}
+		return delivery.Outcome{Action: delivery.Undecided}
 	case dice < 9:
 		took += 30_000
 	}
 	out := work(time.Duration(took)*time.Millisecond, status)(ctx, d, begin)
-	if out.Action == jobs.Settle && w.server.down.Load() {
-		return jobs.Outcome{Action: jobs.AwaitDatabase, Reason: errDown, Began: true}
+	if out.Action == delivery.Settle && w.server.down.Load() {
+		return delivery.Outcome{Action: delivery.AwaitDatabase, Reason: errDown, Began: true}
 	}
 	return out
 }

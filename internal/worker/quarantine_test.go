@@ -9,8 +9,9 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"dbrunner/contract"
-	"dbrunner/internal/jobs"
 	"dbrunner/internal/worker"
+
+	"dbrunner/internal/delivery"
 )
 
 func TestQuarantineRunsOneAtATime(t *testing.T) {
@@ -140,7 +141,7 @@ func live(t *testing.T, s *stream, deliveryLimit uint64) *mortal {
 	t.Helper()
 	m := &mortal{died: make(chan struct{})}
 	run := work(time.Second, contract.Succeeded)
-	m.bench = setup(t, func(ctx context.Context, d *jobs.Delivery, begin func() error) jobs.Outcome {
+	m.bench = setup(t, func(ctx context.Context, d *delivery.Delivery, begin func() error) delivery.Outcome {
 		switch {
 		case d.Sequence == 1 && d.Deliveries <= deliveryLimit:
 			s.kill()

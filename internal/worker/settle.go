@@ -9,8 +9,9 @@ import (
 
 	"dbrunner/contract"
 	"dbrunner/internal/crash"
-	"dbrunner/internal/jobs"
 	"dbrunner/internal/report"
+
+	"dbrunner/internal/delivery"
 )
 
 // The pauses before a result that could not be stored is stored again.
@@ -41,7 +42,7 @@ const (
 // settle does what the outcome says, each step durable before the next: stored result, reply, dead letter,
 // acknowledgement. It returns the outcome that it ended with; one that is not to be settled after all leaves the
 // delivery to be run again.
-func (l *Lane) settle(ctx context.Context, h *inFlight, out jobs.Outcome) jobs.Outcome {
+func (l *Lane) settle(ctx context.Context, h *inFlight, out delivery.Outcome) delivery.Outcome {
 	if !h.move(settling, waiting, running) {
 		return out // requeued before it started: the next delivery has the same outcome
 	}
@@ -52,7 +53,7 @@ func (l *Lane) settle(ctx context.Context, h *inFlight, out jobs.Outcome) jobs.O
 	}
 	crash.At("before_store")
 	out, err := l.store(ctx, h, out)
-	if out.Action != jobs.Settle {
+	if out.Action != delivery.Settle {
 		return out
 	}
 	if err != nil {
@@ -74,7 +75,7 @@ func (l *Lane) settle(ctx context.Context, h *inFlight, out jobs.Outcome) jobs.O
 
 // store stores the outcome's result as long as ctx lives, and returns the outcome to go on with: a taken subject may
 // change it. While there is no room the gate of the database is closed.
-func (l *Lane) store(ctx context.Context, h *inFlight, out jobs.Outcome) (jobs.Outcome, error) {
+func (l *Lane) store(ctx context.Context, h *inFlight, out delivery.Outcome) (delivery.Outcome, error) {
 	full, complained := false, false
 	defer func() {
 		if full {
@@ -87,7 +88,7 @@ func (l *Lane) store(ctx context.Context, h *inFlight, out jobs.Outcome) (jobs.O
 		if err == nil && verdict == Taken {
 			key := out.Store.Key
 			out, err = l.taken(ctx, h, out)
-			if err == nil && (out.Action != jobs.Settle || out.Store == nil || out.Store.Key != key) {
+			if err == nil && (out.Action != delivery.Settle || out.Store == nil || out.Store.Key != key) {
 				continue
 			}
 		}
@@ -110,7 +111,7 @@ func (l *Lane) store(ctx context.Context, h *inFlight, out jobs.Outcome) (jobs.O
 
 // taken asks how to go on when the result's subject is taken. A result that is our own, of a trial whose answer was
 // lost, is stored.
-func (l *Lane) taken(ctx context.Context, h *inFlight, out jobs.Outcome) (jobs.Outcome, error) {
+func (l *Lane) taken(ctx context.Context, h *inFlight, out delivery.Outcome) (delivery.Outcome, error) {
 	existing, err := l.opts.Results.StoredResult(ctx, out.Store.Key)
 	switch {
 	case err != nil:
@@ -126,7 +127,7 @@ func (l *Lane) taken(ctx context.Context, h *inFlight, out jobs.Outcome) (jobs.O
 }
 
 // reply sends the convenience answer, best effort.
-func (l *Lane) reply(h *inFlight, out *jobs.Outcome) {
+func (l *Lane) reply(h *inFlight, out *delivery.Outcome) {
 	if out.Reply == nil {
 		return
 	}
@@ -137,7 +138,7 @@ func (l *Lane) reply(h *inFlight, out *jobs.Outcome) {
 }
 
 // storeDeadLetter stores the dead letter, or gives it up after some trials. An error means that ctx ended before.
-func (l *Lane) storeDeadLetter(ctx context.Context, h *inFlight, out *jobs.Outcome) error {
+func (l *Lane) storeDeadLetter(ctx context.Context, h *inFlight, out *delivery.Outcome) error {
 	if out.DeadLetter == nil {
 		return nil
 	}
@@ -165,7 +166,7 @@ func (l *Lane) storeDeadLetter(ctx context.Context, h *inFlight, out *jobs.Outco
 
 // acknowledge takes the message out of the stream. All that hangs on it is durable, so that a lost acknowledgement
 // costs a redelivery and no more: those of successes are not waited for.
-func (l *Lane) acknowledge(ctx context.Context, h *inFlight, out *jobs.Outcome) {
+func (l *Lane) acknowledge(ctx context.Context, h *inFlight, out *delivery.Outcome) {
 	if !h.move(acknowledging, settling) {
 		return
 	}

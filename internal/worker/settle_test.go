@@ -9,7 +9,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"dbrunner/contract"
-	"dbrunner/internal/jobs"
+
+	"dbrunner/internal/delivery"
 )
 
 func TestSettleTakenAsksTheExecutor(t *testing.T) {
@@ -17,9 +18,9 @@ func TestSettleTakenAsksTheExecutor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := setup(t, work(0, contract.Succeeded))
 		b.results.stored["1"] = "another message's"
-		b.executor.taken = func(out jobs.Outcome, existing []byte) jobs.Outcome {
+		b.executor.taken = func(out delivery.Outcome, existing []byte) delivery.Outcome {
 			require.Equal(t, "another message's", string(existing))
-			out.Store = &jobs.Publication{Key: "derived", Body: []byte("aside")}
+			out.Store = &delivery.Publication{Key: "derived", Body: []byte("aside")}
 			return out
 		}
 		b.stream.publish(1, 0)
@@ -36,16 +37,16 @@ func TestSettleTakenAsksTheExecutor(t *testing.T) {
 func TestSettleTakenMayHoldTheJob(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		b := setup(t, func(_ context.Context, d *jobs.Delivery, begin func() error) jobs.Outcome {
+		b := setup(t, func(_ context.Context, d *delivery.Delivery, begin func() error) delivery.Outcome {
 			if d.MaybeRedelivered { // looks before it runs
-				return jobs.Outcome{Action: jobs.Settle, Status: contract.Succeeded, JobID: "1", Duplicate: true}
+				return delivery.Outcome{Action: delivery.Settle, Status: contract.Succeeded, JobID: "1", Duplicate: true}
 			}
 			_ = begin()
 			return settled(d, contract.Succeeded)
 		})
 		b.results.stored["1"] = "another message's"
-		b.executor.taken = func(jobs.Outcome, []byte) jobs.Outcome {
-			return jobs.Outcome{Action: jobs.AwaitDatabase, Reason: errDown}
+		b.executor.taken = func(delivery.Outcome, []byte) delivery.Outcome {
+			return delivery.Outcome{Action: delivery.AwaitDatabase, Reason: errDown}
 		}
 		b.stream.publish(1, 0)
 		b.start()
@@ -61,7 +62,7 @@ func TestSettleOwnResultIsNoDuplicate(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		b := setup(t, work(0, contract.Succeeded))
-		b.executor.taken = func(jobs.Outcome, []byte) jobs.Outcome { panic("not asked") }
+		b.executor.taken = func(delivery.Outcome, []byte) delivery.Outcome { panic("not asked") }
 		b.results.lose = 1
 		b.stream.publish(1, 0)
 		b.start()
@@ -93,9 +94,9 @@ func TestSettleContinuesWithoutReplyAndDeadLetter(t *testing.T) {
 func TestSettleUnconfirmedAcknowledgementIsNotRequeued(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		b := setup(t, func(_ context.Context, d *jobs.Delivery, _ func() error) jobs.Outcome {
+		b := setup(t, func(_ context.Context, d *delivery.Delivery, _ func() error) delivery.Outcome {
 			if d.Deliveries > 1 { // finds its stored result
-				return jobs.Outcome{Action: jobs.Settle, Status: contract.Succeeded, Duplicate: true}
+				return delivery.Outcome{Action: delivery.Settle, Status: contract.Succeeded, Duplicate: true}
 			}
 			return settled(d, contract.Failed)
 		})
@@ -114,7 +115,7 @@ func TestSettleUnconfirmedAcknowledgementIsNotRequeued(t *testing.T) {
 func TestSettleReplyOnly(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		b := setup(t, func(_ context.Context, d *jobs.Delivery, _ func() error) jobs.Outcome {
+		b := setup(t, func(_ context.Context, d *delivery.Delivery, _ func() error) delivery.Outcome {
 			out := settled(d, contract.Succeeded)
 			out.Store = nil
 			return out

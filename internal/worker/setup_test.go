@@ -10,8 +10,9 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/zap"
 
-	"dbrunner/internal/jobs"
 	"dbrunner/internal/worker"
+
+	"dbrunner/internal/delivery"
 )
 
 const (
@@ -40,12 +41,12 @@ type bench struct {
 }
 
 // setup makes a lane; change may alter its options before it is made. start starts it.
-func setup(t *testing.T, run func(context.Context, *jobs.Delivery, func() error) jobs.Outcome, change ...func(*bench, *worker.Options)) *bench {
+func setup(t *testing.T, run func(context.Context, *delivery.Delivery, func() error) delivery.Outcome, change ...func(*bench, *worker.Options)) *bench {
 	t.Helper()
 	s := newStream()
 	b := &bench{
 		t: t, stream: s, results: newResults(s), outbox: &outbox{stream: s}, prober: &prober{}, ended: make(chan struct{}),
-		executor: &executor{stream: s, run: run, taken: func(out jobs.Outcome, _ []byte) jobs.Outcome {
+		executor: &executor{stream: s, run: run, taken: func(out delivery.Outcome, _ []byte) delivery.Outcome {
 			out.Store, out.Duplicate = nil, true
 			return out
 		}},

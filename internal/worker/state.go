@@ -9,7 +9,8 @@ import (
 	"go.uber.org/zap"
 
 	"dbrunner/contract"
-	"dbrunner/internal/jobs"
+
+	"dbrunner/internal/delivery"
 )
 
 // Disposition is how a delivery left the runner.
@@ -132,7 +133,7 @@ func (l *Lane) State() State {
 }
 
 // settled notes a settled delivery.
-func (l *Lane) settled(h *inFlight, out *jobs.Outcome) {
+func (l *Lane) settled(h *inFlight, out *delivery.Outcome) {
 	for i, status := range statuses {
 		if status == out.Status {
 			l.counters.status[i].Add(1)
@@ -172,7 +173,7 @@ func (l *Lane) about(h *inFlight, jobID string) []zap.Field {
 }
 
 // ended notes how a delivery left. out is nil unless it was settled.
-func (l *Lane) ended(h *inFlight, end Disposition, out *jobs.Outcome) {
+func (l *Lane) ended(h *inFlight, end Disposition, out *delivery.Outcome) {
 	l.counters.end[end].Add(1)
 	d, trace := &h.delivery, h.trace()
 	if l.opts.Observer == nil && trace == nil {

@@ -11,9 +11,10 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"dbrunner/contract"
-	"dbrunner/internal/jobs"
 	"dbrunner/internal/report"
 	"dbrunner/internal/worker"
+
+	"dbrunner/internal/delivery"
 )
 
 // follower records the calls of a trace.
@@ -30,7 +31,9 @@ type followed struct {
 
 type traceKey struct{}
 
-func (f *follower) Start(_ string, d *jobs.Delivery) worker.Trace { return &followed{f, d.Sequence} }
+func (f *follower) Start(_ string, d *delivery.Delivery) worker.Trace {
+	return &followed{f, d.Sequence}
+}
 
 func (f *followed) Step(s report.Step) {
 	f.mu.Lock()
@@ -77,9 +80,9 @@ func TestTraceOfARequeuedDelivery(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		f := &follower{steps: map[uint64][]report.Step{}, ends: map[uint64][]worker.Disposition{}}
-		b := setup(t, func(ctx context.Context, _ *jobs.Delivery, _ func() error) jobs.Outcome {
+		b := setup(t, func(ctx context.Context, _ *delivery.Delivery, _ func() error) delivery.Outcome {
 			<-ctx.Done() // no connection is free
-			return jobs.Outcome{Action: jobs.Undecided}
+			return delivery.Outcome{Action: delivery.Undecided}
 		}, func(_ *bench, o *worker.Options) { o.Tracer = f })
 		b.stream.publish(3, 0)
 		b.start()

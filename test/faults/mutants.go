@@ -53,14 +53,14 @@ func mutants() []mutant {
 			name: "absent_row_is_rollback", what: "after a COMMIT without an answer an absent ledger row is taken for a rollback",
 			edits: []edit{
 				{
-					"internal/jobs/executor.go", "\tcase db.ClassUnknown:\n\t\treturn r.effect != contract.AtMostOnce\n",
+					"internal/delivery/executor.go", "\tcase db.ClassUnknown:\n\t\treturn r.effect != contract.AtMostOnce\n",
 					"\tcase db.ClassUnknown:\n\t\treturn r.effect != AtMostOnce && r.effect != ExactlyOnce\n",
 				},
 				{
-					"internal/jobs/executor.go", "\tif r.refused != nil {\n\t\tif errors.Is(",
+					"internal/delivery/executor.go", "\tif r.refused != nil {\n\t\tif errors.Is(",
 					"\tif db.ClassOf(err) == db.ClassUnknown && r.effect == contract.ExactlyOnce {\n" +
 						"\t\tif row, lookErr := r.lookup(ctx); lookErr == nil && row == nil {\n" +
-						"\t\t\treturn r.outcome(r.complete(contract.Failed, &contract.Error{Code: \"connection_lost\", Message: \"rolled back\"}, answer{})), true\n\t\t}\n\t}\n" +
+						"\t\t\treturn r.outcome(r.complete(contract.Failed, &contract.Error{Code: \"connection_lost\", Message: \"rolled back\"}, jobs.Answer{})), true\n\t\t}\n\t}\n" +
 						"\tif r.refused != nil {\n\t\tif errors.Is(",
 				},
 			},
@@ -108,7 +108,7 @@ func mutants() []mutant {
 		{
 			name: "failure_without_row", what: "a failure is answered without its ledger row",
 			edits: []edit{{
-				"internal/jobs/earlier.go", "\tif f := r.facts(); !f.recordsFirst() {", "\tif f := r.facts(); !f.recordsFirst() || status != contract.Unknown {",
+				"internal/delivery/earlier.go", "\tif f := r.facts(); !f.recordsFirst() {", "\tif f := r.facts(); !f.recordsFirst() || status != contract.Unknown {",
 			}},
 			only: []string{"pg_late_commit"}, caught: []string{"effects"},
 		},

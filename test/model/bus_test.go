@@ -9,6 +9,8 @@ import (
 	"dbrunner/contract"
 	"dbrunner/internal/jobs"
 	"dbrunner/internal/worker"
+
+	"dbrunner/internal/delivery"
 )
 
 // message is a message of the jobs stream.
@@ -62,9 +64,11 @@ func (w *world) deliver(m *message, r *runner, number uint64) arrival {
 	r.free--
 	d := &delivered{m: m, r: r, until: time.Now().Add(ackWait)}
 	m.holder = d
-	return arrival{message: d, delivery: jobs.Delivery{
-		Database: "shop", Kind: m.request.kind, Sequence: m.sequence, Timestamp: m.stored, Deliveries: number,
-		MaybeRedelivered: number > 1 || m.doubtful, Body: []byte(m.request.body()),
+	return arrival{message: d, delivery: delivery.Delivery{
+		Message: jobs.Message{
+			Database: "shop", Kind: m.request.kind, Sequence: m.sequence, Timestamp: m.stored, Body: []byte(m.request.body()),
+		},
+		Deliveries: number, MaybeRedelivered: number > 1 || m.doubtful,
 	}}
 }
 
@@ -206,7 +210,7 @@ func (r *runner) Reply(_ string, body []byte) error {
 }
 
 // PublishDeadLetter stores a dead letter: one a message.
-func (r *runner) PublishDeadLetter(ctx context.Context, d *jobs.Delivery, deadLetter *jobs.DeadLetter) error {
+func (r *runner) PublishDeadLetter(ctx context.Context, d *delivery.Delivery, deadLetter *delivery.DeadLetter) error {
 	w, reason := r.w, deadLetter.Reason
 	w.mu.Lock()
 	m := w.messages[d.Sequence-1]

@@ -12,6 +12,8 @@ import (
 	"dbrunner/contract"
 	"dbrunner/internal/jobs"
 	"dbrunner/internal/worker"
+
+	"dbrunner/internal/delivery"
 )
 
 const (
@@ -34,7 +36,7 @@ type runner struct {
 	w        *world
 	name     string
 	lane     *worker.Lane
-	executor *jobs.Executor
+	executor *delivery.Executor
 	dead     chan struct{} // closed at its death
 
 	stopWork, stopIntake context.CancelFunc
@@ -50,7 +52,7 @@ type runner struct {
 
 // arrival is a delivery on its way into a runner.
 type arrival struct {
-	delivery jobs.Delivery
+	delivery delivery.Delivery
 	message  *delivered
 }
 
@@ -65,7 +67,7 @@ func (w *world) newRunner(name string, strict bool) *runner {
 	if strict {
 		effects = []contract.Effect{contract.ReadOnly}
 	}
-	r.executor, err = jobs.NewExecutor(jobs.ExecutorOptions{
+	r.executor, err = delivery.NewExecutor(delivery.ExecutorOptions{
 		Namespace: "dbrunner", Runner: name, Database: &link{r: r}, Results: r, Cancellations: r,
 		MaxBody: 1 << 20, MaxResult: 1 << 20,
 		Policy: &jobs.Policy{
@@ -184,7 +186,7 @@ func (r *runner) heard() bool {
 }
 
 // Run is the runner's intake.
-func (r *runner) Run(ctx context.Context, credits <-chan int, handle func(jobs.Delivery, worker.Message)) error {
+func (r *runner) Run(ctx context.Context, credits <-chan int, handle func(delivery.Delivery, worker.Message)) error {
 	r.receive(true, 0)
 	defer r.receive(false, 0)
 	for {

@@ -1,4 +1,4 @@
-package jobs_test
+package delivery_test
 
 import (
 	"context"
@@ -17,6 +17,7 @@ import (
 	"dbrunner/internal/db/dialect"
 	"dbrunner/internal/db/migration"
 	"dbrunner/internal/db/sqlite"
+	"dbrunner/internal/delivery"
 	"dbrunner/internal/jobs"
 )
 
@@ -181,30 +182,30 @@ func TestEveryResultFits(t *testing.T) {
 				serial++
 				fake := &large{Database: database, set: drawSet(rt), failure: drawFailure(rt)}
 				s := &stage{t: t, results: map[string][]byte{}}
-				s.executor, err = jobs.NewExecutor(jobs.ExecutorOptions{
+				s.executor, err = delivery.NewExecutor(delivery.ExecutorOptions{
 					Namespace: "dbrunner", Runner: "r1", Database: fake, Policy: &policy, Results: s, Migrations: fake,
 					MaxBody: 8 << 20, MaxResult: maxResult,
 				})
 				require.NoError(rt, err)
 				id := fmt.Sprintf("j%d", serial)
-				d := delivery(j.kind, fmt.Sprintf(`{"id":%q,"effect":%q,"labels":%s,%s}`, id, j.effect, drawLabels(rt), j.rest), serial, 1)
+				d := deliver(j.kind, fmt.Sprintf(`{"id":%q,"effect":%q,"labels":%s,%s}`, id, j.effect, drawLabels(rt), j.rest), serial, 1)
 				out := s.run(d)
 				for range 3 { // a repetition finds out
-					if out.Action == jobs.Settle {
+					if out.Action == delivery.Settle {
 						break
 					}
 					out = s.run(d)
 				}
 				requireFits(rt, fake, out)
-				again := delivery(j.kind, string(d.Body), serial, 2) // its result was lost
+				again := deliver(j.kind, string(d.Body), serial, 2) // its result was lost
 				requireFits(rt, fake, s.run(again))
 			})
 		})
 	}
 }
 
-func requireFits(t *rapid.T, fake *large, out jobs.Outcome) {
-	require.Equal(t, jobs.Settle, out.Action, "%v", out.Reason)
+func requireFits(t *rapid.T, fake *large, out delivery.Outcome) {
+	require.Equal(t, delivery.Settle, out.Action, "%v", out.Reason)
 	publication := out.Store
 	if publication == nil {
 		publication = out.Reply

@@ -1,4 +1,4 @@
-package jobs_test
+package delivery_test
 
 import (
 	"testing"
@@ -41,7 +41,7 @@ func TestSteps(t *testing.T) {
 			t.Parallel()
 			s := setup(t)
 			s.faults.before = c.before
-			d := delivery("transaction", c.body, 1, 1)
+			d := deliver("transaction", c.body, 1, 1)
 			trace := &steps{}
 			d.Trace = trace
 			s.run(d)

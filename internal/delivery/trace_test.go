@@ -1,10 +1,12 @@
-package jobs
+package delivery
 
 import (
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"dbrunner/internal/jobs"
 )
 
 func TestTraceID(t *testing.T) {
@@ -24,7 +26,7 @@ func TestTraceID(t *testing.T) {
 		"'; a publisher writes here what he likes, of any length": "",
 	} {
 		for _, name := range []string{"traceparent", "Traceparent"} {
-			d := Delivery{Headers: map[string][]string{name: {text}}}
+			d := Delivery{Message: jobs.Message{Headers: map[string][]string{name: {text}}}}
 			require.Equal(t, want, d.TraceID(), text)
 		}
 	}

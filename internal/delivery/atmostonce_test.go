@@ -1,4 +1,4 @@
-package jobs_test
+package delivery_test
 
 import (
 	"context"
@@ -13,6 +13,7 @@ import (
 	"dbrunner/contract"
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/dialect"
+	"dbrunner/internal/delivery"
 	"dbrunner/internal/jobs"
 )
 
@@ -122,16 +123,16 @@ func statementJob(id, sql string) string {
 func (s *stage) dies(f *statements, body string) {
 	s.t.Helper()
 	f.outages, f.locked = []outage{cutInside}, 1
-	require.Equal(s.t, jobs.Undecided, s.run(delivery("statement", body, 1, 1)).Action)
+	require.Equal(s.t, delivery.Undecided, s.run(deliver("statement", body, 1, 1)).Action)
 }
 
 func TestStatementOnRecord(t *testing.T) {
 	t.Parallel()
 	s, _ := setupStatements(t)
 	body := statementJob("a1", effect("a"))
-	first := delivery("statement", body, 1, 1)
+	first := deliver("statement", body, 1, 1)
 	require.Equal(t, contract.Succeeded, s.run(first).Status) // the result is lost
-	again := delivery("statement", body, 1, 2)
+	again := deliver("statement", body, 1, 2)
 	s.settle(again, s.run(again))
 	got := read(t, s.results["a1"])
 	require.Equal(t, "succeeded", got.Status)
@@ -150,7 +151,7 @@ func TestStatementStartedWithoutOutcome(t *testing.T) {
 	body := statementJob("a1", effect("a"))
 	s.dies(f, body)
 	for number := uint64(2); number <= 3; number++ {
-		d := delivery("statement", body, 1, number)
+		d := deliver("statement", body, 1, number)
 		s.settle(d, s.run(d))
 		got := read(t, s.results["a1"])
 		require.Equal(t, "unknown", got.Status)
@@ -171,9 +172,9 @@ func TestStatementWaitsWhileItGoesOn(t *testing.T) {
 	body := statementJob("a1", effect("a"))
 	s.dies(f, body)
 	f.locked = 2
-	d := delivery("statement", body, 1, 2)
-	require.Equal(t, jobs.Undecided, s.run(d).Action)
-	require.Equal(t, jobs.Undecided, s.run(d).Action)
+	d := deliver("statement", body, 1, 2)
+	require.Equal(t, delivery.Undecided, s.run(d).Action)
+	require.Equal(t, delivery.Undecided, s.run(d).Action)
 	row, err := s.database.Lookup(t.Context(), "a1")
 	require.NoError(t, err)
 	require.Equal(t, db.StatusStarted, row.Status)
@@ -191,7 +192,7 @@ func TestStatementWaitsWhileItGoesOn(t *testing.T) {
 func jobsResult(t *testing.T, s *stage, body string) []byte {
 	t.Helper()
 	elsewhere, _ := setupStatements(t)
-	d := delivery("statement", body, 1, 1)
+	d := deliver("statement", body, 1, 1)
 	elsewhere.settle(d, elsewhere.run(d))
 	require.NotSame(t, s, elsewhere)
 	return elsewhere.results["a1"]
@@ -205,8 +206,8 @@ func TestStatementWhoseEndIsWrittenLater(t *testing.T) {
 			s, f := setupStatements(t)
 			f.outages = []outage{how}
 			f.concludes = []func() error{classed(db.ClassUnavailable, contract.CodeUnavailable)}
-			d := delivery("statement", statementJob("a1", effect("a")), 1, 1)
-			require.Equal(t, jobs.AwaitDatabase, s.run(d).Action)
+			d := deliver("statement", statementJob("a1", effect("a")), 1, 1)
+			require.Equal(t, delivery.AwaitDatabase, s.run(d).Action)
 			s.settle(d, s.run(d))
 			got := read(t, s.results["a1"])
 			require.Equal(t, "succeeded", got.Status)
@@ -225,9 +226,9 @@ func TestStatementWhoseEndComesTooLate(t *testing.T) {
 	body := statementJob("a1", effect("a"))
 	f.outages = []outage{cutAtEnd}
 	f.concludes = []func() error{classed(db.ClassUnavailable, contract.CodeUnavailable)}
-	slow := delivery("statement", body, 1, 1)
-	require.Equal(t, jobs.AwaitDatabase, s.run(slow).Action)
-	quick := delivery("statement", body, 1, 2)
+	slow := deliver("statement", body, 1, 1)
+	require.Equal(t, delivery.AwaitDatabase, s.run(slow).Action)
+	quick := deliver("statement", body, 1, 2)
 	s.settle(quick, s.run(quick))
 	s.settle(slow, s.run(slow))
 	require.Equal(t, "unknown", read(t, s.results["a1"]).Status, "the first writer wins")
@@ -239,8 +240,8 @@ func TestStatementHeldElsewhere(t *testing.T) {
 	for _, how := range []outage{heldElsewhere, cutAtStart} {
 		s, f := setupStatements(t)
 		f.outages = []outage{how}
-		d := delivery("statement", statementJob("a1", effect("a")), 1, 1)
-		require.Equal(t, jobs.Undecided, s.run(d).Action)
+		d := deliver("statement", statementJob("a1", effect("a")), 1, 1)
+		require.Equal(t, delivery.Undecided, s.run(d).Action)
 		s.settle(d, s.run(d))
 		require.Equal(t, "succeeded", read(t, s.results["a1"]).Status)
 		require.Equal(t, 1, s.count("a"))
@@ -251,9 +252,9 @@ func TestStatementFails(t *testing.T) {
 	t.Parallel()
 	s, _ := setupStatements(t)
 	body := statementJob("a1", `INSERT INTO later (n) VALUES (1)`)
-	require.Equal(t, contract.Failed, s.run(delivery("statement", body, 1, 1)).Status)
+	require.Equal(t, contract.Failed, s.run(deliver("statement", body, 1, 1)).Status)
 	s.mustDo("", `CREATE TABLE later (n INTEGER)`) // now it would succeed
-	again := delivery("statement", body, 1, 2)
+	again := deliver("statement", body, 1, 2)
 	s.settle(again, s.run(again))
 	got := read(t, s.results["a1"])
 	require.Equal(t, "failed", got.Status)
@@ -267,7 +268,7 @@ func TestStatementRepetitions(t *testing.T) {
 	for _, class := range []db.Class{db.ClassTransient, db.ClassLost} {
 		s, f := setupStatements(t)
 		f.fail = classed(class, contract.CodeConnectionLost)()
-		d := delivery("statement", statementJob("a1", effect("a")), 1, 1)
+		d := deliver("statement", statementJob("a1", effect("a")), 1, 1)
 		s.settle(d, s.run(d))
 		got := read(t, s.results["a1"])
 		require.Equal(t, "failed", got.Status)
@@ -275,7 +276,7 @@ func TestStatementRepetitions(t *testing.T) {
 	}
 	s, _ := setupStatements(t)
 	s.policy.Timeout = 50 * time.Millisecond
-	d := delivery("statement", statementJob("a1", `WITH RECURSIVE r(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM r) SELECT count(*) FROM r`), 1, 1)
+	d := deliver("statement", statementJob("a1", `WITH RECURSIVE r(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM r) SELECT count(*) FROM r`), 1, 1)
 	s.settle(d, s.run(d))
 	got := read(t, s.results["a1"])
 	require.Equal(t, "failed", got.Status)
@@ -288,7 +289,7 @@ func TestStatementThatIsStopped(t *testing.T) {
 	t.Parallel()
 	s, _ := setupStatements(t)
 	ctx, cancel := context.WithCancel(t.Context())
-	d := delivery("statement", statementJob("a1", `WITH RECURSIVE r(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM r) SELECT count(*) FROM r`), 1, 1)
+	d := deliver("statement", statementJob("a1", `WITH RECURSIVE r(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM r) SELECT count(*) FROM r`), 1, 1)
 	out := s.executor.Run(ctx, d, func() error { time.AfterFunc(50*time.Millisecond, cancel); return nil })
 	s.settle(d, out)
 	got := read(t, s.results["a1"])
@@ -303,7 +304,7 @@ func TestStatementAnswersThatDoNotFit(t *testing.T) {
 			t.Parallel()
 			s, _ := setupStatements(t)
 			body := job("a1", `"effect":"`+effectOf+`","max_rows":1,"sql":"INSERT INTO effects (name) VALUES ('a'), ('ab') RETURNING name"`)
-			d := delivery("statement", body, 1, 1)
+			d := deliver("statement", body, 1, 1)
 			s.settle(d, s.run(d))
 			got := read(t, s.results["a1"])
 			require.Equal(t, "succeeded", got.Status, "it took effect, and says so")
@@ -340,13 +341,13 @@ func TestStatementEndsWithoutRunning(t *testing.T) {
 				case "its begin":
 					s.dies(f, job("a1", plain))
 				case "its end":
-					require.Equal(t, contract.Succeeded, s.run(delivery("statement", job("a1", plain), 1, 1)).Status)
+					require.Equal(t, contract.Succeeded, s.run(deliver("statement", job("a1", plain), 1, 1)).Status)
 				}
 				before := s.count("a")
 				if way.change != nil {
 					way.change(&s.policy)
 				}
-				d := delivery("statement", job("a1", way.rest), 1, way.number)
+				d := deliver("statement", job("a1", way.rest), 1, way.number)
 				s.settle(d, s.run(d))
 				require.Equal(t, want, read(t, s.results["a1"]).Status)
 				require.Equal(t, before, s.count("a"))
@@ -363,10 +364,10 @@ func TestStatementSameRequestTwice(t *testing.T) {
 	s, f := setupStatements(t)
 	body := statementJob("a1", effect("a"))
 	s.dies(f, body)
-	second := delivery("statement", body, 2, 1) // another message, before the first one is delivered again
+	second := deliver("statement", body, 2, 1) // another message, before the first one is delivered again
 	s.settle(second, s.run(second))
 	require.Empty(t, s.deadLetters, "the first message's own outcome leaves none")
-	first := delivery("statement", body, 1, 2)
+	first := deliver("statement", body, 1, 2)
 	s.settle(first, s.run(first))
 	got := read(t, s.results["a1"])
 	require.Equal(t, "unknown", got.Status)
@@ -374,7 +375,7 @@ func TestStatementSameRequestTwice(t *testing.T) {
 	require.Len(t, s.deadLetters, 1)
 	require.Equal(t, 1, s.count("a"))
 
-	other := delivery("statement", statementJob("a1", effect("b")), 3, 1)
+	other := deliver("statement", statementJob("a1", effect("b")), 3, 1)
 	s.settle(other, s.run(other))
 	require.Equal(t, "job_id_reused", read(t, s.replies[len(s.replies)-1]).Error.Code)
 	require.Zero(t, s.count("b"))
@@ -392,13 +393,13 @@ func TestStatementWhoseIDHasAnotherResult(t *testing.T) {
 			case "begin":
 				s.dies(f, body)
 			case "end":
-				require.Equal(t, contract.Succeeded, s.run(delivery("statement", body, 1, 1)).Status)
+				require.Equal(t, contract.Succeeded, s.run(deliver("statement", body, 1, 1)).Status)
 			default:
 				number = 1
 			}
-			other := delivery("query", job("a1", `"sql":"SELECT 1 AS n"`), 7, 1)
+			other := deliver("query", job("a1", `"sql":"SELECT 1 AS n"`), 7, 1)
 			s.settle(other, s.run(other))
-			d := delivery("statement", body, 1, number)
+			d := deliver("statement", body, 1, number)
 			s.settle(d, s.run(d))
 			derived := contract.DerivedID(d.Sequence, d.Timestamp)
 			if left == "nothing" {
@@ -420,9 +421,9 @@ func TestStatementRacing(t *testing.T) {
 	var group sync.WaitGroup
 	for range 6 {
 		group.Go(func() {
-			d := delivery("statement", body, 1, 2)
+			d := deliver("statement", body, 1, 2)
 			out := s.run(d)
-			for out.Action == jobs.Undecided {
+			for out.Action == delivery.Undecided {
 				out = s.run(d)
 			}
 			s.settle(d, out)
@@ -441,14 +442,14 @@ func TestStatementWithoutALedgerOrASession(t *testing.T) {
 	t.Parallel()
 	s, _ := setupStatements(t)
 	s.policy.Ledger = false
-	d := delivery("statement", statementJob("a1", effect("a")), 1, 1)
+	d := deliver("statement", statementJob("a1", effect("a")), 1, 1)
 	s.settle(d, s.run(d))
 	got := read(t, s.results["a1"])
 	require.Equal(t, "effect_not_allowed", got.Error.Code)
 	require.Contains(t, got.Error.Message, "at_least_once")
 
 	s.policy.Ledger, s.policy.Pooled = true, true
-	d = delivery("statement", statementJob("a2", effect("a")), 2, 1)
+	d = deliver("statement", statementJob("a2", effect("a")), 2, 1)
 	s.settle(d, s.run(d))
 	got = read(t, s.results["a2"])
 	require.Equal(t, "kind_not_allowed", got.Error.Code)
@@ -460,7 +461,7 @@ func TestStatementAtLeastOnce(t *testing.T) {
 	t.Parallel()
 	s, f := setupStatements(t)
 	f.fail = db.OutcomeUnknown(nil)
-	d := delivery("statement", job("a1", `"effect":"at_least_once","sql":"`+effect("a")+`"`), 1, 1)
+	d := deliver("statement", job("a1", `"effect":"at_least_once","sql":"`+effect("a")+`"`), 1, 1)
 	s.settle(d, s.run(d))
 	got := read(t, s.results["a1"])
 	require.Equal(t, "unknown", got.Status)
@@ -482,7 +483,7 @@ func TestStatementAtMostOnceUnderAllFailures(t *testing.T) {
 		id := fmt.Sprintf("job-%d", n)
 		body, name := statementJob(id, effect(id+".")), id+"."
 		executed := false
-		runOnce := func(d *jobs.Delivery) jobs.Outcome {
+		runOnce := func(d *delivery.Delivery) delivery.Outcome {
 			f.locked = rapid.IntRange(0, 1).Draw(t, "locked")
 			f.outages = []outage{outage(rapid.IntRange(0, int(outages)-1).Draw(t, "outage"))}
 			f.concludes = nil
@@ -494,30 +495,30 @@ func TestStatementAtMostOnceUnderAllFailures(t *testing.T) {
 			return out
 		}
 		var result []byte
-		settle := func(d *jobs.Delivery, out jobs.Outcome) {
+		settle := func(d *delivery.Delivery, out delivery.Outcome) {
 			s.settle(d, out)
 			if result == nil {
 				result = s.results[id]
 			}
 			require.Equal(t, result, s.results[id], "a result never changes")
 		}
-		held := map[int]*jobs.Delivery{} // by two runners, which may both have the message
+		held := map[int]*delivery.Delivery{} // by two runners, which may both have the message
 		for number := uint64(1); number <= uint64(rapid.IntRange(1, 6).Draw(t, "deliveries")); number++ {
 			runner := rapid.IntRange(0, 1).Draw(t, "runner")
 			d := held[runner]
 			if d == nil || rapid.Bool().Draw(t, "again") {
-				d = delivery("statement", body, n, number)
+				d = deliver("statement", body, n, number)
 			}
 			held[runner] = d
 			out := runOnce(d)
-			if out.Action == jobs.Settle && rapid.Bool().Draw(t, "stored") {
+			if out.Action == delivery.Settle && rapid.Bool().Draw(t, "stored") {
 				settle(d, out)
 			}
 		}
-		last := delivery("statement", body, n, 9)
+		last := deliver("statement", body, n, 9)
 		out := s.run(last)
 		for range 5 {
-			if out.Action == jobs.Settle {
+			if out.Action == delivery.Settle {
 				break
 			}
 			f.locked, f.outages, f.concludes = 0, nil, nil

@@ -1,4 +1,4 @@
-package jobs_test
+package delivery_test
 
 import (
 	"context"
@@ -12,7 +12,7 @@ import (
 	"dbrunner/contract"
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/migration"
-	"dbrunner/internal/jobs"
+	"dbrunner/internal/delivery"
 )
 
 // asked are requests to cancel, with their time; the zero time is never.
@@ -41,7 +41,7 @@ func setupCancel(t *testing.T) (*stage, *asked) {
 	a := &asked{ids: map[string]time.Time{}}
 	s := setup(t)
 	var err error
-	s.executor, err = jobs.NewExecutor(jobs.ExecutorOptions{
+	s.executor, err = delivery.NewExecutor(delivery.ExecutorOptions{
 		Namespace: "dbrunner", Runner: "r1", Database: s.faults, Policy: &s.policy, Results: s,
 		MaxBody: 1 << 20, MaxResult: 1 << 20, Cancellations: a,
 	})
@@ -64,7 +64,7 @@ func TestCancelBeforeItStarts(t *testing.T) {
 			t.Parallel()
 			s, a := setupCancel(t)
 			a.cancel("a1")
-			d := delivery(body.kind, body.text, 1, 1)
+			d := deliver(body.kind, body.text, 1, 1)
 			require.True(t, s.executor.Canceled(d))
 			s.settle(d, s.run(d))
 			got := read(t, s.results["a1"])
@@ -83,7 +83,7 @@ func TestCancelBeforeItStarts(t *testing.T) {
 func TestCancelIsNotForWhatIsStoredLater(t *testing.T) {
 	t.Parallel()
 	s, a := setupCancel(t)
-	d := delivery("transaction", transaction("a1", effect("a")), 1, 1)
+	d := deliver("transaction", transaction("a1", effect("a")), 1, 1)
 	a.ids["a1"] = d.Timestamp // at the same nanosecond is not before
 	require.False(t, s.executor.Canceled(d))
 	s.settle(d, s.run(d))
@@ -98,9 +98,9 @@ func TestCancelNeverTearsAnEffectFromItsResult(t *testing.T) {
 		t.Parallel()
 		s, a := setupCancel(t)
 		body := transaction("a1", effect("a"))
-		require.Equal(t, contract.Succeeded, s.run(delivery("transaction", body, 1, 1)).Status) // dies before the result
+		require.Equal(t, contract.Succeeded, s.run(deliver("transaction", body, 1, 1)).Status) // dies before the result
 		a.cancel("a1")
-		again := delivery("transaction", body, 1, 2)
+		again := deliver("transaction", body, 1, 2)
 		s.settle(again, s.run(again))
 		require.Equal(t, "succeeded", read(t, s.results["a1"]).Status)
 		require.Equal(t, 1, s.count("a"))
@@ -113,10 +113,10 @@ func TestCancelNeverTearsAnEffectFromItsResult(t *testing.T) {
 			a.cancel("a1")
 			stop(errors.New("cancelled"))
 		}
-		d := delivery("transaction", transaction("a1", effect("a")), 1, 1)
+		d := deliver("transaction", transaction("a1", effect("a")), 1, 1)
 		out := s.executor.Run(ctx, d, nil)
-		if out.Action != jobs.Settle {
-			require.Equal(t, jobs.Undecided, out.Action)
+		if out.Action != delivery.Settle {
+			require.Equal(t, delivery.Undecided, out.Action)
 			s.faults.inSeal = nil
 			out = s.run(d) // as the worker does, under another context
 		}
@@ -130,7 +130,7 @@ func TestCancelNeverTearsAnEffectFromItsResult(t *testing.T) {
 			a.cancel("a1")
 			return classed(db.ClassUnknown, contract.CodeConnectionLost)()
 		}}
-		d := delivery("transaction", transaction("a1", effect("a")), 1, 1)
+		d := deliver("transaction", transaction("a1", effect("a")), 1, 1)
 		s.settle(d, s.run(d))
 		require.Equal(t, "succeeded", read(t, s.results["a1"]).Status)
 		require.Equal(t, 1, s.count("a"))
@@ -142,7 +142,7 @@ func TestCancelNeverTearsAnEffectFromItsResult(t *testing.T) {
 			a.cancel("a1")
 			return classed(db.ClassUnknown, contract.CodeConnectionLost)()
 		}}
-		d := delivery("transaction", transaction("a1", effect("a")), 1, 1)
+		d := deliver("transaction", transaction("a1", effect("a")), 1, 1)
 		s.settle(d, s.run(d))
 		require.Equal(t, "cancelled", read(t, s.results["a1"]).Status)
 		require.Zero(t, s.count("a"))
@@ -152,8 +152,8 @@ func TestCancelNeverTearsAnEffectFromItsResult(t *testing.T) {
 		s, a := setupCancel(t)
 		a.cancel("a1")
 		s.faults.onRecord = []func() error{classed(db.ClassUnavailable, contract.CodeUnavailable)}
-		d := delivery("transaction", transaction("a1", effect("a")), 1, 1)
-		require.Equal(t, jobs.AwaitDatabase, s.run(d).Action, "nothing is decided on a guess")
+		d := deliver("transaction", transaction("a1", effect("a")), 1, 1)
+		require.Equal(t, delivery.AwaitDatabase, s.run(d).Action, "nothing is decided on a guess")
 		s.settle(d, s.run(d))
 		require.Equal(t, "cancelled", read(t, s.results["a1"]).Status)
 	})
@@ -166,7 +166,7 @@ func TestCancelWhileItWaitsForItsRetry(t *testing.T) {
 		a.cancel("a1")
 		return classed(db.ClassTransient, contract.CodeDeadlock)()
 	}}
-	d := delivery("transaction", transaction("a1", effect("a")), 1, 1)
+	d := deliver("transaction", transaction("a1", effect("a")), 1, 1)
 	s.settle(d, s.run(d))
 	got := read(t, s.results["a1"])
 	require.Equal(t, "cancelled", got.Status)
@@ -181,13 +181,13 @@ func TestCancelOfAtLeastOnce(t *testing.T) {
 		s, a := setupCancel(t)
 		ctx, stop := context.WithCancelCause(t.Context())
 		long := `WITH RECURSIVE c (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < 1000000000) SELECT count(*) AS n FROM c`
-		d := delivery("transaction", job("a1", `"effect":"at_least_once","statements":[{"sql":"`+effect("a")+`"},{"sql":"`+long+`"}]`), 1, 1)
+		d := deliver("transaction", job("a1", `"effect":"at_least_once","statements":[{"sql":"`+effect("a")+`"},{"sql":"`+long+`"}]`), 1, 1)
 		out := s.executor.Run(ctx, d, func() error {
 			a.cancel("a1")
 			stop(errors.New("cancelled"))
 			return nil
 		})
-		require.Equal(t, jobs.Undecided, out.Action)
+		require.Equal(t, delivery.Undecided, out.Action)
 		d.MaybeRedelivered = true // as the worker has it for what was started
 		s.settle(d, s.run(d))
 		require.Equal(t, "cancelled", read(t, s.results["a1"]).Status, "it was rolled back")
@@ -197,7 +197,7 @@ func TestCancelOfAtLeastOnce(t *testing.T) {
 		t.Parallel()
 		s, a := setupCancel(t)
 		a.cancel("a1")
-		d := delivery("transaction", atLeastOnce("a1", "a"), 1, 2)
+		d := deliver("transaction", atLeastOnce("a1", "a"), 1, 2)
 		s.settle(d, s.run(d))
 		require.Equal(t, "unknown", read(t, s.results["a1"]).Status)
 	})
@@ -208,7 +208,7 @@ func TestCancelOfAtLeastOnce(t *testing.T) {
 			a.cancel("a1")
 			return classed(db.ClassUnknown, contract.CodeConnectionLost)()
 		}}
-		d := delivery("transaction", atLeastOnce("a1", "a"), 1, 1)
+		d := deliver("transaction", atLeastOnce("a1", "a"), 1, 1)
 		s.settle(d, s.run(d))
 		require.Equal(t, "unknown", read(t, s.results["a1"]).Status)
 	})
@@ -218,10 +218,10 @@ func TestCancelOfAJobThatWasDeliveredTooOften(t *testing.T) {
 	t.Parallel()
 	s, a := setupCancel(t)
 	a.cancel("a1", "a2")
-	d := delivery("transaction", transaction("a1", effect("a")), 1, 21)
+	d := deliver("transaction", transaction("a1", effect("a")), 1, 21)
 	s.settle(d, s.run(d))
 	require.Equal(t, "cancelled", read(t, s.results["a1"]).Status)
-	d = delivery("transaction", atLeastOnce("a2", "b"), 2, 21)
+	d = deliver("transaction", atLeastOnce("a2", "b"), 2, 21)
 	s.settle(d, s.run(d))
 	require.Equal(t, "unknown", read(t, s.results["a2"]).Status)
 }
@@ -229,7 +229,7 @@ func TestCancelOfAJobThatWasDeliveredTooOften(t *testing.T) {
 func TestCancelByADerivedID(t *testing.T) {
 	t.Parallel()
 	s, a := setupCancel(t)
-	d := delivery("query", `{"sql":"SELECT 1 AS n"}`, 7, 1)
+	d := deliver("query", `{"sql":"SELECT 1 AS n"}`, 7, 1)
 	id := contract.DerivedID(d.Sequence, d.Timestamp)
 	a.cancel(id)
 	s.settle(d, s.run(d))
@@ -239,20 +239,20 @@ func TestCancelByADerivedID(t *testing.T) {
 func TestExamine(t *testing.T) {
 	t.Parallel()
 	s := setup(t)
-	first := s.executor.Examine("shop", "query", "given", []byte(`{"sql":"SELECT 1"}`))
+	first := s.executor.Decoder().Examine("shop", "query", "given", []byte(`{"sql":"SELECT 1"}`))
 	require.Equal(t, "given", first.ID)
 	require.False(t, first.InvalidID)
-	same := s.executor.Examine("shop", "query", "given", []byte(`{"id":"own", "sql": "SELECT 1"}`))
+	same := s.executor.Decoder().Examine("shop", "query", "given", []byte(`{"id":"own", "sql": "SELECT 1"}`))
 	require.Equal(t, "own", same.ID)
 	require.Equal(t, first.Hash, same.Hash)
-	require.NotEqual(t, first.Hash, s.executor.Examine("shop", "query", "given", []byte(`{"sql":"SELECT 2"}`)).Hash)
-	require.True(t, s.executor.Examine("shop", "query", "given", []byte(`{"id":7,"sql":"SELECT 1"}`)).InvalidID)
-	require.True(t, s.executor.Examine("shop", "query", "given", []byte(`{"id":"s1_abc","sql":"SELECT 1"}`)).InvalidID)
-	broken := s.executor.Examine("shop", "query", "given", []byte(`{"id":"own",`))
+	require.NotEqual(t, first.Hash, s.executor.Decoder().Examine("shop", "query", "given", []byte(`{"sql":"SELECT 2"}`)).Hash)
+	require.True(t, s.executor.Decoder().Examine("shop", "query", "given", []byte(`{"id":7,"sql":"SELECT 1"}`)).InvalidID)
+	require.True(t, s.executor.Decoder().Examine("shop", "query", "given", []byte(`{"id":"s1_abc","sql":"SELECT 1"}`)).InvalidID)
+	broken := s.executor.Decoder().Examine("shop", "query", "given", []byte(`{"id":"own",`))
 	require.Equal(t, "own", broken.ID)
 	require.False(t, broken.InvalidID)
 	require.Empty(t, broken.Hash)
-	require.True(t, s.executor.Examine("shop", "query", "given", []byte(`{"answer":"reply","reply_to":"_INBOX.x","sql":"SELECT 1"}`)).ReplyOnly)
+	require.True(t, s.executor.Decoder().Examine("shop", "query", "given", []byte(`{"answer":"reply","reply_to":"_INBOX.x","sql":"SELECT 1"}`)).ReplyOnly)
 }
 
 // halfway is a migrator whose action is stopped when its first file is applied.
@@ -263,7 +263,7 @@ func (h *halfway) Run(_ context.Context, req migration.Request) (*migration.Repo
 		return nil, err
 	}
 	h.stop()
-	return &migration.Report{Action: req.Action}, classed(db.ClassCanceled, db.CodeCanceled)()
+	return &migration.Report{Action: req.Action}, classed(db.ClassCanceled, contract.CodeCanceled)()
 }
 
 // TestCancelOfAMigrationReportsWhatStays, but one that only reads changes nothing.
@@ -276,7 +276,7 @@ func TestCancelOfAMigrationReportsWhatStays(t *testing.T) {
 			a := &asked{ids: map[string]time.Time{}}
 			ctx, stop := context.WithCancelCause(t.Context())
 			var err error
-			s.executor, err = jobs.NewExecutor(jobs.ExecutorOptions{
+			s.executor, err = delivery.NewExecutor(delivery.ExecutorOptions{
 				Namespace: "dbrunner", Runner: "r1", Database: s.faults, Policy: &s.policy, Results: s,
 				MaxBody: 1 << 20, MaxResult: 1 << 20, Cancellations: a,
 				Migrations: &halfway{stop: func() {
@@ -285,10 +285,10 @@ func TestCancelOfAMigrationReportsWhatStays(t *testing.T) {
 				}},
 			})
 			require.NoError(t, err)
-			d := delivery("migration", job("a1", `"action":"`+action+`"`), 1, 1)
+			d := deliver("migration", job("a1", `"action":"`+action+`"`), 1, 1)
 			out := s.executor.Run(ctx, d, nil)
 			if status == "cancelled" {
-				require.Equal(t, jobs.Undecided, out.Action)
+				require.Equal(t, delivery.Undecided, out.Action)
 				out = s.run(d) // as the worker does
 			}
 			s.settle(d, out)

@@ -1,4 +1,4 @@
-package jobs
+package delivery
 
 import (
 	"context"
@@ -24,10 +24,10 @@ const (
 	// Settle: the job has ended. Do what Outcome says in its order (store, reply, dead letter), each durable
 	// before the next, then acknowledge the message.
 	Settle Action = iota + 1
-	// Hold: the database cannot be reached, as far as this job can tell. Keep the message and run it again when the database
+	// AwaitDatabase: the database cannot be reached, as far as this job can tell. Keep the message and run it again when the database
 	// is back.
 	AwaitDatabase
-	// Drop: nothing was decided: the context ended, Begin refused, or the stored results cannot be read. Whether
+	// Undecided: nothing was decided: the context ended, Begin refused, or the stored results cannot be read. Whether
 	// the message may be handed back is for the worker to know (never after a lost lease).
 	Undecided
 )
@@ -39,7 +39,7 @@ type Outcome struct {
 	JobID  string
 	Code   string // error.code of the answer, for logs and metrics; empty on success
 	Began  bool   // an execution was begun by this delivery
-	// Suspect: with Hold, the execution had begun, so that the job's own statements may be the cause. If the database
+	// Suspect: with AwaitDatabase, the execution had begun, so that the job's own statements may be the cause. If the database
 	// answers others, Delivery.Refuted is to be raised.
 	Suspect bool
 	// Duplicate: the answer is an earlier end's, nothing was executed for it.
@@ -51,7 +51,7 @@ type Outcome struct {
 	Reply      *Publication // the convenience answer to the publisher's own subject; nil: none
 	DeadLetter *DeadLetter  // the dead letter; nil: none
 
-	// Reason says why a database is held (Action Hold), or which defect of the runner's own ended the job
+	// Reason says why a database is held (AwaitDatabase), or which defect of the runner's own ended the job
 	// (CodeInternal). Its text is safe to show.
 	Reason error
 

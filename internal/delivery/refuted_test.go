@@ -1,4 +1,4 @@
-package jobs_test
+package delivery_test
 
 import (
 	"context"
@@ -10,7 +10,7 @@ import (
 	"dbrunner/contract"
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/dialect"
-	"dbrunner/internal/jobs"
+	"dbrunner/internal/delivery"
 )
 
 // poisoned is a real database in which every execution of a job, once started, ends as if the server were gone.
@@ -65,10 +65,10 @@ func TestRefutedSuspicionIsTheJobsFailure(t *testing.T) {
 			s := setup(t)
 			p := &poisoned{Database: s.database}
 			s.use(p)
-			d := delivery(j[0], j[1], 1, 1)
+			d := deliver(j[0], j[1], 1, 1)
 			for refuted := range 2 {
 				out := s.run(d)
-				require.Equal(t, jobs.AwaitDatabase, out.Action)
+				require.Equal(t, delivery.AwaitDatabase, out.Action)
 				require.True(t, out.Suspect)
 				d.Refuted = refuted + 1
 				d.MaybeRedelivered = true
@@ -83,7 +83,7 @@ func TestRefutedSuspicionIsTheJobsFailure(t *testing.T) {
 				require.NoError(t, err)
 				require.Equal(t, string(contract.Failed), row.Status, "the failure is on record")
 			}
-			again := delivery(j[0], j[1], 1, 2) // a later delivery has the same outcome
+			again := deliver(j[0], j[1], 1, 2) // a later delivery has the same outcome
 			if out.Store != nil {
 				s.use(s.faults)
 				require.Equal(t, contract.Failed, s.run(again).Status)
@@ -100,10 +100,10 @@ func TestSuspicionNeedsABegunExecution(t *testing.T) {
 			t.Parallel()
 			s := setup(t)
 			s.use(&poisoned{Database: s.database, before: true})
-			d := delivery(j[0], j[1], 1, 1)
+			d := deliver(j[0], j[1], 1, 1)
 			for range 5 {
 				out := s.run(d)
-				require.Equal(t, jobs.AwaitDatabase, out.Action)
+				require.Equal(t, delivery.AwaitDatabase, out.Action)
 				require.False(t, out.Suspect)
 				d.Refuted = 5
 			}
@@ -117,7 +117,7 @@ func TestRefutedSuspicionIsForgottenWhenTheJobSucceeds(t *testing.T) {
 	s := setup(t)
 	p := &poisoned{Database: s.database}
 	s.use(p)
-	d := delivery("transaction", transaction("a1", effect("a")), 1, 1)
+	d := deliver("transaction", transaction("a1", effect("a")), 1, 1)
 	require.True(t, s.run(d).Suspect)
 	d.Refuted, d.MaybeRedelivered = 1, true
 	s.use(s.faults) // by chance: the database was back a moment later
@@ -130,7 +130,7 @@ func TestRefutedSuspicionIsForgottenWhenTheJobSucceeds(t *testing.T) {
 func (s *stage) use(database db.Database) {
 	s.t.Helper()
 	var err error
-	s.executor, err = jobs.NewExecutor(jobs.ExecutorOptions{
+	s.executor, err = delivery.NewExecutor(delivery.ExecutorOptions{
 		Namespace: "dbrunner", Runner: "r1", Database: database, Policy: &s.policy, Results: s, MaxBody: 1 << 20, MaxResult: 1 << 20,
 	})
 	require.NoError(s.t, err)

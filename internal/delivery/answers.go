@@ -1,4 +1,4 @@
-package jobs
+package delivery
 
 import (
 	"fmt"
@@ -32,10 +32,6 @@ func ownDoingError(e *db.Error) *db.Error {
 	own.Class, own.Code = db.ClassPermanent, contract.CodeDatabase
 	own.Message += "; the database responds to other calls, so the job's own statements are the cause"
 	return &own
-}
-
-func rejectionError(rej *Rejection) *contract.Error {
-	return &contract.Error{Code: rej.Code, Message: rej.Message(), Faults: rej.Faults}
 }
 
 func expiredError() *contract.Error {

@@ -1,4 +1,4 @@
-package jobs_test
+package delivery_test
 
 import (
 	"strings"
@@ -10,15 +10,16 @@ import (
 	"dbrunner/contract"
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/dialect"
+	"dbrunner/internal/delivery"
 	"dbrunner/internal/jobs"
 )
 
 // other returns the executor of another runner of the same database, with another configuration.
-func (s *stage) other(change func(*jobs.Policy)) *jobs.Executor {
+func (s *stage) other(change func(*jobs.Policy)) *delivery.Executor {
 	s.t.Helper()
 	policy := s.policy
 	change(&policy)
-	executor, err := jobs.NewExecutor(jobs.ExecutorOptions{
+	executor, err := delivery.NewExecutor(delivery.ExecutorOptions{
 		Namespace: "dbrunner", Runner: "r2", Database: s.faults, Policy: &policy, Results: s, MaxBody: 1 << 10, MaxResult: 1 << 20,
 	})
 	require.NoError(s.t, err)
@@ -67,21 +68,21 @@ func rejections() map[string]rejection {
 
 // accepts is what a runner executes that accepts the message: this version under the wider configuration, or something that a
 // newer version makes of it.
-func (c *rejection) accepts(s *stage) (*jobs.Executor, *jobs.Delivery) {
-	d := delivery(c.kind, c.body, 1, 1)
+func (c *rejection) accepts(s *stage) (*delivery.Executor, *delivery.Delivery) {
+	d := deliver(c.kind, c.body, 1, 1)
 	if c.strict == nil {
-		d = delivery("transaction", `{"id":"a1","statements":[{"sql":"INSERT INTO effects (name) VALUES ('a')"}]}`, 1, 1)
+		d = deliver("transaction", `{"id":"a1","statements":[{"sql":"INSERT INTO effects (name) VALUES ('a')"}]}`, 1, 1)
 	}
 	s.policy.ReplyTo = []string{"apps."}
 	return s.executor, d
 }
 
-func (c *rejection) rejects(s *stage) (*jobs.Executor, *jobs.Delivery) {
+func (c *rejection) rejects(s *stage) (*delivery.Executor, *delivery.Delivery) {
 	strict := c.strict
 	if strict == nil {
 		strict = func(*jobs.Policy) {}
 	}
-	return s.other(strict), delivery(c.kind, c.body, 1, 1)
+	return s.other(strict), deliver(c.kind, c.body, 1, 1)
 }
 
 // A rejection that another runner might not give is on record before it is reported, on the first delivery too: a runner that comes
@@ -98,7 +99,7 @@ func TestRejectionsAreRecordedFirst(t *testing.T) {
 			accepting, accepted := c.accepts(s)
 			rejecting, rejected := c.rejects(s)
 			out := rejecting.Run(t.Context(), rejected, nil)
-			require.Equal(t, jobs.Settle, out.Action, "%v", out.Reason)
+			require.Equal(t, delivery.Settle, out.Action, "%v", out.Reason)
 			require.Equal(t, contract.Rejected, out.Status)
 			require.Equal(t, c.code, out.Code)
 			row, err := s.database.Lookup(t.Context(), "a1")
@@ -165,9 +166,9 @@ func TestRejectionsWithoutARecord(t *testing.T) {
 			if change == nil {
 				change = func(*jobs.Policy) {}
 			}
-			d := delivery(c.kind, c.body, 1, 1)
+			d := deliver(c.kind, c.body, 1, 1)
 			out := s.other(change).Run(t.Context(), d, nil)
-			require.Equal(t, jobs.Settle, out.Action)
+			require.Equal(t, delivery.Settle, out.Action)
 			require.Equal(t, contract.Rejected, out.Status)
 			for _, id := range []string{"a1", contract.DerivedID(d.Sequence, d.Timestamp)} {
 				row, err := s.database.Lookup(t.Context(), id)
@@ -187,17 +188,17 @@ func (noDialect) Dialect() *dialect.Dialect { return nil }
 func TestADefectInDecodingIsRecorded(t *testing.T) {
 	t.Parallel()
 	s := setup(t)
-	broken, err := jobs.NewExecutor(jobs.ExecutorOptions{
+	broken, err := delivery.NewExecutor(delivery.ExecutorOptions{
 		Namespace: "dbrunner", Runner: "r2", Database: noDialect{s.database}, Policy: &s.policy, Results: s, MaxBody: 1 << 20, MaxResult: 1 << 20,
 	})
 	require.NoError(t, err)
-	d := delivery("transaction", transaction("a1", effect("a")), 1, 1)
+	d := deliver("transaction", transaction("a1", effect("a")), 1, 1)
 	out := broken.Run(t.Context(), d, nil)
 	require.Equal(t, contract.Failed, out.Status)
 	require.Equal(t, string(contract.CodeInternal), out.Code)
 	require.Equal(t, "a1", out.JobID)
 	require.NotNil(t, out.Reply)
-	late := s.run(delivery("transaction", transaction("a1", effect("a")), 1, 1))
+	late := s.run(deliver("transaction", transaction("a1", effect("a")), 1, 1))
 	require.Equal(t, contract.Failed, late.Status)
 	require.Zero(t, s.count("a"))
 }

@@ -1,4 +1,4 @@
-package jobs
+package delivery
 
 import (
 	"context"
@@ -10,8 +10,9 @@ import (
 	"dbrunner/internal/bulk"
 	"dbrunner/internal/crash"
 	"dbrunner/internal/db"
-	"dbrunner/internal/health"
 	"dbrunner/internal/report"
+
+	"dbrunner/internal/jobs"
 )
 
 // ExecutorOptions is what running the jobs of one database needs.
@@ -19,16 +20,16 @@ type ExecutorOptions struct {
 	Namespace string
 	Runner    string // this runner's instance name
 	Database  db.Database
-	Policy    *Policy
+	Policy    *jobs.Policy
 	Results   ResultReader
 	MaxBody   int // largest body of a job, bytes
 	MaxResult int // largest encoded result that the results stream takes, bytes
 
 	// Outside runs statements outside of transactions where Database is behind a pooler that gives no sessions; nil: Database
 	// runs them itself.
-	Outside    AutocommitExecutor
-	Migrations Migrator        // nil: jobs of kind migration fail
-	Health     *health.Checker // nil: one without thresholds
+	Outside    jobs.AutocommitExecutor
+	Migrations jobs.Migrator      // nil: jobs of kind migration fail
+	Health     jobs.HealthChecker // nil: jobs of kind health fail
 
 	Inputs  bulk.Inputs  // parameters outside of jobs; nil: jobs that want them fail
 	Objects bulk.Objects // keeps rows that have no room in results; nil: nothing does
@@ -36,11 +37,14 @@ type ExecutorOptions struct {
 	Cancellations Cancellations // nil: nobody cancels
 }
 
+// Decoder is the decoder of the executor's jobs.
+func (e *Executor) Decoder() *jobs.Decoder { return e.decoder }
+
 // Executor runs the jobs of one database and decides what each delivery of a message means. It holds no job
 // between two calls; every method may be called from many goroutines at once.
 type Executor struct {
 	opts    ExecutorOptions
-	decoder *Decoder
+	decoder *jobs.Decoder
 	bodies  db.Buffers // of large results
 }
 
@@ -59,10 +63,7 @@ func NewExecutor(opts ExecutorOptions) (*Executor, error) {
 	if opts.MaxResult <= envelopeReserve {
 		return nil, fmt.Errorf("the results stream takes messages of %d bytes; at least %d are needed", opts.MaxResult, 2*envelopeReserve)
 	}
-	if opts.Health == nil {
-		opts.Health = health.NewChecker(health.Options{Database: opts.Database})
-	}
-	decoder := NewDecoder(DecoderOptions{
+	decoder := jobs.NewDecoder(jobs.DecoderOptions{
 		Namespace: opts.Namespace,
 		Policy:    opts.Policy,
 		Dialect:   opts.Database.Dialect(),
@@ -80,10 +81,10 @@ const maxRefuted = 2
 // repetitions of transient errors, and gives every end its ledger row where the effect asks for one.
 //
 // begin is called each time a connection was got and nothing was sent yet; an error from it makes the outcome
-// Drop. ctx ending (the lease is lost, the work must stop) makes it Drop too, but never after a commit that was
+// Undecided. ctx ending (the lease is lost, the work must stop) makes it Undecided too, but never after a commit that was
 // answered: then the outcome is Settle whatever the context says.
 func (e *Executor) Run(ctx context.Context, d *Delivery, begin func() error) (out Outcome) {
-	r := &run{e: e, d: d, allow: begin, id: contract.DerivedID(d.Sequence, d.Timestamp), derived: true}
+	r := &run{e: e, d: d, allow: begin, id: d.DerivedID(), derived: true}
 	if d.attempts == 0 {
 		d.begunBefore = d.MaybeRedelivered
 	}
@@ -101,7 +102,7 @@ func (e *Executor) Run(ctx context.Context, d *Delivery, begin func() error) (ou
 		return r.decide(ctx)
 	}
 	d.Step(report.StepDecode)
-	job, rejection := e.decoder.Decode(d)
+	job, rejection := e.decoder.Decode(&d.Message)
 	d.Step(report.StepNone)
 	if rejection != nil {
 		r.takeRejection(rejection)
@@ -119,7 +120,7 @@ func (e *Executor) Run(ctx context.Context, d *Delivery, begin func() error) (ou
 type run struct {
 	e     *Executor
 	d     *Delivery
-	job   *Job // nil until decoded
+	job   *jobs.Job // nil until decoded
 	allow func() error
 
 	id      string // the job's id; the derived one until decoding says otherwise
@@ -135,10 +136,11 @@ type run struct {
 
 	over    bulk.Overflow
 	refused error // what begin returned
+	lastErr error // of the execution before
 	begun   bool  // it returned nil in the execution under way, or the last one
 }
 
-func (r *run) take(job *Job) {
+func (r *run) take(job *jobs.Job) {
 	r.job, r.id, r.derived, r.effect, r.hash = job, job.ID, job.DerivedID, job.Effect, job.Hash
 	r.replyTo, r.labels = job.ReplyTo, job.Labels
 }
@@ -146,7 +148,7 @@ func (r *run) take(job *Job) {
 // takeRejection takes over what could be read of a job that cannot be understood or is not allowed. Another runner, of
 // another version or with another configuration, may understand it, also at this moment: so a job that may have a ledger row
 // gets one before it is rejected. Only what no runner can accept is rejected immediately.
-func (r *run) takeRejection(rej *Rejection) {
+func (r *run) takeRejection(rej *jobs.Rejection) {
 	r.id, r.derived, r.effect, r.hash = rej.ID, rej.DerivedID, rej.Effect, rej.Hash
 	r.replyTo, r.labels = rej.ReplyTo, rej.Labels
 	r.verdict = invalidVerdict(rej)
@@ -154,7 +156,7 @@ func (r *run) takeRejection(rej *Rejection) {
 
 // scan takes over what can be read of a message without decoding it.
 func (r *run) scan() {
-	s := r.e.decoder.Scan(r.d)
+	s := r.e.decoder.Scan(&r.d.Message)
 	r.id, r.derived, r.effect, r.replyTo = s.ID, s.DerivedID, s.Effect, s.ReplyTo
 }
 
@@ -211,58 +213,58 @@ func (r *run) execute(ctx context.Context) (Outcome, bool) {
 		look = r.startResultLookup(ctx)
 	}
 	defer look.stop()
-	x := &execution{
-		opts: &r.e.opts, d: r.d,
-		call: db.Call{Label: r.id, Timeout: r.job.Timeout, Begin: r.begin},
-		rows: r.rowOptions(),
+	o := &r.e.opts
+	x := &jobs.Execution{
+		Database: o.Database, Outside: o.Outside, Migrations: o.Migrations, Health: o.Health,
+		Message: &r.d.Message, Call: db.Call{Label: r.id, Timeout: r.job.Timeout, Begin: r.begin}, Rows: r.rowOptions(),
 	}
 	r.allowOverflow(x)
 	switch r.effect {
 	case contract.ExactlyOnce:
-		x.seal = func(ctx context.Context, a answer) (_ *db.Entry, err error) {
+		x.Seal = func(ctx context.Context, a jobs.Answer) (_ *db.Entry, err error) {
 			r.sealed, err = r.seal(ctx, look, a)
 			return r.sealed.row, err
 		}
 	case contract.AtMostOnce:
-		x.once = r.once()
+		x.Once = r.once()
 	default: // nothing is on record before it finishes
 	}
-	var given answer
-	err := db.Retry(ctx, r.retryOptions(), r.repeatable, func(ctx context.Context) (err error) {
+	var given jobs.Answer
+	err := retry(ctx, r.e.opts.Policy.Retry, r.repeatable, func(ctx context.Context) (err error) {
 		given, err = r.attempt(ctx, x)
 		return err
 	})
-	defer func() { given.release() }()
+	defer func() { given.Release() }()
 	switch {
-	case x.once != nil:
+	case x.Once != nil:
 		return r.onceExecuted(ctx, err)
 	case err != nil:
 		return r.failed(ctx, err, given)
 	}
 	crash.At("after_commit")
-	if x.seal == nil {
+	if x.Seal == nil {
 		return r.outcome(r.complete(contract.Succeeded, nil, given)), true
 	}
 	return r.outcome(r.sealed), true
 }
 
 // attempt runs the work once.
-func (r *run) attempt(ctx context.Context, x *execution) (given answer, err error) {
-	if err := r.awaitInputs(ctx, x.last); err != nil {
-		return answer{}, err
+func (r *run) attempt(ctx context.Context, x *jobs.Execution) (given jobs.Answer, err error) {
+	if err := r.awaitInputs(ctx, r.lastErr); err != nil {
+		return jobs.Answer{}, err
 	}
 	if err := r.over.Start(ctx); err != nil {
-		return answer{}, err
+		return jobs.Answer{}, err
 	}
 	err = errPanicked
 	defer func() { r.over.Finish(ctx, err) }()
 	r.begun = false
-	if r.job.rereads {
+	if r.job.Rereads {
 		r.d.sawUnknown = false // what became of an earlier attempt, this one reads
 	}
 	r.d.Step(report.StepAcquire)
-	given, err = r.job.work.run(ctx, x)
-	x.last = err
+	given, err = r.job.Run(ctx, x)
+	r.lastErr = err
 	r.d.stepFailed(err)
 	r.d.Step(report.StepNone)
 	if db.ClassOf(err) == db.ClassUnknown {
@@ -275,18 +277,18 @@ func (r *run) attempt(ctx context.Context, x *execution) (given answer, err erro
 var errPanicked = errors.New("the execution panicked")
 
 // allowOverflow lets the rows of a job go outside where it may.
-func (r *run) allowOverflow(x *execution) {
+func (r *run) allowOverflow(x *jobs.Execution) {
 	p, out := &r.e.opts.Policy.Output, r.job.Output
-	if out.Mode == OutputInline || r.job.ReplyOnly || p.Off || r.e.opts.Objects == nil {
+	if out.Mode == jobs.OutputInline || r.job.ReplyOnly || p.Off || r.e.opts.Objects == nil {
 		return
 	}
 	r.over.Target = bulk.Target{
 		Objects: r.e.opts.Objects, Format: out.Format, Compression: out.Compression, Dialect: r.e.opts.Database.Dialect(),
 		Database: r.d.Database, JobID: r.id, Sequence: r.d.Sequence, Timestamp: r.d.Timestamp, Timeout: r.job.Timeout,
 	}
-	x.rows.InlineBytes, x.rows.Sets = x.rows.MaxBytes, r.job.work.size()
-	x.rows.MaxRows, x.rows.MaxBytes = tighterLimit(r.job.MaxRows, p.MaxRows), p.MaxBytes
-	x.rows.Overflow, x.rows.AlwaysOverflow = &r.over, out.Mode == OutputObject
+	x.Rows.InlineBytes, x.Rows.Sets = x.Rows.MaxBytes, r.job.Statements()
+	x.Rows.MaxRows, x.Rows.MaxBytes = jobs.TighterLimit(r.job.MaxRows, p.MaxRows), p.MaxBytes
+	x.Rows.Overflow, x.Rows.AlwaysOverflow = &r.over, out.Mode == jobs.OutputObject
 }
 
 // awaitInputs waits for the store of parameters where an execution has failed for want of it.
@@ -316,7 +318,7 @@ func (r *run) repeatable(err error) bool {
 
 // failed decides what an execution's last error means; given is what the work has to tell of it. false: it has added to the
 // facts.
-func (r *run) failed(ctx context.Context, err error, given answer) (Outcome, bool) {
+func (r *run) failed(ctx context.Context, err error, given jobs.Answer) (Outcome, bool) {
 	if taken, ok := errors.AsType[*takenError](err); ok {
 		r.found = earlier{}
 		r.sawResult(taken.existing)
@@ -355,7 +357,7 @@ func (r *run) failed(ctx context.Context, err error, given answer) (Outcome, boo
 	default:
 		r.verdict = r.failedVerdict(e)
 		if r.verdict.status == contract.Unknown {
-			given = answer{} // of this attempt alone
+			given = jobs.Answer{} // of this attempt alone
 		}
 		return r.finish(ctx, r.verdict.status, r.verdict.err, given)
 	}
@@ -364,21 +366,8 @@ func (r *run) failed(ctx context.Context, err error, given answer) (Outcome, boo
 // rowOptions are those of rows that stay in the result.
 func (r *run) rowOptions() db.RowOptions {
 	p := r.e.opts.Policy
-	fits := int64(r.e.opts.MaxResult - envelopeReserve - statementReserve*r.job.work.size())
+	fits := int64(r.e.opts.MaxResult - envelopeReserve - statementReserve*r.job.Statements())
 	return db.RowOptions{
-		Format: r.job.RowFormat, MaxRows: tighterLimit(r.job.MaxRows, p.MaxRows), MaxBytes: max(tighterLimit(p.MaxBytes, fits), 1),
+		Format: r.job.RowFormat, MaxRows: jobs.TighterLimit(r.job.MaxRows, p.MaxRows), MaxBytes: max(jobs.TighterLimit(p.MaxBytes, fits), 1),
 	}
-}
-
-// tighterLimit is the lower one of two limits; zero is none.
-func tighterLimit(a, b int64) int64 {
-	if a == 0 || b != 0 && b < a {
-		return b
-	}
-	return a
-}
-
-func (r *run) retryOptions() db.RetryOptions {
-	p := r.e.opts.Policy.Retry
-	return db.RetryOptions{Attempts: p.Attempts, Delay: p.Delay, MaxDelay: p.MaxDelay}
 }

@@ -1,10 +1,12 @@
-package jobs
+package delivery
 
 import (
 	"errors"
 	"time"
 
 	"dbrunner/contract"
+
+	"dbrunner/internal/jobs"
 )
 
 // Cancellations knows whose end somebody has asked for in one database.
@@ -16,7 +18,7 @@ type Cancellations interface {
 
 // Canceled reports whether the end of a delivery's job was asked for. It may be called while the delivery is run.
 func (e *Executor) Canceled(d *Delivery) bool {
-	return e.opts.Cancellations != nil && e.opts.Cancellations.Requested(e.decoder.Scan(d).ID, d.Timestamp)
+	return e.opts.Cancellations != nil && e.opts.Cancellations.Requested(e.decoder.Scan(&d.Message).ID, d.Timestamp)
 }
 
 // errCanceled and errExpired say why a job is not to be begun, or not once more.
@@ -50,24 +52,13 @@ func (r *run) expired() bool {
 // this one ended without the server's answer, or was stopped in work of which parts stay. Any other execution that came
 // to no end was rolled back.
 func (r *run) mayHaveTakenEffect() bool {
-	return r.d.begunBefore || r.d.sawUnknown || r.d.attempts > 0 && r.leavesPartialEffects()
-}
-
-// partialWork is work that does not roll back whole: when it is stopped, what it had done by then stays.
-type partialWork interface {
-	// leavesPartialEffects reports whether there can be such parts.
-	leavesPartialEffects() bool
-}
-
-func (r *run) leavesPartialEffects() bool {
-	w, ok := r.job.work.(partialWork)
-	return ok && w.leavesPartialEffects()
+	return r.d.begunBefore || r.d.sawUnknown || r.d.attempts > 0 && r.job.LeavesPartialEffects()
 }
 
 // stopped finishes work that was stopped because its job was cancelled, where its answer lists what stays. Otherwise the next
 // run of the delivery, under a context that lives, finishes it.
-func (r *run) stopped(given answer) Outcome {
-	if r.effect != contract.AtLeastOnce || !given.filled || !r.leavesPartialEffects() || !r.canceled() {
+func (r *run) stopped(given jobs.Answer) Outcome {
+	if r.effect != contract.AtLeastOnce || !given.Filled || !r.job.LeavesPartialEffects() || !r.canceled() {
 		return Outcome{Action: Undecided}
 	}
 	return r.outcome(r.complete(contract.Unknown, stoppedError(), given))

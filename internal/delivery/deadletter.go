@@ -1,4 +1,4 @@
-package jobs
+package delivery
 
 import (
 	"slices"
@@ -21,7 +21,7 @@ func (r *run) deadLetter(reason, resultID, code, message string) *DeadLetter {
 		return nil
 	}
 	return &DeadLetter{
-		DerivedID: contract.DerivedID(r.d.Sequence, r.d.Timestamp), JobID: r.id, Reason: reason, Code: code,
+		DerivedID: r.d.DerivedID(), JobID: r.id, Reason: reason, Code: code,
 		Message: message, ResultID: resultID,
 	}
 }

@@ -1,4 +1,4 @@
-package jobs
+package delivery
 
 import (
 	"context"
@@ -6,7 +6,8 @@ import (
 
 	"dbrunner/contract"
 	"dbrunner/internal/db"
-	"dbrunner/internal/jsontext"
+
+	"dbrunner/internal/jobs"
 )
 
 // completion is how a job finished: built whole, never changed, and owned by one Outcome, which releases its body.
@@ -37,20 +38,20 @@ func (c *completion) release(to *db.Buffers) {
 // complete encodes how this delivery's job finished so that one message takes the result: one that does not fit would be
 // offered again indefinitely. Where the answer has no room it is left out, and the result says so, as result_too_large; a
 // job that only reads has failed then.
-func (r *run) complete(status contract.Status, e *contract.Error, a answer) completion {
+func (r *run) complete(status contract.Status, e *contract.Error, a jobs.Answer) completion {
 	body, limit := r.encode(status, e, a), r.e.opts.MaxResult
-	if have := len(body); have > limit && a.filled {
+	if have := len(body); have > limit && a.Filled {
 		status, e = r.withoutAnswer(status, e, have)
 		body = r.encodeAgain(body, status, e)
 	}
-	for len(body) > limit && shorten(e) {
+	for len(body) > limit && e.Shorten() {
 		body = r.encodeAgain(body, status, e)
 	}
 	return newCompletion(r.id, status, e, body, nil)
 }
 
 // seal completes a job whose ledger row is committed with its effect. The row has the result as it will be published.
-func (r *run) seal(ctx context.Context, look *resultLookup, a answer) (c completion, err error) {
+func (r *run) seal(ctx context.Context, look *resultLookup, a jobs.Answer) (c completion, err error) {
 	existing, err := look.wait(ctx)
 	if err != nil {
 		return c, &lookupError{err}
@@ -66,20 +67,20 @@ func (r *run) seal(ctx context.Context, look *resultLookup, a answer) (c complet
 }
 
 // encode encodes a result of this delivery, whatever its size.
-func (r *run) encode(status contract.Status, e *contract.Error, a answer) []byte {
+func (r *run) encode(status contract.Status, e *contract.Error, a jobs.Answer) []byte {
 	res := contract.Result{
 		JobID: r.id, Kind: r.d.Kind, Database: r.d.Database, Effect: r.effect, Status: status,
 		Hash: r.hash, Sequence: r.d.Sequence, Deliveries: r.d.Deliveries, Attempts: r.d.attempts,
 		Runner: r.e.opts.Runner, QueuedAt: r.d.Timestamp, StartedAt: r.d.startedAt, FinishedAt: time.Now(),
 		Labels: r.labels, Answer: a.Answer, Error: e,
 	}
-	return res.Append(r.e.bodies.Get(envelopeSize + a.size))
+	return res.Append(r.e.bodies.Get(envelopeSize + a.Size))
 }
 
 // encodeAgain encodes a result without an answer, in the place of one that does not fit.
 func (r *run) encodeAgain(tooLarge []byte, status contract.Status, e *contract.Error) []byte {
 	r.e.bodies.Put(tooLarge)
-	return r.encode(status, e, answer{})
+	return r.encode(status, e, jobs.Answer{})
 }
 
 // withoutAnswer is how a job finished whose result has no room for its answer.
@@ -93,24 +94,6 @@ func (r *run) withoutAnswer(status contract.Status, e *contract.Error, have int)
 		status = contract.Failed
 	}
 	return status, &contract.Error{Code: contract.CodeResultTooLarge, Message: tooLargeMessage(have, r.e.opts.MaxResult)}
-}
-
-// leastMessage is how much of a message is always kept, bytes.
-const leastMessage = 512
-
-// shorten leaves a part of the error out. false: nothing more can be.
-func shorten(e *contract.Error) bool {
-	switch {
-	case e == nil:
-		return false
-	case len(e.Faults) > 1:
-		e.Faults = e.Faults[:len(e.Faults)/2]
-	case len(e.Message) > leastMessage+len("…"):
-		e.Message = jsontext.Clip(e.Message, max(len(e.Message)/2, leastMessage))
-	default:
-		return false
-	}
-	return true
 }
 
 // entry is the ledger row with a result.

@@ -1,4 +1,4 @@
-package jobs
+package delivery
 
 import (
 	"bytes"
@@ -9,25 +9,21 @@ import (
 	"dbrunner/contract"
 	"dbrunner/internal/crash"
 	"dbrunner/internal/db"
-)
 
-// once is what work that happens at most once leaves on record; see db.Once.
-type once struct {
-	start *db.Entry
-	end   func(ctx context.Context, a answer, err error) *db.Entry
-}
+	"dbrunner/internal/jobs"
+)
 
 // noAnswer stands in the row of a job that was begun. Nobody reads it.
 const noAnswer = "{}"
 
 // once returns what the execution of this delivery leaves on record.
-func (r *run) once() *once {
-	return &once{start: r.entry(db.StatusStarted, []byte(noAnswer)), end: r.recordOutcome}
+func (r *run) once() *jobs.Once {
+	return &jobs.Once{Start: r.entry(db.StatusStarted, []byte(noAnswer)), End: r.recordOutcome}
 }
 
 // recordOutcome is called when the statement has finished, while its session still has the job's lock. The outcome is kept:
 // where it cannot be written now, it is written later.
-func (r *run) recordOutcome(ctx context.Context, a answer, err error) *db.Entry {
+func (r *run) recordOutcome(ctx context.Context, a jobs.Answer, err error) *db.Entry {
 	crash.At("after_statement")
 	status, e := contract.Succeeded, (*contract.Error)(nil)
 	if err != nil {
@@ -66,7 +62,7 @@ func (r *run) onceExecuted(ctx context.Context, err error) (Outcome, bool) {
 		r.found = earlier{taken: true} // without a row nothing was started, but it may be on its way: a repetition finds out
 		return Outcome{}, false
 	case known == nil:
-		return r.failed(ctx, err, answer{}) // it was not started
+		return r.failed(ctx, err, jobs.Answer{}) // it was not started
 	case class == db.ClassUnknown:
 		return Outcome{}, false
 	}

@@ -1,4 +1,4 @@
-package jobs
+package delivery
 
 import (
 	"context"
@@ -8,6 +8,8 @@ import (
 
 	"dbrunner/contract"
 	"dbrunner/internal/db"
+
+	"dbrunner/internal/jobs"
 )
 
 // The bounds of the small calls around a job: reading a stored result, reading or writing a ledger row. When one
@@ -73,7 +75,7 @@ func (r *run) act(ctx context.Context, s step) (Outcome, bool) {
 	case execute:
 		return r.execute(ctx)
 	case finish:
-		return r.finish(ctx, r.verdict.status, r.verdict.err, answer{})
+		return r.finish(ctx, r.verdict.status, r.verdict.err, jobs.Answer{})
 	case readResult:
 		err := r.readResult(ctx)
 		return Outcome{Action: Undecided}, err != nil
@@ -110,7 +112,7 @@ func (r *run) act(ctx context.Context, s step) (Outcome, bool) {
 // finish finishes the job, on record first: if it may have a ledger row, one with this status is inserted before anything is
 // published, because a redelivery could succeed after a failure was. If there is a row already, that row is the answer; if
 // the database does not answer, the job waits.
-func (r *run) finish(ctx context.Context, status contract.Status, e *contract.Error, a answer) (Outcome, bool) {
+func (r *run) finish(ctx context.Context, status contract.Status, e *contract.Error, a jobs.Answer) (Outcome, bool) {
 	c := r.complete(status, e, a)
 	if f := r.facts(); !f.recordsFirst() {
 		return r.outcome(c), true
@@ -129,7 +131,7 @@ func (r *run) finish(ctx context.Context, status contract.Status, e *contract.Er
 
 // refuse records that the id has the result of another job, which left no ledger row.
 func (r *run) refuse(ctx context.Context) (Outcome, bool) {
-	row, inserted, err := r.record(ctx, r.complete(contract.Rejected, reusedError(r.id), answer{}))
+	row, inserted, err := r.record(ctx, r.complete(contract.Rejected, reusedError(r.id), jobs.Answer{}))
 	switch {
 	case err != nil:
 		return r.hold(ctx, err), true
@@ -232,7 +234,7 @@ func (r *run) lookup(ctx context.Context) (row *db.Entry, err error) {
 func (r *run) ledger(ctx context.Context, call func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, ledgerTimeout)
 	defer cancel()
-	return db.Retry(ctx, r.retryOptions(), retryableLedger, call)
+	return retry(ctx, r.e.opts.Policy.Retry, retryableLedger, call)
 }
 
 func retryableLedger(err error) bool {
@@ -304,9 +306,9 @@ func (r *run) undeliverableVerdict() verdict {
 }
 
 // invalidVerdict is of a job that cannot be understood or is not allowed.
-func invalidVerdict(rej *Rejection) verdict {
-	v := verdict{invalid, contract.Rejected, rejectionError(rej)}
-	if rej.final() {
+func invalidVerdict(rej *jobs.Rejection) verdict {
+	v := verdict{invalid, contract.Rejected, rej.ResultError()}
+	if rej.Final() {
 		v.cause = invalidEverywhere
 	}
 	return v

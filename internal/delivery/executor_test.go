@@ -1,4 +1,4 @@
-package jobs_test
+package delivery_test
 
 import (
 	"context"
@@ -17,6 +17,7 @@ import (
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/dialect"
 	"dbrunner/internal/db/sqlite"
+	"dbrunner/internal/delivery"
 	"dbrunner/internal/jobs"
 )
 
@@ -25,13 +26,13 @@ type stage struct {
 	t        *testing.T
 	database db.Database
 	faults   *faulty
-	executor *jobs.Executor
+	executor *delivery.Executor
 	policy   jobs.Policy
 
 	mu          sync.Mutex
 	results     map[string][]byte
 	replies     [][]byte
-	deadLetters []*jobs.DeadLetter
+	deadLetters []*delivery.DeadLetter
 	lookups     int   // calls of HasResult
 	lagging     bool  // HasResult does not see anything
 	blind       error // of HasResult
@@ -54,7 +55,7 @@ func setup(t *testing.T) *stage {
 		DeadLetters: contract.DeadLetterReasons(), MaxDeliveries: 20,
 		Retry: jobs.RetryPolicy{Attempts: 4, Delay: time.Millisecond, MaxDelay: 5 * time.Millisecond},
 	}
-	s.executor, err = jobs.NewExecutor(jobs.ExecutorOptions{
+	s.executor, err = delivery.NewExecutor(delivery.ExecutorOptions{
 		Namespace: "dbrunner", Runner: "r1", Database: s.faults, Policy: &s.policy, Results: s,
 		MaxBody: 1 << 20, MaxResult: 1 << 20,
 	})
@@ -89,9 +90,9 @@ func (s *stage) store(id string, body []byte) (existing []byte) {
 }
 
 // settle does what a worker does with an outcome.
-func (s *stage) settle(d *jobs.Delivery, out jobs.Outcome) {
+func (s *stage) settle(d *delivery.Delivery, out delivery.Outcome) {
 	s.t.Helper()
-	require.Equal(s.t, jobs.Settle, out.Action, "reason: %v", out.Reason)
+	require.Equal(s.t, delivery.Settle, out.Action, "reason: %v", out.Reason)
 	for out.Store != nil {
 		existing := s.store(out.Store.Key, out.Store.Body)
 		if existing == nil {
@@ -113,27 +114,29 @@ func (s *stage) settle(d *jobs.Delivery, out jobs.Outcome) {
 	}
 }
 
-// delivery makes a delivery of a message; redelivered: it is not the first one.
-func delivery(kind, body string, sequence, number uint64) *jobs.Delivery {
-	return &jobs.Delivery{
-		Database: "shop", Kind: kind, Sequence: sequence, Timestamp: time.Unix(1_800_000_000, int64(sequence)).UTC(),
-		Deliveries: number, MaybeRedelivered: number > 1, Body: []byte(body),
+// deliver makes a delivery of a message; redelivered: it is not the first one.
+func deliver(kind, body string, sequence, number uint64) *delivery.Delivery {
+	return &delivery.Delivery{
+		Message: jobs.Message{
+			Database: "shop", Kind: kind, Sequence: sequence, Timestamp: time.Unix(1_800_000_000, int64(sequence)).UTC(), Body: []byte(body),
+		},
+		Deliveries: number, MaybeRedelivered: number > 1,
 	}
 }
 
-func (s *stage) run(d *jobs.Delivery) jobs.Outcome {
+func (s *stage) run(d *delivery.Delivery) delivery.Outcome {
 	return s.executor.Run(s.t.Context(), d, nil)
 }
 
 func (s *stage) mustDo(id, sql string) {
 	s.t.Helper()
-	d := delivery("transaction", transaction(id, sql), uint64(1_000_000+len(s.results)), 1)
+	d := deliver("transaction", transaction(id, sql), uint64(1_000_000+len(s.results)), 1)
 	out := s.run(d)
 	require.Equal(s.t, contract.Succeeded, out.Status, "%s", bodyOf(out))
 	s.settle(d, out)
 }
 
-func bodyOf(out jobs.Outcome) []byte {
+func bodyOf(out delivery.Outcome) []byte {
 	if out.Store == nil {
 		return nil
 	}
@@ -260,7 +263,7 @@ func classed(class db.Class, code contract.Code) func() error {
 func TestSuccessIsStoredAndRecorded(t *testing.T) {
 	t.Parallel()
 	s := setup(t)
-	d := delivery("transaction", transaction("a1", effect("a")), 1, 1)
+	d := deliver("transaction", transaction("a1", effect("a")), 1, 1)
 	s.settle(d, s.run(d))
 	got := read(t, s.results["a1"])
 	require.Equal(t, "succeeded", got.Status)
@@ -278,8 +281,8 @@ func TestRedeliveryAfterLostResult(t *testing.T) {
 	t.Parallel()
 	s := setup(t)
 	body := transaction("a1", effect("a"))
-	require.Equal(t, contract.Succeeded, s.run(delivery("transaction", body, 1, 1)).Status) // dies before the result
-	again := delivery("transaction", body, 1, 2)
+	require.Equal(t, contract.Succeeded, s.run(deliver("transaction", body, 1, 1)).Status) // dies before the result
+	again := deliver("transaction", body, 1, 2)
 	out := s.run(again)
 	require.True(t, out.Recorded)
 	require.False(t, out.Duplicate, "it is this message's own end")
@@ -294,10 +297,10 @@ func TestRedeliveryAfterLostAck(t *testing.T) {
 	t.Parallel()
 	s := setup(t)
 	body := transaction("a1", effect("a"))
-	first := delivery("transaction", body, 1, 1)
+	first := deliver("transaction", body, 1, 1)
 	s.settle(first, s.run(first))
 	stored := s.results["a1"]
-	again := delivery("transaction", body, 1, 2)
+	again := deliver("transaction", body, 1, 2)
 	out := s.run(again)
 	require.Nil(t, out.Store, "the result is stored already")
 	s.settle(again, out)
@@ -310,8 +313,8 @@ func TestFirstDeliveryNumberOfARepeatedMessage(t *testing.T) {
 	t.Parallel()
 	s := setup(t)
 	body := transaction("a1", effect("a"))
-	require.Equal(t, contract.Succeeded, s.run(delivery("transaction", body, 1, 1)).Status)
-	again := delivery("transaction", body, 1, 1) // a killed server may repeat a number
+	require.Equal(t, contract.Succeeded, s.run(deliver("transaction", body, 1, 1)).Status)
+	again := deliver("transaction", body, 1, 1) // a killed server may repeat a number
 	s.settle(again, s.run(again))
 	require.Equal(t, "succeeded", read(t, s.results["a1"]).Status)
 	require.Equal(t, 1, s.count("a"))
@@ -323,7 +326,7 @@ func TestCommitWithoutAnswer(t *testing.T) {
 		t.Parallel()
 		s := setup(t)
 		s.faults.after = []func() error{classed(db.ClassUnknown, contract.CodeConnectionLost)}
-		d := delivery("transaction", transaction("a1", effect("a")), 1, 1)
+		d := deliver("transaction", transaction("a1", effect("a")), 1, 1)
 		s.settle(d, s.run(d))
 		require.Equal(t, "succeeded", read(t, s.results["a1"]).Status)
 		require.Equal(t, 1, s.count("a"))
@@ -332,7 +335,7 @@ func TestCommitWithoutAnswer(t *testing.T) {
 		t.Parallel()
 		s := setup(t)
 		s.faults.before = []func() error{classed(db.ClassUnknown, contract.CodeConnectionLost)}
-		d := delivery("transaction", transaction("a1", effect("a")), 1, 1)
+		d := deliver("transaction", transaction("a1", effect("a")), 1, 1)
 		s.settle(d, s.run(d))
 		require.Equal(t, "succeeded", read(t, s.results["a1"]).Status)
 		require.Equal(t, 1, s.count("a"))
@@ -343,7 +346,7 @@ func TestCommitWithoutAnswer(t *testing.T) {
 		for range s.policy.Retry.Attempts {
 			s.faults.before = append(s.faults.before, classed(db.ClassUnknown, contract.CodeConnectionLost))
 		}
-		d := delivery("transaction", transaction("a1", effect("a")), 1, 1)
+		d := deliver("transaction", transaction("a1", effect("a")), 1, 1)
 		s.settle(d, s.run(d))
 		got := read(t, s.results["a1"])
 		require.Equal(t, "failed", got.Status)
@@ -354,9 +357,9 @@ func TestCommitWithoutAnswer(t *testing.T) {
 		t.Parallel()
 		s := setup(t)
 		s.faults.after = []func() error{classed(db.ClassUnknown, contract.CodeConnectionLost)}
-		d := delivery("transaction", transaction("a1", effect("a")), 1, 1)
+		d := deliver("transaction", transaction("a1", effect("a")), 1, 1)
 		s.faults.before = []func() error{func() error { return nil }, classed(db.ClassUnavailable, contract.CodeUnavailable)}
-		require.Equal(t, jobs.AwaitDatabase, s.run(d).Action)
+		require.Equal(t, delivery.AwaitDatabase, s.run(d).Action)
 		require.True(t, d.MaybeRedelivered)
 		s.settle(d, s.run(d))
 		require.Equal(t, "succeeded", read(t, s.results["a1"]).Status)
@@ -368,12 +371,12 @@ func TestFailureStaysAFailure(t *testing.T) {
 	t.Parallel()
 	s := setup(t)
 	body := transaction("a1", effect("a"), `INSERT INTO later (n) VALUES (1)`)
-	first := delivery("transaction", body, 1, 1)
+	first := deliver("transaction", body, 1, 1)
 	out := s.run(first) // the result and the ack are lost
 	require.Equal(t, contract.Failed, out.Status)
 	require.NotNil(t, out.DeadLetter)
 	s.mustDo("", `CREATE TABLE later (n INTEGER)`) // now it would succeed
-	again := delivery("transaction", body, 1, 2)
+	again := deliver("transaction", body, 1, 2)
 	s.settle(again, s.run(again))
 	require.Equal(t, "failed", read(t, s.results["a1"]).Status)
 	require.Zero(t, s.count("a"))
@@ -385,8 +388,8 @@ func TestFailureWaitsForItsLedgerRow(t *testing.T) {
 	t.Parallel()
 	s := setup(t)
 	s.faults.onRecord = []func() error{classed(db.ClassUnavailable, contract.CodeUnavailable)}
-	d := delivery("transaction", transaction("a1", `INSERT INTO nowhere VALUES (1)`), 1, 1)
-	require.Equal(t, jobs.AwaitDatabase, s.run(d).Action, "never failed on a guess")
+	d := deliver("transaction", transaction("a1", `INSERT INTO nowhere VALUES (1)`), 1, 1)
+	require.Equal(t, delivery.AwaitDatabase, s.run(d).Action, "never failed on a guess")
 	s.settle(d, s.run(d))
 	require.Equal(t, "failed", read(t, s.results["a1"]).Status)
 }
@@ -395,12 +398,12 @@ func TestAnswerThatNoLongerFits(t *testing.T) {
 	t.Parallel()
 	s := setup(t)
 	body := job("a1", `"statements":[{"sql":"`+effect("a")+`"},{"sql":"SELECT printf('%.*c', 500000, 'x') AS big"}]`)
-	require.Equal(t, contract.Succeeded, s.run(delivery("transaction", body, 1, 1)).Status) // its result is lost
-	small, err := jobs.NewExecutor(jobs.ExecutorOptions{
+	require.Equal(t, contract.Succeeded, s.run(deliver("transaction", body, 1, 1)).Status) // its result is lost
+	small, err := delivery.NewExecutor(delivery.ExecutorOptions{
 		Namespace: "dbrunner", Runner: "r2", Database: s.faults, Policy: &s.policy, Results: s, MaxBody: 1 << 20, MaxResult: 300 << 10,
 	})
 	require.NoError(t, err)
-	d := delivery("transaction", body, 1, 2)
+	d := deliver("transaction", body, 1, 2)
 	s.settle(d, small.Run(t.Context(), d, nil))
 	require.Less(t, len(s.results["a1"]), 300<<10)
 	got := read(t, s.results["a1"])
@@ -416,8 +419,8 @@ func TestLockedLedgerRowDelaysOnlyItsJob(t *testing.T) {
 	for range s.policy.Retry.Attempts {
 		s.faults.onRecord = append(s.faults.onRecord, classed(db.ClassTransient, contract.CodeLockTimeout))
 	}
-	d := delivery("transaction", transaction("a1", `INSERT INTO nowhere VALUES (1)`), 1, 1)
-	require.Equal(t, jobs.Undecided, s.run(d).Action)
+	d := deliver("transaction", transaction("a1", `INSERT INTO nowhere VALUES (1)`), 1, 1)
+	require.Equal(t, delivery.Undecided, s.run(d).Action)
 	s.settle(d, s.run(d))
 	require.Equal(t, "failed", read(t, s.results["a1"]).Status)
 }
@@ -442,12 +445,12 @@ func TestReusedID(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := setup(t)
-			first := delivery(test.firstKind, test.first, 1, 1)
+			first := deliver(test.firstKind, test.first, 1, 1)
 			s.settle(first, s.run(first))
 			stored := s.results["a1"]
 			s.deadLetters = nil
 			for number := uint64(1); number <= 2; number++ { // also when it is delivered again
-				second := delivery(test.secondKind, test.second, 2, number)
+				second := deliver(test.secondKind, test.second, 2, number)
 				s.settle(second, s.run(second))
 				if strings.HasPrefix(name, "at_least_once") && number == 2 {
 					continue // an earlier delivery could have run: TestOvertaken
@@ -468,12 +471,12 @@ func TestSameRequestTwice(t *testing.T) {
 	t.Parallel()
 	s := setup(t)
 	body := transaction("a1", effect("a"))
-	first := delivery("transaction", body, 1, 1)
+	first := deliver("transaction", body, 1, 1)
 	s.settle(first, s.run(first))
 	stored := s.results["a1"]
 	for _, results := range []map[string][]byte{s.results, {}} { // and once more when the result has aged out
 		s.results = results
-		second := delivery("transaction", body, 2, 1)
+		second := deliver("transaction", body, 2, 1)
 		out := s.run(second)
 		require.True(t, out.Duplicate)
 		require.True(t, out.Recorded, "the repeated effect fails, and its end meets the first one's row")
@@ -493,11 +496,11 @@ func TestResultIDTakenBetweenLookAndCommit(t *testing.T) {
 	s := setup(t)
 	var other []byte
 	s.faults.inSeal = func() { // a read of the same id stores its result now
-		d := delivery("query", job("a1", `"sql":"SELECT 1 AS n"`), 7, 1)
+		d := deliver("query", job("a1", `"sql":"SELECT 1 AS n"`), 7, 1)
 		s.settle(d, s.run(d))
 		other = s.results["a1"]
 	}
-	d := delivery("transaction", transaction("a1", effect("a")), 1, 1)
+	d := deliver("transaction", transaction("a1", effect("a")), 1, 1)
 	s.settle(d, s.run(d))
 	s.faults.inSeal = nil
 	derived := contract.DerivedID(d.Sequence, d.Timestamp)
@@ -509,7 +512,7 @@ func TestResultIDTakenBetweenLookAndCommit(t *testing.T) {
 	require.Equal(t, "result_id_taken", s.deadLetters[0].Reason)
 	require.Equal(t, derived, s.deadLetters[0].ResultID)
 
-	again := delivery("transaction", transaction("a1", effect("a")), 1, 2)
+	again := deliver("transaction", transaction("a1", effect("a")), 1, 2)
 	s.settle(again, s.run(again))
 	require.Equal(t, 1, s.count("a"))
 	require.Equal(t, other, s.results["a1"])
@@ -521,11 +524,11 @@ func TestResultIDTakenWhereTheLookLagsBehind(t *testing.T) {
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()
 			s := setup(t)
-			first := delivery("query", job("a1", `"sql":"SELECT 1 AS n"`), 1, 1)
+			first := deliver("query", job("a1", `"sql":"SELECT 1 AS n"`), 1, 1)
 			s.settle(first, s.run(first))
 			other := s.results["a1"]
 			s.lookups, s.lagging = 0, true
-			d := delivery("transaction", job("a1", `"effect":"`+kind+`","statements":[{"sql":"`+effect("a")+`"}]`), 2, 1)
+			d := deliver("transaction", job("a1", `"effect":"`+kind+`","statements":[{"sql":"`+effect("a")+`"}]`), 2, 1)
 			s.settle(d, s.run(d))
 			require.Equal(t, 1, s.lookups)
 			require.Equal(t, other, s.results["a1"])
@@ -543,11 +546,11 @@ func TestLookThatFailsIsMadeAtTheLeader(t *testing.T) {
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()
 			s := setup(t)
-			first := delivery("query", job("a1", `"sql":"SELECT 1 AS n"`), 1, 1)
+			first := deliver("query", job("a1", `"sql":"SELECT 1 AS n"`), 1, 1)
 			s.settle(first, s.run(first))
 			s.blind = errors.New("no answer")
 			body := job("a1", `"effect":"`+kind+`","statements":[{"sql":"`+effect("a")+`"}]`)
-			d := delivery("transaction", body, 2, 1)
+			d := deliver("transaction", body, 2, 1)
 			s.settle(d, s.run(d))
 			require.Equal(t, "job_id_reused", s.deadLetters[0].Reason)
 			require.Zero(t, s.count("a"))
@@ -562,10 +565,10 @@ func TestDoubtIsSettledAtTheLeaderOnly(t *testing.T) {
 			t.Parallel()
 			s := setup(t)
 			body := job("a1", `"effect":"`+kind+`","statements":[{"sql":"`+effect("a")+`"}]`)
-			first := delivery("transaction", body, 1, 1)
+			first := deliver("transaction", body, 1, 1)
 			s.settle(first, s.run(first))
 			s.lookups, s.lagging = 0, true
-			again := delivery("transaction", body, 1, 2)
+			again := deliver("transaction", body, 1, 2)
 			out := s.run(again)
 			require.Nil(t, out.Store)
 			require.True(t, out.Duplicate)
@@ -590,7 +593,7 @@ func TestTooManyDeliveries(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := setup(t)
-			d := delivery(test.kind, test.body, 1, 21)
+			d := deliver(test.kind, test.body, 1, 21)
 			s.settle(d, s.run(d))
 			id := "a1"
 			if _, ok := s.results[id]; !ok {
@@ -607,8 +610,8 @@ func TestTooManyDeliveries(t *testing.T) {
 		t.Parallel()
 		s := setup(t)
 		body := transaction("a1", effect("a"))
-		require.Equal(t, contract.Succeeded, s.run(delivery("transaction", body, 1, 1)).Status)
-		d := delivery("transaction", body, 1, 21)
+		require.Equal(t, contract.Succeeded, s.run(deliver("transaction", body, 1, 1)).Status)
+		d := deliver("transaction", body, 1, 21)
 		s.settle(d, s.run(d))
 		require.Equal(t, "succeeded", read(t, s.results["a1"]).Status)
 		require.Empty(t, s.deadLetters)
@@ -621,7 +624,7 @@ func TestExpiry(t *testing.T) {
 	t.Run("before it started", func(t *testing.T) {
 		t.Parallel()
 		s := setup(t)
-		d := delivery("transaction", job("a1", past+`"statements":[{"sql":"`+effect("a")+`"}]`), 1, 1)
+		d := deliver("transaction", job("a1", past+`"statements":[{"sql":"`+effect("a")+`"}]`), 1, 1)
 		s.settle(d, s.run(d))
 		require.Equal(t, "expired", read(t, s.results["a1"]).Status)
 		require.Zero(t, s.count("a"))
@@ -631,16 +634,16 @@ func TestExpiry(t *testing.T) {
 		s := setup(t)
 		soon := time.Now().Add(time.Hour).UTC().Format(time.RFC3339)
 		body := job("a1", `"expires_at":"`+soon+`","statements":[{"sql":"`+effect("a")+`"}]`)
-		require.Equal(t, contract.Succeeded, s.run(delivery("transaction", body, 1, 1)).Status)
+		require.Equal(t, contract.Succeeded, s.run(deliver("transaction", body, 1, 1)).Status)
 		late := strings.Replace(body, soon, "2001-01-01T00:00:00Z", 1)
-		d := delivery("transaction", late, 1, 2)
+		d := deliver("transaction", late, 1, 2)
 		s.settle(d, s.run(d))
 		require.Equal(t, "succeeded", read(t, s.results["a1"]).Status)
 	})
 	t.Run("at_least_once delivered again", func(t *testing.T) {
 		t.Parallel()
 		s := setup(t)
-		d := delivery("transaction", job("a1", past+`"effect":"at_least_once","statements":[{"sql":"SELECT 1"}]`), 1, 2)
+		d := deliver("transaction", job("a1", past+`"effect":"at_least_once","statements":[{"sql":"SELECT 1"}]`), 1, 2)
 		s.settle(d, s.run(d))
 		require.Equal(t, "unknown", read(t, s.results["a1"]).Status)
 	})
@@ -650,9 +653,9 @@ func TestRejectedAgainAfterItsEffect(t *testing.T) {
 	t.Parallel()
 	s := setup(t)
 	body := transaction("a1", effect("a"))
-	require.Equal(t, contract.Succeeded, s.run(delivery("transaction", body, 1, 1)).Status)
+	require.Equal(t, contract.Succeeded, s.run(deliver("transaction", body, 1, 1)).Status)
 	s.policy.Kinds = []string{"query"} // another configuration
-	d := delivery("transaction", body, 1, 2)
+	d := deliver("transaction", body, 1, 2)
 	s.settle(d, s.run(d))
 	require.Equal(t, "succeeded", read(t, s.results["a1"]).Status)
 }
@@ -661,8 +664,8 @@ func TestBeginRefuses(t *testing.T) {
 	t.Parallel()
 	s := setup(t)
 	refuse := errors.New("draining")
-	out := s.executor.Run(t.Context(), delivery("transaction", transaction("a1", effect("a")), 1, 1), func() error { return refuse })
-	require.Equal(t, jobs.Undecided, out.Action)
+	out := s.executor.Run(t.Context(), deliver("transaction", transaction("a1", effect("a")), 1, 1), func() error { return refuse })
+	require.Equal(t, delivery.Undecided, out.Action)
 	require.False(t, out.Began)
 	require.Zero(t, s.count("a"))
 	require.Empty(t, s.results["a1"])
@@ -673,11 +676,11 @@ func TestTransientErrorsAreRepeatedAndBounded(t *testing.T) {
 	s := setup(t)
 	transient := classed(db.ClassTransient, contract.CodeSerialization)
 	s.faults.before = []func() error{transient, transient}
-	d := delivery("transaction", transaction("a1", effect("a")), 1, 1)
+	d := deliver("transaction", transaction("a1", effect("a")), 1, 1)
 	s.settle(d, s.run(d))
 	require.Equal(t, "succeeded", read(t, s.results["a1"]).Status)
 	s.faults.before = []func() error{transient, transient, transient, transient, transient}
-	d = delivery("transaction", transaction("a2", effect("b")), 2, 1)
+	d = deliver("transaction", transaction("a2", effect("b")), 2, 1)
 	s.settle(d, s.run(d))
 	got := read(t, s.results["a2"])
 	require.Equal(t, "failed", got.Status)
@@ -692,7 +695,7 @@ func TestRacingRunsOfOneMessage(t *testing.T) {
 	var group sync.WaitGroup
 	for range 6 {
 		group.Go(func() {
-			d := delivery("transaction", body, 1, 2)
+			d := deliver("transaction", body, 1, 2)
 			s.settle(d, s.run(d))
 		})
 	}
@@ -707,7 +710,7 @@ func TestPanicCostsNothing(t *testing.T) {
 	t.Parallel()
 	s := setup(t)
 	s.faults.before = []func() error{func() error { panic("secret value") }}
-	d := delivery("transaction", transaction("a1", effect("a")), 1, 1)
+	d := deliver("transaction", transaction("a1", effect("a")), 1, 1)
 	out := s.run(d)
 	require.ErrorContains(t, out.Reason, "panic")
 	require.NotContains(t, out.Reason.Error(), "secret")
@@ -722,7 +725,7 @@ func TestResultTooLargeIsRolledBack(t *testing.T) {
 	s := setup(t)
 	s.policy.MaxBytes = 0
 	body := job("a1", `"statements":[{"sql":"`+effect("a")+`"},{"sql":"SELECT printf('%.*c', 2000000, 'x') AS big"}]`)
-	d := delivery("transaction", body, 1, 1)
+	d := deliver("transaction", body, 1, 1)
 	s.settle(d, s.run(d))
 	got := read(t, s.results["a1"])
 	require.Equal(t, "result_too_large", got.Error.Code)
@@ -733,23 +736,23 @@ func TestReadRedelivered(t *testing.T) {
 	t.Parallel()
 	s := setup(t)
 	body := job("", `"sql":"SELECT 1 AS n"`)
-	first := delivery("query", body, 1, 1)
+	first := deliver("query", body, 1, 1)
 	s.settle(first, s.run(first))
 	s.faults.onRead = classed(db.ClassUnavailable, contract.CodeUnavailable)
-	again := delivery("query", body, 1, 2)
+	again := deliver("query", body, 1, 2)
 	out := s.run(again)
 	require.Nil(t, out.Store, "answered from the stored result, without the database")
 	s.settle(again, out)
-	other := delivery("query", body, 2, 1)
-	require.Equal(t, jobs.AwaitDatabase, s.run(other).Action)
+	other := deliver("query", body, 2, 1)
+	require.Equal(t, delivery.AwaitDatabase, s.run(other).Action)
 }
 
 func TestOvertaken(t *testing.T) {
 	t.Parallel()
 	s := setup(t)
-	read1 := delivery("query", job("a1", `"sql":"SELECT 1 AS n"`), 1, 1)
+	read1 := deliver("query", job("a1", `"sql":"SELECT 1 AS n"`), 1, 1)
 	s.settle(read1, s.run(read1))
-	d := delivery("transaction", job("a1", `"effect":"at_least_once","statements":[{"sql":"`+effect("a")+`"}]`), 2, 2)
+	d := deliver("transaction", job("a1", `"effect":"at_least_once","statements":[{"sql":"`+effect("a")+`"}]`), 2, 2)
 	s.settle(d, s.run(d))
 	require.Equal(t, "unknown", read(t, s.results[contract.DerivedID(d.Sequence, d.Timestamp)]).Status)
 	require.Zero(t, s.count("a"))
@@ -759,10 +762,10 @@ func TestOvertakenBetweenLookAndStore(t *testing.T) {
 	t.Parallel()
 	s := setup(t)
 	body := job("a1", `"effect":"at_least_once","expires_at":"2020-01-01T00:00:00Z","statements":[{"sql":"`+effect("a")+`"}]`)
-	d := delivery("transaction", body, 2, 2) // an earlier delivery may have had its effect
+	d := deliver("transaction", body, 2, 2) // an earlier delivery may have had its effect
 	out := s.run(d)
 	require.Equal(t, contract.Unknown, out.Status)
-	other := delivery("query", job("a1", `"sql":"SELECT 1 AS n"`), 1, 1)
+	other := deliver("query", job("a1", `"sql":"SELECT 1 AS n"`), 1, 1)
 	s.settle(other, s.run(other))
 	s.settle(d, out)
 	aside := read(t, s.results[contract.DerivedID(d.Sequence, d.Timestamp)])
@@ -775,7 +778,7 @@ func TestCanceledContextDrops(t *testing.T) {
 	s := setup(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	out := s.executor.Run(ctx, delivery("transaction", transaction("a1", effect("a")), 1, 2), nil)
-	require.Equal(t, jobs.Undecided, out.Action)
+	out := s.executor.Run(ctx, deliver("transaction", transaction("a1", effect("a")), 1, 2), nil)
+	require.Equal(t, delivery.Undecided, out.Action)
 	require.Zero(t, s.count("a"))
 }

@@ -1,54 +1,47 @@
-package db
+package delivery
 
 import (
 	"context"
 	"math/rand/v2"
 	"time"
 
-	"github.com/avast/retry-go/v4"
+	"dbrunner/internal/jobs"
+
+	retrygo "github.com/avast/retry-go/v4"
 )
 
-// RetryOptions bound the repetitions of a piece of work.
-type RetryOptions struct {
-	Attempts uint          // calls at most, the first one included; 0 = 1
-	Delay    time.Duration // before the second call; doubles for each later one
-	MaxDelay time.Duration // cap of a delay; 0 = none
-	Budget   time.Duration // no wait begins that would end later than this after the start; 0 = no bound
-}
-
-// Retry calls fn until it succeeds, its error is not retryable, or the options say stop. It returns the last
+// retry calls fn until it succeeds, its error is not retryable, or the policy allows no more calls. It returns the last
 // error of fn, unchanged. Between the calls it waits, each time between half of the delay and the whole of it
 // at random, so that those who failed together do not meet again.
 //
 // When ctx ends while more calls would be due, the error is still fn's last one, in its text and for
 // errors.As, and errors.Is finds the cause of ctx in it as well. When ctx has ended before the first call, fn
 // is not called and the cause is returned.
-func Retry(ctx context.Context, opts RetryOptions, retryable func(error) bool, fn func(context.Context) error) error {
-	start := time.Now()
+func retry(ctx context.Context, policy jobs.RetryPolicy, retryable func(error) bool, fn func(context.Context) error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	// The first call is made here: work that succeeds at once, as nearly all does, allocates nothing.
+	// The first call is made here: work that succeeds immediately, as nearly all does, allocates nothing.
 	first := fn(ctx)
 	if first == nil {
 		return nil
 	}
-	return again(ctx, retrier{opts: opts, retryable: retryable, start: start, last: first}, fn)
+	return again(ctx, retrier{policy: policy, retryable: retryable, last: first}, fn)
 }
 
 // again goes on after the first call's error, which is in r.
 func again(ctx context.Context, r retrier, fn func(context.Context) error) error {
-	err := retry.Do(func() error {
+	err := retrygo.Do(func() error {
 		if r.calls > 0 {
 			r.last = fn(ctx)
 		}
 		return r.last
 	},
-		retry.Context(ctx),
-		retry.Attempts(max(r.opts.Attempts, 1)), // 0 would mean without end
-		retry.RetryIf(func(err error) bool { return r.due(ctx, err) }),
-		retry.DelayType(func(uint, error, *retry.Config) time.Duration { return r.wait }),
-		retry.LastErrorOnly(true), // the other form prints every attempt on a line of its own
+		retrygo.Context(ctx),
+		retrygo.Attempts(max(r.policy.Attempts, 1)), // 0 would mean without end
+		retrygo.RetryIf(func(err error) bool { return r.due(ctx, err) }),
+		retrygo.DelayType(func(uint, error, *retrygo.Config) time.Duration { return r.wait }),
+		retrygo.LastErrorOnly(true), // the other form prints every attempt on a line of its own
 	)
 	if r.calls == 0 {
 		r.due(ctx, r.last) // ctx had ended during the first call, and the library looked at nothing else
@@ -62,12 +55,10 @@ func again(ctx context.Context, r retrier, fn func(context.Context) error) error
 	return r.last
 }
 
-// retrier is the state of one Retry. The library asks whether to go on before it asks how long to wait, so the
-// wait is chosen with the answer: it must fit the budget.
+// retrier is the state of one retrygo.
 type retrier struct {
-	opts      RetryOptions
+	policy    jobs.RetryPolicy
 	retryable func(error) bool
-	start     time.Time
 	calls     uint
 	wait      time.Duration // before the next call
 	last      error         // of fn
@@ -77,28 +68,25 @@ type retrier struct {
 // due reports whether another call comes after this error.
 func (r *retrier) due(ctx context.Context, err error) bool {
 	r.calls++
-	r.more = r.calls < r.opts.Attempts && r.retryable(err)
+	r.more = r.calls < r.policy.Attempts && r.retryable(err)
 	if !r.more || ctx.Err() != nil {
 		return false
 	}
-	r.wait = r.opts.delay(r.calls)
-	if r.opts.Budget > 0 && time.Since(r.start)+r.wait > r.opts.Budget {
-		r.more = false
-	}
-	return r.more
+	r.wait = delayAfter(r.policy, r.calls)
+	return true
 }
 
-// delay is the wait after a number of calls.
-func (o RetryOptions) delay(calls uint) time.Duration {
-	d := max(o.Delay, time.Millisecond) // never a busy loop
+// delayAfter is the wait after a number of calls.
+func delayAfter(p jobs.RetryPolicy, calls uint) time.Duration {
+	d := max(p.Delay, time.Millisecond) // never a busy loop
 	for range calls - 1 {
-		if d > time.Hour || o.MaxDelay > 0 && d >= o.MaxDelay {
+		if d > time.Hour || p.MaxDelay > 0 && d >= p.MaxDelay {
 			break
 		}
 		d *= 2
 	}
-	if o.MaxDelay > 0 {
-		d = min(d, o.MaxDelay)
+	if p.MaxDelay > 0 {
+		d = min(d, p.MaxDelay)
 	}
 	return d/2 + rand.N(d/2+1)
 }

@@ -1,9 +1,11 @@
-package jobs
+package delivery
 
 import (
 	"context"
 
 	"dbrunner/contract"
+
+	"dbrunner/internal/jobs"
 )
 
 // replay answers with a result that is there already: this message's own, or an earlier message's with the same request,
@@ -42,7 +44,7 @@ func (r *run) replayRecorded(ctx context.Context) Outcome {
 // any more: the server's largest payload was lowered since. It would be offered again indefinitely.
 func (r *run) dropOversizedRows(recorded []byte, status contract.Status) []byte {
 	if limit := r.e.opts.MaxResult; len(recorded) > limit {
-		return r.complete(status, lostRowsError(len(recorded), limit), answer{}).body
+		return r.complete(status, lostRowsError(len(recorded), limit), jobs.Answer{}).body
 	}
 	return recorded
 }
@@ -50,7 +52,7 @@ func (r *run) dropOversizedRows(recorded []byte, status contract.Status) []byte 
 // rejectReusedID rejects a job whose id belongs to another request: nothing takes effect, the stored result stays.
 func (r *run) rejectReusedID() Outcome {
 	e := reusedError(r.id)
-	out := r.outcome(r.complete(contract.Rejected, e, answer{}))
+	out := r.outcome(r.complete(contract.Rejected, e, jobs.Answer{}))
 	out.Store = nil
 	out.DeadLetter = r.deadLetter(contract.ReasonJobIDReused, "", string(e.Code), e.Message)
 	return out
@@ -59,7 +61,7 @@ func (r *run) rejectReusedID() Outcome {
 // storeUnderDerivedID stores the answer of an effect that happened under the message's derived id, because the job's own id
 // has a result of another message. Reply and dead letter name it.
 func (r *run) storeUnderDerivedID(result []byte) Outcome {
-	derived := contract.DerivedID(r.d.Sequence, r.d.Timestamp)
+	derived := r.d.DerivedID()
 	e := resultTakenError(r.id, derived)
 	var status contract.Status
 	if head, err := contract.ReadHead(result); err == nil {
@@ -74,7 +76,7 @@ func (r *run) storeUnderDerivedID(result []byte) Outcome {
 // overtaken finishes a redelivered at_least_once job whose id has another job's result: an earlier delivery may have
 // had its effect before that result was stored, and has then left its answer under the derived id, or died.
 func (r *run) overtaken(ctx context.Context) Outcome {
-	derived := contract.DerivedID(r.d.Sequence, r.d.Timestamp)
+	derived := r.d.DerivedID()
 	existing, err := r.storedResultOf(ctx, derived)
 	if err != nil {
 		return Outcome{Action: Undecided}
@@ -84,7 +86,7 @@ func (r *run) overtaken(ctx context.Context) Outcome {
 			return r.replay(existing, true)
 		}
 	}
-	c := r.complete(contract.Unknown, unknownError(), answer{})
+	c := r.complete(contract.Unknown, unknownError(), jobs.Answer{})
 	return r.outcome(newCompletion(derived, c.status, c.err, c.body, nil))
 }
 
@@ -122,4 +124,21 @@ func taken(out Outcome, existing []byte) Outcome {
 		return r.storeUnderDerivedID(c.body)
 	}
 	return r.rejectReusedID()
+}
+
+// markExpired marks an answer from the ledger whose rows are gone.
+func (r *run) markExpired(ctx context.Context, body []byte) []byte {
+	if r.e.opts.Objects == nil {
+		return body
+	}
+	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
+	defer cancel()
+	for _, o := range contract.RowsObjects(body) {
+		complete, err := r.e.opts.Objects.Complete(ctx, o.Name)
+		if err != nil || complete {
+			continue
+		}
+		return contract.MarkExpired(body)
+	}
+	return body
 }

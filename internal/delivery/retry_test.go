@@ -1,4 +1,4 @@
-package db_test
+package delivery
 
 import (
 	"context"
@@ -11,6 +11,7 @@ import (
 
 	"dbrunner/contract"
 	"dbrunner/internal/db"
+	"dbrunner/internal/jobs"
 )
 
 var errStop = errors.New("stop")
@@ -36,8 +37,8 @@ func TestRetryUntilItSucceeds(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		c := &calls{errs: []error{transient(), transient(), nil}}
-		opts := db.RetryOptions{Attempts: 5, Delay: 100 * time.Millisecond}
-		require.NoError(t, db.Retry(t.Context(), opts, isTransient, c.fn))
+		opts := jobs.RetryPolicy{Attempts: 5, Delay: 100 * time.Millisecond}
+		require.NoError(t, retry(t.Context(), opts, isTransient, c.fn))
 		require.Len(t, c.at, 3)
 		requireBetween(t, c.at[1].Sub(c.at[0]), 50*time.Millisecond, 100*time.Millisecond)
 		requireBetween(t, c.at[2].Sub(c.at[1]), 100*time.Millisecond, 200*time.Millisecond)
@@ -55,27 +56,21 @@ func TestRetryStops(t *testing.T) {
 	permanent := db.Errorf(db.ClassPermanent, contract.CodeSyntax, "no")
 	for _, tc := range []struct {
 		name  string
-		opts  db.RetryOptions
+		opts  jobs.RetryPolicy
 		errs  []error
 		calls int
 		last  int // index of the error that is returned
 	}{
-		{"at an error that is not retryable", db.RetryOptions{Attempts: 9, Delay: 1}, []error{transient(), permanent}, 2, 1},
-		{"after the attempts", db.RetryOptions{Attempts: 3, Delay: 1}, []error{transient(), transient(), transient()}, 3, 2},
-		{"after one", db.RetryOptions{Attempts: 1}, []error{transient()}, 1, 0},
-		{"after one when nothing is said", db.RetryOptions{}, []error{transient()}, 1, 0},
-		{
-			"before a wait beyond the budget",
-			db.RetryOptions{Attempts: 9, Delay: time.Second, Budget: 400 * time.Millisecond},
-			[]error{transient()},
-			1, 0,
-		},
+		{"at an error that is not retryable", jobs.RetryPolicy{Attempts: 9, Delay: 1}, []error{transient(), permanent}, 2, 1},
+		{"after the attempts", jobs.RetryPolicy{Attempts: 3, Delay: 1}, []error{transient(), transient(), transient()}, 3, 2},
+		{"after one", jobs.RetryPolicy{Attempts: 1}, []error{transient()}, 1, 0},
+		{"after one when nothing is said", jobs.RetryPolicy{}, []error{transient()}, 1, 0},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				c := &calls{errs: tc.errs}
-				err := db.Retry(t.Context(), tc.opts, isTransient, c.fn)
+				err := retry(t.Context(), tc.opts, isTransient, c.fn)
 				require.Same(t, tc.errs[tc.last], err, "the last error itself, not a list")
 				require.Len(t, c.at, tc.calls)
 			})
@@ -88,9 +83,9 @@ func TestRetryKeepsItsBounds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := &calls{errs: []error{transient()}}
 		start := time.Now()
-		opts := db.RetryOptions{Attempts: 1000, Delay: time.Second, MaxDelay: 4 * time.Second, Budget: time.Minute}
-		require.Error(t, db.Retry(t.Context(), opts, isTransient, c.fn))
-		requireBetween(t, time.Since(start), 56*time.Second, time.Minute)
+		opts := jobs.RetryPolicy{Attempts: 17, Delay: time.Second, MaxDelay: 4 * time.Second}
+		require.Error(t, retry(t.Context(), opts, isTransient, c.fn))
+		requireBetween(t, time.Since(start), 29*time.Second, time.Minute)
 		for i := 4; i < len(c.at); i++ {
 			requireBetween(t, c.at[i].Sub(c.at[i-1]), 2*time.Second, 4*time.Second)
 		}
@@ -100,7 +95,7 @@ func TestRetryKeepsItsBounds(t *testing.T) {
 func TestRetryCostsNothingWhenTheFirstCallSucceeds(t *testing.T) { //nolint:paralleltest // counts allocations
 	ctx, fn := context.Background(), func(context.Context) error { return nil }
 	require.Zero(t, testing.AllocsPerRun(100, func() {
-		_ = db.Retry(ctx, db.RetryOptions{Attempts: 5}, isTransient, fn)
+		_ = retry(ctx, jobs.RetryPolicy{Attempts: 5}, isTransient, fn)
 	}))
 }
 
@@ -108,7 +103,7 @@ func TestRetryNeverSpins(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		c := &calls{errs: []error{transient()}}
-		require.Error(t, db.Retry(t.Context(), db.RetryOptions{Attempts: 80}, isTransient, c.fn))
+		require.Error(t, retry(t.Context(), jobs.RetryPolicy{Attempts: 80}, isTransient, c.fn))
 		require.Len(t, c.at, 80)
 		require.Greater(t, c.at[79].Sub(c.at[0]), time.Second, "no delay given, and it doubles without overflow")
 	})
@@ -120,7 +115,7 @@ func TestRetryContextEndsDuringTheWait(t *testing.T) {
 		ctx, cancel := context.WithCancelCause(t.Context())
 		time.AfterFunc(time.Second, func() { cancel(errStop) })
 		c, start := &calls{errs: []error{transient()}}, time.Now()
-		err := db.Retry(ctx, db.RetryOptions{Attempts: 9, Delay: time.Minute}, isTransient, c.fn)
+		err := retry(ctx, jobs.RetryPolicy{Attempts: 9, Delay: time.Minute}, isTransient, c.fn)
 		require.Equal(t, time.Second, time.Since(start))
 		require.Equal(t, db.ClassTransient, db.ClassOf(err), "the work's own error is there")
 		require.Equal(t, transient().Error(), err.Error())
@@ -132,7 +127,7 @@ func TestRetryContextEndsDuringTheCall(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancelCause(t.Context())
 	n := 0
-	err := db.Retry(ctx, db.RetryOptions{Attempts: 9}, isTransient, func(context.Context) error {
+	err := retry(ctx, jobs.RetryPolicy{Attempts: 9}, isTransient, func(context.Context) error {
 		n++
 		cancel(errStop)
 		return transient()
@@ -143,7 +138,7 @@ func TestRetryContextEndsDuringTheCall(t *testing.T) {
 
 	n = 0
 	ctx, cancel = context.WithCancelCause(t.Context())
-	err = db.Retry(ctx, db.RetryOptions{Attempts: 2}, isTransient, func(context.Context) error {
+	err = retry(ctx, jobs.RetryPolicy{Attempts: 2}, isTransient, func(context.Context) error {
 		if n++; n == 2 {
 			cancel(errStop)
 		}
@@ -157,7 +152,7 @@ func TestRetryContextEndedBefore(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(errStop)
-	err := db.Retry(ctx, db.RetryOptions{Attempts: 9}, isTransient, func(context.Context) error {
+	err := retry(ctx, jobs.RetryPolicy{Attempts: 9}, isTransient, func(context.Context) error {
 		t.Error("called")
 		return nil
 	})
