@@ -13,6 +13,7 @@ import (
 	"dbrunner/contract"
 	"dbrunner/internal/bus"
 	"dbrunner/internal/config"
+	"dbrunner/internal/jobs"
 )
 
 const jobHelp = `Show where a job is: finished (with its stored result), running, or queued. The queue has no index of ids, so a job without a
@@ -120,7 +121,7 @@ func (f *jobFlags) find(ctx context.Context, conn *bus.Conn, database, id string
 	}
 	ahead := v.Scanned - 1
 	v.State, v.Kind, v.Sequence, v.QueuedAt, v.Ahead = "queued", found.Kind, found.Sequence, &found.Timestamp, &ahead
-	delivered, err := bus.WasDelivered(ctx, conn, database, laneOf(found.Kind), found.Sequence)
+	delivered, err := bus.WasDelivered(ctx, conn, database, jobs.LaneOf(found.Kind), found.Sequence)
 	if delivered {
 		v.State, v.Ahead = "running", nil
 	}
@@ -137,14 +138,6 @@ func (v *jobView) finished(ctx context.Context, conn *bus.Conn) (bool, error) {
 		v.Status = a.Status
 	}
 	return true, nil
-}
-
-// laneOf names the consumer that delivers jobs of a kind.
-func laneOf(kind string) string {
-	if kind == "migration" || kind == "health" {
-		return kind
-	}
-	return "work"
 }
 
 // idOf is the id of a job in the queue, as runners resolve it.

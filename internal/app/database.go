@@ -11,6 +11,7 @@ import (
 
 	"dbrunner/internal/bus"
 	"dbrunner/internal/health"
+	"dbrunner/internal/jobs"
 	"dbrunner/internal/manager"
 	"dbrunner/internal/worker"
 
@@ -73,7 +74,7 @@ func (d *database) connect(r *running) (err error) {
 	if d.executor, err = d.newExecutor(r); err != nil {
 		return err
 	}
-	for _, l := range manager.Lanes() {
+	for _, l := range jobs.Lanes() {
 		made, err := d.lane(r, &l)
 		if err != nil {
 			return err
@@ -127,8 +128,8 @@ func (d *database) newExecutor(r *running) (*delivery.Executor, error) {
 // them, and a re-published message has more of them than ours.
 const resultRoom = 4 << 10
 
-func (d *database) lane(r *running, l *manager.Lane) (*worker.Lane, error) {
-	in := &intake{conn: r.conn, cfg: r.cfg, database: d.Name, lane: l.Name, steady: l.SteadyOf(d.Config.SteadySlots())}
+func (d *database) lane(r *running, l *jobs.Lane) (*worker.Lane, error) {
+	in := &intake{conn: r.conn, cfg: r.cfg, database: d.Name, lane: l.Name, steady: l.BaseSlots(d.Config.SteadySlots())}
 	d.intakes = append(d.intakes, in)
 	gate, suspects := d.gate, r.suspects
 	if l.RunsWhenDown {
@@ -137,8 +138,8 @@ func (d *database) lane(r *running, l *manager.Lane) (*worker.Lane, error) {
 	return worker.New(worker.Options{
 		Database:          d.Name,
 		Name:              l.Name,
-		Slots:             l.SlotsOf(d.Config.Slots),
-		MaxSettling:       l.SettlingOf(r.cfg.Worker.SettleInFlight, len(r.databases)),
+		Slots:             l.Slots(d.Config.Slots),
+		MaxSettling:       l.MaxSettling(r.cfg.Worker.SettleInFlight, len(r.databases)),
 		AckWait:           r.cfg.Topology.AckWait,
 		UnreachableGrace:  r.cfg.Worker.UnreachableGrace,
 		Intake:            in,

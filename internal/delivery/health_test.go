@@ -45,7 +45,7 @@ func TestHealthJobs(t *testing.T) {
 
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	require.Equal(t, delivery.Undecided, e.Run(ctx, deliver("health", `{"id":"h2"}`, 1, 1), nil).Action, "nobody wants it any more")
+	require.Equal(t, delivery.Undecided, e.Run(ctx, deliver("health", `{"id":"h2"}`, 1, 1), nil).Action, "it is no longer wanted")
 	refused := e.Run(t.Context(), deliver("health", `{"id":"h3"}`, 1, 1), func() error { return errors.New("the runner stops") })
 	require.Equal(t, delivery.Undecided, refused.Action)
 	late := e.Run(t.Context(), deliver("health", `{"id":"h4","expires_at":"2020-01-01T00:00:00Z"}`, 1, 1), nil)

@@ -68,7 +68,7 @@ func (h *healthCheck) run(ctx context.Context, x *Execution) (Answer, error) {
 	bounded, cancel := context.WithTimeout(ctx, max(x.Call.Timeout, time.Millisecond))
 	defer cancel()
 	found := x.Health.Check(bounded, h.checks...)
-	if ctx.Err() != nil { // nobody wants the work any more: what it broke off at says nothing of the database
+	if ctx.Err() != nil { // an abandoned check proves nothing about the database
 		return Answer{}, context.Cause(ctx)
 	}
 	return Answer{Answer: contract.Answer{Health: found}, Filled: true, Size: healthSize}, nil

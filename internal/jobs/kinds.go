@@ -2,19 +2,28 @@ package jobs
 
 import (
 	"slices"
+	"time"
 
 	"dbrunner/contract"
 )
 
-// kind is what decoding knows about a kind of job. A new kind is one file with its work, one line in table, and one
-// golden message in testdata.
+// kind is a row of the table of kinds: all that the runner knows of a kind of job besides its work. A new kind is one file
+// with its work, one row in table, its body in package contract and golden messages in testdata.
 type kind struct {
 	name    string
+	lane    string            // the lane whose slots its jobs may use up, a name in laneTable
 	effects []contract.Effect // that it can have; the first one is its default
 	keys    []string          // its own keys of the body
-	rows    bool              // its rows may go outside of its result
-	rereads bool              // each execution reads what became of the ones before it, so that these leave no doubt
-	session bool              // it needs a session of its own: a pooler in transaction mode gives none
+
+	rows     bool // its rows may go outside of its result
+	rereads  bool // each execution reads what became of the ones before it, so that these leave no doubt
+	session  bool // it needs a session of its own: a pooler in transaction mode gives none
+	outlives bool // its work, once started, goes on when its lease is lost, because it does not roll back whole
+
+	// timeout and maxTimeout are default and ceiling of its jobs' time limit where the configuration has none for it; 0: the
+	// database's.
+	timeout, maxTimeout time.Duration
+
 	// decode reads the kind's own keys: at[i] is the value of keys[i], 0 if absent. It notes every fault; the work
 	// it returns counts only if there was none.
 	decode func(r *reader, at []int) work
@@ -25,25 +34,36 @@ type kind struct {
 func table() []kind {
 	return []kind{
 		{
-			name: "query", effects: []contract.Effect{contract.ReadOnly}, rows: true,
+			name: "query", lane: "work", effects: []contract.Effect{contract.ReadOnly}, rows: true,
 			keys: []string{"sql", "params"}, decode: decodeQuery,
 		},
 		{
-			name: "transaction", effects: []contract.Effect{contract.ExactlyOnce, contract.AtLeastOnce}, rows: true,
+			name: "transaction", lane: "work", effects: []contract.Effect{contract.ExactlyOnce, contract.AtLeastOnce}, rows: true,
 			keys: []string{"statements", "isolation"}, decode: decodeTransaction,
 		},
 		{
-			name: "statement", effects: []contract.Effect{contract.AtMostOnce, contract.AtLeastOnce}, session: true,
+			name: "statement", lane: "work", effects: []contract.Effect{contract.AtMostOnce, contract.AtLeastOnce},
+			session: true, outlives: true,
 			keys: []string{"sql", "params"}, decode: decodeAutocommit,
 		},
 		{
-			name: "migration", effects: []contract.Effect{contract.AtLeastOnce}, rereads: true,
+			name: "migration", lane: "migration", effects: []contract.Effect{contract.AtLeastOnce},
+			rereads: true, outlives: true, timeout: time.Hour, maxTimeout: 24 * time.Hour,
 			keys: []string{"action", "target", "out_of_order"}, decode: decodeMigration,
 		},
 		{
-			name: "health", effects: []contract.Effect{contract.ReadOnly},
+			name: "health", lane: "health", effects: []contract.Effect{contract.ReadOnly},
 			keys: []string{"checks"}, decode: decodeHealth,
 		},
+	}
+}
+
+// laneTable is the table of lanes. Migrations and health checks have lanes of their own, so that they never wait behind work.
+func laneTable() []Lane {
+	return []Lane{
+		{Name: "work"},
+		{Name: "migration", slots: 1, pending: 1},
+		{Name: "health", slots: 2, RunsWhenDown: true},
 	}
 }
 
@@ -54,6 +74,20 @@ func Kinds() []string {
 		names = append(names, k.name)
 	}
 	return names
+}
+
+// NeedsSession reports whether jobs of a kind need a session of their own.
+func NeedsSession(name string) bool {
+	return slices.ContainsFunc(table(), func(k kind) bool { return k.name == name && k.session })
+}
+
+// KindPolicies returns the time limits of each kind where the configuration has none for it.
+func KindPolicies() map[string]KindPolicy {
+	out := map[string]KindPolicy{}
+	for _, k := range table() {
+		out[k.name] = KindPolicy{Timeout: k.timeout, MaxTimeout: k.maxTimeout}
+	}
+	return out
 }
 
 // hasEffect reports whether the kind can have this effect.

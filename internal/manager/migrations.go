@@ -12,6 +12,7 @@ import (
 	"dbrunner/internal/config"
 	"dbrunner/internal/db/migration"
 	"dbrunner/internal/health"
+	"dbrunner/internal/jobs"
 )
 
 // Migrations is what a runner has for the migrations of one database.
@@ -120,14 +121,8 @@ func (m *Migrations) MigrationStatus(ctx context.Context) (*contract.Migrations,
 
 // MigrationTimeout bounds migrations of a database that no job asks for, and jobs that set no timeout.
 func MigrationTimeout(d *config.Database) time.Duration {
-	own := d.ByKind["migration"]
-	for _, l := range Lanes() {
-		if l.Name == "migration" {
-			if own != nil && own.Timeout > 0 {
-				return own.Timeout
-			}
-			return l.timeout
-		}
+	if own := d.ByKind["migration"]; own != nil && own.Timeout > 0 {
+		return own.Timeout
 	}
-	return 0
+	return jobs.KindPolicies()["migration"].Timeout
 }

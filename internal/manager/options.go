@@ -74,8 +74,10 @@ func checkPooled(d *config.Database) error {
 	}
 	const why = "needs a session of its own, and a pooler in transaction mode gives none: write direct_connection_string too, or leave it out"
 	var faults []error
-	if slices.Contains(d.Kinds, "statement") {
-		faults = append(faults, errors.New("kinds: statement "+why))
+	for _, kind := range d.Kinds {
+		if jobs.NeedsSession(kind) {
+			faults = append(faults, errors.New("kinds: "+kind+" "+why))
+		}
 	}
 	if slices.Contains(d.Effects, string(contract.AtMostOnce)) {
 		faults = append(faults, errors.New("effects: at_most_once "+why))
@@ -91,7 +93,7 @@ func Policy(cfg *config.Config, d *config.Database) *jobs.Policy {
 		Ledger:     d.HasLedger(),
 		Timeout:    d.Timeout,
 		MaxTimeout: d.MaxTimeout,
-		ByKind:     make(map[string]jobs.KindPolicy, len(d.ByKind)),
+		ByKind:     jobs.KindPolicies(),
 		MaxRows:    d.MaxRows,
 		MaxBytes:   int64(d.MaxBytes),
 		Output: jobs.OutputPolicy{
@@ -106,11 +108,6 @@ func Policy(cfg *config.Config, d *config.Database) *jobs.Policy {
 	}
 	for _, e := range d.Effects {
 		p.Effects = append(p.Effects, contract.Effect(e))
-	}
-	for _, l := range Lanes() {
-		for _, kind := range l.kinds {
-			p.ByKind[kind] = jobs.KindPolicy{Timeout: l.timeout, MaxTimeout: l.maxTimeout}
-		}
 	}
 	for kind, k := range d.ByKind {
 		own := p.ByKind[kind]

@@ -6,6 +6,7 @@ import (
 
 	"dbrunner/internal/bus"
 	"dbrunner/internal/config"
+	"dbrunner/internal/jobs"
 )
 
 // Topology says in bus' words what streams and consumers a configuration wants. It is the same for every runner of
@@ -32,9 +33,9 @@ func Topology(cfg *config.Config) bus.Topology {
 	}
 	for _, name := range DatabaseNames(cfg) {
 		d := bus.DatabaseTopology{Name: name}
-		for _, l := range Lanes() {
-			pending := l.pendingOf(t.MaxAckPending)
-			d.Lanes = append(d.Lanes, bus.LaneTopology{Name: l.Name, Kinds: l.kinds, MaxAckPending: pending})
+		for _, l := range jobs.Lanes() {
+			pending := l.MaxAckPending(t.MaxAckPending)
+			d.Lanes = append(d.Lanes, bus.LaneTopology{Name: l.Name, Kinds: l.Kinds, MaxAckPending: pending})
 		}
 		out.Databases = append(out.Databases, d)
 	}
