@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -16,6 +15,7 @@ import (
 	"dbrunner/internal/bus"
 	"dbrunner/internal/config"
 	"dbrunner/internal/manager"
+	"dbrunner/internal/status"
 	"dbrunner/internal/worker"
 )
 
@@ -64,11 +64,11 @@ func (a *App) Run(ctx context.Context) (err error) {
 	}
 	defer func() { err = errors.Join(err, manager.Close(opened)) }()
 
-	watch, err := newWatch(ctx, &a.opts)
+	watch, err := status.NewMonitor(ctx, &status.MonitorOptions{Config: cfg, Logger: log, Version: a.opts.Version, Level: a.opts.Level})
 	if err != nil {
-		return err
+		return &manager.ConfigError{Err: err}
 	}
-	defer func() { err = errors.Join(err, watch.close(ctx)) }()
+	defer func() { err = errors.Join(err, watch.Close(ctx)) }()
 
 	conn, err := bus.Connect(ctx, manager.BusOptions(cfg, log.Named("bus")))
 	if err != nil {
@@ -85,7 +85,7 @@ func (a *App) Run(ctx context.Context) (err error) {
 	}
 	r := &running{
 		cfg: cfg, log: log, conn: conn, watch: watch, databases: databasesOf(opened), version: a.opts.Version,
-		startedAt: time.Now(), suspects: worker.NewQuarantine(),
+		suspects:      worker.NewQuarantine(),
 		cancellations: bus.NewCancellations(conn, manager.DatabaseNames(cfg)),
 		rows:          newRowsStore(conn, cfg.Worker.MaxOutputs),
 		topology:      bus.NewWatch(conn, manager.Topology(cfg), cfg.Topology.Mode == config.TopologyManage),
@@ -94,8 +94,7 @@ func (a *App) Run(ctx context.Context) (err error) {
 	if err := r.connect(); err != nil {
 		return err
 	}
-	r.enter(stateStarting)
-	r.publishHeartbeat(ctx)
+	r.status.PublishRunner(ctx)
 	if a.opts.Strict {
 		if err := r.probe(ctx); err != nil {
 			r.announceStopped(ctx)
@@ -119,28 +118,22 @@ type running struct {
 	cfg       *config.Config
 	log       *zap.Logger
 	conn      *bus.Conn
-	watch     *monitoring
+	watch     *status.Monitor
 	databases []*database
 	version   string
-	startedAt time.Time
 	suspects  *worker.Quarantine
-	self      process
-	beacon    *bus.HeartbeatPublisher
-	namesake  duplicateInstance
 
 	cancellations *bus.Cancellations
 	rows          *rowsStore
 	topology      *bus.Watch
 	dead          *bus.DeadWatch
-
-	stage atomic.Pointer[string] // a state of a heartbeat
+	status        *status.Runner
 }
 
 func (r *running) connect() (err error) {
-	if r.self, err = thisProcess(); err != nil {
-		return err
-	}
-	if r.beacon, err = bus.RunnerHeartbeats(r.conn, r.cfg.Instance); err != nil {
+	if r.status, err = status.New(status.Options{
+		Config: r.cfg, Logger: r.log, Conn: r.conn, Version: r.version, Topology: r.topology, DeadLetters: r.dead,
+	}); err != nil {
 		return err
 	}
 	for _, d := range r.databases {
@@ -176,18 +169,16 @@ func (r *running) run(ctx context.Context, started chan<- struct{}) error {
 	backgroundCtx, stopBeside := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopBeside()
 
-	r.enter(stateRunning)
+	r.status.Enter(status.Running)
 	var background errgroup.Group
 	for _, d := range r.databases {
 		d.background(backgroundCtx, &background, r.cfg.Topology.Results.MinAge)
-		background.Go(func() error { return d.watchHealth(backgroundCtx, r.log.Named("health")) })
 	}
-	background.Go(func() error { return r.publishHeartbeats(backgroundCtx) })
-	background.Go(func() error { return r.sampleLag(backgroundCtx) })
+	background.Go(func() error { return r.status.Run(backgroundCtx) })
 	background.Go(func() error { return r.topology.Run(backgroundCtx, bus.TopologyInterval) })
 	background.Go(func() error { return r.dead.Run(backgroundCtx, deadInterval) })
 	background.Go(func() error { return r.newRowsSweeper().Run(backgroundCtx) })
-	r.watch.background(backgroundCtx, &background, r)
+	r.watch.Background(backgroundCtx, &background, r.status)
 	background.Go(func() error { return r.watchCancellations(backgroundCtx) })
 	service, err := r.openService(ctx, backgroundCtx)
 	if err != nil {
@@ -226,7 +217,7 @@ func (r *running) openService(ctx, backgroundCtx context.Context) (*bus.Service,
 		opts.Databases = append(opts.Databases, &api.Database{
 			Name: d.Name, Engine: d.DB.Engine(), Config: d.Config, Policy: manager.Policy(r.cfg, d.Config),
 			Results: d.results, Ledger: d.DB, Jobs: d.executor.Decoder(),
-			Check: func(ctx context.Context) *contract.Health { return d.check(ctx) },
+			Check: func(ctx context.Context) *contract.Health { return d.status.Check(ctx) },
 		})
 	}
 	return api.Open(backgroundCtx, opts)
@@ -242,7 +233,7 @@ func (r *running) drain(ctx context.Context, ended <-chan struct{}, stopWork con
 	case <-ended:
 		return nil
 	}
-	r.enter(stateDraining)
+	r.status.Enter(status.Draining)
 	r.log.Info("runner draining", zap.Duration("at_most", r.cfg.Worker.DrainTimeout))
 	deadline := time.NewTimer(r.cfg.Worker.DrainTimeout)
 	defer deadline.Stop()
@@ -257,16 +248,9 @@ func (r *running) drain(ctx context.Context, ended <-chan struct{}, stopWork con
 
 // announceStopped reports that the runner has ended.
 func (r *running) announceStopped(ctx context.Context) {
-	r.enter(stateStopped)
+	r.status.Enter(status.Stopped)
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
 	defer cancel()
-	r.publishHeartbeat(ctx)
-	for _, d := range r.databases {
-		r.publishDatabase(ctx, d)
-	}
+	r.status.Publish(ctx)
 	r.log.Info("runner stopped")
 }
-
-func (r *running) enter(state string) { r.stage.Store(&state) }
-
-func (r *running) state() string { return *r.stage.Load() }

@@ -4,15 +4,14 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"dbrunner/internal/bus"
-	"dbrunner/internal/health"
 	"dbrunner/internal/jobs"
 	"dbrunner/internal/manager"
+	"dbrunner/internal/status"
 	"dbrunner/internal/worker"
 
 	"dbrunner/internal/delivery"
@@ -33,7 +32,6 @@ type database struct {
 
 	// Set by connect.
 	conn       *bus.Conn
-	topology   *bus.Watch
 	results    *results
 	executor   *delivery.Executor
 	gate       *worker.Gate
@@ -42,13 +40,10 @@ type database struct {
 	intakes    []*intake       // of the lanes, in their order
 	sweeper    *worker.Sweeper // nil without a ledger
 	onStart    *onStart        // nil: not wanted
-	checker    *health.Checker
-	beacon     *bus.HeartbeatPublisher
+	status     *status.Database
 
 	observer worker.Observer // nil: no metrics
 	tracer   worker.Tracer   // nil: no metrics
-
-	latest atomic.Pointer[checked]
 }
 
 func databasesOf(opened []*manager.Database) []*database {
@@ -61,25 +56,29 @@ func databasesOf(opened []*manager.Database) []*database {
 
 // connect makes what runs for the database: checker, executor, gates, lanes and sweeper.
 func (d *database) connect(r *running) (err error) {
-	d.conn, d.topology = r.conn, r.topology
-	d.results = &results{Results: bus.ResultsOf(r.conn, d.Name), traced: r.watch.tracing != nil}
-	d.observer, d.tracer = r.watch.observer(d.Name), r.watch.tracer(r.cfg.Namespace, d)
-	if d.beacon, err = bus.DatabaseHeartbeats(r.conn, d.Name, r.cfg.Instance); err != nil {
-		return err
-	}
+	d.conn = r.conn
+	d.results = &results{Results: bus.ResultsOf(r.conn, d.Name), traced: r.watch.Tracing() != nil}
+	d.observer, d.tracer = newObserver(r.watch.Metrics(), d.Name), d.newTracer(r.cfg.Namespace, r.watch.Tracing())
 	if err := d.makeGates(r); err != nil {
 		return err
 	}
-	d.checker = d.makeChecker()
+	shown := status.DatabaseOptions{Name: d.Name, Config: d.Config, DB: d.DB, Gate: d.gate, Results: d.results}
+	if d.Migrations != nil {
+		shown.Migrations = d.Migrations
+	}
+	if d.status, err = r.status.Add(shown); err != nil {
+		return err
+	}
 	if d.executor, err = d.newExecutor(r); err != nil {
 		return err
 	}
-	for _, l := range jobs.Lanes() {
+	for i, l := range jobs.Lanes() {
 		made, err := d.lane(r, &l)
 		if err != nil {
 			return err
 		}
 		d.lanes = append(d.lanes, made)
+		d.status.AddLane(l.Name, made, d.intakes[i].trouble)
 	}
 	return d.makeSweeper(r)
 }
@@ -108,7 +107,7 @@ func (d *database) newExecutor(r *running) (*delivery.Executor, error) {
 		Database:  d.DB,
 		Policy:    manager.Policy(r.cfg, d.Config),
 		Results:   d.results,
-		Health:    d.checker,
+		Health:    d.status.Checker(),
 		MaxBody:   r.conn.MaxPayload(),
 		MaxResult: r.conn.MaxPayload() - resultRoom,
 
@@ -172,6 +171,7 @@ func (d *database) makeSweeper(r *running) error {
 		Logger:    r.log.Named("sweeper"),
 	})
 	d.sweeper = sweeper
+	d.status.SetSweeper(sweeper)
 	return err
 }
 

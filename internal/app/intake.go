@@ -4,13 +4,11 @@ import (
 	"context"
 	"errors"
 	"sync"
-	"sync/atomic"
 
 	"dbrunner/internal/bus"
 	"dbrunner/internal/config"
 	"dbrunner/internal/delivery"
 	"dbrunner/internal/jobs"
-	"dbrunner/internal/report"
 	"dbrunner/internal/worker"
 )
 
@@ -26,7 +24,6 @@ type intake struct {
 	mu      sync.Mutex
 	current *bus.Intake // the last one that was run; nil before the first run
 
-	lag atomic.Pointer[report.Lag] // as it was asked last
 }
 
 var (

@@ -23,11 +23,12 @@ const engines = "engines"
 var arrows = []arrow{
 	{"cmd/*", []string{"client", "contract", "internal/app", "internal/bus", "internal/config", "internal/jobs", "internal/db/migration", "internal/db/rowfile", "internal/manager", "internal/inspect"}},
 	{"internal/app", []string{
-		"internal/bulk", "internal/health", "client", "contract", "internal/report", "internal/manager", "internal/api",
+		"internal/bulk", "internal/health", "client", "contract", "internal/report", "internal/manager", "internal/api", "internal/status",
 		"internal/worker", "internal/bus", "internal/bus/embedded", "internal/jobs", "internal/delivery", "internal/db", "internal/config",
 		"internal/db/migration", "internal/telemetry",
 	}},
 	{"internal/api", []string{"internal/bus", "internal/jobs", "internal/db", "internal/config", "contract"}},
+	{"internal/status", []string{"internal/telemetry", "internal/health", "internal/bus", "internal/db", "internal/config", "internal/report", "contract", "internal/worker", "internal/jobs"}},
 	{"internal/inspect", []string{"internal/health", "internal/db/dialect", "internal/report", "internal/manager", "internal/config", "internal/bus", "internal/db", "internal/db/migration", "internal/jobs", "contract"}},
 	{"internal/manager", []string{
 		"internal/health", "internal/db/dialect",

@@ -54,7 +54,7 @@ func mutants() []mutant {
 			edits: []edit{
 				{
 					"internal/delivery/executor.go", "\tcase db.ClassUnknown:\n\t\treturn r.effect != contract.AtMostOnce\n",
-					"\tcase db.ClassUnknown:\n\t\treturn r.effect != AtMostOnce && r.effect != ExactlyOnce\n",
+					"\tcase db.ClassUnknown:\n\t\treturn r.effect != contract.AtMostOnce && r.effect != contract.ExactlyOnce\n",
 				},
 				{
 					"internal/delivery/executor.go", "\tif r.refused != nil {\n\t\tif errors.Is(",

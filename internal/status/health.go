@@ -1,4 +1,4 @@
-package app
+package status
 
 import (
 	"context"
@@ -17,7 +17,7 @@ type checked struct {
 	at     time.Time
 }
 
-func (d *database) makeChecker() *health.Checker {
+func (d *Database) makeChecker(migrations health.MigrationStatus) *health.Checker {
 	h := &d.Config.Health
 	opts := health.Options{
 		Database:       d.DB,
@@ -29,19 +29,19 @@ func (d *database) makeChecker() *health.Checker {
 		Writes:         d.Config.HasLedger(),
 		Jobs:           d.jobsVerdict,
 	}
-	if d.Migrations != nil {
-		opts.Migrations = d.Migrations
+	if migrations != nil {
+		opts.Migrations = migrations
 	}
 	return health.NewChecker(opts)
 }
 
-// check looks at the database now; checks narrows it. It waits for no work, and ends within the configured time.
-func (d *database) check(ctx context.Context, checks ...string) *contract.Health {
+// Check looks at the database now; checks narrows it. It waits for no work, and ends within the configured time.
+func (d *Database) Check(ctx context.Context, checks ...string) *contract.Health {
 	return d.checker.Check(ctx, checks...)
 }
 
 // jobsVerdict is whether the database's jobs run, in the words of a check.
-func (d *database) jobsVerdict() (contract.Verdict, string) {
+func (d *Database) jobsVerdict() (contract.Verdict, string) {
 	switch now := d.condition(); now.State {
 	case databaseDown:
 		return contract.Unhealthy, "they wait: " + now.Reason
@@ -57,7 +57,7 @@ func (d *database) jobsVerdict() (contract.Verdict, string) {
 }
 
 // watchHealth looks at the database at each interval, and immediately when its jobs stop or go on, until ctx ends.
-func (d *database) watchHealth(ctx context.Context, log *zap.Logger) error {
+func (d *Database) watchHealth(ctx context.Context, log *zap.Logger) error {
 	select {
 	case <-d.gate.Probed(): // before it nothing could be said of the jobs
 	case <-ctx.Done():
@@ -82,8 +82,8 @@ func (d *database) watchHealth(ctx context.Context, log *zap.Logger) error {
 }
 
 // checkHealth looks at the database and reports a change.
-func (d *database) checkHealth(ctx context.Context, log *zap.Logger) {
-	found := d.check(ctx)
+func (d *Database) checkHealth(ctx context.Context, log *zap.Logger) {
+	found := d.Check(ctx)
 	if ctx.Err() != nil {
 		return
 	}
@@ -100,7 +100,7 @@ func (d *database) checkHealth(ctx context.Context, log *zap.Logger) {
 }
 
 // verdict is what the last look came to; empty before the first one.
-func (d *database) verdict() contract.Verdict {
+func (d *Database) verdict() contract.Verdict {
 	if last := d.latest.Load(); last != nil {
 		return last.health.Verdict
 	}

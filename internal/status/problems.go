@@ -1,4 +1,4 @@
-package app
+package status
 
 import (
 	"strings"
@@ -35,7 +35,7 @@ func effectOf(p *bus.Problem) string {
 }
 
 // problems are those of the whole runner.
-func (r *running) problems() []topologyProblem {
+func (r *Runner) problems() []topologyProblem {
 	found := r.topology.Problems()
 	out := make([]topologyProblem, 0, len(found))
 	for i := range found {
@@ -48,7 +48,7 @@ func (r *running) problems() []topologyProblem {
 }
 
 // problem is what concerns a database with one of the effects, and since when; empty if there is none.
-func (d *database) problem(effect string) (text string, since time.Time) {
+func (d *Database) problem(effect string) (text string, since time.Time) {
 	if d.topology == nil {
 		return "", time.Time{}
 	}
@@ -68,7 +68,7 @@ func (d *database) problem(effect string) (text string, since time.Time) {
 }
 
 // topologyNews is everything about streams and consumers whose change is worth a heartbeat and a health check.
-func (d *database) topologyNews() string {
+func (d *Database) topologyNews() string {
 	stops, _ := d.problem(effectStops)
 	differs, _ := d.problem(effectDiffers)
 	note, _ := d.problem(effectNote)

@@ -1,6 +1,6 @@
 //go:build unix
 
-package app
+package status
 
 import (
 	"context"
@@ -16,6 +16,7 @@ import (
 	"dbrunner/internal/bus/bustest"
 	"dbrunner/internal/config"
 	"dbrunner/internal/db/dbtest"
+	"dbrunner/internal/jobs"
 	"dbrunner/internal/manager"
 	"dbrunner/internal/worker"
 )
@@ -35,20 +36,19 @@ func beatBenchmark(b *testing.B, engine, connection string) {
 	started, interval := cpuTime(b), config.Default().Worker.HeartbeatInterval
 	for b.Loop() {
 		d.checkHealth(b.Context(), r.log)
-		for _, in := range d.intakes {
-			_, err := bus.ReadLag(b.Context(), r.conn, d.Name, in.lane)
+		for _, l := range jobs.Lanes() {
+			_, err := bus.ReadLag(b.Context(), r.conn, d.Name, l.Name)
 			require.NoError(b, err)
 		}
-		r.publishHeartbeat(b.Context())
-		r.publishDatabase(b.Context(), d)
+		r.Publish(b.Context())
 	}
 	each := (cpuTime(b) - started) / time.Duration(b.N)
 	b.ReportMetric(each.Seconds()*1000, "cpu-ms/op")
 	b.ReportMetric(100*each.Seconds()/interval.Seconds(), "%-of-a-core")
 }
 
-// beating is a runner with one database, connected and not running.
-func beating(b *testing.B, engine, connection string) *running {
+// beating is the status of a runner with one database, connected and not running.
+func beating(b *testing.B, engine, connection string) *Runner {
 	b.Helper()
 	cfg := config.Default()
 	cfg.Instance = "bench"
@@ -60,15 +60,20 @@ func beating(b *testing.B, engine, connection string) *running {
 	conn, err := bus.Connect(b.Context(), manager.BusOptions(cfg, zap.NewNop()))
 	require.NoError(b, err)
 	b.Cleanup(func() {
-		require.NoError(b, closeConn(context.Background(), conn))
+		require.NoError(b, conn.Close(context.Background()))
 		require.NoError(b, manager.Close(opened))
 	})
-	require.NoError(b, ensureTopology(b.Context(), conn, cfg))
-	r := &running{
-		cfg: cfg, log: zap.NewNop(), conn: conn, databases: databasesOf(opened), startedAt: time.Now(), suspects: worker.NewQuarantine(),
-	}
-	require.NoError(b, r.connect())
-	r.enter(stateRunning)
+	require.NoError(b, bus.Manage(b.Context(), conn, manager.Topology(cfg)))
+	r, err := New(Options{Config: cfg, Logger: zap.NewNop(), Conn: conn})
+	require.NoError(b, err)
+	db := opened[0]
+	gate, err := worker.NewGate(worker.GateOptions{Database: db.Name, Prober: db.DB, Logger: zap.NewNop()})
+	require.NoError(b, err)
+	_, err = r.Add(DatabaseOptions{
+		Name: db.Name, Config: db.Config, DB: db.DB, Migrations: db.Migrations, Gate: gate, Results: bus.ResultsOf(conn, db.Name),
+	})
+	require.NoError(b, err)
+	r.Enter(Running)
 	return r
 }
 

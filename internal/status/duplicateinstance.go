@@ -1,4 +1,4 @@
-package app
+package status
 
 import (
 	"crypto/rand"

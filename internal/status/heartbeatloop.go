@@ -1,4 +1,4 @@
-package app
+package status
 
 import (
 	"context"
@@ -15,7 +15,7 @@ import (
 const watchInterval = 500 * time.Millisecond
 
 // publishHeartbeats publishes heartbeats at each interval and soon after every change, until ctx ends.
-func (r *running) publishHeartbeats(ctx context.Context) error {
+func (r *Runner) publishHeartbeats(ctx context.Context) error {
 	ticker := time.NewTicker(watchInterval)
 	defer ticker.Stop()
 	var own heartbeatSchedule
@@ -23,7 +23,7 @@ func (r *running) publishHeartbeats(ctx context.Context) error {
 	for {
 		if r.conn.State().Connected { // else it is reported when the link is back
 			if own.due(r.stateKey(), r.cfg.Worker.HeartbeatInterval) {
-				r.publishHeartbeat(ctx)
+				r.PublishRunner(ctx)
 			}
 			for i, d := range r.databases {
 				if each[i].due(d.stateKey(), r.cfg.Worker.HeartbeatInterval) {
@@ -54,8 +54,8 @@ func (h *heartbeatSchedule) due(stateKey string, interval time.Duration) bool {
 }
 
 // stateKey is everything whose change is worth a heartbeat of the runner.
-func (r *running) stateKey() string {
-	text := r.state() + " " + strconv.FormatBool(r.namesake.noticed)
+func (r *Runner) stateKey() string {
+	text := r.state() + " " + strconv.FormatBool(r.duplicates.noticed)
 	for _, d := range r.databases {
 		text += " " + d.stateKey()
 	}
@@ -63,43 +63,44 @@ func (r *running) stateKey() string {
 }
 
 // stateKey is everything whose change is worth a heartbeat of the database.
-func (d *database) stateKey() string {
+func (d *Database) stateKey() string {
 	return d.condition().State + " " + string(d.verdict()) + " " + d.topologyNews()
 }
 
-func (r *running) publishHeartbeat(ctx context.Context) {
-	shared, err := publish(ctx, r.beacon, r.status())
+// PublishRunner publishes the runner's heartbeat now.
+func (r *Runner) PublishRunner(ctx context.Context) {
+	shared, err := publish(ctx, r.heartbeats, r.status())
 	if err != nil && ctx.Err() == nil {
 		r.log.Warn("heartbeat not published", zap.Error(err))
 		return
 	}
-	r.namesake.note(shared, r.cfg.Worker.HeartbeatInterval, r.self, r.log)
+	r.duplicates.note(shared, r.cfg.Worker.HeartbeatInterval, r.self, r.log)
 }
 
-func (r *running) publishDatabase(ctx context.Context, d *database) {
-	if _, err := publish(ctx, d.beacon, r.databaseStatus(d)); err != nil && ctx.Err() == nil {
+func (r *Runner) publishDatabase(ctx context.Context, d *Database) {
+	if _, err := publish(ctx, d.heartbeats, r.databaseStatus(d)); err != nil && ctx.Err() == nil {
 		r.log.Warn("heartbeat not published", zap.String("database", d.Name), zap.Error(err))
 	}
 }
 
-func publish(ctx context.Context, beacon *bus.HeartbeatPublisher, message any) (shared bool, err error) {
+func publish(ctx context.Context, heartbeats *bus.HeartbeatPublisher, message any) (shared bool, err error) {
 	body, err := json.Marshal(message)
 	if err != nil {
 		return false, err
 	}
-	return beacon.Publish(ctx, body)
+	return heartbeats.Publish(ctx, body)
 }
 
 // sampleLag asks at each interval how far the lanes are behind, until ctx ends. It is apart from the heartbeats, which do
 // not wait for the answers.
-func (r *running) sampleLag(ctx context.Context) error {
+func (r *Runner) sampleLag(ctx context.Context) error {
 	ticker := time.NewTicker(r.cfg.Worker.HeartbeatInterval)
 	defer ticker.Stop()
 	for {
 		for _, d := range r.databases {
-			for _, in := range d.intakes {
-				if lag, err := bus.ReadLag(ctx, r.conn, d.Name, in.lane); err == nil { // else the old one stays, with its time
-					in.lag.Store(&lag)
+			for _, l := range d.lanes {
+				if lag, err := bus.ReadLag(ctx, r.conn, d.Name, l.name); err == nil { // else the old one stays, with its time
+					l.lag.Store(&lag)
 				}
 			}
 		}

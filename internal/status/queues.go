@@ -1,4 +1,4 @@
-package app
+package status
 
 import (
 	"context"
@@ -28,7 +28,7 @@ type queues interface {
 type sampler struct {
 	conn      *bus.Conn
 	watch     *bus.DeadWatch
-	databases []*database
+	databases []*Database
 	log       *zap.Logger
 
 	mu      sync.Mutex
@@ -36,7 +36,7 @@ type sampler struct {
 	letters *telemetry.DeadLetters
 }
 
-func newSampler(r *running) *sampler {
+func newSampler(r *Runner) *sampler {
 	return &sampler{
 		conn: r.conn, watch: r.dead, databases: r.databases, log: r.log.Named("queues"),
 		queued: make(map[string]*telemetry.Queue, len(r.databases)),
@@ -84,13 +84,13 @@ func (s *sampler) failed(ctx context.Context, err error) bool {
 	return err != nil
 }
 
-func (s *sampler) database(ctx context.Context, d *database) (*telemetry.Queue, error) {
+func (s *sampler) database(ctx context.Context, d *Database) (*telemetry.Queue, error) {
 	ctx, cancel := context.WithTimeout(ctx, queueTimeout)
 	defer cancel()
 	q := &telemetry.Queue{At: time.Now()}
-	for _, in := range d.intakes { // the heartbeats ask how far they are behind
-		if lag := in.lag.Load(); lag != nil {
-			q.Lanes = append(q.Lanes, telemetry.LaneQueue{Name: in.lane, Waiting: lag.Pending, Held: uint64(max(lag.AckPending, 0))})
+	for _, l := range d.lanes { // the heartbeats ask how far they are behind
+		if lag := l.lag.Load(); lag != nil {
+			q.Lanes = append(q.Lanes, telemetry.LaneQueue{Name: l.name, Waiting: lag.Pending, Held: uint64(max(lag.AckPending, 0))})
 			q.At = lag.At
 		}
 	}

@@ -1,4 +1,4 @@
-package app
+package status
 
 import (
 	"context"
@@ -12,15 +12,14 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"dbrunner/contract"
+	"dbrunner/internal/config"
 	"dbrunner/internal/jobs"
-	"dbrunner/internal/manager"
 	"dbrunner/internal/telemetry"
-	"dbrunner/internal/worker"
 )
 
-// monitoring shows the runner to those who watch it: by HTTP where an address is configured, by traces where the environment
+// Monitor shows the runner to those who watch it: by HTTP where an address is configured, by traces where the environment
 // says where to send them. It answers from the first moment to the last, while the runner starts and drains as well.
-type monitoring struct {
+type Monitor struct {
 	log     *zap.Logger
 	metrics *telemetry.Metrics // nil: nothing listens
 	tracing *telemetry.Tracing // nil: no traces
@@ -32,29 +31,37 @@ type monitoring struct {
 
 // view is what is seen of a runner under way.
 type view struct {
-	*running
+	*Runner
 	queues queues
 }
 
-// newWatch opens the port and starts tracing. The owner calls close.
-func newWatch(ctx context.Context, opts *Options) (*monitoring, error) {
-	w := &monitoring{log: opts.Logger.Named("http"), stop: func() {}}
+// MonitorOptions configures a Monitor.
+type MonitorOptions struct {
+	Config  *config.Config
+	Logger  *zap.Logger
+	Version string           // of the build
+	Level   *zap.AtomicLevel // that can be changed over HTTP; nil: none can
+}
+
+// NewMonitor opens the port and starts tracing. Its error is about the configuration. The owner calls Close.
+func NewMonitor(ctx context.Context, opts *MonitorOptions) (*Monitor, error) {
+	w := &Monitor{log: opts.Logger.Named("http"), stop: func() {}}
 	build := telemetry.Build{Version: opts.Version, GoVersion: runtime.Version(), Runner: opts.Config.Instance}
 	var err error
 	if w.tracing, err = telemetry.StartTracing(ctx, telemetry.TracingOptions{Build: build, Logger: opts.Logger.Named("tracing")}); err != nil {
-		return nil, &manager.ConfigError{Err: err}
+		return nil, err
 	}
 	if opts.Config.HTTP.Address == "" {
 		return w, nil
 	}
 	w.metrics = telemetry.NewMetrics(build, metricWords(), w)
 	if err := w.serve(ctx, opts); err != nil {
-		return nil, errors.Join(&manager.ConfigError{Err: err}, w.close(ctx))
+		return nil, errors.Join(err, w.Close(ctx))
 	}
 	return w, nil
 }
 
-func (w *monitoring) serve(ctx context.Context, opts *Options) error {
+func (w *Monitor) serve(ctx context.Context, opts *MonitorOptions) error {
 	settings := telemetry.ServerOptions{
 		Address: opts.Config.HTTP.Address, Metrics: w.metrics.Handler(w.log), Ready: w.ready,
 		PProf: opts.Config.HTTP.PProf, Logger: w.log,
@@ -77,8 +84,8 @@ func (w *monitoring) serve(ctx context.Context, opts *Options) error {
 	return nil
 }
 
-// close ends the listening and sends the last traces.
-func (w *monitoring) close(ctx context.Context) error {
+// Close ends the listening and sends the last traces.
+func (w *Monitor) Close(ctx context.Context) error {
 	w.stop()
 	w.serves.Wait()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
@@ -89,9 +96,9 @@ func (w *monitoring) close(ctx context.Context) error {
 	return nil
 }
 
-// background shows a runner under way, and starts what looks at the streams for it until ctx ends.
-func (w *monitoring) background(ctx context.Context, group *errgroup.Group, r *running) {
-	seen := &view{running: r}
+// Background shows a runner under way, and starts what looks at the streams for it until ctx ends.
+func (w *Monitor) Background(ctx context.Context, group *errgroup.Group, r *Runner) {
+	seen := &view{Runner: r}
 	if w.metrics != nil {
 		s := newSampler(r)
 		seen.queues = s
@@ -99,6 +106,12 @@ func (w *monitoring) background(ctx context.Context, group *errgroup.Group, r *r
 	}
 	w.running.Store(seen)
 }
+
+// Metrics are what jobs are counted in; nil if nothing listens.
+func (w *Monitor) Metrics() *telemetry.Metrics { return w.metrics }
+
+// Tracing follows deliveries; nil if there are no traces.
+func (w *Monitor) Tracing() *telemetry.Tracing { return w.tracing }
 
 // metricWords are the closed sets of the contract.
 func metricWords() telemetry.Words {
@@ -116,10 +129,10 @@ func metricWords() telemetry.Words {
 }
 
 // ready returns whether jobs can run here: the lanes run, and one of them at least gets jobs and reaches its database.
-func (w *monitoring) ready() telemetry.Readiness {
+func (w *Monitor) ready() telemetry.Readiness {
 	r := w.running.Load()
 	if r == nil {
-		return telemetry.Readiness{State: stateStarting}
+		return telemetry.Readiness{State: Starting}
 	}
 	out := telemetry.Readiness{State: r.state()}
 	link := r.conn.State()
@@ -140,17 +153,17 @@ func (w *monitoring) ready() telemetry.Readiness {
 		}
 		canRunJobs = canRunJobs || d.canRunJobs()
 	}
-	out.Ready = out.State == stateRunning && connected && canRunJobs
+	out.Ready = out.State == Running && connected && canRunJobs
 	return out
 }
 
 // canRunJobs reports whether one of the database's lanes at least can run jobs.
-func (d *database) canRunJobs() bool {
+func (d *Database) canRunJobs() bool {
 	if !d.gate.State().Open || d.condition().State == databaseBlocked {
 		return false
 	}
-	for i, l := range d.lanes {
-		if l.State().IntakeError == "" && d.intakes[i].trouble() == "" {
+	for _, l := range d.lanes {
+		if l.State().IntakeError == "" && l.trouble() == "" {
 			return true
 		}
 	}
@@ -158,12 +171,12 @@ func (d *database) canRunJobs() bool {
 }
 
 // unreadyReason returns what is wrong with the database or one of its lanes; empty: nothing.
-func (d *database) unreadyReason() string {
+func (d *Database) unreadyReason() string {
 	if reason := d.condition().Reason; reason != "" {
 		return reason
 	}
-	for i, l := range d.lanes {
-		if unreadyReason := lanePublic(l.State(), d.intakes[i]).Intake; unreadyReason != "" {
+	for _, l := range d.lanes {
+		if unreadyReason := l.public().Intake; unreadyReason != "" {
 			return unreadyReason
 		}
 	}
@@ -175,14 +188,14 @@ func (d *database) unreadyReason() string {
 }
 
 // Snapshot describes the runner for a scrape.
-func (w *monitoring) Snapshot() telemetry.Snapshot {
+func (w *Monitor) Snapshot() telemetry.Snapshot {
 	r := w.running.Load()
 	if r == nil {
 		return telemetry.Snapshot{}
 	}
 	link := r.conn.State()
 	s := telemetry.Snapshot{
-		Ready: w.ready().Ready, Draining: r.state() == stateDraining, Dead: r.queues.dead(),
+		Ready: w.ready().Ready, Draining: r.state() == Draining, Dead: r.queues.dead(),
 		NATS: telemetry.Link{Connected: link.Connected, Reconnects: link.Reconnects, Denied: len(link.Denied), DeniedReplies: link.DeniedReplies},
 	}
 	for _, d := range r.databases {
@@ -193,7 +206,7 @@ func (w *monitoring) Snapshot() telemetry.Snapshot {
 	return s
 }
 
-func (d *database) snapshot() telemetry.Database {
+func (d *Database) snapshot() telemetry.Database {
 	gate, pool := d.gate.State(), d.DB.Stats()
 	out := telemetry.Database{
 		Name: d.Name, Engine: d.DB.Engine(), Up: gate.Unreachable == "", ResultsFull: gate.ResultsFull, Purged: d.results.Purged(),
@@ -202,11 +215,11 @@ func (d *database) snapshot() telemetry.Database {
 			Acquires: pool.Acquires, CanceledAcquires: pool.CanceledAcquires, AcquireWait: pool.AcquireWait,
 		},
 	}
-	for i, l := range d.lanes {
+	for _, l := range d.lanes {
 		s := l.State()
 		out.Lanes = append(out.Lanes, telemetry.Lane{
 			Name: s.Lane, Slots: s.Slots, Held: s.SlotsInUse, Settling: s.Settling,
-			IntakeFailed: s.IntakeError != "" || d.intakes[i].trouble() != "",
+			IntakeFailed: s.IntakeError != "" || l.trouble() != "",
 			Ended:        s.Ended, LeasesLost: s.LeasesLost, RepliesLost: s.RepliesLost, LettersLost: s.LettersLost,
 			Taken: s.Taken, Panics: s.Panics,
 		})
@@ -216,27 +229,4 @@ func (d *database) snapshot() telemetry.Database {
 		out.Ledger = &telemetry.Ledger{Deleted: s.Deleted, SweptAt: s.At, Failing: s.Error != ""}
 	}
 	return out
-}
-
-// observer counts the jobs of a database; nil without metrics.
-func (w *monitoring) observer(database string) worker.Observer {
-	if w.metrics == nil {
-		return nil
-	}
-	return &jobCounter{w.metrics.Jobs(database)}
-}
-
-// jobCounter is one database's worker.Observer.
-type jobCounter struct{ jobs *telemetry.Jobs }
-
-// Finished counts a job that has ended. How other deliveries left is counted by the lanes.
-func (c *jobCounter) Finished(e worker.Event) {
-	if e.Disposition != worker.DispositionSettled {
-		return
-	}
-	end := telemetry.JobEnd{
-		Kind: e.Kind, Status: string(e.Status), Code: e.Code, Letter: e.Letter, Duplicate: e.Duplicate, Recorded: e.Recorded,
-		Queued: e.Queued, Ran: e.Ran, Held: e.SlotsInUse, Deliveries: e.Deliveries, Attempts: e.Attempts,
-	}
-	c.jobs.Finished(&end)
 }

@@ -1,18 +1,17 @@
-package app
+package status
 
 import (
 	"time"
 
 	"dbrunner/contract"
-	"dbrunner/internal/worker"
 )
 
 // The states of a runner.
 const (
-	stateStarting = contract.RunnerStarting
-	stateRunning  = contract.RunnerRunning
-	stateDraining = contract.RunnerDraining
-	stateStopped  = contract.RunnerStopped
+	Starting = contract.RunnerStarting
+	Running  = contract.RunnerRunning
+	Draining = contract.RunnerDraining
+	Stopped  = contract.RunnerStopped
 )
 
 // The states of a database.
@@ -118,12 +117,12 @@ type sweepHealth struct {
 }
 
 // status is the runner's heartbeat at this moment.
-func (r *running) status() *heartbeat {
+func (r *Runner) status() *heartbeat {
 	now := time.Now()
 	link := r.conn.State()
 	h := &heartbeat{
 		Version: 1, Instance: r.cfg.Instance, Process: r.self.ID, Host: r.self.Host, PID: r.self.PID,
-		Shared: r.namesake.noticed, Build: r.version, State: r.state(),
+		Shared: r.duplicates.noticed, Build: r.version, State: r.state(),
 		StartedAt: r.startedAt.UTC(), At: now.UTC(), Uptime: now.Sub(r.startedAt).Seconds(),
 		Interval: r.cfg.Worker.HeartbeatInterval.Seconds(), Reconnects: link.Reconnects, Denied: link.Denied,
 		DeniedReplies: link.DeniedReplies, Topology: r.problems(),
@@ -134,32 +133,33 @@ func (r *running) status() *heartbeat {
 	return h
 }
 
-func (d *database) status() databaseStatus {
+func (d *Database) status() databaseStatus {
 	s := databaseStatus{
 		Name: d.Name, Engine: d.DB.Engine(), Verdict: d.verdict(), condition: d.condition(), Results: d.room(),
 	}
-	for i, l := range d.lanes {
-		s.Lanes = append(s.Lanes, lanePublic(l.State(), d.intakes[i]))
+	for _, l := range d.lanes {
+		s.Lanes = append(s.Lanes, l.public())
 	}
 	return s
 }
 
-func lanePublic(s worker.State, in *intake) laneStatus {
+func (l *lane) public() laneStatus {
+	s := l.State()
 	out := laneStatus{
 		Name: s.Lane, Slots: s.Slots, Held: s.SlotsInUse, Settling: s.Settling, Settled: s.Settled,
 		Duplicates: s.Duplicates, LeasesLost: s.LeasesLost, Intake: s.IntakeError,
 	}
 	if out.Intake == "" {
-		out.Intake = in.trouble()
+		out.Intake = l.trouble()
 	}
-	if lag := in.lag.Load(); lag != nil {
+	if lag := l.lag.Load(); lag != nil {
 		out.Lag = &lagStatus{Waiting: lag.Pending, Held: lag.AckPending, Redelivered: lag.Redelivered, At: lag.At.UTC()}
 	}
 	return out
 }
 
 // room is what the results stream holds and takes, as the retention saw it last.
-func (d *database) room() *resultsStatus {
+func (d *Database) room() *resultsStatus {
 	seen, ok := d.results.SeenRoom()
 	if !ok {
 		return nil
@@ -178,7 +178,7 @@ func (d *database) room() *resultsStatus {
 }
 
 // databaseStatus is a database's heartbeat at this moment.
-func (r *running) databaseStatus(d *database) *databaseHeartbeat {
+func (r *Runner) databaseStatus(d *Database) *databaseHeartbeat {
 	h := &databaseHeartbeat{
 		Version: 1, Database: d.Name, Engine: d.DB.Engine(), Instance: r.cfg.Instance, Process: r.self.ID,
 		RunnerState: r.state(), At: time.Now().UTC(), Interval: r.cfg.Worker.HeartbeatInterval.Seconds(),
@@ -195,7 +195,7 @@ func (r *running) databaseStatus(d *database) *databaseHeartbeat {
 }
 
 // condition is whether the database's jobs run, and if not, why and since when.
-func (d *database) condition() condition {
+func (d *Database) condition() condition {
 	g := d.gate.State()
 	switch {
 	case g.Unreachable != "":

@@ -1,0 +1,155 @@
+package status
+
+import (
+	"context"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
+
+	"dbrunner/internal/bus"
+	"dbrunner/internal/config"
+	"dbrunner/internal/db"
+	"dbrunner/internal/health"
+	"dbrunner/internal/report"
+	"dbrunner/internal/worker"
+)
+
+// closeTimeout bounds the sending of the last traces.
+const closeTimeout = 5 * time.Second
+
+// Options configures a Runner.
+type Options struct {
+	Config  *config.Config
+	Logger  *zap.Logger
+	Conn    *bus.Conn
+	Version string // of the build
+
+	Topology    *bus.Watch
+	DeadLetters *bus.DeadWatch
+}
+
+// Runner reports the state of one runner: in heartbeats, by its readiness and in metrics.
+type Runner struct {
+	cfg        *config.Config
+	log        *zap.Logger
+	conn       *bus.Conn
+	topology   *bus.Watch
+	dead       *bus.DeadWatch
+	version    string
+	startedAt  time.Time
+	self       process
+	heartbeats *bus.HeartbeatPublisher
+	duplicates duplicateInstance
+	databases  []*Database
+
+	stage atomic.Pointer[string] // a state of a heartbeat
+}
+
+// New returns the status of a runner that is starting and has no databases yet.
+func New(opts Options) (*Runner, error) {
+	r := &Runner{
+		cfg: opts.Config, log: opts.Logger, conn: opts.Conn, topology: opts.Topology, dead: opts.DeadLetters,
+		version: opts.Version, startedAt: time.Now(),
+	}
+	var err error
+	if r.self, err = thisProcess(); err != nil {
+		return nil, err
+	}
+	r.heartbeats, err = bus.RunnerHeartbeats(r.conn, r.cfg.Instance)
+	r.Enter(Starting)
+	return r, err
+}
+
+// Enter takes over the runner's state.
+func (r *Runner) Enter(state string) { r.stage.Store(&state) }
+
+func (r *Runner) state() string { return *r.stage.Load() }
+
+// Run publishes heartbeats, checks databases and requests how far lanes are behind, until ctx ends.
+func (r *Runner) Run(ctx context.Context) error {
+	var group errgroup.Group
+	for _, d := range r.databases {
+		group.Go(func() error { return d.watchHealth(ctx, r.log.Named("health")) })
+	}
+	group.Go(func() error { return r.publishHeartbeats(ctx) })
+	group.Go(func() error { return r.sampleLag(ctx) })
+	return group.Wait()
+}
+
+// Publish publishes the heartbeats of the runner and of its databases now.
+func (r *Runner) Publish(ctx context.Context) {
+	r.PublishRunner(ctx)
+	for _, d := range r.databases {
+		r.publishDatabase(ctx, d)
+	}
+}
+
+// Results is what the status needs of a database's results stream.
+type Results interface {
+	SeenRoom() (bus.Room, bool)
+	Purged() uint64
+}
+
+// DatabaseOptions is what the status needs of one database.
+type DatabaseOptions struct {
+	Name       string
+	Config     *config.Database
+	DB         db.Database
+	Migrations health.MigrationStatus // nil: none are possible
+	Gate       *worker.Gate
+	Results    Results
+}
+
+// Database reports the state of one database.
+type Database struct {
+	Name   string
+	Config *config.Database
+	DB     db.Database
+
+	conn       *bus.Conn
+	topology   *bus.Watch
+	gate       *worker.Gate
+	results    Results
+	checker    *health.Checker
+	heartbeats *bus.HeartbeatPublisher
+	lanes      []*lane
+	sweeper    *worker.Sweeper // nil without a ledger
+
+	latest atomic.Pointer[checked]
+}
+
+// lane is one lane of a database.
+type lane struct {
+	name string
+	*worker.Lane
+	trouble func() string // why messages do not come; empty if nothing is wrong
+
+	lag atomic.Pointer[report.Lag] // as it was asked last
+}
+
+// Add adds a database. What runs for it is added before Run.
+func (r *Runner) Add(opts DatabaseOptions) (*Database, error) {
+	heartbeats, err := bus.DatabaseHeartbeats(r.conn, opts.Name, r.cfg.Instance)
+	if err != nil {
+		return nil, err
+	}
+	d := &Database{
+		Name: opts.Name, Config: opts.Config, DB: opts.DB, conn: r.conn, topology: r.topology, gate: opts.Gate, results: opts.Results, heartbeats: heartbeats,
+	}
+	d.checker = d.makeChecker(opts.Migrations)
+	r.databases = append(r.databases, d)
+	return d, nil
+}
+
+// Checker checks the database.
+func (d *Database) Checker() *health.Checker { return d.checker }
+
+// AddLane adds a lane. trouble returns why its messages do not come; empty if nothing is wrong.
+func (d *Database) AddLane(name string, l *worker.Lane, trouble func() string) {
+	d.lanes = append(d.lanes, &lane{name: name, Lane: l, trouble: trouble})
+}
+
+// SetSweeper adds the clean-up of the ledger.
+func (d *Database) SetSweeper(s *worker.Sweeper) { d.sweeper = s }
