@@ -171,12 +171,12 @@ func DeleteDeadLetter(ctx context.Context, c *Conn, letter DeadLetter) error {
 	request := map[string]uint64{"seq": letter.Sequence}
 	stream := c.Subjects().DeadStream()
 	err := c.APIRetry(ctx, "STREAM.MSG.DELETE."+stream, request, nil)
-	if HasCode(err, codeDeleteFailed) { // for any reason: also because it is gone
+	if HasCode(err, CodeDeleteFailed) { // for any reason: also because it is gone
 		if m, getErr := GetMessage(ctx, c, stream, GetRequest{Sequence: letter.Sequence}); getErr == nil && m == nil {
 			return nil
 		}
 	}
-	if err != nil && !HasCode(err, codeSequenceNotFound) {
+	if err != nil && !HasCode(err, CodeSequenceNotFound) {
 		return fmt.Errorf("delete the dead letter: %w", err)
 	}
 	return nil

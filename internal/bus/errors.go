@@ -37,9 +37,9 @@ const (
 	codeMaximumStreams      = 10027
 	codeMemoryExceeded      = 10028
 	codeNoMessage           = 10037
-	codeSequenceNotFound    = 10043
+	CodeSequenceNotFound    = 10043
 	codeStorageExceeded     = 10047
-	codeDeleteFailed        = 10057
+	CodeDeleteFailed        = 10057
 	codeMessageTooLarge     = 10054
 	codeInvalidConfig       = 10052
 	codeNoReplicas          = 10074

@@ -31,7 +31,7 @@ func Rows(c *Conn) *Bucket { return newBucket(c, c.Subjects().RowsBucket()) }
 func Params(c *Conn) *Bucket { return newBucket(c, c.Subjects().ParamsBucket()) }
 
 func newBucket(c *Conn, name string) *Bucket {
-	return &Bucket{conn: c, name: name, stream: objectPrefix + name}
+	return &Bucket{conn: c, name: name, stream: ObjectPrefix + name}
 }
 
 // OpenBucket is a bucket by its name; whether it is there shows at the first use.

@@ -78,11 +78,11 @@ func (b *rightsOf) fleet() {
 func (b *rightsOf) objects() {
 	rows, params := b.subjects.RowsBucket(), b.subjects.ParamsBucket()
 	for _, bucket := range []string{rows, params} {
-		b.calls("STREAM.INFO."+objectPrefix+bucket, "STREAM.MSG.GET."+objectPrefix+bucket)
-		b.creates("STREAM.CREATE." + objectPrefix + bucket)
+		b.calls("STREAM.INFO."+ObjectPrefix+bucket, "STREAM.MSG.GET."+ObjectPrefix+bucket)
+		b.creates("STREAM.CREATE." + ObjectPrefix + bucket)
 	}
 	b.publish(MetaSubject(rows, ProbeName))
-	b.calls("STREAM.PURGE."+objectPrefix+rows, "DIRECT.GET."+objectPrefix+params)
+	b.calls("STREAM.PURGE."+ObjectPrefix+rows, "DIRECT.GET."+ObjectPrefix+params)
 }
 
 func (b *rightsOf) database(d *DatabaseTopology) {

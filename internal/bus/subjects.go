@@ -29,8 +29,8 @@ func CheckID(id string) error {
 // bucketPrefix starts the name of the stream behind a key-value bucket.
 const bucketPrefix = "KV_"
 
-// objectPrefix starts the name of the stream behind a bucket of the object store.
-const objectPrefix = "OBJ_"
+// ObjectPrefix starts the name of the stream behind a bucket of the object store.
+const ObjectPrefix = "OBJ_"
 
 // ChunkSubject returns where the chunks of an object are, by the mark that its description carries (nuid).
 func ChunkSubject(bucket, mark string) string { return "$O." + bucket + ".C." + mark }
@@ -48,7 +48,7 @@ func ControlKey(s contract.Subjects, key string) string {
 
 // InNamespace reports whether a stream, also one behind a bucket, has a name of the namespace.
 func InNamespace(s contract.Subjects, stream string) bool {
-	name := strings.TrimPrefix(strings.TrimPrefix(stream, bucketPrefix), objectPrefix)
+	name := strings.TrimPrefix(strings.TrimPrefix(stream, bucketPrefix), ObjectPrefix)
 	return strings.HasPrefix(name, strings.ToUpper(s.Namespace)+"_")
 }
 

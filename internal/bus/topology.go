@@ -319,7 +319,7 @@ func (b *builder) control() jetstream.StreamConfig {
 // objects is a bucket of the object store, set up as every client library knows them but for roll-up: with it, whoever
 // may publish one chunk could remove all objects.
 func (b *builder) objects(bucket, purpose string, limits ObjectLimits) jetstream.StreamConfig {
-	s := b.stream(objectPrefix+bucket, purpose)
+	s := b.stream(ObjectPrefix+bucket, purpose)
 	s.Subjects = []string{ChunkSubject(bucket, ">"), MetaSubject(bucket, ">")}
 	s.Discard = jetstream.DiscardNew
 	s.MaxAge, s.MaxBytes = limits.MaxAge, limits.MaxBytes
