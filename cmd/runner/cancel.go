@@ -13,7 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"dbrunner/contract"
-	"dbrunner/internal/bus"
+	"dbrunner/internal/bus/service"
 )
 
 const cancelHelp = `Request the cancellation of a job that is queued, waits for a retry or runs, anywhere in the fleet. At least one runner
@@ -86,10 +86,10 @@ func (f *cancelFlags) ask(ctx context.Context, database, id string) (*contract.C
 		return nil, err
 	}
 	defer closeQuietly(ctx, conn)
-	raw, err := bus.Ask(ctx, conn, "cancel."+database+"."+id, map[string][]string{
+	raw, err := service.Ask(ctx, conn, "cancel."+database+"."+id, map[string][]string{
 		contract.HeaderWait: {f.wait.String()}, contract.HeaderRequestedBy: {requester(f.by)},
 	}, nil)
-	if errors.Is(err, bus.ErrNoService) {
+	if errors.Is(err, service.ErrNoRunner) {
 		return nil, fmt.Errorf("no runner answers; nothing was cancelled: %w", err)
 	}
 	if err != nil {

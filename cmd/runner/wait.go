@@ -15,6 +15,7 @@ import (
 
 	"dbrunner/contract"
 	"dbrunner/internal/bus"
+	"dbrunner/internal/bus/service"
 )
 
 const waitHelp = `Wait until databases are healthy, as a prerequisite of a flow: query the runners repeatedly until all databases are healthy. The
@@ -214,7 +215,7 @@ func (f *waitFlags) look(ctx context.Context, conn *bus.Conn, name string) *wait
 	ctx, cancel := context.WithTimeout(ctx, waitOne)
 	defer cancel()
 	out := &waited{Database: name, Reasons: []string{}}
-	raw, err := bus.Ask(ctx, conn, "health."+name, nil, nil)
+	raw, err := service.Ask(ctx, conn, "health."+name, nil, nil)
 	var health healthOf
 	if err == nil {
 		err = json.Unmarshal(raw, &health)
@@ -251,7 +252,7 @@ func (f *waitFlags) unmigrated(h *healthOf) string {
 // noAnswer returns why there was no answer.
 func noAnswer(conn *bus.Conn, err error) string {
 	switch {
-	case errors.Is(err, bus.ErrNoService):
+	case errors.Is(err, service.ErrNoRunner):
 		return "no runner is there yet"
 	case errors.Is(err, context.DeadlineExceeded):
 		if denied := conn.State().Denied; len(denied) > 0 {
@@ -259,7 +260,7 @@ func noAnswer(conn *bus.Conn, err error) string {
 		}
 		return "no answer in time"
 	}
-	if refused, ok := errors.AsType[*bus.ServiceError](err); ok {
+	if refused, ok := errors.AsType[*service.Error](err); ok {
 		return refused.Message
 	}
 	return err.Error()

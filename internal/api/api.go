@@ -13,6 +13,7 @@ import (
 
 	"dbrunner/contract"
 	"dbrunner/internal/bus"
+	"dbrunner/internal/bus/service"
 	"dbrunner/internal/config"
 	"dbrunner/internal/db"
 	"dbrunner/internal/jobs"
@@ -77,10 +78,10 @@ type api struct {
 }
 
 // Open starts to answer requests, those under way as long as work lives.
-func Open(work context.Context, opts Options) (*bus.Service, error) {
+func Open(work context.Context, opts Options) (*service.Service, error) {
 	cfg := opts.Config
 	a := &api{cfg: cfg, conn: opts.Conn, databases: opts.Databases}
-	return bus.OpenService(work, a.conn, bus.ServiceOptions{
+	return service.Open(work, a.conn, service.Options{
 		Version:     opts.Version,
 		Description: "runs SQL jobs against databases: " + strings.Join(databaseNames(cfg), ", "),
 		Metadata: map[string]string{
@@ -108,11 +109,11 @@ func (a *api) health(ctx context.Context, d *Database) healthAnswer {
 
 // endpoints are those of the runner and of each of its databases: a runner gets no request for a database that it does
 // not have.
-func (a *api) endpoints() []bus.Endpoint {
-	list := []bus.Endpoint{{
+func (a *api) endpoints() []service.Endpoint {
+	list := []service.Endpoint{{
 		Name: verbDatabases, Subject: verbDatabases, Group: a.fleetGroup(),
 		Metadata: map[string]string{"answers": "the databases of this runner, what runs there, and the limits"},
-		Handle:   a.withoutBody(func(context.Context, *bus.ServiceRequest) (any, error) { return a.list(a.databases...), nil }),
+		Handle:   a.withoutBody(func(context.Context, *service.Request) (any, error) { return a.list(a.databases...), nil }),
 	}}
 	for _, d := range a.databases {
 		list = append(list, a.databaseEndpoints(d)...)
@@ -120,22 +121,22 @@ func (a *api) endpoints() []bus.Endpoint {
 	return list
 }
 
-func (a *api) databaseEndpoints(d *Database) []bus.Endpoint {
-	endpoint := func(verb, rest, answers string, handle func(context.Context, *bus.ServiceRequest) ([]byte, error)) bus.Endpoint {
-		return bus.Endpoint{
+func (a *api) databaseEndpoints(d *Database) []service.Endpoint {
+	endpoint := func(verb, rest, answers string, handle func(context.Context, *service.Request) ([]byte, error)) service.Endpoint {
+		return service.Endpoint{
 			Name: verb + "-" + d.Name, Subject: verb + "." + d.Name + rest, Handle: handle,
 			Metadata: map[string]string{"database": d.Name, "answers": answers},
 		}
 	}
-	return []bus.Endpoint{
+	return []service.Endpoint{
 		endpoint(verbDatabases, "", "what runs on the database, and the limits",
-			a.withoutBody(func(context.Context, *bus.ServiceRequest) (any, error) { return a.list(d), nil })),
+			a.withoutBody(func(context.Context, *service.Request) (any, error) { return a.list(d), nil })),
 		endpoint(verbHealth, "", "how the database is",
-			a.withoutBody(func(ctx context.Context, _ *bus.ServiceRequest) (any, error) { return a.health(ctx, d), nil })),
+			a.withoutBody(func(ctx context.Context, _ *service.Request) (any, error) { return a.health(ctx, d), nil })),
 		endpoint(verbRun, ".*", "the result of the job in the request",
-			func(ctx context.Context, q *bus.ServiceRequest) ([]byte, error) { return a.runJob(ctx, d, q) }),
+			func(ctx context.Context, q *service.Request) ([]byte, error) { return a.runJob(ctx, d, q) }),
 		endpoint(verbCancel, ".*", "what became of the job",
-			a.withoutBody(func(ctx context.Context, q *bus.ServiceRequest) (any, error) { return a.cancelJob(ctx, d, q) })),
+			a.withoutBody(func(ctx context.Context, q *service.Request) (any, error) { return a.cancelJob(ctx, d, q) })),
 	}
 }
 
@@ -149,8 +150,8 @@ func (a *api) fleetGroup() string {
 }
 
 // withoutBody is a handler of requests that say everything by their subject, whose answer is encoded as JSON.
-func (a *api) withoutBody(answer func(context.Context, *bus.ServiceRequest) (any, error)) func(context.Context, *bus.ServiceRequest) ([]byte, error) {
-	return func(ctx context.Context, q *bus.ServiceRequest) ([]byte, error) {
+func (a *api) withoutBody(answer func(context.Context, *service.Request) (any, error)) func(context.Context, *service.Request) ([]byte, error) {
+	return func(ctx context.Context, q *service.Request) ([]byte, error) {
 		if body := strings.TrimSpace(string(q.Body)); body != "" && body != "{}" {
 			return nil, refuse(400, refusal{Code: "invalid_body", Message: "this request has no body: send an empty one"})
 		}
@@ -163,7 +164,7 @@ func (a *api) withoutBody(answer func(context.Context, *bus.ServiceRequest) (any
 }
 
 // others returns what is wrong with a request that no endpoint of the fleet takes; nil if one does.
-func (a *api) others(ctx context.Context, q *bus.ServiceRequest) error {
+func (a *api) others(ctx context.Context, q *service.Request) error {
 	verb := q.Tokens[0]
 	form, known := forms()[verb]
 	form = a.cfg.Namespace + ".api." + verb + form
@@ -179,7 +180,7 @@ func (a *api) others(ctx context.Context, q *bus.ServiceRequest) error {
 	switch {
 	case !contract.ValidName(name):
 		return refuse(400, refusal{Code: "invalid_subject", Message: "the database is not 1 to 64 of A-Z a-z 0-9 _ -; write " + form})
-	case a.cfg.Databases[name] != nil || bus.Answers(ctx, a.conn, verbDatabases+"."+name):
+	case a.cfg.Databases[name] != nil || service.Answers(ctx, a.conn, verbDatabases+"."+name):
 		return nil
 	default:
 		return refuse(404, refusal{Code: "unknown_database", Database: name, Message: "no runner has the database " + name +
@@ -196,7 +197,7 @@ type refusal struct {
 	JobID     string // of the job that was published all the same, or may have been
 }
 
-func refuse(status int, r refusal) *bus.ServiceError {
+func refuse(status int, r refusal) *service.Error {
 	type inner struct {
 		Code      string `json:"code"`
 		Message   string `json:"message"`
@@ -210,11 +211,11 @@ func refuse(status int, r refusal) *bus.ServiceError {
 	if err != nil {
 		body = nil // the headers say it
 	}
-	return &bus.ServiceError{Status: status, Message: r.Message, Body: body}
+	return &service.Error{Status: status, Message: r.Message, Body: body}
 }
 
 // waitOf is how long a request wants to wait for a job's end.
-func (a *api) waitOf(q *bus.ServiceRequest, fallback time.Duration) (time.Duration, error) {
+func (a *api) waitOf(q *service.Request, fallback time.Duration) (time.Duration, error) {
 	text := q.Header(contract.HeaderWait)
 	if text == "" {
 		return fallback, nil

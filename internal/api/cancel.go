@@ -11,6 +11,7 @@ import (
 
 	"dbrunner/contract"
 	"dbrunner/internal/bus"
+	"dbrunner/internal/bus/service"
 )
 
 // cancelWait is how long a request to cancel waits for the job's end where it does not say so itself.
@@ -28,7 +29,7 @@ type cancelRequest struct {
 }
 
 // cancelJob keeps a request to cancel a job, which every runner of the database reads, and waits a moment for the end.
-func (a *api) cancelJob(ctx context.Context, d *Database, q *bus.ServiceRequest) (any, error) {
+func (a *api) cancelJob(ctx context.Context, d *Database, q *service.Request) (any, error) {
 	id := q.Tokens[2]
 	wait, err := a.waitOf(q, cancelWait)
 	if err != nil {

@@ -12,6 +12,7 @@ import (
 
 	"dbrunner/contract"
 	"dbrunner/internal/bus"
+	"dbrunner/internal/bus/service"
 	"dbrunner/internal/jobs"
 )
 
@@ -31,7 +32,7 @@ type runRequest struct {
 
 // runJob is the run endpoint: it publishes the request as a job, and answers with the job's stored result. The job
 // outlives the request and the runner: who asks again with its id gets the result then.
-func (a *api) runJob(ctx context.Context, d *Database, q *bus.ServiceRequest) ([]byte, error) {
+func (a *api) runJob(ctx context.Context, d *Database, q *service.Request) ([]byte, error) {
 	j, err := a.runRequest(d, q)
 	if err != nil {
 		return nil, err
@@ -140,7 +141,7 @@ func (j *runRequest) compareFirst(ctx context.Context, conn *bus.Conn, sequence 
 }
 
 // runRequest reads what the run endpoint needs to know. Other errors of a body are in the job's result.
-func (a *api) runRequest(d *Database, q *bus.ServiceRequest) (*runRequest, error) {
+func (a *api) runRequest(d *Database, q *service.Request) (*runRequest, error) {
 	j := &runRequest{database: d, kind: q.Tokens[2]}
 	var kinds []string
 	for _, o := range d.Policy.Offers() {
@@ -259,6 +260,6 @@ func (j *runRequest) noResultYet(other bool) error {
 	return j.refuse(504, "no_result_yet", true, what+": send the same request again, with the header "+headerMessageID+" if its body has no id")
 }
 
-func (j *runRequest) refuse(status int, code string, retryable bool, message string) *bus.ServiceError {
+func (j *runRequest) refuse(status int, code string, retryable bool, message string) *service.Error {
 	return refuse(status, refusal{Code: code, Message: message, Retryable: retryable, Database: j.database.Name, JobID: j.ID})
 }

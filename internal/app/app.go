@@ -13,6 +13,7 @@ import (
 	"dbrunner/contract"
 	"dbrunner/internal/api"
 	"dbrunner/internal/bus"
+	"dbrunner/internal/bus/service"
 	"dbrunner/internal/config"
 	"dbrunner/internal/manager"
 	"dbrunner/internal/status"
@@ -180,12 +181,12 @@ func (r *running) run(ctx context.Context, started chan<- struct{}) error {
 	background.Go(func() error { return r.newRowsSweeper().Run(backgroundCtx) })
 	r.watch.Background(backgroundCtx, &background, r.status)
 	background.Go(func() error { return r.watchCancellations(backgroundCtx) })
-	service, err := r.openService(ctx, backgroundCtx)
+	answering, err := r.openService(ctx, backgroundCtx)
 	if err != nil {
 		stopBeside()
 		return errors.Join(err, background.Wait())
 	}
-	background.Go(func() error { return service.Run(ctx) })
+	background.Go(func() error { return answering.Run(ctx) })
 
 	var lanes errgroup.Group
 	for _, d := range r.databases {
@@ -208,7 +209,7 @@ func (r *running) run(ctx context.Context, started chan<- struct{}) error {
 }
 
 // openService opens the service once all that is there to be cancelled is known: intake starts after it.
-func (r *running) openService(ctx, backgroundCtx context.Context) (*bus.Service, error) {
+func (r *running) openService(ctx, backgroundCtx context.Context) (*service.Service, error) {
 	if err := r.cancellations.Ready(ctx); err != nil {
 		return nil, err
 	}

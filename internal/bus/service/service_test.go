@@ -1,4 +1,4 @@
-package bus_test
+package service_test
 
 import (
 	"context"
@@ -13,12 +13,13 @@ import (
 
 	"dbrunner/internal/bus"
 	"dbrunner/internal/bus/bustest"
+	"dbrunner/internal/bus/service"
 )
 
 // serve opens a service until the test's end; end ends it earlier.
-func serve(t *testing.T, conn *bus.Conn, opts bus.ServiceOptions, endpoints ...bus.Endpoint) (end func()) {
+func serve(t *testing.T, conn *bus.Conn, opts service.Options, endpoints ...service.Endpoint) (end func()) {
 	t.Helper()
-	service, err := bus.OpenService(context.Background(), conn, opts, endpoints)
+	service, err := service.Open(context.Background(), conn, opts, endpoints)
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
@@ -35,10 +36,10 @@ func serve(t *testing.T, conn *bus.Conn, opts bus.ServiceOptions, endpoints ...b
 	return end
 }
 
-func echo(_ context.Context, r *bus.ServiceRequest) ([]byte, error) {
+func echo(_ context.Context, r *service.Request) ([]byte, error) {
 	switch string(r.Body) {
 	case "refuse":
-		return nil, &bus.ServiceError{Status: 418, Message: "no", Body: []byte("why")}
+		return nil, &service.Error{Status: 418, Message: "no", Body: []byte("why")}
 	case "fail":
 		return nil, errors.New("a secret")
 	}
@@ -49,25 +50,25 @@ func TestServiceAnswers(t *testing.T) {
 	t.Parallel()
 	b := bustest.Setup(t)
 	client, _ := bustest.Connect(t, b.Node.ClientURL(), func(o *bus.Options) { o.Instance, o.InboxPrefix = "client", "_INBOX" })
-	end := serve(t, b.Conn, bus.ServiceOptions{Version: "v1.2.3-rc.1+dirty", Bound: 4},
-		bus.Endpoint{Name: "echo", Subject: "echo.*", Handle: echo})
+	end := serve(t, b.Conn, service.Options{Version: "v1.2.3-rc.1+dirty", Bound: 4},
+		service.Endpoint{Name: "echo", Subject: "echo.*", Handle: echo})
 
-	body, err := bus.Ask(t.Context(), client, "echo.demo", map[string][]string{"Word": {"hello"}}, []byte("there"))
+	body, err := service.Ask(t.Context(), client, "echo.demo", map[string][]string{"Word": {"hello"}}, []byte("there"))
 	require.NoError(t, err)
 	require.Equal(t, "demo hello there", string(body))
-	var refused *bus.ServiceError
-	_, err = bus.Ask(t.Context(), client, "echo.demo", nil, []byte("refuse"))
+	var refused *service.Error
+	_, err = service.Ask(t.Context(), client, "echo.demo", nil, []byte("refuse"))
 	require.ErrorAs(t, err, &refused)
-	require.Equal(t, bus.ServiceError{Status: 418, Message: "no", Body: []byte("why")}, *refused)
-	_, err = bus.Ask(t.Context(), client, "echo.demo", nil, []byte("fail"))
+	require.Equal(t, service.Error{Status: 418, Message: "no", Body: []byte("why")}, *refused)
+	_, err = service.Ask(t.Context(), client, "echo.demo", nil, []byte("fail"))
 	require.ErrorAs(t, err, &refused)
 	require.Equal(t, 500, refused.Status)
 	require.NotContains(t, refused.Message, "secret")
 
-	_, err = bus.Ask(t.Context(), client, "nosuch", nil, nil)
-	require.ErrorIs(t, err, bus.ErrNoService)
-	require.True(t, bus.Answers(t.Context(), client, "echo.demo"))
-	require.False(t, bus.Answers(t.Context(), client, "nosuch"))
+	_, err = service.Ask(t.Context(), client, "nosuch", nil, nil)
+	require.ErrorIs(t, err, service.ErrNoRunner)
+	require.True(t, service.Answers(t.Context(), client, "echo.demo"))
+	require.False(t, service.Answers(t.Context(), client, "nosuch"))
 
 	m, err := b.Plain.Request("$SRV.STATS.dbrunner", nil, 5*time.Second)
 	require.NoError(t, err)
@@ -77,8 +78,8 @@ func TestServiceAnswers(t *testing.T) {
 	require.Contains(t, string(stats.Endpoints[0].Data), `"answered":3,"failed":2`, "a probe is not answered")
 
 	end()
-	_, err = bus.Ask(t.Context(), client, "echo.demo", nil, nil)
-	require.ErrorIs(t, err, bus.ErrNoService)
+	_, err = service.Ask(t.Context(), client, "echo.demo", nil, nil)
+	require.ErrorIs(t, err, service.ErrNoRunner)
 }
 
 // TestServiceEndsInOrder: requests in progress are answered, requests above the limit are refused immediately.
@@ -86,13 +87,13 @@ func TestServiceEndsInOrder(t *testing.T) {
 	t.Parallel()
 	b := bustest.Setup(t)
 	started, finish := make(chan struct{}, 1), make(chan struct{})
-	end := serve(t, b.Conn, bus.ServiceOptions{Bound: 1}, bus.Endpoint{
-		Name: "slow", Subject: "slow.*", Handle: func(context.Context, *bus.ServiceRequest) ([]byte, error) {
+	end := serve(t, b.Conn, service.Options{Bound: 1}, service.Endpoint{
+		Name: "slow", Subject: "slow.*", Handle: func(context.Context, *service.Request) ([]byte, error) {
 			started <- struct{}{}
 			<-finish
 			return []byte("done"), nil
 		},
-	}, bus.Endpoint{Name: "echo", Subject: "echo.*", Handle: echo})
+	}, service.Endpoint{Name: "echo", Subject: "echo.*", Handle: echo})
 	answer := make(chan *nats.Msg, 1)
 	_, err := b.Plain.ChanSubscribe("mine", answer)
 	require.NoError(t, err)
@@ -108,3 +109,5 @@ func TestServiceEndsInOrder(t *testing.T) {
 	end()
 	require.Equal(t, "done", string((<-answer).Data))
 }
+
+func TestMain(m *testing.M) { bustest.VerifyMain(m) }

@@ -1,4 +1,4 @@
-package bus
+package service
 
 import (
 	"context"
@@ -16,6 +16,7 @@ import (
 	"go.uber.org/zap"
 
 	"dbrunner/contract"
+	"dbrunner/internal/bus"
 )
 
 // The queue groups of the service: in each, one runner gets a request. The second one listens beside the endpoints, so
@@ -25,8 +26,8 @@ const (
 	othersGroup  = "others"
 )
 
-// ServiceOptions describe a runner in the NATS service API. The service's name is the namespace.
-type ServiceOptions struct {
+// Options describe a runner in the NATS service API. The service's name is the namespace.
+type Options struct {
 	Version     string // one that is not semantic is reported as 0.0.0
 	Description string
 	Metadata    map[string]string
@@ -35,7 +36,7 @@ type ServiceOptions struct {
 	// OthersSubjects are subjects behind "<namespace>.api.", mostly with wildcards, whose requests Others gets as well:
 	// it returns what to answer to one that no endpoint takes, and nil, for no answer, to one that some runner's does.
 	OthersSubjects []string
-	Others         func(ctx context.Context, request *ServiceRequest) error
+	Others         func(ctx context.Context, request *Request) error
 }
 
 // Endpoint answers requests on one subject.
@@ -45,11 +46,11 @@ type Endpoint struct {
 	Group    string // of runners of which one answers; empty: all that have this endpoint
 	Metadata map[string]string
 	// Handle returns the answer. A *ServiceError is answered as it is, any other error as one of ours.
-	Handle func(ctx context.Context, request *ServiceRequest) ([]byte, error)
+	Handle func(ctx context.Context, request *Request) ([]byte, error)
 }
 
-// ServiceRequest is one request. Nothing of it may be changed.
-type ServiceRequest struct {
+// Request is one request. Nothing of it may be changed.
+type Request struct {
 	Tokens  []string // of the subject, behind "<namespace>.api."
 	Headers map[string][]string
 	Body    []byte
@@ -58,16 +59,16 @@ type ServiceRequest struct {
 }
 
 // Header returns the first value of a header, empty if there is none.
-func (r *ServiceRequest) Header(name string) string { return nats.Header(r.Headers).Get(name) }
+func (r *Request) Header(name string) string { return nats.Header(r.Headers).Get(name) }
 
-// ServiceError is an error as the NATS service API answers it: status and message in headers, and a body.
-type ServiceError struct {
+// Error is an error as the NATS service API answers it: status and message in headers, and a body.
+type Error struct {
 	Status  int // as in HTTP
 	Message string
 	Body    []byte
 }
 
-func (e *ServiceError) Error() string { return e.Message + " (" + strconv.Itoa(e.Status) + ")" }
+func (e *Error) Error() string { return e.Message + " (" + strconv.Itoa(e.Status) + ")" }
 
 // The statuses of errors that the service answers by itself.
 const (
@@ -77,46 +78,46 @@ const (
 
 // Service is a runner in the NATS service API.
 type Service struct {
-	conn   *Conn
+	conn   *bus.Conn
 	added  micro.Service
 	others []*nats.Subscription
-	opts   ServiceOptions
-	places map[string]chan struct{}  // by verb, so that one cannot crowd out another; the map is never changed
-	counts map[string]*serviceCounts // by endpoint; this neither
+	opts   Options
+	places map[string]chan struct{} // by verb, so that one cannot crowd out another; the map is never changed
+	counts map[string]*counts       // by endpoint; this neither
 
 	mu     sync.Mutex
 	ending bool
 	busy   sync.WaitGroup
 }
 
-// serviceCounts are what the library cannot count, as it does not see the answers.
-type serviceCounts struct {
+// counts are what the library cannot count, as it does not see the answers.
+type counts struct {
 	answered, failed, refused, nanoseconds atomic.Int64
 }
 
-// serviceStats are the counts as `nats service stats` gets them.
-type serviceStats struct {
+// stats are the counts as `nats service stats` gets them.
+type stats struct {
 	Answered int64 `json:"answered"` // errors too
 	Failed   int64 `json:"failed"`   // answered with an error
 	Refused  int64 `json:"refused"`  // too many at the same time
 	Average  int64 `json:"average_answer_time"`
 }
 
-// OpenService starts to answer requests, those under way as long as work lives. An error: nothing was opened. Whoever
+// Open starts to answer requests, those under way as long as work lives. An error: nothing was opened. Whoever
 // opens a service runs it.
-func OpenService(work context.Context, c *Conn, opts ServiceOptions, endpoints []Endpoint) (*Service, error) {
+func Open(work context.Context, c *bus.Conn, opts Options, endpoints []Endpoint) (*Service, error) {
 	s := newService(c, opts, endpoints)
 	added, err := micro.AddService(c.NATS(), micro.Config{
 		Name: c.Subjects().Namespace, Version: semanticVersion(opts.Version), Description: opts.Description, Metadata: opts.Metadata,
 		StatsHandler: func(e *micro.Endpoint) any { return s.counts[e.Name].stats() },
 	})
 	if err != nil {
-		return nil, fmt.Errorf("add the NATS service: %w", ClosedAs(err))
+		return nil, fmt.Errorf("add the NATS service: %w", bus.ClosedAs(err))
 	}
 	s.added = added
 	if err := s.subscribe(work, endpoints); err != nil {
 		s.stop()
-		return nil, fmt.Errorf("open the NATS service: %w", ClosedAs(err))
+		return nil, fmt.Errorf("open the NATS service: %w", bus.ClosedAs(err))
 	}
 	if err := c.NATS().FlushTimeout(c.Options().ConnectTimeout); err != nil {
 		c.Log().Debug("NATS service opened while disconnected", zap.Error(err))
@@ -148,12 +149,12 @@ func (s *Service) stop() {
 	s.busy.Wait()
 }
 
-func newService(c *Conn, opts ServiceOptions, endpoints []Endpoint) *Service {
-	s := &Service{conn: c, opts: opts, places: make(map[string]chan struct{}), counts: make(map[string]*serviceCounts)}
+func newService(c *bus.Conn, opts Options, endpoints []Endpoint) *Service {
+	s := &Service{conn: c, opts: opts, places: make(map[string]chan struct{}), counts: make(map[string]*counts)}
 	s.places[othersGroup] = make(chan struct{}, opts.Bound)
 	for i := range endpoints {
 		e := &endpoints[i]
-		s.counts[e.Name] = &serviceCounts{}
+		s.counts[e.Name] = &counts{}
 		if s.places[e.verb()] == nil {
 			s.places[e.verb()] = make(chan struct{}, opts.Bound)
 		}
@@ -188,7 +189,7 @@ func (s *Service) add(work context.Context, e *Endpoint) error {
 		group = serviceGroup
 	}
 	handler := func(r micro.Request) {
-		s.take(work, e, &ServiceRequest{
+		s.take(work, e, &Request{
 			Tokens: s.tokens(r.Subject()), Headers: r.Headers(), Body: r.Data(), reply: r.Reply(),
 		})
 	}
@@ -202,7 +203,7 @@ func (s *Service) tokens(subject string) []string {
 
 // take answers a request in a goroutine of its own, if there is a place for it. Answers do not go through the library,
 // which cannot have them from another goroutine and would publish them anywhere.
-func (s *Service) take(work context.Context, e *Endpoint, r *ServiceRequest) {
+func (s *Service) take(work context.Context, e *Endpoint, r *Request) {
 	if r.Header(contract.HeaderProbe) != "" {
 		return // the probe only asks whether a runner could answer
 	}
@@ -223,14 +224,14 @@ func (s *Service) take(work context.Context, e *Endpoint, r *ServiceRequest) {
 	})
 	if !begun {
 		counts.refused.Add(1)
-		s.answer(r, nil, &ServiceError{Status: statusUnavailable, Message: "the runner has too many requests or is " +
+		s.answer(r, nil, &Error{Status: statusUnavailable, Message: "the runner has too many requests or is " +
 			"stopping; nothing was done; retry"})
 	}
 }
 
 // other answers a request that no runner has an endpoint for.
 func (s *Service) other(work context.Context, m *nats.Msg) {
-	r := &ServiceRequest{Tokens: s.tokens(m.Subject), Headers: m.Header, reply: m.Reply}
+	r := &Request{Tokens: s.tokens(m.Subject), Headers: m.Header, reply: m.Reply}
 	if s.conn.CheckReply(r.reply) != nil {
 		return // the endpoint reports it, or there is no requester
 	}
@@ -268,13 +269,13 @@ func (s *Service) end() {
 	s.ending = true
 }
 
-func (s *Service) answer(r *ServiceRequest, body []byte, err error) {
+func (s *Service) answer(r *Request, body []byte, err error) {
 	m := &nats.Msg{Subject: r.reply, Data: body}
 	if err != nil {
-		known, ok := errors.AsType[*ServiceError](err)
+		known, ok := errors.AsType[*Error](err)
 		if !ok {
 			s.conn.Log().Error("request failed", zap.Strings("request", r.Tokens), zap.Error(err))
-			known = &ServiceError{Status: statusInternal, Message: "internal error; see the runner's log"}
+			known = &Error{Status: statusInternal, Message: "internal error; see the runner's log"}
 		}
 		m.Data = known.Body
 		m.Header = nats.Header{micro.ErrorHeader: {known.Message}, micro.ErrorCodeHeader: {strconv.Itoa(known.Status)}}
@@ -284,11 +285,11 @@ func (s *Service) answer(r *ServiceRequest, body []byte, err error) {
 	}
 }
 
-func (c *serviceCounts) stats() serviceStats {
+func (c *counts) stats() stats {
 	if c == nil {
-		return serviceStats{}
+		return stats{}
 	}
-	out := serviceStats{Answered: c.answered.Load(), Failed: c.failed.Load(), Refused: c.refused.Load()}
+	out := stats{Answered: c.answered.Load(), Failed: c.failed.Load(), Refused: c.refused.Load()}
 	if out.Answered > 0 {
 		out.Average = c.nanoseconds.Load() / out.Answered
 	}
@@ -296,24 +297,24 @@ func (c *serviceCounts) stats() serviceStats {
 }
 
 // ErrNoService: no runner answers a request.
-var ErrNoService = errors.New("no runner answers")
+var ErrNoRunner = errors.New("no runner answers")
 
 // Ask sends a request to the runners' service and returns the answer; path is what stands behind "<namespace>.api.".
 // *ServiceError: the answer is an error. ErrNoService: there is no runner to answer.
-func Ask(ctx context.Context, c *Conn, path string, headers map[string][]string, body []byte) ([]byte, error) {
+func Ask(ctx context.Context, c *bus.Conn, path string, headers map[string][]string, body []byte) ([]byte, error) {
 	m, err := c.NATS().RequestMsgWithContext(ctx, &nats.Msg{Subject: c.Subjects().API(path), Header: headers, Data: body})
 	switch {
 	case errors.Is(err, nats.ErrNoResponders):
-		return nil, fmt.Errorf("%w %s", ErrNoService, c.Subjects().API(path))
+		return nil, fmt.Errorf("%w %s", ErrNoRunner, c.Subjects().API(path))
 	case err != nil:
-		return nil, fmt.Errorf("ask %s: %w", c.Subjects().API(path), ClosedAs(err))
+		return nil, fmt.Errorf("ask %s: %w", c.Subjects().API(path), bus.ClosedAs(err))
 	}
 	if code := m.Header.Get(micro.ErrorCodeHeader); code != "" {
 		status, err := strconv.Atoi(code)
 		if err != nil {
 			status = statusInternal
 		}
-		return nil, &ServiceError{Status: status, Message: m.Header.Get(micro.ErrorHeader), Body: m.Data}
+		return nil, &Error{Status: status, Message: m.Header.Get(micro.ErrorHeader), Body: m.Data}
 	}
 	return m.Data, nil
 }
@@ -322,11 +323,11 @@ func Ask(ctx context.Context, c *Conn, path string, headers map[string][]string,
 const probeTimeout = 500 * time.Millisecond
 
 // Answers reports whether some runner answers requests on a path. It asks none of them: the servers know.
-func Answers(ctx context.Context, c *Conn, path string) bool {
+func Answers(ctx context.Context, c *bus.Conn, path string) bool {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
 	_, err := Ask(ctx, c, path, map[string][]string{contract.HeaderProbe: {"1"}}, nil)
-	return !errors.Is(err, ErrNoService)
+	return !errors.Is(err, ErrNoRunner)
 }
 
 var semantic = regexp.MustCompile(`^(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)` +
