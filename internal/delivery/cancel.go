@@ -32,7 +32,7 @@ func (r *run) preempted() error {
 	switch {
 	case r.canceled():
 		return errCanceled
-	case r.expired():
+	case !r.job.ExpiresAt.IsZero() && !time.Now().Before(r.job.ExpiresAt):
 		return errExpired
 	default:
 		return nil
@@ -42,10 +42,6 @@ func (r *run) preempted() error {
 func (r *run) canceled() bool {
 	c := r.e.opts.Cancellations
 	return c != nil && c.Requested(r.id, r.d.Timestamp)
-}
-
-func (r *run) expired() bool {
-	return !r.job.ExpiresAt.IsZero() && !time.Now().Before(r.job.ExpiresAt)
 }
 
 // mayHaveTakenEffect reports whether the job may have had its effect: an earlier delivery may have begun it, an execution of

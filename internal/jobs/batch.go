@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"io"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -48,11 +49,15 @@ func (r *reader) batch(owner, at int, s *statement) {
 		}
 		compiled, faults := dialect.Compile(r.dialect, dialect.Statement{SQL: s.source.SQL, Params: params})
 		for _, f := range faults {
-			r.batchFault(owner, n, f)
+			path := f.Path
+			if rest, ok := strings.CutPrefix(path, "params"); ok { // a path into this element
+				path = "batch[" + strconv.Itoa(n) + "]" + rest
+			}
+			r.rejectBelow(owner, path, f.Code, f.Message)
 		}
 		if r.faulty() > before {
-			if hasTextFault(faults) {
-				return // told once
+			if slices.ContainsFunc(faults, ofText) {
+				return // it would be rejected for each element
 			}
 			continue
 		}
@@ -64,24 +69,6 @@ func (r *reader) batch(owner, at int, s *statement) {
 			r.reject(i, contract.CodeParameterNotTyped, "all elements of a batch are lists, or all are objects")
 		}
 	}
-}
-
-func hasTextFault(faults []contract.Fault) bool {
-	for _, f := range faults {
-		if ofText(f) {
-			return true
-		}
-	}
-	return false
-}
-
-// batchFault notes a fault of one element; a path into params is one into that element.
-func (r *reader) batchFault(owner, n int, f contract.Fault) {
-	path := f.Path
-	if rest, ok := strings.CutPrefix(path, "params"); ok {
-		path = "batch[" + strconv.Itoa(n) + "]" + rest
-	}
-	r.rejectBelow(owner, path, f.Code, f.Message)
 }
 
 // inlineRows are the rows of a batch that the job has with it.

@@ -213,10 +213,21 @@ func (d *Decoder) identify(r *reader, job *Job, k *kind, in *Message) {
 	job.Effect = who.jobEffect(k)
 	job.ReplyTo = who.reply(d, in)
 	if at := r.top[keyID]; at != 0 {
-		r.checkID(at)
+		id, ok := r.isString(at, "1 to 100 of A-Z, a-z, 0-9, _ and -")
+		switch {
+		case !ok || contract.ValidID(id):
+		case contract.IsDerivedID(id):
+			r.reject(at, contract.CodeInvalidID, "s, digits, _ and letters: this form is kept for jobs without an id, write another")
+		default:
+			r.reject(at, contract.CodeInvalidID, "an id is 1 to 100 of A-Z, a-z, 0-9, _ and -")
+		}
 	}
 	if at := r.top[keyReplyTo]; at != 0 {
-		d.checkReply(r, at, in)
+		if subject, ok := r.isString(at, "a NATS subject"); ok {
+			if err := contract.ValidReply(d.opts.Namespace, in.Database, subject, d.opts.Policy.ReplyTo); err != nil {
+				r.reject(at, contract.CodeReplyTo, err.Error())
+			}
+		}
 	}
 	d.checkEffect(r, job.Effect, k)
 }
@@ -232,27 +243,6 @@ func (r *reader) claim(key int) (c claim) {
 		c.text, c.known = r.Str(at), true
 	}
 	return c
-}
-
-func (r *reader) checkID(at int) {
-	id, ok := r.isString(at, "1 to 100 of A-Z, a-z, 0-9, _ and -")
-	switch {
-	case !ok || contract.ValidID(id):
-	case contract.IsDerivedID(id):
-		r.reject(at, contract.CodeInvalidID, "s, digits, _ and letters: this form is kept for jobs without an id, write another")
-	default:
-		r.reject(at, contract.CodeInvalidID, "an id is 1 to 100 of A-Z, a-z, 0-9, _ and -")
-	}
-}
-
-func (d *Decoder) checkReply(r *reader, at int, in *Message) {
-	subject, ok := r.isString(at, "a NATS subject")
-	if !ok {
-		return
-	}
-	if err := contract.ValidReply(d.opts.Namespace, in.Database, subject, d.opts.Policy.ReplyTo); err != nil {
-		r.reject(at, contract.CodeReplyTo, err.Error())
-	}
 }
 
 // checkEffect says what is wrong with the effect: not one of the kind's, or not allowed on this database.

@@ -50,12 +50,20 @@ const (
 
 // envelope reads the keys that every kind has into the job. Id, effect and reply subject are read already.
 func (r *reader) envelope(job *Job, in *Message, p *Policy) {
-	if at := r.top[keyVersion]; at != 0 {
-		r.version(at)
+	if at := r.top[keyVersion]; at != 0 && (r.Kind(at) != jsontext.Number || r.Raw(at) != "1") {
+		r.reject(at, contract.CodeVersion, "unsupported version of the contract: write 1, or leave the key out")
 	}
 	r.timeout(job, p)
 	r.expiry(job, in)
-	r.rows(job)
+	job.RowFormat = db.Objects
+	if at := r.top[keyRowFormat]; at != 0 {
+		if i, ok := r.isOneOf(at, "objects", "arrays"); ok {
+			job.RowFormat = db.Objects + db.RowFormat(i)
+		}
+	}
+	if at := r.top[keyMaxRows]; at != 0 {
+		job.MaxRows, _ = r.isInteger(at, 1, "the largest number of rows, 1 or more")
+	}
 	if at := r.top[keyLabels]; at != 0 {
 		job.Labels = r.labels(at)
 	}
@@ -63,12 +71,6 @@ func (r *reader) envelope(job *Job, in *Message, p *Policy) {
 		r.answer(at, job)
 	}
 	r.output(job, p)
-}
-
-func (r *reader) version(at int) {
-	if r.Kind(at) != jsontext.Number || r.Raw(at) != "1" {
-		r.reject(at, contract.CodeVersion, "unsupported version of the contract: write 1, or leave the key out")
-	}
 }
 
 func (r *reader) timeout(job *Job, p *Policy) {
@@ -108,33 +110,18 @@ func (r *reader) expiry(job *Job, in *Message) {
 		r.reject(in0, contract.CodeInvalidValue, "expires_at is there too: write one of the two")
 	}
 	if moment != 0 {
-		job.ExpiresAt = r.moment(moment)
+		var t time.Time
+		if r.Kind(moment) == jsontext.String && t.UnmarshalText([]byte(r.Str(moment))) == nil {
+			job.ExpiresAt = t.UTC()
+		} else {
+			r.reject(moment, contract.CodeInvalidValue,
+				`must be an RFC 3339 time with its zone, such as "2030-01-31T12:00:00Z"`+r.hintNull(moment))
+		}
 	}
 	if in0 != 0 {
 		if d, ok := r.isDuration(in0); ok {
 			job.ExpiresAt = in.Timestamp.Add(d)
 		}
-	}
-}
-
-// moment reads an RFC 3339 time; anything else is a fault.
-func (r *reader) moment(at int) (t time.Time) {
-	if r.Kind(at) == jsontext.String && t.UnmarshalText([]byte(r.Str(at))) == nil {
-		return t.UTC()
-	}
-	r.reject(at, contract.CodeInvalidValue, `must be an RFC 3339 time with its zone, such as "2030-01-31T12:00:00Z"`+r.hintNull(at))
-	return time.Time{}
-}
-
-func (r *reader) rows(job *Job) {
-	job.RowFormat = db.Objects
-	if at := r.top[keyRowFormat]; at != 0 {
-		if i, ok := r.isOneOf(at, "objects", "arrays"); ok {
-			job.RowFormat = db.Objects + db.RowFormat(i)
-		}
-	}
-	if at := r.top[keyMaxRows]; at != 0 {
-		job.MaxRows, _ = r.isInteger(at, 1, "the largest number of rows, 1 or more")
 	}
 }
 

@@ -1,6 +1,8 @@
 package jobs
 
 import (
+	"slices"
+
 	"dbrunner/contract"
 	"dbrunner/internal/jsontext"
 )
@@ -44,7 +46,7 @@ func (i *identity) jobEffect(k *kind) contract.Effect {
 	if i.effect.count == 0 && i.readable {
 		return k.effects[0]
 	}
-	if text, ok := i.effect.once(); ok && k.hasEffect(contract.Effect(text)) {
+	if text, ok := i.effect.once(); ok && slices.Contains(k.effects, contract.Effect(text)) {
 		return contract.Effect(text)
 	}
 	return ""

@@ -89,8 +89,3 @@ func KindPolicies() map[string]KindPolicy {
 	}
 	return out
 }
-
-// hasEffect reports whether the kind can have this effect.
-func (k *kind) hasEffect(e contract.Effect) bool {
-	return slices.Contains(k.effects, e)
-}

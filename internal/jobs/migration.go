@@ -27,9 +27,27 @@ const maxTarget = 64
 // decodeMigration reads action, target and out_of_order.
 func decodeMigration(r *reader, at []int) work {
 	m := &migrate{}
-	m.action = r.migrationAction(at[0])
-	if at[1] != 0 {
-		m.target = r.migrationTarget(at[1])
+	actions := migration.Actions()
+	words := make([]string, len(actions))
+	for i := range actions {
+		words[i] = string(actions[i])
+	}
+	if at[0] == 0 {
+		r.rejectBelow(0, "action", contract.CodeMissingKey, "is required: one of "+joinWords(words))
+	} else if i, ok := r.isOneOf(at[0], words...); ok {
+		m.action = actions[i]
+	}
+	if target := at[1]; target != 0 { // a string, or a whole number
+		switch r.Kind(target) {
+		case jsontext.String:
+			m.target = r.Str(target)
+		case jsontext.Number:
+			m.target = r.Raw(target)
+		default:
+		}
+		if m.target == "" || len(m.target) > maxTarget || !printable(m.target) {
+			r.reject(target, contract.CodeInvalidValue, `must be a version such as "3" or "1.2", or "none"`+r.hintNull(target))
+		}
 	} else if m.action != "" && m.action.NeedsTarget() {
 		r.rejectBelow(0, "target", contract.CodeMissingKey, string(m.action)+` needs one: a version such as "3" or "1.2", or "none"`)
 	}
@@ -37,38 +55,6 @@ func decodeMigration(r *reader, at []int) work {
 		m.outOfOrder = r.isTrue(at[2])
 	}
 	return m
-}
-
-func (r *reader) migrationAction(at int) migration.Action {
-	actions := migration.Actions()
-	words := make([]string, len(actions))
-	for i := range actions {
-		words[i] = string(actions[i])
-	}
-	if at == 0 {
-		r.rejectBelow(0, "action", contract.CodeMissingKey, "is required: one of "+joinWords(words))
-		return ""
-	}
-	i, ok := r.isOneOf(at, words...)
-	if !ok {
-		return ""
-	}
-	return actions[i]
-}
-
-// migrationTarget reads a version: a string, or a whole number.
-func (r *reader) migrationTarget(at int) string {
-	target := ""
-	if r.Kind(at) == jsontext.String {
-		target = r.Str(at)
-	}
-	if r.Kind(at) == jsontext.Number {
-		target = r.Raw(at)
-	}
-	if target == "" || len(target) > maxTarget || !printable(target) {
-		r.reject(at, contract.CodeInvalidValue, `must be a version such as "3" or "1.2", or "none"`+r.hintNull(at))
-	}
-	return target
 }
 
 func (m *migrate) size() int { return 1 }

@@ -23,7 +23,15 @@ const typedHint = `write {"type": "…", "value": …}`
 func (r *reader) params(at int) (dialect.Params, bool) {
 	switch r.Kind(at) {
 	case jsontext.Object:
-		return dialect.Params{Named: r.namedParams(at)}, true
+		named := make(map[string]dialect.Value, r.Len(at)/2)
+		for key := at + 1; key < r.After(at); key = r.After(key + 1) {
+			name := r.Str(key)
+			if _, there := named[name]; there {
+				r.reject(key, contract.CodeDuplicateKey, "duplicate parameter: write it once")
+			}
+			named[name] = r.param(key + 1)
+		}
+		return dialect.Params{Named: named}, true
 	case jsontext.Array:
 		list := make([]dialect.Value, 0, r.Len(at))
 		for i := at + 1; i < r.After(at); i = r.After(i) {
@@ -35,18 +43,6 @@ func (r *reader) params(at int) (dialect.Params, bool) {
 			"must be an object for :name parameters or a list for positional ones"+r.hintNull(at))
 		return dialect.Params{}, false
 	}
-}
-
-func (r *reader) namedParams(at int) map[string]dialect.Value {
-	named := make(map[string]dialect.Value, r.Len(at)/2)
-	for key := at + 1; key < r.After(at); key = r.After(key + 1) {
-		name := r.Str(key)
-		if _, there := named[name]; there {
-			r.reject(key, contract.CodeDuplicateKey, "duplicate parameter: write it once")
-		}
-		named[name] = r.param(key + 1)
-	}
-	return named
 }
 
 // param reads one parameter; one with a fault stands in as null, so that the others can be checked.

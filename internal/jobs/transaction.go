@@ -64,19 +64,14 @@ func decodeTransaction(r *reader, at []int) work {
 		r.reject(list, contract.CodeInvalidValue, `must be a list of {"sql": "…"}`+r.hintNull(list))
 		return t
 	}
-	t.decodeStatements(r, list)
-	return t
-}
-
-func (t *transaction) decodeStatements(r *reader, list int) {
 	n := r.Len(list)
 	switch {
 	case n == 0:
 		r.reject(list, contract.CodeInvalidValue, "needs at least one statement")
-		return
+		return t
 	case n > maxStatements:
 		r.reject(list, contract.CodeInvalidValue, "may have at most "+strconv.Itoa(maxStatements)+" statements")
-		return
+		return t
 	}
 	t.statements = make([]statement, 0, n)
 	t.tx.Statements = make([]*dialect.Compiled, 0, n)
@@ -84,6 +79,7 @@ func (t *transaction) decodeStatements(r *reader, list int) {
 	for i := list + 1; i < r.After(list); i = r.After(i) {
 		t.decodeStatement(r, i)
 	}
+	return t
 }
 
 func (t *transaction) decodeStatement(r *reader, at int) {
