@@ -48,7 +48,7 @@ var larger = map[string]int{
 	"internal/db/postgres session":                 34,
 	"internal/db/sqlite Database":                  31,
 	"internal/db/sqlserver Database":               58,
-	"internal/jobs reader":                         44,
+	"internal/jobs reader":                         36,
 	"internal/delivery run":                        65,
 	"internal/worker Lane":                         35,
 	"test/faults planner":                          41,

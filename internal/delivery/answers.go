@@ -13,7 +13,7 @@ import (
 
 func resultError(e *db.Error) *contract.Error {
 	message := e.Message
-	if e.Class == db.ClassUnknown { // the ledger has told since that it did not commit
+	if e.Class == db.ClassUnknown { // the ledger shows that it did not commit
 		message = "the connection was lost during COMMIT; nothing is committed"
 	}
 	if e.Statement > 0 {
@@ -56,7 +56,7 @@ func unknownError() *contract.Error {
 	}
 }
 
-// haltedError is of a statement that the server has stopped, because somebody asked for its end or the runner had to go.
+// haltedError is of a statement that the server has stopped, because a cancel request arrived or the runner stopped.
 func haltedError(e *db.Error, asked bool) *contract.Error {
 	why := "the runner stopped while the statement ran"
 	if asked {
@@ -102,7 +102,7 @@ func lostRowsError(have, limit int) *contract.Error {
 	}
 }
 
-// panicError names a defect for the log. A value that is no runtime error may hold anything: only its type is told.
+// panicError names a defect for the log. A value that is no runtime error may hold anything: only its type is logged.
 func panicError(p any) error {
 	if err, ok := p.(runtime.Error); ok {
 		return fmt.Errorf("panic: %w", err)

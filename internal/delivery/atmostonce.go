@@ -13,7 +13,7 @@ import (
 	"dbrunner/internal/jobs"
 )
 
-// noAnswer stands in the row of a job that was begun. Nobody reads it.
+// noAnswer stands in the row of a job that started. It is never read.
 const noAnswer = "{}"
 
 // once returns what the execution of this delivery leaves on record.
@@ -35,7 +35,7 @@ func (r *run) recordOutcome(ctx context.Context, a jobs.Answer, err error) *db.E
 	return c.row
 }
 
-// classifyOutcome says what the error of a statement means that the server answered, or told to stop.
+// classifyOutcome classifies the error of a statement that the server answered, or stopped.
 func (r *run) classifyOutcome(ctx context.Context, err error) (contract.Status, *contract.Error) {
 	e, ok := errors.AsType[*db.Error](err)
 	switch {
@@ -86,7 +86,7 @@ func (r *run) recordOwn(ctx context.Context) (Outcome, bool) {
 	return Outcome{}, false
 }
 
-// recordUnknown decides about a row that says that its job started, and not how it finished. While a session holds the job's
+// recordUnknown decides about a row whose job started and has no outcome on record. While a session holds the job's
 // lock the execution goes on, and the job waits; otherwise its outcome cannot be known, and that is its outcome from now on.
 // false: another outcome was written first, and is among the facts.
 func (r *run) recordUnknown(ctx context.Context) (Outcome, bool) {
@@ -106,7 +106,7 @@ func (r *run) recordUnknown(ctx context.Context) (Outcome, bool) {
 	return r.outcome(newCompletion(r.id, contract.Unknown, unknownError(), end.Answer, after)), true
 }
 
-// unknownOf is the result of the job that a row was begun for: it may be another message's with the same request.
+// unknownOf is the result of the job whose start a row records: it may be another message's with the same request.
 func (r *run) unknownOf(row *db.Entry) []byte {
 	res := contract.Result{
 		JobID: row.JobID, Kind: r.d.Kind, Database: r.d.Database, Effect: contract.AtMostOnce, Status: contract.Unknown,

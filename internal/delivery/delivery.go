@@ -14,15 +14,15 @@ type Delivery struct {
 
 	Deliveries       uint64 // 1 for the first delivery of this consumer
 	MaybeRedelivered bool   // not certainly the first delivery: the job may have had its effect already
-	Trace            Trace  // who follows it; nil: nobody
+	Trace            Trace  // follows it; nil: none
 
-	// Refuted is how often a probe found the database well after an execution had begun and ended as if it were not.
+	// Refuted is how often a probe found the database well after an execution had started and failed as if it were not.
 	Refuted int
 
 	// What this delivery has done so far: it may be run several times while its database comes and goes.
 	attempts    uint64
 	startedAt   time.Time
-	begunBefore bool        // the delivery was in doubt before this one began anything
+	startedBefore bool        // the delivery was in doubt before this one started anything
 	sawUnknown  bool        // an execution ended without a server's answer
 	suspicion   *db.Error   // how the last execution ended of those that Refuted may count; nil: there was none
 	known       *completion // of its execution at most once; nil while none is known

@@ -246,7 +246,7 @@ func retryableLedger(err error) bool {
 	}
 }
 
-// hold keeps the job until the database answers again, unless nobody wants the work any more. A ledger row that
+// hold keeps the job until the database answers again, unless the work is no longer wanted. A ledger row that
 // another transaction keeps locked is this job's matter alone: it is tried again while the others run.
 func (r *run) hold(ctx context.Context, err error) Outcome {
 	class := db.ClassOf(err)

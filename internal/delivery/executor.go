@@ -34,14 +34,14 @@ type ExecutorOptions struct {
 	Inputs  bulk.Inputs  // parameters outside of jobs; nil: jobs that want them fail
 	Objects bulk.Objects // keeps rows that have no room in results; nil: nothing does
 
-	Cancellations Cancellations // nil: nobody cancels
+	Cancellations Cancellations // nil: no job is cancelled
 }
 
 // Decoder is the decoder of the executor's jobs.
 func (e *Executor) Decoder() *jobs.Decoder { return e.decoder }
 
 // Executor runs the jobs of one database and decides what each delivery of a message means. It holds no job
-// between two calls; every method may be called from many goroutines at once.
+// between two calls; every method may be called concurrently.
 type Executor struct {
 	opts    ExecutorOptions
 	decoder *jobs.Decoder
@@ -86,15 +86,15 @@ const maxRefuted = 2
 func (e *Executor) Run(ctx context.Context, d *Delivery, begin func() error) (out Outcome) {
 	r := &run{e: e, d: d, allow: begin, id: d.DerivedID(), derived: true}
 	if d.attempts == 0 {
-		d.begunBefore = d.MaybeRedelivered
+		d.startedBefore = d.MaybeRedelivered
 	}
 	defer func() {
 		if p := recover(); p != nil {
 			d.sawUnknown = d.sawUnknown || d.attempts > 0
 			out = r.defect(ctx, panicError(p))
 		}
-		out.Began = d.attempts > 0
-		d.MaybeRedelivered = d.MaybeRedelivered || out.Began
+		out.Started = d.attempts > 0
+		d.MaybeRedelivered = d.MaybeRedelivered || out.Started
 	}()
 	if d.Deliveries > e.opts.Policy.MaxDeliveries { // what decoding or running it does to runners, it does not do here
 		r.scan()
@@ -137,7 +137,7 @@ type run struct {
 	over    bulk.Overflow
 	refused error // what begin returned
 	lastErr error // of the execution before
-	begun   bool  // it returned nil in the execution under way, or the last one
+	started   bool  // it returned nil in the execution under way, or the last one
 }
 
 func (r *run) take(job *jobs.Job) {
@@ -198,7 +198,7 @@ func (r *run) begin() error {
 	crash.AtJob(r.id)
 	r.d.attempts++
 	now := time.Now()
-	r.over.StartedAt, r.begun = now, true
+	r.over.StartedAt, r.started = now, true
 	if r.d.startedAt.IsZero() {
 		r.d.startedAt = now
 	}
@@ -208,7 +208,7 @@ func (r *run) begin() error {
 
 // execute runs the work until it finishes, repeating what is safe to repeat. false: it has added to the facts.
 func (r *run) execute(ctx context.Context) (Outcome, bool) {
-	var look *resultLookup // awaited before COMMIT; without one nobody else can have the id, or it has just been looked for
+	var look *resultLookup // awaited before COMMIT; nil if no other message can have the id, or the result was just looked up
 	if r.effect == contract.ExactlyOnce && !r.derived && r.found.resultOf == unread {
 		look = r.startResultLookup(ctx)
 	}
@@ -258,7 +258,7 @@ func (r *run) attempt(ctx context.Context, x *jobs.Execution) (given jobs.Answer
 	}
 	err = errPanicked
 	defer func() { r.over.Finish(ctx, err) }()
-	r.begun = false
+	r.started = false
 	if r.job.Rereads {
 		r.d.sawUnknown = false // what became of an earlier attempt, this one reads
 	}
@@ -299,8 +299,8 @@ func (r *run) awaitInputs(ctx context.Context, last error) error {
 	return r.e.opts.Inputs.Ready(ctx)
 }
 
-// repeatable tells the errors after which the whole execution may be repeated at once: it is rolled back, or a
-// repetition finds out (exactly_once), or is harmless (read_only, at_least_once), or nothing was begun (at_most_once).
+// repeatable reports whether the whole execution may be repeated immediately: it is rolled back, or a
+// repetition finds out (exactly_once), or is harmless (read_only, at_least_once), or nothing was started (at_most_once).
 func (r *run) repeatable(err error) bool {
 	if r.refused != nil || r.d.known != nil {
 		return false
@@ -316,7 +316,7 @@ func (r *run) repeatable(err error) bool {
 	}
 }
 
-// failed decides what an execution's last error means; given is what the work has to tell of it. false: it has added to the
+// failed decides what an execution's last error means; given is the work's partial answer. false: it has added to the
 // facts.
 func (r *run) failed(ctx context.Context, err error, given jobs.Answer) (Outcome, bool) {
 	if taken, ok := errors.AsType[*takenError](err); ok {
@@ -343,10 +343,10 @@ func (r *run) failed(ctx context.Context, err error, given jobs.Answer) (Outcome
 	}
 	switch e.Class {
 	case db.ClassUnavailable:
-		if r.begun {
+		if r.started {
 			r.d.suspicion = e
 		}
-		return Outcome{Action: AwaitDatabase, Reason: e, Suspect: r.begun}, true
+		return Outcome{Action: AwaitDatabase, Reason: e, Suspect: r.started}, true
 	case db.ClassCanceled:
 		return Outcome{Action: Undecided}, true
 	case db.ClassAlreadyRecorded: // found by our own insert: the row is committed

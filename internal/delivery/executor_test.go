@@ -666,7 +666,7 @@ func TestBeginRefuses(t *testing.T) {
 	refuse := errors.New("draining")
 	out := s.executor.Run(t.Context(), deliver("transaction", transaction("a1", effect("a")), 1, 1), func() error { return refuse })
 	require.Equal(t, delivery.Undecided, out.Action)
-	require.False(t, out.Began)
+	require.False(t, out.Started)
 	require.Zero(t, s.count("a"))
 	require.Empty(t, s.results["a1"])
 }

@@ -36,8 +36,8 @@ type facts struct {
 
 	stored  owner // of the stored result
 	row     owner // of the ledger row
-	started bool  // the row says that the job started, and not how it finished
-	refused bool  // the row says that the id was refused, as another request's
+	started bool  // the row records the start of the job and no outcome
+	refused bool  // the row records that the id was refused, as another request's
 
 	known bool // this delivery's own execution at most once has an outcome that is perhaps not on record
 	taken bool // the ledger has refused this delivery's row, as if it had one
@@ -64,8 +64,8 @@ const (
 
 // meaning decides what a delivery means. It is called with what is known so far, again after each step that adds to it.
 //
-// Only a stored result of the same message is the answer at once. One of another message does not rule out that this
-// job's effect has happened: the ledger is asked first. Among ledger rows the first writer wins, whoever it was.
+// Only a stored result of the same message is the answer immediately. One of another message does not rule out that this
+// job's effect has happened: the ledger is asked first. Among ledger rows the first writer wins.
 func (f *facts) meaning() step {
 	switch {
 	case f.stored == ours:

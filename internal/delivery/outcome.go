@@ -38,8 +38,8 @@ type Outcome struct {
 	Status contract.Status // of the job; empty unless Action is Settle
 	JobID  string
 	Code   string // error.code of the answer, for logs and metrics; empty on success
-	Began  bool   // an execution was begun by this delivery
-	// Suspect: with AwaitDatabase, the execution had begun, so that the job's own statements may be the cause. If the database
+	Started  bool   // this delivery started an execution
+	// Suspect: with AwaitDatabase, the execution had started, so that the job's own statements may be the cause. If the database
 	// answers others, Delivery.Refuted is to be raised.
 	Suspect bool
 	// Duplicate: the answer is an earlier end's, nothing was executed for it.
@@ -51,7 +51,7 @@ type Outcome struct {
 	Reply      *Publication // the convenience answer to the publisher's own subject; nil: none
 	DeadLetter *DeadLetter  // the dead letter; nil: none
 
-	// Reason says why a database is held (AwaitDatabase), or which defect of the runner's own ended the job
+	// Reason is why the job waits for its database (AwaitDatabase), or which defect of the runner's own ended the job
 	// (CodeInternal). Its text is safe to show.
 	Reason error
 
@@ -75,9 +75,9 @@ type Publication struct {
 
 // DeadLetter is a dead letter: the job's body goes along unchanged.
 type DeadLetter struct {
-	DerivedID string // last token of the letter's subject
+	DerivedID string // last token of its subject
 	JobID     string
-	Reason    string // what brought the letter here: a status or a code
+	Reason    string // a status or a code
 	Code      string // error.code of the answer
 	Message   string // for people
 	Faults    []byte // JSON array, may be nil

@@ -11,7 +11,7 @@ type resultLookup struct {
 	err      error
 }
 
-// startResultLookup starts reading. Whoever starts a look stops it, which waits for its end.
+// startResultLookup starts reading. The caller stops it, which waits for its end.
 func (r *run) startResultLookup(ctx context.Context) *resultLookup {
 	ctx, cancel := context.WithCancel(ctx)
 	l := &resultLookup{cancel: cancel, done: make(chan struct{})}
@@ -53,7 +53,7 @@ func (l *resultLookup) stop() {
 	<-l.done
 }
 
-// lookupError says that the stored results could not be read in time. The transaction is rolled back, and the
+// lookupError is returned when the stored results could not be read in time. The transaction is rolled back, and the
 // execution may be repeated.
 type lookupError struct{ err error }
 

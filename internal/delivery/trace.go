@@ -9,23 +9,23 @@ import (
 	"dbrunner/internal/report"
 )
 
-// Trace is told the steps of one delivery, one after the other. Steps may be told by several goroutines in turn, and
+// Trace receives the steps of one delivery, one after the other. Several goroutines may report steps in turn, and
 // after the delivery has ended: then they mean nothing.
 type Trace interface {
-	// Step ends the step under way, if there is one, and begins another.
+	// Step ends the step under way, if there is one, and starts another.
 	Step(s report.Step)
-	// Failed says that the step under way has failed, with a stable code.
+	// Failed reports that the step under way has failed, with a stable code.
 	Failed(code string)
 }
 
-// Step tells whoever follows the delivery that a step begins.
+// Step reports to the delivery's trace that a step starts.
 func (d *Delivery) Step(s report.Step) {
 	if d.Trace != nil {
 		d.Trace.Step(s)
 	}
 }
 
-// stepFailed tells whoever follows the delivery that the step under way has failed.
+// stepFailed reports to the delivery's trace that the step under way has failed.
 func (d *Delivery) stepFailed(err error) {
 	if d.Trace == nil {
 		return

@@ -39,7 +39,7 @@ type DecoderOptions struct {
 	MaxBody   int         // largest body that is looked into, bytes; 0 = 8 MiB
 }
 
-// Decoder turns the messages of one database into jobs. It may be used from many goroutines at once.
+// Decoder turns the messages of one database into jobs. It is safe for concurrent use.
 type Decoder struct {
 	opts    DecoderOptions
 	kinds   []kind
@@ -138,7 +138,7 @@ func (d *Decoder) unreadable(in *Message, fault contract.Fault) *Rejection {
 	}
 }
 
-// syntaxError says where a body stops being acceptable, without repeating any of it.
+// syntaxError locates where a body stops being acceptable, without repeating any of it.
 func (r *reader) syntaxError(body []byte, err *jsontext.SyntaxError) contract.Fault {
 	before := string(body[:err.Offset])
 	line := 1 + strings.Count(before, "\n")
@@ -245,11 +245,11 @@ func (r *reader) claim(key int) (c claim) {
 	return c
 }
 
-// checkEffect says what is wrong with the effect: not one of the kind's, or not allowed on this database.
+// checkEffect rejects a wrong effect: not one of the kind's, or not allowed on this database.
 func (d *Decoder) checkEffect(r *reader, effect contract.Effect, k *kind) {
 	at, p := r.top[keyEffect], d.opts.Policy
 	switch {
-	case effect == "" && r.twice>>keyEffect&1 == 1: // told already
+	case effect == "" && r.twice>>keyEffect&1 == 1: // rejected already
 	case effect == "":
 		r.reject(at, contract.CodeEffectNotAllowed, "jobs of kind "+k.name+" accept one of: "+joinEffects(k.effects)+r.hintNull(at))
 	case p.AllowsEffect(effect):

@@ -11,7 +11,7 @@ import (
 // Examined is what a body says before any stream has it, for who publishes it in another's name.
 type Examined struct {
 	ID        string // as the job will have it
-	InvalidID bool   // the body has an id that no job can have: its answer would go under one that nobody knows yet
+	InvalidID bool   // the body has an id that no job can have: its answer would go under one that is not known yet
 	ReplyOnly bool   // no result would be stored
 	Hash      []byte // the request hash; nil if the body cannot be understood
 	Recorded  bool   // the job gets a ledger row

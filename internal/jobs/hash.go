@@ -13,7 +13,7 @@ import (
 // hashOpening keeps request hashes apart from anything else that is hashed, and versions their encoding.
 const hashOpening = "dbrunner request 1"
 
-// requestHash is what tells two requests under one id apart: SHA-256 over kind, database, resolved effect and all of
+// requestHash identifies the request under an id: SHA-256 over kind, database, resolved effect and all of
 // the kind's own keys. Every part goes in with its length, so that no two requests have one encoding; blanks, escapes
 // and the order of keys in the body make no difference. scratch is reused and returned.
 func requestHash(scratch []byte, job *Job) (hash, buf []byte) {

@@ -71,7 +71,7 @@ func (m *migrate) hash(dst []byte) []byte {
 	return append(dst, '-')
 }
 
-// run runs the action. It may be repeated: the database's history tells what an earlier trial, or delivery, has done.
+// run runs the action. It may be repeated: the database's history shows what an earlier attempt, or delivery, has done.
 func (m *migrate) run(ctx context.Context, x *Execution) (Answer, error) {
 	if x.Migrations == nil {
 		return Answer{}, db.Errorf(db.ClassPermanent, contract.CodeNotSupported, "migrations of this database are not possible here: "+

@@ -5,7 +5,7 @@ import (
 	"dbrunner/internal/db/rowfile"
 )
 
-// Output says where a job's rows go.
+// Output is where a job's rows go.
 type Output struct {
 	Mode        OutputMode
 	Format      string // of rows outside of the result

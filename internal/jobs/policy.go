@@ -25,7 +25,7 @@ type Policy struct {
 	MaxDeliveries uint64 // above it a job is not decoded any more
 }
 
-// OutputPolicy says what may go outside of results.
+// OutputPolicy bounds what may go outside of results.
 type OutputPolicy struct {
 	Off      bool  // no rows do
 	MaxRows  int64 // cap on rows of one job; 0 = none

@@ -11,7 +11,7 @@ import (
 	"dbrunner/internal/spell"
 )
 
-// Bounds on what a rejection tells, so that an answer always fits its stream.
+// Bounds on the texts of a rejection, so that an answer always fits its stream.
 const (
 	maxFaults       = 50
 	maxFaultPath    = 160 // bytes
@@ -97,7 +97,7 @@ func indexOf(keys []string, key string) int {
 	return -1
 }
 
-// unknownKey says what a publisher may have meant.
+// unknownKey suggests what a publisher may have meant.
 func (r *reader) unknownKey(key string, known []string) string {
 	for _, k := range known {
 		if strings.EqualFold(k, key) {

@@ -54,7 +54,7 @@ func (r *reader) statement(owner, sql, params int, where txMode) (s statement) {
 	return s
 }
 
-// ofText tells the faults of a statement's text from those of its parameters.
+// ofText reports whether a fault is of a statement's text, not of its parameters.
 func ofText(f contract.Fault) bool { return f.Path == "sql" }
 
 func (r *reader) sql(owner, at int) (string, bool) {

@@ -90,7 +90,7 @@ func TestDrainDeadlineCancelsAndRequeues(t *testing.T) {
 			}
 			<-ctx.Done()
 			time.Sleep(rollback)
-			return delivery.Outcome{Action: delivery.Undecided, Began: true}
+			return delivery.Outcome{Action: delivery.Undecided, Started: true}
 		})
 		b.stream.publish(slots, 0)
 		b.start()
@@ -178,7 +178,7 @@ func TestDrainOfAHeldJobThatRunsAgain(t *testing.T) {
 			runs++
 			if runs == 1 {
 				_ = begin()
-				return delivery.Outcome{Action: delivery.AwaitDatabase, Reason: errDown, Began: true}
+				return delivery.Outcome{Action: delivery.AwaitDatabase, Reason: errDown, Started: true}
 			}
 			<-connection
 			said = begin()

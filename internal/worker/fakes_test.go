@@ -396,7 +396,7 @@ func (e *executor) Taken(_ context.Context, _ *delivery.Delivery, out delivery.O
 func settled(d *delivery.Delivery, status contract.Status) delivery.Outcome {
 	id := strconv.FormatUint(d.Sequence, 10)
 	out := delivery.Outcome{
-		Action: delivery.Settle, Status: status, JobID: id, Began: true,
+		Action: delivery.Settle, Status: status, JobID: id, Started: true,
 		Store: &delivery.Publication{Key: id, Body: []byte(string(status) + " " + id)},
 		Reply: &delivery.Publication{Key: "_INBOX." + id, Body: []byte(status)},
 	}
@@ -417,7 +417,7 @@ func work(took time.Duration, status contract.Status) func(context.Context, *del
 		case <-time.After(took):
 			return settled(d, status)
 		case <-ctx.Done():
-			return delivery.Outcome{Action: delivery.Undecided, Began: true}
+			return delivery.Outcome{Action: delivery.Undecided, Started: true}
 		}
 	}
 }

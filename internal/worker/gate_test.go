@@ -31,7 +31,7 @@ func (s *database) run(_ context.Context, d *delivery.Delivery, begin func() err
 		return delivery.Outcome{Action: delivery.Undecided}
 	}
 	if s.down.Load() {
-		return delivery.Outcome{Action: delivery.AwaitDatabase, Reason: errDown, Began: true}
+		return delivery.Outcome{Action: delivery.AwaitDatabase, Reason: errDown, Started: true}
 	}
 	return settled(d, contract.Succeeded)
 }
@@ -261,7 +261,7 @@ func poison(_ context.Context, d *delivery.Delivery, begin func() error) deliver
 	if begin() != nil {
 		return delivery.Outcome{Action: delivery.Undecided}
 	}
-	return delivery.Outcome{Action: delivery.AwaitDatabase, Reason: errDown, Began: true, Suspect: true}
+	return delivery.Outcome{Action: delivery.AwaitDatabase, Reason: errDown, Started: true, Suspect: true}
 }
 
 // Jobs whose own statements make the database appear down cost other jobs no more than their slots.

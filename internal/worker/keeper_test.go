@@ -61,7 +61,7 @@ func TestLeaseLostCancelsWorkThatRollsBack(t *testing.T) {
 			}
 			<-ctx.Done()
 			cause, lasted = context.Cause(ctx), time.Since(start)
-			return delivery.Outcome{Action: delivery.Undecided, Began: true}
+			return delivery.Outcome{Action: delivery.Undecided, Started: true}
 		})
 		b.stream.setDown(true)
 		b.stream.publish(1, 0)
@@ -96,7 +96,7 @@ func TestLeaseCountsFromTheRequest(t *testing.T) {
 			b.stream.mu.Unlock()
 			<-ctx.Done()
 			lasted = time.Since(asked)
-			return delivery.Outcome{Action: delivery.Undecided, Began: true}
+			return delivery.Outcome{Action: delivery.Undecided, Started: true}
 		}
 		b.stream.slowAnswer = ackWait / 7
 		b.stream.publish(1, 0)
@@ -233,7 +233,7 @@ func TestLeaseIsLostWhileTheMachineIsSuspended(t *testing.T) {
 			<-ctx.Done()
 			require.ErrorIs(t, context.Cause(ctx), worker.ErrLeaseLost)
 			lasted = time.Since(start)
-			return delivery.Outcome{Action: delivery.Undecided, Began: true}
+			return delivery.Outcome{Action: delivery.Undecided, Started: true}
 		}, func(_ *bench, o *worker.Options) {
 			o.Now = func() time.Time { return time.Unix(0, 0).Add(time.Since(start) + time.Duration(suspended.Load())) }
 		})

@@ -160,7 +160,7 @@ func (w *world) execute(ctx context.Context, d *delivery.Delivery, begin func() 
 	}
 	if d.MaybeRedelivered && w.results.get(strconv.FormatUint(d.Sequence, 10)) != "" {
 		out := settled(d, status)
-		out.Store, out.Began, out.Duplicate = nil, false, true
+		out.Store, out.Started, out.Duplicate = nil, false, true
 		return out
 	}
 	if w.server.down.Load() {
@@ -184,7 +184,7 @@ func (w *world) execute(ctx context.Context, d *delivery.Delivery, begin func() 
 	}
 	out := work(time.Duration(took)*time.Millisecond, status)(ctx, d, begin)
 	if out.Action == delivery.Settle && w.server.down.Load() {
-		return delivery.Outcome{Action: delivery.AwaitDatabase, Reason: errDown, Began: true}
+		return delivery.Outcome{Action: delivery.AwaitDatabase, Reason: errDown, Started: true}
 	}
 	return out
 }
