@@ -20,10 +20,10 @@ type Delivery struct {
 	Refuted int
 
 	// What this delivery has done so far: it may be run several times while its database comes and goes.
-	attempts    uint64
-	startedAt   time.Time
+	attempts      uint64
+	startedAt     time.Time
 	startedBefore bool        // the delivery was in doubt before this one started anything
-	sawUnknown  bool        // an execution ended without a server's answer
-	suspicion   *db.Error   // how the last execution ended of those that Refuted may count; nil: there was none
-	known       *completion // of its execution at most once; nil while none is known
+	sawUnknown    bool        // an execution ended without a server's answer
+	suspicion     *db.Error   // how the last execution ended of those that Refuted may count; nil: there was none
+	known         *completion // of its execution at most once; nil while none is known
 }

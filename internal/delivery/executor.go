@@ -137,7 +137,7 @@ type run struct {
 	over    bulk.Overflow
 	refused error // what begin returned
 	lastErr error // of the execution before
-	started   bool  // it returned nil in the execution under way, or the last one
+	started bool  // it returned nil in the execution under way, or the last one
 }
 
 func (r *run) take(job *jobs.Job) {

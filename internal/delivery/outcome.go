@@ -34,11 +34,11 @@ const (
 
 // Outcome is what the running of one delivery came to.
 type Outcome struct {
-	Action Action
-	Status contract.Status // of the job; empty unless Action is Settle
-	JobID  string
-	Code   string // error.code of the answer, for logs and metrics; empty on success
-	Started  bool   // this delivery started an execution
+	Action  Action
+	Status  contract.Status // of the job; empty unless Action is Settle
+	JobID   string
+	Code    string // error.code of the answer, for logs and metrics; empty on success
+	Started bool   // this delivery started an execution
 	// Suspect: with AwaitDatabase, the execution had started, so that the job's own statements may be the cause. If the database
 	// answers others, Delivery.Refuted is to be raised.
 	Suspect bool
