@@ -11,6 +11,7 @@ import (
 
 	"dbrunner/contract"
 	"dbrunner/internal/bus"
+	"dbrunner/internal/bus/control"
 	"dbrunner/internal/bus/service"
 )
 
@@ -69,7 +70,7 @@ func (a *api) storedResult(ctx context.Context, d *Database, id string) ([]byte,
 func (a *api) keepCancel(ctx context.Context, d *Database, id string, request []byte) error {
 	ctx, stop := context.WithTimeout(ctx, a.cfg.API.Wait)
 	defer stop()
-	return bus.RequestCancel(ctx, a.conn, d.Name, id, request)
+	return control.RequestCancel(ctx, a.conn, d.Name, id, request)
 }
 
 // notKept returns why a request to cancel has no effect, or that it is unknown whether it has.

@@ -13,6 +13,7 @@ import (
 	"dbrunner/contract"
 	"dbrunner/internal/api"
 	"dbrunner/internal/bus"
+	"dbrunner/internal/bus/control"
 	"dbrunner/internal/bus/service"
 	"dbrunner/internal/config"
 	"dbrunner/internal/manager"
@@ -87,7 +88,7 @@ func (a *App) Run(ctx context.Context) (err error) {
 	r := &running{
 		cfg: cfg, log: log, conn: conn, watch: watch, databases: databasesOf(opened), version: a.opts.Version,
 		suspects:      worker.NewQuarantine(),
-		cancellations: bus.NewCancellations(conn, manager.DatabaseNames(cfg)),
+		cancellations: control.NewCancellations(conn, manager.DatabaseNames(cfg)),
 		rows:          newRowsStore(conn, cfg.Worker.MaxOutputs),
 		topology:      bus.NewWatch(conn, manager.Topology(cfg), cfg.Topology.Mode == config.TopologyManage),
 		dead:          bus.NewDeadWatch(conn),
@@ -124,7 +125,7 @@ type running struct {
 	version   string
 	suspects  *worker.Quarantine
 
-	cancellations *bus.Cancellations
+	cancellations *control.Cancellations
 	rows          *rowsStore
 	topology      *bus.Watch
 	dead          *bus.DeadWatch

@@ -5,11 +5,11 @@ import (
 	"time"
 
 	"dbrunner/internal/bus"
+	"dbrunner/internal/bus/control"
 	"dbrunner/internal/db"
+	"dbrunner/internal/delivery"
 	"dbrunner/internal/telemetry"
 	"dbrunner/internal/worker"
-
-	"dbrunner/internal/delivery"
 )
 
 // Here the worker's small interfaces meet the bus, which does not know them.
@@ -26,7 +26,7 @@ var (
 
 // cancellations are one database's jobs.Cancellations.
 type cancellations struct {
-	all      *bus.Cancellations
+	all      *control.Cancellations
 	database string
 }
 

@@ -16,6 +16,7 @@ import (
 
 	"dbrunner/internal/bus"
 	"dbrunner/internal/bus/bustest"
+	"dbrunner/internal/bus/control"
 	"dbrunner/internal/report"
 )
 
@@ -335,8 +336,8 @@ func TestMinimalPermissionsSuffice(t *testing.T) {
 	require.NoError(t, bus.Manage(t.Context(), admin, bustest.Topology()))
 	conn, _ := bustest.Connect(t, node.ClientURL(), func(o *bus.Options) { o.User, o.Password = "runner", "r" })
 	require.NoError(t, bus.Verify(t.Context(), conn, bustest.Topology()))
-	watched(t, conn)
-	require.NoError(t, bus.RequestCancel(t.Context(), conn, database, "other", nil))
+	bustest.WatchCancellations(t, conn)
+	require.NoError(t, control.RequestCancel(t.Context(), conn, database, "other", nil))
 	_, _, err := bus.PublishJob(t.Context(), admin, database, "query", "a", nil, []byte("1"))
 	require.NoError(t, err)
 	r := run(t, conn, "work", 1)

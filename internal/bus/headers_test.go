@@ -203,30 +203,6 @@ func watchOthers(t *testing.T, node *bustest.Node, all []target) func() []string
 	}
 }
 
-// Stock clients can take a request back; removing the history of keys, and with it the keys of others, is refused.
-func TestTheControlBucketRefusesPurges(t *testing.T) {
-	t.Parallel()
-	b := bustest.Setup(t)
-	n := watched(t, b.Conn)
-	kv, err := b.JS.KeyValue(t.Context(), "DBRUNNER_CONTROL")
-	require.NoError(t, err)
-	past := time.Now().Add(-time.Hour)
-	for _, key := range []string{"one", "two", "three"} {
-		_, err = kv.Put(t.Context(), database+"."+key, nil)
-		require.NoError(t, err)
-	}
-	require.Error(t, kv.Purge(t.Context(), database+".one"))
-	_, err = b.JS.PublishMsg(t.Context(), &nats.Msg{Subject: "$KV.DBRUNNER_CONTROL.demo.one", Header: nats.Header{"Nats-Rollup": {"all"}}})
-	require.ErrorContains(t, err, "10111")
-	require.NoError(t, kv.Delete(t.Context(), database+".two"))
-	_, err = kv.Create(t.Context(), database+".two", nil)
-	require.NoError(t, err, "a request that was taken back is made again")
-	require.NoError(t, kv.Delete(t.Context(), database+".three"))
-	require.Eventually(t, func() bool {
-		return n.Open() == 2 && n.Requested(database, "one", past) && n.Requested(database, "two", past)
-	}, 10*time.Second, time.Millisecond)
-}
-
 // A bucket that an earlier release has made keeps no runner from starting; apply changes it.
 func TestSettingsOfAnEarlierReleaseAreNotes(t *testing.T) {
 	t.Parallel()

@@ -8,6 +8,7 @@ import (
 
 	"dbrunner/internal/bus"
 	"dbrunner/internal/bus/bustest"
+	"dbrunner/internal/bus/control"
 )
 
 // moveByHand moves the kind transaction to the migration lane past the queue's waiting jobs, as a plain client can.
@@ -151,7 +152,7 @@ func TestDeliveriesOfOrphansAreCounted(t *testing.T) {
 	top.AckWait = 500 * time.Millisecond
 	b := bustest.SetupOn(t, bustest.Server(t), top)
 	leftBehind(t, b)
-	n := watched(t, b.Conn)
+	n := bustest.WatchCancellations(t, b.Conn)
 	for want := uint64(2); want <= 6; want++ {
 		require.Equal(t, want, life(t, b))
 	}
@@ -216,7 +217,7 @@ func TestOrphansThatCannotBeCounted(t *testing.T) {
 	top.Control.MaxRequests = 1
 	b := bustest.SetupOn(t, bustest.Server(t), top)
 	leftBehind(t, b)
-	require.NoError(t, bus.RequestCancel(t.Context(), b.Conn, database, "other", nil))
+	require.NoError(t, control.RequestCancel(t.Context(), b.Conn, database, "other", nil))
 	r := lifeOn(t, b.Conn)
 	require.Eventually(t, func() bool { return b.Logs.FilterMessageSnippet("cannot be counted").Len() > 0 }, 10*time.Second, 10*time.Millisecond)
 	require.Empty(t, r.Got)

@@ -1,4 +1,4 @@
-package bus
+package control
 
 import (
 	"context"
@@ -15,6 +15,8 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"go.uber.org/zap"
+
+	"dbrunner/internal/bus"
 )
 
 // controlEvery is how often requests to cancel are looked for, in addition to announcements: that is a core message,
@@ -38,7 +40,7 @@ type cancelRequest struct {
 // as long as the bucket keeps it, which the bucket alone decides: no clock of a runner has a part in it. It is safe for
 // concurrent use.
 type Cancellations struct {
-	conn      *Conn
+	conn      *bus.Conn
 	databases map[string]bool
 	changed   chan struct{}
 	news      chan struct{}
@@ -58,7 +60,7 @@ type Cancellations struct {
 
 // NewCancellations makes this connection's open requests for some databases. Run reads them; from then on no lane of this
 // connection pulls after a renewed link before they have been read again. It is called once, before the intakes run.
-func NewCancellations(c *Conn, databases []string) *Cancellations {
+func NewCancellations(c *bus.Conn, databases []string) *Cancellations {
 	n := &Cancellations{
 		conn: c, databases: make(map[string]bool, len(databases)),
 		changed: make(chan struct{}, 1), news: make(chan struct{}, 1),
@@ -73,11 +75,11 @@ func NewCancellations(c *Conn, databases []string) *Cancellations {
 
 // RequestCancel keeps a request to cancel a job and returns once the bucket has it. A later one for the same job
 // replaces it. ErrStreamFull: there are too many.
-func RequestCancel(ctx context.Context, c *Conn, database, jobID string, value []byte) error {
-	if err := errors.Join(CheckName("database", database), CheckID(jobID)); err != nil {
+func RequestCancel(ctx context.Context, c *bus.Conn, database, jobID string, value []byte) error {
+	if err := errors.Join(bus.CheckName("database", database), bus.CheckID(jobID)); err != nil {
 		return err
 	}
-	msg := nats.Msg{Subject: ControlSubject(c, database+"."+jobID), Data: value}
+	msg := nats.Msg{Subject: bus.ControlSubject(c, database+"."+jobID), Data: value}
 	err := c.PublishCertainly(ctx, &msg)
 	if err != nil {
 		return fmt.Errorf("store the cancel request: %w", err)
@@ -133,7 +135,7 @@ func (n *Cancellations) Ready(ctx context.Context) error {
 func (n *Cancellations) Run(ctx context.Context) error {
 	sub, err := n.conn.NATS().Subscribe(n.conn.Subjects().Control(">"), func(*nats.Msg) { signal(n.news) })
 	if err != nil {
-		return fmt.Errorf("subscribe to cancel requests: %w", ClosedAs(err))
+		return fmt.Errorf("subscribe to cancel requests: %w", bus.ClosedAs(err))
 	}
 	defer func() { _ = sub.Unsubscribe() }() // fails only where the connection is closed
 	changes, stop := n.conn.WatchLink()
@@ -143,7 +145,7 @@ func (n *Cancellations) Run(ctx context.Context) error {
 		if n.poll(ctx) {
 			attempt = 0
 		} else {
-			wait = Backoff(attempt, 50*time.Millisecond, controlEvery)
+			wait = bus.Backoff(attempt, 50*time.Millisecond, controlEvery)
 		}
 		if n.await(ctx, changes, wait) != nil {
 			return nil
@@ -171,7 +173,7 @@ func (n *Cancellations) poll(ctx context.Context) bool {
 		return false
 	}
 	err := n.readNew(ctx)
-	if err == nil || errors.Is(err, ErrNotFound) { // no bucket holds no requests
+	if err == nil || errors.Is(err, bus.ErrNotFound) { // no bucket holds no requests
 		n.caughtUp(renewals)
 	}
 	if err != nil && ctx.Err() == nil && !n.failing {
@@ -190,9 +192,9 @@ func (n *Cancellations) readNew(ctx context.Context) error {
 		n.created, n.next = info.Created, 1
 		n.forgetBefore(math.MaxUint64)
 	}
-	stream, all := info.Config.Name, ControlKey(n.conn.Subjects(), ">")
+	stream, all := info.Config.Name, bus.ControlKey(n.conn.Subjects(), ">")
 	for n.next <= info.State.LastSeq {
-		m, err := GetMessage(ctx, n.conn, stream, GetRequest{Sequence: n.next, NextFor: all})
+		m, err := bus.GetMessage(ctx, n.conn, stream, bus.GetRequest{Sequence: n.next, NextFor: all})
 		if err != nil {
 			return err
 		}
@@ -210,9 +212,9 @@ func (n *Cancellations) readNew(ctx context.Context) error {
 // info asks for the bucket's state, and creates it again where that is our task.
 func (n *Cancellations) info(ctx context.Context) (*jetstream.StreamInfo, error) {
 	var info jetstream.StreamInfo
-	call := "STREAM.INFO." + ControlStream(n.conn.Subjects())
+	call := "STREAM.INFO." + bus.ControlStream(n.conn.Subjects())
 	err := n.conn.API(ctx, call, nil, &info)
-	if restore := n.conn.Restorer(); errors.Is(err, ErrNotFound) && restore != nil {
+	if restore := n.conn.Restorer(); errors.Is(err, bus.ErrNotFound) && restore != nil {
 		n.conn.Log().Error("bucket of cancel requests deleted; creating it again")
 		if err = restore(ctx); err == nil {
 			err = n.conn.API(ctx, call, nil, &info)
@@ -222,8 +224,8 @@ func (n *Cancellations) info(ctx context.Context) (*jetstream.StreamInfo, error)
 }
 
 // take takes over one entry of the bucket.
-func (n *Cancellations) take(m *StoredMessage) {
-	key := strings.TrimPrefix(m.Subject, ControlKey(n.conn.Subjects(), ""))
+func (n *Cancellations) take(m *bus.StoredMessage) {
+	key := strings.TrimPrefix(m.Subject, bus.ControlKey(n.conn.Subjects(), ""))
 	database, jobID, ok := strings.Cut(key, ".")
 	if !ok || !n.databases[database] || strings.Contains(jobID, ".") { // no job's
 		return
@@ -241,7 +243,7 @@ func (n *Cancellations) take(m *StoredMessage) {
 }
 
 // deleted reports whether an entry is the mark of a key that was taken out of the bucket.
-func deleted(m *StoredMessage) bool {
+func deleted(m *bus.StoredMessage) bool {
 	if len(m.Headers) == 0 {
 		return false
 	}

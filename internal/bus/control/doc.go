@@ -1,0 +1,2 @@
+// Package control keeps requests to cancel jobs in a key-value bucket, and reads them.
+package control
