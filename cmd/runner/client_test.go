@@ -12,6 +12,7 @@ import (
 
 	"dbrunner/contract"
 	"dbrunner/internal/bus"
+	"dbrunner/internal/bus/deadletters"
 )
 
 func TestSubmit(t *testing.T) {
@@ -276,7 +277,7 @@ func TestRedriveRefuses(t *testing.T) {
 			contract.HeaderJobID: {id}, contract.HeaderReason: {reason}, contract.HeaderResultID: {id},
 			contract.HeaderSequence: {"7"}, contract.HeaderQueuedAt: {"2026-03-01T12:00:00.000000001Z"},
 		}
-		require.NoError(t, bus.PublishDeadLetter(t.Context(), conn, "shop", "query", "s1_"+id, headers, []byte(body)))
+		require.NoError(t, deadletters.Publish(t.Context(), conn, "shop", "query", "s1_"+id, headers, []byte(body)))
 		return "shop.query.s1_" + id
 	}
 	redrive := func(args ...string) outcome { return w.run("", append([]string{"dead", "redrive"}, args...)...) }
@@ -315,7 +316,7 @@ func TestRedriveRefuses(t *testing.T) {
 	require.Contains(t, redrive(broken).err, "not a JSON object")
 	long := strings.Repeat("x", 100)
 	tooLong := deadLetter("l", "failed", body)
-	require.NoError(t, bus.PublishDeadLetter(t.Context(), conn, "shop", "query", "s1_l",
+	require.NoError(t, deadletters.Publish(t.Context(), conn, "shop", "query", "s1_l",
 		map[string][]string{contract.HeaderJobID: {long}, contract.HeaderReason: {"failed"}}, []byte(body)))
 	require.Contains(t, redrive(tooLong).err, "--id")
 

@@ -15,6 +15,7 @@ import (
 
 	"dbrunner/contract"
 	"dbrunner/internal/bus"
+	"dbrunner/internal/bus/deadletters"
 	"dbrunner/internal/config"
 )
 
@@ -51,7 +52,7 @@ type deadLetterView struct {
 	Body    *string             `json:"body,omitempty"`
 }
 
-func viewLetter(l *bus.DeadLetter) deadLetterView {
+func viewLetter(l *deadletters.DeadLetter) deadLetterView {
 	v := deadLetterView{
 		Letter: letterName(l), Stored: l.Stored.UTC(),
 		JobID: header(l, contract.HeaderJobID), Reason: header(l, contract.HeaderReason), Code: header(l, contract.HeaderCode),
@@ -66,9 +67,11 @@ func viewLetter(l *bus.DeadLetter) deadLetterView {
 	return v
 }
 
-func letterName(l *bus.DeadLetter) string { return l.Database + "." + l.Kind + "." + l.DerivedID }
+func letterName(l *deadletters.DeadLetter) string {
+	return l.Database + "." + l.Kind + "." + l.DerivedID
+}
 
-func header(l *bus.DeadLetter, name string) string {
+func header(l *deadletters.DeadLetter, name string) string {
 	if values := l.Headers[name]; len(values) > 0 {
 		return values[0]
 	}
@@ -76,7 +79,7 @@ func header(l *bus.DeadLetter, name string) string {
 }
 
 // jobHeaders are the headers that the job itself had.
-func jobHeaders(l *bus.DeadLetter) map[string][]string {
+func jobHeaders(l *deadletters.DeadLetter) map[string][]string {
 	own := map[string][]string{}
 	for name, values := range l.Headers {
 		if original, ok := strings.CutPrefix(name, contract.HeaderOriginal); ok {
@@ -228,12 +231,12 @@ func (f *deadFlags) show(cmd *cobra.Command, name string) error {
 }
 
 // findDeadLetter reads the dead letter of a name, which may be its whole subject.
-func findDeadLetter(ctx context.Context, conn *bus.Conn, name string) (bus.DeadLetter, error) {
+func findDeadLetter(ctx context.Context, conn *bus.Conn, name string) (deadletters.DeadLetter, error) {
 	parts := strings.Split(strings.TrimPrefix(name, conn.Namespace()+".dead."), ".")
 	if len(parts) != 3 {
-		return bus.DeadLetter{}, usage(fmt.Errorf("%q names no dead letter: write database.kind.id, as dead ls prints it", name))
+		return deadletters.DeadLetter{}, usage(fmt.Errorf("%q names no dead letter: write database.kind.id, as dead ls prints it", name))
 	}
-	return bus.ReadDeadLetter(ctx, conn, parts[0], parts[1], parts[2])
+	return deadletters.Read(ctx, conn, parts[0], parts[1], parts[2])
 }
 
 func (v *deadLetterView) print(w io.Writer) error {

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"dbrunner/internal/bus"
+	"dbrunner/internal/bus/deadletters"
 )
 
 // letterFilter chooses dead letters.
@@ -43,7 +44,7 @@ func (f *letterFilter) checkFilter() error {
 func (f *letterFilter) chosen(ctx context.Context, conn *bus.Conn) ([]deadLetterView, error) {
 	views := []deadLetterView{}
 	after := time.Now().Add(-f.since)
-	err := bus.ListDeadLetters(ctx, conn, f.database, f.kind, func(l bus.DeadLetter) bool {
+	err := deadletters.List(ctx, conn, f.database, f.kind, func(l deadletters.DeadLetter) bool {
 		v := viewLetter(&l)
 		if f.reason != "" && v.Reason != f.reason || f.code != "" && v.Code != f.code || f.since > 0 && v.Stored.Before(after) {
 			return true

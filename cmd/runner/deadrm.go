@@ -6,7 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"dbrunner/internal/bus"
+	"dbrunner/internal/bus/deadletters"
 )
 
 const deadRemoveHelp = `Remove the named dead letters or, with --all, those that match the filters. The stored results of their jobs stay.
@@ -54,7 +54,7 @@ func (f *deadRemoveFlags) run(cmd *cobra.Command, args []string) error {
 	err = eachLetter(ctx, cmd, names, func(ctx context.Context, name string) error {
 		letter, err := findDeadLetter(ctx, conn, name)
 		if err == nil {
-			err = bus.DeleteDeadLetter(ctx, conn, letter)
+			err = deadletters.Delete(ctx, conn, letter)
 		}
 		if err == nil {
 			removed++

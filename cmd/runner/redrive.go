@@ -14,6 +14,7 @@ import (
 
 	"dbrunner/contract"
 	"dbrunner/internal/bus"
+	"dbrunner/internal/bus/deadletters"
 )
 
 const redriveHelp = `Publish the job of a dead letter again under a new id (<id>_r1, then <id>_r2 and so on), without its reply_to and expiry,
@@ -132,7 +133,7 @@ func (f *redriveFlags) redrive(ctx context.Context, conn *bus.Conn, name string)
 	if duplicate {
 		return redriven{}, taken(out.NewID)
 	}
-	return out, bus.DeleteDeadLetter(ctx, conn, letter)
+	return out, deadletters.Delete(ctx, conn, letter)
 }
 
 func taken(id string) error {
@@ -140,7 +141,7 @@ func taken(id string) error {
 }
 
 // allowed refuses jobs whose effect happened, and without --force those that may have had theirs.
-func (f *redriveFlags) allowed(ctx context.Context, conn *bus.Conn, letter *bus.DeadLetter) error {
+func (f *redriveFlags) allowed(ctx context.Context, conn *bus.Conn, letter *deadletters.DeadLetter) error {
 	switch reason := header(letter, contract.HeaderReason); reason {
 	case string(contract.Rejected), string(contract.Failed), string(contract.Canceled), string(contract.Expired), "job_id_reused":
 		return nil
@@ -154,7 +155,7 @@ func (f *redriveFlags) allowed(ctx context.Context, conn *bus.Conn, letter *bus.
 }
 
 // allowedGivenUp asks the stored result how a job ended that was delivered too often.
-func (f *redriveFlags) allowedGivenUp(ctx context.Context, conn *bus.Conn, letter *bus.DeadLetter) error {
+func (f *redriveFlags) allowedGivenUp(ctx context.Context, conn *bus.Conn, letter *deadletters.DeadLetter) error {
 	raw, err := bus.ResultsOf(conn, letter.Database).StoredResult(ctx, header(letter, contract.HeaderResultID))
 	if err != nil {
 		return err
@@ -169,7 +170,7 @@ func (f *redriveFlags) allowedGivenUp(ctx context.Context, conn *bus.Conn, lette
 }
 
 // answersLetter reports whether a result is of the message that the dead letter is about, and not of another one under its id.
-func answersLetter(head *contract.Head, letter *bus.DeadLetter) bool {
+func answersLetter(head *contract.Head, letter *deadletters.DeadLetter) bool {
 	sequence, err := strconv.ParseUint(header(letter, contract.HeaderSequence), 10, 64)
 	if err != nil {
 		return false
@@ -186,7 +187,7 @@ func (f *redriveFlags) allowedUnknown() error {
 }
 
 // newID makes the new job's id, and refuses one that has a result already.
-func (f *redriveFlags) newID(ctx context.Context, conn *bus.Conn, letter *bus.DeadLetter) (string, error) {
+func (f *redriveFlags) newID(ctx context.Context, conn *bus.Conn, letter *deadletters.DeadLetter) (string, error) {
 	id := f.id
 	if id == "" {
 		id = nextID(header(letter, contract.HeaderJobID))
@@ -231,7 +232,7 @@ func redriveBody(raw []byte, id string) ([]byte, error) {
 }
 
 // redriveHeaders are the job's own headers, such as a trace, without those that meant something to the server.
-func redriveHeaders(letter *bus.DeadLetter, jobID string) map[string][]string {
+func redriveHeaders(letter *deadletters.DeadLetter, jobID string) map[string][]string {
 	headers := map[string][]string{}
 	for name, values := range letter.Headers {
 		if !strings.HasPrefix(name, "Dbrunner-") {

@@ -14,6 +14,7 @@ import (
 	"dbrunner/internal/api"
 	"dbrunner/internal/bus"
 	"dbrunner/internal/bus/control"
+	"dbrunner/internal/bus/deadletters"
 	"dbrunner/internal/bus/service"
 	"dbrunner/internal/config"
 	"dbrunner/internal/manager"
@@ -91,7 +92,7 @@ func (a *App) Run(ctx context.Context) (err error) {
 		cancellations: control.NewCancellations(conn, manager.DatabaseNames(cfg)),
 		rows:          newRowsStore(conn, cfg.Worker.MaxOutputs),
 		topology:      bus.NewWatch(conn, manager.Topology(cfg), cfg.Topology.Mode == config.TopologyManage),
-		dead:          bus.NewDeadWatch(conn),
+		dead:          deadletters.NewWatch(conn),
 	}
 	if err := r.connect(); err != nil {
 		return err
@@ -128,7 +129,7 @@ type running struct {
 	cancellations *control.Cancellations
 	rows          *rowsStore
 	topology      *bus.Watch
-	dead          *bus.DeadWatch
+	dead          *deadletters.Watch
 	status        *status.Runner
 }
 

@@ -15,6 +15,7 @@ import (
 	"dbrunner/contract"
 	"dbrunner/internal/app"
 	"dbrunner/internal/bus"
+	"dbrunner/internal/bus/deadletters"
 	"dbrunner/internal/config"
 	"dbrunner/internal/db/dbtest"
 	"dbrunner/internal/manager"
@@ -111,7 +112,7 @@ func requireDeadLetters(t *testing.T, w *world, want map[string]string) {
 	require.NoError(t, err)
 	defer func() { require.NoError(t, conn.Close(context.Background())) }()
 	have := map[string]string{}
-	require.NoError(t, bus.ListDeadLetters(t.Context(), conn, "", "", func(l bus.DeadLetter) bool {
+	require.NoError(t, deadletters.List(t.Context(), conn, "", "", func(l deadletters.DeadLetter) bool {
 		have[l.Headers[contract.HeaderJobID][0]] = l.Headers[contract.HeaderReason][0]
 		return true
 	}))
@@ -149,9 +150,9 @@ func TestDeadLetterHeadersAreTheRunners(t *testing.T) {
 	conn, err := bus.Connect(t.Context(), bus.Options{URL: w.node.ClientURL()})
 	require.NoError(t, err)
 	defer func() { require.NoError(t, conn.Close(context.Background())) }()
-	var deadLetter bus.DeadLetter
+	var deadLetter deadletters.DeadLetter
 	require.Eventually(t, func() bool {
-		err := bus.ListDeadLetters(t.Context(), conn, "shop", "query", func(l bus.DeadLetter) bool {
+		err := deadletters.List(t.Context(), conn, "shop", "query", func(l deadletters.DeadLetter) bool {
 			deadLetter = l
 			return false
 		})

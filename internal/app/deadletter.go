@@ -8,7 +8,7 @@ import (
 
 	"dbrunner/contract"
 	"dbrunner/internal/bus"
-
+	"dbrunner/internal/bus/deadletters"
 	"dbrunner/internal/delivery"
 )
 
@@ -27,7 +27,7 @@ func (o *outbox) Reply(subject string, body []byte) error { return o.conn.Reply(
 
 // PublishDeadLetter stores a dead letter.
 func (o *outbox) PublishDeadLetter(ctx context.Context, d *delivery.Delivery, letter *delivery.DeadLetter) error {
-	return bus.PublishDeadLetter(ctx, o.conn, d.Database, d.Kind, letter.DerivedID, o.headers(d, letter), d.Body)
+	return deadletters.Publish(ctx, o.conn, d.Database, d.Kind, letter.DerivedID, o.headers(d, letter), d.Body)
 }
 
 func (o *outbox) headers(d *delivery.Delivery, letter *delivery.DeadLetter) map[string][]string {

@@ -19,6 +19,7 @@ import (
 
 	"dbrunner/internal/bus"
 	"dbrunner/internal/bus/bustest"
+	"dbrunner/internal/bus/deadletters"
 	"dbrunner/internal/config"
 	"dbrunner/internal/manager"
 )
@@ -214,15 +215,15 @@ func (w *world) tryOperator() {
 	conn, cfg := w.client("operator", withSQLite(t, "shop"))
 	_, err := bus.Show(t.Context(), conn, manager.Topology(cfg))
 	require.NoError(t, err)
-	var deadLetter bus.DeadLetter
-	require.NoError(t, bus.ListDeadLetters(t.Context(), conn, "shop", "", func(l bus.DeadLetter) bool {
+	var deadLetter deadletters.DeadLetter
+	require.NoError(t, deadletters.List(t.Context(), conn, "shop", "", func(l deadletters.DeadLetter) bool {
 		deadLetter = l
 		return false
 	}))
 	require.Equal(t, "transaction", deadLetter.Kind, "the publisher's job of another kind than its body")
 	_, _, err = bus.PublishJob(t.Context(), conn, "shop", "query", "redriven", nil, deadLetter.Body)
 	require.NoError(t, err)
-	require.NoError(t, bus.DeleteDeadLetter(t.Context(), conn, deadLetter))
+	require.NoError(t, deadletters.Delete(t.Context(), conn, deadLetter))
 	require.Empty(t, operator.refusals())
 	require.Empty(t, conn.State().Denied)
 	operator.mayNot([]string{

@@ -21,14 +21,14 @@ const engines = "engines"
 // arrows are looked up from the top; the first pattern that fits a folder decides. internal/crash may be imported by
 // everybody.
 var arrows = []arrow{
-	{"cmd/*", []string{"client", "contract", "internal/app", "internal/bus", "internal/bus/service", "internal/config", "internal/jobs", "internal/db/migration", "internal/db/rowfile", "internal/manager", "internal/inspect"}},
+	{"cmd/*", []string{"client", "contract", "internal/app", "internal/bus", "internal/bus/deadletters", "internal/bus/service", "internal/config", "internal/jobs", "internal/db/migration", "internal/db/rowfile", "internal/manager", "internal/inspect"}},
 	{"internal/app", []string{
 		"internal/bulk", "internal/health", "client", "contract", "internal/report", "internal/manager", "internal/api", "internal/status",
-		"internal/worker", "internal/bus", "internal/bus/control", "internal/bus/service", "internal/bus/embedded", "internal/jobs", "internal/delivery", "internal/db", "internal/config",
+		"internal/worker", "internal/bus", "internal/bus/deadletters", "internal/bus/control", "internal/bus/service", "internal/bus/embedded", "internal/jobs", "internal/delivery", "internal/db", "internal/config",
 		"internal/db/migration", "internal/telemetry",
 	}},
 	{"internal/api", []string{"internal/bus", "internal/bus/control", "internal/bus/service", "internal/jobs", "internal/db", "internal/config", "contract"}},
-	{"internal/status", []string{"internal/telemetry", "internal/health", "internal/bus", "internal/db", "internal/config", "internal/report", "contract", "internal/worker", "internal/jobs"}},
+	{"internal/status", []string{"internal/telemetry", "internal/health", "internal/bus", "internal/bus/deadletters", "internal/db", "internal/config", "internal/report", "contract", "internal/worker", "internal/jobs"}},
 	{"internal/inspect", []string{"internal/health", "internal/db/dialect", "internal/report", "internal/manager", "internal/config", "internal/bus", "internal/db", "internal/db/migration", "internal/jobs", "contract"}},
 	{"internal/manager", []string{
 		"internal/health", "internal/db/dialect",
@@ -51,6 +51,7 @@ var arrows = []arrow{
 	{"internal/bus/embedded", nil},
 	{"internal/bus/service", []string{"internal/bus", "contract", "internal/report"}},
 	{"internal/bus/control", []string{"internal/bus", "contract", "internal/report"}},
+	{"internal/bus/deadletters", []string{"internal/bus", "contract", "internal/report"}},
 	{"internal/bus", []string{"contract", "internal/report"}},
 	{"internal/config", []string{"contract", "internal/spell"}},
 	{"contract", []string{"internal/jsontext"}},

@@ -17,6 +17,7 @@ import (
 	"dbrunner/internal/bus"
 	"dbrunner/internal/bus/bustest"
 	"dbrunner/internal/bus/control"
+	"dbrunner/internal/bus/deadletters"
 	"dbrunner/internal/report"
 )
 
@@ -349,7 +350,7 @@ func TestMinimalPermissionsSuffice(t *testing.T) {
 	_, err = bus.ResultsOf(conn, database).StoredResult(t.Context(), "a")
 	require.NoError(t, err)
 	require.NoError(t, conn.Reply("_INBOX.x.y", []byte("r")))
-	require.NoError(t, bus.PublishDeadLetter(t.Context(), conn, database, "query", "s1_x", nil, []byte("1")))
+	require.NoError(t, deadletters.Publish(t.Context(), conn, database, "query", "s1_x", nil, []byte("1")))
 	heartbeats, err := bus.RunnerHeartbeats(conn, "tester")
 	require.NoError(t, err)
 	for range 2 {

@@ -8,6 +8,7 @@ import (
 	"go.uber.org/zap"
 
 	"dbrunner/internal/bus"
+	"dbrunner/internal/bus/deadletters"
 	"dbrunner/internal/telemetry"
 )
 
@@ -27,7 +28,7 @@ type queues interface {
 // sampler looks at the streams again and again.
 type sampler struct {
 	conn      *bus.Conn
-	watch     *bus.DeadWatch
+	watch     *deadletters.Watch
 	databases []*Database
 	log       *zap.Logger
 

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"dbrunner/internal/bus"
+	"dbrunner/internal/bus/deadletters"
 	"dbrunner/internal/config"
 	"dbrunner/internal/db"
 	"dbrunner/internal/health"
@@ -27,7 +28,7 @@ type Options struct {
 	Version string // of the build
 
 	Topology    *bus.Watch
-	DeadLetters *bus.DeadWatch
+	DeadLetters *deadletters.Watch
 }
 
 // Runner reports the state of one runner: in heartbeats, by its readiness and in metrics.
@@ -36,7 +37,7 @@ type Runner struct {
 	log        *zap.Logger
 	conn       *bus.Conn
 	topology   *bus.Watch
-	dead       *bus.DeadWatch
+	dead       *deadletters.Watch
 	version    string
 	startedAt  time.Time
 	self       process

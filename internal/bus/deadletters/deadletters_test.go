@@ -1,4 +1,4 @@
-package bus_test
+package deadletters_test
 
 import (
 	"context"
@@ -11,6 +11,7 @@ import (
 
 	"dbrunner/internal/bus"
 	"dbrunner/internal/bus/bustest"
+	"dbrunner/internal/bus/deadletters"
 )
 
 func TestDeadLetters(t *testing.T) {
@@ -22,12 +23,12 @@ func TestDeadLetters(t *testing.T) {
 		"Dbrunner-Reason": {"rejected"}, "Dbrunner-Faults": {long}, "Traceparent": {"00-x"},
 		"Nats-Msg-Id": {"a1"}, "Nats-Rollup": {"all"}, "nats-expected-last-subject-sequence": {"77"}, "Status": {"409"}, "bad name": {"x"},
 	}
-	require.NoError(t, bus.PublishDeadLetter(ctx, b.Conn, database, "query", "s1_abc", headers, []byte("{bad")))
-	require.NoError(t, bus.PublishDeadLetter(ctx, b.Conn, database, "query", "s1_abc", headers, []byte("{bad")), "again is the same")
-	require.NoError(t, bus.PublishDeadLetter(ctx, b.Conn, database, "migration", "s2_abc", nil, nil))
-	require.NoError(t, bus.PublishDeadLetter(ctx, b.Conn, "other", "query", "s3_abc", nil, []byte("o")))
+	require.NoError(t, deadletters.Publish(ctx, b.Conn, database, "query", "s1_abc", headers, []byte("{bad")))
+	require.NoError(t, deadletters.Publish(ctx, b.Conn, database, "query", "s1_abc", headers, []byte("{bad")), "again is the same")
+	require.NoError(t, deadletters.Publish(ctx, b.Conn, database, "migration", "s2_abc", nil, nil))
+	require.NoError(t, deadletters.Publish(ctx, b.Conn, "other", "query", "s3_abc", nil, []byte("o")))
 
-	deadLetter, err := bus.ReadDeadLetter(ctx, b.Conn, database, "query", "s1_abc")
+	deadLetter, err := deadletters.Read(ctx, b.Conn, database, "query", "s1_abc")
 	require.NoError(t, err)
 	require.Equal(t, "{bad", string(deadLetter.Body))
 	require.Equal(t, []string{"rejected"}, deadLetter.Headers["Dbrunner-Reason"])
@@ -41,7 +42,7 @@ func TestDeadLetters(t *testing.T) {
 	require.NotContains(t, deadLetter.Headers, "Nats-Msg-Id")
 
 	list := func(database, kind string) (ids []string) {
-		require.NoError(t, bus.ListDeadLetters(ctx, b.Conn, database, kind, func(l bus.DeadLetter) bool {
+		require.NoError(t, deadletters.List(ctx, b.Conn, database, kind, func(l deadletters.DeadLetter) bool {
 			ids = append(ids, l.DerivedID)
 			return true
 		}))
@@ -51,14 +52,14 @@ func TestDeadLetters(t *testing.T) {
 	require.Equal(t, []string{"s1_abc", "s2_abc"}, list(database, ""))
 	require.Equal(t, []string{"s1_abc", "s3_abc"}, list("", "query"))
 
-	state, err := bus.NewDeadWatch(b.Conn).State(ctx)
+	state, err := deadletters.NewWatch(b.Conn).State(ctx)
 	require.NoError(t, err)
 	require.Equal(t, uint64(3), state.DeadLetters)
-	require.NoError(t, bus.DeleteDeadLetter(ctx, b.Conn, deadLetter))
-	require.NoError(t, bus.DeleteDeadLetter(ctx, b.Conn, deadLetter), "gone is gone")
-	_, err = bus.ReadDeadLetter(ctx, b.Conn, database, "query", "s1_abc")
+	require.NoError(t, deadletters.Delete(ctx, b.Conn, deadLetter))
+	require.NoError(t, deadletters.Delete(ctx, b.Conn, deadLetter), "gone is gone")
+	_, err = deadletters.Read(ctx, b.Conn, database, "query", "s1_abc")
 	require.ErrorIs(t, err, bus.ErrNotFound)
-	require.ErrorIs(t, bus.PublishDeadLetter(ctx, b.Conn, database, "query", "a.b", nil, nil), bus.ErrSubject)
+	require.ErrorIs(t, deadletters.Publish(ctx, b.Conn, database, "query", "a.b", nil, nil), bus.ErrSubject)
 }
 
 func TestTheLargestJobFitsIntoALetter(t *testing.T) {
@@ -70,8 +71,8 @@ func TestTheLargestJobFitsIntoALetter(t *testing.T) {
 		headers[fmt.Sprintf("Dbrunner-Own-%d", i)] = []string{strings.Repeat("x", 30_000)}
 		headers[fmt.Sprintf("A-Original-%d", i)] = []string{strings.Repeat("y", 5_000)}
 	}
-	require.NoError(t, bus.PublishDeadLetter(t.Context(), b.Conn, database, "query", "s1_big", headers, body))
-	deadLetter, err := bus.ReadDeadLetter(t.Context(), b.Conn, database, "query", "s1_big")
+	require.NoError(t, deadletters.Publish(t.Context(), b.Conn, database, "query", "s1_big", headers, body))
+	deadLetter, err := deadletters.Read(t.Context(), b.Conn, database, "query", "s1_big")
 	require.NoError(t, err)
 	require.Len(t, deadLetter.Body, len(body))
 	require.NotEmpty(t, deadLetter.Headers["Dbrunner-Headers-Dropped"])
@@ -85,12 +86,12 @@ func TestEvictedDeadLettersAreCounted(t *testing.T) {
 	b := bustest.SetupOn(t, bustest.Server(t), top)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
-	watch := bus.NewDeadWatch(b.Conn)
+	watch := deadletters.NewWatch(b.Conn)
 	go func() { done <- watch.Run(ctx, 5*time.Millisecond) }()
 	n := 0
 	require.Eventually(t, func() bool {
 		n++
-		if err := bus.PublishDeadLetter(ctx, b.Conn, database, "query", fmt.Sprintf("s%d_x", n), nil, make([]byte, 5000)); err != nil {
+		if err := deadletters.Publish(ctx, b.Conn, database, "query", fmt.Sprintf("s%d_x", n), nil, make([]byte, 5000)); err != nil {
 			return false
 		}
 		state, err := watch.State(ctx)
@@ -100,3 +101,7 @@ func TestEvictedDeadLettersAreCounted(t *testing.T) {
 	require.NoError(t, <-done)
 	require.NotEmpty(t, b.Logs.FilterMessageSnippet("evicting the oldest").All())
 }
+
+const database = bustest.Database
+
+func TestMain(m *testing.M) { bustest.VerifyMain(m) }

@@ -1,4 +1,4 @@
-package bus
+package deadletters
 
 import (
 	"context"
@@ -14,6 +14,7 @@ import (
 	"go.uber.org/zap"
 
 	"dbrunner/contract"
+	"dbrunner/internal/bus"
 )
 
 // Bounds of a dead letter's headers.
@@ -22,14 +23,14 @@ const (
 	cutMark        = " [cut]"
 )
 
-// PublishDeadLetter stores a dead letter and returns when it is stored: the body unchanged, the headers as data.
+// Publish stores a dead letter and returns when it is stored: the body unchanged, the headers as data.
 // Values above 16 KiB are cut with a mark, headers that JetStream would obey get the prefix contract.HeaderOriginal, and
 // what does not fit into the server's largest message is left out and counted. Publishing the same dead letter again
 // replaces it, so this repeats until the context ends while the outcome is not known.
-func PublishDeadLetter(
-	ctx context.Context, c *Conn, database, kind, derivedID string, headers map[string][]string, body []byte,
+func Publish(
+	ctx context.Context, c *bus.Conn, database, kind, derivedID string, headers map[string][]string, body []byte,
 ) error {
-	err := errors.Join(CheckName("database", database), CheckName("kind", kind), CheckID(derivedID))
+	err := errors.Join(bus.CheckName("database", database), bus.CheckName("kind", kind), bus.CheckID(derivedID))
 	if err != nil {
 		return err
 	}
@@ -124,12 +125,12 @@ type DeadLetter struct {
 	Body      []byte
 }
 
-// ListDeadLetters calls each for every dead letter, oldest first, until it returns false. database and kind narrow the
+// List calls each for every dead letter, oldest first, until it returns false. database and kind narrow the
 // list, empty means all.
-func ListDeadLetters(ctx context.Context, c *Conn, database, kind string, each func(DeadLetter) bool) error {
+func List(ctx context.Context, c *bus.Conn, database, kind string, each func(DeadLetter) bool) error {
 	filter := c.Subjects().DeadLetter(orAny(database), orAny(kind), "*")
 	for sequence := uint64(1); ; {
-		m, err := GetMessage(ctx, c, c.Subjects().DeadStream(), GetRequest{Sequence: sequence, NextFor: filter})
+		m, err := bus.GetMessage(ctx, c, c.Subjects().DeadStream(), bus.GetRequest{Sequence: sequence, NextFor: filter})
 		if err != nil {
 			return fmt.Errorf("list dead letters: %w", err)
 		}
@@ -150,39 +151,39 @@ func orAny(token string) string {
 	return token
 }
 
-// ReadDeadLetter returns one dead letter; ErrNotFound if it is not there.
-func ReadDeadLetter(ctx context.Context, c *Conn, database, kind, derivedID string) (DeadLetter, error) {
-	if err := errors.Join(CheckName("database", database), CheckName("kind", kind), CheckID(derivedID)); err != nil {
+// Read returns one dead letter; ErrNotFound if it is not there.
+func Read(ctx context.Context, c *bus.Conn, database, kind, derivedID string) (DeadLetter, error) {
+	if err := errors.Join(bus.CheckName("database", database), bus.CheckName("kind", kind), bus.CheckID(derivedID)); err != nil {
 		return DeadLetter{}, err
 	}
-	m, err := GetMessage(ctx, c, c.Subjects().DeadStream(), GetRequest{LastFor: c.Subjects().DeadLetter(database, kind, derivedID)})
+	m, err := bus.GetMessage(ctx, c, c.Subjects().DeadStream(), bus.GetRequest{LastFor: c.Subjects().DeadLetter(database, kind, derivedID)})
 	if err != nil {
 		return DeadLetter{}, fmt.Errorf("read the dead letter: %w", err)
 	}
 	if m == nil {
-		return DeadLetter{}, fmt.Errorf("dead letter %s of %s/%s: %w", derivedID, database, kind, ErrNotFound)
+		return DeadLetter{}, fmt.Errorf("dead letter %s of %s/%s: %w", derivedID, database, kind, bus.ErrNotFound)
 	}
 	letter, _ := readDeadLetter(c, m)
 	return letter, nil
 }
 
-// DeleteDeadLetter removes a dead letter as it was read; one that was replaced or is gone meanwhile stays so.
-func DeleteDeadLetter(ctx context.Context, c *Conn, letter DeadLetter) error {
+// Delete removes a dead letter as it was read; one that was replaced or is gone meanwhile stays so.
+func Delete(ctx context.Context, c *bus.Conn, letter DeadLetter) error {
 	request := map[string]uint64{"seq": letter.Sequence}
 	stream := c.Subjects().DeadStream()
 	err := c.APIRetry(ctx, "STREAM.MSG.DELETE."+stream, request, nil)
-	if HasCode(err, CodeDeleteFailed) { // for any reason: also because it is gone
-		if m, getErr := GetMessage(ctx, c, stream, GetRequest{Sequence: letter.Sequence}); getErr == nil && m == nil {
+	if bus.HasCode(err, bus.CodeDeleteFailed) { // for any reason: also because it is gone
+		if m, getErr := bus.GetMessage(ctx, c, stream, bus.GetRequest{Sequence: letter.Sequence}); getErr == nil && m == nil {
 			return nil
 		}
 	}
-	if err != nil && !HasCode(err, CodeSequenceNotFound) {
+	if err != nil && !bus.HasCode(err, bus.CodeSequenceNotFound) {
 		return fmt.Errorf("delete the dead letter: %w", err)
 	}
 	return nil
 }
 
-func readDeadLetter(c *Conn, m *StoredMessage) (DeadLetter, bool) {
+func readDeadLetter(c *bus.Conn, m *bus.StoredMessage) (DeadLetter, bool) {
 	parts := strings.Split(strings.TrimPrefix(m.Subject, c.Subjects().Namespace+".dead."), ".")
 	if len(parts) != 3 {
 		return DeadLetter{}, false
@@ -199,8 +200,8 @@ func readDeadLetter(c *Conn, m *StoredMessage) (DeadLetter, bool) {
 	return letter, true
 }
 
-// DeadState is how the stream of dead letters is.
-type DeadState struct {
+// State is how the stream of dead letters is.
+type State struct {
 	DeadLetters uint64
 	Bytes       uint64
 	MaxBytes    uint64 // 0 = no limit
@@ -211,28 +212,28 @@ type DeadState struct {
 	Evicted uint64
 }
 
-// DeadWatch counts the dead letters that go because their stream is full.
-type DeadWatch struct {
-	conn    *Conn
+// Watch counts the dead letters that go because their stream is full.
+type Watch struct {
+	conn    *bus.Conn
 	evicted atomic.Uint64
 }
 
-// NewDeadWatch returns a watch that has counted none.
-func NewDeadWatch(conn *Conn) *DeadWatch { return &DeadWatch{conn: conn} }
+// NewWatch returns a watch that has counted none.
+func NewWatch(conn *bus.Conn) *Watch { return &Watch{conn: conn} }
 
 // State asks the server about the dead letters.
-func (w *DeadWatch) State(ctx context.Context) (DeadState, error) {
-	info, err := StreamInfo(ctx, w.conn, w.conn.Subjects().DeadStream())
+func (w *Watch) State(ctx context.Context) (State, error) {
+	info, err := bus.StreamInfo(ctx, w.conn, w.conn.Subjects().DeadStream())
 	if err != nil {
-		return DeadState{}, fmt.Errorf("dead letters: %w", err)
+		return State{}, fmt.Errorf("dead letters: %w", err)
 	}
 	s := deadState(info)
 	s.Evicted = w.evicted.Load()
 	return s, nil
 }
 
-func deadState(info *jetstream.StreamInfo) DeadState {
-	return DeadState{
+func deadState(info *jetstream.StreamInfo) State {
+	return State{
 		DeadLetters: info.State.Msgs, Bytes: info.State.Bytes, MaxBytes: uint64(max(info.Config.MaxBytes, 0)),
 		Oldest: info.State.FirstTime, Removed: info.State.LastSeq - min(info.State.Msgs, info.State.LastSeq),
 	}
@@ -240,10 +241,10 @@ func deadState(info *jetstream.StreamInfo) DeadState {
 
 // Run counts and reports evictions until the context ends. Dead letters that go while the stream is nearly full
 // count as evicted; the others were re-driven or had reached their age.
-func (w *DeadWatch) Run(ctx context.Context, every time.Duration) error {
+func (w *Watch) Run(ctx context.Context, every time.Duration) error {
 	t := time.NewTicker(every)
 	defer t.Stop()
-	var before *DeadState
+	var before *State
 	for {
 		before = w.lookForEvictions(ctx, before)
 		select {
@@ -254,7 +255,7 @@ func (w *DeadWatch) Run(ctx context.Context, every time.Duration) error {
 	}
 }
 
-func (w *DeadWatch) lookForEvictions(ctx context.Context, before *DeadState) *DeadState {
+func (w *Watch) lookForEvictions(ctx context.Context, before *State) *State {
 	now, err := w.State(ctx)
 	if err != nil {
 		return before
