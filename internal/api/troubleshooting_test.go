@@ -8,9 +8,9 @@ import (
 	"strings"
 	"testing"
 
-	"dbrunner/contract"
-
 	"github.com/stretchr/testify/require"
+
+	"dbrunner/contract"
 )
 
 // refusalCode finds the codes that answers of the service are written with.

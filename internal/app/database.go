@@ -9,12 +9,11 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"dbrunner/internal/bus"
+	"dbrunner/internal/delivery"
 	"dbrunner/internal/jobs"
 	"dbrunner/internal/manager"
 	"dbrunner/internal/status"
 	"dbrunner/internal/worker"
-
-	"dbrunner/internal/delivery"
 )
 
 // The clean-up of a ledger: rows a statement, and the time limit of one.

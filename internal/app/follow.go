@@ -1,10 +1,9 @@
 package app
 
 import (
+	"dbrunner/internal/delivery"
 	"dbrunner/internal/telemetry"
 	"dbrunner/internal/worker"
-
-	"dbrunner/internal/delivery"
 )
 
 // newTracer returns the tracer of a database's deliveries; nil if there is none.

@@ -23,7 +23,6 @@ type intake struct {
 
 	mu      sync.Mutex
 	current *bus.Intake // the last one that was run; nil before the first run
-
 }
 
 var (

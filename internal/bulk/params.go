@@ -32,9 +32,9 @@ type Input interface {
 }
 
 var (
-	// ErrNoInput: there is no such object.
+	// ErrNoInput is returned when there is no such object.
 	ErrNoInput = errors.New("there is no such object")
-	// ErrInputDamaged: an object's content does not fit its digest.
+	// ErrInputDamaged is returned when an object's content does not fit its digest.
 	ErrInputDamaged = errors.New("the object's content does not match its digest")
 )
 

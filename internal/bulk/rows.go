@@ -35,7 +35,7 @@ type Object interface {
 	Discard(ctx context.Context) error
 }
 
-// ErrRowsFull: there is no room for rows outside of results.
+// ErrRowsFull is returned when there is no room for rows outside of results.
 var ErrRowsFull = errors.New("the store of rows is full")
 
 // discardTimeout limits the removal of unreferenced objects. What it leaves is cleaned up later.

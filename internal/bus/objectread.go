@@ -15,7 +15,7 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// ErrDigest: what was read of an object is not what its digest stands for.
+// ErrDigest is returned when the content that was read does not fit the digest.
 var ErrDigest = errors.New("the object's content does not match its digest")
 
 // chunkPatience is how long a chunk is asked for that is not there: a replica may not have it yet.

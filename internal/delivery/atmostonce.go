@@ -9,7 +9,6 @@ import (
 	"dbrunner/contract"
 	"dbrunner/internal/crash"
 	"dbrunner/internal/db"
-
 	"dbrunner/internal/jobs"
 )
 

@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"dbrunner/contract"
-
 	"dbrunner/internal/jobs"
 )
 

@@ -6,7 +6,6 @@ import (
 
 	"dbrunner/contract"
 	"dbrunner/internal/db"
-
 	"dbrunner/internal/jobs"
 )
 

@@ -4,7 +4,6 @@ import (
 	"time"
 
 	"dbrunner/internal/db"
-
 	"dbrunner/internal/jobs"
 )
 

@@ -8,7 +8,6 @@ import (
 
 	"dbrunner/contract"
 	"dbrunner/internal/db"
-
 	"dbrunner/internal/jobs"
 )
 

@@ -10,9 +10,8 @@ import (
 	"dbrunner/internal/bulk"
 	"dbrunner/internal/crash"
 	"dbrunner/internal/db"
-	"dbrunner/internal/report"
-
 	"dbrunner/internal/jobs"
+	"dbrunner/internal/report"
 )
 
 // ExecutorOptions is what running the jobs of one database needs.

@@ -8,9 +8,9 @@ import (
 	"strings"
 	"testing"
 
-	"dbrunner/contract"
-
 	"github.com/stretchr/testify/require"
+
+	"dbrunner/contract"
 )
 
 // meanings is what deliveries mean: the first row whose words all hold. A word is a fact that is true, or not (with !), or

@@ -5,9 +5,9 @@ import (
 	"math/rand/v2"
 	"time"
 
-	"dbrunner/internal/jobs"
-
 	retrygo "github.com/avast/retry-go/v4"
+
+	"dbrunner/internal/jobs"
 )
 
 // retry calls fn until it succeeds, its error is not retryable, or the policy allows no more calls. It returns the last

@@ -4,7 +4,6 @@ import (
 	"context"
 
 	"dbrunner/contract"
-
 	"dbrunner/internal/jobs"
 )
 

@@ -10,7 +10,6 @@ import (
 
 	"dbrunner/contract"
 	"dbrunner/internal/db"
-	"dbrunner/internal/db/dialect"
 	"dbrunner/internal/health"
 	"dbrunner/internal/report"
 )
@@ -62,17 +61,6 @@ func well() *fakeDatabase {
 		},
 	}
 }
-
-// spoken is a database of which only the language is known.
-type spoken struct{ db.Database }
-
-func (spoken) Dialect() *dialect.Dialect { return testDialect() }
-
-// empty holds no results.
-type empty struct{}
-
-func (empty) StoredResult(context.Context, string) ([]byte, error) { return nil, nil }
-func (empty) HasResult(context.Context, string) (bool, error)      { return false, nil }
 
 // goldenChecker finds one thing of each check.
 func goldenChecker() *health.Checker {

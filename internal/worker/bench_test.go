@@ -10,10 +10,9 @@ import (
 	"go.uber.org/zap"
 
 	"dbrunner/contract"
+	"dbrunner/internal/delivery"
 	"dbrunner/internal/jobs"
 	"dbrunner/internal/worker"
-
-	"dbrunner/internal/delivery"
 )
 
 // instant is a bus, a database and a result store that take no time: what is left is the lane's own cost.

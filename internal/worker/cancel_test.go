@@ -10,9 +10,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"dbrunner/contract"
-	"dbrunner/internal/worker"
-
 	"dbrunner/internal/delivery"
+	"dbrunner/internal/worker"
 )
 
 // cancellable is an executor's Run of jobs that take a minute, and end as cancelled once that is asked for.

@@ -9,9 +9,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"dbrunner/contract"
-	"dbrunner/internal/worker"
-
 	"dbrunner/internal/delivery"
+	"dbrunner/internal/worker"
 )
 
 func TestDrainRequeuesUnstartedAndFinishesTheRest(t *testing.T) {

@@ -10,10 +10,9 @@ import (
 	"time"
 
 	"dbrunner/contract"
+	"dbrunner/internal/delivery"
 	"dbrunner/internal/jobs"
 	"dbrunner/internal/worker"
-
-	"dbrunner/internal/delivery"
 )
 
 const ackWait = 10 * time.Second

@@ -12,9 +12,8 @@ import (
 	"go.uber.org/zap"
 
 	"dbrunner/contract"
-	"dbrunner/internal/worker"
-
 	"dbrunner/internal/delivery"
+	"dbrunner/internal/worker"
 )
 
 // database is a switch between a job's execution and Hold.

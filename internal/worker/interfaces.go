@@ -4,9 +4,8 @@ import (
 	"context"
 	"time"
 
-	"dbrunner/internal/report"
-
 	"dbrunner/internal/delivery"
+	"dbrunner/internal/report"
 )
 
 // Intake is a durable consumer of one database's jobs stream.

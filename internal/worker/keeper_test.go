@@ -11,9 +11,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"dbrunner/contract"
-	"dbrunner/internal/worker"
-
 	"dbrunner/internal/delivery"
+	"dbrunner/internal/worker"
 )
 
 func TestLeaseIsKeptForALongJob(t *testing.T) {

@@ -9,9 +9,8 @@ import (
 
 	"go.uber.org/zap"
 
-	"dbrunner/internal/report"
-
 	"dbrunner/internal/delivery"
+	"dbrunner/internal/report"
 )
 
 // The pauses before an execution that came to no decision is repeated.

@@ -15,9 +15,8 @@ import (
 	"pgregory.net/rapid"
 
 	"dbrunner/contract"
-	"dbrunner/internal/worker"
-
 	"dbrunner/internal/delivery"
+	"dbrunner/internal/worker"
 )
 
 // plan is what a run of the property is drawn from.

@@ -9,9 +9,8 @@ import (
 
 	"dbrunner/contract"
 	"dbrunner/internal/crash"
-	"dbrunner/internal/report"
-
 	"dbrunner/internal/delivery"
+	"dbrunner/internal/report"
 )
 
 // The pauses before a result that could not be stored is stored again.

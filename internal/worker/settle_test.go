@@ -9,7 +9,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"dbrunner/contract"
-
 	"dbrunner/internal/delivery"
 )
 

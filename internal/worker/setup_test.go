@@ -10,9 +10,8 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/zap"
 
-	"dbrunner/internal/worker"
-
 	"dbrunner/internal/delivery"
+	"dbrunner/internal/worker"
 )
 
 const (

@@ -9,7 +9,6 @@ import (
 	"go.uber.org/zap"
 
 	"dbrunner/contract"
-
 	"dbrunner/internal/delivery"
 )
 

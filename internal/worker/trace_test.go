@@ -11,10 +11,9 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"dbrunner/contract"
+	"dbrunner/internal/delivery"
 	"dbrunner/internal/report"
 	"dbrunner/internal/worker"
-
-	"dbrunner/internal/delivery"
 )
 
 // follower records the calls of a trace.

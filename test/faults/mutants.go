@@ -110,7 +110,7 @@ func mutants() []mutant {
 			edits: []edit{{
 				"internal/delivery/earlier.go", "\tif f := r.facts(); !f.recordsFirst() {", "\tif f := r.facts(); !f.recordsFirst() || status != contract.Unknown {",
 			}},
-			only: []string{"pg_late_commit"}, caught: []string{"effects"},
+			only: []string{"pg_late_commit"}, caught: []string{"effects", "ledger"},
 		},
 		{
 			name: "reply_before_result", what: "the reply is sent before the result is stored",

@@ -7,10 +7,9 @@ import (
 	"time"
 
 	"dbrunner/contract"
+	"dbrunner/internal/delivery"
 	"dbrunner/internal/jobs"
 	"dbrunner/internal/worker"
-
-	"dbrunner/internal/delivery"
 )
 
 // message is a message of the jobs stream.

@@ -10,10 +10,9 @@ import (
 	"go.uber.org/zap"
 
 	"dbrunner/contract"
+	"dbrunner/internal/delivery"
 	"dbrunner/internal/jobs"
 	"dbrunner/internal/worker"
-
-	"dbrunner/internal/delivery"
 )
 
 const (

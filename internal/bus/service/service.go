@@ -296,7 +296,7 @@ func (c *counts) stats() stats {
 	return out
 }
 
-// ErrNoService: no runner answers a request.
+// ErrNoRunner is returned when no runner answers a request.
 var ErrNoRunner = errors.New("no runner answers")
 
 // Ask sends a request to the runners' service and returns the answer; path is what stands behind "<namespace>.api.".

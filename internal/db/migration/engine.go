@@ -52,7 +52,7 @@ type Engine interface {
 	Explain(err error, part *dialect.Part) *db.Error
 }
 
-// ErrEnded: a file has ended its transaction itself.
+// ErrEnded is returned when a file has ended its transaction itself.
 var ErrEnded = errors.New("migration: the file ended its transaction")
 
 // Versions keeps the version of a database by golang-migrate's driver of the engine.
