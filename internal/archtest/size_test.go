@@ -30,7 +30,7 @@ var larger = map[string]int{
 	"internal/db/dbtest/suite_autocommit.go": 459,
 	"internal/db/dbtest/suite_migrations_cases.go": 470,
 	"internal/db/migration":                        2549,
-	"internal/db/postgres":                         6866,
+	"internal/db/postgres":                         6870,
 	"internal/db/sqlite":                           3542,
 	"internal/db/sqlserver":                        4142,
 	"test/faults":                                  4304,

@@ -38,13 +38,104 @@ func (d *Database) MigrationConnection() Secret {
 	}
 }
 
+// ledgerEffects are the effects that are promises of the ledger.
+func ledgerEffects() []string { return []string{"exactly_once", "at_most_once"} }
+
 // complete checks every value, fills in what follows from others and checks what they mean together.
 func (c *Config) complete(w Words, client bool, faults *collector) {
 	limits := &limiter{faults: faults, words: w, client: client}
 	limits.section(reflect.ValueOf(c).Elem(), "")
 	c.fill(w)
 	check := &checker{cfg: c, words: w, faults: faults}
-	n := &check.cfg.NATS
+	check.nats()
+	check.topology()
+	check.api()
+	check.replies()
+	check.http()
+	check.names(client)
+	for _, name := range c.sortedNames() {
+		check.database(join(databasesKey, name), c.Databases[name])
+	}
+	check.slots()
+}
+
+func (c *Config) fill(w Words) {
+	if c.Instance == "" {
+		c.Instance = defaultInstance()
+	}
+	if c.NATS.InboxPrefix == "" {
+		c.NATS.InboxPrefix = "_INBOX_" + c.Namespace
+	}
+	if c.Topology.Rows.MaxAge == 0 {
+		c.Topology.Rows.MaxAge = c.Topology.Results.MaxAge + time.Hour
+	}
+	c.fillSlots()
+	for name, d := range c.Databases {
+		if d.Migrations.Folder == "" {
+			d.Migrations.Folder = filepath.Join("migrations", name)
+		}
+		if d.DeadLetters == nil {
+			d.DeadLetters = slices.Clone(w.DeadLetters)
+		}
+	}
+}
+
+// fillSlots bounds the databases that have no bound of their own: by what worker.max_slots leaves for each connection
+// and by the fleet's bound, but never below what they hold at any time.
+func (c *Config) fillSlots() {
+	room, connections := c.Worker.MaxSlots, 0
+	for _, d := range c.Databases {
+		room -= d.Slots
+		if d.Slots == 0 {
+			connections += d.Pool.Max
+		}
+	}
+	each := min(slotsPerConnection, room/max(connections, 1))
+	for _, d := range c.Databases {
+		if d.Slots == 0 {
+			d.Slots = max(steadyPerConnection*d.Pool.Max, min(each*d.Pool.Max, c.Topology.MaxAckPending))
+		}
+	}
+}
+
+var notInNames = regexp.MustCompile(`[^A-Za-z0-9_-]+`)
+
+// defaultInstance names a process. Two containers with one process id differ by their host names.
+func defaultInstance() string {
+	host, err := os.Hostname()
+	if err != nil || host == "" {
+		host = "runner"
+	}
+	host = notInNames.ReplaceAllString(host, "-")
+	pid := "-" + strconv.Itoa(os.Getpid())
+	return host[:min(len(host), 64-len(pid))] + pid
+}
+
+// checker looks at settings that are right by themselves and wrong together.
+type checker struct {
+	cfg    *Config
+	words  Words
+	faults *collector
+}
+
+// want adds a fault at the first path unless ok holds. It keeps silent where one of the values is faulty itself.
+func (c *checker) want(ok bool, message string, paths ...string) {
+	if !ok && c.faults.sound(paths...) {
+		c.faults.add(paths[0], message)
+	}
+}
+
+func (c *checker) nats() {
+	n := &c.cfg.NATS
+	c.signIn(n)
+	c.together("nats.user", n.User != "", "nats.password", !n.Password.Empty())
+	c.together("nats.tls.cert_file", n.TLS.CertFile != "", "nats.tls.key_file", n.TLS.KeyFile != "")
+	c.want(!mixed(n.URLs), "WebSocket URLs (ws, wss) cannot be mixed with others; write one sort", "nats.urls")
+	c.want(c.ownInbox(n.InboxPrefix), "the runner's inboxes need a place of their own, outside of _INBOX, of $… and "+
+		"of the namespace; leave the key out or write another", "nats.inbox_prefix", "namespace")
+}
+
+func (c *checker) signIn(n *NATS) {
 	ways := []struct {
 		path  string
 		given bool
@@ -60,99 +151,7 @@ func (c *Config) complete(w Words, client bool, faults *collector) {
 			given = append(given, way.path)
 		}
 	}
-	check.want(len(given) < 2, "there is more than one way to sign in: "+strings.Join(given, ", ")+"; leave one", "nats")
-	check.together("nats.user", n.User != "", "nats.password", !n.Password.Empty())
-	check.together("nats.tls.cert_file", n.TLS.CertFile != "", "nats.tls.key_file", n.TLS.KeyFile != "")
-	check.want(!mixed(n.URLs), "WebSocket URLs (ws, wss) cannot be mixed with others; write one sort", "nats.urls")
-	check.want(check.ownInbox(n.InboxPrefix), "the runner's inboxes need a place of their own, outside of _INBOX, of $… and "+
-		"of the namespace; leave the key out or write another", "nats.inbox_prefix", "namespace")
-	t, r := &check.cfg.Topology, &check.cfg.Topology.Results
-	check.want(check.cfg.Topology.Rows.MaxAge >= r.MaxAge, fmt.Sprintf("rows must be kept as long as the results that name them: write "+
-		"at least %s, or lower topology.results.max_age", short(r.MaxAge)), "topology.rows.max_age", "topology.results.max_age")
-	check.want(r.MinAge <= r.MaxAge, fmt.Sprintf("results cannot be kept at least %s and at most %s; lower this or raise "+
-		"topology.results.max_age", short(r.MinAge), short(r.MaxAge)), "topology.results.min_age", "topology.results.max_age")
-	check.want(t.Jobs.MaxMessagesPerKind <= t.Jobs.MaxMessages, "one kind cannot have more jobs than all kinds together; "+
-		"lower this or raise topology.jobs.max_messages", "topology.jobs.max_messages_per_kind", "topology.jobs.max_messages")
-	beat := check.cfg.Worker.HeartbeatInterval
-	check.want(t.Health.MaxAge >= 3*beat, fmt.Sprintf("heartbeats come every %s and must outlive two that are lost; "+
-		"write at least %s", short(beat), short(3*beat)), "topology.health.max_age", "worker.heartbeat_interval")
-	a := &check.cfg.API
-	check.want(a.Wait <= a.MaxWait, fmt.Sprintf("the default of %s is above api.max_wait, %s; lower this or raise "+
-		"api.max_wait", short(a.Wait), short(a.MaxWait)), "api.wait", "api.max_wait")
-	// Replies must not be published where they would do harm.
-	namespace := check.cfg.Namespace + "."
-	inbox := check.cfg.NATS.InboxPrefix + "."
-	for i, prefix := range check.cfg.ReplyPrefixes {
-		inside := strings.HasPrefix(prefix, namespace) && !strings.HasPrefix(prefix, namespace+"replies.")
-		over := strings.HasPrefix(prefix, inbox) || strings.HasPrefix(inbox, prefix)
-		check.want(!inside && !over && !strings.HasPrefix(prefix, "$"), "entry "+strconv.Itoa(i+1)+
-			" would let a job publish into the runners' own subjects or into $…; write a prefix outside of them",
-			"reply_prefixes", "namespace", "nats.inbox_prefix")
-	}
-	check.http()
-	check.names(client)
-	for _, name := range c.sortedNames() {
-		check.database(join(databasesKey, name), c.Databases[name])
-	}
-	check.slots()
-}
-
-func (c *Config) fill(w Words) {
-	if c.Instance == "" {
-		// Name a process. Two containers with one process id differ by their host names
-		host, err := os.Hostname()
-		if err != nil || host == "" {
-			host = "runner"
-		}
-		host = notInNames.ReplaceAllString(host, "-")
-		pid := "-" + strconv.Itoa(os.Getpid())
-		c.Instance = host[:min(len(host), 64-len(pid))] + pid
-	}
-	if c.NATS.InboxPrefix == "" {
-		c.NATS.InboxPrefix = "_INBOX_" + c.Namespace
-	}
-	if c.Topology.Rows.MaxAge == 0 {
-		c.Topology.Rows.MaxAge = c.Topology.Results.MaxAge + time.Hour
-	}
-	// Databases without a bound of their own get one: what worker.max_slots leaves for each connection, at most
-	// the fleet's bound, but never below what they hold at any time
-	room, connections := c.Worker.MaxSlots, 0
-	for _, d := range c.Databases {
-		room -= d.Slots
-		if d.Slots == 0 {
-			connections += d.Pool.Max
-		}
-	}
-	each := min(slotsPerConnection, room/max(connections, 1))
-	for _, d := range c.Databases {
-		if d.Slots == 0 {
-			d.Slots = max(steadyPerConnection*d.Pool.Max, min(each*d.Pool.Max, c.Topology.MaxAckPending))
-		}
-	}
-	for name, d := range c.Databases {
-		if d.Migrations.Folder == "" {
-			d.Migrations.Folder = filepath.Join("migrations", name)
-		}
-		if d.DeadLetters == nil {
-			d.DeadLetters = slices.Clone(w.DeadLetters)
-		}
-	}
-}
-
-var notInNames = regexp.MustCompile(`[^A-Za-z0-9_-]+`)
-
-// checker looks at settings that are right by themselves and wrong together.
-type checker struct {
-	cfg    *Config
-	words  Words
-	faults *collector
-}
-
-// want adds a fault at the first path unless ok holds. It keeps silent where one of the values is faulty itself.
-func (c *checker) want(ok bool, message string, paths ...string) {
-	if !ok && c.faults.sound(paths...) {
-		c.faults.add(paths[0], message)
-	}
+	c.want(len(given) < 2, "there is more than one way to sign in: "+strings.Join(given, ", ")+"; leave one", "nats")
 }
 
 // together wants both keys or neither.
@@ -174,6 +173,38 @@ func mixed(urls []string) bool {
 func (c *checker) ownInbox(prefix string) bool {
 	first, _, _ := strings.Cut(prefix, ".")
 	return first != "_INBOX" && first != c.cfg.Namespace && !strings.HasPrefix(first, "$")
+}
+
+func (c *checker) topology() {
+	t, r := &c.cfg.Topology, &c.cfg.Topology.Results
+	c.want(c.cfg.Topology.Rows.MaxAge >= r.MaxAge, fmt.Sprintf("rows must be kept as long as the results that name them: write "+
+		"at least %s, or lower topology.results.max_age", short(r.MaxAge)), "topology.rows.max_age", "topology.results.max_age")
+	c.want(r.MinAge <= r.MaxAge, fmt.Sprintf("results cannot be kept at least %s and at most %s; lower this or raise "+
+		"topology.results.max_age", short(r.MinAge), short(r.MaxAge)), "topology.results.min_age", "topology.results.max_age")
+	c.want(t.Jobs.MaxMessagesPerKind <= t.Jobs.MaxMessages, "one kind cannot have more jobs than all kinds together; "+
+		"lower this or raise topology.jobs.max_messages", "topology.jobs.max_messages_per_kind", "topology.jobs.max_messages")
+	beat := c.cfg.Worker.HeartbeatInterval
+	c.want(t.Health.MaxAge >= 3*beat, fmt.Sprintf("heartbeats come every %s and must outlive two that are lost; "+
+		"write at least %s", short(beat), short(3*beat)), "topology.health.max_age", "worker.heartbeat_interval")
+}
+
+func (c *checker) api() {
+	a := &c.cfg.API
+	c.want(a.Wait <= a.MaxWait, fmt.Sprintf("the default of %s is above api.max_wait, %s; lower this or raise "+
+		"api.max_wait", short(a.Wait), short(a.MaxWait)), "api.wait", "api.max_wait")
+}
+
+// replies keeps jobs from having answers published where they would do harm.
+func (c *checker) replies() {
+	namespace := c.cfg.Namespace + "."
+	inbox := c.cfg.NATS.InboxPrefix + "."
+	for i, prefix := range c.cfg.ReplyPrefixes {
+		inside := strings.HasPrefix(prefix, namespace) && !strings.HasPrefix(prefix, namespace+"replies.")
+		over := strings.HasPrefix(prefix, inbox) || strings.HasPrefix(inbox, prefix)
+		c.want(!inside && !over && !strings.HasPrefix(prefix, "$"), "entry "+strconv.Itoa(i+1)+
+			" would let a job publish into the runners' own subjects or into $…; write a prefix outside of them",
+			"reply_prefixes", "namespace", "nats.inbox_prefix")
+	}
 }
 
 // http tells those who open doors on a port that nobody listens on.
@@ -203,17 +234,21 @@ func (c *checker) database(path string, d *Database) {
 		"which a pooler in transaction mode does not give: write direct_connection_string too", at("migrate_on_start"), at("pooler"))
 	c.want(d.Health.Slow <= d.Health.Timeout, fmt.Sprintf("a check cannot take %s when it stops after health.timeout, %s; "+
 		"lower this or raise health.timeout", short(d.Health.Slow), short(d.Health.Timeout)), at("health.slow"), at("health.timeout"))
+	c.ledger(path, d)
+	for kind, limits := range d.ByKind {
+		c.kind(path, kind, d, limits)
+	}
+}
+
+func (c *checker) ledger(path string, d *Database) {
 	oldest := c.cfg.Topology.Results.MaxAge
 	effects, mode, retention := join(path, "effects"), join(path, "ledger.mode"), join(path, "ledger.retention")
 	c.want(!d.HasLedger() || d.Ledger.Retention >= oldest, fmt.Sprintf("the ledger must remember a job as long as its "+
 		"result is kept: write at least %s, or lower topology.results.max_age", short(oldest)),
 		retention, mode, "topology.results.max_age")
-	for _, effect := range []string{"exactly_once", "at_most_once"} {
+	for _, effect := range ledgerEffects() {
 		c.want(d.HasLedger() || !slices.Contains(d.Effects, effect), effect+" needs a ledger, and ledger.mode is off; "+
 			"remove it from the list or write ledger.mode: manage", effects, mode)
-	}
-	for kind, limits := range d.ByKind {
-		c.kind(path, kind, d, limits)
 	}
 }
 

@@ -45,7 +45,7 @@ type Endpoint struct {
 	Subject  string // behind "<namespace>.api."; its last tokens may be wildcards
 	Group    string // of runners of which one answers; empty: all that have this endpoint
 	Metadata map[string]string
-	// Handle returns the answer. A *ServiceError is answered as it is, any other error as one of ours.
+	// Handle returns the answer. A *Error is answered as it is, any other error as one of ours.
 	Handle func(ctx context.Context, request *Request) ([]byte, error)
 }
 
@@ -300,7 +300,7 @@ func (c *counts) stats() stats {
 var ErrNoRunner = errors.New("no runner answers")
 
 // Ask sends a request to the runners' service and returns the answer; path is what stands behind "<namespace>.api.".
-// *ServiceError: the answer is an error. ErrNoService: there is no runner to answer.
+// *Error: the answer is an error. ErrNoRunner: there is no runner to answer.
 func Ask(ctx context.Context, c *bus.Conn, path string, headers map[string][]string, body []byte) ([]byte, error) {
 	m, err := c.NATS().RequestMsgWithContext(ctx, &nats.Msg{Subject: c.Subjects().API(path), Header: headers, Data: body})
 	switch {

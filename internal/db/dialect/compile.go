@@ -168,13 +168,17 @@ func (b *binder) mixed() bool {
 			"parameters are given by name, but the text has positional ones: write them as :name")
 	case p.List == nil && len(s.names) > 0 && len(s.positions) > 0:
 		b.fault(pathSQL, contract.CodeParameter, "both :name and positional parameters: use one of them")
-		// :name cannot be left alone beside a list, except where it may be the bound of a slice,
-	// a[1 :n], but not where nothing else could be meant
-	case p.List != nil && len(s.names) > 0 && (strings.IndexByte(b.d.Sigils, ':') >= 0 || len(b.shape.positions) == 0 && len(b.params.List) > 0):
+	case p.List != nil && len(s.names) > 0 && b.namesRefused():
 		b.fault(pathSQL, contract.CodeParameter, "parameters are given as a list, but the text has :%s: write $1, $2, … "+
 			"or give the parameters as an object", shorten(s.names[0]))
 	}
 	return len(b.faults) > before
+}
+
+// namesRefused: :name in the text cannot be left alone beside a list. It can where it may be the bound of a
+// slice, a[1 :n], but not where nothing else could be meant.
+func (b *binder) namesRefused() bool {
+	return strings.IndexByte(b.d.Sigils, ':') >= 0 || len(b.shape.positions) == 0 && len(b.params.List) > 0
 }
 
 // listArgs are the arguments of positional parameters; the placeholders have their numbers.

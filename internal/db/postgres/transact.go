@@ -95,27 +95,7 @@ func (t *transaction) attempt(ctx context.Context) ([]db.ResultSet, error) {
 func (t *transaction) statementsTrip(ctx context.Context, out *outcome) error {
 	// With a batch, each statement is a round trip of its own.
 	if slices.ContainsFunc(t.tx.Statements, func(s *dialect.Compiled) bool { return s.Batch != nil }) {
-		// After an error the transaction is rolled back.
-		t.startTrip(t.opts)
-		ours := t.appendBegin(beginSQL(t.tx.Isolation), t.call)
-		t.buf = appendSync(t.buf)
-		if err := t.firstTrip(ctx, ours, out); err != nil {
-			return err
-		}
-		if err := t.afterTrip(ctx, out, 0); err != nil {
-			return err
-		}
-		for i, stmt := range t.tx.Statements {
-			set, err := t.piece(ctx, stmt, i)
-			if err != nil {
-				if !t.dead {
-					t.rollback()
-				}
-				return err
-			}
-			out.sets = append(out.sets, set)
-		}
-		return nil
+		return t.pieces(ctx, out)
 	}
 	if err := t.resolve(t.tx.Statements); err != nil {
 		return t.ownError(ctx, err)
@@ -144,6 +124,30 @@ func (t *transaction) statementsTrip(ctx context.Context, out *outcome) error {
 	case t.status != 'T':
 		t.markBroken(false)
 		return errTransactionEnded()
+	}
+	return nil
+}
+
+// pieces runs the statements in several round trips, in one transaction. After an error the transaction is rolled back.
+func (t *transaction) pieces(ctx context.Context, out *outcome) error {
+	t.startTrip(t.opts)
+	ours := t.appendBegin(beginSQL(t.tx.Isolation), t.call)
+	t.buf = appendSync(t.buf)
+	if err := t.firstTrip(ctx, ours, out); err != nil {
+		return err
+	}
+	if err := t.afterTrip(ctx, out, 0); err != nil {
+		return err
+	}
+	for i, stmt := range t.tx.Statements {
+		set, err := t.piece(ctx, stmt, i)
+		if err != nil {
+			if !t.dead {
+				t.rollback()
+			}
+			return err
+		}
+		out.sets = append(out.sets, set)
 	}
 	return nil
 }

@@ -87,7 +87,7 @@ func (c *session) setUp(ctx context.Context) error {
 			return db.Errorf(db.ClassUnavailable, contract.CodeUnavailable,
 				"the database file cannot be in WAL mode: it must be on a local file system")
 		}
-		if err := err; err != nil {
+		if err != nil {
 			return err
 		}
 	}
