@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"dbrunner/internal/bus"
+	"dbrunner/internal/bus/objects"
 	"dbrunner/internal/db/rowfile"
 )
 
@@ -148,7 +149,7 @@ func (f *outputFlags) write(ctx context.Context, progress io.Writer, conn *bus.C
 	if form := f.form(set); form != f.form(&rowSet{}) {
 		return fmt.Errorf("the rows are stored as %s; name the file accordingly, or add --format %s --compression %s", form, set.Object.Format, set.Object.Compression)
 	}
-	object, err := bus.Fetch(ctx, conn, set.Object.Bucket, set.Object.Name)
+	object, err := objects.Fetch(ctx, conn, set.Object.Bucket, set.Object.Name)
 	if errors.Is(err, bus.ErrNotFound) {
 		return fmt.Errorf("rows_expired: the rows of this result have expired (%s)", set.Object.Name)
 	}
@@ -157,7 +158,7 @@ func (f *outputFlags) write(ctx context.Context, progress io.Writer, conn *bus.C
 	}
 	defer func() { _ = object.Close() }() // it was read to its end, or the error is reported already
 	if object.Digest != set.Object.Digest {
-		return fmt.Errorf("object %s: %w", set.Object.Name, bus.ErrDigest)
+		return fmt.Errorf("object %s: %w", set.Object.Name, objects.ErrDigest)
 	}
 	bar := &bar{out: progress, on: onTerminal(progress), whole: object.Size, started: time.Now()}
 	defer bar.clear()

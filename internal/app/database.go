@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"dbrunner/internal/bus"
+	"dbrunner/internal/bus/objects"
 	"dbrunner/internal/delivery"
 	"dbrunner/internal/jobs"
 	"dbrunner/internal/manager"
@@ -111,7 +112,7 @@ func (d *database) newExecutor(r *running) (*delivery.Executor, error) {
 		MaxResult: r.conn.MaxPayload() - resultRoom,
 
 		Objects:       r.rows,
-		Inputs:        &paramsStore{bus.Params(r.conn)},
+		Inputs:        &paramsStore{objects.Params(r.conn)},
 		Cancellations: &cancellations{r.cancellations, d.Name},
 		Outside:       d.autocommitExecutor(),
 		Migrations:    d.migrator(r),

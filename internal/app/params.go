@@ -7,12 +7,13 @@ import (
 
 	"dbrunner/internal/bulk"
 	"dbrunner/internal/bus"
+	"dbrunner/internal/bus/objects"
 )
 
 var _ bulk.Inputs = (*paramsStore)(nil)
 
 // paramsStore is the bucket of parameters that have no room in jobs.
-type paramsStore struct{ bucket *bus.Bucket }
+type paramsStore struct{ bucket *objects.Bucket }
 
 // Ready waits for a link to the servers.
 func (s *paramsStore) Ready(ctx context.Context) error { return s.bucket.Ready(ctx) }
@@ -43,7 +44,7 @@ func (o *paramsObject) Digest() string { return o.digest }
 func (o *paramsObject) Read(p []byte) (int, error) {
 	n, err := o.ReadCloser.Read(p)
 	switch {
-	case errors.Is(err, bus.ErrDigest):
+	case errors.Is(err, objects.ErrDigest):
 		err = errors.Join(bulk.ErrInputDamaged, err)
 	case errors.Is(err, bus.ErrNotFound): // its chunks have gone meanwhile
 		err = errors.Join(bulk.ErrNoInput, err)

@@ -14,6 +14,7 @@ import (
 	"dbrunner/contract"
 	"dbrunner/internal/bulk"
 	"dbrunner/internal/bus"
+	"dbrunner/internal/bus/objects"
 	"dbrunner/internal/manager"
 )
 
@@ -21,12 +22,12 @@ var _ bulk.Objects = (*rowsStore)(nil)
 
 // rowsStore is the bucket of rows that have no room in results, of which so many are written at the same time at most.
 type rowsStore struct {
-	bucket *bus.Bucket
+	bucket *objects.Bucket
 	places chan struct{}
 }
 
 func newRowsStore(conn *bus.Conn, places int) *rowsStore {
-	return &rowsStore{bucket: bus.Rows(conn), places: make(chan struct{}, places)}
+	return &rowsStore{bucket: objects.Rows(conn), places: make(chan struct{}, places)}
 }
 
 // Bucket is the bucket's name.
@@ -61,7 +62,7 @@ func (s *rowsStore) Complete(ctx context.Context, name string) (bool, error) {
 
 // rowsObject is an object that is being written.
 type rowsObject struct {
-	w     *bus.ObjectWriter
+	w     *objects.Writer
 	leave func() // gives its place to another
 }
 
@@ -102,8 +103,8 @@ const (
 // its own clock.
 type rowsSweeper struct {
 	conn      *bus.Conn
-	sweep     *bus.ObjectSweep
-	bucket    *bus.Bucket
+	sweep     *objects.Sweep
+	bucket    *objects.Bucket
 	databases map[string]*database
 	grace     time.Duration
 	named     map[string]bool // that were found to be named by a result
@@ -112,7 +113,7 @@ type rowsSweeper struct {
 
 func (r *running) newRowsSweeper() *rowsSweeper {
 	s := &rowsSweeper{
-		conn: r.conn, sweep: bus.Rows(r.conn).Sweep(), bucket: bus.Rows(r.conn), databases: make(map[string]*database, len(r.databases)),
+		conn: r.conn, sweep: objects.Rows(r.conn).Sweep(), bucket: objects.Rows(r.conn), databases: make(map[string]*database, len(r.databases)),
 		grace: rowsGrace, named: make(map[string]bool), log: r.log.Named("rows"),
 	}
 	for _, d := range r.databases {
@@ -173,7 +174,7 @@ func (s *rowsSweeper) sweepOnce(ctx context.Context) (removed int, _ error) {
 
 // keeps reports whether an object is to stay: it is not of our databases, or young, or its job's message is still in the
 // queue, or a result or the ledger names it. The message goes after the result has been stored, so it is looked for first.
-func (s *rowsSweeper) keeps(ctx context.Context, o *bus.Object) (bool, error) {
+func (s *rowsSweeper) keeps(ctx context.Context, o *objects.Object) (bool, error) {
 	name, ids := bulk.RowsOf(o.Name)
 	d := s.databases[name]
 	if d == nil || s.named[o.Name] || s.sweep.Age(o) < s.grace {

@@ -21,10 +21,10 @@ const engines = "engines"
 // arrows are looked up from the top; the first pattern that fits a folder decides. internal/crash may be imported by
 // everybody.
 var arrows = []arrow{
-	{"cmd/*", []string{"client", "contract", "internal/app", "internal/bus", "internal/bus/deadletters", "internal/bus/service", "internal/config", "internal/jobs", "internal/db/migration", "internal/db/rowfile", "internal/manager", "internal/inspect"}},
+	{"cmd/*", []string{"client", "contract", "internal/app", "internal/bus", "internal/bus/deadletters", "internal/bus/objects", "internal/bus/service", "internal/config", "internal/jobs", "internal/db/migration", "internal/db/rowfile", "internal/manager", "internal/inspect"}},
 	{"internal/app", []string{
 		"internal/bulk", "internal/health", "client", "contract", "internal/report", "internal/manager", "internal/api", "internal/status",
-		"internal/worker", "internal/bus", "internal/bus/deadletters", "internal/bus/control", "internal/bus/service", "internal/bus/embedded", "internal/jobs", "internal/delivery", "internal/db", "internal/config",
+		"internal/worker", "internal/bus", "internal/bus/deadletters", "internal/bus/control", "internal/bus/objects", "internal/bus/service", "internal/bus/embedded", "internal/jobs", "internal/delivery", "internal/db", "internal/config",
 		"internal/db/migration", "internal/telemetry",
 	}},
 	{"internal/api", []string{"internal/bus", "internal/bus/control", "internal/bus/service", "internal/jobs", "internal/db", "internal/config", "contract"}},
@@ -47,11 +47,12 @@ var arrows = []arrow{
 	{"internal/db/engine", []string{"internal/db", "internal/db/dialect", "contract", "internal/jsontext"}},
 	{"internal/db/*", []string{"internal/db", "internal/db/engine", "internal/db/dialect", "internal/db/migration", "internal/jsontext", "internal/report", "contract"}}, // engines: never another engine
 	{"internal/db", []string{"internal/report", "internal/db/dialect", "internal/jsontext", "contract"}},
-	{"internal/bus/bustest", []string{"internal/bus", "internal/bus/control", "internal/bus/embedded"}},
+	{"internal/bus/bustest", []string{"internal/bus", "internal/bus/control", "internal/bus/embedded", "internal/bus/objects"}},
 	{"internal/bus/embedded", nil},
 	{"internal/bus/service", []string{"internal/bus", "contract", "internal/report"}},
 	{"internal/bus/control", []string{"internal/bus", "contract", "internal/report"}},
 	{"internal/bus/deadletters", []string{"internal/bus", "contract", "internal/report"}},
+	{"internal/bus/objects", []string{"internal/bus", "contract", "internal/report"}},
 	{"internal/bus", []string{"contract", "internal/report"}},
 	{"internal/config", []string{"contract", "internal/spell"}},
 	{"contract", []string{"internal/jsontext"}},

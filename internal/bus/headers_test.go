@@ -20,6 +20,7 @@ import (
 
 	"dbrunner/internal/bus"
 	"dbrunner/internal/bus/bustest"
+	"dbrunner/internal/bus/objects"
 )
 
 // serverHeaders are all headers that this version of the server knows, as its own source names them.
@@ -216,7 +217,7 @@ func TestSettingsOfAnEarlierReleaseAreNotes(t *testing.T) {
 		_, err = b.JS.UpdateStream(t.Context(), config)
 		require.NoError(t, err)
 	}
-	write(t, bus.Rows(b.Conn), "before", content(1000))
+	bustest.WriteObject(t, objects.Rows(b.Conn), "before", bustest.Content(1000))
 	require.NoError(t, bus.Manage(t.Context(), b.Conn, bustest.Topology()))
 	require.NoError(t, bus.Verify(t.Context(), b.Conn, bustest.Topology()))
 	require.Equal(t, 4, b.Logs.FilterMessageSnippet("the runner works with it").Len(), "each start logs both")
@@ -235,8 +236,8 @@ func TestSettingsOfAnEarlierReleaseAreNotes(t *testing.T) {
 	differences, err = bus.Diff(t.Context(), b.Conn, bustest.Topology())
 	require.NoError(t, err)
 	require.Empty(t, differences)
-	write(t, bus.Rows(b.Conn), "after", content(1000))
-	got, err := read(t, bus.Rows(b.Conn), "before")
+	bustest.WriteObject(t, objects.Rows(b.Conn), "after", bustest.Content(1000))
+	got, err := bustest.ReadObject(t, objects.Rows(b.Conn), "before")
 	require.NoError(t, err)
 	require.Len(t, got, 1000)
 
@@ -251,20 +252,4 @@ func TestSettingsOfAnEarlierReleaseAreNotes(t *testing.T) {
 	require.ErrorAs(t, bus.Verify(t.Context(), b.Conn, bustest.Topology()), &differs)
 	require.Len(t, differs.Differences, 1)
 	require.Equal(t, "allow_msg_ttl", differs.Differences[0].Setting)
-}
-
-// An object's description is never replaced: a second writer of its name gives up, and the first one's object stays.
-func TestAnObjectIsNotWrittenAgain(t *testing.T) {
-	t.Parallel()
-	b := bustest.Setup(t)
-	write(t, bus.Rows(b.Conn), "once", content(1000))
-	w, err := bus.Rows(b.Conn).Create(database, "once")
-	require.NoError(t, err)
-	require.NoError(t, w.Write(t.Context(), content(2000)))
-	_, err = w.Close(t.Context())
-	require.ErrorContains(t, err, "an object of this name exists")
-	require.NoError(t, w.Discard(t.Context()))
-	got, err := read(t, bus.Rows(b.Conn), "once")
-	require.NoError(t, err)
-	require.Len(t, got, 1000)
 }

@@ -201,7 +201,7 @@ func (l *lease) answers(ctx context.Context, ours int, out *outcome, err error) 
 	return l.linkError(ctx, err)
 }
 
-// linkError is the package's, and makes the pool forget its idle connections when the server ended this one.
+// linkError is the error of an answer that the link cut off. When the server ended this connection, the pool forgets its idle ones.
 func (l *lease) linkError(ctx context.Context, err error) error {
 	if linkLost(err) {
 		l.d.lost()

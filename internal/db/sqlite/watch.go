@@ -103,8 +103,8 @@ func (w *watch) cancel(call uint64) {
 }
 
 func (w *watch) strike() {
-	// Make the statement that runs now return SQLITE_INTERRUPT. It is the one method that another goroutine may call
-	// while the handle is in use, and so has a thread state of its own
+	// Make the statement that runs now return SQLITE_INTERRUPT. This is the one call that another goroutine may make while
+	// the handle is in use, and so it has a thread state of its own.
 	tls := libc.NewTLS()
 	sqlite3.Xsqlite3_interrupt(tls, w.h.db)
 	tls.Close()

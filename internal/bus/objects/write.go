@@ -1,4 +1,4 @@
-package bus
+package objects
 
 import (
 	"context"
@@ -14,6 +14,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"dbrunner/internal/bus"
 	"dbrunner/internal/report"
 )
 
@@ -30,8 +31,8 @@ const (
 // digestOpening names the algorithm before an object's sum.
 const digestOpening = "SHA-256="
 
-// ObjectWriter writes one object. It is for one goroutine. The owner calls Close or Discard.
-type ObjectWriter struct {
+// Writer writes one object. It is for one goroutine. The owner calls Close or Discard.
+type Writer struct {
 	bucket  *Bucket
 	name    string
 	mark    string
@@ -39,28 +40,28 @@ type ObjectWriter struct {
 	chunk   []byte // not sent yet
 	size    int64
 	chunks  int64
-	out     []Posted // chunks that wait for their answer, oldest first
-	done    *Object  // closed
-	foreign bool     // the description under the name is another object's
+	out     []bus.Posted // chunks that wait for their answer, oldest first
+	done    *Object      // closed
+	foreign bool         // the description under the name is another object's
 }
 
 // Create starts an object. Nothing of it is visible before Close. group starts the last part of its chunks'
 // subject, which is the writer's own otherwise: it determines who may read the chunks of a group.
-func (b *Bucket) Create(group, name string) (*ObjectWriter, error) {
-	if err := CheckName("group", group); err != nil {
+func (b *Bucket) Create(group, name string) (*Writer, error) {
+	if err := bus.CheckName("group", group); err != nil {
 		return nil, err
 	}
 	if _, err := encodeObjectName(name); err != nil {
 		return nil, err
 	}
-	return &ObjectWriter{
+	return &Writer{
 		bucket: b, name: name, mark: group + "." + rand.Text(), sum: sha256.New(), chunk: make([]byte, 0, chunkSize),
-		out: make([]Posted, 0, maxChunksOut),
+		out: make([]bus.Posted, 0, maxChunksOut),
 	}, nil
 }
 
 // Write adds to the object. It waits where the server is slower. After an error the object cannot be completed.
-func (w *ObjectWriter) Write(ctx context.Context, p []byte) error {
+func (w *Writer) Write(ctx context.Context, p []byte) error {
 	for len(p) > 0 {
 		n := copy(w.chunk[len(w.chunk):cap(w.chunk)], p)
 		w.chunk, p = w.chunk[:len(w.chunk)+n], p[n:]
@@ -74,13 +75,13 @@ func (w *ObjectWriter) Write(ctx context.Context, p []byte) error {
 }
 
 // send sends the chunk that is full. One whose answer is lost cannot be sent again: it might come twice, or behind others.
-func (w *ObjectWriter) send(ctx context.Context) error {
+func (w *Writer) send(ctx context.Context) error {
 	if len(w.out) == cap(w.out) {
 		if err := w.settle(ctx, cap(w.out)-1); err != nil {
 			return err
 		}
 	}
-	sent, err := w.bucket.conn.Post(ctx, &nats.Msg{Subject: ChunkSubject(w.bucket.name, w.mark), Data: w.chunk})
+	sent, err := w.bucket.conn.Post(ctx, &nats.Msg{Subject: bus.ChunkSubject(w.bucket.name, w.mark), Data: w.chunk})
 	if err != nil {
 		return w.failed(err)
 	}
@@ -93,7 +94,7 @@ func (w *ObjectWriter) send(ctx context.Context) error {
 }
 
 // settle waits until at most so many chunks wait for their answer.
-func (w *ObjectWriter) settle(ctx context.Context, most int) error {
+func (w *Writer) settle(ctx context.Context, most int) error {
 	for len(w.out) > most {
 		oldest := w.out[0]
 		w.out = w.out[:copy(w.out, w.out[1:])]
@@ -106,7 +107,7 @@ func (w *ObjectWriter) settle(ctx context.Context, most int) error {
 }
 
 // giveUp waits for the answers to what is still on its way, of an object that cannot be completed.
-func (w *ObjectWriter) giveUp(ctx context.Context) {
+func (w *Writer) giveUp(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, lateAnswers)
 	defer cancel()
 	for _, sent := range w.out {
@@ -115,12 +116,12 @@ func (w *ObjectWriter) giveUp(ctx context.Context) {
 	w.out = w.out[:0]
 }
 
-func (w *ObjectWriter) failed(err error) error {
+func (w *Writer) failed(err error) error {
 	return fmt.Errorf("write object %s to bucket %s: %w", w.name, w.bucket.name, err)
 }
 
 // Close completes the object: when it returns it is durable, and everybody sees the whole.
-func (w *ObjectWriter) Close(ctx context.Context) (*Object, error) {
+func (w *Writer) Close(ctx context.Context) (*Object, error) {
 	if len(w.chunk) > 0 {
 		if err := w.send(ctx); err != nil {
 			return nil, err
@@ -146,7 +147,7 @@ func (w *ObjectWriter) Close(ctx context.Context) (*Object, error) {
 
 // describe stores the description, once: an object is never written again under its name. That the name is taken may be
 // our own earlier attempt, whose answer was lost.
-func (w *ObjectWriter) describe(ctx context.Context) error {
+func (w *Writer) describe(ctx context.Context) error {
 	encoded, err := encodeObjectName(w.name)
 	if err != nil {
 		return err
@@ -160,15 +161,15 @@ func (w *ObjectWriter) describe(ctx context.Context) error {
 		return w.failed(err)
 	}
 	msg := nats.Msg{
-		Subject: MetaSubject(w.bucket.name, encoded), Data: description,
-		Header: nats.Header{HeaderExpectedSequence: {"0"}},
+		Subject: bus.MetaSubject(w.bucket.name, encoded), Data: description,
+		Header: nats.Header{bus.HeaderExpectedSequence: {"0"}},
 	}
 	verdict, err := w.bucket.conn.PublishFirst(ctx, &msg)
 	switch {
 	case err != nil:
 		return w.failed(err)
 	case verdict == report.Full:
-		return w.failed(ErrStreamFull)
+		return w.failed(bus.ErrStreamFull)
 	case verdict == report.Taken:
 		return w.described(ctx)
 	}
@@ -176,7 +177,7 @@ func (w *ObjectWriter) describe(ctx context.Context) error {
 }
 
 // described checks that the description under the object's name is our own.
-func (w *ObjectWriter) described(ctx context.Context) error {
+func (w *Writer) described(ctx context.Context) error {
 	o, err := w.bucket.Lookup(ctx, w.name)
 	if err == nil && (o == nil || o.mark != w.mark) {
 		w.foreign, err = true, errNameTaken
@@ -192,13 +193,13 @@ var errNameTaken = errors.New("an object of this name exists already")
 
 // Discard removes what was written, complete or not. The context bounds the trial: what it leaves behind is removed by
 // Abandoned, or by its age.
-func (w *ObjectWriter) Discard(ctx context.Context) error {
+func (w *Writer) Discard(ctx context.Context) error {
 	w.giveUp(ctx) // what is on its way would come after the removal
 	if w.chunks == 0 && w.done == nil {
 		return nil
 	}
 	if w.foreign {
-		return w.bucket.purge(ctx, ChunkSubject(w.bucket.name, w.mark))
+		return w.bucket.purge(ctx, bus.ChunkSubject(w.bucket.name, w.mark))
 	}
 	return w.bucket.Remove(ctx, &Object{Name: w.name, mark: w.mark})
 }

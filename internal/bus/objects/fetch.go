@@ -1,4 +1,4 @@
-package bus
+package objects
 
 import (
 	"context"
@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+
+	"dbrunner/internal/bus"
 )
 
 // fetchStall is how long nothing may come of an object that is fetched. Its chunks may be gone, which is not announced.
@@ -25,11 +27,11 @@ type Fetched struct {
 }
 
 // Fetch starts to read an object of a bucket; ErrNotFound if there is none. The owner calls Close.
-func Fetch(ctx context.Context, c *Conn, bucket, name string) (*Fetched, error) {
-	if err := CheckName("bucket", bucket); err != nil {
+func Fetch(ctx context.Context, c *bus.Conn, bucket, name string) (*Fetched, error) {
+	if err := bus.CheckName("bucket", bucket); err != nil {
 		return nil, err
 	}
-	js, err := JetStream(c)
+	js, err := bus.JetStream(c)
 	if err != nil {
 		return nil, err
 	}
@@ -58,7 +60,7 @@ func Fetch(ctx context.Context, c *Conn, bucket, name string) (*Fetched, error) 
 func fetchError(bucket, name string, err error) error {
 	switch {
 	case errors.Is(err, jetstream.ErrObjectNotFound), errors.Is(err, jetstream.ErrBucketNotFound), errors.Is(err, jetstream.ErrStreamNotFound):
-		err = ErrNotFound
+		err = bus.ErrNotFound
 	case errors.Is(err, jetstream.ErrDigestMismatch):
 		err = ErrDigest
 	}

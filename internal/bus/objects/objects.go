@@ -1,4 +1,4 @@
-package bus
+package objects
 
 import (
 	"context"
@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+
+	"dbrunner/internal/bus"
 )
 
 // Bucket is a bucket of the object store, read and written as every client library does
@@ -19,24 +21,24 @@ import (
 // The chunks are written and read without the library's own object store, which has no bound on chunks that wait for
 // their answer, chooses the chunks' subject by itself and pushes as fast as it can.
 type Bucket struct {
-	conn   *Conn
+	conn   *bus.Conn
 	name   string
 	stream string
 }
 
 // Rows is the bucket for rows that are too many for a result.
-func Rows(c *Conn) *Bucket { return newBucket(c, c.Subjects().RowsBucket()) }
+func Rows(c *bus.Conn) *Bucket { return newBucket(c, c.Subjects().RowsBucket()) }
 
 // Params is the bucket for parameters that are too many for a job.
-func Params(c *Conn) *Bucket { return newBucket(c, c.Subjects().ParamsBucket()) }
+func Params(c *bus.Conn) *Bucket { return newBucket(c, c.Subjects().ParamsBucket()) }
 
-func newBucket(c *Conn, name string) *Bucket {
-	return &Bucket{conn: c, name: name, stream: ObjectPrefix + name}
+func newBucket(c *bus.Conn, name string) *Bucket {
+	return &Bucket{conn: c, name: name, stream: bus.ObjectPrefix + name}
 }
 
 // OpenBucket is a bucket by its name; whether it is there shows at the first use.
-func OpenBucket(c *Conn, name string) (*Bucket, error) {
-	if err := CheckName("bucket", name); err != nil {
+func OpenBucket(c *bus.Conn, name string) (*Bucket, error) {
+	if err := bus.CheckName("bucket", name); err != nil {
 		return nil, err
 	}
 	return newBucket(c, name), nil
@@ -63,7 +65,7 @@ const maxObjectName = 512
 
 func encodeObjectName(name string) (string, error) {
 	if name == "" || len(name) > maxObjectName {
-		return "", fmt.Errorf("%w: an object's name has 1 to %d bytes", ErrSubject, maxObjectName)
+		return "", fmt.Errorf("%w: an object's name has 1 to %d bytes", bus.ErrSubject, maxObjectName)
 	}
 	return base64.URLEncoding.EncodeToString([]byte(name)), nil
 }
@@ -74,8 +76,8 @@ func (b *Bucket) Lookup(ctx context.Context, name string) (*Object, error) {
 	if err != nil {
 		return nil, err
 	}
-	m, err := GetMessage(ctx, b.conn, b.stream, GetRequest{LastFor: MetaSubject(b.name, encoded)})
-	if errors.Is(err, ErrNotFound) {
+	m, err := bus.GetMessage(ctx, b.conn, b.stream, bus.GetRequest{LastFor: bus.MetaSubject(b.name, encoded)})
+	if errors.Is(err, bus.ErrNotFound) {
 		return nil, fmt.Errorf("bucket %s: %w", b.name, err)
 	}
 	if err != nil {
@@ -94,7 +96,7 @@ var mark = regexp.MustCompile(`^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$`)
 var errDescription = errors.New("the description of an object is not valid")
 
 // readObject reads a description; nil if the object was deleted.
-func readObject(m *StoredMessage) (*Object, error) {
+func readObject(m *bus.StoredMessage) (*Object, error) {
 	var info jetstream.ObjectInfo
 	if err := json.Unmarshal(m.Data, &info); err != nil {
 		return nil, fmt.Errorf("%w: %w", errDescription, err)
@@ -121,7 +123,7 @@ func (b *Bucket) Complete(ctx context.Context, o *Object) (bool, error) {
 
 // count is the number of chunks under a mark.
 func (b *Bucket) count(ctx context.Context, mark string) (int64, error) {
-	subject := ChunkSubject(b.name, mark)
+	subject := bus.ChunkSubject(b.name, mark)
 	subjects, _, err := b.subjects(ctx, subject)
 	if err != nil {
 		return 0, err
@@ -144,10 +146,10 @@ func (b *Bucket) subjects(ctx context.Context, filter string) (map[string]uint64
 func (b *Bucket) Remove(ctx context.Context, o *Object) error {
 	encoded, err := encodeObjectName(o.Name)
 	if err == nil {
-		err = b.purge(ctx, MetaSubject(b.name, encoded))
+		err = b.purge(ctx, bus.MetaSubject(b.name, encoded))
 	}
 	if err == nil {
-		err = b.purge(ctx, ChunkSubject(b.name, o.mark))
+		err = b.purge(ctx, bus.ChunkSubject(b.name, o.mark))
 	}
 	return err
 }

@@ -1,11 +1,10 @@
-package bus_test
+package objects_test
 
 import (
 	"bytes"
 	"context"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"testing"
 	"time"
 
@@ -14,48 +13,20 @@ import (
 
 	"dbrunner/internal/bus"
 	"dbrunner/internal/bus/bustest"
+	"dbrunner/internal/bus/objects"
 )
-
-// content is reproducible and does not compress.
-func content(size int) []byte {
-	data := make([]byte, size)
-	r := rand.NewChaCha8([32]byte{1})
-	_, _ = r.Read(data) // never fails
-	return data
-}
-
-func write(t *testing.T, b *bus.Bucket, name string, data []byte) *bus.Object {
-	t.Helper()
-	w, err := b.Create(database, name)
-	require.NoError(t, err)
-	for _, piece := range [][]byte{data[:len(data)/3], data[len(data)/3:]} {
-		require.NoError(t, w.Write(t.Context(), piece))
-	}
-	o, err := w.Close(t.Context())
-	require.NoError(t, err)
-	return o
-}
-
-func read(t *testing.T, b *bus.Bucket, name string) ([]byte, error) {
-	t.Helper()
-	r, err := b.Open(t.Context(), name)
-	if err != nil {
-		return nil, err
-	}
-	return io.ReadAll(r.Reader(t.Context()))
-}
 
 func TestObjectsAreThoseOfTheClientLibraries(t *testing.T) {
 	t.Parallel()
 	b := bustest.Setup(t)
-	params := bus.Params(b.Conn)
+	params := objects.Params(b.Conn)
 	rows, err := b.JS.ObjectStore(t.Context(), "DBRUNNER_ROWS")
 	require.NoError(t, err)
 	library, err := b.JS.ObjectStore(t.Context(), "DBRUNNER_PARAMS")
 	require.NoError(t, err)
 	for _, size := range []int{0, 1, 128 << 10, 9<<20 + 17} {
-		data, ours := content(size), fmt.Sprint("ours", size)
-		o := write(t, bus.Rows(b.Conn), ours, data)
+		data, ours := bustest.Content(size), fmt.Sprint("ours", size)
+		o := bustest.WriteObject(t, objects.Rows(b.Conn), ours, data)
 		got, err := rows.GetBytes(t.Context(), ours)
 		require.NoError(t, err)
 		require.True(t, bytes.Equal(data, got))
@@ -67,8 +38,8 @@ func TestObjectsAreThoseOfTheClientLibraries(t *testing.T) {
 		theirs, err := library.PutBytes(t.Context(), "theirs", data)
 		require.NoError(t, err)
 		require.Equal(t, o.Digest, theirs.Digest)
-		for name, bucket := range map[string]*bus.Bucket{ours: bus.Rows(b.Conn), "theirs": params} {
-			got, err = read(t, bucket, name)
+		for name, bucket := range map[string]*objects.Bucket{ours: objects.Rows(b.Conn), "theirs": params} {
+			got, err = bustest.ReadObject(t, bucket, name)
 			require.NoError(t, err)
 			require.True(t, bytes.Equal(data, got), "%s of %d bytes", name, size)
 		}
@@ -76,26 +47,26 @@ func TestObjectsAreThoseOfTheClientLibraries(t *testing.T) {
 	_, err = rows.PutBytes(t.Context(), "theirs", nil)
 	require.ErrorContains(t, err, "10111", "no other user replaces rows")
 	require.NoError(t, library.Delete(t.Context(), "theirs"))
-	_, err = read(t, params, "theirs")
+	_, err = bustest.ReadObject(t, params, "theirs")
 	require.ErrorIs(t, err, bus.ErrNotFound)
-	_, err = read(t, params, "never")
+	_, err = bustest.ReadObject(t, params, "never")
 	require.ErrorIs(t, err, bus.ErrNotFound)
 }
 
 func TestNothingOfAnObjectIsSeenBeforeItsEnd(t *testing.T) {
 	t.Parallel()
 	b := bustest.Setup(t)
-	rows := bus.Rows(b.Conn)
-	w, err := rows.Create(database, "half")
+	rows := objects.Rows(b.Conn)
+	w, err := rows.Create(bustest.Database, "half")
 	require.NoError(t, err)
-	require.NoError(t, w.Write(t.Context(), content(1<<20)))
+	require.NoError(t, w.Write(t.Context(), bustest.Content(1<<20)))
 	o, err := rows.Lookup(t.Context(), "half")
 	require.NoError(t, err)
 	require.Nil(t, o)
 	require.NoError(t, w.Discard(t.Context()))
 	requireEmpty(t, b, "DBRUNNER_ROWS")
 
-	write(t, rows, "whole", content(1<<20))
+	bustest.WriteObject(t, rows, "whole", bustest.Content(1<<20))
 	o, err = rows.Lookup(t.Context(), "whole")
 	require.NoError(t, err)
 	complete, err := rows.Complete(t.Context(), o)
@@ -120,8 +91,8 @@ func requireEmpty(t *testing.T, b *bustest.Bundle, bucket string) {
 func TestADamagedObjectIsNotTakenForWhole(t *testing.T) {
 	t.Parallel()
 	b := bustest.Setup(t)
-	rows := bus.Rows(b.Conn)
-	write(t, rows, "damaged", content(1<<20))
+	rows := objects.Rows(b.Conn)
+	bustest.WriteObject(t, rows, "damaged", bustest.Content(1<<20))
 	stream, err := b.JS.Stream(t.Context(), "OBJ_DBRUNNER_ROWS")
 	require.NoError(t, err)
 	require.NoError(t, stream.DeleteMsg(t.Context(), 3))
@@ -134,10 +105,10 @@ func TestADamagedObjectIsNotTakenForWhole(t *testing.T) {
 
 	// Chunks of another writer under our mark: each is there, and the sum is another one.
 	info := described(t, b, "damaged")
-	_, err = b.JS.Publish(t.Context(), "$O.DBRUNNER_ROWS.C."+info.NUID, content(128<<10))
+	_, err = b.JS.Publish(t.Context(), "$O.DBRUNNER_ROWS.C."+info.NUID, bustest.Content(128<<10))
 	require.NoError(t, err)
-	_, err = read(t, rows, "damaged")
-	require.ErrorIs(t, err, bus.ErrDigest)
+	_, err = bustest.ReadObject(t, rows, "damaged")
+	require.ErrorIs(t, err, objects.ErrDigest)
 }
 
 func described(t *testing.T, b *bustest.Bundle, name string) *jetstream.ObjectInfo {
@@ -153,9 +124,9 @@ func described(t *testing.T, b *bustest.Bundle, name string) *jetstream.ObjectIn
 func TestAnObjectWithAHoleIsNotCompleted(t *testing.T) {
 	t.Parallel()
 	b := bustest.Setup(t)
-	w, err := bus.Rows(b.Conn).Create(database, "hole")
+	w, err := objects.Rows(b.Conn).Create(bustest.Database, "hole")
 	require.NoError(t, err)
-	require.NoError(t, w.Write(t.Context(), content(5<<20))) // more than may wait for its answer
+	require.NoError(t, w.Write(t.Context(), bustest.Content(5<<20))) // more than may wait for its answer
 	stream, err := b.JS.Stream(t.Context(), "OBJ_DBRUNNER_ROWS")
 	require.NoError(t, err)
 	require.NoError(t, stream.DeleteMsg(t.Context(), 2))
@@ -170,36 +141,36 @@ func TestAFullBucketRefusesAndKeepsNothing(t *testing.T) {
 	top := bustest.Topology()
 	top.Rows.MaxBytes, top.Rows.MaxAge = 2<<20, 48*time.Hour
 	b := bustest.SetupOn(t, bustest.Server(t), top)
-	rows := bus.Rows(b.Conn)
-	w, err := rows.Create(database, "large")
+	rows := objects.Rows(b.Conn)
+	w, err := rows.Create(bustest.Database, "large")
 	require.NoError(t, err)
-	err = w.Write(t.Context(), content(8<<20))
+	err = w.Write(t.Context(), bustest.Content(8<<20))
 	if err == nil {
 		_, err = w.Close(t.Context())
 	}
 	require.ErrorIs(t, err, bus.ErrStreamFull)
 	require.NoError(t, w.Discard(t.Context()))
 	requireEmpty(t, b, "DBRUNNER_ROWS")
-	write(t, rows, "small", content(1<<20))
+	bustest.WriteObject(t, rows, "small", bustest.Content(1<<20))
 }
 
 func TestAServerThatGoesInTheMiddleOfAnObject(t *testing.T) {
 	t.Parallel()
 	b := bustest.Setup(t)
-	rows := bus.Rows(b.Conn)
-	w, err := rows.Create(database, "cut")
+	rows := objects.Rows(b.Conn)
+	w, err := rows.Create(bustest.Database, "cut")
 	require.NoError(t, err)
-	require.NoError(t, w.Write(t.Context(), content(6<<20)))
+	require.NoError(t, w.Write(t.Context(), bustest.Content(6<<20)))
 	b.Node.Stop()
 	for err == nil { // what was on its way may have been stored; the rest has nowhere to go
-		err = w.Write(t.Context(), content(1<<20))
+		err = w.Write(t.Context(), bustest.Content(1<<20))
 	}
 	b.Node.Restart()
 	require.NoError(t, w.Discard(t.Context()))
 	requireEmpty(t, b, "DBRUNNER_ROWS")
-	data := content(6 << 20)
-	write(t, rows, "again", data)
-	got, err := read(t, rows, "again")
+	data := bustest.Content(6 << 20)
+	bustest.WriteObject(t, rows, "again", data)
+	got, err := bustest.ReadObject(t, rows, "again")
 	require.NoError(t, err)
 	require.True(t, bytes.Equal(data, got))
 }
@@ -212,8 +183,8 @@ func TestAnObjectOfACluster(t *testing.T) {
 	top.Replicas = 3
 	require.NoError(t, bus.Manage(t.Context(), conn, top))
 	plain, _ := bustest.Plain(t, nodes.URL())
-	data := content(9 << 20)
-	w, err := bus.Rows(conn).Create(database, "moving")
+	data := bustest.Content(9 << 20)
+	w, err := objects.Rows(conn).Create(bustest.Database, "moving")
 	require.NoError(t, err)
 	require.NoError(t, w.Write(t.Context(), data[:4<<20]))
 	nodes.StepDownStream(plain, "OBJ_DBRUNNER_ROWS")
@@ -223,9 +194,9 @@ func TestAnObjectOfACluster(t *testing.T) {
 	}
 	if err != nil { // chunks have lost their answers: the object is written again
 		require.NoError(t, w.Discard(t.Context()))
-		write(t, bus.Rows(conn), "moving", data)
+		bustest.WriteObject(t, objects.Rows(conn), "moving", data)
 	}
-	got, err := read(t, bus.Rows(conn), "moving")
+	got, err := bustest.ReadObject(t, objects.Rows(conn), "moving")
 	require.NoError(t, err)
 	require.True(t, bytes.Equal(data, got))
 }
@@ -233,16 +204,16 @@ func TestAnObjectOfACluster(t *testing.T) {
 func TestSweepOfObjects(t *testing.T) {
 	t.Parallel()
 	b := bustest.Setup(t)
-	rows := bus.Rows(b.Conn)
-	write(t, rows, "kept", content(300<<10))
-	left, err := rows.Create(database, "left")
+	rows := objects.Rows(b.Conn)
+	bustest.WriteObject(t, rows, "kept", bustest.Content(300<<10))
+	left, err := rows.Create(bustest.Database, "left")
 	require.NoError(t, err)
-	require.NoError(t, left.Write(t.Context(), content(300<<10)))
+	require.NoError(t, left.Write(t.Context(), bustest.Content(300<<10)))
 	other, err := rows.Create("other", "left")
 	require.NoError(t, err)
-	require.NoError(t, other.Write(t.Context(), content(300<<10)))
+	require.NoError(t, other.Write(t.Context(), bustest.Content(300<<10)))
 	sweep := rows.Sweep()
-	ours := func(group string) bool { return group == database }
+	ours := func(group string) bool { return group == bustest.Database }
 
 	n, err := sweep.Abandoned(t.Context(), time.Hour, ours)
 	require.NoError(t, err)
@@ -271,8 +242,8 @@ func TestSweepOfObjects(t *testing.T) {
 func TestDescriptionsThatLie(t *testing.T) {
 	t.Parallel()
 	b := bustest.Setup(t)
-	params := bus.Params(b.Conn)
-	write(t, params, "p", content(1000))
+	params := objects.Params(b.Conn)
+	bustest.WriteObject(t, params, "p", bustest.Content(1000))
 	for name, lie := range map[string]string{
 		"no JSON":  `{`,
 		"wildcard": `{"name":"p","bucket":"DBRUNNER_PARAMS","nuid":">","size":1,"chunks":1,"digest":"SHA-256="}`,
@@ -290,12 +261,30 @@ func TestDescriptionsThatLie(t *testing.T) {
 	require.Empty(t, listed)
 	_, err = params.Create("a.b", "x")
 	require.ErrorIs(t, err, bus.ErrSubject)
-	_, err = params.Create(database, "")
+	_, err = params.Create(bustest.Database, "")
 	require.ErrorIs(t, err, bus.ErrSubject)
-	_, err = bus.OpenBucket(b.Conn, "A.B")
+	_, err = objects.OpenBucket(b.Conn, "A.B")
 	require.ErrorIs(t, err, bus.ErrSubject)
-	missing, err := bus.OpenBucket(b.Conn, "NOWHERE")
+	missing, err := objects.OpenBucket(b.Conn, "NOWHERE")
 	require.NoError(t, err)
 	_, err = missing.Open(t.Context(), "x")
 	require.ErrorIs(t, err, bus.ErrNotFound)
 }
+
+// An object's description is never replaced: a second writer of its name gives up, and the first one's object stays.
+func TestAnObjectIsNotWrittenAgain(t *testing.T) {
+	t.Parallel()
+	b := bustest.Setup(t)
+	bustest.WriteObject(t, objects.Rows(b.Conn), "once", bustest.Content(1000))
+	w, err := objects.Rows(b.Conn).Create(bustest.Database, "once")
+	require.NoError(t, err)
+	require.NoError(t, w.Write(t.Context(), bustest.Content(2000)))
+	_, err = w.Close(t.Context())
+	require.ErrorContains(t, err, "an object of this name exists")
+	require.NoError(t, w.Discard(t.Context()))
+	got, err := bustest.ReadObject(t, objects.Rows(b.Conn), "once")
+	require.NoError(t, err)
+	require.Len(t, got, 1000)
+}
+
+func TestMain(m *testing.M) { bustest.VerifyMain(m) }

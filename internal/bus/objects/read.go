@@ -1,4 +1,4 @@
-package bus
+package objects
 
 import (
 	"context"
@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+
+	"dbrunner/internal/bus"
 )
 
 // ErrDigest is returned when the content that was read does not fit the digest.
@@ -39,7 +41,7 @@ func (b *Bucket) Open(ctx context.Context, name string) (*ObjectReader, error) {
 		return nil, err
 	}
 	if o == nil {
-		return nil, fmt.Errorf("object %s in bucket %s: %w", name, b.name, ErrNotFound)
+		return nil, fmt.Errorf("object %s in bucket %s: %w", name, b.name, bus.ErrNotFound)
 	}
 	return &ObjectReader{Object: *o, bucket: b, sum: sha256.New(), next: 1}, nil
 }
@@ -57,14 +59,14 @@ func (r *ObjectReader) Next(ctx context.Context) ([]byte, error) {
 		case err == nil && m != nil:
 			return r.take(m)
 		case err == nil && time.Since(begun) > chunkPatience:
-			return nil, fmt.Errorf("object %s in bucket %s: chunk %d: %w", r.Name, r.bucket.name, r.read+1, ErrNotFound)
-		case err != nil && !Transient(err):
+			return nil, fmt.Errorf("object %s in bucket %s: chunk %d: %w", r.Name, r.bucket.name, r.read+1, bus.ErrNotFound)
+		case err != nil && !bus.Transient(err):
 			return nil, fmt.Errorf("read object %s in bucket %s: %w", r.Name, r.bucket.name, err)
 		}
 		if err := r.bucket.conn.AwaitLink(ctx); err != nil {
 			return nil, err
 		}
-		if err := Pause(ctx, Backoff(attempt, 5*time.Millisecond, time.Second)); err != nil {
+		if err := bus.Pause(ctx, bus.Backoff(attempt, 5*time.Millisecond, time.Second)); err != nil {
 			return nil, fmt.Errorf("read object %s in bucket %s: %w", r.Name, r.bucket.name, err)
 		}
 	}
@@ -92,11 +94,11 @@ func (r *ObjectReader) end() error {
 
 // chunk reads the first chunk at or behind a place of the stream, from any replica; nil if there is none.
 func (b *Bucket) chunk(ctx context.Context, from uint64, mark string) (*nats.Msg, error) {
-	request, err := json.Marshal(GetRequest{Sequence: from, NextFor: ChunkSubject(b.name, mark)})
+	request, err := json.Marshal(bus.GetRequest{Sequence: from, NextFor: bus.ChunkSubject(b.name, mark)})
 	if err != nil {
 		return nil, err
 	}
-	return DirectGet(ctx, b.conn, b.conn.APIPrefix()+"DIRECT.GET."+b.stream, request)
+	return bus.DirectGet(ctx, b.conn, b.conn.APIPrefix()+"DIRECT.GET."+b.stream, request)
 }
 
 // Reader reads the object as a stream of bytes, as long as the context lives. Closing it has nothing to give back.
