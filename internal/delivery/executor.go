@@ -36,9 +36,6 @@ type ExecutorOptions struct {
 	Cancellations Cancellations // nil: no job is cancelled
 }
 
-// Decoder is the decoder of the executor's jobs.
-func (e *Executor) Decoder() *jobs.Decoder { return e.decoder }
-
 // Executor runs the jobs of one database and decides what each delivery of a message means. It holds no job
 // between two calls; every method may be called concurrently.
 type Executor struct {
@@ -71,6 +68,9 @@ func NewExecutor(opts ExecutorOptions) (*Executor, error) {
 	})
 	return &Executor{opts: opts, decoder: decoder}, nil
 }
+
+// Decoder is the decoder of the executor's jobs.
+func (e *Executor) Decoder() *jobs.Decoder { return e.decoder }
 
 // maxRefuted is how many executions of one delivery may end as if the database were down, while a probe finds it well: one
 // by chance, as when the database was back a moment later. The second one makes it the job's own failure.

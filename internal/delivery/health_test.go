@@ -52,3 +52,12 @@ func TestHealthJobs(t *testing.T) {
 	require.Equal(t, contract.Expired, late.Status)
 	require.NotContains(t, strings.ToLower(string(late.Store.Body)), "verdict")
 }
+
+// A database without a checker fails health jobs with a clear answer instead of a defect.
+func TestHealthJobWithoutAChecker(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	out := s.run(deliver("health", `{"id":"h1"}`, 1, 1))
+	require.Equal(t, contract.Failed, out.Status)
+	require.Equal(t, string(contract.CodeNotSupported), out.Code)
+}

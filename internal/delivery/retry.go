@@ -55,7 +55,7 @@ func again(ctx context.Context, r retrier, fn func(context.Context) error) error
 	return r.last
 }
 
-// retrier is the state of one retrygo.
+// retrier is the state of one call of retry.
 type retrier struct {
 	policy    jobs.RetryPolicy
 	retryable func(error) bool

@@ -28,7 +28,7 @@ type Message interface {
 	InProgress(ctx context.Context) error
 }
 
-// Executor runs deliveries; see jobs.Executor.
+// Executor runs deliveries; see delivery.Executor.
 type Executor interface {
 	Run(ctx context.Context, d *delivery.Delivery, begin func() error) delivery.Outcome
 	Taken(ctx context.Context, d *delivery.Delivery, out delivery.Outcome, existing []byte) delivery.Outcome

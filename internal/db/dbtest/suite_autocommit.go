@@ -115,7 +115,6 @@ func testAlone(t *testing.T, h Harness) {
 	require.NoError(t, err)
 	require.Equal(t, "1", only(t, set, "n"))
 	require.EqualValues(t, 1, set.RowCount)
-
 	_, err = b.execute(b.item(2, "a"))
 	require.Zero(t, requireError(t, err, db.ClassPermanent, contract.CodeUnique).Statement)
 	_, err = b.execute(&dialect.Compiled{SQL: "SELECT 1 AS n FROM"})

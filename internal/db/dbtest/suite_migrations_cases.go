@@ -22,7 +22,6 @@ func (w *migrationWorld) upDownUp() {
 	if w.engine.Dialect().Separator == "" { // else the file is one batch
 		require.Len(t, plan.Plan[1].Statements, 2)
 	}
-
 	up := w.does(migration.Up, "")
 	require.Equal(t, []string{"up 1 done", "up 2 done"}, did(up))
 	require.Equal(t, [3]string{"none", "2", "2"}, [3]string{up.Before.Label, up.After.Label, up.Latest.Label})
