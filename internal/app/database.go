@@ -31,7 +31,6 @@ type database struct {
 	*manager.Database
 
 	// Set by connect.
-	conn       *bus.Conn
 	results    *results
 	executor   *delivery.Executor
 	gate       *worker.Gate
@@ -56,7 +55,6 @@ func databasesOf(opened []*manager.Database) []*database {
 
 // connect makes what runs for the database: checker, executor, gates, lanes and sweeper.
 func (d *database) connect(r *running) (err error) {
-	d.conn = r.conn
 	d.results = &results{Results: bus.ResultsOf(r.conn, d.Name), traced: r.watch.Tracing() != nil}
 	d.observer, d.tracer = newObserver(r.watch.Metrics(), d.Name), d.newTracer(r.cfg.Namespace, r.watch.Tracing())
 	if err := d.makeGates(r); err != nil {
