@@ -21,7 +21,7 @@ func options(t testing.TB) db.Options {
 		Name: "test_db", Namespace: "dbrunner", Runner: "runner-1",
 		ConnectionString: dbtest.Postgres(t),
 		Ledger:           db.LedgerManage,
-		Pool:             db.PoolOptions{Max: 5, ConnectTimeout: 10 * time.Second},
+		Pool:             db.PoolOptions{Max: 5, ConnectTimeout: time.Minute},
 		Limits: db.Limits{
 			StatementTimeout: 60 * time.Second, LockTimeout: 10 * time.Second, IdleInTransaction: 60 * time.Second,
 		},

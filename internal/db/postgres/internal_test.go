@@ -2,19 +2,25 @@ package postgres
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
+	"net"
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/iotest"
+	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/stretchr/testify/require"
 
 	"dbrunner/contract"
 	"dbrunner/internal/db"
+	"dbrunner/internal/db/dbtest"
 	"dbrunner/internal/db/dialect"
 	"dbrunner/internal/db/engine"
 )
@@ -331,4 +337,36 @@ func TestFramesGoOnAfterADeadline(t *testing.T) {
 	kind, body = next()
 	require.Equal(t, byte('Z'), kind)
 	require.Equal(t, "I", string(body))
+}
+
+// slowLink is a link whose first write returns long after the server has answered it.
+type slowLink struct {
+	net.Conn
+	once sync.Once
+}
+
+func (l *slowLink) Write(b []byte) (int, error) {
+	n, err := l.Conn.Write(b)
+	l.once.Do(func() { time.Sleep(200 * time.Millisecond) }) // by the clock: the driver takes a write for slow after 15 ms
+	return n, err
+}
+
+// TestLoginOverASlowLink has the answers of the session's first query, whatever the driver read during the login.
+func TestLoginOverASlowLink(t *testing.T) {
+	t.Parallel()
+	config, err := poolConfig(&db.Options{Name: "test_db", ConnectionString: dbtest.Postgres(t)})
+	require.NoError(t, err)
+	dial := config.ConnConfig.DialFunc
+	config.ConnConfig.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
+		conn, err := dial(ctx, network, address)
+		return &slowLink{Conn: conn}, err
+	}
+	conn, err := pgx.ConnectConfig(t.Context(), config.ConnConfig)
+	require.NoError(t, err)
+	s := newSession(conn, false, new(db.Buffers))
+	s.watch(t.Context(), time.Now().Add(10*time.Second))
+	defer s.hangUp(t.Context())
+	rows, err := s.query(checkSQL)
+	require.NoError(t, err)
+	require.Len(t, rows, 1)
 }

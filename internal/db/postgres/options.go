@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"dbrunner/internal/db"
@@ -57,6 +59,8 @@ func poolConfig(opts *db.Options) (*pgxpool.Config, error) {
 	cc.StatementCacheCapacity, cc.DescriptionCacheCapacity = 0, 0
 	cc.OnNotice, cc.OnNotification = nil, nil
 	cc.ConnectTimeout = cmpDuration(opts.Pool.ConnectTimeout, defaultConnectTimeout)
+	// After a slow write the driver reads in the background, and would go on to take the answers that a session waits for.
+	cc.AfterConnect = func(ctx context.Context, conn *pgconn.PgConn) error { return conn.SyncConn(ctx) }
 	maps.Copy(cc.RuntimeParams, startupParameters(opts))
 	config.MaxConns = defaultMaxConns
 	if opts.Pool.Max > 0 {

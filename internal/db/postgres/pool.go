@@ -25,9 +25,6 @@ func (d *Database) hook(config *pgxpool.Config) {
 		s := newSession(conn, !d.opts.TransactionPool, &d.buffers)
 		s.watch(ctx, time.Now().Add(d.connectTimeout))
 		defer s.unwatch()
-		if err := s.notified(); err != nil {
-			return err
-		}
 		if err := d.learn(s); err != nil || d.opts.TransactionPool {
 			return err
 		}

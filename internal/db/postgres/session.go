@@ -11,7 +11,6 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
-	"github.com/jackc/pgx/v5/pgproto3"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"dbrunner/internal/db"
@@ -287,22 +286,6 @@ func (s *session) drain() error {
 
 // errUnclean is a session whose prepared statements are not those that the engine has prepared.
 var errUnclean = errors.New("postgres: a job has prepared or deallocated statements")
-
-// notified takes what the server says unasked, and what the driver read along with the end of the login.
-func (s *session) notified() error {
-	for from := s.pg.Frontend(); from.ReadBufferLen() > 0; {
-		message, err := from.Receive()
-		if err != nil {
-			return err
-		}
-		switch message.(type) {
-		case *pgproto3.NoticeResponse, *pgproto3.ParameterStatus, *pgproto3.NotificationResponse:
-		default:
-			return errOutOfOrder
-		}
-	}
-	return nil
-}
 
 // markBroken marks the session as not usable any more. running says that the server may still be at work for it.
 func (s *session) markBroken(running bool) {
