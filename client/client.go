@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"strings"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -32,8 +33,8 @@ func New(nc *nats.Conn, opts Options) (*Client, error) {
 	if opts.Namespace == "" {
 		opts.Namespace = contract.DefaultNamespace
 	}
-	if !contract.ValidName(opts.Namespace) {
-		return nil, errors.New("the namespace is not 1 to 64 of A-Z a-z 0-9 _ -")
+	if err := checkName("namespace", opts.Namespace); err != nil {
+		return nil, err
 	}
 	api := "$JS.API."
 	if opts.Domain != "" {
@@ -61,39 +62,74 @@ type Receipt struct {
 	Duplicate bool // the stream has a message with this id already; this one was dropped
 }
 
-// ErrNoStream is returned by Submit if no stream takes the job: the database is unknown or does not run this kind.
-var ErrNoStream = errors.New("no stream takes the job: check the names of database and kind")
+// Errors of Submit.
+var (
+	// ErrNoStream is returned if no stream takes the job: the database is unknown or does not run this kind.
+	ErrNoStream = errors.New("no stream accepts this subject")
+	// ErrTooLarge is returned if the job is larger than the server takes.
+	ErrTooLarge = errors.New("message too large")
+)
 
-// Submit publishes a job and returns when its stream has stored it.
+// Submit publishes a job and returns when its stream has stored it. While it is unknown whether the stream has it, a job with an
+// id is published again, until ctx ends; one without an id could be stored twice, so that its error is returned. What the
+// stream refuses, because it is full for example, is an *APIError.
 func (c *Client) Submit(ctx context.Context, job *Job) (Receipt, error) {
-	switch {
-	case !contract.ValidName(job.Database):
-		return Receipt{}, errors.New("the database is not 1 to 64 of A-Z a-z 0-9 _ -")
-	case !contract.ValidName(job.Kind):
-		return Receipt{}, errors.New("the kind is not 1 to 64 of A-Z a-z 0-9 _ -")
-	case job.ID != "" && !contract.ValidID(job.ID):
+	if err := errors.Join(checkName("database", job.Database), checkName("kind", job.Kind)); err != nil {
+		return Receipt{}, err
+	}
+	if job.ID != "" && !contract.ValidID(job.ID) {
 		return Receipt{}, errors.New("the id is not 1 to 100 of A-Z a-z 0-9 _ -, or has the form of a derived id")
 	}
-	msg := &nats.Msg{Subject: c.subjects.Job(job.Database, job.Kind), Header: job.Headers, Data: job.Body}
-	opts := []jetstream.PublishOpt{jetstream.WithRetryAttempts(5)}
+	msg := &nats.Msg{Subject: c.subjects.Job(job.Database, job.Kind), Header: cloned(job.Headers), Data: job.Body}
 	if job.ID != "" {
-		opts = append(opts, jetstream.WithMsgID(job.ID))
-		msg.Header = cloned(job.Headers) // the library adds the id
+		msg.Header.Set(contract.HeaderMessageID, job.ID)
 	}
-	ack, err := c.js.PublishMsg(ctx, msg, opts...)
-	switch {
-	case errors.Is(err, jetstream.ErrNoStreamResponse):
-		return Receipt{}, fmt.Errorf("publish to %s: %w", msg.Subject, ErrNoStream)
-	case err != nil:
+	for attempt := 0; ; attempt++ {
+		receipt, err := c.publish(ctx, msg)
+		switch {
+		case err == nil:
+			return receipt, nil
+		case c.denied(msg.Subject):
+			err = ErrDenied
+		case ctx.Err() != nil:
+			err = context.Cause(ctx)
+		case transient(err) && (job.ID != "" || hasCode(err, transientCodes()...)) && pause(ctx, attempt, 100*time.Millisecond):
+			continue
+		}
 		return Receipt{}, fmt.Errorf("publish to %s: %w", msg.Subject, err)
 	}
-	return Receipt{Sequence: ack.Sequence, Duplicate: ack.Duplicate}, nil
+}
+
+// publish publishes once.
+func (c *Client) publish(ctx context.Context, msg *nats.Msg) (Receipt, error) {
+	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
+	defer cancel()
+	ack, err := c.js.PublishMsg(ctx, msg, jetstream.WithRetryAttempts(5)) // a stream without a leader looks missing for a moment
+	switch {
+	case err == nil:
+		return Receipt{Sequence: ack.Sequence, Duplicate: ack.Duplicate}, nil
+	case errors.Is(err, jetstream.ErrNoStreamResponse):
+		return Receipt{}, fmt.Errorf("%w: the database or the kind is unknown there", ErrNoStream)
+	case errors.Is(err, nats.ErrMaxPayload):
+		return Receipt{}, errors.Join(ErrTooLarge, err)
+	}
+	if refused, ok := errors.AsType[*jetstream.APIError](err); ok {
+		return Receipt{}, &APIError{Code: refused.Code, ErrCode: refused.ErrorCode, Description: refused.Description}
+	}
+	return Receipt{}, err
+}
+
+func checkName(what, name string) error {
+	if !contract.ValidName(name) {
+		return fmt.Errorf("%w: %s %q is not 1 to 64 of A-Z a-z 0-9 _ -", ErrSubject, what, name)
+	}
+	return nil
 }
 
 // checkID refuses what could not be part of a result's subject.
-func checkID(database, id string) error {
-	if !contract.ValidName(database) || !contract.ValidResultID(id) {
-		return fmt.Errorf("no job can have the database %q and the id %q", database, id)
+func checkID(id string) error {
+	if !contract.ValidResultID(id) {
+		return fmt.Errorf("%w: id is not 1 to 120 of A-Z a-z 0-9 _ -", ErrSubject)
 	}
 	return nil
 }

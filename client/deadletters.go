@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 
 	"dbrunner/contract"
 )
@@ -24,6 +23,9 @@ type DeadLetter struct {
 	Body     []byte // of the job, unchanged
 }
 
+// Name returns the name of the dead letter, unique in its namespace: database, kind and key, joined by dots.
+func (l *DeadLetter) Name() string { return l.Database + "." + l.Kind + "." + l.Key }
+
 // JobID returns the job's id.
 func (l *DeadLetter) JobID() string { return l.Headers.Get(contract.HeaderJobID) }
 
@@ -34,25 +36,21 @@ func (l *DeadLetter) Reason() string { return l.Headers.Get(contract.HeaderReaso
 type DeadLetterFilter struct{ Database, Kind string }
 
 // ErrNoDeadLetter is returned for a dead letter that is not there.
-var ErrNoDeadLetter = errors.New("there is no such dead letter")
+var ErrNoDeadLetter = errors.New("not found")
 
 // DeadLetters calls each for every dead letter of the filter, oldest first, until it returns an error, and returns that
 // error.
 func (c *Client) DeadLetters(ctx context.Context, filter DeadLetterFilter, each func(*DeadLetter) error) error {
-	stream, err := c.js.Stream(ctx, c.subjects.DeadStream())
-	if err != nil {
-		return fmt.Errorf("list dead letters: %w", err)
-	}
 	subject := c.subjects.DeadLetter(orAny(filter.Database), orAny(filter.Kind), "*")
 	for sequence := uint64(1); ; {
-		m, err := stream.GetMsg(ctx, sequence, jetstream.WithGetMsgSubject(subject))
+		m, err := c.message(ctx, c.subjects.DeadStream(), getRequest{Sequence: sequence, NextFor: subject})
 		switch {
-		case errors.Is(err, jetstream.ErrMsgNotFound):
-			return nil
 		case err != nil:
 			return fmt.Errorf("list dead letters: %w", err)
+		case m == nil:
+			return nil
 		}
-		if letter := c.readDeadLetter(m); letter != nil {
+		if letter := readDeadLetter(m); letter != nil {
 			if err := each(letter); err != nil {
 				return err
 			}
@@ -63,46 +61,42 @@ func (c *Client) DeadLetters(ctx context.Context, filter DeadLetterFilter, each 
 
 // DeadLetter returns one dead letter, or ErrNoDeadLetter.
 func (c *Client) DeadLetter(ctx context.Context, database, kind, key string) (*DeadLetter, error) {
-	if err := checkID(database, key); err != nil || !contract.ValidName(kind) {
-		return nil, ErrNoDeadLetter
+	if err := errors.Join(checkName("database", database), checkName("kind", kind), checkID(key)); err != nil {
+		return nil, err
 	}
-	stream, err := c.js.Stream(ctx, c.subjects.DeadStream())
-	if err != nil {
-		return nil, fmt.Errorf("read the dead letter: %w", err)
-	}
-	m, err := stream.GetLastMsgForSubject(ctx, c.subjects.DeadLetter(database, kind, key))
+	m, err := c.message(ctx, c.subjects.DeadStream(), getRequest{LastFor: c.subjects.DeadLetter(database, kind, key)})
 	switch {
-	case errors.Is(err, jetstream.ErrMsgNotFound):
-		return nil, ErrNoDeadLetter
 	case err != nil:
 		return nil, fmt.Errorf("read the dead letter: %w", err)
+	case m == nil:
+		return nil, fmt.Errorf("dead letter %s of %s/%s: %w", key, database, kind, ErrNoDeadLetter)
 	}
-	return c.readDeadLetter(m), nil
+	return readDeadLetter(m), nil
 }
 
-// DeleteDeadLetter removes a dead letter as it was read. It returns nil if it is gone already.
+// DeleteDeadLetter removes a dead letter as it was read. It returns nil if it is gone already, or replaced.
 func (c *Client) DeleteDeadLetter(ctx context.Context, letter *DeadLetter) error {
-	stream, err := c.js.Stream(ctx, c.subjects.DeadStream())
-	if err == nil {
-		err = stream.DeleteMsg(ctx, letter.Sequence)
-	}
-	if err == nil {
-		return nil
-	}
-	if stream != nil {
-		if _, getErr := stream.GetMsg(ctx, letter.Sequence); errors.Is(getErr, jetstream.ErrMsgNotFound) {
+	stream, answer := c.subjects.DeadStream(), struct{}{}
+	err := c.request(ctx, "STREAM.MSG.DELETE."+stream, map[string]uint64{"seq": letter.Sequence}, &answer)
+	if hasCode(err, codeDeleteFailed) { // for any reason: also because it is gone
+		if m, getErr := c.message(ctx, stream, getRequest{Sequence: letter.Sequence}); getErr == nil && m == nil {
 			return nil
 		}
 	}
-	return fmt.Errorf("delete the dead letter: %w", err)
+	if err != nil && !hasCode(err, codeSequenceNotFound) {
+		return fmt.Errorf("delete the dead letter: %w", err)
+	}
+	return nil
 }
 
-func (c *Client) readDeadLetter(m *jetstream.RawStreamMsg) *DeadLetter {
+func readDeadLetter(m *storedMessage) *DeadLetter {
 	tokens := strings.Split(m.Subject, ".") // namespace, dead, database, kind, key
 	if len(tokens) != 5 {
 		return nil
 	}
-	return &DeadLetter{
-		Database: tokens[2], Kind: tokens[3], Key: tokens[4], Sequence: m.Sequence, Stored: m.Time, Headers: m.Header, Body: m.Data,
+	letter := &DeadLetter{Database: tokens[2], Kind: tokens[3], Key: tokens[4], Sequence: m.Sequence, Stored: m.Time, Body: m.Data}
+	if headers, err := nats.DecodeHeadersMsg(m.Headers); err == nil { // a message without headers has none to read
+		letter.Headers = headers
 	}
+	return letter
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"dbrunner/contract"
 )
@@ -36,47 +37,62 @@ func readResult(body []byte) (*Result, error) {
 // Result returns the stored result of a job, or ErrNoResult. It reads any replica, which may lag behind by a moment.
 func (c *Client) Result(ctx context.Context, database, id string) (*Result, error) {
 	body, err := c.stored(ctx, database, id)
-	switch {
-	case err != nil:
-		return nil, fmt.Errorf("read the result of %s: %w", id, err)
-	case body == nil:
-		return nil, ErrNoResult
+	if err == nil && body == nil {
+		err = ErrNoResult
+	}
+	if err != nil {
+		return nil, err
 	}
 	return readResult(body)
 }
 
+// LatestResult is Result from the stream's leader, which lags behind nobody. It needs permission to STREAM.MSG.GET.
+func (c *Client) LatestResult(ctx context.Context, database, id string) (*Result, error) {
+	if err := errors.Join(checkName("database", database), checkID(id)); err != nil {
+		return nil, err
+	}
+	m, err := c.message(ctx, c.subjects.ResultsStream(database), getRequest{LastFor: c.subjects.Result(database, id)})
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("read the stored result: %w", err)
+	case m == nil:
+		return nil, ErrNoResult
+	}
+	return readResult(m.Data)
+}
+
 // Await returns the result of a job as soon as it is stored, also if that was before the call.
 func (c *Client) Await(ctx context.Context, database, id string) (*Result, error) {
-	if err := checkID(database, id); err != nil {
+	if err := errors.Join(checkName("database", database), checkID(id)); err != nil {
 		return nil, err
 	}
 	sub, err := c.nc.SubscribeSync(c.subjects.Result(database, id)) // before the first read, so that no result is missed
 	if err != nil {
-		return nil, fmt.Errorf("await the result of %s: %w", id, err)
+		return nil, fmt.Errorf("await the result of %s in %s: %w", id, database, err)
 	}
 	defer func() { _ = sub.Unsubscribe() }() // fails only if the connection is closed
 	for {
 		body, err := c.stored(ctx, database, id)
-		if unanswered(err) {
-			body, err = nil, nil
+		if transient(err) {
+			err = nil
 		}
 		if err == nil && body == nil {
 			body, err = next(ctx, sub)
 		}
 		switch {
 		case err != nil && ctx.Err() == nil:
-			return nil, fmt.Errorf("await the result of %s: %w", id, err)
+			return nil, fmt.Errorf("await the result of %s in %s: %w", id, database, err)
 		case body != nil:
 			return readResult(body)
 		case ctx.Err() != nil:
-			return nil, fmt.Errorf("await the result of %s: %w", id, context.Cause(ctx))
+			return nil, fmt.Errorf("await the result of %s in %s: %w", id, database, context.Cause(ctx))
 		}
 	}
 }
 
 // stored returns the stored result by a direct get, nil if there is none.
 func (c *Client) stored(ctx context.Context, database, id string) ([]byte, error) {
-	if err := checkID(database, id); err != nil {
+	if err := errors.Join(checkName("database", database), checkID(id)); err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, pollInterval)
@@ -84,7 +100,7 @@ func (c *Client) stored(ctx context.Context, database, id string) ([]byte, error
 	subject := c.api + "DIRECT.GET." + c.subjects.ResultsStream(database) + "." + c.subjects.Result(database, id)
 	msg, err := c.nc.RequestWithContext(ctx, subject, nil)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("direct get: %w", err)
 	}
 	switch status := msg.Header.Get("Status"); status {
 	case "":
@@ -92,13 +108,8 @@ func (c *Client) stored(ctx context.Context, database, id string) ([]byte, error
 	case "404":
 		return nil, nil
 	default:
-		return nil, fmt.Errorf("direct get: %s %s", status, msg.Header.Get("Description"))
+		return nil, fmt.Errorf("direct get: status %s %s", status, msg.Header.Get("Description"))
 	}
-}
-
-// unanswered reports whether no server answered a request now.
-func unanswered(err error) bool {
-	return errors.Is(err, nats.ErrNoResponders) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrTimeout)
 }
 
 // next returns the subscription's next message, nil if there is none within pollInterval.
@@ -118,8 +129,8 @@ func next(ctx context.Context, sub *nats.Subscription) ([]byte, error) {
 // Watch calls each for every result of a database that is stored from now on, until ctx ends or each returns an error; it
 // returns that error, or nil. What is stored while the connection is down is not seen: Await does not miss it.
 func (c *Client) Watch(ctx context.Context, database string, each func(*Result) error) error {
-	if !contract.ValidName(database) {
-		return fmt.Errorf("no database can have the name %q", database)
+	if err := checkName("database", database); err != nil {
+		return err
 	}
 	sub, err := c.nc.SubscribeSync(c.subjects.Result(database, "*"))
 	if err != nil {
@@ -144,30 +155,69 @@ func (c *Client) Watch(ctx context.Context, database string, each func(*Result) 
 	}
 }
 
-// ErrRowsChanged is returned by Rows if the object is not the one that the result names.
-var ErrRowsChanged = errors.New("the object has other rows than the result names")
+// Errors of Rows.
+var (
+	// ErrNoRows is returned if the object is not there, or not any more.
+	ErrNoRows = errors.New("not found")
+	// ErrRowsChanged is returned if the object is not the one that the result names, or damaged.
+	ErrRowsChanged = errors.New("the object's content does not match its digest")
+)
+
+// rowsStall is how long nothing may come of an object: its chunks may be gone, which is not announced.
+const rowsStall = 30 * time.Second
 
 // Rows writes rows that are not in their result. The content is verified at the end: until Rows has returned nil, what was
 // written may be damaged or incomplete.
 func (c *Client) Rows(ctx context.Context, rows *contract.RowsObject, to io.Writer) error {
+	ctx, cancel := context.WithTimeout(ctx, 24*time.Hour) // without a deadline the library bounds the whole as one request
+	defer cancel()
 	bucket, err := c.js.ObjectStore(ctx, rows.Bucket)
 	if err != nil {
-		return fmt.Errorf("open the bucket %s: %w", rows.Bucket, err)
+		return rowsError(rows, err)
 	}
+	stall := time.AfterFunc(rowsStall, cancel)
+	defer stall.Stop()
 	object, err := bucket.Get(ctx, rows.Name)
 	if err != nil {
-		return fmt.Errorf("get the rows %s: %w", rows.Name, err)
+		return rowsError(rows, err)
 	}
 	defer func() { _ = object.Close() }() // it was read to its end
 	info, err := object.Info()
 	if err != nil {
-		return fmt.Errorf("get the rows %s: %w", rows.Name, err)
+		return rowsError(rows, err)
 	}
 	if info.Digest != rows.Digest {
-		return fmt.Errorf("get the rows %s: %w", rows.Name, ErrRowsChanged)
+		return fmt.Errorf("object %s: %w", rows.Name, ErrRowsChanged)
 	}
-	if _, err := io.Copy(to, object); err != nil {
-		return fmt.Errorf("read the rows %s: %w", rows.Name, err)
+	_, err = io.Copy(to, &rowsReader{object, rows, stall})
+	return err
+}
+
+// rowsReader reads rows, however long that takes as long as something comes.
+type rowsReader struct {
+	object io.Reader
+	rows   *contract.RowsObject
+	stall  *time.Timer
+}
+
+// Read reads what has arrived.
+func (r *rowsReader) Read(p []byte) (int, error) {
+	n, err := r.object.Read(p)
+	if n > 0 {
+		r.stall.Reset(rowsStall)
 	}
-	return nil
+	if err != nil && !errors.Is(err, io.EOF) {
+		err = rowsError(r.rows, err)
+	}
+	return n, err
+}
+
+func rowsError(rows *contract.RowsObject, err error) error {
+	switch {
+	case errors.Is(err, jetstream.ErrObjectNotFound), errors.Is(err, jetstream.ErrBucketNotFound), errors.Is(err, jetstream.ErrStreamNotFound):
+		err = ErrNoRows
+	case errors.Is(err, jetstream.ErrDigestMismatch):
+		err = ErrRowsChanged
+	}
+	return fmt.Errorf("object %s in bucket %s: %w", rows.Name, rows.Bucket, err)
 }

@@ -24,8 +24,8 @@ type ServiceError struct {
 	contract.Refusal
 }
 
-// Error returns the message.
-func (e *ServiceError) Error() string { return e.Message }
+// Error returns the message and the status.
+func (e *ServiceError) Error() string { return e.Message + " (" + strconv.Itoa(e.Status) + ")" }
 
 // Ask sends a request to the runners' service and returns the body of the answer. path follows "<namespace>.api.". The error
 // is ErrNoService, a *ServiceError, or the connection's.
@@ -35,7 +35,7 @@ func (c *Client) Ask(ctx context.Context, path string, headers nats.Header, body
 	case errors.Is(err, nats.ErrNoResponders):
 		return nil, fmt.Errorf("%w %s", ErrNoService, c.subjects.API(path))
 	case err != nil:
-		return nil, fmt.Errorf("request %s: %w", c.subjects.API(path), err)
+		return nil, fmt.Errorf("ask %s: %w", c.subjects.API(path), err)
 	}
 	code := m.Header.Get(micro.ErrorCodeHeader)
 	if code == "" {
@@ -70,7 +70,7 @@ type CancelOptions struct {
 
 // Cancel requests that a job is cancelled, whether it is queued or running.
 func (c *Client) Cancel(ctx context.Context, database, id string, opts CancelOptions) (*contract.CancelAnswer, error) {
-	if err := checkID(database, id); err != nil {
+	if err := errors.Join(checkName("database", database), checkID(id)); err != nil {
 		return nil, err
 	}
 	headers := nats.Header{}
@@ -86,8 +86,8 @@ func (c *Client) Cancel(ctx context.Context, database, id string, opts CancelOpt
 
 // Health has a runner check a database now.
 func (c *Client) Health(ctx context.Context, database string) (*contract.HealthAnswer, error) {
-	if !contract.ValidName(database) {
-		return nil, fmt.Errorf("no database can have the name %q", database)
+	if err := checkName("database", database); err != nil {
+		return nil, err
 	}
 	answer := &contract.HealthAnswer{}
 	return answer, c.ask(ctx, "health."+database, nil, answer)

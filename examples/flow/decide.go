@@ -3,6 +3,8 @@ package main
 import (
 	"fmt"
 	"strings"
+
+	"dbrunner/contract"
 )
 
 // next is what a flow does after a job's end.
@@ -19,11 +21,11 @@ const (
 
 // decide says what to do after a job's end. The statuses are all that there are; one that this flow does not know yet
 // is treated like the worst.
-func decide(result *Result) next {
+func decide(result *contract.Result) next {
 	switch result.Status {
-	case "succeeded":
+	case contract.Succeeded:
 		return done
-	case "failed":
+	case contract.Failed:
 		// Rolled back, or never run: nothing of a query or a transaction is there. (A job of kind statement has no
 		// rollback: what it had done until then may remain, and docs/messages.md says where to look.) The runner has
 		// repeated already what could be repeated at once; retryable says that the same may succeed later. It needs
@@ -32,15 +34,15 @@ func decide(result *Result) next {
 			return repeat
 		}
 		return mend
-	case "rejected":
+	case contract.Rejected:
 		// Not understood, or not allowed: nothing was run, and the same again is rejected again. The faults say what to
 		// write instead. It is a mistake in this program or in the permissions, so that no flow should try again.
 		return mend
-	case "cancelled":
+	case contract.Canceled:
 		// Somebody wanted its end, perhaps this flow itself, whose patience was over. The effect is not there. To send
 		// it again by itself would be to overrule whoever cancelled it.
 		return stop
-	case "expired":
+	case contract.Expired:
 		// Its time was over before it began. The effect is not there; whether it is wanted still, who set the time knows.
 		return late
 	default:
@@ -53,7 +55,7 @@ func decide(result *Result) next {
 
 // String tells one line about a step that did not succeed, and what to do.
 func (o *outcome) String() string {
-	text := fmt.Sprintf("%s on %s %s", o.job.ID, o.step.database, o.result.Status)
+	text := fmt.Sprintf("%s on %s %s", o.result.JobID, o.step.database, o.result.Status)
 	if o.result.Error != nil {
 		text += fmt.Sprintf(": %s (%s)", o.result.Error.Message, o.result.Error.Code)
 		for _, fault := range o.result.Error.Faults {

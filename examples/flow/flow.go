@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -12,6 +13,9 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"dbrunner/client"
+	"dbrunner/contract"
 )
 
 const (
@@ -24,13 +28,6 @@ const (
 	// tellEvery is after how many answers a line is printed.
 	tellEvery = 20
 )
-
-// runners is how the flow reaches them.
-type runners interface {
-	Health(ctx context.Context, database string) (*Health, error)
-	Do(ctx context.Context, job *Job, patience time.Duration) (*Answer, error)
-	Fetch(ctx context.Context, rows *RowsObject, to io.Writer) error
-}
 
 // flow is one run: the same run id is the same run, however often it is started.
 type flow struct {
@@ -82,7 +79,7 @@ func (f *flow) export(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(f.runners.Fetch(ctx, o.result.Object, file), file.Close()); err != nil {
+	if err := errors.Join(f.runners.Rows(ctx, o.result.Object, file), file.Close()); err != nil {
 		return err
 	}
 	f.printf("%s has the bookings of %s\n", name, f.databases[0])
@@ -111,14 +108,14 @@ func (f *flow) prerequisite(ctx context.Context, database string) error {
 		switch {
 		case err != nil:
 			reason = err.Error()
-		case health.Verdict == "healthy" || health.Verdict == "degraded":
+		case health.Verdict == contract.Healthy || health.Verdict == contract.Degraded:
 			f.printf("%s is %s\n", database, withReasons(health))
 			return nil
 		default:
 			reason = "it is " + withReasons(health)
 		}
 		if ctx.Err() != nil {
-			return fmt.Errorf("database %s is not ready: %s", database, orElse(told, reason))
+			return fmt.Errorf("database %s is not ready: %s", database, cmp.Or(told, reason))
 		}
 		if reason != told {
 			f.printf("waiting for database %s: %s\n", database, reason)
@@ -164,8 +161,7 @@ func (f *flow) all(ctx context.Context, steps []*step) ([]*outcome, error) {
 // outcome is what became of a step.
 type outcome struct {
 	step   *step
-	job    *Job
-	result *Result
+	result *client.Result
 	next   next
 	known  bool
 }
@@ -174,12 +170,15 @@ type outcome struct {
 // run has its result under its id, so that a restart neither forgets nor repeats it.
 func (f *flow) do(ctx context.Context, s *step) (*outcome, error) {
 	for try := 1; ; try++ {
-		job := s.job(f.run, try)
-		answer, err := f.runners.Do(ctx, job, orElse(s.patience, f.patience))
+		job, err := s.job(f.run, try)
 		if err != nil {
 			return nil, err
 		}
-		o := &outcome{step: s, job: job, result: answer.Result, next: decide(answer.Result), known: answer.Known}
+		result, known, err := f.runners.Do(ctx, job, cmp.Or(s.patience, f.patience))
+		if err != nil {
+			return nil, err
+		}
+		o := &outcome{step: s, result: result, next: decide(&result.Result), known: known}
 		if o.next != repeat || try == mostTries {
 			return o, nil
 		}
@@ -207,13 +206,14 @@ func (f *flow) checkDatabase(ctx context.Context, database string, want int) err
 	if err != nil {
 		return err
 	}
-	var counts [2]int // rows, distinct steps
-	if o.next != done || len(o.result.Rows) != 1 {
+	if o.next != done || o.result.RowCount != 1 {
 		return fmt.Errorf("the bookings in %s cannot be counted: %s", database, o)
 	}
-	if err := json.Unmarshal(o.result.Rows[0], &counts); err != nil {
+	var rows [1][2]int // bookings, distinct steps
+	if err := json.Unmarshal(o.result.Rows, &rows); err != nil {
 		return fmt.Errorf("read the count of the bookings in %s: %w", database, err)
 	}
+	counts := rows[0]
 	f.printf("%s: %d bookings succeeded, %d are there\n", database, want, counts[0])
 	if counts[0] != want || counts[1] != want {
 		return fmt.Errorf("%s has %d bookings of %d steps, not %d: an effect is missing or there twice", database, counts[0], counts[1], want)
@@ -223,7 +223,7 @@ func (f *flow) checkDatabase(ctx context.Context, database string, want int) err
 
 // summary tells how many steps ended how, and each one that did not succeed.
 func (f *flow) summary(outcomes []*outcome, took time.Duration) {
-	counts, known := map[string]int{}, 0
+	counts, known := map[contract.Status]int{}, 0
 	for _, o := range outcomes {
 		counts[o.result.Status]++
 		if o.known {
@@ -243,10 +243,10 @@ func (f *flow) summary(outcomes []*outcome, took time.Duration) {
 	}
 }
 
-// failures is the flow's own end: it succeeds when every step did.
-// errNoSuccess says that a job ended otherwise.
+// errNoSuccess is returned if a job finished otherwise.
 var errNoSuccess = errors.New("did not succeed")
 
+// failures returns nil if every step succeeded.
 func failures(outcomes []*outcome) error {
 	n := 0
 	for _, o := range outcomes {
@@ -269,19 +269,11 @@ func (f *flow) printf(format string, args ...any) {
 	_, _ = fmt.Fprintf(f.out, format, args...)
 }
 
-func withReasons(h *Health) string {
+func withReasons(h *contract.HealthAnswer) string {
 	if len(h.Reasons) == 0 {
-		return h.Verdict
+		return string(h.Verdict)
 	}
-	return h.Verdict + " (" + strings.Join(h.Reasons, "; ") + ")"
-}
-
-func orElse[T comparable](value, other T) T {
-	var zero T
-	if value == zero {
-		return other
-	}
-	return value
+	return string(h.Verdict) + " (" + strings.Join(h.Reasons, "; ") + ")"
 }
 
 // pause waits, or not so long where ctx ends.

@@ -12,6 +12,9 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"dbrunner/client"
+	"dbrunner/contract"
 )
 
 func TestFanOutOverTwoDatabases(t *testing.T) {
@@ -119,52 +122,47 @@ func TestUsage(t *testing.T) {
 func TestDecide(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
-		result Result
+		result contract.Result
 		next   next
 	}{
-		{Result{Status: "succeeded"}, done},
-		{Result{Status: "failed", Error: &ResultError{Code: "unique_violation"}}, mend},
-		{Result{Status: "failed", Error: &ResultError{Code: "lock_timeout", Retryable: true}}, repeat},
-		{Result{Status: "rejected", Error: &ResultError{Code: "unknown_key", Retryable: true}}, mend},
-		{Result{Status: "cancelled"}, stop},
-		{Result{Status: "expired"}, late},
-		{Result{Status: "unknown", Error: &ResultError{Code: "outcome_unknown", Retryable: true}}, ask},
-		{Result{Status: "a word of the future"}, ask},
+		{contract.Result{Status: contract.Succeeded}, done},
+		{contract.Result{Status: contract.Failed, Error: &contract.Error{Code: "unique_violation"}}, mend},
+		{contract.Result{Status: contract.Failed, Error: &contract.Error{Code: "lock_timeout", Retryable: true}}, repeat},
+		{contract.Result{Status: contract.Rejected, Error: &contract.Error{Code: "unknown_key", Retryable: true}}, mend},
+		{contract.Result{Status: contract.Canceled}, stop},
+		{contract.Result{Status: contract.Expired}, late},
+		{contract.Result{Status: contract.Unknown, Error: &contract.Error{Code: "outcome_unknown", Retryable: true}}, ask},
+		{contract.Result{Status: "a word of the future"}, ask},
 	} {
 		require.Equal(t, c.next, decide(&c.result), c.result.Status)
 	}
 }
 
-// scripted answers each job with the next of its statuses.
+// scripted answers each job with the next of its results. Its other methods are not called.
 type scripted struct {
-	results []*Result
+	runners
+	results []contract.Result
 	ids     []string
 }
 
-func (s *scripted) Health(context.Context, string) (*Health, error) {
-	return &Health{Verdict: "healthy"}, nil
-}
-
-func (s *scripted) Fetch(context.Context, *RowsObject, io.Writer) error { return nil }
-
-func (s *scripted) Do(_ context.Context, job *Job, _ time.Duration) (*Answer, error) {
+func (s *scripted) Do(_ context.Context, job *client.Job, _ time.Duration) (*client.Result, bool, error) {
 	s.ids = append(s.ids, job.ID)
-	return &Answer{Result: s.results[len(s.ids)-1]}, nil
+	return &client.Result{Result: s.results[len(s.ids)-1]}, false, nil
 }
 
 func TestTriesAreJobsOfTheirOwn(t *testing.T) {
 	t.Parallel()
-	busy := &Result{Status: "failed", Error: &ResultError{Code: "lock_timeout", Retryable: true}}
-	unknown := &Result{Status: "unknown", Error: &ResultError{Code: "outcome_unknown"}}
+	busy := contract.Result{Status: contract.Failed, Error: &contract.Error{Code: "lock_timeout", Retryable: true}}
+	unknown := contract.Result{Status: contract.Unknown, Error: &contract.Error{Code: "outcome_unknown"}}
 	for _, c := range []struct {
 		name    string
-		results []*Result
+		results []contract.Result
 		ids     []string
 		next    next
 	}{
-		{"then it succeeds", []*Result{busy, {Status: "succeeded"}}, []string{"r-a", "r-a-t2"}, done},
-		{"not for ever", []*Result{busy, busy, busy}, []string{"r-a", "r-a-t2", "r-a-t3"}, repeat},
-		{"never what may have taken effect", []*Result{busy, unknown}, []string{"r-a", "r-a-t2"}, ask},
+		{"then it succeeds", []contract.Result{busy, {Status: contract.Succeeded}}, []string{"r-a", "r-a-t2"}, done},
+		{"not for ever", []contract.Result{busy, busy, busy}, []string{"r-a", "r-a-t2", "r-a-t3"}, repeat},
+		{"never what may have taken effect", []contract.Result{busy, unknown}, []string{"r-a", "r-a-t2"}, ask},
 	} {
 		s := &scripted{results: c.results}
 		f := &flow{runners: s, run: "r", out: io.Discard}
@@ -182,8 +180,12 @@ func TestARunIsTheSameInEveryLife(t *testing.T) {
 	first, second := fan("r", []string{"a", "b"}, 200), fan("r", []string{"a", "b"}, 200)
 	ids := map[string]bool{}
 	for i := range first {
-		require.Equal(t, first[i].job("r", 1), second[i].job("r", 1))
-		ids[first[i].job("r", 1).ID] = true
+		job, err := first[i].job("r", 1)
+		require.NoError(t, err)
+		again, err := second[i].job("r", 1)
+		require.NoError(t, err)
+		require.Equal(t, job, again)
+		ids[job.ID] = true
 	}
 	require.Len(t, ids, 200)
 }

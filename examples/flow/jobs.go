@@ -1,8 +1,12 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
+	"maps"
 	"time"
+
+	"dbrunner/client"
 )
 
 type obj = map[string]any
@@ -19,16 +23,18 @@ type step struct {
 
 // job is the step's job for the given try, from 1. A flow that was started again makes the same ids, and so finds what
 // it did before.
-func (s *step) job(run string, try int) *Job {
+func (s *step) job(run string, try int) (*client.Job, error) {
 	id := run + "-" + s.name
 	if try > 1 {
 		id += fmt.Sprintf("-t%d", try)
 	}
 	body := obj{"id": id, "labels": obj{"flow": run, "step": s.name}}
-	for key, value := range s.body {
-		body[key] = value
+	maps.Copy(body, s.body)
+	encoded, err := json.Marshal(body)
+	if err != nil {
+		return nil, fmt.Errorf("encode job %s: %w", id, err)
 	}
-	return &Job{Database: s.database, Kind: s.kind, ID: id, Body: body}
+	return &client.Job{Database: s.database, Kind: s.kind, ID: id, Body: encoded}, nil
 }
 
 // prepare makes the flow's table. It has no unique key: an effect that is there twice would be seen.

@@ -1,10 +1,11 @@
-// Flow is a small orchestrator, as one would write it with a stock NATS client: it looks whether its databases are
+// Flow is a small orchestrator, as one would write it with the Go client: it looks whether its databases are
 // well before it starts, fans out many jobs over them, awaits every answer, and knows what to do with each way in which
 // a job can end. It may be killed at any moment and started again. It knows nothing of the runners but their contract,
 // docs/messages.md.
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -19,6 +20,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+
+	"dbrunner/client"
 )
 
 type options struct {
@@ -74,11 +77,11 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		return err
 	}
 	defer nc.Close()
-	client, err := NewClient(nc, opts.namespace, opts.publishers)
+	c, err := client.New(nc, client.Options{Namespace: opts.namespace})
 	if err != nil {
 		return err
 	}
-	f := &flow{runners: client, run: opts.run, databases: opts.databases, patience: opts.patience, retryPause: time.Second, out: out}
+	f := &flow{runners: &fleet{Client: c, publishing: make(chan struct{}, opts.publishers)}, run: opts.run, databases: opts.databases, patience: opts.patience, retryPause: time.Second, out: out}
 	f.printf("run %s; started again with --run %[1]s, it goes on where it was\n", opts.run)
 	return f.perform(ctx, opts)
 }
@@ -87,7 +90,7 @@ func parse(args []string) (*options, error) {
 	opts := &options{}
 	var databases string
 	flags := flag.NewFlagSet("flow", flag.ContinueOnError)
-	flags.StringVar(&opts.server, "server", envOr("NATS_URL", nats.DefaultURL), "URL of the NATS server")
+	flags.StringVar(&opts.server, "server", cmp.Or(os.Getenv("NATS_URL"), nats.DefaultURL), "URL of the NATS server")
 	flags.StringVar(&opts.creds, "creds", "", "file with NATS credentials")
 	flags.StringVar(&opts.inboxPrefix, "inbox-prefix", nats.InboxPrefix[:len(nats.InboxPrefix)-1], "where answers to this program go")
 	flags.StringVar(&opts.namespace, "namespace", "dbrunner", "the runners' namespace")
@@ -129,11 +132,4 @@ func connect(opts *options) (*nats.Conn, error) {
 		return nil, fmt.Errorf("connect to NATS: %w", err)
 	}
 	return nc, nil
-}
-
-func envOr(name, fallback string) string {
-	if v := os.Getenv(name); v != "" {
-		return v
-	}
-	return fallback
 }
