@@ -32,6 +32,19 @@ func (l *DeadLetter) JobID() string { return l.Headers.Get(contract.HeaderJobID)
 // Reason returns why the dead letter was stored: a status or a code.
 func (l *DeadLetter) Reason() string { return l.Headers.Get(contract.HeaderReason) }
 
+// JobHeaders returns the headers that the job itself had, under their own names.
+func (l *DeadLetter) JobHeaders() nats.Header {
+	own := nats.Header{}
+	for name, values := range l.Headers {
+		if original, ok := strings.CutPrefix(name, contract.HeaderOriginal); ok {
+			own[original] = values
+		} else if !strings.HasPrefix(name, contract.HeaderPrefix) {
+			own[name] = values
+		}
+	}
+	return own
+}
+
 // DeadLetterFilter chooses dead letters. The zero value chooses all.
 type DeadLetterFilter struct{ Database, Kind string }
 

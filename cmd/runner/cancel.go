@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -12,8 +11,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"dbrunner/client"
 	"dbrunner/contract"
-	"dbrunner/internal/bus/service"
 )
 
 const cancelHelp = `Request the cancellation of a job that is queued, waits for a retry or runs, anywhere in the fleet. At least one runner
@@ -61,7 +60,17 @@ func (f *cancelFlags) run(cmd *cobra.Command, database, id string) error {
 	case f.wait <= 0:
 		return usage(errors.New("--wait must be above zero"))
 	}
-	answer, err := f.ask(cmd.Context(), database, id)
+	ctx, stop := context.WithTimeout(cmd.Context(), clientTimeout+f.wait)
+	defer stop()
+	s, err := f.connect(ctx, true)
+	if err != nil {
+		return err
+	}
+	defer s.close(ctx)
+	answer, err := s.Cancel(ctx, database, id, client.CancelOptions{By: requester(f.by), Wait: f.wait})
+	if errors.Is(err, client.ErrNoService) {
+		return fmt.Errorf("no runner answers; nothing was cancelled: %w", err)
+	}
 	if err != nil {
 		return err
 	}
@@ -76,30 +85,6 @@ func (f *cancelFlags) run(cmd *cobra.Command, database, id string) error {
 	default:
 		return &exitError{code: exitTimeout}
 	}
-}
-
-func (f *cancelFlags) ask(ctx context.Context, database, id string) (*contract.CancelAnswer, error) {
-	ctx, stop := context.WithTimeout(ctx, clientTimeout+f.wait)
-	defer stop()
-	conn, err := f.connectToAsk(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer closeQuietly(ctx, conn)
-	raw, err := service.Ask(ctx, conn, "cancel."+database+"."+id, map[string][]string{
-		contract.HeaderWait: {f.wait.String()}, contract.HeaderRequestedBy: {requester(f.by)},
-	}, nil)
-	if errors.Is(err, service.ErrNoRunner) {
-		return nil, fmt.Errorf("no runner answers; nothing was cancelled: %w", err)
-	}
-	if err != nil {
-		return nil, err
-	}
-	answer := &contract.CancelAnswer{}
-	if err := json.Unmarshal(raw, answer); err != nil {
-		return nil, fmt.Errorf("read the answer: %w", err)
-	}
-	return answer, nil
 }
 
 // requester is who asks: as the flag says, else the user of this process.

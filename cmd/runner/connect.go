@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"dbrunner/client"
 	"dbrunner/internal/bus"
 	"dbrunner/internal/config"
 	"dbrunner/internal/manager"
@@ -80,52 +82,50 @@ func variable(name string) string {
 // clientTimeout bounds a client command that does not wait for a job.
 const clientTimeout = 30 * time.Second
 
-// connect connects to NATS and returns the configuration that it used.
-func (f *clientFlags) connect(ctx context.Context) (*bus.Conn, *config.Config, error) {
-	cfg, err := f.load()
-	if err != nil {
-		return nil, nil, err
-	}
-	conn, err := dial(ctx, f.busOptions(cfg))
-	return conn, cfg, err
+// session is a command's connection to NATS.
+type session struct {
+	*client.Client
+	conn *bus.Conn
+	cfg  *config.Config // that it uses
 }
 
-// connectToAsk is connect for requests to the runners' service: they answer to no inbox that is among their own, which
-// is where the runner's configuration would have them.
-func (f *clientFlags) connectToAsk(ctx context.Context) (*bus.Conn, error) {
+// close closes the connection: what the command asked for was answered already.
+func (s *session) close(ctx context.Context) { _ = s.conn.Close(context.WithoutCancel(ctx)) }
+
+// connect connects to NATS. To ask, it takes an inbox for requests to the runners' service: they answer to none that is among
+// their own, which is where the runner's configuration would have it.
+func (f *clientFlags) connect(ctx context.Context, toAsk bool) (*session, error) {
 	cfg, err := f.load()
 	if err != nil {
 		return nil, err
 	}
 	opts := f.busOptions(cfg)
-	opts.InboxPrefix = "_INBOX"
-	replace(&opts.InboxPrefix, f.inbox)
-	return dial(ctx, opts)
-}
-
-// dial connects and finds out whether answers can arrive.
-func dial(ctx context.Context, opts bus.Options) (*bus.Conn, error) {
+	if toAsk {
+		opts.InboxPrefix = cmp.Or(f.inbox, "_INBOX")
+	}
 	conn, err := bus.Connect(ctx, opts)
 	if err != nil {
 		return nil, err
 	}
-	if err := conn.CheckInbox(ctx); err != nil {
-		closeQuietly(ctx, conn)
+	s := &session{conn: conn, cfg: cfg}
+	s.Client, err = client.New(conn.NATS(), client.Options{Namespace: cfg.Namespace, Domain: opts.Domain})
+	if err = errors.Join(err, conn.CheckInbox(ctx)); err != nil {
+		s.close(ctx)
 		return nil, err
 	}
-	return conn, nil
+	return s, nil
 }
 
 // with connects, does something within the client's time limit, and closes the connection.
-func (f *clientFlags) with(ctx context.Context, do func(context.Context, *bus.Conn, *config.Config) error) error {
+func (f *clientFlags) with(ctx context.Context, do func(context.Context, *session) error) error {
 	bounded, cancel := context.WithTimeout(ctx, clientTimeout)
 	defer cancel()
-	conn, cfg, err := f.connect(bounded)
+	s, err := f.connect(bounded, false)
 	if err != nil {
 		return err
 	}
-	defer closeQuietly(ctx, conn)
-	err = do(bounded, conn, cfg)
+	defer s.close(ctx)
+	err = do(bounded, s)
 	if err != nil && errors.Is(bounded.Err(), context.DeadlineExceeded) {
 		return fmt.Errorf("not done within %s; is JetStream enabled in the server and for this account? %w", clientTimeout, err)
 	}
@@ -142,40 +142,20 @@ func (f *clientFlags) busOptions(cfg *config.Config) bus.Options {
 	} else {
 		opts.InboxPrefix = "_INBOX"
 	}
-	replace(&opts.InboxPrefix, f.inbox)
-	f.signIn(&opts, env)
-	replace(&opts.URL, f.server, env("NATS_URL"))
-	replace(&opts.TLS.CAFile, f.ca, env("NATS_CA"))
-	replace(&opts.TLS.CertFile, f.cert, env("NATS_CERT"))
-	replace(&opts.TLS.KeyFile, f.key, env("NATS_KEY"))
-	return opts
-}
-
-// signIn replaces the way to sign in by another one; a flag goes before the environment.
-func (f *clientFlags) signIn(opts *bus.Options, env func(string) string) {
-	given := f.creds != "" || f.nkey != "" || f.user != ""
-	creds, nkey, user, token := f.creds, f.nkey, f.user, ""
-	if !given {
+	opts.InboxPrefix = cmp.Or(f.inbox, opts.InboxPrefix)
+	creds, nkey, user, token := f.creds, f.nkey, f.user, "" // a flag precedes the environment
+	if creds == "" && nkey == "" && user == "" {
 		creds, nkey, user, token = env("NATS_CREDS"), env("NATS_NKEY"), env("NATS_USER"), env("NATS_TOKEN")
 	}
-	if creds == "" && nkey == "" && user == "" && token == "" {
-		return
-	}
-	opts.CredentialsFile, opts.NKeySeedFile, opts.User, opts.Password, opts.Token, opts.Reread = creds, nkey, user, "", token, nil
-	if user != "" {
-		opts.Password = variable("NATS_PASSWORD")
-	}
-}
-
-// replace sets a value to the first of the others that is not empty.
-func replace(value *string, others ...string) {
-	for _, other := range others {
-		if other != "" {
-			*value = other
-			return
+	if creds != "" || nkey != "" || user != "" || token != "" {
+		opts.CredentialsFile, opts.NKeySeedFile, opts.User, opts.Password, opts.Token, opts.Reread = creds, nkey, user, "", token, nil
+		if user != "" {
+			opts.Password = variable("NATS_PASSWORD")
 		}
 	}
+	opts.URL = cmp.Or(f.server, env("NATS_URL"), opts.URL)
+	opts.TLS.CAFile = cmp.Or(f.ca, env("NATS_CA"), opts.TLS.CAFile)
+	opts.TLS.CertFile = cmp.Or(f.cert, env("NATS_CERT"), opts.TLS.CertFile)
+	opts.TLS.KeyFile = cmp.Or(f.key, env("NATS_KEY"), opts.TLS.KeyFile)
+	return opts
 }
-
-// closeQuietly closes a client's connection: what it asked for was answered already.
-func closeQuietly(ctx context.Context, conn *bus.Conn) { _ = conn.Close(context.WithoutCancel(ctx)) }

@@ -13,10 +13,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"dbrunner/client"
 	"dbrunner/contract"
-	"dbrunner/internal/bus"
-	"dbrunner/internal/bus/deadletters"
-	"dbrunner/internal/config"
 )
 
 const deadHelp = `Manage dead letters: copies of jobs that were rejected, failed, finished as unknown, reused an id or were delivered too
@@ -52,43 +50,20 @@ type deadLetterView struct {
 	Body    *string             `json:"body,omitempty"`
 }
 
-func viewLetter(l *deadletters.DeadLetter) deadLetterView {
+func viewLetter(l *client.DeadLetter) deadLetterView {
+	header := l.Headers.Get
 	v := deadLetterView{
-		Letter: letterName(l), Stored: l.Stored.UTC(),
-		JobID: header(l, contract.HeaderJobID), Reason: header(l, contract.HeaderReason), Code: header(l, contract.HeaderCode),
-		Message: header(l, contract.HeaderMessage), ResultID: header(l, contract.HeaderResultID),
-		QueuedAt: header(l, contract.HeaderQueuedAt), Sequence: header(l, contract.HeaderSequence),
-		Deliveries: header(l, contract.HeaderDeliveries), Runner: header(l, contract.HeaderRunner),
-		RedriveOf: header(l, contract.HeaderOriginal+contract.HeaderRedriveOf),
+		Letter: l.Name(), Stored: l.Stored.UTC(),
+		JobID: l.JobID(), Reason: l.Reason(), Code: header(contract.HeaderCode),
+		Message: header(contract.HeaderMessage), ResultID: header(contract.HeaderResultID),
+		QueuedAt: header(contract.HeaderQueuedAt), Sequence: header(contract.HeaderSequence),
+		Deliveries: header(contract.HeaderDeliveries), Runner: header(contract.HeaderRunner),
+		RedriveOf: header(contract.HeaderOriginal + contract.HeaderRedriveOf),
 	}
-	if faults := header(l, contract.HeaderFaults); json.Valid([]byte(faults)) {
+	if faults := header(contract.HeaderFaults); json.Valid([]byte(faults)) {
 		v.Faults = json.RawMessage(faults)
 	}
 	return v
-}
-
-func letterName(l *deadletters.DeadLetter) string {
-	return l.Database + "." + l.Kind + "." + l.DerivedID
-}
-
-func header(l *deadletters.DeadLetter, name string) string {
-	if values := l.Headers[name]; len(values) > 0 {
-		return values[0]
-	}
-	return ""
-}
-
-// jobHeaders are the headers that the job itself had.
-func jobHeaders(l *deadletters.DeadLetter) map[string][]string {
-	own := map[string][]string{}
-	for name, values := range l.Headers {
-		if original, ok := strings.CutPrefix(name, contract.HeaderOriginal); ok {
-			own[original] = values
-		} else if !strings.HasPrefix(name, "Dbrunner-") {
-			own[name] = values
-		}
-	}
-	return own
 }
 
 type deadFlags struct {
@@ -126,8 +101,8 @@ func (f *deadFlags) list(cmd *cobra.Command) error {
 	if err := f.checkFilter(); err != nil {
 		return err
 	}
-	return f.with(cmd.Context(), func(ctx context.Context, conn *bus.Conn, _ *config.Config) error {
-		views, err := f.chosen(ctx, conn)
+	return f.with(cmd.Context(), func(ctx context.Context, s *session) error {
+		views, err := f.chosen(ctx, s)
 		if err != nil {
 			return err
 		}
@@ -215,14 +190,14 @@ func newDeadShow() *cobra.Command {
 }
 
 func (f *deadFlags) show(cmd *cobra.Command, name string) error {
-	return f.with(cmd.Context(), func(ctx context.Context, conn *bus.Conn, _ *config.Config) error {
-		letter, err := findDeadLetter(ctx, conn, name)
+	return f.with(cmd.Context(), func(ctx context.Context, s *session) error {
+		letter, err := findDeadLetter(ctx, s, name)
 		if err != nil {
 			return err
 		}
-		v := viewLetter(&letter)
+		v := viewLetter(letter)
 		text := string(letter.Body)
-		v.Body, v.Headers = &text, jobHeaders(&letter)
+		v.Body, v.Headers = &text, letter.JobHeaders()
 		if f.json {
 			return printJSON(cmd.OutOrStdout(), v)
 		}
@@ -231,12 +206,12 @@ func (f *deadFlags) show(cmd *cobra.Command, name string) error {
 }
 
 // findDeadLetter reads the dead letter of a name, which may be its whole subject.
-func findDeadLetter(ctx context.Context, conn *bus.Conn, name string) (deadletters.DeadLetter, error) {
-	parts := strings.Split(strings.TrimPrefix(name, conn.Namespace()+".dead."), ".")
+func findDeadLetter(ctx context.Context, s *session, name string) (*client.DeadLetter, error) {
+	parts := strings.Split(strings.TrimPrefix(name, s.cfg.Namespace+".dead."), ".")
 	if len(parts) != 3 {
-		return deadletters.DeadLetter{}, usage(fmt.Errorf("%q names no dead letter: write database.kind.id, as dead ls prints it", name))
+		return nil, usage(fmt.Errorf("%q names no dead letter: write database.kind.id, as dead ls prints it", name))
 	}
-	return deadletters.Read(ctx, conn, parts[0], parts[1], parts[2])
+	return s.DeadLetter(ctx, parts[0], parts[1], parts[2])
 }
 
 func (v *deadLetterView) print(w io.Writer) error {

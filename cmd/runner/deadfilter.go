@@ -9,8 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"dbrunner/internal/bus"
-	"dbrunner/internal/bus/deadletters"
+	"dbrunner/client"
 )
 
 // letterFilter chooses dead letters.
@@ -41,19 +40,19 @@ func (f *letterFilter) checkFilter() error {
 }
 
 // chosen reads the dead letters that the filter lets through, oldest first.
-func (f *letterFilter) chosen(ctx context.Context, conn *bus.Conn) ([]deadLetterView, error) {
+func (f *letterFilter) chosen(ctx context.Context, s *session) ([]deadLetterView, error) {
 	views := []deadLetterView{}
 	after := time.Now().Add(-f.since)
-	err := deadletters.List(ctx, conn, f.database, f.kind, func(l deadletters.DeadLetter) bool {
-		v := viewLetter(&l)
+	err := s.DeadLetters(ctx, client.DeadLetterFilter{Database: f.database, Kind: f.kind}, func(l *client.DeadLetter) error {
+		v := viewLetter(l)
 		if f.reason != "" && v.Reason != f.reason || f.code != "" && v.Code != f.code || f.since > 0 && v.Stored.Before(after) {
-			return true
+			return nil
 		}
 		if f.newest > 0 && len(views) == f.newest {
 			views = slices.Delete(views, 0, 1)
 		}
 		views = append(views, v)
-		return true
+		return nil
 	})
 	return views, err
 }
@@ -98,13 +97,13 @@ func eachLetter(ctx context.Context, cmd *cobra.Command, names []string, do func
 }
 
 // letterNames are the dead letters of the arguments, or those of the filter, once they are confirmed.
-func letterNames(ctx context.Context, cmd *cobra.Command, conn *bus.Conn, f *letterFilter, args []string, what string, yes bool) ([]string, error) {
+func letterNames(ctx context.Context, cmd *cobra.Command, s *session, f *letterFilter, args []string, what string, yes bool) ([]string, error) {
 	if len(args) > 0 {
 		return args, nil
 	}
 	bounded, cancel := context.WithTimeout(ctx, 10*clientTimeout)
 	defer cancel()
-	views, err := f.chosen(bounded, conn)
+	views, err := f.chosen(bounded, s)
 	if err != nil || len(views) == 0 {
 		return nil, err
 	}

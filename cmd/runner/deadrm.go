@@ -5,8 +5,6 @@ import (
 	"fmt"
 
 	"github.com/spf13/cobra"
-
-	"dbrunner/internal/bus/deadletters"
 )
 
 const deadRemoveHelp = `Remove the named dead letters or, with --all, those that match the filters. The stored results of their jobs stay.
@@ -41,20 +39,20 @@ func (f *deadRemoveFlags) run(cmd *cobra.Command, args []string) error {
 		return err
 	}
 	ctx := cmd.Context()
-	conn, _, err := f.connect(ctx)
+	s, err := f.connect(ctx, false)
 	if err != nil {
 		return err
 	}
-	defer closeQuietly(ctx, conn)
-	names, err := letterNames(ctx, cmd, conn, &f.letterFilter, args, "removed", f.yes)
+	defer s.close(ctx)
+	names, err := letterNames(ctx, cmd, s, &f.letterFilter, args, "removed", f.yes)
 	if err != nil {
 		return err
 	}
 	removed := 0
 	err = eachLetter(ctx, cmd, names, func(ctx context.Context, name string) error {
-		letter, err := findDeadLetter(ctx, conn, name)
+		letter, err := findDeadLetter(ctx, s, name)
 		if err == nil {
-			err = deadletters.Delete(ctx, conn, letter)
+			err = s.DeleteDeadLetter(ctx, letter)
 		}
 		if err == nil {
 			removed++

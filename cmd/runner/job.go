@@ -10,9 +10,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"dbrunner/client"
 	"dbrunner/contract"
 	"dbrunner/internal/bus"
-	"dbrunner/internal/config"
 	"dbrunner/internal/jobs"
 )
 
@@ -72,8 +72,8 @@ func (f *jobFlags) run(cmd *cobra.Command, database, id string) error {
 		return usage(errors.New("--scan must not be below zero"))
 	}
 	var v *jobView
-	err := f.with(cmd.Context(), func(ctx context.Context, conn *bus.Conn, _ *config.Config) (err error) {
-		v, err = f.find(ctx, conn, database, id)
+	err := f.with(cmd.Context(), func(ctx context.Context, s *session) (err error) {
+		v, err = f.find(ctx, s, database, id)
 		return err
 	})
 	if err != nil {
@@ -93,13 +93,13 @@ func (f *jobFlags) run(cmd *cobra.Command, database, id string) error {
 }
 
 // find looks for the result before and after the queue: a job that finishes meanwhile is in neither for no moment.
-func (f *jobFlags) find(ctx context.Context, conn *bus.Conn, database, id string) (*jobView, error) {
+func (f *jobFlags) find(ctx context.Context, s *session, database, id string) (*jobView, error) {
 	v := &jobView{Database: database, JobID: id}
-	if done, err := v.finished(ctx, conn); done || err != nil {
+	if done, err := v.finished(ctx, s); done || err != nil {
 		return v, err
 	}
 	var found *bus.QueuedJob
-	err := bus.ListJobs(ctx, conn, database, func(job *bus.QueuedJob) bool {
+	err := bus.ListJobs(ctx, s.conn, database, func(job *bus.QueuedJob) bool {
 		if v.Scanned == f.scan {
 			return false
 		}
@@ -112,7 +112,7 @@ func (f *jobFlags) find(ctx context.Context, conn *bus.Conn, database, id string
 	if err != nil {
 		return nil, err
 	}
-	if done, err := v.finished(ctx, conn); done || err != nil {
+	if done, err := v.finished(ctx, s); done || err != nil {
 		return v, err
 	}
 	if found == nil {
@@ -121,22 +121,22 @@ func (f *jobFlags) find(ctx context.Context, conn *bus.Conn, database, id string
 	}
 	ahead := v.Scanned - 1
 	v.State, v.Kind, v.Sequence, v.QueuedAt, v.Ahead = "queued", found.Kind, found.Sequence, &found.Timestamp, &ahead
-	delivered, err := bus.WasDelivered(ctx, conn, database, jobs.LaneOf(found.Kind), found.Sequence)
+	delivered, err := bus.WasDelivered(ctx, s.conn, database, jobs.LaneOf(found.Kind), found.Sequence)
 	if delivered {
 		v.State, v.Ahead = "running", nil
 	}
 	return v, err
 }
 
-func (v *jobView) finished(ctx context.Context, conn *bus.Conn) (bool, error) {
-	raw, err := bus.ResultsOf(conn, v.Database).StoredResult(ctx, v.JobID)
-	if raw == nil || err != nil {
+func (v *jobView) finished(ctx context.Context, s *session) (bool, error) {
+	r, err := s.LatestResult(ctx, v.Database, v.JobID)
+	if errors.Is(err, client.ErrNoResult) {
+		return false, nil
+	}
+	if err != nil {
 		return false, err
 	}
-	v.State, v.Result, v.Scanned = "finished", raw, 0
-	if a, err := parseAnswer(raw); err == nil {
-		v.Status = a.Status
-	}
+	v.State, v.Result, v.Status, v.Scanned = "finished", r.Body, r.Status, 0
 	return true, nil
 }
 

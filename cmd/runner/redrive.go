@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,11 +11,11 @@ import (
 	"strings"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/spf13/cobra"
 
+	"dbrunner/client"
 	"dbrunner/contract"
-	"dbrunner/internal/bus"
-	"dbrunner/internal/bus/deadletters"
 )
 
 const redriveHelp = `Publish the job of a dead letter again under a new id (<id>_r1, then <id>_r2 and so on), without its reply_to and expiry,
@@ -74,18 +75,18 @@ func (f *redriveFlags) run(cmd *cobra.Command, names []string) error {
 		return err
 	}
 	ctx := cmd.Context()
-	conn, _, err := f.connect(ctx)
+	s, err := f.connect(ctx, false)
 	if err != nil {
 		return err
 	}
-	defer closeQuietly(ctx, conn)
-	names, err = letterNames(ctx, cmd, conn, &f.letterFilter, names, "published again", f.yes)
+	defer s.close(ctx)
+	names, err = letterNames(ctx, cmd, s, &f.letterFilter, names, "published again", f.yes)
 	if err != nil {
 		return err
 	}
 	done := []redriven{}
 	err = eachLetter(ctx, cmd, names, func(ctx context.Context, name string) error {
-		r, err := f.redrive(ctx, conn, name)
+		r, err := f.redrive(ctx, s, name)
 		if err == nil {
 			done = append(done, r)
 		}
@@ -108,32 +109,44 @@ func (f *redriveFlags) print(w io.Writer, done []redriven) error {
 
 // redrive publishes the job of one dead letter again. The dead letter is removed last: whatever dies in between leaves it there, and
 // the next attempt finds the new id taken.
-func (f *redriveFlags) redrive(ctx context.Context, conn *bus.Conn, name string) (redriven, error) {
-	letter, err := findDeadLetter(ctx, conn, name)
+func (f *redriveFlags) redrive(ctx context.Context, s *session, name string) (redriven, error) {
+	letter, err := findDeadLetter(ctx, s, name)
 	if err != nil {
 		return redriven{}, err
 	}
-	if err = f.allowed(ctx, conn, &letter); err != nil {
+	if err = f.allowed(ctx, s, letter); err != nil {
 		return redriven{}, err
 	}
-	out := redriven{Letter: letterName(&letter), JobID: header(&letter, contract.HeaderJobID)}
-	if out.NewID, err = f.newID(ctx, conn, &letter); err != nil {
+	out := redriven{Letter: letter.Name(), JobID: letter.JobID()}
+	if out.NewID, err = f.newID(ctx, s, letter); err != nil {
 		return redriven{}, err
 	}
-	body, err := redriveBody(letter.Body, out.NewID)
+	// The old reply subject has no subscriber any more, the old expiry is over, and an answer that goes only to a reply would go
+	// nowhere.
+	body, err := parseBody(letter.Body)
+	if err != nil {
+		return redriven{}, fmt.Errorf("%w: publish a corrected job instead", err)
+	}
+	if body, err = body.without("reply_to", "expires_at", "expires_in", "answer").with("id", out.NewID); err != nil {
+		return redriven{}, err
+	}
+	headers := nats.Header{contract.HeaderRedriveOf: {out.JobID}}
+	for name, values := range letter.Headers { // the job's own, such as a trace, without those that meant something to the server
+		if !strings.HasPrefix(name, contract.HeaderPrefix) {
+			headers[name] = values
+		}
+	}
+	receipt, err := s.Submit(ctx, &client.Job{
+		Database: letter.Database, Kind: letter.Kind, ID: out.NewID, Body: body.bytes(), Headers: headers,
+	})
 	if err != nil {
 		return redriven{}, err
 	}
-	headers := redriveHeaders(&letter, out.JobID)
-	var duplicate bool
-	out.Sequence, duplicate, err = bus.PublishJob(ctx, conn, letter.Database, letter.Kind, out.NewID, headers, body)
-	if err != nil {
-		return redriven{}, err
-	}
-	if duplicate {
+	if receipt.Duplicate {
 		return redriven{}, taken(out.NewID)
 	}
-	return out, deadletters.Delete(ctx, conn, letter)
+	out.Sequence = receipt.Sequence
+	return out, s.DeleteDeadLetter(ctx, letter)
 }
 
 func taken(id string) error {
@@ -141,66 +154,45 @@ func taken(id string) error {
 }
 
 // allowed refuses jobs whose effect happened, and without --force those that may have had theirs.
-func (f *redriveFlags) allowed(ctx context.Context, conn *bus.Conn, letter *deadletters.DeadLetter) error {
-	switch reason := header(letter, contract.HeaderReason); reason {
-	case string(contract.Rejected), string(contract.Failed), string(contract.Canceled), string(contract.Expired), "job_id_reused":
+func (f *redriveFlags) allowed(ctx context.Context, s *session, letter *client.DeadLetter) error {
+	switch letter.Reason() {
+	case string(contract.Rejected), string(contract.Failed), string(contract.Canceled), string(contract.Expired), contract.ReasonJobIDReused:
 		return nil
-	case "result_id_taken":
-		return fmt.Errorf("the job has taken effect; its result is stored under %s", header(letter, contract.HeaderResultID))
-	case "too_many_deliveries":
-		return f.allowedGivenUp(ctx, conn, letter)
-	default:
-		return f.allowedUnknown()
-	}
-}
-
-// allowedGivenUp asks the stored result how a job ended that was delivered too often.
-func (f *redriveFlags) allowedGivenUp(ctx context.Context, conn *bus.Conn, letter *deadletters.DeadLetter) error {
-	raw, err := bus.ResultsOf(conn, letter.Database).StoredResult(ctx, header(letter, contract.HeaderResultID))
-	if err != nil {
-		return err
-	}
-	if raw != nil {
-		head, err := contract.ReadHead(raw)
-		if err == nil && head.Status == contract.Failed && answersLetter(&head, letter) {
+	case contract.ReasonResultIDTaken:
+		return fmt.Errorf("the job has taken effect; its result is stored under %s", letter.Headers.Get(contract.HeaderResultID))
+	case contract.ReasonTooManyDeliveries: // the stored result tells how it finished
+		r, err := s.LatestResult(ctx, letter.Database, letter.Headers.Get(contract.HeaderResultID))
+		if err != nil && !errors.Is(err, client.ErrNoResult) {
+			return err
+		}
+		if err == nil && r.Status == contract.Failed && answersLetter(r, letter) {
 			return nil
 		}
 	}
-	return f.allowedUnknown()
-}
-
-// answersLetter reports whether a result is of the message that the dead letter is about, and not of another one under its id.
-func answersLetter(head *contract.Head, letter *deadletters.DeadLetter) bool {
-	sequence, err := strconv.ParseUint(header(letter, contract.HeaderSequence), 10, 64)
-	if err != nil {
-		return false
-	}
-	queued, err := time.Parse(time.RFC3339Nano, header(letter, contract.HeaderQueuedAt))
-	return err == nil && head.SameMessage(sequence, queued)
-}
-
-func (f *redriveFlags) allowedUnknown() error {
 	if f.force {
 		return nil
 	}
 	return errors.New("the job's outcome is unknown; it may have taken effect; check the database, then use --force")
 }
 
+// answersLetter reports whether a result is of the message that the dead letter is about, and not of another one under its id.
+func answersLetter(r *client.Result, letter *client.DeadLetter) bool {
+	sequence, err := strconv.ParseUint(letter.Headers.Get(contract.HeaderSequence), 10, 64)
+	queued, queuedErr := time.Parse(time.RFC3339Nano, letter.Headers.Get(contract.HeaderQueuedAt))
+	return err == nil && queuedErr == nil && r.Sequence == sequence && r.QueuedAt.Equal(queued)
+}
+
 // newID makes the new job's id, and refuses one that has a result already.
-func (f *redriveFlags) newID(ctx context.Context, conn *bus.Conn, letter *deadletters.DeadLetter) (string, error) {
-	id := f.id
-	if id == "" {
-		id = nextID(header(letter, contract.HeaderJobID))
-	}
+func (f *redriveFlags) newID(ctx context.Context, s *session, letter *client.DeadLetter) (string, error) {
+	id := cmp.Or(f.id, nextID(letter.JobID()))
 	if !contract.ValidID(id) {
 		return "", fmt.Errorf("%q is not a valid job id; choose one with --id", id)
 	}
-	existing, err := bus.ResultsOf(conn, letter.Database).StoredResult(ctx, id)
-	if err != nil {
-		return "", err
-	}
-	if existing != nil {
+	switch _, err := s.LatestResult(ctx, letter.Database, id); {
+	case err == nil:
 		return "", taken(id)
+	case !errors.Is(err, client.ErrNoResult):
+		return "", err
 	}
 	return id, nil
 }
@@ -215,30 +207,4 @@ func nextID(id string) string {
 		}
 	}
 	return id + "_r1"
-}
-
-// redriveBody is the dead letter's body under a new id. The old reply subject has no subscriber any more, the old expiry is
-// over, and an answer that goes only to a reply would go nowhere.
-func redriveBody(raw []byte, id string) ([]byte, error) {
-	b, err := parseBody(raw)
-	if err != nil {
-		return nil, fmt.Errorf("%w: publish a corrected job instead", err)
-	}
-	b, err = b.without("reply_to", "expires_at", "expires_in", "answer").with("id", id)
-	if err != nil {
-		return nil, err
-	}
-	return b.bytes(), nil
-}
-
-// redriveHeaders are the job's own headers, such as a trace, without those that meant something to the server.
-func redriveHeaders(letter *deadletters.DeadLetter, jobID string) map[string][]string {
-	headers := map[string][]string{}
-	for name, values := range letter.Headers {
-		if !strings.HasPrefix(name, "Dbrunner-") {
-			headers[name] = values
-		}
-	}
-	headers[contract.HeaderRedriveOf] = []string{jobID}
-	return headers
 }

@@ -8,8 +8,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"dbrunner/client"
 	"dbrunner/contract"
-	"dbrunner/internal/bus"
 )
 
 const resultHelp = `Print the stored result of a job or, with --output, write its rows to a file, whether they are in the result or in the object
@@ -51,35 +51,30 @@ func newResult() *cobra.Command {
 }
 
 func (f *resultFlags) run(cmd *cobra.Command, database, id string) error {
-	if err := f.check(database); err != nil {
+	switch {
+	case !contract.ValidName(database):
+		return usage(errors.New("the database is not 1 to 64 of A-Z a-z 0-9 _ -"))
+	case f.timeout <= 0:
+		return usage(errors.New("--timeout must be above zero"))
+	}
+	if err := f.complete(); err != nil {
 		return usage(err)
 	}
 	ctx, cancel := context.WithTimeout(cmd.Context(), f.timeout)
 	defer cancel()
-	conn, _, err := f.connect(ctx)
+	s, err := f.connect(ctx, false)
 	if err != nil {
 		return err
 	}
-	defer closeQuietly(ctx, conn)
-	raw, err := bus.ResultsOf(conn, database).GetDirect(ctx, id)
-	if err != nil {
-		return err
-	}
-	if raw == nil {
-		return fmt.Errorf("no result of job %s is stored in %s: it has not finished, or its result has expired", id, database)
-	}
-	if f.file != "" {
-		return f.save(ctx, cmd, conn, raw)
-	}
-	return printAnswer(cmd.OutOrStdout(), raw, f.json)
-}
-
-func (f *resultFlags) check(database string) error {
+	defer s.close(ctx)
+	r, err := s.Result(ctx, database, id)
 	switch {
-	case !contract.ValidName(database):
-		return errors.New("the database is not 1 to 64 of A-Z a-z 0-9 _ -")
-	case f.timeout <= 0:
-		return errors.New("--timeout must be above zero")
+	case errors.Is(err, client.ErrNoResult):
+		return fmt.Errorf("no result of job %s is stored in %s: it has not finished, or its result has expired", id, database)
+	case err != nil:
+		return err
+	case f.file != "":
+		return f.save(ctx, cmd, s, r)
 	}
-	return f.complete()
+	return printAnswer(cmd.OutOrStdout(), r, f.json)
 }

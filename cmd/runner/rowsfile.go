@@ -13,8 +13,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"dbrunner/internal/bus"
-	"dbrunner/internal/bus/objects"
+	"dbrunner/client"
+	"dbrunner/contract"
 	"dbrunner/internal/db/rowfile"
 )
 
@@ -73,20 +73,20 @@ func formOf(file string) (format, compression string) {
 
 // save writes the rows of a result to the file. What is there under its name is whole: the rows are written beside it
 // first.
-func (f *outputFlags) save(ctx context.Context, cmd *cobra.Command, conn *bus.Conn, result []byte) error {
-	set, err := f.choose(result)
+func (f *outputFlags) save(ctx context.Context, cmd *cobra.Command, s *session, r *client.Result) error {
+	set, err := f.choose(r)
 	if err != nil {
 		return err
 	}
 	if f.file == "-" {
-		return f.write(ctx, cmd.ErrOrStderr(), conn, set, cmd.OutOrStdout())
+		return f.write(ctx, cmd.ErrOrStderr(), s, set, cmd.OutOrStdout())
 	}
 	part, err := os.CreateTemp(filepath.Dir(f.file), "."+filepath.Base(f.file)+".*.part")
 	if err != nil {
 		return err
 	}
 	defer func() { _ = os.Remove(part.Name()) }() // it is gone when all went well
-	err = f.write(ctx, cmd.ErrOrStderr(), conn, set, part)
+	err = f.write(ctx, cmd.ErrOrStderr(), s, set, part)
 	if err == nil {
 		err = part.Chmod(0o644)
 	}
@@ -96,25 +96,15 @@ func (f *outputFlags) save(ctx context.Context, cmd *cobra.Command, conn *bus.Co
 	if err := os.Rename(part.Name(), f.file); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(cmd.ErrOrStderr(), "%s: %s, %s\n", f.file, countOf(int(set.count()), "row"), f.form(set))
+	count, form := set.RowCount, formText(f.format, f.compression)
+	if o := set.Object; o != nil {
+		count, form = o.RowCount, formText(o.Format, o.Compression)
+	}
+	_, err = fmt.Fprintf(cmd.ErrOrStderr(), "%s: %s, %s\n", f.file, countOf(int(count), "row"), form)
 	return err
 }
 
-// rowSet is a set of rows that is to be written.
-type rowSet struct{ rowfile.Set }
-
-func (s *rowSet) count() int64 {
-	if s.Object != nil {
-		return s.Object.RowCount
-	}
-	return s.RowCount
-}
-
-func (f *outputFlags) form(s *rowSet) string {
-	format, compression := f.format, f.compression
-	if s.Object != nil {
-		format, compression = s.Object.Format, s.Object.Compression
-	}
+func formText(format, compression string) string {
 	if compression == rowfile.Compressions()[0] {
 		return format
 	}
@@ -122,50 +112,32 @@ func (f *outputFlags) form(s *rowSet) string {
 }
 
 // choose finds the rows that are wanted.
-func (f *outputFlags) choose(result []byte) (*rowSet, error) {
-	sets, err := rowfile.Sets(result)
-	if err != nil {
-		return nil, err
-	}
-	var found []rowfile.Set
-	for _, s := range sets {
-		if f.statement == 0 || s.Statement == f.statement-1 {
-			found = append(found, s)
-		}
-	}
-	switch {
-	case len(found) == 0:
+func (f *outputFlags) choose(r *client.Result) (*rowfile.Set, error) {
+	sets := slices.DeleteFunc(r.RowSets(), func(s contract.RowSet) bool { return f.statement > 0 && s.Statement != f.statement-1 })
+	switch len(sets) {
+	case 0:
 		return nil, errors.New("the result has no rows to write")
-	case len(found) > 1:
-		return nil, errors.New("the result has multiple sets of rows; choose one with --statement")
+	case 1:
+		return &rowfile.Set{RowSet: sets[0], Engine: r.Engine}, nil
 	}
-	return &rowSet{found[0]}, nil
+	return nil, errors.New("the result has multiple sets of rows; choose one with --statement")
 }
 
-func (f *outputFlags) write(ctx context.Context, progress io.Writer, conn *bus.Conn, set *rowSet, to io.Writer) error {
-	if set.Object == nil {
+func (f *outputFlags) write(ctx context.Context, progress io.Writer, s *session, set *rowfile.Set, to io.Writer) error {
+	o := set.Object
+	if o == nil {
 		return set.Write(f.format, f.compression, to)
 	}
-	if form := f.form(set); form != f.form(&rowSet{}) {
-		return fmt.Errorf("the rows are stored as %s; name the file accordingly, or add --format %s --compression %s", form, set.Object.Format, set.Object.Compression)
+	if form := formText(o.Format, o.Compression); form != formText(f.format, f.compression) {
+		return fmt.Errorf("the rows are stored as %s; name the file accordingly, or add --format %s --compression %s", form, o.Format, o.Compression)
 	}
-	object, err := objects.Fetch(ctx, conn, set.Object.Bucket, set.Object.Name)
-	if errors.Is(err, bus.ErrNotFound) {
-		return fmt.Errorf("rows_expired: the rows of this result have expired (%s)", set.Object.Name)
-	}
-	if err != nil {
-		return err
-	}
-	defer func() { _ = object.Close() }() // it was read to its end, or the error is reported already
-	if object.Digest != set.Object.Digest {
-		return fmt.Errorf("object %s: %w", set.Object.Name, objects.ErrDigest)
-	}
-	bar := &bar{out: progress, on: onTerminal(progress), whole: object.Size, started: time.Now()}
+	bar := &bar{out: progress, on: onTerminal(progress), whole: o.Size, started: time.Now()}
 	defer bar.clear()
-	if _, err := io.Copy(io.MultiWriter(to, bar), object); err != nil {
-		return err
+	err := s.Rows(ctx, o, io.MultiWriter(to, bar))
+	if errors.Is(err, client.ErrNoRows) {
+		return fmt.Errorf("rows_expired: the rows of this result have expired (%s)", o.Name)
 	}
-	return nil
+	return err
 }
 
 // bar shows on a terminal how much of a file is there.

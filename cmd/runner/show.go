@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"dbrunner/client"
 	"dbrunner/contract"
 	"dbrunner/internal/app"
 )
@@ -24,9 +25,9 @@ type show struct {
 	style style
 	url   string
 
-	nc   *nats.Conn
-	js   jetstream.JetStream
-	step int
+	nc     *nats.Conn
+	client *client.Client
+	step   int
 }
 
 const (
@@ -76,8 +77,8 @@ func (s *show) perform(ctx context.Context) error {
 	}
 	defer nc.Close()
 	s.nc = nc
-	if s.js, err = jetstream.New(nc); err != nil {
-		return fmt.Errorf("open JetStream: %w", err)
+	if s.client, err = client.New(nc, client.Options{}); err != nil {
+		return err
 	}
 	for _, step := range []func(context.Context) error{
 		s.query, s.transaction, s.duplicate, s.mistaken, s.failing, s.migration, s.reply, s.unknownDatabase,
@@ -107,7 +108,7 @@ func (s *show) query(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return s.expect(a, contract.Succeeded, len(a.Rows) == 2)
+	return s.expect(a, contract.Succeeded, a.RowCount == 2)
 }
 
 func (s *show) transaction(ctx context.Context) error {
@@ -116,7 +117,7 @@ func (s *show) transaction(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return s.expect(a, contract.Succeeded, len(a.Sets) == 3)
+	return s.expect(a, contract.Succeeded, len(a.Statements) == 3)
 }
 
 // duplicate sends the transfer again without Nats-Msg-Id, as it comes when the stream's own de-duplication is over,
@@ -147,7 +148,7 @@ func (s *show) duplicate(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	once := len(b.Rows) == 1 && string(b.Rows[0]) == `{"owner":"Barbara","balance":100,"transfers":1}`
+	once := string(b.Rows) == `[{"owner":"Barbara","balance":100,"transfers":1}]`
 	return s.expect(b, contract.Succeeded, once)
 }
 
@@ -212,14 +213,18 @@ func (s *show) reply(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return s.expect(a, contract.Succeeded, len(a.Rows) == 1)
+	return s.expect(a, contract.Succeeded, a.RowCount == 1)
 }
 
 // unknownDatabase shows why publishers publish to JetStream.
 func (s *show) unknownDatabase(ctx context.Context) error {
 	s.title("A typo in the subject", "no stream accepts it, so a JetStream publish fails immediately")
+	js, err := jetstream.New(s.nc)
+	if err != nil {
+		return fmt.Errorf("open JetStream: %w", err)
+	}
 	subject := "dbrunner.jobs.demmo.query"
-	_, err := s.js.Publish(ctx, subject, []byte(`{"sql": "SELECT 1"}`), jetstream.WithRetryAttempts(0))
+	_, err = js.Publish(ctx, subject, []byte(`{"sql": "SELECT 1"}`), jetstream.WithRetryAttempts(0))
 	if !errors.Is(err, jetstream.ErrNoStreamResponse) {
 		return fmt.Errorf("a publish to %s was expected to be refused, got: %w", subject, err)
 	}
@@ -235,40 +240,27 @@ func (s *show) title(what, why string) {
 }
 
 // do publishes a job and prints its stored result.
-func (s *show) do(ctx context.Context, kind, body, id string) (*answer, error) {
-	sub, err := s.nc.SubscribeSync("dbrunner.results." + app.DemoDatabase + "." + id)
-	if err != nil {
-		return nil, fmt.Errorf("subscribe to the result: %w", err)
-	}
-	defer func() { _ = sub.Unsubscribe() }()
+func (s *show) do(ctx context.Context, kind, body, id string) (*client.Result, error) {
 	start := time.Now()
-	if err = s.publish(ctx, kind, body, body, id); err != nil {
+	if err := s.publish(ctx, kind, body, body, id); err != nil {
 		return nil, err
 	}
-	msg, err := sub.NextMsgWithContext(ctx)
+	r, err := s.client.Await(ctx, app.DemoDatabase, id)
 	if err != nil {
-		return nil, fmt.Errorf("await the result of %s: %w", id, err)
+		return nil, err
 	}
-	s.line("   result   " + msg.Subject + "  " + s.style.dim("after "+time.Since(start).Round(100*time.Microsecond).String()))
-	return s.show(msg.Data)
+	s.line("   result   " + contract.Subjects{Namespace: contract.DefaultNamespace}.Result(app.DemoDatabase, id) + "  " + s.style.dim("after "+time.Since(start).Round(100*time.Microsecond).String()))
+	return r, printResult(s.out, s.style, "            ", r)
 }
 
 // publish publishes a job and prints it as it is to be shown. id is the message's; empty: it has none.
 func (s *show) publish(ctx context.Context, kind, body, shown, id string) error {
-	msg := nats.NewMsg("dbrunner.jobs." + app.DemoDatabase + "." + kind)
-	msg.Data = []byte(body)
-	s.line("   publish  " + msg.Subject)
+	s.line("   publish  " + contract.Subjects{Namespace: contract.DefaultNamespace}.Job(app.DemoDatabase, kind))
 	for line := range strings.SplitSeq(shown, "\n") {
 		s.line("            " + s.style.dim(line))
 	}
-	var opts []jetstream.PublishOpt
-	if id != "" {
-		opts = append(opts, jetstream.WithMsgID(id))
-	}
-	if _, err := s.js.PublishMsg(ctx, msg, opts...); err != nil {
-		return fmt.Errorf("publish to %s: %w", msg.Subject, err)
-	}
-	return nil
+	_, err := s.client.Submit(ctx, &client.Job{Database: app.DemoDatabase, Kind: kind, ID: id, Body: []byte(body)})
+	return err
 }
 
 func (s *show) inbox() (string, *nats.Subscription, error) {
@@ -280,26 +272,23 @@ func (s *show) inbox() (string, *nats.Subscription, error) {
 	return inbox, sub, nil
 }
 
-func (s *show) replied(ctx context.Context, sub *nats.Subscription) (*answer, error) {
+func (s *show) replied(ctx context.Context, sub *nats.Subscription) (*client.Result, error) {
 	msg, err := sub.NextMsgWithContext(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("await the reply: %w", err)
 	}
 	s.line("   reply    " + msg.Subject)
-	return s.show(msg.Data)
-}
-
-func (s *show) show(raw []byte) (*answer, error) {
-	a, err := parseAnswer(raw)
+	r, err := contract.ReadResult(msg.Data)
 	if err != nil {
 		return nil, err
 	}
-	return a, a.print(s.out, s.style, "            ")
+	a := &client.Result{Result: *r, Body: msg.Data}
+	return a, printResult(s.out, s.style, "            ", a)
 }
 
-func (s *show) expect(a *answer, status contract.Status, more bool) error {
+func (s *show) expect(a *client.Result, status contract.Status, more bool) error {
 	if a.Status == status && more {
 		return nil
 	}
-	return fmt.Errorf("the job %s did not finish as expected: %s", a.JobID, a.raw)
+	return fmt.Errorf("the job %s did not finish as expected: %s", a.JobID, a.Body)
 }

@@ -14,8 +14,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"dbrunner/client"
 	"dbrunner/contract"
-	"dbrunner/internal/bus"
 	"dbrunner/internal/manager"
 )
 
@@ -95,107 +95,47 @@ func (f *submitFlags) run(cmd *cobra.Command) error {
 	}
 	ctx, cancel := context.WithTimeout(cmd.Context(), f.timeout)
 	defer cancel()
-	conn, _, err := f.connect(ctx)
+	s, err := f.connect(ctx, false)
 	if err != nil {
 		return err
 	}
-	defer closeQuietly(ctx, conn)
-	existing, err := f.existing(ctx, conn, job)
+	defer s.close(ctx)
+	existing := false
+	if !job.fresh { // whether the database is known is left to the publish
+		if r, err := s.Result(ctx, f.database, job.id); err == nil {
+			existing = true
+			if err := job.answeredBy(r, false, 0); err != nil {
+				return err
+			}
+		}
+	}
+	receipt, err := s.Submit(ctx, &client.Job{Database: f.database, Kind: f.kind, ID: job.id, Body: job.body})
 	if err != nil {
 		return err
 	}
-	sequence, duplicate, err := bus.PublishJob(ctx, conn, f.database, f.kind, job.id, nil, job.body)
-	if err != nil {
-		return err
-	}
-	if duplicate {
+	if receipt.Duplicate {
 		_, _ = fmt.Fprintln(cmd.ErrOrStderr(), "runner: a job with this id exists; its result follows")
 	}
 	if f.noWait {
-		return f.printSent(cmd.OutOrStdout(), job, sequence, duplicate)
+		return f.printSent(cmd.OutOrStdout(), job, receipt)
 	}
-	raw, err := f.await(ctx, conn, job)
-	if err != nil {
-		return err
-	}
-	if err := job.answeredBy(raw, !existing && !duplicate, sequence); err != nil {
-		return err
-	}
-	return f.show(cmd, conn, raw)
-}
-
-// existing reports whether the id has a result before the job is published: one of the same request, or it is an error.
-func (f *submitFlags) existing(ctx context.Context, conn *bus.Conn, job *submission) (bool, error) {
-	if job.fresh {
-		return false, nil
-	}
-	raw, err := bus.ResultsOf(conn, f.database).GetDirect(ctx, job.id)
-	if err != nil || raw == nil {
-		return false, nil //nolint:nilerr // whether the database is known is for the publish to say
-	}
-	return true, job.answeredBy(raw, false, 0)
-}
-
-// answeredBy returns nil if a stored result is the job's: that of the message which was stored under the sequence, if it
-// was stored, or of another one that asked for the same.
-func (j *submission) answeredBy(raw []byte, stored bool, sequence uint64) error {
-	head, err := contract.ReadHead(raw)
-	if err != nil {
-		return err
-	}
-	if bytes.Equal(j.hash, head.Hash) || stored && head.Sequence == sequence && (j.hash == nil || head.Hash == nil) {
-		return nil
-	}
-	return &exitError{exitJob, fmt.Errorf("the id %s belongs to a different request, whose result stays; use a new id", j.id)}
-}
-
-func (f *submitFlags) await(ctx context.Context, conn *bus.Conn, job *submission) ([]byte, error) {
-	raw, err := bus.AwaitResult(ctx, conn, f.database, job.id)
+	r, err := s.Await(ctx, f.database, job.id)
 	if errors.Is(err, context.DeadlineExceeded) {
-		return nil, &exitError{exitTimeout, fmt.Errorf("no result of job %s within %s; the job continues", job.id, f.timeout)}
+		return &exitError{exitTimeout, fmt.Errorf("no result of job %s within %s; the job continues", job.id, f.timeout)}
 	}
-	return raw, err
-}
-
-// show prints the result, or writes its rows to the file that is wanted: they may take longer than the job.
-func (f *submitFlags) show(cmd *cobra.Command, conn *bus.Conn, raw []byte) error {
-	a, err := parseAnswer(raw)
 	if err != nil {
 		return err
 	}
-	if f.outputFlags.file != "" && a.Status == contract.Succeeded {
-		return f.save(cmd.Context(), cmd, conn, raw)
-	}
-	if err := printAnswer(cmd.OutOrStdout(), raw, f.json); err != nil {
+	if err := job.answeredBy(r, !existing && !receipt.Duplicate, receipt.Sequence); err != nil {
 		return err
 	}
-	return statusError(a.Status)
-}
-
-// printAnswer prints a result, to a person or as it is.
-func printAnswer(w io.Writer, raw []byte, asJSON bool) error {
-	if asJSON {
-		_, err := fmt.Fprintf(w, "%s\n", raw)
+	if f.outputFlags.file != "" && r.Status == contract.Succeeded {
+		return f.save(cmd.Context(), cmd, s, r) // which may take longer than the job
+	}
+	if err := printAnswer(cmd.OutOrStdout(), r, f.json); err != nil {
 		return err
 	}
-	a, err := parseAnswer(raw)
-	if err != nil {
-		return err
-	}
-	return a.print(w, styleFor(w), "")
-}
-
-func (f *submitFlags) printSent(w io.Writer, job *submission, sequence uint64, duplicate bool) error {
-	if f.json {
-		return printJSON(w, map[string]any{"job_id": job.id, "sequence": sequence, "duplicate": duplicate})
-	}
-	_, err := fmt.Fprintf(w, "%s  sequence %d\n", job.id, sequence)
-	return err
-}
-
-// statusError turns a job's end into an exit code. The answer was printed: there is nothing more to say.
-func statusError(status contract.Status) error {
-	switch status {
+	switch r.Status { // the result was printed: there is nothing more to report
 	case contract.Succeeded:
 		return nil
 	case contract.Unknown:
@@ -203,6 +143,23 @@ func statusError(status contract.Status) error {
 	default:
 		return &exitError{code: exitJob}
 	}
+}
+
+// answeredBy returns nil if a stored result is the job's: that of the message which was stored under the sequence, if it
+// was stored, or of another one that asked for the same.
+func (j *submission) answeredBy(r *client.Result, stored bool, sequence uint64) error {
+	if bytes.Equal(j.hash, r.Hash) || stored && r.Sequence == sequence && (j.hash == nil || r.Hash == nil) {
+		return nil
+	}
+	return &exitError{exitJob, fmt.Errorf("the id %s belongs to a different request, whose result stays; use a new id", j.id)}
+}
+
+func (f *submitFlags) printSent(w io.Writer, job *submission, receipt client.Receipt) error {
+	if f.json {
+		return printJSON(w, map[string]any{"job_id": job.id, "sequence": receipt.Sequence, "duplicate": receipt.Duplicate})
+	}
+	_, err := fmt.Fprintf(w, "%s  sequence %d\n", job.id, receipt.Sequence)
+	return err
 }
 
 // job makes the job of the flags. Only what this command needs is checked here: the rest is for the runners to say.

@@ -92,8 +92,8 @@ func newTopologyShow() *cobra.Command {
 }
 
 func (f *topologyFlags) show(cmd *cobra.Command) error {
-	return f.with(cmd.Context(), func(ctx context.Context, conn *bus.Conn, cfg *config.Config) error {
-		view, err := viewTopology(ctx, conn, cfg)
+	return f.with(cmd.Context(), func(ctx context.Context, s *session) error {
+		view, err := viewTopology(ctx, s.conn, s.cfg)
 		if err != nil {
 			return err
 		}
@@ -240,11 +240,11 @@ func (f *topologyFlags) pruneAfter(ctx context.Context, w io.Writer, conn *bus.C
 
 // change does apply or prune. Without a database in the configuration neither would mean what its caller thinks.
 func (f *topologyFlags) change(cmd *cobra.Command, do func(context.Context, *bus.Conn, bus.Topology) ([]bus.Change, error)) error {
-	return f.with(cmd.Context(), func(ctx context.Context, conn *bus.Conn, cfg *config.Config) error {
-		if err := wantDatabases(cfg); err != nil {
+	return f.with(cmd.Context(), func(ctx context.Context, s *session) error {
+		if err := wantDatabases(s.cfg); err != nil {
 			return err
 		}
-		changes, err := do(ctx, conn, manager.Topology(cfg))
+		changes, err := do(ctx, s.conn, manager.Topology(s.cfg))
 		err = errors.Join(err, printChanges(cmd.OutOrStdout(), changes, f.json))
 		if err == nil && !f.dryRun && slices.ContainsFunc(changes, func(c bus.Change) bool { return !c.Done }) {
 			return errors.New("not everything was done")

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -13,9 +12,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"dbrunner/client"
 	"dbrunner/contract"
 	"dbrunner/internal/bus"
-	"dbrunner/internal/bus/service"
 )
 
 const waitHelp = `Wait until databases are healthy, as a prerequisite of a flow: query the runners repeatedly until all databases are healthy. The
@@ -101,12 +100,12 @@ func (f *waitFlags) run(cmd *cobra.Command, databases []string) error {
 	}
 	ctx, cancel := context.WithTimeout(cmd.Context(), f.timeout)
 	defer cancel()
-	conn, err := f.reach(ctx, cmd.ErrOrStderr())
+	s, err := f.reach(ctx, cmd.ErrOrStderr())
 	if err != nil {
 		return err
 	}
-	defer closeQuietly(ctx, conn)
-	found := f.await(ctx, conn, databases, cmd.ErrOrStderr())
+	defer s.close(ctx)
+	found := f.await(ctx, s, databases, cmd.ErrOrStderr())
 	if f.json {
 		if err := printJSON(cmd.OutOrStdout(), found); err != nil {
 			return err
@@ -132,12 +131,12 @@ const (
 )
 
 // reach connects to NATS, which may be about to start as well. An error that does not go away ends it immediately.
-func (f *waitFlags) reach(ctx context.Context, w io.Writer) (*bus.Conn, error) {
+func (f *waitFlags) reach(ctx context.Context, w io.Writer) (*session, error) {
 	told := ""
 	for pause := waitFirst; ; pause = min(2*pause, waitMost) {
-		conn, err := f.connectToAsk(ctx)
+		s, err := f.connect(ctx, true)
 		if err == nil {
-			return conn, nil
+			return s, nil
 		}
 		if _, waits := errors.AsType[*bus.ConnectError](err); !waits {
 			return nil, err
@@ -163,7 +162,7 @@ func sleep(ctx context.Context, d time.Duration) bool {
 }
 
 // await asks for all databases at the same time until each is ready or ctx ends.
-func (f *waitFlags) await(ctx context.Context, conn *bus.Conn, databases []string, w io.Writer) []*waited {
+func (f *waitFlags) await(ctx context.Context, s *session, databases []string, w io.Writer) []*waited {
 	var mu sync.Mutex
 	tell := func(line string) {
 		mu.Lock()
@@ -173,16 +172,16 @@ func (f *waitFlags) await(ctx context.Context, conn *bus.Conn, databases []strin
 	found := make([]*waited, len(databases))
 	var asking sync.WaitGroup
 	for i, name := range databases {
-		asking.Go(func() { found[i] = f.awaitOne(ctx, conn, name, tell) })
+		asking.Go(func() { found[i] = f.awaitOne(ctx, s, name, tell) })
 	}
 	asking.Wait()
 	return found
 }
 
-func (f *waitFlags) awaitOne(ctx context.Context, conn *bus.Conn, name string, tell func(string)) *waited {
+func (f *waitFlags) awaitOne(ctx context.Context, s *session, name string, tell func(string)) *waited {
 	begun, last := time.Now(), &waited{Database: name, Reasons: []string{}}
 	for pause := waitFirst; ; pause = min(2*pause, waitMost) {
-		now := f.look(ctx, conn, name)
+		now := f.look(ctx, s, name)
 		if ctx.Err() == nil || now.Ready || last.Verdict == "" && len(last.Reasons) == 0 {
 			if now.line() != last.line() {
 				tell(now.line())
@@ -196,37 +195,22 @@ func (f *waitFlags) awaitOne(ctx context.Context, conn *bus.Conn, name string, t
 	}
 }
 
-// healthOf is what this command reads of a health answer.
-type healthOf struct {
-	Runner  string           `json:"runner"`
-	Verdict contract.Verdict `json:"verdict"`
-	Reasons []string         `json:"reasons"`
-	Checks  struct {
-		Migrations *struct {
-			Pending int    `json:"pending"`
-			Dirty   bool   `json:"dirty"`
-			Problem string `json:"problem"`
-		} `json:"migrations"`
-	} `json:"checks"`
-}
-
 // look asks once.
-func (f *waitFlags) look(ctx context.Context, conn *bus.Conn, name string) *waited {
+func (f *waitFlags) look(ctx context.Context, s *session, name string) *waited {
 	ctx, cancel := context.WithTimeout(ctx, waitOne)
 	defer cancel()
 	out := &waited{Database: name, Reasons: []string{}}
-	raw, err := service.Ask(ctx, conn, "health."+name, nil, nil)
-	var health healthOf
-	if err == nil {
-		err = json.Unmarshal(raw, &health)
+	health, err := s.Health(ctx, name)
+	if err == nil && health.Health == nil {
+		err = errors.New("the answer has no health")
 	}
 	if err != nil {
-		out.Reasons = append(out.Reasons, noAnswer(conn, err))
+		out.Reasons = append(out.Reasons, noAnswer(s.conn, err))
 		return out
 	}
 	out.Runner, out.Verdict, out.Reasons = health.Runner, string(health.Verdict), append(out.Reasons, health.Reasons...)
 	out.Ready = health.Verdict == contract.Healthy || health.Verdict == contract.Degraded && f.accept == string(contract.Degraded)
-	if reason := f.unmigrated(&health); reason != "" {
+	if reason := f.unmigrated(health.Health); reason != "" {
 		out.Ready = false
 		out.Reasons = append(out.Reasons, reason)
 	}
@@ -234,7 +218,7 @@ func (f *waitFlags) look(ctx context.Context, conn *bus.Conn, name string) *wait
 }
 
 // unmigrated returns why the schema is not as --migrated wants it; empty: it is, or --migrated is not set.
-func (f *waitFlags) unmigrated(h *healthOf) string {
+func (f *waitFlags) unmigrated(h *contract.Health) string {
 	m := h.Checks.Migrations
 	switch {
 	case !f.migrated:
@@ -252,7 +236,7 @@ func (f *waitFlags) unmigrated(h *healthOf) string {
 // noAnswer returns why there was no answer.
 func noAnswer(conn *bus.Conn, err error) string {
 	switch {
-	case errors.Is(err, service.ErrNoRunner):
+	case errors.Is(err, client.ErrNoService):
 		return "no runner is there yet"
 	case errors.Is(err, context.DeadlineExceeded):
 		if denied := conn.State().Denied; len(denied) > 0 {
@@ -260,7 +244,7 @@ func noAnswer(conn *bus.Conn, err error) string {
 		}
 		return "no answer in time"
 	}
-	if refused, ok := errors.AsType[*service.Error](err); ok {
+	if refused, ok := errors.AsType[*client.ServiceError](err); ok {
 		return refused.Message
 	}
 	return err.Error()
