@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	natsserver "github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/zap"
@@ -17,6 +18,7 @@ import (
 	"dbrunner/client"
 	"dbrunner/contract"
 	"dbrunner/internal/app"
+	"dbrunner/internal/bus/bustest"
 )
 
 // world is a runner with an embedded NATS server and a SQLite database named demo.
@@ -91,15 +93,8 @@ func Example() {
 func ExampleClient_Rows() {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	nc, err := nats.Connect(server)
-	if err != nil {
-		panic(err)
-	}
-	defer nc.Close()
-	c, err := client.New(nc, client.Options{})
-	if err != nil {
-		panic(err)
-	}
+	c, closeConn := connect()
+	defer closeConn()
 
 	job := &client.Job{
 		Database: "demo", Kind: "query", ID: "example-rows",
@@ -248,4 +243,125 @@ func TestDeadLetters(t *testing.T) {
 	require.NoError(t, c.DeleteDeadLetter(t.Context(), deadLetter))
 	_, err = c.DeadLetter(t.Context(), deadLetter.Database, deadLetter.Kind, deadLetter.Key)
 	require.ErrorIs(t, err, client.ErrNoDeadLetter)
+}
+
+// TestDenied: what the server's permissions refuse is an error at once, not a timeout.
+func TestDenied(t *testing.T) {
+	t.Parallel()
+	node := bustest.Server(t, func(o *natsserver.Options) {
+		o.Users = []*natsserver.User{{Username: "tester", Password: "tester", Permissions: &natsserver.Permissions{
+			Publish: &natsserver.SubjectPermission{Deny: []string{"dbrunner.jobs.>", "$JS.API.STREAM.MSG.GET.>"}},
+		}}}
+	})
+	nc, err := nats.Connect(node.ClientURL(), nats.UserInfo("tester", "tester"))
+	require.NoError(t, err)
+	defer nc.Close()
+	c, err := client.New(nc, client.Options{})
+	require.NoError(t, err)
+	_, err = c.Submit(t.Context(), query("denied", "SELECT 1 AS n"))
+	require.ErrorIs(t, err, client.ErrDenied)
+	require.EqualError(t, err, "publish to dbrunner.jobs.demo.query: denied by NATS permissions")
+	_, err = c.LatestResult(t.Context(), "demo", "denied")
+	require.ErrorIs(t, err, client.ErrDenied)
+}
+
+// connect returns a client of the world's server for an example.
+func connect() (c *client.Client, closeConn func()) {
+	nc, err := nats.Connect(server)
+	if err != nil {
+		panic(err)
+	}
+	if c, err = client.New(nc, client.Options{}); err != nil {
+		panic(err)
+	}
+	return c, nc.Close
+}
+
+func ExampleClient_Watch() {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	c, closeConn := connect()
+	defer closeConn()
+
+	done := errors.New("seen enough")
+	go func() { // another program: Watch sees what is stored from now on
+		for n := 0; ctx.Err() == nil; n++ {
+			_, _ = c.Submit(ctx, query("example-watch-"+strconv.Itoa(n), "SELECT 1 AS n"))
+			time.Sleep(20 * time.Millisecond)
+		}
+	}()
+	err := c.Watch(ctx, "demo", func(r *client.Result) error {
+		if !strings.HasPrefix(r.JobID, "example-watch-") {
+			return nil
+		}
+		fmt.Println(r.Kind, r.Status)
+		return done
+	})
+	fmt.Println(err)
+	// Output:
+	// query succeeded
+	// seen enough
+}
+
+func ExampleClient_DeadLetters() {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	c, closeConn := connect()
+	defer closeConn()
+
+	if _, err := c.Submit(ctx, query("example-dead", "SELECT * FROM nowhere")); err != nil {
+		panic(err)
+	}
+	if _, err := c.Await(ctx, "demo", "example-dead"); err != nil {
+		panic(err)
+	}
+	for found := false; !found; { // the dead letter is stored after the result
+		err := c.DeadLetters(ctx, client.DeadLetterFilter{Database: "demo", Kind: "query"}, func(l *client.DeadLetter) error {
+			if l.JobID() == "example-dead" {
+				found = true
+				fmt.Println(l.Reason(), l.Headers.Get(contract.HeaderCode))
+				return c.DeleteDeadLetter(ctx, l)
+			}
+			return nil
+		})
+		if err != nil {
+			panic(err)
+		}
+	}
+	// Output: failed undefined_object
+}
+
+func ExampleClient_Cancel() {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	c, closeConn := connect()
+	defer closeConn()
+
+	endless := "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) AS n FROM n"
+	if _, err := c.Submit(ctx, query("example-cancel", endless)); err != nil {
+		panic(err)
+	}
+	if _, err := c.Cancel(ctx, "demo", "example-cancel", client.CancelOptions{By: "example", Wait: 10 * time.Second}); err != nil {
+		panic(err)
+	}
+	result, err := c.Await(ctx, "demo", "example-cancel")
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println(result.Status)
+	// Output: cancelled
+}
+
+func ExampleClient_Health() {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	c, closeConn := connect()
+	defer closeConn()
+
+	health, err := c.Health(ctx, "demo")
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println(health.Verdict)
+	// Output: healthy
 }

@@ -21,6 +21,7 @@ var ErrNoService = errors.New("no runner answers")
 type ServiceError struct {
 	Status  int    // as of HTTP
 	Message string // safe to show
+	Body    []byte // as it was answered
 	contract.Refusal
 }
 
@@ -41,17 +42,19 @@ func (c *Client) Ask(ctx context.Context, path string, headers nats.Header, body
 	if code == "" {
 		return m.Data, nil
 	}
-	failed := &ServiceError{Message: m.Header.Get(micro.ErrorHeader)}
+	failed := &ServiceError{Message: m.Header.Get(micro.ErrorHeader), Body: m.Data}
 	failed.Status, _ = strconv.Atoi(code)       // 0 if it is no number
 	_ = json.Unmarshal(m.Data, &failed.Refusal) // the headers say it too
 	return nil, failed
 }
 
-// Run has a runner publish a job and returns its result, waiting for at most wait. It needs api.run on the runners. After a
+// Run has a runner publish a job and returns its result, waiting for at most wait; 0: the runner's default. It needs api.run on the runners. After a
 // timeout the job continues: Await its result, or send the same job again.
 func (c *Client) Run(ctx context.Context, job *Job, wait time.Duration) (*Result, error) {
 	headers := cloned(job.Headers)
-	headers.Set(contract.HeaderWait, wait.String())
+	if wait > 0 {
+		headers.Set(contract.HeaderWait, wait.String())
+	}
 	if job.ID != "" {
 		headers.Set(contract.HeaderMessageID, job.ID)
 	}

@@ -1,18 +1,18 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"os/exec"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
 
-	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
-
+	"dbrunner/client"
 	"dbrunner/test/faults/check"
 )
 
@@ -62,15 +62,12 @@ func (c *clients) publish(ctx context.Context, m *message) {
 	if m.upload != nil {
 		c.put(ctx, m.upload)
 	}
-	msg := &nats.Msg{Subject: c.r.namespace + ".jobs." + r.Database + "." + r.Kind, Data: r.Body, Header: nats.Header{}}
-	for name, values := range m.header {
-		msg.Header[name] = values
-	}
+	job := &client.Job{Database: r.Database, Kind: r.Kind, Body: r.Body, Headers: m.header}
 	if m.msgID {
-		msg.Header.Set("Nats-Msg-Id", r.ID)
+		job.ID = r.ID
 	}
 	for ctx.Err() == nil {
-		p, again := c.attempt(ctx, r, msg)
+		p, again := c.attempt(ctx, r, job)
 		c.log(p)
 		if !again || r.ID == "" && p.Error != "" {
 			return
@@ -79,19 +76,19 @@ func (c *clients) publish(ctx context.Context, m *message) {
 	}
 }
 
-// attempt publishes once.
-func (c *clients) attempt(ctx context.Context, r *check.Request, msg *nats.Msg) (p check.Publication, again bool) {
+// attempt publishes, for two seconds at most.
+func (c *clients) attempt(ctx context.Context, r *check.Request, job *client.Job) (p check.Publication, again bool) {
 	p = check.Publication{Request: r.Name, From: time.Now()}
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
-	ack, err := c.r.js.PublishMsg(ctx, msg, jetstream.WithRetryAttempts(0))
+	receipt, err := c.r.client.Submit(ctx, job)
 	p.Until = time.Now()
 	if err != nil {
 		p.Error = err.Error()
-		var api *jetstream.APIError
-		return p, !r.Refused && !errors.As(err, &api) && !errors.Is(err, nats.ErrMaxPayload)
+		var api *client.APIError
+		return p, !r.Refused && !errors.As(err, &api) && !errors.Is(err, client.ErrTooLarge)
 	}
-	p.Acked, p.Duplicate, p.Sequence = true, ack.Duplicate, ack.Sequence
+	p.Acked, p.Duplicate, p.Sequence = true, receipt.Duplicate, receipt.Sequence
 	return p, false
 }
 
@@ -121,7 +118,7 @@ func (c *clients) cancel(ctx context.Context, r *check.Request) {
 	c.mu.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	_, _ = c.r.nc.RequestWithContext(ctx, c.r.namespace+".api.cancel."+r.Database+"."+r.ID, nil)
+	_, _ = c.r.client.Cancel(ctx, r.Database, r.ID, client.CancelOptions{})
 }
 
 // ask sends a request to the run endpoint, again until it returns a result or refuses the id.
@@ -144,34 +141,20 @@ func (c *clients) response(ctx context.Context, r *check.Request) check.Response
 	p := check.Response{Request: r.Name, From: time.Now()}
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	m, err := c.r.nc.RequestMsgWithContext(ctx, &nats.Msg{
-		Subject: c.r.namespace + ".api.run." + r.Database + "." + r.Kind, Data: r.Body, Header: nats.Header{"Nats-Msg-Id": {r.ID}},
-	})
+	result, err := c.r.client.Run(ctx, &client.Job{Database: r.Database, Kind: r.Kind, ID: r.ID, Body: r.Body}, 0)
 	p.Answer.At = time.Now()
-	if err == nil {
-		if status := m.Header.Get("Nats-Service-Error-Code"); status != "" {
-			p.Error, p.Answer.Body = refusalCode(status, m.Data), m.Data
-			return p
-		}
-		p.Answer, err = check.ReadAnswer(r.Database, r.ID, p.Answer.At, m.Data)
-	}
-	if err != nil {
+	var refused *client.ServiceError
+	switch {
+	case errors.As(err, &refused):
+		p.Error, p.Answer.Body = cmp.Or(refused.Refusal.Error.Code, strconv.Itoa(refused.Status)), refused.Body
+	case err != nil:
 		p.Error = err.Error()
+	default:
+		if p.Answer, err = check.ReadAnswer(r.Database, r.ID, p.Answer.At, result.Body); err != nil {
+			p.Error = err.Error()
+		}
 	}
 	return p
-}
-
-// refusalCode is the code in the body of a refusal, or its status if it has none.
-func refusalCode(status string, text []byte) string {
-	var refusal struct {
-		Error struct {
-			Code string `json:"code"`
-		} `json:"error"`
-	}
-	if json.Unmarshal(text, &refusal) != nil || refusal.Error.Code == "" {
-		return status
-	}
-	return refusal.Error.Code
 }
 
 // redrive publishes the dead letter of a request again, by the command that an operator would use.

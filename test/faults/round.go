@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"dbrunner/client"
 	"dbrunner/test/faults/check"
 )
 
@@ -28,6 +29,7 @@ type round struct {
 	faults    []scheduled
 	nc        *nats.Conn
 	js        jetstream.JetStream
+	client    *client.Client
 	fleet     *fleet
 	watcher   *watcher
 	clients   *clients
@@ -56,6 +58,9 @@ func (w *world) newRound(ctx context.Context, o *options, binary string, seed ui
 		return nil, err
 	}
 	if r.nc, r.js, err = w.cluster.connect(); err != nil {
+		return nil, err
+	}
+	if r.client, err = client.New(r.nc, client.Options{Namespace: r.namespace}); err != nil {
 		return nil, err
 	}
 	if r.works("clock_skew") {
