@@ -48,8 +48,8 @@ func (c *Client) Ask(ctx context.Context, path string, headers nats.Header, body
 	return nil, failed
 }
 
-// Run has a runner publish a job and returns its result, waiting for at most wait; 0: the runner's default. It needs api.run on the runners. After a
-// timeout the job continues: Await its result, or send the same job again.
+// Run has a runner publish a job and returns its result, waiting for at most wait; 0: the runner's default. It needs api.run on
+// the runners. After a timeout the job continues: Await its result, or send the same job again.
 func (c *Client) Run(ctx context.Context, job *Job, wait time.Duration) (*Result, error) {
 	headers := cloned(job.Headers)
 	if wait > 0 {
