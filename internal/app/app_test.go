@@ -12,10 +12,10 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 
+	"dbrunner/client"
 	"dbrunner/contract"
 	"dbrunner/internal/app"
 	"dbrunner/internal/bus"
-	"dbrunner/internal/bus/deadletters"
 	"dbrunner/internal/config"
 	"dbrunner/internal/db/dbtest"
 	"dbrunner/internal/manager"
@@ -108,15 +108,36 @@ func wholeWay(t *testing.T, w *world) {
 // requireDeadLetters checks the dead letters: reason by job id, and that nothing else is there.
 func requireDeadLetters(t *testing.T, w *world, want map[string]string) {
 	t.Helper()
-	conn, err := bus.Connect(t.Context(), bus.Options{URL: w.node.ClientURL()})
+	runners, err := client.New(w.nc, client.Options{})
 	require.NoError(t, err)
-	defer func() { require.NoError(t, conn.Close(context.Background())) }()
 	have := map[string]string{}
-	require.NoError(t, deadletters.List(t.Context(), conn, "", "", func(l deadletters.DeadLetter) bool {
-		have[l.Headers[contract.HeaderJobID][0]] = l.Headers[contract.HeaderReason][0]
-		return true
+	require.NoError(t, runners.DeadLetters(t.Context(), client.DeadLetterFilter{}, func(l *client.DeadLetter) error {
+		have[l.JobID()] = l.Reason()
+		return nil
 	}))
 	require.Equal(t, want, have)
+}
+
+// clientOn is a client on the connection of one of the users.
+func clientOn(t *testing.T, conn *bus.Conn) *client.Client {
+	t.Helper()
+	c, err := client.New(conn.NATS(), client.Options{})
+	require.NoError(t, err)
+	return c
+}
+
+// oldestDeadLetter waits for a dead letter of the database shop.
+func oldestDeadLetter(t *testing.T, runners *client.Client) (oldest *client.DeadLetter) {
+	t.Helper()
+	enough := errors.New("found")
+	require.Eventually(t, func() bool {
+		err := runners.DeadLetters(t.Context(), client.DeadLetterFilter{Database: "shop"}, func(l *client.DeadLetter) error {
+			oldest = l
+			return enough
+		})
+		return errors.Is(err, enough)
+	}, testTimeout, 5*time.Millisecond)
+	return oldest
 }
 
 // A job without a body and with the header of a status message is a job like any other bad one.
@@ -147,17 +168,9 @@ func TestDeadLetterHeadersAreTheRunners(t *testing.T) {
 	_, err := w.js.PublishMsg(t.Context(), msg)
 	require.NoError(t, err)
 	require.Equal(t, "rejected", w.await("shop", "real").Status, "the id in the header counts where the body has none")
-	conn, err := bus.Connect(t.Context(), bus.Options{URL: w.node.ClientURL()})
+	runners, err := client.New(w.nc, client.Options{})
 	require.NoError(t, err)
-	defer func() { require.NoError(t, conn.Close(context.Background())) }()
-	var deadLetter deadletters.DeadLetter
-	require.Eventually(t, func() bool {
-		err := deadletters.List(t.Context(), conn, "shop", "query", func(l deadletters.DeadLetter) bool {
-			deadLetter = l
-			return false
-		})
-		return err == nil && deadLetter.Body != nil
-	}, testTimeout, 5*time.Millisecond)
+	deadLetter := oldestDeadLetter(t, runners)
 	require.Equal(t, []string{"real"}, deadLetter.Headers[contract.HeaderJobID])
 	require.Equal(t, []string{"rejected"}, deadLetter.Headers[contract.HeaderReason])
 	require.Equal(t, []string{"forged"}, deadLetter.Headers[contract.HeaderOriginal+"Dbrunner-Job-Id"])

@@ -11,6 +11,7 @@ import (
 	"github.com/apache/arrow-go/v18/parquet/pqarrow"
 	"github.com/stretchr/testify/require"
 
+	"dbrunner/contract"
 	"dbrunner/internal/db/rowfile"
 )
 
@@ -51,11 +52,12 @@ func TestFilesOfRowsThatHadRoom(t *testing.T) {
 				for _, rowFormat := range []string{"objects", "arrays"} {
 					shared := body + `,"row_format":"` + rowFormat + `"`
 					w.do("shop", kind, kind+"-"+rowFormat, shared)
-					sets, err := rowfile.Sets(w.stored("shop", kind+"-"+rowFormat))
+					r, err := contract.ReadResult(w.stored("shop", kind+"-"+rowFormat))
 					require.NoError(t, err)
-					require.Len(t, sets, 1)
-					require.Equal(t, name, sets[0].Engine)
-					require.EqualValues(t, 3, sets[0].RowCount)
+					require.Len(t, r.RowSets(), 1)
+					set := rowfile.Set{RowSet: r.RowSets()[0], Engine: r.Engine}
+					require.Equal(t, name, set.Engine)
+					require.EqualValues(t, 3, set.RowCount)
 					for _, format := range rowfile.Formats() {
 						id := kind + "-" + rowFormat + "-" + format
 						a := w.rows("shop", id, kind, shared+`,"output":"object","format":"`+format+`"`)
@@ -65,7 +67,7 @@ func TestFilesOfRowsThatHadRoom(t *testing.T) {
 							object = a.Statements[1].Object
 						}
 						var here bytes.Buffer
-						require.NoError(t, sets[0].Write(format, "none", &here), id)
+						require.NoError(t, set.Write(format, "none", &here), id)
 						requireSameFile(t, format, w.fetch(object), here.Bytes())
 					}
 				}

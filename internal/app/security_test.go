@@ -17,9 +17,10 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 
+	"dbrunner/client"
+	"dbrunner/contract"
 	"dbrunner/internal/bus"
 	"dbrunner/internal/bus/bustest"
-	"dbrunner/internal/bus/deadletters"
 	"dbrunner/internal/config"
 	"dbrunner/internal/manager"
 )
@@ -192,9 +193,9 @@ func (w *world) tryFlow() {
 
 	flow.publish("shop", "query", `{"id":"awaited","sql":"SELECT 1 AS n"}`)
 	conn, _ := w.client("flow", withSQLite(t, "shop"))
-	raw, err := bus.AwaitResult(t.Context(), conn, "shop", "awaited")
+	awaited, err := clientOn(t, conn).Await(t.Context(), "shop", "awaited")
 	require.NoError(t, err)
-	require.Equal(t, "succeeded", parse(t, raw).Status)
+	require.Equal(t, contract.Succeeded, awaited.Status)
 	require.Empty(t, flow.refusals())
 	require.Empty(t, conn.State().Denied)
 	flow.mayNot([]string{
@@ -215,15 +216,12 @@ func (w *world) tryOperator() {
 	conn, cfg := w.client("operator", withSQLite(t, "shop"))
 	_, err := bus.Show(t.Context(), conn, manager.Topology(cfg))
 	require.NoError(t, err)
-	var deadLetter deadletters.DeadLetter
-	require.NoError(t, deadletters.List(t.Context(), conn, "shop", "", func(l deadletters.DeadLetter) bool {
-		deadLetter = l
-		return false
-	}))
+	runners := clientOn(t, conn)
+	deadLetter := oldestDeadLetter(t, runners)
 	require.Equal(t, "transaction", deadLetter.Kind, "the publisher's job of another kind than its body")
-	_, _, err = bus.PublishJob(t.Context(), conn, "shop", "query", "redriven", nil, deadLetter.Body)
+	_, err = runners.Submit(t.Context(), &client.Job{Database: "shop", Kind: "query", ID: "redriven", Body: deadLetter.Body})
 	require.NoError(t, err)
-	require.NoError(t, deadletters.Delete(t.Context(), conn, deadLetter))
+	require.NoError(t, runners.DeleteDeadLetter(t.Context(), deadLetter))
 	require.Empty(t, operator.refusals())
 	require.Empty(t, conn.State().Denied)
 	operator.mayNot([]string{

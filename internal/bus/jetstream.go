@@ -94,14 +94,6 @@ func FoundDirect(m *nats.Msg) (found bool, _ error) {
 	}
 }
 
-// JetStream returns the client library's access to JetStream in the domain.
-func JetStream(c *Conn) (jetstream.JetStream, error) {
-	if c.opts.Domain != "" {
-		return jetstream.NewWithDomain(c.nc, c.opts.Domain)
-	}
-	return jetstream.New(c.nc)
-}
-
 // ControlSubject is where a key of the bucket is published to.
 func ControlSubject(c *Conn, key string) string {
 	subject := ControlKey(c.subjects, key)

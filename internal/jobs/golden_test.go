@@ -20,7 +20,6 @@ import (
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/dialect"
 	"dbrunner/internal/db/migration"
-	"dbrunner/internal/db/rowfile"
 )
 
 var update = flag.Bool("update", false, "rewrite the golden files")
@@ -79,8 +78,9 @@ func TestGoldenMessages(t *testing.T) {
 // requireSets reads the sets of rows of a result again.
 func requireSets(t *testing.T, result []byte, sets []db.ResultSet) {
 	t.Helper()
-	read, err := rowfile.Sets(result)
+	r, err := contract.ReadResult(result)
 	require.NoError(t, err)
+	read := r.RowSets()
 	var objects []contract.RowsObject
 	for i := range sets {
 		if sets[i].Columns == nil {
@@ -88,7 +88,7 @@ func requireSets(t *testing.T, result []byte, sets []db.ResultSet) {
 		}
 		require.NotEmpty(t, read)
 		require.Equal(t, i, read[0].Statement)
-		require.Equal(t, "postgres", read[0].Engine)
+		require.Equal(t, "postgres", r.Engine)
 		require.Equal(t, sets[i].Columns, read[0].Columns)
 		require.Equal(t, sets[i].Object, read[0].Object)
 		if sets[i].Object != nil {

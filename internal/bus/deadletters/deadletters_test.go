@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"dbrunner/client"
 	"dbrunner/internal/bus"
 	"dbrunner/internal/bus/bustest"
 	"dbrunner/internal/bus/deadletters"
@@ -17,7 +18,7 @@ import (
 func TestDeadLetters(t *testing.T) {
 	t.Parallel()
 	b := bustest.Setup(t)
-	ctx := t.Context()
+	ctx, reader := t.Context(), dbrunner(t, b)
 	long := strings.Repeat("ä", 20_000)
 	headers := map[string][]string{
 		"Dbrunner-Reason": {"rejected"}, "Dbrunner-Faults": {long}, "Traceparent": {"00-x"},
@@ -28,7 +29,7 @@ func TestDeadLetters(t *testing.T) {
 	require.NoError(t, deadletters.Publish(ctx, b.Conn, database, "migration", "s2_abc", nil, nil))
 	require.NoError(t, deadletters.Publish(ctx, b.Conn, "other", "query", "s3_abc", nil, []byte("o")))
 
-	deadLetter, err := deadletters.Read(ctx, b.Conn, database, "query", "s1_abc")
+	deadLetter, err := reader.DeadLetter(ctx, database, "query", "s1_abc")
 	require.NoError(t, err)
 	require.Equal(t, "{bad", string(deadLetter.Body))
 	require.Equal(t, []string{"rejected"}, deadLetter.Headers["Dbrunner-Reason"])
@@ -42,9 +43,9 @@ func TestDeadLetters(t *testing.T) {
 	require.NotContains(t, deadLetter.Headers, "Nats-Msg-Id")
 
 	list := func(database, kind string) (ids []string) {
-		require.NoError(t, deadletters.List(ctx, b.Conn, database, kind, func(l deadletters.DeadLetter) bool {
-			ids = append(ids, l.DerivedID)
-			return true
+		require.NoError(t, reader.DeadLetters(ctx, client.DeadLetterFilter{Database: database, Kind: kind}, func(l *client.DeadLetter) error {
+			ids = append(ids, l.Key)
+			return nil
 		}))
 		return ids
 	}
@@ -55,11 +56,19 @@ func TestDeadLetters(t *testing.T) {
 	state, err := deadletters.NewWatch(b.Conn).State(ctx)
 	require.NoError(t, err)
 	require.Equal(t, uint64(3), state.DeadLetters)
-	require.NoError(t, deadletters.Delete(ctx, b.Conn, deadLetter))
-	require.NoError(t, deadletters.Delete(ctx, b.Conn, deadLetter), "gone is gone")
-	_, err = deadletters.Read(ctx, b.Conn, database, "query", "s1_abc")
-	require.ErrorIs(t, err, bus.ErrNotFound)
+	require.NoError(t, reader.DeleteDeadLetter(ctx, deadLetter))
+	require.NoError(t, reader.DeleteDeadLetter(ctx, deadLetter), "gone is gone")
+	_, err = reader.DeadLetter(ctx, database, "query", "s1_abc")
+	require.ErrorIs(t, err, client.ErrNoDeadLetter)
 	require.ErrorIs(t, deadletters.Publish(ctx, b.Conn, database, "query", "a.b", nil, nil), bus.ErrSubject)
+}
+
+// dbrunner is the client that reads what the package stores.
+func dbrunner(t *testing.T, b *bustest.Bundle) *client.Client {
+	t.Helper()
+	c, err := client.New(b.Conn.NATS(), client.Options{Namespace: b.Conn.Namespace()})
+	require.NoError(t, err)
+	return c
 }
 
 func TestTheLargestJobFitsIntoALetter(t *testing.T) {
@@ -72,7 +81,7 @@ func TestTheLargestJobFitsIntoALetter(t *testing.T) {
 		headers[fmt.Sprintf("A-Original-%d", i)] = []string{strings.Repeat("y", 5_000)}
 	}
 	require.NoError(t, deadletters.Publish(t.Context(), b.Conn, database, "query", "s1_big", headers, body))
-	deadLetter, err := deadletters.Read(t.Context(), b.Conn, database, "query", "s1_big")
+	deadLetter, err := dbrunner(t, b).DeadLetter(t.Context(), database, "query", "s1_big")
 	require.NoError(t, err)
 	require.Len(t, deadLetter.Body, len(body))
 	require.NotEmpty(t, deadLetter.Headers["Dbrunner-Headers-Dropped"])

@@ -36,14 +36,6 @@ func newBucket(c *bus.Conn, name string) *Bucket {
 	return &Bucket{conn: c, name: name, stream: bus.ObjectPrefix + name}
 }
 
-// OpenBucket is a bucket by its name; whether it is there shows at the first use.
-func OpenBucket(c *bus.Conn, name string) (*Bucket, error) {
-	if err := bus.CheckName("bucket", name); err != nil {
-		return nil, err
-	}
-	return newBucket(c, name), nil
-}
-
 // Name is the bucket's name.
 func (b *Bucket) Name() string { return b.name }
 

@@ -263,12 +263,6 @@ func TestDescriptionsThatLie(t *testing.T) {
 	require.ErrorIs(t, err, bus.ErrSubject)
 	_, err = params.Create(bustest.Database, "")
 	require.ErrorIs(t, err, bus.ErrSubject)
-	_, err = objects.OpenBucket(b.Conn, "A.B")
-	require.ErrorIs(t, err, bus.ErrSubject)
-	missing, err := objects.OpenBucket(b.Conn, "NOWHERE")
-	require.NoError(t, err)
-	_, err = missing.Open(t.Context(), "x")
-	require.ErrorIs(t, err, bus.ErrNotFound)
 }
 
 // An object's description is never replaced: a second writer of its name gives up, and the first one's object stays.

@@ -15,19 +15,6 @@ type Set struct {
 	Engine string // public name of the engine whose words the columns' types are; empty: the result does not say
 }
 
-// Sets reads the sets of rows of an encoded result, in their order.
-func Sets(result []byte) ([]Set, error) {
-	r, err := contract.ReadResult(result)
-	if err != nil {
-		return nil, err
-	}
-	var sets []Set
-	for _, set := range r.RowSets() {
-		sets = append(sets, Set{set, r.Engine})
-	}
-	return sets, nil
-}
-
 // Write writes rows that are in the result as a file of a format: the same that a runner writes to the object store.
 func (s *Set) Write(format, compression string, to io.Writer) error {
 	if s.Object != nil {
