@@ -20,6 +20,8 @@ import (
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/dialect"
 	"dbrunner/internal/db/migration"
+	"dbrunner/internal/health"
+	"dbrunner/internal/report"
 )
 
 var update = flag.Bool("update", false, "rewrite the golden files")
@@ -134,6 +136,34 @@ func goldenResult(t *testing.T, job *Job, in *Message, sets []db.ResultSet) []by
 	encoded := r.Append(nil)
 	require.True(t, json.Valid(encoded), "%s", encoded)
 	return encoded
+}
+
+// standby is a database of which each check finds something.
+type standby struct{}
+
+func (standby) Check(context.Context) (db.CheckResult, error) {
+	return db.CheckResult{
+		Connect: 3 * time.Millisecond, Query: 500 * time.Microsecond, Version: "15.4", Role: contract.RoleStandby,
+		ReadOnly: "the server is a standby and accepts no writes",
+	}, nil
+}
+
+func (standby) Stats() report.Pool {
+	return report.Pool{
+		Max: 4, Total: 3, Idle: 1, InUse: 4, Waiting: 7, LongestWait: 45 * time.Second,
+		Acquires: 120, CanceledAcquires: 1, AcquireWait: 1500 * time.Millisecond,
+	}
+}
+
+func (standby) MigrationStatus(context.Context) (*contract.Migrations, error) {
+	return &contract.Migrations{Current: "7", Latest: "9", Pending: 2}, nil
+}
+
+func goldenChecker() *health.Checker {
+	return health.NewChecker(health.Options{
+		Database: standby{}, Slow: time.Second, PoolSaturation: 100, PoolWait: 30 * time.Second, Writes: true, Migrations: standby{},
+		Jobs: func() (contract.Verdict, string) { return contract.Unhealthy, "they wait: the server is a standby" },
+	})
 }
 
 // migrating answers to every golden migration that it has run one file, and that another one is pending.

@@ -1,4 +1,4 @@
-package jobs
+package health_test
 
 import (
 	"context"
@@ -60,19 +60,6 @@ func well() *fakeDatabase {
 			Max: 4, Total: 3, Idle: 1, InUse: 2, Acquires: 120, CanceledAcquires: 1, AcquireWait: 1500 * time.Millisecond,
 		},
 	}
-}
-
-// goldenChecker finds one thing of each check.
-func goldenChecker() *health.Checker {
-	p := well()
-	p.vitals.ReadOnly = "the server is a standby and accepts no writes"
-	p.vitals.Role = contract.RoleStandby
-	p.stats.InUse, p.stats.Waiting, p.stats.LongestWait = 4, 7, 45*time.Second
-	return health.NewChecker(health.Options{
-		Database: p, Slow: time.Second, PoolSaturation: 100, PoolWait: 30 * time.Second, Writes: true,
-		Migrations: &schema{status: contract.Migrations{Current: "7", Latest: "9", Pending: 2}},
-		Jobs:       func() (contract.Verdict, string) { return contract.Unhealthy, "they wait: the server is a standby" },
-	})
 }
 
 func TestVerdicts(t *testing.T) {
@@ -226,28 +213,4 @@ func TestChecksNarrow(t *testing.T) {
 	require.Nil(t, got.Checks.Pool)
 	p.vitals, p.err = db.CheckResult{}, errors.New("gone")
 	require.Equal(t, contract.Unhealthy, c.Check(t.Context(), "query").Verdict, "a query needs a connection")
-}
-
-func TestHealthKeys(t *testing.T) {
-	t.Parallel()
-	decode := func(body string) (*Job, *Rejection) { return testDecoder().Decode(message("health", body)) }
-	for body, message := range map[string]string{
-		`{"checks":"pool"}`:           "must be a list of connection, query, replication, pool, migrations, jobs",
-		`{"checks":[]}`:               "leave the key out",
-		`{"checks":["pool","disk"]}`:  "must be one of connection, query, replication, pool, migrations, jobs",
-		`{"checks":["pool",5]}`:       "must be one of",
-		`{"checks":null}`:             "null is no value here",
-		`{"effect":"exactly_once"}`:   "read_only",
-		`{"sql":"SELECT 1"}`:          "belongs to jobs of kind",
-		`{"answer":"reply","id":"a"}`: "needs a reply_to",
-	} {
-		_, rejection := decode(body)
-		require.NotNil(t, rejection, body)
-		require.Contains(t, rejection.Message(), message, body)
-	}
-	one, _ := decode(`{"checks":["pool","query"]}`)
-	other, _ := decode(`{"checks":["query","pool","query"]}`)
-	all, _ := decode(`{}`)
-	require.Equal(t, one.Hash, other.Hash, "the order makes no difference")
-	require.NotEqual(t, one.Hash, all.Hash)
 }
