@@ -12,16 +12,6 @@ import (
 	"dbrunner/internal/report"
 )
 
-// The checks of a database.
-const (
-	checkConnection  = contract.CheckConnection
-	checkQuery       = contract.CheckQuery
-	checkReplication = contract.CheckReplication
-	checkPool        = contract.CheckPool
-	checkMigrations  = contract.CheckMigrations
-	checkJobs        = contract.CheckJobs
-)
-
 // MigrationStatus reports how a database's schema stands.
 type MigrationStatus interface {
 	// MigrationStatus returns soon after its context's end at the latest, and never waits for the lock of a migration
@@ -78,7 +68,13 @@ func (c *Checker) Check(ctx context.Context, checks ...string) *contract.Health 
 	e.reach(ctx)
 	e.pool()
 	e.migrations(ctx)
-	e.jobs()
+	if e.wants(contract.CheckJobs) && c.opts.Jobs != nil {
+		verdict, reason := c.opts.Jobs()
+		if verdict != contract.Healthy {
+			e.addReason(contract.CheckJobs, verdict, reason)
+		}
+		e.health.Checks.Jobs = &contract.IntakeHealth{Verdict: verdict}
+	}
 	return e.health
 }
 
@@ -102,60 +98,54 @@ func (e *checkRun) addReason(check string, v contract.Verdict, reason string) co
 	return v
 }
 
-// reach connects and asks, where one of the checks needs it.
+// reach connects and asks, where one of the checks needs it. That there is no connection, or no answer, is reported whichever
+// of them needs it.
 func (e *checkRun) reach(ctx context.Context) {
-	if !e.wants(checkConnection) && !e.wants(checkQuery) && !e.wants(checkReplication) {
+	connection, query, replication := e.wants(contract.CheckConnection), e.wants(contract.CheckQuery), e.wants(contract.CheckReplication)
+	if !connection && !query && !replication {
 		return
 	}
 	v, err := e.opts.Database.Check(ctx)
 	e.dead = err != nil
-	e.connection(ctx, &v, err)
+	slow := func(took time.Duration) bool { return e.opts.Slow > 0 && took > e.opts.Slow }
+	const tooSlow = "%s took %s, more than %s"
+
+	if v.Connect == 0 || connection {
+		found := &contract.ConnectionHealth{Verdict: contract.Healthy, Latency: v.Connect.Seconds()}
+		switch {
+		case v.Connect == 0:
+			found.Verdict = e.addReason(contract.CheckConnection, contract.Unhealthy, e.why(ctx, err))
+		case slow(v.Connect):
+			found.Verdict = e.addReason(contract.CheckConnection, contract.Degraded,
+				fmt.Sprintf(tooSlow, "connecting", v.Connect.Round(time.Millisecond), e.opts.Slow))
+		}
+		e.health.Checks.Connection = found
+	}
 	if v.Connect == 0 {
 		return
 	}
-	e.query(ctx, &v, err)
-	if err == nil && e.wants(checkReplication) {
-		e.replication(&v)
+	if err != nil || query {
+		found := &contract.QueryHealth{Verdict: contract.Healthy, Latency: v.Query.Seconds(), Version: v.Version}
+		switch {
+		case err != nil:
+			found.Verdict = e.addReason(contract.CheckQuery, contract.Unhealthy, e.why(ctx, err))
+		case slow(v.Query):
+			found.Verdict = e.addReason(contract.CheckQuery, contract.Degraded,
+				fmt.Sprintf(tooSlow, "a trivial query", v.Query.Round(time.Millisecond), e.opts.Slow))
+		}
+		e.health.Checks.Query = found
 	}
-}
-
-// connection judges the connection. That there is none is reported whichever of the checks needs one.
-func (e *checkRun) connection(ctx context.Context, v *db.CheckResult, err error) {
-	found := &contract.ConnectionHealth{Verdict: contract.Healthy, Latency: v.Connect.Seconds()}
-	switch {
-	case v.Connect == 0:
-		found.Verdict = e.addReason(checkConnection, contract.Unhealthy, e.why(ctx, err))
-	case !e.wants(checkConnection):
-		return
-	case e.slow(v.Connect):
-		found.Verdict = e.addReason(checkConnection, contract.Degraded, e.slowly("connecting", v.Connect))
+	if err == nil && replication {
+		found := &contract.ReplicationHealth{Verdict: contract.Healthy, Role: v.Role, ReadOnly: v.ReadOnly != ""}
+		if found.ReadOnly && e.opts.Writes {
+			found.Verdict = e.addReason(contract.CheckReplication, contract.Unhealthy, v.ReadOnly+", so that jobs that write cannot run")
+		}
+		e.health.Checks.Replication = found
 	}
-	e.health.Checks.Connection = found
-}
-
-func (e *checkRun) query(ctx context.Context, v *db.CheckResult, err error) {
-	found := &contract.QueryHealth{Verdict: contract.Healthy, Latency: v.Query.Seconds(), Version: v.Version}
-	switch {
-	case err != nil:
-		found.Verdict = e.addReason(checkQuery, contract.Unhealthy, e.why(ctx, err))
-	case !e.wants(checkQuery):
-		return
-	case e.slow(v.Query):
-		found.Verdict = e.addReason(checkQuery, contract.Degraded, e.slowly("a trivial query", v.Query))
-	}
-	e.health.Checks.Query = found
-}
-
-func (e *checkRun) replication(v *db.CheckResult) {
-	found := &contract.ReplicationHealth{Verdict: contract.Healthy, Role: v.Role, ReadOnly: v.ReadOnly != ""}
-	if found.ReadOnly && e.opts.Writes {
-		found.Verdict = e.addReason(checkReplication, contract.Unhealthy, v.ReadOnly+", so that jobs that write cannot run")
-	}
-	e.health.Checks.Replication = found
 }
 
 func (e *checkRun) pool() {
-	if !e.wants(checkPool) {
+	if !e.wants(contract.CheckPool) {
 		return
 	}
 	s := e.opts.Database.Stats()
@@ -167,7 +157,7 @@ func (e *checkRun) pool() {
 	// A pool full of work is what a backlog looks like: only calls that wait for long are a sign of trouble.
 	limit := e.opts.PoolSaturation
 	if limit > 0 && s.InUse*100 >= s.Max*limit && s.Waiting > 0 && s.LongestWait >= e.opts.PoolWait {
-		found.Verdict = e.addReason(checkPool, contract.Degraded,
+		found.Verdict = e.addReason(contract.CheckPool, contract.Degraded,
 			fmt.Sprintf("%d of %d connections are in use and %d calls wait for one, the first for %s",
 				s.InUse, s.Max, s.Waiting, s.LongestWait.Round(100*time.Millisecond)))
 	}
@@ -176,7 +166,7 @@ func (e *checkRun) pool() {
 
 // migrations asks for the schema's state, unless the database did not answer before.
 func (e *checkRun) migrations(ctx context.Context) {
-	if !e.wants(checkMigrations) || e.opts.Migrations == nil || e.dead {
+	if !e.wants(contract.CheckMigrations) || e.opts.Migrations == nil || e.dead {
 		return
 	}
 	status, err := e.opts.Migrations.MigrationStatus(ctx)
@@ -188,7 +178,7 @@ func (e *checkRun) migrations(ctx context.Context) {
 	}
 	found := &contract.MigrationHealth{Verdict: contract.Healthy, Migrations: *status}
 	if verdict, reason := e.judge(status); verdict != contract.Healthy {
-		found.Verdict = e.addReason(checkMigrations, verdict, reason)
+		found.Verdict = e.addReason(contract.CheckMigrations, verdict, reason)
 	}
 	e.health.Checks.Migrations = found
 }
@@ -209,23 +199,6 @@ func (e *checkRun) judge(m *contract.Migrations) (contract.Verdict, string) {
 		return contract.Degraded, fmt.Sprintf("not applied yet: %d, up to version %s", m.Pending, m.Latest)
 	}
 	return contract.Healthy, ""
-}
-
-func (e *checkRun) jobs() {
-	if !e.wants(checkJobs) || e.opts.Jobs == nil {
-		return
-	}
-	verdict, reason := e.opts.Jobs()
-	if verdict != contract.Healthy {
-		e.addReason(checkJobs, verdict, reason)
-	}
-	e.health.Checks.Jobs = &contract.IntakeHealth{Verdict: verdict}
-}
-
-func (e *checkRun) slow(took time.Duration) bool { return e.opts.Slow > 0 && took > e.opts.Slow }
-
-func (e *checkRun) slowly(what string, took time.Duration) string {
-	return fmt.Sprintf("%s took %s, more than %s", what, took.Round(time.Millisecond), e.opts.Slow)
 }
 
 // why returns why something failed. A timeout explains more than the error that it caused.
