@@ -17,6 +17,7 @@ import (
 	"dbrunner/internal/bus/deadletters"
 	"dbrunner/internal/bus/service"
 	"dbrunner/internal/config"
+	"dbrunner/internal/jobs"
 	"dbrunner/internal/manager"
 	"dbrunner/internal/status"
 	"dbrunner/internal/worker"
@@ -67,7 +68,7 @@ func (a *App) Run(ctx context.Context) (err error) {
 	}
 	defer func() { err = errors.Join(err, manager.Close(opened)) }()
 
-	watch, err := status.NewMonitor(ctx, &status.MonitorOptions{Config: cfg, Logger: log, Version: a.opts.Version, Level: a.opts.Level})
+	watch, err := status.NewMonitor(ctx, &status.MonitorOptions{Config: cfg, Logger: log, Version: a.opts.Version, Level: a.opts.Level, Kinds: jobs.Kinds()})
 	if err != nil {
 		return &manager.ConfigError{Err: err}
 	}
@@ -220,7 +221,7 @@ func (r *running) openService(ctx, backgroundCtx context.Context) (*service.Serv
 		opts.Databases = append(opts.Databases, &api.Database{
 			Name: d.Name, Engine: d.DB.Engine(), Config: d.Config, Policy: manager.Policy(r.cfg, d.Config),
 			Results: d.results, Ledger: d.DB, Jobs: d.executor.Decoder(),
-			Check: func(ctx context.Context) *contract.Health { return d.status.Check(ctx) },
+			Check: func(ctx context.Context) *contract.Health { return d.status.Checker().Check(ctx) },
 		})
 	}
 	return api.Open(backgroundCtx, opts)

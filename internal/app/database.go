@@ -1,6 +1,7 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -13,6 +14,7 @@ import (
 	"dbrunner/internal/delivery"
 	"dbrunner/internal/jobs"
 	"dbrunner/internal/manager"
+	"dbrunner/internal/report"
 	"dbrunner/internal/status"
 	"dbrunner/internal/worker"
 )
@@ -36,13 +38,12 @@ type database struct {
 	gate       *worker.Gate
 	healthGate *worker.Gate // of the lanes that go on while the database does not answer
 	lanes      []*worker.Lane
-	intakes    []*intake       // of the lanes, in their order
 	sweeper    *worker.Sweeper // nil without a ledger
 	onStart    *onStart        // nil: not wanted
 	status     *status.Database
 
 	observer worker.Observer // nil: no metrics
-	tracer   worker.Tracer   // nil: no metrics
+	tracer   worker.Tracer   // nil: no traces
 }
 
 func databasesOf(opened []*manager.Database) []*database {
@@ -56,7 +57,12 @@ func databasesOf(opened []*manager.Database) []*database {
 // connect makes what runs for the database: checker, executor, gates, lanes and sweeper.
 func (d *database) connect(r *running) (err error) {
 	d.results = &results{Results: bus.ResultsOf(r.conn, d.Name), traced: r.watch.Tracing() != nil}
-	d.observer, d.tracer = newObserver(r.watch.Metrics(), d.Name), d.newTracer(r.cfg.Namespace, r.watch.Tracing())
+	if metrics := r.watch.Metrics(); metrics != nil {
+		d.observer = metrics.Jobs(d.Name)
+	}
+	if tracing := r.watch.Tracing(); tracing != nil {
+		d.tracer = &tracer{tracing: tracing, engine: d.DB.Engine(), prefix: r.cfg.Namespace + ".jobs." + d.Name + "."}
+	}
 	if err := d.makeGates(r); err != nil {
 		return err
 	}
@@ -70,13 +76,10 @@ func (d *database) connect(r *running) (err error) {
 	if d.executor, err = d.newExecutor(r); err != nil {
 		return err
 	}
-	for i, l := range jobs.Lanes() {
-		made, err := d.lane(r, &l)
-		if err != nil {
+	for _, l := range jobs.Lanes() {
+		if err := d.addLane(r, &l); err != nil {
 			return err
 		}
-		d.lanes = append(d.lanes, made)
-		d.status.AddLane(l.Name, made, d.intakes[i].trouble)
 	}
 	return d.makeSweeper(r)
 }
@@ -125,14 +128,13 @@ func (d *database) newExecutor(r *running) (*delivery.Executor, error) {
 // them, and a re-published message has more of them than ours.
 const resultRoom = 4 << 10
 
-func (d *database) lane(r *running, l *jobs.Lane) (*worker.Lane, error) {
+func (d *database) addLane(r *running, l *jobs.Lane) error {
 	in := &intake{conn: r.conn, cfg: r.cfg, database: d.Name, lane: l.Name, steady: l.BaseSlots(d.Config.SteadySlots())}
-	d.intakes = append(d.intakes, in)
 	gate, suspects := d.gate, r.suspects
 	if l.RunsWhenDown {
 		gate, suspects = d.healthGate, nil
 	}
-	return worker.New(worker.Options{
+	made, err := worker.New(worker.Options{
 		Database:          d.Name,
 		Name:              l.Name,
 		Slots:             l.Slots(d.Config.Slots),
@@ -151,6 +153,16 @@ func (d *database) lane(r *running, l *jobs.Lane) (*worker.Lane, error) {
 		Tracer:            d.tracer,
 		Logger:            r.log.Named("worker"),
 	})
+	if err != nil {
+		return err
+	}
+	d.lanes = append(d.lanes, made)
+	d.status.AddLane(l.Name, func() report.Lane {
+		s := made.State()
+		s.IntakeError = cmp.Or(s.IntakeError, in.trouble())
+		return s
+	})
+	return nil
 }
 
 func (d *database) makeSweeper(r *running) error {

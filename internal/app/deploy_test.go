@@ -14,7 +14,7 @@ import (
 
 	"dbrunner/contract"
 	"dbrunner/internal/jobs"
-	"dbrunner/internal/worker"
+	"dbrunner/internal/report"
 )
 
 const (
@@ -198,7 +198,7 @@ func requireWord(t *testing.T, where, label, operator, value string) {
 	for _, code := range contract.Codes() {
 		known["code"] = append(known["code"], string(code))
 	}
-	for end := worker.DispositionSettled; end <= worker.EndLeaseLost; end++ {
+	for end := report.Settled; end <= report.LeaseLost; end++ {
 		known["disposition"] = append(known["disposition"], end.String())
 	}
 	require.Contains(t, known[label], value, "%s: label %s", where, label)

@@ -8,6 +8,7 @@ import (
 	"dbrunner/internal/bus/control"
 	"dbrunner/internal/db"
 	"dbrunner/internal/delivery"
+	"dbrunner/internal/report"
 	"dbrunner/internal/telemetry"
 	"dbrunner/internal/worker"
 )
@@ -42,7 +43,7 @@ type results struct {
 }
 
 // Store writes a result unless its subject is taken.
-func (r *results) Store(ctx context.Context, jobID string, body []byte) (worker.Verdict, error) {
+func (r *results) Store(ctx context.Context, jobID string, body []byte) (report.StoreVerdict, error) {
 	if r.traced {
 		if parent := telemetry.TraceParent(ctx); parent != "" {
 			return r.StoreTraced(ctx, jobID, parent, body)

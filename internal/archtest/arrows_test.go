@@ -28,7 +28,7 @@ var arrows = []arrow{
 		"internal/db/migration", "internal/telemetry",
 	}},
 	{"internal/api", []string{"internal/bus", "internal/bus/control", "internal/bus/service", "internal/jobs", "internal/db", "internal/config", "contract"}},
-	{"internal/status", []string{"internal/telemetry", "internal/health", "internal/bus", "internal/bus/deadletters", "internal/db", "internal/config", "internal/report", "contract", "internal/worker", "internal/jobs"}},
+	{"internal/status", []string{"internal/telemetry", "internal/health", "internal/bus", "internal/bus/*", "internal/config", "internal/report", "contract"}},
 	{"internal/inspect", []string{"internal/health", "internal/db/dialect", "internal/report", "internal/manager", "internal/config", "internal/bus", "internal/db", "internal/db/migration", "internal/jobs", "contract"}},
 	{"internal/manager", []string{
 		"internal/health", "internal/db/dialect",

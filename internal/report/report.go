@@ -1,7 +1,11 @@
 // Package report declares plain values that packages report to each other. They have no behavior beyond naming themselves.
 package report
 
-import "time"
+import (
+	"time"
+
+	"dbrunner/contract"
+)
 
 // StoreVerdict is what happened to a result that was offered to the results stream.
 type StoreVerdict uint8
@@ -53,4 +57,85 @@ type Pool struct {
 	CanceledAcquires                 int64         // waits that were given up
 	AcquireWait                      time.Duration // total time that calls waited for a connection, given up or not
 	LongestWait                      time.Duration // how long the first of the waiting calls has waited
+}
+
+// Disposition is how a delivery left the runner.
+type Disposition uint8
+
+// The dispositions.
+const (
+	Settled     Disposition = iota + 1 // its job has finished
+	Drained                            // requeued: the runner stops, and it was not started
+	Stopped                            // requeued: the runner stops, and it was cancelled
+	Unreachable                        // requeued: its database does not answer
+	Panicked                           // requeued: a defect of the runner's own
+	NoSlot                             // requeued: it came without a slot for it
+	LeaseLost                          // left to expire: another runner may have it
+)
+
+var dispositions = [...]string{
+	Settled: "settled", Drained: "drained", Stopped: "stopped", Unreachable: "unreachable",
+	Panicked: "panic", NoSlot: "no_slot", LeaseLost: "lease_lost",
+}
+
+// Dispositions is one more than the last disposition.
+const Dispositions = len(dispositions)
+
+// String returns a stable word for logs and metrics.
+func (d Disposition) String() string { return dispositions[d] }
+
+// Event is the end of one delivery.
+type Event struct {
+	Database, Lane, Kind string
+
+	Disposition Disposition
+	JobID       string          // of a settled job
+	Status      contract.Status // of a settled job
+	Code        string          // error.code of a settled job
+	Duplicate   bool            // an earlier result was the answer
+	Recorded    bool            // the answer was in the ledger before
+	DeadLetter  string          // the reason of the dead letter that was stored; empty: none was
+	Ran         time.Duration   // in the executor, the wait for a connection included; of a settled job
+	Deliveries  uint64
+	Attempts    uint64        // executions started by this delivery
+	Queued      time.Duration // from the stream's timestamp to the arrival here
+	SlotsInUse  time.Duration // from the arrival here to the verb
+}
+
+// Lane is a lane at one moment, and what it has done since it started.
+type Lane struct {
+	Name       string
+	Slots      int // at most
+	SlotsInUse int // slots taken
+	Settling   int // finished deliveries besides, whose results are being published
+
+	Settled         map[contract.Status]int64
+	Ended           map[string]int64 // deliveries by disposition
+	Duplicates      int64            // settled with the answer of an earlier result
+	Taken           int64            // results that met one stored already
+	LeasesLost      int64            // among them those of jobs that were settled all the same
+	RepliesLost     int64
+	DeadLettersLost int64
+	Panics          int64
+
+	IntakeError string // why no messages come; empty: they do
+}
+
+// Gate is the gate of a database's lanes at one moment.
+type Gate struct {
+	Open        bool
+	Unreachable string    // why the database is held; empty: it answers
+	Since       time.Time // of Unreachable
+	ResultsFull bool      // the results stream has no room
+	FullSince   time.Time
+}
+
+// Sweep is how the cleanup of one ledger stands.
+type Sweep struct {
+	At      time.Time // end of the last sweep, this runner's clock; zero: none yet
+	Error   string    // of the last sweep; empty: it succeeded
+	Deleted int64     // rows since the start
+	Before  time.Time // rows recorded before it are deleted
+	// HeldBackBy is the timestamp of the oldest message in the stream, if it holds the cleanup back; else zero.
+	HeldBackBy time.Time
 }

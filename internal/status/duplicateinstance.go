@@ -3,7 +3,6 @@ package status
 import (
 	"crypto/rand"
 	"encoding/hex"
-	"fmt"
 	"os"
 	"time"
 
@@ -17,16 +16,11 @@ type process struct {
 	PID  int
 }
 
-func thisProcess() (process, error) {
+func thisProcess() process {
 	var id [6]byte
-	if _, err := rand.Read(id[:]); err != nil {
-		return process{}, fmt.Errorf("make an id for this process: %w", err)
-	}
-	host, err := os.Hostname()
-	if err != nil {
-		host = "" // not reported; the id is enough
-	}
-	return process{ID: hex.EncodeToString(id[:]), Host: host, PID: os.Getpid()}, nil
+	_, _ = rand.Read(id[:])  // never fails
+	host, _ := os.Hostname() // not reported if unknown; the id is enough
+	return process{ID: hex.EncodeToString(id[:]), Host: host, PID: os.Getpid()}
 }
 
 // duplicateInstance is another process with this runner's instance name. Two of them overwrite each other's heartbeats; jobs

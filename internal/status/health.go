@@ -7,37 +7,12 @@ import (
 	"go.uber.org/zap"
 
 	"dbrunner/contract"
-	"dbrunner/internal/config"
-	"dbrunner/internal/health"
 )
 
 // checked is what the last look at a database came to.
 type checked struct {
 	health *contract.Health
 	at     time.Time
-}
-
-func (d *Database) makeChecker(migrations health.MigrationStatus) *health.Checker {
-	h := &d.Config.Health
-	opts := health.Options{
-		Database:       d.DB,
-		Timeout:        h.Timeout,
-		Slow:           h.Slow,
-		PoolSaturation: h.PoolSaturation,
-		PoolWait:       h.PoolWait,
-		IgnorePending:  h.PendingMigrations == config.PendingIgnore,
-		Writes:         d.Config.HasLedger(),
-		Jobs:           d.jobsVerdict,
-	}
-	if migrations != nil {
-		opts.Migrations = migrations
-	}
-	return health.NewChecker(opts)
-}
-
-// Check looks at the database now; checks narrows it. It waits for no work, and ends within the configured time.
-func (d *Database) Check(ctx context.Context, checks ...string) *contract.Health {
-	return d.checker.Check(ctx, checks...)
 }
 
 // jobsVerdict is whether the database's jobs run, in the words of a check.
@@ -59,7 +34,7 @@ func (d *Database) jobsVerdict() (contract.Verdict, string) {
 // watchHealth looks at the database at each interval, and immediately when its jobs stop or go on, until ctx ends.
 func (d *Database) watchHealth(ctx context.Context, log *zap.Logger) error {
 	select {
-	case <-d.gate.Probed(): // before it nothing could be said of the jobs
+	case <-d.Gate.Probed(): // before it nothing could be said of the jobs
 	case <-ctx.Done():
 		return nil
 	}
@@ -83,7 +58,7 @@ func (d *Database) watchHealth(ctx context.Context, log *zap.Logger) error {
 
 // checkHealth looks at the database and reports a change.
 func (d *Database) checkHealth(ctx context.Context, log *zap.Logger) {
-	found := d.Check(ctx)
+	found := d.checker.Check(ctx)
 	if ctx.Err() != nil {
 		return
 	}

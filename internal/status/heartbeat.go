@@ -67,7 +67,7 @@ type condition struct {
 type laneStatus struct {
 	Name       string                    `json:"name"`
 	Slots      int                       `json:"slots"`
-	Held       int                       `json:"slots_in_use"`
+	SlotsInUse int                       `json:"slots_in_use"`
 	Settling   int                       `json:"settling"`
 	Settled    map[contract.Status]int64 `json:"jobs"` // by how they ended
 	Duplicates int64                     `json:"duplicates"`
@@ -78,8 +78,8 @@ type laneStatus struct {
 
 // lagStatus is how far a lane is behind, in the whole fleet.
 type lagStatus struct {
-	Waiting     uint64    `json:"waiting"`     // jobs that no runner has yet
-	Held        int       `json:"held"`        // jobs that runners have
+	Pending     uint64    `json:"waiting"`     // jobs that no runner has yet
+	AckPending  int       `json:"held"`        // jobs that runners have
 	Redelivered int       `json:"redelivered"` // of those
 	At          time.Time `json:"at"`
 }
@@ -134,33 +134,26 @@ func (r *Runner) status() *heartbeat {
 }
 
 func (d *Database) status() databaseStatus {
-	s := databaseStatus{
+	out := databaseStatus{
 		Name: d.Name, Engine: d.DB.Engine(), Verdict: d.verdict(), condition: d.condition(), Results: d.room(),
 	}
 	for _, l := range d.lanes {
-		s.Lanes = append(s.Lanes, l.public())
-	}
-	return s
-}
-
-func (l *lane) public() laneStatus {
-	s := l.State()
-	out := laneStatus{
-		Name: s.Lane, Slots: s.Slots, Held: s.SlotsInUse, Settling: s.Settling, Settled: s.Settled,
-		Duplicates: s.Duplicates, LeasesLost: s.LeasesLost, Intake: s.IntakeError,
-	}
-	if out.Intake == "" {
-		out.Intake = l.trouble()
-	}
-	if lag := l.lag.Load(); lag != nil {
-		out.Lag = &lagStatus{Waiting: lag.Pending, Held: lag.AckPending, Redelivered: lag.Redelivered, At: lag.At.UTC()}
+		s := l.state()
+		shown := laneStatus{
+			Name: l.name, Slots: s.Slots, SlotsInUse: s.SlotsInUse, Settling: s.Settling, Settled: s.Settled,
+			Duplicates: s.Duplicates, LeasesLost: s.LeasesLost, Intake: s.IntakeError,
+		}
+		if lag := l.lag.Load(); lag != nil {
+			shown.Lag = &lagStatus{Pending: lag.Pending, AckPending: lag.AckPending, Redelivered: lag.Redelivered, At: lag.At.UTC()}
+		}
+		out.Lanes = append(out.Lanes, shown)
 	}
 	return out
 }
 
 // room is what the results stream holds and takes, as the retention saw it last.
 func (d *Database) room() *resultsStatus {
-	seen, ok := d.results.SeenRoom()
+	seen, ok := d.Results.SeenRoom()
 	if !ok {
 		return nil
 	}
@@ -196,7 +189,7 @@ func (r *Runner) databaseStatus(d *Database) *databaseHeartbeat {
 
 // condition is whether the database's jobs run, and if not, why and since when.
 func (d *Database) condition() condition {
-	g := d.gate.State()
+	g := d.Gate.State()
 	switch {
 	case g.Unreachable != "":
 		return condition{databaseDown, g.Unreachable, moment(g.Since)}

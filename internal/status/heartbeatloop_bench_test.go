@@ -32,7 +32,6 @@ func BenchmarkBeat(b *testing.B) {
 func beatBenchmark(b *testing.B, engine, connection string) {
 	r := beating(b, engine, connection)
 	d := r.databases[0]
-	require.NoError(b, d.DB.Probe(b.Context()))
 	started, interval := cpuTime(b), config.Default().Worker.HeartbeatInterval
 	for b.Loop() {
 		d.checkHealth(b.Context(), r.log)
@@ -73,6 +72,7 @@ func beating(b *testing.B, engine, connection string) *Runner {
 		Name: db.Name, Config: db.Config, DB: db.DB, Migrations: db.Migrations, Gate: gate, Results: bus.ResultsOf(conn, db.Name),
 	})
 	require.NoError(b, err)
+	require.NoError(b, db.DB.Probe(b.Context()))
 	r.Enter(Running)
 	return r
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -13,7 +14,6 @@ import (
 
 	"dbrunner/contract"
 	"dbrunner/internal/config"
-	"dbrunner/internal/jobs"
 	"dbrunner/internal/telemetry"
 )
 
@@ -32,7 +32,7 @@ type Monitor struct {
 // view is what is seen of a runner under way.
 type view struct {
 	*Runner
-	queues queues
+	queues *sampler // nil: nothing listens
 }
 
 // MonitorOptions configures a Monitor.
@@ -41,6 +41,7 @@ type MonitorOptions struct {
 	Logger  *zap.Logger
 	Version string           // of the build
 	Level   *zap.AtomicLevel // that can be changed over HTTP; nil: none can
+	Kinds   []string         // of jobs
 }
 
 // NewMonitor opens the port and starts tracing. Its error is about the configuration. The owner calls Close.
@@ -54,14 +55,7 @@ func NewMonitor(ctx context.Context, opts *MonitorOptions) (*Monitor, error) {
 	if opts.Config.HTTP.Address == "" {
 		return w, nil
 	}
-	w.metrics = telemetry.NewMetrics(build, metricWords(), w)
-	if err := w.serve(ctx, opts); err != nil {
-		return nil, errors.Join(err, w.Close(ctx))
-	}
-	return w, nil
-}
-
-func (w *Monitor) serve(ctx context.Context, opts *MonitorOptions) error {
+	w.metrics = telemetry.NewMetrics(build, metricWords(opts.Kinds), w)
 	settings := telemetry.ServerOptions{
 		Address: opts.Config.HTTP.Address, Metrics: w.metrics.Handler(w.log), Ready: w.ready,
 		PProf: opts.Config.HTTP.PProf, Logger: w.log,
@@ -71,7 +65,7 @@ func (w *Monitor) serve(ctx context.Context, opts *MonitorOptions) error {
 	}
 	server, err := telemetry.Listen(ctx, settings)
 	if err != nil {
-		return err
+		return nil, errors.Join(err, w.Close(ctx))
 	}
 	w.log.Info("HTTP endpoint listening", zap.String("address", server.Address()))
 	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
@@ -81,7 +75,7 @@ func (w *Monitor) serve(ctx context.Context, opts *MonitorOptions) error {
 			w.log.Error("HTTP endpoint failed; jobs continue", zap.Error(err))
 		}
 	})
-	return nil
+	return w, nil
 }
 
 // Close ends the listening and sends the last traces.
@@ -100,9 +94,11 @@ func (w *Monitor) Close(ctx context.Context) error {
 func (w *Monitor) Background(ctx context.Context, group *errgroup.Group, r *Runner) {
 	seen := &view{Runner: r}
 	if w.metrics != nil {
-		s := newSampler(r)
-		seen.queues = s
-		group.Go(func() error { return s.Run(ctx) })
+		seen.queues = &sampler{
+			conn: r.conn, watch: r.dead, databases: r.databases, log: r.log.Named("queues"),
+			queued: make(map[string]*telemetry.Queue, len(r.databases)),
+		}
+		group.Go(func() error { return seen.queues.Run(ctx) })
 	}
 	w.running.Store(seen)
 }
@@ -114,9 +110,9 @@ func (w *Monitor) Metrics() *telemetry.Metrics { return w.metrics }
 func (w *Monitor) Tracing() *telemetry.Tracing { return w.tracing }
 
 // metricWords are the closed sets of the contract.
-func metricWords() telemetry.Words {
+func metricWords(kinds []string) telemetry.Words {
 	w := telemetry.Words{
-		Kinds: jobs.Kinds(),
+		Kinds: kinds,
 		Statuses: []string{
 			string(contract.Succeeded), string(contract.Failed), string(contract.Rejected), string(contract.Canceled), string(contract.Expired), string(contract.Unknown),
 		},
@@ -157,17 +153,10 @@ func (w *Monitor) ready() telemetry.Readiness {
 	return out
 }
 
-// canRunJobs reports whether one of the database's lanes at least can run jobs.
+// canRunJobs reports whether at least one of the database's lanes can run jobs.
 func (d *Database) canRunJobs() bool {
-	if !d.gate.State().Open || d.condition().State == databaseBlocked {
-		return false
-	}
-	for _, l := range d.lanes {
-		if l.State().IntakeError == "" && l.trouble() == "" {
-			return true
-		}
-	}
-	return false
+	return d.Gate.State().Open && d.condition().State != databaseBlocked &&
+		slices.ContainsFunc(d.lanes, func(l *lane) bool { return l.state().IntakeError == "" })
 }
 
 // unreadyReason returns what is wrong with the database or one of its lanes; empty: nothing.
@@ -176,8 +165,8 @@ func (d *Database) unreadyReason() string {
 		return reason
 	}
 	for _, l := range d.lanes {
-		if unreadyReason := l.public().Intake; unreadyReason != "" {
-			return unreadyReason
+		if reason := l.state().IntakeError; reason != "" {
+			return reason
 		}
 	}
 	// Sessions that are there may go on although no new one is let in, for example with a password that was replaced.
@@ -199,34 +188,19 @@ func (w *Monitor) Snapshot() telemetry.Snapshot {
 		NATS: telemetry.Link{Connected: link.Connected, Reconnects: link.Reconnects, Denied: len(link.Denied), DeniedReplies: link.DeniedReplies},
 	}
 	for _, d := range r.databases {
-		shown := d.snapshot()
-		shown.Queue = r.queues.queue(d.Name)
+		gate := d.Gate.State()
+		shown := telemetry.Database{
+			Name: d.Name, Engine: d.DB.Engine(), Up: gate.Unreachable == "", ResultsFull: gate.ResultsFull,
+			Purged: d.Results.Purged(), Pool: d.DB.Stats(), Queue: r.queues.queue(d.Name),
+		}
+		for _, l := range d.lanes {
+			shown.Lanes = append(shown.Lanes, l.state())
+		}
+		if d.sweeper != nil {
+			state := d.sweeper.State()
+			shown.Ledger = &state
+		}
 		s.Databases = append(s.Databases, shown)
 	}
 	return s
-}
-
-func (d *Database) snapshot() telemetry.Database {
-	gate, pool := d.gate.State(), d.DB.Stats()
-	out := telemetry.Database{
-		Name: d.Name, Engine: d.DB.Engine(), Up: gate.Unreachable == "", ResultsFull: gate.ResultsFull, Purged: d.results.Purged(),
-		Pool: telemetry.Pool{
-			Max: pool.Max, Idle: pool.Idle, InUse: pool.InUse, Waiting: pool.Waiting,
-			Acquires: pool.Acquires, CanceledAcquires: pool.CanceledAcquires, AcquireWait: pool.AcquireWait,
-		},
-	}
-	for _, l := range d.lanes {
-		s := l.State()
-		out.Lanes = append(out.Lanes, telemetry.Lane{
-			Name: s.Lane, Slots: s.Slots, Held: s.SlotsInUse, Settling: s.Settling,
-			IntakeFailed: s.IntakeError != "" || l.trouble() != "",
-			Ended:        s.Ended, LeasesLost: s.LeasesLost, RepliesLost: s.RepliesLost, LettersLost: s.LettersLost,
-			Taken: s.Taken, Panics: s.Panics,
-		})
-	}
-	if d.sweeper != nil {
-		s := d.sweeper.State()
-		out.Ledger = &telemetry.Ledger{Deleted: s.Deleted, SweptAt: s.At, Failing: s.Error != ""}
-	}
-	return out
 }

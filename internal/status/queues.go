@@ -19,12 +19,6 @@ const (
 	queueTimeout  = 5 * time.Second
 )
 
-// queues reports how the streams were when they were last looked at; nil where that is not known.
-type queues interface {
-	queue(database string) *telemetry.Queue
-	dead() *telemetry.DeadLetters
-}
-
 // sampler looks at the streams again and again.
 type sampler struct {
 	conn      *bus.Conn
@@ -32,16 +26,9 @@ type sampler struct {
 	databases []*Database
 	log       *zap.Logger
 
-	mu      sync.Mutex
-	queued  map[string]*telemetry.Queue
-	letters *telemetry.DeadLetters
-}
-
-func newSampler(r *Runner) *sampler {
-	return &sampler{
-		conn: r.conn, watch: r.dead, databases: r.databases, log: r.log.Named("queues"),
-		queued: make(map[string]*telemetry.Queue, len(r.databases)),
-	}
+	mu          sync.Mutex
+	queued      map[string]*telemetry.Queue
+	deadLetters *telemetry.DeadLetters
 }
 
 // Run looks at all streams, immediately and then at each interval, until ctx ends. It returns nil.
@@ -69,12 +56,12 @@ func (s *sampler) sample(ctx context.Context) {
 		s.queued[d.Name] = q
 		s.mu.Unlock()
 	}
-	letters, err := s.deadLetters(ctx)
+	deadLetters, err := s.readDeadLetters(ctx)
 	if s.failed(ctx, err) {
 		return
 	}
 	s.mu.Lock()
-	s.letters = letters
+	s.deadLetters = deadLetters
 	s.mu.Unlock()
 }
 
@@ -91,7 +78,7 @@ func (s *sampler) database(ctx context.Context, d *Database) (*telemetry.Queue, 
 	q := &telemetry.Queue{At: time.Now()}
 	for _, l := range d.lanes { // the heartbeats ask how far they are behind
 		if lag := l.lag.Load(); lag != nil {
-			q.Lanes = append(q.Lanes, telemetry.LaneQueue{Name: l.name, Waiting: lag.Pending, Held: uint64(max(lag.AckPending, 0))})
+			q.Lanes = append(q.Lanes, telemetry.LaneQueue{Name: l.name, Lag: *lag})
 			q.At = lag.At
 		}
 	}
@@ -102,20 +89,20 @@ func (s *sampler) database(ctx context.Context, d *Database) (*telemetry.Queue, 
 	if found {
 		q.Oldest = oldest
 	}
-	if room, ok := d.results.SeenRoom(); ok {
+	if room, ok := d.Results.SeenRoom(); ok {
 		q.ResultsUsed = room.Used()
 	}
 	return q, nil
 }
 
-func (s *sampler) deadLetters(ctx context.Context) (*telemetry.DeadLetters, error) {
+func (s *sampler) readDeadLetters(ctx context.Context) (*telemetry.DeadLetters, error) {
 	ctx, cancel := context.WithTimeout(ctx, queueTimeout)
 	defer cancel()
 	state, err := s.watch.State(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return &telemetry.DeadLetters{Letters: state.DeadLetters, Evicted: state.Evicted, At: time.Now()}, nil
+	return &telemetry.DeadLetters{Kept: state.DeadLetters, Evicted: state.Evicted, At: time.Now()}, nil
 }
 
 func (s *sampler) queue(database string) *telemetry.Queue {
@@ -127,5 +114,5 @@ func (s *sampler) queue(database string) *telemetry.Queue {
 func (s *sampler) dead() *telemetry.DeadLetters {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.letters
+	return s.deadLetters
 }

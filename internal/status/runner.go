@@ -11,10 +11,8 @@ import (
 	"dbrunner/internal/bus"
 	"dbrunner/internal/bus/deadletters"
 	"dbrunner/internal/config"
-	"dbrunner/internal/db"
 	"dbrunner/internal/health"
 	"dbrunner/internal/report"
-	"dbrunner/internal/worker"
 )
 
 // closeTimeout bounds the sending of the last traces.
@@ -52,12 +50,9 @@ type Runner struct {
 func New(opts Options) (*Runner, error) {
 	r := &Runner{
 		cfg: opts.Config, log: opts.Logger, conn: opts.Conn, topology: opts.Topology, dead: opts.DeadLetters,
-		version: opts.Version, startedAt: time.Now(),
+		version: opts.Version, startedAt: time.Now(), self: thisProcess(),
 	}
 	var err error
-	if r.self, err = thisProcess(); err != nil {
-		return nil, err
-	}
 	r.heartbeats, err = bus.RunnerHeartbeats(r.conn, r.cfg.Instance)
 	r.Enter(Starting)
 	return r, err
@@ -87,47 +82,56 @@ func (r *Runner) Publish(ctx context.Context) {
 	}
 }
 
+// Target is what the status needs of a database itself.
+type Target interface {
+	health.Checkable
+	Engine() string
+}
+
+// Gate is what the status needs of the gate of a database's lanes.
+type Gate interface {
+	State() report.Gate
+	// Probed returns a channel that is closed after the first probe.
+	Probed() <-chan struct{}
+}
+
 // Results is what the status needs of a database's results stream.
 type Results interface {
 	SeenRoom() (bus.Room, bool)
 	Purged() uint64
 }
 
+// Sweeper is what the status needs of the cleanup of a ledger.
+type Sweeper interface{ State() report.Sweep }
+
 // DatabaseOptions is what the status needs of one database.
 type DatabaseOptions struct {
 	Name       string
 	Config     *config.Database
-	DB         db.Database
+	DB         Target
 	Migrations health.MigrationStatus // nil: none are possible
-	Gate       *worker.Gate
+	Gate       Gate
 	Results    Results
 }
 
 // Database reports the state of one database.
 type Database struct {
-	Name   string
-	Config *config.Database
-	DB     db.Database
+	DatabaseOptions
 
-	conn       *bus.Conn
 	topology   *bus.Watch
-	gate       *worker.Gate
-	results    Results
 	checker    *health.Checker
 	heartbeats *bus.HeartbeatPublisher
 	lanes      []*lane
-	sweeper    *worker.Sweeper // nil without a ledger
+	sweeper    Sweeper // nil without a ledger
 
 	latest atomic.Pointer[checked]
 }
 
 // lane is one lane of a database.
 type lane struct {
-	name string
-	*worker.Lane
-	trouble func() string // why messages do not come; empty if nothing is wrong
-
-	lag atomic.Pointer[report.Lag] // as it was asked last
+	name  string
+	state func() report.Lane
+	lag   atomic.Pointer[report.Lag] // as it was requested last
 }
 
 // Add adds a database. What runs for it is added before Run.
@@ -136,21 +140,30 @@ func (r *Runner) Add(opts DatabaseOptions) (*Database, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &Database{
-		Name: opts.Name, Config: opts.Config, DB: opts.DB, conn: r.conn, topology: r.topology, gate: opts.Gate, results: opts.Results, heartbeats: heartbeats,
-	}
-	d.checker = d.makeChecker(opts.Migrations)
+	d := &Database{DatabaseOptions: opts, topology: r.topology, heartbeats: heartbeats}
+	h := &opts.Config.Health
+	d.checker = health.NewChecker(health.Options{
+		Database:       opts.DB,
+		Timeout:        h.Timeout,
+		Slow:           h.Slow,
+		PoolSaturation: h.PoolSaturation,
+		PoolWait:       h.PoolWait,
+		IgnorePending:  h.PendingMigrations == config.PendingIgnore,
+		Writes:         opts.Config.HasLedger(),
+		Migrations:     opts.Migrations,
+		Jobs:           d.jobsVerdict,
+	})
 	r.databases = append(r.databases, d)
 	return d, nil
 }
 
-// Checker checks the database.
+// Checker returns what checks the database.
 func (d *Database) Checker() *health.Checker { return d.checker }
 
-// AddLane adds a lane. trouble returns why its messages do not come; empty if nothing is wrong.
-func (d *Database) AddLane(name string, l *worker.Lane, trouble func() string) {
-	d.lanes = append(d.lanes, &lane{name: name, Lane: l, trouble: trouble})
+// AddLane adds a lane.
+func (d *Database) AddLane(name string, state func() report.Lane) {
+	d.lanes = append(d.lanes, &lane{name: name, state: state})
 }
 
-// SetSweeper adds the clean-up of the ledger.
-func (d *Database) SetSweeper(s *worker.Sweeper) { d.sweeper = s }
+// SetSweeper adds the cleanup of the ledger.
+func (d *Database) SetSweeper(s Sweeper) { d.sweeper = s }

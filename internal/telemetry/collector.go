@@ -4,6 +4,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"dbrunner/internal/report"
 )
 
 // family is a metric that is read from a part of a snapshot.
@@ -46,8 +48,8 @@ type collector struct {
 	runner    []family[Snapshot]
 	dead      []family[DeadLetters]
 	databases []family[Database]
-	ledgers   []family[Ledger]
-	lanes     []family[Lane]
+	ledgers   []family[report.Sweep]
+	lanes     []family[report.Lane]
 	queues    []family[Queue]
 	waiting   []family[LaneQueue]
 
@@ -106,7 +108,7 @@ func (c *collector) database(ch chan<- prometheus.Metric, d *Database) {
 	send(c.connections, float64(d.Pool.InUse), "in_use")
 	if d.Ledger != nil {
 		emit(ch, c.ledgers, d.Ledger, d.Name)
-		if at := d.Ledger.SweptAt; !at.IsZero() {
+		if at := d.Ledger.At; !at.IsZero() {
 			send(c.swept, float64(at.UnixMilli())/1000)
 		}
 	}

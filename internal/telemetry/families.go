@@ -1,6 +1,10 @@
 package telemetry
 
-import "time"
+import (
+	"time"
+
+	"dbrunner/internal/report"
+)
 
 // The metrics that are read from a snapshot, one line per metric.
 
@@ -21,7 +25,7 @@ func runnerFamilies() []family[Snapshot] {
 func deadFamilies() []family[DeadLetters] {
 	return []family[DeadLetters]{
 		gauge("dead_letters_kept", "Dead letters in the stream, for all databases and runners.",
-			func(d *DeadLetters) float64 { return float64(d.Letters) }),
+			func(d *DeadLetters) float64 { return float64(d.Kept) }),
 		counter("dead_letters_evicted_total", "Dead letters evicted because the stream was full.",
 			func(d *DeadLetters) float64 { return float64(d.Evicted) }),
 	}
@@ -47,33 +51,33 @@ func databaseFamilies() []family[Database] {
 	}
 }
 
-func ledgerFamilies() []family[Ledger] {
-	return []family[Ledger]{
+func ledgerFamilies() []family[report.Sweep] {
+	return []family[report.Sweep]{
 		counter("ledger_rows_deleted_total", "Ledger rows deleted after their retention.",
-			func(l *Ledger) float64 { return float64(l.Deleted) }, "database"),
+			func(l *report.Sweep) float64 { return float64(l.Deleted) }, "database"),
 		gauge("ledger_sweep_failing", "Whether the last ledger cleanup failed.",
-			func(l *Ledger) float64 { return truth(l.Failing) }, "database"),
+			func(l *report.Sweep) float64 { return truth(l.Error != "") }, "database"),
 	}
 }
 
-func laneFamilies() []family[Lane] {
-	return []family[Lane]{
-		gauge("lane_slots", "Slots of the lane.", func(l *Lane) float64 { return float64(l.Slots) }, "database", "lane"),
-		gauge("lane_slots_in_use", "Slots of the lane that are in use.", func(l *Lane) float64 { return float64(l.Held) }, "database", "lane"),
+func laneFamilies() []family[report.Lane] {
+	return []family[report.Lane]{
+		gauge("lane_slots", "Slots of the lane.", func(l *report.Lane) float64 { return float64(l.Slots) }, "database", "lane"),
+		gauge("lane_slots_in_use", "Slots of the lane that are in use.", func(l *report.Lane) float64 { return float64(l.SlotsInUse) }, "database", "lane"),
 		gauge("lane_settling", "Finished jobs of the lane whose results are being published; not in slots.",
-			func(l *Lane) float64 { return float64(l.Settling) }, "database", "lane"),
+			func(l *report.Lane) float64 { return float64(l.Settling) }, "database", "lane"),
 		gauge("lane_intake_failed", "Whether the lane requests jobs but receives none.",
-			func(l *Lane) float64 { return truth(l.IntakeFailed) }, "database", "lane"),
+			func(l *report.Lane) float64 { return truth(l.IntakeError != "") }, "database", "lane"),
 		counter("leases_lost_total", "Jobs whose lease was lost; another runner may have received them.",
-			func(l *Lane) float64 { return float64(l.LeasesLost) }, "database", "lane"),
+			func(l *report.Lane) float64 { return float64(l.LeasesLost) }, "database", "lane"),
 		counter("replies_lost_total", "Replies that could not be sent; the results are stored.",
-			func(l *Lane) float64 { return float64(l.RepliesLost) }, "database", "lane"),
+			func(l *report.Lane) float64 { return float64(l.RepliesLost) }, "database", "lane"),
 		counter("dead_letters_lost_total", "Dead letters that could not be stored; the results are stored.",
-			func(l *Lane) float64 { return float64(l.LettersLost) }, "database", "lane"),
+			func(l *report.Lane) float64 { return float64(l.DeadLettersLost) }, "database", "lane"),
 		counter("result_conflicts_total", "Results that conflicted with a stored one.",
-			func(l *Lane) float64 { return float64(l.Taken) }, "database", "lane"),
+			func(l *report.Lane) float64 { return float64(l.Taken) }, "database", "lane"),
 		counter("panics_total", "Panics caught in the runner.",
-			func(l *Lane) float64 { return float64(l.Panics) }, "database", "lane"),
+			func(l *report.Lane) float64 { return float64(l.Panics) }, "database", "lane"),
 	}
 }
 
@@ -89,8 +93,8 @@ func queueFamilies() []family[Queue] {
 func laneQueueFamilies() []family[LaneQueue] {
 	return []family[LaneQueue]{
 		gauge("queue_waiting", "Pending jobs, not delivered to any runner yet: the lag of the whole fleet.",
-			func(q *LaneQueue) float64 { return float64(q.Waiting) }, "database", "lane"),
+			func(q *LaneQueue) float64 { return float64(q.Pending) }, "database", "lane"),
 		gauge("queue_held", "Ack pending jobs, delivered but not acknowledged, in the whole fleet.",
-			func(q *LaneQueue) float64 { return float64(q.Held) }, "database", "lane"),
+			func(q *LaneQueue) float64 { return float64(max(q.AckPending, 0)) }, "database", "lane"),
 	}
 }

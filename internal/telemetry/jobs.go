@@ -3,9 +3,10 @@ package telemetry
 import (
 	"slices"
 	"sync"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"dbrunner/internal/report"
 )
 
 // other stands for every word that is in no closed set, so that messages cannot create series.
@@ -17,21 +18,6 @@ type Words struct {
 	Statuses []string // the first one is the one of success
 	Codes    []string // of errors
 	Reasons  []string // of dead letters
-}
-
-// JobEnd is the end of one job's delivery.
-type JobEnd struct {
-	Kind       string
-	Status     string
-	Code       string        // of the error; empty: none
-	Letter     string        // why a dead letter was stored; empty: none was
-	Duplicate  bool          // the answer is that of an earlier message
-	Recorded   bool          // the answer was in the ledger before
-	Queued     time.Duration // from the stream's timestamp to the arrival here
-	Ran        time.Duration // from the begin of its work to its answer, the wait for a connection included
-	Held       time.Duration // from the arrival here to the acknowledgement
-	Deliveries uint64
-	Attempts   uint64 // executions started by this delivery
 }
 
 // The buckets, seconds. Work takes from a fraction of a millisecond to the longest time limit; the wait in the queue
@@ -48,7 +34,7 @@ type jobVectors struct {
 	recorded    *prometheus.CounterVec
 	redelivered *prometheus.CounterVec
 	retries     *prometheus.CounterVec
-	letters     *prometheus.CounterVec
+	deadLetters *prometheus.CounterVec
 	execution   *prometheus.HistogramVec
 	queue       *prometheus.HistogramVec
 	total       *prometheus.HistogramVec
@@ -72,7 +58,7 @@ func newJobVectors() *jobVectors {
 			"database", "kind"),
 		retries: counter("job_retries_total", "Retries of jobs within one delivery.",
 			"database", "kind"),
-		letters: counter("dead_letters_total", "Dead letters stored, by reason.",
+		deadLetters: counter("dead_letters_total", "Dead letters stored, by reason.",
 			"database", "kind", "reason"),
 		execution: histogram("job_execution_duration_seconds",
 			"Job execution time, including the wait for a connection and retries.",
@@ -86,7 +72,7 @@ func newJobVectors() *jobVectors {
 
 func (v *jobVectors) all() []prometheus.Collector {
 	return []prometheus.Collector{
-		v.jobs, v.duplicates, v.recorded, v.redelivered, v.retries, v.letters, v.execution, v.queue, v.total,
+		v.jobs, v.duplicates, v.recorded, v.redelivered, v.retries, v.deadLetters, v.execution, v.queue, v.total,
 	}
 }
 
@@ -108,7 +94,7 @@ type kindMetrics struct {
 
 	duplicates, recorded, redelivered, retries prometheus.Counter
 	queue, total                               prometheus.Observer
-	letters                                    map[string]prometheus.Counter // by reason
+	deadLetters                                map[string]prometheus.Counter // by reason
 
 	// What most databases never have is made when it happens.
 	failures sync.Map // of an outcome: prometheus.Counter
@@ -139,10 +125,10 @@ func (j *Jobs) kind(kind string) *kindMetrics {
 		retries:     v.retries.WithLabelValues(j.database, kind),
 		queue:       v.queue.WithLabelValues(j.database, kind),
 		total:       v.total.WithLabelValues(j.database, kind),
-		letters:     make(map[string]prometheus.Counter, len(j.words.Reasons)),
+		deadLetters: make(map[string]prometheus.Counter, len(j.words.Reasons)),
 	}
 	for _, reason := range j.words.Reasons { // there from the start, so that the first one is seen as an increase
-		k.letters[reason] = v.letters.WithLabelValues(j.database, kind, reason)
+		k.deadLetters[reason] = v.deadLetters.WithLabelValues(j.database, kind, reason)
 	}
 	return k
 }
@@ -157,8 +143,11 @@ func oneOf(word string, set []string) string {
 	return other
 }
 
-// Finished counts the end of a job.
-func (j *Jobs) Finished(e *JobEnd) {
+// Finished counts the end of a job. How other deliveries left is counted by the lanes.
+func (j *Jobs) Finished(e report.Event) {
+	if e.Disposition != report.Settled {
+		return
+	}
 	k := j.kinds[e.Kind]
 	if k == nil {
 		k = j.strange()
@@ -166,8 +155,8 @@ func (j *Jobs) Finished(e *JobEnd) {
 	if e.Recorded {
 		k.recorded.Inc()
 	}
-	if letters := k.letters[e.Letter]; letters != nil {
-		letters.Inc()
+	if deadLetters := k.deadLetters[e.DeadLetter]; deadLetters != nil {
+		deadLetters.Inc()
 	}
 	if e.Deliveries > 1 {
 		k.redelivered.Inc()
@@ -181,27 +170,27 @@ func (j *Jobs) Finished(e *JobEnd) {
 	}
 	queued := max(e.Queued, 0) // the clocks of two machines differ
 	k.queue.Observe(queued.Seconds())
-	k.total.Observe((queued + e.Held).Seconds())
-	if e.Status == j.words.success() && e.Code == "" {
+	k.total.Observe((queued + e.SlotsInUse).Seconds())
+	if string(e.Status) == j.words.success() && e.Code == "" {
 		k.succeeded.Inc()
 		k.executions.Observe(e.Ran.Seconds())
 		return
 	}
-	j.failed(k, e)
+	j.failed(k, string(e.Status), e.Code).Observe(e.Ran.Seconds())
 }
 
-// failed counts what did not simply succeed.
-func (j *Jobs) failed(k *kindMetrics, e *JobEnd) {
-	status, code := oneOf(e.Status, j.words.Statuses), e.Code
+// failed counts a job that did not simply succeed, and returns the observer of its execution time.
+func (j *Jobs) failed(k *kindMetrics, status, code string) prometheus.Observer {
+	status = oneOf(status, j.words.Statuses)
 	if code != "" {
 		code = oneOf(code, j.words.Codes)
 	}
 	cached(&k.failures, outcome{status, code}, func() prometheus.Counter {
 		return j.vectors.jobs.WithLabelValues(k.database, k.kind, status, code)
 	}).Inc()
-	cached(&k.failed, status, func() prometheus.Observer {
+	return cached(&k.failed, status, func() prometheus.Observer {
 		return j.vectors.execution.WithLabelValues(k.database, k.kind, status)
-	}).Observe(e.Ran.Seconds())
+	})
 }
 
 // cached returns what was made for a key, and makes it the first time.

@@ -15,6 +15,8 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
+	"dbrunner/contract"
+	"dbrunner/internal/report"
 	"dbrunner/internal/telemetry"
 )
 
@@ -29,17 +31,17 @@ func busy() still {
 	now := time.Now()
 	return still{
 		Ready: true, NATS: telemetry.Link{Connected: true, Reconnects: 2, Denied: 1, DeniedReplies: 3},
-		Dead: &telemetry.DeadLetters{Letters: 3, Evicted: 1, At: now},
+		Dead: &telemetry.DeadLetters{Kept: 3, Evicted: 1, At: now},
 		Databases: []telemetry.Database{{
 			Name: "shop", Engine: "postgres", Up: true, Purged: 4,
-			Pool:   telemetry.Pool{Max: 8, Idle: 3, InUse: 2, Waiting: 1, Acquires: 9, CanceledAcquires: 1, AcquireWait: 1500 * time.Millisecond},
-			Ledger: &telemetry.Ledger{Deleted: 5, SweptAt: now},
-			Lanes: []telemetry.Lane{{
-				Name: "work", Slots: 32, Held: 7, Settling: 2, Ended: map[string]int64{"settled": 6, "drained": 1},
-				LeasesLost: 1, RepliesLost: 2, LettersLost: 3, Taken: 4, Panics: 5,
+			Pool:   report.Pool{Max: 8, Idle: 3, InUse: 2, Waiting: 1, Acquires: 9, CanceledAcquires: 1, AcquireWait: 1500 * time.Millisecond},
+			Ledger: &report.Sweep{Deleted: 5, At: now},
+			Lanes: []report.Lane{{
+				Name: "work", Slots: 32, SlotsInUse: 7, Settling: 2, Ended: map[string]int64{"settled": 6, "drained": 1},
+				LeasesLost: 1, RepliesLost: 2, DeadLettersLost: 3, Taken: 4, Panics: 5,
 			}},
 			Queue: &telemetry.Queue{
-				Lanes: []telemetry.LaneQueue{{Name: "work", Waiting: 12, Held: 7}}, Oldest: now.Add(-time.Minute), ResultsUsed: 0.25, At: now,
+				Lanes: []telemetry.LaneQueue{{Name: "work", Lag: report.Lag{Pending: 12, AckPending: 7}}}, Oldest: now.Add(-time.Minute), ResultsUsed: 0.25, At: now,
 			},
 		}},
 	}
@@ -83,7 +85,7 @@ func TestThePagePassesTheLinter(t *testing.T) {
 	jobs := m.Jobs("shop")
 	for _, kind := range []string{"query", "transaction", "unheard of"} {
 		for _, code := range []string{"", "timeout", "unheard of"} {
-			jobs.Finished(&telemetry.JobEnd{Kind: kind, Status: "failed", Code: code, Letter: "failed", Recorded: true, Deliveries: 2, Attempts: 3})
+			jobs.Finished(report.Event{Disposition: report.Settled, Kind: kind, Status: "failed", Code: code, DeadLetter: "failed", Recorded: true, Deliveries: 2, Attempts: 3})
 		}
 	}
 	page := lint(t, m)
@@ -116,8 +118,8 @@ func TestWordsFromOutsideMakeNoSeries(t *testing.T) {
 	}
 	end := func(i int) {
 		word := fmt.Sprint("word", i)
-		jobs.Finished(&telemetry.JobEnd{Kind: word, Status: word, Code: word, Letter: word})
-		jobs.Finished(&telemetry.JobEnd{Kind: "query", Status: "failed", Code: word})
+		jobs.Finished(report.Event{Disposition: report.Settled, Kind: word, Status: contract.Status(word), Code: word, DeadLetter: word})
+		jobs.Finished(report.Event{Disposition: report.Settled, Kind: "query", Status: "failed", Code: word})
 	}
 	end(0)
 	before := count()
@@ -167,10 +169,10 @@ func TestCountingIsExact(t *testing.T) {
 	for range 4 {
 		counters.Go(func() {
 			for range each {
-				jobs.Finished(&telemetry.JobEnd{Kind: "query", Status: "succeeded", Queued: -time.Second, Held: time.Millisecond})
-				jobs.Finished(&telemetry.JobEnd{Kind: "query", Status: "failed", Code: "timeout"})
-				jobs.Finished(&telemetry.JobEnd{Kind: "query", Status: "succeeded", Duplicate: true})
-				jobs.Finished(&telemetry.JobEnd{Kind: "brand new", Status: "succeeded"})
+				jobs.Finished(report.Event{Disposition: report.Settled, Kind: "query", Status: "succeeded", Queued: -time.Second, SlotsInUse: time.Millisecond})
+				jobs.Finished(report.Event{Disposition: report.Settled, Kind: "query", Status: "failed", Code: "timeout"})
+				jobs.Finished(report.Event{Disposition: report.Settled, Kind: "query", Status: "succeeded", Duplicate: true})
+				jobs.Finished(report.Event{Disposition: report.Settled, Kind: "brand new", Status: "succeeded"})
 			}
 		})
 	}
@@ -194,7 +196,7 @@ func BenchmarkEnded(b *testing.B) {
 	jobs := setup(still{}).Jobs("shop")
 	b.ReportAllocs()
 	for b.Loop() {
-		end := telemetry.JobEnd{Kind: "query", Status: "succeeded", Queued: time.Millisecond, Ran: time.Millisecond, Held: time.Millisecond}
-		jobs.Finished(&end)
+		end := report.Event{Disposition: report.Settled, Kind: "query", Status: "succeeded", Queued: time.Millisecond, Ran: time.Millisecond, SlotsInUse: time.Millisecond}
+		jobs.Finished(end)
 	}
 }

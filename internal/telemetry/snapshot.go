@@ -1,6 +1,10 @@
 package telemetry
 
-import "time"
+import (
+	"time"
+
+	"dbrunner/internal/report"
+)
 
 // Source reports how the runner is at this moment, from memory: it makes no request and never waits.
 type Source interface {
@@ -27,7 +31,7 @@ type Link struct {
 
 // DeadLetters is the stream of dead letters when it was last looked at.
 type DeadLetters struct {
-	Letters uint64
+	Kept    uint64
 	Evicted uint64 // seen to go because the stream was full
 	At      time.Time
 }
@@ -37,38 +41,11 @@ type Database struct {
 	Name, Engine string
 	Up           bool // it answers
 	ResultsFull  bool // its results stream has no room
-	Lanes        []Lane
-	Pool         Pool
-	Purged       uint64  // results removed before their maximum age
-	Ledger       *Ledger // nil: it has none
-	Queue        *Queue  // nil: not known yet
-}
-
-// Pool is a pool of connections.
-type Pool struct {
-	Max, Idle, InUse, Waiting  int
-	Acquires, CanceledAcquires int64
-	AcquireWait                time.Duration
-}
-
-// Ledger is the clean-up of a ledger.
-type Ledger struct {
-	Deleted int64
-	SweptAt time.Time // zero: never
-	Failing bool
-}
-
-// Lane is one lane, and what it has done since it started.
-type Lane struct {
-	Name                  string
-	Slots, Held, Settling int
-	IntakeFailed          bool
-	Ended                 map[string]int64 // deliveries by how they left
-	LeasesLost            int64
-	RepliesLost           int64
-	LettersLost           int64
-	Taken                 int64 // results that met one stored already
-	Panics                int64
+	Lanes        []report.Lane
+	Pool         report.Pool
+	Purged       uint64        // results removed before their maximum age
+	Ledger       *report.Sweep // nil: it has none
+	Queue        *Queue        // nil: not known yet
 }
 
 // Queue is a database's streams when they were last looked at.
@@ -81,7 +58,6 @@ type Queue struct {
 
 // LaneQueue is one lane's part of a queue, of the whole fleet.
 type LaneQueue struct {
-	Name    string
-	Waiting uint64 // not delivered yet
-	Held    uint64 // delivered and not acknowledged
+	Name string
+	report.Lag
 }

@@ -13,19 +13,7 @@ import (
 	"dbrunner/internal/report"
 )
 
-// Step is a part of a job's way that has a span of its own.
-type Step = report.Step
-
-// The steps.
-const (
-	StepNone    = report.StepNone
-	StepDecode  = report.StepDecode
-	StepAcquire = report.StepAcquire
-	StepExecute = report.StepExecute
-	StepPublish = report.StepPublish
-)
-
-var stepNames = [...]string{StepDecode: "decode", StepAcquire: "acquire", StepExecute: "execute", StepPublish: "publish"}
+var stepNames = [...]string{report.StepDecode: "decode", report.StepAcquire: "acquire", report.StepExecute: "execute", report.StepPublish: "publish"}
 
 // Job identifies the delivery of a span.
 type Job struct {
@@ -77,11 +65,11 @@ func (s *JobSpan) Context(ctx context.Context) context.Context {
 }
 
 // Step ends the step under way, if there is one, and starts another.
-func (s *JobSpan) Step(step Step) {
+func (s *JobSpan) Step(step report.Step) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.endStep()
-	if step == StepNone || s.over || int(step) >= len(stepNames) {
+	if step == report.StepNone || s.over || int(step) >= len(stepNames) {
 		return
 	}
 	_, s.step = s.tracer.Start(s.Context(context.Background()), stepNames[step], s.options(step)...)
@@ -95,11 +83,11 @@ func (s *JobSpan) endStep() {
 	}
 }
 
-func (s *JobSpan) options(step Step) []trace.SpanStartOption {
+func (s *JobSpan) options(step report.Step) []trace.SpanStartOption {
 	switch step {
-	case StepExecute:
+	case report.StepExecute:
 		return []trace.SpanStartOption{trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(system(s.engine))}
-	case StepPublish:
+	case report.StepPublish:
 		return []trace.SpanStartOption{trace.WithSpanKind(trace.SpanKindProducer), trace.WithAttributes(
 			semconv.MessagingSystemKey.String("nats"), semconv.MessagingOperationTypeSend, semconv.MessagingOperationName("publish"),
 		)}
@@ -108,8 +96,8 @@ func (s *JobSpan) options(step Step) []trace.SpanStartOption {
 	}
 }
 
-// Fail reports that the step under way has failed with a code.
-func (s *JobSpan) Fail(code string) {
+// Failed reports that the step under way has failed with a code.
+func (s *JobSpan) Failed(code string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.step != nil {
@@ -122,18 +110,8 @@ func fail(span trace.Span, code string) {
 	span.SetAttributes(semconv.ErrorTypeKey.String(code))
 }
 
-// JobSpanEnd is how a delivery ended.
-type JobSpanEnd struct {
-	End       string // how it left the runner
-	JobID     string // of a settled job, and so the others
-	Status    string
-	Code      string // of the error; empty: none
-	Duplicate bool
-	Attempts  uint64
-}
-
 // End ends the span. A job that has an error code makes it an error.
-func (s *JobSpan) End(e *JobSpanEnd) {
+func (s *JobSpan) End(e report.Event) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.over {
@@ -141,9 +119,9 @@ func (s *JobSpan) End(e *JobSpanEnd) {
 	}
 	s.over = true
 	s.endStep()
-	s.span.SetAttributes(attribute.String("dbrunner.end", e.End), attribute.Int64("dbrunner.attempts", int64(e.Attempts)))
+	s.span.SetAttributes(attribute.String("dbrunner.end", e.Disposition.String()), attribute.Int64("dbrunner.attempts", int64(e.Attempts)))
 	if e.JobID != "" {
-		s.span.SetAttributes(semconv.MessagingMessageID(e.JobID), attribute.String("dbrunner.status", e.Status),
+		s.span.SetAttributes(semconv.MessagingMessageID(e.JobID), attribute.String("dbrunner.status", string(e.Status)),
 			attribute.Bool("dbrunner.duplicate", e.Duplicate))
 	}
 	if e.Code != "" {

@@ -12,6 +12,7 @@ import (
 	"dbrunner/contract"
 	"dbrunner/internal/delivery"
 	"dbrunner/internal/jobs"
+	"dbrunner/internal/report"
 	"dbrunner/internal/worker"
 )
 
@@ -62,8 +63,8 @@ func (e *instantEnd) Taken(context.Context, *delivery.Delivery, delivery.Outcome
 	return e.out
 }
 
-func (e *instantEnd) Store(context.Context, string, []byte) (worker.Verdict, error) {
-	return worker.Stored, nil
+func (e *instantEnd) Store(context.Context, string, []byte) (report.StoreVerdict, error) {
+	return report.Stored, nil
 }
 
 func (e *instantEnd) StoredResult(context.Context, string) ([]byte, error) { return nil, nil }

@@ -12,6 +12,7 @@ import (
 	"dbrunner/contract"
 	"dbrunner/internal/delivery"
 	"dbrunner/internal/jobs"
+	"dbrunner/internal/report"
 	"dbrunner/internal/worker"
 )
 
@@ -435,7 +436,7 @@ type results struct {
 
 func newResults(s *stream) *results { return &results{stream: s, stored: map[string]string{}} }
 
-func (r *results) Store(ctx context.Context, id string, body []byte) (worker.Verdict, error) {
+func (r *results) Store(ctx context.Context, id string, body []byte) (report.StoreVerdict, error) {
 	r.mu.Lock()
 	slow := r.slow
 	r.mu.Unlock()
@@ -450,9 +451,9 @@ func (r *results) Store(ctx context.Context, id string, body []byte) (worker.Ver
 	case r.err != nil:
 		return 0, r.err
 	case found:
-		return worker.Taken, nil
+		return report.Taken, nil
 	case r.full:
-		return worker.Full, nil
+		return report.Full, nil
 	}
 	r.stored[id] = string(body)
 	if r.lose > 0 {
@@ -462,7 +463,7 @@ func (r *results) Store(ctx context.Context, id string, body []byte) (worker.Ver
 	if sequence, err := strconv.ParseUint(id, 10, 64); err == nil {
 		r.stream.note(sequence, "store")
 	}
-	return worker.Stored, nil
+	return report.Stored, nil
 }
 
 func (r *results) StoredResult(ctx context.Context, id string) ([]byte, error) {

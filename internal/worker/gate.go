@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+
+	"dbrunner/internal/report"
 )
 
 // The pauses between two probes of a database that does not answer, and how long one probe may take.
@@ -46,15 +48,6 @@ type Gate struct {
 	changed     chan struct{} // closed at the next change
 }
 
-// GateState is a gate at one moment.
-type GateState struct {
-	Open        bool
-	Unreachable string    // why the database is held; empty: it answers
-	Since       time.Time // of Unreachable
-	ResultsFull bool      // the results stream has no room
-	FullSince   time.Time
-}
-
 // NewGate returns a gate. Run has to run for it to open.
 func NewGate(opts GateOptions) (*Gate, error) {
 	if opts.Logger == nil {
@@ -70,9 +63,9 @@ func NewGate(opts GateOptions) (*Gate, error) {
 }
 
 // State describes the gate.
-func (g *Gate) State() GateState {
+func (g *Gate) State() report.Gate {
 	v := g.viewNow()
-	s := GateState{Open: v.open(), Since: v.since, ResultsFull: v.noRoom, FullSince: v.noRoomSince}
+	s := report.Gate{Open: v.open(), Since: v.since, ResultsFull: v.noRoom, FullSince: v.noRoomSince}
 	if v.unreachable != nil {
 		s.Unreachable = v.unreachable.Error()
 	}

@@ -34,21 +34,11 @@ type Executor interface {
 	Taken(ctx context.Context, d *delivery.Delivery, out delivery.Outcome, existing []byte) delivery.Outcome
 }
 
-// Verdict is what became of a result that was to be stored.
-type Verdict = report.StoreVerdict
-
-// The verdicts.
-const (
-	Stored = report.Stored
-	Taken  = report.Taken
-	Full   = report.Full
-)
-
 // Results is the store of one database's results.
 type Results interface {
 	delivery.ResultReader
 	// Store writes a result unless its subject is taken: the first writer wins.
-	Store(ctx context.Context, jobID string, body []byte) (Verdict, error)
+	Store(ctx context.Context, jobID string, body []byte) (report.StoreVerdict, error)
 }
 
 // Outbox publishes what leaves beside the stored results.
@@ -79,10 +69,10 @@ type Trace interface {
 	// Context returns a context that says to which trace a published result belongs.
 	Context(ctx context.Context) context.Context
 	// End ends it. What is reported later means nothing.
-	End(e Event)
+	End(e report.Event)
 }
 
 // Observer gets the disposition of deliveries, for metrics. It is called from many goroutines concurrently and must not block.
 type Observer interface {
-	Finished(e Event)
+	Finished(e report.Event)
 }

@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+
+	"dbrunner/internal/report"
 )
 
 // The parts of AckWait: a lease is extended after a third of it, an extension that is not confirmed within a sixth
@@ -39,7 +41,7 @@ func (l *Lane) keepLeases(stop context.Context) {
 			graceOver := l.graceOver(time.Now())
 			for _, h := range all {
 				if graceOver && (h.delivery.Deliveries < keepFrom || h.hasBegun()) {
-					l.requeue(h, between(minRequeueDelay, maxRequeueDelay), EndUnreachable, waiting)
+					l.requeue(h, between(minRequeueDelay, maxRequeueDelay), report.Unreachable, waiting)
 				}
 				l.keepLease(stop, h, now)
 			}

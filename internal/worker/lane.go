@@ -11,6 +11,7 @@ import (
 	"go.uber.org/zap"
 
 	"dbrunner/internal/delivery"
+	"dbrunner/internal/report"
 )
 
 // intakePause bounds the pauses between two runs of an intake that ends by itself.
@@ -18,6 +19,8 @@ const (
 	intakePauseFirst = 250 * time.Millisecond
 	intakePauseLimit = 5 * time.Second
 )
+
+var errIntakeReturned = errors.New("intake returned although it was not stopped")
 
 // Options is what a lane is made with.
 type Options struct {
@@ -151,7 +154,10 @@ func (l *Lane) runIntake(work, intake, last context.Context) {
 		if asked {
 			continue
 		}
-		l.counters.intakeFailed(err)
+		if err == nil {
+			err = errIntakeReturned
+		}
+		l.counters.intakeError.Store(err.Error())
 		l.log.Error("intake stopped unexpectedly; restarting it", zap.Error(err))
 		if time.Since(started) > intakePauseLimit {
 			pause.reset()
@@ -173,7 +179,7 @@ func (l *Lane) session(ctx, work, last context.Context) (asked bool, err error) 
 	defer watch.Wait()
 	defer cancel()
 	defer l.table.shut()
-	l.counters.intakeRuns()
+	l.counters.intakeError.Store("")
 	err = l.opts.Intake.Run(ctx, l.table.open(), func(d delivery.Delivery, m Message) { l.take(work, last, d, m) })
 	return ctx.Err() != nil, err
 }
@@ -191,14 +197,14 @@ func (l *Lane) take(work, last context.Context, d delivery.Delivery, m Message) 
 		l.workers.Go(func() { l.work(work, last, h) })
 	case refused:
 		l.log.Error("message without a free slot", zap.Uint64("sequence", d.Sequence))
-		l.requeue(h, between(minRequeueDelay, maxRequeueDelay), EndNoSlot, waiting)
+		l.requeue(h, between(minRequeueDelay, maxRequeueDelay), report.NoSlot, waiting)
 	}
 }
 
 // drain requeues what was not started and lets idle goroutines go.
 func (l *Lane) drain() {
 	for _, h := range l.table.close() {
-		l.requeue(h, 0, EndDrained, waiting)
+		l.requeue(h, 0, report.Drained, waiting)
 	}
 	close(l.queue)
 }

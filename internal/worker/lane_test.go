@@ -38,7 +38,7 @@ func TestLaneSettlesInOrder(t *testing.T) {
 		require.Equal(t, time.Second, b.events[0].Ran)
 		deadLetters := map[string]int{}
 		for _, e := range b.events {
-			deadLetters[e.Letter]++
+			deadLetters[e.DeadLetter]++
 			require.EqualValues(t, 1, e.Attempts)
 			require.NotEmpty(t, e.JobID)
 		}

@@ -96,9 +96,9 @@ func (l *Lane) shouldRetry(ctx context.Context, h *inFlight, action delivery.Act
 	h.move(waiting, running, settling)
 	h.delivery.MaybeRedelivered = h.delivery.MaybeRedelivered || h.hasBegun()
 	if l.table.draining() {
-		end := EndDrained
+		end := report.Drained
 		if h.hasBegun() {
-			end = EndStopped
+			end = report.Stopped
 		}
 		l.requeue(h, 0, end, waiting)
 		return false
@@ -146,7 +146,7 @@ func (l *Lane) guard(h *inFlight) {
 	l.counters.panics.Add(1)
 	l.log.Error("panic in a job; requeuing it",
 		append(l.about(h, ""), panicType(p), zap.Strings("stack", frames()))...)
-	l.requeue(h, between(minRequeueDelay, maxRequeueDelay), EndPanic, waiting, running, settling)
+	l.requeue(h, between(minRequeueDelay, maxRequeueDelay), report.Panicked, waiting, running, settling)
 }
 
 func panicType(p any) zap.Field {

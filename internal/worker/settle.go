@@ -56,14 +56,14 @@ func (l *Lane) settle(ctx context.Context, h *inFlight, out delivery.Outcome) de
 		return out
 	}
 	if err != nil {
-		l.requeue(h, 0, EndStopped, settling)
+		l.requeue(h, 0, report.Stopped, settling)
 		return out
 	}
 	crash.At("after_store")
 	l.reply(h, &out)
 	crash.At("after_reply")
 	if l.storeDeadLetter(ctx, h, &out) != nil {
-		l.requeue(h, 0, EndStopped, settling)
+		l.requeue(h, 0, report.Stopped, settling)
 		return out
 	}
 	crash.At("after_letter")
@@ -84,7 +84,7 @@ func (l *Lane) store(ctx context.Context, h *inFlight, out delivery.Outcome) (de
 	pause := newBackoff(storeFirst, storeLimit)
 	for out.Store != nil {
 		verdict, err := l.opts.Results.Store(ctx, out.Store.Key, out.Store.Body)
-		if err == nil && verdict == Taken {
+		if err == nil && verdict == report.Taken {
 			key := out.Store.Key
 			out, err = l.taken(ctx, h, out)
 			if err == nil && (out.Action != delivery.Settle || out.Store == nil || out.Store.Key != key) {
@@ -95,9 +95,9 @@ func (l *Lane) store(ctx context.Context, h *inFlight, out delivery.Outcome) (de
 		case err != nil && !complained:
 			complained = true
 			l.log.Warn("result not stored; retrying", append(l.about(h, out.JobID), zap.Error(err))...)
-		case err == nil && verdict == Stored:
+		case err == nil && verdict == report.Stored:
 			return out, nil
-		case err == nil && verdict == Full && !full:
+		case err == nil && verdict == report.Full && !full:
 			full = true
 			l.opts.Gate.enterFull()
 		}
@@ -151,7 +151,7 @@ func (l *Lane) storeDeadLetter(ctx context.Context, h *inFlight, out *delivery.O
 			return context.Cause(ctx)
 		}
 		if attempt == letterAttempts {
-			l.counters.lettersLost.Add(1)
+			l.counters.deadLettersLost.Add(1)
 			l.log.Error("dead letter not stored; the stored result has the answer", append(l.about(h, out.JobID),
 				zap.String("reason", out.DeadLetter.Reason), zap.String("result_id", out.DeadLetter.ResultID), zap.Error(err))...)
 			out.DeadLetter = nil
@@ -205,19 +205,19 @@ func ackOnce(ctx context.Context, m Message) error {
 // goes on under another context.
 func (l *Lane) requeueUnlessResumed(ctx context.Context, h *inFlight) {
 	if !h.resumes(ctx) {
-		l.requeue(h, 0, EndStopped, waiting, running)
+		l.requeue(h, 0, report.Stopped, waiting, running)
 	}
 }
 
 // requeue hands the message back for another delivery, if it is in one of the stages. After a lost lease the message
 // is left alone: another runner may be at work on it, whose lease a late verb of ours would end.
-func (l *Lane) requeue(h *inFlight, delay time.Duration, end Disposition, from ...stage) {
+func (l *Lane) requeue(h *inFlight, delay time.Duration, end report.Disposition, from ...stage) {
 	if !h.move(returned, from...) {
 		return
 	}
 	h.stop(ErrHandedBack)
 	if h.leaseLost() {
-		l.ended(h, EndLeaseLost, nil)
+		l.ended(h, report.LeaseLost, nil)
 		return
 	}
 	if err := h.message.Nak(delay); err != nil {

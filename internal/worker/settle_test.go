@@ -84,7 +84,7 @@ func TestSettleContinuesWithoutReplyAndDeadLetter(t *testing.T) {
 		after(time.Minute)
 		require.Equal(t, []string{"deliver", "store", "ack confirmed"}, b.stream.of(1))
 		require.Equal(t, 5, b.outbox.tried())
-		require.EqualValues(t, 1, b.lane.State().LettersLost)
+		require.EqualValues(t, 1, b.lane.State().DeadLettersLost)
 		require.EqualValues(t, 1, b.lane.State().RepliesLost)
 		b.stop()
 	})

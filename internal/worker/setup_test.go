@@ -11,6 +11,7 @@ import (
 	"go.uber.org/zap"
 
 	"dbrunner/internal/delivery"
+	"dbrunner/internal/report"
 	"dbrunner/internal/worker"
 )
 
@@ -32,7 +33,7 @@ type bench struct {
 	lane     *worker.Lane
 
 	mu     sync.Mutex
-	events []worker.Event
+	events []report.Event
 
 	stopWork, stopIntake, stopGate context.CancelFunc
 	running                        sync.WaitGroup
@@ -67,7 +68,7 @@ func setup(t *testing.T, run func(context.Context, *delivery.Delivery, func() er
 	return b
 }
 
-func (b *bench) Finished(e worker.Event) {
+func (b *bench) Finished(e report.Event) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.events = append(b.events, e)

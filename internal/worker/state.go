@@ -1,8 +1,6 @@
 package worker
 
 import (
-	"errors"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -10,122 +8,38 @@ import (
 
 	"dbrunner/contract"
 	"dbrunner/internal/delivery"
+	"dbrunner/internal/report"
 )
-
-// Disposition is how a delivery left the runner.
-type Disposition uint8
-
-// The ends.
-const (
-	DispositionSettled Disposition = iota + 1 // its job has ended
-	EndDrained                                // requeued: the runner stops, and it was not started
-	EndStopped                                // requeued: the runner stops, and it was cancelled
-	EndUnreachable                            // requeued: its database does not answer
-	EndPanic                                  // requeued: a defect of the runner's own
-	EndNoSlot                                 // requeued: it came without a slot for it
-	EndLeaseLost                              // left alone: another runner may have it
-)
-
-var endNames = [...]string{
-	DispositionSettled: "settled", EndDrained: "drained", EndStopped: "stopped", EndUnreachable: "unreachable",
-	EndPanic: "panic", EndNoSlot: "no_slot", EndLeaseLost: "lease_lost",
-}
-
-// String returns a stable word for logs and metrics.
-func (e Disposition) String() string { return endNames[e] }
-
-// Event is the end of one delivery.
-type Event struct {
-	Database, Lane, Kind string
-
-	Disposition Disposition
-	JobID       string          // of a settled job
-	Status      contract.Status // of a settled job
-	Code        string          // error.code of a settled job
-	Duplicate   bool            // an earlier end was the answer
-	Recorded    bool            // the answer was in the ledger before
-	Letter      string          // the reason of the dead letter that was stored; empty: none was
-	Ran         time.Duration   // in the executor; of a settled job
-	Deliveries  uint64
-	Attempts    uint64        // executions started by this delivery
-	Queued      time.Duration // from the stream's timestamp to the arrival here
-	SlotsInUse  time.Duration // from the arrival here to the verb
-}
-
-// State is a lane at one moment, and what it has done since it started.
-type State struct {
-	Database, Lane string
-
-	Slots      int // at most
-	SlotsInUse int // slots taken
-	Settling   int // ended deliveries besides, whose results are being published
-
-	Settled     map[contract.Status]int64
-	Ended       map[string]int64 // deliveries by how they left
-	Duplicates  int64            // settled with the answer of an earlier end
-	Taken       int64            // results that met one stored already
-	LeasesLost  int64            // among them those of jobs that were settled all the same
-	RepliesLost int64
-	LettersLost int64
-	Panics      int64
-
-	IntakeError string // why the intake ended by itself; empty: it runs
-	Gate        GateState
-}
 
 var statuses = [...]contract.Status{
 	contract.Succeeded, contract.Failed, contract.Rejected, contract.Canceled, contract.Expired, contract.Unknown,
 }
 
-var errIntakeReturned = errors.New("intake returned although nobody stopped it")
-
 // counters count since the start.
 type counters struct {
 	status [len(statuses)]atomic.Int64
-	end    [len(endNames)]atomic.Int64
+	end    [report.Dispositions]atomic.Int64
 
-	duplicates, taken, leasesLost, repliesLost, lettersLost, panics atomic.Int64
+	duplicates, taken, leasesLost, repliesLost, deadLettersLost, panics atomic.Int64
 
-	mu     sync.Mutex
-	intake string
+	intakeError atomic.Value // a string: why the intake ended by itself; empty: it runs
 }
 
-func (c *counters) intakeRuns() { c.noteIntake("") }
-
-func (c *counters) intakeFailed(err error) {
-	if err == nil {
-		err = errIntakeReturned
-	}
-	c.noteIntake(err.Error())
-}
-
-func (c *counters) noteIntake(what string) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.intake = what
-}
-
-func (c *counters) intakeError() string {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.intake
-}
-
-// State describes the lane.
-func (l *Lane) State() State {
+// State returns the lane's state.
+func (l *Lane) State() report.Lane {
 	c := &l.counters
-	s := State{
-		Database: l.opts.Database, Lane: l.opts.Name, Slots: l.opts.Slots,
-		Settled: make(map[contract.Status]int64, len(statuses)), Ended: make(map[string]int64, len(endNames)),
+	s := report.Lane{
+		Name: l.opts.Name, Slots: l.opts.Slots,
+		Settled: make(map[contract.Status]int64, len(statuses)), Ended: make(map[string]int64, report.Dispositions),
 		Duplicates: c.duplicates.Load(), Taken: c.taken.Load(), LeasesLost: c.leasesLost.Load(),
-		RepliesLost: c.repliesLost.Load(), LettersLost: c.lettersLost.Load(), Panics: c.panics.Load(),
-		IntakeError: c.intakeError(), Gate: l.opts.Gate.State(),
+		RepliesLost: c.repliesLost.Load(), DeadLettersLost: c.deadLettersLost.Load(), Panics: c.panics.Load(),
 	}
+	s.IntakeError, _ = c.intakeError.Load().(string)
 	s.SlotsInUse, s.Settling = l.table.counts()
 	for i, status := range statuses {
 		s.Settled[status] = c.status[i].Load()
 	}
-	for end := DispositionSettled; int(end) < len(endNames); end++ {
+	for end := report.Settled; int(end) < report.Dispositions; end++ {
 		s.Ended[end.String()] = c.end[end].Load()
 	}
 	return s
@@ -154,7 +68,7 @@ func (l *Lane) settled(h *inFlight, out *delivery.Outcome) {
 			zap.Uint64("deliveries", h.delivery.Deliveries), zap.Uint64("attempts", h.begunTimes()),
 			zap.Duration("ran", h.ran), zap.Duration("held", time.Since(h.arrived)), zap.Error(out.Reason))...)
 	}
-	l.ended(h, DispositionSettled, out)
+	l.ended(h, report.Settled, out)
 }
 
 // about are the fields by which the log lines of one job are found; the logger has those of its lane. jobID is empty
@@ -172,13 +86,13 @@ func (l *Lane) about(h *inFlight, jobID string) []zap.Field {
 }
 
 // ended notes how a delivery left. out is nil unless it was settled.
-func (l *Lane) ended(h *inFlight, end Disposition, out *delivery.Outcome) {
+func (l *Lane) ended(h *inFlight, end report.Disposition, out *delivery.Outcome) {
 	l.counters.end[end].Add(1)
 	d, trace := &h.delivery, h.trace()
 	if l.opts.Observer == nil && trace == nil {
 		return
 	}
-	e := Event{
+	e := report.Event{
 		Database: l.opts.Database, Lane: l.opts.Name, Kind: d.Kind, Disposition: end, Deliveries: d.Deliveries,
 		Attempts: h.begunTimes(), Queued: h.arrived.Sub(d.Timestamp), SlotsInUse: time.Since(h.arrived),
 	}
@@ -186,7 +100,7 @@ func (l *Lane) ended(h *inFlight, end Disposition, out *delivery.Outcome) {
 		e.JobID, e.Status, e.Code, e.Ran = out.JobID, out.Status, out.Code, h.ran
 		e.Duplicate, e.Recorded = out.Duplicate, out.Recorded
 		if out.DeadLetter != nil {
-			e.Letter = out.DeadLetter.Reason
+			e.DeadLetter = out.DeadLetter.Reason
 		}
 	}
 	if l.opts.Observer != nil {

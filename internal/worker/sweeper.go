@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+
+	"dbrunner/internal/report"
 )
 
 // sweepPause lies between two batches, so that the clean-up never crowds out jobs.
@@ -47,17 +49,7 @@ type Sweeper struct {
 	log  *zap.Logger
 
 	mu    sync.Mutex
-	state SweepState
-}
-
-// SweepState returns how the clean-up of one ledger stands.
-type SweepState struct {
-	At      time.Time // end of the last sweep, this runner's clock; zero: none yet
-	Error   string    // of the last sweep; empty: it succeeded
-	Deleted int64     // rows since the start
-	Before  time.Time // rows recorded before it are deleted
-	// HeldBackBy is the timestamp of the oldest message in the stream, if it holds the clean-up back; else zero.
-	HeldBackBy time.Time
+	state report.Sweep
 }
 
 // NewSweeper returns a sweeper.
@@ -72,7 +64,7 @@ func NewSweeper(opts SweeperOptions) (*Sweeper, error) {
 }
 
 // State describes the clean-up.
-func (s *Sweeper) State() SweepState {
+func (s *Sweeper) State() report.Sweep {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.state
@@ -94,7 +86,7 @@ func (s *Sweeper) Run(ctx context.Context) error {
 // Sweep deletes, batch by batch, all rows that may be deleted now.
 func (s *Sweeper) Sweep(ctx context.Context) error {
 	err := s.sweep(ctx)
-	s.note(func(st *SweepState) {
+	s.note(func(st *report.Sweep) {
 		st.At, st.Error = time.Now(), ""
 		if err != nil {
 			st.Error = err.Error()
@@ -113,7 +105,7 @@ func (s *Sweeper) sweep(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("delete ledger rows: %w", err)
 		}
-		s.note(func(st *SweepState) { st.Deleted += int64(deleted) })
+		s.note(func(st *report.Sweep) { st.Deleted += int64(deleted) })
 		if deleted < s.opts.Batch {
 			return nil
 		}
@@ -147,7 +139,7 @@ func (s *Sweeper) horizon(ctx context.Context) (time.Time, error) {
 		base = oldest
 	}
 	before := base.Add(-s.opts.Retention)
-	s.note(func(st *SweepState) {
+	s.note(func(st *report.Sweep) {
 		st.Before, st.HeldBackBy = before, time.Time{}
 		if now.Sub(base) > s.opts.Interval {
 			st.HeldBackBy = oldest
@@ -156,7 +148,7 @@ func (s *Sweeper) horizon(ctx context.Context) (time.Time, error) {
 	return before, nil
 }
 
-func (s *Sweeper) note(change func(*SweepState)) {
+func (s *Sweeper) note(change func(*report.Sweep)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	change(&s.state)

@@ -20,7 +20,7 @@ import (
 type follower struct {
 	mu    sync.Mutex
 	steps map[uint64][]report.Step
-	ends  map[uint64][]worker.Disposition
+	ends  map[uint64][]report.Disposition
 }
 
 type followed struct {
@@ -48,7 +48,7 @@ func (f *followed) Context(ctx context.Context) context.Context {
 	return context.WithValue(ctx, traceKey{}, f.sequence)
 }
 
-func (f *followed) End(e worker.Event) {
+func (f *followed) End(e report.Event) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.ends[f.sequence] = append(f.ends[f.sequence], e.Disposition)
@@ -58,7 +58,7 @@ func (f *followed) End(e worker.Event) {
 func TestTracesEndOnce(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		f := &follower{steps: map[uint64][]report.Step{}, ends: map[uint64][]worker.Disposition{}}
+		f := &follower{steps: map[uint64][]report.Step{}, ends: map[uint64][]report.Disposition{}}
 		b := setup(t, work(time.Second, contract.Succeeded), func(b *bench, o *worker.Options) {
 			o.Tracer, o.Results = f, &tracedResults{b.results, t}
 		})
@@ -68,7 +68,7 @@ func TestTracesEndOnce(t *testing.T) {
 		b.stop()
 		require.Len(t, f.ends, slots)
 		for sequence, ends := range f.ends {
-			require.Equal(t, []worker.Disposition{worker.DispositionSettled}, ends)
+			require.Equal(t, []report.Disposition{report.Settled}, ends)
 			require.True(t, slices.Contains(f.steps[sequence], report.StepPublish))
 		}
 	})
@@ -78,7 +78,7 @@ func TestTracesEndOnce(t *testing.T) {
 func TestTraceOfARequeuedDelivery(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		f := &follower{steps: map[uint64][]report.Step{}, ends: map[uint64][]worker.Disposition{}}
+		f := &follower{steps: map[uint64][]report.Step{}, ends: map[uint64][]report.Disposition{}}
 		b := setup(t, func(ctx context.Context, _ *delivery.Delivery, _ func() error) delivery.Outcome {
 			<-ctx.Done() // no connection is free
 			return delivery.Outcome{Action: delivery.Undecided}
@@ -89,7 +89,7 @@ func TestTraceOfARequeuedDelivery(t *testing.T) {
 		b.stop()
 		require.Len(t, f.ends, 3)
 		for _, ends := range f.ends {
-			require.Equal(t, []worker.Disposition{worker.EndDrained}, ends)
+			require.Equal(t, []report.Disposition{report.Drained}, ends)
 		}
 	})
 }
@@ -100,7 +100,7 @@ type tracedResults struct {
 	t *testing.T
 }
 
-func (r *tracedResults) Store(ctx context.Context, jobID string, body []byte) (worker.Verdict, error) {
+func (r *tracedResults) Store(ctx context.Context, jobID string, body []byte) (report.StoreVerdict, error) {
 	require.NotNil(r.t, ctx.Value(traceKey{}))
 	return r.results.Store(ctx, jobID, body)
 }

@@ -69,7 +69,7 @@ func mutants() []mutant {
 		{
 			name: "nak_after_lost_lease", what: "a message is requeued although its lease is lost",
 			edits: []edit{{
-				"internal/worker/settle.go", "\tif h.leaseLost() {\n\t\tl.ended(h, EndLeaseLost, nil)\n\t\treturn\n\t}\n", "",
+				"internal/worker/settle.go", "\tif h.leaseLost() {\n\t\tl.ended(h, report.LeaseLost, nil)\n\t\treturn\n\t}\n", "",
 			}},
 			only: []string{"runner_stop"}, caught: []string{"requeued"},
 		},

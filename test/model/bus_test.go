@@ -9,7 +9,7 @@ import (
 	"dbrunner/contract"
 	"dbrunner/internal/delivery"
 	"dbrunner/internal/jobs"
-	"dbrunner/internal/worker"
+	"dbrunner/internal/report"
 )
 
 // message is a message of the jobs stream.
@@ -139,23 +139,23 @@ func either(err, other error) error {
 }
 
 // Store writes a result: the first writer wins.
-func (r *runner) Store(ctx context.Context, id string, body []byte) (worker.Verdict, error) {
+func (r *runner) Store(ctx context.Context, id string, body []byte) (report.StoreVerdict, error) {
 	body = bytes.Clone(body)
-	var verdict worker.Verdict
+	var verdict report.StoreVerdict
 	var answer error
-	say := func(v worker.Verdict, err error) func() { return func() { verdict, answer = v, err } }
+	say := func(v report.StoreVerdict, err error) func() { return func() { verdict, answer = v, err } }
 	late := &leftover{name: r.name + "'s result of " + id, options: func() []option {
 		return []option{{"arrives", func() { r.w.store(id, body) }}, {"is lost", func() {}}}
 	}}
 	err := r.await(ctx, "store "+id, late, func() []option {
 		missed := option{"no answer", func() { r.w.leave(late); answer = errNoAnswer }}
 		if r.w.results[id] != nil {
-			return []option{{"taken", say(worker.Taken, nil)}, missed}
+			return []option{{"taken", say(report.Taken, nil)}, missed}
 		}
 		return []option{
-			{"stored", func() { r.w.store(id, body); say(worker.Stored, nil)() }},
+			{"stored", func() { r.w.store(id, body); say(report.Stored, nil)() }},
 			missed,
-			{"full", say(worker.Full, nil)},
+			{"full", say(report.Full, nil)},
 		}
 	})
 	return verdict, either(err, answer)
