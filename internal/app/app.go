@@ -89,7 +89,7 @@ func (a *App) Run(ctx context.Context) (err error) {
 	}
 	r := &running{
 		cfg: cfg, log: log, conn: conn, watch: watch, databases: databasesOf(opened), version: a.opts.Version,
-		suspects:      worker.NewQuarantine(),
+		quarantine:    worker.NewQuarantine(),
 		cancellations: control.NewCancellations(conn, manager.DatabaseNames(cfg)),
 		rows:          newRowsStore(conn, cfg.Worker.MaxOutputs),
 		topology:      bus.NewWatch(conn, manager.Topology(cfg), cfg.Topology.Mode == config.TopologyManage),
@@ -119,13 +119,13 @@ func closeConn(ctx context.Context, conn *bus.Conn) error {
 
 // running is a runner under way.
 type running struct {
-	cfg       *config.Config
-	log       *zap.Logger
-	conn      *bus.Conn
-	watch     *status.Monitor
-	databases []*database
-	version   string
-	suspects  *worker.Quarantine
+	cfg        *config.Config
+	log        *zap.Logger
+	conn       *bus.Conn
+	watch      *status.Monitor
+	databases  []*database
+	version    string
+	quarantine *worker.Quarantine
 
 	cancellations *control.Cancellations
 	rows          *rowsStore

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -130,28 +129,28 @@ const resultRoom = 4 << 10
 
 func (d *database) addLane(r *running, l *jobs.Lane) error {
 	in := &intake{conn: r.conn, cfg: r.cfg, database: d.Name, lane: l.Name, steady: l.BaseSlots(d.Config.SteadySlots())}
-	gate, suspects := d.gate, r.suspects
+	gate, quarantine := d.gate, r.quarantine
 	if l.RunsWhenDown {
-		gate, suspects = d.healthGate, nil
+		gate, quarantine = d.healthGate, nil
 	}
 	made, err := worker.New(worker.Options{
-		Database:          d.Name,
-		Name:              l.Name,
-		Slots:             l.Slots(d.Config.Slots),
-		MaxSettling:       l.MaxSettling(r.cfg.Worker.SettleInFlight, len(r.databases)),
-		AckWait:           r.cfg.Topology.AckWait,
-		UnreachableGrace:  r.cfg.Worker.UnreachableGrace,
-		Intake:            in,
-		Executor:          d.executor,
-		Results:           d.results,
-		Outbox:            &outbox{conn: r.conn, runner: r.cfg.Instance},
-		Gate:              gate,
-		Suspects:          suspects,
-		SurvivesLeaseLoss: func(kind string) bool { return slices.Contains(l.Outlives, kind) },
-		Now:               manager.LeaseClock(),
-		Observer:          d.observer,
-		Tracer:            d.tracer,
-		Logger:            r.log.Named("worker"),
+		Database:         d.Name,
+		Name:             l.Name,
+		Slots:            l.Slots(d.Config.Slots),
+		MaxSettling:      l.MaxSettling(r.cfg.Worker.SettleInFlight, len(r.databases)),
+		AckWait:          r.cfg.Topology.AckWait,
+		UnreachableGrace: r.cfg.Worker.UnreachableGrace,
+		Intake:           in,
+		Executor:         d.executor,
+		Results:          d.results,
+		Outbox:           &outbox{conn: r.conn, runner: r.cfg.Instance},
+		Gate:             gate,
+		Quarantine:       quarantine,
+		Outlives:         l.Outlives,
+		Now:              manager.LeaseClock(),
+		Observer:         d.observer,
+		Tracer:           d.tracer,
+		Logger:           r.log.Named("worker"),
 	})
 	if err != nil {
 		return err

@@ -50,7 +50,7 @@ var larger = map[string]int{
 	"internal/db/sqlserver Database":               58,
 	"internal/jobs reader":                         36,
 	"internal/delivery run":                        65,
-	"internal/worker Lane":                         35,
+	"internal/worker Lane":                         28,
 	"test/faults planner":                          41,
 	"test/faults round":                            41,
 }

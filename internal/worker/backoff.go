@@ -13,16 +13,13 @@ type backoff struct {
 
 func newBackoff(first, limit time.Duration) backoff { return backoff{first: first, limit: limit} }
 
-// next returns the next pause.
-func (b *backoff) next() time.Duration {
-	b.current = min(max(2*b.current, b.first), b.limit)
-	return jitter(b.current)
-}
-
 func (b *backoff) reset() { b.current = 0 }
 
 // sleep waits for the next pause, or returns the context's cause when that ends before.
-func (b *backoff) sleep(ctx context.Context) error { return sleep(ctx, b.next()) }
+func (b *backoff) sleep(ctx context.Context) error {
+	b.current = min(max(2*b.current, b.first), b.limit)
+	return sleep(ctx, jitter(b.current))
+}
 
 // sleep waits for d, or returns the context's cause when that ends before.
 func sleep(ctx context.Context, d time.Duration) error {

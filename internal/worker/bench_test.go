@@ -90,7 +90,7 @@ func BenchmarkLane(b *testing.B) {
 	}
 	lane, err := worker.New(worker.Options{
 		Database: "db", Name: "work", Slots: 60, MaxSettling: 60, AckWait: 10 * time.Second, UnreachableGrace: time.Second,
-		Intake: bus, Executor: end, Results: end, Outbox: end, Gate: gate, Suspects: worker.NewQuarantine(), Logger: zap.NewNop(),
+		Intake: bus, Executor: end, Results: end, Outbox: end, Gate: gate, Quarantine: worker.NewQuarantine(), Logger: zap.NewNop(),
 	})
 	if err != nil {
 		b.Fatal(err)

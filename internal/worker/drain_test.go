@@ -191,7 +191,7 @@ func TestDrainOfAHeldJobThatRunsAgain(t *testing.T) {
 		require.Equal(t, []string{"deliver", "nak"}, b.stream.of(1))
 		close(connection)
 		<-b.ended
-		require.ErrorIs(t, said, worker.ErrHandedBack)
+		require.ErrorIs(t, said, worker.ErrRequeued)
 		require.Equal(t, []string{"deliver", "nak"}, b.stream.of(1))
 		b.stop()
 	})

@@ -28,7 +28,7 @@ type GateOptions struct {
 	Logger   *zap.Logger
 }
 
-// Gate stands before the lanes of one database. While it is closed they pull nothing and begin nothing, and keep
+// Gate stands before the lanes of one database. While it is closed they pull nothing and start nothing, and keep
 // what they hold. It is closed as long as the database does not answer, from the start until the first probe
 // succeeds, and as long as a job waits for room in the results stream.
 //
@@ -113,10 +113,17 @@ func (g *Gate) answers(ctx context.Context) bool {
 	if g.opts.Prober == nil {
 		return true
 	}
-	q := g.inquire()
-	if q == nil {
+	g.mu.Lock()
+	if g.unreachable != nil {
+		g.mu.Unlock()
 		return false
 	}
+	if g.asked == nil {
+		g.asked = &inquiry{done: make(chan struct{})}
+		g.change()
+	}
+	q := g.asked
+	g.mu.Unlock()
 	select {
 	case <-q.done:
 		return q.answers
@@ -126,21 +133,7 @@ func (g *Gate) answers(ctx context.Context) bool {
 	return false
 }
 
-// inquire joins the question that the next probe answers; nil while the database is known not to answer.
-func (g *Gate) inquire() *inquiry {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.unreachable != nil {
-		return nil
-	}
-	if g.asked == nil {
-		g.asked = &inquiry{done: make(chan struct{})}
-		g.change()
-	}
-	return g.asked
-}
-
-// answer probes for those who have asked, if anybody has, and reports whether the database answers.
+// answer probes for the jobs that have asked, if there are any, and reports whether the database answers.
 func (g *Gate) answer(ctx context.Context) bool {
 	g.mu.Lock()
 	q := g.asked
@@ -169,7 +162,13 @@ func (g *Gate) probe(ctx context.Context) bool {
 		g.hold(err)
 		return false
 	}
-	g.reach()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.unreachable != nil {
+		g.opts.Logger.Info("database reachable; its jobs run", zap.Duration("after", time.Since(g.since)))
+		g.unreachable = nil
+		g.change()
+	}
 	return true
 }
 
@@ -197,18 +196,6 @@ func (g *Gate) hold(reason error) {
 	}
 }
 
-// reach opens the gate: the database answers.
-func (g *Gate) reach() {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.unreachable == nil {
-		return
-	}
-	g.opts.Logger.Info("database reachable; its jobs run", zap.Duration("after", time.Since(g.since)))
-	g.unreachable = nil
-	g.change()
-}
-
 // enterFull counts one more job that waits for room in the results stream.
 func (g *Gate) enterFull() {
 	g.mu.Lock()
@@ -233,7 +220,7 @@ func (g *Gate) leaveFull() {
 	}
 }
 
-// change wakes everybody who waits. The mutex is held.
+// change wakes all that wait. The mutex is held.
 func (g *Gate) change() {
 	g.isOpen.Store(g.unreachable == nil && g.noRoom == 0)
 	close(g.changed)
@@ -268,10 +255,6 @@ func (g *Gate) viewNow() view {
 // awaitOpen returns nil once the gate is open, or the context's cause.
 func (g *Gate) awaitOpen(ctx context.Context) error {
 	return g.await(ctx, func(v *view) bool { return v.open() })
-}
-
-func (g *Gate) awaitClosed(ctx context.Context) error {
-	return g.await(ctx, func(v *view) bool { return !v.open() })
 }
 
 // await returns nil once the gate is as wanted. A context that has ended wins.

@@ -13,8 +13,8 @@ import (
 var (
 	// ErrLeaseLost: the server has had no sign of life for AckWait, so the message may be with another runner.
 	ErrLeaseLost = errors.New("lease of the message lost")
-	// ErrHandedBack: message requeued before its work started.
-	ErrHandedBack = errors.New("message requeued")
+	// ErrRequeued: message requeued before its work started.
+	ErrRequeued = errors.New("message requeued")
 	// ErrCanceled: the job was cancelled. Its delivery is run once more, to end it.
 	ErrCanceled = errors.New("the job was cancelled")
 )
@@ -54,14 +54,6 @@ type inFlight struct {
 	cancel    context.CancelCauseFunc // stops the work; nil while no goroutine works on it
 }
 
-func newInFlight(d delivery.Delivery, m Message, opts *Options) *inFlight {
-	now := opts.Now()
-	return &inFlight{
-		delivery: d, message: m, arrived: time.Now(), survivesLeaseLoss: opts.SurvivesLeaseLoss(d.Kind), stage: waiting, now: opts.Now,
-		deadline: now.Add(opts.AckWait), extendAt: now.Add(extension(opts.AckWait)),
-	}
-}
-
 // attach gives the delivery to a goroutine that cancel stops. false: it has been returned.
 func (h *inFlight) attach(cancel context.CancelCauseFunc) bool {
 	h.mu.Lock()
@@ -88,7 +80,7 @@ func (h *inFlight) begin(ending bool) error {
 	defer h.mu.Unlock()
 	switch {
 	case h.stage == returned || ending && h.begun == 0:
-		return ErrHandedBack
+		return ErrRequeued
 	case h.expired(now) && (h.begun == 0 || !h.survivesLeaseLoss):
 		return ErrLeaseLost
 	}
@@ -166,12 +158,4 @@ func (h *inFlight) trace() Trace {
 		return nil
 	}
 	return h.delivery.Trace.(Trace) // from the lane's Tracer
-}
-
-// traceID is the id of the job's trace, empty if it has none: the publisher's, even if this runner does not trace.
-func (h *inFlight) traceID() string {
-	if t := h.trace(); t != nil {
-		return t.ID()
-	}
-	return h.delivery.TraceID()
 }

@@ -38,7 +38,8 @@ func (l *Lane) keepLeases(stop context.Context) {
 		case <-ticker.C:
 			now := l.opts.Now() // a tick may have waited while the process was stopped
 			all = l.table.snapshot(all[:0])
-			graceOver := l.graceOver(time.Now())
+			v := l.opts.Gate.viewNow()
+			graceOver := v.unreachable != nil && !time.Now().Before(v.since.Add(l.opts.UnreachableGrace))
 			for _, h := range all {
 				if graceOver && (h.delivery.Deliveries < keepFrom || h.hasBegun()) {
 					l.requeue(h, between(minRequeueDelay, maxRequeueDelay), report.Unreachable, waiting)
@@ -50,20 +51,21 @@ func (l *Lane) keepLeases(stop context.Context) {
 	}
 }
 
-// graceOver reports whether the database has not answered for longer than its jobs may wait for it here.
-func (l *Lane) graceOver(now time.Time) bool {
-	v := l.opts.Gate.viewNow()
-	return v.unreachable != nil && !now.Before(v.since.Add(l.opts.UnreachableGrace))
-}
-
-// keepLease does for one delivery what is due.
+// keepLease does for one delivery what is due. A lost lease stops work that rolls back whole or was not started. What has
+// finished is settled all the same: the first writer wins.
 func (l *Lane) keepLease(ctx context.Context, h *inFlight, now time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	switch {
 	case h.stage == returned || h.lost:
 	case h.expired(now):
-		l.loseLease(h)
+		h.lost = true
+		l.counters.leasesLost.Add(1)
+		l.log.Warn("lease lost",
+			append(l.about(h, ""), zap.Bool("begun", h.begun > 0), zap.Duration("ack_wait", l.opts.AckWait))...)
+		if h.stage != settling && (h.stage != running || !h.survivesLeaseLoss) && h.cancel != nil {
+			h.cancel(ErrLeaseLost)
+		}
 	case !h.extending && !now.Before(h.extendAt):
 		h.extending = true
 		deadline := h.deadline
@@ -87,20 +89,5 @@ func (l *Lane) extend(ctx context.Context, h *inFlight, deadline time.Time) {
 	case !h.lost:
 		h.deadline = asked.Add(l.opts.AckWait)
 		h.extendAt = asked.Add(extension(l.opts.AckWait))
-	}
-}
-
-// loseLease stops work that rolls back whole or was not started. What has ended is settled all the same: the first
-// writer wins. The delivery's mutex is held.
-func (l *Lane) loseLease(h *inFlight) {
-	h.lost = true
-	l.counters.leasesLost.Add(1)
-	l.log.Warn("lease lost",
-		append(l.about(h, ""), zap.Bool("begun", h.begun > 0), zap.Duration("ack_wait", l.opts.AckWait))...)
-	if h.stage == running && h.survivesLeaseLoss {
-		return
-	}
-	if h.stage != settling && h.cancel != nil {
-		h.cancel(ErrLeaseLost)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -32,16 +33,15 @@ type Options struct {
 	AckWait          time.Duration // of the consumer
 	UnreachableGrace time.Duration // after it a database's held jobs are requeued
 
-	Intake   Intake
-	Executor Executor
-	Results  Results
-	Outbox   Outbox
-	Gate     *Gate       // shared by the lanes of the database
-	Suspects *Quarantine // shared by the lanes of the runner; nil: this lane has no quarantine
+	Intake     Intake
+	Executor   Executor
+	Results    Results
+	Outbox     Outbox
+	Gate       *Gate       // shared by the lanes of the database
+	Quarantine *Quarantine // shared by the lanes of the runner; nil: this lane has no quarantine
 
-	// SurvivesLeaseLoss reports the kinds whose work, once started, goes on when the lease is lost, because it does not roll
-	// back whole. nil: none.
-	SurvivesLeaseLoss func(kind string) bool
+	// Outlives are the kinds whose work, once started, goes on when the lease is lost, because it does not roll back whole.
+	Outlives []string
 
 	// Now is the clock of leases: one that goes on while the machine is suspended, as the server's does. nil: time.Now.
 	Now func() time.Time
@@ -66,43 +66,35 @@ type Lane struct {
 
 // New returns a lane. It runs once.
 func New(opts Options) (*Lane, error) {
-	if err := opts.validate(); err != nil {
-		return nil, fmt.Errorf("worker: lane %s of %s: %w", opts.Name, opts.Database, err)
+	var errs []error
+	if opts.Slots < 1 {
+		errs = append(errs, errors.New("at least one slot is required"))
 	}
-	if opts.SurvivesLeaseLoss == nil {
-		opts.SurvivesLeaseLoss = func(string) bool { return false }
+	if opts.MaxSettling < 0 {
+		errs = append(errs, errors.New("max settling is negative"))
+	}
+	if opts.AckWait < minAckWait {
+		errs = append(errs, fmt.Errorf("ack wait is less than %v", minAckWait))
+	}
+	if opts.Intake == nil || opts.Executor == nil || opts.Results == nil || opts.Outbox == nil || opts.Gate == nil || opts.Logger == nil {
+		errs = append(errs, errors.New("intake, executor, results, outbox, gate and logger are required"))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, fmt.Errorf("worker: lane %s of %s: %w", opts.Name, opts.Database, err)
 	}
 	if opts.Now == nil {
 		opts.Now = time.Now
 	}
-	l := &Lane{
+	return &Lane{
 		opts:  opts,
 		log:   opts.Logger.With(zap.String("database", opts.Database), zap.String("lane", opts.Name)),
 		table: table{slots: opts.Slots, places: opts.MaxSettling},
 		queue: make(chan *inFlight, opts.Slots+opts.MaxSettling),
-	}
-	return l, nil
+	}, nil
 }
 
 // minAckWait is the shortest AckWait under which leases can be kept.
 const minAckWait = 100 * time.Millisecond
-
-func (o *Options) validate() error {
-	var faults []error
-	if o.Slots < 1 {
-		faults = append(faults, errors.New("at least one slot is required"))
-	}
-	if o.MaxSettling < 0 {
-		faults = append(faults, errors.New("max settling is negative"))
-	}
-	if o.AckWait < minAckWait {
-		faults = append(faults, fmt.Errorf("ack wait is less than %v", minAckWait))
-	}
-	if o.Intake == nil || o.Executor == nil || o.Results == nil || o.Outbox == nil || o.Gate == nil || o.Logger == nil {
-		faults = append(faults, errors.New("intake, executor, results, outbox, gate and logger are required"))
-	}
-	return errors.Join(faults...)
-}
 
 // shutdownGrace is how long results are still stored and messages requeued when all work has to end.
 const shutdownGrace = 2 * time.Second
@@ -134,7 +126,10 @@ func (l *Lane) Run(work, intake context.Context) error {
 		}
 	})
 	l.runIntake(work, intake, last)
-	l.drain()
+	for _, h := range l.table.close() {
+		l.requeue(h, 0, report.Drained, waiting) // not started
+	}
+	close(l.queue)
 	l.workers.Wait()
 	finished()
 	helpers.Wait()
@@ -172,7 +167,7 @@ func (l *Lane) session(ctx, work, last context.Context) (asked bool, err error) 
 	ctx, cancel := context.WithCancel(ctx)
 	var watch sync.WaitGroup
 	watch.Go(func() {
-		if l.opts.Gate.awaitClosed(ctx) == nil {
+		if l.opts.Gate.await(ctx, func(v *view) bool { return !v.open() }) == nil {
 			cancel()
 		}
 	})
@@ -186,7 +181,12 @@ func (l *Lane) session(ctx, work, last context.Context) (asked bool, err error) 
 
 // take takes a delivery that has arrived. It never blocks.
 func (l *Lane) take(work, last context.Context, d delivery.Delivery, m Message) {
-	h := newInFlight(d, m, &l.opts)
+	now := l.opts.Now()
+	h := &inFlight{
+		delivery: d, message: m, arrived: time.Now(), stage: waiting, now: l.opts.Now,
+		survivesLeaseLoss: slices.Contains(l.opts.Outlives, d.Kind),
+		deadline:          now.Add(l.opts.AckWait), extendAt: now.Add(extension(l.opts.AckWait)),
+	}
 	if l.opts.Tracer != nil {
 		h.delivery.Trace = l.opts.Tracer.Start(l.opts.Name, &h.delivery)
 	}
@@ -199,14 +199,6 @@ func (l *Lane) take(work, last context.Context, d delivery.Delivery, m Message) 
 		l.log.Error("message without a free slot", zap.Uint64("sequence", d.Sequence))
 		l.requeue(h, between(minRequeueDelay, maxRequeueDelay), report.NoSlot, waiting)
 	}
-}
-
-// drain requeues what was not started and lets idle goroutines go.
-func (l *Lane) drain() {
-	for _, h := range l.table.close() {
-		l.requeue(h, 0, report.Drained, waiting)
-	}
-	close(l.queue)
 }
 
 // Cancel stops the work on held deliveries whose jobs were cancelled: wanted is asked about each of them, while it

@@ -51,27 +51,20 @@ const gateClosed delivery.Action = 0
 
 // execute runs the delivery; one that was delivered often waits for its turn first.
 func (l *Lane) execute(ctx context.Context, h *inFlight) delivery.Outcome {
-	if l.quarantined(h) {
-		if l.opts.Suspects.acquire(ctx) != nil {
+	if l.opts.Quarantine != nil && h.delivery.Deliveries >= quarantineFrom {
+		if l.opts.Quarantine.acquire(ctx) != nil {
 			return delivery.Outcome{Action: delivery.Undecided}
 		}
-		defer l.opts.Suspects.release()
+		defer l.opts.Quarantine.release()
 		if !l.opts.Gate.isOpen.Load() {
 			return delivery.Outcome{Action: gateClosed}
 		}
 	}
 	started := time.Now()
-	out := l.opts.Executor.Run(ctx, &h.delivery, func() error { return l.begin(h) })
+	out := l.opts.Executor.Run(ctx, &h.delivery, func() error { return h.begin(l.ending.Load()) })
 	h.delivery.Step(report.StepNone)
 	h.ran += time.Since(started)
 	return out
-}
-
-// begin is the hook of an execution: the last moment at which the delivery may be left alone.
-func (l *Lane) begin(h *inFlight) error { return h.begin(l.ending.Load()) }
-
-func (l *Lane) quarantined(h *inFlight) bool {
-	return l.opts.Suspects != nil && h.delivery.Deliveries >= quarantineFrom
 }
 
 // hold has the gate probe a database that is said not to answer. If it does, the gate stays open: this job alone is tried
@@ -114,7 +107,13 @@ func (l *Lane) shouldRetry(ctx context.Context, h *inFlight, action delivery.Act
 func (l *Lane) admit(ctx context.Context, h *inFlight) bool {
 	for !l.opts.Gate.isOpen.Load() {
 		v := l.opts.Gate.viewNow()
-		if !v.open() && !l.awaitGate(ctx, h, &v) {
+		if v.open() {
+			continue
+		}
+		select {
+		case <-v.changed:
+		case <-ctx.Done():
+			l.requeueUnlessResumed(ctx, h)
 			return false
 		}
 	}
@@ -125,17 +124,6 @@ func (l *Lane) admit(ctx context.Context, h *inFlight) bool {
 	return true
 }
 
-// awaitGate waits for a change of the gate. false: the delivery is out of our hands.
-func (l *Lane) awaitGate(ctx context.Context, h *inFlight, v *view) bool {
-	select {
-	case <-v.changed:
-		return true
-	case <-ctx.Done():
-		l.requeueUnlessResumed(ctx, h)
-		return false
-	}
-}
-
 // guard keeps a panic from killing the runner: the delivery is requeued. Neither the panic's text nor arguments
 // are logged, as they may hold a job's values.
 func (l *Lane) guard(h *inFlight) {
@@ -144,16 +132,13 @@ func (l *Lane) guard(h *inFlight) {
 		return
 	}
 	l.counters.panics.Add(1)
-	l.log.Error("panic in a job; requeuing it",
-		append(l.about(h, ""), panicType(p), zap.Strings("stack", frames()))...)
-	l.requeue(h, between(minRequeueDelay, maxRequeueDelay), report.Panicked, waiting, running, settling)
-}
-
-func panicType(p any) zap.Field {
+	text := ""
 	if err, ok := p.(runtime.Error); ok {
-		return zap.String("panic", err.Error())
+		text = err.Error()
 	}
-	return zap.String("panic", "")
+	l.log.Error("panic in a job; requeuing it",
+		append(l.about(h, ""), zap.String("panic", text), zap.Strings("stack", frames()))...)
+	l.requeue(h, between(minRequeueDelay, maxRequeueDelay), report.Panicked, waiting, running, settling)
 }
 
 // frames names the functions on the stack of a panic, innermost first, without their arguments.

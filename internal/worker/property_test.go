@@ -133,7 +133,7 @@ func (w *world) newRunner() *mortalRunner {
 	r.lane, err = worker.New(worker.Options{
 		Database: "db", Name: "work", Slots: slots, MaxSettling: settling, AckWait: ackWait, UnreachableGrace: graceTime,
 		Intake: w.stream, Executor: r.executor, Results: w.results, Outbox: w.outbox, Gate: gate,
-		Suspects: worker.NewQuarantine(), Logger: zap.NewNop(),
+		Quarantine: worker.NewQuarantine(), Logger: zap.NewNop(),
 	})
 	if err != nil {
 		panic(err)

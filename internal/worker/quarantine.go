@@ -11,7 +11,7 @@ import (
 // quarantineFrom is the delivery from which on a job may be one that kills its runner.
 const quarantineFrom = 4
 
-// gatherTime is how long the first suspect waits for others: redeliveries arrive in stream order within a moment,
+// gatherTime is how long the first quarantined job waits for others: redeliveries arrive in stream order within a moment,
 // and the pick is to be among all of them.
 const gatherTime = 250 * time.Millisecond
 
@@ -25,66 +25,54 @@ type Quarantine struct {
 	waiting   []chan struct{}
 }
 
-// NewQuarantine returns the suspects of one runner.
+// NewQuarantine returns the quarantine of one runner.
 func NewQuarantine() *Quarantine { return &Quarantine{} }
 
 // acquire waits for its turn; every acquire that returns nil is followed by a release.
-func (s *Quarantine) acquire(ctx context.Context) error {
+func (q *Quarantine) acquire(ctx context.Context) error {
 	turn := make(chan struct{})
-	s.enter(turn)
+	q.mu.Lock()
+	q.waiting = append(q.waiting, turn)
+	if !q.busy && !q.gathering {
+		q.gathering = true
+		time.AfterFunc(gatherTime, func() {
+			q.mu.Lock()
+			defer q.mu.Unlock()
+			q.gathering = false
+			q.next()
+		})
+	}
+	q.mu.Unlock()
 	select {
 	case <-turn:
 		return nil
 	case <-ctx.Done():
-		if !s.leave(turn) {
-			s.release() // the turn came at the same moment
-		}
-		return context.Cause(ctx)
 	}
-}
-
-func (s *Quarantine) enter(turn chan struct{}) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.waiting = append(s.waiting, turn)
-	if !s.busy && !s.gathering {
-		s.gathering = true
-		time.AfterFunc(gatherTime, s.pick)
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if i := slices.Index(q.waiting, turn); i >= 0 {
+		q.waiting = slices.Delete(q.waiting, i, i+1)
+	} else { // the turn came at the same moment
+		q.busy = false
+		q.next()
 	}
+	return context.Cause(ctx)
 }
 
-func (s *Quarantine) leave(turn chan struct{}) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	i := slices.Index(s.waiting, turn)
-	if i < 0 {
-		return false
-	}
-	s.waiting = slices.Delete(s.waiting, i, i+1)
-	return true
-}
-
-func (s *Quarantine) pick() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.gathering = false
-	s.next()
-}
-
-func (s *Quarantine) release() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.busy = false
-	s.next()
+func (q *Quarantine) release() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.busy = false
+	q.next()
 }
 
 // next lets one of those that wait run; none runs. The mutex is held.
-func (s *Quarantine) next() {
-	if len(s.waiting) == 0 {
+func (q *Quarantine) next() {
+	if len(q.waiting) == 0 {
 		return
 	}
-	i := rand.IntN(len(s.waiting))
-	s.busy = true
-	close(s.waiting[i])
-	s.waiting = slices.Delete(s.waiting, i, i+1)
+	i := rand.IntN(len(q.waiting))
+	q.busy = true
+	close(q.waiting[i])
+	q.waiting = slices.Delete(q.waiting, i, i+1)
 }

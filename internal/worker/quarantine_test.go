@@ -81,7 +81,7 @@ func TestQuarantineIsReleasedAtTheGate(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		quarantine := worker.NewQuarantine()
-		shared := func(_ *bench, o *worker.Options) { o.Suspects = quarantine }
+		shared := func(_ *bench, o *worker.Options) { o.Quarantine = quarantine }
 		var server database
 		b := setup(t, server.run, shared)
 		other := setup(t, work(time.Second, contract.Succeeded), shared)

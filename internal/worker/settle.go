@@ -21,9 +21,9 @@ const (
 
 // A dead letter that cannot be stored must not keep its job indefinitely: the stored result has the answer.
 const (
-	letterAttempts = 5
-	letterFirst    = 100 * time.Millisecond
-	letterLimit    = 2 * time.Second
+	deadLetterAttempts = 5
+	deadLetterFirst    = 100 * time.Millisecond
+	deadLetterLimit    = 2 * time.Second
 )
 
 // How often, and how long each time, a confirmed acknowledgement is tried.
@@ -141,7 +141,7 @@ func (l *Lane) storeDeadLetter(ctx context.Context, h *inFlight, out *delivery.O
 	if out.DeadLetter == nil {
 		return nil
 	}
-	pause := newBackoff(letterFirst, letterLimit)
+	pause := newBackoff(deadLetterFirst, deadLetterLimit)
 	for attempt := 1; ; attempt++ {
 		err := l.opts.Outbox.PublishDeadLetter(ctx, &h.delivery, out.DeadLetter)
 		if err == nil {
@@ -150,7 +150,7 @@ func (l *Lane) storeDeadLetter(ctx context.Context, h *inFlight, out *delivery.O
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		if attempt == letterAttempts {
+		if attempt == deadLetterAttempts {
 			l.counters.deadLettersLost.Add(1)
 			l.log.Error("dead letter not stored; the stored result has the answer", append(l.about(h, out.JobID),
 				zap.String("reason", out.DeadLetter.Reason), zap.String("result_id", out.DeadLetter.ResultID), zap.Error(err))...)
@@ -173,32 +173,24 @@ func (l *Lane) acknowledge(ctx context.Context, h *inFlight, out *delivery.Outco
 	if out.Status == contract.Succeeded {
 		err = h.message.Ack()
 	} else {
-		err = l.ackConfirmed(ctx, h.message)
+		for range ackAttempts {
+			if ctx.Err() != nil {
+				err = h.message.Ack()
+				break
+			}
+			bounded, cancel := context.WithTimeout(ctx, ackTimeout)
+			err = h.message.AckConfirmed(bounded)
+			cancel()
+			if err == nil {
+				break
+			}
+		}
 	}
 	if err != nil {
 		l.log.Warn("ack not confirmed; a redelivery returns the stored result",
 			append(l.about(h, out.JobID), zap.Error(err))...)
 	}
 	l.settled(h, out)
-}
-
-func (l *Lane) ackConfirmed(ctx context.Context, m Message) error {
-	var err error
-	for range ackAttempts {
-		if ctx.Err() != nil {
-			return m.Ack()
-		}
-		if err = ackOnce(ctx, m); err == nil {
-			return nil
-		}
-	}
-	return err
-}
-
-func ackOnce(ctx context.Context, m Message) error {
-	ctx, cancel := context.WithTimeout(ctx, ackTimeout)
-	defer cancel()
-	return m.AckConfirmed(ctx)
 }
 
 // requeueUnlessResumed ends the part of a delivery whose context ended: it is requeued unless another runner may have it, or it
@@ -209,13 +201,13 @@ func (l *Lane) requeueUnlessResumed(ctx context.Context, h *inFlight) {
 	}
 }
 
-// requeue hands the message back for another delivery, if it is in one of the stages. After a lost lease the message
+// requeue returns the message for another delivery, if it is in one of the stages. After a lost lease the message
 // is left alone: another runner may be at work on it, whose lease a late verb of ours would end.
 func (l *Lane) requeue(h *inFlight, delay time.Duration, end report.Disposition, from ...stage) {
 	if !h.move(returned, from...) {
 		return
 	}
-	h.stop(ErrHandedBack)
+	h.stop(ErrRequeued)
 	if h.leaseLost() {
 		l.ended(h, report.LeaseLost, nil)
 		return

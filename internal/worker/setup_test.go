@@ -57,7 +57,7 @@ func setup(t *testing.T, run func(context.Context, *delivery.Delivery, func() er
 	opts := worker.Options{
 		Database: "db", Name: "work", Slots: slots, MaxSettling: settling, AckWait: ackWait, UnreachableGrace: graceTime,
 		Intake: s, Executor: b.executor, Results: b.results, Outbox: b.outbox, Gate: b.gate,
-		Suspects: worker.NewQuarantine(), SurvivesLeaseLoss: func(kind string) bool { return kind == "statement" },
+		Quarantine: worker.NewQuarantine(), Outlives: []string{"statement"},
 		Observer: b, Logger: zap.NewNop(),
 	}
 	for _, c := range change {

@@ -79,8 +79,12 @@ func (l *Lane) about(h *inFlight, jobID string) []zap.Field {
 	if jobID != "" {
 		fields = append(fields, zap.String("job_id", jobID))
 	}
-	if id := h.traceID(); id != "" {
-		fields = append(fields, zap.String("trace_id", id))
+	traceID := h.delivery.TraceID() // the publisher's, even if this runner does not trace
+	if t := h.trace(); t != nil {
+		traceID = t.ID()
+	}
+	if traceID != "" {
+		fields = append(fields, zap.String("trace_id", traceID))
 	}
 	return fields
 }

@@ -101,7 +101,9 @@ func (s *Sweeper) sweep(ctx context.Context) error {
 		return err
 	}
 	for {
-		deleted, err := s.batch(ctx, before)
+		bounded, cancel := context.WithTimeout(ctx, s.opts.Timeout)
+		deleted, err := s.opts.Ledger.Sweep(bounded, before, s.opts.Batch)
+		cancel()
 		if err != nil {
 			return fmt.Errorf("delete ledger rows: %w", err)
 		}
@@ -113,12 +115,6 @@ func (s *Sweeper) sweep(ctx context.Context) error {
 			return err
 		}
 	}
-}
-
-func (s *Sweeper) batch(ctx context.Context, before time.Time) (int, error) {
-	ctx, cancel := context.WithTimeout(ctx, s.opts.Timeout)
-	defer cancel()
-	return s.opts.Ledger.Sweep(ctx, before, s.opts.Batch)
 }
 
 // horizon returns the time before which rows may be deleted. The server's clock is read first: a message that enters

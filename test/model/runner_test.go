@@ -80,8 +80,8 @@ func (w *world) newRunner(name string, strict bool) *runner {
 	}
 	r.lane, err = worker.New(worker.Options{
 		Database: "shop", Name: "work", Slots: slots, MaxSettling: settling, AckWait: ackWait, UnreachableGrace: graceTime,
-		Intake: r, Executor: r.executor, Results: r, Outbox: r, Gate: gate, Suspects: worker.NewQuarantine(),
-		SurvivesLeaseLoss: func(kind string) bool { return kind == "statement" }, Logger: zap.NewNop(),
+		Intake: r, Executor: r.executor, Results: r, Outbox: r, Gate: gate, Quarantine: worker.NewQuarantine(),
+		Outlives: []string{"statement"}, Logger: zap.NewNop(),
 	})
 	if err != nil {
 		panic(err)
