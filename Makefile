@@ -44,6 +44,12 @@ test-python: ## check, build and test the Python packages of clients/; installs 
 	@if [ -e clients/.venv/installed ]; then $(MAKE) --no-print-directory --directory clients test PYTESTFLAGS='$(PYTESTFLAGS)'; \
 	else echo "SKIPPED, not tested: the Python packages of clients/"; fi
 
+.PHONY: contract
+contract: ## write the JSON Schemas of contract/schema from the code, and compare them with the decoder over 20,000 bodies of each kind
+	go test -count=1 -run TestSchemasAreInStep ./internal/jobs ./contract/schema -update
+	go test -count=1 -run Schema ./contract/schema ./internal/jobs
+	go test -count=1 -run TestSchemaAndDecoderJudgeAlike ./internal/jobs -bodies 20000
+
 .PHONY: test-race
 test-race: ## run all tests with the race detector; requires a C compiler
 	@$(MAKE) --no-print-directory test RACE=1

@@ -36,6 +36,7 @@ func newRoot() *cobra.Command {
 		newDead(),
 		newTopology(),
 		newLedger(),
+		newContract(),
 		newMigrate(),
 		newVersion(),
 	)

@@ -1,6 +1,7 @@
 package app_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/json"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/santhosh-tekuri/jsonschema/v6"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
@@ -20,6 +22,7 @@ import (
 	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest/observer"
 
+	"dbrunner/contract/schema"
 	"dbrunner/internal/app"
 	"dbrunner/internal/bus/bustest"
 	"dbrunner/internal/config"
@@ -181,9 +184,26 @@ type result struct {
 
 func parse(t testing.TB, raw []byte) *result {
 	t.Helper()
+	requireSchema(t, "result", raw)
 	var r result
 	require.NoError(t, json.Unmarshal(raw, &r), "%s", raw)
 	return &r
+}
+
+// requireSchema validates what a runner published.
+func requireSchema(t testing.TB, name string, body []byte) {
+	t.Helper()
+	text, err := schema.Read(name)
+	require.NoError(t, err)
+	document, err := jsonschema.UnmarshalJSON(bytes.NewReader(text))
+	require.NoError(t, err)
+	compiler := jsonschema.NewCompiler()
+	require.NoError(t, compiler.AddResource("urn:schema", document))
+	compiled, err := compiler.Compile("urn:schema")
+	require.NoError(t, err)
+	message, err := jsonschema.UnmarshalJSON(bytes.NewReader(body))
+	require.NoError(t, err, "%s", body)
+	require.NoError(t, compiled.Validate(message), "%s", body)
 }
 
 // publish publishes a job; its body has its id.

@@ -21,7 +21,7 @@ const engines = "engines"
 // arrows are looked up from the top; the first pattern that fits a folder decides. internal/crash may be imported by
 // everybody.
 var arrows = []arrow{
-	{"cmd/*", []string{"client", "contract", "internal/app", "internal/bus", "internal/bus/deadletters", "internal/bus/objects", "internal/bus/service", "internal/config", "internal/jobs", "internal/db/migration", "internal/db/rowfile", "internal/manager", "internal/inspect"}},
+	{"cmd/*", []string{"client", "contract", "contract/schema", "internal/app", "internal/bus", "internal/bus/deadletters", "internal/bus/objects", "internal/bus/service", "internal/config", "internal/jobs", "internal/db/migration", "internal/db/rowfile", "internal/manager", "internal/inspect"}},
 	{"internal/app", []string{
 		"internal/bulk", "internal/health", "client", "contract", "internal/report", "internal/manager", "internal/api", "internal/status",
 		"internal/worker", "internal/bus", "internal/bus/deadletters", "internal/bus/control", "internal/bus/objects", "internal/bus/service", "internal/bus/embedded", "internal/jobs", "internal/delivery", "internal/db", "internal/config",
@@ -55,6 +55,7 @@ var arrows = []arrow{
 	{"internal/bus/objects", []string{"internal/bus", "contract", "internal/report"}},
 	{"internal/bus", []string{"contract", "internal/report"}},
 	{"internal/config", []string{"contract", "internal/spell"}},
+	{"contract/schema", nil},
 	{"contract", []string{"internal/jsontext"}},
 	{"client", []string{"contract"}},
 	{"internal/report", []string{"contract"}},

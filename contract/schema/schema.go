@@ -1,0 +1,31 @@
+// Package schema has the contract as JSON Schemas (draft 2020-12): one for the body of a job of each kind, one for results, and one for
+// each answer of the service. They are generated from what decodes and encodes these messages ("make contract").
+package schema
+
+import (
+	"embed"
+	"fmt"
+	"io/fs"
+	"strings"
+)
+
+//go:embed *.json
+var files embed.FS
+
+// Names returns the names of all schemas, sorted: "job-query", "result", …
+func Names() []string {
+	found, _ := fs.Glob(files, "*.json") // fails only for a malformed pattern
+	for i := range found {
+		found[i] = strings.TrimSuffix(found[i], ".json")
+	}
+	return found
+}
+
+// Read returns a schema as JSON text. An unknown name is an error that lists the known ones.
+func Read(name string) ([]byte, error) {
+	text, err := files.ReadFile(name + ".json")
+	if err != nil {
+		return nil, fmt.Errorf("no schema is named %q; write one of %s", name, strings.Join(Names(), ", "))
+	}
+	return text, nil
+}

@@ -1,0 +1,257 @@
+package schema_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"flag"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/santhosh-tekuri/jsonschema/v6"
+	"github.com/stretchr/testify/require"
+
+	"dbrunner/contract"
+	"dbrunner/contract/schema"
+)
+
+var update = flag.Bool("update", false, "write the schemas of what runners publish")
+
+// node is a part of a JSON Schema. Its encoding has sorted keys.
+type node map[string]any
+
+// published is what runners publish, besides heartbeats: the types that it is encoded from, and the keys that are always there.
+func published() map[string]struct {
+	of       reflect.Type
+	required []string
+} {
+	type message = struct {
+		of       reflect.Type
+		required []string
+	}
+	return map[string]message{
+		"result": {reflect.TypeFor[contract.Result](), []string{
+			"version", "job_id", "kind", "database", "status", "sequence", "deliveries", "attempts", "runner", "queued_at", "finished_at",
+		}},
+		"answer-cancel": {reflect.TypeFor[contract.CancelAnswer](), []string{"version", "database", "job_id", "outcome"}},
+		"answer-health": {reflect.TypeFor[contract.HealthAnswer](), []string{"version", "runner", "database", "verdict", "reasons", "checks"}},
+		"answer-error":  {reflect.TypeFor[contract.Refusal](), []string{"error"}},
+	}
+}
+
+// generator makes schemas of Go types. Their comments are the descriptions, so that there is one text for both.
+type generator struct {
+	comments map[string]string // by "Type" and "Type.Field"
+	defs     node
+}
+
+// enums are the words of the types that have a fixed set.
+func enums() map[reflect.Type][]any {
+	return map[reflect.Type][]any{
+		reflect.TypeFor[contract.Effect]():  {contract.ReadOnly, contract.ExactlyOnce, contract.AtLeastOnce, contract.AtMostOnce},
+		reflect.TypeFor[contract.Status]():  {contract.Succeeded, contract.Failed, contract.Rejected, contract.Canceled, contract.Expired, contract.Unknown},
+		reflect.TypeFor[contract.Verdict](): {contract.Healthy, contract.Degraded, contract.Unhealthy},
+		reflect.TypeFor[contract.Role]():    {contract.RolePrimary, contract.RoleStandby},
+	}
+}
+
+func (g *generator) of(t reflect.Type) node {
+	if words, ok := enums()[t]; ok {
+		return node{"enum": words}
+	}
+	switch t {
+	case reflect.TypeFor[time.Time]():
+		return node{"type": "string", "format": "date-time"}
+	case reflect.TypeFor[contract.Hash]():
+		return node{"type": "string", "pattern": "^[0-9a-f]{64}$"}
+	case reflect.TypeFor[json.RawMessage](): // the rows
+		return node{"type": "array", "items": node{"type": []string{"object", "array"}}}
+	}
+	switch t.Kind() {
+	case reflect.Pointer:
+		return g.of(t.Elem())
+	case reflect.String:
+		return node{"type": "string"}
+	case reflect.Bool:
+		return node{"type": "boolean"}
+	case reflect.Int, reflect.Int64:
+		return node{"type": "integer"}
+	case reflect.Uint64:
+		return node{"type": "integer", "minimum": 0}
+	case reflect.Float64:
+		return node{"type": "number"}
+	case reflect.Slice:
+		return node{"type": "array", "items": g.of(t.Elem())}
+	case reflect.Map:
+		return node{"type": "object", "additionalProperties": g.of(t.Elem())}
+	default:
+	}
+	if t.Name() == "" {
+		return g.object(t)
+	}
+	if _, there := g.defs[t.Name()]; !there {
+		g.defs[t.Name()] = nil // it may have itself inside
+		g.defs[t.Name()] = g.object(t)
+	}
+	return node{"$ref": "#/$defs/" + t.Name()}
+}
+
+func (g *generator) object(t reflect.Type) node {
+	properties := node{}
+	g.members(t, properties)
+	o := node{"type": "object", "properties": properties}
+	if does := g.comments[t.Name()]; does != "" {
+		o["description"] = does
+	}
+	return o
+}
+
+func (g *generator) members(t reflect.Type, into node) {
+	for field := range t.Fields() {
+		key, _, _ := strings.Cut(field.Tag.Get("json"), ",")
+		if key == "" { // embedded: its members are the object's own
+			of := field.Type
+			if of.Kind() == reflect.Pointer {
+				of = of.Elem()
+			}
+			g.members(of, into)
+			continue
+		}
+		part := g.of(field.Type)
+		if does := g.comments[t.Name()+"."+field.Name]; does != "" {
+			part["description"] = does
+		}
+		if t == reflect.TypeFor[contract.CancelAnswer]() && field.Name == "Outcome" {
+			part = node{"enum": []string{contract.CancelDone, contract.CancelTooLate, contract.CancelKept}}
+		}
+		into[key] = part
+	}
+}
+
+// readComments reads the comments of the package's types and fields.
+func readComments(t *testing.T) map[string]string {
+	t.Helper()
+	comments := map[string]string{}
+	files, err := filepath.Glob("../*.go")
+	require.NoError(t, err)
+	for _, file := range files {
+		parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.ParseComments)
+		require.NoError(t, err)
+		ast.Inspect(parsed, func(n ast.Node) bool {
+			decl, ok := n.(*ast.GenDecl)
+			if !ok || decl.Tok != token.TYPE {
+				return true
+			}
+			spec := decl.Specs[0].(*ast.TypeSpec)
+			comments[spec.Name.Name] = oneLine(decl.Doc)
+			if fields, ok := spec.Type.(*ast.StructType); ok {
+				for _, f := range fields.Fields.List {
+					for _, name := range f.Names {
+						comments[spec.Name.Name+"."+name.Name] = oneLine(f.Doc) + oneLine(f.Comment)
+					}
+				}
+			}
+			return false
+		})
+	}
+	return comments
+}
+
+func oneLine(c *ast.CommentGroup) string { return strings.Join(strings.Fields(c.Text()), " ") }
+
+// TestSchemasAreInStep holds the files to the types that are encoded; "make contract" writes them.
+func TestSchemasAreInStep(t *testing.T) {
+	t.Parallel()
+	comments := readComments(t)
+	for name, m := range published() {
+		g := generator{comments, node{}}
+		root := g.object(m.of)
+		root["$schema"], root["$id"] = "https://json-schema.org/draft/2020-12/schema", "urn:dbrunner:1:"+name
+		root["title"], root["required"] = m.of.Name(), m.required
+		if len(g.defs) > 0 {
+			root["$defs"] = g.defs
+		}
+		var text bytes.Buffer
+		encoder := json.NewEncoder(&text)
+		encoder.SetEscapeHTML(false)
+		encoder.SetIndent("", "  ")
+		require.NoError(t, encoder.Encode(root))
+		file := name + ".json"
+		if *update {
+			require.NoError(t, os.WriteFile(file, text.Bytes(), 0o644)) //nolint:gosec // it is public
+		}
+		have, err := os.ReadFile(file) //nolint:gosec // its name is the test's
+		require.NoError(t, err)
+		require.Equal(t, text.String(), string(have), "run make contract")
+	}
+}
+
+// TestGoldenResultsFit validates the golden results.
+func TestGoldenResultsFit(t *testing.T) {
+	t.Parallel()
+	files, err := filepath.Glob("../../internal/jobs/testdata/golden/*.result.json")
+	require.NoError(t, err)
+	require.NotEmpty(t, files)
+	s := compile(t, "result")
+	for _, file := range files {
+		body, err := os.ReadFile(file) //nolint:gosec // a file of the test
+		require.NoError(t, err)
+		require.NoError(t, validate(t, s, body), file)
+	}
+}
+
+// TestSchemasRefuse holds that the schemas are no empty ones.
+func TestSchemasRefuse(t *testing.T) {
+	t.Parallel()
+	for name, bodies := range map[string][]string{
+		"result":        {`{}`, `[]`, `{"version":1,"job_id":"a","kind":"query","database":"d","status":"done","sequence":1,"deliveries":1,"attempts":1,"runner":"r","queued_at":"x","finished_at":"x"}`},
+		"answer-cancel": {`{"version":1,"database":"d","job_id":1,"outcome":"cancelled"}`},
+		"answer-health": {`{"version":1,"runner":"r","database":"d","verdict":"fine","reasons":[],"checks":{}}`},
+		"answer-error":  {`{"error":"no"}`},
+		"job-query":     {`{"sql":1}`, `{}`, `{"sql":"SELECT 1","parms":[]}`},
+	} {
+		for _, body := range bodies {
+			require.Error(t, validate(t, compile(t, name), []byte(body)), "%s: %s", name, body)
+		}
+	}
+}
+
+func TestRead(t *testing.T) {
+	t.Parallel()
+	require.Contains(t, schema.Names(), "result")
+	require.Len(t, schema.Names(), 9)
+	for _, name := range schema.Names() {
+		text, err := schema.Read(name)
+		require.NoError(t, err)
+		require.Contains(t, string(text), `"$id": "urn:dbrunner:1:`+name+`"`)
+	}
+	_, err := schema.Read("../schema")
+	require.ErrorContains(t, err, `no schema is named "../schema"; write one of answer-cancel, `)
+}
+
+func compile(t *testing.T, name string) *jsonschema.Schema {
+	t.Helper()
+	text, err := schema.Read(name)
+	require.NoError(t, err)
+	document, err := jsonschema.UnmarshalJSON(bytes.NewReader(text))
+	require.NoError(t, err)
+	c := jsonschema.NewCompiler()
+	c.AssertFormat()
+	require.NoError(t, c.AddResource("urn:schema", document))
+	s, err := c.Compile("urn:schema")
+	require.NoError(t, err)
+	return s
+}
+
+func validate(t *testing.T, s *jsonschema.Schema, body []byte) error {
+	t.Helper()
+	document, err := jsonschema.UnmarshalJSON(bytes.NewReader(body))
+	require.NoError(t, err)
+	return s.Validate(document)
+}
