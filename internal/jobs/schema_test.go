@@ -20,7 +20,7 @@ import (
 	"pgregory.net/rapid"
 
 	"dbrunner/contract"
-	schemas "dbrunner/contract/schema"
+	"dbrunner/contract/schema"
 	"dbrunner/internal/db/migration"
 	"dbrunner/internal/db/rowfile"
 )
@@ -212,7 +212,7 @@ func TestSchemasAreInStep(t *testing.T) {
 
 func compiled(t testing.TB, name string) *jsonschema.Schema {
 	t.Helper()
-	text, err := schemas.Read(name)
+	text, err := schema.Read(name)
 	require.NoError(t, err)
 	document, err := jsonschema.UnmarshalJSON(bytes.NewReader(text))
 	require.NoError(t, err)
