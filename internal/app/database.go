@@ -32,7 +32,7 @@ type database struct {
 	*manager.Database
 
 	// Set by connect.
-	results    *results
+	results    *resultStore
 	executor   *delivery.Executor
 	gate       *worker.Gate
 	healthGate *worker.Gate // of the lanes that go on while the database does not answer
@@ -55,7 +55,7 @@ func databasesOf(opened []*manager.Database) []*database {
 
 // connect makes what runs for the database: checker, executor, gates, lanes and sweeper.
 func (d *database) connect(r *running) (err error) {
-	d.results = &results{Results: bus.ResultsOf(r.conn, d.Name), traced: r.watch.Tracing() != nil}
+	d.results = &resultStore{Results: bus.ResultsOf(r.conn, d.Name), traced: r.watch.Tracing() != nil}
 	if metrics := r.watch.Metrics(); metrics != nil {
 		d.observer = metrics.Jobs(d.Name)
 	}
@@ -128,7 +128,7 @@ func (d *database) newExecutor(r *running) (*delivery.Executor, error) {
 const resultRoom = 4 << 10
 
 func (d *database) addLane(r *running, l *jobs.Lane) error {
-	in := &intake{conn: r.conn, cfg: r.cfg, database: d.Name, lane: l.Name, steady: l.BaseSlots(d.Config.SteadySlots())}
+	in := &laneIntake{conn: r.conn, cfg: r.cfg, database: d.Name, lane: l.Name, steady: l.BaseSlots(d.Config.SteadySlots())}
 	gate, quarantine := d.gate, r.quarantine
 	if l.RunsWhenDown {
 		gate, quarantine = d.healthGate, nil

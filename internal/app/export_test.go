@@ -34,7 +34,7 @@ func RowsSweeper(t *testing.T, cfg *config.Config) func(grace time.Duration) int
 	t.Cleanup(func() { require.NoError(t, closeConn(context.Background(), conn)) })
 	databases := databasesOf(opened)
 	for _, d := range databases {
-		d.results = &results{Results: bus.ResultsOf(conn, d.Name)}
+		d.results = &resultStore{Results: bus.ResultsOf(conn, d.Name)}
 	}
 	s := (&running{cfg: cfg, log: zap.NewNop(), conn: conn, databases: databases}).newRowsSweeper()
 	return func(grace time.Duration) int {

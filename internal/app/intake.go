@@ -12,9 +12,9 @@ import (
 	"dbrunner/internal/worker"
 )
 
-// intake is one lane's worker.Intake. Each run is a new subscription: nothing of an earlier one is left when a gate
+// laneIntake is one lane's worker.Intake. Each run is a new subscription: nothing of an earlier one is left when a gate
 // opens again.
-type intake struct {
+type laneIntake struct {
 	conn     *bus.Conn
 	cfg      *config.Config
 	database string
@@ -26,12 +26,12 @@ type intake struct {
 }
 
 var (
-	_ worker.Intake  = (*intake)(nil)
+	_ worker.Intake  = (*laneIntake)(nil)
 	_ worker.Message = (*bus.Message)(nil)
 )
 
 // Run pulls messages until ctx ends.
-func (i *intake) Run(ctx context.Context, credits <-chan int, handle func(delivery.Delivery, worker.Message)) error {
+func (i *laneIntake) Run(ctx context.Context, credits <-chan int, handle func(delivery.Delivery, worker.Message)) error {
 	opened, err := i.open(ctx)
 	if err != nil {
 		return err
@@ -41,7 +41,7 @@ func (i *intake) Run(ctx context.Context, credits <-chan int, handle func(delive
 }
 
 // open finds the lane's consumer. One that was deleted while no request was open is recreated if that is our task.
-func (i *intake) open(ctx context.Context) (*bus.Intake, error) {
+func (i *laneIntake) open(ctx context.Context) (*bus.Intake, error) {
 	opened, err := bus.OpenIntake(ctx, i.conn, i.database, i.lane)
 	if errors.Is(err, bus.ErrNotFound) && i.cfg.Topology.Mode == config.TopologyManage {
 		if err = ensureTopology(ctx, i.conn, i.cfg); err != nil {
@@ -59,7 +59,7 @@ func (i *intake) open(ctx context.Context) (*bus.Intake, error) {
 }
 
 // trouble returns why messages do not come although they are asked for; empty if nothing is wrong.
-func (i *intake) trouble() string {
+func (i *laneIntake) trouble() string {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	if i.current == nil {

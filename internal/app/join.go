@@ -16,7 +16,7 @@ import (
 // Here the worker's small interfaces meet the bus, which does not know them.
 
 var (
-	_ worker.Results = (*results)(nil)
+	_ worker.Results = (*resultStore)(nil)
 	_ worker.Outbox  = (*outbox)(nil)
 	_ worker.Backlog = (*backlog)(nil)
 	_ worker.Prober  = db.Database(nil)
@@ -36,14 +36,14 @@ func (c *cancellations) Requested(jobID string, stored time.Time) bool {
 	return c.all.Requested(c.database, jobID, stored)
 }
 
-// results is one database's worker.Results.
-type results struct {
+// resultStore is one database's worker.Results.
+type resultStore struct {
 	*bus.Results
 	traced bool // results say to which trace they belong
 }
 
 // Store writes a result unless its subject is taken.
-func (r *results) Store(ctx context.Context, jobID string, body []byte) (report.StoreVerdict, error) {
+func (r *resultStore) Store(ctx context.Context, jobID string, body []byte) (report.StoreVerdict, error) {
 	if r.traced {
 		if parent := telemetry.TraceParent(ctx); parent != "" {
 			return r.StoreTraced(ctx, jobID, parent, body)

@@ -23,11 +23,11 @@ func AwaitResult(ctx context.Context, c *Conn, database, jobID string) ([]byte, 
 		return nil, fmt.Errorf("await the result: %w", err)
 	}
 	defer func() { _ = sub.Unsubscribe() }()
-	results := ResultsOf(c, database)
+	of := ResultsOf(c, database)
 	t := time.NewTicker(againEvery)
 	defer t.Stop()
 	for {
-		body, err := results.GetDirect(ctx, jobID)
+		body, err := of.GetDirect(ctx, jobID)
 		switch {
 		case err == nil && body != nil:
 			return body, nil

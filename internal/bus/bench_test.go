@@ -145,7 +145,7 @@ func BenchmarkRawPull(b *testing.B) {
 // BenchmarkStore stores results of 512 bytes from 60 goroutines.
 func BenchmarkStore(b *testing.B) {
 	conn, _, _ := benchSetup(b, 0)
-	results := bus.ResultsOf(conn, database)
+	demo := bus.ResultsOf(conn, database)
 	body := make([]byte, 512)
 	var id atomic.Int64
 	b.SetParallelism(slots / 2)
@@ -153,7 +153,7 @@ func BenchmarkStore(b *testing.B) {
 	b.ResetTimer()
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
-			verdict, err := results.Store(b.Context(), fmt.Sprintf("job%d", id.Add(1)), body)
+			verdict, err := demo.Store(b.Context(), fmt.Sprintf("job%d", id.Add(1)), body)
 			if err != nil || verdict != report.Stored {
 				b.Errorf("%s, %v", verdict, err)
 			}
@@ -181,14 +181,14 @@ func BenchmarkStoredResult(b *testing.B) {
 func benchLook(b *testing.B, look func(context.Context, *bus.Results, string) error) {
 	b.Helper()
 	conn, _, _ := benchSetup(b, 0)
-	results := bus.ResultsOf(conn, database)
+	demo := bus.ResultsOf(conn, database)
 	var id atomic.Int64
 	b.SetParallelism(4)
 	b.ReportAllocs()
 	b.ResetTimer()
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
-			if err := look(b.Context(), results, fmt.Sprintf("job%d", id.Add(1))); err != nil {
+			if err := look(b.Context(), demo, fmt.Sprintf("job%d", id.Add(1))); err != nil {
 				b.Error(err)
 			}
 		}

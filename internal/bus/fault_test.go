@@ -210,7 +210,7 @@ func TestClusterRacingWritersHaveOneWinner(t *testing.T) {
 			}
 		}
 	})
-	raceWriters(t, conns, 400, 4)
+	bustest.RaceWriters(t, conns, 400, 4)
 	close(stop)
 	wg.Wait()
 }

@@ -25,37 +25,37 @@ func TestFirstWriterWins(t *testing.T) {
 	sub, err := b.Plain.ChanSubscribe("dbrunner.results.demo.*", seen)
 	require.NoError(t, err)
 	require.NoError(t, b.Plain.Flush())
-	results := bus.ResultsOf(b.Conn, database)
+	demo := bus.ResultsOf(b.Conn, database)
 
-	body, err := results.StoredResult(ctx, "a1")
+	body, err := demo.StoredResult(ctx, "a1")
 	require.NoError(t, err)
 	require.Nil(t, body)
-	body, err = results.GetDirect(ctx, "a1")
+	body, err = demo.GetDirect(ctx, "a1")
 	require.NoError(t, err)
 	require.Nil(t, body)
 
-	found, err := results.HasResult(ctx, "a1")
+	found, err := demo.HasResult(ctx, "a1")
 	require.NoError(t, err)
 	require.False(t, found)
 
-	verdict, err := results.Store(ctx, "a1", []byte("one"))
+	verdict, err := demo.Store(ctx, "a1", []byte("one"))
 	require.NoError(t, err)
 	require.Equal(t, report.Stored, verdict)
-	verdict, err = results.Store(ctx, "a1", []byte("two"))
+	verdict, err = demo.Store(ctx, "a1", []byte("two"))
 	require.NoError(t, err)
 	require.Equal(t, report.Taken, verdict)
 
-	for _, get := range []func(context.Context, string) ([]byte, error){results.StoredResult, results.GetDirect} {
+	for _, get := range []func(context.Context, string) ([]byte, error){demo.StoredResult, demo.GetDirect} {
 		body, err = get(ctx, "a1")
 		require.NoError(t, err)
 		require.Equal(t, "one", string(body))
 	}
-	found, err = results.HasResult(ctx, "a1")
+	found, err = demo.HasResult(ctx, "a1")
 	require.NoError(t, err)
 	require.True(t, found)
 	_, err = bus.ResultsOf(b.Conn, "nowhere").HasResult(ctx, "a1")
 	require.ErrorIs(t, err, bus.ErrNoStream)
-	_, err = results.HasResult(ctx, "a.1")
+	_, err = demo.HasResult(ctx, "a.1")
 	require.ErrorIs(t, err, bus.ErrSubject)
 	m := <-seen
 	require.Equal(t, "dbrunner.results.demo.a1", m.Subject)
@@ -74,52 +74,7 @@ func TestRacingWritersHaveOneWinner(t *testing.T) {
 	t.Parallel()
 	b := bustest.Setup(t)
 	other, _ := bustest.Connect(t, b.Node.ClientURL(), func(o *bus.Options) { o.Instance = "other" })
-	raceWriters(t, []*bus.Conn{b.Conn, other}, 300, 3)
-}
-
-// raceWriters stores n results by several concurrent writers and checks that each has exactly one winner, whose
-// bytes are the stored ones.
-func raceWriters(t *testing.T, conns []*bus.Conn, n, writers int) {
-	t.Helper()
-	type write struct {
-		body    string
-		verdict report.StoreVerdict
-		err     error
-	}
-	all := make([][]write, n)
-	var wg sync.WaitGroup
-	bound := make(chan struct{}, 200)
-	for i := range n {
-		all[i] = make([]write, writers)
-		for w := range writers {
-			bound <- struct{}{}
-			wg.Go(func() {
-				defer func() { <-bound }()
-				results := bus.ResultsOf(conns[w%len(conns)], database)
-				body := fmt.Sprintf("%d by %d", i, w)
-				verdict, err := results.Store(t.Context(), fmt.Sprintf("job%d", i), []byte(body))
-				all[i][w] = write{body, verdict, err}
-			})
-		}
-	}
-	wg.Wait()
-	for i, writes := range all {
-		stored, err := bus.ResultsOf(conns[0], database).StoredResult(t.Context(), fmt.Sprintf("job%d", i))
-		require.NoError(t, err)
-		winners := 0
-		for _, w := range writes {
-			require.NoError(t, w.err)
-			if w.verdict == report.Stored {
-				winners++
-				require.Equal(t, w.body, string(stored), "job %d: the winner's bytes are not the stored ones", i)
-			} else {
-				require.Equal(t, report.Taken, w.verdict)
-			}
-		}
-		// A writer whose answer was lost finds its own message and gets Taken.
-		require.LessOrEqual(t, winners, 1, "job %d has two winners", i)
-		require.NotEmpty(t, stored)
-	}
+	bustest.RaceWriters(t, []*bus.Conn{b.Conn, other}, 300, 3)
 }
 
 func TestFullResultsStreamIsPurgedBeyondTheMinimumAge(t *testing.T) {
@@ -127,9 +82,9 @@ func TestFullResultsStreamIsPurgedBeyondTheMinimumAge(t *testing.T) {
 	top := bustest.Topology()
 	top.Results.MaxCount = 100
 	b := bustest.SetupOn(t, bustest.Server(t), top)
-	results := bus.ResultsOf(b.Conn, database)
+	demo := bus.ResultsOf(b.Conn, database)
 	store := func(id string) report.StoreVerdict {
-		verdict, err := results.Store(t.Context(), id, []byte("x"))
+		verdict, err := demo.Store(t.Context(), id, []byte("x"))
 		require.NoError(t, err)
 		return verdict
 	}
@@ -138,29 +93,29 @@ func TestFullResultsStreamIsPurgedBeyondTheMinimumAge(t *testing.T) {
 	}
 	require.Equal(t, report.Full, store("new"))
 	require.Equal(t, report.Taken, store("old5"), "a taken subject differs from a full store")
-	room, err := results.Room(t.Context())
+	room, err := demo.Room(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, uint64(100), room.Messages)
 	require.InDelta(t, 1.0, room.Used(), 0.0001)
 	require.False(t, room.Free(10))
 
-	purged, err := results.Purge(t.Context(), time.Hour)
+	purged, err := demo.Purge(t.Context(), time.Hour)
 	require.NoError(t, err)
 	require.Zero(t, purged, "all are younger than the minimum age")
 	require.Equal(t, report.Full, store("new"))
 
-	purged, err = results.Purge(t.Context(), time.Nanosecond)
+	purged, err = demo.Purge(t.Context(), time.Nanosecond)
 	require.NoError(t, err)
 	require.Equal(t, uint64(30), purged, "down to 70 %")
-	require.Equal(t, uint64(30), results.Purged())
+	require.Equal(t, uint64(30), demo.Purged())
 	require.NotEmpty(t, b.Logs.FilterMessageSnippet("purged").All())
 	require.Equal(t, report.Stored, store("new"))
 	for id, want := range map[string]bool{"old29": false, "old30": true, "old99": true} {
-		body, err := results.StoredResult(t.Context(), id)
+		body, err := demo.StoredResult(t.Context(), id)
 		require.NoError(t, err)
 		require.Equal(t, want, body != nil, id)
 	}
-	purged, err = results.Purge(t.Context(), time.Nanosecond)
+	purged, err = demo.Purge(t.Context(), time.Nanosecond)
 	require.NoError(t, err)
 	require.Zero(t, purged, "below 80 %")
 }
@@ -170,15 +125,15 @@ func TestPurgeStopsAtTheMinimumAge(t *testing.T) {
 	top := bustest.Topology()
 	top.Results.MaxCount = 100
 	b := bustest.SetupOn(t, bustest.Server(t), top)
-	results := bus.ResultsOf(b.Conn, database)
+	demo := bus.ResultsOf(b.Conn, database)
 	for i := range 90 {
 		if i == 10 { // ten are older
 			time.Sleep(600 * time.Millisecond) // by the clock: age is what the test is about
 		}
-		_, err := results.Store(t.Context(), fmt.Sprintf("r%d", i), []byte("x"))
+		_, err := demo.Store(t.Context(), fmt.Sprintf("r%d", i), []byte("x"))
 		require.NoError(t, err)
 	}
-	purged, err := results.Purge(t.Context(), 500*time.Millisecond)
+	purged, err := demo.Purge(t.Context(), 500*time.Millisecond)
 	require.NoError(t, err)
 	require.Equal(t, uint64(10), purged)
 }
@@ -188,19 +143,19 @@ func TestPurgeByBytes(t *testing.T) {
 	top := bustest.Topology()
 	top.Results.MaxBytes = 200 << 10
 	b := bustest.SetupOn(t, bustest.Server(t), top)
-	results := bus.ResultsOf(b.Conn, database)
+	demo := bus.ResultsOf(b.Conn, database)
 	n := 0
 	for ; ; n++ {
-		verdict, err := results.Store(t.Context(), fmt.Sprintf("r%d", n), make([]byte, 1000))
+		verdict, err := demo.Store(t.Context(), fmt.Sprintf("r%d", n), make([]byte, 1000))
 		require.NoError(t, err)
 		if verdict == report.Full {
 			break
 		}
 	}
 	require.Greater(t, n, 150)
-	purged, err := results.Purge(t.Context(), 0)
+	purged, err := demo.Purge(t.Context(), 0)
 	require.NoError(t, err)
-	room, err := results.Room(t.Context())
+	room, err := demo.Room(t.Context())
 	require.NoError(t, err)
 	require.InDelta(t, 0.7, room.Used(), 0.03, "purged %d of %d", purged, n)
 }
@@ -210,9 +165,9 @@ func TestSeveralRunnersPurgeConcurrently(t *testing.T) {
 	top := bustest.Topology()
 	top.Results.MaxCount = 200
 	b := bustest.SetupOn(t, bustest.Server(t), top)
-	results := bus.ResultsOf(b.Conn, database)
+	demo := bus.ResultsOf(b.Conn, database)
 	for i := range 200 {
-		_, err := results.Store(t.Context(), fmt.Sprintf("r%d", i), []byte("x"))
+		_, err := demo.Store(t.Context(), fmt.Sprintf("r%d", i), []byte("x"))
 		require.NoError(t, err)
 	}
 	var total atomic.Uint64
@@ -226,7 +181,7 @@ func TestSeveralRunnersPurgeConcurrently(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	room, err := results.Room(t.Context())
+	room, err := demo.Room(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, uint64(140), room.Messages)
 	require.Equal(t, uint64(60), total.Load())
@@ -235,8 +190,8 @@ func TestSeveralRunnersPurgeConcurrently(t *testing.T) {
 func TestStoreWaitsOutARestart(t *testing.T) {
 	t.Parallel()
 	b := bustest.Setup(t)
-	results := bus.ResultsOf(b.Conn, database)
-	_, err := results.Store(t.Context(), "before", []byte("x"))
+	demo := bus.ResultsOf(b.Conn, database)
+	_, err := demo.Store(t.Context(), "before", []byte("x"))
 	require.NoError(t, err)
 	b.Node.Stop()
 	type outcome struct {
@@ -245,12 +200,12 @@ func TestStoreWaitsOutARestart(t *testing.T) {
 	}
 	done := make(chan outcome, 1)
 	go func() {
-		verdict, err := results.Store(t.Context(), "during", []byte("y"))
+		verdict, err := demo.Store(t.Context(), "during", []byte("y"))
 		done <- outcome{verdict, err}
 	}()
 	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 	defer cancel()
-	_, err = results.Store(ctx, "impatient", []byte("z"))
+	_, err = demo.Store(ctx, "impatient", []byte("z"))
 	require.ErrorIs(t, err, context.DeadlineExceeded)
 	b.Node.Start()
 	select {
@@ -259,7 +214,7 @@ func TestStoreWaitsOutARestart(t *testing.T) {
 	case <-time.After(20 * time.Second):
 		require.FailNow(t, "the result was not stored")
 	}
-	body, err := results.StoredResult(t.Context(), "during")
+	body, err := demo.StoredResult(t.Context(), "during")
 	require.NoError(t, err)
 	require.Equal(t, "y", string(body))
 }
@@ -276,8 +231,8 @@ func TestResultAboveTheLimitIsAnError(t *testing.T) {
 func TestAwaitResult(t *testing.T) {
 	t.Parallel()
 	b := bustest.Setup(t)
-	results := bus.ResultsOf(b.Conn, database)
-	_, err := results.Store(t.Context(), "there", []byte("1"))
+	demo := bus.ResultsOf(b.Conn, database)
+	_, err := demo.Store(t.Context(), "there", []byte("1"))
 	require.NoError(t, err)
 	body, err := bus.AwaitResult(t.Context(), b.Conn, database, "there")
 	require.NoError(t, err)
@@ -289,7 +244,7 @@ func TestAwaitResult(t *testing.T) {
 		done <- body
 	}()
 	require.Eventually(t, func() bool { return b.Node.Server().NumSubscriptions() > 0 }, 5*time.Second, time.Millisecond)
-	_, err = results.Store(t.Context(), "later", []byte("2"))
+	_, err = demo.Store(t.Context(), "later", []byte("2"))
 	require.NoError(t, err)
 	select {
 	case body := <-done:
@@ -307,13 +262,13 @@ func TestAwaitResult(t *testing.T) {
 func TestLooksOfOneMoment(t *testing.T) {
 	t.Parallel()
 	b := bustest.Setup(t)
-	results := bus.ResultsOf(b.Conn, database)
+	demo := bus.ResultsOf(b.Conn, database)
 	const looks, every = 400, 7
 	look := func(there func(i int) bool) {
 		var all sync.WaitGroup
 		for i := range looks {
 			all.Go(func() {
-				found, err := results.HasResult(t.Context(), fmt.Sprintf("job%d", i))
+				found, err := demo.HasResult(t.Context(), fmt.Sprintf("job%d", i))
 				if err != nil || found != there(i) {
 					t.Errorf("job %d: %v, %v", i, found, err)
 				}
@@ -324,12 +279,12 @@ func TestLooksOfOneMoment(t *testing.T) {
 	look(func(int) bool { return false }) // the stream is empty
 	for i := range looks {
 		if i%every == 0 {
-			_, err := results.Store(t.Context(), fmt.Sprintf("job%d", i), []byte("{}"))
+			_, err := demo.Store(t.Context(), fmt.Sprintf("job%d", i), []byte("{}"))
 			require.NoError(t, err)
 		}
 	}
 	look(func(i int) bool { return i%every == 0 })
-	_, err := results.Store(t.Context(), "another", []byte("{}"))
+	_, err := demo.Store(t.Context(), "another", []byte("{}"))
 	require.NoError(t, err)
 	look(func(i int) bool { return i%every == 0 })
 }
@@ -338,8 +293,8 @@ func TestLooksOfOneMoment(t *testing.T) {
 func TestLooksShareRequests(t *testing.T) {
 	t.Parallel()
 	b := bustest.Setup(t)
-	results := bus.ResultsOf(b.Conn, database)
-	_, err := results.Store(t.Context(), "another", []byte("{}"))
+	demo := bus.ResultsOf(b.Conn, database)
+	_, err := demo.Store(t.Context(), "another", []byte("{}"))
 	require.NoError(t, err)
 	watch, err := b.Plain.SubscribeSync("$JS.API.DIRECT.GET.>")
 	require.NoError(t, err)
@@ -349,7 +304,7 @@ func TestLooksShareRequests(t *testing.T) {
 	var all sync.WaitGroup
 	for i := range looks {
 		all.Go(func() {
-			if found, err := results.HasResult(t.Context(), fmt.Sprintf("job%d", i)); err != nil || found {
+			if found, err := demo.HasResult(t.Context(), fmt.Sprintf("job%d", i)); err != nil || found {
 				t.Errorf("job %d: %v, %v", i, found, err)
 			}
 		})
@@ -371,14 +326,14 @@ func TestStoreTraced(t *testing.T) {
 	sub, err := b.Plain.SubscribeSync("dbrunner.results.demo.a1")
 	require.NoError(t, err)
 	require.NoError(t, b.Plain.Flush())
-	results := bus.ResultsOf(b.Conn, database)
-	verdict, err := results.StoreTraced(t.Context(), "a1", parent, []byte("one"))
+	demo := bus.ResultsOf(b.Conn, database)
+	verdict, err := demo.StoreTraced(t.Context(), "a1", parent, []byte("one"))
 	require.NoError(t, err)
 	require.Equal(t, report.Stored, verdict)
 	for _, store := range []func() (report.StoreVerdict, error){
-		func() (report.StoreVerdict, error) { return results.Store(t.Context(), "a1", []byte("two")) },
+		func() (report.StoreVerdict, error) { return demo.Store(t.Context(), "a1", []byte("two")) },
 		func() (report.StoreVerdict, error) {
-			return results.StoreTraced(t.Context(), "a1", parent, []byte("two"))
+			return demo.StoreTraced(t.Context(), "a1", parent, []byte("two"))
 		},
 	} {
 		verdict, err = store()
