@@ -13,6 +13,7 @@ import (
 	"dbrunner/contract"
 	"dbrunner/internal/bus"
 	"dbrunner/internal/bus/deadletters"
+	"dbrunner/internal/bus/results"
 )
 
 func TestSubmit(t *testing.T) {
@@ -110,7 +111,7 @@ func TestSubmitKnowsAResultOfAnotherMessage(t *testing.T) {
 	defer func() { require.NoError(t, conn.Close(context.Background())) }()
 	for sequence := range 4 {
 		id := fmt.Sprintf("old-%d", sequence)
-		_, err = bus.ResultsOf(conn, "shop").Store(t.Context(), id, []byte(fmt.Sprintf(`{"job_id":%q,"kind":"query","database":"shop",`+
+		_, err = results.Of(conn, "shop").Store(t.Context(), id, []byte(fmt.Sprintf(`{"job_id":%q,"kind":"query","database":"shop",`+
 			`"status":"rejected","sequence":%d,"queued_at":"2026-03-01T12:00:00Z","error":{"code":"invalid_json"}}`, id, sequence+1)))
 		require.NoError(t, err)
 		got := w.run("", "submit", "-d", "shop", "--id", id, "--sql", "SELECT 1")
@@ -299,7 +300,7 @@ func TestRedriveRefuses(t *testing.T) {
 	givenUp := deadLetter("g", "too_many_deliveries", body)
 	require.Contains(t, redrive(givenUp).err, "--force", "its outcome is unknown")
 	store := func(id, sequence, queued string) {
-		_, err = bus.ResultsOf(conn, "shop").Store(t.Context(), id, []byte(`{"job_id":"`+id+`","kind":"query","database":"shop","status":"failed",`+
+		_, err = results.Of(conn, "shop").Store(t.Context(), id, []byte(`{"job_id":"`+id+`","kind":"query","database":"shop","status":"failed",`+
 			`"sequence":`+sequence+`,"queued_at":"`+queued+`"}`))
 		require.NoError(t, err)
 	}

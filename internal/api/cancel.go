@@ -12,6 +12,7 @@ import (
 	"dbrunner/contract"
 	"dbrunner/internal/bus"
 	"dbrunner/internal/bus/control"
+	"dbrunner/internal/bus/results"
 	"dbrunner/internal/bus/service"
 )
 
@@ -55,7 +56,7 @@ func (a *api) cancelJob(ctx context.Context, d *Database, q *service.Request) (a
 	until := time.Now().Add(a.cfg.Topology.Control.MaxAge).UTC().Truncate(time.Second)
 	ctx, stop := context.WithTimeout(ctx, wait)
 	defer stop()
-	if stored, err = bus.AwaitResult(ctx, a.conn, d.Name, id); err == nil {
+	if stored, err = results.Await(ctx, a.conn, d.Name, id); err == nil {
 		return ended(d, id, stored)
 	}
 	return contract.CancelAnswer{Version: 1, Database: d.Name, JobID: id, Outcome: contract.CancelKept, KeptUntil: &until}, nil

@@ -12,6 +12,7 @@ import (
 
 	"dbrunner/contract"
 	"dbrunner/internal/bus"
+	"dbrunner/internal/bus/results"
 	"dbrunner/internal/bus/service"
 	"dbrunner/internal/jobs"
 )
@@ -81,7 +82,7 @@ func (j *runRequest) await(ctx context.Context, conn *bus.Conn) ([]byte, error) 
 	}
 	if j.Recorded && !j.fresh {
 		first, cancel := context.WithTimeout(ctx, after)
-		result, err := bus.AwaitResult(first, conn, j.database.Name, j.ID)
+		result, err := results.Await(first, conn, j.database.Name, j.ID)
 		over := first.Err() != nil
 		cancel()
 		if err == nil || !over {
@@ -94,7 +95,7 @@ func (j *runRequest) await(ctx context.Context, conn *bus.Conn) ([]byte, error) 
 			return nil, j.reused()
 		}
 	}
-	return bus.AwaitResult(ctx, conn, j.database.Name, j.ID)
+	return results.Await(ctx, conn, j.database.Name, j.ID)
 }
 
 // existing answers with the result that the id has before anything is published; nil if it has none. What is stored

@@ -8,8 +8,8 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"dbrunner/internal/bus"
 	"dbrunner/internal/bus/objects"
+	"dbrunner/internal/bus/results"
 	"dbrunner/internal/delivery"
 	"dbrunner/internal/jobs"
 	"dbrunner/internal/manager"
@@ -55,7 +55,7 @@ func databasesOf(opened []*manager.Database) []*database {
 
 // connect makes what runs for the database: checker, executor, gates, lanes and sweeper.
 func (d *database) connect(r *running) (err error) {
-	d.results = &resultStore{Results: bus.ResultsOf(r.conn, d.Name), traced: r.watch.Tracing() != nil}
+	d.results = &resultStore{Results: results.Of(r.conn, d.Name), traced: r.watch.Tracing() != nil}
 	if metrics := r.watch.Metrics(); metrics != nil {
 		d.observer = metrics.Jobs(d.Name)
 	}

@@ -9,6 +9,7 @@ import (
 	"go.uber.org/zap"
 
 	"dbrunner/internal/bus"
+	"dbrunner/internal/bus/results"
 	"dbrunner/internal/config"
 	"dbrunner/internal/manager"
 )
@@ -34,7 +35,7 @@ func RowsSweeper(t *testing.T, cfg *config.Config) func(grace time.Duration) int
 	t.Cleanup(func() { require.NoError(t, closeConn(context.Background(), conn)) })
 	databases := databasesOf(opened)
 	for _, d := range databases {
-		d.results = &resultStore{Results: bus.ResultsOf(conn, d.Name)}
+		d.results = &resultStore{Results: results.Of(conn, d.Name)}
 	}
 	s := (&running{cfg: cfg, log: zap.NewNop(), conn: conn, databases: databases}).newRowsSweeper()
 	return func(grace time.Duration) int {

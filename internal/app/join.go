@@ -6,6 +6,7 @@ import (
 
 	"dbrunner/internal/bus"
 	"dbrunner/internal/bus/control"
+	"dbrunner/internal/bus/results"
 	"dbrunner/internal/db"
 	"dbrunner/internal/delivery"
 	"dbrunner/internal/report"
@@ -38,7 +39,7 @@ func (c *cancellations) Requested(jobID string, stored time.Time) bool {
 
 // resultStore is one database's worker.Results.
 type resultStore struct {
-	*bus.Results
+	*results.Results
 	traced bool // results say to which trace they belong
 }
 

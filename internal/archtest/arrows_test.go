@@ -24,10 +24,10 @@ var arrows = []arrow{
 	{"cmd/*", []string{"client", "contract", "contract/schema", "internal/app", "internal/bus", "internal/bus/deadletters", "internal/bus/objects", "internal/bus/service", "internal/config", "internal/jobs", "internal/db/migration", "internal/db/rowfile", "internal/manager", "internal/inspect"}},
 	{"internal/app", []string{
 		"internal/bulk", "internal/health", "client", "contract", "internal/report", "internal/manager", "internal/api", "internal/status",
-		"internal/worker", "internal/bus", "internal/bus/deadletters", "internal/bus/control", "internal/bus/objects", "internal/bus/service", "internal/bus/embedded", "internal/jobs", "internal/delivery", "internal/db", "internal/config",
+		"internal/worker", "internal/bus", "internal/bus/*", "internal/jobs", "internal/delivery", "internal/db", "internal/config",
 		"internal/db/migration", "internal/telemetry",
 	}},
-	{"internal/api", []string{"internal/bus", "internal/bus/control", "internal/bus/service", "internal/jobs", "internal/db", "internal/config", "contract"}},
+	{"internal/api", []string{"internal/bus", "internal/bus/control", "internal/bus/results", "internal/bus/service", "internal/jobs", "internal/db", "internal/config", "contract"}},
 	{"internal/status", []string{"internal/telemetry", "internal/health", "internal/bus", "internal/bus/*", "internal/config", "internal/report", "contract"}},
 	{"internal/inspect", []string{"internal/health", "internal/db/dialect", "internal/report", "internal/manager", "internal/config", "internal/bus", "internal/db", "internal/db/migration", "internal/jobs", "contract"}},
 	{"internal/manager", []string{
@@ -47,12 +47,13 @@ var arrows = []arrow{
 	{"internal/db/engine", []string{"internal/db", "internal/db/dialect", "contract", "internal/jsontext"}},
 	{"internal/db/*", []string{"internal/db", "internal/db/engine", "internal/db/dialect", "internal/db/migration", "internal/jsontext", "internal/report", "contract"}}, // engines: never another engine
 	{"internal/db", []string{"internal/report", "internal/db/dialect", "internal/jsontext", "contract"}},
-	{"internal/bus/bustest", []string{"internal/bus", "internal/bus/control", "internal/bus/embedded", "internal/bus/objects"}},
+	{"internal/bus/bustest", []string{"internal/bus", "internal/bus/control", "internal/bus/embedded", "internal/bus/objects", "internal/bus/results", "internal/report"}},
 	{"internal/bus/embedded", nil},
 	{"internal/bus/service", []string{"internal/bus", "contract", "internal/report"}},
 	{"internal/bus/control", []string{"internal/bus", "contract", "internal/report"}},
 	{"internal/bus/deadletters", []string{"internal/bus", "contract", "internal/report"}},
 	{"internal/bus/objects", []string{"internal/bus", "contract", "internal/report"}},
+	{"internal/bus/results", []string{"internal/bus", "contract", "internal/report"}},
 	{"internal/bus", []string{"contract", "internal/report"}},
 	{"internal/config", []string{"contract", "internal/spell"}},
 	{"contract/schema", nil},

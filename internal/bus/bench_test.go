@@ -12,6 +12,7 @@ import (
 
 	"dbrunner/internal/bus"
 	"dbrunner/internal/bus/bustest"
+	"dbrunner/internal/bus/results"
 	"dbrunner/internal/report"
 )
 
@@ -145,7 +146,7 @@ func BenchmarkRawPull(b *testing.B) {
 // BenchmarkStore stores results of 512 bytes from 60 goroutines.
 func BenchmarkStore(b *testing.B) {
 	conn, _, _ := benchSetup(b, 0)
-	demo := bus.ResultsOf(conn, database)
+	demo := results.Of(conn, database)
 	body := make([]byte, 512)
 	var id atomic.Int64
 	b.SetParallelism(slots / 2)
@@ -165,23 +166,23 @@ func BenchmarkStore(b *testing.B) {
 
 // BenchmarkHasResult looks for results that are not there from eight goroutines, BenchmarkStoredResult reads them.
 func BenchmarkHasResult(b *testing.B) {
-	benchLook(b, func(ctx context.Context, r *bus.Results, id string) error {
+	benchLook(b, func(ctx context.Context, r *results.Results, id string) error {
 		_, err := r.HasResult(ctx, id)
 		return err
 	})
 }
 
 func BenchmarkStoredResult(b *testing.B) {
-	benchLook(b, func(ctx context.Context, r *bus.Results, id string) error {
+	benchLook(b, func(ctx context.Context, r *results.Results, id string) error {
 		_, err := r.StoredResult(ctx, id)
 		return err
 	})
 }
 
-func benchLook(b *testing.B, look func(context.Context, *bus.Results, string) error) {
+func benchLook(b *testing.B, look func(context.Context, *results.Results, string) error) {
 	b.Helper()
 	conn, _, _ := benchSetup(b, 0)
-	demo := bus.ResultsOf(conn, database)
+	demo := results.Of(conn, database)
 	var id atomic.Int64
 	b.SetParallelism(4)
 	b.ReportAllocs()

@@ -12,6 +12,7 @@ import (
 
 	"dbrunner/internal/bus"
 	"dbrunner/internal/bus/bustest"
+	"dbrunner/internal/bus/results"
 )
 
 func TestConnectErrorsNameCauseAndFix(t *testing.T) {
@@ -109,6 +110,6 @@ func TestCloseFlushesAndEnds(t *testing.T) {
 	require.Equal(t, "last words", string(m.Data))
 	require.True(t, b.Conn.State().Closed)
 	require.Error(t, b.Conn.Reply("answers.x", nil))
-	_, err = bus.ResultsOf(b.Conn, database).Store(t.Context(), "x", nil)
+	_, err = results.Of(b.Conn, database).Store(t.Context(), "x", nil)
 	require.ErrorIs(t, err, bus.ErrClosed)
 }

@@ -18,6 +18,7 @@ import (
 	"dbrunner/internal/bus/bustest"
 	"dbrunner/internal/bus/control"
 	"dbrunner/internal/bus/deadletters"
+	"dbrunner/internal/bus/results"
 	"dbrunner/internal/report"
 )
 
@@ -344,10 +345,10 @@ func TestMinimalPermissionsSuffice(t *testing.T) {
 	r := run(t, conn, "work", 1)
 	m := r.Next(t)
 	require.NoError(t, m.InProgress(t.Context()))
-	verdict, err := bus.ResultsOf(conn, database).Store(t.Context(), "a", []byte("r"))
+	verdict, err := results.Of(conn, database).Store(t.Context(), "a", []byte("r"))
 	require.NoError(t, err)
 	require.Equal(t, report.Stored, verdict)
-	_, err = bus.ResultsOf(conn, database).StoredResult(t.Context(), "a")
+	_, err = results.Of(conn, database).StoredResult(t.Context(), "a")
 	require.NoError(t, err)
 	require.NoError(t, conn.Reply("_INBOX.x.y", []byte("r")))
 	require.NoError(t, deadletters.Publish(t.Context(), conn, database, "query", "s1_x", nil, []byte("1")))

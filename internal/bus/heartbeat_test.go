@@ -10,6 +10,7 @@ import (
 
 	"dbrunner/internal/bus"
 	"dbrunner/internal/bus/bustest"
+	"dbrunner/internal/bus/results"
 )
 
 func runnerHeartbeats(t *testing.T, conn *bus.Conn, instance string) func(body string) (shared bool) {
@@ -109,7 +110,7 @@ func TestLagAndRoom(t *testing.T) {
 	_, err = bus.ReadLag(t.Context(), b.Conn, database, "nosuch")
 	require.ErrorIs(t, err, bus.ErrNotFound)
 
-	demo := bus.ResultsOf(b.Conn, database)
+	demo := results.Of(b.Conn, database)
 	_, seen := demo.SeenRoom()
 	require.False(t, seen, "no scan has run yet")
 	_, err = demo.Store(t.Context(), "a", []byte("r"))

@@ -8,6 +8,7 @@ import (
 
 	"dbrunner/internal/bus"
 	"dbrunner/internal/bus/bustest"
+	"dbrunner/internal/bus/results"
 )
 
 func rightsWanted() bus.RightsOptions {
@@ -19,7 +20,7 @@ func TestTryRightsHasNoEffect(t *testing.T) {
 	t.Parallel()
 	b := bustest.Setup(t)
 	b.Publish(t, "query", 3)
-	_, err := bus.ResultsOf(b.Conn, database).Store(t.Context(), "kept", []byte("{}"))
+	_, err := results.Of(b.Conn, database).Store(t.Context(), "kept", []byte("{}"))
 	require.NoError(t, err)
 	everything, err := b.Plain.SubscribeSync("dbrunner.>")
 	require.NoError(t, err)

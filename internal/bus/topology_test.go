@@ -12,6 +12,7 @@ import (
 
 	"dbrunner/internal/bus"
 	"dbrunner/internal/bus/bustest"
+	"dbrunner/internal/bus/results"
 )
 
 func TestManageTwiceChangesNothing(t *testing.T) {
@@ -299,7 +300,7 @@ func TestDomain(t *testing.T) {
 	m := bustest.Run(t, conn, "work", 1).Next(t)
 	require.True(t, m.First())
 	require.NoError(t, m.AckConfirmed(t.Context()))
-	body, err := bus.ResultsOf(conn, database).GetDirect(t.Context(), "a")
+	body, err := results.Of(conn, database).GetDirect(t.Context(), "a")
 	require.NoError(t, err)
 	require.Nil(t, body)
 }

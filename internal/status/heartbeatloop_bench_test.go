@@ -14,6 +14,7 @@ import (
 
 	"dbrunner/internal/bus"
 	"dbrunner/internal/bus/bustest"
+	"dbrunner/internal/bus/results"
 	"dbrunner/internal/config"
 	"dbrunner/internal/db/dbtest"
 	"dbrunner/internal/jobs"
@@ -69,7 +70,7 @@ func beating(b *testing.B, engine, connection string) *Runner {
 	gate, err := worker.NewGate(worker.GateOptions{Database: db.Name, Prober: db.DB, Logger: zap.NewNop()})
 	require.NoError(b, err)
 	_, err = r.Add(DatabaseOptions{
-		Name: db.Name, Config: db.Config, DB: db.DB, Migrations: db.Migrations, Gate: gate, Results: bus.ResultsOf(conn, db.Name),
+		Name: db.Name, Config: db.Config, DB: db.DB, Migrations: db.Migrations, Gate: gate, Results: results.Of(conn, db.Name),
 	})
 	require.NoError(b, err)
 	require.NoError(b, db.DB.Probe(b.Context()))

@@ -10,6 +10,7 @@ import (
 
 	"dbrunner/internal/bus"
 	"dbrunner/internal/bus/deadletters"
+	"dbrunner/internal/bus/results"
 	"dbrunner/internal/config"
 	"dbrunner/internal/health"
 	"dbrunner/internal/report"
@@ -97,7 +98,7 @@ type Gate interface {
 
 // Results is what the status needs of a database's results stream.
 type Results interface {
-	SeenRoom() (bus.Room, bool)
+	SeenRoom() (results.Room, bool)
 	Purged() uint64
 }
 

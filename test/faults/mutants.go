@@ -76,7 +76,7 @@ func mutants() []mutant {
 		{
 			name: "result_overwritten", what: "a result is stored over the one that is there",
 			edits: []edit{
-				{"internal/bus/results.go", "first:  nats.Header{HeaderExpectedSequence: {\"0\"}},", "first:  nats.Header{},"},
+				{"internal/bus/results/results.go", "first:  nats.Header{bus.HeaderExpectedSequence: {\"0\"}},", "first:  nats.Header{},"},
 				{
 					"internal/bus/topology.go", "s.Discard, s.DiscardNewPerSubject, s.MaxMsgsPerSubject = jetstream.DiscardNew, true, 1",
 					"s.Discard, s.DiscardNewPerSubject, s.MaxMsgsPerSubject = jetstream.DiscardNew, false, 1",

@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"dbrunner/internal/bus"
+	"dbrunner/internal/bus/results"
 	"dbrunner/internal/report"
 )
 
@@ -30,14 +31,14 @@ func RaceWriters(t *testing.T, conns []*bus.Conn, n, writers int) {
 			wg.Go(func() {
 				defer func() { <-bound }()
 				body := fmt.Sprintf("%d by %d", i, w)
-				verdict, err := bus.ResultsOf(conns[w%len(conns)], Database).Store(t.Context(), fmt.Sprintf("job%d", i), []byte(body))
+				verdict, err := results.Of(conns[w%len(conns)], Database).Store(t.Context(), fmt.Sprintf("job%d", i), []byte(body))
 				all[i][w] = write{body, verdict, err}
 			})
 		}
 	}
 	wg.Wait()
 	for i, writes := range all {
-		stored, err := bus.ResultsOf(conns[0], Database).StoredResult(t.Context(), fmt.Sprintf("job%d", i))
+		stored, err := results.Of(conns[0], Database).StoredResult(t.Context(), fmt.Sprintf("job%d", i))
 		require.NoError(t, err)
 		winners := 0
 		for _, w := range writes {

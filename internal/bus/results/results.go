@@ -1,4 +1,4 @@
-package bus
+package results
 
 import (
 	"context"
@@ -9,12 +9,13 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"dbrunner/contract"
+	"dbrunner/internal/bus"
 	"dbrunner/internal/report"
 )
 
 // Results are the stored results of one database. It is safe for concurrent use.
 type Results struct {
-	conn     *Conn
+	conn     *bus.Conn
 	database string
 	stream   string
 	direct   string      // the subject of a direct get, without the job's id
@@ -24,13 +25,13 @@ type Results struct {
 	glances  directGets
 }
 
-// ResultsOf gives access to the stored results of a database.
-func ResultsOf(c *Conn, database string) *Results {
+// Of gives access to the stored results of a database.
+func Of(c *bus.Conn, database string) *Results {
 	stream := c.Subjects().ResultsStream(database)
 	return &Results{
 		conn: c, database: database, stream: stream,
 		direct: c.APIPrefix() + "DIRECT.GET." + stream + "." + c.Subjects().Result(database, ""),
-		first:  nats.Header{HeaderExpectedSequence: {"0"}},
+		first:  nats.Header{bus.HeaderExpectedSequence: {"0"}},
 	}
 }
 
@@ -43,11 +44,11 @@ func (r *Results) Store(ctx context.Context, jobID string, body []byte) (report.
 
 // StoreTraced is Store with the W3C trace context that the result belongs to in its headers.
 func (r *Results) StoreTraced(ctx context.Context, jobID, traceParent string, body []byte) (report.StoreVerdict, error) {
-	return r.store(ctx, jobID, nats.Header{HeaderExpectedSequence: {"0"}, contract.HeaderTraceParent: {traceParent}}, body)
+	return r.store(ctx, jobID, nats.Header{bus.HeaderExpectedSequence: {"0"}, contract.HeaderTraceParent: {traceParent}}, body)
 }
 
 func (r *Results) store(ctx context.Context, jobID string, header nats.Header, body []byte) (report.StoreVerdict, error) {
-	if err := CheckID(jobID); err != nil {
+	if err := bus.CheckID(jobID); err != nil {
 		return 0, err
 	}
 	// A message id would be answered "stored" although another payload is there, so there is none.
@@ -62,10 +63,10 @@ func (r *Results) store(ctx context.Context, jobID string, header nats.Header, b
 // StoredResult returns the stored result of a job, nil if there is none. It asks the stream's leader: a direct get
 // may be answered by a replica that has not seen a result yet which others have already seen.
 func (r *Results) StoredResult(ctx context.Context, jobID string) ([]byte, error) {
-	if err := CheckID(jobID); err != nil {
+	if err := bus.CheckID(jobID); err != nil {
 		return nil, err
 	}
-	m, err := GetMessage(ctx, r.conn, r.stream, GetRequest{LastFor: r.conn.Subjects().Result(r.database, jobID)})
+	m, err := bus.GetMessage(ctx, r.conn, r.stream, bus.GetRequest{LastFor: r.conn.Subjects().Result(r.database, jobID)})
 	if err != nil {
 		return nil, fmt.Errorf("read the stored result: %w", err)
 	}
@@ -81,10 +82,10 @@ func (r *Results) StoredResult(ctx context.Context, jobID string) ([]byte, error
 // GetDirect returns the stored result of a job from any replica, nil if it has none yet. For clients that ask
 // again anyway: it needs only the right to DIRECT.GET and spares the leader.
 func (r *Results) GetDirect(ctx context.Context, jobID string) ([]byte, error) {
-	if err := CheckID(jobID); err != nil {
+	if err := bus.CheckID(jobID); err != nil {
 		return nil, err
 	}
-	m, err := DirectGet(ctx, r.conn, r.direct+jobID, nil)
+	m, err := bus.DirectGet(ctx, r.conn, r.direct+jobID, nil)
 	if err != nil || m == nil {
 		return nil, err
 	}
@@ -122,7 +123,7 @@ func share(n, limit uint64) float64 {
 
 // Room asks the server how full the results stream is.
 func (r *Results) Room(ctx context.Context) (Room, error) {
-	info, err := StreamInfo(ctx, r.conn, r.stream)
+	info, err := bus.StreamInfo(ctx, r.conn, r.stream)
 	if err != nil {
 		return Room{}, fmt.Errorf("room for results: %w", err)
 	}

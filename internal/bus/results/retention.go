@@ -1,4 +1,4 @@
-package bus
+package results
 
 import (
 	"context"
@@ -7,6 +7,8 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 	"go.uber.org/zap"
+
+	"dbrunner/internal/bus"
 )
 
 // Above highMark of its count or bytes a results stream is purged down to lowMark, in percent.
@@ -36,7 +38,7 @@ func (r *Results) RunRetention(ctx context.Context, every, minAge time.Duration)
 // Purge looks once and returns how many results it removed. It never removes one younger than minAge, by the
 // server's clock, which also stamped the results.
 func (r *Results) Purge(ctx context.Context, minAge time.Duration) (uint64, error) {
-	info, err := StreamInfo(ctx, r.conn, r.stream)
+	info, err := bus.StreamInfo(ctx, r.conn, r.stream)
 	if err != nil {
 		return 0, err
 	}
@@ -97,7 +99,7 @@ func (r *Results) oldEnough(ctx context.Context, first, last uint64, cutoff time
 // storedBefore reports whether the message at a sequence, or the next one behind a gap, is older than the cutoff.
 // Where none is left nothing young can be hit: everything up to here has gone by itself.
 func (r *Results) storedBefore(ctx context.Context, sequence uint64, cutoff time.Time) (bool, error) {
-	m, err := GetMessage(ctx, r.conn, r.stream, GetRequest{Sequence: sequence, NextFor: ">"})
+	m, err := bus.GetMessage(ctx, r.conn, r.stream, bus.GetRequest{Sequence: sequence, NextFor: ">"})
 	if err != nil {
 		return false, fmt.Errorf("read the age of a result: %w", err)
 	}

@@ -1,4 +1,4 @@
-package bus
+package results
 
 import (
 	"context"
@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+
+	"dbrunner/internal/bus"
 )
 
 const (
@@ -59,7 +61,7 @@ func (g *directGets) shut(one *directGetBatch) {
 // HasResult reports whether a job has a stored result, as any replica knows it: on a cluster it may miss one of the last
 // moment. It spares the server's API and is tried only once.
 func (r *Results) HasResult(ctx context.Context, jobID string) (bool, error) {
-	if err := CheckID(jobID); err != nil {
+	if err := bus.CheckID(jobID); err != nil {
 		return false, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, directGetTimeout)
@@ -88,7 +90,7 @@ func (r *Results) hasResult(ctx context.Context, jobID string) (bool, error) {
 	if err != nil {
 		return false, fmt.Errorf("direct get of the result: %w", err)
 	}
-	return FoundDirect(answer)
+	return bus.FoundDirect(answer)
 }
 
 // haveNone reports whether the server has said that none of the subjects has a message (ADR-31, multi_last). The answer

@@ -1,4 +1,4 @@
-package bus
+package results
 
 import (
 	"context"
@@ -7,14 +7,16 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+
+	"dbrunner/internal/bus"
 )
 
 // againEvery is how often AwaitResult looks by itself: a re-published result is a core message and may be lost.
 const againEvery = 3 * time.Second
 
-// AwaitResult waits for the stored result of a job: it subscribes, then gets, then gets again every few seconds.
-func AwaitResult(ctx context.Context, c *Conn, database, jobID string) ([]byte, error) {
-	if err := errors.Join(CheckName("database", database), CheckID(jobID)); err != nil {
+// Await waits for the stored result of a job: it subscribes, then gets, then gets again every few seconds.
+func Await(ctx context.Context, c *bus.Conn, database, jobID string) ([]byte, error) {
+	if err := errors.Join(bus.CheckName("database", database), bus.CheckID(jobID)); err != nil {
 		return nil, err
 	}
 	arrivals := make(chan *nats.Msg, 1)
@@ -23,7 +25,7 @@ func AwaitResult(ctx context.Context, c *Conn, database, jobID string) ([]byte, 
 		return nil, fmt.Errorf("await the result: %w", err)
 	}
 	defer func() { _ = sub.Unsubscribe() }()
-	of := ResultsOf(c, database)
+	of := Of(c, database)
 	t := time.NewTicker(againEvery)
 	defer t.Stop()
 	for {
@@ -31,7 +33,7 @@ func AwaitResult(ctx context.Context, c *Conn, database, jobID string) ([]byte, 
 		switch {
 		case err == nil && body != nil:
 			return body, nil
-		case err != nil && !Transient(err):
+		case err != nil && !bus.Transient(err):
 			return nil, err
 		}
 		select {

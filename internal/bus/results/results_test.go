@@ -1,4 +1,4 @@
-package bus_test
+package results_test
 
 import (
 	"context"
@@ -14,6 +14,7 @@ import (
 	"dbrunner/contract"
 	"dbrunner/internal/bus"
 	"dbrunner/internal/bus/bustest"
+	"dbrunner/internal/bus/results"
 	"dbrunner/internal/report"
 )
 
@@ -25,7 +26,7 @@ func TestFirstWriterWins(t *testing.T) {
 	sub, err := b.Plain.ChanSubscribe("dbrunner.results.demo.*", seen)
 	require.NoError(t, err)
 	require.NoError(t, b.Plain.Flush())
-	demo := bus.ResultsOf(b.Conn, database)
+	demo := results.Of(b.Conn, database)
 
 	body, err := demo.StoredResult(ctx, "a1")
 	require.NoError(t, err)
@@ -53,7 +54,7 @@ func TestFirstWriterWins(t *testing.T) {
 	found, err = demo.HasResult(ctx, "a1")
 	require.NoError(t, err)
 	require.True(t, found)
-	_, err = bus.ResultsOf(b.Conn, "nowhere").HasResult(ctx, "a1")
+	_, err = results.Of(b.Conn, "nowhere").HasResult(ctx, "a1")
 	require.ErrorIs(t, err, bus.ErrNoStream)
 	_, err = demo.HasResult(ctx, "a.1")
 	require.ErrorIs(t, err, bus.ErrSubject)
@@ -82,7 +83,7 @@ func TestFullResultsStreamIsPurgedBeyondTheMinimumAge(t *testing.T) {
 	top := bustest.Topology()
 	top.Results.MaxCount = 100
 	b := bustest.SetupOn(t, bustest.Server(t), top)
-	demo := bus.ResultsOf(b.Conn, database)
+	demo := results.Of(b.Conn, database)
 	store := func(id string) report.StoreVerdict {
 		verdict, err := demo.Store(t.Context(), id, []byte("x"))
 		require.NoError(t, err)
@@ -125,7 +126,7 @@ func TestPurgeStopsAtTheMinimumAge(t *testing.T) {
 	top := bustest.Topology()
 	top.Results.MaxCount = 100
 	b := bustest.SetupOn(t, bustest.Server(t), top)
-	demo := bus.ResultsOf(b.Conn, database)
+	demo := results.Of(b.Conn, database)
 	for i := range 90 {
 		if i == 10 { // ten are older
 			time.Sleep(600 * time.Millisecond) // by the clock: age is what the test is about
@@ -143,7 +144,7 @@ func TestPurgeByBytes(t *testing.T) {
 	top := bustest.Topology()
 	top.Results.MaxBytes = 200 << 10
 	b := bustest.SetupOn(t, bustest.Server(t), top)
-	demo := bus.ResultsOf(b.Conn, database)
+	demo := results.Of(b.Conn, database)
 	n := 0
 	for ; ; n++ {
 		verdict, err := demo.Store(t.Context(), fmt.Sprintf("r%d", n), make([]byte, 1000))
@@ -165,7 +166,7 @@ func TestSeveralRunnersPurgeConcurrently(t *testing.T) {
 	top := bustest.Topology()
 	top.Results.MaxCount = 200
 	b := bustest.SetupOn(t, bustest.Server(t), top)
-	demo := bus.ResultsOf(b.Conn, database)
+	demo := results.Of(b.Conn, database)
 	for i := range 200 {
 		_, err := demo.Store(t.Context(), fmt.Sprintf("r%d", i), []byte("x"))
 		require.NoError(t, err)
@@ -174,7 +175,7 @@ func TestSeveralRunnersPurgeConcurrently(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 8 {
 		wg.Go(func() {
-			n, err := bus.ResultsOf(b.Conn, database).Purge(context.Background(), 0)
+			n, err := results.Of(b.Conn, database).Purge(context.Background(), 0)
 			if err == nil {
 				total.Add(n)
 			}
@@ -190,7 +191,7 @@ func TestSeveralRunnersPurgeConcurrently(t *testing.T) {
 func TestStoreWaitsOutARestart(t *testing.T) {
 	t.Parallel()
 	b := bustest.Setup(t)
-	demo := bus.ResultsOf(b.Conn, database)
+	demo := results.Of(b.Conn, database)
 	_, err := demo.Store(t.Context(), "before", []byte("x"))
 	require.NoError(t, err)
 	b.Node.Stop()
@@ -222,25 +223,25 @@ func TestStoreWaitsOutARestart(t *testing.T) {
 func TestResultAboveTheLimitIsAnError(t *testing.T) {
 	t.Parallel()
 	b := bustest.Setup(t)
-	_, err := bus.ResultsOf(b.Conn, database).Store(t.Context(), "big", make([]byte, b.Conn.MaxPayload()+1))
+	_, err := results.Of(b.Conn, database).Store(t.Context(), "big", make([]byte, b.Conn.MaxPayload()+1))
 	require.ErrorIs(t, err, bus.ErrTooLarge)
-	_, err = bus.ResultsOf(b.Conn, database).Store(t.Context(), "a.b", nil)
+	_, err = results.Of(b.Conn, database).Store(t.Context(), "a.b", nil)
 	require.ErrorIs(t, err, bus.ErrSubject)
 }
 
 func TestAwaitResult(t *testing.T) {
 	t.Parallel()
 	b := bustest.Setup(t)
-	demo := bus.ResultsOf(b.Conn, database)
+	demo := results.Of(b.Conn, database)
 	_, err := demo.Store(t.Context(), "there", []byte("1"))
 	require.NoError(t, err)
-	body, err := bus.AwaitResult(t.Context(), b.Conn, database, "there")
+	body, err := results.Await(t.Context(), b.Conn, database, "there")
 	require.NoError(t, err)
 	require.Equal(t, "1", string(body))
 
 	done := make(chan []byte, 1)
 	go func() {
-		body, _ := bus.AwaitResult(t.Context(), b.Conn, database, "later")
+		body, _ := results.Await(t.Context(), b.Conn, database, "later")
 		done <- body
 	}()
 	require.Eventually(t, func() bool { return b.Node.Server().NumSubscriptions() > 0 }, 5*time.Second, time.Millisecond)
@@ -254,7 +255,7 @@ func TestAwaitResult(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	_, err = bus.AwaitResult(ctx, b.Conn, database, "never")
+	_, err = results.Await(ctx, b.Conn, database, "never")
 	require.ErrorIs(t, err, context.DeadlineExceeded)
 }
 
@@ -262,7 +263,7 @@ func TestAwaitResult(t *testing.T) {
 func TestLooksOfOneMoment(t *testing.T) {
 	t.Parallel()
 	b := bustest.Setup(t)
-	demo := bus.ResultsOf(b.Conn, database)
+	demo := results.Of(b.Conn, database)
 	const looks, every = 400, 7
 	look := func(there func(i int) bool) {
 		var all sync.WaitGroup
@@ -293,7 +294,7 @@ func TestLooksOfOneMoment(t *testing.T) {
 func TestLooksShareRequests(t *testing.T) {
 	t.Parallel()
 	b := bustest.Setup(t)
-	demo := bus.ResultsOf(b.Conn, database)
+	demo := results.Of(b.Conn, database)
 	_, err := demo.Store(t.Context(), "another", []byte("{}"))
 	require.NoError(t, err)
 	watch, err := b.Plain.SubscribeSync("$JS.API.DIRECT.GET.>")
@@ -326,7 +327,7 @@ func TestStoreTraced(t *testing.T) {
 	sub, err := b.Plain.SubscribeSync("dbrunner.results.demo.a1")
 	require.NoError(t, err)
 	require.NoError(t, b.Plain.Flush())
-	demo := bus.ResultsOf(b.Conn, database)
+	demo := results.Of(b.Conn, database)
 	verdict, err := demo.StoreTraced(t.Context(), "a1", parent, []byte("one"))
 	require.NoError(t, err)
 	require.Equal(t, report.Stored, verdict)
@@ -345,3 +346,7 @@ func TestStoreTraced(t *testing.T) {
 	require.Equal(t, "one", string(m.Data))
 	require.Equal(t, parent, m.Header.Get(contract.HeaderTraceParent))
 }
+
+const database = bustest.Database
+
+func TestMain(m *testing.M) { bustest.VerifyMain(m) }
