@@ -8,132 +8,112 @@ import (
 	"dbrunner/internal/report"
 )
 
-// family is a metric that is read from a part of a snapshot.
-type family[T any] struct {
-	desc  *prometheus.Desc
-	kind  prometheus.ValueType
-	value func(*T) float64
-}
-
-func gauge[T any](name, help string, value func(*T) float64, labels ...string) family[T] {
-	return newFamily(name, help, prometheus.GaugeValue, value, labels)
-}
-
-func counter[T any](name, help string, value func(*T) float64, labels ...string) family[T] {
-	return newFamily(name, help, prometheus.CounterValue, value, labels)
-}
-
-func newFamily[T any](name, help string, kind prometheus.ValueType, value func(*T) float64, labels []string) family[T] {
-	desc := prometheus.NewDesc(prometheus.BuildFQName(prefix, "", name), help, labels, nil)
-	return family[T]{desc: desc, kind: kind, value: value}
-}
-
-// emit sends the values that all families have for a part.
-func emit[T any](ch chan<- prometheus.Metric, families []family[T], part *T, labels ...string) {
-	for i := range families {
-		f := &families[i]
-		ch <- prometheus.MustNewConstMetric(f.desc, f.kind, f.value(part), labels...)
-	}
-}
-
-func describe[T any](ch chan<- *prometheus.Desc, families []family[T]) {
-	for i := range families {
-		ch <- families[i].desc
-	}
-}
-
 // collector reads a snapshot at each scrape.
-type collector struct {
-	source    Source
-	runner    []family[Snapshot]
-	dead      []family[DeadLetters]
-	databases []family[Database]
-	ledgers   []family[report.Sweep]
-	lanes     []family[report.Lane]
-	queues    []family[Queue]
-	waiting   []family[LaneQueue]
+type collector struct{ source Source }
 
-	info, connections, ended, oldest, swept *prometheus.Desc
-}
-
-func newCollector(source Source) *collector {
-	desc := func(name, help string, labels ...string) *prometheus.Desc {
-		return prometheus.NewDesc(prometheus.BuildFQName(prefix, "", name), help, labels, nil)
-	}
-	return &collector{
-		source: source, runner: runnerFamilies(), dead: deadFamilies(), databases: databaseFamilies(),
-		ledgers: ledgerFamilies(), lanes: laneFamilies(), queues: queueFamilies(), waiting: laneQueueFamilies(),
-		info:        desc("database_info", "Databases of this runner; always 1.", "database", "engine"),
-		connections: desc("pool_connections", "Database connections, by state.", "database", "state"),
-		ended:       desc("deliveries_total", "Deliveries, by disposition.", "database", "lane", "disposition"),
-		oldest: desc("queue_oldest_age_seconds", "Age of the oldest job in the database's queue, including ack pending jobs; 0 if the queue is empty.",
-			"database"),
-		swept: desc("ledger_swept_timestamp_seconds", "Time of the last ledger cleanup.", "database"),
-	}
-}
-
-// Describe sends what Collect may send.
-func (c *collector) Describe(ch chan<- *prometheus.Desc) {
-	describe(ch, c.runner)
-	describe(ch, c.dead)
-	describe(ch, c.databases)
-	describe(ch, c.ledgers)
-	describe(ch, c.lanes)
-	describe(ch, c.queues)
-	describe(ch, c.waiting)
-	for _, d := range []*prometheus.Desc{c.info, c.connections, c.ended, c.oldest, c.swept} {
-		ch <- d
-	}
-}
+// Describe sends nothing: which metrics there are depends on the snapshot.
+func (*collector) Describe(chan<- *prometheus.Desc) {}
 
 // Collect sends the runner's state.
 func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	s := c.source.Snapshot()
-	emit(ch, c.runner, &s)
-	if s.Dead != nil {
-		emit(ch, c.dead, s.Dead)
+	p := part{ch: ch}
+	p.gauge("ready", "Whether jobs can run here: 1, or 0 while the runner starts or drains, or if no lane can run jobs.", truth(s.Ready))
+	p.gauge("draining", "Whether the runner is draining.", truth(s.Draining))
+	p.gauge("nats_connected", "Whether the runner is connected to NATS.", truth(s.NATS.Connected))
+	p.counter("nats_reconnects_total", "Reconnections to NATS.", float64(s.NATS.Reconnects))
+	p.gauge("nats_denied_subjects", "Subjects that NATS refused because the runner lacks permission.", float64(s.NATS.Denied))
+	p.counter("nats_denied_replies_total", "Answers that NATS refused to publish to the requester's subject.", float64(s.NATS.DeniedReplies))
+	if d := s.Dead; d != nil {
+		p.gauge("dead_letters_kept", "Dead letters in the stream, for all databases and runners.", float64(d.Kept))
+		p.counter("dead_letters_evicted_total", "Dead letters evicted because the stream was full.", float64(d.Evicted))
 	}
 	for i := range s.Databases {
-		c.database(ch, &s.Databases[i])
-	}
-}
-
-func (c *collector) database(ch chan<- prometheus.Metric, d *Database) {
-	emit(ch, c.databases, d, d.Name)
-	send := func(desc *prometheus.Desc, value float64, labels ...string) {
-		ch <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, value, append([]string{d.Name}, labels...)...)
-	}
-	send(c.info, 1, d.Engine)
-	send(c.connections, float64(d.Pool.Idle), "idle")
-	send(c.connections, float64(d.Pool.InUse), "in_use")
-	if d.Ledger != nil {
-		emit(ch, c.ledgers, d.Ledger, d.Name)
-		if at := d.Ledger.At; !at.IsZero() {
-			send(c.swept, float64(at.UnixMilli())/1000)
-		}
-	}
-	for i := range d.Lanes {
-		l := &d.Lanes[i]
-		emit(ch, c.lanes, l, d.Name, l.Name)
-		for end, n := range l.Ended {
-			ch <- prometheus.MustNewConstMetric(c.ended, prometheus.CounterValue, float64(n), d.Name, l.Name, end)
-		}
-	}
-	if d.Queue != nil {
-		send(c.oldest, d.Queue.oldestAge())
-		emit(ch, c.queues, d.Queue, d.Name)
-		for i := range d.Queue.Lanes {
-			emit(ch, c.waiting, &d.Queue.Lanes[i], d.Name, d.Queue.Lanes[i].Name)
+		d := &s.Databases[i]
+		p := p.of("database", d.Name)
+		p.database(d)
+		for j := range d.Lanes {
+			p.of("lane", d.Lanes[j].Name).lane(&d.Lanes[j])
 		}
 	}
 }
 
-// oldestAge is how old the oldest job is by now if it is still there, in seconds.
-func (q *Queue) oldestAge() float64 {
-	if q.Oldest.IsZero() {
-		return 0
+// part sends the metrics of one part of a snapshot, which share labels.
+type part struct {
+	ch             chan<- prometheus.Metric
+	labels, values []string
+}
+
+// of returns the part of this part that a further label names.
+func (p part) of(label, value string) part {
+	return part{p.ch, append(p.labels[:len(p.labels):len(p.labels)], label), append(p.values[:len(p.values):len(p.values)], value)}
+}
+
+func (p part) gauge(name, help string, value float64) {
+	p.send(prometheus.GaugeValue, name, help, value)
+}
+
+func (p part) counter(name, help string, value float64) {
+	p.send(prometheus.CounterValue, name, help, value)
+}
+
+func (p part) send(kind prometheus.ValueType, name, help string, value float64) {
+	desc := prometheus.NewDesc(prometheus.BuildFQName(prefix, "", name), help, p.labels, nil)
+	p.ch <- prometheus.MustNewConstMetric(desc, kind, value, p.values...)
+}
+
+func (p part) database(d *Database) {
+	p.of("engine", d.Engine).gauge("database_info", "Databases of this runner; always 1.", 1)
+	p.gauge("database_up", "Whether the database responds.", truth(d.Up))
+	p.gauge("results_full", "Whether intake has stopped because the results stream is full.", truth(d.ResultsFull))
+	p.counter("results_purged_total", "Results purged before their maximum age, to free space.", float64(d.Purged))
+	p.gauge("pool_max_connections", "Maximum number of database connections.", float64(d.Pool.Max))
+	const connections = "Database connections, by state."
+	p.of("state", "idle").gauge("pool_connections", connections, float64(d.Pool.Idle))
+	p.of("state", "in_use").gauge("pool_connections", connections, float64(d.Pool.InUse))
+	p.gauge("pool_waiting", "Calls waiting for a connection.", float64(d.Pool.Waiting))
+	p.counter("pool_acquires_total", "Connections acquired.", float64(d.Pool.Acquires))
+	p.counter("pool_cancelled_acquires_total", "Cancelled waits for a connection.", float64(d.Pool.CanceledAcquires))
+	p.counter("pool_acquire_wait_seconds_total", "Time spent waiting for connections.", d.Pool.AcquireWait.Seconds())
+	if l := d.Ledger; l != nil {
+		p.counter("ledger_rows_deleted_total", "Ledger rows deleted after their retention.", float64(l.Deleted))
+		p.gauge("ledger_sweep_failing", "Whether the last ledger cleanup failed.", truth(l.Error != ""))
+		if !l.At.IsZero() {
+			p.gauge("ledger_swept_timestamp_seconds", "Time of the last ledger cleanup.", float64(l.At.UnixMilli())/1000)
+		}
 	}
-	return max(time.Since(q.Oldest).Seconds(), 0)
+	q := d.Queue
+	if q == nil {
+		return
+	}
+	age := 0.0
+	if !q.Oldest.IsZero() {
+		age = max(time.Since(q.Oldest).Seconds(), 0)
+	}
+	p.gauge("queue_oldest_age_seconds",
+		"Age of the oldest job in the database's queue, including ack pending jobs; 0 if the queue is empty.", age)
+	p.gauge("results_stream_used_ratio", "Used share of the limits of the results stream.", q.ResultsUsed)
+	p.gauge("queue_sample_age_seconds", "Age of the last sample of the database's streams.", time.Since(q.At).Seconds())
+	for i := range q.Lanes {
+		l, p := &q.Lanes[i], p.of("lane", q.Lanes[i].Name)
+		p.gauge("queue_waiting", "Pending jobs, not delivered to any runner yet: the lag of the whole fleet.", float64(l.Pending))
+		p.gauge("queue_held", "Ack pending jobs, delivered but not acknowledged, in the whole fleet.", float64(max(l.AckPending, 0)))
+	}
+}
+
+func (p part) lane(l *report.Lane) {
+	p.gauge("lane_slots", "Slots of the lane.", float64(l.Slots))
+	p.gauge("lane_slots_in_use", "Slots of the lane that are in use.", float64(l.SlotsInUse))
+	p.gauge("lane_settling", "Finished jobs of the lane whose results are being published; not in slots.", float64(l.Settling))
+	p.gauge("lane_intake_failed", "Whether the lane requests jobs but receives none.", truth(l.IntakeError != ""))
+	for disposition, n := range l.Ended {
+		p.of("disposition", disposition).counter("deliveries_total", "Deliveries, by disposition.", float64(n))
+	}
+	p.counter("leases_lost_total", "Jobs whose lease was lost; another runner may have received them.", float64(l.LeasesLost))
+	p.counter("replies_lost_total", "Replies that could not be sent; the results are stored.", float64(l.RepliesLost))
+	p.counter("dead_letters_lost_total", "Dead letters that could not be stored; the results are stored.", float64(l.DeadLettersLost))
+	p.counter("result_conflicts_total", "Results that conflicted with a stored one.", float64(l.Taken))
+	p.counter("panics_total", "Panics caught in the runner.", float64(l.Panics))
 }
 
 func truth(b bool) float64 {

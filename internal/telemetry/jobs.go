@@ -5,6 +5,7 @@ import (
 	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 
 	"dbrunner/internal/report"
 )
@@ -40,12 +41,13 @@ type jobVectors struct {
 	total       *prometheus.HistogramVec
 }
 
-func newJobVectors() *jobVectors {
+func newJobVectors(registry *prometheus.Registry) *jobVectors {
+	made := promauto.With(registry)
 	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
-		return prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: prefix, Name: name, Help: help}, labels)
+		return made.NewCounterVec(prometheus.CounterOpts{Namespace: prefix, Name: name, Help: help}, labels)
 	}
 	histogram := func(name, help string, buckets []float64, labels ...string) *prometheus.HistogramVec {
-		return prometheus.NewHistogramVec(prometheus.HistogramOpts{Namespace: prefix, Name: name, Help: help, Buckets: buckets}, labels)
+		return made.NewHistogramVec(prometheus.HistogramOpts{Namespace: prefix, Name: name, Help: help, Buckets: buckets}, labels)
 	}
 	return &jobVectors{
 		jobs: counter("jobs_total", "Jobs finished by this runner, by status and error code (empty: none); without duplicates.",
@@ -67,12 +69,6 @@ func newJobVectors() *jobVectors {
 			queueBuckets, "database", "kind"),
 		total: histogram("job_duration_seconds", "Time from the publish of a job to the acknowledgement of its message.",
 			queueBuckets, "database", "kind"),
-	}
-}
-
-func (v *jobVectors) all() []prometheus.Collector {
-	return []prometheus.Collector{
-		v.jobs, v.duplicates, v.recorded, v.redelivered, v.retries, v.deadLetters, v.execution, v.queue, v.total,
 	}
 }
 
@@ -103,15 +99,6 @@ type kindMetrics struct {
 
 // outcome is how a job can end that has not succeeded.
 type outcome struct{ status, code string }
-
-func newJobs(database string, words *Words, vectors *jobVectors) *Jobs {
-	j := &Jobs{database: database, words: words, vectors: vectors, kinds: make(map[string]*kindMetrics, len(words.Kinds))}
-	for _, kind := range words.Kinds {
-		j.kinds[kind] = j.kind(kind)
-	}
-	j.strange = sync.OnceValue(func() *kindMetrics { return j.kind(other) })
-	return j
-}
 
 func (j *Jobs) kind(kind string) *kindMetrics {
 	v := j.vectors

@@ -2,6 +2,7 @@ package telemetry
 
 import (
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -31,20 +32,27 @@ type Build struct{ Version, GoVersion, Runner string }
 
 // NewMetrics returns the metrics of a runner. What is not counted job by job is read from the source at each scrape.
 func NewMetrics(build Build, words Words, source Source) *Metrics {
-	m := &Metrics{registry: prometheus.NewRegistry(), jobs: newJobVectors(), words: words}
+	m := &Metrics{registry: prometheus.NewRegistry(), words: words}
+	m.jobs = newJobVectors(m.registry)
 	info := prometheus.NewGauge(prometheus.GaugeOpts{
 		Namespace: prefix, Name: "build_info", Help: "Version and name of the runner; always 1.",
 		ConstLabels: prometheus.Labels{"version": build.Version, "goversion": build.GoVersion, "runner": build.Runner},
 	})
 	info.Set(1)
-	m.registry.MustRegister(info, newCollector(source), collectors.NewGoCollector(),
+	m.registry.MustRegister(info, &collector{source}, collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	m.registry.MustRegister(m.jobs.all()...)
 	return m
 }
 
 // Jobs returns the counters of one database's jobs.
-func (m *Metrics) Jobs(database string) *Jobs { return newJobs(database, &m.words, m.jobs) }
+func (m *Metrics) Jobs(database string) *Jobs {
+	j := &Jobs{database: database, words: &m.words, vectors: m.jobs, kinds: make(map[string]*kindMetrics, len(m.words.Kinds))}
+	for _, kind := range m.words.Kinds {
+		j.kinds[kind] = j.kind(kind)
+	}
+	j.strange = sync.OnceValue(func() *kindMetrics { return j.kind(other) })
+	return j
+}
 
 // Gatherer is where all metrics are read.
 func (m *Metrics) Gatherer() prometheus.Gatherer { return m.registry }

@@ -43,7 +43,7 @@ type ServerOptions struct {
 	Logger  *zap.Logger
 }
 
-// Server answers those who watch the runner.
+// Server is the HTTP server of monitoring.
 type Server struct {
 	opts     ServerOptions
 	listener net.Listener
@@ -101,9 +101,24 @@ func (s *Server) routes() http.Handler {
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
 		answer(w, http.StatusOK, map[string]string{"status": "ok"})
 	})
-	mux.HandleFunc("GET /readyz", s.ready)
-	if s.opts.Level != nil {
-		mux.HandleFunc("/loglevel", s.level)
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+		readiness := s.opts.Ready()
+		status := http.StatusOK
+		if !readiness.Ready {
+			status = http.StatusServiceUnavailable
+		}
+		answer(w, status, readiness)
+	})
+	if level := s.opts.Level; level != nil {
+		mux.HandleFunc("/loglevel", func(w http.ResponseWriter, r *http.Request) {
+			r.Body = http.MaxBytesReader(w, r.Body, maxHeader)
+			before := level.Level()
+			level.ServeHTTP(w, r)
+			if now := level.Level(); now != before {
+				logged := min(max(now, zapcore.InfoLevel), zapcore.ErrorLevel) // a change to error is reported, too
+				s.opts.Logger.Log(logged, "log level changed", zap.Stringer("from", before), zap.Stringer("to", now))
+			}
+		})
 	}
 	if s.opts.PProf {
 		mux.HandleFunc("GET /debug/pprof/", pprof.Index)
@@ -112,26 +127,6 @@ func (s *Server) routes() http.Handler {
 		mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
 	}
 	return mux
-}
-
-func (s *Server) ready(w http.ResponseWriter, _ *http.Request) {
-	readiness := s.opts.Ready()
-	status := http.StatusOK
-	if !readiness.Ready {
-		status = http.StatusServiceUnavailable
-	}
-	answer(w, status, readiness)
-}
-
-// level reads or changes the least severe level that is logged.
-func (s *Server) level(w http.ResponseWriter, r *http.Request) {
-	r.Body = http.MaxBytesReader(w, r.Body, maxHeader)
-	before := s.opts.Level.Level()
-	s.opts.Level.ServeHTTP(w, r)
-	if now := s.opts.Level.Level(); now != before {
-		told := min(max(now, zapcore.InfoLevel), zapcore.ErrorLevel) // a change to error is reported, too
-		s.opts.Logger.Log(told, "log level changed", zap.Stringer("from", before), zap.Stringer("to", now))
-	}
 }
 
 func answer(w http.ResponseWriter, status int, body any) {

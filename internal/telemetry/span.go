@@ -72,7 +72,17 @@ func (s *JobSpan) Step(step report.Step) {
 	if step == report.StepNone || s.over || int(step) >= len(stepNames) {
 		return
 	}
-	_, s.step = s.tracer.Start(s.Context(context.Background()), stepNames[step], s.options(step)...)
+	var opts []trace.SpanStartOption
+	switch step {
+	case report.StepExecute:
+		opts = []trace.SpanStartOption{trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(system(s.engine))}
+	case report.StepPublish:
+		opts = []trace.SpanStartOption{trace.WithSpanKind(trace.SpanKindProducer), trace.WithAttributes(
+			semconv.MessagingSystemKey.String("nats"), semconv.MessagingOperationTypeSend, semconv.MessagingOperationName("publish"),
+		)}
+	default:
+	}
+	_, s.step = s.tracer.Start(s.Context(context.Background()), stepNames[step], opts...)
 }
 
 // endStep ends the step under way. The mutex is held.
@@ -80,19 +90,6 @@ func (s *JobSpan) endStep() {
 	if s.step != nil {
 		s.step.End()
 		s.step = nil
-	}
-}
-
-func (s *JobSpan) options(step report.Step) []trace.SpanStartOption {
-	switch step {
-	case report.StepExecute:
-		return []trace.SpanStartOption{trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(system(s.engine))}
-	case report.StepPublish:
-		return []trace.SpanStartOption{trace.WithSpanKind(trace.SpanKindProducer), trace.WithAttributes(
-			semconv.MessagingSystemKey.String("nats"), semconv.MessagingOperationTypeSend, semconv.MessagingOperationName("publish"),
-		)}
-	default:
-		return nil
 	}
 }
 
