@@ -95,7 +95,7 @@ func Open(work context.Context, opts Options) (*service.Service, error) {
 
 func databaseNames(cfg *config.Config) []string { return slices.Sorted(maps.Keys(cfg.Databases)) }
 
-// healthAnswer is a database's health as a request gets it: a look of this moment.
+// healthAnswer is a database's health as a request gets it: the result of a check made for it.
 type healthAnswer struct {
 	Version  int    `json:"version"`
 	Runner   string `json:"runner"`
@@ -103,50 +103,38 @@ type healthAnswer struct {
 	*contract.Health
 }
 
-func (a *api) health(ctx context.Context, d *Database) healthAnswer {
-	return healthAnswer{Version: 1, Runner: a.cfg.Instance, Database: d.Name, Health: d.Check(ctx)}
-}
-
 // endpoints are those of the runner and of each of its databases: a runner gets no request for a database that it does
 // not have.
 func (a *api) endpoints() []service.Endpoint {
+	// Of the runners that have the same databases one answers for all of them: they are one queue group.
+	group := fnv.New64a()
+	for _, name := range databaseNames(a.cfg) {
+		_, _ = group.Write([]byte(name + " ")) // never fails
+	}
 	list := []service.Endpoint{{
-		Name: verbDatabases, Subject: verbDatabases, Group: a.fleetGroup(),
+		Name: verbDatabases, Subject: verbDatabases, Group: "databases-" + strconv.FormatUint(group.Sum64(), 36),
 		Metadata: map[string]string{"answers": "the databases of this runner, what runs there, and the limits"},
 		Handle:   a.withoutBody(func(context.Context, *service.Request) (any, error) { return a.list(a.databases...), nil }),
 	}}
 	for _, d := range a.databases {
-		list = append(list, a.databaseEndpoints(d)...)
+		add := func(verb, rest, answers string, handle func(context.Context, *service.Request) ([]byte, error)) {
+			list = append(list, service.Endpoint{
+				Name: verb + "-" + d.Name, Subject: verb + "." + d.Name + rest, Handle: handle,
+				Metadata: map[string]string{"database": d.Name, "answers": answers},
+			})
+		}
+		add(verbDatabases, "", "what runs on the database, and the limits",
+			a.withoutBody(func(context.Context, *service.Request) (any, error) { return a.list(d), nil }))
+		add(verbHealth, "", "how the database is",
+			a.withoutBody(func(ctx context.Context, _ *service.Request) (any, error) {
+				return healthAnswer{Version: 1, Runner: a.cfg.Instance, Database: d.Name, Health: d.Check(ctx)}, nil
+			}))
+		add(verbRun, ".*", "the result of the job in the request",
+			func(ctx context.Context, q *service.Request) ([]byte, error) { return a.runJob(ctx, d, q) })
+		add(verbCancel, ".*", "what became of the job",
+			a.withoutBody(func(ctx context.Context, q *service.Request) (any, error) { return a.cancelJob(ctx, d, q) }))
 	}
 	return list
-}
-
-func (a *api) databaseEndpoints(d *Database) []service.Endpoint {
-	endpoint := func(verb, rest, answers string, handle func(context.Context, *service.Request) ([]byte, error)) service.Endpoint {
-		return service.Endpoint{
-			Name: verb + "-" + d.Name, Subject: verb + "." + d.Name + rest, Handle: handle,
-			Metadata: map[string]string{"database": d.Name, "answers": answers},
-		}
-	}
-	return []service.Endpoint{
-		endpoint(verbDatabases, "", "what runs on the database, and the limits",
-			a.withoutBody(func(context.Context, *service.Request) (any, error) { return a.list(d), nil })),
-		endpoint(verbHealth, "", "how the database is",
-			a.withoutBody(func(ctx context.Context, _ *service.Request) (any, error) { return a.health(ctx, d), nil })),
-		endpoint(verbRun, ".*", "the result of the job in the request",
-			func(ctx context.Context, q *service.Request) ([]byte, error) { return a.runJob(ctx, d, q) }),
-		endpoint(verbCancel, ".*", "what became of the job",
-			a.withoutBody(func(ctx context.Context, q *service.Request) (any, error) { return a.cancelJob(ctx, d, q) })),
-	}
-}
-
-// fleetGroup is a queue group of the runners that have the same databases: of those one answers for all.
-func (a *api) fleetGroup() string {
-	h := fnv.New64a()
-	for _, name := range databaseNames(a.cfg) {
-		_, _ = h.Write([]byte(name + " ")) // never fails
-	}
-	return "databases-" + strconv.FormatUint(h.Sum64(), 36)
 }
 
 // withoutBody is a handler of requests that say everything by their subject, whose answer is encoded as JSON.
@@ -268,28 +256,24 @@ type ledgerAnswer struct {
 func (a *api) list(databases ...*Database) databasesAnswer {
 	out := databasesAnswer{Version: 1, Runner: a.cfg.Instance, Namespace: a.cfg.Namespace}
 	for _, d := range databases {
-		out.Databases = append(out.Databases, a.offer(d))
+		offer := offerAnswer{
+			Name: d.Name, Engine: d.Engine, Run: a.cfg.API.Run,
+			Limits: limitsAnswer{
+				MaxRows: d.Config.MaxRows, MaxBytes: int64(d.Config.MaxBytes), MaxBody: a.conn.MaxJob(),
+				LockTimeout: d.Config.LockTimeout.String(), ResultsKept: a.cfg.Topology.Results.MaxAge.String(),
+			},
+			Ledger: ledgerAnswer{Mode: d.Config.Ledger.Mode},
+		}
+		if d.Config.HasLedger() {
+			offer.Ledger.Retention = d.Config.Ledger.Retention.String()
+		}
+		for _, o := range d.Policy.Offers() {
+			offer.Kinds = append(offer.Kinds, kindAnswer{
+				Kind: o.Kind, Effects: o.Effects, Timeout: o.Timeout.String(), MaxTimeout: o.MaxTimeout.String(),
+			})
+		}
+		out.Databases = append(out.Databases, offer)
 	}
 	slices.SortFunc(out.Databases, func(x, y offerAnswer) int { return strings.Compare(x.Name, y.Name) })
-	return out
-}
-
-func (a *api) offer(d *Database) offerAnswer {
-	out := offerAnswer{
-		Name: d.Name, Engine: d.Engine, Run: a.cfg.API.Run,
-		Limits: limitsAnswer{
-			MaxRows: d.Config.MaxRows, MaxBytes: int64(d.Config.MaxBytes), MaxBody: a.conn.MaxJob(),
-			LockTimeout: d.Config.LockTimeout.String(), ResultsKept: a.cfg.Topology.Results.MaxAge.String(),
-		},
-		Ledger: ledgerAnswer{Mode: d.Config.Ledger.Mode},
-	}
-	if d.Config.HasLedger() {
-		out.Ledger.Retention = d.Config.Ledger.Retention.String()
-	}
-	for _, o := range d.Policy.Offers() {
-		out.Kinds = append(out.Kinds, kindAnswer{
-			Kind: o.Kind, Effects: o.Effects, Timeout: o.Timeout.String(), MaxTimeout: o.MaxTimeout.String(),
-		})
-	}
 	return out
 }

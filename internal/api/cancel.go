@@ -19,7 +19,7 @@ import (
 // cancelWait is how long a request to cancel waits for the job's end where it does not say so itself.
 const cancelWait = 2 * time.Second
 
-// maxRequestedBy bounds what a canceller says of himself, in bytes.
+// maxRequestedBy bounds the name that a request to cancel gives for its sender, in bytes.
 const maxRequestedBy = 256
 
 // cancelRequest is a request to cancel as it is kept. When it was asked for is the bucket's own time of it.
@@ -37,7 +37,9 @@ func (a *api) cancelJob(ctx context.Context, d *Database, q *service.Request) (a
 	if err != nil {
 		return nil, err
 	}
-	stored, err := a.storedResult(ctx, d, id)
+	bounded, stop := context.WithTimeout(ctx, a.cfg.API.Wait)
+	stored, err := d.Results.StoredResult(bounded, id)
+	stop()
 	if err != nil {
 		return nil, a.notKept(d, id, err)
 	}
@@ -48,30 +50,20 @@ func (a *api) cancelJob(ctx context.Context, d *Database, q *service.Request) (a
 		Version: 1, At: time.Now().UTC(), By: printable(q.Header(contract.HeaderRequestedBy)), Runner: a.cfg.Instance,
 	})
 	if err == nil {
-		err = a.keepCancel(ctx, d, id, request)
+		bounded, stop := context.WithTimeout(ctx, a.cfg.API.Wait)
+		err = control.RequestCancel(bounded, a.conn, d.Name, id, request)
+		stop()
 	}
 	if err != nil {
 		return nil, a.notKept(d, id, err)
 	}
 	until := time.Now().Add(a.cfg.Topology.Control.MaxAge).UTC().Truncate(time.Second)
-	ctx, stop := context.WithTimeout(ctx, wait)
+	ctx, stop = context.WithTimeout(ctx, wait)
 	defer stop()
 	if stored, err = results.Await(ctx, a.conn, d.Name, id); err == nil {
 		return ended(d, id, stored)
 	}
 	return contract.CancelAnswer{Version: 1, Database: d.Name, JobID: id, Outcome: contract.CancelKept, KeptUntil: &until}, nil
-}
-
-func (a *api) storedResult(ctx context.Context, d *Database, id string) ([]byte, error) {
-	ctx, stop := context.WithTimeout(ctx, a.cfg.API.Wait)
-	defer stop()
-	return d.Results.StoredResult(ctx, id)
-}
-
-func (a *api) keepCancel(ctx context.Context, d *Database, id string, request []byte) error {
-	ctx, stop := context.WithTimeout(ctx, a.cfg.API.Wait)
-	defer stop()
-	return control.RequestCancel(ctx, a.conn, d.Name, id, request)
 }
 
 // notKept returns why a request to cancel has no effect, or that it is unknown whether it has.

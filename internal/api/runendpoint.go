@@ -60,13 +60,28 @@ func (a *api) runJob(ctx context.Context, d *Database, q *service.Request) ([]by
 	result, err := j.await(ctx, a.conn)
 	switch {
 	case err != nil && ctx.Err() != nil:
-		return nil, j.noResultYet(duplicate && first == nil)
+		what := "the job goes on, and its result will be stored under this id"
+		if duplicate && first == nil { // the first message left the queue before it could be compared with the request
+			what = "the stream has taken a message with this id before and dropped this one; its result is not there yet"
+		}
+		return nil, j.refuse(504, "no_result_yet", true, what+": send the same request again, with the header "+headerMessageID+" if its body has no id")
 	case err != nil:
 		return nil, err
-	case duplicate:
-		return j.answerDuplicate(first, result)
+	}
+	head, err := contract.ReadHead(result)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("answer a request: %w", err)
+	case !duplicate && head.Sequence == sequence && !j.Contradicts(&head):
+		return result, nil
+	case !duplicate:
+		return j.repeat(&head, result)
+	// The stream has dropped our message: the result is the answer if it is the first message's, which was found to ask for
+	// the same, or has the request's hash.
+	case first != nil && head.SameMessage(first.Sequence, first.Timestamp), j.AnsweredBy(&head, result):
+		return result, nil
 	default:
-		return j.answer(sequence, result)
+		return nil, j.reused()
 	}
 }
 
@@ -118,9 +133,12 @@ func (j *runRequest) existing(ctx context.Context) ([]byte, error) {
 		return nil, fmt.Errorf("look for an earlier result: %w", err)
 	case existing == nil:
 		return nil, nil
-	default:
-		return j.repeat(existing)
 	}
+	head, err := contract.ReadHead(existing)
+	if err != nil {
+		return nil, fmt.Errorf("answer a request: %w", err)
+	}
+	return j.repeat(&head, existing)
 }
 
 // compareFirst compares the request with the message whose id the stream still remembers, where that has not left the
@@ -207,58 +225,16 @@ func (j *runRequest) notPublished(ctx context.Context, err error) error {
 	}
 }
 
-// answer is what a result under the id means for a request that the stream has taken under a sequence.
-func (j *runRequest) answer(sequence uint64, result []byte) ([]byte, error) {
-	head, err := contract.ReadHead(result)
-	switch {
-	case err != nil:
-		return nil, fmt.Errorf("answer a request: %w", err)
-	case head.Sequence == sequence && !j.Contradicts(&head):
-		return result, nil
-	default:
-		return j.repeat(result)
-	}
-}
-
-// answerDuplicate is what a result under the id means for a request that the stream has dropped: it is the answer if it
-// is the first message's, which was found to ask for the same, or has the request's hash.
-func (j *runRequest) answerDuplicate(first *bus.QueuedJob, result []byte) ([]byte, error) {
-	head, err := contract.ReadHead(result)
-	switch {
-	case err != nil:
-		return nil, fmt.Errorf("answer a request: %w", err)
-	case first != nil && head.SameMessage(first.Sequence, first.Timestamp), j.AnsweredBy(&head, result):
-		return result, nil
-	default:
-		return nil, j.reused()
-	}
-}
-
 // repeat answers with the result of an earlier message, if that asked for the same.
-func (j *runRequest) repeat(result []byte) ([]byte, error) {
-	head, err := contract.ReadHead(result)
-	switch {
-	case err != nil:
-		return nil, fmt.Errorf("answer a request: %w", err)
-	case j.AnsweredBy(&head, result):
+func (j *runRequest) repeat(head *contract.Head, result []byte) ([]byte, error) {
+	if j.AnsweredBy(head, result) {
 		return contract.MarkDuplicate(result), nil
-	default:
-		return nil, j.reused()
 	}
+	return nil, j.reused()
 }
 
 func (j *runRequest) reused() error {
 	return j.refuse(409, string(contract.CodeIDReused), false, "the id "+j.ID+" belongs to a different request, whose result stays; use a new id")
-}
-
-// noResultYet is the answer when the time is over. other: a message with this id was there before, and left the queue
-// before it could be compared with the request.
-func (j *runRequest) noResultYet(other bool) error {
-	what := "the job goes on, and its result will be stored under this id"
-	if other {
-		what = "the stream has taken a message with this id before and dropped this one; its result is not there yet"
-	}
-	return j.refuse(504, "no_result_yet", true, what+": send the same request again, with the header "+headerMessageID+" if its body has no id")
 }
 
 func (j *runRequest) refuse(status int, code string, retryable bool, message string) *service.Error {

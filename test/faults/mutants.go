@@ -125,7 +125,7 @@ func mutants() []mutant {
 			edits: []edit{
 				{"internal/api/runendpoint.go", "\tif !j.SameJob(&examined) {", "\tif !j.SameJob(&examined) && false {"},
 				{"internal/api/runendpoint.go", "first.Timestamp), j.AnsweredBy(&head, result):", "first.Timestamp), j.AnsweredBy(&head, result), true:"},
-				{"internal/api/runendpoint.go", "\tcase j.AnsweredBy(&head, result):", "\tcase j.AnsweredBy(&head, result), true:"},
+				{"internal/api/runendpoint.go", "\tif j.AnsweredBy(head, result) {", "\tif true {"},
 			},
 			only: []string{"none"}, caught: []string{"response"},
 		},
