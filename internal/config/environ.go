@@ -5,6 +5,7 @@ import (
 	"reflect"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"dbrunner/internal/spell"
@@ -28,6 +29,28 @@ func parseEnviron(environ []string) map[string]string {
 		}
 	}
 	return vars
+}
+
+// findDatabases collects the names of the databases, which determine the variables that are read.
+func (e *environment) findDatabases() {
+	names := map[string]bool{}
+	if below, ok := e.file[databasesKey].(map[string]any); ok {
+		for name := range below {
+			names[name] = true
+		}
+	}
+	for i, name := range strings.Split(e.vars[databasesEnv], ",") {
+		name = strings.TrimSpace(name)
+		switch {
+		case safeKey.MatchString(name):
+			names[name] = true
+		case name != "":
+			e.faults.list = append(e.faults.list, Fault{
+				Env: databasesEnv, Message: "name " + strconv.Itoa(i+1) + " in the list is not a valid database name: " + nameRule,
+			})
+		}
+	}
+	e.databases = slices.Sorted(maps.Keys(names))
 }
 
 // expand gives the names that stand for a map's elements in paths.
@@ -94,15 +117,12 @@ func (e *environment) findUnread() {
 		if e.known[name] || serviceLink.MatchString(name) {
 			continue
 		}
-		near := nearestName(name, known)
-		// Ours start with RUNNER_ or with a database's prefix.
-		if !e.inSection(name) && (!(strings.HasPrefix(name, envPrefix+"_") || slices.ContainsFunc(e.databases, func(database string) bool {
-			return strings.HasPrefix(name, envWord(database)+"_")
-		})) || spell.Nearest(name, known, slip(name)) == "") {
+		misspelled := e.hasOurPrefix(name) && spell.Nearest(name, known, slip(name)) != ""
+		if !misspelled && !e.inSection(name) {
 			continue
 		}
 		message := "unknown setting"
-		if near != "" {
+		if near := nearestName(name, known); near != "" {
 			message += "; did you mean " + near + "?"
 		}
 		e.faults.list = append(e.faults.list, Fault{Env: name, Message: message})
@@ -117,6 +137,13 @@ func (e *environment) inSection(name string) bool {
 		}
 	}
 	return false
+}
+
+// hasOurPrefix reports whether a name starts with RUNNER_ or with a database's prefix.
+func (e *environment) hasOurPrefix(name string) bool {
+	return strings.HasPrefix(name, envPrefix+"_") || slices.ContainsFunc(e.databases, func(database string) bool {
+		return strings.HasPrefix(name, envWord(database)+"_")
+	})
 }
 
 // slip is how many characters a name may differ from a known one and still be taken for it. Names that share a

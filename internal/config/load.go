@@ -7,8 +7,6 @@ import (
 	"os"
 	"reflect"
 	"slices"
-	"strconv"
-	"strings"
 )
 
 // maxFileBytes bounds the file. Its own settings would fit a hundred times.
@@ -85,25 +83,7 @@ func layers(text []byte, environ []string, w Words, faults *collector) (map[stri
 		return nil, nil, err
 	}
 	env := &environment{vars: parseEnviron(environ), words: w, file: written, faults: faults}
-	// The databases' names determine which variables are read.
-	names := map[string]bool{}
-	if below, ok := env.file[databasesKey].(map[string]any); ok {
-		for name := range below {
-			names[name] = true
-		}
-	}
-	for i, name := range strings.Split(env.vars[databasesEnv], ",") {
-		name = strings.TrimSpace(name)
-		switch {
-		case safeKey.MatchString(name):
-			names[name] = true
-		case name != "":
-			env.faults.list = append(env.faults.list, Fault{
-				Env: databasesEnv, Message: "name " + strconv.Itoa(i+1) + " in the list is not a valid database name: " + nameRule,
-			})
-		}
-	}
-	env.databases = slices.Sorted(maps.Keys(names))
+	env.findDatabases()
 	env.overlay(written)
 	env.findUnread()
 	return written, env.databases, nil

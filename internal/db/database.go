@@ -17,7 +17,7 @@ type Database interface {
 	Prober
 }
 
-// Executor runs statements. The engine decides how many trips a call takes and which SQL it uses; it sees every call that
+// Executor runs statements. The engine decides how many round trips a call takes and which SQL it uses; it sees every call that
 // waits at the same moment, so that it may put several on one connection.
 type Executor interface {
 	// Engine is the engine's public name: "postgres", "sqlserver", "sqlite".

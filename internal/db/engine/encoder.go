@@ -217,7 +217,7 @@ func (e *RowEncoder) EndRow(dst []byte) error {
 		}
 		return e.file.Row(e.buf)
 	}
-	// The room that rows in memory leave for the columns of other sets
+	// The room that rows in memory leave for the columns of other sets.
 	if err := e.check(); err != nil || e.done+int64(len(e.buf))+min(int64(max(e.opts.Sets-e.sets, 0))*columnsRoom, e.opts.InlineBytes/2) <= e.opts.InlineBytes {
 		return err
 	}

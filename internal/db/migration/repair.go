@@ -3,7 +3,32 @@ package migration
 import (
 	"context"
 	"fmt"
+
+	"dbrunner/contract"
+	"dbrunner/internal/db"
 )
+
+// baseline adopts a database that another tool has migrated, or none: the files up to the target count as applied.
+func (r *run) baseline(ctx context.Context, s *survey, target Version) error {
+	stored, current := s.storedVersion(), s.current()
+	switch {
+	case target.IsNone():
+		return db.Errorf(db.ClassPermanent, contract.CodeMigrationTarget, "baseline needs the database's current version")
+	case s.state.dirty:
+		return db.Errorf(db.ClassPermanent, contract.CodeMigrationDirty, "%s", s.foreign().words)
+	case len(s.applied) > 0 && current != target:
+		return db.Errorf(db.ClassPermanent, contract.CodeMigrationRefused, "the database has a history of its own, and is at version %s: baseline adopts "+
+			"one that has none; use repair where the history is wrong", current.Label)
+	case len(s.applied) == 0 && !stored.IsNone() && stored != target:
+		return db.Errorf(db.ClassPermanent, contract.CodeMigrationRefused, "another tool says that the database is at version %s: adopt it with that target, "+
+			"or use repair if that is wrong", stored.Label)
+	}
+	if err := r.declare(ctx, s, target); err != nil {
+		return err
+	}
+	r.notes = append(r.notes, fmt.Sprintf("adopted at version %s", target.Label))
+	return nil
+}
 
 // repair makes a version true: the files up to it count as applied with their text of today, all others do not.
 func (r *run) repair(ctx context.Context, s *survey, target Version) error {

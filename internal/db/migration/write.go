@@ -117,7 +117,6 @@ func (r *run) createHistory(ctx context.Context) error {
 	if err != nil || there {
 		return err
 	}
-	// In one transaction
 	texts := r.m.opts.Engine.SQL().CreateHistory
 	return r.inTransaction(ctx, func() error {
 		for _, text := range texts {
@@ -173,25 +172,7 @@ func (r *run) act(ctx context.Context) error {
 	}
 	switch r.req.Action {
 	case Baseline:
-		// The files up to the target count as applied, whether another tool applied them or none.
-		stored, current := s.storedVersion(), s.current()
-		switch {
-		case target.IsNone():
-			return db.Errorf(db.ClassPermanent, contract.CodeMigrationTarget, "baseline needs the database's current version")
-		case s.state.dirty:
-			return db.Errorf(db.ClassPermanent, contract.CodeMigrationDirty, "%s", s.foreign().words)
-		case len(s.applied) > 0 && current != target:
-			return db.Errorf(db.ClassPermanent, contract.CodeMigrationRefused, "the database has a history of its own, and is at version %s: baseline adopts "+
-				"one that has none; use repair where the history is wrong", current.Label)
-		case len(s.applied) == 0 && !stored.IsNone() && stored != target:
-			return db.Errorf(db.ClassPermanent, contract.CodeMigrationRefused, "another tool says that the database is at version %s: adopt it with that target, "+
-				"or use repair if that is wrong", stored.Label)
-		}
-		if err := r.declare(ctx, s, target); err != nil {
-			return err
-		}
-		r.notes = append(r.notes, fmt.Sprintf("adopted at version %s", target.Label))
-		return nil
+		return r.baseline(ctx, s, target)
 	case Repair:
 		return r.repair(ctx, s, target)
 	default:

@@ -147,7 +147,7 @@ func (d *Database) lockKey(jobID string) int64 {
 func (a *autocommit) statement(ctx context.Context) (db.ResultSet, error) {
 	var one [1]db.ResultSet
 	out := outcome{sets: one[:0]}
-	a.startTrip(a.opts)
+	a.startRoundTrip(a.opts)
 	if err := a.appendStatement(a.stmt, false); err != nil {
 		a.forgetUnsent()
 		return db.ResultSet{}, engine.NotEncoded(err).At(0)

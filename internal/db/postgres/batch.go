@@ -11,21 +11,39 @@ import (
 )
 
 const (
-	// batchTrip is how many rows of a batch go in one trip at most, and batchBytes how much of them, bytes.
-	batchTrip  = 1000
+	// batchRows is the maximum number of a batch's rows in one round trip, and batchBytes their maximum size, bytes.
+	batchRows  = 1000
 	batchBytes = 256 << 10
-	// togetherParams bounds the parameters of one INSERT of several rows.
+	// togetherParams is the maximum number of parameters of one multi-row INSERT.
 	togetherParams = 1000
 )
 
-func (t *transaction) piece(ctx context.Context, stmt *dialect.Compiled, i int) (set db.ResultSet, err error) {
-	if stmt.Batch == nil {
-		sets, err := t.trip(ctx, []*dialect.Compiled{stmt}, i)
-		if err != nil {
-			return set, err
-		}
-		return sets[0], nil
+// runOne runs a statement in the open transaction, in a round trip of its own; with a batch, in as many as the rows need.
+func (t *transaction) runOne(ctx context.Context, stmt *dialect.Compiled, i int) (set db.ResultSet, err error) {
+	if stmt.Batch != nil {
+		return t.runBatch(ctx, stmt, i)
 	}
+	if err := t.resolve([]*dialect.Compiled{stmt}); err != nil {
+		return set, t.ownError(ctx, err)
+	}
+	t.startRoundTrip(t.opts)
+	if err := t.appendStatement(stmt, t.named); err != nil {
+		t.forgetUnsent()
+		return set, engine.NotEncoded(err).At(i)
+	}
+	t.buf = appendSync(t.buf)
+	out := outcome{sets: make([]db.ResultSet, 0, 1)}
+	if err := t.answered(ctx, 0, &out, nil); err != nil {
+		return set, err
+	}
+	if err := t.checkOutcome(ctx, &out, i); err != nil {
+		return set, err
+	}
+	return out.sets[0], t.bounds(ctx)
+}
+
+// runBatch runs a statement once per row of its batch.
+func (t *transaction) runBatch(ctx context.Context, stmt *dialect.Compiled, i int) (set db.ResultSet, err error) {
 	reading := ctx // of parameters that are outside of the job
 	if !t.deadline.IsZero() {
 		var stop context.CancelFunc
@@ -44,7 +62,7 @@ func (t *transaction) piece(ctx context.Context, stmt *dialect.Compiled, i int) 
 			b.typed = b.typed || args[i].Type != ""
 		}
 		b.waiting = append(b.waiting, dialect.Compiled{SQL: b.stmt.SQL, Args: b.values[from:len(b.values):len(b.values)], Origin: b.stmt.Origin})
-		if len(b.waiting) < batchTrip && b.bytes < batchBytes {
+		if len(b.waiting) < batchRows && b.bytes < batchBytes {
 			return nil
 		}
 		return b.send(ctx)
@@ -66,31 +84,8 @@ func (t *transaction) piece(ctx context.Context, stmt *dialect.Compiled, i int) 
 	return db.ResultSet{RowsAffected: b.affected}, nil
 }
 
-// trip sends statements in the open transaction and reads their answers.
-func (t *transaction) trip(ctx context.Context, statements []*dialect.Compiled, i int) ([]db.ResultSet, error) {
-	if err := t.resolve(statements); err != nil {
-		return nil, t.ownError(ctx, err)
-	}
-	t.startTrip(t.opts)
-	for _, stmt := range statements {
-		if err := t.appendStatement(stmt, t.named); err != nil {
-			t.forgetUnsent()
-			return nil, engine.NotEncoded(err).At(i)
-		}
-	}
-	t.buf = appendSync(t.buf)
-	out := outcome{sets: make([]db.ResultSet, 0, len(statements))}
-	if err := t.answered(ctx, 0, &out, nil); err != nil {
-		return nil, err
-	}
-	if err := t.afterTrip(ctx, &out, i); err != nil {
-		return nil, err
-	}
-	return out.sets, t.bounds(ctx)
-}
-
-// afterTrip looks at what came of a trip in the open transaction.
-func (t *transaction) afterTrip(ctx context.Context, out *outcome, i int) error {
+// checkOutcome checks the result of a round trip in the open transaction.
+func (t *transaction) checkOutcome(ctx context.Context, out *outcome, i int) error {
 	t.flushed()
 	if t.stale(out) {
 		t.forgetSent()
@@ -114,7 +109,7 @@ type batchRun struct {
 	t      *transaction
 	stmt   *dialect.Compiled
 	index  int
-	insert *dialect.MultiRowInsert // writes several rows at once; nil: the statement is none that could
+	insert *dialect.MultiRowInsert // nil: the statement is no such INSERT
 
 	first    int64              // row of those that wait, from 1
 	waiting  []dialect.Compiled // one execution each
@@ -125,7 +120,7 @@ type batchRun struct {
 	affected int64
 }
 
-// flight is what a trip of a batch has sent.
+// flight is what a round trip of a batch has sent.
 type flight struct {
 	sent  []sent
 	first int64 // row
@@ -166,7 +161,7 @@ func (b *batchRun) post(ctx context.Context, statements []*dialect.Compiled, eac
 	t := b.t
 	t.flushed()
 	t.sent = nil // those of the flight are still to be answered
-	t.startTrip(t.opts)
+	t.startRoundTrip(t.opts)
 	for _, stmt := range statements {
 		if err := t.appendStatement(stmt, t.named); err != nil {
 			t.forgetUnsent()
@@ -193,7 +188,7 @@ func (b *batchRun) settle(ctx context.Context) error {
 	out := outcome{sets: make([]db.ResultSet, 0, len(f.sent))}
 	err := b.t.answers(ctx, 0, &out, nil)
 	if err == nil {
-		err = b.t.afterTrip(ctx, &out, b.index)
+		err = b.t.checkOutcome(ctx, &out, b.index)
 	}
 	if own, ok := errors.AsType[*db.Error](err); ok && own.Class == db.ClassPermanent {
 		// Name the row that failed, or the rows it is among.

@@ -36,7 +36,7 @@ type prepared struct {
 	parsed    bool // the server has it under its name, or the message for that is on its way
 	described bool // columns and kinds hold, or the message for that is on its way
 	size      int  // of the rows that it returned last, bytes
-	quick     bool // its last read was quick and small: it may share a trip
+	quick     bool // its last read was quick and small: it may share a round trip
 	params    []uint32
 	columns   []contract.Column
 	kinds     []kind
@@ -71,7 +71,7 @@ func (c *cache) get(sql, types string, named bool) (*prepared, bool) {
 	return p, false
 }
 
-// forget drops a statement; the server is told with the next trip.
+// forget drops a statement; the next round trip closes it on the server.
 func (c *cache) forget(p *prepared) {
 	if p.place == nil || c.byKey[p.key] != p {
 		return

@@ -20,7 +20,7 @@ LEFT JOIN pg_catalog.pg_type e ON t.typcategory OPERATOR(pg_catalog.=) 'A' AND e
 JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) coalesce(e.typnamespace, t.typnamespace)
 WHERE t.oid OPERATOR(pg_catalog.=) ANY ($1::pg_catalog.oid[])`
 
-// nameTypes finds the names of the types that the last trip's columns left open.
+// nameTypes finds the names of the types that the last round trip's columns left open.
 func (s *session) nameTypes() error {
 	if len(s.unnamed) == 0 {
 		return nil

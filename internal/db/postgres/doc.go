@@ -1,12 +1,12 @@
 // Package postgres is the PostgreSQL engine: db.Database over pgx's native pool.
 //
 // It owns the pool, the sessions in it and the ledger table. It speaks the extended protocol itself, on
-// pgx's connections, because one trip to the server carries several segments that must not be mixed up:
+// pgx's connections, because one round trip to the server carries several segments that must not be mixed up:
 //
 //	reads:         {BEGIN READ ONLY, statement, ROLLBACK AND CHAIN, statement, …} {ROLLBACK, clean-up}
 //	transactions:  {BEGIN, statements} then {INSERT ledger row, COMMIT} {clean-up}
 //
-// Quick reads that wait for a connection at the same moment share a trip, each in a transaction of its own; a read
+// Quick reads that wait for a connection at the same moment share a round trip, each in a transaction of its own; a read
 // that was slow, large or unknown has one for itself.
 //
 // Each brace ends with a synchronisation point of its own: an error skips the rest of its segment and nothing

@@ -55,7 +55,7 @@ func (f *frames) have(n int) error {
 		return nil
 	}
 	// Move what is there to the front of a buffer that holds n bytes. One that was made for a large message is given up
-	// when it is empty
+	// when it is empty.
 	switch {
 	case n > len(f.buf):
 		f.buf = append(make([]byte, 0, n+frameBuffer), f.buf[f.r:f.w]...)

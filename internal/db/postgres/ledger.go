@@ -142,7 +142,7 @@ func (l *lease) lookup(jobID string) (*db.Entry, error) {
 		return nil, err
 	}
 	// Whether the session's COMMIT waits for synchronous standbys where there are any. A row that can be seen proves
-	// nothing then: the wait for its own COMMIT may have been cancelled, or have ended with a crash
+	// nothing then: the wait for its own COMMIT may have been cancelled, or have ended with a crash.
 	if standbys := string(rows[0][7]); standbys != "" && standbys != "0" && l.durability != "off" && l.durability != "local" {
 		if _, err := l.query(confirmEntry, l.d.opts.Namespace, l.d.opts.Name, jobID); err != nil {
 			return nil, err

@@ -28,7 +28,7 @@ func (d *Database) hook(config *pgxpool.Config) {
 		if err := d.learn(s); err != nil || d.opts.TransactionPool {
 			return err
 		}
-		// Check that a new session has the limits that it asked for: what stands between may have dropped them
+		// Check that a new session has the limits that it asked for: what stands between may have dropped them.
 		for name, value := range limitParameters(&d.opts.Limits) {
 			rows, err := s.query(`SELECT (extract(epoch FROM current_setting($1)::interval) * 1000)::bigint`, name)
 			if err != nil {

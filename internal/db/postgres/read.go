@@ -9,7 +9,7 @@ import (
 	"dbrunner/internal/db/engine"
 )
 
-// Read runs the statement in a READ ONLY transaction, in one trip, which quick reads that wait at the same moment
+// Read runs the statement in a READ ONLY transaction, in one round trip, which quick reads that wait at the same time
 // share. The server refuses writes to tables and sequences there, not everything that a function of a privileged login
 // could do: the guarantee is a login that may only read.
 func (d *Database) Read(ctx context.Context, call db.Call, stmt *dialect.Compiled, opts db.RowOptions) (db.ResultSet, error) {
@@ -17,42 +17,42 @@ func (d *Database) Read(ctx context.Context, call db.Call, stmt *dialect.Compile
 	defer d.dismiss(r)
 	r.call, r.stmt, r.opts = &call, stmt, opts
 	if !d.reads.enter(r) {
-		told, gone := d.await(ctx, r)
+		event, gone := d.await(ctx, r)
 		if gone {
 			return db.ResultSet{}, engine.WaitGivenUp(ctx)
 		}
-		if told == answered {
+		if event == answered {
 			return r.set, r.err
 		}
 	}
 	return d.lead(ctx, r)
 }
 
-// dismiss takes a reading back that nobody else has any more.
+// dismiss returns a read to the pool.
 func (d *Database) dismiss(r *pendingRead) {
 	*r = pendingRead{readEvent: r.readEvent}
 	d.readings.Put(r)
 }
 
-// await waits for a turn. gone: the context ended first, and nobody has the reading any more.
-func (d *Database) await(ctx context.Context, r *pendingRead) (told readEvent, gone bool) {
+// await waits for the read's event. gone: the context ended first, and the read is in no queue or batch.
+func (d *Database) await(ctx context.Context, r *pendingRead) (event readEvent, gone bool) {
 	select {
-	case told = <-r.readEvent:
+	case event = <-r.readEvent:
 	case <-ctx.Done():
 		if d.reads.leave(r) {
 			d.canceled.Add(1)
 			d.waited.Add(int64(time.Since(r.since)))
 			return 0, true
 		}
-		told = <-r.readEvent
+		event = <-r.readEvent
 	}
-	if told == toLead {
+	if event == toLead {
 		d.waited.Add(int64(r.waited))
 	}
-	return told, false
+	return event, false
 }
 
-// lead runs the reading and those that come along, and passes the lead on.
+// lead runs the read and those that share its batch, and passes the lead on.
 func (d *Database) lead(ctx context.Context, r *pendingRead) (db.ResultSet, error) {
 	for {
 		if set, again, err := d.leadOnce(ctx, r); !again {
@@ -61,7 +61,7 @@ func (d *Database) lead(ctx context.Context, r *pendingRead) (db.ResultSet, erro
 	}
 }
 
-// leadOnce is one trip of a leader. again: its own read has no answer yet, and it still leads.
+// leadOnce runs one batch of a leader. again: its own read has no answer yet, and it still leads.
 func (d *Database) leadOnce(ctx context.Context, r *pendingRead) (set db.ResultSet, again bool, err error) {
 	var l *lease
 	var t *readBatch
@@ -81,23 +81,7 @@ func (d *Database) leadOnce(ctx context.Context, r *pendingRead) (set db.ResultS
 	if t = l.gather(r); t == nil {
 		set, err = l.readUnbatched(ctx, r)
 	} else {
-		// The other reads of the batch start here, or are refused.
-		for _, r := range t.reads[1:] {
-			t.d.waited.Add(int64(r.waited))
-			if r.call.Begin != nil {
-				r.err = r.call.Begin()
-			}
-		}
-		kept := t.reads[:1]
-		for _, r := range t.reads[1:] { // nothing panics here: a read is either answered or in the trip
-			if r.err != nil {
-				t.d.reads.answer(r, db.ResultSet{}, r.err)
-				continue
-			}
-			kept = append(kept, r)
-		}
-		clear(t.reads[len(kept):])
-		t.reads = kept
+		t.startOthers()
 		again = t.run(ctx)
 	}
 	ended, l.over = true, true
@@ -114,7 +98,7 @@ func (d *Database) leadOnce(ctx context.Context, r *pendingRead) (set db.ResultS
 	return set, again, err
 }
 
-// panicked ends a leadership whose trip did not come to its end: nobody waits for it any more.
+// panicked ends the lead of a read whose batch panicked.
 func (d *Database) panicked(own *pendingRead, l *lease, t *readBatch) {
 	if t != nil {
 		t.close()
@@ -130,7 +114,7 @@ func (d *Database) panicked(own *pendingRead, l *lease, t *readBatch) {
 	d.reads.pass(nil)
 }
 
-// pass hands the session to the next reading that leads, or back to the pool: others may wait for it there.
+// pass gives the session to the next leader, or to the pool, where other calls may wait for it.
 func (l *lease) pass() {
 	s := l.session
 	if s == nil {
@@ -150,7 +134,7 @@ func (l *lease) pass() {
 	}
 }
 
-// readUnbatched runs one read in a trip of its own.
+// readUnbatched runs one read in a round trip of its own.
 func (l *lease) readUnbatched(ctx context.Context, r *pendingRead) (db.ResultSet, error) {
 	set, again, err := l.read(ctx, r.call, r.stmt, r.opts, true)
 	if !again {
@@ -172,8 +156,8 @@ func (l *lease) read(
 	if err := l.resolve([]*dialect.Compiled{stmt}); err != nil {
 		return set, false, l.ownError(ctx, err)
 	}
-	begun := time.Now()
-	l.startTrip(opts)
+	started := time.Now()
+	l.startRoundTrip(opts)
 	ours := l.appendBegin("BEGIN READ ONLY", call)
 	if err := l.appendStatement(stmt, named); err != nil {
 		l.forgetUnsent()
@@ -181,7 +165,7 @@ func (l *lease) read(
 	}
 	l.buf = appendSync(l.buf)
 	l.buf = append(l.buf, l.ends.read.messages...)
-	if err := l.firstTrip(ctx, ours, &out); err != nil {
+	if err := l.firstRoundTrip(ctx, ours, &out); err != nil {
 		return set, false, err
 	}
 	l.cleaned(l.ends.read)
@@ -194,7 +178,7 @@ func (l *lease) read(
 	if !out.ok() {
 		return set, false, l.failure(ctx, &out)
 	}
-	took := time.Since(begun)
+	took := time.Since(started)
 	if err := l.nameTypes(); err != nil {
 		return set, false, l.ownError(ctx, err)
 	}

@@ -12,59 +12,59 @@ import (
 )
 
 const (
-	// maxShared is how many reads one trip takes at most.
+	// maxShared is the maximum number of reads in one batch.
 	maxShared = 16
 	// maxHanded is how often a session goes from one leader to the next before the pool sees it again, which may
 	// want to renew it.
 	maxHanded = 256
 	// quickTime is how much longer than the quickest one a read may take, and quickSize how many bytes its rows may
-	// have, for its statement to share trips; sharedTime is the same for a whole trip.
+	// have, for its statement to share a batch; sharedTime is the same for a whole batch.
 	quickTime  = 2 * time.Millisecond
 	quickSize  = 8 << 10
 	sharedTime = 10 * time.Millisecond
-	// stallTime is how long the reads of a shared trip may hold each other up. It is long, because a session is lost
-	// with a trip that is given up.
+	// stallTime is how long the reads of a batch may delay each other. It is long, because a session is lost with a
+	// batch that is given up.
 	stallTime = time.Second
 
-	// nextName is the statement between two reads of a trip: it ends the transaction of one and begins that of the
+	// nextName is the statement between two reads of a batch: it ends the transaction of one and begins that of the
 	// other, READ ONLY as the one before. A job that takes the name away or gives it to another statement ends the
-	// trip, and can keep no effect: the trip's own BEGIN and ROLLBACK are parsed each time.
+	// batch, and can keep no effect: the batch's own BEGIN and ROLLBACK are parsed each time.
 	nextName = "dbr_next"
 	nextSQL  = "ROLLBACK AND CHAIN"
 )
 
-// readBatch is several reads in one trip, each in a READ ONLY transaction of its own:
+// readBatch is multiple reads in one round trip, each in a READ ONLY transaction of its own:
 //
 //	{BEGIN READ ONLY, statement, ROLLBACK AND CHAIN, statement, …} {ROLLBACK, clean-up}
 //
 // Only statements go along that were quick in this session and need no other limits than the session's. The server
-// skips what follows an error, so that the rest of the trip is sent once more. Whatever else ends the trip early, its
+// skips what follows an error, so that the rest of the batch is sent once more. Whatever else ends the batch early, its
 // reads are run again: they change nothing. What a session keeps beyond a transaction (advisory locks) is cleaned at
-// the end of the trip.
+// the end of the batch.
 type readBatch struct {
 	*lease
 	reads []*pendingRead // the leader's own is the first
 	done  int            // of them, in their order
-	sure  int            // of those, the clean-up says that no statement was another one than the engine's
-	held  uint64         // those of the latter that have their answers and were not told, a bit for each
+	sure  int            // of those, the clean-up showed that every statement was the engine's
+	held  uint64         // those whose answers are there and not given yet, a bit for each
 	gone  uint64         // those that are their callers' or the queue's again, a bit for each: not to be touched any more
 	out   outcome
 
 	again bool // the leader's own read is to be run once more
-	over  bool // under readers.mu: the session is not the trip's any more
+	over  bool // under readQueue.mu: the session is not the batch's any more
 }
 
-// run brings the reads to their answers. again: the leader's own has none, and is to be run once more.
+// run executes the reads. again: the leader's own has no answer, and is to be run once more.
 func (t *readBatch) run(ctx context.Context) (again bool) {
-	begun := time.Now()
-	t.open(ctx, begun.Add(stallTime))
+	started := time.Now()
+	t.open(ctx, started.Add(stallTime))
 	for t.done < len(t.reads) {
 		if err := t.segment(ctx); err != nil {
 			return t.broke(ctx, err)
 		}
 	}
 	t.close()
-	if time.Since(begun) > t.quickest+sharedTime {
+	if time.Since(started) > t.quickest+sharedTime {
 		for i := range t.sent {
 			t.sent[i].quick = false
 		}
@@ -72,7 +72,27 @@ func (t *readBatch) run(ctx context.Context) (again bool) {
 	return t.again
 }
 
-// open bounds the trip. Who was given up before is noticed here, who is later cuts it.
+// startOthers starts the reads that share the leader's round trip, and answers those that may not start.
+func (t *readBatch) startOthers() {
+	for _, r := range t.reads[1:] {
+		t.d.waited.Add(int64(r.waited))
+		if r.call.Begin != nil {
+			r.err = r.call.Begin()
+		}
+	}
+	kept := t.reads[:1]
+	for _, r := range t.reads[1:] { // nothing panics here: a read is either answered or in the batch
+		if r.err != nil {
+			t.d.reads.answer(r, db.ResultSet{}, r.err)
+			continue
+		}
+		kept = append(kept, r)
+	}
+	clear(t.reads[len(kept):])
+	t.reads = kept
+}
+
+// open bounds the batch. A read that was given up before is noticed here; one that is given up later cuts it.
 func (t *readBatch) open(ctx context.Context, deadline time.Time) {
 	t.d.reads.mu.Lock()
 	defer t.d.reads.mu.Unlock()
@@ -82,14 +102,14 @@ func (t *readBatch) open(ctx context.Context, deadline time.Time) {
 	}
 }
 
-// close ends the trip's right to the session.
+// close ends the batch's right to the session.
 func (t *readBatch) close() {
 	t.d.reads.mu.Lock()
 	t.over = true
 	t.d.reads.mu.Unlock()
 }
 
-// cutOff ends what the trip waits for. readers.mu is held.
+// cutOff ends what the batch waits for. readQueue.mu is held.
 func (t *readBatch) cutOff() {
 	if !t.over {
 		_ = t.net.SetDeadline(time.Unix(1, 0))
@@ -118,7 +138,7 @@ func (t *readBatch) segment(ctx context.Context) error {
 	if err := t.failed(ctx); err != nil {
 		return err
 	}
-	// Give the answers when the clean-up has shown that no read has replaced a statement of another one
+	// Give the answers when the clean-up has shown that no read has replaced a statement of another one.
 	if err := t.drain(); err != nil {
 		return err
 	}
@@ -138,7 +158,7 @@ func (t *readBatch) hold(r *pendingRead, set db.ResultSet, err error) {
 }
 
 func (t *readBatch) send() error {
-	t.startTrip(t.widest())
+	t.startRoundTrip(t.widest())
 	if !t.chain {
 		t.buf = appendParse(t.buf, nextName, nextSQL, nil)
 		t.chain = true
@@ -196,7 +216,7 @@ func (t *readBatch) answer() {
 	}
 }
 
-// inMemory are the options of a read in a shared trip: its rows go nowhere else, as the others would wait for that.
+// inMemory returns the options of a read in a batch: its rows are not offloaded, as the others would wait for that.
 func (r *pendingRead) inMemory() db.RowOptions {
 	opts := r.opts
 	if opts.Overflow != nil {
@@ -205,12 +225,12 @@ func (r *pendingRead) inMemory() db.RowOptions {
 	return opts
 }
 
-// overflows reports whether a read has more rows than it may have in memory, so that it needs a trip of its own.
+// overflows reports whether a read has more rows than it may have in memory, so that it needs a round trip of its own.
 func (r *pendingRead) overflows(out *outcome) bool {
 	return r.opts.Overflow != nil && out.refuse != nil && out.refuse.Code == contract.CodeResultTooLarge
 }
 
-// putBack lets a read be run again, in a trip of its own.
+// putBack lets a read be run again, in a round trip of its own.
 func (t *readBatch) putBack(r *pendingRead) {
 	r.alone = true
 	if r == t.reads[0] {
@@ -221,7 +241,7 @@ func (t *readBatch) putBack(r *pendingRead) {
 	t.d.reads.back([]*pendingRead{r}, engine.GivenUp(nil))
 }
 
-// unanswered are the reads that came along and wait for this trip still.
+// unanswered returns the reads other than the leader's that still wait for this batch.
 func (t *readBatch) unanswered() []*pendingRead {
 	var rest []*pendingRead
 	for i, r := range t.reads {
@@ -232,8 +252,8 @@ func (t *readBatch) unanswered() []*pendingRead {
 	return rest
 }
 
-// failed deals with what the server refused. An error of a statement is its read's answer, and the others go on;
-// anything else is the trip's end.
+// failed handles an error of the server. A statement's error is its read's answer, and the others go on; any other
+// error ends the batch.
 func (t *readBatch) failed(ctx context.Context) error {
 	e := t.out.failed
 	switch {
@@ -259,11 +279,11 @@ func (t *readBatch) failed(ctx context.Context) error {
 	return nil
 }
 
-// errStale ends a trip in which a statement, a read's or ours, was not any more what the session had prepared.
+// errStale ends a batch in which a statement, a read's or ours, was not any more what the session had prepared.
 var errStale = errors.New("postgres: a prepared statement is stale")
 
-// broke ends a trip that cannot go on. The read that was under way has the error for its answer, unless nobody is to
-// blame or it only held up the others; all others without an answer are run again.
+// broke ends a batch that cannot go on. The error is the answer of the read that was running, unless the read did not
+// cause it or only delayed the others; all others without an answer are run again.
 func (t *readBatch) broke(ctx context.Context, cause error) (again bool) {
 	t.close()
 	for i, r := range t.reads[t.sure:t.done] {
@@ -305,7 +325,7 @@ func (t *readBatch) broke(ctx context.Context, cause error) (again bool) {
 	return again || t.again
 }
 
-// breakage is the answer to the read that was under way when the trip broke.
+// breakage returns the answer of the read that was running when the batch broke.
 func (t *readBatch) breakage(ctx context.Context, cause error) *db.Error {
 	if e := t.out.failed; e != nil && fatal(e) {
 		t.d.lost()
@@ -318,7 +338,7 @@ func (t *readBatch) breakage(ctx context.Context, cause error) *db.Error {
 	return failure
 }
 
-// gather takes reads that wait along on a leader's trip; nil if there are none or the leader's own cannot share one.
+// gather makes a batch of the leader's read and waiting ones; nil if there are none, or the leader's cannot share one.
 func (l *lease) gather(own *pendingRead) *readBatch {
 	if own.alone || !l.shares(own) {
 		return nil
@@ -332,7 +352,7 @@ func (l *lease) gather(own *pendingRead) *readBatch {
 	return t
 }
 
-// shares reports whether a read may share a trip of this session. readers.mu may be held.
+// shares reports whether a read may share a batch in this session. readQueue.mu may be held.
 func (l *lease) shares(r *pendingRead) bool {
 	_, types := l.typesOf(r.stmt.Args)
 	p := l.statement.byKey[cacheKey{r.stmt.SQL, types}]
@@ -341,7 +361,7 @@ func (l *lease) shares(r *pendingRead) bool {
 		l.d.local == "" && !l.d.settings.label && r.call.Timeout == l.d.opts.Limits.StatementTimeout
 }
 
-// pace notes how long a read took that had a trip of its own.
+// pace records how long a read took that had a round trip of its own.
 func (l *lease) pace(p *prepared, took time.Duration, size int) {
 	l.quickest = min(took, l.quickest+l.quickest/64+time.Microsecond) // rises slowly: the way may have become longer
 	p.quick = took <= l.quickest+quickTime && size <= quickSize

@@ -9,19 +9,19 @@ import (
 	"dbrunner/internal/db/dialect"
 )
 
-// readQueue are the reads that are under way or wait. There are as many leaders as the pool has connections: a leader
-// has a session, or waits for one, and takes some of those that wait along on its trip. When its trip is over it makes
-// the first of those that still wait a leader. So reads share trips only while there is no connection for each.
+// readQueue holds the reads that are running or waiting. There are as many leaders as the pool has connections: a leader
+// has a session, or waits for one, and takes some of the waiting reads into its batch. When its batch is done, it makes
+// the first read that still waits a leader. So reads share a batch only while there is no connection for each.
 type readQueue struct {
-	most int // leaders at once
+	most int // leaders at a time
 
-	mu      sync.Mutex // guards what follows, and the fields of each reading that say so
+	mu      sync.Mutex // guards what follows, and the fields of each read that are marked so
 	leading int
 	waiting []*pendingRead // in the order of their arrival
 }
 
-// pendingRead is one Read from its call to its answer. Its owner, who has called Read, waits for a turn; whoever leads the
-// trip that has it sets the rest.
+// pendingRead is one Read from its call to its answer. Its owner, the caller of Read, waits for an event; the leader of
+// the batch that has it sets the rest.
 type pendingRead struct {
 	call      *db.Call
 	stmt      *dialect.Compiled
@@ -29,17 +29,17 @@ type pendingRead struct {
 	since     time.Time      // of the wait
 	readEvent chan readEvent // has room for one
 
-	alone   bool          // it held up others once: it shares no trip any more. Belongs to whoever has the reading
-	session *session      // with the turn to lead: what the leader before leaves behind; nil: none
+	alone   bool          // it held up others once: it shares no batch any more
+	session *session      // with toLead: the session that the previous leader leaves; nil: none
 	set     db.ResultSet  // with the answer
 	err     error         // with the answer
-	waited  time.Duration // until a trip took it
+	waited  time.Duration // until a batch took it
 
-	trip    *readBatch // under readers.mu: the one that has it; nil: none, or it is answered
-	givenUp bool       // under readers.mu: its owner does not want it any more
+	batch   *readBatch // under readQueue.mu: the one that has it; nil: none, or it is answered
+	givenUp bool       // under readQueue.mu: its owner does not want it any more
 }
 
-// readEvent is what a waiting reading is told.
+// readEvent is what a waiting read receives.
 type readEvent uint8
 
 const (
@@ -47,7 +47,7 @@ const (
 	answered           // set or err is there
 )
 
-// enter makes the reading a leader, or lets it wait.
+// enter makes the read a leader, or lets it wait.
 func (q *readQueue) enter(r *pendingRead) (leads bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -60,8 +60,7 @@ func (q *readQueue) enter(r *pendingRead) (leads bool) {
 	return false
 }
 
-// leave takes back a reading that its owner does not want any more. false: a turn is on its way to it; a trip that has
-// it is cut.
+// leave removes a read that its owner gave up. false: an event is on its way to it; a batch that has it is cut.
 func (q *readQueue) leave(r *pendingRead) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -69,15 +68,15 @@ func (q *readQueue) leave(r *pendingRead) bool {
 		q.waiting = slices.Delete(q.waiting, i, i+1)
 		return true
 	}
-	if r.trip != nil {
+	if r.batch != nil {
 		r.givenUp = true
-		r.trip.cutOff()
+		r.batch.cutOff()
 	}
 	return false
 }
 
-// gather takes those of the waiting that fit out of the queue for a trip: this trip's part of them, so that other
-// leaders get theirs, and not more than fit one trip.
+// gather moves waiting reads that fit into a batch: its share of them, so that other leaders get theirs, and at most
+// maxShared in all.
 func (q *readQueue) gather(t *readBatch, fits func(*pendingRead) bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -92,30 +91,29 @@ func (q *readQueue) gather(t *readBatch, fits func(*pendingRead) bool) {
 			continue
 		}
 		part--
-		r.trip, r.waited = t, now.Sub(r.since)
+		r.batch, r.waited = t, now.Sub(r.since)
 		t.reads = append(t.reads, r)
 	}
 	clear(q.waiting[len(rest):])
 	q.waiting = rest
 }
 
-// answer ends a reading of a trip.
+// answer completes a read of a batch.
 func (q *readQueue) answer(r *pendingRead, set db.ResultSet, err error) {
 	q.mu.Lock()
-	r.trip = nil
+	r.batch = nil
 	q.mu.Unlock()
 	r.set, r.err = set, err
 	r.readEvent <- answered
 }
 
-// back puts readings of a trip that broke, which have no answers, in front of the queue. Those that nobody wants any more
-// are answered.
+// back puts the unanswered reads of a broken batch in front of the queue, and answers those that were given up.
 func (q *readQueue) back(reads []*pendingRead, givenUp error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	now, again := time.Now(), make([]*pendingRead, 0, len(reads)+len(q.waiting))
 	for _, r := range reads {
-		r.trip = nil
+		r.batch = nil
 		if r.givenUp {
 			r.err = givenUp
 			r.readEvent <- answered
@@ -132,7 +130,7 @@ func (q *readQueue) back(reads []*pendingRead, givenUp error) {
 }
 
 // pass ends a leadership: the first of those that wait leads now, and gets the session that is left behind, if any.
-// false: nobody waits, and the session is still the caller's.
+// false: none waits, and the session is still the caller's.
 func (q *readQueue) pass(s *session) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()

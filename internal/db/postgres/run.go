@@ -116,8 +116,8 @@ func (l *lease) leave() {
 // bytea is longer than its base64 by half, hence the double.
 const messageSlack = 64 << 10
 
-// startTrip empties the buffers for the first trip of an attempt.
-func (l *lease) startTrip(opts db.RowOptions) {
+// startRoundTrip empties the buffers for the first round trip of an attempt.
+func (l *lease) startRoundTrip(opts db.RowOptions) {
 	s := l.session
 	s.buf = s.statement.appendCloses(s.buf[:0])
 	clear(s.sent)
@@ -142,7 +142,7 @@ func (l *lease) appendBegin(begin string, call *db.Call) int {
 		ours++
 	}
 	if l.d.settings.label && call.Label != "" {
-		// Name the job in pg_stat_activity until the transaction ends
+		// Name the job in pg_stat_activity until the transaction ends.
 		s.buf = appendCommand(s.buf, "SET LOCAL application_name = '"+sessionLabel(call.Label)+"'")
 		ours++
 	}
@@ -161,9 +161,9 @@ func sessionLabel(label string) string {
 	return string(name)
 }
 
-// firstTrip sends the buffer and reads the answers of the job's statements. The error is ready for the caller;
+// firstRoundTrip sends the buffer and reads the answers of the job's statements. The error is ready for the caller;
 // after it the session is dead.
-func (l *lease) firstTrip(ctx context.Context, ours int, out *outcome) error {
+func (l *lease) firstRoundTrip(ctx context.Context, ours int, out *outcome) error {
 	err := l.drain() // what an attempt or a read before left behind
 	if err == nil && l.status != 'I' {
 		err = errOutOfOrder

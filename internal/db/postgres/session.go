@@ -56,7 +56,7 @@ type session struct {
 	encoder     *engine.RowEncoder
 	sent        []sent
 	unnamed     []unnamedType // columns whose types are not known yet
-	chain       bool          // the server has the statement that stands between two reads of a trip
+	chain       bool          // the server has the statement that stands between two reads of a round trip
 	handoffs    int           // times that a leader left the session to the next one
 	quickest    time.Duration // of the reads of late: about what the way to the server and back takes
 
@@ -164,7 +164,7 @@ func (s *session) receive() (kind byte, body []byte, err error) {
 		case msgNotice:
 			s.unconfirmed = s.unconfirmed || endsSyncWait(body)
 		case msgParameter:
-			// A setting that the server reports
+			// A setting that the server reports.
 			if value, is := bytes.CutPrefix(body, []byte("client_encoding\x00")); is {
 				s.foreign = string(bytes.TrimRight(value, "\x00")) != "UTF8"
 			}

@@ -31,7 +31,7 @@ func beginSQL(level db.Isolation) string {
 	return "BEGIN"
 }
 
-// Transact runs the statements in one transaction, in two trips: the statements, then ledger row and COMMIT.
+// Transact runs the statements in one transaction, in two round trips: the statements, then ledger row and COMMIT.
 func (d *Database) Transact(
 	ctx context.Context, call db.Call, tx *db.Transaction, opts db.RowOptions, seal db.BeforeCommit,
 ) ([]db.ResultSet, error) {
@@ -62,19 +62,19 @@ type transaction struct {
 	named bool // named statements may be used
 	again bool // rolled back because the session had lost a named statement, or it was stale: worth a second attempt
 
-	failedAt int // the statement of a trip that failed last
+	failedAt int // the statement that failed in the last round trip
 
 	asLogin bool          // the ledger row is written as the login: the job has taken another role, which may not
 	before  [3]segmentEnd // what makes it so
 
-	asked  bool // the server was asked to cancel while it committed
-	insert segmentEnd
-	commit segmentEnd
+	asked     bool // the server was asked to cancel while it committed
+	insertEnd segmentEnd
+	commitEnd segmentEnd
 }
 
 func (t *transaction) attempt(ctx context.Context) ([]db.ResultSet, error) {
 	out := outcome{sets: make([]db.ResultSet, 0, len(t.tx.Statements))}
-	if err := t.statementsTrip(ctx, &out); err != nil {
+	if err := t.runStatements(ctx, &out); err != nil {
 		return nil, err
 	}
 	entry, err := t.verify(ctx, &out)
@@ -85,22 +85,22 @@ func (t *transaction) attempt(ctx context.Context) ([]db.ResultSet, error) {
 		t.rollback()
 		return nil, err
 	}
-	if err := t.commitTrip(ctx, entry); err != nil {
+	if err := t.commit(ctx, entry); err != nil {
 		return nil, err
 	}
 	return out.sets, nil
 }
 
-// statementsTrip is the first trip. After an error the transaction is rolled back.
-func (t *transaction) statementsTrip(ctx context.Context, out *outcome) error {
+// runStatements runs the statements in the first round trip. After an error the transaction is rolled back.
+func (t *transaction) runStatements(ctx context.Context, out *outcome) error {
 	// With a batch, each statement is a round trip of its own.
 	if slices.ContainsFunc(t.tx.Statements, func(s *dialect.Compiled) bool { return s.Batch != nil }) {
-		return t.pieces(ctx, out)
+		return t.runSeparately(ctx, out)
 	}
 	if err := t.resolve(t.tx.Statements); err != nil {
 		return t.ownError(ctx, err)
 	}
-	t.startTrip(t.opts)
+	t.startRoundTrip(t.opts)
 	ours := t.appendBegin(beginSQL(t.tx.Isolation), t.call)
 	for i, stmt := range t.tx.Statements {
 		if err := t.appendStatement(stmt, t.named); err != nil {
@@ -109,7 +109,7 @@ func (t *transaction) statementsTrip(ctx context.Context, out *outcome) error {
 		}
 	}
 	t.buf = appendSync(t.buf)
-	if err := t.firstTrip(ctx, ours, out); err != nil {
+	if err := t.firstRoundTrip(ctx, ours, out); err != nil {
 		return err
 	}
 	t.flushed()
@@ -128,19 +128,20 @@ func (t *transaction) statementsTrip(ctx context.Context, out *outcome) error {
 	return nil
 }
 
-// pieces runs the statements in several round trips, in one transaction. After an error the transaction is rolled back.
-func (t *transaction) pieces(ctx context.Context, out *outcome) error {
-	t.startTrip(t.opts)
+// runSeparately runs the statements in multiple round trips, in one transaction. After an error the transaction is rolled
+// back.
+func (t *transaction) runSeparately(ctx context.Context, out *outcome) error {
+	t.startRoundTrip(t.opts)
 	ours := t.appendBegin(beginSQL(t.tx.Isolation), t.call)
 	t.buf = appendSync(t.buf)
-	if err := t.firstTrip(ctx, ours, out); err != nil {
+	if err := t.firstRoundTrip(ctx, ours, out); err != nil {
 		return err
 	}
-	if err := t.afterTrip(ctx, out, 0); err != nil {
+	if err := t.checkOutcome(ctx, out, 0); err != nil {
 		return err
 	}
 	for i, stmt := range t.tx.Statements {
-		set, err := t.piece(ctx, stmt, i)
+		set, err := t.runOne(ctx, stmt, i)
 		if err != nil {
 			if !t.dead {
 				t.rollback()
@@ -192,14 +193,14 @@ func (t *transaction) rollback() {
 	t.undo()
 }
 
-// commitTrip writes the ledger row, if any, and commits.
-func (t *transaction) commitTrip(ctx context.Context, entry *db.Entry) error {
+// commit writes the ledger row, if any, and commits.
+func (t *transaction) commit(ctx context.Context, entry *db.Entry) error {
 	t.buf, t.unconfirmed = t.buf[:0], false
 	joined := t.ends.joined
 	if entry != nil {
 		t.appendLogin()
 		// Append what writes the ledger row, its arguments in binary form: the answer goes as it is. The text is parsed
-		// each time: a job could give a name to another statement
+		// each time: a job could give a name to another statement.
 		t.buf = appendParse(t.buf, "", fenceEntry, nil)
 		t.buf = appendExecute(t.appendEntry(t.buf, "", entry))
 		if !joined {
@@ -216,26 +217,7 @@ func (t *transaction) commitTrip(ctx context.Context, entry *db.Entry) error {
 		return t.cutCommit(ctx, n, sentAt, err)
 	}
 	if err := t.commitAnswers(ctx, entry != nil); err != nil {
-		// The second round trip was not answered.
-		t.abandon(err)
-		if linkLost(err) {
-			t.d.lost()
-		}
-		_ = t.net.SetDeadline(time.Unix(1, 0))
-		if w := t.flushed(); w != nil && w.err != nil && w.n < sentAt {
-			return t.cutCommit(ctx, w.n, sentAt, w.err)
-		}
-		switch {
-		case t.commit.first == "COMMIT" && t.unconfirmed:
-			return unconfirmedCommit()
-		case t.commit.first == "COMMIT":
-			return nil
-		case t.insert.failed != nil && !unanswered(t.insert.failed, true):
-			return t.fenceError(ctx)
-		case t.commit.failed != nil && !unanswered(t.commit.failed, true):
-			return t.d.serverError(t.commit.failed, "", -1)
-		}
-		return engine.UnknownCommit(err)
+		return t.lostCommit(ctx, sentAt, err)
 	}
 	t.flushed()
 	t.cleaned(t.ends.clean)
@@ -262,17 +244,17 @@ func (t *transaction) fenceEnds(ends ...*segmentEnd) []*segmentEnd {
 	return append([]*segmentEnd{&t.before[0], &t.before[1], &t.before[2]}, ends...)
 }
 
-// commitAnswers reads what the server says to the fence and to COMMIT.
+// commitAnswers reads the server's answers to the fence and to COMMIT.
 func (t *transaction) commitAnswers(ctx context.Context, fenced bool) error {
-	t.insert, t.commit = segmentEnd{}, segmentEnd{}
+	t.insertEnd, t.commitEnd = segmentEnd{}, segmentEnd{}
 	if !fenced {
-		return t.await(ctx, &t.commit)
+		return t.await(ctx, &t.commitEnd)
 	}
 	var err error
 	if t.ends.joined {
-		err = t.await(ctx, t.fenceEnds(&t.insert, &t.commit)...)
-	} else if err = t.await(ctx, t.fenceEnds(&t.insert)...); err == nil {
-		err = t.await(ctx, &t.commit)
+		err = t.await(ctx, t.fenceEnds(&t.insertEnd, &t.commitEnd)...)
+	} else if err = t.await(ctx, t.fenceEnds(&t.insertEnd)...); err == nil {
+		err = t.await(ctx, &t.commitEnd)
 	}
 	return err
 }
@@ -294,7 +276,30 @@ func (t *transaction) await(ctx context.Context, ends ...*segmentEnd) error {
 	return t.readSegment(ends...)
 }
 
-// cutCommit is the end of a second trip that could not be written to its end.
+// lostCommit returns the outcome of a commit round trip whose answer was lost.
+func (t *transaction) lostCommit(ctx context.Context, sentAt int, cause error) error {
+	t.abandon(cause)
+	if linkLost(cause) {
+		t.d.lost()
+	}
+	_ = t.net.SetDeadline(time.Unix(1, 0))
+	if w := t.flushed(); w != nil && w.err != nil && w.n < sentAt {
+		return t.cutCommit(ctx, w.n, sentAt, w.err)
+	}
+	switch {
+	case t.commitEnd.first == "COMMIT" && t.unconfirmed:
+		return unconfirmedCommit()
+	case t.commitEnd.first == "COMMIT":
+		return nil
+	case t.insertEnd.failed != nil && !unanswered(t.insertEnd.failed, true):
+		return t.fenceError(ctx)
+	case t.commitEnd.failed != nil && !unanswered(t.commitEnd.failed, true):
+		return t.d.serverError(t.commitEnd.failed, "", -1)
+	}
+	return engine.UnknownCommit(cause)
+}
+
+// cutCommit returns the outcome of a commit round trip that could not be written completely.
 func (t *transaction) cutCommit(ctx context.Context, n, sentAt int, cause error) error {
 	t.abandon(cause)
 	if n < sentAt {
@@ -303,12 +308,12 @@ func (t *transaction) cutCommit(ctx context.Context, n, sentAt int, cause error)
 	return engine.UnknownCommit(cause)
 }
 
-// committed judges a second trip that was answered to its end.
+// committed returns the outcome of a commit round trip that was answered completely.
 func (t *transaction) committed(ctx context.Context, fenced bool) error {
 	switch {
-	case t.commit.first == "COMMIT":
-		// End a session whose clean-up behind a pooler's COMMIT failed
-		if t.commit.failed != nil {
+	case t.commitEnd.first == "COMMIT":
+		// End a session whose clean-up behind a pooler's COMMIT failed.
+		if t.commitEnd.failed != nil {
 			t.markBroken(false)
 		}
 		if t.unconfirmed {
@@ -318,14 +323,14 @@ func (t *transaction) committed(ctx context.Context, fenced bool) error {
 	case fenced && t.before[0].failed != nil: // a constraint that was deferred
 		t.refused()
 		return t.ended(ctx, t.d.serverError(t.before[0].failed, "", -1))
-	case fenced && t.insert.failed != nil:
+	case fenced && t.insertEnd.failed != nil:
 		t.refused()
 		return t.fenceError(ctx)
-	case t.commit.failed != nil && unanswered(t.commit.failed, false):
+	case t.commitEnd.failed != nil && unanswered(t.commitEnd.failed, false):
 		t.markBroken(false)
-		return engine.UnknownCommit(t.commit.failed)
-	case t.commit.failed != nil:
-		return t.ended(ctx, t.d.serverError(t.commit.failed, "", -1))
+		return engine.UnknownCommit(t.commitEnd.failed)
+	case t.commitEnd.failed != nil:
+		return t.ended(ctx, t.d.serverError(t.commitEnd.failed, "", -1))
 	}
 	return errTransactionEnded()
 }
@@ -347,7 +352,7 @@ func (t *transaction) refused() {
 
 // fenceError is why the ledger row could not be written; the transaction is rolled back.
 func (t *transaction) fenceError(ctx context.Context) error {
-	e := t.insert.failed
+	e := t.insertEnd.failed
 	switch e.Code {
 	case "23505":
 		return engine.AlreadyRecorded().Because(e)
@@ -370,7 +375,7 @@ func (t *transaction) ended(ctx context.Context, e *db.Error) *db.Error {
 	return e
 }
 
-// standby tells a server that takes no writes at all (a standby after a fail-over, a frozen database) from a
+// standby distinguishes a server that takes no writes at all (a standby after a fail-over, a frozen database) from a
 // job that made its own transaction read-only.
 func (t *transaction) standby(e *db.Error) *db.Error {
 	if e.EngineCode != "25006" || t.dead {
@@ -387,7 +392,7 @@ func (t *transaction) standby(e *db.Error) *db.Error {
 	return e
 }
 
-// unanswered reports an error that does not say what became of what the session was about to do: one that ended the
+// unanswered reports an error that leaves the outcome of the request open: one that ended the
 // session, or, when the link is gone, one that a pooler may have written in the server's place.
 func unanswered(e *pgconn.PgError, gone bool) bool {
 	return fatal(e) || gone && (e.Code == "40003" || len(e.Code) == 5 && e.Code[:2] == "08")

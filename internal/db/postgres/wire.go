@@ -86,7 +86,7 @@ func appendCommand(b []byte, sql string) []byte {
 	return appendExecute(b)
 }
 
-// appendNext runs the statement between two reads of a trip.
+// appendNext runs the statement between two reads of a round trip.
 func appendNext(b []byte) []byte {
 	b, at := beginMessage(b, 'B')
 	b = appendText(append(b, 0), nextName)

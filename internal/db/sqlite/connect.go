@@ -68,11 +68,11 @@ func (c *session) setUp(ctx context.Context) error {
 			return err
 		}
 	}
-	// Make SQLite itself wait this many milliseconds for a lock
+	// Make SQLite itself wait this many milliseconds for a lock.
 	if err := c.h.check(sqlite3.Xsqlite3_busy_timeout(c.h.tls, c.h.db, busyWait)); err != nil {
 		return err
 	}
-	// Bound the length of a value, in bytes
+	// Bound the length of a value, in bytes.
 	sqlite3.Xsqlite3_limit(c.h.tls, c.h.db, sqlite3.SQLITE_LIMIT_LENGTH, maxLength)
 	if !c.reads {
 		if _, err := c.pragma("PRAGMA synchronous = " + c.settings.synchronous); err != nil {
@@ -92,7 +92,7 @@ func (c *session) setUp(ctx context.Context) error {
 		}
 	}
 	// Install the authorizer: SQLite asks it about every action while it compiles a statement, also when it compiles
-	// one again because the schema has changed. It costs nothing when a compiled statement runs
+	// one again because the schema has changed. It costs nothing when a compiled statement runs.
 	return c.h.check(sqlite3.Xsqlite3_set_authorizer(c.h.tls, c.h.db, functionPointer(authorize), c.h.addr))
 }
 

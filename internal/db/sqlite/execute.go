@@ -127,7 +127,7 @@ func (c *session) play(s *stmt, args []dialect.Value) (set db.ResultSet, failure
 		return set, c.failed(err, running)
 	}
 	// The columns of a statement that was stepped. SQLite compiles a statement again when the schema has changed; its
-	// columns may be others then
+	// columns may be others then.
 	compiles := sqlite3.Xsqlite3_stmt_status(s.h.tls, s.p, sqlite3.SQLITE_STMTSTATUS_REPREPARE, 0)
 	if compiles != s.compiles {
 		s.columns = int(sqlite3.Xsqlite3_column_count(s.h.tls, s.p))
@@ -136,7 +136,7 @@ func (c *session) play(s *stmt, args []dialect.Value) (set db.ResultSet, failure
 	if s.described == nil && s.columns > 0 {
 		s.described = make([]contract.Column, s.columns)
 		for i := range s.described {
-			// The type that the column was declared with; empty for an expression
+			// The type that the column was declared with; empty for an expression.
 			s.described[i] = contract.Column{Name: libc.GoString(sqlite3.Xsqlite3_column_name(s.h.tls, s.p, int32(i))), Type: libc.GoString(sqlite3.Xsqlite3_column_decltype(s.h.tls, s.p, int32(i)))}
 		}
 	}

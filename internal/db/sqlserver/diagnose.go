@@ -303,7 +303,7 @@ func (d *Database) DryRun(ctx context.Context) (creates []string, err error) {
 			return d.verifyLedger(ctx, s)
 		}
 		creates = []string{engine.LedgerTable}
-		// The permissions that creating the ledger needs
+		// The permissions that creating the ledger needs.
 		t, err := s.query(ctx, `SELECT CAST(CASE WHEN HAS_PERMS_BY_NAME(DB_NAME(), 'DATABASE', 'CREATE TABLE') = 1 AND (
 		SCHEMA_ID(N'dbrunner') IS NULL AND HAS_PERMS_BY_NAME(DB_NAME(), 'DATABASE', 'CREATE SCHEMA') = 1
 		OR SCHEMA_ID(N'dbrunner') IS NOT NULL AND HAS_PERMS_BY_NAME(N'dbrunner', 'SCHEMA', 'ALTER') = 1) THEN 1 ELSE 0 END AS bigint)`)

@@ -3,7 +3,7 @@
 //
 // # Transactions
 //
-// A transaction takes its statements' trips and three more: {limits, BEGIN}, the statements one by one, {verification,
+// A transaction takes its statements' round trips and three more: {limits, BEGIN}, the statements one by one, {verification,
 // ledger row}, {COMMIT}. XACT_ABORT is ON from the first to the last: an error rolls back all of it. It is begun twice,
 // so that a stray COMMIT in a procedure commits nothing, and it is committed only if it is the one that was begun: its
 // depth, its state, its id and its database are looked at in the same batch that writes the ledger row.
@@ -11,7 +11,7 @@
 // The server counts a COMMIT or BEGIN inside a parameterised request as a mistake (error 266), so those two are plain
 // batches with a text that never changes.
 //
-// A read is one trip: a transaction that is rolled back in the same request. SQL Server has no READ ONLY
+// A read is one round trip: a transaction that is rolled back in the same request. SQL Server has no READ ONLY
 // transaction; what really keeps a query from writing is its login (see docs/sqlserver.md). Beside it, words that
 // write are refused wherever they stand, as T-SQL reserves them.
 //

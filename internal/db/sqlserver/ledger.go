@@ -121,7 +121,7 @@ func (d *Database) fenceRequest(s *session, transaction int64, entry *db.Entry) 
 			theKey + ") THEN 1 ELSE 2 END AS bigint)"
 		args = append(args, d.entryArgs(entry)...)
 	}
-	// The condition that the transaction under way is the one that was begun, open, in its own database
+	// The condition that the transaction under way is the one that was begun, open, in its own database.
 	text := d.texts.limits + "IF " + atDepth + " AND XACT_STATE() = 1 AND DB_ID() = @database AND " + d.transactionID() + " = @transaction BEGIN " + write + " END ELSE SELECT CAST(0 AS bigint)"
 	return request{text: text, args: numbered(args)}
 }

@@ -3,6 +3,9 @@ package sqlserver
 import (
 	"context"
 	"sync"
+
+	"dbrunner/contract"
+	"dbrunner/internal/db"
 )
 
 // rights is what the last probe found that the login could do. SQL Server has no READ ONLY transaction, so that this is
@@ -44,6 +47,20 @@ func (r *rights) standby() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.locked
+}
+
+// refuseWriter returns an error unless the login is known to be unable to write.
+func (r *rights) refuseWriter() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch {
+	case !r.known:
+		return db.Errorf(db.ClassUnavailable, contract.CodeUnavailable, "the login's permissions are not known yet")
+	case r.writes:
+		return db.Errorf(db.ClassPermanent, contract.CodePermission, "queries are refused here: the login could write, and "+
+			"require_read_only_login is set; use a login with db_datareader alone, or a read-only replica").At(0)
+	}
+	return nil
 }
 
 // Advice says what an operator should know of the database as the last probe found it; empty if there is nothing.

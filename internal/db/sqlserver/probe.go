@@ -82,49 +82,9 @@ func (d *Database) verifyLedger(ctx context.Context, s *session) error {
 			"connect to the primary, or set ledger: off for reads only")
 	}
 	return engine.VerifyLedger(d.opts.Name, d.opts.Ledger, ledgerColumns, "missing, or the login may not see it", engine.LedgerLook{
-		Columns: func() ([][2]string, error) { return s.columns(ctx) },
-		Create: func() error { // in one transaction
-			for _, text := range []string{
-				d.texts.own + "BEGIN TRANSACTION", ledgerLock, createSchema, createTable, createIndex, "COMMIT TRANSACTION",
-			} {
-				if _, err := s.query(ctx, text); err != nil {
-					// Another runner may have been faster: the table is then complete, as it is created in one transaction.
-					e, ok := errors.AsType[mssql.Error](err)
-					if !ok {
-						return err
-					}
-					s.rollback(ctx)
-					if e.Number == objectExists || e.Number == schemaFailed {
-						return nil
-					}
-					if judge(&e).code == contract.CodePermission || judge(&e).code == contract.CodeUndefined {
-						return d.mayNotCreate()
-					}
-					return err
-				}
-			}
-			return nil
-		},
-		HasKey: func() (bool, error) { // the fence: without it an effect could happen twice
-			t, err := s.query(ctx, `SELECT CAST(i.index_id AS bigint), CAST(c.name AS nvarchar(128)) FROM sys.indexes i
-		JOIN sys.index_columns x ON x.object_id = i.object_id AND x.index_id = i.index_id
-		JOIN sys.columns c ON c.object_id = x.object_id AND c.column_id = x.column_id
-		WHERE i.object_id = OBJECT_ID(N'dbrunner.ledger') AND i.is_unique = 1 AND i.is_disabled = 0`)
-			if err != nil {
-				return false, err
-			}
-			keys := map[any][]string{}
-			for _, row := range t.rows {
-				keys[row[0]] = append(keys[row[0]], fmt.Sprint(row[1]))
-			}
-			for _, columns := range keys {
-				slices.Sort(columns)
-				if slices.Equal(columns, []string{"database_name", "job_id", "namespace"}) {
-					return true, nil
-				}
-			}
-			return false, nil
-		},
+		Columns:       func() ([][2]string, error) { return s.columns(ctx) },
+		Create:        func() error { return d.createLedger(ctx, s) },
+		HasKey:        func() (bool, error) { return s.hasKey(ctx) },
 		MissingRights: func() ([]string, error) { return s.missingRights(ctx) },
 	})
 }
@@ -141,6 +101,28 @@ func (s *session) columns(ctx context.Context) ([][2]string, error) {
 		out = append(out, [2]string{fmt.Sprint(row[0]), fmt.Sprint(row[1])})
 	}
 	return out, nil
+}
+
+// hasKey reports whether the ledger has its unique key, the fence: without it an effect could happen twice.
+func (s *session) hasKey(ctx context.Context) (bool, error) {
+	t, err := s.query(ctx, `SELECT CAST(i.index_id AS bigint), CAST(c.name AS nvarchar(128)) FROM sys.indexes i
+		JOIN sys.index_columns x ON x.object_id = i.object_id AND x.index_id = i.index_id
+		JOIN sys.columns c ON c.object_id = x.object_id AND c.column_id = x.column_id
+		WHERE i.object_id = OBJECT_ID(N'dbrunner.ledger') AND i.is_unique = 1 AND i.is_disabled = 0`)
+	if err != nil {
+		return false, err
+	}
+	keys := map[any][]string{}
+	for _, row := range t.rows {
+		keys[row[0]] = append(keys[row[0]], fmt.Sprint(row[1]))
+	}
+	for _, columns := range keys {
+		slices.Sort(columns)
+		if slices.Equal(columns, []string{"database_name", "job_id", "namespace"}) {
+			return true, nil
+		}
+	}
+	return false, nil
 }
 
 // missingRights are those that the login has not.
@@ -167,6 +149,31 @@ const (
 	objectExists = 2714
 	schemaFailed = 2759
 )
+
+// createLedger creates the table in one transaction. It returns nil if another runner was faster: the table is then complete.
+func (d *Database) createLedger(ctx context.Context, s *session) error {
+	for _, text := range []string{
+		d.texts.own + "BEGIN TRANSACTION", ledgerLock, createSchema, createTable, createIndex, "COMMIT TRANSACTION",
+	} {
+		_, err := s.query(ctx, text)
+		if err == nil {
+			continue
+		}
+		e, ok := errors.AsType[mssql.Error](err)
+		if !ok {
+			return err
+		}
+		s.rollback(ctx)
+		switch code := judge(&e).code; {
+		case e.Number == objectExists || e.Number == schemaFailed:
+			return nil
+		case code == contract.CodePermission || code == contract.CodeUndefined:
+			return d.mayNotCreate()
+		}
+		return err
+	}
+	return nil
+}
 
 func (d *Database) mayNotCreate() *db.Error {
 	return engine.MayNotCreate(d.opts.Name, "CREATE SCHEMA and CREATE TABLE")

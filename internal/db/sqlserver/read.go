@@ -40,7 +40,7 @@ func (d *Database) Read(ctx context.Context, call db.Call, stmt *dialect.Compile
 	return set, nil
 }
 
-// readable looks at the text once more: the server takes several statements in one, whoever has compiled it.
+// readable checks the text again, because the server accepts multiple statements in one, and the login.
 func (d *Database) readable(stmt *dialect.Compiled) error {
 	if err := d.single(stmt, 0); err != nil {
 		return err
@@ -48,19 +48,8 @@ func (d *Database) readable(stmt *dialect.Compiled) error {
 	if faults := dialect.CheckReadOnly(d.dialect, stmt.SQL); len(faults) > 0 {
 		return faultError(&faults[0], 0)
 	}
-	// The configuration may require a login that cannot write.
-	own := &d.settings
-	if !own.readOnlyLogin {
-		return nil
-	}
-	d.rights.mu.Lock()
-	defer d.rights.mu.Unlock()
-	switch {
-	case !d.rights.known:
-		return db.Errorf(db.ClassUnavailable, contract.CodeUnavailable, "the login's permissions are not known yet")
-	case d.rights.writes:
-		return db.Errorf(db.ClassPermanent, contract.CodePermission, "queries are refused here: the login could write, and "+
-			"require_read_only_login is set; use a login with db_datareader alone, or a read-only replica").At(0)
+	if d.settings.readOnlyLogin {
+		return d.rights.refuseWriter()
 	}
 	return nil
 }

@@ -26,7 +26,7 @@ type sent struct {
 	askedDetail bool // its columns come with the answer
 }
 
-// outcome is what came of the statements of a trip.
+// outcome is the result of the statements of a round trip.
 type outcome struct {
 	sets   []db.ResultSet
 	failed *pgconn.PgError // what the server refused
@@ -71,9 +71,8 @@ func (s *session) appendStatement(stmt *dialect.Compiled, named bool) error {
 		var err error
 		if s.buf, err = s.appendParam(s.buf, &stmt.Args[i]); err != nil {
 			// Name the parameter: nothing was sent yet.
-			number := i + 1
 			if e, ok := errors.AsType[*db.Error](err); ok {
-				e.Message = "parameter " + origin.Param(number) + ": " + e.Message
+				e.Message = "parameter " + origin.Param(i+1) + ": " + e.Message
 			}
 			return err
 		}
@@ -84,7 +83,7 @@ func (s *session) appendStatement(stmt *dialect.Compiled, named bool) error {
 	return nil
 }
 
-// statements reads the answers of a segment: commands of ours first, whose rows nobody wants, then the
+// statements reads the answers of a segment: commands of ours first, whose rows are dropped, then the
 // statements in s.sent. err means that the answer did not come to its end, or came out of order.
 func (s *session) statements(ours int, out *outcome) error {
 	r := reader{s: s, out: out, next: -ours}
@@ -105,11 +104,11 @@ type reader struct {
 	drained int  // bytes read since we refused
 	whole   bool // the answer is read to its end, whatever we refuse: nothing takes the statement back
 
-	chained       bool   // between two statements stands a command of ours that begins the next transaction
+	chained       bool   // between two statements is a command of ours that starts the next transaction
 	bound         bool   // the parameters of the statement are taken
 	between       bool   // that command's answer is due
 	unexpectedTag bool   // it was another command that answered
-	each          func() // called when a statement has come to its end; nil: nobody waits for it
+	each          func() // called when a statement is complete; may be nil
 }
 
 func (r *reader) run() error {
@@ -256,7 +255,7 @@ func (r *reader) row(body []byte) error {
 func (r *reader) complete(tag []byte) {
 	r.bound = false
 	if r.between {
-		// The end of a command between two statements. Under its name a job may have put something else
+		// The end of a command between two statements. Under its name a job may have put something else.
 		if commandTag(tag) != "ROLLBACK" {
 			r.unexpectedTag = true
 		}
@@ -307,7 +306,7 @@ func (l *lease) stale(o *outcome) bool {
 	case "26000", "42P05":
 		l.retire = l.retire || at.named
 		return at.named
-	case "42704", "XX000": // a type of a parameter may have been made anew, with another number
+	case "42704", "XX000": // a type of a parameter may have been created again, with another number
 		if at.oids != nil && len(l.ownTypes) > 0 {
 			clear(l.ownTypes)
 			return true
@@ -316,7 +315,7 @@ func (l *lease) stale(o *outcome) bool {
 	return false
 }
 
-// forgetSent drops the trip's statements from the cache.
+// forgetSent drops the round trip's statements from the cache.
 func (s *session) forgetSent() {
 	for i := range s.sent {
 		s.statement.forget(s.sent[i].prepared)
