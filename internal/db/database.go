@@ -23,7 +23,7 @@ type Executor interface {
 	// Engine is the engine's public name: "postgres", "sqlserver", "sqlite".
 	Engine() string
 
-	// Dialect says how SQL text and parameters of this engine are read.
+	// Dialect reports how SQL text and parameters of this engine are read.
 	Dialect() *dialect.Dialect
 
 	// Read runs one statement that must change nothing, in a transaction that the engine ends by ROLLBACK
@@ -41,18 +41,18 @@ type Executor interface {
 	// the statement has done when it ends with an error is not taken back, and an end without the server's answer is
 	// ClassUnknown. Rows above the caps do not stop the statement: ClassTookEffect.
 	//
-	// With once, it is executed at most once: see Once. ClassLocked says that another session executes it now,
+	// With once, it is executed at most once: see Once. ClassLocked reports that another session executes it now,
 	// ClassAlreadyRecorded that the ledger has a row of it; nothing was executed then, or with ClassAlreadyRecorded after once.End, another
-	// end was on record first. An error of another class before once.End means that the statement was not begun,
+	// end was on record first. An error of another class before once.End means that the statement was not started,
 	// unless it is ClassUnknown.
 	Execute(ctx context.Context, call Call, stmt *dialect.Compiled, opts RowOptions, once *Once) (ResultSet, error)
 }
 
-// Ledger keeps the rows that say which jobs have ended.
+// Ledger keeps the rows that report which jobs have ended.
 type Ledger interface {
 	// RecordEnd writes the end of a job whose ledger row says StatusStarted for the same message, and returns the row as
-	// it is then, nil if there is none, and whether this call wrote it: the first writer wins. own says that the
-	// caller began the execution and knows its end. Anybody else writes only if no session holds the job's lock,
+	// it is then, nil if there is none, and whether this call wrote it: the first writer wins. own reports that the
+	// caller started the execution and knows its end. Anybody else writes only if no session holds the job's lock,
 	// for which it does not wait: a row that still says StatusStarted means that the execution goes on.
 	RecordEnd(ctx context.Context, end *Entry, own bool) (*Entry, bool, error)
 
@@ -64,20 +64,20 @@ type Ledger interface {
 	// Lookup reads a ledger row; nil if there is none. It does not wait for transactions under way.
 	Lookup(ctx context.Context, jobID string) (*Entry, error)
 
-	// Sweep deletes at most limit ledger rows that were recorded earlier than before, and says how many.
+	// Sweep deletes at most limit ledger rows that were recorded earlier than before, and reports how many.
 	Sweep(ctx context.Context, before time.Time, limit int) (int, error)
 
 	// Now is the server's clock.
 	Now(ctx context.Context) (time.Time, error)
 }
 
-// Prober says how a database is, and ends its use.
+// Prober reports how a database is, and ends its use.
 type Prober interface {
 	// Probe reaches the server and verifies what jobs need there: the login, the ledger (which `manage`
 	// creates), the limits. nil means that lanes may run. The error's text names the remedy, never a secret.
 	Probe(ctx context.Context) error
 
-	// Check connects anew, beside the pool, and asks one trivial question. It uses no connection of the pool, waits
+	// Check connects again, beside the pool, and asks one trivial question. It uses no connection of the pool, waits
 	// behind no work and no lock of ours, and returns soon after its context's end at the latest. An error comes
 	// with what was found before it.
 	Check(ctx context.Context) (CheckResult, error)
@@ -119,7 +119,7 @@ func (r *Range) Holds(n int64) bool { return r == nil || n >= r.Min && (r.Max < 
 // Isolation is a transaction's isolation level; zero is the engine's default.
 type Isolation uint8
 
-// The isolation levels of the contract. Snapshot is for engines whose Dialect says that they have it.
+// The isolation levels of the contract. Snapshot is for engines whose Dialect reports that they have it.
 const (
 	IsolationDefault Isolation = iota
 	ReadCommitted
@@ -137,7 +137,7 @@ type BeforeCommit func(ctx context.Context, sets []ResultSet) (*Entry, error)
 // without a statement that waits, which would be waited for in turn. It commits the row Start by a plain INSERT, executes,
 // writes the end over the row, and only then lets the lock go.
 type Once struct {
-	// Start is the row of the job that was begun, with StatusStarted.
+	// Start is the row of the job that was started, with StatusStarted.
 	Start *Entry
 	// End is called when the statement has ended by the server's word, whatever it was, and returns the row of the end.
 	// When that row could not be written, Execute returns ClassUnknown all the same: the caller then writes it by
@@ -163,7 +163,7 @@ type ResultSet struct {
 	buffers *Buffers // where the memory of large rows goes back to
 }
 
-// FreeTo says where the memory of Rows goes back to.
+// FreeTo reports where the memory of Rows goes back to.
 func (s *ResultSet) FreeTo(b *Buffers) { s.buffers = b }
 
 // Free gives the memory of Rows back, and of all answers in More. Whoever has the set may call it, once, when nobody

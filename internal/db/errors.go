@@ -9,7 +9,7 @@ import (
 	"dbrunner/contract"
 )
 
-// Class says what an error means for the work: whether it is undone, and whether repeating it can help.
+// Class reports what an error means for the work: whether it is undone, and whether repeating it can help.
 type Class uint8
 
 // The classes of errors.
@@ -21,7 +21,7 @@ const (
 	ClassTransient
 	// ClassLost: the link was lost with the transaction open: nothing was or will be committed.
 	ClassLost
-	// ClassUnavailable: the database cannot be reached or takes no work now; nothing was begun.
+	// ClassUnavailable: the database cannot be reached or takes no work now; nothing was started.
 	ClassUnavailable
 	// ClassUnknown: COMMIT (or a statement outside a transaction) was sent and no answer came.
 	ClassUnknown
@@ -31,7 +31,7 @@ const (
 	ClassTimeout
 	// ClassCanceled: the context ended; rolled back.
 	ClassCanceled
-	// ClassLocked: another session executes the same job now; nothing was begun.
+	// ClassLocked: another session executes the same job now; nothing was started.
 	ClassLocked
 	// ClassTookEffect: a statement outside of a transaction took effect; only its rows cannot be given.
 	ClassTookEffect
@@ -84,7 +84,7 @@ func (e *Error) NotRolledBack() *Error {
 	switch e.Class {
 	case ClassTransient, ClassTimeout, ClassCanceled:
 		e.Message = strings.TrimSuffix(e.Message, RolledBack) + "; it ran outside a transaction, so its effects up to then may remain"
-	default: // the server refused it, or says that all of it is done
+	default: // the server refused it, or reports that all of it is done
 	}
 	return e
 }
@@ -124,7 +124,7 @@ func (e *Error) InRow(row int64) *Error {
 	return &named
 }
 
-// ConnectionStringError says that a connection string is wrong. It never holds a part of it.
+// ConnectionStringError reports that a connection string is wrong. It never holds a part of it.
 type ConnectionStringError struct{ Err error }
 
 func (e *ConnectionStringError) Error() string { return e.Err.Error() }

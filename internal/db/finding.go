@@ -58,7 +58,7 @@ type Diagnoser interface {
 	DryRun(ctx context.Context) (creates []string, err error)
 }
 
-// Diagnosis says what a look goes into.
+// Diagnosis reports what a look goes into.
 type Diagnosis struct {
 	PoolMax   int  // connections of one runner at most
 	Integrity bool // also look at the stored data itself, where the engine can, which may take long

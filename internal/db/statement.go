@@ -2,7 +2,7 @@ package db
 
 import "dbrunner/contract"
 
-// RowOptions says how rows are encoded and how much of them one call may return.
+// RowOptions reports how rows are encoded and how much of them one call may return.
 type RowOptions struct {
 	Format   RowFormat
 	MaxRows  int64 // over all statements of the call; 0 = no limit
@@ -34,19 +34,19 @@ func (o *RowOptions) LargestRow() int64 {
 
 // Overflow gives the rows of one call a place outside of its answer.
 type Overflow interface {
-	// Open begins the rows of a set, counted from 0 in the call: of a statement, or of each set of rows that it gives.
-	// A set that was opened before, or an earlier one, means that the call has begun anew: what was opened until then
+	// Open starts the rows of a set, counted from 0 in the call: of a statement, or of each set of rows that it gives.
+	// A set that was opened before, or an earlier one, means that the call has started again: what was opened until then
 	// is void.
 	Open(set int, columns []contract.Column) (RowFile, error)
 }
 
 // RowFile takes the rows of one statement.
 type RowFile interface {
-	// AsArrays says that rows are best given as arrays, whatever the call's row format.
+	// AsArrays reports that rows are best given as arrays, whatever the call's row format.
 	AsArrays() bool
 	// Row adds a row, one JSON array or object. The text is only good during the call.
 	Row(text []byte) error
-	// Close says that all rows were given, and returns when the whole is durable.
+	// Close reports that all rows were given, and returns when the whole is durable.
 	Close() (*contract.RowsObject, error)
 }
 

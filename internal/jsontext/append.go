@@ -80,7 +80,7 @@ func specialBytes[T ~string | ~[]byte](s T, i int) uint64 {
 	return (w | (w - ones*' ') | (quote - ones) | (slash - ones)) & tops
 }
 
-// runeLen is the length of the UTF-8 sequence beyond ASCII that s begins with, 0 if it is none: too long, half
+// runeLen is the length of the UTF-8 sequence beyond ASCII that s starts with, 0 if it is none: too long, half
 // of a surrogate pair, above U+10FFFF or cut off. (The functions of unicode/utf8 take a string or bytes, not either.)
 func runeLen[T ~string | ~[]byte](s T) int {
 	low, high, n := byte(0x80), byte(0xBF), 0 // the bounds of the second byte, and the length

@@ -20,7 +20,7 @@ const (
 	Bool
 	Null
 	End // of a text without an error
-	Bad // Err says why
+	Bad // Err reports why
 )
 
 // Token is one token; its offsets are, for strings and keys, those of the text between the quotes.

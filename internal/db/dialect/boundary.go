@@ -1,6 +1,6 @@
 package dialect
 
-// boundary tells the semicolons that end a statement from those inside one: the bodies of CREATE TRIGGER …
+// boundary distinguishes the semicolons that end a statement from those inside one: the bodies of CREATE TRIGGER …
 // BEGIN …; END (SQLite) and CREATE FUNCTION … BEGIN ATOMIC …; END (PostgreSQL), and the parentheses of CREATE
 // RULE … DO (…; …) (PostgreSQL). Where texts are batches (SQL Server), a routine's statement has to be the first of
 // its text and reaches to its end.
@@ -9,7 +9,7 @@ package dialect
 // safe because a body ends at the first END behind a semicolon, where no statement can begin with END, and a
 // semicolon elsewhere in such a statement is a syntax error to the database.
 type boundary struct {
-	began   bool // a token of the statement was seen
+	started bool // a token of the statement was seen
 	form    form
 	head    bool // still in CREATE [OR REPLACE] [TEMP] …
 	batches bool // the dialect's Batches
@@ -57,8 +57,8 @@ func keyword(w []byte) string {
 
 // word takes the next word, as keyword returned it.
 func (b *boundary) word(w string) {
-	first := !b.began
-	b.began = true
+	first := !b.started
+	b.started = true
 	switch {
 	case first:
 		b.head = w == "CREATE" || w == "ALTER" && b.batches
@@ -100,7 +100,7 @@ func (b *boundary) routine(elsewhere form) form {
 
 // other takes any other token but space, comments and semicolons.
 func (b *boundary) other(c byte) {
-	b.began, b.head, b.last = true, false, ""
+	b.started, b.head, b.last = true, false, ""
 	switch {
 	case c == '(':
 		b.depth++

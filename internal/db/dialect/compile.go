@@ -47,7 +47,7 @@ func CompileText(d *Dialect, sql string) (string, []contract.Fault) {
 // that no other statement of a job may.
 func CompileAutocommit(d *Dialect, stmt Statement) (*Compiled, []contract.Fault) {
 	out, faults := Compile(d, stmt)
-	if out != nil || d.shape(stmt.SQL).begins(d.AutocommitVerbs) == "" {
+	if out != nil || d.shape(stmt.SQL).startsWith(d.AutocommitVerbs) == "" {
 		return out, faults
 	}
 	b := binder{d: d, shape: d.shape(stmt.SQL), params: stmt.Params, faults: CheckAutocommit(d, stmt.SQL)}
@@ -61,7 +61,7 @@ func CompileAutocommit(d *Dialect, stmt Statement) (*Compiled, []contract.Fault)
 // CheckAutocommit is CheckText for a statement that runs outside of any transaction.
 func CheckAutocommit(d *Dialect, sql string) []contract.Fault {
 	faults := CheckText(d, sql)
-	if d.shape(sql).begins(d.AutocommitVerbs) == "" {
+	if d.shape(sql).startsWith(d.AutocommitVerbs) == "" {
 		return faults
 	}
 	return slices.DeleteFunc(faults, func(f contract.Fault) bool { return f.Code == contract.CodeForbiddenStatement })
@@ -86,7 +86,7 @@ func HasWord(d *Dialect, sql, word string) bool {
 func CheckText(d *Dialect, sql string) []contract.Fault { return slices.Clone(d.shape(sql).faults) }
 
 // FirstWord returns the first word of a statement in upper case, behind comments, opening parentheses and
-// empty statements; "" if it begins with anything else.
+// empty statements; "" if it starts with anything else.
 func FirstWord(d *Dialect, sql string) string {
 	s := d.shape(sql)
 	first, _, _ := strings.Cut(s.lead, " ")
@@ -100,7 +100,7 @@ func CheckReadOnly(d *Dialect, sql string) []contract.Fault {
 	if s.writes != "" {
 		return []contract.Fault{{Path: pathSQL, Code: contract.CodeReadOnly, Message: s.writes + ": a read-only query must not write"}}
 	}
-	if s.begins(d.ReadOnlyFirst) != "" {
+	if s.startsWith(d.ReadOnlyFirst) != "" {
 		return nil
 	}
 	words := slices.Sorted(maps.Keys(d.ReadOnlyFirst))
@@ -267,7 +267,7 @@ func (b *binder) checkValues() {
 	}
 }
 
-// checkValue says what is wrong with a value, "" if nothing. It never shows the value.
+// checkValue reports what is wrong with a value, "" if nothing. It never shows the value.
 func (d *Dialect) checkValue(v Value) string {
 	switch {
 	case v.Kind == String && strings.IndexByte(v.Text, 0) >= 0:

@@ -1,10 +1,10 @@
 package dialect
 
-// Dialect says how an engine's SQL text is read and how its parameters are written. It is data: the lexer
+// Dialect reports how an engine's SQL text is read and how its parameters are written. It is data: the lexer
 // and the compiler in this package serve every engine. It must not change once it is in use.
 //
 // The keys of the tables of words are in upper case and may be up to four words with one space between:
-// "SET TRANSACTION" meets a statement that begins with these two words, however they are spaced.
+// "SET TRANSACTION" meets a statement that starts with these two words, however they are spaced.
 type Dialect struct {
 	DollarQuotes    bool // $tag$ … $tag$ (PostgreSQL)
 	EscapeStrings   bool // E'…\'…' (PostgreSQL)
@@ -32,7 +32,7 @@ type Dialect struct {
 	// server does not know (SQL Server: "GO"); it is refused.
 	Separator string
 
-	// Foreign says what in a script is for a client program of this database, or would have the session wait for what
+	// Foreign reports what in a script is for a client program of this database, or would have the session wait for what
 	// nobody sends: on which line, and what to write instead; "" if nothing. parts are those of the script. nil: not looked at.
 	Foreign func(d *Dialect, script string, parts []Part) string
 
@@ -40,18 +40,18 @@ type Dialect struct {
 	// it can. nil: every statement can.
 	NonTransactional func(words []string) string
 
-	// PartialEffects says what a statement that failed outside of a transaction may have left all the same, by its first
+	// PartialEffects reports what a statement that failed outside of a transaction may have left all the same, by its first
 	// words; "" if nothing. nil: never anything.
 	PartialEffects func(words []string) string
 
-	// Batches says that CREATE and ALTER of a procedure, function or trigger reach to the end of the text, with all
+	// Batches reports that CREATE and ALTER of a procedure, function or trigger reach to the end of the text, with all
 	// of its semicolons (SQL Server).
 	Batches bool
 
-	// Transact says that numbers, white space and names are those of T-SQL, and that what is unclear in them is refused.
+	// Transact reports that numbers, white space and names are those of T-SQL, and that what is unclear in them is refused.
 	Transact bool
 
-	// Snapshot says that the engine has this isolation level.
+	// Snapshot reports that the engine has this isolation level.
 	Snapshot bool
 
 	// Sigils are the characters that begin a variable of the engine's own which nothing in a job could bind

@@ -21,7 +21,7 @@ const (
 type ColumnType struct {
 	Kind    Kind
 	Layouts []string // of KindTimestamp and KindInstant, as package time writes them
-	// Dynamic says that a column may hold anything: a value is of the kind only if it was stored as one.
+	// Dynamic reports that a column may hold anything: a value is of the kind only if it was stored as one.
 	Dynamic bool
 }
 

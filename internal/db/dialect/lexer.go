@@ -23,7 +23,7 @@ const (
 	TokenUnclear                         // what the server may read in more than one way; see Dialect.Transact
 )
 
-// Token is a piece of SQL text: its kind and where it begins and ends, as byte offsets.
+// Token is a piece of SQL text: its kind and where it starts and ends, as byte offsets.
 type Token struct {
 	Kind       TokenKind
 	Start, End int
@@ -243,7 +243,7 @@ func (l *Lexer) blockEnd(i int) int {
 	return i
 }
 
-// quoteEnd is the end of a quoted text that begins at i; the closing quote stands for itself when doubled.
+// quoteEnd is the end of a quoted text that starts at i; the closing quote stands for itself when doubled.
 func (l *Lexer) quoteEnd(i int, quote byte) int {
 	for i++; i < len(l.sql); i++ {
 		if l.sql[i] != quote {

@@ -74,7 +74,7 @@ const (
 	copyToStdout  = "COPY … TO STDOUT: no client reads its rows; remove it"
 )
 
-// copies says what is wrong with a COPY between the server and a client; "" for any other statement.
+// copies reports what is wrong with a COPY between the server and a client; "" for any other statement.
 func copies(part *Part) string {
 	if len(part.Words) == 0 || part.Words[0] != "COPY" {
 		return ""
@@ -104,7 +104,7 @@ func backslash(d *Dialect, script string) int {
 	}
 }
 
-// insteadOfPsql says what to write instead of a command.
+// insteadOfPsql reports what to write instead of a command.
 func insteadOfPsql(name string) string {
 	switch name {
 	case `\restrict`, `\unrestrict`:

@@ -20,7 +20,7 @@ type Part struct {
 // partWords is how many words of a part are kept: enough to find what it is, not what it is about.
 const partWords = 16
 
-// Verb returns the entry of a table of words that the part begins with, the longest one; "" if none.
+// Verb returns the entry of a table of words that the part starts with, the longest one; "" if none.
 func (p *Part) Verb(table map[string]bool) string {
 	for n := min(leadWords, len(p.Words)); n > 0; n-- {
 		if words := strings.Join(p.Words[:n], " "); table[words] {
@@ -38,7 +38,7 @@ func (p *Part) NonTransactional(d *Dialect) string {
 	return d.NonTransactional(p.Words)
 }
 
-// PartialEffects says what a part that failed outside of a transaction may have left all the same; "" if nothing.
+// PartialEffects reports what a part that failed outside of a transaction may have left all the same; "" if nothing.
 func (p *Part) PartialEffects(d *Dialect) string {
 	if d.PartialEffects == nil {
 		return ""
@@ -86,7 +86,7 @@ type splitter struct {
 	boundary boundary
 	parts    []Part
 
-	begin    int // of the part, -1 if it has not begun
+	begin    int // of the part, -1 if it has not started
 	controls string
 	skip     int // tokens before this offset belong to a separator's line
 	depth    int // of parentheses

@@ -33,7 +33,7 @@ type shaper struct {
 	d        *Dialect
 	sql      string
 	boundary boundary
-	count    int  // statements begun
+	count    int  // statements started
 	inLead   bool // all tokens of the first statement so far were words
 	words    int
 	lead     []byte
@@ -117,7 +117,7 @@ func newShape(d *Dialect, sql string) *shape {
 
 // begin counts statements: a token that is the first since a semicolon which ended one.
 func (s *shaper) begin() {
-	if !s.boundary.began {
+	if !s.boundary.started {
 		s.count++
 	}
 }

@@ -30,7 +30,7 @@ func SQLite() *Dialect {
 	}
 }
 
-// sqliteForeign finds a command of the sqlite3 program: no statement begins with a dot.
+// sqliteForeign finds a command of the sqlite3 program: no statement starts with a dot.
 func sqliteForeign(_ *Dialect, _ string, parts []Part) string {
 	for i := range parts {
 		if !strings.HasPrefix(parts[i].SQL, ".") {
@@ -42,7 +42,7 @@ func sqliteForeign(_ *Dialect, _ string, parts []Part) string {
 	return ""
 }
 
-// insteadOfShell says what to write instead of a command.
+// insteadOfShell reports what to write instead of a command.
 func insteadOfShell(name string) string {
 	switch name {
 	case ".read":

@@ -48,7 +48,7 @@ func SQLServer() *Dialect {
 	}
 }
 
-// sqlserverForeign finds a command of sqlcmd: no line of T-SQL begins with a colon and a name, or with two exclamation marks.
+// sqlserverForeign finds a command of sqlcmd: no line of T-SQL starts with a colon and a name, or with two exclamation marks.
 func sqlserverForeign(d *Dialect, script string, _ []Part) string {
 	lexer := NewLexer(d, script)
 	for {
@@ -70,7 +70,7 @@ func sqlserverForeign(d *Dialect, script string, _ []Part) string {
 	}
 }
 
-// insteadOfSqlcmd says what to write instead of a command.
+// insteadOfSqlcmd reports what to write instead of a command.
 func insteadOfSqlcmd(name string) string {
 	switch strings.ToLower(name) {
 	case ":r":

@@ -6,8 +6,8 @@ import (
 	"dbrunner/contract"
 )
 
-// begins returns the entry of a table of words that the statement begins with, the longest one; "" if none.
-func (s *shape) begins(table map[string]bool) string {
+// starts returns the entry of a table of words that the statement starts with, the longest one; "" if none.
+func (s *shape) startsWith(table map[string]bool) string {
 	for words := s.lead; words != ""; {
 		if table[words] {
 			return words
@@ -31,14 +31,14 @@ func (s *shaper) faults() []contract.Fault {
 	}
 	add(s.count == 0, contract.CodeSyntax, "the text has no statement")
 	add(s.count > 1, contract.CodeMultipleStatements, "one statement is expected, but more follow a semicolon")
-	verb := s.shape.begins(s.d.TransactionVerb)
+	verb := s.shape.startsWith(s.d.TransactionVerb)
 	if verb == "" {
 		verb = s.controls
 	}
 	add(verb != "", contract.CodeTransactionControl, verb+": a job must not control transactions")
 	add(s.flaws.separator, contract.CodeMultipleStatements, s.d.Separator+" separates batches for tools; the server does not know it: "+
 		"send each batch as a statement of its own")
-	if verb := s.shape.begins(s.d.ForbiddenFirst); verb != "" {
+	if verb := s.shape.startsWith(s.d.ForbiddenFirst); verb != "" {
 		add(true, contract.CodeForbiddenStatement, verb+" is not allowed in a job")
 	}
 	add(s.flaws.nul, contract.CodeSyntax, "a NUL character")
@@ -51,7 +51,7 @@ func (s *shaper) faults() []contract.Fault {
 }
 
 // Verb is the first word of a statement if it is one that statements begin with, and empty otherwise: whatever else a
-// text begins with may be anything.
+// text starts with may be anything.
 func Verb(word string) string {
 	word = strings.ToUpper(word)
 	if knownVerb(word) {

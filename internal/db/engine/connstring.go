@@ -12,7 +12,7 @@ import (
 	"unicode/utf8"
 )
 
-// scheme is how a URL begins.
+// scheme is how a URL starts.
 var scheme = regexp.MustCompile(`^([A-Za-z][A-Za-z0-9+.-]+):`)
 
 // CheckConnectionString refuses what is no connection string of any engine, but which a driver would read as one and
@@ -42,7 +42,7 @@ func CheckConnectionString(text string, urls ...string) error {
 	return fmt.Errorf("the connection string is a URL of another kind; it may begin with %s", strings.Join(urls, " or "))
 }
 
-// unseen says which character of a text nobody sees; empty: none.
+// unseen reports which character of a text nobody sees; empty: none.
 func unseen(text string) string {
 	if !utf8.ValidString(text) {
 		return "is not UTF-8; write it again"
@@ -63,12 +63,12 @@ func unseen(text string) string {
 	return ""
 }
 
-// NoConnectionString says that there is none, and of which form it is.
+// NoConnectionString reports that there is none, and of which form it is.
 func NoConnectionString(form string) error {
 	return errors.New("the connection string is missing: " + form)
 }
 
-// UnreadConnectionString says that a driver cannot read one, and of which form it is. The driver's text quotes parts of it.
+// UnreadConnectionString reports that a driver cannot read one, and of which form it is. The driver's text quotes parts of it.
 func UnreadConnectionString(form string) error {
 	return errors.New("the connection string cannot be read: " + form)
 }
@@ -92,7 +92,7 @@ func ParseSwitches(given map[string]string, known map[string]*bool) error {
 	return errors.Join(errs...)
 }
 
-// PoolNotMade says that a library refuses the pool's limits.
+// PoolNotMade reports that a library refuses the pool's limits.
 func PoolNotMade(database string) error {
 	return fmt.Errorf("open %s: the pool cannot be made: check its limits", database)
 }

@@ -67,11 +67,11 @@ func (e *RowEncoder) Reset(opts db.RowOptions) {
 	*e = RowEncoder{opts: opts, buffers: e.buffers, keys: e.keys[:0], ends: e.ends[:0], buf: rest(e.buf)}
 }
 
-// Expect says how many bytes the rows of the next statement may need: those of its last execution, say. Room for them
+// Expect reports how many bytes the rows of the next statement may need: those of its last execution, say. Room for them
 // is made at once, and not in steps.
 func (e *RowEncoder) Expect(size int) { e.room = size }
 
-// Start begins the rows of a statement. The columns are kept in the ResultSet and must not change any more.
+// Start starts the rows of a statement. The columns are kept in the ResultSet and must not change any more.
 // Columns of one name are an error with code duplicate_column where rows are objects: one of the two values
 // would be lost.
 func (e *RowEncoder) Start(columns []contract.Column) error {
@@ -129,7 +129,7 @@ func (e *RowEncoder) open() (err error) {
 // columnsRoom is what the columns of a set that is still to come may need in the answer, bytes.
 const columnsRoom = 2 << 10
 
-// rowLength is the length of the row that a text begins with: a JSON array or object as the encoder writes it.
+// rowLength is the length of the row that a text starts with: a JSON array or object as the encoder writes it.
 func rowLength(text []byte) int {
 	depth := 0
 	for i := 0; i < len(text); i++ {
@@ -151,7 +151,7 @@ func rowLength(text []byte) int {
 	return len(text)
 }
 
-// BeginRow begins a row and returns the buffer that Next and the values are appended to.
+// BeginRow starts a row and returns the buffer that Next and the values are appended to.
 func (e *RowEncoder) BeginRow() []byte {
 	e.next = 0
 	if e.file != nil {
@@ -173,7 +173,7 @@ func (e *RowEncoder) BeginRow() []byte {
 	return append(dst, '{')
 }
 
-// Next begins the next value of the row: what the caller appends to the returned buffer is this value, one
+// Next starts the next value of the row: what the caller appends to the returned buffer is this value, one
 // JSON value in full.
 func (e *RowEncoder) Next(dst []byte) []byte {
 	i := e.next

@@ -46,7 +46,7 @@ func Closed(database string, cause error) *db.Error {
 	return db.Errorf(db.ClassUnavailable, contract.CodeUnavailable, "database %s is closed", database).Because(cause)
 }
 
-// Unreachable says why there is no connection. The driver's error may hold secrets and is not kept. code is the server's, if
+// Unreachable reports why there is no connection. The driver's error may hold secrets and is not kept. code is the server's, if
 // it answered.
 func Unreachable(database, remedy, code string) *db.Error {
 	e := db.Errorf(db.ClassUnavailable, contract.CodeUnavailable, "database %s cannot be reached: %s", database, remedy)
@@ -54,7 +54,7 @@ func Unreachable(database, remedy, code string) *db.Error {
 	return e
 }
 
-// Unfit says what a database that was reached lacks for jobs.
+// Unfit reports what a database that was reached lacks for jobs.
 func Unfit(database, format string, args ...any) *db.Error {
 	return db.Errorf(db.ClassUnavailable, contract.CodeUnavailable, "database %s: %s", database, fmt.Sprintf(format, args...))
 }

@@ -35,12 +35,12 @@ func OtherEnd() *db.Error {
 	return db.Errorf(db.ClassAlreadyRecorded, contract.CodeUnique, "another outcome of this job is recorded")
 }
 
-// Executing says that another session has the job's lock.
+// Executing reports that another session has the job's lock.
 func Executing() *db.Error {
 	return db.Errorf(db.ClassLocked, contract.CodeLockTimeout, "another session executes this job")
 }
 
-// RowNotRead says that a row kept a key taken and was gone whenever it was read.
+// RowNotRead reports that a row kept a key taken and was gone whenever it was read.
 func RowNotRead() *db.Error {
 	return db.Errorf(db.ClassTransient, contract.CodeSerialization, "the ledger row is taken and cannot be read")
 }
@@ -94,7 +94,7 @@ func VerifyLedger(database string, mode db.LedgerMode, want [][2]string, missing
 	return err
 }
 
-// MayNotCreate says that the login may not create the ledger, and which rights that takes.
+// MayNotCreate reports that the login may not create the ledger, and which rights that takes.
 func MayNotCreate(database, rights string) *db.Error {
 	return Unfit(database, "the login may not create the table dbrunner.ledger; grant it %s, or let a DBA run what `runner ledger ddl` prints", rights)
 }

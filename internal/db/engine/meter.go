@@ -8,10 +8,10 @@ import (
 
 // Waits are the calls of a pool that wait for a connection. The zero value has none.
 type Waits struct {
-	mu    sync.Mutex
-	last  uint64
-	begun map[uint64]time.Time
-	count atomic.Int64 // of begun, to be read without the mutex
+	mu      sync.Mutex
+	last    uint64
+	started map[uint64]time.Time
+	count   atomic.Int64 // of started, to be read without the mutex
 }
 
 // Any reports whether a call waits.
@@ -19,22 +19,22 @@ func (w *Waits) Any() bool { return w.count.Load() > 0 }
 
 // Begin adds a call. Whoever calls it calls the function that it returns when the wait is over.
 func (w *Waits) Begin() (end func() time.Duration) {
-	begun := time.Now()
+	started := time.Now()
 	w.mu.Lock()
-	if w.begun == nil {
-		w.begun = map[uint64]time.Time{}
+	if w.started == nil {
+		w.started = map[uint64]time.Time{}
 	}
 	w.last++
 	id := w.last
-	w.begun[id] = begun
+	w.started[id] = started
 	w.count.Add(1)
 	w.mu.Unlock()
 	return func() time.Duration {
 		w.mu.Lock()
-		delete(w.begun, id)
+		delete(w.started, id)
 		w.count.Add(-1)
 		w.mu.Unlock()
-		return time.Since(begun)
+		return time.Since(started)
 	}
 }
 
@@ -43,8 +43,8 @@ func (w *Waits) Longest() (waiting int, longest time.Duration) {
 	now := time.Now()
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for _, begun := range w.begun {
-		longest = max(longest, now.Sub(begun))
+	for _, started := range w.started {
+		longest = max(longest, now.Sub(started))
 	}
-	return len(w.begun), longest
+	return len(w.started), longest
 }

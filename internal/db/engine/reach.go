@@ -11,9 +11,9 @@ import (
 	"dbrunner/internal/db"
 )
 
-// ReachHost looks up a host and connects to its port, in the words of two stages. ok says that somebody listens.
+// ReachHost looks up a host and connects to its port, in the words of two stages. ok reports that somebody listens.
 func ReachHost(ctx context.Context, host, port string) (stages []db.Finding, ok bool) {
-	begun := time.Now()
+	started := time.Now()
 	switch addresses, err := net.DefaultResolver.LookupHost(ctx, host); {
 	case err != nil && ctx.Err() != nil:
 		return []db.Finding{{Part: db.PartHost, Grade: db.GradeFault, Text: "no answer in time about the host " + host, Remedy: "check the resolver of this machine"}}, false
@@ -23,15 +23,15 @@ func ReachHost(ctx context.Context, host, port string) (stages []db.Finding, ok 
 			Remedy: "check the host in the connection string, and the resolver of this machine",
 		}}, false
 	default:
-		stages = []db.Finding{{Part: db.PartHost, Grade: db.GradeOK, Text: host + " is " + strings.Join(addresses, ", "), Latency: time.Since(begun)}}
+		stages = []db.Finding{{Part: db.PartHost, Grade: db.GradeOK, Text: host + " is " + strings.Join(addresses, ", "), Latency: time.Since(started)}}
 	}
-	begun = time.Now()
+	started = time.Now()
 	address := net.JoinHostPort(host, port)
 	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", address)
 	if err != nil {
 		return append(stages, notReached(ctx, address, err)), false
 	}
-	took := time.Since(begun)
+	took := time.Since(started)
 	_ = conn.Close() // it was only to see
 	return append(stages, db.Finding{Part: db.PartTCP, Grade: db.GradeOK, Text: "connected to " + address, Latency: took}), true
 }
@@ -58,7 +58,7 @@ const (
 	noAnswer          = "the server did not answer in time; check host and port, firewalls, and the server's load"
 )
 
-// HostRemedy says what to do where a host is not known or refuses connections; "" for any other error.
+// HostRemedy reports what to do where a host is not known or refuses connections; "" for any other error.
 func HostRemedy(err error) string {
 	if dns, ok := errors.AsType[*net.DNSError](err); ok {
 		if dns.IsNotFound {
@@ -72,7 +72,7 @@ func HostRemedy(err error) string {
 	return ""
 }
 
-// TimeoutRemedy says what to do where a server did not answer in time; "" for any other error.
+// TimeoutRemedy reports what to do where a server did not answer in time; "" for any other error.
 func TimeoutRemedy(err error) string {
 	netErr, isNet := errors.AsType[net.Error](err)
 	if errors.Is(err, context.DeadlineExceeded) || isNet && netErr.Timeout() {

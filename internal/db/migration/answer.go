@@ -6,7 +6,6 @@ import (
 
 	"dbrunner/contract"
 	"dbrunner/internal/db"
-	"dbrunner/internal/db/dialect"
 )
 
 // ErrorAnswer is why an action failed.
@@ -89,7 +88,11 @@ func addPlan(a *contract.Migration, planned []Planned, limit int) {
 				a.Omitted++
 				continue
 			}
-			p.Statements = append(p.Statements, statementAnswer(part))
+			statement := contract.PlannedStatement{Line: part.Line, SQL: part.SQL}
+			if part.Times > 1 {
+				statement.Times = part.Times
+			}
+			p.Statements = append(p.Statements, statement)
 		}
 		a.Plan = append(a.Plan, p)
 	}
@@ -97,14 +100,6 @@ func addPlan(a *contract.Migration, planned []Planned, limit int) {
 
 // statementKeys is about what a statement of a plan takes besides its text, bytes.
 const statementKeys = 40
-
-func statementAnswer(part *dialect.Part) contract.PlannedStatement {
-	s := contract.PlannedStatement{Line: part.Line, SQL: part.SQL}
-	if part.Times > 1 {
-		s.Times = part.Times
-	}
-	return s
-}
 
 func fileAnswer(c *Change) contract.MigrationFile {
 	return contract.MigrationFile{

@@ -37,11 +37,11 @@ func (r *run) apply(ctx context.Context, st *step, i, of int) error {
 		version: st.file.Version, file: file.Name, dir: st.dir, sha256: file.SHA256, mode: file.mode(), state: running, statements: len(file.Parts),
 	})
 	if err != nil {
-		return r.at(ctx, err, file, nil)
+		return r.at(ctx, err, file, -1)
 	}
 	crash.At("migration_noted")
 	if err := r.setVersion(ctx, st.after, true); err != nil {
-		return r.at(ctx, err, file, nil)
+		return r.at(ctx, err, file, -1)
 	}
 	crash.At("migration_dirty")
 	if file.Stepwise {
@@ -54,10 +54,10 @@ func (r *run) apply(ctx context.Context, st *step, i, of int) error {
 	}
 	crash.At("migration_applied")
 	if err := r.reset(ctx); err != nil {
-		return r.at(ctx, err, file, nil)
+		return r.at(ctx, err, file, -1)
 	}
 	if err := r.setVersion(ctx, st.after, false); err != nil {
-		return r.at(ctx, err, file, nil)
+		return r.at(ctx, err, file, -1)
 	}
 	return nil
 }
@@ -69,8 +69,8 @@ func (f *File) mode() string {
 	return modeWhole
 }
 
-// tell reports where the migration is.
-func (r *run) tell(p Progress) {
+// reportProgress reports where the migration is.
+func (r *run) reportProgress(p Progress) {
 	if r.req.Progress != nil {
 		r.req.Progress(p)
 	}
@@ -79,11 +79,11 @@ func (r *run) tell(p Progress) {
 // whole runs a file in one transaction, together with the mark that it is done.
 func (r *run) whole(ctx context.Context, st *step, id int64, p Progress) error {
 	file := st.script()
-	part, err := r.transaction(ctx, file, id, p)
+	at, err := r.transaction(ctx, file, id, p)
 	if err == nil {
 		return nil
 	}
-	failure := r.at(ctx, err, file, part)
+	failure := r.at(ctx, err, file, at)
 	if failure.Class == db.ClassUnknown || failure.Class == db.ClassLost {
 		return failure // the next one reads what became of it
 	}
@@ -98,52 +98,47 @@ func (r *run) whole(ctx context.Context, st *step, id int64, p Progress) error {
 	return failure
 }
 
-// transaction returns the part that failed, if one did.
-func (r *run) transaction(ctx context.Context, file *File, id int64, p Progress) (*dialect.Part, error) {
+// transaction runs a file in a transaction. With an error it returns the index of the part that failed, -1 if none did.
+func (r *run) transaction(ctx context.Context, file *File, id int64, p Progress) (int, error) {
 	sql := r.m.opts.Engine.SQL()
 	if err := r.m.opts.Engine.Prepare(ctx, r.session, file); err != nil {
-		return nil, err
+		return -1, err
 	}
 	if err := r.exec(ctx, sql.Begin); err != nil {
-		return nil, err
+		return -1, err
 	}
-	check, err := r.m.opts.Engine.Begun(ctx, r.session, file)
+	check, err := r.m.opts.Engine.AfterBegin(ctx, r.session, file)
 	if err != nil {
-		return nil, err
+		return -1, err
 	}
 	for i := range file.Parts {
 		p.Statement = i + 1
-		r.tell(p)
+		r.reportProgress(p)
 		if err := r.part(ctx, &file.Parts[i]); err != nil {
-			return &file.Parts[i], err
+			return i, err
 		}
 		crash.At("migration_statement")
 	}
 	if check != nil {
 		if err := check(ctx); err != nil {
-			return nil, err
+			return -1, err
 		}
 	}
 	if err := r.m.opts.Engine.Verify(ctx, r.session, file); err != nil {
-		return nil, err
+		return -1, err
 	}
 	if err := r.mark(ctx, r.session, id, mark{done, modeWhole, len(file.Parts), time.Since(p.FileAt)}); err != nil {
-		return nil, err
+		return -1, err
 	}
 	if err := r.exec(ctx, sql.Commit); err != nil {
-		return nil, r.committing(ctx, err)
+		e := r.m.explain(ctx, err, nil)
+		if !e.Answered() || e.Class == db.ClassCanceled || e.Class == db.ClassTimeout {
+			return -1, db.Errorf(db.ClassUnknown, contract.CodeConnectionLost,
+				"the connection was lost during COMMIT; it may have committed").Because(err)
+		}
+		return -1, e // COMMIT was refused
 	}
-	return nil, nil
-}
-
-// committing tells a COMMIT that was refused from one that nobody has answered.
-func (r *run) committing(ctx context.Context, err error) error {
-	e := r.m.explain(ctx, err, nil)
-	if !e.Answered() || e.Class == db.ClassCanceled || e.Class == db.ClassTimeout {
-		return db.Errorf(db.ClassUnknown, contract.CodeConnectionLost,
-			"the connection was lost during COMMIT; it may have committed").Because(err)
-	}
-	return e
+	return -1, nil
 }
 
 func (r *run) part(ctx context.Context, part *dialect.Part) error {
@@ -159,13 +154,13 @@ func (r *run) part(ctx context.Context, part *dialect.Part) error {
 func (r *run) stepwise(ctx context.Context, st *step, id int64, p Progress) error {
 	file := st.script()
 	if err := r.m.opts.Engine.Prepare(ctx, r.session, file); err != nil {
-		return r.at(ctx, err, file, nil)
+		return r.at(ctx, err, file, -1)
 	}
 	for i := range file.Parts {
 		p.Statement = i + 1
-		r.tell(p)
+		r.reportProgress(p)
 		if err := r.mark(ctx, r.historyConn, id, mark{running, modeStepwise, i + 1, time.Since(p.FileAt)}); err != nil {
-			return r.at(ctx, err, file, nil)
+			return r.at(ctx, err, file, -1)
 		}
 		crash.At("migration_statement_begun")
 		if err := r.part(ctx, &file.Parts[i]); err != nil {
@@ -177,7 +172,7 @@ func (r *run) stepwise(ctx context.Context, st *step, id int64, p Progress) erro
 		return r.stopped(ctx, st, id, p, err)
 	}
 	if err := r.mark(ctx, r.historyConn, id, mark{done, modeStepwise, len(file.Parts), time.Since(p.FileAt)}); err != nil {
-		return r.at(ctx, err, file, nil)
+		return r.at(ctx, err, file, -1)
 	}
 	return nil
 }
@@ -187,13 +182,15 @@ func (r *run) stepwise(ctx context.Context, st *step, id int64, p Progress) erro
 func (r *run) stopped(ctx context.Context, st *step, id int64, p Progress, err error) error {
 	file := st.script()
 	part := &file.Parts[p.Statement-1]
-	failure := r.at(ctx, err, file, part)
+	failure := r.at(ctx, err, file, p.Statement-1)
 	if !failure.Answered() {
 		failure.Class = db.ClassPermanent // started again, it would only find that it has to be repaired
 		failure.Message += "; this statement may have taken effect; see the status"
 		return failure
 	}
-	failure.Class = permanent(failure.Class)
+	if failure.Class != db.ClassTimeout && failure.Class != db.ClassCanceled {
+		failure.Class = db.ClassPermanent // what has left traces is not run again
+	}
 	rest := part.PartialEffects(r.m.opts.Engine.Dialect())
 	if p.Statement == 1 && part.Times == 1 && rest == "" {
 		r.undone(ctx, st, id, mark{failed, modeStepwise, 0, time.Since(p.FileAt)})
@@ -209,14 +206,6 @@ func (r *run) stopped(ctx context.Context, st *step, id int64, p Progress, err e
 	}
 	failure.Message += "; see the status"
 	return failure
-}
-
-// permanent keeps what has left traces from being repeated; an end by the time limit or by the caller stays what it is.
-func permanent(class db.Class) db.Class {
-	if class == db.ClassTimeout || class == db.ClassCanceled {
-		return class
-	}
-	return db.ClassPermanent
 }
 
 // undone marks a file as failed and clears the version that was set for it; without a
@@ -251,8 +240,12 @@ func (r *run) reset(ctx context.Context) error {
 	return nil
 }
 
-// at returns which file and which of its statements an error is about.
-func (r *run) at(ctx context.Context, err error, file *File, part *dialect.Part) *db.Error {
+// at returns an error with its file and the statement of this index; -1: none of its statements.
+func (r *run) at(ctx context.Context, err error, file *File, index int) *db.Error {
+	var part *dialect.Part
+	if index >= 0 {
+		part = &file.Parts[index]
+	}
 	e := *r.m.explain(ctx, err, part)
 	where := file.Name
 	if part != nil {
@@ -261,21 +254,12 @@ func (r *run) at(ctx context.Context, err error, file *File, part *dialect.Part)
 			line += l.line
 		}
 		where = fmt.Sprintf("%s, line %d", file.Name, line)
-		if n := file.index(part); len(file.Parts) > 1 {
-			where = fmt.Sprintf("%s, statement %d of %d (line %d)", file.Name, n+1, len(file.Parts), line)
+		if len(file.Parts) > 1 {
+			where = fmt.Sprintf("%s, statement %d of %d (line %d)", file.Name, index+1, len(file.Parts), line)
 		}
 	}
 	e.Message = where + ": " + e.Message
 	return &e
-}
-
-func (f *File) index(part *dialect.Part) int {
-	for i := range f.Parts {
-		if &f.Parts[i] == part {
-			return i
-		}
-	}
-	return -1
 }
 
 // lineError carries the line of a part that an error is about, from 0.

@@ -26,21 +26,21 @@ type Engine interface {
 	// waited would be in the way of CREATE INDEX CONCURRENTLY.
 	TryLock(ctx context.Context, session *sql.Conn) (bool, error)
 
-	// Holder says in words who has the lock of migrations, without taking it; "" if nobody has, or the engine cannot
-	// tell.
+	// Holder describes the session that has the lock of migrations, without taking it; "" if none has it, or the engine
+	// does not know.
 	Holder(ctx context.Context, session *sql.Conn) (string, error)
 
 	// Versions opens golang-migrate's driver, which creates its table of the version where it is missing. It must be
-	// called while nobody has the lock of migrations, not the caller either; where somebody took it meanwhile it fails in
+	// called while no session has the lock of migrations, not even the caller's; if one took it meanwhile, it fails in
 	// a bounded time. The caller closes it.
 	Versions(ctx context.Context) (Versions, error)
 
 	// Prepare makes a session ready for a file, before its transaction is started if it has one.
 	Prepare(ctx context.Context, session *sql.Conn, file *File) error
 
-	// Begun looks around in the transaction that was started for a file. What it returns, if anything, is called there when
+	// AfterBegin inspects the transaction that was started for a file. What it returns, if anything, is called there when
 	// the file has run: its error keeps the file from being applied.
-	Begun(ctx context.Context, session *sql.Conn, file *File) (check func(context.Context) error, err error)
+	AfterBegin(ctx context.Context, session *sql.Conn, file *File) (check func(context.Context) error, err error)
 
 	// Verify looks, when a file has run, whether the session is still in the transaction that was started for it (in none
 	// for a file that runs stepwise), and makes it ready for the statements of this package. A transaction that has

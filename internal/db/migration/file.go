@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 	"unicode/utf8"
 
@@ -26,7 +27,7 @@ type File struct {
 	down *File // what reverts it, nil if there is none
 }
 
-// Direction tells a file that applies from one that reverts.
+// Direction distinguishes a file that applies from one that reverts.
 type direction string
 
 const (
@@ -42,7 +43,13 @@ const stepwiseMark = "dbrunner: no-transaction"
 // StepwiseHint ends the error of a statement that cannot run in its file's transaction.
 const StepwiseHint = `; write "-- dbrunner: no-transaction" at the head of its file`
 
-// readFile makes a file of its contents. The error says what is wrong with it; it never holds any of it.
+// opens and closes match the words of the statements that may surround a file.
+var (
+	opens  = regexp.MustCompile(`^(BEGIN( TRANSACTION| WORK)?|BEGIN (IMMEDIATE|EXCLUSIVE|DEFERRED)( TRANSACTION)?|START TRANSACTION)$`)
+	closes = regexp.MustCompile(`^(COMMIT|END)( TRANSACTION| WORK)?$`)
+)
+
+// readFile makes a file of its contents. The error reports what is wrong with it; it never holds any of it.
 func readFile(engine Engine, name string, contents []byte) (*File, error) {
 	text, err := decode(contents)
 	if err != nil {
@@ -108,7 +115,7 @@ func (f *File) takeTransaction(d *dialect.Dialect) error {
 	if d.Batches {
 		return nil // a text may hold any number of statements: the transaction is looked at when it has run
 	}
-	if n := len(f.Parts); n > 1 && opens(&f.Parts[0]) && closes(&f.Parts[n-1]) {
+	if n := len(f.Parts); n > 1 && opens.MatchString(strings.Join(f.Parts[0].Words, " ")) && closes.MatchString(strings.Join(f.Parts[n-1].Words, " ")) {
 		f.Parts = f.Parts[1 : n-1]
 	}
 	for i := range f.Parts {
@@ -118,23 +125,6 @@ func (f *File) takeTransaction(d *dialect.Dialect) error {
 		}
 	}
 	return nil
-}
-
-func opens(p *dialect.Part) bool {
-	switch strings.Join(p.Words, " ") {
-	case "BEGIN", "BEGIN TRANSACTION", "BEGIN WORK", "START TRANSACTION", "BEGIN IMMEDIATE", "BEGIN EXCLUSIVE", "BEGIN DEFERRED",
-		"BEGIN IMMEDIATE TRANSACTION", "BEGIN EXCLUSIVE TRANSACTION", "BEGIN DEFERRED TRANSACTION":
-		return true
-	}
-	return false
-}
-
-func closes(p *dialect.Part) bool {
-	switch strings.Join(p.Words, " ") {
-	case "COMMIT", "COMMIT TRANSACTION", "COMMIT WORK", "END", "END TRANSACTION", "END WORK":
-		return true
-	}
-	return false
 }
 
 // stepwise finds out whether the file can run in a transaction, which one that does nothing can.

@@ -269,15 +269,6 @@ func (f *Folder) Latest() Version {
 	return f.Files[len(f.Files)-1].Version
 }
 
-// byNumber returns the file of a version, nil if there is none.
-func (f *Folder) byNumber(number int64) *File {
-	i, ok := slices.BinarySearchFunc(f.Files, number, func(f *File, n int64) int { return cmp.Compare(f.Version.Number, n) })
-	if !ok {
-		return nil
-	}
-	return f.Files[i]
-}
-
 // resolve finds the version that a target names: a version of a file, or none (also 0, where no file has it).
 func (f *Folder) resolve(target string) (Version, error) {
 	if strings.EqualFold(target, noneLabel) {

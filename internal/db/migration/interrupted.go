@@ -7,10 +7,9 @@ import (
 
 // interruption is what a migration that did not come to its end has left.
 type interruption struct {
-	record  *record // nil: another tool has left it
-	mends   bool    // what there is, is known: the next migration goes on from it
-	applied bool    // all of the file is there, only the version is still marked
-	words   string  // what is known, and what to do
+	record *record // nil: another tool has left it
+	mends  bool    // what there is, is known: the next migration goes on from it
+	words  string  // what is known, and what to do
 }
 
 // interrupted finds out what an unfinished migration has left; nil if there is none. Nobody may have the lock of
@@ -23,7 +22,7 @@ func (s *survey) interrupted() *interruption {
 	case last == nil || last.dir == adopt || last.dir == forget || s.state.dirty && !s.matches(s.after(last)):
 		return s.foreign()
 	case last.state == done:
-		return &interruption{record: last, mends: true, applied: true, words: fmt.Sprintf("%s finished, but the version is still "+
+		return &interruption{record: last, mends: true, words: fmt.Sprintf("%s finished, but the version is still "+
 			"marked dirty: the next migration clears it", last.file)}
 	case last.mode == modeWhole || last.statement == 0:
 		return &interruption{record: last, mends: true, words: fmt.Sprintf("%s was interrupted; nothing of it is applied: the next "+
@@ -98,7 +97,7 @@ func kindOf(words []string) string {
 	return strings.Join(words[:n], " ")
 }
 
-// keyword2 are the words that say what a statement is about, behind its first one.
+// keyword2 are the second words of statements that name what they change.
 var keyword2 = map[string]bool{
 	"TABLE": true, "INDEX": true, "UNIQUE": true, "VIEW": true, "MATERIALIZED": true, "FUNCTION": true, "PROCEDURE": true,
 	"TRIGGER": true, "TYPE": true, "SCHEMA": true, "SEQUENCE": true, "DATABASE": true, "EXTENSION": true, "DOMAIN": true,

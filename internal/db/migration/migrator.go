@@ -86,21 +86,8 @@ func firstOf(faults []Fault) string {
 	return fmt.Sprintf("%s (and %d more)", faults[0].String(), len(faults)-1)
 }
 
-// errTimeLimit is the cause of the end of an action's time.
+// errTimeLimit is the cause of a context whose action has reached its time limit.
 var errTimeLimit = errors.New("migration: time limit of the action")
-
-// limit bounds an action. The context ends without a deadline of its own: drivers take one for a broken connection.
-func limit(ctx context.Context, timeout time.Duration) (context.Context, func()) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	if timeout <= 0 {
-		return ctx, func() { cancel(nil) }
-	}
-	timer := time.AfterFunc(timeout, func() { cancel(errTimeLimit) })
-	return ctx, func() {
-		timer.Stop()
-		cancel(nil)
-	}
-}
 
 // Run does what is asked. Its error is a *db.Error, or what Begin has returned; the report says all the same how the
 // database stands and what was done, unless it could not be looked at.
@@ -109,8 +96,11 @@ func (m *Migrator) Run(ctx context.Context, req Request) (*Report, error) {
 	if err != nil {
 		return &Report{Action: req.Action, Before: None(), After: None(), Latest: None(), Faults: faults}, err
 	}
-	ctx, stop := limit(ctx, req.Timeout)
-	defer stop()
+	ctx, cancel := context.WithCancelCause(ctx) // without a deadline, which drivers take for a broken connection
+	defer cancel(nil)
+	if req.Timeout > 0 {
+		defer time.AfterFunc(req.Timeout, func() { cancel(errTimeLimit) }).Stop()
+	}
 	if req.Action.Reads() {
 		return m.look(ctx, &run{m: m, req: &req, folder: folder})
 	}

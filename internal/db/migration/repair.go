@@ -53,32 +53,28 @@ func (r *run) repair(ctx context.Context, s *survey, target Version) error {
 // declare writes what is to count as applied, in one transaction, and then sets the version. Nothing is written for
 // what is recorded so already.
 func (r *run) declare(ctx context.Context, s *survey, target Version) error {
-	records := s.declaration(target)
-	if err := r.writeRecords(ctx, records); err != nil {
-		return r.m.explain(ctx, err, nil)
+	var err error
+	if records := s.declaration(target); len(records) > 0 {
+		err = r.inTransaction(ctx, func() error {
+			for i := range records {
+				id, err := r.note(ctx, &records[i])
+				if err == nil {
+					err = r.mark(ctx, r.historyConn, id, mark{state: done, mode: modeWhole})
+				}
+				if err != nil {
+					return err
+				}
+			}
+			return nil
+		})
 	}
-	if err := r.setVersion(ctx, target, false); err != nil {
+	if err == nil {
+		err = r.setVersion(ctx, target, false)
+	}
+	if err != nil {
 		return r.m.explain(ctx, err, nil)
 	}
 	return nil
-}
-
-func (r *run) writeRecords(ctx context.Context, records []record) error {
-	if len(records) == 0 {
-		return nil
-	}
-	return r.inTransaction(ctx, func() error {
-		for i := range records {
-			id, err := r.note(ctx, &records[i])
-			if err == nil {
-				err = r.mark(ctx, r.historyConn, id, mark{state: done, mode: modeWhole})
-			}
-			if err != nil {
-				return err
-			}
-		}
-		return nil
-	})
 }
 
 // declaration is what the history lacks for a version to be true.

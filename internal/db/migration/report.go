@@ -11,14 +11,14 @@ type Action string
 
 // The actions.
 const (
-	Status   Action = "status"   // tells how the database stands
+	Status   Action = "status"   // reports how the database stands
 	Validate Action = "validate" // tells all that would be refused
-	Plan     Action = "plan"     // tells what up would run; with a target below the version, what goto would revert
+	Plan     Action = "plan"     // reports what up would run; with a target below the version, what goto would revert
 	Up       Action = "up"       // applies what is pending, up to a target or all
 	Down     Action = "down"     // reverts what is above a target
 	Goto     Action = "goto"     // applies or reverts, whatever leads to a target
 	Baseline Action = "baseline" // adopts a database that another tool has looked after
-	Repair   Action = "repair"   // says what is wrong and sets the version
+	Repair   Action = "repair"   // reports what is wrong and sets the version
 )
 
 // Actions are all actions.
@@ -61,7 +61,7 @@ type Progress struct {
 // Report returns how a database stands, and what an action did.
 type Report struct {
 	Action  Action
-	Before  Version // when the action, or the job that asks for it, began
+	Before  Version // when the action, or the job that asks for it, started
 	After   Version
 	Latest  Version // that the folder has
 	Dirty   bool

@@ -3,6 +3,7 @@ package migration
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -71,8 +72,9 @@ func (s *survey) storedVersion() Version {
 	if s.state.stored < 0 {
 		return None()
 	}
-	if f := s.folder.byNumber(s.state.stored); f != nil {
-		return f.Version
+	files := s.folder.Files
+	if i, ok := slices.BinarySearchFunc(files, s.state.stored, func(f *File, n int64) int { return cmp.Compare(f.Version.Number, n) }); ok {
+		return files[i].Version
 	}
 	label := strconv.FormatInt(s.state.stored, 10)
 	if f := s.file(label); f != nil { // the folder has got dotted versions since
@@ -132,12 +134,7 @@ func (s *survey) changed() (out []Fault) {
 
 // labels are the applied versions in their order.
 func (s *survey) labels() []string {
-	out := make([]string, 0, len(s.applied))
-	for label := range s.applied {
-		out = append(out, label)
-	}
-	slices.SortFunc(out, compareLabels)
-	return out
+	return slices.SortedFunc(maps.Keys(s.applied), compareLabels)
 }
 
 func short(sum string) string { return sum[:min(len(sum), 12)] }

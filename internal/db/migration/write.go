@@ -33,7 +33,7 @@ func (r *run) precheck(ctx context.Context) (*Report, error) {
 	return report, r.refused(s)
 }
 
-// refused says what keeps the action from being done in this state.
+// refused reports what keeps the action from being done in this state.
 func (r *run) refused(s *survey) error {
 	if r.req.Action == Repair || r.req.Action == Baseline {
 		return nil // they look for themselves
@@ -88,7 +88,12 @@ func (r *run) wait(ctx context.Context, try func() (bool, error)) error {
 		case ok:
 			return nil
 		case err == nil:
-			err = r.pause(ctx)
+			poll := r.m.opts.Poll
+			select {
+			case <-time.After(poll/2 + rand.N(poll)):
+			case <-ctx.Done():
+				err = context.Cause(ctx)
+			}
 		}
 		if err != nil {
 			e := r.m.explain(ctx, err, nil)
@@ -98,16 +103,6 @@ func (r *run) wait(ctx context.Context, try func() (bool, error)) error {
 			}
 			return e
 		}
-	}
-}
-
-func (r *run) pause(ctx context.Context) error {
-	poll := r.m.opts.Poll
-	select {
-	case <-time.After(poll/2 + rand.N(poll)):
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
 	}
 }
 
@@ -196,19 +191,19 @@ func (r *run) act(ctx context.Context) error {
 	}
 }
 
-// passed refuses what would undo the work of others: this job began before, in a delivery that died, and others have
+// passed refuses what would undo the work of others: this job started before, in a delivery that died, and others have
 // migrated since. Up goes only forward and harms nobody.
 func (r *run) passed(s *survey) error {
 	if r.req.Message == "" || r.req.Action == Up {
 		return nil
 	}
-	began := false
+	started := false
 	for i := range s.state.history {
 		rec := &s.state.history[i]
 		switch {
 		case rec.message == r.req.Message:
-			began = true
-		case began:
+			started = true
+		case started:
 			return db.Errorf(db.ClassPermanent, contract.CodeMigrationPassed, "this job started in an earlier delivery, and other jobs have migrated the database "+
 				"since (now at version %s): nothing was run now; its earlier effects are listed", s.current().Label)
 		}
@@ -268,7 +263,7 @@ func (r *run) outcome(ctx context.Context) (*Report, error) {
 	return report, nil
 }
 
-// own reports whether a record is of this action: of its job, in whichever delivery, or written since it began.
+// own reports whether a record is of this action: of its job, in whichever delivery, or written since it started.
 func (r *run) own(rec *record) bool {
 	return rec.id > r.first || r.req.Message != "" && rec.message == r.req.Message
 }

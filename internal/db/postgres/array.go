@@ -151,7 +151,7 @@ func (a *arrayWriter) cut(n int) string {
 	return raw
 }
 
-// stringEnd is the index of the quote that ends the string that s begins with.
+// stringEnd is the index of the quote that ends the string that s starts with.
 func stringEnd(s string) int {
 	for i := 1; i < len(s); i++ {
 		switch s[i] {

@@ -17,7 +17,7 @@ import (
 )
 
 const (
-	// stopGrace is how long the server has to say what became of a statement that it was asked to stop.
+	// stopGrace is how long the server has to report what became of a statement that it was asked to stop.
 	stopGrace = 5 * time.Second
 	// closeTimeout bounds what is done on the session once the statement has ended.
 	closeTimeout = 5 * time.Second
@@ -31,7 +31,7 @@ const (
 	setUpAlone = `SELECT pg_catalog.set_config('statement_timeout', $1, false),
 		pg_catalog.set_config('lock_timeout', coalesce(nullif($2, ''), current_setting('lock_timeout')), false),
 		pg_catalog.set_config('application_name', coalesce(nullif($3, ''), current_setting('application_name')), false)`
-	// tryLock never waits: CREATE INDEX CONCURRENTLY waits for every statement that was begun before it ends.
+	// tryLock never waits: CREATE INDEX CONCURRENTLY waits for every statement that was started before it ends.
 	tryLock = `SELECT pg_catalog.pg_try_advisory_lock($1::bigint),
 		(SELECT pg_catalog.set_config(name, $2, false) FROM pg_catalog.pg_settings WHERE name = 'idle_session_timeout')`
 	// concludeEntry writes an end over a row that has none; its arguments are those of insertEntry.
@@ -104,7 +104,7 @@ func (a *autocommit) setUp() error {
 	return err
 }
 
-// start takes the job's lock and commits the row that says that the job was begun.
+// start takes the job's lock and commits the row that reports that the job was started.
 func (a *autocommit) start(ctx context.Context) error {
 	if a.once == nil {
 		return nil
@@ -143,7 +143,7 @@ func (d *Database) lockKey(jobID string) int64 {
 }
 
 // statement runs the job's statement to its end. When the call's bounds are over, the server is asked to stop it and has
-// a short time to say what became of it: a definite end is worth more than a quick one.
+// a short time to report what became of it: a definite end is worth more than a quick one.
 func (a *autocommit) statement(ctx context.Context) (db.ResultSet, error) {
 	var one [1]db.ResultSet
 	out := outcome{sets: one[:0]}
@@ -175,7 +175,7 @@ func (a *autocommit) stop(ctx context.Context) {
 	_ = a.pg.CancelRequest(ctx)
 }
 
-// judge says how the statement ended. It counts only when the server was ready again: what runs in a transaction of its
+// judge reports how the statement ended. It counts only when the server was ready again: what runs in a transaction of its
 // own is committed behind the answer to it.
 func (a *autocommit) judge(ctx context.Context, out *outcome, err error) (db.ResultSet, error) {
 	out.at = 0
@@ -263,7 +263,7 @@ func (a *autocommit) clean() {
 	a.retire = false
 }
 
-// RecordEnd writes the end of a job that was begun, unless another one is there or, where it is not the caller's own, the
+// RecordEnd writes the end of a job that was started, unless another one is there or, where it is not the caller's own, the
 // job's lock is held. The lock is tried in the same statement and let go with its transaction.
 func (d *Database) RecordEnd(ctx context.Context, end *db.Entry, own bool) (row *db.Entry, written bool, err error) {
 	sql := concludeEntry

@@ -18,21 +18,21 @@ const checkSQL = `SELECT current_setting('server_version'), pg_is_in_recovery(),
 func (d *Database) Check(ctx context.Context) (db.CheckResult, error) {
 	config := d.connConfig()
 	delete(config.RuntimeParams, checkInterval) // older servers do not know it, and nothing here runs long
-	begun := time.Now()
+	started := time.Now()
 	conn, err := pgx.ConnectConfig(ctx, config)
 	if err != nil {
 		return db.CheckResult{}, d.checkNotConnected(ctx, err)
 	}
-	v := db.CheckResult{Connect: time.Since(begun)}
+	v := db.CheckResult{Connect: time.Since(started)}
 	s := newSession(conn, false, &d.buffers)
 	s.watch(ctx, time.Time{})
 	defer s.hangUp(ctx)
-	begun = time.Now()
+	started = time.Now()
 	rows, err := s.query(checkSQL)
 	if err != nil {
 		return v, d.checkFailed(ctx, err)
 	}
-	v.Query, v.Version = time.Since(begun), string(rows[0][0])
+	v.Query, v.Version = time.Since(started), string(rows[0][0])
 	v.Role = contract.RolePrimary
 	switch {
 	case string(rows[0][1]) == "t":

@@ -1,7 +1,7 @@
 package postgres
 
 // resetSession is what of DISCARD ALL keeps prepared statements, without the advisory locks, and RESET ROLE,
-// which goes back to a role that the session began with.
+// which goes back to a role that the session started with.
 const resetSession = "CLOSE ALL; SET SESSION AUTHORIZATION DEFAULT; RESET ROLE; RESET ALL; UNLISTEN *; " +
 	"DISCARD TEMP; DISCARD SEQUENCES"
 

@@ -38,7 +38,7 @@ func (d *Database) acquireError(ctx context.Context, err error) error {
 	return d.connectError(err)
 }
 
-// connectError says why there is no connection and what to do about it. The driver's text names user, host and
+// connectError reports why there is no connection and what to do about it. The driver's text names user, host and
 // database, so that only its kind is used, and the driver's error, which holds the password, is not kept.
 func (d *Database) connectError(err error) *db.Error {
 	return unreachable(d.opts.Name, err)

@@ -68,7 +68,7 @@ func (d *Database) Stages(ctx context.Context) []db.Finding {
 	}
 	config := d.connConfig()
 	delete(config.RuntimeParams, checkInterval) // older servers do not know it, and nothing here runs long
-	way := &way{begun: time.Now()}
+	way := &way{started: time.Now()}
 	config.AfterNetConnect = way.connected
 	conn, err := pgx.ConnectConfig(ctx, config)
 	if err != nil {
@@ -78,11 +78,11 @@ func (d *Database) Stages(ctx context.Context) []db.Finding {
 	s := newSession(conn, false, &d.buffers)
 	s.watch(ctx, time.Time{})
 	defer s.hangUp(ctx)
-	begun := time.Now()
+	started := time.Now()
 	if _, err := s.query(checkSQL); err != nil {
 		return append(stages, engine.QueryStage(0, d.checkFailed(ctx, err)))
 	}
-	return append(stages, engine.QueryStage(time.Since(begun), nil))
+	return append(stages, engine.QueryStage(time.Since(started), nil))
 }
 
 // reachHosts tries each host of the connection string. One of several that cannot be reached is a warning.
@@ -111,8 +111,8 @@ func (d *Database) reachHosts(ctx context.Context) (stages []db.Finding, reached
 
 // way is one connection on its way: what was there when the network was.
 type way struct {
-	begun, at time.Time // of all, of the end of TLS
-	encrypted *tls.ConnectionState
+	started, at time.Time // of all, of the end of TLS
+	encrypted   *tls.ConnectionState
 }
 
 func (w *way) connected(_ context.Context, _ *pgconn.Config, conn net.Conn) (net.Conn, error) {
@@ -126,7 +126,7 @@ func (w *way) connected(_ context.Context, _ *pgconn.Config, conn net.Conn) (net
 }
 
 func (w *way) stage() db.Finding {
-	f := db.Finding{Part: db.PartTLS, Grade: db.GradeOK, Latency: w.at.Sub(w.begun)}
+	f := db.Finding{Part: db.PartTLS, Grade: db.GradeOK, Latency: w.at.Sub(w.started)}
 	switch {
 	case w.encrypted == nil:
 		f.Grade, f.Text = db.GradeNote, "not encrypted"
@@ -359,7 +359,7 @@ func (l *inspection) session(r [][]byte) {
 		"pid %s (%s) is %s since %s, after %s", pid, named(r[1]), r[2], age, verb(r[3]))
 }
 
-// sight tells what the login may not see.
+// sight reports what the login may not see.
 func (l *inspection) sight() error {
 	rows, err := l.s.query(`SELECT pg_has_role(current_user, 'pg_read_all_stats', 'USAGE')`)
 	if err != nil {

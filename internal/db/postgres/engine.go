@@ -24,7 +24,7 @@ type Database struct {
 	pool           *pgxpool.Pool
 	pingAfter      time.Duration
 	connectTimeout time.Duration
-	local          string    // what a transaction begins with behind a transaction pooler
+	local          string    // what a transaction starts with behind a transaction pooler
 	ends, standard *cleanups // standard: of sessions whose IntervalStyle stays
 
 	noCheckInterval atomic.Bool // the server does not know the parameter
@@ -80,7 +80,7 @@ func Open(opts db.Options) (db.Database, error) {
 // Engine returns "postgres".
 func (d *Database) Engine() string { return "postgres" }
 
-// Dialect says how SQL text is read.
+// Dialect reports how SQL text is read.
 func (d *Database) Dialect() *dialect.Dialect { return d.dialect }
 
 // Stats describes the pool at this moment.

@@ -213,7 +213,7 @@ func describe(e *pgconn.PgError, sql string) string {
 	return explain(e, placed(sql, int(e.Position)), "")
 }
 
-// placed says where in a text something is.
+// placed reports where in a text something is.
 func placed(sql string, character int) string {
 	if character < 1 {
 		return ""
@@ -275,7 +275,7 @@ func qualified(schema, table string) string {
 	return schema + "." + table
 }
 
-// remedies are for errors whose condition alone does not say what to do.
+// remedies are for errors whose condition alone does not suggest what to do.
 var remedies = map[string]string{
 	"25001": "this statement cannot run inside a transaction",
 	"25006": "only reads are allowed here",

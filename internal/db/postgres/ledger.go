@@ -52,7 +52,7 @@ const (
 // ownTimeout bounds the engine's own queries beyond the time for a lock.
 const ownTimeout = 15 * time.Second
 
-// noRow is the SQLSTATE of a fence that inserted no row of its job: it divides by their number. rowKeptOut says why.
+// noRow is the SQLSTATE of a fence that inserted no row of its job: it divides by their number. rowKeptOut reports why.
 const (
 	noRow      = "22012"
 	rowKeptOut = engine.RowNotWritten + "a trigger or a rule of dbrunner.ledger keeps it out; remove it"

@@ -92,7 +92,7 @@ func (encodingKeeper) TraceQueryStart(ctx context.Context, conn *pgx.Conn, _ pgx
 // TraceQueryEnd is called behind it.
 func (encodingKeeper) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
 
-// lockTimeout is how long a statement of a file that runs in a transaction waits for a lock; 0: for ever.
+// lockTimeout is how long a statement of a file that runs in a transaction waits for a lock; 0: indefinitely.
 func lockTimeout(l *db.Limits) string {
 	if l.LockTimeout <= 0 {
 		return "0"
@@ -100,7 +100,7 @@ func lockTimeout(l *db.Limits) string {
 	return milliseconds(l.LockTimeout)
 }
 
-// Dialect says how files are read.
+// Dialect reports how files are read.
 func (m *migrations) Dialect() *dialect.Dialect { return m.dialect }
 
 // Open returns sessions for migrations.
@@ -226,7 +226,7 @@ func (m *migrations) TryLock(ctx context.Context, session *sql.Conn) (bool, erro
 	return second.Bool, err
 }
 
-// Holder says which session has the lock.
+// Holder reports which session has the lock.
 func (m *migrations) Holder(ctx context.Context, session *sql.Conn) (string, error) {
 	keys, err := lockKeys(ctx, session)
 	if err != nil {
@@ -255,8 +255,8 @@ func (m *migrations) Prepare(ctx context.Context, session *sql.Conn, file *migra
 	return err
 }
 
-// Begun has nothing to look at.
-func (m *migrations) Begun(context.Context, *sql.Conn, *migration.File) (func(context.Context) error, error) {
+// AfterBegin has nothing to look at.
+func (m *migrations) AfterBegin(context.Context, *sql.Conn, *migration.File) (func(context.Context) error, error) {
 	return nil, nil
 }
 

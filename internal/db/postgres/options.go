@@ -190,7 +190,7 @@ const (
 	sqlStandard = "sql_standard"
 )
 
-// startupParameters are what a session begins with. A transaction pooler accepts only few of them: there the
+// startupParameters are what a session starts with. A transaction pooler accepts only few of them: there the
 // rest is set in each transaction.
 func startupParameters(opts *db.Options) map[string]string {
 	name := applicationName(opts.Runner)
@@ -242,7 +242,7 @@ func milliseconds(d time.Duration) string {
 	return strconv.FormatInt(max(1, d.Milliseconds()), 10)
 }
 
-// localSettings is the statement that a transaction begins with behind a transaction pooler: everything that a
+// localSettings is the statement that a transaction starts with behind a transaction pooler: everything that a
 // session of our own has from its start-up parameters and styles, for this transaction only.
 func localSettings(opts *db.Options) string {
 	p := outputParameters()

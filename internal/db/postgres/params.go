@@ -144,7 +144,7 @@ func userTypeName(name string) string {
 	return base
 }
 
-// checkValue says what is wrong with a value before anything is sent.
+// checkValue reports what is wrong with a value before anything is sent.
 func checkValue(v dialect.Value) string {
 	if v.Type == "" {
 		if v.Kind == dialect.Array || v.Kind == dialect.Object {
@@ -247,7 +247,7 @@ func (s *session) appendParam(b []byte, v *dialect.Value) ([]byte, error) {
 	return endArg(b, begin), nil
 }
 
-// appendContent appends the text of a typed value; wrong says why it cannot.
+// appendContent appends the text of a typed value; wrong reports why it cannot.
 func appendContent(b []byte, v *dialect.Value, t paramType) (out []byte, wrong string) {
 	json := t.elem == oidJSON || t.elem == oidJSONB
 	switch {

@@ -26,7 +26,7 @@ const (
 	// batch that is given up.
 	stallTime = time.Second
 
-	// nextName is the statement between two reads of a batch: it ends the transaction of one and begins that of the
+	// nextName is the statement between two reads of a batch: it ends the transaction of one and starts that of the
 	// other, READ ONLY as the one before. A job that takes the name away or gives it to another statement ends the
 	// batch, and can keep no effect: the batch's own BEGIN and ROLLBACK are parsed each time.
 	nextName = "dbr_next"

@@ -39,9 +39,9 @@ func (d *Database) beginOn(ctx context.Context, s *session, call *db.Call, opts 
 			return nil, err
 		}
 	}
-	begun := false
+	started := false
 	defer func() {
-		if !begun {
+		if !started {
 			d.release(s)
 		}
 	}()
@@ -60,7 +60,7 @@ func (d *Database) beginOn(ctx context.Context, s *session, call *db.Call, opts 
 	}
 	s.encoder.Reset(opts)
 	s.watch(ctx, l.deadline)
-	begun = true
+	started = true
 	return l, nil
 }
 
@@ -129,7 +129,7 @@ func (l *lease) startRoundTrip(opts db.RowOptions) {
 	s.in.limit = limit
 }
 
-// appendBegin begins the transaction and returns how many commands of ours come before the job's.
+// appendBegin starts the transaction and returns how many commands of ours come before the job's.
 func (l *lease) appendBegin(begin string, call *db.Call) int {
 	s, ours := l.session, 1
 	s.buf = appendCommand(s.buf, begin)

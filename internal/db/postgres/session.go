@@ -62,7 +62,7 @@ type session struct {
 
 	ends       *cleanups // the endings of its transactions
 	dialect    *dialect.Dialect
-	durability string // synchronous_commit as the session began: the server's, the login's or the database's own
+	durability string // synchronous_commit as the session started: the server's, the login's or the database's own
 
 	typeNames map[uint32]string    // types of the database's own, as they are named in results
 	ownTypes  map[string]paramType // those that parameters name, as publishers write them
@@ -124,7 +124,7 @@ func (s *session) unwatch() {
 	s.stopCut = nil
 }
 
-// write sends what is in the buffer and says how much of it went out; for a large buffer, flushed does.
+// write sends what is in the buffer and reports how much of it went out; for a large buffer, flushed does.
 func (s *session) write() (int, error) {
 	buf := s.buf
 	s.buf = s.buf[:0]
@@ -180,10 +180,10 @@ func (s *session) receive() (kind byte, body []byte, err error) {
 	}
 }
 
-// segmentEnd is what came of a segment of ours.
+// segmentEnd is the outcome of a segment of ours.
 type segmentEnd struct {
 	first, last string // its command tags
-	counted     bool   // it had a row, which begins with a number
+	counted     bool   // it had a row, which starts with a number
 	count       int64
 	failed      *pgconn.PgError
 }
@@ -287,7 +287,7 @@ func (s *session) drain() error {
 // errUnclean is a session whose prepared statements are not those that the engine has prepared.
 var errUnclean = errors.New("postgres: a job has prepared or deallocated statements")
 
-// markBroken marks the session as not usable any more. running says that the server may still be at work for it.
+// markBroken marks the session as not usable any more. running reports that the server may still be at work for it.
 func (s *session) markBroken(running bool) {
 	s.dead = true
 	s.running = s.running || running
@@ -299,7 +299,7 @@ func (s *session) abandon(err error) {
 	s.markBroken(!linkLost(err))
 }
 
-// linkLost tells an end of the link from our own refusal to go on with it.
+// linkLost distinguishes an end of the link from our own refusal to go on with it.
 func linkLost(err error) bool {
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) {
 		return true

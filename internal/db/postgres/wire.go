@@ -94,7 +94,7 @@ func appendNext(b []byte) []byte {
 	return appendExecute(b)
 }
 
-// appendBindHead begins the binding of n text arguments to the unnamed portal.
+// appendBindHead starts the binding of n text arguments to the unnamed portal.
 func appendBindHead(b []byte, name string, n int) ([]byte, int) {
 	b, at := beginMessage(b, 'B')
 	b = append(b, 0)
@@ -148,7 +148,7 @@ const (
 	msgNotify      = 'A' // NotificationResponse
 )
 
-// endsSyncWait reports a NoticeResponse by which the server says that it has committed but not waited for its synchronous
+// endsSyncWait reports a NoticeResponse by which the server reports that it has committed but not waited for its synchronous
 // standbys to the end: a time limit, a cancel request or an administrator ended the wait. The text is translated, the
 // server's own function that says it is not.
 func endsSyncWait(body []byte) bool {

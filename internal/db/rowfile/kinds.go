@@ -81,7 +81,7 @@ func instants(layouts ...string) kind {
 	}
 }
 
-// stored takes what a value of SQLite says of itself off it. false: it says that it is something else.
+// stored takes what a value of SQLite says of itself off it. false: it reports that it is something else.
 func (k *kind) stored(value []byte) (bare []byte, fits bool) {
 	switch {
 	case k.class == "":

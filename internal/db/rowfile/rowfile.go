@@ -66,15 +66,15 @@ type form interface {
 	end(dst []byte) ([]byte, error)
 }
 
-// Options says what kind of file it is, and whose rows.
+// Options are the kind of a file and the origin of its rows.
 type Options struct {
 	Format      string
 	Compression string
-	// Kind says what the engine's words for types mean, as in its dialect; nil: they mean nothing.
+	// Kind reports what the engine's words for types mean, as in its dialect; nil: they mean nothing.
 	Kind func(of string) dialect.ColumnType
 }
 
-// New begins a file of rows with these columns. What is written to out is the whole file once Close has returned; out
+// New starts a file of rows with these columns. What is written to out is the whole file once Close has returned; out
 // itself is not closed.
 func New(o Options, columns []contract.Column, out io.Writer) (*Writer, error) {
 	w := &Writer{out: out, finish: func() error { return nil }}
@@ -131,7 +131,7 @@ func (o *Options) typeOf(of string) dialect.ColumnType {
 	return o.Kind(of)
 }
 
-// AsArrays says that rows are best given as arrays; objects will do.
+// AsArrays reports that rows are best given as arrays; objects will do.
 func (w *Writer) AsArrays() bool { return w.form.asArrays() }
 
 // Row adds a row, one JSON array or object with a value for each column in their order.

@@ -21,7 +21,7 @@ type values struct {
 	plain   bool // the value that next returned is no string with an escape or a comma
 }
 
-// valuesOf begins behind the bracket.
+// valuesOf starts behind the bracket.
 func valuesOf(text []byte) values {
 	if len(text) < 2 {
 		return values{}
@@ -62,7 +62,7 @@ func skipBlanks(text []byte, i int) int {
 	return i
 }
 
-// skipKey returns where the value behind a key begins; 0: there is none.
+// skipKey returns where the value behind a key starts; 0: there is none.
 func skipKey(text []byte, i int) int {
 	if i >= len(text) || text[i] != '"' {
 		return 0
@@ -73,7 +73,7 @@ func skipKey(text []byte, i int) int {
 	return skipBlanks(text, i)
 }
 
-// skipString returns the end of the string that begins at i; i itself if it has none. Most are short: byte by byte is
+// skipString returns the end of the string that starts at i; i itself if it has none. Most are short: byte by byte is
 // faster than looking for each of the three.
 func (v *values) skipString(i int) int {
 	text := v.text
@@ -91,7 +91,7 @@ func (v *values) skipString(i int) int {
 	return i
 }
 
-// stringLength is the length of the JSON string that a text begins with, quotes included.
+// stringLength is the length of the JSON string that a text starts with, quotes included.
 func stringLength(text []byte) int {
 	from := 1
 	for {
@@ -111,7 +111,7 @@ func stringLength(text []byte) int {
 	}
 }
 
-// valueLength is the length of the JSON value that a text begins with; 0 if there is none.
+// valueLength is the length of the JSON value that a text starts with; 0 if there is none.
 func valueLength(text []byte) int {
 	if len(text) == 0 {
 		return 0
@@ -202,7 +202,7 @@ func appendUnescaped(dst, s []byte, double byte) []byte {
 	return dst
 }
 
-// unicodeEscape reads the digits behind \u, and those of a second half that follows, and says how many bytes they are.
+// unicodeEscape reads the digits behind \u, and those of a second half that follows, and reports how many bytes they are.
 func unicodeEscape(s []byte) (rune, int) {
 	const digits, both = 4, 10
 	r := hexRune(s)

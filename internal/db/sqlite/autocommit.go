@@ -32,11 +32,11 @@ func (d *Database) Execute(
 	defer c.arm(ctx, call.Timeout)()
 	defer c.end()
 	if once != nil {
-		begun := time.Now()
+		started := time.Now()
 		if failure := d.start(c, once.Start); failure != nil {
 			return db.ResultSet{}, failure
 		}
-		defer c.arm(ctx, rest(call.Timeout, begun))() // nothing interrupts a COMMIT, so that the watching has ended
+		defer c.arm(ctx, rest(call.Timeout, started))() // nothing interrupts a COMMIT, so that the watching has ended
 	}
 	a := autocommit{session: c, d: d, stmt: stmt, opts: opts, once: once}
 	set, failure := a.statement(ctx)
@@ -56,7 +56,7 @@ type autocommit struct {
 	once *db.Once
 }
 
-// start commits the row that says that the job was begun.
+// start commits the row that reports that the job was started.
 func (d *Database) start(c *session, row *db.Entry) *db.Error {
 	if failure := c.begin(); failure != nil {
 		return failure
@@ -73,11 +73,11 @@ func (d *Database) start(c *session, row *db.Entry) *db.Error {
 }
 
 // rest is what is left of a time limit; 0 is no limit.
-func rest(limit time.Duration, begun time.Time) time.Duration {
+func rest(limit time.Duration, started time.Time) time.Duration {
 	if limit <= 0 {
 		return 0
 	}
-	return max(limit-time.Since(begun), 1)
+	return max(limit-time.Since(started), 1)
 }
 
 // statement runs the statement in a transaction of SQLite's own making, or in none (VACUUM). While another process keeps the
@@ -142,7 +142,7 @@ func (a *autocommit) finish(ctx context.Context, set db.ResultSet, err error) er
 	return err
 }
 
-// conclude writes an end over the row of a job that was begun, in a transaction of its own.
+// conclude writes an end over the row of a job that was started, in a transaction of its own.
 func (d *Database) conclude(c *session, end *db.Entry) (bool, *db.Error) {
 	if failure := c.begin(); failure != nil {
 		return false, failure
@@ -157,7 +157,7 @@ func (d *Database) conclude(c *session, end *db.Entry) (bool, *db.Error) {
 	return true, c.commit()
 }
 
-// RecordEnd writes the end of a job that was begun, unless another one is there. An execution of this process has
+// RecordEnd writes the end of a job that was started, unless another one is there. An execution of this process has
 // ended when the connection that writes is free; one of another process cannot be seen.
 func (d *Database) RecordEnd(ctx context.Context, end *db.Entry, _ bool) (row *db.Entry, written bool, err error) {
 	err = d.using(ctx, d.writers, func(c *session) (failure *db.Error) {

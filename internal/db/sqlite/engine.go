@@ -38,7 +38,7 @@ func Open(opts db.Options) (db.Database, error) {
 // Engine is the engine's public name.
 func (d *Database) Engine() string { return "sqlite" }
 
-// Dialect says how SQL text and parameters are read.
+// Dialect reports how SQL text and parameters are read.
 func (d *Database) Dialect() *dialect.Dialect { return d.dialect }
 
 // Now is the clock of this machine: the file has no server.

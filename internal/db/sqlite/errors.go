@@ -16,7 +16,7 @@ import (
 type phase uint8
 
 const (
-	opening    phase = iota + 1 // nothing of the job has begun: the file, the lock, BEGIN
+	opening    phase = iota + 1 // nothing of the job has started: the file, the lock, BEGIN
 	compiling                   // a statement is compiled: no value of a parameter is known yet
 	running                     // a statement runs inside the transaction
 	committing                  // COMMIT

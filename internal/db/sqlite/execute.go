@@ -15,7 +15,7 @@ import (
 )
 
 // execute runs one statement of a job in the open transaction and encodes its rows. Between its first line
-// and its last one the authorizer is strict; SQLite compiles a statement anew while it steps, when the schema
+// and its last one the authorizer is strict; SQLite compiles a statement again while it steps, when the schema
 // has changed.
 func (c *session) execute(ctx context.Context, st *dialect.Compiled) (set db.ResultSet, failure *db.Error) {
 	mem := c.h.mem
@@ -47,7 +47,7 @@ func (c *session) execute(ctx context.Context, st *dialect.Compiled) (set db.Res
 	return set, failure
 }
 
-// placed says where in the publisher's own text an error of compiling is, if SQLite tells.
+// placed reports where in the publisher's own text an error of compiling is, if SQLite tells.
 func placed(failure *db.Error, st *dialect.Compiled) *db.Error {
 	f, ok := errors.AsType[*fault](failure.Err)
 	if !ok || f.offset < 0 || failure.Code != contract.CodeSyntax && failure.Code != contract.CodeUndefined {

@@ -13,7 +13,7 @@ import (
 // handle is one sqlite3 connection, spoken to by the C interface that modernc.org/sqlite/lib translates.
 // database/sql is not used: the driver turns TEXT in columns declared DATE, DATETIME or TIMESTAMP into
 // time.Time, so that the stored value cannot be had back, and it hides sqlite3_get_autocommit, which alone
-// tells whether a failed COMMIT left the transaction open.
+// reports whether a failed COMMIT left the transaction open.
 //
 // One goroutine at a time uses a handle; only interrupt may be called beside it (see watch).
 type handle struct {
@@ -28,7 +28,7 @@ type shared struct {
 	stmt, tail uintptr // where sqlite3_prepare_v3 leaves its answers
 	job        int32   // 1 while SQL text of a job is compiled or run: the authorizer is strict
 	refused    int32   // the last action that the authorizer refused, 0 = none
-	moved      int32   // where SQLite says whether the file was moved
+	moved      int32   // where SQLite reports whether the file was moved
 	private    int32   // 1: what was compiled changes something that outlives the transaction in this connection
 	seen       int32   // the saw… bits of what was compiled
 }
@@ -47,7 +47,7 @@ func (f *fault) Error() string { return fmt.Sprintf("sqlite error %d: %s", f.cod
 // primary is the result code without its extension.
 func (f *fault) primary() int32 { return f.code & 0xff }
 
-// isBusy reports whether an error says that a lock of another connection is in the way.
+// isBusy reports whether a lock of another connection caused the error.
 func isBusy(err error) bool {
 	f, ok := errors.AsType[*fault](err)
 	return ok && f.primary() == sqlite3.SQLITE_BUSY && f.code != sqlite3.SQLITE_BUSY_SNAPSHOT

@@ -63,7 +63,7 @@ func (d *Database) bindKey(s *stmt, jobID string) error {
 	return errors.Join(s.bindText(1, d.opts.Namespace), s.bindText(2, d.opts.Name), s.bindText(3, jobID))
 }
 
-// insert runs one of the statements that write a row, and says how many it wrote.
+// insert runs one of the statements that write a row, and reports how many it wrote.
 func (d *Database) insert(c *session, which ours, e *db.Entry, now time.Time) (int64, error) {
 	s, err := c.statement(which)
 	if err != nil {

@@ -44,7 +44,7 @@ func Migrations(opts db.Options) (migration.Engine, error) {
 	return &migrations{opts: opts, settings: s, dialect: Dialect()}, nil
 }
 
-// Dialect says how files are read.
+// Dialect reports how files are read.
 func (m *migrations) Dialect() *dialect.Dialect { return m.dialect }
 
 // Open returns sessions for migrations.

@@ -12,10 +12,10 @@ import (
 	"dbrunner/internal/db/migration"
 )
 
-// Begun counts, where foreign keys are in force and the file drops tables, the rows that refer to those tables and that
+// AfterBegin counts, where foreign keys are in force and the file drops tables, the rows that refer to those tables and that
 // DROP TABLE would delete, or change, without a word: it deletes the table's rows first, as DELETE does. A file that makes a
-// table anew means something else.
-func (m *migrations) Begun(ctx context.Context, session *sql.Conn, file *migration.File) (func(context.Context) error, error) {
+// table again means something else.
+func (m *migrations) AfterBegin(ctx context.Context, session *sql.Conn, file *migration.File) (func(context.Context) error, error) {
 	on, err := hasKeys(ctx, session)
 	dropped := m.droppedBy(file)
 	if err != nil || !on || len(dropped) == 0 {
@@ -67,7 +67,7 @@ func (r *reference) fewerThan(other *reference) bool {
 	return r.rows < other.rows || r.values < other.values || r.kinds < other.kinds
 }
 
-// count counts; an error says that the table, or its column, is not there any more.
+// count counts; an error reports that the table, or its column, is not there any more.
 func (r *reference) count(ctx context.Context, session *sql.Conn) error {
 	column := quoteName(r.column)
 	return session.QueryRowContext(ctx, `SELECT count(*), count(`+column+`), count(DISTINCT `+column+`) FROM main.`+quoteName(r.child)).

@@ -33,13 +33,13 @@ type argument struct {
 	text    string // TEXT or BLOB
 }
 
-// checkValue says what is wrong with a value; it never shows it.
+// checkValue reports what is wrong with a value; it never shows it.
 func checkValue(v dialect.Value) string {
 	_, wrong := convert(v)
 	return wrong
 }
 
-// convert reads a value; wrong says why it cannot be one of SQLite's.
+// convert reads a value; wrong reports why it cannot be one of SQLite's.
 func convert(v dialect.Value) (arg argument, wrong string) {
 	if v.Kind == dialect.Null {
 		return argument{class: sqlite3.SQLITE_NULL}, ""

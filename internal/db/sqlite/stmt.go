@@ -17,7 +17,7 @@ type stmt struct {
 	private bool // running it leaves something behind in the connection (a temporary object)
 
 	described []contract.Column // results hold it too: never changed, only replaced
-	compiles  int32             // how often SQLite had compiled the statement anew when described was made
+	compiles  int32             // how often SQLite had compiled the statement again when described was made
 
 	newer, older *stmt // neighbours in the cache
 }

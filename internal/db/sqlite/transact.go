@@ -52,7 +52,7 @@ type transaction struct {
 	sets []db.ResultSet
 }
 
-// perform begins the transaction and runs its statements.
+// perform starts the transaction and runs its statements.
 func (t *transaction) perform(ctx context.Context) *db.Error {
 	if failure := t.begin(); failure != nil {
 		return failure

@@ -9,7 +9,7 @@ import (
 	sqlite3 "modernc.org/sqlite/lib"
 )
 
-// reason says why a call was interrupted.
+// reason reports why a call was interrupted.
 type reason uint8
 
 const (
@@ -39,7 +39,7 @@ type watch struct {
 	timer    *time.Timer
 }
 
-// arm begins to watch a call; no timeout means without a time limit. The returned function ends the watching
+// arm starts to watch a call; no timeout means without a time limit. The returned function ends the watching
 // of the context.
 func (w *watch) arm(ctx context.Context, timeout time.Duration) (stop func() bool) {
 	w.mu.Lock()
@@ -67,7 +67,7 @@ func (w *watch) disarm() {
 	w.timer.Stop()
 }
 
-// interrupted says whether the call was interrupted, and why.
+// interrupted reports whether the call was interrupted, and why.
 func (w *watch) interrupted() reason {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -54,13 +54,13 @@ func (d *Database) Execute(
 // autocommit is one Execute under way.
 type autocommit struct {
 	*session
-	d      *Database
-	call   *db.Call
-	stmt   *dialect.Compiled
-	once   *db.Once
-	locked bool // the session has the job's lock
-	begun  bool // the row says that the job was begun, or no row is asked for
-	clean  bool // the session may have another job
+	d       *Database
+	call    *db.Call
+	stmt    *dialect.Compiled
+	once    *db.Once
+	locked  bool // the session has the job's lock
+	started bool // the row reports that the job was started, or no row is asked for
+	clean   bool // the session may have another job
 }
 
 // bounded is everything that the call's bounds hold for.
@@ -70,7 +70,7 @@ func (a *autocommit) bounded(ctx context.Context) (db.ResultSet, error) {
 	if err := a.start(ctx); err != nil {
 		return db.ResultSet{}, err
 	}
-	a.begun = true
+	a.started = true
 	r, err := call(a.stmt)
 	if err != nil {
 		return db.ResultSet{}, a.d.failure(ctx, a.session, err, 0)
@@ -98,7 +98,7 @@ func (a *autocommit) bounded(ctx context.Context) (db.ResultSet, error) {
 	return out.set(), nil
 }
 
-// start sets the limits, takes the job's lock and commits the row that says that the job was begun.
+// start sets the limits, takes the job's lock and commits the row that reports that the job was started.
 func (a *autocommit) start(ctx context.Context) error {
 	if _, err := a.query(ctx, a.d.texts.own+a.d.labelSQL(a.call.Label)+"SELECT 1"); err != nil {
 		return a.d.failure(ctx, a.session, err, -1)
@@ -157,7 +157,7 @@ func stopped(ctx context.Context) *db.Error {
 func (a *autocommit) end(ctx context.Context, set db.ResultSet, err error) error {
 	if a.dead {
 		// The server reported an outcome that cannot be written on this session any more.
-		if a.once == nil || !a.begun || db.ClassOf(err) == db.ClassUnknown {
+		if a.once == nil || !a.started || db.ClassOf(err) == db.ClassUnknown {
 			return err
 		}
 		a.once.End(set, err)
@@ -165,10 +165,10 @@ func (a *autocommit) end(ctx context.Context, set db.ResultSet, err error) error
 	}
 	ctx, done := a.limit(context.WithoutCancel(ctx), closeTimeout)
 	defer done()
-	if a.begun {
+	if a.started {
 		err = a.settled(ctx, err)
 	}
-	if a.once != nil && a.begun && db.ClassOf(err) != db.ClassUnknown {
+	if a.once != nil && a.started && db.ClassOf(err) != db.ClassUnknown {
 		err = a.conclude(ctx, a.once.End(set, err), err)
 	}
 	if a.locked && !a.dead {
@@ -219,7 +219,7 @@ func (a *autocommit) leave() {
 	a.d.release(a.session)
 }
 
-// RecordEnd writes the end of a job that was begun, unless another one is there or, where it is not the caller's own, the
+// RecordEnd writes the end of a job that was started, unless another one is there or, where it is not the caller's own, the
 // job's lock is held.
 func (d *Database) RecordEnd(ctx context.Context, end *db.Entry, own bool) (row *db.Entry, written bool, err error) {
 	err = d.own(ctx, db.ClassUnknown, func(ctx context.Context, s *session) error {

@@ -20,20 +20,20 @@ const (
 // Check connects beside the pool and asks a trivial question.
 func (d *Database) Check(ctx context.Context) (db.CheckResult, error) {
 	var v db.CheckResult
-	begun := time.Now()
+	started := time.Now()
 	s, err := d.dial(ctx)
 	if err != nil {
 		return v, d.checkNotConnected(ctx, err)
 	}
 	defer s.destroy()
 	defer context.AfterFunc(ctx, s.net.close)()
-	v.Connect = time.Since(begun)
-	begun = time.Now()
+	v.Connect = time.Since(started)
+	started = time.Now()
 	t, err := s.query(ctx, checkSQL)
 	if err != nil {
 		return v, d.checkFailed(ctx, err)
 	}
-	v.Query, v.Version = time.Since(begun), fmt.Sprint(t.rows[0][0])
+	v.Query, v.Version = time.Since(started), fmt.Sprint(t.rows[0][0])
 	if t.rows[0][1] == "READ_ONLY" {
 		v.ReadOnly = "the database is read-only here: a secondary replica, or set so"
 	}

@@ -47,15 +47,11 @@ func (d *Database) dial(ctx context.Context) (*session, error) {
 		link.close()
 		return nil, errors.New("sqlserver: the driver returned an unexpected connection")
 	}
-	return &session{conn: conn, net: link, retireAt: time.Now().Add(d.lifetime()), idle: time.Now()}, nil
-}
-
-func (d *Database) lifetime() time.Duration {
-	jitter := time.Duration(0)
+	lifetime := either(d.opts.Pool.MaxLifetime, defaultLifetime)
 	if d.opts.Pool.LifetimeJitter > 0 {
-		jitter = rand.N(d.opts.Pool.LifetimeJitter)
+		lifetime += rand.N(d.opts.Pool.LifetimeJitter)
 	}
-	return either(d.opts.Pool.MaxLifetime, defaultLifetime) + jitter
+	return &session{conn: conn, net: link, retireAt: time.Now().Add(lifetime), idle: time.Now()}, nil
 }
 
 // learn reads what the engine has to know of a session.
@@ -78,7 +74,7 @@ func (d *Database) learn(ctx context.Context, s *session) error {
 	return nil
 }
 
-// connectError says why there is no connection and what to do about it. The driver's text names user, host and
+// connectError reports why there is no connection and what to do about it. The driver's text names user, host and
 // database, so that only its kind is used, and the driver's error is not kept.
 func (d *Database) connectError(err error) *db.Error {
 	code := ""

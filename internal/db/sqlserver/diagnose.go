@@ -67,19 +67,19 @@ func (d *Database) Stages(ctx context.Context) []db.Finding {
 			return stages
 		}
 	}
-	begun := time.Now()
+	started := time.Now()
 	s, err := d.dial(ctx)
 	if err != nil {
 		return append(stages, d.notEntered(ctx, err)...)
 	}
 	defer s.destroy()
 	defer context.AfterFunc(ctx, s.net.close)()
-	stages = append(stages, d.encryption(), engine.LoginAccepted(time.Since(begun)))
-	begun = time.Now()
+	stages = append(stages, d.encryption(), engine.LoginAccepted(time.Since(started)))
+	started = time.Now()
 	if _, err := s.query(ctx, checkSQL); err != nil {
 		return append(stages, engine.QueryStage(0, d.checkFailed(ctx, err)))
 	}
-	return append(stages, engine.QueryStage(time.Since(begun), nil))
+	return append(stages, engine.QueryStage(time.Since(started), nil))
 }
 
 func (d *Database) encryption() db.Finding {
@@ -186,7 +186,7 @@ func (l *inspection) settings(ctx context.Context) error {
 	return nil
 }
 
-// xactAbort is the bit of @@OPTIONS that says that an error rolls a transaction back.
+// xactAbort is the bit of @@OPTIONS that reports that an error rolls a transaction back.
 const xactAbort = 16384
 
 func (l *inspection) session(ctx context.Context) error {
@@ -311,7 +311,7 @@ func (d *Database) DryRun(ctx context.Context) (creates []string, err error) {
 			return err
 		}
 		if t.rows[0][0] != int64(1) {
-			return d.mayNotCreate()
+			return engine.MayNotCreate(d.opts.Name, createRights)
 		}
 		return nil
 	})

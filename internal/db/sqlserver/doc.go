@@ -4,8 +4,8 @@
 // # Transactions
 //
 // A transaction takes its statements' round trips and three more: {limits, BEGIN}, the statements one by one, {verification,
-// ledger row}, {COMMIT}. XACT_ABORT is ON from the first to the last: an error rolls back all of it. It is begun twice,
-// so that a stray COMMIT in a procedure commits nothing, and it is committed only if it is the one that was begun: its
+// ledger row}, {COMMIT}. XACT_ABORT is ON from the first to the last: an error rolls back all of it. It is started twice,
+// so that a stray COMMIT in a procedure commits nothing, and it is committed only if it is the one that was started: its
 // depth, its state, its id and its database are looked at in the same batch that writes the ledger row.
 //
 // The server counts a COMMIT or BEGIN inside a parameterised request as a mistake (error 266), so those two are plain

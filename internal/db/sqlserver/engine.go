@@ -70,7 +70,7 @@ func Open(opts db.Options) (db.Database, error) {
 // Engine returns "sqlserver".
 func (d *Database) Engine() string { return "sqlserver" }
 
-// Dialect says how SQL text is read.
+// Dialect reports how SQL text is read.
 func (d *Database) Dialect() *dialect.Dialect { return d.dialect }
 
 // Close waits for the calls under way and for the end of every session.

@@ -107,7 +107,7 @@ func padded(answer []byte) []byte {
 // What a fence says.
 const (
 	fenceHolds = 1
-	fenceEnded = 0 // the transaction is not the one that was begun
+	fenceEnded = 0 // the transaction is not the one that was started
 	fenceNoRow = 2 // the row was written and is not there
 )
 
@@ -121,7 +121,7 @@ func (d *Database) fenceRequest(s *session, transaction int64, entry *db.Entry) 
 			theKey + ") THEN 1 ELSE 2 END AS bigint)"
 		args = append(args, d.entryArgs(entry)...)
 	}
-	// The condition that the transaction under way is the one that was begun, open, in its own database.
+	// The condition that the transaction under way is the one that was started, open, in its own database.
 	text := d.texts.limits + "IF " + atDepth + " AND XACT_STATE() = 1 AND DB_ID() = @database AND " + d.transactionID() + " = @transaction BEGIN " + write + " END ELSE SELECT CAST(0 AS bigint)"
 	return request{text: text, args: numbered(args)}
 }
@@ -169,23 +169,19 @@ func (d *Database) own(ctx context.Context, lost db.Class, work func(ctx context
 	if err == nil {
 		return nil
 	}
-	failure := d.ownFailure(ctx, s, err)
+	var failure *db.Error
+	if e, ok := errors.AsType[mssql.Error](err); ok && ctx.Err() == nil {
+		if failure = d.ledgerError(e); failure.Class == db.ClassLost {
+			s.kill()
+		}
+	} else {
+		failure = d.failure(ctx, s, err, -1)
+	}
 	if s.dead && failure.EngineCode == "" && lost == db.ClassUnknown {
 		failure.Class = lost
 	}
 	s.rollback(ctx)
 	return failure
-}
-
-func (d *Database) ownFailure(ctx context.Context, s *session, err error) *db.Error {
-	if e, ok := errors.AsType[mssql.Error](err); ok && ctx.Err() == nil {
-		out := d.ledgerError(e)
-		if out.Class == db.ClassLost {
-			s.kill()
-		}
-		return out
-	}
-	return d.failure(ctx, s, err, -1)
 }
 
 // ask runs one query of the engine's own, outside of a job's transaction.

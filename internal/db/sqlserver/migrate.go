@@ -52,7 +52,7 @@ func Migrations(opts db.Options) (migration.Engine, error) {
 	return &migrations{opts: opts, settings: own, connectors: connectors, database: given.Database, dialect: Dialect()}, nil
 }
 
-// Dialect says how files are read.
+// Dialect reports how files are read.
 func (m *migrations) Dialect() *dialect.Dialect { return m.dialect }
 
 // Open returns sessions for migrations.
@@ -65,7 +65,7 @@ func (m *migrations) Open(bool) (*sql.DB, error) {
 	}}), nil
 }
 
-// connecting tells an error of connecting from one of a connection.
+// connecting distinguishes an error of connecting from one of a connection.
 type connecting struct{ now func() *mssql.Connector }
 
 // Connect makes a connection.
@@ -157,7 +157,7 @@ func (m *migrations) TryLock(ctx context.Context, session *sql.Conn) (bool, erro
 	return err == nil && result >= 0, err
 }
 
-// Holder says whether some session has the lock, and which one where the login may see that (VIEW SERVER STATE).
+// Holder reports whether some session has the lock, and which one where the login may see that (VIEW SERVER STATE).
 func (m *migrations) Holder(ctx context.Context, session *sql.Conn) (string, error) {
 	key, err := lockKey(ctx, session)
 	if err != nil {
@@ -202,8 +202,8 @@ func (m *migrations) Prepare(ctx context.Context, session *sql.Conn, file *migra
 	return err
 }
 
-// Begun has nothing to look at.
-func (m *migrations) Begun(context.Context, *sql.Conn, *migration.File) (func(context.Context) error, error) {
+// AfterBegin has nothing to look at.
+func (m *migrations) AfterBegin(context.Context, *sql.Conn, *migration.File) (func(context.Context) error, error) {
 	return nil, nil
 }
 

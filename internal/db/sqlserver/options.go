@@ -59,7 +59,7 @@ func newConnector(opts *db.Options, own settings) (*mssql.Connector, error) {
 	if err != nil {
 		return nil, &db.ConnectionStringError{Err: err}
 	}
-	// One way for all logins: the same parameters, written anew, through the package that knows those of Entra ID
+	// One way for all logins: the same parameters, written again, through the package that knows those of Entra ID
 	// and leaves all others to the driver.
 	connector, err := azuread.NewConnector(rewritten(given.Parameters, opts))
 	if err != nil {

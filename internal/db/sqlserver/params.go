@@ -26,7 +26,7 @@ type argument struct {
 	value    driver.Value
 }
 
-// checkValue says what is wrong with a value; it never shows it.
+// checkValue reports what is wrong with a value; it never shows it.
 func checkValue(v dialect.Value) string {
 	_, wrong := convert(v)
 	return wrong
@@ -40,7 +40,7 @@ const (
 	shortText = 4000
 )
 
-// convert reads a value; wrong says why it cannot be one of SQL Server's.
+// convert reads a value; wrong reports why it cannot be one of SQL Server's.
 func convert(v dialect.Value) (arg argument, wrong string) {
 	if v.Type != "" {
 		return convertTyped(v)

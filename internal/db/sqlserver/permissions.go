@@ -63,7 +63,7 @@ func (r *rights) refuseWriter() error {
 	return nil
 }
 
-// Advice says what an operator should know of the database as the last probe found it; empty if there is nothing.
+// Advice reports what an operator should know of the database as the last probe found it; empty if there is nothing.
 func (d *Database) Advice() []string {
 	d.rights.mu.Lock()
 	defer d.rights.mu.Unlock()

@@ -72,13 +72,9 @@ func (d *Database) Probe(ctx context.Context) error {
 	})
 }
 
-func (d *Database) unfit(format string, args ...any) *db.Error {
-	return engine.Unfit(d.opts.Name, format, args...)
-}
-
 func (d *Database) verifyLedger(ctx context.Context, s *session) error {
 	if d.rights.standby() {
-		return d.unfit("the database is read-only here (a secondary replica, or set so), so that exactly_once jobs cannot run; " +
+		return engine.Unfit(d.opts.Name, "the database is read-only here (a secondary replica, or set so), so that exactly_once jobs cannot run; "+
 			"connect to the primary, or set ledger: off for reads only")
 	}
 	return engine.VerifyLedger(d.opts.Name, d.opts.Ledger, ledgerColumns, "missing, or the login may not see it", engine.LedgerLook{
@@ -144,6 +140,9 @@ const ledgerLock = `DECLARE @got int;
 EXEC @got = sp_getapplock @Resource = N'dbrunner.ledger', @LockMode = 'Exclusive', @LockOwner = 'Transaction', @LockTimeout = 10000;
 SELECT CAST(@got AS bigint)`
 
+// createRights are what creating the ledger takes.
+const createRights = "CREATE SCHEMA and CREATE TABLE"
+
 // Numbers of what is there already: an object, and a schema.
 const (
 	objectExists = 2714
@@ -168,13 +167,9 @@ func (d *Database) createLedger(ctx context.Context, s *session) error {
 		case e.Number == objectExists || e.Number == schemaFailed:
 			return nil
 		case code == contract.CodePermission || code == contract.CodeUndefined:
-			return d.mayNotCreate()
+			return engine.MayNotCreate(d.opts.Name, createRights)
 		}
 		return err
 	}
 	return nil
-}
-
-func (d *Database) mayNotCreate() *db.Error {
-	return engine.MayNotCreate(d.opts.Name, "CREATE SCHEMA and CREATE TABLE")
 }

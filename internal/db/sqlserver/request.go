@@ -208,17 +208,12 @@ func (t *table) row(values []driver.Value) error {
 func (t *table) count(rows int64) error { t.n = rows; return nil }
 func (*table) next() error              { return nil }
 
-// query runs a request of the engine's own.
+// query runs a request of the engine's own, its arguments @p1, @p2, ….
 func (s *session) query(ctx context.Context, text string, args ...any) (*table, error) {
 	t := &table{}
-	return t, s.run(ctx, request{text: text, args: ordinals(args)}, t)
-}
-
-// ordinals are arguments @p1, @p2, ….
-func ordinals(args []any) []driver.NamedValue {
 	named := make([]driver.NamedValue, len(args))
 	for i, v := range args {
 		named[i] = driver.NamedValue{Ordinal: i + 1, Value: v}
 	}
-	return named
+	return t, s.run(ctx, request{text: text, args: named}, t)
 }

@@ -36,7 +36,7 @@ type session struct {
 	retireAt time.Time
 	idle     time.Time // since when
 	dead     bool      // to be closed instead of used again
-	database int64     // the server's id of the database that the login begins in
+	database int64     // the server's id of the database that the login starts in
 	encoder  engine.RowEncoder
 }
 

@@ -109,7 +109,7 @@ func (s *sockets) watch(report func()) {
 	s.onLoss = report
 }
 
-// begin begins a call, in which the link may be cut.
+// begin starts a call, in which the link may be cut.
 func (s *sockets) begin() (call uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -12,11 +12,11 @@ const (
 	// arguments does not outlive it, so that requests without them say it again.
 	executing   = "SET NOEXEC OFF; SET PARSEONLY OFF; SET FMTONLY OFF; "
 	rollbackSQL = executing + "IF @@TRANCOUNT > 0 ROLLBACK TRANSACTION"
-	// commitSQL commits what begin began, and says so: the row, without any error beside it, is the proof.
+	// commitSQL commits what begin started, and says so: the row, without any error beside it, is the proof.
 	commitSQL = executing + "SET XACT_ABORT ON; COMMIT TRANSACTION; COMMIT TRANSACTION; SELECT CAST(@@TRANCOUNT AS bigint)"
-	// depth is how often a transaction is begun. A stray COMMIT takes one away, which shows; it commits nothing.
+	// depth is how often a transaction is started. A stray COMMIT takes one away, which shows; it commits nothing.
 	depth = 2
-	// atDepth is the condition that it is begun as often as that.
+	// atDepth is the condition that it is started as often as that.
 	atDepth = "@@TRANCOUNT = 2"
 )
 

@@ -13,7 +13,7 @@ import (
 	"dbrunner/internal/db/engine"
 )
 
-// Transact runs the statements in one transaction, verifies that it still is the one that was begun, writes the ledger
+// Transact runs the statements in one transaction, verifies that it still is the one that was started, writes the ledger
 // row, and commits.
 func (d *Database) Transact(
 	ctx context.Context, call db.Call, tx *db.Transaction, opts db.RowOptions, seal db.BeforeCommit,
@@ -46,7 +46,7 @@ type transaction struct {
 	call *db.Call
 	tx   *db.Transaction
 	seal db.BeforeCommit
-	id   int64 // the server's, of the transaction that was begun
+	id   int64 // the server's, of the transaction that was started
 	sets []db.ResultSet
 }
 
@@ -68,9 +68,11 @@ func (t *transaction) perform(ctx context.Context) error {
 			return err
 		}
 	}
-	entry, err := t.sealed(ctx)
-	if err != nil {
-		return err
+	var entry *db.Entry
+	if t.seal != nil {
+		if entry, err = t.seal(ctx, t.sets); err != nil {
+			return err
+		}
 	}
 	if ctx.Err() != nil {
 		return interrupted(ctx)
@@ -97,14 +99,6 @@ func (t *transaction) execute(ctx context.Context, stmt *dialect.Compiled, at in
 	}
 	t.sets = append(t.sets, set)
 	return nil
-}
-
-// sealed calls the job's seal in the open transaction. Its error is returned as it is.
-func (t *transaction) sealed(ctx context.Context) (*db.Entry, error) {
-	if t.seal == nil {
-		return nil, nil
-	}
-	return t.seal(ctx, t.sets)
 }
 
 // fence verifies the transaction and writes the ledger row, if any, in one batch. Nothing of the job's runs between it
@@ -140,7 +134,7 @@ func (t *transaction) commit(ctx context.Context) error {
 	if err == nil && told && depth == 0 {
 		return nil
 	}
-	if err == nil && told { // something has begun another transaction within it
+	if err == nil && told { // something has started another transaction within it
 		t.kill()
 		return errTransactionEnded()
 	}
