@@ -26,7 +26,7 @@ var update = flag.Bool("update", false, "write the schemas of what runners publi
 // node is a part of a JSON Schema. Its encoding has sorted keys.
 type node map[string]any
 
-// published is what runners publish, besides heartbeats: the types that it is encoded from, and the keys that are always there.
+// published is what runners publish: the types that it is encoded from, and the keys that are always there.
 func published() map[string]struct {
 	of       reflect.Type
 	required []string
@@ -38,6 +38,12 @@ func published() map[string]struct {
 	return map[string]message{
 		"result": {reflect.TypeFor[contract.Result](), []string{
 			"version", "job_id", "kind", "database", "status", "sequence", "deliveries", "attempts", "runner", "queued_at", "finished_at",
+		}},
+		"heartbeat-runner": {reflect.TypeFor[contract.RunnerHeartbeat](), []string{
+			"version", "instance", "process", "pid", "build", "state", "started_at", "at", "uptime_seconds", "interval_seconds", "nats_reconnects", "databases",
+		}},
+		"heartbeat-database": {reflect.TypeFor[contract.DatabaseHeartbeat](), []string{
+			"version", "database", "engine", "instance", "process", "runner_state", "at", "interval_seconds", "state",
 		}},
 		"answer-cancel": {reflect.TypeFor[contract.CancelAnswer](), []string{"version", "database", "job_id", "outcome"}},
 		"answer-health": {reflect.TypeFor[contract.HealthAnswer](), []string{"version", "runner", "database", "verdict", "reasons", "checks"}},
@@ -225,7 +231,7 @@ func TestSchemasRefuse(t *testing.T) {
 func TestRead(t *testing.T) {
 	t.Parallel()
 	require.Contains(t, schema.Names(), "result")
-	require.Len(t, schema.Names(), 9)
+	require.Len(t, schema.Names(), 11)
 	for _, name := range schema.Names() {
 		text, err := schema.Read(name)
 		require.NoError(t, err)

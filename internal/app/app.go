@@ -173,7 +173,7 @@ func (r *running) run(ctx context.Context, started chan<- struct{}) error {
 	backgroundCtx, stopBeside := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopBeside()
 
-	r.status.Enter(status.Running)
+	r.status.Enter(contract.RunnerRunning)
 	var background errgroup.Group
 	for _, d := range r.databases {
 		d.background(backgroundCtx, &background, r.cfg.Topology.Results.MinAge)
@@ -237,7 +237,7 @@ func (r *running) drain(ctx context.Context, ended <-chan struct{}, stopWork con
 	case <-ended:
 		return nil
 	}
-	r.status.Enter(status.Draining)
+	r.status.Enter(contract.RunnerDraining)
 	r.log.Info("runner draining", zap.Duration("at_most", r.cfg.Worker.DrainTimeout))
 	deadline := time.NewTimer(r.cfg.Worker.DrainTimeout)
 	defer deadline.Stop()
@@ -252,7 +252,7 @@ func (r *running) drain(ctx context.Context, ended <-chan struct{}, stopWork con
 
 // announceStopped reports that the runner has ended.
 func (r *running) announceStopped(ctx context.Context) {
-	r.status.Enter(status.Stopped)
+	r.status.Enter(contract.RunnerStopped)
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
 	defer cancel()
 	r.status.Publish(ctx)

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -319,6 +320,9 @@ func awaitLast[T any](w *world, subject string, wanted func(*T) bool) *T {
 		m, err := s.GetLastMsgForSubject(context.Background(), subject)
 		if err != nil {
 			return false
+		}
+		if what := strings.Split(subject, ".")[2]; what != "migration" {
+			requireSchema(w.t, "heartbeat-"+what, m.Data)
 		}
 		var read T
 		last, raw = read, m.Data

@@ -18,14 +18,14 @@ type checked struct {
 // jobsVerdict is whether the database's jobs run, in the words of a check.
 func (d *Database) jobsVerdict() (contract.Verdict, string) {
 	switch now := d.condition(); now.State {
-	case databaseDown:
+	case contract.DatabaseDown:
 		return contract.Unhealthy, "they wait: " + now.Reason
-	case databaseFull:
+	case contract.DatabaseResultsFull:
 		return contract.Degraded, "they wait: " + now.Reason
-	case databaseBlocked:
+	case contract.DatabaseBlocked:
 		return contract.Unhealthy, "they wait: " + now.Reason
 	}
-	if differs, _ := d.problem(effectDiffers); differs != "" {
+	if differs, _ := d.problem(contract.EffectDiffers); differs != "" {
 		return contract.Degraded, "streams or consumers differ from the configuration: " + differs
 	}
 	return contract.Healthy, ""

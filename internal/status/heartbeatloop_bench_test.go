@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/zap"
 
+	"dbrunner/contract"
 	"dbrunner/internal/bus"
 	"dbrunner/internal/bus/bustest"
 	"dbrunner/internal/bus/results"
@@ -74,7 +75,7 @@ func beating(b *testing.B, engine, connection string) *Runner {
 	})
 	require.NoError(b, err)
 	require.NoError(b, db.DB.Probe(b.Context()))
-	r.Enter(Running)
+	r.Enter(contract.RunnerRunning)
 	return r
 }
 

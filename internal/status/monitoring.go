@@ -128,7 +128,7 @@ func metricWords(kinds []string) telemetry.Words {
 func (w *Monitor) ready() telemetry.Readiness {
 	r := w.running.Load()
 	if r == nil {
-		return telemetry.Readiness{State: Starting}
+		return telemetry.Readiness{State: contract.RunnerStarting}
 	}
 	out := telemetry.Readiness{State: r.state()}
 	link := r.conn.State()
@@ -149,13 +149,13 @@ func (w *Monitor) ready() telemetry.Readiness {
 		}
 		canRunJobs = canRunJobs || d.canRunJobs()
 	}
-	out.Ready = out.State == Running && connected && canRunJobs
+	out.Ready = out.State == contract.RunnerRunning && connected && canRunJobs
 	return out
 }
 
 // canRunJobs reports whether at least one of the database's lanes can run jobs.
 func (d *Database) canRunJobs() bool {
-	return d.Gate.State().Open && d.condition().State != databaseBlocked &&
+	return d.Gate.State().Open && d.condition().State != contract.DatabaseBlocked &&
 		slices.ContainsFunc(d.lanes, func(l *lane) bool { return l.state().IntakeError == "" })
 }
 
@@ -184,7 +184,7 @@ func (w *Monitor) Snapshot() telemetry.Snapshot {
 	}
 	link := r.conn.State()
 	s := telemetry.Snapshot{
-		Ready: w.ready().Ready, Draining: r.state() == Draining, Dead: r.queues.dead(),
+		Ready: w.ready().Ready, Draining: r.state() == contract.RunnerDraining, Dead: r.queues.dead(),
 		NATS: telemetry.Link{Connected: link.Connected, Reconnects: link.Reconnects, Denied: len(link.Denied), DeniedReplies: link.DeniedReplies},
 	}
 	for _, d := range r.databases {

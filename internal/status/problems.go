@@ -4,43 +4,27 @@ import (
 	"strings"
 	"time"
 
+	"dbrunner/contract"
 	"dbrunner/internal/bus"
-)
-
-// topologyProblem is a stream or consumer that is not as the runner needs it, in its heartbeat.
-type topologyProblem struct {
-	Resource string    `json:"resource"`
-	Database string    `json:"database,omitempty"` // missing: all of them
-	Effect   string    `json:"effect"`             // stops, differs or note
-	Problem  string    `json:"problem"`
-	Remedy   string    `json:"remedy"`
-	Since    time.Time `json:"since"`
-}
-
-// The effects of a problem.
-const (
-	effectStops   = "stops"   // jobs wait
-	effectDiffers = "differs" // jobs run, under other settings than those configured; no runner starts
-	effectNote    = "note"    // runners work with it
 )
 
 func effectOf(p *bus.Problem) string {
 	switch {
 	case p.Stops():
-		return effectStops
+		return contract.EffectStops
 	case p.Note:
-		return effectNote
+		return contract.EffectNote
 	}
-	return effectDiffers
+	return contract.EffectDiffers
 }
 
 // problems are those of the whole runner.
-func (r *Runner) problems() []topologyProblem {
+func (r *Runner) problems() []contract.TopologyProblem {
 	found := r.topology.Problems()
-	out := make([]topologyProblem, 0, len(found))
+	out := make([]contract.TopologyProblem, 0, len(found))
 	for i := range found {
 		p := &found[i]
-		out = append(out, topologyProblem{
+		out = append(out, contract.TopologyProblem{
 			Resource: p.Resource, Database: p.Database, Effect: effectOf(p), Problem: p.String(), Remedy: p.Remedy(), Since: p.Since.UTC(),
 		})
 	}
@@ -69,8 +53,8 @@ func (d *Database) problem(effect string) (text string, since time.Time) {
 
 // topologyNews is everything about streams and consumers whose change is worth a heartbeat and a health check.
 func (d *Database) topologyNews() string {
-	stops, _ := d.problem(effectStops)
-	differs, _ := d.problem(effectDiffers)
-	note, _ := d.problem(effectNote)
+	stops, _ := d.problem(contract.EffectStops)
+	differs, _ := d.problem(contract.EffectDiffers)
+	note, _ := d.problem(contract.EffectNote)
 	return stops + "|" + differs + "|" + note
 }

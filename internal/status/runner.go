@@ -8,6 +8,7 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
 
+	"dbrunner/contract"
 	"dbrunner/internal/bus"
 	"dbrunner/internal/bus/deadletters"
 	"dbrunner/internal/bus/results"
@@ -55,7 +56,7 @@ func New(opts Options) (*Runner, error) {
 	}
 	var err error
 	r.heartbeats, err = bus.RunnerHeartbeats(r.conn, r.cfg.Instance)
-	r.Enter(Starting)
+	r.Enter(contract.RunnerStarting)
 	return r, err
 }
 

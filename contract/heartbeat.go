@@ -1,0 +1,113 @@
+package contract
+
+import "time"
+
+// RunnerHeartbeat is the state of a runner; the stream keeps the last one.
+type RunnerHeartbeat struct {
+	Version    int       `json:"version"` // of this message
+	Instance   string    `json:"instance"`
+	Process    string    `json:"process"` // another one for each run of the runner
+	Host       string    `json:"host,omitempty"`
+	PID        int       `json:"pid"`
+	Shared     bool      `json:"instance_shared,omitempty"` // another process has the same instance name
+	Build      string    `json:"build"`
+	State      string    `json:"state"`
+	StartedAt  time.Time `json:"started_at"`
+	At         time.Time `json:"at"`
+	Uptime     float64   `json:"uptime_seconds"`
+	Interval   float64   `json:"interval_seconds"` // the next one comes within this time
+	Reconnects uint64    `json:"nats_reconnects"`
+	Denied     []string  `json:"nats_denied,omitempty"` // subjects that the server refused: permissions are too narrow
+	// Answers that the server did not deliver to where their requesters wanted them.
+	DeniedReplies uint64           `json:"nats_denied_replies,omitempty"`
+	Databases     []DatabaseStatus `json:"databases"`
+
+	Topology []TopologyProblem `json:"topology,omitempty"` // streams and consumers that are not as they should be
+}
+
+// DatabaseStatus is one database as a runner works on it.
+type DatabaseStatus struct {
+	Name    string  `json:"name"`
+	Engine  string  `json:"engine"`
+	Verdict Verdict `json:"verdict,omitempty"` // of the last look; missing before the first one
+	Condition
+	Lanes   []LaneStatus `json:"lanes"`
+	Results *ResultsRoom `json:"results,omitempty"` // missing before they were looked at
+}
+
+// Condition is whether a database's jobs run.
+type Condition struct {
+	State  string     `json:"state"`            // up, down, results_full, blocked
+	Reason string     `json:"reason,omitempty"` // why it is not up
+	Since  *time.Time `json:"since,omitempty"`
+}
+
+// LaneStatus is one lane. What counts up does so since the runner's start.
+type LaneStatus struct {
+	Name       string           `json:"name"`
+	Slots      int              `json:"slots"`
+	SlotsInUse int              `json:"slots_in_use"`
+	Settling   int              `json:"settling"`
+	Settled    map[Status]int64 `json:"jobs"` // by how they ended
+	Duplicates int64            `json:"duplicates"`
+	LeasesLost int64            `json:"leases_lost"`
+	Lag        *LaneLag         `json:"lag,omitempty"` // missing before it was asked
+	Intake     string           `json:"intake_error,omitempty"`
+}
+
+// LaneLag is how far a lane is behind, in the whole fleet.
+type LaneLag struct {
+	Pending     uint64    `json:"waiting"`     // jobs that no runner has yet
+	AckPending  int       `json:"held"`        // jobs that runners have
+	Redelivered int       `json:"redelivered"` // of those
+	At          time.Time `json:"at"`
+}
+
+// ResultsRoom is the room of a results stream.
+type ResultsRoom struct {
+	Kept      uint64  `json:"kept"`
+	KeptBytes uint64  `json:"kept_bytes"`
+	Left      *uint64 `json:"room,omitempty"` // missing where there is no limit
+	LeftBytes *uint64 `json:"room_bytes,omitempty"`
+}
+
+// DatabaseHeartbeat is the state of a database as a runner sees it; the stream keeps the last one.
+type DatabaseHeartbeat struct {
+	Version     int       `json:"version"` // of this message
+	Database    string    `json:"database"`
+	Engine      string    `json:"engine"`
+	Instance    string    `json:"instance"`
+	Process     string    `json:"process"`
+	RunnerState string    `json:"runner_state"`
+	At          time.Time `json:"at"`
+	Interval    float64   `json:"interval_seconds"`
+	Condition
+	CheckedAt *time.Time     `json:"checked_at,omitempty"` // missing with all that the look found, before the first one
+	*Health                  // of the last look
+	Sweep     *LedgerCleanup `json:"ledger,omitempty"`
+}
+
+// LedgerCleanup is how the cleanup of a ledger stands.
+type LedgerCleanup struct {
+	SweptAt    *time.Time `json:"swept_at,omitempty"`
+	Deleted    int64      `json:"deleted"`
+	HeldBackBy *time.Time `json:"held_back_by,omitempty"` // timestamp of the message that the cleanup waits for
+	Error      string     `json:"error,omitempty"`
+}
+
+// TopologyProblem is a stream or consumer that is not as the runner needs it, in its heartbeat.
+type TopologyProblem struct {
+	Resource string    `json:"resource"`
+	Database string    `json:"database,omitempty"` // missing: all of them
+	Effect   string    `json:"effect"`             // stops, differs or note
+	Problem  string    `json:"problem"`
+	Remedy   string    `json:"remedy"`
+	Since    time.Time `json:"since"`
+}
+
+// The effects of a problem.
+const (
+	EffectStops   = "stops"   // jobs wait
+	EffectDiffers = "differs" // jobs run, under other settings than those configured; no runner starts
+	EffectNote    = "note"    // runners work with it
+)
