@@ -128,7 +128,7 @@ func (d *database) newExecutor(r *running) (*delivery.Executor, error) {
 const resultRoom = 4 << 10
 
 func (d *database) addLane(r *running, l *jobs.Lane) error {
-	in := &laneIntake{conn: r.conn, cfg: r.cfg, database: d.Name, lane: l.Name, steady: l.BaseSlots(d.Config.SteadySlots())}
+	in := &laneIntake{conn: r.conn, cfg: r.cfg, database: d.Name, lane: l.Name, steady: l.BaseSlots(d.Config.BaseSlots())}
 	gate, quarantine := d.gate, r.quarantine
 	if l.RunsWhenDown {
 		gate, quarantine = d.healthGate, nil

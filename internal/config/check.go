@@ -16,12 +16,12 @@ import (
 // the connections wait decoded, so that no connection waits for the network; by default up to slotsPerConnection
 // while jobs end quickly, so that messages come and go in groups.
 const (
-	steadyPerConnection = 4
-	slotsPerConnection  = 16
+	basePerConnection  = 4
+	slotsPerConnection = 16
 )
 
-// SteadySlots is how many jobs the runner holds although they take long. More, up to Slots, it takes only as they end.
-func (d *Database) SteadySlots() int { return min(d.Slots, steadyPerConnection*d.Pool.Max) }
+// BaseSlots is how many jobs the runner holds although they take long. More, up to Slots, it takes only as they end.
+func (d *Database) BaseSlots() int { return min(d.Slots, basePerConnection*d.Pool.Max) }
 
 // MigrationConnection is how migrations reach the database; empty where they cannot, because only a pooler in
 // transaction mode is known.
@@ -93,7 +93,7 @@ func (c *Config) fillSlots() {
 	each := min(slotsPerConnection, room/max(connections, 1))
 	for _, d := range c.Databases {
 		if d.Slots == 0 {
-			d.Slots = max(steadyPerConnection*d.Pool.Max, min(each*d.Pool.Max, c.Topology.MaxAckPending))
+			d.Slots = max(basePerConnection*d.Pool.Max, min(each*d.Pool.Max, c.Topology.MaxAckPending))
 		}
 	}
 }
@@ -207,7 +207,7 @@ func (c *checker) replies() {
 	}
 }
 
-// http tells those who open doors on a port that nobody listens on.
+// http requires an address where an HTTP endpoint is enabled.
 func (c *checker) http() {
 	h := &c.cfg.HTTP
 	const silent = "nothing listens while http.address is empty; write an address there, such as 127.0.0.1:8080"

@@ -26,7 +26,7 @@ func TestDefaultsFillWhatIsNotWritten(t *testing.T) {
 	require.Equal(t, 5, db.Pool.Min)
 	require.Equal(t, 15, db.Pool.Max)
 	require.Equal(t, 240, db.Slots)
-	require.Equal(t, 60, db.SteadySlots())
+	require.Equal(t, 60, db.BaseSlots())
 	require.Equal(t, 48*time.Hour, db.Ledger.Retention)
 	require.Equal(t, words().DeadLetters, db.DeadLetters)
 }
@@ -81,7 +81,7 @@ databases:
 	one, two := cfg.Databases["one"], cfg.Databases["two"]
 	require.Equal(t, 3, one.Pool.Max)
 	require.Equal(t, 48, one.Slots)
-	require.Equal(t, 12, one.SteadySlots())
+	require.Equal(t, 12, one.BaseSlots())
 	require.Equal(t, 1, two.Pool.Min)
 	require.Equal(t, 4, two.Pool.Max)
 	require.Equal(t, 64, two.Slots)
@@ -111,7 +111,7 @@ databases:
 		cfg := loaded(t, databases+test.bounds)
 		require.Equal(t, test.one, cfg.Databases["one"].Slots, test.bounds)
 		require.Equal(t, test.two, cfg.Databases["two"].Slots, test.bounds)
-		require.Equal(t, 7, cfg.Databases["three"].SteadySlots())
+		require.Equal(t, 7, cfg.Databases["three"].BaseSlots())
 	}
 }
 

@@ -27,7 +27,12 @@ func (s *session) nameTypes() error {
 	}
 	unnamed := s.unnamed
 	s.unnamed = nil
-	rows, err := s.query(typeNamesSQL, oidList(unnamed))
+	var oids []string
+	for _, u := range unnamed {
+		oids = append(oids, strconv.FormatUint(uint64(u.oid), 10))
+	}
+	slices.Sort(oids)
+	rows, err := s.query(typeNamesSQL, "{"+strings.Join(slices.Compact(oids), ",")+"}")
 	if err != nil {
 		return err
 	}
@@ -41,15 +46,6 @@ func (s *session) nameTypes() error {
 		}
 	}
 	return nil
-}
-
-func oidList(unnamed []unnamedType) string {
-	var list []string
-	for _, u := range unnamed {
-		list = append(list, strconv.FormatUint(uint64(u.oid), 10))
-	}
-	slices.Sort(list)
-	return "{" + strings.Join(slices.Compact(list), ",") + "}"
 }
 
 // maxOwnTypes bounds what a session remembers of the type names that publishers wrote.

@@ -141,19 +141,13 @@ func (w *way) stage() db.Finding {
 
 // notEntered is the stage that failed once the host was reached.
 func (d *Database) notEntered(ctx context.Context, w *way, err error) []db.Finding {
-	text, remedy := split(d.checkNotConnected(ctx, err).Message)
+	text, remedy, _ := strings.Cut(d.checkNotConnected(ctx, err).Message, "; ")
 	f := db.Finding{Part: db.PartTLS, Grade: db.GradeFault, Text: text, Remedy: remedy}
 	if w.at.IsZero() {
 		return []db.Finding{f}
 	}
 	f.Part = db.PartLogin
 	return []db.Finding{w.stage(), f}
-}
-
-// split takes the remedy out of an error's text.
-func split(message string) (text, remedy string) {
-	text, remedy, _ = strings.Cut(message, "; ")
-	return text, remedy
 }
 
 // Diagnose looks at the server over a connection of its own.

@@ -131,25 +131,17 @@ var (
 	parameterName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_.]*$`)
 )
 
-// reread returns how a new session connects: as the connection string says now, as its password or its certificates may
-// have been replaced. One that cannot be read any more is passed over, and nil returned: that of the start may still do.
-func reread(opts *db.Options) *pgx.ConnConfig {
+// renew lets a session sign in as the connection string now says, as its password or its certificates may have been
+// replaced. One that cannot be read any more is ignored: that of the start may still work.
+func renew(cc *pgx.ConnConfig, opts *db.Options) {
 	if opts.Reread == nil {
-		return nil
+		return
 	}
 	config, err := readConnection(opts.Reread())
 	if err != nil {
-		return nil
-	}
-	return config.ConnConfig
-}
-
-// renew has a session sign in as the connection string says now, where that is known, and leaves all else as it is.
-func renew(cc *pgx.ConnConfig, opts *db.Options) {
-	now := reread(opts)
-	if now == nil {
 		return
 	}
+	now := config.ConnConfig
 	cc.Host, cc.Port, cc.TLSConfig, cc.Fallbacks = now.Host, now.Port, now.TLSConfig, now.Fallbacks
 	cc.Database, cc.User, cc.Password = now.Database, now.User, now.Password
 }
@@ -217,19 +209,13 @@ func limitParameters(l *db.Limits) map[string]string {
 			p[name] = milliseconds(d)
 		}
 	}
-	set("statement_timeout", sessionTimeout(l))
+	if l.StatementTimeout > 0 {
+		// As of a job which sets none, but not so short that it ends the wait for another runner's ledger row.
+		set("statement_timeout", max(serverTimeout(l.StatementTimeout), l.LockTimeout+ownTimeout))
+	}
 	set("lock_timeout", l.LockTimeout)
 	set("idle_in_transaction_session_timeout", l.IdleInTransaction)
 	return p
-}
-
-// sessionTimeout is the server's limit on a statement of a session: that of a job which sets none, but not so short
-// that it ends the wait for another runner's ledger row.
-func sessionTimeout(l *db.Limits) time.Duration {
-	if l.StatementTimeout <= 0 {
-		return 0
-	}
-	return max(serverTimeout(l.StatementTimeout), l.LockTimeout+ownTimeout)
 }
 
 // serverTimeout is a little shorter than the job's own limit: where the server ends the statement first, its session

@@ -72,14 +72,10 @@ func (d *Database) Probe(ctx context.Context) error {
 // blind says of an error that the login may not look at the ledger, if that is what it says.
 func (d *Database) blind(err error) error {
 	if pg, ok := errors.AsType[*pgconn.PgError](err); ok && pg.Code == "42501" {
-		return d.unfit("the login may not look into the schema dbrunner; grant it USAGE on the schema and " +
+		return engine.Unfit(d.opts.Name, "the login may not look into the schema dbrunner; grant it USAGE on the schema and "+
 			"SELECT, INSERT, UPDATE, DELETE on dbrunner.ledger")
 	}
 	return err
-}
-
-func (d *Database) unfit(format string, args ...any) *db.Error {
-	return engine.Unfit(d.opts.Name, format, args...)
 }
 
 func (l *lease) takesWrites() error {
@@ -89,10 +85,10 @@ func (l *lease) takesWrites() error {
 	}
 	switch {
 	case string(rows[0][0]) == "t":
-		return l.d.unfit("the server is a standby and accepts no writes, so that exactly_once jobs cannot run; " +
+		return engine.Unfit(l.d.opts.Name, "the server is a standby and accepts no writes, so that exactly_once jobs cannot run; "+
 			"connect to the primary (target_session_attrs=read-write), or set ledger: off for reads only")
 	case string(rows[0][1]) == "on":
-		return l.d.unfit("transactions are read-only by default here, so that exactly_once jobs cannot run; " +
+		return engine.Unfit(l.d.opts.Name, "transactions are read-only by default here, so that exactly_once jobs cannot run; "+
 			"set default_transaction_read_only off for the login, or set ledger: off for reads only")
 	}
 	return nil
@@ -153,14 +149,13 @@ func (l *lease) createLedger() error {
 	}
 	l.undo()
 	if pg.Code == "42501" {
-		return l.d.mayNotCreate()
+		return engine.MayNotCreate(l.d.opts.Name, createRights)
 	}
 	return err
 }
 
-func (d *Database) mayNotCreate() *db.Error {
-	return engine.MayNotCreate(d.opts.Name, "CREATE on the database")
-}
+// createRights are what creating the ledger takes.
+const createRights = "CREATE on the database"
 
 // DryRun is Probe without its effects.
 func (d *Database) DryRun(ctx context.Context) (creates []string, err error) {
@@ -180,20 +175,12 @@ func (d *Database) DryRun(ctx context.Context) (creates []string, err error) {
 			return d.blind(l.verifyLedger())
 		}
 		creates = []string{engine.LedgerTable}
-		return l.mayCreate()
+		rows, err = l.query(`SELECT CASE WHEN to_regnamespace('dbrunner') IS NULL THEN has_database_privilege(current_database(), 'CREATE')
+			ELSE has_schema_privilege('dbrunner', 'CREATE') AND has_schema_privilege('dbrunner', 'USAGE') END`)
+		if err == nil && string(rows[0][0]) != "t" {
+			return engine.MayNotCreate(d.opts.Name, createRights)
+		}
+		return err
 	})
 	return creates, err
-}
-
-// mayCreate looks for the rights that createLedger needs.
-func (l *lease) mayCreate() error {
-	rows, err := l.query(`SELECT CASE WHEN to_regnamespace('dbrunner') IS NULL THEN has_database_privilege(current_database(), 'CREATE')
-		ELSE has_schema_privilege('dbrunner', 'CREATE') AND has_schema_privilege('dbrunner', 'USAGE') END`)
-	if err != nil {
-		return err
-	}
-	if string(rows[0][0]) != "t" {
-		return l.d.mayNotCreate()
-	}
-	return nil
 }

@@ -51,21 +51,21 @@ func (d *Database) take(ctx context.Context) (*session, error) {
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
-		lent, err := d.pool.Acquire(ctx)
+		pooled, err := d.pool.Acquire(ctx)
 		if err != nil {
 			return nil, err
 		}
-		s := lent.Value()
-		s.poolConn = lent
+		s := pooled.Value()
+		s.poolConn = pooled
 		switch {
 		case s.dead || time.Now().After(s.retireAt):
-			lent.Destroy()
+			pooled.Destroy()
 		case time.Since(s.idle) > d.pingAfter && !s.ready(ctx):
-			lent.Destroy()
+			pooled.Destroy()
 			d.lost()
 		default:
 			if err := s.conn.ResetSession(ctx); err != nil { // goes with the next request
-				lent.Destroy()
+				pooled.Destroy()
 				continue
 			}
 			return s, nil
@@ -149,17 +149,17 @@ func (d *Database) keep() {
 		// Close idle sessions that must not be used again, and spare ones.
 		spare := int(d.pool.Stat().TotalResources()) - d.opts.Pool.Min
 		unused := either(d.opts.Pool.MaxIdleTime, defaultIdleTime)
-		for _, lent := range d.pool.AcquireAllIdle() {
-			s := lent.Value()
+		for _, pooled := range d.pool.AcquireAllIdle() {
+			s := pooled.Value()
 			switch {
 			case s.dead, time.Now().After(s.retireAt):
-				lent.Destroy()
+				pooled.Destroy()
 				spare--
-			case spare > 0 && lent.IdleDuration() > unused:
-				lent.Destroy()
+			case spare > 0 && pooled.IdleDuration() > unused:
+				pooled.Destroy()
 				spare--
 			default:
-				lent.ReleaseUnused()
+				pooled.ReleaseUnused()
 			}
 		}
 	}

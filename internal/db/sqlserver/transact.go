@@ -130,11 +130,11 @@ func (t *transaction) fence(ctx context.Context, entry *db.Entry) error {
 func (t *transaction) commit(ctx context.Context) error {
 	answer := &table{}
 	err := t.run(context.WithoutCancel(ctx), request{text: commitSQL}, answer)
-	depth, told := last(answer)
-	if err == nil && told && depth == 0 {
+	depth, counted := last(answer)
+	if err == nil && counted && depth == 0 {
 		return nil
 	}
-	if err == nil && told { // something has started another transaction within it
+	if err == nil && counted { // something has started another transaction within it
 		t.kill()
 		return errTransactionEnded()
 	}
@@ -145,7 +145,7 @@ func (t *transaction) commit(ctx context.Context) error {
 		return engine.UnknownCommit(err)
 	}
 	failure := t.d.serverError(e, -1)
-	if failure.Class == db.ClassLost || told && depth == 0 || e.Number == nothingToCommit {
+	if failure.Class == db.ClassLost || counted && depth == 0 || e.Number == nothingToCommit {
 		// Nothing is open any more, and an error does not tell whether it was committed.
 		t.kill()
 		return engine.UnknownCommit(err)
