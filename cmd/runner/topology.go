@@ -108,8 +108,8 @@ func (f *topologyFlags) show(cmd *cobra.Command) error {
 }
 
 func viewTopology(ctx context.Context, conn *bus.Conn, cfg *config.Config) (*topologyView, error) {
-	topology := manager.Topology(cfg)
-	streams, err := bus.Show(ctx, conn, topology)
+	wanted := manager.Topology(cfg)
+	streams, err := bus.Show(ctx, conn, wanted)
 	if err != nil {
 		return nil, err
 	}
@@ -120,7 +120,7 @@ func viewTopology(ctx context.Context, conn *bus.Conn, cfg *config.Config) (*top
 	if len(cfg.Databases) == 0 {
 		return view, nil
 	}
-	differences, err := bus.Diff(ctx, conn, topology)
+	differences, err := bus.Diff(ctx, conn, wanted)
 	for i := range differences {
 		text := differences[i].String() + "; " + differences[i].Remedy()
 		if differences[i].Note {

@@ -39,9 +39,7 @@ func ReadAccount(ctx context.Context, c *Conn) (*Account, error) {
 }
 
 // Tier is what is granted to streams with this many replicas.
-func (a *Account) Tier(replicas int) AccountTier { return a.tier(replicas) }
-
-func (a *Account) tier(replicas int) AccountTier {
+func (a *Account) Tier(replicas int) AccountTier {
 	switch {
 	case a == nil:
 		return AccountTier{Limits: AccountLimits{MaxBytes: -1}}

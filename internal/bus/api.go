@@ -85,7 +85,7 @@ func Transient(err error) bool {
 	var api *APIError
 	if errors.As(err, &api) {
 		switch api.ErrCode {
-		case codeNoMetaLeader, codeNotLeader, codeOffline, codeNotReady, codeTooManyRequests:
+		case CodeNoMetaLeader, CodeNotLeader, CodeOffline, CodeNotReady, CodeTooManyRequests:
 			return true
 		}
 		return false

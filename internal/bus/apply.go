@@ -121,7 +121,7 @@ func applied(resource string, before []Difference, err error, look func() ([]Dif
 	switch {
 	case errors.As(err, &refused):
 		remedy := "empty it, delete it (nats stream rm or nats consumer rm)"
-		if refused.ErrCode == codeNoPeers {
+		if refused.ErrCode == CodeNoPeers {
 			remedy = "start as many servers as there shall be replicas, or wait until they have found each other,"
 		}
 		return []Change{{Resource: resource, What: fmt.Sprintf("not %s: the server cannot (%s); %s and run runner topology apply again",
@@ -208,7 +208,7 @@ func applyConsumers(want []consumer, apply func(*consumer) ([]Change, error)) ([
 		var blocked []consumer
 		for i := range want {
 			change, err := apply(&want[i])
-			if HasCode(err, codeConsumerNotUnique) {
+			if HasCode(err, CodeConsumerNotUnique) {
 				blocked = append(blocked, want[i])
 				continue
 			}
@@ -261,7 +261,7 @@ func applyConsumer(ctx context.Context, c *Conn, want *consumer, plan bool) ([]C
 		return []Change{{Resource: resource, What: "would be " + changed(d), Done: true}}, nil
 	}
 	err = updateConsumer(ctx, c, want)
-	if HasCode(err, codeConsumerNotUnique) {
+	if HasCode(err, CodeConsumerNotUnique) {
 		return nil, err
 	}
 	return applied(resource, d, err, func() ([]Difference, error) { return diffConsumer(ctx, c, want) })

@@ -168,6 +168,10 @@ func (c *Conn) MaxPayload() int {
 	return int(c.nc.MaxPayload())
 }
 
+// deadLetterReserve is how much smaller than the server's largest message a job must be, in bytes: the headers of a
+// dead letter come on top of the job's own body.
+const deadLetterReserve = 64 << 10
+
 // MaxJob is the largest body of a job that the streams take, in bytes.
 func (c *Conn) MaxJob() int { return max(c.MaxPayload()-deadLetterReserve, deadLetterReserve) }
 

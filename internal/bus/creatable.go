@@ -105,10 +105,10 @@ func (l *creatableLook) ask(ctx context.Context, resource string, want *jetstrea
 		return nil, fmt.Errorf("the server created %s, which was only asked about: delete it (nats stream rm %s)", resource, want.Name)
 	case !refused:
 		return nil, err
-	case api.ErrCode == codeNoPeers:
+	case api.ErrCode == CodeNoPeers:
 		l.found.Clustered = true
 		return nil, nil
-	case strings.Contains(api.Description, impossibleFilter), api.ErrCode == codeStreamNameInUse:
+	case strings.Contains(api.Description, impossibleFilter), api.ErrCode == CodeStreamNameInUse:
 		return nil, nil
 	}
 	l.obstacle(resource, api)
@@ -137,13 +137,13 @@ func (l *creatableLook) together(ctx context.Context) error {
 		all.MaxBytes += l.missing[i+1].MaxBytes
 	}
 	wanted := all.MaxBytes
-	if limits := l.account.tier(all.Replicas).Limits; limits.MaxStreamBytes > 0 {
+	if limits := l.account.Tier(all.Replicas).Limits; limits.MaxStreamBytes > 0 {
 		all.MaxBytes = min(wanted, limits.MaxStreamBytes) // more is refused for that alone
 	}
 	resource := fmt.Sprintf("%d streams of %d MiB together", len(l.missing), wanted>>20)
 	_, err := l.ask(ctx, resource, &all)
 	if err == nil && all.MaxBytes < wanted && len(l.found.Obstacles) == 0 && l.overAccount(&all, wanted) {
-		l.obstacle(resource, &APIError{ErrCode: codeStorageExceeded, Description: "insufficient storage resources available"})
+		l.obstacle(resource, &APIError{ErrCode: CodeStorageExceeded, Description: "insufficient storage resources available"})
 	}
 	return err
 }
@@ -151,7 +151,7 @@ func (l *creatableLook) together(ctx context.Context) error {
 // overAccount reports whether bytes more are above the account's storage. The account reports what one copy of each stream
 // reserves; where its limit counts each copy, those of streams that are not ours are counted once.
 func (l *creatableLook) overAccount(like *jetstream.StreamConfig, bytes int64) bool {
-	tier := l.account.tier(like.Replicas)
+	tier := l.account.Tier(like.Replicas)
 	reserved := tier.Reserved
 	if !tier.named {
 		bytes *= int64(like.Replicas)
@@ -171,12 +171,12 @@ func (l *creatableLook) counts(consumers []consumer) {
 	if len(l.missing) > 0 {
 		replicas = l.missing[0].Replicas
 	}
-	tier := l.account.tier(replicas)
+	tier := l.account.Tier(replicas)
 	if most := tier.Limits.MaxStreams; len(l.missing) > 0 && most > 0 && tier.Streams+len(l.missing) > most {
-		l.found.Obstacles = slices.DeleteFunc(l.found.Obstacles, func(o Obstacle) bool { return strings.HasSuffix(o.Reason, fmt.Sprintf("(%d)", codeMaximumStreams)) })
+		l.found.Obstacles = slices.DeleteFunc(l.found.Obstacles, func(o Obstacle) bool { return strings.HasSuffix(o.Reason, fmt.Sprintf("(%d)", CodeMaximumStreams)) })
 		l.found.Obstacles = append(l.found.Obstacles, Obstacle{
 			Resource: fmt.Sprintf("%d streams", len(l.missing)),
-			Reason:   fmt.Sprintf("the account may have %d streams and has %d", most, tier.Streams), Remedy: limitRemedies[codeMaximumStreams],
+			Reason:   fmt.Sprintf("the account may have %d streams and has %d", most, tier.Streams), Remedy: limitRemedies[CodeMaximumStreams],
 		})
 	}
 	for i := range consumers {
@@ -189,7 +189,7 @@ func (l *creatableLook) counts(consumers []consumer) {
 		if missing := l.absent[stream]; missing > 0 && most > 0 && info+missing > most {
 			l.found.Obstacles = append(l.found.Obstacles, Obstacle{
 				Resource: fmt.Sprintf("%d consumers of %s", missing, stream),
-				Reason:   fmt.Sprintf("a stream of the account may have %d consumers, and it has %d", most, info), Remedy: limitRemedies[codeMaximumConsumers],
+				Reason:   fmt.Sprintf("a stream of the account may have %d consumers, and it has %d", most, info), Remedy: limitRemedies[CodeMaximumConsumers],
 			})
 			return // the others are alike
 		}

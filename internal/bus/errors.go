@@ -27,36 +27,36 @@ var (
 
 // Error codes of the JetStream API that mean something to us.
 const (
-	codeAccountResources    = 10002
-	codeNoPeers             = 10005 // no servers for the replicas: not all are up yet
-	codeNoMetaLeader        = 10008
-	codeNotLeader           = 10009
-	codeConsumerNotFound    = 10014
-	codeInsufficient        = 10023
-	codeMaximumConsumers    = 10026
-	codeMaximumStreams      = 10027
-	codeMemoryExceeded      = 10028
-	codeNoMessage           = 10037
+	CodeAccountResources    = 10002
+	CodeNoPeers             = 10005 // no servers for the replicas: not all are up yet
+	CodeNoMetaLeader        = 10008
+	CodeNotLeader           = 10009
+	CodeConsumerNotFound    = 10014
+	CodeInsufficient        = 10023
+	CodeMaximumConsumers    = 10026
+	CodeMaximumStreams      = 10027
+	CodeMemoryExceeded      = 10028
+	CodeNoMessage           = 10037
 	CodeSequenceNotFound    = 10043
-	codeStorageExceeded     = 10047
+	CodeStorageExceeded     = 10047
 	CodeDeleteFailed        = 10057
-	codeMessageTooLarge     = 10054
-	codeInvalidConfig       = 10052
-	codeNoReplicas          = 10074
-	codeMaxBytesRequired    = 10113
-	codeOffline             = 10118
-	codeNoLimits            = 10120
-	codeTooManyPending      = 10121
-	codeMaxBytesExceeded    = 10122
-	codeStreamNameInUse     = 10058
-	codeStreamNotFound      = 10059
-	codeWrongLastSequence   = 10071
-	codeStoreFailed         = 10077
-	codeConsumerNotUnique   = 10100
-	codeConsumerExists      = 10148
-	codeNotReady            = 10163 // a new leader does not know yet what is in flight
-	codeTooManyRequests     = 10167
-	codeWriteInFlight       = 10164
+	CodeMessageTooLarge     = 10054
+	CodeInvalidConfig       = 10052
+	CodeNoReplicas          = 10074
+	CodeMaxBytesRequired    = 10113
+	CodeOffline             = 10118
+	CodeNoLimits            = 10120
+	CodeTooManyPending      = 10121
+	CodeMaxBytesExceeded    = 10122
+	CodeStreamNameInUse     = 10058
+	CodeStreamNotFound      = 10059
+	CodeWrongLastSequence   = 10071
+	CodeStoreFailed         = 10077
+	CodeConsumerNotUnique   = 10100
+	CodeConsumerExists      = 10148
+	CodeNotReady            = 10163 // a new leader does not know yet what is in flight
+	CodeTooManyRequests     = 10167
+	CodeWriteInFlight       = 10164
 	perSubjectLimitFragment = "per subject" // of the description of 10077: the code is the same as for a full store
 )
 
@@ -74,11 +74,11 @@ func (e *APIError) Error() string {
 // Is makes the answers of the API comparable with this package's errors.
 func (e *APIError) Is(target error) bool {
 	switch e.ErrCode {
-	case codeConsumerNotFound, codeNoMessage, codeStreamNotFound:
+	case CodeConsumerNotFound, CodeNoMessage, CodeStreamNotFound:
 		return target == ErrNotFound
-	case codeMessageTooLarge:
+	case CodeMessageTooLarge:
 		return target == ErrTooLarge
-	case codeStoreFailed, codeAccountResources, codeInsufficient, codeMemoryExceeded, codeStorageExceeded:
+	case CodeStoreFailed, CodeAccountResources, CodeInsufficient, CodeMemoryExceeded, CodeStorageExceeded:
 		return target == ErrStreamFull
 	}
 	return false

@@ -44,7 +44,7 @@ func (b *HeartbeatPublisher) Publish(ctx context.Context, body []byte) (shared b
 		msg.Header = nats.Header{HeaderExpectedSequence: {strconv.FormatUint(b.last, 10)}}
 	}
 	ack, err := b.conn.Publish(ctx, &msg)
-	if b.last > 0 && (HasCode(err, codeWrongLastSequence) || HasCode(err, codeWriteInFlight)) {
+	if b.last > 0 && (HasCode(err, CodeWrongLastSequence) || HasCode(err, CodeWriteInFlight)) {
 		shared = publishedByOther(err)
 		msg.Header = nil
 		ack, err = b.conn.Publish(ctx, &msg)
@@ -60,7 +60,7 @@ func (b *HeartbeatPublisher) Publish(ctx context.Context, body []byte) (shared b
 // operator's hand. The server says the sequence that it has in words.
 func publishedByOther(err error) bool {
 	var api *APIError
-	if !errors.As(err, &api) || api.ErrCode != codeWrongLastSequence {
+	if !errors.As(err, &api) || api.ErrCode != CodeWrongLastSequence {
 		return false
 	}
 	_, have, _ := strings.Cut(api.Description, ": ")

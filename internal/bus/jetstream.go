@@ -58,7 +58,7 @@ func GetMessage(ctx context.Context, c *Conn, stream string, request GetRequest)
 		Message *StoredMessage `json:"message"`
 	}
 	err := c.APIRetry(ctx, "STREAM.MSG.GET."+stream, request, &answer)
-	if HasCode(err, codeNoMessage) {
+	if HasCode(err, CodeNoMessage) {
 		return nil, nil
 	}
 	if err != nil {

@@ -118,12 +118,12 @@ func untilThere(ctx context.Context, compare func() ([]Difference, error), creat
 
 // passing reports whether a creation may have been refused only because the server does not know the stream yet, or
 // because the cluster is just coming together.
-func passing(err error) bool { return HasCode(err, codeStreamNotFound) || HasCode(err, codeNoPeers) }
+func passing(err error) bool { return HasCode(err, CodeStreamNotFound) || HasCode(err, CodeNoPeers) }
 
 // createStream succeeds too when another runner was faster; the comparison afterwards finds differences.
 func createStream(ctx context.Context, c *Conn, want *jetstream.StreamConfig) error {
 	err := putStream(ctx, c, "STREAM.CREATE.", want)
-	if err != nil && !HasCode(err, codeStreamNameInUse) {
+	if err != nil && !HasCode(err, CodeStreamNameInUse) {
 		return fmt.Errorf("create stream %s: %w", want.Name, explainLimit(err))
 	}
 	c.Log().Info("stream created", zap.String("stream", want.Name))
@@ -148,7 +148,7 @@ func putStream(ctx context.Context, c *Conn, call string, want *jetstream.Stream
 // duplicatesLimit reads the server's limit out of its refusal: it says it nowhere else.
 func duplicatesLimit(err error) (time.Duration, bool) {
 	var api *APIError
-	if !errors.As(err, &api) || api.ErrCode != codeInvalidConfig {
+	if !errors.As(err, &api) || api.ErrCode != CodeInvalidConfig {
 		return 0, false
 	}
 	_, text, found := strings.Cut(api.Description, "server limit of ")
@@ -165,7 +165,7 @@ type consumerRequest struct {
 
 func createConsumer(ctx context.Context, c *Conn, want *consumer) error {
 	err := putConsumer(ctx, c, want, "create")
-	if err != nil && !HasCode(err, codeConsumerExists) {
+	if err != nil && !HasCode(err, CodeConsumerExists) {
 		return fmt.Errorf("create %s: %w", consumerResource(want), explainLimit(err))
 	}
 	c.Log().Info("consumer created", zap.String("stream", want.stream), zap.String("consumer", want.config.Name))
@@ -191,7 +191,7 @@ func putConsumer(ctx context.Context, c *Conn, want *consumer, action string) er
 // pendingLimit reads the limit out of the server's refusal: the server reports it nowhere else.
 func pendingLimit(err error) (int, bool) {
 	var api *APIError
-	if !errors.As(err, &api) || api.ErrCode != codeTooManyPending {
+	if !errors.As(err, &api) || api.ErrCode != CodeTooManyPending {
 		return 0, false
 	}
 	_, text, found := strings.Cut(api.Description, "limit of ")
@@ -213,11 +213,11 @@ func explainLimit(err error) error {
 
 // limitRemedies are what to do about a limit of the account or the server that keeps a stream from being created.
 var limitRemedies = map[int]string{
-	codeMaximumStreams:   "raise the account's limit of streams",
-	codeMaximumConsumers: "raise the account's limit of consumers: each database's stream of jobs needs three",
-	codeStorageExceeded:  "raise the storage limit of the account or the server, or lower max_bytes under topology",
-	codeMaxBytesExceeded: "raise the account's limit of bytes per stream, or lower max_bytes under topology",
-	codeNoPeers:          "start as many servers as topology.replicas says, with room for the streams, or lower it",
-	codeNoReplicas:       "write topology.replicas: 1, or run the servers as a cluster",
-	codeNoLimits:         "the account has no JetStream limits for this number of replicas: add them, or change topology.replicas",
+	CodeMaximumStreams:   "raise the account's limit of streams",
+	CodeMaximumConsumers: "raise the account's limit of consumers: each database's stream of jobs needs three",
+	CodeStorageExceeded:  "raise the storage limit of the account or the server, or lower max_bytes under topology",
+	CodeMaxBytesExceeded: "raise the account's limit of bytes per stream, or lower max_bytes under topology",
+	CodeNoPeers:          "start as many servers as topology.replicas says, with room for the streams, or lower it",
+	CodeNoReplicas:       "write topology.replicas: 1, or run the servers as a cluster",
+	CodeNoLimits:         "the account has no JetStream limits for this number of replicas: add them, or change topology.replicas",
 }

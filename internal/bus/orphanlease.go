@@ -87,7 +87,7 @@ func (l *strayLease) write(ctx context.Context) error {
 		Header: nats.Header{HeaderExpectedSequence: {strconv.FormatUint(l.sequence, 10)}},
 	})
 	switch {
-	case HasCode(err, codeWrongLastSequence):
+	case HasCode(err, CodeWrongLastSequence):
 		return errStrayTaken
 	case err != nil:
 		return fmt.Errorf("count a delivery of a message: %w", err)

@@ -49,9 +49,9 @@ func storeVerdict(err error) (verdict report.StoreVerdict, again bool, _ error) 
 		return report.Stored, false, nil
 	case errors.As(err, &api):
 		switch {
-		case api.ErrCode == codeWrongLastSequence || api.perSubject():
+		case api.ErrCode == CodeWrongLastSequence || api.perSubject():
 			return report.Taken, false, nil
-		case api.ErrCode == codeWriteInFlight:
+		case api.ErrCode == CodeWriteInFlight:
 			return 0, true, err // another write to the subject waits for its quorum: it may still fail
 		case errors.Is(api, ErrStreamFull):
 			return report.Full, false, nil

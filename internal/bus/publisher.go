@@ -246,5 +246,5 @@ func plainAck(answer []byte) (sequence uint64, plain bool) {
 
 // perSubject reports whether the stream is full for this one subject only.
 func (e *APIError) perSubject() bool {
-	return e.ErrCode == codeStoreFailed && strings.Contains(e.Description, perSubjectLimitFragment)
+	return e.ErrCode == CodeStoreFailed && strings.Contains(e.Description, perSubjectLimitFragment)
 }

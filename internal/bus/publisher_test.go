@@ -26,7 +26,7 @@ func TestReadPuback(t *testing.T) {
 	_, err := readAck(&nats.Msg{Data: []byte(`{"error":{"code":400,"err_code":10071,"description":"wrong last sequence: 5"},"stream":"S","seq":0}`)})
 	var api *APIError
 	require.ErrorAs(t, err, &api)
-	require.Equal(t, codeWrongLastSequence, api.ErrCode)
+	require.Equal(t, CodeWrongLastSequence, api.ErrCode)
 	for _, answer := range []string{``, `{"stream":"S","seq":}`, `{"stream":"S","seq":-1}`, `{"stream":"S","seq":18446744073709551616}`, `+OK`} {
 		_, err := readAck(&nats.Msg{Data: []byte(answer)})
 		require.Error(t, err, answer)

@@ -12,10 +12,6 @@ import (
 	"dbrunner/contract"
 )
 
-// deadLetterReserve is how much smaller than the server's largest message a job must be, in bytes: the headers of a
-// dead letter come on top of the job's own body.
-const deadLetterReserve = 64 << 10
-
 // maxWaiting is the number of pull requests that may wait at one lane: each runner keeps a few there, and the
 // server drops what is above without a word.
 const maxWaiting = 4096
@@ -204,7 +200,7 @@ func wantedFrom(c *Conn, t Topology) (wanted, error) {
 	if err := t.validate(); err != nil {
 		return wanted{}, fmt.Errorf("topology: %w", err)
 	}
-	b := builder{subjects: c.Subjects(), topology: t, maxPayload: c.MaxPayload()}
+	b := builder{subjects: c.Subjects(), topology: t, maxJob: c.MaxJob()}
 	var w wanted
 	for _, d := range t.Databases {
 		w.streams = append(w.streams,
@@ -225,9 +221,9 @@ func wantedFrom(c *Conn, t Topology) (wanted, error) {
 
 // builder turns the topology into settings.
 type builder struct {
-	subjects   contract.Subjects
-	topology   Topology
-	maxPayload int
+	subjects contract.Subjects
+	topology Topology
+	maxJob   int
 }
 
 func (b *builder) stream(name, purpose string) jetstream.StreamConfig {
@@ -258,7 +254,7 @@ func (b *builder) jobs(d DatabaseTopology) jetstream.StreamConfig {
 	s.Retention = jetstream.WorkQueuePolicy
 	s.Discard, s.DiscardNewPerSubject = jetstream.DiscardNew, true
 	s.MaxMsgs, s.MaxBytes, s.MaxMsgsPerSubject = limits.MaxMsgs, limits.MaxBytes, limits.MaxMsgsPerKind
-	s.MaxMsgSize = int32(max(b.maxPayload-deadLetterReserve, deadLetterReserve)) //nolint:gosec // max_payload is an int32 in the server
+	s.MaxMsgSize = int32(b.maxJob) //nolint:gosec // max_payload is an int32 in the server
 	if limits.MaxMessage > 0 {
 		s.MaxMsgSize = int32(limits.MaxMessage) //nolint:gosec // the configuration bounds it
 	}
