@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"dbrunner/internal/bus"
+	"dbrunner/internal/bus/topology"
 	"dbrunner/internal/config"
 	"dbrunner/internal/manager"
 )
@@ -64,7 +65,7 @@ type consumerView struct {
 	PullRequests int      `json:"pull_requests"`
 }
 
-func viewStream(s *bus.StreamView) streamView {
+func viewStream(s *topology.StreamView) streamView {
 	view := streamView{
 		Name: s.Name, Subjects: s.Subjects, Configured: s.Configured, Messages: s.Messages, Bytes: s.Bytes,
 		Replicas: s.Replicas, Leader: s.Leader,
@@ -109,7 +110,7 @@ func (f *topologyFlags) show(cmd *cobra.Command) error {
 
 func viewTopology(ctx context.Context, conn *bus.Conn, cfg *config.Config) (*topologyView, error) {
 	wanted := manager.Topology(cfg)
-	streams, err := bus.Show(ctx, conn, wanted)
+	streams, err := topology.Show(ctx, conn, wanted)
 	if err != nil {
 		return nil, err
 	}
@@ -120,7 +121,7 @@ func viewTopology(ctx context.Context, conn *bus.Conn, cfg *config.Config) (*top
 	if len(cfg.Databases) == 0 {
 		return view, nil
 	}
-	differences, err := bus.Diff(ctx, conn, wanted)
+	differences, err := topology.Diff(ctx, conn, wanted)
 	for i := range differences {
 		text := differences[i].String() + "; " + differences[i].Remedy()
 		if differences[i].Note {
@@ -181,11 +182,11 @@ func newTopologyApply() *cobra.Command {
 		Example: "  runner topology apply --config runner.yaml --dry-run\n  runner topology apply --config runner.yaml",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return f.change(cmd, func(ctx context.Context, conn *bus.Conn, t bus.Topology) ([]bus.Change, error) {
+			return f.change(cmd, func(ctx context.Context, conn *bus.Conn, t topology.Topology) ([]topology.Change, error) {
 				if f.dryRun {
-					return bus.PlanApply(ctx, conn, t)
+					return topology.PlanApply(ctx, conn, t)
 				}
-				return bus.Apply(ctx, conn, t)
+				return topology.Apply(ctx, conn, t)
 			})
 		},
 	}
@@ -207,9 +208,9 @@ func newTopologyPrune() *cobra.Command {
 		Example: "  runner topology prune --config runner.yaml --dry-run\n  runner topology prune --config runner.yaml",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return f.change(cmd, func(ctx context.Context, conn *bus.Conn, t bus.Topology) ([]bus.Change, error) {
+			return f.change(cmd, func(ctx context.Context, conn *bus.Conn, t topology.Topology) ([]topology.Change, error) {
 				if f.dryRun {
-					return bus.PlanPrune(ctx, conn, t, f.force)
+					return topology.PlanPrune(ctx, conn, t, f.force)
 				}
 				return f.pruneAfter(ctx, cmd.OutOrStdout(), conn, t)
 			})
@@ -223,9 +224,9 @@ func newTopologyPrune() *cobra.Command {
 }
 
 // pruneAfter prints what each stream and consumer holds before it removes any.
-func (f *topologyFlags) pruneAfter(ctx context.Context, w io.Writer, conn *bus.Conn, t bus.Topology) ([]bus.Change, error) {
+func (f *topologyFlags) pruneAfter(ctx context.Context, w io.Writer, conn *bus.Conn, t topology.Topology) ([]topology.Change, error) {
 	if !f.json {
-		found, err := bus.PlanPrune(ctx, conn, t, f.force)
+		found, err := topology.PlanPrune(ctx, conn, t, f.force)
 		if err != nil {
 			return nil, err
 		}
@@ -235,18 +236,18 @@ func (f *topologyFlags) pruneAfter(ctx context.Context, w io.Writer, conn *bus.C
 			}
 		}
 	}
-	return bus.Prune(ctx, conn, t, f.force)
+	return topology.Prune(ctx, conn, t, f.force)
 }
 
 // change does apply or prune. Without a database in the configuration neither would mean what its caller thinks.
-func (f *topologyFlags) change(cmd *cobra.Command, do func(context.Context, *bus.Conn, bus.Topology) ([]bus.Change, error)) error {
+func (f *topologyFlags) change(cmd *cobra.Command, do func(context.Context, *bus.Conn, topology.Topology) ([]topology.Change, error)) error {
 	return f.with(cmd.Context(), func(ctx context.Context, s *session) error {
 		if err := wantDatabases(s.cfg); err != nil {
 			return err
 		}
 		changes, err := do(ctx, s.conn, manager.Topology(s.cfg))
 		err = errors.Join(err, printChanges(cmd.OutOrStdout(), changes, f.json))
-		if err == nil && !f.dryRun && slices.ContainsFunc(changes, func(c bus.Change) bool { return !c.Done }) {
+		if err == nil && !f.dryRun && slices.ContainsFunc(changes, func(c topology.Change) bool { return !c.Done }) {
 			return errors.New("not everything was done")
 		}
 		return err
@@ -266,7 +267,7 @@ type changeView struct {
 	Done     bool   `json:"done"`
 }
 
-func printChanges(w io.Writer, changes []bus.Change, asJSON bool) error {
+func printChanges(w io.Writer, changes []topology.Change, asJSON bool) error {
 	views := make([]changeView, 0, len(changes))
 	for _, c := range changes {
 		views = append(views, changeView(c))

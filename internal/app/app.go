@@ -16,6 +16,7 @@ import (
 	"dbrunner/internal/bus/control"
 	"dbrunner/internal/bus/deadletters"
 	"dbrunner/internal/bus/service"
+	"dbrunner/internal/bus/topology"
 	"dbrunner/internal/config"
 	"dbrunner/internal/jobs"
 	"dbrunner/internal/manager"
@@ -59,7 +60,7 @@ func (a *App) Started() <-chan struct{} { return a.started }
 
 // Run runs the runner until ctx ends and everything that was started has come to its end, at most until the drain
 // timeout. It runs once. Its error is a fault of the configuration (*ConfigError), a difference of the topology
-// (*bus.TopologyError), or what kept it from starting; after a start in order it returns nil.
+// (*topology.Error), or what kept it from starting; after a start in order it returns nil.
 func (a *App) Run(ctx context.Context) (err error) {
 	cfg, log := a.opts.Config, a.opts.Logger
 	opened, err := manager.Open(cfg, a.opts.Migrations)
@@ -92,7 +93,7 @@ func (a *App) Run(ctx context.Context) (err error) {
 		quarantine:    worker.NewQuarantine(),
 		cancellations: control.NewCancellations(conn, manager.DatabaseNames(cfg)),
 		rows:          newRowsStore(conn, cfg.Worker.MaxOutputs),
-		topology:      bus.NewWatch(conn, manager.Topology(cfg), cfg.Topology.Mode == config.TopologyManage),
+		topology:      topology.NewWatch(conn, manager.Topology(cfg), cfg.Topology.Mode == config.TopologyManage),
 		dead:          deadletters.NewWatch(conn),
 	}
 	if err := r.connect(); err != nil {
@@ -129,7 +130,7 @@ type running struct {
 
 	cancellations *control.Cancellations
 	rows          *rowsStore
-	topology      *bus.Watch
+	topology      *topology.Watch
 	dead          *deadletters.Watch
 	status        *status.Runner
 }
@@ -179,7 +180,7 @@ func (r *running) run(ctx context.Context, started chan<- struct{}) error {
 		d.background(backgroundCtx, &background, r.cfg.Topology.Results.MinAge)
 	}
 	background.Go(func() error { return r.status.Run(backgroundCtx) })
-	background.Go(func() error { return r.topology.Run(backgroundCtx, bus.TopologyInterval) })
+	background.Go(func() error { return r.topology.Run(backgroundCtx, topology.WatchInterval) })
 	background.Go(func() error { return r.dead.Run(backgroundCtx, deadInterval) })
 	background.Go(func() error { return r.newRowsSweeper().Run(backgroundCtx) })
 	r.watch.Background(backgroundCtx, &background, r.status)

@@ -16,6 +16,7 @@ import (
 	"dbrunner/contract"
 	"dbrunner/internal/app"
 	"dbrunner/internal/bus"
+	"dbrunner/internal/bus/topology"
 	"dbrunner/internal/config"
 	"dbrunner/internal/db/dbtest"
 	"dbrunner/internal/manager"
@@ -231,7 +232,7 @@ func TestTopologyDifferenceEndsTheStart(t *testing.T) {
 	w.start(w.config("r1", file)).end(t)
 	changed := w.config("r1", file, func(cfg *config.Config) { cfg.Topology.Results.MaxAge = time.Hour })
 	err := w.launch(app.Options{Config: changed}).fails(t)
-	var difference *bus.TopologyError
+	var difference *topology.Error
 	require.ErrorAs(t, err, &difference)
 	for _, part := range []string{"DBRUNNER_RESULTS_shop", "max_age", "24h0m0s", "1h0m0s", "runner topology apply"} {
 		require.ErrorContains(t, err, part)

@@ -6,7 +6,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"dbrunner/internal/bus"
+	"dbrunner/internal/bus/topology"
 	"dbrunner/internal/config"
 	"dbrunner/internal/manager"
 )
@@ -17,7 +17,7 @@ func TestARequestersMistakeIsNoAlarm(t *testing.T) {
 	w := guarded(t)
 	shop := withSQLite(t, "shop")
 	maker, cfg := w.client("topology", shop)
-	require.NoError(t, bus.Manage(t.Context(), maker, manager.Topology(cfg)))
+	require.NoError(t, topology.Manage(t.Context(), maker, manager.Topology(cfg)))
 	r := w.start(w.signedIn("r1", "runner", shop, withHTTP, func(cfg *config.Config) { cfg.Topology.Mode = config.TopologyVerify }))
 	flow := w.as("flow")
 	for i := range 20 {

@@ -16,6 +16,7 @@ import (
 	"dbrunner/internal/app"
 	"dbrunner/internal/bus"
 	"dbrunner/internal/bus/bustest"
+	"dbrunner/internal/bus/topology"
 	"dbrunner/internal/config"
 	"dbrunner/internal/inspect"
 	"dbrunner/internal/manager"
@@ -342,7 +343,7 @@ func applied(database string, more ...func(*testing.T, *world)) func(*testing.T,
 		t.Helper()
 		conn, err := bus.Connect(t.Context(), bus.Options{URL: w.node.ClientURL()})
 		require.NoError(t, err)
-		require.NoError(t, bus.Manage(t.Context(), conn, manager.Topology(w.config("maker", withSQLite(t, database)))))
+		require.NoError(t, topology.Manage(t.Context(), conn, manager.Topology(w.config("maker", withSQLite(t, database)))))
 		require.NoError(t, conn.Close(t.Context()))
 		if database == other { // five stay, and "shop" needs three more
 			require.NoError(t, w.js.DeleteStream(t.Context(), "DBRUNNER_DEAD"))

@@ -21,6 +21,7 @@ import (
 	"dbrunner/contract"
 	"dbrunner/internal/bus"
 	"dbrunner/internal/bus/bustest"
+	"dbrunner/internal/bus/topology"
 	"dbrunner/internal/config"
 	"dbrunner/internal/manager"
 )
@@ -142,10 +143,10 @@ func TestPermissionsOfTheSecurityPage(t *testing.T) {
 	verify := func(cfg *config.Config) { cfg.Topology.Mode = config.TopologyVerify }
 
 	maker, cfg := w.client("topology", shop)
-	changes, err := bus.Apply(t.Context(), maker, manager.Topology(cfg))
+	changes, err := topology.Apply(t.Context(), maker, manager.Topology(cfg))
 	require.NoError(t, err)
 	require.NotEmpty(t, changes)
-	changes, err = bus.Prune(t.Context(), maker, manager.Topology(cfg), false)
+	changes, err = topology.Prune(t.Context(), maker, manager.Topology(cfg), false)
 	require.NoError(t, err)
 	require.Empty(t, changes)
 	w.as("topology").mayNot([]string{
@@ -214,7 +215,7 @@ func (w *world) tryOperator() {
 	operator.awaitHeartbeat("r1", func(h *heartbeat) bool { return h.State == "running" })
 
 	conn, cfg := w.client("operator", withSQLite(t, "shop"))
-	_, err := bus.Show(t.Context(), conn, manager.Topology(cfg))
+	_, err := topology.Show(t.Context(), conn, manager.Topology(cfg))
 	require.NoError(t, err)
 	runners := clientOn(t, conn)
 	deadLetter := oldestDeadLetter(t, runners)

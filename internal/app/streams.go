@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"dbrunner/internal/bus"
+	"dbrunner/internal/bus/topology"
 	"dbrunner/internal/config"
 	"dbrunner/internal/manager"
 )
@@ -30,7 +31,7 @@ func ensureTopology(ctx context.Context, conn *bus.Conn, cfg *config.Config) err
 
 func makeTopology(ctx context.Context, conn *bus.Conn, cfg *config.Config) error {
 	if cfg.Topology.Mode == config.TopologyVerify {
-		return bus.Verify(ctx, conn, manager.Topology(cfg))
+		return topology.Verify(ctx, conn, manager.Topology(cfg))
 	}
-	return bus.Manage(ctx, conn, manager.Topology(cfg))
+	return topology.Manage(ctx, conn, manager.Topology(cfg))
 }

@@ -21,7 +21,7 @@ const engines = "engines"
 // arrows are looked up from the top; the first pattern that fits a folder decides. internal/crash may be imported by
 // everybody.
 var arrows = []arrow{
-	{"cmd/*", []string{"client", "contract", "contract/schema", "internal/app", "internal/bus", "internal/bus/deadletters", "internal/bus/objects", "internal/bus/service", "internal/config", "internal/jobs", "internal/db/migration", "internal/db/rowfile", "internal/manager", "internal/inspect"}},
+	{"cmd/*", []string{"client", "contract", "contract/schema", "internal/app", "internal/bus", "internal/bus/deadletters", "internal/bus/objects", "internal/bus/service", "internal/bus/topology", "internal/config", "internal/jobs", "internal/db/migration", "internal/db/rowfile", "internal/manager", "internal/inspect"}},
 	{"internal/app", []string{
 		"internal/bulk", "internal/health", "client", "contract", "internal/report", "internal/manager", "internal/api", "internal/status",
 		"internal/worker", "internal/bus", "internal/bus/*", "internal/jobs", "internal/delivery", "internal/db", "internal/config",
@@ -29,10 +29,10 @@ var arrows = []arrow{
 	}},
 	{"internal/api", []string{"internal/bus", "internal/bus/control", "internal/bus/results", "internal/bus/service", "internal/jobs", "internal/db", "internal/config", "contract"}},
 	{"internal/status", []string{"internal/telemetry", "internal/health", "internal/bus", "internal/bus/*", "internal/config", "internal/report", "contract"}},
-	{"internal/inspect", []string{"internal/health", "internal/db/dialect", "internal/report", "internal/manager", "internal/config", "internal/bus", "internal/db", "internal/db/migration", "internal/jobs", "contract"}},
+	{"internal/inspect", []string{"internal/health", "internal/db/dialect", "internal/report", "internal/manager", "internal/config", "internal/bus", "internal/bus/topology", "internal/db", "internal/db/migration", "internal/jobs", "contract"}},
 	{"internal/manager", []string{
 		"internal/health", "internal/db/dialect",
-		"contract", "internal/bus", "internal/config", "internal/jobs", "internal/db", "internal/db/migration",
+		"contract", "internal/bus", "internal/bus/topology", "internal/config", "internal/jobs", "internal/db", "internal/db/migration",
 		engines,
 	}},
 	{"internal/worker", []string{"internal/delivery", "internal/report", "contract"}},
@@ -47,13 +47,14 @@ var arrows = []arrow{
 	{"internal/db/engine", []string{"internal/db", "internal/db/dialect", "contract", "internal/jsontext"}},
 	{"internal/db/*", []string{"internal/db", "internal/db/engine", "internal/db/dialect", "internal/db/migration", "internal/jsontext", "internal/report", "contract"}}, // engines: never another engine
 	{"internal/db", []string{"internal/report", "internal/db/dialect", "internal/jsontext", "contract"}},
-	{"internal/bus/bustest", []string{"internal/bus", "internal/bus/control", "internal/bus/embedded", "internal/bus/objects", "internal/bus/results", "internal/report"}},
+	{"internal/bus/bustest", []string{"internal/bus", "internal/bus/control", "internal/bus/embedded", "internal/bus/objects", "internal/bus/results", "internal/bus/topology", "internal/report"}},
 	{"internal/bus/embedded", nil},
 	{"internal/bus/service", []string{"internal/bus", "contract", "internal/report"}},
 	{"internal/bus/control", []string{"internal/bus", "contract", "internal/report"}},
 	{"internal/bus/deadletters", []string{"internal/bus", "contract", "internal/report"}},
 	{"internal/bus/objects", []string{"internal/bus", "contract", "internal/report"}},
 	{"internal/bus/results", []string{"internal/bus", "contract", "internal/report"}},
+	{"internal/bus/topology", []string{"internal/bus", "contract"}},
 	{"internal/bus", []string{"contract", "internal/report"}},
 	{"internal/config", []string{"contract", "internal/spell"}},
 	{"contract/schema", nil},

@@ -24,7 +24,7 @@ const (
 var larger = map[string]int{
 	"bench":                                  2888,
 	"cmd/runner":                             5156,
-	"internal/bus":                           5824,
+	"internal/bus":                           3636,
 	"internal/db/dbtest":                     6005,
 	"internal/db/dbtest/cutproxy.go":         484,
 	"internal/db/dbtest/suite_autocommit.go": 458,

@@ -13,6 +13,7 @@ import (
 	"dbrunner/internal/bus"
 	"dbrunner/internal/bus/bustest"
 	"dbrunner/internal/bus/results"
+	"dbrunner/internal/bus/topology"
 	"dbrunner/internal/report"
 )
 
@@ -26,7 +27,7 @@ func benchSetup(b *testing.B, jobs int) (*bus.Conn, *nats.Conn, jetstream.JetStr
 	require.NoError(b, err)
 	b.Cleanup(func() { _ = conn.Close(b.Context()) })
 	plain, js := bustest.Plain(b, node.ClientURL())
-	require.NoError(b, bus.Manage(b.Context(), conn, bustest.Topology()))
+	require.NoError(b, topology.Manage(b.Context(), conn, bustest.Topology()))
 	body := make([]byte, 256)
 	for i := range jobs {
 		_, err := js.PublishAsync("dbrunner.jobs.demo.query", body)

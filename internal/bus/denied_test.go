@@ -10,6 +10,7 @@ import (
 
 	"dbrunner/internal/bus"
 	"dbrunner/internal/bus/bustest"
+	"dbrunner/internal/bus/topology"
 )
 
 // TestOnlyTheRunnersOwnSubjectsCountAsDenied: answers that their requesters want where the runner may not publish are
@@ -20,7 +21,7 @@ func TestOnlyTheRunnersOwnSubjectsCountAsDenied(t *testing.T) {
 		Publish: &server.SubjectPermission{Allow: []string{"$JS.API.>", "dbrunner.health.>", "_INBOX.>"}},
 	}}))
 	conn, logs := bustest.Connect(t, node.ClientURL(), func(o *bus.Options) { o.User, o.Password = "u", "p" })
-	require.NoError(t, bus.Manage(t.Context(), conn, bustest.Topology()))
+	require.NoError(t, topology.Manage(t.Context(), conn, bustest.Topology()))
 	for i := range 40 {
 		for _, subject := range []string{"elsewhere.%d", "_R_.x%d", "Inbox.x%d", "dbrunner.replies.demo.x%d"} {
 			require.NoError(t, conn.PublishPlain(fmt.Sprintf(subject, i)))

@@ -1,7 +1,7 @@
-// Package bus is the connection to NATS: the streams and consumers and their settings, the pull subscription that
-// never holds more messages than the worker has free slots, the stored results whose subject belongs to the first
-// writer, replies and heartbeats. The packages below it hold one resource each: cancel requests, dead letters,
-// objects, the service, and the embedded server of the demonstration.
+// Package bus is the connection to NATS: publishes whose outcome is known, requests to JetStream, the pull subscription
+// that never holds more messages than the worker has free slots, replies and heartbeats. The packages below it hold one
+// resource each: streams and consumers, results, cancel requests, dead letters, objects, the service, and the embedded
+// server of the demonstration.
 //
 // It knows subjects, sequences and bytes. It never reads a job's body, never decides what a delivery means and
 // never picks an acknowledgement by itself, with one exception: a message without a free slot is requeued.

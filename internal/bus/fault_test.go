@@ -19,6 +19,7 @@ import (
 	"dbrunner/internal/bus/control"
 	"dbrunner/internal/bus/deadletters"
 	"dbrunner/internal/bus/results"
+	"dbrunner/internal/bus/topology"
 	"dbrunner/internal/report"
 )
 
@@ -106,11 +107,11 @@ func TestConsumerDeletedUnderLoadLosesNothing(t *testing.T) {
 	b := bustest.Setup(t)
 	underLoad(t, b.Node.ClientURL(), b, func() {
 		require.NoError(t, b.JS.DeleteConsumer(t.Context(), "DBRUNNER_JOBS_demo", "work"))
-		require.NoError(t, bus.Manage(t.Context(), b.Conn, bustest.Topology()))
+		require.NoError(t, topology.Manage(t.Context(), b.Conn, bustest.Topology()))
 	})
 }
 
-func clusterSetup(t *testing.T, change ...func(*bus.Topology)) (*bustest.Nodes, *bustest.Bundle) {
+func clusterSetup(t *testing.T, change ...func(*topology.Topology)) (*bustest.Nodes, *bustest.Bundle) {
 	t.Helper()
 	c := bustest.Cluster(t, 3)
 	top := bustest.Topology()
@@ -121,8 +122,8 @@ func clusterSetup(t *testing.T, change ...func(*bus.Topology)) (*bustest.Nodes, 
 	b := &bustest.Bundle{}
 	b.Conn, b.Logs = bustest.Connect(t, c.URL())
 	b.Plain, b.JS = bustest.Plain(t, c.URL())
-	require.NoError(t, bus.Manage(t.Context(), b.Conn, top))
-	require.NoError(t, bus.Verify(t.Context(), b.Conn, top), "what was created is what is wanted, on three nodes too")
+	require.NoError(t, topology.Manage(t.Context(), b.Conn, top))
+	require.NoError(t, topology.Verify(t.Context(), b.Conn, top), "what was created is what is wanted, on three nodes too")
 	return c, b
 }
 
@@ -151,21 +152,21 @@ func TestClusterReplicasAreChangedByApply(t *testing.T) {
 	c := bustest.Cluster(t, 3)
 	conn, _ := bustest.Connect(t, c.URL())
 	top := bustest.Topology()
-	require.NoError(t, bus.Manage(t.Context(), conn, top))
+	require.NoError(t, topology.Manage(t.Context(), conn, top))
 	top.Replicas = 3
-	require.ErrorContains(t, bus.Verify(t.Context(), conn, top), "num_replicas is 1, the configuration says 3")
+	require.ErrorContains(t, topology.Verify(t.Context(), conn, top), "num_replicas is 1, the configuration says 3")
 	// Servers that have just met may take each other for offline for a moment: what was refused is applied again.
 	require.EventuallyWithT(t, func(c *assert.CollectT) {
-		changes, err := bus.Apply(t.Context(), conn, top)
+		changes, err := topology.Apply(t.Context(), conn, top)
 		require.NoError(c, err)
 		for _, change := range changes {
 			require.True(c, change.Done, "%+v", change)
 		}
 	}, 20*time.Second, 100*time.Millisecond)
-	require.NoError(t, bus.Verify(t.Context(), conn, top))
+	require.NoError(t, topology.Verify(t.Context(), conn, top))
 
 	top.Replicas = 5
-	changes, err := bus.Apply(t.Context(), conn, top)
+	changes, err := topology.Apply(t.Context(), conn, top)
 	require.NoError(t, err)
 	require.NotEmpty(t, changes)
 	for _, change := range changes {
@@ -218,7 +219,7 @@ func TestClusterRacingWritersHaveOneWinner(t *testing.T) {
 
 func TestClusterDrainRequeues(t *testing.T) {
 	t.Parallel()
-	c, b := clusterSetup(t, func(top *bus.Topology) { top.AckWait = time.Minute })
+	c, b := clusterSetup(t, func(top *topology.Topology) { top.AckWait = time.Minute })
 	conn, _ := bustest.Connect(t, c.Nodes[0].ClientURL())
 	bustest.PublishFrom(t, b.JS, "query", 0, 2000)
 	second := 0
@@ -302,7 +303,7 @@ func TestPermissionErrorsAreRemembered(t *testing.T) {
 		}},
 	))
 	admin, _ := bustest.Connect(t, node.ClientURL(), func(o *bus.Options) { o.User, o.Password = "admin", "a" })
-	require.NoError(t, bus.Manage(t.Context(), admin, bustest.Topology()))
+	require.NoError(t, topology.Manage(t.Context(), admin, bustest.Topology()))
 	conn, logs := bustest.Connect(t, node.ClientURL(), func(o *bus.Options) { o.User, o.Password = "runner", "r" })
 	require.True(t, conn.State().Healthy())
 	r := run(t, conn, "work", 1) // may look, may not pull
@@ -335,9 +336,9 @@ func TestMinimalPermissionsSuffice(t *testing.T) {
 		}},
 	))
 	admin, _ := bustest.Connect(t, node.ClientURL(), func(o *bus.Options) { o.User, o.Password = "admin", "a" })
-	require.NoError(t, bus.Manage(t.Context(), admin, bustest.Topology()))
+	require.NoError(t, topology.Manage(t.Context(), admin, bustest.Topology()))
 	conn, _ := bustest.Connect(t, node.ClientURL(), func(o *bus.Options) { o.User, o.Password = "runner", "r" })
-	require.NoError(t, bus.Verify(t.Context(), conn, bustest.Topology()))
+	require.NoError(t, topology.Verify(t.Context(), conn, bustest.Topology()))
 	bustest.WatchCancellations(t, conn)
 	require.NoError(t, control.RequestCancel(t.Context(), conn, database, "other", nil))
 	_, _, err := bus.PublishJob(t.Context(), admin, database, "query", "a", nil, []byte("1"))

@@ -21,6 +21,7 @@ import (
 	"dbrunner/internal/bus"
 	"dbrunner/internal/bus/bustest"
 	"dbrunner/internal/bus/objects"
+	"dbrunner/internal/bus/topology"
 )
 
 // serverHeaders are all headers that this version of the server knows, as its own source names them.
@@ -85,7 +86,7 @@ func TestNoHeaderTouchesWhatIsNotTheirs(t *testing.T) {
 			Publish: &server.SubjectPermission{Allow: allowed}, Subscribe: &server.SubjectPermission{Allow: []string{"_INBOX.one.>"}},
 		}}))
 	conn, _ := bustest.Connect(t, node.ClientURL(), func(o *bus.Options) { o.User, o.Password = "admin", "x" })
-	require.NoError(t, bus.Manage(t.Context(), conn, bustest.Topology()))
+	require.NoError(t, topology.Manage(t.Context(), conn, bustest.Topology()))
 	_, js := bustest.Plain(t, node.ClientURL(), nats.UserInfo("admin", "x"))
 	one, _ := bustest.Plain(t, node.ClientURL(), nats.UserInfo("one", "x"), nats.CustomInboxPrefix("_INBOX.one"), nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}))
 	headers := serverHeaders(t)
@@ -218,22 +219,22 @@ func TestSettingsOfAnEarlierReleaseAreNotes(t *testing.T) {
 		require.NoError(t, err)
 	}
 	bustest.WriteObject(t, objects.Rows(b.Conn), "before", bustest.Content(1000))
-	require.NoError(t, bus.Manage(t.Context(), b.Conn, bustest.Topology()))
-	require.NoError(t, bus.Verify(t.Context(), b.Conn, bustest.Topology()))
+	require.NoError(t, topology.Manage(t.Context(), b.Conn, bustest.Topology()))
+	require.NoError(t, topology.Verify(t.Context(), b.Conn, bustest.Topology()))
 	require.Equal(t, 4, b.Logs.FilterMessageSnippet("the runner works with it").Len(), "each start logs both")
-	differences, err := bus.Diff(t.Context(), b.Conn, bustest.Topology())
+	differences, err := topology.Diff(t.Context(), b.Conn, bustest.Topology())
 	require.NoError(t, err)
 	require.Len(t, differences, 2)
 	for _, d := range differences {
 		require.True(t, d.Note, "%+v", d)
 	}
-	changes, err := bus.Apply(t.Context(), b.Conn, bustest.Topology())
+	changes, err := topology.Apply(t.Context(), b.Conn, bustest.Topology())
 	require.NoError(t, err)
 	require.Len(t, changes, 2)
 	for _, c := range changes {
 		require.True(t, c.Done, "%+v", c)
 	}
-	differences, err = bus.Diff(t.Context(), b.Conn, bustest.Topology())
+	differences, err = topology.Diff(t.Context(), b.Conn, bustest.Topology())
 	require.NoError(t, err)
 	require.Empty(t, differences)
 	bustest.WriteObject(t, objects.Rows(b.Conn), "after", bustest.Content(1000))
@@ -248,8 +249,8 @@ func TestSettingsOfAnEarlierReleaseAreNotes(t *testing.T) {
 	config.AllowRollup, config.AllowMsgTTL = true, true
 	_, err = b.JS.UpdateStream(t.Context(), config)
 	require.NoError(t, err)
-	var differs *bus.TopologyError
-	require.ErrorAs(t, bus.Verify(t.Context(), b.Conn, bustest.Topology()), &differs)
+	var differs *topology.Error
+	require.ErrorAs(t, topology.Verify(t.Context(), b.Conn, bustest.Topology()), &differs)
 	require.Len(t, differs.Differences, 1)
 	require.Equal(t, "allow_msg_ttl", differs.Differences[0].Setting)
 }

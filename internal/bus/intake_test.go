@@ -11,6 +11,7 @@ import (
 
 	"dbrunner/internal/bus"
 	"dbrunner/internal/bus/bustest"
+	"dbrunner/internal/bus/topology"
 )
 
 func TestIntakeDeliversInOrder(t *testing.T) {
@@ -249,7 +250,7 @@ func TestConsumerRecreatedWhileBusy(t *testing.T) {
 func TestConsumerDeletedUnderVerifyIsWaitedFor(t *testing.T) {
 	t.Parallel()
 	b := bustest.Setup(t)
-	require.NoError(t, bus.Verify(t.Context(), b.Conn, bustest.Topology()))
+	require.NoError(t, topology.Verify(t.Context(), b.Conn, bustest.Topology()))
 	r := run(t, b.Conn, "work", 1)
 	config := bustest.ConsumerInfo(t, b.JS, "work").Config
 	require.Eventually(t, func() bool { return r.Intake.State().Phase == bus.Pulling }, 5*time.Second, time.Millisecond)

@@ -9,6 +9,7 @@ import (
 	"dbrunner/internal/bus"
 	"dbrunner/internal/bus/bustest"
 	"dbrunner/internal/bus/control"
+	"dbrunner/internal/bus/topology"
 )
 
 // moveByHand moves the kind transaction to the migration lane past the queue's waiting jobs, as a plain client can.
@@ -96,7 +97,7 @@ func TestApplyDoesNotMoveAKindWithWaitingJobs(t *testing.T) {
 	top := bustest.Topology()
 	top.Databases[0].Lanes[0].Kinds = []string{"query"}
 	top.Databases[0].Lanes[1].Kinds = []string{"migration", "transaction"}
-	changes, err := bus.Apply(t.Context(), b.Conn, top)
+	changes, err := topology.Apply(t.Context(), b.Conn, top)
 	require.NoError(t, err)
 	require.NotEmpty(t, changes)
 	for _, c := range changes {
@@ -108,9 +109,9 @@ func TestApplyDoesNotMoveAKindWithWaitingJobs(t *testing.T) {
 		require.NoError(t, r.Next(t).AckConfirmed(t.Context()))
 	}
 	r.Stop(t)
-	_, err = bus.Apply(t.Context(), b.Conn, top)
+	_, err = topology.Apply(t.Context(), b.Conn, top)
 	require.NoError(t, err)
-	require.NoError(t, bus.Verify(t.Context(), b.Conn, top))
+	require.NoError(t, topology.Verify(t.Context(), b.Conn, top))
 }
 
 // leftBehind makes an orphan: a message of the migration lane that its consumer is past.

@@ -16,6 +16,7 @@ import (
 	"dbrunner/internal/bus"
 	"dbrunner/internal/bus/bustest"
 	"dbrunner/internal/bus/results"
+	"dbrunner/internal/bus/topology"
 	"dbrunner/internal/config"
 	"dbrunner/internal/db/dbtest"
 	"dbrunner/internal/jobs"
@@ -64,7 +65,7 @@ func beating(b *testing.B, engine, connection string) *Runner {
 		require.NoError(b, conn.Close(context.Background()))
 		require.NoError(b, manager.Close(opened))
 	})
-	require.NoError(b, bus.Manage(b.Context(), conn, manager.Topology(cfg)))
+	require.NoError(b, topology.Manage(b.Context(), conn, manager.Topology(cfg)))
 	r, err := New(Options{Config: cfg, Logger: zap.NewNop(), Conn: conn})
 	require.NoError(b, err)
 	db := opened[0]

@@ -5,10 +5,10 @@ import (
 	"time"
 
 	"dbrunner/contract"
-	"dbrunner/internal/bus"
+	"dbrunner/internal/bus/topology"
 )
 
-func effectOf(p *bus.Problem) string {
+func effectOf(p *topology.Problem) string {
 	switch {
 	case p.Stops():
 		return contract.EffectStops

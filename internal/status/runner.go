@@ -12,6 +12,7 @@ import (
 	"dbrunner/internal/bus"
 	"dbrunner/internal/bus/deadletters"
 	"dbrunner/internal/bus/results"
+	"dbrunner/internal/bus/topology"
 	"dbrunner/internal/config"
 	"dbrunner/internal/health"
 	"dbrunner/internal/report"
@@ -27,7 +28,7 @@ type Options struct {
 	Conn    *bus.Conn
 	Version string // of the build
 
-	Topology    *bus.Watch
+	Topology    *topology.Watch
 	DeadLetters *deadletters.Watch
 }
 
@@ -36,7 +37,7 @@ type Runner struct {
 	cfg        *config.Config
 	log        *zap.Logger
 	conn       *bus.Conn
-	topology   *bus.Watch
+	topology   *topology.Watch
 	dead       *deadletters.Watch
 	version    string
 	startedAt  time.Time
@@ -120,7 +121,7 @@ type DatabaseOptions struct {
 type Database struct {
 	DatabaseOptions
 
-	topology   *bus.Watch
+	topology   *topology.Watch
 	checker    *health.Checker
 	heartbeats *bus.HeartbeatPublisher
 	lanes      []*lane

@@ -78,7 +78,7 @@ func mutants() []mutant {
 			edits: []edit{
 				{"internal/bus/results/results.go", "first:  nats.Header{bus.HeaderExpectedSequence: {\"0\"}},", "first:  nats.Header{},"},
 				{
-					"internal/bus/topology.go", "s.Discard, s.DiscardNewPerSubject, s.MaxMsgsPerSubject = jetstream.DiscardNew, true, 1",
+					"internal/bus/topology/topology.go", "s.Discard, s.DiscardNewPerSubject, s.MaxMsgsPerSubject = jetstream.DiscardNew, true, 1",
 					"s.Discard, s.DiscardNewPerSubject, s.MaxMsgsPerSubject = jetstream.DiscardNew, false, 1",
 				},
 			},

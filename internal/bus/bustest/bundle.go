@@ -15,6 +15,7 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 
 	"dbrunner/internal/bus"
+	"dbrunner/internal/bus/topology"
 )
 
 // Database is the name of the database in Topology.
@@ -36,12 +37,12 @@ func Setup(t *testing.T) *Bundle {
 }
 
 // SetupOn is Setup on a server and with a topology of the test's own.
-func SetupOn(t *testing.T, node *Node, top bus.Topology) *Bundle {
+func SetupOn(t *testing.T, node *Node, top topology.Topology) *Bundle {
 	t.Helper()
 	b := &Bundle{Node: node}
 	b.Conn, b.Logs = Connect(t, node.ClientURL())
 	b.Plain, b.JS = Plain(t, node.ClientURL())
-	require.NoError(t, bus.Manage(t.Context(), b.Conn, top))
+	require.NoError(t, topology.Manage(t.Context(), b.Conn, top))
 	return b
 }
 
@@ -64,11 +65,11 @@ func Connect(t *testing.T, url string, change ...func(*bus.Options)) (*bus.Conn,
 }
 
 // Topology is one database with three lanes.
-func Topology() bus.Topology {
-	return bus.Topology{
-		Databases: []bus.DatabaseTopology{{
+func Topology() topology.Topology {
+	return topology.Topology{
+		Databases: []topology.Database{{
 			Name: Database,
-			Lanes: []bus.LaneTopology{
+			Lanes: []topology.Lane{
 				{Name: "work", Kinds: []string{"query", "transaction"}},
 				{Name: "migration", Kinds: []string{"migration"}, MaxAckPending: 1},
 				{Name: "health", Kinds: []string{"health"}},

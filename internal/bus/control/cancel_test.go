@@ -14,6 +14,7 @@ import (
 	"dbrunner/internal/bus"
 	"dbrunner/internal/bus/bustest"
 	"dbrunner/internal/bus/control"
+	"dbrunner/internal/bus/topology"
 )
 
 const database = bustest.Database
@@ -69,7 +70,7 @@ func TestCancellationsInADomain(t *testing.T) {
 	t.Parallel()
 	node := bustest.Server(t, func(o *server.Options) { o.JetStreamDomain = "hub" })
 	conn, _ := bustest.Connect(t, node.ClientURL(), func(o *bus.Options) { o.Domain = "hub" })
-	require.NoError(t, bus.Manage(t.Context(), conn, bustest.Topology()))
+	require.NoError(t, topology.Manage(t.Context(), conn, bustest.Topology()))
 	n := bustest.WatchCancellations(t, conn)
 	require.NoError(t, control.RequestCancel(t.Context(), conn, database, "one", nil))
 	require.Eventually(t, func() bool { return n.Requested(database, "one", time.Now().Add(-time.Hour)) }, 10*time.Second, time.Millisecond)
@@ -78,7 +79,7 @@ func TestCancellationsInADomain(t *testing.T) {
 func TestCancellationsAreForgottenAndBounded(t *testing.T) {
 	t.Parallel()
 	top := bustest.Topology()
-	top.Control = bus.ControlLimits{MaxAge: time.Second, MaxRequests: 3}
+	top.Control = topology.ControlLimits{MaxAge: time.Second, MaxRequests: 3}
 	b := bustest.SetupOn(t, bustest.Server(t), top)
 	n := bustest.WatchCancellations(t, b.Conn)
 	for i := range 3 {
@@ -176,7 +177,7 @@ func TestCancellationsOfABucketThatWasDeleted(t *testing.T) {
 	}, 20*time.Second, 20*time.Millisecond, "it is made again, as the topology is managed")
 	require.NoError(t, control.RequestCancel(t.Context(), b.Conn, database, "after", nil))
 	assert.Eventually(t, func() bool { return n.Requested(database, "after", time.Now().Add(-time.Hour)) }, 20*time.Second, time.Millisecond)
-	require.NoError(t, bus.Verify(t.Context(), b.Conn, bustest.Topology()))
+	require.NoError(t, topology.Verify(t.Context(), b.Conn, bustest.Topology()))
 	_, err := b.JS.KeyValue(t.Context(), "DBRUNNER_CONTROL")
 	require.NotErrorIs(t, err, jetstream.ErrBucketNotFound)
 }

@@ -7,9 +7,9 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
-	"dbrunner/internal/bus"
 	"dbrunner/internal/bus/bustest"
 	"dbrunner/internal/bus/embedded"
+	"dbrunner/internal/bus/topology"
 )
 
 func TestEmbeddedServer(t *testing.T) {
@@ -20,7 +20,7 @@ func TestEmbeddedServer(t *testing.T) {
 	e, err := embedded.Start(embedded.Options{Dir: dir})
 	require.NoError(t, err)
 	conn, _ := bustest.Connect(t, e.URL())
-	require.NoError(t, bus.Manage(t.Context(), conn, bustest.Topology()))
+	require.NoError(t, topology.Manage(t.Context(), conn, bustest.Topology()))
 	require.NoError(t, conn.Close(t.Context()))
 	require.NoError(t, e.Close(t.Context()))
 	_, err = nats.Connect(e.URL())

@@ -14,6 +14,7 @@ import (
 	"dbrunner/internal/bus"
 	"dbrunner/internal/bus/bustest"
 	"dbrunner/internal/bus/objects"
+	"dbrunner/internal/bus/topology"
 )
 
 func TestObjectsAreThoseOfTheClientLibraries(t *testing.T) {
@@ -181,7 +182,7 @@ func TestAnObjectOfACluster(t *testing.T) {
 	conn, _ := bustest.Connect(t, nodes.URL())
 	top := bustest.Topology()
 	top.Replicas = 3
-	require.NoError(t, bus.Manage(t.Context(), conn, top))
+	require.NoError(t, topology.Manage(t.Context(), conn, top))
 	plain, _ := bustest.Plain(t, nodes.URL())
 	data := bustest.Content(9 << 20)
 	w, err := objects.Rows(conn).Create(bustest.Database, "moving")

@@ -1,8 +1,10 @@
-package bus
+package topology
 
 import (
 	"context"
 	"strconv"
+
+	"dbrunner/internal/bus"
 )
 
 // Account is what JetStream grants and has given to the account: in all, or for each number of replicas of a stream.
@@ -30,7 +32,7 @@ type AccountLimits struct {
 }
 
 // ReadAccount asks for the limits. A runner needs no right to do so.
-func ReadAccount(ctx context.Context, c *Conn) (*Account, error) {
+func ReadAccount(ctx context.Context, c *bus.Conn) (*Account, error) {
 	var account Account
 	if err := c.API(ctx, "INFO", nil, &account); err != nil {
 		return nil, err
@@ -52,6 +54,6 @@ func (a *Account) Tier(replicas int) AccountTier {
 }
 
 // AccountRight is the right that Account needs.
-func AccountRight(opts Options) Permission {
-	return Permission{Subject: APIPrefix(opts.Domain) + "INFO"}
+func AccountRight(opts bus.Options) bus.Permission {
+	return bus.Permission{Subject: bus.APIPrefix(opts.Domain) + "INFO"}
 }

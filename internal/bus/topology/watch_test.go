@@ -1,4 +1,4 @@
-package bus_test
+package topology_test
 
 import (
 	"context"
@@ -13,33 +13,33 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/zap"
 
-	"dbrunner/internal/bus"
 	"dbrunner/internal/bus/bustest"
+	"dbrunner/internal/bus/topology"
 )
 
 // comparison is a bundle whose topology is compared all the time.
 type comparison struct {
 	*bustest.Bundle
-	watch *bus.Watch
+	watch *topology.Watch
 }
 
 func comparing(t *testing.T, verify bool) *comparison {
 	t.Helper()
 	b := bustest.Setup(t)
 	if verify {
-		require.NoError(t, bus.Verify(t.Context(), b.Conn, bustest.Topology()))
+		require.NoError(t, topology.Verify(t.Context(), b.Conn, bustest.Topology()))
 	}
 	return watch(t, b, bustest.Topology(), !verify)
 }
 
-func watch(t *testing.T, b *bustest.Bundle, top bus.Topology, create bool) *comparison {
+func watch(t *testing.T, b *bustest.Bundle, top topology.Topology, create bool) *comparison {
 	t.Helper()
 	return watchEvery(t, b, top, create, 20*time.Millisecond)
 }
 
-func watchEvery(t *testing.T, b *bustest.Bundle, top bus.Topology, create bool, interval time.Duration) *comparison {
+func watchEvery(t *testing.T, b *bustest.Bundle, top topology.Topology, create bool, interval time.Duration) *comparison {
 	t.Helper()
-	w := &comparison{b, bus.NewWatch(b.Conn, top, create)}
+	w := &comparison{b, topology.NewWatch(b.Conn, top, create)}
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- w.watch.Run(ctx, interval) }()
@@ -51,9 +51,9 @@ func watchEvery(t *testing.T, b *bustest.Bundle, top bus.Topology, create bool, 
 }
 
 // awaitProblems waits until the problems are as wanted.
-func awaitProblems(t *testing.T, b *comparison, wanted func([]bus.Problem) bool) []bus.Problem {
+func awaitProblems(t *testing.T, b *comparison, wanted func([]topology.Problem) bool) []topology.Problem {
 	t.Helper()
-	var have []bus.Problem
+	var have []topology.Problem
 	found := func() bool {
 		have = b.watch.Problems()
 		return wanted(have)
@@ -64,7 +64,7 @@ func awaitProblems(t *testing.T, b *comparison, wanted func([]bus.Problem) bool)
 	return have
 }
 
-func none(p []bus.Problem) bool { return len(p) == 0 }
+func none(p []topology.Problem) bool { return len(p) == 0 }
 
 // edit is what an operator changes with "nats stream edit" or "nats consumer edit".
 type edit struct {
@@ -81,7 +81,7 @@ const (
 	note    = "note"
 )
 
-func effect(p *bus.Problem) string {
+func effect(p *topology.Problem) string {
 	switch {
 	case p.Stops():
 		return stops
@@ -171,7 +171,7 @@ func TestWhatAnOperatorEditsIsReported(t *testing.T) {
 			_, err = b.JS.UpdateStream(t.Context(), changed)
 		}
 		require.NoError(t, err, name)
-		found := awaitProblems(t, b, func(p []bus.Problem) bool { return len(p) > 0 })
+		found := awaitProblems(t, b, func(p []topology.Problem) bool { return len(p) > 0 })
 		i := 0
 		for ; i < len(found) && !strings.Contains(found[i].String(), e.problem); i++ {
 		}
@@ -185,7 +185,7 @@ func TestWhatAnOperatorEditsIsReported(t *testing.T) {
 		} else {
 			require.Empty(t, p.Database, name)
 		}
-		d, err := bus.Diff(t.Context(), b.Conn, bustest.Topology())
+		d, err := topology.Diff(t.Context(), b.Conn, bustest.Topology())
 		require.NoError(t, err)
 		require.Contains(t, d, p.Difference, "%s: topology show and check look there", name)
 
@@ -216,14 +216,14 @@ func TestApplyUndoesWhatAnOperatorEdited(t *testing.T) {
 			_, err = b.JS.UpdateStream(t.Context(), changed)
 		}
 		require.NoError(t, err, name)
-		changes, err := bus.Apply(t.Context(), b.Conn, bustest.Topology())
+		changes, err := topology.Apply(t.Context(), b.Conn, bustest.Topology())
 		require.NoError(t, err, name)
 		if name != "max_msg_size" { // follows from the server, or is the operator's
 			require.NotEmpty(t, changes, name)
 			for _, c := range changes {
 				require.True(t, c.Done, "%s: %+v", name, c)
 			}
-			d, err := bus.Diff(t.Context(), b.Conn, bustest.Topology())
+			d, err := topology.Diff(t.Context(), b.Conn, bustest.Topology())
 			require.NoError(t, err)
 			for _, one := range d {
 				require.Equal(t, "max_msg_size", one.Setting, "%s: %+v", name, one)
@@ -243,25 +243,25 @@ func TestPausedConsumerIsReported(t *testing.T) {
 	}
 	for _, lane := range []string{"work", "migration", "health"} {
 		pause(lane, time.Now().Add(time.Hour))
-		p := awaitProblems(t, b, func(p []bus.Problem) bool { return len(p) == 1 })
+		p := awaitProblems(t, b, func(p []topology.Problem) bool { return len(p) == 1 })
 		require.True(t, p[0].Stops())
 		require.Contains(t, p[0].String(), "consumer DBRUNNER_JOBS_demo/"+lane+" is paused until 20")
 		require.Equal(t, "nats consumer resume DBRUNNER_JOBS_demo "+lane, p[0].Remedy())
-		require.NoError(t, bus.Manage(t.Context(), b.Conn, bustest.Topology()), "another runner starts all the same")
-		require.NoError(t, bus.Verify(t.Context(), b.Conn, bustest.Topology()))
+		require.NoError(t, topology.Manage(t.Context(), b.Conn, bustest.Topology()), "another runner starts all the same")
+		require.NoError(t, topology.Verify(t.Context(), b.Conn, bustest.Topology()))
 		top := bustest.Topology()
 		top.AckWait = 20 * time.Second
-		changes, err := bus.Apply(t.Context(), b.Conn, top)
+		changes, err := topology.Apply(t.Context(), b.Conn, top)
 		require.NoError(t, err)
 		require.Len(t, changes, 3, "the pause is left as it is: %+v", changes)
-		_, err = bus.Apply(t.Context(), b.Conn, bustest.Topology())
+		_, err = topology.Apply(t.Context(), b.Conn, bustest.Topology())
 		require.NoError(t, err)
 		require.True(t, bustest.ConsumerInfo(t, b.JS, lane).Paused)
 		pause(lane, time.Now().Add(-time.Second))
 		awaitProblems(t, b, none)
 	}
 	pause("work", time.Now().Add(2*time.Second))
-	awaitProblems(t, b, func(p []bus.Problem) bool { return len(p) == 1 })
+	awaitProblems(t, b, func(p []topology.Problem) bool { return len(p) == 1 })
 	awaitProblems(t, b, none) // it ends by itself
 }
 
@@ -276,8 +276,8 @@ func TestSealedStreamIsReported(t *testing.T) {
 		config.Sealed = true
 		_, err = b.JS.UpdateStream(t.Context(), config)
 		require.NoError(t, err)
-		found := awaitProblems(t, b, func(p []bus.Problem) bool { return len(p) > 0 })
-		var sealed *bus.Problem
+		found := awaitProblems(t, b, func(p []topology.Problem) bool { return len(p) > 0 })
+		var sealed *topology.Problem
 		for i := range found {
 			if found[i].Setting == "sealed" {
 				sealed = &found[i]
@@ -304,7 +304,7 @@ func TestRemovedStreamsAreCreatedAgain(t *testing.T) {
 		before := len(recreations(b))
 		require.NoError(t, b.JS.DeleteStream(t.Context(), name))
 		require.Eventually(t, func() bool {
-			d, err := bus.Diff(context.Background(), b.Conn, bustest.Topology())
+			d, err := topology.Diff(context.Background(), b.Conn, bustest.Topology())
 			return err == nil && len(d) == 0
 		}, 30*time.Second, 10*time.Millisecond, name)
 		require.Eventually(t, func() bool { return len(recreations(b)) > before }, 30*time.Second, 5*time.Millisecond, name)
@@ -335,16 +335,16 @@ func TestRemovedStreamsAreReported(t *testing.T) {
 	b := comparing(t, true)
 	for _, name := range allStreams() {
 		require.NoError(t, b.JS.DeleteStream(t.Context(), name))
-		p := awaitProblems(t, b, func(p []bus.Problem) bool { return len(p) == 1 })
+		p := awaitProblems(t, b, func(p []topology.Problem) bool { return len(p) == 1 })
 		require.Equal(t, "stream "+name+" is missing", p[0].String())
 		require.True(t, p[0].Stops())
 		require.Equal(t, "runner topology apply creates it", p[0].Remedy())
-		_, err := bus.Apply(t.Context(), b.Conn, bustest.Topology())
+		_, err := topology.Apply(t.Context(), b.Conn, bustest.Topology())
 		require.NoError(t, err)
 		awaitProblems(t, b, none)
 	}
 	require.NoError(t, b.JS.DeleteConsumer(t.Context(), "DBRUNNER_JOBS_demo", "work"))
-	p := awaitProblems(t, b, func(p []bus.Problem) bool { return len(p) > 0 })
+	p := awaitProblems(t, b, func(p []topology.Problem) bool { return len(p) > 0 })
 	require.Equal(t, "consumer DBRUNNER_JOBS_demo/work is missing", p[0].String())
 }
 
@@ -357,7 +357,7 @@ func TestAStreamThatCannotBeCreatedAgainIsReported(t *testing.T) {
 	lower.MaxStreams = 5
 	require.NoError(t, node.Server().GlobalAccount().UpdateJetStreamLimits(map[string]server.JetStreamAccountLimits{"": lower}))
 	require.NoError(t, b.JS.DeleteStream(t.Context(), "DBRUNNER_DEAD"))
-	p := awaitProblems(t, b, func(p []bus.Problem) bool { return len(p) == 1 && p[0].Failure != "" })
+	p := awaitProblems(t, b, func(p []topology.Problem) bool { return len(p) == 1 && p[0].Failure != "" })
 	require.Contains(t, p[0].String(), "stream DBRUNNER_DEAD is missing and could not be created")
 	require.Contains(t, p[0].String(), "raise the account's limit of streams")
 	require.True(t, p[0].Stops())
@@ -371,7 +371,7 @@ func TestAStreamWithoutALeaderIsReported(t *testing.T) {
 	top.Replicas = 3
 	conn, _ := bustest.Connect(t, nodes.URL())
 	_, js := bustest.Plain(t, nodes.URL())
-	require.NoError(t, bus.Manage(t.Context(), conn, top))
+	require.NoError(t, topology.Manage(t.Context(), conn, top))
 	b := watch(t, &bustest.Bundle{Conn: conn, JS: js}, top, true)
 	awaitProblems(t, b, none)
 	stopped := []*bustest.Node{nodes.StreamLeader("DBRUNNER_RESULTS_demo")}
@@ -383,7 +383,7 @@ func TestAStreamWithoutALeaderIsReported(t *testing.T) {
 	for _, n := range stopped {
 		n.Stop()
 	}
-	p := awaitProblems(t, b, func(p []bus.Problem) bool { return len(p) > 0 })
+	p := awaitProblems(t, b, func(p []topology.Problem) bool { return len(p) > 0 })
 	require.True(t, p[0].Stops())
 	require.Contains(t, p[0].String(), "cannot be read")
 	for _, n := range stopped {
@@ -397,10 +397,10 @@ func TestProblemsOutliveALostLink(t *testing.T) {
 	t.Parallel()
 	top := bustest.Topology()
 	server := bustest.Setup(t)
-	require.NoError(t, bus.Verify(t.Context(), server.Conn, top))
+	require.NoError(t, topology.Verify(t.Context(), server.Conn, top))
 	b := watchEvery(t, server, top, false, time.Microsecond) // there is always one on the way
 	require.NoError(t, b.JS.DeleteStream(t.Context(), "DBRUNNER_DEAD"))
-	awaitProblems(t, b, func(p []bus.Problem) bool { return len(p) == 1 })
+	awaitProblems(t, b, func(p []topology.Problem) bool { return len(p) == 1 })
 	b.Node.Stop()
 	require.Eventually(t, func() bool { return !b.Conn.State().Connected }, 30*time.Second, time.Millisecond)
 	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); { // longer than a comparison may take

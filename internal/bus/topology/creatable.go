@@ -1,4 +1,4 @@
-package bus
+package topology
 
 import (
 	"context"
@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"github.com/nats-io/nats.go/jetstream"
+
+	"dbrunner/internal/bus"
 )
 
 // Obstacle is why a missing stream or consumer cannot be created.
@@ -27,12 +29,12 @@ type Creatable struct {
 }
 
 // impossibleFilter is no valid subject.
-const impossibleFilter = ProbeName + "..filter"
+const impossibleFilter = bus.ProbeName + "..filter"
 
 // FindObstacles asks whether Manage can create what is missing. It creates nothing: each request asks for something that no
 // server has, which the server notices after it has compared the request with all limits. account may be nil; then the
 // limits of how many there may be are not compared.
-func FindObstacles(ctx context.Context, c *Conn, t Topology, account *Account) (*Creatable, error) {
+func FindObstacles(ctx context.Context, c *bus.Conn, t Topology, account *Account) (*Creatable, error) {
 	w, err := wantedFrom(c, t)
 	if err != nil {
 		return nil, err
@@ -60,7 +62,7 @@ func FindObstacles(ctx context.Context, c *Conn, t Topology, account *Account) (
 
 // creatableLook gathers what is missing and what the server says to it.
 type creatableLook struct {
-	conn    *Conn
+	conn    *bus.Conn
 	account *Account
 	have    map[string]*jetstream.StreamInfo
 	missing []jetstream.StreamConfig
@@ -69,12 +71,12 @@ type creatableLook struct {
 }
 
 func (l *creatableLook) stream(ctx context.Context, want *jetstream.StreamConfig) error {
-	info, err := StreamInfo(ctx, l.conn, want.Name)
+	info, err := bus.StreamInfo(ctx, l.conn, want.Name)
 	if err == nil {
 		l.have[want.Name] = info
 		return nil
 	}
-	if !errors.Is(err, ErrNotFound) {
+	if !errors.Is(err, bus.ErrNotFound) {
 		return err
 	}
 	l.missing = append(l.missing, *want)
@@ -84,8 +86,8 @@ func (l *creatableLook) stream(ctx context.Context, want *jetstream.StreamConfig
 
 func (l *creatableLook) consumer(ctx context.Context, want *consumer) error {
 	if l.have[want.stream] != nil {
-		_, err := ConsumerInfo(ctx, l.conn, want.stream, want.config.Name)
-		if !errors.Is(err, ErrNotFound) {
+		_, err := bus.ConsumerInfo(ctx, l.conn, want.stream, want.config.Name)
+		if !errors.Is(err, bus.ErrNotFound) {
 			return err
 		}
 	}
@@ -94,28 +96,28 @@ func (l *creatableLook) consumer(ctx context.Context, want *consumer) error {
 }
 
 // ask asks for one stream and reports whether there is an obstacle.
-func (l *creatableLook) ask(ctx context.Context, resource string, want *jetstream.StreamConfig) (*APIError, error) {
+func (l *creatableLook) ask(ctx context.Context, resource string, want *jetstream.StreamConfig) (*bus.APIError, error) {
 	question := *want
-	question.Sources = []*jetstream.StreamSource{{Name: ProbeName, FilterSubject: impossibleFilter}} // for a server alone
-	question.Placement = &jetstream.Placement{Cluster: ProbeName}                                    // for a cluster
+	question.Sources = []*jetstream.StreamSource{{Name: bus.ProbeName, FilterSubject: impossibleFilter}} // for a server alone
+	question.Placement = &jetstream.Placement{Cluster: bus.ProbeName}                                    // for a cluster
 	err := putStream(ctx, l.conn, "STREAM.CREATE.", &question)
-	api, refused := errors.AsType[*APIError](err)
+	api, refused := errors.AsType[*bus.APIError](err)
 	switch {
 	case err == nil:
 		return nil, fmt.Errorf("the server created %s, which was only asked about: delete it (nats stream rm %s)", resource, want.Name)
 	case !refused:
 		return nil, err
-	case api.ErrCode == CodeNoPeers:
+	case api.ErrCode == bus.CodeNoPeers:
 		l.found.Clustered = true
 		return nil, nil
-	case strings.Contains(api.Description, impossibleFilter), api.ErrCode == CodeStreamNameInUse:
+	case strings.Contains(api.Description, impossibleFilter), api.ErrCode == bus.CodeStreamNameInUse:
 		return nil, nil
 	}
 	l.obstacle(resource, api)
 	return api, nil
 }
 
-func (l *creatableLook) obstacle(resource string, api *APIError) {
+func (l *creatableLook) obstacle(resource string, api *bus.APIError) {
 	reason := fmt.Sprintf("%s (%d)", api.Description, api.ErrCode)
 	if slices.ContainsFunc(l.found.Obstacles, func(o Obstacle) bool { return o.Reason == reason }) {
 		return // one limit, met by many
@@ -143,7 +145,7 @@ func (l *creatableLook) together(ctx context.Context) error {
 	resource := fmt.Sprintf("%d streams of %d MiB together", len(l.missing), wanted>>20)
 	_, err := l.ask(ctx, resource, &all)
 	if err == nil && all.MaxBytes < wanted && len(l.found.Obstacles) == 0 && l.overAccount(&all, wanted) {
-		l.obstacle(resource, &APIError{ErrCode: CodeStorageExceeded, Description: "insufficient storage resources available"})
+		l.obstacle(resource, &bus.APIError{ErrCode: bus.CodeStorageExceeded, Description: "insufficient storage resources available"})
 	}
 	return err
 }
@@ -173,10 +175,10 @@ func (l *creatableLook) counts(consumers []consumer) {
 	}
 	tier := l.account.Tier(replicas)
 	if most := tier.Limits.MaxStreams; len(l.missing) > 0 && most > 0 && tier.Streams+len(l.missing) > most {
-		l.found.Obstacles = slices.DeleteFunc(l.found.Obstacles, func(o Obstacle) bool { return strings.HasSuffix(o.Reason, fmt.Sprintf("(%d)", CodeMaximumStreams)) })
+		l.found.Obstacles = slices.DeleteFunc(l.found.Obstacles, func(o Obstacle) bool { return strings.HasSuffix(o.Reason, fmt.Sprintf("(%d)", bus.CodeMaximumStreams)) })
 		l.found.Obstacles = append(l.found.Obstacles, Obstacle{
 			Resource: fmt.Sprintf("%d streams", len(l.missing)),
-			Reason:   fmt.Sprintf("the account may have %d streams and has %d", most, tier.Streams), Remedy: limitRemedies[CodeMaximumStreams],
+			Reason:   fmt.Sprintf("the account may have %d streams and has %d", most, tier.Streams), Remedy: limitRemedies[bus.CodeMaximumStreams],
 		})
 	}
 	for i := range consumers {
@@ -189,7 +191,7 @@ func (l *creatableLook) counts(consumers []consumer) {
 		if missing := l.absent[stream]; missing > 0 && most > 0 && info+missing > most {
 			l.found.Obstacles = append(l.found.Obstacles, Obstacle{
 				Resource: fmt.Sprintf("%d consumers of %s", missing, stream),
-				Reason:   fmt.Sprintf("a stream of the account may have %d consumers, and it has %d", most, info), Remedy: limitRemedies[CodeMaximumConsumers],
+				Reason:   fmt.Sprintf("a stream of the account may have %d consumers, and it has %d", most, info), Remedy: limitRemedies[bus.CodeMaximumConsumers],
 			})
 			return // the others are alike
 		}

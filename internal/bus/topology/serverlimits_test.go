@@ -1,4 +1,4 @@
-package bus_test
+package topology_test
 
 import (
 	"testing"
@@ -8,8 +8,8 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 
-	"dbrunner/internal/bus"
 	"dbrunner/internal/bus/bustest"
+	"dbrunner/internal/bus/topology"
 )
 
 // limited is a server whose account has limits of its own.
@@ -40,14 +40,14 @@ func TestWhatFollowsFromTheServerIsNoConfiguration(t *testing.T) {
 		node.Restart()
 		conn, _ := bustest.Connect(t, node.ClientURL())
 		require.Equal(t, int(payload), conn.MaxPayload())
-		require.NoError(t, bus.Manage(t.Context(), conn, bustest.Topology()), name)
-		require.NoError(t, bus.Verify(t.Context(), conn, bustest.Topology()), name)
-		changes, err := bus.Apply(t.Context(), conn, bustest.Topology())
+		require.NoError(t, topology.Manage(t.Context(), conn, bustest.Topology()), name)
+		require.NoError(t, topology.Verify(t.Context(), conn, bustest.Topology()), name)
+		changes, err := topology.Apply(t.Context(), conn, bustest.Topology())
 		require.NoError(t, err)
 		require.Empty(t, changes, name)
 		_, js := bustest.Plain(t, node.ClientURL())
 		require.Equal(t, size, maxMsgSize(t, js), name)
-		d, err := bus.Diff(t.Context(), conn, bustest.Topology())
+		d, err := topology.Diff(t.Context(), conn, bustest.Topology())
 		require.NoError(t, err)
 		require.Len(t, d, 1)
 		require.True(t, d[0].Note)
@@ -68,12 +68,12 @@ func TestTheLargestMessageMayBeConfigured(t *testing.T) {
 	b := bustest.Setup(t)
 	top := bustest.Topology()
 	top.Jobs.MaxMessage = 200 << 10
-	require.ErrorContains(t, bus.Verify(t.Context(), b.Conn, top), "max_msg_size is 983040, the configuration says 204800")
-	changes, err := bus.Apply(t.Context(), b.Conn, top)
+	require.ErrorContains(t, topology.Verify(t.Context(), b.Conn, top), "max_msg_size is 983040, the configuration says 204800")
+	changes, err := topology.Apply(t.Context(), b.Conn, top)
 	require.NoError(t, err)
-	require.Equal(t, []bus.Change{{Resource: "stream DBRUNNER_JOBS_demo", What: "changed max_msg_size from 983040 to 204800", Done: true}}, changes)
-	require.NoError(t, bus.Verify(t.Context(), b.Conn, top))
-	require.NoError(t, bus.Verify(t.Context(), b.Conn, bustest.Topology()), "without the key the stream keeps it")
+	require.Equal(t, []topology.Change{{Resource: "stream DBRUNNER_JOBS_demo", What: "changed max_msg_size from 983040 to 204800", Done: true}}, changes)
+	require.NoError(t, topology.Verify(t.Context(), b.Conn, top))
+	require.NoError(t, topology.Verify(t.Context(), b.Conn, bustest.Topology()), "without the key the stream keeps it")
 }
 
 // TestLimitsOfAServer are adapted to: a runner starts, says so, and apply has nothing to do afterwards.
@@ -89,14 +89,14 @@ func TestLimitsOfAServer(t *testing.T) {
 			t.Parallel()
 			node := bustest.Server(t, func(o *server.Options) { o.JetStreamLimits = limits })
 			b := bustest.SetupOn(t, node, bustest.Topology())
-			require.NoError(t, bus.Manage(t.Context(), b.Conn, bustest.Topology()))
-			require.NoError(t, bus.Verify(t.Context(), b.Conn, bustest.Topology()))
+			require.NoError(t, topology.Manage(t.Context(), b.Conn, bustest.Topology()))
+			require.NoError(t, topology.Verify(t.Context(), b.Conn, bustest.Topology()))
 			for range 2 {
-				changes, err := bus.Apply(t.Context(), b.Conn, bustest.Topology())
+				changes, err := topology.Apply(t.Context(), b.Conn, bustest.Topology())
 				require.NoError(t, err)
 				require.Empty(t, changes)
 			}
-			differences, err := bus.Diff(t.Context(), b.Conn, bustest.Topology())
+			differences, err := topology.Diff(t.Context(), b.Conn, bustest.Topology())
 			require.NoError(t, err)
 			require.NotEmpty(t, differences)
 			for _, d := range differences {
@@ -119,7 +119,7 @@ func TestLimitsOfAnAccount(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		limit  func(*server.JetStreamAccountLimits)
-		change func(*bus.Topology)
+		change func(*topology.Topology)
 		remedy string // empty: it starts
 	}{
 		"max_bytes_required": {limit: func(l *server.JetStreamAccountLimits) { l.MaxBytesRequired = true }},
@@ -132,7 +132,7 @@ func TestLimitsOfAnAccount(t *testing.T) {
 		"small streams":      {limit: func(l *server.JetStreamAccountLimits) { l.StoreMaxStreamBytes = 32 << 20 }, remedy: "lower max_bytes under topology"},
 		"small streams, configured": {
 			limit: func(l *server.JetStreamAccountLimits) { l.StoreMaxStreamBytes, l.MaxBytesRequired = 32<<20, true },
-			change: func(x *bus.Topology) {
+			change: func(x *topology.Topology) {
 				x.Jobs.MaxBytes, x.Results.MaxBytes, x.Dead.MaxBytes, x.Control.MaxBytes, x.Health.MaxBytes = 1<<24, 1<<24, 1<<24, 1<<24, 1<<24
 				x.Rows.MaxBytes, x.Params.MaxBytes = 1<<24, 1<<24
 				x.Rows.MaxAge, x.Params.MaxAge = 25*time.Hour, time.Hour
@@ -145,10 +145,10 @@ func TestLimitsOfAnAccount(t *testing.T) {
 			c.change(&top)
 		}
 		conn, _ := bustest.Connect(t, limited(t, limits).ClientURL())
-		err := bus.Manage(t.Context(), conn, top)
+		err := topology.Manage(t.Context(), conn, top)
 		if c.remedy == "" {
 			require.NoError(t, err, name)
-			require.NoError(t, bus.Verify(t.Context(), conn, top), name)
+			require.NoError(t, topology.Verify(t.Context(), conn, top), name)
 			continue
 		}
 		require.ErrorContains(t, err, c.remedy, name)
@@ -167,12 +167,12 @@ func TestStreamsOfAnEarlierRelease(t *testing.T) {
 		_, err = b.JS.UpdateStream(t.Context(), config)
 		require.NoError(t, err)
 	}
-	require.NoError(t, bus.Manage(t.Context(), b.Conn, bustest.Topology()))
-	require.NoError(t, bus.Verify(t.Context(), b.Conn, bustest.Topology()))
-	changes, err := bus.Apply(t.Context(), b.Conn, bustest.Topology())
+	require.NoError(t, topology.Manage(t.Context(), b.Conn, bustest.Topology()))
+	require.NoError(t, topology.Verify(t.Context(), b.Conn, bustest.Topology()))
+	changes, err := topology.Apply(t.Context(), b.Conn, bustest.Topology())
 	require.NoError(t, err)
 	require.Len(t, changes, 2)
-	differences, err := bus.Diff(t.Context(), b.Conn, bustest.Topology())
+	differences, err := topology.Diff(t.Context(), b.Conn, bustest.Topology())
 	require.NoError(t, err)
 	require.Empty(t, differences)
 }

@@ -1,4 +1,4 @@
-package bus
+package topology
 
 import (
 	"context"
@@ -10,17 +10,19 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 	"go.uber.org/zap"
+
+	"dbrunner/internal/bus"
 )
 
-// Manage creates the streams and consumers that are missing and refuses what differs with a *TopologyError. From
+// Manage creates the streams and consumers that are missing and refuses what differs with a *Error. From
 // then on a lane whose consumer disappears creates it again.
-func Manage(ctx context.Context, c *Conn, t Topology) error {
+func Manage(ctx context.Context, c *bus.Conn, t Topology) error {
 	c.SetRestore(func(ctx context.Context) error { return ensure(ctx, c, t) })
 	return ensure(ctx, c, t)
 }
 
-// Verify creates nothing: what is missing or differs is a *TopologyError.
-func Verify(ctx context.Context, c *Conn, t Topology) error {
+// Verify creates nothing: what is missing or differs is a *Error.
+func Verify(ctx context.Context, c *bus.Conn, t Topology) error {
 	c.SetRestore(nil)
 	differences, err := Diff(ctx, c, t)
 	if err != nil {
@@ -30,7 +32,7 @@ func Verify(ctx context.Context, c *Conn, t Topology) error {
 }
 
 // refuse reports differences as an error, except those that a runner works with: they are only logged.
-func refuse(c *Conn, differences []Difference) error {
+func refuse(c *bus.Conn, differences []Difference) error {
 	var refused []Difference
 	for _, d := range differences {
 		switch {
@@ -45,13 +47,13 @@ func refuse(c *Conn, differences []Difference) error {
 		}
 	}
 	if len(refused) > 0 {
-		return &TopologyError{Differences: refused}
+		return &Error{Differences: refused}
 	}
 	return nil
 }
 
 // ensure creates what is missing and reports what differs.
-func ensure(ctx context.Context, c *Conn, t Topology) error {
+func ensure(ctx context.Context, c *bus.Conn, t Topology) error {
 	w, err := wantedFrom(c, t)
 	if err != nil {
 		return err
@@ -74,13 +76,13 @@ func ensure(ctx context.Context, c *Conn, t Topology) error {
 	return refuse(c, differences)
 }
 
-func ensureStream(ctx context.Context, c *Conn, want *stream) ([]Difference, error) {
+func ensureStream(ctx context.Context, c *bus.Conn, want *stream) ([]Difference, error) {
 	return untilThere(ctx,
 		func() ([]Difference, error) { return diffStream(ctx, c, want) },
 		func() error { return createStream(ctx, c, &want.config) })
 }
 
-func ensureConsumer(ctx context.Context, c *Conn, want *consumer) ([]Difference, error) {
+func ensureConsumer(ctx context.Context, c *bus.Conn, want *consumer) ([]Difference, error) {
 	return untilThere(ctx,
 		func() ([]Difference, error) { return diffConsumer(ctx, c, want) },
 		func() error { return createConsumer(ctx, c, want) })
@@ -110,7 +112,7 @@ func untilThere(ctx context.Context, compare func() ([]Difference, error), creat
 		if attempt == 0 && refused == nil {
 			continue // mostly it is there
 		}
-		if err := Pause(ctx, Backoff(attempt, 20*time.Millisecond, time.Second)); err != nil {
+		if err := bus.Pause(ctx, bus.Backoff(attempt, 20*time.Millisecond, time.Second)); err != nil {
 			return nil, errors.Join(err, refused)
 		}
 	}
@@ -118,12 +120,14 @@ func untilThere(ctx context.Context, compare func() ([]Difference, error), creat
 
 // passing reports whether a creation may have been refused only because the server does not know the stream yet, or
 // because the cluster is just coming together.
-func passing(err error) bool { return HasCode(err, CodeStreamNotFound) || HasCode(err, CodeNoPeers) }
+func passing(err error) bool {
+	return bus.HasCode(err, bus.CodeStreamNotFound) || bus.HasCode(err, bus.CodeNoPeers)
+}
 
 // createStream succeeds too when another runner was faster; the comparison afterwards finds differences.
-func createStream(ctx context.Context, c *Conn, want *jetstream.StreamConfig) error {
+func createStream(ctx context.Context, c *bus.Conn, want *jetstream.StreamConfig) error {
 	err := putStream(ctx, c, "STREAM.CREATE.", want)
-	if err != nil && !HasCode(err, CodeStreamNameInUse) {
+	if err != nil && !bus.HasCode(err, bus.CodeStreamNameInUse) {
 		return fmt.Errorf("create stream %s: %w", want.Name, explainLimit(err))
 	}
 	c.Log().Info("stream created", zap.String("stream", want.Name))
@@ -132,7 +136,7 @@ func createStream(ctx context.Context, c *Conn, want *jetstream.StreamConfig) er
 
 // putStream creates or updates a stream. Where the server's own limit of the window for message ids is lower than wanted,
 // the stream gets that limit.
-func putStream(ctx context.Context, c *Conn, call string, want *jetstream.StreamConfig) error {
+func putStream(ctx context.Context, c *bus.Conn, call string, want *jetstream.StreamConfig) error {
 	err := c.APIRetry(ctx, call+want.Name, want, nil)
 	bound, limited := duplicatesLimit(err)
 	if !limited || bound >= want.Duplicates {
@@ -147,8 +151,8 @@ func putStream(ctx context.Context, c *Conn, call string, want *jetstream.Stream
 
 // duplicatesLimit reads the server's limit out of its refusal: it says it nowhere else.
 func duplicatesLimit(err error) (time.Duration, bool) {
-	var api *APIError
-	if !errors.As(err, &api) || api.ErrCode != CodeInvalidConfig {
+	var api *bus.APIError
+	if !errors.As(err, &api) || api.ErrCode != bus.CodeInvalidConfig {
 		return 0, false
 	}
 	_, text, found := strings.Cut(api.Description, "server limit of ")
@@ -163,9 +167,9 @@ type consumerRequest struct {
 	Action string                   `json:"action,omitempty"`
 }
 
-func createConsumer(ctx context.Context, c *Conn, want *consumer) error {
+func createConsumer(ctx context.Context, c *bus.Conn, want *consumer) error {
 	err := putConsumer(ctx, c, want, "create")
-	if err != nil && !HasCode(err, CodeConsumerExists) {
+	if err != nil && !bus.HasCode(err, bus.CodeConsumerExists) {
 		return fmt.Errorf("create %s: %w", consumerResource(want), explainLimit(err))
 	}
 	c.Log().Info("consumer created", zap.String("stream", want.stream), zap.String("consumer", want.config.Name))
@@ -174,7 +178,7 @@ func createConsumer(ctx context.Context, c *Conn, want *consumer) error {
 
 // putConsumer creates or updates a consumer. Where a limit of the server or the account for unacknowledged messages is
 // lower than wanted, the consumer gets that limit.
-func putConsumer(ctx context.Context, c *Conn, want *consumer, action string) error {
+func putConsumer(ctx context.Context, c *bus.Conn, want *consumer, action string) error {
 	request := consumerRequest{Stream: want.stream, Config: want.config, Action: action}
 	call := "CONSUMER.CREATE." + want.stream + "." + want.config.Name
 	err := c.APIRetry(ctx, call, request, nil)
@@ -190,8 +194,8 @@ func putConsumer(ctx context.Context, c *Conn, want *consumer, action string) er
 
 // pendingLimit reads the limit out of the server's refusal: the server reports it nowhere else.
 func pendingLimit(err error) (int, bool) {
-	var api *APIError
-	if !errors.As(err, &api) || api.ErrCode != CodeTooManyPending {
+	var api *bus.APIError
+	if !errors.As(err, &api) || api.ErrCode != bus.CodeTooManyPending {
 		return 0, false
 	}
 	_, text, found := strings.Cut(api.Description, "limit of ")
@@ -201,7 +205,7 @@ func pendingLimit(err error) (int, bool) {
 
 // explainLimit adds to a refusal by a limit what to do about it.
 func explainLimit(err error) error {
-	var api *APIError
+	var api *bus.APIError
 	if !errors.As(err, &api) {
 		return err
 	}
@@ -213,11 +217,11 @@ func explainLimit(err error) error {
 
 // limitRemedies are what to do about a limit of the account or the server that keeps a stream from being created.
 var limitRemedies = map[int]string{
-	CodeMaximumStreams:   "raise the account's limit of streams",
-	CodeMaximumConsumers: "raise the account's limit of consumers: each database's stream of jobs needs three",
-	CodeStorageExceeded:  "raise the storage limit of the account or the server, or lower max_bytes under topology",
-	CodeMaxBytesExceeded: "raise the account's limit of bytes per stream, or lower max_bytes under topology",
-	CodeNoPeers:          "start as many servers as topology.replicas says, with room for the streams, or lower it",
-	CodeNoReplicas:       "write topology.replicas: 1, or run the servers as a cluster",
-	CodeNoLimits:         "the account has no JetStream limits for this number of replicas: add them, or change topology.replicas",
+	bus.CodeMaximumStreams:   "raise the account's limit of streams",
+	bus.CodeMaximumConsumers: "raise the account's limit of consumers: each database's stream of jobs needs three",
+	bus.CodeStorageExceeded:  "raise the storage limit of the account or the server, or lower max_bytes under topology",
+	bus.CodeMaxBytesExceeded: "raise the account's limit of bytes per stream, or lower max_bytes under topology",
+	bus.CodeNoPeers:          "start as many servers as topology.replicas says, with room for the streams, or lower it",
+	bus.CodeNoReplicas:       "write topology.replicas: 1, or run the servers as a cluster",
+	bus.CodeNoLimits:         "the account has no JetStream limits for this number of replicas: add them, or change topology.replicas",
 }

@@ -1,4 +1,4 @@
-package bus
+package topology
 
 import (
 	"context"
@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"github.com/nats-io/nats.go/jetstream"
+
+	"dbrunner/internal/bus"
 )
 
 // Change is one step of Apply or Prune.
@@ -20,16 +22,16 @@ type Change struct {
 
 // Apply makes streams and consumers as the topology says, as far as the server can change them. What it cannot
 // is listed with Done false and how to go on. A kind that leaves the topology while its jobs wait stays.
-func Apply(ctx context.Context, c *Conn, t Topology) ([]Change, error) {
+func Apply(ctx context.Context, c *bus.Conn, t Topology) ([]Change, error) {
 	return apply(ctx, c, t, false)
 }
 
 // PlanApply returns what Apply would do, as far as it can be known before, and does nothing.
-func PlanApply(ctx context.Context, c *Conn, t Topology) ([]Change, error) {
+func PlanApply(ctx context.Context, c *bus.Conn, t Topology) ([]Change, error) {
 	return apply(ctx, c, t, true)
 }
 
-func apply(ctx context.Context, c *Conn, t Topology, plan bool) ([]Change, error) {
+func apply(ctx context.Context, c *bus.Conn, t Topology, plan bool) ([]Change, error) {
 	w, err := wantedFrom(c, t)
 	if err != nil {
 		return nil, err
@@ -55,7 +57,7 @@ func apply(ctx context.Context, c *Conn, t Topology, plan bool) ([]Change, error
 
 const wouldCreate = "would be created"
 
-func applyStream(ctx context.Context, c *Conn, want *stream, plan bool) ([]Change, error) {
+func applyStream(ctx context.Context, c *bus.Conn, want *stream, plan bool) ([]Change, error) {
 	d, err := diffStream(ctx, c, want)
 	if err != nil || len(d) == 0 {
 		return nil, err
@@ -67,7 +69,7 @@ func applyStream(ctx context.Context, c *Conn, want *stream, plan bool) ([]Chang
 			return err
 		})
 	}
-	info, err := StreamInfo(ctx, c, want.config.Name)
+	info, err := bus.StreamInfo(ctx, c, want.config.Name)
 	if err != nil {
 		return nil, err
 	}
@@ -117,11 +119,11 @@ func (s *stream) updateOf(have *jetstream.StreamConfig) *jetstream.StreamConfig 
 // applied turns the server's answer to an update into a step: what has changed. That the server cannot change a setting
 // is no error of ours: it is reported.
 func applied(resource string, before []Difference, err error, look func() ([]Difference, error)) ([]Change, error) {
-	var refused *APIError
+	var refused *bus.APIError
 	switch {
 	case errors.As(err, &refused):
 		remedy := "empty it, delete it (nats stream rm or nats consumer rm)"
-		if refused.ErrCode == CodeNoPeers {
+		if refused.ErrCode == bus.CodeNoPeers {
 			remedy = "start as many servers as there shall be replicas, or wait until they have found each other,"
 		}
 		return []Change{{Resource: resource, What: fmt.Sprintf("not %s: the server cannot (%s); %s and run runner topology apply again",
@@ -150,7 +152,7 @@ func changed(d []Difference) string {
 
 // waitingOnDropped names a subject that would leave the stream although messages wait on it: no consumer would
 // ever deliver them.
-func waitingOnDropped(ctx context.Context, c *Conn, have []string, want *jetstream.StreamConfig) (string, error) {
+func waitingOnDropped(ctx context.Context, c *bus.Conn, have []string, want *jetstream.StreamConfig) (string, error) {
 	for _, subject := range have {
 		if slices.Contains(want.Subjects, subject) || want.Retention != jetstream.WorkQueuePolicy {
 			continue
@@ -169,12 +171,12 @@ func waitingOnDropped(ctx context.Context, c *Conn, have []string, want *jetstre
 
 // waitingOnMoved names a subject that would come to or leave the lane although messages wait on it: the lane that
 // gets it may be past them already and would never deliver them; with replicas the server even removes them.
-func waitingOnMoved(ctx context.Context, c *Conn, want *consumer) (string, error) {
-	info, err := ConsumerInfo(ctx, c, want.stream, want.config.Name)
+func waitingOnMoved(ctx context.Context, c *bus.Conn, want *consumer) (string, error) {
+	info, err := bus.ConsumerInfo(ctx, c, want.stream, want.config.Name)
 	if err != nil {
 		return "", err
 	}
-	have, wanted := Filters(&info.Config), want.config.FilterSubjects
+	have, wanted := bus.Filters(&info.Config), want.config.FilterSubjects
 	for _, subject := range append(slices.Clone(have), wanted...) {
 		if slices.Contains(have, subject) && slices.Contains(wanted, subject) {
 			continue
@@ -192,7 +194,7 @@ func waitingOnMoved(ctx context.Context, c *Conn, want *consumer) (string, error
 }
 
 // subjectCounts is the number of messages on each subject that matches the filter.
-func subjectCounts(ctx context.Context, c *Conn, stream, filter string) (map[string]uint64, error) {
+func subjectCounts(ctx context.Context, c *bus.Conn, stream, filter string) (map[string]uint64, error) {
 	var info jetstream.StreamInfo
 	request := map[string]string{"subjects_filter": filter}
 	if err := c.APIRetry(ctx, "STREAM.INFO."+stream, request, &info); err != nil {
@@ -208,7 +210,7 @@ func applyConsumers(want []consumer, apply func(*consumer) ([]Change, error)) ([
 		var blocked []consumer
 		for i := range want {
 			change, err := apply(&want[i])
-			if HasCode(err, CodeConsumerNotUnique) {
+			if bus.HasCode(err, bus.CodeConsumerNotUnique) {
 				blocked = append(blocked, want[i])
 				continue
 			}
@@ -235,7 +237,7 @@ func swapped(blocked []consumer) []Change {
 }
 
 // applyConsumer returns the server's refusal for overlapping filters as an error, everything else as a step.
-func applyConsumer(ctx context.Context, c *Conn, want *consumer, plan bool) ([]Change, error) {
+func applyConsumer(ctx context.Context, c *bus.Conn, want *consumer, plan bool) ([]Change, error) {
 	d, err := diffConsumer(ctx, c, want)
 	if err != nil || len(d) == 0 {
 		return nil, err
@@ -261,15 +263,15 @@ func applyConsumer(ctx context.Context, c *Conn, want *consumer, plan bool) ([]C
 		return []Change{{Resource: resource, What: "would be " + changed(d), Done: true}}, nil
 	}
 	err = updateConsumer(ctx, c, want)
-	if HasCode(err, CodeConsumerNotUnique) {
+	if bus.HasCode(err, bus.CodeConsumerNotUnique) {
 		return nil, err
 	}
 	return applied(resource, d, err, func() ([]Difference, error) { return diffConsumer(ctx, c, want) })
 }
 
 // updateConsumer leaves a pause as it is.
-func updateConsumer(ctx context.Context, c *Conn, want *consumer) error {
-	info, err := ConsumerInfo(ctx, c, want.stream, want.config.Name)
+func updateConsumer(ctx context.Context, c *bus.Conn, want *consumer) error {
+	info, err := bus.ConsumerInfo(ctx, c, want.stream, want.config.Name)
 	if err != nil {
 		return err
 	}

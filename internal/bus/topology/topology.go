@@ -1,4 +1,4 @@
-package bus
+package topology
 
 import (
 	"cmp"
@@ -10,6 +10,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"dbrunner/contract"
+	"dbrunner/internal/bus"
 )
 
 // maxWaiting is the number of pull requests that may wait at one lane: each runner keeps a few there, and the
@@ -20,7 +21,7 @@ const maxWaiting = 4096
 type Topology struct {
 	Namespace string // the connection's, or empty
 	Replicas  int    // of each stream, default 1
-	Databases []DatabaseTopology
+	Databases []Database
 	Jobs      JobsLimits
 	Results   ResultsLimits
 	Dead      DeadLimits
@@ -31,14 +32,14 @@ type Topology struct {
 	AckWait   time.Duration // a message that its runner shows no interest in is delivered again, default 10 s
 }
 
-// DatabaseTopology is one database's stream and its lanes.
-type DatabaseTopology struct {
+// Database is one database's stream and its lanes.
+type Database struct {
 	Name  string
-	Lanes []LaneTopology
+	Lanes []Lane
 }
 
-// LaneTopology is one durable consumer. Kinds of different lanes never overlap: the stream is a work queue.
-type LaneTopology struct {
+// Lane is one durable consumer. Kinds of different lanes never overlap: the stream is a work queue.
+type Lane struct {
 	Name          string
 	Kinds         []string
 	MaxAckPending int // messages that the whole fleet holds at the same time, default 10,000
@@ -127,7 +128,7 @@ func (t *Topology) validate() error {
 			errs = append(errs, fmt.Errorf("database %s is duplicate", d.Name))
 		}
 		seen[d.Name] = true
-		errs = append(errs, CheckName("database", d.Name), d.validate())
+		errs = append(errs, bus.CheckName("database", d.Name), d.validate())
 	}
 	if t.Replicas < 1 || t.Replicas > 5 {
 		errs = append(errs, fmt.Errorf("replicas %d: from 1 to 5", t.Replicas))
@@ -141,12 +142,12 @@ func (t *Topology) validate() error {
 	return errors.Join(errs...)
 }
 
-func (d *DatabaseTopology) validate() error {
+func (d *Database) validate() error {
 	var errs []error
 	owner := make(map[string]string)
 	lanes := make(map[string]bool)
 	for _, lane := range d.Lanes {
-		errs = append(errs, CheckName("lane", lane.Name))
+		errs = append(errs, bus.CheckName("lane", lane.Name))
 		if lanes[lane.Name] {
 			errs = append(errs, fmt.Errorf("database %s: lane %s is duplicate", d.Name, lane.Name))
 		}
@@ -155,7 +156,7 @@ func (d *DatabaseTopology) validate() error {
 			errs = append(errs, fmt.Errorf("database %s: lane %s has no kinds", d.Name, lane.Name))
 		}
 		for _, kind := range lane.Kinds {
-			errs = append(errs, CheckName("kind", kind))
+			errs = append(errs, bus.CheckName("kind", kind))
 			if other, taken := owner[kind]; taken {
 				errs = append(errs, fmt.Errorf("database %s: kind %s is in lanes %s and %s", d.Name, kind, other, lane.Name))
 			}
@@ -192,7 +193,7 @@ type wanted struct {
 	consumers []consumer
 }
 
-func wantedFrom(c *Conn, t Topology) (wanted, error) {
+func wantedFrom(c *bus.Conn, t Topology) (wanted, error) {
 	t = t.withDefaults()
 	if t.Namespace != "" && t.Namespace != c.Subjects().Namespace {
 		return wanted{}, fmt.Errorf("topology: namespace %s, but the connection's is %s", t.Namespace, c.Subjects().Namespace)
@@ -242,7 +243,7 @@ func (b *builder) stream(name, purpose string) jetstream.StreamConfig {
 }
 
 // jobs is a database's queue. Its kinds are listed one by one, so that a publish to another kind is refused.
-func (b *builder) jobs(d DatabaseTopology) jetstream.StreamConfig {
+func (b *builder) jobs(d Database) jetstream.StreamConfig {
 	limits := b.topology.Jobs
 	s := b.stream(b.subjects.JobsStream(d.Name), "jobs for database "+d.Name)
 	for _, lane := range d.Lanes {
@@ -302,9 +303,9 @@ func (b *builder) health() jetstream.StreamConfig {
 // stored: that wakes the runners, which then read it. It takes no roll-up, with which a user who may write one key could
 // remove all others: put and delete of stock clients work, purge is refused.
 func (b *builder) control() jetstream.StreamConfig {
-	s := b.stream(ControlStream(b.subjects), "requests to cancel jobs")
-	s.Subjects = []string{ControlKey(b.subjects, ">")}
-	s.RePublish = &jetstream.RePublish{Source: ControlKey(b.subjects, ">"), Destination: b.subjects.Control(">"), HeadersOnly: true}
+	s := b.stream(bus.ControlStream(b.subjects), "requests to cancel jobs")
+	s.Subjects = []string{bus.ControlKey(b.subjects, ">")}
+	s.RePublish = &jetstream.RePublish{Source: bus.ControlKey(b.subjects, ">"), Destination: b.subjects.Control(">"), HeadersOnly: true}
 	s.Discard, s.MaxMsgsPerSubject = jetstream.DiscardNew, 1
 	s.MaxAge, s.MaxMsgs, s.MaxBytes = b.topology.Control.MaxAge, b.topology.Control.MaxRequests, b.topology.Control.MaxBytes
 	s.Duplicates = min(s.Duplicates, s.MaxAge)
@@ -315,8 +316,8 @@ func (b *builder) control() jetstream.StreamConfig {
 // objects is a bucket of the object store, set up as every client library knows them but for roll-up: with it, whoever
 // may publish one chunk could remove all objects.
 func (b *builder) objects(bucket, purpose string, limits ObjectLimits) jetstream.StreamConfig {
-	s := b.stream(ObjectPrefix+bucket, purpose)
-	s.Subjects = []string{ChunkSubject(bucket, ">"), MetaSubject(bucket, ">")}
+	s := b.stream(bus.ObjectPrefix+bucket, purpose)
+	s.Subjects = []string{bus.ChunkSubject(bucket, ">"), bus.MetaSubject(bucket, ">")}
 	s.Discard = jetstream.DiscardNew
 	s.MaxAge, s.MaxBytes = limits.MaxAge, limits.MaxBytes
 	s.Duplicates = min(s.Duplicates, s.MaxAge)
@@ -326,7 +327,7 @@ func (b *builder) objects(bucket, purpose string, limits ObjectLimits) jetstream
 
 // lane is a durable consumer. It has no BackOff, which would override AckWait and delay hand-backs, and unlimited
 // deliveries: above a limit the server would leave the message in the stream and never deliver it.
-func (b *builder) lane(database string, lane LaneTopology) jetstream.ConsumerConfig {
+func (b *builder) lane(database string, lane Lane) jetstream.ConsumerConfig {
 	c := jetstream.ConsumerConfig{
 		Name:          lane.Name,
 		Durable:       lane.Name,
@@ -351,6 +352,6 @@ func (b *builder) lane(database string, lane LaneTopology) jetstream.ConsumerCon
 const metaNamespace = "dbrunner.namespace"
 
 // carriesMark reports whether the metadata of a stream or consumer carries our mark.
-func carriesMark(c *Conn, metadata map[string]string) bool {
+func carriesMark(c *bus.Conn, metadata map[string]string) bool {
 	return metadata[metaNamespace] == c.Subjects().Namespace
 }

@@ -1,4 +1,4 @@
-package bus_test
+package topology_test
 
 import (
 	"encoding/json"
@@ -12,18 +12,19 @@ import (
 
 	"dbrunner/internal/bus"
 	"dbrunner/internal/bus/bustest"
+	"dbrunner/internal/bus/topology"
 )
 
 // withOther is the topology with one more database, which a second runner serves.
-func withOther() bus.Topology {
+func withOther() topology.Topology {
 	two := bustest.Topology()
-	two.Databases = append(two.Databases, bus.DatabaseTopology{
-		Name: "other_db", Lanes: []bus.LaneTopology{{Name: "work", Kinds: []string{"query"}}},
+	two.Databases = append(two.Databases, topology.Database{
+		Name: "other_db", Lanes: []topology.Lane{{Name: "work", Kinds: []string{"query"}}},
 	})
 	return two
 }
 
-func byResource(t *testing.T, changes []bus.Change, resource string) bus.Change {
+func byResource(t *testing.T, changes []topology.Change, resource string) topology.Change {
 	t.Helper()
 	for _, c := range changes {
 		if c.Resource == resource {
@@ -31,7 +32,7 @@ func byResource(t *testing.T, changes []bus.Change, resource string) bus.Change 
 		}
 	}
 	require.FailNow(t, "no such change", "%s in %+v", resource, changes)
-	return bus.Change{}
+	return topology.Change{}
 }
 
 // TestPruneKeepsWhatIsInUse with another runner's configuration: each use by itself is a reason.
@@ -87,10 +88,10 @@ func TestPruneKeepsWhatIsInUse(t *testing.T) {
 			t.Parallel()
 			b := bustest.SetupOn(t, bustest.Server(t), withOther())
 			c.use(t, b)
-			planned, err := bus.PlanPrune(t.Context(), b.Conn, bustest.Topology(), false)
+			planned, err := topology.PlanPrune(t.Context(), b.Conn, bustest.Topology(), false)
 			require.NoError(t, err)
-			require.NoError(t, bus.Manage(t.Context(), b.Conn, withOther()), "nothing was removed")
-			changes, err := bus.Prune(t.Context(), b.Conn, bustest.Topology(), false)
+			require.NoError(t, topology.Manage(t.Context(), b.Conn, withOther()), "nothing was removed")
+			changes, err := topology.Prune(t.Context(), b.Conn, bustest.Topology(), false)
 			require.NoError(t, err)
 			for _, resource := range []string{jobs, results} {
 				done, plan := byResource(t, changes, resource), byResource(t, planned, resource)
@@ -103,9 +104,9 @@ func TestPruneKeepsWhatIsInUse(t *testing.T) {
 				require.Equal(t, "removed", done.What)
 				require.Contains(t, plan.What, "would be removed: no messages")
 			}
-			planned, err = bus.PlanPrune(t.Context(), b.Conn, bustest.Topology(), true)
+			planned, err = topology.PlanPrune(t.Context(), b.Conn, bustest.Topology(), true)
 			require.NoError(t, err)
-			changes, err = bus.Prune(t.Context(), b.Conn, bustest.Topology(), true)
+			changes, err = topology.Prune(t.Context(), b.Conn, bustest.Topology(), true)
 			require.NoError(t, err)
 			require.Len(t, changes, len(c.kept))
 			for resource, why := range c.kept {
@@ -133,9 +134,9 @@ func TestPruneNeverStrandsJobs(t *testing.T) {
 	_, err := b.JS.Publish(t.Context(), "dbrunner.jobs.demo.health", nil)
 	require.NoError(t, err)
 	for _, force := range []bool{false, true} {
-		for _, do := range []func() ([]bus.Change, error){
-			func() ([]bus.Change, error) { return bus.PlanPrune(t.Context(), b.Conn, fewer, force) },
-			func() ([]bus.Change, error) { return bus.Prune(t.Context(), b.Conn, fewer, force) },
+		for _, do := range []func() ([]topology.Change, error){
+			func() ([]topology.Change, error) { return topology.PlanPrune(t.Context(), b.Conn, fewer, force) },
+			func() ([]topology.Change, error) { return topology.Prune(t.Context(), b.Conn, fewer, force) },
 		} {
 			changes, err := do()
 			require.NoError(t, err)
@@ -147,31 +148,31 @@ func TestPruneNeverStrandsJobs(t *testing.T) {
 	s, err := b.JS.Stream(t.Context(), "DBRUNNER_JOBS_demo")
 	require.NoError(t, err)
 	require.NoError(t, s.Purge(t.Context()))
-	changes, err := bus.Prune(t.Context(), b.Conn, fewer, false)
+	changes, err := topology.Prune(t.Context(), b.Conn, fewer, false)
 	require.NoError(t, err)
-	require.Equal(t, []bus.Change{{Resource: "consumer DBRUNNER_JOBS_demo/health", What: "removed", Done: true}}, changes)
+	require.Equal(t, []topology.Change{{Resource: "consumer DBRUNNER_JOBS_demo/health", What: "removed", Done: true}}, changes)
 }
 
 // TestPlanApplyChangesNothing and names what Apply does.
 func TestPlanApplyChangesNothing(t *testing.T) {
 	t.Parallel()
 	conn, _ := bustest.Connect(t, bustest.Server(t).ClientURL())
-	planned, err := bus.PlanApply(t.Context(), conn, bustest.Topology())
+	planned, err := topology.PlanApply(t.Context(), conn, bustest.Topology())
 	require.NoError(t, err)
 	require.Len(t, planned, 10)
 	for _, c := range planned {
 		require.Equal(t, "would be created", c.What)
 	}
-	require.ErrorContains(t, bus.Verify(t.Context(), conn, bustest.Topology()), "stream DBRUNNER_JOBS_demo is missing")
-	require.NoError(t, bus.Manage(t.Context(), conn, bustest.Topology()))
+	require.ErrorContains(t, topology.Verify(t.Context(), conn, bustest.Topology()), "stream DBRUNNER_JOBS_demo is missing")
+	require.NoError(t, topology.Manage(t.Context(), conn, bustest.Topology()))
 	top := bustest.Topology()
 	top.AckWait, top.Dead.MaxBytes = 5*time.Second, 1<<20
-	planned, err = bus.PlanApply(t.Context(), conn, top)
+	planned, err = topology.PlanApply(t.Context(), conn, top)
 	require.NoError(t, err)
 	require.Equal(t, "would be changed max_bytes from 1073741824 to 1048576", byResource(t, planned, "stream DBRUNNER_DEAD").What)
 	require.Equal(t, "would be changed ack_wait from 10s to 5s", byResource(t, planned, "consumer DBRUNNER_JOBS_demo/work").What)
-	require.NoError(t, bus.Verify(t.Context(), conn, bustest.Topology()))
-	changes, err := bus.Apply(t.Context(), conn, top)
+	require.NoError(t, topology.Verify(t.Context(), conn, bustest.Topology()))
+	changes, err := topology.Apply(t.Context(), conn, top)
 	require.NoError(t, err)
 	require.Len(t, changes, len(planned))
 	for _, c := range changes {

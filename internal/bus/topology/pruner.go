@@ -1,4 +1,4 @@
-package bus
+package topology
 
 import (
 	"context"
@@ -9,11 +9,13 @@ import (
 	"strings"
 
 	"github.com/nats-io/nats.go/jetstream"
+
+	"dbrunner/internal/bus"
 )
 
 // pruner removes what a topology does not name, or reports what it would remove.
 type pruner struct {
-	conn  *Conn
+	conn  *bus.Conn
 	force bool
 	plan  bool
 
@@ -119,7 +121,7 @@ func (p *pruner) consumers(ctx context.Context, w *wanted, stream string) ([]Cha
 func (p *pruner) stranded(ctx context.Context, stream string, info *jetstream.ConsumerInfo) (uint64, error) {
 	n := info.NumPending + uint64(max(info.NumAckPending, 0))
 	var stored uint64
-	for _, filter := range Filters(&info.Config) {
+	for _, filter := range bus.Filters(&info.Config) {
 		counts, err := subjectCounts(ctx, p.conn, stream, filter)
 		if err != nil {
 			return 0, err
@@ -151,8 +153,8 @@ func (p *pruner) readHeartbeats(ctx context.Context) error {
 	p.runners = make(map[string][]string)
 	filter := p.conn.Subjects().RunnerHealth("*")
 	for next := uint64(1); ; {
-		m, err := GetMessage(ctx, p.conn, p.conn.Subjects().HealthStream(), GetRequest{Sequence: next, NextFor: filter})
-		if errors.Is(err, ErrNotFound) || err == nil && m == nil {
+		m, err := bus.GetMessage(ctx, p.conn, p.conn.Subjects().HealthStream(), bus.GetRequest{Sequence: next, NextFor: filter})
+		if errors.Is(err, bus.ErrNotFound) || err == nil && m == nil {
 			return nil
 		}
 		if err != nil {

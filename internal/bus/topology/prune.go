@@ -1,4 +1,4 @@
-package bus
+package topology
 
 import (
 	"context"
@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"github.com/nats-io/nats.go/jetstream"
+
+	"dbrunner/internal/bus"
 )
 
 // ConsumerView is a consumer as Show returns it.
@@ -33,7 +35,7 @@ type StreamView struct {
 }
 
 // Show lists the streams and consumers of our namespace, also those that the topology does not name.
-func Show(ctx context.Context, c *Conn, t Topology) ([]StreamView, error) {
+func Show(ctx context.Context, c *bus.Conn, t Topology) ([]StreamView, error) {
 	w, err := wantedFrom(c, t)
 	if err != nil {
 		return nil, err
@@ -53,7 +55,7 @@ func Show(ctx context.Context, c *Conn, t Topology) ([]StreamView, error) {
 	return views, nil
 }
 
-func viewStream(ctx context.Context, c *Conn, w *wanted, info *jetstream.StreamInfo) (StreamView, error) {
+func viewStream(ctx context.Context, c *bus.Conn, w *wanted, info *jetstream.StreamInfo) (StreamView, error) {
 	view := StreamView{
 		Name: info.Config.Name, Subjects: info.Config.Subjects, Configured: w.hasStream(info.Config.Name),
 		Messages: info.State.Msgs, Bytes: info.State.Bytes, Replicas: info.Config.Replicas,
@@ -67,7 +69,7 @@ func viewStream(ctx context.Context, c *Conn, w *wanted, info *jetstream.StreamI
 	}
 	for _, ci := range consumers {
 		view.Consumers = append(view.Consumers, ConsumerView{
-			Name: ci.Name, Filters: Filters(&ci.Config), Configured: w.hasConsumer(info.Config.Name, ci.Name),
+			Name: ci.Name, Filters: bus.Filters(&ci.Config), Configured: w.hasConsumer(info.Config.Name, ci.Name),
 			Waiting: ci.NumPending, Held: ci.NumAckPending, Redelivered: ci.NumRedelivered, PullRequests: ci.NumWaiting,
 		})
 	}
@@ -85,16 +87,16 @@ func (w *wanted) hasConsumer(stream, name string) bool {
 // Prune removes the streams and consumers of our namespace that the topology does not name. What is in use, by messages,
 // by requests that wait for messages or by a runner that has not said goodbye, is only removed by force. A consumer
 // whose messages wait is not even removed by force: the server would keep them and never deliver them.
-func Prune(ctx context.Context, c *Conn, t Topology, force bool) ([]Change, error) {
+func Prune(ctx context.Context, c *bus.Conn, t Topology, force bool) ([]Change, error) {
 	return prune(ctx, c, t, &pruner{conn: c, force: force})
 }
 
 // PlanPrune returns what Prune would do, with what each stream and consumer holds, and does nothing.
-func PlanPrune(ctx context.Context, c *Conn, t Topology, force bool) ([]Change, error) {
+func PlanPrune(ctx context.Context, c *bus.Conn, t Topology, force bool) ([]Change, error) {
 	return prune(ctx, c, t, &pruner{conn: c, force: force, plan: true})
 }
 
-func prune(ctx context.Context, c *Conn, t Topology, p *pruner) ([]Change, error) {
+func prune(ctx context.Context, c *bus.Conn, t Topology, p *pruner) ([]Change, error) {
 	w, err := wantedFrom(c, t)
 	if err != nil {
 		return nil, err
@@ -122,7 +124,7 @@ type page struct {
 }
 
 // ourStreams are the streams of our names that carry our mark.
-func ourStreams(ctx context.Context, c *Conn) ([]*jetstream.StreamInfo, error) {
+func ourStreams(ctx context.Context, c *bus.Conn) ([]*jetstream.StreamInfo, error) {
 	all, err := paged(func(offset int) ([]*jetstream.StreamInfo, page, error) {
 		var answer struct {
 			page
@@ -135,13 +137,13 @@ func ourStreams(ctx context.Context, c *Conn) ([]*jetstream.StreamInfo, error) {
 		return nil, fmt.Errorf("list streams: %w", err)
 	}
 	all = slices.DeleteFunc(all, func(info *jetstream.StreamInfo) bool {
-		return !InNamespace(c.Subjects(), info.Config.Name) || !carriesMark(c, info.Config.Metadata)
+		return !bus.InNamespace(c.Subjects(), info.Config.Name) || !carriesMark(c, info.Config.Metadata)
 	})
 	slices.SortFunc(all, func(a, b *jetstream.StreamInfo) int { return strings.Compare(a.Config.Name, b.Config.Name) })
 	return all, nil
 }
 
-func consumersOf(ctx context.Context, c *Conn, stream string) ([]*jetstream.ConsumerInfo, error) {
+func consumersOf(ctx context.Context, c *bus.Conn, stream string) ([]*jetstream.ConsumerInfo, error) {
 	all, err := paged(func(offset int) ([]*jetstream.ConsumerInfo, page, error) {
 		var answer struct {
 			page

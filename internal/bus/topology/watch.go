@@ -1,4 +1,4 @@
-package bus
+package topology
 
 import (
 	"context"
@@ -9,18 +9,20 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 	"go.uber.org/zap"
+
+	"dbrunner/internal/bus"
 )
 
-// TopologyInterval is how often a runner compares the server's streams and consumers with what it needs: what an operator
+// WatchInterval is how often a runner compares the server's streams and consumers with what it needs: what an operator
 // changes by hand is known within it. One comparison costs one STREAM.INFO or CONSUMER.INFO for each of them, which their
 // leaders answer: five for each database and five for the fleet.
-const TopologyInterval = 10 * time.Second
+const WatchInterval = 10 * time.Second
 
 // The bounds of one comparison.
 const (
-	topologyRequests = 8               // concurrent
-	topologyTimeout  = 8 * time.Second // of all of them together
-	topologyDoubts   = 2               // times in a row that something cannot be read until that is reported
+	watchRequests = 8               // concurrent
+	watchTimeout  = 8 * time.Second // of all of them together
+	watchDoubts   = 2               // times in a row that something cannot be read until that is reported
 )
 
 // Problem is a stream or consumer that is not as the runner needs it.
@@ -59,7 +61,7 @@ func (p *Problem) same(other *Problem) bool {
 
 // Watch compares streams and consumers with a topology, again and again.
 type Watch struct {
-	conn     *Conn
+	conn     *bus.Conn
 	topology Topology
 	create   bool           // what is missing is created
 	doubts   map[string]int // failures in a row, by resource; of the watching goroutine
@@ -69,7 +71,7 @@ type Watch struct {
 }
 
 // NewWatch returns a watch of what Manage (create) or Verify was called with.
-func NewWatch(conn *Conn, t Topology, create bool) *Watch {
+func NewWatch(conn *bus.Conn, t Topology, create bool) *Watch {
 	return &Watch{conn: conn, topology: t, create: create, doubts: make(map[string]int)}
 }
 
@@ -104,7 +106,7 @@ func (w *Watch) compare(ctx context.Context) {
 		return // Manage and Verify have refused it
 	}
 	renewals, _ := w.conn.Link()
-	bounded, cancel := context.WithTimeout(ctx, topologyTimeout)
+	bounded, cancel := context.WithTimeout(ctx, watchTimeout)
 	defer cancel()
 	found := w.examine(bounded, &wanted)
 	if now, connected := w.conn.Link(); ctx.Err() != nil || !connected || now != renewals {
@@ -134,7 +136,7 @@ func (w *Watch) examine(ctx context.Context, want *wanted) []Problem {
 	})
 	w.countDoubts(streams, consumers)
 	return slices.DeleteFunc(append(slices.Concat(streams...), slices.Concat(consumers...)...), func(p Problem) bool {
-		return p.Failure != "" && !p.Missing && w.doubts[p.Resource] < topologyDoubts
+		return p.Failure != "" && !p.Missing && w.doubts[p.Resource] < watchDoubts
 	})
 }
 
@@ -154,7 +156,7 @@ func (w *Watch) countDoubts(lists ...[][]Problem) {
 func examined(resource, database string, look func() ([]Difference, error)) []Problem {
 	differences, err := look()
 	if err != nil {
-		return []Problem{{Difference: Difference{Resource: resource}, Database: database, Failure: ErrorText(err)}}
+		return []Problem{{Difference: Difference{Resource: resource}, Database: database, Failure: bus.ErrorText(err)}}
 	}
 	out := make([]Problem, 0, len(differences))
 	for _, d := range differences {
@@ -171,17 +173,17 @@ func (w *Watch) recreated(found []Problem, apply func() error) []Problem {
 	w.conn.Log().Error("stream or consumer deleted while in use; creating it again, empty",
 		zap.String("resource", found[0].Resource))
 	if err := apply(); err != nil {
-		found[0].Failure = ErrorText(err)
+		found[0].Failure = bus.ErrorText(err)
 		return found
 	}
 	return nil
 }
 
 // lookAtStream compares a stream; it asks once.
-func lookAtStream(ctx context.Context, c *Conn, want *stream) ([]Difference, error) {
+func lookAtStream(ctx context.Context, c *bus.Conn, want *stream) ([]Difference, error) {
 	var info jetstream.StreamInfo
 	err := c.API(ctx, "STREAM.INFO."+want.config.Name, nil, &info)
-	if errors.Is(err, ErrNotFound) {
+	if errors.Is(err, bus.ErrNotFound) {
 		return []Difference{{Resource: streamResource(want.config.Name), Missing: true}}, nil
 	}
 	if err != nil {
@@ -191,10 +193,10 @@ func lookAtStream(ctx context.Context, c *Conn, want *stream) ([]Difference, err
 }
 
 // lookAtConsumer compares a consumer; it asks once.
-func lookAtConsumer(ctx context.Context, c *Conn, want *consumer) ([]Difference, error) {
+func lookAtConsumer(ctx context.Context, c *bus.Conn, want *consumer) ([]Difference, error) {
 	var info jetstream.ConsumerInfo
 	err := c.API(ctx, "CONSUMER.INFO."+want.stream+"."+want.config.Name, nil, &info)
-	if errors.Is(err, ErrNotFound) {
+	if errors.Is(err, bus.ErrNotFound) {
 		return []Difference{{Resource: consumerResource(want), Missing: true}}, nil
 	}
 	if err != nil {
@@ -206,7 +208,7 @@ func lookAtConsumer(ctx context.Context, c *Conn, want *consumer) ([]Difference,
 // each calls look for every index below n, some at the same time, and returns what it found in order.
 func each(n int, look func(int) []Problem) [][]Problem {
 	out := make([][]Problem, n)
-	slots := make(chan struct{}, topologyRequests)
+	slots := make(chan struct{}, watchRequests)
 	var group sync.WaitGroup
 	for i := range n {
 		slots <- struct{}{}

@@ -1,4 +1,4 @@
-package bus_test
+package topology_test
 
 import (
 	"fmt"
@@ -10,6 +10,7 @@ import (
 
 	"dbrunner/internal/bus"
 	"dbrunner/internal/bus/bustest"
+	"dbrunner/internal/bus/topology"
 )
 
 // manageTogether lets many runners meet on a server without streams, several times over: each round is a namespace.
@@ -31,12 +32,12 @@ func manageTogether(t *testing.T, url string, replicas, rounds int) {
 		for _, conn := range conns {
 			all.Go(func() {
 				<-ready
-				assert.NoError(t, bus.Manage(t.Context(), conn, top))
+				assert.NoError(t, topology.Manage(t.Context(), conn, top))
 			})
 		}
 		close(ready)
 		all.Wait()
-		require.NoError(t, bus.Verify(t.Context(), conns[0], top))
+		require.NoError(t, topology.Verify(t.Context(), conns[0], top))
 		require.False(t, t.Failed(), "round %d", round)
 	}
 }

@@ -1,4 +1,4 @@
-package bus_test
+package topology_test
 
 import (
 	"fmt"
@@ -13,17 +13,18 @@ import (
 	"dbrunner/internal/bus"
 	"dbrunner/internal/bus/bustest"
 	"dbrunner/internal/bus/results"
+	"dbrunner/internal/bus/topology"
 )
 
 func TestManageTwiceChangesNothing(t *testing.T) {
 	t.Parallel()
 	b := bustest.Setup(t)
-	require.NoError(t, bus.Manage(t.Context(), b.Conn, bustest.Topology()))
-	require.NoError(t, bus.Verify(t.Context(), b.Conn, bustest.Topology()))
-	changes, err := bus.Apply(t.Context(), b.Conn, bustest.Topology())
+	require.NoError(t, topology.Manage(t.Context(), b.Conn, bustest.Topology()))
+	require.NoError(t, topology.Verify(t.Context(), b.Conn, bustest.Topology()))
+	changes, err := topology.Apply(t.Context(), b.Conn, bustest.Topology())
 	require.NoError(t, err)
 	require.Empty(t, changes)
-	differences, err := bus.Diff(t.Context(), b.Conn, bustest.Topology())
+	differences, err := topology.Diff(t.Context(), b.Conn, bustest.Topology())
 	require.NoError(t, err)
 	require.Empty(t, differences)
 }
@@ -32,8 +33,8 @@ func TestVerifyCreatesNothing(t *testing.T) {
 	t.Parallel()
 	node := bustest.Server(t)
 	conn, _ := bustest.Connect(t, node.ClientURL())
-	err := bus.Verify(t.Context(), conn, bustest.Topology())
-	var differs *bus.TopologyError
+	err := topology.Verify(t.Context(), conn, bustest.Topology())
+	var differs *topology.Error
 	require.ErrorAs(t, err, &differs)
 	require.Len(t, differs.Differences, 10)
 	require.True(t, differs.Differences[0].Missing)
@@ -49,20 +50,20 @@ func TestDifferencesAreNamed(t *testing.T) {
 	t.Parallel()
 	b := bustest.Setup(t)
 	for name, change := range map[string]struct {
-		edit     func(*bus.Topology)
+		edit     func(*topology.Topology)
 		resource string
 		setting  string
 		have     string
 		want     string
 	}{
-		"queue limit": {func(x *bus.Topology) { x.Jobs.MaxMsgs = 5; x.Jobs.MaxMsgsPerKind = 1_000_000 }, "stream DBRUNNER_JOBS_demo", "max_msgs", "1000000", "5"},
-		"kind quota":  {func(x *bus.Topology) { x.Jobs.MaxMsgsPerKind = 7 }, "stream DBRUNNER_JOBS_demo", "max_msgs_per_subject", "1000000", "7"},
-		"result age":  {func(x *bus.Topology) { x.Results.MaxAge = time.Hour }, "stream DBRUNNER_RESULTS_demo", "max_age", "24h0m0s", "1h0m0s"},
-		"dead bytes":  {func(x *bus.Topology) { x.Dead.MaxBytes = 1 << 20 }, "stream DBRUNNER_DEAD", "max_bytes", "1073741824", "1048576"},
-		"ack wait":    {func(x *bus.Topology) { x.AckWait = 3 * time.Second }, "consumer DBRUNNER_JOBS_demo/work", "ack_wait", "10s", "3s"},
-		"pending":     {func(x *bus.Topology) { x.Databases[0].Lanes[0].MaxAckPending = 9 }, "consumer DBRUNNER_JOBS_demo/work", "max_ack_pending", "10000", "9"},
+		"queue limit": {func(x *topology.Topology) { x.Jobs.MaxMsgs = 5; x.Jobs.MaxMsgsPerKind = 1_000_000 }, "stream DBRUNNER_JOBS_demo", "max_msgs", "1000000", "5"},
+		"kind quota":  {func(x *topology.Topology) { x.Jobs.MaxMsgsPerKind = 7 }, "stream DBRUNNER_JOBS_demo", "max_msgs_per_subject", "1000000", "7"},
+		"result age":  {func(x *topology.Topology) { x.Results.MaxAge = time.Hour }, "stream DBRUNNER_RESULTS_demo", "max_age", "24h0m0s", "1h0m0s"},
+		"dead bytes":  {func(x *topology.Topology) { x.Dead.MaxBytes = 1 << 20 }, "stream DBRUNNER_DEAD", "max_bytes", "1073741824", "1048576"},
+		"ack wait":    {func(x *topology.Topology) { x.AckWait = 3 * time.Second }, "consumer DBRUNNER_JOBS_demo/work", "ack_wait", "10s", "3s"},
+		"pending":     {func(x *topology.Topology) { x.Databases[0].Lanes[0].MaxAckPending = 9 }, "consumer DBRUNNER_JOBS_demo/work", "max_ack_pending", "10000", "9"},
 		"kinds": {
-			func(x *bus.Topology) { x.Databases[0].Lanes[2].Kinds = []string{"health", "statement"} },
+			func(x *topology.Topology) { x.Databases[0].Lanes[2].Kinds = []string{"health", "statement"} },
 			"stream DBRUNNER_JOBS_demo", "subjects",
 			"dbrunner.jobs.demo.health,dbrunner.jobs.demo.migration,dbrunner.jobs.demo.query,dbrunner.jobs.demo.transaction",
 			"dbrunner.jobs.demo.health,dbrunner.jobs.demo.migration,dbrunner.jobs.demo.query,dbrunner.jobs.demo.statement,dbrunner.jobs.demo.transaction",
@@ -70,10 +71,10 @@ func TestDifferencesAreNamed(t *testing.T) {
 	} {
 		top := bustest.Topology()
 		change.edit(&top)
-		err := bus.Manage(t.Context(), b.Conn, top)
-		var differs *bus.TopologyError
+		err := topology.Manage(t.Context(), b.Conn, top)
+		var differs *topology.Error
 		require.ErrorAs(t, err, &differs, name)
-		require.Contains(t, differs.Differences, bus.Difference{
+		require.Contains(t, differs.Differences, topology.Difference{
 			Resource: change.resource, Setting: change.setting, Have: change.have, Want: change.want,
 		}, name)
 		for _, part := range []string{change.resource, change.setting, change.have, change.want, "runner topology apply"} {
@@ -91,7 +92,7 @@ func TestSettingsTurnedOnByHandAreDifferences(t *testing.T) {
 	config.AllowRollup, config.AllowMsgTTL = true, true
 	_, err = b.JS.UpdateStream(t.Context(), config)
 	require.NoError(t, err)
-	err = bus.Verify(t.Context(), b.Conn, bustest.Topology())
+	err = topology.Verify(t.Context(), b.Conn, bustest.Topology())
 	require.ErrorContains(t, err, "allow_rollup_hdrs is on, the configuration says off")
 	require.ErrorContains(t, err, "allow_msg_ttl is on, the configuration says off")
 }
@@ -104,13 +105,13 @@ func TestApplyChangesWhatTheServerCan(t *testing.T) {
 	top.AckWait = 4 * time.Second
 	top.Databases[0].Lanes[0].Kinds = []string{"query", "statement"}
 	top.Databases[0].Lanes[1].Kinds = []string{"migration", "transaction"} // moves to another lane
-	changes, err := bus.Apply(t.Context(), b.Conn, top)
+	changes, err := topology.Apply(t.Context(), b.Conn, top)
 	require.NoError(t, err)
 	for _, c := range changes {
 		require.True(t, c.Done, "%+v", c)
 	}
 	require.NotEmpty(t, changes)
-	require.NoError(t, bus.Verify(t.Context(), b.Conn, top))
+	require.NoError(t, topology.Verify(t.Context(), b.Conn, top))
 }
 
 func TestApplyReportsWhatTheServerCannotDo(t *testing.T) {
@@ -122,9 +123,9 @@ func TestApplyReportsWhatTheServerCannotDo(t *testing.T) {
 		Name: "DBRUNNER_DEAD", Subjects: []string{"dbrunner.dead.>"}, Storage: jetstream.MemoryStorage,
 	})
 	require.NoError(t, err)
-	changes, err := bus.Apply(t.Context(), conn, bustest.Topology())
+	changes, err := topology.Apply(t.Context(), conn, bustest.Topology())
 	require.NoError(t, err)
-	var refused []bus.Change
+	var refused []topology.Change
 	for _, c := range changes {
 		if !c.Done {
 			refused = append(refused, c)
@@ -142,7 +143,7 @@ func TestApplyKeepsAKindWithWaitingJobs(t *testing.T) {
 	b.Publish(t, "transaction", 2)
 	top := bustest.Topology()
 	top.Databases[0].Lanes[0].Kinds = []string{"query"}
-	changes, err := bus.Apply(t.Context(), b.Conn, top)
+	changes, err := topology.Apply(t.Context(), b.Conn, top)
 	require.NoError(t, err)
 	require.False(t, changes[0].Done)
 	require.Contains(t, changes[0].What, "2 messages wait on dbrunner.jobs.demo.transaction")
@@ -152,16 +153,16 @@ func TestPrune(t *testing.T) {
 	t.Parallel()
 	b := bustest.Setup(t)
 	two := bustest.Topology()
-	two.Databases = append(two.Databases, bus.DatabaseTopology{
-		Name: "old_db", Lanes: []bus.LaneTopology{{Name: "work", Kinds: []string{"query"}}},
+	two.Databases = append(two.Databases, topology.Database{
+		Name: "old_db", Lanes: []topology.Lane{{Name: "work", Kinds: []string{"query"}}},
 	})
-	require.NoError(t, bus.Manage(t.Context(), b.Conn, two))
+	require.NoError(t, topology.Manage(t.Context(), b.Conn, two))
 	_, err := b.JS.CreateStream(t.Context(), jetstream.StreamConfig{Name: "DBRUNNER_JOBS_other", Subjects: []string{"other"}})
 	require.NoError(t, err)
 	_, err = b.JS.Publish(t.Context(), "dbrunner.jobs.old_db.query", []byte("x"))
 	require.NoError(t, err)
 
-	views, err := bus.Show(t.Context(), b.Conn, bustest.Topology())
+	views, err := topology.Show(t.Context(), b.Conn, bustest.Topology())
 	require.NoError(t, err)
 	shown := map[string]bool{}
 	for _, v := range views {
@@ -173,17 +174,17 @@ func TestPrune(t *testing.T) {
 		"OBJ_DBRUNNER_ROWS": true, "OBJ_DBRUNNER_PARAMS": true,
 	}, shown, "the foreign stream is none of ours")
 
-	changes, err := bus.Prune(t.Context(), b.Conn, bustest.Topology(), false)
+	changes, err := topology.Prune(t.Context(), b.Conn, bustest.Topology(), false)
 	require.NoError(t, err)
 	require.Len(t, changes, 2)
 	require.False(t, changes[0].Done)
 	require.Contains(t, changes[0].What, "1 messages")
 	require.True(t, changes[1].Done)
 
-	changes, err = bus.Prune(t.Context(), b.Conn, bustest.Topology(), true)
+	changes, err = topology.Prune(t.Context(), b.Conn, bustest.Topology(), true)
 	require.NoError(t, err)
-	require.Equal(t, []bus.Change{{Resource: "stream DBRUNNER_JOBS_old_db", What: "removed", Done: true}}, changes)
-	require.NoError(t, bus.Verify(t.Context(), b.Conn, bustest.Topology()))
+	require.Equal(t, []topology.Change{{Resource: "stream DBRUNNER_JOBS_old_db", What: "removed", Done: true}}, changes)
+	require.NoError(t, topology.Verify(t.Context(), b.Conn, bustest.Topology()))
 	_, err = b.JS.Stream(t.Context(), "DBRUNNER_JOBS_other")
 	require.NoError(t, err)
 }
@@ -191,10 +192,10 @@ func TestPrune(t *testing.T) {
 func TestTopologyFaultsAreReportedTogether(t *testing.T) {
 	t.Parallel()
 	conn, _ := bustest.Connect(t, bustest.Server(t).ClientURL())
-	err := bus.Manage(t.Context(), conn, bus.Topology{
+	err := topology.Manage(t.Context(), conn, topology.Topology{
 		Replicas: 9,
-		Databases: []bus.DatabaseTopology{
-			{Name: "a.b", Lanes: []bus.LaneTopology{{Name: "work", Kinds: []string{"query"}}, {Name: "other", Kinds: []string{"query"}}}},
+		Databases: []topology.Database{
+			{Name: "a.b", Lanes: []topology.Lane{{Name: "work", Kinds: []string{"query"}}, {Name: "other", Kinds: []string{"query"}}}},
 			{Name: "c"},
 		},
 	})
@@ -239,8 +240,8 @@ func TestNamespaceIsUpperCasedInStreamNames(t *testing.T) {
 	t.Parallel()
 	node := bustest.Server(t)
 	conn, _ := bustest.Connect(t, node.ClientURL(), func(o *bus.Options) { o.Namespace = "acme" })
-	require.NoError(t, bus.Manage(t.Context(), conn, bustest.Topology()))
-	views, err := bus.Show(t.Context(), conn, bustest.Topology())
+	require.NoError(t, topology.Manage(t.Context(), conn, bustest.Topology()))
+	views, err := topology.Show(t.Context(), conn, bustest.Topology())
 	require.NoError(t, err)
 	for _, v := range views {
 		require.Regexp(t, `^(KV_|OBJ_)?ACME_`, v.Name)
@@ -257,15 +258,15 @@ func TestApplyDropsAKindWithoutPendingJobs(t *testing.T) {
 	top := bustest.Topology()
 	top.Databases[0].Lanes[0].Kinds = []string{"query"}
 	top.Databases[0].Lanes = top.Databases[0].Lanes[:2]
-	changes, err := bus.Apply(t.Context(), b.Conn, top)
+	changes, err := topology.Apply(t.Context(), b.Conn, top)
 	require.NoError(t, err)
 	for _, c := range changes {
 		require.True(t, c.Done, "%+v", c)
 	}
-	pruned, err := bus.Prune(t.Context(), b.Conn, top, false)
+	pruned, err := topology.Prune(t.Context(), b.Conn, top, false)
 	require.NoError(t, err)
-	require.Equal(t, []bus.Change{{Resource: "consumer DBRUNNER_JOBS_demo/health", What: "removed", Done: true}}, pruned)
-	require.NoError(t, bus.Verify(t.Context(), b.Conn, top))
+	require.Equal(t, []topology.Change{{Resource: "consumer DBRUNNER_JOBS_demo/health", What: "removed", Done: true}}, pruned)
+	require.NoError(t, topology.Verify(t.Context(), b.Conn, top))
 	_, err = b.JS.Publish(t.Context(), "dbrunner.jobs.demo.transaction", nil)
 	require.ErrorIs(t, err, jetstream.ErrNoStreamResponse)
 }
@@ -276,7 +277,7 @@ func TestSeveralRunnersManageConcurrently(t *testing.T) {
 	errs := make(chan error, 5)
 	for i := range cap(errs) {
 		conn, _ := bustest.Connect(t, node.ClientURL(), func(o *bus.Options) { o.Instance = fmt.Sprintf("runner%d", i) })
-		go func() { errs <- bus.Manage(t.Context(), conn, bustest.Topology()) }()
+		go func() { errs <- topology.Manage(t.Context(), conn, bustest.Topology()) }()
 	}
 	for range cap(errs) {
 		require.NoError(t, <-errs)
@@ -287,14 +288,14 @@ func TestWithoutJetStreamItSaysSo(t *testing.T) {
 	t.Parallel()
 	node := bustest.Server(t, func(o *server.Options) { o.JetStream = false })
 	conn, _ := bustest.Connect(t, node.ClientURL())
-	require.ErrorIs(t, bus.Manage(t.Context(), conn, bustest.Topology()), bus.ErrNoJetStream)
+	require.ErrorIs(t, topology.Manage(t.Context(), conn, bustest.Topology()), bus.ErrNoJetStream)
 }
 
 func TestDomain(t *testing.T) {
 	t.Parallel()
 	node := bustest.Server(t, func(o *server.Options) { o.JetStreamDomain = "hub" })
 	conn, _ := bustest.Connect(t, node.ClientURL(), func(o *bus.Options) { o.Domain = "hub" })
-	require.NoError(t, bus.Manage(t.Context(), conn, bustest.Topology()))
+	require.NoError(t, topology.Manage(t.Context(), conn, bustest.Topology()))
 	_, _, err := bus.PublishJob(t.Context(), conn, database, "query", "a", nil, []byte("1"))
 	require.NoError(t, err)
 	m := bustest.Run(t, conn, "work", 1).Next(t)

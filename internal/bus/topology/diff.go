@@ -1,4 +1,4 @@
-package bus
+package topology
 
 import (
 	"context"
@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+
+	"dbrunner/internal/bus"
 )
 
 // Difference is one setting of a stream or consumer that is not as the configuration wants it.
@@ -32,12 +34,12 @@ func (d Difference) String() string {
 	return fmt.Sprintf("%s: %s is %s, the configuration says %s", d.Resource, d.Setting, d.Have, d.Want)
 }
 
-// TopologyError lists what differs and the command that changes it.
-type TopologyError struct {
+// Error lists what differs and the command that changes it.
+type Error struct {
 	Differences []Difference
 }
 
-func (e *TopologyError) Error() string {
+func (e *Error) Error() string {
 	lines := make([]string, 0, len(e.Differences))
 	for _, d := range e.Differences {
 		lines = append(lines, d.String())
@@ -77,7 +79,7 @@ func (d *Difference) Remedy() string {
 }
 
 // Diff compares the server's streams and consumers with the topology. It changes nothing.
-func Diff(ctx context.Context, c *Conn, t Topology) ([]Difference, error) {
+func Diff(ctx context.Context, c *bus.Conn, t Topology) ([]Difference, error) {
 	w, err := wantedFrom(c, t)
 	if err != nil {
 		return nil, err
@@ -112,9 +114,9 @@ func streamResource(name string) string { return "stream " + name }
 
 func consumerResource(w *consumer) string { return "consumer " + w.stream + "/" + w.config.Name }
 
-func diffStream(ctx context.Context, c *Conn, want *stream) ([]Difference, error) {
-	info, err := StreamInfo(ctx, c, want.config.Name)
-	if errors.Is(err, ErrNotFound) {
+func diffStream(ctx context.Context, c *bus.Conn, want *stream) ([]Difference, error) {
+	info, err := bus.StreamInfo(ctx, c, want.config.Name)
+	if errors.Is(err, bus.ErrNotFound) {
 		return []Difference{{Resource: streamResource(want.config.Name), Missing: true}}, nil
 	}
 	if err != nil {
@@ -145,9 +147,9 @@ func (s *stream) compare(info *jetstream.StreamInfo) []Difference {
 	return d
 }
 
-func diffConsumer(ctx context.Context, c *Conn, want *consumer) ([]Difference, error) {
-	info, err := ConsumerInfo(ctx, c, want.stream, want.config.Name)
-	if errors.Is(err, ErrNotFound) {
+func diffConsumer(ctx context.Context, c *bus.Conn, want *consumer) ([]Difference, error) {
+	info, err := bus.ConsumerInfo(ctx, c, want.stream, want.config.Name)
+	if errors.Is(err, bus.ErrNotFound) {
 		return []Difference{{Resource: consumerResource(want), Missing: true}}, nil
 	}
 	if err != nil {

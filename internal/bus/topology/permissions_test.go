@@ -1,4 +1,4 @@
-package bus_test
+package topology_test
 
 import (
 	"testing"
@@ -9,10 +9,11 @@ import (
 	"dbrunner/internal/bus"
 	"dbrunner/internal/bus/bustest"
 	"dbrunner/internal/bus/results"
+	"dbrunner/internal/bus/topology"
 )
 
-func rightsWanted() bus.RightsOptions {
-	return bus.RightsOptions{Topology: bustest.Topology(), Create: true, Run: true, ReplyPrefixes: []string{"flows.answers."}}
+func rightsWanted() topology.RightsOptions {
+	return topology.RightsOptions{Topology: bustest.Topology(), Create: true, Run: true, ReplyPrefixes: []string{"flows.answers."}}
 }
 
 // A try leaves nothing behind: no message, no purge, no answer to anybody, whatever the rights are.
@@ -26,7 +27,7 @@ func TestTryRightsHasNoEffect(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, b.Plain.Flush())
 
-	rights, err := bus.ProbePermissions(t.Context(), bus.Options{URL: b.Node.ClientURL(), Instance: "tester"}, bus.RunnerPermissions(bus.Options{Instance: "tester"}, rightsWanted()))
+	rights, err := bus.ProbePermissions(t.Context(), bus.Options{URL: b.Node.ClientURL(), Instance: "tester"}, topology.RunnerPermissions(bus.Options{Instance: "tester"}, rightsWanted()))
 	require.NoError(t, err)
 	require.Greater(t, len(rights), 50)
 	for _, r := range rights {
@@ -44,7 +45,7 @@ func TestTryRightsHasNoEffect(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, messages, s.CachedInfo().State.Msgs, stream)
 	}
-	differences, err := bus.Diff(t.Context(), b.Conn, bustest.Topology())
+	differences, err := topology.Diff(t.Context(), b.Conn, bustest.Topology())
 	require.NoError(t, err)
 	require.Empty(t, differences)
 }
@@ -52,7 +53,7 @@ func TestTryRightsHasNoEffect(t *testing.T) {
 // Each right is found to be missing by itself: one user, who lacks it and nothing else.
 func TestTryRightsFindsEachThatIsMissing(t *testing.T) {
 	t.Parallel()
-	wanted := bus.RunnerPermissions(bus.Options{Instance: "tester"}, rightsWanted())
+	wanted := topology.RunnerPermissions(bus.Options{Instance: "tester"}, rightsWanted())
 	users := make([]*server.User, len(wanted))
 	for i, r := range wanted {
 		deny := &server.SubjectPermission{Allow: []string{">"}, Deny: []string{r.Subject}}

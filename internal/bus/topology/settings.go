@@ -1,4 +1,4 @@
-package bus
+package topology
 
 import (
 	"fmt"
@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+
+	"dbrunner/internal/bus"
 )
 
 // setting is one compared setting of T.
@@ -76,7 +78,7 @@ var streamSettings = []setting[jetstream.StreamConfig]{
 
 // consumerSettings are all settings of a consumer that change what a runner relies on.
 var consumerSettings = []setting[jetstream.ConsumerConfig]{
-	{settingFilters, func(c *jetstream.ConsumerConfig) string { return list(Filters(c)) }},
+	{settingFilters, func(c *jetstream.ConsumerConfig) string { return list(bus.Filters(c)) }},
 	{"ack_policy", func(c *jetstream.ConsumerConfig) string { return c.AckPolicy.String() }},
 	{"ack_wait", func(c *jetstream.ConsumerConfig) string { return c.AckWait.String() }},
 	{"backoff", func(c *jetstream.ConsumerConfig) string { return strconv.Itoa(len(c.BackOff)) }},

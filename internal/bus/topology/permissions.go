@@ -1,7 +1,8 @@
-package bus
+package topology
 
 import (
 	"dbrunner/contract"
+	"dbrunner/internal/bus"
 )
 
 // RightsOptions define what a runner does beside its topology.
@@ -13,9 +14,9 @@ type RightsOptions struct {
 }
 
 // RunnerPermissions are the rights that a runner with these options needs, with subjects as it uses them.
-func RunnerPermissions(opts Options, want RightsOptions) []Permission {
+func RunnerPermissions(opts bus.Options, want RightsOptions) []bus.Permission {
 	opts = opts.WithDefaults()
-	b := &rightsOf{opts: &opts, subjects: contract.Subjects{Namespace: opts.Namespace}, api: APIPrefix(opts.Domain), want: want}
+	b := &rightsOf{opts: &opts, subjects: contract.Subjects{Namespace: opts.Namespace}, api: bus.APIPrefix(opts.Domain), want: want}
 	b.fleet()
 	for i := range want.Topology.Databases {
 		b.database(&want.Topology.Databases[i])
@@ -25,22 +26,22 @@ func RunnerPermissions(opts Options, want RightsOptions) []Permission {
 
 // rightsOf gathers rights.
 type rightsOf struct {
-	opts     *Options
+	opts     *bus.Options
 	subjects contract.Subjects
 	api      string
 	want     RightsOptions
-	list     []Permission
+	list     []bus.Permission
 }
 
 func (b *rightsOf) publish(list ...string) {
 	for _, subject := range list {
-		b.list = append(b.list, Permission{Subject: subject})
+		b.list = append(b.list, bus.Permission{Subject: subject})
 	}
 }
 
 func (b *rightsOf) subscribe(list ...string) {
 	for _, subject := range list {
-		b.list = append(b.list, Permission{Subject: subject, Subscribe: true})
+		b.list = append(b.list, bus.Permission{Subject: subject, Subscribe: true})
 	}
 }
 
@@ -49,7 +50,7 @@ func (b *rightsOf) creates(calls ...string) {
 		return
 	}
 	for _, call := range calls {
-		b.list = append(b.list, Permission{Subject: b.api + call, Creates: true})
+		b.list = append(b.list, bus.Permission{Subject: b.api + call, Creates: true})
 	}
 }
 
@@ -61,45 +62,45 @@ func (b *rightsOf) calls(calls ...string) {
 
 func (b *rightsOf) fleet() {
 	s := b.subjects
-	b.subscribe(b.opts.InboxPrefix+"."+ProbeName+".*", s.Control(">"), "$SRV.PING", "$SRV.INFO."+s.Namespace, "$SRV.STATS."+s.Namespace+"."+ProbeName,
+	b.subscribe(b.opts.InboxPrefix+"."+bus.ProbeName+".*", s.Control(">"), "$SRV.PING", "$SRV.INFO."+s.Namespace, "$SRV.STATS."+s.Namespace+"."+bus.ProbeName,
 		s.API("databases"), s.API("*"), s.API("health.>"), s.API("run.>"), s.API("cancel.>"))
-	b.publish(s.RunnerHealth(b.opts.Instance), "_INBOX."+ProbeName)
+	b.publish(s.RunnerHealth(b.opts.Instance), "_INBOX."+bus.ProbeName)
 	for _, prefix := range b.want.ReplyPrefixes {
-		b.publish(prefix + ProbeName)
+		b.publish(prefix + bus.ProbeName)
 	}
-	for _, stream := range []string{s.DeadStream(), s.HealthStream(), ControlStream(s)} {
+	for _, stream := range []string{s.DeadStream(), s.HealthStream(), bus.ControlStream(s)} {
 		b.calls("STREAM.INFO." + stream)
 		b.creates("STREAM.CREATE." + stream)
 	}
-	b.calls("STREAM.MSG.GET." + ControlStream(s))
+	b.calls("STREAM.MSG.GET." + bus.ControlStream(s))
 	b.objects()
 }
 
 func (b *rightsOf) objects() {
 	rows, params := b.subjects.RowsBucket(), b.subjects.ParamsBucket()
 	for _, bucket := range []string{rows, params} {
-		b.calls("STREAM.INFO."+ObjectPrefix+bucket, "STREAM.MSG.GET."+ObjectPrefix+bucket)
-		b.creates("STREAM.CREATE." + ObjectPrefix + bucket)
+		b.calls("STREAM.INFO."+bus.ObjectPrefix+bucket, "STREAM.MSG.GET."+bus.ObjectPrefix+bucket)
+		b.creates("STREAM.CREATE." + bus.ObjectPrefix + bucket)
 	}
-	b.publish(MetaSubject(rows, ProbeName))
-	b.calls("STREAM.PURGE."+ObjectPrefix+rows, "DIRECT.GET."+ObjectPrefix+params)
+	b.publish(bus.MetaSubject(rows, bus.ProbeName))
+	b.calls("STREAM.PURGE."+bus.ObjectPrefix+rows, "DIRECT.GET."+bus.ObjectPrefix+params)
 }
 
-func (b *rightsOf) database(d *DatabaseTopology) {
+func (b *rightsOf) database(d *Database) {
 	s, jobs, results := b.subjects, b.subjects.JobsStream(d.Name), b.subjects.ResultsStream(d.Name)
 	b.subscribe(s.Result(d.Name, "*"), s.API("databases."+d.Name), s.API("health."+d.Name), s.API("run."+d.Name+".*"), s.API("cancel."+d.Name+".*"))
-	b.publish(s.Store(d.Name, ProbeName), s.DatabaseHealth(d.Name, b.opts.Instance), s.Migration(d.Name), b.control(d.Name+"."+ProbeName),
-		s.Namespace+".replies."+d.Name+"."+ProbeName, s.API("databases."+d.Name))
-	b.publish(ChunkSubject(s.RowsBucket(), d.Name+"."+ProbeName))
+	b.publish(s.Store(d.Name, bus.ProbeName), s.DatabaseHealth(d.Name, b.opts.Instance), s.Migration(d.Name), b.control(d.Name+"."+bus.ProbeName),
+		s.Namespace+".replies."+d.Name+"."+bus.ProbeName, s.API("databases."+d.Name))
+	b.publish(bus.ChunkSubject(s.RowsBucket(), d.Name+"."+bus.ProbeName))
 	b.calls("STREAM.INFO."+jobs, "STREAM.MSG.GET."+jobs, "STREAM.INFO."+results, "STREAM.MSG.GET."+results,
-		"DIRECT.GET."+results, "DIRECT.GET."+results+"."+s.Result(d.Name, ProbeName), "STREAM.PURGE."+results)
+		"DIRECT.GET."+results, "DIRECT.GET."+results+"."+s.Result(d.Name, bus.ProbeName), "STREAM.PURGE."+results)
 	b.creates("STREAM.CREATE."+jobs, "STREAM.CREATE."+results)
 	for _, lane := range d.Lanes {
 		b.calls("CONSUMER.INFO."+jobs+"."+lane.Name, "CONSUMER.MSG.NEXT."+jobs+"."+lane.Name)
 		b.creates("CONSUMER.CREATE." + jobs + "." + lane.Name)
 		b.publish(b.ack(jobs, lane.Name))
 		for _, kind := range lane.Kinds {
-			b.publish(s.DeadLetter(d.Name, kind, ProbeName))
+			b.publish(s.DeadLetter(d.Name, kind, bus.ProbeName))
 			if b.want.Run {
 				b.publish(s.Job(d.Name, kind))
 			}
@@ -110,9 +111,9 @@ func (b *rightsOf) database(d *DatabaseTopology) {
 // control is where a key of the bucket of requests to cancel is published to: $KV.> stays inside a domain.
 func (b *rightsOf) control(key string) string {
 	if b.opts.Domain != "" {
-		return b.api + ControlKey(b.subjects, key)
+		return b.api + bus.ControlKey(b.subjects, key)
 	}
-	return ControlKey(b.subjects, key)
+	return bus.ControlKey(b.subjects, key)
 }
 
 // ack is a subject of acknowledgements in the form that the server writes today.
