@@ -8,12 +8,12 @@ import (
 	"unicode/utf8"
 )
 
-// Plain returns the value of an environment variable without the line end behind it. A character that nobody sees is an
+// Plain returns the value of an environment variable without the line end behind it. An invisible character is an
 // error, which does not repeat the value.
 func Plain(value string) (string, error) { return plain(value) }
 
 // plain returns a text without the line end behind it, which editors and YAML's blocks add. Any other character that
-// nobody sees is an error: it was hardly meant, and a password, a path or a URL with it is another one.
+// is invisible is an error: it was hardly meant, and a password, a path or a URL with it is another one.
 func plain(text string) (string, error) {
 	text = strings.TrimSuffix(strings.TrimSuffix(text, "\n"), "\r")
 	if !utf8.ValidString(text) {

@@ -22,7 +22,7 @@ func (b *Buffers) Get(size int) []byte {
 	return make([]byte, 0, size)
 }
 
-// Put takes a buffer back that nobody reads or writes any more. Small and very large ones are left to the collector.
+// Put takes a buffer back that is not read or written any more. Small and very large ones are left to the collector.
 func (b *Buffers) Put(buf []byte) {
 	if b == nil || cap(buf) <= MinPooled || cap(buf) > maxPooled {
 		return

@@ -95,7 +95,7 @@ type Call struct {
 	Label string
 
 	// Timeout bounds one attempt, from having a connection to the end of COMMIT. The context's own end is
-	// another matter: it means that nobody wants the work any more.
+	// another matter: it means that the work was given up.
 	Timeout time.Duration
 
 	// Begin is called once a connection is there and before anything is sent over it. An error gives the

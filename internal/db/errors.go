@@ -44,7 +44,7 @@ const CodeCanceled contract.Code = "canceled"
 type Error struct {
 	Class      Class
 	Code       contract.Code
-	Message    string // safe to show to whoever published the job: no parameter value, no connection string
+	Message    string // safe to show to the job's publisher: no parameter value, no connection string
 	EngineCode string // SQLSTATE or the engine's number; empty if the server did not answer
 	Statement  int    // index of the statement at fault, -1 if none
 	Err        error  // the cause, for errors.Is and As; never shown
@@ -70,7 +70,7 @@ func ClassOf(err error) Class {
 }
 
 // Errorf returns an Error that is about no statement in particular. Whatever is formatted into it must be safe
-// to show to whoever published the job.
+// to show to the job's publisher.
 func Errorf(class Class, code contract.Code, format string, args ...any) *Error {
 	return &Error{Class: class, Code: code, Message: fmt.Sprintf(format, args...), Statement: -1}
 }
@@ -101,7 +101,7 @@ func (e *Error) At(statement int) *Error {
 	return e
 }
 
-// Because sets the cause, which errors.Is and As see and nobody is shown, and returns the error.
+// Because sets the cause, which errors.Is and As see and no text shows, and returns the error.
 func (e *Error) Because(cause error) *Error {
 	e.Err = cause
 	return e

@@ -5,14 +5,14 @@ import (
 	"time"
 )
 
-// Grade is what a finding means to whoever has to act.
+// Grade is what a finding means to the operator.
 type Grade string
 
 // The grades, from the best to the worst.
 const (
 	GradeOK      Grade = "ok"
 	GradeNote    Grade = "note"    // worth to know
-	GradeWarning Grade = "warning" // jobs run, and somebody should look at it
+	GradeWarning Grade = "warning" // jobs run, and an operator should look at it
 	GradeFault   Grade = "fault"   // jobs do not run, or must be expected to fail
 )
 
@@ -36,7 +36,7 @@ const (
 	PartServer   = "server"
 	PartSettings = "settings"
 	PartLocks    = "locks"
-	PartSessions = "sessions" // long statements, transactions that nobody ends
+	PartSessions = "sessions" // long statements, transactions that are left open
 	PartLedger   = "ledger"
 )
 

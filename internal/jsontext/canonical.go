@@ -7,7 +7,7 @@ import (
 )
 
 // AppendCanonical appends an encoding of a value that is the same for every way to write it: blanks, escapes and the
-// order of keys make no difference. Numbers are told apart by their text.
+// order of keys make no difference. Numbers are compared by their text.
 func (t *Tape) AppendCanonical(dst []byte, at int) []byte {
 	dst = append(dst, byte(t.Kind(at)))
 	switch t.Kind(at) {

@@ -5,7 +5,7 @@ import (
 	"unicode/utf8"
 )
 
-// Origin is what a text that a database gets was made of: errors are told in the publisher's own words. It may be shared.
+// Origin is what a text that a database gets was made of: errors are reported in the publisher's own words. It may be shared.
 type Origin struct {
 	sql    string   // the text before
 	pieces []piece  // what was replaced in it

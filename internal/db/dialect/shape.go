@@ -51,7 +51,7 @@ type mark struct {
 	number     int
 }
 
-// flaws are the faults of a text, each told once however often it is there.
+// flaws are the faults of a text, each reported once however often it is there.
 type flaws struct {
 	nul, carriage, sigil, position, questions, numbers, separator bool
 	unclear                                                       string // the first text that can be read in two ways

@@ -16,7 +16,7 @@ func EachOf(ctx context.Context, batch dialect.Batch, do func(row int64, args []
 	if err != nil {
 		return 0, err
 	}
-	defer func() { _ = open.Close() }() // what matters of the content was told by Next
+	defer func() { _ = open.Close() }() // what matters of the content was returned by Next
 	for {
 		args, err := open.Next()
 		if errors.Is(err, io.EOF) {

@@ -16,7 +16,7 @@ import (
 var scheme = regexp.MustCompile(`^([A-Za-z][A-Za-z0-9+.-]+):`)
 
 // CheckConnectionString refuses what is no connection string of any engine, but which a driver would read as one and
-// connect to another server with: a text in quotes, a URL for another kind of driver, and characters that nobody sees.
+// connect to another server with: a text in quotes, a URL for another kind of driver, and invisible characters.
 // urls are the engine's own beginnings of a URL.
 func CheckConnectionString(text string, urls ...string) error {
 	if problem := unseen(text); problem != "" {
@@ -42,7 +42,7 @@ func CheckConnectionString(text string, urls ...string) error {
 	return fmt.Errorf("the connection string is a URL of another kind; it may begin with %s", strings.Join(urls, " or "))
 }
 
-// unseen reports which character of a text nobody sees; empty: none.
+// unseen returns an invisible character of a text; empty: none.
 func unseen(text string) string {
 	if !utf8.ValidString(text) {
 		return "is not UTF-8; write it again"

@@ -26,7 +26,7 @@ const (
 	NotBase64 = "not standard base64 with padding"
 )
 
-// GivenUp is the end of work in a transaction that nobody wants any more.
+// GivenUp is the end of a transaction whose work was given up.
 func GivenUp(cause error) *db.Error {
 	return db.Errorf(db.ClassCanceled, db.CodeCanceled, "the job was stopped"+db.RolledBack).Because(cause)
 }

@@ -11,7 +11,7 @@ import (
 	"dbrunner/internal/db"
 )
 
-// ReachHost looks up a host and connects to its port, in the words of two stages. ok reports that somebody listens.
+// ReachHost looks up a host and connects to its port, in the words of two stages. ok reports that a server listens.
 func ReachHost(ctx context.Context, host, port string) (stages []db.Finding, ok bool) {
 	started := time.Now()
 	switch addresses, err := net.DefaultResolver.LookupHost(ctx, host); {

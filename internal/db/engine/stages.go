@@ -48,7 +48,7 @@ func (f *Findings) Note(part, format string, args ...any) {
 	f.Find(part, db.GradeNote, "", format, args...)
 }
 
-// Warn adds what somebody should look at.
+// Warn adds a finding that an operator should look at.
 func (f *Findings) Warn(part, remedy, format string, args ...any) {
 	f.Find(part, db.GradeWarning, remedy, format, args...)
 }

@@ -134,7 +134,7 @@ func readError(err error) error {
 	return err
 }
 
-// subfolder refuses migrations where nobody would look for them.
+// subfolder refuses migrations in folders below, which would be missed.
 func (l *loader) subfolder(name string) error {
 	list, err := fs.ReadDir(l.fsys, name)
 	if err != nil {

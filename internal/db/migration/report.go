@@ -27,7 +27,7 @@ func Actions() []Action { return []Action{Status, Validate, Plan, Up, Down, Goto
 // Reads reports whether an action changes nothing. It creates and locks nothing either.
 func (a Action) Reads() bool { return a == Status || a == Validate || a == Plan }
 
-// NeedsTarget reports whether an action has to be told where to go.
+// NeedsTarget reports whether an action requires a target.
 func (a Action) NeedsTarget() bool { return !a.Reads() && a != Up }
 
 // Request asks for an action.

@@ -48,7 +48,7 @@ func (r *run) refused(s *survey) error {
 	return nil
 }
 
-// open opens golang-migrate's driver. It waits for whoever has the lock of migrations, which the driver takes for a
+// open opens golang-migrate's driver. It waits for the session that has the lock of migrations, which the driver takes for a
 // moment.
 func (r *run) open(ctx context.Context) error {
 	return r.wait(ctx, func() (bool, error) {
@@ -58,7 +58,7 @@ func (r *run) open(ctx context.Context) error {
 		var err error
 		r.versions, err = r.m.opts.Engine.Versions(ctx)
 		if err != nil && r.m.explain(ctx, err, nil).Class == db.ClassTransient {
-			return false, nil // somebody has taken the lock in this moment
+			return false, nil // another session has just taken the lock
 		}
 		return err == nil, err
 	})
@@ -73,7 +73,7 @@ func (r *run) locker() *sql.Conn {
 }
 
 // wait tries until it succeeds, with pauses in which nothing is open in the database: what waited there for the lock of
-// migrations would be in the way of whoever has it.
+// migrations would be in the way of its holder.
 func (r *run) wait(ctx context.Context, try func() (bool, error)) error {
 	holder := ""
 	for {
@@ -192,7 +192,7 @@ func (r *run) act(ctx context.Context) error {
 }
 
 // passed refuses what would undo the work of others: this job started before, in a delivery that died, and others have
-// migrated since. Up goes only forward and harms nobody.
+// migrated since. Up goes only forward and does no harm.
 func (r *run) passed(s *survey) error {
 	if r.req.Message == "" || r.req.Action == Up {
 		return nil

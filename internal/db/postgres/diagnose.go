@@ -54,7 +54,7 @@ func waysOf(c *pgx.ConnConfig) []*pgconn.FallbackConfig {
 	return append([]*pgconn.FallbackConfig{first}, c.Fallbacks...)
 }
 
-// local reports whether a host is this machine, so that nobody is in between.
+// local reports whether a host is this machine, so that no network is in between.
 func local(host string) bool {
 	ip := net.ParseIP(host)
 	return strings.HasPrefix(host, "/") || strings.HasPrefix(host, "@") || host == "localhost" || ip != nil && ip.IsLoopback()
@@ -272,7 +272,7 @@ func (l *inspection) connections() error {
 	return nil
 }
 
-// locks tells who waits for whom.
+// locks reports which sessions wait for which.
 func (l *inspection) locks(context.Context) error {
 	rows, err := l.s.query(`SELECT a.pid, a.application_name, ` + fmt.Sprintf(verbOf, "a") + `, extract(epoch from clock_timestamp() - a.query_start)::bigint,
 		b.pid, COALESCE(b.application_name, ''), COALESCE(b.state, ''), ` + fmt.Sprintf(verbOf, "b") + `,
@@ -316,7 +316,7 @@ func stateOf(state []byte) string {
 	return string(state)
 }
 
-// sessions tells of statements that run long and of transactions that nobody goes on with.
+// sessions reports statements that run long and of transactions that are left open.
 func (l *inspection) sessions(context.Context) error {
 	rows, err := l.s.query(`SELECT a.pid, a.application_name, a.state, `+fmt.Sprintf(verbOf, "a")+`,
 		extract(epoch from clock_timestamp() - CASE WHEN a.state = 'active' THEN a.query_start ELSE a.state_change END)::bigint

@@ -13,7 +13,7 @@
 // else, so BEGIN stands in the segment of the statements that it protects, ROLLBACK outside of it, and COMMIT behind the
 // fence that it must not pass. Behind a pooler in transaction mode COMMIT and the clean-up are one segment. The
 // answer of a clean-up is read when the session is used next, before anything is sent; if the clean-up failed,
-// or counts other prepared statements than the engine has made, the session is closed and nobody uses it.
+// or counts other prepared statements than the engine has made, the session is closed and not used again.
 //
 // # Statements outside of transactions
 //

@@ -16,7 +16,7 @@ import (
 	"dbrunner/internal/db/engine"
 )
 
-// errOutOfOrder ends the reading of an answer that nobody wants to the end, or that does not follow the
+// errOutOfOrder ends the reading of an answer that is not wanted to its end, or that does not follow the
 // protocol as it is used here.
 var errOutOfOrder = errors.New("postgres: the answer was not read completely")
 
@@ -170,7 +170,7 @@ func (d *Database) shown(e *pgconn.PgError, message string, at int) *db.Error {
 }
 
 // portalParameter finds the parameter that could not be read in what the server says of an error's surroundings. Behind the
-// number may stand its value, which nobody is shown.
+// number may stand its value, which must not be shown.
 var portalParameter = regexp.MustCompile(`(?m)^[^$"=]*(?:"[^"]*"[^$"=]*)?\$([0-9]+)`)
 
 // parameterAt names the parameter at which binding failed, and the type that its value does not fit.

@@ -77,7 +77,7 @@ func (f *frames) have(n int) error {
 	return nil
 }
 
-// row walks through the values of a DataRow message. It is told how many there must be.
+// row walks through the values of a DataRow message. The caller gives their number.
 type row struct {
 	rest  []byte
 	count int

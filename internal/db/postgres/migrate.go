@@ -27,7 +27,7 @@ import (
 )
 
 const (
-	// cancelGrace is how long the server has to end a statement that it was told to end; then the link is cut.
+	// cancelGrace is how long the server has to end a statement after a cancel request; then the link is cut.
 	cancelGrace = 10 * time.Second
 	// versionLock bounds the wait of golang-migrate's driver for the lock of migrations, which it takes for a moment.
 	versionLock = 2 * time.Second
@@ -302,7 +302,7 @@ func (v *versions) Set(ctx context.Context, number int64, dirty bool) error {
 // Close closes the connection.
 func (v *versions) Close() error { return v.driver.Close() }
 
-// link is what a driver has dialled, to be cut when nobody waits for it any more.
+// link is what a driver has dialled, to be cut when no call waits for it any more.
 type link struct {
 	mu    sync.Mutex
 	conns []net.Conn

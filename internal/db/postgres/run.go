@@ -26,7 +26,7 @@ func (d *Database) begin(ctx context.Context, call *db.Call, opts db.RowOptions)
 	return d.beginOn(ctx, nil, call, opts)
 }
 
-// beginOn is begin with a session that somebody has left for the call; nil: one of the pool's.
+// beginOn is begin with a session that the previous leader left for the call; nil: one of the pool's.
 func (d *Database) beginOn(ctx context.Context, s *session, call *db.Call, opts db.RowOptions) (*lease, error) {
 	if s != nil && !s.settled() {
 		s.markBroken(!s.unclean)

@@ -19,7 +19,7 @@ import (
 )
 
 const (
-	// maxDirectWrite is what is written without reading meanwhile. A server whose answers nobody reads stops
+	// maxDirectWrite is what is written without reading meanwhile. A server whose answers are not read stops
 	// reading in turn: more than the buffers of a socket hold needs a writer of its own.
 	maxDirectWrite = 32 << 10
 	// keepBuffer is how much of a send buffer a session keeps between calls.

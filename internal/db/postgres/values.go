@@ -161,7 +161,7 @@ func appendBytea(dst, v []byte) []byte {
 		return jsontext.AppendBase64(dst, unescapeBytea(v))
 	}
 	src := v[2:]
-	n, err := hex.Decode(src, src) // the message's own memory, which nobody reads again
+	n, err := hex.Decode(src, src) // the message's own memory, which is not read again
 	if err != nil {
 		n = 0
 	}

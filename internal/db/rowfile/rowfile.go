@@ -102,7 +102,7 @@ func New(o Options, columns []contract.Column, out io.Writer) (*Writer, error) {
 	return w, nil
 }
 
-// zstdWindow bounds the memory of a compression and of whoever reads it, bytes.
+// zstdWindow bounds the memory of a compression and of its reader, bytes.
 const zstdWindow = 1 << 20
 
 func (w *Writer) compress(compression string) error {

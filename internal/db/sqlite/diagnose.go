@@ -24,7 +24,7 @@ const lowSpace = 256 << 20
 
 const notWritten = "the database file cannot be written: check the permissions of the file and its folder"
 
-// Caveats is nothing: a file is reached by nobody in between.
+// Caveats is nothing: a file is reached without anything in between.
 func (d *Database) Caveats() []db.Finding { return nil }
 
 // Stages goes the way to the file.
@@ -159,7 +159,7 @@ func (l *inspection) settings(context.Context) error {
 	return nil
 }
 
-// locks tries whether the file could be written at this moment: nobody knows who keeps it from that.
+// locks tries whether the file could be written at this moment: what prevents it is not known.
 func (l *inspection) locks(context.Context) error {
 	if l.c.h.readOnly() {
 		l.Find(db.PartLocks, db.GradeWarning, "check the permissions of the file and its folder", "the file cannot be written here")

@@ -91,7 +91,7 @@ func (d *Database) insert(c *session, which ours, e *db.Entry, now time.Time) (i
 	return c.h.changes(), nil
 }
 
-// fence inserts the row of the open transaction. A key that is there already is told apart from the job's own
+// fence inserts the row of the open transaction. A key that is there already is distinguished from the job's own
 // unique violations by being this statement's.
 func (d *Database) fence(c *session, e *db.Entry) *db.Error {
 	n, err := d.insert(c, insertEntry, e, time.Now())
@@ -204,7 +204,7 @@ func (d *Database) Record(ctx context.Context, entry *db.Entry) (*db.Entry, bool
 }
 
 // Sweep deletes at most limit rows that were recorded earlier than before, the oldest first. Foreign keys are off
-// meanwhile: one that somebody has made into the ledger must neither keep its rows nor delete others with them.
+// meanwhile: one that was made into the ledger must neither keep its rows nor delete others with them.
 func (d *Database) Sweep(ctx context.Context, before time.Time, limit int) (int, error) {
 	var swept int
 	err := d.using(ctx, d.writers, func(c *session) (failure *db.Error) {

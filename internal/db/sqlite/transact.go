@@ -101,7 +101,7 @@ func (t *transaction) sealed(ctx context.Context, seal db.BeforeCommit) error {
 	return nil
 }
 
-// commit commits, unless the call's time is over or nobody wants it any more; from here on nothing interrupts
+// commit commits, unless the call's time is over or it was given up; from here on nothing interrupts
 // it. See the package comment for what a COMMIT that fails means.
 func (c *session) commit() *db.Error {
 	if failure := c.stopped(); failure != nil {

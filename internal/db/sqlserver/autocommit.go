@@ -143,7 +143,7 @@ func last(t *table) (int64, bool) {
 	return n, ok
 }
 
-// stopped is the end of a statement that the server was told to stop, and that it has confirmed.
+// stopped is the end of a statement that the server has stopped on request, and confirmed so.
 func stopped(ctx context.Context) *db.Error {
 	e := interrupted(ctx)
 	e.Message = "the time limit was reached; the server stopped the statement"

@@ -203,7 +203,7 @@ func (l *inspection) session(ctx context.Context) error {
 	return nil
 }
 
-// locks tells who waits for whom. Of a statement only its kind is told, as the server names it.
+// locks reports which sessions wait for which. Of a statement it reports only the kind, as the server names it.
 func (l *inspection) locks(ctx context.Context) error {
 	t, err := l.s.query(ctx, `SELECT TOP (20) CAST(r.session_id AS bigint), COALESCE(s.program_name, N''), CAST(r.command AS nvarchar(32)),
 		CAST(r.wait_time / 1000 AS bigint), CAST(r.blocking_session_id AS bigint), COALESCE(b.program_name, N''), COALESCE(b.status, N'')

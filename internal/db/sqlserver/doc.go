@@ -19,7 +19,7 @@
 //
 // Execute takes six requests: {limits}, {lock of the session by sp_getapplock, without waiting}, {started row}, {statement},
 // {roll back what it left open, and look whether it did}, {end of the row}, and lets the lock go at once: the reset would
-// do so only before the session's next job. A statement that was told to stop, and did so, may have been done in that very moment.
+// do so only before the session's next job. A statement that stopped on request may have been done in that very moment.
 //
 // # Sessions
 //
@@ -30,7 +30,7 @@
 //
 // When the time of a call is over, the driver tells the server to stop (an attention). If the server does not confirm
 // that in time, or the network says nothing, the link is cut under the driver, so that no call outlives its bounds for
-// long. COMMIT is never told to stop.
+// long. COMMIT is never stopped.
 //
 // # Values
 //

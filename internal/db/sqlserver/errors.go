@@ -119,7 +119,7 @@ func (d *Database) failure(ctx context.Context, s *session, err error, at int) *
 	return out.At(at)
 }
 
-// driverError is engine.DriverError with the driver's own errors of a link that is lost or that nobody can read on.
+// driverError is engine.DriverError with the driver's own errors of a link that is lost or that cannot be read on.
 func driverError(err error) *db.Error {
 	_, ended := errors.AsType[mssql.ServerError](err)
 	_, retryable := errors.AsType[mssql.RetryableError](err)

@@ -30,7 +30,7 @@ const (
 	// lookupEntry does not wait for a transaction that inserts the key: a row that it holds is passed over.
 	lookupEntry = `SELECT request_hash, status, answer, sequence, message_time, runner, recorded_at
 	FROM dbrunner.ledger` + passing + ` WHERE ` + theKey
-	// readEntry waits for whoever holds the row.
+	// readEntry waits for the session that holds the row.
 	readEntry = `SELECT request_hash, status, answer, sequence, message_time, runner, recorded_at
 	FROM dbrunner.ledger WHERE ` + theKey
 	ourRows = `namespace = CAST(@namespace AS varchar(128)) AND database_name = CAST(@name AS varchar(64))`

@@ -6,7 +6,7 @@ import (
 	"dbrunner/internal/db/engine"
 )
 
-// verdict is what an error number means, and how publishers are told: never in the server's own words, which quote
+// verdict is what an error number means, and how publishers read it: never in the server's own words, which quote
 // values.
 type verdict struct {
 	class   db.Class

@@ -135,7 +135,7 @@ func (c *connectors) now() *mssql.Connector {
 	return &fresh
 }
 
-// checkConnection refuses what would show statements and values, or trust whoever answers.
+// checkConnection refuses what would show statements and values, or trust any server.
 func checkConnection(c *msdsn.Config, own settings) error {
 	_, encryptGiven := c.Parameters[msdsn.Encrypt]
 	encrypted := c.Encryption == msdsn.EncryptionRequired || c.Encryption == msdsn.EncryptionStrict

@@ -12,7 +12,7 @@ import (
 )
 
 const (
-	// attentionGrace is how long the server has to confirm that it stopped what it was told to stop; then the link
+	// attentionGrace is how long the server has to confirm that it stopped on request; then the link
 	// is cut. An answer to COMMIT that is under way gets as long.
 	attentionGrace = 3 * time.Second
 	// rollbackGrace is how long a ROLLBACK may take for its session to be kept.
@@ -53,7 +53,7 @@ func (s *session) destroy() {
 }
 
 // limit returns the context of a call's requests. It ends when the caller's does or the time is over, with the reason
-// as its cause, and never by a deadline: the driver takes that for a broken connection. Then the server is told to
+// as its cause, and never by a deadline: the driver takes that for a broken connection. Then the server is asked to
 // stop (an attention), and if that does not help, the link is cut.
 func (s *session) limit(ctx context.Context, timeout time.Duration) (context.Context, func()) {
 	inner, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
