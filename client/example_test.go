@@ -2,6 +2,7 @@ package client_test
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"os"
@@ -134,7 +135,7 @@ func query(id, sql string) *client.Job {
 func TestSubmitAgain(t *testing.T) {
 	t.Parallel()
 	c := open(t)
-	job := query("again", "SELECT 1 AS n")
+	job := query("again-"+rand.Text(), "SELECT 1 AS n")
 	first, err := c.Submit(t.Context(), job)
 	require.NoError(t, err)
 	require.False(t, first.Duplicate)
@@ -221,14 +222,15 @@ func TestService(t *testing.T) {
 func TestDeadLetters(t *testing.T) {
 	t.Parallel()
 	c := open(t)
-	_, err := c.Submit(t.Context(), query("dead", "SELECT * FROM nowhere"))
+	id := "dead-" + rand.Text()
+	_, err := c.Submit(t.Context(), query(id, "SELECT * FROM nowhere"))
 	require.NoError(t, err)
-	_, err = c.Await(t.Context(), "demo", "dead")
+	_, err = c.Await(t.Context(), "demo", id)
 	require.NoError(t, err)
 	var deadLetter *client.DeadLetter
 	require.Eventually(t, func() bool {
 		require.NoError(t, c.DeadLetters(t.Context(), client.DeadLetterFilter{Database: "demo"}, func(l *client.DeadLetter) error {
-			if l.JobID() == "dead" {
+			if l.JobID() == id {
 				deadLetter = l
 			}
 			return nil
