@@ -33,7 +33,6 @@ var larger = map[string]int{
 	"internal/db/sqlite":                           3542,
 	"internal/db/sqlserver":                        4131,
 	"test/faults":                                  4304,
-	"test/faults mutants":                          108,
 	"test/faults/check/rules.go":                   504,
 	"test/faults/nemesis.go":                       475,
 	"test/faults/workload.go":                      471,

@@ -30,7 +30,10 @@ type mutant struct {
 }
 
 // mutants are the mistakes that one makes in such a program.
-func mutants() []mutant {
+func mutants() []mutant { return slices.Concat(laneMutants(), effectMutants(), resultMutants()) }
+
+// laneMutants are mistakes of lanes, leases and gates.
+func laneMutants() []mutant {
 	return []mutant{
 		{
 			name: "ack_before_commit", what: "the message is acknowledged before its work is done",
@@ -40,6 +43,34 @@ func mutants() []mutant {
 			}},
 			only: []string{"runner_kill"}, caught: []string{"one_result"},
 		},
+		{
+			name: "nak_after_lost_lease", what: "a message is requeued although its lease is lost",
+			edits: []edit{{
+				"internal/worker/settle.go", "\tif h.leaseLost() {\n\t\tl.ended(h, report.LeaseLost, nil)\n\t\treturn\n\t}\n", "",
+			}},
+			only: []string{"runner_stop"}, caught: []string{"requeued"},
+		},
+		{
+			name: "reply_before_result", what: "the reply is sent before the result is stored",
+			edits: []edit{
+				{"internal/worker/settle.go", "\tcrash.At(\"before_store\")\n", "\tl.reply(h, &out)\n\tcrash.At(\"before_store\")\n"},
+				{"internal/worker/settle.go", "\tl.reply(h, &out)\n\tcrash.At(\"after_reply\")\n", "\tcrash.At(\"after_reply\")\n"},
+			},
+			only: []string{"results_full"}, caught: []string{"reply"},
+		},
+		{
+			name: "gate_closed_by_job", what: "a job that fails as if the database were down closes its gate, and is tried again when a probe opens it",
+			edits: []edit{{
+				"internal/worker/process.go", "\tif !l.opts.Gate.answers(ctx) {", "\tif l.opts.Gate.hold(out.Reason); true {",
+			}},
+			only: []string{"none"}, caught: []string{"one_result"}, drain: 15 * time.Second,
+		},
+	}
+}
+
+// effectMutants are mistakes around COMMIT, the ledger row and its fence.
+func effectMutants() []mutant {
+	return []mutant{
 		{
 			name: "ledger_row_outside", what: "the ledger row is written in a transaction of its own, after the job's",
 			edits: []edit{{
@@ -65,24 +96,6 @@ func mutants() []mutant {
 				},
 			},
 			only: []string{"pg_late_commit"}, caught: []string{"effects"},
-		},
-		{
-			name: "nak_after_lost_lease", what: "a message is requeued although its lease is lost",
-			edits: []edit{{
-				"internal/worker/settle.go", "\tif h.leaseLost() {\n\t\tl.ended(h, report.LeaseLost, nil)\n\t\treturn\n\t}\n", "",
-			}},
-			only: []string{"runner_stop"}, caught: []string{"requeued"},
-		},
-		{
-			name: "result_overwritten", what: "a result is stored over the one that is there",
-			edits: []edit{
-				{"internal/bus/results/results.go", "first:  nats.Header{bus.HeaderExpectedSequence: {\"0\"}},", "first:  nats.Header{},"},
-				{
-					"internal/bus/topology/topology.go", "s.Discard, s.DiscardNewPerSubject, s.MaxMsgsPerSubject = jetstream.DiscardNew, true, 1",
-					"s.Discard, s.DiscardNewPerSubject, s.MaxMsgsPerSubject = jetstream.DiscardNew, false, 1",
-				},
-			},
-			only: []string{"runner_stop"}, caught: []string{"stored_once", "seen_as_stored"},
 		},
 		{
 			name: "safe_to_retry_trusted", what: "a link that is lost at COMMIT is believed to have committed nothing, so that the repetition needs no fence",
@@ -112,13 +125,22 @@ func mutants() []mutant {
 			}},
 			only: []string{"pg_late_commit"}, caught: []string{"effects", "ledger"},
 		},
+	}
+}
+
+// resultMutants are mistakes around stored results.
+func resultMutants() []mutant {
+	return []mutant{
 		{
-			name: "reply_before_result", what: "the reply is sent before the result is stored",
+			name: "result_overwritten", what: "a result is stored over the one that is there",
 			edits: []edit{
-				{"internal/worker/settle.go", "\tcrash.At(\"before_store\")\n", "\tl.reply(h, &out)\n\tcrash.At(\"before_store\")\n"},
-				{"internal/worker/settle.go", "\tl.reply(h, &out)\n\tcrash.At(\"after_reply\")\n", "\tcrash.At(\"after_reply\")\n"},
+				{"internal/bus/results/results.go", "first:  nats.Header{bus.HeaderExpectedSequence: {\"0\"}},", "first:  nats.Header{},"},
+				{
+					"internal/bus/topology/topology.go", "s.Discard, s.DiscardNewPerSubject, s.MaxMsgsPerSubject = jetstream.DiscardNew, true, 1",
+					"s.Discard, s.DiscardNewPerSubject, s.MaxMsgsPerSubject = jetstream.DiscardNew, false, 1",
+				},
 			},
-			only: []string{"results_full"}, caught: []string{"reply"},
+			only: []string{"runner_stop"}, caught: []string{"stored_once", "seen_as_stored"},
 		},
 		{
 			name: "endpoint_compares_nothing", what: "the run endpoint answers a request with whatever result its id has",
@@ -128,13 +150,6 @@ func mutants() []mutant {
 				{"internal/api/runendpoint.go", "\tif j.AnsweredBy(head, result) {", "\tif true {"},
 			},
 			only: []string{"none"}, caught: []string{"response"},
-		},
-		{
-			name: "gate_closed_by_job", what: "a job that fails as if the database were down closes its gate, and is tried again when a probe opens it",
-			edits: []edit{{
-				"internal/worker/process.go", "\tif !l.opts.Gate.answers(ctx) {", "\tif l.opts.Gate.hold(out.Reason); true {",
-			}},
-			only: []string{"none"}, caught: []string{"one_result"}, drain: 15 * time.Second,
 		},
 	}
 }

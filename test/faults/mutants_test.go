@@ -4,6 +4,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -12,7 +13,8 @@ import (
 	"dbrunner/test/faults/check"
 )
 
-// Mutants follow the source: a change to a place that one of them edits fails here.
+// Mutants follow the source: a change to a place that one of them edits fails here, and so does one after which the edited
+// package does not compile.
 func TestMutantsFitTheSource(t *testing.T) {
 	t.Parallel()
 	root, err := filepath.Abs("../..")
@@ -20,10 +22,22 @@ func TestMutantsFitTheSource(t *testing.T) {
 	for _, m := range mutants() {
 		path, err := m.overlay(root, t.TempDir())
 		require.NoError(t, err, m.name)
-		require.FileExists(t, path)
+		build := exec.CommandContext(t.Context(), "go", append([]string{"build", "-overlay", path}, m.packages()...)...)
+		build.Dir = root
+		output, err := build.CombinedOutput()
+		require.NoError(t, err, "%s: %s", m.name, output)
 		require.NoError(t, knownNemeses(m.only))
 		require.Subset(t, check.Rules(), m.caught)
 	}
+}
+
+// packages are the folders of the edited files.
+func (m mutant) packages() (folders []string) {
+	for _, e := range m.edits {
+		folders = append(folders, "./"+filepath.Dir(e.file))
+	}
+	slices.Sort(folders)
+	return slices.Compact(folders)
 }
 
 // docs/reliability.md has one row per mutant.
