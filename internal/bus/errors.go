@@ -3,6 +3,8 @@ package bus
 import (
 	"errors"
 	"fmt"
+
+	"github.com/nats-io/nats.go"
 )
 
 // What a publish or a look-up may end with besides a context's end.
@@ -82,4 +84,12 @@ func (e *APIError) Is(target error) bool {
 		return target == ErrStreamFull
 	}
 	return false
+}
+
+// ClosedAs returns ErrClosed for the library's error of a closed connection, and any other error as it is.
+func ClosedAs(err error) error {
+	if errors.Is(err, nats.ErrConnectionClosed) {
+		return ErrClosed
+	}
+	return err
 }

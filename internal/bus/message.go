@@ -2,7 +2,6 @@ package bus
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strconv"
 	"time"
@@ -101,12 +100,4 @@ func (m *Message) request(ctx context.Context, verb string) error {
 		return fmt.Errorf("%s of message %d: unexpected answer", verb, m.ack.sequence)
 	}
 	return nil
-}
-
-// ClosedAs returns ErrClosed for the library's error of a closed connection, and any other error as it is.
-func ClosedAs(err error) error {
-	if errors.Is(err, nats.ErrConnectionClosed) {
-		return ErrClosed
-	}
-	return err
 }
