@@ -6,6 +6,7 @@ import (
 	"sync"
 
 	"dbrunner/internal/bus"
+	"dbrunner/internal/bus/intake"
 	"dbrunner/internal/config"
 	"dbrunner/internal/delivery"
 	"dbrunner/internal/jobs"
@@ -22,12 +23,12 @@ type laneIntake struct {
 	steady   int // jobs that are held whatever they take; 0: all that slots allow
 
 	mu      sync.Mutex
-	current *bus.Intake // the last one that was run; nil before the first run
+	current *intake.Intake // the last one that was run; nil before the first run
 }
 
 var (
 	_ worker.Intake  = (*laneIntake)(nil)
-	_ worker.Message = (*bus.Message)(nil)
+	_ worker.Message = (*intake.Message)(nil)
 )
 
 // Run pulls messages until ctx ends.
@@ -37,17 +38,17 @@ func (i *laneIntake) Run(ctx context.Context, credits <-chan int, handle func(de
 		return err
 	}
 	opened.SetBaseSlots(i.steady)
-	return opened.Run(ctx, credits, func(m *bus.Message) { handle(deliveryOf(m), m) })
+	return opened.Run(ctx, credits, func(m *intake.Message) { handle(deliveryOf(m), m) })
 }
 
 // open finds the lane's consumer. One that was deleted while no request was open is recreated if that is our task.
-func (i *laneIntake) open(ctx context.Context) (*bus.Intake, error) {
-	opened, err := bus.OpenIntake(ctx, i.conn, i.database, i.lane)
+func (i *laneIntake) open(ctx context.Context) (*intake.Intake, error) {
+	opened, err := intake.Open(ctx, i.conn, i.database, i.lane)
 	if errors.Is(err, bus.ErrNotFound) && i.cfg.Topology.Mode == config.TopologyManage {
 		if err = ensureTopology(ctx, i.conn, i.cfg); err != nil {
 			return nil, err
 		}
-		opened, err = bus.OpenIntake(ctx, i.conn, i.database, i.lane)
+		opened, err = intake.Open(ctx, i.conn, i.database, i.lane)
 	}
 	if err != nil {
 		return nil, err
@@ -65,14 +66,14 @@ func (i *laneIntake) trouble() string {
 	if i.current == nil {
 		return ""
 	}
-	if s := i.current.State(); s.Phase == bus.Recovering {
+	if s := i.current.State(); s.Phase == intake.Recovering {
 		return s.Reason
 	}
 	return ""
 }
 
 // deliveryOf is what jobs need of a message.
-func deliveryOf(m *bus.Message) delivery.Delivery {
+func deliveryOf(m *intake.Message) delivery.Delivery {
 	return delivery.Delivery{
 		Message: jobs.Message{
 			Database: m.Database(), Kind: m.Kind(), Sequence: m.Sequence(), Timestamp: m.Timestamp(),

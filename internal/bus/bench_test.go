@@ -12,6 +12,7 @@ import (
 
 	"dbrunner/internal/bus"
 	"dbrunner/internal/bus/bustest"
+	"dbrunner/internal/bus/intake"
 	"dbrunner/internal/bus/results"
 	"dbrunner/internal/bus/topology"
 	"dbrunner/internal/report"
@@ -48,7 +49,7 @@ func perSecond(b *testing.B) {
 // BenchmarkIntake takes and acknowledges jobs with 60 slots, one after the other.
 func BenchmarkIntake(b *testing.B) {
 	conn, _, _ := benchSetup(b, b.N)
-	intake, err := bus.OpenIntake(b.Context(), conn, database, "work")
+	opened, err := intake.Open(b.Context(), conn, database, "work")
 	require.NoError(b, err)
 	credits := make(chan int, slots)
 	credits <- slots
@@ -58,7 +59,7 @@ func BenchmarkIntake(b *testing.B) {
 	b.ReportAllocs()
 	b.ResetTimer()
 	go func() {
-		done <- intake.Run(ctx, credits, func(m *bus.Message) {
+		done <- opened.Run(ctx, credits, func(m *intake.Message) {
 			_ = m.Ack()
 			if n++; n == b.N {
 				cancel()
@@ -74,12 +75,12 @@ func BenchmarkIntake(b *testing.B) {
 // BenchmarkIntakeWorkers is the same with the work in 60 goroutines, as a runner has it.
 func BenchmarkIntakeWorkers(b *testing.B) {
 	conn, _, _ := benchSetup(b, b.N)
-	intake, err := bus.OpenIntake(b.Context(), conn, database, "work")
+	opened, err := intake.Open(b.Context(), conn, database, "work")
 	require.NoError(b, err)
 	credits := make(chan int, slots)
 	credits <- slots
 	ctx, cancel := newContext(b)
-	work := make(chan *bus.Message, slots)
+	work := make(chan *intake.Message, slots)
 	var n atomic.Int64
 	for range slots {
 		go func() {
@@ -94,7 +95,7 @@ func BenchmarkIntakeWorkers(b *testing.B) {
 	}
 	b.ReportAllocs()
 	b.ResetTimer()
-	require.NoError(b, intake.Run(ctx, credits, func(m *bus.Message) { work <- m }))
+	require.NoError(b, opened.Run(ctx, credits, func(m *intake.Message) { work <- m }))
 	b.StopTimer()
 	close(work)
 	perSecond(b)

@@ -50,7 +50,7 @@ func TestOldest(t *testing.T) {
 	require.False(t, found)
 	require.WithinRange(t, at, before, time.Now().Add(time.Second))
 	b.Publish(t, "query", 3)
-	r := run(t, b.Conn, "work", 3)
+	r := bustest.Run(t, b.Conn, "work", 3)
 	first, second := r.Next(t), r.Next(t)
 	at, found, err = bus.OldestJob(t.Context(), b.Conn, database)
 	require.NoError(t, err)

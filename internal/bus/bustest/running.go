@@ -9,13 +9,14 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"dbrunner/internal/bus"
+	"dbrunner/internal/bus/intake"
 )
 
 // Running is an intake that runs until stop or the test's end.
 type Running struct {
-	Intake  *bus.Intake
+	Intake  *intake.Intake
 	Credits chan int
-	Got     chan *bus.Message
+	Got     chan *intake.Message
 
 	cancel context.CancelFunc
 	done   chan error
@@ -23,27 +24,27 @@ type Running struct {
 }
 
 // Run runs the intake of a lane of Database; change may change it before.
-func Run(t *testing.T, conn *bus.Conn, lane string, credits int, change ...func(*bus.Intake)) *Running {
+func Run(t *testing.T, conn *bus.Conn, lane string, credits int, change ...func(*intake.Intake)) *Running {
 	t.Helper()
-	intake, err := bus.OpenIntake(t.Context(), conn, Database, lane)
+	opened, err := intake.Open(t.Context(), conn, Database, lane)
 	require.NoError(t, err)
 	for _, f := range change {
-		f(intake)
+		f(opened)
 	}
-	return Start(t, intake, credits)
+	return Start(t, opened, credits)
 }
 
 // Start runs an opened intake.
-func Start(t *testing.T, intake *bus.Intake, credits int) *Running {
+func Start(t *testing.T, opened *intake.Intake, credits int) *Running {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	r := &Running{
-		Intake: intake, Credits: make(chan int, 1<<16), Got: make(chan *bus.Message, 1<<16), cancel: cancel, done: make(chan error, 1),
+		Intake: opened, Credits: make(chan int, 1<<16), Got: make(chan *intake.Message, 1<<16), cancel: cancel, done: make(chan error, 1),
 	}
 	if credits > 0 {
 		r.Credits <- credits
 	}
-	go func() { r.done <- intake.Run(ctx, r.Credits, func(m *bus.Message) { r.Got <- m }) }()
+	go func() { r.done <- opened.Run(ctx, r.Credits, func(m *intake.Message) { r.Got <- m }) }()
 	t.Cleanup(func() { r.Stop(t) })
 	return r
 }
@@ -63,13 +64,13 @@ func (r *Running) Stop(t *testing.T) {
 }
 
 // Next returns the next message.
-func (r *Running) Next(t *testing.T) *bus.Message {
+func (r *Running) Next(t *testing.T) *intake.Message {
 	t.Helper()
 	return r.Within(t, 15*time.Second)
 }
 
 // Within is Next with a limit of its own.
-func (r *Running) Within(t *testing.T, limit time.Duration) *bus.Message {
+func (r *Running) Within(t *testing.T, limit time.Duration) *intake.Message {
 	t.Helper()
 	select {
 	case m := <-r.Got:

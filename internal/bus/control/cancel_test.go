@@ -14,6 +14,7 @@ import (
 	"dbrunner/internal/bus"
 	"dbrunner/internal/bus/bustest"
 	"dbrunner/internal/bus/control"
+	"dbrunner/internal/bus/intake"
 	"dbrunner/internal/bus/topology"
 )
 
@@ -126,7 +127,7 @@ func TestIntakeWaitsForCancellationsAfterTheLinkWasLost(t *testing.T) {
 	require.NoError(t, r.Next(t).AckConfirmed(t.Context()))
 
 	b.Node.Restart()
-	require.Eventually(t, func() bool { return r.Intake.State().Phase == bus.Recovering && b.Conn.State().Connected }, 20*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return r.Intake.State().Phase == intake.Recovering && b.Conn.State().Connected }, 20*time.Second, time.Millisecond)
 	require.NoError(t, control.RequestCancel(t.Context(), b.Conn, database, "q", nil))
 	b.Publish(t, "query", 1)
 	select {

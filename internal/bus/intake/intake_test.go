@@ -1,4 +1,4 @@
-package bus_test
+package intake_test
 
 import (
 	"context"
@@ -11,6 +11,7 @@ import (
 
 	"dbrunner/internal/bus"
 	"dbrunner/internal/bus/bustest"
+	"dbrunner/internal/bus/intake"
 	"dbrunner/internal/bus/topology"
 )
 
@@ -40,7 +41,7 @@ func TestIntakeNeverHoldsMoreThanItsCredits(t *testing.T) {
 	b := bustest.Setup(t)
 	b.Publish(t, "query", 500)
 	r := run(t, b.Conn, "work", 5)
-	var held []*bus.Message
+	var held []*intake.Message
 	most := 0
 	for done := 0; done < 500; {
 		if len(held) == 0 || len(r.Got) > 0 {
@@ -103,7 +104,7 @@ func TestIntakeSurvivesPoisonedStatusHeaders(t *testing.T) {
 		r.Credits <- 1
 	}
 	state := r.Intake.State()
-	require.Equal(t, bus.Pulling, state.Phase)
+	require.Equal(t, intake.Pulling, state.Phase)
 	require.Zero(t, state.Recoveries)
 	b.AwaitEmpty(t)
 }
@@ -118,7 +119,7 @@ func TestIntakeRequeuesAtTheEnd(t *testing.T) {
 	}
 	first.Stop(t)
 	held := drainInto(first)
-	require.Equal(t, bus.Stopped, first.Intake.State().Phase)
+	require.Equal(t, intake.Stopped, first.Intake.State().Phase)
 	info := bustest.ConsumerInfo(t, b.JS, "work")
 	require.Zero(t, info.NumWaiting, "the server still has a request of ours")
 	for _, m := range held { // what the worker had not started
@@ -133,8 +134,8 @@ func TestIntakeRequeuesAtTheEnd(t *testing.T) {
 	b.AwaitEmpty(t)
 }
 
-func drainInto(r *bustest.Running) []*bus.Message {
-	var held []*bus.Message
+func drainInto(r *bustest.Running) []*intake.Message {
+	var held []*intake.Message
 	for len(r.Got) > 0 {
 		held = append(held, <-r.Got)
 	}
@@ -253,11 +254,11 @@ func TestConsumerDeletedUnderVerifyIsWaitedFor(t *testing.T) {
 	require.NoError(t, topology.Verify(t.Context(), b.Conn, bustest.Topology()))
 	r := run(t, b.Conn, "work", 1)
 	config := bustest.ConsumerInfo(t, b.JS, "work").Config
-	require.Eventually(t, func() bool { return r.Intake.State().Phase == bus.Pulling }, 5*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return r.Intake.State().Phase == intake.Pulling }, 5*time.Second, time.Millisecond)
 	require.NoError(t, b.JS.DeleteConsumer(t.Context(), "DBRUNNER_JOBS_demo", "work"))
 	require.Eventually(t, func() bool {
 		s := r.Intake.State()
-		return s.Phase == bus.Recovering && len(s.Reason) > 0
+		return s.Phase == intake.Recovering && len(s.Reason) > 0
 	}, 20*time.Second, 5*time.Millisecond)
 	require.NotEmpty(t, b.Logs.FilterMessage("intake interrupted").All())
 	_, err := b.JS.CreateConsumer(t.Context(), "DBRUNNER_JOBS_demo", config)
@@ -271,21 +272,21 @@ func TestBurstSlotsWhileJobsFinishFast(t *testing.T) {
 	t.Parallel()
 	b := bustest.Setup(t)
 	const credits, base, quick = 40, 4, 2000
-	intake, err := bus.OpenIntake(t.Context(), b.Conn, database, "work")
+	opened, err := intake.Open(t.Context(), b.Conn, database, "work")
 	require.NoError(t, err)
-	intake.SetBaseSlots(base)
+	opened.SetBaseSlots(base)
 	b.Publish(t, "query", quick)
-	r := bustest.Start(t, intake, credits)
+	r := bustest.Start(t, opened, credits)
 	most := 0
 	for range quick {
 		most = max(most, len(r.Got))
 		require.NoError(t, r.Next(t).Ack())
 		r.Credits <- 1
-		most = max(most, intake.State().Outstanding)
+		most = max(most, opened.State().Outstanding)
 	}
 	require.Greater(t, most, base)
 	time.Sleep(1200 * time.Millisecond) // by the clock: the last request for burst slots has expired
-	require.Eventually(t, func() bool { return intake.State().Outstanding <= base }, 5*time.Second, 10*time.Millisecond,
+	require.Eventually(t, func() bool { return opened.State().Outstanding <= base }, 5*time.Second, 10*time.Millisecond,
 		"burst slots are no longer requested")
 
 	b.Publish(t, "query", credits)
@@ -295,12 +296,12 @@ func TestBurstSlotsWhileJobsFinishFast(t *testing.T) {
 	time.Sleep(200 * time.Millisecond) // by the clock: what must not arrive has had its time
 	require.Empty(t, r.Got, "jobs that do not end leave the rest to others")
 	require.Equal(t, base, bustest.ConsumerInfo(t, b.JS, "work").NumAckPending)
-	require.Zero(t, intake.State().Recoveries)
-	require.Zero(t, intake.State().Requeued)
+	require.Zero(t, opened.State().Recoveries)
+	require.Zero(t, opened.State().Requeued)
 }
 
 // run runs an intake that looks for orphan messages often.
 func run(t *testing.T, conn *bus.Conn, lane string, credits int) *bustest.Running {
 	t.Helper()
-	return bustest.Run(t, conn, lane, credits, func(i *bus.Intake) { i.SweepEvery(2 * time.Second) })
+	return bustest.Run(t, conn, lane, credits, func(i *intake.Intake) { i.SweepEvery(2 * time.Second) })
 }

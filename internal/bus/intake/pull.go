@@ -1,4 +1,4 @@
-package bus
+package intake
 
 import (
 	"context"
@@ -9,6 +9,8 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"go.uber.org/zap"
+
+	"dbrunner/internal/bus"
 )
 
 // inboxSize holds everything that can be under way for one inbox: the messages asked for and the status messages
@@ -18,7 +20,7 @@ const inboxSize = 2 * maxOutstanding
 // pull is one run of an intake. One goroutine owns all of it.
 type pull struct {
 	intake  *Intake
-	conn    *Conn
+	conn    *bus.Conn
 	credits <-chan int
 	handle  func(*Message)
 
@@ -201,7 +203,7 @@ func (p *pull) dispatch(ctx context.Context, m *nats.Msg) {
 		return
 	}
 	message.first = first
-	p.intake.count(func(s *IntakeState) { s.Handled++; s.Outstanding = p.credit.outstanding })
+	p.intake.count(func(s *State) { s.Handled++; s.Outstanding = p.credit.outstanding })
 	p.handle(message)
 }
 
@@ -224,7 +226,7 @@ const strangerDelay = time.Minute
 
 // requeueUnlessResumed leaves a message alone that may be another runner's by now: its lease runs out, if that has not happened.
 func (p *pull) leaveToExpire(m *Message) {
-	p.intake.count(func(s *IntakeState) { s.LeftToExpire++ })
+	p.intake.count(func(s *State) { s.LeftToExpire++ })
 	p.intake.log.Warn("process stalled; leaving message to expire",
 		zap.Uint64("sequence", m.Sequence()))
 }
@@ -235,7 +237,7 @@ func (p *pull) handBack(m *Message, delay time.Duration) {
 		p.leaveToExpire(m)
 		return
 	}
-	p.intake.count(func(s *IntakeState) { s.Requeued++ })
+	p.intake.count(func(s *State) { s.Requeued++ })
 	if err := m.Nak(delay); err != nil {
 		p.intake.log.Debug("NAK failed; redelivery after ack_wait", zap.Uint64("sequence", m.Sequence()), zap.Error(err))
 	}
@@ -332,7 +334,7 @@ func (p *pull) send(ctx context.Context, n int, expires time.Duration) {
 	reply := p.inbox.subject + strconv.FormatUint(p.inbox.request, 36)
 	subject := p.conn.APIPrefix() + "CONSUMER.MSG.NEXT." + p.intake.stream + "." + p.intake.name
 	if err := p.conn.NATS().PublishRequest(subject, reply, body); err != nil {
-		p.beginRecovery(ctx, ErrorText(err))
+		p.beginRecovery(ctx, bus.ErrorText(err))
 		return
 	}
 	p.credit.ask(n, time.Now().Add(expires+t.silence).Unix())

@@ -1,4 +1,4 @@
-package bus
+package intake
 
 import (
 	"context"
@@ -7,12 +7,14 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+
+	"dbrunner/internal/bus"
 )
 
 // Message is one delivery of a job. Exactly one of Ack, AckConfirmed and Nak should end it; that is not enforced,
 // because the server does not fence acknowledgements either: they name the message, not the delivery.
 type Message struct {
-	conn     *Conn
+	conn     *bus.Conn
 	msg      *nats.Msg
 	database string
 	kind     string
@@ -81,7 +83,7 @@ func (m *Message) InProgress(ctx context.Context) error {
 
 func (m *Message) publish(body []byte) error {
 	if err := m.conn.NATS().Publish(m.msg.Reply, body); err != nil {
-		return fmt.Errorf("settle message %d: %w", m.ack.sequence, ClosedAs(err))
+		return fmt.Errorf("settle message %d: %w", m.ack.sequence, bus.ClosedAs(err))
 	}
 	return nil
 }
@@ -89,12 +91,12 @@ func (m *Message) publish(body []byte) error {
 func (m *Message) request(ctx context.Context, verb string) error {
 	if _, bounded := ctx.Deadline(); !bounded {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, APITimeout)
+		ctx, cancel = context.WithTimeout(ctx, bus.APITimeout)
 		defer cancel()
 	}
 	answer, err := m.conn.NATS().RequestWithContext(ctx, m.msg.Reply, []byte(verb))
 	if err != nil {
-		return fmt.Errorf("%s of message %d: %w", verb, m.ack.sequence, ClosedAs(err))
+		return fmt.Errorf("%s of message %d: %w", verb, m.ack.sequence, bus.ClosedAs(err))
 	}
 	if len(answer.Data) > 0 {
 		return fmt.Errorf("%s of message %d: unexpected answer", verb, m.ack.sequence)

@@ -1,4 +1,4 @@
-package bus
+package intake
 
 import (
 	"context"
@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+
+	"dbrunner/internal/bus"
 )
 
 // strayKey is in the keys of the bucket of requests to cancel that hold leases of orphans, between the database and the
@@ -27,7 +29,7 @@ type strayCount struct {
 // strayLease is the right to work on an orphan for AckWait since it was last written, by the server's clock. One goroutine at a
 // time renews it.
 type strayLease struct {
-	conn     *Conn
+	conn     *bus.Conn
 	key      string
 	count    strayCount
 	sequence uint64 // of the last write
@@ -36,7 +38,7 @@ type strayLease struct {
 var errStrayTaken = errors.New("another runner has redelivered the message")
 
 // leaseStray counts one more delivery of an orphan; nil if another runner has it at this moment. now is the server's time.
-func (i *Intake) leaseStray(ctx context.Context, m *StoredMessage, now time.Time) (*strayLease, error) {
+func (i *Intake) leaseStray(ctx context.Context, m *bus.StoredMessage, now time.Time) (*strayLease, error) {
 	l := &strayLease{
 		conn: i.conn, key: i.database + strayKey + strconv.FormatUint(m.Sequence, 10),
 		count: strayCount{Version: 1, Stored: m.Time, Deliveries: strayFirst, Holder: rand.Text()},
@@ -65,8 +67,8 @@ func (i *Intake) leaseStray(ctx context.Context, m *StoredMessage, now time.Time
 }
 
 // read reads what the bucket has, zero where that is no count.
-func (l *strayLease) read(ctx context.Context) (last *StoredMessage, count strayCount, err error) {
-	last, err = GetMessage(ctx, l.conn, ControlStream(l.conn.Subjects()), GetRequest{LastFor: ControlKey(l.conn.Subjects(), l.key)})
+func (l *strayLease) read(ctx context.Context) (last *bus.StoredMessage, count strayCount, err error) {
+	last, err = bus.GetMessage(ctx, l.conn, bus.ControlStream(l.conn.Subjects()), bus.GetRequest{LastFor: bus.ControlKey(l.conn.Subjects(), l.key)})
 	if err != nil {
 		return nil, count, fmt.Errorf("read the deliveries of a message: %w", err)
 	}
@@ -83,11 +85,11 @@ func (l *strayLease) write(ctx context.Context) error {
 		return err
 	}
 	ack, err := l.conn.Publish(ctx, &nats.Msg{
-		Subject: ControlSubject(l.conn, l.key), Data: body,
-		Header: nats.Header{HeaderExpectedSequence: {strconv.FormatUint(l.sequence, 10)}},
+		Subject: bus.ControlSubject(l.conn, l.key), Data: body,
+		Header: nats.Header{bus.HeaderExpectedSequence: {strconv.FormatUint(l.sequence, 10)}},
 	})
 	switch {
-	case HasCode(err, CodeWrongLastSequence):
+	case bus.HasCode(err, bus.CodeWrongLastSequence):
 		return errStrayTaken
 	case err != nil:
 		return fmt.Errorf("count a delivery of a message: %w", err)

@@ -1,4 +1,4 @@
-package bus
+package intake
 
 import (
 	"context"
@@ -9,6 +9,8 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 	"go.uber.org/zap"
+
+	"dbrunner/internal/bus"
 )
 
 // Phase is what an intake is doing.
@@ -22,8 +24,8 @@ const (
 	Stopped    Phase = "stopped"    // Run has returned
 )
 
-// IntakeState describes an intake at one moment.
-type IntakeState struct {
+// State describes an intake at one moment.
+type State struct {
 	Phase        Phase
 	Reason       string    // of Recovering
 	Since        time.Time // of the phase
@@ -38,16 +40,16 @@ type IntakeState struct {
 
 // Intake pulls the jobs of one lane.
 type Intake struct {
-	conn     *Conn
+	conn     *bus.Conn
 	log      *zap.Logger
 	database string
 	stream   string
 	name     string
-	times    intakeTimes
+	times    times
 	steady   int
 
 	mu      sync.Mutex
-	state   IntakeState
+	state   State
 	ackWait time.Duration
 	bounds  requestBounds
 }
@@ -58,8 +60,8 @@ type requestBounds struct {
 	expires time.Duration
 }
 
-// intakeTimes are the periods of the pull protocol.
-type intakeTimes struct {
+// times are the periods of the pull protocol.
+type times struct {
 	expires   time.Duration // of a request
 	brief     time.Duration // the same, of a request for burst slots
 	heartbeat time.Duration // at which the server shows that a request is alive
@@ -70,16 +72,16 @@ type intakeTimes struct {
 	retry     time.Duration // at most, between two looks at a consumer that is not there
 }
 
-func defaultIntakeTimes() intakeTimes {
-	return intakeTimes{
+func defaultTimes() times {
+	return times{
 		expires: 30 * time.Second, brief: time.Second, heartbeat: 3 * time.Second, silence: 7 * time.Second,
 		drain: 2 * time.Second, quiet: 150 * time.Millisecond, retry: 2 * time.Second, sweep: 30 * time.Second,
 	}
 }
 
-// OpenIntake finds the consumer of a lane. It must be there: Manage or Verify come first.
-func OpenIntake(ctx context.Context, c *Conn, database, lane string) (*Intake, error) {
-	if err := errors.Join(CheckName("database", database), CheckName("lane", lane)); err != nil {
+// Open finds the consumer of a lane. It must be there: Manage or Verify come first.
+func Open(ctx context.Context, c *bus.Conn, database, lane string) (*Intake, error) {
+	if err := errors.Join(bus.CheckName("database", database), bus.CheckName("lane", lane)); err != nil {
 		return nil, err
 	}
 	i := &Intake{
@@ -88,10 +90,10 @@ func OpenIntake(ctx context.Context, c *Conn, database, lane string) (*Intake, e
 		database: database,
 		stream:   c.Subjects().JobsStream(database),
 		name:     lane,
-		times:    defaultIntakeTimes(),
-		state:    IntakeState{Phase: Idle, Since: time.Now()},
+		times:    defaultTimes(),
+		state:    State{Phase: Idle, Since: time.Now()},
 	}
-	info, err := ConsumerInfo(ctx, c, i.stream, lane)
+	info, err := bus.ConsumerInfo(ctx, c, i.stream, lane)
 	if err != nil {
 		return nil, fmt.Errorf("open the intake of %s/%s: %w", database, lane, err)
 	}
@@ -107,7 +109,7 @@ func (i *Intake) AckWait() time.Duration {
 }
 
 // State reports how the intake is.
-func (i *Intake) State() IntakeState {
+func (i *Intake) State() State {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	return i.state
@@ -147,7 +149,7 @@ func (i *Intake) enter(phase Phase, reason string) {
 	}
 }
 
-func (i *Intake) count(change func(*IntakeState)) {
+func (i *Intake) count(change func(*State)) {
 	i.mu.Lock()
 	change(&i.state)
 	i.mu.Unlock()

@@ -1,4 +1,4 @@
-package bus
+package intake
 
 import (
 	"context"
@@ -9,6 +9,8 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"go.uber.org/zap"
+
+	"dbrunner/internal/bus"
 )
 
 // open subscribes and starts pulling; if that fails the recovery goes on.
@@ -21,7 +23,7 @@ func (p *pull) open(ctx context.Context) {
 	p.renewals, _ = p.conn.Link()
 	sub, err := p.conn.NATS().ChanSubscribe(b.subject+"*", b.arrived)
 	if err != nil {
-		p.beginRecovery(ctx, ErrorText(err))
+		p.beginRecovery(ctx, bus.ErrorText(err))
 		return
 	}
 	var once sync.Once // the library may say so twice
@@ -35,7 +37,7 @@ func (p *pull) open(ctx context.Context) {
 // beginRecovery ends the inbox and finds out what became of the consumer. Messages that are on the way still arrive.
 func (p *pull) beginRecovery(ctx context.Context, reason string) {
 	p.intake.enter(Recovering, reason)
-	p.intake.count(func(s *IntakeState) { s.Recoveries++ })
+	p.intake.count(func(s *State) { s.Recoveries++ })
 	p.stopLingering()
 	p.failures++
 	p.interrupted = true
@@ -79,7 +81,7 @@ func (p *pull) inspect(ctx context.Context) {
 	p.inspected = answer
 	wait := time.Duration(0)
 	if p.failures > 1 { // it was there the last time, and yet no message came
-		wait = Backoff(p.failures, 20*time.Millisecond, p.intake.times.retry)
+		wait = bus.Backoff(p.failures, 20*time.Millisecond, p.intake.times.retry)
 	}
 	go func() { // ends with the context at the latest; stop waits for its answer
 		info, err := p.intake.findConsumer(ctx, wait)
@@ -119,7 +121,7 @@ func replicated(info *jetstream.ConsumerInfo) bool {
 // findConsumer waits until the consumer can be read, and creates it if that is our task.
 func (i *Intake) findConsumer(ctx context.Context, wait time.Duration) (*jetstream.ConsumerInfo, error) {
 	for attempt := 0; ; attempt++ {
-		if err := Pause(ctx, wait); err != nil {
+		if err := bus.Pause(ctx, wait); err != nil {
 			return nil, err
 		}
 		if err := i.conn.AwaitLink(ctx); err != nil {
@@ -135,8 +137,8 @@ func (i *Intake) findConsumer(ctx context.Context, wait time.Duration) (*jetstre
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
-		i.enter(Recovering, ErrorText(err))
-		wait = Backoff(attempt, 50*time.Millisecond, i.times.retry)
+		i.enter(Recovering, bus.ErrorText(err))
+		wait = bus.Backoff(attempt, 50*time.Millisecond, i.times.retry)
 	}
 }
 
@@ -147,7 +149,7 @@ func (i *Intake) lookOnce(ctx context.Context) (*jetstream.ConsumerInfo, error) 
 		return &info, nil
 	}
 	restore := i.conn.Restorer()
-	if !errors.Is(err, ErrNotFound) || restore == nil {
+	if !errors.Is(err, bus.ErrNotFound) || restore == nil {
 		return nil, err
 	}
 	i.log.Error("consumer or stream of the lane deleted; creating it again", zap.String("stream", i.stream))
@@ -183,7 +185,7 @@ func (p *pull) tick(ctx context.Context, now time.Time) {
 	}
 	p.scanForOrphans(ctx, now)
 	p.credit.expire(now.Unix())
-	p.intake.count(func(s *IntakeState) { s.Outstanding = p.credit.outstanding })
+	p.intake.count(func(s *State) { s.Outstanding = p.credit.outstanding })
 	switch {
 	case p.credit.outstanding > 0 && len(p.inbox.arrived) == 0 && now.Sub(p.alive) > p.intake.times.silence:
 		p.beginRecovery(ctx, p.conn.Blame("the consumer is silent"))

@@ -1,4 +1,4 @@
-package bus
+package intake
 
 import (
 	"context"
@@ -8,6 +8,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"go.uber.org/zap"
+
+	"dbrunner/internal/bus"
 )
 
 // An orphan is a message that is still in the queue although its consumer has left it behind: the consumer's
@@ -29,7 +31,7 @@ const (
 
 // orphanScan are what one look has found, or the ones of it that are taken up.
 type orphanScan struct {
-	messages []*StoredMessage
+	messages []*bus.StoredMessage
 	now      time.Time     // the server's, before the look
 	leases   []*strayLease // of those that are taken up, nil: another runner has it, or it could not be counted; none: of a look
 	err      error
@@ -51,12 +53,12 @@ func (p *pull) scanForOrphans(ctx context.Context, now time.Time) {
 
 // findOrphans lists messages of the lane at or below the consumer's acknowledgement floor, oldest first, and returns the
 // server's time.
-func (i *Intake) findOrphans(ctx context.Context) ([]*StoredMessage, time.Time, error) {
-	consumer, err := ConsumerInfo(ctx, i.conn, i.stream, i.name)
+func (i *Intake) findOrphans(ctx context.Context) ([]*bus.StoredMessage, time.Time, error) {
+	consumer, err := bus.ConsumerInfo(ctx, i.conn, i.stream, i.name)
 	if err != nil {
 		return nil, time.Time{}, err
 	}
-	stream, err := StreamInfo(ctx, i.conn, i.stream)
+	stream, err := bus.StreamInfo(ctx, i.conn, i.stream)
 	if err != nil {
 		return nil, time.Time{}, err
 	}
@@ -64,10 +66,10 @@ func (i *Intake) findOrphans(ctx context.Context) ([]*StoredMessage, time.Time, 
 	if stream.State.Msgs == 0 || stream.State.FirstSeq > floor {
 		return nil, stream.TimeStamp, nil // as nearly always
 	}
-	var found []*StoredMessage
-	for _, filter := range Filters(&consumer.Config) {
+	var found []*bus.StoredMessage
+	for _, filter := range bus.Filters(&consumer.Config) {
 		for next := stream.State.FirstSeq; len(found) < maxStrays; {
-			m, err := GetMessage(ctx, i.conn, i.stream, GetRequest{Sequence: next, NextFor: filter})
+			m, err := bus.GetMessage(ctx, i.conn, i.stream, bus.GetRequest{Sequence: next, NextFor: filter})
 			if err != nil {
 				return nil, time.Time{}, err
 			}
@@ -96,7 +98,7 @@ func (p *pull) redeliverOrphans(ctx context.Context, found orphanScan) {
 
 // dueStrays are those that the look before has seen too, as far as there are slots for them: an acknowledged message is
 // removed a moment later.
-func (p *pull) dueStrays(messages []*StoredMessage) (due []*StoredMessage) {
+func (p *pull) dueStrays(messages []*bus.StoredMessage) (due []*bus.StoredMessage) {
 	now := time.Now()
 	seen := make(map[uint64]time.Time, len(messages))
 	for _, m := range messages {
@@ -115,7 +117,7 @@ func (p *pull) dueStrays(messages []*StoredMessage) (due []*StoredMessage) {
 }
 
 // leaseStrays counts one more delivery of each. Nothing is delivered before that is durable.
-func (p *pull) leaseStrays(ctx context.Context, due []*StoredMessage, now time.Time) {
+func (p *pull) leaseStrays(ctx context.Context, due []*bus.StoredMessage, now time.Time) {
 	if len(due) == 0 {
 		return
 	}
@@ -146,7 +148,7 @@ func (p *pull) deliverStrays(taken orphanScan) {
 	}
 }
 
-func (p *pull) redeliverOrphan(m *StoredMessage, lease *strayLease) {
+func (p *pull) redeliverOrphan(m *bus.StoredMessage, lease *strayLease) {
 	number := lease.count.Deliveries
 	stray := &Message{
 		conn: p.conn, stray: lease,
@@ -163,6 +165,6 @@ func (p *pull) redeliverOrphan(m *StoredMessage, lease *strayLease) {
 	stray.database, stray.kind, _ = p.conn.Subjects().SplitJob(m.Subject)
 	p.intake.log.Warn("redelivering orphan message",
 		zap.Uint64("sequence", m.Sequence), zap.Uint64("deliveries", number))
-	p.intake.count(func(s *IntakeState) { s.Handled++; s.Orphans++ })
+	p.intake.count(func(s *State) { s.Handled++; s.Orphans++ })
 	p.handle(stray)
 }

@@ -1,4 +1,4 @@
-package bus_test
+package intake_test
 
 import (
 	"context"
@@ -18,6 +18,7 @@ import (
 	"dbrunner/internal/bus/bustest"
 	"dbrunner/internal/bus/control"
 	"dbrunner/internal/bus/deadletters"
+	"dbrunner/internal/bus/intake"
 	"dbrunner/internal/bus/results"
 	"dbrunner/internal/bus/topology"
 	"dbrunner/internal/report"
@@ -264,11 +265,11 @@ func TestSilentConsumerIsAskedAgain(t *testing.T) {
 	require.NoError(t, b.Plain.Flush())
 	require.Eventually(t, func() bool { return bustest.ConsumerInfo(t, b.JS, "work").NumWaiting == 1 }, 5*time.Second, time.Millisecond)
 
-	intake, err := bus.OpenIntake(t.Context(), b.Conn, database, "work")
+	opened, err := intake.Open(t.Context(), b.Conn, database, "work")
 	require.NoError(t, err)
-	intake.ShortenTimes(200 * time.Millisecond)
-	r := bustest.Start(t, intake, 1)
-	require.Eventually(t, func() bool { return intake.State().Recoveries > 0 }, 10*time.Second, time.Millisecond)
+	opened.ShortenTimes(200 * time.Millisecond)
+	r := bustest.Start(t, opened, 1)
+	require.Eventually(t, func() bool { return opened.State().Recoveries > 0 }, 10*time.Second, time.Millisecond)
 	require.NotEmpty(t, b.Logs.FilterField(zap.String("reason", "the consumer is silent")).All())
 	_, err = sub.NextMsg(5 * time.Second) // the other request has expired: there is a place
 	require.NoError(t, err)
@@ -279,18 +280,18 @@ func TestSilentConsumerIsAskedAgain(t *testing.T) {
 func TestRequestsAreRenewedWhenTheyExpire(t *testing.T) {
 	t.Parallel()
 	b := bustest.Setup(t)
-	intake, err := bus.OpenIntake(t.Context(), b.Conn, database, "work")
+	opened, err := intake.Open(t.Context(), b.Conn, database, "work")
 	require.NoError(t, err)
-	intake.ShortenTimes(100 * time.Millisecond) // a request lives for a second
-	r := bustest.Start(t, intake, 3)
+	opened.ShortenTimes(100 * time.Millisecond) // a request lives for a second
+	r := bustest.Start(t, opened, 3)
 	time.Sleep(3400 * time.Millisecond) // by the clock: three lives of a request, at whose end nothing may happen
-	require.Equal(t, bus.Pulling, intake.State().Phase)
-	require.Zero(t, intake.State().Recoveries)
+	require.Equal(t, intake.Pulling, opened.State().Phase)
+	require.Zero(t, opened.State().Recoveries)
 	b.Publish(t, "query", 3)
 	for range 3 {
 		require.NoError(t, r.Next(t).Ack())
 	}
-	require.Zero(t, intake.State().Requeued)
+	require.Zero(t, opened.State().Requeued)
 }
 
 func TestPermissionErrorsAreRemembered(t *testing.T) {
@@ -393,7 +394,7 @@ func TestMaxAckPendingOfTheMigrationLane(t *testing.T) {
 	other, _ := bustest.Connect(t, b.Node.ClientURL(), func(o *bus.Options) { o.Instance = "other" })
 	one, two := run(t, b.Conn, "migration", 4), run(t, other, "migration", 4)
 	for range 3 { // one in the whole fleet
-		var m *bus.Message
+		var m *intake.Message
 		select {
 		case m = <-one.Got:
 		case m = <-two.Got:

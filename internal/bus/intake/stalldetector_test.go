@@ -1,4 +1,4 @@
-package bus_test
+package intake_test
 
 import (
 	"context"
@@ -7,8 +7,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"dbrunner/internal/bus"
 	"dbrunner/internal/bus/bustest"
+	"dbrunner/internal/bus/intake"
 )
 
 // What has waited while the process was stopped may be another runner's: it is neither started nor requeued, and comes
@@ -18,16 +18,16 @@ func TestMessagesThatWaitedWhileTheProcessWasStopped(t *testing.T) {
 	top := bustest.Topology()
 	top.AckWait = time.Second
 	b := bustest.SetupOn(t, bustest.Server(t), top)
-	intake, err := bus.OpenIntake(t.Context(), b.Conn, database, "work")
+	opened, err := intake.Open(t.Context(), b.Conn, database, "work")
 	require.NoError(t, err)
 	b.Publish(t, "query", 200)
-	credits, got := make(chan int, 1000), make(chan *bus.Message, 1000)
+	credits, got := make(chan int, 1000), make(chan *intake.Message, 1000)
 	credits <- 3
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	stopped := false
 	go func() {
-		ended <- intake.Run(ctx, credits, func(m *bus.Message) {
+		ended <- opened.Run(ctx, credits, func(m *intake.Message) {
 			if !stopped { // the goroutine that reads stands still, as all of them do in a stopped process
 				stopped = true
 				time.Sleep(700 * time.Millisecond) // by the clock: longer than half of the ack wait
@@ -48,8 +48,8 @@ func TestMessagesThatWaitedWhileTheProcessWasStopped(t *testing.T) {
 		require.NoError(t, m.Ack())
 		credits <- 1
 	}
-	require.EqualValues(t, 2, intake.State().LeftToExpire, "no more than were on the way")
-	require.Zero(t, intake.State().Requeued)
+	require.EqualValues(t, 2, opened.State().LeftToExpire, "no more than were on the way")
+	require.Zero(t, opened.State().Requeued)
 	cancel()
 	require.NoError(t, <-ended)
 	b.AwaitEmpty(t)
@@ -61,17 +61,17 @@ func TestEndOfAProcessThatWasStopped(t *testing.T) {
 	top := bustest.Topology()
 	top.AckWait = time.Second
 	b := bustest.SetupOn(t, bustest.Server(t), top)
-	intake, err := bus.OpenIntake(t.Context(), b.Conn, database, "work")
+	opened, err := intake.Open(t.Context(), b.Conn, database, "work")
 	require.NoError(t, err)
 	b.Publish(t, "query", 3)
 	credits := make(chan int, 1)
 	credits <- 3
 	ctx, cancel := context.WithCancel(t.Context())
-	require.NoError(t, intake.Run(ctx, credits, func(m *bus.Message) {
+	require.NoError(t, opened.Run(ctx, credits, func(m *intake.Message) {
 		cancel()
 		time.Sleep(700 * time.Millisecond) // by the clock: longer than half of the ack wait
 		require.NoError(t, m.Ack())
 	}))
-	require.EqualValues(t, 2, intake.State().LeftToExpire)
-	require.Zero(t, intake.State().Requeued)
+	require.EqualValues(t, 2, opened.State().LeftToExpire)
+	require.Zero(t, opened.State().Requeued)
 }

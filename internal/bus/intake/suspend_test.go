@@ -1,4 +1,4 @@
-package bus_test
+package intake_test
 
 import (
 	"sync/atomic"
@@ -9,6 +9,7 @@ import (
 
 	"dbrunner/internal/bus"
 	"dbrunner/internal/bus/bustest"
+	"dbrunner/internal/bus/intake"
 )
 
 // A machine that is suspended stops the monotonic clock, too; only the clock of leases goes on. What was on its way then is left
@@ -22,15 +23,15 @@ func TestMessagesThatWaitedWhileTheMachineWasSuspended(t *testing.T) {
 	conn, _ := bustest.Connect(t, b.Node.ClientURL(), func(o *bus.Options) {
 		o.Now = func() time.Time { return time.Now().Add(time.Duration(suspended.Load())) }
 	})
-	intake, err := bus.OpenIntake(t.Context(), conn, database, "work")
+	opened, err := intake.Open(t.Context(), conn, database, "work")
 	require.NoError(t, err)
 	b.Publish(t, "query", 3)
-	credits, got := make(chan int, 1), make(chan *bus.Message, 10)
+	credits, got := make(chan int, 1), make(chan *intake.Message, 10)
 	credits <- 3
 	ended := make(chan error, 1)
 	started := false
 	go func() {
-		ended <- intake.Run(t.Context(), credits, func(m *bus.Message) {
+		ended <- opened.Run(t.Context(), credits, func(m *intake.Message) {
 			if !started { // the other two are in the inbox, and the lid is closed for an hour
 				started = true
 				suspended.Add(int64(time.Hour))
@@ -38,7 +39,7 @@ func TestMessagesThatWaitedWhileTheMachineWasSuspended(t *testing.T) {
 			got <- m
 		})
 	}()
-	next := func() *bus.Message {
+	next := func() *intake.Message {
 		select {
 		case m := <-got:
 			return m
@@ -55,6 +56,6 @@ func TestMessagesThatWaitedWhileTheMachineWasSuspended(t *testing.T) {
 		require.EqualValues(t, 2, m.Deliveries(), "sequence %d", m.Sequence())
 		require.NoError(t, m.Ack())
 	}
-	require.EqualValues(t, 2, intake.State().LeftToExpire)
-	require.Zero(t, intake.State().Requeued)
+	require.EqualValues(t, 2, opened.State().LeftToExpire)
+	require.Zero(t, opened.State().Requeued)
 }

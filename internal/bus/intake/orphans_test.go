@@ -1,4 +1,4 @@
-package bus_test
+package intake_test
 
 import (
 	"testing"
@@ -9,6 +9,7 @@ import (
 	"dbrunner/internal/bus"
 	"dbrunner/internal/bus/bustest"
 	"dbrunner/internal/bus/control"
+	"dbrunner/internal/bus/intake"
 	"dbrunner/internal/bus/topology"
 )
 
@@ -71,12 +72,12 @@ func TestMessagesInFlightAreNoOrphans(t *testing.T) {
 	t.Parallel()
 	b := bustest.Setup(t)
 	b.Publish(t, "query", 5)
-	intake, err := bus.OpenIntake(t.Context(), b.Conn, database, "work")
+	opened, err := intake.Open(t.Context(), b.Conn, database, "work")
 	require.NoError(t, err)
-	intake.SweepEvery(100 * time.Millisecond)
-	intake.ShortenTimes(150 * time.Millisecond) // looks are made by the tick
-	r := bustest.Start(t, intake, 4)
-	var held []*bus.Message
+	opened.SweepEvery(100 * time.Millisecond)
+	opened.ShortenTimes(150 * time.Millisecond) // looks are made by the tick
+	r := bustest.Start(t, opened, 4)
+	var held []*intake.Message
 	for range 4 {
 		held = append(held, r.Next(t))
 	}
@@ -87,7 +88,7 @@ func TestMessagesInFlightAreNoOrphans(t *testing.T) {
 		require.FailNow(t, "delivered", "sequence %d", m.Sequence())
 	case <-time.After(1500 * time.Millisecond):
 	}
-	require.Zero(t, intake.State().Orphans)
+	require.Zero(t, opened.State().Orphans)
 }
 
 func TestApplyDoesNotMoveAKindWithWaitingJobs(t *testing.T) {
@@ -139,11 +140,11 @@ func life(t *testing.T, b *bustest.Bundle) uint64 {
 
 func lifeOn(t *testing.T, conn *bus.Conn) *bustest.Running {
 	t.Helper()
-	intake, err := bus.OpenIntake(t.Context(), conn, database, "migration")
+	opened, err := intake.Open(t.Context(), conn, database, "migration")
 	require.NoError(t, err)
-	intake.SweepEvery(100 * time.Millisecond)
-	intake.ShortenTimes(150 * time.Millisecond)
-	return bustest.Start(t, intake, 1)
+	opened.SweepEvery(100 * time.Millisecond)
+	opened.ShortenTimes(150 * time.Millisecond)
+	return bustest.Start(t, opened, 1)
 }
 
 // The deliveries of an orphan count, over all lives of all runners: a job that kills its runner is quarantined and given up.
@@ -177,7 +178,7 @@ func TestAStrayHasALease(t *testing.T) {
 	top.AckWait = time.Second
 	b := bustest.SetupOn(t, bustest.Server(t), top)
 	leftBehind(t, b)
-	arrived := make(chan *bus.Message, 100)
+	arrived := make(chan *intake.Message, 100)
 	for range 3 {
 		conn, _ := bustest.Connect(t, b.Node.ClientURL())
 		r := lifeOn(t, conn)
@@ -188,7 +189,7 @@ func TestAStrayHasALease(t *testing.T) {
 		}()
 		t.Cleanup(func() { r.Stop(t); close(r.Got) })
 	}
-	next := func() *bus.Message {
+	next := func() *intake.Message {
 		select {
 		case m := <-arrived:
 			return m
