@@ -106,9 +106,6 @@ func (n *node) process() *process {
 	return n.p
 }
 
-// kill ends a server as a crash would.
-func (n *node) kill() { n.process().kill() }
-
 // stop ends a server in order.
 func (n *node) stop() { n.process().end(30 * time.Second) }
 

@@ -278,7 +278,7 @@ func natsStepDown(ctx context.Context, r *round, rng *rand.Rand) (string, error)
 
 func natsKill(ctx context.Context, r *round, rng *rand.Rand) (string, error) {
 	n := r.world.cluster.nodes[rng.IntN(nodes)]
-	n.kill()
+	n.process().kill()
 	_ = wait(ctx, time.Duration(rng.Int64N(int64(2*time.Second))))
 	return n.name, r.world.cluster.start(n)
 }
