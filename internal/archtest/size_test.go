@@ -36,7 +36,6 @@ var larger = map[string]int{
 	"test/faults/nemesis.go":                       475,
 	"test/faults/workload.go":                      471,
 	"bench world":                                  49,
-	"internal/bus/intake pull":                     28,
 	"internal/db/dbtest migrationWorld":            32,
 	"internal/db/migration Engine":                 10,
 	"internal/db/migration run":                    35,

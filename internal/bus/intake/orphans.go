@@ -88,7 +88,17 @@ func (p *pull) redeliverOrphans(ctx context.Context, found orphanScan) {
 	p.looking = nil
 	switch {
 	case found.leases != nil:
-		p.deliverStrays(found)
+		if found.err != nil {
+			p.intake.log.Warn("orphan message not redelivered; its deliveries cannot be counted", zap.Error(found.err))
+		}
+		for i, m := range found.messages {
+			if found.leases[i] == nil {
+				p.credit.add(1, time.Now())
+				p.seen[m.Sequence] = time.Now() // at the next look
+				continue
+			}
+			p.redeliverOrphan(m, found.leases[i])
+		}
 	case found.err != nil:
 		p.intake.log.Debug("scan for orphan messages failed", zap.Error(found.err))
 	default:
@@ -132,20 +142,6 @@ func (p *pull) leaseStrays(ctx context.Context, due []*bus.StoredMessage, now ti
 		}
 		answer <- taken
 	}()
-}
-
-func (p *pull) deliverStrays(taken orphanScan) {
-	if taken.err != nil {
-		p.intake.log.Warn("orphan message not redelivered; its deliveries cannot be counted", zap.Error(taken.err))
-	}
-	for i, m := range taken.messages {
-		if taken.leases[i] == nil {
-			p.credit.add(1, time.Now())
-			p.seen[m.Sequence] = time.Now() // at the next look
-			continue
-		}
-		p.redeliverOrphan(m, taken.leases[i])
-	}
 }
 
 func (p *pull) redeliverOrphan(m *bus.StoredMessage, lease *strayLease) {

@@ -98,7 +98,15 @@ func (p *pull) run(ctx context.Context) error {
 		case found := <-p.looking:
 			p.redeliverOrphans(ctx, found)
 		case <-link:
-			p.linkChanged(ctx)
+			// The server that we are connected to now knows nothing of the requests of an old link, or only half.
+			renewals, connected := p.conn.Link()
+			switch {
+			case p.inbox == nil:
+			case !connected:
+				p.beginRecovery(ctx, "the connection to NATS is lost")
+			case renewals != p.renewals:
+				p.beginRecovery(ctx, "the connection to NATS was renewed")
+			}
 		case <-p.linger.C:
 			p.lingering = false
 			n, _ := p.credit.want(time.Now())
@@ -224,14 +232,14 @@ func (p *pull) isFirst(info ackInfo) bool {
 // strangerDelay keeps a message that is no job from coming back all the time.
 const strangerDelay = time.Minute
 
-// requeueUnlessResumed leaves a message alone that may be another runner's by now: its lease runs out, if that has not happened.
+// leaveToExpire leaves a message alone that may be another runner's by now: its lease runs out, if that has not happened.
 func (p *pull) leaveToExpire(m *Message) {
 	p.intake.count(func(s *State) { s.LeftToExpire++ })
 	p.intake.log.Warn("process stalled; leaving message to expire",
 		zap.Uint64("sequence", m.Sequence()))
 }
 
-// requeue requeues messages that do not start here.
+// handBack requeues messages that do not start here.
 func (p *pull) handBack(m *Message, delay time.Duration) {
 	if p.vigil.stale(p.conn.Now()) {
 		p.leaveToExpire(m)

@@ -162,19 +162,6 @@ func (i *Intake) lookOnce(ctx context.Context) (*jetstream.ConsumerInfo, error) 
 	return &info, nil
 }
 
-// linkChanged drops the inbox of an old link: the server that we are connected to now knows nothing of its
-// requests, or only half.
-func (p *pull) linkChanged(ctx context.Context) {
-	renewals, connected := p.conn.Link()
-	switch {
-	case p.inbox == nil:
-	case !connected:
-		p.beginRecovery(ctx, "the connection to NATS is lost")
-	case renewals != p.renewals:
-		p.beginRecovery(ctx, "the connection to NATS was renewed")
-	}
-}
-
 // tick notices silence, lost status messages and a consumer that has to be read again.
 func (p *pull) tick(ctx context.Context, now time.Time) {
 	if p.draining != nil && now.After(p.drainUntil) {

@@ -34,7 +34,11 @@ func (p *pull) stop() error {
 	if p.looking != nil {
 		<-p.looking
 	}
-	p.flush()
+	if p.conn.NATS().IsConnected() { // return when the server has the hand-backs, or soon
+		if err := p.conn.NATS().FlushTimeout(p.intake.times.drain); err != nil {
+			p.intake.log.Debug("NAKs not flushed", zap.Error(err))
+		}
+	}
 	p.intake.enter(Stopped, "")
 	return nil
 }
@@ -85,14 +89,4 @@ func (b *inbox) empty(left leftovers, limit <-chan time.Time) leftovers {
 		left = append(left, <-b.arrived)
 	}
 	return left
-}
-
-// flush returns when the server has the hand-backs, or soon.
-func (p *pull) flush() {
-	if !p.conn.NATS().IsConnected() {
-		return
-	}
-	if err := p.conn.NATS().FlushTimeout(p.intake.times.drain); err != nil {
-		p.intake.log.Debug("NAKs not flushed", zap.Error(err))
-	}
 }
