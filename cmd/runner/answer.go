@@ -49,8 +49,18 @@ func printResult(w io.Writer, s style, indent string, r *client.Result) error {
 		}
 		printPlace(w, s, indent+"  ", r, set, " --statement "+strconv.Itoa(i+1))
 	}
-	if r.Migration != nil {
-		printMigration(w, indent+"  ", r.Migration)
+	if m := r.Migration; m != nil && m.VersionAfter != "" {
+		from := ""
+		if m.VersionBefore != m.VersionAfter {
+			from = ", from " + m.VersionBefore
+		}
+		_, _ = fmt.Fprintf(w, "%s  version %s%s\n", indent, m.VersionAfter, from)
+		for i := range m.Files {
+			_, _ = fmt.Fprintf(w, "%s  %s: %s %s, %d ms\n", indent, m.Files[i].File, m.Files[i].Direction, m.Files[i].State, m.Files[i].DurationMS)
+		}
+		if m.Interrupted != "" {
+			_, _ = fmt.Fprintf(w, "%s  interrupted: %s\n", indent, m.Interrupted)
+		}
 	}
 	if r.Health != nil {
 		_, _ = fmt.Fprintf(w, "%s  %s\n", indent, s.bold(string(r.Verdict)))
@@ -65,7 +75,7 @@ func printResult(w io.Writer, s style, indent string, r *client.Result) error {
 		}
 		_, _ = fmt.Fprintf(w, "%s  %s: %s\n", indent, code, r.Error.Message)
 		for _, fault := range r.Error.Faults {
-			_, _ = fmt.Fprintf(w, "%s    %s: %s\n", indent, orWhole(fault.Path), fault.Message)
+			_, _ = fmt.Fprintf(w, "%s    %s: %s\n", indent, cmp.Or(fault.Path, "(whole body)"), fault.Message)
 		}
 	}
 	return nil
@@ -78,26 +88,6 @@ func printPlace(w io.Writer, s style, indent string, r *client.Result, set *cont
 		_, _ = fmt.Fprintf(w, "%s  %s\n", indent, s.dim("runner result get "+r.Database+" "+r.JobID+which+" --output rows"+rowfile.Extension(o.Format, o.Compression)))
 	}
 }
-
-// printMigration shows what a migration did.
-func printMigration(w io.Writer, indent string, m *contract.Migration) {
-	if m.VersionAfter == "" {
-		return
-	}
-	from := ""
-	if m.VersionBefore != m.VersionAfter {
-		from = ", from " + m.VersionBefore
-	}
-	_, _ = fmt.Fprintf(w, "%sversion %s%s\n", indent, m.VersionAfter, from)
-	for i := range m.Files {
-		_, _ = fmt.Fprintf(w, "%s%s: %s %s, %d ms\n", indent, m.Files[i].File, m.Files[i].Direction, m.Files[i].State, m.Files[i].DurationMS)
-	}
-	if m.Interrupted != "" {
-		_, _ = fmt.Fprintf(w, "%sinterrupted: %s\n", indent, m.Interrupted)
-	}
-}
-
-func orWhole(path string) string { return cmp.Or(path, "(whole body)") }
 
 func counts(set *contract.Set) string {
 	switch {
@@ -127,7 +117,7 @@ func printRows(w io.Writer, s style, indent string, set *contract.Set) error {
 	if err != nil {
 		return err
 	}
-	if err := tableWithHead(w, s, indent, rows); err != nil {
+	if err := table(w, indent, rows, s.bold, s.dim); err != nil {
 		return err
 	}
 	if len(rows) == 2 {

@@ -1,20 +1,17 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
-	"dbrunner/internal/config"
 	"dbrunner/internal/inspect"
-	"dbrunner/internal/manager"
 )
 
 const checkHelp = `Check the configuration and show what would run and what could be safer. With --connect, also connect to NATS and to every
@@ -51,9 +48,9 @@ func newCheck() *cobra.Command {
 }
 
 func (f *checkFlags) run(cmd *cobra.Command) (err error) {
-	cfg, err := config.Load(config.Options{File: f.config, Environ: os.Environ(), Words: manager.Words()})
+	cfg, err := loadConfig(f.config, false)
 	if err != nil {
-		return usage(err)
+		return err
 	}
 	inspector, err := inspect.New(cfg)
 	if err != nil {
@@ -61,26 +58,18 @@ func (f *checkFlags) run(cmd *cobra.Command) (err error) {
 	}
 	defer func() { err = errors.Join(err, inspector.Close()) }()
 	found := inspector.Inspect(cfg)
-	if f.connect {
-		found.Findings = append(found.Findings, f.reach(cmd.Context(), cmd.ErrOrStderr(), inspector)...)
+	if f.connect { // in an order of its own: NATS first, then the databases
+		reached, _ := collect(cmd.ErrOrStderr(), func(note func(inspect.Finding)) error {
+			inspector.Connect(cmd.Context(), note)
+			return nil
+		})
+		slices.SortStableFunc(reached, func(a, b inspect.Finding) int { return strings.Compare(order(a.About), order(b.About)) })
+		found.Findings = append(found.Findings, reached...)
 	}
 	if err := f.print(cmd.OutOrStdout(), found); err != nil {
 		return err
 	}
 	return verdictError(found.Findings, f.strict)
-}
-
-// reach connects and returns what it finds in an order of its own: NATS first, then the databases.
-func (f *checkFlags) reach(ctx context.Context, w io.Writer, inspector *inspect.Inspector) []inspect.Finding {
-	p := &progress{w: w, on: styleFor(w).on}
-	defer p.end()
-	var found []inspect.Finding
-	inspector.Connect(ctx, func(one inspect.Finding) {
-		found = append(found, one)
-		p.note(one)
-	})
-	slices.SortStableFunc(found, func(a, b inspect.Finding) int { return strings.Compare(order(a.About), order(b.About)) })
-	return found
 }
 
 func order(about string) string {
@@ -101,9 +90,24 @@ func (f *checkFlags) print(w io.Writer, found *inspect.Inspection) error {
 	_, _ = fmt.Fprintf(w, "each database can sustain %.0f results per second (topology.results: max_count within min_age)\n\n", found.SustainedRate)
 	rows := [][]string{{"DATABASE", "ENGINE", "KINDS", "EFFECTS", "SLOTS", "POOL", "LEDGER", "TIMEOUT", "MIGRATIONS"}}
 	for i := range found.Databases {
-		rows = append(rows, planRow(&found.Databases[i]))
+		d := &found.Databases[i]
+		effects := make([]string, 0, len(d.Effects))
+		for _, e := range d.Effects {
+			effects = append(effects, string(e))
+		}
+		files := strconv.Itoa(d.Files) + " in " + d.Folder
+		if d.FileFaults > 0 {
+			files = strconv.Itoa(d.FileFaults) + " faults in " + d.Folder
+		}
+		if d.OnStart {
+			files += ", applied at the start"
+		}
+		rows = append(rows, []string{
+			d.Name, d.Engine, strings.Join(d.Kinds, ","), strings.Join(effects, ","), strconv.Itoa(d.Slots),
+			fmt.Sprintf("%d-%d", d.PoolMin, d.PoolMax), d.Ledger, d.Timeout + " to " + d.MaxTimeout, files,
+		})
 	}
-	if err := tableNamed(w, rows); err != nil {
+	if err := table(w, "", rows, styleFor(w).bold); err != nil {
 		return err
 	}
 	_, _ = fmt.Fprintln(w)
@@ -114,20 +118,47 @@ func (f *checkFlags) print(w io.Writer, found *inspect.Inspection) error {
 	return printFindings(w, found.Findings)
 }
 
-func planRow(d *inspect.DatabasePlan) []string {
-	effects := make([]string, 0, len(d.Effects))
-	for _, e := range d.Effects {
-		effects = append(effects, string(e))
+// collect returns what an inspection finds; on a terminal it shows meanwhile that something goes on.
+func collect(w io.Writer, inspection func(note func(inspect.Finding)) error) ([]inspect.Finding, error) {
+	line := &statusLine{out: w, on: styleFor(w).on}
+	defer line.clear()
+	var found []inspect.Finding
+	err := inspection(func(f inspect.Finding) {
+		found = append(found, f)
+		line.draw(fmt.Sprintf("%d checked, last %s %s", len(found), f.About, f.Part))
+	})
+	return found, err
+}
+
+// printFindings shows findings as a table, a remedy below what it is for.
+func printFindings(w io.Writer, findings []inspect.Finding) error {
+	if len(findings) == 0 {
+		return nil
 	}
-	files := strconv.Itoa(d.Files) + " in " + d.Folder
-	if d.FileFaults > 0 {
-		files = strconv.Itoa(d.FileFaults) + " faults in " + d.Folder
+	rows := [][]string{{"VERDICT", "ABOUT", "PART", "LATENCY", "WHAT"}}
+	for i := range findings {
+		f := &findings[i]
+		latency := ""
+		switch {
+		case f.Latency <= 0:
+		case f.Latency < time.Millisecond:
+			latency = f.Latency.Round(time.Microsecond).String()
+		default:
+			latency = f.Latency.Round(100 * time.Microsecond).String()
+		}
+		rows = append(rows, []string{string(f.Grade), f.About, f.Part, latency, f.Text})
+		if f.Remedy != "" && f.Grade != inspect.GradeOK {
+			rows = append(rows, []string{"", "", "", "", "→ " + f.Remedy})
+		}
 	}
-	if d.OnStart {
-		files += ", applied at the start"
+	return table(w, "", rows, styleFor(w).bold)
+}
+
+// verdictError gives a look its exit code. What was found was printed: there is nothing more to say.
+func verdictError(findings []inspect.Finding, strict bool) error {
+	worst := inspect.Worst(findings)
+	if worst == inspect.GradeFault || strict && worst == inspect.GradeWarning {
+		return &exitError{code: exitFailure}
 	}
-	return []string{
-		d.Name, d.Engine, strings.Join(d.Kinds, ","), strings.Join(effects, ","), strconv.Itoa(d.Slots),
-		fmt.Sprintf("%d-%d", d.PoolMin, d.PoolMax), d.Ledger, d.Timeout + " to " + d.MaxTimeout, files,
-	}
+	return nil
 }

@@ -49,13 +49,17 @@ func (f *clientFlags) add(cmd *cobra.Command) {
 	flags.StringVar(&f.namespace, "namespace", "", "first token of all subjects (default dbrunner)")
 }
 
-// load reads the configuration as a client needs it: databases may be missing.
+// loadConfig reads a configuration as a runner needs it, or as a client does: then databases may be missing.
+func loadConfig(file string, client bool) (*config.Config, error) {
+	cfg, err := config.Load(config.Options{File: file, Environ: os.Environ(), Words: manager.Words(), Client: client})
+	return cfg, usage(err)
+}
+
+// load reads the client's configuration and checks the variables of the environment that it uses.
 func (f *clientFlags) load() (*config.Config, error) {
-	cfg, err := config.Load(config.Options{
-		File: f.config, Environ: os.Environ(), Words: manager.Words(), Client: true,
-	})
+	cfg, err := loadConfig(f.config, true)
 	if err != nil {
-		return nil, usage(err)
+		return nil, err
 	}
 	if f.namespace != "" {
 		cfg.Namespace = f.namespace
@@ -72,10 +76,7 @@ func (f *clientFlags) load() (*config.Config, error) {
 
 // variable returns the value of an environment variable that load has checked.
 func variable(name string) string {
-	value, err := config.Plain(os.Getenv(name))
-	if err != nil {
-		return ""
-	}
+	value, _ := config.Plain(os.Getenv(name)) // empty with an error
 	return value
 }
 

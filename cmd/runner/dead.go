@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -159,19 +160,9 @@ func printLetters(w io.Writer, views []deadLetterView, asJSON bool) error {
 	rows := [][]string{{"LETTER", "STORED", "JOB", "REASON", "CODE", "MESSAGE"}}
 	for i := range views {
 		v := &views[i]
-		rows = append(rows, []string{v.Letter, v.Stored.Format(time.DateTime), v.JobID, v.Reason, v.Code, shorten(v.Message)})
+		rows = append(rows, []string{v.Letter, v.Stored.Format(time.DateTime), v.JobID, v.Reason, v.Code, clip(v.Message, 60)})
 	}
 	return table(w, "", rows)
-}
-
-// shorten cuts a message to what fits a line.
-func shorten(text string) string {
-	const most = 60
-	runes := []rune(text)
-	if len(runes) <= most {
-		return text
-	}
-	return string(runes[:most-1]) + "…"
 }
 
 func newDeadShow() *cobra.Command {
@@ -232,7 +223,7 @@ func (v *deadLetterView) print(w io.Writer) error {
 	var faults []struct{ Path, Message string }
 	if json.Unmarshal(v.Faults, &faults) == nil {
 		for _, fault := range faults {
-			rows = append(rows, []string{"fault", orWhole(fault.Path) + ": " + fault.Message})
+			rows = append(rows, []string{"fault", cmp.Or(fault.Path, "(whole body)") + ": " + fault.Message})
 		}
 	}
 	for name, values := range v.Headers {

@@ -2,14 +2,11 @@ package main
 
 import (
 	"errors"
-	"os"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"dbrunner/internal/config"
 	"dbrunner/internal/inspect"
-	"dbrunner/internal/manager"
 )
 
 const diagnoseHelp = `Diagnose the connection to one configured database stage by stage (name resolution, network, TLS, login, query), test its
@@ -48,17 +45,13 @@ func (f *diagnoseFlags) run(cmd *cobra.Command, database string) error {
 	if f.load < 0 || f.load > time.Minute {
 		return usage(errors.New("--load must be from 0s to 1m"))
 	}
-	cfg, err := config.Load(config.Options{File: f.config, Environ: os.Environ(), Words: manager.Words()})
+	cfg, err := loadConfig(f.config, false)
 	if err != nil {
-		return usage(err)
+		return err
 	}
-	p := &progress{w: cmd.ErrOrStderr(), on: styleFor(cmd.ErrOrStderr()).on}
-	var found []inspect.Finding
-	err = inspect.Diagnose(cmd.Context(), cfg, database, inspect.DiagnoseOptions{Load: f.load, Integrity: f.integrity}, func(one inspect.Finding) {
-		found = append(found, one)
-		p.note(one)
+	found, err := collect(cmd.ErrOrStderr(), func(note func(inspect.Finding)) error {
+		return inspect.Diagnose(cmd.Context(), cfg, database, inspect.DiagnoseOptions{Load: f.load, Integrity: f.integrity}, note)
 	})
-	p.end()
 	if err != nil {
 		return configFault(err)
 	}

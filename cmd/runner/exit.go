@@ -1,14 +1,5 @@
 package main
 
-import (
-	"errors"
-	"io/fs"
-	"os"
-	"syscall"
-
-	"github.com/spf13/cobra"
-)
-
 // The exit codes. They are part of the product: the help of the root command lists them.
 const (
 	exitOK      = 0
@@ -42,27 +33,4 @@ func usage(err error) error {
 		return nil
 	}
 	return &exitError{code: exitUsage, err: err}
-}
-
-// markStart notes when a command's own code starts: an error before that is cobra's, about the command line.
-func markStart(root *cobra.Command) *bool {
-	started := new(bool)
-	root.PersistentPreRun = func(*cobra.Command, []string) { *started = true }
-	return started
-}
-
-func codeOf(err error, started bool) int {
-	if e, ok := errors.AsType[*exitError](err); ok {
-		return e.code
-	}
-	if !started {
-		return exitUsage
-	}
-	return exitFailure
-}
-
-// readerGone reports whether a command could not print because the reader of its standard output has gone.
-func readerGone(err error) bool {
-	e, ok := errors.AsType[*fs.PathError](err)
-	return ok && e.Path == os.Stdout.Name() && errors.Is(e, syscall.EPIPE)
 }

@@ -3,12 +3,11 @@ package main
 import (
 	"errors"
 	"fmt"
-	"os"
+	"io"
 	"strings"
 
 	"github.com/spf13/cobra"
 
-	"dbrunner/internal/config"
 	"dbrunner/internal/manager"
 )
 
@@ -19,51 +18,44 @@ func newLedger() *cobra.Command {
 		Long: "The ledger is a table in each target database: the row of a job, with its answer, is committed together with the\n" +
 			"job's effect. With ledger.mode: verify a runner does not create it, a DBA does.",
 	}
-	cmd.AddCommand(newLedgerDDL())
-	return cmd
-}
-
-func newLedgerDDL() *cobra.Command {
 	var engine, database, file string
-	cmd := &cobra.Command{
+	ddl := &cobra.Command{
 		Use:   "ddl (--engine NAME | --config FILE --database NAME)",
 		Short: "Print the DDL of the ledger table",
 		Example: "  runner ledger ddl --engine postgres | psql shop\n" +
 			"  runner ledger ddl --config runner.yaml --database shop",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			name, err := engineOf(engine, database, file)
-			if err != nil {
-				return usage(err)
-			}
-			ddl, err := manager.LedgerDDL(name)
-			if err != nil {
-				return usage(err)
-			}
-			_, err = fmt.Fprintln(cmd.OutOrStdout(), strings.TrimRight(ddl, "\n"))
-			return err
+			return printLedgerDDL(cmd.OutOrStdout(), engine, database, file)
 		},
 	}
-	cmd.Flags().StringVar(&engine, "engine", "", "engine: "+strings.Join(manager.Engines(), ", "))
-	cmd.Flags().StringVar(&database, "database", "", "configured database")
-	cmd.Flags().StringVar(&file, "config", "", "configuration file of the runner")
+	ddl.Flags().StringVar(&engine, "engine", "", "engine: "+strings.Join(manager.Engines(), ", "))
+	ddl.Flags().StringVar(&database, "database", "", "configured database")
+	ddl.Flags().StringVar(&file, "config", "", "configuration file of the runner")
+	cmd.AddCommand(ddl)
 	return cmd
 }
 
-func engineOf(engine, database, file string) (string, error) {
+// printLedgerDDL prints the DDL of an engine or, without one, of that of a configured database.
+func printLedgerDDL(w io.Writer, engine, database, file string) error {
 	if (engine == "") == (database == "") {
-		return "", errors.New("give either --engine or --database")
+		return usage(errors.New("give either --engine or --database"))
 	}
-	if engine != "" {
-		return engine, nil
+	if engine == "" {
+		cfg, err := loadConfig(file, true)
+		if err != nil {
+			return err
+		}
+		d, ok := cfg.Databases[database]
+		if !ok {
+			return usage(fmt.Errorf("the configuration has no database %q", database))
+		}
+		engine = d.Type
 	}
-	cfg, err := config.Load(config.Options{File: file, Environ: os.Environ(), Words: manager.Words(), Client: true})
+	ddl, err := manager.LedgerDDL(engine)
 	if err != nil {
-		return "", err
+		return usage(err)
 	}
-	d, ok := cfg.Databases[database]
-	if !ok {
-		return "", fmt.Errorf("the configuration has no database %q", database)
-	}
-	return d.Type, nil
+	_, err = fmt.Fprintln(w, strings.TrimRight(ddl, "\n"))
+	return err
 }

@@ -4,9 +4,14 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
+	"syscall"
+
+	"github.com/spf13/cobra"
 )
 
 // version is set by the build: -ldflags "-X main.version=1.2.3".
@@ -25,16 +30,23 @@ func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer
 	root.SetIn(in)
 	root.SetOut(out)
 	root.SetErr(errOut)
-	started := markStart(root)
+	started := false // the command's own code: an error before that is cobra's, about the command line
+	root.PersistentPreRun = func(*cobra.Command, []string) { started = true }
 	err := root.ExecuteContext(ctx)
 	if err == nil {
 		return exitOK
 	}
-	if readerGone(err) {
-		return exitPipe
+	if e, ok := errors.AsType[*fs.PathError](err); ok && e.Path == os.Stdout.Name() && errors.Is(e, syscall.EPIPE) {
+		return exitPipe // the reader of standard output has gone
 	}
 	if text := err.Error(); text != "" {
 		_, _ = fmt.Fprintln(errOut, "runner:", text)
 	}
-	return codeOf(err, *started)
+	if e, ok := errors.AsType[*exitError](err); ok {
+		return e.code
+	}
+	if !started {
+		return exitUsage
+	}
+	return exitFailure
 }

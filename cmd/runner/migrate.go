@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -157,9 +156,9 @@ func (c *migrateCommand) arguments(_ *cobra.Command, args []string) error {
 
 // load reads the configuration and finds a database in it.
 func (f *migrateFlags) load(database string, client bool) (*config.Config, error) {
-	cfg, err := config.Load(config.Options{File: f.config, Environ: os.Environ(), Words: manager.Words(), Client: client})
+	cfg, err := loadConfig(f.config, client)
 	if err != nil {
-		return nil, usage(err)
+		return nil, err
 	}
 	if err := wantDatabases(cfg); err != nil {
 		return nil, err

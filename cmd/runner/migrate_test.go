@@ -286,9 +286,10 @@ func TestMeter(t *testing.T) {
 	require.Equal(t, "V1__a.sql, file 1 of 2, 3 statements\nV2__b.sql, file 2 of 2, 1 statement\n", out.String())
 
 	out.Reset()
-	m.draw("a long line")
-	m.draw("short")
-	m.draw("")
+	line := statusLine{out: &out, on: true}
+	line.draw("a long line")
+	line.draw("short")
+	line.clear()
 	require.Equal(t, "\ra long line\ra long line"+"\rshort      \rshort"+"\r     \r", out.String())
 	m.repeat()
 	require.Contains(t, out.String(), "file 2 of 2, statement 1 of 1  V2__b.sql")

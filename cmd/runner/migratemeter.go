@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"io"
-	"strings"
 	"sync"
 	"time"
 
@@ -14,30 +13,25 @@ import (
 const (
 	meterRedraw = 200 * time.Millisecond
 	meterRepeat = 30 * time.Second
-	// meterWidth is how long a line on a terminal may get: a longer one would wrap, and could not be rewritten.
-	meterWidth = 79
 )
 
 // meter shows the progress of a migration. Its own goroutine writes, so that a reader who is slow does not hold
 // up the migration; stop waits for it.
 type meter struct {
-	out      io.Writer
-	terminal bool
-	started  time.Time
-	ended    chan struct{}
-	news     chan struct{} // there is something to write
-	writing  sync.WaitGroup
+	statusLine
+	started time.Time
+	ended   chan struct{}
+	news    chan struct{} // there is something to write
+	writing sync.WaitGroup
 
 	mu    sync.Mutex // guards what follows
 	at    migration.Progress
 	files []migration.Progress // started and not reported yet
-
-	width int // of the line on the terminal; the writer's own
 }
 
 func newMeter(out io.Writer) *meter {
 	m := &meter{
-		out: out, terminal: onTerminal(out), started: time.Now(), ended: make(chan struct{}), news: make(chan struct{}, 1),
+		statusLine: statusLine{out: out, on: onTerminal(out)}, started: time.Now(), ended: make(chan struct{}), news: make(chan struct{}, 1),
 	}
 	m.writing.Go(m.run)
 	return m
@@ -69,14 +63,12 @@ func (m *meter) stop() {
 	close(m.ended)
 	m.writing.Wait()
 	m.tell()
-	if m.width > 0 {
-		m.draw("")
-	}
+	m.clear()
 }
 
 func (m *meter) run() {
 	every := meterRepeat
-	if m.terminal {
+	if m.on {
 		every = meterRedraw
 	}
 	ticker := time.NewTicker(every)
@@ -99,7 +91,7 @@ func (m *meter) tell() {
 	files := m.files
 	m.files = nil
 	m.mu.Unlock()
-	if m.terminal {
+	if m.on {
 		return
 	}
 	for _, p := range files {
@@ -117,26 +109,8 @@ func (m *meter) repeat() {
 	if p.File != "" {
 		text = fmt.Sprintf("%s  file %d of %d, statement %d of %d  %s", elapsed, p.Index, p.Of, p.Statement, p.Statements, p.File)
 	}
-	if m.terminal {
-		m.draw(text)
-		return
+	m.draw(text)
+	if !m.on {
+		_, _ = fmt.Fprintln(m.out, text)
 	}
-	_, _ = fmt.Fprintln(m.out, text)
-}
-
-// draw rewrites the line on the terminal, with blanks over what is left of a longer one.
-func (m *meter) draw(text string) {
-	text = clip(text, meterWidth)
-	width := len([]rune(text))
-	_, _ = fmt.Fprint(m.out, "\r"+text+strings.Repeat(" ", max(0, m.width-width))+"\r"+text)
-	m.width = width
-}
-
-// clip shortens a text to a number of characters.
-func clip(text string, most int) string {
-	runes := []rune(text)
-	if len(runes) <= most {
-		return text
-	}
-	return string(runes[:most-1]) + "…"
 }

@@ -20,29 +20,18 @@ func printJSON(w io.Writer, v any) error {
 	return enc.Encode(v)
 }
 
-// table prints rows in columns that line up.
-func table(w io.Writer, indent string, rows [][]string) error {
-	tw := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
-	for _, row := range rows {
-		_, _ = fmt.Fprint(tw, indent)
-		for i, cell := range row {
-			if i > 0 {
-				_, _ = fmt.Fprint(tw, "\t")
-			}
-			_, _ = fmt.Fprint(tw, cell)
-		}
-		_, _ = fmt.Fprintln(tw)
-	}
-	return tw.Flush()
-}
-
-// tableWithHead is table with a first row of names in bold and a second one of types, dim.
-func tableWithHead(w io.Writer, s style, indent string, rows [][]string) error {
+// table prints rows in columns that line up, the first ones in the styles of paint.
+func table(w io.Writer, indent string, rows [][]string, paint ...func(string) string) error {
 	var buf bytes.Buffer
-	if err := table(&buf, indent, rows); err != nil {
+	tw := tabwriter.NewWriter(&buf, 0, 4, 2, ' ', 0)
+	for _, row := range rows {
+		_, _ = fmt.Fprintln(tw, indent+strings.Join(row, "\t")) // a buffer takes everything
+	}
+	_ = tw.Flush()
+	if len(paint) == 0 {
+		_, err := buf.WriteTo(w)
 		return err
 	}
-	paint := []func(string) string{s.bold, s.dim}
 	for i, line := range strings.SplitAfter(buf.String(), "\n") {
 		text := strings.TrimRight(line, " \n")
 		if text == "" {
@@ -56,6 +45,43 @@ func tableWithHead(w io.Writer, s style, indent string, rows [][]string) error {
 		}
 	}
 	return nil
+}
+
+// lineWidth is how long a line on a terminal may get: a longer one would wrap, and could not be rewritten.
+const lineWidth = 79
+
+// statusLine is a line on a terminal that is rewritten to show that something goes on.
+type statusLine struct {
+	out   io.Writer
+	on    bool // out is a terminal; elsewhere nothing is written
+	width int  // of the text that is there
+}
+
+// draw rewrites the line, with blanks over what is left of a longer one.
+func (l *statusLine) draw(text string) {
+	if !l.on {
+		return
+	}
+	text = clip(text, lineWidth)
+	width := len([]rune(text))
+	_, _ = fmt.Fprint(l.out, "\r"+text+strings.Repeat(" ", max(0, l.width-width))+"\r"+text)
+	l.width = width
+}
+
+// clear takes the line away.
+func (l *statusLine) clear() {
+	if l.width > 0 {
+		l.draw("")
+	}
+}
+
+// clip shortens a text to a number of characters.
+func clip(text string, most int) string {
+	runes := []rune(text)
+	if len(runes) <= most {
+		return text
+	}
+	return string(runes[:most-1]) + "…"
 }
 
 // style colours text on a terminal and leaves it alone elsewhere.

@@ -131,7 +131,7 @@ func (f *outputFlags) write(ctx context.Context, progress io.Writer, s *session,
 	if form := formText(o.Format, o.Compression); form != formText(f.format, f.compression) {
 		return fmt.Errorf("the rows are stored as %s; name the file accordingly, or add --format %s --compression %s", form, o.Format, o.Compression)
 	}
-	bar := &bar{out: progress, on: onTerminal(progress), whole: o.Size, started: time.Now()}
+	bar := &bar{statusLine: statusLine{out: progress, on: onTerminal(progress)}, whole: o.Size, started: time.Now()}
 	defer bar.clear()
 	err := s.Rows(ctx, o, io.MultiWriter(to, bar))
 	if errors.Is(err, client.ErrNoRows) {
@@ -142,37 +142,22 @@ func (f *outputFlags) write(ctx context.Context, progress io.Writer, s *session,
 
 // bar shows on a terminal how much of a file is there.
 type bar struct {
-	out     io.Writer
-	on      bool
+	statusLine
 	whole   int64
 	read    int64
 	started time.Time
 	drawn   time.Time
-	width   int
 }
 
 // Write counts.
 func (b *bar) Write(p []byte) (int, error) {
 	b.read += int64(len(p))
 	if b.on && time.Since(b.drawn) > meterRedraw {
-		b.draw()
+		const marks, mebi = 30, 1 << 20
+		b.drawn = time.Now()
+		done := int(b.read * marks / max(b.whole, 1))
+		b.draw(fmt.Sprintf("[%s%s] %d of %d MiB, %.0f MiB/s", strings.Repeat("#", done), strings.Repeat(".", marks-done),
+			b.read/mebi, b.whole/mebi, float64(b.read)/mebi/time.Since(b.started).Seconds()))
 	}
 	return len(p), nil
-}
-
-func (b *bar) draw() {
-	const marks, mebi = 30, 1 << 20
-	b.drawn = time.Now()
-	done := int(b.read * marks / max(b.whole, 1))
-	text := fmt.Sprintf("[%s%s] %d of %d MiB, %.0f MiB/s", strings.Repeat("#", done), strings.Repeat(".", marks-done), b.read/mebi, b.whole/mebi,
-		float64(b.read)/mebi/time.Since(b.started).Seconds())
-	_, _ = fmt.Fprint(b.out, "\r"+text+strings.Repeat(" ", max(0, b.width-len(text))))
-	b.width = len(text)
-}
-
-// clear takes the line away.
-func (b *bar) clear() {
-	if b.width > 0 {
-		_, _ = fmt.Fprint(b.out, "\r"+strings.Repeat(" ", b.width)+"\r")
-	}
 }

@@ -38,9 +38,9 @@ func newServe() *cobra.Command {
 			"  RUNNER_DATABASES=shop SHOP_TYPE=sqlite SHOP_CONNECTION_STRING=shop.db runner serve",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, err := config.Load(config.Options{File: file, Environ: os.Environ(), Words: manager.Words()})
+			cfg, err := loadConfig(file, false)
 			if err != nil {
-				return usage(err)
+				return err
 			}
 			return serve(cmd.Context(), cfg, strict)
 		},
