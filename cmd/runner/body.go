@@ -26,10 +26,15 @@ func parseBody(raw []byte) (body, error) {
 	}
 	var b body
 	for dec.More() {
-		m, err := parseMember(dec)
+		key, err := dec.Token()
+		var m member
+		if err == nil {
+			err = dec.Decode(&m.value)
+		}
 		if err != nil {
 			return nil, fmt.Errorf("the body is not a JSON object: %w", err)
 		}
+		m.key, _ = key.(string) // the decoder takes nothing else here
 		b = append(b, m)
 	}
 	if _, err := dec.Token(); err != nil {
@@ -39,19 +44,6 @@ func parseBody(raw []byte) (body, error) {
 		return nil, errors.New("text follows the body's JSON object")
 	}
 	return b, nil
-}
-
-func parseMember(dec *json.Decoder) (member, error) {
-	t, err := dec.Token()
-	if err != nil {
-		return member{}, err
-	}
-	key, _ := t.(string) // the decoder takes nothing else here
-	var value json.RawMessage
-	if err := dec.Decode(&value); err != nil {
-		return member{}, err
-	}
-	return member{key: key, value: value}, nil
 }
 
 // text returns a key's value if it is a string; empty otherwise.
@@ -73,12 +65,8 @@ func (b body) has(key string) bool {
 }
 
 // with returns the body with a key first and set to the value, instead of wherever it was.
-func (b body) with(key string, value any) (body, error) {
-	raw, err := marshal(value)
-	if err != nil {
-		return nil, fmt.Errorf("encode %s: %w", key, err)
-	}
-	return append(body{{key: key, value: raw}}, b.without(key)...), nil
+func (b body) with(key string, value any) body {
+	return append(body{{key: key, value: marshal(value)}}, b.without(key)...)
 }
 
 // without returns the body without some keys.
@@ -93,22 +81,18 @@ func (b body) bytes() []byte {
 		if i > 0 {
 			out = append(out, ',')
 		}
-		key, err := marshal(m.key)
-		if err != nil {
-			panic(err) // a string always encodes
-		}
-		out = append(append(append(out, key...), ':'), m.value...)
+		out = append(append(append(out, marshal(m.key)...), ':'), m.value...)
 	}
 	return append(out, '}')
 }
 
-// marshal is json.Marshal without the escapes that are for HTML.
-func marshal(v any) ([]byte, error) {
+// marshal is json.Marshal without the escapes that are for HTML, for what always encodes: strings and maps of them.
+func marshal(v any) json.RawMessage {
 	var buf bytes.Buffer
 	enc := json.NewEncoder(&buf)
 	enc.SetEscapeHTML(false)
 	if err := enc.Encode(v); err != nil {
-		return nil, err
+		panic(err)
 	}
-	return bytes.TrimRight(buf.Bytes(), "\n"), nil
+	return bytes.TrimRight(buf.Bytes(), "\n")
 }

@@ -114,7 +114,19 @@ func (f *deadFlags) list(cmd *cobra.Command) error {
 			views = views[:f.limit]
 			_, _ = fmt.Fprintln(cmd.ErrOrStderr(), "runner: more exist; see --limit and --newest")
 		}
-		return printLetters(cmd.OutOrStdout(), views, f.json)
+		switch {
+		case f.json:
+			return printJSON(cmd.OutOrStdout(), views)
+		case len(views) == 0:
+			_, err := fmt.Fprintln(cmd.OutOrStdout(), "no dead letters")
+			return err
+		}
+		rows := [][]string{{"LETTER", "STORED", "JOB", "REASON", "CODE", "MESSAGE"}}
+		for i := range views {
+			v := &views[i]
+			rows = append(rows, []string{v.Letter, v.Stored.Format(time.DateTime), v.JobID, v.Reason, v.Code, clip(v.Message, 60)})
+		}
+		return table(cmd.OutOrStdout(), "", rows)
 	})
 }
 
@@ -147,22 +159,6 @@ func printCounts(w io.Writer, views []deadLetterView, asJSON bool) error {
 		rows = append(rows, []string{strconv.Itoa(c.Letters), c.Database, c.Kind, c.Reason, c.Code})
 	}
 	return table(w, "", append(rows, []string{strconv.Itoa(len(views)), "all", "", "", ""}))
-}
-
-func printLetters(w io.Writer, views []deadLetterView, asJSON bool) error {
-	if asJSON {
-		return printJSON(w, views)
-	}
-	if len(views) == 0 {
-		_, err := fmt.Fprintln(w, "no dead letters")
-		return err
-	}
-	rows := [][]string{{"LETTER", "STORED", "JOB", "REASON", "CODE", "MESSAGE"}}
-	for i := range views {
-		v := &views[i]
-		rows = append(rows, []string{v.Letter, v.Stored.Format(time.DateTime), v.JobID, v.Reason, v.Code, clip(v.Message, 60)})
-	}
-	return table(w, "", rows)
 }
 
 func newDeadShow() *cobra.Command {

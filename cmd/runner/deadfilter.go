@@ -57,27 +57,65 @@ func (f *letterFilter) chosen(ctx context.Context, s *session) ([]deadLetterView
 	return views, err
 }
 
-// confirmAll asks whether all of the dead letters are meant, unless --yes was given.
-func confirmAll(ctx context.Context, cmd *cobra.Command, letters int, what string, yes bool) error {
-	if yes {
-		return nil
+// lettersFlags choose the dead letters that a command does something to: by name or, with --all, by the filter.
+type lettersFlags struct {
+	clientFlags
+	letterFilter
+	all bool
+	yes bool
+}
+
+func (f *lettersFlags) add(cmd *cobra.Command) {
+	cmd.Flags().BoolVar(&f.all, "all", false, "all dead letters that match the filters")
+	cmd.Flags().BoolVar(&f.yes, "yes", false, "do not ask")
+	f.addFilter(cmd)
+	f.clientFlags.add(cmd)
+}
+
+// open connects and returns the names of the chosen dead letters; with --all, once they are confirmed. The caller closes the
+// session.
+func (f *lettersFlags) open(cmd *cobra.Command, names []string, what string) (*session, []string, error) {
+	switch {
+	case f.all == (len(names) > 0):
+		return nil, nil, usage(errors.New("name letters, or give --all"))
+	case !f.all && slices.ContainsFunc([]string{"database", "kind", "reason", "code", "since", "newest", "yes"}, cmd.Flags().Changed):
+		return nil, nil, usage(errors.New("filters and --yes go with --all"))
 	}
-	if !onTerminal(cmd.InOrStdin()) {
-		return usage(fmt.Errorf("%d dead letters would be %s; add --yes to confirm", letters, what))
+	if err := f.checkFilter(); err != nil {
+		return nil, nil, err
 	}
-	_, _ = fmt.Fprintf(cmd.ErrOrStderr(), "%d dead letters will be %s. Continue? [y/N] ", letters, what)
-	answer, err := readLine(ctx, cmd.InOrStdin())
-	if err == nil && !isYes(answer) {
-		err = errors.New("not confirmed; nothing was changed")
+	ctx := cmd.Context()
+	s, err := f.connect(ctx, false)
+	if err != nil || !f.all {
+		return s, names, err
 	}
-	return err
+	bounded, cancel := context.WithTimeout(ctx, 10*clientTimeout)
+	defer cancel()
+	views, err := f.chosen(bounded, s)
+	if err == nil && len(views) > 0 && !f.yes {
+		if onTerminal(cmd.InOrStdin()) {
+			err = confirm(ctx, cmd, fmt.Sprintf("%d dead letters will be %s. Continue?", len(views), what))
+		} else {
+			err = usage(fmt.Errorf("%d dead letters would be %s; add --yes to confirm", len(views), what))
+		}
+	}
+	if err != nil {
+		s.close(ctx)
+		return nil, nil, err
+	}
+	for i := range views {
+		names = append(names, views[i].Letter)
+	}
+	return s, names, nil
 }
 
 // progressEvery is after how many dead letters a line is written.
 const progressEvery = 100
 
-// each does something to each dead letter, reports its progress, and returns what could not be done. It stops where ctx ends.
-func eachLetter(ctx context.Context, cmd *cobra.Command, names []string, do func(ctx context.Context, name string) error) error {
+// eachLetter does something to each dead letter, reports its progress, and returns what could not be done. It stops where the
+// command's context ends.
+func eachLetter(cmd *cobra.Command, s *session, names []string, do func(context.Context, *client.DeadLetter) error) error {
+	ctx := cmd.Context()
 	var errs []error
 	for i, name := range names {
 		if ctx.Err() != nil {
@@ -88,42 +126,14 @@ func eachLetter(ctx context.Context, cmd *cobra.Command, names []string, do func
 			_, _ = fmt.Fprintf(cmd.ErrOrStderr(), "runner: %d of %d letters\n", i, len(names))
 		}
 		bounded, cancel := context.WithTimeout(ctx, clientTimeout)
-		if err := do(bounded, name); err != nil {
+		letter, err := findDeadLetter(bounded, s, name)
+		if err == nil {
+			err = do(bounded, letter)
+		}
+		if err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", name, err))
 		}
 		cancel()
 	}
 	return errors.Join(errs...)
-}
-
-// letterNames are the dead letters of the arguments, or those of the filter, once they are confirmed.
-func letterNames(ctx context.Context, cmd *cobra.Command, s *session, f *letterFilter, args []string, what string, yes bool) ([]string, error) {
-	if len(args) > 0 {
-		return args, nil
-	}
-	bounded, cancel := context.WithTimeout(ctx, 10*clientTimeout)
-	defer cancel()
-	views, err := f.chosen(bounded, s)
-	if err != nil || len(views) == 0 {
-		return nil, err
-	}
-	if err := confirmAll(ctx, cmd, len(views), what, yes); err != nil {
-		return nil, err
-	}
-	names := make([]string, 0, len(views))
-	for i := range views {
-		names = append(names, views[i].Letter)
-	}
-	return names, nil
-}
-
-// checkAll refuses a line that names letters and chooses them too, or neither.
-func (f *letterFilter) checkAll(cmd *cobra.Command, args []string, all bool) error {
-	switch {
-	case all == (len(args) > 0):
-		return usage(errors.New("name letters, or give --all"))
-	case !all && slices.ContainsFunc([]string{"database", "kind", "reason", "code", "since", "newest", "yes"}, cmd.Flags().Changed):
-		return usage(errors.New("filters and --yes go with --all"))
-	}
-	return f.checkFilter()
 }

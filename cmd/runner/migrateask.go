@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/mattn/go-isatty"
+	"github.com/spf13/cobra"
 
 	"dbrunner/internal/db/migration"
 )
@@ -23,12 +24,12 @@ func (w *migrateWork) ask(ctx context.Context) error {
 			return err
 		}
 		if asks {
-			return w.confirm(ctx, fmt.Sprintf("Set the version of %s to %s?", w.database, w.req.Target))
+			return confirm(ctx, w.cmd, fmt.Sprintf("Set the version of %s to %s?", w.database, w.req.Target))
 		}
 	case w.flags.mayAsk(w.req.Action) && asks:
 		n, err := w.tellReverts(ctx)
 		if err == nil && n > 0 {
-			err = w.confirm(ctx, fmt.Sprintf("Revert %s of %s?", countOf(n, "file"), w.database))
+			err = confirm(ctx, w.cmd, fmt.Sprintf("Revert %s of %s?", countOf(n, "file"), w.database))
 		}
 		return err
 	}
@@ -74,10 +75,10 @@ func (w *migrateWork) tellReverts(ctx context.Context) (int, error) {
 	return len(report.Plan), nil
 }
 
-// confirm returns nil if the answer is yes.
-func (w *migrateWork) confirm(ctx context.Context, question string) error {
-	_, _ = fmt.Fprintf(w.cmd.ErrOrStderr(), "%s [y/N] ", question)
-	answer, err := readLine(ctx, w.cmd.InOrStdin())
+// confirm asks a question and returns nil if the answer is yes.
+func confirm(ctx context.Context, cmd *cobra.Command, question string) error {
+	_, _ = fmt.Fprintf(cmd.ErrOrStderr(), "%s [y/N] ", question)
+	answer, err := readLine(ctx, cmd.InOrStdin())
 	if err != nil {
 		return err
 	}

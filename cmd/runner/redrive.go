@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"regexp"
 	"strconv"
 	"strings"
@@ -30,10 +29,7 @@ that must not be published again, and exits with 1.
 ` + clientHelp
 
 type redriveFlags struct {
-	clientFlags
-	letterFilter
-	all   bool
-	yes   bool
+	lettersFlags
 	id    string
 	force bool
 	json  bool
@@ -60,9 +56,6 @@ func newDeadRedrive() *cobra.Command {
 	cmd.Flags().StringVar(&f.id, "id", "", "id of the new job (one dead letter only)")
 	cmd.Flags().BoolVar(&f.force, "force", false, "also a job that may have taken effect")
 	cmd.Flags().BoolVar(&f.json, "json", false, "print JSON")
-	cmd.Flags().BoolVar(&f.all, "all", false, "all dead letters that match the filters")
-	cmd.Flags().BoolVar(&f.yes, "yes", false, "do not ask")
-	f.addFilter(cmd)
 	f.add(cmd)
 	return cmd
 }
@@ -71,54 +64,45 @@ func (f *redriveFlags) run(cmd *cobra.Command, names []string) error {
 	if f.id != "" && (f.all || len(names) > 1 || !contract.ValidID(f.id)) {
 		return usage(errors.New("--id takes 1 to 100 of A-Z a-z 0-9 _ -, for one dead letter"))
 	}
-	if err := f.checkAll(cmd, names, f.all); err != nil {
-		return err
-	}
-	ctx := cmd.Context()
-	s, err := f.connect(ctx, false)
+	s, names, err := f.open(cmd, names, "published again")
 	if err != nil {
 		return err
 	}
-	defer s.close(ctx)
-	names, err = letterNames(ctx, cmd, s, &f.letterFilter, names, "published again", f.yes)
-	if err != nil {
-		return err
-	}
+	defer s.close(cmd.Context())
 	done := []redriven{}
-	err = eachLetter(ctx, cmd, names, func(ctx context.Context, name string) error {
-		r, err := f.redrive(ctx, s, name)
+	err = eachLetter(cmd, s, names, func(ctx context.Context, letter *client.DeadLetter) error {
+		r, err := f.redrive(ctx, s, letter)
 		if err == nil {
 			done = append(done, r)
 		}
 		return err
 	})
-	return errors.Join(err, f.print(cmd.OutOrStdout(), done))
-}
-
-func (f *redriveFlags) print(w io.Writer, done []redriven) error {
 	if f.json {
-		return printJSON(w, done)
+		return errors.Join(err, printJSON(cmd.OutOrStdout(), done))
 	}
 	for _, r := range done {
-		if _, err := fmt.Fprintf(w, "%s: published as %s, sequence %d\n", r.Letter, r.NewID, r.Sequence); err != nil {
-			return err
+		if _, printed := fmt.Fprintf(cmd.OutOrStdout(), "%s: published as %s, sequence %d\n", r.Letter, r.NewID, r.Sequence); printed != nil {
+			return errors.Join(err, printed)
 		}
 	}
-	return nil
+	return err
 }
 
 // redrive publishes the job of one dead letter again. The dead letter is removed last: whatever dies in between leaves it there, and
 // the next attempt finds the new id taken.
-func (f *redriveFlags) redrive(ctx context.Context, s *session, name string) (redriven, error) {
-	letter, err := findDeadLetter(ctx, s, name)
-	if err != nil {
+func (f *redriveFlags) redrive(ctx context.Context, s *session, letter *client.DeadLetter) (redriven, error) {
+	if err := f.allowed(ctx, s, letter); err != nil {
 		return redriven{}, err
 	}
-	if err = f.allowed(ctx, s, letter); err != nil {
-		return redriven{}, err
+	out := redriven{Letter: letter.Name(), JobID: letter.JobID(), NewID: cmp.Or(f.id, nextID(letter.JobID()))}
+	taken := fmt.Errorf("the id %s is taken, perhaps by an earlier redrive; choose another with --id", out.NewID)
+	if !contract.ValidID(out.NewID) {
+		return redriven{}, fmt.Errorf("%q is not a valid job id; choose one with --id", out.NewID)
 	}
-	out := redriven{Letter: letter.Name(), JobID: letter.JobID()}
-	if out.NewID, err = f.newID(ctx, s, letter); err != nil {
+	switch _, err := s.LatestResult(ctx, letter.Database, out.NewID); {
+	case err == nil:
+		return redriven{}, taken
+	case !errors.Is(err, client.ErrNoResult):
 		return redriven{}, err
 	}
 	// The old reply subject has no subscriber any more, the old expiry is over, and an answer that goes only to a reply would go
@@ -127,9 +111,7 @@ func (f *redriveFlags) redrive(ctx context.Context, s *session, name string) (re
 	if err != nil {
 		return redriven{}, fmt.Errorf("%w: publish a corrected job instead", err)
 	}
-	if body, err = body.without("reply_to", "expires_at", "expires_in", "answer").with("id", out.NewID); err != nil {
-		return redriven{}, err
-	}
+	body = body.without("reply_to", "expires_at", "expires_in", "answer").with("id", out.NewID)
 	headers := nats.Header{contract.HeaderRedriveOf: {out.JobID}}
 	for name, values := range letter.Headers { // the job's own, such as a trace, without those that meant something to the server
 		if !strings.HasPrefix(name, contract.HeaderPrefix) {
@@ -143,14 +125,10 @@ func (f *redriveFlags) redrive(ctx context.Context, s *session, name string) (re
 		return redriven{}, err
 	}
 	if receipt.Duplicate {
-		return redriven{}, taken(out.NewID)
+		return redriven{}, taken
 	}
 	out.Sequence = receipt.Sequence
 	return out, s.DeleteDeadLetter(ctx, letter)
-}
-
-func taken(id string) error {
-	return fmt.Errorf("the id %s is taken, perhaps by an earlier redrive; choose another with --id", id)
 }
 
 // allowed refuses jobs whose effect happened, and without --force those that may have had theirs.
@@ -165,36 +143,18 @@ func (f *redriveFlags) allowed(ctx context.Context, s *session, letter *client.D
 		if err != nil && !errors.Is(err, client.ErrNoResult) {
 			return err
 		}
-		if err == nil && r.Status == contract.Failed && answersLetter(r, letter) {
-			return nil
+		if err == nil && r.Status == contract.Failed { // and is the result of this message, not of another one under its id
+			sequence, err := strconv.ParseUint(letter.Headers.Get(contract.HeaderSequence), 10, 64)
+			queued, queuedErr := time.Parse(time.RFC3339Nano, letter.Headers.Get(contract.HeaderQueuedAt))
+			if err == nil && queuedErr == nil && r.Sequence == sequence && r.QueuedAt.Equal(queued) {
+				return nil
+			}
 		}
 	}
 	if f.force {
 		return nil
 	}
 	return errors.New("the job's outcome is unknown; it may have taken effect; check the database, then use --force")
-}
-
-// answersLetter reports whether a result is of the message that the dead letter is about, and not of another one under its id.
-func answersLetter(r *client.Result, letter *client.DeadLetter) bool {
-	sequence, err := strconv.ParseUint(letter.Headers.Get(contract.HeaderSequence), 10, 64)
-	queued, queuedErr := time.Parse(time.RFC3339Nano, letter.Headers.Get(contract.HeaderQueuedAt))
-	return err == nil && queuedErr == nil && r.Sequence == sequence && r.QueuedAt.Equal(queued)
-}
-
-// newID makes the new job's id, and refuses one that has a result already.
-func (f *redriveFlags) newID(ctx context.Context, s *session, letter *client.DeadLetter) (string, error) {
-	id := cmp.Or(f.id, nextID(letter.JobID()))
-	if !contract.ValidID(id) {
-		return "", fmt.Errorf("%q is not a valid job id; choose one with --id", id)
-	}
-	switch _, err := s.LatestResult(ctx, letter.Database, id); {
-	case err == nil:
-		return "", taken(id)
-	case !errors.Is(err, client.ErrNoResult):
-		return "", err
-	}
-	return id, nil
 }
 
 var redriveSuffix = regexp.MustCompile(`^(.+)_r([1-9][0-9]{0,8})$`)

@@ -116,8 +116,12 @@ func (f *submitFlags) run(cmd *cobra.Command) error {
 	if receipt.Duplicate {
 		_, _ = fmt.Fprintln(cmd.ErrOrStderr(), "runner: a job with this id exists; its result follows")
 	}
+	if f.noWait && f.json {
+		return printJSON(cmd.OutOrStdout(), map[string]any{"job_id": job.id, "sequence": receipt.Sequence, "duplicate": receipt.Duplicate})
+	}
 	if f.noWait {
-		return f.printSent(cmd.OutOrStdout(), job, receipt)
+		_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s  sequence %d\n", job.id, receipt.Sequence)
+		return err
 	}
 	r, err := s.Await(ctx, f.database, job.id)
 	if errors.Is(err, context.DeadlineExceeded) {
@@ -154,129 +158,84 @@ func (j *submission) answeredBy(r *client.Result, stored bool, sequence uint64) 
 	return &exitError{exitJob, fmt.Errorf("the id %s belongs to a different request, whose result stays; use a new id", j.id)}
 }
 
-func (f *submitFlags) printSent(w io.Writer, job *submission, receipt client.Receipt) error {
-	if f.json {
-		return printJSON(w, map[string]any{"job_id": job.id, "sequence": receipt.Sequence, "duplicate": receipt.Duplicate})
-	}
-	_, err := fmt.Fprintf(w, "%s  sequence %d\n", job.id, receipt.Sequence)
-	return err
-}
-
 // job makes the job of the flags. Only what this command needs is checked here: the rest is for the runners to say.
 func (f *submitFlags) job(in io.Reader) (*submission, error) {
-	if err := f.check(); err != nil {
+	switch {
+	case !contract.ValidName(f.database):
+		return nil, errors.New("--database must name a database")
+	case !contract.ValidName(f.kind):
+		return nil, errors.New("--kind must name a kind of jobs")
+	case (f.sql == "") == (f.file == ""):
+		return nil, errors.New("give either --sql or --file")
+	case f.params != "" && f.sql == "":
+		return nil, errors.New("--params needs --sql")
+	case f.timeout <= 0:
+		return nil, errors.New("--timeout must be above zero")
+	case f.outputFlags.file != "" && f.noWait:
+		return nil, errors.New("--output waits for the result: leave --no-wait out")
+	}
+	if err := f.complete(); err != nil {
 		return nil, err
 	}
 	b, err := f.body(in)
 	if err != nil {
 		return nil, err
 	}
-	fresh := f.id == "" && !b.has("id")
-	id, err := f.chooseID(b)
-	if err != nil {
-		return nil, err
-	}
-	if b, err = b.with("id", id); err != nil {
-		return nil, err
-	}
-	return &submission{id: id, fresh: fresh, body: b.bytes(), hash: manager.RequestHash(f.database, f.kind, b.bytes())}, nil
-}
-
-func (f *submitFlags) check() error {
-	switch {
-	case !contract.ValidName(f.database):
-		return errors.New("--database must name a database")
-	case !contract.ValidName(f.kind):
-		return errors.New("--kind must name a kind of jobs")
-	case (f.sql == "") == (f.file == ""):
-		return errors.New("give either --sql or --file")
-	case f.params != "" && f.sql == "":
-		return errors.New("--params needs --sql")
-	case f.timeout <= 0:
-		return errors.New("--timeout must be above zero")
-	case f.outputFlags.file != "" && f.noWait:
-		return errors.New("--output waits for the result: leave --no-wait out")
-	}
-	return f.complete()
-}
-
-func (f *submitFlags) body(in io.Reader) (body, error) {
-	var b body
-	var err error
-	if f.sql != "" {
-		b, err = f.bodyOfFlags()
-	} else {
-		b, err = f.bodyOfFile(in)
-	}
-	if err != nil {
-		return nil, err
-	}
-	if len(f.labels) > 0 {
-		if b, err = b.with("labels", f.labels); err != nil {
-			return nil, err
-		}
-	}
-	if f.jobTimeout > 0 {
-		if b, err = b.with("timeout", f.jobTimeout.String()); err != nil {
-			return nil, err
-		}
-	}
-	return f.outputOf(b)
-}
-
-// outputOf asks for rows in the form of the file that is wanted.
-func (f *submitFlags) outputOf(b body) (body, error) {
-	if f.outputFlags.file == "" {
-		return b, nil
-	}
-	b, err := b.with("format", f.format)
-	if err != nil {
-		return nil, err
-	}
-	return b.with("compression", f.compression)
-}
-
-func (f *submitFlags) bodyOfFlags() (body, error) {
-	b, err := body{}.with("sql", f.sql)
-	if err != nil || f.params == "" {
-		return b, err
-	}
-	if !json.Valid([]byte(f.params)) {
-		return nil, errors.New("--params is not JSON")
-	}
-	return append(b, member{key: "params", value: json.RawMessage(f.params)}), nil
-}
-
-func (f *submitFlags) bodyOfFile(in io.Reader) (body, error) {
-	if f.file != "-" {
-		file, err := os.Open(f.file)
-		if err != nil {
-			return nil, err
-		}
-		defer func() { _ = file.Close() }()
-		in = file
-	}
-	raw, err := io.ReadAll(in)
-	if err != nil {
-		return nil, fmt.Errorf("read the job: %w", err)
-	}
-	return parseBody(raw)
-}
-
-func (f *submitFlags) chooseID(b body) (string, error) {
 	id := f.id
 	switch inBody := b.text("id"); {
 	case id != "" && inBody != "" && id != inBody:
-		return "", errors.New("--id and the id in the body differ")
+		return nil, errors.New("--id and the id in the body differ")
 	case id == "" && inBody != "":
 		id = inBody
 	case id == "" && b.has("id"):
-		return "", errors.New("the id in the body is not a string")
+		return nil, errors.New("the id in the body is not a string")
 	case id == "":
 		id = "cli-" + strings.ToLower(rand.Text())
 	}
 	if !contract.ValidID(id) {
-		return "", errors.New("an id is 1 to 100 of A-Z a-z 0-9 _ -, and not of the form that runners generate")
+		return nil, errors.New("an id is 1 to 100 of A-Z a-z 0-9 _ -, and not of the form that runners generate")
 	}
-	return id, nil
+	fresh := f.id == "" && !b.has("id")
+	raw := b.with("id", id).bytes()
+	return &submission{id: id, fresh: fresh, body: raw, hash: manager.RequestHash(f.database, f.kind, raw)}, nil
+}
+
+// body is that of --sql or --file, with what other flags add.
+func (f *submitFlags) body(in io.Reader) (body, error) {
+	var b body
+	switch {
+	case f.sql == "":
+		if f.file != "-" {
+			file, err := os.Open(f.file)
+			if err != nil {
+				return nil, err
+			}
+			defer func() { _ = file.Close() }()
+			in = file
+		}
+		raw, err := io.ReadAll(in)
+		if err != nil {
+			return nil, fmt.Errorf("read the job: %w", err)
+		}
+		if b, err = parseBody(raw); err != nil {
+			return nil, err
+		}
+	case f.params != "" && !json.Valid([]byte(f.params)):
+		return nil, errors.New("--params is not JSON")
+	default:
+		b = b.with("sql", f.sql)
+		if f.params != "" {
+			b = append(b, member{key: "params", value: json.RawMessage(f.params)})
+		}
+	}
+	if len(f.labels) > 0 {
+		b = b.with("labels", f.labels)
+	}
+	if f.jobTimeout > 0 {
+		b = b.with("timeout", f.jobTimeout.String())
+	}
+	if f.outputFlags.file != "" { // rows in the form of the file
+		b = b.with("format", f.format).with("compression", f.compression)
+	}
+	return b, nil
 }
