@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -52,12 +53,10 @@ func newCancel() *cobra.Command {
 }
 
 func (f *cancelFlags) run(cmd *cobra.Command, database, id string) error {
-	switch {
-	case !contract.ValidName(database):
-		return usage(errors.New("the database is not 1 to 64 of A-Z a-z 0-9 _ -"))
-	case !contract.ValidID(id) && !contract.IsDerivedID(id):
-		return usage(errors.New("the job id is not 1 to 100 of A-Z a-z 0-9 _ -"))
-	case f.wait <= 0:
+	if err := checkJob(database, id); err != nil {
+		return err
+	}
+	if f.wait <= 0 {
 		return usage(errors.New("--wait must be above zero"))
 	}
 	ctx, stop := context.WithTimeout(cmd.Context(), clientTimeout+f.wait)
@@ -67,31 +66,32 @@ func (f *cancelFlags) run(cmd *cobra.Command, database, id string) error {
 		return err
 	}
 	defer s.close(ctx)
-	answer, err := s.Cancel(ctx, database, id, client.CancelOptions{By: requester(f.by), Wait: f.wait})
+	answer, err := s.Cancel(ctx, database, id, client.CancelOptions{By: cmp.Or(f.by, thisUser()), Wait: f.wait})
 	if errors.Is(err, client.ErrNoService) {
 		return fmt.Errorf("no runner answers; nothing was cancelled: %w", err)
 	}
 	if err != nil {
 		return err
 	}
-	if err := printCancel(cmd.OutOrStdout(), answer, f.json); err != nil {
-		return err
-	}
+	code, text := exitOK, ""
 	switch answer.Outcome {
 	case contract.CancelDone:
-		return nil
+		text = fmt.Sprintf("cancelled: job %s of %s", answer.JobID, answer.Database)
 	case contract.CancelTooLate:
-		return &exitError{code: exitJob}
+		code = exitJob
+		text = fmt.Sprintf("already finished: job %s of %s %s", answer.JobID, answer.Database, answer.Status)
 	default:
-		return &exitError{code: exitTimeout}
+		code = exitTimeout
+		text = fmt.Sprintf("requested: job %s of %s is not known yet", answer.JobID, answer.Database)
+		if answer.KeptUntil != nil {
+			text += "; the request expires at " + answer.KeptUntil.Format(time.RFC3339)
+		}
 	}
+	return printOutcome(cmd.OutOrStdout(), f.json, answer, text, code)
 }
 
-// requester is who asks: as the flag says, else the user of this process.
-func requester(by string) string {
-	if by != "" {
-		return by
-	}
+// thisUser is who runs this process.
+func thisUser() string {
 	host, _ := os.Hostname() // none is as good as an unknown one
 	if u, err := user.Current(); err == nil {
 		return u.Username + "@" + host
@@ -99,22 +99,16 @@ func requester(by string) string {
 	return host
 }
 
-func printCancel(w io.Writer, a *contract.CancelAnswer, asJSON bool) error {
-	if asJSON {
-		return printJSON(w, a)
-	}
+// printOutcome prints a value as JSON, or what it means, and returns the exit code that goes with it.
+func printOutcome(w io.Writer, asJSON bool, v any, text string, code int) error {
 	var err error
-	switch a.Outcome {
-	case contract.CancelDone:
-		_, err = fmt.Fprintf(w, "cancelled: job %s of %s\n", a.JobID, a.Database)
-	case contract.CancelTooLate:
-		_, err = fmt.Fprintf(w, "already finished: job %s of %s %s\n", a.JobID, a.Database, a.Status)
-	default:
-		_, err = fmt.Fprintf(w, "requested: job %s of %s is not known yet", a.JobID, a.Database)
-		if a.KeptUntil != nil {
-			_, err = fmt.Fprintf(w, "; the request expires at %s", a.KeptUntil.Format(time.RFC3339))
-		}
-		_, _ = fmt.Fprintln(w)
+	if asJSON {
+		err = printJSON(w, v)
+	} else {
+		_, err = fmt.Fprintln(w, text)
 	}
-	return err
+	if err != nil || code == exitOK {
+		return err
+	}
+	return &exitError{code: code}
 }

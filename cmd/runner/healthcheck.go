@@ -57,11 +57,7 @@ func (f *healthcheckFlags) run(ctx context.Context, out io.Writer, environ []str
 	if f.timeout <= 0 {
 		return usage(errors.New("--timeout must be above zero"))
 	}
-	address, err := f.find(environ)
-	if err != nil {
-		return usage(err)
-	}
-	targets, err := loopback(address)
+	targets, err := f.targets(environ)
 	if err != nil {
 		return usage(err)
 	}
@@ -73,21 +69,20 @@ func (f *healthcheckFlags) run(ctx context.Context, out io.Writer, environ []str
 	}
 	var errs []error
 	for _, target := range targets {
-		err := query(ctx, "http://"+target+path)
+		answered, err := query(ctx, "http://"+target+path)
 		if err == nil {
 			_, err = fmt.Fprintln(out, "ok")
+		}
+		if answered {
 			return err
 		}
 		errs = append(errs, err)
-		if answered, ok := errors.AsType[*notWell](err); ok {
-			return answered
-		}
 	}
 	return errors.Join(errs...)
 }
 
-// find returns the address that the runner listens on.
-func (f *healthcheckFlags) find(environ []string) (string, error) {
+// targets returns where to query the runner: where it listens or, if that is all addresses, the loopback ones.
+func (f *healthcheckFlags) targets(environ []string) ([]string, error) {
 	const variable = "RUNNER_HTTP_ADDRESS="
 	address := f.address
 	for _, entry := range environ {
@@ -98,18 +93,13 @@ func (f *healthcheckFlags) find(environ []string) (string, error) {
 	if address == "" && f.config != "" {
 		cfg, err := config.Load(config.Options{File: f.config, Environ: environ, Words: manager.Words(), Client: true})
 		if err != nil {
-			return "", err
+			return nil, err
 		}
 		address = cfg.HTTP.Address
 	}
 	if address == "" {
-		return "", errors.New("no HTTP endpoint is configured: set RUNNER_HTTP_ADDRESS or http.address, such as :8080, or give --address")
+		return nil, errors.New("no HTTP endpoint is configured: set RUNNER_HTTP_ADDRESS or http.address, such as :8080, or give --address")
 	}
-	return address, nil
-}
-
-// loopback returns where to query a runner that listens on an address.
-func loopback(address string) ([]string, error) {
 	host, port, err := net.SplitHostPort(address)
 	if err != nil || port == "" {
 		return nil, errors.New("the address must be a host, or none for all, and a port, such as :8080 or 127.0.0.1:8080")
@@ -123,37 +113,24 @@ func loopback(address string) ([]string, error) {
 	return []string{net.JoinHostPort(host, port)}, nil
 }
 
-// notWell is an answer other than 200.
-type notWell struct {
-	url, status string
-	reasons     []string
-}
-
-func (e *notWell) Error() string {
-	text := e.url + " answers " + e.status
-	if len(e.reasons) > 0 {
-		text += ": " + strings.Join(e.reasons, "; ")
-	}
-	return text
-}
-
-// query asks once, without a proxy and without redirects.
-func query(ctx context.Context, url string) error {
+// query asks once, without a proxy and without redirects, and reports whether there was an answer. One other than 200 is an
+// error.
+func query(ctx context.Context, url string) (answered bool, err error) {
 	client := &http.Client{
 		Transport:     &http.Transport{DisableKeepAlives: true},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
-		return usage(errors.New("not an HTTP address"))
+		return false, usage(errors.New("not an HTTP address"))
 	}
 	resp, err := client.Do(req)
 	if err != nil {
-		return fmt.Errorf("the runner's HTTP endpoint does not answer: %w", err)
+		return false, fmt.Errorf("the runner's HTTP endpoint does not answer: %w", err)
 	}
 	defer func() { _ = resp.Body.Close() }() // was read as far as it is of use
 	if resp.StatusCode == http.StatusOK {
-		return nil
+		return true, nil
 	}
 	var body struct {
 		State   string   `json:"state"`
@@ -164,5 +141,9 @@ func query(ctx context.Context, url string) error {
 	if body.State != "" {
 		body.Reasons = append([]string{"the runner is " + body.State}, body.Reasons...)
 	}
-	return &notWell{url: url, status: resp.Status, reasons: body.Reasons}
+	text := url + " answers " + resp.Status
+	if len(body.Reasons) > 0 {
+		text += ": " + strings.Join(body.Reasons, "; ")
+	}
+	return true, errors.New(text)
 }

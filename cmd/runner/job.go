@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -63,12 +62,10 @@ func newJob() *cobra.Command {
 }
 
 func (f *jobFlags) run(cmd *cobra.Command, database, id string) error {
-	switch {
-	case !contract.ValidName(database):
-		return usage(errors.New("the database is not 1 to 64 of A-Z a-z 0-9 _ -"))
-	case !contract.ValidID(id) && !contract.IsDerivedID(id):
-		return usage(errors.New("the job id is not 1 to 100 of A-Z a-z 0-9 _ -"))
-	case f.scan < 0:
+	if err := checkJob(database, id); err != nil {
+		return err
+	}
+	if f.scan < 0 {
 		return usage(errors.New("--scan must not be below zero"))
 	}
 	var v *jobView
@@ -79,17 +76,32 @@ func (f *jobFlags) run(cmd *cobra.Command, database, id string) error {
 	if err != nil {
 		return err
 	}
-	if err := v.print(cmd.OutOrStdout(), f.json); err != nil {
-		return err
-	}
+	code, text := exitTimeout, ""
 	switch v.State {
 	case "finished":
-		return nil
-	case "unknown":
-		return &exitError{code: exitFailure}
+		code = exitOK
+		text = fmt.Sprintf("finished: job %s of %s %s; runner result get %s %s", id, database, v.Status, database, id)
+	case "running":
+		text = fmt.Sprintf("running: job %s of %s (%s, sequence %d), queued at %s", id, database, v.Kind, v.Sequence, v.QueuedAt.Format(time.RFC3339))
+	case "queued":
+		text = fmt.Sprintf("queued: job %s of %s (%s, sequence %d), queued at %s, %d older jobs in the queue",
+			id, database, v.Kind, v.Sequence, v.QueuedAt.Format(time.RFC3339), *v.Ahead)
 	default:
-		return &exitError{code: exitTimeout}
+		code = exitFailure
+		text = fmt.Sprintf("unknown: job %s of %s has no result and is not among the first %d messages of the queue", id, database, v.Scanned)
 	}
+	return printOutcome(cmd.OutOrStdout(), f.json, v, text, code)
+}
+
+// checkJob checks the arguments that name a job.
+func checkJob(database, id string) error {
+	switch {
+	case !contract.ValidName(database):
+		return usage(errors.New("the database is not 1 to 64 of A-Z a-z 0-9 _ -"))
+	case !contract.ValidID(id) && !contract.IsDerivedID(id):
+		return usage(errors.New("the job id is not 1 to 100 of A-Z a-z 0-9 _ -"))
+	}
+	return nil
 }
 
 // find looks for the result before and after the queue: a job that finishes meanwhile is in neither for no moment.
@@ -152,23 +164,4 @@ func idOf(job *bus.QueuedJob) string {
 		return header[0]
 	}
 	return contract.DerivedID(job.Sequence, job.Timestamp)
-}
-
-func (v *jobView) print(w io.Writer, asJSON bool) error {
-	if asJSON {
-		return printJSON(w, v)
-	}
-	var err error
-	switch v.State {
-	case "finished":
-		_, err = fmt.Fprintf(w, "finished: job %s of %s %s; runner result get %s %s\n", v.JobID, v.Database, v.Status, v.Database, v.JobID)
-	case "running":
-		_, err = fmt.Fprintf(w, "running: job %s of %s (%s, sequence %d), queued at %s\n", v.JobID, v.Database, v.Kind, v.Sequence, v.QueuedAt.Format(time.RFC3339))
-	case "queued":
-		_, err = fmt.Fprintf(w, "queued: job %s of %s (%s, sequence %d), queued at %s, %d older jobs in the queue\n",
-			v.JobID, v.Database, v.Kind, v.Sequence, v.QueuedAt.Format(time.RFC3339), *v.Ahead)
-	default:
-		_, err = fmt.Fprintf(w, "unknown: job %s of %s has no result and is not among the first %d messages of the queue\n", v.JobID, v.Database, v.Scanned)
-	}
-	return err
 }

@@ -57,19 +57,14 @@ func (w *lineWriter) run() {
 		case line := <-w.lines:
 			w.write(line)
 		case <-w.stop:
-			w.flush()
-			return
-		}
-	}
-}
-
-func (w *lineWriter) flush() {
-	for {
-		select {
-		case line := <-w.lines:
-			w.write(line)
-		default:
-			return
+			for {
+				select {
+				case line := <-w.lines:
+					w.write(line)
+				default:
+					return
+				}
+			}
 		}
 	}
 }

@@ -25,22 +25,18 @@ func newLogger(cfg *config.Log, out io.Writer) (*zap.Logger, zap.AtomicLevel, fu
 	if err != nil {
 		return nil, level, nil, fmt.Errorf("log.level: %w", err)
 	}
-	encoder := logEncoder(cfg)
-	lines := newLineWriter(out, zap.New(zapcore.NewCore(encoder.Clone(), zapcore.AddSync(out), level)))
-	core := zapcore.NewSamplerWithOptions(zapcore.NewCore(encoder, lines, level), time.Second, sampleFirst, sampleThen)
-	return zap.New(core, zap.AddCaller(), zap.ErrorOutput(lines)), level, lines.close, nil
-}
-
-func logEncoder(cfg *config.Log) zapcore.Encoder {
 	c := zap.NewProductionEncoderConfig()
 	c.TimeKey = "time"
 	c.EncodeTime = func(t time.Time, enc zapcore.PrimitiveArrayEncoder) {
 		enc.AppendString(t.UTC().Format("2006-01-02T15:04:05.000Z"))
 	}
 	c.EncodeDuration = zapcore.StringDurationEncoder
+	encoder := zapcore.NewJSONEncoder(c)
 	if cfg.Format == "console" {
 		c.EncodeLevel = zapcore.CapitalLevelEncoder
-		return zapcore.NewConsoleEncoder(c)
+		encoder = zapcore.NewConsoleEncoder(c)
 	}
-	return zapcore.NewJSONEncoder(c)
+	lines := newLineWriter(out, zap.New(zapcore.NewCore(encoder.Clone(), zapcore.AddSync(out), level)))
+	core := zapcore.NewSamplerWithOptions(zapcore.NewCore(encoder, lines, level), time.Second, sampleFirst, sampleThen)
+	return zap.New(core, zap.AddCaller(), zap.ErrorOutput(lines)), level, lines.close, nil
 }

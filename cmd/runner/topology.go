@@ -65,17 +65,6 @@ type consumerView struct {
 	PullRequests int      `json:"pull_requests"`
 }
 
-func viewStream(s *topology.StreamView) streamView {
-	view := streamView{
-		Name: s.Name, Subjects: s.Subjects, Configured: s.Configured, Messages: s.Messages, Bytes: s.Bytes,
-		Replicas: s.Replicas, Leader: s.Leader,
-	}
-	for _, c := range s.Consumers {
-		view.Consumers = append(view.Consumers, consumerView(c))
-	}
-	return view
-}
-
 func newTopologyShow() *cobra.Command {
 	f := &topologyFlags{}
 	cmd := &cobra.Command{
@@ -116,7 +105,15 @@ func viewTopology(ctx context.Context, conn *bus.Conn, cfg *config.Config) (*top
 	}
 	view := &topologyView{}
 	for i := range streams {
-		view.Streams = append(view.Streams, viewStream(&streams[i]))
+		s := &streams[i]
+		stream := streamView{
+			Name: s.Name, Subjects: s.Subjects, Configured: s.Configured, Messages: s.Messages, Bytes: s.Bytes,
+			Replicas: s.Replicas, Leader: s.Leader,
+		}
+		for _, c := range s.Consumers {
+			stream.Consumers = append(stream.Consumers, consumerView(c))
+		}
+		view.Streams = append(view.Streams, stream)
 	}
 	if len(cfg.Databases) == 0 {
 		return view, nil
@@ -212,7 +209,18 @@ func newTopologyPrune() *cobra.Command {
 				if f.dryRun {
 					return topology.PlanPrune(ctx, conn, t, f.force)
 				}
-				return f.pruneAfter(ctx, cmd.OutOrStdout(), conn, t)
+				if !f.json { // what each stream and consumer holds, before any is removed
+					found, err := topology.PlanPrune(ctx, conn, t, f.force)
+					if err != nil {
+						return nil, err
+					}
+					for _, c := range found {
+						if c.Done {
+							_, _ = fmt.Fprintf(cmd.OutOrStdout(), "%s: %s\n", c.Resource, c.What)
+						}
+					}
+				}
+				return topology.Prune(ctx, conn, t, f.force)
 			})
 		},
 	}
@@ -223,22 +231,6 @@ func newTopologyPrune() *cobra.Command {
 	return cmd
 }
 
-// pruneAfter prints what each stream and consumer holds before it removes any.
-func (f *topologyFlags) pruneAfter(ctx context.Context, w io.Writer, conn *bus.Conn, t topology.Topology) ([]topology.Change, error) {
-	if !f.json {
-		found, err := topology.PlanPrune(ctx, conn, t, f.force)
-		if err != nil {
-			return nil, err
-		}
-		for _, c := range found {
-			if c.Done {
-				_, _ = fmt.Fprintf(w, "%s: %s\n", c.Resource, c.What)
-			}
-		}
-	}
-	return topology.Prune(ctx, conn, t, f.force)
-}
-
 // change does apply or prune. Without a database in the configuration neither would mean what its caller thinks.
 func (f *topologyFlags) change(cmd *cobra.Command, do func(context.Context, *bus.Conn, topology.Topology) ([]topology.Change, error)) error {
 	return f.with(cmd.Context(), func(ctx context.Context, s *session) error {
@@ -246,7 +238,18 @@ func (f *topologyFlags) change(cmd *cobra.Command, do func(context.Context, *bus
 			return err
 		}
 		changes, err := do(ctx, s.conn, manager.Topology(s.cfg))
-		err = errors.Join(err, printChanges(cmd.OutOrStdout(), changes, f.json))
+		out, views := cmd.OutOrStdout(), make([]changeView, 0, len(changes))
+		for _, c := range changes {
+			views = append(views, changeView(c))
+			if !f.json {
+				_, _ = fmt.Fprintf(out, "%s: %s\n", c.Resource, c.What)
+			}
+		}
+		if f.json {
+			err = errors.Join(err, printJSON(out, views))
+		} else if len(views) == 0 {
+			_, _ = fmt.Fprintln(out, "nothing to do")
+		}
 		if err == nil && !f.dryRun && slices.ContainsFunc(changes, func(c topology.Change) bool { return !c.Done }) {
 			return errors.New("not everything was done")
 		}
@@ -265,21 +268,4 @@ type changeView struct {
 	Resource string `json:"resource"`
 	What     string `json:"what"`
 	Done     bool   `json:"done"`
-}
-
-func printChanges(w io.Writer, changes []topology.Change, asJSON bool) error {
-	views := make([]changeView, 0, len(changes))
-	for _, c := range changes {
-		views = append(views, changeView(c))
-	}
-	if asJSON {
-		return printJSON(w, views)
-	}
-	for _, v := range views {
-		_, _ = fmt.Fprintf(w, "%s: %s\n", v.Resource, v.What)
-	}
-	if len(views) == 0 {
-		_, _ = fmt.Fprintln(w, "nothing to do")
-	}
-	return nil
 }

@@ -76,27 +76,20 @@ func (w *waited) line() string {
 	return w.Database + ": " + state
 }
 
-func (f *waitFlags) check(databases []string) error {
+func (f *waitFlags) run(cmd *cobra.Command, databases []string) error {
 	for i, name := range databases {
 		if !contract.ValidName(name) {
-			return errors.New("a database is 1 to 64 of A-Z a-z 0-9 _ -")
+			return usage(errors.New("a database is 1 to 64 of A-Z a-z 0-9 _ -"))
 		}
 		if slices.Contains(databases[:i], name) {
-			return fmt.Errorf("the database %s is duplicate", name)
+			return usage(fmt.Errorf("the database %s is duplicate", name))
 		}
 	}
 	switch {
 	case f.timeout <= 0:
-		return errors.New("--timeout must be above zero")
+		return usage(errors.New("--timeout must be above zero"))
 	case f.accept != string(contract.Healthy) && f.accept != string(contract.Degraded):
-		return errors.New("--accept must be healthy or degraded")
-	}
-	return nil
-}
-
-func (f *waitFlags) run(cmd *cobra.Command, databases []string) error {
-	if err := f.check(databases); err != nil {
-		return usage(err)
+		return usage(errors.New("--accept must be healthy or degraded"))
 	}
 	ctx, cancel := context.WithTimeout(cmd.Context(), f.timeout)
 	defer cancel()
@@ -169,30 +162,30 @@ func (f *waitFlags) await(ctx context.Context, s *session, databases []string, w
 		defer mu.Unlock()
 		_, _ = fmt.Fprintln(w, line)
 	}
+	begun := time.Now()
 	found := make([]*waited, len(databases))
 	var asking sync.WaitGroup
 	for i, name := range databases {
-		asking.Go(func() { found[i] = f.awaitOne(ctx, s, name, tell) })
+		asking.Go(func() {
+			last := &waited{Database: name, Reasons: []string{}}
+			for pause := waitFirst; ; pause = min(2*pause, waitMost) {
+				now := f.look(ctx, s, name)
+				if ctx.Err() == nil || now.Ready || last.Verdict == "" && len(last.Reasons) == 0 {
+					if now.line() != last.line() {
+						tell(now.line())
+					}
+					last = now
+				}
+				last.Seconds = time.Since(begun).Seconds()
+				if last.Ready || !sleep(ctx, pause) {
+					found[i] = last
+					return
+				}
+			}
+		})
 	}
 	asking.Wait()
 	return found
-}
-
-func (f *waitFlags) awaitOne(ctx context.Context, s *session, name string, tell func(string)) *waited {
-	begun, last := time.Now(), &waited{Database: name, Reasons: []string{}}
-	for pause := waitFirst; ; pause = min(2*pause, waitMost) {
-		now := f.look(ctx, s, name)
-		if ctx.Err() == nil || now.Ready || last.Verdict == "" && len(last.Reasons) == 0 {
-			if now.line() != last.line() {
-				tell(now.line())
-			}
-			last = now
-		}
-		last.Seconds = time.Since(begun).Seconds()
-		if last.Ready || !sleep(ctx, pause) {
-			return last
-		}
-	}
 }
 
 // look asks once.
@@ -210,27 +203,23 @@ func (f *waitFlags) look(ctx context.Context, s *session, name string) *waited {
 	}
 	out.Runner, out.Verdict, out.Reasons = health.Runner, string(health.Verdict), append(out.Reasons, health.Reasons...)
 	out.Ready = health.Verdict == contract.Healthy || health.Verdict == contract.Degraded && f.accept == string(contract.Degraded)
-	if reason := f.unmigrated(health.Health); reason != "" {
+	if !f.migrated {
+		return out
+	}
+	reason := ""
+	switch m := health.Checks.Migrations; {
+	case m == nil:
+		reason = "the runner does not tell of migrations: it has none for this database, or the database did not answer"
+	case m.Dirty || m.Problem != "":
+		reason = "its migrations are not in order"
+	case m.Pending > 0:
+		reason = fmt.Sprintf("%d migrations are pending", m.Pending)
+	}
+	if reason != "" {
 		out.Ready = false
 		out.Reasons = append(out.Reasons, reason)
 	}
 	return out
-}
-
-// unmigrated returns why the schema is not as --migrated wants it; empty: it is, or --migrated is not set.
-func (f *waitFlags) unmigrated(h *contract.Health) string {
-	m := h.Checks.Migrations
-	switch {
-	case !f.migrated:
-		return ""
-	case m == nil:
-		return "the runner does not tell of migrations: it has none for this database, or the database did not answer"
-	case m.Dirty || m.Problem != "":
-		return "its migrations are not in order"
-	case m.Pending > 0:
-		return fmt.Sprintf("%d migrations are pending", m.Pending)
-	}
-	return ""
 }
 
 // noAnswer returns why there was no answer.
