@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -63,23 +64,15 @@ func (f *checkFlags) run(cmd *cobra.Command) (err error) {
 			inspector.Connect(cmd.Context(), note)
 			return nil
 		})
-		slices.SortStableFunc(reached, func(a, b inspect.Finding) int { return strings.Compare(order(a.About), order(b.About)) })
+		first := map[string]string{"nats": "0", "topology": "1"}
+		order := func(f inspect.Finding) string { return cmp.Or(first[f.About], "2"+f.About) }
+		slices.SortStableFunc(reached, func(a, b inspect.Finding) int { return strings.Compare(order(a), order(b)) })
 		found.Findings = append(found.Findings, reached...)
 	}
 	if err := f.print(cmd.OutOrStdout(), found); err != nil {
 		return err
 	}
 	return verdictError(found.Findings, f.strict)
-}
-
-func order(about string) string {
-	switch about {
-	case "nats":
-		return "0"
-	case "topology":
-		return "1"
-	}
-	return "2" + about
 }
 
 func (f *checkFlags) print(w io.Writer, found *inspect.Inspection) error {

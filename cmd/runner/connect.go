@@ -55,26 +55,7 @@ func loadConfig(file string, client bool) (*config.Config, error) {
 	return cfg, usage(err)
 }
 
-// load reads the client's configuration and checks the variables of the environment that it uses.
-func (f *clientFlags) load() (*config.Config, error) {
-	cfg, err := loadConfig(f.config, true)
-	if err != nil {
-		return nil, err
-	}
-	if f.namespace != "" {
-		cfg.Namespace = f.namespace
-	}
-	for _, name := range []string{
-		"NATS_URL", "NATS_CREDS", "NATS_NKEY", "NATS_USER", "NATS_PASSWORD", "NATS_TOKEN", "NATS_CA", "NATS_CERT", "NATS_KEY",
-	} {
-		if _, err := config.Plain(os.Getenv(name)); err != nil && f.config == "" {
-			return nil, usage(fmt.Errorf("%s: %w", name, err))
-		}
-	}
-	return cfg, nil
-}
-
-// variable returns the value of an environment variable that load has checked.
+// variable returns the value of an environment variable that connect has checked.
 func variable(name string) string {
 	value, _ := config.Plain(os.Getenv(name)) // empty with an error
 	return value
@@ -96,9 +77,17 @@ func (s *session) close(ctx context.Context) { _ = s.conn.Close(context.WithoutC
 // connect connects to NATS. To ask, it takes an inbox for requests to the runners' service: they answer to none that is among
 // their own, which is where the runner's configuration would have it.
 func (f *clientFlags) connect(ctx context.Context, toAsk bool) (*session, error) {
-	cfg, err := f.load()
+	cfg, err := loadConfig(f.config, true)
 	if err != nil {
 		return nil, err
+	}
+	cfg.Namespace = cmp.Or(f.namespace, cfg.Namespace)
+	for _, name := range []string{
+		"NATS_URL", "NATS_CREDS", "NATS_NKEY", "NATS_USER", "NATS_PASSWORD", "NATS_TOKEN", "NATS_CA", "NATS_CERT", "NATS_KEY",
+	} {
+		if _, err := config.Plain(os.Getenv(name)); err != nil && f.config == "" {
+			return nil, usage(fmt.Errorf("%s: %w", name, err))
+		}
 	}
 	opts := f.busOptions(cfg)
 	if toAsk {

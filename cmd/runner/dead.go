@@ -188,7 +188,35 @@ func (f *deadFlags) show(cmd *cobra.Command, name string) error {
 		if f.json {
 			return printJSON(cmd.OutOrStdout(), v)
 		}
-		return v.print(cmd.OutOrStdout())
+		rows := [][]string{
+			{"letter", v.Letter},
+			{"stored", v.Stored.Format(time.RFC3339)},
+			{"job", v.JobID},
+			{"reason", v.Reason},
+			{"code", v.Code},
+			{"message", v.Message},
+			{"result", v.ResultID},
+			{"queued", v.QueuedAt},
+			{"sequence", v.Sequence},
+			{"deliveries", v.Deliveries},
+			{"runner", v.Runner},
+			{"redrive of", v.RedriveOf},
+		}
+		var faults []struct{ Path, Message string }
+		if json.Unmarshal(v.Faults, &faults) == nil {
+			for _, fault := range faults {
+				rows = append(rows, []string{"fault", cmp.Or(fault.Path, "(whole body)") + ": " + fault.Message})
+			}
+		}
+		for name, values := range v.Headers {
+			rows = append(rows, []string{"header", name + ": " + strings.Join(values, ", ")})
+		}
+		rows = slices.DeleteFunc(rows, func(row []string) bool { return row[1] == "" })
+		if err := table(cmd.OutOrStdout(), "", rows); err != nil {
+			return err
+		}
+		_, err = fmt.Fprintf(cmd.OutOrStdout(), "\n%s\n", text)
+		return err
 	})
 }
 
@@ -201,34 +229,37 @@ func findDeadLetter(ctx context.Context, s *session, name string) (*client.DeadL
 	return s.DeadLetter(ctx, parts[0], parts[1], parts[2])
 }
 
-func (v *deadLetterView) print(w io.Writer) error {
-	rows := [][]string{
-		{"letter", v.Letter},
-		{"stored", v.Stored.Format(time.RFC3339)},
-		{"job", v.JobID},
-		{"reason", v.Reason},
-		{"code", v.Code},
-		{"message", v.Message},
-		{"result", v.ResultID},
-		{"queued", v.QueuedAt},
-		{"sequence", v.Sequence},
-		{"deliveries", v.Deliveries},
-		{"runner", v.Runner},
-		{"redrive of", v.RedriveOf},
+const deadRemoveHelp = `Remove the named dead letters or, with --all, those that match the filters. The stored results of their jobs stay.
+"dead redrive" cannot publish removed jobs again.
+` + clientHelp
+
+func newDeadRemove() *cobra.Command {
+	f := &lettersFlags{}
+	cmd := &cobra.Command{
+		Use:     "rm [LETTER...]",
+		Short:   "Remove dead letters",
+		Long:    deadRemoveHelp,
+		Example: "  runner dead rm shop.transaction.s42_cz1n2hxkq8s1\n  runner dead rm --all --database shop --code undefined_object --yes",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			s, names, err := f.open(cmd, args, "removed")
+			if err != nil {
+				return err
+			}
+			defer s.close(cmd.Context())
+			removed := 0
+			err = eachLetter(cmd, s, names, func(ctx context.Context, letter *client.DeadLetter) error {
+				err := s.DeleteDeadLetter(ctx, letter)
+				if err == nil {
+					removed++
+				}
+				return err
+			})
+			if _, printed := fmt.Fprintf(cmd.OutOrStdout(), "removed %d of %d letters\n", removed, len(names)); err == nil {
+				err = printed
+			}
+			return err
+		},
 	}
-	var faults []struct{ Path, Message string }
-	if json.Unmarshal(v.Faults, &faults) == nil {
-		for _, fault := range faults {
-			rows = append(rows, []string{"fault", cmp.Or(fault.Path, "(whole body)") + ": " + fault.Message})
-		}
-	}
-	for name, values := range v.Headers {
-		rows = append(rows, []string{"header", name + ": " + strings.Join(values, ", ")})
-	}
-	rows = slices.DeleteFunc(rows, func(row []string) bool { return row[1] == "" })
-	if err := table(w, "", rows); err != nil {
-		return err
-	}
-	_, err := fmt.Fprintf(w, "\n%s\n", *v.Body)
-	return err
+	f.add(cmd)
+	return cmd
 }

@@ -56,22 +56,7 @@ func demo(ctx context.Context, out io.Writer, port int, once bool) (err error) {
 	if err != nil {
 		return err
 	}
-	return withRunner(ctx, runner, func(ctx context.Context) error {
-		s := &show{out: out, style: styleFor(out), url: world.URL()}
-		s.intro(world)
-		if err := s.perform(ctx); err != nil || once {
-			return err
-		}
-		s.tryYourself()
-		<-ctx.Done()
-		return nil
-	})
-}
-
-// withRunner does something while a runner runs, then ends the runner in order. If the runner ends first, what is
-// being done ends too.
-func withRunner(ctx context.Context, runner *app.App, do func(context.Context) error) error {
-	serving, stop := context.WithCancel(ctx)
+	serving, stop := context.WithCancel(ctx) // if the runner ends first, the demonstration ends too
 	defer stop()
 	var failed error
 	var wg sync.WaitGroup
@@ -79,10 +64,15 @@ func withRunner(ctx context.Context, runner *app.App, do func(context.Context) e
 		failed = runner.Run(serving)
 		stop()
 	})
-	var err error
 	select {
 	case <-runner.Started():
-		err = do(serving)
+		s := &show{out: out, style: styleFor(out), url: world.URL()}
+		s.intro(world)
+		err = s.perform(serving)
+		if err == nil && !once {
+			s.tryYourself()
+			<-serving.Done()
+		}
 	case <-serving.Done():
 	}
 	stop()

@@ -35,8 +35,8 @@ func newMigrate() *cobra.Command {
 		Short: "Manage schema versions: status, validate, plan, up, down, goto, repair, baseline, new",
 		Long:  migrateHelp,
 	}
-	for i := range migrateCommands() {
-		cmd.AddCommand(newMigrateAction(&migrateCommands()[i]))
+	for _, c := range migrateCommands() {
+		cmd.AddCommand(newMigrateAction(&c))
 	}
 	cmd.AddCommand(newMigrateNew())
 	return cmd
@@ -50,8 +50,6 @@ type migrateCommand struct {
 	long    string
 	example string
 }
-
-func (c *migrateCommand) name() string { return string(c.action) }
 
 func migrateCommands() []migrateCommand {
 	return []migrateCommand{
@@ -97,7 +95,7 @@ type migrateFlags struct {
 func newMigrateAction(c *migrateCommand) *cobra.Command {
 	f := &migrateFlags{}
 	cmd := &cobra.Command{
-		Use:     strings.TrimSpace(c.name() + " DATABASE " + c.target),
+		Use:     strings.TrimSpace(string(c.action) + " DATABASE " + c.target),
 		Short:   c.short,
 		Long:    c.long,
 		Example: c.example,
@@ -110,11 +108,6 @@ func newMigrateAction(c *migrateCommand) *cobra.Command {
 			return f.run(cmd, args[0], req)
 		},
 	}
-	f.add(cmd, c)
-	return cmd
-}
-
-func (f *migrateFlags) add(cmd *cobra.Command, c *migrateCommand) {
 	flags := cmd.Flags()
 	flags.StringVar(&f.config, "config", "", "configuration file of the runner (default: environment variables only)")
 	flags.BoolVar(&f.json, "json", false, "print one JSON document")
@@ -127,12 +120,13 @@ func (f *migrateFlags) add(cmd *cobra.Command, c *migrateCommand) {
 		flags.BoolVar(&f.outOfOrder, "out-of-order", false, "allow files whose version is below the database's")
 	case migration.Down, migration.Repair, migration.Baseline:
 	}
-	if f.mayAsk(c.action) {
+	if mayAsk(c.action) {
 		flags.BoolVarP(&f.yes, "yes", "y", false, "do not ask")
 	}
+	return cmd
 }
 
-func (f *migrateFlags) mayAsk(a migration.Action) bool {
+func mayAsk(a migration.Action) bool {
 	return a == migration.Down || a == migration.Goto || a == migration.Repair
 }
 
@@ -144,12 +138,11 @@ func (c *migrateCommand) arguments(_ *cobra.Command, args []string) error {
 	}
 	switch {
 	case len(args) == 0:
-		return fmt.Errorf("%s needs the name of a configured database: runner migrate %s %s", c.name(), c.name(),
-			strings.TrimSpace("DATABASE "+c.target))
+		return fmt.Errorf("%s needs the name of a configured database: runner migrate %[1]s %s", c.action, strings.TrimSpace("DATABASE "+c.target))
 	case len(args) == 1 && c.action.NeedsTarget():
-		return fmt.Errorf("%s needs a target, a version or none: runner migrate %s %s TARGET", c.name(), c.name(), args[0])
+		return fmt.Errorf("%s needs a target, a version or none: runner migrate %[1]s %s TARGET", c.action, args[0])
 	case len(args) > most:
-		return fmt.Errorf("%s takes no %q", c.name(), args[most])
+		return fmt.Errorf("%s takes no %q", c.action, args[most])
 	}
 	return nil
 }
@@ -188,7 +181,18 @@ func (f *migrateFlags) run(cmd *cobra.Command, database string, req migration.Re
 	}
 	defer func() { _ = m.Close() }() // everything is committed or rolled back by then
 	w := &migrateWork{cmd: cmd, database: database, m: m, flags: f, req: req}
-	return w.run(cmd.Context())
+	if err := w.ask(cmd.Context()); err != nil {
+		return err
+	}
+	report, err := w.act(cmd.Context())
+	if err := errors.Join(err, w.print(report, err)); err != nil {
+		return w.exit(report, err)
+	}
+	wrong := len(report.Faults) > 0 || report.Problem != "" || report.Dirty && report.Running == nil
+	if req.Action == migration.Validate && wrong || req.Action == migration.Status && f.check && (wrong || len(report.Pending) > 0) {
+		return &exitError{code: exitFailure} // what is wrong was printed
+	}
+	return nil
 }
 
 // migrateWork is one action by hand.
@@ -201,15 +205,48 @@ type migrateWork struct {
 	told     []string // in words, before anything was done
 }
 
-func (w *migrateWork) run(ctx context.Context) error {
-	if err := w.ask(ctx); err != nil {
-		return err
+// ask returns what an action is about to destroy or to overrule, and asks whether it shall, on a terminal.
+func (w *migrateWork) ask(ctx context.Context) error {
+	asks := !w.flags.yes && onTerminal(w.cmd.InOrStdin())
+	out := w.cmd.ErrOrStderr()
+	look := migration.Request{Action: migration.Plan, Target: w.req.Target, Timeout: w.req.Timeout}
+	repairs := w.req.Action == migration.Repair
+	switch {
+	case repairs:
+		look = migration.Request{Action: migration.Validate, Timeout: w.req.Timeout, OutOfOrder: true}
+	case !mayAsk(w.req.Action) || !asks:
+		return nil
 	}
-	report, err := w.act(ctx)
-	if err := errors.Join(err, w.print(report, err)); err != nil {
-		return w.exit(report, err)
+	report, err := w.m.Run(ctx, look)
+	if err != nil {
+		return w.exit(report, errors.Join(err, w.print(report, err)))
 	}
-	return w.verdict(report)
+	if !repairs { // what would be refused is left to the action itself
+		if len(report.Faults) > 0 || len(report.Plan) == 0 || report.Plan[0].Direction == "up" {
+			return nil
+		}
+		for i := range report.Plan {
+			_, _ = fmt.Fprintf(out, "%s reverts version %s\n", report.Plan[i].File, report.Plan[i].Version.Label)
+		}
+		return confirm(ctx, w.cmd, fmt.Sprintf("Revert %s of %s?", countOf(len(report.Plan), "file"), w.database))
+	}
+	if report.Problem != "" {
+		w.told = append(w.told, report.Problem)
+	}
+	for i := range report.Faults {
+		w.told = append(w.told, report.Faults[i].String())
+	}
+	_, _ = fmt.Fprintf(out, "%s is at version %s\n", w.database, report.After.Label)
+	for _, text := range w.told {
+		_, _ = fmt.Fprintln(out, "wrong:", text)
+	}
+	if len(w.told) == 0 {
+		_, _ = fmt.Fprintln(out, "no problems found")
+	}
+	if !asks {
+		return nil
+	}
+	return confirm(ctx, w.cmd, fmt.Sprintf("Set the version of %s to %s?", w.database, w.req.Target))
 }
 
 // act does the action and reports meanwhile where it is.
@@ -222,24 +259,17 @@ func (w *migrateWork) act(ctx context.Context) (*migration.Report, error) {
 	req := w.req
 	req.Progress = p.note
 	report, err := w.m.Run(ctx, req)
-	if report == nil && p.begun() {
-		report = w.left(ctx)
+	if report == nil && p.begun() { // a session of its own reads what the action left that has lost its own
+		left, leftErr := w.m.Run(context.WithoutCancel(ctx), migration.Request{Action: migration.Validate, Timeout: lookupTimeout})
+		if leftErr == nil {
+			report, left.Action = left, req.Action
+		}
 	}
 	return report, err
 }
 
-// lookupTimeout bounds a look at the database beside the action itself.
-const lookTimeout = 15 * time.Second
-
-// left looks in a session of its own at what an action has left that has lost its own; nil if that cannot be seen.
-func (w *migrateWork) left(ctx context.Context) *migration.Report {
-	report, err := w.m.Run(context.WithoutCancel(ctx), migration.Request{Action: migration.Validate, Timeout: lookTimeout})
-	if err != nil {
-		return nil
-	}
-	report.Action = w.req.Action
-	return report
-}
+// lookupTimeout bounds a lookup in the database beside the action itself.
+const lookupTimeout = 15 * time.Second
 
 // exit gives an error its exit code. A folder that cannot be read, and a target that is none, are the caller's.
 func (w *migrateWork) exit(report *migration.Report, err error) error {
@@ -252,16 +282,4 @@ func (w *migrateWork) exit(report *migration.Report, err error) error {
 		}
 	}
 	return err
-}
-
-// verdict is the exit code of a look that went well. What is wrong was printed.
-func (w *migrateWork) verdict(report *migration.Report) error {
-	wrong := len(report.Faults) > 0 || report.Problem != "" || report.Dirty && report.Running == nil
-	switch {
-	case w.req.Action == migration.Validate && wrong:
-	case w.req.Action == migration.Status && w.flags.check && (wrong || len(report.Pending) > 0):
-	default:
-		return nil
-	}
-	return &exitError{code: exitFailure}
 }

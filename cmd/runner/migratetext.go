@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -43,7 +44,12 @@ func (w *migrateWork) print(report *migration.Report, failure error) error {
 	case w.req.Action == migration.Plan && failure == nil:
 		w.printPlan(out, report)
 	case w.req.Action == migration.Validate && failure == nil:
-		w.printValidation(out, report)
+		printState(out, report)
+		printProblems(out, report)
+		if len(report.Faults) == 0 && report.Problem == "" {
+			_, _ = fmt.Fprintf(out, "%s is at version %s, %s pending; nothing is wrong\n", w.database, report.After.Label,
+				countOf(len(report.Pending), "file"))
+		}
 	case !w.req.Action.Reads():
 		return w.printDone(out, report, failure)
 	}
@@ -96,39 +102,11 @@ func (w *migrateWork) printStatus(out io.Writer, report *migration.Report) error
 
 // statusRows are a line for each file of the folder and, behind them, for each that was applied and is gone.
 func statusRows(folder *migration.Folder, report *migration.Report) [][]string {
-	applied := appliedChanges(report.History)
-	last := map[string]*migration.Change{} // by version: also what failed
-	for i := range report.History {
-		last[report.History[i].Version.Label] = &report.History[i]
-	}
-	var rows [][]string
-	for _, f := range folder.Files {
-		label := f.Version.Label
-		state := stateOf(f, applied[label], last[label], report)
-		rows = append(rows, statusRow(label, f.Name, state, applied[label]))
-		delete(applied, label)
-	}
+	applied := map[string]*migration.Change{} // by version: what made it count as applied
+	last := map[string]*migration.Change{}    // by version: also what failed
 	for i := range report.History {
 		c := &report.History[i]
-		if applied[c.Version.Label] == c {
-			rows = append(rows, statusRow(c.Version.Label, c.File, "missing", c))
-		}
-	}
-	return rows
-}
-
-func statusRow(label, file, state string, c *migration.Change) []string {
-	if c == nil {
-		return []string{label, file, state, "", "", ""}
-	}
-	return []string{label, file, state, when(c.At), who(c.Runner, c.Job), took(c.Duration)}
-}
-
-// appliedChanges are what made each version that counts as applied do so.
-func appliedChanges(history []migration.Change) map[string]*migration.Change {
-	applied := map[string]*migration.Change{}
-	for i := range history {
-		c := &history[i]
+		last[c.Version.Label] = c
 		switch {
 		case c.State != "done":
 		case c.Direction == "down", c.Direction == "forget":
@@ -137,7 +115,25 @@ func appliedChanges(history []migration.Change) map[string]*migration.Change {
 			applied[c.Version.Label] = c
 		}
 	}
-	return applied
+	row := func(label, file, state string, c *migration.Change) []string {
+		if c == nil {
+			return []string{label, file, state, "", "", ""}
+		}
+		return []string{label, file, state, when(c.At), who(c.Runner, c.Job), took(c.Duration)}
+	}
+	var rows [][]string
+	for _, f := range folder.Files {
+		label := f.Version.Label
+		rows = append(rows, row(label, f.Name, stateOf(f, applied[label], last[label], report), applied[label]))
+		delete(applied, label)
+	}
+	for i := range report.History {
+		c := &report.History[i]
+		if applied[c.Version.Label] == c {
+			rows = append(rows, row(c.Version.Label, c.File, "missing", c))
+		}
+	}
+	return rows
 }
 
 // stateOf is a file's state in a word. by is what made it count as applied, last the last that happened to its version.
@@ -160,61 +156,48 @@ func stateOf(f *migration.File, by, last *migration.Change, report *migration.Re
 	return "not adopted" // another tool has applied it
 }
 
-func (w *migrateWork) printValidation(out io.Writer, report *migration.Report) {
-	printState(out, report)
-	printProblems(out, report)
-	if len(report.Faults) == 0 && report.Problem == "" {
-		_, _ = fmt.Fprintf(out, "%s is at version %s, %s pending; nothing is wrong\n", w.database, report.After.Label,
-			countOf(len(report.Pending), "file"))
-	}
-}
-
 // printPlan prints what would be run as a script with comments.
 func (w *migrateWork) printPlan(out io.Writer, report *migration.Report) {
 	printProblems(out, report)
 	if len(report.Plan) == 0 && len(report.Faults) == 0 {
 		_, _ = fmt.Fprintf(out, "%s is at version %s: nothing to do\n", w.database, report.After.Label)
 	}
+	separator := w.m.Separator()
 	for i := range report.Plan {
 		p := &report.Plan[i]
-		how := "in one transaction"
+		verb, how := "version", "in one transaction"
+		if p.Direction == "down" {
+			verb = "reverts version"
+		}
 		if p.Stepwise != "" {
 			how = "statement by statement, because " + p.Stepwise
 		}
-		_, _ = fmt.Fprintf(out, "-- %s, %s %s, %s, %s\n", p.File, verbOf(p.Direction), p.Version.Label, countOf(len(p.Statements), "statement"), how)
+		_, _ = fmt.Fprintf(out, "-- %s, %s %s, %s, %s\n", p.File, verb, p.Version.Label, countOf(len(p.Statements), "statement"), how)
 		for j := range p.Statements {
-			s := &p.Statements[j]
-			_, _ = fmt.Fprintf(out, "\n-- line %d\n%s%s\n", s.Line, s.SQL, w.end(s.Times))
+			s, end := &p.Statements[j], ";"
+			if separator != "" { // it ends a batch
+				end = "\n" + separator
+				if s.Times > 1 {
+					end += " " + strconv.Itoa(s.Times)
+				}
+			}
+			_, _ = fmt.Fprintf(out, "\n-- line %d\n%s%s\n", s.Line, s.SQL, end)
 		}
 		_, _ = fmt.Fprintln(out)
 	}
 }
 
-func verbOf(direction string) string {
-	if direction == "down" {
-		return "reverts version"
-	}
-	return "version"
-}
-
-// end is what ends a statement, or a batch, in a script.
-func (w *migrateWork) end(times int) string {
-	word := w.m.Separator()
-	switch {
-	case word == "":
-		return ";"
-	case times > 1:
-		return fmt.Sprintf("\n%s %d", word, times)
-	}
-	return "\n" + word
-}
-
 // printDone prints what an action did and how the database stands now.
 func (w *migrateWork) printDone(out io.Writer, report *migration.Report, failure error) error {
+	outcomes := map[string]string{"up": "applied", "down": "reverted", "adopt": "adopted", "forget": "forgotten"}
 	var rows [][]string
 	for i := range report.Changes {
 		c := &report.Changes[i]
-		rows = append(rows, []string{c.Version.Label, c.File, outcomeOf(c), took(c.Duration)})
+		outcome := c.State
+		if outcome == "done" {
+			outcome = outcomes[c.Direction]
+		}
+		rows = append(rows, []string{c.Version.Label, c.File, outcome, took(c.Duration)})
 	}
 	if err := table(out, "", rows); err != nil {
 		return err
@@ -238,22 +221,6 @@ func (w *migrateWork) printDone(out io.Writer, report *migration.Report, failure
 	}
 	_, err := fmt.Fprintf(out, "%s is at version %s%s%s\n", w.database, report.After.Label, from, rest)
 	return err
-}
-
-// outcomeOf returns what became of a file.
-func outcomeOf(c *migration.Change) string {
-	if c.State != "done" {
-		return c.State
-	}
-	switch c.Direction {
-	case "up":
-		return "applied"
-	case "down":
-		return "reverted"
-	case "adopt":
-		return "adopted"
-	}
-	return "forgotten"
 }
 
 func who(runner, job string) string {
@@ -282,5 +249,5 @@ func countOf(n int, thing string) string {
 	if n == 1 {
 		return "1 " + thing
 	}
-	return strings.TrimSpace(fmt.Sprintf("%d %ss", n, thing))
+	return fmt.Sprintf("%d %ss", n, thing)
 }

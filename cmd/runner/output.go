@@ -1,8 +1,11 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -10,6 +13,7 @@ import (
 	"text/tabwriter"
 
 	"github.com/mattn/go-isatty"
+	"github.com/spf13/cobra"
 )
 
 // printJSON prints a value as one indented JSON document.
@@ -103,4 +107,44 @@ func (s style) wrap(code, text string) string {
 		return text
 	}
 	return "\x1b[" + code + "m" + text + "\x1b[0m"
+}
+
+// confirm asks a question and returns nil if the answer is yes.
+func confirm(ctx context.Context, cmd *cobra.Command, question string) error {
+	_, _ = fmt.Fprintf(cmd.ErrOrStderr(), "%s [y/N] ", question)
+	answer, err := readLine(ctx, cmd.InOrStdin())
+	if err != nil {
+		return err
+	}
+	if !isYes(answer) {
+		return errors.New("not confirmed; nothing was changed")
+	}
+	return nil
+}
+
+func isYes(answer string) bool {
+	answer = strings.ToLower(strings.TrimSpace(answer))
+	return answer == "y" || answer == "yes"
+}
+
+// readLine reads a line, or ends with ctx. A read of a terminal cannot be ended: then its goroutine lives until the
+// process ends, which is immediately.
+func readLine(ctx context.Context, in io.Reader) (string, error) {
+	read := make(chan string, 1)
+	go func() {
+		line, _ := bufio.NewReader(in).ReadString('\n') // without a line it is no yes
+		read <- line
+	}()
+	select {
+	case line := <-read:
+		return line, nil
+	case <-ctx.Done():
+		return "", errors.New("stopped at the question; nothing was changed")
+	}
+}
+
+// onTerminal reports whether a stream is a terminal.
+func onTerminal(stream any) bool {
+	file, ok := stream.(*os.File)
+	return ok && isatty.IsTerminal(file.Fd())
 }

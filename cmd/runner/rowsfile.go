@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -50,12 +51,7 @@ func (f *outputFlags) complete() error {
 		return errors.New("--statement counts from 1")
 	}
 	format, compression := formOf(f.file)
-	if f.format == "" {
-		f.format = format
-	}
-	if f.compression == "" {
-		f.compression = compression
-	}
+	f.format, f.compression = cmp.Or(f.format, format), cmp.Or(f.compression, compression)
 	return nil
 }
 
@@ -74,10 +70,14 @@ func formOf(file string) (format, compression string) {
 // save writes the rows of a result to the file. What is there under its name is whole: the rows are written beside it
 // first.
 func (f *outputFlags) save(ctx context.Context, cmd *cobra.Command, s *session, r *client.Result) error {
-	set, err := f.choose(r)
-	if err != nil {
-		return err
+	sets := slices.DeleteFunc(r.RowSets(), func(s contract.RowSet) bool { return f.statement > 0 && s.Statement != f.statement-1 })
+	switch {
+	case len(sets) == 0:
+		return errors.New("the result has no rows to write")
+	case len(sets) > 1:
+		return errors.New("the result has multiple sets of rows; choose one with --statement")
 	}
+	set := &rowfile.Set{RowSet: sets[0], Engine: r.Engine}
 	if f.file == "-" {
 		return f.write(ctx, cmd.ErrOrStderr(), s, set, cmd.OutOrStdout())
 	}
@@ -109,18 +109,6 @@ func formText(format, compression string) string {
 		return format
 	}
 	return format + ", " + compression
-}
-
-// choose finds the rows that are wanted.
-func (f *outputFlags) choose(r *client.Result) (*rowfile.Set, error) {
-	sets := slices.DeleteFunc(r.RowSets(), func(s contract.RowSet) bool { return f.statement > 0 && s.Statement != f.statement-1 })
-	switch len(sets) {
-	case 0:
-		return nil, errors.New("the result has no rows to write")
-	case 1:
-		return &rowfile.Set{RowSet: sets[0], Engine: r.Engine}, nil
-	}
-	return nil, errors.New("the result has multiple sets of rows; choose one with --statement")
 }
 
 func (f *outputFlags) write(ctx context.Context, progress io.Writer, s *session, set *rowfile.Set, to io.Writer) error {

@@ -57,7 +57,10 @@ func serve(ctx context.Context, cfg *config.Config, strict bool) error {
 	}
 	defer closeLog()
 	defer context.AfterFunc(ctx, func() { log.Info("stopping", zap.NamedError("cause", context.Cause(ctx))) })()
-	warnOfClientVariables(log, cfg, os.Getenv)
+	if os.Getenv("NATS_URL") != "" && slices.Equal(cfg.NATS.URLs, config.Default().NATS.URLs) { // as for client commands
+		log.Warn("NATS_URL is set, but serve does not read it; set RUNNER_NATS_URLS or nats.urls",
+			zap.Strings("nats_urls", cfg.NATS.URLs))
+	}
 	runner, err := app.New(app.Options{
 		Config: cfg, Logger: log, Level: &level, Version: buildVersion().Version, Strict: strict,
 	})
@@ -78,12 +81,4 @@ func configFault(err error) error {
 		return usage(err)
 	}
 	return err
-}
-
-// warnOfClientVariables logs variables that the nats command and the client commands read and serve does not.
-func warnOfClientVariables(log *zap.Logger, cfg *config.Config, env func(string) string) {
-	if env("NATS_URL") != "" && slices.Equal(cfg.NATS.URLs, config.Default().NATS.URLs) {
-		log.Warn("NATS_URL is set, but serve does not read it; set RUNNER_NATS_URLS or nats.urls",
-			zap.Strings("nats_urls", cfg.NATS.URLs))
-	}
 }

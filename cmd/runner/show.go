@@ -80,11 +80,15 @@ func (s *show) perform(ctx context.Context) error {
 	if s.client, err = client.New(nc, client.Options{}); err != nil {
 		return err
 	}
-	for _, step := range []func(context.Context) error{
+	for i, step := range []func(context.Context) error{
 		s.query, s.transaction, s.duplicate, s.mistaken, s.failing, s.migration, s.reply, s.unknownDatabase,
 	} {
-		if err := s.run(ctx, step); err != nil {
-			return err
+		s.step = i + 1
+		bounded, cancel := context.WithTimeout(ctx, stepTimeout)
+		err := step(bounded)
+		cancel()
+		if err != nil {
+			return fmt.Errorf("step %d: %w", s.step, err)
 		}
 	}
 	s.line("")
@@ -92,32 +96,14 @@ func (s *show) perform(ctx context.Context) error {
 	return nil
 }
 
-func (s *show) run(ctx context.Context, step func(context.Context) error) error {
-	ctx, cancel := context.WithTimeout(ctx, stepTimeout)
-	defer cancel()
-	s.step++
-	if err := step(ctx); err != nil {
-		return fmt.Errorf("step %d: %w", s.step, err)
-	}
-	return nil
-}
-
 func (s *show) query(ctx context.Context) error {
 	s.title("A query", "rows are returned in the database's own types, without loss")
-	a, err := s.do(ctx, "query", queryJob, "demo-query")
-	if err != nil {
-		return err
-	}
-	return s.expect(a, contract.Succeeded, a.RowCount == 2)
+	return s.try(ctx, "query", queryJob, "demo-query", contract.Succeeded, func(r *client.Result) bool { return r.RowCount == 2 })
 }
 
 func (s *show) transaction(ctx context.Context) error {
 	s.title("A transaction", "all statements or none; expect_rows rolls back if other rows are affected than expected")
-	a, err := s.do(ctx, "transaction", transferJob, "demo-transfer")
-	if err != nil {
-		return err
-	}
-	return s.expect(a, contract.Succeeded, len(a.Statements) == 3)
+	return s.try(ctx, "transaction", transferJob, "demo-transfer", contract.Succeeded, func(r *client.Result) bool { return len(r.Statements) == 3 })
 }
 
 // duplicate sends the transfer again without Nats-Msg-Id, as it comes when the stream's own de-duplication is over,
@@ -125,49 +111,32 @@ func (s *show) transaction(ctx context.Context) error {
 func (s *show) duplicate(ctx context.Context) error {
 	s.title("The same transaction again", "as sent by a publisher that got no answer: it returns the first result, "+
 		"and has no second effect")
-	inbox, sub, err := s.inbox()
+	err := s.request(ctx, "transaction", "", func(inbox string) (body, shown string) {
+		added := fmt.Sprintf("{\n  \"reply_to\": %q,\n", inbox)
+		return strings.Replace(transferJob, "{\n", added, 1), added + "  … the rest as before\n}"
+	}, func(r *client.Result) bool { return r.Duplicate })
 	if err != nil {
-		return err
-	}
-	defer func() { _ = sub.Unsubscribe() }()
-	added := fmt.Sprintf("{\n  \"reply_to\": %q,\n", inbox)
-	again := strings.Replace(transferJob, "{\n", added, 1)
-	if err = s.publish(ctx, "transaction", again, added+"  … the rest as before\n}", ""); err != nil {
-		return err
-	}
-	a, err := s.replied(ctx, sub)
-	if err != nil {
-		return err
-	}
-	if err = s.expect(a, contract.Succeeded, a.Duplicate); err != nil {
 		return err
 	}
 	s.line("")
 	s.line("   The effect happened once: Barbara has 100, and there is one transfer.")
-	b, err := s.do(ctx, "query", balanceJob, "demo-balance")
-	if err != nil {
-		return err
-	}
-	once := string(b.Rows) == `[{"owner":"Barbara","balance":100,"transfers":1}]`
-	return s.expect(b, contract.Succeeded, once)
+	return s.try(ctx, "query", balanceJob, "demo-balance", contract.Succeeded, func(r *client.Result) bool {
+		return string(r.Rows) == `[{"owner":"Barbara","balance":100,"transfers":1}]`
+	})
 }
 
 func (s *show) mistaken(ctx context.Context) error {
 	s.title("A job with errors", "nothing is executed, and all errors are reported together")
-	a, err := s.do(ctx, "query", mistakenJob, "demo-mistaken")
-	if err != nil {
-		return err
-	}
-	return s.expect(a, contract.Rejected, a.Error != nil && len(a.Error.Faults) > 1)
+	return s.try(ctx, "query", mistakenJob, "demo-mistaken", contract.Rejected, func(r *client.Result) bool {
+		return r.Error != nil && len(r.Error.Faults) > 1
+	})
 }
 
 func (s *show) failing(ctx context.Context) error {
 	s.title("A transaction that the database refuses", "Ada has no 5000: the first statement is rolled back with the second")
-	a, err := s.do(ctx, "transaction", failingJob, "demo-failing")
-	if err != nil {
-		return err
-	}
-	return s.expect(a, contract.Failed, a.Error != nil && a.Error.Code == "check_violation")
+	return s.try(ctx, "transaction", failingJob, "demo-failing", contract.Failed, func(r *client.Result) bool {
+		return r.Error != nil && r.Error.Code == "check_violation"
+	})
 }
 
 // migration shows the last message that reports where a migration is: this one takes less time than lies between two.
@@ -178,11 +147,10 @@ func (s *show) migration(ctx context.Context) error {
 		return fmt.Errorf("subscribe to the progress: %w", err)
 	}
 	defer func() { _ = sub.Unsubscribe() }()
-	a, err := s.do(ctx, "migration", migrationJob, "demo-migration")
+	err = s.try(ctx, "migration", migrationJob, "demo-migration", contract.Succeeded, func(r *client.Result) bool {
+		return r.VersionBefore == "1" && r.VersionAfter == "2" && len(r.Files) == 1
+	})
 	if err != nil {
-		return err
-	}
-	if err = s.expect(a, contract.Succeeded, a.VersionBefore == "1" && a.VersionAfter == "2" && len(a.Files) == 1); err != nil {
 		return err
 	}
 	for {
@@ -200,20 +168,10 @@ func (s *show) migration(ctx context.Context) error {
 
 func (s *show) reply(ctx context.Context) error {
 	s.title("A query with reply_to", "the result is published to the publisher's own subject and stored")
-	inbox, sub, err := s.inbox()
-	if err != nil {
-		return err
-	}
-	defer func() { _ = sub.Unsubscribe() }()
-	body := fmt.Sprintf("{\n  \"id\": \"demo-reply\",\n  \"sql\": \"SELECT sum(balance) AS total FROM accounts\",\n  \"reply_to\": %q\n}", inbox)
-	if err = s.publish(ctx, "query", body, body, "demo-reply"); err != nil {
-		return err
-	}
-	a, err := s.replied(ctx, sub)
-	if err != nil {
-		return err
-	}
-	return s.expect(a, contract.Succeeded, a.RowCount == 1)
+	return s.request(ctx, "query", "demo-reply", func(inbox string) (body, shown string) {
+		body = fmt.Sprintf("{\n  \"id\": \"demo-reply\",\n  \"sql\": \"SELECT sum(balance) AS total FROM accounts\",\n  \"reply_to\": %q\n}", inbox)
+		return body, body
+	}, func(r *client.Result) bool { return r.RowCount == 1 })
 }
 
 // unknownDatabase shows why publishers publish to JetStream.
@@ -239,18 +197,54 @@ func (s *show) title(what, why string) {
 	s.line("   " + why)
 }
 
-// do publishes a job and prints its stored result.
-func (s *show) do(ctx context.Context, kind, body, id string) (*client.Result, error) {
+// try publishes a job, prints its stored result and returns an error if that is not as expected.
+func (s *show) try(ctx context.Context, kind, body, id string, status contract.Status, expected func(*client.Result) bool) error {
 	start := time.Now()
 	if err := s.publish(ctx, kind, body, body, id); err != nil {
-		return nil, err
+		return err
 	}
 	r, err := s.client.Await(ctx, app.DemoDatabase, id)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	s.line("   result   " + contract.Subjects{Namespace: contract.DefaultNamespace}.Result(app.DemoDatabase, id) + "  " + s.style.dim("after "+time.Since(start).Round(100*time.Microsecond).String()))
-	return r, printResult(s.out, s.style, "            ", r)
+	took := time.Since(start).Round(100 * time.Microsecond).String()
+	s.line("   result   " + contract.Subjects{Namespace: contract.DefaultNamespace}.Result(app.DemoDatabase, id) + "  " + s.style.dim("after "+took))
+	return s.check(r, status, expected)
+}
+
+// request publishes a job whose body names an inbox, prints the reply and returns an error if that is not as expected.
+func (s *show) request(ctx context.Context, kind, id string, job func(inbox string) (body, shown string), expected func(*client.Result) bool) error {
+	inbox := s.nc.NewInbox()
+	sub, err := s.nc.SubscribeSync(inbox)
+	if err != nil {
+		return fmt.Errorf("subscribe to the reply: %w", err)
+	}
+	defer func() { _ = sub.Unsubscribe() }()
+	body, shown := job(inbox)
+	if err = s.publish(ctx, kind, body, shown, id); err != nil {
+		return err
+	}
+	msg, err := sub.NextMsgWithContext(ctx)
+	if err != nil {
+		return fmt.Errorf("await the reply: %w", err)
+	}
+	s.line("   reply    " + msg.Subject)
+	r, err := contract.ReadResult(msg.Data)
+	if err != nil {
+		return err
+	}
+	return s.check(&client.Result{Result: *r, Body: msg.Data}, contract.Succeeded, expected)
+}
+
+// check prints a result and returns an error if it is not as expected.
+func (s *show) check(r *client.Result, status contract.Status, expected func(*client.Result) bool) error {
+	if err := printResult(s.out, s.style, "            ", r); err != nil {
+		return err
+	}
+	if r.Status == status && expected(r) {
+		return nil
+	}
+	return fmt.Errorf("the job %s did not finish as expected: %s", r.JobID, r.Body)
 }
 
 // publish publishes a job and prints it as it is to be shown. id is the message's; empty: it has none.
@@ -261,34 +255,4 @@ func (s *show) publish(ctx context.Context, kind, body, shown, id string) error 
 	}
 	_, err := s.client.Submit(ctx, &client.Job{Database: app.DemoDatabase, Kind: kind, ID: id, Body: []byte(body)})
 	return err
-}
-
-func (s *show) inbox() (string, *nats.Subscription, error) {
-	inbox := s.nc.NewInbox()
-	sub, err := s.nc.SubscribeSync(inbox)
-	if err != nil {
-		return "", nil, fmt.Errorf("subscribe to the reply: %w", err)
-	}
-	return inbox, sub, nil
-}
-
-func (s *show) replied(ctx context.Context, sub *nats.Subscription) (*client.Result, error) {
-	msg, err := sub.NextMsgWithContext(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("await the reply: %w", err)
-	}
-	s.line("   reply    " + msg.Subject)
-	r, err := contract.ReadResult(msg.Data)
-	if err != nil {
-		return nil, err
-	}
-	a := &client.Result{Result: *r, Body: msg.Data}
-	return a, printResult(s.out, s.style, "            ", a)
-}
-
-func (s *show) expect(a *client.Result, status contract.Status, more bool) error {
-	if a.Status == status && more {
-		return nil
-	}
-	return fmt.Errorf("the job %s did not finish as expected: %s", a.JobID, a.Body)
 }

@@ -25,10 +25,6 @@ func signalName(s syscall.Signal) string {
 	}
 }
 
-// ignoreOutputSignals keeps a process alive whose output has no reader: writing to a pipe without a reader, or to a
-// terminal from the background, is an error of that write and no reason to stop work.
-func ignoreOutputSignals() { signal.Ignore(syscall.SIGPIPE, syscall.SIGTTOU) }
-
 // signalContext returns a context that the first SIGINT, SIGTERM or SIGHUP cancels. A second SIGINT or SIGTERM exits
 // immediately; SIGHUP never does, because terminals send it twice and service managers send it beside SIGTERM. A process
 // that was started with SIGHUP ignored (nohup) goes on ignoring it. The goroutine lives as long as the process.
