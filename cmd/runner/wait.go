@@ -198,7 +198,19 @@ func (f *waitFlags) look(ctx context.Context, s *session, name string) *waited {
 		err = errors.New("the answer has no health")
 	}
 	if err != nil {
-		out.Reasons = append(out.Reasons, noAnswer(s.conn, err))
+		reason, denied := err.Error(), s.conn.State().Denied
+		refused, answered := errors.AsType[*client.ServiceError](err)
+		switch late := errors.Is(err, context.DeadlineExceeded); {
+		case errors.Is(err, client.ErrNoService):
+			reason = "no runner is there yet"
+		case late && len(denied) > 0:
+			reason = "no answer; " + denied[len(denied)-1]
+		case late:
+			reason = "no answer in time"
+		case answered:
+			reason = refused.Message
+		}
+		out.Reasons = append(out.Reasons, reason)
 		return out
 	}
 	out.Runner, out.Verdict, out.Reasons = health.Runner, string(health.Verdict), append(out.Reasons, health.Reasons...)
@@ -220,21 +232,4 @@ func (f *waitFlags) look(ctx context.Context, s *session, name string) *waited {
 		out.Reasons = append(out.Reasons, reason)
 	}
 	return out
-}
-
-// noAnswer returns why there was no answer.
-func noAnswer(conn *bus.Conn, err error) string {
-	switch {
-	case errors.Is(err, client.ErrNoService):
-		return "no runner is there yet"
-	case errors.Is(err, context.DeadlineExceeded):
-		if denied := conn.State().Denied; len(denied) > 0 {
-			return "no answer; " + denied[len(denied)-1]
-		}
-		return "no answer in time"
-	}
-	if refused, ok := errors.AsType[*client.ServiceError](err); ok {
-		return refused.Message
-	}
-	return err.Error()
 }
