@@ -217,7 +217,11 @@ func TestDead(t *testing.T) {
 	insert := `{"id":"insert","reply_to":"_INBOX.unused","expires_in":"1h","labels":{"a":"<b>"},` +
 		`"statements":[{"sql":"INSERT INTO t VALUES (:n)","params":{"n":1234567890123456789}}]}`
 	require.Equal(t, exitJob, w.run(insert, "submit", "-d", "shop", "-k", "transaction", "-f", "-").code)
-	deadLetter := w.deadLetters()["insert"]
+	var deadLetter deadLetterView // it is stored after the result that submit waits for
+	require.Eventually(t, func() bool {
+		deadLetter = w.deadLetters()["insert"]
+		return deadLetter.Letter != ""
+	}, testTimeout, pollEvery)
 	require.Equal(t, "failed", deadLetter.Reason)
 	require.Equal(t, "undefined_object", deadLetter.Code)
 	require.Equal(t, "insert", deadLetter.ResultID)
@@ -235,6 +239,7 @@ func TestDead(t *testing.T) {
 	require.Equal(t, exitOK, redrive.code, redrive.err)
 	require.Contains(t, redrive.out, "published as insert_r1")
 	require.Empty(t, w.deadLetters(), "the dead letter is removed")
+	require.Eventually(t, func() bool { return w.run("", "result", "get", "shop", "insert_r1").code == exitOK }, testTimeout, pollEvery)
 	count := w.run("", "submit", "-d", "shop", "--sql", "SELECT count(*) AS n FROM t", "--json")
 	require.Contains(t, count.out, `"rows":[{"n":1}]`)
 
