@@ -35,7 +35,7 @@ func printResult(w io.Writer, s style, indent string, r *client.Result) error {
 		return err
 	}
 	if r.Command != "" || r.RowsAffected != nil {
-		_, _ = fmt.Fprintf(w, "%s  %s\n", indent, strings.TrimPrefix(r.Command+", "+counts(&r.Set), ", "))
+		_, _ = fmt.Fprintf(w, "%s  %s\n", indent, strings.TrimPrefix(visible(r.Command, "")+", "+counts(&r.Set), ", "))
 	}
 	if err := printRows(w, s, indent+"  ", &r.Set); err != nil {
 		return err
@@ -56,16 +56,16 @@ func printResult(w io.Writer, s style, indent string, r *client.Result) error {
 		}
 		_, _ = fmt.Fprintf(w, "%s  version %s%s\n", indent, m.VersionAfter, from)
 		for i := range m.Files {
-			_, _ = fmt.Fprintf(w, "%s  %s: %s %s, %d ms\n", indent, m.Files[i].File, m.Files[i].Direction, m.Files[i].State, m.Files[i].DurationMS)
+			_, _ = fmt.Fprintf(w, "%s  %s: %s %s, %d ms\n", indent, visible(m.Files[i].File, ""), m.Files[i].Direction, m.Files[i].State, m.Files[i].DurationMS)
 		}
 		if m.Interrupted != "" {
-			_, _ = fmt.Fprintf(w, "%s  interrupted: %s\n", indent, m.Interrupted)
+			_, _ = fmt.Fprintf(w, "%s  interrupted: %s\n", indent, visible(m.Interrupted, ""))
 		}
 	}
 	if r.Health != nil {
 		_, _ = fmt.Fprintf(w, "%s  %s\n", indent, s.bold(string(r.Verdict)))
 		for _, reason := range r.Reasons {
-			_, _ = fmt.Fprintf(w, "%s    %s\n", indent, reason)
+			_, _ = fmt.Fprintf(w, "%s    %s\n", indent, visible(reason, ""))
 		}
 	}
 	if r.Error != nil {
@@ -73,9 +73,12 @@ func printResult(w io.Writer, s style, indent string, r *client.Result) error {
 		if r.Error.EngineCode != "" {
 			code += " (" + r.Error.EngineCode + ")"
 		}
-		_, _ = fmt.Fprintf(w, "%s  %s: %s\n", indent, code, r.Error.Message)
+		if len(r.Error.Faults) == 0 {
+			code += ": " + r.Error.Message
+		}
+		_, _ = fmt.Fprintf(w, "%s  %s\n", indent, visible(code, ""))
 		for _, fault := range r.Error.Faults {
-			_, _ = fmt.Fprintf(w, "%s    %s: %s\n", indent, cmp.Or(fault.Path, "(whole body)"), fault.Message)
+			_, _ = fmt.Fprintf(w, "%s    %s\n", indent, visible(cmp.Or(fault.Path, "(whole body)")+": "+fault.Message, ""))
 		}
 	}
 	return nil

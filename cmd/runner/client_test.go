@@ -39,12 +39,31 @@ func TestSubmit(t *testing.T) {
 
 	again := w.run("", "submit", "-d", "shop", "--sql", "SELECT :n AS n", "--params", `{"n": 7}`, "--id", "one", "--json")
 	require.Equal(t, exitOK, again.code, again.err)
-	require.Contains(t, again.err, "a job with this id exists")
+	require.Contains(t, again.err, "the id one was used before; nothing new was published")
 
 	stdin := w.run(`{"id":"two","statements":[{"sql":"CREATE TABLE t (n INTEGER)"},{"sql":"INSERT INTO t VALUES (1)"}]}`,
 		"submit", "-d", "shop", "-k", "transaction", "-f", "-")
 	require.Equal(t, exitOK, stdin.code, stdin.err)
 	require.Contains(t, stdin.out, "statement 2: 1 row affected")
+
+	inserted := w.run("", "submit", "-d", "shop", "-k", "transaction", "--sql", "INSERT INTO t VALUES (:n)", "--params", `{"n": 2}`)
+	require.Equal(t, exitOK, inserted.code, inserted.err)
+	require.Contains(t, inserted.out, "statement 1: 1 row affected")
+
+	missing := filepath.Join(t.TempDir(), "missing", "t.csv")
+	lost := w.run("", "submit", "-d", "shop", "-k", "transaction", "--id", "unwritten", "--output", missing,
+		"--sql", "INSERT INTO t VALUES (3) RETURNING n")
+	require.Equal(t, exitFailure, lost.code)
+	require.Contains(t, lost.err, "--output "+missing+": no such file or directory")
+	require.NotEqual(t, exitOK, w.run("", "job", "shop", "unwritten").code, "it was not published")
+
+	healthy := w.run("", "submit", "-d", "shop", "-k", "health")
+	require.Equal(t, exitOK, healthy.code, healthy.err)
+	require.Contains(t, healthy.out, "healthy")
+
+	unbound := w.run("", "submit", "-d", "shop", "--sql", "SELECT :n AS n")
+	require.Equal(t, exitJob, unbound.code)
+	require.Contains(t, unbound.err, "nothing ran; publish the corrected job under a new id")
 
 	alone := w.run("", "submit", "-d", "shop", "-k", "statement", "--sql", "VACUUM")
 	require.Equal(t, exitOK, alone.code, alone.err)

@@ -215,6 +215,9 @@ func (f *deadFlags) show(cmd *cobra.Command, name string) error {
 		if err := table(cmd.OutOrStdout(), "", rows); err != nil {
 			return err
 		}
+		if onTerminal(cmd.OutOrStdout()) {
+			text = visible(text, "\n\t")
+		}
 		_, err = fmt.Fprintf(cmd.OutOrStdout(), "\n%s\n", text)
 		return err
 	})

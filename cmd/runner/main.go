@@ -43,7 +43,7 @@ func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer
 		return exitPipe // the reader of standard output has gone
 	}
 	if text := err.Error(); text != "" {
-		_, _ = fmt.Fprintln(errOut, "runner:", text)
+		_, _ = fmt.Fprintln(errOut, "runner:", visible(text, "\n\t"))
 	}
 	if e, ok := errors.AsType[*exitError](err); ok {
 		return e.code

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 
@@ -29,7 +30,11 @@ func table(w io.Writer, indent string, rows [][]string, paint ...func(string) st
 	var buf bytes.Buffer
 	tw := tabwriter.NewWriter(&buf, 0, 4, 2, ' ', 0)
 	for _, row := range rows {
-		_, _ = fmt.Fprintln(tw, indent+strings.Join(row, "\t")) // a buffer takes everything
+		cells := make([]string, len(row))
+		for i := range row {
+			cells[i] = visible(row[i], "")
+		}
+		_, _ = fmt.Fprintln(tw, indent+strings.Join(cells, "\t")) // a buffer takes everything
 	}
 	_ = tw.Flush()
 	if len(paint) == 0 {
@@ -49,6 +54,25 @@ func table(w io.Writer, indent string, rows [][]string, paint ...func(string) st
 		}
 	}
 	return nil
+}
+
+// visible returns a text of others for a line of output: what a terminal would obey or hide (control characters, line breaks,
+// changes of direction) is escaped, except for the characters to keep.
+func visible(text, keep string) string {
+	hidden := func(r rune) bool { return !strconv.IsGraphic(r) && !strings.ContainsRune(keep, r) }
+	if strings.IndexFunc(text, hidden) < 0 {
+		return text
+	}
+	var b strings.Builder
+	for _, r := range text {
+		if !hidden(r) {
+			b.WriteRune(r)
+			continue
+		}
+		quoted := strconv.QuoteRuneToASCII(r)
+		b.WriteString(quoted[1 : len(quoted)-1])
+	}
+	return b.String()
 }
 
 // lineWidth is how long a line on a terminal may get: a longer one would wrap, and could not be rewritten.

@@ -60,6 +60,11 @@ func (f *resultFlags) run(cmd *cobra.Command, database, id string) error {
 	if err := f.complete(); err != nil {
 		return usage(err)
 	}
+	out, err := f.create()
+	if err != nil {
+		return err
+	}
+	defer out.discard()
 	ctx, cancel := context.WithTimeout(cmd.Context(), f.timeout)
 	defer cancel()
 	s, err := f.connect(ctx, false)
@@ -74,7 +79,7 @@ func (f *resultFlags) run(cmd *cobra.Command, database, id string) error {
 	case err != nil:
 		return err
 	case f.file != "":
-		return f.save(ctx, cmd, s, r)
+		return f.save(ctx, cmd, s, r, out)
 	}
 	return printAnswer(cmd.OutOrStdout(), r, f.json)
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -50,26 +51,52 @@ func (f *outputFlags) complete() error {
 	case f.statement < 0:
 		return errors.New("--statement counts from 1")
 	}
-	format, compression := formOf(f.file)
+	format, compression, ok := formOf(f.file)
+	if !ok && f.format == "" {
+		return fmt.Errorf("the extension %s names no format; add --format, one of %s", filepath.Ext(f.file), strings.Join(rowfile.Formats(), ", "))
+	}
 	f.format, f.compression = cmp.Or(f.format, format), cmp.Or(f.compression, compression)
 	return nil
 }
 
-// formOf reads format and compression from how a file's name ends; the defaults where it says nothing.
-func formOf(file string) (format, compression string) {
+// formOf reads format and compression from how a file's name ends; the defaults where it has no extension, and not ok with one
+// that is unknown.
+func formOf(file string) (format, compression string, ok bool) {
 	for _, format := range rowfile.Formats() {
 		for _, compression := range rowfile.Compressions() {
 			if strings.HasSuffix(file, rowfile.Extension(format, compression)) {
-				return format, compression
+				return format, compression, true
 			}
 		}
 	}
-	return rowfile.Formats()[0], rowfile.Compressions()[0]
+	return rowfile.Formats()[0], rowfile.Compressions()[0], file == "-" || filepath.Ext(file) == ""
 }
 
-// save writes the rows of a result to the file. What is there under its name is whole: the rows are written beside it
-// first.
-func (f *outputFlags) save(ctx context.Context, cmd *cobra.Command, s *session, r *client.Result) error {
+// rowsFile is a file to come. What is there under its name is whole: the rows are written beside it first.
+type rowsFile struct{ part *os.File } // nil: standard output, or no file is wanted
+
+// create makes the file that the rows are written to. The owner calls discard.
+func (f *outputFlags) create() (*rowsFile, error) {
+	if f.file == "" || f.file == "-" {
+		return &rowsFile{}, nil
+	}
+	part, err := os.CreateTemp(filepath.Dir(f.file), "."+filepath.Base(f.file)+".*.part")
+	if e, ok := errors.AsType[*fs.PathError](err); ok {
+		err = fmt.Errorf("--output %s: %w", f.file, e.Err) // the name that failed is the part's
+	}
+	return &rowsFile{part}, err
+}
+
+// discard removes what was not saved.
+func (o *rowsFile) discard() {
+	if o.part != nil {
+		_ = o.part.Close()
+		_ = os.Remove(o.part.Name()) // it is gone when all went well
+	}
+}
+
+// save writes the rows of a result to the file.
+func (f *outputFlags) save(ctx context.Context, cmd *cobra.Command, s *session, r *client.Result, out *rowsFile) error {
 	sets := slices.DeleteFunc(r.RowSets(), func(s contract.RowSet) bool { return f.statement > 0 && s.Statement != f.statement-1 })
 	switch {
 	case len(sets) == 0:
@@ -81,19 +108,14 @@ func (f *outputFlags) save(ctx context.Context, cmd *cobra.Command, s *session, 
 	if f.file == "-" {
 		return f.write(ctx, cmd.ErrOrStderr(), s, set, cmd.OutOrStdout())
 	}
-	part, err := os.CreateTemp(filepath.Dir(f.file), "."+filepath.Base(f.file)+".*.part")
-	if err != nil {
-		return err
-	}
-	defer func() { _ = os.Remove(part.Name()) }() // it is gone when all went well
-	err = f.write(ctx, cmd.ErrOrStderr(), s, set, part)
+	err := f.write(ctx, cmd.ErrOrStderr(), s, set, out.part)
 	if err == nil {
-		err = part.Chmod(0o644)
+		err = out.part.Chmod(0o644)
 	}
-	if err = errors.Join(err, part.Close()); err != nil {
+	if err = errors.Join(err, out.part.Close()); err != nil {
 		return err
 	}
-	if err := os.Rename(part.Name(), f.file); err != nil {
+	if err := os.Rename(out.part.Name(), f.file); err != nil {
 		return err
 	}
 	count, form := set.RowCount, formText(f.format, f.compression)

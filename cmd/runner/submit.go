@@ -21,9 +21,9 @@ import (
 
 const submitHelp = `Publish one job and wait for its stored result.
 
-The job comes from --sql and --params (a query unless --kind is set) or completely from --file ("-" is standard input). With
---output, its rows are written to a file, however many there are (see docs/results.md). A job without an id gets one. The id
-is also its Nats-Msg-Id, so publishing again does no harm.
+The job comes from --sql and --params (a query, unless --kind is statement, or transaction: with this one statement) or
+completely from --file ("-" is standard input). With --output, its rows are written to a file, however many there are (see
+docs/results.md). A job without an id gets one. The id is also its Nats-Msg-Id, so publishing again does no harm.
 
 Exit codes: 0 succeeded; 1 the job could not be published or its result not read; 3 failed, rejected, cancelled or expired,
 without effect (effects of a failed job of kind statement may remain); 4 unknown: it may have taken effect; 5 no result
@@ -93,6 +93,11 @@ func (f *submitFlags) run(cmd *cobra.Command) error {
 	if err != nil {
 		return usage(err)
 	}
+	out, err := f.create() // before the job runs: a folder that is missing must not cost its rows
+	if err != nil {
+		return err
+	}
+	defer out.discard()
 	ctx, cancel := context.WithTimeout(cmd.Context(), f.timeout)
 	defer cancel()
 	s, err := f.connect(ctx, false)
@@ -114,7 +119,7 @@ func (f *submitFlags) run(cmd *cobra.Command) error {
 		return err
 	}
 	if receipt.Duplicate {
-		_, _ = fmt.Fprintln(cmd.ErrOrStderr(), "runner: a job with this id exists; its result follows")
+		_, _ = fmt.Fprintf(cmd.ErrOrStderr(), "runner: the id %s was used before; nothing new was published\n", job.id)
 	}
 	if f.noWait && f.json {
 		return printJSON(cmd.OutOrStdout(), map[string]any{"job_id": job.id, "sequence": receipt.Sequence, "duplicate": receipt.Duplicate})
@@ -134,14 +139,19 @@ func (f *submitFlags) run(cmd *cobra.Command) error {
 		return err
 	}
 	if f.outputFlags.file != "" && r.Status == contract.Succeeded {
-		return f.save(cmd.Context(), cmd, s, r) // which may take longer than the job
+		if err := f.save(cmd.Context(), cmd, s, r, out); err != nil { // which may take longer than the job
+			return fmt.Errorf("job %s succeeded, its rows were not written: %w; try again with: runner result get %s %s --output FILE", job.id, err, f.database, job.id)
+		}
+		return nil
 	}
 	if err := printAnswer(cmd.OutOrStdout(), r, f.json); err != nil {
 		return err
 	}
-	switch r.Status { // the result was printed: there is nothing more to report
+	switch r.Status { // the result was printed
 	case contract.Succeeded:
 		return nil
+	case contract.Rejected:
+		return &exitError{exitJob, errors.New("nothing ran; publish the corrected job under a new id")}
 	case contract.Unknown:
 		return &exitError{code: exitUnknown}
 	default:
@@ -165,8 +175,10 @@ func (f *submitFlags) job(in io.Reader) (*submission, error) {
 		return nil, errors.New("--database must name a database")
 	case !contract.ValidName(f.kind):
 		return nil, errors.New("--kind must name a kind of jobs")
-	case (f.sql == "") == (f.file == ""):
+	case f.sql != "" && f.file != "", f.sql == "" && f.file == "" && f.kind != "health":
 		return nil, errors.New("give either --sql or --file")
+	case f.sql != "" && f.kind != "query" && f.kind != "statement" && f.kind != "transaction":
+		return nil, fmt.Errorf("--sql is for the kinds query, statement and transaction; write the body of a job of kind %s in a file", f.kind)
 	case f.params != "" && f.sql == "":
 		return nil, errors.New("--params needs --sql")
 	case f.timeout <= 0:
@@ -204,6 +216,7 @@ func (f *submitFlags) job(in io.Reader) (*submission, error) {
 func (f *submitFlags) body(in io.Reader) (body, error) {
 	var b body
 	switch {
+	case f.sql == "" && f.file == "": // a health job needs nothing in its body
 	case f.sql == "":
 		if f.file != "-" {
 			file, err := os.Open(f.file)
@@ -220,12 +233,17 @@ func (f *submitFlags) body(in io.Reader) (body, error) {
 		if b, err = parseBody(raw); err != nil {
 			return nil, err
 		}
-	case f.params != "" && !json.Valid([]byte(f.params)):
-		return nil, errors.New("--params is not JSON")
 	default:
 		b = b.with("sql", f.sql)
 		if f.params != "" {
-			b = append(b, member{key: "params", value: json.RawMessage(f.params)})
+			var params json.RawMessage
+			if err := json.Unmarshal([]byte(f.params), &params); err != nil {
+				return nil, fmt.Errorf("--params is not JSON: %w; write '{\"id\": 1}' for :id, or '[1]'", err)
+			}
+			b = append(b, member{key: "params", value: params})
+		}
+		if f.kind == "transaction" {
+			b = body{}.with("statements", []json.RawMessage{b.bytes()})
 		}
 	}
 	if len(f.labels) > 0 {

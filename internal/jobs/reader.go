@@ -104,9 +104,18 @@ func (r *reader) unknownKey(key string, known []string) string {
 			return "keys are written in lower case: write " + strconv.Quote(k)
 		}
 	}
-	for i := range r.kinds {
-		if indexOf(r.kinds[i].keys, key) >= 0 && indexOf(known, "version") >= 0 {
-			return "this key belongs to jobs of kind " + r.kinds[i].name + "; the kind is the last word of the subject"
+	if indexOf(known, "version") >= 0 { // the body itself
+		var kinds []string
+		for i := range r.kinds {
+			if indexOf(r.kinds[i].keys, key) >= 0 {
+				kinds = append(kinds, r.kinds[i].name)
+			}
+		}
+		switch {
+		case indexOf(known, "statements") >= 0 && indexOf(statementKeys, key) >= 0:
+			return `this key belongs into an element of "statements": write "statements": [{"sql": "…"}]`
+		case len(kinds) > 0:
+			return "this key belongs to jobs of kind " + strings.Join(kinds, " or ") + "; the kind is the last word of the subject"
 		}
 	}
 	if near := spell.Nearest(key, known, max(1, len(key)/3)); near != "" {
