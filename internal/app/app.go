@@ -15,6 +15,7 @@ import (
 	"dbrunner/internal/bus"
 	"dbrunner/internal/bus/control"
 	"dbrunner/internal/bus/deadletters"
+	"dbrunner/internal/bus/objects"
 	"dbrunner/internal/bus/service"
 	"dbrunner/internal/bus/topology"
 	"dbrunner/internal/config"
@@ -92,7 +93,7 @@ func (a *App) Run(ctx context.Context) (err error) {
 		cfg: cfg, log: log, conn: conn, watch: watch, databases: databasesOf(opened), version: a.opts.Version,
 		quarantine:    worker.NewQuarantine(),
 		cancellations: control.NewCancellations(conn, manager.DatabaseNames(cfg)),
-		rows:          newRowsStore(conn, cfg.Worker.MaxOutputs),
+		rows:          &rowsStore{bucket: objects.Rows(conn), places: make(chan struct{}, cfg.Worker.MaxOutputs)},
 		topology:      topology.NewWatch(conn, manager.Topology(cfg), cfg.Topology.Mode == config.TopologyManage),
 		dead:          deadletters.NewWatch(conn),
 	}

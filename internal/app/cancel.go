@@ -7,7 +7,7 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// watchCancellations reads requests to cancel, and stops held work that they are about, until ctx ends.
+// watchCancellations reads requests to cancel, and stops work in flight that they are about, until ctx ends.
 func (r *running) watchCancellations(ctx context.Context) error {
 	var group errgroup.Group
 	group.Go(func() error { return r.cancellations.Run(ctx) })
@@ -15,24 +15,20 @@ func (r *running) watchCancellations(ctx context.Context) error {
 		for {
 			select {
 			case <-r.cancellations.Changed():
-				r.cancelHeld(r.cancellations.Added())
+				// Many concurrent requests are one scan of what is in flight.
+				names := r.cancellations.Added()
+				for _, d := range r.databases {
+					if !slices.Contains(names, d.Name) {
+						continue
+					}
+					for _, l := range d.lanes {
+						l.Cancel(d.executor.Canceled)
+					}
+				}
 			case <-ctx.Done():
 				return nil
 			}
 		}
 	})
 	return group.Wait()
-}
-
-// cancelHeld stops the work on held jobs of some databases whose end was asked for. Many concurrent requests are one look at
-// what is held.
-func (r *running) cancelHeld(names []string) {
-	for _, d := range r.databases {
-		if !slices.Contains(names, d.Name) {
-			continue
-		}
-		for _, l := range d.lanes {
-			l.Cancel(d.executor.Canceled)
-		}
-	}
 }

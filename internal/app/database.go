@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
 
 	"dbrunner/internal/bus/objects"
@@ -89,7 +90,11 @@ func (d *database) makeGates(r *running) (err error) {
 	if d.Direct != nil {
 		prober = &dualProber{Prober: prober, direct: d.Direct}
 	}
-	if d.onStart = newOnStart(r, d, prober); d.onStart != nil {
+	if d.Config.MigrateOnStart {
+		d.onStart = &onStart{
+			Prober: prober, migrator: &migrator{r: r, database: d}, limit: manager.MigrationTimeout(d.Config),
+			log: r.log.Named("migration").With(zap.String("database", d.Name)),
+		}
 		prober = d.onStart
 	}
 	d.gate, err = worker.NewGate(worker.GateOptions{Database: d.Name, Prober: prober, Logger: log})
@@ -101,7 +106,7 @@ func (d *database) makeGates(r *running) (err error) {
 }
 
 func (d *database) newExecutor(r *running) (*delivery.Executor, error) {
-	executor, err := delivery.NewExecutor(delivery.ExecutorOptions{
+	opts := delivery.ExecutorOptions{
 		Namespace: r.cfg.Namespace,
 		Runner:    r.cfg.Instance,
 		Database:  d.DB,
@@ -114,9 +119,14 @@ func (d *database) newExecutor(r *running) (*delivery.Executor, error) {
 		Objects:       r.rows,
 		Inputs:        &paramsStore{objects.Params(r.conn)},
 		Cancellations: &cancellations{r.cancellations, d.Name},
-		Outside:       d.autocommitExecutor(),
-		Migrations:    d.migrator(r),
-	})
+	}
+	if d.Direct != nil {
+		opts.Outside = d.Direct
+	}
+	if d.Migrations != nil {
+		opts.Migrations = &migrator{r: r, database: d}
+	}
+	executor, err := delivery.NewExecutor(opts)
 	if err != nil {
 		return nil, fmt.Errorf("database %s: %w", d.Name, err)
 	}
@@ -128,7 +138,7 @@ func (d *database) newExecutor(r *running) (*delivery.Executor, error) {
 const resultRoom = 4 << 10
 
 func (d *database) addLane(r *running, l *jobs.Lane) error {
-	in := &laneIntake{conn: r.conn, cfg: r.cfg, database: d.Name, lane: l.Name, steady: l.BaseSlots(d.Config.BaseSlots())}
+	in := &laneIntake{conn: r.conn, cfg: r.cfg, database: d.Name, lane: l.Name, baseSlots: l.BaseSlots(d.Config.BaseSlots())}
 	gate, quarantine := d.gate, r.quarantine
 	if l.RunsWhenDown {
 		gate, quarantine = d.healthGate, nil

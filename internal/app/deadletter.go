@@ -26,11 +26,7 @@ type outbox struct {
 func (o *outbox) Reply(subject string, body []byte) error { return o.conn.Reply(subject, body) }
 
 // PublishDeadLetter stores a dead letter.
-func (o *outbox) PublishDeadLetter(ctx context.Context, d *delivery.Delivery, letter *delivery.DeadLetter) error {
-	return deadletters.Publish(ctx, o.conn, d.Database, d.Kind, letter.DerivedID, o.headers(d, letter), d.Body)
-}
-
-func (o *outbox) headers(d *delivery.Delivery, letter *delivery.DeadLetter) map[string][]string {
+func (o *outbox) PublishDeadLetter(ctx context.Context, d *delivery.Delivery, deadLetter *delivery.DeadLetter) error {
 	h := make(map[string][]string, len(d.Headers)+10)
 	for name, values := range d.Headers {
 		if strings.HasPrefix(strings.ToLower(name), ownPrefix) {
@@ -43,15 +39,15 @@ func (o *outbox) headers(d *delivery.Delivery, letter *delivery.DeadLetter) map[
 			h[name] = []string{value}
 		}
 	}
-	set(contract.HeaderJobID, letter.JobID)
-	set(contract.HeaderReason, letter.Reason)
-	set(contract.HeaderCode, letter.Code)
-	set(contract.HeaderMessage, letter.Message)
-	set(contract.HeaderFaults, string(letter.Faults))
-	set(contract.HeaderResultID, letter.ResultID)
+	set(contract.HeaderJobID, deadLetter.JobID)
+	set(contract.HeaderReason, deadLetter.Reason)
+	set(contract.HeaderCode, deadLetter.Code)
+	set(contract.HeaderMessage, deadLetter.Message)
+	set(contract.HeaderFaults, string(deadLetter.Faults))
+	set(contract.HeaderResultID, deadLetter.ResultID)
 	set(contract.HeaderSequence, strconv.FormatUint(d.Sequence, 10))
 	set(contract.HeaderQueuedAt, d.Timestamp.UTC().Format(time.RFC3339Nano))
 	set(contract.HeaderDeliveries, strconv.FormatUint(d.Deliveries, 10))
 	set(contract.HeaderRunner, o.runner)
-	return h
+	return deadletters.Publish(ctx, o.conn, d.Database, d.Kind, deadLetter.DerivedID, h, d.Body)
 }

@@ -54,9 +54,16 @@ func NewDemo(ctx context.Context, port int, log *zap.Logger) (*Demo, error) {
 	return d, nil
 }
 
-func (d *Demo) start(ctx context.Context, port int, log *zap.Logger) error {
-	if err := checkPort(port); err != nil {
-		return err
+// start starts the server and creates the demonstration's tables by a migration.
+func (d *Demo) start(ctx context.Context, port int, log *zap.Logger) (err error) {
+	if port != 0 { // the server would only log that it cannot use the port
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+		if err != nil {
+			return fmt.Errorf("port %d cannot be used: %w", port, err)
+		}
+		if err := l.Close(); err != nil {
+			return err
+		}
 	}
 	server, err := embedded.Start(embedded.Options{Dir: filepath.Join(d.dir, "nats"), Port: port, Logger: log})
 	if err != nil {
@@ -71,19 +78,15 @@ func (d *Demo) start(ctx context.Context, port int, log *zap.Logger) error {
 		return err
 	}
 	d.Migrations = map[string]fs.FS{DemoDatabase: files}
-	return d.fill(ctx)
-}
-
-// checkPort returns the error that the server would only log.
-func checkPort(port int) error {
-	if port == 0 {
-		return nil
-	}
-	l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+	m, err := manager.OpenMigrations(d.Config, DemoDatabase, files)
 	if err != nil {
-		return fmt.Errorf("port %d cannot be used: %w", port, err)
+		return err
 	}
-	return l.Close()
+	defer func() { err = errors.Join(err, m.Close()) }()
+	if _, err := m.Run(ctx, migration.Request{Action: migration.Up, Target: demoVersion, Timeout: time.Minute}); err != nil {
+		return fmt.Errorf("fill the demo's database: %w", err)
+	}
+	return nil
 }
 
 // URL is where NATS clients connect.
@@ -120,17 +123,4 @@ func demoConfig(url, file string) (*config.Config, error) {
 		return nil, fmt.Errorf("configure the demo: %w", err)
 	}
 	return cfg, nil
-}
-
-// fill creates the demonstration's tables, in the way in which every schema comes to its version.
-func (d *Demo) fill(ctx context.Context) (err error) {
-	m, err := manager.OpenMigrations(d.Config, DemoDatabase, d.Migrations[DemoDatabase])
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, m.Close()) }()
-	if _, err := m.Run(ctx, migration.Request{Action: migration.Up, Target: demoVersion, Timeout: time.Minute}); err != nil {
-		return fmt.Errorf("fill the demo's database: %w", err)
-	}
-	return nil
 }

@@ -4,17 +4,8 @@ import (
 	"context"
 
 	"dbrunner/internal/db"
-	"dbrunner/internal/jobs"
 	"dbrunner/internal/worker"
 )
-
-// autocommitExecutor is what runs statements outside of transactions; nil: the database itself.
-func (d *database) autocommitExecutor() jobs.AutocommitExecutor {
-	if d.Direct == nil {
-		return nil
-	}
-	return d.Direct
-}
 
 // dualProber is the prober of a database that is reached through a pooler and past it.
 type dualProber struct {

@@ -16,11 +16,11 @@ import (
 // laneIntake is one lane's worker.Intake. Each run is a new subscription: nothing of an earlier one is left when a gate
 // opens again.
 type laneIntake struct {
-	conn     *bus.Conn
-	cfg      *config.Config
-	database string
-	lane     string
-	steady   int // jobs that are held whatever they take; 0: all that slots allow
+	conn      *bus.Conn
+	cfg       *config.Config
+	database  string
+	lane      string
+	baseSlots int // jobs that are in flight however long they take; 0: all that slots allow
 
 	mu      sync.Mutex
 	current *intake.Intake // the last one that was run; nil before the first run
@@ -37,7 +37,7 @@ func (i *laneIntake) Run(ctx context.Context, credits <-chan int, handle func(de
 	if err != nil {
 		return err
 	}
-	opened.SetBaseSlots(i.steady)
+	opened.SetBaseSlots(i.baseSlots)
 	return opened.Run(ctx, credits, func(m *intake.Message) { handle(deliveryOf(m), m) })
 }
 

@@ -13,16 +13,7 @@ import (
 	"dbrunner/internal/bus"
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/migration"
-	"dbrunner/internal/jobs"
 )
-
-// migrator is what jobs of kind migration run with; nil where they cannot.
-func (d *database) migrator(r *running) jobs.Migrator {
-	if d.Migrations == nil {
-		return nil
-	}
-	return &migrator{r: r, database: d}
-}
 
 // migrator runs migrations and publishes where they are.
 type migrator struct {
@@ -35,14 +26,17 @@ func (m *migrator) Run(ctx context.Context, req migration.Request) (*migration.R
 	if req.Action.Reads() {
 		return m.database.Migrations.Run(ctx, req)
 	}
-	p := newProgress(m.r, m.database.Name, &req)
+	p := &progress{r: m.r, changed: true, message: migrationProgress{
+		Version: 1, Database: m.database.Name, Instance: m.r.cfg.Instance, JobID: req.Job, State: "waiting", Action: req.Action,
+		Target: req.Target, StartedAt: time.Now().UTC(),
+	}}
 	ended := make(chan struct{})
-	var telling sync.WaitGroup
-	telling.Go(func() { p.run(ctx, ended) })
+	var publishing sync.WaitGroup
+	publishing.Go(func() { p.run(ctx, ended) })
 	req.Progress = p.note
 	report, err := m.database.Migrations.Run(ctx, req)
 	close(ended)
-	telling.Wait()
+	publishing.Wait()
 	p.end(ctx, report, err)
 	return report, err
 }
@@ -84,13 +78,6 @@ type progress struct {
 	changed bool
 }
 
-func newProgress(r *running, database string, req *migration.Request) *progress {
-	return &progress{r: r, changed: true, message: migrationProgress{
-		Version: 1, Database: database, Instance: r.cfg.Instance, JobID: req.Job, State: "waiting", Action: req.Action, Target: req.Target,
-		StartedAt: time.Now().UTC(),
-	}}
-}
-
 // note takes the news of a migration. It does not block.
 func (p *progress) note(news migration.Progress) {
 	p.mu.Lock()
@@ -105,24 +92,21 @@ func (p *progress) note(news migration.Progress) {
 func (p *progress) run(ctx context.Context, ended <-chan struct{}) {
 	ticker := time.NewTicker(progressSoonest)
 	defer ticker.Stop()
-	var told time.Time
+	var published time.Time
 	for {
 		select {
 		case <-ended:
 			return
 		case <-ticker.C:
 		}
-		if p.due(told) {
+		p.mu.Lock()
+		due := p.changed || time.Since(published) >= progressLatest
+		p.mu.Unlock()
+		if due {
 			p.publish(ctx)
-			told = time.Now()
+			published = time.Now()
 		}
 	}
-}
-
-func (p *progress) due(told time.Time) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.changed || time.Since(told) >= progressLatest
 }
 
 // end publishes how the migration ended.

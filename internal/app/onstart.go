@@ -11,7 +11,6 @@ import (
 	"dbrunner/contract"
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/migration"
-	"dbrunner/internal/manager"
 	"dbrunner/internal/worker"
 )
 
@@ -30,17 +29,6 @@ type onStart struct {
 
 	done   atomic.Bool
 	reason atomic.Pointer[string] // of the last trial that failed
-}
-
-// newOnStart returns nil where the configuration does not want it.
-func newOnStart(r *running, d *database, prober worker.Prober) *onStart {
-	if !d.Config.MigrateOnStart {
-		return nil
-	}
-	return &onStart{
-		Prober: prober, migrator: &migrator{r: r, database: d}, limit: manager.MigrationTimeout(d.Config),
-		log: r.log.Named("migration").With(zap.String("database", d.Name)),
-	}
 }
 
 // Probe reports that jobs have to wait as long as the schema is not up to date.

@@ -26,10 +26,6 @@ type rowsStore struct {
 	places chan struct{}
 }
 
-func newRowsStore(conn *bus.Conn, places int) *rowsStore {
-	return &rowsStore{bucket: objects.Rows(conn), places: make(chan struct{}, places)}
-}
-
 // Bucket is the bucket's name.
 func (s *rowsStore) Bucket() string { return s.bucket.Name() }
 
@@ -195,17 +191,12 @@ func (s *rowsSweeper) keeps(ctx context.Context, o *objects.Object) (bool, error
 			return true, nil
 		}
 	}
-	return d.recorded(ctx, ids[0], o.Name)
-}
-
-// recorded reports whether the answer in the ledger names an object. One that cannot be read may.
-func (d *database) recorded(ctx context.Context, id, object string) (bool, error) {
 	if !d.Config.HasLedger() {
 		return false, nil
 	}
-	row, err := d.DB.Lookup(ctx, id)
+	row, err := d.DB.Lookup(ctx, ids[0])
 	if err != nil {
-		return true, nil //nolint:nilerr // another sweep will see
+		return true, nil //nolint:nilerr // the answer may name it: another sweep will see
 	}
-	return row != nil && bytes.Contains(row.Answer, []byte(object)), nil
+	return row != nil && bytes.Contains(row.Answer, []byte(o.Name)), nil
 }

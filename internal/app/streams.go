@@ -22,16 +22,13 @@ func ensureTopology(ctx context.Context, conn *bus.Conn, cfg *config.Config) err
 	}
 	bounded, cancel := context.WithTimeout(ctx, topologyTimeout)
 	defer cancel()
-	err := makeTopology(bounded, conn, cfg)
+	apply := topology.Manage
+	if cfg.Topology.Mode == config.TopologyVerify {
+		apply = topology.Verify
+	}
+	err := apply(bounded, conn, manager.Topology(cfg))
 	if err != nil && ctx.Err() == nil && bounded.Err() != nil {
 		return fmt.Errorf("no answer from JetStream within %s; is it enabled in the server and for this account? %w", topologyTimeout, err)
 	}
 	return err
-}
-
-func makeTopology(ctx context.Context, conn *bus.Conn, cfg *config.Config) error {
-	if cfg.Topology.Mode == config.TopologyVerify {
-		return topology.Verify(ctx, conn, manager.Topology(cfg))
-	}
-	return topology.Manage(ctx, conn, manager.Topology(cfg))
 }

@@ -29,7 +29,7 @@ var arrows = []arrow{
 	}},
 	{"internal/api", []string{"internal/bus", "internal/bus/control", "internal/bus/results", "internal/bus/service", "internal/jobs", "internal/db", "internal/config", "contract"}},
 	{"internal/status", []string{"internal/telemetry", "internal/health", "internal/bus", "internal/bus/*", "internal/config", "internal/report", "contract"}},
-	{"internal/inspect", []string{"internal/health", "internal/db/dialect", "internal/report", "internal/manager", "internal/config", "internal/bus", "internal/bus/topology", "internal/db", "internal/db/migration", "internal/jobs", "contract"}},
+	{"internal/inspect", []string{"internal/health", "internal/db/dialect", "internal/manager", "internal/config", "internal/bus", "internal/bus/topology", "internal/db", "internal/db/migration", "internal/jobs", "contract"}},
 	{"internal/manager", []string{
 		"internal/health", "internal/db/dialect",
 		"contract", "internal/bus", "internal/bus/topology", "internal/config", "internal/jobs", "internal/db", "internal/db/migration",

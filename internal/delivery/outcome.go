@@ -28,7 +28,7 @@ const (
 	// is back.
 	AwaitDatabase
 	// Undecided: nothing was decided: the context ended, Begin refused, or the stored results cannot be read. Whether
-	// the message may be handed back is for the worker to know (never after a lost lease).
+	// the message may be requeued is for the worker to know (never after a lost lease).
 	Undecided
 )
 

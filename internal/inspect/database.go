@@ -17,20 +17,20 @@ import (
 )
 
 // Connect reaches NATS and every database, all at the same time, each within a bounded time, and reports every finding as it comes;
-// tell is called by one goroutine at a time. It creates and changes nothing.
-func (i *Inspector) Connect(ctx context.Context, tell func(Finding)) {
+// report is called by one goroutine at a time. It creates and changes nothing.
+func (i *Inspector) Connect(ctx context.Context, report func(Finding)) {
 	var mu sync.Mutex
 	one := func(f Finding) {
 		mu.Lock()
 		defer mu.Unlock()
-		tell(f)
+		report(f)
 	}
-	var looks sync.WaitGroup
-	looks.Go(func() { (&natsInspection{cfg: i.cfg, tell: one}).run(ctx) })
+	var inspections sync.WaitGroup
+	inspections.Go(func() { (&natsInspection{cfg: i.cfg, report: one}).run(ctx) })
 	for _, d := range i.databases {
-		looks.Go(func() { d.inspect(ctx, one) })
+		inspections.Go(func() { d.inspect(ctx, one) })
 	}
-	looks.Wait()
+	inspections.Wait()
 }
 
 // limit bounds a look at a database that connects again.
@@ -39,53 +39,41 @@ func (d *target) limit() time.Duration {
 }
 
 // inspect looks whether the database's jobs could run.
-func (d *target) inspect(ctx context.Context, tell func(Finding)) {
+func (d *target) inspect(ctx context.Context, report func(Finding)) {
 	ctx, cancel := context.WithTimeout(ctx, d.limit())
 	defer cancel()
 	found := health.NewChecker(health.Options{
 		Database: d.DB, Timeout: d.limit(), Slow: d.Config.Health.Slow, Writes: d.Config.HasLedger(),
 	}).Check(ctx, "connection", "query", "replication")
 	if found.Verdict == contract.Unhealthy {
-		if d.toBeCreated(ctx) {
-			d.rehearse(ctx, "", d.DB, tell)
-			return
+		if diagnoser, ok := d.DB.(db.Diagnoser); ok {
+			if creates, err := diagnoser.DryRun(ctx); err == nil && len(creates) > 0 { // a runner is still to create it
+				d.rehearse(ctx, "", d.DB, report)
+				return
+			}
 		}
 		for _, reason := range found.Reasons {
-			tell(d.refused(partConnection, reason))
+			report(d.refused(partConnection, reason))
 		}
 		return
 	}
-	tell(d.reached(found))
-	d.rehearse(ctx, "", d.DB, tell)
-	if d.Direct != nil {
-		d.rehearse(ctx, "past the pooler: ", d.Direct, tell)
-	}
-	d.inspectMigrations(ctx, tell)
-}
-
-// toBeCreated reports whether the database cannot be reached because a runner is still to create it.
-func (d *target) toBeCreated(ctx context.Context) bool {
-	looks, ok := d.DB.(db.Diagnoser)
-	if !ok {
-		return false
-	}
-	creates, err := looks.DryRun(ctx)
-	return err == nil && len(creates) > 0
-}
-
-func (d *target) reached(health *contract.Health) Finding {
 	f := d.finding(partConnection, db.GradeOK, "connected", "")
-	if c := health.Checks.Connection; c != nil {
+	if c := found.Checks.Connection; c != nil {
 		f.Latency = time.Duration(c.Latency * float64(time.Second))
 	}
-	if q := health.Checks.Query; q != nil && q.Version != "" {
+	if q := found.Checks.Query; q != nil && q.Version != "" {
 		f.Text += ", version " + q.Version
 	}
-	if health.Verdict == contract.Degraded {
-		f.Grade, f.Text = db.GradeWarning, strings.Join(health.Reasons, "; ")
+	if found.Verdict == contract.Degraded {
+		f.Grade, f.Text = db.GradeWarning, strings.Join(found.Reasons, "; ")
 		f.Remedy = "runner diagnose " + d.Name + " shows which stage is slow"
 	}
-	return f
+	report(f)
+	d.rehearse(ctx, "", d.DB, report)
+	if d.Direct != nil {
+		d.rehearse(ctx, "past the pooler: ", d.Direct, report)
+	}
+	d.inspectMigrations(ctx, report)
 }
 
 // refused is a fault in the words of an engine, whose remedy is in its text.
@@ -98,52 +86,46 @@ func (d *target) refused(part, text string) Finding {
 }
 
 // rehearse does what a probe would, without its effects.
-func (d *target) rehearse(ctx context.Context, which string, database db.Database, tell func(Finding)) {
-	looks, ok := database.(db.Diagnoser)
+func (d *target) rehearse(ctx context.Context, which string, database db.Database, report func(Finding)) {
+	diagnoser, ok := database.(db.Diagnoser)
 	if !ok {
 		return
 	}
-	creates, err := looks.DryRun(ctx)
+	creates, err := diagnoser.DryRun(ctx)
 	switch {
 	case err != nil:
-		tell(d.refused(db.PartLedger, which+messageOf(err)))
+		report(d.refused(db.PartLedger, which+messageOf(err)))
 	case len(creates) > 0:
-		tell(d.finding(db.PartLedger, db.GradeNote, which+strings.Join(creates, " and ")+" will be created", "a runner does so at its start (ledger.mode: manage)"))
+		report(d.finding(db.PartLedger, db.GradeNote, which+strings.Join(creates, " and ")+" will be created", "a runner does so at its start (ledger.mode: manage)"))
 	case d.Config.Ledger.Mode == config.LedgerOff:
-		tell(d.finding(db.PartLedger, db.GradeOK, which+"off", ""))
+		report(d.finding(db.PartLedger, db.GradeOK, which+"off", ""))
 	default:
-		tell(d.finding(db.PartLedger, db.GradeOK, which+"the table exists, with the permissions on it", ""))
+		report(d.finding(db.PartLedger, db.GradeOK, which+"the table exists, with the permissions on it", ""))
 	}
 	if advises, ok := database.(interface{ Advice() []string }); ok {
 		for _, advice := range advises.Advice() {
-			tell(d.finding(db.PartLogin, db.GradeWarning, advice, "docs/sqlserver.md"))
+			report(d.finding(db.PartLogin, db.GradeWarning, advice, "docs/sqlserver.md"))
 		}
 	}
 }
 
 // inspectMigrations compares the schema with the folder.
-func (d *target) inspectMigrations(ctx context.Context, tell func(Finding)) {
+func (d *target) inspectMigrations(ctx context.Context, report func(Finding)) {
 	if d.Migrations == nil {
 		return // reported without a connection
 	}
-	report, err := d.Migrations.Run(ctx, migration.Request{Action: migration.Validate})
+	r, err := d.Migrations.Run(ctx, migration.Request{Action: migration.Validate})
 	if _, _, unusable := d.folder(); errors.Is(err, fs.ErrNotExist) || unusable != nil {
 		return // reported without a connection
 	}
 	if err != nil {
-		tell(d.refused(partMigrations, messageOf(err)))
+		report(d.refused(partMigrations, messageOf(err)))
 		return
 	}
-	for _, f := range migrationFindings(report) {
-		tell(Finding{About: d.Name, Finding: f})
-	}
-}
-
-// migrationFindings judges how a schema stands.
-func migrationFindings(r *migration.Report) []db.Finding {
-	var out []db.Finding
+	found := 0
 	add := func(grade db.Grade, remedy, format string, args ...any) {
-		out = append(out, db.Finding{Part: partMigrations, Grade: grade, Text: fmt.Sprintf(format, args...), Remedy: remedy})
+		found++
+		report(d.finding(partMigrations, grade, fmt.Sprintf(format, args...), remedy))
 	}
 	switch {
 	case r.Running != nil:
@@ -160,8 +142,7 @@ func migrationFindings(r *migration.Report) []db.Finding {
 	if n := len(r.Pending); n > 0 {
 		add(db.GradeWarning, "runner migrate up, a job of kind migration, or migrate_on_start: true", "%d pending, up to version %s", n, r.Latest.Label)
 	}
-	if len(out) == 0 {
+	if found == 0 {
 		add(db.GradeOK, "", "at version %s, nothing is pending", r.After.Label)
 	}
-	return out
 }

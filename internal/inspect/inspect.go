@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
+	"slices"
+	"strings"
 
 	"dbrunner/contract"
 	"dbrunner/internal/config"
@@ -108,7 +110,14 @@ type target struct{ *manager.Database }
 // New returns the inspector of a loaded configuration. It connects to nothing. The error is a *manager.ConfigError. The
 // owner calls Close.
 func New(cfg *config.Config) (*Inspector, error) {
-	cfg = withLazyPools(cfg)
+	lazy := *cfg // its pools connect only when they are asked to
+	cfg = &lazy
+	cfg.Databases = maps.Clone(cfg.Databases)
+	for name, d := range cfg.Databases {
+		own := *d
+		own.Pool.Min = 0
+		cfg.Databases[name] = &own
+	}
 	opened, err := manager.Open(cfg, nil)
 	if err != nil {
 		return nil, err
@@ -118,18 +127,6 @@ func New(cfg *config.Config) (*Inspector, error) {
 		i.databases = append(i.databases, &target{d})
 	}
 	return i, nil
-}
-
-// withLazyPools is the configuration with pools that connect only when they are asked to.
-func withLazyPools(cfg *config.Config) *config.Config {
-	out := *cfg
-	out.Databases = maps.Clone(cfg.Databases)
-	for name, d := range out.Databases {
-		own := *d
-		own.Pool.Min = 0
-		out.Databases[name] = &own
-	}
-	return &out
 }
 
 // Close closes what the inspector has opened.
@@ -142,39 +139,30 @@ func (i *Inspector) Inspect(original *config.Config) *Inspection {
 		SustainedRate: i.cfg.Topology.Results.SustainedRate(0), Findings: []Finding{},
 	}
 	for _, d := range i.databases {
-		plan, found := d.plan(i.cfg)
-		plan.PoolMin = original.Databases[d.Name].Pool.Min
-		out.Databases, out.Findings = append(out.Databases, plan), append(out.Findings, found...)
+		plan := DatabasePlan{
+			Name: d.Name, Engine: d.DB.Engine(), Slots: d.Config.Slots, PoolMin: original.Databases[d.Name].Pool.Min, PoolMax: d.Config.Pool.Max,
+			Ledger: d.Config.Ledger.Mode, Timeout: d.Config.Timeout.String(), MaxTimeout: d.Config.MaxTimeout.String(),
+			Folder: d.Config.Migrations.Folder, OnStart: d.Config.MigrateOnStart,
+		}
+		for _, offer := range manager.Policy(i.cfg, d.Config).Offers() {
+			plan.Kinds = append(plan.Kinds, offer.Kind)
+			for _, effect := range offer.Effects {
+				if !slices.Contains(plan.Effects, effect) {
+					plan.Effects = append(plan.Effects, effect)
+				}
+			}
+		}
+		var folder *Finding
+		if plan.Files, plan.FileFaults, folder = d.folder(); folder != nil {
+			out.Findings = append(out.Findings, *folder)
+		}
+		if diagnoser, ok := d.DB.(db.Diagnoser); ok {
+			out.Findings = append(out.Findings, d.about(diagnoser.Caveats()...)...)
+		}
+		out.Databases = append(out.Databases, plan)
 	}
 	out.Findings = append(out.Findings, natsCaveats(i.cfg)...)
 	return out
-}
-
-func (d *target) plan(cfg *config.Config) (DatabasePlan, []Finding) {
-	out := DatabasePlan{
-		Name: d.Name, Engine: d.DB.Engine(), Slots: d.Config.Slots, PoolMax: d.Config.Pool.Max, Ledger: d.Config.Ledger.Mode,
-		Timeout: d.Config.Timeout.String(), MaxTimeout: d.Config.MaxTimeout.String(), Folder: d.Config.Migrations.Folder, OnStart: d.Config.MigrateOnStart,
-	}
-	effects := map[contract.Effect]bool{}
-	for _, offer := range manager.Policy(cfg, d.Config).Offers() {
-		out.Kinds = append(out.Kinds, offer.Kind)
-		for _, effect := range offer.Effects {
-			if !effects[effect] {
-				effects[effect] = true
-				out.Effects = append(out.Effects, effect)
-			}
-		}
-	}
-	var found []Finding
-	files, faults, finding := d.folder()
-	out.Files, out.FileFaults = files, faults
-	if finding != nil {
-		found = append(found, *finding)
-	}
-	if looks, ok := d.DB.(db.Diagnoser); ok {
-		found = append(found, d.about(looks.Caveats()...)...)
-	}
-	return out, found
 }
 
 func (d *target) about(list ...db.Finding) []Finding {
@@ -229,7 +217,8 @@ func natsCaveats(cfg *config.Config) []Finding {
 		out = append(out, Finding{About: aboutNATS, Finding: db.Finding{Part: partConnection, Grade: db.GradeWarning, Text: text, Remedy: remedy}})
 	}
 	if !loopbackOnly(n.URLs) {
-		if !encrypted(n) {
+		unencrypted := func(url string) bool { return !strings.HasPrefix(url, "tls://") && !strings.HasPrefix(url, "wss://") }
+		if n.TLS.CAFile == "" && n.TLS.CertFile == "" && n.TLS.ServerName == "" && !n.TLS.HandshakeFirst && slices.ContainsFunc(n.URLs, unencrypted) {
 			warn("the connection may be unencrypted", "use tls:// in nats.urls, or set nats.tls.ca_file")
 		}
 		if n.CredentialsFile == "" && n.NKeySeedFile == "" && n.User == "" && n.Token.Empty() && n.TLS.CertFile == "" {

@@ -30,29 +30,17 @@ func loopbackOnly(urls []string) bool {
 	return true
 }
 
-func encrypted(n *config.NATS) bool {
-	if n.TLS.CAFile != "" || n.TLS.CertFile != "" || n.TLS.ServerName != "" || n.TLS.HandshakeFirst {
-		return true
-	}
-	for _, text := range n.URLs {
-		if !strings.HasPrefix(text, "tls://") && !strings.HasPrefix(text, "wss://") {
-			return false
-		}
-	}
-	return true
-}
-
 // natsLimit bounds the look at NATS.
 const natsLimit = 30 * time.Second
 
 // natsInspection looks at NATS with the runner's own rights.
 type natsInspection struct {
-	cfg  *config.Config
-	tell func(Finding)
+	cfg    *config.Config
+	report func(Finding)
 }
 
 func (l *natsInspection) find(about, part string, grade db.Grade, text, remedy string) {
-	l.tell(Finding{About: about, Finding: db.Finding{Part: part, Grade: grade, Text: text, Remedy: remedy}})
+	l.report(Finding{About: about, Finding: db.Finding{Part: part, Grade: grade, Text: text, Remedy: remedy}})
 }
 
 // run connects, tries every right, and compares streams and consumers.
@@ -60,7 +48,7 @@ func (l *natsInspection) run(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, natsLimit)
 	defer cancel()
 	opts := manager.BusOptions(l.cfg, nil)
-	begun := time.Now()
+	started := time.Now()
 	conn, err := bus.Connect(ctx, opts)
 	if err != nil {
 		text, remedy := err.Error(), "check nats.urls and the server"
@@ -71,18 +59,26 @@ func (l *natsInspection) run(ctx context.Context) {
 		return
 	}
 	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }() // nothing was published
-	l.tell(Finding{About: aboutNATS, Finding: db.Finding{
-		Part: partConnection, Grade: db.GradeOK, Text: "connected to " + conn.State().Server, Latency: time.Since(begun),
+	l.report(Finding{About: aboutNATS, Finding: db.Finding{
+		Part: partConnection, Grade: db.GradeOK, Text: "connected to " + conn.State().Server, Latency: time.Since(started),
 	}})
 	denied, ok := l.rights(ctx, opts)
 	if !ok {
 		return
 	}
-	l.subscriptions(ctx, opts)
+	wanted := Subscriptions(l.cfg)
+	enough, err := bus.TrySubscriptions(ctx, opts, wanted)
+	switch {
+	case err != nil:
+		l.find(aboutNATS, partRights, db.GradeFault, "the number of subscriptions could not be tested: "+err.Error(), "check the server and its log")
+	case !enough:
+		l.find(aboutNATS, partRights, db.GradeFault, fmt.Sprintf("the server allows fewer than the %d subscriptions that the runner holds", wanted),
+			"raise max_subscriptions of the server, or the account's limit")
+	}
 	l.topology(ctx, conn, denied, l.account(ctx, conn, denied))
 }
 
-// denied are the subjects that are refused; those only for creating are apart.
+// denied are the subjects that are refused; creating has those that are only needed to create something.
 type denied struct {
 	needed   []bus.Permission
 	creating map[string]bool
@@ -137,19 +133,6 @@ func Subscriptions(cfg *config.Config) int {
 		n += databaseSubscriptions + len(d.Lanes)
 	}
 	return n
-}
-
-// subscriptions tries as many as the runner holds.
-func (l *natsInspection) subscriptions(ctx context.Context, opts bus.Options) {
-	wanted := Subscriptions(l.cfg)
-	enough, err := bus.TrySubscriptions(ctx, opts, wanted)
-	switch {
-	case err != nil:
-		l.find(aboutNATS, partRights, db.GradeFault, "the number of subscriptions could not be tested: "+err.Error(), "check the server and its log")
-	case !enough:
-		l.find(aboutNATS, partRights, db.GradeFault, fmt.Sprintf("the server allows fewer than the %d subscriptions that the runner holds", wanted),
-			"raise max_subscriptions of the server, or the account's limit")
-	}
 }
 
 // account reports the limits of the account, where the runner may see them: it need not.
@@ -207,7 +190,17 @@ func (l *natsInspection) topology(ctx context.Context, conn *bus.Conn, d *denied
 		if differences[i].Note {
 			notes++
 		}
-		l.difference(&differences[i])
+		d := &differences[i]
+		grade, remedy := db.GradeFault, d.Remedy()
+		switch {
+		case d.Note:
+			grade = db.GradeNote
+		case d.Missing && l.cfg.Topology.Mode == config.TopologyManage:
+			grade, remedy = db.GradeNote, "a runner creates it when it starts"
+		case !d.Missing && !d.Stops():
+			remedy += "; or configure what is there"
+		}
+		l.find(aboutTopology, partStreams, grade, d.String(), remedy)
 	}
 	if len(differences) == notes {
 		l.find(aboutTopology, partStreams, db.GradeOK, "streams and consumers are as configured", "")
@@ -244,17 +237,4 @@ func (l *natsInspection) creatable(ctx context.Context, conn *bus.Conn, account 
 		l.find(aboutTopology, partStreams, db.GradeNote, fmt.Sprintf("whether %d servers of the cluster have room for the streams shows when a runner creates them", l.cfg.Topology.Replicas),
 			"nats server report jetstream shows the servers, to a user of the system account")
 	}
-}
-
-func (l *natsInspection) difference(d *topology.Difference) {
-	grade, remedy := db.GradeFault, d.Remedy()
-	switch {
-	case d.Note:
-		grade = db.GradeNote
-	case d.Missing && l.cfg.Topology.Mode == config.TopologyManage:
-		grade, remedy = db.GradeNote, "a runner creates it when it starts"
-	case !d.Missing && !d.Stops():
-		remedy += "; or configure what is there"
-	}
-	l.find(aboutTopology, partStreams, grade, d.String(), remedy)
 }
