@@ -67,12 +67,7 @@ func serve(ctx context.Context, cfg *config.Config, strict bool) error {
 	if err != nil {
 		return err
 	}
-	err = runner.Run(ctx)
-	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
-		log.Info("stopped during startup")
-		return nil
-	}
-	return configFault(err)
+	return configFault(runner.Run(ctx))
 }
 
 // configFault gives faults of the configuration their exit code.

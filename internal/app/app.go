@@ -61,8 +61,22 @@ func (a *App) Started() <-chan struct{} { return a.started }
 
 // Run runs the runner until ctx ends and everything that was started has come to its end, at most until the drain
 // timeout. It runs once. Its error is a fault of the configuration (*ConfigError), a difference of the topology
-// (*topology.Error), or what kept it from starting; after a start in order it returns nil.
-func (a *App) Run(ctx context.Context) (err error) {
+// (*topology.Error), or what kept it from starting; after a start in order, and if ctx ends before, it returns nil.
+func (a *App) Run(ctx context.Context) error {
+	err := a.run(ctx)
+	select {
+	case <-a.started:
+		return err
+	default:
+	}
+	if _, fault := errors.AsType[*manager.ConfigError](err); err == nil || fault || ctx.Err() == nil {
+		return err
+	}
+	a.opts.Logger.Info("stopped during startup", zap.Error(err))
+	return nil
+}
+
+func (a *App) run(ctx context.Context) (err error) {
 	cfg, log := a.opts.Config, a.opts.Logger
 	opened, err := manager.Open(cfg, a.opts.Migrations)
 	if err != nil {
@@ -83,10 +97,6 @@ func (a *App) Run(ctx context.Context) (err error) {
 	defer func() { err = errors.Join(err, closeConn(ctx, conn)) }()
 
 	if err := ensureTopology(ctx, conn, cfg); err != nil {
-		if ctx.Err() != nil {
-			log.Info("stopped during startup")
-			return nil
-		}
 		return err
 	}
 	r := &running{

@@ -11,6 +11,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
+	"go.uber.org/zap"
 
 	"dbrunner/client"
 	"dbrunner/contract"
@@ -342,4 +343,18 @@ func TestLedgerDDL(t *testing.T) {
 	}
 	_, err := manager.LedgerDDL("oracle")
 	require.ErrorContains(t, err, "oracle")
+}
+
+// A runner that is stopped at any moment of its start ends in order.
+func TestStopDuringStartup(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	cfg := w.config("r1", withSQLite(t, "shop"))
+	for i := range 30 {
+		a, err := app.New(app.Options{Config: cfg, Logger: zap.NewNop(), Version: "test"})
+		require.NoError(t, err)
+		ctx, stop := context.WithCancelCause(t.Context())
+		time.AfterFunc(time.Duration(i)*3*time.Millisecond, func() { stop(errors.New("SIGTERM")) })
+		require.NoError(t, a.Run(ctx), "stopped after %d ms", 3*i)
+	}
 }
