@@ -116,8 +116,11 @@ func (c *Client) message(ctx context.Context, stream string, request getRequest)
 		Message *storedMessage `json:"message"`
 	}
 	err := c.request(ctx, "STREAM.MSG.GET."+stream, request, &answer)
-	if hasCode(err, codeNoMessage) {
+	switch {
+	case hasCode(err, codeNoMessage):
 		return nil, nil
+	case hasCode(err, jetstream.JSErrCodeStreamNotFound):
+		return nil, fmt.Errorf("the stream %s is missing; check the namespace: %w", stream, err)
 	}
 	return answer.Message, err
 }

@@ -78,7 +78,7 @@ func (c *Client) Submit(ctx context.Context, job *Job) (Receipt, error) {
 		return Receipt{}, err
 	}
 	if job.ID != "" && !contract.ValidID(job.ID) {
-		return Receipt{}, errors.New("the id is not 1 to 100 of A-Z a-z 0-9 _ -, or has the form of a derived id")
+		return Receipt{}, errors.New("the id is not 1 to 100 of A-Z a-z 0-9 _ -, or is s, digits, _ and letters, the form of jobs without an id; write another")
 	}
 	msg := &nats.Msg{Subject: c.subjects.Job(job.Database, job.Kind), Header: cloned(job.Headers), Data: job.Body}
 	if job.ID != "" {

@@ -169,6 +169,12 @@ func TestAwaitEnds(t *testing.T) {
 	require.ErrorIs(t, err, context.DeadlineExceeded)
 	_, err = c.Await(t.Context(), "demo", "no.id")
 	require.Error(t, err)
+	for _, read := range []func(context.Context, string, string) (*client.Result, error){c.Result, c.LatestResult} {
+		_, err = read(t.Context(), "nowhere", "never")
+		var unknown *client.UnknownDatabaseError
+		require.ErrorAs(t, err, &unknown)
+		require.Equal(t, client.UnknownDatabaseError{Database: "nowhere", Stream: "DBRUNNER_RESULTS_nowhere"}, *unknown)
+	}
 }
 
 func TestWatch(t *testing.T) {

@@ -20,6 +20,14 @@ const pollInterval = 3 * time.Second
 // ErrNoResult is returned if a job has no stored result, yet or any more.
 var ErrNoResult = errors.New("the job has no stored result")
 
+// UnknownDatabaseError is returned if the stream of a database's results is missing.
+type UnknownDatabaseError struct{ Database, Stream string }
+
+// Error returns the cause and the remedy.
+func (e *UnknownDatabaseError) Error() string {
+	return "there is no database " + e.Database + " here: the stream " + e.Stream + " is missing; check the name and the namespace"
+}
+
 // Result is a result with its encoding.
 type Result struct {
 	contract.Result
@@ -34,11 +42,24 @@ func readResult(body []byte) (*Result, error) {
 	return &Result{*r, body}, nil
 }
 
-// Result returns the stored result of a job, or ErrNoResult. It reads any replica, which may lag behind by a moment.
+// infoTimeout bounds the question whether a stream exists: without permission to ask it, no answer comes.
+const infoTimeout = time.Second
+
+// Result returns the stored result of a job, ErrNoResult, or an *UnknownDatabaseError. It reads any replica, which may lag behind
+// by a moment.
 func (c *Client) Result(ctx context.Context, database, id string) (*Result, error) {
 	body, err := c.stored(ctx, database, id)
-	if err == nil && body == nil {
+	switch {
+	case err == nil && body == nil:
 		err = ErrNoResult
+	case errors.Is(err, nats.ErrNoResponders): // the stream is missing, or has no leader at the moment
+		stream := c.subjects.ResultsStream(database)
+		err = fmt.Errorf("the stream %s does not answer; check the database and the namespace, or try again: %w", stream, err)
+		ctx, cancel := context.WithTimeout(ctx, infoTimeout)
+		defer cancel()
+		if hasCode(c.request(ctx, "STREAM.INFO."+stream, struct{}{}, &struct{}{}), jetstream.JSErrCodeStreamNotFound) {
+			err = &UnknownDatabaseError{database, stream}
+		}
 	}
 	if err != nil {
 		return nil, err
@@ -51,8 +72,11 @@ func (c *Client) LatestResult(ctx context.Context, database, id string) (*Result
 	if err := errors.Join(checkName("database", database), checkID(id)); err != nil {
 		return nil, err
 	}
-	m, err := c.message(ctx, c.subjects.ResultsStream(database), getRequest{LastFor: c.subjects.Result(database, id)})
+	stream := c.subjects.ResultsStream(database)
+	m, err := c.message(ctx, stream, getRequest{LastFor: c.subjects.Result(database, id)})
 	switch {
+	case hasCode(err, jetstream.JSErrCodeStreamNotFound):
+		return nil, &UnknownDatabaseError{database, stream}
 	case err != nil:
 		return nil, fmt.Errorf("read the stored result: %w", err)
 	case m == nil:

@@ -42,7 +42,7 @@ func newCancel() *cobra.Command {
 		Short:   "Cancel a job",
 		Long:    cancelHelp,
 		Example: "  runner cancel shop pay-4711\n  runner cancel shop pay-4711 --wait 30s --json",
-		Args:    cobra.ExactArgs(2),
+		Args:    arguments(2, 2),
 		RunE:    func(cmd *cobra.Command, args []string) error { return f.run(cmd, args[0], args[1]) },
 	}
 	cmd.Flags().DurationVar(&f.wait, "wait", 2*time.Second, "how long to wait until the job finishes")
@@ -68,7 +68,7 @@ func (f *cancelFlags) run(cmd *cobra.Command, database, id string) error {
 	defer s.close(ctx)
 	answer, err := s.Cancel(ctx, database, id, client.CancelOptions{By: cmp.Or(f.by, thisUser()), Wait: f.wait})
 	if errors.Is(err, client.ErrNoService) {
-		return fmt.Errorf("no runner answers; nothing was cancelled: %w", err)
+		return fmt.Errorf("%w; nothing was cancelled", client.ErrNoService)
 	}
 	if err != nil {
 		return err

@@ -50,5 +50,5 @@ func TestCancelWithoutARunner(t *testing.T) {
 	w := prepare(t)
 	got := w.run("", "cancel", "shop", "x")
 	require.Equal(t, exitFailure, got.code)
-	require.Contains(t, got.err, "no runner answers")
+	require.Equal(t, "runner: no runner answers; nothing was cancelled\n", got.err)
 }

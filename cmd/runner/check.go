@@ -24,10 +24,8 @@ Exit codes: 0 no errors (with --strict: no warnings either); 1 something is miss
 command line is wrong.`
 
 type checkFlags struct {
-	config  string
-	connect bool
-	strict  bool
-	json    bool
+	config                string
+	connect, strict, json bool
 }
 
 func newCheck() *cobra.Command {
@@ -37,7 +35,7 @@ func newCheck() *cobra.Command {
 		Short:   "Check the configuration and, with --connect, NATS and databases",
 		Long:    checkHelp,
 		Example: "  runner check --config runner.yaml\n  runner check --config runner.yaml --connect --strict\n  runner check --connect --json",
-		Args:    cobra.NoArgs,
+		Args:    arguments(0, 0),
 		RunE:    func(cmd *cobra.Command, _ []string) error { return f.run(cmd) },
 	}
 	flags := cmd.Flags()
@@ -119,10 +117,9 @@ changes nothing. It shows only the first word of other sessions' statements.
 Exit codes: 0 no errors; 1 a stage failed, or there is another error; 78 the command line or the configuration is wrong.`
 
 type diagnoseFlags struct {
-	config    string
-	load      time.Duration
-	integrity bool
-	json      bool
+	config          string
+	load            time.Duration
+	integrity, json bool
 }
 
 func newDiagnose() *cobra.Command {
@@ -132,7 +129,7 @@ func newDiagnose() *cobra.Command {
 		Short:   "Diagnose one database",
 		Long:    diagnoseHelp,
 		Example: "  runner diagnose shop --config runner.yaml\n  runner diagnose shop --load 0s --json\n  runner diagnose shop --integrity",
-		Args:    cobra.ExactArgs(1),
+		Args:    arguments(1, 1),
 		RunE:    func(cmd *cobra.Command, args []string) error { return f.run(cmd, args[0]) },
 	}
 	flags := cmd.Flags()

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -242,6 +243,7 @@ func TestDead(t *testing.T) {
 		return deadLetter.Letter != ""
 	}, testTimeout, pollEvery)
 	require.Equal(t, "failed", deadLetter.Reason)
+	require.Contains(t, w.run("", "dead", "ls").out, deadLetter.Stored.Format(time.RFC3339))
 	require.Equal(t, "undefined_object", deadLetter.Code)
 	require.Equal(t, "insert", deadLetter.ResultID)
 
@@ -264,6 +266,7 @@ func TestDead(t *testing.T) {
 
 	require.Equal(t, exitFailure, w.run("", "dead", "redrive", deadLetter.Letter).code, "it is gone")
 	require.Equal(t, exitUsage, w.run("", "dead", "show", "nonsense").code)
+	require.Equal(t, "runner: there is no dead letter shop.query.nope; runner dead ls lists them\n", w.run("", "dead", "show", "shop.query.nope").err)
 }
 
 // A new id that is taken already is refused, and the dead letter stays.

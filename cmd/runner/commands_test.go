@@ -71,6 +71,32 @@ func TestUsageErrors(t *testing.T) {
 	}
 }
 
+// A wrong word or number of words is answered with what to write.
+func TestUsageErrorsNameTheRemedy(t *testing.T) {
+	t.Parallel()
+	for line, says := range map[string]string{
+		"migrate stat shop":        `unknown command "stat" for "runner migrate"; did you mean status?`,
+		"dead lss":                 `unknown command "lss" for "runner dead"; did you mean ls?`,
+		"result shop ins1":         `unknown command "shop" for "runner result"; write one of get`,
+		"topology foo":             `unknown command "foo" for "runner topology"; write one of apply, prune, show`,
+		"ledger x":                 `unknown command "x" for "runner ledger"; write one of ddl`,
+		"job ins1":                 "too few arguments; write runner job DATABASE JOB-ID",
+		"result get":               "too few arguments; write runner result get DATABASE JOB-ID",
+		"dead show":                "too few arguments; write runner dead show LETTER",
+		"diagnose":                 "too few arguments; write runner diagnose DATABASE [--config FILE]",
+		"wait":                     "too few arguments; write runner wait DATABASE...",
+		"serve extra":              "too many arguments; write runner serve [--config FILE]",
+		"dead ls --reason fail":    `--reason "fail" is unknown; write one of rejected, failed, unknown, `,
+		"dead rm --all --kind foo": `--kind "foo" is unknown; write one of query, `,
+	} {
+		got := runCommand(t, "", strings.Fields(line)...)
+		require.Equal(t, exitUsage, got.code, line)
+		require.Contains(t, got.err, says, line)
+	}
+	require.Equal(t, exitOK, runCommand(t, "", "dead").code)
+	require.Contains(t, runCommand(t, "", "help", "dead", "ls").out, "List dead letters")
+}
+
 func TestVersion(t *testing.T) {
 	t.Parallel()
 	var info versionInfo

@@ -18,16 +18,10 @@ import (
 
 // clientFlags define where NATS is, for commands that are its clients.
 type clientFlags struct {
-	config    string
-	server    string
-	creds     string
-	nkey      string
-	user      string
-	ca        string
-	cert      string
-	key       string
-	inbox     string
-	namespace string
+	config, server    string
+	creds, nkey, user string
+	ca, cert, key     string
+	inbox, namespace  string
 }
 
 const clientHelp = `

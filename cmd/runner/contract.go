@@ -21,7 +21,7 @@ func newContract() *cobra.Command {
 		Short:   "Print the contract as JSON Schemas",
 		Long:    contractHelp,
 		Example: "  runner contract\n  runner contract job-query > job-query.json",
-		Args:    cobra.MaximumNArgs(1),
+		Args:    arguments(0, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				_, err := fmt.Fprintln(cmd.OutOrStdout(), strings.Join(schema.Names(), "\n"))

@@ -19,6 +19,7 @@ func TestContract(t *testing.T) {
 		require.Equal(t, exitOK, printed.code)
 		require.True(t, json.Valid([]byte(printed.out)), name)
 	}
+	require.Equal(t, runCommand(t, "", "contract", "job-query"), runCommand(t, "", "contract", "query"))
 	wrong := runCommand(t, "", "contract", "job")
 	require.Equal(t, exitUsage, wrong.code)
 	require.Contains(t, wrong.err, `no schema is named "job"; write one of answer-cancel`)

@@ -70,9 +70,8 @@ func viewLetter(l *client.DeadLetter) deadLetterView {
 type deadFlags struct {
 	clientFlags
 	letterFilter
-	limit int
-	count bool
-	json  bool
+	limit       int
+	count, json bool
 }
 
 func newDeadList() *cobra.Command {
@@ -83,7 +82,7 @@ func newDeadList() *cobra.Command {
 		Long:  "List dead letters, oldest first. With --count, print their number per database, kind, reason and code.\n" + clientHelp,
 		Example: "  runner dead ls --newest 20\n  runner dead ls --database shop --reason failed --since 2h\n  runner dead ls --count\n" +
 			"  runner dead ls --json | jq -r '.[].letter'",
-		Args: cobra.NoArgs,
+		Args: arguments(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error { return f.list(cmd) },
 	}
 	flags := cmd.Flags()
@@ -124,7 +123,7 @@ func (f *deadFlags) list(cmd *cobra.Command) error {
 		rows := [][]string{{"LETTER", "STORED", "JOB", "REASON", "CODE", "MESSAGE"}}
 		for i := range views {
 			v := &views[i]
-			rows = append(rows, []string{v.Letter, v.Stored.Format(time.DateTime), v.JobID, v.Reason, v.Code, clip(v.Message, 60)})
+			rows = append(rows, []string{v.Letter, v.Stored.Format(time.RFC3339), v.JobID, v.Reason, v.Code, clip(v.Message, 60)})
 		}
 		return table(cmd.OutOrStdout(), "", rows)
 	})
@@ -168,7 +167,7 @@ func newDeadShow() *cobra.Command {
 		Short:   "Show a dead letter with its job's body",
 		Long:    "Show prints why the job became a dead letter, its headers, and its body as published.\n" + clientHelp,
 		Example: "  runner dead show shop.transaction.s42_cz1n2hxkq8s1",
-		Args:    cobra.ExactArgs(1),
+		Args:    arguments(1, 1),
 		RunE:    func(cmd *cobra.Command, args []string) error { return f.show(cmd, args[0]) },
 	}
 	cmd.Flags().BoolVar(&f.json, "json", false, "print JSON")
@@ -229,7 +228,11 @@ func findDeadLetter(ctx context.Context, s *session, name string) (*client.DeadL
 	if len(parts) != 3 {
 		return nil, usage(fmt.Errorf("%q names no dead letter: write database.kind.id, as dead ls prints it", name))
 	}
-	return s.DeadLetter(ctx, parts[0], parts[1], parts[2])
+	letter, err := s.DeadLetter(ctx, parts[0], parts[1], parts[2])
+	if errors.Is(err, client.ErrNoDeadLetter) {
+		err = fmt.Errorf("there is no dead letter %s; runner dead ls lists them", strings.Join(parts, "."))
+	}
+	return letter, err
 }
 
 const deadRemoveHelp = `Remove the named dead letters or, with --all, those that match the filters. The stored results of their jobs stay.

@@ -5,21 +5,21 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"dbrunner/client"
+	"dbrunner/contract"
+	"dbrunner/internal/jobs"
 )
 
 // letterFilter chooses dead letters.
 type letterFilter struct {
-	database string
-	kind     string
-	reason   string
-	code     string
-	since    time.Duration
-	newest   int
+	database, kind, reason, code string
+	since                        time.Duration
+	newest                       int
 }
 
 func (f *letterFilter) addFilter(cmd *cobra.Command) {
@@ -36,7 +36,15 @@ func (f *letterFilter) checkFilter() error {
 	if f.since < 0 || f.newest < 0 {
 		return usage(errors.New("--since and --newest must not be below zero"))
 	}
-	return nil
+	return errors.Join(oneOf("--reason", f.reason, contract.DeadLetterReasons()), oneOf("--kind", f.kind, jobs.Kinds()))
+}
+
+// oneOf checks a flag that is a word, if it is given.
+func oneOf(flag, word string, known []string) error {
+	if word == "" || slices.Contains(known, word) {
+		return nil
+	}
+	return usage(fmt.Errorf("%s %q is unknown; write one of %s", flag, word, strings.Join(known, ", ")))
 }
 
 // chosen reads the dead letters that the filter lets through, oldest first.
@@ -61,8 +69,7 @@ func (f *letterFilter) chosen(ctx context.Context, s *session) ([]deadLetterView
 type lettersFlags struct {
 	clientFlags
 	letterFilter
-	all bool
-	yes bool
+	all, yes bool
 }
 
 func (f *lettersFlags) add(cmd *cobra.Command) {

@@ -29,10 +29,8 @@ func newDemo() *cobra.Command {
 		Short:   "Run a self-contained demo",
 		Long:    demoHelp,
 		Example: "  runner demo\n  runner demo --once\n  runner demo --port 4222",
-		Args:    cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			return demo(cmd.Context(), cmd.OutOrStdout(), port, once)
-		},
+		Args:    arguments(0, 0),
+		RunE:    func(cmd *cobra.Command, _ []string) error { return demo(cmd.Context(), cmd.OutOrStdout(), port, once) },
 	}
 	cmd.Flags().BoolVar(&once, "once", false, "exit after the walkthrough")
 	cmd.Flags().IntVar(&port, "port", 0, "port of the NATS server (default: a free one)")

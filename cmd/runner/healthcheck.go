@@ -41,7 +41,7 @@ func newHealthcheck() *cobra.Command {
 		Short:   "Query the runner's own HTTP endpoint",
 		Long:    healthcheckHelp,
 		Example: "  runner healthcheck\n  runner healthcheck --ready\n  runner healthcheck --address 127.0.0.1:8080 --timeout 2s",
-		Args:    cobra.NoArgs,
+		Args:    arguments(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return f.run(cmd.Context(), cmd.OutOrStdout(), os.Environ())
 		},

@@ -52,7 +52,7 @@ func newJob() *cobra.Command {
 		Short:   "Show where a job is",
 		Long:    jobHelp,
 		Example: "  runner job shop pay-4711\n  runner job shop pay-4711 --json",
-		Args:    cobra.ExactArgs(2),
+		Args:    arguments(2, 2),
 		RunE:    func(cmd *cobra.Command, args []string) error { return f.run(cmd, args[0], args[1]) },
 	}
 	cmd.Flags().IntVar(&f.scan, "scan", 10_000, "maximum number of queue messages to read")
@@ -88,7 +88,14 @@ func (f *jobFlags) run(cmd *cobra.Command, database, id string) error {
 			id, database, v.Kind, v.Sequence, v.QueuedAt.Format(time.RFC3339), *v.Ahead)
 	default:
 		code = exitFailure
-		text = fmt.Sprintf("unknown: job %s of %s has no result and is not among the first %d messages of the queue", id, database, v.Scanned)
+		where := fmt.Sprintf("is not among all %d queued jobs", v.Scanned)
+		switch v.Scanned {
+		case f.scan:
+			where = fmt.Sprintf("is not among the first %d of the queue (--scan)", v.Scanned)
+		case 0:
+			where = "the queue is empty"
+		}
+		text = fmt.Sprintf("unknown: job %s of %s has no result, and %s", id, database, where)
 	}
 	return printOutcome(cmd.OutOrStdout(), f.json, v, text, code)
 }

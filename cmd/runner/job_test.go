@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -20,6 +21,7 @@ func TestJobIsFound(t *testing.T) {
 	t.Parallel()
 	w := prepare(t)
 	require.Equal(t, exitOK, w.run("", "topology", "apply").code)
+	require.Contains(t, w.run("", "job", "shop", "a").out, "has no result, and the queue is empty")
 	for _, id := range []string{"a", "b", "c"} {
 		require.Equal(t, exitOK, w.run("", "submit", "-d", "shop", "--id", id, "--sql", "SELECT 1 AS n", "--no-wait").code)
 	}
@@ -33,6 +35,12 @@ func TestJobIsFound(t *testing.T) {
 	v, code = w.where("c", "--scan", "2")
 	require.Equal(t, exitFailure, code)
 	require.Equal(t, "unknown", v.State)
+	require.Contains(t, w.run("", "job", "shop", "c", "--scan", "2").out, "is not among the first 2 of the queue (--scan)")
+	require.Contains(t, w.run("", "job", "shop", "nosuch").out, "is not among all 4 queued jobs")
+	for _, line := range []string{"job shp a", "result get shp a"} {
+		require.Equal(t, "runner: there is no database shp here: the stream DBRUNNER_RESULTS_shp is missing; check the name and the namespace\n",
+			w.run("", strings.Fields(line)...).err)
+	}
 	v, code = w.where("nosuch")
 	require.Equal(t, exitFailure, code)
 	require.Equal(t, 4, v.Scanned)

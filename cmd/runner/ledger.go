@@ -24,7 +24,7 @@ func newLedger() *cobra.Command {
 		Short: "Print the DDL of the ledger table",
 		Example: "  runner ledger ddl --engine postgres | psql shop\n" +
 			"  runner ledger ddl --config runner.yaml --database shop",
-		Args: cobra.NoArgs,
+		Args: arguments(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return printLedgerDDL(cmd.OutOrStdout(), engine, database, file)
 		},

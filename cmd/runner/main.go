@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -35,7 +36,10 @@ func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer
 	root.SetErr(errOut)
 	started := false // the command's own code: an error before that is cobra's, about the command line
 	root.PersistentPreRun = func(*cobra.Command, []string) { started = true }
-	err := root.ExecuteContext(ctx)
+	err := unknownCommand(root, args)
+	if err == nil {
+		err = root.ExecuteContext(ctx)
+	}
 	if err == nil {
 		return exitOK
 	}
@@ -52,6 +56,37 @@ func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer
 		return exitUsage
 	}
 	return exitFailure
+}
+
+// unknownCommand returns what is wrong with a line that names no command of a group: cobra would print the group's help.
+func unknownCommand(root *cobra.Command, args []string) error {
+	group, rest, err := root.Find(args)
+	if err != nil || !group.HasParent() || group.Runnable() || len(rest) == 0 || strings.HasPrefix(rest[0], "-") {
+		return nil
+	}
+	group.SuggestionsMinimumDistance = 2
+	words, what := group.SuggestionsFor(rest[0]), "did you mean %s?"
+	if len(words) == 0 {
+		what = "write one of %s"
+		for _, c := range group.Commands() {
+			words = append(words, c.Name())
+		}
+	}
+	return fmt.Errorf("unknown command %q for %q; "+what, rest[0], group.CommandPath(), strings.Join(words, ", "))
+}
+
+// arguments checks how many arguments a command has.
+func arguments(least, most int) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		what := "few"
+		switch {
+		case len(args) > most:
+			what = "many"
+		case len(args) >= least:
+			return nil
+		}
+		return fmt.Errorf("too %s arguments; write %s", what, strings.TrimSuffix(cmd.UseLine(), " [flags]"))
+	}
 }
 
 const rootHelp = `Run SQL jobs from NATS JetStream on databases. Each job takes effect exactly once, and its result is published exactly once.
@@ -73,22 +108,9 @@ func newRoot() *cobra.Command {
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
 	}
 	root.AddCommand(
-		newServe(),
-		newDemo(),
-		newSubmit(),
-		newResult(),
-		newCheck(),
-		newDiagnose(),
-		newWait(),
-		newHealthcheck(),
-		newCancel(),
-		newJob(),
-		newDead(),
-		newTopology(),
-		newLedger(),
-		newContract(),
-		newMigrate(),
-		newVersion(),
+		newServe(), newDemo(), newSubmit(), newResult(), newCheck(), newDiagnose(),
+		newWait(), newHealthcheck(), newCancel(), newJob(), newDead(), newTopology(),
+		newLedger(), newContract(), newMigrate(), newVersion(),
 	)
 	return root
 }

@@ -86,22 +86,22 @@ func migrateCommands() []migrateCommand {
 
 // migrateFlags are the flags of all actions; those that an action does not know keep their zero.
 type migrateFlags struct {
-	config     string
-	json       bool
-	check      bool
-	outOfOrder bool
-	yes        bool
-	timeout    time.Duration
+	config                       string
+	json, check, outOfOrder, yes bool
+	timeout                      time.Duration
 }
 
 func newMigrateAction(c *migrateCommand) *cobra.Command {
-	f := &migrateFlags{}
+	f, least := &migrateFlags{}, 1
+	if c.action.NeedsTarget() {
+		least = 2
+	}
 	cmd := &cobra.Command{
 		Use:     strings.TrimSpace(string(c.action) + " DATABASE " + c.target),
 		Short:   c.short,
 		Long:    c.long,
 		Example: c.example,
-		Args:    c.arguments,
+		Args:    arguments(least, 1+len(strings.Fields(c.target))),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			req := migration.Request{Action: c.action, OutOfOrder: f.outOfOrder}
 			if len(args) > 1 {
@@ -130,23 +130,6 @@ func newMigrateAction(c *migrateCommand) *cobra.Command {
 
 func mayAsk(a migration.Action) bool {
 	return a == migration.Down || a == migration.Goto || a == migration.Repair
-}
-
-// arguments wants a database, and a target where the action needs one.
-func (c *migrateCommand) arguments(_ *cobra.Command, args []string) error {
-	most := 1
-	if c.target != "" {
-		most = 2
-	}
-	switch {
-	case len(args) == 0:
-		return fmt.Errorf("%s needs the name of a configured database: runner migrate %[1]s %s", c.action, strings.TrimSpace("DATABASE "+c.target))
-	case len(args) == 1 && c.action.NeedsTarget():
-		return fmt.Errorf("%s needs a target, a version or none: runner migrate %[1]s %s TARGET", c.action, args[0])
-	case len(args) > most:
-		return fmt.Errorf("%s takes no %q", c.action, args[most])
-	}
-	return nil
 }
 
 // load reads the configuration and finds a database in it.
@@ -295,17 +278,12 @@ func newMigrateNew() *cobra.Command {
 	f := &migrateFlags{}
 	var down bool
 	cmd := &cobra.Command{
-		Use:     "new DATABASE DESCRIPTION",
+		Use:     "new DATABASE \"DESCRIPTION\"",
 		Short:   "Create the next migration file",
 		Long:    migrateNewHelp,
 		Example: "  runner migrate new rpa_db \"add priority to queue items\"\n  runner migrate new rpa_db add_queue_index --down",
-		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) != 2 {
-				return errors.New(`new needs a database and a description in quotes: runner migrate new rpa_db "add a queue"`)
-			}
-			return nil
-		},
-		RunE: func(cmd *cobra.Command, args []string) error { return f.makeNext(cmd, args[0], args[1], down) },
+		Args:    arguments(2, 2),
+		RunE:    func(cmd *cobra.Command, args []string) error { return f.makeNext(cmd, args[0], args[1], down) },
 	}
 	cmd.Flags().StringVar(&f.config, "config", "", "configuration file of the runner (default: environment variables only)")
 	cmd.Flags().BoolVar(&down, "down", false, "also create the file that reverts it")

@@ -135,7 +135,9 @@ func TestMigrateReportsProblemsAndRepairs(t *testing.T) {
 	status := w.run(exitOK, "status shop")
 	require.Regexp(t, `(?m)^1 +V1__item.sql +edited`, status.out)
 	require.Regexp(t, `(?m)^2 +V2__name.sql +missing`, status.out)
-	require.Contains(t, w.run(exitFailure, "up shop").err, "migration_refused")
+	refused := w.run(exitFailure, "up shop")
+	require.Contains(t, refused.err, "migration_refused")
+	require.Equal(t, 1, strings.Count(refused.out+refused.err, "was applied with a different text"), "each fault is reported once")
 
 	repaired := w.run(exitOK, "repair shop 1")
 	require.Contains(t, repaired.err, "wrong: V1__item.sql")
@@ -173,7 +175,8 @@ func TestMigrateNew(t *testing.T) {
 	for _, path := range paths {
 		require.FileExists(t, path)
 	}
-	require.Contains(t, w.run(exitFailure, "plan shop").out, "wrong: V1__add_a_queue.sql: no statement; a file")
+	empty := w.run(exitFailure, "plan shop")
+	require.Equal(t, 1, strings.Count(empty.out+empty.err, "V1__add_a_queue.sql: no statement; a file"), "%s%s", empty.out, empty.err)
 	var made struct {
 		Files []string `json:"files"`
 	}
@@ -193,16 +196,16 @@ func TestMigrateUsage(t *testing.T) {
 	w.run(exitOK, "up shop 1")
 	for line, words := range map[string]string{
 		"up":                    "runner migrate up DATABASE [TARGET]",
-		"down shop":             "needs a target",
-		"status shop 2":         `takes no "2"`,
-		"up shop 2 3":           `takes no "3"`,
+		"down shop":             "too few arguments; write runner migrate down DATABASE TARGET",
+		"status shop 2":         "too many arguments; write runner migrate status DATABASE",
+		"up shop 2 3":           "too many arguments",
 		"goto shop 9":           "the folder has 1 to 3 (3 files)",
 		"goto shop banana":      `"banana" is not a version`,
 		"baseline shop none":    "baseline needs the database's current version",
 		"status nosuch":         `no database "nosuch"; it has shop`,
 		"up shop --timeout -1s": "--timeout",
 		"status shop --nosuch":  "unknown flag",
-		"new shop":              "a description in quotes",
+		"new shop":              `write runner migrate new DATABASE "DESCRIPTION"`,
 		"new nosuch a":          "it has shop",
 	} {
 		require.Contains(t, w.run(exitUsage, line).err, words, line)
@@ -211,7 +214,7 @@ func TestMigrateUsage(t *testing.T) {
 	require.Equal(t, exitUsage, none.code)
 	require.Contains(t, none.err, "no database is configured")
 	require.NoError(t, os.RemoveAll(w.folder))
-	require.Contains(t, w.run(exitUsage, "up shop").err, w.folder+", cannot be read")
+	require.Contains(t, w.run(exitUsage, "up shop").err, w.folder+", cannot be read: no such file or directory; create it (runner migrate new DATABASE DESCRIPTION)")
 }
 
 func TestMigrateUnreachable(t *testing.T) {

@@ -37,7 +37,7 @@ func (w *migrateWork) print(report *migration.Report, failure error) error {
 	case report == nil, code == string(contract.CodeMigrationTarget):
 		return nil
 	case code == string(contract.CodeMigrationFolder): // the database was not looked at
-		printProblems(out, report)
+		printProblems(out, report, failure)
 		return nil
 	case w.req.Action == migration.Status:
 		return w.printStatus(out, report)
@@ -45,7 +45,7 @@ func (w *migrateWork) print(report *migration.Report, failure error) error {
 		w.printPlan(out, report)
 	case w.req.Action == migration.Validate && failure == nil:
 		printState(out, report)
-		printProblems(out, report)
+		printProblems(out, report, failure)
 		if len(report.Faults) == 0 && report.Problem == "" {
 			_, _ = fmt.Fprintf(out, "%s is at version %s, %s pending; nothing is wrong\n", w.database, report.After.Label,
 				countOf(len(report.Pending), "file"))
@@ -73,9 +73,12 @@ func printState(out io.Writer, report *migration.Report) {
 	}
 }
 
-func printProblems(out io.Writer, report *migration.Report) {
+// printProblems prints what is wrong, unless the action's failure says it.
+func printProblems(out io.Writer, report *migration.Report, failure error) {
 	for i := range report.Faults {
-		_, _ = fmt.Fprintln(out, "wrong:", report.Faults[i].String())
+		if text := report.Faults[i].String(); failure == nil || !strings.Contains(failure.Error(), text) {
+			_, _ = fmt.Fprintln(out, "wrong:", text)
+		}
 	}
 }
 
@@ -87,7 +90,7 @@ func (w *migrateWork) printStatus(out io.Writer, report *migration.Report) error
 	_, _ = fmt.Fprintf(out, "%s is at version %s%s; the latest is %s, %s pending\n", w.database, report.After.Label, dirty,
 		report.Latest.Label, countOf(len(report.Pending), "file"))
 	printState(out, report)
-	printProblems(out, report)
+	printProblems(out, report, nil)
 	folder, _, err := w.m.Folder()
 	if err != nil {
 		return err
@@ -158,7 +161,7 @@ func stateOf(f *migration.File, by, last *migration.Change, report *migration.Re
 
 // printPlan prints what would be run as a script with comments.
 func (w *migrateWork) printPlan(out io.Writer, report *migration.Report) {
-	printProblems(out, report)
+	printProblems(out, report, nil)
 	if len(report.Plan) == 0 && len(report.Faults) == 0 {
 		_, _ = fmt.Fprintf(out, "%s is at version %s: nothing to do\n", w.database, report.After.Label)
 	}
@@ -210,7 +213,7 @@ func (w *migrateWork) printDone(out io.Writer, report *migration.Report, failure
 	if failure == nil || report.Problem == "" || !strings.Contains(failure.Error(), report.Problem) { // else it is reported by then
 		printState(out, report)
 	}
-	printProblems(out, report)
+	printProblems(out, report, failure)
 	from := ""
 	if report.Before != report.After {
 		from = ", from " + report.Before.Label

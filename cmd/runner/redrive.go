@@ -30,9 +30,8 @@ that must not be published again, and exits with 1.
 
 type redriveFlags struct {
 	lettersFlags
-	id    string
-	force bool
-	json  bool
+	id          string
+	force, json bool
 }
 
 // redriven is what became of one dead letter.

@@ -30,7 +30,7 @@ type resultFlags struct {
 
 func newResult() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "result", Short: "Read stored results: get", Args: cobra.NoArgs,
+		Use: "result", Short: "Read stored results: get",
 		Long: "Result reads stored results: each finished job has one, kept for a day (topology.results.max_age).",
 	}
 	f := &resultFlags{}
@@ -39,7 +39,7 @@ func newResult() *cobra.Command {
 		Short:   "Print a stored result, or write its rows to a file",
 		Long:    resultHelp,
 		Example: "  runner result get shop orders-2026\n  runner result get shop orders-2026 --output orders.csv.zst",
-		Args:    cobra.ExactArgs(2),
+		Args:    arguments(2, 2),
 		RunE:    func(cmd *cobra.Command, args []string) error { return f.run(cmd, args[0], args[1]) },
 	}
 	get.Flags().BoolVar(&f.json, "json", false, "print the result's own JSON")

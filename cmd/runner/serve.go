@@ -36,7 +36,7 @@ func newServe() *cobra.Command {
 		Long:  serveHelp,
 		Example: "  runner serve --config runner.yaml\n" +
 			"  RUNNER_DATABASES=shop SHOP_TYPE=sqlite SHOP_CONNECTION_STRING=shop.db runner serve",
-		Args: cobra.NoArgs,
+		Args: arguments(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := loadConfig(file, false)
 			if err != nil {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -32,9 +33,7 @@ func newTopology() *cobra.Command {
 
 type topologyFlags struct {
 	clientFlags
-	json   bool
-	force  bool
-	dryRun bool
+	json, force, dryRun bool
 }
 
 // topologyView is what show prints.
@@ -73,7 +72,7 @@ func newTopologyShow() *cobra.Command {
 		Long: "Show lists the streams and consumers of the namespace with their contents and, given a configuration with\n" +
 			"databases, differences from it. Exit code 1 if anything differs.\n" + clientHelp,
 		Example: "  runner topology show --config runner.yaml\n  runner topology show --server nats://127.0.0.1:4222 --json",
-		Args:    cobra.NoArgs,
+		Args:    arguments(0, 0),
 		RunE:    func(cmd *cobra.Command, _ []string) error { return f.show(cmd) },
 	}
 	cmd.Flags().BoolVar(&f.json, "json", false, "print JSON")
@@ -159,14 +158,10 @@ func number(n uint64) string { return strconv.FormatUint(n, 10) }
 
 // few shows the first subject of a list and how many more there are.
 func few(subjects []string) string {
-	switch len(subjects) {
-	case 0:
-		return ""
-	case 1:
-		return subjects[0]
-	default:
-		return subjects[0] + " +" + strconv.Itoa(len(subjects)-1)
+	if len(subjects) < 2 {
+		return strings.Join(subjects, "")
 	}
+	return subjects[0] + " +" + strconv.Itoa(len(subjects)-1)
 }
 
 func newTopologyApply() *cobra.Command {
@@ -177,7 +172,7 @@ func newTopologyApply() *cobra.Command {
 		Long: "Apply creates what is missing and changes what differs, as far as the server can. What it cannot change is reported\n" +
 			"with how to go on; then the exit code is 1.\n" + clientHelp,
 		Example: "  runner topology apply --config runner.yaml --dry-run\n  runner topology apply --config runner.yaml",
-		Args:    cobra.NoArgs,
+		Args:    arguments(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return f.change(cmd, func(ctx context.Context, conn *bus.Conn, t topology.Topology) ([]topology.Change, error) {
 				if f.dryRun {
@@ -203,7 +198,7 @@ func newTopologyPrune() *cobra.Command {
 			"whose heartbeats name the database. What is in use is kept, unless --force is given; a consumer whose jobs wait is\n" +
 			"kept even then. Prune with the configuration that names all databases of the namespace.\n" + clientHelp,
 		Example: "  runner topology prune --config runner.yaml --dry-run\n  runner topology prune --config runner.yaml",
-		Args:    cobra.NoArgs,
+		Args:    arguments(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return f.change(cmd, func(ctx context.Context, conn *bus.Conn, t topology.Topology) ([]topology.Change, error) {
 				if f.dryRun {

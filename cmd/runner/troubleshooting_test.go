@@ -109,7 +109,7 @@ const nowhere = "postgres://shop:geheim@127.0.0.1:1/shop?sslmode=disable"
 
 func configurationFaults() []startFault {
 	list := []startFault{
-		{says: "the configuration file: no such file", give: with(func(s *start) { s.args = []string{"--config", s.dir + "/nosuch.yaml"} })},
+		{says: "the configuration file", give: with(func(s *start) { s.args = []string{"--config", s.dir + "/nosuch.yaml"} })},
 		{says: "invalid YAML", give: with(func(s *start) { s.raw = "a: [" })},
 		{says: "unknown key", give: inShop("pol: {max: 3}")},
 		{says: "duplicate key", give: inShop("slots: 4\n    slots: 5")},

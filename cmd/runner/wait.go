@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -40,7 +41,7 @@ func newWait() *cobra.Command {
 		Short:   "Wait until databases are healthy",
 		Long:    waitHelp,
 		Example: "  runner wait shop rpa_db --timeout 2m\n  runner wait shop --migrated --server nats://nats:4222\n  runner wait shop --accept degraded --json",
-		Args:    cobra.MinimumNArgs(1),
+		Args:    arguments(1, math.MaxInt),
 		RunE:    func(cmd *cobra.Command, args []string) error { return f.run(cmd, args) },
 	}
 	flags := cmd.Flags()
@@ -67,7 +68,7 @@ func (w *waited) line() string {
 	if w.Ready {
 		state = "ready"
 	}
-	if w.Verdict != "" {
+	if w.Verdict != "" && (w.Ready || w.Verdict != string(contract.Healthy)) { // else the reason is another
 		state += " (" + w.Verdict + ")"
 	}
 	if len(w.Reasons) > 0 {
@@ -107,11 +108,11 @@ func (f *waitFlags) run(cmd *cobra.Command, databases []string) error {
 	var missing []string
 	for _, w := range found {
 		if !w.Ready {
-			missing = append(missing, w.line())
+			missing = append(missing, w.Database) // why was told when it was found
 		}
 	}
 	if len(missing) > 0 {
-		return fmt.Errorf("not ready within %s: %s", f.timeout, strings.Join(missing, "; "))
+		return fmt.Errorf("not ready within %s: %s", f.timeout, strings.Join(missing, ", "))
 	}
 	return nil
 }
@@ -221,7 +222,8 @@ func (f *waitFlags) look(ctx context.Context, s *session, name string) *waited {
 	reason := ""
 	switch m := health.Checks.Migrations; {
 	case m == nil:
-		reason = "the runner does not tell of migrations: it has none for this database, or the database did not answer"
+		reason = "no runner reports migrations of " + name + ": it has no folder of migrations, or the database did not answer; " +
+			"leave out --migrated to wait for health only"
 	case m.Dirty || m.Problem != "":
 		reason = "its migrations are not in order"
 	case m.Pending > 0:

@@ -14,7 +14,7 @@ func TestWait(t *testing.T) {
 	w := prepare(t)
 	none := w.run("", "wait", "shop", "--timeout", "1s")
 	require.Equal(t, exitFailure, none.code)
-	require.Contains(t, none.err, "shop: not ready: no runner is there yet")
+	require.Equal(t, "shop: not ready: no runner is there yet\nrunner: not ready within 1s: shop\n", none.err)
 
 	done := make(chan outcome, 1)
 	go func() { done <- w.run("", "wait", "shop", "--timeout", "60s", "--json") }() // before the runner is there
@@ -36,7 +36,7 @@ func TestWait(t *testing.T) {
 	require.NotContains(t, both.err[strings.Index(both.err, "not ready within"):], "shop: ", "it is ready")
 	migrated := w.run("", "wait", "shop", "--migrated", "--timeout", "1s")
 	require.Equal(t, exitFailure, migrated.code)
-	require.Contains(t, migrated.err, "does not tell of migrations")
+	require.Contains(t, migrated.err, "shop: not ready: no runner reports migrations of shop")
 	require.Equal(t, exitOK, p.terminate(), "%s", p.output())
 
 	for _, args := range [][]string{{"wait"}, {"wait", "a.b"}, {"wait", "shop", "shop"}, {"wait", "shop", "--timeout", "0s"}, {"wait", "shop", "--accept", "x"}} {

@@ -21,9 +21,12 @@ func Names() []string {
 	return found
 }
 
-// Read returns a schema as JSON text. An unknown name is an error that lists the known ones.
+// Read returns a schema as JSON text; the name of a kind is that of its job's schema. An unknown name is an error that lists the known ones.
 func Read(name string) ([]byte, error) {
 	text, err := files.ReadFile(name + ".json")
+	if err != nil {
+		text, err = files.ReadFile("job-" + name + ".json")
+	}
 	if err != nil {
 		return nil, fmt.Errorf("no schema is named %q; write one of %s", name, strings.Join(Names(), ", "))
 	}

@@ -38,7 +38,7 @@ type Options struct {
 func Load(o Options) (*Config, error) {
 	text, err := readFile(o.File)
 	if err != nil {
-		return nil, &Faults{List: []Fault{{Message: "the configuration file: " + err.Error()}}}
+		return nil, &Faults{List: []Fault{{Message: "the configuration file " + o.File + ": " + err.Error()}}}
 	}
 	return load(text, o)
 }

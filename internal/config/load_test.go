@@ -155,7 +155,7 @@ func TestAMissingFileIsAFault(t *testing.T) {
 	_, err := config.Load(config.Options{File: "/nowhere/runner.yaml", Words: words()})
 	var faults *config.Faults
 	require.ErrorAs(t, err, &faults)
-	require.ErrorContains(t, err, "the configuration file: no such file")
+	require.ErrorContains(t, err, "the configuration file /nowhere/runner.yaml: no such file")
 }
 
 func TestALargeFileIsAFault(t *testing.T) {

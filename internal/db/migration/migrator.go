@@ -75,7 +75,12 @@ func (m *Migrator) Folder() (*Folder, []Fault, error) {
 		return nil, list.Faults, db.Errorf(db.ClassPermanent, contract.CodeMigrationFolder, "the migrations in %s cannot be used: %s",
 			m.opts.Where, firstOf(list.Faults))
 	}
-	return nil, nil, db.Errorf(db.ClassPermanent, contract.CodeMigrationFolder, "the folder of migrations, %s, cannot be read: %s", m.opts.Where, err).Because(err)
+	remedy := ""
+	if errors.Is(err, fs.ErrNotExist) {
+		remedy = "; create it (runner migrate new DATABASE DESCRIPTION) or set migrations.folder"
+	}
+	return nil, nil, db.Errorf(db.ClassPermanent, contract.CodeMigrationFolder, "the folder of migrations, %s, cannot be read: %s%s",
+		m.opts.Where, err, remedy).Because(err)
 }
 
 // firstOf reports the first fault, and how many more there are.

@@ -25,6 +25,22 @@ func TestCheckMakesNoFile(t *testing.T) {
 	require.ErrorIs(t, err, os.ErrNotExist)
 }
 
+func TestCheckTellsAMissingFolderFromAMissingFile(t *testing.T) {
+	t.Parallel()
+	for path, says := range map[string]string{
+		"shop.db":        "there is no database file; create it, or write settings.create: true",
+		"nosuch/shop.db": "the folder of the database file does not exist; create the folder",
+	} {
+		o := options(t)
+		o.ConnectionString = filepath.Join(t.TempDir(), path)
+		d, err := sqlite.Open(o)
+		require.NoError(t, err)
+		_, err = d.Check(t.Context())
+		require.ErrorContains(t, err, says)
+		require.NoError(t, d.Close())
+	}
+}
+
 // A check leaves the write-ahead log as it is, also where no other connection is open.
 func TestCheckMovesNothing(t *testing.T) {
 	t.Parallel()

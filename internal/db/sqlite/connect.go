@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"time"
 
 	sqlite3 "modernc.org/sqlite/lib"
@@ -45,13 +46,15 @@ func openFile(ctx context.Context, s *settings, flags int32, reads bool) (*sessi
 	return c, nil
 }
 
-// missing says so where a file was not to be created.
+// missing says so where a folder is missing, or a file that was not to be created.
 func (s *settings) missing(err error) error {
-	if _, stat := os.Stat(s.path); s.create || !errors.Is(stat, fs.ErrNotExist) {
+	text := "there is no database file; create it, or write settings.create: true"
+	if _, stat := os.Stat(filepath.Dir(s.path)); errors.Is(stat, fs.ErrNotExist) {
+		text = "the folder of the database file does not exist; create the folder"
+	} else if _, stat := os.Stat(s.path); s.create || !errors.Is(stat, fs.ErrNotExist) {
 		return err
 	}
-	return db.Errorf(db.ClassUnavailable, contract.CodeUnavailable,
-		"there is no database file: create it, or let the engine do so (setting create)").Because(err)
+	return db.Errorf(db.ClassUnavailable, contract.CodeUnavailable, "%s", text).Because(err)
 }
 
 // setUp makes the connection what every job finds.

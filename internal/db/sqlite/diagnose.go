@@ -65,21 +65,17 @@ func (d *Database) file() db.Finding {
 	case !errors.Is(err, fs.ErrNotExist):
 		f.Text, f.Remedy = "the database file cannot be inspected", "check the permissions of its folders"
 	case !d.settings.create:
-		f.Text, f.Remedy = "there is no database file", "create it, or let the engine do so (setting create)"
+		f.Text, f.Remedy = "there is no database file", "create it, or write settings.create: true"
 	default:
 		// The file is still to be created: check its folder.
 		folder := filepath.Dir(d.settings.path)
-		info, err := os.Stat(folder)
-		switch {
-		case err != nil, !info.IsDir():
-			return db.Finding{Part: db.PartFile, Grade: db.GradeFault, Text: "the folder of the database file does not exist", Remedy: "create the folder"}
-		case !mayWrite(folder):
-			return db.Finding{
-				Part: db.PartFile, Grade: db.GradeFault, Text: "the database file cannot be created in its folder",
-				Remedy: "allow the runner's user to write in the folder",
-			}
+		if info, err := os.Stat(folder); err != nil || !info.IsDir() {
+			f.Text, f.Remedy = "the folder of the database file does not exist", "create the folder"
+		} else if !mayWrite(folder) {
+			f.Text, f.Remedy = "the database file cannot be created in its folder", "allow the runner's user to write in the folder"
+		} else {
+			f.Grade, f.Text = db.GradeNote, "there is no database file yet; a runner creates it: "+filepath.Base(d.settings.path)
 		}
-		return db.Finding{Part: db.PartFile, Grade: db.GradeNote, Text: "there is no database file yet; a runner creates it: " + filepath.Base(d.settings.path)}
 	}
 	return f
 }
