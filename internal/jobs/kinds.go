@@ -8,7 +8,7 @@ import (
 )
 
 // kind is a row of the table of kinds: all that the runner knows of a kind of job besides its work. A new kind is one file
-// with its work, one row in table, its body in package contract and golden messages in testdata.
+// with its work, one row in table and golden messages in testdata; make contract writes the schema of its body.
 type kind struct {
 	name    string
 	lane    string            // the lane whose slots its jobs may use up, a name in laneTable
