@@ -205,7 +205,7 @@ func (f *submitFlags) job(in io.Reader) (*submission, error) {
 		id = "cli-" + strings.ToLower(rand.Text())
 	}
 	if !contract.ValidID(id) {
-		return nil, errors.New("an id is 1 to 100 of A-Z a-z 0-9 _ -, and not of the form that runners generate")
+		return nil, errors.New("an id is 1 to 100 of A-Z a-z 0-9 _ -; s, digits, _ and letters is the form of jobs without an id: write another")
 	}
 	fresh := f.id == "" && !b.has("id")
 	raw := b.with("id", id).bytes()
