@@ -185,8 +185,8 @@ func (a *api) runRequest(d *Database, q *service.Request) (*runRequest, error) {
 	switch {
 	case j.InvalidID:
 		j.ID = ""
-		return nil, j.refuse(400, string(contract.CodeInvalidID), false, "the id in the body must be 1 to 100 of A-Z a-z 0-9 _ -, and not in the form of "+
-			"the form that runners generate; nothing was published")
+		return nil, j.refuse(400, string(contract.CodeInvalidID), false, "the id in the body must be 1 to 100 of A-Z a-z 0-9 _ -, and not s, digits, _ and "+
+			"letters, the form of jobs without an id; nothing was published")
 	case j.ReplyOnly:
 		return nil, j.refuse(400, string(contract.CodeInvalidValue), false, `a job with "answer": "reply" has no stored result to be answered with: leave the key out; `+
 			"nothing was published")

@@ -73,7 +73,7 @@ func TestProbeNamesTheRemedy(t *testing.T) {
 		settings map[string]string
 		says     string
 	}{
-		"no folder":    {filepath.Join(folder, "none", "x.db"), nil, "folder exists"},
+		"no folder":    {filepath.Join(folder, "none", "x.db"), nil, "create the folder"},
 		"not a folder": {filepath.Join(other, "x.db"), nil, "folder exists"},
 		"a folder":     {folder, nil, "folder exists"},
 		"other file":   {other, nil, "not an SQLite database"},
