@@ -1,2 +1,2 @@
-// Package deadletters stores, lists, reads and deletes dead letters, and counts those that were evicted.
+// Package deadletters stores dead letters in their stream, and counts those that the stream evicted because it was full.
 package deadletters

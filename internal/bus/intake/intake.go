@@ -40,13 +40,13 @@ type State struct {
 
 // Intake pulls the jobs of one lane.
 type Intake struct {
-	conn     *bus.Conn
-	log      *zap.Logger
-	database string
-	stream   string
-	name     string
-	times    times
-	steady   int
+	conn      *bus.Conn
+	log       *zap.Logger
+	database  string
+	stream    string
+	name      string
+	times     times
+	baseSlots int
 
 	mu      sync.Mutex
 	state   State
@@ -158,7 +158,7 @@ func (i *Intake) count(change func(*State)) {
 // SetBaseSlots bounds what is asked for while jobs take long: up to n messages are held or asked for at any time, more, up to
 // the credits, only as jobs end quickly: as many as ended within the last moment, in requests that do not stand
 // long. 0, the default, is no bound. It is called before Run.
-func (i *Intake) SetBaseSlots(n int) { i.steady = n }
+func (i *Intake) SetBaseSlots(n int) { i.baseSlots = n }
 
 // Run asks for as many messages as credits were received, each credit being the right to one, and calls handle
 // with each message from one goroutine; handle must not block, and not send credits into a channel that is full.

@@ -71,7 +71,7 @@ func newPull(i *Intake, credits <-chan int, handle func(*Message)) *pull {
 		created: i.State().Created, nextLook: time.Now().Add(i.times.sweep),
 	}
 	p.linger.Stop()
-	p.credit.baseSlots = i.steady
+	p.credit.baseSlots = i.baseSlots
 	p.vigil = newVigil(i.AckWait(), i.conn.Now())
 	return p
 }

@@ -11,7 +11,7 @@ import (
 	"dbrunner/internal/bus"
 )
 
-// againEvery is how often AwaitResult looks by itself: a re-published result is a core message and may be lost.
+// againEvery is how often Await looks by itself: a re-published result is a core message and may be lost.
 const againEvery = 3 * time.Second
 
 // Await waits for the stored result of a job: it subscribes, then gets, then gets again every few seconds.

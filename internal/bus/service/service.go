@@ -296,29 +296,6 @@ func (c *counts) stats() stats {
 	return out
 }
 
-// ErrNoRunner is returned when no runner answers a request.
-var ErrNoRunner = errors.New("no runner answers")
-
-// Ask sends a request to the runners' service and returns the answer; path is what stands behind "<namespace>.api.".
-// *Error: the answer is an error. ErrNoRunner: there is no runner to answer.
-func Ask(ctx context.Context, c *bus.Conn, path string, headers map[string][]string, body []byte) ([]byte, error) {
-	m, err := c.NATS().RequestMsgWithContext(ctx, &nats.Msg{Subject: c.Subjects().API(path), Header: headers, Data: body})
-	switch {
-	case errors.Is(err, nats.ErrNoResponders):
-		return nil, fmt.Errorf("%w %s", ErrNoRunner, c.Subjects().API(path))
-	case err != nil:
-		return nil, fmt.Errorf("ask %s: %w", c.Subjects().API(path), bus.ClosedAs(err))
-	}
-	if code := m.Header.Get(micro.ErrorCodeHeader); code != "" {
-		status, err := strconv.Atoi(code)
-		if err != nil {
-			status = statusInternal
-		}
-		return nil, &Error{Status: status, Message: m.Header.Get(micro.ErrorHeader), Body: m.Data}
-	}
-	return m.Data, nil
-}
-
 // probeTimeout is how long the servers may take to report that nothing listens.
 const probeTimeout = 500 * time.Millisecond
 
@@ -326,8 +303,8 @@ const probeTimeout = 500 * time.Millisecond
 func Answers(ctx context.Context, c *bus.Conn, path string) bool {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
-	_, err := Ask(ctx, c, path, map[string][]string{contract.HeaderProbe: {"1"}}, nil)
-	return !errors.Is(err, ErrNoRunner)
+	_, err := c.NATS().RequestMsgWithContext(ctx, &nats.Msg{Subject: c.Subjects().API(path), Header: nats.Header{contract.HeaderProbe: {"1"}}})
+	return !errors.Is(err, nats.ErrNoResponders)
 }
 
 var semantic = regexp.MustCompile(`^(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)` +

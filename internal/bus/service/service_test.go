@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go/micro"
 	"github.com/stretchr/testify/require"
 
+	"dbrunner/client"
 	"dbrunner/internal/bus"
 	"dbrunner/internal/bus/bustest"
 	"dbrunner/internal/bus/service"
@@ -49,26 +50,28 @@ func echo(_ context.Context, r *service.Request) ([]byte, error) {
 func TestServiceAnswers(t *testing.T) {
 	t.Parallel()
 	b := bustest.Setup(t)
-	client, _ := bustest.Connect(t, b.Node.ClientURL(), func(o *bus.Options) { o.Instance, o.InboxPrefix = "client", "_INBOX" })
+	conn, _ := bustest.Connect(t, b.Node.ClientURL(), func(o *bus.Options) { o.Instance, o.InboxPrefix = "client", "_INBOX" })
+	requester, err := client.New(conn.NATS(), client.Options{Namespace: conn.Namespace()})
+	require.NoError(t, err)
 	end := serve(t, b.Conn, service.Options{Version: "v1.2.3-rc.1+dirty", Bound: 4},
 		service.Endpoint{Name: "echo", Subject: "echo.*", Handle: echo})
 
-	body, err := service.Ask(t.Context(), client, "echo.demo", map[string][]string{"Word": {"hello"}}, []byte("there"))
+	body, err := requester.Ask(t.Context(), "echo.demo", map[string][]string{"Word": {"hello"}}, []byte("there"))
 	require.NoError(t, err)
 	require.Equal(t, "demo hello there", string(body))
-	var refused *service.Error
-	_, err = service.Ask(t.Context(), client, "echo.demo", nil, []byte("refuse"))
+	var refused *client.ServiceError
+	_, err = requester.Ask(t.Context(), "echo.demo", nil, []byte("refuse"))
 	require.ErrorAs(t, err, &refused)
-	require.Equal(t, service.Error{Status: 418, Message: "no", Body: []byte("why")}, *refused)
-	_, err = service.Ask(t.Context(), client, "echo.demo", nil, []byte("fail"))
+	require.Equal(t, client.ServiceError{Status: 418, Message: "no", Body: []byte("why")}, *refused)
+	_, err = requester.Ask(t.Context(), "echo.demo", nil, []byte("fail"))
 	require.ErrorAs(t, err, &refused)
 	require.Equal(t, 500, refused.Status)
 	require.NotContains(t, refused.Message, "secret")
 
-	_, err = service.Ask(t.Context(), client, "nosuch", nil, nil)
-	require.ErrorIs(t, err, service.ErrNoRunner)
-	require.True(t, service.Answers(t.Context(), client, "echo.demo"))
-	require.False(t, service.Answers(t.Context(), client, "nosuch"))
+	_, err = requester.Ask(t.Context(), "nosuch", nil, nil)
+	require.ErrorIs(t, err, client.ErrNoService)
+	require.True(t, service.Answers(t.Context(), conn, "echo.demo"))
+	require.False(t, service.Answers(t.Context(), conn, "nosuch"))
 
 	m, err := b.Plain.Request("$SRV.STATS.dbrunner", nil, 5*time.Second)
 	require.NoError(t, err)
@@ -78,8 +81,8 @@ func TestServiceAnswers(t *testing.T) {
 	require.Contains(t, string(stats.Endpoints[0].Data), `"answered":3,"failed":2`, "a probe is not answered")
 
 	end()
-	_, err = service.Ask(t.Context(), client, "echo.demo", nil, nil)
-	require.ErrorIs(t, err, service.ErrNoRunner)
+	_, err = requester.Ask(t.Context(), "echo.demo", nil, nil)
+	require.ErrorIs(t, err, client.ErrNoService)
 }
 
 // TestServiceEndsInOrder: requests in progress are answered, requests above the limit are refused immediately.
