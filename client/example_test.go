@@ -218,6 +218,12 @@ func TestService(t *testing.T) {
 	require.Equal(t, contract.CancelTooLate, answer.Outcome)
 	require.Equal(t, contract.Succeeded, answer.Status)
 
+	recorded, err := c.RecordedResult(t.Context(), "demo", "run")
+	require.NoError(t, err)
+	require.Equal(t, contract.Succeeded, recorded.Status)
+	_, err = c.RecordedResult(t.Context(), "demo", "never")
+	require.ErrorIs(t, err, client.ErrNoResult)
+
 	_, err = c.Health(t.Context(), "nowhere")
 	refused := &client.ServiceError{}
 	require.ErrorAs(t, err, &refused)
@@ -357,6 +363,34 @@ func ExampleClient_Cancel() {
 	}
 	fmt.Println(result.Status)
 	// Output: cancelled
+}
+
+func ExampleClient_Running() {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	c, closeConn := connect()
+	defer closeConn()
+
+	endless := "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) AS n FROM n"
+	if _, err := c.Submit(ctx, query("example-running", endless)); err != nil {
+		panic(err)
+	}
+	for found := false; !found; { // until a runner has started it
+		running, err := c.Running(ctx, client.RunningOptions{Databases: []string{"demo"}, Wait: 10 * time.Second})
+		if err != nil {
+			panic(err)
+		}
+		for i := range running.Jobs {
+			if job := &running.Jobs[i]; job.JobID == "example-running" && job.State == contract.JobExecuting {
+				found = true
+				fmt.Println(job.Database, job.Kind, job.Deliveries, job.Attempts)
+			}
+		}
+	}
+	if _, err := c.Cancel(ctx, "demo", "example-running", client.CancelOptions{Wait: 10 * time.Second}); err != nil {
+		panic(err)
+	}
+	// Output: demo query 1 1
 }
 
 func ExampleClient_Health() {

@@ -38,14 +38,22 @@ func (c *Client) Ask(ctx context.Context, path string, headers nats.Header, body
 	case err != nil:
 		return nil, fmt.Errorf("ask %s: %w", c.subjects.API(path), err)
 	}
+	if failed := readServiceError(m); failed != nil {
+		return nil, failed
+	}
+	return m.Data, nil
+}
+
+// readServiceError returns the error that an answer is; nil: it is none.
+func readServiceError(m *nats.Msg) *ServiceError {
 	code := m.Header.Get(micro.ErrorCodeHeader)
 	if code == "" {
-		return m.Data, nil
+		return nil
 	}
 	failed := &ServiceError{Message: m.Header.Get(micro.ErrorHeader), Body: m.Data}
 	failed.Status, _ = strconv.Atoi(code)       // 0 if it is no number
 	_ = json.Unmarshal(m.Data, &failed.Refusal) // the headers say it too
-	return nil, failed
+	return failed
 }
 
 // Run has a runner publish a job and returns its result, waiting for at most wait; 0: the runner's default. It needs api.run on
@@ -95,6 +103,26 @@ func (c *Client) Health(ctx context.Context, database string) (*contract.HealthA
 	answer := &contract.HealthAnswer{}
 	return answer, c.ask(ctx, "health."+database, nil, answer)
 }
+
+// RecordedResult returns a job's stored result from the leader of its stream; without one, what its database's ledger has, which
+// is there as long as the id is in use, with Duplicate. Without either it is ErrNoResult. Permission for results does not
+// suffice: it needs that for the request, and a runner.
+func (c *Client) RecordedResult(ctx context.Context, database, id string) (*Result, error) {
+	if err := errors.Join(checkName("database", database), checkID(id)); err != nil {
+		return nil, err
+	}
+	body, err := c.Ask(ctx, "result."+database+"."+id, nil, nil)
+	if refused, ok := errors.AsType[*ServiceError](err); ok && refused.Refusal.Error.Code == codeNoResultYet {
+		return nil, ErrNoResult
+	}
+	if err != nil {
+		return nil, err
+	}
+	return readResult(body)
+}
+
+// codeNoResultYet is the service's code for a job without a result.
+const codeNoResultYet = "no_result_yet"
 
 func (c *Client) ask(ctx context.Context, path string, headers nats.Header, answer any) error {
 	body, err := c.Ask(ctx, path, headers, nil)

@@ -33,3 +33,32 @@ type RefusalError struct {
 	Message   string `json:"message"`
 	Retryable bool   `json:"retryable"` // the same request may succeed later
 }
+
+// RunningAnswer is a runner's answer to the request what runs on a database now, or a part of it: one that does not fit into
+// a message has more than one.
+type RunningAnswer struct {
+	Version  int          `json:"version"`
+	Runner   string       `json:"runner"`
+	Process  string       `json:"process"` // as in the runner's heartbeat
+	Database string       `json:"database"`
+	At       time.Time    `json:"at"`        // by the runner's clock, as all times of its jobs except queued_at
+	Part     int          `json:"part"`      // from 1
+	Parts    int          `json:"parts"`     // messages of this answer
+	InFlight int          `json:"in_flight"` // jobs in all of them
+	Jobs     []RunningJob `json:"jobs"`
+}
+
+// RunningJob is a job that a runner has in flight: it was delivered there, and is not acknowledged yet.
+type RunningJob struct {
+	JobID      string    `json:"job_id"` // the derived one if the body's id cannot be read
+	Kind       string    `json:"kind"`
+	State      string    `json:"state"` // JobWaiting, JobExecuting or JobSettling
+	Sequence   uint64    `json:"sequence"`
+	QueuedAt   time.Time `json:"queued_at"`  // when the stream stored it
+	Since      time.Time `json:"since"`      // when the runner received this delivery
+	Deliveries uint64    `json:"deliveries"` // of the message so far
+	Attempts   uint64    `json:"attempts"`   // executions that this delivery started
+
+	ExecutingSince *time.Time `json:"executing_since,omitempty"` // start of the last execution, while it runs
+	LeaseLost      bool       `json:"lease_lost,omitempty"`      // another runner may have the job as well
+}

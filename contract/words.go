@@ -52,6 +52,13 @@ const (
 	CancelKept    = "requested"        // nothing is known of the job yet; the request is kept
 )
 
+// The states of a job that a runner has in flight.
+const (
+	JobWaiting   = "waiting"   // for a connection, for its database, or for its turn in quarantine
+	JobExecuting = "executing" // or between two attempts
+	JobSettling  = "settling"  // finished: its result is being stored
+)
+
 // Verdict is how healthy a database is.
 type Verdict string
 

@@ -29,7 +29,7 @@ func TestNATSCommandsInDocs(t *testing.T) {
 		regexp.MustCompile(`^dbrunner\.jobs\.[\w$]+\.(` + strings.Join(jobs.Kinds(), "|") + `)$`),
 		regexp.MustCompile(`^dbrunner\.(results|replies)\.\w+\.\S+$`),
 		regexp.MustCompile(`^dbrunner\.health\.(>|runner\.\S+|database\.\S+|migration\.\S+)$`),
-		regexp.MustCompile(`^dbrunner\.api\.(databases|health\.\w+|cancel\.\w+\.\S+|run\.\w+\.(` + strings.Join(jobs.Kinds(), "|") + `)|…)$`),
+		regexp.MustCompile(`^dbrunner\.api\.(databases|health\.\w+|running\.\w+|(cancel|result)\.\w+\.\S+|run\.\w+\.(` + strings.Join(jobs.Kinds(), "|") + `)|…)$`),
 	}
 	stream := regexp.MustCompile(`^(DBRUNNER_(JOBS|RESULTS)_\w+|DBRUNNER_(DEAD|HEALTH|CONTROL|ROWS|PARAMS))$`)
 	found := 0

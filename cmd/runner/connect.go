@@ -63,6 +63,7 @@ type session struct {
 	*client.Client
 	conn *bus.Conn
 	cfg  *config.Config // that it uses
+	asks bool           // its inbox is not the runners': they answer its requests
 }
 
 // close closes the connection: what the command asked for was answered already.
@@ -91,13 +92,33 @@ func (f *clientFlags) connect(ctx context.Context, toAsk bool) (*session, error)
 	if err != nil {
 		return nil, err
 	}
-	s := &session{conn: conn, cfg: cfg}
+	s := &session{conn: conn, cfg: cfg, asks: opts.InboxPrefix != manager.BusOptions(cfg, nil).InboxPrefix}
 	s.Client, err = client.New(conn.NATS(), client.Options{Namespace: cfg.Namespace, Domain: opts.Domain})
 	if err = errors.Join(err, conn.CheckInbox(ctx)); err != nil {
 		s.close(ctx)
 		return nil, err
 	}
 	return s, nil
+}
+
+// askTimeout bounds a question to a runner whose answer the command can do without: without permission none comes.
+const askTimeout = 3 * time.Second
+
+// recorded returns a result that is not stored any more from the ledger, if a runner may be asked and answers.
+func (s *session) recorded(ctx context.Context, database, id string) (*client.Result, error) {
+	if !s.asks {
+		return nil, errors.New("the ledger was not read: runners do not answer to their own inboxes; --inbox-prefix sets another")
+	}
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	r, err := s.RecordedResult(ctx, database, id)
+	switch {
+	case errors.Is(err, client.ErrNoResult):
+		return nil, errors.New("the ledger has none either")
+	case err != nil:
+		return nil, fmt.Errorf("the ledger was not read: %w", err)
+	}
+	return r, nil
 }
 
 // with connects, does something within the client's time limit, and closes the connection.

@@ -18,8 +18,10 @@ import (
 const jobHelp = `Show where a job is: finished (with its stored result), running, or queued. The queue has no index of ids, so a job without a
 result is searched for in its database's queue, message by message from the oldest, up to --scan messages.
 
-Running means that the message was delivered to a runner and is not acknowledged: it runs, or will be redelivered. A job
-that is neither in the queue nor among the results was never published, or its result has expired.
+Running means that the message was delivered to a runner and is not acknowledged: it runs, or will be redelivered. Runners are
+asked which of them has it and since when (dbrunner.api.running.<database>). A job that is neither in the queue nor among
+the results is looked for in the database's ledger (dbrunner.api.result.<database>.<id>); one that is not there either was
+never published, or its result has expired.
 
 Exit codes: 0 finished, with any status; 1 the job is unknown, or NATS refuses access; 5 queued or running; 78 the command
 line is wrong.
@@ -43,6 +45,8 @@ type jobView struct {
 	Ahead    *int            `json:"ahead,omitempty"`   // older jobs in the queue, of all kinds
 	Scanned  int             `json:"scanned,omitempty"` // messages of the queue that were read
 	Result   json.RawMessage `json:"result,omitempty"`
+
+	Running []client.RunningJob `json:"running,omitempty"` // on the runners that have it and answered
 }
 
 func newJob() *cobra.Command {
@@ -83,6 +87,9 @@ func (f *jobFlags) run(cmd *cobra.Command, database, id string) error {
 		text = fmt.Sprintf("finished: job %s of %s %s; runner result get %s %s", id, database, v.Status, database, id)
 	case "running":
 		text = fmt.Sprintf("running: job %s of %s (%s, sequence %d), queued at %s", id, database, v.Kind, v.Sequence, v.QueuedAt.Format(time.RFC3339))
+		for i := range v.Running {
+			text += "; " + runningText(&v.Running[i])
+		}
 	case "queued":
 		text = fmt.Sprintf("queued: job %s of %s (%s, sequence %d), queued at %s, %d older jobs in the queue",
 			id, database, v.Kind, v.Sequence, v.QueuedAt.Format(time.RFC3339), *v.Ahead)
@@ -97,7 +104,7 @@ func (f *jobFlags) run(cmd *cobra.Command, database, id string) error {
 		}
 		text = fmt.Sprintf("unknown: job %s of %s has no result, and %s", id, database, where)
 	}
-	return printOutcome(cmd.OutOrStdout(), f.json, v, text, code)
+	return printOutcome(cmd.OutOrStdout(), f.json, v, visible(text, ""), code)
 }
 
 // checkJob checks the arguments that name a job.
@@ -135,6 +142,10 @@ func (f *jobFlags) find(ctx context.Context, s *session, database, id string) (*
 		return v, err
 	}
 	if found == nil {
+		if r, err := s.recorded(ctx, database, id); err == nil {
+			v.take(r)
+			return v, nil
+		}
 		v.State = "unknown"
 		return v, nil
 	}
@@ -143,8 +154,38 @@ func (f *jobFlags) find(ctx context.Context, s *session, database, id string) (*
 	delivered, err := bus.WasDelivered(ctx, s.conn, database, jobs.LaneOf(found.Kind), found.Sequence)
 	if delivered {
 		v.State, v.Ahead = "running", nil
+		v.findRunners(ctx, s)
 	}
 	return v, err
+}
+
+// findRunners asks the runners which of them has the job. Without an answer it is not known.
+func (v *jobView) findRunners(ctx context.Context, s *session) {
+	if !s.asks {
+		return
+	}
+	all, err := s.Running(ctx, client.RunningOptions{Databases: []string{v.Database}})
+	if err != nil {
+		return
+	}
+	for i := range all.Jobs {
+		if all.Jobs[i].Sequence == v.Sequence {
+			v.Running = append(v.Running, all.Jobs[i])
+		}
+	}
+}
+
+// runningText describes a job in flight.
+func runningText(j *client.RunningJob) string {
+	since := j.Since
+	if j.ExecutingSince != nil {
+		since = *j.ExecutingSince
+	}
+	text := fmt.Sprintf("%s on %s since %s, delivery %d, attempt %d", j.State, j.Runner, since.Format(time.RFC3339), j.Deliveries, j.Attempts)
+	if j.LeaseLost {
+		text += " (lease lost)"
+	}
+	return text
 }
 
 func (v *jobView) finished(ctx context.Context, s *session) (bool, error) {
@@ -155,8 +196,12 @@ func (v *jobView) finished(ctx context.Context, s *session) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	v.State, v.Result, v.Status, v.Scanned = "finished", r.Body, r.Status, 0
+	v.take(r)
 	return true, nil
+}
+
+func (v *jobView) take(r *client.Result) {
+	v.State, v.Result, v.Status, v.Scanned = "finished", r.Body, r.Status, 0
 }
 
 // idOf is the id of a job in the queue, as runners resolve it.

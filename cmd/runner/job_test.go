@@ -79,7 +79,7 @@ func TestManyDeadLetters(t *testing.T) {
 		w.run("", append([]string{"dead", "ls", "--json"}, args...)...).json(t, &views)
 		return views
 	}
-	require.Len(t, list(), 4)
+	require.Eventually(t, func() bool { return len(list()) == 4 }, testTimeout, pollEvery, "they are stored after the results")
 	require.Len(t, list("--code", "undefined_object"), 3)
 	require.Len(t, list("--since", "1h"), 4)
 	require.Empty(t, list("--since", "1ns"))

@@ -17,6 +17,9 @@ store. Rows from the object store are verified against their digest; the file ge
 
 Rows in the result can be written in any format; rows in the object store keep the format that the job requested.
 
+If no result is stored any more, a runner is asked for the answer that the database's ledger has for the job
+(dbrunner.api.result.<database>.<id>), which is there as long as the id is in use: ledger.retention, 48 hours by default.
+
 Exit codes: 0 the result exists, with any status; 1 there is none, or its rows could not be fetched; 78 the command line is
 wrong.
 ` + clientHelp
@@ -73,9 +76,12 @@ func (f *resultFlags) run(cmd *cobra.Command, database, id string) error {
 	}
 	defer s.close(ctx)
 	r, err := s.Result(ctx, database, id)
+	if errors.Is(err, client.ErrNoResult) {
+		if r, err = s.recorded(ctx, database, id); err != nil {
+			err = fmt.Errorf("no result of job %s is stored in %s: it has not finished, or its result has expired; %w", id, database, err)
+		}
+	}
 	switch {
-	case errors.Is(err, client.ErrNoResult):
-		return fmt.Errorf("no result of job %s is stored in %s: it has not finished, or its result has expired", id, database)
 	case err != nil:
 		return err
 	case f.file != "":

@@ -36,9 +36,7 @@ func published() map[string]struct {
 		required []string
 	}
 	return map[string]message{
-		"result": {reflect.TypeFor[contract.Result](), []string{
-			"version", "job_id", "kind", "database", "status", "sequence", "deliveries", "attempts", "runner", "queued_at", "finished_at",
-		}},
+		"result": {reflect.TypeFor[contract.Result](), resultKeys()},
 		"heartbeat-runner": {reflect.TypeFor[contract.RunnerHeartbeat](), []string{
 			"version", "instance", "process", "pid", "build", "state", "started_at", "at", "uptime_seconds", "interval_seconds", "nats_reconnects", "databases",
 		}},
@@ -47,7 +45,18 @@ func published() map[string]struct {
 		}},
 		"answer-cancel": {reflect.TypeFor[contract.CancelAnswer](), []string{"version", "database", "job_id", "outcome"}},
 		"answer-health": {reflect.TypeFor[contract.HealthAnswer](), []string{"version", "runner", "database", "verdict", "reasons", "checks"}},
+		"answer-running": {reflect.TypeFor[contract.RunningAnswer](), []string{
+			"version", "runner", "process", "database", "at", "part", "parts", "in_flight", "jobs",
+		}},
+		"answer-result": {reflect.TypeFor[contract.Result](), resultKeys()},
 		"answer-error":  {reflect.TypeFor[contract.Refusal](), []string{"error"}},
+	}
+}
+
+// resultKeys are the keys that every result has.
+func resultKeys() []string {
+	return []string{
+		"version", "job_id", "kind", "database", "status", "sequence", "deliveries", "attempts", "runner", "queued_at", "finished_at",
 	}
 }
 
@@ -136,6 +145,9 @@ func (g *generator) members(t reflect.Type, into node) {
 		if t == reflect.TypeFor[contract.CancelAnswer]() && field.Name == "Outcome" {
 			part = node{"enum": []string{contract.CancelDone, contract.CancelTooLate, contract.CancelKept}}
 		}
+		if t == reflect.TypeFor[contract.RunningJob]() && field.Name == "State" {
+			part = node{"enum": []string{contract.JobWaiting, contract.JobExecuting, contract.JobSettling}}
+		}
 		into[key] = part
 	}
 }
@@ -219,8 +231,11 @@ func TestSchemasRefuse(t *testing.T) {
 		"result":        {`{}`, `[]`, `{"version":1,"job_id":"a","kind":"query","database":"d","status":"done","sequence":1,"deliveries":1,"attempts":1,"runner":"r","queued_at":"x","finished_at":"x"}`},
 		"answer-cancel": {`{"version":1,"database":"d","job_id":1,"outcome":"cancelled"}`},
 		"answer-health": {`{"version":1,"runner":"r","database":"d","verdict":"fine","reasons":[],"checks":{}}`},
-		"answer-error":  {`{"error":"no"}`},
-		"job-query":     {`{"sql":1}`, `{}`, `{"sql":"SELECT 1","parms":[]}`},
+		"answer-running": {
+			`{"version":1,"runner":"r","process":"p","database":"d","at":"2026-03-01T12:00:00Z","part":1,"parts":1,"in_flight":1,"jobs":[{"job_id":"a","state":"idle"}]}`,
+		},
+		"answer-error": {`{"error":"no"}`},
+		"job-query":    {`{"sql":1}`, `{}`, `{"sql":"SELECT 1","parms":[]}`},
 	} {
 		for _, body := range bodies {
 			require.Error(t, validate(t, compile(t, name), []byte(body)), "%s: %s", name, body)
@@ -231,7 +246,7 @@ func TestSchemasRefuse(t *testing.T) {
 func TestRead(t *testing.T) {
 	t.Parallel()
 	require.Contains(t, schema.Names(), "result")
-	require.Len(t, schema.Names(), 11)
+	require.Len(t, schema.Names(), 13)
 	for _, name := range schema.Names() {
 		text, err := schema.Read(name)
 		require.NoError(t, err)

@@ -29,6 +29,11 @@ type Database struct {
 	Ledger  Ledger
 	Jobs    Examiner
 	Check   func(context.Context) *contract.Health // looks at the database now
+
+	Running  func() []contract.RunningJob                            // the jobs that this runner has in flight
+	Recorded func(ctx context.Context, jobID string) ([]byte, error) // the answer in the ledger; nil: there is none
+
+	reads chan struct{} // places of those who read the ledger
 }
 
 // Results are one database's stored results.
@@ -52,6 +57,7 @@ type Options struct {
 	Config    *config.Config
 	Conn      *bus.Conn
 	Version   string // of the build
+	Process   string // of the runner, as in its heartbeats
 	Databases []*Database
 }
 
@@ -61,12 +67,15 @@ const (
 	verbHealth    = "health"
 	verbRun       = "run"
 	verbCancel    = "cancel"
+	verbRunning   = "running"
+	verbResult    = "result"
 )
 
 // forms returns how the requests of each verb are written, behind the verb.
 func forms() map[string]string {
 	return map[string]string{
 		verbDatabases: "[.<database>]", verbHealth: ".<database>", verbRun: ".<database>.<kind>", verbCancel: ".<database>.<job id>",
+		verbRunning: ".<database>", verbResult: ".<database>.<job id>",
 	}
 }
 
@@ -74,13 +83,17 @@ func forms() map[string]string {
 type api struct {
 	cfg       *config.Config
 	conn      *bus.Conn
+	process   string
 	databases []*Database
 }
 
 // Open starts to answer requests, those under way as long as work lives.
 func Open(work context.Context, opts Options) (*service.Service, error) {
 	cfg := opts.Config
-	a := &api{cfg: cfg, conn: opts.Conn, databases: opts.Databases}
+	a := &api{cfg: cfg, conn: opts.Conn, process: opts.Process, databases: opts.Databases}
+	for _, d := range a.databases {
+		d.reads = make(chan struct{}, maxLedgerReads)
+	}
 	return service.Open(work, a.conn, service.Options{
 		Version:     opts.Version,
 		Description: "runs SQL jobs against databases: " + strings.Join(databaseNames(cfg), ", "),
@@ -88,8 +101,9 @@ func Open(work context.Context, opts Options) (*service.Service, error) {
 			"instance": cfg.Instance, "build": opts.Version, "databases": strings.Join(databaseNames(cfg), ","),
 		},
 		Bound:          cfg.API.MaxRequests,
-		OthersSubjects: []string{"*", verbHealth + ".>", verbRun + ".>", verbCancel + ".>"},
+		OthersSubjects: []string{"*", verbHealth + ".>", verbRun + ".>", verbCancel + ".>", verbRunning + ".>", verbResult + ".>"},
 		Others:         a.others,
+		Broadcasts:     a.broadcasts(),
 	}, a.endpoints())
 }
 
@@ -101,6 +115,17 @@ type healthAnswer struct {
 	Runner   string `json:"runner"`
 	Database string `json:"database"`
 	*contract.Health
+}
+
+// broadcasts are the requests that every runner of a database answers for itself.
+func (a *api) broadcasts() []service.Broadcast {
+	var list []service.Broadcast
+	for _, d := range a.databases {
+		list = append(list, service.Broadcast{
+			Subject: verbRunning + "." + d.Name, Handle: func(q *service.Request) ([][]byte, error) { return a.running(d, q) },
+		})
+	}
+	return list
 }
 
 // endpoints are those of the runner and of each of its databases: a runner gets no request for a database that it does
@@ -133,6 +158,8 @@ func (a *api) endpoints() []service.Endpoint {
 			func(ctx context.Context, q *service.Request) ([]byte, error) { return a.runJob(ctx, d, q) })
 		add(verbCancel, ".*", "what became of the job",
 			a.withoutBody(func(ctx context.Context, q *service.Request) (any, error) { return a.cancelJob(ctx, d, q) }))
+		add(verbResult, ".*", "the stored result of the job, or its answer in the ledger",
+			func(ctx context.Context, q *service.Request) ([]byte, error) { return a.result(ctx, d, q) })
 	}
 	return list
 }
@@ -140,8 +167,8 @@ func (a *api) endpoints() []service.Endpoint {
 // withoutBody is a handler of requests that say everything by their subject, whose answer is encoded as JSON.
 func (a *api) withoutBody(answer func(context.Context, *service.Request) (any, error)) func(context.Context, *service.Request) ([]byte, error) {
 	return func(ctx context.Context, q *service.Request) ([]byte, error) {
-		if body := strings.TrimSpace(string(q.Body)); body != "" && body != "{}" {
-			return nil, refuse(400, refusal{Code: "invalid_body", Message: "this request has no body: send an empty one"})
+		if err := checkNoBody(q); err != nil {
+			return nil, err
 		}
 		value, err := answer(ctx, q)
 		if err != nil {
@@ -158,7 +185,7 @@ func (a *api) others(ctx context.Context, q *service.Request) error {
 	form = a.cfg.Namespace + ".api." + verb + form
 	switch {
 	case !known:
-		return refuse(404, refusal{Code: "unknown_request", Message: "unknown request; known are databases, health, run and cancel"})
+		return refuse(404, refusal{Code: "unknown_request", Message: "unknown request; known are databases, health, run, cancel, running and result"})
 	case verb == verbDatabases && len(q.Tokens) == 1:
 		return nil
 	case len(q.Tokens) != 1+strings.Count(forms()[verb], "."):

@@ -20,7 +20,7 @@ var refusalCode = regexp.MustCompile(`refusal\{Code: "(\w+)"|\.refuse\(\d+, "(\w
 func refusalCodes(t *testing.T) []string {
 	t.Helper()
 	var codes []string
-	for _, name := range []string{"api.go", "runendpoint.go", "cancel.go"} {
+	for _, name := range []string{"api.go", "runendpoint.go", "cancel.go", "running.go", "result.go"} {
 		source, err := os.ReadFile(name)
 		require.NoError(t, err)
 		for _, m := range refusalCode.FindAllStringSubmatch(string(source), -1) {

@@ -201,7 +201,7 @@ func (r *running) run(ctx context.Context, started chan<- struct{}) error {
 		stopBeside()
 		return errors.Join(err, background.Wait())
 	}
-	background.Go(func() error { return answering.Run(ctx) })
+	background.Go(func() error { return answering.Run(ctx, backgroundCtx) })
 
 	var lanes errgroup.Group
 	for _, d := range r.databases {
@@ -228,12 +228,13 @@ func (r *running) openService(ctx, backgroundCtx context.Context) (*service.Serv
 	if err := r.cancellations.Ready(ctx); err != nil {
 		return nil, err
 	}
-	opts := api.Options{Config: r.cfg, Conn: r.conn, Version: r.version}
+	opts := api.Options{Config: r.cfg, Conn: r.conn, Version: r.version, Process: r.status.Process()}
 	for _, d := range r.databases {
 		opts.Databases = append(opts.Databases, &api.Database{
 			Name: d.Name, Engine: d.DB.Engine(), Config: d.Config, Policy: manager.Policy(r.cfg, d.Config),
 			Results: d.results, Ledger: d.DB, Jobs: d.executor.Decoder(),
-			Check: func(ctx context.Context) *contract.Health { return d.status.Checker().Check(ctx) },
+			Check:    func(ctx context.Context) *contract.Health { return d.status.Checker().Check(ctx) },
+			Recorded: d.executor.Recorded, Running: d.inFlight,
 		})
 	}
 	return api.Open(backgroundCtx, opts)

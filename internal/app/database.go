@@ -9,6 +9,7 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
 
+	"dbrunner/contract"
 	"dbrunner/internal/bus/objects"
 	"dbrunner/internal/bus/results"
 	"dbrunner/internal/delivery"
@@ -192,6 +193,15 @@ func (d *database) makeSweeper(r *running) error {
 	d.sweeper = sweeper
 	d.status.SetSweeper(sweeper)
 	return err
+}
+
+// inFlight lists the database's jobs that this runner has in flight.
+func (d *database) inFlight() []contract.RunningJob {
+	var out []contract.RunningJob
+	for _, l := range d.lanes {
+		out = append(out, worker.InFlight(l, d.executor.JobID)...)
+	}
+	return out
 }
 
 // background starts what runs beside the lanes until ctx ends.

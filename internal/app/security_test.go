@@ -171,7 +171,7 @@ func (w *world) tryPublisher() {
 	require.Empty(w.t, publisher.refusals())
 	publisher.mayNot([]string{
 		"dbrunner.jobs.shop.migration", "dbrunner.jobs.audit.query", "dbrunner.api.run.shop.query", "dbrunner.api.cancel.shop.x",
-		"dbrunner.store.shop.x", "dbrunner.results.shop.x", "dbrunner.dead.shop.query.x", "$KV.DBRUNNER_CONTROL.shop.x", "$SRV.PING",
+		"dbrunner.api.running.shop", "dbrunner.api.result.shop.x", "dbrunner.store.shop.x", "dbrunner.results.shop.x", "dbrunner.dead.shop.query.x", "$KV.DBRUNNER_CONTROL.shop.x", "$SRV.PING",
 		"$JS.API.STREAM.PURGE.DBRUNNER_JOBS_shop", "$JS.API.STREAM.MSG.GET.DBRUNNER_JOBS_shop", "$JS.API.DIRECT.GET.DBRUNNER_RESULTS_shop.x",
 		"$JS.ACK.DBRUNNER_JOBS_shop.work.1.1.1.1.0", "_INBOX.flow.x", "_INBOX_dbrunner.x",
 	}, []string{"dbrunner.results.shop.>", "dbrunner.jobs.>", "_INBOX.flow.>", "_INBOX.>", ">"})
@@ -188,6 +188,8 @@ func (w *world) tryFlow() {
 	require.Equal(t, "succeeded", parse(t, flow.request("run.shop.query", `{"sql":"SELECT 1 AS n"}`).body).Status)
 	require.Equal(t, "already_finished", flow.cancel(t, "shop", "by-flow", "1s").Outcome)
 	require.Equal(t, "requested", flow.cancel(t, "shop", "never", "10ms").Outcome)
+	require.Equal(t, "succeeded", parse(t, flow.request("result.shop.by-flow", "").body).Status)
+	flow.request("running.shop", "").into(t, &struct{}{})
 	flow.request("health.shop", "").into(t, &struct{}{})
 	flow.request("databases", "").into(t, &struct{}{})
 	flow.request("databases.shop", "").into(t, &struct{}{})
@@ -199,9 +201,17 @@ func (w *world) tryFlow() {
 	require.Equal(t, contract.Succeeded, awaited.Status)
 	require.Empty(t, flow.refusals())
 	require.Empty(t, conn.State().Denied)
+	running, err := clientOn(t, conn).Running(t.Context(), client.RunningOptions{Databases: []string{"shop"}, Wait: 2 * time.Second})
+	require.NoError(t, err)
+	require.Len(t, running.Runners, 1)
+	require.Contains(t, running.Unlisted, client.ErrDenied.Error(), "it may not read heartbeats")
+	_, err = clientOn(t, conn).Running(t.Context(), client.RunningOptions{Databases: []string{"audit"}})
+	require.ErrorIs(t, err, client.ErrDenied)
+	_, err = clientOn(t, conn).Running(t.Context(), client.RunningOptions{})
+	require.ErrorIs(t, err, client.ErrDenied, "the databases are in the heartbeats")
 	flow.mayNot([]string{
 		"dbrunner.jobs.shop.migration", "dbrunner.api.run.shop.migration", "dbrunner.api.run.audit.query", "dbrunner.api.cancel.audit.x",
-		"dbrunner.api.health.audit", "dbrunner.store.shop.x", "$KV.DBRUNNER_CONTROL.shop.x", "$SRV.PING",
+		"dbrunner.api.running.audit", "dbrunner.api.result.audit.x", "dbrunner.api.health.audit", "dbrunner.store.shop.x", "$KV.DBRUNNER_CONTROL.shop.x", "$SRV.PING",
 		"$JS.API.STREAM.PURGE.DBRUNNER_RESULTS_shop", "$JS.API.DIRECT.GET.DBRUNNER_RESULTS_audit.x", "$JS.API.STREAM.MSG.GET.DBRUNNER_JOBS_shop",
 	}, []string{"dbrunner.results.audit.>", "dbrunner.results.>", "dbrunner.dead.>", "_INBOX.publisher.>", "$KV.>"})
 }
@@ -218,6 +228,13 @@ func (w *world) tryOperator() {
 	_, err := topology.Show(t.Context(), conn, manager.Topology(cfg))
 	require.NoError(t, err)
 	runners := clientOn(t, conn)
+	running, err := runners.Running(t.Context(), client.RunningOptions{Wait: testTimeout})
+	require.NoError(t, err)
+	require.Len(t, running.Runners, 1)
+	require.Empty(t, running.Unlisted)
+	recorded, err := runners.RecordedResult(t.Context(), "shop", "by-flow")
+	require.NoError(t, err)
+	require.Equal(t, contract.Succeeded, recorded.Status)
 	deadLetter := oldestDeadLetter(t, runners)
 	require.Equal(t, "transaction", deadLetter.Kind, "the publisher's job of another kind than its body")
 	_, err = runners.Submit(t.Context(), &client.Job{Database: "shop", Kind: "query", ID: "redriven", Body: deadLetter.Body})

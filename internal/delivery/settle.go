@@ -30,7 +30,7 @@ func (r *run) replayRecorded(ctx context.Context) Outcome {
 	if r.found.recorded != nil {
 		head = *r.found.recorded
 	}
-	body := contract.MarkDuplicate(r.dropOversizedRows(contract.MarkDuplicate(r.markExpired(ctx, row.Answer)), head.Status))
+	body := contract.MarkDuplicate(r.dropOversizedRows(contract.MarkDuplicate(r.e.markExpired(ctx, row.Answer)), head.Status))
 	out := r.outcome(newCompletion(r.id, head.Status, nil, body, row))
 	out.Code, out.Duplicate, out.Recorded = head.ErrorCode, !own, true
 	if own {
@@ -126,14 +126,14 @@ func taken(out Outcome, existing []byte) Outcome {
 }
 
 // markExpired marks an answer from the ledger whose rows are gone.
-func (r *run) markExpired(ctx context.Context, body []byte) []byte {
-	if r.e.opts.Objects == nil {
+func (e *Executor) markExpired(ctx context.Context, body []byte) []byte {
+	if e.opts.Objects == nil {
 		return body
 	}
 	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
 	defer cancel()
 	for _, o := range contract.RowsObjects(body) {
-		complete, err := r.e.opts.Objects.Complete(ctx, o.Name)
+		complete, err := e.opts.Objects.Complete(ctx, o.Name)
 		if err != nil || complete {
 			continue
 		}

@@ -61,6 +61,9 @@ func New(opts Options) (*Runner, error) {
 	return r, err
 }
 
+// Process returns the word of this run of the runner, which its heartbeats have.
+func (r *Runner) Process() string { return r.self.ID }
+
 // Enter takes over the runner's state.
 func (r *Runner) Enter(state string) { r.stage.Store(&state) }
 

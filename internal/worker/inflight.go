@@ -46,6 +46,8 @@ type inFlight struct {
 	mu        sync.Mutex
 	stage     stage
 	begun     uint32    // executions started by this delivery
+	begunAt   time.Time // the last of them, by the clock of leases
+	jobID     string    // once InFlight has read it; empty: not yet
 	lost      bool      // the loss of the lease was noted; it is for good
 	canceled  bool      // the work was stopped because the job's end was asked for; once
 	extending bool      // an extension is under way
@@ -86,6 +88,7 @@ func (h *inFlight) begin(ending bool) error {
 	}
 	h.stage = running
 	h.begun++
+	h.begunAt = now
 	return nil
 }
 

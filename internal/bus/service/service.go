@@ -24,6 +24,8 @@ import (
 const (
 	serviceGroup = "q"
 	othersGroup  = "others"
+
+	broadcastGroup = "broadcasts" // the place of broadcasts, which have no queue group
 )
 
 // Options describe a runner in the NATS service API. The service's name is the namespace.
@@ -37,6 +39,16 @@ type Options struct {
 	// it returns what to answer to one that no endpoint takes, and nil, for no answer, to one that some runner's does.
 	OthersSubjects []string
 	Others         func(ctx context.Context, request *Request) error
+
+	Broadcasts []Broadcast
+}
+
+// Broadcast answers requests that every runner with this subject gets. They are answered until all work has ended, also while
+// the runner drains. The service API, which ends earlier, does not list them.
+type Broadcast struct {
+	Subject string // behind "<namespace>.api."
+	// Handle returns the answer, as one or more messages.
+	Handle func(request *Request) ([][]byte, error)
 }
 
 // Endpoint answers requests on one subject.
@@ -85,7 +97,15 @@ type Service struct {
 	places map[string]chan struct{} // by verb, so that one cannot crowd out another; the map is never changed
 	counts map[string]*counts       // by endpoint; this neither
 
-	mu     sync.Mutex
+	broadcasts []*nats.Subscription
+
+	mu       sync.Mutex
+	requests group // until the intake ends
+	asked    group // broadcasts, until the work ends
+}
+
+// group is what is being answered.
+type group struct {
 	ending bool
 	busy   sync.WaitGroup
 }
@@ -117,6 +137,7 @@ func Open(work context.Context, c *bus.Conn, opts Options, endpoints []Endpoint)
 	s.added = added
 	if err := s.subscribe(work, endpoints); err != nil {
 		s.stop()
+		s.stopBroadcasts()
 		return nil, fmt.Errorf("open the NATS service: %w", bus.ClosedAs(err))
 	}
 	if err := c.NATS().FlushTimeout(c.Options().ConnectTimeout); err != nil {
@@ -128,15 +149,26 @@ func Open(work context.Context, c *bus.Conn, opts Options, endpoints []Endpoint)
 // leaveTimeout bounds the wait for the server's word that we left.
 const leaveTimeout = time.Second
 
-// Run waits until ctx ends, then takes no more requests, and returns when those under way are answered. It returns nil.
-func (s *Service) Run(ctx context.Context) error {
-	<-ctx.Done()
+// Run waits until intake ends, then takes no more requests, and returns when those under way are answered and work has ended.
+// It returns nil.
+func (s *Service) Run(intake, work context.Context) error {
+	<-intake.Done()
 	s.stop()
+	<-work.Done()
+	s.stopBroadcasts()
 	return nil
 }
 
+func (s *Service) stopBroadcasts() {
+	for _, sub := range s.broadcasts {
+		_ = sub.Unsubscribe() // fails only where the connection is closed
+	}
+	s.end(&s.asked)
+	s.asked.busy.Wait()
+}
+
 func (s *Service) stop() {
-	s.end()
+	s.end(&s.requests)
 	for _, sub := range s.others {
 		_ = sub.Drain() // fails only where the connection is closed
 	}
@@ -146,7 +178,7 @@ func (s *Service) stop() {
 	if s.conn.NATS().IsConnected() { // from now on requests go to other runners
 		_ = s.conn.NATS().FlushTimeout(leaveTimeout) // what still comes is refused
 	}
-	s.busy.Wait()
+	s.requests.busy.Wait()
 }
 
 func newService(c *bus.Conn, opts Options, endpoints []Endpoint) *Service {
@@ -158,6 +190,9 @@ func newService(c *bus.Conn, opts Options, endpoints []Endpoint) *Service {
 		if s.places[e.verb()] == nil {
 			s.places[e.verb()] = make(chan struct{}, opts.Bound)
 		}
+	}
+	if len(opts.Broadcasts) > 0 {
+		s.places[broadcastGroup] = make(chan struct{}, opts.Bound)
 	}
 	return s
 }
@@ -179,6 +214,14 @@ func (s *Service) subscribe(work context.Context, endpoints []Endpoint) error {
 			return err
 		}
 		s.others = append(s.others, sub)
+	}
+	for i := range s.opts.Broadcasts {
+		b := &s.opts.Broadcasts[i]
+		sub, err := s.conn.NATS().Subscribe(s.conn.Subjects().API(b.Subject), func(m *nats.Msg) { s.broadcast(b, m) })
+		if err != nil {
+			return err
+		}
+		s.broadcasts = append(s.broadcasts, sub)
 	}
 	return nil
 }
@@ -212,7 +255,7 @@ func (s *Service) take(work context.Context, e *Endpoint, r *Request) {
 		s.conn.Log().Warn("request rejected; nothing done", zap.Strings("request", r.Tokens), zap.Error(err))
 		return
 	}
-	begun := s.begin(e.verb(), func() {
+	begun := s.begin(&s.requests, e.verb(), func() {
 		asked := time.Now()
 		body, err := e.Handle(work, r)
 		counts.answered.Add(1)
@@ -224,8 +267,32 @@ func (s *Service) take(work context.Context, e *Endpoint, r *Request) {
 	})
 	if !begun {
 		counts.refused.Add(1)
-		s.answer(r, nil, &Error{Status: statusUnavailable, Message: "the runner has too many requests or is " +
-			"stopping; nothing was done; retry"})
+		s.answer(r, nil, unavailable())
+	}
+}
+
+func unavailable() *Error {
+	return &Error{Status: statusUnavailable, Message: "the runner has too many requests or is stopping; nothing was done; retry"}
+}
+
+// broadcast answers a request that every runner gets. One without a reply subject of its own is dropped.
+func (s *Service) broadcast(b *Broadcast, m *nats.Msg) {
+	r := &Request{Tokens: s.tokens(m.Subject), Headers: m.Header, Body: m.Data, reply: m.Reply}
+	if err := s.conn.CheckReply(r.reply); err != nil {
+		s.conn.Log().Warn("request rejected; nothing done", zap.Strings("request", r.Tokens), zap.Error(err))
+		return
+	}
+	begun := s.begin(&s.asked, broadcastGroup, func() {
+		parts, err := b.Handle(r)
+		if err != nil {
+			s.answer(r, nil, err)
+		}
+		for _, part := range parts {
+			s.answer(r, part, nil)
+		}
+	})
+	if !begun {
+		s.answer(r, nil, unavailable())
 	}
 }
 
@@ -235,18 +302,18 @@ func (s *Service) other(work context.Context, m *nats.Msg) {
 	if s.conn.CheckReply(r.reply) != nil {
 		return // the endpoint reports it, or there is no requester
 	}
-	s.begin(othersGroup, func() {
+	s.begin(&s.requests, othersGroup, func() {
 		if err := s.opts.Others(work, r); err != nil {
 			s.answer(r, nil, err)
 		}
 	})
 }
 
-// begin does something in a goroutine of its own unless too much is done or the service ends.
-func (s *Service) begin(verb string, do func()) bool {
+// begin does something in a goroutine of its own unless too much is done or its group ends.
+func (s *Service) begin(g *group, verb string, do func()) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.ending {
+	if g.ending {
 		return false
 	}
 	places := s.places[verb]
@@ -255,18 +322,18 @@ func (s *Service) begin(verb string, do func()) bool {
 	default:
 		return false
 	}
-	s.busy.Go(func() {
+	g.busy.Go(func() {
 		defer func() { <-places }()
 		do()
 	})
 	return true
 }
 
-// end lets nothing begin any more.
-func (s *Service) end() {
+// end lets nothing of a group begin any more.
+func (s *Service) end(g *group) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.ending = true
+	g.ending = true
 }
 
 func (s *Service) answer(r *Request, body []byte, err error) {

@@ -24,7 +24,7 @@ func serve(t *testing.T, conn *bus.Conn, opts service.Options, endpoints ...serv
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- service.Run(ctx) }()
+	go func() { done <- service.Run(ctx, ctx) }()
 	ended := false
 	end = func() {
 		cancel()
@@ -111,6 +111,54 @@ func TestServiceEndsInOrder(t *testing.T) {
 	time.AfterFunc(100*time.Millisecond, func() { close(finish) })
 	end()
 	require.Equal(t, "done", string((<-answer).Data))
+}
+
+// TestBroadcasts: every service answers, with several messages or an error, and goes on until all work has ended.
+func TestBroadcasts(t *testing.T) {
+	t.Parallel()
+	b := bustest.Setup(t)
+	all := func(name string) service.Options {
+		return service.Options{Bound: 4, Broadcasts: []service.Broadcast{{
+			Subject: "all.demo", Handle: func(r *service.Request) ([][]byte, error) {
+				if len(r.Body) > 0 {
+					return nil, &service.Error{Status: 400, Message: "no body"}
+				}
+				return [][]byte{[]byte(name + " 1"), []byte(name + " 2")}, nil
+			},
+		}}}
+	}
+	endSecond := serve(t, b.Conn, all("second"), service.Endpoint{Name: "echo", Subject: "echo.*", Handle: echo})
+	first, err := service.Open(t.Context(), b.Conn, all("first"), []service.Endpoint{{Name: "echo", Subject: "echo.*", Handle: echo}})
+	require.NoError(t, err)
+	intake, stopIntake := context.WithCancel(t.Context())
+	work, stopWork := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- first.Run(intake, work) }()
+
+	answers := make(chan *nats.Msg, 16)
+	_, err = b.Plain.ChanSubscribe("mine", answers)
+	require.NoError(t, err)
+	ask := func(body string, want ...string) {
+		t.Helper()
+		require.NoError(t, b.Plain.PublishRequest("dbrunner.api.all.demo", "mine", []byte(body)))
+		var got []string
+		for range want {
+			m := <-answers
+			got = append(got, string(m.Data)+m.Header.Get(micro.ErrorCodeHeader))
+		}
+		require.ElementsMatch(t, want, got)
+	}
+	ask("", "first 1", "first 2", "second 1", "second 2")
+	ask("x", "400", "400")
+	stopIntake()
+	endSecond()
+	ask("", "first 1", "first 2")
+	_, err = b.Plain.Request("dbrunner.api.echo.demo", nil, 5*time.Second)
+	require.ErrorIs(t, err, nats.ErrNoResponders, "no other requests are taken")
+	stopWork()
+	require.NoError(t, <-done)
+	_, err = b.Plain.Request("dbrunner.api.all.demo", nil, 5*time.Second)
+	require.ErrorIs(t, err, nats.ErrNoResponders)
 }
 
 func TestMain(m *testing.M) { bustest.VerifyMain(m) }

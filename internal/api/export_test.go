@@ -1,0 +1,4 @@
+package api
+
+// EncodeRunning is encodeRunning, for tests.
+var EncodeRunning = encodeRunning
