@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import json
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime
@@ -17,7 +18,8 @@ from fleet import Fleet
 import dbrunner
 import dbrunner.sync
 from dbrunner import Statement, Typed, jobs
-from dbrunner._connection import shared_loop
+from dbrunner._connection import call, shared_loop
+from dbrunner._running import Collector
 
 Key = Callable[[str], str]
 SERIES = (
@@ -225,3 +227,65 @@ def test_sync_rows_and_files(fleet: Fleet, tmp_path: Path) -> None:
         job.save(tmp_path / "rows.ndjson")
         assert (tmp_path / "rows.ndjson").read_bytes().count(b"\n") == 30_000
         assert shop.job(job.id).result() is not None
+
+
+async def test_running(shop: dbrunner.Database, key: Key) -> None:
+    job = await shop.submit(jobs.query("SELECT max(n) FROM (" + SERIES + ")", {"m": 1_000_000_000}, key=key("long")))
+    found = await shop.running(wait=30)
+    while not any(j.job_id == job.id and j.state == "executing" for j in found.jobs):
+        found = await shop.running(wait=30)
+    (one,) = (j for j in found.jobs if j.job_id == job.id)
+    assert one.kind == "query"
+    assert one.runner in found.runners
+    assert (one.deliveries, one.attempts, one.lease_lost) == (1, 1, False)
+    assert one.executing_since is not None
+    assert one.since <= one.executing_since
+    assert found.missing == ()
+    assert found.unlisted is None
+    await job.cancel(wait=30)
+
+
+async def test_running_without_runners(runner: dbrunner.Runner) -> None:
+    with pytest.raises(dbrunner.RequestRefused, match="no runner has the database nothing"):
+        await runner.database("nothing").running(wait=30)
+
+
+def test_running_takes_only_answers() -> None:
+    collector = Collector("shop")
+    job = {"job_id": "a", "kind": "query", "state": "waiting", "deliveries": 1, "attempts": 0}
+    job["since"] = "2026-03-01T12:00:00Z"
+    whole = {"runner": "r1", "process": "p", "database": "shop", "at": "2026-03-01T12:00:01Z", "part": 1, "parts": 2}
+    whole["jobs"] = [job]
+    wrongs: list[dict[str, object]] = [
+        {"part": 0},
+        {"part": 3},
+        {"parts": 2_000_000_000},
+        {"part": "x"},
+        {"database": "audit"},
+        {"jobs": [{}]},
+    ]
+    for wrong in wrongs:
+        collector.answer(json.dumps({**whole, **wrong}).encode())
+    for text in (b"", b"no JSON", b"[]", b"{}", b"\xff"):
+        collector.answer(text)
+    assert not collector.any
+    collector.answer(json.dumps(whole).encode())
+    half = collector.result()
+    assert [m.runner for m in half.missing] == ["r1"]
+    assert [(j.job_id, j.seconds) for j in half.jobs] == [("a", 1.0)]
+    collector.answer(json.dumps({**whole, "part": 2}).encode())
+    assert collector.result().runners == ("r1",)
+
+
+async def test_recorded(shop: dbrunner.Database, key: Key) -> None:
+    assert await shop.job(key("never")).recorded() is None
+    await shop.transaction(["CREATE TABLE recorded (n integer)"], key=key("create"))
+    recorded = await shop.job(key("create")).recorded()
+    assert recorded is not None
+    assert recorded.status == "succeeded"
+    purge = json.dumps({"filter": f"dbrunner.results.shop.{key('create')}"}).encode()
+    await call(shop._core._ask("$JS.API.STREAM.PURGE.DBRUNNER_RESULTS_shop", purge))
+    assert await shop.job(key("create")).result() is None
+    recorded = await shop.job(key("create")).recorded()
+    assert recorded is not None
+    assert recorded.duplicate

@@ -44,6 +44,13 @@ async def test_permissions(restricted_fleet: Fleet, tmp_path: Path, key: Key) ->
         job = await shop.submit(jobs.query("SELECT 1 AS n", format="csv", key=key("csv")))
         await job.save(tmp_path / "x.csv")
         assert (tmp_path / "x.csv").read_bytes() == b"n\r\n1\r\n"
+        found = await shop.running(wait=5)
+        assert len(found.runners) == 1
+        assert found.unlisted is not None
+        assert "STREAM.MSG.GET.DBRUNNER_HEALTH".lower() in found.unlisted.lower()
+        assert await job.recorded() is not None
+        with pytest.raises(dbrunner.AccessDenied, match=r"dbrunner\.api\.running\.pg"):
+            await runner.database("pg").running()
         with pytest.raises(dbrunner.AccessDenied, match=r"may not publish dbrunner\.jobs\.shop\.statement"):
             await shop.statement("VACUUM", key=key("vacuum"))
     async with dbrunner.connect(url, user="flow", password="pw") as runner:

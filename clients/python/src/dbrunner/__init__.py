@@ -19,6 +19,9 @@ from ._result import Result as Result
 from ._result import ResultError as ResultError
 from ._result import Row as Row
 from ._result import RowsObject as RowsObject
+from ._running import InFlight as InFlight
+from ._running import MissingRunner as MissingRunner
+from ._running import RunningJob as RunningJob
 from .codes import *  # noqa: F403
 from .errors import AccessDenied as AccessDenied
 from .errors import Closed as Closed

@@ -13,6 +13,7 @@ from ._core import Cancellation, Core, finish, rows_object
 from ._objects import spool
 from ._result import Result, Row
 from ._rows import FileInTheMaking, LineDecoder, inline_file
+from ._running import InFlight
 from .jobs import AnyStatement, JobSpec, Params, ParamsFrom
 
 WAIT = 300.0
@@ -207,6 +208,10 @@ class Database:
         """Return a health check that a runner makes now."""
         return await call(self._core.health())
 
+    async def running(self, *, wait: float = 0.75) -> InFlight:
+        """Return the jobs in flight. Every runner answers for itself; `wait` is for those that do not answer."""
+        return await call(self._core.running(wait))
+
     async def wait_healthy(self, *, wait: float | None = WAIT, migrated: bool = False) -> dict[str, Any]:
         """Return as soon as the database is healthy or degraded and, if asked, has no pending migrations."""
         return await call(self._core.wait_healthy(wait, migrated))
@@ -232,6 +237,10 @@ class Job:
     async def result(self) -> Result | None:
         """Return the stored result whatever its status, None if there is none yet."""
         return await call(self._core.stored(self.id))
+
+    async def recorded(self) -> Result | None:
+        """Return the stored result, or what the ledger has when that has expired. A runner answers."""
+        return await call(self._core.recorded(self.id))
 
     async def cancel(self, *, wait: float = 2.0) -> Cancellation:
         """Cancel the job, wherever it is. `requested` means that its result has the outcome."""

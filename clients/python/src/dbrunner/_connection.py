@@ -14,7 +14,7 @@ import os
 import re
 import ssl
 import threading
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -171,6 +171,29 @@ class Connection:
         finally:
             with contextlib.suppress(nats.errors.Error):
                 await sub.unsubscribe()
+
+    async def ask_all(
+        self, subject: str, take: Callable[[Msg], None], enough: Callable[[], bool], timeout: float
+    ) -> None:
+        """Send a request that many answer. Returns when it is enough or the time is over."""
+        inbox = await self.new_inbox()
+        async with self.subscription(inbox) as sub, self._notified_of_errors(subject) as fault:
+            await (await self.open()).publish(subject, b"", reply=inbox)
+            ends = asyncio.get_running_loop().time() + timeout
+            while not enough() and (left := ends - asyncio.get_running_loop().time()) > 0:
+                message = asyncio.ensure_future(sub.next_msg(timeout=left))
+                waiting: set[asyncio.Future[Any]] = {message, fault}
+                try:
+                    await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+                    if fault.done():
+                        fault.result()
+                    take(message.result())
+                except nats.errors.TimeoutError:
+                    return
+                except nats.errors.ConnectionClosedError as error:
+                    raise Disconnected("the connection to NATS was lost") from error
+                finally:
+                    message.cancel()
 
     async def new_inbox(self) -> str:
         return (await self.open()).new_inbox()

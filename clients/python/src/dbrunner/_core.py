@@ -18,6 +18,7 @@ from nats.aio.subscription import Subscription
 from ._connection import Connection, Lease
 from ._objects import Spooled, read, write_params
 from ._result import Answer, Result, RowsObject
+from ._running import Collector, InFlight
 from .codes import JobIdReused
 from .errors import (
     DbrunnerError,
@@ -37,6 +38,7 @@ from .jobs import REQUEST_LABEL, JobSpec, ParamsFrom
 LOOK_AGAIN = 3.0  # seconds between reads of a stored result, in case its message was missed
 PAUSE = 0.5  # seconds before something is tried again
 NO_STREAM_FOR = 5.0  # seconds until "no stream" is believed: a server that has just started says so, too
+NO_MESSAGE = 10037  # JetStream's code for a message that is not there
 MOST_RUN_WAIT = 60.0  # seconds that one request to the run endpoint waits
 
 
@@ -141,6 +143,64 @@ class Core:
     async def health(self) -> dict[str, Any]:
         """Return a health check that a runner makes now."""
         return await self._service(f"health.{self._database}")
+
+    async def running(self, wait: float) -> InFlight:
+        """Ask every runner what it has in flight; waits up to `wait` seconds for those that do not answer."""
+        collector = Collector(self._database)
+        ends = time.monotonic() + wait
+        await self._read_heartbeats(collector, wait / 2)
+        refused: list[DbrunnerError] = []
+
+        def take(message: Msg) -> None:
+            if (message.headers or {}).get("Status") == "503":
+                refused.append(NoRunner(f"no runner answers for {self._database}"))
+            elif error := _refused(message):
+                if error.code != "busy":
+                    refused.append(error)
+            else:
+                collector.answer(message.data)
+
+        connection = await self._lease.connection()
+        subject = f"{self._namespace}.api.running.{self._database}"
+        left = max(0.0, ends - time.monotonic())
+        await connection.ask_all(subject, take, lambda: bool(refused) or collector.complete(), left)
+        if not collector.any:
+            raise refused[0] if refused else NoRunner(f"no runner answers for {self._database}")
+        return collector.result()
+
+    async def _read_heartbeats(self, collector: Collector, timeout: float) -> None:
+        """Read which runners there are. A user who may not is told so in the answer."""
+        subject = f"$JS.API.STREAM.MSG.GET.{self._namespace.upper()}_HEALTH"
+        sequence = 1
+        try:
+            async with asyncio.timeout(timeout):
+                while True:
+                    request = {"seq": sequence, "next_by_subj": f"{self._namespace}.health.runner.*"}
+                    answer = json.loads((await self._ask(subject, json.dumps(request).encode())).data)
+                    if error := answer.get("error"):
+                        if error.get("err_code") != NO_MESSAGE:
+                            collector.unlisted = str(error.get("description"))
+                        return
+                    collector.heartbeat(answer["message"])
+                    sequence = answer["message"]["seq"] + 1
+        except TimeoutError:
+            collector.unlisted = "no answer in time"
+        except nats.errors.NoRespondersError:
+            collector.unlisted = "JetStream does not answer"
+        except DbrunnerError as error:
+            collector.unlisted = str(error)
+
+    async def recorded(self, job_id: str) -> Result | None:
+        """Return the stored result from its stream's leader, or what the ledger has; None without both."""
+        try:
+            message = await self._ask(f"{self._namespace}.api.result.{self._database}.{job_id}")
+        except nats.errors.NoRespondersError:
+            raise NoRunner(f"no runner answers for {self._database}") from None
+        if refused := _refused(message):
+            if refused.code == "no_result_yet":
+                return None
+            raise refused
+        return Result.parse(message.data)
 
     async def info(self) -> dict[str, Any]:
         """Return the database's kinds, effects and limits."""
