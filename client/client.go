@@ -51,6 +51,7 @@ func New(nc *nats.Conn, opts Options) (*Client, error) {
 type Job struct {
 	Database string
 	Kind     string
+	Name     string // of what the job runs, where its kind has names; otherwise empty
 	ID       string // also the message id, for the stream's deduplication; empty: the runner derives one
 	Body     []byte // one JSON object; if it has an id, that is ID
 	Headers  nats.Header
@@ -81,6 +82,12 @@ func (c *Client) Submit(ctx context.Context, job *Job) (Receipt, error) {
 		return Receipt{}, errors.New("the id is not 1 to 100 of A-Z a-z 0-9 _ -, or is s, digits, _ and letters, the form of jobs without an id; write another")
 	}
 	msg := &nats.Msg{Subject: c.subjects.Job(job.Database, job.Kind), Header: cloned(job.Headers), Data: job.Body}
+	if job.Name != "" {
+		if err := checkName("name", job.Name); err != nil {
+			return Receipt{}, err
+		}
+		msg.Subject = c.subjects.NamedJob(job.Database, job.Kind, job.Name)
+	}
 	if job.ID != "" {
 		msg.Header.Set(contract.HeaderMessageID, job.ID)
 	}

@@ -32,6 +32,17 @@ func (l *DeadLetter) JobID() string { return l.Headers.Get(contract.HeaderJobID)
 // Reason returns why the dead letter was stored: a status or a code.
 func (l *DeadLetter) Reason() string { return l.Headers.Get(contract.HeaderReason) }
 
+// JobName returns what the subject of the job's message names behind the kind. It is empty if that names nothing, and if the
+// subject on record is not of the dead letter's own database and kind: whoever wrote it cannot direct the job elsewhere.
+func (l *DeadLetter) JobName() string {
+	namespace, _, _ := strings.Cut(l.Headers.Get(contract.HeaderSubject), ".")
+	of, ok := contract.Subjects{Namespace: namespace}.SplitJob(l.Headers.Get(contract.HeaderSubject))
+	if !ok || of.Database != l.Database || of.Kind != l.Kind {
+		return ""
+	}
+	return of.Name
+}
+
 // JobHeaders returns the headers that the job itself had, under their own names.
 func (l *DeadLetter) JobHeaders() nats.Header {
 	own := nats.Header{}

@@ -35,6 +35,7 @@ const (
 	HeaderQueuedAt   = HeaderPrefix + "Queued-At" // time of the job's message in its stream, RFC 3339
 	HeaderDeliveries = HeaderPrefix + "Deliveries"
 	HeaderRunner     = HeaderPrefix + "Runner"
+	HeaderSubject    = HeaderPrefix + "Subject" // of the job's message, whole
 
 	// HeaderOriginal precedes the names of the job's own headers that would mean something in a dead letter.
 	HeaderOriginal = HeaderPrefix + "Header-"

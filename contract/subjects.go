@@ -13,6 +13,11 @@ func (s Subjects) Job(database, kind string) string {
 	return s.Namespace + ".jobs." + database + "." + kind
 }
 
+// NamedJob returns where jobs of a kind are published that name in their subject what they run.
+func (s Subjects) NamedJob(database, kind, name string) string {
+	return s.Job(database, kind) + "." + name
+}
+
 // Store returns where runners publish a result. Its stream re-publishes what it stored to Result.
 func (s Subjects) Store(database, id string) string {
 	return s.Namespace + ".store." + database + "." + id
@@ -78,14 +83,25 @@ func (s Subjects) ParamsBucket() string { return s.Prefix() + "PARAMS" }
 // Prefix returns what the names of all streams and buckets begin with.
 func (s Subjects) Prefix() string { return strings.ToUpper(s.Namespace) + "_" }
 
-// SplitJob returns the database and kind of a job's subject; ok is false for any other subject.
-func (s Subjects) SplitJob(subject string) (database, kind string, ok bool) {
+// JobSubject is what a job's subject says of it.
+type JobSubject struct {
+	Database string
+	Kind     string
+	Name     string // of what the job runs; empty for kinds whose jobs name nothing
+}
+
+// SplitJob returns what a job's subject says; ok is false for any other subject.
+func (s Subjects) SplitJob(subject string) (of JobSubject, ok bool) {
 	rest, ok := strings.CutPrefix(subject, s.Namespace)
 	if !ok {
-		return "", "", false
+		return JobSubject{}, false
 	}
 	if rest, ok = strings.CutPrefix(rest, ".jobs."); !ok {
-		return "", "", false
+		return JobSubject{}, false
 	}
-	return strings.Cut(rest, ".")
+	if of.Database, rest, ok = strings.Cut(rest, "."); !ok {
+		return JobSubject{}, false
+	}
+	of.Kind, of.Name, _ = strings.Cut(rest, ".")
+	return of, true
 }

@@ -252,6 +252,7 @@ func TestDead(t *testing.T) {
 	var shown deadLetterView
 	show.json(t, &shown)
 	require.Contains(t, *shown.Body, `"reply_to":"_INBOX.unused"`, "the body is as it was published")
+	require.Equal(t, "dbrunner.jobs.shop.transaction", shown.Subject)
 	require.Contains(t, w.run("", "dead", "show", "dbrunner.dead."+deadLetter.Letter).out, "undefined_object")
 
 	create := `{"id":"create","statements":[{"sql":"CREATE TABLE t (n NUMERIC)"}]}`

@@ -44,6 +44,7 @@ type deadLetterView struct {
 	Sequence   string          `json:"sequence,omitempty"`
 	Deliveries string          `json:"deliveries,omitempty"`
 	Runner     string          `json:"runner,omitempty"`
+	Subject    string          `json:"subject,omitempty"`
 	RedriveOf  string          `json:"redrive_of,omitempty"`
 
 	// Only of a dead letter that is shown alone.
@@ -59,6 +60,7 @@ func viewLetter(l *client.DeadLetter) deadLetterView {
 		Message: header(contract.HeaderMessage), ResultID: header(contract.HeaderResultID),
 		QueuedAt: header(contract.HeaderQueuedAt), Sequence: header(contract.HeaderSequence),
 		Deliveries: header(contract.HeaderDeliveries), Runner: header(contract.HeaderRunner),
+		Subject:   header(contract.HeaderSubject),
 		RedriveOf: header(contract.HeaderOriginal + contract.HeaderRedriveOf),
 	}
 	if faults := header(contract.HeaderFaults); json.Valid([]byte(faults)) {
@@ -199,6 +201,7 @@ func (f *deadFlags) show(cmd *cobra.Command, name string) error {
 			{"sequence", v.Sequence},
 			{"deliveries", v.Deliveries},
 			{"runner", v.Runner},
+			{"subject", v.Subject},
 			{"redrive of", v.RedriveOf},
 		}
 		var faults []struct{ Path, Message string }

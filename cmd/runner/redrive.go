@@ -118,7 +118,7 @@ func (f *redriveFlags) redrive(ctx context.Context, s *session, letter *client.D
 		}
 	}
 	receipt, err := s.Submit(ctx, &client.Job{
-		Database: letter.Database, Kind: letter.Kind, ID: out.NewID, Body: body.bytes(), Headers: headers,
+		Database: letter.Database, Kind: letter.Kind, Name: letter.JobName(), ID: out.NewID, Body: body.bytes(), Headers: headers,
 	})
 	if err != nil {
 		return redriven{}, err

@@ -33,7 +33,7 @@ func newTopology() *cobra.Command {
 
 type topologyFlags struct {
 	clientFlags
-	json, force, dryRun bool
+	json, force, dryRun, remove bool
 }
 
 // topologyView is what show prints.
@@ -170,19 +170,18 @@ func newTopologyApply() *cobra.Command {
 		Use:   "apply --config FILE",
 		Short: "Create and update streams and consumers as configured",
 		Long: "Apply creates what is missing and changes what differs, as far as the server can. What it cannot change is reported\n" +
-			"with how to go on; then the exit code is 1.\n" + clientHelp,
+			"with how to go on; then the exit code is 1. Subjects of optional kinds that the configuration does not name stay in their\n" +
+			"stream, unless --remove is given: then publishing there is refused, while runners finish the jobs that wait.\n" + clientHelp,
 		Example: "  runner topology apply --config runner.yaml --dry-run\n  runner topology apply --config runner.yaml",
 		Args:    arguments(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return f.change(cmd, func(ctx context.Context, conn *bus.Conn, t topology.Topology) ([]topology.Change, error) {
-				if f.dryRun {
-					return topology.PlanApply(ctx, conn, t)
-				}
-				return topology.Apply(ctx, conn, t)
+				return topology.Apply(ctx, conn, t, topology.ApplyOptions{Plan: f.dryRun, Remove: f.remove})
 			})
 		},
 	}
 	cmd.Flags().BoolVar(&f.json, "json", false, "print JSON")
+	cmd.Flags().BoolVar(&f.remove, "remove", false, "take out the subjects of optional kinds that the configuration does not name")
 	cmd.Flags().BoolVar(&f.dryRun, "dry-run", false, "change nothing, and print what would change")
 	f.add(cmd)
 	return cmd

@@ -27,7 +27,7 @@ func (o *outbox) Reply(subject string, body []byte) error { return o.conn.Reply(
 
 // PublishDeadLetter stores a dead letter.
 func (o *outbox) PublishDeadLetter(ctx context.Context, d *delivery.Delivery, deadLetter *delivery.DeadLetter) error {
-	h := make(map[string][]string, len(d.Headers)+10)
+	h := make(map[string][]string, len(d.Headers)+11)
 	for name, values := range d.Headers {
 		if strings.HasPrefix(strings.ToLower(name), ownPrefix) {
 			name = contract.HeaderOriginal + name
@@ -49,5 +49,6 @@ func (o *outbox) PublishDeadLetter(ctx context.Context, d *delivery.Delivery, de
 	set(contract.HeaderQueuedAt, d.Timestamp.UTC().Format(time.RFC3339Nano))
 	set(contract.HeaderDeliveries, strconv.FormatUint(d.Deliveries, 10))
 	set(contract.HeaderRunner, o.runner)
+	set(contract.HeaderSubject, d.Subject)
 	return deadletters.Publish(ctx, o.conn, d.Database, d.Kind, deadLetter.DerivedID, h, d.Body)
 }

@@ -53,7 +53,7 @@ func TestCheckKnowsTheSecurityPage(t *testing.T) {
 		w := guarded(t, func(users []*server.User) { lack(find(users, "runner").Permissions) })
 		shop := withSQLite(t, "shop")
 		maker, cfg := w.client("topology", shop)
-		_, err := topology.Apply(t.Context(), maker, manager.Topology(cfg))
+		_, err := topology.Apply(t.Context(), maker, manager.Topology(cfg), topology.ApplyOptions{})
 		require.NoError(t, err)
 		return faults(t, findings(t, w.signedIn("r1", "runner", shop, func(cfg *config.Config) { cfg.Topology.Mode = config.TopologyVerify })))
 	}
@@ -96,7 +96,7 @@ func TestCheckOfARunnerThatMayNotCreate(t *testing.T) {
 	missing := findings(t, w.signedIn("r1", "runner", shop))
 	require.Contains(t, strings.Join(faults(t, missing), "\n"), "refuses to create streams or consumers")
 	maker, cfg := w.client("topology", shop)
-	_, err := topology.Apply(t.Context(), maker, manager.Topology(cfg))
+	_, err := topology.Apply(t.Context(), maker, manager.Topology(cfg), topology.ApplyOptions{})
 	require.NoError(t, err)
 	require.Empty(t, faults(t, findings(t, w.signedIn("r1", "runner", shop))))
 }

@@ -105,7 +105,7 @@ func TestRemovedStreams(t *testing.T) {
 	}
 	w := setup(t)
 	maker, cfg := w.client("maker", withSQLite(t, "shop"))
-	_, err := topology.Apply(t.Context(), maker, manager.Topology(cfg))
+	_, err := topology.Apply(t.Context(), maker, manager.Topology(cfg), topology.ApplyOptions{})
 	require.NoError(t, err)
 	verifying := w.start(w.config("r1", withSQLite(t, "shop"), withHTTP, func(cfg *config.Config) { cfg.Topology.Mode = config.TopologyVerify }))
 	verifying.ready(t, http.StatusOK, "")
@@ -123,7 +123,7 @@ func TestRemovedStreams(t *testing.T) {
 		}
 	}
 	verifying.expect(t, map[string]float64{"dbrunner_ready": 0})
-	_, err = topology.Apply(t.Context(), maker, manager.Topology(cfg))
+	_, err = topology.Apply(t.Context(), maker, manager.Topology(cfg), topology.ApplyOptions{})
 	require.NoError(t, err)
 	verifying.ready(t, http.StatusOK, "")
 	awaitTopology(w, "", "", "healthy")

@@ -143,7 +143,7 @@ func TestPermissionsOfTheSecurityPage(t *testing.T) {
 	verify := func(cfg *config.Config) { cfg.Topology.Mode = config.TopologyVerify }
 
 	maker, cfg := w.client("topology", shop)
-	changes, err := topology.Apply(t.Context(), maker, manager.Topology(cfg))
+	changes, err := topology.Apply(t.Context(), maker, manager.Topology(cfg), topology.ApplyOptions{})
 	require.NoError(t, err)
 	require.NotEmpty(t, changes)
 	changes, err = topology.Prune(t.Context(), maker, manager.Topology(cfg), false)

@@ -54,7 +54,7 @@ var arrows = []arrow{
 	{"internal/bus/deadletters", []string{"internal/bus", "contract", "internal/report"}},
 	{"internal/bus/objects", []string{"internal/bus", "contract", "internal/report"}},
 	{"internal/bus/results", []string{"internal/bus", "contract", "internal/report"}},
-	{"internal/bus/intake", []string{"internal/bus"}},
+	{"internal/bus/intake", []string{"internal/bus", "contract"}},
 	{"internal/bus/topology", []string{"internal/bus", "contract"}},
 	{"internal/bus", []string{"contract", "internal/report"}},
 	{"internal/config", []string{"contract", "internal/spell"}},

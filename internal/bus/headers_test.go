@@ -228,7 +228,7 @@ func TestSettingsOfAnEarlierReleaseAreNotes(t *testing.T) {
 	for _, d := range differences {
 		require.True(t, d.Note, "%+v", d)
 	}
-	changes, err := topology.Apply(t.Context(), b.Conn, bustest.Topology())
+	changes, err := topology.Apply(t.Context(), b.Conn, bustest.Topology(), topology.ApplyOptions{})
 	require.NoError(t, err)
 	require.Len(t, changes, 2)
 	for _, c := range changes {

@@ -56,6 +56,7 @@ func PublishJob(ctx context.Context, c *Conn, database, kind, id string, headers
 // QueuedJob is a message of a jobs stream that is still there.
 type QueuedJob struct {
 	Kind      string
+	Name      string // of what the job runs, from its subject; mostly empty
 	Sequence  uint64
 	Timestamp time.Time
 	Headers   map[string][]string
@@ -69,7 +70,8 @@ func ReadJob(ctx context.Context, c *Conn, database string, sequence uint64) (*Q
 		return nil, err
 	}
 	job := &QueuedJob{Sequence: m.Sequence, Timestamp: m.Time, Body: m.Data}
-	_, job.Kind, _ = c.subjects.SplitJob(m.Subject)
+	of, _ := c.subjects.SplitJob(m.Subject)
+	job.Kind, job.Name = of.Kind, of.Name
 	if len(m.Headers) > 0 {
 		if job.Headers, err = nats.DecodeHeadersMsg(m.Headers); err != nil {
 			return nil, fmt.Errorf("read message %d of %s: %w", sequence, database, err)
@@ -135,7 +137,7 @@ func PublishMigration(ctx context.Context, c *Conn, database string, body []byte
 func ListJobs(ctx context.Context, c *Conn, database string, each func(*QueuedJob) bool) error {
 	stream := c.subjects.JobsStream(database)
 	for sequence := uint64(1); ; {
-		m, err := GetMessage(ctx, c, stream, GetRequest{Sequence: sequence, NextFor: c.subjects.Job(database, "*")})
+		m, err := GetMessage(ctx, c, stream, GetRequest{Sequence: sequence, NextFor: c.subjects.Job(database, ">")})
 		if err != nil {
 			return fmt.Errorf("read the queue of %s: %w", database, err)
 		}
@@ -143,7 +145,8 @@ func ListJobs(ctx context.Context, c *Conn, database string, each func(*QueuedJo
 			return nil
 		}
 		job := &QueuedJob{Sequence: m.Sequence, Timestamp: m.Time, Body: m.Data}
-		_, job.Kind, _ = c.subjects.SplitJob(m.Subject)
+		of, _ := c.subjects.SplitJob(m.Subject)
+		job.Kind, job.Name = of.Kind, of.Name
 		if len(m.Headers) > 0 {
 			if h, err := nats.DecodeHeadersMsg(m.Headers); err == nil {
 				job.Headers = h

@@ -55,12 +55,14 @@ func FuzzReplySubject(f *testing.F) {
 func TestSplitJob(t *testing.T) {
 	t.Parallel()
 	s := contract.Subjects{Namespace: "dbrunner"}
-	database, kind, ok := s.SplitJob("dbrunner.jobs.rpa_db.query")
+	of, ok := s.SplitJob("dbrunner.jobs.rpa_db.query")
 	require.True(t, ok)
-	require.Equal(t, "rpa_db", database)
-	require.Equal(t, "query", kind)
+	require.Equal(t, contract.JobSubject{Database: "rpa_db", Kind: "query"}, of)
+	of, ok = s.SplitJob("dbrunner.jobs.rpa_db.call.pay")
+	require.True(t, ok)
+	require.Equal(t, contract.JobSubject{Database: "rpa_db", Kind: "call", Name: "pay"}, of)
 	for _, other := range []string{"dbrunner.jobs.x", "dbrunner.results.a.b", "other.jobs.a.b", ""} {
-		_, _, ok := s.SplitJob(other)
+		_, ok := s.SplitJob(other)
 		require.False(t, ok, other)
 	}
 }

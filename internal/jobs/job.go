@@ -12,6 +12,8 @@ import (
 type Message struct {
 	Database  string // from the subject
 	Kind      string // from the subject
+	Name      string // from the subject, of what the job runs; mostly empty
+	Subject   string // whole
 	Sequence  uint64
 	Timestamp time.Time // when the stream took the message, nanoseconds, UTC
 	Headers   map[string][]string

@@ -158,7 +158,7 @@ func TestClusterReplicasAreChangedByApply(t *testing.T) {
 	require.ErrorContains(t, topology.Verify(t.Context(), conn, top), "num_replicas is 1, the configuration says 3")
 	// Servers that have just met may take each other for offline for a moment: what was refused is applied again.
 	require.EventuallyWithT(t, func(c *assert.CollectT) {
-		changes, err := topology.Apply(t.Context(), conn, top)
+		changes, err := topology.Apply(t.Context(), conn, top, topology.ApplyOptions{})
 		require.NoError(c, err)
 		for _, change := range changes {
 			require.True(c, change.Done, "%+v", change)
@@ -167,7 +167,7 @@ func TestClusterReplicasAreChangedByApply(t *testing.T) {
 	require.NoError(t, topology.Verify(t.Context(), conn, top))
 
 	top.Replicas = 5
-	changes, err := topology.Apply(t.Context(), conn, top)
+	changes, err := topology.Apply(t.Context(), conn, top, topology.ApplyOptions{})
 	require.NoError(t, err)
 	require.NotEmpty(t, changes)
 	for _, change := range changes {

@@ -8,19 +8,19 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"dbrunner/contract"
 	"dbrunner/internal/bus"
 )
 
 // Message is one delivery of a job. Exactly one of Ack, AckConfirmed and Nak should end it; that is not enforced,
 // because the server does not fence acknowledgements either: they name the message, not the delivery.
 type Message struct {
-	conn     *bus.Conn
-	msg      *nats.Msg
-	database string
-	kind     string
-	ack      ackInfo
-	first    bool
-	stray    *strayLease // nil: the server keeps the lease
+	conn  *bus.Conn
+	msg   *nats.Msg
+	of    contract.JobSubject
+	ack   ackInfo
+	first bool
+	stray *strayLease // nil: the server keeps the lease
 }
 
 // Subject is where the job was published.
@@ -33,10 +33,13 @@ func (m *Message) Headers() map[string][]string { return m.msg.Header }
 func (m *Message) Data() []byte { return m.msg.Data }
 
 // Database is the subject's database.
-func (m *Message) Database() string { return m.database }
+func (m *Message) Database() string { return m.of.Database }
 
 // Kind is the subject's kind.
-func (m *Message) Kind() string { return m.kind }
+func (m *Message) Kind() string { return m.of.Kind }
+
+// Name is what the subject names behind the kind; mostly empty.
+func (m *Message) Name() string { return m.of.Name }
 
 // Sequence is the message's number in its stream, the same in every delivery.
 func (m *Message) Sequence() uint64 { return m.ack.sequence }

@@ -158,7 +158,7 @@ func (p *pull) redeliverOrphan(m *bus.StoredMessage, lease *strayLease) {
 			stray.msg.Header = headers
 		}
 	}
-	stray.database, stray.kind, _ = p.conn.Subjects().SplitJob(m.Subject)
+	stray.of, _ = p.conn.Subjects().SplitJob(m.Subject)
 	p.intake.log.Warn("redelivering orphan message",
 		zap.Uint64("sequence", m.Sequence), zap.Uint64("deliveries", number))
 	p.intake.count(func(s *State) { s.Handled++; s.Orphans++ })

@@ -98,7 +98,7 @@ func TestApplyDoesNotMoveAKindWithWaitingJobs(t *testing.T) {
 	top := bustest.Topology()
 	top.Databases[0].Lanes[0].Kinds = []string{"query"}
 	top.Databases[0].Lanes[1].Kinds = []string{"migration", "transaction"}
-	changes, err := topology.Apply(t.Context(), b.Conn, top)
+	changes, err := topology.Apply(t.Context(), b.Conn, top, topology.ApplyOptions{})
 	require.NoError(t, err)
 	require.NotEmpty(t, changes)
 	for _, c := range changes {
@@ -110,7 +110,7 @@ func TestApplyDoesNotMoveAKindWithWaitingJobs(t *testing.T) {
 		require.NoError(t, r.Next(t).AckConfirmed(t.Context()))
 	}
 	r.Stop(t)
-	_, err = topology.Apply(t.Context(), b.Conn, top)
+	_, err = topology.Apply(t.Context(), b.Conn, top, topology.ApplyOptions{})
 	require.NoError(t, err)
 	require.NoError(t, topology.Verify(t.Context(), b.Conn, top))
 }

@@ -190,7 +190,7 @@ func (p *pull) dispatch(ctx context.Context, m *nats.Msg) {
 	}
 	message := &Message{conn: p.conn, msg: m, ack: info}
 	var ok bool
-	message.database, message.kind, ok = p.conn.Subjects().SplitJob(m.Subject)
+	message.of, ok = p.conn.Subjects().SplitJob(m.Subject)
 	p.failures = 0
 	first := p.isFirst(info)
 	if p.doubt {

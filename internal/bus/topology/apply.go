@@ -20,18 +20,18 @@ type Change struct {
 	Done     bool
 }
 
+// ApplyOptions are how Apply works.
+type ApplyOptions struct {
+	Plan   bool // it returns what it would do, as far as that can be known before, and does nothing
+	Remove bool // the subjects of features that the topology does not name leave their streams, also while their jobs wait
+}
+
 // Apply makes streams and consumers as the topology says, as far as the server can change them. What it cannot
-// is listed with Done false and how to go on. A kind that leaves the topology while its jobs wait stays.
-func Apply(ctx context.Context, c *bus.Conn, t Topology) ([]Change, error) {
-	return apply(ctx, c, t, false)
-}
-
-// PlanApply returns what Apply would do, as far as it can be known before, and does nothing.
-func PlanApply(ctx context.Context, c *bus.Conn, t Topology) ([]Change, error) {
-	return apply(ctx, c, t, true)
-}
-
-func apply(ctx context.Context, c *bus.Conn, t Topology, plan bool) ([]Change, error) {
+// is listed with Done false and how to go on. A kind that leaves the topology while its jobs wait stays, and so do the
+// features of other configurations.
+//
+// Consumers that are missing come first, then the streams' subjects: a job that the stream takes has a consumer.
+func Apply(ctx context.Context, c *bus.Conn, t Topology, opts ApplyOptions) ([]Change, error) {
 	w, err := wantedFrom(c, t)
 	if err != nil {
 		return nil, err
@@ -39,25 +39,62 @@ func apply(ctx context.Context, c *bus.Conn, t Topology, plan bool) ([]Change, e
 	var changes []Change
 	missing := make(map[string]bool)
 	for i := range w.streams {
-		change, err := applyStream(ctx, c, &w.streams[i], plan)
+		s := &w.streams[i]
+		change, err := createConsumersOf(ctx, c, &w, s, opts.Plan)
+		changes = append(changes, change...)
+		if err == nil {
+			change, err = applyStream(ctx, c, s, opts)
+		}
 		if err != nil {
 			return changes, err
 		}
-		missing[w.streams[i].config.Name] = plan && len(change) == 1 && change[0].What == wouldCreate
+		missing[s.config.Name] = opts.Plan && len(change) == 1 && change[0].What == wouldCreate
 		changes = append(changes, change...)
 	}
 	more, err := applyConsumers(w.consumers, func(o *consumer) ([]Change, error) {
-		if missing[o.stream] {
+		switch {
+		case missing[o.stream]:
 			return []Change{{Resource: consumerResource(o), What: wouldCreate, Done: true}}, nil
+		case opts.Plan && slices.Contains(changes, Change{Resource: consumerResource(o), What: wouldCreate, Done: true}):
+			return nil, nil
 		}
-		return applyConsumer(ctx, c, o, plan)
+		return applyConsumer(ctx, c, o, opts.Plan)
 	})
 	return append(changes, more...), err
 }
 
+// createConsumersOf creates the consumers that a stream lacks, before it gets their subjects. One whose filters another
+// consumer has still is left for later.
+func createConsumersOf(ctx context.Context, c *bus.Conn, w *wanted, s *stream, plan bool) ([]Change, error) {
+	d, err := diffStream(ctx, c, s)
+	if err != nil || isMissing(d) {
+		return nil, err
+	}
+	var changes []Change
+	for i := range w.consumers {
+		o := &w.consumers[i]
+		if o.stream != s.config.Name {
+			continue
+		}
+		if d, err := diffConsumer(ctx, c, o); err != nil || !isMissing(d) {
+			if err != nil {
+				return changes, err
+			}
+			continue
+		}
+		change, err := applyConsumer(ctx, c, o, plan)
+		if err != nil && !bus.HasCode(err, bus.CodeConsumerNotUnique) {
+			return changes, err
+		}
+		changes = append(changes, change...)
+	}
+	return changes, nil
+}
+
 const wouldCreate = "would be created"
 
-func applyStream(ctx context.Context, c *bus.Conn, want *stream, plan bool) ([]Change, error) {
+func applyStream(ctx context.Context, c *bus.Conn, wanted *stream, opts ApplyOptions) ([]Change, error) {
+	want, plan := wanted, opts.Plan
 	d, err := diffStream(ctx, c, want)
 	if err != nil || len(d) == 0 {
 		return nil, err
@@ -73,11 +110,21 @@ func applyStream(ctx context.Context, c *bus.Conn, want *stream, plan bool) ([]C
 	if err != nil {
 		return nil, err
 	}
-	if waiting, err := waitingOnDropped(ctx, c, info.Config.Subjects, &want.config); err != nil || waiting != "" {
+	leave, kept := want.features, []string(nil)
+	if !opts.Remove {
+		if want = want.keeping(info.Config.Subjects); len(want.config.Subjects) > len(wanted.config.Subjects) {
+			d = want.compare(info)
+		}
+		leave, kept = nil, without(want.config.Subjects, wanted.config.Subjects)
+	}
+	if waiting, err := waitingOnDropped(ctx, c, without(info.Config.Subjects, leave), &want.config); err != nil || waiting != "" {
 		return []Change{{Resource: resource, What: waiting}}, err
 	}
 	update := want.updateOf(&info.Config)
 	switch {
+	case update == nil && len(kept) > 0:
+		return []Change{{Resource: resource, What: "kept " + strings.Join(kept, ", ") + ", which the configuration does not name (--remove " +
+			"takes them out, so that publishing there is refused; runners finish the jobs that wait)", Done: true}}, nil
 	case update == nil:
 		return nil, nil
 	case plan:
@@ -96,6 +143,18 @@ func created(resource string, plan bool, create func() error) ([]Change, error) 
 		return nil, err
 	}
 	return []Change{{Resource: resource, What: "created", Done: true}}, nil
+}
+
+// keeping is the wanted stream with the features of other configurations that it has.
+func (s *stream) keeping(have []string) *stream {
+	kept := *s
+	for _, subject := range without(have, s.config.Subjects) {
+		if slices.Contains(s.features, subject) {
+			kept.config.Subjects = append(slices.Clone(kept.config.Subjects), subject)
+		}
+	}
+	slices.Sort(kept.config.Subjects)
+	return &kept
 }
 
 // updateOf is the wanted stream with what is the operator's or the server's as it is; nil if nothing else differs.
@@ -185,7 +244,11 @@ func waitingOnMoved(ctx context.Context, c *bus.Conn, want *consumer) (string, e
 		if err != nil {
 			return "", err
 		}
-		if n := counts[subject]; n > 0 {
+		n := uint64(0)
+		for _, count := range counts { // of each literal subject
+			n += count
+		}
+		if n > 0 {
 			return fmt.Sprintf("not changed: %d messages wait on %s, which would change its lane; let the runners "+
 				"finish them first", n, subject), nil
 		}

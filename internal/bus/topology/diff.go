@@ -22,6 +22,9 @@ type Difference struct {
 	Missing  bool
 	// Note: a runner starts and works with it: it follows from the server's limits or an earlier release has made it so.
 	Note bool
+	// Off: a feature of the configuration is off as long as it is so. A runner starts, runs everything else, and turns the
+	// feature on once it is changed.
+	Off bool
 }
 
 func (d Difference) String() string {
@@ -50,6 +53,9 @@ func (e *Error) Error() string {
 
 // Stops reports whether jobs wait, or a part of the runner does not work, as long as it is so.
 func (d *Difference) Stops() bool {
+	if d.Off || d.Note {
+		return false
+	}
 	switch d.Setting {
 	case settingPause, settingFilters, settingHeadersOnly, settingPriorities, // of consumers
 		settingSubjects, settingSealed, settingNoAck, settingMirror, settingDirect, settingTransform: // of streams
@@ -65,6 +71,8 @@ func (d *Difference) Remedy() string {
 	switch {
 	case d.Missing:
 		return "runner topology apply creates it"
+	case d.Note && d.Setting == settingSubjects:
+		return "another configuration may name the others; runner topology apply --remove takes them out"
 	case d.Setting == settingPause:
 		return "nats consumer resume " + stream + " " + consumer
 	case d.Setting == settingSealed:
@@ -96,7 +104,7 @@ func Diff(ctx context.Context, c *bus.Conn, t Topology) ([]Difference, error) {
 	}
 	for i := range w.consumers {
 		if missing[w.consumers[i].stream] {
-			out = append(out, Difference{Resource: consumerResource(&w.consumers[i]), Missing: true})
+			out = append(out, w.consumers[i].missing())
 			continue
 		}
 		d, err := diffConsumer(ctx, c, &w.consumers[i])
@@ -109,6 +117,11 @@ func Diff(ctx context.Context, c *bus.Conn, t Topology) ([]Difference, error) {
 }
 
 func isMissing(d []Difference) bool { return len(d) == 1 && d[0].Missing }
+
+// missing is the difference of a consumer that is not there.
+func (w *consumer) missing() Difference {
+	return Difference{Resource: consumerResource(w), Missing: true, Off: w.optional}
+}
 
 func streamResource(name string) string { return "stream " + name }
 
@@ -132,6 +145,8 @@ func (s *stream) compare(info *jetstream.StreamInfo) []Difference {
 	d = slices.DeleteFunc(d, func(d Difference) bool { return d.Setting == settingDuplicates && !s.messageIDs })
 	for i := range d {
 		switch d[i].Setting {
+		case settingSubjects:
+			d[i].Note, d[i].Off = s.ofFeatures(info.Config.Subjects)
 		case settingMaxMsgSize:
 			d[i].Note = s.followsServer
 		case settingMaxBytes:
@@ -147,10 +162,25 @@ func (s *stream) compare(info *jetstream.StreamInfo) []Difference {
 	return d
 }
 
+// ofFeatures judges subjects that differ. off: all that the stream lacks are optional ones. note: it lacks nothing, and has only
+// others' features besides.
+func (s *stream) ofFeatures(have []string) (note, off bool) {
+	lacks := without(s.config.Subjects, have)
+	if len(without(without(have, s.config.Subjects), s.features)) > 0 || len(without(lacks, s.optional)) > 0 {
+		return false, false
+	}
+	return len(lacks) == 0, len(lacks) > 0
+}
+
+// without returns the elements of list that are not among others.
+func without(list, others []string) []string {
+	return slices.DeleteFunc(slices.Clone(list), func(s string) bool { return slices.Contains(others, s) })
+}
+
 func diffConsumer(ctx context.Context, c *bus.Conn, want *consumer) ([]Difference, error) {
 	info, err := bus.ConsumerInfo(ctx, c, want.stream, want.config.Name)
 	if errors.Is(err, bus.ErrNotFound) {
-		return []Difference{{Resource: consumerResource(want), Missing: true}}, nil
+		return []Difference{want.missing()}, nil
 	}
 	if err != nil {
 		return nil, err

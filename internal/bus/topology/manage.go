@@ -39,6 +39,8 @@ func refuse(c *bus.Conn, differences []Difference) error {
 		case d.Note:
 			c.Log().Info("stream or consumer differs from the configuration; the runner works with it", zap.String("resource", d.Resource),
 				zap.String("setting", d.Setting), zap.String("have", d.Have), zap.String("want", d.Want), zap.String("remedy", d.Remedy()))
+		case d.Off:
+			c.Log().Warn("a feature is off until streams and consumers are changed", zap.String("difference", d.String()), zap.String("remedy", d.Remedy()))
 		case d.Setting == settingPause:
 			c.Log().Warn("consumer paused; its jobs wait", zap.String("resource", d.Resource), zap.String("until", d.Have),
 				zap.String("remedy", d.Remedy()))
@@ -68,6 +70,10 @@ func ensure(ctx context.Context, c *bus.Conn, t Topology) error {
 	}
 	for i := range w.consumers {
 		d, err := ensureConsumer(ctx, c, &w.consumers[i])
+		if err != nil && w.consumers[i].optional && ctx.Err() == nil {
+			c.Log().Warn("consumer not created; its jobs wait, everything else runs", zap.String("resource", consumerResource(&w.consumers[i])), zap.Error(err))
+			continue
+		}
 		if err != nil {
 			return err
 		}

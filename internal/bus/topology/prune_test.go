@@ -157,7 +157,7 @@ func TestPruneNeverStrandsJobs(t *testing.T) {
 func TestPlanApplyChangesNothing(t *testing.T) {
 	t.Parallel()
 	conn, _ := bustest.Connect(t, bustest.Server(t).ClientURL())
-	planned, err := topology.PlanApply(t.Context(), conn, bustest.Topology())
+	planned, err := topology.Apply(t.Context(), conn, bustest.Topology(), topology.ApplyOptions{Plan: true})
 	require.NoError(t, err)
 	require.Len(t, planned, 10)
 	for _, c := range planned {
@@ -167,12 +167,12 @@ func TestPlanApplyChangesNothing(t *testing.T) {
 	require.NoError(t, topology.Manage(t.Context(), conn, bustest.Topology()))
 	top := bustest.Topology()
 	top.AckWait, top.Dead.MaxBytes = 5*time.Second, 1<<20
-	planned, err = topology.PlanApply(t.Context(), conn, top)
+	planned, err = topology.Apply(t.Context(), conn, top, topology.ApplyOptions{Plan: true})
 	require.NoError(t, err)
 	require.Equal(t, "would be changed max_bytes from 1073741824 to 1048576", byResource(t, planned, "stream DBRUNNER_DEAD").What)
 	require.Equal(t, "would be changed ack_wait from 10s to 5s", byResource(t, planned, "consumer DBRUNNER_JOBS_demo/work").What)
 	require.NoError(t, topology.Verify(t.Context(), conn, bustest.Topology()))
-	changes, err := topology.Apply(t.Context(), conn, top)
+	changes, err := topology.Apply(t.Context(), conn, top, topology.ApplyOptions{})
 	require.NoError(t, err)
 	require.Len(t, changes, len(planned))
 	for _, c := range changes {

@@ -42,7 +42,7 @@ func TestWhatFollowsFromTheServerIsNoConfiguration(t *testing.T) {
 		require.Equal(t, int(payload), conn.MaxPayload())
 		require.NoError(t, topology.Manage(t.Context(), conn, bustest.Topology()), name)
 		require.NoError(t, topology.Verify(t.Context(), conn, bustest.Topology()), name)
-		changes, err := topology.Apply(t.Context(), conn, bustest.Topology())
+		changes, err := topology.Apply(t.Context(), conn, bustest.Topology(), topology.ApplyOptions{})
 		require.NoError(t, err)
 		require.Empty(t, changes, name)
 		_, js := bustest.Plain(t, node.ClientURL())
@@ -69,7 +69,7 @@ func TestTheLargestMessageMayBeConfigured(t *testing.T) {
 	top := bustest.Topology()
 	top.Jobs.MaxMessage = 200 << 10
 	require.ErrorContains(t, topology.Verify(t.Context(), b.Conn, top), "max_msg_size is 983040, the configuration says 204800")
-	changes, err := topology.Apply(t.Context(), b.Conn, top)
+	changes, err := topology.Apply(t.Context(), b.Conn, top, topology.ApplyOptions{})
 	require.NoError(t, err)
 	require.Equal(t, []topology.Change{{Resource: "stream DBRUNNER_JOBS_demo", What: "changed max_msg_size from 983040 to 204800", Done: true}}, changes)
 	require.NoError(t, topology.Verify(t.Context(), b.Conn, top))
@@ -92,7 +92,7 @@ func TestLimitsOfAServer(t *testing.T) {
 			require.NoError(t, topology.Manage(t.Context(), b.Conn, bustest.Topology()))
 			require.NoError(t, topology.Verify(t.Context(), b.Conn, bustest.Topology()))
 			for range 2 {
-				changes, err := topology.Apply(t.Context(), b.Conn, bustest.Topology())
+				changes, err := topology.Apply(t.Context(), b.Conn, bustest.Topology(), topology.ApplyOptions{})
 				require.NoError(t, err)
 				require.Empty(t, changes)
 			}
@@ -169,7 +169,7 @@ func TestStreamsOfAnEarlierRelease(t *testing.T) {
 	}
 	require.NoError(t, topology.Manage(t.Context(), b.Conn, bustest.Topology()))
 	require.NoError(t, topology.Verify(t.Context(), b.Conn, bustest.Topology()))
-	changes, err := topology.Apply(t.Context(), b.Conn, bustest.Topology())
+	changes, err := topology.Apply(t.Context(), b.Conn, bustest.Topology(), topology.ApplyOptions{})
 	require.NoError(t, err)
 	require.Len(t, changes, 2)
 	differences, err := topology.Diff(t.Context(), b.Conn, bustest.Topology())

@@ -32,19 +32,6 @@ type Topology struct {
 	AckWait   time.Duration // a message that its runner shows no interest in is delivered again, default 10 s
 }
 
-// Database is one database's stream and its lanes.
-type Database struct {
-	Name  string
-	Lanes []Lane
-}
-
-// Lane is one durable consumer. Kinds of different lanes never overlap: the stream is a work queue.
-type Lane struct {
-	Name          string
-	Kinds         []string
-	MaxAckPending int // messages that the whole fleet holds at the same time, default 10,000
-}
-
 // JobsLimits bound each database's queue. What is above is refused at the publisher.
 type JobsLimits struct {
 	MaxMsgs         int64         // default 1,000,000
@@ -178,6 +165,9 @@ type stream struct {
 	messageIDs      bool // publishers' message ids mean something in it
 	unboundedBefore bool // earlier releases made it without a limit of bytes
 	rollupBefore    bool // earlier releases let publishers roll it up
+
+	optional []string // of its subjects, those without which a runner starts
+	features []string // subjects that another configuration may name
 }
 
 // consumer is a wanted consumer and the stream that it belongs to.
@@ -185,6 +175,7 @@ type consumer struct {
 	stream   string
 	config   jetstream.ConsumerConfig
 	database string
+	optional bool // a runner starts without it
 }
 
 // wanted is the topology as the server's settings.
@@ -205,10 +196,10 @@ func wantedFrom(c *bus.Conn, t Topology) (wanted, error) {
 	var w wanted
 	for _, d := range t.Databases {
 		w.streams = append(w.streams,
-			stream{config: b.jobs(d), database: d.Name, followsServer: t.Jobs.MaxMessage == 0, messageIDs: true},
+			b.jobsStream(d),
 			stream{config: b.results(d.Name), database: d.Name})
 		for _, lane := range d.Lanes {
-			w.consumers = append(w.consumers, consumer{c.Subjects().JobsStream(d.Name), b.lane(d.Name, lane), d.Name})
+			w.consumers = append(w.consumers, consumer{c.Subjects().JobsStream(d.Name), b.lane(d.Name, lane), d.Name, lane.Optional})
 		}
 	}
 	params := b.objects(c.Subjects().ParamsBucket(), "parameters that are too many for a job", t.Params)
@@ -242,14 +233,32 @@ func (b *builder) stream(name, purpose string) jetstream.StreamConfig {
 	}
 }
 
+// jobsStream is a database's queue, and what of it may be missing.
+func (b *builder) jobsStream(d Database) stream {
+	s := stream{config: b.jobs(d), database: d.Name, followsServer: b.topology.Jobs.MaxMessage == 0, messageIDs: true}
+	for i := range d.Lanes {
+		if d.Lanes[i].Optional {
+			s.optional = append(s.optional, b.jobSubjects(d.Name, d.Lanes[i].subjects())...)
+		}
+	}
+	s.features = b.jobSubjects(d.Name, d.Features)
+	return s
+}
+
+func (b *builder) jobSubjects(database string, ends []string) []string {
+	out := make([]string, len(ends))
+	for i, end := range ends {
+		out[i] = b.subjects.Job(database, end)
+	}
+	return out
+}
+
 // jobs is a database's queue. Its kinds are listed one by one, so that a publish to another kind is refused.
 func (b *builder) jobs(d Database) jetstream.StreamConfig {
 	limits := b.topology.Jobs
 	s := b.stream(b.subjects.JobsStream(d.Name), "jobs for database "+d.Name)
-	for _, lane := range d.Lanes {
-		for _, kind := range lane.Kinds {
-			s.Subjects = append(s.Subjects, b.subjects.Job(d.Name, kind))
-		}
+	for i := range d.Lanes {
+		s.Subjects = append(s.Subjects, b.jobSubjects(d.Name, d.Lanes[i].subjects())...)
 	}
 	slices.Sort(s.Subjects)
 	s.Retention = jetstream.WorkQueuePolicy
@@ -341,9 +350,7 @@ func (b *builder) lane(database string, lane Lane) jetstream.ConsumerConfig {
 		MaxWaiting:    maxWaiting,
 		Metadata:      map[string]string{metaNamespace: b.subjects.Namespace},
 	}
-	for _, kind := range lane.Kinds {
-		c.FilterSubjects = append(c.FilterSubjects, b.subjects.Job(database, kind))
-	}
+	c.FilterSubjects = b.jobSubjects(database, lane.filters())
 	slices.Sort(c.FilterSubjects)
 	return c
 }

@@ -21,7 +21,7 @@ func TestManageTwiceChangesNothing(t *testing.T) {
 	b := bustest.Setup(t)
 	require.NoError(t, topology.Manage(t.Context(), b.Conn, bustest.Topology()))
 	require.NoError(t, topology.Verify(t.Context(), b.Conn, bustest.Topology()))
-	changes, err := topology.Apply(t.Context(), b.Conn, bustest.Topology())
+	changes, err := topology.Apply(t.Context(), b.Conn, bustest.Topology(), topology.ApplyOptions{})
 	require.NoError(t, err)
 	require.Empty(t, changes)
 	differences, err := topology.Diff(t.Context(), b.Conn, bustest.Topology())
@@ -105,7 +105,7 @@ func TestApplyChangesWhatTheServerCan(t *testing.T) {
 	top.AckWait = 4 * time.Second
 	top.Databases[0].Lanes[0].Kinds = []string{"query", "statement"}
 	top.Databases[0].Lanes[1].Kinds = []string{"migration", "transaction"} // moves to another lane
-	changes, err := topology.Apply(t.Context(), b.Conn, top)
+	changes, err := topology.Apply(t.Context(), b.Conn, top, topology.ApplyOptions{})
 	require.NoError(t, err)
 	for _, c := range changes {
 		require.True(t, c.Done, "%+v", c)
@@ -123,7 +123,7 @@ func TestApplyReportsWhatTheServerCannotDo(t *testing.T) {
 		Name: "DBRUNNER_DEAD", Subjects: []string{"dbrunner.dead.>"}, Storage: jetstream.MemoryStorage,
 	})
 	require.NoError(t, err)
-	changes, err := topology.Apply(t.Context(), conn, bustest.Topology())
+	changes, err := topology.Apply(t.Context(), conn, bustest.Topology(), topology.ApplyOptions{})
 	require.NoError(t, err)
 	var refused []topology.Change
 	for _, c := range changes {
@@ -143,7 +143,7 @@ func TestApplyKeepsAKindWithWaitingJobs(t *testing.T) {
 	b.Publish(t, "transaction", 2)
 	top := bustest.Topology()
 	top.Databases[0].Lanes[0].Kinds = []string{"query"}
-	changes, err := topology.Apply(t.Context(), b.Conn, top)
+	changes, err := topology.Apply(t.Context(), b.Conn, top, topology.ApplyOptions{})
 	require.NoError(t, err)
 	require.False(t, changes[0].Done)
 	require.Contains(t, changes[0].What, "2 messages wait on dbrunner.jobs.demo.transaction")
@@ -258,7 +258,7 @@ func TestApplyDropsAKindWithoutPendingJobs(t *testing.T) {
 	top := bustest.Topology()
 	top.Databases[0].Lanes[0].Kinds = []string{"query"}
 	top.Databases[0].Lanes = top.Databases[0].Lanes[:2]
-	changes, err := topology.Apply(t.Context(), b.Conn, top)
+	changes, err := topology.Apply(t.Context(), b.Conn, top, topology.ApplyOptions{})
 	require.NoError(t, err)
 	for _, c := range changes {
 		require.True(t, c.Done, "%+v", c)

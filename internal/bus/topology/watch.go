@@ -44,7 +44,7 @@ func (p *Problem) String() string {
 }
 
 // Stops reports whether jobs wait because of it.
-func (p *Problem) Stops() bool { return p.Failure != "" || p.Difference.Stops() }
+func (p *Problem) Stops() bool { return p.Failure != "" && !p.Off || p.Difference.Stops() }
 
 // Remedy is the fix.
 func (p *Problem) Remedy() string {
@@ -132,6 +132,9 @@ func (w *Watch) examine(ctx context.Context, want *wanted) []Problem {
 			return nil // the stream says it
 		}
 		found := examined(consumerResource(o), o.database, func() ([]Difference, error) { return lookAtConsumer(ctx, w.conn, o) })
+		for i := range found {
+			found[i].Off = found[i].Off || o.optional && found[i].Failure != ""
+		}
 		return w.recreated(found, func() error { return createConsumer(ctx, w.conn, o) })
 	})
 	w.countDoubts(streams, consumers)
@@ -197,7 +200,7 @@ func lookAtConsumer(ctx context.Context, c *bus.Conn, want *consumer) ([]Differe
 	var info jetstream.ConsumerInfo
 	err := c.API(ctx, "CONSUMER.INFO."+want.stream+"."+want.config.Name, nil, &info)
 	if errors.Is(err, bus.ErrNotFound) {
-		return []Difference{{Resource: consumerResource(want), Missing: true}}, nil
+		return []Difference{want.missing()}, nil
 	}
 	if err != nil {
 		return nil, err

@@ -216,7 +216,7 @@ func TestApplyUndoesWhatAnOperatorEdited(t *testing.T) {
 			_, err = b.JS.UpdateStream(t.Context(), changed)
 		}
 		require.NoError(t, err, name)
-		changes, err := topology.Apply(t.Context(), b.Conn, bustest.Topology())
+		changes, err := topology.Apply(t.Context(), b.Conn, bustest.Topology(), topology.ApplyOptions{})
 		require.NoError(t, err, name)
 		if name != "max_msg_size" { // follows from the server, or is the operator's
 			require.NotEmpty(t, changes, name)
@@ -251,10 +251,10 @@ func TestPausedConsumerIsReported(t *testing.T) {
 		require.NoError(t, topology.Verify(t.Context(), b.Conn, bustest.Topology()))
 		top := bustest.Topology()
 		top.AckWait = 20 * time.Second
-		changes, err := topology.Apply(t.Context(), b.Conn, top)
+		changes, err := topology.Apply(t.Context(), b.Conn, top, topology.ApplyOptions{})
 		require.NoError(t, err)
 		require.Len(t, changes, 3, "the pause is left as it is: %+v", changes)
-		_, err = topology.Apply(t.Context(), b.Conn, bustest.Topology())
+		_, err = topology.Apply(t.Context(), b.Conn, bustest.Topology(), topology.ApplyOptions{})
 		require.NoError(t, err)
 		require.True(t, bustest.ConsumerInfo(t, b.JS, lane).Paused)
 		pause(lane, time.Now().Add(-time.Second))
@@ -340,7 +340,7 @@ func TestRemovedStreamsAreReported(t *testing.T) {
 		})
 		require.True(t, p[0].Stops())
 		require.Equal(t, "runner topology apply creates it", p[0].Remedy())
-		_, err := topology.Apply(t.Context(), b.Conn, bustest.Topology())
+		_, err := topology.Apply(t.Context(), b.Conn, bustest.Topology(), topology.ApplyOptions{})
 		require.NoError(t, err)
 		awaitProblems(t, b, none)
 	}

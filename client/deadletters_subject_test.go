@@ -1,0 +1,28 @@
+package client_test
+
+import (
+	"testing"
+
+	"github.com/nats-io/nats.go"
+	"github.com/stretchr/testify/require"
+
+	"dbrunner/client"
+	"dbrunner/contract"
+)
+
+// What a dead letter's subject names counts only if the subject is of the dead letter's own database and kind.
+func TestJobNameOfADeadLetter(t *testing.T) {
+	t.Parallel()
+	for subject, name := range map[string]string{
+		"dbrunner.jobs.shop.call.pay":    "pay",
+		"acme.jobs.shop.call.pay":        "pay",
+		"dbrunner.jobs.shop.call":        "",
+		"dbrunner.jobs.bank.call.pay":    "",
+		"dbrunner.jobs.shop.approve.pay": "",
+		"dbrunner.results.shop.call.pay": "",
+		"":                               "",
+	} {
+		letter := client.DeadLetter{Database: "shop", Kind: "call", Headers: nats.Header{contract.HeaderSubject: {subject}}}
+		require.Equal(t, name, letter.JobName(), subject)
+	}
+}
