@@ -1,7 +1,6 @@
 package delivery
 
 import (
-	"context"
 	"time"
 
 	"dbrunner/contract"
@@ -50,14 +49,9 @@ func (r *run) complete(status contract.Status, e *contract.Error, a jobs.Answer)
 }
 
 // seal completes a job whose ledger row is committed with its effect. The row has the result as it will be published.
-func (r *run) seal(ctx context.Context, look *resultLookup, a jobs.Answer) (c completion, err error) {
-	existing, err := look.wait(ctx)
-	if err != nil {
-		return c, &lookupError{err}
-	}
-	if existing != nil {
-		return c, &takenError{existing}
-	}
+// Whether its id has a stored result is not asked before COMMIT: every job that the ledger fences has a row there, and a
+// result of any other job is found when this one is stored.
+func (r *run) seal(a jobs.Answer) (c completion, err error) {
 	body := r.encode(contract.Succeeded, nil, a)
 	if len(body) > r.e.opts.MaxResult {
 		return c, tooLargeError(len(body), r.e.opts.MaxResult)

@@ -165,6 +165,16 @@ func (r *run) readResult(ctx context.Context) error {
 	return err
 }
 
+// lookupResult looks for a result that another message has left under the job's id. It may miss one that was stored in this
+// moment: storing our own finds it then. What it finds is read from where it is certain.
+func (r *run) lookupResult(ctx context.Context) ([]byte, error) {
+	found, err := r.e.opts.Results.HasResult(ctx, r.id)
+	if err == nil && !found {
+		return nil, nil
+	}
+	return r.storedResult(ctx)
+}
+
 // sawResult notes what is stored under the job's id.
 func (r *run) sawResult(existing []byte) {
 	r.found.result, r.found.resultOf = existing, absent

@@ -207,11 +207,6 @@ func (r *run) begin() error {
 
 // execute runs the work until it finishes, repeating what is safe to repeat. false: it has added to the facts.
 func (r *run) execute(ctx context.Context) (Outcome, bool) {
-	var look *resultLookup // awaited before COMMIT; nil if no other message can have the id, or the result was just looked up
-	if r.effect == contract.ExactlyOnce && !r.derived && r.found.resultOf == unread {
-		look = r.startResultLookup(ctx)
-	}
-	defer look.stop()
 	o := &r.e.opts
 	x := &jobs.Execution{
 		Database: o.Database, Outside: o.Outside, Migrations: o.Migrations, Health: o.Health,
@@ -220,8 +215,8 @@ func (r *run) execute(ctx context.Context) (Outcome, bool) {
 	r.allowOverflow(x)
 	switch r.effect {
 	case contract.ExactlyOnce:
-		x.Seal = func(ctx context.Context, a jobs.Answer) (_ *db.Entry, err error) {
-			r.sealed, err = r.seal(ctx, look, a)
+		x.Seal = func(_ context.Context, a jobs.Answer) (_ *db.Entry, err error) {
+			r.sealed, err = r.seal(a)
 			return r.sealed.row, err
 		}
 	case contract.AtMostOnce:
@@ -310,19 +305,13 @@ func (r *run) repeatable(err error) bool {
 	case db.ClassUnknown:
 		return r.effect != contract.AtMostOnce
 	default:
-		_, lost := errors.AsType[*lookupError](err)
-		return lost
+		return false
 	}
 }
 
 // failed decides what an execution's last error means; given is the work's partial answer. false: it has added to the
 // facts.
 func (r *run) failed(ctx context.Context, err error, given jobs.Answer) (Outcome, bool) {
-	if taken, ok := errors.AsType[*takenError](err); ok {
-		r.found = earlier{}
-		r.sawResult(taken.existing)
-		return Outcome{}, false
-	}
 	if r.refused != nil {
 		if errors.Is(r.refused, errExpired) || errors.Is(r.refused, errCanceled) {
 			r.verdict = r.preemptedVerdict(r.refused)
@@ -332,9 +321,6 @@ func (r *run) failed(ctx context.Context, err error, given jobs.Answer) (Outcome
 	}
 	if ctx.Err() != nil {
 		return r.stopped(given), true
-	}
-	if _, ok := errors.AsType[*lookupError](err); ok {
-		return Outcome{Action: Undecided}, true // the bus does not answer: neither could the result be stored
 	}
 	e, ok := errors.AsType[*db.Error](err)
 	if !ok {

@@ -432,7 +432,6 @@ func TestReusedID(t *testing.T) {
 		secondKind, second string
 	}{
 		"transaction after transaction":    {"transaction", transaction("a1", effect("x")), "transaction", transaction("a1", effect("a"))},
-		"transaction after query":          {"query", job("a1", `"sql":"SELECT 1 AS n"`), "transaction", transaction("a1", effect("a"))},
 		"transaction after a rejected one": {"transaction", job("a1", `"sequel":1`), "transaction", transaction("a1", effect("a"))},
 		"query after transaction":          {"transaction", transaction("a1", effect("x")), "query", job("a1", `"sql":"SELECT 1 AS n","reply_to":"_INBOX.x.y"`)},
 		"rejected after transaction":       {"transaction", transaction("a1", effect("x")), "transaction", job("a1", `"sequel":1,"reply_to":"_INBOX.x.y"`)},
@@ -518,9 +517,48 @@ func TestResultIDTakenBetweenLookAndCommit(t *testing.T) {
 	require.Equal(t, other, s.results["a1"])
 }
 
+// TestLedgerAloneDecidesAboutExactlyOnce: a job without a ledger row has left its result under the id. The stored results
+// are not asked before COMMIT, and a redelivery decides as the first delivery does.
+func TestLedgerAloneDecidesAboutExactlyOnce(t *testing.T) {
+	t.Parallel()
+	reading := job("a1", `"sql":"SELECT 1 AS n"`)
+	for name, first := range map[string]struct{ kind, body string }{
+		"after a read":          {"query", reading},
+		"after at_least_once":   {"transaction", job("a1", `"effect":"at_least_once","statements":[{"sql":"`+effect("x")+`"}]`)},
+		"after what nobody can": {"transaction", `{"id":"a1","statements":[],"statements":[]}`},
+	} {
+		for number := uint64(1); number <= 2; number++ {
+			t.Run(fmt.Sprintf("%s, delivery %d", name, number), func(t *testing.T) {
+				t.Parallel()
+				s := setup(t)
+				d := deliver(first.kind, first.body, 1, 1)
+				s.settle(d, s.run(d))
+				other := s.results["a1"]
+				require.NotNil(t, other)
+				s.lookups, s.deadLetters = 0, nil
+				d = deliver("transaction", transaction("a1", effect("a")), 2, number)
+				s.settle(d, s.run(d))
+				require.Zero(t, s.lookups)
+				require.Equal(t, other, s.results["a1"])
+				derived := contract.DerivedID(d.Sequence, d.Timestamp)
+				require.Equal(t, "succeeded", read(t, s.results[derived]).Status)
+				require.Equal(t, contract.ReasonResultIDTaken, s.deadLetters[0].Reason)
+				require.Equal(t, derived, s.deadLetters[0].ResultID)
+
+				again := deliver("transaction", transaction("a1", effect("a")), 2, number+1)
+				s.settle(again, s.run(again))
+				twin := deliver("transaction", transaction("a1", effect("a")), 3, 1)
+				s.settle(twin, s.run(twin))
+				require.Equal(t, 1, s.count("a"))
+				require.Equal(t, other, s.results["a1"])
+			})
+		}
+	}
+}
+
 func TestResultIDTakenWhereTheLookLagsBehind(t *testing.T) {
 	t.Parallel()
-	for _, kind := range []string{"exactly_once", "at_least_once"} {
+	for _, kind := range []string{"at_least_once"} {
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()
 			s := setup(t)
@@ -542,7 +580,7 @@ func TestResultIDTakenWhereTheLookLagsBehind(t *testing.T) {
 
 func TestLookThatFailsIsMadeAtTheLeader(t *testing.T) {
 	t.Parallel()
-	for _, kind := range []string{"exactly_once", "at_least_once"} {
+	for _, kind := range []string{"at_least_once"} {
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()
 			s := setup(t)

@@ -104,6 +104,10 @@ func (f *facts) conflict() step {
 		return replayResult
 	case f.effect == contract.AtLeastOnce && f.redelivered:
 		return finishOvertaken
+	case f.effect == contract.ExactlyOnce && f.ledgered && f.row == absent && f.cause == mayRun && !f.taken:
+		// A job without a ledger row has left that result: the ledger alone decides about this one's effect, and its own
+		// result goes under the derived id. A first delivery does the same, which does not look for a result.
+		return execute
 	case f.ledgered && f.row == absent:
 		// That there is no row of ours proves nothing: the COMMIT of an earlier delivery may be under way. So the refusal is
 		// recorded before it is published; either it finds our row, or that COMMIT finds the key taken.
@@ -147,7 +151,7 @@ func (f *facts) mayBeStored() bool {
 		return false
 	case f.redelivered:
 		return true
-	case f.effect == contract.ReadOnly || f.effect == contract.ExactlyOnce: // the latter is looked for while the statements run
+	case f.effect == contract.ReadOnly || f.effect == contract.ExactlyOnce: // the ledger knows what the latter has to know
 		return false
 	default:
 		return !f.derived
