@@ -7,19 +7,12 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+
+	"dbrunner/bench/figures"
 )
 
 // drainTime bounds one backlog, from the start of the worker to its last answer.
 const drainTime = 15 * time.Minute
-
-// sample is one backlog drained.
-type sample struct {
-	rate     float64 // jobs a second
-	worker   float64 // CPU of each process, µs a job
-	nats     float64
-	postgres float64
-	peak     int64 // memory of the worker, bytes
-}
 
 // contender drains backlogs: the bare worker, or the runner in one mode.
 type contender struct {
@@ -53,7 +46,7 @@ func (w *world) runner(mode string) contender {
 }
 
 // drain fills a backlog, starts the worker and takes the time from the tenth part of the answers to the last.
-func (w *world) drain(ctx context.Context, c contender, k *work, jobs int) (s sample, err error) {
+func (w *world) drain(ctx context.Context, c contender, k *work, jobs int) (s figures.Sample, err error) {
 	ctx, cancel := context.WithTimeout(ctx, drainTime)
 	defer cancel()
 	if err := w.reset(ctx, k.engine); err != nil {
@@ -73,7 +66,7 @@ func (w *world) drain(ctx context.Context, c contender, k *work, jobs int) (s sa
 		return s, err
 	}
 	s, err = w.clock(ctx, p, a)
-	s.peak = p.memory("VmHWM")
+	s.Peak = p.memory("VmHWM")
 	if err == nil {
 		err = w.settled(ctx, c, k, jobs)
 	}
@@ -117,20 +110,20 @@ func (w *world) publish(c contender, k *work, jobs int) error {
 	return nil
 }
 
-func (w *world) clock(ctx context.Context, p *process, a *answers) (sample, error) {
+func (w *world) clock(ctx context.Context, p *process, a *answers) (figures.Sample, error) {
 	if err := p.await(ctx, a.started); err != nil {
-		return sample{}, errors.Join(err, a.failure())
+		return figures.Sample{}, errors.Join(err, a.failure())
 	}
 	worker, server, postgres := p.cpu(), w.nats.cpu(), cpuOf(w.postgres.PID(), true)
 	if err := p.await(ctx, a.ended); err != nil {
-		return sample{}, errors.Join(err, a.failure())
+		return figures.Sample{}, errors.Join(err, a.failure())
 	}
 	per := func(now, before time.Duration) float64 {
 		return float64((now - before).Microseconds()) / float64(a.total-a.warm)
 	}
-	return sample{
-		rate: a.rate(), worker: per(p.cpu(), worker), nats: per(w.nats.cpu(), server),
-		postgres: per(cpuOf(w.postgres.PID(), true), postgres),
+	return figures.Sample{
+		Rate: a.rate(), Worker: per(p.cpu(), worker), NATS: per(w.nats.cpu(), server),
+		Postgres: per(cpuOf(w.postgres.PID(), true), postgres),
 	}, a.failure()
 }
 

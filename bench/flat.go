@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+
+	"dbrunner/bench/figures"
 )
 
 const (
@@ -25,8 +27,8 @@ func (w *world) measureFlat(ctx context.Context, r *report) error {
 			return err
 		}
 		key := fmt.Sprintf("backlog_%d_jobs_per_s", jobs)
-		r.Flat[key] = max(r.Flat[key], round(s.rate, 1))
-		progress("backlog of %7d  %8.0f jobs/s  peak %.0f MB", jobs, s.rate, megabytes(s.peak))
+		r.Flat[key] = max(r.Flat[key], figures.Round(s.Rate, 1))
+		progress("backlog of %7d  %8.0f jobs/s  peak %.0f MB", jobs, s.Rate, figures.Megabytes(s.Peak))
 	}
 	return nil
 }
@@ -42,7 +44,7 @@ func (w *world) measureFiles(ctx context.Context, r *report) error {
 			return fmt.Errorf("%d databases: %w", files, err)
 		}
 		key := fmt.Sprintf("databases_%d_jobs_per_s", files)
-		r.Flat[key] = max(r.Flat[key], round(rate, 1))
+		r.Flat[key] = max(r.Flat[key], figures.Round(rate, 1))
 		progress("%2d databases       %8.0f jobs/s", files, rate)
 	}
 	return nil

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"dbrunner/bench/figures"
 )
 
 // The sizes of results that go to the object store, rows.
@@ -70,7 +72,7 @@ func (w *world) measureRows(ctx context.Context, r *report, rows int) error {
 	if err != nil {
 		return err
 	}
-	var ours, theirs []sample
+	var ours, theirs []float64
 	for round := range w.opts.rounds {
 		copied, err := w.copyRows(ctx, rows)
 		if err != nil {
@@ -81,13 +83,12 @@ func (w *world) measureRows(ctx context.Context, r *report, rows int) error {
 			return errors.Join(err, p.stop())
 		}
 		progress("%d rows: psql %s, runner %s", rows, copied.Round(time.Millisecond), stored.Round(time.Millisecond))
-		ours, theirs = append(ours, sample{rate: stored.Seconds() / copied.Seconds()}), append(theirs, sample{rate: copied.Seconds()})
+		ours, theirs = append(ours, stored.Seconds()/copied.Seconds()), append(theirs, copied.Seconds())
 	}
 	name := fmt.Sprintf("%d_rows", rows)
-	seconds := func(s sample) float64 { return s.rate }
-	r.Large[name+"_psql_s"] = round(median(theirs, seconds), 100)
-	r.Large[name+"_ratio_to_psql"] = round(median(ours, seconds), 100)
-	r.Large[name+"_peak_mb"] = megabytes(p.memory("VmHWM"))
+	r.Large[name+"_psql_s"] = figures.Round(figures.Median(theirs), 100)
+	r.Large[name+"_ratio_to_psql"] = figures.Round(figures.Median(ours), 100)
+	r.Large[name+"_peak_mb"] = figures.Megabytes(p.memory("VmHWM"))
 	return p.stop()
 }
 
@@ -171,7 +172,7 @@ func (w *world) measureTogether(ctx context.Context, r *report, rows int) error 
 			case <-done:
 				return
 			case <-tick.C:
-				sizes = append(sizes, megabytes(p.memory("VmRSS")))
+				sizes = append(sizes, figures.Megabytes(p.memory("VmRSS")))
 			}
 		}
 	})
@@ -183,7 +184,7 @@ func (w *world) measureTogether(ctx context.Context, r *report, rows int) error 
 	jobs.Wait()
 	close(done)
 	sampling.Wait()
-	r.Large[fmt.Sprintf("%d_at_once_peak_mb", together)] = megabytes(p.memory("VmHWM"))
+	r.Large[fmt.Sprintf("%d_at_once_peak_mb", together)] = figures.Megabytes(p.memory("VmHWM"))
 	err = errors.Join(append(errs, p.stop())...)
 	if err == nil && w.opts.out != "" {
 		err = drawMemory(filepath.Join(filepath.Dir(w.opts.out), "large-memory.svg"), sizes, rows)

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+
+	"dbrunner/bench/figures"
 )
 
 const latencyRate = 200 // jobs a second, whether they are answered or not
@@ -47,7 +49,9 @@ func (w *world) measureLatency(ctx context.Context, r *report) error {
 
 func percentiles(times []time.Duration) latency {
 	slices.Sort(times)
-	at := func(p int) float64 { return round(float64(times[(len(times)-1)*p/100].Microseconds())/1000, 1000) }
+	at := func(p int) float64 {
+		return figures.Round(float64(times[(len(times)-1)*p/100].Microseconds())/1000, 1000)
+	}
 	return latency{P50: at(50), P99: at(99)}
 }
 

@@ -43,6 +43,7 @@ func run(ctx context.Context, args []string) error {
 	flags.IntVar(&o.rounds, "rounds", 3, "rounds that the medians are taken over")
 	flags.StringVar(&o.runner, "runner", "bin/runner", "the built runner")
 	flags.StringVar(&o.out, "out", "bench/results/latest.json", "where the figures are written; empty: nowhere")
+	flags.StringVar(&o.page, "page", "docs/performance.md", "page whose table is filled with what is written; empty: none")
 	flags.StringVar(&o.profiles, "profiles", "", "write CPU profiles as text into this folder, and measure nothing else")
 	flags.StringVar(&o.only, "only", "", "parts to run, of: rounds,latency,allocations,memory,flat,files,sizes,large (default all)")
 	flags.StringVar(&o.works, "works", "", "works of the rounds, such as a,b,sqlite-c (default all)")

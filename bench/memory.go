@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"dbrunner/bench/figures"
 )
 
 // allocationsPerJob of the runner's process, between the same marks as the clock of a backlog.
@@ -21,7 +23,7 @@ func (w *world) measureMemory(ctx context.Context, r *report) error {
 		return err
 	}
 	wait(ctx, 3*time.Second)
-	r.Memory = map[string]float64{"idle_mb": megabytes(p.memory("VmRSS"))}
+	r.Memory = map[string]float64{"idle_mb": figures.Megabytes(p.memory("VmRSS"))}
 	progress("idle memory %.1f MB", r.Memory["idle_mb"])
 	return p.stop()
 }
@@ -104,6 +106,6 @@ func between(ctx context.Context, p *process, marked []*process, a *answers) (al
 	err := json.Unmarshal([]byte(text), &span)
 	jobs := float64(a.total - a.warm)
 	return allocationsPerJob{
-		Count: round(float64(span.Count)/jobs, 10), Bytes: round(float64(span.Bytes)/jobs, 1),
+		Count: figures.Round(float64(span.Count)/jobs, 10), Bytes: figures.Round(float64(span.Bytes)/jobs, 1),
 	}, errors.Join(err, a.failure())
 }

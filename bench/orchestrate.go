@@ -9,15 +9,17 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"dbrunner/bench/figures"
 )
 
 // options are the flags.
 type options struct {
-	quick                       bool
-	rounds                      int
-	runner, out, profiles, only string
-	works                       string
-	environment                 []string // of the runner, besides what it always gets
+	quick                             bool
+	rounds                            int
+	runner, out, page, profiles, only string
+	works                             string
+	environment                       []string // of the runner, besides what it always gets
 }
 
 // has reports whether a part is wanted.
@@ -46,6 +48,15 @@ func orchestrate(ctx context.Context, o options) error {
 	if _, err := os.Stat(o.runner); err != nil {
 		return fmt.Errorf("the runner is not built: %w", err)
 	}
+	load, err := figures.Load(ctx)
+	if err != nil {
+		return err
+	}
+	if o.out != "" && o.profiles == "" {
+		if err := figures.CheckLoad(load); err != nil {
+			return err
+		}
+	}
 	w, err := newWorld(ctx, o)
 	if err != nil {
 		return err
@@ -64,6 +75,7 @@ func orchestrate(ctx context.Context, o options) error {
 		return w.profile(ctx)
 	}
 	r := newReport(ctx, w)
+	r.Load = load
 	for _, part := range []struct {
 		name string
 		run  func(context.Context, *report) error
@@ -81,13 +93,13 @@ func orchestrate(ctx context.Context, o options) error {
 			continue
 		}
 		if err := part.run(ctx, r); err != nil {
-			return errors.Join(fmt.Errorf("%s: %w", part.name, err), r.print(os.Stdout), r.write(o.out))
+			return errors.Join(fmt.Errorf("%s: %w", part.name, err), r.print(os.Stdout))
 		}
 	}
 	if err := r.print(os.Stdout); err != nil {
 		return err
 	}
-	return r.write(o.out)
+	return r.write(o.out, o.page)
 }
 
 // measureRounds drains one backlog of each work by each contender, round after round. Contenders change places from
@@ -120,7 +132,7 @@ func (w *world) round(ctx context.Context, r *report, k *work, round int) error 
 		if err != nil {
 			return fmt.Errorf("work %s, %s: %w", k.name, c.mode, err)
 		}
-		progress("round %d  %-8s  %-13s  %8.0f jobs/s", round+1, k.name, c.mode, s.rate)
+		progress("round %d  %-8s  %-13s  %6.0f µs  %8.0f jobs/s", round+1, k.name, c.mode, s.CPU(), s.Rate)
 		r.add(k.name, c.mode, s)
 	}
 	if k.engine != "postgres" {
@@ -129,7 +141,7 @@ func (w *world) round(ctx context.Context, r *report, k *work, round int) error 
 	rate, err := w.rawRate(k)
 	if err == nil {
 		progress("round %d  %-8s  %-13s  %8.0f jobs/s", round+1, k.name, "raw-pgx", rate)
-		r.add(k.name, "raw-pgx", sample{rate: rate})
+		r.add(k.name, "raw-pgx", figures.Sample{Rate: rate})
 	}
 	return err
 }

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"dbrunner/bench/figures"
 )
 
 // measureSizes reads what a job leaves behind: in the results stream and in the ledger, and what removing old rows of
@@ -24,7 +26,7 @@ func (w *world) measureSizes(ctx context.Context, r *report) error {
 			return err
 		}
 		state := stream.CachedInfo().State
-		r.Sizes["result_bytes_"+k.name] = round(float64(state.Bytes)/float64(state.Msgs), 1)
+		r.Sizes["result_bytes_"+k.name] = figures.Round(float64(state.Bytes)/float64(state.Msgs), 1)
 		if k.kind == "transaction" {
 			if err := w.ledgerSize(ctx, r); err != nil {
 				return err
@@ -47,15 +49,15 @@ func (w *world) ledgerSize(ctx context.Context, r *report) (err error) {
 	if err != nil {
 		return err
 	}
-	r.Sizes["ledger_bytes_per_row"] = round(bytes/rows, 1)
+	r.Sizes["ledger_bytes_per_row"] = figures.Round(bytes/rows, 1)
 	begin, before := time.Now(), cpuOf(w.postgres.PID(), true)
 	if _, err := conn.Exec(ctx, `DELETE FROM dbrunner.ledger`); err != nil {
 		return err
 	}
-	r.Sizes["ledger_delete_us_per_row"] = round(float64(time.Since(begin).Microseconds())/rows, 10)
+	r.Sizes["ledger_delete_us_per_row"] = figures.Round(float64(time.Since(begin).Microseconds())/rows, 10)
 	if _, err := conn.Exec(ctx, `VACUUM dbrunner.ledger`); err != nil {
 		return err
 	}
-	r.Sizes["ledger_delete_and_vacuum_cpu_us_per_row"] = round(float64((cpuOf(w.postgres.PID(), true)-before).Microseconds())/rows, 10)
+	r.Sizes["ledger_delete_and_vacuum_cpu_us_per_row"] = figures.Round(float64((cpuOf(w.postgres.PID(), true)-before).Microseconds())/rows, 10)
 	return nil
 }

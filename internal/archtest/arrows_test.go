@@ -68,7 +68,7 @@ var arrows = []arrow{
 	{"internal/crash", nil},
 	{"internal/archtest", nil},
 	{"examples/*", []string{"client", "contract"}}, // what an upstream system could write, too
-	{"bench", []string{"contract", "internal/*", "internal/*/*"}},
+	{"bench", []string{"bench/*", "contract", "internal/*", "internal/*/*"}},
 	{"bench/*", []string{"contract", "internal/*", "internal/*/*"}},
 	{"test/*/*", nil},
 	{"test/*", []string{"client", "contract", "internal/*", "internal/*/*", "test/*/*"}},

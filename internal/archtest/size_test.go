@@ -22,7 +22,7 @@ const (
 // larger lists what is above a limit, with its size. A size may only fall: when one has fallen by a tenth, the new number is
 // written here, and the line goes when the limit holds.
 var larger = map[string]int{
-	"bench":                                        2888,
+	"bench":                                        2850,
 	"cmd/runner":                                   4700,
 	"internal/db/dbtest":                           6005,
 	"internal/db/dbtest/cutproxy.go":               484,
