@@ -51,7 +51,7 @@ func TestMetricsMatchTheJobs(t *testing.T) {
 				"dbrunner_jobs_total database=shop,kind=transaction,status=rejected,code=job_id_reused": 1,
 				"dbrunner_jobs_total ": 8,
 				"dbrunner_job_duplicates_total database=shop,kind=transaction":                    2,
-				"dbrunner_ledger_duplicates_total database=shop,kind=transaction":                 1,
+				"dbrunner_ledger_duplicates_total database=shop,kind=transaction":                 2, // one with the same request, one with another
 				"dbrunner_dead_letters_total database=shop,kind=query,reason=rejected":            1,
 				"dbrunner_dead_letters_total database=shop,kind=transaction,reason=failed":        1,
 				"dbrunner_dead_letters_total database=shop,kind=transaction,reason=job_id_reused": 1,
