@@ -39,6 +39,7 @@ var arrows = []arrow{
 	{"internal/delivery", []string{"internal/jobs", "internal/bulk", "internal/db", "internal/report", "contract"}},
 	{"internal/health", []string{"internal/db", "contract", "internal/report"}},
 	{"internal/bulk", []string{"internal/db", "internal/db/dialect", "internal/db/rowfile", "contract"}},
+	{"internal/catalog", []string{"internal/db/dialect", "internal/spell", "contract"}},
 	{"internal/jobs", []string{"internal/bulk", "internal/db", "internal/db/dialect", "internal/db/migration", "internal/db/rowfile", "internal/jsontext", "internal/spell", "contract"}},
 	{"internal/db/dbtest", []string{"contract", "internal/db", "internal/db/dialect", "internal/db/migration", "internal/db/rowfile", "internal/jsontext"}},
 	{"internal/db/migration", []string{"internal/db", "internal/db/dialect", "contract"}},

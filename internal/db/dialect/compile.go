@@ -312,3 +312,10 @@ func shorten(name string) string {
 	}
 	return strings.ToValidUTF8(name[:maxNameShown], "") + "…"
 }
+
+// ParamNames returns the names of a statement's :name parameters in the order of their numbers; positional reports whether it
+// has others.
+func ParamNames(d *Dialect, sql string) (names []string, positional bool) {
+	s := d.shape(sql)
+	return slices.Clone(s.names), len(s.positions) > 0
+}

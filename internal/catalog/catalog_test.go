@@ -1,0 +1,176 @@
+package catalog_test
+
+import (
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"dbrunner/internal/catalog"
+	"dbrunner/internal/db/dialect"
+)
+
+const pay = `description: Move money
+params:
+  from: {type: integer, schema: {type: integer, minimum: 1}}
+  to: {type: integer, schema: {$ref: "#/$defs/id", $defs: {id: {type: integer, minimum: 1}}}}
+  amount:
+    type: numeric(12,2)
+    schema: {type: string, pattern: '^[0-9]+\.[0-9]{2}$'}
+    default: "1.00"
+    description: in euros
+timeout: 5s
+isolation: serializable
+statements:
+  - sql: UPDATE accounts SET balance = balance - :amount WHERE id = :from
+    expect_rows: 1
+  - sql: UPDATE accounts SET balance = balance + :amount WHERE id = :to
+    expect_rows: {min: 1}
+`
+
+func load(files map[string]string) (*catalog.Catalog, error) {
+	folder := fstest.MapFS{}
+	for name, text := range files {
+		folder[name] = &fstest.MapFile{Data: []byte(text)}
+	}
+	return catalog.Load(folder, "catalog/shop", dialect.Postgres())
+}
+
+func loaded(t *testing.T, files map[string]string) *catalog.Catalog {
+	t.Helper()
+	c, err := load(files)
+	require.NoError(t, err)
+	return c
+}
+
+func TestLoad(t *testing.T) {
+	t.Parallel()
+	c := loaded(t, map[string]string{"pay.yaml": pay, "orders.yaml": "sql: SELECT 1 AS n\nmax_rows: 10\n", "README.md": "about"})
+	require.Equal(t, []string{"orders", "pay"}, c.Names())
+	s := c.Statement("pay")
+	require.False(t, s.Query)
+	require.Equal(t, "serializable", s.Isolation)
+	require.Equal(t, 5*time.Second, s.Timeout)
+	require.Equal(t, []string{"amount", "from"}, s.Texts[0].Params)
+	require.Equal(t, &catalog.Expect{Min: 1, Max: 1}, s.Texts[0].Expect)
+	require.Equal(t, &catalog.Expect{Min: 1, Max: -1}, s.Texts[1].Expect)
+	require.True(t, c.Statement("orders").Query)
+	require.EqualValues(t, 10, c.Statement("orders").MaxRows)
+	require.Nil(t, c.Statement("refund"))
+	var none *catalog.Catalog
+	require.Nil(t, none.Statement("pay"), "a database without a catalog has no statements")
+}
+
+// Promise: one report has all errors of all files, each with its file, its line and what to write.
+func TestAllErrorsOfAllFiles(t *testing.T) {
+	t.Parallel()
+	_, err := load(map[string]string{
+		"a.yaml":      "sql: SELECT :n AS n\ndescripton: typo\n",
+		"b.yaml":      "sql: SELECT :amont AS n\nparams:\n  amount: {type: integer}\n",
+		"c.yaml":      "sql: SELECT 1; SELECT 2\n",
+		"d.yaml":      "sql: SELECT :n AS n\nparams:\n  n:\n    schema: {type: nosuch}\n",
+		"e.yaml":      "sql: SELECT :n AS n\nparams:\n  n:\n    schema: {$ref: 'https://example.com/n'}\n",
+		"f.yaml":      "sql: DELETE FROM t\n",
+		"g.yaml":      "sql: SELECT $1 AS n\n",
+		"h.yaml":      "sql: SELECT :n AS n\nparams:\n  n: {schema: {type: integer}, default: x}\n",
+		"i.yaml":      "description: nothing\n",
+		"j.yaml":      "statements:\n  - sql: COMMIT\n",
+		"k.yaml":      "sql: SELECT 1\nsql: SELECT 2\n",
+		"l.yaml":      "sql: [1\n",
+		"m.yaml":      "sql: &a SELECT 1\n",
+		"n.yaml":      "sql: SELECT 1\ntimeout: 5\nmax_rows: 0\nisolation: serializable\n",
+		"o.yaml":      "",
+		"p.yaml":      "statements:\n  - sql: UPDATE t SET a = 1\n    expect_rows: {min: 2, max: 1}\n",
+		"Bad.yaml":    "sql: SELECT 1\n",
+		"readme.txt":  "x",
+		"works.yaml":  "sql: SELECT 1 AS n\n",
+		"s.yaml":      "sql: SELECT :n AS n\nparams:\n  n: {schema: {$schema: 'http://json-schema.org/draft-07/schema#'}}\n",
+		"tagged.yaml": "sql: !secret SELECT 1\n",
+	})
+	for _, line := range []string{
+		`catalog/shop/Bad.yaml: a statement's name is 1 to 64 characters of a-z 0-9 _: rename the file`,
+		`catalog/shop/a.yaml:2: unknown key "descripton": did you mean "description"?`,
+		`catalog/shop/b.yaml:1: the text names :amont, which params does not declare: did you mean :amount?`,
+		`catalog/shop/b.yaml:3: no text names :amount: use the parameter, or remove it from params`,
+		`catalog/shop/c.yaml:1: sql: `,
+		`catalog/shop/d.yaml:4: params.n.schema: is not valid in JSON Schema 2020-12: `,
+		`catalog/shop/e.yaml:4: params.n.schema: a $ref stays in its schema: write #/$defs/… and the definition there`,
+		`catalog/shop/f.yaml:1: sql: `,
+		`catalog/shop/g.yaml:1: a statement's parameters have names: write :name in the place of ? and $1`,
+		`catalog/shop/h.yaml:3: params.n.default: does not match its schema: "type" is "integer"`,
+		`catalog/shop/i.yaml:1: "sql" (a query) or "statements" (a transaction) is required`,
+		`catalog/shop/j.yaml:2: statements[0].sql: `,
+		`catalog/shop/k.yaml:2: "sql" is duplicate: remove one of them`,
+		`catalog/shop/l.yaml:1: invalid YAML: `,
+		`catalog/shop/m.yaml:1: anchors and aliases are not supported: write the value itself`,
+		`catalog/shop/n.yaml:2: timeout: write a duration above zero, such as 30s or 1m30s`,
+		`catalog/shop/n.yaml:3: max_rows: write a whole number of at least 1`,
+		`catalog/shop/n.yaml:4: isolation: belongs to transactions: remove it`,
+		`catalog/shop/o.yaml: is empty: write at least "sql: SELECT …"`,
+		`catalog/shop/p.yaml:3: statements[0].expect_rows: min is larger than max`,
+		`catalog/shop/readme.txt: is not a statement: name it <name>.yaml, or move it to another folder`,
+		`catalog/shop/s.yaml:3: params.n.schema: $schema: write https://json-schema.org/draft/2020-12/schema, or leave it out`,
+		`catalog/shop/tagged.yaml:1: tags such as !secret are not supported: write the plain value`,
+	} {
+		require.ErrorContains(t, err, line)
+	}
+	require.NotContains(t, err.Error(), "works.yaml")
+	_, err = load(nil)
+	require.ErrorContains(t, err, "catalog/shop: the folder has no statements")
+}
+
+func TestCheck(t *testing.T) {
+	t.Parallel()
+	s := loaded(t, map[string]string{"pay.yaml": pay}).Statement("pay")
+	arguments := func(pairs ...string) (out []catalog.Argument) {
+		for i := 0; i < len(pairs); i += 2 {
+			out = append(out, catalog.Argument{Name: pairs[i], JSON: []byte(pairs[i+1])})
+		}
+		return out
+	}
+	got, faults := s.Check(arguments("to", "2", "from", "1"))
+	require.Empty(t, faults)
+	require.Equal(t, arguments("amount", `"1.00"`, "from", "1", "to", "2"), got)
+
+	_, faults = s.Check(arguments("from", "0", "amont", `"secret"`))
+	require.Len(t, faults, 3)
+	require.Equal(t, "params.amont", faults[0].Path)
+	require.Equal(t, `unknown parameter: did you mean "amount"?`, faults[0].Message)
+	require.Equal(t, "params.from", faults[1].Path)
+	require.Equal(t, `does not match its schema: "minimum" is 1`, faults[1].Message)
+	require.Equal(t, "params.to", faults[2].Path)
+	require.Equal(t, "is required", faults[2].Message)
+
+	_, faults = s.Check(arguments("from", "1", "to", "0", "amount", `"secret"`))
+	require.Len(t, faults, 2)
+	require.Equal(t, `does not match its schema: "pattern" is "^[0-9]+\\.[0-9]{2}$"`, faults[0].Message, "the value is not repeated")
+	require.Equal(t, `does not match its schema: "minimum" is 1`, faults[1].Message, "also through a $ref")
+}
+
+// Promise: a revision is that of the definition, not of the file's layout, and changes with every part of the definition.
+func TestRevision(t *testing.T) {
+	t.Parallel()
+	revision := func(text string) string {
+		c := loaded(t, map[string]string{"q.yaml": text})
+		require.Len(t, c.Hash(), 12)
+		return c.Statement("q").Revision
+	}
+	first := revision("sql: SELECT :n AS n\nparams: {n: {schema: {type: integer, minimum: 1}}}\n")
+	require.Len(t, first, 12)
+	require.Equal(t, first, revision("# a comment\nparams:\n  n:\n    schema:\n      minimum: 1\n      type: integer\nsql: 'SELECT :n AS n'\n"))
+	seen := map[string]bool{first: true}
+	for _, text := range []string{
+		"sql: SELECT :n AS m\nparams: {n: {schema: {type: integer, minimum: 1}}}\n",
+		"sql: SELECT :n AS n\nparams: {n: {schema: {type: integer, minimum: 2}}}\n",
+		"sql: SELECT :n AS n\nparams: {n: {schema: {type: integer, minimum: 1}, default: 1}}\n",
+		"sql: SELECT :n AS n\nparams: {n: {type: integer, schema: {type: integer, minimum: 1}}}\n",
+		"sql: SELECT :n AS n\nmax_rows: 1\nparams: {n: {schema: {type: integer, minimum: 1}}}\n",
+		"sql: SELECT :n AS n\ntimeout: 1s\nparams: {n: {schema: {type: integer, minimum: 1}}}\n",
+		"statements: [{sql: SELECT :n AS n}]\nparams: {n: {schema: {type: integer, minimum: 1}}}\n",
+		"statements: [{sql: SELECT :n AS n, expect_rows: 1}]\nparams: {n: {schema: {type: integer, minimum: 1}}}\n",
+	} {
+		require.False(t, seen[revision(text)], text)
+		seen[revision(text)] = true
+	}
+}
