@@ -33,7 +33,7 @@ func (l *DeadLetter) JobID() string { return l.Headers.Get(contract.HeaderJobID)
 func (l *DeadLetter) Reason() string { return l.Headers.Get(contract.HeaderReason) }
 
 // JobName returns what the subject of the job's message names behind the kind. It is empty if that names nothing, and if the
-// subject on record is not of the dead letter's own database and kind: whoever wrote it cannot direct the job elsewhere.
+// subject on record is not of the dead letter's own database and kind, so that a forged header cannot direct the job elsewhere.
 func (l *DeadLetter) JobName() string {
 	namespace, _, _ := strings.Cut(l.Headers.Get(contract.HeaderSubject), ".")
 	of, ok := contract.Subjects{Namespace: namespace}.SplitJob(l.Headers.Get(contract.HeaderSubject))
