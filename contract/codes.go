@@ -50,18 +50,20 @@ const (
 	CodeForeignKey         Code = "foreign_key_violation"
 	CodeNotNull            Code = "not_null_violation"
 	CodeCheck              Code = "check_violation"
-	CodeConstraint         Code = "constraint_violation" // any other constraint
-	CodeData               Code = "data_error"           // a value that does not fit: range, format, division by zero
-	CodeParameter          Code = "parameter_error"      // a parameter is missing, left over or cannot be bound
-	CodeMultipleStatements Code = "multiple_statements"  // one statement was expected
-	CodeTransactionControl Code = "transaction_control"  // BEGIN, COMMIT, … inside a job
-	CodeForbiddenStatement Code = "forbidden_statement"  // a statement that jobs may not use
-	CodeTransactionAborted Code = "transaction_aborted"  // the transaction was ended or doomed by the job's own doing
-	CodeDuplicateColumn    Code = "duplicate_column"     // two columns of one name, row_format objects
-	CodeExpectRows         Code = "expect_rows_failed"   // an expect_rows guard does not hold
-	CodeResultTooLarge     Code = "result_too_large"     // more rows or bytes than the job or its database allows
-	CodeTimeout            Code = "timeout"              // the job's time limit
-	CodeLockTimeout        Code = "lock_timeout"         // a lock was not free within the lock time limit
+	CodeConstraint         Code = "constraint_violation"  // any other constraint
+	CodeData               Code = "data_error"            // a value that does not fit: range, format, division by zero
+	CodeParameter          Code = "parameter_error"       // a parameter is missing, left over or cannot be bound
+	CodeMultipleStatements Code = "multiple_statements"   // one statement was expected
+	CodeTransactionControl Code = "transaction_control"   // BEGIN, COMMIT, … inside a job
+	CodeForbiddenStatement Code = "forbidden_statement"   // a statement that jobs may not use
+	CodeTransactionAborted Code = "transaction_aborted"   // the transaction was ended or doomed by the job's own doing
+	CodeDuplicateColumn    Code = "duplicate_column"      // two columns of one name, row_format objects
+	CodeExpectRows         Code = "expect_rows_failed"    // an expect_rows guard does not hold
+	CodeMaxAffected        Code = "max_affected_exceeded" // more rows written than max_affected allows
+	CodeNotCountable       Code = "not_countable"         // under max_affected: a statement whose rows the server does not count
+	CodeResultTooLarge     Code = "result_too_large"      // more rows or bytes than the job or its database allows
+	CodeTimeout            Code = "timeout"               // the job's time limit
+	CodeLockTimeout        Code = "lock_timeout"          // a lock was not free within the lock time limit
 	CodeSerialization      Code = "serialization_failure"
 	CodeDeadlock           Code = "deadlock"
 	CodeConnectionLost     Code = "connection_lost"
@@ -92,7 +94,7 @@ func Codes() []Code {
 		CodeSyntax, CodeUndefined, CodePermission, CodeReadOnly, CodeUnique, CodeForeignKey,
 		CodeNotNull, CodeCheck, CodeConstraint, CodeData, CodeParameter,
 		CodeMultipleStatements, CodeTransactionControl, CodeForbiddenStatement,
-		CodeTransactionAborted, CodeDuplicateColumn, CodeExpectRows, CodeResultTooLarge,
+		CodeTransactionAborted, CodeDuplicateColumn, CodeExpectRows, CodeMaxAffected, CodeNotCountable, CodeResultTooLarge,
 		CodeTimeout, CodeLockTimeout, CodeSerialization, CodeDeadlock, CodeConnectionLost,
 		CodeUnavailable, CodeResources, CodeNotSupported, CodeDatabase,
 		CodeMigrationFolder, CodeMigrationTarget, CodeMigrationRefused, CodeMigrationDirty, CodeMigrationLocked,

@@ -269,8 +269,9 @@ type kindAnswer struct {
 
 type limitsAnswer struct {
 	MaxRows     int64  `json:"max_rows"`
-	MaxBytes    int64  `json:"max_bytes"` // of encoded rows
-	MaxBody     int    `json:"max_body"`  // of a job, bytes
+	MaxBytes    int64  `json:"max_bytes"`              // of encoded rows
+	MaxAffected int64  `json:"max_affected,omitempty"` // rows that one transaction writes
+	MaxBody     int    `json:"max_body"`               // of a job, bytes
 	LockTimeout string `json:"lock_timeout"`
 	ResultsKept string `json:"results_kept"` // at most
 }
@@ -286,7 +287,7 @@ func (a *api) list(databases ...*Database) databasesAnswer {
 		offer := offerAnswer{
 			Name: d.Name, Engine: d.Engine, Run: a.cfg.API.Run,
 			Limits: limitsAnswer{
-				MaxRows: d.Config.MaxRows, MaxBytes: int64(d.Config.MaxBytes), MaxBody: a.conn.MaxJob(),
+				MaxRows: d.Config.MaxRows, MaxBytes: int64(d.Config.MaxBytes), MaxAffected: d.Config.MaxAffected, MaxBody: a.conn.MaxJob(),
 				LockTimeout: d.Config.LockTimeout.String(), ResultsKept: a.cfg.Topology.Results.MaxAge.String(),
 			},
 			Ledger: ledgerAnswer{Mode: d.Config.Ledger.Mode},

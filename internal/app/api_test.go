@@ -122,7 +122,7 @@ func TestServiceListsDatabases(t *testing.T) {
 	t.Parallel()
 	w := setup(t)
 	w.start(w.config("r1", withSQLite(t, "audit"), withDatabase("shop", "sqlite", filepath.Join(t.TempDir(), "shop.db"), func(d *config.Database) {
-		d.Kinds, d.Ledger.Mode, d.MaxRows = []string{"query", "transaction"}, "off", 77
+		d.Kinds, d.Ledger.Mode, d.MaxRows, d.MaxAffected = []string{"query", "transaction"}, "off", 77, 500
 		d.ByKind = map[string]*config.KindLimits{"query": {Timeout: time.Second, MaxTimeout: time.Minute}}
 	})))
 	type list struct {
@@ -136,8 +136,9 @@ func TestServiceListsDatabases(t *testing.T) {
 				Timeout string   `json:"timeout"`
 			} `json:"kinds"`
 			Limits struct {
-				MaxRows int `json:"max_rows"`
-				MaxBody int `json:"max_body"`
+				MaxRows     int `json:"max_rows"`
+				MaxAffected int `json:"max_affected"`
+				MaxBody     int `json:"max_body"`
 			} `json:"limits"`
 			Ledger struct {
 				Mode      string `json:"mode"`
@@ -156,6 +157,7 @@ func TestServiceListsDatabases(t *testing.T) {
 	shop := one.Databases[0]
 	require.Equal(t, "sqlite", shop.Engine)
 	require.Equal(t, 77, shop.Limits.MaxRows)
+	require.Equal(t, 500, shop.Limits.MaxAffected)
 	require.Equal(t, 1<<20-64<<10, shop.Limits.MaxBody)
 	require.Len(t, shop.Kinds, 2)
 	require.Equal(t, "query", shop.Kinds[0].Kind)

@@ -234,6 +234,9 @@ func (c *checker) database(path string, d *Database) {
 		"which a pooler in transaction mode does not give: write direct_connection_string too", at("migrate_on_start"), at("pooler"))
 	c.want(d.Health.Slow <= d.Health.Timeout, fmt.Sprintf("a check cannot take %s when it stops after health.timeout, %s; "+
 		"lower this or raise health.timeout", short(d.Health.Slow), short(d.Health.Timeout)), at("health.slow"), at("health.timeout"))
+	c.want(d.MaxAffected == 0 || len(d.Kinds) > 0 && !slices.Contains(d.Kinds, "statement"), "max_affected does not limit jobs of kind "+
+		"statement, which run here; write kinds without it, such as [query, transaction, migration, health], or remove max_affected",
+		at("kinds"), at("max_affected"))
 	c.ledger(path, d)
 	for kind, limits := range d.ByKind {
 		c.kind(path, kind, d, limits)

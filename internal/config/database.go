@@ -61,6 +61,8 @@ type Defaults struct {
 	MaxRows int64 `key:"max_rows" default:"100000" min:"1"`
 	// maximum size of the encoded rows in one result; a result with its envelope must fit in the NATS server's max_payload
 	MaxBytes Size `key:"max_bytes" default:"768KiB" min:"1KiB" max:"64MiB"`
+	// maximum number of rows that one transaction writes; a job may set a lower one. Needs kinds without statement
+	MaxAffected int64 `key:"max_affected" auto:"no limit" min:"1"`
 
 	// engine-specific settings
 	Settings map[string]string `key:"settings"`

@@ -38,7 +38,7 @@ func TestFaults(t *testing.T) {
 			"line 1: databases.a.Slots: unknown key; did you mean slots?",
 			"line 1: databases.a.colour: unknown key; valid keys: by_kind, connection_string, connection_string_file, " +
 				"dead_letters, direct_connection_string, direct_connection_string_file, effects, health, idle_in_transaction, kinds, " +
-				"ledger, lock_timeout, max_bytes, max_rows, max_timeout, migrate_on_start, migrations, " +
+				"ledger, lock_timeout, max_affected, max_bytes, max_rows, max_timeout, migrate_on_start, migrations, " +
 				"output, pool, pooler, retry, settings, slots, timeout, type",
 			"line 1: databases.a.max-rows: unknown key; did you mean max_rows?",
 			"line 1: databases.a.pool.mim: unknown key; did you mean min?",
@@ -68,6 +68,13 @@ func TestFaults(t *testing.T) {
 				`line 5: nats.user: expected text; what looks like a number, a date, true, false or null needs "quotes"`,
 			},
 		},
+		"a limit with all kinds": {text: entry("max_affected: 10"), want: []string{
+			"line 1: databases.a.kinds: max_affected does not limit jobs of kind statement, which run here; write kinds without it, such as " +
+				"[query, transaction, migration, health], or remove max_affected",
+		}},
+		"a limit of nothing": {text: entry("kinds: [query], max_affected: 0"), want: []string{
+			"line 1: databases.a.max_affected: write at least 1",
+		}},
 		"an address that is none": {text: small + "http: {address: 8080}", want: []string{
 			`line 6: http.address: expected text; what looks like a number, a date, true, false or null needs "quotes"`,
 		}},

@@ -108,6 +108,11 @@ type Transaction struct {
 	Statements []*dialect.Compiled
 	Expect     []*Range // one for each statement, nil = no guard
 	Isolation  Isolation
+
+	// MaxAffected is the largest number of rows that the transaction may write, as the engine counts them; 0: no limit, and
+	// nothing is counted. It is compared before seal is called, and above it the transaction is rolled back: ClassPermanent,
+	// max_affected_exceeded. What the engine cannot count is refused: not_countable.
+	MaxAffected int64
 }
 
 // Range is a guard on the number of rows that a statement affects (or returns, if it returns rows).

@@ -33,4 +33,5 @@ type Limits struct {
 	StatementTimeout  time.Duration // of a job that sets none; a call with another one gets it for its transaction
 	LockTimeout       time.Duration
 	IdleInTransaction time.Duration
+	CountsRows        bool // transactions have a limit on the rows that they write: Probe refuses a server that counts none
 }

@@ -210,7 +210,7 @@ func (r *run) execute(ctx context.Context) (Outcome, bool) {
 	o := &r.e.opts
 	x := &jobs.Execution{
 		Database: o.Database, Outside: o.Outside, Migrations: o.Migrations, Health: o.Health,
-		Message: &r.d.Message, Call: db.Call{Label: r.id, Timeout: r.job.Timeout, Begin: r.begin}, Rows: r.rowOptions(),
+		Message: &r.d.Message, Call: db.Call{Label: r.id, Timeout: r.job.Timeout, Begin: r.begin}, Rows: r.rowOptions(), MaxAffected: r.e.opts.Policy.MaxAffected,
 	}
 	r.allowOverflow(x)
 	switch r.effect {

@@ -53,7 +53,7 @@ func rejections() map[string]rejection {
 			func(*jobs.Policy) {}, "transaction", `{"id":"a1","labels":{"x":"` + strings.Repeat("y", 500) + `","z":"` + strings.Repeat("y", 500) + `"},` + insert + `}`,
 			"body_too_large",
 		},
-		"unknown key":       {nil, "transaction", with(`"max_affected":3`), "unknown_key"},
+		"unknown key":       {nil, "transaction", with(`"max_written":3`), "unknown_key"},
 		"unknown version":   {nil, "transaction", with(`"version":2`), "unknown_version"},
 		"unknown effect":    {nil, "transaction", with(`"effect":"exactly_twice"`), "effect_not_allowed"},
 		"unknown format":    {nil, "transaction", with(`"format":"arrow"`), "invalid_value"},

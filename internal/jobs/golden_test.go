@@ -211,6 +211,9 @@ func dump(job *Job) string {
 		dumpStatement(&b, w.compiled)
 	case *transaction:
 		fmt.Fprintf(&b, "\nisolation %d", w.tx.Isolation)
+		if w.maxAffected > 0 {
+			fmt.Fprintf(&b, "\nmax_affected %d", w.maxAffected)
+		}
 		for i := range w.statements {
 			dumpStatement(&b, w.tx.Statements[i])
 			dumpBatch(&b, &w.statements[i])

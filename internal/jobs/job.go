@@ -80,8 +80,10 @@ type Execution struct {
 	Message *Message
 	Call    db.Call
 	Rows    db.RowOptions
-	Seal    func(ctx context.Context, a Answer) (*db.Entry, error) // of work with effect exactly_once, see db.BeforeCommit; nil: no ledger row
-	Once    *Once                                                  // of work with effect at_most_once; otherwise nil
+	// MaxAffected is the largest number of rows that a transaction may write here; 0: no limit. A job has a lower one or this.
+	MaxAffected int64
+	Seal        func(ctx context.Context, a Answer) (*db.Entry, error) // of work with effect exactly_once, see db.BeforeCommit; nil: no ledger row
+	Once        *Once                                                  // of work with effect at_most_once; otherwise nil
 }
 
 // Once is what work that happens at most once leaves on record; see db.Once.

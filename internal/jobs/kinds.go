@@ -39,7 +39,7 @@ func table() []kind {
 		},
 		{
 			name: "transaction", lane: "work", effects: []contract.Effect{contract.ExactlyOnce, contract.AtLeastOnce}, rows: true,
-			keys: []string{"statements", "isolation"}, decode: decodeTransaction,
+			keys: transactionKeys, decode: decodeTransaction,
 		},
 		{
 			name: "statement", lane: "work", effects: []contract.Effect{contract.AtMostOnce, contract.AtLeastOnce},

@@ -18,6 +18,7 @@ type Policy struct {
 	ByKind        map[string]KindPolicy // default and ceiling for one kind, where they differ
 	MaxRows       int64                 // cap on rows in one result
 	MaxBytes      int64                 // cap on encoded rows in one result, bytes
+	MaxAffected   int64                 // cap on rows that one transaction writes; 0 = none
 	Output        OutputPolicy          // of rows outside of results
 	ReplyTo       []string              // subject prefixes that a reply may go to besides the built-in ones, each ending in "."
 	DeadLetters   []string              // the reasons that leave a dead letter, see contract.DeadLetterReasons

@@ -214,6 +214,9 @@ func drawOwn(t *rapid.T, kind string) map[string]any {
 	if rapid.Bool().Draw(t, "isolated") {
 		own["isolation"] = rapid.SampledFrom(isolations).Draw(t, "isolation")
 	}
+	if rapid.Bool().Draw(t, "limited") {
+		own["max_affected"] = raw(strconv.Itoa(rapid.IntRange(1, 1000).Draw(t, "max_affected")))
+	}
 	return own
 }
 
@@ -360,6 +363,9 @@ func rewrittenWork(job *Job, original map[string]any) map[string]any {
 	t := job.work.(*transaction)
 	if t.tx.Isolation != 0 {
 		out["isolation"] = isolations[t.tx.Isolation-db.ReadCommitted]
+	}
+	if t.maxAffected > 0 {
+		out["max_affected"] = raw(strconv.FormatInt(t.maxAffected, 10))
 	}
 	var list []any
 	for i := range t.statements {
@@ -514,6 +520,8 @@ func TestHashDistinguishesRequests(t *testing.T) {
 		{"transaction", `{"effect":"at_least_once","statements":[{"sql":"SELECT 1"}]}`},
 		{"transaction", `{"isolation":"read_committed","statements":[{"sql":"SELECT 1"}]}`},
 		{"transaction", `{"isolation":"serializable","statements":[{"sql":"SELECT 1"}]}`},
+		{"transaction", `{"max_affected":1,"statements":[{"sql":"SELECT 1"}]}`},
+		{"transaction", `{"max_affected":2,"statements":[{"sql":"SELECT 1"}]}`},
 		{"transaction", `{"statements":[{"sql":"SELECT 1"},{"sql":"SELECT 1"}]}`},
 		{"transaction", `{"statements":[{"sql":"SELECT 1","expect_rows":0}]}`},
 		{"transaction", `{"statements":[{"sql":"SELECT 1","expect_rows":1}]}`},

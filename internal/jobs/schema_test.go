@@ -129,8 +129,9 @@ func kindSchema(name string) node {
 	switch name {
 	case "transaction":
 		return node{
-			"statements": node{"description": "Statements that take effect together or not at all.", "type": "array", "minItems": 1, "maxItems": maxStatements, "items": statementSchema()},
-			"isolation":  node{"description": "The isolation level; the database's default if the key is left out. snapshot: SQL Server only.", "enum": isolations},
+			"statements":   node{"description": "Statements that take effect together or not at all.", "type": "array", "minItems": 1, "maxItems": maxStatements, "items": statementSchema()},
+			"isolation":    node{"description": "The isolation level; the database's default if the key is left out. snapshot: SQL Server only.", "enum": isolations},
+			"max_affected": node{"description": "The largest number of rows that the transaction may write: more fail the job.", "type": "integer", "minimum": 1, "maximum": int64(1<<63 - 1)},
 		}
 	case "migration":
 		return node{
@@ -269,7 +270,7 @@ func beyondSchema(f contract.Fault, body []byte) bool {
 }
 
 var (
-	otherInteger = regexp.MustCompile(`"(version|max_rows|expect_rows|min|max)":([0-9]+[.eE]|-0)`)
+	otherInteger = regexp.MustCompile(`"(version|max_rows|max_affected|expect_rows|min|max)":([0-9]+[.eE]|-0)`)
 	longNumber   = regexp.MustCompile(`"target":[0-9.eE+-]{65}`)
 )
 
@@ -368,7 +369,7 @@ func mutate(random *rand.Rand, v any) any {
 		out := maps.Clone(v)
 		keys := slices.Sorted(maps.Keys(v))
 		if len(keys) == 0 || random.IntN(6) == 0 {
-			known := append(commonKeys(), "sql", "params", "statements", "isolation", "action", "target", "checks", "batch", "params_from", "expect_rows", "type", "value", "min", "max")
+			known := append(commonKeys(), "sql", "params", "statements", "isolation", "max_affected", "action", "target", "checks", "batch", "params_from", "expect_rows", "type", "value", "min", "max")
 			out[known[random.IntN(len(known))]] = strange[random.IntN(len(strange))]
 			return out
 		}

@@ -40,14 +40,26 @@ var isolations = []string{"read_committed", "repeatable_read", "serializable", "
 
 // transaction is the work of kind transaction: statements that take effect together or not at all.
 type transaction struct {
-	statements []statement
-	tx         db.Transaction
+	statements  []statement
+	maxAffected int64 // its own limit on the rows that it writes; 0: none
+	tx          db.Transaction
 }
 
-// decodeTransaction reads statements and isolation.
+// Where the keys of a transaction are in their list.
+const (
+	transactionStatements = iota
+	transactionIsolation
+	transactionMaxAffected
+)
+
+var transactionKeys = []string{
+	transactionStatements: "statements", transactionIsolation: "isolation", transactionMaxAffected: "max_affected",
+}
+
+// decodeTransaction reads statements, isolation and max_affected.
 func decodeTransaction(r *reader, at []int) work {
 	t := &transaction{}
-	if isolation := at[1]; isolation != 0 {
+	if isolation := at[transactionIsolation]; isolation != 0 {
 		if i, ok := r.isOneOf(isolation, isolations...); ok {
 			t.tx.Isolation = db.ReadCommitted + db.Isolation(i)
 			if t.tx.Isolation == db.Snapshot && !r.dialect.Snapshot {
@@ -55,7 +67,10 @@ func decodeTransaction(r *reader, at []int) work {
 			}
 		}
 	}
-	list := at[0]
+	if limit := at[transactionMaxAffected]; limit != 0 {
+		t.maxAffected, _ = r.isInteger(limit, 1, "the largest number of rows that the transaction may write, 1 or more")
+	}
+	list := at[transactionStatements]
 	if list == 0 {
 		r.rejectBelow(0, "statements", contract.CodeMissingKey, `is required: a list of {"sql": "…"}`)
 		return t
@@ -165,6 +180,9 @@ func (t *transaction) hash(dst []byte) []byte {
 			dst = append(dst, '-')
 		}
 	}
+	if t.maxAffected > 0 { // nothing without it, so that the hashes of other requests stay what they were
+		dst = binary.AppendVarint(append(dst, 'm'), t.maxAffected)
+	}
 	return dst
 }
 
@@ -175,6 +193,7 @@ func (t *transaction) run(ctx context.Context, x *Execution) (Answer, error) {
 			return x.Seal(ctx, x.statementsAnswer(sets))
 		}
 	}
+	t.tx.MaxAffected = TighterLimit(t.maxAffected, x.MaxAffected)
 	sets, err := x.Database.Transact(ctx, x.Call, &t.tx, x.Rows, sealed)
 	if err != nil {
 		return Answer{}, err

@@ -28,6 +28,7 @@ func dbOptions(cfg *config.Config, name string) db.Options {
 		},
 		Limits: db.Limits{
 			StatementTimeout: d.Timeout, LockTimeout: d.LockTimeout, IdleInTransaction: d.IdleInTransaction,
+			CountsRows: d.MaxAffected > 0,
 		},
 		TransactionPool: d.Pooler == config.PoolerTransaction,
 		Settings:        d.Settings,
@@ -88,14 +89,15 @@ func checkPooled(d *config.Database) error {
 // Policy says in jobs' words what a configured database allows.
 func Policy(cfg *config.Config, d *config.Database) *jobs.Policy {
 	p := &jobs.Policy{
-		Kinds:      d.Kinds,
-		Pooled:     withoutSessions(d),
-		Ledger:     d.HasLedger(),
-		Timeout:    d.Timeout,
-		MaxTimeout: d.MaxTimeout,
-		ByKind:     jobs.KindPolicies(),
-		MaxRows:    d.MaxRows,
-		MaxBytes:   int64(d.MaxBytes),
+		Kinds:       d.Kinds,
+		Pooled:      withoutSessions(d),
+		Ledger:      d.HasLedger(),
+		Timeout:     d.Timeout,
+		MaxTimeout:  d.MaxTimeout,
+		ByKind:      jobs.KindPolicies(),
+		MaxRows:     d.MaxRows,
+		MaxBytes:    int64(d.MaxBytes),
+		MaxAffected: d.MaxAffected,
 		Output: jobs.OutputPolicy{
 			Off: !d.Output.Enabled, MaxRows: d.Output.MaxRows, MaxBytes: int64(d.Output.MaxBytes),
 		},

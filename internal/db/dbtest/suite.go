@@ -19,7 +19,7 @@ type Harness struct {
 	// Open is the engine's constructor.
 	Open func(db.Options) (db.Database, error)
 
-	// Unreachable turns options into ones that Open takes and that Probe must refuse: nobody is there. Secret
+	// Unreachable turns options into ones that Open takes and that Probe must refuse: no server is there. Secret
 	// is a part of their connection string (the password) that no error may show; empty if there is none.
 	Unreachable func(t testing.TB, opts db.Options) db.Options
 	Secret      string
@@ -41,6 +41,9 @@ type Harness struct {
 
 	// Poisons are ways in which a job may harm what its own execution needs.
 	Poisons []Poison
+
+	// Counted are transactions and how many rows they write; NotCountable are refused where rows are limited.
+	Counted, NotCountable []WriteCase
 
 	// Writes are statements that would add a row to table item (id, name), to be refused by Read although
 	// nobody looked at their first word, e.g. "WITH x AS (INSERT …) SELECT …".
@@ -80,6 +83,8 @@ const (
 	LacksReset = "reset"
 	// LacksAlterDatabase: it has no ALTER DATABASE.
 	LacksAlterDatabase = "alter_database"
+	// LacksMerge: it has no MERGE.
+	LacksMerge = "merge"
 	// LacksDefaultNames: it forgets the names of default constraints.
 	LacksDefaultNames = "default_names"
 	// LacksTransactionID: it does not tell one transaction of a session from the next.
@@ -106,7 +111,7 @@ type SQL struct {
 	// Numbers is a query of one column n with the numbers 1 to count, in order, each a JSON number.
 	Numbers func(count int) string
 
-	// Ledger is the name of the ledger's table where an administrator may change it; empty: nobody can.
+	// Ledger is the name of the ledger's table where an administrator may change it; empty: it cannot be changed.
 	Ledger string
 
 	// Slow is a query that runs for minutes unless it is stopped.
@@ -180,6 +185,7 @@ func Run(t *testing.T, h Harness) {
 		{"Batch", testBatch},
 		{"Outside", testOutside},
 		{"Guards", testGuards},
+		{"Affected", testAffected},
 		{"Seal", testSeal},
 		{"Fence", testFence},
 		{"Races", testRaces},

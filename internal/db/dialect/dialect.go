@@ -28,6 +28,14 @@ type Dialect struct {
 	TransactionWord map[string]bool // controls transactions: refused in every job (SQL Server: COMMIT, TRANSACTION, …)
 	WriteWord       map[string]bool // writes: refused in a read-only query (SQL Server: INSERT, INTO, EXEC, …)
 
+	// Countable are the first words of statements whose written rows the engine can count. All others are refused in a
+	// transaction with a limit on rows.
+	Countable map[string]bool
+	// Uncountable are keywords that are refused there wherever they stand unquoted (SQL Server: EXEC, NOCOUNT, …); with
+	// NestedWrites, so is a write in parentheses, whose rows are not counted (SQL Server: INSERT … FROM (DELETE … OUTPUT …)).
+	Uncountable  map[string]bool
+	NestedWrites bool
+
 	// Separator is the word that, alone on its line, separates batches for the tools of this database and that the
 	// server does not know (SQL Server: "GO"); it is refused.
 	Separator string

@@ -23,6 +23,7 @@ func SQLite() *Dialect {
 		ReadOnlyFirst:    words("SELECT", "WITH", "VALUES", "EXPLAIN"),
 		TransactionVerb:  words("BEGIN", "COMMIT", "END", "ROLLBACK", "SAVEPOINT", "RELEASE"),
 		ForbiddenFirst:   words("ATTACH", "DETACH", "PRAGMA", "VACUUM INTO"),
+		Countable:        words("SELECT", "WITH", "VALUES", "INSERT", "REPLACE", "UPDATE", "DELETE", "EXPLAIN"),
 		Foreign:          sqliteForeign,
 		Kind:             sqliteType,
 		NonTransactional: sqliteNonTransactional,

@@ -35,6 +35,11 @@ func SQLServer() *Dialect {
 			"KILL", "SHUTDOWN", "RECONFIGURE", "SETUSER", "USE", "DECLARE", "WAITFOR"),
 		ForbiddenFirst: words("USE", "EXECUTE AS", "EXEC AS", "REVERT", "SETUSER", "SHUTDOWN", "KILL", "RECONFIGURE",
 			"BACKUP", "RESTORE", "DBCC", "BULK"),
+		Countable: words("SELECT", "WITH", "INSERT", "UPDATE", "DELETE", "MERGE", "SET", "DECLARE", "IF", "WHILE"),
+		// Several statements may stand in one text. But for NOCOUNT and the functions these words are reserved.
+		Uncountable: words("EXEC", "EXECUTE", "TRUNCATE", "CREATE", "ALTER", "DROP", "GRANT", "REVOKE", "DENY", "BULK", "BACKUP",
+			"RESTORE", "DBCC", "WRITETEXT", "UPDATETEXT", "OPENQUERY", "OPENROWSET", "OPENDATASOURCE", "NOCOUNT"),
+		NestedWrites:     true,
 		AutocommitVerbs:  words("BACKUP", "DBCC"),
 		Separator:        "GO",
 		Foreign:          sqlserverForeign,

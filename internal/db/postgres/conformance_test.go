@@ -67,8 +67,9 @@ func harness() dbtest.Harness {
 		Values:     values(),
 		Params:     params(),
 		RoundTrips: roundTrips(),
-		Leaks:      leaks(),
-		Poisons:    dbtest.PostgresPoisons(),
+		Counted:    counted(), NotCountable: notCountable(),
+		Leaks:   leaks(),
+		Poisons: dbtest.PostgresPoisons(),
 		Writes: []string{
 			"WITH x AS (INSERT INTO item (id, name) VALUES (91, 'x') RETURNING 1) SELECT * FROM x",
 			"INSERT INTO item (id, name) VALUES (92, 'x')",

@@ -58,6 +58,9 @@ func DDL() string {
 // that the server takes writes where the ledger needs them.
 func (d *Database) Probe(ctx context.Context) error {
 	return d.own(ctx, db.ClassLost, func(l *lease) error {
+		if err := l.countsRows(); err != nil {
+			return err
+		}
 		if d.opts.Ledger == db.LedgerOff {
 			_, err := l.query(`SELECT 1`)
 			return err

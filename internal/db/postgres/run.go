@@ -149,6 +149,29 @@ func (l *lease) appendBegin(begin string, call *db.Call) int {
 	return ours
 }
 
+// appendStart starts the transaction and returns how many commands of ours come before the job's.
+func (t *transaction) appendStart() int {
+	ours := t.appendBegin(beginSQL(t.tx.Isolation), t.call)
+	if t.before != nil {
+		t.buf = appendCommand(t.buf, writtenBefore)
+		ours++
+	}
+	return ours
+}
+
+func beginSQL(level db.Isolation) string {
+	switch level {
+	case db.ReadCommitted:
+		return "BEGIN ISOLATION LEVEL READ COMMITTED"
+	case db.RepeatableRead:
+		return "BEGIN ISOLATION LEVEL REPEATABLE READ"
+	case db.Serializable:
+		return "BEGIN ISOLATION LEVEL SERIALIZABLE"
+	case db.IsolationDefault:
+	}
+	return "BEGIN"
+}
+
 // sessionLabel is the name of a job's session.
 func sessionLabel(label string) string {
 	name := make([]byte, 0, maxApplicationName)

@@ -33,6 +33,8 @@ type outcome struct {
 	refuse *db.Error       // what we refused: caps, duplicate columns, COPY
 	at     int             // index of the statement that failed, -1 if it is none of the job's
 
+	ours func(row []byte) // takes the rows of commands of ours; nil: they are dropped
+
 	binding bool // it failed before it was bound: at a parameter, or before them
 }
 
@@ -228,6 +230,9 @@ func (r *reader) start(columns []contract.Column) {
 func (r *reader) row(body []byte) error {
 	p := r.current()
 	if p == nil {
+		if r.out.ours != nil {
+			r.out.ours(body)
+		}
 		return nil
 	}
 	if !r.rows {

@@ -18,23 +18,13 @@ const (
 	rollbackGrace = time.Second
 )
 
-func beginSQL(level db.Isolation) string {
-	switch level {
-	case db.ReadCommitted:
-		return "BEGIN ISOLATION LEVEL READ COMMITTED"
-	case db.RepeatableRead:
-		return "BEGIN ISOLATION LEVEL REPEATABLE READ"
-	case db.Serializable:
-		return "BEGIN ISOLATION LEVEL SERIALIZABLE"
-	case db.IsolationDefault:
-	}
-	return "BEGIN"
-}
-
 // Transact runs the statements in one transaction, in two round trips: the statements, then ledger row and COMMIT.
 func (d *Database) Transact(
 	ctx context.Context, call db.Call, tx *db.Transaction, opts db.RowOptions, seal db.BeforeCommit,
 ) ([]db.ResultSet, error) {
+	if failure := engine.CheckCountable(d.dialect, tx); failure != nil {
+		return nil, failure
+	}
 	l, err := d.begin(ctx, &call, opts)
 	if err != nil {
 		return nil, err
@@ -62,10 +52,12 @@ type transaction struct {
 	named bool // named statements may be used
 	again bool // rolled back because the session had lost a named statement, or it was stale: worth a second attempt
 
+	before writtenRowsBefore // rows of the session's earlier transactions; nil: the transaction has no limit on rows
+
 	failedAt int // the statement that failed in the last round trip
 
 	asLogin bool          // the ledger row is written as the login: the job has taken another role, which may not
-	before  [3]segmentEnd // what makes it so
+	toLogin [3]segmentEnd // what makes it so
 
 	asked     bool // the server was asked to cancel while it committed
 	insertEnd segmentEnd
@@ -74,6 +66,10 @@ type transaction struct {
 
 func (t *transaction) attempt(ctx context.Context) ([]db.ResultSet, error) {
 	out := outcome{sets: make([]db.ResultSet, 0, len(t.tx.Statements))}
+	if t.tx.MaxAffected > 0 {
+		t.before = writtenRowsBefore{}
+		out.ours = t.before.take
+	}
 	if err := t.runStatements(ctx, &out); err != nil {
 		return nil, err
 	}
@@ -101,7 +97,7 @@ func (t *transaction) runStatements(ctx context.Context, out *outcome) error {
 		return t.ownError(ctx, err)
 	}
 	t.startRoundTrip(t.opts)
-	ours := t.appendBegin(beginSQL(t.tx.Isolation), t.call)
+	ours := t.appendStart()
 	for i, stmt := range t.tx.Statements {
 		if err := t.appendStatement(stmt, t.named); err != nil {
 			t.forgetUnsent()
@@ -132,7 +128,7 @@ func (t *transaction) runStatements(ctx context.Context, out *outcome) error {
 // back.
 func (t *transaction) runSeparately(ctx context.Context, out *outcome) error {
 	t.startRoundTrip(t.opts)
-	ours := t.appendBegin(beginSQL(t.tx.Isolation), t.call)
+	ours := t.appendStart()
 	t.buf = appendSync(t.buf)
 	if err := t.firstRoundTrip(ctx, ours, out); err != nil {
 		return err
@@ -162,6 +158,9 @@ func (t *transaction) verify(ctx context.Context, out *outcome) (*db.Entry, erro
 		if failure := engine.CheckGuard(t.tx.Expect, i, out.sets[i].RowsAffected); failure != nil {
 			return nil, failure
 		}
+	}
+	if err := t.checkAffected(ctx, t.before); err != nil {
+		return nil, err
 	}
 	if t.seal == nil {
 		return nil, nil
@@ -230,7 +229,7 @@ func (t *transaction) appendLogin() {
 	if !t.asLogin {
 		return
 	}
-	for _, sql := range [len(t.before)]string{"SET CONSTRAINTS ALL IMMEDIATE", "SET SESSION AUTHORIZATION DEFAULT", "RESET ROLE"} {
+	for _, sql := range [len(t.toLogin)]string{"SET CONSTRAINTS ALL IMMEDIATE", "SET SESSION AUTHORIZATION DEFAULT", "RESET ROLE"} {
 		t.buf = appendCommand(t.buf, sql)
 	}
 }
@@ -240,8 +239,8 @@ func (t *transaction) fenceEnds(ends ...*segmentEnd) []*segmentEnd {
 	if !t.asLogin {
 		return ends
 	}
-	t.before = [3]segmentEnd{}
-	return append([]*segmentEnd{&t.before[0], &t.before[1], &t.before[2]}, ends...)
+	t.toLogin = [3]segmentEnd{}
+	return append([]*segmentEnd{&t.toLogin[0], &t.toLogin[1], &t.toLogin[2]}, ends...)
 }
 
 // commitAnswers reads the server's answers to the fence and to COMMIT.
@@ -320,9 +319,9 @@ func (t *transaction) committed(ctx context.Context, fenced bool) error {
 			return unconfirmedCommit()
 		}
 		return nil
-	case fenced && t.before[0].failed != nil: // a constraint that was deferred
+	case fenced && t.toLogin[0].failed != nil: // a constraint that was deferred
 		t.refused()
-		return t.ended(ctx, t.d.serverError(t.before[0].failed, "", -1))
+		return t.ended(ctx, t.d.serverError(t.toLogin[0].failed, "", -1))
 	case fenced && t.insertEnd.failed != nil:
 		t.refused()
 		return t.fenceError(ctx)

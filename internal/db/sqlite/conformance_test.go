@@ -46,8 +46,9 @@ func TestConformance(t *testing.T) {
 		Values:     values(),
 		Params:     params(),
 		RoundTrips: roundTrips(),
-		Leaks:      leaks(),
-		Poisons:    dbtest.SQLitePoisons(),
+		Counted:    counted(), NotCountable: notCountable(),
+		Leaks:   leaks(),
+		Poisons: dbtest.SQLitePoisons(),
 		Writes: []string{
 			"INSERT INTO item (id, name) VALUES (70, 'x')",
 			"WITH x AS (SELECT 71 AS id) INSERT INTO item (id, name) SELECT id, 'x' FROM x",

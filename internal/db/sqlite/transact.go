@@ -12,6 +12,9 @@ import (
 func (d *Database) Transact(ctx context.Context, call db.Call, tx *db.Transaction, opts db.RowOptions,
 	seal db.BeforeCommit,
 ) ([]db.ResultSet, error) {
+	if failure := engine.CheckCountable(d.dialect, tx); failure != nil {
+		return nil, failure
+	}
 	c, failure := d.writers.acquire(ctx)
 	if failure != nil {
 		return nil, failure
@@ -57,6 +60,7 @@ func (t *transaction) perform(ctx context.Context) *db.Error {
 	if failure := t.begin(); failure != nil {
 		return failure
 	}
+	before := t.h.totalChanges()
 	t.rows.Reset(t.opts)
 	t.maxBytes = t.opts.LargestRow()
 	t.sets = make([]db.ResultSet, 0, len(t.tx.Statements))
@@ -70,7 +74,7 @@ func (t *transaction) perform(ctx context.Context) *db.Error {
 		}
 		t.sets = append(t.sets, set)
 	}
-	return nil
+	return engine.CheckAffected(t.tx, t.h.totalChanges()-before)
 }
 
 // afterwards checks the guard of a statement, and that its transaction is still open: what follows would

@@ -97,6 +97,9 @@ func (b *batchRun) send(ctx context.Context) error {
 	r, err := call(one)
 	out := collector{encoder: &b.t.encoder}
 	if err == nil {
+		err = b.t.startCounting(ctx)
+	}
+	if err == nil {
 		err = b.t.run(ctx, r, &out)
 	}
 	if err != nil {
@@ -112,6 +115,7 @@ func (b *batchRun) send(ctx context.Context) error {
 		named.Message = "one of the rows " + strconv.FormatInt(b.first, 10) + " to " + strconv.FormatInt(b.first+int64(b.rows)-1, 10) + " of the batch: " + e.Message
 		return &named
 	}
+	b.t.addWritten(b.stmt, &out)
 	set := out.set()
 	if set.Columns != nil {
 		return engine.BatchWithRows()

@@ -75,7 +75,8 @@ func harness(t *testing.T) dbtest.Harness {
 		Values:     values(),
 		Params:     params(),
 		RoundTrips: roundTrips(),
-		Leaks:      leaks(),
+		Counted:    counted(), NotCountable: notCountable(),
+		Leaks: leaks(),
 		Writes: []string{
 			"WITH x AS (SELECT 91 AS id) INSERT INTO item (id, name) SELECT id, 'x' FROM x",
 			"INSERT INTO item (id, name) VALUES (92, 'x')",

@@ -23,6 +23,9 @@ func (d *Database) Transact(
 			return nil, err
 		}
 	}
+	if failure := engine.CheckCountable(d.dialect, tx); failure != nil {
+		return nil, failure
+	}
 	s, err := d.begin(ctx, &call)
 	if err != nil {
 		return nil, err
@@ -46,6 +49,9 @@ type transaction struct {
 	call *db.Call
 	tx   *db.Transaction
 	seal db.BeforeCommit
+
+	written int64 // rows, counted where the transaction has a limit on them
+
 	id   int64 // the server's, of the transaction that was started
 	sets []db.ResultSet
 }
@@ -68,6 +74,9 @@ func (t *transaction) perform(ctx context.Context) error {
 			return err
 		}
 	}
+	if failure := engine.CheckAffected(t.tx, t.written); failure != nil {
+		return failure
+	}
 	var entry *db.Entry
 	if t.seal != nil {
 		if entry, err = t.seal(ctx, t.sets); err != nil {
@@ -86,6 +95,9 @@ func (t *transaction) execute(ctx context.Context, stmt *dialect.Compiled, at in
 		return t.executeBatch(ctx, stmt, at)
 	}
 	r, err := call(stmt)
+	if err == nil {
+		err = t.startCounting(ctx)
+	}
 	if err != nil {
 		return t.d.failure(ctx, t.session, err, at)
 	}
@@ -93,6 +105,7 @@ func (t *transaction) execute(ctx context.Context, stmt *dialect.Compiled, at in
 	if err := t.run(ctx, r, &out); err != nil {
 		return t.d.failure(ctx, t.session, err, at)
 	}
+	t.addWritten(stmt, &out)
 	set := out.set()
 	if failure := engine.CheckGuard(t.tx.Expect, at, set.RowsAffected); failure != nil {
 		return failure

@@ -46,6 +46,8 @@ class RowOptions(CommonOptions, total=False):
 
 class TransactionOptions(RowOptions, total=False):
     isolation: Literal["read_committed", "repeatable_read", "serializable", "snapshot"]
+    max_affected: int
+    """The largest number of rows that the transaction may write; the database's own limit stays in force."""
     effect: Literal["exactly_once", "at_least_once"]
 
 
@@ -182,7 +184,10 @@ def _spec(kind: str, key: str, options: Mapping[str, Any], **content: Any) -> Jo
     for name in ("timeout", "expires_in"):
         if options.get(name) is not None:
             options[name] = duration(options[name])
-    request = encode([kind, _present(**content), options.get("effect"), options.get("isolation")])
+    parts = [kind, _present(**content), options.get("effect"), options.get("isolation")]
+    if options.get("max_affected") is not None:  # nothing without it: digests of other requests stay what they were
+        parts.append(options["max_affected"])
+    request = encode(parts)
     digest = hashlib.sha256(request).hexdigest()[:32]
     labels[REQUEST_LABEL] = digest
     return JobSpec(kind, key, {"labels": labels, **_present(**options), **_present(**content)}, digest)
