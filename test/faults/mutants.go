@@ -119,6 +119,18 @@ func effectMutants() []mutant {
 			only: []string{"pg_cut_after"}, caught: []string{"effects"},
 		},
 		{
+			name: "limit_after_commit", what: "a transaction's limit on rows is compared after its COMMIT",
+			edits: []edit{
+				{
+					"internal/db/postgres/transact.go", "\tentry, err := t.verify(ctx, &out)\n",
+					"\texceeded := t.checkAffected(ctx, t.before)\n\tentry, err := t.verify(ctx, &out)\n",
+				},
+				{"internal/db/postgres/transact.go", "\tif err := t.checkAffected(ctx, t.before); err != nil {\n\t\treturn nil, err\n\t}\n", ""},
+				{"internal/db/postgres/transact.go", "\treturn out.sets, nil\n", "\treturn out.sets, exceeded\n"},
+			},
+			only: []string{"none"}, caught: []string{"limits"},
+		},
+		{
 			name: "failure_without_row", what: "a failure is answered without its ledger row",
 			edits: []edit{{
 				"internal/delivery/earlier.go", "\tif f := r.facts(); !f.recordsFirst() {", "\tif f := r.facts(); !f.recordsFirst() || status != contract.Unknown {",

@@ -82,6 +82,7 @@ func classes() []class {
 		{"reply_only", 30, (*planner).replyOnly},
 		{"rows", 20, (*planner).rows},
 		{"failing", 35, (*planner).failing},
+		{"limited", 20, (*planner).limited},
 		{"duplicate", 40, (*planner).duplicate},
 		{"reused", 20, (*planner).reused},
 		{"asked", 15, (*planner).asked},

@@ -147,6 +147,7 @@ func TestBrokenPromisesAreReported(t *testing.T) {
 		"a result seen twice":                {"seen_as_stored", func(h *History) { h.Seen = append(h.Seen, h.Seen[0]) }},
 		"a result seen that is not stored":   {"seen_as_stored", func(h *History) { h.Seen[0].Body = []byte(`{}`) }},
 		"an effect twice":                    {"effects", func(h *History) { h.Effects = append(h.Effects, Row{"shop", "move", 1, 2, 0}) }},
+		"more rows than the limit":           {"limits", func(h *History) { h.Requests["often"].Limit = 1 }},
 		"an effect that is missing":          {"effects", func(h *History) { h.Effects = h.Effects[1:] }},
 		"an effect of a failure":             {"effects", func(h *History) { h.Effects = append(h.Effects, Row{"shop", "fail", 0, 0, 0}) }},
 		"an effect of the later request":     {"effects", func(h *History) { h.Effects = append(h.Effects, Row{"shop", "useb", 0, 0, 0}) }},

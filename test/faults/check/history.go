@@ -39,6 +39,7 @@ type Request struct {
 	Effect   Effect `json:"effect,omitempty"`
 
 	Rows      int      `json:"rows"`                 // of effects, each time that it takes effect
+	Limit     int      `json:"limit,omitempty"`      // on the rows that it writes; 0: none
 	Statuses  []string `json:"statuses,omitempty"`   // ends that it may have besides Failed for what faults do
 	Codes     []string `json:"codes,omitempty"`      // of Failed, besides those of faults
 	ReplyTo   string   `json:"reply_to,omitempty"`   // where the answer is sent as well

@@ -28,6 +28,7 @@ var rules = []rule{
 	{"stored_once", storedOnce},
 	{"seen_as_stored", seenAsStored},
 	{"effects", effects},
+	{"limits", limits},
 	{"balances", balances},
 	{"sum_read", sumRead},
 	{"rows_object", rowsObjects},
