@@ -149,8 +149,7 @@ func TestRecordedResult(t *testing.T) {
 	w := setup(t)
 	dsn := dbtest.Postgres(t)
 	w.start(w.config("r1", withDatabase("shop", "postgres", dsn), withDatabase("bare", "sqlite", filepath.Join(t.TempDir(), "bare.db"), func(d *config.Database) { d.Ledger.Mode = "off" })))
-	w.request("result.shop.create", "").refused(t, "404", "no_result_yet")
-	w.do("shop", "transaction", "create", createEffects)
+	w.do("shop", "transaction", "create", createEffects) // from now on the ledger is there
 	w.do("shop", "query", "read", `"sql":"SELECT 1 AS n"`)
 	w.do("shop", "transaction", "failed", `"statements":[{"sql":"INSERT INTO effects (nosuch) VALUES (1)"}]`)
 	w.do("bare", "query", "read", `"sql":"SELECT 1 AS n"`)
