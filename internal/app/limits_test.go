@@ -373,7 +373,7 @@ func replaceConsumer(t *testing.T, w *world) {
 func TestRunnerSubscriptions(t *testing.T) {
 	t.Parallel()
 	w := setup(t)
-	for databases, wanted := range map[int]uint32{1: 24, 3: 38} {
+	for databases, wanted := range map[int]uint32{1: 28, 3: 46} {
 		instance := fmt.Sprintf("r%d", databases)
 		var change []func(*config.Config)
 		for i := range databases {

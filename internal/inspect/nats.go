@@ -119,11 +119,11 @@ func (l *natsInspection) rights(ctx context.Context, opts bus.Options) (*denied,
 	return out, true
 }
 
-// The subscriptions that a runner holds all the time: two inboxes, requests to cancel, nine of the service protocol and five
-// requests of the whole fleet; and four requests of each database, besides one inbox for each lane.
+// The subscriptions that a runner holds all the time: two inboxes, requests to cancel, nine of the service protocol and seven
+// requests of the whole fleet; and six requests of each database, besides one inbox for each lane.
 const (
-	fleetSubscriptions    = 17
-	databaseSubscriptions = 4
+	fleetSubscriptions    = 19
+	databaseSubscriptions = 6
 )
 
 // Subscriptions returns how many subscriptions a runner of this configuration holds.
