@@ -44,6 +44,10 @@ test-python: ## check, build and test the Python packages of clients/; installs 
 	@if [ -e clients/.venv/installed ]; then $(MAKE) --no-print-directory --directory clients test PYTESTFLAGS='$(PYTESTFLAGS)'; \
 	else echo "SKIPPED, not tested: the Python packages of clients/"; fi
 
+.PHONY: test-kubernetes
+test-kubernetes: ## test the Helm chart with Helm on a real API server; builds both from source, a quarter of an hour the first time
+	cd test/kubernetes && go test -count=1 -timeout 45m
+
 .PHONY: contract
 contract: ## write the JSON Schemas of contract/schema from the code, and compare them with the decoder over 20,000 bodies of each kind
 	go test -count=1 -run TestSchemasAreInStep ./internal/jobs ./contract/schema -update
