@@ -39,6 +39,18 @@ def await_port(port: int, process: subprocess.Popen[bytes]) -> None:
     raise AssertionError(f"{process.args!r} does not listen on {port}")
 
 
+def restricted_users(password: str) -> str:
+    """Return the part of a NATS configuration with an admin, and a flow with the permissions of docs/security.md."""
+    docs = (ROOT / "docs" / "security.md").read_text()
+    flow = docs[docs.index("FLOW_RIGHTS = {") :].split("```")[0]
+    return f"""{flow}
+    authorization {{ users = [
+      {{ user: admin, password: admin }}
+      {{ user: flow, password: {password}, permissions: $FLOW_RIGHTS }}
+      {{ user: stranger, password: {password}, permissions: {{ publish: "x", subscribe: "_INBOX.stranger.>" }} }}
+    ] }}"""
+
+
 class Process:
     """A process that ends with the test."""
 

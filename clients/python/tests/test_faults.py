@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from fleet import Fleet
+from fleet import Fleet, restricted_users
 
 import dbrunner
 from dbrunner import jobs
@@ -22,15 +22,7 @@ Key = Callable[[str], str]
 
 @pytest.fixture
 def restricted_fleet(binaries: Path, tmp_path: Path) -> Iterator[Fleet]:
-    docs = (Path(__file__).parents[3] / "docs" / "security.md").read_text()
-    flow = docs[docs.index("FLOW_RIGHTS = {") :].split("```")[0]
-    users = f"""{flow}
-    authorization {{ users = [
-      {{ user: admin, password: admin }}
-      {{ user: flow, password: pw, permissions: $FLOW_RIGHTS }}
-      {{ user: stranger, password: pw, permissions: {{ publish: "x", subscribe: "_INBOX.stranger.>" }} }}
-    ] }}"""
-    fleet = Fleet(binaries, tmp_path, users=users)
+    fleet = Fleet(binaries, tmp_path, users=restricted_users("pw"))
     fleet.start()
     yield fleet
     fleet.stop()

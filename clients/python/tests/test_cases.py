@@ -1,0 +1,161 @@
+"""The cases of contract/cases, which every client has to do alike."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fleet import Fleet, restricted_users
+
+import dbrunner
+from dbrunner import JobSpec, jobs
+from dbrunner._connection import call
+
+CASES = Path(__file__).parents[3] / "contract" / "cases" / "cases.json"
+WAIT = 60.0
+
+
+class Refused(Exception):
+    """Why there is no result, in the words of the cases."""
+
+
+class Installation:
+    """What the cases run in."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self._fleet = fleet
+        self._users: dict[str, dbrunner.Runner] = {}
+
+    def database(self, user: str, name: str = "shop") -> dbrunner.Database:
+        if user not in self._users:
+            self._users[user] = dbrunner.connect(
+                self._fleet.url, user=user, password=user, inbox_prefix=f"_INBOX.{user}", name=user
+            )
+        return self._users[user].database(name)
+
+    async def close(self) -> None:
+        for runner in self._users.values():
+            await runner.close()
+
+    async def do(self, action: str) -> None:
+        if action == "kill_runner":
+            await asyncio.to_thread(self._fleet.runner.kill)
+        elif action == "start_runner":
+            self._fleet.runner.start()
+        elif action == "restart_nats":
+            await asyncio.to_thread(self._fleet.nats.kill)
+            await asyncio.to_thread(self._fleet.start_nats)
+        elif action == "expire_results":
+            await call(self.database("admin")._core._ask("$JS.API.STREAM.PURGE.DBRUNNER_RESULTS_shop", b"{}"))
+        else:
+            raise AssertionError(f"no such action: {action}")
+
+    async def carry_out(self, step: dict[str, Any]) -> Any:
+        """Do a step and return its outcome, as JSON has it."""
+        user = step.get("as", "admin")
+        if action := step.get("do"):
+            return await self.do(action)
+        if job := step.get("run") or step.get("publish"):
+            name, spec = self._job(job)
+            database = self.database(user, name)
+            if "publish" in step:
+                await database.submit(spec, wait=WAIT)
+                return None
+            return await self._outcome(database.run(spec, wait=job.get("wait", WAIT)))
+        if "running" in step:
+            return await self._running(self.database(user), step["running"], step.get("seconds", 0))
+        ((verb, reference),) = ((v, step[v]) for v in ("wait", "rows", "recorded", "cancel") if v in step)
+        job_of = self.database(user).job(reference["id"])
+        if verb == "wait":
+            waiting = asyncio.ensure_future(self._outcome(job_of.wait(WAIT)))
+            for action in step.get("meanwhile", ()):
+                await self.do(action)
+            return await waiting
+        if verb == "rows":
+            rows = [row async for row in job_of.rows()]
+            return {"count": len(rows), "first": rows[0], "last": rows[-1]}
+        if verb == "recorded":
+            recorded = await job_of.recorded()
+            if recorded is None:
+                raise Refused("no_result_yet")
+            return recorded.raw
+        cancellation = await job_of.cancel(wait=WAIT / 2)
+        return {"outcome": cancellation.outcome, "status": cancellation.status}
+
+    def _job(self, job: dict[str, Any]) -> tuple[str, JobSpec]:
+        return job.get("database", "shop"), jobs._spec(job["kind"], job["id"], {}, **job["body"])
+
+    @staticmethod
+    async def _outcome(waiting: Any) -> Any:
+        """Return the result that a call returns or raises."""
+        try:
+            return (await waiting).raw
+        except dbrunner.JobIdReused as error:
+            raise Refused("job_id_reused") from error
+        except (dbrunner.JobFailed, dbrunner.OutcomeUnknown) as error:
+            return error.result.raw
+        except dbrunner.NoResultYet as error:
+            raise Refused("no_result_yet") from error
+        except dbrunner.AccessDenied as error:
+            raise Refused("denied") from error
+        except dbrunner.NoStream as error:
+            raise Refused("no_stream") from error
+
+    @staticmethod
+    async def _running(database: dbrunner.Database, wanted: dict[str, Any], seconds: float) -> None:
+        async with asyncio.timeout(WAIT):
+            while True:
+                found = await database.running(wait=5)
+                if any(job.seconds >= seconds and not differences(wanted, job.raw) for job in found.jobs):
+                    return
+                await asyncio.sleep(0.05)
+
+
+def differences(expected: Any, got: Any, path: str = "") -> list[str]:
+    """List where a value is not as expected."""
+    if isinstance(expected, dict):
+        if not isinstance(got, dict):
+            return [f"{path} is no object"]
+        return [d for key, value in expected.items() for d in differences(value, got.get(key), f"{path}.{key}")]
+    if isinstance(expected, list):
+        if not isinstance(got, list) or len(got) != len(expected):
+            return [f"{path} has not {len(expected)} elements"]
+        return [d for i, value in enumerate(expected) for d in differences(value, got[i], f"{path}[{i}]")]
+    return [] if expected == got else [f"{path} is {got!r}, not {expected!r}"]
+
+
+@pytest.fixture
+def case_fleet(binaries: Path, tmp_path: Path) -> Iterator[Fleet]:
+    fleet = Fleet(binaries, tmp_path, users=restricted_users("flow"))
+    fleet.start()
+    yield fleet
+    fleet.stop()
+
+
+@pytest.fixture
+async def installation(case_fleet: Fleet) -> AsyncIterator[Installation]:
+    installation = Installation(case_fleet)
+    await installation.database("admin").wait_healthy(wait=WAIT)
+    yield installation
+    await installation.close()
+
+
+async def test_cases(installation: Installation) -> None:
+    cases = json.loads(CASES.read_text())
+    assert len(cases) > 10
+    for case in cases:
+        for number, step in enumerate(case["steps"], 1):
+            if "python" in step.get("except", {}):
+                continue
+            about = f"{case['name']}, step {number}"
+            got, refused = None, None
+            try:
+                got = await installation.carry_out(step)
+            except Refused as error:
+                refused = str(error)
+            assert refused == step.get("refused"), f"{about}: {got}"
+            assert refused or differences(step.get("expect", {}), got or {}) == [], f"{about}: {got}"
