@@ -37,7 +37,7 @@ type DatabaseStatus struct {
 
 // Condition is whether a database's jobs run.
 type Condition struct {
-	State  string     `json:"state"`            // up, down, results_full, blocked
+	State  string     `json:"state"`            // up, down, results_full, blocked, paused
 	Reason string     `json:"reason,omitempty"` // why it is not up
 	Since  *time.Time `json:"since,omitempty"`
 }
@@ -85,6 +85,8 @@ type DatabaseHeartbeat struct {
 	CheckedAt *time.Time     `json:"checked_at,omitempty"` // missing with all that the look found, before the first one
 	*Health                  // of the last look
 	Sweep     *LedgerCleanup `json:"ledger,omitempty"`
+	Pauses    []ActivePause  `json:"pauses,omitempty"`  // that this runner obeys
+	Running   *int           `json:"running,omitempty"` // while paused: jobs of paused lanes that this runner has started and not finished
 }
 
 // LedgerCleanup is how the cleanup of a ledger stands.

@@ -74,6 +74,12 @@ func (s Subjects) HealthStream() string { return s.Prefix() + "HEALTH" }
 // ControlBucket returns the name of the key-value bucket of cancel requests, with keys <database>.<job id>.
 func (s Subjects) ControlBucket() string { return s.Prefix() + "CONTROL" }
 
+// State returns where the stream behind StateBucket re-publishes the headers of a key that it stored.
+func (s Subjects) State(key string) string { return s.Namespace + ".state." + key }
+
+// StateBucket returns the name of the key-value bucket of what operators want of runners: pauses, with keys of PauseKey.
+func (s Subjects) StateBucket() string { return s.Prefix() + "STATE" }
+
 // RowsBucket returns the name of the object store's bucket with rows that have no room in their results.
 func (s Subjects) RowsBucket() string { return s.Prefix() + "ROWS" }
 

@@ -83,6 +83,7 @@ const (
 	DatabaseDown        = "down"
 	DatabaseResultsFull = "results_full"
 	DatabaseBlocked     = "blocked" // a stream or consumer that its jobs need is missing, paused or unusable
+	DatabasePaused      = "paused"  // an operator has paused it
 )
 
 // Fault is one error in a job's body. Path is a JSON path such as "params.account" or "statements[2].sql"; empty for the

@@ -109,7 +109,7 @@ func newRoot() *cobra.Command {
 	}
 	root.AddCommand(
 		newServe(), newDemo(), newSubmit(), newResult(), newCheck(), newDiagnose(),
-		newWait(), newHealthcheck(), newPs(), newCancel(), newJob(), newDead(), newTopology(),
+		newWait(), newHealthcheck(), newPs(), newCancel(), newPause(), newResume(), newJob(), newDead(), newTopology(),
 		newLedger(), newContract(), newMigrate(), newVersion(),
 	)
 	return root

@@ -49,6 +49,7 @@ func published() map[string]struct {
 			"version", "runner", "process", "database", "at", "part", "parts", "in_flight", "jobs",
 		}},
 		"answer-result": {reflect.TypeFor[contract.Result](), resultKeys()},
+		"pause":         {reflect.TypeFor[contract.Pause](), []string{}},
 		"answer-error":  {reflect.TypeFor[contract.Refusal](), []string{"error"}},
 	}
 }
@@ -195,6 +196,11 @@ func TestSchemasAreInStep(t *testing.T) {
 		if len(g.defs) > 0 {
 			root["$defs"] = g.defs
 		}
+		if name == "pause" { // operators write it: its keys and their lengths are checked
+			root["additionalProperties"] = false
+			limit(root, "reason", contract.MaxPauseReason)
+			limit(root, "by", contract.MaxPauseBy)
+		}
 		var text bytes.Buffer
 		encoder := json.NewEncoder(&text)
 		encoder.SetEscapeHTML(false)
@@ -207,6 +213,24 @@ func TestSchemasAreInStep(t *testing.T) {
 		have, err := os.ReadFile(file) //nolint:gosec // its name is the test's
 		require.NoError(t, err)
 		require.Equal(t, text.String(), string(have), "run make contract")
+	}
+}
+
+func limit(root node, key string, length int) {
+	root["properties"].(node)[key].(node)["maxLength"] = length
+}
+
+// TestPausesAreReadAlike: the schema of a pause refuses what runners cannot read, and nothing else.
+func TestPausesAreReadAlike(t *testing.T) {
+	t.Parallel()
+	s := compile(t, "pause")
+	long := strings.Repeat("é", contract.MaxPauseBy)
+	for _, body := range []string{
+		`{}`, `{"reason":"x"}`, `{"reason":"","by":"ada"}`, `{"by":"` + long + `"}`, `{"by":"` + long + `é"}`, `{"reason":1}`, `{"reason":null}`, `[]`, `"x"`,
+		`{"until":"x"}`, `{"Reason":"x"}`, `{"reason":"` + strings.Repeat("x", contract.MaxPauseReason+1) + `"}`, `{"reason":"a\tb"}`,
+	} {
+		_, err := contract.ReadPause([]byte(body))
+		require.Equal(t, validate(t, s, []byte(body)) == nil, err == nil, "%s: %v", body, err)
 	}
 }
 
@@ -234,6 +258,7 @@ func TestSchemasRefuse(t *testing.T) {
 		"answer-running": {
 			`{"version":1,"runner":"r","process":"p","database":"d","at":"2026-03-01T12:00:00Z","part":1,"parts":1,"in_flight":1,"jobs":[{"job_id":"a","state":"idle"}]}`,
 		},
+		"pause":        {`{"until":"tomorrow"}`},
 		"answer-error": {`{"error":"no"}`},
 		"job-query":    {`{"sql":1}`, `{}`, `{"sql":"SELECT 1","parms":[]}`},
 	} {
@@ -246,7 +271,7 @@ func TestSchemasRefuse(t *testing.T) {
 func TestRead(t *testing.T) {
 	t.Parallel()
 	require.Contains(t, schema.Names(), "result")
-	require.Len(t, schema.Names(), 13)
+	require.Len(t, schema.Names(), 14)
 	for _, name := range schema.Names() {
 		text, err := schema.Read(name)
 		require.NoError(t, err)

@@ -29,6 +29,7 @@ type Database struct {
 	Ledger  Ledger
 	Jobs    Examiner
 	Check   func(context.Context) *contract.Health // looks at the database now
+	Paused  func(kind string) string               // why and by whom jobs of a kind are paused; empty: they are not
 
 	Running  func() []contract.RunningJob                            // the jobs that this runner has in flight
 	Recorded func(ctx context.Context, jobID string) ([]byte, error) // the answer in the ledger; nil: there is none

@@ -64,6 +64,9 @@ func (a *api) runJob(ctx context.Context, d *Database, q *service.Request) ([]by
 		if duplicate && first == nil { // the first message left the queue before it could be compared with the request
 			what = "the stream has taken a message with this id before and dropped this one; its result is not there yet"
 		}
+		if paused := d.Paused(j.kind); paused != "" {
+			what = "the database is " + paused + "; " + what
+		}
 		return nil, j.refuse(504, "no_result_yet", true, what+": send the same request again, with the header "+headerMessageID+" if its body has no id")
 	case err != nil:
 		return nil, err

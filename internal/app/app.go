@@ -107,6 +107,7 @@ func (a *App) run(ctx context.Context) (err error) {
 		topology:      topology.NewWatch(conn, manager.Topology(cfg), cfg.Topology.Mode == config.TopologyManage),
 		dead:          deadletters.NewWatch(conn),
 	}
+	r.pauses = control.NewPauses(control.PausesOptions{Conn: conn, Databases: manager.DatabaseNames(cfg), Apply: r.applyPauses})
 	if err := r.connect(); err != nil {
 		return err
 	}
@@ -140,6 +141,7 @@ type running struct {
 	quarantine *worker.Quarantine
 
 	cancellations *control.Cancellations
+	pauses        *control.Pauses
 	rows          *rowsStore
 	topology      *topology.Watch
 	dead          *deadletters.Watch
@@ -149,6 +151,7 @@ type running struct {
 func (r *running) connect() (err error) {
 	if r.status, err = status.New(status.Options{
 		Config: r.cfg, Logger: r.log, Conn: r.conn, Version: r.version, Topology: r.topology, DeadLetters: r.dead,
+		Pauses: r.pauses,
 	}); err != nil {
 		return err
 	}
@@ -196,6 +199,7 @@ func (r *running) run(ctx context.Context, started chan<- struct{}) error {
 	background.Go(func() error { return r.newRowsSweeper().Run(backgroundCtx) })
 	r.watch.Background(backgroundCtx, &background, r.status)
 	background.Go(func() error { return r.watchCancellations(backgroundCtx) })
+	background.Go(func() error { return r.pauses.Run(backgroundCtx) })
 	answering, err := r.openService(ctx, backgroundCtx)
 	if err != nil {
 		stopBeside()
@@ -223,9 +227,9 @@ func (r *running) run(ctx context.Context, started chan<- struct{}) error {
 	return err
 }
 
-// openService opens the service once all that is there to be cancelled is known: intake starts after it.
+// openService opens the service once all that is there to be cancelled, and what is paused, is known: intake starts after it.
 func (r *running) openService(ctx, backgroundCtx context.Context) (*service.Service, error) {
-	if err := r.cancellations.Ready(ctx); err != nil {
+	if err := r.conn.Ready(ctx); err != nil {
 		return nil, err
 	}
 	opts := api.Options{Config: r.cfg, Conn: r.conn, Version: r.version, Process: r.status.Process()}
@@ -234,6 +238,7 @@ func (r *running) openService(ctx, backgroundCtx context.Context) (*service.Serv
 			Name: d.Name, Engine: d.DB.Engine(), Config: d.Config, Policy: manager.Policy(r.cfg, d.Config),
 			Results: d.results, Ledger: d.DB, Jobs: d.executor.Decoder(),
 			Check:    func(ctx context.Context) *contract.Health { return d.status.Checker().Check(ctx) },
+			Paused:   func(kind string) string { return d.status.PausedText(jobs.LaneOf(kind)) },
 			Recorded: d.executor.Recorded, Running: d.inFlight,
 		})
 	}

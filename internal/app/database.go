@@ -39,6 +39,7 @@ type database struct {
 	gate       *worker.Gate
 	healthGate *worker.Gate // of the lanes that go on while the database does not answer
 	lanes      []*worker.Lane
+	pauses     []*worker.Pause // of the lanes that a pause of the database stops
 	sweeper    *worker.Sweeper // nil without a ledger
 	onStart    *onStart        // nil: not wanted
 	status     *status.Database
@@ -144,6 +145,11 @@ func (d *database) addLane(r *running, l *jobs.Lane) error {
 	if l.RunsWhenDown {
 		gate, quarantine = d.healthGate, nil
 	}
+	var pause *worker.Pause
+	if l.Pausable {
+		pause = &worker.Pause{}
+		d.pauses = append(d.pauses, pause)
+	}
 	made, err := worker.New(worker.Options{
 		Database:         d.Name,
 		Name:             l.Name,
@@ -156,6 +162,7 @@ func (d *database) addLane(r *running, l *jobs.Lane) error {
 		Results:          d.results,
 		Outbox:           &outbox{conn: r.conn, runner: r.cfg.Instance},
 		Gate:             gate,
+		Pause:            pause,
 		Quarantine:       quarantine,
 		Outlives:         l.Outlives,
 		Now:              manager.LeaseClock(),

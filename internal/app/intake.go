@@ -31,8 +31,12 @@ var (
 	_ worker.Message = (*intake.Message)(nil)
 )
 
-// Run pulls messages until ctx ends.
+// Run pulls messages until ctx ends. Before, it waits until all that keeps jobs from starting has been read over the link that
+// stands.
 func (i *laneIntake) Run(ctx context.Context, credits <-chan int, handle func(delivery.Delivery, worker.Message)) error {
+	if err := i.conn.Ready(ctx); err != nil {
+		return nil //nolint:nilerr // ctx has ended
+	}
 	opened, err := i.open(ctx)
 	if err != nil {
 		return err

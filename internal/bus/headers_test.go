@@ -66,6 +66,7 @@ func targets() []target {
 		{stream: "DBRUNNER_DEAD", mine: "dbrunner.dead.demo.query.mine", others: []string{"dbrunner.dead.demo.query.a", "dbrunner.dead.other.query.b"}},
 		{stream: "DBRUNNER_HEALTH", mine: "dbrunner.health.runner.mine", others: []string{"dbrunner.health.runner.a", "dbrunner.health.database.demo.b"}},
 		{stream: "KV_DBRUNNER_CONTROL", mine: "$KV.DBRUNNER_CONTROL.demo.mine", others: []string{"$KV.DBRUNNER_CONTROL.demo.a", "$KV.DBRUNNER_CONTROL.other.b"}},
+		{stream: "KV_DBRUNNER_STATE", mine: "$KV.DBRUNNER_STATE.pause.mine", others: []string{"$KV.DBRUNNER_STATE.pause.a", "$KV.DBRUNNER_STATE.pause.b"}},
 		{stream: "OBJ_DBRUNNER_ROWS", mine: "$O.DBRUNNER_ROWS.C.demo.mine", others: []string{"$O.DBRUNNER_ROWS.C.other.a", "$O.DBRUNNER_ROWS.M.YQ=="}},
 		{stream: "OBJ_DBRUNNER_PARAMS", mine: "$O.DBRUNNER_PARAMS.C.mine", others: []string{"$O.DBRUNNER_PARAMS.C.a", "$O.DBRUNNER_PARAMS.M.YQ=="}, rollup: true},
 	}
@@ -180,7 +181,7 @@ func snapshot(t *testing.T, js jetstream.JetStream, all []target) map[string]sta
 func watchOthers(t *testing.T, node *bustest.Node, all []target) func() []string {
 	t.Helper()
 	nc, _ := bustest.Plain(t, node.ClientURL(), nats.UserInfo("admin", "x"))
-	own := map[string]bool{"dbrunner.results.demo.mine": true, "dbrunner.control.demo.mine": true}
+	own := map[string]bool{"dbrunner.results.demo.mine": true, "dbrunner.control.demo.mine": true, "dbrunner.state.pause.mine": true}
 	for i := range all {
 		own[all[i].mine] = true
 	}

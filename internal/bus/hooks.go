@@ -9,7 +9,7 @@ import (
 type hooks struct {
 	hookMu  sync.Mutex
 	restore func(context.Context) error
-	ready   func(context.Context) error
+	ready   []func(context.Context) error
 }
 
 // SetRestore sets what creates missing streams and consumers; nil: nothing does.
@@ -26,21 +26,23 @@ func (h *hooks) Restorer() func(context.Context) error {
 	return h.restore
 }
 
-// SetReady sets what intakes wait for before they pull again after a disturbance.
-func (h *hooks) SetReady(ready func(context.Context) error) {
+// AddReady adds what intakes wait for before they pull again after a disturbance.
+func (h *hooks) AddReady(ready func(context.Context) error) {
 	h.hookMu.Lock()
-	h.ready = ready
+	h.ready = append(h.ready, ready)
 	h.hookMu.Unlock()
 }
 
-// Ready waits until messages may be pulled again after a disturbance: a job that was cancelled while the runner was
-// disconnected must not start.
+// Ready waits until messages may be pulled again after a disturbance: a job that was cancelled or paused while the runner
+// was disconnected must not start.
 func (h *hooks) Ready(ctx context.Context) error {
 	h.hookMu.Lock()
-	ready := h.ready
+	list := h.ready
 	h.hookMu.Unlock()
-	if ready == nil {
-		return nil
+	for _, ready := range list {
+		if err := ready(ctx); err != nil {
+			return err
+		}
 	}
-	return ready(ctx)
+	return nil
 }

@@ -96,8 +96,15 @@ func FoundDirect(m *nats.Msg) (found bool, _ error) {
 
 // ControlSubject is where a key of the bucket is published to.
 func ControlSubject(c *Conn, key string) string {
-	subject := ControlKey(c.subjects, key)
-	if c.opts.Domain != "" { // $KV.> stays inside a domain
+	return c.inDomain(ControlKey(c.subjects, key))
+}
+
+// StateSubject is where a key of the bucket of pauses is published to.
+func StateSubject(c *Conn, key string) string { return c.inDomain(StateKey(c.subjects, key)) }
+
+// inDomain is where a subject of a bucket is published to: $KV.> stays inside a domain.
+func (c *Conn) inDomain(subject string) string {
+	if c.opts.Domain != "" {
 		subject = c.apiPrefix + subject
 	}
 	return subject

@@ -46,6 +46,12 @@ func ControlKey(s contract.Subjects, key string) string {
 	return "$KV." + s.ControlBucket() + "." + key
 }
 
+// StateStream returns the name of the stream behind the key-value bucket of pauses.
+func StateStream(s contract.Subjects) string { return bucketPrefix + s.StateBucket() }
+
+// StateKey returns where the stream behind the bucket of pauses keeps a key.
+func StateKey(s contract.Subjects, key string) string { return "$KV." + s.StateBucket() + "." + key }
+
 // InNamespace reports whether a stream, also one behind a bucket, has a name of the namespace.
 func InNamespace(s contract.Subjects, stream string) bool {
 	name := strings.TrimPrefix(strings.TrimPrefix(stream, bucketPrefix), ObjectPrefix)

@@ -79,6 +79,7 @@ type Topology struct {
 	Results       ResultsStream `key:"results"`
 	Dead          DeadStream    `key:"dead"`
 	Control       ControlStream `key:"control"`
+	State         StateStream   `key:"state"`
 	Rows          RowsBucket    `key:"rows"`
 	Params        ParamsBucket  `key:"params"`
 	Health        HealthStream  `key:"health"`
@@ -126,6 +127,12 @@ type ControlStream struct {
 	// maximum number of cancel requests, of all databases together
 	MaxRequests int64 `key:"max_requests" default:"100000" min:"1" max:"1000000"`
 	// maximum size of all cancel requests
+	MaxBytes Size `key:"max_bytes" default:"64MiB" min:"1MiB"`
+}
+
+// StateStream limits the bucket of pauses. When it is full, new ones are refused.
+type StateStream struct {
+	// maximum size of the bucket; above 80 % of it, health is degraded
 	MaxBytes Size `key:"max_bytes" default:"64MiB" min:"1MiB"`
 }
 

@@ -20,6 +20,21 @@ func (e *Executor) Canceled(d *Delivery) bool {
 	return e.opts.Cancellations != nil && e.opts.Cancellations.Requested(e.decoder.Scan(&d.Message).ID, d.Timestamp)
 }
 
+// Preemption reports what finishes a delivery that is not started: a request to cancel it, or the time at which it expires,
+// zero if it does not. It decodes the delivery, and may be called while that is run.
+func (e *Executor) Preemption(d *Delivery) (canceled bool, expires time.Time) {
+	defer func() { _ = recover() }() // of a body whose decoding is a defect: Run reports it
+	if e.Canceled(d) {
+		return true, time.Time{}
+	}
+	if d.Deliveries <= e.opts.Policy.MaxDeliveries { // what decoding it does to runners, it does not do here
+		if job, rejection := e.decoder.Decode(&d.Message); rejection == nil {
+			expires = job.ExpiresAt
+		}
+	}
+	return false, expires
+}
+
 // errCanceled and errExpired are the reasons not to start a job, or not to start it again.
 var (
 	errCanceled = errors.New("the job was cancelled")

@@ -119,10 +119,10 @@ func (l *natsInspection) rights(ctx context.Context, opts bus.Options) (*denied,
 	return out, true
 }
 
-// The subscriptions that a runner holds all the time: two inboxes, requests to cancel, nine of the service protocol and seven
+// The subscriptions that a runner holds all the time: two inboxes, requests to cancel, pauses, nine of the service protocol and seven
 // requests of the whole fleet; and six requests of each database, besides one inbox for each lane.
 const (
-	fleetSubscriptions    = 19
+	fleetSubscriptions    = 20
 	databaseSubscriptions = 6
 )
 

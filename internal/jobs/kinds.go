@@ -61,7 +61,7 @@ func table() []kind {
 // laneTable is the table of lanes. Migrations and health checks have lanes of their own, so that they never wait behind work.
 func laneTable() []Lane {
 	return []Lane{
-		{Name: "work"},
+		{Name: "work", Pausable: true},
 		{Name: "migration", slots: 1, pending: 1},
 		{Name: "health", slots: 2, RunsWhenDown: true},
 	}

@@ -9,6 +9,8 @@ type Lane struct {
 	// RunsWhenDown: it goes on while the database does not answer, behind a gate that only a full results stream closes, and
 	// never waits for its turn behind other lanes' jobs.
 	RunsWhenDown bool
+	// Pausable: it stops while an operator has paused its database.
+	Pausable bool
 
 	slots   int // deliveries that one runner holds at the same time; 0: as the database's configuration says
 	pending int // deliveries that the whole fleet holds at the same time; 0: as the configuration says

@@ -2,6 +2,7 @@
 package report
 
 import (
+	"errors"
 	"time"
 
 	"dbrunner/contract"
@@ -109,6 +110,9 @@ type Lane struct {
 	SlotsInUse int // slots taken
 	Settling   int // finished deliveries besides, whose results are being published
 
+	Paused  bool // by an operator
+	Started int  // deliveries in flight whose jobs were started; counted while it is paused
+
 	Settled         map[contract.Status]int64
 	Ended           map[string]int64 // deliveries by disposition
 	Duplicates      int64            // settled with the answer of an earlier result
@@ -139,3 +143,13 @@ type Sweep struct {
 	// HeldBackBy is the timestamp of the oldest message in the stream, if it holds the cleanup back; else zero.
 	HeldBackBy time.Time
 }
+
+// Pause is an operator's pause that a runner obeys.
+type Pause struct {
+	contract.ActivePause
+	Since time.Time // when the record was stored, by the server's clock
+}
+
+// ErrPaused is the cause with which an intake is stopped because its lane is paused: it hands over what it has received,
+// instead of requeuing it.
+var ErrPaused = errors.New("the lane is paused")

@@ -17,7 +17,15 @@ type checked struct {
 
 // jobsVerdict is whether the database's jobs run, in the words of a check.
 func (d *Database) jobsVerdict() (contract.Verdict, string) {
-	switch now := d.condition(); now.State {
+	now := d.condition()
+	if pauses := d.paused(); len(pauses) > 0 {
+		text := "they wait: " + pauseText(pauses)
+		if now.State != contract.DatabasePaused {
+			text += "; " + now.Reason
+		}
+		return contract.Unhealthy, text
+	}
+	switch now.State {
 	case contract.DatabaseDown:
 		return contract.Unhealthy, "they wait: " + now.Reason
 	case contract.DatabaseResultsFull:
@@ -27,6 +35,9 @@ func (d *Database) jobsVerdict() (contract.Verdict, string) {
 	}
 	if differs, _ := d.problem(contract.EffectDiffers); differs != "" {
 		return contract.Degraded, "streams or consumers differ from the configuration: " + differs
+	}
+	if impaired := d.pausesImpaired(); impaired != "" {
+		return contract.Degraded, impaired
 	}
 	return contract.Healthy, ""
 }
@@ -43,7 +54,7 @@ func (d *Database) watchHealth(ctx context.Context, log *zap.Logger) error {
 	var seen string
 	var at time.Time
 	for {
-		state := d.condition().State + d.topologyNews()
+		state := d.condition().State + d.topologyNews() + d.pauseNews()
 		if state != seen || time.Since(at) >= d.Config.Health.Interval {
 			seen, at = state, time.Now()
 			d.checkHealth(ctx, log)

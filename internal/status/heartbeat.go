@@ -70,6 +70,7 @@ func (r *Runner) databaseStatus(d *Database) *contract.DatabaseHeartbeat {
 	if last := d.latest.Load(); last != nil {
 		h.Health, h.CheckedAt = last.health, moment(last.at)
 	}
+	h.Pauses, h.Running = d.activePauses()
 	if d.sweeper != nil {
 		s := d.sweeper.State()
 		h.Sweep = &contract.LedgerCleanup{SweptAt: moment(s.At), Deleted: s.Deleted, HeldBackBy: moment(s.HeldBackBy), Error: s.Error}
@@ -90,6 +91,9 @@ func (d *Database) condition() contract.Condition {
 	}
 	if blocked, since := d.problem(contract.EffectStops); blocked != "" {
 		return contract.Condition{State: contract.DatabaseBlocked, Reason: blocked, Since: moment(since)}
+	}
+	if pauses := d.paused(); len(pauses) > 0 {
+		return contract.Condition{State: contract.DatabasePaused, Reason: pauseText(pauses), Since: moment(pauses[0].Since)}
 	}
 	return contract.Condition{State: contract.DatabaseUp}
 }

@@ -64,7 +64,11 @@ func (r *Runner) stateKey() string {
 
 // stateKey is everything whose change is worth a heartbeat of the database.
 func (d *Database) stateKey() string {
-	return d.condition().State + " " + string(d.verdict()) + " " + d.topologyNews()
+	key := d.condition().State + " " + string(d.verdict()) + " " + d.topologyNews() + " " + d.pauseNews()
+	if _, started := d.activePauses(); started != nil && *started == 0 {
+		key += " nothing runs"
+	}
+	return key
 }
 
 // PublishRunner publishes the runner's heartbeat now.

@@ -30,6 +30,15 @@ type Options struct {
 
 	Topology    *topology.Watch
 	DeadLetters *deadletters.Watch
+	Pauses      Pauses // nil: none are obeyed
+}
+
+// Pauses are the operators' pauses.
+type Pauses interface {
+	// Of returns the pauses of a database that are in force.
+	Of(database string) []report.Pause
+	// Trouble returns why pauses are impaired; empty: they are not.
+	Trouble() string
 }
 
 // Runner reports the state of one runner: in heartbeats, by its readiness and in metrics.
@@ -39,6 +48,7 @@ type Runner struct {
 	conn       *bus.Conn
 	topology   *topology.Watch
 	dead       *deadletters.Watch
+	pauses     Pauses
 	version    string
 	startedAt  time.Time
 	self       process
@@ -52,7 +62,7 @@ type Runner struct {
 // New returns the status of a runner that is starting and has no databases yet.
 func New(opts Options) (*Runner, error) {
 	r := &Runner{
-		cfg: opts.Config, log: opts.Logger, conn: opts.Conn, topology: opts.Topology, dead: opts.DeadLetters,
+		cfg: opts.Config, log: opts.Logger, conn: opts.Conn, topology: opts.Topology, dead: opts.DeadLetters, pauses: opts.Pauses,
 		version: opts.Version, startedAt: time.Now(), self: thisProcess(),
 	}
 	var err error
@@ -125,6 +135,7 @@ type Database struct {
 	DatabaseOptions
 
 	topology   *topology.Watch
+	pauses     Pauses // nil: none are obeyed
 	checker    *health.Checker
 	heartbeats *bus.HeartbeatPublisher
 	lanes      []*lane
@@ -146,7 +157,7 @@ func (r *Runner) Add(opts DatabaseOptions) (*Database, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &Database{DatabaseOptions: opts, topology: r.topology, heartbeats: heartbeats}
+	d := &Database{DatabaseOptions: opts, topology: r.topology, pauses: r.pauses, heartbeats: heartbeats}
 	h := &opts.Config.Health
 	d.checker = health.NewChecker(health.Options{
 		Database:       opts.DB,

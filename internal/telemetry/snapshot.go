@@ -41,6 +41,7 @@ type Database struct {
 	Name, Engine string
 	Up           bool // it answers
 	ResultsFull  bool // its results stream has no room
+	Paused       bool // by an operator
 	Lanes        []report.Lane
 	Pool         report.Pool
 	Purged       uint64        // results removed before their maximum age

@@ -59,6 +59,10 @@ func (e *instantEnd) Run(_ context.Context, _ *delivery.Delivery, begin func() e
 	return e.out
 }
 
+func (e *instantEnd) Preemption(*delivery.Delivery) (canceled bool, expires time.Time) {
+	return false, time.Time{}
+}
+
 func (e *instantEnd) Taken(context.Context, *delivery.Delivery, delivery.Outcome, []byte) delivery.Outcome {
 	return e.out
 }

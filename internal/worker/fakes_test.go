@@ -339,6 +339,14 @@ type executor struct {
 	now, top    int
 	quarantined int
 	order       []uint64
+	canceled    map[uint64]bool
+	expires     map[uint64]time.Time
+}
+
+func (e *executor) Preemption(d *delivery.Delivery) (canceled bool, expires time.Time) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.canceled[d.Sequence], e.expires[d.Sequence]
 }
 
 func (e *executor) Run(ctx context.Context, d *delivery.Delivery, begin func() error) delivery.Outcome {

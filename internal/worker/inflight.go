@@ -51,6 +51,7 @@ type inFlight struct {
 	lost      bool      // the loss of the lease was noted; it is for good
 	canceled  bool      // the work was stopped because the job's end was asked for; once
 	extending bool      // an extension is under way
+	held      bool      // a pause kept the execution under way, or the last one, from being started
 	deadline  time.Time // of the lease, as extendAt by the clock of leases
 	extendAt  time.Time
 	cancel    context.CancelCauseFunc // stops the work; nil while no goroutine works on it
@@ -74,17 +75,20 @@ func (h *inFlight) detach() {
 	h.cancel = nil
 }
 
-// begin notes the begin of an execution unless the delivery is not ours any more. After the end of the intake only
-// what was started before goes on.
-func (h *inFlight) begin(ending bool) error {
+// begin notes the begin of an execution unless the delivery is not ours any more. After the end of the intake, and while
+// the lane is paused, only what was started before goes on.
+func (h *inFlight) begin(ending, paused bool) error {
 	now := h.now()
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.held = paused && h.begun == 0
 	switch {
 	case h.stage == returned || ending && h.begun == 0:
 		return ErrRequeued
 	case h.expired(now) && (h.begun == 0 || !h.survivesLeaseLoss):
 		return ErrLeaseLost
+	case h.held:
+		return errPaused
 	}
 	h.stage = running
 	h.begun++
@@ -143,6 +147,15 @@ func (h *inFlight) begunTimes() uint64 {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return uint64(h.begun)
+}
+
+// wasHeld reports, once, whether a pause kept the last execution from being started.
+func (h *inFlight) wasHeld() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	held := h.held
+	h.held = false
+	return held
 }
 
 // leaseLost reports whether the lease is lost by now.

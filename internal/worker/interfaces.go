@@ -12,7 +12,8 @@ import (
 type Intake interface {
 	// Run pulls at most as many messages as credits were received, handing over each exactly once and one after
 	// the other. It blocks until ctx ends, then stops pulling, requeues what it had received and not handed
-	// over, and returns; handle is not called any more then. It may be run again afterwards, with new credits.
+	// over, or hands that over if the cause is report.ErrPaused, and returns; handle is not called any more then. It may be
+	// run again afterwards, with new credits.
 	Run(ctx context.Context, credits <-chan int, handle func(delivery.Delivery, Message)) error
 }
 
@@ -32,6 +33,9 @@ type Message interface {
 type Executor interface {
 	Run(ctx context.Context, d *delivery.Delivery, begin func() error) delivery.Outcome
 	Taken(ctx context.Context, d *delivery.Delivery, out delivery.Outcome, existing []byte) delivery.Outcome
+	// Preemption reports what finishes a delivery that is not started: a request to cancel it, or the time at which it
+	// expires, zero if it does not.
+	Preemption(d *delivery.Delivery) (canceled bool, expires time.Time)
 }
 
 // Results is the store of one database's results.

@@ -25,7 +25,7 @@ func extension(ackWait time.Duration) time.Duration { return jitter(ackWait / ex
 const keepFrom = 10
 
 // keepLeases extends the leases of everything held until stop ends, stops work whose lease is lost, and requeues
-// what waits for a database beyond the grace. One goroutine looks at all of it a few times within AckWait/3, so that
+// what waits for a database beyond the grace, except in a paused lane: no runner would take it up. One goroutine looks at all of it a few times within AckWait/3, so that
 // a short job costs nothing.
 func (l *Lane) keepLeases(stop context.Context) {
 	ticker := time.NewTicker(l.opts.AckWait / retryPart)
@@ -39,7 +39,7 @@ func (l *Lane) keepLeases(stop context.Context) {
 			now := l.opts.Now() // a tick may have waited while the process was stopped
 			all = l.table.snapshot(all[:0])
 			v := l.opts.Gate.viewNow()
-			graceOver := v.unreachable != nil && !time.Now().Before(v.since.Add(l.opts.UnreachableGrace))
+			graceOver := v.unreachable != nil && !l.opts.Pause.active.Load() && !time.Now().Before(v.since.Add(l.opts.UnreachableGrace))
 			for _, h := range all {
 				if graceOver && (h.delivery.Deliveries < keepFrom || h.hasBegun()) {
 					l.requeue(h, between(minRequeueDelay, maxRequeueDelay), report.Unreachable, waiting)

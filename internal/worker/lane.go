@@ -38,6 +38,7 @@ type Options struct {
 	Results    Results
 	Outbox     Outbox
 	Gate       *Gate       // shared by the lanes of the database
+	Pause      *Pause      // of this lane; nil: it is never paused
 	Quarantine *Quarantine // shared by the lanes of the runner; nil: this lane has no quarantine
 
 	// Outlives are the kinds whose work, once started, goes on when the lease is lost, because it does not roll back whole.
@@ -84,6 +85,9 @@ func New(opts Options) (*Lane, error) {
 	}
 	if opts.Now == nil {
 		opts.Now = time.Now
+	}
+	if opts.Pause == nil {
+		opts.Pause = &Pause{}
 	}
 	return &Lane{
 		opts:  opts,
@@ -137,13 +141,13 @@ func (l *Lane) Run(work, intake context.Context) error {
 	return nil
 }
 
-// runIntake runs the intake whenever the gate is open, until intake or work ends.
+// runIntake runs the intake whenever the gate is open and the lane is not paused, until intake or work ends.
 func (l *Lane) runIntake(work, intake, last context.Context) {
 	ctx, stop := context.WithCancel(intake)
 	defer stop()
 	defer context.AfterFunc(work, stop)()
 	pause := newBackoff(intakePauseFirst, intakePauseLimit)
-	for l.opts.Gate.awaitOpen(ctx) == nil {
+	for l.opts.Pause.awaitOpen(ctx, l.opts.Gate) == nil {
 		started := time.Now()
 		asked, err := l.session(ctx, work, last)
 		if asked {
@@ -161,18 +165,18 @@ func (l *Lane) runIntake(work, intake, last context.Context) {
 	}
 }
 
-// session runs the intake until ctx ends or the gate closes: what was granted is void then, so that nothing is
-// delivered to a runner that cannot run it. asked reports whether the intake was asked to end.
+// session runs the intake until ctx ends, the gate closes or the lane is paused: what was granted is void then, so that
+// nothing is delivered to a runner that cannot run it. asked reports whether the intake was asked to end.
 func (l *Lane) session(ctx, work, last context.Context) (asked bool, err error) {
-	ctx, cancel := context.WithCancel(ctx)
+	ctx, cancel := context.WithCancelCause(ctx)
 	var watch sync.WaitGroup
 	watch.Go(func() {
-		if l.opts.Gate.await(ctx, func(v *view) bool { return !v.open() }) == nil {
-			cancel()
+		if why := l.opts.Pause.awaitClosed(ctx, l.opts.Gate); why != nil {
+			cancel(why)
 		}
 	})
 	defer watch.Wait()
-	defer cancel()
+	defer cancel(nil)
 	defer l.table.shut()
 	l.counters.intakeError.Store("")
 	err = l.opts.Intake.Run(ctx, l.table.open(), func(d delivery.Delivery, m Message) { l.take(work, last, d, m) })

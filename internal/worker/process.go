@@ -46,7 +46,7 @@ func (l *Lane) process(last, ctx context.Context, h *inFlight) (goesOn bool) {
 	return h.resumes(ctx)
 }
 
-// gateClosed is the action of an execution that was not tried, because the gate closed meanwhile.
+// gateClosed is the action of an execution that was not tried, because the gate closed or the lane was paused meanwhile.
 const gateClosed delivery.Action = 0
 
 // execute runs the delivery; one that was delivered often waits for its turn first.
@@ -56,14 +56,17 @@ func (l *Lane) execute(ctx context.Context, h *inFlight) delivery.Outcome {
 			return delivery.Outcome{Action: delivery.Undecided}
 		}
 		defer l.opts.Quarantine.release()
-		if !l.opts.Gate.isOpen.Load() {
+		if held, _ := l.opts.Pause.holds(h, l.opts.Executor.Preemption); held || !l.opts.Gate.isOpen.Load() {
 			return delivery.Outcome{Action: gateClosed}
 		}
 	}
 	started := time.Now()
-	out := l.opts.Executor.Run(ctx, &h.delivery, func() error { return h.begin(l.ending.Load()) })
+	out := l.opts.Executor.Run(ctx, &h.delivery, func() error { return h.begin(l.ending.Load(), l.opts.Pause.active.Load()) })
 	h.delivery.Step(report.StepNone)
 	h.ran += time.Since(started)
+	if out.Action == delivery.Undecided && h.wasHeld() {
+		out.Action = gateClosed
+	}
 	return out
 }
 
@@ -103,18 +106,23 @@ func (l *Lane) shouldRetry(ctx context.Context, h *inFlight, action delivery.Act
 	return true
 }
 
-// admit waits until the gate is open. false: the delivery is out of our hands.
+// admit waits until the gate is open and no pause holds the delivery. false: the delivery is out of our hands.
 func (l *Lane) admit(ctx context.Context, h *inFlight) bool {
-	for !l.opts.Gate.isOpen.Load() {
-		v := l.opts.Gate.viewNow()
-		if v.open() {
-			continue
+	for {
+		for !l.opts.Gate.isOpen.Load() {
+			v := l.opts.Gate.viewNow()
+			if v.open() {
+				continue
+			}
+			select {
+			case <-v.changed:
+			case <-ctx.Done():
+				l.requeueUnlessResumed(ctx, h)
+				return false
+			}
 		}
-		select {
-		case <-v.changed:
-		case <-ctx.Done():
-			l.requeueUnlessResumed(ctx, h)
-			return false
+		if !l.opts.Pause.active.Load() || l.opts.Pause.awaitResume(ctx, h, l.opts.Executor.Preemption) != nil || l.opts.Gate.isOpen.Load() {
+			break
 		}
 	}
 	if ctx.Err() != nil {

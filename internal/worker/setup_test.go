@@ -30,6 +30,7 @@ type bench struct {
 	outbox   *outbox
 	prober   *prober
 	gate     *worker.Gate
+	pause    *worker.Pause
 	lane     *worker.Lane
 
 	mu     sync.Mutex
@@ -45,7 +46,7 @@ func setup(t *testing.T, run func(context.Context, *delivery.Delivery, func() er
 	t.Helper()
 	s := newStream()
 	b := &bench{
-		t: t, stream: s, results: newResults(s), outbox: &outbox{stream: s}, prober: &prober{}, ended: make(chan struct{}),
+		t: t, stream: s, results: newResults(s), outbox: &outbox{stream: s}, prober: &prober{}, pause: &worker.Pause{}, ended: make(chan struct{}),
 		executor: &executor{stream: s, run: run, taken: func(out delivery.Outcome, _ []byte) delivery.Outcome {
 			out.Store, out.Duplicate = nil, true
 			return out
@@ -56,7 +57,7 @@ func setup(t *testing.T, run func(context.Context, *delivery.Delivery, func() er
 	require.NoError(t, err)
 	opts := worker.Options{
 		Database: "db", Name: "work", Slots: slots, MaxSettling: settling, AckWait: ackWait, UnreachableGrace: graceTime,
-		Intake: s, Executor: b.executor, Results: b.results, Outbox: b.outbox, Gate: b.gate,
+		Intake: s, Executor: b.executor, Results: b.results, Outbox: b.outbox, Gate: b.gate, Pause: b.pause,
 		Quarantine: worker.NewQuarantine(), Outlives: []string{"statement"},
 		Observer: b, Logger: zap.NewNop(),
 	}

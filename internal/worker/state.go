@@ -36,6 +36,9 @@ func (l *Lane) State() report.Lane {
 	}
 	s.IntakeError, _ = c.intakeError.Load().(string)
 	s.SlotsInUse, s.Settling = l.table.counts()
+	if s.Paused = l.opts.Pause.active.Load(); s.Paused {
+		s.Started = l.table.started()
+	}
 	for i, status := range statuses {
 		s.Settled[status] = c.status[i].Load()
 	}

@@ -133,3 +133,14 @@ func (t *table) draining() bool {
 	defer t.mu.Unlock()
 	return t.closed
 }
+
+// started is the number of deliveries whose jobs the lane has started.
+func (t *table) started() int {
+	n := 0
+	for _, h := range t.snapshot(nil) {
+		if h.hasBegun() {
+			n++
+		}
+	}
+	return n
+}

@@ -12,6 +12,7 @@ from decimal import Decimal
 from pathlib import Path
 from uuid import UUID
 
+import nats
 import pytest
 from fleet import Fleet
 
@@ -203,6 +204,27 @@ async def test_what_is_not_there(runner: dbrunner.Runner) -> None:
         await runner.database("nothing").query("SELECT 1", wait=0.1)
     with pytest.raises(dbrunner.NotHealthy, match="no runner has the database nothing"):
         await runner.database("nothing").wait_healthy(wait=0)
+
+
+async def test_a_paused_database_waits_and_reports_by_whom(runner: dbrunner.Runner, fleet: Fleet) -> None:
+    billing = runner.database("billing")
+    await billing.wait_healthy(wait=60)
+    nc = await nats.connect(fleet.url)
+    bucket = await nc.jetstream().key_value("DBRUNNER_STATE")
+    await bucket.put("pause.billing", b'{"reason": "upgrade", "by": "ada"}')
+    try:
+        async with asyncio.timeout(60):
+            while (await billing.health())["verdict"] != "unhealthy":
+                await asyncio.sleep(0.05)
+        with pytest.raises(dbrunner.NotHealthy, match="paused by ada: upgrade"):
+            await billing.wait_healthy(wait=0)
+        waits = asyncio.create_task(billing.wait_healthy(wait=60))
+        await asyncio.sleep(0)
+        assert not waits.done()
+    finally:
+        await bucket.delete("pause.billing")
+    assert (await waits)["verdict"] == "healthy"
+    await nc.close()
 
 
 def test_sync_from_many_threads_shares_one_connection(fleet: Fleet) -> None:

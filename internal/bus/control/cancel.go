@@ -45,12 +45,11 @@ type Cancellations struct {
 	changed   chan struct{}
 	news      chan struct{}
 	count     atomic.Int64 // of open, for the hot path
+	*progress
 
 	mu    sync.RWMutex
 	open  map[cancelKey]cancelRequest
 	added map[string]bool // databases with requests that are not announced yet
-	known uint64          // renewals of the link, and one, when everything had been read last; 0: never
-	read  chan struct{}   // closed at the next time that everything has been read
 
 	// Of the reading goroutine.
 	created time.Time // of the bucket's stream
@@ -64,12 +63,13 @@ func NewCancellations(c *bus.Conn, databases []string) *Cancellations {
 	n := &Cancellations{
 		conn: c, databases: make(map[string]bool, len(databases)),
 		changed: make(chan struct{}, 1), news: make(chan struct{}, 1),
-		open: make(map[cancelKey]cancelRequest), added: make(map[string]bool), read: make(chan struct{}), next: 1,
+		open: make(map[cancelKey]cancelRequest), added: make(map[string]bool), next: 1,
+		progress: newProgress(c, "the cancel requests"),
 	}
 	for _, name := range databases {
 		n.databases[name] = true
 	}
-	c.SetReady(n.Ready)
+	c.AddReady(n.Ready)
 	return n
 }
 
@@ -113,24 +113,6 @@ func (n *Cancellations) Added() []string {
 	return names
 }
 
-// Ready waits until all requests that were kept before have been read.
-func (n *Cancellations) Ready(ctx context.Context) error {
-	for {
-		renewals, connected := n.conn.Link()
-		n.mu.RLock()
-		known, read := n.known, n.read
-		n.mu.RUnlock()
-		if connected && known > renewals {
-			return nil
-		}
-		select {
-		case <-read:
-		case <-ctx.Done():
-			return fmt.Errorf("read the cancel requests: %w", context.Cause(ctx))
-		}
-	}
-}
-
 // Run reads requests until the context ends. It returns nil, or why it cannot subscribe.
 func (n *Cancellations) Run(ctx context.Context) error {
 	sub, err := n.conn.NATS().Subscribe(n.conn.Subjects().Control(">"), func(*nats.Msg) { signal(n.news) })
@@ -147,17 +129,18 @@ func (n *Cancellations) Run(ctx context.Context) error {
 		} else {
 			wait = bus.Backoff(attempt, 50*time.Millisecond, controlEvery)
 		}
-		if n.await(ctx, changes, wait) != nil {
+		if await(ctx, n.news, changes, wait) != nil {
 			return nil
 		}
 	}
 }
 
-func (n *Cancellations) await(ctx context.Context, changes <-chan struct{}, wait time.Duration) error {
+// await waits for an announcement, a change of the link or the end of a pause; an error: ctx has ended.
+func await(ctx context.Context, news, changes <-chan struct{}, wait time.Duration) error {
 	t := time.NewTimer(wait)
 	defer t.Stop()
 	select {
-	case <-n.news:
+	case <-news:
 	case <-changes:
 	case <-t.C:
 	case <-ctx.Done():
@@ -211,16 +194,24 @@ func (n *Cancellations) readNew(ctx context.Context) error {
 
 // info asks for the bucket's state, and creates it again where that is our task.
 func (n *Cancellations) info(ctx context.Context) (*jetstream.StreamInfo, error) {
-	var info jetstream.StreamInfo
-	call := "STREAM.INFO." + bus.ControlStream(n.conn.Subjects())
-	err := n.conn.API(ctx, call, nil, &info)
+	stream := bus.ControlStream(n.conn.Subjects())
+	info, err := readInfo(ctx, n.conn, stream)
 	if restore := n.conn.Restorer(); errors.Is(err, bus.ErrNotFound) && restore != nil {
 		n.conn.Log().Error("bucket of cancel requests deleted; creating it again")
 		if err = restore(ctx); err == nil {
-			err = n.conn.API(ctx, call, nil, &info)
+			info, err = readInfo(ctx, n.conn, stream)
 		}
 	}
-	return &info, err
+	return info, err
+}
+
+// readInfo asks for the state of the stream behind a bucket, once.
+func readInfo(ctx context.Context, c *bus.Conn, stream string) (*jetstream.StreamInfo, error) {
+	var info jetstream.StreamInfo
+	if err := c.API(ctx, "STREAM.INFO."+stream, nil, &info); err != nil {
+		return nil, err
+	}
+	return &info, nil
 }
 
 // take takes over one entry of the bucket.
@@ -264,15 +255,6 @@ func (n *Cancellations) forgetBefore(first uint64) {
 		}
 	}
 	n.count.Store(int64(len(n.open)))
-}
-
-// caughtUp notes that everything has been read over a link that was renewed that often.
-func (n *Cancellations) caughtUp(renewals uint64) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.known = renewals + 1
-	close(n.read)
-	n.read = make(chan struct{})
 }
 
 // signal leaves a token in a channel for one.

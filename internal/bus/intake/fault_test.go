@@ -328,12 +328,13 @@ func TestMinimalPermissionsSuffice(t *testing.T) {
 				"$JS.API.STREAM.INFO.DBRUNNER_DEAD", "$JS.API.STREAM.INFO.DBRUNNER_HEALTH",
 				"$JS.API.STREAM.INFO.KV_DBRUNNER_CONTROL", "$JS.API.STREAM.MSG.GET.KV_DBRUNNER_CONTROL", "$KV.DBRUNNER_CONTROL.demo.*",
 				"$JS.API.STREAM.INFO.OBJ_DBRUNNER_ROWS", "$JS.API.STREAM.INFO.OBJ_DBRUNNER_PARAMS",
+				"$JS.API.STREAM.INFO.KV_DBRUNNER_STATE", "$JS.API.STREAM.MSG.GET.KV_DBRUNNER_STATE",
 				"$JS.API.CONSUMER.INFO.DBRUNNER_JOBS_demo.*",
 				"$JS.API.CONSUMER.MSG.NEXT.DBRUNNER_JOBS_demo.*", "$JS.ACK.DBRUNNER_JOBS_demo.>",
 				"$JS.API.STREAM.MSG.GET.DBRUNNER_RESULTS_demo", "$JS.API.STREAM.PURGE.DBRUNNER_RESULTS_demo",
 				"dbrunner.store.demo.*", "dbrunner.dead.demo.>", "dbrunner.health.>", "_INBOX.>",
 			}},
-			Subscribe: &server.SubjectPermission{Allow: []string{"_INBOX_dbrunner_tester.>", "dbrunner.control.>"}},
+			Subscribe: &server.SubjectPermission{Allow: []string{"_INBOX_dbrunner_tester.>", "dbrunner.control.>", "dbrunner.state.pause.>"}},
 		}},
 	))
 	admin, _ := bustest.Connect(t, node.ClientURL(), func(o *bus.Options) { o.User, o.Password = "admin", "a" })
@@ -341,6 +342,7 @@ func TestMinimalPermissionsSuffice(t *testing.T) {
 	conn, _ := bustest.Connect(t, node.ClientURL(), func(o *bus.Options) { o.User, o.Password = "runner", "r" })
 	require.NoError(t, topology.Verify(t.Context(), conn, bustest.Topology()))
 	bustest.WatchCancellations(t, conn)
+	bustest.WatchPauses(t, conn)
 	require.NoError(t, control.RequestCancel(t.Context(), conn, database, "other", nil))
 	_, _, err := bus.PublishJob(t.Context(), admin, database, "query", "a", nil, []byte("1"))
 	require.NoError(t, err)

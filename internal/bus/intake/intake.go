@@ -67,6 +67,7 @@ type times struct {
 	heartbeat time.Duration // at which the server shows that a request is alive
 	silence   time.Duration // without any sign the request counts as lost: two heartbeats and some
 	drain     time.Duration // at most, for what is on the way at the end
+	pause     time.Duration // the same, of jobs that are still delivered when the lane is paused
 	quiet     time.Duration // without a message at the end nothing more is expected
 	sweep     time.Duration // between two looks for messages that were left behind
 	retry     time.Duration // at most, between two looks at a consumer that is not there
@@ -75,7 +76,7 @@ type times struct {
 func defaultTimes() times {
 	return times{
 		expires: 30 * time.Second, brief: time.Second, heartbeat: 3 * time.Second, silence: 7 * time.Second,
-		drain: 2 * time.Second, quiet: 150 * time.Millisecond, retry: 2 * time.Second, sweep: 30 * time.Second,
+		drain: 2 * time.Second, pause: 400 * time.Millisecond, quiet: 150 * time.Millisecond, retry: 2 * time.Second, sweep: 30 * time.Second,
 	}
 }
 
@@ -164,7 +165,8 @@ func (i *Intake) SetBaseSlots(n int) { i.baseSlots = n }
 // with each message from one goroutine; handle must not block, and not send credits into a channel that is full.
 // It recovers by itself from everything that can happen to consumer, stream, server and link, and ends only with
 // the context: then it asks for nothing more, requeues what has arrived and was not handled, and returns nil when
-// the server knows. No credits are received after that. It may be called once.
+// the server knows. If the context's cause is report.ErrPaused, it calls handle with what has arrived, instead of requeuing
+// it. No credits are received after that. It may be called once.
 func (i *Intake) Run(ctx context.Context, credits <-chan int, handle func(*Message)) error {
 	p := newPull(i, credits, handle)
 	return p.run(ctx)

@@ -120,7 +120,7 @@ func (p *pull) run(ctx context.Context) error {
 		}
 		p.ask(ctx)
 	}
-	return p.stop()
+	return p.stop(ctx)
 }
 
 // messages of a missing inbox never come.

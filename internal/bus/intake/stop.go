@@ -1,22 +1,32 @@
 package intake
 
 import (
+	"context"
+	"errors"
 	"time"
 
 	"github.com/nats-io/nats.go"
 	"go.uber.org/zap"
+
+	"dbrunner/internal/report"
 )
 
 // leftovers are the messages that arrived after the end. They are requeued only when no request of ours is
 // open any more: before, the server would give them to us again.
 type leftovers []*nats.Msg
 
-// stop ends the run: no interest of ours is left in the server, and what has arrived goes back to the queue.
-func (p *pull) stop() error {
+// stop ends the run: no interest of ours is left in the server, and what has arrived goes back to the queue. If the lane is
+// paused, it is handled instead: a requeue would count as a delivery.
+func (p *pull) stop(ctx context.Context) error {
 	limit := time.NewTimer(p.intake.times.drain)
 	defer limit.Stop()
 	p.vigil.observe(p.conn.Now())
-	left := p.settle(limit.C)
+	paused := errors.Is(context.Cause(ctx), report.ErrPaused)
+	settling := p.intake.times.drain
+	if paused {
+		settling = p.intake.times.pause
+	}
+	left := p.settle(settling)
 	last := p.draining
 	if p.inbox != nil {
 		last = p.inbox
@@ -24,7 +34,11 @@ func (p *pull) stop() error {
 	}
 	left = last.empty(left, limit.C)
 	for _, m := range left {
-		if info, ok := parseAck(m.Reply); ok {
+		switch info, ok := parseAck(m.Reply); {
+		case !ok:
+		case paused:
+			p.dispatch(ctx, m)
+		default:
 			p.handBack(&Message{conn: p.conn, msg: m, ack: info}, 0)
 		}
 	}
@@ -45,24 +59,25 @@ func (p *pull) stop() error {
 
 // settle lets the messages arrive that were asked for and are there. To leave immediately would lose those that are
 // between the servers of a cluster: they would not be delivered again before the ack wait.
-func (p *pull) settle(limit <-chan time.Time) leftovers {
+func (p *pull) settle(atMost time.Duration) leftovers {
 	var left leftovers
 	if p.inbox == nil || !p.conn.NATS().IsConnected() {
 		return nil
 	}
+	limit := time.NewTimer(atMost)
+	defer limit.Stop()
 	quiet := time.NewTimer(p.intake.times.quiet)
 	defer quiet.Stop()
-	for p.credit.outstanding > 0 {
+	for len(left) < p.credit.outstanding {
 		select {
 		case m := <-p.inbox.arrived:
 			if _, isJob := parseAck(m.Reply); isJob {
-				p.credit.take()
 				left = append(left, m)
 				quiet.Reset(p.intake.times.quiet)
 			}
 		case <-quiet.C:
 			return left
-		case <-limit:
+		case <-limit.C:
 			return left
 		}
 	}

@@ -41,6 +41,9 @@ func FindObstacles(ctx context.Context, c *bus.Conn, t Topology, account *Accoun
 	}
 	l := &creatableLook{conn: c, account: account, have: make(map[string]*jetstream.StreamInfo), absent: make(map[string]int)}
 	for i := range w.streams {
+		if w.streams[i].missingBefore {
+			continue // a runner starts without it
+		}
 		if err := l.stream(ctx, &w.streams[i].config); err != nil {
 			return nil, err
 		}

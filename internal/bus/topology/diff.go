@@ -20,7 +20,8 @@ type Difference struct {
 	Have     string
 	Want     string
 	Missing  bool
-	// Note: a runner starts and works with it: it follows from the server's limits or an earlier release has made it so.
+	// Note: a runner starts and works with it: it follows from the server's limits or an earlier release has made it so. Of
+	// what is missing: a runner does without, and lacks what it is for.
 	Note bool
 	// Off: a feature of the configuration is off as long as it is so. A runner starts, runs everything else, and turns the
 	// feature on once it is changed.
@@ -61,7 +62,7 @@ func (d *Difference) Stops() bool {
 		settingSubjects, settingSealed, settingNoAck, settingMirror, settingDirect, settingTransform: // of streams
 		return true
 	}
-	return d.Missing
+	return d.Missing && !d.Note
 }
 
 // Remedy is the fix.
@@ -129,13 +130,24 @@ func consumerResource(w *consumer) string { return "consumer " + w.stream + "/" 
 
 func diffStream(ctx context.Context, c *bus.Conn, want *stream) ([]Difference, error) {
 	info, err := bus.StreamInfo(ctx, c, want.config.Name)
-	if errors.Is(err, bus.ErrNotFound) {
-		return []Difference{{Resource: streamResource(want.config.Name), Missing: true}}, nil
+	if want.lacks(err) {
+		return []Difference{want.missing()}, nil
 	}
 	if err != nil {
 		return nil, err
 	}
 	return want.compare(info), nil
+}
+
+// missing is what is reported if the stream is missing.
+func (s *stream) missing() Difference {
+	return Difference{Resource: streamResource(s.config.Name), Missing: true, Note: s.missingBefore}
+}
+
+// lacks reports whether a stream is missing, by the answer to the question for it. One that earlier releases did without
+// counts as missing for a runner whose permissions are those of an earlier release.
+func (s *stream) lacks(err error) bool {
+	return errors.Is(err, bus.ErrNotFound) || s.missingBefore && errors.Is(err, bus.ErrDenied)
 }
 
 // compare reports what differs. A size that follows from the server's largest message differs from server to server, and

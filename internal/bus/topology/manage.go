@@ -36,6 +36,8 @@ func refuse(c *bus.Conn, differences []Difference) error {
 	var refused []Difference
 	for _, d := range differences {
 		switch {
+		case d.Note && d.Missing:
+			c.Log().Warn("stream missing; the runner works without it", zap.String("resource", d.Resource), zap.String("remedy", d.Remedy()))
 		case d.Note:
 			c.Log().Info("stream or consumer differs from the configuration; the runner works with it", zap.String("resource", d.Resource),
 				zap.String("setting", d.Setting), zap.String("have", d.Have), zap.String("want", d.Want), zap.String("remedy", d.Remedy()))
@@ -63,6 +65,10 @@ func ensure(ctx context.Context, c *bus.Conn, t Topology) error {
 	var differences []Difference
 	for i := range w.streams {
 		d, err := ensureStream(ctx, c, &w.streams[i])
+		if err != nil && w.streams[i].missingBefore && ctx.Err() == nil {
+			c.Log().Warn("stream not created", zap.String("stream", w.streams[i].config.Name), zap.Error(err))
+			d, err = []Difference{w.streams[i].missing()}, nil
+		}
 		if err != nil {
 			return err
 		}

@@ -62,7 +62,7 @@ func (b *rightsOf) calls(calls ...string) {
 
 func (b *rightsOf) fleet() {
 	s := b.subjects
-	b.subscribe(b.opts.InboxPrefix+"."+bus.ProbeName+".*", s.Control(">"), "$SRV.PING", "$SRV.INFO."+s.Namespace, "$SRV.STATS."+s.Namespace+"."+bus.ProbeName,
+	b.subscribe(b.opts.InboxPrefix+"."+bus.ProbeName+".*", s.Control(">"), s.State("pause.>"), "$SRV.PING", "$SRV.INFO."+s.Namespace, "$SRV.STATS."+s.Namespace+"."+bus.ProbeName,
 		s.API("databases"), s.API("*"), s.API("health.>"), s.API("run.>"), s.API("cancel.>"))
 	b.publish(s.RunnerHealth(b.opts.Instance), "_INBOX."+bus.ProbeName)
 	for _, prefix := range b.want.ReplyPrefixes {
@@ -73,6 +73,8 @@ func (b *rightsOf) fleet() {
 		b.creates("STREAM.CREATE." + stream)
 	}
 	b.calls("STREAM.MSG.GET." + bus.ControlStream(s))
+	b.calls("STREAM.INFO."+bus.StateStream(s), "STREAM.MSG.GET."+bus.StateStream(s), "STREAM.PURGE."+bus.StateStream(s))
+	b.creates("STREAM.CREATE." + bus.StateStream(s))
 	b.objects()
 }
 
@@ -89,7 +91,8 @@ func (b *rightsOf) objects() {
 func (b *rightsOf) database(d *Database) {
 	s, jobs, results := b.subjects, b.subjects.JobsStream(d.Name), b.subjects.ResultsStream(d.Name)
 	b.subscribe(s.Result(d.Name, "*"), s.API("databases."+d.Name), s.API("health."+d.Name), s.API("run."+d.Name+".*"), s.API("cancel."+d.Name+".*"))
-	b.publish(s.Store(d.Name, bus.ProbeName), s.DatabaseHealth(d.Name, b.opts.Instance), s.Migration(d.Name), b.control(d.Name+"."+bus.ProbeName),
+	b.publish(s.Store(d.Name, bus.ProbeName), s.DatabaseHealth(d.Name, b.opts.Instance), s.Migration(d.Name), b.bucket(bus.ControlKey(s, d.Name+"."+bus.ProbeName)),
+		b.bucket(bus.StateKey(s, contract.PauseKey(contract.PauseTarget{Database: d.Name}))),
 		s.Namespace+".replies."+d.Name+"."+bus.ProbeName, s.API("databases."+d.Name))
 	b.publish(bus.ChunkSubject(s.RowsBucket(), d.Name+"."+bus.ProbeName))
 	b.calls("STREAM.INFO."+jobs, "STREAM.MSG.GET."+jobs, "STREAM.INFO."+results, "STREAM.MSG.GET."+results,
@@ -108,12 +111,12 @@ func (b *rightsOf) database(d *Database) {
 	}
 }
 
-// control is where a key of the bucket of requests to cancel is published to: $KV.> stays inside a domain.
-func (b *rightsOf) control(key string) string {
+// bucket is where a key of a bucket is published to: $KV.> stays inside a domain.
+func (b *rightsOf) bucket(key string) string {
 	if b.opts.Domain != "" {
-		return b.api + bus.ControlKey(b.subjects, key)
+		return b.api + key
 	}
-	return bus.ControlKey(b.subjects, key)
+	return key
 }
 
 // ack is a subject of acknowledgements in the form that the server writes today.

@@ -26,6 +26,7 @@ type Topology struct {
 	Results   ResultsLimits
 	Dead      DeadLimits
 	Control   ControlLimits
+	State     StateLimits
 	Health    HealthLimits
 	Rows      ObjectLimits  // rows that are too many for a result, default 25 h and 4 GiB
 	Params    ObjectLimits  // parameters that are too many for a job, default 24 h and 1 GiB
@@ -64,6 +65,11 @@ type ControlLimits struct {
 	MaxBytes    int64         // default 64 MiB
 }
 
+// StateLimits bound the pauses, of all databases together. What is above is refused.
+type StateLimits struct {
+	MaxBytes int64 // default 64 MiB
+}
+
 // HealthLimits bound the heartbeats and what is known of databases, of the whole fleet. The oldest make room.
 type HealthLimits struct {
 	MaxAge   time.Duration // a heartbeat older than this is gone, default 1 min
@@ -93,6 +99,7 @@ func (t Topology) withDefaults() Topology {
 	t.Rows = cmp.Or(t.Rows, ObjectLimits{MaxAge: t.Results.MaxAge + time.Hour, MaxBytes: 4 << 30})
 	t.Params = cmp.Or(t.Params, ObjectLimits{MaxAge: 24 * time.Hour, MaxBytes: 1 << 30})
 	t.Control.MaxBytes = cmp.Or(t.Control.MaxBytes, 64<<20)
+	t.State.MaxBytes = cmp.Or(t.State.MaxBytes, 64<<20)
 	t.Health.MaxAge = cmp.Or(t.Health.MaxAge, time.Minute)
 	t.Health.MaxBytes = cmp.Or(t.Health.MaxBytes, 64<<20)
 	t.AckWait = cmp.Or(t.AckWait, 10*time.Second)
@@ -165,6 +172,7 @@ type stream struct {
 	messageIDs      bool // publishers' message ids mean something in it
 	unboundedBefore bool // earlier releases made it without a limit of bytes
 	rollupBefore    bool // earlier releases let publishers roll it up
+	missingBefore   bool // earlier releases did without it: so do runners, with less, until it is there
 
 	optional []string // of its subjects, those without which a runner starts
 	features []string // subjects that another configuration may name
@@ -207,7 +215,8 @@ func wantedFrom(c *bus.Conn, t Topology) (wanted, error) {
 	w.streams = append(w.streams, stream{config: b.dead()}, stream{config: b.health(), unboundedBefore: true},
 		stream{config: b.control(), unboundedBefore: true, rollupBefore: true},
 		stream{config: b.objects(c.Subjects().RowsBucket(), "rows that are too many for a result", t.Rows), rollupBefore: true},
-		stream{config: params})
+		stream{config: params},
+		stream{config: b.state(), missingBefore: true}) // last: where room is short, what runners cannot do without has it
 	return w, nil
 }
 
@@ -318,6 +327,24 @@ func (b *builder) control() jetstream.StreamConfig {
 	s.Discard, s.MaxMsgsPerSubject = jetstream.DiscardNew, 1
 	s.MaxAge, s.MaxMsgs, s.MaxBytes = b.topology.Control.MaxAge, b.topology.Control.MaxRequests, b.topology.Control.MaxBytes
 	s.Duplicates = min(s.Duplicates, s.MaxAge)
+	s.DenyDelete, s.AllowDirect = true, true
+	return s
+}
+
+// The settings of the bucket of pauses: entries of each key that are kept, and the largest one, so that who may write one
+// key cannot fill the bucket.
+const (
+	stateHistory    = 5
+	stateMaxMessage = 32 << 10
+)
+
+// state is a key-value bucket as control is, whose entries have no age: a pause lasts until it is ended.
+func (b *builder) state() jetstream.StreamConfig {
+	s := b.stream(bus.StateStream(b.subjects), "pauses")
+	s.Subjects = []string{bus.StateKey(b.subjects, ">")}
+	s.RePublish = &jetstream.RePublish{Source: bus.StateKey(b.subjects, ">"), Destination: b.subjects.State(">"), HeadersOnly: true}
+	s.Discard, s.MaxMsgsPerSubject, s.MaxMsgSize = jetstream.DiscardNew, stateHistory, stateMaxMessage
+	s.MaxBytes = b.topology.State.MaxBytes
 	s.DenyDelete, s.AllowDirect = true, true
 	return s
 }

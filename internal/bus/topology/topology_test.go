@@ -170,7 +170,7 @@ func TestPrune(t *testing.T) {
 	}
 	require.Equal(t, map[string]bool{
 		"DBRUNNER_JOBS_demo": true, "DBRUNNER_RESULTS_demo": true, "DBRUNNER_DEAD": true, "DBRUNNER_HEALTH": true,
-		"DBRUNNER_JOBS_old_db": false, "DBRUNNER_RESULTS_old_db": false, "KV_DBRUNNER_CONTROL": true,
+		"DBRUNNER_JOBS_old_db": false, "DBRUNNER_RESULTS_old_db": false, "KV_DBRUNNER_CONTROL": true, "KV_DBRUNNER_STATE": true,
 		"OBJ_DBRUNNER_ROWS": true, "OBJ_DBRUNNER_PARAMS": true,
 	}, shown, "the foreign stream is none of ours")
 
@@ -246,10 +246,10 @@ func TestNamespaceIsUpperCasedInStreamNames(t *testing.T) {
 	for _, v := range views {
 		require.Regexp(t, `^(KV_|OBJ_)?ACME_`, v.Name)
 		for _, s := range v.Subjects {
-			require.Regexp(t, `^(acme\.|\$KV\.ACME_CONTROL\.|\$O\.ACME_(ROWS|PARAMS)\.)`, s)
+			require.Regexp(t, `^(acme\.|\$KV\.ACME_(CONTROL|STATE)\.|\$O\.ACME_(ROWS|PARAMS)\.)`, s)
 		}
 	}
-	require.Len(t, views, 7)
+	require.Len(t, views, 8)
 }
 
 func TestApplyDropsAKindWithoutPendingJobs(t *testing.T) {

@@ -168,9 +168,9 @@ func examined(resource, database string, look func() ([]Difference, error)) []Pr
 	return out
 }
 
-// recreated creates what is missing, where that is our task.
+// recreated creates what is missing, where that is our task. What a runner does without, it creates where it uses it.
 func (w *Watch) recreated(found []Problem, apply func() error) []Problem {
-	if !w.create || len(found) != 1 || !found[0].Missing {
+	if !w.create || len(found) != 1 || !found[0].Missing || found[0].Note {
 		return found
 	}
 	w.conn.Log().Error("stream or consumer deleted while in use; creating it again, empty",
@@ -186,8 +186,8 @@ func (w *Watch) recreated(found []Problem, apply func() error) []Problem {
 func lookAtStream(ctx context.Context, c *bus.Conn, want *stream) ([]Difference, error) {
 	var info jetstream.StreamInfo
 	err := c.API(ctx, "STREAM.INFO."+want.config.Name, nil, &info)
-	if errors.Is(err, bus.ErrNotFound) {
-		return []Difference{{Resource: streamResource(want.config.Name), Missing: true}}, nil
+	if want.lacks(err) {
+		return []Difference{want.missing()}, nil
 	}
 	if err != nil {
 		return nil, err

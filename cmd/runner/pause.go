@@ -1,0 +1,291 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"dbrunner/contract"
+	"dbrunner/internal/bus"
+	"dbrunner/internal/bus/control"
+	"dbrunner/internal/report"
+)
+
+const pauseHelp = `Pause the jobs of a database: from then on no runner starts one, until "runner resume". Jobs that run finish; jobs that had
+started continue with further attempts. Migrations and health checks go on, publishers publish as before, and the jobs wait
+in the stream. The pause lasts through restarts of runners and NATS.
+
+The command waits up to 10 seconds until every runner of the database that sends heartbeats has confirmed the pause. With
+--wait it then waits until no job runs any more. It needs an operator's permissions and "$KV.DBRUNNER_STATE.pause.<database>".
+
+Exit codes: 0 every runner has confirmed the pause, and with --wait nothing runs; 1 the pause is not stored, runners have not
+confirmed it (they are named; the pause is stored), or jobs still run; 78 the command line is wrong.
+` + clientHelp
+
+const resumeHelp = `End the pause of a database. The command waits up to 10 seconds until every runner of the database that sends heartbeats has
+taken it over.
+
+Exit codes: 0 the database is not paused; 1 the pause is not ended, or runners have not confirmed its end (they are named); 78
+the command line is wrong.
+` + clientHelp
+
+// confirmTimeout is how long runners have to confirm a pause or its end.
+const confirmTimeout = 10 * time.Second
+
+type pauseFlags struct {
+	clientFlags
+	reason, by string
+	wait       time.Duration
+	json       bool
+}
+
+func newPause() *cobra.Command {
+	f := &pauseFlags{}
+	cmd := &cobra.Command{
+		Use:     "pause DATABASE --reason TEXT",
+		Short:   "Pause the jobs of a database",
+		Long:    pauseHelp,
+		Example: "  runner pause shop --reason 'upgrade of the server'\n  runner pause shop --reason restore --wait 10m",
+		Args:    arguments(1, 1),
+		RunE:    func(cmd *cobra.Command, args []string) error { return f.pause(cmd, args[0]) },
+	}
+	cmd.Flags().StringVar(&f.reason, "reason", "", "why, for everyone who waits (required)")
+	cmd.Flags().StringVar(&f.by, "by", "", "who pauses, stored with the pause (default: this user's name)")
+	cmd.Flags().DurationVar(&f.wait, "wait", 0, "then wait this long until no job runs")
+	cmd.Flags().BoolVar(&f.json, "json", false, "print JSON")
+	f.add(cmd)
+	return cmd
+}
+
+func newResume() *cobra.Command {
+	f := &pauseFlags{}
+	cmd := &cobra.Command{
+		Use:     "resume DATABASE",
+		Short:   "End the pause of a database",
+		Long:    resumeHelp,
+		Example: "  runner resume shop",
+		Args:    arguments(1, 1),
+		RunE:    func(cmd *cobra.Command, args []string) error { return f.resume(cmd, args[0]) },
+	}
+	cmd.Flags().BoolVar(&f.json, "json", false, "print JSON")
+	f.add(cmd)
+	return cmd
+}
+
+// pauseView is what both commands print.
+type pauseView struct {
+	Database    string                `json:"database"`
+	Paused      bool                  `json:"paused"`
+	Pause       *contract.ActivePause `json:"pause,omitempty"`    // that was stored
+	Replaced    *contract.ActivePause `json:"replaced,omitempty"` // that was in force before
+	Confirmed   []string              `json:"confirmed"`          // runners
+	Unconfirmed []string              `json:"unconfirmed"`
+	Running     int                   `json:"running"` // jobs that had started
+}
+
+func (f *pauseFlags) pause(cmd *cobra.Command, database string) error {
+	switch {
+	case !contract.ValidName(database):
+		return usage(errors.New("a database is 1 to 64 of A-Z a-z 0-9 _ -"))
+	case strings.TrimSpace(f.reason) == "":
+		return usage(errors.New("--reason is required: everyone who waits for the database sees it"))
+	case f.wait < 0:
+		return usage(errors.New("--wait must not be negative"))
+	}
+	record := contract.Pause{Reason: f.reason, By: cmp.Or(f.by, thisUser())}
+	if _, err := contract.EncodePause(record); err != nil {
+		return usage(fmt.Errorf("the pause is not valid: %w", err))
+	}
+	return f.change(cmd, database, func(ctx context.Context, s *session, _ *report.Pause) (*report.Pause, error) {
+		return control.SetPause(ctx, s.conn, contract.PauseTarget{Database: database}, record)
+	})
+}
+
+func (f *pauseFlags) resume(cmd *cobra.Command, database string) error {
+	if !contract.ValidName(database) {
+		return usage(errors.New("a database is 1 to 64 of A-Z a-z 0-9 _ -"))
+	}
+	return f.change(cmd, database, func(ctx context.Context, s *session, before *report.Pause) (*report.Pause, error) {
+		if before == nil {
+			return nil, nil
+		}
+		err := control.EndPause(ctx, s.conn, contract.PauseTarget{Database: database}, before)
+		if errors.Is(err, control.ErrPauseChanged) {
+			err = fmt.Errorf("%w; run the command again if that one shall end as well", err)
+		}
+		return nil, err
+	})
+}
+
+// change stores a pause or ends one, and waits for the runners.
+func (f *pauseFlags) change(cmd *cobra.Command, database string, store func(context.Context, *session, *report.Pause) (*report.Pause, error)) error {
+	ctx, stop := context.WithTimeout(cmd.Context(), clientTimeout+confirmTimeout+f.wait)
+	defer stop()
+	s, err := f.connect(ctx, false)
+	if err != nil {
+		return err
+	}
+	defer s.close(ctx)
+	bounded, cancel := context.WithTimeout(ctx, clientTimeout)
+	defer cancel()
+	before, err := control.ReadPause(bounded, s.conn, contract.PauseTarget{Database: database})
+	if err != nil {
+		return explainPause(s, err)
+	}
+	if err := knownDatabase(bounded, s, database); err != nil {
+		return err
+	}
+	pause, err := store(bounded, s, before)
+	if err != nil {
+		return explainPause(s, err)
+	}
+	view := &pauseView{Database: database, Paused: pause != nil}
+	var awaited *contract.ActivePause
+	if pause != nil {
+		view.Pause = &pause.ActivePause
+		awaited = view.Pause
+	}
+	if before != nil {
+		view.Replaced = &before.ActivePause
+	}
+	if !f.json {
+		view.announce(cmd.OutOrStdout())
+	}
+	err = f.await(ctx, s, view, awaited)
+	if f.json {
+		return errors.Join(err, printJSON(cmd.OutOrStdout(), view))
+	}
+	if err == nil {
+		view.conclude(cmd.OutOrStdout(), f.wait > 0)
+	}
+	return err
+}
+
+// explainPause adds what to do about an error of the bucket.
+func explainPause(s *session, err error) error {
+	bucket := s.conn.Subjects().StateBucket()
+	switch {
+	case errors.Is(err, bus.ErrNotFound):
+		return fmt.Errorf("the bucket %s is missing, so that nothing can be paused; runner topology apply creates it", bucket)
+	case errors.Is(err, bus.ErrStreamFull):
+		return fmt.Errorf("the bucket %s is full; raise topology.state.max_bytes and run runner topology apply: %w", bucket, err)
+	}
+	return err
+}
+
+// knownDatabase refuses a database that has neither runners nor a stream of jobs.
+func knownDatabase(ctx context.Context, s *session, database string) error {
+	_, err := bus.StreamInfo(ctx, s.conn, s.conn.Subjects().JobsStream(database))
+	if !errors.Is(err, bus.ErrNotFound) {
+		return nil //nolint:nilerr // not permitted, for example: the runners' heartbeats show whether there is one
+	}
+	found, err := s.DatabaseHeartbeats(ctx, "")
+	if err != nil {
+		return err
+	}
+	names := map[string]bool{}
+	for i := range found {
+		names[found[i].Database] = true
+	}
+	if names[database] {
+		return nil
+	}
+	text := "no runner sends heartbeats"
+	if len(names) > 0 {
+		text = "runners have " + strings.Join(slices.Sorted(maps.Keys(names)), ", ")
+	}
+	return fmt.Errorf("there is no database %s here (%s); check the name and the namespace", database, text)
+}
+
+// await waits until every runner has confirmed the pause, or none has one any more, and, with a time to wait, nothing runs.
+func (f *pauseFlags) await(ctx context.Context, s *session, view *pauseView, pause *contract.ActivePause) error {
+	started := time.Now()
+	for {
+		found, err := s.DatabaseHeartbeats(ctx, view.Database)
+		if err != nil {
+			return err
+		}
+		view.take(found, pause)
+		switch waited := time.Since(started); {
+		case len(view.Unconfirmed) > 0 && waited < confirmTimeout:
+		case len(view.Unconfirmed) > 0:
+			return fmt.Errorf("not confirmed within %s by %s: an earlier release, or without permissions (docs/security.md)",
+				confirmTimeout, strings.Join(view.Unconfirmed, ", "))
+		case pause == nil || view.Running == 0 || f.wait == 0:
+			return nil
+		case waited >= f.wait:
+			return fmt.Errorf("paused, but %d jobs still run after %s; wait longer, or cancel them", view.Running, f.wait)
+		}
+		if !sleep(ctx, 100*time.Millisecond) {
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// take takes over what runners report.
+func (v *pauseView) take(found []contract.DatabaseHeartbeat, pause *contract.ActivePause) {
+	v.Confirmed, v.Unconfirmed, v.Running = []string{}, []string{}, 0
+	for i := range found {
+		h := &found[i]
+		confirmed := len(h.Pauses) == 0
+		if pause != nil {
+			confirmed = slices.ContainsFunc(h.Pauses, func(p contract.ActivePause) bool {
+				return p.Key == pause.Key && p.Revision >= pause.Revision
+			})
+		}
+		if !confirmed {
+			v.Unconfirmed = append(v.Unconfirmed, h.Instance)
+			continue
+		}
+		v.Confirmed = append(v.Confirmed, h.Instance)
+		if h.Running != nil {
+			v.Running += *h.Running
+		}
+	}
+}
+
+func (v *pauseView) announce(w io.Writer) {
+	switch {
+	case v.Paused:
+		_, _ = fmt.Fprintf(w, "paused: database %s (revision %d)\n", v.Database, v.Pause.Revision)
+		if v.Replaced != nil {
+			_, _ = fmt.Fprintln(w, "it was "+pausedText(v.Replaced)+" before; that record is replaced")
+		}
+	case v.Replaced != nil:
+		_, _ = fmt.Fprintln(w, "resumed: database "+v.Database+", which was "+pausedText(v.Replaced))
+	default:
+		_, _ = fmt.Fprintln(w, "database "+v.Database+" is not paused")
+	}
+}
+
+func (v *pauseView) conclude(w io.Writer, waited bool) {
+	switch {
+	case len(v.Confirmed) == 0:
+		_, _ = fmt.Fprintln(w, "no runner of the database sends heartbeats; those that start obey")
+	case v.Paused && waited:
+		_, _ = fmt.Fprintln(w, "confirmed by "+strings.Join(v.Confirmed, ", ")+"; nothing runs")
+	case v.Paused && v.Running > 0:
+		_, _ = fmt.Fprintf(w, "confirmed by %s; %d jobs still run\n", strings.Join(v.Confirmed, ", "), v.Running)
+	default:
+		_, _ = fmt.Fprintln(w, "confirmed by "+strings.Join(v.Confirmed, ", "))
+	}
+}
+
+func pausedText(p *contract.ActivePause) string {
+	text := "paused"
+	if p.By != "" {
+		text += " by " + visible(p.By, "")
+	}
+	if p.Reason != "" {
+		text += ": " + visible(p.Reason, "")
+	}
+	return text
+}
