@@ -31,7 +31,7 @@ func TestNATSCommandsInDocs(t *testing.T) {
 		regexp.MustCompile(`^dbrunner\.health\.(>|runner\.\S+|database\.\S+|migration\.\S+)$`),
 		regexp.MustCompile(`^dbrunner\.api\.(databases|health\.\w+|running\.\w+|(cancel|result)\.\w+\.\S+|run\.\w+\.(` + strings.Join(jobs.Kinds(), "|") + `)|…)$`),
 	}
-	stream := regexp.MustCompile(`^(DBRUNNER_(JOBS|RESULTS)_\w+|DBRUNNER_(DEAD|HEALTH|CONTROL|ROWS|PARAMS))$`)
+	stream := regexp.MustCompile(`^(DBRUNNER_(JOBS|RESULTS)_\w+|DBRUNNER_(DEAD|HEALTH|CONTROL|STATE|ROWS|PARAMS))$`)
 	found := 0
 	for _, page := range append(pages, filepath.Join(repository, "README.md")) {
 		text, err := os.ReadFile(page)
