@@ -8,6 +8,7 @@ import (
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"dbrunner/internal/bus"
@@ -49,7 +50,11 @@ func TestPruneKeepsWhatIsInUse(t *testing.T) {
 				require.NoError(t, err)
 				batch, err := o.Fetch(1, jetstream.FetchMaxWait(time.Minute))
 				require.NoError(t, err)
-				_ = batch
+				t.Cleanup(func() { // the request ends with its consumer, before the connection does
+					for range batch.Messages() {
+						assert.Fail(t, "a message of an empty queue")
+					}
+				})
 				require.Eventually(t, func() bool {
 					info, err := o.Info(t.Context())
 					return err == nil && info.NumWaiting == 1
