@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -123,6 +124,20 @@ func (c *Client) message(ctx context.Context, stream string, request getRequest)
 		return nil, fmt.Errorf("the stream %s is missing; check the namespace: %w", stream, err)
 	}
 	return answer.Message, err
+}
+
+// messages reads the messages with a subject, which may have wildcards, in their order from the stream's leader. It ends
+// with the first error.
+func (c *Client) messages(ctx context.Context, stream, subject string) iter.Seq2[*storedMessage, error] {
+	return func(yield func(*storedMessage, error) bool) {
+		for sequence := uint64(1); ; {
+			m, err := c.message(ctx, stream, getRequest{Sequence: sequence, NextFor: subject})
+			if m == nil && err == nil || !yield(m, err) || err != nil {
+				return
+			}
+			sequence = m.Sequence + 1
+		}
+	}
 }
 
 func hasCode(err error, codes ...jetstream.ErrorCode) bool {

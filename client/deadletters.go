@@ -66,21 +66,17 @@ var ErrNoDeadLetter = errors.New("not found")
 // error.
 func (c *Client) DeadLetters(ctx context.Context, filter DeadLetterFilter, each func(*DeadLetter) error) error {
 	subject := c.subjects.DeadLetter(orAny(filter.Database), orAny(filter.Kind), "*")
-	for sequence := uint64(1); ; {
-		m, err := c.message(ctx, c.subjects.DeadStream(), getRequest{Sequence: sequence, NextFor: subject})
-		switch {
-		case err != nil:
+	for m, err := range c.messages(ctx, c.subjects.DeadStream(), subject) {
+		if err != nil {
 			return fmt.Errorf("list dead letters: %w", err)
-		case m == nil:
-			return nil
 		}
 		if letter := readDeadLetter(m); letter != nil {
 			if err := each(letter); err != nil {
 				return err
 			}
 		}
-		sequence = m.Sequence + 1
 	}
+	return nil
 }
 
 // DeadLetter returns one dead letter, or ErrNoDeadLetter.

@@ -26,15 +26,10 @@ func (c *Client) DatabaseHeartbeats(ctx context.Context, database string) ([]con
 		return nil, fmt.Errorf("read the heartbeats: %w", err)
 	}
 	var out []contract.DatabaseHeartbeat
-	for sequence := uint64(1); ; {
-		m, err := c.message(ctx, stream, getRequest{Sequence: sequence, NextFor: c.subjects.DatabaseHealth(orAny(database), "*")})
-		switch {
-		case err != nil:
+	for m, err := range c.messages(ctx, stream, c.subjects.DatabaseHealth(orAny(database), "*")) {
+		if err != nil {
 			return nil, fmt.Errorf("read the heartbeats: %w", err)
-		case m == nil:
-			return out, nil
 		}
-		sequence = m.Sequence + 1
 		var heartbeat contract.DatabaseHeartbeat
 		if json.Unmarshal(m.Data, &heartbeat) != nil || heartbeat.RunnerState == contract.RunnerStopped {
 			continue
@@ -44,6 +39,7 @@ func (c *Client) DatabaseHeartbeats(ctx context.Context, database string) ([]con
 			out = append(out, heartbeat)
 		}
 	}
+	return out, nil
 }
 
 // NotHealthyError is returned if a database is not healthy in time.

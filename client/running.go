@@ -184,20 +184,16 @@ func (q *runningQuery) readRunners(ctx context.Context) {
 
 // heartbeats calls each for the last heartbeat of every runner, in the order in which they were stored.
 func (c *Client) heartbeats(ctx context.Context, each func(h *contract.RunnerHeartbeat, stored time.Time)) error {
-	for sequence := uint64(1); ; {
-		m, err := c.message(ctx, c.subjects.HealthStream(), getRequest{Sequence: sequence, NextFor: c.subjects.RunnerHealth("*")})
-		switch {
-		case err != nil:
+	for m, err := range c.messages(ctx, c.subjects.HealthStream(), c.subjects.RunnerHealth("*")) {
+		if err != nil {
 			return fmt.Errorf("read the heartbeats: %w", err)
-		case m == nil:
-			return nil
 		}
 		h := &contract.RunnerHeartbeat{}
 		if json.Unmarshal(m.Data, h) == nil { // what is none names no runner
 			each(h, m.Time)
 		}
-		sequence = m.Sequence + 1
 	}
+	return nil
 }
 
 // collect takes answers until all expected ones are there, or ctx ends.

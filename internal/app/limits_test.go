@@ -369,6 +369,27 @@ func replaceConsumer(t *testing.T, w *world) {
 	require.NoError(t, err)
 }
 
+// checkTried checks that check tries the permission for each subject that the runner subscribes to as a service.
+func checkTried(t *testing.T, w *world, cfg *config.Config) {
+	t.Helper()
+	tried := map[string]bool{}
+	for _, r := range topology.RunnerPermissions(bus.Options{Instance: cfg.Instance}, topology.RightsOptions{Topology: manager.Topology(cfg), Run: true}) {
+		tried[r.Subject] = tried[r.Subject] || r.Subscribe
+	}
+	connections, err := w.node.Server().Connz(&server.ConnzOptions{Subscriptions: true})
+	require.NoError(t, err)
+	found := 0
+	for _, c := range connections.Conns {
+		for _, subject := range c.Subs {
+			if strings.Contains(c.Name, cfg.Instance) && strings.HasPrefix(subject, "dbrunner.api.") {
+				require.Truef(t, tried[subject], "check does not try to subscribe to %s", subject)
+				found++
+			}
+		}
+	}
+	require.NotZero(t, found)
+}
+
 // TestRunnerSubscriptions compares the number that check tries with what a runner holds.
 func TestRunnerSubscriptions(t *testing.T) {
 	t.Parallel()
@@ -393,6 +414,7 @@ func TestRunnerSubscriptions(t *testing.T) {
 			return 0
 		}
 		require.Eventually(t, func() bool { return held() == wanted }, testTimeout, 20*time.Millisecond, "%d", held())
+		checkTried(t, w, cfg)
 		r.end(t)
 	}
 }

@@ -25,8 +25,8 @@ func extension(ackWait time.Duration) time.Duration { return jitter(ackWait / ex
 const keepFrom = 10
 
 // keepLeases extends the leases of everything held until stop ends, stops work whose lease is lost, and requeues
-// what waits for a database beyond the grace, except in a paused lane: no runner would take it up. One goroutine looks at all of it a few times within AckWait/3, so that
-// a short job costs nothing.
+// what waits for a database beyond the grace, except in a paused lane: no runner would take it up. One goroutine
+// looks at all of it a few times within AckWait/3, so that a short job costs nothing.
 func (l *Lane) keepLeases(stop context.Context) {
 	ticker := time.NewTicker(l.opts.AckWait / retryPart)
 	defer ticker.Stop()

@@ -63,7 +63,7 @@ func (b *rightsOf) calls(calls ...string) {
 func (b *rightsOf) fleet() {
 	s := b.subjects
 	b.subscribe(b.opts.InboxPrefix+"."+bus.ProbeName+".*", s.Control(">"), s.State("pause.>"), "$SRV.PING", "$SRV.INFO."+s.Namespace, "$SRV.STATS."+s.Namespace+"."+bus.ProbeName,
-		s.API("databases"), s.API("*"), s.API("health.>"), s.API("run.>"), s.API("cancel.>"))
+		s.API("databases"), s.API("*"), s.API("health.>"), s.API("run.>"), s.API("cancel.>"), s.API("running.>"), s.API("result.>"))
 	b.publish(s.RunnerHealth(b.opts.Instance), "_INBOX."+bus.ProbeName)
 	for _, prefix := range b.want.ReplyPrefixes {
 		b.publish(prefix + bus.ProbeName)
@@ -90,7 +90,8 @@ func (b *rightsOf) objects() {
 
 func (b *rightsOf) database(d *Database) {
 	s, jobs, results := b.subjects, b.subjects.JobsStream(d.Name), b.subjects.ResultsStream(d.Name)
-	b.subscribe(s.Result(d.Name, "*"), s.API("databases."+d.Name), s.API("health."+d.Name), s.API("run."+d.Name+".*"), s.API("cancel."+d.Name+".*"))
+	b.subscribe(s.Result(d.Name, "*"), s.API("databases."+d.Name), s.API("health."+d.Name), s.API("run."+d.Name+".*"), s.API("cancel."+d.Name+".*"),
+		s.API("running."+d.Name), s.API("result."+d.Name+".*"))
 	b.publish(s.Store(d.Name, bus.ProbeName), s.DatabaseHealth(d.Name, b.opts.Instance), s.Migration(d.Name), b.bucket(bus.ControlKey(s, d.Name+"."+bus.ProbeName)),
 		b.bucket(bus.StateKey(s, contract.PauseKey(contract.PauseTarget{Database: d.Name}))),
 		s.Namespace+".replies."+d.Name+"."+bus.ProbeName, s.API("databases."+d.Name))
