@@ -166,34 +166,29 @@ func (q *runningQuery) ask(ctx context.Context) error {
 // readRunners reads which runners there are from their heartbeats.
 func (q *runningQuery) readRunners(ctx context.Context) {
 	all := len(q.databases) == 0
-	q.unlisted = q.client.heartbeats(ctx, func(h *contract.RunnerHeartbeat, stored time.Time) {
+	c := q.client
+	for m, err := range c.messages(ctx, c.subjects.HealthStream(), c.subjects.RunnerHealth("*")) {
+		if err != nil {
+			q.unlisted = fmt.Errorf("read the heartbeats: %w", err)
+			return
+		}
+		var h contract.RunnerHeartbeat
+		if json.Unmarshal(m.Data, &h) != nil || h.State == contract.RunnerStopped {
+			continue // what is none names no runner
+		}
 		for i := range h.Databases {
 			name := h.Databases[i].Name
-			if h.State == contract.RunnerStopped || !contract.ValidName(name) || !all && !slices.Contains(q.databases, name) {
+			if !contract.ValidName(name) || !all && !slices.Contains(q.databases, name) {
 				continue
 			}
 			q.expected[runnerKey{name, h.Instance, h.Process}] = MissingRunner{
-				Database: name, Runner: h.Instance, Process: h.Process, State: h.State, HeartbeatAt: stored,
+				Database: name, Runner: h.Instance, Process: h.Process, State: h.State, HeartbeatAt: m.Time,
 			}
 			if all && !slices.Contains(q.databases, name) {
 				q.databases = append(q.databases, name)
 			}
 		}
-	})
-}
-
-// heartbeats calls each for the last heartbeat of every runner, in the order in which they were stored.
-func (c *Client) heartbeats(ctx context.Context, each func(h *contract.RunnerHeartbeat, stored time.Time)) error {
-	for m, err := range c.messages(ctx, c.subjects.HealthStream(), c.subjects.RunnerHealth("*")) {
-		if err != nil {
-			return fmt.Errorf("read the heartbeats: %w", err)
-		}
-		h := &contract.RunnerHeartbeat{}
-		if json.Unmarshal(m.Data, h) == nil { // what is none names no runner
-			each(h, m.Time)
-		}
 	}
-	return nil
 }
 
 // collect takes answers until all expected ones are there, or ctx ends.
