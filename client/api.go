@@ -43,7 +43,10 @@ const (
 	codeNotLeader        = 10009
 	codeNoMessage        = 10037
 	codeSequenceNotFound = 10043
+	codeStorageExceeded  = 10047
+	codeMemoryExceeded   = 10028
 	codeDeleteFailed     = 10057
+	codeStoreFailed      = 10077 // of a full stream, too
 	codeOffline          = 10118
 	codeNotReady         = 10163
 	codeTooManyRequests  = 10167

@@ -80,6 +80,17 @@ func (s Subjects) State(key string) string { return s.Namespace + ".state." + ke
 // StateBucket returns the name of the key-value bucket of what operators want of runners: pauses, with keys of PauseKey.
 func (s Subjects) StateBucket() string { return s.Prefix() + "STATE" }
 
+// Audit returns where entries about an action on a database are published. Without a database it is an action on the whole fleet.
+func (s Subjects) Audit(database, action string) string {
+	if database == "" {
+		return s.Namespace + ".audit.fleet." + action
+	}
+	return s.Namespace + ".audit.database." + database + "." + action
+}
+
+// AuditStream returns the name of the stream with what operators did.
+func (s Subjects) AuditStream() string { return s.Prefix() + "AUDIT" }
+
 // RowsBucket returns the name of the object store's bucket with rows that have no room in their results.
 func (s Subjects) RowsBucket() string { return s.Prefix() + "ROWS" }
 

@@ -30,8 +30,8 @@ runner knows the job yet; 78 the command line is wrong.
 
 type cancelFlags struct {
 	clientFlags
+	auditFlags
 	wait time.Duration
-	by   string
 	json bool
 }
 
@@ -46,7 +46,7 @@ func newCancel() *cobra.Command {
 		RunE:    func(cmd *cobra.Command, args []string) error { return f.run(cmd, args[0], args[1]) },
 	}
 	cmd.Flags().DurationVar(&f.wait, "wait", 2*time.Second, "how long to wait until the job finishes")
-	cmd.Flags().StringVar(&f.by, "by", "", "requester, stored with the request (default: this user's name)")
+	f.addAudit(cmd, "requester, stored with the request and in the audit entry (default: this user's name)", reasonFlag)
 	cmd.Flags().BoolVar(&f.json, "json", false, "print JSON")
 	f.add(cmd)
 	return cmd
@@ -66,6 +66,9 @@ func (f *cancelFlags) run(cmd *cobra.Command, database, id string) error {
 		return err
 	}
 	defer s.close(ctx)
+	if err := f.record(ctx, cmd, s, &contract.AuditEntry{Action: contract.AuditCancel, Database: database, Targets: []string{id}}); err != nil {
+		return err
+	}
 	answer, err := s.Cancel(ctx, database, id, client.CancelOptions{By: cmp.Or(f.by, thisUser()), Wait: f.wait})
 	if errors.Is(err, client.ErrNoService) {
 		return fmt.Errorf("%w; nothing was cancelled", client.ErrNoService)

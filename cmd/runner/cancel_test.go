@@ -48,7 +48,7 @@ func TestCancel(t *testing.T) {
 func TestCancelWithoutARunner(t *testing.T) {
 	t.Parallel()
 	w := prepare(t)
-	got := w.run("", "cancel", "shop", "x")
+	got := w.run("", "cancel", "shop", "x", "--no-audit")
 	require.Equal(t, exitFailure, got.code)
 	require.Equal(t, "runner: no runner answers; nothing was cancelled\n", got.err)
 }

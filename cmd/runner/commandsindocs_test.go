@@ -10,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"dbrunner/contract"
 	"dbrunner/internal/jobs"
 )
 
@@ -29,9 +30,10 @@ func TestNATSCommandsInDocs(t *testing.T) {
 		regexp.MustCompile(`^dbrunner\.jobs\.[\w$]+\.(` + strings.Join(jobs.Kinds(), "|") + `)$`),
 		regexp.MustCompile(`^dbrunner\.(results|replies)\.\w+\.\S+$`),
 		regexp.MustCompile(`^dbrunner\.health\.(>|runner\.\S+|database\.\S+|migration\.\S+)$`),
+		regexp.MustCompile(`^dbrunner\.audit\.(fleet\.topology|database\.\w+\.(` + strings.Join(contract.AuditActions(), "|") + `))$`),
 		regexp.MustCompile(`^dbrunner\.api\.(databases|health\.\w+|running\.\w+|(cancel|result)\.\w+\.\S+|run\.\w+\.(` + strings.Join(jobs.Kinds(), "|") + `)|…)$`),
 	}
-	stream := regexp.MustCompile(`^(DBRUNNER_(JOBS|RESULTS)_\w+|DBRUNNER_(DEAD|HEALTH|CONTROL|STATE|ROWS|PARAMS))$`)
+	stream := regexp.MustCompile(`^(DBRUNNER_(JOBS|RESULTS)_\w+|DBRUNNER_(DEAD|HEALTH|CONTROL|STATE|AUDIT|ROWS|PARAMS))$`)
 	found := 0
 	for _, page := range append(pages, filepath.Join(repository, "README.md")) {
 		text, err := os.ReadFile(page)

@@ -255,6 +255,9 @@ func newDeadRemove() *cobra.Command {
 				return err
 			}
 			defer s.close(cmd.Context())
+			if err := f.recordLetters(cmd, s, contract.AuditRemove, names, nil); err != nil {
+				return err
+			}
 			removed := 0
 			err = eachLetter(cmd, s, names, func(ctx context.Context, letter *client.DeadLetter) error {
 				err := s.DeleteDeadLetter(ctx, letter)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -69,6 +70,7 @@ func (f *letterFilter) chosen(ctx context.Context, s *session) ([]deadLetterView
 type lettersFlags struct {
 	clientFlags
 	letterFilter
+	auditFlags
 	all, yes bool
 }
 
@@ -76,6 +78,7 @@ func (f *lettersFlags) add(cmd *cobra.Command) {
 	cmd.Flags().BoolVar(&f.all, "all", false, "all dead letters that match the filters")
 	cmd.Flags().BoolVar(&f.yes, "yes", false, "do not ask")
 	f.addFilter(cmd)
+	f.addAudit(cmd, byUsage, "why")
 	f.clientFlags.add(cmd)
 }
 
@@ -114,6 +117,24 @@ func (f *lettersFlags) open(cmd *cobra.Command, names []string, what string) (*s
 		names = append(names, views[i].Letter)
 	}
 	return s, names, nil
+}
+
+// recordLetters writes one audit entry for each database whose dead letters the command is about to act on.
+func (f *lettersFlags) recordLetters(cmd *cobra.Command, s *session, action string, names []string, after map[string]string) error {
+	of := map[string][]string{}
+	for _, name := range names {
+		name = strings.TrimPrefix(name, s.cfg.Namespace+".dead.")
+		if database, _, ok := strings.Cut(name, "."); ok && contract.ValidName(database) { // another name is refused when its dead letter is read
+			of[database] = append(of[database], name)
+		}
+	}
+	for _, database := range slices.Sorted(maps.Keys(of)) {
+		entry := &contract.AuditEntry{Action: action, Database: database, Targets: of[database], After: after}
+		if err := f.record(cmd.Context(), cmd, s, entry); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // progressEvery is after how many dead letters a line is written.

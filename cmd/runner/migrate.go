@@ -21,7 +21,8 @@ import (
 
 const migrateHelp = `Manage the schema version of one configured database with the files in its folder (migrations/<database> unless
 configured). The commands do what jobs of kind migration do, with the same guarantees and under the same lock: runners, jobs
-and other users wait meanwhile. They connect to the database directly; NATS is not needed.
+and other users wait meanwhile. They connect to the database directly. What changes it is recorded in the audit stream first,
+which needs NATS, unless --no-audit is given.
 
 The configuration is that of "serve": --config FILE, or the environment only.
 
@@ -86,6 +87,8 @@ func migrateCommands() []migrateCommand {
 
 // migrateFlags are the flags of all actions; those that an action does not know keep their zero.
 type migrateFlags struct {
+	auditFlags
+
 	config                       string
 	json, check, outOfOrder, yes bool
 	timeout                      time.Duration
@@ -121,6 +124,9 @@ func newMigrateAction(c *migrateCommand) *cobra.Command {
 	case migration.Plan, migration.Up, migration.Goto, migration.Validate:
 		flags.BoolVar(&f.outOfOrder, "out-of-order", false, "allow files whose version is below the database's")
 	case migration.Down, migration.Repair, migration.Baseline:
+	}
+	if !c.action.Reads() {
+		f.addAudit(cmd, byUsage, reasonFlag)
 	}
 	if mayAsk(c.action) {
 		flags.BoolVarP(&f.yes, "yes", "y", false, "do not ask")
@@ -169,6 +175,9 @@ func (f *migrateFlags) run(cmd *cobra.Command, database string, req migration.Re
 	if err := w.ask(cmd.Context()); err != nil {
 		return err
 	}
+	if err := f.recordMigration(cmd, database, req); err != nil {
+		return err
+	}
 	report, err := w.act(cmd.Context())
 	if err := errors.Join(err, w.print(report, err)); err != nil {
 		return w.exit(report, err)
@@ -178,6 +187,25 @@ func (f *migrateFlags) run(cmd *cobra.Command, database string, req migration.Re
 		return &exitError{code: exitFailure} // what is wrong was printed
 	}
 	return nil
+}
+
+// recordMigration writes the audit entry about an action that changes the database. It is the only use of NATS here.
+func (f *migrateFlags) recordMigration(cmd *cobra.Command, database string, req migration.Request) error {
+	if f.none || req.Action.Reads() {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(cmd.Context(), lookupTimeout)
+	defer cancel()
+	s, err := (&clientFlags{config: f.config}).connect(ctx, false)
+	if err != nil {
+		return notRecorded(err)
+	}
+	defer s.close(ctx)
+	entry := &contract.AuditEntry{Action: contract.AuditMigration, Database: database, After: map[string]string{"action": string(req.Action), "target": req.Target}}
+	if req.OutOfOrder {
+		entry.After["out_of_order"] = "true"
+	}
+	return f.record(ctx, cmd, s, entry)
 }
 
 // migrateWork is one action by hand.

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"strings"
 	"syscall"
 	"testing"
 	"unsafe"
@@ -38,7 +37,7 @@ func terminal(t *testing.T) (person, process *os.File) {
 func (w *migrateWorld) onTerminal(line, answer string) (int, string) {
 	w.t.Helper()
 	person, process := terminal(w.t)
-	p := newProcess(w.t, append(append([]string{"migrate"}, strings.Fields(line)...), "--config", w.config)...)
+	p := newProcess(w.t, migrateLine(w.config, line)...)
 	p.cmd.Stdin, p.cmd.Stdout, p.cmd.Stderr = process, process, process
 	p.start()
 	require.NoError(w.t, process.Close())

@@ -8,6 +8,7 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -42,9 +43,9 @@ const confirmTimeout = 10 * time.Second
 
 type pauseFlags struct {
 	clientFlags
-	reason, by string
-	wait       time.Duration
-	json       bool
+	auditFlags
+	wait time.Duration
+	json bool
 }
 
 func newPause() *cobra.Command {
@@ -57,8 +58,8 @@ func newPause() *cobra.Command {
 		Args:    arguments(1, 1),
 		RunE:    func(cmd *cobra.Command, args []string) error { return f.pause(cmd, args[0]) },
 	}
-	cmd.Flags().StringVar(&f.reason, "reason", "", "why, for everyone who waits (required)")
-	cmd.Flags().StringVar(&f.by, "by", "", "who pauses, stored with the pause (default: this user's name)")
+	f.addAudit(cmd, "who pauses, stored with the pause and in the audit entry (default: this user's name)", reasonFlag)
+	cmd.Flags().Lookup(reasonFlag).Usage = "why, for everyone who waits (required)"
 	cmd.Flags().DurationVar(&f.wait, "wait", 0, "then wait this long until no job runs")
 	cmd.Flags().BoolVar(&f.json, "json", false, "print JSON")
 	f.add(cmd)
@@ -75,6 +76,7 @@ func newResume() *cobra.Command {
 		Args:    arguments(1, 1),
 		RunE:    func(cmd *cobra.Command, args []string) error { return f.resume(cmd, args[0]) },
 	}
+	f.addAudit(cmd, byUsage, reasonFlag)
 	cmd.Flags().BoolVar(&f.json, "json", false, "print JSON")
 	f.add(cmd)
 	return cmd
@@ -95,16 +97,21 @@ func (f *pauseFlags) pause(cmd *cobra.Command, database string) error {
 	switch {
 	case !contract.ValidName(database):
 		return usage(errors.New("a database is 1 to 64 of A-Z a-z 0-9 _ -"))
-	case strings.TrimSpace(f.reason) == "":
+	case strings.TrimSpace(f.why) == "":
 		return usage(errors.New("--reason is required: everyone who waits for the database sees it"))
 	case f.wait < 0:
 		return usage(errors.New("--wait must not be negative"))
 	}
-	record := contract.Pause{Reason: f.reason, By: cmp.Or(f.by, thisUser())}
+	record := contract.Pause{Reason: f.why, By: cmp.Or(f.by, thisUser())}
 	if _, err := contract.EncodePause(record); err != nil {
 		return usage(fmt.Errorf("the pause is not valid: %w", err))
 	}
-	return f.change(cmd, database, func(ctx context.Context, s *session, _ *report.Pause) (*report.Pause, error) {
+	return f.change(cmd, database, func(ctx context.Context, s *session, before *report.Pause) (*report.Pause, error) {
+		entry := pauseEntry(contract.AuditPause, database, before)
+		entry.After = map[string]string{"reason": record.Reason, "by": record.By}
+		if err := f.record(ctx, cmd, s, entry); err != nil {
+			return nil, err
+		}
 		return control.SetPause(ctx, s.conn, contract.PauseTarget{Database: database}, record)
 	})
 }
@@ -117,12 +124,24 @@ func (f *pauseFlags) resume(cmd *cobra.Command, database string) error {
 		if before == nil {
 			return nil, nil
 		}
+		if err := f.record(ctx, cmd, s, pauseEntry(contract.AuditResume, database, before)); err != nil {
+			return nil, err
+		}
 		err := control.EndPause(ctx, s.conn, contract.PauseTarget{Database: database}, before)
 		if errors.Is(err, control.ErrPauseChanged) {
 			err = fmt.Errorf("%w; run the command again if that one shall end as well", err)
 		}
 		return nil, err
 	})
+}
+
+// pauseEntry is the audit entry about a pause, with the one that it replaces or ends.
+func pauseEntry(action, database string, before *report.Pause) *contract.AuditEntry {
+	e := &contract.AuditEntry{Action: action, Database: database}
+	if before != nil {
+		e.Before = map[string]string{"reason": before.Reason, "by": before.By, "revision": strconv.FormatUint(before.Revision, 10)}
+	}
+	return e
 }
 
 // change stores a pause or ends one, and waits for the runners.

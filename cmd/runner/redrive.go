@@ -68,6 +68,13 @@ func (f *redriveFlags) run(cmd *cobra.Command, names []string) error {
 		return err
 	}
 	defer s.close(cmd.Context())
+	after := map[string]string{"id": f.id}
+	if f.force {
+		after["force"] = "true"
+	}
+	if err := f.recordLetters(cmd, s, contract.AuditRedrive, names, after); err != nil {
+		return err
+	}
 	done := []redriven{}
 	err = eachLetter(cmd, s, names, func(ctx context.Context, letter *client.DeadLetter) error {
 		r, err := f.redrive(ctx, s, letter)

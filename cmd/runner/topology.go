@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"dbrunner/contract"
 	"dbrunner/internal/bus"
 	"dbrunner/internal/bus/topology"
 	"dbrunner/internal/config"
@@ -33,6 +34,7 @@ func newTopology() *cobra.Command {
 
 type topologyFlags struct {
 	clientFlags
+	auditFlags
 	json, force, dryRun, remove bool
 }
 
@@ -175,16 +177,52 @@ func newTopologyApply() *cobra.Command {
 		Example: "  runner topology apply --config runner.yaml --dry-run\n  runner topology apply --config runner.yaml",
 		Args:    arguments(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return f.change(cmd, func(ctx context.Context, conn *bus.Conn, t topology.Topology) ([]topology.Change, error) {
-				return topology.Apply(ctx, conn, t, topology.ApplyOptions{Plan: f.dryRun, Remove: f.remove})
+			return f.change(cmd, func(ctx context.Context, s *session, t topology.Topology) ([]topology.Change, error) {
+				return f.apply(ctx, cmd, s, t)
 			})
 		},
 	}
 	cmd.Flags().BoolVar(&f.json, "json", false, "print JSON")
 	cmd.Flags().BoolVar(&f.remove, "remove", false, "take out the subjects of optional kinds that the configuration does not name")
 	cmd.Flags().BoolVar(&f.dryRun, "dry-run", false, "change nothing, and print what would change")
+	f.addAudit(cmd, byUsage, reasonFlag)
 	f.add(cmd)
 	return cmd
+}
+
+// apply creates the audit stream first, so that the rest can be recorded there.
+func (f *topologyFlags) apply(ctx context.Context, cmd *cobra.Command, s *session, t topology.Topology) ([]topology.Change, error) {
+	if f.dryRun {
+		return topology.Apply(ctx, s.conn, t, topology.ApplyOptions{Plan: true, Remove: f.remove})
+	}
+	first, err := topology.ApplyAudit(ctx, s.conn, t)
+	if err != nil {
+		return first, err
+	}
+	plan, err := topology.Apply(ctx, s.conn, t, topology.ApplyOptions{Plan: true, Remove: f.remove})
+	if err != nil {
+		return first, err
+	}
+	if err := f.recordPlan(ctx, cmd, s, plan); err != nil {
+		return first, err
+	}
+	changes, err := topology.Apply(ctx, s.conn, t, topology.ApplyOptions{Remove: f.remove})
+	return append(first, changes...), err
+}
+
+// recordPlan writes the audit entry about what apply or prune is about to do.
+func (f *topologyFlags) recordPlan(ctx context.Context, cmd *cobra.Command, s *session, plan []topology.Change) error {
+	entry := &contract.AuditEntry{Action: contract.AuditTopology, After: map[string]string{"command": cmd.Name()}}
+	if f.force {
+		entry.After["force"] = "true"
+	}
+	if f.remove {
+		entry.After["remove"] = "true"
+	}
+	for _, c := range plan {
+		entry.Targets = append(entry.Targets, c.Resource+": "+c.What)
+	}
+	return f.record(ctx, cmd, s, entry)
 }
 
 func newTopologyPrune() *cobra.Command {
@@ -199,39 +237,44 @@ func newTopologyPrune() *cobra.Command {
 		Example: "  runner topology prune --config runner.yaml --dry-run\n  runner topology prune --config runner.yaml",
 		Args:    arguments(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return f.change(cmd, func(ctx context.Context, conn *bus.Conn, t topology.Topology) ([]topology.Change, error) {
-				if f.dryRun {
-					return topology.PlanPrune(ctx, conn, t, f.force)
-				}
-				if !f.json { // what each stream and consumer holds, before any is removed
-					found, err := topology.PlanPrune(ctx, conn, t, f.force)
-					if err != nil {
-						return nil, err
-					}
-					for _, c := range found {
-						if c.Done {
-							_, _ = fmt.Fprintf(cmd.OutOrStdout(), "%s: %s\n", c.Resource, c.What)
-						}
-					}
-				}
-				return topology.Prune(ctx, conn, t, f.force)
+			return f.change(cmd, func(ctx context.Context, s *session, t topology.Topology) ([]topology.Change, error) {
+				return f.prune(ctx, cmd, s, t)
 			})
 		},
 	}
 	cmd.Flags().BoolVar(&f.json, "json", false, "print JSON")
 	cmd.Flags().BoolVar(&f.force, "force", false, "remove what is in use, too, with its messages")
 	cmd.Flags().BoolVar(&f.dryRun, "dry-run", false, "remove nothing, and print what would be removed")
+	f.addAudit(cmd, byUsage, reasonFlag)
 	f.add(cmd)
 	return cmd
 }
 
+func (f *topologyFlags) prune(ctx context.Context, cmd *cobra.Command, s *session, t topology.Topology) ([]topology.Change, error) {
+	found, err := topology.PlanPrune(ctx, s.conn, t, f.force)
+	if err != nil || f.dryRun {
+		return found, err
+	}
+	if !f.json { // what each stream and consumer holds, before any is removed
+		for _, c := range found {
+			if c.Done {
+				_, _ = fmt.Fprintf(cmd.OutOrStdout(), "%s: %s\n", c.Resource, c.What)
+			}
+		}
+	}
+	if err := f.recordPlan(ctx, cmd, s, found); err != nil {
+		return nil, err
+	}
+	return topology.Prune(ctx, s.conn, t, f.force)
+}
+
 // change does apply or prune. Without a database in the configuration neither would mean what its caller thinks.
-func (f *topologyFlags) change(cmd *cobra.Command, do func(context.Context, *bus.Conn, topology.Topology) ([]topology.Change, error)) error {
+func (f *topologyFlags) change(cmd *cobra.Command, do func(context.Context, *session, topology.Topology) ([]topology.Change, error)) error {
 	return f.with(cmd.Context(), func(ctx context.Context, s *session) error {
 		if err := wantDatabases(s.cfg); err != nil {
 			return err
 		}
-		changes, err := do(ctx, s.conn, manager.Topology(s.cfg))
+		changes, err := do(ctx, s, manager.Topology(s.cfg))
 		out, views := cmd.OutOrStdout(), make([]changeView, 0, len(changes))
 		for _, c := range changes {
 			views = append(views, changeView(c))

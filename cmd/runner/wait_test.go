@@ -58,7 +58,7 @@ func TestWaitForMigrations(t *testing.T) {
 	require.Contains(t, pending.err, "1 migrations are pending")
 	done := make(chan outcome, 1)
 	go func() { done <- w.run("", "wait", "shop", "--migrated", "--timeout", "60s") }()
-	require.Equal(t, exitOK, runCommand(t, "", "migrate", "up", "shop", "--config", w.config).code)
+	require.Equal(t, exitOK, runCommand(t, "", migrateLine(w.config, "up shop")...).code)
 	got := <-done
 	require.Equal(t, exitOK, got.code, got.err)
 	require.Equal(t, exitOK, p.terminate(), "%s", p.output())

@@ -50,6 +50,7 @@ func published() map[string]struct {
 		}},
 		"answer-result": {reflect.TypeFor[contract.Result](), resultKeys()},
 		"pause":         {reflect.TypeFor[contract.Pause](), []string{}},
+		"audit":         {reflect.TypeFor[contract.AuditEntry](), []string{"version", "at", "by", "tool", "action"}},
 		"answer-error":  {reflect.TypeFor[contract.Refusal](), []string{"error"}},
 	}
 }
@@ -259,6 +260,7 @@ func TestSchemasRefuse(t *testing.T) {
 			`{"version":1,"runner":"r","process":"p","database":"d","at":"2026-03-01T12:00:00Z","part":1,"parts":1,"in_flight":1,"jobs":[{"job_id":"a","state":"idle"}]}`,
 		},
 		"pause":        {`{"until":"tomorrow"}`},
+		"audit":        {`{}`, `{"version":1,"at":"2026-03-01T12:00:00Z","by":"ada","tool":"runner pause","action":"pause","before":{"revision":1}}`},
 		"answer-error": {`{"error":"no"}`},
 		"job-query":    {`{"sql":1}`, `{}`, `{"sql":"SELECT 1","parms":[]}`},
 	} {
@@ -271,7 +273,7 @@ func TestSchemasRefuse(t *testing.T) {
 func TestRead(t *testing.T) {
 	t.Parallel()
 	require.Contains(t, schema.Names(), "result")
-	require.Len(t, schema.Names(), 14)
+	require.Len(t, schema.Names(), 15)
 	for _, name := range schema.Names() {
 		text, err := schema.Read(name)
 		require.NoError(t, err)

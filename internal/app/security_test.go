@@ -211,7 +211,7 @@ func (w *world) tryFlow() {
 	require.ErrorIs(t, err, client.ErrDenied, "the databases are in the heartbeats")
 	flow.mayNot([]string{
 		"dbrunner.jobs.shop.migration", "dbrunner.api.run.shop.migration", "dbrunner.api.run.audit.query", "dbrunner.api.cancel.audit.x",
-		"dbrunner.api.running.audit", "dbrunner.api.result.audit.x", "dbrunner.api.health.audit", "dbrunner.store.shop.x", "$KV.DBRUNNER_CONTROL.shop.x", "$SRV.PING",
+		"dbrunner.api.running.audit", "dbrunner.api.result.audit.x", "dbrunner.api.health.audit", "dbrunner.store.shop.x", "dbrunner.audit.database.shop.cancel", "$KV.DBRUNNER_CONTROL.shop.x", "$SRV.PING",
 		"$JS.API.STREAM.PURGE.DBRUNNER_RESULTS_shop", "$JS.API.DIRECT.GET.DBRUNNER_RESULTS_audit.x", "$JS.API.STREAM.MSG.GET.DBRUNNER_JOBS_shop",
 	}, []string{"dbrunner.results.audit.>", "dbrunner.results.>", "dbrunner.dead.>", "_INBOX.publisher.>", "$KV.>"})
 }
@@ -240,10 +240,14 @@ func (w *world) tryOperator() {
 	_, err = runners.Submit(t.Context(), &client.Job{Database: "shop", Kind: "query", ID: "redriven", Body: deadLetter.Body})
 	require.NoError(t, err)
 	require.NoError(t, runners.DeleteDeadLetter(t.Context(), deadLetter))
+	require.NoError(t, client.WriteAudit(t.Context(), runners, &contract.AuditEntry{Action: contract.AuditRedrive, Database: "shop"}))
+	entries, err := client.AuditEntries(t.Context(), runners, client.AuditFilter{})
+	require.NoError(t, err)
+	require.Len(t, entries, 1)
 	require.Empty(t, operator.refusals())
 	require.Empty(t, conn.State().Denied)
 	operator.mayNot([]string{
-		"dbrunner.api.run.shop.query", "dbrunner.store.shop.x", "dbrunner.health.runner.r1", "$KV.DBRUNNER_CONTROL.shop.x",
+		"dbrunner.api.run.shop.query", "dbrunner.store.shop.x", "dbrunner.health.runner.r1", "dbrunner.audit.fleet.topology", "$KV.DBRUNNER_CONTROL.shop.x",
 		"$JS.API.STREAM.DELETE.DBRUNNER_JOBS_shop", "$JS.API.STREAM.UPDATE.DBRUNNER_JOBS_shop", "$JS.API.STREAM.PURGE.DBRUNNER_JOBS_shop",
 		"$JS.API.STREAM.MSG.DELETE.DBRUNNER_JOBS_shop", "$JS.API.CONSUMER.MSG.NEXT.DBRUNNER_JOBS_shop.work",
 	}, []string{"_INBOX.flow.>", "_INBOX.>", "_INBOX_dbrunner.>"})

@@ -67,6 +67,7 @@ func targets() []target {
 		{stream: "DBRUNNER_HEALTH", mine: "dbrunner.health.runner.mine", others: []string{"dbrunner.health.runner.a", "dbrunner.health.database.demo.b"}},
 		{stream: "KV_DBRUNNER_CONTROL", mine: "$KV.DBRUNNER_CONTROL.demo.mine", others: []string{"$KV.DBRUNNER_CONTROL.demo.a", "$KV.DBRUNNER_CONTROL.other.b"}},
 		{stream: "KV_DBRUNNER_STATE", mine: "$KV.DBRUNNER_STATE.pause.mine", others: []string{"$KV.DBRUNNER_STATE.pause.a", "$KV.DBRUNNER_STATE.pause.b"}},
+		{stream: "DBRUNNER_AUDIT", mine: "dbrunner.audit.database.demo.mine", others: []string{"dbrunner.audit.database.demo.a", "dbrunner.audit.fleet.topology"}},
 		{stream: "OBJ_DBRUNNER_ROWS", mine: "$O.DBRUNNER_ROWS.C.demo.mine", others: []string{"$O.DBRUNNER_ROWS.C.other.a", "$O.DBRUNNER_ROWS.M.YQ=="}},
 		{stream: "OBJ_DBRUNNER_PARAMS", mine: "$O.DBRUNNER_PARAMS.C.mine", others: []string{"$O.DBRUNNER_PARAMS.C.a", "$O.DBRUNNER_PARAMS.M.YQ=="}, rollup: true},
 	}

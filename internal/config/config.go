@@ -80,6 +80,7 @@ type Topology struct {
 	Dead          DeadStream    `key:"dead"`
 	Control       ControlStream `key:"control"`
 	State         StateStream   `key:"state"`
+	Audit         AuditStream   `key:"audit"`
 	Rows          RowsBucket    `key:"rows"`
 	Params        ParamsBucket  `key:"params"`
 	Health        HealthStream  `key:"health"`
@@ -133,6 +134,14 @@ type ControlStream struct {
 // StateStream limits the bucket of pauses. When it is full, new ones are refused.
 type StateStream struct {
 	// maximum size of the bucket; above 80 % of it, health is degraded
+	MaxBytes Size `key:"max_bytes" default:"64MiB" min:"1MiB"`
+}
+
+// AuditStream limits the stream of what operators did. When it is full, their actions are refused.
+type AuditStream struct {
+	// how long an entry is kept
+	MaxAge time.Duration `key:"max_age" default:"8760h" min:"1h"`
+	// maximum size of all entries; above 80 % of it, health is degraded
 	MaxBytes Size `key:"max_bytes" default:"64MiB" min:"1MiB"`
 }
 

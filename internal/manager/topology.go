@@ -28,6 +28,7 @@ func Topology(cfg *config.Config) topology.Topology {
 		Dead:    topology.DeadLimits{MaxAge: t.Dead.MaxAge, MaxBytes: int64(t.Dead.MaxBytes)},
 		Control: topology.ControlLimits{MaxAge: t.Control.MaxAge, MaxRequests: t.Control.MaxRequests, MaxBytes: int64(t.Control.MaxBytes)},
 		State:   topology.StateLimits{MaxBytes: int64(t.State.MaxBytes)},
+		Audit:   topology.AuditLimits{MaxAge: t.Audit.MaxAge, MaxBytes: int64(t.Audit.MaxBytes)},
 		Health:  topology.HealthLimits{MaxAge: t.Health.MaxAge, MaxBytes: int64(t.Health.MaxBytes)},
 		Rows:    topology.ObjectLimits{MaxAge: t.Rows.MaxAge, MaxBytes: int64(t.Rows.MaxBytes)},
 		Params:  topology.ObjectLimits{MaxAge: t.Params.MaxAge, MaxBytes: int64(t.Params.MaxBytes)},

@@ -34,7 +34,7 @@ func (d *Database) jobsVerdict() (contract.Verdict, string) {
 		return contract.Unhealthy, "they wait: " + now.Reason
 	}
 	if differs, _ := d.problem(contract.EffectDiffers); differs != "" {
-		return contract.Degraded, "streams or consumers differ from the configuration: " + differs
+		return contract.Degraded, "streams or consumers need attention: " + differs
 	}
 	if impaired := d.pausesImpaired(); impaired != "" {
 		return contract.Degraded, impaired

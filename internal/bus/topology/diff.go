@@ -34,6 +34,8 @@ func (d Difference) String() string {
 		return d.Resource + " is missing"
 	case d.Setting == settingPause:
 		return d.Resource + " is paused until " + d.Have
+	case d.Setting == settingUsed:
+		return d.Resource + " is " + d.Have + " full"
 	}
 	return fmt.Sprintf("%s: %s is %s, the configuration says %s", d.Resource, d.Setting, d.Have, d.Want)
 }
@@ -74,6 +76,8 @@ func (d *Difference) Remedy() string {
 		return "runner topology apply creates it"
 	case d.Note && d.Setting == settingSubjects:
 		return "another configuration may name the others; runner topology apply --remove takes them out"
+	case d.Setting == settingUsed:
+		return "raise topology.audit.max_bytes and run runner topology apply; a full stream refuses the actions of operators"
 	case d.Setting == settingPause:
 		return "nats consumer resume " + stream + " " + consumer
 	case d.Setting == settingSealed:

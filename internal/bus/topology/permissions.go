@@ -74,7 +74,8 @@ func (b *rightsOf) fleet() {
 	}
 	b.calls("STREAM.MSG.GET." + bus.ControlStream(s))
 	b.calls("STREAM.INFO."+bus.StateStream(s), "STREAM.MSG.GET."+bus.StateStream(s), "STREAM.PURGE."+bus.StateStream(s))
-	b.creates("STREAM.CREATE." + bus.StateStream(s))
+	b.calls("STREAM.INFO." + s.AuditStream())
+	b.creates("STREAM.CREATE."+bus.StateStream(s), "STREAM.CREATE."+s.AuditStream())
 	b.objects()
 }
 

@@ -37,6 +37,7 @@ const (
 	settingPriorities   = "priority_groups"
 	settingNoAck        = "no_ack"
 	settingPause        = "pause_until"
+	settingUsed         = "used bytes"
 	settingNamespaceTag = "metadata " + metaNamespace
 )
 

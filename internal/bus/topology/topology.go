@@ -27,6 +27,7 @@ type Topology struct {
 	Dead      DeadLimits
 	Control   ControlLimits
 	State     StateLimits
+	Audit     AuditLimits
 	Health    HealthLimits
 	Rows      ObjectLimits  // rows that are too many for a result, default 25 h and 4 GiB
 	Params    ObjectLimits  // parameters that are too many for a job, default 24 h and 1 GiB
@@ -100,6 +101,8 @@ func (t Topology) withDefaults() Topology {
 	t.Params = cmp.Or(t.Params, ObjectLimits{MaxAge: 24 * time.Hour, MaxBytes: 1 << 30})
 	t.Control.MaxBytes = cmp.Or(t.Control.MaxBytes, 64<<20)
 	t.State.MaxBytes = cmp.Or(t.State.MaxBytes, 64<<20)
+	t.Audit.MaxAge = cmp.Or(t.Audit.MaxAge, 365*24*time.Hour)
+	t.Audit.MaxBytes = cmp.Or(t.Audit.MaxBytes, 64<<20)
 	t.Health.MaxAge = cmp.Or(t.Health.MaxAge, time.Minute)
 	t.Health.MaxBytes = cmp.Or(t.Health.MaxBytes, 64<<20)
 	t.AckWait = cmp.Or(t.AckWait, 10*time.Second)
@@ -173,6 +176,7 @@ type stream struct {
 	unboundedBefore bool // earlier releases made it without a limit of bytes
 	rollupBefore    bool // earlier releases let publishers roll it up
 	missingBefore   bool // earlier releases did without it: so do runners, with less, until it is there
+	fills           bool // it refuses what is above its size, and only time empties it: that it fills is reported
 
 	optional []string // of its subjects, those without which a runner starts
 	features []string // subjects that another configuration may name
@@ -216,7 +220,8 @@ func wantedFrom(c *bus.Conn, t Topology) (wanted, error) {
 		stream{config: b.control(), unboundedBefore: true, rollupBefore: true},
 		stream{config: b.objects(c.Subjects().RowsBucket(), "rows that are too many for a result", t.Rows), rollupBefore: true},
 		stream{config: params},
-		stream{config: b.state(), missingBefore: true}) // last: where room is short, what runners cannot do without has it
+		stream{config: b.state(), missingBefore: true}, // last: where room is short, what runners cannot do without has it
+		b.audit())
 	return w, nil
 }
 

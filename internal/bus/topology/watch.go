@@ -192,7 +192,7 @@ func lookAtStream(ctx context.Context, c *bus.Conn, want *stream) ([]Difference,
 	if err != nil {
 		return nil, err
 	}
-	return want.compare(&info), nil
+	return append(want.compare(&info), want.filled(&info)...), nil
 }
 
 // lookAtConsumer compares a consumer; it asks once.

@@ -349,6 +349,37 @@ func TestRemovedStreamsAreReported(t *testing.T) {
 	require.Equal(t, "consumer DBRUNNER_JOBS_demo/work is missing", p[0].String())
 }
 
+// TestAFillingAuditStreamIsReported from four fifths of its size on, as the one after it refuses actions.
+func TestAFillingAuditStreamIsReported(t *testing.T) {
+	t.Parallel()
+	top := bustest.Topology()
+	top.Audit.MaxBytes = 1 << 20
+	b := watch(t, bustest.SetupOn(t, bustest.Server(t), top), top, false)
+	awaitProblems(t, b, none)
+	entry := make([]byte, 200<<10)
+	for range 4 {
+		_, err := b.JS.Publish(t.Context(), "dbrunner.audit.fleet.topology", entry)
+		require.NoError(t, err)
+	}
+	awaitProblems(t, b, none)
+	_, err := b.JS.Publish(t.Context(), "dbrunner.audit.fleet.topology", entry)
+	require.NoError(t, err)
+	p := awaitProblems(t, b, func(p []topology.Problem) bool { return len(p) == 1 })
+	require.Equal(t, "stream DBRUNNER_AUDIT is more than 80 percent full", p[0].String())
+	require.Contains(t, p[0].Remedy(), "raise topology.audit.max_bytes and run runner topology apply")
+	require.False(t, p[0].Stops(), "jobs run")
+	require.False(t, p[0].Note, "health is degraded")
+
+	stream, err := b.JS.Stream(t.Context(), "DBRUNNER_AUDIT")
+	require.NoError(t, err)
+	require.Error(t, stream.Purge(t.Context()), "who did something cannot remove the record")
+	require.Error(t, stream.DeleteMsg(t.Context(), 1))
+	top.Audit.MaxBytes = 2 << 20
+	_, err = topology.ApplyAudit(t.Context(), b.Conn, top)
+	require.NoError(t, err)
+	awaitProblems(t, b, func(p []topology.Problem) bool { return len(p) == 1 && strings.Contains(p[0].String(), "max_bytes") })
+}
+
 // TestAStreamThatCannotBeCreatedAgainIsReported with the reason.
 func TestAStreamThatCannotBeCreatedAgainIsReported(t *testing.T) {
 	t.Parallel()
