@@ -11,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"dbrunner/client"
 	"dbrunner/contract"
 	"dbrunner/internal/bus"
 	"dbrunner/internal/bus/deadletters"
@@ -361,7 +362,7 @@ func TestNextID(t *testing.T) {
 		"a": "a_r1", "a_r1": "a_r2", "a_r9": "a_r10", "a_r0": "a_r0_r1", "a_rx": "a_rx_r1", "_r3": "_r3_r1",
 		"s12_abc": "s12_abc_r1", "s12_abc_r1": "s12_abc_r2",
 	} {
-		require.Equal(t, want, nextID(id))
+		require.Equal(t, want, client.NextID(id))
 		require.True(t, contract.ValidID(want), want)
 	}
 }
@@ -369,14 +370,14 @@ func TestNextID(t *testing.T) {
 func TestBody(t *testing.T) {
 	t.Parallel()
 	text := `{"b":1.10,"a":"<ü>","c":{"x":[12345678901234567890]}}`
-	b, err := parseBody([]byte(" " + text + "\n"))
+	b, err := contract.ParseBody([]byte(" " + text + "\n"))
 	require.NoError(t, err)
-	require.Equal(t, text, string(b.bytes()), "values stay as they were written")
-	b = b.without("b", "nosuch").with("a", "<&>")
+	require.Equal(t, text, string(b.Bytes()), "values stay as they were written")
+	b = b.Without("b", "nosuch").With("a", "<&>")
 	changed := `{"a":"<&>","c":{"x":[12345678901234567890]}}`
-	require.Equal(t, changed, string(b.bytes()))
+	require.Equal(t, changed, string(b.Bytes()))
 	for _, bad := range []string{"", "[]", "1", `{"a":1} {}`, `{"a":1`, `{"a"}`, `{"a":1}x`, "nonsense"} {
-		_, err := parseBody([]byte(bad))
+		_, err := contract.ParseBody([]byte(bad))
 		require.Error(t, err, bad)
 	}
 }

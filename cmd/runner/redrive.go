@@ -1,16 +1,10 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"regexp"
-	"strconv"
-	"strings"
-	"time"
 
-	"github.com/nats-io/nats.go"
 	"github.com/spf13/cobra"
 
 	"dbrunner/client"
@@ -94,83 +88,14 @@ func (f *redriveFlags) run(cmd *cobra.Command, names []string) error {
 	return err
 }
 
-// redrive publishes the job of one dead letter again. The dead letter is removed last: whatever dies in between leaves it there, and
-// the next attempt finds the new id taken.
-func (f *redriveFlags) redrive(ctx context.Context, s *session, letter *client.DeadLetter) (redriven, error) {
-	if err := f.allowed(ctx, s, letter); err != nil {
-		return redriven{}, err
+// redrive publishes the job of one dead letter again.
+func (f *redriveFlags) redrive(ctx context.Context, s *session, deadLetter *client.DeadLetter) (redriven, error) {
+	out, err := client.Redrive(ctx, s.Client, deadLetter, client.RedriveOptions{ID: f.id, Force: f.force})
+	switch {
+	case errors.Is(err, client.ErrIDTaken), errors.Is(err, client.ErrInvalidID):
+		err = fmt.Errorf("%w; choose another with --id", err)
+	case errors.Is(err, client.ErrMayHaveEffect):
+		err = fmt.Errorf("%w, then use --force", err)
 	}
-	out := redriven{Letter: letter.Name(), JobID: letter.JobID(), NewID: cmp.Or(f.id, nextID(letter.JobID()))}
-	taken := fmt.Errorf("the id %s is taken, perhaps by an earlier redrive; choose another with --id", out.NewID)
-	if !contract.ValidID(out.NewID) {
-		return redriven{}, fmt.Errorf("%q is not a valid job id; choose one with --id", out.NewID)
-	}
-	switch _, err := s.LatestResult(ctx, letter.Database, out.NewID); {
-	case err == nil:
-		return redriven{}, taken
-	case !errors.Is(err, client.ErrNoResult):
-		return redriven{}, err
-	}
-	// The old reply subject has no subscriber any more, the old expiry is over, and an answer that goes only to a reply would go
-	// nowhere.
-	body, err := parseBody(letter.Body)
-	if err != nil {
-		return redriven{}, fmt.Errorf("%w: publish a corrected job instead", err)
-	}
-	body = body.without("reply_to", "expires_at", "expires_in", "answer").with("id", out.NewID)
-	headers := nats.Header{contract.HeaderRedriveOf: {out.JobID}}
-	for name, values := range letter.Headers { // the job's own, such as a trace, without those that meant something to the server
-		if !strings.HasPrefix(name, contract.HeaderPrefix) {
-			headers[name] = values
-		}
-	}
-	receipt, err := s.Submit(ctx, &client.Job{
-		Database: letter.Database, Kind: letter.Kind, Name: letter.JobName(), ID: out.NewID, Body: body.bytes(), Headers: headers,
-	})
-	if err != nil {
-		return redriven{}, err
-	}
-	if receipt.Duplicate {
-		return redriven{}, taken
-	}
-	out.Sequence = receipt.Sequence
-	return out, s.DeleteDeadLetter(ctx, letter)
-}
-
-// allowed refuses jobs whose effect happened, and without --force those that may have had theirs.
-func (f *redriveFlags) allowed(ctx context.Context, s *session, letter *client.DeadLetter) error {
-	switch letter.Reason() {
-	case string(contract.Rejected), string(contract.Failed), string(contract.Canceled), string(contract.Expired), contract.ReasonJobIDReused:
-		return nil
-	case contract.ReasonResultIDTaken:
-		return fmt.Errorf("the job has taken effect; its result is stored under %s", letter.Headers.Get(contract.HeaderResultID))
-	case contract.ReasonTooManyDeliveries: // the stored result tells how it finished
-		r, err := s.LatestResult(ctx, letter.Database, letter.Headers.Get(contract.HeaderResultID))
-		if err != nil && !errors.Is(err, client.ErrNoResult) {
-			return err
-		}
-		if err == nil && r.Status == contract.Failed { // and is the result of this message, not of another one under its id
-			sequence, err := strconv.ParseUint(letter.Headers.Get(contract.HeaderSequence), 10, 64)
-			queued, queuedErr := time.Parse(time.RFC3339Nano, letter.Headers.Get(contract.HeaderQueuedAt))
-			if err == nil && queuedErr == nil && r.Sequence == sequence && r.QueuedAt.Equal(queued) {
-				return nil
-			}
-		}
-	}
-	if f.force {
-		return nil
-	}
-	return errors.New("the job's outcome is unknown; it may have taken effect; check the database, then use --force")
-}
-
-var redriveSuffix = regexp.MustCompile(`^(.+)_r([1-9][0-9]{0,8})$`)
-
-// nextID counts one further than the id itself does.
-func nextID(id string) string {
-	if m := redriveSuffix.FindStringSubmatch(id); m != nil {
-		if n, err := strconv.Atoi(m[2]); err == nil {
-			return m[1] + "_r" + strconv.Itoa(n+1)
-		}
-	}
-	return id + "_r1"
+	return redriven{Letter: deadLetter.Name(), JobID: out.JobID, NewID: out.NewID, Sequence: out.Sequence}, err
 }

@@ -194,12 +194,12 @@ func (f *submitFlags) job(in io.Reader) (*submission, error) {
 		return nil, err
 	}
 	id := f.id
-	switch inBody := b.text("id"); {
+	switch inBody := b.Text("id"); {
 	case id != "" && inBody != "" && id != inBody:
 		return nil, errors.New("--id and the id in the body differ")
 	case id == "" && inBody != "":
 		id = inBody
-	case id == "" && b.has("id"):
+	case id == "" && b.Has("id"):
 		return nil, errors.New("the id in the body is not a string")
 	case id == "":
 		id = "cli-" + strings.ToLower(rand.Text())
@@ -207,14 +207,14 @@ func (f *submitFlags) job(in io.Reader) (*submission, error) {
 	if !contract.ValidID(id) {
 		return nil, errors.New("an id is 1 to 100 of A-Z a-z 0-9 _ -; s, digits, _ and letters is the form of jobs without an id: write another")
 	}
-	fresh := f.id == "" && !b.has("id")
-	raw := b.with("id", id).bytes()
+	fresh := f.id == "" && !b.Has("id")
+	raw := b.With("id", id).Bytes()
 	return &submission{id: id, fresh: fresh, body: raw, hash: manager.RequestHash(f.database, f.kind, raw)}, nil
 }
 
 // body is that of --sql or --file, with what other flags add.
-func (f *submitFlags) body(in io.Reader) (body, error) {
-	var b body
+func (f *submitFlags) body(in io.Reader) (contract.Body, error) {
+	var b contract.Body
 	switch {
 	case f.sql == "" && f.file == "": // a health job needs nothing in its body
 	case f.sql == "":
@@ -230,30 +230,30 @@ func (f *submitFlags) body(in io.Reader) (body, error) {
 		if err != nil {
 			return nil, fmt.Errorf("read the job: %w", err)
 		}
-		if b, err = parseBody(raw); err != nil {
+		if b, err = contract.ParseBody(raw); err != nil {
 			return nil, err
 		}
 	default:
-		b = b.with("sql", f.sql)
 		if f.params != "" {
 			var params json.RawMessage
 			if err := json.Unmarshal([]byte(f.params), &params); err != nil {
 				return nil, fmt.Errorf("--params is not JSON: %w; write '{\"id\": 1}' for :id, or '[1]'", err)
 			}
-			b = append(b, member{key: "params", value: params})
+			b = b.With("params", params)
 		}
+		b = b.With("sql", f.sql)
 		if f.kind == "transaction" {
-			b = body{}.with("statements", []json.RawMessage{b.bytes()})
+			b = contract.Body{}.With("statements", []json.RawMessage{b.Bytes()})
 		}
 	}
 	if len(f.labels) > 0 {
-		b = b.with("labels", f.labels)
+		b = b.With("labels", f.labels)
 	}
 	if f.jobTimeout > 0 {
-		b = b.with("timeout", f.jobTimeout.String())
+		b = b.With("timeout", f.jobTimeout.String())
 	}
 	if f.outputFlags.file != "" { // rows in the form of the file
-		b = b.with("format", f.format).with("compression", f.compression)
+		b = b.With("format", f.format).With("compression", f.compression)
 	}
 	return b, nil
 }

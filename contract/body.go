@@ -1,4 +1,4 @@
-package main
+package contract
 
 import (
 	"bytes"
@@ -9,22 +9,22 @@ import (
 	"slices"
 )
 
-// body is a job's body with its keys in their order and its values as they were written: what this command does
-// not change arrives as the publisher wrote it.
-type body []member
+// Body is a job's body with its keys in their order and its values as they were written: what a tool does not change arrives
+// as the publisher wrote it.
+type Body []member
 
 type member struct {
 	key   string
 	value json.RawMessage
 }
 
-// parseBody reads one JSON object. Whether it is a valid job is for the runners to say.
-func parseBody(raw []byte) (body, error) {
+// ParseBody reads one JSON object. Whether it is a valid job is the runners' decision.
+func ParseBody(raw []byte) (Body, error) {
 	dec := json.NewDecoder(bytes.NewReader(raw))
 	if t, err := dec.Token(); err != nil || t != json.Delim('{') {
 		return nil, errors.New("the body is not a JSON object")
 	}
-	var b body
+	var b Body
 	for dec.More() {
 		key, err := dec.Token()
 		var m member
@@ -46,8 +46,8 @@ func parseBody(raw []byte) (body, error) {
 	return b, nil
 }
 
-// text returns a key's value if it is a string; empty otherwise.
-func (b body) text(key string) string {
+// Text returns a key's value if it is a string; empty otherwise.
+func (b Body) Text(key string) string {
 	for _, m := range b {
 		if m.key != key {
 			continue
@@ -60,22 +60,24 @@ func (b body) text(key string) string {
 	return ""
 }
 
-func (b body) has(key string) bool {
+// Has reports whether the body has a key.
+func (b Body) Has(key string) bool {
 	return slices.ContainsFunc(b, func(m member) bool { return m.key == key })
 }
 
-// with returns the body with a key first and set to the value, instead of wherever it was.
-func (b body) with(key string, value any) body {
-	return append(body{{key: key, value: marshal(value)}}, b.without(key)...)
+// With returns the body with a key first and set to the value, instead of wherever it was. It panics if the
+// value cannot be encoded.
+func (b Body) With(key string, value any) Body {
+	return append(Body{{key: key, value: marshal(value)}}, b.Without(key)...)
 }
 
-// without returns the body without some keys.
-func (b body) without(keys ...string) body {
+// Without returns the body without some keys.
+func (b Body) Without(keys ...string) Body {
 	return slices.DeleteFunc(slices.Clone(b), func(m member) bool { return slices.Contains(keys, m.key) })
 }
 
-// bytes encodes the body.
-func (b body) bytes() []byte {
+// Bytes encodes the body.
+func (b Body) Bytes() []byte {
 	out := []byte{'{'}
 	for i, m := range b {
 		if i > 0 {
