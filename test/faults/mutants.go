@@ -114,7 +114,7 @@ func effectMutants() []mutant {
 		{
 			name: "names_trusted", what: "a session goes on in which a job has put other statements under the names of its prepared ones",
 			edits: []edit{{
-				"internal/db/postgres/session.go", "end.count != s.expect {", "end.count != s.expect && false {",
+				"internal/db/postgres/session.go", "end.count != s.statement.have+1 {", "end.count != s.statement.have+1 && false {",
 			}},
 			only: []string{"pg_cut_after"}, caught: []string{"effects"},
 		},

@@ -255,12 +255,7 @@ func (a *autocommit) clean() {
 		return
 	}
 	_ = a.net.SetDeadline(time.Now().Add(closeTimeout))
-	a.buf = append(a.buf[:0], a.ends.clean.messages...)
-	if _, err := a.write(); err != nil {
-		return
-	}
-	a.cleaned(a.ends.clean)
-	a.retire = false
+	a.retire = a.session.clean(a.ends.clean) != nil
 }
 
 // RecordEnd writes the end of a job that was started, unless another one is there or, where it is not the caller's own, the

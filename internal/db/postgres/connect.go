@@ -114,14 +114,7 @@ func (d *Database) learn(s *session) error {
 	if s.pg.ParameterStatus("IntervalStyle") == sqlStandard {
 		s.ends = d.standard
 	}
-	ask := `SELECT current_setting('synchronous_commit')`
-	if !d.opts.TransactionPool {
-		ask += `, set_config('DateStyle', 'ISO', false)`
-		if s.ends == d.ends {
-			ask += `, set_config('IntervalStyle', 'iso_8601', false)`
-		}
-	}
-	rows, err := s.query(ask)
+	rows, err := s.query(`SELECT current_setting('synchronous_commit')` + s.ends.styles)
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -60,7 +61,7 @@ func Open(opts db.Options) (db.Database, error) {
 		dialect:   Dialect(),
 		ends:      newEnds(opts.TransactionPool, setStyles),
 		standard:  newEnds(opts.TransactionPool, setDateStyle),
-		pingAfter: cmpDuration(opts.Pool.PingAfterIdle, defaultPingAfterIdle),
+		pingAfter: cmp.Or(opts.Pool.PingAfterIdle, defaultPingAfterIdle),
 	}
 	if opts.TransactionPool {
 		d.local = localSettings(&opts)

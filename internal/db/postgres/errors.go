@@ -348,3 +348,9 @@ func unconfirmedCommit() *db.Error {
 func errTransactionEnded() *db.Error {
 	return db.Errorf(db.ClassPermanent, contract.CodeTransactionAborted, engine.TransactionEnded)
 }
+
+// unanswered reports an error that leaves the outcome of the request open: one that ended the
+// session, or, when the link is gone, one that a pooler may have written in the server's place.
+func unanswered(e *pgconn.PgError, gone bool) bool {
+	return fatal(e) || gone && (e.Code == "40003" || len(e.Code) == 5 && e.Code[:2] == "08")
+}

@@ -12,16 +12,21 @@ import (
 )
 
 // replaceAll is a function that puts other statements under the names of all prepared ones of its session, with the same
-// parameters. dropAll deallocates them, prepareOne prepares another one.
+// parameters, and under those of the engine that are not prepared then. They leave a trace if anything runs them. dropAll
+// deallocates them, prepareOne prepares another one.
 const namesFunctions = `
+CREATE TABLE IF NOT EXISTS stolen (id int);
 CREATE FUNCTION replace_all() RETURNS int LANGUAGE plpgsql AS $$ DECLARE p record; BEGIN
-	FOR p IN SELECT name, array_to_string(parameter_types, ',') AS types FROM pg_prepared_statements LOOP
-		EXECUTE format('DEALLOCATE %I', p.name);
-		EXECUTE format('PREPARE %I %s AS SELECT 77 AS id', p.name, '(' || nullif(p.types, '') || ')');
+	FOR p IN SELECT name, array_to_string(parameter_types, ',') AS types, true AS there FROM pg_prepared_statements
+		UNION ALL SELECT n, '', false FROM unnest(ARRAY['dbrunner_own', 'dbr_next']) n
+			WHERE n NOT IN (SELECT name FROM pg_prepared_statements)
+	LOOP
+		IF p.there THEN EXECUTE format('DEALLOCATE %I', p.name); END IF;
+		EXECUTE format('PREPARE %I %s AS INSERT INTO stolen VALUES (1) RETURNING 77 AS id', p.name, '(' || nullif(p.types, '') || ')');
 	END LOOP; RETURN 1; END $$;
 CREATE FUNCTION drop_all() RETURNS int LANGUAGE plpgsql AS $$ BEGIN EXECUTE 'DEALLOCATE ALL'; RETURN 1; END $$;
 CREATE FUNCTION drop_one() RETURNS int LANGUAGE plpgsql AS $$ DECLARE n text; BEGIN
-	SELECT name INTO n FROM pg_prepared_statements LIMIT 1; EXECUTE 'DEALLOCATE ' || n; RETURN 1; END $$;
+	SELECT name INTO n FROM pg_prepared_statements WHERE name <> 'dbrunner_own' LIMIT 1; EXECUTE 'DEALLOCATE ' || n; RETURN 1; END $$;
 CREATE FUNCTION prepare_one() RETURNS int LANGUAGE plpgsql AS $$ BEGIN EXECUTE 'PREPARE own AS SELECT 1'; RETURN 1; END $$;
 CREATE FUNCTION prepare_two() RETURNS int LANGUAGE sql AS $$ PREPARE own2 AS SELECT 1; SELECT 1 $$;
 `
@@ -79,6 +84,8 @@ func TestNamesOfOthers(t *testing.T) {
 				}
 				before := b.pid()
 				require.NoError(t, poison(b, what))
+				eventually(t, func() bool { return b.sessions("state <> 'idle'") == 0 }, "the cleanup is over")
+				require.Zero(t, b.look("SELECT count(*) FROM stolen"), "a command of the engine's was another one")
 				for i := range 3 {
 					job := fmt.Sprint("after", i)
 					_, err := b.transact(sealed(job), victim)
@@ -92,6 +99,43 @@ func TestNamesOfOthers(t *testing.T) {
 				require.NotEqual(t, before, b.pid(), "the session goes on")
 			})
 		}
+	}
+}
+
+// TestNameOfTheEngine has jobs take the name of the engine's own commands away, or give it to a statement of theirs, in the
+// middle of a transaction or at its COMMIT: the engine's commands stay its own.
+func TestNameOfTheEngine(t *testing.T) {
+	t.Parallel()
+	for name, does := range map[string]string{
+		"taken away": "DEALLOCATE dbrunner_own",
+		"replaced":   "DEALLOCATE dbrunner_own; PREPARE dbrunner_own AS INSERT INTO stolen VALUES (1)",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := setup(t, func(o *db.Options) { o.Pool.Min, o.Pool.Max = 1, 1 })
+			b.sql(namesFunctions)
+			b.sql("CREATE FUNCTION take() RETURNS int LANGUAGE plpgsql AS $$ BEGIN " + does + "; RETURN 1; END $$")
+			b.sql("CREATE FUNCTION fire() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM take(); RETURN NULL; END $$")
+			b.sql("CREATE TABLE late (id int); CREATE CONSTRAINT TRIGGER t AFTER INSERT ON late DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION fire()")
+			before := 0
+			for i := range 4 {
+				_, err := b.transact(sealed(fmt.Sprint("now", i)), addOne, "SELECT take()")
+				require.NoError(t, err)
+				_, err = b.transact(sealed(fmt.Sprint("late", i)), addOne, "INSERT INTO late VALUES (1)")
+				require.NoError(t, err)
+				_, err = b.transact(sealed("failed"), addOne, "SELECT take()", "SELECT 1/0")
+				require.Error(t, err)
+				_, err = b.read("SELECT take()")
+				require.NoError(t, err)
+				require.Equal(t, 2*i+2, b.effects())
+				if i == 0 {
+					before = b.pid()
+				}
+			}
+			require.Zero(t, b.look("SELECT count(*) FROM stolen"))
+			require.Equal(t, 8, b.look("SELECT count(*) FROM dbrunner.ledger"))
+			require.Equal(t, before, b.pid())
+		})
 	}
 }
 

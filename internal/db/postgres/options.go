@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -58,7 +59,7 @@ func poolConfig(opts *db.Options) (*pgxpool.Config, error) {
 	cc.DefaultQueryExecMode = pgx.QueryExecModeExec
 	cc.StatementCacheCapacity, cc.DescriptionCacheCapacity = 0, 0
 	cc.OnNotice, cc.OnNotification = nil, nil
-	cc.ConnectTimeout = cmpDuration(opts.Pool.ConnectTimeout, defaultConnectTimeout)
+	cc.ConnectTimeout = cmp.Or(opts.Pool.ConnectTimeout, defaultConnectTimeout)
 	// After a slow write the driver reads in the background, and would go on to take the answers that a session waits for.
 	cc.AfterConnect = func(ctx context.Context, conn *pgconn.PgConn) error { return conn.SyncConn(ctx) }
 	maps.Copy(cc.RuntimeParams, startupParameters(opts))
@@ -153,13 +154,6 @@ func (d *Database) connConfig() *pgx.ConnConfig {
 	return config
 }
 
-func cmpDuration(d, fallback time.Duration) time.Duration {
-	if d > 0 {
-		return d
-	}
-	return fallback
-}
-
 // A session has its own formats for what it prints, and nothing else of its own that changes what a job means: in what
 // order a date's day and month are read, in which zone a time is, and whether an interval's sign holds for all of its
 // parts (IntervalStyle sql_standard) are the database's to say, or the login's. See decision 65.
@@ -175,9 +169,9 @@ func outputParameters() map[string]string {
 
 const (
 	// setDateStyle keeps the order of day and month.
-	setDateStyle = "SET DateStyle = ISO"
+	setDateStyle = ", pg_catalog.set_config('DateStyle', 'ISO', false)"
 	// setStyles is for a session whose IntervalStyle does not matter when intervals are read.
-	setStyles = setDateStyle + "; SET IntervalStyle = iso_8601"
+	setStyles = setDateStyle + ", pg_catalog.set_config('IntervalStyle', 'iso_8601', false)"
 	// sqlStandard is the IntervalStyle that does: -1 2:00 is then a day and two hours less.
 	sqlStandard = "sql_standard"
 )

@@ -164,11 +164,11 @@ func (l *lease) read(
 		return set, false, err
 	}
 	l.buf = appendSync(l.buf)
-	l.buf = append(l.buf, l.ends.read.messages...)
+	l.buf = append(l.buf, l.ends.read...)
 	if err := l.firstRoundTrip(ctx, ours, &out); err != nil {
 		return set, false, err
 	}
-	l.cleaned(l.ends.read)
+	l.pending++
 	l.flushed()
 	l.sent[0].quick = false
 	if l.stale(&out) {

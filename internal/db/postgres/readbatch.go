@@ -129,7 +129,7 @@ func (t *readBatch) segment(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	t.cleaned(t.ends.read)
+	t.pending++
 	t.flushed()
 	if r.unexpectedTag {
 		t.retire = true
@@ -163,17 +163,17 @@ func (t *readBatch) send() error {
 		t.buf = appendParse(t.buf, nextName, nextSQL, nil)
 		t.chain = true
 	}
-	t.buf = appendCommand(t.buf, "BEGIN READ ONLY")
+	t.appendOurs("BEGIN READ ONLY")
 	for i, r := range t.reads[t.done:] {
 		if i > 0 {
-			t.buf = appendNext(t.buf)
+			t.buf = appendRun(t.buf, nextName)
 		}
 		if err := t.appendStatement(r.stmt, true); err != nil {
 			t.forgetUnsent()
 			return err
 		}
 	}
-	t.buf = append(appendSync(t.buf), t.ends.read.messages...)
+	t.buf = append(appendSync(t.buf), t.ends.read...)
 	err := t.drain()
 	if err == nil && t.status != 'I' {
 		err = errOutOfOrder

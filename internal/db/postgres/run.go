@@ -131,30 +131,31 @@ func (l *lease) startRoundTrip(opts db.RowOptions) {
 
 // appendBegin starts the transaction and returns how many commands of ours come before the job's.
 func (l *lease) appendBegin(begin string, call *db.Call) int {
-	s, ours := l.session, 1
-	s.buf = appendCommand(s.buf, begin)
+	ours := l.appendOurs(begin)
 	if l.d.local != "" {
-		s.buf = appendCommand(s.buf, l.d.local)
-		ours++
+		ours += l.appendOurs(l.d.local)
 	}
 	if limit := call.Timeout; limit > 0 && limit != l.d.opts.Limits.StatementTimeout {
-		s.buf = appendCommand(s.buf, "SET LOCAL statement_timeout = "+milliseconds(serverTimeout(limit)))
-		ours++
+		ours += l.appendOurs("SET LOCAL statement_timeout = " + milliseconds(serverTimeout(limit)))
 	}
 	if l.d.settings.label && call.Label != "" {
 		// Name the job in pg_stat_activity until the transaction ends.
-		s.buf = appendCommand(s.buf, "SET LOCAL application_name = '"+sessionLabel(call.Label)+"'")
-		ours++
+		ours += l.appendOurs("SET LOCAL application_name = '" + sessionLabel(call.Label) + "'")
 	}
 	return ours
+}
+
+// appendOurs appends a command of ours, and returns how many that are: 1.
+func (s *session) appendOurs(sql string) int {
+	s.buf = appendCommand(s.buf, s.ends.name, sql)
+	return 1
 }
 
 // appendStart starts the transaction and returns how many commands of ours come before the job's.
 func (t *transaction) appendStart() int {
 	ours := t.appendBegin(beginSQL(t.tx.Isolation), t.call)
 	if t.before != nil {
-		t.buf = appendCommand(t.buf, writtenBefore)
-		ours++
+		ours += t.appendOurs(writtenBefore)
 	}
 	return ours
 }
@@ -304,13 +305,7 @@ func (s *session) forgetUnsent() {
 // undo sends what ends the transaction and cleans the session. Its answer is read before the session is used
 // again; if it cannot be sent, the session ends, and the transaction with it.
 func (l *lease) undo() {
-	if l.dead {
-		return
-	}
-	l.buf = append(l.buf[:0], l.ends.undo.messages...)
-	if _, err := l.write(); err != nil {
+	if !l.dead && l.clean(l.ends.undo) != nil {
 		l.markBroken(false)
-		return
 	}
-	l.cleaned(l.ends.undo)
 }

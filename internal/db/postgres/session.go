@@ -41,7 +41,7 @@ type session struct {
 	buf     []byte       // messages that are not sent yet
 	writing chan written // a large write under way
 	pending int          // clean-ups whose answers are not read yet
-	expect  int64        // prepared statements that the last of them has to count
+	fence   bool         // the server's unnamed statement is the fence
 	idle    time.Time    // when the session was given back last
 
 	status  byte // of the transaction, from the last ReadyForQuery
@@ -128,6 +128,7 @@ func (s *session) unwatch() {
 func (s *session) write() (int, error) {
 	buf := s.buf
 	s.buf = s.buf[:0]
+	s.fence = s.fence && !replacesUnnamed(buf)
 	if len(buf) <= maxDirectWrite {
 		return s.net.Write(buf)
 	}
@@ -242,13 +243,14 @@ func (s *session) ready(ctx context.Context, pingAfter time.Duration) bool {
 	return s.drain() == nil && s.status == 'I'
 }
 
-// cleaned notes that a clean-up was sent.
-func (s *session) cleaned(by cleanup) {
-	s.pending += by.answers
-	s.expect = s.statement.have
-	if s.chain {
-		s.expect++
+// clean sends a clean-up.
+func (s *session) clean(by []byte) error {
+	s.buf = append(s.buf[:0], by...)
+	if _, err := s.write(); err != nil {
+		return err
 	}
+	s.pending++
+	return nil
 }
 
 // settled reads the answers of clean-ups, and reports whether the session can be used by the next call or attempt.
@@ -276,7 +278,7 @@ func (s *session) drain() error {
 			s.unclean = true
 			return end.failed
 		}
-		if end.counted && s.statement.named && end.count != s.expect {
+		if end.counted && s.statement.named && end.count != s.statement.have+1 { // and the command itself
 			s.unclean = true
 			return errUnclean
 		}

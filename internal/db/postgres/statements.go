@@ -125,11 +125,12 @@ func (r *reader) run() error {
 				return err
 			}
 		case msgParsed:
-			if p := r.current(); p != nil {
+			p := r.current()
+			if p != nil {
 				p.askedParse = false
-				if p.named {
-					r.s.statement.have++
-				}
+			}
+			if p == nil || p.named {
+				r.s.statement.have++
 			}
 		case msgDescription:
 			if err := r.describe(body); err != nil {

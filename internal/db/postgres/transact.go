@@ -5,8 +5,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgconn"
-
 	"dbrunner/contract"
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/dialect"
@@ -198,9 +196,11 @@ func (t *transaction) commit(ctx context.Context, entry *db.Entry) error {
 	joined := t.ends.joined
 	if entry != nil {
 		t.appendLogin()
-		// Append what writes the ledger row, its arguments in binary form: the answer goes as it is. The text is parsed
-		// each time: a job could give a name to another statement.
-		t.buf = appendParse(t.buf, "", fenceEntry, nil)
+		// Append what writes the ledger row, its arguments in binary form: the answer goes as it is. It has no name, which a
+		// job could give to another statement; it is parsed unless the server still has it from the job before.
+		if !t.fence {
+			t.buf = appendParse(t.buf, "", fenceEntry, nil)
+		}
 		t.buf = appendExecute(t.appendEntry(t.buf, "", entry))
 		if !joined {
 			t.buf = appendSync(t.buf)
@@ -211,7 +211,7 @@ func (t *transaction) commit(ctx context.Context, entry *db.Entry) error {
 	if joined {
 		t.buf = appendSync(t.buf)
 	}
-	t.buf = append(t.buf, t.ends.clean.messages...)
+	t.buf = append(t.buf, t.ends.clean...)
 	if n, err := t.write(); err != nil {
 		return t.cutCommit(ctx, n, sentAt, err)
 	}
@@ -219,7 +219,9 @@ func (t *transaction) commit(ctx context.Context, entry *db.Entry) error {
 		return t.lostCommit(ctx, sentAt, err)
 	}
 	t.flushed()
-	t.cleaned(t.ends.clean)
+	if joined {
+		t.pending++
+	}
 	return t.committed(ctx, entry != nil)
 }
 
@@ -230,7 +232,7 @@ func (t *transaction) appendLogin() {
 		return
 	}
 	for _, sql := range [len(t.toLogin)]string{"SET CONSTRAINTS ALL IMMEDIATE", "SET SESSION AUTHORIZATION DEFAULT", "RESET ROLE"} {
-		t.buf = appendCommand(t.buf, sql)
+		t.appendOurs(sql)
 	}
 }
 
@@ -315,6 +317,7 @@ func (t *transaction) committed(ctx context.Context, fenced bool) error {
 		if t.commitEnd.failed != nil {
 			t.markBroken(false)
 		}
+		t.fence = t.fence || fenced && t.statement.named
 		if t.unconfirmed {
 			return unconfirmedCommit()
 		}
@@ -355,6 +358,8 @@ func (t *transaction) fenceError(ctx context.Context) error {
 	switch e.Code {
 	case "23505":
 		return engine.AlreadyRecorded().Because(e)
+	case "26000": // the server has no unnamed statement: what stands between has another session there
+		t.again, t.retire = t.named && !t.dead, true
 	case "42501": // the job may have taken another role
 		t.again, t.asLogin = !t.asLogin && !t.dead, true
 	}
@@ -389,10 +394,4 @@ func (t *transaction) standby(e *db.Error) *db.Error {
 		e.Message = "the server accepts no writes: it is a standby or read-only"
 	}
 	return e
-}
-
-// unanswered reports an error that leaves the outcome of the request open: one that ended the
-// session, or, when the link is gone, one that a pooler may have written in the server's place.
-func unanswered(e *pgconn.PgError, gone bool) bool {
-	return fatal(e) || gone && (e.Code == "40003" || len(e.Code) == 5 && e.Code[:2] == "08")
 }

@@ -78,20 +78,34 @@ func appendSimple(b []byte, sql string) []byte {
 	return endMessage(appendText(b, sql), at)
 }
 
-// appendCommand parses and runs a statement of ours that has no parameters and whose answer is only a tag. The
-// text is parsed each time: a name could be taken away or given to another statement by a job.
-func appendCommand(b []byte, sql string) []byte {
-	b = appendParse(b, "", sql, nil)
-	b = append(b, 'B', 0, 0, 0, 12, 0, 0, 0, 0, 0, 0, 0, 0)
-	return appendExecute(b)
+// ownName is the name of the command of ours that runs, in a session of ours: its unnamed statement is the fence.
+const ownName = "dbrunner_own"
+
+// appendCommand parses and runs a statement of ours that has no parameters. A job that takes the name away or gives it to
+// another statement changes nothing: it is closed and parsed again before each use.
+func appendCommand(b []byte, name, sql string) []byte {
+	if name != "" {
+		b = appendClose(b, name)
+	}
+	return appendRun(appendParse(b, name, sql, nil), name)
 }
 
-// appendNext runs the statement between two reads of a round trip.
-func appendNext(b []byte) []byte {
+// replacesUnnamed reports whether messages replace the server's unnamed statement.
+func replacesUnnamed(messages []byte) bool {
+	for len(messages) > frameHead {
+		if messages[0] == 'Q' || messages[0] == 'P' && messages[frameHead] == 0 {
+			return true
+		}
+		messages = messages[1+binary.BigEndian.Uint32(messages[1:]):]
+	}
+	return false
+}
+
+// appendRun runs a statement of ours that has no parameters.
+func appendRun(b []byte, name string) []byte {
 	b, at := beginMessage(b, 'B')
-	b = appendText(append(b, 0), nextName)
-	b = endMessage(append(b, 0, 0, 0, 0, 0, 0), at)
-	return appendExecute(b)
+	b = append(appendText(append(b, 0), name), 0, 0, 0, 0, 0, 0)
+	return appendExecute(endMessage(b, at))
 }
 
 // appendBindHead starts the binding of n text arguments to the unnamed portal.
@@ -121,10 +135,6 @@ func endArg(b []byte, begin int) []byte {
 	binary.BigEndian.PutUint32(b[begin-4:], uint32(len(b)-begin))
 	return b
 }
-
-// unlockAll calls pg_advisory_unlock_all by its number, the same everywhere: a segment of its own that needs
-// neither parsing nor planning, which would cost as much as a small query.
-var unlockAll = []byte{'F', 0, 0, 0, 14, 0, 0, 11, 76, 0, 0, 0, 0, 0, 0}
 
 // terminate is the message that ends a session.
 var terminate = []byte{'X', 0, 0, 0, 4}
@@ -193,8 +203,6 @@ func commandTag(tag []byte) string {
 		return "SELECT 0"
 	case "INSERT 0 1":
 		return "INSERT 0 1"
-	case "DISCARD SEQUENCES":
-		return "DISCARD SEQUENCES"
 	case "UPDATE 1":
 		return "UPDATE 1"
 	case "BEGIN":
