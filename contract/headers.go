@@ -8,6 +8,9 @@ const (
 	HeaderTraceParent = "traceparent"
 	// HeaderRedriveOf is the id of the job that was published again from its dead letter.
 	HeaderRedriveOf = "Dbrunner-Redrive-Of"
+	// HeaderStoredBy is the time, in RFC 3339, by which a stream must have stored the message: a message stored later does not
+	// run. Relays of outboxes set it.
+	HeaderStoredBy = "Dbrunner-Stored-By"
 )
 
 // The headers of requests to the service.

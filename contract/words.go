@@ -35,13 +35,14 @@ const (
 	ReasonTooManyDeliveries = string(CodeTooManyDeliveries)
 	ReasonJobIDReused       = string(CodeIDReused)
 	ReasonResultIDTaken     = string(CodeResultTaken)
+	ReasonStoredLate        = "stored_late" // the message was stored after the time in its HeaderStoredBy
 )
 
 // DeadLetterReasons returns all reasons of dead letters.
 func DeadLetterReasons() []string {
 	return []string{
 		string(Rejected), string(Failed), string(Unknown),
-		ReasonTooManyDeliveries, ReasonJobIDReused, ReasonResultIDTaken,
+		ReasonTooManyDeliveries, ReasonJobIDReused, ReasonResultIDTaken, ReasonStoredLate,
 	}
 }
 

@@ -39,7 +39,7 @@ func TestFaults(t *testing.T) {
 			"line 1: databases.a.colour: unknown key; valid keys: by_kind, connection_string, connection_string_file, " +
 				"dead_letters, direct_connection_string, direct_connection_string_file, effects, health, idle_in_transaction, kinds, " +
 				"ledger, lock_timeout, max_affected, max_bytes, max_rows, max_timeout, migrate_on_start, migrations, " +
-				"output, pool, pooler, retry, settings, slots, timeout, type",
+				"outbox, output, pool, pooler, retry, settings, slots, timeout, type",
 			"line 1: databases.a.max-rows: unknown key; did you mean max_rows?",
 			"line 1: databases.a.pool.mim: unknown key; did you mean min?",
 			"line 2: topologie: unknown key; did you mean topology?",
@@ -99,7 +99,7 @@ func TestFaults(t *testing.T) {
 			want: []string{
 				"line 1: databases.a.by_kind.quarry: unknown kind; write one of query, transaction",
 				"line 1: databases.a.dead_letters: entry 2: write one of rejected, failed, unknown, too_many_deliveries, " +
-					"job_id_reused, result_id_taken",
+					"job_id_reused, result_id_taken, stored_late",
 				"line 1: databases.a.effects: entry 1: write one of read_only, exactly_once, at_least_once, at_most_once",
 				"line 1: databases.a.kinds: entry 2: duplicate entry; remove it",
 				"line 1: databases.a.ledger.mode: write one of manage, verify, off",

@@ -15,7 +15,7 @@ func words() config.Words {
 		Engines:     []string{"postgres", "sqlserver", "sqlite"},
 		Kinds:       []string{"query", "transaction"},
 		Effects:     []string{"read_only", "exactly_once", "at_least_once", "at_most_once"},
-		DeadLetters: []string{"rejected", "failed", "unknown", "too_many_deliveries", "job_id_reused", "result_id_taken"},
+		DeadLetters: []string{"rejected", "failed", "unknown", "too_many_deliveries", "job_id_reused", "result_id_taken", "stored_late"},
 	}
 }
 

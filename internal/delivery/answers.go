@@ -38,6 +38,19 @@ func expiredError() *contract.Error {
 	return &contract.Error{Code: contract.CodeExpired, Message: "the job expired before it started", Retryable: true}
 }
 
+func storedLateError(readable bool) *contract.Error {
+	e := &contract.Error{
+		Code: contract.CodeExpired,
+		Message: "the message was stored after the time in its header " + contract.HeaderStoredBy + ", so that an earlier copy may have " +
+			"run; it did not run; find out whether the job took effect, then publish it again under a new id",
+	}
+	if !readable {
+		e.Message = "the header " + contract.HeaderStoredBy + " is not one time in RFC 3339; the job did not run; publish it again with a " +
+			"valid header, or without it"
+	}
+	return e
+}
+
 func canceledError() *contract.Error {
 	return &contract.Error{Code: contract.CodeCanceled, Message: "the job was cancelled; nothing took effect"}
 }

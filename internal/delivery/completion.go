@@ -102,7 +102,7 @@ func (r *run) outcome(c completion) Outcome {
 	out := Outcome{Action: Settle, Status: c.status, JobID: r.id, run: r, completion: c}
 	if c.err != nil {
 		out.Code = string(c.err.Code)
-		out.DeadLetter = r.deadLetter(reasonOf(c.status, out.Code), c.key, out.Code, c.err.Message)
+		out.DeadLetter = r.deadLetter(r.reasonOf(c.status, out.Code), c.key, out.Code, c.err.Message)
 		if out.DeadLetter != nil {
 			out.DeadLetter.Faults = contract.AppendFaults(nil, c.err.Faults)
 		}

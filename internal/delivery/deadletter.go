@@ -1,6 +1,7 @@
 package delivery
 
 import (
+	"cmp"
 	"slices"
 
 	"dbrunner/contract"
@@ -8,11 +9,15 @@ import (
 )
 
 // reasonOf is the reason of the dead letter that a job leaves which finished with this status and code.
-func reasonOf(status contract.Status, code string) string {
-	if code == contract.ReasonTooManyDeliveries {
+func (r *run) reasonOf(status contract.Status, code string) string {
+	switch {
+	case r.verdict.cause == storedLate:
+		return contract.ReasonStoredLate
+	case code == contract.ReasonTooManyDeliveries:
 		return code
+	default:
+		return string(status)
 	}
-	return string(status)
 }
 
 // deadLetter returns a dead letter, nil if the policy wants none for its reason.
@@ -21,7 +26,7 @@ func (r *run) deadLetter(reason, resultID, code, message string) *DeadLetter {
 		return nil
 	}
 	return &DeadLetter{
-		DerivedID: r.d.DerivedID(), JobID: r.id, Reason: reason, Code: code,
+		DerivedID: r.d.DerivedID(), JobID: cmp.Or(r.ownID, r.id), Reason: reason, Code: code,
 		Message: message, ResultID: resultID,
 	}
 }

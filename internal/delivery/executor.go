@@ -95,6 +95,9 @@ func (e *Executor) Run(ctx context.Context, d *Delivery, begin func() error) (ou
 		out.Started = d.attempts > 0
 		d.MaybeRedelivered = d.MaybeRedelivered || out.Started
 	}()
+	if r.takeStoredLate() {
+		return r.decide(ctx)
+	}
 	if d.Deliveries > e.opts.Policy.MaxDeliveries { // what decoding or running it does to runners, it does not do here
 		r.scan()
 		r.verdict = r.undeliverableVerdict()
@@ -123,6 +126,7 @@ type run struct {
 	allow func() error
 
 	id      string // the job's id; the derived one until decoding says otherwise
+	ownID   string // the id that a message which was stored late asks for
 	derived bool
 	effect  contract.Effect // empty if unreadable
 	hash    []byte

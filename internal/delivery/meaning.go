@@ -22,6 +22,7 @@ const (
 	invalid                        // this runner cannot accept it; one with another version or configuration may
 	invalidEverywhere              // no runner can accept it
 	undeliverable                  // it was delivered too often
+	storedLate                     // its message was stored after its limit: it never ran, and does not take the id
 	failed                         // its execution failed, or the runner's own code
 )
 
@@ -70,6 +71,8 @@ func (f *facts) meaning() step {
 	switch {
 	case f.stored == ours:
 		return replayResult
+	case f.cause == storedLate && f.stored > absent: // under the derived id
+		return reject
 	case f.stored == duplicate || f.stored == foreign:
 		return f.conflict()
 	case f.row == foreign:
@@ -138,7 +141,7 @@ func (f *facts) mayBeStored() bool {
 		return true
 	case invalid:
 		return f.redelivered || f.ledgered
-	case invalidEverywhere:
+	case invalidEverywhere, storedLate:
 		return f.redelivered
 	case preempted:
 		if f.effect.Fenced() {
@@ -166,5 +169,5 @@ func (f *facts) mayBeRecorded() bool {
 // recordsFirst reports whether a ledger row is inserted before the job is finished with what the cause says. What no runner
 // can accept has no row, and can get none.
 func (f *facts) recordsFirst() bool {
-	return f.ledgered && (f.cause != invalidEverywhere || f.redelivered)
+	return f.ledgered && f.cause != storedLate && (f.cause != invalidEverywhere || f.redelivered)
 }

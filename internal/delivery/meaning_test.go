@@ -20,6 +20,7 @@ var meanings = []struct {
 	want step
 }{
 	{"stored=ours", replayResult},
+	{"cause=stored_late stored=duplicate|foreign", reject},
 	{"stored=duplicate|foreign ledgered row=unread", readRow},
 	{"stored=duplicate|foreign row=ours started", recordUnknown},
 	{"stored=duplicate|foreign row=ours refused", reject},
@@ -40,7 +41,7 @@ var meanings = []struct {
 
 	{"stored=unread cause=undeliverable", readResult},
 	{"stored=unread cause=invalid ledgered", readResult},
-	{"stored=unread cause=invalid|invalid_everywhere redelivered", readResult},
+	{"stored=unread cause=invalid|invalid_everywhere|stored_late redelivered", readResult},
 	{"stored=unread cause=may_run !replyOnly redelivered", readResult},
 	{"stored=unread cause=may_run !replyOnly !derived effect=at_least_once|at_most_once", readResult},
 	{"stored=unread cause=preempted !replyOnly redelivered effect=read_only|at_least_once", readResult},
@@ -54,7 +55,7 @@ var (
 	ownerWords = []string{unread: "unread", absent: "absent", ours: "ours", duplicate: "duplicate", foreign: "foreign"}
 	causeWords = []string{
 		mayRun: "may_run", preempted: "preempted", invalid: "invalid", invalidEverywhere: "invalid_everywhere",
-		undeliverable: "undeliverable", failed: "failed",
+		undeliverable: "undeliverable", storedLate: "stored_late", failed: "failed",
 	}
 )
 
@@ -101,6 +102,7 @@ func allFacts(check func(f *facts)) {
 		f.effect = effects[rest]
 		readable := f.effect != "" || f.cause > preempted
 		if readable && (!f.ledgered || f.effect == "" || f.effect.Fenced()) && (!f.replyOnly || f.effect == contract.ReadOnly) &&
+			(f.cause != storedLate || f.derived && f.row == unread && !f.taken && !f.replyOnly) &&
 			(!f.known || f.effect == contract.AtMostOnce && f.cause == mayRun) && (f.row > absent || !f.started && !f.refused) {
 			check(&f)
 		}
@@ -138,17 +140,19 @@ func TestMeaningIsSafe(t *testing.T) {
 			require.True(t, !f.redelivered || !f.effect.Fenced() || f.row == absent, "and for a row: %+v", f)
 		case finish:
 			require.LessOrEqual(t, f.row, absent, "the first writer wins: %+v", f)
-			require.True(t, !f.ledgered || f.recordsFirst() || f.cause == invalidEverywhere, "on record first: %+v", f)
+			require.True(t, !f.ledgered || f.recordsFirst() || f.cause == invalidEverywhere || f.cause == storedLate, "on record first: %+v", f)
+			require.False(t, f.cause == storedLate && f.recordsFirst(), "it takes no id: %+v", f)
 		case reject:
 			require.NotEqual(t, ours, f.stored, "%+v", f)
 			require.True(t, f.row != ours || f.refused, "an effect of ours may have happened: %+v", f)
-			require.True(t, f.stored != foreign || !f.ledgered || f.row > absent, "not on record: %+v", f)
+			require.True(t, f.stored != foreign || !f.ledgered || f.row > absent || f.cause == storedLate, "not on record: %+v", f)
 		case replayRow, storeUnderDerived:
 			require.False(t, f.started, "%+v", f)
 		case readResult:
 			require.Equal(t, unread, f.stored, "once: %+v", f)
 		case readRow:
 			require.Equal(t, unread, f.row, "once: %+v", f)
+			require.NotEqual(t, storedLate, f.cause, "its row is another message's: %+v", f)
 		default:
 		}
 	})

@@ -18,7 +18,7 @@ func (r *run) replay(result []byte, own bool) Outcome {
 		out.Reply = &Publication{Key: r.replyTo, Body: contract.MarkDuplicate(result)}
 	}
 	if own {
-		out.DeadLetter = r.deadLetter(reasonOf(out.Status, out.Code), r.id, out.Code, "")
+		out.DeadLetter = r.deadLetter(r.reasonOf(out.Status, out.Code), r.id, out.Code, "")
 	}
 	return out
 }
@@ -34,7 +34,7 @@ func (r *run) replayRecorded(ctx context.Context) Outcome {
 	out := r.outcome(newCompletion(r.id, head.Status, nil, body, row))
 	out.Code, out.Duplicate, out.Recorded = head.ErrorCode, !own, true
 	if own {
-		out.DeadLetter = r.deadLetter(reasonOf(head.Status, head.ErrorCode), r.id, head.ErrorCode, "")
+		out.DeadLetter = r.deadLetter(r.reasonOf(head.Status, head.ErrorCode), r.id, head.ErrorCode, "")
 	}
 	return out
 }
