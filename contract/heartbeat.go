@@ -85,8 +85,18 @@ type DatabaseHeartbeat struct {
 	CheckedAt *time.Time     `json:"checked_at,omitempty"` // missing with all that the look found, before the first one
 	*Health                  // of the last look
 	Sweep     *LedgerCleanup `json:"ledger,omitempty"`
+	Outbox    *OutboxStatus  `json:"outbox,omitempty"`  // missing: no rows are relayed from here
 	Pauses    []ActivePause  `json:"pauses,omitempty"`  // that this runner obeys
 	Running   *int           `json:"running,omitempty"` // while paused: jobs of paused lanes that this runner has started and not finished
+}
+
+// OutboxStatus is how the outbox of a database stands. The numbers of rows are at most 10,000.
+type OutboxStatus struct {
+	Relayed uint64     `json:"relayed"`           // rows that this runner has published, since its start
+	Waiting *int       `json:"waiting,omitempty"` // rows that are not published yet; missing before they were counted
+	Failed  *int       `json:"failed,omitempty"`  // rows with an error
+	Oldest  *time.Time `json:"oldest,omitempty"`  // when the oldest waiting row was inserted
+	Trouble string     `json:"trouble,omitempty"` // what an operator should look at
 }
 
 // LedgerCleanup is how the cleanup of a ledger stands.

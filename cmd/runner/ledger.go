@@ -18,26 +18,31 @@ func newLedger() *cobra.Command {
 		Long: "The ledger is a table in each target database: the row of a job, with its answer, is committed together with the\n" +
 			"job's effect. With ledger.mode: verify a runner does not create it, a DBA does.",
 	}
+	cmd.AddCommand(newDDL("ledger", manager.LedgerDDL))
+	return cmd
+}
+
+// newDDL returns the command that prints the DDL of a table of ours.
+func newDDL(what string, of func(engine string) (string, error)) *cobra.Command {
 	var engine, database, file string
 	ddl := &cobra.Command{
 		Use:   "ddl (--engine NAME | --config FILE --database NAME)",
-		Short: "Print the DDL of the ledger table",
-		Example: "  runner ledger ddl --engine postgres | psql shop\n" +
-			"  runner ledger ddl --config runner.yaml --database shop",
+		Short: "Print the DDL of the " + what + " table",
+		Example: "  runner " + what + " ddl --engine postgres | psql shop\n" +
+			"  runner " + what + " ddl --config runner.yaml --database shop",
 		Args: arguments(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return printLedgerDDL(cmd.OutOrStdout(), engine, database, file)
+			return printDDL(cmd.OutOrStdout(), of, engine, database, file)
 		},
 	}
 	ddl.Flags().StringVar(&engine, "engine", "", "engine: "+strings.Join(manager.Engines(), ", "))
 	ddl.Flags().StringVar(&database, "database", "", "configured database")
 	ddl.Flags().StringVar(&file, "config", "", "configuration file of the runner")
-	cmd.AddCommand(ddl)
-	return cmd
+	return ddl
 }
 
-// printLedgerDDL prints the DDL of an engine or, without one, of that of a configured database.
-func printLedgerDDL(w io.Writer, engine, database, file string) error {
+// printDDL prints the DDL of an engine or, without one, of that of a configured database.
+func printDDL(w io.Writer, of func(string) (string, error), engine, database, file string) error {
 	if (engine == "") == (database == "") {
 		return usage(errors.New("give either --engine or --database"))
 	}
@@ -52,7 +57,7 @@ func printLedgerDDL(w io.Writer, engine, database, file string) error {
 		}
 		engine = d.Type
 	}
-	ddl, err := manager.LedgerDDL(engine)
+	ddl, err := of(engine)
 	if err != nil {
 		return usage(err)
 	}

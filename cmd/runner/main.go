@@ -110,7 +110,7 @@ func newRoot() *cobra.Command {
 	root.AddCommand(
 		newServe(), newDemo(), newSubmit(), newResult(), newCheck(), newDiagnose(),
 		newWait(), newHealthcheck(), newPs(), newCancel(), newPause(), newResume(), newJob(), newDead(), newTopology(),
-		newLedger(), newContract(), newMigrate(), newAudit(), newVersion(),
+		newLedger(), newOutbox(), newContract(), newMigrate(), newAudit(), newVersion(),
 	)
 	return root
 }

@@ -212,6 +212,9 @@ func (r *running) run(ctx context.Context, started chan<- struct{}) error {
 		for _, l := range d.lanes {
 			lanes.Go(func() error { return l.Run(work, ctx) })
 		}
+		if d.relay != nil { // it claims nothing after the first signal
+			background.Go(func() error { return d.relay.Run(ctx) })
+		}
 	}
 	close(started)
 	r.log.Info("runner started", zap.String("instance", r.cfg.Instance), zap.String("version", r.version),

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -15,6 +16,7 @@ import (
 	"dbrunner/internal/delivery"
 	"dbrunner/internal/jobs"
 	"dbrunner/internal/manager"
+	"dbrunner/internal/outbox"
 	"dbrunner/internal/report"
 	"dbrunner/internal/status"
 	"dbrunner/internal/worker"
@@ -41,6 +43,8 @@ type database struct {
 	lanes      []*worker.Lane
 	pauses     []*worker.Pause // of the lanes that a pause of the database stops
 	sweeper    *worker.Sweeper // nil without a ledger
+	relay      *outbox.Relay   // nil without an outbox
+	paused     atomic.Bool     // by an operator
 	onStart    *onStart        // nil: not wanted
 	status     *status.Database
 
@@ -83,6 +87,7 @@ func (d *database) connect(r *running) (err error) {
 			return err
 		}
 	}
+	d.makeRelay(r)
 	return d.makeSweeper(r)
 }
 
@@ -160,7 +165,7 @@ func (d *database) addLane(r *running, l *jobs.Lane) error {
 		Intake:           in,
 		Executor:         d.executor,
 		Results:          d.results,
-		Outbox:           &outbox{conn: r.conn, runner: r.cfg.Instance},
+		Outbox:           &letters{conn: r.conn, runner: r.cfg.Instance},
 		Gate:             gate,
 		Pause:            pause,
 		Quarantine:       quarantine,

@@ -13,6 +13,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"dbrunner/contract"
+	"dbrunner/internal/config"
 	"dbrunner/internal/jobs"
 	"dbrunner/internal/report"
 )
@@ -26,10 +27,14 @@ const (
 func TestAlertsAndDashboardAskForWhatIsThere(t *testing.T) {
 	t.Parallel()
 	w := setup(t)
-	r := w.start(w.config("r1", withSQLite(t, "shop"), withHTTP))
+	r := w.start(w.config("r1", withSQLite(t, "shop"), withHTTP, func(cfg *config.Config) {
+		cfg.Databases["shop"].Outbox.Targets = []string{"jobs.shop.transaction"}
+	}))
 	mixedWork(t, w)
 	r.expect(t, map[string]float64{"dbrunner_jobs_total ": 8})
-	require.True(t, wait(testTimeout, func() bool { return r.scrape(t).value("dbrunner_queue_waiting", "") >= 0 }))
+	require.True(t, wait(testTimeout, func() bool {
+		return r.scrape(t).value("dbrunner_queue_waiting", "") >= 0 && r.scrape(t)["dbrunner_outbox_waiting"] != nil
+	}))
 	p := r.scrape(t)
 	requireDocumented(t, p)
 	for name, expression := range alertExpressions(t) {

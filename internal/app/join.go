@@ -6,9 +6,11 @@ import (
 
 	"dbrunner/internal/bus"
 	"dbrunner/internal/bus/control"
+	"dbrunner/internal/bus/relay"
 	"dbrunner/internal/bus/results"
 	"dbrunner/internal/db"
 	"dbrunner/internal/delivery"
+	"dbrunner/internal/outbox"
 	"dbrunner/internal/report"
 	"dbrunner/internal/telemetry"
 	"dbrunner/internal/worker"
@@ -17,11 +19,12 @@ import (
 // Here the worker's small interfaces meet the bus, which does not know them.
 
 var (
-	_ worker.Results = (*resultStore)(nil)
-	_ worker.Outbox  = (*outbox)(nil)
-	_ worker.Backlog = (*backlog)(nil)
-	_ worker.Prober  = db.Database(nil)
-	_ worker.Ledger  = db.Database(nil)
+	_ worker.Results   = (*resultStore)(nil)
+	_ worker.Outbox    = (*letters)(nil)
+	_ worker.Backlog   = (*backlog)(nil)
+	_ outbox.Publisher = (*relay.Publisher)(nil)
+	_ worker.Prober    = db.Database(nil)
+	_ worker.Ledger    = db.Database(nil)
 
 	_ delivery.Cancellations = (*cancellations)(nil)
 )

@@ -8,6 +8,7 @@ func (r *running) applyPauses(database string, pauses []report.Pause) {
 		if d.Name != database {
 			continue
 		}
+		d.paused.Store(len(pauses) > 0)
 		for _, p := range d.pauses {
 			p.Set(len(pauses) > 0)
 		}

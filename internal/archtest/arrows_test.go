@@ -21,22 +21,23 @@ const engines = "engines"
 // arrows are looked up from the top; the first pattern that fits a folder decides. internal/crash may be imported by
 // everybody.
 var arrows = []arrow{
-	{"cmd/*", []string{"client", "contract", "contract/schema", "internal/app", "internal/bus", "internal/bus/control", "internal/bus/topology", "internal/config", "internal/jobs", "internal/db/migration", "internal/db/rowfile", "internal/manager", "internal/inspect", "internal/report"}},
+	{"cmd/*", []string{"internal/db/outboxtable", "client", "contract", "contract/schema", "internal/app", "internal/bus", "internal/bus/control", "internal/bus/topology", "internal/config", "internal/jobs", "internal/db/migration", "internal/db/rowfile", "internal/manager", "internal/inspect", "internal/report"}},
 	{"internal/app", []string{
 		"internal/bulk", "internal/health", "client", "contract", "internal/report", "internal/manager", "internal/api", "internal/status",
 		"internal/worker", "internal/bus", "internal/bus/*", "internal/jobs", "internal/delivery", "internal/db", "internal/config",
-		"internal/db/migration", "internal/telemetry",
+		"internal/db/migration", "internal/outbox", "internal/telemetry",
 	}},
 	{"internal/api", []string{"internal/bus", "internal/bus/control", "internal/bus/results", "internal/bus/service", "internal/jobs", "internal/db", "internal/config", "contract"}},
 	{"internal/status", []string{"internal/telemetry", "internal/health", "internal/bus", "internal/bus/*", "internal/config", "internal/report", "contract"}},
 	{"internal/inspect", []string{"internal/health", "internal/db/dialect", "internal/manager", "internal/config", "internal/bus", "internal/bus/topology", "internal/db", "internal/db/migration", "internal/jobs", "contract"}},
 	{"internal/manager", []string{
 		"internal/health", "internal/db/dialect",
-		"contract", "internal/bus", "internal/bus/topology", "internal/config", "internal/jobs", "internal/db", "internal/db/migration",
+		"contract", "internal/bus", "internal/bus/topology", "internal/config", "internal/jobs", "internal/db", "internal/db/migration", "internal/db/outboxtable", "internal/outbox",
 		engines,
 	}},
 	{"internal/worker", []string{"internal/delivery", "internal/report", "contract"}},
 	{"internal/delivery", []string{"internal/jobs", "internal/bulk", "internal/db", "internal/report", "contract"}},
+	{"internal/outbox", []string{"internal/db/outboxtable", "internal/jsontext", "internal/report", "contract"}},
 	{"internal/health", []string{"internal/db", "contract", "internal/report"}},
 	{"internal/bulk", []string{"internal/db", "internal/db/dialect", "internal/db/rowfile", "contract"}},
 	{"internal/catalog", []string{"internal/db/dialect", "internal/spell", "contract"}},
@@ -45,8 +46,9 @@ var arrows = []arrow{
 	{"internal/db/migration", []string{"internal/db", "internal/db/dialect", "contract"}},
 	{"internal/db/dialect", []string{"contract", "internal/jsontext"}},
 	{"internal/db/rowfile", []string{"contract", "internal/db", "internal/db/dialect", "internal/jsontext"}},
+	{"internal/db/outboxtable", nil},
 	{"internal/db/engine", []string{"internal/db", "internal/db/dialect", "contract", "internal/jsontext"}},
-	{"internal/db/*", []string{"internal/db", "internal/db/engine", "internal/db/dialect", "internal/db/migration", "internal/jsontext", "internal/report", "contract"}}, // engines: never another engine
+	{"internal/db/*", []string{"internal/db", "internal/db/engine", "internal/db/dialect", "internal/db/migration", "internal/db/outboxtable", "internal/jsontext", "internal/report", "contract"}}, // engines: never another engine
 	{"internal/db", []string{"internal/report", "internal/db/dialect", "internal/jsontext", "contract"}},
 	{"internal/bus/bustest", []string{"internal/bus", "internal/bus/control", "internal/bus/embedded", "internal/bus/intake", "internal/bus/objects", "internal/bus/results", "internal/bus/topology", "internal/report"}},
 	{"internal/bus/embedded", nil},
@@ -54,6 +56,7 @@ var arrows = []arrow{
 	{"internal/bus/control", []string{"internal/bus", "contract", "internal/report"}},
 	{"internal/bus/deadletters", []string{"internal/bus", "contract", "internal/report"}},
 	{"internal/bus/objects", []string{"internal/bus", "contract", "internal/report"}},
+	{"internal/bus/relay", []string{"internal/bus", "contract", "internal/report"}},
 	{"internal/bus/results", []string{"internal/bus", "contract", "internal/report"}},
 	{"internal/bus/intake", []string{"internal/bus", "internal/report", "contract"}},
 	{"internal/bus/topology", []string{"internal/bus", "contract"}},

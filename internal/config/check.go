@@ -238,6 +238,7 @@ func (c *checker) database(path string, d *Database) {
 		"statement, which run here; write kinds without it, such as [query, transaction, migration, health], or remove max_affected",
 		at("kinds"), at("max_affected"))
 	c.ledger(path, d)
+	c.outbox(path, d)
 	for kind, limits := range d.ByKind {
 		c.kind(path, kind, d, limits)
 	}

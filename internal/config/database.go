@@ -18,6 +18,7 @@ type Database struct {
 	// apply pending migrations before the first job runs
 	MigrateOnStart bool       `key:"migrate_on_start" default:"false"`
 	Migrations     Migrations `key:"migrations"`
+	Outbox         Outbox     `key:"outbox"`
 
 	Defaults `key:",inline"`
 }
@@ -31,6 +32,16 @@ type Migrations struct {
 	ConnectionString Secret `key:"connection_string"`
 	// allow files whose version is below the database's; a job or command may allow this for itself
 	OutOfOrder bool `key:"out_of_order" default:"false"`
+}
+
+// Outbox configures the relay of the rows of dbrunner.outbox (SQLite: dbrunner_outbox), which callers insert in their own
+// transactions.
+type Outbox struct {
+	// connection string with a login of its own, which may read, update and delete rows of the table; jobs should not have
+	// that login. SQLite, which has no logins: connection_string
+	ConnectionString Secret `key:"connection_string"`
+	// subjects behind the namespace that rows may name, such as jobs.billing.transaction; empty: no relay
+	Targets []string `key:"targets"`
 }
 
 // Defaults configures the keys that databases may share.

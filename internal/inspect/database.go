@@ -74,6 +74,7 @@ func (d *target) inspect(ctx context.Context, report func(Finding)) {
 		d.rehearse(ctx, "past the pooler: ", d.Direct, report)
 	}
 	d.inspectMigrations(ctx, report)
+	d.inspectOutbox(ctx, report)
 }
 
 // refused is a fault in the words of an engine, whose remedy is in its text.

@@ -42,6 +42,7 @@ const (
 	partStreams    = "streams"
 	partMigrations = "migrations"
 	partPool       = "pool"
+	partOutbox     = "outbox"
 )
 
 // Worst is the worst grade of the findings, GradeOK if there are none.
@@ -105,7 +106,10 @@ type Inspector struct {
 }
 
 // target is a database that is looked at.
-type target struct{ *manager.Database }
+type target struct {
+	*manager.Database
+	cfg *config.Config
+}
 
 // New returns the inspector of a loaded configuration. It connects to nothing. The error is a *manager.ConfigError. The
 // owner calls Close.
@@ -124,7 +128,7 @@ func New(cfg *config.Config) (*Inspector, error) {
 	}
 	i := &Inspector{cfg: cfg, opened: opened}
 	for _, d := range opened {
-		i.databases = append(i.databases, &target{d})
+		i.databases = append(i.databases, &target{d, cfg})
 	}
 	return i, nil
 }

@@ -88,6 +88,7 @@ type denied struct {
 func (l *natsInspection) rights(ctx context.Context, opts bus.Options) (*denied, bool) {
 	rights := topology.RunnerPermissions(opts, topology.RightsOptions{
 		Topology: manager.Topology(l.cfg), Create: l.cfg.Topology.Mode == config.TopologyManage, Run: l.cfg.API.Run, ReplyPrefixes: l.cfg.ReplyPrefixes,
+		Outbox: manager.OutboxTargets(l.cfg),
 	})
 	tried, err := bus.ProbePermissions(ctx, opts, append(rights, topology.AccountRight(opts)))
 	if err != nil {

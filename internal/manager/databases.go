@@ -7,6 +7,8 @@ import (
 
 	"dbrunner/internal/config"
 	"dbrunner/internal/db"
+	"dbrunner/internal/db/outboxtable"
+	"dbrunner/internal/outbox"
 )
 
 // ConfigError is an error in the configuration.
@@ -23,6 +25,9 @@ type Database struct {
 	DB         db.Database
 	Direct     db.Database // past the pooler before DB; nil: there is none
 	Migrations *Migrations // nil: not possible here
+
+	Outbox        *outboxtable.Table // nil: no rows are relayed from here
+	OutboxTargets []outbox.Target
 }
 
 // Open opens all configured databases and connects to none. sources are folders of migrations by database, in place of the
@@ -62,6 +67,10 @@ func openDatabase(cfg *config.Config, name string, source fs.FS) (*Database, err
 	if err == nil {
 		d.Migrations, err = openMigrations(cfg, name, source)
 	}
+	if err == nil && len(settings.Outbox.Targets) > 0 {
+		d.Outbox, err = openOutbox(cfg, name, settings.OutboxConnection())
+		d.OutboxTargets = outboxTargets(cfg, name)
+	}
 	if err == nil && settings.MigrateOnStart {
 		err = d.Migrations.usable()
 	}
@@ -87,6 +96,9 @@ func (d *Database) Close() error {
 	err := errors.Join(d.Migrations.Close(), d.DB.Close())
 	if d.Direct != nil {
 		err = errors.Join(err, d.Direct.Close())
+	}
+	if d.Outbox != nil {
+		err = errors.Join(err, d.Outbox.Close())
 	}
 	return err
 }

@@ -144,6 +144,28 @@ type Sweep struct {
 	HeldBackBy time.Time
 }
 
+// Outbox is how the outbox of a database stands, as one runner sees it.
+type Outbox struct {
+	Relayed uint64    // rows that this runner has published and deleted
+	Counted bool      // the numbers below are known
+	Waiting int       // rows that are not published yet, at most 10,000
+	Failed  int       // rows with an error, at most 10,000
+	Oldest  time.Time // when the oldest waiting row was inserted; zero: none waits
+	Failing bool      // rows wait because the table cannot be used, or targets refuse them
+	Trouble string    // what an operator should look at; empty: nothing
+}
+
+// OutboxMessage is a job that is published for a row of an outbox.
+type OutboxMessage struct {
+	Target   string // the subject behind the namespace
+	ID       string // Nats-Msg-Id
+	StoredBy time.Time
+	Body     []byte
+}
+
+// ErrTooLarge is the error of a message that no stream will ever accept.
+var ErrTooLarge = errors.New("the message is larger than the stream accepts")
+
 // Pause is an operator's pause that a runner obeys.
 type Pause struct {
 	contract.ActivePause

@@ -39,6 +39,9 @@ func (d *Database) jobsVerdict() (contract.Verdict, string) {
 	if impaired := d.pausesImpaired(); impaired != "" {
 		return contract.Degraded, impaired
 	}
+	if trouble := d.outboxTrouble(); trouble != "" {
+		return contract.Degraded, "outbox: " + trouble
+	}
 	return contract.Healthy, ""
 }
 
@@ -54,7 +57,7 @@ func (d *Database) watchHealth(ctx context.Context, log *zap.Logger) error {
 	var seen string
 	var at time.Time
 	for {
-		state := d.condition().State + d.topologyNews() + d.pauseNews()
+		state := d.condition().State + d.topologyNews() + d.pauseNews() + d.outboxNews()
 		if state != seen || time.Since(at) >= d.Config.Health.Interval {
 			seen, at = state, time.Now()
 			d.checkHealth(ctx, log)

@@ -71,6 +71,7 @@ func (r *Runner) databaseStatus(d *Database) *contract.DatabaseHeartbeat {
 		h.Health, h.CheckedAt = last.health, moment(last.at)
 	}
 	h.Pauses, h.Running = d.activePauses()
+	h.Outbox = d.outboxStatus()
 	if d.sweeper != nil {
 		s := d.sweeper.State()
 		h.Sweep = &contract.LedgerCleanup{SweptAt: moment(s.At), Deleted: s.Deleted, HeldBackBy: moment(s.HeldBackBy), Error: s.Error}

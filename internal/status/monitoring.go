@@ -191,7 +191,7 @@ func (w *Monitor) Snapshot() telemetry.Snapshot {
 		gate := d.Gate.State()
 		shown := telemetry.Database{
 			Name: d.Name, Engine: d.DB.Engine(), Up: gate.Unreachable == "", ResultsFull: gate.ResultsFull, Paused: len(d.paused()) > 0,
-			Purged: d.Results.Purged(), Pool: d.DB.Stats(), Queue: r.queues.queue(d.Name),
+			Outbox: d.outboxState(), Purged: d.Results.Purged(), Pool: d.DB.Stats(), Queue: r.queues.queue(d.Name),
 		}
 		for _, l := range d.lanes {
 			shown.Lanes = append(shown.Lanes, l.state())

@@ -120,6 +120,9 @@ type Results interface {
 // Sweeper is what the status needs of the cleanup of a ledger.
 type Sweeper interface{ State() report.Sweep }
 
+// Outbox is what the status needs of the relay of an outbox.
+type Outbox interface{ State() report.Outbox }
+
 // DatabaseOptions is what the status needs of one database.
 type DatabaseOptions struct {
 	Name       string
@@ -140,6 +143,7 @@ type Database struct {
 	heartbeats *bus.HeartbeatPublisher
 	lanes      []*lane
 	sweeper    Sweeper // nil without a ledger
+	outbox     Outbox  // nil: it has none
 
 	latest atomic.Pointer[checked]
 }
@@ -181,6 +185,9 @@ func (d *Database) Checker() *health.Checker { return d.checker }
 func (d *Database) AddLane(name string, state func() report.Lane) {
 	d.lanes = append(d.lanes, &lane{name: name, state: state})
 }
+
+// SetOutbox adds the relay of the outbox.
+func (d *Database) SetOutbox(o Outbox) { d.outbox = o }
 
 // SetSweeper adds the cleanup of the ledger.
 func (d *Database) SetSweeper(s Sweeper) { d.sweeper = s }

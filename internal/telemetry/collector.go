@@ -83,6 +83,9 @@ func (p part) database(d *Database) {
 			p.gauge("ledger_swept_timestamp_seconds", "Time of the last ledger cleanup.", float64(l.At.UnixMilli())/1000)
 		}
 	}
+	if d.Outbox != nil {
+		p.outbox(d.Outbox)
+	}
 	q := d.Queue
 	if q == nil {
 		return
@@ -100,6 +103,21 @@ func (p part) database(d *Database) {
 		p.gauge("queue_waiting", "Pending jobs, not delivered to any runner yet: the lag of the whole fleet.", float64(l.Pending))
 		p.gauge("queue_held", "Ack pending jobs, delivered but not acknowledged, in the whole fleet.", float64(max(l.AckPending, 0)))
 	}
+}
+
+func (p part) outbox(o *report.Outbox) {
+	p.counter("outbox_relayed_total", "Rows of the outbox that this runner has published as jobs.", float64(o.Relayed))
+	p.gauge("outbox_failing", "Whether rows of the outbox wait because its table cannot be used or a target refuses them.", truth(o.Failing))
+	if !o.Counted {
+		return
+	}
+	p.gauge("outbox_waiting", "Rows of the outbox that are not published yet; at most 10000 are counted.", float64(o.Waiting))
+	p.gauge("outbox_failed", "Rows of the outbox with an error, which are not published; at most 10000 are counted.", float64(o.Failed))
+	age := 0.0
+	if !o.Oldest.IsZero() {
+		age = max(time.Since(o.Oldest).Seconds(), 0)
+	}
+	p.gauge("outbox_oldest_age_seconds", "Age of the oldest row of the outbox that is not published yet; 0 if none waits.", age)
 }
 
 func (p part) lane(l *report.Lane) {

@@ -44,9 +44,10 @@ type Database struct {
 	Paused       bool // by an operator
 	Lanes        []report.Lane
 	Pool         report.Pool
-	Purged       uint64        // results removed before their maximum age
-	Ledger       *report.Sweep // nil: it has none
-	Queue        *Queue        // nil: not known yet
+	Purged       uint64         // results removed before their maximum age
+	Ledger       *report.Sweep  // nil: it has none
+	Outbox       *report.Outbox // nil: no rows are relayed from here
+	Queue        *Queue         // nil: not known yet
 }
 
 // Queue is a database's streams when they were last looked at.

@@ -11,6 +11,7 @@ type RightsOptions struct {
 	Create        bool     // missing streams and consumers are created
 	Run           bool     // the run endpoint publishes jobs
 	ReplyPrefixes []string // that replies may have besides the built-in ones
+	Outbox        []string // subjects, behind the namespace, that rows of outboxes are published to
 }
 
 // RunnerPermissions are the rights that a runner with these options needs, with subjects as it uses them.
@@ -21,6 +22,7 @@ func RunnerPermissions(opts bus.Options, want RightsOptions) []bus.Permission {
 	for i := range want.Topology.Databases {
 		b.database(&want.Topology.Databases[i])
 	}
+	b.outbox()
 	return b.list
 }
 
@@ -77,6 +79,21 @@ func (b *rightsOf) fleet() {
 	b.calls("STREAM.INFO." + s.AuditStream())
 	b.creates("STREAM.CREATE."+bus.StateStream(s), "STREAM.CREATE."+s.AuditStream())
 	b.objects()
+}
+
+// outbox adds what relays need: they ask for the targets' ledgers and publish there.
+func (b *rightsOf) outbox() {
+	s, asked := b.subjects, map[string]bool{}
+	for _, target := range b.want.Outbox {
+		b.publish(s.Namespace + "." + target)
+		of, ok := s.SplitJob(s.Namespace + "." + target)
+		if !ok || asked[of.Database] {
+			continue
+		}
+		asked[of.Database] = true
+		b.publish(s.API("databases." + of.Database))
+		b.subscribe(contract.OutboxReply(s, of.Database, bus.ProbeName))
+	}
 }
 
 func (b *rightsOf) objects() {

@@ -78,7 +78,7 @@ func refuses(action int32, z1, z2 uintptr) bool {
 // isOurs reports whether a name is that of a table of ours, in whichever schema.
 func isOurs(name uintptr) bool {
 	text := libc.GoString(name)
-	return strings.EqualFold(text, ledgerTable) || strings.EqualFold(text, historyTable)
+	return strings.EqualFold(text, ledgerTable) || strings.EqualFold(text, historyTable) || strings.EqualFold(text, outboxTable)
 }
 
 // temporary reports whether an action is about the connection's own temporary schema, which a COMMIT keeps:
@@ -118,7 +118,7 @@ func definesOnOurs(seen int32, sql string) bool {
 		return false
 	}
 	lower := strings.ToLower(sql)
-	return strings.Contains(lower, ledgerTable) || strings.Contains(lower, historyTable)
+	return strings.Contains(lower, ledgerTable) || strings.Contains(lower, historyTable) || strings.Contains(lower, outboxTable)
 }
 
 // refusedWhat names an action for the publisher whose statement was refused.
@@ -133,6 +133,6 @@ func refusedWhat(action int32) string {
 	case sqlite3.SQLITE_FUNCTION:
 		return "this function is not allowed in jobs"
 	default:
-		return "jobs must not change the ledger or the migration history, nor refer to them in a definition"
+		return "jobs must not change the ledger, the migration history or the outbox, nor refer to them in a definition"
 	}
 }
