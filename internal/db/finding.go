@@ -3,6 +3,8 @@ package db
 import (
 	"context"
 	"time"
+
+	"dbrunner/internal/db/dialect"
 )
 
 // Grade is what a finding means to the operator.
@@ -56,6 +58,13 @@ type Diagnoser interface {
 	// DryRun does what Probe does over a connection of the pool and creates nothing: it returns in words what Probe
 	// would create, and as an error what Probe would refuse.
 	DryRun(ctx context.Context) (creates []string, err error)
+}
+
+// Preparer is a Database whose server judges statements that it does not run.
+type Preparer interface {
+	// Prepare returns why the server refuses a statement: its syntax, the objects that it names, the types of its parameters,
+	// whose values do not matter; nil: it accepts it. Privileges are found out only when the statement runs.
+	Prepare(ctx context.Context, stmt *dialect.Compiled) error
 }
 
 // Diagnosis reports what a look goes into.

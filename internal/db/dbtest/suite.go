@@ -200,6 +200,7 @@ func Run(t *testing.T, h Harness) {
 		{"Probe", testProbe},
 		{"Check", testCheck},
 		{"Diagnose", testDiagnose},
+		{"Prepare", testPrepare},
 		{"Close", testClose},
 	}
 	for _, g := range groups {
