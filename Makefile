@@ -50,7 +50,7 @@ test-kubernetes: ## test the Helm chart with Helm on a real API server; builds b
 
 .PHONY: contract
 contract: ## write the JSON Schemas of contract/schema from the code, and compare them with the decoder over 20,000 bodies of each kind
-	go test -count=1 -run TestSchemasAreInStep ./internal/jobs ./contract/schema -update
+	go test -count=1 -run TestSchemasAreInStep ./internal/jobs ./internal/catalog ./contract/schema -update
 	go test -count=1 -run Schema ./contract/schema ./internal/jobs
 	go test -count=1 -run TestSchemaAndDecoderJudgeAlike ./internal/jobs -bodies 20000
 

@@ -66,7 +66,11 @@ func (c *Client) Run(ctx context.Context, job *Job, wait time.Duration) (*Result
 	if job.ID != "" {
 		headers.Set(contract.HeaderMessageID, job.ID)
 	}
-	body, err := c.Ask(ctx, "run."+job.Database+"."+job.Kind, headers, job.Body)
+	path := "run." + job.Database + "." + job.Kind
+	if job.Name != "" {
+		path += "." + job.Name
+	}
+	body, err := c.Ask(ctx, path, headers, job.Body)
 	if err != nil {
 		return nil, err
 	}

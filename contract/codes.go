@@ -20,6 +20,7 @@ const (
 	CodeKindNotAllowed    Code = "kind_not_allowed"   // the database's configuration leaves this kind out
 	CodeEffectNotAllowed  Code = "effect_not_allowed" // the kind cannot, or the database may not, have this effect
 	CodeParameterNotTyped Code = "untyped_parameter"  // an array or object without a type
+	CodeUnknownCall       Code = "unknown_call"       // the database's catalog has no statement of this name
 )
 
 // The codes of outcomes that the runner decides.
@@ -88,7 +89,7 @@ func Codes() []Code {
 	return []Code{
 		CodeInvalidJSON, CodeTooLarge, CodeTooDeep, CodeInvalidBody, CodeUnknownKey, CodeDuplicateKey,
 		CodeMissingKey, CodeInvalidValue, CodeInvalidID, CodeVersion, CodeReplyTo, CodeKindNotAllowed,
-		CodeEffectNotAllowed, CodeParameterNotTyped, CodeTooManyDeliveries, CodeIDReused, CodeResultTaken,
+		CodeEffectNotAllowed, CodeParameterNotTyped, CodeUnknownCall, CodeTooManyDeliveries, CodeIDReused, CodeResultTaken,
 		CodeExpired, CodeCanceled, CodeOutcomeUnknown, CodeInternal, CodeRowsFull, CodeRowsUnavailable,
 		CodeParamsNotFound, CodeParamsDigest, CodeParamsInvalid, CodeParamsUnavailable,
 		CodeSyntax, CodeUndefined, CodePermission, CodeReadOnly, CodeUnique, CodeForeignKey,

@@ -21,6 +21,7 @@ var (
 	objectKeys = keysOf(reflect.TypeFor[RowsObject]())
 	errorKeys  = keysOf(reflect.TypeFor[Error]())
 	faultKeys  = keysOf(reflect.TypeFor[Fault]())
+	callKeys   = keysOf(reflect.TypeFor[Call]())
 )
 
 // members appends the members of one struct. Each call of a method is about the next field of the struct.
@@ -112,10 +113,20 @@ func (r *Result) Append(dst []byte) []byte {
 	if m.has(len(r.Labels) > 0) {
 		m.dst = appendLabels(m.dst, r.Labels)
 	}
+	if m.has(r.Call != nil) {
+		m.dst = r.Call.append(m.dst)
+	}
 	m.dst = r.append(m.dst)
 	if m.has(r.Error != nil) {
 		m.dst = r.Error.Append(m.dst)
 	}
+	return append(m.dst, '}')
+}
+
+func (c *Call) append(dst []byte) []byte {
+	m := members{append(dst, '{'), callKeys}
+	m.text(c.Name)
+	m.textIfAny(c.Revision)
 	return append(m.dst, '}')
 }
 

@@ -31,6 +31,7 @@ type DatabaseStatus struct {
 	Engine  string  `json:"engine"`
 	Verdict Verdict `json:"verdict,omitempty"` // of the last look; missing before the first one
 	Condition
+	Catalog string       `json:"catalog,omitempty"` // hash of the runner's catalog
 	Lanes   []LaneStatus `json:"lanes"`
 	Results *ResultsRoom `json:"results,omitempty"` // missing before they were looked at
 }
@@ -87,6 +88,7 @@ type DatabaseHeartbeat struct {
 	Sweep     *LedgerCleanup `json:"ledger,omitempty"`
 	Outbox    *OutboxStatus  `json:"outbox,omitempty"`  // missing: no rows are relayed from here
 	Pauses    []ActivePause  `json:"pauses,omitempty"`  // that this runner obeys
+	Catalog   string         `json:"catalog,omitempty"` // hash of the runner's catalog; missing: it has none
 	Running   *int           `json:"running,omitempty"` // while paused: jobs of paused lanes that this runner has started and not finished
 }
 

@@ -30,8 +30,15 @@ type Result struct {
 	StartedAt   time.Time         `json:"started_at"` // zero: not started by this delivery
 	FinishedAt  time.Time         `json:"finished_at"`
 	Labels      map[string]string `json:"labels"`
+	Call        *Call             `json:"call"` // nil unless the job is a call
 	Answer
 	Error *Error `json:"error"` // nil if the job succeeded
+}
+
+// Call is what a job of kind call ran.
+type Call struct {
+	Name     string `json:"name"`
+	Revision string `json:"revision"` // of the definition; empty if the runner has none of this name
 }
 
 // Answer is what a job's work returned: the members of a result that depend on the kind.

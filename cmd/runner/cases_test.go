@@ -23,6 +23,7 @@ import (
 
 	"dbrunner/client"
 	"dbrunner/internal/bus/bustest"
+	"dbrunner/internal/jobs"
 )
 
 // caseFile is what every client has to do alike; its README says what the steps mean.
@@ -93,10 +94,13 @@ func newInstallation(t *testing.T) *installation {
 	opts, err := server.ProcessConfigFile(file)
 	require.NoError(t, err)
 	i := &installation{t: t, node: bustest.Server(t, bustest.Users(opts.Users...)), folder: folder, jobs: map[string]*caseJob{}}
+	catalog, err := filepath.Abs(filepath.Join(repository, "contract", "cases", "catalog"))
+	require.NoError(t, err)
 	for _, user := range []string{"admin", "flow"} {
 		text := fmt.Sprintf("nats: {urls: [%s], user: %s, password: %s}\n", i.node.ClientURL(), user, user)
 		if user == "admin" {
-			text += "topology: {ack_wait: 2s}\ndatabases: {shop: {type: sqlite, connection_string: " + filepath.Join(folder, "shop.db") + "}}\n"
+			text += "topology: {ack_wait: 2s}\ndatabases: {shop: {type: sqlite, connection_string: " + filepath.Join(folder, "shop.db") +
+				", kinds: [" + strings.Join(jobs.Kinds(), ", ") + "], catalog: {folder: " + catalog + "}}}\n"
 		}
 		require.NoError(t, os.WriteFile(i.config(user), []byte(text), 0o600))
 	}
@@ -344,7 +348,8 @@ func (g *goCases) publish(job *caseJob) error {
 	}
 	ctx, cancel := context.WithTimeout(g.t.Context(), testTimeout)
 	defer cancel()
-	_, err = g.Submit(ctx, &client.Job{Database: job.database(), Kind: job.Kind, ID: job.ID, Body: text})
+	kind, name, _ := strings.Cut(job.Kind, ".")
+	_, err = g.Submit(ctx, &client.Job{Database: job.database(), Kind: kind, Name: name, ID: job.ID, Body: text})
 	return g.words(err)
 }
 

@@ -27,11 +27,11 @@ func TestNATSCommandsInDocs(t *testing.T) {
 	pages, err := filepath.Glob(filepath.Join(repository, "docs", "*.md"))
 	require.NoError(t, err)
 	subjects := []*regexp.Regexp{
-		regexp.MustCompile(`^dbrunner\.jobs\.[\w$]+\.(` + strings.Join(jobs.Kinds(), "|") + `)$`),
+		regexp.MustCompile(`^dbrunner\.jobs\.[\w$]+\.(` + strings.Join(jobs.Kinds(), "|") + `)(\.\w+)?$`),
 		regexp.MustCompile(`^dbrunner\.(results|replies)\.\w+\.\S+$`),
 		regexp.MustCompile(`^dbrunner\.health\.(>|runner\.\S+|database\.\S+|migration\.\S+)$`),
 		regexp.MustCompile(`^dbrunner\.audit\.(fleet\.topology|database\.\w+\.(` + strings.Join(contract.AuditActions(), "|") + `))$`),
-		regexp.MustCompile(`^dbrunner\.api\.(databases|health\.\w+|running\.\w+|(cancel|result)\.\w+\.\S+|run\.\w+\.(` + strings.Join(jobs.Kinds(), "|") + `)|…)$`),
+		regexp.MustCompile(`^dbrunner\.api\.(databases|health\.\w+|running\.\w+|calls\.\w+|(cancel|result)\.\w+\.\S+|run\.\w+\.(` + strings.Join(jobs.Kinds(), "|") + `)|…)$`),
 	}
 	stream := regexp.MustCompile(`^(DBRUNNER_(JOBS|RESULTS)_\w+|DBRUNNER_(DEAD|HEALTH|CONTROL|STATE|AUDIT|ROWS|PARAMS))$`)
 	found := 0

@@ -102,6 +102,7 @@ func (s *show) tryYourself() {
 		{"get its result from the stream, now or later", nats + "stream get DBRUNNER_RESULTS_demo --last-for dbrunner.results.demo.a1"},
 		{"the same, by direct get", nats + "req '$JS.API.DIRECT.GET.DBRUNNER_RESULTS_demo.dbrunner.results.demo.a1' '' --raw"},
 		{"run a query and get its result in one request", nats + `request dbrunner.api.run.demo.query '{"sql":"SELECT * FROM accounts"}'`},
+		{"call a named statement of the catalog", "runner call --server " + s.url + " demo pay from=2 to=4 amount=10"},
 		{"see the runner as a service", nats + "service info dbrunner"},
 		{"or let the runner's own client wait for it", "runner submit --server " + s.url + " --database demo --sql 'SELECT * FROM accounts'"},
 		{"watch migrations, then revert the last one", nats + "sub 'dbrunner.health.migration.>'"},

@@ -108,7 +108,7 @@ func newRoot() *cobra.Command {
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
 	}
 	root.AddCommand(
-		newServe(), newDemo(), newSubmit(), newResult(), newCheck(), newDiagnose(),
+		newServe(), newDemo(), newSubmit(), newCall(), newResult(), newCheck(), newDiagnose(),
 		newWait(), newHealthcheck(), newPs(), newCancel(), newPause(), newResume(), newJob(), newDead(), newTopology(),
 		newLedger(), newOutbox(), newContract(), newMigrate(), newAudit(), newVersion(),
 	)

@@ -94,7 +94,7 @@ func runningRows(jobs []client.RunningJob) [][]string {
 			state += " (lease lost)"
 		}
 		rows = append(rows, []string{
-			j.Database, j.JobID, j.Kind, j.Runner, state, j.Since.UTC().Format(time.RFC3339), seconds(j.Seconds),
+			j.Database, j.JobID, strings.TrimSuffix(j.Kind+"."+j.Call, "."), j.Runner, state, j.Since.UTC().Format(time.RFC3339), seconds(j.Seconds),
 			strconv.FormatUint(j.Deliveries, 10), strconv.FormatUint(j.Attempts, 10),
 		})
 	}

@@ -60,6 +60,14 @@ const (
   "id": "demo-migration",
   "action": "up"
 }`
+	callJob = `{
+  "id": "demo-pay",
+  "params": {"from": 1, "to": 4, "amount": 50}
+}`
+	paidJob = `{
+  "id": "demo-paid",
+  "sql": "SELECT owner, balance, (SELECT count(*) FROM transfers) AS transfers FROM accounts WHERE id = 4"
+}`
 	failingJob = `{
   "id": "demo-failing",
   "statements": [
@@ -81,7 +89,7 @@ func (s *show) perform(ctx context.Context) error {
 		return err
 	}
 	for i, step := range []func(context.Context) error{
-		s.query, s.transaction, s.duplicate, s.mistaken, s.failing, s.migration, s.reply, s.unknownDatabase,
+		s.query, s.transaction, s.duplicate, s.call, s.mistaken, s.failing, s.migration, s.reply, s.unknownDatabase,
 	} {
 		s.step = i + 1
 		bounded, cancel := context.WithTimeout(ctx, stepTimeout)
@@ -122,6 +130,29 @@ func (s *show) duplicate(ctx context.Context) error {
 	s.line("   The effect happened once: Barbara has 100, and there is one transfer.")
 	return s.try(ctx, "query", balanceJob, "demo-balance", contract.Succeeded, func(r *client.Result) bool {
 		return string(r.Rows) == `[{"owner":"Barbara","balance":100,"transfers":1}]`
+	})
+}
+
+// call calls a named statement twice under one id.
+func (s *show) call(ctx context.Context) error {
+	s.title("A call", "no SQL: the publisher names a statement of the catalog and gives its parameters")
+	err := s.try(ctx, "call.pay", callJob, "demo-pay", contract.Succeeded, func(r *client.Result) bool { return len(r.Statements) == 3 })
+	if err != nil {
+		return err
+	}
+	s.line("")
+	s.line("   The same call again:")
+	err = s.request(ctx, "call.pay", "", func(inbox string) (body, shown string) {
+		added := fmt.Sprintf("{\n  \"reply_to\": %q,\n", inbox)
+		return strings.Replace(callJob, "{\n", added, 1), added + "  … the rest as before\n}"
+	}, func(r *client.Result) bool { return r.Duplicate })
+	if err != nil {
+		return err
+	}
+	s.line("")
+	s.line("   The money moved once: Barbara has 50 more.")
+	return s.try(ctx, "query", paidJob, "demo-paid", contract.Succeeded, func(r *client.Result) bool {
+		return string(r.Rows) == `[{"owner":"Barbara","balance":150,"transfers":2}]`
 	})
 }
 
@@ -253,6 +284,7 @@ func (s *show) publish(ctx context.Context, kind, body, shown, id string) error 
 	for line := range strings.SplitSeq(shown, "\n") {
 		s.line("            " + s.style.dim(line))
 	}
-	_, err := s.client.Submit(ctx, &client.Job{Database: app.DemoDatabase, Kind: kind, ID: id, Body: []byte(body)})
+	kind, name, _ := strings.Cut(kind, ".")
+	_, err := s.client.Submit(ctx, &client.Job{Database: app.DemoDatabase, Kind: kind, Name: name, ID: id, Body: []byte(body)})
 	return err
 }

@@ -33,6 +33,7 @@ within --timeout: the job continues, and its result will be stored; 78 the comma
 const submitExample = `  runner submit --database demo --sql 'SELECT id, owner FROM accounts WHERE id = :id' --params '{"id": 1}'
   runner submit --database demo --kind transaction --file transfer.json --id transfer-4711
   echo '{"sql": "SELECT 1 AS n"}' | runner submit --database demo --kind query --file - --json
+  echo '{"params": {"id": 7}}' | runner submit --database shop --kind call.balance --file -
   runner submit --database shop --kind statement --sql 'VACUUM orders' --job-timeout 10m --timeout 11m
   runner submit --database shop --sql 'SELECT * FROM orders' --output orders.csv.zst
   runner submit --database demo --sql 'SELECT 1' --no-wait`
@@ -61,15 +62,28 @@ func newSubmit() *cobra.Command {
 		Long:    submitHelp,
 		Example: submitExample,
 		Args:    cobra.NoArgs,
-		RunE:    func(cmd *cobra.Command, _ []string) error { return f.run(cmd) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			job, err := f.job(cmd.InOrStdin())
+			if err != nil {
+				return usage(err)
+			}
+			return f.run(cmd, job)
+		},
 	}
 	flags := cmd.Flags()
 	flags.StringVarP(&f.database, "database", "d", "", "database that the job is for")
-	flags.StringVarP(&f.kind, "kind", "k", "query", "kind of the job")
-	flags.StringVar(&f.id, "id", "", "id of the job (default: generated)")
+	flags.StringVarP(&f.kind, "kind", "k", "query", "kind of the job; of a call, with its name: call.pay")
 	flags.StringVar(&f.sql, "sql", "", "the job's statement")
 	flags.StringVar(&f.params, "params", "", "parameters of --sql: a JSON object for :name, a JSON list for positional ones")
 	flags.StringVarP(&f.file, "file", "f", "", `file with the job's body, "-" for standard input`)
+	f.add(cmd)
+	return cmd
+}
+
+// add adds the flags of every command that publishes a job.
+func (f *submitFlags) add(cmd *cobra.Command) {
+	flags := cmd.Flags()
+	flags.StringVar(&f.id, "id", "", "id of the job (default: generated)")
 	flags.StringToStringVar(&f.labels, "label", nil, "labels that the result echoes, name=value")
 	flags.DurationVar(&f.jobTimeout, "job-timeout", 0, "the job's own time limit (default: the database's)")
 	flags.DurationVar(&f.timeout, "timeout", time.Minute, "how long to wait for the result")
@@ -77,7 +91,6 @@ func newSubmit() *cobra.Command {
 	flags.BoolVar(&f.json, "json", false, "print the result's own JSON")
 	f.clientFlags.add(cmd)
 	f.outputFlags.add(cmd)
-	return cmd
 }
 
 // submission is a job ready to be published.
@@ -88,11 +101,8 @@ type submission struct {
 	hash  []byte // of the request; nil if it is not understood here
 }
 
-func (f *submitFlags) run(cmd *cobra.Command) error {
-	job, err := f.job(cmd.InOrStdin())
-	if err != nil {
-		return usage(err)
-	}
+// run publishes a job and waits for its result.
+func (f *submitFlags) run(cmd *cobra.Command, job *submission) error {
 	out, err := f.create() // before the job runs: a folder that is missing must not cost its rows
 	if err != nil {
 		return err
@@ -114,7 +124,8 @@ func (f *submitFlags) run(cmd *cobra.Command) error {
 			}
 		}
 	}
-	receipt, err := s.Submit(ctx, &client.Job{Database: f.database, Kind: f.kind, ID: job.id, Body: job.body})
+	kind, name, _ := strings.Cut(f.kind, ".")
+	receipt, err := s.Submit(ctx, &client.Job{Database: f.database, Kind: kind, Name: name, ID: job.id, Body: job.body})
 	if err != nil {
 		return err
 	}
@@ -173,26 +184,38 @@ func (f *submitFlags) job(in io.Reader) (*submission, error) {
 	switch {
 	case !contract.ValidName(f.database):
 		return nil, errors.New("--database must name a database")
-	case !contract.ValidName(f.kind):
-		return nil, errors.New("--kind must name a kind of jobs")
+	case !contract.ValidName(strings.Replace(f.kind, ".", "_", 1)):
+		return nil, errors.New("--kind must name a kind of jobs; of a call, with its name: call.pay")
 	case f.sql != "" && f.file != "", f.sql == "" && f.file == "" && f.kind != "health":
 		return nil, errors.New("give either --sql or --file")
 	case f.sql != "" && f.kind != "query" && f.kind != "statement" && f.kind != "transaction":
 		return nil, fmt.Errorf("--sql is for the kinds query, statement and transaction; write the body of a job of kind %s in a file", f.kind)
 	case f.params != "" && f.sql == "":
 		return nil, errors.New("--params needs --sql")
-	case f.timeout <= 0:
-		return nil, errors.New("--timeout must be above zero")
-	case f.outputFlags.file != "" && f.noWait:
-		return nil, errors.New("--output waits for the result: leave --no-wait out")
 	}
-	if err := f.complete(); err != nil {
+	if err := f.check(); err != nil {
 		return nil, err
 	}
 	b, err := f.body(in)
 	if err != nil {
 		return nil, err
 	}
+	return f.submission(b)
+}
+
+// check checks the flags of every command that publishes a job.
+func (f *submitFlags) check() error {
+	switch {
+	case f.timeout <= 0:
+		return errors.New("--timeout must be above zero")
+	case f.outputFlags.file != "" && f.noWait:
+		return errors.New("--output waits for the result: leave --no-wait out")
+	}
+	return f.complete()
+}
+
+// submission gives a body its id.
+func (f *submitFlags) submission(b contract.Body) (*submission, error) {
 	id := f.id
 	switch inBody := b.Text("id"); {
 	case id != "" && inBody != "" && id != inBody:
@@ -246,6 +269,11 @@ func (f *submitFlags) body(in io.Reader) (contract.Body, error) {
 			b = contract.Body{}.With("statements", []json.RawMessage{b.Bytes()})
 		}
 	}
+	return f.withOptions(b), nil
+}
+
+// withOptions returns the body with what flags add.
+func (f *submitFlags) withOptions(b contract.Body) contract.Body {
 	if len(f.labels) > 0 {
 		b = b.With("labels", f.labels)
 	}
@@ -255,5 +283,5 @@ func (f *submitFlags) body(in io.Reader) (contract.Body, error) {
 	if f.outputFlags.file != "" { // rows in the form of the file
 		b = b.With("format", f.format).With("compression", f.compression)
 	}
-	return b, nil
+	return b
 }

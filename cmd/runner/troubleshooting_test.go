@@ -142,6 +142,13 @@ func configurationFaults() []startFault {
 		{says: "the connection string names no database", give: shopIs("sqlserver", "sqlserver://a:geheim@127.0.0.1:1?encrypt=true", "")},
 		{says: "one writes, the others read", give: inShop("pool: {min: 1, max: 1}")},
 		{says: "has no pooler", give: inShop("pooler: transaction")},
+		{says: "catalog.folder is missing", give: inShop("kinds: [call, health]")},
+		{says: "catalog.folder has no use", give: inShop("catalog: {folder: .}")},
+		{says: "is no folder that can be read", give: inShop("kinds: [call]\n    catalog: {folder: /nosuch}")},
+		{says: "invalid catalog", give: func(t *testing.T, s *start) {
+			_ = empty(t, s, "pay.yaml")
+			inShop("kinds: [call]\n    catalog: {folder: "+s.dir+"}")(t, s)
+		}},
 		{says: "the folder of migrations", give: inShop("migrate_on_start: true")},
 		{says: "OTEL_EXPORTER_OTLP_PROTOCOL: write", give: with(func(s *start) {
 			s.env = []string{"OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:1", "OTEL_EXPORTER_OTLP_PROTOCOL=grpc"}

@@ -48,6 +48,7 @@ func published() map[string]struct {
 		"answer-running": {reflect.TypeFor[contract.RunningAnswer](), []string{
 			"version", "runner", "process", "database", "at", "part", "parts", "in_flight", "jobs",
 		}},
+		"answer-calls":  {reflect.TypeFor[contract.CallsAnswer](), []string{"version", "runner", "database", "calls"}},
 		"answer-result": {reflect.TypeFor[contract.Result](), resultKeys()},
 		"pause":         {reflect.TypeFor[contract.Pause](), []string{}},
 		"audit":         {reflect.TypeFor[contract.AuditEntry](), []string{"version", "at", "by", "tool", "action"}},
@@ -146,6 +147,9 @@ func (g *generator) members(t reflect.Type, into node) {
 		}
 		if t == reflect.TypeFor[contract.CancelAnswer]() && field.Name == "Outcome" {
 			part = node{"enum": []string{contract.CancelDone, contract.CancelTooLate, contract.CancelKept}}
+		}
+		if t == reflect.TypeFor[contract.CallInfo]() && field.Name == "Schema" {
+			part = node{"type": "object", "description": g.comments["CallInfo.Schema"]}
 		}
 		if t == reflect.TypeFor[contract.RunningJob]() && field.Name == "State" {
 			part = node{"enum": []string{contract.JobWaiting, contract.JobExecuting, contract.JobSettling}}
@@ -259,6 +263,8 @@ func TestSchemasRefuse(t *testing.T) {
 		"answer-running": {
 			`{"version":1,"runner":"r","process":"p","database":"d","at":"2026-03-01T12:00:00Z","part":1,"parts":1,"in_flight":1,"jobs":[{"job_id":"a","state":"idle"}]}`,
 		},
+		"answer-calls": {`{"version":1,"runner":"r","database":"d","calls":[{"name":"pay","schema":[]}]}`},
+		"catalog":      {`{}`, `{"sql":"SELECT 1","statements":[]}`, `{"statements":[{"sql":"DELETE","expect_rows":-1}]}`, `{"sql":"SELECT 1","sequel":1}`},
 		"pause":        {`{"until":"tomorrow"}`},
 		"audit":        {`{}`, `{"version":1,"at":"2026-03-01T12:00:00Z","by":"ada","tool":"runner pause","action":"pause","before":{"revision":1}}`},
 		"answer-error": {`{"error":"no"}`},
@@ -273,14 +279,14 @@ func TestSchemasRefuse(t *testing.T) {
 func TestRead(t *testing.T) {
 	t.Parallel()
 	require.Contains(t, schema.Names(), "result")
-	require.Len(t, schema.Names(), 15)
+	require.Len(t, schema.Names(), 18)
 	for _, name := range schema.Names() {
 		text, err := schema.Read(name)
 		require.NoError(t, err)
 		require.Contains(t, string(text), `"$id": "urn:dbrunner:1:`+name+`"`)
 	}
 	_, err := schema.Read("../schema")
-	require.ErrorContains(t, err, `no schema is named "../schema"; write one of answer-cancel, `)
+	require.ErrorContains(t, err, `no schema is named "../schema"; write one of answer-calls, `)
 }
 
 func compile(t *testing.T, name string) *jsonschema.Schema {

@@ -27,7 +27,7 @@ type Database struct {
 	Policy  *jobs.Policy
 	Results Results
 	Ledger  Ledger
-	Jobs    Examiner
+	Jobs    Decoder
 	Check   func(context.Context) *contract.Health // looks at the database now
 	Paused  func(kind string) string               // why and by whom jobs of a kind are paused; empty: they are not
 
@@ -48,11 +48,6 @@ type Ledger interface {
 	Lookup(ctx context.Context, jobID string) (*db.Entry, error)
 }
 
-// Examiner reads a job without running it.
-type Examiner interface {
-	Examine(database, kind, messageID string, body []byte) jobs.Examined
-}
-
 // Options configures the service of one runner.
 type Options struct {
 	Config    *config.Config
@@ -70,13 +65,14 @@ const (
 	verbCancel    = "cancel"
 	verbRunning   = "running"
 	verbResult    = "result"
+	verbCalls     = "calls"
 )
 
 // forms returns how the requests of each verb are written, behind the verb.
 func forms() map[string]string {
 	return map[string]string{
 		verbDatabases: "[.<database>]", verbHealth: ".<database>", verbRun: ".<database>.<kind>", verbCancel: ".<database>.<job id>",
-		verbRunning: ".<database>", verbResult: ".<database>.<job id>",
+		verbRunning: ".<database>", verbResult: ".<database>.<job id>", verbCalls: ".<database>",
 	}
 }
 
@@ -102,7 +98,7 @@ func Open(work context.Context, opts Options) (*service.Service, error) {
 			"instance": cfg.Instance, "build": opts.Version, "databases": strings.Join(databaseNames(cfg), ","),
 		},
 		Bound:          cfg.API.MaxRequests,
-		OthersSubjects: []string{"*", verbHealth + ".>", verbRun + ".>", verbCancel + ".>", verbRunning + ".>", verbResult + ".>"},
+		OthersSubjects: []string{"*", verbHealth + ".>", verbRun + ".>", verbCancel + ".>", verbRunning + ".>", verbResult + ".>", verbCalls + ".>"},
 		Others:         a.others,
 		Broadcasts:     a.broadcasts(),
 	}, a.endpoints())
@@ -155,8 +151,16 @@ func (a *api) endpoints() []service.Endpoint {
 			a.withoutBody(func(ctx context.Context, _ *service.Request) (any, error) {
 				return healthAnswer{Version: 1, Runner: a.cfg.Instance, Database: d.Name, Health: d.Check(ctx)}, nil
 			}))
-		add(verbRun, ".*", "the result of the job in the request",
-			func(ctx context.Context, q *service.Request) ([]byte, error) { return a.runJob(ctx, d, q) })
+		run := func(ctx context.Context, q *service.Request) ([]byte, error) { return a.runJob(ctx, d, q) }
+		add(verbRun, ".*", "the result of the job in the request", run)
+		if slices.ContainsFunc(d.Policy.Offers(), func(o jobs.Offer) bool { return o.Named }) {
+			list = append(list, service.Endpoint{
+				Name: verbRun + "-call-" + d.Name, Subject: verbRun + "." + d.Name + ".*.*", Handle: run,
+				Metadata: map[string]string{"database": d.Name, "answers": "the result of the call in the request"},
+			})
+		}
+		add(verbCalls, "", "the named statements of the database's catalog",
+			func(_ context.Context, q *service.Request) ([]byte, error) { return a.calls(d, q) })
 		add(verbCancel, ".*", "what became of the job",
 			a.withoutBody(func(ctx context.Context, q *service.Request) (any, error) { return a.cancelJob(ctx, d, q) }))
 		add(verbResult, ".*", "the stored result of the job, or its answer in the ledger",
@@ -186,10 +190,10 @@ func (a *api) others(ctx context.Context, q *service.Request) error {
 	form = a.cfg.Namespace + ".api." + verb + form
 	switch {
 	case !known:
-		return refuse(404, refusal{Code: "unknown_request", Message: "unknown request; known are databases, health, run, cancel, running and result"})
+		return refuse(404, refusal{Code: "unknown_request", Message: "unknown request; known are databases, health, run, cancel, running, result and calls"})
 	case verb == verbDatabases && len(q.Tokens) == 1:
 		return nil
-	case len(q.Tokens) != 1+strings.Count(forms()[verb], "."):
+	case len(q.Tokens) != 1+strings.Count(forms()[verb], ".") && (verb != verbRun || len(q.Tokens) != 4):
 		return refuse(400, refusal{Code: "invalid_subject", Message: "write " + form})
 	}
 	name := q.Tokens[1]

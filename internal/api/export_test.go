@@ -1,4 +1,9 @@
 package api
 
-// EncodeRunning is encodeRunning, for tests.
-var EncodeRunning = encodeRunning
+// What tests use of the package's own.
+type Examined = examined
+
+var (
+	EncodeRunning = encodeRunning
+	Examine       = examine
+)

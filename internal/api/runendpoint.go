@@ -14,7 +14,6 @@ import (
 	"dbrunner/internal/bus"
 	"dbrunner/internal/bus/results"
 	"dbrunner/internal/bus/service"
-	"dbrunner/internal/jobs"
 )
 
 // jobHeaderPrefix is what the names of a runner's own headers begin with, in lower case.
@@ -26,8 +25,8 @@ const headerMessageID = contract.HeaderMessageID
 // runRequest is a job on its way through the run endpoint.
 type runRequest struct {
 	database *Database
-	kind     string
-	jobs.Examined
+	kind     string // with the name of what the job runs, where it has one: "call.pay"
+	examined
 	fresh bool // the id was made for this request: nothing else has it
 }
 
@@ -64,7 +63,7 @@ func (a *api) runJob(ctx context.Context, d *Database, q *service.Request) ([]by
 		if duplicate && first == nil { // the first message left the queue before it could be compared with the request
 			what = "the stream has taken a message with this id before and dropped this one; its result is not there yet"
 		}
-		if paused := d.Paused(j.kind); paused != "" {
+		if paused := d.Paused(q.Tokens[2]); paused != "" {
 			what = "the database is " + paused + "; " + what
 		}
 		return nil, j.refuse(504, "no_result_yet", true, what+": send the same request again, with the header "+headerMessageID+" if its body has no id")
@@ -75,13 +74,13 @@ func (a *api) runJob(ctx context.Context, d *Database, q *service.Request) ([]by
 	switch {
 	case err != nil:
 		return nil, fmt.Errorf("answer a request: %w", err)
-	case !duplicate && head.Sequence == sequence && !j.Contradicts(&head):
+	case !duplicate && head.Sequence == sequence && !j.contradicts(&head):
 		return result, nil
 	case !duplicate:
 		return j.repeat(&head, result)
 	// The stream has dropped our message: the result is the answer if it is the first message's, which was found to ask for
 	// the same, or has the request's hash.
-	case first != nil && head.SameMessage(first.Sequence, first.Timestamp), j.AnsweredBy(&head, result):
+	case first != nil && head.SameMessage(first.Sequence, first.Timestamp), j.answeredBy(&head, result):
 		return result, nil
 	default:
 		return nil, j.reused()
@@ -155,8 +154,8 @@ func (j *runRequest) compareFirst(ctx context.Context, conn *bus.Conn, sequence 
 	if values := first.Headers[headerMessageID]; len(values) > 0 {
 		id = values[0]
 	}
-	examined := j.database.Jobs.Examine(j.database.Name, first.Kind, id, first.Body)
-	if !j.SameJob(&examined) {
+	other := examine(j.database.Jobs, j.database.Name, first.End(), id, first.Body)
+	if !j.sameJob(&other) {
 		return nil, j.reused()
 	}
 	return first, nil
@@ -164,10 +163,12 @@ func (j *runRequest) compareFirst(ctx context.Context, conn *bus.Conn, sequence 
 
 // runRequest reads what the run endpoint needs to know. Other errors of a body are in the job's result.
 func (a *api) runRequest(d *Database, q *service.Request) (*runRequest, error) {
-	j := &runRequest{database: d, kind: q.Tokens[2]}
-	var kinds []string
+	j := &runRequest{database: d, kind: strings.Join(q.Tokens[2:], ".")}
+	var kinds, known []string
 	for _, o := range d.Policy.Offers() {
-		kinds = append(kinds, o.Kind)
+		if kinds = append(kinds, o.Kind); o.Named == (len(q.Tokens) == 4) {
+			known = append(known, o.Kind)
+		}
 	}
 	id := q.Header(headerMessageID)
 	if id == "" {
@@ -177,13 +178,16 @@ func (a *api) runRequest(d *Database, q *service.Request) (*runRequest, error) {
 	case !a.cfg.API.Run:
 		return nil, j.refuse(403, "run_disabled", false, "api.run is disabled; publish to "+
 			a.cfg.Namespace+".jobs."+d.Name+".<kind> in JetStream")
-	case !slices.Contains(kinds, j.kind):
+	case !slices.Contains(known, q.Tokens[2]) && slices.Contains(kinds, q.Tokens[2]):
+		return nil, j.refuse(400, "invalid_subject", false, "write "+a.cfg.Namespace+".api.run."+d.Name+".call.<name> for a call, and "+
+			a.cfg.Namespace+".api.run."+d.Name+".<kind> for all other kinds")
+	case !slices.Contains(known, q.Tokens[2]):
 		return nil, j.refuse(404, string(contract.CodeKindNotAllowed), false, "the database runs no jobs of this kind; it runs "+strings.Join(kinds, ", "))
 	case !contract.ValidID(id):
 		return nil, j.refuse(400, string(contract.CodeInvalidID), false, "the header "+headerMessageID+" must be 1 to 100 of A-Z a-z 0-9 _ -, and not "+
 			"of the form that runners generate")
 	}
-	j.Examined = d.Jobs.Examine(d.Name, j.kind, id, q.Body)
+	j.examined = examine(d.Jobs, d.Name, j.kind, id, q.Body)
 	j.fresh = q.Header(headerMessageID) == "" && j.ID == id
 	switch {
 	case j.InvalidID:
@@ -230,7 +234,7 @@ func (j *runRequest) notPublished(ctx context.Context, err error) error {
 
 // repeat answers with the result of an earlier message, if that asked for the same.
 func (j *runRequest) repeat(head *contract.Head, result []byte) ([]byte, error) {
-	if j.AnsweredBy(head, result) {
+	if j.answeredBy(head, result) {
 		return contract.MarkDuplicate(result), nil
 	}
 	return nil, j.reused()

@@ -238,7 +238,7 @@ func (r *running) openService(ctx, backgroundCtx context.Context) (*service.Serv
 	opts := api.Options{Config: r.cfg, Conn: r.conn, Version: r.version, Process: r.status.Process()}
 	for _, d := range r.databases {
 		opts.Databases = append(opts.Databases, &api.Database{
-			Name: d.Name, Engine: d.DB.Engine(), Config: d.Config, Policy: manager.Policy(r.cfg, d.Config),
+			Name: d.Name, Engine: d.DB.Engine(), Config: d.Config, Policy: d.Policy(r.cfg),
 			Results: d.results, Ledger: d.DB, Jobs: d.executor.Decoder(),
 			Check:    func(ctx context.Context) *contract.Health { return d.status.Checker().Check(ctx) },
 			Paused:   func(kind string) string { return d.status.PausedText(jobs.LaneOf(kind)) },

@@ -64,7 +64,7 @@ func databasesOf(opened []*manager.Database) []*database {
 func (d *database) connect(r *running) (err error) {
 	d.results = &resultStore{Results: results.Of(r.conn, d.Name), traced: r.watch.Tracing() != nil}
 	if metrics := r.watch.Metrics(); metrics != nil {
-		d.observer = metrics.Jobs(d.Name)
+		d.observer = metrics.Jobs(d.Name, d.Catalog.Names())
 	}
 	if tracing := r.watch.Tracing(); tracing != nil {
 		d.tracer = &tracer{tracing: tracing, engine: d.DB.Engine(), prefix: r.cfg.Namespace + ".jobs." + d.Name + "."}
@@ -72,7 +72,7 @@ func (d *database) connect(r *running) (err error) {
 	if err := d.makeGates(r); err != nil {
 		return err
 	}
-	shown := status.DatabaseOptions{Name: d.Name, Config: d.Config, DB: d.DB, Gate: d.gate, Results: d.results}
+	shown := status.DatabaseOptions{Name: d.Name, Config: d.Config, DB: d.DB, Gate: d.gate, Results: d.results, Catalog: d.Catalog.Hash()}
 	if d.Migrations != nil {
 		shown.Migrations = d.Migrations
 	}
@@ -82,8 +82,9 @@ func (d *database) connect(r *running) (err error) {
 	if d.executor, err = d.newExecutor(r); err != nil {
 		return err
 	}
-	for _, l := range jobs.Lanes() {
-		if err := d.addLane(r, &l); err != nil {
+	lanes := jobs.Lanes(d.Config.Kinds)
+	for i := range lanes {
+		if err := d.addLane(r, &lanes[i], lanes); err != nil {
 			return err
 		}
 	}
@@ -117,7 +118,7 @@ func (d *database) newExecutor(r *running) (*delivery.Executor, error) {
 		Namespace: r.cfg.Namespace,
 		Runner:    r.cfg.Instance,
 		Database:  d.DB,
-		Policy:    manager.Policy(r.cfg, d.Config),
+		Policy:    d.Policy(r.cfg),
 		Results:   d.results,
 		Health:    d.status.Checker(),
 		MaxBody:   r.conn.MaxPayload(),
@@ -144,8 +145,8 @@ func (d *database) newExecutor(r *running) (*delivery.Executor, error) {
 // them, and a re-published message has more of them than ours.
 const resultRoom = 4 << 10
 
-func (d *database) addLane(r *running, l *jobs.Lane) error {
-	in := &laneIntake{conn: r.conn, cfg: r.cfg, database: d.Name, lane: l.Name, baseSlots: l.BaseSlots(d.Config.BaseSlots())}
+func (d *database) addLane(r *running, l *jobs.Lane, all []jobs.Lane) error {
+	in := &laneIntake{conn: r.conn, cfg: r.cfg, database: d.Name, lane: l.Name, optional: l.Optional, baseSlots: l.BaseSlots(d.Config.BaseSlots())}
 	gate, quarantine := d.gate, r.quarantine
 	if l.RunsWhenDown {
 		gate, quarantine = d.healthGate, nil
@@ -159,7 +160,7 @@ func (d *database) addLane(r *running, l *jobs.Lane) error {
 		Database:         d.Name,
 		Name:             l.Name,
 		Slots:            l.Slots(d.Config.Slots),
-		MaxSettling:      l.MaxSettling(r.cfg.Worker.SettleInFlight, len(r.databases)),
+		MaxSettling:      l.MaxSettling(r.cfg.Worker.SettleInFlight, len(r.databases), all),
 		AckWait:          r.cfg.Topology.AckWait,
 		UnreachableGrace: r.cfg.Worker.UnreachableGrace,
 		Intake:           in,

@@ -16,15 +16,16 @@ import (
 	"dbrunner/internal/bus/embedded"
 	"dbrunner/internal/config"
 	"dbrunner/internal/db/migration"
+	"dbrunner/internal/jobs"
 	"dbrunner/internal/manager"
 )
 
 // DemoDatabase is the name of the demonstration's database.
 const DemoDatabase = "demo"
 
-// demoFiles are the demonstration's migrations. The world starts with the first one applied.
+// demoFiles are the demonstration's migrations and its catalog. The world starts with the first one applied.
 //
-//go:embed demo/*.sql
+//go:embed demo/*.sql democatalog/*.yaml
 var demoFiles embed.FS
 
 const demoVersion = "1"
@@ -70,7 +71,15 @@ func (d *Demo) start(ctx context.Context, port int, log *zap.Logger) (err error)
 		return err
 	}
 	d.nats = server
-	if d.Config, err = demoConfig(server.URL(), d.File); err != nil {
+	folder := filepath.Join(d.dir, "catalog")
+	statements, err := fs.Sub(demoFiles, "democatalog")
+	if err != nil {
+		return err
+	}
+	if err := os.CopyFS(folder, statements); err != nil {
+		return fmt.Errorf("write the demo's catalog: %w", err)
+	}
+	if d.Config, err = demoConfig(server.URL(), d.File, folder); err != nil {
 		return err
 	}
 	files, err := fs.Sub(demoFiles, "demo")
@@ -104,7 +113,7 @@ func (d *Demo) Close(ctx context.Context) error {
 }
 
 // demoConfig is a configuration with bounds that fit a laptop.
-func demoConfig(url, file string) (*config.Config, error) {
+func demoConfig(url, file, catalog string) (*config.Config, error) {
 	const mebibyte = 1 << 20
 	cfg := config.Default()
 	cfg.Instance = "demo-runner"
@@ -118,7 +127,9 @@ func demoConfig(url, file string) (*config.Config, error) {
 	cfg.Topology.Params.MaxBytes = 64 * mebibyte
 	cfg.Defaults.Output.MaxBytes = 128 * mebibyte
 	cfg.Defaults.Health.PendingMigrations = config.PendingIgnore // the second one is a step of the demonstration
-	cfg.Databases[DemoDatabase] = cfg.Defaults.NewDatabase("sqlite", config.NewSecret(file))
+	database := cfg.Defaults.NewDatabase("sqlite", config.NewSecret(file))
+	database.Kinds, database.Catalog.Folder = jobs.Kinds(), catalog
+	cfg.Databases[DemoDatabase] = database
 	if err := cfg.Complete(manager.Words()); err != nil {
 		return nil, fmt.Errorf("configure the demo: %w", err)
 	}

@@ -3,6 +3,7 @@ package app_test
 import (
 	"encoding/json"
 	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -27,11 +28,13 @@ const (
 func TestAlertsAndDashboardAskForWhatIsThere(t *testing.T) {
 	t.Parallel()
 	w := setup(t)
-	r := w.start(w.config("r1", withSQLite(t, "shop"), withHTTP, func(cfg *config.Config) {
+	catalog := catalogOf(t, t.TempDir(), map[string]string{"one": "sql: SELECT 1 AS n\n"}, jobs.Kinds()...)
+	r := w.start(w.config("r1", withDatabase("shop", "sqlite", filepath.Join(t.TempDir(), "shop.db"), catalog), withHTTP, func(cfg *config.Config) {
 		cfg.Databases["shop"].Outbox.Targets = []string{"jobs.shop.transaction"}
 	}))
 	mixedWork(t, w)
-	r.expect(t, map[string]float64{"dbrunner_jobs_total ": 8})
+	require.Equal(t, "succeeded", w.do("shop", "call.one", "one", `"labels":{}`).Status)
+	r.expect(t, map[string]float64{"dbrunner_jobs_total ": 9, "dbrunner_calls_total call=one": 1})
 	require.True(t, wait(testTimeout, func() bool {
 		return r.scrape(t).value("dbrunner_queue_waiting", "") >= 0 && r.scrape(t)["dbrunner_outbox_waiting"] != nil
 	}))

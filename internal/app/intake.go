@@ -7,6 +7,7 @@ import (
 
 	"dbrunner/internal/bus"
 	"dbrunner/internal/bus/intake"
+	"dbrunner/internal/bus/topology"
 	"dbrunner/internal/config"
 	"dbrunner/internal/delivery"
 	"dbrunner/internal/jobs"
@@ -20,7 +21,8 @@ type laneIntake struct {
 	cfg       *config.Config
 	database  string
 	lane      string
-	baseSlots int // jobs that are in flight however long they take; 0: all that slots allow
+	optional  bool // its consumer may be missing: it is waited for
+	baseSlots int  // jobs that are in flight however long they take; 0: all that slots allow
 
 	mu      sync.Mutex
 	current *intake.Intake // the last one that was run; nil before the first run
@@ -38,6 +40,12 @@ func (i *laneIntake) Run(ctx context.Context, credits <-chan int, handle func(de
 		return nil //nolint:nilerr // ctx has ended
 	}
 	opened, err := i.open(ctx)
+	for i.optional && errors.Is(err, bus.ErrNotFound) { // the watch of the topology reports it
+		if bus.Pause(ctx, topology.WatchInterval) != nil {
+			return nil
+		}
+		opened, err = i.open(ctx)
+	}
 	if err != nil {
 		return err
 	}

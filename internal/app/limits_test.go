@@ -2,6 +2,7 @@ package app_test
 
 import (
 	"fmt"
+	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
@@ -19,6 +20,7 @@ import (
 	"dbrunner/internal/bus/topology"
 	"dbrunner/internal/config"
 	"dbrunner/internal/inspect"
+	"dbrunner/internal/jobs"
 	"dbrunner/internal/manager"
 )
 
@@ -243,8 +245,8 @@ func TestCheckCountsWhatIsThere(t *testing.T) {
 		"streams of others, enough":   {limits: with("MaxStreams", 9), prepare: others(2, 1)},
 		"bytes of others":             {limits: with("MaxStore", 10*gib), prepare: others(1, 2*gib), says: "insufficient storage"},
 		"bytes of others, enough":     {limits: with("MaxStore", 12*gib), prepare: others(1, 2*gib)},
-		"some are there":              {limits: with("MaxStreams", 9), prepare: applied(other)},
-		"some are there, too many":    {limits: with("MaxStreams", 9), prepare: applied(other, others(1, 1)), says: "the account may have 9 streams and has 7"},
+		"some are there":              {limits: with("MaxStreams", 10), prepare: applied(other)},
+		"some are there, too many":    {limits: with("MaxStreams", 9), prepare: applied(other, others(1, 1)), says: "the account may have 9 streams and has 8"},
 		"all are there":               {limits: with("MaxStreams", 3), prepare: applied("shop")},
 		"consumers of others":         {limits: with("MaxConsumers", 3), prepare: applied("shop", replaceConsumer), says: "may have 3 consumers, and it has 3"},
 		"consumers of others, enough": {limits: with("MaxConsumers", 4), prepare: applied("shop", replaceConsumer)},
@@ -394,9 +396,13 @@ func checkTried(t *testing.T, w *world, cfg *config.Config) {
 func TestRunnerSubscriptions(t *testing.T) {
 	t.Parallel()
 	w := setup(t)
-	for databases, wanted := range map[int]uint32{1: 29, 3: 47} {
+	calls := catalogOf(t, t.TempDir(), map[string]string{"one": "sql: SELECT 1 AS n\n"}, jobs.Kinds()...)
+	for databases, wanted := range map[int]uint32{0: 33, 1: 31, 3: 51} {
 		instance := fmt.Sprintf("r%d", databases)
 		var change []func(*config.Config)
+		if databases == 0 { // one with calls
+			change = append(change, withDatabase("bank", "sqlite", filepath.Join(t.TempDir(), "bank.db"), calls))
+		}
 		for i := range databases {
 			change = append(change, withSQLite(t, fmt.Sprintf("db%d", i)))
 		}

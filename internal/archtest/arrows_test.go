@@ -31,7 +31,7 @@ var arrows = []arrow{
 	{"internal/status", []string{"internal/telemetry", "internal/health", "internal/bus", "internal/bus/*", "internal/config", "internal/report", "contract"}},
 	{"internal/inspect", []string{"internal/health", "internal/db/dialect", "internal/manager", "internal/config", "internal/bus", "internal/bus/topology", "internal/db", "internal/db/migration", "internal/jobs", "contract"}},
 	{"internal/manager", []string{
-		"internal/health", "internal/db/dialect",
+		"internal/health", "internal/catalog", "internal/db/dialect",
 		"contract", "internal/bus", "internal/bus/topology", "internal/config", "internal/jobs", "internal/db", "internal/db/migration", "internal/db/outboxtable", "internal/outbox",
 		engines,
 	}},
@@ -41,7 +41,7 @@ var arrows = []arrow{
 	{"internal/health", []string{"internal/db", "contract", "internal/report"}},
 	{"internal/bulk", []string{"internal/db", "internal/db/dialect", "internal/db/rowfile", "contract"}},
 	{"internal/catalog", []string{"internal/db/dialect", "internal/spell", "contract"}},
-	{"internal/jobs", []string{"internal/bulk", "internal/db", "internal/db/dialect", "internal/db/migration", "internal/db/rowfile", "internal/jsontext", "internal/spell", "contract"}},
+	{"internal/jobs", []string{"internal/bulk", "internal/catalog", "internal/db", "internal/db/dialect", "internal/db/migration", "internal/db/rowfile", "internal/jsontext", "internal/spell", "contract"}},
 	{"internal/db/dbtest", []string{"contract", "internal/db", "internal/db/dialect", "internal/db/migration", "internal/db/rowfile", "internal/jsontext"}},
 	{"internal/db/migration", []string{"internal/db", "internal/db/dialect", "contract"}},
 	{"internal/db/dialect", []string{"contract", "internal/jsontext"}},

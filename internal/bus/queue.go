@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -22,7 +23,12 @@ const publishAttempts = 4
 func PublishJob(ctx context.Context, c *Conn, database, kind, id string, headers map[string][]string, body []byte) (
 	sequence uint64, duplicate bool, err error,
 ) {
-	if err := errors.Join(CheckName("database", database), CheckName("kind", kind)); err != nil {
+	first, name, named := strings.Cut(kind, ".")
+	err = errors.Join(CheckName("database", database), CheckName("kind", first))
+	if named {
+		err = errors.Join(err, CheckName("name", name))
+	}
+	if err != nil {
 		return 0, false, err
 	}
 	msg := nats.Msg{Subject: c.subjects.Job(database, kind), Header: make(nats.Header, len(headers)+1), Data: body}
@@ -61,6 +67,14 @@ type QueuedJob struct {
 	Timestamp time.Time
 	Headers   map[string][]string
 	Body      []byte
+}
+
+// End returns the end of the job's subject, behind the database.
+func (j *QueuedJob) End() string {
+	if j.Name == "" {
+		return j.Kind
+	}
+	return j.Kind + "." + j.Name
 }
 
 // ReadJob reads a message of a database's queue from the stream's leader; nil if it is not there, or not any more.

@@ -3,6 +3,7 @@ package catalog
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"fmt"
 	"io/fs"
 	"path"
@@ -30,9 +31,13 @@ type Statement struct {
 	Isolation   string // of a transaction, as jobs write it; empty: the database's default
 	Params      []Param
 
+	MaxAffected int64 // rows that a transaction may write; 0: no limit of its own
+
 	MaxRows int64         // ceiling of a job's max_rows; 0: none of its own
 	Timeout time.Duration // ceiling of a job's timeout; 0: none of its own
 
+	// Schema is the JSON Schema of the object with a call's parameters.
+	Schema json.RawMessage
 	// Revision changes with the definition: the first 12 hexadecimal digits of the SHA-256 of its canonical form.
 	Revision string
 }

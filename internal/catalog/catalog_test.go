@@ -1,12 +1,14 @@
 package catalog_test
 
 import (
+	"strconv"
 	"testing"
 	"testing/fstest"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"dbrunner/contract"
 	"dbrunner/internal/catalog"
 	"dbrunner/internal/db/dialect"
 )
@@ -125,15 +127,24 @@ func TestCheck(t *testing.T) {
 	s := loaded(t, map[string]string{"pay.yaml": pay}).Statement("pay")
 	arguments := func(pairs ...string) (out []catalog.Argument) {
 		for i := 0; i < len(pairs); i += 2 {
-			out = append(out, catalog.Argument{Name: pairs[i], JSON: []byte(pairs[i+1])})
+			value := dialect.Value{Kind: dialect.Number, Text: pairs[i+1]}
+			if text, err := strconv.Unquote(pairs[i+1]); err == nil {
+				value = dialect.Value{Kind: dialect.String, Text: text}
+			}
+			out = append(out, catalog.Argument{Name: pairs[i], Value: value, JSON: []byte(pairs[i+1])})
 		}
 		return out
 	}
-	got, faults := s.Check(arguments("to", "2", "from", "1"))
+	check := func(given []catalog.Argument) ([]*dialect.Compiled, []contract.Fault) {
+		return s.Bind(dialect.Postgres(), given)
+	}
+	got, faults := check(arguments("to", "2", "from", "1"))
 	require.Empty(t, faults)
-	require.Equal(t, arguments("amount", `"1.00"`, "from", "1", "to", "2"), got)
+	require.Equal(t, []dialect.Value{
+		{Kind: dialect.String, Type: "numeric(12,2)", Text: "1.00"}, {Kind: dialect.Number, Type: "integer", Text: "1"},
+	}, got[0].Args, "with the default")
 
-	_, faults = s.Check(arguments("from", "0", "amont", `"secret"`))
+	_, faults = check(arguments("from", "0", "amont", `"secret"`))
 	require.Len(t, faults, 3)
 	require.Equal(t, "params.amont", faults[0].Path)
 	require.Equal(t, `unknown parameter: did you mean "amount"?`, faults[0].Message)
@@ -142,7 +153,7 @@ func TestCheck(t *testing.T) {
 	require.Equal(t, "params.to", faults[2].Path)
 	require.Equal(t, "is required", faults[2].Message)
 
-	_, faults = s.Check(arguments("from", "1", "to", "0", "amount", `"secret"`))
+	_, faults = check(arguments("from", "1", "to", "0", "amount", `"secret"`))
 	require.Len(t, faults, 2)
 	require.Equal(t, `does not match its schema: "pattern" is "^[0-9]+\\.[0-9]{2}$"`, faults[0].Message, "the value is not repeated")
 	require.Equal(t, `does not match its schema: "minimum" is 1`, faults[1].Message, "also through a $ref")
@@ -167,6 +178,7 @@ func TestRevision(t *testing.T) {
 		"sql: SELECT :n AS n\nparams: {n: {type: integer, schema: {type: integer, minimum: 1}}}\n",
 		"sql: SELECT :n AS n\nmax_rows: 1\nparams: {n: {schema: {type: integer, minimum: 1}}}\n",
 		"sql: SELECT :n AS n\ntimeout: 1s\nparams: {n: {schema: {type: integer, minimum: 1}}}\n",
+		"max_affected: 1\nstatements: [{sql: SELECT :n AS n}]\nparams: {n: {schema: {type: integer, minimum: 1}}}\n",
 		"statements: [{sql: SELECT :n AS n}]\nparams: {n: {schema: {type: integer, minimum: 1}}}\n",
 		"statements: [{sql: SELECT :n AS n, expect_rows: 1}]\nparams: {n: {schema: {type: integer, minimum: 1}}}\n",
 	} {

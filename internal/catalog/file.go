@@ -38,7 +38,7 @@ func (f *file) fault(line int, message string) {
 
 // The keys of a file, of one of its statements, of a parameter and of a guard.
 var (
-	fileKeys      = []string{"description", "sql", "statements", "params", "max_rows", "timeout", "isolation"}
+	fileKeys      = []string{"description", "sql", "statements", "params", "max_affected", "max_rows", "timeout", "isolation"}
 	statementKeys = []string{"sql", "expect_rows"}
 	expectKeys    = []string{"min", "max"}
 )
@@ -60,6 +60,12 @@ func (f *file) statement(name string, text []byte) *Statement {
 	if n := keys["max_rows"]; n != nil {
 		s.MaxRows = f.integer(n, "max_rows", 1)
 	}
+	if n := keys["max_affected"]; n != nil {
+		s.MaxAffected = f.integer(n, "max_affected", 1)
+		if keys["sql"] != nil {
+			f.fault(n.Line, "max_affected: belongs to transactions: remove it")
+		}
+	}
 	if n := keys["timeout"]; n != nil {
 		s.Timeout = f.duration(n, "timeout")
 	}
@@ -74,7 +80,7 @@ func (f *file) statement(name string, text []byte) *Statement {
 	if f.found > 0 {
 		return nil
 	}
-	s.Revision = s.revision()
+	s.Revision, s.Schema = s.revision(), s.paramsSchema()
 	return s
 }
 
@@ -145,7 +151,7 @@ func (f *file) keys(n *yaml.Node, where string, known []string) map[string]*yaml
 			f.fault(key.Line, message)
 		case found[key.Value] != nil:
 			f.fault(key.Line, strconv.Quote(join(where, key.Value))+" is duplicate: remove one of them")
-		case value.Tag == "!!null" && where != "params":
+		case value.Tag == "!!null" && where != "params" && key.Value != "default":
 			f.fault(key.Line, strconv.Quote(join(where, key.Value))+" has no value: write one, or leave the key out")
 		default:
 			found[key.Value] = value
@@ -312,11 +318,8 @@ func (f *file) match(s *Statement, lines []int) {
 // compile compiles each text with parameters of the declared types.
 func (f *file) compile(s *Statement, lines []int) {
 	for i := range s.Texts {
-		named := make(map[string]dialect.Value)
-		for _, name := range s.Texts[i].Params {
-			named[name] = dialect.Value{Kind: dialect.Null, Type: s.param(name).Type, Text: "null"}
-		}
-		_, faults := dialect.Compile(f.dialect, dialect.Statement{SQL: s.Texts[i].SQL, Params: dialect.Params{Named: named}})
+		one := Statement{Texts: s.Texts[i : i+1], Params: s.Params}
+		_, faults := one.Untyped(f.dialect)
 		for _, fault := range faults {
 			f.fault(lines[i], fault.Path+": "+fault.Message)
 		}
@@ -333,9 +336,9 @@ func (s *Statement) revision() string {
 		Query                        bool
 		Texts                        []Text
 		Params                       map[string]param
-		MaxRows                      int64
+		MaxAffected, MaxRows         int64
 		Timeout                      time.Duration
-	}{s.Name, s.Description, s.Isolation, s.Query, s.Texts, make(map[string]param), s.MaxRows, s.Timeout}
+	}{s.Name, s.Description, s.Isolation, s.Query, s.Texts, make(map[string]param), s.MaxAffected, s.MaxRows, s.Timeout}
 	for i := range s.Params {
 		p := &s.Params[i]
 		canonical.Params[p.Name] = param{p.Type, p.Description, string(p.Schema), string(p.Default)}

@@ -14,6 +14,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"dbrunner/contract"
+	"dbrunner/internal/db/dialect"
 	"dbrunner/internal/spell"
 )
 
@@ -29,10 +30,11 @@ type Param struct {
 	line   int
 }
 
-// Argument is a parameter as a call gives it: its value as it was written.
+// Argument is a parameter as a call gives it.
 type Argument struct {
-	Name string
-	JSON []byte
+	Name  string
+	Value dialect.Value // without a type
+	JSON  []byte        // the value as JSON text
 }
 
 var (
@@ -161,11 +163,47 @@ func oneLine(text string) string {
 	return strings.TrimPrefix(strings.TrimSpace(lines[len(lines)-1]), "- ")
 }
 
-// Check compares a call's arguments with the declared parameters. Faults name what is wrong and what to write, never a value. The
-// arguments that it returns have defaults in the place of those that the call leaves out, in the order of the parameters' names.
-func (s *Statement) Check(given []Argument) ([]Argument, []contract.Fault) {
+// Bind compiles the texts of the statement with a call's arguments. Faults name what is wrong and what to write, never a value.
+func (s *Statement) Bind(d *dialect.Dialect, given []Argument) ([]*dialect.Compiled, []contract.Fault) {
+	values, faults := s.check(given)
+	if len(faults) > 0 {
+		return nil, faults
+	}
+	return s.compile(d, values)
+}
+
+// Untyped compiles the texts without arguments: NULL stands for each.
+func (s *Statement) Untyped(d *dialect.Dialect) ([]*dialect.Compiled, []contract.Fault) {
+	values := make(map[string]dialect.Value, len(s.Params))
+	for i := range s.Params {
+		values[s.Params[i].Name] = dialect.Value{Kind: dialect.Null, Type: s.Params[i].Type, Text: "null"}
+	}
+	return s.compile(d, values)
+}
+
+func (s *Statement) compile(d *dialect.Dialect, values map[string]dialect.Value) ([]*dialect.Compiled, []contract.Fault) {
 	var faults []contract.Fault
-	out := make([]Argument, 0, len(s.Params))
+	out := make([]*dialect.Compiled, len(s.Texts))
+	for i := range s.Texts {
+		text := &s.Texts[i]
+		named := make(map[string]dialect.Value, len(text.Params))
+		for _, name := range text.Params {
+			named[name] = values[name]
+		}
+		compiled, wrong := dialect.Compile(d, dialect.Statement{SQL: text.SQL, Params: dialect.Params{Named: named}})
+		out[i], faults = compiled, append(faults, wrong...)
+	}
+	if len(faults) > 0 {
+		return nil, faults
+	}
+	return out, nil
+}
+
+// check compares a call's arguments with the declared parameters and returns their values with the declared types, those that
+// the call leaves out as their defaults.
+func (s *Statement) check(given []Argument) (map[string]dialect.Value, []contract.Fault) {
+	var faults []contract.Fault
+	out := make(map[string]dialect.Value, len(s.Params))
 	for i := range given {
 		if s.param(given[i].Name) == nil {
 			faults = append(faults, s.unknown(given[i].Name))
@@ -174,20 +212,39 @@ func (s *Statement) Check(given []Argument) ([]Argument, []contract.Fault) {
 	for i := range s.Params {
 		p := &s.Params[i]
 		j := slices.IndexFunc(given, func(a Argument) bool { return a.Name == p.Name })
+		var value dialect.Value
 		switch {
 		case j >= 0:
 			faults = append(faults, p.check(given[j].JSON)...)
-			out = append(out, given[j])
+			value = given[j].Value
 		case p.Default != nil:
-			out = append(out, Argument{Name: p.Name, JSON: p.Default})
+			value = valueOf(p.Default)
 		default:
 			faults = append(faults, contract.Fault{Path: "params." + p.Name, Code: contract.CodeMissingKey, Message: p.required()})
 		}
+		value.Type = p.Type
+		out[p.Name] = value
 	}
-	if len(faults) > 0 {
-		return nil, faults
+	return out, faults
+}
+
+// valueOf reads a default, which is valid JSON.
+func valueOf(text json.RawMessage) dialect.Value {
+	var s string
+	switch {
+	case json.Unmarshal(text, &s) == nil && text[0] == '"':
+		return dialect.Value{Kind: dialect.String, Text: s}
+	case text[0] == '[':
+		return dialect.Value{Kind: dialect.Array, Text: string(text)}
+	case text[0] == '{':
+		return dialect.Value{Kind: dialect.Object, Text: string(text)}
+	case text[0] == 'n':
+		return dialect.Value{Kind: dialect.Null, Text: "null"}
+	case text[0] == 't' || text[0] == 'f':
+		return dialect.Value{Kind: dialect.Bool, Text: string(text)}
+	default:
+		return dialect.Value{Kind: dialect.Number, Text: string(text)}
 	}
-	return out, nil
 }
 
 func (p *Param) required() string {

@@ -282,8 +282,13 @@ func (c *checker) slots() {
 		if !c.faults.sound(join(path, "slots"), join(path, "pool.max")) {
 			return
 		}
-		sum += c.cfg.Databases[name].Slots
-		parts = append(parts, name+" "+strconv.Itoa(c.cfg.Databases[name].Slots))
+		d := c.cfg.Databases[name]
+		slots := d.Slots
+		if slices.ContainsFunc(c.words.OwnSlots, func(kind string) bool { return slices.Contains(d.Kinds, kind) }) {
+			slots *= 2
+		}
+		sum += slots
+		parts = append(parts, name+" "+strconv.Itoa(slots))
 	}
 	c.want(sum <= c.cfg.Worker.MaxSlots, fmt.Sprintf("the databases together hold %d jobs (%s), above this bound of "+
 		"%d; raise it or lower slots", sum, strings.Join(parts, ", "), c.cfg.Worker.MaxSlots), "worker.max_slots")

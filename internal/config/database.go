@@ -19,6 +19,7 @@ type Database struct {
 	MigrateOnStart bool       `key:"migrate_on_start" default:"false"`
 	Migrations     Migrations `key:"migrations"`
 	Outbox         Outbox     `key:"outbox"`
+	Catalog        Catalog    `key:"catalog"`
 
 	Defaults `key:",inline"`
 }
@@ -44,9 +45,15 @@ type Outbox struct {
 	Targets []string `key:"targets"`
 }
 
+// Catalog configures the named statements that jobs of kind call run.
+type Catalog struct {
+	// folder with a file <name>.yaml for each statement, read at startup; required if kinds has call
+	Folder string `key:"folder"`
+}
+
 // Defaults configures the keys that databases may share.
 type Defaults struct {
-	// allowed kinds of jobs; empty: all
+	// allowed kinds of jobs; empty: all but call, which has to be named
 	Kinds []string `key:"kinds" format:"kind"`
 	// allowed effects; empty: all that the ledger allows
 	Effects []string `key:"effects" format:"effect"`

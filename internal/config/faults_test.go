@@ -36,7 +36,7 @@ func TestFaults(t *testing.T) {
 		}},
 		"unknown keys": {text: entry("pool: {mim: 1}, Slots: 3, max-rows: 5, colour: red") + "\ntopologie: {}", want: []string{
 			"line 1: databases.a.Slots: unknown key; did you mean slots?",
-			"line 1: databases.a.colour: unknown key; valid keys: by_kind, connection_string, connection_string_file, " +
+			"line 1: databases.a.colour: unknown key; valid keys: by_kind, catalog, connection_string, connection_string_file, " +
 				"dead_letters, direct_connection_string, direct_connection_string_file, effects, health, idle_in_transaction, kinds, " +
 				"ledger, lock_timeout, max_affected, max_bytes, max_rows, max_timeout, migrate_on_start, migrations, " +
 				"outbox, output, pool, pooler, retry, settings, slots, timeout, type",

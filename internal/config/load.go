@@ -17,6 +17,7 @@ const maxFileBytes = 1 << 20
 type Words struct {
 	Engines     []string
 	Kinds       []string
+	OwnSlots    []string // kinds whose lane has as many slots of its own as lane work
 	Effects     []string
 	DeadLetters []string // ends of jobs that can leave a dead letter
 }

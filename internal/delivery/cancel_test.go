@@ -236,25 +236,6 @@ func TestCancelByADerivedID(t *testing.T) {
 	require.Equal(t, "cancelled", read(t, s.results[id]).Status)
 }
 
-func TestExamine(t *testing.T) {
-	t.Parallel()
-	s := setup(t)
-	first := s.executor.Decoder().Examine("shop", "query", "given", []byte(`{"sql":"SELECT 1"}`))
-	require.Equal(t, "given", first.ID)
-	require.False(t, first.InvalidID)
-	same := s.executor.Decoder().Examine("shop", "query", "given", []byte(`{"id":"own", "sql": "SELECT 1"}`))
-	require.Equal(t, "own", same.ID)
-	require.Equal(t, first.Hash, same.Hash)
-	require.NotEqual(t, first.Hash, s.executor.Decoder().Examine("shop", "query", "given", []byte(`{"sql":"SELECT 2"}`)).Hash)
-	require.True(t, s.executor.Decoder().Examine("shop", "query", "given", []byte(`{"id":7,"sql":"SELECT 1"}`)).InvalidID)
-	require.True(t, s.executor.Decoder().Examine("shop", "query", "given", []byte(`{"id":"s1_abc","sql":"SELECT 1"}`)).InvalidID)
-	broken := s.executor.Decoder().Examine("shop", "query", "given", []byte(`{"id":"own",`))
-	require.Equal(t, "own", broken.ID)
-	require.False(t, broken.InvalidID)
-	require.Empty(t, broken.Hash)
-	require.True(t, s.executor.Decoder().Examine("shop", "query", "given", []byte(`{"answer":"reply","reply_to":"_INBOX.x","sql":"SELECT 1"}`)).ReplyOnly)
-}
-
 // halfway is a migrator whose action is stopped when its first file is applied.
 type halfway struct{ stop func() }
 

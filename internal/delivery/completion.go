@@ -65,7 +65,7 @@ func (r *run) encode(status contract.Status, e *contract.Error, a jobs.Answer) [
 		JobID: r.id, Kind: r.d.Kind, Database: r.d.Database, Effect: r.effect, Status: status,
 		Hash: r.hash, Sequence: r.d.Sequence, Deliveries: r.d.Deliveries, Attempts: r.d.attempts,
 		Runner: r.e.opts.Runner, QueuedAt: r.d.Timestamp, StartedAt: r.d.startedAt, FinishedAt: time.Now(),
-		Labels: r.labels, Answer: a.Answer, Error: e,
+		Labels: r.labels, Call: r.call, Answer: a.Answer, Error: e,
 	}
 	return res.Append(r.e.bodies.Get(envelopeSize + a.Size))
 }

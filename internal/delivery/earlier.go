@@ -50,7 +50,7 @@ func (r *run) decide(ctx context.Context) Outcome {
 // facts gathers what is known.
 func (r *run) facts() facts {
 	f := facts{
-		effect: r.effect, ledgered: r.ledgered(), redelivered: r.d.MaybeRedelivered, derived: r.derived,
+		effect: r.promised(), ledgered: r.ledgered(), redelivered: r.d.MaybeRedelivered, derived: r.derived,
 		replyOnly: r.job != nil && r.job.ReplyOnly,
 		stored:    r.found.resultOf, row: r.found.rowOf, taken: r.found.taken,
 		known: r.d.known != nil && r.verdict.cause == mayRun,
@@ -214,7 +214,16 @@ func (r *run) ownerOf(sameMessage bool, hash []byte) owner {
 
 // ledgered reports whether the job can have a ledger row: it says so, or its effect is not known.
 func (r *run) ledgered() bool {
-	return r.e.opts.Policy.Ledger && (r.effect.Fenced() || r.effect == "")
+	return r.e.opts.Policy.Ledger && (r.promised().Fenced() || r.effect == "")
+}
+
+// promised is the effect that decides what a delivery means. The definition of a call is of one runner's files: where it is not
+// known, or another runner may have run the job by another one, the job counts as one that the ledger fences.
+func (r *run) promised() contract.Effect {
+	if r.call != nil && (r.effect == "" || r.d.MaybeRedelivered) {
+		return contract.ExactlyOnce
+	}
+	return r.effect
 }
 
 func (r *run) sameRequest(hash []byte) bool {
@@ -305,7 +314,7 @@ func (r *run) preemptedVerdict(why error) verdict {
 func (r *run) undeliverableVerdict() verdict {
 	e := tooManyDeliveriesError(r.d.Deliveries)
 	switch {
-	case !r.effect.Fenced() && r.effect != contract.ReadOnly:
+	case !r.promised().Fenced() && r.effect != contract.ReadOnly:
 		return verdict{undeliverable, contract.Unknown, e}
 	case r.canceled():
 		return verdict{undeliverable, contract.Canceled, canceledError()}

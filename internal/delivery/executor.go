@@ -132,6 +132,7 @@ type run struct {
 	hash    []byte
 	replyTo string
 	labels  map[string]string
+	call    *contract.Call // nil if the job is no call
 
 	found   earlier
 	verdict verdict
@@ -145,7 +146,7 @@ type run struct {
 
 func (r *run) take(job *jobs.Job) {
 	r.job, r.id, r.derived, r.effect, r.hash = job, job.ID, job.DerivedID, job.Effect, job.Hash
-	r.replyTo, r.labels = job.ReplyTo, job.Labels
+	r.replyTo, r.labels, r.call = job.ReplyTo, job.Labels, job.Call
 }
 
 // takeRejection takes over what could be read of a job that cannot be understood or is not allowed. Another runner, of
@@ -153,14 +154,14 @@ func (r *run) take(job *jobs.Job) {
 // gets one before it is rejected. Only what no runner can accept is rejected immediately.
 func (r *run) takeRejection(rej *jobs.Rejection) {
 	r.id, r.derived, r.effect, r.hash = rej.ID, rej.DerivedID, rej.Effect, rej.Hash
-	r.replyTo, r.labels = rej.ReplyTo, rej.Labels
+	r.replyTo, r.labels, r.call = rej.ReplyTo, rej.Labels, rej.Call
 	r.verdict = invalidVerdict(rej)
 }
 
 // scan takes over what can be read of a message without decoding it.
 func (r *run) scan() {
 	s := r.e.decoder.Scan(&r.d.Message)
-	r.id, r.derived, r.effect, r.replyTo = s.ID, s.DerivedID, s.Effect, s.ReplyTo
+	r.id, r.derived, r.effect, r.replyTo, r.call = s.ID, s.DerivedID, s.Effect, s.ReplyTo, s.Call
 }
 
 // scanUndecoded is scan of a message whose decoding panicked: another version may decode it, and run it under its own id.

@@ -26,7 +26,13 @@ func (i *Inspector) Connect(ctx context.Context, report func(Finding)) {
 		report(f)
 	}
 	var inspections sync.WaitGroup
-	inspections.Go(func() { (&natsInspection{cfg: i.cfg, report: one}).run(ctx) })
+	hashes := map[string]string{}
+	for _, d := range i.databases {
+		if d.Catalog != nil {
+			hashes[d.Name] = d.Catalog.Hash()
+		}
+	}
+	inspections.Go(func() { (&natsInspection{cfg: i.cfg, report: one, hashes: hashes}).run(ctx) })
 	for _, d := range i.databases {
 		inspections.Go(func() { d.inspect(ctx, one) })
 	}
@@ -75,6 +81,7 @@ func (d *target) inspect(ctx context.Context, report func(Finding)) {
 	}
 	d.inspectMigrations(ctx, report)
 	d.inspectOutbox(ctx, report)
+	d.inspectCatalog(ctx, report)
 }
 
 // refused is a fault in the words of an engine, whose remedy is in its text.

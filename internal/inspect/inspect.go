@@ -43,6 +43,7 @@ const (
 	partMigrations = "migrations"
 	partPool       = "pool"
 	partOutbox     = "outbox"
+	partCatalog    = "catalog"
 )
 
 // Worst is the worst grade of the findings, GradeOK if there are none.
@@ -75,6 +76,8 @@ type DatabasePlan struct {
 	Engine     string            `json:"engine"`
 	Kinds      []string          `json:"kinds"`
 	Effects    []contract.Effect `json:"effects"`
+	Catalog    string            `json:"catalog,omitempty"` // hash of the catalog
+	Calls      int               `json:"calls,omitempty"`   // statements of the catalog
 	Slots      int               `json:"slots"`
 	PoolMin    int               `json:"pool_min"`
 	PoolMax    int               `json:"pool_max"`
@@ -147,6 +150,7 @@ func (i *Inspector) Inspect(original *config.Config) *Inspection {
 			Name: d.Name, Engine: d.DB.Engine(), Slots: d.Config.Slots, PoolMin: original.Databases[d.Name].Pool.Min, PoolMax: d.Config.Pool.Max,
 			Ledger: d.Config.Ledger.Mode, Timeout: d.Config.Timeout.String(), MaxTimeout: d.Config.MaxTimeout.String(),
 			Folder: d.Config.Migrations.Folder, OnStart: d.Config.MigrateOnStart,
+			Catalog: d.Catalog.Hash(), Calls: len(d.Catalog.Names()),
 		}
 		for _, offer := range manager.Policy(i.cfg, d.Config).Offers() {
 			plan.Kinds = append(plan.Kinds, offer.Kind)

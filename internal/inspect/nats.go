@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -37,6 +38,7 @@ const natsLimit = 30 * time.Second
 type natsInspection struct {
 	cfg    *config.Config
 	report func(Finding)
+	hashes map[string]string // of catalogs, by database
 }
 
 func (l *natsInspection) find(about, part string, grade db.Grade, text, remedy string) {
@@ -76,6 +78,7 @@ func (l *natsInspection) run(ctx context.Context) {
 			"raise max_subscriptions of the server, or the account's limit")
 	}
 	l.topology(ctx, conn, denied, l.account(ctx, conn, denied))
+	l.catalogs(ctx, conn)
 }
 
 // denied are the subjects that are refused; creating has those that are only needed to create something.
@@ -120,11 +123,11 @@ func (l *natsInspection) rights(ctx context.Context, opts bus.Options) (*denied,
 	return out, true
 }
 
-// The subscriptions that a runner holds all the time: two inboxes, requests to cancel, pauses, nine of the service protocol and seven
-// requests of the whole fleet; and six requests of each database, besides one inbox for each lane.
+// The subscriptions that a runner holds all the time: two inboxes, requests to cancel, pauses, nine of the service protocol and eight
+// requests of the whole fleet; and seven requests of each database, besides one inbox for each lane, and one request to run calls.
 const (
-	fleetSubscriptions    = 20
-	databaseSubscriptions = 6
+	fleetSubscriptions    = 21
+	databaseSubscriptions = 7
 )
 
 // Subscriptions returns how many subscriptions a runner of this configuration holds.
@@ -132,6 +135,9 @@ func Subscriptions(cfg *config.Config) int {
 	n := fleetSubscriptions
 	for _, d := range manager.Topology(cfg).Databases {
 		n += databaseSubscriptions + len(d.Lanes)
+		if slices.ContainsFunc(d.Lanes, func(l topology.Lane) bool { return len(l.Subjects) > 0 }) {
+			n++
+		}
 	}
 	return n
 }

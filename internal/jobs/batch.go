@@ -2,10 +2,7 @@ package jobs
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/base64"
 	"encoding/binary"
-	"encoding/hex"
 	"io"
 	"regexp"
 	"slices"
@@ -30,8 +27,6 @@ const (
 )
 
 var inputKeys = []string{inputKeyName: "name", inputKeyDigest: "digest", inputKeyCompression: "compression"}
-
-const digestOpening = "SHA-256="
 
 // batch reads the list of parameters that a statement runs for; s has its text and nothing else yet.
 func (r *reader) batch(owner, at int, s *statement) {
@@ -107,8 +102,8 @@ func (r *reader) paramsFrom(owner, at int, s *statement) {
 	ref.name = r.requiredText(at, found[inputKeyName], "name", func(text string) bool {
 		return inputName.MatchString(text) && !strings.Contains(text, "..")
 	}, "must be the name of an object: 1 to 200 of A-Z a-z 0-9 _ = - and ., not beginning with a dot and without ..")
-	ref.digest = canonicalDigest(r.requiredText(at, found[inputKeyDigest], "digest",
-		func(text string) bool { return canonicalDigest(text) != "" },
+	ref.digest = bulk.CanonicalDigest(r.requiredText(at, found[inputKeyDigest], "digest",
+		func(text string) bool { return bulk.CanonicalDigest(text) != "" },
 		`must be the object's SHA-256 digest: "SHA-256=" and 44 characters of base64, as the object store writes it, `+
 			`or 64 hexadecimal digits, as nats object info and sha256sum print it`))
 	if c := found[inputKeyCompression]; c != 0 {
@@ -139,29 +134,6 @@ func (r *reader) requiredText(owner, at int, key string, valid func(string) bool
 	}
 	r.reject(at, contract.CodeInvalidValue, what+r.hintNull(at))
 	return ""
-}
-
-// canonicalDigest returns a SHA-256 digest as the object store writes it, or "" if the text is none. It takes the sum in
-// hexadecimal digits too, alone or after the name of the algorithm, as the nats command, sha256sum and others print it.
-func canonicalDigest(text string) string {
-	const name = len("SHA-256")
-	sum := text
-	switch {
-	case len(text) > name && strings.EqualFold(text[:name], "SHA-256") && strings.ContainsRune("=: ", rune(text[name])):
-		sum = strings.TrimLeft(text[name+1:], " ")
-	case len(text) > name && strings.EqualFold(text[:name], "sha256:"):
-		sum = text[name:]
-	case len(text) != hex.EncodedLen(sha256.Size):
-		return "" // base64 alone is not what anything prints
-	}
-	decoded, err := hex.DecodeString(sum)
-	if err != nil {
-		decoded, err = base64.URLEncoding.Strict().DecodeString(strings.NewReplacer("+", "-", "/", "_").Replace(sum))
-	}
-	if err != nil || len(decoded) != sha256.Size {
-		return ""
-	}
-	return digestOpening + base64.URLEncoding.EncodeToString(decoded)
 }
 
 // hashBatch appends the canonical encoding of what a statement runs for.

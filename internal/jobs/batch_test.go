@@ -5,6 +5,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"dbrunner/internal/bulk"
 )
 
 // The hash of a batch depends on what a request asks for, not on how it is written.
@@ -43,7 +45,7 @@ func TestDigestForms(t *testing.T) {
 		"sha-256=" + hexadecimal, "sha256:" + hexadecimal, "SHA-256=47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=",
 		"SHA-256 47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU=",
 	} {
-		require.Equal(t, canonical, canonicalDigest(digest), digest)
+		require.Equal(t, canonical, bulk.CanonicalDigest(digest), digest)
 		require.Equal(t, want, mustDecode(t, d, message("transaction", body(digest))).Hash, digest)
 	}
 	for _, digest := range []string{
@@ -51,6 +53,6 @@ func TestDigestForms(t *testing.T) {
 		"47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU=", "SHA-256=47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFV=",
 		"SHA-512=" + hexadecimal, "SHA-256" + hexadecimal, "SHA-256=" + hexadecimal + " ",
 	} {
-		require.Empty(t, canonicalDigest(digest), digest)
+		require.Empty(t, bulk.CanonicalDigest(digest), digest)
 	}
 }

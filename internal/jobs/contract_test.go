@@ -4,8 +4,10 @@ import (
 	"context"
 	"strconv"
 	"testing"
+	"testing/fstest"
 	"time"
 
+	"dbrunner/internal/catalog"
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/dialect"
 )
@@ -34,9 +36,30 @@ func testDialect() *dialect.Dialect {
 
 func testPolicy() *Policy {
 	return &Policy{
+		Kinds: Kinds(), Catalog: testCatalog(),
 		Ledger: true, Timeout: 10 * time.Second, MaxTimeout: time.Minute, MaxRows: 1000, MaxBytes: 1 << 20,
 		ReplyTo: []string{"flows.answers."}, MaxDeliveries: 20,
 	}
+}
+
+// testCatalog has the call of the golden messages.
+func testCatalog() *catalog.Catalog {
+	c, err := catalog.Load(fstest.MapFS{"pay.yaml": {Data: []byte(`params:
+  from: {type: integer, schema: {type: integer}}
+  to: {type: integer, schema: {type: integer}}
+  amount: {type: "numeric(12,2)", schema: {type: string}}
+  note: {default: null}
+isolation: serializable
+max_rows: 100
+timeout: 20s
+statements:
+  - {sql: "UPDATE accounts SET balance = balance - :amount WHERE id = :from", expect_rows: 1}
+  - {sql: "UPDATE accounts SET balance = balance + :amount, note = :note WHERE id = :to RETURNING id, name", expect_rows: {min: 1}}
+`)}}, "catalog/shop", testDialect())
+	if err != nil {
+		panic(err)
+	}
+	return c
 }
 
 func testDecoder(change ...func(*DecoderOptions)) *Decoder {
@@ -51,7 +74,11 @@ func testDecoder(change ...func(*DecoderOptions)) *Decoder {
 var testTime = time.Date(2026, 3, 1, 12, 0, 0, 123456789, time.UTC)
 
 func message(kind, body string) *Message {
-	return &Message{Database: "shop", Kind: kind, Sequence: 42, Timestamp: testTime, Body: []byte(body)}
+	in := &Message{Database: "shop", Kind: kind, Sequence: 42, Timestamp: testTime, Body: []byte(body)}
+	if kind == "call" {
+		in.Name = "pay"
+	}
+	return in
 }
 
 const testDerivedID = "s42_dgrfgbv552j9"

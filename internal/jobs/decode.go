@@ -55,7 +55,9 @@ func NewDecoder(opts DecoderOptions) *Decoder {
 	for i := range d.kinds {
 		d.kinds[i].known = append(commonKeys(), d.kinds[i].keys...)
 	}
-	d.readers.New = func() any { return &reader{kinds: d.kinds, dialect: opts.Dialect, inputs: opts.Inputs} }
+	d.readers.New = func() any {
+		return &reader{kinds: d.kinds, dialect: opts.Dialect, inputs: opts.Inputs, calls: opts.Policy.Catalog.Names()}
+	}
 	return d
 }
 
@@ -66,6 +68,7 @@ type Rejection struct {
 	ReplyTo   string // only if valid
 	Labels    map[string]string
 	Effect    contract.Effect // empty if it could not be read
+	Call      *contract.Call  // nil if the job is no call
 	Hash      []byte          // nil if the body could not be understood enough
 	Code      contract.Code
 	Faults    []contract.Fault // at least one
@@ -77,6 +80,7 @@ type Scanned struct {
 	DerivedID bool
 	Effect    contract.Effect // empty if it could not be read
 	ReplyTo   string          // only if valid
+	Call      *contract.Call  // nil if the job is no call
 }
 
 // Scan reads the id, the effect and the reply subject of a message exactly as Decode has them, in constant memory
@@ -86,7 +90,7 @@ func (d *Decoder) Scan(in *Message) Scanned {
 	who.scan(in.Body)
 	id, derived := who.jobID(in)
 	return Scanned{
-		ID: id, DerivedID: derived, Effect: who.jobEffect(d.kind(in.Kind)), ReplyTo: who.reply(d, in),
+		ID: id, DerivedID: derived, Effect: d.effectOf(&who, d.kind(in.Kind), in), ReplyTo: who.reply(d, in), Call: d.callOf(d.kind(in.Kind), in),
 	}
 }
 
@@ -133,7 +137,7 @@ func (d *Decoder) release(r *reader) {
 func (d *Decoder) unreadable(in *Message, fault contract.Fault) *Rejection {
 	s := d.Scan(in)
 	return &Rejection{
-		ID: s.ID, DerivedID: s.DerivedID, Effect: s.Effect, ReplyTo: s.ReplyTo,
+		ID: s.ID, DerivedID: s.DerivedID, Effect: s.Effect, ReplyTo: s.ReplyTo, Call: s.Call,
 		Code: fault.Code, Faults: []contract.Fault{fault},
 	}
 }
@@ -164,14 +168,20 @@ func (d *Decoder) interpret(r *reader, in *Message) (*Job, *Rejection) {
 		return nil, d.unreadable(in, d.forbiddenKind(in.Kind))
 	}
 	r.twice = r.members(0, k.known, r.top[:])
-	job := &Job{Database: in.Database, Kind: k.name, rows: k.rows, Rereads: k.rereads}
+	job := &Job{Database: in.Database, Kind: k.name, rows: k.rows, Rereads: k.rereads, Call: d.callOf(k, in)}
+	if k.named {
+		r.called, r.calledName = d.opts.Policy.Catalog.Statement(in.Name), in.Name
+	}
 	d.identify(r, job, k, in)
 	r.envelope(job, in, d.opts.Policy)
 
 	before := r.faulty()
 	job.work = k.decode(r, r.top[commonKeyCount:commonKeyCount+len(k.keys)])
-	understood := r.faulty() == before && r.twice>>commonKeyCount == 0
-	if understood && job.Effect != "" {
+	understood := (r.faulty() == before || r.understood) && r.twice>>commonKeyCount == 0
+	if k.named {
+		d.limitCall(r, job)
+	}
+	if understood && (job.Effect != "" || k.named) {
 		job.Hash, r.scratch = requestHash(r.scratch, job)
 	}
 	if r.faulty() > 0 {
@@ -183,7 +193,7 @@ func (d *Decoder) interpret(r *reader, in *Message) (*Job, *Rejection) {
 // allows reports whether jobs of a kind run on this database.
 func (d *Decoder) allows(k *kind) bool {
 	p := d.opts.Policy
-	return p.AllowsKind(k.name) && (!k.session || !p.Pooled)
+	return p.allows(k) && (!k.session || !p.Pooled)
 }
 
 func (d *Decoder) forbiddenKind(name string) contract.Fault {
@@ -210,7 +220,7 @@ func (d *Decoder) identify(r *reader, job *Job, k *kind, in *Message) {
 		id: r.claim(keyID), effect: r.claim(keyEffect), replyTo: r.claim(keyReplyTo), readable: true,
 	}
 	job.ID, job.DerivedID = who.jobID(in)
-	job.Effect = who.jobEffect(k)
+	job.Effect = d.effectOf(&who, k, in)
 	job.ReplyTo = who.reply(d, in)
 	if at := r.top[keyID]; at != 0 {
 		id, ok := r.isString(at, "1 to 100 of A-Z, a-z, 0-9, _ and -")
@@ -228,6 +238,10 @@ func (d *Decoder) identify(r *reader, job *Job, k *kind, in *Message) {
 				r.reject(at, contract.CodeReplyTo, err.Error())
 			}
 		}
+	}
+	if k.named {
+		d.checkCallEffect(r, job.Effect)
+		return
 	}
 	d.checkEffect(r, job.Effect, k)
 }
@@ -293,7 +307,7 @@ func rejection(job *Job, faults []contract.Fault) *Rejection {
 	}
 	return &Rejection{
 		ID: job.ID, DerivedID: job.DerivedID, ReplyTo: job.ReplyTo, Labels: job.Labels,
-		Effect: job.Effect, Hash: job.Hash, Code: code, Faults: faults,
+		Effect: job.Effect, Call: job.Call, Hash: job.Hash, Code: code, Faults: faults,
 	}
 }
 

@@ -326,10 +326,10 @@ func TestIdentity(t *testing.T) {
 
 func identityOf(job *Job, rejection *Rejection) Scanned {
 	if job != nil {
-		return Scanned{ID: job.ID, DerivedID: job.DerivedID, Effect: job.Effect, ReplyTo: job.ReplyTo}
+		return Scanned{ID: job.ID, DerivedID: job.DerivedID, Effect: job.Effect, ReplyTo: job.ReplyTo, Call: job.Call}
 	}
 	return Scanned{
-		ID: rejection.ID, DerivedID: rejection.DerivedID, Effect: rejection.Effect, ReplyTo: rejection.ReplyTo,
+		ID: rejection.ID, DerivedID: rejection.DerivedID, Effect: rejection.Effect, ReplyTo: rejection.ReplyTo, Call: rejection.Call,
 	}
 }
 

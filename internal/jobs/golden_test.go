@@ -45,6 +45,7 @@ func goldenSets() map[string][]db.ResultSet {
 		"batch":       {{RowsAffected: 3}, rows},
 		"params_from": {{RowsAffected: 100_000}, {RowsAffected: 2}, outside},
 		"statement":   {{Columns: rows.Columns, Rows: []byte(`[["7","x"]]`), RowCount: 1, RowsAffected: 1, Command: "CALL"}},
+		"call":        {{RowsAffected: 1}, rows},
 		"transaction": {{RowsAffected: 1, Command: "UPDATE 1"}, rows, {RowsAffected: 0, Command: "DELETE 0"}},
 	}
 }
@@ -131,7 +132,7 @@ func goldenResult(t *testing.T, job *Job, in *Message, sets []db.ResultSet) []by
 		JobID: job.ID, Kind: job.Kind, Database: job.Database, Effect: job.Effect, Status: contract.Succeeded,
 		Hash: job.Hash, Sequence: in.Sequence, Deliveries: 2, Attempts: 1, Runner: "runner-1",
 		QueuedAt: in.Timestamp, StartedAt: testTime.Add(time.Millisecond), FinishedAt: testTime.Add(2 * time.Millisecond),
-		Labels: job.Labels, Answer: given.Answer,
+		Labels: job.Labels, Call: job.Call, Answer: given.Answer,
 	}
 	encoded := r.Append(nil)
 	require.True(t, json.Valid(encoded), "%s", encoded)
@@ -204,7 +205,12 @@ func dump(job *Job) string {
 	fmt.Fprintf(&b, "id %s derived %v\ndatabase %s kind %s effect %s\n", job.ID, job.DerivedID, job.Database, job.Kind, job.Effect)
 	fmt.Fprintf(&b, "reply_to %q only %v\ntimeout %s\n", job.ReplyTo, job.ReplyOnly, job.Timeout)
 	fmt.Fprintf(&b, "expires %s\nrows %d %d %+v\nlabels %q\nhash %x", job.ExpiresAt.Format(time.RFC3339Nano), job.RowFormat, job.MaxRows, job.Output, job.Labels, job.Hash)
-	switch w := job.work.(type) {
+	work := job.work
+	if c, ok := work.(*call); ok {
+		fmt.Fprintf(&b, "\ncall %+v", *job.Call)
+		work = c.work
+	}
+	switch w := work.(type) {
 	case *query:
 		dumpStatement(&b, w.compiled)
 	case *autocommit:
@@ -251,5 +257,5 @@ func dumpBatch(b *strings.Builder, s *statement) {
 
 func TestKinds(t *testing.T) {
 	t.Parallel()
-	require.Equal(t, []string{"query", "transaction", "statement", "migration", "health"}, Kinds())
+	require.Equal(t, []string{"query", "transaction", "statement", "migration", "health", "call"}, Kinds())
 }

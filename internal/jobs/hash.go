@@ -20,20 +20,14 @@ func requestHash(scratch []byte, job *Job) (hash, buf []byte) {
 	buf = append(scratch[:0], hashOpening...)
 	buf = appendSized(buf, job.Kind)
 	buf = appendSized(buf, job.Database)
-	buf = appendSized(buf, string(job.Effect))
+	if job.Call != nil { // the definition decides the effect, and the request does not cover the definition
+		buf = appendSized(buf, job.Call.Name)
+	} else {
+		buf = appendSized(buf, string(job.Effect))
+	}
 	buf = job.work.hash(buf)
 	sum := sha256.Sum256(buf)
 	return sum[:], buf
-}
-
-// RequestHash returns the request hash of a body; nil if it is not understood in this dialect.
-func RequestHash(dialect *dialect.Dialect, database, kind string, body []byte) []byte {
-	d := NewDecoder(DecoderOptions{Policy: &Policy{Ledger: true}, Dialect: dialect})
-	job, rejection := d.Decode(&Message{Database: database, Kind: kind, Body: body})
-	if rejection != nil {
-		return rejection.Hash
-	}
-	return job.Hash
 }
 
 func appendSized(dst []byte, s string) []byte {

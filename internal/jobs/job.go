@@ -38,7 +38,8 @@ type Job struct {
 	MaxRows   int64 // that the job allows itself; 0 = no limit of its own
 	Output    Output
 	Labels    map[string]string
-	Hash      []byte // the request hash: what the request is, however it was written
+	Call      *contract.Call // nil if the job is no call
+	Hash      []byte         // the request hash: what the request is, however it was written
 
 	// Rereads: each execution reads what became of the ones before it, so that these leave no doubt.
 	Rereads bool

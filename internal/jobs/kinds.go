@@ -18,6 +18,8 @@ type kind struct {
 	rows     bool // its rows may go outside of its result
 	rereads  bool // each execution reads what became of the ones before it, so that these leave no doubt
 	session  bool // it needs a session of its own: a pooler in transaction mode gives none
+	named    bool // its jobs name, as the last word of their subject, the statement of the catalog that they run
+	optional bool // it runs only on databases whose configuration names it
 	outlives bool // its work, once started, goes on when its lease is lost, because it does not roll back whole
 
 	// timeout and maxTimeout are default and ceiling of its jobs' time limit where the configuration has none for it; 0: the
@@ -55,6 +57,11 @@ func table() []kind {
 			name: "health", lane: "health", effects: []contract.Effect{contract.ReadOnly},
 			keys: []string{"checks"}, decode: decodeHealth,
 		},
+		{
+			name: "call", lane: "call", effects: []contract.Effect{contract.ExactlyOnce, contract.ReadOnly}, rows: true,
+			named: true, optional: true,
+			keys: []string{"params"}, decode: decodeCall,
+		},
 	}
 }
 
@@ -64,6 +71,7 @@ func laneTable() []Lane {
 		{Name: "work", Pausable: true},
 		{Name: "migration", slots: 1, pending: 1},
 		{Name: "health", slots: 2, RunsWhenDown: true},
+		{Name: "call", Pausable: true, Filters: []string{"call.*", "dry_run", "dry_run.*", "approve", "approve.*"}},
 	}
 }
 
@@ -72,6 +80,17 @@ func Kinds() []string {
 	var names []string
 	for _, k := range table() {
 		names = append(names, k.name)
+	}
+	return names
+}
+
+// OptionalKinds returns the names of the kinds that run only where a configuration names them.
+func OptionalKinds() []string {
+	var names []string
+	for _, k := range table() {
+		if k.optional {
+			names = append(names, k.name)
+		}
 	}
 	return names
 }

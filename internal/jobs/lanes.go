@@ -1,5 +1,7 @@
 package jobs
 
+import "slices"
+
 // Lane is a durable consumer of each database's stream, with slots of its own.
 type Lane struct {
 	Name     string
@@ -12,19 +14,33 @@ type Lane struct {
 	// Pausable: it stops while an operator has paused its database.
 	Pausable bool
 
+	// Subjects are the ends of its jobs' subjects, and Filters those of its consumer, behind the database; nil: its kinds.
+	Subjects, Filters []string
+	// Optional: it is there only where the configuration names one of its kinds.
+	Optional bool
+
 	slots   int // deliveries that one runner holds at the same time; 0: as the database's configuration says
 	pending int // deliveries that the whole fleet holds at the same time; 0: as the configuration says
 }
 
-// Lanes returns the lanes that have kinds: a stream must not accept jobs that no runner runs.
-func Lanes() []Lane {
+// Lanes returns the lanes of a database whose configuration has these kinds. They have all kinds but optional ones that it
+// does not name: a stream must not accept jobs that no runner runs.
+func Lanes(configured []string) []Lane {
 	var out []Lane
 	for _, l := range laneTable() {
 		for _, k := range table() {
-			if k.lane != l.Name {
+			if k.lane != l.Name || k.optional && !slices.Contains(configured, k.name) {
 				continue
 			}
 			l.Kinds = append(l.Kinds, k.name)
+			l.Optional = l.Optional || k.optional
+			if len(l.Filters) > 0 {
+				end := k.name
+				if k.named {
+					end += ".*"
+				}
+				l.Subjects = append(l.Subjects, end)
+			}
 			if k.outlives {
 				l.Outlives = append(l.Outlives, k.name)
 			}
@@ -32,6 +48,15 @@ func Lanes() []Lane {
 		if len(l.Kinds) > 0 {
 			out = append(out, l)
 		}
+	}
+	return out
+}
+
+// Features returns the ends of subjects of optional lanes: a stream may have them where another configuration names a kind.
+func Features() []string {
+	var out []string
+	for _, l := range laneTable() {
+		out = append(out, l.Filters...)
 	}
 	return out
 }
@@ -72,12 +97,12 @@ func (l *Lane) MaxAckPending(configured int) int {
 
 // MaxSettling returns how many results of a lane may be on their way, of those of all databases: a lane with slots of its
 // own needs no more than these, the others share the rest.
-func (l *Lane) MaxSettling(configured, databases int) int {
+func (l *Lane) MaxSettling(configured, databases int, all []Lane) int {
 	if l.slots > 0 {
 		return l.slots
 	}
 	rest, sharing := configured/max(1, databases), 0
-	for _, other := range Lanes() {
+	for _, other := range all {
 		rest -= other.slots
 		if other.slots == 0 {
 			sharing++

@@ -5,11 +5,12 @@ import (
 	"time"
 
 	"dbrunner/contract"
+	"dbrunner/internal/catalog"
 )
 
 // Policy is what a configured database allows and its defaults for what a job leaves out.
 type Policy struct {
-	Kinds         []string              // kinds that run here; empty = all
+	Kinds         []string              // kinds that run here; empty = all but the optional ones
 	Effects       []contract.Effect     // effects that run here; empty = all
 	Pooled        bool                  // a pooler in transaction mode stands before it: a job has no session of its own
 	Ledger        bool                  // a ledger is there: exactly_once and at_most_once are possible
@@ -21,6 +22,7 @@ type Policy struct {
 	MaxAffected   int64                 // cap on rows that one transaction writes; 0 = none
 	Output        OutputPolicy          // of rows outside of results
 	ReplyTo       []string              // subject prefixes that a reply may go to besides the built-in ones, each ending in "."
+	Catalog       *catalog.Catalog      // of the statements that calls name; nil: there are none
 	DeadLetters   []string              // the reasons that leave a dead letter, see contract.DeadLetterReasons
 	Retry         RetryPolicy
 	MaxDeliveries uint64 // above it a job is not decoded any more
@@ -46,9 +48,15 @@ type RetryPolicy struct {
 	MaxDelay time.Duration
 }
 
-// AllowsKind reports whether the kind may run.
-func (p *Policy) AllowsKind(kind string) bool {
-	return len(p.Kinds) == 0 || slices.Contains(p.Kinds, kind)
+// allows reports whether jobs of a kind may run.
+func (p *Policy) allows(k *kind) bool { return allowsKind(p.Kinds, k) }
+
+// allowsKind reports whether a list of kinds has one: an empty list has all but the optional ones.
+func allowsKind(kinds []string, k *kind) bool {
+	if len(kinds) == 0 {
+		return !k.optional
+	}
+	return slices.Contains(kinds, k.name)
 }
 
 // AllowsEffect reports whether the effect may run.
@@ -89,4 +97,32 @@ func TighterLimit(a, b int64) int64 {
 		return b
 	}
 	return a
+}
+
+// Offer is a kind of jobs that a database runs, and how.
+type Offer struct {
+	Kind       string
+	Effects    []contract.Effect // the first one is the default
+	Timeout    time.Duration
+	MaxTimeout time.Duration
+	Named      bool // its jobs name what they run as the last word of their subject
+}
+
+// Offers lists the kinds that a policy allows.
+func (p *Policy) Offers() []Offer {
+	var offers []Offer
+	for _, k := range table() {
+		if !p.allows(&k) {
+			continue
+		}
+		o := Offer{Kind: k.name, Named: k.named}
+		for _, e := range k.effects {
+			if p.AllowsEffect(e) {
+				o.Effects = append(o.Effects, e)
+			}
+		}
+		o.Timeout, o.MaxTimeout = p.timeouts(k.name)
+		offers = append(offers, o)
+	}
+	return offers
 }

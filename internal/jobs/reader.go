@@ -6,6 +6,7 @@ import (
 
 	"dbrunner/contract"
 	"dbrunner/internal/bulk"
+	"dbrunner/internal/catalog"
 	"dbrunner/internal/db/dialect"
 	"dbrunner/internal/jsontext"
 	"dbrunner/internal/spell"
@@ -29,12 +30,18 @@ type reader struct {
 	top     [maxKeys]int // where the values of the body's own keys are; 0 = absent
 	twice   uint32       // a bit for each of the body's own keys that is there more than once
 	scratch []byte
+
+	called     *catalog.Statement // that a call names; nil: there is none
+	calledName string
+	calls      []string // the names of all statements of the catalog
+	understood bool     // the kind's own keys can be hashed although there is a fault in them
 }
 
 // reset forgets the last body and keeps the memory.
 func (r *reader) reset() {
 	clear(r.top[:])
 	r.faults, r.more, r.twice = nil, 0, 0
+	r.called, r.calledName, r.understood = nil, "", false
 }
 
 // faulty counts the faults so far.

@@ -41,10 +41,15 @@ func jobSchema(k *kind) node {
 			properties[key] = part
 		}
 	}
+	subject := k.name
+	if k.named {
+		subject += ".<name>"
+		delete(properties, "effect") // the definition decides it
+	}
 	root := node{
 		"$schema": "https://json-schema.org/draft/2020-12/schema", "$id": "urn:dbrunner:1:job-" + k.name,
 		"title":       "Body of a job of kind " + k.name,
-		"description": "The body of a message on <namespace>.jobs.<database>." + k.name + ". The runner also checks the text of statements, the database's configuration, and that no key is there twice.",
+		"description": "The body of a message on <namespace>.jobs.<database>." + subject + ". The runner also checks the text of statements, the database's configuration, and that no key is there twice.",
 		"type":        "object", "properties": properties, "additionalProperties": false,
 	}
 	if slices.Contains(k.keys, "sql") || slices.Contains(k.keys, "statements") {
@@ -141,6 +146,8 @@ func kindSchema(name string) node {
 		}
 	case "health":
 		return node{"checks": node{"description": "The checks to make; all if the key is left out.", "type": "array", "minItems": 1, "items": node{"enum": contract.HealthChecks()}}}
+	case "call":
+		return node{"params": node{"description": "The parameters of the statement, by name.", "type": "object"}}
 	default:
 		return node{"sql": node{"$ref": "#/$defs/sql"}, "params": node{"$ref": "#/$defs/params"}}
 	}
@@ -280,6 +287,9 @@ var bodies = flag.Int("bodies", 4000, "how many bodies of each kind the schemas 
 func TestSchemaAndDecoderJudgeAlike(t *testing.T) {
 	t.Parallel()
 	for _, kind := range Kinds() {
+		if kind == "call" {
+			continue // its definition judges the parameters, and whether it reads only
+		}
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()
 			s, d := compiled(t, "job-"+kind), testDecoder()

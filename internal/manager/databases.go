@@ -5,9 +5,11 @@ import (
 	"fmt"
 	"io/fs"
 
+	"dbrunner/internal/catalog"
 	"dbrunner/internal/config"
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/outboxtable"
+	"dbrunner/internal/jobs"
 	"dbrunner/internal/outbox"
 )
 
@@ -23,8 +25,9 @@ type Database struct {
 	Name       string
 	Config     *config.Database
 	DB         db.Database
-	Direct     db.Database // past the pooler before DB; nil: there is none
-	Migrations *Migrations // nil: not possible here
+	Direct     db.Database      // past the pooler before DB; nil: there is none
+	Migrations *Migrations      // nil: not possible here
+	Catalog    *catalog.Catalog // nil: none is configured
 
 	Outbox        *outboxtable.Table // nil: no rows are relayed from here
 	OutboxTargets []outbox.Target
@@ -58,11 +61,15 @@ func openDatabase(cfg *config.Config, name string, source fs.FS) (*Database, err
 	if err := checkPooled(settings); err != nil {
 		return nil, err
 	}
+	statements, err := openCatalog(settings, engine.dialect())
+	if err != nil {
+		return nil, err
+	}
 	opened, err := engine.open(dbOptions(cfg, name))
 	if err != nil {
 		return nil, connectionFault(settings.ConnectionString, err)
 	}
-	d := &Database{Name: name, Config: settings, DB: opened}
+	d := &Database{Name: name, Config: settings, DB: opened, Catalog: statements}
 	d.Direct, err = openDirect(cfg, name, engine)
 	if err == nil {
 		d.Migrations, err = openMigrations(cfg, name, source)
@@ -78,6 +85,13 @@ func openDatabase(cfg *config.Config, name string, source fs.FS) (*Database, err
 		return nil, errors.Join(err, d.Close())
 	}
 	return d, nil
+}
+
+// Policy returns what the database allows, with its catalog.
+func (d *Database) Policy(cfg *config.Config) *jobs.Policy {
+	p := Policy(cfg, d.Config)
+	p.Catalog = d.Catalog
+	return p
 }
 
 // Close closes databases and returns all errors.

@@ -2,6 +2,7 @@ package manager
 
 import (
 	"fmt"
+	"strings"
 
 	"dbrunner/contract"
 	"dbrunner/internal/config"
@@ -62,11 +63,18 @@ func LedgerDDL(engine string) (string, error) {
 }
 
 // RequestHash returns the hash that the result of a job has, for a client that does not know the database's engine: it is
-// the same for every engine that understands the body. nil if none does.
+// the same for every engine that understands the body. kind is that of a call with its name ("call.pay"). nil if none does.
 func RequestHash(database, kind string, body []byte) []byte {
+	kind, name, _ := strings.Cut(kind, ".")
+	in := jobs.Message{Database: database, Kind: kind, Name: name, Body: body}
+	policy := jobs.Policy{Ledger: true, Kinds: jobs.Kinds()}
 	for _, e := range engines() {
-		if hash := jobs.RequestHash(e.dialect(), database, kind, body); hash != nil {
-			return hash
+		job, rejection := jobs.NewDecoder(jobs.DecoderOptions{Policy: &policy, Dialect: e.dialect()}).Decode(&in)
+		switch {
+		case job != nil:
+			return job.Hash
+		case rejection.Hash != nil:
+			return rejection.Hash
 		}
 	}
 	return nil
@@ -77,6 +85,7 @@ func Words() config.Words {
 	return config.Words{
 		Engines:     Engines(),
 		Kinds:       jobs.Kinds(),
+		OwnSlots:    jobs.OptionalKinds(),
 		Effects:     []string{string(contract.ReadOnly), string(contract.ExactlyOnce), string(contract.AtLeastOnce), string(contract.AtMostOnce)},
 		DeadLetters: contract.DeadLetterReasons(),
 	}

@@ -35,7 +35,7 @@ func TestPoolerAndStatements(t *testing.T) {
 func TestLanesKnowWhatOutlivesALease(t *testing.T) {
 	t.Parallel()
 	found := map[string]bool{}
-	for _, l := range jobs.Lanes() {
+	for _, l := range jobs.Lanes(nil) {
 		for _, kind := range l.Outlives {
 			require.True(t, kind == "statement" || kind == "migration", kind)
 			found[kind] = true

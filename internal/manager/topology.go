@@ -34,10 +34,12 @@ func Topology(cfg *config.Config) topology.Topology {
 		Params:  topology.ObjectLimits{MaxAge: t.Params.MaxAge, MaxBytes: int64(t.Params.MaxBytes)},
 	}
 	for _, name := range DatabaseNames(cfg) {
-		d := topology.Database{Name: name}
-		for _, l := range jobs.Lanes() {
-			pending := l.MaxAckPending(t.MaxAckPending)
-			d.Lanes = append(d.Lanes, topology.Lane{Name: l.Name, Kinds: l.Kinds, MaxAckPending: pending})
+		d := topology.Database{Name: name, Features: jobs.Features()}
+		for _, l := range jobs.Lanes(cfg.Databases[name].Kinds) {
+			d.Lanes = append(d.Lanes, topology.Lane{
+				Name: l.Name, Kinds: l.Kinds, MaxAckPending: l.MaxAckPending(t.MaxAckPending),
+				Subjects: l.Subjects, Filters: l.Filters, Optional: l.Optional,
+			})
 		}
 		out.Databases = append(out.Databases, d)
 	}

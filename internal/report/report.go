@@ -88,6 +88,7 @@ func (d Disposition) String() string { return dispositions[d] }
 // Event is the end of one delivery.
 type Event struct {
 	Database, Lane, Kind string
+	Call                 string // name of what the job runs, where its kind has names
 
 	Disposition Disposition
 	JobID       string          // of a settled job

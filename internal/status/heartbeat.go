@@ -25,7 +25,7 @@ func (r *Runner) status() *contract.RunnerHeartbeat {
 
 func (d *Database) status() contract.DatabaseStatus {
 	out := contract.DatabaseStatus{
-		Name: d.Name, Engine: d.DB.Engine(), Verdict: d.verdict(), Condition: d.condition(), Results: d.room(),
+		Name: d.Name, Engine: d.DB.Engine(), Verdict: d.verdict(), Condition: d.condition(), Results: d.room(), Catalog: d.Catalog,
 	}
 	for _, l := range d.lanes {
 		s := l.state()
@@ -65,7 +65,7 @@ func (r *Runner) databaseStatus(d *Database) *contract.DatabaseHeartbeat {
 	h := &contract.DatabaseHeartbeat{
 		Version: 1, Database: d.Name, Engine: d.DB.Engine(), Instance: r.cfg.Instance, Process: r.self.ID,
 		RunnerState: r.state(), At: time.Now().UTC(), Interval: r.cfg.Worker.HeartbeatInterval.Seconds(),
-		Condition: d.condition(),
+		Condition: d.condition(), Catalog: d.Catalog,
 	}
 	if last := d.latest.Load(); last != nil {
 		h.Health, h.CheckedAt = last.health, moment(last.at)

@@ -38,7 +38,7 @@ func beatBenchmark(b *testing.B, engine, connection string) {
 	started, interval := cpuTime(b), config.Default().Worker.HeartbeatInterval
 	for b.Loop() {
 		d.checkHealth(b.Context(), r.log)
-		for _, l := range jobs.Lanes() {
+		for _, l := range jobs.Lanes(nil) {
 			_, err := bus.ReadLag(b.Context(), r.conn, d.Name, l.Name)
 			require.NoError(b, err)
 		}

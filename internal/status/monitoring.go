@@ -190,7 +190,7 @@ func (w *Monitor) Snapshot() telemetry.Snapshot {
 	for _, d := range r.databases {
 		gate := d.Gate.State()
 		shown := telemetry.Database{
-			Name: d.Name, Engine: d.DB.Engine(), Up: gate.Unreachable == "", ResultsFull: gate.ResultsFull, Paused: len(d.paused()) > 0,
+			Name: d.Name, Engine: d.DB.Engine(), Up: gate.Unreachable == "", ResultsFull: gate.ResultsFull, Paused: len(d.paused()) > 0, Catalog: d.Catalog,
 			Outbox: d.outboxState(), Purged: d.Results.Purged(), Pool: d.DB.Stats(), Queue: r.queues.queue(d.Name),
 		}
 		for _, l := range d.lanes {

@@ -131,6 +131,7 @@ type DatabaseOptions struct {
 	Migrations health.MigrationStatus // nil: none are possible
 	Gate       Gate
 	Results    Results
+	Catalog    string // hash of the catalog; empty: there is none
 }
 
 // Database reports the state of one database.

@@ -65,6 +65,9 @@ func (p part) send(kind prometheus.ValueType, name, help string, value float64) 
 func (p part) database(d *Database) {
 	p.of("engine", d.Engine).gauge("database_info", "Databases of this runner; always 1.", 1)
 	p.gauge("database_up", "Whether the database responds.", truth(d.Up))
+	if d.Catalog != "" {
+		p.of("hash", d.Catalog).gauge("catalog_info", "Hash of the runner's catalog of the database; always 1.", 1)
+	}
 	p.gauge("results_full", "Whether intake has stopped because the results stream is full.", truth(d.ResultsFull))
 	p.gauge("paused", "Whether an operator has paused the database's jobs.", truth(d.Paused))
 	p.counter("results_purged_total", "Results purged before their maximum age, to free space.", float64(d.Purged))

@@ -39,6 +39,8 @@ type jobVectors struct {
 	execution   *prometheus.HistogramVec
 	queue       *prometheus.HistogramVec
 	total       *prometheus.HistogramVec
+	calls       *prometheus.CounterVec
+	called      *prometheus.HistogramVec
 }
 
 func newJobVectors(registry *prometheus.Registry) *jobVectors {
@@ -69,6 +71,11 @@ func newJobVectors(registry *prometheus.Registry) *jobVectors {
 			queueBuckets, "database", "kind"),
 		total: histogram("job_duration_seconds", "Time from the publish of a job to the acknowledgement of its message.",
 			queueBuckets, "database", "kind"),
+		calls: counter("calls_total", "Calls finished by this runner, by the statement's name, status and error code; without duplicates.",
+			"database", "call", "status", "code"),
+		called: histogram("call_execution_duration_seconds",
+			"Execution time of calls, by the statement's name; including the wait for a connection and retries.",
+			workBuckets, "database", "call", "status"),
 	}
 }
 
@@ -79,6 +86,17 @@ type Jobs struct {
 	vectors  *jobVectors
 	kinds    map[string]*kindMetrics // never written to after it was made
 	strange  func() *kindMetrics     // of all other kinds, made when there is one
+	calls    []string                // the names of calls; all others are one
+	called   sync.Map                // of an outcome: *callMetrics
+}
+
+// callOutcome is how a call ended.
+type callOutcome struct{ call, status, code string }
+
+// callMetrics are the metrics of calls with one outcome.
+type callMetrics struct {
+	finished   prometheus.Counter
+	executions prometheus.Observer
 }
 
 // kindMetrics are the metrics of one kind, looked up once: counting a success makes nothing.
@@ -155,6 +173,9 @@ func (j *Jobs) Finished(e report.Event) {
 		k.duplicates.Inc()
 		return
 	}
+	if e.Call != "" {
+		j.finishedCall(&e)
+	}
 	queued := max(e.Queued, 0) // the clocks of two machines differ
 	k.queue.Observe(queued.Seconds())
 	k.total.Observe((queued + e.SlotsInUse).Seconds())
@@ -164,6 +185,22 @@ func (j *Jobs) Finished(e report.Event) {
 		return
 	}
 	j.failed(k, string(e.Status), e.Code).Observe(e.Ran.Seconds())
+}
+
+// finishedCall counts the end of a call.
+func (j *Jobs) finishedCall(e *report.Event) {
+	o := callOutcome{oneOf(e.Call, j.calls), oneOf(string(e.Status), j.words.Statuses), e.Code}
+	if o.code != "" {
+		o.code = oneOf(o.code, j.words.Codes)
+	}
+	m := cached(&j.called, o, func() *callMetrics {
+		return &callMetrics{
+			finished:   j.vectors.calls.WithLabelValues(j.database, o.call, o.status, o.code),
+			executions: j.vectors.called.WithLabelValues(j.database, o.call, o.status),
+		}
+	})
+	m.finished.Inc()
+	m.executions.Observe(e.Ran.Seconds())
 }
 
 // failed counts a job that did not simply succeed, and returns the observer of its execution time.

@@ -44,9 +44,9 @@ func NewMetrics(build Build, words Words, source Source) *Metrics {
 	return m
 }
 
-// Jobs returns the counters of one database's jobs.
-func (m *Metrics) Jobs(database string) *Jobs {
-	j := &Jobs{database: database, words: &m.words, vectors: m.jobs, kinds: make(map[string]*kindMetrics, len(m.words.Kinds))}
+// Jobs returns the counters of one database's jobs. calls are the names of its catalog.
+func (m *Metrics) Jobs(database string, calls []string) *Jobs {
+	j := &Jobs{calls: calls, database: database, words: &m.words, vectors: m.jobs, kinds: make(map[string]*kindMetrics, len(m.words.Kinds))}
 	for _, kind := range m.words.Kinds {
 		j.kinds[kind] = j.kind(kind)
 	}

@@ -82,12 +82,14 @@ func TestThePagePassesTheLinter(t *testing.T) {
 	t.Parallel()
 	lint(t, setup(still{}))
 	m := setup(busy())
-	jobs := m.Jobs("shop")
+	jobs := m.Jobs("shop", []string{"pay"})
 	for _, kind := range []string{"query", "transaction", "unheard of"} {
 		for _, code := range []string{"", "timeout", "unheard of"} {
 			jobs.Finished(report.Event{Disposition: report.Settled, Kind: kind, Status: "failed", Code: code, DeadLetter: "failed", Recorded: true, Deliveries: 2, Attempts: 3})
 		}
 	}
+	jobs.Finished(report.Event{Disposition: report.Settled, Kind: "call", Call: "pay", Status: "succeeded", Ran: time.Second})
+	jobs.Finished(report.Event{Disposition: report.Settled, Kind: "call", Call: "pay", Status: "succeeded", Duplicate: true})
 	page := lint(t, m)
 	for _, line := range []string{
 		`dbrunner_pool_connections{database="shop",state="in_use"} 2`,
@@ -99,6 +101,8 @@ func TestThePagePassesTheLinter(t *testing.T) {
 		`dbrunner_nats_reconnects_total 2`,
 		`dbrunner_dead_letters_kept 3`,
 		`dbrunner_build_info{goversion="go1",runner="r1",version="1.2.3"} 1`,
+		`dbrunner_calls_total{call="pay",code="",database="shop",status="succeeded"} 1`,
+		`dbrunner_call_execution_duration_seconds_count{call="pay",database="shop",status="succeeded"} 1`,
 		`dbrunner_job_retries_total{database="shop",kind="query"} 6`,
 	} {
 		require.Contains(t, page, line)
@@ -109,10 +113,10 @@ func TestThePagePassesTheLinter(t *testing.T) {
 func TestWordsFromOutsideMakeNoSeries(t *testing.T) {
 	t.Parallel()
 	m := setup(still{})
-	jobs := m.Jobs("shop")
+	jobs := m.Jobs("shop", []string{"pay"})
 	count := func() int {
 		n, err := testutil.GatherAndCount(m.Gatherer(), "dbrunner_jobs_total", "dbrunner_job_duration_seconds",
-			"dbrunner_job_execution_duration_seconds", "dbrunner_dead_letters_total")
+			"dbrunner_job_execution_duration_seconds", "dbrunner_dead_letters_total", "dbrunner_calls_total", "dbrunner_call_execution_duration_seconds")
 		require.NoError(t, err)
 		return n
 	}
@@ -120,6 +124,7 @@ func TestWordsFromOutsideMakeNoSeries(t *testing.T) {
 		word := fmt.Sprint("word", i)
 		jobs.Finished(report.Event{Disposition: report.Settled, Kind: word, Status: contract.Status(word), Code: word, DeadLetter: word})
 		jobs.Finished(report.Event{Disposition: report.Settled, Kind: "query", Status: "failed", Code: word})
+		jobs.Finished(report.Event{Disposition: report.Settled, Kind: "query", Call: word, Status: contract.Status(word), Code: word})
 	}
 	end(0)
 	before := count()
@@ -127,9 +132,10 @@ func TestWordsFromOutsideMakeNoSeries(t *testing.T) {
 		end(i)
 	}
 	require.Equal(t, before, count())
+	requireSeries(t, m, "dbrunner_calls_total", map[string]float64{"call=other,code=other,status=other": 1001})
 	requireSeries(t, m, "dbrunner_jobs_total", map[string]float64{
 		"code=,kind=other,status=succeeded": 0, "code=,kind=query,status=succeeded": 0, "code=,kind=transaction,status=succeeded": 0,
-		"code=other,kind=other,status=other": 1001, "code=other,kind=query,status=failed": 1001,
+		"code=other,kind=other,status=other": 1001, "code=other,kind=query,status=failed": 1001, "code=other,kind=query,status=other": 1001,
 	})
 }
 
@@ -163,7 +169,7 @@ func requireSeries(t *testing.T, m *telemetry.Metrics, name string, want map[str
 func TestCountingIsExact(t *testing.T) {
 	t.Parallel()
 	m := setup(busy())
-	jobs := m.Jobs("shop")
+	jobs := m.Jobs("shop", []string{"pay"})
 	const each = 500
 	var counters sync.WaitGroup
 	for range 4 {
@@ -193,7 +199,7 @@ func TestCountingIsExact(t *testing.T) {
 
 // BenchmarkEnded counts the end of a job that has succeeded.
 func BenchmarkEnded(b *testing.B) {
-	jobs := setup(still{}).Jobs("shop")
+	jobs := setup(still{}).Jobs("shop", nil)
 	b.ReportAllocs()
 	for b.Loop() {
 		end := report.Event{Disposition: report.Settled, Kind: "query", Status: "succeeded", Queued: time.Millisecond, Ran: time.Millisecond, SlotsInUse: time.Millisecond}

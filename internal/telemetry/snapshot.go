@@ -39,9 +39,10 @@ type DeadLetters struct {
 // Database is one database as the runner sees it.
 type Database struct {
 	Name, Engine string
-	Up           bool // it answers
-	ResultsFull  bool // its results stream has no room
-	Paused       bool // by an operator
+	Up           bool   // it answers
+	ResultsFull  bool   // its results stream has no room
+	Paused       bool   // by an operator
+	Catalog      string // hash of its catalog; empty: it has none
 	Lanes        []report.Lane
 	Pool         report.Pool
 	Purged       uint64         // results removed before their maximum age

@@ -100,7 +100,7 @@ func (l *Lane) ended(h *inFlight, end report.Disposition, out *delivery.Outcome)
 		return
 	}
 	e := report.Event{
-		Database: l.opts.Database, Lane: l.opts.Name, Kind: d.Kind, Disposition: end, Deliveries: d.Deliveries,
+		Database: l.opts.Database, Lane: l.opts.Name, Kind: d.Kind, Call: d.Name, Disposition: end, Deliveries: d.Deliveries,
 		Attempts: h.begunTimes(), Queued: h.arrived.Sub(d.Timestamp), SlotsInUse: time.Since(h.arrived),
 	}
 	if out != nil {

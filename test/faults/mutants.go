@@ -157,9 +157,9 @@ func resultMutants() []mutant {
 		{
 			name: "endpoint_compares_nothing", what: "the run endpoint answers a request with whatever result its id has",
 			edits: []edit{
-				{"internal/api/runendpoint.go", "\tif !j.SameJob(&examined) {", "\tif !j.SameJob(&examined) && false {"},
-				{"internal/api/runendpoint.go", "first.Timestamp), j.AnsweredBy(&head, result):", "first.Timestamp), j.AnsweredBy(&head, result), true:"},
-				{"internal/api/runendpoint.go", "\tif j.AnsweredBy(head, result) {", "\tif true {"},
+				{"internal/api/runendpoint.go", "\tif !j.sameJob(&other) {", "\tif !j.sameJob(&other) && false {"},
+				{"internal/api/runendpoint.go", "first.Timestamp), j.answeredBy(&head, result):", "first.Timestamp), j.answeredBy(&head, result), true:"},
+				{"internal/api/runendpoint.go", "\tif j.answeredBy(head, result) {", "\tif true {"},
 			},
 			only: []string{"none"}, caught: []string{"response"},
 		},

@@ -1,6 +1,8 @@
 package topology
 
 import (
+	"strings"
+
 	"dbrunner/contract"
 	"dbrunner/internal/bus"
 )
@@ -65,7 +67,7 @@ func (b *rightsOf) calls(calls ...string) {
 func (b *rightsOf) fleet() {
 	s := b.subjects
 	b.subscribe(b.opts.InboxPrefix+"."+bus.ProbeName+".*", s.Control(">"), s.State("pause.>"), "$SRV.PING", "$SRV.INFO."+s.Namespace, "$SRV.STATS."+s.Namespace+"."+bus.ProbeName,
-		s.API("databases"), s.API("*"), s.API("health.>"), s.API("run.>"), s.API("cancel.>"), s.API("running.>"), s.API("result.>"))
+		s.API("databases"), s.API("*"), s.API("health.>"), s.API("run.>"), s.API("cancel.>"), s.API("running.>"), s.API("result.>"), s.API("calls.>"))
 	b.publish(s.RunnerHealth(b.opts.Instance), "_INBOX."+bus.ProbeName)
 	for _, prefix := range b.want.ReplyPrefixes {
 		b.publish(prefix + bus.ProbeName)
@@ -109,7 +111,7 @@ func (b *rightsOf) objects() {
 func (b *rightsOf) database(d *Database) {
 	s, jobs, results := b.subjects, b.subjects.JobsStream(d.Name), b.subjects.ResultsStream(d.Name)
 	b.subscribe(s.Result(d.Name, "*"), s.API("databases."+d.Name), s.API("health."+d.Name), s.API("run."+d.Name+".*"), s.API("cancel."+d.Name+".*"),
-		s.API("running."+d.Name), s.API("result."+d.Name+".*"))
+		s.API("running."+d.Name), s.API("result."+d.Name+".*"), s.API("calls."+d.Name))
 	b.publish(s.Store(d.Name, bus.ProbeName), s.DatabaseHealth(d.Name, b.opts.Instance), s.Migration(d.Name), b.bucket(bus.ControlKey(s, d.Name+"."+bus.ProbeName)),
 		b.bucket(bus.StateKey(s, contract.PauseKey(contract.PauseTarget{Database: d.Name}))),
 		s.Namespace+".replies."+d.Name+"."+bus.ProbeName, s.API("databases."+d.Name))
@@ -117,14 +119,20 @@ func (b *rightsOf) database(d *Database) {
 	b.calls("STREAM.INFO."+jobs, "STREAM.MSG.GET."+jobs, "STREAM.INFO."+results, "STREAM.MSG.GET."+results,
 		"DIRECT.GET."+results, "DIRECT.GET."+results+"."+s.Result(d.Name, bus.ProbeName), "STREAM.PURGE."+results)
 	b.creates("STREAM.CREATE."+jobs, "STREAM.CREATE."+results)
-	for _, lane := range d.Lanes {
+	for i := range d.Lanes {
+		lane := &d.Lanes[i]
+		if len(lane.Subjects) > 0 {
+			b.subscribe(s.API("run." + d.Name + ".*.*"))
+		}
 		b.calls("CONSUMER.INFO."+jobs+"."+lane.Name, "CONSUMER.MSG.NEXT."+jobs+"."+lane.Name)
 		b.creates("CONSUMER.CREATE." + jobs + "." + lane.Name)
 		b.publish(b.ack(jobs, lane.Name))
 		for _, kind := range lane.Kinds {
 			b.publish(s.DeadLetter(d.Name, kind, bus.ProbeName))
+		}
+		for _, end := range lane.subjects() {
 			if b.want.Run {
-				b.publish(s.Job(d.Name, kind))
+				b.publish(s.Job(d.Name, strings.ReplaceAll(end, "*", bus.ProbeName)))
 			}
 		}
 	}
