@@ -15,6 +15,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 TIMEOUT = 60.0
+KINDS = "query,transaction,statement,migration,health,call"
 
 
 def build(folder: Path) -> None:
@@ -97,6 +98,7 @@ class Fleet:
         for name, (engine, dsn) in databases.items():
             env |= {f"{name.upper()}_TYPE": engine, f"{name.upper()}_CONNECTION_STRING": dsn}
             env |= {f"{name.upper()}_MIGRATIONS_FOLDER": str(folder / "migrations"), f"{name.upper()}_POOL_MAX": "4"}
+        env |= {"SHOP_KINDS": KINDS, "SHOP_CATALOG_FOLDER": str(ROOT / "contract" / "cases" / "catalog")}
         migrations = folder / "migrations"
         migrations.mkdir()
         (migrations / "1_create_accounts.up.sql").write_text(

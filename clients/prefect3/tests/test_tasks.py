@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sqlite3
 import subprocess
@@ -25,6 +26,8 @@ from dbrunner._connection import shared_loop
 from prefect_dbrunner import (
     DbrunnerCredentials,
     DbrunnerDatabase,
+    dbrunner_call,
+    dbrunner_call_async,
     dbrunner_query,
     dbrunner_query_async,
     dbrunner_save,
@@ -90,6 +93,29 @@ def test_a_killed_task_has_one_effect(shop: DbrunnerDatabase) -> None:
     job, rows = parent()
     assert rows == [{"n": 1}]
     assert job.endswith("-book")
+
+
+def test_a_named_statement_has_one_effect(shop: DbrunnerDatabase) -> None:
+    create = [
+        "CREATE TABLE purses (id INTEGER PRIMARY KEY, amount INTEGER)",
+        "INSERT INTO purses VALUES (7, 100), (9, 0)",
+    ]
+    params = {"from": 7, "to": 9, "amount": 30}
+
+    @flow
+    def pay() -> list[str]:
+        shop.transaction(create, key="purses")
+        return [dbrunner_call(shop, "pay", "pay", params).job_id, shop.call("pay", params, key="pay").job_id]
+
+    first, second = pay()
+    assert first == second
+    assert shop.query("SELECT amount FROM purses WHERE id = 7").rows == [{"amount": 70}]
+
+    @flow
+    async def pay_again() -> Result:
+        return await dbrunner_call_async(shop, "later", "purse", {"id": 9})
+
+    assert asyncio.run(pay_again()).rows == [{"amount": 30}]
 
 
 def test_retryable_failures_get_the_next_id(fleet: Fleet, shop: DbrunnerDatabase) -> None:

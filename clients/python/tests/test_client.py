@@ -159,6 +159,34 @@ async def test_statement_migration_and_health(shop: dbrunner.Database, key: Key)
     assert (await shop.info())["engine"] == "sqlite"
 
 
+async def test_calls(runner: dbrunner.Runner, shop: dbrunner.Database, fleet: Fleet, key: Key) -> None:
+    create = [
+        "CREATE TABLE purses (id INTEGER PRIMARY KEY, amount INTEGER)",
+        "INSERT INTO purses VALUES (7, 100), (9, 0)",
+    ]
+    await shop.transaction(create, key=key("create"))
+    params = {"from": 7, "to": 9, "amount": 30}
+    for _ in range(2):
+        paid = await shop.call("pay", params, key=key("pay"))
+        assert paid.raw["call"]["name"] == "pay"
+    assert (await runner.database("shop", via="run").call("purse", {"id": 7}, key=key("purse"))).rows == [
+        {"amount": 70}
+    ]
+    with pytest.raises(dbrunner.UnknownCall):
+        await shop.call("pya", params, key=key("pya"))
+    with pytest.raises(dbrunner.JobIdReused):
+        await shop.call("pay", {**params, "amount": 31}, key=key("pay"))
+    with pytest.raises(ValueError, match="a-z 0-9 _"):
+        jobs.call("pay.all", key="x")
+    found = await shop.calls()
+    assert [(c.name, c.effect) for c in found] == [("pay", "exactly_once"), ("purse", "read_only")]
+    assert found[0].schema["required"] == ["amount", "from", "to"]
+    with dbrunner.sync.connect(fleet.url) as blocking:
+        assert blocking.database("shop").calls() == found
+        assert blocking.database("billing").calls() == ()
+        assert blocking.database("shop").call("pay", params, key=key("pay")).raw == paid.raw
+
+
 async def test_rows_as_rows_and_as_files(shop: dbrunner.Database, tmp_path: Path) -> None:
     result = await shop.query(SERIES, {"m": 50_000})
     assert result.offloaded

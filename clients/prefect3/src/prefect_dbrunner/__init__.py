@@ -6,6 +6,8 @@ from .blocks import DbrunnerDatabase as DbrunnerDatabase
 from .cancellation import cancel_jobs as cancel_jobs
 from .tables import publish_table as publish_table
 from .tables import to_dataframe as to_dataframe
+from .tasks import dbrunner_call as dbrunner_call
+from .tasks import dbrunner_call_async as dbrunner_call_async
 from .tasks import dbrunner_query as dbrunner_query
 from .tasks import dbrunner_query_async as dbrunner_query_async
 from .tasks import dbrunner_save as dbrunner_save

@@ -6,7 +6,7 @@ All blocks with the same settings share one connection in the process, however m
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any, Unpack
 
@@ -139,6 +139,29 @@ class DbrunnerDatabase(Block):
         **options: Unpack[jobs.TransactionOptions],
     ) -> Result:
         return await self._arun(jobs.transaction(statements, key=job_id(key, key_scope), **options))
+
+    def call(
+        self,
+        name: str,
+        params: Mapping[str, Any] | None = None,
+        *,
+        key: str,
+        key_scope: KeyScope = "run",
+        **options: Unpack[jobs.RowOptions],
+    ) -> Result:
+        """Run a named statement of the database's catalog. One that writes takes effect once under its key."""
+        return self._run(jobs.call(name, params, key=job_id(key, key_scope), **options))
+
+    async def acall(
+        self,
+        name: str,
+        params: Mapping[str, Any] | None = None,
+        *,
+        key: str,
+        key_scope: KeyScope = "run",
+        **options: Unpack[jobs.RowOptions],
+    ) -> Result:
+        return await self._arun(jobs.call(name, params, key=job_id(key, key_scope), **options))
 
     def migrate(
         self, action: MigrationAction = "up", target: str | None = None, *, key: str, key_scope: KeyScope = "run"

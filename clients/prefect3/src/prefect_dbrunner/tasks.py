@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Unpack
 
 from prefect import Task, task
@@ -92,6 +92,31 @@ async def dbrunner_transaction_async(
     **options: Unpack[jobs.TransactionOptions],
 ) -> Result:
     return await database.atransaction(statements, key=key, key_scope=key_scope, **options)
+
+
+@task(name="dbrunner_call", **_options)
+def dbrunner_call(
+    database: DbrunnerDatabase,
+    key: str,
+    name: str,
+    params: Mapping[str, Any] | None = None,
+    key_scope: KeyScope = "run",
+    **options: Unpack[jobs.RowOptions],
+) -> Result:
+    """Run a named statement of the database's catalog. One that writes takes effect once under its key."""
+    return database.call(name, params, key=key, key_scope=key_scope, **options)
+
+
+@task(name="dbrunner_call_async", **_options)
+async def dbrunner_call_async(
+    database: DbrunnerDatabase,
+    key: str,
+    name: str,
+    params: Mapping[str, Any] | None = None,
+    key_scope: KeyScope = "run",
+    **options: Unpack[jobs.RowOptions],
+) -> Result:
+    return await database.acall(name, params, key=key, key_scope=key_scope, **options)
 
 
 @task(name="dbrunner_save", **_options)

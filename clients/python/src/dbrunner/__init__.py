@@ -7,6 +7,7 @@
 """
 
 from . import jobs as jobs
+from ._calls import NamedStatement as NamedStatement
 from ._client import Database as Database
 from ._client import Job as Job
 from ._client import Runner as Runner

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import ssl
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from typing import Any, Literal, Self, Unpack
 
 from . import jobs
+from ._calls import NamedStatement
 from ._connection import Lease, Settings, call
 from ._core import Cancellation, Core, finish, rows_object
 from ._objects import spool
@@ -142,6 +143,18 @@ class Database:
         """Run one statement outside a transaction, at most once."""
         return await self.run(jobs.statement(sql, params, key=key, **options), wait=wait)
 
+    async def call(
+        self,
+        name: str,
+        params: Mapping[str, Any] | None = None,
+        *,
+        key: str,
+        wait: float | None = WAIT,
+        **options: Unpack[jobs.RowOptions],
+    ) -> Result:
+        """Run a named statement of the database's catalog. One that writes takes effect once under its key."""
+        return await self.run(jobs.call(name, params, key=key, **options), wait=wait)
+
     async def migrate(
         self,
         action: jobs.MigrationAction = "up",
@@ -215,6 +228,10 @@ class Database:
     async def wait_healthy(self, *, wait: float | None = WAIT, migrated: bool = False) -> dict[str, Any]:
         """Return as soon as the database is healthy or degraded and, if asked, has no pending migrations."""
         return await call(self._core.wait_healthy(wait, migrated))
+
+    async def calls(self) -> tuple[NamedStatement, ...]:
+        """Return the named statements that `call` can run."""
+        return await call(self._core.calls())
 
     async def info(self) -> dict[str, Any]:
         """Return the database's engine, kinds and limits."""

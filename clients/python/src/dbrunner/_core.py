@@ -15,6 +15,7 @@ import nats.errors
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
+from ._calls import NamedStatement
 from ._connection import Connection, Lease
 from ._objects import Spooled, read, write_params
 from ._result import Answer, Result, RowsObject
@@ -88,7 +89,7 @@ class Core:
 
     async def _submit(self, job: JobSpec, deadline: Deadline) -> None:
         refused_since = None
-        subject = f"{self._namespace}.jobs.{self._database}.{job.kind}"
+        subject = f"{self._namespace}.jobs.{self._database}.{job.subject}"
         while True:
             problem: TransportError
             try:
@@ -207,6 +208,20 @@ class Core:
         databases: list[dict[str, Any]] = (await self._service(f"databases.{self._database}"))["databases"]
         return databases[0]
 
+    async def calls(self) -> tuple[NamedStatement, ...]:
+        """Return the named statements of the database's catalog."""
+        found: list[NamedStatement] = []
+        first = None
+        while True:
+            request = json.dumps({"after": found[-1].name}).encode() if found else b""
+            answer = await self._service(f"calls.{self._database}", request)
+            first = first or answer
+            if answer.get("catalog") != first.get("catalog"):
+                raise DbrunnerError("the runners have different catalogs; ask again once all have the same")
+            found += [NamedStatement.parse(raw) for raw in answer["calls"]]
+            if not answer.get("more") or not answer["calls"]:
+                return tuple(found)
+
     async def wait_healthy(self, wait: float | None, migrated: bool) -> dict[str, Any]:
         """Return the first health check that says healthy or degraded."""
         deadline, reason = Deadline(wait), ""
@@ -301,7 +316,7 @@ class Core:
         while True:
             seconds = max(0.1, deadline.left(MOST_RUN_WAIT))
             headers = {"Nats-Msg-Id": job.id, "Dbrunner-Wait": f"{round(seconds * 1000)}ms"}
-            subject = f"{self._namespace}.api.run.{self._database}.{job.kind}"
+            subject = f"{self._namespace}.api.run.{self._database}.{job.subject}"
             problem: DbrunnerError
             try:
                 message = await self._ask(subject, job.body, headers, seconds + 2)

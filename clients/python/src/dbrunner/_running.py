@@ -18,6 +18,8 @@ class RunningJob:
 
     job_id: str
     kind: str
+    call: str | None
+    """The name of the statement that a call runs."""
     state: str
     """`waiting`, `executing` or `settling`."""
     runner: str
@@ -127,6 +129,7 @@ class Collector:
         return RunningJob(
             job_id=str(raw["job_id"]),
             kind=str(raw["kind"]),
+            call=raw.get("call"),
             state=str(raw["state"]),
             runner=key[0],
             process=key[1],

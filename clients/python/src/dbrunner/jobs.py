@@ -103,10 +103,17 @@ class JobSpec:
     keys: Mapping[str, Any]
     request: str
     """A hash of what the job requests. As a label it distinguishes jobs that use the same key."""
+    name: str = ""
+    """Of the statement that a call runs."""
 
     @property
     def body(self) -> bytes:
         return encode({"id": self.id, **self.keys})
+
+    @property
+    def subject(self) -> str:
+        """The end of the job's subject, behind the database."""
+        return f"{self.kind}.{self.name}" if self.name else self.kind
 
     def under(self, key: str) -> JobSpec:
         """Return the same job with another key."""
@@ -131,6 +138,13 @@ def transaction(statements: Iterable[AnyStatement], *, key: str, **options: Unpa
 def statement(sql: str, params: Params | None = None, *, key: str, **options: Unpack[StatementOptions]) -> JobSpec:
     """One statement outside a transaction, such as VACUUM. It is executed at most once."""
     return _spec("statement", key, options, sql=sql, params=params)
+
+
+def call(name: str, params: Mapping[str, Any] | None = None, *, key: str, **options: Unpack[RowOptions]) -> JobSpec:
+    """A named statement of the database's catalog. Its definition decides whether it writes, so a key is required."""
+    if not re.fullmatch(r"[a-z0-9_]{1,64}", name):
+        raise ValueError(f"statement {name!r}: names have 1 to 64 of a-z 0-9 _")
+    return _spec(f"call.{name}", key, options, params=dict(params) if params else None)
 
 
 MigrationAction = Literal["status", "validate", "plan", "up", "down", "goto", "baseline", "repair"]
@@ -190,7 +204,8 @@ def _spec(kind: str, key: str, options: Mapping[str, Any], **content: Any) -> Jo
     request = encode(parts)
     digest = hashlib.sha256(request).hexdigest()[:32]
     labels[REQUEST_LABEL] = digest
-    return JobSpec(kind, key, {"labels": labels, **_present(**options), **_present(**content)}, digest)
+    kind, _, name = kind.partition(".")
+    return JobSpec(kind, key, {"labels": labels, **_present(**options), **_present(**content)}, digest, name)
 
 
 def _present(**values: Any) -> dict[str, Any]:

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import os
 import ssl
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from typing import Any, Literal, Self, Unpack
 
 from . import jobs
+from ._calls import NamedStatement
 from ._client import WAIT, settings
 from ._connection import Lease, call_sync
 from ._core import Cancellation, Core, finish, rows_object
@@ -119,6 +120,18 @@ class Database:
         """Run one statement outside a transaction, at most once."""
         return self.run(jobs.statement(sql, params, key=key, **options), wait=wait)
 
+    def call(
+        self,
+        name: str,
+        params: Mapping[str, Any] | None = None,
+        *,
+        key: str,
+        wait: float | None = WAIT,
+        **options: Unpack[jobs.RowOptions],
+    ) -> Result:
+        """Run a named statement of the database's catalog. One that writes takes effect once under its key."""
+        return self.run(jobs.call(name, params, key=key, **options), wait=wait)
+
     def migrate(
         self,
         action: jobs.MigrationAction = "up",
@@ -192,6 +205,10 @@ class Database:
     def wait_healthy(self, *, wait: float | None = WAIT, migrated: bool = False) -> dict[str, Any]:
         """Return as soon as the database is healthy or degraded and, if asked, has no pending migrations."""
         return call_sync(self._core.wait_healthy(wait, migrated))
+
+    def calls(self) -> tuple[NamedStatement, ...]:
+        """Return the named statements that `call` can run."""
+        return call_sync(self._core.calls())
 
     def info(self) -> dict[str, Any]:
         """Return the database's engine, kinds and limits."""
