@@ -37,32 +37,24 @@ type rightsOf struct {
 	list     []bus.Permission
 }
 
-func (b *rightsOf) publish(list ...string) {
-	for _, subject := range list {
-		b.list = append(b.list, bus.Permission{Subject: subject})
-	}
-}
+func (b *rightsOf) publish(list ...string) { b.add(bus.Permission{}, "", list) }
 
-func (b *rightsOf) subscribe(list ...string) {
-	for _, subject := range list {
-		b.list = append(b.list, bus.Permission{Subject: subject, Subscribe: true})
-	}
-}
+func (b *rightsOf) subscribe(list ...string) { b.add(bus.Permission{Subscribe: true}, "", list) }
 
 func (b *rightsOf) creates(calls ...string) {
-	if !b.want.Create {
-		return
-	}
-	for _, call := range calls {
-		b.list = append(b.list, bus.Permission{Subject: b.api + call, Creates: true})
+	if b.want.Create {
+		b.add(bus.Permission{Creates: true}, b.api, calls)
 	}
 }
 
-func (b *rightsOf) calls(calls ...string) {
-	for _, call := range calls {
-		b.publish(b.api + call)
+func (b *rightsOf) add(like bus.Permission, prefix string, list []string) {
+	for _, subject := range list {
+		like.Subject = prefix + subject
+		b.list = append(b.list, like)
 	}
 }
+
+func (b *rightsOf) calls(calls ...string) { b.add(bus.Permission{}, b.api, calls) }
 
 func (b *rightsOf) fleet() {
 	s := b.subjects
