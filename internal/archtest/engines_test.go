@@ -21,8 +21,8 @@ var drivers = map[string][]string{
 	"sqlite":    {"modernc.org/sqlite"},
 }
 
-// driven are the packages besides the engines that may import a driver: they serve tests.
-var driven = []string{"internal/db/dbtest", "bench", "bench/*", "test/*", "test/*/*"}
+// driven are the packages besides the engines that may import a driver: they serve tests, or judge.
+var driven = []string{"internal/verify", "internal/db/dbtest", "bench", "bench/*", "test/*", "test/*/*"}
 
 // engineFiles are the files of every engine. Others are its own.
 var engineFiles = []string{
