@@ -22,5 +22,5 @@ func TestContract(t *testing.T) {
 	require.Equal(t, runCommand(t, "", "contract", "job-query"), runCommand(t, "", "contract", "query"))
 	wrong := runCommand(t, "", "contract", "job")
 	require.Equal(t, exitUsage, wrong.code)
-	require.Contains(t, wrong.err, `no schema is named "job"; write one of answer-cancel`)
+	require.Contains(t, wrong.err, `no schema is named "job"; write one of answer-calls, answer-cancel`)
 }
