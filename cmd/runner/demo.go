@@ -5,19 +5,22 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"strings"
 	"sync"
 
+	"github.com/nats-io/nats.go"
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
 
 	"dbrunner/internal/app"
+	"dbrunner/internal/ui"
 )
 
 const demoHelp = `Start a NATS server with JetStream and a small SQLite database in this process, run jobs, and print each message and its
 result. Then keep serving until Ctrl-C; the demo prints its address and nats commands to try. All files are in a temporary
-folder, which is removed at exit.
+folder, which is removed at exit. The operator's page ("runner ui") is served, too.
 
 With --once, exit after the demonstration: 0 if every result is as expected, 1 if not.`
 
@@ -65,6 +68,11 @@ func demo(ctx context.Context, out io.Writer, port int, once bool) (err error) {
 	select {
 	case <-runner.Started():
 		s := &show{out: out, style: styleFor(out), url: world.URL()}
+		if !once {
+			if s.page, err = demoPage(serving, &wg, world); err != nil {
+				break
+			}
+		}
 		s.intro(world)
 		err = s.perform(serving)
 		if err == nil && !once {
@@ -78,6 +86,36 @@ func demo(ctx context.Context, out io.Writer, port int, once bool) (err error) {
 	return errors.Join(failed, err)
 }
 
+// demoAddress is where the demonstration's page is, if the port is free.
+const demoAddress = "127.0.0.1:8090"
+
+// demoPage starts the page of the demonstration and returns its URL.
+func demoPage(ctx context.Context, wg *sync.WaitGroup, world *app.Demo) (string, error) {
+	nc, err := nats.Connect(world.URL(), nats.MaxReconnects(-1))
+	if err != nil {
+		return "", err
+	}
+	page, err := ui.New(ui.Options{NATS: nc, Write: true, ShowRows: true, Environment: "demo", By: thisUser()})
+	if err != nil {
+		nc.Close()
+		return "", err
+	}
+	var listen net.ListenConfig
+	listener, err := listen.Listen(ctx, "tcp", demoAddress)
+	if err != nil { // another one has the port
+		listener, err = listen.Listen(ctx, "tcp", "127.0.0.1:0")
+	}
+	if err != nil {
+		nc.Close()
+		return "", fmt.Errorf("the page cannot listen: %w", err)
+	}
+	wg.Go(func() {
+		defer nc.Close()
+		_ = page.Serve(ctx, listener) // the demonstration is of jobs: it goes on without the page
+	})
+	return "http://" + listener.Addr().String(), nil
+}
+
 func (s *show) intro(world *app.Demo) {
 	s.line(s.style.bold("dbrunner demo"))
 	s.line("")
@@ -85,6 +123,9 @@ func (s *show) intro(world *app.Demo) {
 	s.line("  database  " + app.DemoDatabase + "  " + s.style.dim("SQLite, "+world.File))
 	s.line("            " + s.style.dim("accounts (id, owner, balance), transfers (id, source, target, amount)"))
 	s.line("  runner    " + world.Config.Instance)
+	if s.page != "" {
+		s.line("  page      " + s.page + "  " + s.style.dim("what operators see; here with actions and rows"))
+	}
 	s.line("")
 	s.line("A job is published to dbrunner.jobs.<database>.<kind>; its result is stored once, under")
 	s.line("dbrunner.results.<database>.<job id>.")

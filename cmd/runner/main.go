@@ -110,7 +110,7 @@ func newRoot() *cobra.Command {
 	root.AddCommand(
 		newServe(), newDemo(), newSubmit(), newCall(), newResult(), newCheck(), newDiagnose(),
 		newWait(), newHealthcheck(), newPs(), newCancel(), newPause(), newResume(), newJob(), newDead(), newTopology(),
-		newLedger(), newOutbox(), newVerify(), newContract(), newMigrate(), newAudit(), newVersion(),
+		newLedger(), newOutbox(), newVerify(), newContract(), newMigrate(), newAudit(), newUI(), newVersion(),
 	)
 	return root
 }

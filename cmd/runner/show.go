@@ -24,6 +24,7 @@ type show struct {
 	out   io.Writer
 	style style
 	url   string
+	page  string // address of the operator's page; empty: there is none
 
 	nc     *nats.Conn
 	client *client.Client

@@ -3,6 +3,8 @@ package app_test
 import (
 	"context"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -24,6 +26,7 @@ import (
 	"dbrunner/internal/bus/topology"
 	"dbrunner/internal/config"
 	"dbrunner/internal/manager"
+	"dbrunner/internal/ui"
 )
 
 const securityPage = "../../docs/security.md"
@@ -244,6 +247,14 @@ func (w *world) tryOperator() {
 	entries, err := client.AuditEntries(t.Context(), runners, client.AuditFilter{})
 	require.NoError(t, err)
 	require.Len(t, entries, 1)
+	page, err := ui.New(ui.Options{NATS: w.as("operator").nc, Write: true}) // it replaces the connection's error handler
+	require.NoError(t, err)
+	for _, path := range []string{"/", "/db/shop", "/db/shop/jobs", "/db/shop/job/by-flow", "/dead"} {
+		shown := httptest.NewRecorder()
+		page.Handler().ServeHTTP(shown, httptest.NewRequest(http.MethodGet, "http://localhost"+path, nil))
+		require.Equal(t, http.StatusOK, shown.Code)
+		require.NotContains(t, shown.Body.String(), `class="problem"`, path)
+	}
 	require.Empty(t, operator.refusals())
 	require.Empty(t, conn.State().Denied)
 	operator.mayNot([]string{

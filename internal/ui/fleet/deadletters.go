@@ -1,0 +1,241 @@
+package fleet
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"dbrunner/client"
+	"dbrunner/contract"
+)
+
+const (
+	deadKept   = 20_000 // dead letters that the page knows, the newest
+	deadChunk  = 2000   // sequences of one reading
+	deadBytes  = 64 << 20
+	deadEvery  = 2 * time.Second
+	shownError = 500 // characters of a message that the page keeps
+)
+
+// DeadLetter is what the page keeps of a dead letter: nothing of the job's body.
+type DeadLetter struct {
+	Sequence uint64
+	Stored   time.Time
+	Database string
+	Kind     string
+	Key      string
+	JobID    string
+	Reason   string
+	Code     string
+	Message  string
+	ResultID string
+	Runner   string
+	Redrive  string // the id of the job that this one was redriven from
+}
+
+// Name is the name of the dead letter in commands.
+func (d *DeadLetter) Name() string { return d.Database + "." + d.Kind + "." + d.Key }
+
+// DeadLetters are the newest dead letters, read while pages are open: all that fit once, then what is new or was removed.
+type DeadLetters struct {
+	Source *Source
+
+	mu       sync.Mutex
+	list     []DeadLetter // by sequence
+	total    uint64       // in the stream
+	next     uint64       // the first sequence that was not read
+	from     uint64       // the first sequence that was read
+	created  time.Time
+	compared [3]uint64 // of the stream, when the list was compared with it: first sequence, messages, deleted ones
+	asOf     time.Time
+	version  uint64
+}
+
+// DeadView is a copy of what is known.
+type DeadView struct {
+	List    []DeadLetter // oldest first
+	Total   uint64       // in the stream
+	Partial bool         // the stream has older ones than the list
+	Version uint64
+}
+
+// Get returns the dead letters that choose accepts, oldest first.
+func (d *DeadLetters) Get(ctx context.Context, choose func(*DeadLetter) bool) (*DeadView, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.asOf.IsZero() || d.Source.Now().Sub(d.asOf) >= deadEvery {
+		if err := d.read(ctx); err != nil {
+			return nil, fmt.Errorf("read the dead letters: %w", err)
+		}
+	}
+	view := &DeadView{Total: d.total, Partial: d.total > uint64(len(d.list)), Version: d.version}
+	for i := range d.list {
+		if choose == nil || choose(&d.list[i]) {
+			view.List = append(view.List, d.list[i])
+		}
+	}
+	return view, nil
+}
+
+// Forget lets the next look read again: something was removed.
+func (d *DeadLetters) Forget() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.asOf = time.Time{}
+}
+
+func (d *DeadLetters) read(ctx context.Context) error {
+	stream := d.Source.Subjects.DeadStream()
+	info, err := d.Source.Info(ctx, stream, struct{}{})
+	if err != nil {
+		return err
+	}
+	state := &info.State
+	if !info.Created.Equal(d.created) || state.LastSeq+1 < d.next {
+		d.list, d.next, d.from, d.created, d.compared = nil, state.LastSeq+1, state.LastSeq+1, info.Created, [3]uint64{}
+	}
+	if err := d.backwards(ctx, state.FirstSeq); err != nil {
+		return err
+	}
+	if state.LastSeq >= d.next {
+		found, err := d.chunk(ctx, d.next, 0)
+		if err != nil {
+			return err
+		}
+		d.list = append(d.list, found...)
+		d.next = max(d.next, state.LastSeq+1)
+		d.version++
+	}
+	if now := [3]uint64{state.FirstSeq, state.Messages, state.NumDeleted}; now != d.compared {
+		if err := d.dropRemoved(ctx, stream); err != nil {
+			return err
+		}
+		d.compared = now
+	}
+	if over := len(d.list) - deadKept; over > 0 {
+		d.list = slices.Clone(d.list[over:])
+		d.from = d.list[0].Sequence
+	}
+	d.total, d.asOf = state.Messages, d.Source.Now()
+	return nil
+}
+
+// backwards reads what the stream had when the page was opened, the newest first, until there are enough.
+func (d *DeadLetters) backwards(ctx context.Context, first uint64) error {
+	for len(d.list) < deadKept && d.from > max(first, 1) {
+		to := d.from - 1
+		from := max(first, 1)
+		if to > deadChunk {
+			from = max(from, to-deadChunk+1)
+		}
+		found, err := d.chunk(ctx, from, to)
+		if err != nil {
+			return err
+		}
+		d.list = append(found, d.list...)
+		d.from = from
+		d.version++
+	}
+	return nil
+}
+
+// chunk reads the dead letters of a range of sequences.
+func (d *DeadLetters) chunk(ctx context.Context, from, to uint64) ([]DeadLetter, error) {
+	var found []DeadLetter
+	request := client.MessagesRequest{
+		Stream: d.Source.Subjects.DeadStream(), Subject: d.Source.Subjects.Namespace + ".dead.>", From: from, To: to, MaxBytes: deadBytes,
+	}
+	err := d.Source.Messages(ctx, request, func(m *client.Message) error {
+		tokens := strings.Split(m.Subject, ".") // namespace, dead, database, kind, key
+		if len(tokens) != 5 {
+			return nil
+		}
+		header := func(name string) string { return bounded(m.Headers.Get(name), shownError) }
+		found = append(found, DeadLetter{
+			Sequence: m.Sequence, Stored: m.Time, Database: tokens[2], Kind: tokens[3], Key: tokens[4],
+			JobID: header(contract.HeaderJobID), Reason: header(contract.HeaderReason), Code: header(contract.HeaderCode),
+			Message: header(contract.HeaderMessage), ResultID: header(contract.HeaderResultID), Runner: header(contract.HeaderRunner),
+			Redrive: header(contract.HeaderOriginal + contract.HeaderRedriveOf),
+		})
+		return nil
+	})
+	return found, err
+}
+
+// dropRemoved drops what the stream has no more.
+func (d *DeadLetters) dropRemoved(ctx context.Context, stream string) error {
+	info, err := d.Source.Info(ctx, stream, map[string]bool{"deleted_details": true})
+	if err != nil {
+		return err
+	}
+	gone := make(map[uint64]bool, len(info.State.Deleted))
+	for _, sequence := range info.State.Deleted {
+		gone[sequence] = true
+	}
+	before := len(d.list)
+	d.list = slices.DeleteFunc(d.list, func(e DeadLetter) bool { return e.Sequence < info.State.FirstSeq || gone[e.Sequence] })
+	if len(d.list) != before {
+		d.version++
+	}
+	return nil
+}
+
+// EffectNote is what may be known of a dead letter's effect without asking the database.
+type EffectNote struct {
+	Text string
+	Bulk bool // jobs like this one may be redriven together
+	Warn bool // look at the database first
+}
+
+// EffectOf returns whether the job may have taken effect, and whether it can be redriven together with others.
+func EffectOf(d *DeadLetter) EffectNote {
+	switch d.Reason {
+	case string(contract.Rejected):
+		return EffectNote{Text: "no; it is rejected again until the configuration or the job changes", Bulk: true}
+	case contract.ReasonJobIDReused:
+		return EffectNote{Text: "no: another request had the id first", Bulk: true}
+	case contract.ReasonResultIDTaken:
+		return EffectNote{Text: "YES: it took effect; it is never published again", Warn: true}
+	case contract.ReasonTooManyDeliveries:
+		return EffectNote{Text: "see the job's result", Warn: true}
+	case string(contract.Unknown):
+		return EffectNote{Text: "PERHAPS: look at the database first", Warn: true}
+	case string(contract.Canceled), string(contract.Expired):
+		return EffectNote{Text: "no", Bulk: true}
+	case string(contract.Failed):
+	default:
+		return EffectNote{Text: "unknown reason: look at the database first", Warn: true}
+	}
+	switch d.Kind {
+	case "statement":
+		return EffectNote{Text: "in part, perhaps: a statement is not rolled back", Warn: true}
+	case "migration":
+		return EffectNote{Text: "files before the one that failed stay applied", Warn: true}
+	}
+	if slices.Contains(againCodes(), contract.Code(d.Code)) {
+		return EffectNote{Text: "no, and it fails again unless the data changes", Bulk: true}
+	}
+	return EffectNote{Text: "no", Bulk: true}
+}
+
+// againCodes are those of jobs that fail again as long as the data is the same.
+func againCodes() []contract.Code {
+	return []contract.Code{
+		"unique_violation", "foreign_key_violation", "not_null_violation", "check_violation", "constraint_violation", "data_error",
+		"syntax_error", "undefined_object", "permission_denied", "expect_rows_failed", "max_affected_exceeded", "not_countable",
+	}
+}
+
+// bounded returns at most the first bytes of a text, whole characters.
+func bounded(text string, most int) string {
+	if len(text) <= most {
+		return text
+	}
+	for most > 0 && text[most]&0xc0 == 0x80 {
+		most--
+	}
+	return text[:most]
+}

@@ -1,0 +1,129 @@
+package fleet
+
+import (
+	"context"
+	"encoding/json"
+	"slices"
+	"sync"
+	"time"
+
+	"dbrunner/client"
+	"dbrunner/contract"
+)
+
+const (
+	recentKept  = 2000     // results that are searched, the newest
+	recentChunk = 100      // sequences of one reading
+	recentBytes = 32 << 20 // of results that are read at first
+)
+
+// Result is what the search keeps of a result.
+type Result struct {
+	Sequence uint64            `json:"-"`
+	JobID    string            `json:"job_id"`
+	Kind     string            `json:"kind"`
+	Status   contract.Status   `json:"status"`
+	Runner   string            `json:"runner"`
+	Finished time.Time         `json:"finished_at"`
+	Labels   map[string]string `json:"labels"`
+	Error    *struct {
+		Code string `json:"code"`
+	} `json:"error"`
+}
+
+// Code is the code of the error; empty: there is none.
+func (r *Result) Code() string {
+	if r.Error == nil {
+		return ""
+	}
+	return r.Error.Code
+}
+
+// Recent are the newest results of each database that was searched.
+type Recent struct {
+	Source *Source
+
+	mu  sync.Mutex
+	all map[string]*recentOf
+}
+
+type recentOf struct {
+	mu   sync.Mutex
+	list []Result // by sequence
+	next uint64
+	made time.Time // the stream was created
+}
+
+// Of returns the newest results of a database, the newest first, and how many its stream has.
+func (r *Recent) Of(ctx context.Context, database string) ([]Result, uint64, error) {
+	r.mu.Lock()
+	if r.all == nil {
+		r.all = map[string]*recentOf{}
+	}
+	if r.all[database] == nil {
+		r.all[database] = &recentOf{}
+	}
+	d := r.all[database]
+	r.mu.Unlock()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	stream := r.Source.Subjects.ResultsStream(database)
+	info, err := r.Source.Info(ctx, stream, struct{}{})
+	if err != nil {
+		return nil, 0, err
+	}
+	last, first := info.State.LastSeq, max(info.State.FirstSeq, 1)
+	if !d.made.Equal(info.Created) || last+1 < d.next {
+		d.list, d.next, d.made = nil, 0, info.Created
+	}
+	if d.next == 0 || last >= d.next+recentKept {
+		if d.list, err = r.newest(ctx, stream, first, last); err != nil {
+			return nil, 0, err
+		}
+	} else if last >= d.next {
+		more, _, err := r.chunk(ctx, stream, d.next, 0)
+		if err != nil {
+			return nil, 0, err
+		}
+		d.list = append(d.list, more...)
+	}
+	d.next = max(d.next, last+1)
+	d.list = slices.DeleteFunc(d.list, func(e Result) bool { return e.Sequence < first })
+	if over := len(d.list) - recentKept; over > 0 {
+		d.list = slices.Clone(d.list[over:])
+	}
+	out := slices.Clone(d.list)
+	slices.Reverse(out)
+	return out, info.State.Messages, nil
+}
+
+// newest reads backwards from the end of a stream until there are enough, or they are large.
+func (r *Recent) newest(ctx context.Context, stream string, first, last uint64) ([]Result, error) {
+	var list []Result
+	total := 0
+	for to := last; to >= first && to > 0 && len(list) < recentKept && total < recentBytes; {
+		from := first
+		if to > recentChunk {
+			from = max(first, to-recentChunk+1)
+		}
+		found, bytes, err := r.chunk(ctx, stream, from, to)
+		if err != nil {
+			return nil, err
+		}
+		list, total, to = append(found, list...), total+bytes, from-1
+	}
+	return list, nil
+}
+
+func (r *Recent) chunk(ctx context.Context, stream string, from, to uint64) (found []Result, bytes int, err error) {
+	request := client.MessagesRequest{Stream: stream, Subject: ">", From: from, To: to}
+	err = r.Source.Messages(ctx, request, func(m *client.Message) error {
+		bytes += len(m.Data)
+		e := Result{Sequence: m.Sequence}
+		if json.Unmarshal(m.Data, &e) == nil {
+			found = append(found, e)
+		}
+		return nil
+	})
+	return found, bytes, err
+}

@@ -1,0 +1,373 @@
+package ui_test
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/stretchr/testify/require"
+
+	"dbrunner/client"
+	"dbrunner/internal/bus/bustest"
+	"dbrunner/internal/ui"
+)
+
+// TestScreens shows a real fleet on all screens: a database that is down, a paused one, failed, running and finished jobs.
+func TestScreens(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.fleet(t)
+	s := w.open(t, ui.Options{Environment: "production", Grafana: "https://grafana.example/d/1"})
+	w.submit("shop", "query", "fine", `{"id":"fine","sql":"SELECT 1 AS n, 'hidden-value' AS v","labels":{"order":"4711"}}`)
+	w.submit("shop", "query", "wrong", sql("wrong", "SELECT * FROM nowhere"))
+	w.submit("shop", "transaction", "pay", `{"id":"pay","statements":[{"sql":"CREATE TABLE t (n INTEGER)"},{"sql":"INSERT INTO t VALUES (1)"}]}`)
+	w.submit("shop", "query", "nightly", `{"id":"nightly","timeout":"10m","sql":"`+long+`"}`)
+	w.submit("billing", "query", "waits", sql("waits", "SELECT 1 AS n"))
+	for _, id := range []string{"fine", "wrong", "pay"} {
+		w.awaitResult("shop", id)
+	}
+	w.awaitDead(1)
+
+	now := s.shows("/", "PRODUCTION", "billing", "unhealthy", "dead letters", "undefined_object ×1", "2 up", "version 1.4.0", "nightly")
+	require.Less(t, strings.Index(now, `href="/db/billing"`), strings.Index(now, `href="/db/reports"`), "the worst first")
+	require.Contains(t, now, `class="production"`)
+	require.Contains(t, plain(now), "read-only")
+	require.NotContains(t, now, "/pause", "no action is offered")
+
+	shop := s.shows("/db/shop", "healthy", "sqlite", "2 runners", "work", "nightly", "2 runners answered", "connections", "of at most 8 by 2 runners", "undefined_object")
+	require.NotContains(t, shop, "Cancel…")
+	s.shows("/db/billing", "unhealthy", "connection", "work 1", "0 / 4")
+	job := s.shows("/db/shop/job/fine", "succeeded", "It took effect", "queued", "started", "order=4711", "Rows are hidden")
+	require.NotContains(t, job, "hidden-value")
+	require.Equal(t, http.StatusNotFound, s.get("/db/shop/job/fine/result.json").status)
+	s.shows("/db/shop/job/wrong", "failed", "undefined_object", "nothing of it is there", "Dead letters of this job", "wrong")
+	s.shows("/db/shop/job/nowhere", "No stored result", "No runner has this job", "cannot be looked up by id")
+	s.shows("/db/shop/job/nightly", "No stored result", "executing")
+	s.shows("/db/shop/jobs", "3 of the newest 3 results", "wrong", "undefined_object", "order=4711")
+	found := s.shows("/db/shop/jobs?status=failed", "1 of the newest 3 results", "back to")
+	require.NotContains(t, found, ">pay<")
+	s.shows("/db/shop/jobs?label=order=4711", "1 of the newest 3", "fine")
+	s.shows("/db/shop/jobs?kind=transaction&code=none", "0 of the newest 3")
+	s.shows("/dead", "undefined_object", "1 in the last hour", "no, and it fails again unless the data changes")
+	s.shows("/dead?list=1&db=shop", "1 match", "wrong")
+	s.shows("/db/nosuch", "No runner has reported nosuch", "3 other databases")
+	require.Equal(t, "/db/shop/job/fine", s.get("/db/shop/job?id=+fine").header.Get("Location"))
+
+	for _, path := range []string{"/nothing", "/db/a.b", "/db/shop/job/a%2Fb", "/db/shop/pause", "/dead/redrive?name=x", "/outcome/x", "/static/..%2fserver.go", "/dead?db=a.b", "/events?page=/nothing", "/events"} {
+		require.Equal(t, http.StatusNotFound, s.get(path).status, path)
+	}
+	w.submit("shop", "query", "end", sql("end", "SELECT 1 AS n"))
+	c, err := client.New(w.nc, client.Options{})
+	require.NoError(t, err)
+	_, err = c.Cancel(t.Context(), "shop", "nightly", client.CancelOptions{Wait: 5 * time.Second})
+	require.NoError(t, err)
+}
+
+// TestRowsAreShownOnlyWhereTheyShall.
+func TestRowsAreShownOnlyWhereTheyShall(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.fleet(t)
+	s := w.open(t, ui.Options{ShowRows: true})
+	w.submit("shop", "query", "rows", `{"id":"rows","row_format":"arrays","sql":"SELECT 7 AS n, NULL AS none, 'seen-value' AS v"}`)
+	w.awaitResult("shop", "rows")
+	s.shows("/db/shop/job/rows", "seen-value", "null", "Download the result")
+	got := s.get("/db/shop/job/rows/result.json")
+	require.Equal(t, "application/json", got.header.Get("Content-Type"))
+	require.Contains(t, got.header.Get("Content-Disposition"), "attachment")
+	require.Contains(t, got.body, "seen-value")
+}
+
+// TestActions does each action end to end, with its audit entry before it.
+func TestActions(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.fleet(t)
+	s := w.open(t, ui.Options{Write: true, Environment: "production"})
+	s.shows("/db/shop", "Pause…", "2 runners")
+	require.Contains(t, plain(s.get("/db/shop/pause").body), "PRODUCTION Pause the jobs of shop.")
+	refused := s.act("/db/shop/pause", url.Values{"why": {" "}})
+	require.Equal(t, http.StatusConflict, refused.status)
+	require.Contains(t, plain(refused.body), "A reason is needed: nothing was done.")
+	s.outcome(s.act("/db/shop/pause", url.Values{"why": {"vacuum orders"}}), "shop is paused", "Confirmed by node1-1, node2-1.")
+	require.Contains(t, w.audited("dbrunner.audit.database.shop.pause"), `"by":"ola","tool":"runner ui","action":"pause","database":"shop","reason":"vacuum orders"`)
+	s.shows("/", "shop", "paused", "by ola: vacuum orders")
+	s.shows("/db/shop", "Resume…", "paused by ola")
+	again := s.act("/db/shop/pause", url.Values{"why": {"mine"}})
+	require.Equal(t, http.StatusConflict, again.status)
+	require.Contains(t, plain(again.body), "It is paused already")
+
+	w.submit("shop", "query", "waiting", sql("waiting", "SELECT 1 AS n"))
+	s.shows("/db/shop", "paused 1")
+	s.outcome(s.act("/db/shop/resume", nil), "shop is resumed", "Confirmed by")
+	require.Contains(t, w.audited("dbrunner.audit.database.shop.resume"), `"before":{"by":"ola","reason":"vacuum orders","revision":"1"}`)
+	s.shows("/db/shop/resume", "shop is not paused")
+	w.awaitResult("shop", "waiting")
+
+	w.submit("shop", "query", "nightly", `{"id":"nightly","timeout":"10m","sql":"`+long+`"}`)
+	s.shows("/db/shop", "nightly", "Cancel…")
+	s.outcome(s.act("/db/shop/job/nightly/cancel", url.Values{"why": {"too slow"}}), "nightly is cancelled")
+	require.Contains(t, w.audited("dbrunner.audit.database.shop.cancel"), `"targets":["nightly"],"count":1,"reason":"too slow"`)
+	s.outcome(s.act("/db/shop/job/never/cancel", nil), "The request is kept")
+}
+
+// TestRedrive publishes dead letters again: one, all of a cause after its number was typed, and never what may have taken effect.
+func TestRedrive(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.fleet(t)
+	s := w.open(t, ui.Options{Write: true})
+	for i := range 5 {
+		id := fmt.Sprint("job", i)
+		w.submit("shop", "query", id, sql(id, "SELECT * FROM later"))
+	}
+	w.awaitDead(5)
+	dead := func(reason, id string) {
+		_, err := w.js.PublishMsg(t.Context(), &nats.Msg{Subject: "dbrunner.dead.shop.transaction.s9_" + id, Data: []byte(`{"id":"` + id + `","statements":[{"sql":"SELECT 1"}]}`), Header: nats.Header{
+			"Dbrunner-Job-Id": {id}, "Dbrunner-Reason": {reason}, "Dbrunner-Code": {"outcome_unknown"},
+		}})
+		require.NoError(t, err)
+	}
+	dead("unknown", "perhaps")
+	dead("result_id_taken", "done")
+	page := s.shows("/dead?db=shop", "Redrive 5…", "PERHAPS", "YES: it took effect", "one by one only")
+	require.Equal(t, 1, strings.Count(page, "/dead/redrive?"), "unknown jobs are never redriven together")
+	unknown := s.do(http.MethodPost, "/dead/redrive", url.Values{"db": {"shop"}, "reason": {"unknown"}, "count": {"1"}, "token": s.token()})
+	require.Equal(t, http.StatusConflict, unknown.status, "nor by a forged address")
+
+	group := "/dead/redrive?db=shop&kind=query&reason=failed&code=undefined_object"
+	s.shows(group, "Publish 5 jobs of shop again", "Type the number 5 to confirm")
+	for _, typed := range []string{"", "4", "all"} {
+		wrong := s.act(group, url.Values{"count": {typed}})
+		require.Equal(t, http.StatusConflict, wrong.status)
+		require.Contains(t, plain(wrong.body), "5 dead letters match now, and another number was typed")
+	}
+	s.outcome(s.act("/dead/redrive?name="+s.firstDead("/dead?list=1&db=shop&reason=failed"), nil), "1 of 1 published", "_r1")
+	require.Contains(t, w.audited("dbrunner.audit.database.shop.redrive"), `"count":1`)
+	w.awaitDead(7) // it failed again, under its new id
+	w.submit("shop", "transaction", "create", `{"id":"create","statements":[{"sql":"CREATE TABLE later (n INTEGER)"}]}`)
+	w.awaitResult("shop", "create")
+	s.shows(group, "Publish 5 jobs")
+	s.outcome(s.act(group, url.Values{"count": {"5"}}), "5 of 5 published")
+	require.Contains(t, w.audited("dbrunner.audit.database.shop.redrive"), `"count":5`)
+	w.awaitDead(2)
+	s.shows("/dead?db=shop", "2 kept")
+
+	kept := s.act("/dead/redrive?name=shop.transaction.s9_perhaps", nil)
+	s.outcome(kept, "0 of 1 published", "it may have taken effect; check the database, then use runner dead redrive --force")
+	s.outcome(s.act("/dead/redrive?name=shop.transaction.s9_done", nil), "0 of 1 published", "the job has taken effect")
+	w.awaitDead(2)
+}
+
+func (s *site) firstDead(path string) string {
+	s.t.Helper()
+	_, rest, found := strings.Cut(s.shows(path, "Redrive…"), "/dead/redrive?name=")
+	require.True(s.t, found)
+	name, _, _ := strings.Cut(rest, `"`)
+	return name
+}
+
+// TestGuards refuses what another site makes a browser send, and everything under a name that is not the page's.
+func TestGuards(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	s := w.open(t, ui.Options{Write: true, Hosts: []string{"ops.example"}})
+	page := s.get("/")
+	for name, want := range map[string]string{
+		"X-Content-Type-Options": "nosniff", "X-Frame-Options": "DENY", "Referrer-Policy": "no-referrer", "Cache-Control": "no-store",
+	} {
+		require.Equal(t, want, page.header.Get(name))
+	}
+	policy := page.header.Get("Content-Security-Policy")
+	require.Contains(t, policy, "default-src 'none'")
+	require.NotContains(t, policy, "unsafe")
+	require.NotRegexp(t, `(?i)<script(?: [^>]*)?>[^<]|style=|onclick|javascript:`, page.body, "nothing is inline")
+
+	for host, status := range map[string]int{
+		"evil.example": 421, "evil.example:8090": 421, "localhost.evil.example": 421, "127.0.0.1.nip.io": 421, "": 400,
+		"localhost": 200, "localhost:8090": 200, "127.0.0.1": 200, "[::1]:8090": 200, "OPS.example:443": 200,
+	} {
+		got := s.do(http.MethodGet, "/", nil, func(r *http.Request) { r.Host = host })
+		if host == "" {
+			continue // the client fills it in
+		}
+		require.Equal(t, status, got.status, host)
+	}
+	rebound := s.do(http.MethodPost, "/db/shop/pause", url.Values{"why": {"x"}}, func(r *http.Request) { r.Host = "evil.example" })
+	require.Equal(t, http.StatusMisdirectedRequest, rebound.status)
+
+	form := url.Values{"why": {"x"}}
+	for _, m := range fields.FindAllStringSubmatch(s.get("/db/shop/pause").body, -1) {
+		form.Set(m[1], m[2])
+	}
+	forged := func(change func(*http.Request), form url.Values) int {
+		return s.do(http.MethodPost, "/db/shop/pause", form, change).status
+	}
+	require.Equal(t, http.StatusForbidden, forged(func(r *http.Request) { r.Header.Set("Sec-Fetch-Site", "cross-site") }, form))
+	require.Equal(t, http.StatusForbidden, forged(func(r *http.Request) {
+		r.Header.Del("Sec-Fetch-Site")
+		r.Header.Set("Origin", "https://evil.example")
+	}, form))
+	require.Equal(t, http.StatusForbidden, forged(func(*http.Request) {}, url.Values{"why": {"x"}}), "without the form's token")
+	require.Equal(t, http.StatusForbidden, forged(func(*http.Request) {}, url.Values{"why": {"x"}, "token": {"guess"}}))
+	require.Equal(t, http.StatusForbidden, forged(func(*http.Request) {}, url.Values{"why": {strings.Repeat("x", 1<<20)}, "token": form["token"]}), "a form has its size")
+
+	readOnly := w.open(t, ui.Options{})
+	for _, path := range []string{"/db/shop/pause", "/db/shop/resume", "/db/shop/job/a/cancel", "/dead/redrive"} {
+		require.Equal(t, http.StatusNotFound, readOnly.get(path).status, path)
+		require.NotEqual(t, http.StatusSeeOther, readOnly.do(http.MethodPost, path, form).status, path)
+	}
+}
+
+// TestWhoActs: a proxy's header counts only where it was named.
+func TestWhoActs(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.fleet(t)
+	as := func(name string) func(*http.Request) {
+		return func(r *http.Request) { r.Header.Set("X-User", name) }
+	}
+	pause := func(s *site, name string) answer {
+		form := url.Values{"why": {"x"}}
+		for _, m := range fields.FindAllStringSubmatch(s.get("/db/shop/pause").body, -1) {
+			form.Set(m[1], m[2])
+		}
+		return s.do(http.MethodPost, "/db/shop/pause", form, as(name))
+	}
+	plainPage := w.open(t, ui.Options{Write: true, By: "ola"})
+	require.Equal(t, http.StatusSeeOther, pause(plainPage, "eve").status)
+	require.Contains(t, w.audited("dbrunner.audit.database.shop.pause"), `"by":"ola"`)
+	plainPage.outcome(plainPage.act("/db/shop/resume", nil), "resumed")
+	proxied := w.open(t, ui.Options{Write: true, By: "ola", UserHeader: "X-User"})
+	require.Equal(t, http.StatusConflict, pause(proxied, "").status, "the proxy names no user")
+	require.Equal(t, http.StatusSeeOther, pause(proxied, "eve").status)
+	require.Contains(t, w.audited("dbrunner.audit.database.shop.pause"), `"by":"eve"`)
+}
+
+// TestWithoutPermissions: each panel fails alone, soon, and names the stream that this user may not read. An action that cannot be
+// recorded is not done.
+func TestWithoutPermissions(t *testing.T) {
+	t.Parallel()
+	allow := func(subjects ...string) *server.Permissions {
+		return &server.Permissions{Publish: &server.SubjectPermission{Allow: subjects}}
+	}
+	node := bustest.Server(t, bustest.Users(
+		&server.User{Username: "admin", Password: "x"},
+		&server.User{Username: "none", Password: "x", Permissions: allow("nothing")},
+		&server.User{Username: "health", Password: "x", Permissions: allow("$JS.API.STREAM.INFO.DBRUNNER_HEALTH", "$JS.API.DIRECT.GET.DBRUNNER_HEALTH")},
+		&server.User{Username: "silent", Password: "x", Permissions: &server.Permissions{Publish: &server.SubjectPermission{Allow: []string{">"}, Deny: []string{"dbrunner.audit.>"}}}}))
+	nc, js := bustest.Plain(t, node.ClientURL(), nats.UserInfo("admin", "x"))
+	w := &world{t: t, node: node, nc: nc, js: js}
+	for name, subjects := range map[string][]string{
+		"DBRUNNER_HEALTH": {"dbrunner.health.>"}, "DBRUNNER_DEAD": {"dbrunner.dead.>"}, "DBRUNNER_AUDIT": {"dbrunner.audit.>"}, "DBRUNNER_RESULTS_shop": {"dbrunner.results.shop.*"},
+	} {
+		_, err := js.CreateStream(t.Context(), streamConfig(name, subjects...))
+		require.NoError(t, err)
+	}
+	_, err := js.CreateKeyValue(t.Context(), bucketConfig("DBRUNNER_STATE"))
+	require.NoError(t, err)
+
+	none := w.open(t, ui.Options{}, nats.UserInfo("none", "x"))
+	started := time.Now()
+	for path, stream := range map[string]string{"/": "DBRUNNER_HEALTH", "/dead": "DBRUNNER_DEAD", "/db/shop/job/a": "DBRUNNER_RESULTS_shop", "/db/shop/jobs": "DBRUNNER_RESULTS_shop"} {
+		require.Contains(t, plain(none.get(path).body), "This user may not read "+stream, path)
+	}
+	require.Less(t, time.Since(started), 10*time.Second)
+	some := w.open(t, ui.Options{}, nats.UserInfo("health", "x"))
+	text := plain(some.get("/").body)
+	require.Contains(t, text, "No runner has reported. Has one been started with this namespace (dbrunner) and account?")
+
+	silent := w.open(t, ui.Options{Write: true}, nats.UserInfo("silent", "x"))
+	denied := silent.act("/db/shop/pause", url.Values{"why": {"x"}})
+	require.Equal(t, http.StatusConflict, denied.status)
+	require.Contains(t, plain(denied.body), "Nothing was done: NATS does not permit this user to publish dbrunner.audit.database.shop.pause.")
+	bucket, err := js.KeyValue(t.Context(), "DBRUNNER_STATE")
+	require.NoError(t, err)
+	_, err = bucket.Get(t.Context(), "pause.shop")
+	require.Error(t, err)
+}
+
+// TestHostileContent is shown harmlessly: markup, changes of direction, control characters and long texts.
+func TestHostileContent(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.fleet(t)
+	s := w.open(t, ui.Options{ShowRows: true, Write: true, Environment: "<b>prod</b>"})
+	const evil = `<script>alert(1)</script><img src=x onerror=alert(2)>"'` + "\u202egnp.exe\u0007\u2066"
+	header := nats.Header{
+		"Dbrunner-Job-Id": {evil}, "Dbrunner-Reason": {"failed"}, "Dbrunner-Code": {"<i>code</i>"}, "Dbrunner-Message": {evil + strings.Repeat("x", 50_000)},
+		"Dbrunner-Runner": {evil}, "Status": {"503"}, "Nats-Sequence": {"1"},
+	}
+	_, err := w.js.PublishMsg(t.Context(), &nats.Msg{Subject: "dbrunner.dead.shop.query.s1_a", Header: header})
+	require.NoError(t, err)
+	label := strings.ReplaceAll(evil, "\u0007", "")
+	w.submit("shop", "query", "evil", fmt.Sprintf(`{"id":"evil","labels":{"<u>":%q},"sql":%q}`, strings.ReplaceAll(label, `"`, "'"), "SELECT '"+strings.ReplaceAll(label, "'", "''")+"' AS \"<s>col\""))
+	w.submit("shop", "query", "wrong", sql("wrong", "SELECT * FROM \"<script>alert(3)</script>\""))
+	w.awaitResult("shop", "evil")
+	w.awaitResult("shop", "wrong")
+	for _, path := range []string{"/", "/dead", "/dead?list=1", "/db/shop", "/db/shop/jobs", "/db/shop/job/evil", "/db/shop/job/wrong", "/db/shop/jobs?label=" + url.QueryEscape(evil), "/dead?list=1&code=" + url.QueryEscape(evil), "/dead/redrive?name=shop.query.s1_a"} {
+		got := s.get(path)
+		for _, tag := range []string{"<script>alert", "<img", "<b>prod", "<i>code", "<u>", "<s>"} {
+			require.NotContains(t, got.body, tag, path)
+		}
+		require.NotContains(t, got.body, "\u202e", path)
+		require.NotContains(t, got.body, "\u2066", path)
+		require.NotContains(t, got.body, "\u0007", path)
+		require.Less(t, len(got.body), 100_000, path)
+		require.NotContains(t, got.body, "s3cr3t-word")
+	}
+	s.shows("/dead?list=1", `\u202egnp.exe`)
+	s.shows("/db/shop/job/evil", "<script>alert(1)</script>", `\u202e`)
+}
+
+// TestLostConnection shows what was known, gray, and offers no actions; then the page goes on.
+func TestLostConnection(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.fleet(t)
+	s := w.open(t, ui.Options{Write: true})
+	s.shows("/", "2 up", "reports")
+	w.node.Stop()
+	body := s.shows("/", "NATS connection lost since", "Actions are disabled", "reports")
+	require.Contains(t, body, `class="lost"`)
+	form := s.get("/db/shop/pause")
+	require.Contains(t, form.body, "<button class=\"danger\" disabled>")
+	refused := s.act("/db/shop/pause", url.Values{"why": {"x"}})
+	require.Equal(t, http.StatusServiceUnavailable, refused.status)
+	w.node.Start()
+	require.Eventually(t, func() bool { return !strings.Contains(s.get("/").body, `class="lost"`) }, testTimeout, 100*time.Millisecond)
+	s.shows("/", "2 up")
+}
+
+// TestStream sends the panels of a page that change, and no more.
+func TestStream(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.fleet(t)
+	s := w.open(t, ui.Options{})
+	s.shows("/", "2 up")
+	ctx, cancel := context.WithTimeout(t.Context(), testTimeout)
+	defer cancel()
+	next := s.stream(ctx, "/")
+	seen := map[string]string{}
+	for len(seen) < 3 {
+		event, data := next()
+		if event == "panel" {
+			seen[panelID(data)] = data
+		}
+	}
+	require.NotContains(t, seen["runners"], " s\\u003c/time", "ages are the browser's")
+	w.submit("shop", "query", "wrong", sql("wrong", "SELECT * FROM nowhere"))
+	for {
+		event, data := next()
+		if event == "panel" && panelID(data) == "attention" && strings.Contains(data, "undefined_object") {
+			break
+		}
+	}
+}
