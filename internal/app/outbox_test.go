@@ -21,12 +21,13 @@ type source struct {
 	t       *testing.T
 	caller  *sql.DB
 	table   string
+	past    string // 30 hours ago
 	runners func(*config.Config)
 }
 
 // outboxes are sources named a whose rows may go to database b.
 func outboxes() map[string]func(t *testing.T) *source {
-	return map[string]func(t *testing.T) *source{"postgres": postgresSource, "sqlite": sqliteSource}
+	return map[string]func(t *testing.T) *source{"postgres": postgresSource, "sqlite": sqliteSource, "sqlserver": sqlserverSource}
 }
 
 var targetsOfA = []string{"jobs.b.transaction", "jobs.b.query"}
@@ -36,9 +37,27 @@ func postgresSource(t *testing.T) *source {
 	dsn := dbtest.Postgres(t)
 	ddl, err := manager.OutboxDDL("postgres")
 	require.NoError(t, err)
-	s := &source{t: t, caller: callerOf(t, "pgx", dsn), table: "dbrunner.outbox"}
+	s := &source{t: t, caller: callerOf(t, "pgx", dsn), table: "dbrunner.outbox", past: "now() - interval '30 hours'"}
 	s.exec(ddl)
 	s.runners = withDatabase("a", "postgres", dsn, func(d *config.Database) {
+		d.Outbox = config.Outbox{ConnectionString: config.NewSecret(dsn), Targets: targetsOfA}
+	})
+	return s
+}
+
+func sqlserverSource(t *testing.T) *source {
+	t.Helper()
+	dsn := dbtest.SQLServer(t)
+	ddl, err := manager.OutboxDDL("sqlserver")
+	require.NoError(t, err)
+	s := &source{t: t, caller: callerOf(t, "sqlserver", dsn), table: "dbrunner.outbox", past: "DATEADD(hour, -30, SYSUTCDATETIME())"}
+	for batch := range strings.SplitSeq(ddl, "\nGO\n") {
+		if strings.TrimSpace(batch) != "" {
+			s.exec(batch)
+		}
+	}
+	s.runners = withDatabase("a", "sqlserver", dsn, func(d *config.Database) {
+		d.Settings = map[string]string{"allow_unencrypted": "true"}
 		d.Outbox = config.Outbox{ConnectionString: config.NewSecret(dsn), Targets: targetsOfA}
 	})
 	return s
@@ -47,7 +66,10 @@ func postgresSource(t *testing.T) *source {
 func sqliteSource(t *testing.T) *source {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "a.db")
-	s := &source{t: t, caller: callerOf(t, "sqlite", "file:"+path+"?_pragma=busy_timeout(60000)&_txlock=immediate"), table: "dbrunner_outbox"}
+	s := &source{
+		t: t, caller: callerOf(t, "sqlite", "file:"+path+"?_pragma=busy_timeout(60000)&_txlock=immediate"), table: "dbrunner_outbox",
+		past: "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER) - 108000000",
+	}
 	s.runners = withDatabase("a", "sqlite", path, func(d *config.Database) { d.Outbox.Targets = targetsOfA })
 	return s
 }
@@ -144,8 +166,7 @@ func TestOutboxCommitAndRollback(t *testing.T) {
 			s.insert("notJSON", "jobs.b.transaction", `{`)
 			s.insert("doubleID", "jobs.b.transaction", `{"id":"x"}`)
 			s.insert("tooLarge", "jobs.b.transaction", `{"labels":{"x":"`+strings.Repeat("y", 2<<20)+`"}}`)
-			s.insert("old", "jobs.b.transaction", insertEffect("old"))
-			s.exec(`UPDATE OUTBOX SET error = 'too_old: x' WHERE id = 'old'`)
+			s.exec(`INSERT INTO OUTBOX (id, target, body, created_at) VALUES ('old', 'jobs.b.transaction', '` + insertEffect("old") + `', ` + s.past + `)`)
 			s.insert("tx0", "jobs.b.transaction", insertEffect("of another request"))
 			s.insert("last", "jobs.b.transaction", insertEffect("last"))
 			require.Equal(t, "succeeded", w.await("b", "last").Status)
@@ -153,7 +174,7 @@ func TestOutboxCommitAndRollback(t *testing.T) {
 			require.Equal(t, []any{[]any{"effect0", 1.0}, []any{"last", 1.0}}, w.effects("count"))
 			for id, want := range map[string]string{
 				"unknown": "target_not_configured: ", "has id": "invalid_id: ", "notJSON": "invalid_body: ", "doubleID": "invalid_body: the body has an id",
-				"tooLarge": "too_large: ",
+				"tooLarge": "too_large: ", "old": "too_old: the row is older than 24h0m0s, half of what the ledger of b keeps",
 			} {
 				require.Contains(t, s.errorOf(id), want)
 			}

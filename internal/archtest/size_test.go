@@ -30,7 +30,7 @@ var larger = map[string]int{
 	"internal/db/dbtest/suite_migrations_cases.go": 469,
 	"internal/db/postgres":                         7170,
 	"internal/db/sqlite":                           3680,
-	"internal/db/sqlserver":                        4233,
+	"internal/db/sqlserver":                        4350,
 	"test/faults":                                  4347,
 	"test/faults/check/rules.go":                   505,
 	"test/faults/nemesis.go":                       475,

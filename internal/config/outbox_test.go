@@ -18,6 +18,7 @@ func TestOutboxTargets(t *testing.T) {
 		return cfg.Complete(words())
 	}
 	require.NoError(t, check("postgres", "y", "jobs.billing.transaction", "jobs.shop-2.query"))
+	require.NoError(t, check("postgres", "y", "jobs.billing.query.of_a_name"), "a kind whose jobs name what they run")
 	require.NoError(t, check("sqlite", "", "jobs.billing.transaction"), "SQLite has no logins")
 	require.NoError(t, check("postgres", ""), "without targets there is no relay")
 	require.ErrorContains(t, check("postgres", "", "jobs.billing.transaction"),

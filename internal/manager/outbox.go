@@ -13,6 +13,7 @@ import (
 	"dbrunner/internal/db/outboxtable"
 	"dbrunner/internal/db/postgres"
 	"dbrunner/internal/db/sqlite"
+	"dbrunner/internal/db/sqlserver"
 	"dbrunner/internal/outbox"
 )
 
@@ -25,8 +26,9 @@ type outboxEngine struct {
 // outboxes are the engines with an outbox.
 func outboxes() map[string]outboxEngine {
 	return map[string]outboxEngine{
-		"postgres": {postgres.Outbox, postgres.OutboxDDL},
-		"sqlite":   {sqlite.Outbox, sqlite.OutboxDDL},
+		"postgres":  {postgres.Outbox, postgres.OutboxDDL},
+		"sqlserver": {sqlserver.Outbox, sqlserver.OutboxDDL},
+		"sqlite":    {sqlite.Outbox, sqlite.OutboxDDL},
 	}
 }
 

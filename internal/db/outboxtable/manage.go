@@ -66,6 +66,9 @@ func number(b bool) int64 {
 	return 0
 }
 
+// DeleteRows starts a statement that deletes rows, on servers.
+const DeleteRows = "DELETE FROM dbrunner.outbox WHERE"
+
 // NoToken is the error of a token that none can be.
 const NoToken = "a token has another form; runner outbox ls prints them"
 

@@ -42,7 +42,7 @@ type Count struct {
 const MaxCount = 10_000
 
 // SQL are an engine's texts. Lists are JSON arrays of texts; durations and sizes are whole numbers. A time is a whole number of
-// microseconds since 1970 where it is returned.
+// microseconds since 1970 where it is returned; Claim may return the engine's own type.
 type SQL struct {
 	// Create creates the table where it is missing; none: a DBA does.
 	Create []string
@@ -108,15 +108,28 @@ func (t *Table) Claim(ctx context.Context, c Claim) (*Claimed, error) {
 	rows, err := t.db.QueryContext(ctx, t.sql.Claim, int64(c.Rows), c.For.Microseconds(), skip, c.Bytes)
 	err = each(rows, err, func(rows *sql.Rows) error {
 		var r Row
-		var created, now int64
+		var created, now any
 		if err := rows.Scan(&r.Token, &r.ID, &r.Target, &r.Body, &created, &now, &claimed.until); err != nil {
 			return err
 		}
-		r.CreatedAt, r.Age = time.UnixMicro(created).UTC(), time.Duration(now-created)*time.Microsecond
+		r.CreatedAt = moment(created)
+		r.Age = moment(now).Sub(r.CreatedAt)
 		claimed.Rows = append(claimed.Rows, r)
 		return nil
 	})
 	return claimed, t.explained(err)
+}
+
+// moment is a time as a database returns it: by its own type, or in microseconds since 1970.
+func moment(v any) time.Time {
+	switch v := v.(type) {
+	case time.Time:
+		return v.UTC()
+	case int64:
+		return time.UnixMicro(v).UTC()
+	default:
+		return time.Time{}
+	}
 }
 
 // Delete deletes rows of a claim that is still valid, and returns how many. Those of a claim that is over are another relay's.

@@ -59,7 +59,7 @@ var outboxSQL = outboxtable.SQL{
 )
 UPDATE dbrunner.outbox o SET claimed_until =` + later + `$2` + toSecs + ` FROM fits WHERE o.token = fits.token
 RETURNING o.token::text, o.id, o.target, o.body, ` + micros + `o.created_at` + asMicros + `, ` + micros + `now()` + asMicros + `, o.claimed_until`,
-	Delete:  `DELETE FROM dbrunner.outbox WHERE` + tokensOf + ` AND claimed_until = $2 AND claimed_until > clock_timestamp()`,
+	Delete:  outboxtable.DeleteRows + tokensOf + ` AND claimed_until = $2 AND claimed_until > clock_timestamp()`,
 	Release: `UPDATE dbrunner.outbox SET claimed_until =` + later + `$3` + toSecs + ` WHERE` + tokensOf + ` AND claimed_until = $2`,
 	Fail:    `UPDATE dbrunner.outbox SET error = $3 WHERE token = $1::uuid AND claimed_until = $2`,
 	Count: `SELECT w.n, f.n, ` + micros + `w.oldest` + asMicros + ` FROM
@@ -71,7 +71,7 @@ RETURNING o.token::text, o.id, o.target, o.body, ` + micros + `o.created_at` + a
 	Retry: `UPDATE dbrunner.outbox SET error = NULL, claimed_until = now(),
 	created_at = CASE WHEN $2 = 1 THEN clock_timestamp() ELSE created_at END,
 	token = CASE WHEN $2 = 1 THEN gen_random_uuid() ELSE token END WHERE` + tokensOf + ` AND error IS NOT NULL`,
-	Remove:   `DELETE FROM dbrunner.outbox WHERE` + tokensOf,
+	Remove:   outboxtable.DeleteRows + tokensOf,
 	Exists:   `SELECT (to_regclass('dbrunner.outbox') IS NOT NULL)::int`,
 	Writable: `SELECT (has_any_column_privilege('dbrunner.outbox', 'INSERT, UPDATE') OR has_table_privilege('dbrunner.outbox', 'DELETE, TRUNCATE'))::int`,
 }
