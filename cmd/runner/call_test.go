@@ -11,6 +11,7 @@ import (
 
 	"dbrunner/client"
 	"dbrunner/contract"
+	"dbrunner/internal/db/dbtest"
 	"dbrunner/internal/jobs"
 )
 
@@ -130,4 +131,22 @@ func TestCallParams(t *testing.T) {
 		require.NoError(t, err, words)
 		require.Equal(t, want, string(got))
 	}
+}
+
+// TestExampleCatalog: PostgreSQL accepts every statement of the example, with the schema of its migrations.
+func TestExampleCatalog(t *testing.T) {
+	t.Parallel()
+	w := prepare(t)
+	absolute := func(path ...string) string {
+		t.Helper()
+		folder, err := filepath.Abs(filepath.Join(append([]string{repository}, path...)...))
+		require.NoError(t, err)
+		return folder
+	}
+	w.config = w.amend("  rpa_db:\n    type: postgres\n    connection_string: \"" + dbtest.Postgres(t) + "\"\n    kinds: [call, health, migration]\n" +
+		"    migrations: {folder: " + absolute("migrations", "rpa_db") + "}\n    catalog: {folder: " + absolute("examples", "catalog", "rpa_db") + "}\n")
+	migrated := w.run("", "migrate", "up", "rpa_db")
+	require.Equal(t, exitOK, migrated.code, migrated.err)
+	_, found := checked(t, w.config, "--connect")
+	has(t, found.Findings, "ok", "rpa_db", "the server accepts all of 6 statements")
 }
