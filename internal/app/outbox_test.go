@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"dbrunner/contract"
+	"dbrunner/internal/bus/bustest"
 	"dbrunner/internal/config"
 	"dbrunner/internal/db/dbtest"
 	"dbrunner/internal/manager"
@@ -18,7 +19,7 @@ import (
 
 // source is a database with an outbox, as its callers see it.
 type source struct {
-	t       *testing.T
+	t       testing.TB
 	caller  *sql.DB
 	table   string
 	past    string // 30 hours ago
@@ -27,12 +28,12 @@ type source struct {
 
 // outboxes are sources named a whose rows may go to database b.
 func outboxes() map[string]func(t *testing.T) *source {
-	return map[string]func(t *testing.T) *source{"postgres": postgresSource, "sqlite": sqliteSource, "sqlserver": sqlserverSource}
+	return map[string]func(t *testing.T) *source{"postgres": func(t *testing.T) *source { return postgresSource(t) }, "sqlite": sqliteSource, "sqlserver": sqlserverSource}
 }
 
 var targetsOfA = []string{"jobs.b.transaction", "jobs.b.query"}
 
-func postgresSource(t *testing.T) *source {
+func postgresSource(t testing.TB) *source {
 	t.Helper()
 	dsn := dbtest.Postgres(t)
 	ddl, err := manager.OutboxDDL("postgres")
@@ -74,7 +75,7 @@ func sqliteSource(t *testing.T) *source {
 	return s
 }
 
-func callerOf(t *testing.T, driver, connection string) *sql.DB {
+func callerOf(t testing.TB, driver, connection string) *sql.DB {
 	t.Helper()
 	caller, err := sql.Open(driver, connection)
 	require.NoError(t, err)
@@ -291,4 +292,22 @@ func checked(t *testing.T, cfg *config.Config) string {
 		_, _ = fmt.Fprintln(&text, f.Part, f.Grade, f.Text)
 	}
 	return text.String()
+}
+
+// BenchmarkOutbox relays rows on one connection. The target is paused, so that its jobs take no CPU.
+func BenchmarkOutbox(b *testing.B) {
+	const rows = 20_000
+	node := bustest.Server(b)
+	nc, js := bustest.Plain(b, node.ClientURL())
+	w := &world{t: b, node: node, nc: nc, js: js}
+	s := postgresSource(b)
+	w.start(w.config("r1", s.runners, withDatabase("b", "sqlite", filepath.Join(b.TempDir(), "b.db"))))
+	w.pause("b", "r1")
+	for b.Loop() {
+		b.StopTimer()
+		s.exec(fmt.Sprintf(`INSERT INTO OUTBOX (id, target, body) SELECT 'job-' || gen_random_uuid(), 'jobs.b.query', '{"sql":"SELECT 1 AS n"}' FROM generate_series(1, %d)`, rows))
+		b.StartTimer()
+		s.emptied()
+	}
+	b.ReportMetric(float64(rows*b.N)/b.Elapsed().Seconds(), "rows/s")
 }
