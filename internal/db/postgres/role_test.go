@@ -2,6 +2,7 @@ package postgres_test
 
 import (
 	"crypto/rand"
+	"net/url"
 	"strings"
 	"testing"
 
@@ -42,6 +43,36 @@ func TestRoleOfJob(t *testing.T) {
 				b.sql("DELETE FROM done")
 			}
 		})
+	}
+}
+
+// TestRoleAtStart: a login that works in another role from the start is in that role again after a job that has left it, and not
+// in its own, which may do more.
+func TestRoleAtStart(t *testing.T) {
+	t.Parallel()
+	role := "clerk_" + strings.ToLower(rand.Text())
+	b := setup(t, func(o *db.Options) {
+		admin := connect(t, o.ConnectionString)
+		exec(t, admin, "CREATE ROLE "+role+" SUPERUSER")
+		t.Cleanup(func() {
+			exec(t, admin, "REASSIGN OWNED BY "+role+" TO CURRENT_USER; DROP OWNED BY "+role+"; DROP ROLE "+role)
+		})
+		u, err := url.Parse(o.ConnectionString)
+		require.NoError(t, err)
+		q := u.Query()
+		q.Set("role", role)
+		u.RawQuery = q.Encode()
+		o.ConnectionString, o.Pool.Max = u.String(), 1
+	})
+	for _, leave := range []string{"SET ROLE NONE", "RESET SESSION AUTHORIZATION", "SET SESSION AUTHORIZATION pg_monitor", "SELECT set_config('role', 'none', false)"} {
+		for _, seal := range []db.BeforeCommit{nil, sealed(leave)} {
+			_, _ = b.transact(seal, leave)
+			_, _ = b.transact(seal, leave, "SELECT 1/0")
+			_, _ = b.read(leave)
+			set, err := b.read("SELECT current_user AS u")
+			require.NoError(t, err)
+			require.JSONEq(t, `[{"u":"`+role+`"}]`, string(set.Rows), leave)
+		}
 	}
 }
 
