@@ -36,21 +36,21 @@ func newWorld(ctx context.Context) (w *world, err error) {
 		}
 	}()
 	if w.dir, err = os.MkdirTemp("", "dbrunner-faults-"); err != nil {
-		return nil, err
+		return w, err
 	}
 	w.postgres, err = dbtest.LaunchPostgres(fmt.Sprintf("max_connections=%d", maxConnections), "deadlock_timeout=100ms", //nolint:contextcheck // it bounds its own start
 		"log_min_messages=warning", "autovacuum_naptime=10s")
 	if err != nil {
-		return nil, err
+		return w, err
 	}
 	if err = w.exec(ctx, "postgres", "CREATE ROLE runner LOGIN"); err != nil {
-		return nil, err
+		return w, err
 	}
 	if w.proxy, err = dbtest.LaunchCutProxy(w.postgres.Address()); err != nil {
-		return nil, err
+		return w, err
 	}
 	if w.cluster, err = newCluster(w.dir); err != nil {
-		return nil, err
+		return w, err
 	}
 	return w, w.cluster.whole(ctx)
 }

@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// resetSession is what of DISCARD ALL keeps prepared statements, without the advisory locks, and RESET ROLE, which servers
-// before 15.9 need to go back to a role that the session started with. Decision 113 has the price of each.
+// resetSession is what of DISCARD ALL keeps prepared statements, without the advisory locks, and RESET ROLE, which older
+// servers need to go back to a role that the session started with. Decision 113 has the price of each.
 const resetSession = "CLOSE ALL; SET SESSION AUTHORIZATION DEFAULT; RESET ROLE; RESET ALL; UNLISTEN *; " +
 	"DISCARD TEMP; DISCARD SEQUENCES"
 
