@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync/atomic"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -22,7 +23,6 @@ type Results struct {
 	first    nats.Header // of every result: only the first one on its subject is taken. Never written to
 	purged   atomic.Uint64
 	room     atomic.Pointer[Room] // as it was looked at last
-	glances  directGets
 }
 
 // Of gives access to the stored results of a database.
@@ -77,6 +77,24 @@ func (r *Results) StoredResult(ctx context.Context, jobID string) ([]byte, error
 		m.Data = []byte{}
 	}
 	return m.Data, nil
+}
+
+// directGetTimeout bounds a HasResult, which can always be replaced by StoredResult.
+const directGetTimeout = time.Second
+
+// HasResult reports whether a job has a stored result, as any replica knows it: on a cluster it may miss one of the last
+// moment. It spares the server's API and is tried only once.
+func (r *Results) HasResult(ctx context.Context, jobID string) (bool, error) {
+	if err := bus.CheckID(jobID); err != nil {
+		return false, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, directGetTimeout)
+	defer cancel()
+	answer, err := r.conn.Request(ctx, &nats.Msg{Subject: r.direct + jobID})
+	if err != nil {
+		return false, fmt.Errorf("direct get of the result: %w", err)
+	}
+	return bus.FoundDirect(answer)
 }
 
 // GetDirect returns the stored result of a job from any replica, nil if it has none yet. For clients that ask

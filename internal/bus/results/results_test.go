@@ -290,34 +290,6 @@ func TestLooksOfOneMoment(t *testing.T) {
 	look(func(i int) bool { return i%every == 0 })
 }
 
-// TestLooksShareRequests counts them in the server: those of results that are not there cost far less than one each.
-func TestLooksShareRequests(t *testing.T) {
-	t.Parallel()
-	b := bustest.Setup(t)
-	demo := results.Of(b.Conn, database)
-	_, err := demo.Store(t.Context(), "another", []byte("{}"))
-	require.NoError(t, err)
-	watch, err := b.Plain.SubscribeSync("$JS.API.DIRECT.GET.>")
-	require.NoError(t, err)
-	require.NoError(t, watch.SetPendingLimits(-1, -1))
-	require.NoError(t, b.Plain.Flush())
-	const looks = 1000
-	var all sync.WaitGroup
-	for i := range looks {
-		all.Go(func() {
-			if found, err := demo.HasResult(t.Context(), fmt.Sprintf("job%d", i)); err != nil || found {
-				t.Errorf("job %d: %v, %v", i, found, err)
-			}
-		})
-	}
-	all.Wait()
-	require.NoError(t, b.Plain.Flush())
-	requests, _, err := watch.Pending()
-	require.NoError(t, err)
-	require.Positive(t, requests)
-	require.Less(t, requests, looks/2)
-}
-
 // What says to which trace a result belongs reaches those who subscribe and those who get it; the first writer wins all
 // the same.
 func TestStoreTraced(t *testing.T) {

@@ -109,7 +109,7 @@ func (b *rightsOf) database(d *Database) {
 		s.Namespace+".replies."+d.Name+"."+bus.ProbeName, s.API("databases."+d.Name))
 	b.publish(bus.ChunkSubject(s.RowsBucket(), d.Name+"."+bus.ProbeName))
 	b.calls("STREAM.INFO."+jobs, "STREAM.MSG.GET."+jobs, "STREAM.INFO."+results, "STREAM.MSG.GET."+results,
-		"DIRECT.GET."+results, "DIRECT.GET."+results+"."+s.Result(d.Name, bus.ProbeName), "STREAM.PURGE."+results)
+		"DIRECT.GET."+results+"."+s.Result(d.Name, bus.ProbeName), "STREAM.PURGE."+results)
 	b.creates("STREAM.CREATE."+jobs, "STREAM.CREATE."+results)
 	for i := range d.Lanes {
 		lane := &d.Lanes[i]
