@@ -31,8 +31,8 @@ demo: build ## build, then run a self-contained demo on an embedded NATS server 
 	bin/runner demo
 
 .PHONY: test
-test: ## run all tests; installs PostgreSQL's server and PgBouncer if missing and permitted
-	@scripts/setup postgres pgbouncer
+test: ## run all tests; installs PostgreSQL's server, PgBouncer and Chromium if missing and permitted
+	@scripts/setup postgres pgbouncer chromium
 	@race=$$(scripts/race $(RACE)); $(GOTESTSUM) $$race $(TESTFLAGS) $(PACKAGES)
 	@$(if $(filter ./...,$(PACKAGES)),$(MAKE) --no-print-directory test-python)
 
