@@ -56,7 +56,7 @@ var dialects = map[string]*dialect{
 func OpenLedger(engine, connection, namespace, database string) (*Ledger, error) {
 	d := dialects[engine]
 	if d == nil {
-		return nil, fmt.Errorf("the ledger of engine %s cannot be read", engine)
+		return nil, fmt.Errorf("databases of engine %s cannot be verified yet; only those of postgres and sqlite can", engine)
 	}
 	open := map[string]func(string) (*sql.DB, error){"postgres": openPostgres, "sqlite": openSQLite}[engine]
 	opened, err := open(connection)

@@ -125,6 +125,10 @@ func (w *world) runSeed(ctx context.Context, o *options, binary string, seed uin
 	if err := r.run(ctx); err != nil {
 		return nil, errors.Join(err, r.lastWords())
 	}
+	found, err := r.judge(ctx)
+	if err != nil {
+		return nil, err
+	}
 	h, err := r.collect(ctx)
 	if err != nil {
 		return nil, err
@@ -133,7 +137,7 @@ func (w *world) runSeed(ctx context.Context, o *options, binary string, seed uin
 	if o.verbose {
 		r.latest(h)
 	}
-	s.Violations = check.Check(h)
+	s.Violations = append(check.Check(h), found...)
 	if len(s.Violations) > 0 || o.keepAll {
 		if s.kept, err = r.keep(o, h, s.Violations); err != nil {
 			return nil, err
