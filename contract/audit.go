@@ -14,13 +14,14 @@ const (
 	AuditResume    = "resume"    // of a database
 	AuditRedrive   = "redrive"   // jobs of dead letters that are published again
 	AuditRemove    = "remove"    // dead letters that are removed
+	AuditSchedule  = "schedule"  // schedules that are written, removed or run by hand
 	AuditMigration = "migration" // by hand: not by a job
 	AuditTopology  = "topology"  // streams and consumers that are created, changed or removed
 )
 
 // AuditActions returns the actions on a database.
 func AuditActions() []string {
-	return []string{AuditCancel, AuditPause, AuditResume, AuditRedrive, AuditRemove, AuditMigration}
+	return []string{AuditCancel, AuditPause, AuditResume, AuditRedrive, AuditRemove, AuditSchedule, AuditMigration}
 }
 
 // Bounds of an entry, so that each fits into a message of its stream. Lengths are in characters.

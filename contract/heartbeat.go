@@ -83,13 +83,31 @@ type DatabaseHeartbeat struct {
 	At          time.Time `json:"at"`
 	Interval    float64   `json:"interval_seconds"`
 	Condition
-	CheckedAt *time.Time     `json:"checked_at,omitempty"` // missing with all that the look found, before the first one
-	*Health                  // of the last look
-	Sweep     *LedgerCleanup `json:"ledger,omitempty"`
-	Outbox    *OutboxStatus  `json:"outbox,omitempty"`  // missing: no rows are relayed from here
-	Pauses    []ActivePause  `json:"pauses,omitempty"`  // that this runner obeys
-	Catalog   string         `json:"catalog,omitempty"` // hash of the runner's catalog; missing: it has none
-	Running   *int           `json:"running,omitempty"` // while paused: jobs of paused lanes that this runner has started and not finished
+	CheckedAt *time.Time       `json:"checked_at,omitempty"` // missing with all that the look found, before the first one
+	*Health                    // of the last look
+	Sweep     *LedgerCleanup   `json:"ledger,omitempty"`
+	Outbox    *OutboxStatus    `json:"outbox,omitempty"`    // missing: no rows are relayed from here
+	Pauses    []ActivePause    `json:"pauses,omitempty"`    // that this runner obeys
+	Catalog   string           `json:"catalog,omitempty"`   // hash of the runner's catalog; missing: it has none
+	Schedules *ScheduleSummary `json:"schedules,omitempty"` // missing: there are none
+	Running   *int             `json:"running,omitempty"`   // while paused: jobs of paused lanes that this runner has started and not finished
+}
+
+// ScheduleSummary is how the schedules of a database are, as a runner sees them.
+type ScheduleSummary struct {
+	Total    int             `json:"total"`
+	Paused   int             `json:"paused,omitempty"`
+	Finished int             `json:"finished,omitempty"`        // they have no further tick
+	Failing  int             `json:"failing,omitempty"`         // they do not fire
+	Errors   []ScheduleError `json:"errors,omitempty"`          // of the first 20 that do not fire, by key
+	Overdue  float64         `json:"overdue_seconds,omitempty"` // how long the oldest tick that is due has not been settled
+	Problem  string          `json:"problem,omitempty"`         // why no schedule fires here, or an operator should look at where they are kept
+}
+
+// ScheduleError is why a schedule does not fire.
+type ScheduleError struct {
+	Key   string `json:"key"`
+	Error string `json:"error"`
 }
 
 // OutboxStatus is how the outbox of a database stands. The numbers of rows are at most 10,000.

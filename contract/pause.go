@@ -39,14 +39,27 @@ const (
 // PauseTarget is what a pause stops.
 type PauseTarget struct {
 	Database string // its lane of work
+	Schedule string // key of one of the database's schedules, which is paused instead; empty: none
 }
 
 // PauseKey returns the key of a target's record in the bucket.
-func PauseKey(t PauseTarget) string { return pausePrefix + t.Database }
+func PauseKey(t PauseTarget) string {
+	if t.Schedule != "" {
+		return pausePrefix + t.Database + schedulePauseInfix + t.Schedule
+	}
+	return pausePrefix + t.Database
+}
+
+// StopsJobs reports whether a pause of the target stops jobs from starting. A paused schedule publishes none.
+func (t PauseTarget) StopsJobs() bool { return t.Schedule == "" }
 
 // ParsePauseKey returns what a key of the bucket pauses; false: it is no key of a pause that this version knows.
 func ParsePauseKey(key string) (PauseTarget, bool) {
 	rest, ok := strings.CutPrefix(key, pausePrefix)
+	if database, schedule, found := strings.Cut(rest, schedulePauseInfix); ok && found {
+		key, err := ParseScheduleKey(schedule)
+		return PauseTarget{Database: database, Schedule: schedule}, err == nil && key.Database == database
+	}
 	database, _, narrower := strings.Cut(rest, ".")
 	if !ok || narrower || !ValidName(database) { // narrower: a part of the database that this version cannot pause alone
 		return PauseTarget{}, false

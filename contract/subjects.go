@@ -77,7 +77,8 @@ func (s Subjects) ControlBucket() string { return s.Prefix() + "CONTROL" }
 // State returns where the stream behind StateBucket re-publishes the headers of a key that it stored.
 func (s Subjects) State(key string) string { return s.Namespace + ".state." + key }
 
-// StateBucket returns the name of the key-value bucket of what operators want of runners: pauses, with keys of PauseKey.
+// StateBucket returns the name of the key-value bucket of pauses, with keys of PauseKey,
+// and of the states of schedules, with keys of ScheduleStateKey.
 func (s Subjects) StateBucket() string { return s.Prefix() + "STATE" }
 
 // Audit returns where entries about an action on a database are published. Without a database it is an action on the whole fleet.

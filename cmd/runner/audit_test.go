@@ -110,10 +110,12 @@ func TestAFullAuditStreamRefuses(t *testing.T) {
 	small := strings.Replace(string(text), "topology:\n", "topology:\n  audit: {max_bytes: 1MiB}\n", 1)
 	require.NoError(t, os.WriteFile(w.config, []byte(small), 0o600))
 	require.Equal(t, exitOK, w.run("", "topology", "apply").code)
-	for err == nil {
-		_, err = w.js.Publish(t.Context(), "dbrunner.audit.database.shop.pause", make([]byte, 1024))
+	for _, size := range []int{1024, 1} { // down to the last byte
+		for err = nil; err == nil; {
+			_, err = w.js.Publish(t.Context(), "dbrunner.audit.database.shop.pause", make([]byte, size))
+		}
+		require.ErrorContains(t, err, "maximum bytes exceeded")
 	}
-	require.ErrorContains(t, err, "maximum bytes exceeded")
 	for _, args := range [][]string{{"pause", "shop", "--reason", "x"}, {"topology", "prune"}, {"dead", "rm", "shop.query.s1_a"}} {
 		refused := w.run("", args...)
 		require.Equal(t, exitFailure, refused.code, "%v", args)

@@ -33,7 +33,7 @@ func TestNATSCommandsInDocs(t *testing.T) {
 		regexp.MustCompile(`^dbrunner\.audit\.(fleet\.topology|database\.\w+\.(` + strings.Join(contract.AuditActions(), "|") + `))$`),
 		regexp.MustCompile(`^dbrunner\.api\.(databases|health\.\w+|running\.\w+|calls\.\w+|(cancel|result)\.\w+\.\S+|run\.\w+\.(` + strings.Join(jobs.Kinds(), "|") + `)|…)$`),
 	}
-	stream := regexp.MustCompile(`^(DBRUNNER_(JOBS|RESULTS)_\w+|DBRUNNER_(DEAD|HEALTH|CONTROL|STATE|AUDIT|ROWS|PARAMS))$`)
+	stream := regexp.MustCompile(`^(DBRUNNER_(JOBS|RESULTS)_\w+|DBRUNNER_(DEAD|HEALTH|CONTROL|STATE|SCHEDULES|AUDIT|ROWS|PARAMS))$`)
 	found := 0
 	for _, page := range append(pages, filepath.Join(repository, "README.md")) {
 		text, err := os.ReadFile(page)

@@ -44,8 +44,9 @@ const confirmTimeout = 10 * time.Second
 type pauseFlags struct {
 	clientFlags
 	auditFlags
-	wait time.Duration
-	json bool
+	schedule string // that is paused instead of the database
+	wait     time.Duration
+	json     bool
 }
 
 func newPause() *cobra.Command {
@@ -62,6 +63,7 @@ func newPause() *cobra.Command {
 	cmd.Flags().Lookup(reasonFlag).Usage = "why, for everyone who waits (required)"
 	cmd.Flags().DurationVar(&f.wait, "wait", 0, "then wait this long until no job runs")
 	cmd.Flags().BoolVar(&f.json, "json", false, "print JSON")
+	cmd.Flags().StringVar(&f.schedule, "schedule", "", "pause this schedule of the database instead, by its key")
 	f.add(cmd)
 	return cmd
 }
@@ -78,6 +80,7 @@ func newResume() *cobra.Command {
 	}
 	f.addAudit(cmd, byUsage, reasonFlag)
 	cmd.Flags().BoolVar(&f.json, "json", false, "print JSON")
+	cmd.Flags().StringVar(&f.schedule, "schedule", "", "end the pause of this schedule of the database instead, by its key")
 	f.add(cmd)
 	return cmd
 }
@@ -85,6 +88,7 @@ func newResume() *cobra.Command {
 // pauseView is what both commands print.
 type pauseView struct {
 	Database    string                `json:"database"`
+	Schedule    string                `json:"schedule,omitempty"` // that was paused or resumed instead of the database
 	Paused      bool                  `json:"paused"`
 	Pause       *contract.ActivePause `json:"pause,omitempty"`    // that was stored
 	Replaced    *contract.ActivePause `json:"replaced,omitempty"` // that was in force before
@@ -93,10 +97,31 @@ type pauseView struct {
 	Running     int                   `json:"running"` // jobs that had started
 }
 
-func (f *pauseFlags) pause(cmd *cobra.Command, database string) error {
+// target is what the flags name.
+func (f *pauseFlags) target(database string) (contract.PauseTarget, error) {
+	if !contract.ValidName(database) {
+		return contract.PauseTarget{}, usage(errors.New("a database is 1 to 64 of A-Z a-z 0-9 _ -"))
+	}
+	if f.schedule == "" {
+		return contract.PauseTarget{Database: database}, nil
+	}
+	key, err := contract.ParseScheduleKey(f.schedule)
 	switch {
-	case !contract.ValidName(database):
-		return usage(errors.New("a database is 1 to 64 of A-Z a-z 0-9 _ -"))
+	case err != nil:
+		return contract.PauseTarget{}, usage(fmt.Errorf("the key of a schedule: %w", err))
+	case key.Database != database:
+		return contract.PauseTarget{}, usage(fmt.Errorf("the schedule %s is one of the database %s", f.schedule, key.Database))
+	case f.wait > 0:
+		return contract.PauseTarget{}, usage(errors.New("--wait is for databases: a paused schedule publishes no jobs, and those that it has published run"))
+	}
+	return contract.PauseTarget{Database: database, Schedule: f.schedule}, nil
+}
+
+func (f *pauseFlags) pause(cmd *cobra.Command, database string) error {
+	target, err := f.target(database)
+	switch {
+	case err != nil:
+		return err
 	case strings.TrimSpace(f.why) == "":
 		return usage(errors.New("--reason is required: everyone who waits for the database sees it"))
 	case f.wait < 0:
@@ -106,28 +131,29 @@ func (f *pauseFlags) pause(cmd *cobra.Command, database string) error {
 	if _, err := contract.EncodePause(record); err != nil {
 		return usage(fmt.Errorf("the pause is not valid: %w", err))
 	}
-	return f.change(cmd, database, func(ctx context.Context, s *session, before *report.Pause) (*report.Pause, error) {
-		entry := pauseEntry(contract.AuditPause, database, before)
+	return f.change(cmd, target, func(ctx context.Context, s *session, before *report.Pause) (*report.Pause, error) {
+		entry := pauseEntry(contract.AuditPause, target, before)
 		entry.After = map[string]string{"reason": record.Reason, "by": record.By}
 		if err := f.record(ctx, cmd, s, entry); err != nil {
 			return nil, err
 		}
-		return control.SetPause(ctx, s.conn, contract.PauseTarget{Database: database}, record)
+		return control.SetPause(ctx, s.conn, target, record)
 	})
 }
 
 func (f *pauseFlags) resume(cmd *cobra.Command, database string) error {
-	if !contract.ValidName(database) {
-		return usage(errors.New("a database is 1 to 64 of A-Z a-z 0-9 _ -"))
+	target, err := f.target(database)
+	if err != nil {
+		return err
 	}
-	return f.change(cmd, database, func(ctx context.Context, s *session, before *report.Pause) (*report.Pause, error) {
+	return f.change(cmd, target, func(ctx context.Context, s *session, before *report.Pause) (*report.Pause, error) {
 		if before == nil {
 			return nil, nil
 		}
-		if err := f.record(ctx, cmd, s, pauseEntry(contract.AuditResume, database, before)); err != nil {
+		if err := f.record(ctx, cmd, s, pauseEntry(contract.AuditResume, target, before)); err != nil {
 			return nil, err
 		}
-		err := control.EndPause(ctx, s.conn, contract.PauseTarget{Database: database}, before)
+		err := control.EndPause(ctx, s.conn, target, before)
 		if errors.Is(err, control.ErrPauseChanged) {
 			err = fmt.Errorf("%w; run the command again if that one shall end as well", err)
 		}
@@ -136,8 +162,11 @@ func (f *pauseFlags) resume(cmd *cobra.Command, database string) error {
 }
 
 // pauseEntry is the audit entry about a pause, with the one that it replaces or ends.
-func pauseEntry(action, database string, before *report.Pause) *contract.AuditEntry {
-	e := &contract.AuditEntry{Action: action, Database: database}
+func pauseEntry(action string, target contract.PauseTarget, before *report.Pause) *contract.AuditEntry {
+	e := &contract.AuditEntry{Action: action, Database: target.Database}
+	if target.Schedule != "" {
+		e.Targets = []string{target.Schedule}
+	}
 	if before != nil {
 		e.Before = map[string]string{"reason": before.Reason, "by": before.By, "revision": strconv.FormatUint(before.Revision, 10)}
 	}
@@ -145,7 +174,7 @@ func pauseEntry(action, database string, before *report.Pause) *contract.AuditEn
 }
 
 // change stores a pause or ends one, and waits for the runners.
-func (f *pauseFlags) change(cmd *cobra.Command, database string, store func(context.Context, *session, *report.Pause) (*report.Pause, error)) error {
+func (f *pauseFlags) change(cmd *cobra.Command, target contract.PauseTarget, store func(context.Context, *session, *report.Pause) (*report.Pause, error)) error {
 	ctx, stop := context.WithTimeout(cmd.Context(), clientTimeout+confirmTimeout+f.wait)
 	defer stop()
 	s, err := f.connect(ctx, false)
@@ -155,18 +184,18 @@ func (f *pauseFlags) change(cmd *cobra.Command, database string, store func(cont
 	defer s.close(ctx)
 	bounded, cancel := context.WithTimeout(ctx, clientTimeout)
 	defer cancel()
-	before, err := control.ReadPause(bounded, s.conn, contract.PauseTarget{Database: database})
+	before, err := control.ReadPause(bounded, s.conn, target)
 	if err != nil {
 		return explainPause(s, err)
 	}
-	if err := knownDatabase(bounded, s, database); err != nil {
+	if err := knownDatabase(bounded, s, target.Database); err != nil {
 		return err
 	}
 	pause, err := store(bounded, s, before)
 	if err != nil {
 		return explainPause(s, err)
 	}
-	view := &pauseView{Database: database, Paused: pause != nil}
+	view := &pauseView{Database: target.Database, Schedule: target.Schedule, Paused: pause != nil}
 	var awaited *contract.ActivePause
 	if pause != nil {
 		view.Pause = &pause.ActivePause
@@ -254,7 +283,7 @@ func (v *pauseView) take(found []contract.DatabaseHeartbeat, pause *contract.Act
 	v.Confirmed, v.Unconfirmed, v.Running = []string{}, []string{}, 0
 	for i := range found {
 		h := &found[i]
-		confirmed := len(h.Pauses) == 0
+		confirmed := !slices.ContainsFunc(h.Pauses, func(p contract.ActivePause) bool { return p.Key == v.key() })
 		if pause != nil {
 			confirmed = slices.ContainsFunc(h.Pauses, func(p contract.ActivePause) bool {
 				return p.Key == pause.Key && p.Revision >= pause.Revision
@@ -271,17 +300,29 @@ func (v *pauseView) take(found []contract.DatabaseHeartbeat, pause *contract.Act
 	}
 }
 
+func (v *pauseView) key() string {
+	return contract.PauseKey(contract.PauseTarget{Database: v.Database, Schedule: v.Schedule})
+}
+
+// what names what is paused.
+func (v *pauseView) what() string {
+	if v.Schedule != "" {
+		return "schedule " + v.Schedule
+	}
+	return "database " + v.Database
+}
+
 func (v *pauseView) announce(w io.Writer) {
 	switch {
 	case v.Paused:
-		_, _ = fmt.Fprintf(w, "paused: database %s (revision %d)\n", v.Database, v.Pause.Revision)
+		_, _ = fmt.Fprintf(w, "paused: %s (revision %d)\n", v.what(), v.Pause.Revision)
 		if v.Replaced != nil {
 			_, _ = fmt.Fprintln(w, "it was "+pausedText(v.Replaced)+" before; that record is replaced")
 		}
 	case v.Replaced != nil:
-		_, _ = fmt.Fprintln(w, "resumed: database "+v.Database+", which was "+pausedText(v.Replaced))
+		_, _ = fmt.Fprintln(w, "resumed: "+v.what()+", which was "+pausedText(v.Replaced))
 	default:
-		_, _ = fmt.Fprintln(w, "database "+v.Database+" is not paused")
+		_, _ = fmt.Fprintln(w, v.what()+" is not paused")
 	}
 }
 

@@ -25,6 +25,10 @@ The job comes from --sql and --params (a query, unless --kind is statement, or t
 completely from --file ("-" is standard input). With --output, its rows are written to a file, however many there are (see
 docs/results.md). A job without an id gets one. The id is also its Nats-Msg-Id, so publishing again does no harm.
 
+With --at or --in, the job becomes a one-time schedule, which a runner publishes at that time; the command does not wait for it.
+It needs --id: submitting again with that id schedules nothing more. The user needs permission to write the key of the schedule
+($KV.DBRUNNER_SCHEDULES.jobs.<database>.<kind>.*) and to read the bucket.
+
 Exit codes: 0 succeeded; 1 the job could not be published or its result not read; 3 failed, rejected, cancelled or expired,
 without effect (effects of a failed job of kind statement may remain); 4 unknown: it may have taken effect; 5 no result
 within --timeout: the job continues, and its result will be stored; 78 the command line is wrong.
@@ -36,7 +40,8 @@ const submitExample = `  runner submit --database demo --sql 'SELECT id, owner F
   echo '{"params": {"id": 7}}' | runner submit --database shop --kind call.balance --file -
   runner submit --database shop --kind statement --sql 'VACUUM orders' --job-timeout 10m --timeout 11m
   runner submit --database shop --sql 'SELECT * FROM orders' --output orders.csv.zst
-  runner submit --database demo --sql 'SELECT 1' --no-wait`
+  runner submit --database demo --sql 'SELECT 1' --no-wait
+  runner submit --database shop --kind transaction --file closing.json --id closing-2030-01 --at 2030-01-31T23:30:00+01:00`
 
 type submitFlags struct {
 	clientFlags
@@ -52,6 +57,8 @@ type submitFlags struct {
 	timeout    time.Duration
 	noWait     bool
 	json       bool
+	at         string
+	in         time.Duration
 }
 
 func newSubmit() *cobra.Command {
@@ -76,6 +83,8 @@ func newSubmit() *cobra.Command {
 	flags.StringVar(&f.sql, "sql", "", "the job's statement")
 	flags.StringVar(&f.params, "params", "", "parameters of --sql: a JSON object for :name, a JSON list for positional ones")
 	flags.StringVarP(&f.file, "file", "f", "", `file with the job's body, "-" for standard input`)
+	flags.StringVar(&f.at, "at", "", "publish the job later, at this time, such as 2030-01-31T02:00:00Z; needs --id")
+	flags.DurationVar(&f.in, "in", 0, "publish the job later, after this time, such as 90m; needs --id")
 	f.add(cmd)
 	return cmd
 }
@@ -103,6 +112,9 @@ type submission struct {
 
 // run publishes a job and waits for its result.
 func (f *submitFlags) run(cmd *cobra.Command, job *submission) error {
+	if f.later() {
+		return f.schedule(cmd, job)
+	}
 	out, err := f.create() // before the job runs: a folder that is missing must not cost its rows
 	if err != nil {
 		return err

@@ -53,6 +53,10 @@ func published() map[string]struct {
 		"pause":         {reflect.TypeFor[contract.Pause](), []string{}},
 		"audit":         {reflect.TypeFor[contract.AuditEntry](), []string{"version", "at", "by", "tool", "action"}},
 		"answer-error":  {reflect.TypeFor[contract.Refusal](), []string{"error"}},
+		"schedule":      {reflect.TypeFor[contract.Schedule](), []string{"job"}},
+		"schedule-state": {reflect.TypeFor[contract.ScheduleState](), []string{
+			"record", "anchor", "status", "position", "fired", "missed", "skipped", "unconfirmed",
+		}},
 	}
 }
 
@@ -206,6 +210,9 @@ func TestSchemasAreInStep(t *testing.T) {
 			limit(root, "reason", contract.MaxPauseReason)
 			limit(root, "by", contract.MaxPauseBy)
 		}
+		if name == "schedule" {
+			limitSchedule(root)
+		}
 		var text bytes.Buffer
 		encoder := json.NewEncoder(&text)
 		encoder.SetEscapeHTML(false)
@@ -219,6 +226,32 @@ func TestSchemasAreInStep(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, text.String(), string(have), "run make contract")
 	}
+}
+
+// limitSchedule adds to the schema of a schedule what is checked of its keys. It cannot express what an expression means, whether a
+// time zone exists, the least durations, or the length of a job's id of the reserved form.
+func limitSchedule(root node) {
+	root["additionalProperties"] = false
+	root["oneOf"] = []node{{"required": []string{"cron"}}, {"required": []string{"every"}}, {"required": []string{"at"}}}
+	keys := root["properties"].(node)
+	for _, key := range []string{"cron", "time_zone", "description"} {
+		limit(root, key, contract.MaxScheduleText)
+	}
+	limit(root, "source", contract.MaxScheduleSource)
+	for _, key := range []string{"every", "catch_up"} {
+		keys[key].(node)["pattern"] = `^[+-]?((\d+\.?\d*|\.\d+)(ns|us|µs|μs|ms|s|m|h))+$|^0$`
+	}
+	keys["overlap"] = node{"enum": []string{contract.OverlapSkip, contract.OverlapAllow}, "description": keys["overlap"].(node)["description"]}
+	keys["job"] = node{
+		"type": "object", "description": keys["job"].(node)["description"],
+		"properties": node{
+			"id":         node{"type": "string", "pattern": "^[A-Za-z0-9_-]{1,100}$", "description": "only with at"},
+			"expires_in": node{"type": "string", "description": "a duration, from the tick"},
+			"expires_at": false, "reply_to": false, "answer": node{"not": node{"const": "reply"}},
+		},
+	}
+	root["if"] = node{"required": []string{"job"}, "properties": node{"job": node{"required": []string{"id"}}}}
+	root["then"] = node{"required": []string{"at"}}
 }
 
 func limit(root node, key string, length int) {
@@ -235,6 +268,25 @@ func TestPausesAreReadAlike(t *testing.T) {
 		`{"until":"x"}`, `{"Reason":"x"}`, `{"reason":"` + strings.Repeat("x", contract.MaxPauseReason+1) + `"}`, `{"reason":"a\tb"}`,
 	} {
 		_, err := contract.ReadPause([]byte(body))
+		require.Equal(t, validate(t, s, []byte(body)) == nil, err == nil, "%s: %v", body, err)
+	}
+}
+
+// TestSchedulesAreReadAlike: the schema of a schedule refuses what runners cannot read, and nothing else.
+func TestSchedulesAreReadAlike(t *testing.T) {
+	t.Parallel()
+	s := compile(t, "schedule")
+	const job = `"job":{"sql":"SELECT 1"}`
+	for _, body := range []string{
+		`{"cron":"@daily",` + job + `}`, `{"every":"90s",` + job + `,"overlap":"allow","catch_up":"0s"}`, `{"at":"2030-01-01T00:00:00Z",` + job + `}`,
+		`{` + job + `}`, `{"cron":"@daily"}`, `{"cron":"@daily","every":"1s",` + job + `}`, `{"cron":1,` + job + `}`, `{"every":"soon",` + job + `}`,
+		`{"at":"tomorrow",` + job + `}`, `{"cron":"@daily","job":[]}`, `{"cron":"@daily","until":"x",` + job + `}`, `{"cron":"@daily","overlap":"queue",` + job + `}`,
+		`{"cron":"@daily","job":{"id":"a"}}`, `{"at":"2030-01-01T00:00:00Z","job":{"id":"a"}}`, `{"at":"2030-01-01T00:00:00Z","job":{"id":"a b"}}`,
+		`{"cron":"@daily","job":{"expires_at":"2030-01-01T00:00:00Z"}}`, `{"cron":"@daily","job":{"expires_in":"1h"}}`, `{"cron":"@daily","job":{"reply_to":"a"}}`,
+		`{"cron":"@daily","job":{"answer":"reply"}}`, `{"cron":"@daily","job":{"answer":"stored"}}`, `{"cron":"@daily",` + job + `,"source":"` + strings.Repeat("x", 257) + `"}`,
+		`{"cron":"@daily",` + job + `,"description":"` + strings.Repeat("x", 1001) + `"}`, `[]`, `"x"`,
+	} {
+		_, _, err := contract.ReadSchedule([]byte(body))
 		require.Equal(t, validate(t, s, []byte(body)) == nil, err == nil, "%s: %v", body, err)
 	}
 }
@@ -263,12 +315,14 @@ func TestSchemasRefuse(t *testing.T) {
 		"answer-running": {
 			`{"version":1,"runner":"r","process":"p","database":"d","at":"2026-03-01T12:00:00Z","part":1,"parts":1,"in_flight":1,"jobs":[{"job_id":"a","state":"idle"}]}`,
 		},
-		"answer-calls": {`{"version":1,"runner":"r","database":"d","calls":[{"name":"pay","schema":[]}]}`},
-		"catalog":      {`{}`, `{"sql":"SELECT 1","statements":[]}`, `{"statements":[{"sql":"DELETE","expect_rows":-1}]}`, `{"sql":"SELECT 1","sequel":1}`},
-		"pause":        {`{"until":"tomorrow"}`},
-		"audit":        {`{}`, `{"version":1,"at":"2026-03-01T12:00:00Z","by":"ada","tool":"runner pause","action":"pause","before":{"revision":1}}`},
-		"answer-error": {`{"error":"no"}`},
-		"job-query":    {`{"sql":1}`, `{}`, `{"sql":"SELECT 1","parms":[]}`},
+		"answer-calls":   {`{"version":1,"runner":"r","database":"d","calls":[{"name":"pay","schema":[]}]}`},
+		"catalog":        {`{}`, `{"sql":"SELECT 1","statements":[]}`, `{"statements":[{"sql":"DELETE","expect_rows":-1}]}`, `{"sql":"SELECT 1","sequel":1}`},
+		"pause":          {`{"until":"tomorrow"}`},
+		"audit":          {`{}`, `{"version":1,"at":"2026-03-01T12:00:00Z","by":"ada","tool":"runner pause","action":"pause","before":{"revision":1}}`},
+		"answer-error":   {`{"error":"no"}`},
+		"job-query":      {`{"sql":1}`, `{}`, `{"sql":"SELECT 1","parms":[]}`},
+		"schedule":       {`{}`},
+		"schedule-state": {`{}`, `{"record":{"created":1,"revision":1,"stored":"x"}}`},
 	} {
 		for _, body := range bodies {
 			require.Error(t, validate(t, compile(t, name), []byte(body)), "%s: %s", name, body)
@@ -279,7 +333,7 @@ func TestSchemasRefuse(t *testing.T) {
 func TestRead(t *testing.T) {
 	t.Parallel()
 	require.Contains(t, schema.Names(), "result")
-	require.Len(t, schema.Names(), 18)
+	require.Len(t, schema.Names(), 20)
 	for _, name := range schema.Names() {
 		text, err := schema.Read(name)
 		require.NoError(t, err)

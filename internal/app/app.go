@@ -108,6 +108,7 @@ func (a *App) run(ctx context.Context) (err error) {
 		dead:          deadletters.NewWatch(conn),
 	}
 	r.pauses = control.NewPauses(control.PausesOptions{Conn: conn, Databases: manager.DatabaseNames(cfg), Apply: r.applyPauses})
+	r.schedules = r.newSchedules()
 	if err := r.connect(); err != nil {
 		return err
 	}
@@ -142,6 +143,7 @@ type running struct {
 
 	cancellations *control.Cancellations
 	pauses        *control.Pauses
+	schedules     *scheduler
 	rows          *rowsStore
 	topology      *topology.Watch
 	dead          *deadletters.Watch
@@ -151,7 +153,7 @@ type running struct {
 func (r *running) connect() (err error) {
 	if r.status, err = status.New(status.Options{
 		Config: r.cfg, Logger: r.log, Conn: r.conn, Version: r.version, Topology: r.topology, DeadLetters: r.dead,
-		Pauses: r.pauses,
+		Pauses: r.pauses, Schedules: r.schedules,
 	}); err != nil {
 		return err
 	}
@@ -200,6 +202,7 @@ func (r *running) run(ctx context.Context, started chan<- struct{}) error {
 	r.watch.Background(backgroundCtx, &background, r.status)
 	background.Go(func() error { return r.watchCancellations(backgroundCtx) })
 	background.Go(func() error { return r.pauses.Run(backgroundCtx) })
+	background.Go(func() error { return r.schedules.run(ctx) })
 	answering, err := r.openService(ctx, backgroundCtx)
 	if err != nil {
 		stopBeside()

@@ -197,11 +197,12 @@ func requireWord(t *testing.T, where, label, operator, value string) {
 		return
 	}
 	known := map[string][]string{
-		"status": {"succeeded", "failed", "rejected", "cancelled", "expired", "unknown"},
-		"kind":   jobs.Kinds(),
-		"reason": contract.DeadLetterReasons(),
-		"state":  {"idle", "in_use"},
-		"code":   {""},
+		"status":  {"succeeded", "failed", "rejected", "cancelled", "expired", "unknown"},
+		"kind":    jobs.Kinds(),
+		"reason":  contract.DeadLetterReasons(),
+		"state":   {"idle", "in_use", "all", "paused", "finished", "failing"},
+		"outcome": {"fired", "missed", "skipped", "unconfirmed"},
+		"code":    {""},
 	}
 	for _, code := range contract.Codes() {
 		known["code"] = append(known["code"], string(code))

@@ -21,14 +21,14 @@ const engines = "engines"
 // arrows are looked up from the top; the first pattern that fits a folder decides. internal/crash may be imported by
 // everybody.
 var arrows = []arrow{
-	{"cmd/*", []string{"internal/db/outboxtable", "client", "contract", "contract/schema", "internal/app", "internal/bus", "internal/bus/control", "internal/bus/topology", "internal/config", "internal/jobs", "internal/db/migration", "internal/db/rowfile", "internal/manager", "internal/inspect", "internal/verify", "internal/report", "internal/ui"}},
+	{"cmd/*", []string{"internal/db/outboxtable", "client", "contract", "contract/schema", "internal/app", "internal/bus", "internal/bus/control", "internal/bus/topology", "internal/config", "internal/jobs", "internal/db/migration", "internal/db/rowfile", "internal/manager", "internal/inspect", "internal/verify", "internal/report", "internal/ui", "internal/bus/schedules", "internal/cron", "internal/schedule"}},
 	{"internal/verify", nil}, // a judge shares no code with the accused
 	{"internal/ui", []string{"internal/ui/fleet", "client", "contract"}},
 	{"internal/ui/fleet", []string{"client", "contract"}},
 	{"internal/app", []string{
 		"internal/bulk", "internal/health", "client", "contract", "internal/report", "internal/manager", "internal/api", "internal/status",
 		"internal/worker", "internal/bus", "internal/bus/*", "internal/jobs", "internal/delivery", "internal/db", "internal/config",
-		"internal/db/migration", "internal/outbox", "internal/telemetry",
+		"internal/db/migration", "internal/outbox", "internal/telemetry", "internal/cron", "internal/schedule",
 	}},
 	{"internal/api", []string{"internal/bus", "internal/bus/control", "internal/bus/results", "internal/bus/service", "internal/jobs", "internal/db", "internal/config", "contract"}},
 	{"internal/status", []string{"internal/telemetry", "internal/health", "internal/bus", "internal/bus/*", "internal/config", "internal/report", "contract"}},
@@ -38,6 +38,8 @@ var arrows = []arrow{
 		"contract", "internal/bus", "internal/bus/topology", "internal/config", "internal/jobs", "internal/db", "internal/db/migration", "internal/db/outboxtable", "internal/outbox",
 		engines,
 	}},
+	{"internal/schedule", []string{"internal/bus", "internal/bus/schedules", "internal/cron", "internal/jsontext", "internal/report", "contract"}},
+	{"internal/cron", nil},
 	{"internal/worker", []string{"internal/delivery", "internal/report", "contract"}},
 	{"internal/delivery", []string{"internal/jobs", "internal/bulk", "internal/db", "internal/report", "contract"}},
 	{"internal/outbox", []string{"internal/db/outboxtable", "internal/jsontext", "internal/report", "contract"}},
@@ -60,6 +62,7 @@ var arrows = []arrow{
 	{"internal/bus/deadletters", []string{"internal/bus", "contract", "internal/report"}},
 	{"internal/bus/objects", []string{"internal/bus", "contract", "internal/report"}},
 	{"internal/bus/relay", []string{"internal/bus", "contract", "internal/report"}},
+	{"internal/bus/schedules", []string{"internal/bus", "contract"}},
 	{"internal/bus/results", []string{"internal/bus", "contract", "internal/report"}},
 	{"internal/bus/intake", []string{"internal/bus", "internal/report", "contract"}},
 	{"internal/bus/topology", []string{"internal/bus", "contract"}},

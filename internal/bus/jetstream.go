@@ -102,6 +102,9 @@ func ControlSubject(c *Conn, key string) string {
 // StateSubject is where a key of the bucket of pauses is published to.
 func StateSubject(c *Conn, key string) string { return c.inDomain(StateKey(c.subjects, key)) }
 
+// SchedulesSubject is where a key of the bucket of schedules is published to.
+func SchedulesSubject(c *Conn, key string) string { return c.inDomain(SchedulesKey(c.subjects, key)) }
+
 // inDomain is where a subject of a bucket is published to: $KV.> stays inside a domain.
 func (c *Conn) inDomain(subject string) string {
 	if c.opts.Domain != "" {

@@ -52,6 +52,14 @@ func StateStream(s contract.Subjects) string { return bucketPrefix + s.StateBuck
 // StateKey returns where the stream behind the bucket of pauses keeps a key.
 func StateKey(s contract.Subjects, key string) string { return "$KV." + s.StateBucket() + "." + key }
 
+// SchedulesStream returns the name of the stream behind the key-value bucket of schedules.
+func SchedulesStream(s contract.Subjects) string { return bucketPrefix + contract.SchedulesBucket(s) }
+
+// SchedulesKey returns where the stream behind the bucket of schedules keeps a key.
+func SchedulesKey(s contract.Subjects, key string) string {
+	return "$KV." + contract.SchedulesBucket(s) + "." + key
+}
+
 // InNamespace reports whether a stream, also one behind a bucket, has a name of the namespace.
 func InNamespace(s contract.Subjects, stream string) bool {
 	name := strings.TrimPrefix(strings.TrimPrefix(stream, bucketPrefix), ObjectPrefix)

@@ -74,16 +74,17 @@ type Topology struct {
 	// after this long without a lease extension, a job is redelivered to another runner
 	AckWait time.Duration `key:"ack_wait" default:"10s" min:"1s" max:"10m"`
 	// unacknowledged jobs of one database in the whole fleet; the server's or account's limit if that is lower
-	MaxAckPending int           `key:"max_ack_pending" default:"10000" min:"1" max:"1000000"`
-	Jobs          JobsStream    `key:"jobs"`
-	Results       ResultsStream `key:"results"`
-	Dead          DeadStream    `key:"dead"`
-	Control       ControlStream `key:"control"`
-	State         StateStream   `key:"state"`
-	Audit         AuditStream   `key:"audit"`
-	Rows          RowsBucket    `key:"rows"`
-	Params        ParamsBucket  `key:"params"`
-	Health        HealthStream  `key:"health"`
+	MaxAckPending int             `key:"max_ack_pending" default:"10000" min:"1" max:"1000000"`
+	Jobs          JobsStream      `key:"jobs"`
+	Results       ResultsStream   `key:"results"`
+	Dead          DeadStream      `key:"dead"`
+	Control       ControlStream   `key:"control"`
+	State         StateStream     `key:"state"`
+	Schedules     SchedulesStream `key:"schedules"`
+	Audit         AuditStream     `key:"audit"`
+	Rows          RowsBucket      `key:"rows"`
+	Params        ParamsBucket    `key:"params"`
+	Health        HealthStream    `key:"health"`
 }
 
 // JobsStream limits the jobs stream of each database. When it is full, publishers are refused.
@@ -131,7 +132,8 @@ type ControlStream struct {
 	MaxBytes Size `key:"max_bytes" default:"64MiB" min:"1MiB"`
 }
 
-// StateStream limits the bucket of pauses. When it is full, new ones are refused.
+// StateStream limits the bucket of pauses and of the states of schedules. When it is full, new pauses are refused; the states of
+// schedules leave room for them.
 type StateStream struct {
 	// maximum size of the bucket; above 80 % of it, health is degraded
 	MaxBytes Size `key:"max_bytes" default:"64MiB" min:"1MiB"`
@@ -142,6 +144,12 @@ type AuditStream struct {
 	// how long an entry is kept
 	MaxAge time.Duration `key:"max_age" default:"8760h" min:"1h"`
 	// maximum size of all entries; above 80 % of it, health is degraded
+	MaxBytes Size `key:"max_bytes" default:"64MiB" min:"1MiB"`
+}
+
+// SchedulesStream limits the bucket of schedules. When it is full, new ones are refused.
+type SchedulesStream struct {
+	// maximum size of the bucket; above 80 % of it, health is degraded
 	MaxBytes Size `key:"max_bytes" default:"64MiB" min:"1MiB"`
 }
 

@@ -123,10 +123,10 @@ func (l *natsInspection) rights(ctx context.Context, opts bus.Options) (*denied,
 	return out, true
 }
 
-// The subscriptions that a runner holds all the time: two inboxes, requests to cancel, pauses, nine of the service protocol and eight
+// The subscriptions that a runner holds all the time: two inboxes, requests to cancel, pauses, two of schedules, nine of the service protocol and eight
 // requests of the whole fleet; and seven requests of each database, besides one inbox for each lane, and one request to run calls.
 const (
-	fleetSubscriptions    = 21
+	fleetSubscriptions    = 23
 	databaseSubscriptions = 7
 )
 

@@ -1,8 +1,10 @@
 package manager
 
 import (
+	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"dbrunner/contract"
 	"dbrunner/internal/config"
@@ -78,6 +80,28 @@ func RequestHash(database, kind string, body []byte) []byte {
 		}
 	}
 	return nil
+}
+
+// CheckJob returns why a job would be rejected, for a client that does not know the database's engine; nil: some engine would take
+// it. What only the database's configuration forbids does not show.
+func CheckJob(database, kind string, body []byte) error {
+	var best error
+	fewest := 0
+	for _, e := range engines() {
+		d := jobs.NewDecoder(jobs.DecoderOptions{Policy: &jobs.Policy{Ledger: true}, Dialect: e.dialect()})
+		_, rejection := d.Decode(&jobs.Message{Database: database, Kind: kind, Timestamp: time.Now(), Body: body})
+		if rejection == nil {
+			return nil
+		}
+		if n := len(rejection.Faults); best == nil || n < fewest {
+			var faults []error
+			for _, f := range rejection.Faults {
+				faults = append(faults, errors.New(strings.TrimPrefix(f.Path+": "+f.Message, ": ")))
+			}
+			best, fewest = errors.Join(faults...), n
+		}
+	}
+	return best
 }
 
 // Words are the words of the contract and of the engines that a configuration may use.

@@ -25,13 +25,14 @@ func Topology(cfg *config.Config) topology.Topology {
 			MinAge: t.Results.MinAge, MaxAge: t.Results.MaxAge,
 			MaxCount: t.Results.MaxCount, MaxBytes: int64(t.Results.MaxBytes),
 		},
-		Dead:    topology.DeadLimits{MaxAge: t.Dead.MaxAge, MaxBytes: int64(t.Dead.MaxBytes)},
-		Control: topology.ControlLimits{MaxAge: t.Control.MaxAge, MaxRequests: t.Control.MaxRequests, MaxBytes: int64(t.Control.MaxBytes)},
-		State:   topology.StateLimits{MaxBytes: int64(t.State.MaxBytes)},
-		Audit:   topology.AuditLimits{MaxAge: t.Audit.MaxAge, MaxBytes: int64(t.Audit.MaxBytes)},
-		Health:  topology.HealthLimits{MaxAge: t.Health.MaxAge, MaxBytes: int64(t.Health.MaxBytes)},
-		Rows:    topology.ObjectLimits{MaxAge: t.Rows.MaxAge, MaxBytes: int64(t.Rows.MaxBytes)},
-		Params:  topology.ObjectLimits{MaxAge: t.Params.MaxAge, MaxBytes: int64(t.Params.MaxBytes)},
+		Dead:      topology.DeadLimits{MaxAge: t.Dead.MaxAge, MaxBytes: int64(t.Dead.MaxBytes)},
+		Control:   topology.ControlLimits{MaxAge: t.Control.MaxAge, MaxRequests: t.Control.MaxRequests, MaxBytes: int64(t.Control.MaxBytes)},
+		State:     topology.StateLimits{MaxBytes: int64(t.State.MaxBytes)},
+		Schedules: topology.StateLimits{MaxBytes: int64(t.Schedules.MaxBytes)},
+		Audit:     topology.AuditLimits{MaxAge: t.Audit.MaxAge, MaxBytes: int64(t.Audit.MaxBytes)},
+		Health:    topology.HealthLimits{MaxAge: t.Health.MaxAge, MaxBytes: int64(t.Health.MaxBytes)},
+		Rows:      topology.ObjectLimits{MaxAge: t.Rows.MaxAge, MaxBytes: int64(t.Rows.MaxBytes)},
+		Params:    topology.ObjectLimits{MaxAge: t.Params.MaxAge, MaxBytes: int64(t.Params.MaxBytes)},
 	}
 	for _, name := range DatabaseNames(cfg) {
 		d := topology.Database{Name: name, Features: jobs.Features()}

@@ -173,6 +173,9 @@ type Pause struct {
 	Since time.Time // when the record was stored, by the server's clock
 }
 
+// Ticks are ticks of schedules that a runner has settled since its start.
+type Ticks struct{ Fired, Missed, Skipped, Unconfirmed uint64 }
+
 // ErrPaused is the cause with which an intake is stopped because its lane is paused: it hands over what it has received,
 // instead of requeuing it.
 var ErrPaused = errors.New("the lane is paused")

@@ -42,6 +42,9 @@ func (d *Database) jobsVerdict() (contract.Verdict, string) {
 	if trouble := d.outboxTrouble(); trouble != "" {
 		return contract.Degraded, "outbox: " + trouble
 	}
+	if impaired := schedulesImpaired(d); impaired != "" {
+		return contract.Degraded, impaired
+	}
 	return contract.Healthy, ""
 }
 
@@ -57,7 +60,7 @@ func (d *Database) watchHealth(ctx context.Context, log *zap.Logger) error {
 	var seen string
 	var at time.Time
 	for {
-		state := d.condition().State + d.topologyNews() + d.pauseNews() + d.outboxNews()
+		state := d.condition().State + d.topologyNews() + d.pauseNews() + d.outboxNews() + schedulesImpaired(d)
 		if state != seen || time.Since(at) >= d.Config.Health.Interval {
 			seen, at = state, time.Now()
 			d.checkHealth(ctx, log)

@@ -72,6 +72,7 @@ func (r *Runner) databaseStatus(d *Database) *contract.DatabaseHeartbeat {
 	}
 	h.Pauses, h.Running = d.activePauses()
 	h.Outbox = d.outboxStatus()
+	h.Schedules = scheduled(d)
 	if d.sweeper != nil {
 		s := d.sweeper.State()
 		h.Sweep = &contract.LedgerCleanup{SweptAt: moment(s.At), Deleted: s.Deleted, HeldBackBy: moment(s.HeldBackBy), Error: s.Error}

@@ -200,6 +200,7 @@ func (w *Monitor) Snapshot() telemetry.Snapshot {
 			state := d.sweeper.State()
 			shown.Ledger = &state
 		}
+		shown.Schedules = scheduleMetrics(d)
 		s.Databases = append(s.Databases, shown)
 	}
 	return s

@@ -8,12 +8,22 @@ import (
 	"dbrunner/internal/report"
 )
 
-// paused returns the operators' pauses of the database that this runner obeys.
-func (d *Database) paused() []report.Pause {
+// obeyed returns the operators' pauses of the database and of its schedules that this runner obeys.
+func obeyed(d *Database) []report.Pause {
 	if d.pauses == nil {
 		return nil
 	}
 	return d.pauses.Of(d.Name)
+}
+
+// paused returns the pauses that stop the database's jobs.
+func (d *Database) paused() (out []report.Pause) {
+	for _, p := range obeyed(d) {
+		if target, ok := contract.ParsePauseKey(p.Key); ok && target.StopsJobs() {
+			out = append(out, p)
+		}
+	}
+	return out
 }
 
 // pausesImpaired returns why an operator cannot pause the database, or should look at where pauses are kept; empty: nothing.
@@ -52,7 +62,7 @@ func (d *Database) PausedText(name string) string {
 
 // activePauses are the pauses in a heartbeat, and the jobs of paused lanes that were started and go on; nil: it is not paused.
 func (d *Database) activePauses() (pauses []contract.ActivePause, started *int) {
-	for _, p := range d.paused() {
+	for _, p := range obeyed(d) {
 		pauses = append(pauses, p.ActivePause)
 	}
 	if len(pauses) == 0 {
@@ -70,7 +80,7 @@ func (d *Database) activePauses() (pauses []contract.ActivePause, started *int) 
 // pauseNews is everything about pauses whose change is worth a heartbeat and a health check.
 func (d *Database) pauseNews() string {
 	text := d.pausesImpaired()
-	for _, p := range d.paused() {
+	for _, p := range obeyed(d) {
 		text += " " + p.Key + " " + strconv.FormatUint(p.Revision, 10)
 	}
 	return text

@@ -31,6 +31,15 @@ type Options struct {
 	Topology    *topology.Watch
 	DeadLetters *deadletters.Watch
 	Pauses      Pauses // nil: none are obeyed
+	Schedules   Schedules
+}
+
+// Schedules are the schedules that this runner tracks.
+type Schedules interface {
+	// Summary describes those of a database; nil: there are none, and nothing is wrong.
+	Summary(database string) *contract.ScheduleSummary
+	// Ticks returns the ticks of a database that this runner has settled.
+	Ticks(database string) report.Ticks
 }
 
 // Pauses are the operators' pauses.
@@ -49,6 +58,7 @@ type Runner struct {
 	topology   *topology.Watch
 	dead       *deadletters.Watch
 	pauses     Pauses
+	schedules  Schedules
 	version    string
 	startedAt  time.Time
 	self       process
@@ -62,7 +72,7 @@ type Runner struct {
 // New returns the status of a runner that is starting and has no databases yet.
 func New(opts Options) (*Runner, error) {
 	r := &Runner{
-		cfg: opts.Config, log: opts.Logger, conn: opts.Conn, topology: opts.Topology, dead: opts.DeadLetters, pauses: opts.Pauses,
+		cfg: opts.Config, log: opts.Logger, conn: opts.Conn, topology: opts.Topology, dead: opts.DeadLetters, pauses: opts.Pauses, schedules: opts.Schedules,
 		version: opts.Version, startedAt: time.Now(), self: thisProcess(),
 	}
 	var err error
@@ -139,7 +149,8 @@ type Database struct {
 	DatabaseOptions
 
 	topology   *topology.Watch
-	pauses     Pauses // nil: none are obeyed
+	pauses     Pauses    // nil: none are obeyed
+	schedules  Schedules // nil: none are tracked
 	checker    *health.Checker
 	heartbeats *bus.HeartbeatPublisher
 	lanes      []*lane
@@ -162,7 +173,7 @@ func (r *Runner) Add(opts DatabaseOptions) (*Database, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &Database{DatabaseOptions: opts, topology: r.topology, pauses: r.pauses, heartbeats: heartbeats}
+	d := &Database{DatabaseOptions: opts, topology: r.topology, pauses: r.pauses, schedules: r.schedules, heartbeats: heartbeats}
 	h := &opts.Config.Health
 	d.checker = health.NewChecker(health.Options{
 		Database:       opts.DB,

@@ -89,6 +89,9 @@ func (p part) database(d *Database) {
 	if d.Outbox != nil {
 		p.outbox(d.Outbox)
 	}
+	if d.Schedules != nil {
+		p.schedules(d.Schedules)
+	}
 	q := d.Queue
 	if q == nil {
 		return
@@ -121,6 +124,20 @@ func (p part) outbox(o *report.Outbox) {
 		age = max(time.Since(o.Oldest).Seconds(), 0)
 	}
 	p.gauge("outbox_oldest_age_seconds", "Age of the oldest row of the outbox that is not published yet; 0 if none waits.", age)
+}
+
+func (p part) schedules(s *Schedules) {
+	const schedules = "Schedules of the database, by state: all of them, and among them those that are paused, finished or do not fire."
+	p.of("state", "all").gauge("schedules", schedules, float64(s.Total))
+	p.of("state", "paused").gauge("schedules", schedules, float64(s.Paused))
+	p.of("state", "finished").gauge("schedules", schedules, float64(s.Finished))
+	p.of("state", "failing").gauge("schedules", schedules, float64(s.Failing))
+	p.gauge("schedules_overdue_seconds", "How long the oldest tick that is due has not been settled; 0: all are settled.", s.Overdue)
+	const ticks = "Ticks of schedules that this runner has settled, by outcome."
+	p.of("outcome", "fired").counter("schedule_ticks_total", ticks, float64(s.Ticks.Fired))
+	p.of("outcome", "missed").counter("schedule_ticks_total", ticks, float64(s.Ticks.Missed))
+	p.of("outcome", "skipped").counter("schedule_ticks_total", ticks, float64(s.Ticks.Skipped))
+	p.of("outcome", "unconfirmed").counter("schedule_ticks_total", ticks, float64(s.Ticks.Unconfirmed))
 }
 
 func (p part) lane(l *report.Lane) {

@@ -49,6 +49,14 @@ type Database struct {
 	Ledger       *report.Sweep  // nil: it has none
 	Outbox       *report.Outbox // nil: no rows are relayed from here
 	Queue        *Queue         // nil: not known yet
+	Schedules    *Schedules     // nil: none are tracked
+}
+
+// Schedules are the schedules of a database as the runner sees them.
+type Schedules struct {
+	Total, Paused, Finished, Failing int
+	Overdue                          float64 // seconds that the oldest tick that is due has not been settled
+	Ticks                            report.Ticks
 }
 
 // Queue is a database's streams when they were last looked at.

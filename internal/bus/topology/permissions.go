@@ -58,7 +58,7 @@ func (b *rightsOf) calls(calls ...string) { b.add(bus.Permission{}, b.api, calls
 
 func (b *rightsOf) fleet() {
 	s := b.subjects
-	b.subscribe(b.opts.InboxPrefix+"."+bus.ProbeName+".*", s.Control(">"), s.State("pause.>"), "$SRV.PING", "$SRV.INFO."+s.Namespace, "$SRV.STATS."+s.Namespace+"."+bus.ProbeName,
+	b.subscribe(b.opts.InboxPrefix+"."+bus.ProbeName+".*", s.Control(">"), s.State("pause.>"), s.State("schedule.>"), contract.SchedulesSubject(s, ">"), "$SRV.PING", "$SRV.INFO."+s.Namespace, "$SRV.STATS."+s.Namespace+"."+bus.ProbeName,
 		s.API("databases"), s.API("*"), s.API("health.>"), s.API("run.>"), s.API("cancel.>"), s.API("running.>"), s.API("result.>"), s.API("calls.>"))
 	b.publish(s.RunnerHealth(b.opts.Instance), "_INBOX."+bus.ProbeName)
 	for _, prefix := range b.want.ReplyPrefixes {
@@ -69,9 +69,11 @@ func (b *rightsOf) fleet() {
 		b.creates("STREAM.CREATE." + stream)
 	}
 	b.calls("STREAM.MSG.GET." + bus.ControlStream(s))
-	b.calls("STREAM.INFO."+bus.StateStream(s), "STREAM.MSG.GET."+bus.StateStream(s), "STREAM.PURGE."+bus.StateStream(s))
 	b.calls("STREAM.INFO." + s.AuditStream())
-	b.creates("STREAM.CREATE."+bus.StateStream(s), "STREAM.CREATE."+s.AuditStream())
+	b.creates("STREAM.CREATE."+bus.StateStream(s), "STREAM.CREATE."+bus.SchedulesStream(s), "STREAM.CREATE."+s.AuditStream())
+	for _, stream := range []string{bus.StateStream(s), bus.SchedulesStream(s)} {
+		b.calls("STREAM.INFO."+stream, "STREAM.MSG.GET."+stream, "STREAM.PURGE."+stream, "DIRECT.GET."+stream)
+	}
 	b.objects()
 }
 
@@ -106,6 +108,7 @@ func (b *rightsOf) database(d *Database) {
 		s.API("running."+d.Name), s.API("result."+d.Name+".*"), s.API("calls."+d.Name))
 	b.publish(s.Store(d.Name, bus.ProbeName), s.DatabaseHealth(d.Name, b.opts.Instance), s.Migration(d.Name), b.bucket(bus.ControlKey(s, d.Name+"."+bus.ProbeName)),
 		b.bucket(bus.StateKey(s, contract.PauseKey(contract.PauseTarget{Database: d.Name}))),
+		b.bucket(bus.StateKey(s, contract.ScheduleStateKey("jobs."+d.Name+"."+bus.ProbeName))),
 		s.Namespace+".replies."+d.Name+"."+bus.ProbeName, s.API("databases."+d.Name))
 	b.publish(bus.ChunkSubject(s.RowsBucket(), d.Name+"."+bus.ProbeName))
 	b.calls("STREAM.INFO."+jobs, "STREAM.MSG.GET."+jobs, "STREAM.INFO."+results, "STREAM.MSG.GET."+results,

@@ -164,7 +164,7 @@ func TestPlanApplyChangesNothing(t *testing.T) {
 	conn, _ := bustest.Connect(t, bustest.Server(t).ClientURL())
 	planned, err := topology.Apply(t.Context(), conn, bustest.Topology(), topology.ApplyOptions{Plan: true})
 	require.NoError(t, err)
-	require.Len(t, planned, 12)
+	require.Len(t, planned, 13)
 	for _, c := range planned {
 		require.Equal(t, "would be created", c.What)
 	}

@@ -28,6 +28,7 @@ type Topology struct {
 	Control   ControlLimits
 	State     StateLimits
 	Audit     AuditLimits
+	Schedules StateLimits
 	Health    HealthLimits
 	Rows      ObjectLimits  // rows that are too many for a result, default 25 h and 4 GiB
 	Params    ObjectLimits  // parameters that are too many for a job, default 24 h and 1 GiB
@@ -66,7 +67,7 @@ type ControlLimits struct {
 	MaxBytes    int64         // default 64 MiB
 }
 
-// StateLimits bound the pauses, of all databases together. What is above is refused.
+// StateLimits bound the pauses and the states of schedules, or the schedules, of all databases together. What is above is refused.
 type StateLimits struct {
 	MaxBytes int64 // default 64 MiB
 }
@@ -103,6 +104,7 @@ func (t Topology) withDefaults() Topology {
 	t.State.MaxBytes = cmp.Or(t.State.MaxBytes, 64<<20)
 	t.Audit.MaxAge = cmp.Or(t.Audit.MaxAge, 365*24*time.Hour)
 	t.Audit.MaxBytes = cmp.Or(t.Audit.MaxBytes, 64<<20)
+	t.Schedules.MaxBytes = cmp.Or(t.Schedules.MaxBytes, 64<<20)
 	t.Health.MaxAge = cmp.Or(t.Health.MaxAge, time.Minute)
 	t.Health.MaxBytes = cmp.Or(t.Health.MaxBytes, 64<<20)
 	t.AckWait = cmp.Or(t.AckWait, 10*time.Second)
@@ -220,7 +222,9 @@ func wantedFrom(c *bus.Conn, t Topology) (wanted, error) {
 		stream{config: b.control(), unboundedBefore: true, rollupBefore: true},
 		stream{config: b.objects(c.Subjects().RowsBucket(), "rows that are too many for a result", t.Rows), rollupBefore: true},
 		stream{config: params},
-		stream{config: b.state(), missingBefore: true}, // last: where room is short, what runners cannot do without has it
+		// last: where room is short, what runners cannot do without has it
+		b.lasting(bus.StateStream(b.subjects), bus.StateKey(b.subjects, ">"), b.subjects.State(">"), 32<<10, t.State),
+		b.lasting(bus.SchedulesStream(b.subjects), bus.SchedulesKey(b.subjects, ">"), contract.SchedulesSubject(b.subjects, ">"), contract.MaxScheduleRecord+4<<10, t.Schedules),
 		b.audit())
 	return w, nil
 }
@@ -336,22 +340,17 @@ func (b *builder) control() jetstream.StreamConfig {
 	return s
 }
 
-// The settings of the bucket of pauses: entries of each key that are kept, and the largest one, so that who may write one
-// key cannot fill the bucket.
-const (
-	stateHistory    = 5
-	stateMaxMessage = 32 << 10
-)
+// stateHistory is how many entries of each key a bucket without an age keeps.
+const stateHistory = 5
 
-// state is a key-value bucket as control is, whose entries have no age: a pause lasts until it is ended.
-func (b *builder) state() jetstream.StreamConfig {
-	s := b.stream(bus.StateStream(b.subjects), "pauses")
-	s.Subjects = []string{bus.StateKey(b.subjects, ">")}
-	s.RePublish = &jetstream.RePublish{Source: bus.StateKey(b.subjects, ">"), Destination: b.subjects.State(">"), HeadersOnly: true}
-	s.Discard, s.MaxMsgsPerSubject, s.MaxMsgSize = jetstream.DiscardNew, stateHistory, stateMaxMessage
-	s.MaxBytes = b.topology.State.MaxBytes
+// lasting is a bucket as control is, whose entries have no age. The largest one is bounded, so that who may write one key cannot fill it.
+func (b *builder) lasting(name, keys, announced string, largest int32, limits StateLimits) stream {
+	s := b.stream(name, "pauses and schedules")
+	s.Subjects = []string{keys}
+	s.RePublish = &jetstream.RePublish{Source: keys, Destination: announced, HeadersOnly: true}
+	s.Discard, s.MaxMsgsPerSubject, s.MaxMsgSize, s.MaxBytes = jetstream.DiscardNew, stateHistory, largest, limits.MaxBytes
 	s.DenyDelete, s.AllowDirect = true, true
-	return s
+	return stream{config: s, missingBefore: true}
 }
 
 // objects is a bucket of the object store, set up as every client library knows them but for roll-up: with it, whoever

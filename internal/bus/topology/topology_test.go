@@ -171,7 +171,7 @@ func TestPrune(t *testing.T) {
 	require.Equal(t, map[string]bool{
 		"DBRUNNER_JOBS_demo": true, "DBRUNNER_RESULTS_demo": true, "DBRUNNER_DEAD": true, "DBRUNNER_HEALTH": true,
 		"DBRUNNER_JOBS_old_db": false, "DBRUNNER_RESULTS_old_db": false, "KV_DBRUNNER_CONTROL": true, "KV_DBRUNNER_STATE": true,
-		"DBRUNNER_AUDIT": true, "OBJ_DBRUNNER_ROWS": true, "OBJ_DBRUNNER_PARAMS": true,
+		"KV_DBRUNNER_SCHEDULES": true, "DBRUNNER_AUDIT": true, "OBJ_DBRUNNER_ROWS": true, "OBJ_DBRUNNER_PARAMS": true,
 	}, shown, "the foreign stream is none of ours")
 
 	changes, err := topology.Prune(t.Context(), b.Conn, bustest.Topology(), false)
@@ -246,10 +246,10 @@ func TestNamespaceIsUpperCasedInStreamNames(t *testing.T) {
 	for _, v := range views {
 		require.Regexp(t, `^(KV_|OBJ_)?ACME_`, v.Name)
 		for _, s := range v.Subjects {
-			require.Regexp(t, `^(acme\.|\$KV\.ACME_(CONTROL|STATE)\.|\$O\.ACME_(ROWS|PARAMS)\.)`, s)
+			require.Regexp(t, `^(acme\.|\$KV\.ACME_(CONTROL|STATE|SCHEDULES)\.|\$O\.ACME_(ROWS|PARAMS)\.)`, s)
 		}
 	}
-	require.Len(t, views, 9)
+	require.Len(t, views, 10)
 }
 
 func TestApplyDropsAKindWithoutPendingJobs(t *testing.T) {

@@ -1,0 +1,136 @@
+package contract
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+)
+
+// ScheduleKey is what the key of a schedule says: where its jobs are published, and its name. The key is the subject of the jobs
+// after the namespace, and the name as its last token. So permission for keys is permission for jobs of these subjects.
+type ScheduleKey struct {
+	Database string
+	Queue    string // empty: none
+	Kind     string
+	Call     string // the statement that a job of kind call runs; empty for other kinds
+	Name     string
+}
+
+const (
+	scheduleJobs   = "jobs"
+	scheduleQueues = "queues"
+	kindCall       = "call"
+	kindDryRun     = "dry_run"
+	kindApprove    = "approve"
+)
+
+// errScheduleForm is what is wrong with a key that is no subject of jobs with a name.
+var errScheduleForm = errors.New("write jobs.<database>.<kind>.<name>, such as jobs.shop.query.nightly_report")
+
+// ParseScheduleKey reads the key of a schedule.
+func ParseScheduleKey(key string) (ScheduleKey, error) {
+	tokens := strings.Split(key, ".")
+	first, rest := tokens[0], tokens[1:]
+	var k ScheduleKey
+	switch {
+	case first == scheduleQueues:
+		return k, errors.New("schedules of queues are not supported by this release; " + errScheduleForm.Error())
+	case first != scheduleJobs || len(rest) < 3:
+		return k, errScheduleForm
+	}
+	k.Database, k.Kind, rest = rest[0], rest[1], rest[2:]
+	k.Name = rest[len(rest)-1]
+	switch {
+	case k.Kind == kindCall:
+		return k, errors.New("schedules of kind call are not supported by this release")
+	case k.Kind == kindApprove:
+		return k, errors.New("an approval is for one dry run and cannot be scheduled")
+	case len(rest) > 1:
+		return k, errScheduleForm
+	case !ValidName(k.Database):
+		return k, errors.New("the database is not 1 to 64 of A-Z a-z 0-9 _ -")
+	case !ValidName(k.Kind):
+		return k, errors.New("the kind is not 1 to 64 of A-Z a-z 0-9 _ -")
+	case !validScheduleName(k.Name):
+		return k, errors.New("the name of a schedule is 1 to 64 of a-z 0-9 _")
+	}
+	return k, nil
+}
+
+// validScheduleName reports whether a schedule may have this name: 1 to 64 of [a-z0-9_].
+func validScheduleName(name string) bool {
+	if name == "" || len(name) > maxName {
+		return false
+	}
+	for _, c := range []byte(name) {
+		if (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '_' {
+			return false
+		}
+	}
+	return true
+}
+
+// String returns the key.
+func (k ScheduleKey) String() string { return k.path() + "." + k.Name }
+
+// path is the subject of the jobs after the namespace.
+func (k ScheduleKey) path() string {
+	path := scheduleJobs + "." + k.Database + "." + k.Kind
+	if k.Queue != "" {
+		path = scheduleQueues + "." + k.Database + "." + k.Queue + "." + k.Kind
+	}
+	if k.Call != "" {
+		path += "." + k.Call
+	}
+	return path
+}
+
+// Subject returns where the jobs of the schedule are published.
+func (k ScheduleKey) Subject(s Subjects) string { return s.Namespace + "." + k.path() }
+
+// SchedulesBucket returns the name of the key-value bucket of schedules, with keys of ScheduleKey.
+func SchedulesBucket(s Subjects) string { return s.Prefix() + "SCHEDULES" }
+
+// SchedulesSubject returns where the stream behind SchedulesBucket re-publishes the headers of a key that it stored.
+func SchedulesSubject(s Subjects, key string) string { return s.Namespace + ".schedules." + key }
+
+const (
+	scheduleStatePrefix = "schedule."
+	schedulePauseInfix  = ".schedule."
+)
+
+// ScheduleStateKey returns the key of a schedule's state in the bucket of StateBucket.
+func ScheduleStateKey(key string) string { return scheduleStatePrefix + key }
+
+// ScheduleOfState returns the key of the schedule that a key of the bucket of StateBucket has the state of; false: none.
+func ScheduleOfState(key string) (string, bool) { return strings.CutPrefix(key, scheduleStatePrefix) }
+
+// The parts of the id of a tick: the start of the schedule's name, and digits of its key's hash.
+const (
+	tickNameLength = 40
+	tickHashDigits = 12
+	tickTime       = "20060102T150405Z"
+)
+
+// TickID returns the id of a schedule's tick, which is the id of its job unless the schedule has one.
+func (k ScheduleKey) TickID(tick time.Time) string { return k.TaggedID(tick.UTC().Format(tickTime)) }
+
+// TaggedID returns an id that starts as those of the schedule's ticks and ends in a word of its own.
+func (k ScheduleKey) TaggedID(word string) string {
+	sum := sha256.Sum256([]byte(k.String()))
+	name := k.Name[:min(len(k.Name), tickNameLength)]
+	return fmt.Sprintf("%s-%s-%s", name, hex.EncodeToString(sum[:])[:tickHashDigits], word)
+}
+
+// OneTimeName returns the name of the schedule of a one-time job, by the job's id.
+func OneTimeName(id string) string {
+	sum := sha256.Sum256([]byte(id))
+	return "at_" + hex.EncodeToString(sum[:])[:tickHashDigits]
+}
+
+// ScheduleMessageID returns the message id under which the job of a tick is published. It is no valid id of a job, so that the
+// stream's deduplication drops no publisher's job.
+func ScheduleMessageID(tickID string) string { return scheduleStatePrefix + tickID }
