@@ -96,8 +96,14 @@ func TestApplyReportsAllErrors(t *testing.T) {
 	}
 	require.NotContains(t, w.run("", "schedule", "ls").out, "good", "nothing is written")
 	for _, args := range [][]string{
-		{"schedule", "apply"}, {"schedule", "apply", "-f", folder, "--prune"}, {"schedule", "show"}, {"schedule", "show", "x"}, {"schedule", "rm"},
-		{"schedule", "pause", "jobs.shop.query.a"}, {"schedule", "pause", "x", "--reason", "y"}, {"pause", "shop", "--schedule", "jobs.other.query.a", "--reason", "y"},
+		{"schedule", "apply"},
+		{"schedule", "apply", "-f", folder, "--prune"},
+		{"schedule", "show"},
+		{"schedule", "show", "x"},
+		{"schedule", "rm"},
+		{"schedule", "pause", "jobs.shop.query.a"},
+		{"schedule", "pause", "x", "--reason", "y"},
+		{"pause", "shop", "--schedule", "jobs.other.query.a", "--reason", "y"},
 	} {
 		require.Equal(t, exitUsage, w.run("", args...).code, "%v", args)
 	}
@@ -116,8 +122,12 @@ func TestSubmitLater(t *testing.T) {
 	require.Equal(t, exitJob, w.run("", "submit", "-d", "shop", "--sql", "SELECT 8 AS n", "--id", "later", "--in", "2s").code, "another job")
 	require.Eventually(t, func() bool { return w.run("", "result", "get", "shop", "later").code == exitOK }, 30*time.Second, 50*time.Millisecond)
 	for _, args := range [][]string{
-		{"--in", "2s"}, {"--in", "2s", "--at", "2100-01-01T00:00:00Z", "--id", "x"}, {"--at", "tomorrow", "--id", "x"}, {"--at", "2000-01-01T00:00:00Z", "--id", "x"},
-		{"--in", "-2s", "--id", "x"}, {"--in", "2s", "--id", "x", "--output", "f.csv"},
+		{"--in", "2s"},
+		{"--in", "2s", "--at", "2100-01-01T00:00:00Z", "--id", "x"},
+		{"--at", "tomorrow", "--id", "x"},
+		{"--at", "2000-01-01T00:00:00Z", "--id", "x"},
+		{"--in", "-2s", "--id", "x"},
+		{"--in", "2s", "--id", "x", "--output", "f.csv"},
 	} {
 		require.Equal(t, exitUsage, w.run("", append([]string{"submit", "-d", "shop", "--sql", "SELECT 1"}, args...)...).code, "%v", args)
 	}

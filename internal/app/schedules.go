@@ -49,7 +49,7 @@ func (s *scheduler) run(ctx context.Context) error {
 		return err
 	}
 	defer stop()
-	return s.Tracker.Run(ctx)
+	return s.Run(ctx)
 }
 
 // checkScheduled returns why the database's runners would reject a scheduled job; nil: they would not.

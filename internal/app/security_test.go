@@ -37,11 +37,11 @@ func documented(t *testing.T) string {
 	page, err := os.ReadFile(securityPage)
 	require.NoError(t, err)
 	var text strings.Builder
-	for _, user := range []string{"publisher", "flow", "operator", "runner", "topology"} {
+	for _, user := range []string{"publisher", "flow", "operator", "runner", "auditor", "topology"} {
 		fmt.Fprintf(&text, "%s_PASSWORD = %s\n", strings.ToUpper(user), user)
 	}
 	blocks := regexp.MustCompile("(?s)```\n(.*?)```").FindAllSubmatch(page, -1)
-	require.Len(t, blocks, 6)
+	require.Len(t, blocks, 7)
 	for _, b := range blocks {
 		text.Write(b[1])
 	}

@@ -357,7 +357,7 @@ func (m *model) judgeEnd(w *world) {
 	next, _ := times.Next(s.Position)
 	require.True(m.t, next.After(m.time(w.Now)), "a tick that is due was not settled: %s", w.hash())
 	if w.Edits == 0 {
-		require.EqualValues(m.t, times.Count(m.start, m.time(w.Now)), settled(s), w.hash())
+		require.Equal(m.t, times.Count(m.start, m.time(w.Now)), settled(s), w.hash())
 	}
 	perTick := map[string]string{}
 	for _, job := range w.Jobs {
