@@ -48,6 +48,11 @@ test-python: ## check, build and test the Python packages of clients/; installs 
 test-kubernetes: ## test the Helm chart with Helm on a real API server; builds both from source, a quarter of an hour the first time
 	cd test/kubernetes && go test -count=1 -timeout 45m
 
+.PHONY: test-containers
+test-containers: ## build the image, run both profiles of docker-compose.yml, and kill runners, NATS and PostgreSQL in them
+	scripts/setup containers
+	cd test/containers && go test -count=1 -timeout 45m -v
+
 .PHONY: contract
 contract: ## write the JSON Schemas of contract/schema from the code, and compare them with the decoder over 20,000 bodies of each kind
 	go test -count=1 -run TestSchemasAreInStep ./internal/jobs ./internal/catalog ./contract/schema -update
