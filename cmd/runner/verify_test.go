@@ -200,6 +200,7 @@ func plantSettled(t *testing.T, w *world, n int) {
 	insert, err := tx.PrepareContext(t.Context(), `INSERT INTO dbrunner_ledger SELECT namespace, database_name, ?, request_hash, status, sequence, ?, runner, recorded_at + ?, ?
 		FROM dbrunner_ledger WHERE namespace = 'dbrunner' AND database_name = 'shop' AND job_id = 'first'`)
 	require.NoError(t, err)
+	defer func() { require.NoError(t, insert.Close()) }()
 	var head struct {
 		QueuedAt time.Time `json:"queued_at"`
 	}
