@@ -283,6 +283,9 @@ func (m *model) write(w *world, i int) *world {
 // publish offers a job to the stream: it is stored, or was stored before; the answer arrives or is lost; or the stream refuses.
 func (m *model) publish(w *world, i int) (out []*world) {
 	c := w.Runners[i].Claim
+	d := m.definition(&w.Runners[i].Record)
+	require.NotNil(m.t, d)
+	require.Equal(m.t, c.Job, d.Hash, "another job is published than was claimed: %s", w.hash())
 	name := c.Tick.Format(time.TimeOnly) + " " + c.Job
 	stored := w.clone()
 	seq := uint64(0)
