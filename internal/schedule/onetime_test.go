@@ -47,6 +47,9 @@ func TestOneTimeSchedulesLeaveNothing(t *testing.T) {
 		record := fmt.Sprintf(`{"at":%q,"job":{"id":%q,"sql":"SELECT 1"}}`, at, id)
 		_, err := f.JS.PublishAsync("$KV.DBRUNNER_SCHEDULES.jobs.demo.query."+contract.OneTimeName(id), []byte(record))
 		require.NoError(t, err)
+		if i%1000 == 999 {
+			<-f.JS.PublishAsyncComplete()
+		}
 	}
 	f.put("jobs.demo.query.deleted", `{"every":"1s","job":`+job+`}`)
 	select {
