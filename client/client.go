@@ -50,6 +50,7 @@ func New(nc *nats.Conn, opts Options) (*Client, error) {
 // Job is a job that is ready to be published.
 type Job struct {
 	Database string
+	Queue    string // of the database that the job waits in; empty: none
 	Kind     string
 	Name     string // of what the job runs, where its kind has names; otherwise empty
 	ID       string // also the message id, for the stream's deduplication; empty: the runner derives one
@@ -65,7 +66,7 @@ type Receipt struct {
 
 // Errors of Submit.
 var (
-	// ErrNoStream is returned if no stream takes the job: the database is unknown or does not run this kind.
+	// ErrNoStream is returned if no stream takes the job: the database or the queue is unknown, or does not run this kind.
 	ErrNoStream = errors.New("no stream accepts this subject")
 	// ErrTooLarge is returned if the job is larger than the server takes.
 	ErrTooLarge = errors.New("message too large")
@@ -81,12 +82,17 @@ func (c *Client) Submit(ctx context.Context, job *Job) (Receipt, error) {
 	if job.ID != "" && !contract.ValidID(job.ID) {
 		return Receipt{}, errors.New("the id is not 1 to 100 of A-Z a-z 0-9 _ -, or is s, digits, _ and letters, the form of jobs without an id; write another")
 	}
-	msg := &nats.Msg{Subject: c.subjects.Job(job.Database, job.Kind), Header: cloned(job.Headers), Data: job.Body}
 	if job.Name != "" {
 		if err := checkName("name", job.Name); err != nil {
 			return Receipt{}, err
 		}
-		msg.Subject = c.subjects.NamedJob(job.Database, job.Kind, job.Name)
+	}
+	if job.Queue != "" && !contract.ValidQueue(job.Queue) {
+		return Receipt{}, fmt.Errorf("%w: queue %q is not 1 to 64 of a-z 0-9 _", ErrSubject, job.Queue)
+	}
+	msg := &nats.Msg{
+		Subject: c.subjects.Of(contract.JobSubject{Database: job.Database, Queue: job.Queue, Kind: job.Kind, Name: job.Name}),
+		Header:  cloned(job.Headers), Data: job.Body,
 	}
 	if job.ID != "" {
 		msg.Header.Set(contract.HeaderMessageID, job.ID)
@@ -98,6 +104,9 @@ func (c *Client) Submit(ctx context.Context, job *Job) (Receipt, error) {
 			return receipt, nil
 		case c.denied(msg.Subject):
 			err = ErrDenied
+		case errors.Is(err, ErrNoStream) && job.Queue != "":
+			err = fmt.Errorf("%w; the database has no queue %s, or %s does not run in it: see queues in the runners' configuration, and runner topology apply",
+				ErrNoStream, job.Queue, job.Kind)
 		case ctx.Err() != nil:
 			err = context.Cause(ctx)
 		case transient(err) && (job.ID != "" || hasCode(err, transientCodes()...)) && pause(ctx, attempt, 100*time.Millisecond):

@@ -32,15 +32,15 @@ func (l *DeadLetter) JobID() string { return l.Headers.Get(contract.HeaderJobID)
 // Reason returns why the dead letter was stored: a status or a code.
 func (l *DeadLetter) Reason() string { return l.Headers.Get(contract.HeaderReason) }
 
-// JobName returns what the subject of the job's message names behind the kind. It is empty if that names nothing, and if the
-// subject on record is not of the dead letter's own database and kind, so that a forged header cannot direct the job elsewhere.
-func (l *DeadLetter) JobName() string {
+// JobSubject returns what the subject of the job's message says. It is empty if the subject on record is not of the dead letter's
+// own database and kind, so that a forged header cannot direct the job elsewhere.
+func (l *DeadLetter) JobSubject() contract.JobSubject {
 	namespace, _, _ := strings.Cut(l.Headers.Get(contract.HeaderSubject), ".")
 	of, ok := contract.Subjects{Namespace: namespace}.SplitJob(l.Headers.Get(contract.HeaderSubject))
 	if !ok || of.Database != l.Database || of.Kind != l.Kind {
-		return ""
+		return contract.JobSubject{}
 	}
-	return of.Name
+	return of
 }
 
 // JobHeaders returns the headers that the job itself had, under their own names.

@@ -11,7 +11,7 @@ import (
 )
 
 // What a dead letter's subject names counts only if the subject is of the dead letter's own database and kind.
-func TestJobNameOfADeadLetter(t *testing.T) {
+func TestJobSubjectOfADeadLetter(t *testing.T) {
 	t.Parallel()
 	for subject, name := range map[string]string{
 		"dbrunner.jobs.shop.call.pay":    "pay",
@@ -23,6 +23,12 @@ func TestJobNameOfADeadLetter(t *testing.T) {
 		"":                               "",
 	} {
 		letter := client.DeadLetter{Database: "shop", Kind: "call", Headers: nats.Header{contract.HeaderSubject: {subject}}}
-		require.Equal(t, name, letter.JobName(), subject)
+		require.Equal(t, name, letter.JobSubject().Name, subject)
+	}
+	for subject, queue := range map[string]string{
+		"dbrunner.queues.shop.bulk.call.pay": "bulk", "dbrunner.queues.bank.bulk.call.pay": "", "dbrunner.queues.shop.bulk.query": "",
+	} {
+		dead := client.DeadLetter{Database: "shop", Kind: "call", Headers: nats.Header{contract.HeaderSubject: {subject}}}
+		require.Equal(t, queue, dead.JobSubject().Queue, subject)
 	}
 }

@@ -31,6 +31,7 @@ var (
 type RedriveOptions struct {
 	ID    string // of the new job; empty: the old one with _r1, or its number counted up
 	Force bool   // also a job that may have taken effect
+	Now   bool   // to no queue, also a job that was in one
 }
 
 // Redriven is a job that was published again.
@@ -69,8 +70,12 @@ func Redrive(ctx context.Context, c *Client, deadLetter *DeadLetter, opts Redriv
 			headers[name] = values
 		}
 	}
+	of := deadLetter.JobSubject()
+	if opts.Now {
+		of.Queue = ""
+	}
 	receipt, err := c.Submit(ctx, &Job{
-		Database: deadLetter.Database, Kind: deadLetter.Kind, Name: deadLetter.JobName(), ID: out.NewID, Body: body.Bytes(), Headers: headers,
+		Database: deadLetter.Database, Queue: of.Queue, Kind: deadLetter.Kind, Name: of.Name, ID: out.NewID, Body: body.Bytes(), Headers: headers,
 	})
 	if err != nil {
 		return Redriven{}, err

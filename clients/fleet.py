@@ -93,6 +93,7 @@ class Fleet:
             "RUNNER_TOPOLOGY_RESULTS_MAX_BYTES": "128MiB",
             "RUNNER_TOPOLOGY_ACK_WAIT": "5s",
         }
+        env["SHOP_QUEUES"] = "bulk"
         if users:
             env |= {"RUNNER_NATS_USER": "admin", "RUNNER_NATS_PASSWORD": "admin"}
         for name, (engine, dsn) in databases.items():

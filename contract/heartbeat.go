@@ -46,6 +46,7 @@ type Condition struct {
 // LaneStatus is one lane. What counts up does so since the runner's start.
 type LaneStatus struct {
 	Name       string           `json:"name"`
+	Queue      string           `json:"queue,omitempty"` // whose jobs it runs; missing: it is no queue's
 	Slots      int              `json:"slots"`
 	SlotsInUse int              `json:"slots_in_use"`
 	Settling   int              `json:"settling"`

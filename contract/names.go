@@ -42,6 +42,19 @@ func ValidID(id string) bool {
 // ValidName reports whether a name is 1 to 64 of [A-Za-z0-9_-]: the names of databases, kinds and instances.
 func ValidName(name string) bool { return validToken(name, maxName) }
 
+// ValidQueue reports whether a queue may have this name: 1 to 64 of [a-z0-9_].
+func ValidQueue(name string) bool {
+	if name == "" || len(name) > maxName {
+		return false
+	}
+	for _, c := range []byte(name) {
+		if (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '_' {
+			return false
+		}
+	}
+	return true
+}
+
 // IsDerivedID reports whether an id has the form of DerivedID: s, digits, an underscore, base 36 digits.
 func IsDerivedID(id string) bool {
 	if len(id) < 4 || id[0] != 's' {

@@ -28,30 +28,39 @@ type ActivePause struct {
 	Revision uint64 `json:"revision"`         // of the record that the runner obeys
 	Reason   string `json:"reason,omitempty"` // of the record, or why that cannot be read
 	By       string `json:"by,omitempty"`
+	Running  int    `json:"running,omitempty"` // jobs that the pause stops the start of, and that the runner had started and has not finished
 }
 
 const (
 	pausePrefix = "pause."
+	pauseQueue  = ".queue."
 
 	maxPauseDepth, maxPauseValues = 2, 64
 )
 
 // PauseTarget is what a pause stops.
 type PauseTarget struct {
-	Database string // its lane of work
+	Database string
+	Queue    string // one of the database's queues, whose jobs are paused alone; empty: all of its jobs, but migrations and health checks
 	Schedule string // key of one of the database's schedules, which is paused instead; empty: none
+}
+
+// Stops reports whether a pause of the target stops jobs of a queue from starting; empty: jobs of no queue. A paused schedule
+// publishes none.
+func (t PauseTarget) Stops(queue string) bool {
+	return t.Schedule == "" && (t.Queue == "" || t.Queue == queue)
 }
 
 // PauseKey returns the key of a target's record in the bucket.
 func PauseKey(t PauseTarget) string {
-	if t.Schedule != "" {
+	switch {
+	case t.Schedule != "":
 		return pausePrefix + t.Database + schedulePauseInfix + t.Schedule
+	case t.Queue != "":
+		return pausePrefix + t.Database + pauseQueue + t.Queue
 	}
 	return pausePrefix + t.Database
 }
-
-// StopsJobs reports whether a pause of the target stops jobs from starting. A paused schedule publishes none.
-func (t PauseTarget) StopsJobs() bool { return t.Schedule == "" }
 
 // ParsePauseKey returns what a key of the bucket pauses; false: it is no key of a pause that this version knows.
 func ParsePauseKey(key string) (PauseTarget, bool) {
@@ -60,11 +69,11 @@ func ParsePauseKey(key string) (PauseTarget, bool) {
 		key, err := ParseScheduleKey(schedule)
 		return PauseTarget{Database: database, Schedule: schedule}, err == nil && key.Database == database
 	}
-	database, _, narrower := strings.Cut(rest, ".")
-	if !ok || narrower || !ValidName(database) { // narrower: a part of the database that this version cannot pause alone
+	database, queue, inQueue := strings.Cut(rest, pauseQueue)
+	if !ok || !ValidName(database) || inQueue && !ValidQueue(queue) { // or a part of the database that this version cannot pause alone
 		return PauseTarget{}, false
 	}
-	return PauseTarget{Database: database}, true
+	return PauseTarget{Database: database, Queue: queue}, true
 }
 
 // EncodePause returns a record, or why it would not be readable.

@@ -19,9 +19,16 @@ func TestPauseKeys(t *testing.T) {
 	target, ok = contract.ParsePauseKey(contract.PauseKey(schedule))
 	require.True(t, ok)
 	require.Equal(t, schedule, target)
-	require.False(t, target.StopsJobs(), "a paused schedule stops no jobs")
+	require.False(t, target.Stops("") || target.Stops("bulk"), "a paused schedule stops no jobs")
+	bulk := contract.PauseTarget{Database: "shop", Queue: "bulk"}
+	require.Equal(t, "pause.shop.queue.bulk", contract.PauseKey(bulk))
+	parsed, ok := contract.ParsePauseKey("pause.shop.queue.bulk")
+	require.True(t, ok)
+	require.Equal(t, bulk, parsed)
+	require.True(t, bulk.Stops("bulk"))
+	require.False(t, bulk.Stops("") || bulk.Stops("feed"))
 	for _, key := range []string{
-		"", "pause", "pause.", "pauses.shop", "pause.shop.", "pause.a b", "pause.shop.queue.bulk", "pause.shop.schedule.jobs.other.query.nightly", "pause.shop.schedule.nightly",
+		"", "pause", "pause.", "pauses.shop", "pause.shop.", "pause.a b", "pause.shop.queue.", "pause.shop.queue.Bulk", "pause.shop.queue.a.b", "pause..queue.bulk", "pause.shop.schedule.jobs.other.query.nightly", "pause.shop.schedule.nightly",
 		"resume.shop.feed", "schedule.jobs.shop.query.nightly",
 	} {
 		_, ok := contract.ParsePauseKey(key)

@@ -52,8 +52,9 @@ type RunningAnswer struct {
 type RunningJob struct {
 	JobID      string    `json:"job_id"` // the derived one if the body's id cannot be read
 	Kind       string    `json:"kind"`
-	Call       string    `json:"call,omitempty"` // name of the statement that a job of kind call runs
-	State      string    `json:"state"`          // JobWaiting, JobExecuting or JobSettling
+	Call       string    `json:"call,omitempty"`  // name of the statement that a job of kind call runs
+	Queue      string    `json:"queue,omitempty"` // missing: it is in no queue
+	State      string    `json:"state"`           // JobWaiting, JobExecuting or JobSettling
 	Sequence   uint64    `json:"sequence"`
 	QueuedAt   time.Time `json:"queued_at"`  // when the stream stored it
 	Since      time.Time `json:"since"`      // when the runner received this delivery

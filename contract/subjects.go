@@ -13,9 +13,24 @@ func (s Subjects) Job(database, kind string) string {
 	return s.Namespace + ".jobs." + database + "." + kind
 }
 
-// NamedJob returns where jobs of a kind are published that name in their subject what they run.
-func (s Subjects) NamedJob(database, kind, name string) string {
-	return s.Job(database, kind) + "." + name
+// Queue returns what the subjects of a queue's jobs begin with: a kind, or a kind and a name, follow after a dot.
+func (s Subjects) Queue(database, queue string) string {
+	return s.Namespace + ".queues." + database + "." + queue
+}
+
+// QueueConsumer returns the name of the consumer and the lane that deliver a queue's jobs.
+func QueueConsumer(queue string) string { return "queue_" + queue }
+
+// Of returns where a job is published.
+func (s Subjects) Of(job JobSubject) string {
+	subject := s.Job(job.Database, job.Kind)
+	if job.Queue != "" {
+		subject = s.Queue(job.Database, job.Queue) + "." + job.Kind
+	}
+	if job.Name != "" {
+		subject += "." + job.Name
+	}
+	return subject
 }
 
 // Store returns where runners publish a result. Its stream re-publishes what it stored to Result.
@@ -104,6 +119,7 @@ func (s Subjects) Prefix() string { return strings.ToUpper(s.Namespace) + "_" }
 // JobSubject is what a job's subject says of it.
 type JobSubject struct {
 	Database string
+	Queue    string // that the job waits in; empty: it is a job of no queue
 	Kind     string
 	Name     string // of what the job runs; empty for kinds whose jobs name nothing
 }
@@ -114,11 +130,19 @@ func (s Subjects) SplitJob(subject string) (of JobSubject, ok bool) {
 	if !ok {
 		return JobSubject{}, false
 	}
-	if rest, ok = strings.CutPrefix(rest, ".jobs."); !ok {
+	queued, inQueue := strings.CutPrefix(rest, ".queues.")
+	if inQueue {
+		rest = queued
+	} else if rest, ok = strings.CutPrefix(rest, ".jobs."); !ok {
 		return JobSubject{}, false
 	}
 	if of.Database, rest, ok = strings.Cut(rest, "."); !ok {
 		return JobSubject{}, false
+	}
+	if inQueue {
+		if of.Queue, rest, ok = strings.Cut(rest, "."); !ok {
+			return JobSubject{}, false
+		}
 	}
 	of.Kind, of.Name, _ = strings.Cut(rest, ".")
 	return of, true

@@ -50,6 +50,7 @@ type caseStep struct {
 
 type caseJob struct {
 	Kind, ID, Database string
+	Queue              string
 	Body               map[string]any
 	Wait               float64
 }
@@ -100,7 +101,7 @@ func newInstallation(t *testing.T) *installation {
 		text := fmt.Sprintf("nats: {urls: [%s], user: %s, password: %s}\n", i.node.ClientURL(), user, user)
 		if user == "admin" {
 			text += "topology: {ack_wait: 2s}\ndatabases: {shop: {type: sqlite, connection_string: " + filepath.Join(folder, "shop.db") +
-				", kinds: [" + strings.Join(jobs.Kinds(), ", ") + "], catalog: {folder: " + catalog + "}}}\n"
+				", kinds: [" + strings.Join(jobs.Kinds(), ", ") + "], catalog: {folder: " + catalog + "}, queues: {bulk: {}}}}\n"
 		}
 		require.NoError(t, os.WriteFile(i.config(user), []byte(text), 0o600))
 	}
@@ -349,7 +350,7 @@ func (g *goCases) publish(job *caseJob) error {
 	ctx, cancel := context.WithTimeout(g.t.Context(), testTimeout)
 	defer cancel()
 	kind, name, _ := strings.Cut(job.Kind, ".")
-	_, err = g.Submit(ctx, &client.Job{Database: job.database(), Kind: kind, Name: name, ID: job.ID, Body: text})
+	_, err = g.Submit(ctx, &client.Job{Database: job.database(), Queue: job.Queue, Kind: kind, Name: name, ID: job.ID, Body: text})
 	return g.words(err)
 }
 
@@ -427,7 +428,7 @@ func (c *cliCases) command(stdin string, args ...string) (outcome, error) {
 }
 
 func (c *cliCases) submit(job *caseJob, flags ...string) (outcome, error) {
-	args := append([]string{"submit", "--database", job.database(), "--kind", job.Kind, "--id", job.ID, "--file", "-", "--json"}, flags...)
+	args := append([]string{"submit", "--database", job.database(), "--kind", job.Kind, "--id", job.ID, "--file", "-", "--json", "--queue", job.Queue}, flags...)
 	return c.command(string(job.body()), args...)
 }
 

@@ -101,6 +101,11 @@ func (f *checkFlags) print(w io.Writer, found *inspect.Inspection) error {
 	if err := table(w, "", rows, styleFor(w).bold); err != nil {
 		return err
 	}
+	for i := range found.Databases {
+		for _, q := range found.Databases[i].Queues {
+			_, _ = fmt.Fprintf(w, "%s: queue %s, %d slots in this runner, %d in the fleet\n", found.Databases[i].Name, q.Name, q.Slots, q.FleetSlots)
+		}
+	}
 	_, _ = fmt.Fprintln(w)
 	if len(found.Findings) == 0 {
 		_, err := fmt.Fprintln(w, "in order")

@@ -28,6 +28,7 @@ func TestNATSCommandsInDocs(t *testing.T) {
 	require.NoError(t, err)
 	subjects := []*regexp.Regexp{
 		regexp.MustCompile(`^dbrunner\.jobs\.[\w$]+\.(` + strings.Join(jobs.Kinds(), "|") + `)(\.\w+)?$`),
+		regexp.MustCompile(`^dbrunner\.queues\.\w+\.\w+\.(query|transaction|statement)$`),
 		regexp.MustCompile(`^dbrunner\.(results|replies)\.\w+\.\S+$`),
 		regexp.MustCompile(`^dbrunner\.health\.(>|runner\.\S+|database\.\S+|migration\.\S+)$`),
 		regexp.MustCompile(`^dbrunner\.audit\.(fleet\.topology|database\.\w+\.(` + strings.Join(contract.AuditActions(), "|") + `))$`),
@@ -48,7 +49,7 @@ func TestNATSCommandsInDocs(t *testing.T) {
 			for _, name := range ourStream.FindAllString(line, -1) {
 				require.Regexp(t, stream, name, "%s: %s", page, line)
 			}
-			if strings.HasPrefix(line, "pub") && strings.Contains(line, ".jobs.") {
+			if strings.HasPrefix(line, "pub") && (strings.Contains(line, ".jobs.") || strings.Contains(line, ".queues.")) {
 				require.Contains(t, line, "--jetstream", page)
 			}
 		}

@@ -37,7 +37,8 @@ type jobFlags struct {
 type jobView struct {
 	Database string          `json:"database"`
 	JobID    string          `json:"job_id"`
-	State    string          `json:"state"` // finished, running, queued, unknown
+	State    string          `json:"state"`           // finished, running, queued, unknown
+	Queue    string          `json:"queue,omitempty"` // missing: it is in none
 	Kind     string          `json:"kind,omitempty"`
 	Status   contract.Status `json:"status,omitempty"`
 	Sequence uint64          `json:"sequence,omitempty"`
@@ -150,8 +151,12 @@ func (f *jobFlags) find(ctx context.Context, s *session, database, id string) (*
 		return v, nil
 	}
 	ahead := v.Scanned - 1
-	v.State, v.Kind, v.Sequence, v.QueuedAt, v.Ahead = "queued", found.Kind, found.Sequence, &found.Timestamp, &ahead
-	delivered, err := bus.WasDelivered(ctx, s.conn, database, jobs.LaneOf(found.Kind), found.Sequence)
+	v.State, v.Queue, v.Kind, v.Sequence, v.QueuedAt, v.Ahead = "queued", found.Queue, found.Kind, found.Sequence, &found.Timestamp, &ahead
+	lane := jobs.LaneOf(found.Kind)
+	if found.Queue != "" {
+		lane = contract.QueueConsumer(found.Queue)
+	}
+	delivered, err := bus.WasDelivered(ctx, s.conn, database, lane, found.Sequence)
 	if delivered {
 		v.State, v.Ahead = "running", nil
 		v.findRunners(ctx, s)

@@ -20,18 +20,19 @@ import (
 	"dbrunner/internal/report"
 )
 
-const pauseHelp = `Pause the jobs of a database: from then on no runner starts one, until "runner resume". Jobs that run finish; jobs that had
-started continue with further attempts. Migrations and health checks go on, publishers publish as before, and the jobs wait
-in the stream. The pause lasts through restarts of runners and NATS.
+const pauseHelp = `Pause the jobs of a database, or with --queue those of one of its queues: from then on no runner starts one, until "runner
+resume". Jobs that run finish; jobs that had started continue with further attempts. Migrations and health checks go on,
+publishers publish as before, and the jobs wait in the stream. The pause lasts through restarts of runners and NATS.
 
 The command waits up to 10 seconds until every runner of the database that sends heartbeats has confirmed the pause. With
---wait it then waits until no job runs any more. It needs an operator's permissions and "$KV.DBRUNNER_STATE.pause.<database>".
+--wait it then waits until no job runs any more. It needs an operator's permissions and "$KV.DBRUNNER_STATE.pause.<database>",
+for a queue "$KV.DBRUNNER_STATE.pause.<database>.queue.<queue>".
 
 Exit codes: 0 every runner has confirmed the pause, and with --wait nothing runs; 1 the pause is not stored, runners have not
 confirmed it (they are named; the pause is stored), or jobs still run; 78 the command line is wrong.
 ` + clientHelp
 
-const resumeHelp = `End the pause of a database. The command waits up to 10 seconds until every runner of the database that sends heartbeats has
+const resumeHelp = `End the pause of a database, or with --queue the pause of that queue alone. The command waits up to 10 seconds until every runner of the database that sends heartbeats has
 taken it over.
 
 Exit codes: 0 the database is not paused; 1 the pause is not ended, or runners have not confirmed its end (they are named); 78
@@ -44,6 +45,7 @@ const confirmTimeout = 10 * time.Second
 type pauseFlags struct {
 	clientFlags
 	auditFlags
+	queue    string // of the database, which is paused instead of it
 	schedule string // that is paused instead of the database
 	wait     time.Duration
 	json     bool
@@ -55,10 +57,11 @@ func newPause() *cobra.Command {
 		Use:     "pause DATABASE --reason TEXT",
 		Short:   "Pause the jobs of a database",
 		Long:    pauseHelp,
-		Example: "  runner pause shop --reason 'upgrade of the server'\n  runner pause shop --reason restore --wait 10m",
+		Example: "  runner pause shop --reason 'upgrade of the server'\n  runner pause shop --reason restore --wait 10m\n  runner pause shop --queue bulk --reason 'the reports are due'",
 		Args:    arguments(1, 1),
 		RunE:    func(cmd *cobra.Command, args []string) error { return f.pause(cmd, args[0]) },
 	}
+	cmd.Flags().StringVar(&f.queue, "queue", "", "queue of the database (default: all of its jobs)")
 	f.addAudit(cmd, "who pauses, stored with the pause and in the audit entry (default: this user's name)", reasonFlag)
 	cmd.Flags().Lookup(reasonFlag).Usage = "why, for everyone who waits (required)"
 	cmd.Flags().DurationVar(&f.wait, "wait", 0, "then wait this long until no job runs")
@@ -74,10 +77,11 @@ func newResume() *cobra.Command {
 		Use:     "resume DATABASE",
 		Short:   "End the pause of a database",
 		Long:    resumeHelp,
-		Example: "  runner resume shop",
+		Example: "  runner resume shop\n  runner resume shop --queue bulk",
 		Args:    arguments(1, 1),
 		RunE:    func(cmd *cobra.Command, args []string) error { return f.resume(cmd, args[0]) },
 	}
+	cmd.Flags().StringVar(&f.queue, "queue", "", "queue of the database (default: the pause of all of its jobs)")
 	f.addAudit(cmd, byUsage, reasonFlag)
 	cmd.Flags().BoolVar(&f.json, "json", false, "print JSON")
 	cmd.Flags().StringVar(&f.schedule, "schedule", "", "end the pause of this schedule of the database instead, by its key")
@@ -88,7 +92,8 @@ func newResume() *cobra.Command {
 // pauseView is what both commands print.
 type pauseView struct {
 	Database    string                `json:"database"`
-	Schedule    string                `json:"schedule,omitempty"` // that was paused or resumed instead of the database
+	Queue       string                `json:"queue,omitempty"`    // that was paused or resumed instead of the database
+	Schedule    string                `json:"schedule,omitempty"` // the same
 	Paused      bool                  `json:"paused"`
 	Pause       *contract.ActivePause `json:"pause,omitempty"`    // that was stored
 	Replaced    *contract.ActivePause `json:"replaced,omitempty"` // that was in force before
@@ -102,8 +107,13 @@ func (f *pauseFlags) target(database string) (contract.PauseTarget, error) {
 	if !contract.ValidName(database) {
 		return contract.PauseTarget{}, usage(errors.New("a database is 1 to 64 of A-Z a-z 0-9 _ -"))
 	}
-	if f.schedule == "" {
-		return contract.PauseTarget{Database: database}, nil
+	switch {
+	case f.queue != "" && f.schedule != "":
+		return contract.PauseTarget{}, usage(errors.New("give either --queue or --schedule"))
+	case f.queue != "" && !contract.ValidQueue(f.queue):
+		return contract.PauseTarget{}, usage(errors.New("a queue is 1 to 64 of a-z 0-9 _"))
+	case f.schedule == "":
+		return contract.PauseTarget{Database: database, Queue: f.queue}, nil
 	}
 	key, err := contract.ParseScheduleKey(f.schedule)
 	switch {
@@ -167,6 +177,9 @@ func pauseEntry(action string, target contract.PauseTarget, before *report.Pause
 	if target.Schedule != "" {
 		e.Targets = []string{target.Schedule}
 	}
+	if target.Queue != "" {
+		e.Targets = []string{"queue " + target.Queue}
+	}
 	if before != nil {
 		e.Before = map[string]string{"reason": before.Reason, "by": before.By, "revision": strconv.FormatUint(before.Revision, 10)}
 	}
@@ -188,14 +201,16 @@ func (f *pauseFlags) change(cmd *cobra.Command, target contract.PauseTarget, sto
 	if err != nil {
 		return explainPause(s, err)
 	}
-	if err := knownDatabase(bounded, s, target.Database); err != nil {
-		return err
+	if before == nil {
+		if err := known(bounded, s, target); err != nil {
+			return err
+		}
 	}
 	pause, err := store(bounded, s, before)
 	if err != nil {
 		return explainPause(s, err)
 	}
-	view := &pauseView{Database: target.Database, Schedule: target.Schedule, Paused: pause != nil}
+	view := &pauseView{Database: target.Database, Queue: target.Queue, Schedule: target.Schedule, Paused: pause != nil}
 	var awaited *contract.ActivePause
 	if pause != nil {
 		view.Pause = &pause.ActivePause
@@ -229,9 +244,13 @@ func explainPause(s *session, err error) error {
 	return err
 }
 
-// knownDatabase refuses a database that has neither runners nor a stream of jobs.
-func knownDatabase(ctx context.Context, s *session, database string) error {
-	_, err := bus.StreamInfo(ctx, s.conn, s.conn.Subjects().JobsStream(database))
+// known refuses a database that has neither runners nor a stream of jobs, and a queue that the stream does not have.
+func known(ctx context.Context, s *session, target contract.PauseTarget) error {
+	database := target.Database
+	info, err := bus.StreamInfo(ctx, s.conn, s.conn.Subjects().JobsStream(database))
+	if err == nil && target.Queue != "" {
+		return knownQueue(s, target, info.Config.Subjects)
+	}
 	if !errors.Is(err, bus.ErrNotFound) {
 		return nil //nolint:nilerr // not permitted, for example: the runners' heartbeats show whether there is one
 	}
@@ -251,6 +270,24 @@ func knownDatabase(ctx context.Context, s *session, database string) error {
 		text = "runners have " + strings.Join(slices.Sorted(maps.Keys(names)), ", ")
 	}
 	return fmt.Errorf("there is no database %s here (%s); check the name and the namespace", database, text)
+}
+
+// knownQueue refuses a queue for which a database's stream has no subject.
+func knownQueue(s *session, target contract.PauseTarget, subjects []string) error {
+	names := map[string]bool{}
+	for _, subject := range subjects {
+		if of, ok := s.conn.Subjects().SplitJob(subject); ok && of.Queue != "" {
+			names[of.Queue] = true
+		}
+	}
+	if names[target.Queue] {
+		return nil
+	}
+	text := "it has none"
+	if len(names) > 0 {
+		text = "it has " + strings.Join(slices.Sorted(maps.Keys(names)), ", ")
+	}
+	return fmt.Errorf("the stream of database %s has no queue %s (%s); check the name, or run runner topology apply", target.Database, target.Queue, text)
 }
 
 // await waits until every runner has confirmed the pause, or none has one any more, and, with a time to wait, nothing runs.
@@ -283,31 +320,32 @@ func (v *pauseView) take(found []contract.DatabaseHeartbeat, pause *contract.Act
 	v.Confirmed, v.Unconfirmed, v.Running = []string{}, []string{}, 0
 	for i := range found {
 		h := &found[i]
-		confirmed := !slices.ContainsFunc(h.Pauses, func(p contract.ActivePause) bool { return p.Key == v.key() })
-		if pause != nil {
-			confirmed = slices.ContainsFunc(h.Pauses, func(p contract.ActivePause) bool {
-				return p.Key == pause.Key && p.Revision >= pause.Revision
-			})
-		}
-		if !confirmed {
+		at := slices.IndexFunc(h.Pauses, func(p contract.ActivePause) bool { return p.Key == v.key() })
+		if pause == nil && at >= 0 || pause != nil && (at < 0 || h.Pauses[at].Revision < pause.Revision) {
 			v.Unconfirmed = append(v.Unconfirmed, h.Instance)
 			continue
 		}
 		v.Confirmed = append(v.Confirmed, h.Instance)
-		if h.Running != nil {
+		switch {
+		case v.Queue != "" && at >= 0:
+			v.Running += h.Pauses[at].Running
+		case v.Queue == "" && h.Running != nil:
 			v.Running += *h.Running
 		}
 	}
 }
 
 func (v *pauseView) key() string {
-	return contract.PauseKey(contract.PauseTarget{Database: v.Database, Schedule: v.Schedule})
+	return contract.PauseKey(contract.PauseTarget{Database: v.Database, Queue: v.Queue, Schedule: v.Schedule})
 }
 
 // what names what is paused.
 func (v *pauseView) what() string {
 	if v.Schedule != "" {
 		return "schedule " + v.Schedule
+	}
+	if v.Queue != "" {
+		return "queue " + v.Queue + " of database " + v.Database
 	}
 	return "database " + v.Database
 }

@@ -19,7 +19,7 @@ const psHelp = `List the jobs that runners have in flight, of one database or of
 acknowledged yet. Every runner answers for itself. The list of runners comes from their heartbeats: a runner that has one
 and does not answer within --wait is named, with the time of its last heartbeat. It may be killed, stopped or cut off.
 
-STATE is waiting (for a connection, for its database, or in quarantine), executing, or settling (its result is being
+QUEUE is the queue that the job was published to, "-" if none. STATE is waiting (for a connection, for its database, or in quarantine), executing, or settling (its result is being
 stored). SINCE is when the runner received the job, FOR how long ago that was by the runner's own clock. "(lease lost)"
 marks a job that another runner may have as well.
 
@@ -86,7 +86,7 @@ func (f *psFlags) run(cmd *cobra.Command, databases []string) error {
 
 // runningRows is the table of jobs in flight.
 func runningRows(jobs []client.RunningJob) [][]string {
-	rows := [][]string{{"DATABASE", "JOB", "KIND", "RUNNER", "STATE", "SINCE", "FOR", "DELIVERIES", "ATTEMPTS"}}
+	rows := [][]string{{"DATABASE", "JOB", "KIND", "QUEUE", "RUNNER", "STATE", "SINCE", "FOR", "DELIVERIES", "ATTEMPTS"}}
 	for i := range jobs {
 		j := &jobs[i]
 		state := j.State
@@ -94,7 +94,7 @@ func runningRows(jobs []client.RunningJob) [][]string {
 			state += " (lease lost)"
 		}
 		rows = append(rows, []string{
-			j.Database, j.JobID, strings.TrimSuffix(j.Kind+"."+j.Call, "."), j.Runner, state, j.Since.UTC().Format(time.RFC3339), seconds(j.Seconds),
+			j.Database, j.JobID, strings.TrimSuffix(j.Kind+"."+j.Call, "."), cmp.Or(j.Queue, "-"), j.Runner, state, j.Since.UTC().Format(time.RFC3339), seconds(j.Seconds),
 			strconv.FormatUint(j.Deliveries, 10), strconv.FormatUint(j.Attempts, 10),
 		})
 	}

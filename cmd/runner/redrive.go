@@ -18,6 +18,9 @@ A job that finished as unknown may have taken effect, so it is published again o
 whose result could not be stored under its id (result_id_taken) is never published again. If the new id is already taken,
 set another one with --id.
 
+A job that was in a queue goes to the end of that queue; with --now it goes to none, and so waits behind no other job of the
+queue.
+
 With --all, the command publishes the jobs of all dead letters that match the filters when it starts. It keeps and lists those
 that must not be published again, and exits with 1.
 ` + clientHelp
@@ -25,6 +28,7 @@ that must not be published again, and exits with 1.
 type redriveFlags struct {
 	lettersFlags
 	id          string
+	now         bool
 	force, json bool
 }
 
@@ -47,6 +51,7 @@ func newDeadRedrive() *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error { return f.run(cmd, args) },
 	}
 	cmd.Flags().StringVar(&f.id, "id", "", "id of the new job (one dead letter only)")
+	cmd.Flags().BoolVar(&f.now, "now", false, "to no queue, also a job that was in one")
 	cmd.Flags().BoolVar(&f.force, "force", false, "also a job that may have taken effect")
 	cmd.Flags().BoolVar(&f.json, "json", false, "print JSON")
 	f.add(cmd)
@@ -90,7 +95,7 @@ func (f *redriveFlags) run(cmd *cobra.Command, names []string) error {
 
 // redrive publishes the job of one dead letter again.
 func (f *redriveFlags) redrive(ctx context.Context, s *session, deadLetter *client.DeadLetter) (redriven, error) {
-	out, err := client.Redrive(ctx, s.Client, deadLetter, client.RedriveOptions{ID: f.id, Force: f.force})
+	out, err := client.Redrive(ctx, s.Client, deadLetter, client.RedriveOptions{ID: f.id, Force: f.force, Now: f.now})
 	switch {
 	case errors.Is(err, client.ErrIDTaken), errors.Is(err, client.ErrInvalidID):
 		err = fmt.Errorf("%w; choose another with --id", err)

@@ -39,6 +39,7 @@ const submitExample = `  runner submit --database demo --sql 'SELECT id, owner F
   echo '{"sql": "SELECT 1 AS n"}' | runner submit --database demo --kind query --file - --json
   echo '{"params": {"id": 7}}' | runner submit --database shop --kind call.balance --file -
   runner submit --database shop --kind statement --sql 'VACUUM orders' --job-timeout 10m --timeout 11m
+  runner submit --database shop --queue bulk --kind transaction --file night.json --no-wait
   runner submit --database shop --sql 'SELECT * FROM orders' --output orders.csv.zst
   runner submit --database demo --sql 'SELECT 1' --no-wait
   runner submit --database shop --kind transaction --file closing.json --id closing-2030-01 --at 2030-01-31T23:30:00+01:00`
@@ -48,6 +49,7 @@ type submitFlags struct {
 	outputFlags
 	database   string
 	kind       string
+	queue      string
 	id         string
 	sql        string
 	params     string
@@ -80,6 +82,7 @@ func newSubmit() *cobra.Command {
 	flags := cmd.Flags()
 	flags.StringVarP(&f.database, "database", "d", "", "database that the job is for")
 	flags.StringVarP(&f.kind, "kind", "k", "query", "kind of the job; of a call, with its name: call.pay")
+	flags.StringVar(&f.queue, "queue", "", "queue of the database that the job waits in (default: none)")
 	flags.StringVar(&f.sql, "sql", "", "the job's statement")
 	flags.StringVar(&f.params, "params", "", "parameters of --sql: a JSON object for :name, a JSON list for positional ones")
 	flags.StringVarP(&f.file, "file", "f", "", `file with the job's body, "-" for standard input`)
@@ -137,7 +140,7 @@ func (f *submitFlags) run(cmd *cobra.Command, job *submission) error {
 		}
 	}
 	kind, name, _ := strings.Cut(f.kind, ".")
-	receipt, err := s.Submit(ctx, &client.Job{Database: f.database, Kind: kind, Name: name, ID: job.id, Body: job.body})
+	receipt, err := s.Submit(ctx, &client.Job{Database: f.database, Queue: f.queue, Kind: kind, Name: name, ID: job.id, Body: job.body})
 	if err != nil {
 		return err
 	}
@@ -198,6 +201,8 @@ func (f *submitFlags) job(in io.Reader) (*submission, error) {
 		return nil, errors.New("--database must name a database")
 	case !contract.ValidName(strings.Replace(f.kind, ".", "_", 1)):
 		return nil, errors.New("--kind must name a kind of jobs; of a call, with its name: call.pay")
+	case f.queue != "" && !contract.ValidQueue(f.queue):
+		return nil, errors.New("--queue must name a queue: 1 to 64 of a-z 0-9 _")
 	case f.sql != "" && f.file != "", f.sql == "" && f.file == "" && f.kind != "health":
 		return nil, errors.New("give either --sql or --file")
 	case f.sql != "" && f.kind != "query" && f.kind != "statement" && f.kind != "transaction":

@@ -257,12 +257,13 @@ type databasesAnswer struct {
 }
 
 type offerAnswer struct {
-	Name   string       `json:"name"`
-	Engine string       `json:"engine"`
-	Kinds  []kindAnswer `json:"kinds"`
-	Limits limitsAnswer `json:"limits"`
-	Ledger ledgerAnswer `json:"ledger"`
-	Run    bool         `json:"run"` // whether the run endpoint is enabled
+	Name   string        `json:"name"`
+	Engine string        `json:"engine"`
+	Kinds  []kindAnswer  `json:"kinds"`
+	Queues []queueAnswer `json:"queues,omitempty"`
+	Limits limitsAnswer  `json:"limits"`
+	Ledger ledgerAnswer  `json:"ledger"`
+	Run    bool          `json:"run"` // whether the run endpoint is enabled
 }
 
 type kindAnswer struct {
@@ -270,6 +271,11 @@ type kindAnswer struct {
 	Effects    []contract.Effect `json:"effects"` // the first one is the default
 	Timeout    string            `json:"timeout"`
 	MaxTimeout string            `json:"max_timeout"`
+}
+
+type queueAnswer struct {
+	Name       string `json:"name"`
+	FleetSlots int    `json:"fleet_slots"` // jobs in flight in the whole fleet
 }
 
 type limitsAnswer struct {
@@ -304,6 +310,9 @@ func (a *api) list(databases ...*Database) databasesAnswer {
 			offer.Kinds = append(offer.Kinds, kindAnswer{
 				Kind: o.Kind, Effects: o.Effects, Timeout: o.Timeout.String(), MaxTimeout: o.MaxTimeout.String(),
 			})
+		}
+		for _, name := range slices.Sorted(maps.Keys(d.Config.Queues)) {
+			offer.Queues = append(offer.Queues, queueAnswer{name, d.Config.Queues[name].FleetSlots})
 		}
 		out.Databases = append(out.Databases, offer)
 	}

@@ -41,7 +41,7 @@ type database struct {
 	gate       *worker.Gate
 	healthGate *worker.Gate // of the lanes that go on while the database does not answer
 	lanes      []*worker.Lane
-	pauses     []*worker.Pause // of the lanes that a pause of the database stops
+	pauses     []lanePause     // of the lanes that a pause stops
 	sweeper    *worker.Sweeper // nil without a ledger
 	relay      *outbox.Relay   // nil without an outbox
 	paused     atomic.Bool     // by an operator
@@ -67,7 +67,7 @@ func (d *database) connect(r *running) (err error) {
 		d.observer = metrics.Jobs(d.Name, d.Catalog.Names())
 	}
 	if tracing := r.watch.Tracing(); tracing != nil {
-		d.tracer = &tracer{tracing: tracing, engine: d.DB.Engine(), prefix: r.cfg.Namespace + ".jobs." + d.Name + "."}
+		d.tracer = &tracer{tracing: tracing, engine: d.DB.Engine(), subjects: contract.Subjects{Namespace: r.cfg.Namespace}}
 	}
 	if err := d.makeGates(r); err != nil {
 		return err
@@ -82,7 +82,7 @@ func (d *database) connect(r *running) (err error) {
 	if d.executor, err = d.newExecutor(r); err != nil {
 		return err
 	}
-	lanes := jobs.Lanes(d.Config.Kinds)
+	lanes := manager.Lanes(d.Config)
 	for i := range lanes {
 		if err := d.addLane(r, &lanes[i], lanes); err != nil {
 			return err
@@ -154,11 +154,12 @@ func (d *database) addLane(r *running, l *jobs.Lane, all []jobs.Lane) error {
 	var pause *worker.Pause
 	if l.Pausable {
 		pause = &worker.Pause{}
-		d.pauses = append(d.pauses, pause)
+		d.pauses = append(d.pauses, lanePause{pause, l.Queue})
 	}
 	made, err := worker.New(worker.Options{
 		Database:         d.Name,
 		Name:             l.Name,
+		Queue:            l.Queue,
 		Slots:            l.Slots(d.Config.Slots),
 		MaxSettling:      l.MaxSettling(r.cfg.Worker.SettleInFlight, len(r.databases), all),
 		AckWait:          r.cfg.Topology.AckWait,
@@ -180,7 +181,7 @@ func (d *database) addLane(r *running, l *jobs.Lane, all []jobs.Lane) error {
 		return err
 	}
 	d.lanes = append(d.lanes, made)
-	d.status.AddLane(l.Name, func() report.Lane {
+	d.status.AddLane(l.Name, l.Queue, func() report.Lane {
 		s := made.State()
 		s.IntakeError = cmp.Or(s.IntakeError, in.trouble())
 		return s

@@ -29,7 +29,7 @@ func TestAlertsAndDashboardAskForWhatIsThere(t *testing.T) {
 	t.Parallel()
 	w := setup(t)
 	catalog := catalogOf(t, t.TempDir(), map[string]string{"one": "sql: SELECT 1 AS n\n"}, jobs.Kinds()...)
-	r := w.start(w.config("r1", withDatabase("shop", "sqlite", filepath.Join(t.TempDir(), "shop.db"), catalog), withHTTP, func(cfg *config.Config) {
+	r := w.start(w.config("r1", withDatabase("shop", "sqlite", filepath.Join(t.TempDir(), "shop.db"), catalog, withQueue("bulk", 2, 3)), withHTTP, func(cfg *config.Config) {
 		cfg.Databases["shop"].Outbox.Targets = []string{"jobs.shop.transaction"}
 	}))
 	mixedWork(t, w)
@@ -156,13 +156,14 @@ func requireKnown(t *testing.T, p page, where, expression string) []string {
 		family := familyOf(p, m[1])
 		require.NotNil(t, family, "%s: a runner has no metric %s", where, m[1])
 		found = append(found, family.GetName())
-		for _, label := range family.GetMetric()[0].GetLabel() {
-			labels[label.GetName()] = true
+		own := map[string]bool{}
+		for _, series := range family.GetMetric() { // some have the label queue
+			for _, label := range series.GetLabel() {
+				own[label.GetName()], labels[label.GetName()] = true, true
+			}
 		}
 		for _, match := range matcher.FindAllStringSubmatch(m[2], -1) {
-			require.True(t, slices.ContainsFunc(family.GetMetric()[0].GetLabel(), func(l *dto.LabelPair) bool {
-				return l.GetName() == match[1]
-			}), "%s: %s has no label %s", where, m[1], match[1])
+			require.True(t, own[match[1]], "%s: %s has no label %s", where, m[1], match[1])
 			requireWord(t, where, match[1], match[2], match[3])
 		}
 	}
@@ -203,6 +204,7 @@ func requireWord(t *testing.T, where, label, operator, value string) {
 		"state":   {"idle", "in_use", "all", "paused", "finished", "failing"},
 		"outcome": {"fired", "missed", "skipped", "unconfirmed"},
 		"code":    {""},
+		"queue":   {""}, // not of a queue; any other is an installation's own name
 	}
 	for _, code := range contract.Codes() {
 		known["code"] = append(known["code"], string(code))

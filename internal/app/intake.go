@@ -88,7 +88,7 @@ func (i *laneIntake) trouble() string {
 func deliveryOf(m *intake.Message) delivery.Delivery {
 	return delivery.Delivery{
 		Message: jobs.Message{
-			Database: m.Database(), Kind: m.Kind(), Name: m.Name(), Subject: m.Subject(), Sequence: m.Sequence(), Timestamp: m.Timestamp(),
+			Database: m.Database(), Queue: m.Queue(), Kind: m.Kind(), Name: m.Name(), Subject: m.Subject(), Sequence: m.Sequence(), Timestamp: m.Timestamp(),
 			Headers: m.Headers(), Body: m.Data(),
 		},
 		Deliveries:       m.Deliveries(),

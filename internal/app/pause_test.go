@@ -130,7 +130,9 @@ func TestAPauseOutlivesRestarts(t *testing.T) {
 		r.end(t)
 		r = w.start(cfg)
 	}
-	h := w.awaitPaused("shop", "r1", func(h *contract.DatabaseHeartbeat) bool { return len(h.Pauses) == 1 && h.Health != nil })
+	h := w.awaitPaused("shop", "r1", func(h *contract.DatabaseHeartbeat) bool {
+		return len(h.Pauses) == 1 && h.Health != nil && h.Verdict == contract.Unhealthy
+	})
 	body, err := json.Marshal(h)
 	require.NoError(t, err)
 	requireSchema(t, "heartbeat-database", body)

@@ -173,7 +173,7 @@ func (w *world) tryPublisher() {
 	}
 	require.Empty(w.t, publisher.refusals())
 	publisher.mayNot([]string{
-		"dbrunner.jobs.shop.migration", "dbrunner.jobs.audit.query", "dbrunner.api.run.shop.query", "dbrunner.api.cancel.shop.x",
+		"dbrunner.jobs.shop.migration", "dbrunner.jobs.audit.query", "dbrunner.queues.shop.bulk.query", "dbrunner.api.run.shop.query", "dbrunner.api.cancel.shop.x",
 		"dbrunner.api.running.shop", "dbrunner.api.result.shop.x", "dbrunner.store.shop.x", "dbrunner.results.shop.x", "dbrunner.dead.shop.query.x", "$KV.DBRUNNER_CONTROL.shop.x", "$SRV.PING",
 		"$JS.API.STREAM.PURGE.DBRUNNER_JOBS_shop", "$JS.API.STREAM.MSG.GET.DBRUNNER_JOBS_shop", "$JS.API.DIRECT.GET.DBRUNNER_RESULTS_shop.x",
 		"$JS.ACK.DBRUNNER_JOBS_shop.work.1.1.1.1.0", "_INBOX.flow.x", "_INBOX_dbrunner.x",
@@ -247,6 +247,10 @@ func (w *world) tryOperator() {
 	entries, err := client.AuditEntries(t.Context(), runners, client.AuditFilter{})
 	require.NoError(t, err)
 	require.Len(t, entries, 1)
+	for _, subject := range []string{"dbrunner.queues.shop.bulk.query", "dbrunner.jobs.shop.call.pay", "$KV.DBRUNNER_STATE.pause.shop.queue.bulk"} {
+		require.NoError(t, operator.nc.Publish(subject, nil))
+	}
+	require.NoError(t, operator.nc.Flush())
 	page, err := ui.New(ui.Options{NATS: w.as("operator").nc, Write: true}) // it replaces the connection's error handler
 	require.NoError(t, err)
 	for _, path := range []string{"/", "/db/shop", "/db/shop/jobs", "/db/shop/job/by-flow", "/dead"} {

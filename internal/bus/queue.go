@@ -61,6 +61,7 @@ func PublishJob(ctx context.Context, c *Conn, database, kind, id string, headers
 
 // QueuedJob is a message of a jobs stream that is still there.
 type QueuedJob struct {
+	Queue     string // that it waits in; empty: none
 	Kind      string
 	Name      string // of what the job runs, from its subject; mostly empty
 	Sequence  uint64
@@ -85,7 +86,7 @@ func ReadJob(ctx context.Context, c *Conn, database string, sequence uint64) (*Q
 	}
 	job := &QueuedJob{Sequence: m.Sequence, Timestamp: m.Time, Body: m.Data}
 	of, _ := c.subjects.SplitJob(m.Subject)
-	job.Kind, job.Name = of.Kind, of.Name
+	job.Queue, job.Kind, job.Name = of.Queue, of.Kind, of.Name
 	if len(m.Headers) > 0 {
 		if job.Headers, err = nats.DecodeHeadersMsg(m.Headers); err != nil {
 			return nil, fmt.Errorf("read message %d of %s: %w", sequence, database, err)
@@ -106,7 +107,7 @@ func (c *Conn) Reply(subject string, body []byte) error {
 	return nil
 }
 
-// OldestJob is the time of the oldest message that is still in the database's queue. Where the queue is empty found
+// OldestJob is the time of the oldest message that is still in the database's stream. Where the stream is empty found
 // is false and the time is the server's own, read before it looked.
 func OldestJob(ctx context.Context, c *Conn, database string) (oldest time.Time, found bool, err error) {
 	info, err := StreamInfo(ctx, c, c.subjects.JobsStream(database))
@@ -116,12 +117,29 @@ func OldestJob(ctx context.Context, c *Conn, database string) (oldest time.Time,
 	if info.State.Msgs == 0 {
 		return info.TimeStamp, false, nil
 	}
-	m, err := GetMessage(ctx, c, info.Config.Name, GetRequest{Sequence: max(info.State.FirstSeq, 1), NextFor: ">"})
+	oldest, found, err = oldestOf(ctx, c, database, max(info.State.FirstSeq, 1), ">")
+	if err == nil && !found { // the last one was done between the two looks
+		oldest = info.TimeStamp
+	}
+	return oldest, found, err
+}
+
+// OldestIn is the time of the oldest message of a queue that is still in the database's stream; of no queue if it is empty.
+func OldestIn(ctx context.Context, c *Conn, database, queue string) (oldest time.Time, found bool, err error) {
+	filter := c.subjects.Job(database, ">")
+	if queue != "" {
+		filter = c.subjects.Queue(database, queue) + ".>"
+	}
+	return oldestOf(ctx, c, database, 1, filter)
+}
+
+func oldestOf(ctx context.Context, c *Conn, database string, from uint64, filter string) (time.Time, bool, error) {
+	m, err := GetMessage(ctx, c, c.subjects.JobsStream(database), GetRequest{Sequence: from, NextFor: filter})
 	if err != nil {
 		return time.Time{}, false, fmt.Errorf("oldest job of %s: %w", database, err)
 	}
-	if m == nil { // the last one was done between the two looks
-		return info.TimeStamp, false, nil
+	if m == nil {
+		return time.Time{}, false, nil
 	}
 	return m.Time, true, nil
 }
@@ -146,12 +164,12 @@ func PublishMigration(ctx context.Context, c *Conn, database string, body []byte
 	return nil
 }
 
-// ListJobs calls each for the jobs in a database's queue, oldest first, until it returns false. A job is there until
+// ListJobs calls each for the jobs in a database's stream, those of its queues included, oldest first, until it returns false. A job is there until
 // it is acknowledged.
 func ListJobs(ctx context.Context, c *Conn, database string, each func(*QueuedJob) bool) error {
 	stream := c.subjects.JobsStream(database)
 	for sequence := uint64(1); ; {
-		m, err := GetMessage(ctx, c, stream, GetRequest{Sequence: sequence, NextFor: c.subjects.Job(database, ">")})
+		m, err := GetMessage(ctx, c, stream, GetRequest{Sequence: sequence, NextFor: ">"})
 		if err != nil {
 			return fmt.Errorf("read the queue of %s: %w", database, err)
 		}
@@ -160,7 +178,7 @@ func ListJobs(ctx context.Context, c *Conn, database string, each func(*QueuedJo
 		}
 		job := &QueuedJob{Sequence: m.Sequence, Timestamp: m.Time, Body: m.Data}
 		of, _ := c.subjects.SplitJob(m.Subject)
-		job.Kind, job.Name = of.Kind, of.Name
+		job.Queue, job.Kind, job.Name = of.Queue, of.Kind, of.Name
 		if len(m.Headers) > 0 {
 			if h, err := nats.DecodeHeadersMsg(m.Headers); err == nil {
 				job.Headers = h

@@ -18,12 +18,49 @@ func CheckName(what, name string) error {
 	return nil
 }
 
+// CheckLane returns ErrSubject for a name that can be neither a lane's nor that of a queue's lane.
+func CheckLane(name string) error {
+	if queue, ok := strings.CutPrefix(name, contract.QueueConsumer("")); ok && contract.ValidQueue(queue) {
+		return nil // longer than other names
+	}
+	return CheckName("lane", name)
+}
+
 // CheckID returns ErrSubject for an id that cannot be a job's.
 func CheckID(id string) error {
 	if !contract.ValidResultID(id) {
 		return fmt.Errorf("%w: id is not 1 to 120 of A-Z a-z 0-9 _ -", ErrSubject)
 	}
 	return nil
+}
+
+// Overlapping returns the first of some subjects with wildcards that stands for a subject which one of the others stands for as
+// well; empty: none does.
+func Overlapping(subjects []string, others ...string) string {
+	for _, subject := range subjects {
+		for _, other := range others {
+			if overlap(subject, other) {
+				return subject
+			}
+		}
+	}
+	return ""
+}
+
+func overlap(a, b string) bool {
+	for {
+		first, restA, moreA := strings.Cut(a, ".")
+		other, restB, moreB := strings.Cut(b, ".")
+		switch {
+		case first == ">" || other == ">":
+			return true
+		case first != other && first != "*" && other != "*" || moreA != moreB:
+			return false
+		case !moreA:
+			return true
+		}
+		a, b = restA, restB
+	}
 }
 
 // bucketPrefix starts the name of the stream behind a key-value bucket.

@@ -66,3 +66,17 @@ func TestSplitJob(t *testing.T) {
 		require.False(t, ok, other)
 	}
 }
+
+func TestOverlapping(t *testing.T) {
+	t.Parallel()
+	for _, pair := range [][2]string{
+		{"a.b", "a.b"}, {"a.*", "a.b"}, {"a.>", "a.b.c"}, {"a.*.c", "a.b.*"}, {">", "a"}, {"a.*", "a.*"}, {"a.b.>", "a.*.c"},
+	} {
+		require.Equal(t, pair[0], Overlapping([]string{"x", pair[0]}, "y", pair[1]), pair)
+		require.Equal(t, pair[1], Overlapping([]string{pair[1]}, pair[0]), pair)
+	}
+	for _, pair := range [][2]string{{"a.b", "a.c"}, {"a.b", "a"}, {"a.*", "a.b.c"}, {"a.>", "b.a"}, {"a.*", "a"}, {"a", "ab"}} {
+		require.Empty(t, Overlapping([]string{pair[0]}, pair[1]), pair)
+		require.Empty(t, Overlapping([]string{pair[1]}, pair[0]), pair)
+	}
+}

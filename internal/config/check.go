@@ -69,6 +69,7 @@ func (c *Config) fill(w Words) {
 	if c.Topology.Rows.MaxAge == 0 {
 		c.Topology.Rows.MaxAge = c.Topology.Results.MaxAge + time.Hour
 	}
+	c.fillQueues()
 	c.fillSlots()
 	for name, d := range c.Databases {
 		if d.Migrations.Folder == "" {
@@ -85,7 +86,7 @@ func (c *Config) fill(w Words) {
 func (c *Config) fillSlots() {
 	room, connections := c.Worker.MaxSlots, 0
 	for _, d := range c.Databases {
-		room -= d.Slots
+		room -= d.Slots + d.queueSlots()
 		if d.Slots == 0 {
 			connections += d.Pool.Max
 		}
@@ -237,6 +238,7 @@ func (c *checker) database(path string, d *Database) {
 	c.want(d.MaxAffected == 0 || len(d.Kinds) > 0 && !slices.Contains(d.Kinds, "statement"), "max_affected does not limit jobs of kind "+
 		"statement, which run here; write kinds without it, such as [query, transaction, migration, health], or remove max_affected",
 		at("kinds"), at("max_affected"))
+	c.queues(path, d)
 	c.ledger(path, d)
 	c.outbox(path, d)
 	for kind, limits := range d.ByKind {
@@ -287,6 +289,7 @@ func (c *checker) slots() {
 		if slices.ContainsFunc(c.words.OwnSlots, func(kind string) bool { return slices.Contains(d.Kinds, kind) }) {
 			slots *= 2
 		}
+		slots += d.queueSlots()
 		sum += slots
 		parts = append(parts, name+" "+strconv.Itoa(slots))
 	}

@@ -22,6 +22,17 @@ type Database struct {
 	Catalog        Catalog    `key:"catalog"`
 
 	Defaults `key:",inline"`
+
+	Queues map[string]*Queue `key:"queues" each:"queue"`
+}
+
+// Queue configures a queue of the database: another line into it, with slots of its own. At most 16 queues, with names of 1 to
+// 64 characters of a-z 0-9 _; an empty section, such as bulk: {}, has the defaults.
+type Queue struct {
+	// jobs of the queue that one runner has in flight; below pool.max
+	Slots int `key:"slots" auto:"2, at most fleet_slots" min:"1" max:"10000"`
+	// jobs of the queue that the whole fleet has in flight
+	FleetSlots int `key:"fleet_slots" auto:"topology.max_ack_pending" min:"1" max:"1000000"`
 }
 
 // Migrations configures the schema migrations of the database.

@@ -30,7 +30,7 @@ type Key struct {
 // Describe lists all settings in the order of their types.
 func Describe() []Key {
 	docs := comments()
-	expand := func(each string) []string { return []string{"<" + each + ">"} }
+	expand := func(_, each string) []string { return []string{"<" + each + ">"} }
 	var keys []Key
 	for _, l := range leavesOf(reflect.TypeFor[Config](), "", expand) {
 		keys = append(keys, l.describe(docs))

@@ -53,10 +53,13 @@ func (e *environment) findDatabases() {
 	e.databases = slices.Sorted(maps.Keys(names))
 }
 
-// expand gives the names that stand for a map's elements in paths.
-func (e *environment) expand(each string) []string {
-	if each == "name" {
+// expand gives the names that stand for the elements of the map at a path.
+func (e *environment) expand(path, each string) []string {
+	switch each {
+	case "name":
 		return e.databases
+	case "queue":
+		return e.queuesOf(path)
 	}
 	return e.words.Kinds
 }
@@ -64,6 +67,7 @@ func (e *environment) expand(each string) []string {
 // overlay puts the environment's values into the file's keys, and records each value's variable.
 func (e *environment) overlay(written map[string]any) {
 	e.known = map[string]bool{databasesEnv: true}
+	e.findQueues(written)
 	for _, l := range leavesOf(reflect.TypeFor[Config](), "", e.expand) {
 		name := envName(l.path)
 		e.known[name] = true

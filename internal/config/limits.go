@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"dbrunner/contract"
 )
 
 const nameRule = "write 1 to 64 of A-Z a-z 0-9 _ -"
@@ -53,6 +55,14 @@ func (l *limiter) each(field reflect.Value, path, each string) {
 				l.faults.add(at, "unknown kind; "+message)
 			}
 			l.section(reflect.ValueOf(m[kind]).Elem(), at)
+		}
+	case map[string]*Queue:
+		for _, name := range slices.Sorted(maps.Keys(m)) {
+			at := join(path, name)
+			if !contract.ValidQueue(name) {
+				l.faults.add(at, "invalid queue name; "+queueRule)
+			}
+			l.section(reflect.ValueOf(m[name]).Elem(), at)
 		}
 	default:
 		panic("config: no check exists for the elements of " + path + ", each a " + each)

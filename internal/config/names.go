@@ -1,7 +1,9 @@
 package config
 
 import (
+	"maps"
 	"reflect"
+	"slices"
 	"strings"
 )
 
@@ -36,9 +38,12 @@ func (c *checker) names(client bool) {
 // collisions reports a database one of whose variables is another database's too: databases a and a_pool with the
 // keys pool.max_… and max_…, for instance.
 func (c *checker) collisions(name string, owners map[string]string) {
-	expand := func(each string) []string {
-		if each == "name" {
+	expand := func(_, each string) []string {
+		switch {
+		case each == "name":
 			return []string{name}
+		case each == "queue":
+			return slices.Sorted(maps.Keys(c.cfg.Databases[name].Queues))
 		}
 		return c.words.Kinds
 	}
@@ -47,7 +52,10 @@ func (c *checker) collisions(name string, owners map[string]string) {
 			continue
 		}
 		variable := envName(l.path)
-		if other, taken := owners[variable]; taken {
+		if other, taken := owners[variable]; taken && other == name {
+			c.want(false, "the environment variable "+variable+" would be that of two of its queues; rename one of them", join(join(databasesKey, name), "queues"))
+			return
+		} else if taken {
 			c.want(false, "the environment variable "+variable+" would be this database's and that of "+other+
 				"; rename one of them", join(databasesKey, name))
 			return

@@ -45,8 +45,8 @@ type leaf struct {
 const fileSuffix = "_file"
 
 // leavesOf lists all leaves below a struct type. Below a map it lists them for each of the names that expand
-// gives for the map's tag "each".
-func leavesOf(t reflect.Type, path string, expand func(each string) []string) []leaf {
+// gives for the map's path and its tag "each".
+func leavesOf(t reflect.Type, path string, expand func(path, each string) []string) []leaf {
 	var out []leaf
 	for _, k := range keysOf(t) {
 		at := join(path, k.name)
@@ -54,7 +54,7 @@ func leavesOf(t reflect.Type, path string, expand func(each string) []string) []
 		case isSection(k.field.Type):
 			out = append(out, leavesOf(k.field.Type, at, expand)...)
 		case k.field.Tag.Get("each") != "":
-			for _, name := range expand(k.field.Tag.Get("each")) {
+			for _, name := range expand(at, k.field.Tag.Get("each")) {
 				out = append(out, leavesOf(k.field.Type.Elem().Elem(), join(at, name), expand)...)
 			}
 		default:

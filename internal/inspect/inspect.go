@@ -41,6 +41,7 @@ const (
 	partAccount    = "account"
 	partStreams    = "streams"
 	partMigrations = "migrations"
+	partQueues     = "queues"
 	partPool       = "pool"
 	partOutbox     = "outbox"
 	partCatalog    = "catalog"
@@ -88,6 +89,14 @@ type DatabasePlan struct {
 	Files      int               `json:"migrations_files"`
 	FileFaults int               `json:"migrations_faults"`
 	OnStart    bool              `json:"migrate_on_start"`
+	Queues     []QueuePlan       `json:"queues"`
+}
+
+// QueuePlan is a queue and the jobs of it that may be in flight.
+type QueuePlan struct {
+	Name       string `json:"name"`
+	Slots      int    `json:"slots"`       // in one runner
+	FleetSlots int    `json:"fleet_slots"` // in the whole fleet
 }
 
 // Inspection is what a configuration would run.
@@ -152,6 +161,9 @@ func (i *Inspector) Inspect(original *config.Config) *Inspection {
 			Folder: d.Config.Migrations.Folder, OnStart: d.Config.MigrateOnStart,
 			Catalog: d.Catalog.Hash(), Calls: len(d.Catalog.Names()),
 		}
+		if crowded := d.queues(&plan); crowded != nil {
+			out.Findings = append(out.Findings, *crowded)
+		}
 		for _, offer := range manager.Policy(i.cfg, d.Config).Offers() {
 			plan.Kinds = append(plan.Kinds, offer.Kind)
 			for _, effect := range offer.Effects {
@@ -183,6 +195,23 @@ func (d *target) about(list ...db.Finding) []Finding {
 
 func (d *target) finding(part string, grade db.Grade, text, remedy string) Finding {
 	return Finding{About: d.Name, Finding: db.Finding{Part: part, Grade: grade, Text: text, Remedy: remedy}}
+}
+
+// queues plans the queues, and warns of what they can do to jobs of no queue.
+func (d *target) queues(plan *DatabasePlan) *Finding {
+	plan.Queues = []QueuePlan{}
+	sum := 0
+	for _, name := range slices.Sorted(maps.Keys(d.Config.Queues)) {
+		q := d.Config.Queues[name]
+		plan.Queues = append(plan.Queues, QueuePlan{Name: name, Slots: q.Slots, FleetSlots: q.FleetSlots})
+		sum += q.Slots
+	}
+	if sum < d.Config.Pool.Max {
+		return nil
+	}
+	f := d.finding(partQueues, db.GradeWarning, fmt.Sprintf("the queues together can use all of the pool's connections: %d slots, and pool.max is %d; other jobs "+
+		"then wait for them", sum, d.Config.Pool.Max), "lower slots of queues, or raise pool.max")
+	return &f
 }
 
 // folder reads the folder of migrations: how many files it has, how many of them are wrong, and what there is to say.

@@ -93,7 +93,7 @@ func (l *natsInspection) rights(ctx context.Context, opts bus.Options) (*denied,
 		Topology: manager.Topology(l.cfg), Create: l.cfg.Topology.Mode == config.TopologyManage, Run: l.cfg.API.Run, ReplyPrefixes: l.cfg.ReplyPrefixes,
 		Outbox: manager.OutboxTargets(l.cfg),
 	})
-	tried, err := bus.ProbePermissions(ctx, opts, append(rights, topology.AccountRight(opts)))
+	tried, err := bus.ProbePermissions(ctx, opts, append(rights, bus.AccountRight(opts)))
 	if err != nil {
 		l.find(aboutNATS, partRights, db.GradeFault, "the permissions could not be tested: "+err.Error(), "check the server and its log")
 		return nil, false
@@ -143,11 +143,11 @@ func Subscriptions(cfg *config.Config) int {
 }
 
 // account reports the limits of the account, where the runner may see them: it need not.
-func (l *natsInspection) account(ctx context.Context, conn *bus.Conn, d *denied) *topology.Account {
+func (l *natsInspection) account(ctx context.Context, conn *bus.Conn, d *denied) *bus.Account {
 	if d.account || l.blind(d) {
 		return nil
 	}
-	a, err := topology.ReadAccount(ctx, conn)
+	a, err := bus.ReadAccount(ctx, conn)
 	if err != nil {
 		l.find(aboutNATS, partAccount, db.GradeFault, "JetStream does not answer: "+err.Error(),
 			"enable JetStream in the server and for this account, and check nats.domain")
@@ -179,7 +179,7 @@ func (l *natsInspection) blind(d *denied) bool {
 	return false
 }
 
-func (l *natsInspection) topology(ctx context.Context, conn *bus.Conn, d *denied, account *topology.Account) {
+func (l *natsInspection) topology(ctx context.Context, conn *bus.Conn, d *denied, account *bus.Account) {
 	if l.blind(d) {
 		l.find(aboutTopology, partStreams, db.GradeFault, "streams and consumers could not be read: a permission is missing", "allow it, see above")
 		return
@@ -224,7 +224,7 @@ func (l *natsInspection) topology(ctx context.Context, conn *bus.Conn, d *denied
 }
 
 // creatable reports what keeps a runner from creating what is missing.
-func (l *natsInspection) creatable(ctx context.Context, conn *bus.Conn, account *topology.Account) {
+func (l *natsInspection) creatable(ctx context.Context, conn *bus.Conn, account *bus.Account) {
 	found, err := topology.FindObstacles(ctx, conn, manager.Topology(l.cfg), account)
 	if err != nil {
 		l.find(aboutTopology, partStreams, db.GradeFault, "the missing streams and consumers could not be tested:  "+err.Error(), "check the server and its log")
@@ -234,7 +234,7 @@ func (l *natsInspection) creatable(ctx context.Context, conn *bus.Conn, account 
 		l.find(aboutTopology, partStreams, db.GradeFault, found.Obstacles[i].String(), found.Obstacles[i].Remedy)
 	}
 	if account == nil {
-		l.find(aboutTopology, partAccount, db.GradeNote, "the account's limits of streams and consumers could not be read", "allow "+topology.AccountRight(manager.BusOptions(l.cfg, nil)).Subject+" to know before a runner starts")
+		l.find(aboutTopology, partAccount, db.GradeNote, "the account's limits of streams and consumers could not be read", "allow "+bus.AccountRight(manager.BusOptions(l.cfg, nil)).Subject+" to know before a runner starts")
 	}
 	if wanted := l.cfg.Topology.Replicas; found.Clustered && found.Servers > 0 && found.Servers < wanted {
 		l.find(aboutTopology, partStreams, db.GradeWarning, fmt.Sprintf("the cluster has %d servers, but each stream needs %d replicas", found.Servers, wanted),

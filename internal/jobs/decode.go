@@ -164,8 +164,8 @@ func (r *reader) syntaxError(body []byte, err *jsontext.SyntaxError) contract.Fa
 // interpret makes a job of a body that is one JSON object.
 func (d *Decoder) interpret(r *reader, in *Message) (*Job, *Rejection) {
 	k := d.kind(in.Kind)
-	if k == nil || !d.allows(k) {
-		return nil, d.unreadable(in, d.forbiddenKind(in.Kind))
+	if k == nil || !d.allows(k) || in.Queue != "" && !k.queued {
+		return nil, d.unreadable(in, d.forbiddenKind(in))
 	}
 	r.twice = r.members(0, k.known, r.top[:])
 	job := &Job{Database: in.Database, Kind: k.name, rows: k.rows, Rereads: k.rereads, Call: d.callOf(k, in)}
@@ -196,10 +196,14 @@ func (d *Decoder) allows(k *kind) bool {
 	return p.allows(k) && (!k.session || !p.Pooled)
 }
 
-func (d *Decoder) forbiddenKind(name string) contract.Fault {
+func (d *Decoder) forbiddenKind(in *Message) contract.Fault {
+	name, where := in.Kind, "on this database"
+	if in.Queue != "" {
+		where = "in queues of this database"
+	}
 	var allowed []string
 	for i := range d.kinds {
-		if d.allows(&d.kinds[i]) {
+		if d.allows(&d.kinds[i]) && (in.Queue == "" || d.kinds[i].queued) {
 			allowed = append(allowed, d.kinds[i].name)
 		}
 	}
@@ -209,7 +213,7 @@ func (d *Decoder) forbiddenKind(name string) contract.Fault {
 	}
 	return contract.Fault{
 		Code: contract.CodeKindNotAllowed,
-		Message: "jobs of kind " + jsontext.Clip(name, maxKindName) + " do not run on this database" + why + "; these do: " +
+		Message: "jobs of kind " + jsontext.Clip(name, maxKindName) + " do not run " + where + why + "; these do: " +
 			strings.Join(allowed, ", "),
 	}
 }

@@ -11,6 +11,7 @@ import (
 // Message is a job's message as its stream has it.
 type Message struct {
 	Database  string // from the subject
+	Queue     string // from the subject; empty: it is in none
 	Kind      string // from the subject
 	Name      string // from the subject, of what the job runs; mostly empty
 	Subject   string // whole

@@ -20,6 +20,7 @@ type kind struct {
 	session  bool // it needs a session of its own: a pooler in transaction mode gives none
 	named    bool // its jobs name, as the last word of their subject, the statement of the catalog that they run
 	optional bool // it runs only on databases whose configuration names it
+	queued   bool // its jobs may be in queues
 	outlives bool // its work, once started, goes on when its lease is lost, because it does not roll back whole
 
 	// timeout and maxTimeout are default and ceiling of its jobs' time limit where the configuration has none for it; 0: the
@@ -36,16 +37,16 @@ type kind struct {
 func table() []kind {
 	return []kind{
 		{
-			name: "query", lane: "work", effects: []contract.Effect{contract.ReadOnly}, rows: true,
+			name: "query", lane: "work", effects: []contract.Effect{contract.ReadOnly}, rows: true, queued: true,
 			keys: []string{"sql", "params"}, decode: decodeQuery,
 		},
 		{
-			name: "transaction", lane: "work", effects: []contract.Effect{contract.ExactlyOnce, contract.AtLeastOnce}, rows: true,
+			name: "transaction", lane: "work", effects: []contract.Effect{contract.ExactlyOnce, contract.AtLeastOnce}, rows: true, queued: true,
 			keys: transactionKeys, decode: decodeTransaction,
 		},
 		{
 			name: "statement", lane: "work", effects: []contract.Effect{contract.AtMostOnce, contract.AtLeastOnce},
-			session: true, outlives: true,
+			session: true, outlives: true, queued: true,
 			keys: []string{"sql", "params"}, decode: decodeAutocommit,
 		},
 		{
@@ -59,7 +60,7 @@ func table() []kind {
 		},
 		{
 			name: "call", lane: "call", effects: []contract.Effect{contract.ExactlyOnce, contract.ReadOnly}, rows: true,
-			named: true, optional: true,
+			named: true, optional: true, queued: true,
 			keys: []string{"params"}, decode: decodeCall,
 		},
 	}

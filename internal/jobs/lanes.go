@@ -1,10 +1,15 @@
 package jobs
 
-import "slices"
+import (
+	"slices"
+
+	"dbrunner/contract"
+)
 
 // Lane is a durable consumer of each database's stream, with slots of its own.
 type Lane struct {
 	Name     string
+	Queue    string   // whose jobs it delivers; empty: it delivers those of no queue
 	Kinds    []string // whose jobs it delivers
 	Outlives []string // of these, the kinds whose work, once started, goes on when its lease is lost
 
@@ -14,9 +19,10 @@ type Lane struct {
 	// Pausable: it stops while an operator has paused its database.
 	Pausable bool
 
-	// Subjects are the ends of its jobs' subjects, and Filters those of its consumer, behind the database; nil: its kinds.
+	// Subjects are the ends of its jobs' subjects, and Filters those of its consumer, behind the database or the queue; nil: its
+	// kinds.
 	Subjects, Filters []string
-	// Optional: it is there only where the configuration names one of its kinds.
+	// Optional: a runner starts without its consumer and its subjects.
 	Optional bool
 
 	slots   int // deliveries that one runner holds at the same time; 0: as the database's configuration says
@@ -32,24 +38,43 @@ func Lanes(configured []string) []Lane {
 			if k.lane != l.Name || k.optional && !slices.Contains(configured, k.name) {
 				continue
 			}
-			l.Kinds = append(l.Kinds, k.name)
+			l.add(&k)
 			l.Optional = l.Optional || k.optional
-			if len(l.Filters) > 0 {
-				end := k.name
-				if k.named {
-					end += ".*"
-				}
-				l.Subjects = append(l.Subjects, end)
-			}
-			if k.outlives {
-				l.Outlives = append(l.Outlives, k.name)
-			}
 		}
 		if len(l.Kinds) > 0 {
 			out = append(out, l)
 		}
 	}
 	return out
+}
+
+// add adds a kind to the lane.
+func (l *Lane) add(k *kind) {
+	l.Kinds = append(l.Kinds, k.name)
+	if len(l.Filters) > 0 {
+		end := k.name
+		if k.named {
+			end += ".*"
+		}
+		l.Subjects = append(l.Subjects, end)
+	}
+	if k.outlives {
+		l.Outlives = append(l.Outlives, k.name)
+	}
+}
+
+// QueueLane returns the lane of a queue, of a database whose configuration has these kinds. slots and pending are the jobs
+// that one runner and the whole fleet may have in flight.
+func QueueLane(queue string, slots, pending int, configured []string) Lane {
+	l := Lane{
+		Name: contract.QueueConsumer(queue), Queue: queue, Pausable: true, Optional: true, Filters: []string{">"}, slots: slots, pending: pending,
+	}
+	for _, k := range table() {
+		if k.queued && (!k.optional || slices.Contains(configured, k.name)) {
+			l.add(&k)
+		}
+	}
+	return l
 }
 
 // Features returns the ends of subjects of optional lanes: a stream may have them where another configuration names a kind.
@@ -98,12 +123,17 @@ func (l *Lane) MaxAckPending(configured int) int {
 // MaxSettling returns how many results of a lane may be on their way, of those of all databases: a lane with slots of its
 // own needs no more than these, the others share the rest.
 func (l *Lane) MaxSettling(configured, databases int, all []Lane) int {
-	if l.slots > 0 {
+	switch {
+	case l.Queue != "":
+		return 0 // the slots bound all jobs in flight
+	case l.slots > 0:
 		return l.slots
 	}
 	rest, sharing := configured/max(1, databases), 0
 	for _, other := range all {
-		rest -= other.slots
+		if other.Queue == "" {
+			rest -= other.slots
+		}
 		if other.slots == 0 {
 			sharing++
 		}

@@ -36,9 +36,9 @@ func Topology(cfg *config.Config) topology.Topology {
 	}
 	for _, name := range DatabaseNames(cfg) {
 		d := topology.Database{Name: name, Features: jobs.Features()}
-		for _, l := range jobs.Lanes(cfg.Databases[name].Kinds) {
+		for _, l := range Lanes(cfg.Databases[name]) {
 			d.Lanes = append(d.Lanes, topology.Lane{
-				Name: l.Name, Kinds: l.Kinds, MaxAckPending: l.MaxAckPending(t.MaxAckPending),
+				Name: l.Name, Queue: l.Queue, Kinds: l.Kinds, MaxAckPending: l.MaxAckPending(t.MaxAckPending),
 				Subjects: l.Subjects, Filters: l.Filters, Optional: l.Optional,
 			})
 		}

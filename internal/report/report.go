@@ -107,9 +107,10 @@ type Event struct {
 // Lane is a lane at one moment, and what it has done since it started.
 type Lane struct {
 	Name       string
-	Slots      int // at most
-	SlotsInUse int // slots taken
-	Settling   int // finished deliveries besides, whose results are being published
+	Queue      string // whose jobs it runs; empty: it is no queue's
+	Slots      int    // at most
+	SlotsInUse int    // slots taken
+	Settling   int    // finished deliveries besides, whose results are being published
 
 	Paused  bool // by an operator
 	Started int  // deliveries in flight whose jobs were started; counted while it is paused

@@ -36,6 +36,9 @@ func (d *Database) jobsVerdict() (contract.Verdict, string) {
 	if differs, _ := d.problem(contract.EffectDiffers); differs != "" {
 		return contract.Degraded, "streams or consumers need attention: " + differs
 	}
+	if paused := queuesPaused(d); paused != "" {
+		return contract.Degraded, paused
+	}
 	if impaired := d.pausesImpaired(); impaired != "" {
 		return contract.Degraded, impaired
 	}

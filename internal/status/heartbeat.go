@@ -30,7 +30,7 @@ func (d *Database) status() contract.DatabaseStatus {
 	for _, l := range d.lanes {
 		s := l.state()
 		shown := contract.LaneStatus{
-			Name: l.name, Slots: s.Slots, SlotsInUse: s.SlotsInUse, Settling: s.Settling, Settled: s.Settled,
+			Name: l.name, Queue: l.queue, Slots: s.Slots, SlotsInUse: s.SlotsInUse, Settling: s.Settling, Settled: s.Settled,
 			Duplicates: s.Duplicates, LeasesLost: s.LeasesLost, Intake: s.IntakeError,
 		}
 		if lag := l.lag.Load(); lag != nil {

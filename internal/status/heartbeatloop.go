@@ -65,8 +65,11 @@ func (r *Runner) stateKey() string {
 // stateKey is everything whose change is worth a heartbeat of the database.
 func (d *Database) stateKey() string {
 	key := d.condition().State + " " + string(d.verdict()) + " " + d.topologyNews() + " " + d.pauseNews() + " " + d.outboxNews() + " " + schedulesImpaired(d)
-	if _, started := d.activePauses(); started != nil && *started == 0 {
-		key += " nothing runs"
+	pauses, _ := d.activePauses()
+	for i := range pauses {
+		if pauses[i].Running == 0 {
+			key += " nothing runs: " + pauses[i].Key
+		}
 	}
 	return key
 }

@@ -164,6 +164,9 @@ func (d *Database) unreadyReason() string {
 	if reason := d.condition().Reason; reason != "" {
 		return reason
 	}
+	if paused := queuesPaused(d); paused != "" {
+		return paused
+	}
 	for _, l := range d.lanes {
 		if reason := l.state().IntakeError; reason != "" {
 			return reason

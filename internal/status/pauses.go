@@ -1,6 +1,7 @@
 package status
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 
@@ -8,7 +9,7 @@ import (
 	"dbrunner/internal/report"
 )
 
-// obeyed returns the operators' pauses of the database and of its schedules that this runner obeys.
+// obeyed returns the operators' pauses of the database, its queues and its schedules that this runner obeys.
 func obeyed(d *Database) []report.Pause {
 	if d.pauses == nil {
 		return nil
@@ -16,14 +17,26 @@ func obeyed(d *Database) []report.Pause {
 	return d.pauses.Of(d.Name)
 }
 
-// paused returns the pauses that stop the database's jobs.
+// paused returns the pauses of the database as a whole.
 func (d *Database) paused() (out []report.Pause) {
 	for _, p := range obeyed(d) {
-		if target, ok := contract.ParsePauseKey(p.Key); ok && target.StopsJobs() {
+		if target, ok := contract.ParsePauseKey(p.Key); ok && target.Stops("") {
 			out = append(out, p)
 		}
 	}
 	return out
+}
+
+// queuesPaused describes the pauses of single queues for people; empty if there are none.
+func queuesPaused(d *Database) string {
+	var texts []string
+	for _, p := range obeyed(d) {
+		target, ok := contract.ParsePauseKey(p.Key)
+		if ok && slices.ContainsFunc(d.lanes, func(l *lane) bool { return l.queue != "" && l.queue == target.Queue }) {
+			texts = append(texts, "queue "+target.Queue+": "+pauseText([]report.Pause{p}))
+		}
+	}
+	return strings.Join(texts, "; ")
 }
 
 // pausesImpaired returns why an operator cannot pause the database, or should look at where pauses are kept; empty: nothing.
@@ -60,19 +73,29 @@ func (d *Database) PausedText(name string) string {
 	return ""
 }
 
-// activePauses are the pauses in a heartbeat, and the jobs of paused lanes that were started and go on; nil: it is not paused.
+// activePauses are the pauses in a heartbeat, each with the jobs of its lanes that were started and go on, and the number of
+// all of these; nil: nothing is paused.
 func (d *Database) activePauses() (pauses []contract.ActivePause, started *int) {
-	for _, p := range obeyed(d) {
-		pauses = append(pauses, p.ActivePause)
-	}
-	if len(pauses) == 0 {
+	all := obeyed(d)
+	if len(all) == 0 {
 		return nil, nil
 	}
 	started = new(int)
+	byQueue := make(map[string]int, len(d.lanes))
 	for _, l := range d.lanes {
 		if s := l.state(); s.Paused {
 			*started += s.Started
+			byQueue[l.queue] += s.Started
 		}
+	}
+	for _, p := range all {
+		target, _ := contract.ParsePauseKey(p.Key)
+		for queue, n := range byQueue {
+			if target.Stops(queue) {
+				p.Running += n
+			}
+		}
+		pauses = append(pauses, p.ActivePause)
 	}
 	return pauses, started
 }

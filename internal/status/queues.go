@@ -82,12 +82,18 @@ func (s *sampler) database(ctx context.Context, d *Database) (*telemetry.Queue, 
 			q.At = lag.At
 		}
 	}
-	oldest, found, err := bus.OldestJob(ctx, s.conn, d.Name)
-	if err != nil {
-		return nil, err
+	queues := []string{""}
+	for _, l := range d.lanes {
+		if l.queue != "" {
+			queues = append(queues, l.queue)
+		}
 	}
-	if found {
-		q.Oldest = oldest
+	for _, name := range queues {
+		oldest, _, err := bus.OldestIn(ctx, s.conn, d.Name, name)
+		if err != nil {
+			return nil, err
+		}
+		q.Oldest = append(q.Oldest, telemetry.OldestJob{Queue: name, Stored: oldest})
 	}
 	if room, ok := d.Results.SeenRoom(); ok {
 		q.ResultsUsed = room.Used()

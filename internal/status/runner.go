@@ -163,6 +163,7 @@ type Database struct {
 // lane is one lane of a database.
 type lane struct {
 	name  string
+	queue string // whose jobs it runs; empty: it is no queue's
 	state func() report.Lane
 	lag   atomic.Pointer[report.Lag] // as it was requested last
 }
@@ -193,9 +194,9 @@ func (r *Runner) Add(opts DatabaseOptions) (*Database, error) {
 // Checker returns what checks the database.
 func (d *Database) Checker() *health.Checker { return d.checker }
 
-// AddLane adds a lane.
-func (d *Database) AddLane(name string, state func() report.Lane) {
-	d.lanes = append(d.lanes, &lane{name: name, state: state})
+// AddLane adds a lane; one of a queue has its name.
+func (d *Database) AddLane(name, queue string, state func() report.Lane) {
+	d.lanes = append(d.lanes, &lane{name: name, queue: queue, state: state})
 }
 
 // SetOutbox adds the relay of the outbox.

@@ -69,7 +69,13 @@ func (p part) database(d *Database) {
 		p.of("hash", d.Catalog).gauge("catalog_info", "Hash of the runner's catalog of the database; always 1.", 1)
 	}
 	p.gauge("results_full", "Whether intake has stopped because the results stream is full.", truth(d.ResultsFull))
-	p.gauge("paused", "Whether an operator has paused the database's jobs.", truth(d.Paused))
+	const paused = "Whether an operator has paused the database's jobs, or with label queue those of the queue."
+	p.gauge("paused", paused, truth(d.Paused))
+	for i := range d.Lanes {
+		if l := &d.Lanes[i]; l.Queue != "" {
+			p.of("queue", l.Queue).gauge("paused", paused, truth(l.Paused))
+		}
+	}
 	p.counter("results_purged_total", "Results purged before their maximum age, to free space.", float64(d.Purged))
 	p.gauge("pool_max_connections", "Maximum number of database connections.", float64(d.Pool.Max))
 	const connections = "Database connections, by state."
@@ -96,12 +102,17 @@ func (p part) database(d *Database) {
 	if q == nil {
 		return
 	}
-	age := 0.0
-	if !q.Oldest.IsZero() {
-		age = max(time.Since(q.Oldest).Seconds(), 0)
+	for _, oldest := range q.Oldest {
+		age, p := 0.0, p
+		if !oldest.Stored.IsZero() {
+			age = max(time.Since(oldest.Stored).Seconds(), 0)
+		}
+		if oldest.Queue != "" {
+			p = p.of("queue", oldest.Queue)
+		}
+		p.gauge("queue_oldest_age_seconds", "Age of the oldest job of the database that is in no queue, or with label queue of the oldest "+
+			"one in it, including ack pending jobs; 0 if there is none.", age)
 	}
-	p.gauge("queue_oldest_age_seconds",
-		"Age of the oldest job in the database's queue, including ack pending jobs; 0 if the queue is empty.", age)
 	p.gauge("results_stream_used_ratio", "Used share of the limits of the results stream.", q.ResultsUsed)
 	p.gauge("queue_sample_age_seconds", "Age of the last sample of the database's streams.", time.Since(q.At).Seconds())
 	for i := range q.Lanes {

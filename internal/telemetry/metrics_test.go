@@ -41,7 +41,7 @@ func busy() still {
 				LeasesLost: 1, RepliesLost: 2, DeadLettersLost: 3, Taken: 4, Panics: 5,
 			}},
 			Queue: &telemetry.Queue{
-				Lanes: []telemetry.LaneQueue{{Name: "work", Lag: report.Lag{Pending: 12, AckPending: 7}}}, Oldest: now.Add(-time.Minute), ResultsUsed: 0.25, At: now,
+				Lanes: []telemetry.LaneQueue{{Name: "work", Lag: report.Lag{Pending: 12, AckPending: 7}}}, Oldest: []telemetry.OldestJob{{Stored: now.Add(-time.Minute)}}, ResultsUsed: 0.25, At: now,
 			},
 		}},
 	}

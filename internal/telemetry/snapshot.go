@@ -62,9 +62,15 @@ type Schedules struct {
 // Queue is a database's streams when they were last looked at.
 type Queue struct {
 	Lanes       []LaneQueue
-	Oldest      time.Time // when the oldest job still in the queue was published; zero: it is empty
-	ResultsUsed float64   // share of the results stream's limits, 0 to 1
+	Oldest      []OldestJob // of no queue, and of each queue
+	ResultsUsed float64     // share of the results stream's limits, 0 to 1
 	At          time.Time
+}
+
+// OldestJob is the oldest job of a queue that is not acknowledged.
+type OldestJob struct {
+	Queue  string    // empty: of no queue
+	Stored time.Time // zero: there is none
 }
 
 // LaneQueue is one lane's part of a queue, of the whole fleet.

@@ -27,6 +27,7 @@ var errIntakeReturned = errors.New("intake returned although it was not stopped"
 type Options struct {
 	Database string
 	Name     string // of the lane: "work", "migration", "health"
+	Queue    string // whose jobs it runs; empty: it is no queue's
 
 	Slots            int           // deliveries held at the same time until their database is done with them
 	MaxSettling      int           // ended deliveries, more than those, whose results are being published

@@ -27,7 +27,7 @@ func (h *inFlight) describe(jobID func(*delivery.Delivery) string, leases, now t
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	job := contract.RunningJob{
-		JobID: id, Kind: h.delivery.Kind, Call: h.delivery.Name, Sequence: h.delivery.Sequence, QueuedAt: h.delivery.Timestamp.UTC(), Since: h.arrived.UTC(),
+		JobID: id, Kind: h.delivery.Kind, Call: h.delivery.Name, Queue: h.delivery.Queue, Sequence: h.delivery.Sequence, QueuedAt: h.delivery.Timestamp.UTC(), Since: h.arrived.UTC(),
 		Deliveries: h.delivery.Deliveries, Attempts: uint64(h.begun), LeaseLost: h.expired(leases),
 	}
 	switch h.stage {

@@ -29,7 +29,7 @@ type counters struct {
 func (l *Lane) State() report.Lane {
 	c := &l.counters
 	s := report.Lane{
-		Name: l.opts.Name, Slots: l.opts.Slots,
+		Name: l.opts.Name, Queue: l.opts.Queue, Slots: l.opts.Slots,
 		Settled: make(map[contract.Status]int64, len(statuses)), Ended: make(map[string]int64, report.Dispositions),
 		Duplicates: c.duplicates.Load(), Taken: c.taken.Load(), LeasesLost: c.leasesLost.Load(),
 		RepliesLost: c.repliesLost.Load(), DeadLettersLost: c.deadLettersLost.Load(), Panics: c.panics.Load(),

@@ -224,11 +224,17 @@ func (r *runner) signal(sig syscall.Signal) {
 // publish publishes a job and waits for the stream's acknowledgement, as often as it takes.
 func (w *world) publish(kind, body string) uint64 {
 	w.t.Helper()
+	return w.publishTo("jobs.shop."+kind, body)
+}
+
+// publishTo publishes to a subject of the namespace.
+func (w *world) publishTo(subject, body string) uint64 {
+	w.t.Helper()
 	var sequence uint64
 	require.Eventually(w.t, func() bool {
 		ctx, cancel := context.WithTimeout(w.t.Context(), 2*time.Second)
 		defer cancel()
-		ack, err := w.js.Publish(ctx, "dbrunner.jobs.shop."+kind, []byte(body), jetstream.WithRetryAttempts(0))
+		ack, err := w.js.Publish(ctx, "dbrunner."+subject, []byte(body), jetstream.WithRetryAttempts(0))
 		if err == nil {
 			sequence = ack.Sequence
 		}

@@ -87,7 +87,8 @@ class Installation:
         return {"outcome": cancellation.outcome, "status": cancellation.status}
 
     def _job(self, job: dict[str, Any]) -> tuple[str, JobSpec]:
-        return job.get("database", "shop"), jobs._spec(job["kind"], job["id"], {}, **job["body"])
+        spec = jobs._spec(job["kind"], job["id"], {}, **job["body"])
+        return job.get("database", "shop"), spec.in_queue(job["queue"]) if "queue" in job else spec
 
     @staticmethod
     async def _outcome(waiting: Any) -> Any:

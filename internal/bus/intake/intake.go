@@ -82,7 +82,7 @@ func defaultTimes() times {
 
 // Open finds the consumer of a lane. It must be there: Manage or Verify come first.
 func Open(ctx context.Context, c *bus.Conn, database, lane string) (*Intake, error) {
-	if err := errors.Join(bus.CheckName("database", database), bus.CheckName("lane", lane)); err != nil {
+	if err := errors.Join(bus.CheckName("database", database), bus.CheckLane(lane)); err != nil {
 		return nil, err
 	}
 	i := &Intake{

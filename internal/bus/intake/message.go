@@ -35,6 +35,9 @@ func (m *Message) Data() []byte { return m.msg.Data }
 // Database is the subject's database.
 func (m *Message) Database() string { return m.of.Database }
 
+// Queue is the queue of the subject; empty: none.
+func (m *Message) Queue() string { return m.of.Queue }
+
 // Kind is the subject's kind.
 func (m *Message) Kind() string { return m.of.Kind }
 

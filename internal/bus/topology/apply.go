@@ -110,14 +110,16 @@ func applyStream(ctx context.Context, c *bus.Conn, wanted *stream, opts ApplyOpt
 	if err != nil {
 		return nil, err
 	}
-	leave, kept := want.features, []string(nil)
-	if !opts.Remove {
+	stay, kept := info.Config.Subjects, []string(nil)
+	if opts.Remove {
+		stay = want.withoutFeatures(stay)
+	} else {
 		if want = want.keeping(info.Config.Subjects); len(want.config.Subjects) > len(wanted.config.Subjects) {
 			d = want.compare(info)
 		}
-		leave, kept = nil, without(want.config.Subjects, wanted.config.Subjects)
+		kept = without(want.config.Subjects, wanted.config.Subjects)
 	}
-	if waiting, err := waitingOnDropped(ctx, c, without(info.Config.Subjects, leave), &want.config); err != nil || waiting != "" {
+	if waiting, err := waitingOnDropped(ctx, c, stay, &want.config); err != nil || waiting != "" {
 		return []Change{{Resource: resource, What: waiting}}, err
 	}
 	update := want.updateOf(&info.Config)
@@ -148,11 +150,8 @@ func created(resource string, plan bool, create func() error) ([]Change, error) 
 // keeping is the wanted stream with the features of other configurations that it has.
 func (s *stream) keeping(have []string) *stream {
 	kept := *s
-	for _, subject := range without(have, s.config.Subjects) {
-		if slices.Contains(s.features, subject) {
-			kept.config.Subjects = append(slices.Clone(kept.config.Subjects), subject)
-		}
-	}
+	others := without(have, s.config.Subjects)
+	kept.config.Subjects = append(slices.Clone(s.config.Subjects), without(others, s.withoutFeatures(others))...)
 	slices.Sort(kept.config.Subjects)
 	return &kept
 }

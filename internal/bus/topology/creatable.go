@@ -34,7 +34,7 @@ const impossibleFilter = bus.ProbeName + "..filter"
 // FindObstacles asks whether Manage can create what is missing. It creates nothing: each request asks for something that no
 // server has, which the server notices after it has compared the request with all limits. account may be nil; then the
 // limits of how many there may be are not compared.
-func FindObstacles(ctx context.Context, c *bus.Conn, t Topology, account *Account) (*Creatable, error) {
+func FindObstacles(ctx context.Context, c *bus.Conn, t Topology, account *bus.Account) (*Creatable, error) {
 	w, err := wantedFrom(c, t)
 	if err != nil {
 		return nil, err
@@ -66,7 +66,7 @@ func FindObstacles(ctx context.Context, c *bus.Conn, t Topology, account *Accoun
 // creatableLook gathers what is missing and what the server says to it.
 type creatableLook struct {
 	conn    *bus.Conn
-	account *Account
+	account *bus.Account
 	have    map[string]*jetstream.StreamInfo
 	missing []jetstream.StreamConfig
 	absent  map[string]int // consumers that are missing, by stream
@@ -158,7 +158,7 @@ func (l *creatableLook) together(ctx context.Context) error {
 func (l *creatableLook) overAccount(like *jetstream.StreamConfig, bytes int64) bool {
 	tier := l.account.Tier(like.Replicas)
 	reserved := tier.Reserved
-	if !tier.named {
+	if !tier.Named {
 		bytes *= int64(like.Replicas)
 		for _, info := range l.have {
 			reserved += int64(max(info.Config.Replicas, 1)-1) * max(info.Config.MaxBytes, 0)

@@ -23,8 +23,8 @@ type Difference struct {
 	// Note: a runner starts and works with it: it follows from the server's limits or an earlier release has made it so. Of
 	// what is missing: a runner does without, and lacks what it is for.
 	Note bool
-	// Off: a feature of the configuration is off as long as it is so. A runner starts, runs everything else, and turns the
-	// feature on once it is changed.
+	// Off: a feature of the configuration is off, or not as configured, as long as it is so. A runner starts, runs everything
+	// else, and turns the feature on once it is changed.
 	Off bool
 }
 
@@ -182,10 +182,15 @@ func (s *stream) compare(info *jetstream.StreamInfo) []Difference {
 // others' features besides.
 func (s *stream) ofFeatures(have []string) (note, off bool) {
 	lacks := without(s.config.Subjects, have)
-	if len(without(without(have, s.config.Subjects), s.features)) > 0 || len(without(lacks, s.optional)) > 0 {
+	if len(s.withoutFeatures(without(have, s.config.Subjects))) > 0 || len(without(lacks, s.optional)) > 0 {
 		return false, false
 	}
 	return len(lacks) == 0, len(lacks) > 0
+}
+
+// withoutFeatures returns the subjects that no other configuration may name.
+func (s *stream) withoutFeatures(subjects []string) []string {
+	return slices.DeleteFunc(slices.Clone(subjects), func(subject string) bool { return bus.Overlapping(s.features, subject) != "" })
 }
 
 // without returns the elements of list that are not among others.
@@ -211,6 +216,7 @@ func (w *consumer) compare(info *jetstream.ConsumerInfo) []Difference {
 		switch d[i].Setting {
 		case settingMaxPending:
 			d[i].Note = info.Config.MaxAckPending > 0 && info.Config.MaxAckPending < w.config.MaxAckPending
+			d[i].Off = w.optional && !d[i].Note // a limit of the fleet, which is not in force
 		case settingMaxBatch, settingMaxExpires, settingNamespaceTag:
 			d[i].Note = true
 		}

@@ -10,13 +10,14 @@ type Database struct {
 	Features []string
 }
 
-// Lane is one durable consumer. Kinds of different lanes never overlap: the stream is a work queue.
+// Lane is one durable consumer. Subjects of different lanes never overlap: the stream is a work queue.
 type Lane struct {
 	Name          string
+	Queue         string // whose jobs it delivers; empty: it delivers those of no queue
 	Kinds         []string
 	MaxAckPending int // messages that the whole fleet holds at the same time, default 10,000
 
-	// Subjects are the ends of its jobs' subjects, behind the database: "call.*". Empty: its kinds.
+	// Subjects are the ends of its jobs' subjects, behind the database or the queue: "call.*". Empty: its kinds.
 	Subjects []string
 	// Filters are those of its consumer, from its creation, also of subjects that the stream does not have: the filters of a
 	// consumer never change, because a message that waits under a new one would be lost. Empty: its subjects.

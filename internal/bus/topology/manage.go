@@ -42,7 +42,7 @@ func refuse(c *bus.Conn, differences []Difference) error {
 			c.Log().Info("stream or consumer differs from the configuration; the runner works with it", zap.String("resource", d.Resource),
 				zap.String("setting", d.Setting), zap.String("have", d.Have), zap.String("want", d.Want), zap.String("remedy", d.Remedy()))
 		case d.Off:
-			c.Log().Warn("a feature is off until streams and consumers are changed", zap.String("difference", d.String()), zap.String("remedy", d.Remedy()))
+			c.Log().Warn("a feature is not as configured until streams and consumers are changed", zap.String("difference", d.String()), zap.String("remedy", d.Remedy()))
 		case d.Setting == settingPause:
 			c.Log().Warn("consumer paused; its jobs wait", zap.String("resource", d.Resource), zap.String("until", d.Have),
 				zap.String("remedy", d.Remedy()))
@@ -230,7 +230,7 @@ func explainLimit(err error) error {
 // limitRemedies are what to do about a limit of the account or the server that keeps a stream from being created.
 var limitRemedies = map[int]string{
 	bus.CodeMaximumStreams:   "raise the account's limit of streams",
-	bus.CodeMaximumConsumers: "raise the account's limit of consumers: each database's stream of jobs needs three",
+	bus.CodeMaximumConsumers: "raise the account's limit of consumers: each database's stream of jobs needs three, and one for each queue",
 	bus.CodeStorageExceeded:  "raise the storage limit of the account or the server, or lower max_bytes under topology",
 	bus.CodeMaxBytesExceeded: "raise the account's limit of bytes per stream, or lower max_bytes under topology",
 	bus.CodeNoPeers:          "start as many servers as topology.replicas says, with room for the streams, or lower it",

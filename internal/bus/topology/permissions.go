@@ -116,7 +116,9 @@ func (b *rightsOf) database(d *Database) {
 	b.creates("STREAM.CREATE."+jobs, "STREAM.CREATE."+results)
 	for i := range d.Lanes {
 		lane := &d.Lanes[i]
-		if len(lane.Subjects) > 0 {
+		if lane.Queue != "" {
+			b.publish(b.bucket(bus.StateKey(s, contract.PauseKey(contract.PauseTarget{Database: d.Name, Queue: lane.Queue}))))
+		} else if len(lane.Subjects) > 0 {
 			b.subscribe(s.API("run." + d.Name + ".*.*"))
 		}
 		b.calls("CONSUMER.INFO."+jobs+"."+lane.Name, "CONSUMER.MSG.NEXT."+jobs+"."+lane.Name)
@@ -126,7 +128,7 @@ func (b *rightsOf) database(d *Database) {
 			b.publish(s.DeadLetter(d.Name, kind, bus.ProbeName))
 		}
 		for _, end := range lane.subjects() {
-			if b.want.Run {
+			if b.want.Run && lane.Queue == "" { // the run endpoint serves no queues
 				b.publish(s.Job(d.Name, strings.ReplaceAll(end, "*", bus.ProbeName)))
 			}
 		}

@@ -153,6 +153,8 @@ func TestPruneNeverStrandsJobs(t *testing.T) {
 	s, err := b.JS.Stream(t.Context(), "DBRUNNER_JOBS_demo")
 	require.NoError(t, err)
 	require.NoError(t, s.Purge(t.Context()))
+	_, err = topology.Apply(t.Context(), b.Conn, fewer, topology.ApplyOptions{}) // the stream takes none any more
+	require.NoError(t, err)
 	changes, err := topology.Prune(t.Context(), b.Conn, fewer, false)
 	require.NoError(t, err)
 	require.Equal(t, []topology.Change{{Resource: "consumer DBRUNNER_JOBS_demo/health", What: "removed", Done: true}}, changes)

@@ -25,7 +25,7 @@ type pruner struct {
 func (p *pruner) stream(ctx context.Context, w *wanted, info *jetstream.StreamInfo) ([]Change, error) {
 	name := info.Config.Name
 	if w.hasStream(name) {
-		return p.consumers(ctx, w, name)
+		return p.consumers(ctx, w, info)
 	}
 	uses, err := p.usesOfStream(ctx, info)
 	if err != nil {
@@ -87,7 +87,8 @@ func usesOfConsumers(held, waiting int) []string {
 }
 
 // consumers removes the consumers of a wanted stream that the topology does not name.
-func (p *pruner) consumers(ctx context.Context, w *wanted, stream string) ([]Change, error) {
+func (p *pruner) consumers(ctx context.Context, w *wanted, of *jetstream.StreamInfo) ([]Change, error) {
+	stream := of.Config.Name
 	infos, err := consumersOf(ctx, p.conn, stream)
 	if err != nil {
 		return nil, err
@@ -105,6 +106,11 @@ func (p *pruner) consumers(ctx context.Context, w *wanted, stream string) ([]Cha
 		if stranded > 0 {
 			changes = append(changes, Change{Resource: resource, What: fmt.Sprintf("kept: %d jobs wait for it, which no other consumer "+
 				"would deliver; let the runners finish them, or purge them (nats stream purge --subject)", stranded)})
+			continue
+		}
+		if taken := bus.Overlapping(of.Config.Subjects, bus.Filters(&info.Config)...); taken != "" && of.Config.Retention == jetstream.WorkQueuePolicy {
+			changes = append(changes, Change{Resource: resource, What: "kept: the stream takes jobs on " + taken + ", which no other consumer " +
+				"would deliver; run runner topology apply --remove first"})
 			continue
 		}
 		more, err := p.remove(ctx, resource, "CONSUMER.DELETE."+stream+"."+info.Name, usesOfConsumers(info.NumAckPending, info.NumWaiting))

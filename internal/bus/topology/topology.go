@@ -146,7 +146,7 @@ func (d *Database) validate() error {
 	owner := make(map[string]string)
 	lanes := make(map[string]bool)
 	for _, lane := range d.Lanes {
-		errs = append(errs, bus.CheckName("lane", lane.Name))
+		errs = append(errs, bus.CheckLane(lane.Name))
 		if lanes[lane.Name] {
 			errs = append(errs, fmt.Errorf("database %s: lane %s is duplicate", d.Name, lane.Name))
 		}
@@ -156,10 +156,11 @@ func (d *Database) validate() error {
 		}
 		for _, kind := range lane.Kinds {
 			errs = append(errs, bus.CheckName("kind", kind))
-			if other, taken := owner[kind]; taken {
+			at := lane.Queue + "." + kind
+			if other, taken := owner[at]; taken {
 				errs = append(errs, fmt.Errorf("database %s: kind %s is in lanes %s and %s", d.Name, kind, other, lane.Name))
 			}
-			owner[kind] = lane.Name
+			owner[at] = lane.Name
 		}
 	}
 	if len(d.Lanes) == 0 {
@@ -181,7 +182,7 @@ type stream struct {
 	fills           bool // it refuses what is above its size, and only time empties it: that it fills is reported
 
 	optional []string // of its subjects, those without which a runner starts
-	features []string // subjects that another configuration may name
+	features []string // subjects, or what they begin with and ">", that another configuration may name
 }
 
 // consumer is a wanted consumer and the stream that it belongs to.
@@ -256,17 +257,18 @@ func (b *builder) jobsStream(d Database) stream {
 	s := stream{config: b.jobs(d), database: d.Name, followsServer: b.topology.Jobs.MaxMessage == 0, messageIDs: true}
 	for i := range d.Lanes {
 		if d.Lanes[i].Optional {
-			s.optional = append(s.optional, b.jobSubjects(d.Name, d.Lanes[i].subjects())...)
+			s.optional = append(s.optional, b.jobSubjects(d.Name, d.Lanes[i].Queue, d.Lanes[i].subjects())...)
 		}
 	}
-	s.features = b.jobSubjects(d.Name, d.Features)
+	s.features = append(b.jobSubjects(d.Name, "", d.Features), b.subjects.Queue(d.Name, ">"))
 	return s
 }
 
-func (b *builder) jobSubjects(database string, ends []string) []string {
+// jobSubjects are the subjects of jobs with these ends, behind a database or one of its queues.
+func (b *builder) jobSubjects(database, queue string, ends []string) []string {
 	out := make([]string, len(ends))
 	for i, end := range ends {
-		out[i] = b.subjects.Job(database, end)
+		out[i] = b.subjects.Of(contract.JobSubject{Database: database, Queue: queue, Kind: end})
 	}
 	return out
 }
@@ -276,7 +278,7 @@ func (b *builder) jobs(d Database) jetstream.StreamConfig {
 	limits := b.topology.Jobs
 	s := b.stream(b.subjects.JobsStream(d.Name), "jobs for database "+d.Name)
 	for i := range d.Lanes {
-		s.Subjects = append(s.Subjects, b.jobSubjects(d.Name, d.Lanes[i].subjects())...)
+		s.Subjects = append(s.Subjects, b.jobSubjects(d.Name, d.Lanes[i].Queue, d.Lanes[i].subjects())...)
 	}
 	slices.Sort(s.Subjects)
 	s.Retention = jetstream.WorkQueuePolicy
@@ -381,7 +383,7 @@ func (b *builder) lane(database string, lane Lane) jetstream.ConsumerConfig {
 		MaxWaiting:    maxWaiting,
 		Metadata:      map[string]string{metaNamespace: b.subjects.Namespace},
 	}
-	c.FilterSubjects = b.jobSubjects(database, lane.filters())
+	c.FilterSubjects = b.jobSubjects(database, lane.Queue, lane.filters())
 	slices.Sort(c.FilterSubjects)
 	return c
 }

@@ -77,7 +77,7 @@ class Core:
     async def execute(self, job: JobSpec, wait: float | None) -> Result:
         """Run a job and return its result. Raises JobFailed or OutcomeUnknown if it did not succeed."""
         deadline = Deadline(wait)
-        if self._via == "run":
+        if self._via == "run" and job.queue is None:  # the run endpoint serves no queues
             result = await self._request(job, deadline)
         else:
             result = await self._publish_and_wait(job, deadline)
@@ -90,6 +90,8 @@ class Core:
     async def _submit(self, job: JobSpec, deadline: Deadline) -> None:
         refused_since = None
         subject = f"{self._namespace}.jobs.{self._database}.{job.subject}"
+        if job.queue is not None:
+            subject = f"{self._namespace}.queues.{self._database}.{job.queue}.{job.subject}"
         while True:
             problem: TransportError
             try:
@@ -100,7 +102,8 @@ class Core:
                 problem = NoStream(f"the stream does not take {subject} now: {error.get('description')}")
             except nats.errors.NoRespondersError:
                 refused_since = refused_since or time.monotonic()
-                problem = NoStream(f"no stream takes {subject}: does the database exist, and does it run this kind?")
+                what = "exist, and does it" if job.queue is None else f"have a queue {job.queue}, and does the queue"
+                problem = NoStream(f"no stream takes {subject}: does the database {what} run this kind?")
                 if time.monotonic() - refused_since > NO_STREAM_FOR:
                     raise problem from None
             except Disconnected as error:

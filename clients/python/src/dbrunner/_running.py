@@ -33,6 +33,8 @@ class RunningJob:
     attempts: int
     lease_lost: bool
     """Another runner may have the job as well."""
+    queue: str | None
+    """The queue that it was published to; None: none."""
     raw: Mapping[str, Any] = field(repr=False)
 
 
@@ -139,5 +141,6 @@ class Collector:
             deliveries=int(raw["deliveries"]),
             attempts=int(raw["attempts"]),
             lease_lost=bool(raw.get("lease_lost")),
+            queue=raw.get("queue"),
             raw=raw,
         )

@@ -105,6 +105,8 @@ class JobSpec:
     """A hash of what the job requests. As a label it distinguishes jobs that use the same key."""
     name: str = ""
     """Of the statement that a call runs."""
+    queue: str | None = None
+    """The queue of the database that the job waits in; None: none."""
 
     @property
     def body(self) -> bytes:
@@ -118,6 +120,12 @@ class JobSpec:
     def under(self, key: str) -> JobSpec:
         """Return the same job with another key."""
         return replace(self, id=key)
+
+    def in_queue(self, queue: str) -> JobSpec:
+        """Return the same job for a queue of the database, with the same id and the same result."""
+        if not re.fullmatch(r"[a-z0-9_]{1,64}", queue):
+            raise ValueError(f"queue {queue!r}: names have 1 to 64 of a-z 0-9 _")
+        return replace(self, queue=queue)
 
 
 REQUEST_LABEL = "dbrunner_request"

@@ -1,10 +1,8 @@
-package topology
+package bus
 
 import (
 	"context"
 	"strconv"
-
-	"dbrunner/internal/bus"
 )
 
 // Account is what JetStream grants and has given to the account: in all, or for each number of replicas of a stream.
@@ -20,7 +18,7 @@ type AccountTier struct {
 	Reserved int64         `json:"reserved_storage"` // the largest sizes of all streams, one copy of each
 	Limits   AccountLimits `json:"limits"`
 
-	named bool // it is of a number of replicas, and counts one copy of each stream
+	Named bool // it is of a number of replicas, and counts one copy of each stream
 }
 
 // AccountLimits are limits of an account that can keep a stream or consumer of ours from being created.
@@ -32,7 +30,7 @@ type AccountLimits struct {
 }
 
 // ReadAccount asks for the limits. A runner needs no right to do so.
-func ReadAccount(ctx context.Context, c *bus.Conn) (*Account, error) {
+func ReadAccount(ctx context.Context, c *Conn) (*Account, error) {
 	var account Account
 	if err := c.API(ctx, "INFO", nil, &account); err != nil {
 		return nil, err
@@ -49,11 +47,11 @@ func (a *Account) Tier(replicas int) AccountTier {
 		return a.AccountTier
 	}
 	tier := a.Tiers["R"+strconv.Itoa(max(replicas, 1))] // none there: the server says so when it is asked for a stream
-	tier.named = true
+	tier.Named = true
 	return tier
 }
 
 // AccountRight is the right that Account needs.
-func AccountRight(opts bus.Options) bus.Permission {
-	return bus.Permission{Subject: bus.APIPrefix(opts.Domain) + "INFO"}
+func AccountRight(opts Options) Permission {
+	return Permission{Subject: APIPrefix(opts.Domain) + "INFO"}
 }

@@ -1,0 +1,142 @@
+package topology_test
+
+import (
+	"context"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/stretchr/testify/require"
+
+	"dbrunner/internal/bus"
+	"dbrunner/internal/bus/bustest"
+	"dbrunner/internal/bus/topology"
+)
+
+// withQueues is bustest.Topology with queues, one of which has a name of the longest kind.
+func withQueues(names ...string) topology.Topology {
+	top := bustest.Topology()
+	for _, name := range names {
+		top.Databases[0].Lanes = append(top.Databases[0].Lanes, topology.Lane{
+			Name: "queue_" + name, Queue: name, Kinds: []string{"query", "transaction"}, Subjects: []string{"query", "transaction", "call.*"},
+			Filters: []string{">"}, Optional: true, MaxAckPending: 8,
+		})
+	}
+	return top
+}
+
+// publishTo publishes to the queue bulk as fast as the server answers, until stop, and returns how many it acknowledged.
+func publishTo(t *testing.T, b *bustest.Bundle, subjects ...string) (acknowledged, refused *atomic.Int64, stop func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	acknowledged, refused = new(atomic.Int64), new(atomic.Int64)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for i := 0; ctx.Err() == nil; i++ {
+			if _, err := b.JS.Publish(t.Context(), subjects[i%len(subjects)], []byte("1"), jetstream.WithRetryAttempts(0)); err == nil {
+				acknowledged.Add(1)
+			} else {
+				refused.Add(1)
+			}
+		}
+	}()
+	stop = func() { cancel(); <-done }
+	t.Cleanup(stop)
+	return acknowledged, refused, stop
+}
+
+func TestAQueueHasOneConsumerWithOneFilter(t *testing.T) {
+	t.Parallel()
+	long := strings.Repeat("q", 64)
+	b := bustest.SetupOn(t, bustest.Server(t), withQueues("bulk", long))
+	info := bustest.ConsumerInfo(t, b.JS, "queue_bulk")
+	require.Equal(t, []string{"dbrunner.queues.demo.bulk.>"}, bus.Filters(&info.Config))
+	require.Equal(t, 8, info.Config.MaxAckPending)
+	bustest.ConsumerInfo(t, b.JS, "queue_"+long)
+	for subject, taken := range map[string]bool{
+		"dbrunner.queues.demo.bulk.query": true, "dbrunner.queues.demo.bulk.call.pay": true, "dbrunner.queues.demo.bulk.migration": false,
+		"dbrunner.queues.demo.bulk.query.more": false, "dbrunner.queues.demo.bluk.query": false, "dbrunner.queues.demo." + long + ".query": true,
+	} {
+		_, err := b.JS.Publish(t.Context(), subject, []byte("1"), jetstream.WithRetryAttempts(0))
+		require.Equal(t, taken, err == nil, "%s: %v", subject, err)
+	}
+	require.NoError(t, topology.Verify(t.Context(), b.Conn, withQueues("bulk", long)))
+	require.NoError(t, topology.Verify(t.Context(), b.Conn, bustest.Topology()), "a runner that does not know the queues starts")
+	higher := withQueues("bulk", long)
+	higher.Databases[0].Lanes[len(higher.Databases[0].Lanes)-1].MaxAckPending = 4
+	require.NoError(t, topology.Verify(t.Context(), b.Conn, higher), "a limit that is not in force yet is reported and no reason not to start")
+	changes := apply(t, b, higher, topology.ApplyOptions{})
+	require.Contains(t, changes[len(changes)-1].What, "max_ack_pending from 8 to 4")
+}
+
+// Promise: queues are added to a database with pending jobs under load, and no acknowledged job is lost or stranded.
+func TestApplyAddsQueuesUnderLoad(t *testing.T) {
+	t.Parallel()
+	b := bustest.Setup(t)
+	b.Publish(t, "query", 200)
+	acknowledged, refused, stop := publishTo(t, b, "dbrunner.jobs.demo.query", "dbrunner.queues.demo.bulk.query", "dbrunner.queues.demo.feed.call.pay")
+	require.Eventually(t, func() bool { return acknowledged.Load() > 20 && refused.Load() > 0 }, 30*time.Second, time.Millisecond)
+	changes := apply(t, b, withQueues("bulk", "feed"), topology.ApplyOptions{})
+	require.Equal(t, "consumer DBRUNNER_JOBS_demo/queue_bulk", changes[0].Resource, "before the subjects")
+	before := acknowledged.Load()
+	require.Eventually(t, func() bool { return acknowledged.Load() > before+100 }, 30*time.Second, time.Millisecond)
+	stop()
+	bulk, feed := deliver(t, b, "queue_bulk"), deliver(t, b, "queue_feed")
+	require.True(t, bulk > 0 && feed > 0)
+	require.Equal(t, int(acknowledged.Load())+200, deliver(t, b, "work")+bulk+feed)
+}
+
+// Promise: a queue is removed under load without a lost or stranded job: publishing is refused first, what is stored is finished, also
+// after a restart, and only then is the consumer deleted, however hard one asks.
+func TestAQueueIsRemovedUnderLoad(t *testing.T) {
+	t.Parallel()
+	node := bustest.Server(t)
+	b := bustest.SetupOn(t, node, withQueues("bulk", "feed"))
+	acknowledged, refused, stop := publishTo(t, b, "dbrunner.queues.demo.bulk.query", "dbrunner.queues.demo.feed.query", "dbrunner.jobs.demo.query")
+	require.Eventually(t, func() bool { return acknowledged.Load() > 100 }, 30*time.Second, time.Millisecond)
+
+	kept := apply(t, b, withQueues("feed"), topology.ApplyOptions{})
+	require.Len(t, kept, 1)
+	require.Contains(t, kept[0].What, "kept dbrunner.queues.demo.bulk.call.*, dbrunner.queues.demo.bulk.query")
+	require.Zero(t, refused.Load())
+	apply(t, b, withQueues("feed"), topology.ApplyOptions{Remove: true})
+	require.Eventually(t, func() bool { return refused.Load() > 0 }, 30*time.Second, time.Millisecond, "publishing is refused")
+	stop()
+	for _, force := range []bool{false, true} {
+		require.Contains(t, prunedBulk(t, b, force), " jobs wait for it, which no other consumer would deliver")
+	}
+	node.Restart()
+	require.Eventually(t, func() bool {
+		_, err := b.JS.Consumer(t.Context(), "DBRUNNER_JOBS_demo", "queue_bulk")
+		return err == nil
+	}, 30*time.Second, 10*time.Millisecond)
+	bulk := deliver(t, b, "queue_bulk")
+	require.NotZero(t, bulk)
+	require.Equal(t, int(acknowledged.Load()), bulk+deliver(t, b, "queue_feed")+deliver(t, b, "work"))
+	require.Equal(t, "removed", prunedBulk(t, b, true))
+	require.NoError(t, topology.Verify(t.Context(), b.Conn, withQueues("feed")))
+}
+
+// Promise: a queue without messages is not removed either while its stream takes some: the next one would be stranded.
+func TestPruneKeepsTheConsumerOfATakenSubject(t *testing.T) {
+	t.Parallel()
+	b := bustest.SetupOn(t, bustest.Server(t), withQueues("bulk", "feed"))
+	for _, force := range []bool{false, true} {
+		require.Contains(t, prunedBulk(t, b, force), "kept: the stream takes jobs on dbrunner.queues.demo.bulk.")
+	}
+	apply(t, b, withQueues("feed"), topology.ApplyOptions{Remove: true})
+	require.Equal(t, "removed", prunedBulk(t, b, false))
+}
+
+// prunedBulk prunes without the queue bulk, and returns what became of its consumer.
+func prunedBulk(t *testing.T, b *bustest.Bundle, force bool) string {
+	t.Helper()
+	changes, err := topology.Prune(t.Context(), b.Conn, withQueues("feed"), force)
+	require.NoError(t, err)
+	require.Len(t, changes, 1)
+	require.Equal(t, "consumer DBRUNNER_JOBS_demo/queue_bulk", changes[0].Resource)
+	return changes[0].What
+}
