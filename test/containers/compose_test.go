@@ -70,7 +70,7 @@ func do(ctx context.Context, c *client.Client, kind, id, body string) (*client.R
 				return result, nil
 			}
 		}
-		time.Sleep(100 * time.Millisecond)
+		time.Sleep(100 * time.Millisecond) // by the clock: NATS may be down
 	}
 	return nil, fmt.Errorf("job %s: %w", id, last)
 }
@@ -123,7 +123,7 @@ func TestSingle(t *testing.T) {
 	require.NoError(t, err)
 	for range 20 {
 		require.Equal(t, "healthy", health())
-		time.Sleep(500 * time.Millisecond)
+		time.Sleep(500 * time.Millisecond) // by the clock: nothing may happen meanwhile
 	}
 	_, err = docker(t.Context(), "start", container("nats"))
 	require.NoError(t, err)
@@ -141,7 +141,7 @@ func kill(ctx context.Context, pause time.Duration, services ...string) error {
 	if _, err := docker(ctx, append([]string{"kill"}, names...)...); err != nil {
 		return err
 	}
-	time.Sleep(pause)
+	time.Sleep(pause) // by the clock: for how long it is down
 	_, err := docker(ctx, append([]string{"start"}, names...)...)
 	return err
 }

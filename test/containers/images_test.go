@@ -50,8 +50,8 @@ func imageNames() ([]string, error) {
 	return slices.Compact(names), nil
 }
 
-// provideImages pulls what the daemon lacks. A daemon of the tests gets a substitute for what cannot be pulled; on another, whose
-// images belong to somebody, that is an error.
+// provideImages pulls what the daemon lacks. A daemon of the tests gets a substitute for what cannot be pulled; on another, which
+// keeps the images of its owner, that is an error.
 func provideImages(ctx context.Context, own bool) error {
 	names, err := imageNames()
 	if err != nil {

@@ -135,8 +135,8 @@ func startDaemon(ctx context.Context) (*daemon, error) {
 	}
 	go func() { d.ended <- d.process.Wait() }()
 	os.Setenv("DOCKER_HOST", address)
-	os.Setenv("DOCKER_BUILDKIT", "0") // Debian's package has no buildx
-	for deadline := time.Now().Add(time.Minute); ; time.Sleep(200 * time.Millisecond) {
+	os.Setenv("DOCKER_BUILDKIT", "0")                                                   // Debian's package has no buildx
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(200 * time.Millisecond) { // by the clock: the daemon says nothing when it is ready
 		if _, err = docker(ctx, "info"); err == nil {
 			return d, nil
 		}

@@ -100,7 +100,9 @@ func TestPausesAreAnOrdinaryBucket(t *testing.T) {
 		require.NoError(t, err)
 	}
 	require.NoError(t, kv.Delete(t.Context(), "pause.other"))
-	eventually(t, func() bool { return slices.Equal(p.Keys(), []string{"pause.demo.queue.bulk", "pause.demo.schedule.jobs.demo.query.x"}) }, "nothing else pauses the database or a part of it")
+	eventually(t, func() bool {
+		return slices.Equal(p.Keys(), []string{"pause.demo.queue.bulk", "pause.demo.schedule.jobs.demo.query.x"})
+	}, "nothing else pauses the database or a part of it")
 }
 
 // TestPausesAreReadBeforeReady: a runner that starts, or whose link was renewed, knows the pauses before it takes work.
