@@ -13,6 +13,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/stdlib"
+	mssql "github.com/microsoft/go-mssqldb"
 	_ "modernc.org/sqlite" // SQLite's driver for database/sql
 )
 
@@ -45,6 +46,9 @@ var dialects = map[string]*dialect{
 		table: "dbrunner.ledger", key: "$", digest: "pg_catalog.sha256(answer)", start: "pg_catalog.substr(answer, 1, 1024)",
 		limit: " LIMIT 500", readOnly: true,
 	},
+	"sqlserver": {
+		table: "dbrunner.ledger", key: "@p", digest: "HASHBYTES('SHA2_256', answer)", start: "SUBSTRING(answer, 1, 1024)", first: "TOP 500 ",
+	},
 	"sqlite": {
 		table: "main.dbrunner_ledger", key: "?", digest: "answer", start: "substr(answer, 1, 1024)", limit: " LIMIT 500",
 		nanoseconds: true, wholeAnswerFirst: true,
@@ -56,9 +60,9 @@ var dialects = map[string]*dialect{
 func OpenLedger(engine, connection, namespace, database string) (*Ledger, error) {
 	d := dialects[engine]
 	if d == nil {
-		return nil, fmt.Errorf("databases of engine %s cannot be verified yet; only those of postgres and sqlite can", engine)
+		return nil, fmt.Errorf("databases of engine %s cannot be verified; only those of postgres, sqlserver and sqlite can", engine)
 	}
-	open := map[string]func(string) (*sql.DB, error){"postgres": openPostgres, "sqlite": openSQLite}[engine]
+	open := map[string]func(string) (*sql.DB, error){"postgres": openPostgres, "sqlite": openSQLite, "sqlserver": openSQLServer}[engine]
 	opened, err := open(connection)
 	if err != nil {
 		return nil, err
@@ -86,6 +90,14 @@ func openSQLite(connection string) (*sql.DB, error) {
 		return nil, errors.New("the connection string is not one of SQLite")
 	}
 	return opened, nil
+}
+
+func openSQLServer(connection string) (*sql.DB, error) {
+	connector, err := mssql.NewConnector(connection)
+	if err != nil {
+		return nil, errors.New("the connection string is not one of SQL Server") // err may quote it
+	}
+	return sql.OpenDB(connector), nil
 }
 
 // Close closes the connection.
@@ -118,7 +130,7 @@ func (l *Ledger) lookUp(ctx context.Context, ids []string) (map[string]*row, err
 	args := []any{l.namespace, l.database}
 	marks := make([]string, len(ids))
 	for i, id := range ids {
-		args = append(args, id)
+		args = append(args, l.text(id))
 		marks[i] = l.mark(len(args))
 	}
 	query := "SELECT " + columns + ", " + l.sql.digest + ", " + l.sql.start + " FROM " + l.sql.table + " WHERE namespace = " + l.mark(1) +
@@ -135,7 +147,7 @@ func (l *Ledger) lookUp(ctx context.Context, ids []string) (map[string]*row, err
 func (l *Ledger) read(ctx context.Context, id string) (found *row, err error) {
 	query := "SELECT " + columns + ", NULL, answer FROM " + l.sql.table + " WHERE namespace = " + l.mark(1) + " AND database_name = " +
 		l.mark(2) + " AND job_id = " + l.mark(3)
-	err = l.each(ctx, query, []any{l.namespace, l.database, id}, func(r *row, _, answer []byte) {
+	err = l.each(ctx, query, []any{l.namespace, l.database, l.text(id)}, func(r *row, _, answer []byte) {
 		r.answer = answer
 		r.start, r.startErr = readStart(answer)
 		found = r
@@ -157,7 +169,7 @@ func (l *Ledger) page(ctx context.Context, from cursor, until time.Time, each fu
 		l.mark(5) + ") AND message_time <= " + l.mark(6) + " ORDER BY recorded_at, job_id" + l.sql.limit
 	at := l.time(from.recorded)
 	rows := make([]*row, 0, pageRows)
-	err := l.each(ctx, query, []any{l.namespace, l.database, at, at, from.id, until.UnixNano()}, func(r *row, _, start []byte) {
+	err := l.each(ctx, query, []any{l.namespace, l.database, at, at, l.text(from.id), until.UnixNano()}, func(r *row, _, start []byte) {
 		r.start, r.startErr = readStart(start)
 		rows = append(rows, r)
 	})
@@ -171,6 +183,14 @@ func (l *Ledger) page(ctx context.Context, from cursor, until time.Time, each fu
 	}
 	last := rows[len(rows)-1]
 	return &cursor{last.recorded, last.id}, nil
+}
+
+// text is how an id is written as an argument: SQL Server's columns have no Unicode, and an index serves only their own type.
+func (l *Ledger) text(id string) any {
+	if l.sql.first != "" {
+		return mssql.VarChar(id)
+	}
+	return id
 }
 
 func (l *Ledger) mark(n int) string { return fmt.Sprint(l.sql.key, n) }

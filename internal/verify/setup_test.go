@@ -48,7 +48,7 @@ type engine struct {
 }
 
 func engines() []engine {
-	return []engine{
+	all := []engine{
 		{name: "postgres", table: "dbrunner.ledger", key: "$", create: func(t *testing.T) (string, *sql.DB) {
 			t.Helper()
 			connection := dbtest.Postgres(t)
@@ -64,6 +64,16 @@ func engines() []engine {
 			return file, db
 		}},
 	}
+	if connection := os.Getenv("RUNNER_TEST_SQLSERVER_URL"); connection != "" {
+		all = append(all, engine{name: "sqlserver", table: "dbrunner.ledger", key: "@p", create: func(t *testing.T) (string, *sql.DB) {
+			t.Helper()
+			connection := dbtest.SQLServer(t)
+			db, err := sql.Open("sqlserver", connection)
+			require.NoError(t, err)
+			return connection, db
+		}})
+	}
+	return all
 }
 
 // eachEngine runs a test with a runner of each engine.
@@ -101,6 +111,9 @@ func newWorld(t *testing.T, e engine) *world {
 	w.cfg.NATS.URLs = []string{node.ClientURL()}
 	d := w.cfg.Defaults.NewDatabase(e.name, config.NewSecret(w.connection))
 	d.Pool.Min, d.Pool.Max = 1, 4
+	if e.name == "sqlserver" {
+		d.Settings = map[string]string{"allow_unencrypted": "true"}
+	}
 	w.cfg.Databases["shop"] = d
 	require.NoError(t, w.cfg.Complete(manager.Words()))
 	w.start()

@@ -191,7 +191,8 @@ var errNoAnswer = errors.New("no answer")
 // batch reads messages by one direct get, and returns the sequence of the last one; 0: there was none.
 func (j *jetStream) batch(ctx context.Context, stream string, from uint64, each func(*stored) error) (last uint64, err error) {
 	inbox := j.conn.NewInbox()
-	sub, err := j.conn.SubscribeSync(inbox)
+	answers := make(chan *nats.Msg, 2*pageMessages) // with room for a page: a channel of the library's takes half a MiB
+	sub, err := j.conn.ChanSubscribe(inbox, answers)
 	if err != nil {
 		return 0, fmt.Errorf("subscribe to an inbox: %w", err)
 	}
@@ -205,9 +206,7 @@ func (j *jetStream) batch(ctx context.Context, stream string, from uint64, each 
 		return 0, fmt.Errorf("request messages of %s: %w", stream, err)
 	}
 	for {
-		limited, cancel := context.WithTimeout(ctx, requestTimeout)
-		m, err := sub.NextMsgWithContext(limited)
-		cancel()
+		m, err := nextOf(ctx, answers)
 		switch {
 		case err != nil && ctx.Err() != nil:
 			return 0, interrupted(ctx)
@@ -228,6 +227,21 @@ func (j *jetStream) batch(ctx context.Context, stream string, from uint64, each 
 			return 0, err
 		}
 		last = next.seq
+	}
+}
+
+// nextOf waits for the next answer.
+func nextOf(ctx context.Context, answers <-chan *nats.Msg) (*nats.Msg, error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	select {
+	case m := <-answers:
+		if m.Header.Get("Status") == "503" {
+			return nil, nats.ErrNoResponders
+		}
+		return m, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
 	}
 }
 
