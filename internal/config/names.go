@@ -39,10 +39,10 @@ func (c *checker) names(client bool) {
 // keys pool.max_… and max_…, for instance.
 func (c *checker) collisions(name string, owners map[string]string) {
 	expand := func(_, each string) []string {
-		switch {
-		case each == "name":
+		switch each {
+		case "name":
 			return []string{name}
-		case each == "queue":
+		case "queue":
 			return slices.Sorted(maps.Keys(c.cfg.Databases[name].Queues))
 		}
 		return c.words.Kinds
