@@ -153,12 +153,10 @@ func (a *api) endpoints() []service.Endpoint {
 			}))
 		run := func(ctx context.Context, q *service.Request) ([]byte, error) { return a.runJob(ctx, d, q) }
 		add(verbRun, ".*", "the result of the job in the request", run)
-		if slices.ContainsFunc(d.Policy.Offers(), func(o jobs.Offer) bool { return o.Named }) {
-			list = append(list, service.Endpoint{
-				Name: verbRun + "-call-" + d.Name, Subject: verbRun + "." + d.Name + ".*.*", Handle: run,
-				Metadata: map[string]string{"database": d.Name, "answers": "the result of the call in the request"},
-			})
-		}
+		list = append(list, service.Endpoint{ // where no calls are enabled, it says so
+			Name: verbRun + "-call-" + d.Name, Subject: verbRun + "." + d.Name + ".*.*", Handle: run,
+			Metadata: map[string]string{"database": d.Name, "answers": "the result of the call in the request"},
+		})
 		add(verbCalls, "", "the named statements of the database's catalog",
 			func(_ context.Context, q *service.Request) ([]byte, error) { return a.calls(d, q) })
 		add(verbCancel, ".*", "what became of the job",

@@ -71,7 +71,7 @@ func (p *Policy) AllowsEffect(e contract.Effect) bool {
 func (p *Policy) LongestTimeout() time.Duration {
 	var longest time.Duration
 	for _, k := range table() {
-		if _, ceiling := p.timeouts(k.name); k.rows {
+		if _, ceiling := p.timeouts(k.name); k.rows && p.allows(&k) {
 			longest = max(longest, ceiling)
 		}
 	}
