@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -92,8 +93,10 @@ func TestVerifyUnderLoad(t *testing.T) {
 	require.Equal(t, exitOK, w.run("", "submit", "-d", "shop", "-k", "transaction", "--sql", "CREATE TABLE effects (n INTEGER PRIMARY KEY)").code)
 	ctx, stop := context.WithCancel(t.Context())
 	var publisher sync.WaitGroup
-	publisher.Go(func() { publishMixed(ctx, w.js) })
+	var allowed atomic.Int64 // jobs: a slow machine takes as many as a fast one
+	publisher.Go(func() { publishMixed(ctx, w.js, &allowed) })
 	for round := range rounds {
+		allowed.Add(300)
 		i := round % runners
 		require.NoError(t, fleet[i].cmd.Process.Kill())
 		<-fleet[i].done
@@ -122,12 +125,13 @@ func TestVerifyUnderLoad(t *testing.T) {
 	}
 }
 
-// publishMixed publishes jobs of all effects and outcomes until the context ends.
-func publishMixed(ctx context.Context, js jetstream.JetStream) {
+// publishMixed publishes jobs of all effects and outcomes, as many as are allowed, until the context ends.
+func publishMixed(ctx context.Context, js jetstream.JetStream, allowed *atomic.Int64) {
 	pace := time.NewTicker(4 * time.Millisecond)
 	defer pace.Stop()
 	for i := 0; ctx.Err() == nil; i++ {
-		<-pace.C
+		for <-pace.C; ctx.Err() == nil && int64(i) >= allowed.Load(); <-pace.C {
+		}
 		kind, body := "transaction", fmt.Sprintf(`{"id":"job-%d","statements":[{"sql":"INSERT INTO effects VALUES (%d)"}]}`, i, i)
 		switch i % 8 {
 		case 1:
