@@ -74,7 +74,7 @@ func TestServiceShowsRunners(t *testing.T) {
 	require.Equal(t, "shop", infos["r1"].Metadata["databases"])
 	require.Equal(t, "audit,shop", infos["r2"].Metadata["databases"])
 	require.Equal(t, "0.0.0", infos["r1"].Version, "the build of a test has no version")
-	require.Len(t, infos["r1"].Endpoints, 7)
+	require.Len(t, infos["r1"].Endpoints, 8)
 
 	w.request("health.audit", "")
 	w.request("cancel.audit.not.there", "").refused(t, "400", "invalid_subject")

@@ -397,7 +397,7 @@ func TestRunnerSubscriptions(t *testing.T) {
 	t.Parallel()
 	w := setup(t)
 	calls := catalogOf(t, t.TempDir(), map[string]string{"one": "sql: SELECT 1 AS n\n"}, jobs.Kinds()...)
-	for databases, wanted := range map[int]uint32{0: 35, 1: 33, 3: 53} {
+	for databases, wanted := range map[int]uint32{0: 35, 1: 34, 3: 56} {
 		instance := fmt.Sprintf("r%d", databases)
 		var change []func(*config.Config)
 		if databases == 0 { // one with calls

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"net/url"
-	"slices"
 	"strings"
 	"time"
 
@@ -124,10 +123,10 @@ func (l *natsInspection) rights(ctx context.Context, opts bus.Options) (*denied,
 }
 
 // The subscriptions that a runner holds all the time: two inboxes, requests to cancel, pauses, two of schedules, nine of the service protocol and eight
-// requests of the whole fleet; and seven requests of each database, besides one inbox for each lane, and one request to run calls.
+// requests of the whole fleet; and eight requests of each database, besides one inbox for each lane.
 const (
 	fleetSubscriptions    = 23
-	databaseSubscriptions = 7
+	databaseSubscriptions = 8
 )
 
 // Subscriptions returns how many subscriptions a runner of this configuration holds.
@@ -135,9 +134,6 @@ func Subscriptions(cfg *config.Config) int {
 	n := fleetSubscriptions
 	for _, d := range manager.Topology(cfg).Databases {
 		n += databaseSubscriptions + len(d.Lanes)
-		if slices.ContainsFunc(d.Lanes, func(l topology.Lane) bool { return len(l.Subjects) > 0 }) {
-			n++
-		}
 	}
 	return n
 }

@@ -104,7 +104,7 @@ func (b *rightsOf) objects() {
 
 func (b *rightsOf) database(d *Database) {
 	s, jobs, results := b.subjects, b.subjects.JobsStream(d.Name), b.subjects.ResultsStream(d.Name)
-	b.subscribe(s.Result(d.Name, "*"), s.API("databases."+d.Name), s.API("health."+d.Name), s.API("run."+d.Name+".*"), s.API("cancel."+d.Name+".*"),
+	b.subscribe(s.Result(d.Name, "*"), s.API("databases."+d.Name), s.API("health."+d.Name), s.API("run."+d.Name+".*"), s.API("run."+d.Name+".*.*"), s.API("cancel."+d.Name+".*"),
 		s.API("running."+d.Name), s.API("result."+d.Name+".*"), s.API("calls."+d.Name))
 	b.publish(s.Store(d.Name, bus.ProbeName), s.DatabaseHealth(d.Name, b.opts.Instance), s.Migration(d.Name), b.bucket(bus.ControlKey(s, d.Name+"."+bus.ProbeName)),
 		b.bucket(bus.StateKey(s, contract.PauseKey(contract.PauseTarget{Database: d.Name}))),
@@ -118,8 +118,6 @@ func (b *rightsOf) database(d *Database) {
 		lane := &d.Lanes[i]
 		if lane.Queue != "" {
 			b.publish(b.bucket(bus.StateKey(s, contract.PauseKey(contract.PauseTarget{Database: d.Name, Queue: lane.Queue}))))
-		} else if len(lane.Subjects) > 0 {
-			b.subscribe(s.API("run." + d.Name + ".*.*"))
 		}
 		b.calls("CONSUMER.INFO."+jobs+"."+lane.Name, "CONSUMER.MSG.NEXT."+jobs+"."+lane.Name)
 		b.creates("CONSUMER.CREATE." + jobs + "." + lane.Name)
