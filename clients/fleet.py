@@ -88,6 +88,7 @@ class Fleet:
         env = {
             "PATH": os.environ["PATH"],
             "RUNNER_NATS_URLS": self.url,
+            "RUNNER_INSTANCE": "r1",
             "RUNNER_DATABASES": ",".join(databases),
             "RUNNER_TOPOLOGY_JOBS_MAX_BYTES": "64MiB",
             "RUNNER_TOPOLOGY_RESULTS_MAX_BYTES": "128MiB",
@@ -106,6 +107,11 @@ class Fleet:
             "CREATE TABLE accounts (id integer PRIMARY KEY, name text);"
         )
         self.runner = Process([str(binaries / "runner"), "serve"], folder / "runner.log", env)
+        self._env, self._runner = env, str(binaries / "runner")
+
+    def command(self, *args: str) -> None:
+        """Run a command of the runner's as its own NATS user."""
+        subprocess.run([self._runner, *args], env=self._env, check=True)
 
     def start(self) -> None:
         self.start_nats()

@@ -41,10 +41,12 @@ type caseStep struct {
 	Cancel       *caseRef
 	Running      map[string]any
 	Seconds      float64
+	Healthy      *caseJob
 	Do           string
 	Meanwhile    []string
 	Expect       any
 	Refused, As  string
+	Says         string
 	Except       map[string]string
 }
 
@@ -71,6 +73,7 @@ type caseClient interface {
 	recorded(id string) (any, error)
 	cancel(id string) (any, error)
 	running() ([]map[string]any, error)
+	healthy(limit time.Duration) error
 }
 
 // installation is what the cases run in.
@@ -100,7 +103,7 @@ func newInstallation(t *testing.T) *installation {
 	for _, user := range []string{"admin", "flow"} {
 		text := fmt.Sprintf("nats: {urls: [%s], user: %s, password: %s}\n", i.node.ClientURL(), user, user)
 		if user == "admin" {
-			text += "topology: {ack_wait: 2s}\ndatabases: {shop: {type: sqlite, connection_string: " + filepath.Join(folder, "shop.db") +
+			text += "instance: r1\ntopology: {ack_wait: 2s}\ndatabases: {shop: {type: sqlite, connection_string: " + filepath.Join(folder, "shop.db") +
 				", kinds: [" + strings.Join(jobs.Kinds(), ", ") + "], catalog: {folder: " + catalog + "}, queues: {bulk: {}}}}\n"
 		}
 		require.NoError(t, os.WriteFile(i.config(user), []byte(text), 0o600))
@@ -131,6 +134,10 @@ func (i *installation) do(action string) {
 		<-i.runner.done
 	case "restart_nats":
 		i.node.Restart()
+	case "pause":
+		i.command("pause", "shop", "--by", "ada", "--reason", "upgrade")
+	case "resume":
+		i.command("resume", "shop", "--by", "ada")
 	case "expire_results":
 		js, err := jetstream.New(i.connect("admin"))
 		require.NoError(i.t, err)
@@ -140,6 +147,14 @@ func (i *installation) do(action string) {
 	default:
 		require.FailNow(i.t, "no such action", action)
 	}
+}
+
+// command runs a command of an operator.
+func (i *installation) command(args ...string) {
+	i.t.Helper()
+	var out, errOut bytes.Buffer
+	code := run(i.t.Context(), append(args, "--config", i.config("admin")), strings.NewReader(""), &out, &errOut)
+	require.Equal(i.t, exitOK, code, "%s%s", out.String(), errOut.String())
 }
 
 // TestCases runs the cases of the contract with the Go client and with the command line.
@@ -203,6 +218,8 @@ func (i *installation) carryOut(c caseClient, s *caseStep, about string) {
 		got, err = c.recorded(s.Recorded.ID)
 	case s.Cancel != nil:
 		got, err = c.cancel(s.Cancel.ID)
+	case s.Healthy != nil:
+		err = c.healthy(s.Healthy.limit())
 	case s.Running != nil:
 		require.Eventually(i.t, func() bool {
 			jobs, err := c.running()
@@ -219,6 +236,7 @@ func (i *installation) carryOut(c caseClient, s *caseStep, about string) {
 		var why refusal
 		require.ErrorAs(i.t, err, &why, about)
 		require.Equal(i.t, refusal(s.Refused), why, about)
+		require.ErrorContains(i.t, err, s.Says, about)
 		return
 	}
 	require.NoError(i.t, err, about)
@@ -321,6 +339,8 @@ func newGoCases(i *installation, user string) *goCases {
 // words puts an error into the words of the cases.
 func (g *goCases) words(err error) error {
 	switch {
+	case errors.As(err, new(*client.NotHealthyError)):
+		return fmt.Errorf("%w: %w", refusal("not_healthy"), err)
 	case errors.Is(err, client.ErrDenied):
 		return refusal("denied")
 	case errors.Is(err, client.ErrNoStream):
@@ -388,6 +408,13 @@ func (g *goCases) cancel(id string) (any, error) {
 	return g.Cancel(g.t.Context(), "shop", id, client.CancelOptions{Wait: testTimeout / 2})
 }
 
+func (g *goCases) healthy(limit time.Duration) error {
+	ctx, cancel := context.WithTimeout(g.t.Context(), limit)
+	defer cancel()
+	_, err := g.AwaitHealthy(ctx, "shop", nil)
+	return g.words(err)
+}
+
 func (g *goCases) running() ([]map[string]any, error) {
 	found, err := g.Running(g.t.Context(), client.RunningOptions{Databases: []string{"shop"}, Wait: 5 * time.Second})
 	if err != nil {
@@ -419,6 +446,8 @@ func (c *cliCases) command(stdin string, args ...string) (outcome, error) {
 		return got, refusal("no_stream")
 	case strings.Contains(got.err, "belongs to a different request"):
 		return got, refusal("job_id_reused")
+	case strings.Contains(got.err, "not ready within"):
+		return got, fmt.Errorf("%w: %s", refusal("not_healthy"), got.err)
 	case code == exitTimeout && got.out == "", strings.Contains(got.err, "the ledger has none either"):
 		return got, refusal("no_result_yet")
 	case code == exitFailure || code == exitUsage:
@@ -465,6 +494,11 @@ func (c *cliCases) recorded(id string) (any, error) {
 func (c *cliCases) cancel(id string) (any, error) {
 	got, err := c.command("", "cancel", "shop", id, "--json", "--wait", (testTimeout / 2).String())
 	return json.RawMessage(got.out), err
+}
+
+func (c *cliCases) healthy(limit time.Duration) error {
+	_, err := c.command("", "wait", "shop", "--accept", "degraded", "--timeout", limit.String())
+	return err
 }
 
 func (c *cliCases) running() ([]map[string]any, error) {

@@ -9,8 +9,8 @@ import (
 	"dbrunner/contract/schema"
 )
 
-const contractHelp = `Print a part of the contract as a JSON Schema (draft 2020-12): the body of a job of each kind, results, heartbeats, and the
-answers of the service. Without a name, list the schemas.
+const contractHelp = `Print a part of the contract as a JSON Schema (draft 2020-12): the body of a job of each kind, results, heartbeats, the
+headers of dead letters, records, and the answers of the service. Without a name, list the schemas.
 
 A schema checks keys, types, words and bounds. What depends on a database's configuration (kinds, effects, limits), on the text
 of statements, or on how JSON is written (a key that is there twice, 1.0 in place of 1) is checked by the runners only.`

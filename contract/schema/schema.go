@@ -1,5 +1,5 @@
 // Package schema has the contract as JSON Schemas (draft 2020-12): one for the body of a job of each kind, one for results, one each for
-// the record of a pause, the record and the state of a schedule, audit entries and a file of a catalog, and one for each heartbeat and each answer of the service. They are generated from what decodes and encodes these messages ("make contract").
+// the record of a pause, the record and the state of a schedule, audit entries, the headers of dead letters and a file of a catalog, and one for each heartbeat and each answer of the service. They are generated from what decodes and encodes these messages ("make contract").
 package schema
 
 import (

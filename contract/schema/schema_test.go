@@ -162,7 +162,42 @@ func (g *generator) members(t reflect.Type, into node) {
 	}
 }
 
-// readComments reads the comments of the package's types and fields.
+// deadLetterHeaders is the schema of a dead letter's headers, as an object of each header's first value. The job's own headers are
+// beside them.
+func deadLetterHeaders(comments map[string]string) node {
+	const count = "^[0-9]+$"
+	text, properties := func() node { return node{"type": "string", "minLength": 1} }, node{}
+	for constant, part := range map[string]node{
+		"HeaderJobID": text(), "HeaderReason": {"type": "string", "pattern": "^[a-z_]+$"}, "HeaderCode": {"type": "string", "pattern": "^[a-z_]+$"},
+		"HeaderMessage": text(), "HeaderFaults": {"type": "string", "contentMediaType": "application/json"}, "HeaderResultID": text(),
+		"HeaderSequence": {"type": "string", "pattern": count}, "HeaderQueuedAt": {"type": "string", "format": "date-time"},
+		"HeaderDeliveries": {"type": "string", "pattern": count}, "HeaderRunner": text(), "HeaderSubject": text(),
+		"HeaderDropped": {"type": "string", "pattern": count},
+	} {
+		if does := comments[constant]; does != "" {
+			part["description"] = does
+		}
+		properties[headerNames()[constant]] = part
+	}
+	return node{
+		"type": "object", "properties": properties,
+		"patternProperties":    node{"^" + contract.HeaderOriginal: node{"type": "string", "description": comments["HeaderOriginal"]}},
+		"additionalProperties": node{"type": "string", "description": "a header of the job"},
+		"description":          "The headers of a dead letter, each with its first value. The payload is the job's body, unchanged.",
+	}
+}
+
+// headerNames are the runner's headers of dead letters, by the names of their constants.
+func headerNames() map[string]string {
+	return map[string]string{
+		"HeaderJobID": contract.HeaderJobID, "HeaderReason": contract.HeaderReason, "HeaderCode": contract.HeaderCode, "HeaderMessage": contract.HeaderMessage,
+		"HeaderFaults": contract.HeaderFaults, "HeaderResultID": contract.HeaderResultID, "HeaderSequence": contract.HeaderSequence,
+		"HeaderQueuedAt": contract.HeaderQueuedAt, "HeaderDeliveries": contract.HeaderDeliveries, "HeaderRunner": contract.HeaderRunner,
+		"HeaderSubject": contract.HeaderSubject, "HeaderDropped": contract.HeaderDropped,
+	}
+}
+
+// readComments reads the comments of the package's constants, types and fields.
 func readComments(t *testing.T) map[string]string {
 	t.Helper()
 	comments := map[string]string{}
@@ -173,6 +208,12 @@ func readComments(t *testing.T) map[string]string {
 		require.NoError(t, err)
 		ast.Inspect(parsed, func(n ast.Node) bool {
 			decl, ok := n.(*ast.GenDecl)
+			if ok && decl.Tok == token.CONST {
+				for _, spec := range decl.Specs {
+					value := spec.(*ast.ValueSpec)
+					comments[value.Names[0].Name] = oneLine(value.Doc) + oneLine(value.Comment)
+				}
+			}
 			if !ok || decl.Tok != token.TYPE {
 				return true
 			}
@@ -200,7 +241,6 @@ func TestSchemasAreInStep(t *testing.T) {
 	for name, m := range published() {
 		g := generator{comments, node{}}
 		root := g.object(m.of)
-		root["$schema"], root["$id"] = "https://json-schema.org/draft/2020-12/schema", "urn:dbrunner:1:"+name
 		root["title"], root["required"] = m.of.Name(), m.required
 		if len(g.defs) > 0 {
 			root["$defs"] = g.defs
@@ -213,19 +253,31 @@ func TestSchemasAreInStep(t *testing.T) {
 		if name == "schedule" {
 			limitSchedule(root)
 		}
-		var text bytes.Buffer
-		encoder := json.NewEncoder(&text)
-		encoder.SetEscapeHTML(false)
-		encoder.SetIndent("", "  ")
-		require.NoError(t, encoder.Encode(root))
-		file := name + ".json"
-		if *update {
-			require.NoError(t, os.WriteFile(file, text.Bytes(), 0o644)) //nolint:gosec // it is public
-		}
-		have, err := os.ReadFile(file) //nolint:gosec // its name is the test's
-		require.NoError(t, err)
-		require.Equal(t, text.String(), string(have), "run make contract")
+		inStep(t, name, root)
 	}
+	root := deadLetterHeaders(comments)
+	root["title"], root["required"] = "DeadLetterHeaders", []string{
+		contract.HeaderReason, contract.HeaderSequence, contract.HeaderQueuedAt, contract.HeaderDeliveries, contract.HeaderRunner, contract.HeaderSubject,
+	}
+	inStep(t, "dead-letter-headers", root)
+}
+
+// inStep compares a schema with its file, which it writes if asked.
+func inStep(t *testing.T, name string, root node) {
+	t.Helper()
+	root["$schema"], root["$id"] = "https://json-schema.org/draft/2020-12/schema", "urn:dbrunner:1:"+name
+	var text bytes.Buffer
+	encoder := json.NewEncoder(&text)
+	encoder.SetEscapeHTML(false)
+	encoder.SetIndent("", "  ")
+	require.NoError(t, encoder.Encode(root))
+	file := name + ".json"
+	if *update {
+		require.NoError(t, os.WriteFile(file, text.Bytes(), 0o644)) //nolint:gosec // it is public
+	}
+	have, err := os.ReadFile(file) //nolint:gosec // its name is the test's
+	require.NoError(t, err)
+	require.Equal(t, text.String(), string(have), "run make contract")
 }
 
 // limitSchedule adds to the schema of a schedule what is checked of its keys. It cannot express what an expression means, whether a
@@ -315,13 +367,15 @@ func TestSchemasRefuse(t *testing.T) {
 		"answer-running": {
 			`{"version":1,"runner":"r","process":"p","database":"d","at":"2026-03-01T12:00:00Z","part":1,"parts":1,"in_flight":1,"jobs":[{"job_id":"a","state":"idle"}]}`,
 		},
-		"answer-calls":   {`{"version":1,"runner":"r","database":"d","calls":[{"name":"pay","schema":[]}]}`},
-		"catalog":        {`{}`, `{"sql":"SELECT 1","statements":[]}`, `{"statements":[{"sql":"DELETE","expect_rows":-1}]}`, `{"sql":"SELECT 1","sequel":1}`},
-		"pause":          {`{"until":"tomorrow"}`},
-		"audit":          {`{}`, `{"version":1,"at":"2026-03-01T12:00:00Z","by":"ada","tool":"runner pause","action":"pause","before":{"revision":1}}`},
-		"answer-error":   {`{"error":"no"}`},
-		"job-query":      {`{"sql":1}`, `{}`, `{"sql":"SELECT 1","parms":[]}`},
-		"schedule":       {`{}`},
+		"answer-calls": {`{"version":1,"runner":"r","database":"d","calls":[{"name":"pay","schema":[]}]}`},
+		"catalog":      {`{}`, `{"sql":"SELECT 1","statements":[]}`, `{"statements":[{"sql":"DELETE","expect_rows":-1}]}`, `{"sql":"SELECT 1","sequel":1}`},
+		"pause":        {`{"until":"tomorrow"}`},
+		"audit":        {`{}`, `{"version":1,"at":"2026-03-01T12:00:00Z","by":"ada","tool":"runner pause","action":"pause","before":{"revision":1}}`},
+		"answer-error": {`{"error":"no"}`},
+		"job-query":    {`{"sql":1}`, `{}`, `{"sql":"SELECT 1","parms":[]}`},
+		"schedule":     {`{}`},
+		"dead-letter-headers": {`{}`, `{"Dbrunner-Reason":"failed","Dbrunner-Sequence":"seven","Dbrunner-Queued-At":"2026-03-01T12:00:00Z",
+			"Dbrunner-Deliveries":"1","Dbrunner-Runner":"r","Dbrunner-Subject":"dbrunner.jobs.shop.query"}`},
 		"schedule-state": {`{}`, `{"record":{"created":1,"revision":1,"stored":"x"}}`},
 	} {
 		for _, body := range bodies {
@@ -333,7 +387,7 @@ func TestSchemasRefuse(t *testing.T) {
 func TestRead(t *testing.T) {
 	t.Parallel()
 	require.Contains(t, schema.Names(), "result")
-	require.Len(t, schema.Names(), 20)
+	require.Len(t, schema.Names(), 21)
 	for _, name := range schema.Names() {
 		text, err := schema.Read(name)
 		require.NoError(t, err)

@@ -28,9 +28,13 @@ from prefect_dbrunner import (
     DbrunnerDatabase,
     dbrunner_call,
     dbrunner_call_async,
+    dbrunner_migrate,
+    dbrunner_migrate_async,
     dbrunner_query,
     dbrunner_query_async,
     dbrunner_save,
+    dbrunner_statement,
+    dbrunner_statement_async,
     dbrunner_transaction,
     dbrunner_wait_healthy,
     publish_table,
@@ -116,6 +120,28 @@ def test_a_named_statement_has_one_effect(shop: DbrunnerDatabase) -> None:
         return await dbrunner_call_async(shop, "later", "purse", {"id": 9})
 
     assert asyncio.run(pay_again()).rows == [{"amount": 30}]
+
+
+def test_statements_and_migrations_run_under_their_keys(shop: DbrunnerDatabase) -> None:
+    @flow
+    def maintain() -> list[str]:
+        dbrunner_migrate(shop, "up")
+        first = dbrunner_statement(shop, "log", "CREATE TABLE maintained (n integer)")
+        return [first.job_id, shop.statement("CREATE TABLE maintained (n integer)", key="log").job_id]
+
+    first, second = maintain()
+    assert first == second
+
+    @flow
+    async def maintain_again() -> list[Result]:
+        return [
+            await dbrunner_migrate_async(shop, "status", "status"),
+            await dbrunner_statement_async(shop, "vacuum", "VACUUM"),
+        ]
+
+    status, vacuum = asyncio.run(maintain_again())
+    assert status.raw["pending_count"] == 0
+    assert vacuum.status == "succeeded"
 
 
 def test_retryable_failures_get_the_next_id(fleet: Fleet, shop: DbrunnerDatabase) -> None:

@@ -51,6 +51,10 @@ class Installation:
             await asyncio.to_thread(self._fleet.start_nats)
         elif action == "expire_results":
             await call(self.database("admin")._core._ask("$JS.API.STREAM.PURGE.DBRUNNER_RESULTS_shop", b"{}"))
+        elif action == "pause":
+            await asyncio.to_thread(self._fleet.command, "pause", "shop", "--by", "ada", "--reason", "upgrade")
+        elif action == "resume":
+            await asyncio.to_thread(self._fleet.command, "resume", "shop", "--by", "ada")
         else:
             raise AssertionError(f"no such action: {action}")
 
@@ -66,6 +70,11 @@ class Installation:
                 await database.submit(spec, wait=WAIT)
                 return None
             return await self._outcome(database.run(spec, wait=job.get("wait", WAIT)))
+        if "healthy" in step:
+            try:
+                return await self.database(user).wait_healthy(wait=step["healthy"].get("wait", WAIT))
+            except dbrunner.NotHealthy as error:
+                raise Refused("not_healthy") from error
         if "running" in step:
             return await self._running(self.database(user), step["running"], step.get("seconds", 0))
         ((verb, reference),) = ((v, step[v]) for v in ("wait", "rows", "recorded", "cancel") if v in step)
@@ -153,10 +162,11 @@ async def test_cases(installation: Installation) -> None:
             if "python" in step.get("except", {}):
                 continue
             about = f"{case['name']}, step {number}"
-            got, refused = None, None
+            got, refused, text = None, None, ""
             try:
                 got = await installation.carry_out(step)
             except Refused as error:
-                refused = str(error)
+                refused, text = str(error), str(error.__cause__)
             assert refused == step.get("refused"), f"{about}: {got}"
+            assert step.get("says", "") in text, f"{about}: {text}"
             assert refused or differences(step.get("expect", {}), got or {}) == [], f"{about}: {got}"

@@ -140,6 +140,29 @@ class DbrunnerDatabase(Block):
     ) -> Result:
         return await self._arun(jobs.transaction(statements, key=job_id(key, key_scope), **options))
 
+    def statement(
+        self,
+        sql: str,
+        params: Params | None = None,
+        *,
+        key: str,
+        key_scope: KeyScope = "run",
+        **options: Unpack[jobs.StatementOptions],
+    ) -> Result:
+        """Run one statement outside a transaction, such as VACUUM, at most once under its key."""
+        return self._run(jobs.statement(sql, params, key=job_id(key, key_scope), **options))
+
+    async def astatement(
+        self,
+        sql: str,
+        params: Params | None = None,
+        *,
+        key: str,
+        key_scope: KeyScope = "run",
+        **options: Unpack[jobs.StatementOptions],
+    ) -> Result:
+        return await self._arun(jobs.statement(sql, params, key=job_id(key, key_scope), **options))
+
     def call(
         self,
         name: str,

@@ -9,7 +9,7 @@ from prefect import Task, task
 from prefect.client.schemas.objects import State, TaskRun
 
 from dbrunner import JobFailed, RequestRefused, Result, TransportError, jobs
-from dbrunner.jobs import AnyStatement, Params
+from dbrunner.jobs import AnyStatement, MigrationAction, Params
 
 from ._ids import KeyScope
 from .blocks import DbrunnerDatabase
@@ -92,6 +92,54 @@ async def dbrunner_transaction_async(
     **options: Unpack[jobs.TransactionOptions],
 ) -> Result:
     return await database.atransaction(statements, key=key, key_scope=key_scope, **options)
+
+
+@task(name="dbrunner_statement", **_options)
+def dbrunner_statement(
+    database: DbrunnerDatabase,
+    key: str,
+    sql: str,
+    params: Params | None = None,
+    key_scope: KeyScope = "run",
+    **options: Unpack[jobs.StatementOptions],
+) -> Result:
+    """Run one statement outside a transaction, such as VACUUM, at most once under its key."""
+    return database.statement(sql, params, key=key, key_scope=key_scope, **options)
+
+
+@task(name="dbrunner_statement_async", **_options)
+async def dbrunner_statement_async(
+    database: DbrunnerDatabase,
+    key: str,
+    sql: str,
+    params: Params | None = None,
+    key_scope: KeyScope = "run",
+    **options: Unpack[jobs.StatementOptions],
+) -> Result:
+    return await database.astatement(sql, params, key=key, key_scope=key_scope, **options)
+
+
+@task(name="dbrunner_migrate", **_options)
+def dbrunner_migrate(
+    database: DbrunnerDatabase,
+    key: str,
+    action: MigrationAction = "up",
+    target: str | None = None,
+    key_scope: KeyScope = "run",
+) -> Result:
+    """Run schema migrations, or report on them (`status`, `validate`, `plan`)."""
+    return database.migrate(action, target, key=key, key_scope=key_scope)
+
+
+@task(name="dbrunner_migrate_async", **_options)
+async def dbrunner_migrate_async(
+    database: DbrunnerDatabase,
+    key: str,
+    action: MigrationAction = "up",
+    target: str | None = None,
+    key_scope: KeyScope = "run",
+) -> Result:
+    return await database.amigrate(action, target, key=key, key_scope=key_scope)
 
 
 @task(name="dbrunner_call", **_options)
