@@ -30,7 +30,7 @@ var larger = map[string]int{
 	"internal/db/dbtest/cutproxy.go":         484,
 	"internal/db/dbtest/suite_autocommit.go": 458,
 	"internal/db/dbtest/suite_migrations_cases.go": 469,
-	"internal/db/postgres":                         7170,
+	"internal/db/postgres":                         7177,
 	"internal/db/sqlite":                           3680,
 	"internal/db/sqlserver":                        4350,
 	"test/faults":                                  4405,

@@ -255,7 +255,7 @@ func (a *autocommit) clean() {
 		return
 	}
 	_ = a.net.SetDeadline(time.Now().Add(closeTimeout))
-	a.retire = a.session.clean(a.ends.clean) != nil
+	a.retire = a.session.clean(a.ends.clean.in(a.session)) != nil
 }
 
 // RecordEnd writes the end of a job that was started, unless another one is there or, where it is not the caller's own, the

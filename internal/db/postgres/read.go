@@ -164,7 +164,7 @@ func (l *lease) read(
 		return set, false, err
 	}
 	l.buf = appendSync(l.buf)
-	l.buf = append(l.buf, l.ends.read...)
+	l.buf = append(l.buf, l.ends.read.in(l.session)...)
 	if err := l.firstRoundTrip(ctx, ours, &out); err != nil {
 		return set, false, err
 	}

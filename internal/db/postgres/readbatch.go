@@ -173,7 +173,7 @@ func (t *readBatch) send() error {
 			return err
 		}
 	}
-	t.buf = append(appendSync(t.buf), t.ends.read...)
+	t.buf = append(appendSync(t.buf), t.ends.read.in(t.session)...)
 	err := t.drain()
 	if err == nil && t.status != 'I' {
 		err = errOutOfOrder

@@ -305,7 +305,7 @@ func (s *session) forgetUnsent() {
 // undo sends what ends the transaction and cleans the session. Its answer is read before the session is used
 // again; if it cannot be sent, the session ends, and the transaction with it.
 func (l *lease) undo() {
-	if !l.dead && l.clean(l.ends.undo) != nil {
+	if !l.dead && l.clean(l.ends.undo.in(l.session)) != nil {
 		l.markBroken(false)
 	}
 }

@@ -278,7 +278,7 @@ func (s *session) drain() error {
 			s.unclean = true
 			return end.failed
 		}
-		if end.counted && s.statement.named && end.count != s.statement.have+1 { // and the command itself
+		if end.counted && s.statement.named && end.count != s.statement.have {
 			s.unclean = true
 			return errUnclean
 		}

@@ -211,7 +211,7 @@ func (t *transaction) commit(ctx context.Context, entry *db.Entry) error {
 	if joined {
 		t.buf = appendSync(t.buf)
 	}
-	t.buf = append(t.buf, t.ends.clean...)
+	t.buf = append(t.buf, t.ends.clean.after(t.session, entry != nil)...)
 	if n, err := t.write(); err != nil {
 		return t.cutCommit(ctx, n, sentAt, err)
 	}
