@@ -30,7 +30,9 @@ func (r *round) collect(ctx context.Context) (*check.History, error) {
 		Balances: map[string]map[int]int64{}, Opening: opening, Tables: map[string][]int{}, Objects: map[string]check.Object{},
 		Exits: r.fleet.exits, Memory: map[string]int64{}, MemoryBound: memoryBound, Connections: map[string]int{},
 		Secrets: []string{natsPassword, postgresPassword}, Private: []string{privateValue}, Drain: r.drain, DrainBound: r.opts.drain,
-		Responses: r.clients.responses,
+		Responses: r.clients.responses, FleetSlots: map[string]int{shop + "." + bulk: fleetSlots}, Committed: map[string]bool{},
+		Pauses: r.clients.pauses, PauseBound: pauseBound(r), AckWait: ackWait, Skewed: r.works("clock_skew"),
+		SchedulesEnded: r.clients.schedulesEnded(),
 	}
 	for _, m := range r.fleet.all {
 		h.Memory[m.name] = m.peak
@@ -39,6 +41,10 @@ func (r *round) collect(ctx context.Context) (*check.History, error) {
 	if err != nil {
 		return nil, err
 	}
+	if h.Schedules, err = readSchedules(ctx, r); err != nil {
+		return nil, err
+	}
+	h.Publications = append(append(h.Publications, enqueuedPublications(h, r.clients.enqueued)...), tickPublications(h)...)
 	if err := r.nc.FlushTimeout(10 * time.Second); err != nil {
 		return nil, err
 	}
@@ -176,6 +182,15 @@ func (r *round) collectPostgres(ctx context.Context, h *check.History) error {
 	}
 	db := stdlib.OpenDB(*config)
 	defer func() { _ = db.Close() }()
+	err = each(ctx, db, `SELECT request, started, finished FROM spans`, func(scan func(...any) error) error {
+		var s check.Span
+		err := scan(&s.Request, &s.From, &s.Until)
+		h.Spans = append(h.Spans, s)
+		return err
+	})
+	if err != nil {
+		return err
+	}
 	return collectTables(ctx, h, db, shop, tableNames{
 		ledger: "dbrunner.ledger", history: "dbrunner.migrations", hasHistory: `SELECT to_regclass('dbrunner.migrations') IS NOT NULL`,
 		tables: `SELECT substr(relname, 10)::int FROM pg_class WHERE relname LIKE 'migrated\_%' AND relkind = 'r' ORDER BY 1`,
@@ -198,6 +213,7 @@ func collectTables(ctx context.Context, h *check.History, db *sql.DB, database s
 	balances := map[int]int64{}
 	h.Balances[database] = balances
 	err := errors.Join(
+		collectOutbox(ctx, h, db, database),
 		each(ctx, db, `SELECT request, source, target, amount FROM effects`, func(scan func(...any) error) error {
 			row := check.Row{Database: database}
 			err := scan(&row.Request, &row.From, &row.To, &row.Amount)

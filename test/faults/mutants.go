@@ -30,7 +30,9 @@ type mutant struct {
 }
 
 // mutants are the mistakes that one makes in such a program.
-func mutants() []mutant { return slices.Concat(laneMutants(), effectMutants(), resultMutants()) }
+func mutants() []mutant {
+	return slices.Concat(laneMutants(), effectMutants(), resultMutants(), flowMutants())
+}
 
 // laneMutants are mistakes of lanes, leases and gates.
 func laneMutants() []mutant {

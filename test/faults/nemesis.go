@@ -207,14 +207,15 @@ func runnerStop(ctx context.Context, r *round, rng *rand.Rand) (string, error) {
 // places are where a runner can be made to die.
 var places = []string{
 	"after_commit", "before_store", "after_store", "after_reply", "after_letter", "after_ack", "after_started", "after_statement",
-	"migration_noted", "migration_dirty", "migration_applied",
+	"migration_noted", "migration_dirty", "migration_applied", "outbox_claimed", "outbox_posted", "outbox_published", "outbox_deleted",
+	"schedule_claimed", "schedule_published", "schedule_confirmed",
 }
 
 // runnerCrash has a runner die at a place, at a pass that the seed decides. It waits for its death for a while.
 func runnerCrash(ctx context.Context, r *round, rng *rand.Rand) (string, error) {
 	m, place := r.anyone(rng), places[rng.IntN(len(places))]
 	pass := 1 + rng.IntN(150)
-	if strings.HasPrefix(place, "migration") || place == "after_letter" || place == "after_started" || place == "after_statement" {
+	if strings.HasPrefix(place, "migration") || strings.HasPrefix(place, "outbox") || strings.HasPrefix(place, "schedule") || place == "after_letter" || place == "after_started" || place == "after_statement" {
 		pass = 1 + pass%3
 	}
 	m.kill(ctx, fmt.Sprintf("DBRUNNER_CRASH_AT=%s:%d", place, pass))
@@ -268,9 +269,11 @@ func (r *round) api(ctx context.Context, subject string) error {
 
 func natsStepDown(ctx context.Context, r *round, rng *rand.Rand) (string, error) {
 	database := databases()[rng.IntN(2)]
+	lanes := consumers(database)
 	subjects := []string{
 		"STREAM.LEADER.STEPDOWN." + r.stream("JOBS", database), "STREAM.LEADER.STEPDOWN." + r.stream("RESULTS", database),
-		"CONSUMER.LEADER.STEPDOWN." + r.stream("JOBS", database) + ".work", "META.LEADER.STEPDOWN",
+		"CONSUMER.LEADER.STEPDOWN." + r.stream("JOBS", database) + "." + lanes[rng.IntN(len(lanes))], "META.LEADER.STEPDOWN",
+		"STREAM.LEADER.STEPDOWN.KV_" + r.bucket("STATE"), "STREAM.LEADER.STEPDOWN.KV_" + r.bucket("SCHEDULES"),
 	}
 	subject := subjects[rng.IntN(len(subjects))]
 	return subject, r.api(ctx, subject)
@@ -371,7 +374,8 @@ func (r *round) limitResults(ctx context.Context, database string, full bool) er
 
 func consumerDeleted(ctx context.Context, r *round, rng *rand.Rand) (string, error) {
 	database := databases()[rng.IntN(2)]
-	subject := "CONSUMER.DELETE." + r.stream("JOBS", database) + ".work"
+	lanes := consumers(database)
+	subject := "CONSUMER.DELETE." + r.stream("JOBS", database) + "." + lanes[rng.IntN(len(lanes))]
 	return subject, r.api(ctx, subject)
 }
 

@@ -16,10 +16,10 @@ import (
 func TestSeedRepeatsItsPlan(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(30) {
-		a := newPlan(seed, "f1", 300, time.Second)
-		b := newPlan(seed, "f1", 300, time.Second)
+		a := newPlan(seed, "f1", 300, time.Second, false)
+		b := newPlan(seed, "f1", 300, time.Second, false)
 		require.Equal(t, a, b)
-		require.NotEqual(t, a.messages[0].request.Body, newPlan(seed+1, "f1", 300, time.Second).messages[0].request.Body)
+		require.NotEqual(t, a.requests, newPlan(seed+1, "f1", 300, time.Second, false).requests)
 
 		r := &round{seed: seed, opts: &options{}, plan: a}
 		same := &round{seed: seed, opts: &options{}, plan: b}
@@ -36,7 +36,7 @@ func TestSeedRepeatsItsPlan(t *testing.T) {
 // Every sort of jobs is in a plan, and every nemesis has its turn.
 func TestPlansHaveEverything(t *testing.T) {
 	t.Parallel()
-	p := newPlan(1, "f1", 3000, time.Second)
+	p := newPlan(1, "f1", 3000, time.Second, false)
 	found := map[string]bool{}
 	for _, q := range p.requests {
 		found[q.Class] = true
@@ -46,7 +46,7 @@ func TestPlansHaveEverything(t *testing.T) {
 	}
 	worked := map[string]bool{}
 	for seed := range uint64(6 * len(nemeses())) {
-		r := &round{seed: seed, opts: &options{}, plan: newPlan(seed, "f1", 10, time.Second)}
+		r := &round{seed: seed, opts: &options{}, plan: newPlan(seed, "f1", 10, time.Second, false)}
 		for _, f := range r.planFaults() {
 			worked[f.name] = true
 		}

@@ -28,6 +28,8 @@ type clients struct {
 	publications []check.Publication
 	responses    []check.Response
 	cancels      map[string]bool
+	enqueued     map[string]check.Publication // of rows in outboxes, by request
+	pauses       []check.Pause
 }
 
 // run does what the plan wants, each thing at its time, and returns when all is acknowledged or given up.
@@ -62,7 +64,10 @@ func (c *clients) publish(ctx context.Context, m *message) {
 	if m.upload != nil {
 		c.put(ctx, m.upload)
 	}
-	job := &client.Job{Database: r.Database, Kind: r.Kind, Body: r.Body, Headers: m.header}
+	job := &client.Job{Database: r.Database, Queue: r.Queue, Kind: r.Kind, Name: r.Call, Body: r.Body, Headers: m.header}
+	if m.plain {
+		job.Queue = ""
+	}
 	if m.msgID {
 		job.ID = r.ID
 	}
@@ -107,6 +112,12 @@ func (c *clients) act(ctx context.Context, begin time.Time) {
 				c.redrive(ctx, a.request)
 			case "ask":
 				c.ask(ctx, a.request)
+			case "enqueue":
+				c.enqueue(ctx, a.request, a.row)
+			case "schedule":
+				c.schedule(ctx, a.schedule)
+			case "pause":
+				c.pauseInTurn(ctx, a.pauses)
 			}
 		})
 	}
@@ -141,7 +152,7 @@ func (c *clients) response(ctx context.Context, r *check.Request) check.Response
 	p := check.Response{Request: r.Name, From: time.Now()}
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	result, err := c.r.client.Run(ctx, &client.Job{Database: r.Database, Kind: r.Kind, ID: r.ID, Body: r.Body}, 0)
+	result, err := c.r.client.Run(ctx, &client.Job{Database: r.Database, Kind: r.Kind, Name: r.Call, ID: r.ID, Body: r.Body}, 0)
 	p.Answer.At = time.Now()
 	var refused *client.ServiceError
 	switch {

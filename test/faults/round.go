@@ -52,9 +52,9 @@ func (w *world) newRound(ctx context.Context, o *options, binary string, seed ui
 	if err := os.MkdirAll(filepath.Join(r.dir, "migrations"), 0o700); err != nil {
 		return nil, err
 	}
-	r.plan = newPlan(seed, r.namespace, o.jobs, o.length)
+	r.plan = newPlan(seed, r.namespace, o.jobs, o.length, o.recovery)
 	r.faults = r.planFaults()
-	if err := errors.Join(r.createPostgres(ctx), r.createSQLite(ctx), r.writeMigrations()); err != nil {
+	if err := errors.Join(r.createPostgres(ctx), createOutbox(ctx, r), r.createSQLite(ctx), r.writeMigrations(), writeCatalog(r)); err != nil {
 		return nil, err
 	}
 	if r.nc, r.js, err = w.cluster.connect(); err != nil {
@@ -68,7 +68,7 @@ func (w *world) newRound(ctx context.Context, o *options, binary string, seed ui
 			return nil, err
 		}
 	}
-	r.clients = &clients{r: r, cancels: map[string]bool{}}
+	r.clients = &clients{r: r, cancels: map[string]bool{}, enqueued: map[string]check.Publication{}}
 	r.fleet = newFleet(r.binary, r.dir, r.runnerEnvironment(w.cluster.linked()))
 	return r, nil
 }
@@ -77,6 +77,7 @@ var tables = []string{
 	`CREATE TABLE effects (request TEXT NOT NULL, source INTEGER NOT NULL, target INTEGER NOT NULL, amount INTEGER NOT NULL, private TEXT NOT NULL)`,
 	`CREATE TABLE accounts (id INTEGER PRIMARY KEY, balance BIGINT NOT NULL)`,
 	`CREATE TABLE gates (open BOOLEAN NOT NULL)`,
+	`CREATE TABLE orders (id TEXT PRIMARY KEY)`,
 }
 
 func (r *round) createPostgres(ctx context.Context) error {
@@ -84,7 +85,7 @@ func (r *round) createPostgres(ctx context.Context) error {
 		return err
 	}
 	statements := append([]string{"SET ROLE runner"}, tables...)
-	return r.world.exec(ctx, r.database, append(statements,
+	return r.world.exec(ctx, r.database, append(append(statements, flowTables...),
 		fmt.Sprintf(`INSERT INTO accounts SELECT i, %d FROM generate_series(1, %d) AS i`, opening, accounts))...)
 }
 
@@ -109,21 +110,21 @@ func (r *round) runnerEnvironment(urls string) []string {
 	if r.seed%2 == 0 {
 		grace = "30s"
 	}
-	return []string{
-		"PATH=" + os.Getenv("PATH"),
-		"RUNNER_NAMESPACE=" + r.namespace, "RUNNER_NATS_URLS=" + urls,
-		"RUNNER_NATS_USER=" + natsUser, "RUNNER_NATS_PASSWORD=" + natsPassword,
+	return append(append(flowEnvironment(r), outboxEnvironment(r)...),
+		"PATH="+os.Getenv("PATH"),
+		"RUNNER_NAMESPACE="+r.namespace, "RUNNER_NATS_URLS="+urls,
+		"RUNNER_NATS_USER="+natsUser, "RUNNER_NATS_PASSWORD="+natsPassword,
 		"RUNNER_NATS_RECONNECT_WAIT=100ms", "RUNNER_NATS_PING_INTERVAL=1s",
-		"RUNNER_TOPOLOGY_REPLICAS=3", "RUNNER_TOPOLOGY_ACK_WAIT=" + ackWait.String(),
-		"RUNNER_WORKER_DRAIN_TIMEOUT=" + drainTimeout.String(), fmt.Sprintf("RUNNER_WORKER_MAX_DELIVERIES=%d", deliveries),
-		"RUNNER_WORKER_HEARTBEAT_INTERVAL=2s", "RUNNER_WORKER_UNREACHABLE_GRACE=" + grace,
-		"RUNNER_LOG_LEVEL=debug", "RUNNER_DATABASES=" + strings.Join(databases(), ","),
-		"SHOP_TYPE=postgres", "SHOP_CONNECTION_STRING=" + r.linkedPostgres(), "SHOP_POOL_MIN=1", "SHOP_POOL_MAX=6",
+		"RUNNER_TOPOLOGY_REPLICAS=3", "RUNNER_TOPOLOGY_ACK_WAIT="+ackWait.String(),
+		"RUNNER_WORKER_DRAIN_TIMEOUT="+drainTimeout.String(), fmt.Sprintf("RUNNER_WORKER_MAX_DELIVERIES=%d", deliveries),
+		"RUNNER_WORKER_HEARTBEAT_INTERVAL=2s", "RUNNER_WORKER_UNREACHABLE_GRACE="+grace,
+		"RUNNER_LOG_LEVEL=debug", "RUNNER_DATABASES="+strings.Join(databases(), ","),
+		"SHOP_TYPE=postgres", "SHOP_CONNECTION_STRING="+r.linkedPostgres(), "SHOP_POOL_MIN=1", "SHOP_POOL_MAX=6",
 		"SHOP_LOCK_TIMEOUT=1s", "SHOP_HEALTH_INTERVAL=2s", "SHOP_POOL_CONNECT_TIMEOUT=2s",
-		"SHOP_MIGRATIONS_FOLDER=" + filepath.Join(r.dir, "migrations"),
-		"EDGE_TYPE=sqlite", "EDGE_CONNECTION_STRING=" + r.sqlitePath(), "EDGE_POOL_MIN=1", "EDGE_POOL_MAX=4", "EDGE_SETTINGS=synchronous=normal",
-		"EDGE_MIGRATIONS_FOLDER=" + filepath.Join(r.dir, "none"),
-	}
+		"SHOP_MIGRATIONS_FOLDER="+filepath.Join(r.dir, "migrations"),
+		"EDGE_TYPE=sqlite", "EDGE_CONNECTION_STRING="+r.sqlitePath(), "EDGE_POOL_MIN=1", "EDGE_POOL_MAX=4", "EDGE_SETTINGS=synchronous=normal",
+		"EDGE_MIGRATIONS_FOLDER="+filepath.Join(r.dir, "none"),
+	)
 }
 
 // linkedPostgres is the connection string of the runners: through the proxy, with a password that no log may show.
@@ -174,8 +175,10 @@ func (r *round) run(ctx context.Context) error {
 func (r *round) serving(ctx context.Context) error {
 	return eventually(ctx, 60*time.Second, "the streams of the runners are there", func() bool {
 		for _, database := range databases() {
-			if _, err := r.js.Consumer(ctx, r.stream("JOBS", database), "work"); err != nil {
-				return false
+			for _, name := range consumers(database) {
+				if _, err := r.js.Consumer(ctx, r.stream("JOBS", database), name); err != nil {
+					return false
+				}
 			}
 		}
 		_, err := r.js.Stream(ctx, strings.ToUpper(r.namespace)+"_DEAD")
@@ -183,10 +186,20 @@ func (r *round) serving(ctx context.Context) error {
 	})
 }
 
-// waiting counts the unfinished jobs; 1 without an answer.
+// waiting counts the unfinished jobs, and those that are still to be published; 1 without an answer.
 func (r *round) waiting(ctx context.Context) uint64 {
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
+	for _, count := range []func(context.Context, *round) uint64{unfinishedJobs, unsettledSchedules, outboxRows} {
+		if n := count(ctx, r); n > 0 {
+			return n
+		}
+	}
+	return unfinishedJobs(ctx, r) // what was published meanwhile
+}
+
+// unfinishedJobs counts the jobs in the streams; 1 without an answer.
+func unfinishedJobs(ctx context.Context, r *round) uint64 {
 	var n uint64
 	for _, database := range databases() {
 		stream, err := r.js.Stream(ctx, r.stream("JOBS", database))

@@ -31,7 +31,7 @@ func (r *round) watch() (*watcher, error) {
 	}
 	for subject, note := range map[string]func(*nats.Msg){
 		r.namespace + ".results.*.*": w.result,
-		r.namespace + ".replies.>":   w.reply,
+		r.namespace + ".replies.*.*": w.reply,
 		r.namespace + ".health.>":    w.heartbeat,
 		"$JS.EVENT.ADVISORY.CONSUMER.MSG_NAKED." + strings.ToUpper(r.namespace) + "_JOBS_" + shop + ".*": w.nak,
 		"$JS.EVENT.ADVISORY.CONSUMER.MSG_NAKED." + strings.ToUpper(r.namespace) + "_JOBS_" + edge + ".*": w.nak,

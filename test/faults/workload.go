@@ -40,21 +40,26 @@ type message struct {
 	msgID   bool // with the header of the stream's de-duplication
 	header  nats.Header
 	upload  *upload // nil: none
+	plain   bool    // not to the queue that the request has
 }
 
 // act is something else that a client does.
 type act struct {
-	at      time.Duration
-	request *check.Request
-	what    string // cancel, redrive, ask
+	at       time.Duration
+	request  *check.Request
+	what     string // cancel, redrive, ask, enqueue, schedule, pause
+	row      *enqueuing
+	schedule *scheduling
+	pauses   []pausing
 }
 
 // plan is what the clients of one run do; a seed decides it.
 type plan struct {
-	requests map[string]*check.Request
-	messages []message
-	acts     []act
-	killer   string // id of the job that kills its runner
+	requests  map[string]*check.Request
+	messages  []message
+	acts      []act
+	killer    string // id of the job that kills its runner
+	schedules []*scheduling
 }
 
 // planner makes a plan.
@@ -100,6 +105,12 @@ func classes() []class {
 		{"object", 12, (*planner).object},
 		{"object_write", 8, (*planner).objectWrite},
 		{"renaming", 6, (*planner).renaming},
+		{"called", 40, called},
+		{"called_sum", 12, calledSum},
+		{"called_badly", 8, calledBadly},
+		{"queued", 25, queued},
+		{"queued_twice", 10, queuedTwice},
+		{"outboxed", 50, outboxed},
 	}
 }
 
@@ -116,8 +127,8 @@ func rare() []class {
 	}
 }
 
-// newPlan makes the plan of a seed.
-func newPlan(seed uint64, namespace string, jobs int, length time.Duration) *plan {
+// newPlan makes the plan of a seed; calm: without pauses.
+func newPlan(seed uint64, namespace string, jobs int, length time.Duration, calm bool) *plan {
 	p := &planner{
 		plan: &plan{requests: map[string]*check.Request{}}, rng: newRand(seed, 1), namespace: namespace, length: length,
 	}
@@ -139,6 +150,10 @@ func newPlan(seed uint64, namespace string, jobs int, length time.Duration) *pla
 				break
 			}
 		}
+	}
+	addSchedules(p, calm)
+	if !calm {
+		addPauses(p)
 	}
 	slices.SortStableFunc(p.messages, func(a, b message) int { return int(a.at - b.at) })
 	slices.SortStableFunc(p.acts, func(a, b act) int { return int(a.at - b.at) })

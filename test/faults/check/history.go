@@ -35,22 +35,28 @@ type Request struct {
 	Class    string `json:"class"` // of the workload, for people
 	Database string `json:"database"`
 	Kind     string `json:"kind"`
-	ID       string `json:"id,omitempty"` // of its job; empty: the runner derives one from the message
+	Call     string `json:"call,omitempty"`  // name of the statement of a call
+	Queue    string `json:"queue,omitempty"` // of its database; empty: none
+	ID       string `json:"id,omitempty"`    // of its job; empty: the runner derives one from the message
 	Effect   Effect `json:"effect,omitempty"`
 
-	Rows      int      `json:"rows"`                 // of effects, each time that it takes effect
-	Limit     int      `json:"limit,omitempty"`      // on the rows that it writes; 0: none
-	Statuses  []string `json:"statuses,omitempty"`   // ends that it may have besides Failed for what faults do
-	Codes     []string `json:"codes,omitempty"`      // of Failed, besides those of faults
-	ReplyTo   string   `json:"reply_to,omitempty"`   // where the answer is sent as well
-	ReplyOnly bool     `json:"reply_only,omitempty"` // nothing is stored
-	Unread    bool     `json:"unread,omitempty"`     // its body cannot be decoded, so that its result has no labels
-	Refused   bool     `json:"refused,omitempty"`    // no stream may take it
-	Sum       bool     `json:"sum,omitempty"`        // it reads the sum of all balances
-	Outside   int      `json:"outside,omitempty"`    // rows of its result, which are in the object store
-	Target    int      `json:"target,omitempty"`     // of a migration: the version that it brings the database to
-	Redrive   bool     `json:"redrive,omitempty"`    // it may be published again under ids of its own, <id>_r<n>
-	Body      []byte   `json:"-"`
+	Rows      int           `json:"rows"`                 // of effects, each time that it takes effect
+	Limit     int           `json:"limit,omitempty"`      // on the rows that it writes; 0: none
+	Statuses  []string      `json:"statuses,omitempty"`   // ends that it may have besides Failed for what faults do
+	Codes     []string      `json:"codes,omitempty"`      // of Failed, besides those of faults
+	ReplyTo   string        `json:"reply_to,omitempty"`   // where the answer is sent as well
+	ReplyOnly bool          `json:"reply_only,omitempty"` // nothing is stored
+	Unread    bool          `json:"unread,omitempty"`     // its body cannot be decoded, so that its result has no labels
+	Refused   bool          `json:"refused,omitempty"`    // no stream may take it
+	Sum       bool          `json:"sum,omitempty"`        // it reads the sum of all balances
+	Schedule  string        `json:"schedule,omitempty"`   // that publishes it: its key
+	Every     time.Duration `json:"every,omitempty"`      // of its schedule; 0: it fires once
+	Plain     bool          `json:"plain,omitempty"`      // it is published to its queue and to none
+	Outbox    string        `json:"outbox,omitempty"`     // database in whose outbox an application inserts it
+	Outside   int           `json:"outside,omitempty"`    // rows of its result, which are in the object store
+	Target    int           `json:"target,omitempty"`     // of a migration: the version that it brings the database to
+	Redrive   bool          `json:"redrive,omitempty"`    // it may be published again under ids of its own, <id>_r<n>
+	Body      []byte        `json:"-"`
 }
 
 // Publication is one message that was published, or tried to be: the log of a publisher.
@@ -93,6 +99,7 @@ type Result struct {
 	Sequence   uint64            `json:"sequence"`
 	Deliveries uint64            `json:"deliveries"`
 	Runner     string            `json:"runner"`
+	QueuedAt   time.Time         `json:"queued_at"`
 	StartedAt  time.Time         `json:"started_at"`
 	FinishedAt time.Time         `json:"finished_at"`
 	Labels     map[string]string `json:"labels"`
@@ -186,6 +193,20 @@ type Row struct {
 	Amount   int64  `json:"amount"`
 }
 
+// Span is when a job of a queue was executed, by the database's clock: its own statements recorded it.
+type Span struct {
+	Request string    `json:"request"`
+	From    time.Time `json:"from"`
+	Until   time.Time `json:"until"`
+}
+
+// OutboxRow is a row that is left in an outbox.
+type OutboxRow struct {
+	Database string `json:"database"`
+	ID       string `json:"id"` // of the job
+	Error    string `json:"error"`
+}
+
 // LedgerRow is one row of a ledger.
 type LedgerRow struct {
 	Database string `json:"database"`
@@ -245,23 +266,33 @@ type History struct {
 	Requests map[string]*Request
 	Faults   []Fault
 
-	Publications []Publication
-	Cancels      map[string]bool // requests with a cancel request
-	Stored       []Answer        // all that the results streams hold
-	Seen         []Answer        // results as plain subscribers saw them
-	Replayed     bool            // servers of the cluster crashed: they may have published stored results again
-	Replies      []Answer
-	Responses    []Response // of the run endpoint
-	DeadLetters  []DeadLetter
-	Effects      []Row
-	Balances     map[string]map[int]int64 // by database and account
-	Opening      int64                    // balance of each account at the beginning
-	Ledger       []LedgerRow
-	Applied      []Applied        // of migrations, in the order in which they were applied
-	Tables       map[string][]int // of each database: the migrations whose tables are there
-	Jobs         []Stream
-	Results      []Stream
-	Objects      map[string]Object // with rows, by their names
+	Publications   []Publication
+	Cancels        map[string]bool // requests with a cancel request
+	Stored         []Answer        // all that the results streams hold
+	Seen           []Answer        // results as plain subscribers saw them
+	Replayed       bool            // servers of the cluster crashed: they may have published stored results again
+	Replies        []Answer
+	Responses      []Response // of the run endpoint
+	DeadLetters    []DeadLetter
+	Effects        []Row
+	Schedules      []Schedule
+	SchedulesEnded time.Time // when they were paused for good
+	Pauses         []Pause
+	PauseBound     time.Duration // until a pause is in force
+	AckWait        time.Duration
+	Skewed         bool                     // clocks of runners are wrong
+	Spans          []Span                   // of the jobs of queues that took effect
+	Committed      map[string]bool          // requests whose rows in outboxes were committed
+	Outbox         []OutboxRow              // that are left
+	FleetSlots     map[string]int           // of each queue, by database and name, with a dot between
+	Balances       map[string]map[int]int64 // by database and account
+	Opening        int64                    // balance of each account at the beginning
+	Ledger         []LedgerRow
+	Applied        []Applied        // of migrations, in the order in which they were applied
+	Tables         map[string][]int // of each database: the migrations whose tables are there
+	Jobs           []Stream
+	Results        []Stream
+	Objects        map[string]Object // with rows, by their names
 
 	Exits       []Exit
 	Naks        []Nak

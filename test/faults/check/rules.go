@@ -46,6 +46,10 @@ var rules = []rule{
 	{"connections", connections},
 	{"secrets", secrets},
 	{"drained", drained},
+	{"fleet_slots", fleetSlots},
+	{"outbox", outbox},
+	{"ticks", ticks},
+	{"pauses", pauses},
 }
 
 // Rules are the names of all promises that Check looks at.

@@ -1,0 +1,129 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"dbrunner/client"
+	"dbrunner/contract"
+	"dbrunner/test/faults/check"
+)
+
+// pauseLength is how long a pause lasts, and blockedFor how long the jobs run that are published shortly before: they use
+// all connections, so that jobs wait in flight when the pause comes, and could start during it.
+const (
+	pauseLength = 2500 * time.Millisecond
+	blockedFor  = 1900 * time.Millisecond
+	blockers    = 20
+)
+
+// pausing is a pause that an operator makes, and ends after a time; 0: never.
+type pausing struct {
+	at     time.Duration // since the beginning
+	target contract.PauseTarget
+	length time.Duration
+}
+
+// addPauses adds the pauses of a run: of shop, of its queue, and of a schedule.
+func addPauses(p *planner) {
+	start := p.length/5 + time.Duration(p.rng.Int64N(int64(p.length/4)))
+	for range blockers {
+		p.serial++
+		name := fmt.Sprintf("blocker-%d", p.serial)
+		r := p.request(name, "blocker", shop, "transaction", check.ExactlyOnce, 1, body{"statements": []body{
+			effect(name, 0, 0, 0), {"sql": fmt.Sprintf("SELECT pg_sleep(%g)", blockedFor.Seconds())},
+		}})
+		p.messages = append(p.messages, message{at: start - 300*time.Millisecond, request: r, msgID: true})
+	}
+	for _, a := range []struct {
+		at     time.Duration
+		target contract.PauseTarget
+	}{
+		{start, contract.PauseTarget{Database: shop}},
+		{time.Duration(p.rng.Int64N(int64(p.length / 2))), contract.PauseTarget{Database: shop, Queue: bulk}},
+	} {
+		p.acts = append(p.acts, act{at: a.at, what: "pause", pauses: []pausing{{at: a.at, target: a.target, length: pauseLength}}})
+	}
+}
+
+// pauseBound is how soon a pause has to be in force everywhere: a second, and what two processes' clocks may be apart. In the quick run,
+// for busy machines, it is more.
+func pauseBound(r *round) time.Duration {
+	if r.opts.quick {
+		return 2 * time.Second
+	}
+	return 1300 * time.Millisecond
+}
+
+// pauseInTurn makes pauses of one target, one after the other.
+func (c *clients) pauseInTurn(ctx context.Context, list []pausing) {
+	for i := range list {
+		if wait(ctx, time.Until(c.r.started.Add(list[i].at))) == nil {
+			c.pause(ctx, &list[i])
+		}
+	}
+}
+
+// pause makes a pause and ends it again.
+func (c *clients) pause(ctx context.Context, p *pausing) {
+	made := check.Pause{Database: p.target.Database, Queue: p.target.Queue, Schedule: p.target.Schedule}
+	active := c.makePause(ctx, p.target)
+	if active == nil {
+		return
+	}
+	made.From = time.Now()
+	if p.length > 0 {
+		_ = wait(ctx, p.length)
+		made.Until = time.Now()
+	}
+	c.mu.Lock()
+	c.pauses = append(c.pauses, made)
+	c.mu.Unlock()
+	for p.length > 0 && ctx.Err() == nil {
+		bounded, cancel := context.WithTimeout(ctx, 3*time.Second)
+		err := client.EndPause(bounded, c.r.client, p.target, active)
+		cancel()
+		if err == nil || errors.Is(err, client.ErrPauseChanged) { // it was ended before, without an answer
+			return
+		}
+		_ = wait(ctx, 50*time.Millisecond)
+	}
+}
+
+// makePause stores the record, and returns when it is known to be stored; nil: ctx has ended.
+func (c *clients) makePause(ctx context.Context, target contract.PauseTarget) *contract.ActivePause {
+	for ctx.Err() == nil {
+		bounded, cancel := context.WithTimeout(ctx, 3*time.Second)
+		active, err := client.CreatePause(bounded, c.r.client, target, contract.Pause{Reason: "fault bench", By: "faults"})
+		if errors.Is(err, client.ErrPauseChanged) { // stored before, without an answer
+			active, err = client.ReadPause(bounded, c.r.client, target)
+		}
+		cancel()
+		if err == nil && active != nil {
+			return active
+		}
+		_ = wait(ctx, 50*time.Millisecond)
+	}
+	return nil
+}
+
+// schedulesEnded is when the last of the schedules was paused for good; zero: not yet.
+func (c *clients) schedulesEnded() (at time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	n := 0
+	for _, p := range c.pauses {
+		if p.Schedule != "" && p.Until.IsZero() {
+			n++
+			if p.From.After(at) {
+				at = p.From
+			}
+		}
+	}
+	if n < len(c.r.plan.schedules) {
+		return time.Time{}
+	}
+	return at
+}
