@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
+import nats
 import pytest
 from fleet import Fleet, restricted_users
+from jsonschema import Draft202012Validator
+from nats.aio.msg import Msg
 
 import dbrunner
 from dbrunner import JobSpec, jobs
 from dbrunner._connection import call
 
-CASES = Path(__file__).parents[3] / "contract" / "cases" / "cases.json"
+CONTRACT = Path(__file__).parents[3] / "contract"
+CASES = CONTRACT / "cases" / "cases.json"
 WAIT = 60.0
+UNKNOWN_KEY = "Additional properties are not allowed ('sqll' was unexpected)"
 
 
 class Refused(Exception):
@@ -125,6 +131,35 @@ class Installation:
                 await asyncio.sleep(0.05)
 
 
+class Messages:
+    """What a fleet publishes, held against the schemas."""
+
+    SUBJECTS = ("jobs", "queues", "results", "replies", "health", "dead", "audit")
+
+    def __init__(self) -> None:
+        self.checked: Counter[str] = Counter()
+        self.wrong: list[str] = []
+        self._schemas: dict[str, Draft202012Validator] = {}
+
+    def schema_of(self, subject: str) -> str:
+        _, what, *rest = subject.split(".")
+        if what in ("jobs", "queues"):
+            return "job-" + rest[1 if what == "jobs" else 2]
+        if what in ("results", "replies"):
+            return "result"
+        return {"health": f"heartbeat-{rest[0]}", "dead": "dead-letter-headers", "audit": "audit"}[what]
+
+    async def check(self, message: Msg) -> None:
+        name = self.schema_of(message.subject)
+        if name not in self._schemas:
+            text = (CONTRACT / "schema" / f"{name}.json").read_text()
+            self._schemas[name] = Draft202012Validator(json.loads(text))
+        value = dict(message.headers or {}) if name == "dead-letter-headers" else json.loads(message.data)
+        self.checked[name] += 1
+        if error := next(self._schemas[name].iter_errors(value), None):
+            self.wrong.append(f"{message.subject}: {error.message}")
+
+
 def differences(expected: Any, got: Any, path: str = "") -> list[str]:
     """List where a value is not as expected."""
     if isinstance(expected, dict):
@@ -154,7 +189,17 @@ async def installation(case_fleet: Fleet) -> AsyncIterator[Installation]:
     await installation.close()
 
 
-async def test_cases(installation: Installation) -> None:
+@pytest.fixture
+async def messages(case_fleet: Fleet) -> AsyncIterator[Messages]:
+    messages = Messages()
+    connection = await nats.connect(case_fleet.url, user="admin", password="admin", max_reconnect_attempts=-1)
+    for what in Messages.SUBJECTS:
+        await connection.subscribe(f"dbrunner.{what}.>", cb=messages.check)
+    yield messages
+    await connection.close()
+
+
+async def test_cases(installation: Installation, messages: Messages) -> None:
     cases = json.loads(CASES.read_text())
     assert len(cases) > 10
     for case in cases:
@@ -170,3 +215,7 @@ async def test_cases(installation: Installation) -> None:
             assert refused == step.get("refused"), f"{about}: {got}"
             assert step.get("says", "") in text, f"{about}: {text}"
             assert refused or differences(step.get("expect", {}), got or {}) == [], f"{about}: {got}"
+    expected = {"result", "heartbeat-runner", "heartbeat-database", "dead-letter-headers", "audit", "job-call", "job-query"}
+    assert expected <= messages.checked.keys()
+    # The one body that the cases have rejected for its keys.
+    assert messages.wrong == [f"dbrunner.jobs.shop.query: {UNKNOWN_KEY}"], messages.wrong
