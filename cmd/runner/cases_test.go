@@ -13,15 +13,18 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/santhosh-tekuri/jsonschema/v6"
 	"github.com/stretchr/testify/require"
 
 	"dbrunner/client"
+	"dbrunner/contract/schema"
 	"dbrunner/internal/bus/bustest"
 	"dbrunner/internal/jobs"
 )
@@ -83,6 +86,10 @@ type installation struct {
 	folder string
 	runner *process
 	jobs   map[string]*caseJob
+
+	mu      sync.Mutex
+	checked map[string]int // messages by their schema
+	wrong   []string
 }
 
 func newInstallation(t *testing.T) *installation {
@@ -97,7 +104,7 @@ func newInstallation(t *testing.T) *installation {
 	require.NoError(t, os.WriteFile(file, []byte(text), 0o600))
 	opts, err := server.ProcessConfigFile(file)
 	require.NoError(t, err)
-	i := &installation{t: t, node: bustest.Server(t, bustest.Users(opts.Users...)), folder: folder, jobs: map[string]*caseJob{}}
+	i := &installation{t: t, node: bustest.Server(t, bustest.Users(opts.Users...)), folder: folder, jobs: map[string]*caseJob{}, checked: map[string]int{}}
 	catalog, err := filepath.Abs(filepath.Join(repository, "contract", "cases", "catalog"))
 	require.NoError(t, err)
 	for _, user := range []string{"admin", "flow"} {
@@ -108,8 +115,64 @@ func newInstallation(t *testing.T) *installation {
 		}
 		require.NoError(t, os.WriteFile(i.config(user), []byte(text), 0o600))
 	}
+	i.validate()
 	i.do("start_runner")
 	return i
+}
+
+// validate holds what is published against the schemas.
+func (i *installation) validate() {
+	compiled, nc := map[string]*jsonschema.Schema{}, i.connect("admin")
+	for _, name := range schema.Names() {
+		text, err := schema.Read(name)
+		require.NoError(i.t, err)
+		document, err := jsonschema.UnmarshalJSON(bytes.NewReader(text))
+		require.NoError(i.t, err)
+		compiler := jsonschema.NewCompiler()
+		require.NoError(i.t, compiler.AddResource(name, document))
+		compiled[name], err = compiler.Compile(name)
+		require.NoError(i.t, err)
+	}
+	// Of jobs only what a stream takes: with a subscriber, no message is refused for want of a stream.
+	for _, what := range []string{"jobs.shop", "queues.shop.bulk", "results", "replies", "health", "dead", "audit"} {
+		_, err := nc.Subscribe("dbrunner."+what+".>", func(m *nats.Msg) {
+			name, value := schemaOf(m)
+			err := fmt.Errorf("no schema %s", name)
+			if s := compiled[name]; s != nil {
+				err = s.Validate(value)
+			}
+			i.mu.Lock()
+			defer i.mu.Unlock()
+			i.checked[name]++
+			if err != nil {
+				i.wrong = append(i.wrong, m.Subject+": "+err.Error())
+			}
+		})
+		require.NoError(i.t, err)
+	}
+}
+
+// schemaOf returns the name of a message's schema, and what that describes.
+func schemaOf(m *nats.Msg) (string, any) {
+	value, _ := jsonschema.UnmarshalJSON(bytes.NewReader(m.Data)) // what is no JSON fits no schema
+	tokens := strings.Split(m.Subject, ".")
+	switch tokens[1] {
+	case "jobs":
+		return "job-" + tokens[3], value
+	case "queues":
+		return "job-" + tokens[4], value
+	case "results", "replies":
+		return "result", value
+	case "health":
+		return "heartbeat-" + tokens[2], value
+	case "dead":
+		headers := map[string]any{}
+		for name := range m.Header {
+			headers[name] = m.Header.Get(name)
+		}
+		return "dead-letter-headers", headers
+	}
+	return tokens[1], value
 }
 
 func (i *installation) config(user string) string { return filepath.Join(i.folder, user+".yaml") }
@@ -184,6 +247,13 @@ func TestCases(t *testing.T) {
 				}
 			}
 			require.Equal(t, exitOK, i.runner.terminate(), "%s", i.runner.output())
+			i.mu.Lock()
+			defer i.mu.Unlock()
+			for _, name := range []string{"result", "heartbeat-runner", "heartbeat-database", "dead-letter-headers", "audit", "job-call", "job-query"} {
+				require.NotZero(t, i.checked[name], name)
+			}
+			require.Len(t, i.wrong, 1, "the one body that is rejected for its keys: %s", i.wrong)
+			require.Contains(t, i.wrong[0], "'sqll'")
 		})
 	}
 }
