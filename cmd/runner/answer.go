@@ -11,6 +11,7 @@ import (
 	"dbrunner/client"
 	"dbrunner/contract"
 	"dbrunner/internal/db/rowfile"
+	"dbrunner/internal/plaintext"
 )
 
 // printAnswer prints a result, to a person or as it is.
@@ -35,7 +36,7 @@ func printResult(w io.Writer, s style, indent string, r *client.Result) error {
 		return err
 	}
 	if r.Command != "" || r.RowsAffected != nil {
-		_, _ = fmt.Fprintf(w, "%s  %s\n", indent, strings.TrimPrefix(visible(r.Command, "")+", "+counts(&r.Set), ", "))
+		_, _ = fmt.Fprintf(w, "%s  %s\n", indent, strings.TrimPrefix(plaintext.Visible(r.Command, "")+", "+counts(&r.Set), ", "))
 	}
 	if err := printRows(w, s, indent+"  ", &r.Set); err != nil {
 		return err
@@ -56,16 +57,16 @@ func printResult(w io.Writer, s style, indent string, r *client.Result) error {
 		}
 		_, _ = fmt.Fprintf(w, "%s  version %s%s\n", indent, m.VersionAfter, from)
 		for i := range m.Files {
-			_, _ = fmt.Fprintf(w, "%s  %s: %s %s, %d ms\n", indent, visible(m.Files[i].File, ""), m.Files[i].Direction, m.Files[i].State, m.Files[i].DurationMS)
+			_, _ = fmt.Fprintf(w, "%s  %s: %s %s, %d ms\n", indent, plaintext.Visible(m.Files[i].File, ""), m.Files[i].Direction, m.Files[i].State, m.Files[i].DurationMS)
 		}
 		if m.Interrupted != "" {
-			_, _ = fmt.Fprintf(w, "%s  interrupted: %s\n", indent, visible(m.Interrupted, ""))
+			_, _ = fmt.Fprintf(w, "%s  interrupted: %s\n", indent, plaintext.Visible(m.Interrupted, ""))
 		}
 	}
 	if r.Health != nil {
 		_, _ = fmt.Fprintf(w, "%s  %s\n", indent, s.bold(string(r.Verdict)))
 		for _, reason := range r.Reasons {
-			_, _ = fmt.Fprintf(w, "%s    %s\n", indent, visible(reason, ""))
+			_, _ = fmt.Fprintf(w, "%s    %s\n", indent, plaintext.Visible(reason, ""))
 		}
 	}
 	if r.Error != nil {
@@ -76,9 +77,9 @@ func printResult(w io.Writer, s style, indent string, r *client.Result) error {
 		if len(r.Error.Faults) == 0 {
 			code += ": " + r.Error.Message
 		}
-		_, _ = fmt.Fprintf(w, "%s  %s\n", indent, visible(code, ""))
+		_, _ = fmt.Fprintf(w, "%s  %s\n", indent, plaintext.Visible(code, ""))
 		for _, fault := range r.Error.Faults {
-			_, _ = fmt.Fprintf(w, "%s    %s\n", indent, visible(cmp.Or(fault.Path, "(whole body)")+": "+fault.Message, ""))
+			_, _ = fmt.Fprintf(w, "%s    %s\n", indent, plaintext.Visible(cmp.Or(fault.Path, "(whole body)")+": "+fault.Message, ""))
 		}
 	}
 	return nil

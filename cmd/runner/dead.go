@@ -16,6 +16,7 @@ import (
 
 	"dbrunner/client"
 	"dbrunner/contract"
+	"dbrunner/internal/plaintext"
 )
 
 const deadHelp = `Manage dead letters: copies of jobs that were rejected, failed, finished as unknown, reused an id or were delivered too
@@ -218,7 +219,7 @@ func (f *deadFlags) show(cmd *cobra.Command, name string) error {
 			return err
 		}
 		if onTerminal(cmd.OutOrStdout()) {
-			text = visible(text, "\n\t")
+			text = plaintext.Visible(text, "\n\t")
 		}
 		_, err = fmt.Fprintf(cmd.OutOrStdout(), "\n%s\n", text)
 		return err

@@ -13,6 +13,7 @@ import (
 	"dbrunner/contract"
 	"dbrunner/internal/bus"
 	"dbrunner/internal/jobs"
+	"dbrunner/internal/plaintext"
 )
 
 const jobHelp = `Show where a job is: finished (with its stored result), running, or queued. The queue has no index of ids, so a job without a
@@ -105,7 +106,7 @@ func (f *jobFlags) run(cmd *cobra.Command, database, id string) error {
 		}
 		text = fmt.Sprintf("unknown: job %s of %s has no result, and %s", id, database, where)
 	}
-	return printOutcome(cmd.OutOrStdout(), f.json, v, visible(text, ""), code)
+	return printOutcome(cmd.OutOrStdout(), f.json, v, plaintext.Visible(text, ""), code)
 }
 
 // checkJob checks the arguments that name a job.

@@ -14,6 +14,8 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"dbrunner/internal/plaintext"
 )
 
 // version is set by the build: -ldflags "-X main.version=1.2.3".
@@ -47,7 +49,7 @@ func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer
 		return exitPipe // the reader of standard output has gone
 	}
 	if text := err.Error(); text != "" {
-		_, _ = fmt.Fprintln(errOut, "runner:", visible(text, "\n\t"))
+		_, _ = fmt.Fprintln(errOut, "runner:", plaintext.Visible(text, "\n\t"))
 	}
 	if e, ok := errors.AsType[*exitError](err); ok {
 		return e.code

@@ -14,6 +14,7 @@ import (
 
 	"dbrunner/internal/db/outboxtable"
 	"dbrunner/internal/manager"
+	"dbrunner/internal/plaintext"
 )
 
 const outboxHelp = `The outbox is a table in a database: a row that an application inserts in its own transaction is published as a job once that
@@ -180,7 +181,7 @@ func (f *outboxFlags) retry(ctx context.Context, w io.Writer, t *outboxtable.Tab
 	for _, token := range tokens {
 		switch text, ok := errorOf[token]; {
 		case !ok:
-			return fmt.Errorf("no row with an error has the token %s; runner outbox ls --errors lists them; nothing was changed", visible(token, ""))
+			return fmt.Errorf("no row with an error has the token %s; runner outbox ls --errors lists them; nothing was changed", plaintext.Visible(token, ""))
 		case strings.HasPrefix(text, tooOld):
 			old = append(old, token)
 		default:

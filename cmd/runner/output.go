@@ -9,12 +9,13 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"strconv"
 	"strings"
 	"text/tabwriter"
 
 	"github.com/mattn/go-isatty"
 	"github.com/spf13/cobra"
+
+	"dbrunner/internal/plaintext"
 )
 
 // printJSON prints a value as one indented JSON document.
@@ -32,7 +33,7 @@ func table(w io.Writer, indent string, rows [][]string, paint ...func(string) st
 	for _, row := range rows {
 		cells := make([]string, len(row))
 		for i := range row {
-			cells[i] = visible(row[i], "")
+			cells[i] = plaintext.Visible(row[i], "")
 		}
 		_, _ = fmt.Fprintln(tw, indent+strings.Join(cells, "\t")) // a buffer takes everything
 	}
@@ -54,25 +55,6 @@ func table(w io.Writer, indent string, rows [][]string, paint ...func(string) st
 		}
 	}
 	return nil
-}
-
-// visible returns a text of others for a line of output: what a terminal would obey or hide (control characters, line breaks,
-// changes of direction) is escaped, except for the characters to keep.
-func visible(text, keep string) string {
-	hidden := func(r rune) bool { return !strconv.IsGraphic(r) && !strings.ContainsRune(keep, r) }
-	if strings.IndexFunc(text, hidden) < 0 {
-		return text
-	}
-	var b strings.Builder
-	for _, r := range text {
-		if !hidden(r) {
-			b.WriteRune(r)
-			continue
-		}
-		quoted := strconv.QuoteRuneToASCII(r)
-		b.WriteString(quoted[1 : len(quoted)-1])
-	}
-	return b.String()
 }
 
 // lineWidth is how long a line on a terminal may get: a longer one would wrap, and could not be rewritten.

@@ -17,6 +17,7 @@ import (
 	"dbrunner/contract"
 	"dbrunner/internal/bus"
 	"dbrunner/internal/bus/control"
+	"dbrunner/internal/plaintext"
 	"dbrunner/internal/report"
 )
 
@@ -380,10 +381,10 @@ func (v *pauseView) conclude(w io.Writer, waited bool) {
 func pausedText(p *contract.ActivePause) string {
 	text := "paused"
 	if p.By != "" {
-		text += " by " + visible(p.By, "")
+		text += " by " + plaintext.Visible(p.By, "")
 	}
 	if p.Reason != "" {
-		text += ": " + visible(p.Reason, "")
+		text += ": " + plaintext.Visible(p.Reason, "")
 	}
 	return text
 }

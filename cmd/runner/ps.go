@@ -13,6 +13,7 @@ import (
 
 	"dbrunner/client"
 	"dbrunner/contract"
+	"dbrunner/internal/plaintext"
 )
 
 const psHelp = `List the jobs that runners have in flight, of one database or of all: each job that was delivered to a runner and is not
@@ -76,7 +77,7 @@ func (f *psFlags) run(cmd *cobra.Command, databases []string) error {
 		return err
 	}
 	if !f.json {
-		_, _ = fmt.Fprintln(cmd.ErrOrStderr(), visible(runningSummary(found), ""))
+		_, _ = fmt.Fprintln(cmd.ErrOrStderr(), plaintext.Visible(runningSummary(found), ""))
 	}
 	if len(found.Missing) == 0 {
 		return nil

@@ -14,6 +14,7 @@ import (
 
 	"dbrunner/contract"
 	"dbrunner/internal/config"
+	"dbrunner/internal/plaintext"
 	"dbrunner/internal/verify"
 )
 
@@ -151,7 +152,7 @@ func printReport(w io.Writer, r *verify.Report) {
 		if f.Warning {
 			grade = "warning"
 		}
-		_, _ = fmt.Fprintf(w, "%s  %s  %s  %s\n", grade, f.Kind, visible(f.JobID, ""), visible(f.Text, ""))
+		_, _ = fmt.Fprintf(w, "%s  %s  %s  %s\n", grade, f.Kind, plaintext.Visible(f.JobID, ""), plaintext.Visible(f.Text, ""))
 		if !explained[f.Kind] {
 			_, _ = fmt.Fprintf(w, "    means: %s\n    look at: %s\n", f.Meaning, f.Look)
 		}
