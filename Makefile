@@ -32,7 +32,7 @@ demo: build ## build, then run a self-contained demo on an embedded NATS server 
 
 .PHONY: test
 test: ## run all tests; installs PostgreSQL's server, PgBouncer and Chromium if missing and permitted
-	@scripts/setup postgres pgbouncer chromium
+	@scripts/setup postgres pgbouncer chromium axe
 	@race=$$(scripts/race $(RACE)); $(GOTESTSUM) $$race $(TESTFLAGS) $(PACKAGES)
 	@$(if $(filter ./...,$(PACKAGES)),$(MAKE) --no-print-directory test-python)
 

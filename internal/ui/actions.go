@@ -14,6 +14,7 @@ import (
 	"dbrunner/client"
 	"dbrunner/contract"
 	"dbrunner/internal/ui/fleet"
+	"dbrunner/internal/ui/format"
 )
 
 // action is something that an operator does: first a form that names what it is about, then the act itself.
@@ -114,10 +115,14 @@ func (s *operator) allActions() map[string]action {
 		return nil
 	}
 	return map[string]action{
-		"/db/{db}/pause":           {s.askPause, s.doPause},
-		"/db/{db}/resume":          {s.askResume, s.doResume},
-		"/db/{db}/job/{id}/cancel": {s.askCancel, s.doCancel},
-		"/dead/redrive":            {s.askRedrive, s.doRedrive},
+		"/db/{db}/pause":                      {s.askPause, s.doPause},
+		"/db/{db}/resume":                     {s.askResume, s.doResume},
+		"/db/{db}/queue/{queue}/pause":        {s.askPause, s.doPause},
+		"/db/{db}/queue/{queue}/resume":       {s.askResume, s.doResume},
+		"/db/{db}/schedule/{schedule}/pause":  {s.askPause, s.doPause},
+		"/db/{db}/schedule/{schedule}/resume": {s.askResume, s.doResume},
+		"/db/{db}/job/{id}/cancel":            {s.askCancel, s.doCancel},
+		"/dead/redrive":                       {s.askRedrive, s.doRedrive},
 	}
 }
 
@@ -155,6 +160,7 @@ func (s *operator) perform(a action) http.HandlerFunc {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), actionTimeout) // a tab that is closed does not stop it halfway
 		defer cancel()
 		done, err := a.do(ctx, r)
+		s.fleet.Forget()
 		s.cells.clear()
 		if err != nil {
 			s.form(w, r, a, actionProblem(err), http.StatusConflict)
@@ -180,11 +186,11 @@ func actionProblem(err error) string {
 	case errors.Is(err, client.ErrAuditFull):
 		return "Nothing was done, because it could not be recorded: the audit stream is full. Raise topology.audit.max_bytes and run runner topology apply."
 	case errors.Is(err, client.ErrDenied):
-		return "Nothing was done: NATS does not permit this. " + visible(clip(err.Error(), shownError)) + "."
+		return "Nothing was done: NATS does not permit this. " + format.Shown(format.Clip(err.Error(), format.Error)) + "."
 	case errors.Is(err, context.DeadlineExceeded):
 		return "No answer in time. It is not known whether it was done: look before you try again."
 	}
-	text := visible(clip(err.Error(), shownError))
+	text := format.Shown(format.Clip(err.Error(), format.Error))
 	return strings.ToUpper(text[:1]) + text[1:] + "."
 }
 

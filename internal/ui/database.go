@@ -18,12 +18,20 @@ func (s *screens) databasePage(r *http.Request) *page {
 		return nil
 	}
 	key := func(panel string) string { return "db " + name + " " + panel }
-	state := func(ctx context.Context) (any, error) { return s.loadDatabase(ctx, name) }
+	state := func(ctx context.Context) (any, error) {
+		view, err := s.loadDatabase(ctx, name)
+		if err != nil {
+			return nil, err
+		}
+		return view, nil
+	}
 	return &page{Title: name, Heading: name, Database: name, Screen: "database", Panels: []panel{
 		{ID: "state", Key: key("state"), Block: "state", Load: state},
 		{ID: "checks", Title: "Checks", Key: key("state"), Block: "checks", Load: state},
-		{ID: "lanes", Title: "Lanes", Key: key("lanes"), Block: "lanes", Load: func(ctx context.Context) (any, error) { return s.loadLanes(ctx, name) }},
+		{ID: "lanes", Title: "Lanes and queues", Key: key("lanes"), Block: "lanes", Load: func(ctx context.Context) (any, error) { return s.loadLanes(ctx, name) }},
 		{ID: "running", Title: "Running now", Key: key("running"), Block: "running", Load: func(ctx context.Context) (any, error) { return s.loadRunning(ctx, name, "") }},
+		{ID: "schedules", Title: "Schedules", Key: key("schedules"), Block: "schedules", Load: func(ctx context.Context) (any, error) { return s.loadSchedules(ctx, name) }},
+		{ID: "catalog", Title: "Catalog", Key: key("catalog"), Block: "catalog", Load: func(ctx context.Context) (any, error) { return s.loadCatalog(ctx, name) }},
 		{ID: "dba", Title: "Connections, ledger and migrations", Key: key("state"), Block: "dba", Load: state},
 		{ID: "dead", Title: "Dead letters", Key: key("dead"), Block: "groups", Load: func(ctx context.Context) (any, error) { return s.loadGroups(ctx, deadFilter{Database: name}) }},
 	}}
@@ -36,11 +44,15 @@ type databaseView struct {
 	Unheard bool // no runner reports it
 	Last    time.Time
 	Fleet   int // databases of the fleet
+	Queues  []queuePause
 
 	PoolMax, PoolOpen, PoolInUse, PoolWaiting int
 }
 
-func (s *screens) loadDatabase(ctx context.Context, name string) (any, error) {
+// queuePause is a queue that is paused alone, and by whom and why.
+type queuePause struct{ Queue, Why string }
+
+func (s *screens) loadDatabase(ctx context.Context, name string) (*databaseView, error) {
 	view := &databaseView{Name: name}
 	err := s.fleet.View(ctx, func(f *fleet.Fleet) {
 		all := f.Summaries(s.source.Now())
@@ -63,6 +75,11 @@ func (s *screens) loadDatabase(ctx context.Context, name string) (any, error) {
 		view.DatabaseSummary = &fleet.DatabaseSummary{Name: name}
 	}
 	view.Unheard = len(view.Runners) == 0
+	for i := range view.Lanes {
+		if queue := view.Lanes[i].Queue; queue != "" && view.PauseOf(queue) != nil {
+			view.Queues = append(view.Queues, queuePause{queue, fleet.PausedBy(view.PauseOf(queue))})
+		}
+	}
 	for _, r := range view.Runners {
 		if r.Health == nil || r.Checks.Pool == nil {
 			continue
@@ -70,45 +87,6 @@ func (s *screens) loadDatabase(ctx context.Context, name string) (any, error) {
 		p := r.Checks.Pool
 		view.PoolMax, view.PoolOpen = view.PoolMax+p.Max, view.PoolOpen+p.Open
 		view.PoolInUse, view.PoolWaiting = view.PoolInUse+p.InUse, view.PoolWaiting+p.Waiting
-	}
-	return view, nil
-}
-
-// laneRow is a lane with what its consumer has pending.
-type laneRow struct {
-	fleet.LaneSummary
-	Oldest *time.Time
-	Note   string // why the oldest is not known
-	State  string
-}
-
-type lanesView struct {
-	Rows []laneRow
-}
-
-func (s *screens) loadLanes(ctx context.Context, name string) (any, error) {
-	found, err := s.loadDatabase(ctx, name)
-	if err != nil {
-		return nil, err
-	}
-	d := found.(*databaseView) //nolint:forcetypeassert // it is what loadDatabase returns
-	view := &lanesView{}
-	for i := range d.Lanes {
-		row := laneRow{LaneSummary: d.Lanes[i], State: "takes jobs"}
-		if row.Pending > 0 {
-			if row.Oldest, err = s.source.OldestOf(ctx, name, row.Name); err != nil {
-				row.Note = problem(err)
-			}
-		}
-		switch {
-		case len(row.Errors) > 0:
-			row.State = row.Errors[0]
-		case d.Paused() && row.Name != "migration" && row.Name != "health":
-			row.State = contract.DatabasePaused
-		case row.Slots > 0 && row.InUse >= row.Slots:
-			row.State = "all slots in use"
-		}
-		view.Rows = append(view.Rows, row)
 	}
 	return view, nil
 }

@@ -3,6 +3,7 @@ package ui
 import (
 	"cmp"
 	"context"
+	"html/template"
 	"net/http"
 	"net/url"
 	"slices"
@@ -41,8 +42,8 @@ func (f *deadFilter) fits(d *fleet.DeadLetter) bool {
 		(f.Code == "" || d.Code == f.Code) && (f.JobID == "" || d.JobID == f.JobID) && (f.Name == "" || d.Name() == f.Name) && (f.UpTo == 0 || d.Sequence <= f.UpTo)
 }
 
-// Query is the filter as the parameters of an address.
-func (f deadFilter) Query() string {
+// Query is the filter as the parameters of an address, encoded: a template must not do it again.
+func (f deadFilter) Query() template.URL {
 	q := url.Values{}
 	for name, value := range map[string]string{"db": f.Database, "kind": f.Kind, "reason": f.Reason, "code": f.Code, "name": f.Name} {
 		if value != "" {
@@ -52,7 +53,7 @@ func (f deadFilter) Query() string {
 	if f.UpTo > 0 {
 		q.Set("upto", strconv.FormatUint(f.UpTo, 10))
 	}
-	return q.Encode()
+	return template.URL(q.Encode()) //nolint:gosec // encoded
 }
 
 // deadPage shows dead letters: grouped by cause, and one by one.
@@ -66,10 +67,10 @@ func (s *screens) deadPage(r *http.Request) *page {
 		p.Heading += " of " + f.Database
 	}
 	if f.Listed {
-		p.Panels = []panel{{ID: "dead", Key: "deadlist " + f.Query(), Block: "deadlist", Load: func(ctx context.Context) (any, error) { return s.loadDeadList(ctx, f) }}}
+		p.Panels = []panel{{ID: "dead", Key: "deadlist " + string(f.Query()), Block: "deadlist", Load: func(ctx context.Context) (any, error) { return s.loadDeadList(ctx, f) }}}
 		return p
 	}
-	p.Panels = []panel{{ID: "dead", Key: "groups " + f.Query(), Block: "groups", Load: func(ctx context.Context) (any, error) { return s.loadGroups(ctx, f) }}}
+	p.Panels = []panel{{ID: "dead", Key: "groups " + string(f.Query()), Block: "groups", Load: func(ctx context.Context) (any, error) { return s.loadGroups(ctx, f) }}}
 	return p
 }
 

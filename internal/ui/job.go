@@ -14,6 +14,7 @@ import (
 	"dbrunner/client"
 	"dbrunner/contract"
 	"dbrunner/internal/ui/fleet"
+	"dbrunner/internal/ui/format"
 )
 
 // jobPage is everything about one job.
@@ -120,10 +121,10 @@ func (v *resultView) fill(rows bool) {
 	v.Steps = []step{{Name: "queued", At: r.QueuedAt}}
 	last := &v.Steps[0]
 	if !r.StartedAt.IsZero() {
-		last.Until = period(r.StartedAt.Sub(r.QueuedAt))
-		v.Steps = append(v.Steps, step{Name: "started", At: r.StartedAt, Until: period(r.FinishedAt.Sub(r.StartedAt))})
+		last.Until = format.Period(r.StartedAt.Sub(r.QueuedAt))
+		v.Steps = append(v.Steps, step{Name: "started", At: r.StartedAt, Until: format.Period(r.FinishedAt.Sub(r.StartedAt))})
 	} else {
-		last.Until = period(r.FinishedAt.Sub(r.QueuedAt))
+		last.Until = format.Period(r.FinishedAt.Sub(r.QueuedAt))
 	}
 	v.Steps = append(v.Steps, step{Name: string(r.Status), At: r.FinishedAt})
 	v.Meaning = meaning(r)
@@ -137,10 +138,10 @@ func (v *resultView) fill(rows bool) {
 	for i := range sets {
 		row := statementView{Number: i + 1, Command: sets[i].Command, Rows: sets[i].RowCount, Affected: "–"}
 		if sets[i].RowsAffected != nil {
-			row.Affected = number(*sets[i].RowsAffected)
+			row.Affected = format.Number(*sets[i].RowsAffected)
 		}
 		if o := sets[i].Object; o != nil {
-			row.Object = size(o.Size) + " of " + o.Format + " in the object store"
+			row.Object = format.Size(o.Size) + " of " + o.Format + " in the object store"
 		}
 		v.Statements = append(v.Statements, row)
 	}
@@ -218,7 +219,7 @@ func cellsOf(raw json.RawMessage, columns []contract.Column) []string {
 		if json.Unmarshal(value, &s) == nil && text != "null" {
 			text = s
 		}
-		out = append(out, clip(text, tableCell))
+		out = append(out, format.Clip(text, tableCell))
 	}
 	return out
 }

@@ -14,6 +14,7 @@ import (
 	"dbrunner/client"
 	"dbrunner/contract"
 	"dbrunner/internal/ui/fleet"
+	"dbrunner/internal/ui/format"
 )
 
 // nowPage is the first screen: what is wrong, worst first.
@@ -84,7 +85,7 @@ func attentionOf(d *fleet.DatabaseSummary) (attention, bool) {
 	rank := d.Rank()
 	item := attention{Rank: rank * 10, Name: d.Name, Link: "/db/" + d.Name, Word: d.Word(), Since: d.Since, Why: d.Why()}
 	if d.Pending > 0 {
-		item.More = number(d.Pending) + " wait"
+		item.More = format.Number(d.Pending) + " wait"
 	}
 	if rank == 0 && len(d.Topology) > 0 {
 		item.Rank, item.Word, item.Why, item.Since = 10, "degraded", d.Topology[0].Problem+": "+d.Topology[0].Remedy, &d.Topology[0].Since
@@ -137,7 +138,7 @@ func recentDead(list []fleet.DeadLetter) []attention {
 		}
 		at := last[name]
 		out = append(out, attention{
-			Rank: 5, Name: name, Link: "/dead?db=" + name, Word: "dead letters", Since: &at, Why: strings.Join(texts, ", "), More: number(total) + " in the last hour",
+			Rank: 5, Name: name, Link: "/dead?db=" + name, Word: "dead letters", Since: &at, Why: strings.Join(texts, ", "), More: format.Number(total) + " in the last hour",
 		})
 	}
 	return out

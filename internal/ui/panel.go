@@ -13,6 +13,7 @@ import (
 
 	"dbrunner/client"
 	"dbrunner/internal/ui/fleet"
+	"dbrunner/internal/ui/format"
 )
 
 const (
@@ -117,13 +118,13 @@ func problem(err error) string {
 	case errors.As(err, &denied):
 		return denied.Error() + "."
 	case errors.Is(err, client.ErrDenied):
-		return "This user may not read this: " + visible(err.Error()) + "."
+		return "This user may not read this: " + format.Shown(err.Error()) + "."
 	case errors.Is(err, fleet.ErrLost):
 		return "The connection to NATS is lost, and nothing was read before."
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, nats.ErrTimeout):
 		return "No answer within 2 s."
 	}
-	return visible(clip(err.Error(), shownError)) + "."
+	return format.Shown(format.Clip(err.Error(), format.Error)) + "."
 }
 
 // render writes a panel's content.

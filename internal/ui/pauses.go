@@ -14,9 +14,39 @@ import (
 	"dbrunner/contract"
 )
 
+// target is what an address names: a database, one of its queues, or one of its schedules.
 func (s *operator) target(r *http.Request) (contract.PauseTarget, bool) {
-	name := r.PathValue("db")
-	return contract.PauseTarget{Database: name}, contract.ValidName(name)
+	t := contract.PauseTarget{Database: r.PathValue("db"), Queue: r.PathValue("queue"), Schedule: r.PathValue("schedule")}
+	if t.Queue != "" && !contract.ValidQueue(t.Queue) {
+		return t, false
+	}
+	if t.Schedule != "" {
+		key, err := contract.ParseScheduleKey(t.Schedule)
+		return t, err == nil && key.Database == t.Database
+	}
+	return t, contract.ValidName(t.Database)
+}
+
+// nameOf is how forms and outcomes call a target.
+func nameOf(t contract.PauseTarget) string {
+	switch {
+	case t.Schedule != "":
+		return "schedule " + t.Schedule
+	case t.Queue != "":
+		return "queue " + t.Queue + " of " + t.Database
+	}
+	return t.Database
+}
+
+// targetsOf are the targets of an audit entry, as runner pause writes them; none: it is the database.
+func targetsOf(t contract.PauseTarget) []string {
+	switch {
+	case t.Schedule != "":
+		return []string{t.Schedule}
+	case t.Queue != "":
+		return []string{"queue " + t.Queue}
+	}
+	return nil
 }
 
 // pauseSubject is where the record of a pause is published.
@@ -29,11 +59,18 @@ func (s *operator) askPause(_ context.Context, r *http.Request) (*confirmation, 
 	if !ok {
 		return nil, nil
 	}
-	return &confirmation{
-		Verb: "Pause " + target.Database, What: "Pause the jobs of " + target.Database + ".", Database: target.Database, Reason: "Why, for everyone who waits", Required: true,
+	c := &confirmation{
+		Verb: "Pause " + nameOf(target), What: "Pause the " + nameOf(target) + ".", Database: target.Database, Reason: "Why, for everyone who waits", Required: true,
 		Notes: []string{"Within a second no runner starts a job of it. Jobs that run finish; the others wait in the stream.", "It lasts until it is resumed."},
 		Back:  "/db/" + target.Database, Danger: true,
-	}, nil
+	}
+	switch {
+	case target.Schedule != "":
+		c.Notes[0] = "Its ticks are counted as skipped. Jobs that it has published go on."
+	case target.Queue == "":
+		c.What = "Pause the jobs of " + target.Database + "."
+	}
+	return c, nil
 }
 
 func (s *operator) doPause(ctx context.Context, r *http.Request) (*outcome, error) {
@@ -50,7 +87,7 @@ func (s *operator) doPause(ctx context.Context, r *http.Request) (*outcome, erro
 		return nil, err
 	}
 	notes, by, err := s.record(ctx, r, &contract.AuditEntry{
-		Action: contract.AuditPause, Database: target.Database, After: map[string]string{"reason": reason, "by": by},
+		Action: contract.AuditPause, Database: target.Database, Targets: targetsOf(target), After: map[string]string{"reason": reason, "by": by},
 	})
 	if err != nil {
 		return nil, err
@@ -66,28 +103,25 @@ func (s *operator) doPause(ctx context.Context, r *http.Request) (*outcome, erro
 	if err != nil {
 		return nil, err
 	}
-	confirmed, missing := s.awaitPause(ctx, target.Database, pause)
-	return &outcome{Title: target.Database + " is paused", Lines: append(notes, runnersLine(confirmed, missing)), Back: "/db/" + target.Database}, nil
+	confirmed, missing := s.awaitPause(ctx, target, pause)
+	return &outcome{Title: nameOf(target) + " is paused", Lines: append(notes, runnersLine(confirmed, missing)), Back: "/db/" + target.Database}, nil
 }
 
 // confirmTimeout is how long the page waits for runners to confirm a pause or its end.
 const confirmTimeout = 4 * time.Second
 
-// awaitPause waits until every runner of a database has confirmed a pause, or, without one, its end.
-func (s *operator) awaitPause(ctx context.Context, database string, pause *contract.ActivePause) (confirmed, missing []string) {
+// awaitPause waits until every runner of the database has confirmed a target's pause, or, without one, its end.
+func (s *operator) awaitPause(ctx context.Context, target contract.PauseTarget, pause *contract.ActivePause) (confirmed, missing []string) {
 	ctx, cancel := context.WithTimeout(ctx, confirmTimeout)
 	defer cancel()
 	for {
-		heartbeats, err := s.source.Client.DatabaseHeartbeats(ctx, database)
+		heartbeats, err := s.source.Client.DatabaseHeartbeats(ctx, target.Database)
 		if err == nil {
 			confirmed, missing = nil, nil
 			for i := range heartbeats {
 				h := &heartbeats[i]
-				obeys := pause == nil && len(h.Pauses) == 0
-				for _, p := range h.Pauses {
-					obeys = obeys || pause != nil && p.Key == pause.Key && p.Revision >= pause.Revision
-				}
-				if obeys {
+				at := slices.IndexFunc(h.Pauses, func(p contract.ActivePause) bool { return p.Key == contract.PauseKey(target) })
+				if pause == nil && at < 0 || pause != nil && at >= 0 && h.Pauses[at].Revision >= pause.Revision {
 					confirmed = append(confirmed, h.Instance)
 				} else {
 					missing = append(missing, h.Instance)
@@ -126,9 +160,9 @@ func (s *operator) askResume(ctx context.Context, r *http.Request) (*confirmatio
 	if err != nil {
 		return nil, err
 	}
-	c := &confirmation{Verb: "Resume " + target.Database, What: "End the pause of " + target.Database + ".", Database: target.Database, Reason: "Why (optional)", Back: "/db/" + target.Database}
+	c := &confirmation{Verb: "Resume " + nameOf(target), What: "End the pause of " + nameOf(target) + ".", Database: target.Database, Reason: "Why (optional)", Back: "/db/" + target.Database}
 	if pause == nil {
-		c.Verb, c.What = "", target.Database+" is not paused."
+		c.Verb, c.What = "", nameOf(target)+" is not paused."
 		return c, nil
 	}
 	c.Notes = []string{"Paused by " + firstText(pause.By, "an operator") + ": " + firstText(pause.Reason, "no reason given")}
@@ -150,7 +184,7 @@ func (s *operator) doResume(ctx context.Context, r *http.Request) (*outcome, err
 		return nil, fmt.Errorf("the pause is not the one that was shown; look again: %w", errInput)
 	}
 	notes, _, err := s.record(ctx, r, &contract.AuditEntry{
-		Action: contract.AuditResume, Database: target.Database, Before: map[string]string{"reason": pause.Reason, "by": pause.By, "revision": strconv.FormatUint(revision, 10)},
+		Action: contract.AuditResume, Database: target.Database, Targets: targetsOf(target), Before: map[string]string{"reason": pause.Reason, "by": pause.By, "revision": strconv.FormatUint(revision, 10)},
 	})
 	if err != nil {
 		return nil, err
@@ -161,6 +195,6 @@ func (s *operator) doResume(ctx context.Context, r *http.Request) (*outcome, err
 	if err != nil {
 		return nil, err
 	}
-	confirmed, missing := s.awaitPause(ctx, target.Database, nil)
-	return &outcome{Title: target.Database + " is resumed", Lines: append(notes, runnersLine(confirmed, missing)), Back: "/db/" + target.Database}, nil
+	confirmed, missing := s.awaitPause(ctx, target, nil)
+	return &outcome{Title: nameOf(target) + " is resumed", Lines: append(notes, runnersLine(confirmed, missing)), Back: "/db/" + target.Database}, nil
 }

@@ -12,6 +12,7 @@ import (
 	"dbrunner/client"
 	"dbrunner/contract"
 	"dbrunner/internal/ui/fleet"
+	"dbrunner/internal/ui/format"
 )
 
 // chosen are the dead letters of a redrive: one by its name, or all of a group that are safe to publish together.
@@ -43,16 +44,16 @@ func (s *operator) askRedrive(ctx context.Context, r *http.Request) (*confirmati
 	if f.Name != "" {
 		note := fleet.EffectOf(first)
 		c.Verb, c.What = "Redrive", "Publish the job "+first.JobID+" again, as "+client.NextID(first.JobID)+"."
-		c.Notes = []string{"Did it take effect? " + note.Text, visible(clip(firstText(first.Code, first.Reason)+": "+first.Message, shownError))}
+		c.Notes = []string{"Did it take effect? " + note.Text, format.Shown(format.Clip(firstText(first.Code, first.Reason)+": "+first.Message, format.Error))}
 		if note.Warn {
 			c.Notes = append(c.Notes, "A job whose outcome is unknown is not redriven here: check the database, then use runner dead redrive --force.")
 		}
 		return c, nil
 	}
 	c.Count = len(list)
-	c.Verb = "Redrive " + number(c.Count)
-	c.What = "Publish " + number(c.Count) + " jobs of " + first.Database + " again, as <id>_r1 (or counted up)."
-	c.Notes = []string{"Cause: " + visible(firstText(first.Code, first.Reason)), "Did they take effect? " + fleet.EffectOf(first).Text}
+	c.Verb = "Redrive " + format.Number(c.Count)
+	c.What = "Publish " + format.Number(c.Count) + " jobs of " + first.Database + " again, as <id>_r1 (or counted up)."
+	c.Notes = []string{"Cause: " + format.Shown(firstText(first.Code, first.Reason)), "Did they take effect? " + fleet.EffectOf(first).Text}
 	return c, nil
 }
 
@@ -88,7 +89,7 @@ func (s *operator) doRedrive(ctx context.Context, r *http.Request) (*outcome, er
 		<-s.bulk
 		return nil, err
 	}
-	out := &outcome{Title: "Redriving " + number(len(list)), Lines: notes, Back: "/dead?db=" + list[0].Database, Running: true}
+	out := &outcome{Title: "Redriving " + format.Number(len(list)), Lines: notes, Back: "/dead?db=" + list[0].Database, Running: true}
 	work := context.WithoutCancel(ctx)
 	if len(list) == 1 { // soon done
 		defer func() { <-s.bulk }()
@@ -124,10 +125,10 @@ func (s *operator) redriveAll(ctx context.Context, list []fleet.DeadLetter, upda
 			done++
 		}
 		update(func(o *outcome) {
-			o.Title = fmt.Sprintf("%s of %s published", number(done), number(len(list)))
+			o.Title = fmt.Sprintf("%s of %s published", format.Number(done), format.Number(len(list)))
 			switch {
 			case err != nil && len(o.Failed) < shownRows:
-				o.Failed = append(o.Failed, line+": "+visible(clip(err.Error(), shownError)))
+				o.Failed = append(o.Failed, line+": "+format.Shown(format.Clip(err.Error(), format.Error)))
 			case err == nil && len(list) == 1:
 				o.Lines = append(o.Lines, line)
 			}
@@ -148,5 +149,5 @@ func (s *operator) redriveOne(ctx context.Context, d *fleet.DeadLetter) (string,
 	if errors.Is(err, client.ErrMayHaveEffect) {
 		err = fmt.Errorf("%w, then use runner dead redrive --force", err)
 	}
-	return visible(d.JobID) + " published as " + visible(out.NewID), err
+	return format.Shown(d.JobID) + " published as " + format.Shown(out.NewID), err
 }

@@ -4,17 +4,14 @@ import (
 	"cmp"
 	"embed"
 	"fmt"
-	"html"
 	"html/template"
 	"io/fs"
 	"net/http"
 	"path"
-	"strconv"
 	"strings"
 	"time"
-	"unicode"
 
-	"dbrunner/contract"
+	"dbrunner/internal/ui/format"
 )
 
 //go:embed templates/*.html
@@ -28,8 +25,8 @@ type templates struct{ all *template.Template }
 
 func parseTemplates() (templates, error) {
 	all, err := template.New("").Funcs(template.FuncMap{
-		"text": func(s any) string { return visible(clip(fmt.Sprint(s), shownText)) },
-		"num":  number, "bytes": size, "tone": tone, "join": strings.Join, "secs": func(s float64) string { return period(time.Duration(s * float64(time.Second))) },
+		"text": func(s any) string { return format.Shown(format.Clip(fmt.Sprint(s), format.Text)) },
+		"num":  format.Number, "bytes": format.Size, "tone": format.Tone, "join": strings.Join, "secs": func(s float64) string { return format.Period(time.Duration(s * float64(time.Second))) },
 		"upper": strings.ToUpper,
 	}).ParseFS(templateFiles, "templates/*.html")
 	return templates{all}, err
@@ -109,7 +106,7 @@ func (e *env) moment(t any, attribute string) template.HTML {
 	}
 	text := ""
 	if !e.Live {
-		text = period(e.Now.Sub(at))
+		text = format.Period(e.Now.Sub(at))
 	}
 	return template.HTML(fmt.Sprintf(`<time datetime="%s" title="since %[1]s" %s>%s</time>`, at.UTC().Format(time.RFC3339Nano), attribute, text)) //nolint:gosec // times only
 }
@@ -125,23 +122,6 @@ func moment(t any) (time.Time, bool) {
 		return *at, !at.IsZero()
 	}
 	return time.Time{}, false
-}
-
-// period shows a duration in one or two units, as the script does.
-func period(d time.Duration) string {
-	d = max(d, 0)
-	seconds := int64(d / time.Second)
-	switch {
-	case d < time.Second:
-		return strconv.FormatInt(d.Milliseconds(), 10) + " ms"
-	case seconds < 60:
-		return strconv.FormatInt(seconds, 10) + " s"
-	case seconds < 3600:
-		return fmt.Sprintf("%dm%02ds", seconds/60, seconds%60)
-	case seconds < 48*3600:
-		return fmt.Sprintf("%dh%02dm", seconds/3600, seconds%3600/60)
-	}
-	return fmt.Sprintf("%d d", seconds/86400)
 }
 
 // part is a panel with its content.
@@ -164,92 +144,6 @@ type pageData struct {
 	Page  *page
 	Parts []part
 	Path  string
-}
-
-// shownText is how much of a text of others is shown, in characters.
-const shownText = 2000
-
-// shownError is how much of an error is shown.
-const shownError = 500
-
-// clip shortens a text to a number of characters, and reports how long it was.
-func clip(text string, most int) string {
-	n := 0
-	for i := range text {
-		if n++; n > most {
-			return text[:i] + "… (" + size(uint64(len(text))) + ")"
-		}
-	}
-	return text
-}
-
-// visible shows characters that would hide something or change the direction of the text.
-func visible(text string) string {
-	hidden := func(r rune) bool {
-		return r != '\n' && r != '\t' && !strconv.IsGraphic(r) || unicode.Is(unicode.Bidi_Control, r)
-	}
-	if strings.IndexFunc(text, hidden) < 0 {
-		return text
-	}
-	var b strings.Builder
-	for _, r := range text {
-		if !hidden(r) {
-			b.WriteRune(r)
-			continue
-		}
-		quoted := strconv.QuoteRuneToASCII(r)
-		b.WriteString(quoted[1 : len(quoted)-1])
-	}
-	return b.String()
-}
-
-// number shows a number with its thousands apart.
-func number(n any) string {
-	if p, ok := n.(*uint64); ok && p != nil {
-		n = *p
-	}
-	text := fmt.Sprint(n)
-	sign := ""
-	if strings.HasPrefix(text, "-") {
-		sign, text = "-", text[1:]
-	}
-	if strings.ContainsAny(text, ".e") {
-		return sign + text
-	}
-	for i := len(text) - 3; i > 0; i -= 3 {
-		text = text[:i] + "," + text[i:]
-	}
-	return sign + text
-}
-
-// size shows a number of bytes.
-func size(n any) string {
-	value, err := strconv.ParseFloat(fmt.Sprint(n), 64)
-	if err != nil {
-		return html.EscapeString(fmt.Sprint(n))
-	}
-	for _, unit := range []string{"B", "KiB", "MiB", "GiB"} {
-		if value < 1024 || unit == "GiB" {
-			return strconv.FormatFloat(value, 'f', map[bool]int{true: 0, false: 1}[unit == "B" || value >= 100], 64) + " " + unit
-		}
-		value /= 1024
-	}
-	return ""
-}
-
-// tone is the class of a word: how it is colored, besides being written.
-func tone(word any) string {
-	switch fmt.Sprint(word) {
-	case string(contract.Healthy), string(contract.Succeeded), contract.DatabaseUp, contract.RunnerRunning:
-		return "good"
-	case string(contract.Degraded), contract.DatabasePaused, string(contract.Canceled), string(contract.Expired), contract.RunnerStarting, contract.RunnerDraining, "silent":
-		return "warn"
-	case "":
-		return "calm"
-	case contract.RunnerStopped, contract.JobWaiting, contract.JobExecuting, contract.JobSettling, "dead letters":
-		return "calm"
-	}
-	return "bad"
 }
 
 func firstText(texts ...string) string { return cmp.Or(texts...) }

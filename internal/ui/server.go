@@ -55,6 +55,8 @@ type screens struct {
 	fleet  *fleet.Fleet
 	dead   *fleet.DeadLetters
 	recent *fleet.Recent
+
+	schedules *fleet.Schedules
 }
 
 // operator does what a page asks for.
@@ -77,7 +79,7 @@ func New(opts Options) (*Server, error) {
 		return nil, err
 	}
 	return &Server{
-		screens: screens{opts: opts, source: src, fleet: &fleet.Fleet{Source: src}, dead: &fleet.DeadLetters{Source: src}, recent: &fleet.Recent{Source: src}},
+		screens: screens{opts: opts, source: src, fleet: &fleet.Fleet{Source: src}, dead: &fleet.DeadLetters{Source: src}, recent: &fleet.Recent{Source: src}, schedules: &fleet.Schedules{Source: src}},
 		pages:   pages, token: rand.Text(), bulk: make(chan struct{}, 1), closing: make(chan struct{}),
 	}, nil
 }

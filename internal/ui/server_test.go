@@ -3,6 +3,7 @@ package ui_test
 import (
 	"context"
 	"fmt"
+	"html"
 	"net/http"
 	"net/url"
 	"strings"
@@ -42,7 +43,7 @@ func TestScreens(t *testing.T) {
 
 	shop := s.shows("/db/shop", "healthy", "sqlite", "2 runners", "work", "nightly", "2 runners answered", "connections", "of at most 8 by 2 runners", "undefined_object")
 	require.NotContains(t, shop, "Cancel…")
-	s.shows("/db/billing", "unhealthy", "connection", "work 1", "0 / 4")
+	s.shows("/db/billing", "unhealthy", "connection", "work 1", "0 / 4", "waits: down")
 	job := s.shows("/db/shop/job/fine", "succeeded", "It took effect", "queued", "started", "order=4711", "Rows are hidden")
 	require.NotContains(t, job, "hidden-value")
 	require.Equal(t, http.StatusNotFound, s.get("/db/shop/job/fine/result.json").status)
@@ -117,6 +118,44 @@ func TestActions(t *testing.T) {
 	s.outcome(s.act("/db/shop/job/never/cancel", nil), "The request is kept")
 }
 
+// TestFlow shows queues, schedules and the catalog of a database, and pauses and resumes a queue and a schedule alone, with their audit entries.
+func TestFlow(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.fleet(t)
+	s := w.open(t, ui.Options{Write: true})
+	w.schedule("jobs.shop.query.nightly_report", `{"cron":"30 2 * * *","time_zone":"Europe/Berlin","description":"Totals of the day","job":{"sql":"SELECT 1 AS n"}}`)
+	w.schedule("jobs.shop.query.often", `{"every":"1s","job":{"sql":"SELECT 1 AS n"}}`)
+	w.schedule("jobs.shop.query.wrong", `{"cron":"61 * * * *","job":{"sql":"SELECT 1 AS n"}}`)
+	page := s.shows("/db/shop", "queue bulk", "0 / 4", "30 2 * * * (Europe/Berlin) active", "Totals of the day", "every 1s", "settled up to", "wrong query 61 * * * * error",
+		"order_by_id One order read_only", "id since?", "max_rows 10, timeout 5s", "1 statement")
+	require.Contains(t, page, `<details><summary><time`, "the next five ticks")
+	require.Less(t, strings.Index(page, `<th scope="row">wrong`), strings.Index(page, `<th scope="row">often`), "those that need a person first: %s", plain(page))
+	s.shows("/db/shop", "job settled up to")
+	s.shows("/db/reports", "No schedules.", "No runner has a catalog for it.")
+
+	queue := s.act("/db/shop/queue/bulk/pause", url.Values{"why": {"the reports are due"}})
+	s.outcome(queue, "queue bulk of shop is paused", "Confirmed by node1-1, node2-1.")
+	require.Contains(t, w.audited("dbrunner.audit.database.shop.pause"), `"targets":["queue bulk"],"count":1,"reason":"the reports are due"`)
+	paused := s.shows("/db/shop", "queue bulk is paused by ola: the reports are due", "degraded")
+	require.Contains(t, paused, `href="/db/shop/pause"`, "the database itself is not paused")
+	require.Contains(t, paused, `href="/db/shop/queue/bulk/resume"`)
+	s.outcome(s.act("/db/shop/pause", url.Values{"why": {"all of it"}}), "shop is paused")
+	s.outcome(s.act("/db/shop/resume", nil), "shop is resumed", "Confirmed by node1-1, node2-1.")
+	s.shows("/db/shop/queue/bulk/resume", "End the pause of queue bulk of shop.", "the reports are due")
+	s.outcome(s.act("/db/shop/queue/bulk/resume", nil), "queue bulk of shop is resumed", "Confirmed by node1-1, node2-1.")
+	require.Contains(t, w.audited("dbrunner.audit.database.shop.resume"), `"targets":["queue bulk"]`)
+
+	const key = "jobs.shop.query.often"
+	s.outcome(s.act("/db/shop/schedule/"+key+"/pause", url.Values{"why": {"wrong figures"}}), "schedule "+key+" is paused", "Confirmed by")
+	require.Contains(t, w.audited("dbrunner.audit.database.shop.pause"), `"targets":["`+key+`"]`)
+	s.shows("/db/shop", "paused by ola: wrong figures", "did not fire: ")
+	s.outcome(s.act("/db/shop/schedule/"+key+"/resume", nil), "is resumed", "Confirmed by")
+	for _, path := range []string{"/db/shop/queue/a.b/pause", "/db/shop/schedule/jobs.reports.query.x/pause", "/db/shop/schedule/nothing/pause"} {
+		require.Equal(t, http.StatusNotFound, s.get(path).status, path)
+	}
+}
+
 // TestRedrive publishes dead letters again: one, all of a cause after its number was typed, and never what may have taken effect.
 func TestRedrive(t *testing.T) {
 	t.Parallel()
@@ -141,7 +180,12 @@ func TestRedrive(t *testing.T) {
 	unknown := s.do(http.MethodPost, "/dead/redrive", url.Values{"db": {"shop"}, "reason": {"unknown"}, "count": {"1"}, "token": s.token()})
 	require.Equal(t, http.StatusConflict, unknown.status, "nor by a forged address")
 
-	group := "/dead/redrive?db=shop&kind=query&reason=failed&code=undefined_object"
+	_, group, found := strings.Cut(page, `class="button" href="/dead/redrive`)
+	require.True(t, found)
+	group, _, _ = strings.Cut(group, `"`)
+	group = "/dead/redrive" + html.UnescapeString(group)
+	require.Contains(t, group, "?code=undefined_object&db=shop&kind=query&reason=failed&upto=", "the page's own link")
+	group, _, _ = strings.Cut(group, "&upto=") // those that arrive later, too
 	s.shows(group, "Publish 5 jobs of shop again", "Type the number 5 to confirm")
 	for _, typed := range []string{"", "4", "all"} {
 		wrong := s.act(group, url.Values{"count": {typed}})
@@ -250,10 +294,9 @@ func TestWhoActs(t *testing.T) {
 	require.Contains(t, w.audited("dbrunner.audit.database.shop.pause"), `"by":"eve"`)
 }
 
-// TestWithoutPermissions: each panel fails alone, soon, and names the stream that this user may not read. An action that cannot be
-// recorded is not done.
-func TestWithoutPermissions(t *testing.T) {
-	t.Parallel()
+// worldOfUsers is streams without runners, and users who may read none of them, only heartbeats, or everything without recording what they do.
+func worldOfUsers(t *testing.T) *world {
+	t.Helper()
 	allow := func(subjects ...string) *server.Permissions {
 		return &server.Permissions{Publish: &server.SubjectPermission{Allow: subjects}}
 	}
@@ -262,7 +305,7 @@ func TestWithoutPermissions(t *testing.T) {
 		&server.User{Username: "none", Password: "x", Permissions: allow("nothing")},
 		&server.User{Username: "health", Password: "x", Permissions: allow("$JS.API.STREAM.INFO.DBRUNNER_HEALTH", "$JS.API.DIRECT.GET.DBRUNNER_HEALTH")},
 		&server.User{Username: "silent", Password: "x", Permissions: &server.Permissions{Publish: &server.SubjectPermission{Allow: []string{">"}, Deny: []string{"dbrunner.audit.>"}}}}))
-	nc, js := bustest.Plain(t, node.ClientURL(), nats.UserInfo("admin", "x"))
+	nc, js := bustest.Plain(t, node.ClientURL(), user("admin"))
 	w := &world{t: t, node: node, nc: nc, js: js}
 	for name, subjects := range map[string][]string{
 		"DBRUNNER_HEALTH": {"dbrunner.health.>"}, "DBRUNNER_DEAD": {"dbrunner.dead.>"}, "DBRUNNER_AUDIT": {"dbrunner.audit.>"}, "DBRUNNER_RESULTS_shop": {"dbrunner.results.shop.*"},
@@ -272,22 +315,32 @@ func TestWithoutPermissions(t *testing.T) {
 	}
 	_, err := js.CreateKeyValue(t.Context(), bucketConfig("DBRUNNER_STATE"))
 	require.NoError(t, err)
+	return w
+}
 
-	none := w.open(t, ui.Options{}, nats.UserInfo("none", "x"))
+// user connects as a user of worldOfUsers.
+func user(name string) nats.Option { return nats.UserInfo(name, "x") }
+
+// TestWithoutPermissions: each panel fails alone, soon, and names the stream that this user may not read. An action that cannot be
+// recorded is not done.
+func TestWithoutPermissions(t *testing.T) {
+	t.Parallel()
+	w := worldOfUsers(t)
+	none := w.open(t, ui.Options{}, user("none"))
 	started := time.Now()
 	for path, stream := range map[string]string{"/": "DBRUNNER_HEALTH", "/dead": "DBRUNNER_DEAD", "/db/shop/job/a": "DBRUNNER_RESULTS_shop", "/db/shop/jobs": "DBRUNNER_RESULTS_shop"} {
 		require.Contains(t, plain(none.get(path).body), "This user may not read "+stream, path)
 	}
 	require.Less(t, time.Since(started), 10*time.Second)
-	some := w.open(t, ui.Options{}, nats.UserInfo("health", "x"))
+	some := w.open(t, ui.Options{}, user("health"))
 	text := plain(some.get("/").body)
 	require.Contains(t, text, "No runner has reported. Has one been started with this namespace (dbrunner) and account?")
 
-	silent := w.open(t, ui.Options{Write: true}, nats.UserInfo("silent", "x"))
+	silent := w.open(t, ui.Options{Write: true}, user("silent"))
 	denied := silent.act("/db/shop/pause", url.Values{"why": {"x"}})
 	require.Equal(t, http.StatusConflict, denied.status)
 	require.Contains(t, plain(denied.body), "Nothing was done: NATS does not permit this user to publish dbrunner.audit.database.shop.pause.")
-	bucket, err := js.KeyValue(t.Context(), "DBRUNNER_STATE")
+	bucket, err := w.js.KeyValue(t.Context(), "DBRUNNER_STATE")
 	require.NoError(t, err)
 	_, err = bucket.Get(t.Context(), "pause.shop")
 	require.Error(t, err)

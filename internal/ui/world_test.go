@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -46,10 +47,23 @@ func newWorld(t *testing.T) *world {
 	return &world{t: t, node: node, nc: nc, js: js}
 }
 
+// orderByID is a statement of the catalog of shop.
+const orderByID = `description: One order
+params:
+  id: {type: integer, schema: {type: integer}, description: its number}
+  since: {type: text, schema: {type: string}, default: "2026-01-01"}
+sql: SELECT :id AS id, :since AS since
+max_rows: 10
+timeout: 5s
+`
+
 // fleet starts the runners.
 func (w *world) fleet(t *testing.T) {
 	t.Helper()
 	dir := t.TempDir()
+	calls := filepath.Join(dir, "catalog")
+	require.NoError(t, os.Mkdir(calls, 0o700))
+	require.NoError(t, os.WriteFile(filepath.Join(calls, "order_by_id.yaml"), []byte(orderByID), 0o600))
 	for _, instance := range []string{"node1-1", "node2-1"} {
 		cfg := config.Default()
 		cfg.Instance = instance
@@ -60,6 +74,9 @@ func (w *world) fleet(t *testing.T) {
 			d.Pool.Min, d.Pool.Max = 1, 4
 			cfg.Databases[name] = d
 		}
+		shop := cfg.Databases["shop"]
+		shop.Queues = map[string]*config.Queue{"bulk": {Slots: 2, FleetSlots: 3}}
+		shop.Kinds, shop.Catalog.Folder = []string{"query", "transaction", "statement", "call", "migration", "health"}, calls
 		down := cfg.Defaults.NewDatabase("postgres", config.NewSecret("postgres://app:s3cr3t-word@127.0.0.1:1/billing"))
 		down.Pool.Min, down.Pool.Max, down.Pool.ConnectTimeout = 0, 4, time.Second
 		cfg.Databases["billing"] = down
@@ -89,6 +106,15 @@ func (w *world) submit(database, kind, id, body string) {
 	_, err := w.js.PublishMsg(context.Background(), &nats.Msg{
 		Subject: "dbrunner.jobs." + database + "." + kind, Header: nats.Header{"Nats-Msg-Id": {id}}, Data: []byte(body),
 	})
+	require.NoError(w.t, err)
+}
+
+// schedule stores the record of a schedule.
+func (w *world) schedule(key, record string) {
+	w.t.Helper()
+	bucket, err := w.js.KeyValue(context.Background(), "DBRUNNER_SCHEDULES")
+	require.NoError(w.t, err)
+	_, err = bucket.PutString(context.Background(), key, record)
 	require.NoError(w.t, err)
 }
 

@@ -79,6 +79,13 @@ func (f *Fleet) View(ctx context.Context, use func(*Fleet)) error {
 	return nil
 }
 
+// Forget lets the next look read again: an action has changed what runners report.
+func (f *Fleet) Forget() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.asOf = time.Time{}
+}
+
 // read reads what is new.
 func (f *Fleet) read(ctx context.Context) error {
 	stream := f.Source.Subjects.HealthStream()

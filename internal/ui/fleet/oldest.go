@@ -12,19 +12,25 @@ func (s *Source) OldestPending(ctx context.Context, d *DatabaseSummary) (*time.T
 		if d.Lanes[i].Pending == 0 {
 			continue
 		}
-		at, err := s.OldestOf(ctx, d.Name, d.Lanes[i].Name)
+		lane, err := s.Lane(ctx, d.Name, d.Lanes[i].Name)
 		if err != nil {
 			return nil, err
 		}
-		if at != nil && (oldest == nil || at.Before(*oldest)) {
+		if at := lane.Oldest; at != nil && (oldest == nil || at.Before(*oldest)) {
 			oldest = at
 		}
 	}
 	return oldest, nil
 }
 
-// OldestOf is the time of the first message that a lane's consumer has not delivered.
-func (s *Source) OldestOf(ctx context.Context, database, lane string) (*time.Time, error) {
+// LaneState is a lane as its consumer has it.
+type LaneState struct {
+	Oldest     *time.Time // when the first message was stored that it has not delivered; nil: there is none
+	FleetSlots int        // jobs that all runners together may have in flight
+}
+
+// Lane asks for the consumer of a lane.
+func (s *Source) Lane(ctx context.Context, database, lane string) (*LaneState, error) {
 	stream := s.Subjects.JobsStream(database)
 	var info struct {
 		Pending   uint64 `json:"num_pending"`
@@ -32,17 +38,21 @@ func (s *Source) OldestOf(ctx context.Context, database, lane string) (*time.Tim
 			Sequence uint64 `json:"stream_seq"`
 		} `json:"delivered"`
 		Config struct {
-			Filter  string   `json:"filter_subject"`
-			Filters []string `json:"filter_subjects"`
+			Filter        string   `json:"filter_subject"`
+			Filters       []string `json:"filter_subjects"`
+			MaxAckPending int      `json:"max_ack_pending"`
 		} `json:"config"`
 	}
 	if err := s.Ask(ctx, "CONSUMER.INFO."+stream+"."+lane, stream, struct{}{}, &info); err != nil {
 		return nil, err
 	}
-	var oldest *time.Time
+	out := &LaneState{FleetSlots: info.Config.MaxAckPending}
 	filters := info.Config.Filters
 	if info.Config.Filter != "" {
 		filters = append(filters, info.Config.Filter)
+	}
+	if info.Pending == 0 {
+		filters = nil
 	}
 	for _, filter := range filters {
 		var found struct {
@@ -58,10 +68,9 @@ func (s *Source) OldestOf(ctx context.Context, database, lane string) (*time.Tim
 		if err != nil {
 			return nil, err
 		}
-		if oldest == nil || found.Message.Time.Before(*oldest) {
-			at := found.Message.Time
-			oldest = &at
+		if out.Oldest == nil || found.Message.Time.Before(*out.Oldest) {
+			out.Oldest = &found.Message.Time
 		}
 	}
-	return oldest, nil
+	return out, nil
 }

@@ -13,6 +13,7 @@ import (
 // LaneSummary is a lane over the whole fleet.
 type LaneSummary struct {
 	Name        string
+	Queue       string // whose jobs it runs; empty: it is no queue's
 	Slots       int
 	InUse       int
 	Settling    int
@@ -44,6 +45,9 @@ type DatabaseSummary struct {
 	CleanupError          string
 	Migrations            *contract.MigrationHealth
 	Results               *contract.ResultsRoom
+	Outbox                *contract.OutboxStatus    // of the runner that sees the most trouble; nil: no rows are relayed
+	Schedules             *contract.ScheduleSummary // of the runner with the most schedules; nil: there are none
+	Catalogs              map[string][]string       // runners, by the hash of their catalogs
 }
 
 // Rank orders databases: the worst first.
@@ -81,8 +85,8 @@ func (d *DatabaseSummary) Why() string {
 	switch {
 	case len(d.Runners) == 0:
 		return "no runner reports it"
-	case d.State == contract.DatabasePaused && len(d.Pauses) > 0:
-		return "by " + cmp.Or(d.Pauses[0].By, "an operator") + ": " + cmp.Or(d.Pauses[0].Reason, "no reason given")
+	case d.State == contract.DatabasePaused && d.Paused():
+		return PausedBy(d.PauseOf(""))
 	case d.Reason != "":
 		return d.Reason
 	case len(d.Reasons) > 0:
@@ -91,8 +95,24 @@ func (d *DatabaseSummary) Why() string {
 	return ""
 }
 
-// Paused reports whether an operator has paused it.
-func (d *DatabaseSummary) Paused() bool { return len(d.Pauses) > 0 }
+// Paused reports whether an operator has paused it; not one of its queues alone.
+func (d *DatabaseSummary) Paused() bool { return d.PauseOf("") != nil }
+
+// PauseOf returns the pause of one of its queues, or, without a name, of all of its jobs; nil: there is none.
+func (d *DatabaseSummary) PauseOf(queue string) *contract.ActivePause {
+	key := contract.PauseKey(contract.PauseTarget{Database: d.Name, Queue: queue})
+	for i := range d.Pauses {
+		if d.Pauses[i].Key == key {
+			return &d.Pauses[i]
+		}
+	}
+	return nil
+}
+
+// PausedBy is who paused and why.
+func PausedBy(p *contract.ActivePause) string {
+	return "by " + cmp.Or(p.By, "an operator") + ": " + cmp.Or(p.Reason, "no reason given")
+}
 
 // Summaries are all databases of the fleet, by name.
 func (f *Fleet) Summaries(now time.Time) []*DatabaseSummary {
@@ -158,11 +178,28 @@ func (d *DatabaseSummary) add(seen *DatabaseSeen) {
 			d.Migrations = seen.Checks.Migrations
 		}
 	}
+	d.addParts(seen)
 	if sweep := seen.Sweep; sweep != nil {
 		if sweep.HeldBackBy != nil && (d.HeldBack == nil || sweep.HeldBackBy.Before(*d.HeldBack)) {
 			d.HeldBack = sweep.HeldBackBy
 		}
 		d.CleanupError = cmp.Or(d.CleanupError, sweep.Error)
+	}
+}
+
+// addParts takes over what only some databases have.
+func (d *DatabaseSummary) addParts(seen *DatabaseSeen) {
+	if o := seen.Outbox; o != nil && (d.Outbox == nil || d.Outbox.Trouble == "") {
+		d.Outbox = o
+	}
+	if n := seen.Schedules; n != nil && (d.Schedules == nil || n.Total > d.Schedules.Total || n.Problem != "") {
+		d.Schedules = n
+	}
+	if seen.Catalog != "" {
+		if d.Catalogs == nil {
+			d.Catalogs = map[string][]string{}
+		}
+		d.Catalogs[seen.Catalog] = append(d.Catalogs[seen.Catalog], seen.Instance)
 	}
 }
 
@@ -178,7 +215,7 @@ func (d *DatabaseSummary) addRunner(r *RunnerSeen, status *contract.DatabaseStat
 		from := &status.Lanes[i]
 		at := slices.IndexFunc(d.Lanes, func(l LaneSummary) bool { return l.Name == from.Name })
 		if at < 0 {
-			at, d.Lanes = len(d.Lanes), append(d.Lanes, LaneSummary{Name: from.Name})
+			at, d.Lanes = len(d.Lanes), append(d.Lanes, LaneSummary{Name: from.Name, Queue: from.Queue})
 		}
 		l := &d.Lanes[at]
 		if from.Lag != nil && from.Lag.At.After(l.At) {

@@ -27,7 +27,8 @@
       if (t.textContent !== text) t.textContent = text;
     }
     const silent = Date.now() - heard;
-    age.textContent = silent > 15000 ? "this page was last updated " + period(silent) + " ago" : "live";
+    const old = silent > 15000 ? "this page was last updated " + period(silent) + " ago" : "";
+    age.textContent = old || (body.classList.contains("lost") ? "not live" : "live");
     body.classList.toggle("stale", silent > 15000);
   }
 
@@ -45,8 +46,10 @@
     const focused = panel.contains(document.activeElement) ? document.activeElement : null;
     if (focused && (focused.tagName === "INPUT" || focused.tagName === "SELECT")) return; // a person is typing there
     const scrolled = [...panel.querySelectorAll(".scroll")].map((e) => e.scrollLeft);
+    const unfolded = [...panel.querySelectorAll("details")].map((e) => e.open);
     panel.innerHTML = policy.createHTML(html);
     panel.querySelectorAll(".scroll").forEach((e, i) => { e.scrollLeft = scrolled[i] || 0; });
+    panel.querySelectorAll("details").forEach((e, i) => { e.open = unfolded[i] || false; });
     if (focused) {
       const same = [...panel.querySelectorAll(focused.tagName)].find((e) =>
         e.getAttribute("href") === focused.getAttribute("href") && e.getAttribute("aria-label") === focused.getAttribute("aria-label"));
