@@ -31,8 +31,8 @@ demo: build ## build, then run a self-contained demo on an embedded NATS server 
 	bin/runner demo
 
 .PHONY: test
-test: ## run all tests; installs PostgreSQL's server, PgBouncer and Chromium if missing and permitted
-	@scripts/setup postgres pgbouncer chromium axe
+test: ## run all tests; installs PostgreSQL's server, PgBouncer, Chromium and Node.js if missing and permitted
+	@scripts/setup postgres pgbouncer chromium node axe
 	@race=$$(scripts/race $(RACE)); $(GOTESTSUM) $$race $(TESTFLAGS) $(PACKAGES)
 	@$(if $(filter ./...,$(PACKAGES)),$(MAKE) --no-print-directory test-python)
 

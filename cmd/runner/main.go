@@ -112,7 +112,7 @@ func newRoot() *cobra.Command {
 	root.AddCommand(
 		newServe(), newDemo(), newSubmit(), newCall(), newResult(), newCheck(), newDiagnose(),
 		newWait(), newHealthcheck(), newPs(), newCancel(), newPause(), newResume(), newSchedule(), newJob(), newDead(), newTopology(),
-		newLedger(), newOutbox(), newVerify(), newContract(), newMigrate(), newAudit(), newUI(), newVersion(),
+		newLedger(), newOutbox(), newVerify(), newContract(), newMigrate(), newAudit(), newUI(), newMCP(), newVersion(),
 	)
 	return root
 }

@@ -37,11 +37,11 @@ func documented(t *testing.T) string {
 	page, err := os.ReadFile(securityPage)
 	require.NoError(t, err)
 	var text strings.Builder
-	for _, user := range []string{"publisher", "flow", "operator", "runner", "auditor", "topology"} {
+	for _, user := range []string{"publisher", "flow", "agent", "operator", "runner", "auditor", "topology"} {
 		fmt.Fprintf(&text, "%s_PASSWORD = %s\n", strings.ToUpper(user), user)
 	}
 	blocks := regexp.MustCompile("(?s)```\n(.*?)```").FindAllSubmatch(page, -1)
-	require.Len(t, blocks, 7)
+	require.Len(t, blocks, 8)
 	for _, b := range blocks {
 		text.Write(b[1])
 	}
@@ -160,6 +160,7 @@ func TestPermissionsOfTheSecurityPage(t *testing.T) {
 	runner := w.start(w.signedIn("r1", "runner", shop, verify))
 	w.tryPublisher()
 	w.tryFlow()
+	w.tryAgent()
 	w.tryOperator()
 	w.tryRunner()
 	runner.end(t)
@@ -217,6 +218,18 @@ func (w *world) tryFlow() {
 		"dbrunner.api.running.audit", "dbrunner.api.result.audit.x", "dbrunner.api.health.audit", "dbrunner.store.shop.x", "dbrunner.audit.database.shop.cancel", "$KV.DBRUNNER_CONTROL.shop.x", "$SRV.PING",
 		"$JS.API.STREAM.PURGE.DBRUNNER_RESULTS_shop", "$JS.API.DIRECT.GET.DBRUNNER_RESULTS_audit.x", "$JS.API.STREAM.MSG.GET.DBRUNNER_JOBS_shop",
 	}, []string{"dbrunner.results.audit.>", "dbrunner.results.>", "dbrunner.dead.>", "_INBOX.publisher.>", "$KV.>"})
+}
+
+func (w *world) tryAgent() {
+	agent := w.as("agent")
+	require.Contains(w.t, string(agent.request("calls.shop", "").body), `"calls":[]`)
+	require.Contains(w.t, string(agent.request("run.shop.call.pay", "{}").body), "kind_not_allowed", "the runner has no catalog: NATS lets the request pass")
+	require.Equal(w.t, "requested", agent.cancel(w.t.(*testing.T), "shop", "never", "10ms").Outcome) //nolint:forcetypeassert // it is one
+	require.Empty(w.t, agent.refusals())
+	agent.mayNot([]string{
+		"dbrunner.jobs.shop.query", "dbrunner.jobs.shop.call.pay", "dbrunner.api.run.shop.query", "dbrunner.api.run.shop.transaction", "dbrunner.api.run.shop.call.refund",
+		"dbrunner.api.result.shop.x", "dbrunner.api.running.shop", "dbrunner.store.shop.x", "$SRV.PING", "$JS.API.DIRECT.GET.DBRUNNER_RESULTS_shop.x", "_INBOX.flow.x",
+	}, []string{"dbrunner.results.shop.>", "dbrunner.health.>", "_INBOX.>", ">"})
 }
 
 func (w *world) tryOperator() {

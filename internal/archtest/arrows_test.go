@@ -21,9 +21,10 @@ const engines = "engines"
 // arrows are looked up from the top; the first pattern that fits a folder decides. internal/crash may be imported by
 // everybody.
 var arrows = []arrow{
-	{"cmd/*", []string{"internal/db/outboxtable", "client", "contract", "contract/schema", "internal/app", "internal/bus", "internal/bus/control", "internal/bus/topology", "internal/config", "internal/jobs", "internal/db/migration", "internal/db/rowfile", "internal/manager", "internal/inspect", "internal/verify", "internal/report", "internal/ui", "internal/plaintext", "internal/bus/schedules", "internal/cron", "internal/schedule"}},
+	{"cmd/*", []string{"internal/db/outboxtable", "client", "contract", "contract/schema", "internal/app", "internal/bus", "internal/bus/control", "internal/bus/topology", "internal/config", "internal/jobs", "internal/db/migration", "internal/db/rowfile", "internal/manager", "internal/inspect", "internal/verify", "internal/report", "internal/ui", "internal/mcp", "internal/plaintext", "internal/bus/schedules", "internal/cron", "internal/schedule"}},
 	{"internal/verify", nil}, // a judge shares no code with the accused
 	{"internal/ui", []string{"internal/ui/fleet", "internal/ui/format", "client", "contract"}},
+	{"internal/mcp", []string{"client", "contract"}},
 	{"internal/ui/format", []string{"internal/plaintext", "contract"}},
 	{"internal/ui/fleet", []string{"internal/cron", "client", "contract"}},
 	{"internal/app", []string{

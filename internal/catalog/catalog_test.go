@@ -89,6 +89,7 @@ func TestAllErrorsOfAllFiles(t *testing.T) {
 		"works.yaml":  "sql: SELECT 1 AS n\n",
 		"s.yaml":      "sql: SELECT :n AS n\nparams:\n  n: {schema: {$schema: 'http://json-schema.org/draft-07/schema#'}}\n",
 		"tagged.yaml": "sql: !secret SELECT 1\n",
+		"u.yaml":      "sql: SELECT :request_id AS n\nparams:\n  request_id: {}\n",
 	})
 	for _, line := range []string{
 		`catalog/shop/Bad.yaml: a statement's name is 1 to 64 characters of a-z 0-9 _: rename the file`,
@@ -106,6 +107,7 @@ func TestAllErrorsOfAllFiles(t *testing.T) {
 		`catalog/shop/k.yaml:2: "sql" is duplicate: remove one of them`,
 		`catalog/shop/l.yaml:1: invalid YAML: `,
 		`catalog/shop/m.yaml:1: anchors and aliases are not supported: write the value itself`,
+		`catalog/shop/u.yaml:3: params.request_id: the name is that of an argument of every tool of runner mcp: take another name`,
 		`catalog/shop/n.yaml:2: timeout: write a duration above zero, such as 30s or 1m30s`,
 		`catalog/shop/n.yaml:3: max_rows: write a whole number of at least 1`,
 		`catalog/shop/n.yaml:4: isolation: belongs to transactions: remove it`,

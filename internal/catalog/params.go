@@ -37,6 +37,9 @@ type Argument struct {
 	JSON  []byte        // the value as JSON text
 }
 
+// reservedParam is the argument with which agents name a call.
+const reservedParam = "request_id"
+
 var (
 	paramKeys = []string{"type", "schema", "default", "description"}
 	paramName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]{0,63}$`)
@@ -66,6 +69,8 @@ func (f *file) params(n *yaml.Node) []Param {
 		switch {
 		case !paramName.MatchString(name):
 			f.fault(of.Line, where+": a parameter's name is a letter or _, then letters, digits and _, 64 at most")
+		case name == reservedParam:
+			f.fault(of.Line, where+": the name is that of an argument of every tool of runner mcp: take another name")
 		case of.Kind == yaml.ScalarNode && of.Tag == "!!null":
 		case of.Kind != yaml.MappingNode:
 			f.fault(of.Line, where+": write its type, schema, default or description, such as {type: numeric}")

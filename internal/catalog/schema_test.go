@@ -49,7 +49,7 @@ func fileSchema() node {
 			"description":  text("For people."),
 			"sql":          text("The text of a query, which is read_only."),
 			"statements":   node{"description": "The statements of a transaction, which is exactly_once.", "type": "array", "minItems": 1, "items": statement},
-			"params":       node{"description": "The parameters by name: each :name of the texts.", "type": "object", "propertyNames": node{"pattern": "^[A-Za-z_][A-Za-z0-9_]{0,63}$"}, "additionalProperties": param},
+			"params":       node{"description": "The parameters by name: each :name of the texts.", "type": "object", "propertyNames": node{"pattern": "^[A-Za-z_][A-Za-z0-9_]{0,63}$", "not": node{"const": "request_id"}}, "additionalProperties": param},
 			"max_affected": count("The largest number of rows that the transaction may write.", 1),
 			"max_rows":     count("The largest number of rows; a job may lower it.", 1),
 			"timeout": node{"description": "The longest timeout, as a Go duration above zero: \"30s\", \"1m30s\"; a job may lower it.", "type": "string", "allOf": []node{
@@ -91,7 +91,7 @@ func TestSchemaAndLoadingJudgeAlike(t *testing.T) {
 		"sql: SELECT 1 AS n\nmax_affected: 1": false, "sql: SELECT 1 AS n\nisolation: serializable": false, "sql: SELECT 1 AS n\nsequel: x": false,
 		"sql: SELECT 1 AS n\ndescription: ": false, "sql: SELECT 1 AS n\nparams: ": false, "sql: SELECT 1 AS n\nparams: []": false,
 		"sql: SELECT :n AS n\nparams: {n: 1}": false, "sql: SELECT :n AS n\nparams: {n: {types: x}}": false, "sql: SELECT :n AS n\nparams: {n: {schema: x}}": false,
-		"sql: SELECT :n AS n\nparams: {n: {schema: true}}": false, "sql: SELECT 1 AS n\nparams: {'9': {}}": false, "statements: []": false, "statements: [{expect_rows: 1}]": false,
+		"sql: SELECT :n AS n\nparams: {n: {schema: true}}": false, "sql: SELECT 1 AS n\nparams: {'9': {}}": false, "sql: SELECT :request_id AS n\nparams: {request_id: {}}": false, "statements: []": false, "statements: [{expect_rows: 1}]": false,
 		"statements: [{sql: DELETE FROM t, expect_rows: -1}]": false, "statements: [{sql: DELETE FROM t, expect_rows: {}}]": false, "statements: [{sql: DELETE FROM t}]\nisolation: chaos": false,
 		"sql: SELECT 1; SELECT 2": true, "sql: DELETE FROM t": true, "sql: SELECT :n AS n": true, "sql: SELECT 1 AS n\nparams: {n: {}}": true,
 		"sql: SELECT :n AS n\nparams: {n: {schema: {type: x}}}": true, "sql: SELECT :n AS n\nparams: {n: {schema: {type: integer}, default: x}}": true,
