@@ -29,7 +29,7 @@ import (
 	"dbrunner/internal/jobs"
 )
 
-// caseFile is what every client has to do alike; its README says what the steps mean.
+// caseFile is what every client has to do alike; its README explains the steps.
 const caseFile = repository + "/contract/cases/cases.json"
 
 type clientCase struct {

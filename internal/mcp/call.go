@@ -19,7 +19,7 @@ import (
 const (
 	askWait       = 20 * time.Second       // of one request for the result: a runner that dies costs no more
 	askReserve    = 2 * time.Second        // for the way of a request and its answer
-	askPause      = 250 * time.Millisecond // between requests that were answered at once
+	askPause      = 250 * time.Millisecond // between requests that were answered immediately
 	noRunnerAfter = 10 * time.Second       // so long may runners be away, while they are restarted for example
 	progressEvery = 2 * time.Second
 

@@ -43,7 +43,7 @@ func TestEachStatementIsATool(t *testing.T) {
 	require.NotContains(t, a.session.InitializeResult().Instructions, "s3cr3t")
 }
 
-// Promise: an answer has the rows as the result has them, at most 100 and 256 KiB of them, and says how many are left out.
+// Promise: an answer has the rows as the result has them, at most 100 and 256 KiB of them, and counts those that are left out.
 func TestAnswers(t *testing.T) {
 	t.Parallel()
 	w := bank(t)
@@ -178,7 +178,7 @@ func TestRefusalsByNATS(t *testing.T) {
 	}
 	require.Less(t, time.Since(start), testTimeout/2, "far from the limit of a call")
 	require.InDelta(t, 100, reader.purse("7"), 0)
-	_, err := w.agent("nobody").session.ListTools(t.Context(), nil)
+	_, err := w.agent("stranger").session.ListTools(t.Context(), nil)
 	require.ErrorContains(t, err, "dbrunner.api.calls.bank")
 	_, err = w.agent("agent", func(o *mcp.Options) { o.Database = "nosuch" }).session.ListTools(t.Context(), nil)
 	require.ErrorContains(t, err, "the tools are not known")
@@ -234,7 +234,7 @@ func TestAClientThatLeaves(t *testing.T) {
 	}
 }
 
-// Promise: a call that gets no result in time says what is known and how to go on; the job is done once.
+// Promise: a call that gets no result in time reports what is known and how to go on; the job is done once.
 func TestNoResultInTime(t *testing.T) {
 	t.Parallel()
 	w := bank(t)

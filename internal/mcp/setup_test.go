@@ -85,7 +85,7 @@ func setup(t *testing.T) *world {
 	}
 	node := bustest.Server(t, bustest.Users(all,
 		user("agent", append(rows, calls, run+"*", cancel)...), user("other", calls, run+"*", cancel),
-		user("reader", calls, run+"purse", run+"endless"), user("nobody"),
+		user("reader", calls, run+"purse", run+"endless"), user("stranger"),
 	))
 	w := &world{t: t, node: node, dir: t.TempDir()}
 	w.file = filepath.Join(w.dir, "bank.db")

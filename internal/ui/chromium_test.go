@@ -266,7 +266,7 @@ func (b *tab) open(address string) {
 	b.until(`document.readyState === "complete" && location.href !== "about:blank"`)
 }
 
-// eval evaluates an expression in the page, and reads its value into out. An error says that the page has none at this moment.
+// eval evaluates an expression in the page, and reads its value into out. It returns an error if the page has none at this moment.
 func (b *tab) eval(expression string, out any) error {
 	got, err := b.c.send(b.session, "Runtime.evaluate", map[string]any{"expression": expression, "returnByValue": true, "awaitPromise": true})
 	if err != nil {
