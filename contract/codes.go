@@ -21,6 +21,7 @@ const (
 	CodeEffectNotAllowed  Code = "effect_not_allowed" // the kind cannot, or the database may not, have this effect
 	CodeParameterNotTyped Code = "untyped_parameter"  // an array or object without a type
 	CodeUnknownCall       Code = "unknown_call"       // the database's catalog has no statement of this name
+	CodeApprovalNotFound  Code = "approval_not_found" // there is no dry run that the approval may approve
 )
 
 // The codes of outcomes that the runner decides.
@@ -62,6 +63,7 @@ const (
 	CodeExpectRows         Code = "expect_rows_failed"    // an expect_rows guard does not hold
 	CodeMaxAffected        Code = "max_affected_exceeded" // more rows written than max_affected allows
 	CodeNotCountable       Code = "not_countable"         // under max_affected: a statement whose rows the server does not count
+	CodeEffectChanged      Code = "effect_changed"        // an approval had another effect than its dry run
 	CodeResultTooLarge     Code = "result_too_large"      // more rows or bytes than the job or its database allows
 	CodeTimeout            Code = "timeout"               // the job's time limit
 	CodeLockTimeout        Code = "lock_timeout"          // a lock was not free within the lock time limit
@@ -89,13 +91,13 @@ func Codes() []Code {
 	return []Code{
 		CodeInvalidJSON, CodeTooLarge, CodeTooDeep, CodeInvalidBody, CodeUnknownKey, CodeDuplicateKey,
 		CodeMissingKey, CodeInvalidValue, CodeInvalidID, CodeVersion, CodeReplyTo, CodeKindNotAllowed,
-		CodeEffectNotAllowed, CodeParameterNotTyped, CodeUnknownCall, CodeTooManyDeliveries, CodeIDReused, CodeResultTaken,
+		CodeEffectNotAllowed, CodeParameterNotTyped, CodeUnknownCall, CodeApprovalNotFound, CodeTooManyDeliveries, CodeIDReused, CodeResultTaken,
 		CodeExpired, CodeCanceled, CodeOutcomeUnknown, CodeInternal, CodeRowsFull, CodeRowsUnavailable,
 		CodeParamsNotFound, CodeParamsDigest, CodeParamsInvalid, CodeParamsUnavailable,
 		CodeSyntax, CodeUndefined, CodePermission, CodeReadOnly, CodeUnique, CodeForeignKey,
 		CodeNotNull, CodeCheck, CodeConstraint, CodeData, CodeParameter,
 		CodeMultipleStatements, CodeTransactionControl, CodeForbiddenStatement,
-		CodeTransactionAborted, CodeDuplicateColumn, CodeExpectRows, CodeMaxAffected, CodeNotCountable, CodeResultTooLarge,
+		CodeTransactionAborted, CodeDuplicateColumn, CodeExpectRows, CodeMaxAffected, CodeNotCountable, CodeEffectChanged, CodeResultTooLarge,
 		CodeTimeout, CodeLockTimeout, CodeSerialization, CodeDeadlock, CodeConnectionLost,
 		CodeUnavailable, CodeResources, CodeNotSupported, CodeDatabase,
 		CodeMigrationFolder, CodeMigrationTarget, CodeMigrationRefused, CodeMigrationDirty, CodeMigrationLocked,

@@ -152,6 +152,10 @@ func (a *Answer) append(dst []byte) []byte {
 	if m.has(a.Statements != nil) {
 		m.dst = appendList(m.dst, a.Statements, appendSet)
 	}
+	if m.has(len(a.Request) > 0) {
+		m.dst = append(m.dst, a.Request...)
+	}
+	m.textIfAny(a.EffectDigest)
 	if a.Health != nil {
 		m.dst = appendMembers(m.dst, a.Health)
 	}
@@ -192,7 +196,7 @@ func (s *Set) append(dst []byte) []byte {
 		m.dst = appendList(m.dst, s.Columns, appendColumn)
 		s.appendRows(&m)
 	} else {
-		m.keys = m.keys[3:]
+		m.keys = m.keys[4:]
 	}
 	if m.has(len(s.More) > 0) {
 		m.dst = appendList(m.dst, s.More, appendSet)
@@ -213,6 +217,9 @@ func (s *Set) appendRows(m *members) {
 		m.dst = append(m.dst, s.Rows...)
 	}
 	m.integer(s.RowCount)
+	if m.has(s.RowsOmitted > 0) {
+		m.dst = strconv.AppendInt(m.dst, s.RowsOmitted, 10)
+	}
 }
 
 func appendSet(dst []byte, s *Set) []byte { return append(s.append(append(dst, '{')), '}') }

@@ -30,12 +30,12 @@ type Result struct {
 	StartedAt   time.Time         `json:"started_at"` // zero: not started by this delivery
 	FinishedAt  time.Time         `json:"finished_at"`
 	Labels      map[string]string `json:"labels"`
-	Call        *Call             `json:"call"` // nil unless the job is a call
+	Call        *Call             `json:"call"` // nil unless the job runs a statement of a catalog
 	Answer
 	Error *Error `json:"error"` // nil if the job succeeded
 }
 
-// Call is what a job of kind call ran.
+// Call is the statement of a catalog that a job ran.
 type Call struct {
 	Name     string `json:"name"`
 	Revision string `json:"revision"` // of the definition; empty if the runner has none of this name
@@ -46,8 +46,11 @@ type Answer struct {
 	Engine string `json:"engine"` // the engine whose names the columns' types are; empty if there are no columns
 	Set
 	Statements []Set `json:"statements"` // of a transaction, in order
-	*Health          // nil unless the job is of kind health
-	*Migration       // nil unless the job is of kind migration
+
+	Request      json.RawMessage `json:"request"`       // of a dry run: what it executed, as given
+	EffectDigest string          `json:"effect_digest"` // of a dry run: identifies what it executed, its counts and the rows that it returned
+	*Health                      // nil unless the job is of kind health
+	*Migration                   // nil unless the job is of kind migration
 }
 
 // Set is what one statement did.
@@ -57,7 +60,8 @@ type Set struct {
 	Columns      []Column        `json:"columns"`       // nil: the statement returns no rows
 	Object       *RowsObject     `json:"rows_object"`   // where the rows are if they are not in Rows
 	Rows         json.RawMessage `json:"rows"`          // an array with one element per row
-	RowCount     int64           `json:"row_count"`     // rows in Rows or in Object
+	RowCount     int64           `json:"row_count"`     // rows in Rows or in Object, with those that are left out
+	RowsOmitted  int64           `json:"rows_omitted"`  // rows that the result of a dry run leaves out
 	More         []Set           `json:"more"`          // further result sets and counts of the statement
 }
 

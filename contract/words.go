@@ -12,10 +12,14 @@ const (
 	ExactlyOnce Effect = "exactly_once"
 	AtLeastOnce Effect = "at_least_once"
 	AtMostOnce  Effect = "at_most_once"
+	RolledBack  Effect = "rolled_back" // of a dry run
 )
 
 // Fenced reports whether each outcome of such a job has a row in the ledger.
 func (e Effect) Fenced() bool { return e == ExactlyOnce || e == AtMostOnce }
+
+// MayChange reports whether such a job may leave something changed in its database.
+func (e Effect) MayChange() bool { return e != ReadOnly && e != RolledBack }
 
 // Status is how a job finished.
 type Status string

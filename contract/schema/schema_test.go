@@ -76,7 +76,7 @@ type generator struct {
 // enums are the words of the types that have a fixed set.
 func enums() map[reflect.Type][]any {
 	return map[reflect.Type][]any{
-		reflect.TypeFor[contract.Effect]():  {contract.ReadOnly, contract.ExactlyOnce, contract.AtLeastOnce, contract.AtMostOnce},
+		reflect.TypeFor[contract.Effect]():  {contract.ReadOnly, contract.ExactlyOnce, contract.AtLeastOnce, contract.AtMostOnce, contract.RolledBack},
 		reflect.TypeFor[contract.Status]():  {contract.Succeeded, contract.Failed, contract.Rejected, contract.Canceled, contract.Expired, contract.Unknown},
 		reflect.TypeFor[contract.Verdict](): {contract.Healthy, contract.Degraded, contract.Unhealthy},
 		reflect.TypeFor[contract.Role]():    {contract.RolePrimary, contract.RoleStandby},
@@ -151,6 +151,9 @@ func (g *generator) members(t reflect.Type, into node) {
 		}
 		if t == reflect.TypeFor[contract.CancelAnswer]() && field.Name == "Outcome" {
 			part = node{"enum": []string{contract.CancelDone, contract.CancelTooLate, contract.CancelKept}}
+		}
+		if t == reflect.TypeFor[contract.Answer]() && field.Name == "Request" {
+			part = node{"type": "object", "description": g.comments["Answer.Request"]}
 		}
 		if t == reflect.TypeFor[contract.CallInfo]() && field.Name == "Schema" {
 			part = node{"type": "object", "description": g.comments["CallInfo.Schema"]}
@@ -387,7 +390,7 @@ func TestSchemasRefuse(t *testing.T) {
 func TestRead(t *testing.T) {
 	t.Parallel()
 	require.Contains(t, schema.Names(), "result")
-	require.Len(t, schema.Names(), 21)
+	require.Len(t, schema.Names(), 24)
 	for _, name := range schema.Names() {
 		text, err := schema.Read(name)
 		require.NoError(t, err)

@@ -266,7 +266,8 @@ type offerAnswer struct {
 
 type kindAnswer struct {
 	Kind       string            `json:"kind"`
-	Effects    []contract.Effect `json:"effects"` // the first one is the default
+	Named      bool              `json:"named,omitempty"` // its jobs name a statement of the catalog
+	Effects    []contract.Effect `json:"effects"`         // the first one is the default
 	Timeout    string            `json:"timeout"`
 	MaxTimeout string            `json:"max_timeout"`
 }
@@ -306,7 +307,7 @@ func (a *api) list(databases ...*Database) databasesAnswer {
 		}
 		for _, o := range d.Policy.Offers() {
 			offer.Kinds = append(offer.Kinds, kindAnswer{
-				Kind: o.Kind, Effects: o.Effects, Timeout: o.Timeout.String(), MaxTimeout: o.MaxTimeout.String(),
+				Kind: o.Kind, Named: o.Named, Effects: o.Effects, Timeout: o.Timeout.String(), MaxTimeout: o.MaxTimeout.String(),
 			})
 		}
 		for _, name := range slices.Sorted(maps.Keys(d.Config.Queues)) {

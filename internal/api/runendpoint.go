@@ -179,8 +179,8 @@ func (a *api) runRequest(d *Database, q *service.Request) (*runRequest, error) {
 		return nil, j.refuse(403, "run_disabled", false, "api.run is disabled; publish to "+
 			a.cfg.Namespace+".jobs."+d.Name+".<kind> in JetStream")
 	case !slices.Contains(known, q.Tokens[2]) && slices.Contains(kinds, q.Tokens[2]):
-		return nil, j.refuse(400, "invalid_subject", false, "write "+a.cfg.Namespace+".api.run."+d.Name+".call.<name> for a call, and "+
-			a.cfg.Namespace+".api.run."+d.Name+".<kind> for all other kinds")
+		return nil, j.refuse(400, "invalid_subject", false, "write "+a.cfg.Namespace+".api.run."+d.Name+".<kind>.<name> for a job that names a statement, such as a call, and "+
+			a.cfg.Namespace+".api.run."+d.Name+".<kind> for others")
 	case !slices.Contains(known, q.Tokens[2]):
 		return nil, j.refuse(404, string(contract.CodeKindNotAllowed), false, "the database runs no jobs of this kind; it runs "+strings.Join(kinds, ", "))
 	case !contract.ValidID(id):

@@ -64,7 +64,7 @@ type Catalog struct {
 
 // Defaults configures the keys that databases may share.
 type Defaults struct {
-	// allowed kinds of jobs; empty: all but call, which has to be named
+	// allowed kinds of jobs; empty: all but call, dry_run and approve, which have to be named. call also allows dry runs and approvals of named statements
 	Kinds []string `key:"kinds" format:"kind"`
 	// allowed effects; empty: all that the ledger allows
 	Effects []string `key:"effects" format:"effect"`

@@ -30,7 +30,7 @@ type Executor interface {
 	// (READ ONLY where the engine has it).
 	Read(ctx context.Context, call Call, stmt *dialect.Compiled, opts RowOptions) (ResultSet, error)
 
-	// Transact runs the statements in one transaction and commits it. When all of them have succeeded and
+	// Transact runs the statements in one transaction and commits it, unless it is a dry run. When all of them have succeeded and
 	// every guard holds, seal (if any) is called once; the row that it returns (if any) is inserted into the
 	// ledger in the same transaction by a plain INSERT, whose unique key is the fence: a taken key rolls the
 	// transaction back and gives ClassAlreadyRecorded. A commit counts only when the server answered that it committed;
@@ -113,6 +113,11 @@ type Transaction struct {
 	// nothing is counted. It is compared before seal is called, and above it the transaction is rolled back: ClassPermanent,
 	// max_affected_exceeded. What the engine cannot count is refused: not_countable.
 	MaxAffected int64
+
+	// DryRun: it is rolled back instead of committed, as the last step before the ledger row would be written. What is deferred
+	// to the end of the transaction is done before, and its errors are those of the call. seal is called; what it returns is
+	// not written.
+	DryRun bool
 }
 
 // Range is a guard on the number of rows that a statement affects (or returns, if it returns rows).
@@ -154,12 +159,17 @@ type Once struct {
 type ResultSet struct {
 	Columns      []contract.Column // nil: the statement returns no rows
 	Rows         []byte            // a JSON array with an element a row; nil if Columns is nil
-	RowCount     int64             // rows in Rows, or in Object
+	RowCount     int64             // rows in Rows, or in Object, and Omitted
+	Omitted      int64             // rows that are not in Rows, because of RowOptions.Keep
 	RowsAffected int64             // as the server counts; for a statement that returns rows, their number
 	Command      string            // the server's command tag, e.g. "INSERT 0 1", where it has one
 
 	// Object is where the rows are if Rows is nil although Columns is not.
 	Object *contract.RowsObject
+
+	// Digest identifies the rows, in whatever order they came: the SHA-256 of the sorted SHA-256 of each row, encoded as an
+	// array. nil unless RowOptions.Digest asks for it, or if Columns is nil.
+	Digest []byte
 
 	// More are the other answers of a statement that gave several, in their order: the result sets of a procedure,
 	// the counts of its statements and of triggers.

@@ -16,6 +16,12 @@ type RowOptions struct {
 	Sets int
 	// AlwaysOverflow sends the rows of every statement to Overflow, however few they are.
 	AlwaysOverflow bool
+
+	// Digest has ResultSet.Digest computed.
+	Digest bool
+	// Keep is how many rows of each set are given, the first ones; 0: all. MaxRows counts the others, too. It does not go
+	// with Overflow.
+	Keep int64
 }
 
 // maxOverflowRow bounds one row that has room outside of the answer only, bytes: it is encoded in memory.

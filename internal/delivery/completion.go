@@ -83,7 +83,7 @@ func (r *run) withoutAnswer(status contract.Status, e *contract.Error, have int)
 		own.Message += "; the answer is left out: the result has more bytes than one message takes"
 		return status, &own
 	}
-	if r.effect == contract.ReadOnly {
+	if !r.effect.MayChange() {
 		status = contract.Failed
 	}
 	return status, &contract.Error{Code: contract.CodeResultTooLarge, Message: tooLargeMessage(have, r.e.opts.MaxResult)}

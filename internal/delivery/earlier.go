@@ -220,7 +220,7 @@ func (r *run) ledgered() bool {
 // promised is the effect that decides what a delivery means. The definition of a call is of one runner's files: where it is not
 // known, or another runner may have run the job by another one, the job counts as one that the ledger fences.
 func (r *run) promised() contract.Effect {
-	if r.call != nil && (r.effect == "" || r.d.MaybeRedelivered) {
+	if r.call != nil && r.effect != contract.RolledBack && (r.effect == "" || r.d.MaybeRedelivered) {
 		return contract.ExactlyOnce
 	}
 	return r.effect
@@ -314,7 +314,7 @@ func (r *run) preemptedVerdict(why error) verdict {
 func (r *run) undeliverableVerdict() verdict {
 	e := tooManyDeliveriesError(r.d.Deliveries)
 	switch {
-	case !r.promised().Fenced() && r.effect != contract.ReadOnly:
+	case !r.promised().Fenced() && r.effect.MayChange():
 		return verdict{undeliverable, contract.Unknown, e}
 	case r.canceled():
 		return verdict{undeliverable, contract.Canceled, canceledError()}

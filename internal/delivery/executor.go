@@ -60,11 +60,12 @@ func NewExecutor(opts ExecutorOptions) (*Executor, error) {
 		return nil, fmt.Errorf("the results stream takes messages of %d bytes; at least %d are needed", opts.MaxResult, 2*envelopeReserve)
 	}
 	decoder := jobs.NewDecoder(jobs.DecoderOptions{
-		Namespace: opts.Namespace,
-		Policy:    opts.Policy,
-		Dialect:   opts.Database.Dialect(),
-		MaxBody:   opts.MaxBody,
-		Inputs:    opts.Inputs,
+		Namespace:  opts.Namespace,
+		Policy:     opts.Policy,
+		Dialect:    opts.Database.Dialect(),
+		MaxBody:    opts.MaxBody,
+		Inputs:     opts.Inputs,
+		MaxRequest: opts.MaxResult / 4,
 	})
 	return &Executor{opts: opts, decoder: decoder}, nil
 }
@@ -212,6 +213,9 @@ func (r *run) begin() error {
 
 // execute runs the work until it finishes, repeating what is safe to repeat. false: it has added to the facts.
 func (r *run) execute(ctx context.Context) (Outcome, bool) {
+	if out, ready := r.readDryRun(ctx); !ready {
+		return out, out.Action != 0
+	}
 	o := &r.e.opts
 	x := &jobs.Execution{
 		Database: o.Database, Outside: o.Outside, Migrations: o.Migrations, Health: o.Health,
@@ -279,6 +283,10 @@ var errPanicked = errors.New("the execution panicked")
 func (r *run) allowOverflow(x *jobs.Execution) {
 	p, out := &r.e.opts.Policy.Output, r.job.Output
 	if out.Mode == jobs.OutputInline || r.job.ReplyOnly || p.Off || r.e.opts.Objects == nil {
+		return
+	}
+	if r.effect == contract.RolledBack { // it returns as many rows as the transaction may, but writes no object
+		x.Rows.MaxRows = jobs.TighterLimit(r.job.MaxRows, p.MaxRows)
 		return
 	}
 	r.over.Target = bulk.Target{
@@ -356,7 +364,7 @@ func (r *run) failed(ctx context.Context, err error, given jobs.Answer) (Outcome
 // rowOptions are those of rows that stay in the result.
 func (r *run) rowOptions() db.RowOptions {
 	p := r.e.opts.Policy
-	fits := int64(r.e.opts.MaxResult - envelopeReserve - statementReserve*r.job.Statements())
+	fits := int64(r.e.opts.MaxResult - envelopeReserve - statementReserve*r.job.Statements() - r.job.Reserve())
 	return db.RowOptions{
 		Format: r.job.RowFormat, MaxRows: jobs.TighterLimit(r.job.MaxRows, p.MaxRows), MaxBytes: max(jobs.TighterLimit(p.MaxBytes, fits), 1),
 	}

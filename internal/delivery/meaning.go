@@ -154,7 +154,7 @@ func (f *facts) mayBeStored() bool {
 		return false
 	case f.redelivered:
 		return true
-	case f.effect == contract.ReadOnly || f.effect == contract.ExactlyOnce: // the ledger knows what the latter has to know
+	case !f.effect.MayChange() || f.effect == contract.ExactlyOnce: // the ledger knows what the latter has to know
 		return false
 	default:
 		return !f.derived

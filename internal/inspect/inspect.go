@@ -42,6 +42,7 @@ const (
 	partStreams    = "streams"
 	partMigrations = "migrations"
 	partQueues     = "queues"
+	partKinds      = "kinds"
 	partPool       = "pool"
 	partOutbox     = "outbox"
 	partCatalog    = "catalog"
@@ -164,8 +165,11 @@ func (i *Inspector) Inspect(original *config.Config) *Inspection {
 		if crowded := d.queues(&plan); crowded != nil {
 			out.Findings = append(out.Findings, *crowded)
 		}
+		if warning := d.dryRuns(); warning != nil {
+			out.Findings = append(out.Findings, *warning)
+		}
 		for _, offer := range manager.Policy(i.cfg, d.Config).Offers() {
-			plan.Kinds = append(plan.Kinds, offer.Kind)
+			plan.Kinds = append(plan.Kinds, offer.Form)
 			for _, effect := range offer.Effects {
 				if !slices.Contains(plan.Effects, effect) {
 					plan.Effects = append(plan.Effects, effect)
@@ -211,6 +215,17 @@ func (d *target) queues(plan *DatabasePlan) *Finding {
 	}
 	f := d.finding(partQueues, db.GradeWarning, fmt.Sprintf("the queues together can use all of the pool's connections: %d slots, and pool.max is %d; other jobs "+
 		"then wait for them", sum, d.Config.Pool.Max), "lower slots of queues, or raise pool.max")
+	return &f
+}
+
+// dryRuns warns where a dry run can leave an effect: T-SQL's dynamic SQL can commit in it.
+func (d *target) dryRuns() *Finding {
+	if !d.DB.Dialect().Transact || !slices.Contains(d.Config.Kinds, "dry_run") {
+		return nil
+	}
+	f := d.finding(partKinds, db.GradeWarning, "dynamic SQL in a dry run can commit, which nothing takes back: permission for dry_run is as strong as "+
+		"permission for transaction", "grant dry_run only to users who may publish transactions, or take it out of kinds: dry runs of named statements need "+
+		"call alone")
 	return &f
 }
 

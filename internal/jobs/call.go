@@ -34,10 +34,14 @@ func (d *Decoder) callOf(k *kind, in *Message) *contract.Call {
 
 // effectOf resolves a job's effect: that of a call is its definition's.
 func (d *Decoder) effectOf(who *identity, k *kind, in *Message) contract.Effect {
-	if k == nil || !k.named {
+	switch {
+	case k == nil || !k.fixed:
 		return who.jobEffect(k)
+	case len(k.effects) == 1:
+		return k.effects[0]
+	default:
+		return callEffect(d.opts.Policy.Catalog.Statement(in.Name))
 	}
-	return callEffect(d.opts.Policy.Catalog.Statement(in.Name))
 }
 
 // callEffect is the effect of a statement of the catalog; empty if it is not known.
@@ -48,18 +52,22 @@ func callEffect(s *catalog.Statement) contract.Effect {
 	return s.Effect()
 }
 
-// checkCallEffect rejects a call that states an effect, or whose effect the database may not have.
-func (d *Decoder) checkCallEffect(r *reader, effect contract.Effect) {
+// checkFixedEffect rejects a job that states an effect although it cannot choose, or whose effect the database may not have.
+func (d *Decoder) checkFixedEffect(r *reader, effect contract.Effect, k *kind) {
+	why, what := "a call has the effect of its statement", "this statement"
+	if len(k.effects) == 1 {
+		why, what = "jobs of kind "+k.name+" always have the effect "+string(effect), "a job of kind "+k.name
+	}
 	if at := r.top[keyEffect]; at != 0 {
-		r.reject(at, contract.CodeInvalidValue, "a call has the effect of its statement: leave the key out")
+		r.reject(at, contract.CodeInvalidValue, why+": leave the key out")
 	}
 	p := d.opts.Policy
 	switch {
 	case effect == "" || p.AllowsEffect(effect):
 	case !p.Ledger:
-		r.rejectBelow(0, "", contract.CodeEffectNotAllowed, "this statement is a transaction, which needs a ledger, and this database has none")
+		r.rejectBelow(0, "", contract.CodeEffectNotAllowed, what+" is a transaction, which needs a ledger, and this database has none")
 	default:
-		r.rejectBelow(0, "", contract.CodeEffectNotAllowed, "this statement has the effect "+string(effect)+", which is not allowed on this database")
+		r.rejectBelow(0, "", contract.CodeEffectNotAllowed, what+" has the effect "+string(effect)+", which is not allowed on this database")
 	}
 }
 
@@ -79,7 +87,9 @@ func (d *Decoder) limitCall(r *reader, job *Job) {
 }
 
 // decodeCall reads params, and makes of them what the statement's definition says.
-func decodeCall(r *reader, at []int) work {
+func decodeCall(r *reader, at []int) work { return readCall(r, at) }
+
+func readCall(r *reader, at []int) *call {
 	c := &call{}
 	before := r.faulty()
 	if at[0] != 0 {

@@ -3,6 +3,7 @@ package jobs
 import (
 	"context"
 	"strconv"
+	"strings"
 	"testing"
 	"testing/fstest"
 	"time"
@@ -74,7 +75,8 @@ func testDecoder(change ...func(*DecoderOptions)) *Decoder {
 var testTime = time.Date(2026, 3, 1, 12, 0, 0, 123456789, time.UTC)
 
 func message(kind, body string) *Message {
-	in := &Message{Database: "shop", Kind: kind, Sequence: 42, Timestamp: testTime, Body: []byte(body)}
+	kind, name, _ := strings.Cut(kind, ".")
+	in := &Message{Database: "shop", Kind: kind, Name: name, Sequence: 42, Timestamp: testTime, Body: []byte(body)}
 	if kind == "call" {
 		in.Name = "pay"
 	}

@@ -32,11 +32,12 @@ const maxPooledNodes = 4096
 
 // DecoderOptions is what decoding the jobs of one database needs to know.
 type DecoderOptions struct {
-	Namespace string
-	Policy    *Policy
-	Dialect   *dialect.Dialect
-	Inputs    bulk.Inputs // parameters outside of jobs; nil: none are read
-	MaxBody   int         // largest body that is looked into, bytes; 0 = 8 MiB
+	Namespace  string
+	Policy     *Policy
+	Dialect    *dialect.Dialect
+	Inputs     bulk.Inputs // parameters outside of jobs; nil: none are read
+	MaxBody    int         // largest body that is looked into, bytes; 0 = 8 MiB
+	MaxRequest int         // largest body of a dry run, and what its result repeats of it, bytes; 0 = no limit
 }
 
 // Decoder turns the messages of one database into jobs. It is safe for concurrent use.
@@ -56,7 +57,9 @@ func NewDecoder(opts DecoderOptions) *Decoder {
 		d.kinds[i].known = append(commonKeys(), d.kinds[i].keys...)
 	}
 	d.readers.New = func() any {
-		return &reader{kinds: d.kinds, dialect: opts.Dialect, inputs: opts.Inputs, calls: opts.Policy.Catalog.Names()}
+		return &reader{
+			kinds: d.kinds, dialect: opts.Dialect, inputs: opts.Inputs, calls: opts.Policy.Catalog.Names(), maxRequest: opts.MaxRequest,
+		}
 	}
 	return d
 }
@@ -89,18 +92,19 @@ func (d *Decoder) Scan(in *Message) Scanned {
 	var who identity
 	who.scan(in.Body)
 	id, derived := who.jobID(in)
-	return Scanned{
-		ID: id, DerivedID: derived, Effect: d.effectOf(&who, d.kind(in.Kind), in), ReplyTo: who.reply(d, in), Call: d.callOf(d.kind(in.Kind), in),
-	}
+	k := d.kind(in)
+	return Scanned{ID: id, DerivedID: derived, Effect: d.effectOf(&who, k, in), ReplyTo: who.reply(d, in), Call: d.callOf(k, in)}
 }
 
-func (d *Decoder) kind(name string) *kind {
+// kind returns the kind of a message's job; nil if there is none of its name.
+func (d *Decoder) kind(in *Message) (found *kind) {
 	for i := range d.kinds {
-		if d.kinds[i].name == name {
-			return &d.kinds[i]
+		k := &d.kinds[i]
+		if k.name == in.Kind && (found == nil || k.named == (in.Name != "")) {
+			found = k
 		}
 	}
-	return nil
+	return found
 }
 
 // Decode reads a job's message. Either a valid job comes back, its statements compiled for the database, or a
@@ -163,9 +167,18 @@ func (r *reader) syntaxError(body []byte, err *jsontext.SyntaxError) contract.Fa
 
 // interpret makes a job of a body that is one JSON object.
 func (d *Decoder) interpret(r *reader, in *Message) (*Job, *Rejection) {
-	k := d.kind(in.Kind)
+	k := d.kind(in)
 	if k == nil || !d.allows(k) || in.Queue != "" && !k.queued {
 		return nil, d.unreadable(in, d.forbiddenKind(in))
+	}
+	return d.interpretAs(k, r, in)
+}
+
+// interpretAs makes a job of a kind of a body that is one JSON object.
+func (d *Decoder) interpretAs(k *kind, r *reader, in *Message) (*Job, *Rejection) {
+	if k.name == "dry_run" && d.opts.MaxRequest > 0 && len(in.Body) > d.opts.MaxRequest {
+		return nil, d.unreadable(in, contract.Fault{Code: contract.CodeTooLarge, Message: "the body of a dry run is larger than " +
+			strconv.Itoa(d.opts.MaxRequest) + " bytes: its result repeats it"})
 	}
 	r.twice = r.members(0, k.known, r.top[:])
 	job := &Job{Database: in.Database, Kind: k.name, rows: k.rows, Rereads: k.rereads, Call: d.callOf(k, in)}
@@ -184,6 +197,7 @@ func (d *Decoder) interpret(r *reader, in *Message) (*Job, *Rejection) {
 	if understood && (job.Effect != "" || k.named) {
 		job.Hash, r.scratch = requestHash(r.scratch, job)
 	}
+	checkID(r, job)
 	if r.faulty() > 0 {
 		return nil, rejection(job, r.takeFaults())
 	}
@@ -204,11 +218,11 @@ func (d *Decoder) forbiddenKind(in *Message) contract.Fault {
 	var allowed []string
 	for i := range d.kinds {
 		if d.allows(&d.kinds[i]) && (in.Queue == "" || d.kinds[i].queued) {
-			allowed = append(allowed, d.kinds[i].name)
+			allowed = append(allowed, d.kinds[i].form())
 		}
 	}
 	why := ""
-	if k := d.kind(name); k != nil && k.session && d.opts.Policy.Pooled {
+	if k := d.kind(in); k != nil && k.session && d.opts.Policy.Pooled {
 		why = " (they need a session of their own, and it is reached through a pooler in transaction mode)"
 	}
 	return contract.Fault{
@@ -243,8 +257,8 @@ func (d *Decoder) identify(r *reader, job *Job, k *kind, in *Message) {
 			}
 		}
 	}
-	if k.named {
-		d.checkCallEffect(r, job.Effect)
+	if k.fixed {
+		d.checkFixedEffect(r, job.Effect, k)
 		return
 	}
 	d.checkEffect(r, job.Effect, k)

@@ -78,7 +78,7 @@ func TestDocsExamples(t *testing.T) {
 	for _, m := range regexp.MustCompile(`nats pub --jetstream dbrunner\.jobs\.demo\.(\w+) '([^']*)'`).FindAllStringSubmatch(docs, -1) {
 		bodies[m[2]] = m[1]
 	}
-	require.Len(t, bodies, 9)
+	require.Len(t, bodies, 11)
 	for body, kind := range bodies {
 		mustDecode(t, testDecoder(), message(kind, strings.ReplaceAll(body, "replies.demo.", "replies.shop.")))
 	}

@@ -20,6 +20,7 @@ import (
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/dialect"
 	"dbrunner/internal/db/migration"
+	"dbrunner/internal/effect"
 	"dbrunner/internal/health"
 	"dbrunner/internal/report"
 )
@@ -39,20 +40,32 @@ func goldenSets() map[string][]db.ResultSet {
 			Digest: "SHA-256=47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU=", Format: "csv", Compression: "zstd",
 		},
 	}
+	shown := rows
+	shown.RowCount, shown.RowsAffected, shown.Omitted = 5, 5, 3
 	return map[string][]db.ResultSet{
-		"query":       {rows},
-		"outside":     {outside},
-		"batch":       {{RowsAffected: 3}, rows},
-		"params_from": {{RowsAffected: 100_000}, {RowsAffected: 2}, outside},
-		"statement":   {{Columns: rows.Columns, Rows: []byte(`[["7","x"]]`), RowCount: 1, RowsAffected: 1, Command: "CALL"}},
-		"call":        {{RowsAffected: 1}, rows},
-		"transaction": {{RowsAffected: 1, Command: "UPDATE 1"}, rows, {RowsAffected: 0, Command: "DELETE 0"}},
+		"query":        {rows},
+		"outside":      {outside},
+		"batch":        {{RowsAffected: 3}, rows},
+		"params_from":  {{RowsAffected: 100_000}, {RowsAffected: 2}, outside},
+		"statement":    {{Columns: rows.Columns, Rows: []byte(`[["7","x"]]`), RowCount: 1, RowsAffected: 1, Command: "CALL"}},
+		"call":         {{RowsAffected: 1}, rows},
+		"approve":      {{RowsAffected: 1}, digested(rows), {}},
+		"approve_call": {{RowsAffected: 1}, digested(rows)},
+		"dry_run":      {{RowsAffected: 1}, digested(shown), {RowsAffected: 0}},
+		"dry_run_call": {{RowsAffected: 1}, digested(rows)},
+		"transaction":  {{RowsAffected: 1, Command: "UPDATE 1"}, rows, {RowsAffected: 0, Command: "DELETE 0"}},
 	}
+}
+
+// digested is a set whose rows have a digest.
+func digested(s db.ResultSet) db.ResultSet {
+	s.Digest = bytes.Repeat([]byte{7}, 32)
+	return s
 }
 
 // goldenJobs are the golden messages with their kinds: one of each, and those whose keys go with no others.
 func goldenJobs() map[string]string {
-	all := map[string]string{"batch": "transaction", "params_from": "transaction", "outside": "query"}
+	all := map[string]string{"dry_run_call": "dry_run.pay", "approve_call": "approve.pay", "batch": "transaction", "params_from": "transaction", "outside": "query"}
 	for _, kind := range Kinds() {
 		all[kind] = kind
 	}
@@ -123,7 +136,9 @@ func TestGoldenFailure(t *testing.T) {
 
 func goldenResult(t *testing.T, job *Job, in *Message, sets []db.ResultSet) []byte {
 	t.Helper()
+	approveGolden(t, job, in, sets)
 	given, err := job.Run(t.Context(), &Execution{
+		Seal:     func(context.Context, Answer) (*db.Entry, error) { return nil, nil },
 		Database: &answering{sets: sets}, Migrations: migrating{}, Health: goldenChecker(), Message: in,
 		Call: db.Call{Timeout: job.Timeout}, Rows: db.RowOptions{Format: job.RowFormat},
 	})
@@ -137,6 +152,31 @@ func goldenResult(t *testing.T, job *Job, in *Message, sets []db.ResultSet) []by
 	encoded := r.Append(nil)
 	require.True(t, json.Valid(encoded), "%s", encoded)
 	return encoded
+}
+
+// approveGolden makes an approval ready to run: its dry run had the same effect.
+func approveGolden(t *testing.T, job *Job, in *Message, sets []db.ResultSet) {
+	t.Helper()
+	a, ok := job.work.(*approval)
+	if !ok {
+		return
+	}
+	name := "dry_run"
+	if in.Name != "" {
+		name = "dry_run_call"
+	}
+	body, err := os.ReadFile(filepath.Join("testdata", "golden", name+".job.json"))
+	require.NoError(t, err)
+	of := mustDecode(t, testDecoder(), &Message{Database: in.Database, Kind: "dry_run", Name: in.Name, Timestamp: in.Timestamp, Body: body})
+	w, _ := of.work.(*dryRun)
+	require.NotNil(t, w)
+	a.Digest = effect.Digest(of.Hash, of.revision(), sets)
+	stored := contract.Result{
+		JobID: of.ID, Kind: "dry_run", Database: in.Database, Status: contract.Succeeded, Call: of.Call,
+		Answer: contract.Answer{Statements: setsOf(sets), Request: w.request, EffectDigest: a.Digest},
+	}
+	require.Nil(t, testDecoder().Approve(job, in, stored.Append(nil)))
+	require.Equal(t, of.Hash, a.of.Hash)
 }
 
 // standby is a database of which each check finds something.
@@ -210,7 +250,13 @@ func dump(job *Job) string {
 		fmt.Fprintf(&b, "\ncall %+v", *job.Call)
 		work = c.work
 	}
+	if d, ok := work.(*dryRun); ok {
+		fmt.Fprintf(&b, "\nrequest %s", d.request)
+		work = d.transaction
+	}
 	switch w := work.(type) {
+	case *approval:
+		fmt.Fprintf(&b, "\napproves %+v", w.Approval)
 	case *query:
 		dumpStatement(&b, w.compiled)
 	case *autocommit:
@@ -257,5 +303,5 @@ func dumpBatch(b *strings.Builder, s *statement) {
 
 func TestKinds(t *testing.T) {
 	t.Parallel()
-	require.Equal(t, []string{"query", "transaction", "statement", "migration", "health", "call"}, Kinds())
+	require.Equal(t, []string{"query", "transaction", "statement", "migration", "health", "call", "dry_run", "approve"}, Kinds())
 }

@@ -50,7 +50,10 @@ type Job struct {
 }
 
 // Run executes the job's work and returns the kind's own keys of its result; with an error, those of a failed job's.
-func (j *Job) Run(ctx context.Context, x *Execution) (Answer, error) { return j.work.run(ctx, x) }
+func (j *Job) Run(ctx context.Context, x *Execution) (Answer, error) {
+	x.job = j
+	return j.work.run(ctx, x)
+}
 
 // Statements is the number of the job's statements.
 func (j *Job) Statements() int { return j.work.size() }
@@ -86,6 +89,8 @@ type Execution struct {
 	MaxAffected int64
 	Seal        func(ctx context.Context, a Answer) (*db.Entry, error) // of work with effect exactly_once, see db.BeforeCommit; nil: no ledger row
 	Once        *Once                                                  // of work with effect at_most_once; otherwise nil
+
+	job *Job // that is executed
 }
 
 // Once is what work that happens at most once leaves on record; see db.Once.

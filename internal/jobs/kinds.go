@@ -19,7 +19,8 @@ type kind struct {
 	rereads  bool // each execution reads what became of the ones before it, so that these leave no doubt
 	session  bool // it needs a session of its own: a pooler in transaction mode gives none
 	named    bool // its jobs name, as the last word of their subject, the statement of the catalog that they run
-	optional bool // it runs only on databases whose configuration names it
+	fixed    bool // the body has no effect: it is the definition's, if the kind can have more than one
+	optional bool // it runs only on databases whose configuration names it; if its jobs name a statement, names calls
 	queued   bool // its jobs may be in queues
 	outlives bool // its work, once started, goes on when its lease is lost, because it does not roll back whole
 
@@ -60,10 +61,42 @@ func table() []kind {
 		},
 		{
 			name: "call", lane: "call", effects: []contract.Effect{contract.ExactlyOnce, contract.ReadOnly}, rows: true,
-			named: true, optional: true, queued: true,
+			named: true, fixed: true, optional: true, queued: true,
 			keys: []string{"params"}, decode: decodeCall,
 		},
+		{
+			name: "dry_run", lane: "call", effects: []contract.Effect{contract.RolledBack}, rows: true, fixed: true, optional: true, queued: true,
+			keys: transactionKeys, decode: decodeDryRun,
+		},
+		{
+			name: "dry_run", lane: "call", effects: []contract.Effect{contract.RolledBack}, rows: true, named: true, fixed: true, optional: true, queued: true,
+			keys: []string{"params"}, decode: decodeDryRunOfCall,
+		},
+		{
+			name: "approve", lane: "call", effects: []contract.Effect{contract.ExactlyOnce}, rows: true, fixed: true, optional: true,
+			keys: approvalKeys, decode: decodeApproval,
+		},
+		{
+			name: "approve", lane: "call", effects: []contract.Effect{contract.ExactlyOnce}, rows: true, named: true, fixed: true, optional: true,
+			keys: approvalKeys, decode: decodeApproval,
+		},
 	}
+}
+
+// enabledBy is the word in a configuration that enables an optional kind.
+func (k *kind) enabledBy() string {
+	if k.named {
+		return "call"
+	}
+	return k.name
+}
+
+// form is what follows the database in the subjects of its jobs, for people.
+func (k *kind) form() string {
+	if k.named && k.name != "call" {
+		return k.name + ".<name>"
+	}
+	return k.name
 }
 
 // laneTable is the table of lanes. Migrations and health checks have lanes of their own, so that they never wait behind work.
@@ -82,7 +115,7 @@ func Kinds() []string {
 	for _, k := range table() {
 		names = append(names, k.name)
 	}
-	return names
+	return slices.Compact(names)
 }
 
 // OptionalKinds returns the names of the kinds that run only where a configuration names them.
@@ -93,7 +126,7 @@ func OptionalKinds() []string {
 			names = append(names, k.name)
 		}
 	}
-	return names
+	return slices.Compact(names)
 }
 
 // NeedsSession reports whether jobs of a kind need a session of their own.

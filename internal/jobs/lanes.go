@@ -35,7 +35,7 @@ func Lanes(configured []string) []Lane {
 	var out []Lane
 	for _, l := range laneTable() {
 		for _, k := range table() {
-			if k.lane != l.Name || k.optional && !slices.Contains(configured, k.name) {
+			if k.lane != l.Name || k.optional && !slices.Contains(configured, k.enabledBy()) {
 				continue
 			}
 			l.add(&k)
@@ -50,7 +50,9 @@ func Lanes(configured []string) []Lane {
 
 // add adds a kind to the lane.
 func (l *Lane) add(k *kind) {
-	l.Kinds = append(l.Kinds, k.name)
+	if !slices.Contains(l.Kinds, k.name) {
+		l.Kinds = append(l.Kinds, k.name)
+	}
 	if len(l.Filters) > 0 {
 		end := k.name
 		if k.named {
@@ -70,7 +72,7 @@ func QueueLane(queue string, slots, pending int, configured []string) Lane {
 		Name: contract.QueueConsumer(queue), Queue: queue, Pausable: true, Optional: true, Filters: []string{">"}, slots: slots, pending: pending,
 	}
 	for _, k := range table() {
-		if k.queued && (!k.optional || slices.Contains(configured, k.name)) {
+		if k.queued && (!k.optional || slices.Contains(configured, k.enabledBy())) {
 			l.add(&k)
 		}
 	}

@@ -56,7 +56,7 @@ func allowsKind(kinds []string, k *kind) bool {
 	if len(kinds) == 0 {
 		return !k.optional
 	}
-	return slices.Contains(kinds, k.name)
+	return slices.Contains(kinds, k.enabledBy())
 }
 
 // AllowsEffect reports whether the effect may run.
@@ -102,6 +102,7 @@ func TighterLimit(a, b int64) int64 {
 // Offer is a kind of jobs that a database runs, and how.
 type Offer struct {
 	Kind       string
+	Form       string            // what follows the database in the subjects of its jobs, for people
 	Effects    []contract.Effect // the first one is the default
 	Timeout    time.Duration
 	MaxTimeout time.Duration
@@ -115,7 +116,7 @@ func (p *Policy) Offers() []Offer {
 		if !p.allows(&k) {
 			continue
 		}
-		o := Offer{Kind: k.name, Named: k.named}
+		o := Offer{Kind: k.name, Form: k.form(), Named: k.named}
 		for _, e := range k.effects {
 			if p.AllowsEffect(e) {
 				o.Effects = append(o.Effects, e)

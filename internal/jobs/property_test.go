@@ -197,6 +197,9 @@ func drawOwn(t *rapid.T, kind string) map[string]any {
 		return drawMigration(t)
 	case "health":
 		return drawChecks(t)
+	case "approve":
+		of := rapid.StringMatching(`[A-Za-z0-9_-]{1,20}`).Draw(t, "dry run")
+		return map[string]any{"id": contract.ApprovalID(of), "approves": of, "expect_digest": rapid.StringMatching(`sha256:[0-9a-f]{64}`).Draw(t, "digest")}
 	}
 	var list []any
 	for range rapid.IntRange(1, 3).Draw(t, "statements") {
@@ -275,7 +278,7 @@ func labelsOf(t *rapid.T) map[string]any {
 
 // drawKind draws a kind whose body says everything about its job.
 func drawKind(t *rapid.T) string {
-	return rapid.SampledFrom(slices.DeleteFunc(Kinds(), func(kind string) bool { return kind == "call" })).Draw(t, "kind")
+	return rapid.SampledFrom(slices.DeleteFunc(Kinds(), func(kind string) bool { return kind == "call" || kind == "approve" })).Draw(t, "kind")
 }
 
 // merge puts objects without common keys together.
@@ -363,7 +366,7 @@ func rewrittenWork(job *Job, original map[string]any) map[string]any {
 		}
 		return out
 	}
-	t := job.work.(*transaction)
+	t := transactionOf(job)
 	if t.tx.Isolation != 0 {
 		out["isolation"] = isolations[t.tx.Isolation-db.ReadCommitted]
 	}
@@ -596,4 +599,12 @@ func TestScanAgreesWithDecode(t *testing.T) {
 		}
 		require.Equal(t, d.Scan(in), identityOf(d.Decode(in)), "%s", in.Body)
 	})
+}
+
+// transactionOf is the transaction that a job runs, or would.
+func transactionOf(job *Job) *transaction {
+	if d, ok := job.work.(*dryRun); ok {
+		return d.transaction
+	}
+	return job.work.(*transaction)
 }

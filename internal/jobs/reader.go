@@ -1,6 +1,7 @@
 package jobs
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 
@@ -35,6 +36,7 @@ type reader struct {
 	calledName string
 	calls      []string // the names of all statements of the catalog
 	understood bool     // the kind's own keys can be hashed although there is a fault in them
+	maxRequest int      // largest request of a dry run, bytes; 0: no limit
 }
 
 // reset forgets the last body and keeps the memory.
@@ -118,6 +120,7 @@ func (r *reader) unknownKey(key string, known []string) string {
 				kinds = append(kinds, r.kinds[i].name)
 			}
 		}
+		kinds = slices.Compact(kinds)
 		switch {
 		case indexOf(known, "statements") >= 0 && indexOf(statementKeys, key) >= 0:
 			return `this key belongs into an element of "statements": write "statements": [{"sql": "…"}]`

@@ -118,5 +118,5 @@ func setsOf(sets []db.ResultSet) []contract.Set {
 
 // rowsOf is the rows of a statement.
 func rowsOf(set *db.ResultSet) contract.Set {
-	return contract.Set{Columns: set.Columns, Object: set.Object, Rows: set.Rows, RowCount: set.RowCount}
+	return contract.Set{Columns: set.Columns, Object: set.Object, Rows: set.Rows, RowCount: set.RowCount, RowsOmitted: set.Omitted}
 }

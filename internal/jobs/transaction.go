@@ -56,8 +56,9 @@ var transactionKeys = []string{
 	transactionStatements: "statements", transactionIsolation: "isolation", transactionMaxAffected: "max_affected",
 }
 
-// decodeTransaction reads statements, isolation and max_affected.
-func decodeTransaction(r *reader, at []int) work {
+func decodeTransaction(r *reader, at []int) work { return readTransaction(r, at) }
+
+func readTransaction(r *reader, at []int) *transaction {
 	t := &transaction{}
 	if isolation := at[transactionIsolation]; isolation != 0 {
 		if i, ok := r.isOneOf(isolation, isolations...); ok {
@@ -193,8 +194,13 @@ func (t *transaction) run(ctx context.Context, x *Execution) (Answer, error) {
 			return x.Seal(ctx, x.statementsAnswer(sets))
 		}
 	}
+	return t.transact(ctx, x, x.Rows, sealed)
+}
+
+// transact executes the statements in one transaction.
+func (t *transaction) transact(ctx context.Context, x *Execution, rows db.RowOptions, seal db.BeforeCommit) (Answer, error) {
 	t.tx.MaxAffected = TighterLimit(t.maxAffected, x.MaxAffected)
-	sets, err := x.Database.Transact(ctx, x.Call, &t.tx, x.Rows, sealed)
+	sets, err := x.Database.Transact(ctx, x.Call, &t.tx, rows, seal)
 	if err != nil {
 		return Answer{}, err
 	}

@@ -110,7 +110,7 @@ func Words() config.Words {
 		Engines:     Engines(),
 		Kinds:       jobs.Kinds(),
 		OwnSlots:    jobs.OptionalKinds(),
-		Effects:     []string{string(contract.ReadOnly), string(contract.ExactlyOnce), string(contract.AtLeastOnce), string(contract.AtMostOnce)},
+		Effects:     []string{string(contract.ReadOnly), string(contract.ExactlyOnce), string(contract.AtLeastOnce), string(contract.AtMostOnce), string(contract.RolledBack)},
 		DeadLetters: contract.DeadLetterReasons(),
 	}
 }

@@ -173,7 +173,7 @@ func (j *Jobs) Finished(e report.Event) {
 		k.duplicates.Inc()
 		return
 	}
-	if e.Call != "" {
+	if e.Call != "" && e.Kind == kindCall {
 		j.finishedCall(&e)
 	}
 	queued := max(e.Queued, 0) // the clocks of two machines differ
@@ -186,6 +186,9 @@ func (j *Jobs) Finished(e report.Event) {
 	}
 	j.failed(k, string(e.Status), e.Code).Observe(e.Ran.Seconds())
 }
+
+// kindCall is the kind of calls. Dry runs and approvals name statements, too.
+const kindCall = "call"
 
 // finishedCall counts the end of a call.
 func (j *Jobs) finishedCall(e *report.Event) {

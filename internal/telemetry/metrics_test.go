@@ -124,7 +124,7 @@ func TestWordsFromOutsideMakeNoSeries(t *testing.T) {
 		word := fmt.Sprint("word", i)
 		jobs.Finished(report.Event{Disposition: report.Settled, Kind: word, Status: contract.Status(word), Code: word, DeadLetter: word})
 		jobs.Finished(report.Event{Disposition: report.Settled, Kind: "query", Status: "failed", Code: word})
-		jobs.Finished(report.Event{Disposition: report.Settled, Kind: "query", Call: word, Status: contract.Status(word), Code: word})
+		jobs.Finished(report.Event{Disposition: report.Settled, Kind: "call", Call: word, Status: contract.Status(word), Code: word})
 	}
 	end(0)
 	before := count()
@@ -135,7 +135,7 @@ func TestWordsFromOutsideMakeNoSeries(t *testing.T) {
 	requireSeries(t, m, "dbrunner_calls_total", map[string]float64{"call=other,code=other,status=other": 1001})
 	requireSeries(t, m, "dbrunner_jobs_total", map[string]float64{
 		"code=,kind=other,status=succeeded": 0, "code=,kind=query,status=succeeded": 0, "code=,kind=transaction,status=succeeded": 0,
-		"code=other,kind=other,status=other": 1001, "code=other,kind=query,status=failed": 1001, "code=other,kind=query,status=other": 1001,
+		"code=other,kind=other,status=other": 2002, "code=other,kind=query,status=failed": 1001,
 	})
 }
 

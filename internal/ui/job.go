@@ -158,6 +158,9 @@ func meaning(r *client.Result) string {
 	}
 	switch r.Status {
 	case contract.Succeeded:
+		if r.Effect == contract.RolledBack {
+			return "It was a dry run: it was executed and rolled back; nothing of it is there."
+		}
 		return "It took effect; its result is stored."
 	case contract.Rejected:
 		return "It was never executed; nothing of it is there."

@@ -76,8 +76,8 @@ func effectMutants() []mutant {
 		{
 			name: "ledger_row_outside", what: "the ledger row is written in a transaction of its own, after the job's",
 			edits: []edit{{
-				"internal/db/postgres/transact.go", "\tif err := t.commit(ctx, entry); err != nil {\n\t\treturn nil, err\n\t}",
-				"\tif err := t.commit(ctx, nil); err != nil {\n\t\treturn nil, err\n\t}\n\tif entry != nil {\n" +
+				"internal/db/postgres/transact.go", "\tif err := t.finish(ctx, entry); err != nil {\n\t\treturn nil, err\n\t}",
+				"\tif err := t.finish(ctx, nil); err != nil {\n\t\treturn nil, err\n\t}\n\tif entry != nil {\n" +
 					"\t\tif _, _, err := t.record(entry); err != nil {\n\t\t\treturn nil, err\n\t\t}\n\t}",
 			}},
 			only: []string{"pg_cut_after"}, caught: []string{"effects"},

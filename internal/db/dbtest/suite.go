@@ -186,6 +186,7 @@ func Run(t *testing.T, h Harness) {
 		{"Outside", testOutside},
 		{"Guards", testGuards},
 		{"Affected", testAffected},
+		{"DryRun", testDryRun},
 		{"Seal", testSeal},
 		{"Fence", testFence},
 		{"Races", testRaces},

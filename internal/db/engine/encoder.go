@@ -43,6 +43,8 @@ type RowEncoder struct {
 	form  db.RowFormat // of the rows that are encoded now
 	large int          // length of the largest row so far: how much room a row needs
 	room  int          // that the next statement's rows are expected to need
+
+	digest rowDigest // of the statement's rows, where it is asked for
 }
 
 const (
@@ -78,6 +80,7 @@ func (e *RowEncoder) Start(columns []contract.Column) error {
 	e.columns, e.rows, e.next = columns, 0, 0
 	e.file, e.form = nil, e.opts.Format
 	e.sets++
+	e.digest.start()
 	if e.columns == nil {
 		e.columns = []contract.Column{}
 	}
@@ -188,7 +191,11 @@ func (e *RowEncoder) Next(dst []byte) []byte {
 	if i > 0 {
 		begin = e.ends[i-1]
 	}
-	return append(dst, e.keys[begin:e.ends[i]]...)
+	dst = append(dst, e.keys[begin:e.ends[i]]...)
+	if e.opts.Digest {
+		e.digest.value(len(dst))
+	}
+	return dst
 }
 
 // EndRow takes the buffer back with the row's values. Above a cap it returns an error with code
@@ -203,9 +210,16 @@ func (e *RowEncoder) EndRow(dst []byte) error {
 		dst = append(dst, '}')
 	}
 	e.large = max(e.large, len(dst)-len(e.buf))
-	e.buf = dst
+	if e.opts.Digest {
+		e.digest.row(e.rowOf(dst), e)
+	}
 	e.rows++
 	e.total++
+	if e.opts.Keep > 0 && e.rows > e.opts.Keep {
+		e.buf = dst[:len(e.buf)]
+		return e.check()
+	}
+	e.buf = dst
 	if e.opts.Overflow == nil {
 		return e.checkCaps(e.Size())
 	}
@@ -276,13 +290,16 @@ func (e *RowEncoder) Finish() (db.ResultSet, error) {
 		if err != nil {
 			return db.ResultSet{}, err
 		}
-		set := db.ResultSet{Columns: e.columns, Object: object, RowCount: e.rows, RowsAffected: e.rows}
+		set := db.ResultSet{Columns: e.columns, Object: object, RowCount: e.rows, RowsAffected: e.rows, Digest: e.digestOf()}
 		e.columns, e.rows = nil, 0
 		return set, nil
 	}
 	e.buf = append(e.buf, ']')
 	n := len(e.buf)
-	set := db.ResultSet{Columns: e.columns, Rows: e.buf[:n:n], RowCount: e.rows, RowsAffected: e.rows}
+	set := db.ResultSet{Columns: e.columns, Rows: e.buf[:n:n], RowCount: e.rows, RowsAffected: e.rows, Digest: e.digestOf()}
+	if e.opts.Keep > 0 {
+		set.Omitted = max(0, e.rows-e.opts.Keep)
+	}
 	if cap(e.buf) > maxShared {
 		set.Rows = e.buf
 		set.FreeTo(e.buffers)

@@ -79,7 +79,7 @@ func (t *transaction) attempt(ctx context.Context) ([]db.ResultSet, error) {
 		t.rollback()
 		return nil, err
 	}
-	if err := t.commit(ctx, entry); err != nil {
+	if err := t.finish(ctx, entry); err != nil {
 		return nil, err
 	}
 	return out.sets, nil

@@ -31,6 +31,8 @@ type shared struct {
 	moved      int32   // where SQLite reports whether the file was moved
 	private    int32   // 1: what was compiled changes something that outlives the transaction in this connection
 	seen       int32   // the saw… bits of what was compiled
+
+	deferred [2]int32 // where SQLite reports violated foreign keys: 0 if there are none, and a number that means nothing
 }
 
 // fault is an error of SQLite: the extended result code and its text.

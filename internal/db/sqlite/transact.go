@@ -39,7 +39,11 @@ func (d *Database) Transact(ctx context.Context, call db.Call, tx *db.Transactio
 	if err := t.sealed(ctx, seal); err != nil {
 		return nil, err
 	}
-	if failure := c.commit(); failure != nil {
+	finish := c.commit
+	if tx.DryRun {
+		finish = c.checkDeferred // what is open is rolled back when the call ends
+	}
+	if failure := finish(); failure != nil {
 		return nil, failure
 	}
 	return t.sets, nil
@@ -96,7 +100,7 @@ func (t *transaction) sealed(ctx context.Context, seal db.BeforeCommit) error {
 		return nil
 	}
 	entry, err := seal(ctx, t.sets)
-	if err != nil || entry == nil {
+	if err != nil || entry == nil || t.tx.DryRun {
 		return err
 	}
 	if failure := t.d.fence(t.session, entry); failure != nil {

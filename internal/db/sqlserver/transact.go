@@ -39,6 +39,10 @@ func (d *Database) Transact(
 		s.rollback(ctx)
 		return nil, err
 	}
+	if tx.DryRun {
+		s.rollback(ctx)
+		return t.sets, nil
+	}
 	return t.sets, t.commit(ctx)
 }
 
@@ -81,6 +85,9 @@ func (t *transaction) perform(ctx context.Context) error {
 	if t.seal != nil {
 		if entry, err = t.seal(ctx, t.sets); err != nil {
 			return err
+		}
+		if t.tx.DryRun {
+			entry = nil
 		}
 	}
 	if ctx.Err() != nil {

@@ -35,9 +35,12 @@ func (d *Database) Transact(
 		if err != nil {
 			return nil, err
 		}
-		if entry != nil && !d.store.insert(entry) {
+		if entry != nil && !tx.DryRun && !d.store.insert(entry) {
 			return nil, engine.AlreadyRecorded()
 		}
+	}
+	if tx.DryRun {
+		return t.sets, nil
 	}
 	d.store.values = s.values
 	return t.sets, nil

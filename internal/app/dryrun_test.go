@@ -1,0 +1,272 @@
+package app_test
+
+import (
+	"fmt"
+	"path/filepath"
+	"testing"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/stretchr/testify/require"
+
+	"dbrunner/contract"
+	"dbrunner/internal/config"
+	"dbrunner/internal/db/dbtest"
+)
+
+// dryRunKinds is a database that takes raw SQL, calls, dry runs and approvals.
+var dryRunKinds = []string{"transaction", "query", "call", "dry_run", "approve"}
+
+// settled waits for the result of a job and reads all of it.
+func (w *world) settled(database, kind, id, rest string) *contract.Result {
+	w.t.Helper()
+	w.do(database, kind, id, rest)
+	r, err := contract.ReadResult(w.stored(database, id))
+	require.NoError(w.t, err)
+	return r
+}
+
+// approve approves a dry run as its result says.
+func (w *world) approve(database, end string, of *contract.Result) *contract.Result {
+	w.t.Helper()
+	return w.settled(database, end, contract.ApprovalID(of.JobID), approvalOf(of))
+}
+
+func approvalOf(of *contract.Result) string {
+	return fmt.Sprintf(`"approves":%q,"expect_digest":%q`, of.JobID, of.EffectDigest)
+}
+
+// rows is how many rows the tables of the tests have: of accounts with money, and of the log that a trigger writes.
+func (w *world) balances(database, id string) string {
+	w.t.Helper()
+	return fmt.Sprint(w.do(database, "query", id, `"sql":"SELECT id, balance FROM accounts ORDER BY id","row_format":"arrays"`).Rows)
+}
+
+func forEngines(t *testing.T, test func(t *testing.T, engine, connection string)) {
+	t.Helper()
+	for engine, connection := range map[string]func(*testing.T) string{
+		"sqlite":    func(t *testing.T) string { return filepath.Join(t.TempDir(), "bank.db") },
+		"postgres":  func(t *testing.T) string { return dbtest.Postgres(t) },
+		"sqlserver": func(t *testing.T) string { return dbtest.SQLServer(t) },
+	} {
+		t.Run(engine, func(t *testing.T) {
+			t.Parallel()
+			test(t, engine, connection(t))
+		})
+	}
+}
+
+const createBank = `"statements":[{"sql":"CREATE TABLE accounts (id integer PRIMARY KEY, balance integer)"},{"sql":"INSERT INTO accounts VALUES (7, 100), (9, 0)"}]`
+
+// spend is a transaction whose answer has what it changed.
+const spend = `"statements":[{"sql":"UPDATE accounts SET balance = balance - 30 WHERE id = 7"},{"sql":"SELECT id, balance FROM accounts"}]`
+
+// Promises: a dry run shows its effect and leaves nothing; its approval commits that effect once, also if it is published again or
+// under other ids; and an approval of anything else is rejected.
+func TestDryRunsAndApprovals(t *testing.T) {
+	t.Parallel()
+	forEngines(t, func(t *testing.T, engine, connection string) {
+		w := setup(t)
+		w.start(w.config("r1", withDatabase("bank", engine, connection, catalogOf(t, t.TempDir(), map[string]string{"pay": payDefinition, "balance": "sql: SELECT balance FROM accounts\n"}, dryRunKinds...))))
+		w.do("bank", "transaction", "create", createBank)
+		untouched := w.balances("bank", "before")
+
+		shown := w.settled("bank", "dry_run", "d1", spend)
+		require.Equal(t, contract.Succeeded, shown.Status, "%+v", shown.Error)
+		require.Equal(t, contract.RolledBack, shown.Effect)
+		require.JSONEq(t, "{"+spend+"}", string(shown.Request))
+		require.EqualValues(t, 1, *shown.Statements[0].RowsAffected)
+		require.Contains(t, string(shown.Statements[1].Rows), "70")
+		require.Contains(t, shown.EffectDigest, "sha256:")
+		require.Equal(t, untouched, w.balances("bank", "after"))
+		again := w.settled("bank", "dry_run", "d2", spend)
+		require.Equal(t, shown.EffectDigest, again.EffectDigest)
+		other := w.settled("bank", "dry_run", "d3", `"statements":[{"sql":"UPDATE accounts SET balance = balance - 30 WHERE id = 7 "},{"sql":"SELECT id, balance FROM accounts"}]`)
+		require.NotEqual(t, shown.EffectDigest, other.EffectDigest, "the text is a part of it")
+
+		named := w.settled("bank", "dry_run.pay", "n1", `"params":{"from":7,"to":9,"amount":5}`)
+		require.Equal(t, contract.Succeeded, named.Status, "%+v", named.Error)
+		require.Equal(t, "pay", named.Call.Name)
+		require.Contains(t, string(named.Request), `"params":{"from":7,"to":9,"amount":5}`)
+		require.Equal(t, untouched, w.balances("bank", "named"))
+		failed := w.settled("bank", "dry_run", "f1", `"statements":[{"sql":"UPDATE accounts SET balance = 1","expect_rows":1}]`)
+		require.Equal(t, contract.CodeExpectRows, failed.Error.Code)
+		require.Empty(t, failed.EffectDigest)
+		require.Equal(t, contract.CodeInvalidValue, w.settled("bank", "dry_run.balance", "q1", `"params":{}`).Error.Code)
+
+		for id, c := range map[string]struct {
+			end, rest string
+			code      contract.Code
+		}{
+			"d1":             {"approve", approvalOf(shown), contract.CodeInvalidID},
+			"d1-approved":    {"approve", approvalOf(shown), contract.CodeInvalidID},
+			"d2_approved":    {"approve", approvalOf(shown), contract.CodeInvalidID},
+			"d3_approved":    {"approve", fmt.Sprintf(`"approves":"d3","expect_digest":%q`, shown.EffectDigest), contract.CodeApprovalNotFound},
+			"f1_approved":    {"approve", fmt.Sprintf(`"approves":"f1","expect_digest":%q`, shown.EffectDigest), contract.CodeApprovalNotFound},
+			"none_approved":  {"approve", fmt.Sprintf(`"approves":"none","expect_digest":%q`, shown.EffectDigest), contract.CodeApprovalNotFound},
+			"after_approved": {"approve", fmt.Sprintf(`"approves":"after","expect_digest":%q`, shown.EffectDigest), contract.CodeApprovalNotFound},
+			"n1_approved":    {"approve", approvalOf(named), contract.CodeApprovalNotFound},
+			"x_approved":     {"approve", `"approves":"x","expect_digest":"sha256:1"`, contract.CodeInvalidValue},
+		} {
+			if id == "d1" {
+				continue // a result of its own is there
+			}
+			got := w.settled("bank", c.end, id, c.rest)
+			require.Equal(t, contract.Rejected, got.Status, id)
+			require.Equal(t, c.code, got.Error.Code, "%s: %+v", id, got.Error)
+		}
+		require.Equal(t, contract.CodeApprovalNotFound, w.settled("bank", "approve.pay", "d4_approved", approvalOf(w.settled("bank", "dry_run", "d4", spend))).Error.Code, "it names a statement")
+		require.Equal(t, untouched, w.balances("bank", "refused"))
+
+		approved := w.approve("bank", "approve", shown)
+		require.Equal(t, contract.Succeeded, approved.Status, "%+v", approved.Error)
+		require.Equal(t, contract.ExactlyOnce, approved.Effect)
+		require.Empty(t, approved.EffectDigest)
+		spent := w.balances("bank", "spent")
+		require.Contains(t, spent, "70")
+		reply, sub := w.inbox()
+		w.publish("bank", "approve", `{"id":"d1_approved","reply_to":"`+reply+`",`+approvalOf(shown)+`}`)
+		twice := w.next(sub)
+		require.True(t, twice.Duplicate)
+		require.Equal(t, "succeeded", twice.Status)
+		require.Equal(t, spent, w.balances("bank", "twice"))
+		requirePaid(t, w, w.settled("bank", "dry_run.pay", "n2", `"params":{"from":7,"to":9,"amount":5}`), spent)
+	})
+}
+
+// requirePaid approves a dry run of a call, which has returned no rows, and one whose counts have changed since.
+func requirePaid(t *testing.T, w *world, named *contract.Result, before string) {
+	t.Helper()
+	late := w.settled("bank", "dry_run", "late", `"statements":[{"sql":"UPDATE accounts SET balance = balance + 1 WHERE balance > 60"}]`)
+	paid := w.approve("bank", "approve.pay", named)
+	require.Equal(t, contract.Succeeded, paid.Status, "%+v", paid.Error)
+	require.NotEqual(t, before, w.balances("bank", "paid"))
+	w.do("bank", "transaction", "lower", `"statements":[{"sql":"UPDATE accounts SET balance = 10 WHERE id = 7"}]`)
+	changed := w.approve("bank", "approve", late)
+	require.Equal(t, contract.Failed, changed.Status)
+	require.Equal(t, contract.CodeEffectChanged, changed.Error.Code)
+	require.Contains(t, changed.Error.Message, "statements[0] affected 0 rows, and 1 in the dry run")
+	require.NotContains(t, changed.Error.Message, "sha256")
+}
+
+// Promises: a change of a returned value between dry run and approval is found, and nothing is committed; the failure is on record,
+// so that the same approval never succeeds later; and an edited definition is another effect.
+func TestAnEffectThatChanged(t *testing.T) {
+	t.Parallel()
+	w, folder := setup(t), t.TempDir()
+	file := filepath.Join(t.TempDir(), "bank.db")
+	r := w.start(w.config("r1", withDatabase("bank", "sqlite", file, catalogOf(t, folder, map[string]string{"pay": payDefinition}, dryRunKinds...))))
+	w.do("bank", "transaction", "create", createBank)
+	shown := w.settled("bank", "dry_run", "d1", spend)
+	named := w.settled("bank", "dry_run.pay", "n1", `"params":{"from":7,"to":9,"amount":5}`)
+	w.do("bank", "transaction", "other", `"statements":[{"sql":"UPDATE accounts SET balance = 3 WHERE id = 9"}]`)
+	changed := w.approve("bank", "approve", shown)
+	require.Equal(t, contract.CodeEffectChanged, changed.Error.Code)
+	require.Contains(t, changed.Error.Message, "but others")
+	require.Contains(t, w.balances("bank", "kept"), "100")
+	w.do("bank", "transaction", "back", `"statements":[{"sql":"UPDATE accounts SET balance = 0 WHERE id = 9"}]`)
+	reply, sub := w.inbox()
+	w.publish("bank", "approve", `{"id":"d1_approved","reply_to":"`+reply+`",`+approvalOf(shown)+`}`)
+	require.Equal(t, "effect_changed", w.next(sub).Error.Code, "it is on record")
+	require.Contains(t, w.balances("bank", "still"), "100")
+	r.end(t)
+	w.start(w.config("r2", withDatabase("bank", "sqlite", file, catalogOf(t, folder, map[string]string{"pay": payDefinition + "description: edited\n"}, dryRunKinds...))))
+	require.Equal(t, contract.CodeEffectChanged, w.approve("bank", "approve.pay", named).Error.Code)
+	require.Contains(t, w.balances("bank", "never"), "100")
+}
+
+// Promise: the digest is compared again in each attempt of an approval: what a serialization failure has let another transaction
+// change is found in the second attempt.
+func TestTheDigestIsComparedAgainAfterARetry(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	w.start(w.config("r1", withDatabase("bank", "postgres", dbtest.Postgres(t), func(d *config.Database) {
+		d.Kinds = dryRunKinds[:2:2]
+		d.Kinds = append(d.Kinds, "dry_run", "approve")
+	})))
+	w.do("bank", "transaction", "create", createBank)
+	body := `"isolation":"repeatable_read","statements":[{"sql":"SELECT id, balance FROM accounts WHERE id = 9"},{"sql":"SELECT 1 AS n FROM pg_sleep(:s)","params":{"s":1}},` +
+		`{"sql":"UPDATE accounts SET balance = balance - 30 WHERE id = 9"}]`
+	shown := w.settled("bank", "dry_run", "d1", body)
+	require.Equal(t, contract.Succeeded, shown.Status, "%+v", shown.Error)
+	w.publish("bank", "approve", `{"id":"d1_approved",`+approvalOf(shown)+`}`)
+	w.awaitSleeper("bank")
+	w.do("bank", "transaction", "between", `"statements":[{"sql":"UPDATE accounts SET balance = 5 WHERE id = 9"}]`)
+	w.await("bank", "d1_approved")
+	got, err := contract.ReadResult(w.stored("bank", "d1_approved"))
+	require.NoError(t, err)
+	require.Equal(t, contract.Failed, got.Status)
+	require.Equal(t, contract.CodeEffectChanged, got.Error.Code, "%+v", got.Error)
+	require.EqualValues(t, 2, got.Attempts, "the first one met the other transaction")
+	require.Contains(t, w.balances("bank", "after"), "[9 5]")
+}
+
+// Promises: a database without transactions in its kinds commits nothing that two users have not agreed on: one who may only make dry
+// runs cannot approve, one who may only approve cannot execute anything of his own, and NATS refuses a result that he plants.
+func TestFourEyes(t *testing.T) {
+	t.Parallel()
+	w := guarded(t, func(users []*server.User) {
+		for _, u := range users {
+			switch u.Username {
+			case "publisher": // makes dry runs
+				u.Permissions.Publish.Allow = []string{"dbrunner.jobs.bank.dry_run", "dbrunner.jobs.bank.dry_run.pay"}
+			case "flow": // approves
+				u.Permissions.Publish.Allow = []string{"dbrunner.jobs.bank.approve", "dbrunner.jobs.bank.approve.pay"}
+			case "topology": // may do all
+				u.Permissions = nil
+			}
+		}
+	})
+	file := filepath.Join(t.TempDir(), "bank.db")
+	boss := w.as("topology")
+	files := map[string]string{"create": "statements: [{sql: 'CREATE TABLE accounts (id integer PRIMARY KEY, balance integer)'}, {sql: 'INSERT INTO accounts VALUES (7, 100), (9, 0)'}]\n", "pay": payDefinition, "balances": "sql: SELECT id, balance FROM accounts ORDER BY id\n"}
+	w.start(w.signedIn("r1", "topology", withDatabase("bank", "sqlite", file, catalogOf(t, t.TempDir(), files, "call", "dry_run", "approve"))))
+	require.Equal(t, "succeeded", boss.do("bank", "call.create", "create", `"params":{}`).Status)
+	maker, checker := w.as("publisher"), w.as("flow")
+	ask := func(id string) string { return fmt.Sprint(boss.do("bank", "call.balances", id, `"params":{}`).Rows) }
+	before := ask("before")
+
+	maker.publish("bank", "dry_run", `{"id":"d1",`+spend+`}`)
+	boss.await("bank", "d1")
+	shown, err := contract.ReadResult(boss.stored("bank", "d1"))
+	require.NoError(t, err)
+	require.Equal(t, contract.Succeeded, shown.Status, "%+v", shown.Error)
+	require.Equal(t, before, ask("rolled-back"))
+	maker.mayNot([]string{"dbrunner.jobs.bank.approve", "dbrunner.jobs.bank.approve.pay", "dbrunner.jobs.bank.call.pay", "dbrunner.jobs.bank.transaction"}, nil)
+	checker.mayNot([]string{
+		"dbrunner.jobs.bank.dry_run", "dbrunner.jobs.bank.dry_run.pay", "dbrunner.jobs.bank.call.pay", "dbrunner.jobs.bank.transaction",
+		"dbrunner.store.bank.planted", "dbrunner.results.bank.planted",
+	}, nil)
+	require.Equal(t, "kind_not_allowed", boss.do("bank", "transaction", "raw", spend).Error.Code, "for every user")
+	require.Equal(t, before, ask("refused"))
+
+	checker.publish("bank", "approve", `{"id":"planted_approved","approves":"planted","expect_digest":"`+shown.EffectDigest+`"}`)
+	require.Equal(t, "approval_not_found", boss.await("bank", "planted_approved").Error.Code)
+	checker.publish("bank", "approve", `{"id":"d1_approved",`+approvalOf(shown)+`}`)
+	require.Equal(t, "succeeded", boss.await("bank", "d1_approved").Status)
+	require.NotEqual(t, before, ask("agreed"))
+}
+
+// Promises: with calls alone, dry runs and approvals of named statements run, and raw ones do not; a rejected approval is on record
+// before it is answered; and a dry run that is too large to be repeated is rejected.
+func TestKindsOfDryRuns(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	r := w.start(w.config("r1", withHTTP, withDatabase("bank", "sqlite", filepath.Join(t.TempDir(), "bank.db"),
+		catalogOf(t, t.TempDir(), map[string]string{"make": "statements: [{sql: CREATE TABLE t (n INTEGER)}]\n", "put": "params: {n: {type: integer}}\nstatements: [{sql: INSERT INTO t VALUES (:n) RETURNING n}]\n"}, "call"))))
+	require.Equal(t, "succeeded", w.do("bank", "call.make", "made", `"params":{}`).Status)
+	_, err := w.js.Publish(t.Context(), "dbrunner.jobs.bank.dry_run", []byte(`{"id":"raw"}`))
+	require.Error(t, err, "the stream does not take it")
+	shown := w.settled("bank", "dry_run.put", "p", `"params":{"n":7}`)
+	require.Equal(t, contract.Succeeded, w.approve("bank", "approve.put", shown).Status)
+	require.Equal(t, contract.CodeApprovalNotFound, w.settled("bank", "approve.put", "x_approved", `"approves":"x","expect_digest":"`+shown.EffectDigest+`"`).Error.Code)
+	w.purgeResults("bank")
+	recorded := w.request("result.bank.x_approved", "")
+	require.Contains(t, string(recorded.body), "approval_not_found", "it is in the ledger")
+	gone := w.settled("bank", "approve.put", "q_approved", `"approves":"p","expect_digest":"`+shown.EffectDigest+`"`)
+	require.Equal(t, contract.CodeInvalidID, gone.Error.Code)
+	asked := w.request("run.bank.dry_run.put", `{"id":"asked","params":{"n":8}}`)
+	require.Contains(t, string(asked.body), `"effect":"rolled_back"`)
+	require.Contains(t, string(w.request("run.bank.dry_run", `{"id":"asked2","statements":[]}`).body), "invalid_subject")
+	r.expect(t, map[string]float64{"dbrunner_jobs_total kind=dry_run,status=succeeded": 2, "dbrunner_jobs_total kind=approve,status=succeeded": 1})
+	require.Negative(t, r.scrape(t).value("dbrunner_calls_total", "call=put"), "a dry run is no call")
+}
