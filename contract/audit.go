@@ -15,13 +15,14 @@ const (
 	AuditRedrive   = "redrive"   // jobs of dead letters that are published again
 	AuditRemove    = "remove"    // dead letters that are removed
 	AuditSchedule  = "schedule"  // schedules that are written, removed or run by hand
+	AuditOutbox    = "outbox"    // rows of an outbox that are retried or removed
 	AuditMigration = "migration" // by hand: not by a job
 	AuditTopology  = "topology"  // streams and consumers that are created, changed or removed
 )
 
 // AuditActions returns the actions on a database.
 func AuditActions() []string {
-	return []string{AuditCancel, AuditPause, AuditResume, AuditRedrive, AuditRemove, AuditSchedule, AuditMigration}
+	return []string{AuditCancel, AuditPause, AuditResume, AuditRedrive, AuditRemove, AuditSchedule, AuditOutbox, AuditMigration}
 }
 
 // Bounds of an entry, so that each fits into a message of its stream. Lengths are in characters.
@@ -48,8 +49,7 @@ type AuditEntry struct {
 	After  map[string]string `json:"after,omitempty"`
 }
 
-// Complete sets the version, the time unless it is set, and the count of the targets; it leaves out targets and ends of texts
-// that are above the bounds.
+// Complete sets the version, the time unless it is set, and the count of targets, and cuts targets and texts at their bounds.
 func (e *AuditEntry) Complete(now time.Time) {
 	e.Version = Version
 	if e.At.IsZero() {

@@ -6,12 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"dbrunner/contract"
 	"dbrunner/internal/db/outboxtable"
 	"dbrunner/internal/manager"
 	"dbrunner/internal/plaintext"
@@ -25,12 +27,18 @@ const outboxRetryHelp = `Take the error off rows, so that runners publish them a
 that accepts no larger message.
 
 A row that is too old (too_old) may have been published before, and the target may have forgotten that. Find out whether its job
-took effect; if it did not, --force publishes the row as if it were inserted now.`
+took effect; if it did not, --force publishes the row as if it were inserted now.
+
+What is retried is recorded in the audit stream first, which needs NATS, unless --no-audit is given.`
+
+const outboxRmHelp = `Remove rows: their jobs are not published any more. It is recorded in the audit stream first, which needs NATS, unless --no-audit is
+given.`
 
 // outboxListed is how many rows are listed unless --limit says otherwise.
 const outboxListed = 100
 
 type outboxFlags struct {
+	auditFlags
 	config             string
 	limit              int
 	errors, all, force bool
@@ -79,12 +87,13 @@ func newOutboxRetry() *cobra.Command {
 		Args:    arguments(1, 1000),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return f.with(cmd, args[0], func(ctx context.Context, t *outboxtable.Table) error {
-				return f.retry(ctx, cmd.OutOrStdout(), t, args[1:])
+				return f.retry(ctx, cmd, t, args[0], args[1:])
 			})
 		},
 	})
 	cmd.Flags().BoolVar(&f.all, "all", false, "all rows with an error; those that are too old only with --force")
 	cmd.Flags().BoolVar(&f.force, "force", false, "also rows that are too old: their jobs did not take effect")
+	f.addAudit(cmd, byUsage, reasonFlag)
 	return cmd
 }
 
@@ -93,13 +102,15 @@ func newOutboxRm() *cobra.Command {
 	cmd := f.add(&cobra.Command{
 		Use:     "rm DATABASE TOKEN...",
 		Short:   "Remove rows: their jobs are not published any more",
+		Long:    outboxRmHelp,
 		Example: "  runner outbox rm shop 6f1c0d1e-8f0a-4c39-9d5e-0c5f6d1f9a77",
 		Args:    arguments(2, 1000),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return f.with(cmd, args[0], func(ctx context.Context, t *outboxtable.Table) error { return f.rm(ctx, cmd, t, args[1:]) })
+			return f.with(cmd, args[0], func(ctx context.Context, t *outboxtable.Table) error { return f.rm(ctx, cmd, t, args[0], args[1:]) })
 		},
 	})
 	cmd.Flags().BoolVar(&f.yes, "yes", false, "do not ask")
+	f.addAudit(cmd, byUsage, reasonFlag)
 	return cmd
 }
 
@@ -162,7 +173,7 @@ const maxColumn = 60
 // tooOld starts the error of rows that may have been published before.
 const tooOld = "too_old:"
 
-func (f *outboxFlags) retry(ctx context.Context, w io.Writer, t *outboxtable.Table, tokens []string) error {
+func (f *outboxFlags) retry(ctx context.Context, cmd *cobra.Command, t *outboxtable.Table, database string, tokens []string) error {
 	if f.all == (len(tokens) > 0) {
 		return usage(errors.New("give either tokens or --all"))
 	}
@@ -191,6 +202,13 @@ func (f *outboxFlags) retry(ctx context.Context, w io.Writer, t *outboxtable.Tab
 	if len(old) > 0 && !f.force && !f.all {
 		return errors.New("a row is too old, and its job may have taken effect; find out whether it did, then use --force or runner outbox rm; nothing was changed")
 	}
+	targets := others
+	if f.force {
+		targets = slices.Concat(others, old)
+	}
+	if err := f.recordRows(ctx, cmd, database, "retried", targets); err != nil {
+		return err
+	}
 	retried, err := t.Retry(ctx, others, false)
 	if err == nil && f.force {
 		var renewed int64
@@ -200,7 +218,24 @@ func (f *outboxFlags) retry(ctx context.Context, w io.Writer, t *outboxtable.Tab
 	if err != nil {
 		return err
 	}
-	return f.done(w, "retried", retried, len(old))
+	return f.done(cmd.OutOrStdout(), "retried", retried, len(old))
+}
+
+// recordRows writes the audit entry about rows that are about to change. It is the only use of NATS here.
+func (f *outboxFlags) recordRows(ctx context.Context, cmd *cobra.Command, database, change string, tokens []string) error {
+	if f.none || len(tokens) == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
+	defer cancel()
+	s, err := (&clientFlags{config: f.config}).connect(ctx, false)
+	if err != nil {
+		return notRecorded(err)
+	}
+	defer s.close(ctx)
+	return f.record(ctx, cmd, s, &contract.AuditEntry{
+		Action: contract.AuditOutbox, Database: database, Targets: tokens, After: map[string]string{"change": change},
+	})
 }
 
 // done prints how many rows a command has changed, and how many it has left because they are too old.
@@ -215,11 +250,14 @@ func (f *outboxFlags) done(w io.Writer, what string, n int64, left int) error {
 	return err
 }
 
-func (f *outboxFlags) rm(ctx context.Context, cmd *cobra.Command, t *outboxtable.Table, tokens []string) error {
+func (f *outboxFlags) rm(ctx context.Context, cmd *cobra.Command, t *outboxtable.Table, database string, tokens []string) error {
 	if !f.yes {
 		if err := confirm(ctx, cmd, fmt.Sprintf("remove %d rows? Their jobs are lost unless they were published.", len(tokens))); err != nil {
 			return err
 		}
+	}
+	if err := f.recordRows(ctx, cmd, database, "removed", tokens); err != nil {
+		return err
 	}
 	n, err := t.Remove(ctx, tokens)
 	if err != nil {

@@ -114,12 +114,16 @@ func TestSubmitLater(t *testing.T) {
 	t.Parallel()
 	w := setup(t)
 	for i := range 2 {
-		got := w.run("", "submit", "-d", "shop", "--sql", "SELECT 7 AS n", "--id", "later", "--in", "2s")
+		got := w.run("", "submit", "-d", "shop", "--sql", "SELECT 7 AS n", "--id", "later", "--in", "2s", "--by", "ada", "--reason", "month's end")
 		require.Equal(t, exitOK, got.code, got.err)
 		require.Regexp(t, `^later  at \S+  jobs\.shop\.query\.at_[0-9a-f]{12}\n$`, got.out)
 		require.Equal(t, i == 1, strings.Contains(got.err, "was used before; nothing new was scheduled"))
 	}
 	require.Equal(t, exitJob, w.run("", "submit", "-d", "shop", "--sql", "SELECT 8 AS n", "--id", "later", "--in", "2s").code, "another job")
+	recorded := w.entries()
+	require.Len(t, recorded, 1, "what stores nothing has no entry")
+	require.Equal(t, "runner submit schedule shop ada month's end", strings.Join([]string{recorded[0].Tool, recorded[0].Action, recorded[0].Database, recorded[0].By, recorded[0].Reason}, " "))
+	require.Regexp(t, `^jobs\.shop\.query\.at_`, recorded[0].Targets[0])
 	require.Eventually(t, func() bool { return w.run("", "result", "get", "shop", "later").code == exitOK }, 30*time.Second, 50*time.Millisecond)
 	for _, args := range [][]string{
 		{"--in", "2s"},
@@ -128,6 +132,7 @@ func TestSubmitLater(t *testing.T) {
 		{"--at", "2000-01-01T00:00:00Z", "--id", "x"},
 		{"--in", "-2s", "--id", "x"},
 		{"--in", "2s", "--id", "x", "--output", "f.csv"},
+		{"--by", "ada"},
 	} {
 		require.Equal(t, exitUsage, w.run("", append([]string{"submit", "-d", "shop", "--sql", "SELECT 1"}, args...)...).code, "%v", args)
 	}

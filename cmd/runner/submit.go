@@ -26,7 +26,7 @@ completely from --file ("-" is standard input). With --output, its rows are writ
 docs/results.md). A job without an id gets one. The id is also its Nats-Msg-Id, so publishing again does no harm.
 
 With --at or --in, the job becomes a one-time schedule, which a runner publishes at that time; the command does not wait for it.
-It needs --id: submitting again with that id schedules nothing more. The user needs permission to write the key of the schedule
+It needs --id: submitting again with that id schedules nothing more. It is recorded in the audit stream first. The user needs permission to write the key of the schedule
 ($KV.DBRUNNER_SCHEDULES.jobs.<database>.<kind>.*) and to read the bucket.
 
 Exit codes: 0 succeeded; 1 the job could not be published or its result not read; 3 failed, rejected, cancelled or expired,
@@ -47,6 +47,7 @@ const submitExample = `  runner submit --database demo --sql 'SELECT id, owner F
 type submitFlags struct {
 	clientFlags
 	outputFlags
+	auditFlags // with --at or --in
 	database   string
 	kind       string
 	queue      string
@@ -88,6 +89,7 @@ func newSubmit() *cobra.Command {
 	flags.StringVarP(&f.file, "file", "f", "", `file with the job's body, "-" for standard input`)
 	flags.StringVar(&f.at, "at", "", "publish the job later, at this time, such as 2030-01-31T02:00:00Z; needs --id")
 	flags.DurationVar(&f.in, "in", 0, "publish the job later, after this time, such as 90m; needs --id")
+	f.addAudit(cmd, byUsage, reasonFlag)
 	f.add(cmd)
 	return cmd
 }
@@ -117,6 +119,9 @@ type submission struct {
 func (f *submitFlags) run(cmd *cobra.Command, job *submission) error {
 	if f.later() {
 		return f.schedule(cmd, job)
+	}
+	if f.by != "" || f.why != "" || f.none {
+		return usage(errors.New("--by, --reason and --no-audit are for --at and --in: jobs that are published now have no audit entry"))
 	}
 	out, err := f.create() // before the job runs: a folder that is missing must not cost its rows
 	if err != nil {

@@ -59,7 +59,7 @@ func (f *submitFlags) schedule(cmd *cobra.Command, job *submission) error {
 		return usage(fmt.Errorf("the job cannot be scheduled: %w", err))
 	}
 	return f.with(cmd.Context(), func(ctx context.Context, s *session) error {
-		stored, err := createOnce(ctx, s, key, value)
+		stored, err := createOnce(ctx, s, key, value, func() error { return f.recordSchedules(ctx, cmd, s, "created", []string{key.String()}) })
 		if err != nil {
 			return explainSchedules(s, err)
 		}
@@ -75,9 +75,10 @@ func (f *submitFlags) schedule(cmd *cobra.Command, job *submission) error {
 	})
 }
 
-// createOnce stores the record of a one-time job, unless there is one: then it returns when that is due.
-func createOnce(ctx context.Context, s *session, key contract.ScheduleKey, value []byte) (*time.Time, error) {
-	store := schedules.New(s.conn)
+// createOnce stores the record of a one-time job, unless there is one: then it returns when that is due. It calls record once, before it
+// stores anything.
+func createOnce(ctx context.Context, s *session, key contract.ScheduleKey, value []byte, record func() error) (*time.Time, error) {
+	store, recorded := schedules.New(s.conn), false
 	for {
 		_, last, err := store.ReadRecord(ctx, key.String(), 1)
 		if err != nil {
@@ -94,6 +95,12 @@ func createOnce(ctx context.Context, s *session, key contract.ScheduleKey, value
 				return nil, &exitError{exitJob, errors.New("the id belongs to a different job, which is scheduled; use a new id")}
 			}
 			return have.At, nil
+		}
+		if !recorded {
+			if err := record(); err != nil {
+				return nil, err
+			}
+			recorded = true
 		}
 		if _, err := store.PutRecord(ctx, key.String(), value, expected); !errors.Is(err, schedules.ErrChanged) {
 			return nil, err
