@@ -42,7 +42,7 @@ func ValidID(id string) bool {
 // ValidName reports whether a name is 1 to 64 of [A-Za-z0-9_-]: the names of databases, kinds and instances.
 func ValidName(name string) bool { return validToken(name, maxName) }
 
-// ValidQueue reports whether a queue may have this name: 1 to 64 of [a-z0-9_].
+// ValidQueue reports whether a queue may have this name: 1 to 64 of [a-z0-9_]. Schedules and named statements follow the same rule.
 func ValidQueue(name string) bool {
 	if name == "" || len(name) > maxName {
 		return false

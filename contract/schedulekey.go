@@ -20,57 +20,54 @@ type ScheduleKey struct {
 }
 
 const (
-	scheduleJobs   = "jobs"
-	scheduleQueues = "queues"
-	kindCall       = "call"
-	kindDryRun     = "dry_run"
-	kindApprove    = "approve"
+	scheduleJobs, scheduleQueues                                 = "jobs", "queues"
+	kindCall, kindDryRun, kindApprove, kindMigration, kindHealth = "call", "dry_run", "approve", "migration", "health"
 )
 
 // errScheduleForm is what is wrong with a key that is no subject of jobs with a name.
-var errScheduleForm = errors.New("write jobs.<database>.<kind>.<name>, such as jobs.shop.query.nightly_report")
+var errScheduleForm = errors.New("write jobs.<database>.<kind>.<name>, such as jobs.shop.query.nightly_report; with a queue " +
+	"queues.<database>.<queue>.<kind>.<name>; of a call, .call.<statement>.<name>")
 
 // ParseScheduleKey reads the key of a schedule.
 func ParseScheduleKey(key string) (ScheduleKey, error) {
-	tokens := strings.Split(key, ".")
-	first, rest := tokens[0], tokens[1:]
 	var k ScheduleKey
-	switch {
-	case first == scheduleQueues:
-		return k, errors.New("schedules of queues are not supported by this release; " + errScheduleForm.Error())
-	case first != scheduleJobs || len(rest) < 3:
+	tokens := strings.Split(key, ".")
+	queued := tokens[0] == scheduleQueues
+	if queued && len(tokens) > 3 {
+		k.Queue = tokens[2]
+		tokens = append([]string{scheduleJobs, tokens[1]}, tokens[3:]...)
+	}
+	if len(tokens) < 4 || tokens[0] != scheduleJobs {
 		return k, errScheduleForm
 	}
-	k.Database, k.Kind, rest = rest[0], rest[1], rest[2:]
-	k.Name = rest[len(rest)-1]
+	k.Database, k.Kind, k.Name = tokens[1], tokens[2], tokens[len(tokens)-1]
+	named := tokens[3 : len(tokens)-1]
 	switch {
-	case k.Kind == kindCall:
-		return k, errors.New("schedules of kind call are not supported by this release")
-	case k.Kind == kindApprove:
-		return k, errors.New("an approval is for one dry run and cannot be scheduled")
-	case len(rest) > 1:
+	case k.Kind == kindApprove || k.Kind == kindDryRun:
+		return k, errors.New("dry runs and approvals cannot be scheduled")
+	case k.Kind == kindCall && len(named) == 1 && named[0] != "":
+		k.Call = named[0]
+	case k.Kind == kindCall || len(named) > 0:
 		return k, errScheduleForm
-	case !ValidName(k.Database):
-		return k, errors.New("the database is not 1 to 64 of A-Z a-z 0-9 _ -")
-	case !ValidName(k.Kind):
-		return k, errors.New("the kind is not 1 to 64 of A-Z a-z 0-9 _ -")
-	case !validScheduleName(k.Name):
-		return k, errors.New("the name of a schedule is 1 to 64 of a-z 0-9 _")
 	}
-	return k, nil
+	return k, k.check(queued)
 }
 
-// validScheduleName reports whether a schedule may have this name: 1 to 64 of [a-z0-9_].
-func validScheduleName(name string) bool {
-	if name == "" || len(name) > maxName {
-		return false
+// check returns what is wrong with the parts of a key.
+func (k ScheduleKey) check(queued bool) error {
+	switch {
+	case !ValidName(k.Database):
+		return errors.New("the database is not 1 to 64 of A-Z a-z 0-9 _ -")
+	case queued && !ValidQueue(k.Queue):
+		return errors.New("the queue is not 1 to 64 of a-z 0-9 _")
+	case !ValidName(k.Kind):
+		return errors.New("the kind is not 1 to 64 of A-Z a-z 0-9 _ -")
+	case queued && (k.Kind == kindMigration || k.Kind == kindHealth):
+		return errors.New("queues take no jobs of kind " + k.Kind + ": write jobs." + k.Database + "." + k.Kind + "." + k.Name)
+	case !ValidQueue(k.Name), k.Call != "" && !ValidQueue(k.Call):
+		return errors.New("the names of schedules and of statements are 1 to 64 of a-z 0-9 _")
 	}
-	for _, c := range []byte(name) {
-		if (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '_' {
-			return false
-		}
-	}
-	return true
+	return nil
 }
 
 // String returns the key.

@@ -104,7 +104,7 @@ func explainSchedules(s *session, err error) error {
 // clientRules are the rules of schedules that a command knows: not those of the database's configuration.
 func clientRules() *schedule.Rules {
 	return &schedule.Rules{Zones: cron.NewZones(), Check: func(key contract.ScheduleKey, body []byte) error {
-		return manager.CheckJob(key.Database, key.Kind, body)
+		return manager.CheckJob(key.Database, key.Kind, key.Call, body)
 	}}
 }
 
@@ -193,7 +193,7 @@ func newScheduleRm() *cobra.Command {
 const scheduleRunHelp = `Publish the job of a schedule once, now, whether or not it is paused. It does not change when the schedule fires. The job gets an
 id of its own, which is printed, and expires after the schedule's catch_up.
 
-The command needs permission to publish the job: dbrunner.jobs.<database>.<kind>.
+The command needs permission to publish the job: dbrunner.jobs.<database>.<kind>, of a queue dbrunner.queues.<database>.<queue>.<kind>.
 `
 
 func newScheduleRun() *cobra.Command {

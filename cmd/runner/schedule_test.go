@@ -79,9 +79,10 @@ func TestApplyReportsAllErrors(t *testing.T) {
 	folder := schedulesFolder(t, map[string]string{
 		"a.yaml": "key: jobs.shop.query.a\ncron: '@daily'\nevery: 1s\njob: {sql: SELECT 1}\n---\nkey: jobs.shop.query.b\ncron: '0 0 30 2 *'\njob: {sql: SELECT 1}\n---\nkey: jobs.shop.query.c\ncron: '@daily'\ntime_zone: Europe/Berln\njob: {sql: 1, max_rows: 0}\n",
 		"b.yaml": "key: jobs.shop.query\ncron: '61 * * * *'\njob: {sql: SELECT 1}\n---\nkey: jobs.shop.query.d\nevery: 1s\njob: {statements: [{sql: SELECT 1}]}\n---\nkey: jobs.shop.query.e\nevery: 1s\njob: {sql: SELECT 1, id: x, expires_at: '2100-01-01T00:00:00Z', reply_to: x, answer: reply}\n",
-		"c.yaml": "key: queues.shop.bulk.query.a\nevery: 1s\njob: {sql: SELECT 1}\n---\nkey: jobs.shop.nosuch.a\nevery: 1s\njob: {sql: SELECT 1}\n---\nkey: jobs.shop.query.good\nevery: 1s\njob: {sql: SELECT 1}\n---\nkey: jobs.shop.query.good\nevery: 1s\njob: {sql: SELECT 1}\n",
+		"c.yaml": "key: queues.shop.bulk.health.a\nevery: 1s\njob: {}\n---\nkey: jobs.shop.nosuch.a\nevery: 1s\njob: {sql: SELECT 1}\n---\nkey: jobs.shop.query.good\nevery: 1s\njob: {sql: SELECT 1}\n---\nkey: jobs.shop.query.good\nevery: 1s\njob: {sql: SELECT 1}\n",
 		"d.yaml": "key: [\n",
 		"e.yml":  "- x\n",
+		"f.yaml": "key: jobs.shop.call.pay.x\nevery: 1s\njob: {parms: {}}\n---\nkey: jobs.shop.call.x\nevery: 1s\njob: {}\n---\nkey: jobs.shop.approve.x\nevery: 1s\njob: {}\n",
 	})
 	got := w.run("", "schedule", "apply", "-f", folder)
 	require.Equal(t, exitUsage, got.code)
@@ -89,8 +90,9 @@ func TestApplyReportsAllErrors(t *testing.T) {
 		"a.yaml:1: cron and every are given; write one of cron, every and at", "a.yaml:6: cron: never fires", "a.yaml:10: time zone \"Europe/Berln\" is not known",
 		"a.yaml:10: job: sql: ", "a.yaml:10: job: max_rows: ", "b.yaml:1: key jobs.shop.query: write jobs.<database>.<kind>.<name>",
 		"b.yaml:5: job: ", "b.yaml:9: job.expires_at is the schedule's to set", "b.yaml:9: job.reply_to is not possible", "b.yaml:9: job.answer: reply is not possible",
-		"b.yaml:9: job.id is only for at", "c.yaml:1: key queues.shop.bulk.query.a: ", "c.yaml:5: job: ", "c.yaml:13: key jobs.shop.query.good is that of another schedule, in c.yaml:9",
+		"b.yaml:9: job.id is only for at", "c.yaml:1: key queues.shop.bulk.health.a: queues take no jobs of kind health: write jobs.shop.health.a", "c.yaml:5: job: ", "c.yaml:13: key jobs.shop.query.good is that of another schedule, in c.yaml:9",
 		"d.yaml: invalid YAML", "e.yml:1: not a schedule",
+		"f.yaml:1: job: parms: ", "f.yaml:5: key jobs.shop.call.x: write ", "f.yaml:9: key jobs.shop.approve.x: dry runs and approvals cannot be scheduled",
 	} {
 		require.Contains(t, got.err, text)
 	}
@@ -136,4 +138,7 @@ func TestSubmitLater(t *testing.T) {
 	} {
 		require.Equal(t, exitUsage, w.run("", append([]string{"submit", "-d", "shop", "--sql", "SELECT 1"}, args...)...).code, "%v", args)
 	}
+	called := w.run(`{"params":{"from":7}}`, "submit", "-d", "shop", "-k", "call.pay", "--queue", "bulk", "--file", "-", "--id", "called", "--at", "2100-01-01T00:00:00Z")
+	require.Equal(t, exitOK, called.code, called.err)
+	require.Regexp(t, `  queues\.shop\.bulk\.call\.pay\.at_[0-9a-f]{12}\n$`, called.out)
 }

@@ -26,8 +26,9 @@ completely from --file ("-" is standard input). With --output, its rows are writ
 docs/results.md). A job without an id gets one. The id is also its Nats-Msg-Id, so publishing again does no harm.
 
 With --at or --in, the job becomes a one-time schedule, which a runner publishes at that time; the command does not wait for it.
-It needs --id: submitting again with that id schedules nothing more. It is recorded in the audit stream first. The user needs permission to write the key of the schedule
-($KV.DBRUNNER_SCHEDULES.jobs.<database>.<kind>.*) and to read the bucket.
+It needs --id: submitting again with that id schedules nothing more. It is recorded in the audit stream first. The user needs
+permission to write the key of the schedule ($KV.DBRUNNER_SCHEDULES.jobs.<database>.<kind>.*, with a queue
+$KV.DBRUNNER_SCHEDULES.queues.<database>.<queue>.<kind>.*) and to read the bucket.
 
 Exit codes: 0 succeeded; 1 the job could not be published or its result not read; 3 failed, rejected, cancelled or expired,
 without effect (effects of a failed job of kind statement may remain); 4 unknown: it may have taken effect; 5 no result

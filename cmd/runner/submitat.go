@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -47,7 +48,8 @@ func (f *submitFlags) schedule(cmd *cobra.Command, job *submission) error {
 	if err != nil {
 		return usage(err)
 	}
-	key := contract.ScheduleKey{Database: f.database, Kind: f.kind, Name: contract.OneTimeName(job.id)}
+	kind, call, _ := strings.Cut(f.kind, ".")
+	key := contract.ScheduleKey{Database: f.database, Queue: f.queue, Kind: kind, Call: call, Name: contract.OneTimeName(job.id)}
 	if _, err := contract.ParseScheduleKey(key.String()); err != nil {
 		return usage(err)
 	}

@@ -52,9 +52,12 @@ func (s *scheduler) run(ctx context.Context) error {
 	return s.Run(ctx)
 }
 
-// checkScheduled returns why the database's runners would reject a scheduled job; nil: they would not.
+// checkScheduled returns why the database's runners would reject a scheduled job; nil: they would not. Whether there is such a
+// queue, the stream decides when the job is published.
 func (d *database) checkScheduled(key contract.ScheduleKey, body []byte) error {
-	_, rejection := d.executor.Decoder().Decode(&jobs.Message{Database: key.Database, Kind: key.Kind, Timestamp: time.Now(), Body: body})
+	_, rejection := d.executor.Decoder().Decode(&jobs.Message{
+		Database: key.Database, Queue: key.Queue, Kind: key.Kind, Name: key.Call, Timestamp: time.Now(), Body: body,
+	})
 	if rejection == nil {
 		return nil
 	}

@@ -83,22 +83,28 @@ func RequestHash(database, kind string, body []byte) []byte {
 }
 
 // CheckJob returns why a job would be rejected, for a client that does not know the database's engine; nil: some engine would take
-// it. What only the database's configuration forbids does not show.
-func CheckJob(database, kind string, body []byte) error {
+// it. What only the database's configuration or its catalog forbids does not show. call is the name of the statement that a job of
+// kind call runs.
+func CheckJob(database, kind, call string, body []byte) error {
 	var best error
 	fewest := 0
 	for _, e := range engines() {
-		d := jobs.NewDecoder(jobs.DecoderOptions{Policy: &jobs.Policy{Ledger: true}, Dialect: e.dialect()})
-		_, rejection := d.Decode(&jobs.Message{Database: database, Kind: kind, Timestamp: time.Now(), Body: body})
+		d := jobs.NewDecoder(jobs.DecoderOptions{Policy: &jobs.Policy{Ledger: true, Kinds: jobs.Kinds()}, Dialect: e.dialect()})
+		_, rejection := d.Decode(&jobs.Message{Database: database, Kind: kind, Name: call, Timestamp: time.Now(), Body: body})
 		if rejection == nil {
 			return nil
 		}
-		if n := len(rejection.Faults); best == nil || n < fewest {
-			var faults []error
-			for _, f := range rejection.Faults {
+		var faults []error
+		for _, f := range rejection.Faults {
+			if f.Code != contract.CodeUnknownCall {
 				faults = append(faults, errors.New(strings.TrimPrefix(f.Path+": "+f.Message, ": ")))
 			}
-			best, fewest = errors.Join(faults...), n
+		}
+		if len(faults) == 0 {
+			return nil
+		}
+		if best == nil || len(faults) < fewest {
+			best, fewest = errors.Join(faults...), len(faults)
 		}
 	}
 	return best
