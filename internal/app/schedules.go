@@ -37,7 +37,8 @@ func (r *running) newSchedules() *scheduler {
 	s.Tracker = schedule.New(schedule.Options{
 		Records: schedules.Records(r.conn, time.Now), States: schedules.States(r.conn, time.Now), Store: schedules.New(r.conn),
 		Databases: rules, Runner: r.cfg.Instance, Log: r.log.Named("schedules"), Link: r.conn.Link, News: s.news, Paused: r.schedulePaused,
-		Now: time.Now, Explain: s.explain,
+		PausesKnown: r.pauses.Known,
+		Now:         time.Now, Explain: s.explain,
 	})
 	return s
 }

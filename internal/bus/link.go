@@ -206,6 +206,26 @@ func (l *link) WatchLink() (<-chan struct{}, func()) {
 	}
 }
 
+// WhileLinked returns a context that also ends at the next change of the link, and the function that ends it: an answer that was on its way
+// over a lost link may never come. What is read over another link is asked for again.
+func (l *link) WhileLinked(ctx context.Context) (context.Context, func()) {
+	changes, unwatch := l.WatchLink()
+	ctx, cancel := context.WithCancel(ctx)
+	var watching sync.WaitGroup
+	watching.Go(func() {
+		select {
+		case <-changes:
+			cancel()
+		case <-ctx.Done():
+		}
+	})
+	return ctx, func() {
+		cancel()
+		watching.Wait()
+		unwatch()
+	}
+}
+
 func (l *link) notify() {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -56,6 +56,9 @@ type Options struct {
 	News <-chan struct{}
 	// Paused returns whether a schedule is paused, and by whom and why, for people.
 	Paused func(key contract.ScheduleKey) (by string, paused bool)
+	// PausesKnown reports whether all pauses have been read over the link that stands. Until then, nothing fires: a schedule may have been
+	// paused while the runner was away.
+	PausesKnown func() bool
 	// Now is this runner's clock, with a monotonic reading.
 	Now func() time.Time
 	// Explain returns why the buckets have not been read for some time; empty: it is not worth a report.
@@ -315,7 +318,7 @@ func (t *Tracker) plan(e *entry, at time.Time) {
 func (t *Tracker) start(ctx context.Context, group *sync.WaitGroup) {
 	now, trouble := t.time()
 	renewals, connected := t.opts.Link()
-	if t.ready = trouble == "" && connected && t.over == renewals+1; !t.ready {
+	if t.ready = trouble == "" && connected && t.over == renewals+1 && t.opts.PausesKnown(); !t.ready {
 		return
 	}
 	t.mu.Lock()

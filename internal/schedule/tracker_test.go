@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -71,7 +72,8 @@ func (f *fleet) start(name string, change ...func(*schedule.Options)) *runner {
 			defer f.mu.Unlock()
 			return " by ada", f.paused[key.String()]
 		},
-		Explain: func(err error, _ time.Duration) string { return err.Error() },
+		PausesKnown: func() bool { return true },
+		Explain:     func(err error, _ time.Duration) string { return err.Error() },
 	}
 	for _, c := range change {
 		c(&opts)
@@ -152,6 +154,31 @@ func (f *fleet) jobs() (out []published) {
 }
 
 func settled(s *contract.ScheduleState) uint64 { return s.Fired + s.Missed + s.Skipped + s.Unconfirmed }
+
+// TestNothingFiresBeforeThePausesAreKnown: a runner with a new link, whose schedule was paused meanwhile, fires nothing until it has read
+// that.
+func TestNothingFiresBeforeThePausesAreKnown(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t)
+	const key = "jobs.demo.query.often"
+	var known atomic.Bool
+	var asked atomic.Int64
+	f.start("runner", func(o *schedule.Options) {
+		o.PausesKnown = func() bool {
+			asked.Add(1)
+			return known.Load()
+		}
+	})
+	f.put(key, `{"every":"1s","overlap":"allow","job":`+job+`}`)
+	require.Eventually(t, func() bool { return asked.Load() >= 5 }, 60*time.Second, 20*time.Millisecond, "it asks each second, while ticks are due")
+	require.Nil(t, f.state(key))
+	f.mu.Lock()
+	f.paused[key] = true
+	f.mu.Unlock()
+	known.Store(true)
+	s := f.await(key, func(s *contract.ScheduleState) bool { return settled(s) >= 3 })
+	require.Equal(t, settled(s), s.Skipped)
+}
 
 // TestTicksAreFired: three runners fire each tick once, with an id of its own.
 func TestTicksAreFired(t *testing.T) {

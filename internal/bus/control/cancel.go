@@ -151,11 +151,13 @@ func await(ctx context.Context, news, changes <-chan struct{}, wait time.Duratio
 
 // poll reads what is new, from the stream's leader, and reports whether everything has been read.
 func (n *Cancellations) poll(ctx context.Context) bool {
+	linked, unwatch := n.conn.WhileLinked(ctx)
+	defer unwatch()
 	renewals, connected := n.conn.Link()
 	if !connected {
 		return false
 	}
-	err := n.readNew(ctx)
+	err := n.readNew(linked)
 	if err == nil || errors.Is(err, bus.ErrNotFound) { // no bucket holds no requests
 		n.caughtUp(renewals)
 	}

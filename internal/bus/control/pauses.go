@@ -135,11 +135,13 @@ var errNoLink = errors.New("NATS is not connected")
 
 // poll reads what is new, from the stream's leader, makes it effective and reports it.
 func (p *Pauses) poll(ctx context.Context) error {
+	linked, unwatch := p.conn.WhileLinked(ctx)
+	defer unwatch()
 	renewals, connected := p.conn.Link()
 	if !connected {
 		return errNoLink
 	}
-	bounded, cancel := context.WithTimeout(ctx, pausesLimit)
+	bounded, cancel := context.WithTimeout(linked, pausesLimit)
 	defer cancel()
 	info, err := p.readNew(bounded, renewals)
 	if err == nil {

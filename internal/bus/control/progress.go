@@ -40,6 +40,14 @@ func (p *progress) Ready(ctx context.Context) error {
 	}
 }
 
+// Known reports whether all that was kept before has been read over the link that stands.
+func (p *progress) Known() bool {
+	renewals, connected := p.conn.Link()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return connected && p.known > renewals
+}
+
 // caughtUp notes that everything has been read over a link that was renewed that often.
 func (p *progress) caughtUp(renewals uint64) {
 	p.mu.Lock()

@@ -80,6 +80,8 @@ func Pauses(c *bus.Conn, now func() time.Time) *Follower {
 
 // Read reads what is new since the last call, from the stream's leader. After an error, the next call reads it again.
 func (f *Follower) Read(ctx context.Context) (*News, error) {
+	ctx, unwatch := f.conn.WhileLinked(ctx)
+	defer unwatch()
 	renewals, _ := f.conn.Link()
 	asked := f.now()
 	info, err := f.info(ctx)
