@@ -31,7 +31,7 @@ func (r *round) collect(ctx context.Context) (*check.History, error) {
 		Exits: r.fleet.exits, Memory: map[string]int64{}, MemoryBound: memoryBound, Connections: map[string]int{},
 		Secrets: []string{natsPassword, postgresPassword}, Private: []string{privateValue}, Drain: r.drain, DrainBound: r.opts.drain,
 		Responses: r.clients.responses, FleetSlots: map[string]int{shop + "." + bulk: fleetSlots}, Committed: map[string]bool{},
-		Pauses: r.clients.pauses, PauseBound: pauseBound(r), AckWait: ackWait, Skewed: r.works("clock_skew"),
+		Pauses: r.clients.pauses, PauseBound: pauseBound, Delays: r.clients.delays, AckWait: ackWait, Skewed: r.works("clock_skew"),
 		SchedulesEnded: r.clients.schedulesEnded(),
 	}
 	for _, m := range r.fleet.all {

@@ -48,7 +48,7 @@ func (r *round) keep(o *options, h *check.History, found []check.Violation) (str
 	files := map[string]any{
 		"requests.json": h.Requests, "publications.json": h.Publications, "stored.json": h.Stored, "seen.json": h.Seen,
 		"replies.json": h.Replies, "dead_letters.json": h.DeadLetters, "effects.json": h.Effects, "spans.json": h.Spans,
-		"schedules.json": h.Schedules, "pauses.json": h.Pauses, "outbox.json": h.Outbox, "ledger.json": h.Ledger, "faults.json": h.Faults,
+		"schedules.json": h.Schedules, "pauses.json": h.Pauses, "delays.json": h.Delays, "outbox.json": h.Outbox, "ledger.json": h.Ledger, "faults.json": h.Faults,
 		"naks.json": h.Naks, "applied.json": h.Applied, "responses.json": h.Responses,
 	}
 	for name, what := range files {

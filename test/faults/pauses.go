@@ -48,13 +48,40 @@ func addPauses(p *planner) {
 	}
 }
 
-// pauseBound is how soon a pause has to be in force everywhere: a second, and what two processes' clocks may be apart. In the quick run,
-// for busy machines, it is more.
-func pauseBound(r *round) time.Duration {
-	if r.opts.quick {
-		return 2 * time.Second
+// pauseBound is how soon a pause has to be in force everywhere: a second, and what two processes' clocks may be apart. On a busy machine
+// it is more, by what reads of the bench itself take.
+const pauseBound = 1300 * time.Millisecond
+
+// longDelay is from when on a read is noted.
+const longDelay = 20 * time.Millisecond
+
+// probe reads the bucket of pauses again and again, as runners do, and notes how long that takes.
+func (c *clients) probe(ctx context.Context) {
+	for ctx.Err() == nil {
+		d := check.Delay{From: time.Now()}
+		bounded, cancel := context.WithTimeout(ctx, 3*time.Second)
+		_, _ = client.ReadPause(bounded, c.r.client, contract.PauseTarget{Database: shop}) // how long it takes is what counts
+		_ = wait(bounded, longDelay/2)
+		cancel()
+		if d.Until = time.Now(); d.Until.Sub(d.From) >= longDelay {
+			c.mu.Lock()
+			c.delays = append(c.delays, d)
+			c.mu.Unlock()
+		}
+		_ = wait(ctx, 50*time.Millisecond)
 	}
-	return 1300 * time.Millisecond
+}
+
+// slowest is the longest read that was noted since a time.
+func (c *clients) slowest(since time.Time) (longest time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, d := range c.delays {
+		if d.Until.After(since) {
+			longest = max(longest, d.Until.Sub(d.From))
+		}
+	}
+	return longest
 }
 
 // pauseInTurn makes pauses of one target, one after the other.

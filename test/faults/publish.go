@@ -30,6 +30,7 @@ type clients struct {
 	cancels      map[string]bool
 	enqueued     map[string]check.Publication // of rows in outboxes, by request
 	pauses       []check.Pause
+	delays       []check.Delay
 }
 
 // run does what the plan wants, each thing at its time, and returns when all is acknowledged or given up.

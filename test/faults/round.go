@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -155,6 +156,11 @@ func (r *round) run(ctx context.Context) error {
 		defer close(ended)
 		r.clients.run(limited)
 	}()
+	probing, stop := context.WithCancel(ctx)
+	var probes sync.WaitGroup
+	probes.Go(func() { r.clients.probe(probing) })
+	defer probes.Wait()
+	defer stop()
 	r.goOn(limited)
 	if err := r.heal(ctx); err != nil {
 		return err

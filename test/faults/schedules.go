@@ -157,7 +157,7 @@ func unsettledSchedules(ctx context.Context, r *round) (n uint64) {
 	}
 	ended := r.clients.schedulesEnded()
 	for _, s := range list {
-		over := s.State.Status == "finished" || !ended.IsZero() && s.State.Position.After(ended.Add(pauseBound(r)))
+		over := s.State.Status == "finished" || !ended.IsZero() && s.State.Position.After(ended.Add(pauseBound+3*r.clients.slowest(ended)))
 		if s.State.Claim != nil || !over {
 			n++
 		}

@@ -119,6 +119,10 @@ func TestBrokenPromisesOfFlowAreReported(t *testing.T) {
 			h.Faults = []Fault{{Name: "nats_kill", From: start, Until: start.Add(3 * time.Second)}}
 			startedAt(h, "move", 6100)
 		}},
+		"a job that starts long after a slow read": {"pauses", func(h *History) {
+			h.Delays = []Delay{{From: start.Add(1900 * time.Millisecond), Until: start.Add(2400 * time.Millisecond)}, {From: start.Add(6 * time.Second), Until: start.Add(9 * time.Second)}}
+			startedAt(h, "move", 4600)
+		}},
 		"a job that another runner starts": {"pauses", func(h *History) {
 			h.Faults = []Fault{{Name: "runner_stop", Note: "r2 for 5s", From: start, Until: start.Add(5 * time.Second)}}
 			startedAt(h, "move", 3100)
@@ -156,6 +160,10 @@ func TestWhatFlowAllowsIsNotReported(t *testing.T) {
 		"a fault that comes later": func(h *History) {
 			h.Faults = []Fault{{Name: "nats_kill", From: start.Add(4 * time.Second), Until: start.Add(5 * time.Second)}}
 			startedAt(h, "move", 2900)
+		},
+		"a busy machine": func(h *History) {
+			h.Delays = []Delay{{From: start.Add(1900 * time.Millisecond), Until: start.Add(2400 * time.Millisecond)}}
+			startedAt(h, "move", 4400)
 		},
 		"clocks that are wrong": func(h *History) { startedAt(h, "move", 4000); h.Skewed = true },
 		"a claim that is settled during a pause": func(h *History) {

@@ -279,6 +279,7 @@ type History struct {
 	SchedulesEnded time.Time // when they were paused for good
 	Pauses         []Pause
 	PauseBound     time.Duration // until a pause is in force
+	Delays         []Delay       // the bench's own reads of the bucket of pauses that took long
 	AckWait        time.Duration
 	Skewed         bool                     // clocks of runners are wrong
 	Spans          []Span                   // of the jobs of queues that took effect

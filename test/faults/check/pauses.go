@@ -15,6 +15,25 @@ type Pause struct {
 	Until    time.Time `json:"until"` // when it was about to be removed; zero: never
 }
 
+// Delay is how long a read of the bucket of pauses took that the bench made itself.
+type Delay struct {
+	From  time.Time `json:"from"`
+	Until time.Time `json:"until"`
+}
+
+// slowest is the longest of the bench's own reads between two times.
+func (ix *index) slowest(from, until time.Time) (longest time.Duration) {
+	for _, d := range ix.Delays {
+		if d.Until.After(from) && d.From.Before(until) {
+			longest = max(longest, d.Until.Sub(d.From))
+		}
+	}
+	return longest
+}
+
+// readsOfAPause is how many reads one after the other a runner needs at most to get to know a pause, with the one that is under way.
+const readsOfAPause = 3
+
 // pausable are the kinds that a pause stops.
 var pausable = []string{"query", "transaction", "statement", "call"}
 
@@ -50,7 +69,7 @@ func pauses(ix *index, report func(string, string, ...any)) {
 func (p *Pause) before(at time.Time) bool { return p.Until.IsZero() || at.Before(p.Until) }
 
 // inForce is from when on a pause has to be in force for a runner that starts something at a time. One that was frozen reads it when it goes
-// on; one that was cut off may start what it had, until its leases end.
+// on; one that was cut off may start what it had, until its leases end. On a busy machine, all reads take longer.
 func (ix *index) inForce(p *Pause, at time.Time, runner string) time.Time {
 	known := p.From
 	for i := range ix.Faults {
@@ -70,7 +89,7 @@ func (ix *index) inForce(p *Pause, at time.Time, runner string) time.Time {
 			known = until
 		}
 	}
-	return known.Add(ix.PauseBound)
+	return known.Add(ix.PauseBound).Add(readsOfAPause * ix.slowest(known.Add(-time.Second), at))
 }
 
 // tickOf is the tick of a job's id; zero: it has none.
