@@ -28,6 +28,10 @@ type Dialect struct {
 	TransactionWord map[string]bool // controls transactions: refused in every job (SQL Server: COMMIT, TRANSACTION, …)
 	WriteWord       map[string]bool // writes: refused in a read-only query (SQL Server: INSERT, INTO, EXEC, …)
 
+	// WritePhrase are words that write where they follow each other unquoted, which are no keywords alone: refused in a read-only query
+	// (SQL Server: NEXT VALUE FOR, whose numbers no rollback takes back).
+	WritePhrase []string
+
 	// Countable are the first words of statements whose written rows the engine can count. All others are refused in a
 	// transaction with a limit on rows.
 	Countable map[string]bool

@@ -50,6 +50,7 @@ func sqlserver() *dialect.Dialect {
 		TransactionVerb: words("BEGIN", "COMMIT", "ROLLBACK", "SAVE"),
 		TransactionWord: words("COMMIT", "ROLLBACK", "SAVE", "TRAN", "TRANSACTION"),
 		WriteWord:       words("INSERT", "UPDATE", "DELETE", "MERGE", "INTO", "EXEC", "EXECUTE"),
+		WritePhrase:     []string{"NEXT", "VALUE", "FOR"},
 		Separator:       "GO", Batches: true, Snapshot: true, Transact: true,
 	}
 }

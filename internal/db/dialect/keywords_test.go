@@ -58,4 +58,17 @@ func TestWritingWords(t *testing.T) {
 		require.Empty(t, dialect.CheckReadOnly(sqlserver(), sql), sql)
 	}
 	require.Empty(t, dialect.CheckReadOnly(postgres(), "SELECT insert, \"into\" FROM t"), "no keywords there")
+	for _, sql := range []string{
+		"SELECT NEXT VALUE FOR seq", "SELECT id, next/**/Value -- x\n for dbo.seq OVER (ORDER BY id) FROM t", "SELECT next NEXT VALUE FOR seq FROM t",
+	} {
+		faults := dialect.CheckReadOnly(sqlserver(), sql)
+		require.Len(t, faults, 1, sql)
+		require.Contains(t, faults[0].Message, "NEXT VALUE FOR", sql)
+	}
+	for _, sql := range []string{
+		"SELECT next value FROM t FOR XML PATH", "SELECT [NEXT] VALUE FOR XML", "SELECT next, value FROM t", "SELECT @next value FROM t", "SELECT 'NEXT VALUE FOR seq' AS n",
+	} {
+		require.Empty(t, dialect.CheckReadOnly(sqlserver(), sql), sql)
+	}
+	require.Empty(t, dialect.CheckReadOnly(postgres(), "SELECT next value FROM t"), "its transactions are READ ONLY")
 }

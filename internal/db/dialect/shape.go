@@ -42,6 +42,7 @@ type shaper struct {
 	shape    shape
 	flaws    flaws
 	controls string // the first word that controls transactions, wherever it stands
+	phrase   int    // words of the dialect's WritePhrase that the last tokens were
 }
 
 // mark is a parameter in the text.
@@ -80,6 +81,7 @@ func newShape(d *Dialect, sql string) *shape {
 			s.word(t)
 		default:
 			s.begin()
+			s.phrase = 0
 			s.boundary.other(s.sql[t.Start])
 			if s.sql[t.Start] != '(' || s.words > 0 {
 				s.inLead = false
@@ -149,8 +151,29 @@ func (s *shaper) anywhere(t Token, upper []byte) {
 	if s.shape.writes == "" && s.d.WriteWord[string(upper)] {
 		s.shape.writes = string(upper)
 	}
+	s.writePhrase(upper)
 	if s.d.Separator != "" && string(upper) == s.d.Separator {
 		s.flaws.separator = s.flaws.separator || aloneOnLine(s.sql, t)
+	}
+}
+
+// writePhrase takes the next word.
+func (s *shaper) writePhrase(upper []byte) {
+	words := s.d.WritePhrase
+	switch {
+	case len(words) == 0:
+	case string(upper) == words[s.phrase]:
+		s.phrase++
+	case string(upper) == words[0]:
+		s.phrase = 1
+	default:
+		s.phrase = 0
+	}
+	if len(words) > 0 && s.phrase == len(words) {
+		s.phrase = 0
+		if s.shape.writes == "" {
+			s.shape.writes = strings.Join(words, " ")
+		}
 	}
 }
 

@@ -33,6 +33,7 @@ func SQLServer() *Dialect {
 		WriteWord: words("INSERT", "UPDATE", "DELETE", "MERGE", "INTO", "EXEC", "EXECUTE", "CREATE", "ALTER", "DROP",
 			"TRUNCATE", "GRANT", "REVOKE", "DENY", "BACKUP", "RESTORE", "BULK", "WRITETEXT", "UPDATETEXT", "DBCC",
 			"KILL", "SHUTDOWN", "RECONFIGURE", "SETUSER", "USE", "DECLARE", "WAITFOR"),
+		WritePhrase: []string{"NEXT", "VALUE", "FOR"},
 		ForbiddenFirst: words("USE", "EXECUTE AS", "EXEC AS", "REVERT", "SETUSER", "SHUTDOWN", "KILL", "RECONFIGURE",
 			"BACKUP", "RESTORE", "DBCC", "BULK"),
 		Countable: words("SELECT", "WITH", "INSERT", "UPDATE", "DELETE", "MERGE", "SET", "DECLARE", "IF", "WHILE"),
