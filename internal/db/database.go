@@ -33,7 +33,7 @@ type Executor interface {
 	// Transact runs the statements in one transaction and commits it, unless it is a dry run. When all of them have succeeded and
 	// every guard holds, seal (if any) is called once; the row that it returns (if any) is inserted into the
 	// ledger in the same transaction by a plain INSERT, whose unique key is the fence: a taken key rolls the
-	// transaction back and gives ClassAlreadyRecorded. A commit counts only when the server answered that it committed;
+	// transaction back and gives ClassAlreadyRecorded. A row that it supersedes is replaced in the same transaction. A commit counts only when the server answered that it committed;
 	// no answer gives ClassUnknown.
 	Transact(ctx context.Context, call Call, tx *Transaction, opts RowOptions, seal BeforeCommit) ([]ResultSet, error)
 

@@ -30,6 +30,10 @@ type Entry struct {
 	Timestamp   time.Time // of the message in the jobs stream, nanoseconds
 	Runner      string
 	RecordedAt  time.Time // the server's clock, set by the engine
+
+	// Supersedes is set on a row that is to be written over one of an earlier job with its id, if there is one that was recorded
+	// before this time: that id is free again. Zero: no row is written over.
+	Supersedes time.Time
 }
 
 // SameMessage reports whether the entry was written for the message with this sequence and timestamp.

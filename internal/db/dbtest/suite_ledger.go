@@ -12,11 +12,12 @@ import (
 
 func testLedger(t *testing.T, h Harness) {
 	cases(t, h, map[string]func(*testing.T, Harness){
-		"Record": testRecord,
-		"Lookup": testLookup,
-		"Sweep":  testSweep,
-		"Blank":  testBlankEntry,
-		"Waits":  testRecordWaits,
+		"Record":     testRecord,
+		"Lookup":     testLookup,
+		"Sweep":      testSweep,
+		"Blank":      testBlankEntry,
+		"Waits":      testRecordWaits,
+		"Supersedes": testSupersedes,
 		"Now": func(t *testing.T, h Harness) {
 			b := setup(t, h)
 			now, err := b.db.Now(t.Context())
@@ -171,4 +172,53 @@ func testRecordWaits(t *testing.T, h Harness) {
 	}
 	require.NoError(t, err)
 	require.Equal(t, 1, b.count("item"))
+}
+
+// testSupersedes writes rows over those of earlier jobs with their ids, and over no others.
+func testSupersedes(t *testing.T, h Harness) {
+	b := setup(t, h)
+	_, _, err := b.db.Record(t.Context(), entry("job"))
+	require.NoError(t, err)
+	old, err := b.db.Lookup(t.Context(), "job")
+	require.NoError(t, err)
+	superseding := func(before time.Time, sequence uint64) *db.Entry {
+		e := entry("job")
+		e.Sequence, e.Status, e.Supersedes = sequence, "failed", before
+		return e
+	}
+	seal := func(e *db.Entry) db.BeforeCommit {
+		return func(context.Context, []db.ResultSet) (*db.Entry, error) { return e, nil }
+	}
+	_, err = b.transact(seal(superseding(old.RecordedAt, 7)), b.item(1, "a"))
+	require.Equal(t, db.ClassAlreadyRecorded, db.ClassOf(err), "the row is as young as that: %v", err)
+	row, inserted, err := b.db.Record(t.Context(), superseding(old.RecordedAt, 7))
+	require.NoError(t, err)
+	require.False(t, inserted)
+	requireEntry(t, entry("job"), row)
+
+	after := old.RecordedAt.Add(time.Millisecond)
+	_, err = b.transact(seal(superseding(after, 9)), b.item(1, "a"))
+	require.NoError(t, err)
+	require.Equal(t, 1, b.count("item"))
+	row, err = b.db.Lookup(t.Context(), "job")
+	require.NoError(t, err)
+	require.EqualValues(t, 9, row.Sequence)
+	require.False(t, row.RecordedAt.Before(old.RecordedAt), "it counts from now on")
+	_, err = b.transact(sealed("next"), b.item(2, "b"))
+	require.NoError(t, err, "the session goes on")
+	_, err = b.transact(sealed("next"), b.item(3, "c"))
+	require.Equal(t, db.ClassAlreadyRecorded, db.ClassOf(err), "and so does its fence: %v", err)
+
+	first := superseding(row.RecordedAt.Add(time.Millisecond), 10)
+	_, inserted, err = b.db.Record(t.Context(), first)
+	require.NoError(t, err)
+	require.True(t, inserted)
+	row, err = b.db.Lookup(t.Context(), "job")
+	require.NoError(t, err)
+	require.EqualValues(t, 10, row.Sequence)
+	fresh := superseding(time.Unix(0, 0), 11)
+	fresh.JobID = "fresh"
+	_, inserted, err = b.db.Record(t.Context(), fresh)
+	require.NoError(t, err)
+	require.True(t, inserted, "there is nothing to supersede")
 }

@@ -116,7 +116,7 @@ func (a *autocommit) start(ctx context.Context) error {
 	if string(rows[0][0]) != "t" {
 		return engine.Executing()
 	}
-	_, _, err = a.writeEntry(fenceEntry, a.once.Start)
+	_, _, err = a.writeEntry(fenceOf(a.once.Start), a.once.Start)
 	if err == nil {
 		crash.At("after_started")
 		return nil

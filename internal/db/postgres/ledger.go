@@ -19,17 +19,30 @@ const (
 	//
 	// It also sets synchronous_commit back to the session's own: a result that says succeeded must not be lost with
 	// the server because the job turned the wait for its COMMIT off.
-	insertEntry = `INSERT INTO dbrunner.ledger
-	(namespace, database_name, job_id, request_hash, status, answer, sequence, message_time, runner)
-	VALUES ($1, $2, $3, $4, $5, $6, $7, $8,
-		CASE WHEN pg_catalog.set_config('synchronous_commit', $10, true) IS NOT NULL THEN $9::pg_catalog.text END)`
+	insertEntry = intoLedger + `
+	VALUES ($1, $2, $3, $4, $5, $6, $7, $8, ` + durableRunner + `)`
+	intoLedger = `INSERT INTO dbrunner.ledger
+	(namespace, database_name, job_id, request_hash, status, answer, sequence, message_time, runner)`
+	durableRunner = `CASE WHEN pg_catalog.set_config('synchronous_commit', $10, true) IS NOT NULL THEN $9::pg_catalog.text END`
+	// supersede is insertEntry, which first deletes a row with the key that was recorded before $11. The INSERT reads how many
+	// rows were deleted, so that it comes after that.
+	withoutOld = `WITH old AS (DELETE FROM dbrunner.ledger WHERE namespace OPERATOR(pg_catalog.=) $1
+		AND database_name OPERATOR(pg_catalog.=) $2 AND job_id OPERATOR(pg_catalog.=) $3
+		AND recorded_at OPERATOR(pg_catalog.<) $11::pg_catalog.timestamptz RETURNING 1)`
+	supersede = intoLedger + `
+	SELECT $1, $2, $3, $4::pg_catalog.bytea, $5::pg_catalog.text, $6::pg_catalog.bytea, $7::pg_catalog.int8, $8::pg_catalog.int8, ` +
+		durableRunner + ` FROM (SELECT pg_catalog.count(*) FROM old) AS superseded`
 	// fenceEntry is the fence: it fails as well if it inserted no row of this job, which a trigger or a rule can bring about,
 	// so that the COMMIT behind it in the same segment is skipped. A rule that inserts into another table has no tableoid to
 	// return.
-	fenceEntry = `WITH fence AS (` + insertEntry + ` RETURNING tableoid, namespace, database_name, job_id)
+	fenceEntry       = `WITH fence AS (` + insertEntry + rowOfJob
+	supersedingFence = withoutOld + `, fence AS (` + supersede + rowOfJob
+	rowOfJob         = ` RETURNING tableoid, namespace, database_name, job_id)
 	SELECT pg_catalog.int8div(1, pg_catalog.count(*)) FROM fence WHERE namespace OPERATOR(pg_catalog.=) $1
 		AND database_name OPERATOR(pg_catalog.=) $2 AND job_id OPERATOR(pg_catalog.=) $3`
-	recordEntry = insertEntry + ` ON CONFLICT DO NOTHING RETURNING ` + recordedAt
+	recordEntry       = insertEntry + unlessTaken
+	supersedingRecord = withoutOld + supersede + unlessTaken
+	unlessTaken       = ` ON CONFLICT DO NOTHING RETURNING ` + recordedAt
 	// recordedAt and the bytes are written in one way, whatever the session's settings are.
 	recordedAt  = `to_char(recorded_at AT TIME ZONE 'UTC', ` + timeFormat + `)`
 	timeFormat  = `'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'`
@@ -63,7 +76,11 @@ func (l *lease) appendEntry(b []byte, name string, e *db.Entry) []byte {
 	b, at := beginMessage(b, 'B')
 	b = append(b, 0)
 	b = appendText(b, name)
-	b = append(b, 0, 1, 0, 1, 0, 10) // one format for all: binary; ten arguments
+	arguments := byte(10)
+	if !e.Supersedes.IsZero() {
+		arguments++
+	}
+	b = append(b, 0, 1, 0, 1, 0, arguments) // one format for all: binary
 	b = appendTextArg(b, l.d.opts.Namespace)
 	b = appendTextArg(b, l.d.opts.Name)
 	b = appendTextArg(b, e.JobID)
@@ -74,8 +91,14 @@ func (l *lease) appendEntry(b []byte, name string, e *db.Entry) []byte {
 	b = appendInt8Arg(b, e.Timestamp.UnixNano())
 	b = appendTextArg(b, e.Runner)
 	b = appendTextArg(b, l.durability)
+	if !e.Supersedes.IsZero() {
+		b = appendInt8Arg(b, e.Supersedes.Sub(epoch).Microseconds())
+	}
 	return endBind(b, at)
 }
+
+// epoch is where the server's times count from.
+var epoch = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
 
 func appendBytesArg(b, v []byte) []byte {
 	if v == nil {
@@ -101,9 +124,13 @@ func (d *Database) Record(ctx context.Context, entry *db.Entry) (recorded *db.En
 }
 
 func (l *lease) record(entry *db.Entry) (*db.Entry, bool, error) {
+	sql := recordEntry
+	if !entry.Supersedes.IsZero() {
+		sql = supersedingRecord
+	}
 	// A row that is in the way may be deleted before it is read, but only by a clean-up: once or twice.
 	for range 3 {
-		rows, _, err := l.writeEntry(recordEntry, entry)
+		rows, _, err := l.writeEntry(sql, entry)
 		if err != nil {
 			return nil, false, err
 		}
@@ -117,6 +144,14 @@ func (l *lease) record(entry *db.Entry) (*db.Entry, bool, error) {
 		}
 	}
 	return nil, false, engine.RowNotRead()
+}
+
+// fenceOf is the fence that writes a row.
+func fenceOf(e *db.Entry) string {
+	if e.Supersedes.IsZero() {
+		return fenceEntry
+	}
+	return supersedingFence
 }
 
 // writeEntry runs a statement of ours that takes a ledger row's arguments.

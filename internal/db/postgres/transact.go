@@ -198,7 +198,10 @@ func (t *transaction) commit(ctx context.Context, entry *db.Entry) error {
 		t.appendLogin()
 		// Append what writes the ledger row, its arguments in binary form: the answer goes as it is. It has no name, which a
 		// job could give to another statement; it is parsed unless the server still has it from the job before.
-		if !t.fence {
+		if !entry.Supersedes.IsZero() {
+			t.buf = appendParse(t.buf, "", supersedingFence, nil)
+			defer func() { t.fence = false }() // the server has the other statement then
+		} else if !t.fence {
 			t.buf = appendParse(t.buf, "", fenceEntry, nil)
 		}
 		t.buf = appendExecute(t.appendEntry(t.buf, "", entry))

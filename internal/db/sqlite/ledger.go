@@ -44,6 +44,10 @@ const (
 	concludeEntrySQL = `UPDATE main.dbrunner_ledger
 		SET request_hash = ?4, status = ?5, runner = ?8, recorded_at = ?9, answer = ?10
 		WHERE namespace = ?1 AND database_name = ?2 AND job_id = ?3 AND status = 'started' AND sequence = ?6 AND message_time = ?7`
+	// supersedeEntrySQL writes over a row whose job's id is free again; its first arguments are those of insertEntrySQL.
+	supersedeEntrySQL = `UPDATE main.dbrunner_ledger
+		SET request_hash = ?4, status = ?5, sequence = ?6, message_time = ?7, runner = ?8, recorded_at = ?9, answer = ?10
+		WHERE namespace = ?1 AND database_name = ?2 AND job_id = ?3 AND recorded_at < ?11`
 	selectEntrySQL = `SELECT request_hash, status, sequence, message_time, runner, recorded_at, answer
 		FROM main.dbrunner_ledger WHERE namespace = ?1 AND database_name = ?2 AND job_id = ?3`
 	// sweepEntriesSQL names rows by their key and looks at their age again: a ledger that was made by hand may have no
@@ -65,12 +69,20 @@ func (d *Database) bindKey(s *stmt, jobID string) error {
 
 // insert runs one of the statements that write a row, and reports how many it wrote.
 func (d *Database) insert(c *session, which ours, e *db.Entry, now time.Time) (int64, error) {
+	if !e.Supersedes.IsZero() && (which == insertEntry || which == recordEntry) {
+		if n, err := d.insert(c, supersedeEntry, e, now); n > 0 || err != nil {
+			return n, err
+		}
+	}
 	s, err := c.statement(which)
 	if err != nil {
 		return 0, err
 	}
 	defer s.reset()
-	var hash, answer error
+	var hash, answer, before error
+	if which == supersedeEntry {
+		before = s.bindInt(11, e.Supersedes.UnixNano())
+	}
 	if e.RequestHash == nil {
 		hash = s.bindNull(4)
 	} else {
@@ -82,7 +94,7 @@ func (d *Database) insert(c *session, which ours, e *db.Entry, now time.Time) (i
 		answer = s.bindBlob(10, e.Answer)
 	}
 	if err := errors.Join(d.bindKey(s, e.JobID), hash, s.bindText(5, e.Status), s.bindInt(6, int64(e.Sequence)),
-		s.bindInt(7, e.Timestamp.UnixNano()), s.bindText(8, e.Runner), s.bindInt(9, now.UnixNano()), answer); err != nil {
+		s.bindInt(7, e.Timestamp.UnixNano()), s.bindText(8, e.Runner), s.bindInt(9, now.UnixNano()), answer, before); err != nil {
 		return 0, err
 	}
 	if _, err := s.step(); err != nil {

@@ -34,6 +34,7 @@ const (
 	insertEntry
 	recordEntry
 	concludeEntry
+	supersedeEntry
 	selectEntry
 	sweepEntries
 	checkLedger
@@ -41,16 +42,17 @@ const (
 )
 
 var ourSQL = [oursCount]string{
-	beginReading:  "BEGIN",
-	beginWriting:  "BEGIN IMMEDIATE",
-	commit:        "COMMIT",
-	rollback:      "ROLLBACK",
-	insertEntry:   insertEntrySQL,
-	recordEntry:   insertEntrySQL + " ON CONFLICT DO NOTHING",
-	concludeEntry: concludeEntrySQL,
-	selectEntry:   selectEntrySQL,
-	sweepEntries:  sweepEntriesSQL,
-	checkLedger:   checkLedgerSQL,
+	beginReading:   "BEGIN",
+	beginWriting:   "BEGIN IMMEDIATE",
+	commit:         "COMMIT",
+	rollback:       "ROLLBACK",
+	insertEntry:    insertEntrySQL,
+	recordEntry:    insertEntrySQL + " ON CONFLICT DO NOTHING",
+	concludeEntry:  concludeEntrySQL,
+	supersedeEntry: supersedeEntrySQL,
+	selectEntry:    selectEntrySQL,
+	sweepEntries:   sweepEntriesSQL,
+	checkLedger:    checkLedgerSQL,
 }
 
 // session is one connection, with all that it keeps between calls. One call at a time uses it.

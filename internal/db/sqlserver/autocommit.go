@@ -115,7 +115,7 @@ func (a *autocommit) start(ctx context.Context) error {
 		return engine.Executing()
 	}
 	a.locked = true
-	_, err := a.d.ask(ctx, a.session, insertEntry, a.d.entryArgs(a.once.Start))
+	_, err := a.d.ask(ctx, a.session, insertOf(a.once.Start), a.d.entryArgs(a.once.Start))
 	if err == nil {
 		crash.At("after_started")
 		return nil

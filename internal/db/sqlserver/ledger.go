@@ -21,6 +21,10 @@ const (
 	insertEntry = `INSERT INTO dbrunner.ledger
 	(namespace, database_name, job_id, request_hash, status, answer, sequence, message_time, runner)
 	VALUES (@namespace, @name, @job, @hash, @status, SUBSTRING(@answer, 1, @length), @sequence, @time, @runner)`
+	// supersede is insertEntry, unless there is a row with the key that was recorded before a time: it is written over.
+	supersede = `UPDATE dbrunner.ledger SET request_hash = @hash, status = @status, answer = SUBSTRING(@answer, 1, @length), sequence = @sequence,
+	message_time = @time, runner = @runner, recorded_at = SYSUTCDATETIME()
+	WHERE ` + theKey + ` AND recorded_at < CAST(@supersedes AS datetime2(7)); IF @@ROWCOUNT = 0 ` + insertEntry
 	// theKey names one row. The arguments have the widest type, so that the server keeps one plan whatever their
 	// length; the casts give them the columns' own.
 	theKey = `namespace = CAST(@namespace AS varchar(128)) AND database_name = CAST(@name AS varchar(64))
@@ -75,8 +79,19 @@ func hash(h []byte) driver.Value {
 	return h
 }
 
+// timeLayout is the form in which a time is sent.
+const timeLayout = "2006-01-02T15:04:05.9999999"
+
+// insertOf is the statement that inserts a row.
+func insertOf(e *db.Entry) string {
+	if e.Supersedes.IsZero() {
+		return insertEntry
+	}
+	return supersede
+}
+
 func (d *Database) entryArgs(e *db.Entry) []driver.NamedValue {
-	return append(d.key(e.JobID),
+	args := append(d.key(e.JobID),
 		arg("hash", hash(e.RequestHash)),
 		arg("status", mssql.VarCharMax(e.Status)),
 		arg("answer", padded(e.Answer)), arg("length", int64(len(e.Answer))),
@@ -84,6 +99,10 @@ func (d *Database) entryArgs(e *db.Entry) []driver.NamedValue {
 		arg("time", e.Timestamp.UnixNano()),
 		arg("runner", mssql.VarCharMax(e.Runner)),
 	)
+	if !e.Supersedes.IsZero() {
+		args = append(args, arg("supersedes", mssql.NVarCharMax(e.Supersedes.UTC().Format(timeLayout))))
+	}
+	return args
 }
 
 // shortBytes is the most that varbinary holds without being varbinary(max).
@@ -117,7 +136,7 @@ func (d *Database) fenceRequest(s *session, transaction int64, entry *db.Entry) 
 	args := []driver.NamedValue{arg("database", s.database), arg("transaction", transaction)}
 	write := "SELECT CAST(1 AS bigint)"
 	if entry != nil {
-		write = insertEntry + "; SELECT CAST(CASE WHEN NOT (" + atDepth + ") THEN 0 WHEN EXISTS (SELECT 1 FROM dbrunner.ledger WHERE " +
+		write = insertOf(entry) + "; SELECT CAST(CASE WHEN NOT (" + atDepth + ") THEN 0 WHEN EXISTS (SELECT 1 FROM dbrunner.ledger WHERE " +
 			theKey + ") THEN 1 ELSE 2 END AS bigint)"
 		args = append(args, d.entryArgs(entry)...)
 	}
@@ -203,7 +222,7 @@ func (d *Database) Record(ctx context.Context, entry *db.Entry) (recorded *db.En
 func (d *Database) record(ctx context.Context, s *session, entry *db.Entry) (*db.Entry, bool, error) {
 	// A row that is in the way may be deleted before it is read, but only by a clean-up: once or twice.
 	for range 3 {
-		t, err := d.ask(ctx, s, insertEntry+"; SELECT recorded_at FROM dbrunner.ledger WHERE "+theKey, d.entryArgs(entry))
+		t, err := d.ask(ctx, s, insertOf(entry)+"; SELECT recorded_at FROM dbrunner.ledger WHERE "+theKey, d.entryArgs(entry))
 		if err == nil {
 			out := *entry
 			if len(t.rows) == 1 {
@@ -267,7 +286,7 @@ func (d *Database) Sweep(ctx context.Context, before time.Time, limit int) (dele
 	err = d.own(ctx, db.ClassLost, func(ctx context.Context, s *session) error {
 		t, err := d.ask(ctx, s, sweepEntries, []driver.NamedValue{
 			arg("namespace", mssql.VarCharMax(d.opts.Namespace)), arg("name", mssql.VarCharMax(d.opts.Name)),
-			arg("limit", int64(limit)), arg("before", mssql.NVarCharMax(before.UTC().Format("2006-01-02T15:04:05.9999999"))),
+			arg("limit", int64(limit)), arg("before", mssql.NVarCharMax(before.UTC().Format(timeLayout))),
 		})
 		deleted = int(t.n)
 		return err
