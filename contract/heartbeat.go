@@ -55,6 +55,19 @@ type LaneStatus struct {
 	LeasesLost int64            `json:"leases_lost"`
 	Lag        *LaneLag         `json:"lag,omitempty"` // missing before it was asked
 	Intake     string           `json:"intake_error,omitempty"`
+	Failed     *FailedJob       `json:"failed,omitempty"` // of an ordered queue: the job that keeps it waiting, if this runner has it
+}
+
+// FailedJob is the first job of an ordered queue, which failed and keeps the queue waiting until an operator resumes it.
+type FailedJob struct {
+	JobID    string    `json:"job_id"`
+	Kind     string    `json:"kind"`
+	Call     string    `json:"call,omitempty"`
+	Status   Status    `json:"status"`
+	Code     string    `json:"code,omitempty"` // of the error
+	Sequence uint64    `json:"sequence"`       // of its message
+	QueuedAt time.Time `json:"queued_at"`
+	Since    time.Time `json:"since"` // since when this runner keeps it
 }
 
 // LaneLag is how far a lane is behind, in the whole fleet.

@@ -54,7 +54,8 @@ type RunningJob struct {
 	Kind       string    `json:"kind"`
 	Call       string    `json:"call,omitempty"`  // name of the statement that a job of kind call runs
 	Queue      string    `json:"queue,omitempty"` // missing: it is in no queue
-	State      string    `json:"state"`           // JobWaiting, JobExecuting or JobSettling
+	State      string    `json:"state"`           // JobWaiting, JobExecuting, JobSettling or JobAwaitingResume
+	Code       string    `json:"code,omitempty"`  // of its error, if it awaits the resume of its queue
 	Sequence   uint64    `json:"sequence"`
 	QueuedAt   time.Time `json:"queued_at"`  // when the stream stored it
 	Since      time.Time `json:"since"`      // when the runner received this delivery

@@ -62,6 +62,8 @@ const (
 	JobWaiting   = "waiting"   // for a connection, for its database, or for its turn in quarantine
 	JobExecuting = "executing" // or between two attempts
 	JobSettling  = "settling"  // finished: its result is being stored
+	// JobAwaitingResume: failed, in an ordered queue, which waits until an operator resumes it.
+	JobAwaitingResume = "awaiting_resume"
 )
 
 // Verdict is how healthy a database is.

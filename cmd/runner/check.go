@@ -103,6 +103,10 @@ func (f *checkFlags) print(w io.Writer, found *inspect.Inspection) error {
 	}
 	for i := range found.Databases {
 		for _, q := range found.Databases[i].Queues {
+			if q.Ordered {
+				_, _ = fmt.Fprintf(w, "%s: queue %s, ordered: one job at a time in the fleet\n", found.Databases[i].Name, q.Name)
+				continue
+			}
 			_, _ = fmt.Fprintf(w, "%s: queue %s, %d slots in this runner, %d in the fleet\n", found.Databases[i].Name, q.Name, q.Slots, q.FleetSlots)
 		}
 	}

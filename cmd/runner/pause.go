@@ -33,13 +33,6 @@ Exit codes: 0 every runner has confirmed the pause, and with --wait nothing runs
 confirmed it (they are named; the pause is stored), or jobs still run; 78 the command line is wrong.
 ` + clientHelp
 
-const resumeHelp = `End the pause of a database, or with --queue the pause of that queue alone. The command waits up to 10 seconds until every runner of the database that sends heartbeats has
-taken it over.
-
-Exit codes: 0 the database is not paused; 1 the pause is not ended, or runners have not confirmed its end (they are named); 78
-the command line is wrong.
-` + clientHelp
-
 // confirmTimeout is how long runners have to confirm a pause or its end.
 const confirmTimeout = 10 * time.Second
 
@@ -68,24 +61,6 @@ func newPause() *cobra.Command {
 	cmd.Flags().DurationVar(&f.wait, "wait", 0, "then wait this long until no job runs")
 	cmd.Flags().BoolVar(&f.json, "json", false, "print JSON")
 	cmd.Flags().StringVar(&f.schedule, "schedule", "", "pause this schedule of the database instead, by its key")
-	f.add(cmd)
-	return cmd
-}
-
-func newResume() *cobra.Command {
-	f := &pauseFlags{}
-	cmd := &cobra.Command{
-		Use:     "resume DATABASE",
-		Short:   "End the pause of a database",
-		Long:    resumeHelp,
-		Example: "  runner resume shop\n  runner resume shop --queue bulk",
-		Args:    arguments(1, 1),
-		RunE:    func(cmd *cobra.Command, args []string) error { return f.resume(cmd, args[0]) },
-	}
-	cmd.Flags().StringVar(&f.queue, "queue", "", "queue of the database (default: the pause of all of its jobs)")
-	f.addAudit(cmd, byUsage, reasonFlag)
-	cmd.Flags().BoolVar(&f.json, "json", false, "print JSON")
-	cmd.Flags().StringVar(&f.schedule, "schedule", "", "end the pause of this schedule of the database instead, by its key")
 	f.add(cmd)
 	return cmd
 }
@@ -149,26 +124,6 @@ func (f *pauseFlags) pause(cmd *cobra.Command, database string) error {
 			return nil, err
 		}
 		return control.SetPause(ctx, s.conn, target, record)
-	})
-}
-
-func (f *pauseFlags) resume(cmd *cobra.Command, database string) error {
-	target, err := f.target(database)
-	if err != nil {
-		return err
-	}
-	return f.change(cmd, target, func(ctx context.Context, s *session, before *report.Pause) (*report.Pause, error) {
-		if before == nil {
-			return nil, nil
-		}
-		if err := f.record(ctx, cmd, s, pauseEntry(contract.AuditResume, target, before)); err != nil {
-			return nil, err
-		}
-		err := control.EndPause(ctx, s.conn, target, before)
-		if errors.Is(err, control.ErrPauseChanged) {
-			err = fmt.Errorf("%w; run the command again if that one shall end as well", err)
-		}
-		return nil, err
 	})
 }
 

@@ -20,8 +20,8 @@ const psHelp = `List the jobs that runners have in flight, of one database or of
 acknowledged yet. Every runner answers for itself. The list of runners comes from their heartbeats: a runner that has one
 and does not answer within --wait is named, with the time of its last heartbeat. It may be killed, stopped or cut off.
 
-QUEUE is the queue that the job was published to, "-" if none. STATE is waiting (for a connection, for its database, or in quarantine), executing, or settling (its result is being
-stored). SINCE is when the runner received the job, FOR how long ago that was by the runner's own clock. "(lease lost)"
+QUEUE is the queue that the job was published to, "-" if none. STATE is waiting (for a connection, for its database, or in quarantine), executing, settling (its result is being
+stored), or awaiting_resume (it failed, and its ordered queue waits for "runner resume --queue QUEUE --job JOB"). SINCE is when the runner received the job, FOR how long ago that was by the runner's own clock. "(lease lost)"
 marks a job that another runner may have as well.
 
 Exit codes: 0 all runners answered; 1 the request failed, or there is no runner; 5 some runners did not answer; 78 the
@@ -91,6 +91,9 @@ func runningRows(jobs []client.RunningJob) [][]string {
 	for i := range jobs {
 		j := &jobs[i]
 		state := j.State
+		if j.Code != "" {
+			state += " (" + j.Code + ")"
+		}
 		if j.LeaseLost {
 			state += " (lease lost)"
 		}

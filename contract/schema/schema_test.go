@@ -50,6 +50,7 @@ func published() map[string]struct {
 		}},
 		"answer-calls":  {reflect.TypeFor[contract.CallsAnswer](), []string{"version", "runner", "database", "calls"}},
 		"answer-result": {reflect.TypeFor[contract.Result](), resultKeys()},
+		"resume":        {reflect.TypeFor[contract.QueueResume](), []string{"sequence", "queued_at"}},
 		"pause":         {reflect.TypeFor[contract.Pause](), []string{}},
 		"audit":         {reflect.TypeFor[contract.AuditEntry](), []string{"version", "at", "by", "tool", "action"}},
 		"answer-error":  {reflect.TypeFor[contract.Refusal](), []string{"error"}},
@@ -159,7 +160,7 @@ func (g *generator) members(t reflect.Type, into node) {
 			part = node{"type": "object", "description": g.comments["CallInfo.Schema"]}
 		}
 		if t == reflect.TypeFor[contract.RunningJob]() && field.Name == "State" {
-			part = node{"enum": []string{contract.JobWaiting, contract.JobExecuting, contract.JobSettling}}
+			part = node{"enum": []string{contract.JobWaiting, contract.JobExecuting, contract.JobSettling, contract.JobAwaitingResume}}
 		}
 		into[key] = part
 	}
@@ -390,7 +391,7 @@ func TestSchemasRefuse(t *testing.T) {
 func TestRead(t *testing.T) {
 	t.Parallel()
 	require.Contains(t, schema.Names(), "result")
-	require.Len(t, schema.Names(), 24)
+	require.Len(t, schema.Names(), 25)
 	for _, name := range schema.Names() {
 		text, err := schema.Read(name)
 		require.NoError(t, err)

@@ -275,6 +275,7 @@ type kindAnswer struct {
 type queueAnswer struct {
 	Name       string `json:"name"`
 	FleetSlots int    `json:"fleet_slots"` // jobs in flight in the whole fleet
+	Ordered    bool   `json:"ordered,omitempty"`
 }
 
 type limitsAnswer struct {
@@ -311,7 +312,7 @@ func (a *api) list(databases ...*Database) databasesAnswer {
 			})
 		}
 		for _, name := range slices.Sorted(maps.Keys(d.Config.Queues)) {
-			offer.Queues = append(offer.Queues, queueAnswer{name, d.Config.Queues[name].FleetSlots})
+			offer.Queues = append(offer.Queues, queueAnswer{name, d.Config.Queues[name].FleetSlots, d.Config.Queues[name].Ordered})
 		}
 		out.Databases = append(out.Databases, offer)
 	}

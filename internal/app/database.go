@@ -146,7 +146,7 @@ func (d *database) newExecutor(r *running) (*delivery.Executor, error) {
 const resultRoom = 4 << 10
 
 func (d *database) addLane(r *running, l *jobs.Lane, all []jobs.Lane) error {
-	in := &laneIntake{conn: r.conn, cfg: r.cfg, database: d.Name, lane: l.Name, optional: l.Optional, baseSlots: l.BaseSlots(d.Config.BaseSlots())}
+	in := &laneIntake{conn: r.conn, cfg: r.cfg, database: d.Name, lane: l.Name, optional: l.Optional, ordered: l.Ordered, baseSlots: l.BaseSlots(d.Config.BaseSlots())}
 	gate, quarantine := d.gate, r.quarantine
 	if l.RunsWhenDown {
 		gate, quarantine = d.healthGate, nil
@@ -170,6 +170,7 @@ func (d *database) addLane(r *running, l *jobs.Lane, all []jobs.Lane) error {
 		Outbox:           &letters{conn: r.conn, runner: r.cfg.Instance},
 		Gate:             gate,
 		Pause:            pause,
+		Order:            orderOf(r.conn, d.Name, l, in, d.executor),
 		Quarantine:       quarantine,
 		Outlives:         l.Outlives,
 		Now:              manager.LeaseClock(),

@@ -22,6 +22,7 @@ type laneIntake struct {
 	database  string
 	lane      string
 	optional  bool // its consumer may be missing: it is waited for
+	ordered   bool // its queue is an ordered one
 	baseSlots int  // jobs that are in flight however long they take; 0: all that slots allow
 
 	mu      sync.Mutex
@@ -40,7 +41,7 @@ func (i *laneIntake) Run(ctx context.Context, credits <-chan int, handle func(de
 		return nil //nolint:nilerr // ctx has ended
 	}
 	opened, err := i.open(ctx)
-	for i.optional && errors.Is(err, bus.ErrNotFound) { // the watch of the topology reports it
+	for i.optional && errors.Is(err, bus.ErrNotFound) || errors.Is(err, errOtherOrder) { // the watch of the topology reports it
 		if bus.Pause(ctx, topology.WatchInterval) != nil {
 			return nil
 		}
@@ -65,10 +66,25 @@ func (i *laneIntake) open(ctx context.Context) (*intake.Intake, error) {
 	if err != nil {
 		return nil, err
 	}
+	if opened.Ordered() != i.ordered {
+		return nil, errOtherOrder
+	}
 	i.mu.Lock()
 	i.current = opened
 	i.mu.Unlock()
 	return opened, nil
+}
+
+// errOtherOrder: the queue is ordered for some runners and not for others. None takes its jobs as the others do not.
+var errOtherOrder = errors.New("the queue's consumer is one of another order than the configuration says")
+
+// takeUp asks for a message that the consumer does not deliver.
+func (i *laneIntake) takeUp(sequence uint64) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.current != nil {
+		i.current.TakeUp(sequence)
+	}
 }
 
 // trouble returns why messages do not come although they are asked for; empty if nothing is wrong.
@@ -93,5 +109,6 @@ func deliveryOf(m *intake.Message) delivery.Delivery {
 		},
 		Deliveries:       m.Deliveries(),
 		MaybeRedelivered: !m.First(),
+		Beside:           m.Wanted(),
 	}
 }

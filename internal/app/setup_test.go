@@ -49,6 +49,8 @@ type world struct {
 	node *bustest.Node
 	nc   *nats.Conn
 	js   jetstream.JetStream
+
+	count int // of ids that a test has made up
 }
 
 func setup(t *testing.T) *world {

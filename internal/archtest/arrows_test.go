@@ -21,7 +21,7 @@ const engines = "engines"
 // arrows are looked up from the top; the first pattern that fits a folder decides. internal/crash may be imported by
 // everybody.
 var arrows = []arrow{
-	{"cmd/*", []string{"internal/db/outboxtable", "client", "contract", "contract/schema", "internal/app", "internal/bus", "internal/bus/control", "internal/bus/topology", "internal/config", "internal/jobs", "internal/db/migration", "internal/db/rowfile", "internal/manager", "internal/inspect", "internal/verify", "internal/report", "internal/ui", "internal/mcp", "internal/plaintext", "internal/bus/schedules", "internal/cron", "internal/schedule"}},
+	{"cmd/*", []string{"internal/db/outboxtable", "client", "contract", "contract/schema", "internal/app", "internal/bus", "internal/bus/control", "internal/bus/topology", "internal/config", "internal/jobs", "internal/db/migration", "internal/db/rowfile", "internal/manager", "internal/inspect", "internal/verify", "internal/report", "internal/ui", "internal/mcp", "internal/plaintext", "internal/bus/ordered", "internal/order", "internal/bus/schedules", "internal/cron", "internal/schedule"}},
 	{"internal/verify", nil}, // a judge shares no code with the accused
 	{"internal/ui", []string{"internal/ui/fleet", "internal/ui/format", "client", "contract"}},
 	{"internal/mcp", []string{"client", "contract"}},
@@ -30,7 +30,7 @@ var arrows = []arrow{
 	{"internal/app", []string{
 		"internal/bulk", "internal/health", "client", "contract", "internal/report", "internal/manager", "internal/api", "internal/status",
 		"internal/worker", "internal/bus", "internal/bus/*", "internal/jobs", "internal/delivery", "internal/db", "internal/config",
-		"internal/db/migration", "internal/outbox", "internal/telemetry", "internal/cron", "internal/schedule",
+		"internal/db/migration", "internal/outbox", "internal/telemetry", "internal/cron", "internal/schedule", "internal/order",
 	}},
 	{"internal/api", []string{"internal/bus", "internal/bus/control", "internal/bus/results", "internal/bus/service", "internal/jobs", "internal/db", "internal/config", "contract"}},
 	{"internal/status", []string{"internal/telemetry", "internal/health", "internal/bus", "internal/bus/*", "internal/config", "internal/report", "contract"}},
@@ -42,7 +42,8 @@ var arrows = []arrow{
 	}},
 	{"internal/schedule", []string{"internal/bus", "internal/bus/schedules", "internal/cron", "internal/jsontext", "internal/report", "contract"}},
 	{"internal/cron", nil},
-	{"internal/worker", []string{"internal/delivery", "internal/report", "contract"}},
+	{"internal/order", []string{"contract"}},
+	{"internal/worker", []string{"internal/delivery", "internal/order", "internal/report", "contract"}},
 	{"internal/delivery", []string{"internal/jobs", "internal/bulk", "internal/db", "internal/report", "contract"}},
 	{"internal/outbox", []string{"internal/db/outboxtable", "internal/jsontext", "internal/report", "contract"}},
 	{"internal/health", []string{"internal/db", "contract", "internal/report"}},
@@ -66,6 +67,7 @@ var arrows = []arrow{
 	{"internal/bus/objects", []string{"internal/bus", "contract", "internal/report"}},
 	{"internal/bus/relay", []string{"internal/bus", "contract", "internal/report"}},
 	{"internal/bus/schedules", []string{"internal/bus", "contract"}},
+	{"internal/bus/ordered", []string{"internal/bus", "contract"}},
 	{"internal/bus/results", []string{"internal/bus", "contract", "internal/report"}},
 	{"internal/bus/intake", []string{"internal/bus", "internal/report", "contract"}},
 	{"internal/bus/topology", []string{"internal/bus", "contract"}},

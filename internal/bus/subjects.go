@@ -103,6 +103,9 @@ func InNamespace(s contract.Subjects, stream string) bool {
 	return strings.HasPrefix(name, strings.ToUpper(s.Namespace)+"_")
 }
 
+// MetaOrdered is the key of the metadata of a consumer that is one of an ordered queue.
+const MetaOrdered = "dbrunner.ordered"
+
 // forOthers reports whether a refusal, in the server's words, is about a subject that a requester or a job has chosen for
 // its answer, and not about one that a runner needs for itself.
 func forOthers(s contract.Subjects, refusal, inboxPrefix string) bool {

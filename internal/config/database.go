@@ -29,6 +29,9 @@ type Database struct {
 // Queue configures a queue of the database: another line into it, with slots of its own. At most 16 queues, with names of 1 to
 // 64 characters of a-z 0-9 _; an empty section, such as bulk: {}, has the defaults.
 type Queue struct {
+	// jobs take effect one at a time, in the order of their stream; one that failed keeps the others waiting until an operator
+	// resumes the queue. Without slots and fleet_slots, which are 1 then
+	Ordered bool `key:"ordered" default:"false"`
 	// jobs of the queue that one runner has in flight; below pool.max
 	Slots int `key:"slots" auto:"2, at most fleet_slots" min:"1" max:"10000"`
 	// jobs of the queue that the whole fleet has in flight

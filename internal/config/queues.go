@@ -56,6 +56,9 @@ func (e *environment) queuesOf(path string) []string {
 func (c *Config) fillQueues() {
 	for _, d := range c.Databases {
 		for _, q := range d.Queues {
+			if q.Ordered {
+				q.Slots, q.FleetSlots = cmp.Or(q.Slots, 1), cmp.Or(q.FleetSlots, 1)
+			}
 			q.FleetSlots = cmp.Or(q.FleetSlots, c.Topology.MaxAckPending)
 			q.Slots = cmp.Or(q.Slots, min(defaultQueueSlots, q.FleetSlots))
 		}
@@ -68,11 +71,29 @@ func (c *checker) queues(database string, d *Database) {
 	c.want(len(d.Queues) <= maxQueues, fmt.Sprintf("the database has %d queues; write at most %d", len(d.Queues), maxQueues), path)
 	for name, q := range d.Queues {
 		slots, fleet := join(join(path, name), "slots"), join(join(path, name), "fleet_slots")
+		if q.Ordered {
+			c.ordered(database, name, d)
+		}
 		c.want(q.Slots < d.Pool.Max, fmt.Sprintf("%d jobs of the queue at a time could take all %d connections of the pool, so that other jobs "+
 			"wait for them; write slots below pool.max, or raise pool.max", q.Slots, d.Pool.Max), slots, most)
 		c.want(q.Slots <= q.FleetSlots, fmt.Sprintf("one runner cannot have %d jobs of the queue in flight when the fleet may have %d; lower "+
 			"slots or raise fleet_slots", q.Slots, q.FleetSlots), slots, fleet)
 	}
+}
+
+// ordered checks an ordered queue.
+func (c *checker) ordered(database, name string, d *Database) {
+	queue := join(join(database, queuesKey), name)
+	at := join(queue, "ordered")
+	for _, key := range []string{"slots", "fleet_slots"} {
+		_, written := c.faults.origins[join(queue, key)]
+		c.want(!written, "an ordered queue runs one job at a time in the whole fleet; leave "+key+" out", join(queue, key))
+	}
+	c.want(d.HasLedger(), "jobs of an ordered queue need a ledger; write ledger.mode: manage or verify", at, join(database, "ledger.mode"))
+	c.want(len(d.Effects) == 0 || slices.Contains(d.Effects, string(contract.ExactlyOnce)),
+		"an ordered queue takes only jobs with the effect exactly_once; add it to effects", at, join(database, "effects"))
+	c.want(len(d.Kinds) == 0 || slices.Contains(d.Kinds, "transaction") || slices.Contains(d.Kinds, "call"),
+		"an ordered queue takes only jobs of the kinds transaction and call; add one of them to kinds", at, join(database, "kinds"))
 }
 
 // queueSlots is how many jobs of queues one runner may have in flight.

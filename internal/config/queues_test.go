@@ -55,3 +55,26 @@ func TestQueueFaults(t *testing.T) {
 		})
 	}
 }
+
+// TestOrderedQueues have one slot in the whole fleet, in the file and in the environment.
+func TestOrderedQueues(t *testing.T) {
+	t.Parallel()
+	cfg, err := config.Load(config.Options{
+		File: file(t, entry("queues: {feed: {ordered: true}}")), Environ: []string{"A_QUEUES=night", "A_QUEUES_NIGHT_ORDERED=true"}, Words: words(),
+	})
+	require.NoError(t, err)
+	one := &config.Queue{Ordered: true, Slots: 1, FleetSlots: 1}
+	require.Equal(t, map[string]*config.Queue{"feed": one, "night": one}, cfg.Databases["a"].Queues)
+	for keys, want := range map[string]string{
+		"queues: {feed: {ordered: true, slots: 1}}":               "databases.a.queues.feed.slots: an ordered queue runs one job at a time in the whole fleet; leave slots out",
+		"queues: {feed: {ordered: true, fleet_slots: 2}}":         "databases.a.queues.feed.fleet_slots: an ordered queue runs one job at a time in the whole fleet; leave fleet_slots out",
+		"queues: {feed: {ordered: yes please}}":                   "databases.a.queues.feed.ordered: ",
+		"ledger: {mode: off}, queues: {feed: {ordered: true}}":    "databases.a.queues.feed.ordered: jobs of an ordered queue need a ledger; write ledger.mode: manage or verify",
+		"effects: [read_only], queues: {feed: {ordered: true}}":   "databases.a.queues.feed.ordered: an ordered queue takes only jobs with the effect exactly_once; add it to effects",
+		"kinds: [query], queues: {feed: {ordered: true}}":         "databases.a.queues.feed.ordered: an ordered queue takes only jobs of the kinds transaction and call; add one of them to kinds",
+		"pool: {min: 1, max: 1}, queues: {feed: {ordered: true}}": "1 jobs of the queue at a time could take all 1 connections of the pool",
+	} {
+		_, err := config.Load(config.Options{File: file(t, entry(keys)), Words: words()})
+		require.ErrorContains(t, err, want)
+	}
+}

@@ -29,7 +29,9 @@ func (r *run) recordOutcome(ctx context.Context, a jobs.Answer, err error) *db.E
 		status, e = r.classifyOutcome(ctx, err)
 	}
 	c := r.complete(status, e, a)
-	c = c.provenBy(r.entry(c.status, c.body))
+	row := r.entry(c.status, c.body)
+	row.Supersedes = time.Time{} // the row of the start has
+	c = c.provenBy(row)
 	r.d.known = &c
 	return c.row
 }

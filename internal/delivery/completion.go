@@ -93,7 +93,7 @@ func (r *run) withoutAnswer(status contract.Status, e *contract.Error, have int)
 func (r *run) entry(status contract.Status, body []byte) *db.Entry {
 	return &db.Entry{
 		JobID: r.id, RequestHash: r.hash, Status: string(status), Answer: body,
-		Sequence: r.d.Sequence, Timestamp: r.d.Timestamp, Runner: r.e.opts.Runner,
+		Sequence: r.d.Sequence, Timestamp: r.d.Timestamp, Runner: r.e.opts.Runner, Supersedes: r.d.supersedes,
 	}
 }
 

@@ -1,6 +1,7 @@
 package delivery
 
 import (
+	"context"
 	"time"
 
 	"dbrunner/internal/db"
@@ -15,6 +16,14 @@ type Delivery struct {
 	MaybeRedelivered bool   // not certainly the first delivery: the job may have had its effect already
 	Trace            Trace  // follows it; nil: none
 
+	// Ordered: it is of an ordered queue. Every outcome has its ledger row first.
+	Ordered bool
+	// Beside: it was asked for, as the first message of an ordered queue, and takes no slot.
+	Beside bool
+	// MayFinish is called before the delivery is finished without having started its job. An error makes the outcome Undecided. nil:
+	// it may be finished.
+	MayFinish func(ctx context.Context) error
+
 	// Refuted is how often a probe found the database well after an execution had started and failed as if it were not.
 	Refuted int
 
@@ -25,4 +34,5 @@ type Delivery struct {
 	sawUnknown    bool        // an execution ended without a server's answer
 	suspicion     *db.Error   // how the last execution ended of those that Refuted may count; nil: there was none
 	known         *completion // of its execution at most once; nil while none is known
+	supersedes    time.Time   // ledger rows with the job's id that were recorded before are no answer; zero: none was seen
 }

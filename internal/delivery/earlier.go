@@ -28,6 +28,7 @@ type earlier struct {
 	rowOf    owner
 	recorded *contract.Head // of the row's answer; nil if it is none
 	taken    bool           // see facts
+	freed    bool           // see facts
 }
 
 // verdict is how the job is to be finished without another execution; the zero value: it may be executed.
@@ -52,7 +53,7 @@ func (r *run) facts() facts {
 	f := facts{
 		effect: r.promised(), ledgered: r.ledgered(), redelivered: r.d.MaybeRedelivered, derived: r.derived,
 		replyOnly: r.job != nil && r.job.ReplyOnly,
-		stored:    r.found.resultOf, row: r.found.rowOf, taken: r.found.taken,
+		stored:    r.found.resultOf, row: r.found.rowOf, taken: r.found.taken, freed: r.found.freed, ordered: r.d.Ordered,
 		known: r.d.known != nil && r.verdict.cause == mayRun,
 	}
 	if !f.known && !f.replyOnly && r.verdict.cause == mayRun {
@@ -70,6 +71,9 @@ func (r *run) facts() facts {
 
 // act does a step. false: it has added to the facts.
 func (r *run) act(ctx context.Context, s step) (Outcome, bool) {
+	if s.finishes() && r.d.MayFinish != nil && r.d.attempts == 0 && r.d.MayFinish(ctx) != nil {
+		return Outcome{Action: Undecided}, true
+	}
 	switch s {
 	case execute:
 		return r.execute(ctx)
@@ -121,11 +125,17 @@ func (r *run) finish(ctx context.Context, status contract.Status, e *contract.Er
 	case err != nil:
 		return r.hold(ctx, err), true
 	case !inserted:
-		r.found = earlier{}
-		r.sawRow(row)
-		return Outcome{}, false
+		return sawRowInTheWay(r, row)
 	}
 	return r.outcome(c.provenBy(row)), true
+}
+
+// sawRowInTheWay notes a row that is there instead of this delivery's. false: it is among the facts.
+func sawRowInTheWay(r *run, row *db.Entry) (Outcome, bool) {
+	stays := r.superseding && isOld(r, row) // it was to be written over
+	r.found = earlier{}
+	r.sawRow(row)
+	return Outcome{Action: Undecided}, stays
 }
 
 // refuse records that the id has the result of another job, which left no ledger row.
@@ -136,6 +146,8 @@ func (r *run) refuse(ctx context.Context) (Outcome, bool) {
 		return r.hold(ctx, err), true
 	case inserted:
 		return r.rejectReusedID(), true
+	case r.superseding && isOld(r, row):
+		return Outcome{Action: Undecided}, true
 	}
 	r.sawRow(row)
 	return Outcome{}, false
@@ -192,6 +204,12 @@ func (r *run) sawResult(existing []byte) {
 // sawRow notes the ledger row with the job's id; nil: there is none.
 func (r *run) sawRow(row *db.Entry) {
 	r.found.row, r.found.rowOf, r.found.recorded = row, absent, nil
+	if isOld(r, row) {
+		// The id is free again. A fence that had this row in its way although it was to write over it is not asked again immediately.
+		r.found.taken = r.found.taken && r.superseding
+		r.found.row, r.found.freed, r.superseding, r.d.supersedes = nil, true, true, freeBefore(r)
+		return
+	}
 	if row == nil {
 		return
 	}
@@ -199,6 +217,18 @@ func (r *run) sawRow(row *db.Entry) {
 	if head, err := contract.ReadHead(row.Answer); err == nil {
 		r.found.recorded = &head
 	}
+}
+
+// isOld reports whether a row, nil if there is none, is no answer any more: it was recorded longer than the retention before this
+// message was stored, so that the job's id is free again. The cleanup would have deleted it, had it come by. It deletes no other
+// row as long as the message is there, so that no delivery of it sees otherwise.
+func isOld(r *run, row *db.Entry) bool {
+	return row != nil && r.e.opts.Policy.Retention > 0 && row.RecordedAt.Before(freeBefore(r))
+}
+
+// freeBefore is the time before which a ledger row was recorded that is no answer to this message. All engines keep microseconds.
+func freeBefore(r *run) time.Time {
+	return r.d.Timestamp.Add(-r.e.opts.Policy.Retention).Truncate(time.Microsecond)
 }
 
 func (r *run) ownerOf(sameMessage bool, hash []byte) owner {
@@ -220,7 +250,7 @@ func (r *run) ledgered() bool {
 // promised is the effect that decides what a delivery means. The definition of a call is of one runner's files: where it is not
 // known, or another runner may have run the job by another one, the job counts as one that the ledger fences.
 func (r *run) promised() contract.Effect {
-	if r.call != nil && r.effect != contract.RolledBack && (r.effect == "" || r.d.MaybeRedelivered) {
+	if r.d.Ordered || r.call != nil && r.effect != contract.RolledBack && (r.effect == "" || r.d.MaybeRedelivered) {
 		return contract.ExactlyOnce
 	}
 	return r.effect

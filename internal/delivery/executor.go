@@ -137,7 +137,9 @@ type run struct {
 
 	found   earlier
 	verdict verdict
-	sealed  completion // of the attempt that may commit
+
+	superseding bool       // rows of this run are written over an old one
+	sealed      completion // of the attempt that may commit
 
 	over    bulk.Overflow
 	refused error // what begin returned

@@ -42,6 +42,9 @@ type facts struct {
 
 	known bool // this delivery's own execution at most once has an outcome that is perhaps not on record
 	taken bool // the ledger has refused this delivery's row, as if it had one
+
+	freed   bool // the ledger has a row of a job so old that the id is free again
+	ordered bool // the job is of an ordered queue
 }
 
 // step is what to do next with a delivery.
@@ -62,6 +65,11 @@ const (
 	finishOvertaken        // find out under the derived id what became of an earlier delivery
 	awaitRow               // the row that was in the way is gone: run the job again
 )
+
+// finishes reports whether the step finishes the delivery without an execution.
+func (s step) finishes() bool {
+	return s != execute && s != readResult && s != readRow && s != awaitRow
+}
 
 // meaning decides what a delivery means. It is called with what is known so far, again after each step that adds to it.
 //
@@ -103,7 +111,7 @@ func (f *facts) conflict() step {
 		return readRow
 	case f.row == ours:
 		return f.recorded(storeUnderDerived)
-	case f.stored == duplicate:
+	case f.stored == duplicate && !f.freed:
 		return replayResult
 	case f.effect == contract.AtLeastOnce && f.redelivered:
 		return finishOvertaken
@@ -169,5 +177,5 @@ func (f *facts) mayBeRecorded() bool {
 // recordsFirst reports whether a ledger row is inserted before the job is finished with what the cause says. What no runner
 // can accept has no row, and can get none.
 func (f *facts) recordsFirst() bool {
-	return f.ledgered && f.cause != storedLate && (f.cause != invalidEverywhere || f.redelivered)
+	return f.ledgered && (f.ordered || f.cause != storedLate && (f.cause != invalidEverywhere || f.redelivered))
 }

@@ -98,6 +98,7 @@ type QueuePlan struct {
 	Name       string `json:"name"`
 	Slots      int    `json:"slots"`       // in one runner
 	FleetSlots int    `json:"fleet_slots"` // in the whole fleet
+	Ordered    bool   `json:"ordered,omitempty"`
 }
 
 // Inspection is what a configuration would run.
@@ -207,7 +208,7 @@ func (d *target) queues(plan *DatabasePlan) *Finding {
 	sum := 0
 	for _, name := range slices.Sorted(maps.Keys(d.Config.Queues)) {
 		q := d.Config.Queues[name]
-		plan.Queues = append(plan.Queues, QueuePlan{Name: name, Slots: q.Slots, FleetSlots: q.FleetSlots})
+		plan.Queues = append(plan.Queues, QueuePlan{Name: name, Slots: q.Slots, FleetSlots: q.FleetSlots, Ordered: q.Ordered})
 		sum += q.Slots
 	}
 	if sum < d.Config.Pool.Max {

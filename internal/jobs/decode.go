@@ -168,7 +168,7 @@ func (r *reader) syntaxError(body []byte, err *jsontext.SyntaxError) contract.Fa
 // interpret makes a job of a body that is one JSON object.
 func (d *Decoder) interpret(r *reader, in *Message) (*Job, *Rejection) {
 	k := d.kind(in)
-	if k == nil || !d.allows(k) || in.Queue != "" && !k.queued {
+	if k == nil || !d.allows(k) || !d.queues(k, in.Queue) {
 		return nil, d.unreadable(in, d.forbiddenKind(in))
 	}
 	return d.interpretAs(k, r, in)
@@ -194,6 +194,9 @@ func (d *Decoder) interpretAs(k *kind, r *reader, in *Message) (*Job, *Rejection
 	if k.named {
 		d.limitCall(r, job)
 	}
+	if d.ordered(in.Queue) {
+		checkOrdered(r, job)
+	}
 	if understood && (job.Effect != "" || k.named) {
 		job.Hash, r.scratch = requestHash(r.scratch, job)
 	}
@@ -210,14 +213,38 @@ func (d *Decoder) allows(k *kind) bool {
 	return p.allows(k) && (!k.session || !p.Pooled)
 }
 
+// ordered reports whether a queue is an ordered one.
+func (d *Decoder) ordered(queue string) bool {
+	return queue != "" && slices.Contains(d.opts.Policy.Ordered, queue)
+}
+
+// queues reports whether jobs of a kind may be in a queue; empty: in none.
+func (d *Decoder) queues(k *kind, queue string) bool {
+	return queue == "" || k.queued && (k.ordered || !d.ordered(queue))
+}
+
+// checkOrdered rejects what an ordered queue does not take: what the ledger does not fence, and what leaves no stored result.
+func checkOrdered(r *reader, job *Job) {
+	if job.Effect != "" && job.Effect != contract.ExactlyOnce {
+		r.rejectBelow(0, "effect", contract.CodeEffectNotAllowed,
+			string(job.Effect)+" does not run in an ordered queue: write exactly_once, or publish the job to another queue")
+	}
+	if job.ReplyOnly {
+		r.reject(r.top[keyAnswer], contract.CodeInvalidValue, "the result of a job in an ordered queue is always stored: leave answer out")
+	}
+}
+
 func (d *Decoder) forbiddenKind(in *Message) contract.Fault {
 	name, where := in.Kind, "on this database"
-	if in.Queue != "" {
+	switch {
+	case d.ordered(in.Queue):
+		where = "in ordered queues of this database"
+	case in.Queue != "":
 		where = "in queues of this database"
 	}
 	var allowed []string
 	for i := range d.kinds {
-		if d.allows(&d.kinds[i]) && (in.Queue == "" || d.kinds[i].queued) {
+		if d.allows(&d.kinds[i]) && d.queues(&d.kinds[i], in.Queue) {
 			allowed = append(allowed, d.kinds[i].form())
 		}
 	}

@@ -22,6 +22,7 @@ type kind struct {
 	fixed    bool // the body has no effect: it is the definition's, if the kind can have more than one
 	optional bool // it runs only on databases whose configuration names it; if its jobs name a statement, names calls
 	queued   bool // its jobs may be in queues
+	ordered  bool // its jobs may be in ordered queues
 	outlives bool // its work, once started, goes on when its lease is lost, because it does not roll back whole
 
 	// timeout and maxTimeout are default and ceiling of its jobs' time limit where the configuration has none for it; 0: the
@@ -42,7 +43,7 @@ func table() []kind {
 			keys: []string{"sql", "params"}, decode: decodeQuery,
 		},
 		{
-			name: "transaction", lane: "work", effects: []contract.Effect{contract.ExactlyOnce, contract.AtLeastOnce}, rows: true, queued: true,
+			name: "transaction", lane: "work", effects: []contract.Effect{contract.ExactlyOnce, contract.AtLeastOnce}, rows: true, queued: true, ordered: true,
 			keys: transactionKeys, decode: decodeTransaction,
 		},
 		{
@@ -61,7 +62,7 @@ func table() []kind {
 		},
 		{
 			name: "call", lane: "call", effects: []contract.Effect{contract.ExactlyOnce, contract.ReadOnly}, rows: true,
-			named: true, fixed: true, optional: true, queued: true,
+			named: true, fixed: true, optional: true, queued: true, ordered: true,
 			keys: []string{"params"}, decode: decodeCall,
 		},
 		{

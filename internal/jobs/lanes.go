@@ -10,6 +10,7 @@ import (
 type Lane struct {
 	Name     string
 	Queue    string   // whose jobs it delivers; empty: it delivers those of no queue
+	Ordered  bool     // its queue's jobs take effect one at a time, in the order of the stream
 	Kinds    []string // whose jobs it delivers
 	Outlives []string // of these, the kinds whose work, once started, goes on when its lease is lost
 
@@ -67,12 +68,12 @@ func (l *Lane) add(k *kind) {
 
 // QueueLane returns the lane of a queue, of a database whose configuration has these kinds. slots and pending are the jobs
 // that one runner and the whole fleet may have in flight.
-func QueueLane(queue string, slots, pending int, configured []string) Lane {
+func QueueLane(queue string, slots, pending int, ordered bool, configured []string) Lane {
 	l := Lane{
-		Name: contract.QueueConsumer(queue), Queue: queue, Pausable: true, Optional: true, Filters: []string{">"}, slots: slots, pending: pending,
+		Name: contract.QueueConsumer(queue), Queue: queue, Ordered: ordered, Pausable: true, Optional: true, Filters: []string{">"}, slots: slots, pending: pending,
 	}
 	for _, k := range table() {
-		if k.queued && (!k.optional || slices.Contains(configured, k.enabledBy())) {
+		if k.queued && (!ordered || k.ordered) && (!k.optional || slices.Contains(configured, k.enabledBy())) {
 			l.add(&k)
 		}
 	}

@@ -13,6 +13,8 @@ type Policy struct {
 	Kinds         []string              // kinds that run here; empty = all but the optional ones
 	Effects       []contract.Effect     // effects that run here; empty = all
 	Pooled        bool                  // a pooler in transaction mode stands before it: a job has no session of its own
+	Ordered       []string              // queues whose jobs take effect one at a time, in the order of the stream
+	Retention     time.Duration         // of ledger rows: an id is free again after it; 0 = not before its row is deleted
 	Ledger        bool                  // a ledger is there: exactly_once and at_most_once are possible
 	Timeout       time.Duration         // default of a job's timeout
 	MaxTimeout    time.Duration         // ceiling of a job's timeout

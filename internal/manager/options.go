@@ -91,6 +91,8 @@ func Policy(cfg *config.Config, d *config.Database) *jobs.Policy {
 	p := &jobs.Policy{
 		Kinds:       d.Kinds,
 		Pooled:      withoutSessions(d),
+		Ordered:     orderedQueues(d),
+		Retention:   d.Ledger.Retention,
 		Ledger:      d.HasLedger(),
 		Timeout:     d.Timeout,
 		MaxTimeout:  d.MaxTimeout,

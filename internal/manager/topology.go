@@ -38,7 +38,7 @@ func Topology(cfg *config.Config) topology.Topology {
 		d := topology.Database{Name: name, Features: jobs.Features()}
 		for _, l := range Lanes(cfg.Databases[name]) {
 			d.Lanes = append(d.Lanes, topology.Lane{
-				Name: l.Name, Queue: l.Queue, Kinds: l.Kinds, MaxAckPending: l.MaxAckPending(t.MaxAckPending),
+				Name: l.Name, Queue: l.Queue, Ordered: l.Ordered, Kinds: l.Kinds, MaxAckPending: l.MaxAckPending(t.MaxAckPending),
 				Subjects: l.Subjects, Filters: l.Filters, Optional: l.Optional,
 			})
 		}

@@ -76,7 +76,7 @@ type rules struct {
 	unledger bool // a failure has no ledger row
 }
 
-func real() rules {
+func asTheyAre() rules {
 	return rules{judge: order.Judge, stays: order.Stays, releases: order.Releases}
 }
 
@@ -157,7 +157,7 @@ func (w *world) run(r *rules, i int, each func(world)) {
 	}
 	with(func(_ *world, s *runner) { *s = runner{} }) // it is killed
 	f := w.runners[i].top()
-	switch f.stage {
+	switch f.stage { //nolint:exhaustive // a frame has another stage than none
 	case delivered, awaits:
 		with(func(n *world, s *runner) { n.look(r, s) })
 	case maySettle:
@@ -264,7 +264,7 @@ func explore(r rules) (int, error) {
 // TestModel visits all states of two runners. "go test -run Model -runners 3" has a third one.
 func TestModel(t *testing.T) {
 	t.Parallel()
-	states, err := explore(real())
+	states, err := explore(asTheyAre())
 	require.NoError(t, err)
 	t.Logf("%d states", states)
 	require.Greater(t, states, 10_000)
@@ -288,7 +288,7 @@ func TestModelNotices(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			r := real()
+			r := asTheyAre()
 			change(&r)
 			_, err := explore(r)
 			require.Error(t, err)

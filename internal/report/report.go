@@ -72,11 +72,12 @@ const (
 	Panicked                           // requeued: a defect of the runner's own
 	NoSlot                             // requeued: it came without a slot for it
 	LeaseLost                          // left to expire: another runner may have it
+	Gone                               // left alone: its message is not in its ordered queue any more, or not the first one
 )
 
 var dispositions = [...]string{
 	Settled: "settled", Drained: "drained", Stopped: "stopped", Unreachable: "unreachable",
-	Panicked: "panic", NoSlot: "no_slot", LeaseLost: "lease_lost",
+	Panicked: "panic", NoSlot: "no_slot", LeaseLost: "lease_lost", Gone: "gone",
 }
 
 // Dispositions is one more than the last disposition.
@@ -125,6 +126,8 @@ type Lane struct {
 	Panics          int64
 
 	IntakeError string // why no messages come; empty: they do
+
+	Failed *contract.FailedJob // of an ordered queue: the job that keeps it waiting, if this runner has it; nil: none
 }
 
 // Gate is the gate of a database's lanes at one moment.

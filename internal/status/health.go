@@ -39,6 +39,9 @@ func (d *Database) jobsVerdict() (contract.Verdict, string) {
 	if paused := queuesPaused(d); paused != "" {
 		return contract.Degraded, paused
 	}
+	if failed := queuesFailed(d); failed != "" {
+		return contract.Degraded, failed
+	}
 	if impaired := d.pausesImpaired(); impaired != "" {
 		return contract.Degraded, impaired
 	}
@@ -63,7 +66,7 @@ func (d *Database) watchHealth(ctx context.Context, log *zap.Logger) error {
 	var seen string
 	var at time.Time
 	for {
-		state := d.condition().State + d.topologyNews() + d.pauseNews() + d.outboxNews() + schedulesImpaired(d)
+		state := d.condition().State + d.topologyNews() + d.pauseNews() + d.outboxNews() + schedulesImpaired(d) + queuesFailed(d)
 		if state != seen || time.Since(at) >= d.Config.Health.Interval {
 			seen, at = state, time.Now()
 			d.checkHealth(ctx, log)

@@ -31,7 +31,7 @@ func (d *Database) status() contract.DatabaseStatus {
 		s := l.state()
 		shown := contract.LaneStatus{
 			Name: l.name, Queue: l.queue, Slots: s.Slots, SlotsInUse: s.SlotsInUse, Settling: s.Settling, Settled: s.Settled,
-			Duplicates: s.Duplicates, LeasesLost: s.LeasesLost, Intake: s.IntakeError,
+			Duplicates: s.Duplicates, LeasesLost: s.LeasesLost, Intake: s.IntakeError, Failed: s.Failed,
 		}
 		if lag := l.lag.Load(); lag != nil {
 			shown.Lag = &contract.LaneLag{Pending: lag.Pending, AckPending: lag.AckPending, Redelivered: lag.Redelivered, At: lag.At.UTC()}

@@ -64,7 +64,7 @@ func (r *Runner) stateKey() string {
 
 // stateKey is everything whose change is worth a heartbeat of the database.
 func (d *Database) stateKey() string {
-	key := d.condition().State + " " + string(d.verdict()) + " " + d.topologyNews() + " " + d.pauseNews() + " " + d.outboxNews() + " " + schedulesImpaired(d)
+	key := d.condition().State + " " + string(d.verdict()) + " " + d.topologyNews() + " " + d.pauseNews() + " " + d.outboxNews() + " " + schedulesImpaired(d) + " " + queuesFailed(d)
 	pauses, _ := d.activePauses()
 	for i := range pauses {
 		if pauses[i].Running == 0 {

@@ -74,6 +74,7 @@ func (p part) database(d *Database) {
 	for i := range d.Lanes {
 		if l := &d.Lanes[i]; l.Queue != "" {
 			p.of("queue", l.Queue).gauge("paused", paused, truth(l.Paused))
+			p.of("queue", l.Queue).gauge("queue_failed", "Whether this runner has a failed job that keeps an ordered queue waiting for runner resume.", truth(l.Failed != nil))
 		}
 	}
 	p.counter("results_purged_total", "Results purged before their maximum age, to free space.", float64(d.Purged))

@@ -6,7 +6,9 @@ import (
 	"sync"
 	"time"
 
+	"dbrunner/contract"
 	"dbrunner/internal/delivery"
+	"dbrunner/internal/order"
 )
 
 // Why work on a delivery ends early; the causes of its context.
@@ -23,11 +25,12 @@ var (
 type stage uint8
 
 const (
-	waiting       stage = iota + 1 // no execution under way: queued, at the gate, without a connection
-	running                        // an execution was started and has not returned
-	settling                       // ended: being stored and answered
-	acknowledging                  // all is durable
-	returned                       // requeued or left to expire; its work stops
+	waiting        stage = iota + 1 // no execution under way: queued, at the gate, without a connection
+	running                         // an execution was started and has not returned
+	settling                        // ended: being stored and answered
+	acknowledging                   // all is durable
+	awaitingResume                  // failed in an ordered queue: all is durable, and its message stays until an operator resumes the queue
+	returned                        // requeued or left to expire; its work stops
 )
 
 // inFlight is one delivery between its arrival and its verb.
@@ -45,14 +48,17 @@ type inFlight struct {
 
 	mu        sync.Mutex
 	stage     stage
-	begun     uint32    // executions started by this delivery
-	begunAt   time.Time // the last of them, by the clock of leases
-	jobID     string    // once InFlight has read it; empty: not yet
-	lost      bool      // the loss of the lease was noted; it is for good
-	canceled  bool      // the work was stopped because the job's end was asked for; once
-	extending bool      // an extension is under way
-	held      bool      // a pause kept the execution under way, or the last one, from being started
-	deadline  time.Time // of the lease, as extendAt by the clock of leases
+	begun     uint32              // executions started by this delivery
+	begunAt   time.Time           // the last of them, by the clock of leases
+	jobID     string              // once InFlight has read it; empty: not yet
+	lost      bool                // the loss of the lease was noted; it is for good
+	canceled  bool                // the work was stopped because the job's end was asked for; once
+	extending bool                // an extension is under way
+	turn      order.Turn          // as it was read last, in an ordered queue; 0: not yet
+	ahead     uint64              // the sequence of the queue's first message then
+	failed    *contract.FailedJob // while it awaits the resume
+	held      bool                // a pause kept the execution under way, or the last one, from being started
+	deadline  time.Time           // of the lease, as extendAt by the clock of leases
 	extendAt  time.Time
 	cancel    context.CancelCauseFunc // stops the work; nil while no goroutine works on it
 }

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"dbrunner/internal/delivery"
+	"dbrunner/internal/order"
 	"dbrunner/internal/report"
 )
 
@@ -36,6 +37,19 @@ type Executor interface {
 	// Preemption reports what finishes a delivery that is not started: a request to cancel it, or the time at which it
 	// expires, zero if it does not.
 	Preemption(d *delivery.Delivery) (canceled bool, expires time.Time)
+}
+
+// Order is the ordered queue of a lane; see package order.
+type Order interface {
+	// First returns the position of the queue's first message, from the stream's leader; nil: the queue is empty.
+	First(ctx context.Context) (*order.Position, error)
+	// Released returns the message that the operators' last record names; nil: there is none.
+	Released(ctx context.Context) (*order.Position, error)
+	// TakeUp asks for a message that comes before the one that the lane has: the lane's intake hands it over as a redelivery, without a
+	// credit, unless another runner has it. It does not wait.
+	TakeUp(sequence uint64)
+	// Answered reports whether the job of a delivery has finished already, as far as that can be read.
+	Answered(ctx context.Context, d *delivery.Delivery) bool
 }
 
 // Results is the store of one database's results.

@@ -40,6 +40,7 @@ type Options struct {
 	Outbox     Outbox
 	Gate       *Gate       // shared by the lanes of the database
 	Pause      *Pause      // of this lane; nil: it is never paused
+	Order      Order       // of an ordered queue; nil: it is none
 	Quarantine *Quarantine // shared by the lanes of the runner; nil: this lane has no quarantine
 
 	// Outlives are the kinds whose work, once started, goes on when the lease is lost, because it does not roll back whole.
@@ -61,6 +62,7 @@ type Lane struct {
 	counters counters
 
 	ending     atomic.Bool    // intake has ended: nothing is started any more
+	order      *turns         // of an ordered queue; nil: it is none
 	queue      chan *inFlight // to idle goroutines; never blocks, as there is a goroutine for each
 	workers    sync.WaitGroup // goroutines that work on deliveries
 	extensions sync.WaitGroup // extensions of leases under way
@@ -90,12 +92,16 @@ func New(opts Options) (*Lane, error) {
 	if opts.Pause == nil {
 		opts.Pause = &Pause{}
 	}
-	return &Lane{
+	l := &Lane{
 		opts:  opts,
 		log:   opts.Logger.With(zap.String("database", opts.Database), zap.String("lane", opts.Name)),
 		table: table{slots: opts.Slots, places: opts.MaxSettling},
-		queue: make(chan *inFlight, opts.Slots+opts.MaxSettling),
-	}, nil
+	}
+	if opts.Order != nil {
+		l.order = &turns{lane: l, queue: opts.Order}
+	}
+	l.queue = make(chan *inFlight, opts.Slots+opts.MaxSettling+1) // one may be taken up beside the slots
+	return l, nil
 }
 
 // minAckWait is the shortest AckWait under which leases can be kept.
@@ -132,7 +138,7 @@ func (l *Lane) Run(work, intake context.Context) error {
 	})
 	l.runIntake(work, intake, last)
 	for _, h := range l.table.close() {
-		l.requeue(h, 0, report.Drained, waiting) // not started
+		l.requeue(h, 0, report.Drained, waiting, awaitingResume) // not started, or failed in an ordered queue
 	}
 	close(l.queue)
 	l.workers.Wait()
@@ -192,6 +198,7 @@ func (l *Lane) take(work, last context.Context, d delivery.Delivery, m Message) 
 		survivesLeaseLoss: slices.Contains(l.opts.Outlives, d.Kind),
 		deadline:          now.Add(l.opts.AckWait), extendAt: now.Add(extension(l.opts.AckWait)),
 	}
+	h.delivery.Ordered = l.order != nil
 	if l.opts.Tracer != nil {
 		h.delivery.Trace = l.opts.Tracer.Start(l.opts.Name, &h.delivery)
 	}

@@ -33,8 +33,19 @@ func (l *Lane) process(last, ctx context.Context, h *inFlight) (goesOn bool) {
 			out = l.settle(last, h, out)
 		}
 		if out.Action == delivery.Settle {
+			if l.order.keeps(&out) {
+				out.Release()
+				h.delivery.Step(report.StepNone)
+				l.order.awaitResume(ctx, last, h, &out)
+			}
 			out.Release()
 			return false
+		}
+		if l.order != nil && out.Action == delivery.Undecided && h.isOutOfTurn() {
+			if l.order.awaitTurn(ctx, h) {
+				continue
+			}
+			break
 		}
 		if out.Action == delivery.AwaitDatabase {
 			out.Action = l.hold(ctx, h, &out)
@@ -51,17 +62,21 @@ const gateClosed delivery.Action = 0
 
 // execute runs the delivery; one that was delivered often waits for its turn first.
 func (l *Lane) execute(ctx context.Context, h *inFlight) delivery.Outcome {
-	if l.opts.Quarantine != nil && h.delivery.Deliveries >= quarantineFrom {
+	if l.opts.Quarantine != nil && h.delivery.Deliveries >= quarantineFrom && (l.order == nil || !l.order.queue.Answered(ctx, &h.delivery)) {
 		if l.opts.Quarantine.acquire(ctx) != nil {
 			return delivery.Outcome{Action: delivery.Undecided}
 		}
 		defer l.opts.Quarantine.release()
-		if held, _ := l.opts.Pause.holds(h, l.opts.Executor.Preemption); held || !l.opts.Gate.isOpen.Load() {
+		if held, _ := l.opts.Pause.holds(h, preemptionOf(l)); held || !l.opts.Gate.isOpen.Load() {
 			return delivery.Outcome{Action: gateClosed}
 		}
 	}
+	begin := func() error { return h.begin(l.ending.Load(), l.opts.Pause.active.Load()) }
+	if l.order != nil {
+		begin = l.order.prepare(ctx, h, begin)
+	}
 	started := time.Now()
-	out := l.opts.Executor.Run(ctx, &h.delivery, func() error { return h.begin(l.ending.Load(), l.opts.Pause.active.Load()) })
+	out := l.opts.Executor.Run(ctx, &h.delivery, begin)
 	h.delivery.Step(report.StepNone)
 	h.ran += time.Since(started)
 	if out.Action == delivery.Undecided && h.wasHeld() {
@@ -121,7 +136,7 @@ func (l *Lane) admit(ctx context.Context, h *inFlight) bool {
 				return false
 			}
 		}
-		if !l.opts.Pause.active.Load() || l.opts.Pause.awaitResume(ctx, h, l.opts.Executor.Preemption) != nil || l.opts.Gate.isOpen.Load() {
+		if !l.opts.Pause.active.Load() || l.opts.Pause.awaitResume(ctx, h, preemptionOf(l)) != nil || l.opts.Gate.isOpen.Load() {
 			break
 		}
 	}
@@ -130,6 +145,14 @@ func (l *Lane) admit(ctx context.Context, h *inFlight) bool {
 		return false
 	}
 	return true
+}
+
+// preemptionOf returns what finishes deliveries of the lane that are not started, while a pause holds them: nothing in an ordered queue.
+func preemptionOf(l *Lane) preemption {
+	if l.order != nil {
+		return func(*delivery.Delivery) (bool, time.Time) { return false, time.Time{} }
+	}
+	return l.opts.Executor.Preemption
 }
 
 // guard keeps a panic from killing the runner: the delivery is requeued. Neither the panic's text nor arguments
@@ -146,7 +169,7 @@ func (l *Lane) guard(h *inFlight) {
 	}
 	l.log.Error("panic in a job; requeuing it",
 		append(l.about(h, ""), zap.String("panic", text), zap.Strings("stack", frames()))...)
-	l.requeue(h, between(minRequeueDelay, maxRequeueDelay), report.Panicked, waiting, running, settling)
+	l.requeue(h, between(minRequeueDelay, maxRequeueDelay), report.Panicked, waiting, running, settling, awaitingResume)
 }
 
 // frames names the functions on the stack of a panic, innermost first, without their arguments.

@@ -39,6 +39,8 @@ func (h *inFlight) describe(jobID func(*delivery.Delivery) string, leases, now t
 		job.ExecutingSince = &since
 	case settling, acknowledging:
 		job.State = contract.JobSettling
+	case awaitingResume:
+		job.State, job.Code = contract.JobAwaitingResume, h.failed.Code
 	case returned:
 		return contract.RunningJob{}, false
 	}

@@ -67,6 +67,9 @@ func (l *Lane) settle(ctx context.Context, h *inFlight, out delivery.Outcome) de
 		return out
 	}
 	crash.At("after_letter")
+	if l.order.keeps(&out) {
+		return out // its message stays in the queue
+	}
 	l.acknowledge(ctx, h, &out)
 	crash.At("after_ack")
 	return out
@@ -170,7 +173,7 @@ func (l *Lane) acknowledge(ctx context.Context, h *inFlight, out *delivery.Outco
 		return
 	}
 	var err error
-	if out.Status == contract.Succeeded {
+	if out.Status == contract.Succeeded && l.order == nil {
 		err = h.message.Ack()
 	} else {
 		for range ackAttempts {

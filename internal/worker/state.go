@@ -39,6 +39,9 @@ func (l *Lane) State() report.Lane {
 	if s.Paused = l.opts.Pause.active.Load(); s.Paused {
 		s.Started = l.table.started()
 	}
+	if l.order != nil {
+		s.Failed = l.order.failed()
+	}
 	for i, status := range statuses {
 		s.Settled[status] = c.status[i].Load()
 	}

@@ -48,11 +48,14 @@ func (t *table) shut() {
 func (t *table) add(h *inFlight) admission {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.closed || t.taken == t.slots {
+	if t.closed || t.taken == t.slots && !h.delivery.Beside {
 		return refused
 	}
-	t.taken++
-	h.slotted, h.index = true, len(t.all)
+	if !h.delivery.Beside {
+		t.taken++
+		h.slotted = true
+	}
+	h.index = len(t.all)
 	t.all = append(t.all, h)
 	if t.idle > 0 {
 		t.idle--
@@ -82,11 +85,12 @@ func (t *table) remove(h *inFlight) {
 	t.all[last] = nil
 	t.all = t.all[:last]
 	t.idle++
-	if h.slotted {
+	switch {
+	case h.slotted:
 		t.free()
-		return
+	case !h.delivery.Beside:
+		t.settling--
 	}
-	t.settling--
 }
 
 // free gives a slot back and grants it again. Credits that the intake has not fetched yet become one number, so

@@ -286,6 +286,11 @@ func (w *world) lookup(id string) []byte {
 // drained waits until no job is left in the stream.
 func (w *world) drained() {
 	w.t.Helper()
+	w.drainedWithin(testTimeout)
+}
+
+func (w *world) drainedWithin(limit time.Duration) {
+	w.t.Helper()
 	require.Eventually(w.t, func() bool {
 		ctx, cancel := context.WithTimeout(w.t.Context(), 2*time.Second)
 		defer cancel()
@@ -295,7 +300,7 @@ func (w *world) drained() {
 		}
 		info, err := stream.Info(ctx)
 		return err == nil && info.State.Msgs == 0
-	}, testTimeout, 50*time.Millisecond, "jobs are left in the stream")
+	}, limit, 50*time.Millisecond, "jobs are left in the stream")
 }
 
 // startWatching counts how often each result was published to plain subscribers.

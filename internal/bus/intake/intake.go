@@ -48,7 +48,10 @@ type Intake struct {
 	times     times
 	baseSlots int
 
+	wanted chan uint64 // a sequence that TakeUp asks for
+
 	mu      sync.Mutex
+	ordered bool // the consumer is one of an ordered queue
 	state   State
 	ackWait time.Duration
 	bounds  requestBounds
@@ -92,6 +95,7 @@ func Open(ctx context.Context, c *bus.Conn, database, lane string) (*Intake, err
 		stream:   c.Subjects().JobsStream(database),
 		name:     lane,
 		times:    defaultTimes(),
+		wanted:   make(chan uint64, 1),
 		state:    State{Phase: Idle, Since: time.Now()},
 	}
 	info, err := bus.ConsumerInfo(ctx, c, i.stream, lane)
@@ -109,6 +113,22 @@ func (i *Intake) AckWait() time.Duration {
 	return i.ackWait
 }
 
+// Ordered reports whether the consumer is one of an ordered queue, as it was last read.
+func (i *Intake) Ordered() bool {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.ordered
+}
+
+// TakeUp asks for a message that the consumer does not deliver: it is handed over as an orphan is, without a credit, unless another
+// runner has it. It does not wait; a request that is under way is enough.
+func (i *Intake) TakeUp(sequence uint64) {
+	select {
+	case i.wanted <- sequence:
+	default:
+	}
+}
+
 // State reports how the intake is.
 func (i *Intake) State() State {
 	i.mu.Lock()
@@ -122,6 +142,7 @@ func (i *Intake) learn(info *jetstream.ConsumerInfo) {
 	defer i.mu.Unlock()
 	i.state.Created = info.Created
 	i.ackWait = info.Config.AckWait
+	i.ordered = info.Config.Metadata[bus.MetaOrdered] != ""
 	i.bounds = requestBounds{batch: info.Config.MaxRequestBatch, expires: info.Config.MaxRequestExpires}
 }
 

@@ -21,6 +21,8 @@ type Message struct {
 	ack   ackInfo
 	first bool
 	stray *strayLease // nil: the server keeps the lease
+
+	wanted bool // by TakeUp
 }
 
 // Subject is where the job was published.
@@ -57,6 +59,9 @@ func (m *Message) Deliveries() uint64 { return m.ack.deliveries }
 // stored after the consumer was created, and nothing looks as if the consumer had lost its count. A false answer
 // costs a look at the stored results; a true one is a hint, no proof.
 func (m *Message) First() bool { return m.first }
+
+// Wanted reports whether the message was asked for by TakeUp: it takes no credit.
+func (m *Message) Wanted() bool { return m.wanted }
 
 // Ack ends the message without waiting for the server: if it gets lost the message comes again.
 func (m *Message) Ack() error {

@@ -34,6 +34,7 @@ type orphanScan struct {
 	messages []*bus.StoredMessage
 	now      time.Time     // the server's, before the look
 	leases   []*strayLease // of those that are taken up, nil: another runner has it, or it could not be counted; none: of a look
+	wanted   bool          // it is the answer to a request for one message, which takes no credit
 	err      error
 }
 
@@ -87,6 +88,13 @@ func (i *Intake) findOrphans(ctx context.Context) ([]*bus.StoredMessage, time.Ti
 func (p *pull) redeliverOrphans(ctx context.Context, found orphanScan) {
 	p.looking = nil
 	switch {
+	case found.wanted:
+		if found.err != nil {
+			p.intake.log.Warn("message before others not redelivered", zap.Error(found.err))
+		}
+		if len(found.messages) > 0 {
+			p.redeliverOrphan(found.messages[0], found.leases[0], true)
+		}
 	case found.leases != nil:
 		if found.err != nil {
 			p.intake.log.Warn("orphan message not redelivered; its deliveries cannot be counted", zap.Error(found.err))
@@ -97,7 +105,7 @@ func (p *pull) redeliverOrphans(ctx context.Context, found orphanScan) {
 				p.seen[m.Sequence] = time.Now() // at the next look
 				continue
 			}
-			p.redeliverOrphan(m, found.leases[i])
+			p.redeliverOrphan(m, found.leases[i], false)
 		}
 	case found.err != nil:
 		p.intake.log.Debug("scan for orphan messages failed", zap.Error(found.err))
@@ -144,10 +152,41 @@ func (p *pull) leaseStrays(ctx context.Context, due []*bus.StoredMessage, now ti
 	}()
 }
 
-func (p *pull) redeliverOrphan(m *bus.StoredMessage, lease *strayLease) {
+// takeUp takes up one message, wherever the consumer stands and whether or not there is a free slot.
+func takeUp(ctx context.Context, p *pull, sequence uint64) {
+	if p.looking != nil { // it is asked for again
+		return
+	}
+	answer := make(chan orphanScan, 1)
+	p.looking = answer
+	go func() { // ends with the context at the latest; stop waits for its answer
+		m, lease, err := p.intake.leaseMessage(ctx, sequence)
+		found := orphanScan{wanted: true, err: err}
+		if lease != nil {
+			found.messages, found.leases = []*bus.StoredMessage{m}, []*strayLease{lease}
+		}
+		answer <- found
+	}()
+}
+
+// leaseMessage reads a message and counts one more delivery of it; no lease if it is gone, or another runner has it.
+func (i *Intake) leaseMessage(ctx context.Context, sequence uint64) (*bus.StoredMessage, *strayLease, error) {
+	stream, err := bus.StreamInfo(ctx, i.conn, i.stream)
+	if err != nil {
+		return nil, nil, err
+	}
+	m, err := bus.GetMessage(ctx, i.conn, i.stream, bus.GetRequest{Sequence: sequence})
+	if m == nil || err != nil {
+		return nil, nil, err
+	}
+	lease, err := i.leaseStray(ctx, m, stream.TimeStamp)
+	return m, lease, err
+}
+
+func (p *pull) redeliverOrphan(m *bus.StoredMessage, lease *strayLease, wanted bool) {
 	number := lease.count.Deliveries
 	stray := &Message{
-		conn: p.conn, stray: lease,
+		conn: p.conn, stray: lease, wanted: wanted,
 		msg: &nats.Msg{Subject: m.Subject, Data: m.Data},
 		ack: ackInfo{deliveries: number, sequence: m.Sequence, timestamp: m.Time.UTC()},
 	}

@@ -97,6 +97,8 @@ func (p *pull) run(ctx context.Context) error {
 			p.resume(ctx, found)
 		case found := <-p.looking:
 			p.redeliverOrphans(ctx, found)
+		case sequence := <-p.intake.wanted:
+			takeUp(ctx, p, sequence)
 		case <-link:
 			// The server that we are connected to now knows nothing of the requests of an old link, or only half.
 			renewals, connected := p.conn.Link()

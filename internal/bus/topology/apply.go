@@ -40,7 +40,15 @@ func Apply(ctx context.Context, c *bus.Conn, t Topology, opts ApplyOptions) ([]C
 	missing := make(map[string]bool)
 	for i := range w.streams {
 		s := &w.streams[i]
-		change, err := createConsumersOf(ctx, c, &w, s, opts.Plan)
+		change, err := recreates(ctx, c, &w, s)
+		if err == nil && len(change) > 0 {
+			changes, missing[s.config.Name] = append(changes, change...), true
+			continue
+		}
+		if err != nil {
+			return changes, err
+		}
+		change, err = createConsumersOf(ctx, c, &w, s, opts.Plan)
 		changes = append(changes, change...)
 		if err == nil {
 			change, err = applyStream(ctx, c, s, opts)
@@ -235,8 +243,9 @@ func waitingOnMoved(ctx context.Context, c *bus.Conn, want *consumer) (string, e
 		return "", err
 	}
 	have, wanted := bus.Filters(&info.Config), want.config.FilterSubjects
+	reorders := info.Config.Metadata[bus.MetaOrdered] != want.config.Metadata[bus.MetaOrdered]
 	for _, subject := range append(slices.Clone(have), wanted...) {
-		if slices.Contains(have, subject) && slices.Contains(wanted, subject) {
+		if slices.Contains(have, subject) && slices.Contains(wanted, subject) && !reorders {
 			continue
 		}
 		counts, err := subjectCounts(ctx, c, want.stream, subject)
@@ -247,7 +256,11 @@ func waitingOnMoved(ctx context.Context, c *bus.Conn, want *consumer) (string, e
 		for _, count := range counts { // of each literal subject
 			n += count
 		}
-		if n > 0 {
+		switch {
+		case n > 0 && reorders:
+			return fmt.Sprintf("not changed: %d messages are in the queue, whose order may change only while it is empty; stop publishing "+
+				"to it and let runners with the configuration of before finish it", n), nil
+		case n > 0:
 			return fmt.Sprintf("not changed: %d messages wait on %s, which would change its lane; let the runners "+
 				"finish them first", n, subject), nil
 		}

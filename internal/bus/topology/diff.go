@@ -78,6 +78,8 @@ func (d *Difference) Remedy() string {
 		return "another configuration may name the others; runner topology apply --remove takes them out"
 	case d.Setting == settingUsed:
 		return "raise topology.audit.max_bytes and run runner topology apply; a full stream refuses the actions of operators"
+	case d.Setting == settingOrdered:
+		return "the jobs of the queue wait; stop publishing to it, let runners with the configuration of before finish it, and run runner topology apply"
 	case d.Setting == settingPause:
 		return "nats consumer resume " + stream + " " + consumer
 	case d.Setting == settingSealed:
@@ -217,6 +219,8 @@ func (w *consumer) compare(info *jetstream.ConsumerInfo) []Difference {
 		case settingMaxPending:
 			d[i].Note = info.Config.MaxAckPending > 0 && info.Config.MaxAckPending < w.config.MaxAckPending
 			d[i].Off = w.optional && !d[i].Note // a limit of the fleet, which is not in force
+		case settingOrdered:
+			d[i].Off = w.optional
 		case settingMaxBatch, settingMaxExpires, settingNamespaceTag:
 			d[i].Note = true
 		}

@@ -15,7 +15,8 @@ type Lane struct {
 	Name          string
 	Queue         string // whose jobs it delivers; empty: it delivers those of no queue
 	Kinds         []string
-	MaxAckPending int // messages that the whole fleet holds at the same time, default 10,000
+	Ordered       bool // its queue is an ordered one, which changes only while the queue is empty
+	MaxAckPending int  // messages that the whole fleet holds at the same time, default 10,000
 
 	// Subjects are the ends of its jobs' subjects, behind the database or the queue: "call.*". Empty: its kinds.
 	Subjects []string

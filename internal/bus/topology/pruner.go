@@ -27,6 +27,9 @@ func (p *pruner) stream(ctx context.Context, w *wanted, info *jetstream.StreamIn
 	if w.hasStream(name) {
 		return p.consumers(ctx, w, info)
 	}
+	if change, err := p.keepsOrder(ctx, name); err != nil || change != nil {
+		return change, err
+	}
 	uses, err := p.usesOfStream(ctx, info)
 	if err != nil {
 		return nil, err

@@ -2,6 +2,7 @@ package topology_test
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -139,4 +140,73 @@ func prunedBulk(t *testing.T, b *bustest.Bundle, force bool) string {
 	require.Len(t, changes, 1)
 	require.Equal(t, "consumer DBRUNNER_JOBS_demo/queue_bulk", changes[0].Resource)
 	return changes[0].What
+}
+
+// withOrder is withQueues with the queue feed, an ordered one or not.
+func withOrder(ordered bool) topology.Topology {
+	top := withQueues("feed")
+	l := &top.Databases[0].Lanes[len(top.Databases[0].Lanes)-1]
+	if l.Ordered = ordered; ordered {
+		l.MaxAckPending, l.Kinds, l.Subjects = 1, []string{"transaction"}, []string{"transaction"}
+	}
+	return top
+}
+
+// Promise: whether a queue is ordered changes only while it is empty, in both directions; meanwhile runners of either configuration start, and it is reported.
+func TestTheOrderOfAQueueChangesOnlyWhileItIsEmpty(t *testing.T) {
+	t.Parallel()
+	for _, ordered := range []bool{false, true} {
+		b := bustest.SetupOn(t, bustest.Server(t), withOrder(ordered))
+		_, err := b.JS.Publish(t.Context(), "dbrunner.queues.demo.feed.transaction", []byte("1"))
+		require.NoError(t, err)
+		other := withOrder(!ordered)
+		require.NoError(t, topology.Verify(t.Context(), b.Conn, other))
+		differences, err := topology.Diff(t.Context(), b.Conn, other)
+		require.NoError(t, err)
+		require.True(t, slices.ContainsFunc(differences, func(d topology.Difference) bool {
+			return d.Setting == "metadata dbrunner.ordered" && d.Off && strings.Contains(d.Remedy(), "stop publishing to it")
+		}), "%v", differences)
+		changes, err := topology.Apply(t.Context(), b.Conn, other, topology.ApplyOptions{})
+		require.NoError(t, err)
+		require.True(t, slices.ContainsFunc(changes, func(c topology.Change) bool {
+			return !c.Done && strings.Contains(c.What, "not changed: 1 messages are in the queue, whose order may change only while it is empty")
+		}), "%v", changes)
+		require.Equal(t, 1, deliver(t, b, "queue_feed"))
+		apply(t, b, other, topology.ApplyOptions{})
+		info := bustest.ConsumerInfo(t, b.JS, "queue_feed")
+		require.Equal(t, !ordered, info.Config.Metadata["dbrunner.ordered"] != "")
+	}
+}
+
+// Promise: the jobs stream of a database with an ordered queue is neither removed nor created again while a heartbeat shows a runner of it.
+func TestAStreamWithAnOrderedQueueIsNotRecreatedUnderItsRunners(t *testing.T) {
+	t.Parallel()
+	top := withOrder(true)
+	b := bustest.SetupOn(t, bustest.Server(t), top)
+	beat := func(state string) {
+		_, err := b.JS.Publish(t.Context(), "dbrunner.health.runner.r1", []byte(`{"instance":"r1","state":"`+state+`","databases":[{"name":"demo"}]}`))
+		require.NoError(t, err)
+	}
+	beat("running")
+	none := bustest.Topology()
+	none.Databases = none.Databases[:0]
+	prune := func() string {
+		changes, err := topology.Prune(t.Context(), b.Conn, none, true)
+		require.NoError(t, err)
+		for _, c := range changes {
+			if c.Resource == "stream DBRUNNER_JOBS_demo" {
+				return c.What
+			}
+		}
+		return ""
+	}
+	require.Contains(t, prune(), "whose runners are up; stop them first: runner r1")
+	require.NoError(t, b.JS.DeleteStream(t.Context(), "DBRUNNER_JOBS_demo"))
+	changes, err := topology.Apply(t.Context(), b.Conn, top, topology.ApplyOptions{})
+	require.NoError(t, err)
+	require.Contains(t, changes[0].What, "not created: it is missing for a database with an ordered queue whose runners are up")
+	beat("stopped")
+	apply(t, b, top, topology.ApplyOptions{})
+	require.NoError(t, topology.Verify(t.Context(), b.Conn, top))
+	require.Equal(t, "removed", prune())
 }

@@ -38,6 +38,7 @@ const (
 	settingNoAck        = "no_ack"
 	settingPause        = "pause_until"
 	settingUsed         = "used bytes"
+	settingOrdered      = "metadata " + bus.MetaOrdered
 	settingNamespaceTag = "metadata " + metaNamespace
 )
 
@@ -98,6 +99,7 @@ var consumerSettings = []setting[jetstream.ConsumerConfig]{
 	{"mem_storage", func(c *jetstream.ConsumerConfig) string { return onOff(c.MemoryStorage) }},
 	{"num_replicas", func(c *jetstream.ConsumerConfig) string { return limit(int64(c.Replicas)) }},
 	{settingPriorities, func(c *jetstream.ConsumerConfig) string { return list(c.PriorityGroups) }},
+	{settingOrdered, func(c *jetstream.ConsumerConfig) string { return quoted(c.Metadata[bus.MetaOrdered]) }},
 	{settingNamespaceTag, func(c *jetstream.ConsumerConfig) string { return quoted(c.Metadata[metaNamespace]) }},
 }
 

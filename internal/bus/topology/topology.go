@@ -383,6 +383,9 @@ func (b *builder) lane(database string, lane Lane) jetstream.ConsumerConfig {
 		MaxWaiting:    maxWaiting,
 		Metadata:      map[string]string{metaNamespace: b.subjects.Namespace},
 	}
+	if lane.Ordered {
+		c.Metadata[bus.MetaOrdered] = "yes"
+	}
 	c.FilterSubjects = b.jobSubjects(database, lane.Queue, lane.filters())
 	slices.Sort(c.FilterSubjects)
 	return c

@@ -21,7 +21,7 @@ class RunningJob:
     call: str | None
     """The name of the statement that a call runs."""
     state: str
-    """`waiting`, `executing` or `settling`."""
+    """`waiting`, `executing`, `settling` or `awaiting_resume` (failed, in an ordered queue that waits for an operator)."""
     runner: str
     process: str
     since: datetime
@@ -35,6 +35,8 @@ class RunningJob:
     """Another runner may have the job as well."""
     queue: str | None
     """The queue that it was published to; None: none."""
+    code: str | None
+    """The code of its error, if it is `awaiting_resume`."""
     raw: Mapping[str, Any] = field(repr=False)
 
 
@@ -142,5 +144,6 @@ class Collector:
             attempts=int(raw["attempts"]),
             lease_lost=bool(raw.get("lease_lost")),
             queue=raw.get("queue"),
+            code=raw.get("code"),
             raw=raw,
         )
