@@ -20,6 +20,9 @@ import (
 type RunningOptions struct {
 	Databases []string      // none: all that the runners' heartbeats name
 	Wait      time.Duration // how long to wait for runners that do not answer; 0: DefaultRunningWait
+	// Expected are the runners of the databases that are waited for, if the caller knows them; nil: those that heartbeats name,
+	// which are read for that.
+	Expected []MissingRunner
 }
 
 const (
@@ -100,9 +103,14 @@ func (c *Client) Running(ctx context.Context, opts RunningOptions) (*Running, er
 			return nil, err
 		}
 	}
-	listing, stop := context.WithTimeout(bounded, opts.Wait/2) // without permission no answer comes
-	q.readRunners(listing)
-	stop()
+	for _, r := range opts.Expected {
+		q.expected[runnerKey{r.Database, r.Runner, r.Process}] = r
+	}
+	if opts.Expected == nil {
+		listing, stop := context.WithTimeout(bounded, opts.Wait/2) // without permission no answer comes
+		q.readRunners(listing)
+		stop()
+	}
 	if len(opts.Databases) == 0 {
 		switch {
 		case q.unlisted != nil:

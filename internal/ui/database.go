@@ -110,7 +110,7 @@ type runningView struct {
 func (s *screens) loadRunning(ctx context.Context, name, id string) (any, error) {
 	var found *client.Running
 	err := s.source.UnlessDenied(ctx, "what runs on "+name, []string{s.source.Subjects.API("running." + name)}, func(ctx context.Context) (err error) {
-		found, err = s.source.Client.Running(ctx, client.RunningOptions{Databases: []string{name}, Wait: panelTimeout / 2})
+		found, err = s.running(ctx, []string{name}, false, panelTimeout/2)
 		return err
 	})
 	if isNoService(err) {

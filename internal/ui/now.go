@@ -207,7 +207,7 @@ func (s *screens) fillBusy(ctx context.Context, rows []databaseRow) (notes []str
 	var longest map[string]*client.RunningJob
 	if len(busy) > 0 {
 		group.Go(func() {
-			found, err := s.source.Client.Running(ctx, client.RunningOptions{Databases: busy, Wait: time.Second})
+			found, err := s.running(ctx, busy, true, time.Second)
 			if err != nil {
 				notes = append(notes, "What runs: "+problem(err))
 				return
@@ -228,6 +228,13 @@ func (s *screens) fillBusy(ctx context.Context, rows []databaseRow) (notes []str
 		}
 	}
 	return notes
+}
+
+// running asks the runners of databases what they have in flight; busy: it waits only for those that had something.
+func (s *screens) running(ctx context.Context, databases []string, busy bool, wait time.Duration) (*client.Running, error) {
+	opts := client.RunningOptions{Databases: databases, Wait: wait}
+	_ = s.fleet.View(ctx, func(f *fleet.Fleet) { opts.Expected = f.RunnersOf(databases, busy, s.source.Now()) }) // without it, the client tries
+	return s.source.Client.Running(ctx, opts)
 }
 
 // runnerRow is a runner in the table of runners.

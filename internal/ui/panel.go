@@ -53,6 +53,7 @@ type loaded struct {
 type cell struct {
 	mu   sync.Mutex
 	last *loaded
+	good *loaded // the last one without an error, to be shown while NATS cannot be reached
 	used time.Time
 }
 
@@ -104,10 +105,13 @@ func (s *Server) load(ctx context.Context, p *panel) *loaded {
 	if up, _ := s.source.Connected(); !up && !p.Local {
 		err = fleet.ErrLost
 	}
-	if errors.Is(err, fleet.ErrLost) && c.last != nil && c.last.View != nil {
-		return c.last // gray, and as of then
+	if errors.Is(err, fleet.ErrLost) && c.good != nil {
+		return c.good // gray, and as of then
 	}
 	c.last = &loaded{View: view, Err: err, At: time.Now()}
+	if err == nil {
+		c.good = c.last
+	}
 	return c.last
 }
 

@@ -2,6 +2,7 @@ package ui_test
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"html"
 	"net/http"
@@ -17,6 +18,7 @@ import (
 	"dbrunner/client"
 	"dbrunner/internal/bus/bustest"
 	"dbrunner/internal/ui"
+	"dbrunner/internal/ui/fleet"
 )
 
 // TestScreens shows a real fleet on all screens: a database that is down, a paused one, failed, running and finished jobs.
@@ -243,6 +245,9 @@ func TestGuards(t *testing.T) {
 		}
 		require.Equal(t, status, got.status, host)
 	}
+	for _, path := range []string{"/events?page=/", "/db/shop", "/static/app.js", "/db/shop/pause", "/dead?list=1", "/nothing"} {
+		require.Equal(t, http.StatusMisdirectedRequest, s.do(http.MethodGet, path, nil, func(r *http.Request) { r.Host = "evil.example" }).status, path)
+	}
 	rebound := s.do(http.MethodPost, "/db/shop/pause", url.Values{"why": {"x"}}, func(r *http.Request) { r.Host = "evil.example" })
 	require.Equal(t, http.StatusMisdirectedRequest, rebound.status)
 
@@ -258,6 +263,19 @@ func TestGuards(t *testing.T) {
 		r.Header.Del("Sec-Fetch-Site")
 		r.Header.Set("Origin", "https://evil.example")
 	}, form))
+	require.Equal(t, http.StatusForbidden, forged(func(r *http.Request) { r.Header.Set("Sec-Fetch-Site", "same-site") }, form), "another port of this machine")
+	require.Equal(t, http.StatusForbidden, forged(func(r *http.Request) {
+		r.Header.Del("Sec-Fetch-Site")
+		r.Header.Set("Origin", "null")
+	}, form), "a sandboxed frame")
+	require.Equal(t, http.StatusForbidden, forged(func(r *http.Request) { r.URL.RawQuery = "token=" + form.Get("token") }, url.Values{"why": {"x"}}), "a token in the address")
+	require.Equal(t, http.StatusForbidden, forged(func(r *http.Request) { r.Header.Set("Content-Type", "text/plain") }, form), "a form without a preflight")
+	another := w.open(t, ui.Options{Write: true})
+	require.Equal(t, http.StatusForbidden, another.do(http.MethodPost, "/db/shop/pause", form).status, "a token of another process")
+	for _, method := range []string{http.MethodPut, http.MethodDelete, http.MethodPatch} {
+		require.GreaterOrEqual(t, s.do(method, "/db/shop/pause", form).status, 400, method)
+	}
+	require.Empty(t, page.header.Get("Access-Control-Allow-Origin"))
 	require.Equal(t, http.StatusForbidden, forged(func(*http.Request) {}, url.Values{"why": {"x"}}), "without the form's token")
 	require.Equal(t, http.StatusForbidden, forged(func(*http.Request) {}, url.Values{"why": {"x"}, "token": {"guess"}}))
 	require.Equal(t, http.StatusForbidden, forged(func(*http.Request) {}, url.Values{"why": {strings.Repeat("x", 1<<20)}, "token": form["token"]}), "a form has its size")
@@ -362,9 +380,21 @@ func TestHostileContent(t *testing.T) {
 	label := strings.ReplaceAll(evil, "\u0007", "")
 	w.submit("shop", "query", "evil", fmt.Sprintf(`{"id":"evil","labels":{"<u>":%q},"sql":%q}`, strings.ReplaceAll(label, `"`, "'"), "SELECT '"+strings.ReplaceAll(label, "'", "''")+"' AS \"<s>col\""))
 	w.submit("shop", "query", "wrong", sql("wrong", "SELECT * FROM \"<script>alert(3)</script>\""))
-	w.awaitResult("shop", "evil")
-	w.awaitResult("shop", "wrong")
-	for _, path := range []string{"/", "/dead", "/dead?list=1", "/db/shop", "/db/shop/jobs", "/db/shop/job/evil", "/db/shop/job/wrong", "/db/shop/jobs?label=" + url.QueryEscape(evil), "/dead?list=1&code=" + url.QueryEscape(evil), "/dead/redrive?name=shop.query.s1_a"} {
+	const huge = 1 << 20
+	_, err = w.js.PublishMsg(t.Context(), &nats.Msg{Subject: "dbrunner.health.runner.evil", Data: []byte(`{"version":1,"instance":"<script>alert(4)</script>","build":"` + strings.Repeat("<b>", huge/10) +
+		`","state":"running","interval_seconds":3600,"nats_denied":["<i>\u202e"],"databases":[]}`)})
+	require.NoError(t, err)
+	w.submit("shop", "query", "huge", `{"id":"huge","sql":"SELECT replace(hex(zeroblob(50000)), '00', '<b>x') AS v, 'a' AS \"<u>\""}`)
+	w.submit("shop", "query", "huge-error", `{"id":"huge-error","sql":"SELECT * FROM \"`+strings.Repeat("<b>", huge/10)+`\""}`)
+	w.schedule("jobs.shop.query.evil", `{"cron":"0 0 * * *","description":"<script>alert(5)</script>\u202e","time_zone":"<b>","job":{"sql":"SELECT 1"}}`)
+	for _, id := range []string{"evil", "wrong", "huge", "huge-error"} {
+		w.awaitResult("shop", id)
+	}
+	s.shows("/db/shop/job/huge", "<b>x<b>x", "KiB)")
+	s.shows("/db/shop/job/huge-error", "no such table: <b><b>")
+	s.shows("/db/shop", `alert(5)</script>\u202e`)
+	s.shows("/", "<script>alert(4)</script>")
+	for _, path := range []string{"/", "/dead", "/dead?list=1", "/db/shop", "/db/shop/jobs", "/db/shop/job/evil", "/db/shop/job/wrong", "/db/shop/job/huge", "/db/shop/job/huge-error", "/db/shop/jobs?label=" + url.QueryEscape(evil), "/dead?list=1&code=" + url.QueryEscape(evil), "/dead/redrive?name=shop.query.s1_a"} {
 		got := s.get(path)
 		for _, tag := range []string{"<script>alert", "<img", "<b>prod", "<i>code", "<u>", "<s>"} {
 			require.NotContains(t, got.body, tag, path)
@@ -376,6 +406,16 @@ func TestHostileContent(t *testing.T) {
 		require.NotContains(t, got.body, "s3cr3t-word")
 	}
 	s.shows("/dead?list=1", `\u202egnp.exe`)
+	ctx, cancel := context.WithTimeout(t.Context(), testTimeout)
+	defer cancel()
+	for next, panels := s.stream(ctx, "/"), 0; panels < 3; { // what the stream sends is put into the page as it is
+		if event, data := next(); event == "panel" {
+			var panel struct{ HTML string }
+			require.NoError(t, json.Unmarshal([]byte(data), &panel))
+			require.NotRegexp(t, "<script|<img|<b>prod|<b><b>|\u202e", panel.HTML)
+			panels++
+		}
+	}
 	s.shows("/db/shop/job/evil", "<script>alert(1)</script>", `\u202e`)
 }
 
@@ -396,6 +436,24 @@ func TestLostConnection(t *testing.T) {
 	w.node.Start()
 	require.Eventually(t, func() bool { return !strings.Contains(s.get("/").body, `class="lost"`) }, testTimeout, 100*time.Millisecond)
 	s.shows("/", "2 up")
+}
+
+// TestWhatWasKnownStays also if a panel failed before the connection was known to be lost.
+func TestWhatWasKnownStays(t *testing.T) {
+	t.Parallel()
+	s := newWorld(t).open(t, ui.Options{}).server
+	load := func(view any, err error) (any, error) {
+		return s.LoadOld("panel", func(context.Context) (any, error) { return view, err })
+	}
+	_, err := load(nil, fleet.ErrLost)
+	require.ErrorIs(t, err, fleet.ErrLost)
+	_, err = load("known", nil)
+	require.NoError(t, err)
+	_, err = load(nil, context.DeadlineExceeded)
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+	view, err := load(nil, fleet.ErrLost)
+	require.NoError(t, err)
+	require.Equal(t, "known", view)
 }
 
 // TestStream sends the panels of a page that change, and no more.

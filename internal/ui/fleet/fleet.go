@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -77,6 +78,24 @@ func (f *Fleet) View(ctx context.Context, use func(*Fleet)) error {
 	}
 	use(f)
 	return nil
+}
+
+// RunnersOf are the runners that answer for databases, as of their last heartbeats; busy: only those with jobs in flight there.
+func (f *Fleet) RunnersOf(databases []string, busy bool, now time.Time) []client.MissingRunner {
+	out := []client.MissingRunner{}
+	for _, r := range f.Runners {
+		if r.State == contract.RunnerStopped || r.Silent(now) {
+			continue
+		}
+		for i := range r.Databases {
+			d := &r.Databases[i]
+			idle := !slices.ContainsFunc(d.Lanes, func(l contract.LaneStatus) bool { return l.SlotsInUse > 0 })
+			if slices.Contains(databases, d.Name) && (!busy || !idle) {
+				out = append(out, client.MissingRunner{Database: d.Name, Runner: r.Instance, Process: r.Process, State: r.State, HeartbeatAt: r.SeenAt})
+			}
+		}
+	}
+	return out
 }
 
 // Forget lets the next look read again: an action has changed what runners report.
