@@ -7,8 +7,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -21,6 +21,7 @@ import (
 type scheduling struct {
 	request *check.Request
 	key     string
+	job     body
 	every   time.Duration // 0: it fires once, half way
 	overlap string
 	edited  bool // its record is put again half way, with another job
@@ -32,14 +33,23 @@ func addSchedules(p *planner, calm bool) {
 		{key: "jobs.shop.transaction.steady", every: time.Second, overlap: contract.OverlapAllow},
 		{key: "jobs.edge.transaction.careful", every: time.Second, overlap: contract.OverlapSkip},
 		{key: "jobs.shop.transaction.edited", every: time.Second, overlap: contract.OverlapAllow, edited: true},
+		{key: "queues.shop." + bulk + ".transaction.in_turn", every: time.Second, overlap: contract.OverlapAllow},
+		{key: "jobs.shop.call.pay.paying", every: time.Second, overlap: contract.OverlapAllow},
 		{key: "jobs.shop.transaction.closing"},
 	} {
-		parts := strings.Split(s.key, ".")
+		of, err := contract.ParseScheduleKey(s.key)
+		if err != nil {
+			panic(err) // they are listed above
+		}
 		s.request = &check.Request{
-			Name: parts[3], Class: "scheduled", Database: parts[1], Kind: parts[2], Effect: check.ExactlyOnce, Rows: 1,
+			Name: of.Name, Class: "scheduled", Database: of.Database, Queue: of.Queue, Kind: of.Kind, Call: of.Call, Effect: check.ExactlyOnce, Rows: 1,
 			Statuses: []string{check.Succeeded, check.Expired}, Schedule: s.key, Every: s.every,
 		}
 		p.requests[s.request.Name] = s.request
+		s.job = body{"statements": []body{effect(of.Name, 0, 0, 0)}}
+		if of.Call != "" {
+			s.job = body{"params": payment(p, of.Name)}
+		}
 		p.schedules = append(p.schedules, &s)
 		target := contract.PauseTarget{Database: s.request.Database, Schedule: s.key}
 		pauses := []pausing{{at: p.length, target: target}}
@@ -56,7 +66,9 @@ func (s *scheduling) record(started time.Time, length time.Duration, edited bool
 	if edited {
 		labels["edited"] = "yes"
 	}
-	record := body{"job": body{"labels": labels, "statements": []body{effect(s.request.Name, 0, 0, 0)}}, "catch_up": "30s"}
+	job := maps.Clone(s.job)
+	job["labels"] = labels
+	record := body{"job": job, "catch_up": "30s"}
 	if s.overlap != "" {
 		record["overlap"] = s.overlap
 	}
