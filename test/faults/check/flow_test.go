@@ -165,7 +165,8 @@ func TestWhatFlowAllowsIsNotReported(t *testing.T) {
 			h.Delays = []Delay{{From: start.Add(1900 * time.Millisecond), Until: start.Add(2400 * time.Millisecond)}}
 			startedAt(h, "move", 4400)
 		},
-		"clocks that are wrong": func(h *History) { startedAt(h, "move", 4000); h.Skewed = true },
+		"a schedule that stands still while clocks are wrong": func(h *History) { h.SchedulesEnded, h.Skewed = start.Add(time.Minute), true },
+		"clocks that are wrong":                               func(h *History) { startedAt(h, "move", 4000); h.Skewed = true },
 		"a claim that is settled during a pause": func(h *History) {
 			stored(h, "nightly-abc-20260301T120002Z").Result.QueuedAt = start.Add(4 * time.Second)
 		},
