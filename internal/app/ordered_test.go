@@ -15,6 +15,7 @@ import (
 
 	"dbrunner/client"
 	"dbrunner/contract"
+	"dbrunner/internal/bus/bustest"
 	"dbrunner/internal/config"
 	"dbrunner/internal/db/dbtest"
 )
@@ -398,4 +399,30 @@ func TestACancelledJobLeavesAnOrderedQueue(t *testing.T) {
 	w.awaitEmpty("shop")
 	require.Equal(t, "0 2", w.applied())
 	require.Equal(t, "cancelled", w.await("shop", "a1").Status)
+}
+
+// BenchmarkOrderedQueue is a job of a queue that runs one job at a time, ordered or not, with others pending behind it.
+func BenchmarkOrderedQueue(b *testing.B) {
+	for name, queue := range map[string]func(*config.Database){"ordered": withOrdered("feed"), "one slot": withQueue("feed", 1, 1)} {
+		b.Run(name, func(b *testing.B) {
+			node := bustest.Server(b)
+			nc, js := bustest.Plain(b, node.ClientURL())
+			w := &world{t: b, node: node, nc: nc, js: js}
+			cfg := w.config("bench", withDatabase("shop", "postgres", dbtest.Postgres(b), queue))
+			r := w.start(cfg)
+			require.Equal(b, "succeeded", w.do("shop", "transaction", "tables", `"statements":[{"sql":"CREATE TABLE effects (n serial PRIMARY KEY, job int)"}]`).Status)
+			r.end(b)
+			for i := range b.N {
+				_, err := w.js.PublishAsync("dbrunner.queues.shop.feed.transaction", fmt.Appendf(nil, `{"id":"b%d","statements":[{"sql":"INSERT INTO effects (job) VALUES (%[1]d)"}]}`, i))
+				require.NoError(b, err)
+			}
+			<-w.js.PublishAsyncComplete()
+			last, err := w.nc.SubscribeSync(fmt.Sprintf("dbrunner.results.shop.b%d", b.N-1))
+			require.NoError(b, err)
+			w.start(cfg)
+			_, err = last.NextMsg(testTimeout)
+			require.NoError(b, err)
+			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "jobs/s")
+		})
+	}
 }

@@ -14,7 +14,7 @@ func flowMutants() []mutant {
 		{
 			name: "queue_without_fleet_slots", what: "the consumer of a queue delivers as many jobs as that of any other lane",
 			edits: []edit{{
-				"internal/manager/queues.go", "jobs.QueueLane(name, q.Slots, q.FleetSlots, d.Kinds)", "jobs.QueueLane(name, q.Slots, 10_000, d.Kinds)",
+				"internal/manager/queues.go", "jobs.QueueLane(name, q.Slots, q.FleetSlots, q.Ordered, d.Kinds)", "jobs.QueueLane(name, q.Slots, 10_000, q.Ordered, d.Kinds)",
 			}},
 			only: []string{"none"}, caught: []string{"fleet_slots"},
 		},
