@@ -31,17 +31,10 @@ func (c *Call) Job() (*Job, error) {
 	if body == nil {
 		body = map[string]any{}
 	}
-	if c.ID != "" {
-		body["id"] = c.ID
-	}
 	if len(c.Params) > 0 {
 		body["params"] = c.Params
 	}
-	encoded, err := json.Marshal(body)
-	if err != nil {
-		return nil, fmt.Errorf("encode the call of %s: %w", c.Name, err)
-	}
-	return &Job{Database: c.Database, Kind: kindCall, Name: c.Name, ID: c.ID, Body: encoded}, nil
+	return jobOf(c.Database, kindCall, c.Name, c.ID, body)
 }
 
 // Catalog is the named statements of a database.

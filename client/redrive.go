@@ -23,6 +23,8 @@ var (
 	ErrInvalidID = errors.New("not a valid job id")
 	// ErrTookEffect is returned for a job whose effect happened: it is never published again.
 	ErrTookEffect = errors.New("the job has taken effect")
+	// ErrApproval is returned for an approval: its id belongs to one dry run, so that it cannot have another one.
+	ErrApproval = errors.New("an approval is not published again; make a new dry run, and approve that")
 	// ErrMayHaveEffect is returned for a job that may have taken effect, unless it is forced.
 	ErrMayHaveEffect = errors.New("the job's outcome is unknown; it may have taken effect; check the database")
 )
@@ -89,6 +91,9 @@ func Redrive(ctx context.Context, c *Client, deadLetter *DeadLetter, opts Redriv
 
 // redrivable refuses jobs whose effect happened, and those that may have had theirs unless they are forced.
 func redrivable(ctx context.Context, c *Client, deadLetter *DeadLetter, force bool) error {
+	if deadLetter.Kind == kindApprove {
+		return ErrApproval
+	}
 	switch deadLetter.Reason() {
 	case string(contract.Rejected), string(contract.Failed), string(contract.Canceled), string(contract.Expired), contract.ReasonJobIDReused:
 		return nil

@@ -15,7 +15,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 TIMEOUT = 60.0
-KINDS = "query,transaction,statement,migration,health,call"
+KINDS = "query,transaction,statement,migration,health,call,dry_run,approve"
 
 
 def build(folder: Path) -> None:

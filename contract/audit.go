@@ -13,6 +13,7 @@ const (
 	AuditPause     = "pause"     // of a database
 	AuditResume    = "resume"    // of a database
 	AuditRedrive   = "redrive"   // jobs of dead letters that are published again
+	AuditApprove   = "approve"   // dry runs that are committed
 	AuditRemove    = "remove"    // dead letters that are removed
 	AuditSchedule  = "schedule"  // schedules that are written, removed or run by hand
 	AuditOutbox    = "outbox"    // rows of an outbox that are retried or removed
@@ -22,7 +23,7 @@ const (
 
 // AuditActions returns the actions on a database.
 func AuditActions() []string {
-	return []string{AuditCancel, AuditPause, AuditResume, AuditRedrive, AuditRemove, AuditSchedule, AuditOutbox, AuditMigration}
+	return []string{AuditCancel, AuditPause, AuditResume, AuditRedrive, AuditApprove, AuditRemove, AuditSchedule, AuditOutbox, AuditMigration}
 }
 
 // Bounds of an entry, so that each fits into a message of its stream. Lengths are in characters.

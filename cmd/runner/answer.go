@@ -20,6 +20,13 @@ func printAnswer(w io.Writer, r *client.Result, asJSON bool) error {
 		_, err := fmt.Fprintf(w, "%s\n", r.Body)
 		return err
 	}
+	if showsDryRun(r) {
+		if err := printDryRun(w, styleFor(w), r); err != nil {
+			return err
+		}
+		_, err := fmt.Fprintf(w, "  commit it with: runner approve %s %s\n", r.Database, r.JobID)
+		return err
+	}
 	return printResult(w, styleFor(w), "", r)
 }
 

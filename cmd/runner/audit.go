@@ -65,7 +65,7 @@ func notRecorded(err error) error {
 	return fmt.Errorf("nothing was done, because it could not be recorded: %w; --no-audit acts without an entry", err)
 }
 
-const auditHelp = `Show what operators did: cancelled jobs, paused and resumed databases, redrove and removed dead letters, migrated by hand, and
+const auditHelp = `Show what operators did: cancelled jobs, paused and resumed databases, approved dry runs, redrove and removed dead letters, migrated by hand, and
 changed streams. Each entry was written before the action, by the tool that then acted.
 `
 

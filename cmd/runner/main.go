@@ -110,7 +110,7 @@ func newRoot() *cobra.Command {
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
 	}
 	root.AddCommand(
-		newServe(), newDemo(), newSubmit(), newCall(), newResult(), newCheck(), newDiagnose(),
+		newServe(), newDemo(), newSubmit(), newApprove(), newCall(), newResult(), newCheck(), newDiagnose(),
 		newWait(), newHealthcheck(), newPs(), newCancel(), newPause(), newResume(), newSchedule(), newJob(), newDead(), newTopology(),
 		newLedger(), newOutbox(), newVerify(), newContract(), newMigrate(), newAudit(), newUI(), newMCP(), newVersion(),
 	)

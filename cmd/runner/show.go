@@ -90,7 +90,7 @@ func (s *show) perform(ctx context.Context) error {
 		return err
 	}
 	for i, step := range []func(context.Context) error{
-		s.query, s.transaction, s.duplicate, s.call, s.mistaken, s.failing, s.migration, s.reply, s.unknownDatabase,
+		s.query, s.transaction, s.duplicate, s.call, s.approval, s.mistaken, s.failing, s.migration, s.reply, s.unknownDatabase,
 	} {
 		s.step = i + 1
 		bounded, cancel := context.WithTimeout(ctx, stepTimeout)

@@ -25,6 +25,9 @@ The job comes from --sql and --params (a query, unless --kind is statement, or t
 completely from --file ("-" is standard input). With --output, its rows are written to a file, however many there are (see
 docs/results.md). A job without an id gets one. The id is also its Nats-Msg-Id, so publishing again does no harm.
 
+With --dry-run, the transaction in the file is executed, shown statement by statement, and rolled back; nothing is committed. It gets an
+id of its own, whatever the file has, and "runner approve" commits it if its effect is still the same.
+
 With --at or --in, the job becomes a one-time schedule, which a runner publishes at that time; the command does not wait for it.
 It needs --id: submitting again with that id schedules nothing more. It is recorded in the audit stream first. The user needs
 permission to write the key of the schedule ($KV.DBRUNNER_SCHEDULES.jobs.<database>.<kind>.*, with a queue
@@ -43,6 +46,7 @@ const submitExample = `  runner submit --database demo --sql 'SELECT id, owner F
   runner submit --database shop --queue bulk --kind transaction --file night.json --no-wait
   runner submit --database shop --sql 'SELECT * FROM orders' --output orders.csv.zst
   runner submit --database demo --sql 'SELECT 1' --no-wait
+  runner submit --database demo --dry-run transfer.json
   runner submit --database shop --kind transaction --file closing.json --id closing-2030-01 --at 2030-01-31T23:30:00+01:00`
 
 type submitFlags struct {
@@ -56,6 +60,7 @@ type submitFlags struct {
 	sql        string
 	params     string
 	file       string
+	dryRun     string
 	labels     map[string]string
 	jobTimeout time.Duration
 	timeout    time.Duration
@@ -88,6 +93,7 @@ func newSubmit() *cobra.Command {
 	flags.StringVar(&f.sql, "sql", "", "the job's statement")
 	flags.StringVar(&f.params, "params", "", "parameters of --sql: a JSON object for :name, a JSON list for positional ones")
 	flags.StringVarP(&f.file, "file", "f", "", `file with the job's body, "-" for standard input`)
+	flags.StringVar(&f.dryRun, "dry-run", "", `file with the body of a transaction (or a call, with --kind call.pay) to execute, show and roll back`)
 	flags.StringVar(&f.at, "at", "", "publish the job later, at this time, such as 2030-01-31T02:00:00Z; needs --id")
 	flags.DurationVar(&f.in, "in", 0, "publish the job later, after this time, such as 90m; needs --id")
 	f.addAudit(cmd, byUsage, reasonFlag)
@@ -202,6 +208,11 @@ func (j *submission) answeredBy(r *client.Result, stored bool, sequence uint64) 
 
 // job makes the job of the flags. Only what this command needs is checked here: the rest is for the runners to say.
 func (f *submitFlags) job(in io.Reader) (*submission, error) {
+	if f.dryRun != "" {
+		if err := f.takeDryRun(); err != nil {
+			return nil, err
+		}
+	}
 	switch {
 	case !contract.ValidName(f.database):
 		return nil, errors.New("--database must name a database")
@@ -291,6 +302,9 @@ func (f *submitFlags) body(in io.Reader) (contract.Body, error) {
 		if f.kind == "transaction" {
 			b = contract.Body{}.With("statements", []json.RawMessage{b.Bytes()})
 		}
+	}
+	if f.dryRun != "" { // the id in the file is the transaction's own
+		b = b.Without("id", "effect")
 	}
 	return f.withOptions(b), nil
 }

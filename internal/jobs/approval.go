@@ -65,7 +65,7 @@ func (j *Job) Approves() string {
 	return ""
 }
 
-// Approve makes an approval ready to run, by what is stored under the id that Approves returns (nil: nothing is). A rejection says
+// Approve makes an approval ready to run, by what is stored under the id that Approves returns (nil: nothing is). A rejection reports
 // why it cannot run.
 func (d *Decoder) Approve(job *Job, in *Message, stored []byte) *Rejection {
 	a, ok := job.work.(*approval)

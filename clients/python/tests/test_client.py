@@ -187,6 +187,38 @@ async def test_calls(runner: dbrunner.Runner, shop: dbrunner.Database, fleet: Fl
         assert blocking.database("shop").call("pay", params, key=key("pay")).raw == paid.raw
 
 
+async def test_dry_runs_and_approvals(shop: dbrunner.Database, fleet: Fleet, key: Key) -> None:
+    create = ["CREATE TABLE tills (id INTEGER PRIMARY KEY, open INTEGER)", "INSERT INTO tills VALUES (1, 1), (2, 1)"]
+    await shop.transaction(create, key=key("create"))
+    close = ["UPDATE tills SET open = 0 WHERE open = 1 RETURNING id"]
+    shown = await shop.dry_run(close, key=key("close"))
+    assert shown.request == {"statements": [{"sql": close[0]}]}
+    assert shown.statements[0].rows == [{"id": 1}, {"id": 2}]
+    assert shown.answer().rows_affected == 2
+    assert (await shop.query("SELECT sum(open) AS n FROM tills")).rows == [{"n": 2}]
+    late = await shop.dry_run(close, key=key("late"))
+    assert late.effect_digest == shown.effect_digest
+    for _ in range(2):
+        approved = await shop.approve(shown)
+        assert approved.job_id == shown.job_id + "_approved"
+    assert (await shop.query("SELECT sum(open) AS n FROM tills")).rows == [{"n": 0}]
+    with pytest.raises(dbrunner.EffectChanged):
+        await shop.approve(late)
+    with pytest.raises(ValueError, match="no dry run"):
+        jobs.approve(approved)
+    with pytest.raises(ValueError, match="at most 90"):
+        jobs.dry_run(close, key="x" * 91)
+    many = "WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 250) SELECT n FROM n"
+    cut = (await shop.dry_run([many])).statements[0]
+    assert (cut.row_count, cut.rows_omitted, len(cut.rows)) == (250, 150, 100)
+    with dbrunner.sync.connect(fleet.url) as blocking:
+        sync = blocking.database("shop")
+        again = sync.dry_run(close)
+        assert sync.approve(again).rows_affected is None
+        with pytest.raises(dbrunner.UnknownCall):
+            sync.dry_run_call("nosuch")
+
+
 async def test_rows_as_rows_and_as_files(shop: dbrunner.Database, tmp_path: Path) -> None:
     result = await shop.query(SERIES, {"m": 50_000})
     assert result.offloaded

@@ -12,7 +12,7 @@ from jsonschema import Draft202012Validator, ValidationError
 ROOT = Path(__file__).parents[3]
 SCHEMAS = sorted((ROOT / "contract" / "schema").glob("*.json"))
 GOLDEN = ROOT / "internal" / "jobs" / "testdata" / "golden"
-KINDS = {"batch": "transaction", "outside": "query", "params_from": "transaction"}
+KINDS = {"batch": "transaction", "outside": "query", "params_from": "transaction", "approve_call": "approve"}
 
 
 def validator(name: str) -> Draft202012Validator:

@@ -99,6 +99,11 @@ class Answer:
         return [decode(row.copy()) for row in self.raw.get("rows", ())]
 
     @property
+    def rows_omitted(self) -> int:
+        """How many of the `row_count` rows the result of a dry run leaves out."""
+        return int(self.raw.get("rows_omitted", 0))
+
+    @property
     def more(self) -> tuple[Answer, ...]:
         """Further answers of the same statement."""
         return tuple(Answer(raw, self.engine) for raw in self.raw.get("more", ()))
@@ -181,6 +186,16 @@ class Result(Answer):
         )
 
     @property
+    def effect_digest(self) -> str | None:
+        """Of a dry run that has succeeded: what identifies its effect."""
+        return self.raw.get("effect_digest")
+
+    @property
+    def request(self) -> Mapping[str, Any] | None:
+        """Of a dry run that has succeeded: what it executed."""
+        return self.raw.get("request")
+
+    @property
     def verdict(self) -> str | None:
         """Of a health check: healthy, degraded or unhealthy."""
         return self.raw.get("verdict")
@@ -193,7 +208,7 @@ class Result(Answer):
         """Return the answer that has the rows: that of a statement from 0 on, or the only one with rows."""
         if statement is not None:
             return self.statements[statement]
-        if self.kind != "transaction":
+        if self.kind not in ("transaction", "dry_run", "approve"):
             return self
         with_rows = [a for a in self.statements if a.columns]
         if len(with_rows) != 1:

@@ -15,6 +15,7 @@ from datetime import datetime, timedelta
 from typing import Any, Literal, TypedDict, Unpack
 
 from ._encode import duration, encode
+from ._result import Result
 
 Params = Mapping[str, Any] | Sequence[Any]
 """Values for `:name` (a mapping) or for `$1`, `$2`, … (a sequence)."""
@@ -44,10 +45,13 @@ class RowOptions(CommonOptions, total=False):
     compression: Literal["none", "zstd", "gzip"]
 
 
-class TransactionOptions(RowOptions, total=False):
+class DryRunOptions(RowOptions, total=False):
     isolation: Literal["read_committed", "repeatable_read", "serializable", "snapshot"]
     max_affected: int
     """The largest number of rows that the transaction may write; the database's own limit stays in force."""
+
+
+class TransactionOptions(DryRunOptions, total=False):
     effect: Literal["exactly_once", "at_least_once"]
 
 
@@ -153,6 +157,45 @@ def call(name: str, params: Mapping[str, Any] | None = None, *, key: str, **opti
     if not re.fullmatch(r"[a-z0-9_]{1,64}", name):
         raise ValueError(f"statement {name!r}: names have 1 to 64 of a-z 0-9 _")
     return _spec(f"call.{name}", key, options, params=dict(params) if params else None)
+
+
+LONGEST_DRY_RUN = 90
+
+
+def dry_run(statements: Iterable[AnyStatement], *, key: str | None = None, **options: Unpack[DryRunOptions]) -> JobSpec:
+    """Statements that are executed and rolled back: the result shows what a transaction with them would do."""
+    if isinstance(statements, str | Statement):
+        raise TypeError("statements is a list: write [statement] for a single one")
+    return _dry_run("dry_run", key, options, statements=[_statement(s).body() for s in statements])
+
+
+def dry_run_call(
+    name: str, params: Mapping[str, Any] | None = None, *, key: str | None = None, **options: Unpack[RowOptions]
+) -> JobSpec:
+    """A named statement that is executed and rolled back. It must be a transaction."""
+    if not re.fullmatch(r"[a-z0-9_]{1,64}", name):
+        raise ValueError(f"statement {name!r}: names have 1 to 64 of a-z 0-9 _")
+    return _dry_run(f"dry_run.{name}", key, options, params=dict(params) if params else None)
+
+
+def _dry_run(kind: str, key: str | None, options: Mapping[str, Any], **content: Any) -> JobSpec:
+    if key is not None and len(key) > LONGEST_DRY_RUN:
+        raise ValueError(f"key {key!r}: that of a dry run has at most {LONGEST_DRY_RUN} characters")
+    return _spec(kind, key or random_key(), options, **content)
+
+
+def approve(dry_run: Result, **options: Unpack[RowOptions]) -> JobSpec:
+    """The approval of a dry run, by its result. Its key follows from that of the dry run, so that there is only one."""
+    if dry_run.kind != "dry_run" or dry_run.effect_digest is None:
+        raise ValueError(f"job {dry_run.job_id} is no dry run that has succeeded: {dry_run.kind}, {dry_run.status}")
+    name = dry_run.raw.get("call", {}).get("name")
+    return _spec(
+        f"approve.{name}" if name else "approve",
+        f"{dry_run.job_id}_approved",
+        options,
+        approves=dry_run.job_id,
+        expect_digest=dry_run.effect_digest,
+    )
 
 
 MigrationAction = Literal["status", "validate", "plan", "up", "down", "goto", "baseline", "repair"]

@@ -132,6 +132,33 @@ class Database:
         """Run a named statement of the database's catalog. One that writes takes effect once under its key."""
         return self.run(jobs.call(name, params, key=key, **options), wait=wait)
 
+    def dry_run(
+        self,
+        statements: Iterable[AnyStatement],
+        *,
+        key: str | None = None,
+        wait: float | None = WAIT,
+        **options: Unpack[jobs.DryRunOptions],
+    ) -> Result:
+        """Execute statements and roll them back: the result shows what a transaction with them would do."""
+        return self.run(jobs.dry_run(statements, key=key, **options), wait=wait)
+
+    def dry_run_call(
+        self,
+        name: str,
+        params: Mapping[str, Any] | None = None,
+        *,
+        key: str | None = None,
+        wait: float | None = WAIT,
+        **options: Unpack[jobs.RowOptions],
+    ) -> Result:
+        """Execute a named statement and roll it back."""
+        return self.run(jobs.dry_run_call(name, params, key=key, **options), wait=wait)
+
+    def approve(self, dry_run: Result, *, wait: float | None = WAIT, **options: Unpack[jobs.RowOptions]) -> Result:
+        """Execute a dry run again and commit it, if its effect is the same; otherwise raise `EffectChanged`."""
+        return self.run(jobs.approve(dry_run, **options), wait=wait)
+
     def migrate(
         self,
         action: jobs.MigrationAction = "up",

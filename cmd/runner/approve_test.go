@@ -1,0 +1,88 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"dbrunner/client"
+	"dbrunner/contract"
+)
+
+// TestDryRunAndApprove: a transaction is shown and rolled back, approved after a question, and never approved twice.
+func TestDryRunAndApprove(t *testing.T) {
+	t.Parallel()
+	w := prepare(t)
+	w.withCatalog(map[string]string{"pay": payDefinition})
+	startProcess(t, "serve", "--config", w.config).await("runner started")
+	create := `{"statements":[{"sql":"CREATE TABLE purses (id INTEGER PRIMARY KEY, amount INTEGER CHECK (amount >= 0), note TEXT)"},{"sql":"INSERT INTO purses VALUES (7, 100, ''), (9, 0, '')"}]}`
+	require.Equal(t, exitOK, w.run(create, "submit", "-d", "shop", "--kind", "transaction", "--file", "-").code)
+	amounts := func() string {
+		return w.run("", "submit", "-d", "shop", "--sql", "SELECT amount FROM purses ORDER BY id", "--json").out
+	}
+	file := filepath.Join(t.TempDir(), "close.json")
+	body := `{"id":"close","effect":"exactly_once","statements":[{"sql":"UPDATE purses SET note = 'x'"},{"sql":"UPDATE purses SET amount = amount - 30 WHERE id = 7 RETURNING id, amount"}]}`
+	require.NoError(t, os.WriteFile(file, []byte(body), 0o600))
+
+	shown := w.run("", "submit", "-d", "shop", "--dry-run", file, "--id", "d1")
+	require.Equal(t, exitOK, shown.code, "%s%s", shown.out, shown.err)
+	for _, text := range []string{
+		"rolled back", "statement 1: 2 rows affected", "UPDATE purses SET note = 'x'", "statement 2: 1 row affected", "70", "warning: statement 1 writes rows and returns none",
+		"effect sha256:", "commit it with: runner approve shop d1",
+	} {
+		require.Contains(t, shown.out, text)
+	}
+	require.Contains(t, amounts(), `{"amount":100}`)
+	require.Contains(t, w.run("", "result", "get", "shop", "d1").out, "commit it with: runner approve shop d1")
+	var result client.Result
+	w.run("", "submit", "-d", "shop", "--dry-run", file, "--id", "d2", "--json").json(t, &result)
+	require.Contains(t, shown.out, result.EffectDigest)
+
+	asks := w.run("", "approve", "shop", "d1")
+	require.Equal(t, exitUsage, asks.code)
+	require.Contains(t, asks.err, "--yes")
+	require.Contains(t, asks.out, "UPDATE purses")
+	other := w.run("", "approve", "shop", "d1", "--yes", "--digest", "sha256:"+strings.Repeat("0", 64))
+	require.Equal(t, exitJob, other.code)
+	require.Contains(t, other.err, "another effect")
+	for line, says := range map[string]string{
+		"approve shop nosuch --yes": "make a new one", "approve a.b d1": "", "submit -d shop --dry-run x --sql y": "leave --sql and --file out",
+		"submit -d shop --kind health --dry-run x": "--dry-run is for transactions", "submit -d shop --dry-run x --at 2030-01-31T02:00:00Z": "leave --at",
+	} {
+		got := w.run("", strings.Fields(line)...)
+		require.NotEqual(t, exitOK, got.code, line)
+		require.Contains(t, got.err, says, line)
+	}
+	require.Contains(t, amounts(), `{"amount":100}`)
+
+	approved := w.run("", "approve", "shop", "d1", "--yes", "--digest", result.EffectDigest, "--reason", "month's end")
+	require.Equal(t, exitOK, approved.code, "%s%s", approved.out, approved.err)
+	require.Contains(t, approved.out, "d1_approved")
+	require.Contains(t, amounts(), `{"amount":70}`)
+	require.Equal(t, exitOK, w.run("", "approve", "shop", "d1", "--yes").code, "the same approval has the same answer")
+	require.Contains(t, amounts(), `{"amount":70}`)
+	entries := w.run("", "audit", "ls", "--action", contract.AuditApprove, "--json").out
+	require.Contains(t, entries, "month's end")
+	require.Contains(t, entries, result.EffectDigest)
+
+	changed := w.run("", "approve", "shop", "d2", "--yes")
+	require.Equal(t, exitJob, changed.code)
+	require.Contains(t, changed.out, "effect_changed")
+	letter := w.deadLetters()["d2_approved"]
+	redriven := w.run("", "dead", "redrive", letter.Letter)
+	require.NotEqual(t, exitOK, redriven.code)
+	require.Contains(t, redriven.err, "make a new dry run")
+
+	require.NoError(t, os.WriteFile(file, []byte(`{"params":{"from":7,"to":9,"amount":5}}`), 0o600))
+	named := w.run("", "submit", "-d", "shop", "--kind", "call.pay", "--dry-run", file, "--id", "n1")
+	require.Equal(t, exitOK, named.code, "%s%s", named.out, named.err)
+	require.Contains(t, named.out, `dry run of pay {"from":7,"to":9,"amount":5}`)
+	require.Equal(t, exitOK, w.run("", "approve", "shop", "n1", "--yes", "--json").code)
+	require.Contains(t, amounts(), `{"amount":65}`)
+	rejected := w.run("", "submit", "-d", "shop", "--dry-run", file)
+	require.Equal(t, exitJob, rejected.code)
+	require.Contains(t, rejected.out, "statements")
+}
