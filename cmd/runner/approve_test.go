@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -71,8 +72,8 @@ func TestDryRunAndApprove(t *testing.T) {
 	changed := w.run("", "approve", "shop", "d2", "--yes")
 	require.Equal(t, exitJob, changed.code)
 	require.Contains(t, changed.out, "effect_changed")
-	letter := w.deadLetters()["d2_approved"]
-	redriven := w.run("", "dead", "redrive", letter.Letter)
+	require.Eventually(t, func() bool { return w.deadLetters()["d2_approved"].Letter != "" }, testTimeout, 20*time.Millisecond, "it is stored after the result")
+	redriven := w.run("", "dead", "redrive", w.deadLetters()["d2_approved"].Letter)
 	require.NotEqual(t, exitOK, redriven.code)
 	require.Contains(t, redriven.err, "make a new dry run")
 
