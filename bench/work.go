@@ -40,6 +40,8 @@ func works() []work {
 // modes are the ways in which the runner does a work.
 func (w *work) modes() []string {
 	switch {
+	case w.kind == "transaction" && w.engine != sqlserver:
+		return []string{"exactly_once", "at_least_once", "shared"}
 	case w.kind == "transaction":
 		return []string{"exactly_once", "at_least_once"}
 	case w.engine == "postgres":
@@ -60,6 +62,8 @@ func (w *work) job(buf []byte, n int, id, mode, reply string) []byte {
 		buf = append(buf, `"answer":"reply",`...)
 	case "at_least_once":
 		buf = append(buf, `"effect":"at_least_once",`...)
+	case "shared":
+		buf = append(buf, `"commit":"shared",`...)
 	}
 	buf = append(buf, w.own(n)...)
 	return append(buf, '}')

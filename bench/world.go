@@ -131,6 +131,9 @@ func (w *world) runnerEnvironment(databases map[string]string, more ...string) [
 		case !strings.Contains(target, "://"):
 			engine = "sqlite"
 		}
+		if engine != sqlserver {
+			env = append(env, key+"_SHARED_COMMITS=true") // of the jobs that say so
+		}
 		env = append(env, key+"_TYPE="+engine, key+"_CONNECTION_STRING="+target, fmt.Sprintf("%s_POOL_MAX=%d", key, connections))
 	}
 	return append(append(env, "RUNNER_DATABASES="+strings.Join(names, ",")), more...)

@@ -57,7 +57,8 @@ var arrows = []arrow{
 	{"internal/db/rowfile", []string{"contract", "internal/db", "internal/db/dialect", "internal/jsontext"}},
 	{"internal/db/outboxtable", nil},
 	{"internal/db/engine", []string{"internal/db", "internal/db/dialect", "contract", "internal/jsontext"}},
-	{"internal/db/*", []string{"internal/db", "internal/db/engine", "internal/db/dialect", "internal/db/migration", "internal/db/outboxtable", "internal/jsontext", "internal/report", "contract"}}, // engines: never another engine
+	{"internal/db/sharing", []string{"internal/db", "internal/db/engine"}},
+	{"internal/db/*", []string{"internal/db/sharing", "internal/db", "internal/db/engine", "internal/db/dialect", "internal/db/migration", "internal/db/outboxtable", "internal/jsontext", "internal/report", "contract"}}, // engines: never another engine
 	{"internal/db", []string{"internal/report", "internal/db/dialect", "internal/jsontext", "contract"}},
 	{"internal/bus/bustest", []string{"internal/bus", "internal/bus/control", "internal/bus/embedded", "internal/bus/intake", "internal/bus/objects", "internal/bus/results", "internal/bus/topology", "internal/report"}},
 	{"internal/bus/embedded", nil},

@@ -19,7 +19,7 @@ func TestPathsNameFunctionsThatExist(t *testing.T) {
 	page, err := os.ReadFile(filepath.Join(m.root, "docs", "architecture.md"))
 	require.NoError(t, err)
 	blocks := strings.Split(string(page), "```path\n")[1:]
-	require.Len(t, blocks, 2, "a query and a transaction")
+	require.Len(t, blocks, 3, "a query, a transaction, and those that share a commit")
 	for _, block := range blocks {
 		text, _, closed := strings.Cut(block, "```")
 		require.True(t, closed)

@@ -95,6 +95,8 @@ type Defaults struct {
 	MaxBytes Size `key:"max_bytes" default:"768KiB" min:"1KiB" max:"64MiB"`
 	// maximum number of rows that one transaction writes; a job may set a lower one. Needs kinds without statement
 	MaxAffected int64 `key:"max_affected" auto:"no limit" min:"1"`
+	// transactions with commit: shared may have one COMMIT together, up to 16 of them; PostgreSQL and SQLite only
+	SharedCommits bool `key:"shared_commits" default:"false"`
 
 	// engine-specific settings
 	Settings map[string]string `key:"settings"`

@@ -39,7 +39,7 @@ func TestFaults(t *testing.T) {
 			"line 1: databases.a.colour: unknown key; valid keys: by_kind, catalog, connection_string, connection_string_file, " +
 				"dead_letters, direct_connection_string, direct_connection_string_file, effects, health, idle_in_transaction, kinds, " +
 				"ledger, lock_timeout, max_affected, max_bytes, max_rows, max_timeout, migrate_on_start, migrations, " +
-				"outbox, output, pool, pooler, queues, retry, settings, slots, timeout, type",
+				"outbox, output, pool, pooler, queues, retry, settings, shared_commits, slots, timeout, type",
 			"line 1: databases.a.max-rows: unknown key; did you mean max_rows?",
 			"line 1: databases.a.pool.mim: unknown key; did you mean min?",
 			"line 2: topologie: unknown key; did you mean topology?",

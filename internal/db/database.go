@@ -109,6 +109,10 @@ type Transaction struct {
 	Expect     []*Range // one for each statement, nil = no guard
 	Isolation  Isolation
 
+	// Shared lets the transaction share a commit with others that have it, where the engine can do that: each of them ends as if it
+	// were by itself, but their locks last until all of them are committed. See docs/messages.md.
+	Shared bool
+
 	// MaxAffected is the largest number of rows that the transaction may write, as the engine counts them; 0: no limit, and
 	// nothing is counted. It is compared before seal is called, and above it the transaction is rolled back: ClassPermanent,
 	// max_affected_exceeded. What the engine cannot count is refused: not_countable.

@@ -14,8 +14,11 @@ type Options struct {
 	Ledger          LedgerMode
 	Pool            PoolOptions
 	Limits          Limits
-	TransactionPool bool              // a pooler in transaction mode stands before the server (PgBouncer)
-	Settings        map[string]string // the engine's own settings, by name; unknown ones are an error
+	TransactionPool bool // a pooler in transaction mode stands before the server (PgBouncer)
+
+	// SharedCommits lets transactions that say so share a commit (Transaction.Shared).
+	SharedCommits bool
+	Settings      map[string]string // the engine's own settings, by name; unknown ones are an error
 }
 
 // PoolOptions bound a pool.

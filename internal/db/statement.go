@@ -38,6 +38,15 @@ func (o *RowOptions) LargestRow() int64 {
 	return o.MaxBytes
 }
 
+// InMemory returns the options for rows that share a round trip or a commit with those of other calls: they are not offloaded, as the
+// others would wait for that.
+func (o RowOptions) InMemory() RowOptions {
+	if o.Overflow != nil {
+		o.Overflow, o.MaxBytes = nil, o.InlineBytes
+	}
+	return o
+}
+
 // Overflow gives the rows of one call a place outside of its answer.
 type Overflow interface {
 	// Open starts the rows of a set, counted from 0 in the call: of a statement, or of each set of rows that it gives.

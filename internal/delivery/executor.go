@@ -236,6 +236,8 @@ func (r *run) execute(ctx context.Context) (Outcome, bool) {
 	}
 	var given jobs.Answer
 	err := retry(ctx, r.e.opts.Policy.Retry, r.repeatable, func(ctx context.Context) (err error) {
+		// The first execution of a delivery that is not in doubt: what became of any other one, a run by itself finds out soonest.
+		x.Shared = r.e.opts.Policy.SharedCommits && !r.d.MaybeRedelivered && !r.d.sawUnknown && r.d.attempts == 0 && r.d.supersedes.IsZero()
 		given, err = r.attempt(ctx, x)
 		return err
 	})

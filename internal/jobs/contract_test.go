@@ -38,7 +38,7 @@ func testDialect() *dialect.Dialect {
 func testPolicy() *Policy {
 	return &Policy{
 		Kinds: Kinds(), Catalog: testCatalog(),
-		Ledger: true, Timeout: 10 * time.Second, MaxTimeout: time.Minute, MaxRows: 1000, MaxBytes: 1 << 20,
+		Ledger: true, SharedCommits: true, Timeout: 10 * time.Second, MaxTimeout: time.Minute, MaxRows: 1000, MaxBytes: 1 << 20,
 		ReplyTo: []string{"flows.answers."}, MaxDeliveries: 20,
 	}
 }

@@ -59,6 +59,7 @@ func NewDecoder(opts DecoderOptions) *Decoder {
 	d.readers.New = func() any {
 		return &reader{
 			kinds: d.kinds, dialect: opts.Dialect, inputs: opts.Inputs, calls: opts.Policy.Catalog.Names(), maxRequest: opts.MaxRequest,
+			sharedCommits: opts.Policy.SharedCommits,
 		}
 	}
 	return d

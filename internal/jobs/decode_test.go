@@ -163,6 +163,8 @@ func TestFaults(t *testing.T) {
 		{"statement as text", tx, stmts(`"SELECT 1"`), []found{{"statements[0]", contract.CodeInvalidValue}}, `{"sql"`},
 		{"isolation", tx, `{"isolation":"SERIALIZABLE","statements":[{"sql":"DELETE FROM a"}]}`, []found{{"isolation", contract.CodeInvalidValue}}, "read_committed, repeatable_read, serializable"},
 		{"limit of no rows", tx, `{"max_affected":0,"statements":[{"sql":"DELETE FROM a"}]}`, []found{{"max_affected", contract.CodeInvalidValue}}, "1 or more"},
+		{"another commit", tx, `{"commit":"together","statements":[{"sql":"DELETE FROM a"}]}`, []found{{"commit", contract.CodeInvalidValue}}, "shared"},
+		{"commit of a query", q, `{"commit":"shared","sql":"SELECT 1"}`, []found{{"commit", contract.CodeUnknownKey}}, "transaction"},
 		{"limit as text", tx, `{"max_affected":"10","statements":[{"sql":"DELETE FROM a"}]}`, []found{{"max_affected", contract.CodeInvalidValue}}, "whole number"},
 		{"limit of a statement", tx, stmts(`{"sql":"DELETE FROM a","max_affected":10}`), []found{{"statements[0].max_affected", contract.CodeUnknownKey}}, ""},
 		{"limit of a query", q, `{"sql":"SELECT 1","max_affected":10}`, []found{{"max_affected", contract.CodeUnknownKey}}, "transaction"},
@@ -261,6 +263,17 @@ func TestTimeLimits(t *testing.T) {
 	require.NotNil(t, rejection)
 	tx := mustDecode(t, d, message("transaction", `{"statements":[{"sql":"DELETE FROM a"}]}`))
 	require.Equal(t, 10*time.Second, tx.Timeout)
+}
+
+// TestSharedCommits refuses to share a commit on a database whose configuration does not allow it.
+func TestSharedCommits(t *testing.T) {
+	t.Parallel()
+	in := message("transaction", `{"commit":"shared","statements":[{"sql":"DELETE FROM a"}]}`)
+	require.True(t, mustDecode(t, testDecoder(), in).work.(*transaction).shared)
+	_, rejection := testDecoder(func(o *DecoderOptions) { o.Policy.SharedCommits = false }).Decode(in)
+	require.NotNil(t, rejection)
+	require.Equal(t, "commit", rejection.Faults[0].Path)
+	require.Contains(t, rejection.Faults[0].Message, "shared_commits: true")
 }
 
 // TestRowLimits holds the rows of a job to the smaller of its own limit and its database's.

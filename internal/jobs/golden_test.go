@@ -266,6 +266,9 @@ func dump(job *Job) string {
 		if w.maxAffected > 0 {
 			fmt.Fprintf(&b, "\nmax_affected %d", w.maxAffected)
 		}
+		if w.shared {
+			b.WriteString("\ncommit shared")
+		}
 		for i := range w.statements {
 			dumpStatement(&b, w.tx.Statements[i])
 			dumpBatch(&b, &w.statements[i])

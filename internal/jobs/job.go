@@ -87,8 +87,10 @@ type Execution struct {
 	Rows    db.RowOptions
 	// MaxAffected is the largest number of rows that a transaction may write here; 0: no limit. A job has a lower one or this.
 	MaxAffected int64
-	Seal        func(ctx context.Context, a Answer) (*db.Entry, error) // of work with effect exactly_once, see db.BeforeCommit; nil: no ledger row
-	Once        *Once                                                  // of work with effect at_most_once; otherwise nil
+	// Shared lets a transaction that may share a commit do so in this execution.
+	Shared bool
+	Seal   func(ctx context.Context, a Answer) (*db.Entry, error) // of work with effect exactly_once, see db.BeforeCommit; nil: no ledger row
+	Once   *Once                                                  // of work with effect at_most_once; otherwise nil
 
 	job *Job // that is executed
 }

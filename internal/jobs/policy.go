@@ -22,6 +22,7 @@ type Policy struct {
 	MaxRows       int64                 // cap on rows in one result
 	MaxBytes      int64                 // cap on encoded rows in one result, bytes
 	MaxAffected   int64                 // cap on rows that one transaction writes; 0 = none
+	SharedCommits bool                  // transactions may share a commit
 	Output        OutputPolicy          // of rows outside of results
 	ReplyTo       []string              // subject prefixes that a reply may go to besides the built-in ones, each ending in "."
 	Catalog       *catalog.Catalog      // of the statements that calls name; nil: there are none

@@ -220,6 +220,9 @@ func drawOwn(t *rapid.T, kind string) map[string]any {
 	if rapid.Bool().Draw(t, "limited") {
 		own["max_affected"] = raw(strconv.Itoa(rapid.IntRange(1, 1000).Draw(t, "max_affected")))
 	}
+	if rapid.Bool().Draw(t, "shared") {
+		own["commit"] = "shared"
+	}
 	return own
 }
 
@@ -372,6 +375,9 @@ func rewrittenWork(job *Job, original map[string]any) map[string]any {
 	}
 	if t.maxAffected > 0 {
 		out["max_affected"] = raw(strconv.FormatInt(t.maxAffected, 10))
+	}
+	if t.shared {
+		out["commit"] = "shared"
 	}
 	var list []any
 	for i := range t.statements {
@@ -528,6 +534,7 @@ func TestHashDistinguishesRequests(t *testing.T) {
 		{"transaction", `{"isolation":"serializable","statements":[{"sql":"SELECT 1"}]}`},
 		{"transaction", `{"max_affected":1,"statements":[{"sql":"SELECT 1"}]}`},
 		{"transaction", `{"max_affected":2,"statements":[{"sql":"SELECT 1"}]}`},
+		{"transaction", `{"commit":"shared","statements":[{"sql":"SELECT 1"}]}`},
 		{"transaction", `{"statements":[{"sql":"SELECT 1"},{"sql":"SELECT 1"}]}`},
 		{"transaction", `{"statements":[{"sql":"SELECT 1","expect_rows":0}]}`},
 		{"transaction", `{"statements":[{"sql":"SELECT 1","expect_rows":1}]}`},

@@ -26,6 +26,9 @@ type reader struct {
 	kinds   []kind
 	dialect *dialect.Dialect
 	inputs  bulk.Inputs
+
+	sharedCommits bool // the database's policy
+
 	faults  []contract.Fault
 	more    int          // faults beyond maxFaults
 	top     [maxKeys]int // where the values of the body's own keys are; 0 = absent

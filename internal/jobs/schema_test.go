@@ -156,6 +156,7 @@ func kindSchema(k *kind) node {
 			"statements":   node{"description": "Statements that take effect together or not at all.", "type": "array", "minItems": 1, "maxItems": maxStatements, "items": statementSchema()},
 			"isolation":    node{"description": "The isolation level; the database's default if the key is left out. snapshot: SQL Server only.", "enum": isolations},
 			"max_affected": node{"description": "The largest number of rows that the transaction may write: more fail the job.", "type": "integer", "minimum": 1, "maximum": int64(1<<63 - 1)},
+			"commit":       node{"description": "shared: the transaction may have one COMMIT together with others that say so; the database's configuration must have shared_commits.", "enum": commits},
 		}
 	case "migration":
 		return node{
@@ -411,7 +412,7 @@ func mutate(random *rand.Rand, v any) any {
 		out := maps.Clone(v)
 		keys := slices.Sorted(maps.Keys(v))
 		if len(keys) == 0 || random.IntN(6) == 0 {
-			known := append(commonKeys(), "sql", "params", "statements", "isolation", "max_affected", "action", "target", "checks", "approves", "expect_digest", "batch", "params_from", "expect_rows", "type", "value", "min", "max")
+			known := append(commonKeys(), "sql", "params", "statements", "isolation", "max_affected", "commit", "action", "target", "checks", "approves", "expect_digest", "batch", "params_from", "expect_rows", "type", "value", "min", "max")
 			out[known[random.IntN(len(known))]] = strange[random.IntN(len(strange))]
 			return out
 		}

@@ -38,10 +38,14 @@ var expectKeys = []string{expectMin: "min", expectMax: "max"}
 // isolations are the words for isolation levels, in the order of db.Isolation behind the default.
 var isolations = []string{"read_committed", "repeatable_read", "serializable", "snapshot"}
 
+// commits are the words for how a transaction is committed.
+var commits = []string{"shared"}
+
 // transaction is the work of kind transaction: statements that take effect together or not at all.
 type transaction struct {
 	statements  []statement
 	maxAffected int64 // its own limit on the rows that it writes; 0: none
+	shared      bool  // it may share a commit with others
 	tx          db.Transaction
 }
 
@@ -50,10 +54,12 @@ const (
 	transactionStatements = iota
 	transactionIsolation
 	transactionMaxAffected
+	transactionCommit
 )
 
 var transactionKeys = []string{
 	transactionStatements: "statements", transactionIsolation: "isolation", transactionMaxAffected: "max_affected",
+	transactionCommit: "commit",
 }
 
 func decodeTransaction(r *reader, at []int) work { return readTransaction(r, at) }
@@ -70,6 +76,11 @@ func readTransaction(r *reader, at []int) *transaction {
 	}
 	if limit := at[transactionMaxAffected]; limit != 0 {
 		t.maxAffected, _ = r.isInteger(limit, 1, "the largest number of rows that the transaction may write, 1 or more")
+	}
+	if commit := at[transactionCommit]; commit != 0 {
+		if _, t.shared = r.isOneOf(commit, commits...); t.shared && !r.sharedCommits {
+			r.reject(commit, contract.CodeInvalidValue, "this database shares no commits: leave commit out, or set shared_commits: true in its configuration")
+		}
 	}
 	list := at[transactionStatements]
 	if list == 0 {
@@ -184,6 +195,9 @@ func (t *transaction) hash(dst []byte) []byte {
 	if t.maxAffected > 0 { // nothing without it, so that the hashes of other requests stay what they were
 		dst = binary.AppendVarint(append(dst, 'm'), t.maxAffected)
 	}
+	if t.shared {
+		dst = append(dst, 's')
+	}
 	return dst
 }
 
@@ -194,6 +208,7 @@ func (t *transaction) run(ctx context.Context, x *Execution) (Answer, error) {
 			return x.Seal(ctx, x.statementsAnswer(sets))
 		}
 	}
+	t.tx.Shared = t.shared && x.Shared
 	return t.transact(ctx, x, x.Rows, sealed)
 }
 

@@ -30,6 +30,7 @@ func dbOptions(cfg *config.Config, name string) db.Options {
 			StatementTimeout: d.Timeout, LockTimeout: d.LockTimeout, IdleInTransaction: d.IdleInTransaction,
 			CountsRows: d.MaxAffected > 0,
 		},
+		SharedCommits:   d.SharedCommits,
 		TransactionPool: d.Pooler == config.PoolerTransaction,
 		Settings:        d.Settings,
 	}
@@ -100,6 +101,9 @@ func Policy(cfg *config.Config, d *config.Database) *jobs.Policy {
 		MaxRows:     d.MaxRows,
 		MaxBytes:    int64(d.MaxBytes),
 		MaxAffected: d.MaxAffected,
+
+		SharedCommits: d.SharedCommits,
+
 		Output: jobs.OutputPolicy{
 			Off: !d.Output.Enabled, MaxRows: d.Output.MaxRows, MaxBytes: int64(d.Output.MaxBytes),
 		},

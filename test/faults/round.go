@@ -121,7 +121,7 @@ func (r *round) runnerEnvironment(urls string) []string {
 		"RUNNER_WORKER_HEARTBEAT_INTERVAL=2s", "RUNNER_WORKER_UNREACHABLE_GRACE="+grace,
 		"RUNNER_LOG_LEVEL=debug", "RUNNER_DATABASES="+strings.Join(databases(), ","),
 		"SHOP_TYPE=postgres", "SHOP_CONNECTION_STRING="+r.linkedPostgres(), "SHOP_POOL_MIN=1", "SHOP_POOL_MAX=6",
-		"SHOP_LOCK_TIMEOUT=1s", "SHOP_HEALTH_INTERVAL=2s", "SHOP_POOL_CONNECT_TIMEOUT=2s",
+		"SHOP_LOCK_TIMEOUT=1s", "SHOP_SHARED_COMMITS=true", "EDGE_SHARED_COMMITS=true", "SHOP_HEALTH_INTERVAL=2s", "SHOP_POOL_CONNECT_TIMEOUT=2s",
 		"SHOP_MIGRATIONS_FOLDER="+filepath.Join(r.dir, "migrations"),
 		"EDGE_TYPE=sqlite", "EDGE_CONNECTION_STRING="+r.sqlitePath(), "EDGE_POOL_MIN=1", "EDGE_POOL_MAX=4", "EDGE_SETTINGS=synchronous=normal",
 		"EDGE_MIGRATIONS_FOLDER="+filepath.Join(r.dir, "none"),

@@ -242,7 +242,7 @@ func effect(name string, from, to, amount int) body {
 }
 
 func (p *planner) transfer(name string) {
-	r := p.request(name, "transfer", p.where(), "transaction", check.ExactlyOnce, 1, body{"statements": p.movement(name)})
+	r := p.request(name, "transfer", p.where(), "transaction", check.ExactlyOnce, 1, sharing(p.rng, body{"statements": p.movement(name)}))
 	p.publish(r)
 }
 
@@ -250,7 +250,7 @@ func (p *planner) transfer(name string) {
 func (p *planner) appendLoose(name string) {
 	r := p.request(name, "append", p.where(), "transaction", check.ExactlyOnce, 1, body{"statements": []body{effect(name, 0, 0, 0)}})
 	r.ID = ""
-	b := body{"statements": []body{effect(name, 0, 0, 0)}, "labels": body{"request": name}}
+	b := sharing(p.rng, body{"statements": []body{effect(name, 0, 0, 0)}, "labels": body{"request": name}})
 	if r.ReplyTo != "" {
 		b["reply_to"] = r.ReplyTo
 	}
@@ -290,9 +290,9 @@ func (p *planner) large(name string) {
 }
 
 func (p *planner) failing(name string) {
-	r := p.request(name, "failing", p.where(), "transaction", check.ExactlyOnce, 1, body{"statements": []body{
+	r := p.request(name, "failing", p.where(), "transaction", check.ExactlyOnce, 1, sharing(p.rng, body{"statements": []body{
 		effect(name, 0, 0, 0), {"sql": "UPDATE accounts SET balance = balance WHERE id = 0", "expect_rows": 1},
-	}})
+	}}))
 	r.Statuses, r.Codes = []string{check.Failed}, []string{"expect_rows_failed"}
 	p.publish(r)
 }
@@ -307,7 +307,7 @@ func (p *planner) slow(name string) {
 
 // duplicate is one request that is published several times past the stream's de-duplication.
 func (p *planner) duplicate(name string) {
-	r := p.request(name, "duplicate", p.where(), "transaction", check.ExactlyOnce, 1, body{"statements": p.movement(name)})
+	r := p.request(name, "duplicate", p.where(), "transaction", check.ExactlyOnce, 1, sharing(p.rng, body{"statements": p.movement(name)}))
 	for range 2 + p.rng.IntN(3) {
 		p.messages = append(p.messages, message{at: p.when(), request: r})
 	}

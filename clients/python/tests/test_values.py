@@ -92,6 +92,8 @@ def test_bodies_are_those_of_the_contract() -> None:
     assert again.request != spec.request
     limited = jobs.transaction([("UPDATE a SET b = :b", {"b": Decimal("2.0")})], key="k", max_affected=5)
     assert json.loads(limited.body)["max_affected"] == 5
+    shared = jobs.transaction([("UPDATE a SET b = :b", {"b": Decimal("2.0")})], key="k", commit="shared")
+    assert json.loads(shared.body)["commit"] == "shared"
     assert limited.request != again.request
     assert json.loads(jobs.query("SELECT 1", format="csv").body)["output"] == "object"
 

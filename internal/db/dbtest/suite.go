@@ -66,6 +66,7 @@ type Features struct {
 	Returning           bool // INSERT … RETURNING
 	Snapshot            bool // the isolation level SNAPSHOT
 	Pooled              bool // reached through a pooler in transaction mode
+	SharedCommits       bool // transactions of several jobs in one
 	JobLocks            bool // locks of a session, by which others see that it executes a job
 
 	// Lacks names what the server at hand is known not to do, although the engine's servers do it. Cases that need it
@@ -190,6 +191,7 @@ func Run(t *testing.T, h Harness) {
 		{"Seal", testSeal},
 		{"Fence", testFence},
 		{"Races", testRaces},
+		{"Shared", testShared},
 		{"Ledger", testLedger},
 		{"Limits", testLimits},
 		{"Locks", testLocks},

@@ -27,6 +27,8 @@ type cleanups struct {
 	name   string // of our commands
 	clean  ending // after the commit; empty: commit does it
 	styles string // calls that set what RESET ALL takes back; each starts with a comma
+
+	stylesAlone string // commands that do the same
 }
 
 // ending is one cleanup in two forms. Decision 161 has the price of each.
@@ -68,6 +70,15 @@ func newEnds(pooled bool, styles string) *cleanups {
 		undo:   end("ROLLBACK; " + resetSession + "; " + countPrepared(styles)),
 		clean:  end(resetSession + "; " + countPrepared(styles)),
 		commit: appendCommand(nil, ownName, "COMMIT"),
-		joined: true, name: ownName, styles: styles,
+		joined: true, name: ownName, styles: styles, stylesAlone: alone(styles),
 	}
+}
+
+// alone are the commands that set styles: they cost less than a query that calls them.
+func alone(styles string) string {
+	sql := "SET DateStyle = 'ISO'"
+	if styles == setStyles {
+		sql += "; SET IntervalStyle = 'iso_8601'"
+	}
+	return sql
 }

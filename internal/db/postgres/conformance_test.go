@@ -53,7 +53,7 @@ func harness() dbtest.Harness {
 		},
 		Secret:       secret,
 		SmallestPool: 1,
-		Has:          dbtest.Features{DeferredConstraints: true, Returning: true, JobLocks: true},
+		Has:          dbtest.Features{DeferredConstraints: true, Returning: true, JobLocks: true, SharedCommits: true},
 		SQL: dbtest.SQL{
 			Positional: func(n int) string { return fmt.Sprintf("$%d", n) },
 			Numbers:    func(n int) string { return fmt.Sprintf("SELECT n FROM generate_series(1, %d) AS n", n) },

@@ -14,6 +14,7 @@ import (
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/dialect"
 	"dbrunner/internal/db/engine"
+	"dbrunner/internal/db/sharing"
 	"dbrunner/internal/report"
 )
 
@@ -37,7 +38,8 @@ type Database struct {
 
 	buffers  db.Buffers // of large results
 	reads    readQueue
-	readings sync.Pool // of *reading
+	readings sync.Pool      // of *reading
+	shared   *sharing.Queue // transactions that may share a commit; nil: none may
 
 	destroying sync.WaitGroup // sessions that are being ended
 }
@@ -70,6 +72,9 @@ func Open(opts db.Options) (db.Database, error) {
 	d.connectTimeout = config.ConnConfig.ConnectTimeout
 	d.hook(config)
 	d.reads.most = int(config.MaxConns)
+	if opts.SharedCommits && !opts.TransactionPool {
+		d.shared = sharing.NewQueue(d.reads.most, sharedRunner{d})
+	}
 	d.readings.New = func() any { return &pendingRead{readEvent: make(chan readEvent, 1)} }
 	d.pool, err = pgxpool.NewWithConfig(context.Background(), config)
 	if err != nil {
@@ -89,13 +94,14 @@ func (d *Database) Stats() report.Pool {
 	s := d.pool.Stat()
 	waiting, longest := d.waits.Longest()
 	reads, first := d.reads.longest()
+	shared, since := d.shared.Longest()
 	return report.Pool{
 		Max: int(s.MaxConns()), Total: int(s.TotalConns()), Idle: int(s.IdleConns()), InUse: int(s.AcquiredConns()),
-		Waiting:          waiting + reads,
+		Waiting:          waiting + reads + shared,
 		Acquires:         d.acquires.Load(),
 		CanceledAcquires: d.canceled.Load(),
 		AcquireWait:      time.Duration(d.waited.Load()),
-		LongestWait:      max(longest, first),
+		LongestWait:      max(longest, first, since),
 	}
 }
 

@@ -123,7 +123,7 @@ func (t *readBatch) segment(ctx context.Context) error {
 		return err
 	}
 	r := reader{s: t.session, out: &t.out, next: -1, chained: true, each: t.answer}
-	t.encoder.Reset(t.reads[t.done].inMemory())
+	t.encoder.Reset(t.reads[t.done].opts.InMemory())
 	err := r.run()
 	t.forgetUnsent()
 	if err != nil {
@@ -212,17 +212,8 @@ func (t *readBatch) answer() {
 	}
 	out.sets, out.refuse, out.at = out.sets[:0], nil, -1
 	if t.done < len(t.reads) {
-		t.encoder.Reset(t.reads[t.done].inMemory())
+		t.encoder.Reset(t.reads[t.done].opts.InMemory())
 	}
-}
-
-// inMemory returns the options of a read in a batch: its rows are not offloaded, as the others would wait for that.
-func (r *pendingRead) inMemory() db.RowOptions {
-	opts := r.opts
-	if opts.Overflow != nil {
-		opts.Overflow, opts.MaxBytes = nil, opts.InlineBytes
-	}
-	return opts
 }
 
 // overflows reports whether a read has more rows than it may have in memory, so that it needs a round trip of its own.

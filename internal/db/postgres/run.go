@@ -135,6 +135,11 @@ func (l *lease) appendBegin(begin string, call *db.Call) int {
 	if l.d.local != "" {
 		ours += l.appendOurs(l.d.local)
 	}
+	return ours + appendLocal(l, call)
+}
+
+// appendLocal appends the settings of a call's transaction, and returns how many commands of ours that takes.
+func appendLocal(l *lease, call *db.Call) (ours int) {
 	if limit := call.Timeout; limit > 0 && limit != l.d.opts.Limits.StatementTimeout {
 		ours += l.appendOurs("SET LOCAL statement_timeout = " + milliseconds(serverTimeout(limit)))
 	}

@@ -42,6 +42,7 @@ type session struct {
 	writing chan written // a large write under way
 	pending int          // clean-ups whose answers are not read yet
 	fence   bool         // the server's unnamed statement is the fence
+	shared  bool         // the server has fenceEntries under sharedName
 	idle    time.Time    // when the session was given back last
 
 	status  byte // of the transaction, from the last ReadyForQuery

@@ -23,21 +23,15 @@ func (d *Database) Transact(
 	if failure := engine.CheckCountable(d.dialect, tx); failure != nil {
 		return nil, failure
 	}
+	if tx.Shared && d.mayShare(tx, opts) {
+		return d.shared.Transact(ctx, &call, tx, opts, seal)
+	}
 	l, err := d.begin(ctx, &call, opts)
 	if err != nil {
 		return nil, err
 	}
 	defer l.done()
-	t := transaction{lease: l, call: &call, tx: tx, opts: opts, seal: seal, named: true}
-	sets, err := t.attempt(ctx)
-	if t.again {
-		if err = l.afresh(ctx, opts); err == nil {
-			t.again, t.named = false, false
-			sets, err = t.attempt(ctx)
-		}
-	}
-	l.over = true
-	return sets, err
+	return transact(ctx, l, &call, tx, opts, seal)
 }
 
 // transaction is one Transact under way.

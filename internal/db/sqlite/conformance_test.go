@@ -35,7 +35,7 @@ func TestConformance(t *testing.T) {
 		},
 		Secret:       "no-such-secret-folder",
 		SmallestPool: 2,
-		Has:          dbtest.Features{DeferredConstraints: true, Returning: true},
+		Has:          dbtest.Features{SharedCommits: true, DeferredConstraints: true, Returning: true},
 		SQL: dbtest.SQL{
 			Positional: func(int) string { return "?" },
 			Numbers:    numbers,

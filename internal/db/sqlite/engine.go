@@ -8,6 +8,7 @@ import (
 
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/dialect"
+	"dbrunner/internal/db/sharing"
 	"dbrunner/internal/report"
 )
 
@@ -18,6 +19,7 @@ type Database struct {
 	dialect  *dialect.Dialect
 	writers  *pool // of one connection
 	readers  *pool
+	shared   *sharing.Queue // transactions that may share a commit; nil: none may
 	closing  sync.Once
 }
 
@@ -32,6 +34,9 @@ func Open(opts db.Options) (db.Database, error) {
 	d := &Database{opts: opts, settings: s, dialect: Dialect()}
 	d.writers = newPool(opts.Name, 1, func(ctx context.Context) (*session, error) { return openConn(ctx, &d.settings, false) })
 	d.readers = newPool(opts.Name, s.readers, func(ctx context.Context) (*session, error) { return openConn(ctx, &d.settings, true) })
+	if opts.SharedCommits {
+		d.shared = sharing.NewQueue(1, sharedRunner{d})
+	}
 	return d, nil
 }
 
@@ -49,6 +54,8 @@ func (d *Database) Stats() report.Pool {
 	var s report.Pool
 	d.writers.add(&s)
 	d.readers.add(&s)
+	waiting, longest := d.shared.Longest()
+	s.Waiting, s.LongestWait = s.Waiting+waiting, max(s.LongestWait, longest)
 	return s
 }
 

@@ -38,6 +38,9 @@ const (
 	selectEntry
 	sweepEntries
 	checkLedger
+	setSavepoint
+	backToSavepoint
+	releaseSavepoint
 	oursCount
 )
 
@@ -53,6 +56,11 @@ var ourSQL = [oursCount]string{
 	selectEntry:    selectEntrySQL,
 	sweepEntries:   sweepEntriesSQL,
 	checkLedger:    checkLedgerSQL,
+
+	// Jobs cannot name savepoints: the authorizer refuses each statement that does.
+	setSavepoint:     "SAVEPOINT dbrunner_shared",
+	backToSavepoint:  "ROLLBACK TO dbrunner_shared",
+	releaseSavepoint: "RELEASE dbrunner_shared",
 }
 
 // session is one connection, with all that it keeps between calls. One call at a time uses it.

@@ -2,9 +2,11 @@ package sqlite
 
 import (
 	"context"
+	"slices"
 
 	"dbrunner/contract"
 	"dbrunner/internal/db"
+	"dbrunner/internal/db/dialect"
 	"dbrunner/internal/db/engine"
 )
 
@@ -15,16 +17,43 @@ func (d *Database) Transact(ctx context.Context, call db.Call, tx *db.Transactio
 	if failure := engine.CheckCountable(d.dialect, tx); failure != nil {
 		return nil, failure
 	}
+	if tx.Shared && d.shared != nil && !opts.AlwaysOverflow && !slices.ContainsFunc(tx.Statements, func(s *dialect.Compiled) bool { return s.Batch != nil }) {
+		return d.shared.Transact(ctx, &call, tx, opts, seal)
+	}
+	c, err := beginOn(ctx, d, &call)
+	if err != nil {
+		return nil, err
+	}
+	defer d.writers.release(c)
+	return transact(ctx, d, c, &call, tx, opts, seal)
+}
+
+// beginOn gets the connection that writes, and asks the call's last question.
+func beginOn(ctx context.Context, d *Database, call *db.Call) (*session, error) {
 	c, failure := d.writers.acquire(ctx)
 	if failure != nil {
 		return nil, failure
 	}
-	defer d.writers.release(c)
-	if call.Begin != nil {
-		if err := call.Begin(); err != nil {
-			return nil, err
-		}
+	if call.Begin == nil {
+		return c, nil
 	}
+	asked := false
+	defer func() {
+		if !asked {
+			d.writers.release(c)
+		}
+	}()
+	if err := call.Begin(); err != nil {
+		return nil, err
+	}
+	asked = true
+	return c, nil
+}
+
+// transact runs the statements in a transaction of their own.
+func transact(ctx context.Context, d *Database, c *session, call *db.Call, tx *db.Transaction, opts db.RowOptions,
+	seal db.BeforeCommit,
+) ([]db.ResultSet, error) {
 	defer c.arm(ctx, call.Timeout)()
 	defer c.end()
 	if call.Timeout > 0 { // of parameters that are outside of the job, and of the seal
@@ -64,6 +93,11 @@ func (t *transaction) perform(ctx context.Context) *db.Error {
 	if failure := t.begin(); failure != nil {
 		return failure
 	}
+	return t.statements(ctx)
+}
+
+// statements runs the statements in the open transaction.
+func (t *transaction) statements(ctx context.Context) *db.Error {
 	before := t.h.totalChanges()
 	t.rows.Reset(t.opts)
 	t.maxBytes = t.opts.LargestRow()

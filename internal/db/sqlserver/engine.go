@@ -48,6 +48,10 @@ func Open(opts db.Options) (db.Database, error) {
 	if opts.TransactionPool {
 		return nil, fmt.Errorf("open %s: pooler: transaction is for PostgreSQL; SQL Server has none", opts.Name)
 	}
+	if opts.SharedCommits {
+		return nil, fmt.Errorf("open %s: shared_commits is for PostgreSQL and SQLite: on SQL Server, a statement that fails takes the whole transaction with it "+
+			"(XACT_ABORT), and so all jobs that share the commit; remove the key", opts.Name)
+	}
 	connectors, err := newConnectors(&opts, own)
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", opts.Name, err)

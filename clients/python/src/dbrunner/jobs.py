@@ -53,6 +53,8 @@ class DryRunOptions(RowOptions, total=False):
 
 class TransactionOptions(DryRunOptions, total=False):
     effect: Literal["exactly_once", "at_least_once"]
+    commit: Literal["shared"]
+    """The transaction may have one COMMIT together with others; the database must have `shared_commits`."""
 
 
 class StatementOptions(CommonOptions, total=False):
@@ -252,6 +254,8 @@ def _spec(kind: str, key: str, options: Mapping[str, Any], **content: Any) -> Jo
     parts = [kind, _present(**content), options.get("effect"), options.get("isolation")]
     if options.get("max_affected") is not None:  # nothing without it: digests of other requests stay what they were
         parts.append(options["max_affected"])
+    if options.get("commit") is not None:
+        parts.append(["commit", options["commit"]])
     request = encode(parts)
     digest = hashlib.sha256(request).hexdigest()[:32]
     labels[REQUEST_LABEL] = digest
