@@ -75,6 +75,9 @@ type directRequest struct {
 func (q *messagesQuery) batch(ctx context.Context) (more bool, err error) {
 	c := q.client
 	ask := directRequest{Sequence: q.next, NextFor: q.request.Subject, Batch: messagesBatch, MaxBytes: messagesBytes}
+	if to := q.request.To; to >= q.next && to-q.next < messagesBatch {
+		ask.Batch = int(to - q.next + 1) //nolint:gosec // below messagesBatch
+	}
 	if !q.request.Since.IsZero() && !q.started {
 		ask.Sequence, ask.StartTime = 0, &q.request.Since
 	}

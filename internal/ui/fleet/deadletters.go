@@ -17,7 +17,8 @@ const (
 	deadChunk  = 2000   // sequences of one reading
 	deadBytes  = 64 << 20
 	deadEvery  = 2 * time.Second
-	shownError = 500 // characters of a message that the page keeps
+	deadFirst  = time.Second // after this time the first looks show what they have read, and the next ones go on
+	shownError = 500         // characters of a message that the page keeps
 )
 
 // DeadLetter is what the page keeps of a dead letter: nothing of the job's body.
@@ -125,7 +126,7 @@ func (d *DeadLetters) read(ctx context.Context) error {
 
 // backwards reads what the stream had when the page was opened, the newest first, until there are enough.
 func (d *DeadLetters) backwards(ctx context.Context, first uint64) error {
-	for len(d.list) < deadKept && d.from > max(first, 1) {
+	for end := time.Now().Add(deadFirst); len(d.list) < deadKept && d.from > max(first, 1) && (len(d.list) == 0 || time.Now().Before(end)); {
 		to := d.from - 1
 		from := max(first, 1)
 		if to > deadChunk {
@@ -142,11 +143,12 @@ func (d *DeadLetters) backwards(ctx context.Context, first uint64) error {
 	return nil
 }
 
-// chunk reads the dead letters of a range of sequences.
+// chunk reads the dead letters of a range of sequences. It asks for all subjects: for others, the server would count those of the stream
+// at each request.
 func (d *DeadLetters) chunk(ctx context.Context, from, to uint64) ([]DeadLetter, error) {
 	var found []DeadLetter
 	request := client.MessagesRequest{
-		Stream: d.Source.Subjects.DeadStream(), Subject: d.Source.Subjects.Namespace + ".dead.>", From: from, To: to, MaxBytes: deadBytes,
+		Stream: d.Source.Subjects.DeadStream(), Subject: ">", From: from, To: to, MaxBytes: deadBytes,
 	}
 	err := d.Source.Messages(ctx, request, func(m *client.Message) error {
 		tokens := strings.Split(m.Subject, ".") // namespace, dead, database, kind, key
