@@ -21,7 +21,7 @@ class RunningJob:
     call: str | None
     """The name of the statement that a call runs."""
     state: str
-    """`waiting`, `executing`, `settling` or `awaiting_resume` (failed, in an ordered queue that waits for an operator)."""
+    """`waiting`, `executing`, `settling` or `awaiting_resume` (failed; its ordered queue waits for an operator)."""
     runner: str
     process: str
     since: datetime
