@@ -19,6 +19,7 @@ func testDryRun(t *testing.T, h Harness) {
 		"Deferred":   testDryRunDeferred,
 		"Rows":       testDryRunRows,
 		"Separately": testDryRunBatch,
+		"Writes":     testDryRunWrites,
 	})
 }
 
@@ -143,4 +144,26 @@ func testDryRunBatch(t *testing.T, h Harness) {
 	require.NoError(t, err)
 	require.EqualValues(t, 50, sets[0].RowsAffected)
 	require.Equal(t, 0, b.count("item"))
+}
+
+// testDryRunWrites rolls back each way to write rows: triggers, cascades, functions, CTEs. They have their effect in a dry run, as the
+// limit on rows shows, and none afterwards: the transaction itself writes as many rows as if there had been none.
+func testDryRunWrites(t *testing.T, h Harness) {
+	for _, c := range h.Counted {
+		t.Run(c.Name, func(t *testing.T) {
+			t.Parallel()
+			h.Needs(t, c.Needs)
+			b := affectedBench(t, h, c.Setup)
+			for range 2 {
+				_, err := b.dryRun(objects(), nil, &db.Transaction{Statements: b.compileAll(c.Statements), MaxAffected: c.Rows})
+				require.NoError(t, err)
+				if c.Rows > 1 {
+					_, err = b.dryRun(objects(), nil, &db.Transaction{Statements: b.compileAll(c.Statements), MaxAffected: c.Rows - 1})
+					requireError(t, err, db.ClassPermanent, contract.CodeMaxAffected)
+				}
+				require.Equal(t, 6, b.count("item"))
+			}
+			require.NoError(t, b.limited(c.Rows, nil, b.compileAll(c.Statements)...))
+		})
+	}
 }

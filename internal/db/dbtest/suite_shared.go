@@ -32,6 +32,8 @@ func testShared(t *testing.T, h Harness) {
 		"Deadline":       testSharedDeadline,
 		"Panic":          testSharedPanic,
 		"Overlapping":    testSharedOverlapping,
+		"DryRun":         testSharedDryRun,
+		"Deferred":       testSharedDeferred,
 		"Sessions":       testSharedSessions,
 		"Poisons":        testSharedPoisons,
 		"Alone":          testSharedAlone,

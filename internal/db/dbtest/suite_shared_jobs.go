@@ -10,6 +10,36 @@ import (
 	"dbrunner/internal/db/dialect"
 )
 
+// testSharedDryRun runs a dry run beside a group, which it does not join although it may share a commit: nothing of it is kept.
+func testSharedDryRun(t *testing.T, h Harness) {
+	b := sharing(t, h)
+	first, dry, last := shares("first", b.item(1, "first")), shares("dry", b.item(2, "dry")), shares("last", b.item(3, "last"))
+	dry.tx.DryRun = true
+	b.together(first, dry, last)
+	b.requireShared(first, last)
+	require.NoError(t, dry.err)
+	require.Len(t, dry.sets, 1)
+	require.Equal(t, 2, b.count("item"))
+	b.requireRows(false, "dry")
+}
+
+// testSharedDeferred has a job violate a deferred constraint, which a job behind it would make good: it is run by itself.
+func testSharedDeferred(t *testing.T, h Harness) {
+	if !h.Has.DeferredConstraints {
+		return // the engine has no such words: nothing to conform to
+	}
+	b := sharing(t, h)
+	b.exec("CREATE TABLE late (id INTEGER NOT NULL PRIMARY KEY, item_id INTEGER REFERENCES item (id) DEFERRABLE INITIALLY DEFERRED)")
+	first, violates, last := shares("first", b.item(1, "first")), shares("violates", b.compile("INSERT INTO late (id, item_id) VALUES (1, 99)")),
+		shares("last", b.item(99, "last"))
+	b.together(first, violates, last)
+	require.NoError(t, first.err)
+	require.NoError(t, last.err)
+	require.EqualValues(t, 2, violates.starts, "in its group, and by itself")
+	b.requireRows(violates.err == nil, "violates")
+	b.requireRows(true, "first", "last")
+}
+
 // testSharedSessions leaves state behind in a session, in a group, and looks for it from its neighbors.
 func testSharedSessions(t *testing.T, h Harness) {
 	for _, leak := range h.Leaks {

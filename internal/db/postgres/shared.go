@@ -5,13 +5,11 @@ import (
 	"crypto/rand"
 	"encoding/binary"
 	"errors"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"dbrunner/internal/db"
-	"dbrunner/internal/db/dialect"
 	"dbrunner/internal/db/sharing"
 )
 
@@ -34,13 +32,6 @@ func lastChecked(prepared, lock int64) string {
 		`(SELECT COALESCE(pg_catalog.sum(CASE WHEN name` + equals + `'` + ownName + `' THEN 0 WHEN from_sql THEN 1000000 ELSE 1 END), 0)` +
 		` FROM pg_catalog.pg_prepared_statement())` + equals + strconv.FormatInt(prepared, 10) + ` AND (SELECT pg_catalog.count(*) FROM pg_catalog.pg_lock_status() WHERE locktype` + equals + `'advisory' AND pid` +
 		equals + `pg_catalog.pg_backend_pid())` + equals + `1 AND pg_catalog.pg_advisory_unlock(` + strconv.FormatInt(lock, 10) + `))` + integer + `)`
-}
-
-// mayShare reports whether a transaction can be in a group: it has one round trip, the server's isolation level, and rows that may
-// stay in memory. Behind a transaction pooler there are no groups.
-func (d *Database) mayShare(tx *db.Transaction, opts db.RowOptions) bool {
-	return d.shared != nil && tx.Isolation == db.IsolationDefault && !opts.AlwaysOverflow &&
-		!slices.ContainsFunc(tx.Statements, func(s *dialect.Compiled) bool { return s.Batch != nil })
 }
 
 // Alone runs a transaction by itself.

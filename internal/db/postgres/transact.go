@@ -9,6 +9,7 @@ import (
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/dialect"
 	"dbrunner/internal/db/engine"
+	"dbrunner/internal/db/sharing"
 )
 
 const (
@@ -23,7 +24,7 @@ func (d *Database) Transact(
 	if failure := engine.CheckCountable(d.dialect, tx); failure != nil {
 		return nil, failure
 	}
-	if tx.Shared && d.mayShare(tx, opts) {
+	if d.shared != nil && sharing.Possible(tx, opts) { // behind a transaction pooler there are no groups
 		return d.shared.Transact(ctx, &call, tx, opts, seal)
 	}
 	l, err := d.begin(ctx, &call, opts)

@@ -70,6 +70,17 @@ const (
 	ended
 )
 
+// Possible reports whether a transaction can be in a group: it ends with a COMMIT, has the engine's own isolation level and one round trip,
+// and its rows may stay in memory.
+func Possible(tx *db.Transaction, opts db.RowOptions) bool {
+	for _, s := range tx.Statements {
+		if s.Batch != nil {
+			return false
+		}
+	}
+	return tx.Shared && !tx.DryRun && tx.Isolation == db.IsolationDefault && !opts.AlwaysOverflow
+}
+
 // Finish notes the end of a member in its group: it has committed, or that cannot be known.
 func (m *Member) Finish(sets []db.ResultSet, err error) { m.sets, m.err, m.finished = sets, err, true }
 

@@ -98,7 +98,8 @@ func (t *transaction) part(ctx context.Context, m *sharing.Member) (ok, over boo
 	}
 	t.h.forgetRowID()
 	failure := t.statements(ctx)
-	ok = failure == nil && m.Sealed(ctx, t.sets)
+	unresolved, err := t.h.deferredKeys() // a neighbor's row must not make good what COMMIT would refuse
+	ok = failure == nil && err == nil && !unresolved && m.Sealed(ctx, t.sets)
 	// What a job leaves in the connection, the next one would see. A statement may end the transaction, and so may SQLite.
 	if t.spoilt || t.stopped() != nil || !t.h.inTransaction() {
 		ok, over = false, true

@@ -2,12 +2,11 @@ package sqlite
 
 import (
 	"context"
-	"slices"
 
 	"dbrunner/contract"
 	"dbrunner/internal/db"
-	"dbrunner/internal/db/dialect"
 	"dbrunner/internal/db/engine"
+	"dbrunner/internal/db/sharing"
 )
 
 // Transact runs the statements in one transaction, seals it with a ledger row and commits it.
@@ -17,7 +16,7 @@ func (d *Database) Transact(ctx context.Context, call db.Call, tx *db.Transactio
 	if failure := engine.CheckCountable(d.dialect, tx); failure != nil {
 		return nil, failure
 	}
-	if tx.Shared && d.shared != nil && !opts.AlwaysOverflow && !slices.ContainsFunc(tx.Statements, func(s *dialect.Compiled) bool { return s.Batch != nil }) {
+	if d.shared != nil && sharing.Possible(tx, opts) {
 		return d.shared.Transact(ctx, &call, tx, opts, seal)
 	}
 	c, err := beginOn(ctx, d, &call)
