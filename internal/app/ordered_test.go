@@ -17,6 +17,7 @@ import (
 	"dbrunner/contract"
 	"dbrunner/internal/bus/bustest"
 	"dbrunner/internal/config"
+	"dbrunner/internal/db/cutproxy"
 	"dbrunner/internal/db/dbtest"
 )
 
@@ -280,7 +281,7 @@ func TestARunnerWithoutItsDatabaseDoesNotStopTheQueue(t *testing.T) {
 	w, dsn := setup(t), dbtest.Postgres(t)
 	server, err := url.Parse(dsn)
 	require.NoError(t, err)
-	proxy := dbtest.NewCutProxy(t, server.Host)
+	proxy := cutproxy.New(t, server.Host)
 	runner := func(name, dsn string) *runner {
 		return w.start(w.config(name, withDatabase("shop", "postgres", dsn, withOrdered("feed")), withAckWait(time.Second),
 			func(cfg *config.Config) { cfg.Worker.UnreachableGrace = 500 * time.Millisecond }))

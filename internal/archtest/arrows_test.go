@@ -51,6 +51,7 @@ var arrows = []arrow{
 	{"internal/catalog", []string{"internal/db/dialect", "internal/spell", "contract"}},
 	{"internal/effect", []string{"internal/catalog", "internal/db", "contract"}},
 	{"internal/jobs", []string{"internal/bulk", "internal/effect", "internal/catalog", "internal/db", "internal/db/dialect", "internal/db/migration", "internal/db/rowfile", "internal/jsontext", "internal/spell", "contract"}},
+	{"internal/db/cutproxy", nil},
 	{"internal/db/dbtest", []string{"contract", "internal/db", "internal/db/dialect", "internal/db/migration", "internal/db/rowfile", "internal/jsontext"}},
 	{"internal/db/migration", []string{"internal/db", "internal/db/dialect", "contract"}},
 	{"internal/db/dialect", []string{"contract", "internal/jsontext"}},
@@ -92,7 +93,7 @@ var arrows = []arrow{
 }
 
 // helpers serve tests: no production code imports them.
-var helpers = []string{"internal/bus/bustest", "internal/db/dbtest", "internal/archtest"}
+var helpers = []string{"internal/bus/bustest", "internal/db/dbtest", "internal/db/cutproxy", "internal/archtest"}
 
 func TestArrows(t *testing.T) {
 	t.Parallel()

@@ -7,22 +7,23 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"dbrunner/internal/bus/bustest"
+	"dbrunner/internal/db/cutproxy"
 	"dbrunner/internal/db/dbtest"
 )
 
 // The link is cut around COMMIT: just before the server saw it, just after, and while it is still on its way.
 func TestLinkCutAroundCommit(t *testing.T) {
 	t.Parallel()
-	for name, cut := range map[string]func(*dbtest.CutProxy) <-chan struct{}{
-		"before": func(p *dbtest.CutProxy) <-chan struct{} { return p.CutBefore(dbtest.Commit) },
-		"after":  func(p *dbtest.CutProxy) <-chan struct{} { return p.CutAfter(dbtest.Commit) },
-		"late":   func(p *dbtest.CutProxy) <-chan struct{} { return p.CutLate(dbtest.Commit, 2*time.Second) },
+	for name, cut := range map[string]func(*cutproxy.Proxy) <-chan struct{}{
+		"before": func(p *cutproxy.Proxy) <-chan struct{} { return p.CutBefore(cutproxy.Commit) },
+		"after":  func(p *cutproxy.Proxy) <-chan struct{} { return p.CutAfter(cutproxy.Commit) },
+		"late":   func(p *cutproxy.Proxy) <-chan struct{} { return p.CutLate(cutproxy.Commit, 2*time.Second) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			server := dbtest.StartPostgres(t)
 			url := server.Database(t)
-			proxy := dbtest.NewCutProxy(t, server.Address())
+			proxy := cutproxy.New(t, server.Address())
 			node := bustest.Server(t)
 			w := setup(t, node.ClientURL(), proxy.URL(url), url)
 			seen := w.startWatching()
@@ -46,14 +47,14 @@ func TestLinkCutAtCommitAndRunnerKilled(t *testing.T) {
 	t.Parallel()
 	server := dbtest.StartPostgres(t)
 	url := server.Database(t)
-	proxy := dbtest.NewCutProxy(t, server.Address())
+	proxy := cutproxy.New(t, server.Address())
 	node := bustest.Server(t)
 	w := setup(t, node.ClientURL(), proxy.URL(url), url)
 	first := w.start("first")
 	w.serving()
 	w.publish("transaction", insert("warm", "warm"))
 	require.Equal(t, "succeeded", w.stored("warm").Status)
-	happened := proxy.CutAfter(dbtest.Commit)
+	happened := proxy.CutAfter(cutproxy.Commit)
 	w.publish("transaction", insert("a1", "a"))
 	<-happened
 	proxy.Refuse(true)

@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"dbrunner/internal/bus/bustest"
+	"dbrunner/internal/db/cutproxy"
 	"dbrunner/internal/db/dbtest"
 	"dbrunner/internal/manager"
 )
@@ -87,18 +88,18 @@ func TestOutboxKilledAtEachStep(t *testing.T) {
 func TestOutboxLinksCut(t *testing.T) {
 	t.Parallel()
 	const claims, deletes = "UPDATE dbrunner.outbox o SET", "DELETE FROM dbrunner.outbox"
-	for name, cut := range map[string]func(*dbtest.CutProxy) <-chan struct{}{
-		"before the claim":  func(p *dbtest.CutProxy) <-chan struct{} { return p.CutBefore(dbtest.Text(claims)) },
-		"after the claim":   func(p *dbtest.CutProxy) <-chan struct{} { return p.CutAfter(dbtest.Text(claims)) },
-		"before the DELETE": func(p *dbtest.CutProxy) <-chan struct{} { return p.CutBefore(dbtest.Text(deletes)) },
-		"after the DELETE":  func(p *dbtest.CutProxy) <-chan struct{} { return p.CutAfter(dbtest.Text(deletes)) },
+	for name, cut := range map[string]func(*cutproxy.Proxy) <-chan struct{}{
+		"before the claim":  func(p *cutproxy.Proxy) <-chan struct{} { return p.CutBefore(cutproxy.Text(claims)) },
+		"after the claim":   func(p *cutproxy.Proxy) <-chan struct{} { return p.CutAfter(cutproxy.Text(claims)) },
+		"before the DELETE": func(p *cutproxy.Proxy) <-chan struct{} { return p.CutBefore(cutproxy.Text(deletes)) },
+		"after the DELETE":  func(p *cutproxy.Proxy) <-chan struct{} { return p.CutAfter(cutproxy.Text(deletes)) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			url := dbtest.Postgres(t)
 			config, err := pgx.ParseConfig(url)
 			require.NoError(t, err)
-			proxy := dbtest.NewCutProxy(t, fmt.Sprintf("%s:%d", config.Host, config.Port))
+			proxy := cutproxy.New(t, fmt.Sprintf("%s:%d", config.Host, config.Port))
 			w := setup(t, bustest.Server(t).ClientURL(), url, url)
 			w.withOutbox(proxy.URL(url))
 			w.start("r")
@@ -124,16 +125,16 @@ func TestOutboxCutAroundTheCallersCommit(t *testing.T) {
 	url := dbtest.Postgres(t)
 	config, err := pgx.ParseConfig(url)
 	require.NoError(t, err)
-	proxy := dbtest.NewCutProxy(t, fmt.Sprintf("%s:%d", config.Host, config.Port))
+	proxy := cutproxy.New(t, fmt.Sprintf("%s:%d", config.Host, config.Port))
 	w := setup(t, bustest.Server(t).ClientURL(), url, url)
 	w.withOutbox(url)
 	w.exec(`CREATE TABLE orders (id text PRIMARY KEY)`)
 	w.start("r")
 	w.serving()
-	for name, cut := range map[string]func(*dbtest.CutProxy) <-chan struct{}{
-		"before": func(p *dbtest.CutProxy) <-chan struct{} { return p.CutBefore(dbtest.Text("commit")) },
-		"after":  func(p *dbtest.CutProxy) <-chan struct{} { return p.CutAfter(dbtest.Text("commit")) },
-		"late":   func(p *dbtest.CutProxy) <-chan struct{} { return p.CutLate(dbtest.Text("commit"), time.Second) },
+	for name, cut := range map[string]func(*cutproxy.Proxy) <-chan struct{}{
+		"before": func(p *cutproxy.Proxy) <-chan struct{} { return p.CutBefore(cutproxy.Text("commit")) },
+		"after":  func(p *cutproxy.Proxy) <-chan struct{} { return p.CutAfter(cutproxy.Text("commit")) },
+		"late":   func(p *cutproxy.Proxy) <-chan struct{} { return p.CutLate(cutproxy.Text("commit"), time.Second) },
 		"none":   nil,
 	} {
 		ctx, cancel := context.WithTimeout(t.Context(), testTimeout)

@@ -11,9 +11,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-
-	"dbrunner/internal/db/dbtest"
+	"dbrunner/internal/db/cutproxy"
 	"dbrunner/test/faults/check"
 )
 
@@ -48,8 +46,8 @@ func nemeses() []nemesis {
 		{"pg_kill", "a process of PostgreSQL is killed, which restarts the server", 2 * time.Second, pgKill},
 		{"pg_restart", "PostgreSQL is restarted as after a crash", 2 * time.Second, pgRestart},
 		{"pg_stop", "PostgreSQL is stopped where it is (SIGSTOP)", 800 * time.Millisecond, pgStop},
-		{"pg_cut_before", "the link is cut just before COMMIT", 30 * time.Millisecond, pgCutBefore},
-		{"pg_cut_after", "the link is cut just after COMMIT", 30 * time.Millisecond, pgCutAfter},
+		{"pg_cut_before", "the link is cut just before COMMIT", 30 * time.Millisecond, pgCut((*cutproxy.Proxy).CutBefore)},
+		{"pg_cut_after", "the link is cut just after COMMIT", 30 * time.Millisecond, pgCut((*cutproxy.Proxy).CutAfter)},
 		{"pg_late_commit", "the link is cut at COMMIT, which arrives seconds later", 100 * time.Millisecond, pgLateCommit},
 		{"clock_skew", "a runner is killed, and the next one's clock is wrong by up to an hour", 800 * time.Millisecond, clockSkew},
 		{"pg_exhausted", "others use up PostgreSQL's connections", 800 * time.Millisecond, pgExhausted},
@@ -377,103 +375,4 @@ func consumerDeleted(ctx context.Context, r *round, rng *rand.Rand) (string, err
 	lanes := consumers(database)
 	subject := "CONSUMER.DELETE." + r.stream("JOBS", database) + "." + lanes[rng.IntN(len(lanes))]
 	return subject, r.api(ctx, subject)
-}
-
-func pgTerminate(ctx context.Context, r *round, _ *rand.Rand) (string, error) {
-	return "", r.world.exec(ctx, "postgres", `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '`+r.database+`'`)
-}
-
-// pgKill kills one session's process: the server then ends all others and restarts by itself.
-func pgKill(ctx context.Context, r *round, _ *rand.Rand) (string, error) {
-	r.world.mu.Lock()
-	defer r.world.mu.Unlock()
-	conn, err := pgx.Connect(ctx, r.world.postgres.URL("postgres"))
-	if err != nil {
-		return "", err
-	}
-	var pid int
-	err = conn.QueryRow(ctx, `SELECT pid FROM pg_stat_activity WHERE datname = $1 ORDER BY state = 'active' DESC LIMIT 1`, r.database).Scan(&pid)
-	_ = conn.Close(ctx)
-	if err != nil {
-		return "", err
-	}
-	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
-		return "", err
-	}
-	return "", r.world.postgres.Await() //nolint:contextcheck // it bounds its own start
-}
-
-func pgRestart(_ context.Context, r *round, _ *rand.Rand) (string, error) {
-	r.world.mu.Lock()
-	defer r.world.mu.Unlock()
-	return "", r.world.postgres.Restart(dbtest.StopImmediate) //nolint:contextcheck // it bounds its own start
-}
-
-func pgStop(ctx context.Context, r *round, rng *rand.Rand) (string, error) {
-	r.world.mu.Lock()
-	defer r.world.mu.Unlock()
-	d := 200*time.Millisecond + time.Duration(rng.Int64N(int64(2*ackWait)))
-	err := r.world.postgres.Signal(syscall.SIGSTOP)
-	_ = wait(ctx, d)
-	return d.String(), errors.Join(err, r.world.postgres.Signal(syscall.SIGCONT))
-}
-
-// cut waits for an armed cut, but not for long.
-func (r *round) cut(ctx context.Context, happened <-chan struct{}) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
-	defer cancel()
-	select {
-	case <-happened:
-		return "", nil
-	case <-ctx.Done():
-		r.world.proxy.Disarm()
-		return "no commit", nil
-	}
-}
-
-func pgCutBefore(ctx context.Context, r *round, _ *rand.Rand) (string, error) {
-	return r.cut(ctx, r.world.proxy.CutBefore(dbtest.Commit))
-}
-
-func pgCutAfter(ctx context.Context, r *round, _ *rand.Rand) (string, error) {
-	return r.cut(ctx, r.world.proxy.CutAfter(dbtest.Commit))
-}
-
-func pgLateCommit(ctx context.Context, r *round, rng *rand.Rand) (string, error) {
-	d := 500*time.Millisecond + time.Duration(rng.Int64N(int64(4*time.Second)))
-	note, err := r.cut(ctx, r.world.proxy.CutLate(dbtest.Commit, d))
-	return note + d.String(), err
-}
-
-// pgExhausted takes all connections that ordinary logins may have.
-func pgExhausted(ctx context.Context, r *round, rng *rand.Rand) (string, error) {
-	config, err := pgx.ParseConfig(r.world.postgres.URL(r.database))
-	if err != nil {
-		return "", err
-	}
-	config.User = "runner"
-	var held []*pgx.Conn
-	for range maxConnections {
-		conn, err := pgx.ConnectConfig(ctx, config)
-		if err != nil {
-			break
-		}
-		held = append(held, conn)
-	}
-	// Those of the runners that are open go on; ending them makes the runners ask for new ones.
-	err = r.world.exec(ctx, "postgres", fmt.Sprintf(
-		`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '%s' AND client_port <> ALL(ARRAY[0]) AND application_name LIKE '%%dbrunner%%'`,
-		r.database))
-	for range maxConnections {
-		conn, err := pgx.ConnectConfig(ctx, config)
-		if err != nil {
-			break
-		}
-		held = append(held, conn)
-	}
-	_ = wait(ctx, time.Second+time.Duration(rng.Int64N(int64(3*time.Second))))
-	for _, conn := range held {
-		_ = conn.Close(context.WithoutCancel(ctx))
-	}
-	return fmt.Sprintf("%d taken", len(held)), err
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"dbrunner/internal/db/cutproxy"
 	"dbrunner/internal/db/dbtest"
 )
 
@@ -22,7 +23,7 @@ type world struct {
 	dir      string
 	cluster  *cluster
 	postgres *dbtest.PostgresServer
-	proxy    *dbtest.CutProxy
+	proxy    *cutproxy.Proxy
 
 	mu       sync.Mutex        // held while PostgreSQL is stopped, restarted or paused
 	binaries map[string]string // of runners, by mutant
@@ -46,7 +47,7 @@ func newWorld(ctx context.Context) (w *world, err error) {
 	if err = w.exec(ctx, "postgres", "CREATE ROLE runner LOGIN"); err != nil {
 		return w, err
 	}
-	if w.proxy, err = dbtest.LaunchCutProxy(w.postgres.Address()); err != nil {
+	if w.proxy, err = cutproxy.Launch(w.postgres.Address()); err != nil {
 		return w, err
 	}
 	if w.cluster, err = newCluster(w.dir); err != nil {

@@ -10,7 +10,7 @@ import (
 
 	"dbrunner/contract"
 	"dbrunner/internal/db"
-	"dbrunner/internal/db/dbtest"
+	"dbrunner/internal/db/cutproxy"
 	"dbrunner/internal/db/postgres"
 )
 
@@ -38,7 +38,7 @@ func TestCheckOfAServerThatHangs(t *testing.T) {
 	o := options(t)
 	u, err := url.Parse(o.ConnectionString)
 	require.NoError(t, err)
-	proxy := dbtest.NewCutProxy(t, u.Host)
+	proxy := cutproxy.New(t, u.Host)
 	o.ConnectionString = proxy.URL(o.ConnectionString)
 	d, err := postgres.Open(o)
 	require.NoError(t, err)
@@ -57,7 +57,7 @@ func TestCheckOfAServerThatHangs(t *testing.T) {
 	require.Zero(t, v.Connect)
 
 	proxy.Unblock()
-	cut := proxy.CutBefore(dbtest.Text("pg_is_in_recovery"))
+	cut := proxy.CutBefore(cutproxy.Text("pg_is_in_recovery"))
 	v, err = d.Check(t.Context())
 	<-cut
 	require.Positive(t, v.Connect)

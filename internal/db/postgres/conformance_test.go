@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"dbrunner/internal/db"
+	"dbrunner/internal/db/cutproxy"
 	"dbrunner/internal/db/dbtest"
 	"dbrunner/internal/db/postgres"
 )
@@ -47,7 +48,7 @@ func harness() dbtest.Harness {
 		Cuttable: func(t testing.TB, o db.Options) (db.Options, func()) {
 			u, err := url.Parse(o.ConnectionString)
 			require.NoError(t, err)
-			proxy := dbtest.NewCutProxy(t, u.Host)
+			proxy := cutproxy.New(t, u.Host)
 			o.ConnectionString = proxy.URL(o.ConnectionString)
 			return o, proxy.CutAll
 		},

@@ -10,18 +10,19 @@ import (
 
 	"dbrunner/contract"
 	"dbrunner/internal/db"
+	"dbrunner/internal/db/cutproxy"
 	"dbrunner/internal/db/dbtest"
 	"dbrunner/internal/db/dialect"
 )
 
 // proxied opens a database behind a proxy that can cut.
-func proxied(t *testing.T, change ...func(*db.Options)) (*bench, *dbtest.CutProxy) {
+func proxied(t *testing.T, change ...func(*db.Options)) (*bench, *cutproxy.Proxy) {
 	t.Helper()
-	var proxy *dbtest.CutProxy
+	var proxy *cutproxy.Proxy
 	change = append([]func(*db.Options){func(o *db.Options) {
 		u, err := url.Parse(o.ConnectionString)
 		require.NoError(t, err)
-		proxy = dbtest.NewCutProxy(t, u.Host)
+		proxy = cutproxy.New(t, u.Host)
 		o.ConnectionString = proxy.URL(o.ConnectionString)
 	}}, change...)
 	return setup(t, change...), proxy
@@ -34,14 +35,14 @@ const insertOne = "INSERT INTO effect (id, note) VALUES (1, 'x')"
 func TestCommitCut(t *testing.T) {
 	t.Parallel()
 	for name, cut := range map[string]struct {
-		arm       func(*dbtest.CutProxy) <-chan struct{}
+		arm       func(*cutproxy.Proxy) <-chan struct{}
 		reset     bool
 		committed bool
 	}{
-		"before":       {func(p *dbtest.CutProxy) <-chan struct{} { return p.CutBefore(dbtest.Commit) }, false, false},
-		"after":        {func(p *dbtest.CutProxy) <-chan struct{} { return p.CutAfter(dbtest.Commit) }, false, true},
-		"before reset": {func(p *dbtest.CutProxy) <-chan struct{} { return p.CutBefore(dbtest.Commit) }, true, false},
-		"after reset":  {func(p *dbtest.CutProxy) <-chan struct{} { return p.CutAfter(dbtest.Commit) }, true, true},
+		"before":       {func(p *cutproxy.Proxy) <-chan struct{} { return p.CutBefore(cutproxy.Commit) }, false, false},
+		"after":        {func(p *cutproxy.Proxy) <-chan struct{} { return p.CutAfter(cutproxy.Commit) }, false, true},
+		"before reset": {func(p *cutproxy.Proxy) <-chan struct{} { return p.CutBefore(cutproxy.Commit) }, true, false},
+		"after reset":  {func(p *cutproxy.Proxy) <-chan struct{} { return p.CutAfter(cutproxy.Commit) }, true, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -79,7 +80,7 @@ func TestCommitCutRepeat(t *testing.T) {
 	t.Parallel()
 	const insert = "INSERT INTO effect (id, note) SELECT count(*) + 1, 'x' FROM effect"
 	b, proxy := proxied(t)
-	proxy.CutAfter(dbtest.Commit)
+	proxy.CutAfter(cutproxy.Commit)
 	_, err := b.transact(sealed("job"), insert)
 	requireError(t, err, db.ClassUnknown, contract.CodeConnectionLost)
 	_, err = b.transact(sealed("job"), insert)
@@ -91,11 +92,11 @@ func TestCommitCutRepeat(t *testing.T) {
 func TestCutBeforeCommit(t *testing.T) {
 	t.Parallel()
 	b, proxy := proxied(t)
-	for _, arm := range []func(func(dbtest.FrontendMessage) bool) <-chan struct{}{proxy.CutBefore, proxy.CutAfter} {
-		arm(dbtest.Text("INTO effect"))
+	for _, arm := range []func(func(cutproxy.Message) bool) <-chan struct{}{proxy.CutBefore, proxy.CutAfter} {
+		arm(cutproxy.Text("INTO effect"))
 		_, err := b.transact(sealed("job"), insertOne)
 		requireError(t, err, db.ClassLost, contract.CodeConnectionLost)
-		arm(dbtest.Text("SELECT 42"))
+		arm(cutproxy.Text("SELECT 42"))
 		_, err = b.read("SELECT 42 AS n")
 		requireError(t, err, db.ClassLost, contract.CodeConnectionLost)
 	}
@@ -108,7 +109,7 @@ func TestCutBeforeCommit(t *testing.T) {
 func TestRecordCut(t *testing.T) {
 	t.Parallel()
 	b, proxy := proxied(t)
-	proxy.CutAfter(dbtest.Text("INTO dbrunner.ledger"))
+	proxy.CutAfter(cutproxy.Text("INTO dbrunner.ledger"))
 	_, _, err := b.db.Record(t.Context(), entry("job"))
 	requireError(t, err, db.ClassUnknown, contract.CodeConnectionLost)
 	_, inserted, err := b.db.Record(t.Context(), entry("job"))
@@ -120,7 +121,7 @@ func TestRecordCut(t *testing.T) {
 func TestCleanUpCut(t *testing.T) {
 	t.Parallel()
 	b, proxy := proxied(t, func(o *db.Options) { o.Pool.Max = 1 })
-	happened := proxy.CutBefore(dbtest.Text("UNLISTEN"))
+	happened := proxy.CutBefore(cutproxy.Text("UNLISTEN"))
 	_, err := b.transact(sealed("job"), insertOne)
 	require.NoError(t, err)
 	<-happened

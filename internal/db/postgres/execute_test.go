@@ -10,7 +10,7 @@ import (
 
 	"dbrunner/contract"
 	"dbrunner/internal/db"
-	"dbrunner/internal/db/dbtest"
+	"dbrunner/internal/db/cutproxy"
 	"dbrunner/internal/db/dialect"
 )
 
@@ -66,21 +66,21 @@ func (b *bench) concluded(job string) (*db.Entry, bool) {
 func TestExecuteCut(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
-		arm     func(*dbtest.CutProxy) <-chan struct{}
+		arm     func(*cutproxy.Proxy) <-chan struct{}
 		effects int
 		ended   int
 	}{
-		"before the statement": {func(p *dbtest.CutProxy) <-chan struct{} { return p.CutBefore(dbtest.Text(insertOne)) }, 0, 0},
-		"behind the statement": {func(p *dbtest.CutProxy) <-chan struct{} { return p.CutAfter(dbtest.Text(insertOne)) }, 1, 0},
-		"before its end":       {func(p *dbtest.CutProxy) <-chan struct{} { return p.CutBefore(dbtest.Text("UPDATE dbrunner.ledger")) }, 1, 1},
-		"behind its end":       {func(p *dbtest.CutProxy) <-chan struct{} { return p.CutAfter(dbtest.Text("UPDATE dbrunner.ledger")) }, 1, 1},
-		"before its begin": {func(p *dbtest.CutProxy) <-chan struct{} {
-			return p.CutBefore(dbtest.Text("INSERT INTO dbrunner.ledger"))
+		"before the statement": {func(p *cutproxy.Proxy) <-chan struct{} { return p.CutBefore(cutproxy.Text(insertOne)) }, 0, 0},
+		"behind the statement": {func(p *cutproxy.Proxy) <-chan struct{} { return p.CutAfter(cutproxy.Text(insertOne)) }, 1, 0},
+		"before its end":       {func(p *cutproxy.Proxy) <-chan struct{} { return p.CutBefore(cutproxy.Text("UPDATE dbrunner.ledger")) }, 1, 1},
+		"behind its end":       {func(p *cutproxy.Proxy) <-chan struct{} { return p.CutAfter(cutproxy.Text("UPDATE dbrunner.ledger")) }, 1, 1},
+		"before its begin": {func(p *cutproxy.Proxy) <-chan struct{} {
+			return p.CutBefore(cutproxy.Text("INSERT INTO dbrunner.ledger"))
 		}, 0, 0},
-		"behind its begin": {func(p *dbtest.CutProxy) <-chan struct{} {
-			return p.CutAfter(dbtest.Text("INSERT INTO dbrunner.ledger"))
+		"behind its begin": {func(p *cutproxy.Proxy) <-chan struct{} {
+			return p.CutAfter(cutproxy.Text("INSERT INTO dbrunner.ledger"))
 		}, 0, 0},
-		"behind the job's lock": {func(p *dbtest.CutProxy) <-chan struct{} { return p.CutAfter(dbtest.Text("pg_try_advisory_lock")) }, 0, 0},
+		"behind the job's lock": {func(p *cutproxy.Proxy) <-chan struct{} { return p.CutAfter(cutproxy.Text("pg_try_advisory_lock")) }, 0, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"dbrunner/internal/db"
-	"dbrunner/internal/db/dbtest"
+	"dbrunner/internal/db/cutproxy"
 )
 
 // parsed keeps what sessions parse through a proxy: the unnamed statements, and the names of the others.
@@ -27,9 +27,9 @@ func recordParsed(t *testing.T) (*parsed, func(*db.Options)) {
 	return p, func(o *db.Options) {
 		u, err := url.Parse(o.ConnectionString)
 		require.NoError(t, err)
-		proxy := dbtest.NewCutProxy(t, u.Host)
+		proxy := cutproxy.New(t, u.Host)
 		o.ConnectionString = proxy.URL(o.ConnectionString)
-		proxy.CutBefore(func(m dbtest.FrontendMessage) bool {
+		proxy.CutBefore(func(m cutproxy.Message) bool {
 			if m.Kind == 'P' || m.Kind == 'Q' {
 				p.keep(m)
 			}
@@ -38,7 +38,7 @@ func recordParsed(t *testing.T) (*parsed, func(*db.Options)) {
 	}
 }
 
-func (p *parsed) keep(m dbtest.FrontendMessage) {
+func (p *parsed) keep(m cutproxy.Message) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if m.Kind == 'Q' {

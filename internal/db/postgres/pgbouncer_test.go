@@ -11,6 +11,7 @@ import (
 
 	"dbrunner/contract"
 	"dbrunner/internal/db"
+	"dbrunner/internal/db/cutproxy"
 	"dbrunner/internal/db/dbtest"
 	"dbrunner/internal/db/postgres"
 )
@@ -140,18 +141,18 @@ func TestPgBouncerWait(t *testing.T) {
 // writing the key again reveals the outcome.
 func TestPgBouncerCommitCut(t *testing.T) {
 	t.Parallel()
-	ways := map[string]func(t *testing.T, direct string) (string, *dbtest.CutProxy){
-		"before the pooler": func(t *testing.T, direct string) (string, *dbtest.CutProxy) {
+	ways := map[string]func(t *testing.T, direct string) (string, *cutproxy.Proxy){
+		"before the pooler": func(t *testing.T, direct string) (string, *cutproxy.Proxy) {
 			through := dbtest.StartPgBouncer(t, direct).URL(t, direct)
 			u, err := url.Parse(through)
 			require.NoError(t, err)
-			proxy := dbtest.NewCutProxy(t, u.Host)
+			proxy := cutproxy.New(t, u.Host)
 			return proxy.URL(through), proxy
 		},
-		"behind the pooler": func(t *testing.T, direct string) (string, *dbtest.CutProxy) {
+		"behind the pooler": func(t *testing.T, direct string) (string, *cutproxy.Proxy) {
 			u, err := url.Parse(direct)
 			require.NoError(t, err)
-			proxy := dbtest.NewCutProxy(t, u.Host)
+			proxy := cutproxy.New(t, u.Host)
 			return dbtest.StartPgBouncer(t, proxy.URL(direct), "server_login_retry = 1").URL(t, direct), proxy
 		},
 	}
@@ -159,7 +160,7 @@ func TestPgBouncerCommitCut(t *testing.T) {
 		for _, committed := range []bool{false, true} {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()
-				var proxy *dbtest.CutProxy
+				var proxy *cutproxy.Proxy
 				b := setup(t, func(o *db.Options) {
 					o.ConnectionString, proxy = way(t, o.ConnectionString)
 					o.TransactionPool = true
@@ -168,7 +169,7 @@ func TestPgBouncerCommitCut(t *testing.T) {
 				if committed {
 					arm = proxy.CutAfter
 				}
-				happened := arm(dbtest.Commit)
+				happened := arm(cutproxy.Commit)
 				_, err := b.transact(sealed("job"), insertOne)
 				requireError(t, err, db.ClassUnknown, contract.CodeConnectionLost)
 				<-happened

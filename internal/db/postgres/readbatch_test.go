@@ -15,7 +15,7 @@ import (
 
 	"dbrunner/contract"
 	"dbrunner/internal/db"
-	"dbrunner/internal/db/dbtest"
+	"dbrunner/internal/db/cutproxy"
 	"dbrunner/internal/db/dialect"
 )
 
@@ -264,15 +264,15 @@ func TestSharedEndsItsSession(t *testing.T) {
 
 func TestSharedLinkCut(t *testing.T) {
 	t.Parallel()
-	var proxy *dbtest.CutProxy
+	var proxy *cutproxy.Proxy
 	c := newCrowd(t, func(o *db.Options) {
 		u, err := url.Parse(o.ConnectionString)
 		require.NoError(t, err)
-		proxy = dbtest.NewCutProxy(t, u.Host)
+		proxy = cutproxy.New(t, u.Host)
 		o.ConnectionString = proxy.URL(o.ConnectionString)
 	})
 	c.warm()
-	cut := proxy.CutBefore(dbtest.Text("dbr_next"))
+	cut := proxy.CutBefore(cutproxy.Text("dbr_next"))
 	lost := 0
 	for _, a := range c.together(plain(stmt(anyRead, ""))...) {
 		if a.err != nil {

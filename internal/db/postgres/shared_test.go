@@ -11,7 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"dbrunner/internal/db"
-	"dbrunner/internal/db/dbtest"
+	"dbrunner/internal/db/cutproxy"
 )
 
 // sharing lets transactions share a commit on a pool of one connection.
@@ -76,7 +76,7 @@ func TestSharedCut(t *testing.T) {
 			for at := 0; ; at++ {
 				var passed atomic.Int64
 				inside := new(atomic.Bool)
-				match := func(m dbtest.FrontendMessage) bool {
+				match := func(m cutproxy.Message) bool {
 					inside.CompareAndSwap(false, bytes.Contains(m.Body, []byte("BEGIN")))
 					return inside.Load() && int(passed.Add(1)) == at+1
 				}
