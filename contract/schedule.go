@@ -47,6 +47,19 @@ type Schedule struct {
 	Source      string          `json:"source,omitempty"` // where the schedule is kept, as its owner calls it
 }
 
+// Times returns when the schedule fires, for people.
+func (s *Schedule) Times() string {
+	switch {
+	case s.Cron != "" && s.TimeZone != "":
+		return s.Cron + " (" + s.TimeZone + ")"
+	case s.Cron != "":
+		return s.Cron
+	case s.At != nil:
+		return "at " + s.At.UTC().Format(time.RFC3339)
+	}
+	return "every " + s.Every
+}
+
 // Interval returns the duration of every; 0: it has none.
 func (s *Schedule) Interval() time.Duration { return durationOf(s.Every) }
 

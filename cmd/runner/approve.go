@@ -101,10 +101,12 @@ func (f *approveFlags) look(cmd *cobra.Command, database, id string) (*client.Ap
 	if f.digest != "" && f.digest != approval.Digest {
 		return nil, &exitError{exitJob, fmt.Errorf("the dry run %s has another effect: %s; nothing was published", id, approval.Digest)}
 	}
-	if !f.json {
-		if err := printDryRun(cmd.OutOrStdout(), styleFor(cmd.OutOrStdout()), r); err != nil {
-			return nil, err
-		}
+	out := cmd.OutOrStdout()
+	if f.json {
+		out = cmd.ErrOrStderr()
+	}
+	if err := printDryRun(out, styleFor(out), r); err != nil {
+		return nil, err
 	}
 	switch {
 	case f.yes:

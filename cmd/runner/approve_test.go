@@ -25,7 +25,7 @@ func TestDryRunAndApprove(t *testing.T) {
 		return w.run("", "submit", "-d", "shop", "--sql", "SELECT amount FROM purses ORDER BY id", "--json").out
 	}
 	file := filepath.Join(t.TempDir(), "close.json")
-	body := `{"id":"close","effect":"exactly_once","statements":[{"sql":"UPDATE purses SET note = 'x'"},{"sql":"UPDATE purses SET amount = amount - 30 WHERE id = 7 RETURNING id, amount"}]}`
+	body := `{"id":"close","effect":"exactly_once","statements":[{"sql":"UPDATE purses SET note = 'x'"},{"sql":"UPDATE purses SET amount = amount - :out ` + strings.Repeat(" ", 3000) + `WHERE id = 7 RETURNING id, amount","params":{"out":30},"expect_rows":1}],"max_affected":5}`
 	require.NoError(t, os.WriteFile(file, []byte(body), 0o600))
 
 	shown := w.run("", "submit", "-d", "shop", "--dry-run", file, "--id", "d1")
@@ -33,6 +33,7 @@ func TestDryRunAndApprove(t *testing.T) {
 	for _, text := range []string{
 		"rolled back", "statement 1: 2 rows affected", "UPDATE purses SET note = 'x'", "statement 2: 1 row affected", "70", "warning: statement 1 writes rows and returns none",
 		"effect sha256:", "commit it with: runner approve shop d1",
+		"  max_affected 5\n", strings.Repeat(" ", 3000) + "WHERE id = 7 RETURNING", `    params {"out":30}`, "    expect_rows 1\n",
 	} {
 		require.Contains(t, shown.out, text)
 	}
@@ -80,8 +81,14 @@ func TestDryRunAndApprove(t *testing.T) {
 	require.NoError(t, os.WriteFile(file, []byte(`{"params":{"from":7,"to":9,"amount":5}}`), 0o600))
 	named := w.run("", "submit", "-d", "shop", "--kind", "call.pay", "--dry-run", file, "--id", "n1")
 	require.Equal(t, exitOK, named.code, "%s%s", named.out, named.err)
-	require.Contains(t, named.out, `dry run of pay {"from":7,"to":9,"amount":5}`)
-	require.Equal(t, exitOK, w.run("", "approve", "shop", "n1", "--yes", "--json").code)
+	require.Contains(t, named.out, "dry run of pay: ")
+	require.Contains(t, named.out, `  params {"from":7,"to":9,"amount":5}`)
+	scripted := w.run("", "approve", "shop", "n1", "--yes", "--json")
+	require.Equal(t, exitOK, scripted.code, scripted.err)
+	var alone client.Result
+	scripted.json(t, &alone) // standard output is the result alone
+	require.Equal(t, "n1_approved", alone.JobID)
+	require.Contains(t, scripted.err, "dry run of pay: ", "what is approved is shown beside it")
 	require.Contains(t, amounts(), `{"amount":65}`)
 	rejected := w.run("", "submit", "-d", "shop", "--dry-run", file)
 	require.Equal(t, exitJob, rejected.code)

@@ -1,10 +1,13 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strings"
 
 	"dbrunner/client"
@@ -37,31 +40,30 @@ func (f *submitFlags) takeDryRun() error {
 	return nil
 }
 
-// maxShownSQL bounds what is printed of a statement, bytes.
-const maxShownSQL = 2000
-
-// printDryRun shows a dry run statement by statement: its text, what it would do, and what it returned.
+// printDryRun shows a dry run statement by statement: what was executed, whole, since an approval is of all of it; what it would
+// do, and what it returned.
 func printDryRun(w io.Writer, s style, r *client.Result) error {
-	var request struct {
-		Statements []struct {
-			SQL string `json:"sql"`
-		} `json:"statements"`
-		Params json.RawMessage `json:"params"`
+	var request map[string]json.RawMessage
+	var statements []map[string]json.RawMessage
+	err := json.Unmarshal(r.Request, &request)
+	if err = errors.Join(err, json.Unmarshal(request["statements"], &statements)); err != nil || len(statements) != len(r.Statements) {
+		return fmt.Errorf("what the dry run %s has executed cannot be read; make a new one: %w", r.JobID, cmp.Or(err, errors.New("statements are missing")))
 	}
-	_ = json.Unmarshal(r.Request, &request) // what cannot be read is not shown
 	what := ""
 	if r.Call != nil {
-		what = " of " + r.Call.Name + " " + plaintext.Visible(string(request.Params), "")
+		what = " of " + r.Call.Name
 	}
-	_, _ = fmt.Fprintf(w, "%s  %s  %s\n", s.green("rolled back"), s.dim(r.JobID), "dry run"+what+": the transaction would do this")
+	_, _ = fmt.Fprintf(w, "%s  %s  dry run%s: the transaction would do this\n", s.green("rolled back"), s.dim(r.JobID), what)
+	printKeys(w, s, "  ", request, "statements")
 	for i := range r.Statements {
 		set := &r.Statements[i]
 		_, _ = fmt.Fprintf(w, "  statement %d: %s\n", i+1, counts(set))
-		if i < len(request.Statements) {
-			for line := range strings.SplitSeq(clip(request.Statements[i].SQL, maxShownSQL), "\n") {
-				_, _ = fmt.Fprintf(w, "    %s\n", s.dim(plaintext.Visible(line, "\t")))
-			}
+		var sql string
+		_ = json.Unmarshal(statements[i]["sql"], &sql) // a runner has executed it
+		for line := range strings.SplitSeq(sql, "\n") {
+			_, _ = fmt.Fprintf(w, "    %s\n", s.dim(plaintext.Visible(line, "\t")))
 		}
+		printKeys(w, s, "    ", statements[i], "sql")
 		if err := printRows(w, s, "    ", set); err != nil {
 			return err
 		}
@@ -72,8 +74,17 @@ func printDryRun(w io.Writer, s style, r *client.Result) error {
 	for _, i := range client.WithoutReturnedRows(r) {
 		_, _ = fmt.Fprintf(w, "  warning: statement %d writes rows and returns none, so an approval compares their number alone; add RETURNING (SQL Server: OUTPUT)\n", i+1)
 	}
-	_, err := fmt.Fprintf(w, "  effect %s\n", r.EffectDigest)
+	_, err = fmt.Fprintf(w, "  effect %s\n", r.EffectDigest)
 	return err
+}
+
+// printKeys shows the members of an object but one, each on a line.
+func printKeys(w io.Writer, s style, indent string, of map[string]json.RawMessage, without string) {
+	for _, key := range slices.Sorted(maps.Keys(of)) {
+		if key != without {
+			_, _ = fmt.Fprintf(w, "%s%s\n", indent, s.dim(key+" "+plaintext.Visible(string(of[key]), "")))
+		}
+	}
 }
 
 // showsDryRun reports whether a result is shown as a dry run.

@@ -54,18 +54,10 @@ func viewSchedule(l *schedule.Listed) scheduleView {
 }
 
 func (v *scheduleView) times() string {
-	switch r := v.Record; {
-	case r == nil:
+	if v.Record == nil {
 		return "-"
-	case r.Cron != "" && r.TimeZone != "":
-		return r.Cron + " (" + r.TimeZone + ")"
-	case r.Cron != "":
-		return r.Cron
-	case r.Every != "":
-		return "every " + r.Every
-	default:
-		return "at " + r.At.Format(time.RFC3339)
 	}
+	return v.Record.Times()
 }
 
 func (v *scheduleView) row() []string {

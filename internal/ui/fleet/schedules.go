@@ -32,18 +32,10 @@ type Schedule struct {
 
 // Times is when it fires, as its record has it.
 func (s *Schedule) Times() string {
-	switch r := s.Record; {
-	case r == nil:
+	if s.Record == nil {
 		return ""
-	case r.Cron != "" && r.TimeZone != "":
-		return r.Cron + " (" + r.TimeZone + ")"
-	case r.Cron != "":
-		return r.Cron
-	case r.Every != "":
-		return "every " + r.Every
-	default:
-		return "at " + r.At.UTC().Format(time.RFC3339)
 	}
+	return s.Record.Times()
 }
 
 // Next returns the next ticks by its state; none if it does not fire.
