@@ -25,6 +25,7 @@ import (
 
 	"dbrunner/client"
 	"dbrunner/contract/schema"
+	"dbrunner/contract/schema/schematest"
 	"dbrunner/internal/bus/bustest"
 	"dbrunner/internal/jobs"
 )
@@ -124,14 +125,7 @@ func newInstallation(t *testing.T) *installation {
 func (i *installation) validate() {
 	compiled, nc := map[string]*jsonschema.Schema{}, i.connect("admin")
 	for _, name := range schema.Names() {
-		text, err := schema.Read(name)
-		require.NoError(i.t, err)
-		document, err := jsonschema.UnmarshalJSON(bytes.NewReader(text))
-		require.NoError(i.t, err)
-		compiler := jsonschema.NewCompiler()
-		require.NoError(i.t, compiler.AddResource(name, document))
-		compiled[name], err = compiler.Compile(name)
-		require.NoError(i.t, err)
+		compiled[name] = schematest.Named(i.t, name)
 	}
 	// Of jobs only what a stream takes: with a subscriber, no message is refused for want of a stream.
 	for _, what := range []string{"jobs.shop", "queues.shop.bulk", "results", "replies", "health", "dead", "audit"} {

@@ -14,11 +14,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/santhosh-tekuri/jsonschema/v6"
 	"github.com/stretchr/testify/require"
 
 	"dbrunner/contract"
 	"dbrunner/contract/schema"
+	"dbrunner/contract/schema/schematest"
 )
 
 var update = flag.Bool("update", false, "write the schemas of what runners publish")
@@ -317,21 +317,21 @@ func limit(root node, key string, length int) {
 // TestPausesAreReadAlike: the schema of a pause refuses what runners cannot read, and nothing else.
 func TestPausesAreReadAlike(t *testing.T) {
 	t.Parallel()
-	s := compile(t, "pause")
+	s := schematest.Named(t, "pause")
 	long := strings.Repeat("é", contract.MaxPauseBy)
 	for _, body := range []string{
 		`{}`, `{"reason":"x"}`, `{"reason":"","by":"ada"}`, `{"by":"` + long + `"}`, `{"by":"` + long + `é"}`, `{"reason":1}`, `{"reason":null}`, `[]`, `"x"`,
 		`{"until":"x"}`, `{"Reason":"x"}`, `{"reason":"` + strings.Repeat("x", contract.MaxPauseReason+1) + `"}`, `{"reason":"a\tb"}`,
 	} {
 		_, err := contract.ReadPause([]byte(body))
-		require.Equal(t, validate(t, s, []byte(body)) == nil, err == nil, "%s: %v", body, err)
+		require.Equal(t, schematest.Validate(t, s, []byte(body)) == nil, err == nil, "%s: %v", body, err)
 	}
 }
 
 // TestSchedulesAreReadAlike: the schema of a schedule refuses what runners cannot read, and nothing else.
 func TestSchedulesAreReadAlike(t *testing.T) {
 	t.Parallel()
-	s := compile(t, "schedule")
+	s := schematest.Named(t, "schedule")
 	const job = `"job":{"sql":"SELECT 1"}`
 	for _, body := range []string{
 		`{"cron":"@daily",` + job + `}`, `{"every":"90s",` + job + `,"overlap":"allow","catch_up":"0s"}`, `{"at":"2030-01-01T00:00:00Z",` + job + `}`,
@@ -343,7 +343,7 @@ func TestSchedulesAreReadAlike(t *testing.T) {
 		`{"cron":"@daily",` + job + `,"description":"` + strings.Repeat("x", 1001) + `"}`, `[]`, `"x"`,
 	} {
 		_, _, err := contract.ReadSchedule([]byte(body))
-		require.Equal(t, validate(t, s, []byte(body)) == nil, err == nil, "%s: %v", body, err)
+		require.Equal(t, schematest.Validate(t, s, []byte(body)) == nil, err == nil, "%s: %v", body, err)
 	}
 }
 
@@ -353,11 +353,11 @@ func TestGoldenResultsFit(t *testing.T) {
 	files, err := filepath.Glob("../../internal/jobs/testdata/golden/*.result.json")
 	require.NoError(t, err)
 	require.NotEmpty(t, files)
-	s := compile(t, "result")
+	s := schematest.Named(t, "result")
 	for _, file := range files {
 		body, err := os.ReadFile(file) //nolint:gosec // a file of the test
 		require.NoError(t, err)
-		require.NoError(t, validate(t, s, body), file)
+		require.NoError(t, schematest.Validate(t, s, body), file)
 	}
 }
 
@@ -383,7 +383,7 @@ func TestSchemasRefuse(t *testing.T) {
 		"schedule-state": {`{}`, `{"record":{"created":1,"revision":1,"stored":"x"}}`},
 	} {
 		for _, body := range bodies {
-			require.Error(t, validate(t, compile(t, name), []byte(body)), "%s: %s", name, body)
+			require.Error(t, schematest.Validate(t, schematest.Named(t, name), []byte(body)), "%s: %s", name, body)
 		}
 	}
 }
@@ -399,25 +399,4 @@ func TestRead(t *testing.T) {
 	}
 	_, err := schema.Read("../schema")
 	require.ErrorContains(t, err, `no schema is named "../schema"; write one of answer-calls, `)
-}
-
-func compile(t *testing.T, name string) *jsonschema.Schema {
-	t.Helper()
-	text, err := schema.Read(name)
-	require.NoError(t, err)
-	document, err := jsonschema.UnmarshalJSON(bytes.NewReader(text))
-	require.NoError(t, err)
-	c := jsonschema.NewCompiler()
-	c.AssertFormat()
-	require.NoError(t, c.AddResource("urn:schema", document))
-	s, err := c.Compile("urn:schema")
-	require.NoError(t, err)
-	return s
-}
-
-func validate(t *testing.T, s *jsonschema.Schema, body []byte) error {
-	t.Helper()
-	document, err := jsonschema.UnmarshalJSON(bytes.NewReader(body))
-	require.NoError(t, err)
-	return s.Validate(document)
 }

@@ -1,7 +1,6 @@
 package app_test
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/json"
@@ -15,7 +14,6 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-	"github.com/santhosh-tekuri/jsonschema/v6"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
@@ -23,7 +21,7 @@ import (
 	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest/observer"
 
-	"dbrunner/contract/schema"
+	"dbrunner/contract/schema/schematest"
 	"dbrunner/internal/app"
 	"dbrunner/internal/bus/bustest"
 	"dbrunner/internal/config"
@@ -196,17 +194,7 @@ func parse(t testing.TB, raw []byte) *result {
 // requireSchema validates what a runner published.
 func requireSchema(t testing.TB, name string, body []byte) {
 	t.Helper()
-	text, err := schema.Read(name)
-	require.NoError(t, err)
-	document, err := jsonschema.UnmarshalJSON(bytes.NewReader(text))
-	require.NoError(t, err)
-	compiler := jsonschema.NewCompiler()
-	require.NoError(t, compiler.AddResource("urn:schema", document))
-	compiled, err := compiler.Compile("urn:schema")
-	require.NoError(t, err)
-	message, err := jsonschema.UnmarshalJSON(bytes.NewReader(body))
-	require.NoError(t, err, "%s", body)
-	require.NoError(t, compiled.Validate(message), "%s", body)
+	require.NoError(t, schematest.Validate(t, schematest.Named(t, name), body), "%s", body)
 }
 
 // publish publishes a job; its body has its id.

@@ -75,6 +75,7 @@ var arrows = []arrow{
 	{"internal/bus/topology", []string{"internal/bus", "contract"}},
 	{"internal/bus", []string{"contract", "internal/report"}},
 	{"internal/config", []string{"contract", "internal/spell"}},
+	{"contract/schema/schematest", []string{"contract/schema"}},
 	{"contract/schema", nil},
 	{"contract", []string{"internal/jsontext"}},
 	{"client", []string{"contract"}},
@@ -93,7 +94,7 @@ var arrows = []arrow{
 }
 
 // helpers serve tests: no production code imports them.
-var helpers = []string{"internal/bus/bustest", "internal/db/dbtest", "internal/db/cutproxy", "internal/archtest"}
+var helpers = []string{"internal/bus/bustest", "internal/db/dbtest", "internal/db/cutproxy", "internal/archtest", "contract/schema/schematest"}
 
 func TestArrows(t *testing.T) {
 	t.Parallel()

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.yaml.in/yaml/v3"
 
+	"dbrunner/contract/schema/schematest"
 	"dbrunner/internal/catalog"
 	"dbrunner/internal/db/dialect"
 )
@@ -153,11 +154,5 @@ func compileSchema(t *testing.T, of node) *jsonschema.Schema {
 	t.Helper()
 	encoded, err := json.Marshal(of)
 	require.NoError(t, err)
-	document, err := jsonschema.UnmarshalJSON(bytes.NewReader(encoded))
-	require.NoError(t, err)
-	compiler := jsonschema.NewCompiler()
-	require.NoError(t, compiler.AddResource("urn:schema", document))
-	compiled, err := compiler.Compile("urn:schema")
-	require.NoError(t, err)
-	return compiled
+	return schematest.Compile(t, encoded)
 }

@@ -15,12 +15,11 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/santhosh-tekuri/jsonschema/v6"
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
 	"dbrunner/contract"
-	"dbrunner/contract/schema"
+	"dbrunner/contract/schema/schematest"
 	"dbrunner/internal/db/migration"
 	"dbrunner/internal/db/rowfile"
 )
@@ -243,27 +242,6 @@ func TestSchemasAreInStep(t *testing.T) {
 	}
 }
 
-func compiled(t testing.TB, name string) *jsonschema.Schema {
-	t.Helper()
-	text, err := schema.Read(name)
-	require.NoError(t, err)
-	document, err := jsonschema.UnmarshalJSON(bytes.NewReader(text))
-	require.NoError(t, err)
-	c := jsonschema.NewCompiler()
-	require.NoError(t, c.AddResource("urn:schema", document))
-	s, err := c.Compile("urn:schema")
-	require.NoError(t, err)
-	return s
-}
-
-// accepts reports whether a schema accepts a body.
-func accepts(t testing.TB, s *jsonschema.Schema, body []byte) error {
-	t.Helper()
-	document, err := jsonschema.UnmarshalJSON(bytes.NewReader(body))
-	require.NoError(t, err, "%s", body)
-	return s.Validate(document)
-}
-
 // TestGoldenBodiesFitTheirSchema validates the golden messages.
 func TestGoldenBodiesFitTheirSchema(t *testing.T) {
 	t.Parallel()
@@ -276,7 +254,7 @@ func TestGoldenBodiesFitTheirSchema(t *testing.T) {
 		}
 		body, err := os.ReadFile(filepath.Join("testdata", "golden", name+".job.json"))
 		require.NoError(t, err)
-		require.NoError(t, accepts(t, compiled(t, "job-"+kind), body), name)
+		require.NoError(t, schematest.Validate(t, schematest.Named(t, "job-"+kind), body), name)
 	}
 }
 
@@ -325,7 +303,7 @@ func TestSchemaAndDecoderJudgeAlike(t *testing.T) {
 		}
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()
-			s, d := compiled(t, "job-"+kind), testDecoder()
+			s, d := schematest.Named(t, "job-"+kind), testDecoder()
 			drawn := rapid.Custom(func(t *rapid.T) map[string]any { return merge(drawCommon(t), drawOwn(t, kind)) })
 			golden := goldenTrees(t, kind)
 			accepted, refused, beyond := 0, 0, 0
@@ -340,7 +318,7 @@ func TestSchemaAndDecoderJudgeAlike(t *testing.T) {
 				}
 				body := []byte(plainText(tree))
 				_, rejection := d.Decode(message(kind, string(body)))
-				refusal := accepts(t, s, body)
+				refusal := schematest.Validate(t, s, body)
 				switch {
 				case rejection == nil:
 					require.NoError(t, refusal, "the decoder accepts %s", body)
