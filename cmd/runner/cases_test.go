@@ -236,7 +236,8 @@ func TestCases(t *testing.T) {
 				for n := range c.Steps {
 					step := &c.Steps[n]
 					if step.Except[name] == "" {
-						i.carryOut(open(i, cmp.Or(step.As, "admin")), step, fmt.Sprintf("%s, step %d", c.Name, n+1))
+						before := i.lastConnection()
+						i.carryOut(open(i, cmp.Or(step.As, "admin")), step, before, fmt.Sprintf("%s, step %d", c.Name, n+1))
 					}
 				}
 			}
@@ -252,8 +253,31 @@ func TestCases(t *testing.T) {
 	}
 }
 
-// carryOut does a step and compares its outcome with what is expected.
-func (i *installation) carryOut(c caseClient, s *caseStep, about string) {
+// lastConnection returns the number of the last connection to NATS that is open.
+func (i *installation) lastConnection() uint64 {
+	i.t.Helper()
+	open, err := i.node.Server().Connz(&server.ConnzOptions{})
+	require.NoError(i.t, err)
+	last := uint64(0)
+	for _, c := range open.Conns {
+		last = max(last, c.Cid)
+	}
+	return last
+}
+
+// awaitConnection waits until a client that connected after that connection has begun to work: what happens
+// meanwhile is to meet a client that waits, not one that connects.
+func (i *installation) awaitConnection(before uint64, about string) {
+	i.t.Helper()
+	require.Eventually(i.t, func() bool {
+		open, err := i.node.Server().Connz(&server.ConnzOptions{})
+		return err == nil && slices.ContainsFunc(open.Conns, func(c *server.ConnInfo) bool { return c.Cid > before && c.NumSubs > 0 })
+	}, testTimeout, pollEvery, about)
+}
+
+// carryOut does a step and compares its outcome with what is expected; before is the last connection before the
+// client's own.
+func (i *installation) carryOut(c caseClient, s *caseStep, before uint64, about string) {
 	i.t.Helper()
 	var got any
 	var err error
@@ -272,6 +296,9 @@ func (i *installation) carryOut(c caseClient, s *caseStep, about string) {
 			defer close(done)
 			got, err = c.wait(i.jobs[s.Wait.ID])
 		}()
+		if len(s.Meanwhile) > 0 {
+			i.awaitConnection(before, about)
+		}
 		for _, action := range s.Meanwhile {
 			i.do(action)
 		}
