@@ -265,7 +265,7 @@ func (i *installation) lastConnection() uint64 {
 	return last
 }
 
-// awaitConnection waits until a client that connected after that connection has begun to work: what happens
+// awaitConnection waits until a client that connected after that connection works: what happens
 // meanwhile is to meet a client that waits, not one that connects.
 func (i *installation) awaitConnection(before uint64, about string) {
 	i.t.Helper()
