@@ -19,6 +19,7 @@ import (
 	"dbrunner/internal/outbox"
 	"dbrunner/internal/report"
 	"dbrunner/internal/status"
+	"dbrunner/internal/telemetry"
 	"dbrunner/internal/worker"
 )
 
@@ -48,8 +49,7 @@ type database struct {
 	onStart    *onStart        // nil: not wanted
 	status     *status.Database
 
-	observer worker.Observer // nil: no metrics
-	tracer   worker.Tracer   // nil: no traces
+	tracer worker.Tracer // nil: no traces
 }
 
 func databasesOf(opened []*manager.Database) []*database {
@@ -63,9 +63,6 @@ func databasesOf(opened []*manager.Database) []*database {
 // connect makes what runs for the database: checker, executor, gates, lanes and sweeper.
 func (d *database) connect(r *running) (err error) {
 	d.results = &resultStore{Results: results.Of(r.conn, d.Name), traced: r.watch.Tracing() != nil}
-	if metrics := r.watch.Metrics(); metrics != nil {
-		d.observer = metrics.Jobs(d.Name, d.Catalog.Names())
-	}
 	if tracing := r.watch.Tracing(); tracing != nil {
 		d.tracer = &tracer{tracing: tracing, engine: d.DB.Engine(), subjects: contract.Subjects{Namespace: r.cfg.Namespace}}
 	}
@@ -174,7 +171,7 @@ func (d *database) addLane(r *running, l *jobs.Lane, all []jobs.Lane) error {
 		Quarantine:       quarantine,
 		Outlives:         l.Outlives,
 		Now:              manager.LeaseClock(),
-		Observer:         d.observer,
+		Observer:         d.observer(r, l),
 		Tracer:           d.tracer,
 		Logger:           r.log.Named("worker"),
 	})
@@ -188,6 +185,15 @@ func (d *database) addLane(r *running, l *jobs.Lane, all []jobs.Lane) error {
 		return s
 	})
 	return nil
+}
+
+// observer counts a lane's jobs; nil: there are no metrics.
+func (d *database) observer(r *running, l *jobs.Lane) worker.Observer {
+	metrics := r.watch.Metrics()
+	if metrics == nil {
+		return nil
+	}
+	return metrics.Jobs(telemetry.Lane{Database: d.Name, Queue: l.Queue, Kinds: l.Kinds, Calls: d.Catalog.Names()})
 }
 
 func (d *database) makeSweeper(r *running) error {

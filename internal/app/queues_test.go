@@ -172,6 +172,11 @@ func TestAPausedQueue(t *testing.T) {
 		require.Equal(t, "succeeded", got.Status)
 		require.Equal(t, 1, got.Deliveries)
 	}
+	r.expect(t, map[string]float64{
+		"dbrunner_jobs_total queue=bulk,kind=query,status=succeeded,code=": 1, "dbrunner_job_duration_seconds queue=feed,kind=query": 2,
+		"dbrunner_jobs_total queue=,kind=query,status=succeeded,code=": 1, "dbrunner_jobs_total queue=,kind=health,status=succeeded,code=": 1,
+		"dbrunner_jobs_total queue=feed,kind=transaction,status=succeeded,code=": 0, "dbrunner_jobs_total queue=feed,kind=health": -1,
+	})
 }
 
 // TestAQueueHasSlotsOfItsOwn: with many jobs pending in a queue, the slots bound those in flight, everyone sees them, and other jobs run.

@@ -53,41 +53,47 @@ func newJobVectors(registry *prometheus.Registry) *jobVectors {
 	}
 	return &jobVectors{
 		jobs: counter("jobs_total", "Jobs finished by this runner, by status and error code (empty: none); without duplicates.",
-			"database", "kind", "status", "code"),
+			"database", "queue", "kind", "status", "code"),
 		duplicates: counter("job_duplicates_total", "Messages answered with an earlier message's result.",
-			"database", "kind"),
+			"database", "queue", "kind"),
 		recorded: counter("ledger_duplicates_total", "Messages whose job already had a ledger row; nothing took effect again.",
-			"database", "kind"),
+			"database", "queue", "kind"),
 		redelivered: counter("jobs_redelivered_total", "Jobs that needed more than one delivery.",
-			"database", "kind"),
+			"database", "queue", "kind"),
 		retries: counter("job_retries_total", "Retries of jobs within one delivery.",
-			"database", "kind"),
+			"database", "queue", "kind"),
 		deadLetters: counter("dead_letters_total", "Dead letters stored, by reason.",
-			"database", "kind", "reason"),
+			"database", "queue", "kind", "reason"),
 		execution: histogram("job_execution_duration_seconds",
 			"Job execution time, including the wait for a connection and retries.",
-			workBuckets, "database", "kind", "status"),
+			workBuckets, "database", "queue", "kind", "status"),
 		queue: histogram("job_queue_duration_seconds", "Time from the publish of a job to its arrival at this runner.",
-			queueBuckets, "database", "kind"),
+			queueBuckets, "database", "queue", "kind"),
 		total: histogram("job_duration_seconds", "Time from the publish of a job to the acknowledgement of its message.",
-			queueBuckets, "database", "kind"),
+			queueBuckets, "database", "queue", "kind"),
 		calls: counter("calls_total", "Calls finished by this runner, by the statement's name, status and error code; without duplicates.",
-			"database", "call", "status", "code"),
+			"database", "queue", "call", "status", "code"),
 		called: histogram("call_execution_duration_seconds",
 			"Execution time of calls, by the statement's name; including the wait for a connection and retries.",
-			workBuckets, "database", "call", "status"),
+			workBuckets, "database", "queue", "call", "status"),
 	}
 }
 
-// Jobs counts the jobs of one database. It is safe for concurrent use and never blocks.
+// Lane is a lane of a database, and what its jobs can be.
+type Lane struct {
+	Database, Queue string   // empty: no queue's
+	Kinds           []string // their metrics are there from the start
+	Calls           []string // the names of the catalog; all others are one
+}
+
+// Jobs counts the jobs of one lane. It is safe for concurrent use and never blocks.
 type Jobs struct {
-	database string
-	words    *Words
-	vectors  *jobVectors
-	kinds    map[string]*kindMetrics // never written to after it was made
-	strange  func() *kindMetrics     // of all other kinds, made when there is one
-	calls    []string                // the names of calls; all others are one
-	called   sync.Map                // of an outcome: *callMetrics
+	lane    Lane
+	words   *Words
+	vectors *jobVectors
+	kinds   map[string]func() *kindMetrics // never written to after it was made
+	strange func() *kindMetrics            // of all other kinds
+	called  sync.Map                       // of an outcome: *callMetrics
 }
 
 // callOutcome is how a call ended.
@@ -101,7 +107,7 @@ type callMetrics struct {
 
 // kindMetrics are the metrics of one kind, looked up once: counting a success makes nothing.
 type kindMetrics struct {
-	database, kind string
+	kind string
 
 	succeeded  prometheus.Counter
 	executions prometheus.Observer // of those that succeeded
@@ -118,22 +124,23 @@ type kindMetrics struct {
 // outcome is how a job can end that has not succeeded.
 type outcome struct{ status, code string }
 
+// kind makes the metrics of a kind.
 func (j *Jobs) kind(kind string) *kindMetrics {
-	v := j.vectors
+	v, database, queue := j.vectors, j.lane.Database, j.lane.Queue
 	k := &kindMetrics{
-		database: j.database, kind: kind,
-		succeeded:   v.jobs.WithLabelValues(j.database, kind, j.words.success(), ""),
-		executions:  v.execution.WithLabelValues(j.database, kind, j.words.success()),
-		duplicates:  v.duplicates.WithLabelValues(j.database, kind),
-		recorded:    v.recorded.WithLabelValues(j.database, kind),
-		redelivered: v.redelivered.WithLabelValues(j.database, kind),
-		retries:     v.retries.WithLabelValues(j.database, kind),
-		queue:       v.queue.WithLabelValues(j.database, kind),
-		total:       v.total.WithLabelValues(j.database, kind),
+		kind:        kind,
+		succeeded:   v.jobs.WithLabelValues(database, queue, kind, j.words.success(), ""),
+		executions:  v.execution.WithLabelValues(database, queue, kind, j.words.success()),
+		duplicates:  v.duplicates.WithLabelValues(database, queue, kind),
+		recorded:    v.recorded.WithLabelValues(database, queue, kind),
+		redelivered: v.redelivered.WithLabelValues(database, queue, kind),
+		retries:     v.retries.WithLabelValues(database, queue, kind),
+		queue:       v.queue.WithLabelValues(database, queue, kind),
+		total:       v.total.WithLabelValues(database, queue, kind),
 		deadLetters: make(map[string]prometheus.Counter, len(j.words.Reasons)),
 	}
 	for _, reason := range j.words.Reasons { // there from the start, so that the first one is seen as an increase
-		k.deadLetters[reason] = v.deadLetters.WithLabelValues(j.database, kind, reason)
+		k.deadLetters[reason] = v.deadLetters.WithLabelValues(database, queue, kind, reason)
 	}
 	return k
 }
@@ -153,10 +160,11 @@ func (j *Jobs) Finished(e report.Event) {
 	if e.Disposition != report.Settled {
 		return
 	}
-	k := j.kinds[e.Kind]
-	if k == nil {
-		k = j.strange()
+	metrics := j.kinds[e.Kind]
+	if metrics == nil {
+		metrics = j.strange
 	}
+	k := metrics()
 	if e.Recorded {
 		k.recorded.Inc()
 	}
@@ -192,14 +200,14 @@ const kindCall = "call"
 
 // finishedCall counts the end of a call.
 func (j *Jobs) finishedCall(e *report.Event) {
-	o := callOutcome{oneOf(e.Call, j.calls), oneOf(string(e.Status), j.words.Statuses), e.Code}
+	o := callOutcome{oneOf(e.Call, j.lane.Calls), oneOf(string(e.Status), j.words.Statuses), e.Code}
 	if o.code != "" {
 		o.code = oneOf(o.code, j.words.Codes)
 	}
 	m := cached(&j.called, o, func() *callMetrics {
 		return &callMetrics{
-			finished:   j.vectors.calls.WithLabelValues(j.database, o.call, o.status, o.code),
-			executions: j.vectors.called.WithLabelValues(j.database, o.call, o.status),
+			finished:   j.vectors.calls.WithLabelValues(j.lane.Database, j.lane.Queue, o.call, o.status, o.code),
+			executions: j.vectors.called.WithLabelValues(j.lane.Database, j.lane.Queue, o.call, o.status),
 		}
 	})
 	m.finished.Inc()
@@ -213,10 +221,10 @@ func (j *Jobs) failed(k *kindMetrics, status, code string) prometheus.Observer {
 		code = oneOf(code, j.words.Codes)
 	}
 	cached(&k.failures, outcome{status, code}, func() prometheus.Counter {
-		return j.vectors.jobs.WithLabelValues(k.database, k.kind, status, code)
+		return j.vectors.jobs.WithLabelValues(j.lane.Database, j.lane.Queue, k.kind, status, code)
 	}).Inc()
 	return cached(&k.failed, status, func() prometheus.Observer {
-		return j.vectors.execution.WithLabelValues(k.database, k.kind, status)
+		return j.vectors.execution.WithLabelValues(j.lane.Database, j.lane.Queue, k.kind, status)
 	})
 }
 

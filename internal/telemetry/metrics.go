@@ -44,13 +44,21 @@ func NewMetrics(build Build, words Words, source Source) *Metrics {
 	return m
 }
 
-// Jobs returns the counters of one database's jobs. calls are the names of its catalog.
-func (m *Metrics) Jobs(database string, calls []string) *Jobs {
-	j := &Jobs{calls: calls, database: database, words: &m.words, vectors: m.jobs, kinds: make(map[string]*kindMetrics, len(m.words.Kinds))}
-	for _, kind := range m.words.Kinds {
-		j.kinds[kind] = j.kind(kind)
+// Jobs returns the counters of one lane's jobs. What a kind has is looked up once for the lane, and not for each job.
+func (m *Metrics) Jobs(lane Lane) *Jobs {
+	j := &Jobs{lane: lane, words: &m.words, vectors: m.jobs, kinds: make(map[string]func() *kindMetrics, len(m.words.Kinds))}
+	metrics := func(kind string) func() *kindMetrics {
+		return sync.OnceValue(func() *kindMetrics { return j.kind(kind) })
 	}
-	j.strange = sync.OnceValue(func() *kindMetrics { return j.kind(other) })
+	for _, kind := range m.words.Kinds {
+		j.kinds[kind] = metrics(kind)
+	}
+	for _, kind := range lane.Kinds {
+		if made := j.kinds[kind]; made != nil {
+			made()
+		}
+	}
+	j.strange = metrics(other)
 	return j
 }
 

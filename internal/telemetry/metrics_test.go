@@ -54,6 +54,11 @@ func words() telemetry.Words {
 	}
 }
 
+// shop is the lane of a queue, or of none.
+func shop(queue string) telemetry.Lane {
+	return telemetry.Lane{Database: "shop", Queue: queue, Kinds: []string{"query", "transaction"}, Calls: []string{"pay"}}
+}
+
 func setup(source telemetry.Source) *telemetry.Metrics {
 	return telemetry.NewMetrics(telemetry.Build{Version: "1.2.3", GoVersion: "go1", Runner: "r1"}, words(), source)
 }
@@ -82,7 +87,7 @@ func TestThePagePassesTheLinter(t *testing.T) {
 	t.Parallel()
 	lint(t, setup(still{}))
 	m := setup(busy())
-	jobs := m.Jobs("shop", []string{"pay"})
+	jobs := m.Jobs(shop(""))
 	for _, kind := range []string{"query", "transaction", "unheard of"} {
 		for _, code := range []string{"", "timeout", "unheard of"} {
 			jobs.Finished(report.Event{Disposition: report.Settled, Kind: kind, Status: "failed", Code: code, DeadLetter: "failed", Recorded: true, Deliveries: 2, Attempts: 3})
@@ -101,9 +106,9 @@ func TestThePagePassesTheLinter(t *testing.T) {
 		`dbrunner_nats_reconnects_total 2`,
 		`dbrunner_dead_letters_kept 3`,
 		`dbrunner_build_info{goversion="go1",runner="r1",version="1.2.3"} 1`,
-		`dbrunner_calls_total{call="pay",code="",database="shop",status="succeeded"} 1`,
-		`dbrunner_call_execution_duration_seconds_count{call="pay",database="shop",status="succeeded"} 1`,
-		`dbrunner_job_retries_total{database="shop",kind="query"} 6`,
+		`dbrunner_calls_total{call="pay",code="",database="shop",queue="",status="succeeded"} 1`,
+		`dbrunner_call_execution_duration_seconds_count{call="pay",database="shop",queue="",status="succeeded"} 1`,
+		`dbrunner_job_retries_total{database="shop",kind="query",queue=""} 6`,
 	} {
 		require.Contains(t, page, line)
 	}
@@ -113,7 +118,7 @@ func TestThePagePassesTheLinter(t *testing.T) {
 func TestWordsFromOutsideMakeNoSeries(t *testing.T) {
 	t.Parallel()
 	m := setup(still{})
-	jobs := m.Jobs("shop", []string{"pay"})
+	jobs := m.Jobs(shop(""))
 	count := func() int {
 		n, err := testutil.GatherAndCount(m.Gatherer(), "dbrunner_jobs_total", "dbrunner_job_duration_seconds",
 			"dbrunner_job_execution_duration_seconds", "dbrunner_dead_letters_total", "dbrunner_calls_total", "dbrunner_call_execution_duration_seconds")
@@ -132,10 +137,10 @@ func TestWordsFromOutsideMakeNoSeries(t *testing.T) {
 		end(i)
 	}
 	require.Equal(t, before, count())
-	requireSeries(t, m, "dbrunner_calls_total", map[string]float64{"call=other,code=other,status=other": 1001})
+	requireSeries(t, m, "dbrunner_calls_total", map[string]float64{"call=other,code=other,queue=,status=other": 1001})
 	requireSeries(t, m, "dbrunner_jobs_total", map[string]float64{
-		"code=,kind=other,status=succeeded": 0, "code=,kind=query,status=succeeded": 0, "code=,kind=transaction,status=succeeded": 0,
-		"code=other,kind=other,status=other": 2002, "code=other,kind=query,status=failed": 1001,
+		"code=,kind=other,queue=,status=succeeded": 0, "code=,kind=query,queue=,status=succeeded": 0, "code=,kind=transaction,queue=,status=succeeded": 0,
+		"code=other,kind=other,queue=,status=other": 2002, "code=other,kind=query,queue=,status=failed": 1001,
 	})
 }
 
@@ -165,11 +170,40 @@ func requireSeries(t *testing.T, m *telemetry.Metrics, name string, want map[str
 	require.Equal(t, want, have)
 }
 
+// Each lane's jobs count under the queue of that lane, whatever they are. A lane has the series of its own kinds from the start, and no others: so
+// the configuration bounds them.
+func TestALaneCountsUnderItsQueue(t *testing.T) {
+	t.Parallel()
+	m := setup(still{})
+	bulk := shop("bulk")
+	bulk.Kinds = []string{"query"}
+	none, queued := m.Jobs(shop("")), m.Jobs(bulk)
+	requireSeries(t, m, "dbrunner_jobs_total", map[string]float64{
+		"code=,kind=query,queue=,status=succeeded": 0, "code=,kind=transaction,queue=,status=succeeded": 0, "code=,kind=query,queue=bulk,status=succeeded": 0,
+	})
+	for range 2 {
+		queued.Finished(report.Event{Disposition: report.Settled, Kind: "query", Status: "succeeded"})
+	}
+	none.Finished(report.Event{Disposition: report.Settled, Kind: "query", Status: "succeeded"})
+	queued.Finished(report.Event{Disposition: report.Settled, Kind: "transaction", Status: "failed", Code: "timeout", DeadLetter: "failed"})
+	queued.Finished(report.Event{Disposition: report.Settled, Kind: "call", Call: "pay", Status: "succeeded"})
+	requireSeries(t, m, "dbrunner_jobs_total", map[string]float64{
+		"code=,kind=query,queue=,status=succeeded": 1, "code=,kind=transaction,queue=,status=succeeded": 0,
+		"code=,kind=query,queue=bulk,status=succeeded": 2, "code=,kind=transaction,queue=bulk,status=succeeded": 0,
+		"code=timeout,kind=transaction,queue=bulk,status=failed": 1, "code=,kind=other,queue=bulk,status=succeeded": 1,
+	})
+	requireSeries(t, m, "dbrunner_dead_letters_total", map[string]float64{
+		"kind=query,queue=,reason=failed": 0, "kind=transaction,queue=,reason=failed": 0, "kind=query,queue=bulk,reason=failed": 0,
+		"kind=transaction,queue=bulk,reason=failed": 1, "kind=other,queue=bulk,reason=failed": 0,
+	})
+	requireSeries(t, m, "dbrunner_calls_total", map[string]float64{"call=pay,code=,queue=bulk,status=succeeded": 1})
+}
+
 // Counting from many goroutines loses nothing, and a duplicate is no job.
 func TestCountingIsExact(t *testing.T) {
 	t.Parallel()
 	m := setup(busy())
-	jobs := m.Jobs("shop", []string{"pay"})
+	jobs := m.Jobs(shop(""))
 	const each = 500
 	var counters sync.WaitGroup
 	for range 4 {
@@ -191,15 +225,15 @@ func TestCountingIsExact(t *testing.T) {
 	})
 	counters.Wait()
 	requireSeries(t, m, "dbrunner_jobs_total", map[string]float64{
-		"code=,kind=query,status=succeeded": 4 * each, "code=timeout,kind=query,status=failed": 4 * each,
-		"code=,kind=other,status=succeeded": 4 * each, "code=,kind=transaction,status=succeeded": 0,
+		"code=,kind=query,queue=,status=succeeded": 4 * each, "code=timeout,kind=query,queue=,status=failed": 4 * each,
+		"code=,kind=other,queue=,status=succeeded": 4 * each, "code=,kind=transaction,queue=,status=succeeded": 0,
 	})
-	requireSeries(t, m, "dbrunner_job_duplicates_total", map[string]float64{"kind=query": 4 * each, "kind=other": 0, "kind=transaction": 0})
+	requireSeries(t, m, "dbrunner_job_duplicates_total", map[string]float64{"kind=query,queue=": 4 * each, "kind=other,queue=": 0, "kind=transaction,queue=": 0})
 }
 
 // BenchmarkEnded counts the end of a job that has succeeded.
 func BenchmarkEnded(b *testing.B) {
-	jobs := setup(still{}).Jobs("shop", nil)
+	jobs := setup(still{}).Jobs(shop(""))
 	b.ReportAllocs()
 	for b.Loop() {
 		end := report.Event{Disposition: report.Settled, Kind: "query", Status: "succeeded", Queued: time.Millisecond, Ran: time.Millisecond, SlotsInUse: time.Millisecond}
