@@ -28,7 +28,7 @@ var larger = map[string]int{
 	"cmd/runner":                             7410,
 	"internal/config":                        2557,
 	"internal/jobs":                          2922,
-	"internal/db/dbtest":                     6476,
+	"internal/db/dbtest":                     6521,
 	"internal/db/dbtest/suite_autocommit.go": 458,
 	"internal/db/dbtest/suite_migrations_cases.go": 469,
 	"internal/db/postgres":                         7855,
