@@ -9,8 +9,8 @@ import (
 	"dbrunner/test/faults/check"
 )
 
-// kinds are what the databases run: all that are enabled without being named, and calls.
-const kinds = "query,transaction,statement,migration,health,call"
+// kinds are what the databases run: all that are enabled without being named, calls, dry runs and approvals.
+const kinds = "query,transaction,statement,migration,health,call,dry_run,approve"
 
 // catalog is the named statements of both databases, by name.
 var catalog = map[string]string{

@@ -376,3 +376,11 @@ func consumerDeleted(ctx context.Context, r *round, rng *rand.Rand) (string, err
 	subject := "CONSUMER.DELETE." + r.stream("JOBS", database) + "." + lanes[rng.IntN(len(lanes))]
 	return subject, r.api(ctx, subject)
 }
+
+// addKiller adds a job that its runner does not survive.
+func (p *plan) addKiller(r *check.Request, at time.Duration) {
+	p.killer = r.ID
+	p.requests[r.Name] = r
+	p.messages = append(p.messages, message{at: at, request: r, msgID: true})
+	slices.SortStableFunc(p.messages, func(a, b message) int { return int(a.at - b.at) })
+}

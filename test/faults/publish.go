@@ -119,6 +119,8 @@ func (c *clients) act(ctx context.Context, begin time.Time) {
 				c.schedule(ctx, a.schedule)
 			case "pause":
 				c.pauseInTurn(ctx, a.pauses)
+			case "approve":
+				c.approve(ctx, a.approving)
 			}
 		})
 	}

@@ -45,12 +45,13 @@ type message struct {
 
 // act is something else that a client does.
 type act struct {
-	at       time.Duration
-	request  *check.Request
-	what     string // cancel, redrive, ask, enqueue, schedule, pause
-	row      *enqueuing
-	schedule *scheduling
-	pauses   []pausing
+	at        time.Duration
+	request   *check.Request
+	what      string // cancel, redrive, ask, enqueue, schedule, pause, approve
+	row       *enqueuing
+	schedule  *scheduling
+	pauses    []pausing
+	approving *approving
 }
 
 // plan is what the clients of one run do; a seed decides it.
@@ -111,6 +112,7 @@ func classes() []class {
 		{"queued", 25, queued},
 		{"queued_twice", 10, queuedTwice},
 		{"outboxed", 50, outboxed},
+		{"approved", 40, approved},
 	}
 }
 
@@ -476,12 +478,4 @@ func (p *planner) migration(name string) {
 
 func (p *planner) health(name string) {
 	p.publish(p.request(name, "health", p.where(), "health", check.ReadOnly, 0, body{}))
-}
-
-// ask is when a part of the plan may begin, for a job that its runner does not survive.
-func (p *plan) addKiller(r *check.Request, at time.Duration) {
-	p.killer = r.ID
-	p.requests[r.Name] = r
-	p.messages = append(p.messages, message{at: at, request: r, msgID: true})
-	slices.SortStableFunc(p.messages, func(a, b message) int { return int(a.at - b.at) })
 }

@@ -55,6 +55,8 @@ type Request struct {
 	Outbox    string        `json:"outbox,omitempty"`     // database in whose outbox an application inserts it
 	Outside   int           `json:"outside,omitempty"`    // rows of its result, which are in the object store
 	Target    int           `json:"target,omitempty"`     // of a migration: the version that it brings the database to
+	Approves  string        `json:"approves,omitempty"`   // id of the dry run that it approves
+	Digest    string        `json:"digest,omitempty"`     // of the effect that it approves
 	Redrive   bool          `json:"redrive,omitempty"`    // it may be published again under ids of its own, <id>_r<n>
 	Body      []byte        `json:"-"`
 }
@@ -91,23 +93,26 @@ type Response struct {
 
 // Result is what the checker reads of a result.
 type Result struct {
-	JobID      string            `json:"job_id"`
-	Kind       string            `json:"kind"`
-	Effect     Effect            `json:"effect"`
-	Status     string            `json:"status"`
-	Duplicate  bool              `json:"duplicate"`
-	Sequence   uint64            `json:"sequence"`
-	Deliveries uint64            `json:"deliveries"`
-	Runner     string            `json:"runner"`
-	QueuedAt   time.Time         `json:"queued_at"`
-	StartedAt  time.Time         `json:"started_at"`
-	FinishedAt time.Time         `json:"finished_at"`
-	Labels     map[string]string `json:"labels"`
-	Rows       []json.RawMessage `json:"rows"`
-	After      string            `json:"version_after"`
-	Outside    *RowsObject       `json:"rows_object"`
-	Statements []struct {
-		Outside *RowsObject `json:"rows_object"`
+	JobID        string            `json:"job_id"`
+	Kind         string            `json:"kind"`
+	Effect       Effect            `json:"effect"`
+	Status       string            `json:"status"`
+	Duplicate    bool              `json:"duplicate"`
+	Sequence     uint64            `json:"sequence"`
+	Deliveries   uint64            `json:"deliveries"`
+	Runner       string            `json:"runner"`
+	QueuedAt     time.Time         `json:"queued_at"`
+	StartedAt    time.Time         `json:"started_at"`
+	FinishedAt   time.Time         `json:"finished_at"`
+	Labels       map[string]string `json:"labels"`
+	Rows         []json.RawMessage `json:"rows"`
+	After        string            `json:"version_after"`
+	Outside      *RowsObject       `json:"rows_object"`
+	EffectDigest string            `json:"effect_digest"`
+	Statements   []struct {
+		Affected *int64            `json:"rows_affected"`
+		Rows     []json.RawMessage `json:"rows"`
+		Outside  *RowsObject       `json:"rows_object"`
 	} `json:"statements"`
 	Error struct {
 		Code string `json:"code"`

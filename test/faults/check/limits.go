@@ -8,3 +8,12 @@ func limits(ix *index, report func(string, string, ...any)) {
 		}
 	}
 }
+
+// memory: no runner grows beyond its bound.
+func memory(ix *index, report func(string, string, ...any)) {
+	for runner, size := range ix.Memory {
+		if size > ix.MemoryBound {
+			report("", "runner %s had %d bytes, %d are granted", runner, size, ix.MemoryBound)
+		}
+	}
+}

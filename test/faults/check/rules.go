@@ -50,6 +50,7 @@ var rules = []rule{
 	{"outbox", outbox},
 	{"ticks", ticks},
 	{"pauses", pauses},
+	{"approvals", approvals},
 }
 
 // Rules are the names of all promises that Check looks at.
@@ -444,15 +445,6 @@ func exits(ix *index, report func(string, string, ...any)) {
 	for _, e := range ix.Exits {
 		if e.Took > e.Grace || e.Code != 0 {
 			report("", "runner %s ended with code %d, %s after it was asked to; %s are granted", e.Runner, e.Code, e.Took, e.Grace)
-		}
-	}
-}
-
-// memory: no runner grows beyond its bound.
-func memory(ix *index, report func(string, string, ...any)) {
-	for runner, size := range ix.Memory {
-		if size > ix.MemoryBound {
-			report("", "runner %s had %d bytes, %d are granted", runner, size, ix.MemoryBound)
 		}
 	}
 }
