@@ -166,6 +166,7 @@ func (w *work) readState(ctx context.Context) error {
 func (w *work) publish(ctx context.Context, now time.Time, c *contract.ScheduleClaim) (again bool, err error) {
 	e, s := w.entry, w.entry.state.Value
 	messageID := contract.ScheduleMessageID(e.id.TickID(c.Tick))
+	crash.At("schedule_publishing")
 	sequence, err := w.t.opts.Store.Publish(ctx, e.id, messageID, e.definition.Body(c.JobID, c.ExpiresAt))
 	w.own = false
 	if refused, ok := errors.AsType[*schedules.RefusedError](err); ok {

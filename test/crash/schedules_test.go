@@ -110,7 +110,7 @@ func (w *world) resultsByPrefix() map[string]uint64 {
 // Promise: a tick whose runner is killed at any step is counted once, and has one effect.
 func TestTickKilledAtEachStep(t *testing.T) {
 	t.Parallel()
-	for _, place := range []string{"schedule_claimed", "schedule_published", "schedule_confirmed"} {
+	for _, place := range []string{"schedule_claimed", "schedule_publishing", "schedule_published", "schedule_confirmed"} {
 		t.Run(place, func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t)
@@ -125,6 +125,87 @@ func TestTickKilledAtEachStep(t *testing.T) {
 			require.Empty(t, w.deadLetters())
 		})
 	}
+}
+
+// tickOnce creates a schedule with one tick, soon, whose job expires after that time, and returns the tick. With a retention of an hour and a minute,
+// no larger catch_up is allowed.
+func (w *world) tickOnce(expires time.Duration) time.Time {
+	w.t.Helper()
+	at := time.Now().Add(2 * time.Second).Truncate(time.Second)
+	record := fmt.Sprintf(`{"at":%q,"catch_up":"50s","job":{"expires_in":%q,"statements":[{"sql":"INSERT INTO effects (name) VALUES ('once')"}]}}`,
+		at.Format(time.RFC3339), expires)
+	w.inBucket("SCHEDULES", func(ctx context.Context, bucket jetstream.KeyValue) error {
+		_, err := bucket.Put(ctx, scheduleKeys+"once", []byte(record))
+		return err
+	})
+	return at
+}
+
+// Promise: a runner that freezes between the claim of a tick and its publication, for longer than the ledger's retention, makes no second effect when
+// it goes on, although the first one's ledger row and result are gone by then: whatever it publishes expired an hour before. The tick is counted once: as
+// fired if a runner knows that its job was stored, and else as unconfirmed. The ledger's clock is the test's.
+func TestTickFrozenBeyondTheRetention(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		place string
+		other bool // another runner settles the claim meanwhile
+	}{
+		"before it decides to publish, another settles": {"schedule_claimed", true},
+		"before it publishes, another settles":          {"schedule_publishing", true},
+		"before it decides to publish, alone":           {"schedule_claimed", false},
+		"before it publishes, alone":                    {"schedule_publishing", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			tickFrozen(t, c.place, c.other)
+		})
+	}
+}
+
+func tickFrozen(t *testing.T, place string, other bool) {
+	t.Helper()
+	const retention, expires = time.Hour + time.Minute, 40 * time.Second
+	w := newWorld(t)
+	w.set("SHOP_LEDGER_RETENTION="+retention.String(), "SHOP_LEDGER_SWEEP_INTERVAL=1s", "RUNNER_TOPOLOGY_RESULTS_MAX_AGE=5s",
+		"RUNNER_TOPOLOGY_RESULTS_MIN_AGE=1s", "RUNNER_TOPOLOGY_JOBS_DUPLICATE_WINDOW=1s")
+	published, err := w.conn.SubscribeSync("dbrunner.jobs.shop.transaction")
+	require.NoError(t, err)
+	first := w.start("first", "DBRUNNER_FREEZE_AT="+place)
+	w.serving()
+	at := w.tickOnce(expires)
+	require.Eventually(t, first.isFrozen, testTimeout, 10*time.Millisecond)
+	id, effects := w.scheduleState("once").Claim.JobID, 0
+	if other {
+		w.start("second")
+		require.Equal(t, "succeeded", w.stored(id).Status)
+		effects = 1
+	}
+	require.Eventually(t, func() bool { return time.Now().After(at.Add(expires)) }, testTimeout, 50*time.Millisecond)
+	w.exec(`UPDATE dbrunner.ledger SET recorded_at = recorded_at - $1::interval`, retention.String())
+	require.Eventually(t, func() bool {
+		var rows int
+		err := w.pool.QueryRow(t.Context(), `SELECT count(*) FROM dbrunner.ledger`).Scan(&rows)
+		return err == nil && rows == 0 && w.lookup(id) == nil
+	}, testTimeout, 50*time.Millisecond, "ledger and results have not forgotten the job")
+	first.thaw()
+	if other { // what the first one publishes too, unless its request has timed out
+		late, err := published.NextMsg(testTimeout)
+		require.NoError(t, err)
+		late.Reply = ""
+		_, err = w.js.PublishMsg(t.Context(), late)
+		require.NoError(t, err)
+		require.Equal(t, "expired", w.stored(id).Status)
+	}
+	require.Eventually(t, func() bool { return w.scheduleState("once").Status == contract.ScheduleFinished }, testTimeout, 50*time.Millisecond)
+	w.drained()
+	s := w.scheduleState("once")
+	require.Nil(t, s.Claim)
+	require.EqualValues(t, 1, s.Fired+s.Unconfirmed, "%+v", s)
+	require.Zero(t, s.Missed+s.Skipped, "%+v", s)
+	if other || place == "schedule_claimed" {
+		require.EqualValues(t, effects, s.Fired, "%+v", s)
+	}
+	require.Equal(t, effects, w.effects("once"), "no second effect")
 }
 
 // Promise: each of 1,000 ticks is counted once and has at most one effect, while 5 runners are killed, also between claim, publication

@@ -206,7 +206,7 @@ func runnerStop(ctx context.Context, r *round, rng *rand.Rand) (string, error) {
 var places = []string{
 	"after_commit", "before_store", "after_store", "after_reply", "after_letter", "after_ack", "after_started", "after_statement",
 	"migration_noted", "migration_dirty", "migration_applied", "outbox_claimed", "outbox_posted", "outbox_published", "outbox_deleted",
-	"schedule_claimed", "schedule_published", "schedule_confirmed", "shared_sealed", "shared_committed",
+	"schedule_claimed", "schedule_publishing", "schedule_published", "schedule_confirmed", "shared_sealed", "shared_committed",
 }
 
 // runnerCrash has a runner die at a place, at a pass that the seed decides. It waits for its death for a while.
