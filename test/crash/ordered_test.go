@@ -2,6 +2,7 @@ package crash
 
 import (
 	"context"
+	"encoding/json"
 	"flag"
 	"fmt"
 	"math/rand/v2"
@@ -13,6 +14,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"dbrunner/contract"
+	"dbrunner/internal/bus/bustest"
+	"dbrunner/internal/db/dbtest"
 )
 
 // ordered is a world with the ordered queue feed, and a table in which each job notes the job whose effect it sees as the last one.
@@ -246,4 +249,55 @@ func (w *world) failedFirst(ctx context.Context, sequence uint64, stored time.Ti
 	}
 	head, err := contract.ReadHead(r.Data)
 	return err == nil && head.Status == contract.Failed
+}
+
+// Promise: with leaders of the queue's consumer and of its stream that step down, and nodes of the cluster that restart, under three runners, the order
+// holds: each job sees the effect of the one before it, and has one effect.
+func TestOrderedQueueThroughLeaderChanges(t *testing.T) {
+	t.Parallel()
+	const jobs, each, stream, consumer = 60, 6, "DBRUNNER_JOBS_shop", "queue_feed"
+	nodes := bustest.Cluster(t, 3)
+	url := dbtest.Postgres(t)
+	w := setup(t, nodes.URL(), url, url)
+	w.set("SHOP_QUEUES=feed", "SHOP_QUEUES_FEED_ORDERED=true", "RUNNER_TOPOLOGY_REPLICAS=3")
+	w.exec(`CREATE TABLE chain (job int PRIMARY KEY, seen int NOT NULL); CREATE TABLE repaired (job int)`)
+	for i := range 3 {
+		w.start(fmt.Sprintf("runner%d", i))
+	}
+	w.serving()
+	restart := func(leader func() *bustest.Node) {
+		require.Eventually(t, func() bool { return leader() != nil }, testTimeout, tickEvery)
+		leader().Restart()
+		nodes.AwaitLeader()
+	}
+	disturb := []func(){
+		func() { w.stepDown("CONSUMER.LEADER.STEPDOWN." + stream + "." + consumer) },
+		func() { w.stepDown("STREAM.LEADER.STEPDOWN." + stream) },
+		func() { restart(func() *bustest.Node { return nodes.ConsumerLeader(stream, consumer) }) },
+		func() { restart(func() *bustest.Node { return nodes.StreamLeader(stream) }) },
+		func() {
+			w.stepDown("STREAM.LEADER.STEPDOWN." + stream)
+			w.stepDown("CONSUMER.LEADER.STEPDOWN." + stream + "." + consumer)
+		},
+	}
+	for n := range jobs {
+		w.feed(n, false, `,{"sql":"SELECT pg_sleep(0.02)"}`)
+		if n%each == each-1 {
+			disturb[n/each%len(disturb)]()
+		}
+	}
+	w.drainedWithin(2 * testTimeout)
+	w.requireChain(jobs, func(int) bool { return false })
+}
+
+// stepDown makes another server lead a stream or a consumer. A leader that is being elected is asked again.
+func (w *world) stepDown(request string) {
+	w.t.Helper()
+	require.Eventually(w.t, func() bool {
+		m, err := w.conn.Request("$JS.API."+request, nil, 2*time.Second)
+		var answer struct {
+			Success bool `json:"success"`
+		}
+		return err == nil && json.Unmarshal(m.Data, &answer) == nil && answer.Success
+	}, testTimeout, tickEvery, request)
 }
