@@ -117,20 +117,21 @@ const (
 // flowTables are what shop has besides.
 var flowTables = []string{
 	`CREATE TABLE spans (request TEXT NOT NULL, started TIMESTAMPTZ NOT NULL, finished TIMESTAMPTZ)`,
+	feedTable,
 }
 
 // flowEnvironment is the configuration of calls and queues.
 func flowEnvironment(r *round) []string {
 	return []string{
 		"SHOP_KINDS=" + kinds, "EDGE_KINDS=" + kinds, "SHOP_CATALOG_FOLDER=" + catalogFolder(r), "EDGE_CATALOG_FOLDER=" + catalogFolder(r),
-		"SHOP_QUEUES=" + bulk, fmt.Sprintf("SHOP_QUEUES_BULK_SLOTS=%d", queueSlots), fmt.Sprintf("SHOP_QUEUES_BULK_FLEET_SLOTS=%d", fleetSlots),
+		"SHOP_QUEUES=" + bulk + "," + feed, "SHOP_QUEUES_FEED_ORDERED=true", fmt.Sprintf("SHOP_QUEUES_BULK_SLOTS=%d", queueSlots), fmt.Sprintf("SHOP_QUEUES_BULK_FLEET_SLOTS=%d", fleetSlots),
 	}
 }
 
 // consumers are the lanes of a database that are under fault injection.
 func consumers(database string) []string {
 	if database == shop {
-		return []string{"work", "call", "queue_" + bulk}
+		return []string{"work", "call", "queue_" + bulk, "queue_" + feed}
 	}
 	return []string{"work", "call"}
 }

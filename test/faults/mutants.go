@@ -31,7 +31,7 @@ type mutant struct {
 
 // mutants are the mistakes that one makes in such a program.
 func mutants() []mutant {
-	return slices.Concat(laneMutants(), effectMutants(), sharedMutants(), resultMutants(), flowMutants(), approvalMutants())
+	return slices.Concat(laneMutants(), effectMutants(), sharedMutants(), resultMutants(), flowMutants(), approvalMutants(), orderedMutants())
 }
 
 // laneMutants are mistakes of lanes, leases and gates.

@@ -42,6 +42,7 @@ func nemeses() []nemesis {
 		{"nats_hold", "the runners' links to NATS let nothing through", 800 * time.Millisecond, natsHold},
 		{"results_full", "the results streams take nothing more", time.Second, resultsFull},
 		{"consumer_deleted", "a consumer is deleted", time.Second, consumerDeleted},
+		{"queue_disordered", "the consumer of the ordered queue delivers many jobs at a time", time.Second, queueDisordered},
 		{"pg_terminate", "an administrator ends sessions of PostgreSQL", 200 * time.Millisecond, pgTerminate},
 		{"pg_kill", "a process of PostgreSQL is killed, which restarts the server", 2 * time.Second, pgKill},
 		{"pg_restart", "PostgreSQL is restarted as after a crash", 2 * time.Second, pgRestart},

@@ -26,8 +26,11 @@ type pausing struct {
 	length time.Duration
 }
 
-// addPauses adds the pauses of a run: of shop, of its queue, and of a schedule.
-func addPauses(p *planner) {
+// addPauses adds the pauses of a run: of shop, of its queue, and of a schedule; calm: none.
+func addPauses(p *planner, calm bool) {
+	if calm {
+		return
+	}
 	start := p.length/5 + time.Duration(p.rng.Int64N(int64(p.length/4)))
 	for range blockers {
 		p.serial++

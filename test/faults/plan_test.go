@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -41,7 +42,7 @@ func TestPlansHaveEverything(t *testing.T) {
 	for _, q := range p.requests {
 		found[q.Class] = true
 	}
-	for _, c := range append(classes(), rare()...) {
+	for _, c := range slices.Concat(classes(), rare(), orderedClasses(false)) {
 		require.True(t, found[c.name], c.name)
 	}
 	worked := map[string]bool{}

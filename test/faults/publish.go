@@ -31,6 +31,7 @@ type clients struct {
 	enqueued     map[string]check.Publication // of rows in outboxes, by request
 	pauses       []check.Pause
 	delays       []check.Delay
+	resumes      []check.Resume
 }
 
 // run does what the plan wants, each thing at its time, and returns when all is acknowledged or given up.

@@ -159,6 +159,7 @@ func (r *round) run(ctx context.Context) error {
 	probing, stop := context.WithCancel(ctx)
 	var probes sync.WaitGroup
 	probes.Go(func() { r.clients.probe(probing) })
+	probes.Go(func() { r.clients.operate(probing) })
 	defer probes.Wait()
 	defer stop()
 	r.goOn(limited)

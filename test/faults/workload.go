@@ -154,9 +154,8 @@ func newPlan(seed uint64, namespace string, jobs int, length time.Duration, calm
 		}
 	}
 	addSchedules(p, calm)
-	if !calm {
-		addPauses(p)
-	}
+	addPauses(p, calm)
+	addOrdered(p, calm)
 	slices.SortStableFunc(p.messages, func(a, b message) int { return int(a.at - b.at) })
 	slices.SortStableFunc(p.acts, func(a, b act) int { return int(a.at - b.at) })
 	return p.plan

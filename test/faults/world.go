@@ -40,7 +40,7 @@ func newWorld(ctx context.Context) (w *world, err error) {
 		return w, err
 	}
 	w.postgres, err = dbtest.LaunchPostgres(fmt.Sprintf("max_connections=%d", maxConnections), "deadlock_timeout=100ms", //nolint:contextcheck // it bounds its own start
-		"log_min_messages=warning", "autovacuum_naptime=10s")
+		"log_min_messages=warning", "track_commit_timestamp=on", "autovacuum_naptime=10s")
 	if err != nil {
 		return w, err
 	}

@@ -290,6 +290,9 @@ type History struct {
 	Spans          []Span                   // of the jobs of queues that took effect
 	Committed      map[string]bool          // requests whose rows in outboxes were committed
 	Outbox         []OutboxRow              // that are left
+	Ordered        []string                 // queues, as in FleetSlots
+	Commits        []Commit                 // of ordered queues
+	Resumes        []Resume                 // of operators
 	FleetSlots     map[string]int           // of each queue, by database and name, with a dot between
 	Balances       map[string]map[int]int64 // by database and account
 	Opening        int64                    // balance of each account at the beginning

@@ -51,6 +51,7 @@ var rules = []rule{
 	{"ticks", ticks},
 	{"pauses", pauses},
 	{"approvals", approvals},
+	{"ordered", ordered},
 }
 
 // Rules are the names of all promises that Check looks at.
