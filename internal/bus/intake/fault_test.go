@@ -282,9 +282,9 @@ func TestRequestsAreRenewedWhenTheyExpire(t *testing.T) {
 	b := bustest.Setup(t)
 	opened, err := intake.Open(t.Context(), b.Conn, database, "work")
 	require.NoError(t, err)
-	opened.ShortenTimes(100 * time.Millisecond) // a request lives for a second
+	opened.ShortenTimes(400 * time.Millisecond) // a request lives for four seconds; a busy machine may stop a heartbeat for one
 	r := bustest.Start(t, opened, 3)
-	time.Sleep(3400 * time.Millisecond) // by the clock: three lives of a request, at whose end nothing may happen
+	time.Sleep(12400 * time.Millisecond) // by the clock: three lives of a request, at whose end nothing may happen
 	require.Equal(t, intake.Pulling, opened.State().Phase)
 	require.Zero(t, opened.State().Recoveries)
 	b.Publish(t, "query", 3)
