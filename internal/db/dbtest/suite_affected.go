@@ -20,6 +20,7 @@ type WriteCase struct {
 	Statements []string
 	Rows       int64  // written; without it, the transaction is refused as not countable
 	Names      string // what the refusal has to name
+	Trail      string // empty before, written to by triggers alone; without a name: there is none
 	Needs      string // what the server at hand must not lack, see Features.Lacks
 }
 

@@ -23,7 +23,7 @@ func counted() []dbtest.WriteCase {
 		{Name: "RETURNING", Statements: []string{"DELETE FROM item WHERE id > 2 RETURNING id"}, Rows: 4},
 		{Name: "ON CONFLICT", Statements: []string{"INSERT INTO item (id, name) VALUES (1, 'x'), (21, 'y') ON CONFLICT (id) DO UPDATE SET amount = 5"}, Rows: 2},
 		{
-			Name: "trigger", Setup: []string{createTrail, leave, "CREATE TRIGGER t AFTER INSERT ON item FOR EACH ROW EXECUTE FUNCTION leave()"},
+			Name: "trigger", Trail: "trail", Setup: []string{createTrail, leave, "CREATE TRIGGER t AFTER INSERT ON item FOR EACH ROW EXECUTE FUNCTION leave()"},
 			Statements: []string{"INSERT INTO item (id, name) VALUES (31, 'a'), (32, 'b')"}, Rows: 6,
 		},
 		{Name: "delete cascades", Setup: []string{createTagged, tagThem}, Statements: []string{"DELETE FROM item WHERE id <= 3"}, Rows: 9},

@@ -16,7 +16,7 @@ func counted() []dbtest.WriteCase {
 		{Name: "REPLACE", Statements: []string{"REPLACE INTO item (id, name) VALUES (31, 'a'), (32, 'b')"}, Rows: 2},
 		{Name: "all rows at once", Statements: []string{"DELETE FROM item"}, Rows: 6},
 		{
-			Name: "trigger", Setup: []string{
+			Name: "trigger", Trail: "trail", Setup: []string{
 				"CREATE TABLE trail (id INTEGER)", "CREATE TRIGGER t AFTER INSERT ON item BEGIN INSERT INTO trail VALUES (1), (2); END",
 			},
 			Statements: []string{"INSERT INTO item (id, name) VALUES (31, 'a'), (32, 'b')"}, Rows: 6,

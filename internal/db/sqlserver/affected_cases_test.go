@@ -13,7 +13,7 @@ func counted() []dbtest.WriteCase {
 		{Name: "rows read before OUTPUT", Statements: []string{"SELECT 1 AS n DELETE FROM item OUTPUT deleted.id WHERE id > 1"}, Rows: 6},
 		{Name: "IF", Statements: []string{"IF EXISTS (SELECT 1 FROM item) DELETE FROM item"}, Rows: 6},
 		{
-			Name: "trigger", Setup: []string{
+			Name: "trigger", Trail: "trail", Setup: []string{
 				"CREATE TABLE trail (id INTEGER)", "CREATE TRIGGER t ON item AFTER INSERT AS INSERT INTO trail SELECT id FROM inserted",
 			},
 			Statements: []string{"INSERT INTO item (id, name) VALUES (31, 'a'), (32, 'b')"}, Rows: 4,
