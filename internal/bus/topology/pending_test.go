@@ -1,0 +1,126 @@
+package topology_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/stretchr/testify/require"
+
+	"dbrunner/internal/bus/bustest"
+	"dbrunner/internal/bus/topology"
+)
+
+const manyPending = 10_000
+
+// Promise: queues come to a database with 10,000 pending jobs under load, and one goes again, on one node and on three: no acknowledged job is lost or
+// stranded, and prune refuses while a message is pending or ack pending, also by force and after a restart of all nodes.
+func TestQueuesComeAndGoBesidePendingJobs(t *testing.T) {
+	t.Parallel()
+	for name, replicas := range map[string]int{"R1": 1, "R3": 3} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			queuesComeAndGo(t, replicas)
+		})
+	}
+}
+
+func queuesComeAndGo(t *testing.T, replicas int) {
+	t.Helper()
+	of := func(queues ...string) topology.Topology {
+		top := withQueues(queues...)
+		top.Replicas = replicas
+		return top
+	}
+	b, restart := onNodes(t, of())
+	for i := range manyPending {
+		_, err := b.JS.PublishAsync("dbrunner.jobs.demo.query", []byte("1"))
+		require.NoError(t, err)
+		if i%500 == 499 {
+			<-b.JS.PublishAsyncComplete()
+		}
+	}
+	acknowledged, _, stop := publishTo(t, b, "dbrunner.jobs.demo.query", "dbrunner.queues.demo.bulk.query", "dbrunner.queues.demo.feed.query")
+	grows := func() {
+		before := acknowledged.Load()
+		require.Eventually(t, func() bool { return acknowledged.Load() > before+60 }, time.Minute, time.Millisecond)
+	}
+	grows()
+	apply(t, b, of("bulk", "feed"), topology.ApplyOptions{})
+	grows()
+	apply(t, b, of("feed"), topology.ApplyOptions{Remove: true})
+	stop()
+	_, err := b.JS.Publish(t.Context(), "dbrunner.queues.demo.bulk.query", []byte("1"), jetstream.WithRetryAttempts(0))
+	require.Error(t, err)
+
+	refuses := func() {
+		for _, force := range []bool{false, true} {
+			changes, err := topology.Prune(t.Context(), b.Conn, of("feed"), force)
+			require.NoError(t, err)
+			require.Len(t, changes, 1)
+			require.Contains(t, changes[0].What, " jobs wait for it, which no other consumer would deliver")
+		}
+	}
+	refuses()
+	restart()
+	refuses()
+	finished := finish(t, b, "queue_bulk", 1)
+	refuses() // one is ack pending
+	finished += finish(t, b, "queue_bulk", 0) + finish(t, b, "queue_feed", 0) + finish(t, b, "work", 0)
+	require.Equal(t, int(acknowledged.Load())+manyPending, finished)
+	changes, err := topology.Prune(t.Context(), b.Conn, of("feed"), false)
+	require.NoError(t, err)
+	require.Equal(t, []topology.Change{{Resource: "consumer DBRUNNER_JOBS_demo/queue_bulk", What: "removed", Done: true}}, changes)
+	require.NoError(t, topology.Verify(t.Context(), b.Conn, of("feed")))
+}
+
+// onNodes creates a topology on as many nodes as it has replicas. restart restarts all of them.
+func onNodes(t *testing.T, top topology.Topology) (b *bustest.Bundle, restart func()) {
+	t.Helper()
+	if top.Replicas < 2 {
+		node := bustest.Server(t)
+		return bustest.SetupOn(t, node, top), node.Restart
+	}
+	c := bustest.Cluster(t, top.Replicas)
+	b = &bustest.Bundle{}
+	b.Conn, b.Logs = bustest.Connect(t, c.URL())
+	b.Plain, b.JS = bustest.Plain(t, c.URL())
+	require.NoError(t, topology.Manage(t.Context(), b.Conn, top))
+	return b, func() {
+		for _, n := range c.Nodes {
+			n.Restart()
+			c.AwaitLeader()
+		}
+	}
+}
+
+// finish acknowledges all messages of a consumer but some, which it requeues at the end, and returns how many it has acknowledged.
+func finish(t *testing.T, b *bustest.Bundle, consumer string, but int) (n int) {
+	t.Helper()
+	var c jetstream.Consumer
+	require.Eventually(t, func() bool {
+		var err error
+		c, err = b.JS.Consumer(t.Context(), "DBRUNNER_JOBS_demo", consumer)
+		return err == nil
+	}, time.Minute, 20*time.Millisecond)
+	var kept []jetstream.Msg
+	require.Eventually(t, func() bool {
+		batch, err := c.Fetch(500, jetstream.FetchMaxWait(time.Second))
+		if err != nil {
+			return false
+		}
+		for m := range batch.Messages() {
+			if len(kept) < but {
+				kept = append(kept, m)
+			} else if m.DoubleAck(t.Context()) == nil {
+				n++
+			}
+		}
+		info, err := c.Info(t.Context())
+		return err == nil && info.NumPending == 0 && info.NumAckPending == len(kept) && len(kept) == but
+	}, 2*time.Minute, time.Millisecond)
+	for _, m := range kept {
+		require.NoError(t, m.Nak())
+	}
+	return n
+}
