@@ -13,8 +13,8 @@ import (
 
 const manyPending = 10_000
 
-// Promise: queues come to a database with 10,000 pending jobs under load, and one goes again, on one node and on three: no acknowledged job is lost or
-// stranded, and prune refuses while a message is pending or ack pending, also by force and after a restart of all nodes.
+// Promise: queues, calls and dry runs come to a database with 10,000 pending jobs under load, and go again but for a queue, on one node and on three: no
+// acknowledged job is lost or stranded, and prune refuses while a message is pending or ack pending, also by force and after a restart of all nodes.
 func TestQueuesComeAndGoBesidePendingJobs(t *testing.T) {
 	t.Parallel()
 	for name, replicas := range map[string]int{"R1": 1, "R3": 3} {
@@ -27,12 +27,15 @@ func TestQueuesComeAndGoBesidePendingJobs(t *testing.T) {
 
 func queuesComeAndGo(t *testing.T, replicas int) {
 	t.Helper()
-	of := func(queues ...string) topology.Topology {
+	of := func(calls topology.Topology, queues ...string) topology.Topology {
 		top := withQueues(queues...)
 		top.Replicas = replicas
+		top.Databases[0].Features = calls.Databases[0].Features
+		top.Databases[0].Lanes = append(calls.Databases[0].Lanes, top.Databases[0].Lanes[len(bustest.Topology().Databases[0].Lanes):]...)
 		return top
 	}
-	b, restart := onNodes(t, of())
+	all, left := of(withFeature(), "bulk", "feed"), of(withoutFeature(), "feed")
+	b, restart := onNodes(t, of(withoutFeature()))
 	for i := range manyPending {
 		_, err := b.JS.PublishAsync("dbrunner.jobs.demo.query", []byte("1"))
 		require.NoError(t, err)
@@ -40,38 +43,48 @@ func queuesComeAndGo(t *testing.T, replicas int) {
 			<-b.JS.PublishAsyncComplete()
 		}
 	}
-	acknowledged, _, stop := publishTo(t, b, "dbrunner.jobs.demo.query", "dbrunner.queues.demo.bulk.query", "dbrunner.queues.demo.feed.query")
+	acknowledged, _, stop := publishTo(t, b, "dbrunner.jobs.demo.query", "dbrunner.jobs.demo.call.pay", "dbrunner.queues.demo.bulk.query",
+		"dbrunner.queues.demo.feed.query", "dbrunner.queues.demo.bulk.call.pay")
 	grows := func() {
 		before := acknowledged.Load()
 		require.Eventually(t, func() bool { return acknowledged.Load() > before+60 }, time.Minute, time.Millisecond)
 	}
 	grows()
-	apply(t, b, of("bulk", "feed"), topology.ApplyOptions{})
+	apply(t, b, all, topology.ApplyOptions{})
 	grows()
-	apply(t, b, of("feed"), topology.ApplyOptions{Remove: true})
+	apply(t, b, left, topology.ApplyOptions{Remove: true})
 	stop()
-	_, err := b.JS.Publish(t.Context(), "dbrunner.queues.demo.bulk.query", []byte("1"), jetstream.WithRetryAttempts(0))
-	require.Error(t, err)
+	for _, subject := range []string{"dbrunner.queues.demo.bulk.query", "dbrunner.jobs.demo.call.pay"} {
+		_, err := b.JS.Publish(t.Context(), subject, []byte("1"), jetstream.WithRetryAttempts(0))
+		require.Error(t, err)
+	}
 
-	refuses := func() {
+	refuses := func(consumers int) {
 		for _, force := range []bool{false, true} {
-			changes, err := topology.Prune(t.Context(), b.Conn, of("feed"), force)
+			changes, err := topology.Prune(t.Context(), b.Conn, left, force)
 			require.NoError(t, err)
-			require.Len(t, changes, 1)
-			require.Contains(t, changes[0].What, " jobs wait for it, which no other consumer would deliver")
+			require.Len(t, changes, consumers)
+			for _, c := range changes {
+				require.Contains(t, c.What, " jobs wait for it, which no other consumer would deliver")
+			}
 		}
 	}
-	refuses()
+	refuses(2)
 	restart()
-	refuses()
-	finished := finish(t, b, "queue_bulk", 1)
-	refuses() // one is ack pending
+	refuses(2)
+	finished := finish(t, b, "call", 0)
+	require.NotZero(t, finished)
+	changes, err := topology.Prune(t.Context(), b.Conn, left, false)
+	require.NoError(t, err)
+	require.Equal(t, "removed", byResource(t, changes, "consumer DBRUNNER_JOBS_demo/call").What)
+	finished += finish(t, b, "queue_bulk", 1)
+	refuses(1) // one message is ack pending
 	finished += finish(t, b, "queue_bulk", 0) + finish(t, b, "queue_feed", 0) + finish(t, b, "work", 0)
 	require.Equal(t, int(acknowledged.Load())+manyPending, finished)
-	changes, err := topology.Prune(t.Context(), b.Conn, of("feed"), false)
+	changes, err = topology.Prune(t.Context(), b.Conn, left, false)
 	require.NoError(t, err)
 	require.Equal(t, []topology.Change{{Resource: "consumer DBRUNNER_JOBS_demo/queue_bulk", What: "removed", Done: true}}, changes)
-	require.NoError(t, topology.Verify(t.Context(), b.Conn, of("feed")))
+	require.NoError(t, topology.Verify(t.Context(), b.Conn, left))
 }
 
 // onNodes creates a topology on as many nodes as it has replicas. restart restarts all of them.

@@ -158,15 +158,17 @@ func consumersOf(ctx context.Context, c *bus.Conn, stream string) ([]*jetstream.
 	return all, nil
 }
 
+// paged collects the pages of a list. A cluster leaves out what does not answer, and counts it: so the next page starts where this one ended by its
+// limit, not after as many entries as it had.
 func paged[T any](next func(offset int) ([]T, page, error)) ([]T, error) {
 	var all []T
-	for {
-		part, p, err := next(len(all))
+	for offset := 0; ; {
+		part, p, err := next(offset)
 		if err != nil {
 			return nil, err
 		}
 		all = append(all, part...)
-		if len(part) == 0 || len(all) >= p.Total {
+		if offset += p.Limit; p.Limit <= 0 || offset >= p.Total {
 			return all, nil
 		}
 	}
