@@ -23,8 +23,9 @@ const engines = "engines"
 var arrows = []arrow{
 	{"cmd/*", []string{"internal/db/outboxtable", "client", "contract", "contract/schema", "internal/app", "internal/bus", "internal/bus/control", "internal/bus/topology", "internal/config", "internal/jobs", "internal/db/migration", "internal/db/rowfile", "internal/manager", "internal/inspect", "internal/verify", "internal/report", "internal/ui", "internal/mcp", "internal/plaintext", "internal/bus/ordered", "internal/order", "internal/bus/schedules", "internal/cron", "internal/schedule"}},
 	{"internal/verify", nil}, // a judge shares no code with the accused
-	{"internal/ui", []string{"internal/ui/fleet", "internal/ui/format", "client", "contract"}},
+	{"internal/ui", []string{"internal/ui/fleet", "internal/ui/format", "internal/ui/result", "client", "contract"}},
 	{"internal/mcp", []string{"client", "contract"}},
+	{"internal/ui/result", []string{"internal/ui/format", "client", "contract"}},
 	{"internal/ui/format", []string{"internal/plaintext", "contract"}},
 	{"internal/ui/fleet", []string{"internal/cron", "client", "contract"}},
 	{"internal/app", []string{

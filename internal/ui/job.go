@@ -2,19 +2,17 @@ package ui
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"maps"
 	"net/http"
 	"net/url"
 	"slices"
 	"strings"
-	"time"
 
 	"dbrunner/client"
 	"dbrunner/contract"
 	"dbrunner/internal/ui/fleet"
-	"dbrunner/internal/ui/format"
+	"dbrunner/internal/ui/result"
 )
 
 // jobPage is everything about one job.
@@ -50,35 +48,12 @@ type resultView struct {
 	Missing      bool
 	Recorded     bool // the stream has it no more: it is the ledger's
 	Note         string
-	Steps        []step
+	Steps        []result.Step
 	Meaning      string
 	Labels       []string
-	Statements   []statementView
-	Tables       []tableView
+	Statements   []result.Statement
+	Tables       []result.Table
 	Size         int
-}
-
-// step is a moment in a job's life, and how long it took until the next one.
-type step struct {
-	Name  string
-	At    time.Time
-	Until string
-}
-
-type statementView struct {
-	Number   int
-	Command  string
-	Affected string
-	Rows     int64
-	Object   string
-}
-
-// tableView is a set of rows, as far as it is shown.
-type tableView struct {
-	Statement int
-	Columns   []contract.Column
-	Rows      [][]string
-	More      int64
 }
 
 func (s *screens) loadResult(ctx context.Context, database, id string) (any, error) {
@@ -117,115 +92,13 @@ func (s *screens) loadResult(ctx context.Context, database, id string) (any, err
 
 // fill makes what is shown of the result.
 func (v *resultView) fill(rows bool) {
-	r := v.Result
-	v.Steps = []step{{Name: "queued", At: r.QueuedAt}}
-	last := &v.Steps[0]
-	if !r.StartedAt.IsZero() {
-		last.Until = format.Period(r.StartedAt.Sub(r.QueuedAt))
-		v.Steps = append(v.Steps, step{Name: "started", At: r.StartedAt, Until: format.Period(r.FinishedAt.Sub(r.StartedAt))})
-	} else {
-		last.Until = format.Period(r.FinishedAt.Sub(r.QueuedAt))
-	}
-	v.Steps = append(v.Steps, step{Name: string(r.Status), At: r.FinishedAt})
-	v.Meaning = meaning(r)
-	for _, name := range slices.Sorted(maps.Keys(r.Labels)) {
-		v.Labels = append(v.Labels, name+"="+r.Labels[name])
-	}
-	sets := r.Statements
-	if len(sets) == 0 && (r.Columns != nil || r.RowsAffected != nil) {
-		sets = []contract.Set{r.Set}
-	}
-	for i := range sets {
-		row := statementView{Number: i + 1, Command: sets[i].Command, Rows: sets[i].RowCount, Affected: "–"}
-		if sets[i].RowsAffected != nil {
-			row.Affected = format.Number(*sets[i].RowsAffected)
-		}
-		if o := sets[i].Object; o != nil {
-			row.Object = format.Size(o.Size) + " of " + o.Format + " in the object store"
-		}
-		v.Statements = append(v.Statements, row)
+	v.Steps, v.Meaning, v.Statements = result.Steps(v.Result), result.Meaning(v.Result), result.Statements(v.Result)
+	for _, name := range slices.Sorted(maps.Keys(v.Result.Labels)) {
+		v.Labels = append(v.Labels, name+"="+v.Result.Labels[name])
 	}
 	if rows {
-		v.Tables = tablesOf(r)
+		v.Tables = result.Tables(v.Result)
 	}
-}
-
-// meaning is what the outcome means for the database.
-func meaning(r *client.Result) string {
-	retry := " The same job under another id may succeed."
-	if r.Error == nil || !r.Error.Retryable {
-		retry = ""
-	}
-	switch r.Status {
-	case contract.Succeeded:
-		if r.Effect == contract.RolledBack {
-			return "It was a dry run: it was executed and rolled back; nothing of it is there. To commit the same effect: runner approve " +
-				r.Database + " " + r.JobID
-		}
-		return "It took effect; its result is stored."
-	case contract.Rejected:
-		return "It was never executed; nothing of it is there."
-	case contract.Failed:
-		switch r.Kind {
-		case "statement":
-			return "The database refused or stopped it; a part of its effect may be there." + retry
-		case "migration":
-			return "Files before the one that failed stay applied." + retry
-		}
-		return "It was rolled back; nothing of it is there." + retry
-	case contract.Canceled, contract.Expired:
-		return "It did not take effect."
-	case contract.Unknown:
-		return "It MAY have taken effect, completely or in part: look at the database before you do anything."
-	}
-	return ""
-}
-
-// The bounds of rows that are shown; the download has all.
-const (
-	tableRows  = 100
-	tableCell  = 200
-	tableWidth = 30
-)
-
-func tablesOf(r *client.Result) []tableView {
-	var out []tableView
-	for _, set := range r.RowSets() {
-		t := tableView{Statement: set.Statement + 1, Columns: set.Columns[:min(len(set.Columns), tableWidth)]}
-		_ = set.EachRow(func(raw json.RawMessage) error { // what cannot be read is not shown
-			if len(t.Rows) < tableRows {
-				t.Rows = append(t.Rows, cellsOf(raw, t.Columns))
-			}
-			return nil
-		})
-		t.More = set.RowCount - int64(len(t.Rows))
-		out = append(out, t)
-	}
-	return out
-}
-
-// cellsOf are the texts of a row, in the order of its columns.
-func cellsOf(raw json.RawMessage, columns []contract.Column) []string {
-	var list []json.RawMessage
-	if json.Unmarshal(raw, &list) != nil {
-		var object map[string]json.RawMessage
-		if json.Unmarshal(raw, &object) != nil {
-			return nil
-		}
-		for _, c := range columns {
-			list = append(list, object[c.Name])
-		}
-	}
-	out := make([]string, 0, len(columns))
-	for _, value := range list[:min(len(list), len(columns))] {
-		text := string(value)
-		var s string
-		if json.Unmarshal(value, &s) == nil && text != "null" {
-			text = s
-		}
-		out = append(out, format.Clip(text, tableCell))
-	}
-	return out
 }
 
 // download answers with the stored result, which has the rows.
