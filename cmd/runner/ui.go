@@ -17,8 +17,8 @@ import (
 )
 
 const uiHelp = `Serve a page about the fleet: what needs attention, each database, jobs and dead letters. The page is a client of NATS with a user
-of its own and can do nothing that this user may not do. It is read-only; with --write it also pauses and resumes databases, cancels
-jobs and redrives dead letters, each after a confirmation and with an audit entry.
+of its own and can do nothing that this user may not do. It is read-only; with --write it also pauses and resumes databases, queues
+and schedules, runs schedules now, cancels jobs and redrives dead letters, each after a confirmation and with an audit entry.
 
 The page has no sign-in. By default it listens only on this machine. Before you let others reach it, put a proxy with a sign-in in front, name
 the host that browsers use (--host) and the proxy's header with the user (--user-header). See docs/ui.md.
@@ -44,7 +44,7 @@ func newUI() *cobra.Command {
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&f.listen, "listen", "127.0.0.1:8090", "address of the page")
-	flags.BoolVar(&f.write, "write", false, "offer actions: pause, resume, cancel, redrive")
+	flags.BoolVar(&f.write, "write", false, "offer actions: pause, resume, run now, cancel, redrive")
 	flags.BoolVar(&f.rows, "show-rows", false, "show the rows of results")
 	flags.StringVar(&f.environment, "environment", "", "name on every screen and in every confirmation, such as production")
 	flags.StringVar(&f.grafana, "grafana", "", "URL of a dashboard to link to")

@@ -47,7 +47,8 @@ type outcome struct {
 	Lines   []string
 	Failed  []string
 	Back    string
-	Running bool // it goes on
+	Job     string // address of the job that was published; empty: none
+	Running bool   // it goes on
 	At      time.Time
 	begin   func(id string) // starts what goes on; nil: it is done
 }
@@ -121,6 +122,7 @@ func (s *operator) allActions() map[string]action {
 		"/db/{db}/queue/{queue}/resume":       {s.askResume, s.doResume},
 		"/db/{db}/schedule/{schedule}/pause":  {s.askPause, s.doPause},
 		"/db/{db}/schedule/{schedule}/resume": {s.askResume, s.doResume},
+		"/db/{db}/schedule/{schedule}/run":    {s.askRun, s.doRun},
 		"/db/{db}/job/{id}/cancel":            {s.askCancel, s.doCancel},
 		"/dead/redrive":                       {s.askRedrive, s.doRedrive},
 	}

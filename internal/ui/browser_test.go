@@ -187,6 +187,19 @@ func TestActionsInABrowser(t *testing.T) {
 	tab.shows("nightly is cancelled")
 	require.Contains(t, w.audited("dbrunner.audit.database.shop.cancel"), `"targets":["nightly"]`)
 
+	w.schedule("jobs.shop.query.monthly", `{"cron":"0 3 1 * *","job":{"sql":"SELECT 1 AS n"}}`)
+	tab.open(s.url + "/db/shop")
+	tab.shows("monthly")
+	tab.tabTo("Run now…")
+	tab.press("Enter")
+	tab.shows("PRODUCTION", "Publish the job of the schedule jobs.shop.query.monthly once, now.")
+	tab.tabTo("Run now in production")
+	tab.press("Enter")
+	tab.shows("The job of jobs.shop.query.monthly is published", "Its id is monthly-")
+	require.Contains(t, w.audited("dbrunner.audit.database.shop.schedule"), `"targets":["jobs.shop.query.monthly"],"count":1,"after":{"change":"run"}`)
+	tab.click("a", "The job")
+	tab.shows("It took effect; its result is stored.")
+
 	for _, id := range []string{"a", "b", "c"} {
 		w.submit("shop", "query", id, sql(id, "SELECT * FROM nowhere"))
 	}
@@ -292,7 +305,7 @@ func inBrowserReadOnly(t *testing.T, c *chromium, w *world, _ *site) {
 		}
 		tab.shows(at.text)
 		tab.shows("read-only")
-		require.Equal(t, "0", tab.text(`document.querySelectorAll("form[method=post], a[href*='/pause'], a[href*='/resume'], a[href*='/cancel'], a[href*='/redrive']").length`), at.path)
+		require.Equal(t, "0", tab.text(`document.querySelectorAll("form[method=post], a[href*='/pause'], a[href*='/resume'], a[href*='/cancel'], a[href*='/redrive'], a[href$='/run']").length`), at.path)
 	}
 	tab.calm(s.url)
 }

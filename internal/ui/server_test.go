@@ -7,6 +7,7 @@ import (
 	"html"
 	"net/http"
 	"net/url"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -153,9 +154,41 @@ func TestFlow(t *testing.T) {
 	require.Contains(t, w.audited("dbrunner.audit.database.shop.pause"), `"targets":["`+key+`"]`)
 	s.shows("/db/shop", "paused by ola: wrong figures", "did not fire: ")
 	s.outcome(s.act("/db/shop/schedule/"+key+"/resume", nil), "is resumed", "Confirmed by")
-	for _, path := range []string{"/db/shop/queue/a.b/pause", "/db/shop/schedule/jobs.reports.query.x/pause", "/db/shop/schedule/nothing/pause"} {
+	for _, path := range []string{"/db/shop/queue/a.b/pause", "/db/shop/schedule/jobs.reports.query.x/pause", "/db/shop/schedule/nothing/pause", "/db/shop/schedule/jobs.shop.query.nothing/run"} {
 		require.Equal(t, http.StatusNotFound, s.get(path).status, path)
 	}
+}
+
+// TestRunNow publishes the job of a schedule once, however often its form is sent, paused or not, and records it before.
+func TestRunNow(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.fleet(t)
+	s := w.open(t, ui.Options{Write: true})
+	const key = "jobs.shop.query.nightly_report"
+	w.schedule(key, `{"cron":"30 2 * * *","job":{"id_note":1,"sql":"SELECT 1 AS n"}}`)
+	w.schedule("queues.shop.bulk.query.close", `{"cron":"30 2 1 1 *","catch_up":"2h","job":{"sql":"SELECT 1 AS n","labels":{"order":"1"},"expires_in":"1h"}}`)
+	w.schedule("jobs.shop.query.wrong", `{"cron":"61 * * * *","job":{"sql":"SELECT 1 AS n"}}`)
+	s.shows("/db/shop", "nightly_report query 30 2 * * * error", "close query", "wrong query 61 * * * * error")
+	for _, wrong := range []string{key, "jobs.shop.query.wrong"} {
+		require.NotContains(t, s.shows("/db/shop/schedule/"+wrong+"/run", "the schedule cannot be used"), "<button")
+		require.NotContains(t, s.get("/db/shop").body, wrong+`/run"`)
+	}
+	const path = "/db/shop/schedule/queues.shop.bulk.query.close/run"
+	require.Contains(t, s.get("/db/shop").body, path)
+	s.outcome(s.act("/db/shop/schedule/queues.shop.bulk.query.close/pause", url.Values{"why": {"later"}}), "is paused")
+	s.shows(path, "Publish the job of the schedule queues.shop.bulk.query.close once, now.", "It is paused by ola: later. The job is published all the same.")
+	word := strings.Repeat("a2", 13)
+	done := s.act(path, url.Values{"word": {word}, "why": {"month's end"}})
+	s.outcome(done, "The job of queues.shop.bulk.query.close is published", "Its id is close-")
+	require.Contains(t, w.audited("dbrunner.audit.database.shop.schedule"), `"targets":["queues.shop.bulk.query.close"],"count":1,"reason":"month's end","after":{"change":"run"}`)
+	id := regexp.MustCompile(`close-[0-9a-f]{12}-` + word).FindString(s.get(done.header.Get("Location")).body)
+	w.awaitResult("shop", id)
+	s.shows("/db/shop/job/"+id, "succeeded", "order=1")
+	s.outcome(s.act(path, url.Values{"word": {word}}), "is published")
+	require.Equal(t, http.StatusConflict, s.act(path, url.Values{"word": {"../x"}}).status)
+	s.outcome(s.act(path, nil), "is published")
+	s.shows("/db/shop/jobs", "2 of the newest 2 results")
 }
 
 // TestRedrive publishes dead letters again: one, all of a cause after its number was typed, and never what may have taken effect.
@@ -281,7 +314,7 @@ func TestGuards(t *testing.T) {
 	require.Equal(t, http.StatusForbidden, forged(func(*http.Request) {}, url.Values{"why": {strings.Repeat("x", 1<<20)}, "token": form["token"]}), "a form has its size")
 
 	readOnly := w.open(t, ui.Options{})
-	for _, path := range []string{"/db/shop/pause", "/db/shop/resume", "/db/shop/job/a/cancel", "/dead/redrive"} {
+	for _, path := range []string{"/db/shop/pause", "/db/shop/resume", "/db/shop/job/a/cancel", "/db/shop/schedule/jobs.shop.query.a/run", "/dead/redrive"} {
 		require.Equal(t, http.StatusNotFound, readOnly.get(path).status, path)
 		require.NotEqual(t, http.StatusSeeOther, readOnly.do(http.MethodPost, path, form).status, path)
 	}
@@ -322,6 +355,7 @@ func worldOfUsers(t *testing.T) *world {
 		&server.User{Username: "admin", Password: "x"},
 		&server.User{Username: "none", Password: "x", Permissions: allow("nothing")},
 		&server.User{Username: "health", Password: "x", Permissions: allow("$JS.API.STREAM.INFO.DBRUNNER_HEALTH", "$JS.API.DIRECT.GET.DBRUNNER_HEALTH")},
+		&server.User{Username: "jobless", Password: "x", Permissions: &server.Permissions{Publish: &server.SubjectPermission{Allow: []string{">"}, Deny: []string{"dbrunner.jobs.>"}}}},
 		&server.User{Username: "silent", Password: "x", Permissions: &server.Permissions{Publish: &server.SubjectPermission{Allow: []string{">"}, Deny: []string{"dbrunner.audit.>"}}}}))
 	nc, js := bustest.Plain(t, node.ClientURL(), user("admin"))
 	w := &world{t: t, node: node, nc: nc, js: js}
@@ -331,8 +365,10 @@ func worldOfUsers(t *testing.T) *world {
 		_, err := js.CreateStream(t.Context(), streamConfig(name, subjects...))
 		require.NoError(t, err)
 	}
-	_, err := js.CreateKeyValue(t.Context(), bucketConfig("DBRUNNER_STATE"))
-	require.NoError(t, err)
+	for _, bucket := range []string{"DBRUNNER_STATE", "DBRUNNER_SCHEDULES"} {
+		_, err := js.CreateKeyValue(t.Context(), bucketConfig(bucket))
+		require.NoError(t, err)
+	}
 	return w
 }
 
@@ -358,6 +394,12 @@ func TestWithoutPermissions(t *testing.T) {
 	denied := silent.act("/db/shop/pause", url.Values{"why": {"x"}})
 	require.Equal(t, http.StatusConflict, denied.status)
 	require.Contains(t, plain(denied.body), "Nothing was done: NATS does not permit this user to publish dbrunner.audit.database.shop.pause.")
+	w.schedule("jobs.shop.query.nightly", `{"every":"1h","job":{"sql":"SELECT 1 AS n"}}`)
+	for who, subject := range map[string]string{"silent": "dbrunner.audit.database.shop.schedule", "jobless": "dbrunner.jobs.shop.query"} {
+		denied := w.open(t, ui.Options{Write: true}, user(who)).act("/db/shop/schedule/jobs.shop.query.nightly/run", nil)
+		require.Equal(t, http.StatusConflict, denied.status)
+		require.Contains(t, plain(denied.body), "Nothing was done: NATS does not permit this user to publish "+subject+".")
+	}
 	bucket, err := w.js.KeyValue(t.Context(), "DBRUNNER_STATE")
 	require.NoError(t, err)
 	_, err = bucket.Get(t.Context(), "pause.shop")

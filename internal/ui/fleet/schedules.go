@@ -2,6 +2,7 @@ package fleet
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 	"sync"
@@ -27,6 +28,7 @@ type Schedule struct {
 	Status string                  // active, finished, error, paused or new
 	Error  string
 
+	job      contract.ScheduleJob
 	revision uint64
 }
 
@@ -52,6 +54,20 @@ func (s *Schedule) Next() (out []time.Time) {
 		out, at = append(out, next), next
 	}
 	return out
+}
+
+// Job returns its job to be published once, now, under an id that ends in a word. The error is why it cannot be.
+func (s *Schedule) Job(word string, now time.Time) (*client.Job, error) {
+	if s.Record == nil || s.Status == contract.ScheduleInError {
+		return nil, fmt.Errorf("the schedule cannot be used: %s", s.Error)
+	}
+	body, err := contract.ParseBody(s.Record.Job)
+	if err != nil {
+		return nil, err
+	}
+	id := s.Key.TaggedID(word)
+	body = body.Without("expires_in").With("expires_at", s.Record.ExpiresAt(now, s.job).Format(time.RFC3339)).With("id", id)
+	return &client.Job{Database: s.Key.Database, Queue: s.Key.Queue, Kind: s.Key.Kind, Name: s.Key.Call, ID: id, Body: body.Bytes()}, nil
 }
 
 // times are the times in force; nil: they cannot be read.
@@ -145,7 +161,7 @@ func (d *schedulesOf) schedule(name string) (Schedule, bool) {
 		return Schedule{}, false
 	}
 	one := Schedule{Key: key, Status: "new", revision: stored.Sequence}
-	if one.Record, _, err = contract.ReadSchedule(stored.Data); err != nil {
+	if one.Record, one.job, err = contract.ReadSchedule(stored.Data); err != nil {
 		one.Record, one.Status, one.Error = nil, contract.ScheduleInError, strings.ReplaceAll(err.Error(), "\n", "; ")
 	}
 	if m, ok := d.states.values[contract.ScheduleStateKey(name)]; ok && !deleted(&m) {
