@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"html"
+	"maps"
 	"net/http"
 	"net/url"
 	"regexp"
@@ -459,6 +460,40 @@ func TestHostileContent(t *testing.T) {
 		}
 	}
 	s.shows("/db/shop/job/evil", "<script>alert(1)</script>", `\u202e`)
+}
+
+// TestMegabyteTexts are cut wherever they are shown, and their size is said.
+func TestMegabyteTexts(t *testing.T) {
+	t.Parallel()
+	w := worldOfUsers(t)
+	put := func(subject string, header nats.Header, value any) {
+		data, err := json.Marshal(value)
+		require.NoError(t, err)
+		_, err = w.js.PublishMsg(t.Context(), &nats.Msg{Subject: subject, Header: header, Data: data})
+		require.NoError(t, err)
+	}
+	result := func(id string, more map[string]any) {
+		r := map[string]any{"version": 1, "job_id": id, "database": "shop", "kind": "query", "status": "failed", "runner": "node1-1", "finished_at": time.Now().UTC()}
+		maps.Copy(r, more)
+		put("dbrunner.results.shop."+id, nil, r)
+	}
+	evil := strings.Repeat("<b>\u202e", 10_000) // a stream takes headers of 64 KiB
+	plainText := strings.Repeat("x", 1<<20-5000)
+	result("error", map[string]any{"error": map[string]any{"code": "syntax_error", "message": plainText}})
+	result("label", map[string]any{"labels": map[string]string{"order": plainText}})
+	result("row", map[string]any{"status": "succeeded", "columns": []map[string]string{{"name": "v", "type": "text"}}, "rows": [][]string{{plainText}}, "row_count": 1})
+	size := fmt.Sprintf("%d bytes)", len(evil))
+	put("dbrunner.dead.shop.query.s1_a", nats.Header{"Dbrunner-Job-Id": {"a"}, "Dbrunner-Reason": {"failed"}, "Dbrunner-Code": {"syntax_error"}, "Dbrunner-Message": {evil}}, "")
+	s := w.open(t, ui.Options{ShowRows: true}, user("admin"))
+	for path, said := range map[string]string{
+		"/db/shop/job/error": "x… (1019 KiB)", "/db/shop/job/label": "x… (1019 KiB)", "/db/shop/job/row": "x… (1019 KiB)", "/db/shop/jobs": "x… (1019 KiB)", "/dead": size, "/dead?list=1": size,
+	} {
+		got := s.get(path)
+		require.Equal(t, http.StatusOK, got.status, path)
+		require.Contains(t, plain(got.body), said, path)
+		require.Less(t, len(got.body), 30_000, path)
+		require.NotRegexp(t, "<b>[^<]*<b>|\u202e", got.body, path)
+	}
 }
 
 // TestLostConnection shows what was known, gray, and offers no actions; then the page goes on.

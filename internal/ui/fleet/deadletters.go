@@ -159,7 +159,7 @@ func (d *DeadLetters) chunk(ctx context.Context, from, to uint64) ([]DeadLetter,
 		found = append(found, DeadLetter{
 			Sequence: m.Sequence, Stored: m.Time, Database: tokens[2], Kind: tokens[3], Key: tokens[4],
 			JobID: header(contract.HeaderJobID), Reason: header(contract.HeaderReason), Code: header(contract.HeaderCode),
-			Message: header(contract.HeaderMessage), ResultID: header(contract.HeaderResultID), Runner: header(contract.HeaderRunner),
+			Message: shortened(m.Headers.Get(contract.HeaderMessage)), ResultID: header(contract.HeaderResultID), Runner: header(contract.HeaderRunner),
 			Redrive: header(contract.HeaderOriginal + contract.HeaderRedriveOf),
 		})
 		return nil
@@ -229,6 +229,14 @@ func againCodes() []contract.Code {
 		"unique_violation", "foreign_key_violation", "not_null_violation", "check_violation", "constraint_violation", "data_error",
 		"syntax_error", "undefined_object", "permission_denied", "expect_rows_failed", "max_affected_exceeded", "not_countable",
 	}
+}
+
+// shortened returns a message as it is shown: cut, with its size, if it is long.
+func shortened(text string) string {
+	if len(text) <= shownError {
+		return text
+	}
+	return fmt.Sprintf("%s… (%d bytes)", bounded(text, shownError), len(text))
 }
 
 // bounded returns at most the first bytes of a text, whole characters.
