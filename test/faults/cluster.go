@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -38,17 +39,18 @@ type node struct {
 // cluster is the NATS servers.
 type cluster struct {
 	nodes  []*node
-	routes string
+	routes *routes
 	self   string
+	sync   bool // each write of the servers reaches the disk before it is acknowledged
 }
 
-func newCluster(dir string) (*cluster, error) {
+func newCluster(dir string, syncAlways bool) (*cluster, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
-	c := &cluster{self: self}
-	var routes []string
+	c := &cluster{self: self, sync: syncAlways}
+	var ports []int
 	for i := range nodes {
 		n := &node{name: fmt.Sprintf("n%d", i+1), dir: filepath.Join(dir, fmt.Sprintf("nats%d", i+1))}
 		for _, port := range []*int{&n.port, &n.http, &n.cluster} {
@@ -62,10 +64,12 @@ func newCluster(dir string) (*cluster, error) {
 		if n.link, err = newLink(address(n.port)); err != nil {
 			return nil, err
 		}
-		routes = append(routes, "nats://"+address(n.cluster))
+		ports = append(ports, n.cluster)
 		c.nodes = append(c.nodes, n)
 	}
-	c.routes = strings.Join(routes, ",")
+	if c.routes, err = newRoutes(ports); err != nil {
+		return nil, err
+	}
 	for _, n := range c.nodes {
 		if err := c.start(n); err != nil {
 			c.close()
@@ -94,8 +98,8 @@ func (c *cluster) start(n *node) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	p, err := start(n.name, n.dir+".out", []string{"HOME=" + n.dir, "GOMAXPROCS=2"}, c.self, "nats", "-name", n.name,
-		"-port", fmt.Sprint(n.port), "-http", fmt.Sprint(n.http), "-cluster", fmt.Sprint(n.cluster), "-routes", c.routes,
-		"-dir", n.dir, "-log", n.dir+".log")
+		"-port", fmt.Sprint(n.port), "-http", fmt.Sprint(n.http), "-cluster", fmt.Sprint(n.cluster), "-routes", c.routes.of(slices.Index(c.nodes, n)),
+		"-dir", n.dir, "-log", n.dir+".log", fmt.Sprintf("-sync=%t", c.sync))
 	n.p = p
 	return err
 }
@@ -118,6 +122,7 @@ func (c *cluster) close() {
 		n.link.close()
 	}
 	all.Wait()
+	c.routes.close()
 }
 
 // urls of the servers themselves.

@@ -52,7 +52,7 @@ func (r *round) collect(ctx context.Context) (*check.History, error) {
 	r.watcher.mu.Lock()
 	defer r.watcher.mu.Unlock()
 	h.Seen, h.Replies, h.Naks, h.Texts = r.watcher.seen, r.watcher.replies, r.watcher.naks, r.watcher.texts
-	h.Replayed = r.works("nats_crash") || r.works("nats_kill") || r.works("nats_restart") || r.works("nats_stop")
+	h.Replayed = slices.ContainsFunc(r.faults, func(s scheduled) bool { return slices.Contains(replaying, s.name) })
 	if r.works("clock_skew") {
 		h.Naks = nil // when another runner has started is only known by that runner's clock
 	}

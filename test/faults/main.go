@@ -36,6 +36,7 @@ type options struct {
 	mutants  bool
 	mutant   string // only this one
 	soak     time.Duration
+	sync     bool // NATS servers sync each write
 	verbose  bool
 }
 
@@ -69,6 +70,7 @@ func run(ctx context.Context, args []string) error {
 	flags.BoolVar(&o.mutants, "mutants", false, "show that broken runners are found out, instead")
 	flags.StringVar(&o.mutant, "mutant", "", "the same, for one of them")
 	flags.DurationVar(&o.soak, "soak", 0, "run for this long without faults and draw what the processes hold, instead")
+	flags.BoolVar(&o.sync, "sync-always", false, "have the NATS servers sync each write to the disk, as sync_interval: always does")
 	flags.BoolVar(&o.keepAll, "keep-all", false, "write the history of each run, not only of those with violations")
 	flags.BoolVar(&o.verbose, "v", false, "report each fault")
 	flags.Func("only", "nemeses to choose from, such as runner_kill,pg_stop (default: all); list: names them", func(text string) error {

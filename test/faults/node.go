@@ -26,11 +26,14 @@ func serveNATS(ctx context.Context, args []string) error {
 	flags.IntVar(&o.Cluster.Port, "cluster", 0, "")
 	flags.StringVar(&o.StoreDir, "dir", "", "")
 	flags.StringVar(&o.LogFile, "log", "", "")
+	flags.BoolVar(&o.SyncAlways, "sync", false, "")
 	routes := flags.String("routes", "", "")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
 	o.Cluster.Name, o.Cluster.Host, o.Cluster.NoAdvertise = "faults", "127.0.0.1", true // clients go through links of ours
+	// Servers connect by ways of ours as well, and not to what others know of them.
+	o.Cluster.Advertise = "127.0.0.1:9"
 	for _, text := range strings.Split(*routes, ",") {
 		u, err := url.Parse(text)
 		if err != nil {

@@ -32,6 +32,7 @@ type round struct {
 	js        jetstream.JetStream
 	client    *client.Client
 	fleet     *fleet
+	ways      []*ways // of each runner; empty: they share the links
 	watcher   *watcher
 	clients   *clients
 	made      faultLog
@@ -70,6 +71,9 @@ func (w *world) newRound(ctx context.Context, o *options, binary string, seed ui
 		}
 	}
 	r.clients = &clients{r: r, cancels: map[string]bool{}, enqueued: map[string]check.Publication{}}
+	if err := r.newWays(); err != nil {
+		return r, err
+	}
 	r.fleet = newFleet(r.binary, r.dir, r.runnerEnvironment(w.cluster.linked()))
 	return r, nil
 }
@@ -139,11 +143,12 @@ func (r *round) run(ctx context.Context) error {
 	if r.watcher, err = r.watch(); err != nil {
 		return err
 	}
-	r.fleet.start(func(int) []string {
-		if r.plan.killer == "" {
-			return nil
+	r.fleet.start(func(i int) []string {
+		own := r.throughWays(i)
+		if r.plan.killer != "" {
+			own = append(own, "DBRUNNER_CRASH_JOB="+r.plan.killer)
 		}
-		return []string{"DBRUNNER_CRASH_JOB=" + r.plan.killer}
+		return own
 	})
 	if err := r.serving(ctx); err != nil {
 		return err
@@ -239,6 +244,7 @@ func (r *round) close(ctx context.Context) {
 	if r.fleet != nil {
 		r.fleet.close()
 	}
+	r.closeWays()
 	if r.nc != nil {
 		r.nc.Close()
 		if err := r.deleteStreams(ctx); err != nil {

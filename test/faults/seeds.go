@@ -14,7 +14,7 @@ import (
 
 // run does what the command line asks for.
 func (o *options) run(ctx context.Context) error {
-	w, err := newWorld(ctx)
+	w, err := newWorld(ctx, o.sync)
 	if err != nil {
 		return err
 	}

@@ -29,7 +29,7 @@ type world struct {
 	binaries map[string]string // of runners, by mutant
 }
 
-func newWorld(ctx context.Context) (w *world, err error) {
+func newWorld(ctx context.Context, syncAlways bool) (w *world, err error) {
 	w = &world{binaries: map[string]string{}}
 	defer func() {
 		if err != nil {
@@ -50,7 +50,7 @@ func newWorld(ctx context.Context) (w *world, err error) {
 	if w.proxy, err = cutproxy.Launch(w.postgres.Address()); err != nil {
 		return w, err
 	}
-	if w.cluster, err = newCluster(w.dir); err != nil {
+	if w.cluster, err = newCluster(w.dir, syncAlways); err != nil {
 		return w, err
 	}
 	return w, w.cluster.whole(ctx)

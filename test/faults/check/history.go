@@ -275,7 +275,7 @@ type History struct {
 	Cancels        map[string]bool // requests with a cancel request
 	Stored         []Answer        // all that the results streams hold
 	Seen           []Answer        // results as plain subscribers saw them
-	Replayed       bool            // servers of the cluster crashed: they may have published stored results again
+	Replayed       bool            // servers of the cluster crashed, stopped or lost each other: they may have published stored results again
 	Replies        []Answer
 	Responses      []Response // of the run endpoint
 	DeadLetters    []DeadLetter
