@@ -17,7 +17,7 @@ func machineNemeses() []nemesis {
 }
 
 // suspended is how long everything is stopped: longer than the ack wait, and a minute in a run of five.
-func (r *round) suspended() time.Duration { return max(ackWait*3/2, r.opts.length/5) }
+func suspended(r *round) time.Duration { return max(ackWait*3/2, r.opts.length/5) }
 
 // allStopped stops every process but this one, and lets them go on one after the other.
 func allStopped(ctx context.Context, r *round, rng *rand.Rand) (string, error) {
@@ -37,7 +37,7 @@ func allStopped(ctx context.Context, r *round, rng *rand.Rand) (string, error) {
 	for _, signal := range signals {
 		err = errors.Join(err, signal(syscall.SIGSTOP))
 	}
-	d := r.suspended()
+	d := suspended(r)
 	_ = wait(ctx, d)
 	rng.Shuffle(len(signals), func(i, j int) { signals[i], signals[j] = signals[j], signals[i] })
 	for _, signal := range signals {

@@ -114,7 +114,7 @@ type ways struct {
 }
 
 // newWays makes the networks of the runners where a nemesis needs them: each costs another copy of all bytes.
-func (r *round) newWays() error {
+func newWays(r *round) error {
 	if !strings.Contains(r.names(), "way_") {
 		return nil
 	}
@@ -137,7 +137,7 @@ func (r *round) newWays() error {
 }
 
 // throughWays are the settings of a runner that has a network of its own.
-func (r *round) throughWays(i int) []string {
+func throughWays(r *round, i int) []string {
 	if len(r.ways) == 0 {
 		return nil
 	}
@@ -149,7 +149,7 @@ func (r *round) throughWays(i int) []string {
 	return []string{"SHOP_CONNECTION_STRING=" + connection, "RUNNER_NATS_URLS=" + strings.Join(urls, ",")}
 }
 
-func (r *round) closeWays() {
+func closeWays(r *round) {
 	for _, w := range r.ways {
 		for _, one := range append(toNATS(w), toDatabase(w)...) {
 			one.close()

@@ -71,7 +71,7 @@ func (w *world) newRound(ctx context.Context, o *options, binary string, seed ui
 		}
 	}
 	r.clients = &clients{r: r, cancels: map[string]bool{}, enqueued: map[string]check.Publication{}}
-	if err := r.newWays(); err != nil {
+	if err := newWays(r); err != nil {
 		return r, err
 	}
 	r.fleet = newFleet(r.binary, r.dir, r.runnerEnvironment(w.cluster.linked()))
@@ -144,7 +144,7 @@ func (r *round) run(ctx context.Context) error {
 		return err
 	}
 	r.fleet.start(func(i int) []string {
-		own := r.throughWays(i)
+		own := throughWays(r, i)
 		if r.plan.killer != "" {
 			own = append(own, "DBRUNNER_CRASH_JOB="+r.plan.killer)
 		}
@@ -244,7 +244,7 @@ func (r *round) close(ctx context.Context) {
 	if r.fleet != nil {
 		r.fleet.close()
 	}
-	r.closeWays()
+	closeWays(r)
 	if r.nc != nil {
 		r.nc.Close()
 		if err := r.deleteStreams(ctx); err != nil {
