@@ -152,6 +152,9 @@ func (r *scheduleReader) record(key string, value int) {
 	switch key {
 	case "cron":
 		r.text(key, value, &s.Cron, MaxScheduleText)
+		if s.Cron == "" {
+			r.fail("cron is empty")
+		}
 	case "time_zone":
 		r.text(key, value, &s.TimeZone, MaxScheduleText)
 	case "description":

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"regexp"
 	"time"
 
@@ -78,7 +79,7 @@ func (b *Bucket) Lookup(ctx context.Context, name string) (*Object, error) {
 	if m == nil {
 		return nil, nil
 	}
-	return readObject(m)
+	return readObject(name, m)
 }
 
 // mark is a literal subject of chunks: a description must not make us read anything else.
@@ -87,8 +88,8 @@ var mark = regexp.MustCompile(`^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$`)
 // errDescription: what describes an object is of no use.
 var errDescription = errors.New("the description of an object is not valid")
 
-// readObject reads a description; nil if the object was deleted.
-func readObject(m *bus.StoredMessage) (*Object, error) {
+// readObject reads the description under a name; nil if the object was deleted.
+func readObject(name string, m *bus.StoredMessage) (*Object, error) {
 	var info jetstream.ObjectInfo
 	if err := json.Unmarshal(m.Data, &info); err != nil {
 		return nil, fmt.Errorf("%w: %w", errDescription, err)
@@ -96,13 +97,15 @@ func readObject(m *bus.StoredMessage) (*Object, error) {
 	switch {
 	case info.Deleted:
 		return nil, nil
+	case info.Name != name || info.Size > math.MaxInt64:
+		return nil, fmt.Errorf("%w: it is not that of object %s", errDescription, name)
 	case info.Opts != nil && info.Opts.Link != nil:
 		return nil, fmt.Errorf("%w: object %s is a link, which is not followed", errDescription, info.Name)
 	case !mark.MatchString(info.NUID) || len(info.NUID) > maxObjectName:
 		return nil, fmt.Errorf("%w: object %s names no valid chunks", errDescription, info.Name)
 	}
 	return &Object{
-		Name: info.Name, Size: int64(info.Size), Digest: info.Digest, Modified: m.Time, //nolint:gosec // no object has 8 EiB
+		Name: info.Name, Size: int64(info.Size), Digest: info.Digest, Modified: m.Time,
 		chunks: int64(info.Chunks), mark: info.NUID,
 	}, nil
 }

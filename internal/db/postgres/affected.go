@@ -92,19 +92,19 @@ func (t *transaction) checkAffected(ctx context.Context, before writtenRowsBefor
 }
 
 // increase sums the rows that were written since, and refuses what writes others.
-func (b writtenRowsBefore) increase(rows [][][]byte) (int64, *db.Error) {
+func (b writtenRowsBefore) increase(rows ownRows) (int64, *db.Error) {
 	now := map[string]int64{}
 	for _, row := range rows {
-		relation, count, kind := string(row[writtenRelation]), string(row[writtenRows]), string(row[writtenKind])
+		relation, count, kind := string(row.value(writtenRelation)), string(row.value(writtenRows)), string(row.value(writtenKind))
 		if relation == "0" {
 			if count != "on" || b["0"] != 1 {
 				return 0, engine.NotCountable(noCounts)
 			}
 			continue
 		}
-		mode, name := string(row[writtenMode]), string(row[writtenName])
+		mode, name := string(row.value(writtenMode)), string(row.value(writtenName))
 		switch {
-		case mode == "AccessExclusiveLock" && string(row[writtenPersistence]) != "t":
+		case mode == "AccessExclusiveLock" && string(row.value(writtenPersistence)) != "t":
 			return 0, engine.NotCountable("the transaction has an ACCESS EXCLUSIVE lock on " + name + ", as TRUNCATE, DROP, ALTER, CREATE " +
 				"and LOCK take it: what they change is not counted, and they cannot be used with max_affected")
 		case mode == "RowExclusiveLock" && kind == "f":
@@ -137,7 +137,7 @@ func (l *lease) countsRows() error {
 		return nil
 	}
 	rows, err := l.query(`SELECT ` + trackCounts)
-	if err == nil && string(rows[0][0]) != "on" {
+	if err == nil && string(rows.first(0)) != "on" {
 		return engine.Unfit(l.d.opts.Name, noCounts)
 	}
 	return err

@@ -113,7 +113,7 @@ func (a *autocommit) start(ctx context.Context) error {
 	if err != nil {
 		return a.ownError(ctx, err)
 	}
-	if string(rows[0][0]) != "t" {
+	if string(rows.first(0)) != "t" {
 		return engine.Executing()
 	}
 	_, _, err = a.writeEntry(fenceOf(a.once.Start), a.once.Start)
@@ -272,7 +272,7 @@ func (d *Database) RecordEnd(ctx context.Context, end *db.Entry, own bool) (row 
 		}
 		if written = len(rows) == 1; written {
 			out := *end
-			out.RecordedAt, err = time.Parse(time.RFC3339Nano, string(rows[0][0]))
+			out.RecordedAt, err = time.Parse(time.RFC3339Nano, string(rows.first(0)))
 			row = &out
 			return err
 		}

@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"errors"
 	"slices"
 	"strconv"
 	"strings"
@@ -37,8 +38,8 @@ func (s *session) nameTypes() error {
 		return err
 	}
 	for _, row := range rows {
-		oid, _ := strconv.ParseUint(string(row[0]), 10, 32)
-		s.typeNames[uint32(oid)] = string(row[1])
+		oid, _ := strconv.ParseUint(string(row.value(0)), 10, 32)
+		s.typeNames[uint32(oid)] = string(row.value(1))
 	}
 	for _, u := range unnamed {
 		if u.column.Type = s.typeNames[u.oid]; u.column.Type == "" {
@@ -63,18 +64,15 @@ func (s *session) resolve(stmts []*dialect.Compiled) error {
 			if err != nil {
 				return err
 			}
-			if len(rows) != 1 {
+			if len(rows) != 1 || len(rows.first(3)) == 0 {
 				return db.Errorf(db.ClassPermanent, contract.CodeParameter, "the database has no type %q", name).At(i)
 			}
-			oid, err := strconv.ParseUint(string(rows[0][0]), 10, 32)
-			if err != nil {
+			oid, err := strconv.ParseUint(string(rows.first(0)), 10, 32)
+			elem, wrong := strconv.ParseUint(string(rows.first(1)), 10, 32)
+			if err = errors.Join(err, wrong); err != nil {
 				return err
 			}
-			elem, err := strconv.ParseUint(string(rows[0][1]), 10, 32)
-			if err != nil {
-				return err
-			}
-			t := paramType{oid: uint32(oid), array: string(rows[0][2]) == "t", delim: rows[0][3][0]}
+			t := paramType{oid: uint32(oid), array: string(rows.first(2)) == "t", delim: rows.first(3)[0]}
 			if types.byOID[uint32(elem)] != nil {
 				t.elem = uint32(elem)
 			}

@@ -32,12 +32,12 @@ func (d *Database) Check(ctx context.Context) (db.CheckResult, error) {
 	if err != nil {
 		return v, d.checkFailed(ctx, err)
 	}
-	v.Query, v.Version = time.Since(started), string(rows[0][0])
+	v.Query, v.Version = time.Since(started), string(rows.first(0))
 	v.Role = contract.RolePrimary
 	switch {
-	case string(rows[0][1]) == "t":
+	case string(rows.first(1)) == "t":
 		v.Role, v.ReadOnly = contract.RoleStandby, "the server is a standby and accepts no writes"
-	case string(rows[0][2]) == "on":
+	case string(rows.first(2)) == "on":
 		v.ReadOnly = "transactions are read-only by default here (default_transaction_read_only)"
 	}
 	return v, nil

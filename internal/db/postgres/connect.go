@@ -118,6 +118,6 @@ func (d *Database) learn(s *session) error {
 	if err != nil {
 		return err
 	}
-	s.durability = string(rows[0][0])
+	s.durability = string(rows.first(0))
 	return nil
 }

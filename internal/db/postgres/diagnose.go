@@ -192,12 +192,12 @@ func (l *inspection) server(context.Context) error {
 	if err != nil {
 		return err
 	}
-	version, number := string(rows[0][0]), atoi(rows[0][1])
-	l.OK(db.PartServer, "PostgreSQL %s, since %s", version, rows[0][3])
+	version, number := string(rows.first(0)), atoi(rows.first(1))
+	l.OK(db.PartServer, "PostgreSQL %s, since %s", version, rows.first(3))
 	if number < versionNeeded {
 		l.Find(db.PartServer, db.GradeFault, "upgrade the server to 13 or later", "the version is older than any that is supported")
 	}
-	if string(rows[0][2]) == "t" {
+	if string(rows.first(2)) == "t" {
 		l.Warn(db.PartServer, "connect to the primary (target_session_attrs=read-write), or set ledger.mode: off for reads only",
 			"the server is a standby and accepts no writes")
 	}
@@ -223,7 +223,7 @@ func (l *inspection) settings(context.Context) error {
 		return err
 	}
 	for _, row := range rows {
-		l.setting(string(row[0]), string(row[1]))
+		l.setting(string(row.value(0)), string(row.value(1)))
 	}
 	return nil
 }
@@ -258,7 +258,7 @@ func (l *inspection) connections() error {
 	if err != nil {
 		return err
 	}
-	room, used, own := atoi(rows[0][0]), atoi(rows[0][1]), atoi(rows[0][2])
+	room, used, own := atoi(rows.first(0)), atoi(rows.first(1)), atoi(rows.first(2))
 	if own >= 0 {
 		room = min(room, own)
 	}
@@ -284,9 +284,9 @@ func (l *inspection) locks(context.Context) error {
 		return err
 	}
 	for _, r := range rows {
-		l.Warn(db.PartLocks, "end or commit the transaction of pid "+string(r[4])+"; if nobody can: SELECT pg_terminate_backend("+string(r[4])+")",
+		l.Warn(db.PartLocks, "end or commit the transaction of pid "+string(r.value(4))+"; if nobody can: SELECT pg_terminate_backend("+string(r.value(4))+")",
 			"pid %s (%s) waits with %s since %ss for pid %s (%s), %s, last statement %s, transaction since %ss",
-			r[0], named(r[1]), verb(r[2]), r[3], r[4], named(r[5]), stateOf(r[6]), verb(r[7]), r[8])
+			r.value(0), named(r.value(1)), verb(r.value(2)), r.value(3), r.value(4), named(r.value(5)), stateOf(r.value(6)), verb(r.value(7)), r.value(8))
 	}
 	if len(rows) == 0 {
 		l.OK(db.PartLocks, "no session waits for a lock")
@@ -338,19 +338,19 @@ func (l *inspection) sessions(context.Context) error {
 
 func seconds(d time.Duration) string { return strconv.Itoa(int(d.Seconds())) + " seconds" }
 
-func (l *inspection) session(r [][]byte) {
-	pid, age := string(r[0]), time.Duration(atoi(r[4]))*time.Second
+func (l *inspection) session(r ownRow) {
+	pid, age := string(r.value(0)), time.Duration(atoi(r.value(4)))*time.Second
 	grade := db.GradeWarning
 	if age < engine.LongStatement {
 		grade = db.GradeNote
 	}
-	if string(r[2]) == "active" {
+	if string(r.value(2)) == "active" {
 		l.Find(db.PartSessions, grade, "if it should not: SELECT pg_cancel_backend("+pid+")",
-			"pid %s (%s) runs %s since %s", pid, named(r[1]), verb(r[3]), age)
+			"pid %s (%s) runs %s since %s", pid, named(r.value(1)), verb(r.value(3)), age)
 		return
 	}
 	l.Find(db.PartSessions, grade, "it keeps its locks and old rows: let its client commit, or SELECT pg_terminate_backend("+pid+")",
-		"pid %s (%s) is %s since %s, after %s", pid, named(r[1]), r[2], age, verb(r[3]))
+		"pid %s (%s) is %s since %s, after %s", pid, named(r.value(1)), r.value(2), age, verb(r.value(3)))
 }
 
 // sight reports what the login may not see.
@@ -359,7 +359,7 @@ func (l *inspection) sight() error {
 	if err != nil {
 		return err
 	}
-	if string(rows[0][0]) != "t" {
+	if string(rows.first(0)) != "t" {
 		l.Find(db.PartSessions, db.GradeNote, "GRANT pg_read_all_stats to it, to see their states and ages here",
 			"the login cannot see other logins' sessions")
 	}
@@ -375,7 +375,7 @@ func (l *inspection) ledger(context.Context) error {
 	case l.d.opts.Ledger == db.LedgerOff:
 		l.Note(db.PartLedger, "off")
 		return nil
-	case string(rows[0][0]) != "t":
+	case string(rows.first(0)) != "t":
 		l.Note(db.PartLedger, "the table dbrunner.ledger is missing")
 		return nil
 	}
@@ -386,6 +386,6 @@ func (l *inspection) ledger(context.Context) error {
 	if err != nil {
 		return err
 	}
-	l.OK(db.PartLedger, "%s", engine.LedgerSize(atoi(rows[0][0]), atoi(rows[0][1]), string(rows[0][2])))
+	l.OK(db.PartLedger, "%s", engine.LedgerSize(atoi(rows.first(0)), atoi(rows.first(1)), string(rows.first(2))))
 	return nil
 }

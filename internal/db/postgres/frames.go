@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"slices"
 )
 
 const (
@@ -12,6 +13,8 @@ const (
 	frameBuffer = 32 << 10
 	// frameHead is the kind of a message and its length.
 	frameHead = 5
+	// frameStep is how much memory a message gets before its content is there.
+	frameStep = 1 << 20
 )
 
 // errTooLong is a message that is longer than the job's limit on its rows can explain.
@@ -54,13 +57,9 @@ func (f *frames) have(n int) error {
 	if f.w-f.r >= n {
 		return nil
 	}
-	// Move what is there to the front of a buffer that holds n bytes. One that was made for a large message is given up
+	// Move what is there to the front of the buffer. One that was made for a large message is given up
 	// when it is empty.
 	switch {
-	case n > len(f.buf):
-		f.buf = append(make([]byte, 0, n+frameBuffer), f.buf[f.r:f.w]...)
-		f.r, f.w = 0, len(f.buf)
-		f.buf = f.buf[:cap(f.buf)]
 	case f.r == f.w && len(f.buf) > frameBuffer && n <= frameBuffer:
 		f.buf, f.r, f.w = make([]byte, frameBuffer), 0, 0
 	case f.r > 0:
@@ -68,6 +67,10 @@ func (f *frames) have(n int) error {
 		f.r = 0
 	}
 	for f.w-f.r < n {
+		if f.w == len(f.buf) { // the content is there that the memory was for
+			f.buf = slices.Grow(f.buf, min(n, max(f.w, frameStep)))
+			f.buf = f.buf[:cap(f.buf)]
+		}
 		m, err := f.from.Read(f.buf[f.w:])
 		f.w += m
 		if err != nil && f.w-f.r < n {

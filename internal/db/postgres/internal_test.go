@@ -304,7 +304,9 @@ func (p *pauses) Read(b []byte) (int, error) {
 		return 0, os.ErrDeadlineExceeded
 	}
 	n := copy(b, p.parts[0])
-	p.parts = p.parts[1:]
+	if p.parts[0] = p.parts[0][n:]; len(p.parts[0]) == 0 {
+		p.parts = p.parts[1:]
+	}
 	return n, nil
 }
 

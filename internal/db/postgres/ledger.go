@@ -136,7 +136,7 @@ func (l *lease) record(entry *db.Entry) (*db.Entry, bool, error) {
 		}
 		if len(rows) == 1 {
 			out := *entry
-			out.RecordedAt, err = time.Parse(time.RFC3339Nano, string(rows[0][0]))
+			out.RecordedAt, err = time.Parse(time.RFC3339Nano, string(rows.first(0)))
 			return &out, true, err
 		}
 		if existing, err := l.lookup(entry.JobID); existing != nil || err != nil {
@@ -155,7 +155,7 @@ func fenceOf(e *db.Entry) string {
 }
 
 // writeEntry runs a statement of ours that takes a ledger row's arguments.
-func (l *lease) writeEntry(sql string, e *db.Entry) (rows [][][]byte, affected int64, err error) {
+func (l *lease) writeEntry(sql string, e *db.Entry) (rows ownRows, affected int64, err error) {
 	l.buf = appendParse(l.buf[:0], "", sql, nil)
 	l.buf = l.appendEntry(l.buf, "", e)
 	l.buf = appendSync(appendExecute(l.buf))
@@ -178,20 +178,19 @@ func (l *lease) lookup(jobID string) (*db.Entry, error) {
 	}
 	// Whether the session's COMMIT waits for synchronous standbys where there are any. A row that can be seen proves
 	// nothing then: the wait for its own COMMIT may have been cancelled, or have ended with a crash.
-	if standbys := string(rows[0][7]); standbys != "" && standbys != "0" && l.durability != "off" && l.durability != "local" {
+	if standbys := string(rows.first(7)); standbys != "" && standbys != "0" && l.durability != "off" && l.durability != "local" {
 		if _, err := l.query(confirmEntry, l.d.opts.Namespace, l.d.opts.Name, jobID); err != nil {
 			return nil, err
 		}
 	}
-	row := rows[0]
-	e := &db.Entry{JobID: jobID, Status: string(row[1]), Runner: string(row[5])}
+	e := &db.Entry{JobID: jobID, Status: string(rows.first(1)), Runner: string(rows.first(5))}
 	var errs [5]error
-	e.RequestHash, errs[0] = readBytea(row[0])
-	e.Answer, errs[1] = readBytea(row[2])
-	e.Sequence, errs[2] = strconv.ParseUint(string(row[3]), 10, 64)
-	nanos, err := strconv.ParseInt(string(row[4]), 10, 64)
+	e.RequestHash, errs[0] = readBytea(rows.first(0))
+	e.Answer, errs[1] = readBytea(rows.first(2))
+	e.Sequence, errs[2] = strconv.ParseUint(string(rows.first(3)), 10, 64)
+	nanos, err := strconv.ParseInt(string(rows.first(4)), 10, 64)
 	e.Timestamp, errs[3] = time.Unix(0, nanos).UTC(), err
-	e.RecordedAt, errs[4] = time.Parse(time.RFC3339Nano, string(row[6]))
+	e.RecordedAt, errs[4] = time.Parse(time.RFC3339Nano, string(rows.first(6)))
 	return e, errors.Join(errs[:]...)
 }
 
@@ -223,7 +222,7 @@ func (d *Database) Now(ctx context.Context) (now time.Time, err error) {
 		if err != nil {
 			return err
 		}
-		now, err = time.Parse(time.RFC3339Nano, string(rows[0][0]))
+		now, err = time.Parse(time.RFC3339Nano, string(rows.first(0)))
 		return err
 	})
 	return now, err

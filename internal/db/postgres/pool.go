@@ -34,7 +34,7 @@ func (d *Database) hook(config *pgxpool.Config) {
 			if err != nil {
 				return err
 			}
-			if string(rows[0][0]) != value {
+			if string(rows.first(0)) != value {
 				return db.Errorf(db.ClassUnavailable, contract.CodeUnavailable,
 					"database %s does not keep the session's limits (%s): a pooler drops start-up parameters; set pooler: transaction",
 					d.opts.Name, name)

@@ -87,10 +87,10 @@ func (l *lease) takesWrites() error {
 		return err
 	}
 	switch {
-	case string(rows[0][0]) == "t":
+	case string(rows.first(0)) == "t":
 		return engine.Unfit(l.d.opts.Name, "the server is a standby and accepts no writes, so that exactly_once jobs cannot run; "+
 			"connect to the primary (target_session_attrs=read-write), or set ledger: off for reads only")
-	case string(rows[0][1]) == "on":
+	case string(rows.first(1)) == "on":
 		return engine.Unfit(l.d.opts.Name, "transactions are read-only by default here, so that exactly_once jobs cannot run; "+
 			"set default_transaction_read_only off for the login, or set ledger: off for reads only")
 	}
@@ -109,7 +109,7 @@ func (l *lease) columns() ([][2]string, error) {
 		WHERE attrelid = to_regclass('dbrunner.ledger') AND attnum > 0 AND NOT attisdropped`)
 	var out [][2]string
 	for _, row := range rows {
-		out = append(out, [2]string{string(row[0]), string(row[1])})
+		out = append(out, [2]string{string(row.value(0)), string(row.value(1))})
 	}
 	return out, err
 }
@@ -128,7 +128,7 @@ func (l *lease) missingRights() (missing []string, err error) {
 	rows, err := l.query(`SELECT p FROM unnest('{SELECT,INSERT,UPDATE,DELETE}'::text[]) p
 		WHERE NOT has_table_privilege('dbrunner.ledger', p)`)
 	for _, row := range rows {
-		missing = append(missing, string(row[0]))
+		missing = append(missing, string(row.value(0)))
 	}
 	return missing, err
 }
@@ -140,7 +140,7 @@ func (l *lease) createLedger() error {
 		return err
 	}
 	ddl := []string{"BEGIN", ddlLock}
-	if string(rows[0][0]) == "t" { // IF NOT EXISTS wants the right to create schemas even where one exists
+	if string(rows.first(0)) == "t" { // IF NOT EXISTS wants the right to create schemas even where one exists
 		ddl = append(ddl, createSchema)
 	}
 	ddl = append(ddl, createTable, createIndex, "COMMIT")
@@ -174,13 +174,13 @@ func (d *Database) DryRun(ctx context.Context) (creates []string, err error) {
 		if err != nil {
 			return d.blind(err)
 		}
-		if d.opts.Ledger != db.LedgerManage || string(rows[0][0]) != "t" {
+		if d.opts.Ledger != db.LedgerManage || string(rows.first(0)) != "t" {
 			return d.blind(l.verifyLedger())
 		}
 		creates = []string{engine.LedgerTable}
 		rows, err = l.query(`SELECT CASE WHEN to_regnamespace('dbrunner') IS NULL THEN has_database_privilege(current_database(), 'CREATE')
 			ELSE has_schema_privilege('dbrunner', 'CREATE') AND has_schema_privilege('dbrunner', 'USAGE') END`)
-		if err == nil && string(rows[0][0]) != "t" {
+		if err == nil && string(rows.first(0)) != "t" {
 			return engine.MayNotCreate(d.opts.Name, createRights)
 		}
 		return err

@@ -212,6 +212,9 @@ func (l *lease) answered(ctx context.Context, ours int, out *outcome, err error)
 func (l *lease) answers(ctx context.Context, ours int, out *outcome, err error) error {
 	if err == nil {
 		err = l.statements(ours, out)
+		if err == nil && out.ok() && len(out.sets) < len(l.sent) {
+			err = errOutOfOrder // ready, and not all was done
+		}
 	} else {
 		l.forgetUnsent()
 	}

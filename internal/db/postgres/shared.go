@@ -117,7 +117,7 @@ type sharedPart struct {
 	after   int // and behind them, without those that clean the session
 	out     outcome
 	before  writtenRowsBefore
-	written [][][]byte // rows of writtenNow
+	written ownRows // rows of writtenNow
 }
 
 // run runs the group to its end.

@@ -200,7 +200,7 @@ func (t *sharedCommit) sort(ctx context.Context, failed *sharedPart) bool {
 // holds reports whether a transaction has succeeded as far as the engine knows: its rows have room, its guards hold, and its limit
 // on rows.
 func (p *sharedPart) holds() bool {
-	if !p.out.ok() {
+	if !p.out.ok() || len(p.out.sets) < len(p.Tx.Statements) {
 		return false
 	}
 	for i := range p.Tx.Expect {

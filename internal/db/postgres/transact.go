@@ -385,7 +385,7 @@ func (t *transaction) standby(e *db.Error) *db.Error {
 	}
 	_ = t.net.SetDeadline(time.Now().Add(readyTimeout))
 	rows, err := t.query(`SELECT pg_is_in_recovery() OR current_setting('default_transaction_read_only') = 'on'`)
-	if err != nil || string(rows[0][0]) == "t" {
+	if err != nil || string(rows.first(0)) == "t" {
 		t.markBroken(false)
 		t.d.lost()
 		e.Class, e.Code = db.ClassUnavailable, contract.CodeUnavailable
