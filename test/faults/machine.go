@@ -11,8 +11,10 @@ import (
 // machineNemeses are the faults of the machine that everything runs on.
 func machineNemeses() []nemesis {
 	return []nemesis{
-		{"all_stopped", "everything is stopped where it is (SIGSTOP) for longer than the ack wait, as a suspended machine is, and goes on in any order",
-			2 * time.Second, allStopped},
+		{
+			"all_stopped", "everything is stopped where it is (SIGSTOP) for longer than the ack wait, as a suspended machine is, and goes on in any order",
+			2 * time.Second, allStopped,
+		},
 	}
 }
 

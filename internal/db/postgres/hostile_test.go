@@ -241,10 +241,10 @@ func TestHostileServerIsLate(t *testing.T) {
 		}
 		return false
 	})
-	begun := time.Now()
+	started := time.Now()
 	_, err := d.Read(t.Context(), db.Call{Timeout: 300 * time.Millisecond}, &dialect.Compiled{SQL: "SELECT 1 AS late"}, objects())
 	require.Equal(t, contract.CodeTimeout, err.(*db.Error).Code, "%v", err) //nolint:errorlint // the engine returns it unwrapped
-	require.Less(t, time.Since(begun), testTimeout)
+	require.Less(t, time.Since(started), testTimeout)
 	<-asked
 	set, err := d.Read(t.Context(), call(), &dialect.Compiled{SQL: "SELECT 1 AS early"}, objects())
 	require.Error(t, err)
