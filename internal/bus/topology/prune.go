@@ -121,11 +121,14 @@ type page struct {
 	Total  int `json:"total"`
 	Offset int `json:"offset"`
 	Limit  int `json:"limit"`
+	// Missing are those that nobody has reported in time: they have no leader.
+	Missing []string `json:"missing"`
 }
 
 // ourStreams are the streams of our names that carry our mark.
 func ourStreams(ctx context.Context, c *bus.Conn) ([]*jetstream.StreamInfo, error) {
-	all, err := paged(func(offset int) ([]*jetstream.StreamInfo, page, error) {
+	ours := func(name string) bool { return bus.InNamespace(c.Subjects(), name) }
+	all, err := paged(ours, func(offset int) ([]*jetstream.StreamInfo, page, error) {
 		var answer struct {
 			page
 			Streams []*jetstream.StreamInfo `json:"streams"`
@@ -137,14 +140,14 @@ func ourStreams(ctx context.Context, c *bus.Conn) ([]*jetstream.StreamInfo, erro
 		return nil, fmt.Errorf("list streams: %w", err)
 	}
 	all = slices.DeleteFunc(all, func(info *jetstream.StreamInfo) bool {
-		return !bus.InNamespace(c.Subjects(), info.Config.Name) || !carriesMark(c, info.Config.Metadata)
+		return !ours(info.Config.Name) || !carriesMark(c, info.Config.Metadata)
 	})
 	slices.SortFunc(all, func(a, b *jetstream.StreamInfo) int { return strings.Compare(a.Config.Name, b.Config.Name) })
 	return all, nil
 }
 
 func consumersOf(ctx context.Context, c *bus.Conn, stream string) ([]*jetstream.ConsumerInfo, error) {
-	all, err := paged(func(offset int) ([]*jetstream.ConsumerInfo, page, error) {
+	all, err := paged(func(string) bool { return true }, func(offset int) ([]*jetstream.ConsumerInfo, page, error) {
 		var answer struct {
 			page
 			Consumers []*jetstream.ConsumerInfo `json:"consumers"`
@@ -158,14 +161,17 @@ func consumersOf(ctx context.Context, c *bus.Conn, stream string) ([]*jetstream.
 	return all, nil
 }
 
-// paged collects the pages of a list. A cluster leaves out what does not answer, and counts it: so the next page starts where this one ended by its
-// limit, not after as many entries as it had.
-func paged[T any](next func(offset int) ([]T, page, error)) ([]T, error) {
+// paged collects the pages of a list. A cluster leaves out what has no leader, and counts it: so the next page starts where this one ended by
+// its limit, not after as many entries as it had. A list without one of ours is an error: what was left out may be in use.
+func paged[T any](ours func(name string) bool, next func(offset int) ([]T, page, error)) ([]T, error) {
 	var all []T
 	for offset := 0; ; {
 		part, p, err := next(offset)
 		if err != nil {
 			return nil, err
+		}
+		if i := slices.IndexFunc(p.Missing, ours); i >= 0 {
+			return nil, fmt.Errorf("the cluster does not report %s, which has no leader now: repeat this when its servers are up", p.Missing[i])
 		}
 		all = append(all, part...)
 		if offset += p.Limit; p.Limit <= 0 || offset >= p.Total {
