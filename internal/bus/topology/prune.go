@@ -121,7 +121,7 @@ type page struct {
 	Total  int `json:"total"`
 	Offset int `json:"offset"`
 	Limit  int `json:"limit"`
-	// Missing are those that nobody has reported in time: they have no leader.
+	// Missing are those that no server has reported in time: they have no leader.
 	Missing []string `json:"missing"`
 }
 
