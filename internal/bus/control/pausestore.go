@@ -14,13 +14,13 @@ import (
 	"dbrunner/internal/report"
 )
 
-// ErrPauseChanged is returned if the record of a pause is not the one that was read before.
+// ErrPauseChanged is returned if the record of a pause is not the one that was read before, or another write of it is in flight.
 var ErrPauseChanged = errors.New("the pause has changed meanwhile")
 
 // storePause writes a record if the last entry of its key has a sequence; 0: if it has none.
 func storePause(ctx context.Context, c *bus.Conn, key string, value []byte, expected uint64) (uint64, error) {
 	ack, err := c.Publish(ctx, &nats.Msg{Subject: bus.StateSubject(c, key), Header: expecting(expected), Data: value})
-	if bus.HasCode(err, bus.CodeWrongLastSequence) {
+	if bus.HasCode(err, bus.CodeWrongLastSequence) || bus.HasCode(err, bus.CodeWriteInFlight) {
 		return 0, ErrPauseChanged
 	}
 	return ack.Sequence, err

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/nats-io/nats.go"
 
@@ -14,7 +15,10 @@ import (
 	"dbrunner/internal/bus"
 )
 
-// ErrChanged is returned if the last entry of a key is not the one that was read before.
+// writeInFlight is how long another process's write of the same key gets: replicas commit one in a few milliseconds.
+const writeInFlight = 50 * time.Millisecond
+
+// ErrChanged is returned if the last entry of a key is not the one that was read before, or another write of the key is in flight.
 var ErrChanged = errors.New("it has changed meanwhile")
 
 // RefusedError is why a stream does not take a job.
@@ -88,6 +92,14 @@ func put(ctx context.Context, c *bus.Conn, subject string, value []byte, expecte
 	switch {
 	case bus.HasCode(err, bus.CodeWrongLastSequence):
 		return 0, ErrChanged
+	case bus.HasCode(err, bus.CodeWriteInFlight):
+		// Only a cluster answers so. What the other write has come to can be read a moment later.
+		select {
+		case <-ctx.Done():
+			return 0, ctx.Err()
+		case <-time.After(writeInFlight):
+			return 0, ErrChanged
+		}
 	case err != nil && c.Refused(subject):
 		return 0, fmt.Errorf("publish to %s: %w", subject, bus.ErrDenied)
 	}
