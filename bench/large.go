@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"dbrunner/bench/figures"
 )
@@ -152,7 +153,16 @@ func (w *world) checkStored(ctx context.Context, result []byte, rows int) error 
 	if int64(info.Size) != object.Size || info.Digest != object.Digest { //nolint:gosec // not above 2^63
 		return fmt.Errorf("the object is another one: %v", info)
 	}
-	return bucket.Delete(ctx, object.Name)
+	return w.purgeChunks(ctx, info)
+}
+
+// purgeChunks frees the space of an object. The bucket takes no header that would mark the object as deleted.
+func (w *world) purgeChunks(ctx context.Context, info *jetstream.ObjectInfo) error {
+	stream, err := w.js.Stream(ctx, "OBJ_"+info.Bucket)
+	if err != nil {
+		return err
+	}
+	return stream.Purge(ctx, jetstream.WithPurgeSubject("$O."+info.Bucket+".C."+info.NUID))
 }
 
 // measureTogether runs several such jobs concurrently and samples the runner's memory meanwhile.
