@@ -31,33 +31,27 @@ const largeSQL = "SELECT id, name, amount, at, ok FROM large WHERE id <= %d"
 
 // measureLarge asks for results that have no room in a message, as CSV, beside psql's \copy of the same query to a file.
 func (w *world) measureLarge(ctx context.Context, r *report) error {
-	if err := w.createLarge(ctx); err != nil {
+	sizes := []int{lesserRows, largeRows}
+	if w.opts.quick {
+		sizes = sizes[:1]
+	}
+	largest := sizes[len(sizes)-1]
+	if err := w.createLarge(ctx, largest); err != nil {
 		return err
 	}
 	r.Large = map[string]float64{}
-	for _, rows := range []int{lesserRows, largeRows} {
-		if w.opts.quick && rows == largeRows {
-			continue
-		}
+	for _, rows := range sizes {
 		if err := w.measureRows(ctx, r, rows); err != nil {
 			return err
 		}
 	}
-	rows := largeRows
-	if w.opts.quick {
-		rows = lesserRows
-	}
-	return w.measureTogether(ctx, r, rows)
+	return w.measureTogether(ctx, r, largest)
 }
 
-func (w *world) createLarge(ctx context.Context) error {
+func (w *world) createLarge(ctx context.Context, rows int) error {
 	conn, err := pgx.Connect(ctx, w.databaseURL())
 	if err != nil {
 		return err
-	}
-	rows := largeRows
-	if w.opts.quick {
-		rows = lesserRows
 	}
 	_, err = conn.Exec(ctx, fmt.Sprintf(`CREATE TABLE large AS SELECT n::int AS id, 'customer ' || n AS name, n * 0.25::float8 AS amount,
 		timestamptz '2026-01-01' + n * interval '1 second' AS at, n %% 2 = 0 AS ok FROM generate_series(1, %d) AS n`, rows))
@@ -153,15 +147,11 @@ func (w *world) checkStored(ctx context.Context, result []byte, rows int) error 
 	if int64(info.Size) != object.Size || info.Digest != object.Digest { //nolint:gosec // not above 2^63
 		return fmt.Errorf("the object is another one: %v", info)
 	}
-	return w.purgeChunks(ctx, info)
-}
-
-// purgeChunks frees the space of an object. The bucket takes no header that would mark the object as deleted.
-func (w *world) purgeChunks(ctx context.Context, info *jetstream.ObjectInfo) error {
 	stream, err := w.js.Stream(ctx, "OBJ_"+info.Bucket)
 	if err != nil {
 		return err
 	}
+	// Free the space: the bucket takes no header that would mark the object as deleted.
 	return stream.Purge(ctx, jetstream.WithPurgeSubject("$O."+info.Bucket+".C."+info.NUID))
 }
 
