@@ -70,8 +70,8 @@ func (c *Client) DeadLetters(ctx context.Context, filter DeadLetterFilter, each 
 		if err != nil {
 			return fmt.Errorf("list dead letters: %w", err)
 		}
-		if letter := readDeadLetter(m); letter != nil {
-			if err := each(letter); err != nil {
+		if deadLetter := readDeadLetter(m); deadLetter != nil {
+			if err := each(deadLetter); err != nil {
 				return err
 			}
 		}
@@ -95,11 +95,11 @@ func (c *Client) DeadLetter(ctx context.Context, database, kind, key string) (*D
 }
 
 // DeleteDeadLetter removes a dead letter as it was read. It returns nil if it is gone already, or replaced.
-func (c *Client) DeleteDeadLetter(ctx context.Context, letter *DeadLetter) error {
+func (c *Client) DeleteDeadLetter(ctx context.Context, deadLetter *DeadLetter) error {
 	stream, answer := c.subjects.DeadStream(), struct{}{}
-	err := c.request(ctx, "STREAM.MSG.DELETE."+stream, map[string]uint64{"seq": letter.Sequence}, &answer)
+	err := c.request(ctx, "STREAM.MSG.DELETE."+stream, map[string]uint64{"seq": deadLetter.Sequence}, &answer)
 	if hasCode(err, codeDeleteFailed) { // for any reason: also because it is gone
-		if m, getErr := c.message(ctx, stream, getRequest{Sequence: letter.Sequence}); getErr == nil && m == nil {
+		if m, getErr := c.message(ctx, stream, getRequest{Sequence: deadLetter.Sequence}); getErr == nil && m == nil {
 			return nil
 		}
 	}
@@ -114,9 +114,9 @@ func readDeadLetter(m *storedMessage) *DeadLetter {
 	if len(tokens) != 5 {
 		return nil
 	}
-	letter := &DeadLetter{Database: tokens[2], Kind: tokens[3], Key: tokens[4], Sequence: m.Sequence, Stored: m.Time, Body: m.Data}
+	deadLetter := &DeadLetter{Database: tokens[2], Kind: tokens[3], Key: tokens[4], Sequence: m.Sequence, Stored: m.Time, Body: m.Data}
 	if headers, err := nats.DecodeHeadersMsg(m.Headers); err == nil { // a message without headers has none to read
-		letter.Headers = headers
+		deadLetter.Headers = headers
 	}
-	return letter
+	return deadLetter
 }

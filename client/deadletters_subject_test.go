@@ -10,7 +10,7 @@ import (
 	"dbrunner/contract"
 )
 
-// What a dead letter's subject names counts only if the subject is of the dead letter's own database and kind.
+// What a dead deadLetter's subject names counts only if the subject is of the dead deadLetter's own database and kind.
 func TestJobSubjectOfADeadLetter(t *testing.T) {
 	t.Parallel()
 	for subject, name := range map[string]string{
@@ -22,8 +22,8 @@ func TestJobSubjectOfADeadLetter(t *testing.T) {
 		"dbrunner.results.shop.call.pay": "",
 		"":                               "",
 	} {
-		letter := client.DeadLetter{Database: "shop", Kind: "call", Headers: nats.Header{contract.HeaderSubject: {subject}}}
-		require.Equal(t, name, letter.JobSubject().Name, subject)
+		deadLetter := client.DeadLetter{Database: "shop", Kind: "call", Headers: nats.Header{contract.HeaderSubject: {subject}}}
+		require.Equal(t, name, deadLetter.JobSubject().Name, subject)
 	}
 	for subject, queue := range map[string]string{
 		"dbrunner.queues.shop.bulk.call.pay": "bulk", "dbrunner.queues.bank.bulk.call.pay": "", "dbrunner.queues.shop.bulk.query": "",

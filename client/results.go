@@ -67,7 +67,7 @@ func (c *Client) Result(ctx context.Context, database, id string) (*Result, erro
 	return readResult(body)
 }
 
-// LatestResult is Result from the stream's leader, which lags behind nobody. It needs permission to STREAM.MSG.GET.
+// LatestResult is Result from the stream's leader, which is never behind. It needs permission to STREAM.MSG.GET.
 func (c *Client) LatestResult(ctx context.Context, database, id string) (*Result, error) {
 	if err := errors.Join(checkName("database", database), checkID(id)); err != nil {
 		return nil, err

@@ -27,7 +27,7 @@ type RunningOptions struct {
 
 const (
 	verbRunning  = "running." // before the database
-	noResponders = "503"      // the status that the server answers with if nobody listens
+	noResponders = "503"      // the status that the server answers with if there are no subscribers
 	statusBusy   = 503        // of a runner that is answering too many requests
 
 	maxRunningAnswers = 16_384 // messages that arrive while the heartbeats are read

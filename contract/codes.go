@@ -30,7 +30,7 @@ const (
 	CodeIDReused          Code = "job_id_reused"       // another request had this id first
 	CodeResultTaken       Code = "result_id_taken"     // the effect happened, its result's place was taken
 	CodeExpired           Code = "expired"             // expires_at or expires_in passed before the job started
-	CodeCanceled          Code = "cancelled"           // somebody asked for the job's end
+	CodeCanceled          Code = "cancelled"           // the job was cancelled
 	CodeOutcomeUnknown    Code = "outcome_unknown"     // whether the effect happened cannot be known
 	CodeInternal          Code = "internal_error"      // a defect of the runner's own
 
@@ -58,7 +58,7 @@ const (
 	CodeMultipleStatements Code = "multiple_statements"   // one statement was expected
 	CodeTransactionControl Code = "transaction_control"   // BEGIN, COMMIT, … inside a job
 	CodeForbiddenStatement Code = "forbidden_statement"   // a statement that jobs may not use
-	CodeTransactionAborted Code = "transaction_aborted"   // the transaction was ended or doomed by the job's own doing
+	CodeTransactionAborted Code = "transaction_aborted"   // the transaction was ended, or made impossible to commit, by the job itself
 	CodeDuplicateColumn    Code = "duplicate_column"      // two columns of one name, row_format objects
 	CodeExpectRows         Code = "expect_rows_failed"    // an expect_rows guard does not hold
 	CodeMaxAffected        Code = "max_affected_exceeded" // more rows written than max_affected allows
@@ -82,7 +82,7 @@ const (
 	CodeMigrationTarget  Code = "migration_target"  // there is no such version, or the action cannot go there
 	CodeMigrationRefused Code = "migration_refused" // folder and database do not go together
 	CodeMigrationDirty   Code = "migration_dirty"   // an interrupted migration has to be repaired first
-	CodeMigrationLocked  Code = "migration_locked"  // somebody else is migrating this database
+	CodeMigrationLocked  Code = "migration_locked"  // another process is migrating this database
 	CodeMigrationPassed  Code = "migration_passed"  // others have migrated since this job started
 )
 

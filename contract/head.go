@@ -12,7 +12,7 @@ import (
 	"dbrunner/internal/jsontext"
 )
 
-// Head is what a result says about its job: enough to tell whose it is.
+// Head is what a result says about its job: enough to know whose it is.
 type Head struct {
 	JobID     string
 	Kind      string

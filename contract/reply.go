@@ -12,7 +12,7 @@ const MaxReplySubject = 255
 // inboxPrefix is where stock NATS clients await answers.
 const inboxPrefix = "_INBOX."
 
-// ValidReply says what is wrong with a subject that a publisher wants its answer on; nil if nothing is. A runner
+// ValidReply returns what is wrong with the subject on which a publisher wants its answer; nil if nothing is. A runner
 // publishes there with its own rights, so that a subject is taken only inside `_INBOX.`,
 // `<namespace>.replies.<database>.` or one of the configured prefixes (each ending in a dot), has a token behind the
 // prefix, and no wildcard, empty token, `$`, blank, control or non-ASCII character. The text never repeats the subject.

@@ -82,7 +82,7 @@ type RowsObject struct {
 	Compression string `json:"compression"`
 }
 
-// Error says why a job did not succeed.
+// Error is why a job did not succeed.
 type Error struct {
 	Code       Code    `json:"code"`
 	Message    string  `json:"message"`     // has no parameter values and no secrets

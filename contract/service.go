@@ -27,7 +27,7 @@ type Refusal struct {
 	JobID    string       `json:"job_id,omitempty"` // of the job that was published nevertheless, or may have been
 }
 
-// RefusalError says why a request was refused.
+// RefusalError is why a request was refused.
 type RefusalError struct {
 	Code      string `json:"code"`
 	Message   string `json:"message"`

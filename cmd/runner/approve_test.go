@@ -73,8 +73,8 @@ func TestDryRunAndApprove(t *testing.T) {
 	changed := w.run("", "approve", "shop", "d2", "--yes")
 	require.Equal(t, exitJob, changed.code)
 	require.Contains(t, changed.out, "effect_changed")
-	require.Eventually(t, func() bool { return w.deadLetters()["d2_approved"].Letter != "" }, testTimeout, 20*time.Millisecond, "it is stored after the result")
-	redriven := w.run("", "dead", "redrive", w.deadLetters()["d2_approved"].Letter)
+	require.Eventually(t, func() bool { return w.deadLetters()["d2_approved"].DeadLetter != "" }, testTimeout, 20*time.Millisecond, "it is stored after the result")
+	redriven := w.run("", "dead", "redrive", w.deadLetters()["d2_approved"].DeadLetter)
 	require.NotEqual(t, exitOK, redriven.code)
 	require.Contains(t, redriven.err, "make a new dry run")
 

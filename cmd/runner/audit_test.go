@@ -46,7 +46,7 @@ func TestActionsAreRecorded(t *testing.T) {
 	}
 	require.Eventually(t, func() bool { return len(w.deadLetters()) == 3 }, testTimeout, pollEvery)
 	dead := w.deadLetters()
-	ok("dead", "redrive", dead["a"].Letter, "--by", "ada", "--why", "the table is there")
+	ok("dead", "redrive", dead["a"].DeadLetter, "--by", "ada", "--why", "the table is there")
 	ok("dead", "rm", "--all", "--reason", "failed", "--database", "shop", "--yes", "--by", "ada")
 	ok("topology", "apply", "--by", "grace")
 	require.Equal(t, exitOK, w.run("", "topology", "apply", "--dry-run").code)
@@ -74,7 +74,7 @@ func TestActionsAreRecorded(t *testing.T) {
 	require.Equal(t, map[string]string{"reason": "upgrade", "by": "ada", "revision": "1"}, second[0].Before)
 	require.Equal(t, map[string]string{"reason": "longer", "by": "grace"}, second[0].After)
 	require.Equal(t, []string{"nowhere"}, w.entries("--action", "cancel")[0].Targets)
-	require.Equal(t, []string{dead["a"].Letter}, w.entries("--action", "redrive")[0].Targets)
+	require.Equal(t, []string{dead["a"].DeadLetter}, w.entries("--action", "redrive")[0].Targets)
 	require.GreaterOrEqual(t, w.entries("--action", "remove", "--database", "shop", "--since", "1h")[0].Count, 2)
 	require.Empty(t, w.entries("--database", "other"))
 	shown := w.run("", "audit", "ls", "--newest", "7").out

@@ -75,11 +75,11 @@ func TestCalls(t *testing.T) {
 
 	refused := w.run("", "call", "shop", "pay", "from=7", "to=9", "amount=300", "--id", "pay-2")
 	require.Equal(t, exitJob, refused.code)
-	letter := w.deadLetters()["pay-2"]
-	require.True(t, strings.HasPrefix(letter.Letter, "shop.call."), letter.Letter)
+	deadLetter := w.deadLetters()["pay-2"]
+	require.True(t, strings.HasPrefix(deadLetter.DeadLetter, "shop.call."), deadLetter.DeadLetter)
 	raise := `{"statements":[{"sql":"UPDATE purses SET amount = 300 WHERE id = 7"}]}`
 	require.Equal(t, exitOK, w.run(raise, "submit", "-d", "shop", "--kind", "transaction", "--file", "-").code)
-	require.Equal(t, exitOK, w.run("", "dead", "redrive", letter.Letter).code)
+	require.Equal(t, exitOK, w.run("", "dead", "redrive", deadLetter.DeadLetter).code)
 	again := w.run("", "call", "shop", "pay", "from=7", "to=9", "amount=300", "--id", "pay-2_r1")
 	require.Equal(t, exitOK, again.code, "redriven to the call: %s %s", again.out, again.err)
 	require.Contains(t, w.run("", "call", "shop", "purse", "id=7", "--json").out, `"rows":[{"amount":0,"note":""}]`)

@@ -241,24 +241,24 @@ func TestDead(t *testing.T) {
 	var deadLetter deadLetterView // it is stored after the result that submit waits for
 	require.Eventually(t, func() bool {
 		deadLetter = w.deadLetters()["insert"]
-		return deadLetter.Letter != ""
+		return deadLetter.DeadLetter != ""
 	}, testTimeout, pollEvery)
 	require.Equal(t, "failed", deadLetter.Reason)
 	require.Contains(t, w.run("", "dead", "ls").out, deadLetter.Stored.Format(time.RFC3339))
 	require.Equal(t, "undefined_object", deadLetter.Code)
 	require.Equal(t, "insert", deadLetter.ResultID)
 
-	show := w.run("", "dead", "show", deadLetter.Letter, "--json")
+	show := w.run("", "dead", "show", deadLetter.DeadLetter, "--json")
 	require.Equal(t, exitOK, show.code, show.err)
 	var shown deadLetterView
 	show.json(t, &shown)
 	require.Contains(t, *shown.Body, `"reply_to":"_INBOX.unused"`, "the body is as it was published")
 	require.Equal(t, "dbrunner.jobs.shop.transaction", shown.Subject)
-	require.Contains(t, w.run("", "dead", "show", "dbrunner.dead."+deadLetter.Letter).out, "undefined_object")
+	require.Contains(t, w.run("", "dead", "show", "dbrunner.dead."+deadLetter.DeadLetter).out, "undefined_object")
 
 	create := `{"id":"create","statements":[{"sql":"CREATE TABLE t (n NUMERIC)"}]}`
 	require.Equal(t, exitOK, w.run(create, "submit", "-d", "shop", "-k", "transaction", "-f", "-").code)
-	redrive := w.run("", "dead", "redrive", deadLetter.Letter)
+	redrive := w.run("", "dead", "redrive", deadLetter.DeadLetter)
 	require.Equal(t, exitOK, redrive.code, redrive.err)
 	require.Contains(t, redrive.out, "published as insert_r1")
 	require.Empty(t, w.deadLetters(), "the dead letter is removed")
@@ -266,7 +266,7 @@ func TestDead(t *testing.T) {
 	count := w.run("", "submit", "-d", "shop", "--sql", "SELECT count(*) AS n FROM t", "--json")
 	require.Contains(t, count.out, `"rows":[{"n":1}]`)
 
-	require.Equal(t, exitFailure, w.run("", "dead", "redrive", deadLetter.Letter).code, "it is gone")
+	require.Equal(t, exitFailure, w.run("", "dead", "redrive", deadLetter.DeadLetter).code, "it is gone")
 	require.Equal(t, exitUsage, w.run("", "dead", "show", "nonsense").code)
 	require.Equal(t, "runner: there is no dead letter shop.query.nope; runner dead ls lists them\n", w.run("", "dead", "show", "shop.query.nope").err)
 }
@@ -278,17 +278,17 @@ func TestRedriveCollision(t *testing.T) {
 	require.Equal(t, exitJob, w.run("", "submit", "-d", "shop", "--id", "q", "--sql", "SELECT * FROM nosuch").code)
 	require.Equal(t, exitOK, w.run("", "submit", "-d", "shop", "--id", "q_r1", "--sql", "SELECT 1").code)
 	deadLetter := w.deadLetters()["q"]
-	refused := w.run("", "dead", "redrive", deadLetter.Letter)
+	refused := w.run("", "dead", "redrive", deadLetter.DeadLetter)
 	require.Equal(t, exitFailure, refused.code)
 	require.Contains(t, refused.err, "--id")
 	require.Contains(t, w.deadLetters(), "q")
 
-	require.Equal(t, exitOK, w.run("", "dead", "redrive", deadLetter.Letter, "--id", "q_again").code)
+	require.Equal(t, exitOK, w.run("", "dead", "redrive", deadLetter.DeadLetter, "--id", "q_again").code)
 	require.Eventually(t, func() bool {
 		l, ok := w.deadLetters()["q_again"]
 		return ok && l.RedriveOf == "q"
 	}, testTimeout, pollEvery, "it failed again, and the dead letter names the original")
-	require.Equal(t, exitOK, w.run("", "dead", "redrive", w.deadLetters()["q_again"].Letter).code)
+	require.Equal(t, exitOK, w.run("", "dead", "redrive", w.deadLetters()["q_again"].DeadLetter).code)
 	require.Eventually(t, func() bool {
 		_, ok := w.deadLetters()["q_again_r1"]
 		return ok

@@ -33,7 +33,7 @@ func newDead() *cobra.Command {
 
 // deadLetterView is a dead letter as it is printed.
 type deadLetterView struct {
-	Letter     string          `json:"letter"`
+	DeadLetter string          `json:"letter"`
 	Stored     time.Time       `json:"stored"`
 	JobID      string          `json:"job_id"`
 	Reason     string          `json:"reason"`
@@ -53,10 +53,10 @@ type deadLetterView struct {
 	Body    *string             `json:"body,omitempty"`
 }
 
-func viewLetter(l *client.DeadLetter) deadLetterView {
+func viewDeadLetter(l *client.DeadLetter) deadLetterView {
 	header := l.Headers.Get
 	v := deadLetterView{
-		Letter: l.Name(), Stored: l.Stored.UTC(),
+		DeadLetter: l.Name(), Stored: l.Stored.UTC(),
 		JobID: l.JobID(), Reason: l.Reason(), Code: header(contract.HeaderCode),
 		Message: header(contract.HeaderMessage), ResultID: header(contract.HeaderResultID),
 		QueuedAt: header(contract.HeaderQueuedAt), Sequence: header(contract.HeaderSequence),
@@ -72,7 +72,7 @@ func viewLetter(l *client.DeadLetter) deadLetterView {
 
 type deadFlags struct {
 	clientFlags
-	letterFilter
+	deadLetterFilter
 	limit       int
 	count, json bool
 }
@@ -126,39 +126,39 @@ func (f *deadFlags) list(cmd *cobra.Command) error {
 		rows := [][]string{{"LETTER", "STORED", "JOB", "REASON", "CODE", "MESSAGE"}}
 		for i := range views {
 			v := &views[i]
-			rows = append(rows, []string{v.Letter, v.Stored.Format(time.RFC3339), v.JobID, v.Reason, v.Code, clip(v.Message, 60)})
+			rows = append(rows, []string{v.DeadLetter, v.Stored.Format(time.RFC3339), v.JobID, v.Reason, v.Code, clip(v.Message, 60)})
 		}
 		return table(cmd.OutOrStdout(), "", rows)
 	})
 }
 
-// letterCount is the number of dead letters with the same labels.
-type letterCount struct {
-	Database string `json:"database"`
-	Kind     string `json:"kind"`
-	Reason   string `json:"reason"`
-	Code     string `json:"code"`
-	Letters  int    `json:"letters"`
+// deadLetterCount is the number of dead letters with the same labels.
+type deadLetterCount struct {
+	Database    string `json:"database"`
+	Kind        string `json:"kind"`
+	Reason      string `json:"reason"`
+	Code        string `json:"code"`
+	DeadLetters int    `json:"letters"`
 }
 
 func printCounts(w io.Writer, views []deadLetterView, asJSON bool) error {
-	counts := []letterCount{}
+	counts := []deadLetterCount{}
 	for i := range views {
-		parts := strings.Split(views[i].Letter, ".")
-		c := letterCount{Database: parts[0], Kind: parts[1], Reason: views[i].Reason, Code: views[i].Code}
-		at := slices.IndexFunc(counts, func(have letterCount) bool { have.Letters = 0; return have == c })
+		parts := strings.Split(views[i].DeadLetter, ".")
+		c := deadLetterCount{Database: parts[0], Kind: parts[1], Reason: views[i].Reason, Code: views[i].Code}
+		at := slices.IndexFunc(counts, func(have deadLetterCount) bool { have.DeadLetters = 0; return have == c })
 		if at < 0 {
 			at, counts = len(counts), append(counts, c)
 		}
-		counts[at].Letters++
+		counts[at].DeadLetters++
 	}
-	slices.SortFunc(counts, func(a, b letterCount) int { return b.Letters - a.Letters })
+	slices.SortFunc(counts, func(a, b deadLetterCount) int { return b.DeadLetters - a.DeadLetters })
 	if asJSON {
 		return printJSON(w, counts)
 	}
 	rows := [][]string{{"LETTERS", "DATABASE", "KIND", "REASON", "CODE"}}
 	for _, c := range counts {
-		rows = append(rows, []string{strconv.Itoa(c.Letters), c.Database, c.Kind, c.Reason, c.Code})
+		rows = append(rows, []string{strconv.Itoa(c.DeadLetters), c.Database, c.Kind, c.Reason, c.Code})
 	}
 	return table(w, "", append(rows, []string{strconv.Itoa(len(views)), "all", "", "", ""}))
 }
@@ -180,18 +180,18 @@ func newDeadShow() *cobra.Command {
 
 func (f *deadFlags) show(cmd *cobra.Command, name string) error {
 	return f.with(cmd.Context(), func(ctx context.Context, s *session) error {
-		letter, err := findDeadLetter(ctx, s, name)
+		deadLetter, err := findDeadLetter(ctx, s, name)
 		if err != nil {
 			return err
 		}
-		v := viewLetter(letter)
-		text := string(letter.Body)
-		v.Body, v.Headers = &text, letter.JobHeaders()
+		v := viewDeadLetter(deadLetter)
+		text := string(deadLetter.Body)
+		v.Body, v.Headers = &text, deadLetter.JobHeaders()
 		if f.json {
 			return printJSON(cmd.OutOrStdout(), v)
 		}
 		rows := [][]string{
-			{"letter", v.Letter},
+			{"letter", v.DeadLetter},
 			{"stored", v.Stored.Format(time.RFC3339)},
 			{"job", v.JobID},
 			{"reason", v.Reason},
@@ -232,11 +232,11 @@ func findDeadLetter(ctx context.Context, s *session, name string) (*client.DeadL
 	if len(parts) != 3 {
 		return nil, usage(fmt.Errorf("%q names no dead letter: write database.kind.id, as dead ls prints it", name))
 	}
-	letter, err := s.DeadLetter(ctx, parts[0], parts[1], parts[2])
+	deadLetter, err := s.DeadLetter(ctx, parts[0], parts[1], parts[2])
 	if errors.Is(err, client.ErrNoDeadLetter) {
 		err = fmt.Errorf("there is no dead letter %s; runner dead ls lists them", strings.Join(parts, "."))
 	}
-	return letter, err
+	return deadLetter, err
 }
 
 const deadRemoveHelp = `Remove the named dead letters or, with --all, those that match the filters. The stored results of their jobs stay.
@@ -244,7 +244,7 @@ const deadRemoveHelp = `Remove the named dead letters or, with --all, those that
 ` + clientHelp
 
 func newDeadRemove() *cobra.Command {
-	f := &lettersFlags{}
+	f := &deadLetterFlags{}
 	cmd := &cobra.Command{
 		Use:     "rm [LETTER...]",
 		Short:   "Remove dead letters",
@@ -256,18 +256,18 @@ func newDeadRemove() *cobra.Command {
 				return err
 			}
 			defer s.close(cmd.Context())
-			if err := f.recordLetters(cmd, s, contract.AuditRemove, names, nil); err != nil {
+			if err := f.recordDeadLetters(cmd, s, contract.AuditRemove, names, nil); err != nil {
 				return err
 			}
 			removed := 0
-			err = eachLetter(cmd, s, names, func(ctx context.Context, letter *client.DeadLetter) error {
-				err := s.DeleteDeadLetter(ctx, letter)
+			err = eachDeadLetter(cmd, s, names, func(ctx context.Context, deadLetter *client.DeadLetter) error {
+				err := s.DeleteDeadLetter(ctx, deadLetter)
 				if err == nil {
 					removed++
 				}
 				return err
 			})
-			if _, printed := fmt.Fprintf(cmd.OutOrStdout(), "removed %d of %d letters\n", removed, len(names)); err == nil {
+			if _, printed := fmt.Fprintf(cmd.OutOrStdout(), "removed %d of %d dead letters\n", removed, len(names)); err == nil {
 				err = printed
 			}
 			return err

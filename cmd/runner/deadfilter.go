@@ -16,14 +16,14 @@ import (
 	"dbrunner/internal/jobs"
 )
 
-// letterFilter chooses dead letters.
-type letterFilter struct {
+// deadLetterFilter chooses dead letters.
+type deadLetterFilter struct {
 	database, kind, reason, code string
 	since                        time.Duration
 	newest                       int
 }
 
-func (f *letterFilter) addFilter(cmd *cobra.Command) {
+func (f *deadLetterFilter) addFilter(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	flags.StringVarP(&f.database, "database", "d", "", "only dead letters of this database")
 	flags.StringVarP(&f.kind, "kind", "k", "", "only dead letters of this kind of job")
@@ -33,7 +33,7 @@ func (f *letterFilter) addFilter(cmd *cobra.Command) {
 	flags.IntVar(&f.newest, "newest", 0, "only this many dead letters, the newest")
 }
 
-func (f *letterFilter) checkFilter() error {
+func (f *deadLetterFilter) checkFilter() error {
 	if f.since < 0 || f.newest < 0 {
 		return usage(errors.New("--since and --newest must not be below zero"))
 	}
@@ -49,11 +49,11 @@ func oneOf(flag, word string, known []string) error {
 }
 
 // chosen reads the dead letters that the filter lets through, oldest first.
-func (f *letterFilter) chosen(ctx context.Context, s *session) ([]deadLetterView, error) {
+func (f *deadLetterFilter) chosen(ctx context.Context, s *session) ([]deadLetterView, error) {
 	views := []deadLetterView{}
 	after := time.Now().Add(-f.since)
 	err := s.DeadLetters(ctx, client.DeadLetterFilter{Database: f.database, Kind: f.kind}, func(l *client.DeadLetter) error {
-		v := viewLetter(l)
+		v := viewDeadLetter(l)
 		if f.reason != "" && v.Reason != f.reason || f.code != "" && v.Code != f.code || f.since > 0 && v.Stored.Before(after) {
 			return nil
 		}
@@ -66,15 +66,15 @@ func (f *letterFilter) chosen(ctx context.Context, s *session) ([]deadLetterView
 	return views, err
 }
 
-// lettersFlags choose the dead letters that a command does something to: by name or, with --all, by the filter.
-type lettersFlags struct {
+// deadLetterFlags choose the dead letters that a command does something to: by name or, with --all, by the filter.
+type deadLetterFlags struct {
 	clientFlags
-	letterFilter
+	deadLetterFilter
 	auditFlags
 	all, yes bool
 }
 
-func (f *lettersFlags) add(cmd *cobra.Command) {
+func (f *deadLetterFlags) add(cmd *cobra.Command) {
 	cmd.Flags().BoolVar(&f.all, "all", false, "all dead letters that match the filters")
 	cmd.Flags().BoolVar(&f.yes, "yes", false, "do not ask")
 	f.addFilter(cmd)
@@ -84,10 +84,10 @@ func (f *lettersFlags) add(cmd *cobra.Command) {
 
 // open connects and returns the names of the chosen dead letters; with --all, once they are confirmed. The caller closes the
 // session.
-func (f *lettersFlags) open(cmd *cobra.Command, names []string, what string) (*session, []string, error) {
+func (f *deadLetterFlags) open(cmd *cobra.Command, names []string, what string) (*session, []string, error) {
 	switch {
 	case f.all == (len(names) > 0):
-		return nil, nil, usage(errors.New("name letters, or give --all"))
+		return nil, nil, usage(errors.New("name dead letters, or give --all"))
 	case !f.all && slices.ContainsFunc([]string{"database", "kind", "reason", "code", "since", "newest", "yes"}, cmd.Flags().Changed):
 		return nil, nil, usage(errors.New("filters and --yes go with --all"))
 	}
@@ -114,13 +114,13 @@ func (f *lettersFlags) open(cmd *cobra.Command, names []string, what string) (*s
 		return nil, nil, err
 	}
 	for i := range views {
-		names = append(names, views[i].Letter)
+		names = append(names, views[i].DeadLetter)
 	}
 	return s, names, nil
 }
 
-// recordLetters writes one audit entry for each database whose dead letters the command is about to act on.
-func (f *lettersFlags) recordLetters(cmd *cobra.Command, s *session, action string, names []string, after map[string]string) error {
+// recordDeadLetters writes one audit entry for each database whose dead letters the command is about to act on.
+func (f *deadLetterFlags) recordDeadLetters(cmd *cobra.Command, s *session, action string, names []string, after map[string]string) error {
 	of := map[string][]string{}
 	for _, name := range names {
 		name = strings.TrimPrefix(name, s.cfg.Namespace+".dead.")
@@ -140,23 +140,23 @@ func (f *lettersFlags) recordLetters(cmd *cobra.Command, s *session, action stri
 // progressEvery is after how many dead letters a line is written.
 const progressEvery = 100
 
-// eachLetter does something to each dead letter, reports its progress, and returns what could not be done. It stops where the
+// eachDeadLetter does something to each dead letter, reports its progress, and returns what could not be done. It stops where the
 // command's context ends.
-func eachLetter(cmd *cobra.Command, s *session, names []string, do func(context.Context, *client.DeadLetter) error) error {
+func eachDeadLetter(cmd *cobra.Command, s *session, names []string, do func(context.Context, *client.DeadLetter) error) error {
 	ctx := cmd.Context()
 	var errs []error
 	for i, name := range names {
 		if ctx.Err() != nil {
-			errs = append(errs, fmt.Errorf("stopped after %d of %d letters: %w", i, len(names), context.Cause(ctx)))
+			errs = append(errs, fmt.Errorf("stopped after %d of %d dead letters: %w", i, len(names), context.Cause(ctx)))
 			break
 		}
 		if i > 0 && i%progressEvery == 0 {
-			_, _ = fmt.Fprintf(cmd.ErrOrStderr(), "runner: %d of %d letters\n", i, len(names))
+			_, _ = fmt.Fprintf(cmd.ErrOrStderr(), "runner: %d of %d dead letters\n", i, len(names))
 		}
 		bounded, cancel := context.WithTimeout(ctx, clientTimeout)
-		letter, err := findDeadLetter(bounded, s, name)
+		deadLetter, err := findDeadLetter(bounded, s, name)
 		if err == nil {
-			err = do(bounded, letter)
+			err = do(bounded, deadLetter)
 		}
 		if err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", name, err))

@@ -87,9 +87,9 @@ func TestManyDeadLetters(t *testing.T) {
 	require.Len(t, newest, 2)
 	require.Equal(t, "typo", newest[1].JobID)
 	require.Equal(t, "q2", newest[0].JobID)
-	var counts []letterCount
+	var counts []deadLetterCount
 	w.run("", "dead", "ls", "--count", "--json").json(t, &counts)
-	require.Equal(t, 3, counts[0].Letters)
+	require.Equal(t, 3, counts[0].DeadLetters)
 	require.Equal(t, "undefined_object", counts[0].Code)
 	require.Contains(t, w.run("", "dead", "ls", "--count").out, "all")
 
@@ -109,8 +109,8 @@ func TestManyDeadLetters(t *testing.T) {
 	require.Equal(t, exitUsage, w.run("", "dead", "rm", "--all").code)
 	removed := w.run("", "dead", "rm", "--all", "--yes", "-d", "shop")
 	require.Equal(t, exitOK, removed.code, removed.err)
-	require.Contains(t, removed.out, "removed 1 of 1 letters")
+	require.Contains(t, removed.out, "removed 1 of 1 dead letters")
 	require.Empty(t, list())
-	require.Equal(t, exitFailure, w.run("", "dead", "rm", newest[1].Letter).code, "it is gone")
+	require.Equal(t, exitFailure, w.run("", "dead", "rm", newest[1].DeadLetter).code, "it is gone")
 	require.Equal(t, exitOK, w.run("", "dead", "redrive", "--all", "--yes").code, "there is none")
 }

@@ -215,7 +215,7 @@ type migrateWork struct {
 	m        *migration.Migrator
 	flags    *migrateFlags
 	req      migration.Request
-	told     []string // in words, before anything was done
+	reported []string // in words, before anything was done
 }
 
 // ask returns what an action is about to destroy or to overrule, and asks whether it shall, on a terminal.
@@ -244,16 +244,16 @@ func (w *migrateWork) ask(ctx context.Context) error {
 		return confirm(ctx, w.cmd, fmt.Sprintf("Revert %s of %s?", countOf(len(report.Plan), "file"), w.database))
 	}
 	if report.Problem != "" {
-		w.told = append(w.told, report.Problem)
+		w.reported = append(w.reported, report.Problem)
 	}
 	for i := range report.Faults {
-		w.told = append(w.told, report.Faults[i].String())
+		w.reported = append(w.reported, report.Faults[i].String())
 	}
 	_, _ = fmt.Fprintf(out, "%s is at version %s\n", w.database, report.After.Label)
-	for _, text := range w.told {
+	for _, text := range w.reported {
 		_, _ = fmt.Fprintln(out, "wrong:", text)
 	}
-	if len(w.told) == 0 {
+	if len(w.reported) == 0 {
 		_, _ = fmt.Fprintln(out, "no problems found")
 	}
 	if !asks {
@@ -272,7 +272,7 @@ func (w *migrateWork) act(ctx context.Context) (*migration.Report, error) {
 	req := w.req
 	req.Progress = p.note
 	report, err := w.m.Run(ctx, req)
-	if report == nil && p.begun() { // a session of its own reads what the action left that has lost its own
+	if report == nil && p.fileStarted() { // a session of its own reads what the action left that has lost its own
 		left, leftErr := w.m.Run(context.WithoutCancel(ctx), migration.Request{Action: migration.Validate, Timeout: lookupTimeout})
 		if leftErr == nil {
 			report, left.Action = left, req.Action

@@ -289,12 +289,12 @@ func TestMeter(t *testing.T) {
 	t.Parallel()
 	var out bytes.Buffer
 	m := newMeter(&out)
-	require.False(t, m.begun())
+	require.False(t, m.fileStarted())
 	for i := range 3 {
 		m.note(migration.Progress{File: "V1__a.sql", Index: 1, Of: 2, Statement: i + 1, Statements: 3})
 	}
 	m.note(migration.Progress{File: "V2__b.sql", Index: 2, Of: 2, Statement: 1, Statements: 1})
-	require.True(t, m.begun())
+	require.True(t, m.fileStarted())
 	m.stop()
 	require.Equal(t, "V1__a.sql, file 1 of 2, 3 statements\nV2__b.sql, file 2 of 2, 1 statement\n", out.String())
 

@@ -51,8 +51,8 @@ func (m *meter) note(p migration.Progress) {
 	}
 }
 
-// started reports whether any file was started.
-func (m *meter) begun() bool {
+// fileStarted reports whether any file was started.
+func (m *meter) fileStarted() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.at.File != ""
@@ -62,7 +62,7 @@ func (m *meter) begun() bool {
 func (m *meter) stop() {
 	close(m.ended)
 	m.writing.Wait()
-	m.tell()
+	m.report()
 	m.clear()
 }
 
@@ -78,15 +78,15 @@ func (m *meter) run() {
 		case <-m.ended:
 			return
 		case <-m.news:
-			m.tell()
+			m.report()
 		case <-ticker.C:
 			m.repeat()
 		}
 	}
 }
 
-// tell writes a line for each file that was started. On a terminal the rewritten line does.
-func (m *meter) tell() {
+// report writes a line for each file that was started. On a terminal the rewritten line does.
+func (m *meter) report() {
 	m.mu.Lock()
 	files := m.files
 	m.files = nil

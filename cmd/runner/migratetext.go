@@ -206,7 +206,7 @@ func (w *migrateWork) printDone(out io.Writer, report *migration.Report, failure
 		return err
 	}
 	for _, note := range report.Notes {
-		if !slices.Contains(w.told, note) {
+		if !slices.Contains(w.reported, note) {
 			_, _ = fmt.Fprintln(out, "note:", note)
 		}
 	}

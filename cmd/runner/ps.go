@@ -110,7 +110,7 @@ func seconds(s float64) string {
 	return max(time.Duration(s*float64(time.Second)), 0).Round(100 * time.Millisecond).String()
 }
 
-// runningSummary says how much of the fleet the list shows.
+// runningSummary returns how much of the fleet the list shows.
 func runningSummary(found *client.Running) string {
 	runners := map[string]bool{}
 	for _, r := range found.Runners {

@@ -155,7 +155,7 @@ func TestPsWithoutRunners(t *testing.T) {
 	}
 }
 
-// TestPsEscapesWhatOthersWrote: an answer is of whoever may listen where runners do. A terminal obeys nothing of it.
+// TestPsEscapesWhatOthersWrote: an answer comes from any user who may subscribe where runners do. A terminal obeys nothing of it.
 func TestPsEscapesWhatOthersWrote(t *testing.T) {
 	t.Parallel()
 	w := prepare(t)

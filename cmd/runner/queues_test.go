@@ -69,7 +69,7 @@ func TestQueueCommands(t *testing.T) {
 	dead := w.deadLetters()
 	require.Equal(t, "dbrunner.queues.shop.bulk.query", dead["again"].Subject)
 	for id, flag := range map[string]string{"again": "--now=false", "now": "--now"} {
-		require.Equal(t, exitOK, w.run("", "dead", "redrive", flag, dead[id].Letter).code)
+		require.Equal(t, exitOK, w.run("", "dead", "redrive", flag, dead[id].DeadLetter).code)
 	}
 	require.Eventually(t, func() bool {
 		dead = w.deadLetters()

@@ -26,7 +26,7 @@ that must not be published again, and exits with 1.
 ` + clientHelp
 
 type redriveFlags struct {
-	lettersFlags
+	deadLetterFlags
 	id          string
 	now         bool
 	force, json bool
@@ -34,10 +34,10 @@ type redriveFlags struct {
 
 // redriven is what became of one dead letter.
 type redriven struct {
-	Letter   string `json:"letter"`
-	JobID    string `json:"job_id"`
-	NewID    string `json:"new_id"`
-	Sequence uint64 `json:"sequence"`
+	DeadLetter string `json:"letter"`
+	JobID      string `json:"job_id"`
+	NewID      string `json:"new_id"`
+	Sequence   uint64 `json:"sequence"`
 }
 
 func newDeadRedrive() *cobra.Command {
@@ -71,12 +71,12 @@ func (f *redriveFlags) run(cmd *cobra.Command, names []string) error {
 	if f.force {
 		after["force"] = "true"
 	}
-	if err := f.recordLetters(cmd, s, contract.AuditRedrive, names, after); err != nil {
+	if err := f.recordDeadLetters(cmd, s, contract.AuditRedrive, names, after); err != nil {
 		return err
 	}
 	done := []redriven{}
-	err = eachLetter(cmd, s, names, func(ctx context.Context, letter *client.DeadLetter) error {
-		r, err := f.redrive(ctx, s, letter)
+	err = eachDeadLetter(cmd, s, names, func(ctx context.Context, deadLetter *client.DeadLetter) error {
+		r, err := f.redrive(ctx, s, deadLetter)
 		if err == nil {
 			done = append(done, r)
 		}
@@ -86,7 +86,7 @@ func (f *redriveFlags) run(cmd *cobra.Command, names []string) error {
 		return errors.Join(err, printJSON(cmd.OutOrStdout(), done))
 	}
 	for _, r := range done {
-		if _, printed := fmt.Fprintf(cmd.OutOrStdout(), "%s: published as %s, sequence %d\n", r.Letter, r.NewID, r.Sequence); printed != nil {
+		if _, printed := fmt.Fprintf(cmd.OutOrStdout(), "%s: published as %s, sequence %d\n", r.DeadLetter, r.NewID, r.Sequence); printed != nil {
 			return errors.Join(err, printed)
 		}
 	}
@@ -102,5 +102,5 @@ func (f *redriveFlags) redrive(ctx context.Context, s *session, deadLetter *clie
 	case errors.Is(err, client.ErrMayHaveEffect):
 		err = fmt.Errorf("%w, then use --force", err)
 	}
-	return redriven{Letter: deadLetter.Name(), JobID: out.JobID, NewID: out.NewID, Sequence: out.Sequence}, err
+	return redriven{DeadLetter: deadLetter.Name(), JobID: out.JobID, NewID: out.NewID, Sequence: out.Sequence}, err
 }

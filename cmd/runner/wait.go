@@ -108,7 +108,7 @@ func (f *waitFlags) run(cmd *cobra.Command, databases []string) error {
 	var missing []string
 	for _, w := range found {
 		if !w.Ready {
-			missing = append(missing, w.Database) // why was told when it was found
+			missing = append(missing, w.Database) // the reason was printed when it was found
 		}
 	}
 	if len(missing) > 0 {
@@ -126,7 +126,7 @@ const (
 
 // reach connects to NATS, which may be about to start as well. An error that does not go away ends it immediately.
 func (f *waitFlags) reach(ctx context.Context, w io.Writer) (*session, error) {
-	told := ""
+	printed := ""
 	for pause := waitFirst; ; pause = min(2*pause, waitMost) {
 		s, err := f.connect(ctx, true)
 		if err == nil {
@@ -135,9 +135,9 @@ func (f *waitFlags) reach(ctx context.Context, w io.Writer) (*session, error) {
 		if _, waits := errors.AsType[*bus.ConnectError](err); !waits {
 			return nil, err
 		}
-		if told != err.Error() {
-			told = err.Error()
-			_, _ = fmt.Fprintln(w, told)
+		if printed != err.Error() {
+			printed = err.Error()
+			_, _ = fmt.Fprintln(w, printed)
 		}
 		if !sleep(ctx, pause) {
 			return nil, err
@@ -158,12 +158,12 @@ func sleep(ctx context.Context, d time.Duration) bool {
 // await asks for all databases at the same time until each is ready or ctx ends.
 func (f *waitFlags) await(ctx context.Context, s *session, databases []string, w io.Writer) []*waited {
 	var mu sync.Mutex
-	tell := func(line string) {
+	printLine := func(line string) {
 		mu.Lock()
 		defer mu.Unlock()
 		_, _ = fmt.Fprintln(w, line)
 	}
-	begun := time.Now()
+	started := time.Now()
 	found := make([]*waited, len(databases))
 	var asking sync.WaitGroup
 	for i, name := range databases {
@@ -173,11 +173,11 @@ func (f *waitFlags) await(ctx context.Context, s *session, databases []string, w
 				now := f.look(ctx, s, name)
 				if ctx.Err() == nil || now.Ready || last.Verdict == "" && len(last.Reasons) == 0 {
 					if now.line() != last.line() {
-						tell(now.line())
+						printLine(now.line())
 					}
 					last = now
 				}
-				last.Seconds = time.Since(begun).Seconds()
+				last.Seconds = time.Since(started).Seconds()
 				if last.Ready || !sleep(ctx, pause) {
 					found[i] = last
 					return

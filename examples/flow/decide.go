@@ -19,7 +19,7 @@ const (
 	ask    next = "look at the database, a person has to decide: it may have taken effect"
 )
 
-// decide says what to do after a job's end. The statuses are all that there are; one that this flow does not know yet
+// decide returns what to do after a job's end. The statuses are all that there are; one that this flow does not know yet
 // is treated like the worst.
 func decide(result *contract.Result) next {
 	switch result.Status {
@@ -28,8 +28,8 @@ func decide(result *contract.Result) next {
 	case contract.Failed:
 		// Rolled back, or never run: nothing of a query or a transaction is there. (A job of kind statement has no
 		// rollback: what it had done until then may remain, and docs/messages.md says where to look.) The runner has
-		// repeated already what could be repeated at once; retryable says that the same may succeed later. It needs
-		// another id: this one has its result, for ever.
+		// repeated already what could be repeated immediately; retryable says that the same may succeed later. It needs
+		// another id: this one keeps its result.
 		if result.Error != nil && result.Error.Retryable {
 			return repeat
 		}
@@ -39,11 +39,11 @@ func decide(result *contract.Result) next {
 		// write instead. It is a mistake in this program or in the permissions, so that no flow should try again.
 		return mend
 	case contract.Canceled:
-		// Somebody wanted its end, perhaps this flow itself, whose patience was over. The effect is not there. To send
-		// it again by itself would be to overrule whoever cancelled it.
+		// It was cancelled, perhaps by this flow itself after its timeout. It has no effect. Sending it again
+		// would overrule the user who cancelled it.
 		return stop
 	case contract.Expired:
-		// Its time was over before it began. The effect is not there; whether it is wanted still, who set the time knows.
+		// Its time was over before it started. It has no effect; the caller who set the time decides whether it is still wanted.
 		return late
 	default:
 		// unknown: it may have taken effect, and nothing on record says so. Never repeat it blindly: look at the database
@@ -53,7 +53,7 @@ func decide(result *contract.Result) next {
 	}
 }
 
-// String tells one line about a step that did not succeed, and what to do.
+// String returns one line about a step that did not succeed, and what to do.
 func (o *outcome) String() string {
 	text := fmt.Sprintf("%s on %s %s", o.result.JobID, o.step.database, o.result.Status)
 	if o.result.Error != nil {

@@ -22,11 +22,11 @@ const (
 	// healthAgain is the pause between two looks at a database that is not well.
 	healthAgain = time.Second
 
-	// mostTries bounds how often a step is tried whose failure says that the same again may succeed.
+	// mostTries bounds how often a step is tried whose failure is retryable.
 	mostTries = 3
 
-	// tellEvery is after how many answers a line is printed.
-	tellEvery = 20
+	// reportEvery is after how many answers a line is printed.
+	reportEvery = 20
 )
 
 // flow is one run: the same run id is the same run, however often it is started.
@@ -34,7 +34,7 @@ type flow struct {
 	runners    runners
 	run        string
 	databases  []string
-	patience   time.Duration
+	wait       time.Duration
 	retryPause time.Duration
 
 	mu  sync.Mutex
@@ -87,8 +87,8 @@ func (f *flow) export(ctx context.Context, name string) error {
 }
 
 // prerequisites waits until every database is well enough to begin with.
-func (f *flow) prerequisites(ctx context.Context, patience time.Duration) error {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+func (f *flow) prerequisites(ctx context.Context, timeout time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	for _, database := range f.unique() {
 		if err := f.prerequisite(ctx, database); err != nil {
@@ -98,10 +98,10 @@ func (f *flow) prerequisites(ctx context.Context, patience time.Duration) error 
 	return nil
 }
 
-// prerequisite asks for a look at the database until that is healthy, or degraded: then jobs run, and somebody should
-// look. No runner, a runner that is busy, and a database that is not well may all get better; each new reason is told.
+// prerequisite requests health checks of the database until it is healthy, or degraded: then jobs run, and an operator should
+// look. No runner, a runner that is busy, and a database that is not well may all get better; each new reason is logged.
 func (f *flow) prerequisite(ctx context.Context, database string) error {
-	told := ""
+	logged := ""
 	for {
 		var reason string
 		health, err := f.runners.Health(ctx, database)
@@ -115,11 +115,11 @@ func (f *flow) prerequisite(ctx context.Context, database string) error {
 			reason = "it is " + withReasons(health)
 		}
 		if ctx.Err() != nil {
-			return fmt.Errorf("database %s is not ready: %s", database, cmp.Or(told, reason))
+			return fmt.Errorf("database %s is not ready: %s", database, cmp.Or(logged, reason))
 		}
-		if reason != told {
+		if reason != logged {
 			f.printf("waiting for database %s: %s\n", database, reason)
-			told = reason
+			logged = reason
 		}
 		pause(ctx, healthAgain)
 	}
@@ -139,7 +139,7 @@ func (f *flow) prepare(ctx context.Context) error {
 	return nil
 }
 
-// all does the steps at once and returns what became of each, in their order.
+// all does the steps concurrently and returns what became of each, in their order.
 func (f *flow) all(ctx context.Context, steps []*step) ([]*outcome, error) {
 	outcomes, errs := make([]*outcome, len(steps)), make([]error, len(steps))
 	answered := 0
@@ -149,7 +149,7 @@ func (f *flow) all(ctx context.Context, steps []*step) ([]*outcome, error) {
 			outcomes[i], errs[i] = f.do(ctx, step)
 			f.mu.Lock()
 			defer f.mu.Unlock()
-			if answered++; answered%tellEvery == 0 {
+			if answered++; answered%reportEvery == 0 {
 				_, _ = fmt.Fprintf(f.out, "%d of %d answered\n", answered, len(steps))
 			}
 		})
@@ -174,7 +174,7 @@ func (f *flow) do(ctx context.Context, s *step) (*outcome, error) {
 		if err != nil {
 			return nil, err
 		}
-		result, known, err := f.runners.Do(ctx, job, cmp.Or(s.patience, f.patience))
+		result, known, err := f.runners.Do(ctx, job, cmp.Or(s.wait, f.wait))
 		if err != nil {
 			return nil, err
 		}
@@ -221,7 +221,7 @@ func (f *flow) checkDatabase(ctx context.Context, database string, want int) err
 	return nil
 }
 
-// summary tells how many steps ended how, and each one that did not succeed.
+// summary returns how many steps ended in which way, and each one that did not succeed.
 func (f *flow) summary(outcomes []*outcome, took time.Duration) {
 	counts, known := map[contract.Status]int{}, 0
 	for _, o := range outcomes {

@@ -84,7 +84,7 @@ func requireBookings(t *testing.T, w *world, run string, n int) {
 	require.Equal(t, n, steps)
 }
 
-func TestEveryTroubleIsTold(t *testing.T) {
+func TestEveryProblemIsLogged(t *testing.T) {
 	t.Parallel()
 	w := setup(t)
 	w.startRunner()
@@ -161,7 +161,7 @@ func TestTriesAreJobsOfTheirOwn(t *testing.T) {
 		next    next
 	}{
 		{"then it succeeds", []contract.Result{busy, {Status: contract.Succeeded}}, []string{"r-a", "r-a-t2"}, done},
-		{"not for ever", []contract.Result{busy, busy, busy}, []string{"r-a", "r-a-t2", "r-a-t3"}, repeat},
+		{"not indefinitely", []contract.Result{busy, busy, busy}, []string{"r-a", "r-a-t2", "r-a-t3"}, repeat},
 		{"never what may have taken effect", []contract.Result{busy, unknown}, []string{"r-a", "r-a-t2"}, ask},
 	} {
 		s := &scripted{results: c.results}

@@ -18,7 +18,7 @@ type step struct {
 	database string
 	kind     string
 	body     obj
-	patience time.Duration // 0: the flow's
+	wait     time.Duration // 0: the flow's
 }
 
 // job is the step's job for the given try, from 1. A flow that was started again makes the same ids, and so finds what
@@ -98,7 +98,7 @@ func trouble(database string) []*step {
 		{name: "mistaken", database: database, kind: "query", body: obj{"sqll": "SELECT 1"}},
 		{name: "impossible", database: database, kind: "query", body: obj{"sql": "SELECT * FROM no_such_table"}},
 		{name: "late", database: database, kind: "query", body: obj{"sql": "SELECT 1 AS n", "expires_at": "2020-01-01T00:00:00Z"}},
-		{name: "endless", database: database, kind: "query", patience: 2 * time.Second, body: obj{
+		{name: "endless", database: database, kind: "query", wait: 2 * time.Second, body: obj{
 			"sql": "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 2000000000) SELECT count(*) AS n FROM n",
 		}},
 	}

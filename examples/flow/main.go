@@ -36,7 +36,7 @@ type options struct {
 	trouble     bool
 	export      string
 	health      time.Duration
-	patience    time.Duration
+	wait        time.Duration
 	timeout     time.Duration
 }
 
@@ -81,7 +81,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	f := &flow{runners: &fleet{Client: c, publishing: make(chan struct{}, opts.publishers)}, run: opts.run, databases: opts.databases, patience: opts.patience, retryPause: time.Second, out: out}
+	f := &flow{runners: &fleet{Client: c, publishing: make(chan struct{}, opts.publishers)}, run: opts.run, databases: opts.databases, wait: opts.wait, retryPause: time.Second, out: out}
 	f.printf("run %s; started again with --run %[1]s, it goes on where it was\n", opts.run)
 	return f.perform(ctx, opts)
 }
@@ -97,11 +97,11 @@ func parse(args []string) (*options, error) {
 	flags.StringVar(&databases, "databases", "demo", "the databases that the jobs are spread over, with commas")
 	flags.StringVar(&opts.run, "run", "flow-"+strings.ToLower(rand.Text()[:12]), "id of this run: choose one that your scheduler keeps over a restart")
 	flags.IntVar(&opts.jobs, "jobs", 200, "number of concurrent jobs")
-	flags.IntVar(&opts.publishers, "publishers", 32, "number of jobs that are being published at once")
+	flags.IntVar(&opts.publishers, "publishers", 32, "number of jobs that are being published at the same time")
 	flags.BoolVar(&opts.trouble, "trouble", false, "add jobs that are rejected, fail, expire and have to be cancelled")
 	flags.StringVar(&opts.export, "export", "", "file that the first database's bookings are written to, as CSV")
 	flags.DurationVar(&opts.health, "health", time.Minute, "how long to wait for a database that is not well")
-	flags.DurationVar(&opts.patience, "patience", time.Minute, "how long to wait for a job before it is cancelled")
+	flags.DurationVar(&opts.wait, "wait", time.Minute, "how long to wait for a job before it is cancelled")
 	flags.DurationVar(&opts.timeout, "timeout", 10*time.Minute, "time limit of the whole program")
 	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
 		return nil, err

@@ -8,7 +8,7 @@ import { parseArgs } from "node:util";
 import { jetstream } from "@nats-io/jetstream";
 import { connect, NoRespondersError, RequestError, TimeoutError } from "@nats-io/transport-node";
 
-const lookAgain = 3000; // milliseconds between two looks, which find what was stored while nobody listened
+const pollInterval = 3000; // milliseconds between two polls, which find what was stored while there was no subscription
 
 class Publisher {
   constructor(nc, namespace, database) {
@@ -32,7 +32,7 @@ class Publisher {
 
   // result returns the stored result of a job: subscribe first, then get, then get again every few seconds. Nothing
   // depends on having been there when it was stored, so this works after a restart, too.
-  async result(id, patience = 60_000) {
+  async result(id, timeout = 60_000) {
     const subject = `${this.namespace}.results.${this.database}.${id}`;
     const heard = {};
     heard.promise = new Promise((resolve) => (heard.resolve = resolve));
@@ -41,8 +41,8 @@ class Publisher {
       callback: (err, message) => heard.resolve(err ? undefined : message.json()),
     });
     try {
-      for (const until = Date.now() + patience; Date.now() < until; ) {
-        const result = (await this.stored(subject)) ?? (await within(lookAgain, heard.promise));
+      for (const until = Date.now() + timeout; Date.now() < until; ) {
+        const result = (await this.stored(subject)) ?? (await within(pollInterval, heard.promise));
         if (result) {
           return result;
         }
@@ -58,7 +58,7 @@ class Publisher {
     const stream = `${this.namespace.toUpperCase()}_RESULTS_${this.database}`;
     let message;
     try {
-      message = await this.nc.request(`$JS.API.DIRECT.GET.${stream}.${subject}`, "", { timeout: lookAgain });
+      message = await this.nc.request(`$JS.API.DIRECT.GET.${stream}.${subject}`, "", { timeout: pollInterval });
     } catch (err) {
       if (isNoResponders(err) || err instanceof TimeoutError) {
         return undefined;

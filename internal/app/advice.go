@@ -15,10 +15,10 @@ type adviser interface{ Advice() []string }
 // prober probes a database, and reports each piece of advice once.
 type prober struct {
 	worker.Prober
-	name    string
-	adviser adviser
-	log     *zap.Logger
-	told    []string
+	name     string
+	adviser  adviser
+	log      *zap.Logger
+	reported []string
 }
 
 func (d *database) prober(log *zap.Logger) worker.Prober {
@@ -35,8 +35,8 @@ func (p *prober) Probe(ctx context.Context) error {
 		return err
 	}
 	for _, advice := range p.adviser.Advice() {
-		if !slices.Contains(p.told, advice) {
-			p.told = append(p.told, advice)
+		if !slices.Contains(p.reported, advice) {
+			p.reported = append(p.reported, advice)
 			p.log.Warn(advice, zap.String("database", p.name))
 		}
 	}

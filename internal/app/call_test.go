@@ -131,7 +131,7 @@ func TestACatalogNeedsItsKind(t *testing.T) {
 	}
 }
 
-// Promises: a pause of the database stops its calls too; calls in flight are listed by name; and the definitions are told to those
+// Promises: a pause of the database stops its calls too; calls in flight are listed by name; and the definitions are shown to those
 // who ask.
 func TestCallsArePausedListedAndDescribed(t *testing.T) {
 	t.Parallel()
@@ -149,7 +149,7 @@ func TestCallsArePausedListedAndDescribed(t *testing.T) {
 	w.pause("bank", "r1")
 	w.publish("bank", "call.sleep", `{"id":"waits","params":{"seconds":0}}`)
 	answer := w.request("run.bank.call.sleep", `{"id":"asked","params":{"seconds":0}}`, "Dbrunner-Wait", "300ms")
-	require.Contains(t, answer.text, "paused by ada", "the request is told why there is no answer")
+	require.Contains(t, answer.text, "paused by ada", "the request gets the reason why there is no answer")
 	require.Nil(t, w.stored("bank", "waits"))
 	require.Equal(t, "cancelled", w.cancel(t, "bank", "long", "30s").Outcome)
 	h := w.awaitPaused("bank", "r1", func(h *contract.DatabaseHeartbeat) bool { return h.Running != nil && *h.Running == 0 })

@@ -164,7 +164,7 @@ func (d *database) addLane(r *running, l *jobs.Lane, all []jobs.Lane) error {
 		Intake:           in,
 		Executor:         d.executor,
 		Results:          d.results,
-		Outbox:           &letters{conn: r.conn, runner: r.cfg.Instance},
+		Outbox:           &deadLetterOutbox{conn: r.conn, runner: r.cfg.Instance},
 		Gate:             gate,
 		Pause:            pause,
 		Order:            orderOf(r.conn, d.Name, l, in, d.executor),

@@ -16,17 +16,19 @@ import (
 // under another one, so that no job can forge a header of a dead letter.
 const ownPrefix = "dbrunner-"
 
-// letters is one database's worker.Outbox.
-type letters struct {
+// deadLetterOutbox is one database's worker.Outbox.
+type deadLetterOutbox struct {
 	conn   *bus.Conn
 	runner string
 }
 
 // Reply publishes to a validated reply subject, best effort.
-func (o *letters) Reply(subject string, body []byte) error { return o.conn.Reply(subject, body) }
+func (o *deadLetterOutbox) Reply(subject string, body []byte) error {
+	return o.conn.Reply(subject, body)
+}
 
 // PublishDeadLetter stores a dead letter.
-func (o *letters) PublishDeadLetter(ctx context.Context, d *delivery.Delivery, deadLetter *delivery.DeadLetter) error {
+func (o *deadLetterOutbox) PublishDeadLetter(ctx context.Context, d *delivery.Delivery, deadLetter *delivery.DeadLetter) error {
 	h := make(map[string][]string, len(d.Headers)+11)
 	for name, values := range d.Headers {
 		if strings.HasPrefix(strings.ToLower(name), ownPrefix) {

@@ -20,7 +20,7 @@ import (
 
 var (
 	_ worker.Results   = (*resultStore)(nil)
-	_ worker.Outbox    = (*letters)(nil)
+	_ worker.Outbox    = (*deadLetterOutbox)(nil)
 	_ worker.Backlog   = (*backlog)(nil)
 	_ outbox.Publisher = (*relay.Publisher)(nil)
 	_ worker.Prober    = db.Database(nil)

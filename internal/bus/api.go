@@ -59,13 +59,13 @@ const noJetStreamAfter = 10 * time.Second
 
 // APIRetry is api that asks again while there is no leader or the link is down, until the context ends.
 func (c *Conn) APIRetry(ctx context.Context, call string, request, response any) error {
-	begun := time.Now()
+	started := time.Now()
 	for attempt := 0; ; attempt++ {
 		err := c.API(ctx, call, request, response)
 		if err == nil || !Transient(err) || ctx.Err() != nil {
 			return err
 		}
-		if errors.Is(err, nats.ErrNoResponders) && time.Since(begun) > noJetStreamAfter {
+		if errors.Is(err, nats.ErrNoResponders) && time.Since(started) > noJetStreamAfter {
 			return fmt.Errorf("%w: %w", ErrNoJetStream, err)
 		}
 		if attempt == 8 { // after two seconds and more

@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// How many jobs a runner holds for each connection of a pool: steadyPerConnection at any time, of which those beyond
+// How many jobs a runner holds for each connection of a pool: basePerConnection at any time, of which those beyond
 // the connections wait decoded, so that no connection waits for the network; by default up to slotsPerConnection
 // while jobs end quickly, so that messages come and go in groups.
 const (

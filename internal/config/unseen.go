@@ -24,7 +24,7 @@ func plain(text string) (string, error) {
 		case r == '\r':
 			return "", errors.New("contains a carriage return (U+000D), as editors on Windows write; remove it")
 		case r == '\uFEFF':
-			return "", errors.New("begins with a byte order mark (U+FEFF); save the file without it")
+			return "", errors.New("starts with a byte order mark (U+FEFF); save the file without it")
 		case r == '\n':
 			return "", errors.New("has more than one line; write a single line")
 		case r != ' ' && (unicode.IsControl(r) || unicode.IsSpace(r) || unicode.Is(unicode.Cf, r)):
@@ -32,7 +32,7 @@ func plain(text string) (string, error) {
 		}
 	}
 	if text != strings.TrimSpace(text) {
-		return "", errors.New("begins or ends with white space; remove it")
+		return "", errors.New("starts or ends with white space; remove it")
 	}
 	return text, nil
 }

@@ -7,5 +7,5 @@ package crash
 // At marks a place where the process may die.
 func At(string) {}
 
-// AtJob marks the place where a job begins: a job that kills its runner dies here.
+// AtJob marks the place where a job starts: a job that kills its runner dies here.
 func AtJob(string) {}

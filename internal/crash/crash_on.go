@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// passes counts how often the place was passed at which the process is to die; stopped says that it was stopped once.
+// passes counts how often the place was passed at which the process is to die; stopped: it was stopped once.
 var (
 	passes  = new(atomic.Int64)
 	stopped = new(atomic.Bool)

@@ -10,7 +10,7 @@ import (
 )
 
 // Database is one configured target database with its pool of connections. Every method may be called
-// from many goroutines at once; a call waits for a connection as long as its context lives.
+// from many goroutines at the same time; a call waits for a connection as long as its context lives.
 type Database interface {
 	Executor
 	Ledger
@@ -185,7 +185,7 @@ type ResultSet struct {
 // FreeTo reports where the memory of Rows goes back to.
 func (s *ResultSet) FreeTo(b *Buffers) { s.buffers = b }
 
-// Free gives the memory of Rows back, and of all answers in More. Whoever has the set may call it, once, when nobody
+// Free gives the memory of Rows back, and of all answers in More. The owner of the set may call it, once, when nothing
 // reads rows of it any more.
 func (s *ResultSet) Free() {
 	s.buffers.Put(s.Rows)

@@ -89,7 +89,7 @@ func (e *Error) NotRolledBack() *Error {
 	return e
 }
 
-// OutcomeUnknown is the end of a statement outside of a transaction that the server did not tell.
+// OutcomeUnknown is the end of a statement outside of a transaction that the server did not report.
 func OutcomeUnknown(cause error) *Error {
 	return Errorf(ClassUnknown, contract.CodeConnectionLost,
 		"no answer to a statement outside of a transaction: whether it took effect is not known").Because(cause)

@@ -42,7 +42,7 @@ func (i instant) Transact(ctx context.Context, _ db.Call, _ *db.Transaction, _ d
 	return sets, nil
 }
 
-// BenchmarkExecute is a delivery from its body to its outcome, on a database that answers at once.
+// BenchmarkExecute is a delivery from its body to its outcome, on a database that answers immediately.
 func BenchmarkExecute(b *testing.B) {
 	e, err := delivery.NewExecutor(delivery.ExecutorOptions{
 		Runner: "r1", Database: instant{}, Policy: &jobs.Policy{Ledger: true, MaxDeliveries: 20}, MaxResult: 1 << 20,

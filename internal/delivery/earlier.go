@@ -161,7 +161,7 @@ func (r *run) awaitRow() Outcome {
 	}
 	e := db.Errorf(db.ClassAlreadyRecorded, contract.CodeUnique, "the ledger rejected the job's row as a duplicate, but has no such row")
 	r.d.suspicion = e
-	return Outcome{Action: AwaitDatabase, Reason: e, Suspect: true}
+	return Outcome{Action: AwaitDatabase, Reason: e, MayBeCause: true}
 }
 
 // readResult reads the stored result of the job's id: from where it is certain if this delivery is in doubt, else for less.

@@ -348,7 +348,7 @@ func (r *run) failed(ctx context.Context, err error, given jobs.Answer) (Outcome
 		if r.started {
 			r.d.suspicion = e
 		}
-		return Outcome{Action: AwaitDatabase, Reason: e, Suspect: r.started}, true
+		return Outcome{Action: AwaitDatabase, Reason: e, MayBeCause: r.started}, true
 	case db.ClassCanceled:
 		return Outcome{Action: Undecided}, true
 	case db.ClassAlreadyRecorded: // found by our own insert: the row is committed

@@ -36,9 +36,9 @@ func TestHealthJobs(t *testing.T) {
 		MaxBody: 1 << 20, MaxResult: 1 << 20,
 	})
 	require.NoError(t, err)
-	begun := time.Now()
+	started := time.Now()
 	out := e.Run(t.Context(), deliver("health", `{"id":"h1","timeout":"100ms"}`, 1, 1), nil)
-	require.Less(t, time.Since(begun), 10*time.Second)
+	require.Less(t, time.Since(started), 10*time.Second)
 	require.Equal(t, delivery.Settle, out.Action)
 	require.Equal(t, contract.Succeeded, out.Status)
 	require.Regexp(t, `,"verdict":"unhealthy","reasons":\["connection: no answer within \d+ms"\],"checks":{`, string(out.Store.Body))

@@ -24,7 +24,7 @@ const (
 	// Settle: the job has ended. Do what Outcome says in its order (store, reply, dead letter), each durable
 	// before the next, then acknowledge the message.
 	Settle Action = iota + 1
-	// AwaitDatabase: the database cannot be reached, as far as this job can tell. Keep the message and run it again when the database
+	// AwaitDatabase: the database cannot be reached, as far as this job knows. Keep the message and run it again when the database
 	// is back.
 	AwaitDatabase
 	// Undecided: nothing was decided: the context ended, Begin refused, or the stored results cannot be read. Whether
@@ -39,9 +39,9 @@ type Outcome struct {
 	JobID   string
 	Code    string // error.code of the answer, for logs and metrics; empty on success
 	Started bool   // this delivery started an execution
-	// Suspect: with AwaitDatabase, the execution had started, so that the job's own statements may be the cause. If the database
+	// MayBeCause: with AwaitDatabase, the execution had started, so that the job's own statements may be the cause. If the database
 	// answers others, Delivery.Refuted is to be raised.
-	Suspect bool
+	MayBeCause bool
 	// Duplicate: the answer is an earlier end's, nothing was executed for it.
 	Duplicate bool
 	// Recorded: the answer was in the ledger before.

@@ -69,7 +69,7 @@ func TestRefutedSuspicionIsTheJobsFailure(t *testing.T) {
 			for refuted := range 2 {
 				out := s.run(d)
 				require.Equal(t, delivery.AwaitDatabase, out.Action)
-				require.True(t, out.Suspect)
+				require.True(t, out.MayBeCause)
 				d.Refuted = refuted + 1
 				d.MaybeRedelivered = true
 			}
@@ -104,7 +104,7 @@ func TestSuspicionNeedsABegunExecution(t *testing.T) {
 			for range 5 {
 				out := s.run(d)
 				require.Equal(t, delivery.AwaitDatabase, out.Action)
-				require.False(t, out.Suspect)
+				require.False(t, out.MayBeCause)
 				d.Refuted = 5
 			}
 		})
@@ -118,7 +118,7 @@ func TestRefutedSuspicionIsForgottenWhenTheJobSucceeds(t *testing.T) {
 	p := &poisoned{Database: s.database}
 	s.use(p)
 	d := deliver("transaction", transaction("a1", effect("a")), 1, 1)
-	require.True(t, s.run(d).Suspect)
+	require.True(t, s.run(d).MayBeCause)
 	d.Refuted, d.MaybeRedelivered = 1, true
 	s.use(s.faults) // by chance: the database was back a moment later
 	s.settle(d, s.run(d))

@@ -195,11 +195,11 @@ func TestFind(t *testing.T) {
 		}
 		require.Nil(t, found)
 		require.Contains(t, problem, c.problem)
-		require.NotContains(t, problem, "sha256:2", "the digest is not told")
+		require.NotContains(t, problem, "sha256:2", "the digest is not shown")
 	}
 }
 
-// Promise: an effect that has changed is told by its counts, without a digest.
+// Promise: an effect that has changed is reported by its counts, without a digest.
 func TestChanged(t *testing.T) {
 	t.Parallel()
 	two, three := int64(2), int64(3)

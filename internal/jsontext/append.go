@@ -9,7 +9,7 @@ import (
 const hexDigits = "0123456789abcdef"
 
 // AppendString appends s as a JSON string. What is written is valid JSON whatever s holds; a byte that is
-// not UTF-8 becomes U+FFFD. Where that could happen, AppendJSONText tells.
+// not UTF-8 becomes U+FFFD. Where that could happen, AppendJSONText reports it.
 func AppendString[T ~string | ~[]byte](dst []byte, s T) []byte {
 	dst, _ = AppendText(dst, s)
 	return dst
@@ -64,7 +64,7 @@ func verbatim[T ~string | ~[]byte](s T) int {
 	return i
 }
 
-// specialBytes looks at the eight bytes from i at once: the lowest top bit in what it returns marks the first
+// specialBytes looks at the eight bytes from i together: the lowest top bit in what it returns marks the first
 // byte that is no plain ASCII or needs an escape; zero means that there is none. A byte below n borrows into
 // its top bit when n is subtracted, a byte equal to c is zero after xor with c, a byte above 127 has its top bit
 // set. A borrow may mark the bytes above a marked one too, never hide one.

@@ -25,7 +25,7 @@ type Tape struct {
 	stopped int      // the innermost container that was open when reading stopped
 }
 
-// Read reads a whole text, nested at most maxDepth deep and with at most maxValues values; 0 is no limit. The error says
+// Read reads a whole text, nested at most maxDepth deep and with at most maxValues values; 0 is no limit. The error is
 // where it stopped being acceptable; the nodes before that stay.
 func (t *Tape) Read(src []byte, maxDepth, maxValues int) *SyntaxError {
 	t.text, t.nodes, t.open, t.stopped = string(src), t.nodes[:0], t.open[:0], 0

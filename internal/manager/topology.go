@@ -9,7 +9,7 @@ import (
 	"dbrunner/internal/jobs"
 )
 
-// Topology says what streams and consumers a configuration wants. It is the same for every runner of
+// Topology returns the streams and consumers that a configuration wants. It is the same for every runner of
 // the fleet.
 func Topology(cfg *config.Config) topology.Topology {
 	t := &cfg.Topology

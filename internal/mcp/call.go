@@ -26,7 +26,7 @@ const (
 	cancelTimeout = 5 * time.Second // of one request to cancel
 	cancelTries   = 3               // a request that overtook its job does not stop it
 
-	labelCall = "mcp_call" // the label that tells the job of one call from those of others with its request_id
+	labelCall = "mcp_call" // the label that distinguishes the job of one call from those of others with its request_id
 )
 
 var (

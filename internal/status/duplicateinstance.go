@@ -33,7 +33,7 @@ type duplicateInstance struct {
 // note takes over whether another process has published under our name, and reports a change. One that is silent for
 // several intervals is gone.
 func (n *duplicateInstance) note(shared bool, interval time.Duration, self process, log *zap.Logger) {
-	const patience = 3
+	const missedHeartbeats = 3
 	switch {
 	case shared:
 		n.seen = time.Now()
@@ -42,7 +42,7 @@ func (n *duplicateInstance) note(shared bool, interval time.Duration, self proce
 			log.Error("duplicate instance name",
 				zap.String("process", self.ID), zap.String("host", self.Host), zap.Int("pid", self.PID))
 		}
-	case n.noticed && time.Since(n.seen) > patience*interval:
+	case n.noticed && time.Since(n.seen) > missedHeartbeats*interval:
 		n.noticed = false
 		log.Info("duplicate instance gone")
 	}

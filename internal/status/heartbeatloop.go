@@ -41,15 +41,15 @@ func (r *Runner) publishHeartbeats(ctx context.Context) error {
 
 // heartbeatSchedule is when a heartbeat was due last, and what was the news then.
 type heartbeatSchedule struct {
-	told string
+	sent string
 	at   time.Time
 }
 
 func (h *heartbeatSchedule) due(stateKey string, interval time.Duration) bool {
-	if stateKey == h.told && time.Since(h.at) < interval {
+	if stateKey == h.sent && time.Since(h.at) < interval {
 		return false
 	}
-	h.told, h.at = stateKey, time.Now()
+	h.sent, h.at = stateKey, time.Now()
 	return true
 }
 

@@ -17,8 +17,8 @@ import (
 	"dbrunner/internal/telemetry"
 )
 
-// Monitor shows the runner to those who watch it: by HTTP where an address is configured, by traces where the environment
-// says where to send them. It answers from the first moment to the last, while the runner starts and drains as well.
+// Monitor shows the runner to its observers: by HTTP where an address is configured, by traces where the environment
+// names an endpoint. It answers from the first moment to the last, while the runner starts and drains as well.
 type Monitor struct {
 	log     *zap.Logger
 	metrics *telemetry.Metrics // nil: nothing listens

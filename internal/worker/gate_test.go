@@ -260,7 +260,7 @@ func poison(_ context.Context, d *delivery.Delivery, begin func() error) deliver
 	if begin() != nil {
 		return delivery.Outcome{Action: delivery.Undecided}
 	}
-	return delivery.Outcome{Action: delivery.AwaitDatabase, Reason: errDown, Started: true, Suspect: true}
+	return delivery.Outcome{Action: delivery.AwaitDatabase, Reason: errDown, Started: true, MayBeCause: true}
 }
 
 // Jobs whose own statements make the database appear down cost other jobs no more than their slots.

@@ -48,8 +48,8 @@ type inFlight struct {
 
 	mu        sync.Mutex
 	stage     stage
-	begun     uint32              // executions started by this delivery
-	begunAt   time.Time           // the last of them, by the clock of leases
+	attempts  uint32              // executions started by this delivery
+	startedAt time.Time           // the last of them, by the clock of leases
 	jobID     string              // once InFlight has read it; empty: not yet
 	lost      bool                // the loss of the lease was noted; it is for good
 	canceled  bool                // the work was stopped because the job's end was asked for; once
@@ -87,18 +87,18 @@ func (h *inFlight) begin(ending, paused bool) error {
 	now := h.now()
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.held = paused && h.begun == 0
+	h.held = paused && h.attempts == 0
 	switch {
-	case h.stage == returned || ending && h.begun == 0:
+	case h.stage == returned || ending && h.attempts == 0:
 		return ErrRequeued
-	case h.expired(now) && (h.begun == 0 || !h.survivesLeaseLoss):
+	case h.expired(now) && (h.attempts == 0 || !h.survivesLeaseLoss):
 		return ErrLeaseLost
 	case h.held:
 		return errPaused
 	}
 	h.stage = running
-	h.begun++
-	h.begunAt = now
+	h.attempts++
+	h.startedAt = now
 	return nil
 }
 
@@ -145,14 +145,14 @@ func (h *inFlight) resumes(ctx context.Context) bool {
 	return h.stage != returned && ctx.Err() != nil && errors.Is(context.Cause(ctx), ErrCanceled)
 }
 
-// hasBegun reports whether this delivery ever started an execution.
-func (h *inFlight) hasBegun() bool { return h.begunTimes() > 0 }
+// hasStarted reports whether this delivery ever started an execution.
+func (h *inFlight) hasStarted() bool { return h.attemptCount() > 0 }
 
-// begunTimes is how many executions this delivery started.
-func (h *inFlight) begunTimes() uint64 {
+// attemptCount is how many executions this delivery started.
+func (h *inFlight) attemptCount() uint64 {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return uint64(h.begun)
+	return uint64(h.attempts)
 }
 
 // wasHeld reports, once, whether a pause kept the last execution from being started.

@@ -64,7 +64,7 @@ type Outbox interface {
 	// Reply publishes to a validated reply subject, best effort.
 	Reply(subject string, body []byte) error
 	// PublishDeadLetter stores a dead letter; nil means that it is durable.
-	PublishDeadLetter(ctx context.Context, d *delivery.Delivery, letter *delivery.DeadLetter) error
+	PublishDeadLetter(ctx context.Context, d *delivery.Delivery, deadLetter *delivery.DeadLetter) error
 }
 
 // Prober reaches a database and verifies what jobs need there; see db.Database.

@@ -41,7 +41,7 @@ func (l *Lane) keepLeases(stop context.Context) {
 			v := l.opts.Gate.viewNow()
 			graceOver := v.unreachable != nil && !l.opts.Pause.active.Load() && !time.Now().Before(v.since.Add(l.opts.UnreachableGrace))
 			for _, h := range all {
-				if graceOver && (h.delivery.Deliveries < keepFrom || h.hasBegun()) {
+				if graceOver && (h.delivery.Deliveries < keepFrom || h.hasStarted()) {
 					l.requeue(h, between(minRequeueDelay, maxRequeueDelay), report.Unreachable, waiting)
 				}
 				l.keepLease(stop, h, now)
@@ -62,7 +62,7 @@ func (l *Lane) keepLease(ctx context.Context, h *inFlight, now time.Time) {
 		h.lost = true
 		l.counters.leasesLost.Add(1)
 		l.log.Warn("lease lost",
-			append(l.about(h, ""), zap.Bool("begun", h.begun > 0), zap.Duration("ack_wait", l.opts.AckWait))...)
+			append(l.about(h, ""), zap.Bool("started", h.attempts > 0), zap.Duration("ack_wait", l.opts.AckWait))...)
 		if h.stage != settling && (h.stage != running || !h.survivesLeaseLoss) && h.cancel != nil {
 			h.cancel(ErrLeaseLost)
 		}

@@ -49,8 +49,8 @@ type Options struct {
 	// Now is the clock of leases: one that goes on while the machine is suspended, as the server's does. nil: time.Now.
 	Now func() time.Time
 
-	Observer Observer // nil: nobody
-	Tracer   Tracer   // nil: nobody
+	Observer Observer // nil: none
+	Tracer   Tracer   // nil: none
 	Logger   *zap.Logger
 }
 

@@ -92,7 +92,7 @@ type preemption func(d *delivery.Delivery) (canceled bool, expires time.Time)
 // holds reports whether a pause keeps a delivery from being run: it was not started, and there is nothing that finishes it
 // without a start. until is when that may change by itself; zero: never.
 func (p *Pause) holds(h *inFlight, preempted preemption) (held bool, until time.Time) {
-	if !p.active.Load() || h.hasBegun() {
+	if !p.active.Load() || h.hasStarted() {
 		return false, time.Time{}
 	}
 	canceled, expires := preempted(&h.delivery)

@@ -21,7 +21,7 @@ const (
 
 var errNoReason = errors.New("the database does not answer")
 
-// process brings a delivery to its end: settled, requeued, or let go because another runner has it. ctx ends when
+// process brings a delivery to its end: settled, requeued, or left to expire because another runner has it. ctx ends when
 // the delivery is not ours any more, its lease is lost, its job is cancelled or all work has to end; last a moment after
 // the latter. goesOn: the job is cancelled, and another call with another context brings it to its end.
 func (l *Lane) process(last, ctx context.Context, h *inFlight) (goesOn bool) {
@@ -95,8 +95,8 @@ func (l *Lane) hold(ctx context.Context, h *inFlight, out *delivery.Outcome) del
 	if reason == nil {
 		reason = errNoReason
 	}
-	l.log.Warn("database unavailable to this job but answers probes", append(l.about(h, out.JobID), zap.Bool("began", out.Suspect), zap.Error(reason))...)
-	if out.Suspect {
+	l.log.Warn("database unavailable to this job but answers probes", append(l.about(h, out.JobID), zap.Bool("started", out.MayBeCause), zap.Error(reason))...)
+	if out.MayBeCause {
 		h.delivery.Refuted++
 	}
 	return delivery.Undecided
@@ -105,10 +105,10 @@ func (l *Lane) hold(ctx context.Context, h *inFlight, out *delivery.Outcome) del
 // shouldRetry decides whether a delivery that came to no end is run again. false: it is out of our hands.
 func (l *Lane) shouldRetry(ctx context.Context, h *inFlight, action delivery.Action, pause *backoff) bool {
 	h.move(waiting, running, settling)
-	h.delivery.MaybeRedelivered = h.delivery.MaybeRedelivered || h.hasBegun()
+	h.delivery.MaybeRedelivered = h.delivery.MaybeRedelivered || h.hasStarted()
 	if l.table.draining() {
 		end := report.Drained
-		if h.hasBegun() {
+		if h.hasStarted() {
 			end = report.Stopped
 		}
 		l.requeue(h, 0, end, waiting)

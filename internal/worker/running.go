@@ -28,14 +28,14 @@ func (h *inFlight) describe(jobID func(*delivery.Delivery) string, leases, now t
 	defer h.mu.Unlock()
 	job := contract.RunningJob{
 		JobID: id, Kind: h.delivery.Kind, Call: h.delivery.Name, Queue: h.delivery.Queue, Sequence: h.delivery.Sequence, QueuedAt: h.delivery.Timestamp.UTC(), Since: h.arrived.UTC(),
-		Deliveries: h.delivery.Deliveries, Attempts: uint64(h.begun), LeaseLost: h.expired(leases),
+		Deliveries: h.delivery.Deliveries, Attempts: uint64(h.attempts), LeaseLost: h.expired(leases),
 	}
 	switch h.stage {
 	case waiting:
 		job.State = contract.JobWaiting
 	case running:
 		job.State = contract.JobExecuting
-		since := now.Add(-leases.Sub(h.begunAt)).UTC()
+		since := now.Add(-leases.Sub(h.startedAt)).UTC()
 		job.ExecutingSince = &since
 	case settling, acknowledging:
 		job.State = contract.JobSettling

@@ -71,7 +71,7 @@ func (l *Lane) settled(h *inFlight, out *delivery.Outcome) {
 	if entry := l.log.Check(level, "job ended"); entry != nil {
 		entry.Write(append(l.about(h, out.JobID),
 			zap.String("status", string(out.Status)), zap.String("code", out.Code), zap.Bool("duplicate", out.Duplicate),
-			zap.Uint64("deliveries", h.delivery.Deliveries), zap.Uint64("attempts", h.begunTimes()),
+			zap.Uint64("deliveries", h.delivery.Deliveries), zap.Uint64("attempts", h.attemptCount()),
 			zap.Duration("ran", h.ran), zap.Duration("held", time.Since(h.arrived)), zap.Error(out.Reason))...)
 	}
 	l.ended(h, report.Settled, out)
@@ -104,7 +104,7 @@ func (l *Lane) ended(h *inFlight, end report.Disposition, out *delivery.Outcome)
 	}
 	e := report.Event{
 		Database: l.opts.Database, Lane: l.opts.Name, Kind: d.Kind, Call: d.Name, Disposition: end, Deliveries: d.Deliveries,
-		Attempts: h.begunTimes(), Queued: h.arrived.Sub(d.Timestamp), SlotsInUse: time.Since(h.arrived),
+		Attempts: h.attemptCount(), Queued: h.arrived.Sub(d.Timestamp), SlotsInUse: time.Since(h.arrived),
 	}
 	if out != nil {
 		e.JobID, e.Status, e.Code, e.Ran = out.JobID, out.Status, out.Code, h.ran

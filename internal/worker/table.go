@@ -142,7 +142,7 @@ func (t *table) draining() bool {
 func (t *table) started() int {
 	n := 0
 	for _, h := range t.snapshot(nil) {
-		if h.hasBegun() {
+		if h.hasStarted() {
 			n++
 		}
 	}

@@ -132,7 +132,7 @@ func TestSingle(t *testing.T) {
 	requireBounded(t, "runner")
 }
 
-// kill ends the containers at once, as a crash of their machine would, and starts them again.
+// kill ends the containers immediately, as a crash of their machine would, and starts them again.
 func kill(ctx context.Context, pause time.Duration, services ...string) error {
 	var names []string
 	for _, service := range services {

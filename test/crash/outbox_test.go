@@ -230,9 +230,9 @@ func TestOutboxFrozenRelay(t *testing.T) {
 	}, testTimeout, 50*time.Millisecond, "the ledger has not forgotten the job")
 	first.thaw()
 	require.Eventually(t, func() bool { return len(w.deadLetters()) == 1 }, testTimeout, 50*time.Millisecond)
-	letter := w.deadLetters()[0]
-	require.Equal(t, "stored_late", letter.Get("Dbrunner-Reason"))
-	require.Equal(t, id, letter.Get("Dbrunner-Job-Id"))
+	deadLetter := w.deadLetters()[0]
+	require.Equal(t, "stored_late", deadLetter.Get("Dbrunner-Reason"))
+	require.Equal(t, id, deadLetter.Get("Dbrunner-Job-Id"))
 	w.drained()
 	require.Equal(t, 1, w.effects(id), "no second effect")
 }

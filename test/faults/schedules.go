@@ -30,7 +30,7 @@ type scheduling struct {
 // addSchedules adds the schedules of a run. When its time is over, they are paused for good; one is paused before as well.
 func addSchedules(p *planner, calm bool) {
 	for _, s := range []scheduling{
-		{key: "jobs.shop.transaction.steady", every: time.Second, overlap: contract.OverlapAllow},
+		{key: "jobs.shop.transaction.regular", every: time.Second, overlap: contract.OverlapAllow},
 		{key: "jobs.edge.transaction.careful", every: time.Second, overlap: contract.OverlapSkip},
 		{key: "jobs.shop.transaction.edited", every: time.Second, overlap: contract.OverlapAllow, edited: true},
 		{key: "queues.shop." + bulk + ".transaction.in_turn", every: time.Second, overlap: contract.OverlapAllow},

@@ -36,7 +36,7 @@ func Publish(
 	}
 	msg := nats.Msg{
 		Subject: c.Subjects().DeadLetter(database, kind, derivedID),
-		Header:  letterHeaders(headers, c.MaxPayload()-len(body)),
+		Header:  deadLetterHeaders(headers, c.MaxPayload()-len(body)),
 		Data:    body,
 	}
 	err = c.PublishCertainly(ctx, &msg)
@@ -46,8 +46,8 @@ func Publish(
 	return nil
 }
 
-// letterHeaders fits headers into the room. Ours come first.
-func letterHeaders(headers map[string][]string, room int) nats.Header {
+// deadLetterHeaders fits headers into the room. Ours come first.
+func deadLetterHeaders(headers map[string][]string, room int) nats.Header {
 	const lineOverhead, frame = 4, 128 // ": " and CR LF of each line; first line, last line and the count
 	room -= frame
 	names := make([]string, 0, len(headers))
@@ -66,7 +66,7 @@ func letterHeaders(headers map[string][]string, room int) nats.Header {
 	out := make(nats.Header, len(names))
 	dropped := 0
 	for _, name := range names {
-		target := letterName(name)
+		target := deadLetterHeader(name)
 		for _, value := range headers[name] {
 			value = cutValue(value)
 			size := len(target) + len(value) + lineOverhead
@@ -89,9 +89,9 @@ func ours(header string) bool {
 	return strings.HasPrefix(header, contract.HeaderPrefix) && !strings.HasPrefix(header, contract.HeaderOriginal)
 }
 
-// letterName keeps the server from obeying a job's header again, now in a dead letter. A name that no header can
+// deadLetterHeader keeps the server from obeying a job's header again, now in a dead letter. A name that no header can
 // have gives "".
-func letterName(name string) string {
+func deadLetterHeader(name string) string {
 	for i := range len(name) {
 		if name[i] <= ' ' || name[i] >= 0x7f || name[i] == ':' {
 			return ""
@@ -178,7 +178,7 @@ func (w *Watch) lookForEvictions(ctx context.Context, before *State) *State {
 		n := now.Removed - before.Removed
 		w.evicted.Add(n)
 		w.conn.Log().Error("dead letter stream full; evicting the oldest",
-			zap.Uint64("evicted", n), zap.Uint64("letters", now.DeadLetters))
+			zap.Uint64("evicted", n), zap.Uint64("dead_letters", now.DeadLetters))
 	}
 	return &now
 }

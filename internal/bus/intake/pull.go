@@ -34,7 +34,7 @@ type pull struct {
 	alive      time.Time // the last sign of the consumer
 	renewals   uint64    // of the link, when the inbox was made
 	failures   int       // recoveries since the last message
-	vigil      stallDetector
+	stalls     stallDetector
 
 	looking  chan orphanScan      // the answer of the look under way; nil if there is none
 	nextLook time.Time            // for orphans
@@ -72,7 +72,7 @@ func newPull(i *Intake, credits <-chan int, handle func(*Message)) *pull {
 	}
 	p.linger.Stop()
 	p.credit.baseSlots = i.baseSlots
-	p.vigil = newVigil(i.AckWait(), i.conn.Now())
+	p.stalls = newStallDetector(i.AckWait(), i.conn.Now())
 	return p
 }
 
@@ -115,7 +115,7 @@ func (p *pull) run(ctx context.Context) error {
 			p.request(ctx, n)
 		case <-tick.C:
 			now := time.Now() // the tick may have waited
-			p.vigil.observe(p.conn.Now())
+			p.stalls.observe(p.conn.Now())
 			p.tick(ctx, now)
 		case <-ctx.Done():
 			continue
@@ -182,7 +182,7 @@ func (p *pull) receive(ctx context.Context, m *nats.Msg) {
 func (p *pull) dispatch(ctx context.Context, m *nats.Msg) {
 	p.alive = time.Now()
 	now := p.conn.Now()
-	p.vigil.observe(now)
+	p.stalls.observe(now)
 	info, isJob := parseAck(m.Reply)
 	if !isJob {
 		if m.Reply == "" {
@@ -202,7 +202,7 @@ func (p *pull) dispatch(ctx context.Context, m *nats.Msg) {
 		p.handBack(message, 0)
 		return
 	}
-	if p.vigil.stale(now) {
+	if p.stalls.stale(now) {
 		p.credit.add(1, p.alive)
 		p.leaveToExpire(message)
 		return
@@ -243,7 +243,7 @@ func (p *pull) leaveToExpire(m *Message) {
 
 // handBack requeues messages that do not start here.
 func (p *pull) handBack(m *Message, delay time.Duration) {
-	if p.vigil.stale(p.conn.Now()) {
+	if p.stalls.stale(p.conn.Now()) {
 		p.leaveToExpire(m)
 		return
 	}
@@ -304,7 +304,7 @@ func (p *pull) stopLingering() {
 }
 
 func (p *pull) request(ctx context.Context, n int) {
-	if p.inbox == nil || n <= 0 || p.vigil.stale(p.conn.Now()) { // what came now would be left alone, too
+	if p.inbox == nil || n <= 0 || p.stalls.stale(p.conn.Now()) { // what came now would be left alone, too
 		return
 	}
 	if p.credit.outstanding == 0 {

@@ -19,7 +19,7 @@ const (
 	turnPart  = 8 // how often turn is called at least
 )
 
-func newVigil(ackWait time.Duration, now time.Time) stallDetector {
+func newStallDetector(ackWait time.Duration, now time.Time) stallDetector {
 	return stallDetector{limit: ackWait / gapPart, last: now}
 }
 

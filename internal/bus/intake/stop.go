@@ -20,7 +20,7 @@ type leftovers []*nats.Msg
 func (p *pull) stop(ctx context.Context) error {
 	limit := time.NewTimer(p.intake.times.drain)
 	defer limit.Stop()
-	p.vigil.observe(p.conn.Now())
+	p.stalls.observe(p.conn.Now())
 	paused := errors.Is(context.Cause(ctx), report.ErrPaused)
 	settling := p.intake.times.drain
 	if paused {

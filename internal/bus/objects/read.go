@@ -20,8 +20,8 @@ import (
 // ErrDigest is returned when the content that was read does not fit the digest.
 var ErrDigest = errors.New("the object's content does not match its digest")
 
-// chunkPatience is how long a chunk is asked for that is not there: a replica may not have it yet.
-const chunkPatience = 5 * time.Second
+// chunkTimeout is how long a missing chunk is requested: a replica may not have it yet.
+const chunkTimeout = 5 * time.Second
 
 // ObjectReader reads one object, chunk by chunk, as fast as its reader and no faster. It is for one goroutine.
 type ObjectReader struct {
@@ -52,13 +52,13 @@ func (r *ObjectReader) Next(ctx context.Context) ([]byte, error) {
 	if r.read == r.chunks {
 		return nil, r.end()
 	}
-	begun := time.Now()
+	started := time.Now()
 	for attempt := 0; ; attempt++ {
 		m, err := r.bucket.chunk(ctx, r.next, r.mark)
 		switch {
 		case err == nil && m != nil:
 			return r.take(m)
-		case err == nil && time.Since(begun) > chunkPatience:
+		case err == nil && time.Since(started) > chunkTimeout:
 			return nil, fmt.Errorf("object %s in bucket %s: chunk %d: %w", r.Name, r.bucket.name, r.read+1, bus.ErrNotFound)
 		case err != nil && !bus.Transient(err):
 			return nil, fmt.Errorf("read object %s in bucket %s: %w", r.Name, r.bucket.name, err)

@@ -123,7 +123,7 @@ type stats struct {
 	Average  int64 `json:"average_answer_time"`
 }
 
-// Open starts to answer requests, those under way as long as work lives. An error: nothing was opened. Whoever
+// Open starts to answer requests, those under way as long as work lives. An error: nothing was opened. The caller that
 // opens a service runs it.
 func Open(work context.Context, c *bus.Conn, opts Options, endpoints []Endpoint) (*Service, error) {
 	s := newService(c, opts, endpoints)
@@ -255,7 +255,7 @@ func (s *Service) take(work context.Context, e *Endpoint, r *Request) {
 		s.conn.Log().Warn("request rejected; nothing done", zap.Strings("request", r.Tokens), zap.Error(err))
 		return
 	}
-	begun := s.begin(&s.requests, e.verb(), func() {
+	accepted := s.begin(&s.requests, e.verb(), func() {
 		asked := time.Now()
 		body, err := e.Handle(work, r)
 		counts.answered.Add(1)
@@ -265,7 +265,7 @@ func (s *Service) take(work context.Context, e *Endpoint, r *Request) {
 		}
 		s.answer(r, body, err)
 	})
-	if !begun {
+	if !accepted {
 		counts.refused.Add(1)
 		s.answer(r, nil, unavailable())
 	}
@@ -282,7 +282,7 @@ func (s *Service) broadcast(b *Broadcast, m *nats.Msg) {
 		s.conn.Log().Warn("request rejected; nothing done", zap.Strings("request", r.Tokens), zap.Error(err))
 		return
 	}
-	begun := s.begin(&s.asked, broadcastGroup, func() {
+	accepted := s.begin(&s.asked, broadcastGroup, func() {
 		parts, err := b.Handle(r)
 		if err != nil {
 			s.answer(r, nil, err)
@@ -291,7 +291,7 @@ func (s *Service) broadcast(b *Broadcast, m *nats.Msg) {
 			s.answer(r, part, nil)
 		}
 	})
-	if !begun {
+	if !accepted {
 		s.answer(r, nil, unavailable())
 	}
 }

@@ -1,2 +1,2 @@
-// Package topology makes, compares, lists and removes streams and consumers, and says which rights a runner needs for them.
+// Package topology makes, compares, lists and removes streams and consumers, and knows which permissions a runner needs for them.
 package topology

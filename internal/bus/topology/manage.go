@@ -107,14 +107,14 @@ const appearLimit = 20 * time.Second
 // it, and on a cluster the server that answers may not know yet what another has made: then it is missing although its
 // creation was answered, or its creation is refused, for a moment.
 func untilThere(ctx context.Context, compare func() ([]Difference, error), create func() error) ([]Difference, error) {
-	begun := time.Now()
+	started := time.Now()
 	for attempt := 0; ; attempt++ {
 		d, err := compare()
 		if err != nil || !isMissing(d) {
 			return d, err
 		}
 		refused := create()
-		late := time.Since(begun) > appearLimit
+		late := time.Since(started) > appearLimit
 		switch {
 		case refused != nil && (late || !passing(refused)):
 			return nil, refused

@@ -146,7 +146,7 @@ func (p *pruner) stranded(ctx context.Context, stream string, info *jetstream.Co
 func (p *pruner) runnersOf(ctx context.Context, stream string) ([]string, error) {
 	if p.runners == nil {
 		if err := p.readHeartbeats(ctx); err != nil {
-			return nil, fmt.Errorf("read the heartbeats, which say what is in use: %w", err)
+			return nil, fmt.Errorf("read the heartbeats, which list what is in use: %w", err)
 		}
 	}
 	s := p.conn.Subjects()

@@ -21,7 +21,7 @@ type link struct {
 	due      int           // segments whose end the server has not answered
 	happened chan struct{} // set: the link is cut when nothing is due any more
 	deliver  bool          // the answers that are due still reach the client
-	muted    bool          // the client is gone, and the link is not: nobody hears the answers
+	muted    bool          // the client is gone, and the link is not: the answers are dropped
 }
 
 // cut ends both directions.

@@ -17,7 +17,7 @@ type Message struct {
 	Body []byte
 }
 
-// Commit matches the message that commits a transaction: a simple query or a statement that begins with COMMIT.
+// Commit matches the message that commits a transaction: a simple query or a statement that starts with COMMIT.
 func Commit(m Message) bool {
 	switch m.Kind {
 	case 'Q':
@@ -143,7 +143,7 @@ func (p *Proxy) Reset(on bool) {
 	p.reset = on
 }
 
-// Refuse makes the proxy hang up on new connections at once.
+// Refuse makes the proxy hang up on new connections immediately.
 func (p *Proxy) Refuse(on bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

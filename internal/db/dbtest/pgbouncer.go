@@ -150,7 +150,7 @@ func (b *PgBouncer) configure(server string, settings []string) error {
 }
 
 func (b *PgBouncer) awaitReady() error {
-	ctx, cancel := context.WithTimeout(context.Background(), pgPatience)
+	ctx, cancel := context.WithTimeout(context.Background(), pgTimeout)
 	defer cancel()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
@@ -161,7 +161,7 @@ func (b *PgBouncer) awaitReady() error {
 		}
 		select {
 		case <-b.running.done:
-			return errors.New("pgbouncer ended at once")
+			return errors.New("pgbouncer ended immediately")
 		case <-ctx.Done():
 			return fmt.Errorf("pgbouncer does not answer: %w", err)
 		case <-tick.C:

@@ -19,15 +19,15 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// pgPatience bounds the start and the stop of a server.
-const pgPatience = 60 * time.Second
+// pgTimeout bounds the start and the stop of a server.
+const pgTimeout = 60 * time.Second
 
 // StopMode is how a server is stopped.
 type StopMode syscall.Signal
 
 // The ways to stop a server.
 const (
-	StopFast      = StopMode(syscall.SIGINT)  // ends the sessions, each told why, and writes a checkpoint
+	StopFast      = StopMode(syscall.SIGINT)  // ends the sessions, each with the reason, and writes a checkpoint
 	StopImmediate = StopMode(syscall.SIGQUIT) // ends without clean-up, as after a crash
 )
 
@@ -274,7 +274,7 @@ func (p *process) run(started chan<- error) {
 }
 
 func (s *PostgresServer) awaitReady(p *process) error {
-	ctx, cancel := context.WithTimeout(context.Background(), pgPatience)
+	ctx, cancel := context.WithTimeout(context.Background(), pgTimeout)
 	defer cancel()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
@@ -285,7 +285,7 @@ func (s *PostgresServer) awaitReady(p *process) error {
 		}
 		select {
 		case <-p.done:
-			return errors.New("postgres ended at once")
+			return errors.New("postgres ended immediately")
 		case <-ctx.Done():
 			return fmt.Errorf("postgres does not answer: %w", err)
 		case <-tick.C:
@@ -304,7 +304,7 @@ func (s *PostgresServer) stop(mode StopMode) error {
 	select {
 	case <-p.done:
 		return nil
-	case <-time.After(pgPatience):
+	case <-time.After(pgTimeout):
 		_ = p.cmd.Process.Kill()
 		<-p.done
 		return errors.New("postgres did not stop and was killed")

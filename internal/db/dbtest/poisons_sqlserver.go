@@ -54,7 +54,7 @@ func SQLServerPoisons() []Poison {
 		poison("committed", execute("COMMIT")),
 		poison("committed twice", execute("COMMIT COMMIT")),
 		poison("rolled back", execute("ROLLBACK")),
-		poison("begun once more", execute("BEGIN TRAN")),
+		poison("started once more", execute("BEGIN TRAN")),
 		poison("temporary table before it", "CREATE TABLE #ledger (n integer)", "CREATE TABLE dbo.ledger (n integer)"),
 		poison("cursor left open", "DECLARE c CURSOR GLOBAL FOR SELECT 1 AS n", "OPEN c"),
 		{Name: "query that fails while it runs", Query: true, SQL: []string{"SELECT 1 / 0 AS n"}},

@@ -13,7 +13,7 @@ import (
 type Scripts struct {
 	Rand    *rand.Rand
 	Dialect *dialect.Dialect
-	Body    string // begins a statement with a body of statements, up to and with its BEGIN; END follows
+	Body    string // starts a statement with a body of statements, up to and with its BEGIN; END follows
 }
 
 // Next returns a script of SELECTs of a few bytes each; many are refused by the server.

@@ -36,7 +36,7 @@ func SQLServer(t testing.TB) string {
 		t.Fatalf("%s is not a URL: write sqlserver://user:password@host:port?encrypt=true", sqlServerURL)
 	}
 	name := fmt.Sprintf("t%d_%d", os.Getpid(), databases.Add(1))
-	if err := patientSQLServer(t, server, "CREATE DATABASE "+name); err != nil {
+	if err := retrySQLServer(t, server, "CREATE DATABASE "+name); err != nil {
 		t.Fatalf("create database %s: %v", name, err)
 	}
 	t.Cleanup(func() { dropSQLServer(t, server, name) })
@@ -65,7 +65,7 @@ func SQLServerLacks() map[string]bool {
 // dropSQLServer drops a database, whose last sessions may be ending still.
 func dropSQLServer(t testing.TB, server, name string) {
 	_ = trySQLServer(t, server, "ALTER DATABASE "+name+" SET SINGLE_USER WITH ROLLBACK IMMEDIATE")
-	if err := patientSQLServer(t, server, "DROP DATABASE "+name); err != nil {
+	if err := retrySQLServer(t, server, "DROP DATABASE "+name); err != nil {
 		t.Errorf("drop database %s: %v", name, err)
 	}
 }
@@ -73,15 +73,15 @@ func dropSQLServer(t testing.TB, server, name string) {
 // sqlServerCatalog lets this process make and drop one database at a time; other processes may be in the way still.
 var sqlServerCatalog sync.Mutex
 
-// patientSQLServer repeats a statement that fails while others use what it needs.
-func patientSQLServer(t testing.TB, server, statement string) (err error) {
+// retrySQLServer repeats a statement that fails while others use what it needs.
+func retrySQLServer(t testing.TB, server, statement string) (err error) {
 	sqlServerCatalog.Lock()
 	defer sqlServerCatalog.Unlock()
 	for range 40 {
 		if err = trySQLServer(t, server, statement); err == nil {
 			return nil
 		}
-		time.Sleep(50 * time.Millisecond) // by the clock: the server tells nobody when it is free
+		time.Sleep(50 * time.Millisecond) // by the clock: the server sends no event when it is free
 	}
 	return err
 }

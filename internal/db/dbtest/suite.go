@@ -46,7 +46,7 @@ type Harness struct {
 	Counted, NotCountable []WriteCase
 
 	// Writes are statements that would add a row to table item (id, name), to be refused by Read although
-	// nobody looked at their first word, e.g. "WITH x AS (INSERT …) SELECT …".
+	// their first word was not checked, e.g. "WITH x AS (INSERT …) SELECT …".
 	Writes []string
 
 	// Refused are statements that dialect.Compile or, failing that, the engine refuses in every job.
@@ -60,7 +60,7 @@ type Harness struct {
 	Bypass []string
 }
 
-// Features says what an engine can do.
+// Features are what an engine can do.
 type Features struct {
 	DeferredConstraints bool // REFERENCES … DEFERRABLE INITIALLY DEFERRED
 	Returning           bool // INSERT … RETURNING
@@ -76,7 +76,7 @@ type Features struct {
 
 // What a server may lack.
 const (
-	// LacksCancel: it goes on with a statement that it was told to stop.
+	// LacksCancel: it goes on with a statement that was cancelled.
 	LacksCancel = "cancel"
 	// LacksNumbers: it has one number for many errors.
 	LacksNumbers = "numbers"
@@ -88,7 +88,7 @@ const (
 	LacksMerge = "merge"
 	// LacksDefaultNames: it forgets the names of default constraints.
 	LacksDefaultNames = "default_names"
-	// LacksTransactionID: it does not tell one transaction of a session from the next.
+	// LacksTransactionID: it does not distinguish one transaction of a session from the next.
 	LacksTransactionID = "transaction_id"
 	// LacksRequests: it has no sys.dm_exec_requests, and not what else a diagnosis looks at.
 	LacksRequests = "dm_exec_requests"

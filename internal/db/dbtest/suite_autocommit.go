@@ -43,13 +43,13 @@ func testOutside(t *testing.T, h Harness) {
 	})
 }
 
-// execution is one Execute with what its End was told.
+// execution is one Execute with the error that its End got.
 type execution struct {
 	b     *bench
 	job   string
 	inEnd func(set db.ResultSet, err error)
 	ended int
-	told  error
+	got   error
 }
 
 func (b *bench) once(job string) *execution { return &execution{b: b, job: job} }
@@ -72,7 +72,7 @@ func (x *execution) run(ctx context.Context, d db.Database, c db.Call, stmt *dia
 		Start: started(x.job),
 		End: func(set db.ResultSet, err error) *db.Entry {
 			x.ended++
-			x.told = err
+			x.got = err
 			if x.inEnd != nil {
 				x.inEnd(set, err)
 			}
@@ -169,7 +169,7 @@ func testRefusedOutside(t *testing.T, h Harness) {
 	require.Equal(t, 0, b.count("item"))
 }
 
-// insideOnly tells what is refused inside of transactions only.
+// insideOnly lists what is refused inside of transactions only.
 func insideOnly(sql string) bool {
 	return strings.HasPrefix(sql, "VACUUM") && !strings.Contains(sql, "INTO") || strings.Contains(sql, "OR ROLLBACK")
 }
@@ -215,12 +215,12 @@ func testOutsideTimeout(t *testing.T, h Harness) {
 	h.Needs(t, LacksCancel)
 	b := setup(t, h, func(o *db.Options) { o.Pool.Max = h.SmallestPool })
 	x := b.once("job")
-	begun := time.Now()
+	started := time.Now()
 	_, err := x.run(t.Context(), b.db, db.Call{Label: "slow", Timeout: short}, b.compile(h.SQL.Slow))
 	requireError(t, err, db.ClassTimeout, contract.CodeTimeout)
 	require.Equal(t, 1, x.ended)
-	require.ErrorIs(t, x.told, err)
-	require.Less(t, time.Since(begun), testTimeout/2)
+	require.ErrorIs(t, x.got, err)
+	require.Less(t, time.Since(started), testTimeout/2)
 	require.Equal(t, "failed", b.row("job").Status)
 	requireStopped(b)
 }
@@ -234,7 +234,7 @@ func testOutsideCancel(t *testing.T, h Harness) {
 	_, err := x.run(ctx, b.db, call(), b.compile(h.SQL.Slow))
 	requireError(t, err, db.ClassCanceled, db.CodeCanceled)
 	require.Equal(t, 1, x.ended)
-	require.Equal(t, "failed", b.row("job").Status, "the end is written although nobody waits for it")
+	require.Equal(t, "failed", b.row("job").Status, "the end is written although no caller waits for it")
 	requireStopped(b)
 	_, err = b.once("other").run(t.Context(), b.db, call(), b.item(1, "a"))
 	require.NoError(t, err, "the next call works")
@@ -302,13 +302,13 @@ func testOnceFails(t *testing.T, h Harness) {
 	x := b.once("job")
 	_, err := x.run(t.Context(), b.db, call(), b.item(2, "a"))
 	requireError(t, err, db.ClassPermanent, contract.CodeUnique)
-	require.ErrorIs(t, x.told, err)
+	require.ErrorIs(t, x.got, err)
 	requireEntry(t, ending("job", "failed"), b.row("job"))
 	_, err = b.once("next").run(t.Context(), b.db, call(), b.item(2, "b"))
 	require.NoError(t, err)
 }
 
-// testHeld looks at a job from another runner while it is executed: the execution goes on, as far as the engine can tell.
+// testHeld looks at a job from another runner while it is executed: the execution goes on, as far as the engine knows.
 func testHeld(t *testing.T, h Harness) {
 	h.Needs(t, LacksAppLocks)
 	b := setup(t, h)
@@ -369,7 +369,7 @@ func testLockLetGo(t *testing.T, h Harness) {
 		require.Eventually(t, func() bool { // the session's clean-up, which lets the lock go, is not waited for
 			_, written, err := other.RecordEnd(t.Context(), ending(job, "unknown"), false)
 			return err == nil && written
-		}, testTimeout, 10*time.Millisecond, "the row of %s says started and nobody is at work", job)
+		}, testTimeout, 10*time.Millisecond, "the row of %s says started and no session executes it", job)
 	}
 	concludes("taken")
 	require.Equal(t, 0, b.count("item"))

@@ -97,7 +97,7 @@ func testBatchInsert(t *testing.T, h Harness) {
 	require.Zero(t, sets[0].RowsAffected)
 }
 
-// testBatchOthers runs statements that cannot be written for several rows.
+// testBatchOthers runs statements that cannot be written for many rows.
 func testBatchOthers(t *testing.T, h Harness) {
 	b := setup(t, h)
 	_, err := b.transact(nil, b.batchItems(items(100)))

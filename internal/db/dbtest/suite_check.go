@@ -62,8 +62,8 @@ func testCheckGivesUp(t *testing.T, h Harness) {
 	b := setup(t, h)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	begun := time.Now()
+	started := time.Now()
 	_, err := b.db.Check(ctx)
 	requireError(t, err, db.ClassCanceled, db.CodeCanceled)
-	require.Less(t, time.Since(begun), testTimeout/4)
+	require.Less(t, time.Since(started), testTimeout/4)
 }

@@ -9,7 +9,7 @@ import (
 	"dbrunner/internal/db/migration"
 )
 
-// ConnectionStrings says what an engine takes for a connection string, and what it refuses.
+// ConnectionStrings are what an engine takes for a connection string, and what it refuses.
 type ConnectionStrings struct {
 	Open       func(db.Options) (db.Database, error)
 	Migrations func(db.Options) (migration.Engine, error)

@@ -66,7 +66,7 @@ func one(c *dialect.Compiled, level db.Isolation) *db.Transaction {
 	return &db.Transaction{Statements: []*dialect.Compiled{c}, Expect: []*db.Range{nil}, Isolation: level}
 }
 
-// testOwnUnique tells the job's own unique violation from a taken key.
+// testOwnUnique distinguishes the job's own unique violation from a taken key.
 func testOwnUnique(t *testing.T, h Harness) {
 	b := setup(t, h)
 	_, err := b.transact(sealed("first"), b.item(1, "a"))
@@ -91,7 +91,7 @@ func testRaces(t *testing.T, h Harness) {
 	})
 }
 
-// raceTransacts runs the same job on two runners at once, several times each: one effect.
+// raceTransacts runs the same job on two runners at the same time, several times each: one effect.
 func raceTransacts(t *testing.T, h Harness, level db.Isolation) {
 	const runners, rounds = 4, 5
 	b := setup(t, h)

@@ -136,7 +136,7 @@ func testSweep(t *testing.T, h Harness) {
 	require.NotNil(t, row, "the rows of another database stay")
 }
 
-// testRecordWaits records while a transaction that will insert the same key is open: whoever comes first,
+// testRecordWaits records while a transaction that will insert the same key is open: the one that comes first,
 // both ends agree.
 func testRecordWaits(t *testing.T, h Harness) {
 	b := setup(t, h)

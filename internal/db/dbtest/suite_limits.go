@@ -32,10 +32,10 @@ func testReadTimeout(t *testing.T, h Harness) {
 	b := setup(t, h, func(o *db.Options) { o.Pool.Max = h.SmallestPool })
 	slow := b.compile(h.SQL.Slow)
 	for range 2 {
-		begun := time.Now()
+		started := time.Now()
 		_, err := b.db.Read(t.Context(), db.Call{Label: "slow", Timeout: short}, slow, objects())
 		requireError(t, err, db.ClassTimeout, contract.CodeTimeout)
-		require.Less(t, time.Since(begun), testTimeout/2)
+		require.Less(t, time.Since(started), testTimeout/2)
 		require.Equal(t, 0, b.count("item"), "the next call works")
 	}
 	requireStopped(b)
@@ -70,10 +70,10 @@ func testTransactTimeout(t *testing.T, h Harness) {
 	tx := &db.Transaction{
 		Statements: []*dialect.Compiled{b.item(1, "a"), b.compile(h.SQL.Slow)}, Expect: make([]*db.Range, 2),
 	}
-	begun := time.Now()
+	started := time.Now()
 	_, err := b.db.Transact(t.Context(), db.Call{Label: "slow", Timeout: short}, tx, objects(), sealed("job"))
 	requireError(t, err, db.ClassTimeout, contract.CodeTimeout)
-	require.Less(t, time.Since(begun), testTimeout/2)
+	require.Less(t, time.Since(started), testTimeout/2)
 	require.Equal(t, 0, b.count("item"))
 	_, err = b.transact(sealed("job"), b.item(1, "a"))
 	require.NoError(t, err, "the next call works, and the key is free")
@@ -105,14 +105,14 @@ func testSealTimeout(t *testing.T, h Harness) {
 func testReadCancel(t *testing.T, h Harness) {
 	b := setup(t, h, func(o *db.Options) { o.Pool.Max = h.SmallestPool })
 	ctx, cancel := context.WithCancel(t.Context())
-	slow, begun, end := b.compile(h.SQL.Slow), make(chan struct{}), make(chan error, 1)
+	slow, started, end := b.compile(h.SQL.Slow), make(chan struct{}), make(chan error, 1)
 	go func() {
 		c := call()
-		c.Begin = func() error { close(begun); return nil }
+		c.Begin = func() error { close(started); return nil }
 		_, err := b.db.Read(ctx, c, slow, objects())
 		end <- err
 	}()
-	await(t, begun, "the connection")
+	await(t, started, "the connection")
 	time.AfterFunc(short, cancel)
 	requireError(t, await(t, end, "the canceled read"), db.ClassCanceled, db.CodeCanceled)
 	require.Equal(t, 0, b.count("item"), "the next call works")
@@ -173,10 +173,10 @@ func testLocks(t *testing.T, h Harness) {
 			h.Needs(t, LacksNumbers)
 			b, release, _ := locked(t, h)
 			other := b.second(func(o *db.Options) { o.Limits.LockTimeout = short })
-			begun := time.Now()
+			started := time.Now()
 			_, err := b.transactOn(other, sealed("second"), b.compile("UPDATE item SET amount = 2 WHERE id = 1"))
 			requireError(t, err, db.ClassTransient, contract.CodeLockTimeout)
-			require.GreaterOrEqual(t, time.Since(begun), short/2)
+			require.GreaterOrEqual(t, time.Since(started), short/2)
 			release()
 			require.Equal(t, 1, b.number("SELECT amount AS n FROM item WHERE id = 1"))
 		},

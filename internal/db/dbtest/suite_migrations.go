@@ -37,7 +37,7 @@ type MigrationHarness struct {
 	// Locked, where sessions can have locks on a table, takes one on item for its transaction that keeps ALTER TABLE out.
 	Locked string
 
-	// Blames says that a failed lock of migrations names who has it.
+	// Blames: a failed lock of migrations names who has it.
 	Blames bool
 	// Lacks names what the server at hand is known not to do, see Features.Lacks.
 	Lacks map[string]bool

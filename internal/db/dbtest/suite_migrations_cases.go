@@ -337,17 +337,17 @@ func (w *migrationWorld) stopped() {
 	w.add("V3__slow.sql", "INSERT INTO item (id, name) VALUES (3, 'x');\n"+separator(w.engine)+w.h.Slow)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	begun := make(chan struct{}, 100)
+	started := make(chan struct{}, 100)
 	ended := make(chan error, 1)
 	go func() {
 		_, err := w.m.Run(ctx, migration.Request{Action: migration.Up, Progress: func(p migration.Progress) {
 			if p.File == "V3__slow.sql" && p.Statement == 2 {
-				begun <- struct{}{}
+				started <- struct{}{}
 			}
 		}})
 		ended <- err
 	}()
-	<-begun
+	<-started
 	w.awaitSlow(1)
 	cancel()
 	err := <-ended
@@ -379,7 +379,7 @@ func (w *migrationWorld) nothingOfThree() {
 	require.Equal(t, 1, w.number("SELECT COUNT(*) FROM item WHERE id = 3"))
 }
 
-// awaitSlow waits until as many sessions run the slow statement, where the server tells.
+// awaitSlow waits until as many sessions run the slow statement, where the server reports them.
 func (w *migrationWorld) awaitSlow(n int) {
 	if w.h.RunsSlow == "" {
 		return
@@ -400,7 +400,7 @@ func (w *migrationWorld) sessionState() {
 	if w.h.Locked == "" {
 		return
 	}
-	// A table that somebody else has locked is waited for as long as the database's lock_timeout says, not longer.
+	// A table that another session has locked is waited for as long as the database's lock_timeout says, not longer.
 	w.opts.Limits.LockTimeout = 300 * time.Millisecond
 	w.m = w.migrator("runner-2")
 	sessions, err := w.engine.Open(false)
@@ -460,7 +460,7 @@ func (w *migrationWorld) passed() {
 	require.NoError(t, err)
 	again, err := w.run(down)
 	require.NoError(t, err, "a redelivery finds it done")
-	require.Equal(t, []string{"down 2 done"}, did(again), "and tells what it did")
+	require.Equal(t, []string{"down 2 done"}, did(again), "and reports what it did")
 	require.Equal(t, "2", again.Before.Label)
 	w.does(migration.Up, "")
 	_, e := w.refusesAs(contract.CodeMigrationPassed, down)

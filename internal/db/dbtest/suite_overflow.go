@@ -20,7 +20,7 @@ type places struct {
 	arrays  bool
 	fail    *db.Error // of each row behind the first
 	failEnd *db.Error // of the end of a file
-	stuck   *stuck    // nil: rows are taken at once
+	stuck   *stuck    // nil: rows are taken immediately
 
 	mu     sync.Mutex
 	opened []*place
@@ -49,7 +49,7 @@ type place struct {
 func (p *places) Open(set int, _ []contract.Column) (db.RowFile, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if n := len(p.opened); n > 0 && p.opened[n-1].set >= set { // the call has begun anew
+	if n := len(p.opened); n > 0 && p.opened[n-1].set >= set { // the call started again
 		p.opened = nil
 	}
 	f := &place{of: p, set: set}
@@ -203,7 +203,7 @@ func testOverflowFails(t *testing.T, h Harness) {
 func testOverflowCaps(t *testing.T, h Harness) {
 	b := setup(t, h)
 	giant := b.compile(h.SQL.Numbers(giantRows))
-	begun := time.Now()
+	started := time.Now()
 	opts := (&places{}).into(500)
 	opts.MaxRows = 1000
 	_, err := b.db.Read(t.Context(), call(), giant, opts)
@@ -215,7 +215,7 @@ func testOverflowCaps(t *testing.T, h Harness) {
 	e = requireError(t, err, db.ClassPermanent, contract.CodeResultTooLarge)
 	require.Contains(t, e.Message, "10000 bytes")
 	requireStopped(b)
-	require.Less(t, time.Since(begun), testTimeout/2)
+	require.Less(t, time.Since(started), testTimeout/2)
 	require.Zero(t, b.count("item"), "the next call works")
 }
 
@@ -225,13 +225,13 @@ func testOverflowCancel(t *testing.T, h Harness) {
 	giant := b.compile(h.SQL.Numbers(giantRows))
 	ctx, cancel := context.WithTimeout(t.Context(), short)
 	defer cancel()
-	begun := time.Now()
+	started := time.Now()
 	_, err := b.db.Read(ctx, call(), giant, (&places{}).into(500))
 	requireError(t, err, db.ClassCanceled, db.CodeCanceled)
 	_, err = b.db.Read(t.Context(), db.Call{Label: "giant", Timeout: short}, giant, (&places{}).into(500))
 	requireError(t, err, db.ClassTimeout, contract.CodeTimeout)
 	requireStopped(b)
-	require.Less(t, time.Since(begun), testTimeout/2)
+	require.Less(t, time.Since(started), testTimeout/2)
 	require.Zero(t, b.count("item"), "the next call works")
 }
 
@@ -257,18 +257,18 @@ func testOverflowStuck(t *testing.T, h Harness) {
 		go func() { end <- run(ctx, p) }()
 		await(t, p.stuck.reached, "the rows")
 		requireRunning(b, true, "the server has sent all of it: the case says nothing")
-		begun := time.Now()
+		started := time.Now()
 		cancel()
 		requireError(t, await(t, end, "the canceled call"), db.ClassCanceled, db.CodeCanceled)
 		requireStopped(b)
-		require.Less(t, time.Since(begun), testTimeout/4)
+		require.Less(t, time.Since(started), testTimeout/4)
 		require.Zero(t, b.count("item"), "rolled back, and the next call works")
 	}
 	_, err := b.transact(sealed("job"), b.item(1, "a"))
 	require.NoError(t, err, "the key is free")
 }
 
-// testOverflowMany reads at once more than the pool has connections for, small results and those that overflow.
+// testOverflowMany reads concurrently more than the pool has connections for, small results and those that overflow.
 func testOverflowMany(t *testing.T, h Harness) {
 	b := setup(t, h, func(o *db.Options) { o.Pool.Max = h.SmallestPool })
 	small, large := b.compile(h.SQL.Numbers(3)), b.compile(h.SQL.Numbers(someRows))

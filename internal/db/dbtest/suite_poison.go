@@ -26,7 +26,7 @@ func testPoisons(t *testing.T, h Harness) {
 				job := fmt.Sprintf("poison-%d", round)
 				err := b.poison(p, job)
 				t.Logf("%v: %v", db.ClassOf(err), err)
-				require.NotEqual(t, db.ClassUnavailable, db.ClassOf(err), "it says that the server is gone: %v", err)
+				require.NotEqual(t, db.ClassUnavailable, db.ClassOf(err), "it reports that the server is gone: %v", err)
 				b.requireWell(round)
 				row, lookErr := b.db.Lookup(t.Context(), job)
 				require.NoError(t, lookErr)
@@ -34,7 +34,7 @@ func testPoisons(t *testing.T, h Harness) {
 					require.Nil(t, row, "it is rolled back: %v", err)
 				}
 				if err == nil && !p.Query {
-					require.NotNil(t, row, "it is committed, and nothing tells so")
+					require.NotNil(t, row, "it is committed, and nothing reports it")
 				}
 			}
 		})

@@ -71,7 +71,7 @@ func testPoolGivesUp(t *testing.T, h Harness) {
 	ctx, cancel := context.WithTimeout(t.Context(), short)
 	defer cancel()
 	c := call()
-	c.Begin = func() error { t.Error("begun without a connection"); return nil }
+	c.Begin = func() error { t.Error("started without a connection"); return nil }
 	_, err := b.db.Transact(ctx, c, one(b.item(2, "waiter"), db.IsolationDefault), objects(), nil)
 	requireError(t, err, db.ClassCanceled, db.CodeCanceled)
 	stats := b.db.Stats()
@@ -81,7 +81,7 @@ func testPoolGivesUp(t *testing.T, h Harness) {
 	require.Equal(t, 1, b.count("item"))
 }
 
-// testPoolBounded sends more calls at once than there are connections.
+// testPoolBounded sends more concurrent calls than there are connections.
 func testPoolBounded(t *testing.T, h Harness) {
 	const limit, calls = 3, 24
 	b := setup(t, h, func(o *db.Options) { o.Pool.Min, o.Pool.Max = 1, limit })

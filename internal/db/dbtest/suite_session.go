@@ -59,7 +59,7 @@ func shown(t testing.TB, set db.ResultSet, err error) string {
 	return only(t, set, "v")
 }
 
-// rawStatements are statements that nobody has checked.
+// rawStatements are statements that were not checked.
 func rawStatements(texts []string) []*dialect.Compiled {
 	out := make([]*dialect.Compiled, 0, len(texts)+1)
 	for _, sql := range texts {

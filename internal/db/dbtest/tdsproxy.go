@@ -72,7 +72,7 @@ func (p *TDSProxy) arm(text string, after bool) <-chan struct{} {
 	return p.happened
 }
 
-// Refuse makes the proxy hang up on new connections at once.
+// Refuse makes the proxy hang up on new connections immediately.
 func (p *TDSProxy) Refuse(on bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -165,7 +165,7 @@ func (p *TDSProxy) take(message []byte) (cut, after bool, happened chan struct{}
 	return true, p.after, p.happened
 }
 
-// mute forwards what the server says until it is to be silent; then it tells that the server has said something, or is
+// mute forwards what the server says until it is to be silent; then it reports that the server has sent something, or is
 // gone.
 type mute struct {
 	to net.Conn

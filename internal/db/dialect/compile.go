@@ -104,7 +104,7 @@ func CheckReadOnly(d *Dialect, sql string) []contract.Fault {
 		return nil
 	}
 	words := slices.Sorted(maps.Keys(d.ReadOnlyFirst))
-	return []contract.Fault{{Path: pathSQL, Code: contract.CodeReadOnly, Message: "a read-only query begins with one of " +
+	return []contract.Fault{{Path: pathSQL, Code: contract.CodeReadOnly, Message: "a read-only query starts with one of " +
 		strings.Join(words, ", ")}}
 }
 
@@ -154,7 +154,7 @@ func (b *binder) fault(path string, code contract.Code, format string, args ...a
 	b.faults = append(b.faults, contract.Fault{Path: path, Code: code, Message: fmt.Sprintf(format, args...)})
 }
 
-// mixed reports (and tells) that two styles of parameters meet.
+// mixed reports (and records) that two styles of parameters meet.
 func (b *binder) mixed() bool {
 	s, p := b.shape, b.params
 	before := len(b.faults)
@@ -226,7 +226,7 @@ func (b *binder) sliceHint() string {
 	return "; the bound of a slice has a blank behind its colon: a[1: n]"
 }
 
-// leftOver tells of parameters that the text does not have, in the order of their names.
+// leftOver reports parameters that the text does not have, in the order of their names.
 func (b *binder) leftOver() {
 	there := make(map[string]bool, len(b.shape.names))
 	for _, name := range b.shape.names {

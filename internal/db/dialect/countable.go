@@ -40,7 +40,7 @@ func nestedWrite(word string) bool {
 	return word == "INSERT" || word == "UPDATE" || word == "DELETE" || word == "MERGE"
 }
 
-// verb names a statement by its first word, and by the next one where the first tells little.
+// verb names a statement by its first word, and by the next one where the first is not enough.
 func (s *shape) verb() string {
 	first, rest, _ := strings.Cut(s.lead, " ")
 	switch first {

@@ -44,8 +44,8 @@ type Dialect struct {
 	// server does not know (SQL Server: "GO"); it is refused.
 	Separator string
 
-	// Foreign reports what in a script is for a client program of this database, or would have the session wait for what
-	// nobody sends: on which line, and what to write instead; "" if nothing. parts are those of the script. nil: not looked at.
+	// Foreign reports what in a script is for a client program of this database, or would have the session wait for data
+	// that is never sent: on which line, and what to write instead; "" if nothing. parts are those of the script. nil: not looked at.
 	Foreign func(d *Dialect, script string, parts []Part) string
 
 	// NonTransactional names the kind of a statement that cannot run in a transaction, by its first words in upper case; "" if

@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// MultiRowInsert is the text of an INSERT of one row, which can be written for several rows at once. It is for one goroutine.
+// MultiRowInsert is the text of an INSERT of one row, which can be written for many rows. It is for one goroutine.
 type MultiRowInsert struct {
 	Params int // of one row
 
@@ -17,7 +17,7 @@ type MultiRowInsert struct {
 }
 
 // ParseMultiRowInsert reads an INSERT … VALUES (…) with nothing behind it and no parentheses in it, in the engine's own words; nil if
-// the text is anything else. Only such a statement means the same for several rows at once: a RETURNING or ON CONFLICT does
+// the text is anything else. Only such a statement means the same for many rows: a RETURNING or ON CONFLICT does
 // not, and a subquery or a function may look at the rows before.
 func ParseMultiRowInsert(d *Dialect, sql string) *MultiRowInsert {
 	if FirstWord(d, sql) != "INSERT" {
@@ -72,13 +72,13 @@ func (t *tuples) token(tok Token) bool {
 		}
 	case t.depth == 0 && tok.Kind == TokenWord:
 		t.values = t.values || strings.EqualFold(text, "VALUES")
-		return !severalStops(text)
+		return !multiRowStops(text)
 	}
 	return true
 }
 
-// severalStops tells words before VALUES with which the statement is no plain INSERT.
-func severalStops(word string) bool {
+// multiRowStops are the words before VALUES with which the statement is no plain INSERT.
+func multiRowStops(word string) bool {
 	switch strings.ToUpper(word) {
 	case "SELECT", "WITH", "OUTPUT", "EXEC", "EXECUTE", "DEFAULT", "TOP":
 		return true

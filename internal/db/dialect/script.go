@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// Part is a piece of a script that goes to the database at once: a statement, or a batch where the dialect has a
+// Part is a piece of a script that goes to the database in one piece: a statement, or a batch where the dialect has a
 // separator of batches.
 type Part struct {
 	SQL   string

@@ -27,7 +27,7 @@ func SQLServer() *Dialect {
 			return strconv.AppendInt(append(dst, "@p"...), int64(n), 10)
 		},
 		ReadOnlyFirst: words("SELECT", "WITH", "VALUES"),
-		// A block, BEGIN … END, is no transaction, but TRY … CATCH would hide an error that has doomed it.
+		// A block, BEGIN … END, is no transaction, but TRY … CATCH would hide an error after which it cannot commit.
 		TransactionVerb: words("BEGIN", "COMMIT", "ROLLBACK", "SAVE", "SAVEPOINT"),
 		TransactionWord: words("COMMIT", "ROLLBACK", "SAVE", "TRAN", "TRANSACTION"),
 		WriteWord: words("INSERT", "UPDATE", "DELETE", "MERGE", "INTO", "EXEC", "EXECUTE", "CREATE", "ALTER", "DROP",

@@ -50,7 +50,7 @@ type Compiled struct {
 // Batch gives the arguments of a statement that runs once for each of its rows. It may be opened several times: each
 // attempt of a transaction starts with the first row.
 type Batch interface {
-	// Open starts to give them. Whoever opens closes.
+	// Open starts to give them. The caller closes what it opens.
 	Open(ctx context.Context) (BatchRows, error)
 }
 

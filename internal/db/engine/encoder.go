@@ -70,7 +70,7 @@ func (e *RowEncoder) Reset(opts db.RowOptions) {
 }
 
 // Expect reports how many bytes the rows of the next statement may need: those of its last execution, say. Room for them
-// is made at once, and not in steps.
+// is made in one step.
 func (e *RowEncoder) Expect(size int) { e.room = size }
 
 // Start starts the rows of a statement. The columns are kept in the ResultSet and must not change any more.

@@ -57,8 +57,8 @@ type LedgerLook struct {
 	MissingRights func() ([]string, error)
 }
 
-// VerifyLedger looks whether the ledger of a database is as it must be, and creates it where the mode says so. missing says
-// how a table that is not there looks to the login.
+// VerifyLedger checks that the ledger of a database is as it must be, and creates it where the mode asks for that. missing is
+// how the login sees a table that does not exist.
 func VerifyLedger(database string, mode db.LedgerMode, want [][2]string, missing string, look LedgerLook) error {
 	there, err := look.Columns()
 	if err != nil {

@@ -17,7 +17,7 @@ type Waits struct {
 // Any reports whether a call waits.
 func (w *Waits) Any() bool { return w.count.Load() > 0 }
 
-// Begin adds a call. Whoever calls it calls the function that it returns when the wait is over.
+// Begin adds a call. The caller calls the returned function when the wait is over.
 func (w *Waits) Begin() (end func() time.Duration) {
 	started := time.Now()
 	w.mu.Lock()

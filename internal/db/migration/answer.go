@@ -56,7 +56,7 @@ func (rep *Report) Answer(limit int) *contract.Migration {
 	}
 	addPlan(a, firsts(rep.Plan, &a.Omitted), limit)
 	history := rep.History
-	if n := len(history); n > maxEntries { // the latest tell more
+	if n := len(history); n > maxEntries { // the latest matter more
 		a.Omitted += n - maxEntries
 		history = history[n-maxEntries:]
 	}

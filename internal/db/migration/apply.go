@@ -271,5 +271,5 @@ type lineError struct {
 func (e *lineError) Error() string { return e.err.Error() }
 func (e *lineError) Unwrap() error { return e.err }
 
-// AtLine says on which line of a part, from 0, an error is. Engines whose server tells it wrap the cause.
+// AtLine is the line of a part, from 0, at which an error is. Engines whose server reports it wrap the cause.
 func AtLine(err error, line int) error { return &lineError{line: line, err: err} }

@@ -3,7 +3,7 @@
 // database.
 //
 // The version is kept where golang-migrate keeps it, through golang-migrate's own driver of the engine, so that both
-// can look after one database. What that table cannot tell, a history of our own does: which file with which contents
+// can look after one database. What that table does not record, a history of our own does: which file with which contents
 // was applied when, by whom, how long it took, and how far one came that did not end.
 //
 // The history is what makes a killed runner harmless. A file is applied in one transaction together with the mark that

@@ -12,7 +12,7 @@ type interruption struct {
 	words  string  // what is known, and what to do
 }
 
-// interrupted finds out what an unfinished migration has left; nil if there is none. Nobody may have the lock of
+// interrupted finds out what an unfinished migration has left; nil if there is none. No session may have the lock of
 // migrations, else it is still at work.
 func (s *survey) interrupted() *interruption {
 	last := s.state.last()

@@ -12,7 +12,7 @@ type Action string
 // The actions.
 const (
 	Status   Action = "status"   // reports how the database stands
-	Validate Action = "validate" // tells all that would be refused
+	Validate Action = "validate" // reports all that would be refused
 	Plan     Action = "plan"     // reports what up would run; with a target below the version, what goto would revert
 	Up       Action = "up"       // applies what is pending, up to a target or all
 	Down     Action = "down"     // reverts what is above a target

@@ -17,7 +17,7 @@ const (
 	rowsWritten = `pg_catalog.pg_stat_get_xact_tuples_inserted(r) OPERATOR(pg_catalog.+) ` +
 		`pg_catalog.pg_stat_get_xact_tuples_updated(r) OPERATOR(pg_catalog.+) pg_catalog.pg_stat_get_xact_tuples_deleted(r)`
 	// writtenBefore are the tables with rows of earlier transactions. The statistics know tables that the transaction's
-	// snapshot does not, but nothing that was written before it began.
+	// snapshot does not, but nothing that was written before it started.
 	writtenBefore = `SELECT 0, ` + trackCounts + ` UNION ALL
 		SELECT r, n::pg_catalog.text FROM (SELECT r, ` + rowsWritten + ` AS n FROM (
 			SELECT oid AS r FROM pg_catalog.pg_class WHERE relkind OPERATOR(pg_catalog.=) 'r' OR relkind OPERATOR(pg_catalog.=) 'm'

@@ -87,7 +87,7 @@ func (a *autocommit) run(ctx context.Context) (db.ResultSet, error) {
 	return set, a.end(set, err)
 }
 
-// setUp sets the limits. CONCURRENTLY waits for the transactions of others and blocks nobody meanwhile, so that the job's
+// setUp sets the limits. CONCURRENTLY waits for the transactions of others and blocks none of them meanwhile, so that the job's
 // own time limit is enough; any other statement would keep everybody waiting behind it: the lock time limit stays.
 func (a *autocommit) setUp() error {
 	timeout, lock, label := "0", "", ""
@@ -259,7 +259,7 @@ func (a *autocommit) clean() {
 }
 
 // RecordEnd writes the end of a job that was started, unless another one is there or, where it is not the caller's own, the
-// job's lock is held. The lock is tried in the same statement and let go with its transaction.
+// job's lock is held. The lock is tried in the same statement and released with its transaction.
 func (d *Database) RecordEnd(ctx context.Context, end *db.Entry, own bool) (row *db.Entry, written bool, err error) {
 	sql := concludeEntry
 	if !own {

@@ -83,7 +83,7 @@ func (c *cache) forget(p *prepared) {
 	}
 }
 
-// appendCloses tells the server which statements it can drop.
+// appendCloses closes the statements that the server can drop.
 func (c *cache) appendCloses(b []byte) []byte {
 	for _, name := range c.closed {
 		b = appendClose(b, name)

@@ -284,7 +284,7 @@ func (l *inspection) locks(context.Context) error {
 		return err
 	}
 	for _, r := range rows {
-		l.Warn(db.PartLocks, "end or commit the transaction of pid "+string(r.value(4))+"; if nobody can: SELECT pg_terminate_backend("+string(r.value(4))+")",
+		l.Warn(db.PartLocks, "end or commit the transaction of pid "+string(r.value(4))+"; if that is not possible: SELECT pg_terminate_backend("+string(r.value(4))+")",
 			"pid %s (%s) waits with %s since %ss for pid %s (%s), %s, last statement %s, transaction since %ss",
 			r.value(0), named(r.value(1)), verb(r.value(2)), r.value(3), r.value(4), named(r.value(5)), stateOf(r.value(6)), verb(r.value(7)), r.value(8))
 	}

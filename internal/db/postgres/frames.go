@@ -9,7 +9,7 @@ import (
 
 const (
 	// frameBuffer is what one read asks the link for. The server sends in pieces of 8 KiB: what has gathered meanwhile
-	// comes at once.
+	// comes immediately.
 	frameBuffer = 32 << 10
 	// frameHead is the kind of a message and its length.
 	frameHead = 5

@@ -51,7 +51,7 @@ func (d *Database) beginOn(ctx context.Context, s *session, call *db.Call, opts 
 		}
 	}
 	if ctx.Err() != nil {
-		return nil, db.Errorf(db.ClassCanceled, db.CodeCanceled, "the job was stopped before it was begun").
+		return nil, db.Errorf(db.ClassCanceled, db.CodeCanceled, "the job was stopped before it started").
 			Because(context.Cause(ctx))
 	}
 	l := &lease{session: s, d: d, deadline: time.Now().Add(call.Timeout)}

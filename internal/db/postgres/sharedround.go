@@ -77,7 +77,7 @@ func (t *sharedCommit) appendPart(p *sharedPart) bool {
 	return true
 }
 
-// takeWritten takes the counts of rows that were written. They are told apart by their width.
+// takeWritten takes the counts of rows that were written. Their width distinguishes them.
 func (p *sharedPart) takeWritten(body []byte) {
 	switch from, _ := rowOf(body); from.count {
 	case 2:

@@ -23,7 +23,7 @@ type kind struct {
 	strict bool
 }
 
-// kindOf tells by what a type means how its values are stored. of is the database's own word for it; empty: it has none.
+// kindOf returns how the values of a type are stored. of is the database's own word for the type; empty: it has none.
 func kindOf(t dialect.ColumnType, of string) kind {
 	k := kind{name: "STRING", node: stringNode, read: readText}
 	switch t.Kind {

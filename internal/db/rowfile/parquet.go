@@ -17,7 +17,7 @@ const (
 	groupSize = 16 << 20
 	// valueSize is what a value takes in a row group at most, besides the bytes of a text.
 	valueSize = 16
-	// pageSize is the largest page of a column, and least that of one among many: all columns have one at once.
+	// pageSize is the largest page of a column, and least that of one among many: all columns have one at the same time.
 	pageSize  = 256 << 10
 	leastPage = 4 << 10
 	// batchValues and batchBytes are how much is gathered before the library takes it, column by column.
@@ -172,7 +172,7 @@ func (c *columnar) end(dst []byte) ([]byte, error) {
 	return dst, c.out.Close()
 }
 
-// boundSize is the longest bound of texts that a file tells, bytes.
+// boundSize is the longest bound of texts that a file states, bytes.
 const boundSize = 32
 
 // bounded is a type of texts whose bounds are shortened before the library keeps them. It would keep those of every page

@@ -11,17 +11,17 @@ import (
 type pragmaUse uint8
 
 const (
-	pragmaAsk  pragmaUse = iota + 1 // only without a value
-	pragmaTell                      // the value names what is asked about
+	pragmaAsk   pragmaUse = iota + 1 // only without a value
+	pragmaQuery                      // the value names what is asked about
 )
 
-// pragmas are the ones that change nothing: those that tell about the schema, as table-valued functions
+// pragmas are the ones that change nothing: those that describe the schema, as table-valued functions
 // (SELECT … FROM pragma_table_info('item')), and those that virtual tables ask for themselves. Every other one
 // is refused in jobs: many would stay in the connection (foreign_keys, case_sensitive_like) or in the file
 // (journal_mode, user_version).
 var pragmas = map[string]pragmaUse{
-	"table_info": pragmaTell, "table_xinfo": pragmaTell, "table_list": pragmaTell,
-	"index_info": pragmaTell, "index_xinfo": pragmaTell, "index_list": pragmaTell, "foreign_key_list": pragmaTell,
+	"table_info": pragmaQuery, "table_xinfo": pragmaQuery, "table_list": pragmaQuery,
+	"index_info": pragmaQuery, "index_xinfo": pragmaQuery, "index_list": pragmaQuery, "foreign_key_list": pragmaQuery,
 	"page_size": pragmaAsk, "data_version": pragmaAsk, "encoding": pragmaAsk,
 }
 

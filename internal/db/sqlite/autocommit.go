@@ -13,7 +13,7 @@ import (
 	"dbrunner/internal/db/engine"
 )
 
-// Execute runs one statement outside of any transaction of ours, on the connection that writes: whoever wants to know in
+// Execute runs one statement outside of any transaction of ours, on the connection that writes: a caller who wants to know in
 // this process whether an execution goes on waits for that connection. Another process cannot see it: a file has no locks
 // that jobs could have.
 func (d *Database) Execute(

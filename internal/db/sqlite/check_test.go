@@ -25,7 +25,7 @@ func TestCheckMakesNoFile(t *testing.T) {
 	require.ErrorIs(t, err, os.ErrNotExist)
 }
 
-func TestCheckTellsAMissingFolderFromAMissingFile(t *testing.T) {
+func TestCheckDistinguishesAMissingFolderFromAMissingFile(t *testing.T) {
 	t.Parallel()
 	for path, says := range map[string]string{
 		"shop.db":        "there is no database file; create it, or write settings.create: true",

@@ -165,10 +165,10 @@ func (l *inspection) locks(context.Context) error {
 		if !isBusy(err) {
 			return err
 		}
-		l.Find(db.PartLocks, db.GradeNote, "", "somebody writes at this moment")
+		l.Find(db.PartLocks, db.GradeNote, "", "a connection is writing at this moment")
 		return nil
 	}
-	l.Find(db.PartLocks, db.GradeOK, "", "nobody writes at this moment")
+	l.Find(db.PartLocks, db.GradeOK, "", "no connection is writing at this moment")
 	_, err := l.c.pragma("ROLLBACK")
 	return err
 }

@@ -32,7 +32,7 @@
 //
 // Execute runs a statement in the transaction that SQLite makes for it, on the connection that writes; VACUUM, which must be
 // in none, too. A file has no locks that a job could hold: in this process that connection is the lock, and of another process a
-// row that says started tells nothing about whether it is still at work.
+// row that says started does not show whether it is still at work.
 //
 // # Values
 //

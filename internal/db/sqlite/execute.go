@@ -47,7 +47,7 @@ func (c *session) execute(ctx context.Context, st *dialect.Compiled) (set db.Res
 	return set, failure
 }
 
-// placed reports where in the publisher's own text an error of compiling is, if SQLite tells.
+// placed reports where in the publisher's own text an error of compiling is, if SQLite reports it.
 func placed(failure *db.Error, st *dialect.Compiled) *db.Error {
 	f, ok := errors.AsType[*fault](failure.Err)
 	if !ok || f.offset < 0 || failure.Code != contract.CodeSyntax && failure.Code != contract.CodeUndefined {

@@ -39,7 +39,7 @@ type shared struct {
 type fault struct {
 	code   int32
 	text   string
-	offset int // of what is wrong in the text of a statement, bytes; -1: SQLite does not tell; only of prepare
+	offset int // of what is wrong in the text of a statement, bytes; -1: SQLite does not report it; only of prepare
 }
 
 // Error returns code and text. The text may quote values of parameters, so it is never shown to publishers

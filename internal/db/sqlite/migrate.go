@@ -157,7 +157,7 @@ func isAttached(ctx context.Context, session *sql.Conn, name string) (found bool
 	return found, rows.Err()
 }
 
-// Holder finds out whether some session has the lock: SQLite does not tell which.
+// Holder finds out whether some session has the lock: SQLite does not report which.
 func (m *migrations) Holder(ctx context.Context, _ *sql.Conn) (_ string, err error) {
 	if _, err := os.Stat(m.lockFile()); errors.Is(err, fs.ErrNotExist) {
 		return "", nil

@@ -18,7 +18,7 @@ func (t *transaction) startCounting(ctx context.Context) error {
 }
 
 // addWritten adds what a statement has written, where the transaction has a limit: all counts, also those of triggers, and the
-// rows of OUTPUT. Rows of a SELECT are none; the server does not say which of the two they are, so that where a text has the
+// rows of OUTPUT. Rows of a SELECT are none; the server does not report which of the two they are, so that where a text has the
 // word OUTPUT all of them count.
 func (t *transaction) addWritten(stmt *dialect.Compiled, out *collector) {
 	if t.tx.MaxAffected == 0 {

@@ -13,7 +13,7 @@ import (
 // togetherRows is the most rows that one INSERT may have.
 const togetherRows = 1000
 
-// executeBatch runs one statement for each row of its batch. A plain INSERT is written for several rows at once where each
+// executeBatch runs one statement for each row of its batch. A plain INSERT is written for many rows together where each
 // column has one declared type in all of them: the server would bring different ones to a common type first.
 func (t *transaction) executeBatch(ctx context.Context, stmt *dialect.Compiled, at int) error {
 	b := batchRun{t: t, stmt: stmt, at: at, insert: dialect.ParseMultiRowInsert(t.d.dialect, stmt.SQL)}
@@ -63,7 +63,7 @@ type batchRun struct {
 	t      *transaction
 	stmt   *dialect.Compiled
 	at     int
-	insert *dialect.MultiRowInsert // writes several rows at once; nil: the statement is none that could
+	insert *dialect.MultiRowInsert // writes many rows together; nil: the statement is none that could
 
 	first    int64           // row of those that wait, from 1
 	rows     int             // that wait

@@ -41,7 +41,7 @@ func (d *Database) Check(ctx context.Context) (db.CheckResult, error) {
 	return v, nil
 }
 
-// role is what the server is among its replicas, empty where it or the login cannot tell.
+// role is what the server is among its replicas, empty where it or the login cannot know.
 func (s *session) role(ctx context.Context) contract.Role {
 	t, err := s.query(ctx, replicaSQL)
 	if err != nil || len(t.rows) == 0 {

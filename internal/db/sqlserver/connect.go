@@ -127,7 +127,7 @@ func connectRemedy(err error) string {
 	return engine.ConnectFailed
 }
 
-// mentions is for what the driver tells by its text alone, which holds no more than kinds here.
+// mentions is for what the driver reports by its text alone, which holds no more than kinds here.
 func mentions(err error, word string) bool {
 	return strings.Contains(strings.ToLower(err.Error()), word)
 }

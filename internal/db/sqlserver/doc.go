@@ -18,7 +18,7 @@
 // # Statements outside of transactions
 //
 // Execute takes six requests: {limits}, {lock of the session by sp_getapplock, without waiting}, {started row}, {statement},
-// {roll back what it left open, and look whether it did}, {end of the row}, and lets the lock go at once: the reset would
+// {roll back what it left open, and look whether it did}, {end of the row}, and releases the lock immediately: the reset would
 // do so only before the session's next job. A statement that stopped on request may have been done in that very moment.
 //
 // # Sessions
@@ -28,7 +28,7 @@
 //
 // # Ending early
 //
-// When the time of a call is over, the driver tells the server to stop (an attention). If the server does not confirm
+// When the time of a call is over, the driver asks the server to stop (an attention). If the server does not confirm
 // that in time, or the network says nothing, the link is cut under the driver, so that no call outlives its bounds for
 // long. COMMIT is never stopped.
 //
@@ -42,7 +42,7 @@
 //	uniqueidentifier                a string in lower case
 //	date, time, datetime, …         ISO 8601 with all digits of the type; an offset only where the type has one
 //	char, nvarchar, xml, …          strings
-//	sql_variant                     refused: the driver does not tell its base type
+//	sql_variant                     refused: the driver does not report its base type
 //
 // # Settings
 //

@@ -42,7 +42,7 @@ func judge(e *mssql.Error) verdict {
 	return v
 }
 
-// constraintCode tells the constraints of error 547 apart. The words stand in the message in every language, before
+// constraintCode distinguishes the constraints of error 547. The words stand in the message in every language, before
 // the first name.
 func constraintCode(message string) contract.Code {
 	if quote := strings.IndexByte(message, '"'); quote >= 0 {

@@ -150,7 +150,7 @@ func taken(e *mssql.Error) bool { return e.Number == takenKey || e.Number == tak
 
 // fenceError is why the ledger row could not be written in a job's transaction, which is rolled back. It says nothing of
 // the server: the job may have done anything to the ledger there. If the ledger is not as it must be for others either,
-// whoever records the job's end meets that.
+// the session that records the job's outcome meets that.
 func (d *Database) fenceError(e mssql.Error) *db.Error {
 	out := d.serverError(e, -1)
 	if taken(&e) {

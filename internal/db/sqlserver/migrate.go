@@ -207,7 +207,7 @@ func (m *migrations) AfterBegin(context.Context, *sql.Conn, *migration.File) (fu
 	return nil, nil
 }
 
-// Verify looks whether the session is where it was: a batch may end the transaction, dooms it when it hides an error,
+// Verify looks whether the session is where it was: a batch may end the transaction, make COMMIT impossible by hiding an error,
 // and may go to another database.
 func (m *migrations) Verify(ctx context.Context, session *sql.Conn, file *migration.File) error {
 	var depth, state, home int

@@ -171,7 +171,7 @@ func rewritten(given map[string]string, opts *db.Options) string {
 	p[msdsn.AppName] = name[:min(len(name), maxApplicationName)]
 	p[msdsn.DialTimeout] = strconv.Itoa(int(max(1, connectTimeout(opts).Seconds())))
 	if _, set := p[msdsn.MultiSubnetFailover]; !set {
-		p[msdsn.MultiSubnetFailover] = "false" // as other clients; dialling all addresses at once fills the server's log
+		p[msdsn.MultiSubnetFailover] = "false" // as other clients; dialing all addresses at the same time fills the server's log
 	}
 	var b strings.Builder
 	b.WriteString("odbc:")

@@ -47,7 +47,7 @@ func (s *session) run(ctx context.Context, r request, out receiver) error {
 	return judged
 }
 
-// send sends a request. The driver's messages are asked for, as they alone tell the rows that a statement affected
+// send sends a request. The driver's messages are asked for, as they alone report the rows that a statement affected
 // from those that it returned.
 func (s *session) send(ctx context.Context, r request) (*mssql.Rowsq, *sqlexp.ReturnMessage, error) {
 	messages := &sqlexp.ReturnMessage{}
@@ -123,7 +123,7 @@ func (a *answer) read(ctx context.Context) error {
 			if err := a.note(m.Error); err != nil {
 				return err
 			}
-		case sqlexp.MsgNextResultSet: // also when ctx is over: then the driver tells the server to stop
+		case sqlexp.MsgNextResultSet: // also when ctx is over: then the driver asks the server to stop
 			if err := a.out.next(); err != nil {
 				return err
 			}

@@ -40,7 +40,7 @@ type session struct {
 	encoder  engine.RowEncoder
 }
 
-// kill ends the session's link at once.
+// kill ends the session's link immediately.
 func (s *session) kill() {
 	s.dead = true
 	s.net.close()

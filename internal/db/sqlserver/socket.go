@@ -50,7 +50,7 @@ func (s *sockets) DialContext(ctx context.Context, network, address string) (net
 	return &socket{Conn: conn, s: s}, nil
 }
 
-// socket tells its session of a link that ends in the middle of an answer.
+// socket notifies its session of a link that ends in the middle of an answer.
 type socket struct {
 	net.Conn
 	s *sockets
@@ -65,7 +65,7 @@ func (c *socket) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// Write writes to the server. The driver tells of its error by a text alone.
+// Write writes to the server. The driver reports its error by a text alone.
 func (c *socket) Write(b []byte) (int, error) {
 	n, err := c.Conn.Write(b)
 	if err != nil {
@@ -150,7 +150,7 @@ func (s *sockets) end(call uint64) {
 	}
 }
 
-// close ends the link at once: a read or write under way returns.
+// close ends the link immediately: a read or write under way returns.
 func (s *sockets) close() {
 	s.mu.Lock()
 	s.cut = true

@@ -166,7 +166,7 @@ func (t *transaction) commit(ctx context.Context) error {
 	}
 	failure := t.d.serverError(e, -1)
 	if failure.Class == db.ClassLost || counted && depth == 0 || e.Number == nothingToCommit {
-		// Nothing is open any more, and an error does not tell whether it was committed.
+		// Nothing is open any more, and an error does not show whether it was committed.
 		t.kill()
 		return engine.UnknownCommit(err)
 	}

@@ -187,7 +187,7 @@ func appendGUID(dst, v []byte) []byte {
 	return append(dst, '"')
 }
 
-// unreadable is the error of a value that could not be written without loss. Of a sql_variant the driver tells no base
+// unreadable is the error of a value that could not be written without loss. Of a sql_variant the driver reports no base
 // type: a decimal and a binary value look alike.
 func unreadable(c *column, v any) *db.Error {
 	if c.kind == asVariant {

@@ -6,7 +6,7 @@ import (
 )
 
 // approvals: a dry run leaves no ledger row; what was approved is what its dry run has shown, under the one id that it may have.
-// That a dry run and a refused approval leave no effect, the rule of effects tells.
+// That a dry run and a refused approval leave no effect, the rule of effects checks.
 func approvals(ix *index, report func(string, string, ...any)) {
 	for name, r := range ix.Requests {
 		stored := ix.stored[jobKey{r.Database, r.ID}]

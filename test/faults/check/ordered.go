@@ -58,7 +58,7 @@ func commitsInOrder(ix *index, queue string, report func(string, string, ...any)
 	}
 }
 
-// sequenceOf is the message with which a request took effect; 0: no result tells.
+// sequenceOf is the message with which a request took effect; 0: no result shows it.
 func (ix *index) sequenceOf(request string) uint64 {
 	if r := ix.Requests[request]; r != nil {
 		if a := ix.stored[jobKey{r.Database, r.ID}]; a != nil {

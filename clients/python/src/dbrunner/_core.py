@@ -173,7 +173,7 @@ class Core:
         return collector.result()
 
     async def _read_heartbeats(self, collector: Collector, timeout: float) -> None:
-        """Read which runners there are. A user who may not is told so in the answer."""
+        """Read which runners there are. The answer says so if the user may not."""
         subject = f"$JS.API.STREAM.MSG.GET.{self._namespace.upper()}_HEALTH"
         sequence = 1
         try:

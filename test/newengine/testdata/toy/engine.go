@@ -36,7 +36,7 @@ func Open(opts db.Options) (db.Database, error) {
 // Engine returns "toy".
 func (d *Database) Engine() string { return "toy" }
 
-// Dialect says how its text is read.
+// Dialect is how its text is read.
 func (d *Database) Dialect() *dialect.Dialect { return d.dialect }
 
 // Now is the clock of this machine.

@@ -17,10 +17,10 @@ type migrations struct{ migration.Engine }
 // Migrations returns the engine for folders without files.
 func Migrations(db.Options) (migration.Engine, error) { return migrations{}, nil }
 
-// Dialect says how files are read.
+// Dialect is how files are read.
 func (migrations) Dialect() *dialect.Dialect { return Dialect() }
 
-// Open returns sessions that nobody can have.
+// Open returns sessions that cannot be had.
 func (migrations) Open(bool) (*sql.DB, error) { return sql.OpenDB(nowhere{}), nil }
 
 // Explain makes an error one that can be shown.
