@@ -4,11 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 
 	"dbrunner/contract"
 )
+
+// writeInFlight is how long another process's write of the same key gets: replicas commit one in a few milliseconds.
+const writeInFlight = 20 * time.Millisecond
 
 // Errors of pauses.
 var (
@@ -61,14 +65,24 @@ func EndPause(ctx context.Context, c *Client, target contract.PauseTarget, pause
 	if err != nil {
 		return err
 	}
-	err = bucket.Delete(ctx, key, jetstream.LastRevision(pause.Revision))
-	if refused, ok := errors.AsType[*jetstream.APIError](err); ok && refused.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence {
-		return ErrPauseChanged
+	for {
+		err = bucket.Delete(ctx, key, jetstream.LastRevision(pause.Revision))
+		refused, _ := errors.AsType[*jetstream.APIError](err)
+		switch {
+		case err == nil:
+			return nil
+		case refused != nil && refused.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence:
+			return ErrPauseChanged
+		case refused == nil || refused.ErrorCode != jetstream.JSErrCodeStreamWrongLastSequenceConstant:
+			return pauseError(c, "end", key, err)
+		}
+		// A cluster answers so while another write of the key is in flight, which may still fail.
+		select {
+		case <-ctx.Done():
+			return pauseError(c, "end", key, ctx.Err())
+		case <-time.After(writeInFlight):
+		}
 	}
-	if err != nil {
-		return pauseError(c, "end", key, err)
-	}
-	return nil
 }
 
 func pauseRecord(ctx context.Context, c *Client, target contract.PauseTarget) (jetstream.KeyValue, string, error) {

@@ -2,6 +2,9 @@ package client_test
 
 import (
 	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -58,4 +61,38 @@ func TestPausesAreRecords(t *testing.T) {
 	require.ErrorContains(t, err, "$KV.DBRUNNER_STATE.pause.other")
 	_, err = client.CreatePause(t.Context(), c, contract.PauseTarget{Database: "a.b"}, contract.Pause{})
 	require.ErrorIs(t, err, client.ErrSubject)
+}
+
+// Promise: of clients that end the same pause at the same moment, on a cluster too, one does, and the others learn that it has changed.
+func TestAPauseEndedAtTheSameMoment(t *testing.T) {
+	t.Parallel()
+	cluster := bustest.Cluster(t, 3)
+	top := bustest.Topology()
+	top.Replicas = 3
+	conn, _ := bustest.Connect(t, cluster.URL())
+	require.NoError(t, topology.Manage(t.Context(), conn, top))
+	const users, pauses = 6, 50
+	var clients []*client.Client
+	for range users {
+		nc, _ := bustest.Plain(t, cluster.URL())
+		clients = append(clients, newClient(t, nc))
+	}
+	target := contract.PauseTarget{Database: "shop"}
+	for range pauses {
+		pause, err := client.CreatePause(t.Context(), clients[0], target, contract.Pause{Reason: "upgrade"})
+		require.NoError(t, err)
+		var all sync.WaitGroup
+		var ended atomic.Int64
+		for _, c := range clients {
+			all.Go(func() {
+				if err := client.EndPause(t.Context(), c, target, pause); err == nil {
+					ended.Add(1)
+				} else if !errors.Is(err, client.ErrPauseChanged) {
+					t.Errorf("an error that is no change: %s", err)
+				}
+			})
+		}
+		all.Wait()
+		require.EqualValues(t, 1, ended.Load())
+	}
 }

@@ -37,8 +37,8 @@ type strayLease struct {
 
 var errStrayTaken = errors.New("another runner has redelivered the message")
 
-// leaseStray counts one more delivery of an orphan; nil if another runner has it at this moment. now is the server's time.
-func (i *Intake) leaseStray(ctx context.Context, m *bus.StoredMessage, now time.Time) (*strayLease, error) {
+// leaseOrphan counts one more delivery of an orphan; nil if another runner has it at this moment. now is the server's time.
+func (i *Intake) leaseOrphan(ctx context.Context, m *bus.StoredMessage, now time.Time) (*strayLease, error) {
 	l := &strayLease{
 		conn: i.conn, key: i.database + strayKey + strconv.FormatUint(m.Sequence, 10),
 		count: strayCount{Version: 1, Stored: m.Time, Deliveries: strayFirst, Holder: rand.Text()},
@@ -78,7 +78,7 @@ func (l *strayLease) read(ctx context.Context) (last *bus.StoredMessage, count s
 	return last, count, nil
 }
 
-// write writes the lease over its last state; errStrayTaken if another process has written since.
+// write writes the lease over its last state; errStrayTaken if another process has written since, or, on a cluster, is about to.
 func (l *strayLease) write(ctx context.Context) error {
 	body, err := json.Marshal(l.count)
 	if err != nil {
@@ -89,7 +89,7 @@ func (l *strayLease) write(ctx context.Context) error {
 		Header: nats.Header{bus.HeaderExpectedSequence: {strconv.FormatUint(l.sequence, 10)}},
 	})
 	switch {
-	case bus.HasCode(err, bus.CodeWrongLastSequence):
+	case bus.HasCode(err, bus.CodeWrongLastSequence), bus.HasCode(err, bus.CodeWriteInFlight):
 		return errStrayTaken
 	case err != nil:
 		return fmt.Errorf("count a delivery of a message: %w", err)

@@ -110,7 +110,7 @@ func (p *pull) redeliverOrphans(ctx context.Context, found orphanScan) {
 	case found.err != nil:
 		p.intake.log.Debug("scan for orphan messages failed", zap.Error(found.err))
 	default:
-		p.leaseStrays(ctx, p.dueStrays(found.messages), found.now)
+		p.leaseOrphans(ctx, p.dueStrays(found.messages), found.now)
 	}
 }
 
@@ -134,8 +134,8 @@ func (p *pull) dueStrays(messages []*bus.StoredMessage) (due []*bus.StoredMessag
 	return due
 }
 
-// leaseStrays counts one more delivery of each. Nothing is delivered before that is durable.
-func (p *pull) leaseStrays(ctx context.Context, due []*bus.StoredMessage, now time.Time) {
+// leaseOrphans counts one more delivery of each. Nothing is delivered before that is durable.
+func (p *pull) leaseOrphans(ctx context.Context, due []*bus.StoredMessage, now time.Time) {
 	if len(due) == 0 {
 		return
 	}
@@ -145,7 +145,7 @@ func (p *pull) leaseStrays(ctx context.Context, due []*bus.StoredMessage, now ti
 		taken := orphanScan{messages: due, leases: make([]*strayLease, len(due))}
 		for i, m := range due {
 			var err error
-			taken.leases[i], err = p.intake.leaseStray(ctx, m, now)
+			taken.leases[i], err = p.intake.leaseOrphan(ctx, m, now)
 			taken.err = errors.Join(taken.err, err)
 		}
 		answer <- taken
@@ -179,7 +179,7 @@ func (i *Intake) leaseMessage(ctx context.Context, sequence uint64) (*bus.Stored
 	if m == nil || err != nil {
 		return nil, nil, err
 	}
-	lease, err := i.leaseStray(ctx, m, stream.TimeStamp)
+	lease, err := i.leaseOrphan(ctx, m, stream.TimeStamp)
 	return m, lease, err
 }
 

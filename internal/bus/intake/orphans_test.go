@@ -1,6 +1,8 @@
 package intake_test
 
 import (
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -225,4 +227,39 @@ func TestOrphansThatCannotBeCounted(t *testing.T) {
 	require.Empty(t, r.Got)
 	b.Publish(t, "migration", 1)
 	require.Equal(t, "migration", r.Next(t).Kind(), "its slot is free again")
+}
+
+// Promise: of runners that take up the same orphan at the same moment, on a cluster too, one gets it, and the others learn just that.
+func TestOrphansLeasedAtTheSameMoment(t *testing.T) {
+	t.Parallel()
+	c := bustest.Cluster(t, 3)
+	top := bustest.Topology()
+	top.Replicas = 3
+	conn, _ := bustest.Connect(t, c.URL())
+	require.NoError(t, topology.Manage(t.Context(), conn, top))
+	const runners, orphans = 6, 50
+	var intakes []*intake.Intake
+	for range runners {
+		conn, _ := bustest.Connect(t, c.URL())
+		opened, err := intake.Open(t.Context(), conn, database, "work")
+		require.NoError(t, err)
+		intakes = append(intakes, opened)
+	}
+	for sequence := range uint64(orphans) {
+		m := &bus.StoredMessage{Sequence: sequence + 1, Time: time.Now().UTC()}
+		var all sync.WaitGroup
+		var leases atomic.Int64
+		for _, i := range intakes {
+			all.Go(func() {
+				switch leased, err := intake.LeaseOrphan(t.Context(), i, m); {
+				case err != nil:
+					t.Errorf("an error that is no lease of another: %s", err)
+				case leased:
+					leases.Add(1)
+				}
+			})
+		}
+		all.Wait()
+		require.EqualValues(t, 1, leases.Load(), "orphan %d", sequence+1)
+	}
 }
