@@ -152,13 +152,13 @@ func (i *Intake) lookOnce(ctx context.Context) (*jetstream.ConsumerInfo, error) 
 	if !errors.Is(err, bus.ErrNotFound) || restore == nil {
 		return nil, err
 	}
-	i.log.Error("consumer or stream of the lane deleted; creating it again", zap.String("stream", i.stream))
 	if err := restore(ctx); err != nil {
 		return nil, err
 	}
 	if err := i.conn.API(ctx, "CONSUMER.INFO."+i.stream+"."+i.name, nil, &info); err != nil {
 		return nil, err
 	}
+	i.log.Error("consumer or stream of the lane deleted; created again", zap.String("stream", i.stream))
 	return &info, nil
 }
 

@@ -17,8 +17,8 @@ import (
 // Manage creates the streams and consumers that are missing and refuses what differs with a *Error. From
 // then on a lane whose consumer disappears creates it again.
 func Manage(ctx context.Context, c *bus.Conn, t Topology) error {
-	c.SetRestore(func(ctx context.Context) error { return ensure(ctx, c, t) })
-	return ensure(ctx, c, t)
+	c.SetRestore(func(ctx context.Context) error { return ensure(ctx, c, t, true) })
+	return ensure(ctx, c, t, false)
 }
 
 // Verify creates nothing: what is missing or differs is a *Error.
@@ -56,8 +56,8 @@ func refuse(c *bus.Conn, differences []Difference) error {
 	return nil
 }
 
-// ensure creates what is missing and reports what differs.
-func ensure(ctx context.Context, c *bus.Conn, t Topology) error {
+// ensure creates what is missing and reports what differs. again: the runner has been at work, so that what is withdrawn stays missing.
+func ensure(ctx context.Context, c *bus.Conn, t Topology, again bool) error {
 	w, err := wantedFrom(c, t)
 	if err != nil {
 		return err
@@ -75,6 +75,9 @@ func ensure(ctx context.Context, c *bus.Conn, t Topology) error {
 		differences = append(differences, d...)
 	}
 	for i := range w.consumers {
+		if again && withdrawn(ctx, c, &w.consumers[i]) {
+			continue
+		}
 		d, err := ensureConsumer(ctx, c, &w.consumers[i])
 		if err != nil && w.consumers[i].optional && ctx.Err() == nil {
 			c.Log().Warn("consumer not created; its jobs wait, everything else runs", zap.String("resource", consumerResource(&w.consumers[i])), zap.Error(err))
@@ -86,6 +89,13 @@ func ensure(ctx context.Context, c *bus.Conn, t Topology) error {
 		differences = append(differences, d...)
 	}
 	return refuse(c, differences)
+}
+
+// withdrawn reports whether the stream of an optional consumer takes no job for it: prune may have deleted it.
+func withdrawn(ctx context.Context, c *bus.Conn, want *consumer) bool {
+	var info jetstream.StreamInfo
+	return want.optional && c.API(ctx, "STREAM.INFO."+want.stream, nil, &info) == nil &&
+		bus.Overlapping(info.Config.Subjects, bus.Filters(&want.config)...) == ""
 }
 
 func ensureStream(ctx context.Context, c *bus.Conn, want *stream) ([]Difference, error) {
@@ -146,8 +156,7 @@ func createStream(ctx context.Context, c *bus.Conn, want *jetstream.StreamConfig
 	return nil
 }
 
-// putStream creates or updates a stream. Where the server's own limit of the window for message ids is lower than wanted,
-// the stream gets that limit.
+// putStream creates or updates a stream, with the server's own limit of the window for message ids where that is lower than wanted.
 func putStream(ctx context.Context, c *bus.Conn, call string, want *jetstream.StreamConfig) error {
 	err := c.APIRetry(ctx, call+want.Name, want, nil)
 	bound, limited := duplicatesLimit(err)
@@ -188,8 +197,7 @@ func createConsumer(ctx context.Context, c *bus.Conn, want *consumer) error {
 	return nil
 }
 
-// putConsumer creates or updates a consumer. Where a limit of the server or the account for unacknowledged messages is
-// lower than wanted, the consumer gets that limit.
+// putConsumer creates or updates a consumer, with the server's or account's limit of unacknowledged messages where that is lower than wanted.
 func putConsumer(ctx context.Context, c *bus.Conn, want *consumer, action string) error {
 	request := consumerRequest{Stream: want.stream, Config: want.config, Action: action}
 	call := "CONSUMER.CREATE." + want.stream + "." + want.config.Name

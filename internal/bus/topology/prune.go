@@ -84,9 +84,8 @@ func (w *wanted) hasConsumer(stream, name string) bool {
 	return slices.ContainsFunc(w.consumers, func(c consumer) bool { return c.stream == stream && c.config.Name == name })
 }
 
-// Prune removes the streams and consumers of our namespace that the topology does not name. What is in use, by messages,
-// by requests that wait for messages or by a runner that has not said goodbye, is only removed by force. A consumer
-// whose messages wait is not even removed by force: the server would keep them and never deliver them.
+// Prune removes the streams and consumers of our namespace that the topology does not name. A stream in use, by messages, by requests that wait for
+// them or by a runner that has not stopped, is only removed by force. A consumer with messages is not even removed by force: they would never be delivered.
 func Prune(ctx context.Context, c *bus.Conn, t Topology, force bool) ([]Change, error) {
 	return prune(ctx, c, t, &pruner{conn: c, force: force})
 }

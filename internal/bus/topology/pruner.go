@@ -45,7 +45,7 @@ func (p *pruner) remove(ctx context.Context, resource, call string, uses []strin
 	case p.plan && len(uses) > 0:
 		return []Change{{Resource: resource, What: "would be removed: " + strings.Join(uses, ", "), Done: true}}, nil
 	case p.plan:
-		return []Change{{Resource: resource, What: "would be removed: no messages, no waiting requests, no runner", Done: true}}, nil
+		return []Change{{Resource: resource, What: "would be removed: no messages, not in use", Done: true}}, nil
 	}
 	if err := p.conn.APIRetry(ctx, call, nil, nil); err != nil {
 		return nil, fmt.Errorf("delete %s: %w", resource, err)
@@ -67,7 +67,12 @@ func (p *pruner) usesOfStream(ctx context.Context, info *jetstream.StreamInfo) (
 	for _, c := range consumers {
 		held, waiting = held+c.NumAckPending, waiting+c.NumWaiting
 	}
-	uses = append(uses, usesOfConsumers(held, waiting)...)
+	if held > 0 {
+		uses = append(uses, fmt.Sprintf("runners hold %d of its messages", held))
+	}
+	if waiting > 0 {
+		uses = append(uses, fmt.Sprintf("%d requests wait for its messages", waiting))
+	}
 	runners, err := p.runnersOf(ctx, info.Config.Name)
 	if err != nil {
 		return nil, err
@@ -76,17 +81,6 @@ func (p *pruner) usesOfStream(ctx context.Context, info *jetstream.StreamInfo) (
 		uses = append(uses, "served by "+strings.Join(runners, ", "))
 	}
 	return uses, nil
-}
-
-func usesOfConsumers(held, waiting int) []string {
-	var uses []string
-	if held > 0 {
-		uses = append(uses, fmt.Sprintf("runners hold %d of its messages", held))
-	}
-	if waiting > 0 {
-		uses = append(uses, fmt.Sprintf("%d requests wait for its messages", waiting))
-	}
-	return uses
 }
 
 // consumers removes the consumers of a wanted stream that the topology does not name.
@@ -116,7 +110,7 @@ func (p *pruner) consumers(ctx context.Context, w *wanted, of *jetstream.StreamI
 				"would deliver; run runner topology apply --remove first"})
 			continue
 		}
-		more, err := p.remove(ctx, resource, "CONSUMER.DELETE."+stream+"."+info.Name, usesOfConsumers(info.NumAckPending, info.NumWaiting))
+		more, err := p.remove(ctx, resource, "CONSUMER.DELETE."+stream+"."+info.Name, nil) // requests that wait get nothing any more
 		if err != nil {
 			return changes, err
 		}
@@ -128,7 +122,6 @@ func (p *pruner) consumers(ctx context.Context, w *wanted, of *jetstream.StreamI
 // stranded is the number of messages of a work queue that a consumer alone would deliver: those that wait, those that runners hold
 // and those that it has left behind.
 func (p *pruner) stranded(ctx context.Context, stream string, info *jetstream.ConsumerInfo) (uint64, error) {
-	n := info.NumPending + uint64(max(info.NumAckPending, 0))
 	var stored uint64
 	for _, filter := range bus.Filters(&info.Config) {
 		counts, err := subjectCounts(ctx, p.conn, stream, filter)
@@ -139,7 +132,7 @@ func (p *pruner) stranded(ctx context.Context, stream string, info *jetstream.Co
 			stored += count
 		}
 	}
-	return max(n, stored), nil
+	return max(stored, info.NumPending+uint64(max(info.NumAckPending, 0))), nil
 }
 
 // runnersOf names the runners whose last heartbeat reports that they serve the database of a stream and have not stopped.

@@ -132,6 +132,102 @@ func TestPruneKeepsTheConsumerOfATakenSubject(t *testing.T) {
 	require.Equal(t, "removed", prunedBulk(t, b, false))
 }
 
+// Promise: a consumer is not deleted, however hard one asks, while the stream holds a message that it has left behind, which the server counts neither as
+// pending nor as ack pending.
+func TestPruneKeepsTheConsumerOfAnOrphan(t *testing.T) {
+	t.Parallel()
+	const stream = "DBRUNNER_JOBS_demo"
+	byHand := func(t *testing.T, b *bustest.Bundle, change func(*jetstream.ConsumerConfig)) {
+		t.Helper()
+		config := bustest.ConsumerInfo(t, b.JS, "queue_bulk").Config
+		change(&config)
+		_, err := b.JS.UpdateConsumer(t.Context(), stream, config)
+		require.NoError(t, err)
+	}
+	next := func(t *testing.T, b *bustest.Bundle) jetstream.Msg {
+		t.Helper()
+		c, err := b.JS.Consumer(t.Context(), stream, "queue_bulk")
+		require.NoError(t, err)
+		m, err := c.Next(jetstream.FetchMaxWait(30 * time.Second))
+		require.NoError(t, err)
+		return m
+	}
+	for name, leave := range map[string]func(*testing.T, *bustest.Bundle){
+		"past its floor": func(t *testing.T, b *bustest.Bundle) {
+			for _, kinds := range []string{"transaction", ">"} {
+				byHand(t, b, func(c *jetstream.ConsumerConfig) {
+					c.FilterSubject, c.FilterSubjects = "dbrunner.queues.demo.bulk."+kinds, nil
+				})
+				if kinds != ">" {
+					require.NoError(t, next(t, b).DoubleAck(t.Context()))
+				}
+			}
+		},
+		"beyond its deliveries": func(t *testing.T, b *bustest.Bundle) {
+			byHand(t, b, func(c *jetstream.ConsumerConfig) { c.MaxDeliver = 1 })
+			require.NoError(t, next(t, b).Nak())
+			require.NoError(t, next(t, b).DoubleAck(t.Context()))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := bustest.SetupOn(t, bustest.Server(t), withQueues("bulk", "feed"))
+			for _, kind := range []string{"query", "transaction"} {
+				_, err := b.JS.Publish(t.Context(), "dbrunner.queues.demo.bulk."+kind, []byte("1"))
+				require.NoError(t, err)
+			}
+			leave(t, b)
+			require.Eventually(t, func() bool {
+				info := bustest.ConsumerInfo(t, b.JS, "queue_bulk")
+				return info.NumPending == 0 && info.NumAckPending == 0
+			}, 30*time.Second, time.Millisecond)
+			apply(t, b, withQueues("feed"), topology.ApplyOptions{Remove: true})
+			for _, force := range []bool{false, true} {
+				require.Contains(t, prunedBulk(t, b, force), "kept: 1 jobs wait for it, which no other consumer would deliver")
+			}
+			s, err := b.JS.Stream(t.Context(), stream)
+			require.NoError(t, err)
+			require.NoError(t, s.Purge(t.Context(), jetstream.WithPurgeSubject("dbrunner.queues.demo.bulk.>")))
+			require.Equal(t, "removed", prunedBulk(t, b, false))
+		})
+	}
+}
+
+// Promise: a queue is removed in the order of the documents while runners still have it: their requests do not keep its consumer, and they do not
+// create it again. When the queue comes back they go on with it.
+func TestAQueueIsRemovedUnderItsRunners(t *testing.T) {
+	t.Parallel()
+	both := withQueues("bulk", "feed")
+	b := bustest.SetupOn(t, bustest.Server(t), both)
+	runner := bustest.Run(t, b.Conn, "queue_bulk", 1)
+	require.Eventually(t, func() bool { return bustest.ConsumerInfo(t, b.JS, "queue_bulk").NumWaiting > 0 }, 30*time.Second, time.Millisecond)
+	w := watch(t, b, both, true)
+	apply(t, b, withQueues("feed"), topology.ApplyOptions{Remove: true})
+	require.Equal(t, "removed", prunedBulk(t, b, false))
+
+	gone := func(p []topology.Problem) bool {
+		return slices.ContainsFunc(p, func(p topology.Problem) bool {
+			return p.Missing && p.Off && !p.Stops() && p.Resource == "consumer DBRUNNER_JOBS_demo/queue_bulk"
+		})
+	}
+	awaitProblems(t, w, gone)
+	require.Eventually(t, func() bool { return runner.Intake.State().Phase == "recovering" }, 30*time.Second, time.Millisecond)
+	require.NoError(t, b.JS.DeleteConsumer(t.Context(), "DBRUNNER_JOBS_demo", "health"))
+	awaitProblems(t, w, func(p []topology.Problem) bool { // what is deleted by mistake is created again
+		_, err := b.JS.Consumer(t.Context(), "DBRUNNER_JOBS_demo", "health")
+		return err == nil && gone(p)
+	})
+	require.NoError(t, b.Conn.Restorer()(t.Context()))
+	_, err := b.JS.Consumer(t.Context(), "DBRUNNER_JOBS_demo", "queue_bulk")
+	require.ErrorIs(t, err, jetstream.ErrConsumerNotFound)
+
+	apply(t, b, both, topology.ApplyOptions{})
+	_, err = b.JS.Publish(t.Context(), "dbrunner.queues.demo.bulk.query", []byte("1"))
+	require.NoError(t, err)
+	m := runner.Within(t, time.Minute)
+	require.NoError(t, m.AckConfirmed(t.Context()))
+}
+
 // prunedBulk prunes without the queue bulk, and returns what became of its consumer.
 func prunedBulk(t *testing.T, b *bustest.Bundle, force bool) string {
 	t.Helper()

@@ -82,8 +82,7 @@ func (w *Watch) Problems() []Problem {
 	return slices.Clone(w.problems)
 }
 
-// Run compares until the context ends, and creates what is missing where that is the watch's task. It runs once and
-// returns nil.
+// Run compares until the context ends, and creates what is missing where that is the watch's task. It runs once and returns nil.
 func (w *Watch) Run(ctx context.Context, every time.Duration) error {
 	ticker := time.NewTicker(every)
 	defer ticker.Stop()
@@ -134,6 +133,9 @@ func (w *Watch) examine(ctx context.Context, want *wanted) []Problem {
 		found := examined(consumerResource(o), o.database, func() ([]Difference, error) { return lookAtConsumer(ctx, w.conn, o) })
 		for i := range found {
 			found[i].Off = found[i].Off || o.optional && found[i].Failure != ""
+		}
+		if len(found) == 1 && found[0].Missing && withdrawn(ctx, w.conn, o) {
+			return found
 		}
 		return w.recreated(found, func() error { return createConsumer(ctx, w.conn, o) })
 	})
