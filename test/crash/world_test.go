@@ -165,6 +165,12 @@ func (w *world) start(name string, env ...string) *runner {
 	w.t.Helper()
 	path, err := binary()
 	require.NoError(w.t, err)
+	return w.startAs(path, name, env...)
+}
+
+// startAs is start with another runner's binary.
+func (w *world) startAs(path, name string, env ...string) *runner {
+	w.t.Helper()
 	r := &runner{t: w.t, output: &lockedBuffer{}, exited: make(chan struct{})}
 	r.cmd = exec.Command(path, "serve")
 	r.cmd.Dir = w.t.TempDir()
