@@ -16,37 +16,49 @@ import (
 	"dbrunner/internal/config"
 )
 
-// twoAccounts are the accounts of docs/security.md: runners in one, clients in the other.
+// twoAccounts are the accounts of docs/security.md: runners in one, clients in the other. A third one has nothing to do with them.
 func twoAccounts(t *testing.T, replies bool) *bustest.Node {
 	t.Helper()
-	runners, clients := server.NewAccount("RUNNERS"), server.NewAccount("CLIENTS")
+	runners, clients, neighbors := server.NewAccount("RUNNERS"), server.NewAccount("CLIENTS"), server.NewAccount("NEIGHBORS")
 	allow := []string{"$JS.>", "$KV.>", "$O.>", "dbrunner.>", "_INBOX.>"}
 	if replies {
 		allow = append(allow, "_R_.>")
 	}
 	node := bustest.Server(t, func(o *server.Options) {
-		o.Accounts = []*server.Account{runners, clients}
+		o.Accounts = []*server.Account{runners, clients, neighbors}
 		o.Users = []*server.User{
 			{Username: "runner", Password: "runner", Account: runners, Permissions: &server.Permissions{Publish: &server.SubjectPermission{Allow: allow}}},
 			{Username: "client", Password: "client", Account: clients},
+			{Username: "auditor", Password: "auditor", Account: runners},
+			{Username: "neighbor", Password: "neighbor", Account: neighbors},
 		}
 	})
-	account := func(name string) *server.Account {
-		a, err := node.Server().LookupAccount(name)
-		require.NoError(t, err)
-		return a
+	from, to := account(t, node, "RUNNERS"), account(t, node, "CLIENTS")
+	for _, a := range []*server.Account{from, account(t, node, "NEIGHBORS")} {
+		require.NoError(t, a.EnableJetStream(map[string]server.JetStreamAccountLimits{"": unlimited()}, nil))
 	}
-	from, to := account("RUNNERS"), account("CLIENTS")
-	require.NoError(t, from.EnableJetStream(map[string]server.JetStreamAccountLimits{"": unlimited()}, nil))
-	for _, subject := range []string{"dbrunner.jobs.shop.*", "dbrunner.api.run.shop.*"} {
-		require.NoError(t, from.AddServiceExport(subject, nil))
+	for _, subject := range exportedServices {
+		require.NoError(t, from.AddServiceExport(subject, []*server.Account{to}))
 		require.NoError(t, to.AddServiceImport(from, subject, ""))
 	}
-	for _, subject := range []string{"dbrunner.results.shop.*", "dbrunner.replies.shop.>"} {
-		require.NoError(t, from.AddStreamExport(subject, nil))
+	for _, subject := range exportedStreams {
+		require.NoError(t, from.AddStreamExport(subject, []*server.Account{to}))
 		require.NoError(t, to.AddStreamImport(from, subject, ""))
 	}
 	return node
+}
+
+// What the runners' account exports to that of their clients.
+var (
+	exportedServices = []string{"dbrunner.jobs.shop.*", "dbrunner.api.run.shop.*"}
+	exportedStreams  = []string{"dbrunner.results.shop.*", "dbrunner.replies.shop.>"}
+)
+
+func account(t *testing.T, node *bustest.Node, name string) *server.Account {
+	t.Helper()
+	a, err := node.Server().LookupAccount(name)
+	require.NoError(t, err)
+	return a
 }
 
 // TestClientOfAnotherAccount publishes jobs and runs them over imports: the runner answers requests below _R_.
