@@ -79,12 +79,15 @@ down: ## stop the containers of `make up` and remove their data
 # The port is open on this machine only; the certificate is self-signed.
 COMPOSE_SQLSERVER := sqlserver://sa:Administrator-4711@127.0.0.1:1433?encrypt=true&TrustServerCertificate=true
 
+# Those tests of internal/app that have a case for SQL Server.
+SQLSERVER_CASES := Test(AnEffectThatChanged|Calls|CheckOf(ACatalog|AnOutbox)|DryRunsAndApprovals|JobsThatWaitInAPausedServer|MaxAffected|Outbox(CommitAndRollback|BehindAnOutageOfNATS)|PausesAndOutboxes|PoisonsCostOnlyTheirOwnSlots|Queues|SchedulesOfCallsAndQueues)$$/sqlserver
+
 .PHONY: test-sqlserver
 test-sqlserver: ## run all SQL Server tests against the server in RUNNER_TEST_SQLSERVER_URL
 	@: $${RUNNER_TEST_SQLSERVER_URL:?name a server, such as sqlserver://sa:password@127.0.0.1:1433?encrypt=true&TrustServerCertificate=true}
 	@scripts/setup postgres
-	$(GOTESTSUM) $(TESTFLAGS) ./internal/db/sqlserver ./test/crash ./test/migrations
-	$(GOTESTSUM) $(TESTFLAGS) -run TestPoisonsCostOnlyTheirOwnSlots/sqlserver ./internal/app
+	$(GOTESTSUM) $(TESTFLAGS) ./internal/db/sqlserver ./internal/db/outboxtable ./internal/verify ./test/bypass ./test/crash ./test/migrations
+	$(GOTESTSUM) $(TESTFLAGS) -run '$(SQLSERVER_CASES)' ./internal/app
 
 .PHONY: test-compose
 test-compose: ## run the SQL Server tests against the server of docker-compose.yml

@@ -36,9 +36,7 @@ func catalogOf(t *testing.T, folder string, files map[string]string, kinds ...st
 	}
 	return func(d *config.Database) {
 		d.Catalog.Folder, d.Kinds = folder, kinds
-		if d.Type == "sqlserver" {
-			d.Settings = map[string]string{"allow_unencrypted": "true", "allow_unverified_certificate": "true"}
-		}
+		onTestServer(d)
 	}
 }
 
@@ -46,55 +44,76 @@ func catalogOf(t *testing.T, folder string, files map[string]string, kinds ...st
 // refuse, is rejected and on record; and a database with calls alone takes no SQL.
 func TestCalls(t *testing.T) {
 	t.Parallel()
-	for engine, connection := range map[string]func(*testing.T) string{
-		"sqlite":    func(t *testing.T) string { return filepath.Join(t.TempDir(), "bank.db") },
-		"postgres":  func(t *testing.T) string { return dbtest.Postgres(t) },
-		"sqlserver": func(t *testing.T) string { return dbtest.SQLServer(t) },
-	} {
-		t.Run(engine, func(t *testing.T) {
-			t.Parallel()
-			w, folder, database := setup(t), t.TempDir(), connection(t)
-			files := map[string]string{"pay": payDefinition, "balance": "params: {id: {schema: {type: integer}}}\nsql: SELECT balance FROM accounts WHERE id = :id\n"}
-			all := w.config("r1", withDatabase("bank", engine, database, catalogOf(t, folder, files, "transaction", "call")))
-			r := w.start(all)
-			w.do("bank", "transaction", "create", `"statements":[{"sql":"CREATE TABLE accounts (id integer PRIMARY KEY, balance integer)"},{"sql":"INSERT INTO accounts VALUES (7, 100), (9, 0)"}]`)
+	forEngines(t, func(t *testing.T, engine, database string) {
+		w, folder := setup(t), t.TempDir()
+		files := map[string]string{"pay": payDefinition, "balance": "params: {id: {schema: {type: integer}}}\nsql: SELECT balance FROM accounts WHERE id = :id\n"}
+		all := w.config("r1", withDatabase("bank", engine, database, catalogOf(t, folder, files, "transaction", "call")))
+		r := w.start(all)
+		w.do("bank", "transaction", "create", `"statements":[{"sql":"CREATE TABLE accounts (id integer PRIMARY KEY, balance integer)"},{"sql":"INSERT INTO accounts VALUES (7, 100), (9, 0)"}]`)
 
-			paid := w.do("bank", "call.pay", "p1", `"params":{"from":7,"to":9,"amount":30}`)
-			require.Equal(t, "succeeded", paid.Status, "%+v", paid.Error)
-			require.Equal(t, "exactly_once", paid.Effect)
-			require.Contains(t, string(w.stored("bank", "p1")), `"call":{"name":"pay","revision":"`)
-			require.EqualValues(t, []any{map[string]any{"balance": float64(70)}}, w.do("bank", "call.balance", "b1", `"params":{"id":7}`).Rows)
+		paid := w.do("bank", "call.pay", "p1", `"params":{"from":7,"to":9,"amount":30}`)
+		require.Equal(t, "succeeded", paid.Status, "%+v", paid.Error)
+		require.Equal(t, "exactly_once", paid.Effect)
+		require.Contains(t, string(w.stored("bank", "p1")), `"call":{"name":"pay","revision":"`)
+		require.EqualValues(t, []any{map[string]any{"balance": float64(70)}}, w.do("bank", "call.balance", "b1", `"params":{"id":7}`).Rows)
 
-			wrong := w.do("bank", "call.pay", "w1", `"params":{"from":7,"to":9,"amont":30}`)
-			require.Equal(t, "rejected", wrong.Status)
-			require.Equal(t, "params.amont", wrong.Error.Faults[0].Path)
-			require.Contains(t, string(w.stored("bank", "w1")), `did you mean \"amount\"?`)
-			require.Equal(t, "unknown_call", w.do("bank", "call.pya", "u1", `"params":{}`).Error.Code)
-			require.Contains(t, string(w.stored("bank", "u1")), `did you mean pay?`)
+		wrong := w.do("bank", "call.pay", "w1", `"params":{"from":7,"to":9,"amont":30}`)
+		require.Equal(t, "rejected", wrong.Status)
+		require.Equal(t, "params.amont", wrong.Error.Faults[0].Path)
+		require.Contains(t, string(w.stored("bank", "w1")), `did you mean \"amount\"?`)
+		require.Equal(t, "unknown_call", w.do("bank", "call.pya", "u1", `"params":{}`).Error.Code)
+		require.Contains(t, string(w.stored("bank", "u1")), `did you mean pay?`)
 
-			// Another runner's newer catalog cannot execute what this one has rejected.
-			r.end(t)
-			newer := catalogOf(t, folder, map[string]string{"pay": payDefinition + "description: edited\n", "pya": payDefinition}, "call")
-			w.start(w.config("r2", withDatabase("bank", engine, database, newer)))
-			again, sub := w.inbox()
-			w.publish("bank", "call.pay", `{"id":"p1","reply_to":"`+again+`","params":{"amount":30, "to":9,"from":7}}`)
-			repeated := w.next(sub)
-			require.True(t, repeated.Duplicate, "the request does not cover the definition")
-			require.Equal(t, "succeeded", repeated.Status)
-			other, sub := w.inbox()
-			w.publish("bank", "call.pay", `{"id":"p1","reply_to":"`+other+`","params":{"amount":31, "to":9,"from":7}}`)
-			require.Equal(t, "job_id_reused", w.next(sub).Error.Code)
-			refused, sub := w.inbox()
-			w.publish("bank", "call.pya", `{"id":"u1","reply_to":"`+refused+`","params":{}}`)
-			require.Equal(t, "unknown_call", w.next(sub).Error.Code, "it is on record")
-			require.Equal(t, "kind_not_allowed", w.do("bank", "transaction", "raw", `"statements":[{"sql":"DELETE FROM accounts"}]`).Error.Code)
-			require.EqualValues(t, []any{map[string]any{"balance": float64(70)}}, w.do("bank", "call.balance", "b2", `"params":{"id":7}`).Rows)
+		// Another runner's newer catalog cannot execute what this one has rejected.
+		r.end(t)
+		newer := catalogOf(t, folder, map[string]string{"pay": payDefinition + "description: edited\n", "pya": payDefinition}, "call")
+		w.start(w.config("r2", withDatabase("bank", engine, database, newer)))
+		again, sub := w.inbox()
+		w.publish("bank", "call.pay", `{"id":"p1","reply_to":"`+again+`","params":{"amount":30, "to":9,"from":7}}`)
+		repeated := w.next(sub)
+		require.True(t, repeated.Duplicate, "the request does not cover the definition")
+		require.Equal(t, "succeeded", repeated.Status)
+		other, sub := w.inbox()
+		w.publish("bank", "call.pay", `{"id":"p1","reply_to":"`+other+`","params":{"amount":31, "to":9,"from":7}}`)
+		require.Equal(t, "job_id_reused", w.next(sub).Error.Code)
+		refused, sub := w.inbox()
+		w.publish("bank", "call.pya", `{"id":"u1","reply_to":"`+refused+`","params":{}}`)
+		require.Equal(t, "unknown_call", w.next(sub).Error.Code, "it is on record")
+		require.Equal(t, "kind_not_allowed", w.do("bank", "transaction", "raw", `"statements":[{"sql":"DELETE FROM accounts"}]`).Error.Code)
+		require.EqualValues(t, []any{map[string]any{"balance": float64(70)}}, w.do("bank", "call.balance", "b2", `"params":{"id":7}`).Rows)
 
-			answer, err := w.nc.Request("dbrunner.api.run.bank.call.pay", []byte(`{"id":"api","params":{"from":7,"to":9}}`), testTimeout)
-			require.NoError(t, err)
-			require.Equal(t, "succeeded", parse(t, answer.Data).Status, "%s", answer.Data)
-		})
-	}
+		answer, err := w.nc.Request("dbrunner.api.run.bank.call.pay", []byte(`{"id":"api","params":{"from":7,"to":9}}`), testTimeout)
+		require.NoError(t, err)
+		require.Equal(t, "succeeded", parse(t, answer.Data).Status, "%s", answer.Data)
+	})
+}
+
+// Promise: check --connect finds a statement that its server refuses, by its name and its place, and runs none of them.
+func TestCheckOfACatalog(t *testing.T) {
+	t.Parallel()
+	forEngines(t, func(t *testing.T, engine, database string) {
+		w := setup(t)
+		files := map[string]string{
+			"pay": payDefinition, "balance": "params: {id: {schema: {type: integer}}}\nsql: SELECT balance FROM accounts WHERE id = :id\n",
+			"one": "sql: SELECT 1 AS n\n",
+		}
+		of := withDatabase("bank", engine, database, catalogOf(t, t.TempDir(), files, "transaction", "query", "call"))
+		w.start(w.config("r1", of))
+		found := checked(t, w.config("r2", of))
+		for _, refused := range []string{"pay, statements[0]: ", "pay, statements[1]: ", "balance: "} {
+			require.Contains(t, found, "catalog fault "+refused)
+		}
+		require.NotContains(t, found, "catalog fault one")
+		w.do("bank", "transaction", "create", createBank)
+		found = checked(t, w.config("r2", of))
+		require.Contains(t, found, "catalog ok the server accepts all of 3 statements")
+		require.Contains(t, w.balances("bank", "untouched"), "[7 100]")
+
+		w.do("bank", "transaction", "change", `"statements":[{"sql":"DROP TABLE accounts"},{"sql":"CREATE TABLE accounts (id integer PRIMARY KEY, money integer)"}]`)
+		found = checked(t, w.config("r2", of))
+		require.Contains(t, found, "catalog fault balance: ")
+		require.NotContains(t, found, "accepts all")
+	})
 }
 
 // Promise: a runner starts on a topology without calls, and runs them without a restart once they are added.

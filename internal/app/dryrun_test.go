@@ -35,7 +35,7 @@ func approvalOf(of *contract.Result) string {
 	return fmt.Sprintf(`"approves":%q,"expect_digest":%q`, of.JobID, of.EffectDigest)
 }
 
-// rows is how many rows the tables of the tests have: of accounts with money, and of the log that a trigger writes.
+// balances are the accounts of the tests and their money.
 func (w *world) balances(database, id string) string {
 	w.t.Helper()
 	return fmt.Sprint(w.do(database, "query", id, `"sql":"SELECT id, balance FROM accounts ORDER BY id","row_format":"arrays"`).Rows)
@@ -152,26 +152,27 @@ func requirePaid(t *testing.T, w *world, named *contract.Result, before string) 
 // so that the same approval never succeeds later; and an edited definition is another effect.
 func TestAnEffectThatChanged(t *testing.T) {
 	t.Parallel()
-	w, folder := setup(t), t.TempDir()
-	file := filepath.Join(t.TempDir(), "bank.db")
-	r := w.start(w.config("r1", withDatabase("bank", "sqlite", file, catalogOf(t, folder, map[string]string{"pay": payDefinition}, dryRunKinds...))))
-	w.do("bank", "transaction", "create", createBank)
-	shown := w.settled("bank", "dry_run", "d1", spend)
-	named := w.settled("bank", "dry_run.pay", "n1", `"params":{"from":7,"to":9,"amount":5}`)
-	w.do("bank", "transaction", "other", `"statements":[{"sql":"UPDATE accounts SET balance = 3 WHERE id = 9"}]`)
-	changed := w.approve("bank", "approve", shown)
-	require.Equal(t, contract.CodeEffectChanged, changed.Error.Code)
-	require.Contains(t, changed.Error.Message, "but others")
-	require.Contains(t, w.balances("bank", "kept"), "100")
-	w.do("bank", "transaction", "back", `"statements":[{"sql":"UPDATE accounts SET balance = 0 WHERE id = 9"}]`)
-	reply, sub := w.inbox()
-	w.publish("bank", "approve", `{"id":"d1_approved","reply_to":"`+reply+`",`+approvalOf(shown)+`}`)
-	require.Equal(t, "effect_changed", w.next(sub).Error.Code, "it is on record")
-	require.Contains(t, w.balances("bank", "still"), "100")
-	r.end(t)
-	w.start(w.config("r2", withDatabase("bank", "sqlite", file, catalogOf(t, folder, map[string]string{"pay": payDefinition + "description: edited\n"}, dryRunKinds...))))
-	require.Equal(t, contract.CodeEffectChanged, w.approve("bank", "approve.pay", named).Error.Code)
-	require.Contains(t, w.balances("bank", "never"), "100")
+	forEngines(t, func(t *testing.T, engine, connection string) {
+		w, folder := setup(t), t.TempDir()
+		r := w.start(w.config("r1", withDatabase("bank", engine, connection, catalogOf(t, folder, map[string]string{"pay": payDefinition}, dryRunKinds...))))
+		w.do("bank", "transaction", "create", createBank)
+		shown := w.settled("bank", "dry_run", "d1", spend)
+		named := w.settled("bank", "dry_run.pay", "n1", `"params":{"from":7,"to":9,"amount":5}`)
+		w.do("bank", "transaction", "other", `"statements":[{"sql":"UPDATE accounts SET balance = 3 WHERE id = 9"}]`)
+		changed := w.approve("bank", "approve", shown)
+		require.Equal(t, contract.CodeEffectChanged, changed.Error.Code)
+		require.Contains(t, changed.Error.Message, "but others")
+		require.Contains(t, w.balances("bank", "kept"), "100")
+		w.do("bank", "transaction", "back", `"statements":[{"sql":"UPDATE accounts SET balance = 0 WHERE id = 9"}]`)
+		reply, sub := w.inbox()
+		w.publish("bank", "approve", `{"id":"d1_approved","reply_to":"`+reply+`",`+approvalOf(shown)+`}`)
+		require.Equal(t, "effect_changed", w.next(sub).Error.Code, "it is on record")
+		require.Contains(t, w.balances("bank", "still"), "100")
+		r.end(t)
+		w.start(w.config("r2", withDatabase("bank", engine, connection, catalogOf(t, folder, map[string]string{"pay": payDefinition + "description: edited\n"}, dryRunKinds...))))
+		require.Equal(t, contract.CodeEffectChanged, w.approve("bank", "approve.pay", named).Error.Code)
+		require.Contains(t, w.balances("bank", "never"), "100")
+	})
 }
 
 // Promise: the digest is compared again in each attempt of an approval: what a serialization failure has let another transaction

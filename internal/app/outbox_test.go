@@ -23,6 +23,7 @@ type source struct {
 	caller  *sql.DB
 	table   string
 	past    string // 30 hours ago
+	lock    string // takes the whole table, and gives it back
 	runners func(*config.Config)
 }
 
@@ -38,7 +39,10 @@ func postgresSource(t testing.TB) *source {
 	dsn := dbtest.Postgres(t)
 	ddl, err := manager.OutboxDDL("postgres")
 	require.NoError(t, err)
-	s := &source{t: t, caller: callerOf(t, "pgx", dsn), table: "dbrunner.outbox", past: "now() - interval '30 hours'"}
+	s := &source{
+		t: t, caller: callerOf(t, "pgx", dsn), table: "dbrunner.outbox", past: "now() - interval '30 hours'",
+		lock: "BEGIN; SET LOCAL lock_timeout = '20s'; LOCK TABLE dbrunner.outbox IN SHARE ROW EXCLUSIVE MODE; COMMIT",
+	}
 	s.exec(ddl)
 	s.runners = withDatabase("a", "postgres", dsn, func(d *config.Database) {
 		d.Outbox = config.Outbox{ConnectionString: config.NewSecret(dsn), Targets: targetsOfA}
@@ -51,14 +55,17 @@ func sqlserverSource(t *testing.T) *source {
 	dsn := dbtest.SQLServer(t)
 	ddl, err := manager.OutboxDDL("sqlserver")
 	require.NoError(t, err)
-	s := &source{t: t, caller: callerOf(t, "sqlserver", dsn), table: "dbrunner.outbox", past: "DATEADD(hour, -30, SYSUTCDATETIME())"}
+	s := &source{
+		t: t, caller: callerOf(t, "sqlserver", dsn), table: "dbrunner.outbox", past: "DATEADD(hour, -30, SYSUTCDATETIME())",
+		lock: "SET LOCK_TIMEOUT 20000; BEGIN TRANSACTION; ALTER TABLE dbrunner.outbox ADD probe int; ROLLBACK TRANSACTION",
+	}
 	for batch := range strings.SplitSeq(ddl, "\nGO\n") {
 		if strings.TrimSpace(batch) != "" {
 			s.exec(batch)
 		}
 	}
 	s.runners = withDatabase("a", "sqlserver", dsn, func(d *config.Database) {
-		d.Settings = map[string]string{"allow_unencrypted": "true"}
+		onTestServer(d)
 		d.Outbox = config.Outbox{ConnectionString: config.NewSecret(dsn), Targets: targetsOfA}
 	})
 	return s
@@ -69,7 +76,7 @@ func sqliteSource(t *testing.T) *source {
 	path := filepath.Join(t.TempDir(), "a.db")
 	s := &source{
 		t: t, caller: callerOf(t, "sqlite", "file:"+path+"?_pragma=busy_timeout(60000)&_txlock=immediate"), table: "dbrunner_outbox",
-		past: "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER) - 108000000",
+		past: "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER) - 108000000", lock: "BEGIN EXCLUSIVE; ROLLBACK",
 	}
 	s.runners = withDatabase("a", "sqlite", path, func(d *config.Database) { d.Outbox.Targets = targetsOfA })
 	return s
@@ -192,24 +199,38 @@ func TestOutboxCommitAndRollback(t *testing.T) {
 	}
 }
 
+// eachOutbox runs a test with a source of each engine.
+func eachOutbox(t *testing.T, test func(t *testing.T, w *world, s *source)) {
+	t.Helper()
+	for engine, open := range outboxes() {
+		t.Run(engine, func(t *testing.T) {
+			t.Parallel()
+			s := open(t)
+			test(t, setup(t), s)
+		})
+	}
+}
+
 // TestPausesAndOutboxes: a paused source relays nothing, and a paused target loses nothing.
 func TestPausesAndOutboxes(t *testing.T) {
 	t.Parallel()
-	w, s := setup(t), postgresSource(t)
-	w.start(w.config("r1", s.runners, withSQLite(t, "b")))
-	w.withEffects()
-	w.pause("a", "r1")
-	s.insert("j1", "jobs.b.transaction", insertEffect("e1"))
-	w.pause("b", "r1")
-	require.Equal(t, 1, s.rows())
-	require.Zero(t, w.waiting("b"), "a paused source publishes nothing")
-	w.resume("a")
-	s.emptied()
-	require.Nil(t, w.stored("b", "j1"))
-	require.Equal(t, 1, w.waiting("b"), "a paused target has the job in its stream")
-	w.resume("b")
-	require.Equal(t, "succeeded", w.await("b", "j1").Status)
-	require.Equal(t, []any{[]any{"e1", 1.0}}, w.effects("count"))
+	eachOutbox(t, func(t *testing.T, w *world, s *source) {
+		w.start(w.config("r1", s.runners, withSQLite(t, "b")))
+		w.withEffects()
+		s.ready()
+		w.pause("a", "r1")
+		s.insert("j1", "jobs.b.transaction", insertEffect("e1"))
+		w.pause("b", "r1")
+		require.Equal(t, 1, s.rows())
+		require.Zero(t, w.waiting("b"), "a paused source publishes nothing")
+		w.resume("a")
+		s.emptied()
+		require.Nil(t, w.stored("b", "j1"))
+		require.Equal(t, 1, w.waiting("b"), "a paused target has the job in its stream")
+		w.resume("b")
+		require.Equal(t, "succeeded", w.await("b", "j1").Status)
+		require.Equal(t, []any{[]any{"e1", 1.0}}, w.effects("count"))
+	})
 }
 
 // TestOutboxWaitsForTheTargetsRunners: what their ledger keeps is not known before one has answered.
@@ -241,47 +262,51 @@ func TestOutboxWaitsForTheTargetsRunners(t *testing.T) {
 // TestOutboxBehindAnOutageOfNATS holds no lock while NATS is away, and catches up.
 func TestOutboxBehindAnOutageOfNATS(t *testing.T) {
 	t.Parallel()
-	w, s := setup(t), postgresSource(t)
-	w.start(w.config("r1", s.runners, withSQLite(t, "b")))
-	w.withEffects()
-	s.insert("before", "jobs.b.transaction", insertEffect("before"))
-	require.Equal(t, "succeeded", w.await("b", "before").Status)
-	s.emptied()
-	w.node.Stop()
-	const rows = 50
-	for i := range rows {
-		s.insert(fmt.Sprintf("j%d", i), "jobs.b.transaction", insertEffect("during"))
-	}
-	for i := range 100 { // the relay sees rows and an outage of seconds
-		var locks int
-		require.NoError(t, s.caller.QueryRowContext(t.Context(), `SELECT count(*) FROM pg_locks l JOIN pg_stat_activity a USING (pid)
-			WHERE a.datname = current_database() AND a.application_name LIKE 'dbrunner/%/outbox' AND a.state = 'idle in transaction'`).Scan(&locks))
-		require.Zero(t, locks)
-		_, err := s.caller.ExecContext(t.Context(), `BEGIN; SET LOCAL lock_timeout = '20s'; LOCK TABLE dbrunner.outbox IN SHARE ROW EXCLUSIVE MODE; COMMIT`)
-		require.NoError(t, err, "no lock is in the way, %d", i)
-	}
-	require.Equal(t, rows, s.rows())
-	w.node.Start()
-	for i := range rows {
-		require.Equal(t, "succeeded", w.await("b", fmt.Sprintf("j%d", i)).Status)
-	}
-	s.emptied()
-	require.Equal(t, []any{[]any{"before", 1.0}, []any{"during", float64(rows)}}, w.effects("count"))
+	eachOutbox(t, func(t *testing.T, w *world, s *source) {
+		w.start(w.config("r1", s.runners, withSQLite(t, "b")))
+		w.withEffects()
+		s.ready()
+		s.insert("before", "jobs.b.transaction", insertEffect("before"))
+		require.Equal(t, "succeeded", w.await("b", "before").Status)
+		s.emptied()
+		w.node.Stop()
+		const rows = 50
+		for i := range rows {
+			s.insert(fmt.Sprintf("j%d", i), "jobs.b.transaction", insertEffect("during"))
+		}
+		for range 100 { // the relay sees rows and an outage of seconds
+			s.exec(s.lock)
+		}
+		require.Equal(t, rows, s.rows())
+		w.node.Start()
+		for i := range rows {
+			require.Equal(t, "succeeded", w.await("b", fmt.Sprintf("j%d", i)).Status)
+		}
+		s.emptied()
+		require.Equal(t, []any{[]any{"before", 1.0}, []any{"during", float64(rows)}}, w.effects("count"))
+	})
 }
 
 // TestCheckOfAnOutbox: a login of jobs that may write to the table, a missing table and missing permissions are found.
 func TestCheckOfAnOutbox(t *testing.T) {
 	t.Parallel()
-	w := guarded(t)
-	s := postgresSource(t)
-	found := checked(t, w.signedIn("r1", "runner", s.runners, withSQLite(t, "b")))
-	require.Contains(t, found, "outbox ok the table exists; 0 rows wait")
-	require.Contains(t, found, "outbox warning the login of jobs may write to the outbox")
-	for _, subject := range []string{"publish dbrunner.jobs.b.transaction", "publish dbrunner.jobs.b.query", "subscribe dbrunner.replies.b.outbox.dbrunner-check"} {
-		require.Contains(t, found, "rights fault the server refuses to "+subject)
+	for engine, open := range outboxes() {
+		if engine == "sqlite" {
+			continue // it has no logins, and the runner creates the table
+		}
+		t.Run(engine, func(t *testing.T) {
+			t.Parallel()
+			s, w := open(t), guarded(t)
+			found := checked(t, w.signedIn("r1", "runner", s.runners, withSQLite(t, "b")))
+			require.Contains(t, found, "outbox ok the table exists; 0 rows wait")
+			require.Contains(t, found, "outbox warning the login of jobs may write to the outbox")
+			for _, subject := range []string{"publish dbrunner.jobs.b.transaction", "publish dbrunner.jobs.b.query", "subscribe dbrunner.replies.b.outbox.dbrunner-check"} {
+				require.Contains(t, found, "rights fault the server refuses to "+subject)
+			}
+			s.exec("DROP TABLE OUTBOX")
+			require.Contains(t, checked(t, w.signedIn("r1", "runner", s.runners, withSQLite(t, "b"))), "outbox fault the outbox (table dbrunner.outbox) is missing or wrong: create it")
+		})
 	}
-	s.exec("DROP TABLE OUTBOX")
-	require.Contains(t, checked(t, w.signedIn("r1", "runner", s.runners, withSQLite(t, "b"))), "outbox fault the outbox (table dbrunner.outbox) is missing or wrong: create it")
 }
 
 // checked is what check --connect finds, a line each.

@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 
+	"dbrunner/client"
 	"dbrunner/contract"
 	"dbrunner/internal/config"
 	"dbrunner/internal/db/dbtest"
@@ -115,6 +116,56 @@ func TestOfJobsInFlightNoneStartsAfterAPause(t *testing.T) {
 		}
 	}
 	require.Zero(t, w.waiting("shop"))
+}
+
+// TestJobsThatWaitInAPausedServer: of the jobs in flight, those that execute wait for a lock, and the others for a connection. ps lists them. A pause
+// lets the former finish, and none of the latter starts when its connection is free.
+func TestJobsThatWaitInAPausedServer(t *testing.T) {
+	t.Parallel()
+	const connections, jobs = 3, 12
+	for engine, driver := range map[string]string{"postgres": "pgx", "sqlserver": "sqlserver"} {
+		t.Run(engine, func(t *testing.T) {
+			t.Parallel()
+			dsn := ""
+			if engine == "sqlserver" {
+				dsn = dbtest.SQLServer(t)
+			} else {
+				dsn = dbtest.Postgres(t)
+			}
+			w, other := setup(t), callerOf(t, driver, dsn)
+			w.start(w.config("r1", withDatabase("shop", engine, dsn, onTestServer, func(d *config.Database) {
+				d.Pool.Max, d.Slots, d.Pool.ConnectTimeout, d.LockTimeout = connections, jobs, 30*time.Second, 5*time.Minute
+			})))
+			require.Equal(t, "succeeded", w.do("shop", "transaction", "create",
+				`"statements":[{"sql":"CREATE TABLE barrier (n INTEGER)"},{"sql":"INSERT INTO barrier VALUES (0)"}]`).Status)
+			tx, err := other.BeginTx(t.Context(), nil)
+			require.NoError(t, err)
+			defer func() { _ = tx.Rollback() }()
+			_, err = tx.ExecContext(t.Context(), "UPDATE barrier SET n = 0")
+			require.NoError(t, err)
+			for i := range jobs {
+				w.publish("shop", "transaction", fmt.Sprintf(`{"id":"job%d","timeout":"10m","statements":[{"sql":"UPDATE barrier SET n = n + 1","expect_rows":1}]}`, i))
+			}
+			w.awaitRunning(func(r *client.Running) bool {
+				states := map[string]int{}
+				for i := range r.Jobs {
+					states[r.Jobs[i].State]++
+				}
+				return states[contract.JobExecuting] == connections && states[contract.JobWaiting] == jobs-connections
+			}, "shop")
+			w.pause("shop", "r1")
+			require.NoError(t, tx.Rollback())
+			w.awaitPaused("shop", "r1", func(h *contract.DatabaseHeartbeat) bool { return h.Running != nil && *h.Running == 0 })
+			require.Equal(t, 1+connections, w.results("shop"), "those that had started finish, and none of the others starts")
+			w.resume("shop")
+			for i := range jobs {
+				got := w.await("shop", fmt.Sprintf("job%d", i))
+				require.Equal(t, "succeeded", got.Status, "%+v", got.Error)
+				require.Equal(t, 1, got.Deliveries)
+			}
+			require.Equal(t, fmt.Sprintf("[map[n:%d]]", jobs), fmt.Sprint(w.do("shop", "query", "n", `"sql":"SELECT n FROM barrier"`).Rows))
+		})
+	}
 }
 
 // TestAPauseOutlivesRestarts of runners and of NATS, stops work only, and is reported wherever people look.

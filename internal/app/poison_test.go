@@ -27,9 +27,7 @@ func TestPoisonsCostOnlyTheirOwnSlots(t *testing.T) {
 			case "sqlite":
 				database = withSQLite(t, "shop")
 			case "sqlserver":
-				database = withDatabase("shop", engine, dbtest.SQLServer(t), func(d *config.Database) {
-					d.Settings = map[string]string{"allow_unencrypted": "true", "allow_unverified_certificate": "true"}
-				})
+				database = withDatabase("shop", engine, dbtest.SQLServer(t), onTestServer)
 			}
 			w := setup(t)
 			r := w.start(w.config("r1", database, func(cfg *config.Config) { cfg.Worker.UnreachableGrace = 0 }))

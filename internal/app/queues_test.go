@@ -43,47 +43,49 @@ func (w *world) submit(database, queue, kind, id, rest string) client.Receipt {
 // no queue takes is refused.
 func TestQueues(t *testing.T) {
 	t.Parallel()
-	w := setup(t)
-	w.start(w.config("r1", withDatabase("shop", "sqlite", filepath.Join(t.TempDir(), "shop.db"), withQueue("bulk", 2, 3), withQueue("feed", 1, 1))))
-	w.submit("shop", "bulk", "transaction", "t", `"statements":[{"sql":"CREATE TABLE effects (n INTEGER)"}]`)
-	require.Equal(t, "succeeded", w.await("shop", "t").Status)
-	w.submit("shop", "bulk", "query", "q", `"sql":"SELECT count(*) AS n FROM effects"`)
-	w.submit("shop", "feed", "statement", "s", `"sql":"VACUUM"`)
-	for _, id := range []string{"q", "s"} {
-		require.Equal(t, "succeeded", w.await("shop", id).Status, id)
-	}
+	forEngines(t, func(t *testing.T, engine, connection string) {
+		w := setup(t)
+		w.start(w.config("r1", withDatabase("shop", engine, connection, onTestServer, withQueue("bulk", 2, 3), withQueue("feed", 1, 1))))
+		w.submit("shop", "bulk", "transaction", "t", `"statements":[{"sql":"CREATE TABLE effects (n INTEGER)"}]`)
+		require.Equal(t, "succeeded", w.await("shop", "t").Status)
+		w.submit("shop", "bulk", "query", "q", `"sql":"SELECT count(*) AS n FROM effects"`)
+		w.submit("shop", "feed", "statement", "s", `"sql":"CREATE TABLE other (n INTEGER)"`)
+		for _, id := range []string{"q", "s"} {
+			require.Equal(t, "succeeded", w.await("shop", id).Status, id)
+		}
 
-	insert := `"statements":[{"sql":"INSERT INTO effects VALUES (1)"}]`
-	w.submit("shop", "feed", "transaction", "once", insert)
-	require.Equal(t, "succeeded", w.await("shop", "once").Status)
-	w.publish("shop", "transaction", `{"id":"once",`+insert+`}`) // the same job, by the other line
-	w.awaitEmpty("shop")
-	require.EqualValues(t, []any{map[string]any{"n": float64(1)}}, w.do("shop", "query", "count", `"sql":"SELECT count(*) AS n FROM effects"`).Rows)
+		insert := `"statements":[{"sql":"INSERT INTO effects VALUES (1)"}]`
+		w.submit("shop", "feed", "transaction", "once", insert)
+		require.Equal(t, "succeeded", w.await("shop", "once").Status)
+		w.publish("shop", "transaction", `{"id":"once",`+insert+`}`) // the same job, by the other line
+		w.awaitEmpty("shop")
+		require.Equal(t, "[map[n:1]]", fmt.Sprint(w.do("shop", "query", "count", `"sql":"SELECT count(*) AS n FROM effects"`).Rows))
 
-	w.submit("shop", "bulk", "query", "broken", `"sql":"SELECT nothing FROM nowhere"`)
-	require.Equal(t, "failed", w.await("shop", "broken").Status)
-	var dead *client.DeadLetter
-	require.Eventually(t, func() bool {
-		_ = w.newClient().DeadLetters(t.Context(), client.DeadLetterFilter{Database: "shop"}, func(d *client.DeadLetter) error { dead = d; return nil })
-		return dead != nil
-	}, testTimeout, 10*time.Millisecond)
-	require.Equal(t, "bulk", dead.JobSubject().Queue)
-	require.Equal(t, "dbrunner.queues.shop.bulk.query", dead.Headers.Get(contract.HeaderSubject))
+		w.submit("shop", "bulk", "query", "broken", `"sql":"SELECT nothing FROM nowhere"`)
+		require.Equal(t, "failed", w.await("shop", "broken").Status)
+		var dead *client.DeadLetter
+		require.Eventually(t, func() bool {
+			_ = w.newClient().DeadLetters(t.Context(), client.DeadLetterFilter{Database: "shop"}, func(d *client.DeadLetter) error { dead = d; return nil })
+			return dead != nil
+		}, testTimeout, 10*time.Millisecond)
+		require.Equal(t, "bulk", dead.JobSubject().Queue)
+		require.Equal(t, "dbrunner.queues.shop.bulk.query", dead.Headers.Get(contract.HeaderSubject))
 
-	for _, job := range []client.Job{
-		{Queue: "bluk", Kind: "query"}, {Queue: "bulk", Kind: "migration"}, {Queue: "bulk", Kind: "health"}, {Queue: "bulk", Kind: "cal"},
-	} {
-		job.Database, job.Body = "shop", []byte(`{}`)
-		_, err := w.newClient().Submit(t.Context(), &job)
-		require.ErrorIs(t, err, client.ErrNoStream)
-		require.ErrorContains(t, err, "the database has no queue "+job.Queue+", or "+job.Kind+" does not run in it")
-	}
-	_, err := w.newClient().Submit(t.Context(), &client.Job{Database: "shop", Queue: "Bulk", Kind: "query", Body: []byte(`{}`)})
-	require.ErrorIs(t, err, client.ErrSubject)
-	require.Contains(t, string(w.request("databases.shop", "").body), `"queues":[{"name":"bulk","fleet_slots":3},{"name":"feed","fleet_slots":1}]`)
-	h := w.awaitHeartbeat("r1", func(h *heartbeat) bool { return len(h.Databases) == 1 && len(h.Databases[0].Lanes) == 5 })
-	require.Equal(t, "queue_bulk", h.Databases[0].Lanes[3].Name)
-	require.Equal(t, 2, h.Databases[0].Lanes[3].Slots)
+		for _, job := range []client.Job{
+			{Queue: "bluk", Kind: "query"}, {Queue: "bulk", Kind: "migration"}, {Queue: "bulk", Kind: "health"}, {Queue: "bulk", Kind: "cal"},
+		} {
+			job.Database, job.Body = "shop", []byte(`{}`)
+			_, err := w.newClient().Submit(t.Context(), &job)
+			require.ErrorIs(t, err, client.ErrNoStream)
+			require.ErrorContains(t, err, "the database has no queue "+job.Queue+", or "+job.Kind+" does not run in it")
+		}
+		_, err := w.newClient().Submit(t.Context(), &client.Job{Database: "shop", Queue: "Bulk", Kind: "query", Body: []byte(`{}`)})
+		require.ErrorIs(t, err, client.ErrSubject)
+		require.Contains(t, string(w.request("databases.shop", "").body), `"queues":[{"name":"bulk","fleet_slots":3},{"name":"feed","fleet_slots":1}]`)
+		h := w.awaitHeartbeat("r1", func(h *heartbeat) bool { return len(h.Databases) == 1 && len(h.Databases[0].Lanes) == 5 })
+		require.Equal(t, "queue_bulk", h.Databases[0].Lanes[3].Name)
+		require.Equal(t, 2, h.Databases[0].Lanes[3].Slots)
+	})
 }
 
 // TestAKindThatNoQueueHasIsRejected, should a stream take it.

@@ -1,7 +1,7 @@
 package app_test
 
 import (
-	"path/filepath"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -77,55 +77,57 @@ func TestSchedulesRunJobs(t *testing.T) {
 // is not configured, or of a call that the catalog does not have, reports it and stops no other.
 func TestSchedulesOfCallsAndQueues(t *testing.T) {
 	t.Parallel()
-	w := setup(t)
-	calls := catalogOf(t, t.TempDir(), map[string]string{"note": "params: {what: {schema: {type: string}}}\nstatements: [{sql: \"INSERT INTO notes VALUES (:what)\"}]\n"}, jobs.Kinds()...)
-	queue := func(d *config.Database) { d.Queues = map[string]*config.Queue{"bulk": {}} }
-	w.start(w.config("r1", withDatabase("bank", "sqlite", filepath.Join(t.TempDir(), "bank.db"), calls, queue)))
-	require.Equal(t, "succeeded", w.do("bank", "transaction", "create", `"statements":[{"sql":"CREATE TABLE notes (what TEXT)"}]`).Status)
-	kv, err := w.js.KeyValue(t.Context(), "DBRUNNER_SCHEDULES")
-	require.NoError(t, err)
-	put := func(key, job string) {
-		_, err := kv.Put(t.Context(), key, []byte(`{"every":"1s","overlap":"allow","job":`+job+`}`))
+	forEngines(t, func(t *testing.T, engine, connection string) {
+		w := setup(t)
+		calls := catalogOf(t, t.TempDir(), map[string]string{"note": "params: {what: {schema: {type: string}}}\nstatements: [{sql: \"INSERT INTO notes VALUES (:what)\"}]\n"}, jobs.Kinds()...)
+		queue := func(d *config.Database) { d.Queues = map[string]*config.Queue{"bulk": {}} }
+		w.start(w.config("r1", withDatabase("bank", engine, connection, calls, queue)))
+		require.Equal(t, "succeeded", w.do("bank", "transaction", "create", `"statements":[{"sql":"CREATE TABLE notes (what varchar(100))"}]`).Status)
+		kv, err := w.js.KeyValue(t.Context(), "DBRUNNER_SCHEDULES")
 		require.NoError(t, err)
-	}
-	put("jobs.bank.call.note.plain", `{"params":{"what":"call"}}`)
-	put("queues.bank.bulk.transaction.raw", `{"statements":[{"sql":"INSERT INTO notes VALUES ('queue')"}]}`)
-	put("queues.bank.bulk.call.note.both", `{"params":{"what":"call in the queue"}}`)
-	put("queues.bank.nosuch.query.lost", `{"sql":"SELECT 1 AS n"}`)
-	put("jobs.bank.call.nosuch.lost", `{}`)
-	state := func(key string) *contract.ScheduleState {
-		e, err := w.state().Get(t.Context(), "schedule."+key)
-		if err != nil {
-			return &contract.ScheduleState{}
+		put := func(key, job string) {
+			_, err := kv.Put(t.Context(), key, []byte(`{"every":"1s","overlap":"allow","job":`+job+`}`))
+			require.NoError(t, err)
 		}
-		s, err := contract.ReadScheduleState(e.Value())
-		require.NoError(t, err)
-		return s
-	}
-	keys := map[string]string{
-		"jobs.bank.call.note.plain": "call", "queues.bank.bulk.transaction.raw": "queue", "queues.bank.bulk.call.note.both": "call in the queue",
-	}
-	for key := range keys {
-		soon(t, func() bool { return state(key).Fired >= 2 })
-	}
-	soon(t, func() bool {
-		last := state("queues.bank.nosuch.query.lost").LastUnconfirmed
-		return last != nil && strings.Contains(last.Reason, "does not take dbrunner.queues.bank.nosuch.query")
-	})
-	soon(t, func() bool {
-		return strings.Contains(state("jobs.bank.call.nosuch.lost").Error, "no statement of this name")
-	})
+		put("jobs.bank.call.note.plain", `{"params":{"what":"call"}}`)
+		put("queues.bank.bulk.transaction.raw", `{"statements":[{"sql":"INSERT INTO notes VALUES ('queue')"}]}`)
+		put("queues.bank.bulk.call.note.both", `{"params":{"what":"call in the queue"}}`)
+		put("queues.bank.nosuch.query.lost", `{"sql":"SELECT 1 AS n"}`)
+		put("jobs.bank.call.nosuch.lost", `{}`)
+		state := func(key string) *contract.ScheduleState {
+			e, err := w.state().Get(t.Context(), "schedule."+key)
+			if err != nil {
+				return &contract.ScheduleState{}
+			}
+			s, err := contract.ReadScheduleState(e.Value())
+			require.NoError(t, err)
+			return s
+		}
+		keys := map[string]string{
+			"jobs.bank.call.note.plain": "call", "queues.bank.bulk.transaction.raw": "queue", "queues.bank.bulk.call.note.both": "call in the queue",
+		}
+		for key := range keys {
+			soon(t, func() bool { return state(key).Fired >= 2 })
+		}
+		soon(t, func() bool {
+			last := state("queues.bank.nosuch.query.lost").LastUnconfirmed
+			return last != nil && strings.Contains(last.Reason, "does not take dbrunner.queues.bank.nosuch.query")
+		})
+		soon(t, func() bool {
+			return strings.Contains(state("jobs.bank.call.nosuch.lost").Error, "no statement of this name")
+		})
 
-	for key := range keys { // paused one by one, each by its own record
-		_, err = w.state().Put(t.Context(), "pause.bank.schedule."+key, []byte(`{"reason":"enough"}`))
-		require.NoError(t, err)
-		soon(t, func() bool { return state(key).Skipped > 0 })
-	}
-	soon(t, func() bool { return w.waiting("bank") == 0 })
-	for key, what := range keys {
-		counted := w.do("bank", "query", "count-"+strings.ReplaceAll(key, ".", "-"), `"sql":"SELECT count(*) AS n FROM notes WHERE what = '`+what+`'"`)
-		require.Equal(t, []any{map[string]any{"n": float64(state(key).Fired)}}, counted.Rows, "each fired tick of %s has one effect", key)
-	}
+		for key := range keys { // paused one by one, each by its own record
+			_, err = w.state().Put(t.Context(), "pause.bank.schedule."+key, []byte(`{"reason":"enough"}`))
+			require.NoError(t, err)
+			soon(t, func() bool { return state(key).Skipped > 0 })
+		}
+		soon(t, func() bool { return w.waiting("bank") == 0 })
+		for key, what := range keys {
+			counted := w.do("bank", "query", "count-"+strings.ReplaceAll(key, ".", "-"), `"sql":"SELECT count(*) AS n FROM notes WHERE what = '`+what+`'"`)
+			require.Equal(t, fmt.Sprintf("[map[n:%d]]", state(key).Fired), fmt.Sprint(counted.Rows), "each fired tick of %s has one effect", key)
+		}
+	})
 }
 
 // soon waits for something.

@@ -86,6 +86,13 @@ func withDatabase(name, engine, connection string, change ...func(*config.Databa
 	}
 }
 
+// onTestServer allows a SQL Server of a test to lack encryption, and a certificate that anybody knows.
+func onTestServer(d *config.Database) {
+	if d.Type == "sqlserver" {
+		d.Settings = map[string]string{"allow_unencrypted": "true", "allow_unverified_certificate": "true"}
+	}
+}
+
 func withSQLite(t *testing.T, name string) func(*config.Config) {
 	t.Helper()
 	return withDatabase(name, "sqlite", filepath.Join(t.TempDir(), name+".db"))

@@ -112,7 +112,7 @@ func newWorld(t *testing.T, e engine) *world {
 	d := w.cfg.Defaults.NewDatabase(e.name, config.NewSecret(w.connection))
 	d.Pool.Min, d.Pool.Max = 1, 4
 	if e.name == "sqlserver" {
-		d.Settings = map[string]string{"allow_unencrypted": "true"}
+		d.Settings = map[string]string{"allow_unencrypted": "true", "allow_unverified_certificate": "true"}
 	}
 	w.cfg.Databases["shop"] = d
 	require.NoError(t, w.cfg.Complete(manager.Words()))

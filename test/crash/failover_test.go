@@ -47,10 +47,7 @@ func (w *world) failOver(p *pair) {
 	p.standby.Start(w.t)
 	p.standby.Promote(w.t)
 	w.pool.Close()
-	var err error
-	w.pool, err = pgxpool.New(w.t.Context(), p.atStandby())
-	require.NoError(w.t, err)
-	w.t.Cleanup(w.pool.Close)
+	w.reach(p.atStandby())
 }
 
 // replicated waits until the standby shows an effect.

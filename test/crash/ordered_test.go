@@ -22,9 +22,15 @@ import (
 func ordered(t *testing.T) *world {
 	t.Helper()
 	w := newWorld(t)
+	w.order()
+	return w
+}
+
+// order gives database shop the ordered queue feed and its tables.
+func (w *world) order() {
+	w.t.Helper()
 	w.set("SHOP_QUEUES=feed", "SHOP_QUEUES_FEED_ORDERED=true")
 	w.exec(`CREATE TABLE chain (job int PRIMARY KEY, seen int NOT NULL); CREATE TABLE repaired (job int)`)
-	return w
 }
 
 // feed publishes a job of the queue. One that fails does so after its effect, until it is repaired.
@@ -79,12 +85,12 @@ func (w *world) requireChain(jobs int, failed func(int) bool) {
 			continue
 		}
 		var seen int
-		require.NoError(w.t, w.pool.QueryRow(w.t.Context(), `SELECT seen FROM chain WHERE job = $1`, n).Scan(&seen), "job %d", n)
+		require.NoError(w.t, w.db.QueryRowContext(w.t.Context(), fmt.Sprint("SELECT seen FROM chain WHERE job = ", n)).Scan(&seen), "job %d", n)
 		require.Equal(w.t, last, seen, "job %d", n)
 		last = n
 	}
 	var rows int
-	require.NoError(w.t, w.pool.QueryRow(w.t.Context(), `SELECT count(*) FROM chain c WHERE seen >= job`).Scan(&rows))
+	require.NoError(w.t, w.db.QueryRowContext(w.t.Context(), `SELECT count(*) FROM chain WHERE seen >= job`).Scan(&rows))
 	require.Zero(w.t, rows)
 }
 
@@ -93,9 +99,8 @@ func (w *world) requireChain(jobs int, failed func(int) bool) {
 func TestOrderedQueueKilledBetweenSteps(t *testing.T) {
 	t.Parallel()
 	for _, place := range append([]string{"turn", "turn:3", "after_commit:2", "awaiting_resume", "resumed"}, places...) {
-		t.Run(place, func(t *testing.T) {
-			t.Parallel()
-			w := ordered(t)
+		eachServer(t, place, func(t *testing.T, w *world) {
+			w.order()
 			fails := func(n int) bool { return n == 2 }
 			first := w.start("first", "DBRUNNER_CRASH_AT="+place)
 			w.serving()
@@ -124,33 +129,43 @@ func TestOrderedQueueKilledBetweenSteps(t *testing.T) {
 // changes nothing in the order when it goes on.
 func TestOrderedQueueFrozen(t *testing.T) {
 	t.Parallel()
-	for _, place := range []string{"turn", "transaction", "before_store"} {
-		t.Run(place, func(t *testing.T) {
-			t.Parallel()
-			w := ordered(t)
-			freeze := ""
-			if place != "transaction" {
-				freeze = "DBRUNNER_FREEZE_AT=" + place
-			}
-			first := w.start("first", freeze)
+	for _, place := range []string{"turn", "before_store"} {
+		eachServer(t, place, func(_ *testing.T, w *world) {
+			w.order()
+			first := w.start("first", "DBRUNNER_FREEZE_AT="+place)
 			w.serving()
-			w.feed(0, false, `,{"sql":"SELECT pg_sleep(0.3)"}`)
-			for n := 1; n < 5; n++ {
+			for n := range 5 {
 				w.feed(n, false, "")
 			}
-			if place == "transaction" {
-				w.sleeping("pg_sleep(0.3)")
-				first.signal(syscall.SIGSTOP)
-				time.Sleep(500 * time.Millisecond) // by the clock: its session has nothing more to do than to wait for COMMIT
-				w.exec(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE state = 'idle in transaction' AND datname = current_database()`)
-			}
-			w.start("second")
-			w.drained()
-			first.signal(syscall.SIGCONT)
-			time.Sleep(500 * time.Millisecond) // by the clock: nothing happens
-			w.requireChain(5, func(int) bool { return false })
+			first.frozen()
+			w.finishesWithout(first)
 		})
 	}
+	t.Run("postgres/transaction", func(t *testing.T) {
+		t.Parallel()
+		w := ordered(t)
+		first := w.start("first")
+		w.serving()
+		w.feed(0, false, `,{"sql":"SELECT pg_sleep(0.3)"}`)
+		for n := 1; n < 5; n++ {
+			w.feed(n, false, "")
+		}
+		w.sleeping("pg_sleep(0.3)")
+		first.signal(syscall.SIGSTOP)
+		time.Sleep(500 * time.Millisecond) // by the clock: its session has nothing more to do than to wait for COMMIT
+		w.exec(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE state = 'idle in transaction' AND datname = current_database()`)
+		w.finishesWithout(first)
+	})
+}
+
+// finishesWithout has another runner finish the five jobs of the queue while one is frozen, which then goes on.
+func (w *world) finishesWithout(frozen *runner) {
+	w.t.Helper()
+	w.start("second")
+	w.drained()
+	frozen.thaw()
+	time.Sleep(500 * time.Millisecond) // by the clock: nothing happens
+	w.requireChain(5, func(int) bool { return false })
 }
 
 // jobsUnderFire and firings of TestOrderedQueueUnderFire.
@@ -259,8 +274,8 @@ func TestOrderedQueueThroughLeaderChanges(t *testing.T) {
 	nodes := bustest.Cluster(t, 3)
 	url := dbtest.Postgres(t)
 	w := setup(t, nodes.URL(), url, url)
-	w.set("SHOP_QUEUES=feed", "SHOP_QUEUES_FEED_ORDERED=true", "RUNNER_TOPOLOGY_REPLICAS=3")
-	w.exec(`CREATE TABLE chain (job int PRIMARY KEY, seen int NOT NULL); CREATE TABLE repaired (job int)`)
+	w.set("RUNNER_TOPOLOGY_REPLICAS=3")
+	w.order()
 	for i := range 3 {
 		w.start(fmt.Sprintf("runner%d", i))
 	}

@@ -48,9 +48,7 @@ func slowInsert(id, name string) string {
 func TestFrozenBetweenRejectionAndAnswer(t *testing.T) {
 	t.Parallel()
 	for code, setting := range strict() {
-		t.Run(code, func(t *testing.T) {
-			t.Parallel()
-			w := newWorld(t)
+		eachServer(t, code, func(t *testing.T, w *world) {
 			seen := w.startWatching()
 			rejecting := w.start("rejecting", setting, "SHOP_TIMEOUT=5s", "DBRUNNER_FREEZE_AT=after_rejection")
 			w.consuming("work")
@@ -76,9 +74,7 @@ func TestFrozenBetweenRejectionAndAnswer(t *testing.T) {
 func TestFrozenBetweenRecordAndAnswer(t *testing.T) {
 	t.Parallel()
 	for code, setting := range strict() {
-		t.Run(code, func(t *testing.T) {
-			t.Parallel()
-			w := newWorld(t)
+		eachServer(t, code, func(t *testing.T, w *world) {
 			rejecting := w.start("rejecting", setting, "SHOP_TIMEOUT=5s", "DBRUNNER_FREEZE_AT=before_store")
 			w.consuming("work")
 			w.publish("transaction", slowInsert("a1", "a"))
@@ -107,7 +103,7 @@ func (w *world) catalogs(older map[string]string) (rejecting, accepting string) 
 		}
 		return "SHOP_CATALOG_FOLDER=" + folder
 	}
-	newer := "params: {name: {type: text}}\nstatements: [{sql: INSERT INTO effects (name) VALUES (:name)}]\n"
+	newer := "params: {name: {type: varchar(200)}}\nstatements: [{sql: INSERT INTO effects (name) VALUES (:name)}]\n"
 	return write(older), write(map[string]string{"insert": newer})
 }
 
@@ -116,7 +112,7 @@ func olderCatalogs() map[string]map[string]string {
 	return map[string]map[string]string{
 		"unknown_call":  {"other": "statements: [{sql: DELETE FROM effects}]\n"},
 		"unknown_key":   {"insert": "statements: [{sql: INSERT INTO effects (name) VALUES ('none')}]\n"},
-		"invalid_value": {"insert": "params: {name: {type: text, schema: {type: string, minLength: 5}}}\nstatements: [{sql: INSERT INTO effects (name) VALUES (:name)}]\n"},
+		"invalid_value": {"insert": "params: {name: {type: varchar(200), schema: {type: string, minLength: 5}}}\nstatements: [{sql: INSERT INTO effects (name) VALUES (:name)}]\n"},
 	}
 }
 
@@ -127,9 +123,7 @@ const insertCall = `{"id":"c1","params":{"name":"a"}}`
 func TestAnOlderCatalogIsFrozenAfterItsRejection(t *testing.T) {
 	t.Parallel()
 	for code, older := range olderCatalogs() {
-		t.Run(code, func(t *testing.T) {
-			t.Parallel()
-			w := newWorld(t)
+		eachServer(t, code, func(t *testing.T, w *world) {
 			seen := w.startWatching()
 			before, after := w.catalogs(older)
 			rejecting := w.start("rejecting", before, "DBRUNNER_FREEZE_AT=after_rejection")
@@ -155,18 +149,19 @@ func TestAnOlderCatalogIsFrozenAfterItsRejection(t *testing.T) {
 // The other way round: the rejection by an older catalog is on record, so the newer one executes nothing.
 func TestAnOlderCatalogIsFrozenAfterItsRecord(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	before, after := w.catalogs(olderCatalogs()["unknown_call"])
-	rejecting := w.start("rejecting", before, "DBRUNNER_FREEZE_AT=before_store")
-	w.consuming("call")
-	w.publish("call.insert", insertCall)
-	rejecting.frozen()
-	require.Nil(t, w.lookup("c1"))
-	w.start("accepting", after)
-	got := w.stored("c1")
-	rejecting.thaw()
-	w.drained()
-	require.Equal(t, "rejected", got.Status)
-	require.Equal(t, "unknown_call", got.Error.Code)
-	require.Zero(t, w.effects("a"))
+	eachServer(t, "unknown_call", func(t *testing.T, w *world) {
+		before, after := w.catalogs(olderCatalogs()["unknown_call"])
+		rejecting := w.start("rejecting", before, "DBRUNNER_FREEZE_AT=before_store")
+		w.consuming("call")
+		w.publish("call.insert", insertCall)
+		rejecting.frozen()
+		require.Nil(t, w.lookup("c1"))
+		w.start("accepting", after)
+		got := w.stored("c1")
+		rejecting.thaw()
+		w.drained()
+		require.Equal(t, "rejected", got.Status)
+		require.Equal(t, "unknown_call", got.Error.Code)
+		require.Zero(t, w.effects("a"))
+	})
 }

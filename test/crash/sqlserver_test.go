@@ -24,13 +24,27 @@ func newSQLServerWorld(t *testing.T) (*world, *dbtest.TDSProxy) {
 	w.node = node
 	connector, err := mssql.NewConnector(connection)
 	require.NoError(t, err)
-	w.tds = sql.OpenDB(connector)
-	t.Cleanup(func() { _ = w.tds.Close() })
-	_, err = w.tds.ExecContext(t.Context(), `CREATE TABLE effects (name nvarchar(200) NOT NULL)`)
-	require.NoError(t, err)
-	w.set("SHOP_TYPE=sqlserver", "SHOP_CONNECTION_STRING="+proxy.URL(t, connection),
+	w.db = sql.OpenDB(connector)
+	t.Cleanup(func() { _ = w.db.Close() })
+	w.exec(`CREATE TABLE effects (name nvarchar(200) NOT NULL)`)
+	w.url, w.kept = proxy.URL(t, connection), "dbrunner.ledger"
+	w.set("SHOP_TYPE=sqlserver", "SHOP_CONNECTION_STRING="+w.url,
 		"SHOP_SETTINGS=allow_unencrypted=true,allow_unverified_certificate=true")
 	return w, proxy
+}
+
+// eachServer runs a test on PostgreSQL and on SQL Server.
+func eachServer(t *testing.T, name string, test func(t *testing.T, w *world)) {
+	t.Helper()
+	for engine, world := range map[string]func(*testing.T) *world{
+		"postgres":  newWorld,
+		"sqlserver": func(t *testing.T) *world { w, _ := newSQLServerWorld(t); return w },
+	} {
+		t.Run(engine+"/"+name, func(t *testing.T) {
+			t.Parallel()
+			test(t, world(t))
+		})
+	}
 }
 
 func TestSQLServerKilledBetweenSteps(t *testing.T) {

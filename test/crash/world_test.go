@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
@@ -58,8 +59,10 @@ type world struct {
 	nats string
 	js   jetstream.JetStream
 	conn *nats.Conn
-	pool *pgxpool.Pool // PostgreSQL
-	tds  *sql.DB       // or SQL Server
+	db   *sql.DB       // the test's own way to the database
+	pool *pgxpool.Pool // the same, if it is PostgreSQL
+	url  string        // the runners' way to it
+	kept string        // its table of the ledger
 	env  []string
 
 	node     *bustest.Node
@@ -70,13 +73,22 @@ type world struct {
 func setup(t *testing.T, natsURL, runnerURL, testURL string) *world {
 	t.Helper()
 	w := onNATS(t, natsURL)
-	var err error
-	w.pool, err = pgxpool.New(t.Context(), testURL)
-	require.NoError(t, err)
-	t.Cleanup(w.pool.Close)
+	w.reach(testURL)
+	w.url, w.kept = runnerURL, "dbrunner.ledger"
 	w.exec(`CREATE TABLE effects (name text NOT NULL, at timestamptz NOT NULL DEFAULT clock_timestamp())`)
 	w.set("SHOP_TYPE=postgres", "SHOP_CONNECTION_STRING="+runnerURL)
 	return w
+}
+
+// reach gives the test a way to a PostgreSQL server.
+func (w *world) reach(url string) {
+	w.t.Helper()
+	pool, err := pgxpool.New(w.t.Context(), url)
+	require.NoError(w.t, err)
+	w.t.Cleanup(pool.Close)
+	db := stdlib.OpenDBFromPool(pool)
+	w.t.Cleanup(func() { _ = db.Close() })
+	w.pool, w.db = pool, db
 }
 
 // onNATS makes a world that has no database yet.
@@ -104,7 +116,7 @@ func (w *world) set(env ...string) { w.env = append(w.env, env...) }
 
 func (w *world) exec(sql string, args ...any) {
 	w.t.Helper()
-	_, err := w.pool.Exec(w.t.Context(), sql, args...)
+	_, err := w.db.ExecContext(w.t.Context(), sql, args...)
 	require.NoError(w.t, err)
 }
 
@@ -117,10 +129,7 @@ func (w *world) effects(name string) int {
 }
 
 func (w *world) countEffects(name string, n *int) error {
-	if w.tds != nil {
-		return w.tds.QueryRowContext(w.t.Context(), `SELECT count(*) FROM effects WHERE name = @p1`, name).Scan(n)
-	}
-	return w.pool.QueryRow(w.t.Context(), `SELECT count(*) FROM effects WHERE name = $1`, name).Scan(n)
+	return w.db.QueryRowContext(w.t.Context(), `SELECT count(*) FROM effects WHERE name = '`+name+`'`).Scan(n)
 }
 
 // sleeping waits until a session of the database executes a statement with this text.

@@ -44,7 +44,7 @@ func options(connection string) db.Options {
 // unencrypted are the options for a test server.
 func unencrypted(url string) db.Options {
 	opts := options(url)
-	opts.Settings = map[string]string{"allow_unencrypted": "true"}
+	opts.Settings = map[string]string{"allow_unencrypted": "true", "allow_unverified_certificate": "true"}
 	return opts
 }
 
