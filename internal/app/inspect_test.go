@@ -2,6 +2,7 @@ package app_test
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"net/url"
 	"os"
@@ -161,4 +162,86 @@ func TestDiagnoseUnderLoad(t *testing.T) {
 	err := inspect.Diagnose(context.Background(), cfg, "nosuch", inspect.DiagnoseOptions{}, func(inspect.Finding) {})
 	_, isConfig := errors.AsType[*manager.ConfigError](err)
 	require.True(t, isConfig)
+}
+
+// Promise: check warns of a login with which SQL of publishers reaches what no transaction takes back, names the role and what to write, which mends it;
+// it is silent where publishers send no SQL, and what every login may do is a note where the configuration limits SQL.
+func TestCheckOfALogin(t *testing.T) {
+	t.Parallel()
+	w := &world{t: t, node: bustest.Server(t)}
+	dsn := dbtest.Postgres(t)
+	admin := callerOf(t, "pgx", dsn)
+	exec := func(texts ...string) {
+		t.Helper()
+		for _, text := range texts {
+			_, err := admin.ExecContext(t.Context(), text)
+			require.NoError(t, err, text)
+		}
+	}
+	u, err := url.Parse(dsn)
+	require.NoError(t, err)
+	role := strings.ToLower(rand.Text())
+	login, group := `"Login `+role+`"`, "group_"+role
+	exec("CREATE ROLE "+login+" LOGIN PASSWORD 'x'", "CREATE ROLE "+group, "GRANT "+group+" TO "+login)
+	t.Cleanup(func() {
+		for _, text := range []string{"DROP ROLE " + login, "DROP ROLE " + group} {
+			_, err := admin.ExecContext(context.WithoutCancel(t.Context()), text)
+			require.NoError(t, err)
+		}
+	})
+	look := func(user *url.Userinfo, maxAffected int64, kinds ...string) (out []inspect.Finding) {
+		t.Helper()
+		own := *u
+		own.User = user
+		found := findings(t, w.config("r1", withDatabase("shop", "postgres", own.String(), func(d *config.Database) {
+			d.Kinds, d.MaxAffected, d.Ledger.Mode = kinds, maxAffected, config.LedgerOff
+			if slices.Contains(kinds, "call") {
+				catalogOf(t, t.TempDir(), map[string]string{"one": "sql: SELECT 1 AS n\n"}, kinds...)(d)
+			}
+		})))
+		for _, f := range found {
+			if f.About == "shop" && f.Part == "login" {
+				out = append(out, f)
+			}
+		}
+		return out
+	}
+	user := url.UserPassword("Login "+role, "x")
+
+	found := look(u.User, 0, "query")
+	require.Len(t, found, 1)
+	require.Equal(t, inspect.GradeWarning, found[0].Grade)
+	require.Contains(t, found[0].Text, "is a superuser")
+	require.Contains(t, found[0].Remedy, "without SUPERUSER")
+	require.Empty(t, look(u.User, 0, "call", "health"), "no SQL of publishers")
+
+	note := look(user, 0, "query", "health")
+	require.Len(t, note, 1)
+	require.Equal(t, inspect.GradeNote, note[0].Grade)
+	for _, name := range []string{"pg_logical_emit_message(boolean,text,text", "pg_terminate_backend(integer", "pg_cancel_backend(integer)"} {
+		require.Contains(t, note[0].Text, name)
+	}
+	require.Equal(t, note, look(user, 10, "query", "transaction"), "a number of rows is a limit, too")
+	require.Empty(t, look(user, 0, "query", "transaction"), "without a limit, jobs may write whatever the login may")
+	require.Empty(t, look(user, 0, "call", "health"))
+
+	exec("GRANT pg_read_server_files TO "+login, "GRANT pg_execute_server_program, pg_signal_backend TO "+group)
+	require.Empty(t, look(user, 0, "call", "health"))
+	for _, kinds := range [][]string{{"query"}, {"query", "transaction"}, {"dry_run"}} {
+		var warned []string
+		for _, f := range look(user, 0, kinds...) {
+			if f.Grade == inspect.GradeWarning {
+				warned = append(warned, f.Remedy)
+			}
+		}
+		require.Equal(t, []string{
+			"REVOKE pg_execute_server_program FROM " + group, "REVOKE pg_read_server_files FROM " + login, "REVOKE pg_signal_backend FROM " + group,
+		}, warned, "%v", kinds)
+	}
+	for _, f := range look(user, 0, "query") {
+		_, mends, found := strings.Cut(f.Remedy, "REVOKE ")
+		require.True(t, found)
+		exec("REVOKE " + mends) // the functions of this database alone
+	}
+	require.Empty(t, look(user, 0, "query"))
 }

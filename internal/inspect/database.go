@@ -79,6 +79,7 @@ func (d *target) inspect(ctx context.Context, report func(Finding)) {
 	if d.Direct != nil {
 		d.rehearse(ctx, "past the pooler: ", d.Direct, report)
 	}
+	d.inspectLogin(ctx, report)
 	d.inspectMigrations(ctx, report)
 	d.inspectOutbox(ctx, report)
 	d.inspectCatalog(ctx, report)
