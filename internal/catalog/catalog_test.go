@@ -2,6 +2,7 @@ package catalog_test
 
 import (
 	"strconv"
+	"strings"
 	"testing"
 	"testing/fstest"
 	"time"
@@ -79,6 +80,8 @@ func TestAllErrorsOfAllFiles(t *testing.T) {
 		"i.yaml":      "description: nothing\n",
 		"j.yaml":      "statements:\n  - sql: COMMIT\n",
 		"k.yaml":      "sql: SELECT 1\nsql: SELECT 2\n",
+		"v.yaml":      "statements:\n  - sql: DELETE FROM t\n  - sql: |\n      DELETE FROM t;\n      DELETE FROM u\n",
+		"w.yaml":      "statements: [{sql: 'LOAD ''x'''}]\n",
 		"l.yaml":      "sql: [1\n",
 		"m.yaml":      "sql: &a SELECT 1\n",
 		"n.yaml":      "sql: SELECT 1\ntimeout: 5\nmax_rows: 0\nisolation: serializable\n",
@@ -96,15 +99,17 @@ func TestAllErrorsOfAllFiles(t *testing.T) {
 		`catalog/shop/a.yaml:2: unknown key "descripton": did you mean "description"?`,
 		`catalog/shop/b.yaml:1: the text names :amont, which params does not declare: did you mean :amount?`,
 		`catalog/shop/b.yaml:3: no text names :amount: use the parameter, or remove it from params`,
-		`catalog/shop/c.yaml:1: sql: `,
-		`catalog/shop/d.yaml:4: params.n.schema: is not valid in JSON Schema 2020-12: `,
+		`catalog/shop/c.yaml:1: sql: one statement is expected, but more follow a semicolon: keep one, or write statements with one sql each, in the place of sql`,
+		`catalog/shop/d.yaml:4: params.n.schema: is not valid in JSON Schema 2020-12: at '/type': value must be one of 'array', 'boolean', 'integer', 'null', 'number', 'object', 'string'`,
 		`catalog/shop/e.yaml:4: params.n.schema: a $ref stays in its schema: write #/$defs/… and the definition there`,
-		`catalog/shop/f.yaml:1: sql: `,
+		`catalog/shop/f.yaml:1: sql: a read-only query starts with one of EXPLAIN, SELECT, SHOW, TABLE, VALUES, WITH: write statements in the place of sql for what changes data`,
 		`catalog/shop/g.yaml:1: a statement's parameters have names: write :name in the place of ? and $1`,
 		`catalog/shop/h.yaml:3: params.n.default: does not match its schema: "type" is "integer"`,
 		`catalog/shop/i.yaml:1: "sql" (a query) or "statements" (a transaction) is required`,
-		`catalog/shop/j.yaml:2: statements[0].sql: `,
+		`catalog/shop/j.yaml:2: statements[0].sql: COMMIT: a job must not control transactions: remove it, the runner commits the statements together`,
 		`catalog/shop/k.yaml:2: "sql" is duplicate: remove one of them`,
+		`catalog/shop/v.yaml:3: statements[1].sql: one statement is expected, but more follow a semicolon: write one sql for each`,
+		`catalog/shop/w.yaml:1: statements[0].sql: LOAD is not allowed in a job: remove it`,
 		`catalog/shop/l.yaml:1: invalid YAML: `,
 		`catalog/shop/m.yaml:1: anchors and aliases are not supported: write the value itself`,
 		`catalog/shop/u.yaml:3: params.request_id: the name is that of an argument of every tool of runner mcp: take another name`,
@@ -120,6 +125,9 @@ func TestAllErrorsOfAllFiles(t *testing.T) {
 		require.ErrorContains(t, err, line)
 	}
 	require.NotContains(t, err.Error(), "works.yaml")
+	for line := range strings.SplitSeq(strings.TrimSpace(err.Error()), "\n") {
+		require.Regexp(t, `^  catalog/shop/\w+\.\w+(:\d+)?: .|^invalid catalog \(\d+\):$`, line, "each line has its place")
+	}
 	_, err = load(nil)
 	require.ErrorContains(t, err, "catalog/shop: the folder has no statements")
 }

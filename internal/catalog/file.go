@@ -16,6 +16,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"dbrunner/contract"
 	"dbrunner/internal/db/dialect"
 	"dbrunner/internal/spell"
 )
@@ -240,9 +241,27 @@ func (f *file) sql(n *yaml.Node, key string, query bool) string {
 		faults = dialect.CheckReadOnly(f.dialect, text)
 	}
 	for _, fault := range faults {
-		f.fault(n.Line, key+": "+fault.Message)
+		f.fault(n.Line, key+": "+fault.Message+remedy(fault.Code, query))
 	}
 	return text
+}
+
+// remedy is what to write in the place of a text; empty: the message of its fault has that already.
+func remedy(code contract.Code, query bool) string {
+	switch {
+	case code == contract.CodeMultipleStatements && query:
+		return ": keep one, or write statements with one sql each, in the place of sql"
+	case code == contract.CodeMultipleStatements:
+		return ": write one sql for each"
+	case code == contract.CodeTransactionControl:
+		return ": remove it, the runner commits the statements together"
+	case code == contract.CodeReadOnly:
+		return ": write statements in the place of sql for what changes data"
+	case code == contract.CodeForbiddenStatement:
+		return ": remove it"
+	default:
+		return ""
+	}
 }
 
 func (f *file) expect(n *yaml.Node, key string) *Expect {

@@ -162,10 +162,14 @@ func (f *file) schema(p *Param, where string, n *yaml.Node) {
 	f.fault(n.Line, where+": "+message)
 }
 
-// oneLine returns the most special line of a report, which has the general ones first.
+// oneLine returns the most special line of a report, which has the general ones first, or the one with the values that are possible.
 func oneLine(text string) string {
 	lines := strings.Split(strings.TrimSpace(text), "\n")
-	return strings.TrimPrefix(strings.TrimSpace(lines[len(lines)-1]), "- ")
+	line := lines[len(lines)-1]
+	if i := slices.IndexFunc(lines, func(line string) bool { return strings.Contains(line, "must be one of") }); i >= 0 {
+		line = lines[i]
+	}
+	return strings.TrimPrefix(strings.TrimSpace(line), "- ")
 }
 
 // Bind compiles the texts of the statement with a call's arguments. Faults name what is wrong and what to write, never a value.
