@@ -128,11 +128,13 @@ func TestCallsAreTurnedOnWithoutARestart(t *testing.T) {
 	_, err := w.js.Publish(t.Context(), "dbrunner.jobs.bank.call.one", []byte(`{"id":"a"}`), jetstream.WithRetryAttempts(0))
 	require.ErrorIs(t, err, jetstream.ErrNoStreamResponse)
 	require.Equal(t, "succeeded", w.do("bank", "query", "q", `"sql":"SELECT 1 AS n"`).Status)
+	awaitTopology(w, "differs", "dbrunner.jobs.bank.call.*", "degraded")
 	maker, _ := w.client("maker", withDatabase("bank", "sqlite", file))
 	changes, err := topology.Apply(t.Context(), maker, manager.Topology(cfg), topology.ApplyOptions{})
 	require.NoError(t, err)
 	require.NotEmpty(t, changes)
 	require.Equal(t, "succeeded", w.do("bank", "call.one", "a", `"labels":{}`).Status)
+	awaitTopology(w, "", "", "healthy")
 }
 
 func TestACatalogNeedsItsKind(t *testing.T) {

@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.yaml.in/yaml/v3"
 
+	"dbrunner/contract"
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/dbtest"
 	"dbrunner/internal/db/dialect"
@@ -154,10 +155,8 @@ func (x *target) state(t *testing.T) []string {
 	return out
 }
 
-// try does what a runner does with a job: it reads the text, then runs it.
-func (x *target) try(t *testing.T, c *attack) (code string, err error) {
-	t.Helper()
-	d := x.db.Dialect()
+// read does what a runner does with a job before it reaches the server. An error is what its text or its parameters are refused for.
+func (c *attack) read(d *dialect.Dialect) (compiled []*dialect.Compiled, code string, err error) {
 	var params dialect.Params
 	for name, p := range c.Params {
 		if params.Named == nil {
@@ -169,16 +168,25 @@ func (x *target) try(t *testing.T, c *attack) (code string, err error) {
 	if c.Query != "" {
 		texts = []string{c.Query}
 		if faults := dialect.CheckReadOnly(d, c.Query); len(faults) > 0 {
-			return string(faults[0].Code), fmt.Errorf("%s: %s", faults[0].Code, faults[0].Message)
+			return nil, string(faults[0].Code), fmt.Errorf("%s: %s", faults[0].Code, faults[0].Message)
 		}
 	}
-	var compiled []*dialect.Compiled
 	for _, text := range texts {
 		one, faults := dialect.Compile(d, dialect.Statement{SQL: text, Params: params})
 		if len(faults) > 0 {
-			return string(faults[0].Code), fmt.Errorf("%s: %s", faults[0].Code, faults[0].Message)
+			return nil, string(faults[0].Code), fmt.Errorf("%s: %s", faults[0].Code, faults[0].Message)
 		}
 		compiled = append(compiled, one)
+	}
+	return compiled, "", nil
+}
+
+// try does what a runner does with a job: it reads the text, then runs it.
+func (x *target) try(t *testing.T, c *attack) (code string, err error) {
+	t.Helper()
+	compiled, code, err := c.read(x.db.Dialect())
+	if err != nil {
+		return code, err
 	}
 	if c.Query != "" {
 		set, err := x.db.Read(t.Context(), call(), compiled[0], db.RowOptions{Format: db.Arrays})
@@ -277,4 +285,32 @@ func TestSQLServer(t *testing.T) {
 		Settings:         map[string]string{"allow_unencrypted": "true", "allow_unverified_certificate": "true"},
 	}
 	open(t, "sqlserver", sqlserver.Open, opts).run(t)
+}
+
+// TestTextsOfSQLServer holds what a text alone is refused for, without a server: on SQL Server, which has no READ ONLY transaction, that is what keeps
+// a query from writing. What only a server decides is left to TestSQLServer.
+func TestTextsOfSQLServer(t *testing.T) {
+	t.Parallel()
+	d := sqlserver.Dialect()
+	refused := 0
+	for _, c := range readCorpus(t, "sqlserver").Cases {
+		compiled, code, err := c.read(d)
+		for _, one := range compiled {
+			if len(c.Transaction) > 0 && err == nil && dialect.NotCountable(d, one.SQL) != "" {
+				code, err = string(contract.CodeNotCountable), errors.New("not countable")
+			}
+		}
+		switch contract.Code(c.Code) {
+		case contract.CodeReadOnly, contract.CodeMultipleStatements, contract.CodeTransactionControl, contract.CodeForbiddenStatement, contract.CodeNotCountable:
+			require.Error(t, err, "%s: %s", c.Name, c.Why)
+			require.Equal(t, c.Code, code, c.Name)
+		default:
+			require.False(t, err != nil && c.Unchanged, "%s is harmless: %v", c.Name, err)
+		}
+		if err != nil {
+			refused++
+		}
+	}
+	t.Log(refused, "are refused by their text")
+	require.Greater(t, refused, 40)
 }
