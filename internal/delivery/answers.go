@@ -15,6 +15,9 @@ func resultError(e *db.Error) *contract.Error {
 	message := e.Message
 	if e.Class == db.ClassUnknown { // the ledger shows that it did not commit
 		message = "the connection was lost during COMMIT; nothing is committed"
+		if e.EngineCode != "" { // it was answered
+			message = "COMMIT failed: " + e.Message + "; nothing is committed"
+		}
 	}
 	if e.Statement > 0 {
 		message = fmt.Sprintf("statements[%d]: %s", e.Statement, message)

@@ -298,8 +298,11 @@ func retryableLedger(err error) bool {
 // another transaction keeps locked is this job's matter alone: it is tried again while the others run.
 func (r *run) hold(ctx context.Context, err error) Outcome {
 	class := db.ClassOf(err)
-	if ctx.Err() != nil || class == db.ClassTransient || class == db.ClassTimeout {
+	switch {
+	case ctx.Err() != nil:
 		return Outcome{Action: Undecided}
+	case class == db.ClassTransient, class == db.ClassTimeout:
+		return Outcome{Action: Undecided, Reason: err}
 	}
 	return Outcome{Action: AwaitDatabase, Reason: err}
 }

@@ -353,6 +353,22 @@ func TestCommitWithoutAnswer(t *testing.T) {
 		require.Contains(t, got.Error.Message, "nothing is committed", "its own ledger row proves it")
 		require.Zero(t, s.count("a"))
 	})
+	t.Run("refused each time", func(t *testing.T) {
+		t.Parallel()
+		s := setup(t)
+		for range s.policy.Retry.Attempts {
+			s.faults.before = append(s.faults.before, func() error {
+				return &db.Error{Class: db.ClassUnknown, Code: contract.CodeResources, Message: "the disk is full", EngineCode: "13", Statement: -1}
+			})
+		}
+		d := deliver("transaction", transaction("a1", effect("a")), 1, 1)
+		s.settle(d, s.run(d))
+		got := read(t, s.results["a1"])
+		require.Equal(t, "failed", got.Status)
+		require.EqualValues(t, contract.CodeResources, got.Error.Code)
+		require.Equal(t, "COMMIT failed: the disk is full; nothing is committed", got.Error.Message)
+		require.Zero(t, s.count("a"))
+	})
 	t.Run("committed, and the database gone", func(t *testing.T) {
 		t.Parallel()
 		s := setup(t)
@@ -420,7 +436,9 @@ func TestLockedLedgerRowDelaysOnlyItsJob(t *testing.T) {
 		s.faults.onRecord = append(s.faults.onRecord, classed(db.ClassTransient, contract.CodeLockTimeout))
 	}
 	d := deliver("transaction", transaction("a1", `INSERT INTO nowhere VALUES (1)`), 1, 1)
-	require.Equal(t, delivery.Undecided, s.run(d).Action)
+	out := s.run(d)
+	require.Equal(t, delivery.Undecided, out.Action)
+	require.Equal(t, db.ClassTransient, db.ClassOf(out.Reason), "why is logged")
 	s.settle(d, s.run(d))
 	require.Equal(t, "failed", read(t, s.results["a1"]).Status)
 }

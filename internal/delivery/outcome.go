@@ -51,8 +51,8 @@ type Outcome struct {
 	Reply      *Publication // the convenience answer to the publisher's own subject; nil: none
 	DeadLetter *DeadLetter  // the dead letter; nil: none
 
-	// Reason is why the job waits for its database (AwaitDatabase), or which defect of the runner's own ended the job
-	// (CodeInternal). Its text is safe to show.
+	// Reason is why the job waits for its database (AwaitDatabase), why the ledger did not take its row (Undecided), or which defect of
+	// the runner's own ended the job (CodeInternal). Its text is safe to show.
 	Reason error
 
 	run        *run       // that came to it; nil if there is no completion

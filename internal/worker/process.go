@@ -47,6 +47,9 @@ func (l *Lane) process(last, ctx context.Context, h *inFlight) (goesOn bool) {
 			}
 			break
 		}
+		if out.Action == delivery.Undecided && out.Reason != nil {
+			l.log.Warn("job not decided; trying again", append(l.about(h, out.JobID), zap.Error(out.Reason))...)
+		}
 		if out.Action == delivery.AwaitDatabase {
 			out.Action = l.hold(ctx, h, &out)
 		}

@@ -42,7 +42,7 @@ func fill(t *testing.T, dir string) (empty func()) {
 	return func() { require.NoError(t, os.Remove(path)) }
 }
 
-// Jobs wait for a database whose disk is full, as for one that is down; one whose COMMIT the full disk refuses may fail, without an effect. With
+// Jobs wait for a database whose disk is full, as for one that is down; one whose COMMIT the full disk refuses may fail, without an effect and with the disk as its cause. With
 // space again they succeed, and no effect is missing or there twice.
 func TestFullDiskUnderSQLite(t *testing.T) {
 	t.Parallel()
@@ -81,6 +81,7 @@ func TestFullDiskUnderSQLite(t *testing.T) {
 			want := 1
 			if got.Status != "succeeded" {
 				require.Equal(t, []string{"full", "failed"}, []string{phase, got.Status}, "%s: %s", id, got.Error.Message)
+				require.Contains(t, got.Error.Message, "the disk or the database is full")
 				want = 0
 				failed++
 			}

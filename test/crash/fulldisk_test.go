@@ -1,0 +1,164 @@
+package crash
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/stretchr/testify/require"
+
+	"dbrunner/internal/bus/bustest"
+	"dbrunner/internal/db/dbtest"
+)
+
+// reports waits until a runner has logged a text.
+func (r *runner) reports(text string) {
+	r.t.Helper()
+	require.Eventually(r.t, func() bool { return strings.Contains(r.output.String(), text) }, testTimeout, 20*time.Millisecond, text)
+}
+
+// A NATS server whose disk is full acknowledges nothing, and goes on like that when there is space again: its operator restarts it. What it
+// has acknowledged is there then, each job has its one effect and its one result, and no runner has to be restarted.
+func TestFullDiskUnderNATS(t *testing.T) {
+	t.Parallel()
+	dir := disk(t, "64m")
+	url := dbtest.Postgres(t)
+	node := bustest.Server(t, func(o *server.Options) { o.StoreDir = dir })
+	w := setup(t, node.ClientURL(), url, url)
+	w.set("RUNNER_WORKER_HEARTBEAT_INTERVAL=1s")
+	first := w.start("first")
+	w.serving()
+	l := w.startLoad()
+	for _, r := range []*runner{first, w.start("second")} {
+		l.goOn(time.Second)
+		empty := fill(t, dir)
+		r.reports("heartbeat not published")
+		empty()
+		node.Restart()
+		l.goOn(time.Second)
+	}
+	l.check()
+}
+
+// onDisk moves the data of a server to a disk of its own.
+func onDisk(t *testing.T, s *dbtest.PostgresServer, dir string) {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), s.URL("postgres"))
+	require.NoError(t, err)
+	var data string
+	require.NoError(t, conn.QueryRow(t.Context(), `SHOW data_directory`).Scan(&data))
+	require.NoError(t, conn.Close(t.Context()))
+	s.Stop(t, dbtest.StopFast)
+	out, err := exec.Command("cp", "-a", data+"/.", dir).CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	require.NoError(t, syscall.Mount(dir, data, "", syscall.MS_BIND, ""))
+	t.Cleanup(func() {
+		s.Stop(t, dbtest.StopImmediate)
+		require.NoError(t, syscall.Unmount(data, 0))
+	})
+	s.Start(t)
+}
+
+// Jobs whose writes find the disk of PostgreSQL full fail without an effect or wait; with space again they succeed.
+func TestFullDiskUnderPostgreSQL(t *testing.T) {
+	t.Parallel()
+	dir := disk(t, "160m")
+	s := dbtest.StartPostgres(t, "min_wal_size=32MB", "max_wal_size=48MB")
+	onDisk(t, s, dir)
+	url := s.Database(t)
+	w := setup(t, bustest.Server(t).ClientURL(), url, url)
+	w.exec(`ALTER TABLE effects ADD COLUMN filler bytea`)
+	r := w.start("r1")
+	w.serving()
+
+	const jobs = 60
+	publish := func(phase string) {
+		for i := range jobs {
+			id := fmt.Sprintf("%s%d", phase, i)
+			w.publish("transaction", fmt.Sprintf(`{"id":%q,"statements":[{"sql":"INSERT INTO effects (name, filler) `+
+				`SELECT :name, string_agg(sha256(i::text::bytea), '') FROM generate_series(1, 600) i","params":{"name":%q}}]}`, id, id))
+		}
+	}
+	publish("before")
+	w.drained()
+	empty := fill(t, dir)
+	publish("full")
+	r.reports("insufficient_resources") // of a job that has failed, or whose failure does not fit into the ledger either
+	empty()
+	publish("free")
+	w.drained()
+	w.fates(t, jobs, "before", "full", "free")
+}
+
+// fates checks that each job of each phase has one result, and its effect if it succeeded. Only jobs of the phase full may fail.
+func (w *world) fates(t *testing.T, jobs int, phases ...string) {
+	t.Helper()
+	waited, failed, codes := 0, 0, map[string]int{}
+	for _, phase := range phases {
+		for i := range jobs {
+			id := fmt.Sprintf("%s%d", phase, i)
+			got, want := w.stored(id), 1
+			if got.Status != "succeeded" {
+				require.Equal(t, []string{"full", "failed"}, []string{phase, got.Status}, "%s: %s", id, got.Error.Message)
+				codes[got.Error.Code+": "+got.Error.Message]++
+				want = 0
+				failed++
+			}
+			require.Equal(t, want, w.effects(id), id)
+			if got.Deliveries > 1 {
+				waited++
+			}
+		}
+	}
+	t.Logf("%d jobs, of which %d were requeued and %d failed: %v", len(phases)*jobs, waited, failed, codes)
+}
+
+// SQLite sorts in temporary files, the only ones that a runner writes. Where they do not fit, the job fails without an effect and reports why, and
+// others go on.
+func TestFullDiskUnderTemporaryFiles(t *testing.T) {
+	t.Parallel()
+	dir := disk(t, "32m")
+	w := onNATS(t, bustest.Server(t).ClientURL())
+	w.set("SHOP_TYPE=sqlite", "SHOP_CONNECTION_STRING="+filepath.Join(t.TempDir(), "shop.db"), "SQLITE_TMPDIR="+dir)
+	w.start("r1")
+	w.serving()
+	w.publish("transaction", `{"id":"table","statements":[{"sql":"CREATE TABLE effects (name TEXT NOT NULL)"}]}`)
+	require.Equal(t, "succeeded", w.stored("table").Status)
+	sorting := func(id string, rows int) {
+		query := fmt.Sprintf(`INSERT INTO effects SELECT h FROM (WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < %d)
+			SELECT hex(randomblob(500)) AS h FROM c ORDER BY h LIMIT 1000000) LIMIT 1`, rows)
+		body, err := json.Marshal(map[string]any{"id": id, "statements": []any{map[string]any{"sql": "INSERT INTO effects VALUES ('" + id + "')"}, map[string]any{"sql": query}}})
+		require.NoError(t, err)
+		w.publish("transaction", string(body))
+	}
+	refused := func(id string) {
+		got := w.stored(id)
+		require.Equal(t, "failed", got.Status)
+		require.Equal(t, "insufficient_resources", got.Error.Code)
+	}
+	empty := fill(t, dir)
+	sorting("full", 5000)
+	w.publish("transaction", `{"id":"small","statements":[{"sql":"INSERT INTO effects VALUES ('small')"}]}`)
+	refused("full")
+	require.Equal(t, "succeeded", w.stored("small").Status)
+	empty()
+	sorting("free", 5000)
+	require.Equal(t, "succeeded", w.stored("free").Status)
+	sorting("large", 50_000)
+	refused("large")
+	w.drained()
+	left, err := os.ReadDir(dir)
+	require.NoError(t, err)
+	require.Empty(t, left, "temporary files are removed")
+	w.publish("query", `{"id":"names","row_format":"arrays","sql":"SELECT name FROM effects WHERE length(name) < 10 ORDER BY name"}`)
+	require.Equal(t, "succeeded", w.stored("names").Status)
+	require.Contains(t, string(w.lookup("names")), `"rows":[["free"],["small"]]`)
+}
