@@ -125,7 +125,12 @@ func TestOrderedQueue(t *testing.T) {
 
 	w.resumes(failed.Sequence+1, failed.QueuedAt)                    // another message
 	w.resumes(failed.Sequence, failed.QueuedAt.Add(time.Nanosecond)) // of another stream
-	time.Sleep(2500 * time.Millisecond)                              // by the clock: longer than the interval of looks, and than ack_wait
+	stream, err := w.js.Stream(t.Context(), "DBRUNNER_JOBS_shop")
+	require.NoError(t, err)
+	early, err := stream.GetMsg(t.Context(), failed.Sequence+1)
+	require.NoError(t, err)
+	w.resumes(early.Sequence, early.Time) // the next one's own, before its turn
+	time.Sleep(2500 * time.Millisecond)   // by the clock: longer than the interval of looks, and than ack_wait
 	require.Equal(t, "0 1 2 3 4", w.applied(), "nothing behind a failed job starts")
 	require.Nil(t, w.stored("shop", "g"))
 
@@ -246,7 +251,7 @@ func TestAMessageThatItsConsumerHasLeftBehind(t *testing.T) {
 	require.NotZero(t, r.logs.FilterMessage("redelivering orphan message").Len())
 }
 
-// TestAFailedJobStaysThroughRestarts of runners and of NATS.
+// TestAFailedJobStaysThroughRestarts of runners and of NATS, and for as long as "-held-for" says.
 func TestAFailedJobStaysThroughRestarts(t *testing.T) {
 	t.Parallel()
 	w := setup(t)
@@ -265,15 +270,20 @@ func TestAFailedJobStaysThroughRestarts(t *testing.T) {
 		r = w.start(w.config(name, shop, withAckWait(time.Second)))
 		require.Equal(t, failed.Sequence, w.awaitFailed(name, "f").Sequence)
 	}
+	time.Sleep(*heldFor) // by the clock: nothing happens
 	require.Empty(t, w.applied())
+	require.Nil(t, w.stored("shop", "g"))
 	w.resumes(failed.Sequence, failed.QueuedAt)
 	w.awaitEmpty("shop")
 	require.Equal(t, "2", w.applied())
 	require.Equal(t, "failed", w.await("shop", "f").Status)
 }
 
-// restarts of TestAFailedJobStaysThroughRestarts.
-var restarts = flag.Int("restarts", 8, "restarts of runners while a job keeps an ordered queue waiting")
+// restarts and heldFor of TestAFailedJobStaysThroughRestarts.
+var (
+	restarts = flag.Int("restarts", 8, "restarts of runners while a job keeps an ordered queue waiting")
+	heldFor  = flag.Duration("held-for", 0, "how long it keeps the queue waiting after that")
+)
 
 // TestARunnerWithoutItsDatabaseDoesNotStopTheQueue, although it reaches NATS, and has the first job when it loses the database.
 func TestARunnerWithoutItsDatabaseDoesNotStopTheQueue(t *testing.T) {
