@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -12,7 +13,7 @@ import (
 // kinds are what the databases run: all that are enabled without being named, calls, dry runs and approvals.
 const kinds = "query,transaction,statement,migration,health,call,dry_run,approve"
 
-// catalog is the named statements of both databases, by name.
+// catalog is the named statements that both databases have, by name.
 var catalog = map[string]string{
 	"pay": `description: Move an amount from one account to another
 params:
@@ -34,19 +35,20 @@ sql: SELECT sum(balance) AS sum FROM accounts
 `,
 }
 
-func catalogFolder(r *round) string { return filepath.Join(r.dir, "catalog") }
+func catalogFolder(r *round, database string) string {
+	return filepath.Join(r.dir, "catalog-"+database)
+}
 
-// writeCatalog writes the folder of named statements.
-func writeCatalog(r *round) error {
-	if err := os.MkdirAll(catalogFolder(r), 0o700); err != nil {
-		return err
-	}
-	for name, text := range catalog {
-		if err := os.WriteFile(filepath.Join(catalogFolder(r), name+".yaml"), []byte(text), 0o600); err != nil {
-			return err
+// writeCatalogs writes the folders of named statements.
+func writeCatalogs(r *round) (err error) {
+	for _, database := range databases() {
+		folder := catalogFolder(r, database)
+		err = errors.Join(err, os.MkdirAll(folder, 0o700), os.WriteFile(filepath.Join(folder, "enter.yaml"), []byte(entering(database)), 0o600))
+		for name, text := range catalog {
+			err = errors.Join(err, os.WriteFile(filepath.Join(folder, name+".yaml"), []byte(text), 0o600))
 		}
 	}
-	return nil
+	return err
 }
 
 // newCall is a call with parameters.
@@ -117,13 +119,14 @@ const (
 // flowTables are what shop has besides.
 var flowTables = []string{
 	`CREATE TABLE spans (request TEXT NOT NULL, started TIMESTAMPTZ NOT NULL, finished TIMESTAMPTZ)`,
-	feedTable,
+	feedTables[shop],
 }
 
 // flowEnvironment is the configuration of calls and queues.
 func flowEnvironment(r *round) []string {
 	return []string{
-		"SHOP_KINDS=" + kinds, "EDGE_KINDS=" + kinds, "SHOP_CATALOG_FOLDER=" + catalogFolder(r), "EDGE_CATALOG_FOLDER=" + catalogFolder(r),
+		"SHOP_KINDS=" + kinds, "EDGE_KINDS=" + kinds, "SHOP_CATALOG_FOLDER=" + catalogFolder(r, shop), "EDGE_CATALOG_FOLDER=" + catalogFolder(r, edge),
+		"EDGE_QUEUES=" + feed, "EDGE_QUEUES_FEED_ORDERED=true",
 		"SHOP_QUEUES=" + bulk + "," + feed, "SHOP_QUEUES_FEED_ORDERED=true", fmt.Sprintf("SHOP_QUEUES_BULK_SLOTS=%d", queueSlots), fmt.Sprintf("SHOP_QUEUES_BULK_FLEET_SLOTS=%d", fleetSlots),
 	}
 }
@@ -133,7 +136,7 @@ func consumers(database string) []string {
 	if database == shop {
 		return []string{"work", "call", "queue_" + bulk, "queue_" + feed}
 	}
-	return []string{"work", "call"}
+	return []string{"work", "call", "queue_" + feed}
 }
 
 // burst is a moment shortly after one of three, so that the queue is full now and then.

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -94,13 +95,19 @@ func freePort() (int, error) {
 	return 0, errors.New("no free port")
 }
 
+// start starts a server that is down. Another fault may have restarted it already.
 func (c *cluster) start(n *node) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	if n.p != nil && !n.p.ended() {
+		return nil
+	}
 	p, err := start(n.name, n.dir+".out", []string{"HOME=" + n.dir, "GOMAXPROCS=2"}, c.self, "nats", "-name", n.name,
 		"-port", fmt.Sprint(n.port), "-http", fmt.Sprint(n.http), "-cluster", fmt.Sprint(n.cluster), "-routes", c.routes.of(slices.Index(c.nodes, n)),
 		"-dir", n.dir, "-log", n.dir+".log", fmt.Sprintf("-sync=%t", c.sync))
-	n.p = p
+	if err == nil {
+		n.p = p
+	}
 	return err
 }
 
@@ -112,6 +119,20 @@ func (n *node) process() *process {
 
 // stop ends a server in order.
 func (n *node) stop() { n.process().end(30 * time.Second) }
+
+// crash kills all servers and starts them again: what they have written is with the system, which goes on.
+func (c *cluster) crash() (err error) {
+	var killed []*process // another fault may restart a server meanwhile
+	for _, n := range c.nodes {
+		killed = append(killed, n.process())
+		killed[len(killed)-1].signal(syscall.SIGKILL)
+	}
+	for i, n := range c.nodes {
+		<-killed[i].done
+		err = errors.Join(err, c.start(n))
+	}
+	return err
+}
 
 func (c *cluster) close() {
 	var all sync.WaitGroup

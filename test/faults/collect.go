@@ -32,7 +32,7 @@ func (r *round) collect(ctx context.Context) (*check.History, error) {
 		Secrets: []string{natsPassword, postgresPassword}, Private: []string{privateValue}, Drain: r.drain, DrainBound: r.opts.drain,
 		Responses: r.clients.responses, FleetSlots: map[string]int{shop + "." + bulk: fleetSlots}, Committed: map[string]bool{},
 		Pauses: r.clients.pauses, PauseBound: pauseBound, Delays: r.clients.delays, AckWait: ackWait, Skewed: r.works("clock_skew"),
-		SchedulesEnded: r.clients.schedulesEnded(), Ordered: []string{shop + "." + feed}, Resumes: r.clients.resumes,
+		SchedulesEnded: r.clients.schedulesEnded(), Ordered: []string{shop + "." + feed, edge + "." + feed}, Resumes: r.clients.resumes,
 	}
 	for _, m := range r.fleet.all {
 		h.Memory[m.name] = m.peak
@@ -188,7 +188,7 @@ func (r *round) collectPostgres(ctx context.Context, h *check.History) error {
 		h.Spans = append(h.Spans, s)
 		return err
 	})
-	if err = errors.Join(err, collectFeed(ctx, h, db)); err != nil {
+	if err = errors.Join(err, collectFeed(ctx, h, db, shop)); err != nil {
 		return err
 	}
 	return collectTables(ctx, h, db, shop, tableNames{
@@ -203,7 +203,7 @@ func (r *round) collectSQLite(ctx context.Context, h *check.History) error {
 		return err
 	}
 	defer func() { _ = db.Close() }()
-	return collectTables(ctx, h, db, edge, tableNames{ledger: "dbrunner_ledger"})
+	return errors.Join(collectFeed(ctx, h, db, edge), collectTables(ctx, h, db, edge, tableNames{ledger: "dbrunner_ledger"}))
 }
 
 // tableNames are where an engine keeps what is looked at.

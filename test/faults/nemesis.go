@@ -36,7 +36,7 @@ func nemeses() []nemesis {
 		{"nats_stepdown", "streams and consumers change their leader", 700 * time.Millisecond, natsStepDown},
 		{"nats_kill", "a server of the cluster is killed", 1500 * time.Millisecond, natsKill},
 		{"nats_restart", "all servers of the cluster are restarted", 4 * time.Second, natsRestart},
-		{"nats_crash", "all servers of the cluster are killed together", 4 * time.Second, natsCrash},
+		{"nats_crash", "all servers of the cluster are killed together", 4 * time.Second, func(_ context.Context, r *round, _ *rand.Rand) (string, error) { return "", r.world.cluster.crash() }},
 		{"nats_stop", "a server of the cluster is stopped where it is (SIGSTOP)", 1500 * time.Millisecond, natsStop},
 		{"nats_cut", "the runners' links to NATS are cut", 400 * time.Millisecond, natsCut},
 		{"nats_hold", "the runners' links to NATS let nothing through", 800 * time.Millisecond, natsHold},
@@ -285,25 +285,13 @@ func natsKill(ctx context.Context, r *round, rng *rand.Rand) (string, error) {
 	return n.name, r.world.cluster.start(n)
 }
 
-// natsCrash kills all servers: what they have written is with the system, which goes on.
-func natsCrash(_ context.Context, r *round, _ *rand.Rand) (string, error) {
-	for _, n := range r.world.cluster.nodes {
-		n.process().signal(syscall.SIGKILL)
-	}
-	var err error
-	for _, n := range r.world.cluster.nodes {
-		<-n.process().done
-		err = errors.Join(err, r.world.cluster.start(n))
-	}
-	return "", err
-}
-
 func natsStop(ctx context.Context, r *round, rng *rand.Rand) (string, error) {
 	n := r.world.cluster.nodes[rng.IntN(nodes)]
 	d := time.Second + time.Duration(rng.Int64N(int64(4*time.Second)))
-	n.process().signal(syscall.SIGSTOP)
+	p := n.process() // another fault may restart the server
+	p.signal(syscall.SIGSTOP)
 	_ = wait(ctx, d)
-	n.process().signal(syscall.SIGCONT)
+	p.signal(syscall.SIGCONT)
 	return n.name + " for " + d.String(), nil
 }
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os/exec"
+	"slices"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -15,22 +16,43 @@ import (
 	"dbrunner/test/faults/check"
 )
 
-// feed is the ordered queue of shop: its jobs take effect one at a time, in the order of the stream.
+// feed is the ordered queue of each database: its jobs take effect one at a time, in the order of the stream.
 const feed = "feed"
 
-const feedTable = `CREATE TABLE feed (request TEXT NOT NULL, place BIGINT NOT NULL, started TIMESTAMPTZ NOT NULL, finished TIMESTAMPTZ)`
+// feedTables are the tables that they write to.
+var feedTables = map[string]string{
+	shop: `CREATE TABLE feed (request TEXT NOT NULL, place BIGINT NOT NULL, started TIMESTAMPTZ NOT NULL, finished TIMESTAMPTZ)`,
+	edge: `CREATE TABLE feed (request TEXT NOT NULL, place BIGINT NOT NULL, started TIMESTAMP NOT NULL, finished TIMESTAMP)`,
+}
+
+// clocks are the databases' expressions for the time.
+var clocks = map[string]string{shop: `clock_timestamp()`, edge: `strftime('%Y-%m-%dT%H:%M:%fZ', 'now')`}
+
+// entering is the named statement of a database that does what a job of the queue does.
+func entering(database string) string {
+	return `description: Enter a job of an ordered queue
+params:
+  request: {type: text, schema: {type: string}}
+  private: {type: text, schema: {type: string}}
+statements:
+  - sql: INSERT INTO effects (request, source, target, amount, private) VALUES (:request, 0, 0, 0, :private)
+  - sql: INSERT INTO feed (request, place, started) VALUES (:request, (SELECT count(*) + 1 FROM feed), ` + clocks[database] + `)
+  - sql: UPDATE feed SET finished = ` + clocks[database] + ` WHERE request = :request
+    expect_rows: 1
+`
+}
 
 // orderedClasses are the sorts of jobs of the ordered queue, and how many of each a run has; calm: none that fails and so keeps the others
 // waiting.
 func orderedClasses(calm bool) []class {
-	list := []class{{"ordered", 30, fed}, {"ordered_twice", 5, fedTwice}, {"ordered_canceled", 2, fedCanceled}}
+	list := []class{{"ordered", 30, fed}, {"ordered_called", 10, fedCalled}, {"ordered_twice", 5, fedTwice}, {"ordered_canceled", 2, fedCanceled}}
 	if calm {
 		return list
 	}
-	return append(list, class{"ordered_failing", 2, fedFailing}, class{"ordered_badly", 1, fedBadly}, class{"ordered_expiring", 2, fedExpiring})
+	return append(list, class{"ordered_failing", 3, fedFailing}, class{"ordered_guarded", 2, fedGuarded}, class{"ordered_badly", 1, fedBadly}, class{"ordered_expiring", 2, fedExpiring})
 }
 
-// addOrdered adds the jobs of the ordered queue, and a pause of it.
+// addOrdered adds the jobs of the ordered queues, and a pause of one.
 func addOrdered(p *planner, calm bool) {
 	for _, c := range orderedClasses(calm) {
 		for range c.share {
@@ -44,9 +66,17 @@ func addOrdered(p *planner, calm bool) {
 	}
 }
 
-// feedIt publishes a job of the ordered queue, as often as it is to have copies.
-func feedIt(p *planner, name, class string, copies int, b body) *check.Request {
-	r := p.request(name, class, shop, "transaction", check.ExactlyOnce, 1, b)
+// fedTo picks a database: most of the jobs are PostgreSQL's.
+func fedTo(p *planner) string {
+	if p.rng.IntN(4) == 0 {
+		return edge
+	}
+	return shop
+}
+
+// feedIt publishes a job of a database's ordered queue, as often as it is to have copies.
+func feedIt(p *planner, database, name, class string, copies int, b body) *check.Request {
+	r := p.request(name, class, database, "transaction", check.ExactlyOnce, 1, b)
 	r.Queue = feed
 	for range copies {
 		at := p.when()
@@ -59,88 +89,168 @@ func feedIt(p *planner, name, class string, copies int, b body) *check.Request {
 }
 
 // entryOf is the statements of a job that leaves an effect, and records how many it has seen before it.
-func entryOf(p *planner, name string, more ...body) []body {
+func entryOf(p *planner, database, name string, more ...body) []body {
 	request := body{"request": name}
-	return append([]body{
+	list := []body{
 		effect(name, 0, 0, 0),
-		{"sql": `INSERT INTO feed (request, place, started) VALUES (:request, (SELECT count(*) + 1 FROM feed), clock_timestamp())`, "params": request},
-		{"sql": fmt.Sprintf("SELECT pg_sleep(%g)", 0.02*p.rng.Float64())},
-		{"sql": `UPDATE feed SET finished = clock_timestamp() WHERE request = :request`, "params": request, "expect_rows": 1},
-	}, more...)
+		{"sql": `INSERT INTO feed (request, place, started) VALUES (:request, (SELECT count(*) + 1 FROM feed), ` + clocks[database] + `)`, "params": request},
+		{"sql": `UPDATE feed SET finished = ` + clocks[database] + ` WHERE request = :request`, "params": request, "expect_rows": 1},
+	}
+	if database == shop {
+		list = slices.Insert(list, 2, body{"sql": fmt.Sprintf("SELECT pg_sleep(%g)", 0.02*p.rng.Float64())})
+	}
+	return append(list, more...)
 }
 
 func fed(p *planner, name string) {
-	feedIt(p, name, "ordered", 1, body{"statements": entryOf(p, name)})
+	database := fedTo(p)
+	feedIt(p, database, name, "ordered", 1, body{"statements": entryOf(p, database, name)})
+}
+
+// fedCalled is a call of a named statement.
+func fedCalled(p *planner, name string) {
+	r := feedIt(p, fedTo(p), name, "ordered_called", 1+p.rng.IntN(2), body{"params": body{"request": name, "private": privateValue}})
+	r.Kind, r.Call = "call", "enter"
 }
 
 func fedTwice(p *planner, name string) {
-	feedIt(p, name, "ordered_twice", 2+p.rng.IntN(2), body{"statements": entryOf(p, name)})
+	database := fedTo(p)
+	feedIt(p, database, name, "ordered_twice", 2+p.rng.IntN(2), body{"statements": entryOf(p, database, name)})
 }
 
 // fedCanceled is a job that is cancelled about when it runs: it does not keep the queue.
 func fedCanceled(p *planner, name string) {
-	r := feedIt(p, name, "ordered_canceled", 1, body{"statements": entryOf(p, name, body{"sql": "SELECT pg_sleep(0.1)"})})
+	r := feedIt(p, shop, name, "ordered_canceled", 1, body{"statements": entryOf(p, shop, name, body{"sql": "SELECT pg_sleep(0.1)"})})
 	at := p.messages[len(p.messages)-1].at + time.Duration(p.rng.Int64N(int64(time.Second)))
 	p.acts = append(p.acts, act{at: at, request: r, what: "cancel"})
 }
 
 // fedFailing is a job that fails, once or twice.
 func fedFailing(p *planner, name string) {
-	r := feedIt(p, name, "ordered_failing", 1+p.rng.IntN(2), body{"statements": entryOf(p, name,
+	database := fedTo(p)
+	r := feedIt(p, database, name, "ordered_failing", 1+p.rng.IntN(2), body{"statements": entryOf(p, database, name,
 		body{"sql": "UPDATE accounts SET balance = balance WHERE id = 0", "expect_rows": 1})})
 	r.Statuses, r.Codes = []string{check.Failed}, []string{"expect_rows_failed"}
 }
 
+// fedGuarded is a job that fails before the operator has repaired what it needs and publishes it again, to no queue.
+func fedGuarded(p *planner, name string) {
+	r := feedIt(p, shop, name, "ordered_guarded", 1, body{"statements": []body{effect(name, 0, 0, 0), guard}})
+	r.Statuses = []string{check.Succeeded, check.Failed}
+	r.Codes, r.Redrive = []string{"expect_rows_failed"}, true
+}
+
 // fedBadly is a job that no runner accepts.
 func fedBadly(p *planner, name string) {
-	r := feedIt(p, name, "ordered_badly", 1, body{"statements": entryOf(p, name), "statments": 1})
+	database := fedTo(p)
+	r := feedIt(p, database, name, "ordered_badly", 1, body{"statements": entryOf(p, database, name), "statments": 1})
 	r.Statuses = []string{check.Rejected}
 }
 
 // fedExpiring is a job that may expire before its turn.
 func fedExpiring(p *planner, name string) {
 	times := []string{"5ms", "500ms", "2s"}
-	r := feedIt(p, name, "ordered_expiring", 1, body{"statements": entryOf(p, name), "expires_in": times[p.rng.IntN(len(times))]})
+	database := fedTo(p)
+	r := feedIt(p, database, name, "ordered_expiring", 1, body{"statements": entryOf(p, database, name), "expires_in": times[p.rng.IntN(len(times))]})
 	r.Statuses = []string{check.Succeeded, check.Expired}
 }
 
-// operate is an operator who watches the ordered queue: he lets a job that failed stay at its head for a moment, and resumes the queue for
-// it then, by the command or by a record of his own, each record a second time, and now and then one that names no message.
+// operate is an operator who watches the ordered queues until the context ends.
 func (c *clients) operate(ctx context.Context) {
 	rng := newRand(c.r.seed, 4)
 	for wait(ctx, 100*time.Millisecond) == nil {
-		head := failedHead(ctx, c.r)
-		if head == nil || wait(ctx, time.Duration(200+rng.IntN(300))*time.Millisecond) != nil {
-			continue
+		for _, database := range databases() {
+			if head := failedHead(ctx, c.r, database); head != nil && wait(ctx, time.Duration(200+rng.IntN(300))*time.Millisecond) == nil {
+				release(ctx, c, rng, database, head)
+			}
 		}
-		if rng.IntN(4) == 0 {
-			other := *head
-			other.Sequence++
-			storeResume(ctx, c.r, &other)
-			_ = wait(ctx, 1500*time.Millisecond) // in which it releases nothing
-		}
-		c.mu.Lock()
-		c.resumes = append(c.resumes, check.Resume{Queue: shop + "." + feed, Sequence: head.Sequence, At: time.Now()})
-		c.mu.Unlock()
-		if rng.IntN(2) == 0 {
-			resumeByCommand(ctx, c.r, head.JobID)
-		} else {
-			storeResume(ctx, c.r, head)
-		}
-		_ = wait(ctx, time.Duration(rng.IntN(500))*time.Millisecond)
-		storeResume(ctx, c.r, head)
 	}
 }
 
-// failedHead is the first message of the ordered queue, if its job has failed; nil: it has not, or nothing answers.
-func failedHead(ctx context.Context, r *round) *contract.QueueResume {
+// release resumes a queue whose first job has failed, by the command or by a record of his own, each record a second time. Before, there is now and
+// then one that names no message, or a message whose turn has not come; and he repairs what can be repaired.
+func release(ctx context.Context, c *clients, rng *rand.Rand, database string, head *contract.QueueResume) {
+	if rng.IntN(4) == 0 {
+		other := *head
+		other.Sequence++
+		storeResume(ctx, c.r, database, &other)
+		_ = wait(ctx, 1500*time.Millisecond) // in which it releases nothing
+	}
+	if early := lastOf(ctx, c.r, database); early != nil && early.Sequence > head.Sequence && rng.IntN(3) == 0 {
+		noteResume(c, database, early)
+		storeResume(ctx, c.r, database, early)
+		_ = wait(ctx, 1500*time.Millisecond) // in which it does not release the first one
+	}
+	repair(ctx, c, database, c.r.plan.requests[head.JobID])
+	noteResume(c, database, head)
+	if rng.IntN(2) == 0 {
+		resumeByCommand(ctx, c.r, database, head.JobID)
+	} else {
+		storeResume(ctx, c.r, database, head)
+	}
+	_ = wait(ctx, time.Duration(rng.IntN(500))*time.Millisecond)
+	storeResume(ctx, c.r, database, head)
+}
+
+// noteResume notes that a message is about to be released.
+func noteResume(c *clients, database string, of *contract.QueueResume) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.resumes = append(c.resumes, check.Resume{Queue: database + "." + feed, Sequence: of.Sequence, At: time.Now()})
+}
+
+// repair opens the gate, publishes the job again to no queue, and waits until that one has ended: it runs while the queue stands still.
+func repair(ctx context.Context, c *clients, database string, r *check.Request) {
+	if r == nil || !r.Redrive {
+		return
+	}
+	bounded, cancel := context.WithTimeout(ctx, 8*time.Second)
+	_ = c.r.world.exec(bounded, c.r.database, `INSERT INTO gates SELECT true WHERE NOT EXISTS (SELECT FROM gates)`) // the server may be away
+	again := c.redrive(bounded, r, "--now")
+	cancel()
+	for again.Acked && wait(ctx, 100*time.Millisecond) == nil {
+		bounded, cancel := context.WithTimeout(ctx, 3*time.Second)
+		_, err := c.r.client.LatestResult(bounded, database, again.ID)
+		cancel()
+		if err == nil {
+			return
+		}
+	}
+}
+
+// failedHead is the first message of an ordered queue, if its job has failed; nil: it has not, or nothing answers.
+func failedHead(ctx context.Context, r *round, database string) *contract.QueueResume {
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
-	stream, err := r.js.Stream(ctx, r.stream("JOBS", shop))
+	head := messageOf(ctx, r, database, func(s jetstream.Stream, subject string) (*jetstream.RawStreamMsg, error) {
+		return s.GetMsg(ctx, 1, jetstream.WithGetMsgSubject(subject))
+	})
+	if head == nil {
+		return nil
+	}
+	result, err := r.client.LatestResult(ctx, database, head.JobID)
+	if err != nil || result.Status == contract.Succeeded || result.Status == contract.Canceled {
+		return nil
+	}
+	return head
+}
+
+// lastOf is the last message of an ordered queue; nil: it is empty, or nothing answers.
+func lastOf(ctx context.Context, r *round, database string) *contract.QueueResume {
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
+	return messageOf(ctx, r, database, func(s jetstream.Stream, subject string) (*jetstream.RawStreamMsg, error) {
+		return s.GetLastMsgForSubject(ctx, subject)
+	})
+}
+
+// messageOf reads a message of an ordered queue as a record of an operator names it.
+func messageOf(ctx context.Context, r *round, database string, get func(jetstream.Stream, string) (*jetstream.RawStreamMsg, error)) *contract.QueueResume {
+	stream, err := r.js.Stream(ctx, r.stream("JOBS", database))
 	if err != nil {
 		return nil
 	}
-	m, err := stream.GetMsg(ctx, 1, jetstream.WithGetMsgSubject(r.namespace+".queues."+shop+"."+feed+".>"))
+	m, err := get(stream, r.namespace+".queues."+database+"."+feed+".>")
 	if err != nil {
 		return nil
 	}
@@ -150,24 +260,20 @@ func failedHead(ctx context.Context, r *round) *contract.QueueResume {
 	if json.Unmarshal(m.Data, &job) != nil {
 		return nil
 	}
-	result, err := r.client.LatestResult(ctx, shop, job.ID)
-	if err != nil || result.Status == contract.Succeeded || result.Status == contract.Canceled {
-		return nil
-	}
 	return &contract.QueueResume{Sequence: m.Sequence, QueuedAt: m.Time, JobID: job.ID, By: "faults"}
 }
 
 // resumeByCommand resumes the queue as an operator would. The command refuses a copy of a failed job while no runner has it.
-func resumeByCommand(ctx context.Context, r *round, id string) {
+func resumeByCommand(ctx context.Context, r *round, database, id string) {
 	ctx, cancel := context.WithTimeout(ctx, 8*time.Second)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, r.binary, "resume", shop, "--queue", feed, "--job", id, "--reason", "fault bench")
+	cmd := exec.CommandContext(ctx, r.binary, "resume", database, "--queue", feed, "--job", id, "--reason", "fault bench")
 	cmd.Env = r.runnerEnvironment(r.world.cluster.urls())
 	_ = cmd.Run() // the record that follows does the same
 }
 
 // storeResume stores a record, once: the queue is looked at again.
-func storeResume(ctx context.Context, r *round, record *contract.QueueResume) {
+func storeResume(ctx context.Context, r *round, database string, record *contract.QueueResume) {
 	value, err := contract.EncodeResume(*record)
 	if err != nil {
 		return // a reason that is too long
@@ -175,15 +281,26 @@ func storeResume(ctx context.Context, r *round, record *contract.QueueResume) {
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
 	if bucket, err := r.js.KeyValue(ctx, r.bucket("STATE")); err == nil {
-		_, _ = bucket.Put(ctx, contract.ResumeKey(shop, feed), value)
+		_, _ = bucket.Put(ctx, contract.ResumeKey(database, feed), value)
 	}
 }
 
-// collectFeed reads what the jobs of the ordered queue have left, with the time of each COMMIT.
-func collectFeed(ctx context.Context, h *check.History, db *sql.DB) error {
-	return each(ctx, db, `SELECT request, place, started, pg_xact_commit_timestamp(xmin) FROM feed`, func(scan func(...any) error) error {
-		row := check.Commit{Queue: shop + "." + feed}
+// collectFeed reads what the jobs of the ordered queue have left, with the time of each COMMIT. SQLite notes none, and has one writer: its rows are in
+// the order of the COMMITs. Its clock is the runners', in milliseconds.
+func collectFeed(ctx context.Context, h *check.History, db *sql.DB, database string) error {
+	committed, order := `pg_xact_commit_timestamp(xmin)`, ``
+	if database == edge {
+		committed, order = `finished`, ` ORDER BY rowid`
+	}
+	return each(ctx, db, `SELECT request, place, started, `+committed+` FROM feed`+order, func(scan func(...any) error) error {
+		row := check.Commit{Queue: database + "." + feed}
 		err := scan(&row.Request, &row.Place, &row.Started, &row.Committed)
+		if database == edge {
+			row.Started = row.Started.Add(time.Millisecond)
+		}
+		if database == edge && h.Skewed {
+			row.Started, row.Committed = time.Time{}, time.Time{}
+		}
 		h.Commits = append(h.Commits, row)
 		return err
 	})
@@ -191,22 +308,23 @@ func collectFeed(ctx context.Context, h *check.History, db *sql.DB) error {
 
 // queueDisordered has the consumer of the ordered queue deliver many jobs at a time, and to all runners, as an operator's mistake would.
 func queueDisordered(ctx context.Context, r *round, rng *rand.Rand) (string, error) {
-	if err := limitFeed(ctx, r, 10); err != nil {
+	database := databases()[rng.IntN(2)]
+	if err := limitFeed(ctx, r, database, 10); err != nil {
 		return "not changed", err
 	}
 	_ = wait(ctx, time.Second+time.Duration(rng.Int64N(int64(2*time.Second))))
-	return "", eventually(ctx, settleTime, "the consumer of the ordered queue is as it was", func() bool { return limitFeed(ctx, r, 1) == nil })
+	return database, eventually(ctx, settleTime, "the consumer of the ordered queue is as it was", func() bool { return limitFeed(ctx, r, database, 1) == nil })
 }
 
-func limitFeed(ctx context.Context, r *round, pending int) error {
+func limitFeed(ctx context.Context, r *round, database string, pending int) error {
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
-	consumer, err := r.js.Consumer(ctx, r.stream("JOBS", shop), contract.QueueConsumer(feed))
+	consumer, err := r.js.Consumer(ctx, r.stream("JOBS", database), contract.QueueConsumer(feed))
 	if err != nil {
 		return err
 	}
 	config := consumer.CachedInfo().Config
 	config.MaxAckPending = pending
-	_, err = r.js.UpdateConsumer(ctx, r.stream("JOBS", shop), config)
+	_, err = r.js.UpdateConsumer(ctx, r.stream("JOBS", database), config)
 	return err
 }

@@ -1,5 +1,7 @@
 package main
 
+import "time"
+
 // orderedMutants are mistakes of ordered queues.
 func orderedMutants() []mutant {
 	return []mutant{
@@ -23,6 +25,16 @@ func orderedMutants() []mutant {
 				"internal/worker/order.go", "\tif err == nil && turn != order.Mine {", "\tif err == nil && turn != order.Mine && false {",
 			}},
 			only: []string{"queue_disordered"}, caught: []string{"ordered"},
+		},
+		{
+			name: "any_resume_releases", what: "a record of an operator releases the failed first job, whichever message it names",
+			edits: []edit{{"internal/order/order.go", "\treturn record != nil && own.Is(*record)\n", "\treturn record != nil\n"}},
+			only:  []string{"none"}, caught: []string{"ordered"},
+		},
+		{
+			name: "redriven_to_the_queue", what: "dead redrive --now publishes to the end of the queue that stands still",
+			edits: []edit{{"client/redrive.go", "\tif opts.Now {\n", "\tif opts.Now && false {\n"}},
+			only:  []string{"none"}, caught: []string{"drained", "one_result"}, drain: 15 * time.Second,
 		},
 	}
 }

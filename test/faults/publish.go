@@ -172,14 +172,14 @@ func (c *clients) response(ctx context.Context, r *check.Request) check.Response
 	return p
 }
 
-// redrive publishes the dead letter of a request again, by the command that an operator would use.
-func (c *clients) redrive(ctx context.Context, r *check.Request) {
+// redrive publishes the dead letter of a request again, by the command that an operator would use; nothing: there is none.
+func (c *clients) redrive(ctx context.Context, r *check.Request, flags ...string) (p check.Publication) {
 	deadLetter := c.r.deadLetterOf(ctx, r)
 	if deadLetter == "" {
-		return // it is not there yet, or the job succeeded
+		return p // it is not there yet, or the job succeeded
 	}
-	p := check.Publication{Request: r.Name, ID: r.ID + "_r1", From: time.Now()}
-	cmd := exec.CommandContext(ctx, c.r.binary, "dead", "redrive", deadLetter, "--json")
+	p = check.Publication{Request: r.Name, ID: r.ID + "_r1", From: time.Now()}
+	cmd := exec.CommandContext(ctx, c.r.binary, append([]string{"dead", "redrive", deadLetter, "--json"}, flags...)...)
 	cmd.Env = c.r.runnerEnvironment(c.r.world.cluster.urls())
 	out, err := cmd.Output()
 	p.Until = time.Now()
@@ -198,4 +198,5 @@ func (c *clients) redrive(ctx context.Context, r *check.Request) {
 		p.Acked, p.ID, p.Sequence = true, done[0].NewID, done[0].Sequence
 	}
 	c.log(p)
+	return p
 }

@@ -116,7 +116,7 @@ func recoveries(h *check.History) map[string][]float64 {
 	for i := range h.Stored {
 		a := &h.Stored[i]
 		q := h.Requests[a.Result.Request()]
-		if q == nil || slices.Contains([]string{"slow", "migration", "killer", "canceled", "guarded", "poison", "queued", "queued_twice", "ordered", "ordered_twice", "ordered_canceled", "outboxed"}, q.Class) {
+		if q == nil || slices.Contains([]string{"slow", "migration", "killer", "canceled", "guarded", "poison", "queued", "queued_twice", "outboxed"}, q.Class) || strings.HasPrefix(q.Class, "ordered") {
 			continue
 		}
 		if at, ok := acked[q.Name]; ok {

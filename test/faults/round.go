@@ -56,7 +56,7 @@ func (w *world) newRound(ctx context.Context, o *options, binary string, seed ui
 	}
 	r.plan = newPlan(seed, r.namespace, o.jobs, o.length, o.recovery)
 	r.faults = r.planFaults()
-	if err := errors.Join(r.createPostgres(ctx), createOutbox(ctx, r), r.createSQLite(ctx), r.writeMigrations(), writeCatalog(r)); err != nil {
+	if err := errors.Join(r.createPostgres(ctx), createOutbox(ctx, r), r.createSQLite(ctx), r.writeMigrations(), writeCatalogs(r)); err != nil {
 		return nil, err
 	}
 	if r.nc, r.js, err = w.cluster.connect(); err != nil {

@@ -23,7 +23,7 @@ func (r *round) createSQLite(ctx context.Context) error {
 	defer func() { _ = db.Close() }()
 	fill := fmt.Sprintf(`WITH RECURSIVE s(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM s WHERE i < %d) INSERT INTO accounts SELECT i, %d FROM s`,
 		accounts, opening)
-	for _, s := range append(append([]string{`PRAGMA journal_mode=WAL`}, tables...), fill) {
+	for _, s := range append(append([]string{`PRAGMA journal_mode=WAL`}, tables...), feedTables[edge], fill) {
 		if _, err := db.ExecContext(ctx, s); err != nil {
 			return fmt.Errorf("%.60s: %w", s, err)
 		}

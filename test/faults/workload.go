@@ -431,11 +431,12 @@ func (p *planner) oversize(name string) {
 	p.publish(r)
 }
 
-// guarded fails until the gate opens half way; then its dead letter is redriven.
+// guard is a statement that fails until the gate is open.
+var guard = body{"sql": "SELECT 1 FROM gates WHERE open", "expect_rows": 1}
+
+// guarded fails until the gate is open, which may never happen; half way its dead letter is redriven.
 func (p *planner) guarded(name string) {
-	r := p.request(name, "guarded", shop, "transaction", check.ExactlyOnce, 1, body{"statements": []body{
-		effect(name, 0, 0, 0), {"sql": "SELECT 1 FROM gates WHERE open", "expect_rows": 1},
-	}})
+	r := p.request(name, "guarded", shop, "transaction", check.ExactlyOnce, 1, body{"statements": []body{effect(name, 0, 0, 0), guard}})
 	r.Statuses = []string{check.Succeeded, check.Failed}
 	r.Codes, r.Redrive = []string{"expect_rows_failed"}, true
 	p.messages = append(p.messages, message{at: p.when() / 4, request: r, msgID: true})

@@ -10,8 +10,8 @@ type Commit struct {
 	Queue     string    `json:"queue"` // database and name, with a dot between
 	Request   string    `json:"request"`
 	Place     int       `json:"place"`     // one more than the jobs of the queue that were committed when its statements ran
-	Started   time.Time `json:"started"`   // when they ran
-	Committed time.Time `json:"committed"` // as the server noted it at COMMIT
+	Started   time.Time `json:"started"`   // when they ran; zero: the clock was wrong
+	Committed time.Time `json:"committed"` // as the server noted it at COMMIT; where it notes none, those of a queue are listed in their order
 }
 
 // Resume is a record with which an operator releases a message of an ordered queue.
@@ -42,7 +42,7 @@ func ordered(ix *index, report func(string, string, ...any)) {
 // commitsInOrder compares the order of the COMMITs with that of the messages.
 func commitsInOrder(ix *index, queue string, report func(string, string, ...any)) {
 	commits := slices.DeleteFunc(slices.Clone(ix.Commits), func(c Commit) bool { return c.Queue != queue })
-	slices.SortFunc(commits, func(a, b Commit) int { return a.Committed.Compare(b.Committed) })
+	slices.SortStableFunc(commits, func(a, b Commit) int { return a.Committed.Compare(b.Committed) })
 	var last uint64
 	for i, c := range commits {
 		sequence := ix.sequenceOf(c.Request)
@@ -71,7 +71,8 @@ func (ix *index) sequenceOf(request string) uint64 {
 // answersOf are the results of a queue's jobs in the order of their messages.
 func answersOf(ix *index, queue string) (list []*Answer) {
 	for i := range ix.Stored {
-		if g := ix.groupOf(&ix.Stored[i]); g != nil && queueOf(g.requests[0]) == queue {
+		g := ix.groupOf(&ix.Stored[i])
+		if g != nil && queueOf(g.requests[0]) == queue && g.key.id == g.requests[0].ID { // what was published again was not published to the queue
 			list = append(list, &ix.Stored[i])
 		}
 	}
@@ -110,7 +111,7 @@ func failuresStay(ix *index, queue string, answers []*Answer, report func(string
 			}
 		}
 		for _, c := range ix.Commits {
-			if c.Queue == queue && ix.sequenceOf(c.Request) > sequence && c.Started.Before(at) {
+			if c.Queue == queue && ix.sequenceOf(c.Request) > sequence && !c.Started.IsZero() && c.Started.Before(at) {
 				report(c.Request, "%s of the ordered queue %s was executed before sequence %d, which had failed, was released", c.Request, queue, sequence)
 			}
 		}
@@ -128,7 +129,7 @@ func failuresOf(ix *index, queue string, answers []*Answer) map[uint64]string {
 	}
 	for i := range ix.Publications {
 		p := &ix.Publications[i]
-		if r := ix.Requests[p.Request]; p.Acked && !p.Duplicate && queueOf(r) == queue && failed[jobKey{r.Database, r.ID}] {
+		if r := ix.Requests[p.Request]; p.Acked && !p.Duplicate && p.ID == "" && queueOf(r) == queue && failed[jobKey{r.Database, r.ID}] {
 			messages[p.Sequence] = r.Name
 		}
 	}

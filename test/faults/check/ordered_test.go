@@ -77,3 +77,20 @@ func TestWrongClocksOfRunnersProveNoOrder(t *testing.T) {
 	stored(h, "o3").Result.StartedAt = start
 	require.Empty(t, Check(h))
 }
+
+// A failed job that is published again, to no queue, has no place in the order; and of a database whose clock was wrong, the order of the rows is what counts.
+func TestWhatHasNoPlaceInTheOrder(t *testing.T) {
+	t.Parallel()
+	h := inOrder()
+	h.Publications = append(h.Publications, Publication{Request: "o2", ID: "o2_r1", Acked: true, Sequence: 201})
+	a := answer("o2_r1", "o2", 201, Failed, "")
+	a.Result.StartedAt, a.Result.FinishedAt = start, start.Add(time.Minute)
+	keepAnswer(h, &a)
+	h.DeadLetters = append(h.DeadLetters, DeadLetter{Database: "shop", JobID: "o2_r1", Reason: Failed, Sequence: 201})
+	for i := range h.Commits {
+		h.Commits[i].Started, h.Commits[i].Committed = time.Time{}, time.Time{}
+	}
+	require.Empty(t, Check(h))
+	h.Commits[0], h.Commits[1] = h.Commits[1], h.Commits[0]
+	require.NotEmpty(t, Check(h))
+}

@@ -55,7 +55,7 @@ func pauses(ix *index, report func(string, string, ...any)) {
 				if at := a.Result.QueuedAt; r.Schedule == p.Schedule && tickOf(a.Key).After(ix.inForce(p, at, "")) && p.before(at) {
 					report(r.Name, "%s was published at %s, and its schedule was paused from %s to %s", a.Key, at, p.From, p.Until)
 				}
-			case p.Queue != "" && (r.Queue != p.Queue || r.Plain):
+			case p.Queue != "" && (r.Queue != p.Queue || r.Plain || a.Key != r.ID): // or published again, to none
 			default:
 				if at := a.Result.StartedAt; at.After(ix.inForce(p, at, a.Result.Runner)) && p.before(at) {
 					report(r.Name, "%s was started by %s at %s, and %s was paused from %s to %s", a.Key, a.Result.Runner, at, p.Database+" "+p.Queue, p.From, p.Until)
