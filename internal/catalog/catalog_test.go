@@ -12,6 +12,8 @@ import (
 	"dbrunner/contract"
 	"dbrunner/internal/catalog"
 	"dbrunner/internal/db/dialect"
+	"dbrunner/internal/db/sqlite"
+	"dbrunner/internal/db/sqlserver"
 )
 
 const pay = `description: Move money
@@ -130,6 +132,24 @@ func TestAllErrorsOfAllFiles(t *testing.T) {
 	}
 	_, err = load(nil)
 	require.ErrorContains(t, err, "catalog/shop: the folder has no statements")
+}
+
+// Promise: a type that the engine does not have is found when the file is read, where it is declared and once, on the engines that know theirs
+// without a server; and a value that has no such type is wrong once, however many texts name it.
+func TestTypesOfTheEngine(t *testing.T) {
+	t.Parallel()
+	files := fstest.MapFS{"pay.yaml": {Data: []byte("params:\n  id: {type: nosuch}\n  n: {}\nstatements:\n  - sql: DELETE FROM t WHERE id = :id\n  - sql: DELETE FROM u WHERE id = :id AND n = :n\n")}}
+	for engine, d := range map[string]*dialect.Dialect{"sqlite": sqlite.Dialect(), "sqlserver": sqlserver.Dialect()} {
+		_, err := catalog.Load(files, "catalog", d)
+		require.ErrorContains(t, err, "invalid catalog (1):\n  catalog/pay.yaml:2: params.id: unknown type: known are ", engine)
+	}
+	c, err := catalog.Load(fstest.MapFS{"pay.yaml": {Data: []byte(strings.Replace(string(files["pay.yaml"].Data), "nosuch", "integer", 1))}}, "catalog", sqlite.Dialect())
+	require.NoError(t, err)
+	_, faults := c.Statement("pay").Bind(sqlite.Dialect(), []catalog.Argument{
+		{Name: "id", Value: dialect.Value{Kind: dialect.String, Text: "x"}, JSON: []byte(`"x"`)}, {Name: "n", Value: dialect.Value{Kind: dialect.Number, Text: "1"}, JSON: []byte("1")},
+	})
+	require.Len(t, faults, 1)
+	require.Equal(t, "params.id", faults[0].Path)
 }
 
 func TestCheck(t *testing.T) {

@@ -334,13 +334,21 @@ func (f *file) match(s *Statement, lines []int) {
 	}
 }
 
-// compile compiles each text with parameters of the declared types.
+// compile compiles each text with parameters of the declared types. What is wrong with a parameter is reported once, where it is declared.
 func (f *file) compile(s *Statement, lines []int) {
+	reported := map[string]bool{}
 	for i := range s.Texts {
 		one := Statement{Texts: s.Texts[i : i+1], Params: s.Params}
 		_, faults := one.Untyped(f.dialect)
 		for _, fault := range faults {
-			f.fault(lines[i], fault.Path+": "+fault.Message)
+			line, message := lines[i], fault.Path+": "+fault.Message
+			if at := slices.IndexFunc(s.Params, func(p Param) bool { return fault.Path == "params."+p.Name }); at >= 0 {
+				line = s.Params[at].line
+			}
+			if !reported[message] || line == lines[i] {
+				f.fault(line, message)
+			}
+			reported[message] = true
 		}
 	}
 }

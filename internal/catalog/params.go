@@ -200,7 +200,12 @@ func (s *Statement) compile(d *dialect.Dialect, values map[string]dialect.Value)
 			named[name] = values[name]
 		}
 		compiled, wrong := dialect.Compile(d, dialect.Statement{SQL: text.SQL, Params: dialect.Params{Named: named}})
-		out[i], faults = compiled, append(faults, wrong...)
+		out[i] = compiled
+		for _, fault := range wrong { // a parameter of two texts is wrong once
+			if !slices.Contains(faults, fault) {
+				faults = append(faults, fault)
+			}
+		}
 	}
 	if len(faults) > 0 {
 		return nil, faults

@@ -119,11 +119,13 @@ func givenParams(r *reader, at int) (out []catalog.Argument) {
 	if !r.isObject(at, `write {"name": value}`) {
 		return nil
 	}
+	seen := map[string]bool{} // a hostile body has very many
 	for key := at + 1; key < r.After(at); key = r.After(key + 1) {
 		a := catalog.Argument{Name: r.Str(key), Value: r.value(key + 1)}
-		if slices.ContainsFunc(out, func(earlier catalog.Argument) bool { return earlier.Name == a.Name }) {
+		if seen[a.Name] {
 			r.reject(key, contract.CodeDuplicateKey, "duplicate parameter: write it once")
 		}
+		seen[a.Name] = true
 		a.JSON = []byte(r.Raw(key + 1))
 		if a.Value.Kind == dialect.String {
 			a.JSON = jsontext.AppendString(nil, a.Value.Text)

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 	"testing/fstest"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -217,4 +218,22 @@ func TestHostileDryRunsAndApprovals(t *testing.T) {
 	for _, id := range []string{long, testDerivedID, "-", "_"} {
 		mustDecode(t, decoder, message("approve", approval(contract.ApprovalID(id), id, someDigest)))
 	}
+}
+
+// Promise: what a body costs grows with its size and not with its square: as many keys and parameters as a body may have, which took minutes for each
+// delivery while they were compared with each other, are rejected far within a lease.
+func TestVeryManyParameters(t *testing.T) {
+	t.Parallel()
+	decoder := testDecoder(func(o *DecoderOptions) { o.MaxBody = 8 << 20 })
+	list := many(199_000, "")
+	started := time.Now()
+	for kind, body := range map[string]string{
+		"call": `{"params":{` + list + `}}`, "dry_run.pay": `{"params":{` + list + `}}`, "call.again": `{"params":{` + list + `}}`, "dry_run": `{` + list + `}`, "approve": `{` + list + `}`,
+		"query": `{"sql":"SELECT 1","params":{` + list + `}}`, "transaction": `{"statements":[{"sql":"SELECT 1","params":{` + list + `}}]}`,
+	} {
+		_, rejection := decoder.Decode(message(kind, body))
+		require.Len(t, rejection.Faults, maxFaults+1, kind)
+		require.Regexp(t, `^and \d+ more faults`, rejection.Faults[maxFaults].Message, kind)
+	}
+	require.Less(t, time.Since(started), time.Minute)
 }

@@ -88,6 +88,8 @@ func (r *reader) members(object int, keys []string, found []int) (twice uint32) 
 	for key := object + 1; key < r.After(object); key = r.After(key + 1) {
 		i := indexOf(keys, r.Str(key))
 		switch {
+		case i < 0 && len(r.faults) == maxFaults:
+			r.more++ // without a suggestion that is listed nowhere
 		case i < 0:
 			r.reject(key, contract.CodeUnknownKey, r.unknownKey(r.Str(key), keys))
 		case found[i] != 0:

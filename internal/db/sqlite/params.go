@@ -41,7 +41,7 @@ func checkValue(v dialect.Value) string {
 
 // convert reads a value; wrong reports why it cannot be one of SQLite's.
 func convert(v dialect.Value) (arg argument, wrong string) {
-	if v.Kind == dialect.Null {
+	if v.Kind == dialect.Null && knownType(v.Type) {
 		return argument{class: sqlite3.SQLITE_NULL}, ""
 	}
 	switch v.Type {
@@ -68,6 +68,15 @@ func convert(v dialect.Value) (arg argument, wrong string) {
 	default:
 		return arg, "unknown type: known are integer, real, text, blob, text_base64 and json"
 	}
+}
+
+// knownType reports whether a type, also of a NULL, is one that parameters have; empty: it is inferred.
+func knownType(name string) bool {
+	switch name {
+	case "", typeInteger, typeReal, typeText, typeTextBase64, typeBlob, typeJSON:
+		return true
+	}
+	return false
 }
 
 func convertUntyped(v dialect.Value) (arg argument, wrong string) {
