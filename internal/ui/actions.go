@@ -201,11 +201,11 @@ func (s *operator) who(r *http.Request) (string, error) {
 	if s.opts.UserHeader == "" {
 		return s.opts.By, nil
 	}
-	name := strings.TrimSpace(r.Header.Get(s.opts.UserHeader))
-	if name == "" {
-		return "", fmt.Errorf("the proxy names no user in the header %s: %w", s.opts.UserHeader, errInput)
+	names := r.Header.Values(s.opts.UserHeader)
+	if len(names) != 1 || strings.TrimSpace(names[0]) == "" { // two: a client's, and the proxy's
+		return "", fmt.Errorf("the proxy does not name one user in the header %s: %w", s.opts.UserHeader, errInput)
 	}
-	return name, nil
+	return strings.TrimSpace(names[0]), nil
 }
 
 // record writes the audit entry before an action. A missing stream is a note.

@@ -162,6 +162,15 @@ func (f *large) pages(b *testing.B, name string) {
 	}
 }
 
+// BenchmarkPageFirst loads the first page of a process, which reads all heartbeats.
+func BenchmarkPageFirst(b *testing.B) {
+	f := newLarge(b)
+	for b.Loop() {
+		f.page = f.server()
+		f.show("/")
+	}
+}
+
 // BenchmarkPageStream is an update of a tab of Now, every two seconds: in between, every fifth runner has sent its heartbeats. It
 // reports the share of a core that the process takes for it, the NATS server in it included.
 func BenchmarkPageStream(b *testing.B) {

@@ -32,7 +32,8 @@ func TestInABrowser(t *testing.T) {
 	s.shows("/db/shop", "nightly", "2 runners answered", "order_by_id", "hourly", "active", "30 2 * * * (Europe/Berlin)", "queue bulk")
 	for name, test := range map[string]func(*testing.T, *chromium, *world, *site){
 		"screens": inBrowserScreens, "read-only": inBrowserReadOnly, "tabs": inBrowserTabs, "hour": inBrowserHour,
-		"denied": inBrowserDenied, "lost": inBrowserLost, "script": inBrowserWithoutScript,
+		"denied": inBrowserDenied, "lost": inBrowserLost, "script": inBrowserWithoutScript, "hostile": inBrowserHostile, "attacked": inBrowserAttacked,
+		"hidden": inBrowserHidden,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -55,6 +56,7 @@ func (w *world) trouble() {
 	w.schedule("jobs.shop.query.hourly", `{"every":"1h","job":{"sql":"SELECT 1 AS n"}}`)
 	w.schedule("jobs.shop.query.wrong", `{"cron":"61 * * * *","job":{"sql":"SELECT 1 AS n"}}`)
 	w.awaitResult("shop", "fine")
+	w.dryRun("close-7")
 	w.awaitDead(3)
 	s := w.open(w.t, ui.Options{Write: true, NoAudit: true})
 	s.shows("/db/shop", "nightly")
@@ -74,7 +76,9 @@ func screens() []screen {
 		{"database", "/db/shop", "nightly"},
 		{"down", "/db/billing", "unhealthy"},
 		{"job", "/db/reports/job/r-1", "nothing of it is there"},
+		{"dry-run", "/db/shop/job/close-7", "runner approve shop close-7"},
 		{"jobs", "/db/reports/jobs", "of the newest"},
+		{"dry-runs", "/db/shop/jobs?status=waits+for+approval", "1 of the newest"},
 		{"dead-letters", "/dead", "undefined_object"},
 		{"dead-list", "/dead?list=1", "3 match"},
 		{"confirm", "/dead/redrive?db=reports&kind=query&reason=failed&code=undefined_object", "Type the number 3"},
@@ -200,6 +204,9 @@ func TestActionsInABrowser(t *testing.T) {
 	tab.click("a", "The job")
 	tab.shows("It took effect; its result is stored.")
 
+	tab.pauses(w, s, "/db/shop/queue/bulk/", "queue bulk of shop", `"targets":["queue bulk"]`)
+	tab.pauses(w, s, "/db/shop/schedule/jobs.shop.query.monthly/", "schedule jobs.shop.query.monthly", `"targets":["jobs.shop.query.monthly"]`)
+
 	for _, id := range []string{"a", "b", "c"} {
 		w.submit("shop", "query", id, sql(id, "SELECT * FROM nowhere"))
 	}
@@ -223,6 +230,25 @@ func TestActionsInABrowser(t *testing.T) {
 	tab.shows("1 of 1 published")
 	require.Contains(t, w.audited("dbrunner.audit.database.shop.redrive"), `"count":1`)
 	tab.calm(s.url)
+}
+
+// pauses pauses and resumes a queue or a schedule, by the buttons of its database.
+func (b *tab) pauses(w *world, s *site, path, name, targets string) {
+	b.t.Helper()
+	b.open(s.url + "/db/shop")
+	b.click("a.button[href='"+path+"pause']", "")
+	b.shows("Pause the " + name)
+	b.click("input[name=why]", "")
+	b.write("by hand")
+	b.click("button.danger", "Pause "+name)
+	b.shows(name+" is paused", "Confirmed by node1-1, node2-1.")
+	require.Contains(b.t, w.audited("dbrunner.audit.database.shop.pause"), targets+`,"count":1,"reason":"by hand"`)
+	b.click("a", "Back")
+	b.click("a.button[href='"+path+"resume']", "")
+	b.shows("End the pause of " + name)
+	b.click("button", "Resume "+name)
+	b.shows(name+" is resumed", "Confirmed by node1-1, node2-1.")
+	require.Contains(b.t, w.audited("dbrunner.audit.database.shop.resume"), targets)
 }
 
 // byKeyboard resumes a database, and finds a job, without a mouse.

@@ -65,7 +65,8 @@ func startChromium(t *testing.T) *chromium {
 	require.NoError(t, err)
 	c := &chromium{t: t, in: in, calls: map[int]chan message{}, tabs: map[string]*tab{}}
 	cmd := exec.Command(path, "--headless", "--remote-debugging-pipe", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", //nolint:gosec,noctx // the test's own; it ends by the protocol
-		"--disable-background-networking", "--no-first-run", "--disable-dev-shm-usage", "--force-color-profile=srgb", "--user-data-dir="+t.TempDir(), "about:blank")
+		"--disable-background-networking", "--allow-pre-commit-input", "--no-first-run", "--disable-dev-shm-usage", "--force-color-profile=srgb", "--user-data-dir="+t.TempDir(),
+		"--host-resolver-rules=MAP *.example 127.0.0.1", "about:blank")
 	cmd.ExtraFiles, cmd.Stderr, cmd.WaitDelay = []*os.File{commands, answers}, &c.log, 5*time.Second
 	require.NoError(t, cmd.Start())
 	require.NoError(t, errors.Join(commands.Close(), answers.Close()))
@@ -217,7 +218,7 @@ func (b *tab) event(method string, params json.RawMessage) {
 		var e struct{ Request struct{ URL string } }
 		_ = json.Unmarshal(params, &e) // shown by an empty address
 		b.requests = append(b.requests, e.Request.URL)
-	case "Runtime.exceptionThrown":
+	case "Runtime.exceptionThrown", "Page.javascriptDialogOpening":
 		b.problems = append(b.problems, string(params))
 	case "Log.entryAdded":
 		var e struct {

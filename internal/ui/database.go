@@ -43,7 +43,7 @@ type databaseView struct {
 	Name    string
 	Unheard bool // no runner reports it
 	Last    time.Time
-	Fleet   int // databases of the fleet
+	Fleet   int // other databases
 	Queues  []queuePause
 
 	PoolMax, PoolOpen, PoolInUse, PoolWaiting int
@@ -55,11 +55,11 @@ type queuePause struct{ Queue, Why string }
 func (s *screens) loadDatabase(ctx context.Context, name string) (*databaseView, error) {
 	view := &databaseView{Name: name}
 	err := s.fleet.View(ctx, func(f *fleet.Fleet) {
-		all := f.Summaries(s.source.Now())
-		view.Fleet = len(all)
-		for _, d := range all {
+		for _, d := range f.Summaries(s.source.Now()) {
 			if d.Name == name {
 				view.DatabaseSummary = d
+			} else {
+				view.Fleet++
 			}
 		}
 		for _, seen := range f.Databases[name] {

@@ -18,6 +18,7 @@ const (
 	streamClock  = 5 * time.Second // how often a tab gets the time, so that it knows that the page lives
 	streamWrite  = 10 * time.Second
 	perBrowser   = 4    // streams that a browser may hold: it allows six connections to a host, and needs some for pages
+	allStreams   = 128  // that are held for all browsers
 	retryHeld    = 1000 // ms until a tab connects again
 	retryPolling = 3000 // ms, of a tab that gets what there is and no stream
 	cookieName   = "dbrunner_tabs"
@@ -25,8 +26,9 @@ const (
 
 // streams counts the open streams of each browser.
 type streams struct {
-	mu   sync.Mutex
-	open map[string]int
+	mu    sync.Mutex
+	open  map[string]int
+	total int
 }
 
 // enter reports whether a browser may hold another stream; leave ends it.
@@ -36,9 +38,10 @@ func (c *streams) enter(browser string) bool {
 	if c.open == nil {
 		c.open = map[string]int{}
 	}
-	if c.open[browser] >= perBrowser {
+	if c.open[browser] >= perBrowser || c.total >= allStreams {
 		return false
 	}
+	c.total++
 	c.open[browser]++
 	return true
 }
@@ -46,6 +49,7 @@ func (c *streams) enter(browser string) bool {
 func (c *streams) leave(browser string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.total--
 	if c.open[browser]--; c.open[browser] <= 0 {
 		delete(c.open, browser)
 	}
@@ -89,6 +93,9 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) {
 		retry = retryHeld
 	}
 	w.Header().Set("Content-Type", "text/event-stream")
+	if r.Method == http.MethodHead {
+		return
+	}
 	t := &tab{server: s, page: p, w: w, out: http.NewResponseController(w), seed: maphash.MakeSeed(), sent: map[string]uint64{}}
 	if !t.write(fmt.Sprintf("retry: %d\n\n", retry)) || !t.update(r.Context(), r) || !held {
 		return

@@ -32,3 +32,29 @@ func (s *Server) LoadOld(key string, load func(context.Context) (any, error)) (a
 	l := s.load(context.Background(), &panel{Key: key, Load: load, Local: true})
 	return l.View, l.Err
 }
+
+// Problem is what a panel shows of an error.
+func Problem(err error) string { return problem(err) }
+
+// OpenStreams is how many streams tabs hold.
+func (s *Server) OpenStreams() int {
+	s.streams.mu.Lock()
+	defer s.streams.mu.Unlock()
+	return s.streams.total
+}
+
+// Cells is how many panels are kept.
+func (s *Server) Cells() int {
+	s.cells.mu.Lock()
+	defer s.cells.mu.Unlock()
+	return len(s.cells.all)
+}
+
+// WriteTimeout bounds an answer that is no stream.
+const WriteTimeout = writeTimeout
+
+// The bounds of what is kept and held.
+const (
+	MostCells   = cellsMost
+	MostStreams = allStreams
+)

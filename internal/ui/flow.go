@@ -55,6 +55,8 @@ func (s *screens) loadLanes(ctx context.Context, name string) (any, error) {
 		switch pause := d.PauseOf(row.Queue); {
 		case len(row.Errors) > 0:
 			row.State, row.Waits = row.Errors[0], true
+		case row.Failed != nil:
+			row.State, row.Waits = "waits for a failed job", true
 		case row.Name != "migration" && row.Name != "health" && (d.Paused() || pause != nil):
 			row.State, row.Waits = contract.DatabasePaused, true
 			if pause != nil && row.Queue != "" {

@@ -54,6 +54,9 @@ type resultView struct {
 	Statements   []result.Statement
 	Tables       []result.Table
 	Size         int
+	DryRun       bool           // an approval may commit it
+	Approval     *client.Result // of it; nil: there is none
+	Approves     string         // the dry run that it is an approval of
 }
 
 func (s *screens) loadResult(ctx context.Context, database, id string) (any, error) {
@@ -87,6 +90,10 @@ func (s *screens) loadResult(ctx context.Context, database, id string) (any, err
 	}
 	view.Result, view.Size = r, len(r.Body)
 	view.fill(s.opts.ShowRows)
+	if _, err := client.ApprovalOf(r); err == nil {
+		view.DryRun = true
+		view.Approval, _ = s.source.Client.LatestResult(ctx, database, contract.ApprovalID(id)) // without permission, the first one failed, too
+	}
 	return view, nil
 }
 
@@ -95,6 +102,9 @@ func (v *resultView) fill(rows bool) {
 	v.Steps, v.Meaning, v.Statements = result.Steps(v.Result), result.Meaning(v.Result), result.Statements(v.Result)
 	for _, name := range slices.Sorted(maps.Keys(v.Result.Labels)) {
 		v.Labels = append(v.Labels, name+"="+v.Result.Labels[name])
+	}
+	if r := v.Result; r.Kind == "approve" {
+		v.Approves, _ = strings.CutSuffix(r.JobID, contract.ApprovalID(""))
 	}
 	if rows {
 		v.Tables = result.Tables(v.Result)

@@ -26,8 +26,18 @@ func (s *screens) jobsPage(r *http.Request) *page {
 
 type jobsQuery struct{ Status, Kind, Label, Code string }
 
-func (q *jobsQuery) fits(r *fleet.Result) bool {
-	if q.Status != "" && string(r.Status) != q.Status || q.Kind != "" && r.Kind != q.Kind || q.Code != "" && r.Code() != q.Code {
+// waitsForApproval is what the search has as a status of dry runs without an approval.
+const waitsForApproval = "waits for approval"
+
+// jobRow is a result in a list.
+type jobRow struct {
+	fleet.Result
+	Approval *fleet.Result // of a dry run; nil: there is none
+	Waits    bool          // for an approval
+}
+
+func (q *jobsQuery) fits(r *jobRow) bool {
+	if q.Status != "" && string(r.Status) != q.Status && (q.Status != waitsForApproval || !r.Waits) || q.Kind != "" && r.Kind != q.Kind || q.Code != "" && r.Code() != q.Code {
 		return false
 	}
 	if q.Label == "" {
@@ -41,8 +51,9 @@ func (q *jobsQuery) fits(r *fleet.Result) bool {
 type jobsView struct {
 	jobsQuery
 	Database string
-	Rows     []fleet.Result
+	Rows     []jobRow
 	Found    int
+	Waiting  int // dry runs that wait for their approval
 	Searched int
 	Total    uint64
 	Back     *time.Time // how far the search reaches
@@ -56,14 +67,22 @@ func (s *screens) loadJobs(ctx context.Context, database string, q jobsQuery) (a
 		return nil, err
 	}
 	view := &jobsView{jobsQuery: q, Database: database, Searched: len(list), Total: total}
-	kinds := map[string]bool{q.Kind: true}
+	kinds, approvals := map[string]bool{q.Kind: true}, fleet.Approvals(list)
 	for i := range list {
-		kinds[list[i].Kind] = true
-		if !q.fits(&list[i]) {
+		row := jobRow{Result: list[i]}
+		if row.CanBeApproved() {
+			row.Approval = approvals[row.JobID]
+			row.Waits = row.Approval == nil
+		}
+		if row.Waits {
+			view.Waiting++
+		}
+		kinds[row.Kind] = true
+		if !q.fits(&row) {
 			continue
 		}
 		if view.Found++; len(view.Rows) < shownRows {
-			view.Rows = append(view.Rows, list[i])
+			view.Rows = append(view.Rows, row)
 		}
 	}
 	if len(list) > 0 {
@@ -72,6 +91,7 @@ func (s *screens) loadJobs(ctx context.Context, database string, q jobsQuery) (a
 	for _, status := range []contract.Status{contract.Succeeded, contract.Failed, contract.Rejected, contract.Canceled, contract.Expired, contract.Unknown} {
 		view.Statuses = append(view.Statuses, string(status))
 	}
+	view.Statuses = append(view.Statuses, waitsForApproval)
 	for kind := range kinds {
 		if kind != "" {
 			view.Kinds = append(view.Kinds, kind)

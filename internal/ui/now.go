@@ -6,15 +6,12 @@ import (
 	"maps"
 	"net/http"
 	"slices"
-	"strconv"
-	"strings"
 	"sync"
 	"time"
 
 	"dbrunner/client"
 	"dbrunner/contract"
 	"dbrunner/internal/ui/fleet"
-	"dbrunner/internal/ui/format"
 )
 
 // nowPage is the first screen: what is wrong, worst first.
@@ -26,23 +23,11 @@ func (s *screens) nowPage(*http.Request) *page {
 	}}
 }
 
-// attention is one thing that a person should look at.
-type attention struct {
-	Rank  int
-	Name  string
-	Link  string
-	Word  string
-	Since *time.Time
-	Why   string
-	More  string
-}
-
 type attentionView struct {
-	Items   []attention
-	Fleet   int    // databases
-	Dead    string // why dead letters are not known
-	Silence time.Duration
-	Never   bool // no runner has reported at all
+	Items []fleet.Attention
+	Fleet int    // databases
+	Dead  string // why dead letters are not known
+	Never bool   // no runner has reported at all
 }
 
 const deadRecent = time.Hour
@@ -57,16 +42,8 @@ func (s *screens) loadAttention(ctx context.Context) (any, error) {
 	})
 	view := &attentionView{}
 	err := s.fleet.View(ctx, func(f *fleet.Fleet) {
-		now := s.source.Now()
-		all := f.Summaries(now)
-		view.Fleet = len(all)
 		view.Never = len(f.Runners) == 0
-		for _, d := range all {
-			if item, wrong := attentionOf(d); wrong {
-				view.Items = append(view.Items, item)
-			}
-		}
-		view.Items = append(view.Items, silentRunners(f, now)...)
+		view.Items, view.Fleet = f.Attentions(s.source.Now())
 	})
 	group.Wait()
 	if err != nil {
@@ -75,73 +52,10 @@ func (s *screens) loadAttention(ctx context.Context) (any, error) {
 	if deadErr != nil {
 		view.Dead = problem(deadErr)
 	} else {
-		view.Items = append(view.Items, recentDead(dead.List)...)
+		view.Items = append(view.Items, fleet.AttentionsOf(dead.List)...)
 	}
-	slices.SortStableFunc(view.Items, func(a, b attention) int { return cmp.Compare(b.Rank, a.Rank) })
+	slices.SortStableFunc(view.Items, func(a, b fleet.Attention) int { return cmp.Compare(b.Rank, a.Rank) })
 	return view, nil
-}
-
-func attentionOf(d *fleet.DatabaseSummary) (attention, bool) {
-	rank := d.Rank()
-	item := attention{Rank: rank * 10, Name: d.Name, Link: "/db/" + d.Name, Word: d.Word(), Since: d.Since, Why: d.Why()}
-	if d.Pending > 0 {
-		item.More = format.Number(d.Pending) + " wait"
-	}
-	if rank == 0 && len(d.Topology) > 0 {
-		item.Rank, item.Word, item.Why, item.Since = 10, "degraded", d.Topology[0].Problem+": "+d.Topology[0].Remedy, &d.Topology[0].Since
-		return item, true
-	}
-	return item, rank > 0
-}
-
-// silentRunners are runners that should have sent a heartbeat.
-func silentRunners(f *fleet.Fleet, now time.Time) []attention {
-	var out []attention
-	for _, name := range slices.Sorted(maps.Keys(f.Runners)) {
-		r := f.Runners[name]
-		switch {
-		case r.Silent(now):
-			out = append(out, attention{Rank: 35, Name: name, Link: "#runners", Word: "silent", Since: &r.SeenAt, Why: "no heartbeat; its jobs go to other runners after the ack wait"})
-		case r.Shared:
-			out = append(out, attention{Rank: 9, Name: name, Link: "#runners", Word: "degraded", Why: "two processes use this instance name"})
-		case len(r.Denied) > 0:
-			out = append(out, attention{Rank: 12, Name: name, Link: "#runners", Word: "degraded", Why: "NATS refuses it " + r.Denied[0]})
-		}
-	}
-	return out
-}
-
-// recentDead are the dead letters of the last hour, by database, with their most frequent causes.
-func recentDead(list []fleet.DeadLetter) []attention {
-	type cause struct{ name, word string }
-	counts := map[string]map[cause]int{}
-	last := map[string]time.Time{}
-	for i := range list {
-		d := &list[i]
-		if counts[d.Database] == nil {
-			counts[d.Database] = map[cause]int{}
-		}
-		counts[d.Database][cause{d.Database, firstText(d.Code, d.Reason)}]++
-		last[d.Database] = d.Stored
-	}
-	var out []attention
-	for _, name := range slices.Sorted(maps.Keys(counts)) {
-		causes := slices.SortedFunc(maps.Keys(counts[name]), func(a, b cause) int {
-			return cmp.Or(cmp.Compare(counts[name][b], counts[name][a]), strings.Compare(a.word, b.word))
-		})
-		total, texts := 0, []string{}
-		for i, c := range causes {
-			total += counts[name][c]
-			if i < 3 {
-				texts = append(texts, c.word+" ×"+strconv.Itoa(counts[name][c]))
-			}
-		}
-		at := last[name]
-		out = append(out, attention{
-			Rank: 5, Name: name, Link: "/dead?db=" + name, Word: "dead letters", Since: &at, Why: strings.Join(texts, ", "), More: format.Number(total) + " in the last hour",
-		})
-	}
-	return out
 }
 
 // databaseRow is a line of the table of databases.
@@ -168,6 +82,9 @@ func (s *screens) loadDatabases(ctx context.Context) (any, error) {
 	if err := s.fleet.View(ctx, func(f *fleet.Fleet) {
 		all = f.Summaries(s.source.Now())
 		view.Never = len(f.Runners) == 0
+		if f.Unlisted != nil {
+			view.Notes = append(view.Notes, "Databases without a runner are not shown: "+problem(f.Unlisted))
+		}
 	}); err != nil {
 		return nil, err
 	}
@@ -196,7 +113,10 @@ func (s *screens) fillBusy(ctx context.Context, rows []databaseRow) (notes []str
 	var busy []string
 	waiting := 0
 	for i := range rows {
-		if rows[i].Pending > 0 && waiting < asked {
+		switch {
+		case rows[i].DatabaseSummary.Oldest != nil:
+			rows[i].Oldest = rows[i].DatabaseSummary.Oldest
+		case rows[i].Pending > 0 && waiting < asked:
 			waiting++
 			group.Go(func() { rows[i].Oldest, _ = s.source.OldestPending(ctx, rows[i].DatabaseSummary) }) // unknown: a dash
 		}

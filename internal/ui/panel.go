@@ -20,6 +20,7 @@ const (
 	panelTimeout = 2 * time.Second         // a panel that takes longer fails alone
 	panelFresh   = 1500 * time.Millisecond // what was loaded is used by all tabs for this long
 	cellsKept    = time.Minute             // what no tab asks for is dropped
+	cellsMost    = 1000                    // addresses may ask for any number of them
 )
 
 // page is what one address shows.
@@ -70,13 +71,19 @@ func (c *cells) get(key string) *cell {
 	if c.all == nil {
 		c.all = map[string]*cell{}
 	}
+	oldest := ""
 	for k, old := range c.all {
 		if now.Sub(old.used) > cellsKept {
 			delete(c.all, k)
+		} else if oldest == "" || old.used.Before(c.all[oldest].used) {
+			oldest = k
 		}
 	}
 	found := c.all[key]
 	if found == nil {
+		if len(c.all) >= cellsMost {
+			delete(c.all, oldest)
+		}
 		found = &cell{}
 		c.all[key] = found
 	}

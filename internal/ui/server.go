@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"golang.org/x/net/netutil"
 
 	"dbrunner/contract"
 	"dbrunner/internal/ui/fleet"
@@ -84,9 +85,11 @@ func New(opts Options) (*Server, error) {
 	}, nil
 }
 
-// The bounds of the page's HTTP server. Streams have none: they end with their tab.
+// The bounds of the page's HTTP server.
 const (
+	connections    = 512
 	readTimeout    = 10 * time.Second
+	writeTimeout   = 30 * time.Second // of an answer, the action before it included; each event of a stream has its own
 	idleTimeout    = 2 * time.Minute
 	maxHeaderBytes = 32 << 10
 	maxFormBytes   = 64 << 10
@@ -96,11 +99,11 @@ const (
 // Serve answers requests until ctx ends, and returns when actions under way are done.
 func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 	h := &http.Server{
-		Handler: s.Handler(), ReadHeaderTimeout: readTimeout, ReadTimeout: readTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeaderBytes,
+		Handler: s.Handler(), ReadHeaderTimeout: readTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeaderBytes,
 		BaseContext: func(net.Listener) context.Context { return ctx },
 	}
 	done := make(chan error, 1)
-	go func() { done <- h.Serve(listener) }()
+	go func() { done <- h.Serve(netutil.LimitListener(listener, connections)) }()
 	var err error
 	select {
 	case err = <-done:
@@ -160,6 +163,10 @@ func (s *Server) guard(next http.Handler) http.Handler {
 			http.Error(w, "This page is not reached under this name; start it with --host NAME.", http.StatusMisdirectedRequest)
 			return
 		}
+		if embedded(r) {
+			http.Error(w, "Another site may lead to this page, and not load a part of it.", http.StatusForbidden)
+			return
+		}
 		if r.Method == http.MethodPost {
 			r.Body = http.MaxBytesReader(w, r.Body, maxFormBytes)
 			given := r.PostFormValue("token")
@@ -170,6 +177,13 @@ func (s *Server) guard(next http.Handler) http.Handler {
 		}
 		cross.ServeHTTP(w, r)
 	})
+}
+
+// embedded reports whether another site loads something of this page, such as an image or a stream: it could not read the answer, but make
+// the page work.
+func embedded(r *http.Request) bool {
+	site := r.Header.Get("Sec-Fetch-Site")
+	return (site == "cross-site" || site == "same-site") && r.Header.Get("Sec-Fetch-Mode") != "navigate"
 }
 
 // ownHost reports whether a request names this page: an address cannot be rebound, a name can.

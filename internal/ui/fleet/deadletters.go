@@ -190,17 +190,29 @@ type EffectNote struct {
 	Text string
 	Bulk bool // jobs like this one may be redriven together
 	Warn bool // look at the database first
+	Last bool // it is never published again
 }
 
 // EffectOf returns whether the job may have taken effect, and whether it can be redriven together with others.
 func EffectOf(d *DeadLetter) EffectNote {
+	note := effectOf(d)
+	if d.Kind == kindApprove {
+		note.Bulk, note.Last = false, true
+		if !note.Warn {
+			note.Text = "no; an approval is not published again: make a new dry run"
+		}
+	}
+	return note
+}
+
+func effectOf(d *DeadLetter) EffectNote {
 	switch d.Reason {
 	case string(contract.Rejected):
 		return EffectNote{Text: "no; it is rejected again until the configuration or the job changes", Bulk: true}
 	case contract.ReasonJobIDReused:
 		return EffectNote{Text: "no: another request had the id first", Bulk: true}
 	case contract.ReasonResultIDTaken:
-		return EffectNote{Text: "YES: it took effect; it is never published again", Warn: true}
+		return EffectNote{Text: "YES: it took effect; it is never published again", Warn: true, Last: true}
 	case contract.ReasonTooManyDeliveries:
 		return EffectNote{Text: "see the job's result", Warn: true}
 	case string(contract.Unknown):
@@ -222,6 +234,12 @@ func EffectOf(d *DeadLetter) EffectNote {
 	}
 	return EffectNote{Text: "no", Bulk: true}
 }
+
+// The kinds whose jobs belong to each other.
+const (
+	kindDryRun  = "dry_run"
+	kindApprove = "approve"
+)
 
 // againCodes are those of jobs that fail again as long as the data is the same.
 func againCodes() []contract.Code {

@@ -56,10 +56,12 @@ type Fleet struct {
 	Source *Source
 
 	mu        sync.Mutex
-	version   uint64 // another one where a heartbeat differs
 	asOf      time.Time
 	Runners   map[string]*RunnerSeen
 	Databases map[string]map[string]*DatabaseSeen // by database and runner
+
+	abandoned []*DatabaseSummary // databases of which no runner sends heartbeats
+	Unlisted  error              // why those are not known; nil: they are
 
 	next    uint64    // the first sequence that was not read
 	created time.Time // of the stream
@@ -136,6 +138,12 @@ func (f *Fleet) read(ctx context.Context) error {
 		return err
 	}
 	f.next, f.asOf = max(from, info.State.LastSeq+1), now
+	if all {
+		found, err := f.findAbandoned(ctx)
+		if f.Unlisted = err; err == nil {
+			f.abandoned = found
+		}
+	}
 	return nil
 }
 
@@ -160,10 +168,7 @@ func (f *Fleet) take(m *client.Message, earlier map[string]*RunnerSeen) {
 			f.Databases[name] = map[string]*DatabaseSeen{}
 		}
 		f.Databases[name][instance] = d
-	default:
-		return
 	}
-	f.version++
 }
 
 // ratesSince are the finished jobs per second between two heartbeats of one run of a runner.

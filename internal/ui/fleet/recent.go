@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -39,12 +40,24 @@ func (r *Result) Code() string {
 	return r.Error.Code
 }
 
+// CanBeApproved reports whether it is a dry run that an approval may commit.
+func (r *Result) CanBeApproved() bool { return r.Kind == kindDryRun && r.Status == contract.Succeeded }
+
+// Approvals are the approvals of a list, by the ids of their dry runs. They are newer than those.
+func Approvals(list []Result) map[string]*Result {
+	out := map[string]*Result{}
+	for i := range list {
+		if of, ok := strings.CutSuffix(list[i].JobID, contract.ApprovalID("")); ok && list[i].Kind == kindApprove {
+			out[of] = &list[i]
+		}
+	}
+	return out
+}
+
 // Recent are the newest results of each database that was searched.
 type Recent struct {
 	Source *Source
-
-	mu  sync.Mutex
-	all map[string]*recentOf
+	all    kept[recentOf]
 }
 
 type recentOf struct {
@@ -56,15 +69,7 @@ type recentOf struct {
 
 // Of returns the newest results of a database, the newest first, and how many its stream has.
 func (r *Recent) Of(ctx context.Context, database string) ([]Result, uint64, error) {
-	r.mu.Lock()
-	if r.all == nil {
-		r.all = map[string]*recentOf{}
-	}
-	if r.all[database] == nil {
-		r.all[database] = &recentOf{}
-	}
-	d := r.all[database]
-	r.mu.Unlock()
+	d := r.all.of(database)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	stream := r.Source.Subjects.ResultsStream(database)

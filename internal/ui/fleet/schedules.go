@@ -95,9 +95,7 @@ func (s *Schedule) times() *cron.Times {
 // Schedules are the schedules of each database that was asked for, read while pages are open: all of them once, then what is new.
 type Schedules struct {
 	Source *Source
-
-	mu  sync.Mutex
-	all map[string]*schedulesOf
+	all    kept[schedulesOf]
 }
 
 // schedulesOf are those of a database.
@@ -118,16 +116,7 @@ type bucket struct {
 
 // Of returns the schedules of a database by name.
 func (s *Schedules) Of(ctx context.Context, database string) ([]Schedule, error) {
-	s.mu.Lock()
-	if s.all == nil {
-		s.all = map[string]*schedulesOf{}
-	}
-	d := s.all[database]
-	if d == nil {
-		d = &schedulesOf{}
-		s.all[database] = d
-	}
-	s.mu.Unlock()
+	d := s.all.of(database)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	records, state := contract.SchedulesBucket(s.Source.Subjects), s.Source.Subjects.StateBucket()

@@ -23,6 +23,7 @@ type LaneSummary struct {
 	At          time.Time
 	Known       bool // the lag was asked
 	Errors      []string
+	Failed      *contract.FailedJob // of an ordered queue: the job that keeps it waiting; nil: none does
 }
 
 // DatabaseSummary is a database as all runners together report it: the worst of what they see.
@@ -35,6 +36,8 @@ type DatabaseSummary struct {
 	Pauses                []contract.ActivePause
 	Lanes                 []LaneSummary
 	Pending               uint64
+	Abandoned             bool       // it has a stream of jobs, and no runner
+	Oldest                *time.Time // the oldest pending job of one that is abandoned; otherwise the lanes know
 	InFlight              int
 	Rate                  float64
 	HasRate               bool
@@ -71,20 +74,26 @@ func (d *DatabaseSummary) Rank() int {
 func (d *DatabaseSummary) Word() string {
 	switch {
 	case len(d.Runners) == 0:
-		return "silent"
+		return "no runner"
 	case d.State == contract.DatabasePaused:
 		return contract.DatabasePaused
-	case d.Verdict != "":
+	case d.Verdict != "" && d.Verdict != contract.Healthy, d.Verdict == contract.Healthy && (d.State == "" || d.State == contract.DatabaseUp):
 		return string(d.Verdict)
 	}
-	return cmp.Or(d.State, "starting")
+	return cmp.Or(d.State, "starting") // the last check may be older than that
 }
 
 // Why is the reason for its state, in one line.
 func (d *DatabaseSummary) Why() string {
 	switch {
 	case len(d.Runners) == 0:
-		return "no runner reports it"
+		if len(d.Silent) > 0 {
+			return "no heartbeat from " + strings.Join(d.Silent, ", ")
+		}
+		if !d.Abandoned {
+			return ""
+		}
+		return "no runner reports it: start one, or, if it is not used any more, remove its streams with runner topology prune"
 	case d.State == contract.DatabasePaused && d.Paused():
 		return PausedBy(d.PauseOf(""))
 	case d.Reason != "":
@@ -107,6 +116,16 @@ func (d *DatabaseSummary) PauseOf(queue string) *contract.ActivePause {
 		}
 	}
 	return nil
+}
+
+// Stopped is the failed job that has kept an ordered queue of it waiting for the longest time; nil: there is none.
+func (d *DatabaseSummary) Stopped() (longest *contract.FailedJob) {
+	for i := range d.Lanes {
+		if failed := d.Lanes[i].Failed; failed != nil && (longest == nil || failed.Since.Before(longest.Since)) {
+			longest = failed
+		}
+	}
+	return longest
 }
 
 // PausedBy is who paused and why.
@@ -142,9 +161,15 @@ func (f *Fleet) Summaries(now time.Time) []*DatabaseSummary {
 			of(r.Databases[i].Name).addRunner(r, &r.Databases[i], r.Silent(now))
 		}
 	}
+	for _, d := range f.abandoned {
+		if has := all[d.Name]; has == nil || len(has.Runners)+len(has.Silent) == 0 {
+			one := *d
+			all[d.Name] = &one
+		}
+	}
 	out := make([]*DatabaseSummary, 0, len(all))
 	for _, name := range slices.Sorted(maps.Keys(all)) {
-		if d := all[name]; len(d.Runners) > 0 || len(d.Silent) > 0 { // one whose runners all stopped is not part of the fleet any more
+		if d := all[name]; len(d.Runners) > 0 || len(d.Silent) > 0 || d.Abandoned { // one that has no stream and no runner is not part of the fleet any more
 			d.Reasons = slices.Compact(slices.Sorted(slices.Values(d.Reasons)))
 			out = append(out, d)
 		}
@@ -224,6 +249,9 @@ func (d *DatabaseSummary) addRunner(r *RunnerSeen, status *contract.DatabaseStat
 		}
 		if silent {
 			continue
+		}
+		if from.Failed != nil {
+			l.Failed = from.Failed
 		}
 		l.Slots, l.InUse, l.Settling = l.Slots+from.Slots, l.InUse+from.SlotsInUse, l.Settling+from.Settling
 		d.InFlight += from.SlotsInUse

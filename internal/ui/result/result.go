@@ -74,8 +74,7 @@ func Meaning(r *client.Result) string {
 	switch r.Status {
 	case contract.Succeeded:
 		if r.Effect == contract.RolledBack {
-			return "It was a dry run: it was executed and rolled back; nothing of it is there. To commit the same effect: runner approve " +
-				r.Database + " " + r.JobID
+			return "It was a dry run: it was executed and rolled back; nothing of it is there."
 		}
 		return "It took effect; its result is stored."
 	case contract.Rejected:
