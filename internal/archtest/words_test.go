@@ -41,7 +41,7 @@ var retired = []struct {
 	{`bury|bur(ies|ied|ying)`, "", "destroy", 0},
 	{`lent`, "", "burst slots; pooled", 0},
 	{`steady`, "", "base slots", 0},
-	{`strays?`, "", "orphan message", 61},
+	{`strays?`, "", "orphan message", 8},
 	{`patience|patient`, "", "timeout, retry", 0},
 	{`several rows`, "", "multi-row INSERT; multiple", 0},
 	{`told`, "", "reported, returned, logged", 0},

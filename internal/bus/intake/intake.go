@@ -72,8 +72,8 @@ type times struct {
 	drain     time.Duration // at most, for what is on the way at the end
 	pause     time.Duration // the same, of jobs that are still delivered when the lane is paused
 	quiet     time.Duration // without a message at the end nothing more is expected
-	sweep     time.Duration // between two looks for messages that were left behind
-	retry     time.Duration // at most, between two looks at a consumer that is not there
+	sweep     time.Duration // between two scans for messages that were left behind
+	retry     time.Duration // at most, between two requests for a consumer that is not there
 }
 
 func defaultTimes() times {

@@ -15,12 +15,12 @@ import (
 // Message is one delivery of a job. Exactly one of Ack, AckConfirmed and Nak should end it; that is not enforced,
 // because the server does not fence acknowledgements either: they name the message, not the delivery.
 type Message struct {
-	conn  *bus.Conn
-	msg   *nats.Msg
-	of    contract.JobSubject
-	ack   ackInfo
-	first bool
-	stray *strayLease // nil: the server keeps the lease
+	conn   *bus.Conn
+	msg    *nats.Msg
+	of     contract.JobSubject
+	ack    ackInfo
+	first  bool
+	orphan *orphanLease // nil: the server keeps the lease
 
 	wanted bool // by TakeUp
 }
@@ -57,7 +57,7 @@ func (m *Message) Deliveries() uint64 { return m.ack.deliveries }
 
 // First reports whether this is, as far as can be known, the first delivery of the message to anybody: number one,
 // stored after the consumer was created, and nothing looks as if the consumer had lost its count. A false answer
-// costs a look at the stored results; a true one is a hint, no proof.
+// costs a result lookup; a true one is a hint, no proof.
 func (m *Message) First() bool { return m.first }
 
 // Wanted reports whether the message was asked for by TakeUp: it takes no credit.
@@ -86,8 +86,8 @@ func (m *Message) Nak(delay time.Duration) error {
 // the message if it is in flight; an error means that this is unknown. It cannot determine whether we are still the one
 // who holds it: if our lease had run out before, it prolonged the other runner's.
 func (m *Message) InProgress(ctx context.Context) error {
-	if m.stray != nil {
-		return m.stray.renew(ctx)
+	if m.orphan != nil {
+		return m.orphan.renew(ctx)
 	}
 	return m.request(ctx, "+WPI")
 }

@@ -174,7 +174,7 @@ func TestDeliveriesOfOrphansAreCounted(t *testing.T) {
 }
 
 // An orphan has a lease as any message: while a runner works on it no other takes it up; when that one is gone, one other does.
-func TestAStrayHasALease(t *testing.T) {
+func TestAnOrphanHasALease(t *testing.T) {
 	t.Parallel()
 	top := bustest.Topology()
 	top.AckWait = time.Second

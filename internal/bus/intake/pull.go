@@ -36,9 +36,9 @@ type pull struct {
 	failures   int       // recoveries since the last message
 	stalls     stallDetector
 
-	looking  chan orphanScan      // the answer of the look under way; nil if there is none
-	nextLook time.Time            // for orphans
-	seen     map[uint64]time.Time // orphans of the last look, and from when on they may be taken up
+	scanning chan orphanScan      // the answer of the scan under way; nil if there is none
+	nextScan time.Time            // for orphans
+	seen     map[uint64]time.Time // orphans of the last scan, and from when on they may be taken up
 
 	created     time.Time // of the consumer
 	certain     time.Time // what was stored before is in doubt: the server may have lost its counts then
@@ -68,7 +68,7 @@ func newPull(i *Intake, credits <-chan int, handle func(*Message)) *pull {
 	p := &pull{
 		intake: i, conn: i.conn, credits: credits, handle: handle,
 		linger:  time.NewTimer(time.Hour),
-		created: i.State().Created, nextLook: time.Now().Add(i.times.sweep),
+		created: i.State().Created, nextScan: time.Now().Add(i.times.sweep),
 	}
 	p.linger.Stop()
 	p.credit.baseSlots = i.baseSlots
@@ -95,7 +95,7 @@ func (p *pull) run(ctx context.Context) error {
 			p.drained(ctx)
 		case found := <-p.inspected:
 			p.resume(ctx, found)
-		case found := <-p.looking:
+		case found := <-p.scanning:
 			p.redeliverOrphans(ctx, found)
 		case sequence := <-p.intake.wanted:
 			takeUp(ctx, p, sequence)

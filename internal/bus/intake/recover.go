@@ -72,7 +72,7 @@ func (p *pull) drained(ctx context.Context) {
 	p.inspect(ctx)
 }
 
-// inspect looks in the background until the consumer is there.
+// inspect polls in the background until the consumer is there.
 func (p *pull) inspect(ctx context.Context) {
 	if p.inspected != nil {
 		return
@@ -130,7 +130,7 @@ func (i *Intake) findConsumer(ctx context.Context, wait time.Duration) (*jetstre
 		if err := i.conn.Ready(ctx); err != nil {
 			return nil, err
 		}
-		info, err := i.lookOnce(ctx)
+		info, err := i.readConsumer(ctx)
 		if err == nil {
 			return info, nil
 		}
@@ -142,7 +142,7 @@ func (i *Intake) findConsumer(ctx context.Context, wait time.Duration) (*jetstre
 	}
 }
 
-func (i *Intake) lookOnce(ctx context.Context) (*jetstream.ConsumerInfo, error) {
+func (i *Intake) readConsumer(ctx context.Context) (*jetstream.ConsumerInfo, error) {
 	var info jetstream.ConsumerInfo
 	err := i.conn.API(ctx, "CONSUMER.INFO."+i.stream+"."+i.name, nil, &info)
 	if err == nil {

@@ -45,8 +45,8 @@ func (p *pull) stop(ctx context.Context) error {
 	if p.inspected != nil {
 		<-p.inspected
 	}
-	if p.looking != nil {
-		<-p.looking
+	if p.scanning != nil {
+		<-p.scanning
 	}
 	if p.conn.NATS().IsConnected() { // return when the server has the hand-backs, or soon
 		if err := p.conn.NATS().FlushTimeout(p.intake.times.drain); err != nil {
