@@ -190,7 +190,7 @@ type Worker struct {
 	DrainTimeout time.Duration `key:"drain_timeout" default:"30s" min:"0s" max:"1h"`
 	// finished jobs whose result, reply or dead letter is being published at the same time
 	SettleInFlight int `key:"settle_in_flight" default:"256" min:"1" max:"100000"`
-	// objects of offloaded rows written at the same time, for all databases together; each uses a few MiB of memory,
+	// objects of offloaded rows written at the same time, for all databases together; each uses a few MiB of memory and several times its largest row,
 	// and further jobs wait
 	MaxOutputs int `key:"max_outputs" default:"8" min:"1" max:"1000"`
 	// interval between this runner's heartbeats

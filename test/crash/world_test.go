@@ -65,6 +65,7 @@ type world struct {
 	kept string        // its table of the ledger
 	env  []string
 
+	group    *memoryGroup // that the runners run in; nil: none
 	node     *bustest.Node
 	postgres *dbtest.PostgresServer // nil: the shared one
 }
@@ -182,6 +183,9 @@ func (w *world) startAs(path, name string, env ...string) *runner {
 	w.t.Helper()
 	r := &runner{t: w.t, output: &lockedBuffer{}, exited: make(chan struct{})}
 	r.cmd = exec.Command(path, "serve")
+	if w.group != nil {
+		r.cmd = w.group.enter(r.cmd)
+	}
 	r.cmd.Dir = w.t.TempDir()
 	r.cmd.Env = append(append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + r.cmd.Dir, "RUNNER_INSTANCE=" + name}, w.env...), env...)
 	r.cmd.Stdout, r.cmd.Stderr = r.output, r.output

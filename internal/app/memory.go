@@ -1,0 +1,90 @@
+package app
+
+import (
+	"math"
+	"os"
+	"path"
+	"runtime/debug"
+	"strconv"
+	"strings"
+
+	"go.uber.org/zap"
+
+	"dbrunner/internal/config"
+)
+
+// What a runner takes besides jobs and results, and what the values of one body take once they are decoded: 200,000 of them. Both are
+// measured (TestMemoryLimit of test/crash).
+const (
+	idleMemory    = 24 << 20
+	decodedValues = 10 << 20
+	// defaultBody is what a job may have where the server alone limits it, as NATS does by default.
+	defaultBody = 1 << 20
+)
+
+// boundMemory has the garbage collector respect the memory limit of the process's cgroup, unless GOMEMLIMIT names one, and warns if the
+// largest jobs and results that the configuration allows may not fit.
+func boundMemory(cfg *config.Config, log *zap.Logger, limit int64) {
+	set := debug.SetMemoryLimit(-1)
+	if limit > 0 && set == math.MaxInt64 {
+		set = limit / 10 * 9
+		debug.SetMemoryLimit(set)
+	}
+	if limit == 0 {
+		limit = set
+	}
+	if needed := largestMemory(cfg); needed > limit {
+		log.Warn("memory limit below what the largest jobs and results may need; lower slots, pool.max, max_bytes or worker.settle_in_flight, or raise the limit",
+			zap.Int64("limit_mib", limit>>20), zap.Int64("needed_mib", needed>>20))
+	}
+}
+
+// largestMemory is what a runner needs if all jobs in its slots, and all results that are being stored, are as large as they may be. The
+// values of a body are decoded only while its job executes or waits for a connection, which burst slots do not.
+func largestMemory(cfg *config.Config) int64 {
+	body := int64(cfg.Topology.Jobs.MaxMessageBytes)
+	if body == 0 {
+		body = defaultBody
+	}
+	needed, largest := int64(idleMemory), int64(0)
+	for _, d := range cfg.Databases {
+		result := int64(d.MaxBytes)
+		needed += int64(d.Slots)*(body+result) + int64(d.BaseSlots())*decodedValues
+		largest = max(largest, result)
+	}
+	return needed + int64(cfg.Worker.SettleInFlight)*largest
+}
+
+// memoryLimit is what the kernel lets the processes of this one's cgroup have together, in bytes; 0: no limit is known. root is the root
+// of the file system.
+func memoryLimit(root string) int64 {
+	own, err := os.ReadFile(root + "/proc/self/cgroup")
+	if err != nil {
+		return 0
+	}
+	limit := int64(0)
+	for line := range strings.Lines(string(own)) {
+		fields := strings.SplitN(strings.TrimSpace(line), ":", 3)
+		if len(fields) < 3 {
+			continue
+		}
+		mount, file := "/sys/fs/cgroup", "memory.max"
+		switch fields[1] {
+		case "":
+		case "memory":
+			mount, file = "/sys/fs/cgroup/memory", "memory.limit_in_bytes"
+		default:
+			continue
+		}
+		for folder := path.Clean("/" + fields[2]); ; folder = path.Dir(folder) { // of which a container sees the last
+			text, err := os.ReadFile(root + path.Join(mount, folder, file))
+			if n, failed := strconv.ParseInt(strings.TrimSpace(string(text)), 10, 64); err == nil && failed == nil && n < math.MaxInt64/2 && (limit == 0 || n < limit) {
+				limit = n
+			}
+			if folder == "/" {
+				break
+			}
+		}
+	}
+	return limit
+}
