@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats-server/v2/server"
 	"github.com/stretchr/testify/require"
 
 	"dbrunner/client"
@@ -93,4 +94,69 @@ func TestDryRunAndApprove(t *testing.T) {
 	rejected := w.run("", "submit", "-d", "shop", "--dry-run", file)
 	require.Equal(t, exitJob, rejected.code)
 	require.Contains(t, rejected.out, "statements")
+}
+
+// Promise: with the permissions of docs/security.md, one user makes dry runs by the command line and another one approves them; neither does the other's
+// part, sends another text or calls what writes, and a refusal by NATS ends the command.
+func TestFourEyesOnTheCommandLine(t *testing.T) {
+	t.Parallel()
+	user := func(name string, publish ...string) *server.User {
+		return &server.User{Username: name, Password: name, Permissions: &server.Permissions{
+			Publish:   &server.SubjectPermission{Allow: append(publish, "$JS.API.DIRECT.GET.DBRUNNER_RESULTS_shop.>")},
+			Subscribe: &server.SubjectPermission{Allow: []string{"_INBOX." + name + ".>", "dbrunner.results.shop.>"}},
+		}}
+	}
+	w := guardedWorld(t, user("maker", "dbrunner.jobs.shop.dry_run", "dbrunner.jobs.shop.dry_run.pay"),
+		user("checker", "dbrunner.jobs.shop.approve", "dbrunner.jobs.shop.approve.pay", "dbrunner.audit.database.shop.approve"))
+	folder := w.withCatalog(map[string]string{
+		"pay": payDefinition, "amounts": "sql: SELECT amount FROM purses ORDER BY id\n",
+		"create": "statements: [{sql: 'CREATE TABLE purses (id INTEGER PRIMARY KEY, amount INTEGER CHECK (amount >= 0), note TEXT)'}, {sql: \"INSERT INTO purses VALUES (7, 100, ''), (9, 0, '')\"}]\n",
+	})
+	text, err := os.ReadFile(w.config)
+	require.NoError(t, err)
+	before, _, _ := strings.Cut(string(text), "    kinds: ")
+	require.NoError(t, os.WriteFile(w.config, []byte(before+"    kinds: [call, dry_run, approve, health]\n    catalog: {folder: "+folder+"}\n"), 0o600))
+	startProcess(t, "serve", "--config", w.config).await("runner started")
+	as := func(t *testing.T, name string, args ...string) outcome {
+		t.Helper()
+		file := filepath.Join(t.TempDir(), name+".yaml")
+		require.NoError(t, os.WriteFile(file, []byte("nats: {urls: ["+w.node.ClientURL()+"], user: "+name+", password: "+name+"}\n"), 0o600))
+		return runCommand(t, "", append(args, "--config", file, "--inbox-prefix", "_INBOX."+name)...)
+	}
+	require.Equal(t, exitOK, w.run("", "call", "shop", "create").code)
+	amounts := func() string { return w.run("", "call", "shop", "amounts", "--json").out }
+	dir := t.TempDir()
+	file := func(name, body string) string {
+		path := filepath.Join(dir, name)
+		require.NoError(t, os.WriteFile(path, []byte(body), 0o600))
+		return path
+	}
+	spend := file("spend.json", `{"statements":[{"sql":"UPDATE purses SET amount = amount - 30 WHERE id = 7 RETURNING id, amount"}]}`)
+	pay := file("pay.json", `{"params":{"from":7,"to":9,"amount":5}}`)
+
+	shown := as(t, "maker", "submit", "-d", "shop", "--dry-run", spend, "--id", "d1")
+	require.Equal(t, exitOK, shown.code, "%s%s", shown.out, shown.err)
+	require.Contains(t, shown.out, "runner approve shop d1")
+	named := as(t, "maker", "submit", "-d", "shop", "--kind", "call.pay", "--dry-run", pay, "--id", "n1")
+	require.Equal(t, exitOK, named.code, "%s%s", named.out, named.err)
+	t.Run("refused", func(t *testing.T) { // each waits for an answer that NATS does not give
+		for _, line := range []string{
+			"maker approve shop d1 --yes --no-audit", "maker approve shop n1 --yes --no-audit", "maker call shop pay --params {}", "maker submit -d shop --kind transaction --file " + spend,
+			"checker submit -d shop --kind transaction --file " + spend, "checker submit -d shop --dry-run " + spend + " --id d2", "checker call shop pay --params {}",
+		} {
+			t.Run(line, func(t *testing.T) {
+				t.Parallel()
+				words := strings.Fields(line)
+				refused := as(t, words[0], words[1:]...)
+				require.NotEqual(t, exitOK, refused.code)
+				require.Contains(t, refused.err, "dbrunner.jobs.shop.")
+			})
+		}
+	})
+	require.Contains(t, amounts(), `"rows":[{"amount":100},{"amount":0}]`)
+	for _, id := range []string{"d1", "n1"} {
+		approved := as(t, "checker", "approve", "shop", id, "--yes")
+		require.Equal(t, exitOK, approved.code, "%s%s", approved.out, approved.err)
+	}
+	require.Contains(t, amounts(), `"rows":[{"amount":65},{"amount":5}]`)
 }

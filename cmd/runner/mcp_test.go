@@ -82,11 +82,11 @@ func npmInstall(t *testing.T, dir string) (out string, err error) {
 	return string(text), err
 }
 
-// guardedWorld is a world whose server has users: runner may do everything, agent may make some calls.
-func guardedWorld(t *testing.T) *world {
+// guardedWorld is a world whose server has users: runner may do everything, agent may make some calls; and further ones.
+func guardedWorld(t *testing.T, more ...*server.User) *world {
 	t.Helper()
 	const run = "dbrunner.api.run.shop.call."
-	node := bustest.Server(t, bustest.Users(
+	node := bustest.Server(t, bustest.Users(append(more,
 		&server.User{Username: "runner", Password: "runner"},
 		&server.User{Username: "agent", Password: "agent", Permissions: &server.Permissions{
 			Publish: &server.SubjectPermission{Allow: []string{
@@ -94,7 +94,7 @@ func guardedWorld(t *testing.T) *world {
 			}},
 			Subscribe: &server.SubjectPermission{Allow: []string{"_INBOX.agent.>"}},
 		}},
-	))
+	)...))
 	nc, err := nats.Connect(node.ClientURL(), nats.UserInfo("runner", "runner"))
 	require.NoError(t, err)
 	t.Cleanup(nc.Close)
