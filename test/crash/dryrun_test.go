@@ -115,7 +115,7 @@ func (w *world) ledgerRows(want map[string]int) {
 func TestApprovalKilledBetweenSteps(t *testing.T) {
 	t.Parallel()
 	for _, place := range []string{"after_commit", "before_store", "after_ack"} {
-		eachServer(t, place, func(t *testing.T, w *world) {
+		eachEngine(t, place, func(t *testing.T, w *world) {
 			w.set("SHOP_KINDS=dry_run,approve,transaction")
 			seen := w.startWatching()
 			before := w.start("before")
@@ -141,7 +141,7 @@ func TestApprovalKilledBetweenSteps(t *testing.T) {
 // commits the approval. What the first one has decided does not count.
 func TestFrozenBeforeItsDryRunWasThere(t *testing.T) {
 	t.Parallel()
-	eachServer(t, "frozen", frozenBeforeItsDryRunWasThere)
+	eachEngine(t, "frozen", frozenBeforeItsDryRunWasThere)
 }
 
 func frozenBeforeItsDryRunWasThere(t *testing.T, w *world) {

@@ -33,13 +33,31 @@ func newSQLServerWorld(t *testing.T) (*world, *dbtest.TDSProxy) {
 	return w, proxy
 }
 
+// servers are PostgreSQL and SQL Server.
+func servers() map[string]func(*testing.T) *world {
+	return map[string]func(*testing.T) *world{
+		"postgres":  newWorld,
+		"sqlserver": func(t *testing.T) *world { w, _ := newSQLServerWorld(t); return w },
+	}
+}
+
 // eachServer runs a test on PostgreSQL and on SQL Server.
 func eachServer(t *testing.T, name string, test func(t *testing.T, w *world)) {
 	t.Helper()
-	for engine, world := range map[string]func(*testing.T) *world{
-		"postgres":  newWorld,
-		"sqlserver": func(t *testing.T) *world { w, _ := newSQLServerWorld(t); return w },
-	} {
+	each(t, servers(), name, test)
+}
+
+// eachEngine runs a test on SQLite, too.
+func eachEngine(t *testing.T, name string, test func(t *testing.T, w *world)) {
+	t.Helper()
+	all := servers()
+	all["sqlite"] = sqliteWorld
+	each(t, all, name, test)
+}
+
+func each(t *testing.T, worlds map[string]func(*testing.T) *world, name string, test func(t *testing.T, w *world)) {
+	t.Helper()
+	for engine, world := range worlds {
 		t.Run(engine+"/"+name, func(t *testing.T) {
 			t.Parallel()
 			test(t, world(t))
