@@ -42,6 +42,12 @@ const (
 	PartLedger   = "ledger"
 )
 
+// LoginInspector is a Database whose server can list what its login may do beyond the transactions of jobs. A finding is a note if
+// every login may do it by default. It uses a connection of the pool for up to the timeout.
+type LoginInspector interface {
+	InspectLogin(ctx context.Context, timeout time.Duration) ([]Finding, error)
+}
+
 // Diagnoser is a Database that says more of itself than jobs need. All of it is for people, takes place beside the pool
 // unless said otherwise, and changes nothing.
 type Diagnoser interface {
