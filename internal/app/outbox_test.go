@@ -187,10 +187,10 @@ func TestOutboxCommitAndRollback(t *testing.T) {
 				require.Contains(t, s.errorOf(id), want)
 			}
 			requireDeadLetters(t, w, map[string]string{"tx0": "job_id_reused"})
-			h := w.awaitPaused("a", "r1", func(h *contract.DatabaseHeartbeat) bool {
-				return h.Outbox != nil && h.Outbox.Failed != nil && *h.Outbox.Failed == 6 && *h.Outbox.Waiting == 0 && h.Health != nil && h.Verdict == contract.Degraded
+			w.awaitPaused("a", "r1", func(h *contract.DatabaseHeartbeat) bool { // a server under load is degraded for other reasons, too
+				return h.Outbox != nil && h.Outbox.Failed != nil && *h.Outbox.Failed == 6 && *h.Outbox.Waiting == 0 && h.Health != nil && h.Verdict == contract.Degraded &&
+					strings.Contains(strings.Join(h.Reasons, ""), "jobs: outbox: 6 rows have an error; runner outbox ls a shows them")
 			})
-			require.Contains(t, strings.Join(h.Reasons, ""), "jobs: outbox: 6 rows have an error; runner outbox ls a shows them")
 			_, text := r.get(t, "/metrics")
 			require.Contains(t, text, `dbrunner_outbox_failed{database="a"} 6`)
 			require.Contains(t, text, `dbrunner_outbox_relayed_total{database="a"} 3`)

@@ -86,9 +86,10 @@ func withDatabase(name, engine, connection string, change ...func(*config.Databa
 	}
 }
 
-// onTestServer allows a SQL Server of a test to lack encryption, and a certificate that anybody knows.
+// onTestServer allows a SQL Server of a test to lack encryption, and a certificate that anybody knows, and to be slow.
 func onTestServer(d *config.Database) {
 	if d.Type == "sqlserver" {
+		d.Pool.ConnectTimeout = 30 * time.Second
 		d.Settings = map[string]string{"allow_unencrypted": "true", "allow_unverified_certificate": "true"}
 	}
 }

@@ -22,9 +22,8 @@ const sqlServerURL = "RUNNER_TEST_SQLSERVER_URL"
 // words of Features.Lacks. It is for other servers that speak the same protocol.
 const sqlServerLacks = "RUNNER_TEST_SQLSERVER_LACKS"
 
-// SQLServer returns the connection string of a new, empty database that only this test uses, on the server that
-// RUNNER_TEST_SQLSERVER_URL names; it is dropped after the test. Without the variable the test is skipped, also where
-// services are required: SQL Server cannot be installed everywhere.
+// SQLServer returns the connection string of a new, empty database of this test, on the server that RUNNER_TEST_SQLSERVER_URL names. Without
+// the variable the test is skipped, also where services are required: SQL Server cannot be installed everywhere.
 func SQLServer(t testing.TB) string {
 	t.Helper()
 	server := os.Getenv(sqlServerURL)
@@ -40,8 +39,7 @@ func SQLServer(t testing.TB) string {
 		t.Fatalf("create database %s: %v", name, err)
 	}
 	t.Cleanup(func() { dropSQLServer(t, server, name) })
-	// Readers do not wait for writers, as in most databases that jobs meet; a server that always works so need not know
-	// the words.
+	// Readers do not wait for writers, as in most databases; a server that always works so need not know the words.
 	for _, option := range []string{"READ_COMMITTED_SNAPSHOT", "ALLOW_SNAPSHOT_ISOLATION"} {
 		_ = trySQLServer(t, server, "ALTER DATABASE "+name+" SET "+option+" ON")
 	}

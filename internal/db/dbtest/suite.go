@@ -94,6 +94,8 @@ const (
 	LacksRequests = "dm_exec_requests"
 	// LacksAppLocks: it crashes now and then when sessions compete for locks of an application.
 	LacksAppLocks = "applocks"
+	// LacksReadPast: it waits for rows that others hold, in spite of READPAST.
+	LacksReadPast = "readpast"
 )
 
 // Needs skips a case that the server at hand is known not to pass.
