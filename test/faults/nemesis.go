@@ -50,7 +50,7 @@ func nemeses() []nemesis {
 		{"pg_cut_before", "the link is cut just before COMMIT", 30 * time.Millisecond, pgCut((*cutproxy.Proxy).CutBefore)},
 		{"pg_cut_after", "the link is cut just after COMMIT", 30 * time.Millisecond, pgCut((*cutproxy.Proxy).CutAfter)},
 		{"pg_late_commit", "the link is cut at COMMIT, which arrives seconds later", 100 * time.Millisecond, pgLateCommit},
-		{"clock_skew", "a runner is killed, and the next one's clock is wrong by up to an hour", 800 * time.Millisecond, clockSkew},
+		{"clock_skew", "a runner is killed, and the next one's clock is wrong by up to an hour, or steps both ways each second", 800 * time.Millisecond, clockSkew},
 		{"pg_exhausted", "others use up PostgreSQL's connections", 800 * time.Millisecond, pgExhausted},
 	}
 	return slices.Concat(list, networkNemeses(), machineNemeses())
