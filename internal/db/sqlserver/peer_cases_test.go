@@ -164,6 +164,41 @@ func TestPeerFence(t *testing.T) {
 	})
 }
 
+// A dry run commits nothing and writes no ledger row, whatever its seal returns. It fails if its transaction is not the open one at its end: dynamic
+// SQL has committed it, or rolled it back.
+func TestPeerDryRun(t *testing.T) {
+	t.Parallel()
+	dryRun := func(d db.Database) ([]db.ResultSet, error) {
+		tx := &db.Transaction{Statements: []*dialect.Compiled{{SQL: "UPDATE item SET a = 1"}}, Expect: make([]*db.Range, 1), DryRun: true}
+		return d.Transact(t.Context(), db.Call{Timeout: testTimeout}, tx, db.RowOptions{Format: db.Arrays}, sealed("job"))
+	}
+	for name, c := range map[string]struct {
+		script func(string) reply
+		code   contract.Code // empty: it succeeds
+	}{
+		"all is well":                {on("nothing", reply{}), ""},
+		"ended by dynamic SQL":       {on("XACT_STATE()", reply{tokens: number(0)}), contract.CodeTransactionAborted},
+		"the link lost at its end":   {on("IF @@TRANCOUNT > 0 ROLLBACK", reply{hangUp: true}), ""},
+		"a statement that has ended": {on("UPDATE item", reply{tokens: failure(3930, 16, "canary", false)}), contract.CodeTransactionAborted},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := newPeer(t, c.script)
+			sets, err := dryRun(p.open())
+			if c.code != "" {
+				requireError(t, err, db.ClassPermanent, c.code)
+			} else {
+				require.NoError(t, err)
+				require.Len(t, sets, 1)
+				require.True(t, p.said("IF @@TRANCOUNT > 0 ROLLBACK"))
+			}
+			for _, part := range []string{"COMMIT TRANSACTION", "INSERT INTO dbrunner.ledger"} {
+				require.False(t, p.said(part), part)
+			}
+		})
+	}
+}
+
 // COMMIT is a rollback only where the server says so.
 func TestPeerCommit(t *testing.T) {
 	t.Parallel()
