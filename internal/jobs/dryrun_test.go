@@ -3,6 +3,7 @@ package jobs
 import (
 	"encoding/json"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"testing"
@@ -220,20 +221,27 @@ func TestHostileDryRunsAndApprovals(t *testing.T) {
 	}
 }
 
-// Promise: what a body costs grows with its size and not with its square: as many keys and parameters as a body may have, which took minutes for each
-// delivery while they were compared with each other, are rejected far within a lease.
+// Promise: what a body costs grows with its size and not with its square: very many keys and parameters, which took minutes for each delivery while they
+// were compared with each other, cost a small multiple of what they cost a query, which looks for its own alone.
 func TestVeryManyParameters(t *testing.T) {
 	t.Parallel()
 	decoder := testDecoder(func(o *DecoderOptions) { o.MaxBody = 8 << 20 })
-	list := many(199_000, "")
-	started := time.Now()
-	for kind, body := range map[string]string{
-		"call": `{"params":{` + list + `}}`, "dry_run.pay": `{"params":{` + list + `}}`, "call.again": `{"params":{` + list + `}}`, "dry_run": `{` + list + `}`, "approve": `{` + list + `}`,
-		"query": `{"sql":"SELECT 1","params":{` + list + `}}`, "transaction": `{"statements":[{"sql":"SELECT 1","params":{` + list + `}}]}`,
-	} {
-		_, rejection := decoder.Decode(message(kind, body))
-		require.Len(t, rejection.Faults, maxFaults+1, kind)
-		require.Regexp(t, `^and \d+ more faults`, rejection.Faults[maxFaults].Message, kind)
+	list := many(40_000, "")
+	least := func(kind, body string) time.Duration {
+		took := time.Duration(math.MaxInt64)
+		for range 3 { // the machine is busy
+			started := time.Now()
+			_, rejection := decoder.Decode(message(kind, body))
+			took = min(took, time.Since(started))
+			require.Len(t, rejection.Faults, maxFaults+1, kind)
+			require.Regexp(t, `^and \d+ more faults`, rejection.Faults[maxFaults].Message, kind)
+		}
+		return took
 	}
-	require.Less(t, time.Since(started), time.Minute)
+	limit := 50 * least("query", `{"sql":"SELECT 1","params":{`+list+`}}`)
+	for kind, body := range map[string]string{
+		"call": `{"params":{` + list + `}}`, "dry_run.pay": `{"params":{` + list + `}}`, "dry_run": `{` + list + `}`, "approve": `{` + list + `}`,
+	} {
+		require.Less(t, least(kind, body), limit, kind)
+	}
 }
