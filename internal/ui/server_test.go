@@ -150,6 +150,11 @@ func TestFlow(t *testing.T) {
 	s.outcome(s.act("/db/shop/queue/bulk/resume", nil), "queue bulk of shop is resumed", "Confirmed by node1-1, node2-1.")
 	require.Contains(t, w.audited("dbrunner.audit.database.shop.resume"), `"targets":["queue bulk"]`)
 
+	w.publish("dbrunner.queues.shop.feed.transaction", map[string]any{"id": "feed-1", "statements": []map[string]string{{"sql": "INSERT INTO nowhere VALUES (1)"}}})
+	w.publish("dbrunner.queues.shop.feed.transaction", map[string]any{"id": "feed-2", "statements": []map[string]string{{"sql": "SELECT 1 AS n"}}})
+	s.shows("/db/shop", "queue feed 1 ", "waits for a failed job feed-1 failed undefined_object", "runner resume shop --queue feed --job feed-1")
+	s.shows("/", "shop degraded", "the ordered queue feed waits: its job feed-1")
+
 	const key = "jobs.shop.query.often"
 	s.outcome(s.act("/db/shop/schedule/"+key+"/pause", url.Values{"why": {"wrong figures"}}), "schedule "+key+" is paused", "Confirmed by")
 	require.Contains(t, w.audited("dbrunner.audit.database.shop.pause"), `"targets":["`+key+`"]`)

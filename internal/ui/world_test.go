@@ -75,7 +75,7 @@ func (w *world) fleet(t *testing.T) {
 			cfg.Databases[name] = d
 		}
 		shop := cfg.Databases["shop"]
-		shop.Queues = map[string]*config.Queue{"bulk": {Slots: 2, FleetSlots: 3}}
+		shop.Queues = map[string]*config.Queue{"bulk": {Slots: 2, FleetSlots: 3}, "feed": {Ordered: true}}
 		shop.Kinds, shop.Catalog.Folder = []string{"query", "transaction", "statement", "call", "dry_run", "approve", "migration", "health"}, calls
 		down := cfg.Defaults.NewDatabase("postgres", config.NewSecret("postgres://app:s3cr3t-word@127.0.0.1:1/billing"))
 		down.Pool.Min, down.Pool.Max, down.Pool.ConnectTimeout = 0, 4, time.Second
