@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -31,7 +32,13 @@ func (c *Client) DatabaseHeartbeats(ctx context.Context, database string) ([]con
 			return nil, fmt.Errorf("read the heartbeats: %w", err)
 		}
 		var heartbeat contract.DatabaseHeartbeat
-		if json.Unmarshal(m.Data, &heartbeat) != nil || heartbeat.RunnerState == contract.RunnerStopped {
+		if json.Unmarshal(m.Data, &heartbeat) != nil {
+			continue
+		}
+		out = slices.DeleteFunc(out, func(h contract.DatabaseHeartbeat) bool { // its runner has sent another one meanwhile
+			return h.Database == heartbeat.Database && h.Instance == heartbeat.Instance
+		})
+		if heartbeat.RunnerState == contract.RunnerStopped {
 			continue
 		}
 		interval := time.Duration(heartbeat.Interval * float64(time.Second))

@@ -2,6 +2,9 @@ package client_test
 
 import (
 	"context"
+	"encoding/json"
+	"fmt"
+	"sync"
 	"testing"
 	"time"
 
@@ -55,4 +58,47 @@ func TestAwaitHealthy(t *testing.T) {
 	require.Equal(t, []string{"jobs: they wait: paused by ada: upgrade"}, changes)
 	_, err = c.AwaitHealthy(t.Context(), "a.b", nil)
 	require.ErrorIs(t, err, client.ErrSubject)
+}
+
+// TestHeartbeatsWhileTheyAreSent: a runner that sends another heartbeat while they are read is reported once, by the last one.
+func TestHeartbeatsWhileTheyAreSent(t *testing.T) {
+	t.Parallel()
+	url, end, err := world(context.Background())
+	require.NoError(t, err)
+	defer end()
+	nc, err := nats.Connect(url)
+	require.NoError(t, err)
+	defer nc.Close()
+	js, err := jetstream.New(nc)
+	require.NoError(t, err)
+	const runners = 50
+	send := func(i, running int) {
+		instance := fmt.Sprint("r", i)
+		body, err := json.Marshal(contract.DatabaseHeartbeat{Version: 1, Database: "many", Instance: instance, RunnerState: contract.RunnerRunning, Interval: 3600, Running: &running})
+		require.NoError(t, err)
+		_, err = js.Publish(context.Background(), "dbrunner.health.database.many."+instance, body)
+		require.NoError(t, err)
+	}
+	for i := range runners {
+		send(i, 0)
+	}
+	reader, err := nats.Connect(url)
+	require.NoError(t, err)
+	defer reader.Close()
+	c, err := client.New(reader, client.Options{})
+	require.NoError(t, err)
+	var again sync.Once
+	sent := make(chan struct{})
+	_, err = nc.Subscribe("$JS.API.STREAM.MSG.GET.DBRUNNER_HEALTH", func(*nats.Msg) {
+		again.Do(func() {
+			send(0, 1)
+			close(sent)
+		})
+	})
+	require.NoError(t, err)
+	require.NoError(t, nc.Flush())
+	found, err := c.DatabaseHeartbeats(t.Context(), "many")
+	require.NoError(t, err)
+	<-sent
+	require.Len(t, found, runners, "r0 is there once, read before or after its second heartbeat")
 }

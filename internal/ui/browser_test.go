@@ -13,9 +13,11 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"dbrunner/contract"
 	"dbrunner/internal/ui"
 )
 
@@ -33,7 +35,7 @@ func TestInABrowser(t *testing.T) {
 	for name, test := range map[string]func(*testing.T, *chromium, *world, *site){
 		"screens": inBrowserScreens, "read-only": inBrowserReadOnly, "tabs": inBrowserTabs, "hour": inBrowserHour,
 		"denied": inBrowserDenied, "lost": inBrowserLost, "script": inBrowserWithoutScript, "hostile": inBrowserHostile, "attacked": inBrowserAttacked,
-		"hidden": inBrowserHidden,
+		"hidden": inBrowserHidden, "used": inBrowserUsed,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -390,6 +392,41 @@ func inBrowserTabs(t *testing.T, c *chromium, w *world, _ *site) {
 	for _, tab := range tabs {
 		tab.calm(s.url)
 	}
+}
+
+// inBrowserUsed: a panel is not replaced while a person presses something in it, which would be no click, or types there; then it shows what is new.
+func inBrowserUsed(t *testing.T, c *chromium, _ *world, _ *site) {
+	w := worldOfUsers(t)
+	w.beat(contract.RunnerRunning, 3600, healthy("shop"))
+	s := w.open(t, ui.Options{}, user("admin"))
+	tab := c.profile(t).tab(t)
+	tab.open(s.url + "/")
+	tab.shows("shop", "1 database is healthy")
+	tab.until(`document.getElementById("age").textContent === "live"`)
+	var at struct{ X, Y float64 }
+	require.NoError(t, tab.eval(`(() => { const r = document.querySelector("#p-databases a").getBoundingClientRect(); return {X: r.x + 3, Y: r.y + 3}; })()`, &at))
+	mouse := func(kind string) {
+		tab.must("Input.dispatchMouseEvent", map[string]any{"type": kind, "x": at.X, "y": at.Y, "button": "left", "clickCount": 1})
+	}
+	mouse("mousePressed")
+	w.beat(contract.RunnerRunning, 3600, healthy("shop"), healthy("reports"))
+	tab.shows("2 databases are healthy")
+	require.NotContains(t, tab.text(`document.querySelector("#p-databases").innerText`), "reports")
+	mouse("mouseReleased")
+	tab.until(`location.pathname === "/db/shop"`)
+
+	tab.open(s.url + "/db/shop/jobs")
+	tab.shows("No results are stored.")
+	tab.until(`document.getElementById("age").textContent === "live"`)
+	tab.click("input[name=code]", "")
+	tab.write("some")
+	w.publish("dbrunner.results.shop.a", map[string]any{"version": 1, "job_id": "a", "kind": "query", "status": "failed", "finished_at": time.Now().UTC()})
+	w.open(t, ui.Options{}, user("admin")).shows("/db/shop/jobs", "1 of the newest 1")
+	require.Equal(t, "some", tab.text(`document.querySelector("input[name=code]").value`))
+	require.NoError(t, tab.eval(`new Promise((done) => { const e = new EventSource("/events?page=/db/shop/jobs"); e.addEventListener("panel", (m) => { if (m.data.includes("1 of the newest 1")) { e.close(); done(true); } }); })`, new(bool)))
+	tab.click("h1", "Jobs of shop")
+	tab.shows("1 of the newest 1")
+	tab.calm(s.url)
 }
 
 // What an hour brings: an update every two seconds.

@@ -9,6 +9,8 @@
   let offset = Number(body.dataset.now) - Date.now(); // of the server's clock from this one
   let heard = Date.now(); // when the page last heard from its server
   let source = null;
+  let pressed = null; // what the pointer is down on
+  const waiting = new Map(); // panels that a person uses at this moment: what they will show
 
   function period(ms) {
     const s = Math.max(0, Math.floor(ms / 1000));
@@ -39,12 +41,17 @@
     if (since) document.getElementById("lostsince").textContent = since;
   }
 
-  // A panel is replaced as a whole. What has the focus gets it again: an element with the same address or name.
+  // A panel is replaced as a whole, unless a person types or presses there: a click on what is replaced would be lost. What has the focus gets it
+  // again: an element with the same address or name.
   function replace(id, html) {
     const panel = document.querySelector("#p-" + CSS.escape(id) + " .content");
     if (!panel) return;
     const focused = panel.contains(document.activeElement) ? document.activeElement : null;
-    if (focused && (focused.tagName === "INPUT" || focused.tagName === "SELECT")) return; // a person is typing there
+    if (panel.contains(pressed) || (focused && (focused.tagName === "INPUT" || focused.tagName === "SELECT"))) {
+      waiting.set(id, html);
+      return;
+    }
+    waiting.delete(id);
     const scrolled = [...panel.querySelectorAll(".scroll")].map((e) => e.scrollLeft);
     const unfolded = [...panel.querySelectorAll("details")].map((e) => e.open);
     panel.innerHTML = policy.createHTML(html);
@@ -55,6 +62,11 @@
         e.getAttribute("href") === focused.getAttribute("href") && e.getAttribute("aria-label") === focused.getAttribute("aria-label"));
       if (same) same.focus({ preventScroll: true });
     }
+  }
+
+  function goOn() {
+    pressed = null;
+    setTimeout(() => { for (const [id, html] of [...waiting]) replace(id, html); }, 0); // after the click
   }
 
   function open() {
@@ -86,6 +98,8 @@
   document.addEventListener("visibilitychange", () => { if (document.hidden) close(); else open(); });
   window.addEventListener("pagehide", close);
   window.addEventListener("pageshow", open);
+  document.addEventListener("pointerdown", (e) => { pressed = e.target; });
+  for (const name of ["pointerup", "pointercancel", "focusout"]) document.addEventListener(name, goOn);
   document.addEventListener("keydown", (e) => {
     const typing = /^(INPUT|SELECT|TEXTAREA)$/.test(e.target.tagName);
     if (e.key === "/" && !typing && !e.ctrlKey && !e.metaKey && !e.altKey) {
