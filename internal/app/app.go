@@ -83,7 +83,7 @@ func (a *App) run(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, manager.Close(opened)) }()
-	boundMemory(cfg, log, memoryLimit(""))
+	boundMemory(cfg, log, memoryLimit())
 
 	watch, err := status.NewMonitor(ctx, &status.MonitorOptions{Config: cfg, Logger: log, Version: a.opts.Version, Level: a.opts.Level, Kinds: jobs.Kinds()})
 	if err != nil {

@@ -2,12 +2,9 @@ package app
 
 import (
 	"math"
-	"os"
-	"path"
 	"runtime/debug"
-	"strconv"
-	"strings"
 
+	"github.com/KimMachineGun/automemlimit/memlimit"
 	"go.uber.org/zap"
 
 	"dbrunner/internal/config"
@@ -55,36 +52,11 @@ func largestMemory(cfg *config.Config) int64 {
 	return needed + int64(cfg.Worker.SettleInFlight)*largest
 }
 
-// memoryLimit is what the kernel lets the processes of this one's cgroup have together, in bytes; 0: no limit is known. root is the root
-// of the file system.
-func memoryLimit(root string) int64 {
-	own, err := os.ReadFile(root + "/proc/self/cgroup")
-	if err != nil {
+// memoryLimit is what the kernel lets the processes of this one's cgroup have together, in bytes; 0: no limit is known.
+func memoryLimit() int64 {
+	limit, err := memlimit.FromCgroup()
+	if err != nil || limit > math.MaxInt64 { // no limit, no cgroup, or another system than Linux
 		return 0
 	}
-	limit := int64(0)
-	for line := range strings.Lines(string(own)) {
-		fields := strings.SplitN(strings.TrimSpace(line), ":", 3)
-		if len(fields) < 3 {
-			continue
-		}
-		mount, file := "/sys/fs/cgroup", "memory.max"
-		switch fields[1] {
-		case "":
-		case "memory":
-			mount, file = "/sys/fs/cgroup/memory", "memory.limit_in_bytes"
-		default:
-			continue
-		}
-		for folder := path.Clean("/" + fields[2]); ; folder = path.Dir(folder) { // of which a container sees the last
-			text, err := os.ReadFile(root + path.Join(mount, folder, file))
-			if n, failed := strconv.ParseInt(strings.TrimSpace(string(text)), 10, 64); err == nil && failed == nil && n < math.MaxInt64/2 && (limit == 0 || n < limit) {
-				limit = n
-			}
-			if folder == "/" {
-				break
-			}
-		}
-	}
-	return limit
+	return int64(limit)
 }
