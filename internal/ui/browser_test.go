@@ -238,7 +238,7 @@ func TestActionsInABrowser(t *testing.T) {
 func (b *tab) pauses(w *world, s *site, path, name, targets string) {
 	b.t.Helper()
 	b.open(s.url + "/db/shop")
-	b.click("a.button[href='"+path+"pause']", "")
+	b.follow(path + "pause")
 	b.shows("Pause the " + name)
 	b.click("input[name=why]", "")
 	b.write("by hand")
@@ -246,11 +246,19 @@ func (b *tab) pauses(w *world, s *site, path, name, targets string) {
 	b.shows(name+" is paused", "Confirmed by node1-1, node2-1.")
 	require.Contains(b.t, w.audited("dbrunner.audit.database.shop.pause"), targets+`,"count":1,"reason":"by hand"`)
 	b.click("a", "Back")
-	b.click("a.button[href='"+path+"resume']", "")
+	b.follow(path + "resume")
 	b.shows("End the pause of " + name)
 	b.click("button", "Resume "+name)
 	b.shows(name+" is resumed", "Confirmed by node1-1, node2-1.")
 	require.Contains(b.t, w.audited("dbrunner.audit.database.shop.resume"), targets)
+}
+
+// follow follows a button that leads to an address, with the keyboard.
+func (b *tab) follow(address string) {
+	b.t.Helper()
+	b.until(`document.querySelector("a.button[href='` + address + `']")`)
+	require.NoError(b.t, b.eval(`document.querySelector("a.button[href='`+address+`']").focus()`, new(any)))
+	b.press("Enter")
 }
 
 // byKeyboard resumes a database, and finds a job, without a mouse.
