@@ -64,8 +64,8 @@
     }
   }
 
-  function goOn() {
-    pressed = null;
+  function goOn(e) {
+    if (e.type !== "focusout") pressed = null; // pressing takes the focus from elsewhere
     setTimeout(() => { for (const [id, html] of [...waiting]) replace(id, html); }, 0); // after the click
   }
 
