@@ -73,6 +73,29 @@ const createBank = `"statements":[{"sql":"CREATE TABLE accounts (id integer PRIM
 // spend is a transaction whose answer has what it changed.
 const spend = `"statements":[{"sql":"UPDATE accounts SET balance = balance - 30 WHERE id = 7"},{"sql":"SELECT id, balance FROM accounts"}]`
 
+// Promise: a pause of the database stops its dry runs and approvals, too; after it they run.
+func TestDryRunsArePaused(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	w.start(w.config("r1", withDatabase("bank", "sqlite", filepath.Join(t.TempDir(), "bank.db"),
+		catalogOf(t, t.TempDir(), map[string]string{"pay": payDefinition}, dryRunKinds...))))
+	w.do("bank", "transaction", "create", createBank)
+	shown := w.settled("bank", "dry_run", "d1", spend)
+
+	w.pause("bank", "r1")
+	w.publish("bank", "dry_run", `{"id":"waits",`+spend+`}`)
+	w.publish("bank", "approve", fmt.Sprintf(`{"id":"d1_approved",%s}`, approvalOf(shown)))
+	answer := w.request("run.bank.dry_run.pay", `{"id":"asked","params":{"from":7,"to":9,"amount":5}}`, "Dbrunner-Wait", "300ms")
+	require.Contains(t, answer.text, "paused by ada")
+	for _, id := range []string{"waits", "d1_approved", "asked"} {
+		require.Nil(t, w.stored("bank", id), id)
+	}
+	w.resume("bank")
+	for _, id := range []string{"waits", "d1_approved", "asked"} {
+		require.Equal(t, contract.Succeeded, w.settledUnder("bank", id).Status, id)
+	}
+}
+
 // Promises: a dry run shows its effect and leaves nothing; its approval commits that effect once, also if it is published again or
 // under other ids; and an approval of anything else is rejected.
 func TestDryRunsAndApprovals(t *testing.T) {
