@@ -94,6 +94,14 @@ func (d *target) refused(part, text string) Finding {
 	return d.finding(part, db.GradeFault, text, remedy)
 }
 
+// failed is the finding of a check that ended with an error, which means nothing once its time is over.
+func (d *target) failed(ctx context.Context, part, which string, err error) Finding {
+	if ctx.Err() != nil {
+		return d.finding(part, db.GradeFault, which+"not checked in time", "run the check again when the server is less busy")
+	}
+	return d.refused(part, which+messageOf(err))
+}
+
 // rehearse does what a probe would, without its effects.
 func (d *target) rehearse(ctx context.Context, which string, database db.Database, report func(Finding)) {
 	diagnoser, ok := database.(db.Diagnoser)
@@ -103,7 +111,7 @@ func (d *target) rehearse(ctx context.Context, which string, database db.Databas
 	creates, err := diagnoser.DryRun(ctx)
 	switch {
 	case err != nil:
-		report(d.refused(db.PartLedger, which+messageOf(err)))
+		report(d.failed(ctx, db.PartLedger, which, err))
 	case len(creates) > 0:
 		report(d.finding(db.PartLedger, db.GradeNote, which+strings.Join(creates, " and ")+" will be created", "a runner does so at its start (ledger.mode: manage)"))
 	case d.Config.Ledger.Mode == config.LedgerOff:
@@ -128,7 +136,7 @@ func (d *target) inspectMigrations(ctx context.Context, report func(Finding)) {
 		return // reported without a connection
 	}
 	if err != nil {
-		report(d.refused(partMigrations, messageOf(err)))
+		report(d.failed(ctx, partMigrations, "", err))
 		return
 	}
 	found := 0

@@ -16,7 +16,7 @@ func (d *target) inspectLogin(ctx context.Context, report func(Finding)) {
 	}
 	found, err := inspector.InspectLogin(ctx, d.limit())
 	if err != nil {
-		report(d.refused(db.PartLogin, messageOf(err)))
+		report(d.failed(ctx, db.PartLogin, "", err))
 		return
 	}
 	for _, f := range found {

@@ -20,7 +20,7 @@ func (d *target) inspectOutbox(ctx context.Context, report func(Finding)) {
 	}
 	counted, err := d.Outbox.Count(ctx)
 	if err != nil {
-		report(d.refused(partOutbox, messageOf(err)))
+		report(d.failed(ctx, partOutbox, "", err))
 		return
 	}
 	report(d.finding(partOutbox, db.GradeOK, fmt.Sprintf("the table exists; %d rows wait", counted.Waiting), ""))
