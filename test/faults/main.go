@@ -21,6 +21,7 @@ import (
 type options struct {
 	seed     uint64        // the first one
 	seeds    int           // how many
+	parallel int           // how many of them at a time
 	jobs     int           // of one run
 	length   time.Duration // of the faults of one run
 	drain    time.Duration // that the queues may take to be empty afterwards
@@ -56,7 +57,8 @@ func run(ctx context.Context, args []string) error {
 	flags := flag.NewFlagSet("faults", flag.ContinueOnError)
 	var o options
 	flags.Uint64Var(&o.seed, "seed", 1, "the first seed")
-	flags.IntVar(&o.seeds, "seeds", 40, "how many seeds are run, one after the other")
+	flags.IntVar(&o.seeds, "seeds", 40, "how many seeds are run")
+	flags.IntVar(&o.parallel, "parallel", 1, "how many seeds are run at a time, each on servers of its own")
 	flags.IntVar(&o.jobs, "jobs", 5000, "jobs that each seed publishes")
 	flags.DurationVar(&o.length, "length", 10*time.Second, "how long each seed publishes and makes faults")
 	flags.StringVar(&o.out, "out", "", "file that the report is written to as JSON, after each seed")
@@ -85,6 +87,9 @@ func run(ctx context.Context, args []string) error {
 	})
 	if err := flags.Parse(args); err != nil {
 		return err
+	}
+	if o.parallel < 1 {
+		return fmt.Errorf("-parallel is %d: it is at least 1", o.parallel)
 	}
 	return o.run(ctx)
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"dbrunner/test/faults/check"
@@ -166,6 +168,8 @@ type report struct {
 	Nemeses     []*nemesisSummary `json:"nemeses"`
 	Drain       percentiles       `json:"drain_s"`
 	Runs        []*summary        `json:"runs"`
+
+	mu sync.Mutex
 }
 
 // nemesisSummary is what one nemesis did in all runs together.
@@ -217,12 +221,17 @@ func (o *options) report() (*report, error) {
 
 // has reports whether a seed was run and every promise kept.
 func (p *report) has(seed uint64) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	return slices.ContainsFunc(p.Runs, func(s *summary) bool { return s.Seed == seed && len(s.Violations) == 0 })
 }
 
 // add takes a run in, in place of an earlier one of its seed, and writes the report into a file if there is one.
 func (p *report) add(s *summary, file string) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	p.Runs = append(slices.DeleteFunc(p.Runs, func(other *summary) bool { return other.Seed == s.Seed }), s)
+	slices.SortFunc(p.Runs, func(a, b *summary) int { return cmp.Compare(a.Seed, b.Seed) })
 	p.sum()
 	if file == "" {
 		return nil

@@ -9,52 +9,92 @@ import (
 	"slices"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"dbrunner/test/faults/check"
 )
 
 // run does what the command line asks for.
 func (o *options) run(ctx context.Context) error {
+	switch {
+	case o.mutants || o.mutant != "":
+		return o.inWorld(ctx, o.runMutants)
+	case o.soak > 0:
+		return o.inWorld(ctx, o.runSoak)
+	}
+	return o.runSeeds(ctx)
+}
+
+// inWorld starts the servers for what is done, and ends them.
+func (o *options) inWorld(ctx context.Context, do func(context.Context, *world) error) error {
 	w, err := newWorld(ctx, o.sync)
 	if err != nil {
 		return err
 	}
 	defer w.close()
-	if o.mutants || o.mutant != "" {
-		return o.runMutants(ctx, w)
-	}
-	if o.soak > 0 {
-		return o.runSoak(ctx, w)
-	}
-	return o.runSeeds(ctx, w)
+	return do(ctx, w)
 }
 
-func (o *options) runSeeds(ctx context.Context, w *world) error {
-	binary := o.runner
-	var err error
-	if binary == "" {
-		if binary, err = w.build(ctx, "plain", ""); err != nil {
-			return err
-		}
-	}
+// seedRun is one run of the list, with its place there.
+type seedRun struct {
+	options
+	serial int
+}
+
+// runSeeds runs the seeds, as many at a time as -parallel says, each of those on servers of its own.
+func (o *options) runSeeds(ctx context.Context) error {
 	rep, err := o.report()
 	if err != nil {
 		return err
 	}
-	for i, one := range o.rounds() {
-		if rep.has(one.seed) {
-			continue
+	runs := make(chan seedRun)
+	group, groupCtx := errgroup.WithContext(ctx)
+	group.Go(func() error {
+		defer close(runs)
+		for i, one := range o.rounds() {
+			if rep.has(one.seed) {
+				continue
+			}
+			select {
+			case runs <- seedRun{one, i + 1}:
+			case <-groupCtx.Done():
+				return groupCtx.Err()
+			}
 		}
-		s, err := w.runSeed(ctx, &one, binary, one.seed, i+1)
+		return nil
+	})
+	for range o.parallel {
+		group.Go(func() error {
+			return o.inWorld(groupCtx, func(ctx context.Context, w *world) error { return w.runSeeds(ctx, runs, rep) })
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	rep.print(os.Stdout)
+	return rep.verdict()
+}
+
+// runSeeds runs seeds until there are no more, and adds each to the report.
+func (w *world) runSeeds(ctx context.Context, runs <-chan seedRun, rep *report) error {
+	for one := range runs {
+		binary := one.runner
+		var err error
+		if binary == "" {
+			if binary, err = w.build(ctx, "plain", ""); err != nil {
+				return err
+			}
+		}
+		s, err := w.runSeed(ctx, &one.options, binary, one.seed, one.serial)
 		if err != nil {
 			return fmt.Errorf("seed %d: %w", one.seed, err)
 		}
 		progress("%s", s)
-		if err := rep.add(s, o.out); err != nil {
+		if err := rep.add(s, one.out); err != nil {
 			return err
 		}
 	}
-	rep.print(os.Stdout)
-	return rep.verdict()
+	return nil
 }
 
 // rounds are the options of each run.

@@ -119,6 +119,10 @@ func TestBrokenPromisesOfFlowAreReported(t *testing.T) {
 			h.Faults = []Fault{{Name: "nats_kill", From: start, Until: start.Add(3 * time.Second)}}
 			startedAt(h, "move", 6100)
 		}},
+		"a job that starts after a fault of the database's network": {"pauses", func(h *History) {
+			h.Faults = []Fault{{Name: "way_database", From: start, Until: start.Add(3 * time.Second)}}
+			startedAt(h, "move", 5900)
+		}},
 		"a job that starts long after a slow read": {"pauses", func(h *History) {
 			h.Delays = []Delay{{From: start.Add(1900 * time.Millisecond), Until: start.Add(2400 * time.Millisecond)}, {From: start.Add(6 * time.Second), Until: start.Add(9 * time.Second)}}
 			startedAt(h, "move", 4600)
@@ -155,6 +159,10 @@ func TestWhatFlowAllowsIsNotReported(t *testing.T) {
 		},
 		"a runner that was cut off": func(h *History) {
 			h.Faults = []Fault{{Name: "nats_cut", From: start, Until: start.Add(3 * time.Second)}}
+			startedAt(h, "move", 5900)
+		},
+		"a runner whose network was slow": func(h *History) {
+			h.Faults = []Fault{{Name: "way_slow", From: start, Until: start.Add(3 * time.Second)}}
 			startedAt(h, "move", 5900)
 		},
 		"a fault that comes later": func(h *History) {

@@ -68,6 +68,9 @@ func pauses(ix *index, report func(string, string, ...any)) {
 // before reports whether the pause was not yet removed at a time.
 func (p *Pause) before(at time.Time) bool { return p.Until.IsZero() || at.Before(p.Until) }
 
+// awayFromNATS are the faults, besides those of NATS itself, during which a runner may learn nothing from NATS.
+var awayFromNATS = []string{"way_nats", "way_slow", "all_stopped"}
+
 // inForce is from when on a pause has to be in force for a runner that starts something at a time. One that was frozen reads it when it goes
 // on; one that was cut off may start what it had, until its leases end. On a busy machine, all reads take longer.
 func (ix *index) inForce(p *Pause, at time.Time, runner string) time.Time {
@@ -80,7 +83,7 @@ func (ix *index) inForce(p *Pause, at time.Time, runner string) time.Time {
 			continue
 		case f.Name == "nats_stepdown" && !strings.Contains(f.Note, "_STATE"):
 			continue // the bucket of pauses keeps its leader
-		case strings.HasPrefix(f.Name, "nats_"):
+		case strings.HasPrefix(f.Name, "nats_"), slices.Contains(awayFromNATS, f.Name):
 			until = until.Add(ix.AckWait)
 		case f.Name != "runner_stop" || runner != "" && !strings.HasPrefix(f.Note, runner+" "):
 			continue
