@@ -14,7 +14,7 @@ func (t *transaction) startCounting(ctx context.Context) error {
 	if t.tx.MaxAffected == 0 {
 		return nil
 	}
-	return t.run(ctx, request{text: countingSQL}, &ignored{})
+	return t.run(ctx, request{text: countingSQL}, &table{})
 }
 
 // addWritten adds what a statement has written, where the transaction has a limit: all counts, also those of triggers, and the

@@ -173,7 +173,7 @@ func (a *autocommit) end(ctx context.Context, set db.ResultSet, err error) error
 	}
 	if a.locked && !a.dead {
 		unlocking := request{text: unlock, args: numbered(a.d.lockArgs(a.once.Start.JobID))}
-		if a.run(ctx, unlocking, &ignored{}) != nil {
+		if a.run(ctx, unlocking, &table{}) != nil {
 			a.kill()
 		}
 	}

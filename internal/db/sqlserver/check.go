@@ -33,8 +33,8 @@ func (d *Database) Check(ctx context.Context) (db.CheckResult, error) {
 	if err != nil {
 		return v, d.checkFailed(ctx, err)
 	}
-	v.Query, v.Version = time.Since(started), fmt.Sprint(t.rows[0][0])
-	if t.rows[0][1] == "READ_ONLY" {
+	v.Query, v.Version = time.Since(started), fmt.Sprint(t.first()[0])
+	if t.first()[1] == "READ_ONLY" {
 		v.ReadOnly = "the database is read-only here: a secondary replica, or set so"
 	}
 	v.Role = s.role(ctx)
@@ -47,7 +47,7 @@ func (s *session) role(ctx context.Context) contract.Role {
 	if err != nil || len(t.rows) == 0 {
 		return ""
 	}
-	switch t.rows[0][0] {
+	switch t.first()[0] {
 	case int64(1):
 		return contract.RolePrimary
 	case int64(0):

@@ -3,6 +3,7 @@ package sqlserver
 import (
 	"context"
 	"crypto/tls"
+	"database/sql/driver"
 	"errors"
 	"math/rand/v2"
 	"strconv"
@@ -37,15 +38,11 @@ func (d *Database) dial(ctx context.Context) (*session, error) {
 	defer context.AfterFunc(ctx, link.close)()
 	connector := d.connectors.now()
 	connector.Dialer = link
-	made, err := connector.Connect(ctx)
-	if err != nil {
-		link.close()
-		return nil, errors.Join(ctx.Err(), err)
-	}
+	made, err := login(ctx, connector)
 	conn, ok := made.(*mssql.Conn)
-	if !ok {
+	if err != nil || !ok {
 		link.close()
-		return nil, errors.New("sqlserver: the driver returned an unexpected connection")
+		return nil, errors.Join(ctx.Err(), err, errNoSession)
 	}
 	lifetime := either(d.opts.Pool.MaxLifetime, defaultLifetime)
 	if d.opts.Pool.LifetimeJitter > 0 {
@@ -54,13 +51,19 @@ func (d *Database) dial(ctx context.Context) (*session, error) {
 	return &session{conn: conn, net: link, retireAt: time.Now().Add(lifetime), idle: time.Now()}, nil
 }
 
+// login has the driver connect.
+func login(ctx context.Context, connector *mssql.Connector) (made driver.Conn, err error) {
+	defer recovered(&err)
+	return connector.Connect(ctx)
+}
+
 // learn reads what the engine has to know of a session.
 func (d *Database) learn(ctx context.Context, s *session) error {
 	t, err := s.query(ctx, "SELECT CAST(DB_ID() AS bigint)")
 	if err != nil {
 		return err
 	}
-	id, ok := t.rows[0][0].(int64)
+	id, ok := t.first()[0].(int64)
 	if !ok {
 		return errors.New("sqlserver: the server does not return its database")
 	}
@@ -74,8 +77,7 @@ func (d *Database) learn(ctx context.Context, s *session) error {
 	return nil
 }
 
-// connectError reports why there is no connection and what to do about it. The driver's text names user, host and
-// database, so that only its kind is used, and the driver's error is not kept.
+// connectError reports why there is no connection and what to do about it, without the driver's text, which names user, host and database.
 func (d *Database) connectError(err error) *db.Error {
 	code := ""
 	if server, ok := errors.AsType[mssql.Error](err); ok {

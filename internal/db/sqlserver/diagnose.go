@@ -148,7 +148,7 @@ func (l *inspection) server(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	row := t.rows[0]
+	row := t.first()
 	l.Find(db.PartServer, db.GradeOK, "", "SQL Server %v, %v", row[0], row[1])
 	if row[3] == "READ_ONLY" {
 		l.Find(db.PartServer, db.GradeWarning, "connect to the primary, or set ledger.mode: off for reads only", "the database accepts no writes here")
@@ -166,7 +166,7 @@ func (l *inspection) settings(ctx context.Context) error {
 	if err != nil || len(t.rows) == 0 {
 		return err
 	}
-	row := t.rows[0]
+	row := t.first()
 	if row[0] == int64(1) {
 		l.Find(db.PartSettings, db.GradeOK, "", "READ_COMMITTED_SNAPSHOT is on: reads do not wait for writers")
 	} else {
@@ -194,7 +194,7 @@ func (l *inspection) session(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	options, _ := t.rows[0][0].(int64)
+	options, _ := t.first()[0].(int64)
 	state := "off"
 	if options&xactAbort != 0 {
 		state = "on"
@@ -273,10 +273,10 @@ func (l *inspection) ledger(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	rows, _ := t.rows[0][0].(int64)
-	bytes, _ := t.rows[0][1].(int64)
+	rows, _ := t.first()[0].(int64)
+	bytes, _ := t.first()[1].(int64)
 	oldest := ""
-	if at, ok := t.rows[0][2].(time.Time); ok {
+	if at, ok := t.first()[2].(time.Time); ok {
 		oldest = at.UTC().Format(time.RFC3339)
 	}
 	l.Find(db.PartLedger, db.GradeOK, "", "%s", engine.LedgerSize(rows, bytes, oldest))
@@ -310,7 +310,7 @@ func (d *Database) DryRun(ctx context.Context) (creates []string, err error) {
 		if err != nil {
 			return err
 		}
-		if t.rows[0][0] != int64(1) {
+		if t.first()[0] != int64(1) {
 			return engine.MayNotCreate(d.opts.Name, createRights)
 		}
 		return nil

@@ -42,8 +42,7 @@ func judge(e *mssql.Error) verdict {
 	return v
 }
 
-// constraintCode distinguishes the constraints of error 547. The words stand in the message in every language, before
-// the first name.
+// constraintCode distinguishes the constraints of error 547. The words stand in the message in every language, before the first name.
 func constraintCode(message string) contract.Code {
 	if quote := strings.IndexByte(message, '"'); quote >= 0 {
 		message = message[:quote]
@@ -57,8 +56,7 @@ func constraintCode(message string) contract.Code {
 	return contract.CodeConstraint
 }
 
-// messageNames finds the names in messages that carry one and are made of nothing else that matters. Only plain names match,
-// and only in English.
+// messageNames finds the names in messages that carry one and are made of nothing else that matters. Only plain names match, and only in English.
 var messageNames = map[int32]*regexp.Regexp{
 	207:  regexp.MustCompile(`^Invalid column name '([A-Za-z_#][A-Za-z0-9_#$]{0,127})'\.$`),
 	208:  regexp.MustCompile(`^Invalid object name '([A-Za-z_#][A-Za-z0-9_#$.]{0,255})'\.$`),

@@ -108,8 +108,7 @@ func (d *Database) entryArgs(e *db.Entry) []driver.NamedValue {
 // shortBytes is the most that varbinary holds without being varbinary(max).
 const shortBytes = 8000
 
-// padded brings an answer to one of few lengths: the driver declares a binary value by its length, and the server
-// keeps a plan for each declaration.
+// padded brings an answer to one of few lengths: the driver declares a binary value by its length, and the server keeps a plan for each declaration.
 func padded(answer []byte) []byte {
 	if len(answer) > shortBytes {
 		return answer
@@ -225,11 +224,9 @@ func (d *Database) record(ctx context.Context, s *session, entry *db.Entry) (*db
 		t, err := d.ask(ctx, s, insertOf(entry)+"; SELECT recorded_at FROM dbrunner.ledger WHERE "+theKey, d.entryArgs(entry))
 		if err == nil {
 			out := *entry
-			if len(t.rows) == 1 {
-				if at, ok := t.rows[0][0].(time.Time); ok {
-					out.RecordedAt = at.UTC()
-					return &out, true, nil
-				}
+			if at, ok := t.first()[0].(time.Time); ok {
+				out.RecordedAt = at.UTC()
+				return &out, true, nil
 			}
 			out.RecordedAt = time.Now().UTC() // already swept: the clock of this machine will do
 			return &out, true, nil
@@ -258,7 +255,7 @@ func (d *Database) find(ctx context.Context, s *session, text, jobID string) (*d
 	if err != nil || len(t.rows) == 0 {
 		return nil, err
 	}
-	row := t.rows[0]
+	row := t.first()
 	e := &db.Entry{JobID: jobID}
 	var ok [7]bool
 	if e.RequestHash, ok[0] = row[0].([]byte); row[0] == nil {
@@ -280,8 +277,7 @@ func (d *Database) find(ctx context.Context, s *session, text, jobID string) (*d
 	return e, nil
 }
 
-// Sweep deletes at most limit ledger rows that were recorded earlier than before, the oldest first, and leaves out those
-// that others hold.
+// Sweep deletes at most limit ledger rows that were recorded earlier than before, the oldest first, and leaves out those that others hold.
 func (d *Database) Sweep(ctx context.Context, before time.Time, limit int) (deleted int, err error) {
 	err = d.own(ctx, db.ClassLost, func(ctx context.Context, s *session) error {
 		t, err := d.ask(ctx, s, sweepEntries, []driver.NamedValue{
@@ -301,7 +297,7 @@ func (d *Database) Now(ctx context.Context) (now time.Time, err error) {
 		if err != nil {
 			return err
 		}
-		at, ok := t.rows[0][0].(time.Time)
+		at, ok := t.first()[0].(time.Time)
 		if !ok {
 			return errors.New("sqlserver: the server does not return its time")
 		}

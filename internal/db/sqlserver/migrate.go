@@ -70,7 +70,7 @@ type connecting struct{ now func() *mssql.Connector }
 
 // Connect makes a connection.
 func (c *connecting) Connect(ctx context.Context) (driver.Conn, error) {
-	conn, err := c.now().Connect(ctx)
+	conn, err := login(ctx, c.now())
 	if err != nil {
 		return nil, &connectFailure{err}
 	}

@@ -6,8 +6,7 @@ import (
 	"dbrunner/internal/db/engine"
 )
 
-// verdict is what an error number means, and how publishers read it: never in the server's own words, which quote
-// values.
+// verdict is what an error number means, and how publishers read it: never in the server's own words, which quote values.
 type verdict struct {
 	class   db.Class
 	code    contract.Code
@@ -21,8 +20,7 @@ const (
 	lost        = db.ClassLost
 )
 
-// verdicts are the errors by their number (sys.messages). The transient ones are those of EF Core's and SqlClient's
-// lists.
+// verdicts are the errors by their number (sys.messages). The transient ones are those of EF Core's and SqlClient's lists.
 var verdicts = map[int32]verdict{
 	// The statement.
 	102:  {permanent, contract.CodeSyntax, "incorrect syntax"},

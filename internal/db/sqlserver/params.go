@@ -19,8 +19,7 @@ import (
 	"dbrunner/internal/db/engine"
 )
 
-// argument is a parameter as the server gets it: declared by its type for the statement, and sent as a value that
-// the server converts to it.
+// argument is a parameter as the server gets it: declared by its type for the statement, and sent as a value that the server converts to it.
 type argument struct {
 	declared string
 	value    driver.Value

@@ -496,7 +496,7 @@ func TestPeerLogins(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			p := newPeer(t, on("nothing", reply{}))
-			p.login = failure(c.number, 14, "Login failed for user 'sa' canary.", false)
+			p.login = reply{tokens: failure(c.number, 14, "Login failed for user 'sa' canary.", false)}
 			e := requireError(t, p.open().Probe(t.Context()), db.ClassUnavailable, contract.CodeUnavailable)
 			require.Contains(t, e.Message, "test_db")
 			require.Contains(t, e.Message, c.says)

@@ -20,10 +20,11 @@ import (
 // peer speaks just enough of the server's protocol (MS-TDS) to send what no server would send on demand: errors by their
 // number, an answer that breaks off, no answer at all.
 type peer struct {
-	t      *testing.T
-	listen net.Listener
-	wg     sync.WaitGroup
-	login  []byte // instead of a welcome
+	t        *testing.T
+	listen   net.Listener
+	wg       sync.WaitGroup
+	prelogin reply // instead of the usual one
+	login    reply // instead of a welcome
 
 	mu     sync.Mutex // guards what follows
 	script func(text string) reply
@@ -35,9 +36,11 @@ type peer struct {
 
 // reply is what the peer says to a request.
 type reply struct {
-	tokens []byte
-	silent bool // no answer until it is asked to stop
-	hangUp bool
+	tokens  []byte
+	silent  bool   // no answer until it is asked to stop
+	raw     bool   // the tokens are whole packets; then the peer hangs up
+	forever []byte // sent behind them in packets of its own, as long as the other side reads
+	hangUp  bool
 }
 
 func newPeer(t *testing.T, script func(text string) reply) *peer {
@@ -117,41 +120,61 @@ func (p *peer) serve(c net.Conn) {
 		if err != nil {
 			return
 		}
-		answer, hangUp := p.answer(kind, body)
-		if hangUp {
-			return
-		}
-		if answer == nil {
-			continue
-		}
-		if _, err := c.Write(framed(answer)); err != nil {
+		if r := p.answer(kind, body); r.hangUp || r.send(c) != nil {
 			return
 		}
 	}
 }
 
-func (p *peer) answer(kind byte, body []byte) (tokens []byte, hangUp bool) {
-	switch kind {
-	case packetPrelogin: // a version, and no encryption
-		return []byte{0, 0, 11, 0, 6, 1, 0, 17, 0, 1, 0xff, 16, 0, 0, 0, 0, 0, 2}, false
-	case packetLogin:
-		if p.login != nil {
-			return p.login, false
+// send writes the reply. Its error ends the link.
+func (r reply) send(to io.Writer) error {
+	if r.raw {
+		_, err := to.Write(r.tokens)
+		return errors.Join(err, io.EOF)
+	}
+	if r.forever == nil {
+		if r.tokens == nil {
+			return nil
 		}
-		return append(loginAck(), done(0, 0)...), false
+		_, err := to.Write(framed(r.tokens, true))
+		return err
+	}
+	_, err := to.Write(framed(r.tokens, false))
+	for chunk := framed(r.forever, false); err == nil; {
+		_, err = to.Write(chunk)
+	}
+	return err
+}
+
+func (p *peer) answer(kind byte, body []byte) reply {
+	switch kind {
+	case packetPrelogin:
+		if p.prelogin.tokens != nil {
+			return p.prelogin
+		}
+		return reply{tokens: preloginAnswer()}
+	case packetLogin:
+		if p.login.tokens != nil {
+			return p.login
+		}
+		return reply{tokens: append(loginAck(), done(0, 0)...)}
 	case packetAttention:
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		p.stops++
 		if p.deaf {
-			return nil, false
+			return reply{}
 		}
-		return done(0x20, 0), false
+		return reply{tokens: done(0x20, 0)}
 	case packetBatch, packetRPC:
-		r := p.reply(decodeText(body))
-		return r.tokens, r.hangUp
+		return p.reply(decodeText(body))
 	}
-	return nil, true
+	return reply{hangUp: true}
+}
+
+// preloginAnswer is a version, and no encryption.
+func preloginAnswer() []byte {
+	return []byte{0, 0, 11, 0, 6, 1, 0, 17, 0, 1, 0xff, 16, 0, 0, 0, 0, 0, 2}
 }
 
 func (p *peer) reply(text string) reply {
@@ -209,13 +232,21 @@ func readMessage(in *bufio.Reader) (kind byte, body []byte, err error) {
 	}
 }
 
-func framed(body []byte) []byte {
-	if len(body) > 4000 {
-		panic(errors.New("the peer's answers fit one packet"))
+// framed puts tokens into packets, the last of which ends the answer or does not.
+func framed(body []byte, complete bool) []byte {
+	const most = 4000
+	var out []byte
+	for first := true; first || len(body) > 0; first = false {
+		part := body[:min(len(body), most)]
+		body = body[len(part):]
+		head := []byte{packetAnswer, 0, 0, 0, 0, 0, 1, 0}
+		if complete && len(body) == 0 {
+			head[1] = 1
+		}
+		binary.BigEndian.PutUint16(head[2:], uint16(len(part)+len(head)))
+		out = append(append(out, head...), part...)
 	}
-	head := []byte{packetAnswer, 1, 0, 0, 0, 0, 1, 0}
-	binary.BigEndian.PutUint16(head[2:], uint16(len(body)+8))
-	return append(head, body...)
+	return out
 }
 
 // decodeText finds the text in a request: everything in it is UTF-16, at even offsets or odd ones.

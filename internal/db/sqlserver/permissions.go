@@ -17,8 +17,7 @@ type rights struct {
 	locked bool // the database takes no writes: a readable secondary, or set read-only
 }
 
-// The rights that let a login write, in the database as a whole or on one of its tables. The ledger's own table does
-// not count.
+// The rights that let a login write, in the database as a whole or on one of its tables. The ledger's own table does not count.
 const writingRights = `SELECT CAST(CASE WHEN DATABASEPROPERTYEX(DB_NAME(), 'Updateability') = 'READ_ONLY' THEN 1 ELSE 0 END AS bigint),
 	CAST(CASE WHEN HAS_PERMS_BY_NAME(DB_NAME(), 'DATABASE', 'INSERT') = 1 OR HAS_PERMS_BY_NAME(DB_NAME(), 'DATABASE', 'UPDATE') = 1
 		OR HAS_PERMS_BY_NAME(DB_NAME(), 'DATABASE', 'DELETE') = 1 OR HAS_PERMS_BY_NAME(DB_NAME(), 'DATABASE', 'ALTER') = 1
@@ -37,8 +36,8 @@ func (d *Database) readPermissions(ctx context.Context, s *session) error {
 	r := &d.rights
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.known, r.locked = true, t.rows[0][0] == int64(1)
-	r.writes = t.rows[0][1] == int64(1) && !r.locked
+	r.known, r.locked = true, t.first()[0] == int64(1)
+	r.writes = t.first()[1] == int64(1) && !r.locked
 	return nil
 }
 

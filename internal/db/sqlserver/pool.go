@@ -95,8 +95,7 @@ func (d *Database) release(s *session) {
 	s.poolConn.Release()
 }
 
-// lost is for a link that the server ended: the other idle connections are most likely gone as well, and a repetition
-// should not meet one after the other.
+// lost is for a link that the server ended: the other idle connections are most likely gone as well.
 func (d *Database) lost() { d.pool.Reset() }
 
 func (d *Database) acquireError(ctx context.Context, err error) error {

@@ -108,9 +108,9 @@ func (s *session) hasKey(ctx context.Context) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	keys := map[any][]string{}
+	keys := map[string][]string{}
 	for _, row := range t.rows {
-		keys[row[0]] = append(keys[row[0]], fmt.Sprint(row[1]))
+		keys[fmt.Sprint(row[0])] = append(keys[fmt.Sprint(row[0])], fmt.Sprint(row[1]))
 	}
 	for _, columns := range keys {
 		slices.Sort(columns)
@@ -128,7 +128,7 @@ func (s *session) missingRights(ctx context.Context) (missing []string, err erro
 		if err != nil {
 			return nil, err
 		}
-		if t.rows[0][0] != int64(1) {
+		if t.first()[0] != int64(1) {
 			missing = append(missing, right)
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime"
 
 	"github.com/golang-sql/sqlexp"
 	mssql "github.com/microsoft/go-mssqldb"
@@ -47,11 +48,11 @@ func (s *session) run(ctx context.Context, r request, out receiver) error {
 	return judged
 }
 
-// send sends a request. The driver's messages are asked for, as they alone report the rows that a statement affected
-// from those that it returned.
-func (s *session) send(ctx context.Context, r request) (*mssql.Rowsq, *sqlexp.ReturnMessage, error) {
+// send sends a request. The driver's messages are asked for, as they alone distinguish rows that were affected from those returned.
+func (s *session) send(ctx context.Context, r request) (_ *mssql.Rowsq, _ *sqlexp.ReturnMessage, err error) {
+	defer recovered(&err)
 	messages := &sqlexp.ReturnMessage{}
-	err := s.conn.CheckNamedValue(&driver.NamedValue{Value: messages})
+	err = s.conn.CheckNamedValue(&driver.NamedValue{Value: messages})
 	if err != driver.ErrRemoveArgument { //nolint:errorlint // the driver's answer to this call is this very value
 		return nil, nil, errors.Join(err, errors.New("sqlserver: the driver takes no messages"))
 	}
@@ -75,6 +76,15 @@ func (s *session) send(ctx context.Context, r request) (*mssql.Rowsq, *sqlexp.Re
 	return rows, messages, nil
 }
 
+// recovered makes a panic an error: the driver panics at rows of other columns than announced, and at sizes of packets that it cannot send. It also
+// makes errors of what it cannot read that have no cause, whose texts panic.
+func recovered(err *error) {
+	unread, ok := errors.AsType[mssql.StreamError](*err)
+	if recover() != nil || ok && unread.InnerError == nil {
+		*err = mssql.StreamError{InnerError: errors.New("sqlserver: the driver cannot read what the server sent")}
+	}
+}
+
 // finish leaves the session ready for another request, or dead.
 func (s *session) finish(ctx context.Context, rows *mssql.Rowsq, err error) {
 	_, own := errors.AsType[*db.Error](err)
@@ -88,8 +98,9 @@ func (s *session) finish(ctx context.Context, rows *mssql.Rowsq, err error) {
 	default:
 		s.kill()
 	}
-	if closing := rows.Close(); closing != nil {
+	for driven(rows.Close) != nil { // again, until the driver's reader of the answer has ended, which waits for all that it has read to be taken
 		s.kill()
+		runtime.Gosched()
 	}
 }
 
@@ -106,6 +117,7 @@ type answer struct {
 	messages *sqlexp.ReturnMessage
 	out      receiver
 	first    error // of the server
+	said     int   // bytes of the texts of its errors, which the driver keeps
 }
 
 func (a *answer) read(ctx context.Context) error {
@@ -127,7 +139,7 @@ func (a *answer) read(ctx context.Context) error {
 			if err := a.out.next(); err != nil {
 				return err
 			}
-			err := a.rows.NextResultSet()
+			err := driven(a.rows.NextResultSet)
 			if errors.Is(err, io.EOF) {
 				// The answer is complete, unless the link or the context ended before it.
 				if a.first == nil && ctx.Err() != nil {
@@ -144,8 +156,12 @@ func (a *answer) read(ctx context.Context) error {
 
 // note keeps the server's first error: the others follow from it. What the driver could not read is no such error.
 func (a *answer) note(err error) error {
-	if _, ok := errors.AsType[mssql.Error](err); !ok {
-		return err
+	e, ok := errors.AsType[mssql.Error](err)
+	if !ok {
+		return driven(func() error { return err })
+	}
+	if a.said += errorSize + len(e.Message); a.said > maxErrors {
+		return errTooMuch
 	}
 	if a.first == nil {
 		a.first = err
@@ -170,8 +186,9 @@ func (a *answer) readRows() error {
 		return err
 	}
 	values := make([]driver.Value, len(columns))
+	next := func() error { return a.rows.Next(values) }
 	for {
-		err := a.rows.Next(values)
+		err := driven(next)
 		if errors.Is(err, io.EOF) {
 			return nil
 		}
@@ -184,13 +201,19 @@ func (a *answer) readRows() error {
 	}
 }
 
-// ignored is a receiver for what has no answer of interest.
-type ignored struct{}
+// driven calls the driver.
+func driven(call func() error) (err error) {
+	defer recovered(&err)
+	return call()
+}
 
-func (*ignored) columns([]column) error   { return nil }
-func (*ignored) row([]driver.Value) error { return nil }
-func (*ignored) count(int64) error        { return nil }
-func (*ignored) next() error              { return nil }
+// What is read of an answer at most, so that no server has a runner take memory without end.
+const (
+	errorSize  = 256      // bytes of an error beside its text
+	maxErrors  = 16 << 20 // bytes of the errors of an answer
+	maxOwnRows = 10_000   // of an answer to a request of the engine's own
+	ownColumns = 8        // that such a request asks for at most
+)
 
 // table is a receiver of the engine's own small answers: the rows of all result sets, and the last count.
 type table struct {
@@ -200,10 +223,19 @@ type table struct {
 
 func (*table) columns([]column) error { return nil }
 
+// row keeps a row. What is missing of it is NULL.
 func (t *table) row(values []driver.Value) error {
-	t.rows = append(t.rows, append([]driver.Value(nil), values...))
+	if len(t.rows) == maxOwnRows {
+		return errTooMuch
+	}
+	row := make([]driver.Value, ownColumns)
+	copy(row, values)
+	t.rows = append(t.rows, row)
 	return nil
 }
+
+// first is the first row; without one, all of it is NULL.
+func (t *table) first() []driver.Value { return append(t.rows, make([]driver.Value, ownColumns))[0] }
 
 func (t *table) count(rows int64) error { t.n = rows; return nil }
 func (*table) next() error              { return nil }

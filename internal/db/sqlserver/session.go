@@ -26,6 +26,8 @@ var (
 	errTimeLimit = errors.New("sqlserver: the call's time limit")
 	errGivenUp   = errors.New("sqlserver: the work was given up")
 	errLinkLost  = errors.New("sqlserver: the link was lost")
+	errTooMuch   = errors.New("sqlserver: the server sent more than is read of such an answer")
+	errNoSession = errors.New("sqlserver: the driver made no session")
 )
 
 // session is one connection. One call at a time uses it.
@@ -74,8 +76,7 @@ func (s *session) limit(ctx context.Context, timeout time.Duration) (context.Con
 	}
 }
 
-// rollback ends what is open; the call's own bounds may be over. A session that cannot do so in time is closed, which
-// rolls back as well.
+// rollback ends what is open; the call's own bounds may be over. A session that cannot do so in time is closed, which rolls back as well.
 func (s *session) rollback(ctx context.Context) {
 	if s.dead {
 		return
@@ -83,7 +84,7 @@ func (s *session) rollback(ctx context.Context) {
 	call := s.net.begin()
 	defer s.net.end(call)
 	s.net.cutAfter(call, rollbackGrace)
-	if err := s.run(context.WithoutCancel(ctx), request{text: rollbackSQL}, &ignored{}); err != nil {
+	if err := s.run(context.WithoutCancel(ctx), request{text: rollbackSQL}, &table{}); err != nil {
 		s.kill()
 	}
 }

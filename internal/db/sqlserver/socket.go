@@ -86,8 +86,7 @@ func (s *sockets) lost(err error) {
 	}
 }
 
-// judge adds to an error of the driver's what the socket knows: that the link was lost. The driver drops the cause of
-// what it could not send.
+// judge adds to an error of the driver's what the socket knows: that the link was lost. The driver drops the cause of what it could not send.
 func (s *sockets) judge(err error) error {
 	_, said := errors.AsType[mssql.Error](err)
 	_, own := errors.AsType[*db.Error](err)

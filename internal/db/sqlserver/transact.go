@@ -67,7 +67,7 @@ func (t *transaction) perform(ctx context.Context) error {
 	if err != nil {
 		return t.d.failure(ctx, t.session, err, -1)
 	}
-	id, ok := answer.rows[0][0].(int64)
+	id, ok := answer.first()[0].(int64)
 	if !ok {
 		return db.Errorf(db.ClassPermanent, contract.CodeDatabase, "the server does not return the transaction's id")
 	}
@@ -121,8 +121,7 @@ func (t *transaction) execute(ctx context.Context, stmt *dialect.Compiled, at in
 	return nil
 }
 
-// fence verifies the transaction and writes the ledger row, if any, in one batch. Nothing of the job's runs between it
-// and COMMIT.
+// fence verifies the transaction and writes the ledger row, if any, in one batch. Nothing of the job's runs between it and COMMIT.
 func (t *transaction) fence(ctx context.Context, entry *db.Entry) error {
 	answer := &table{}
 	err := t.run(ctx, t.d.fenceRequest(t.session, t.id, entry), answer)
