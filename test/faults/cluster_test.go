@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"dbrunner/test/faults/network"
 )
 
 // Two faults may restart a server at the same time: the crash of all servers goes on when another fault has restarted one of them, and neither
@@ -20,7 +22,7 @@ func TestACrashBesideAnotherRestart(t *testing.T) {
 	for i := range c.routes {
 		for j := range c.routes[i] {
 			var err error
-			c.routes[i][j], err = newWay(address(1))
+			c.routes[i][j], err = network.NewWay(address(1))
 			require.NoError(t, err)
 		}
 	}

@@ -6,6 +6,8 @@ import (
 	"math/rand/v2"
 	"strings"
 	"time"
+
+	"dbrunner/test/faults/network"
 )
 
 // networkNemeses are the faults of the network between the servers of the cluster, and between one runner and its servers.
@@ -29,7 +31,7 @@ func partitioned(rng *rand.Rand) time.Duration {
 }
 
 // routes are the ways between the servers of the cluster: routes[i][j] is the one by which server i connects to server j.
-type routes [nodes][nodes]*way
+type routes [nodes][nodes]*network.Way
 
 func newRoutes(ports []int) (*routes, error) {
 	var r routes
@@ -39,7 +41,7 @@ func newRoutes(ports []int) (*routes, error) {
 				continue
 			}
 			var err error
-			if r[i][j], err = newWay(address(ports[j])); err != nil {
+			if r[i][j], err = network.NewWay(address(ports[j])); err != nil {
 				r.close()
 				return nil, err
 			}
@@ -53,7 +55,7 @@ func (r *routes) of(i int) string {
 	var urls []string
 	for j, w := range r[i] {
 		if j != i {
-			urls = append(urls, "nats://"+w.address())
+			urls = append(urls, "nats://"+w.Address())
 		}
 	}
 	return strings.Join(urls, ",")
@@ -61,11 +63,11 @@ func (r *routes) of(i int) string {
 
 // lose keeps what server i sends from reaching server j, whichever of the two has connected.
 func (r *routes) lose(i, j int) {
-	r[i][j].lose(true, false)
-	r[j][i].lose(false, true)
+	r[i][j].Lose(true, false)
+	r[j][i].Lose(false, true)
 }
 
-func (r *routes) each(do func(*way)) {
+func (r *routes) each(do func(*network.Way)) {
 	for i := range nodes {
 		for j := range nodes {
 			if r[i][j] != nil {
@@ -75,7 +77,7 @@ func (r *routes) each(do func(*way)) {
 	}
 }
 
-func (r *routes) close() { r.each((*way).close) }
+func (r *routes) close() { r.each((*network.Way).Close) }
 
 func natsPartition(ctx context.Context, r *round, rng *rand.Rand) (string, error) {
 	c, d := r.world.cluster, partitioned(rng)
@@ -88,7 +90,7 @@ func natsPartition(ctx context.Context, r *round, rng *rand.Rand) (string, error
 		}
 	}
 	err := wait(ctx, d)
-	c.routes.each((*way).restore)
+	c.routes.each((*network.Way).Restore)
 	if alone == nodes {
 		return fmt.Sprintf("each for %s", d), err
 	}
@@ -103,14 +105,14 @@ func natsOneWay(ctx context.Context, r *round, rng *rand.Rand) (string, error) {
 		}
 	}
 	err := wait(ctx, d)
-	c.routes.each((*way).restore)
+	c.routes.each((*network.Way).Restore)
 	return fmt.Sprintf("%s for %s", c.nodes[mute].name, d), err
 }
 
 // ways is one runner's network of its own.
 type ways struct {
-	database *way
-	nats     []*way
+	database *network.Way
+	nats     []*network.Way
 }
 
 // newWays makes the networks of the runners where a nemesis needs them: each costs another copy of all bytes.
@@ -122,11 +124,11 @@ func newWays(r *round) error {
 		w := &ways{}
 		r.ways = append(r.ways, w)
 		var err error
-		if w.database, err = newWay(r.world.proxy.Address()); err != nil {
+		if w.database, err = network.NewWay(r.world.proxy.Address()); err != nil {
 			return err
 		}
 		for _, n := range r.world.cluster.nodes {
-			one, err := newWay(n.link.address())
+			one, err := network.NewWay(n.link.address())
 			if err != nil {
 				return err
 			}
@@ -143,39 +145,39 @@ func throughWays(r *round, i int) []string {
 	}
 	var urls []string
 	for _, w := range r.ways[i].nats {
-		urls = append(urls, "nats://"+w.address())
+		urls = append(urls, "nats://"+w.Address())
 	}
-	connection := strings.Replace(r.linkedPostgres(), r.world.proxy.Address(), r.ways[i].database.address(), 1)
+	connection := strings.Replace(r.linkedPostgres(), r.world.proxy.Address(), r.ways[i].database.Address(), 1)
 	return []string{"SHOP_CONNECTION_STRING=" + connection, "RUNNER_NATS_URLS=" + strings.Join(urls, ",")}
 }
 
 func closeWays(r *round) {
 	for _, w := range r.ways {
 		for _, one := range append(toNATS(w), toDatabase(w)...) {
-			one.close()
+			one.Close()
 		}
 	}
 }
 
-func toDatabase(w *ways) []*way {
+func toDatabase(w *ways) []*network.Way {
 	if w.database == nil {
 		return nil
 	}
-	return []*way{w.database}
+	return []*network.Way{w.database}
 }
 
-func toNATS(w *ways) []*way { return w.nats }
+func toNATS(w *ways) []*network.Way { return w.nats }
 
 // wayLost loses one runner's ways to one side: both directions, or one of them.
-func wayLost(side func(*ways) []*way) func(context.Context, *round, *rand.Rand) (string, error) {
+func wayLost(side func(*ways) []*network.Way) func(context.Context, *round, *rand.Rand) (string, error) {
 	return func(ctx context.Context, r *round, rng *rand.Rand) (string, error) {
 		i, d, how := rng.IntN(runners), partitioned(rng), rng.IntN(3)
 		for _, w := range side(r.ways[i]) {
-			w.lose(how != 1, how != 2)
+			w.Lose(how != 1, how != 2)
 		}
 		err := wait(ctx, d)
 		for _, w := range side(r.ways[i]) {
-			w.restore()
+			w.Restore()
 		}
 		return fmt.Sprintf("%s for %s, %s", r.fleet.all[i].name, d, [...]string{"both directions", "answers", "requests"}[how]), err
 	}
@@ -186,7 +188,7 @@ func waySlow(ctx context.Context, r *round, rng *rand.Rand) (string, error) {
 	set := func(delay time.Duration, loss float64) {
 		for _, w := range r.ways {
 			for _, one := range append(toDatabase(w), w.nats...) {
-				one.slow(delay, loss)
+				one.Slow(delay, loss)
 			}
 		}
 	}

@@ -1,4 +1,5 @@
-package main
+// Package network has ways that carry TCP between programs and fail when the fault bench wants it: lost in one direction or both, or slow.
+package network
 
 import (
 	"context"
@@ -8,9 +9,9 @@ import (
 	"time"
 )
 
-// way is a stretch of the network that can fail in one direction, in both, or be slow. It carries TCP, so what it loses is sent again:
+// Way is a stretch of the network that can fail in one direction, in both, or be slow. It carries TCP, so what it loses is sent again:
 // a loss is a delay of all that follows, as the kernels at both ends would make it.
-type way struct {
+type Way struct {
 	listen net.Listener
 	target string
 	wg     sync.WaitGroup
@@ -33,21 +34,23 @@ const resent = 200 * time.Millisecond
 // underWay is how many pieces may be under way at a time.
 const underWay = 256
 
-func newWay(target string) (*way, error) {
+// NewWay returns a way to a target, on a port of its own.
+func NewWay(target string) (*Way, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
 	}
-	w := &way{listen: l, target: target}
+	w := &Way{listen: l, target: target}
 	w.ctx, w.end = context.WithCancel(context.Background())
 	w.wg.Go(w.accept)
 	return w, nil
 }
 
-func (w *way) address() string { return w.listen.Addr().String() }
+// Address is where the way starts.
+func (w *Way) Address() string { return w.listen.Addr().String() }
 
-// lose lets nothing through in these directions, for connections that are open and new ones, until restore.
-func (w *way) lose(there, back bool) {
+// Lose lets nothing through in these directions, for connections that are open and new ones, until Restore.
+func (w *Way) Lose(there, back bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if there && w.there == nil {
@@ -58,15 +61,15 @@ func (w *way) lose(there, back bool) {
 	}
 }
 
-// slow delays each piece in both directions, and loses a share of them.
-func (w *way) slow(delay time.Duration, loss float64) {
+// Slow delays each piece in both directions, and loses a share of them.
+func (w *Way) Slow(delay time.Duration, loss float64) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.delay, w.loss = delay, loss
 }
 
-// restore makes the way whole. What was held arrives.
-func (w *way) restore() {
+// Restore makes the way whole. What was held arrives.
+func (w *Way) Restore() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, d := range []*direction{&w.there, &w.back} {
@@ -78,13 +81,14 @@ func (w *way) restore() {
 	w.delay, w.loss = 0, 0
 }
 
-func (w *way) close() {
+// Close ends the way and all its connections.
+func (w *Way) Close() {
 	w.end()
 	_ = w.listen.Close()
 	w.wg.Wait()
 }
 
-func (w *way) accept() {
+func (w *Way) accept() {
 	for {
 		from, err := w.listen.Accept()
 		if err != nil {
@@ -95,7 +99,7 @@ func (w *way) accept() {
 }
 
 // serve carries one connection until one side or the way ends.
-func (w *way) serve(from net.Conn) {
+func (w *Way) serve(from net.Conn) {
 	to, err := net.DialTimeout("tcp", w.target, 5*time.Second)
 	if err != nil {
 		_ = from.Close()
@@ -121,7 +125,7 @@ type piece struct {
 }
 
 // carry carries one direction: what has been read is under way while more is read.
-func (w *way) carry(ctx context.Context, end context.CancelFunc, to, from net.Conn, d *direction) {
+func (w *Way) carry(ctx context.Context, end context.CancelFunc, to, from net.Conn, d *direction) {
 	pieces := make(chan piece, underWay)
 	var reader sync.WaitGroup
 	reader.Go(func() {
@@ -156,7 +160,7 @@ func (w *way) carry(ctx context.Context, end context.CancelFunc, to, from net.Co
 }
 
 // takes is how long a piece is under way.
-func (w *way) takes() time.Duration {
+func (w *Way) takes() time.Duration {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	d := w.delay
@@ -167,11 +171,13 @@ func (w *way) takes() time.Duration {
 }
 
 // pass waits for a piece's time, and while its direction is closed.
-func (w *way) pass(ctx context.Context, d *direction, at time.Time) error {
-	if late := time.Until(at); late > 0 {
-		if err := wait(ctx, late); err != nil {
-			return err
-		}
+func (w *Way) pass(ctx context.Context, d *direction, at time.Time) error {
+	arrival := time.NewTimer(time.Until(at))
+	defer arrival.Stop()
+	select {
+	case <-arrival.C:
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 	for {
 		w.mu.Lock()

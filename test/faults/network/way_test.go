@@ -1,4 +1,4 @@
-package main
+package network
 
 import (
 	"io"
@@ -10,15 +10,15 @@ import (
 )
 
 // connected is both ends of a connection through a way.
-func connected(t *testing.T) (w *way, client, server net.Conn) {
+func connected(t *testing.T) (w *Way, client, server net.Conn) {
 	t.Helper()
 	target, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = target.Close() })
-	w, err = newWay(target.Addr().String())
+	w, err = NewWay(target.Addr().String())
 	require.NoError(t, err)
-	t.Cleanup(w.close)
-	client, err = net.Dial("tcp", w.address())
+	t.Cleanup(w.Close)
+	client, err = net.Dial("tcp", w.Address())
 	require.NoError(t, err)
 	server, err = target.Accept()
 	require.NoError(t, err)
@@ -43,14 +43,14 @@ func TestWayLosesOneDirection(t *testing.T) {
 	w, client, server := connected(t)
 	for _, c := range []struct{ from, to net.Conn }{{client, server}, {server, client}} {
 		carried(t, c.from, c.to, "a")
-		w.lose(c.from == client, c.from == server)
+		w.Lose(c.from == client, c.from == server)
 		carried(t, c.to, c.from, "b")
 		_, err := c.from.Write([]byte("c"))
 		require.NoError(t, err)
 		require.NoError(t, c.to.SetReadDeadline(time.Now().Add(50*time.Millisecond)))
 		_, err = c.to.Read(make([]byte, 1))
 		require.ErrorContains(t, err, "timeout")
-		w.restore()
+		w.Restore()
 		buf := make([]byte, 1)
 		require.NoError(t, c.to.SetReadDeadline(time.Time{}))
 		_, err = io.ReadFull(c.to, buf)
@@ -63,14 +63,14 @@ func TestWayLosesOneDirection(t *testing.T) {
 func TestWayIsSlow(t *testing.T) {
 	t.Parallel()
 	w, client, server := connected(t)
-	w.slow(100*time.Millisecond, 0.5)
+	w.Slow(100*time.Millisecond, 0.5)
 	sent := time.Now()
 	carried(t, client, server, "late")
 	require.GreaterOrEqual(t, time.Since(sent), 100*time.Millisecond)
-	w.lose(true, true)
+	w.Lose(true, true)
 	_, err := client.Write([]byte("never"))
 	require.NoError(t, err)
-	w.close()
+	w.Close()
 	_, err = client.Read(make([]byte, 1))
 	require.Error(t, err)
 }
