@@ -21,13 +21,11 @@ import (
 
 	"dbrunner/internal/bus/bustest"
 	"dbrunner/internal/db/dbtest"
+	"dbrunner/test/faults/history"
 )
 
 // oldRelease is the last commit before calls, dry runs and queues.
 const oldRelease = "316e654413733589c17ac63e566f810aed3598a2"
-
-// errNoHistory is returned where the checkout does not have that commit.
-var errNoHistory = errors.New("this checkout does not have the commit " + oldRelease + " (a shallow clone, or no clone): fetch the whole history")
 
 // oldBinary is the runner of the old release, built once from the history of this repository.
 var oldBinary = sync.OnceValues(func() (string, error) {
@@ -39,40 +37,15 @@ var oldBinary = sync.OnceValues(func() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	git := func(args ...string) *exec.Cmd {
-		return exec.Command("git", append([]string{"-c", "safe.directory=*", "-C", root}, args...)...)
-	}
-	if _, err := os.Stat(filepath.Join(root, ".git")); errors.Is(err, os.ErrNotExist) {
-		return "", errNoHistory
-	}
-	if out, err := git("rev-parse", "--git-dir").CombinedOutput(); err != nil {
-		return "", fmt.Errorf("read the repository: %w\n%s", err, out)
-	}
-	if git("cat-file", "-e", oldRelease+"^{commit}").Run() != nil {
-		return "", errNoHistory
-	}
-	dir := filepath.Join(filepath.Dir(ours), "old")
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return "", err
-	}
-	archive := filepath.Join(dir, "sources.tar")
-	build := exec.Command("go", "build", "-o", filepath.Join(dir, "runner"), "./cmd/runner")
-	for _, step := range []*exec.Cmd{git("archive", "-o", archive, oldRelease), exec.Command("tar", "-xf", archive, "-C", dir), build} {
-		if step == build {
-			step.Dir = dir
-		}
-		if out, err := step.CombinedOutput(); err != nil {
-			return "", fmt.Errorf("build the old release: %s: %w\n%s", strings.Join(step.Args, " "), err, out)
-		}
-	}
-	return filepath.Join(dir, "runner"), nil
+	return history.Build(context.Background(), root, oldRelease, filepath.Join(filepath.Dir(ours), "old"))
 })
 
 // oldRunner is the path of the old release's runner. The test is skipped only where the history is not there.
 func oldRunner(t *testing.T) string {
 	t.Helper()
 	path, err := oldBinary()
-	if errors.Is(err, errNoHistory) {
+	var missing *history.MissingError
+	if errors.As(err, &missing) {
 		t.Skip(err)
 	}
 	require.NoError(t, err)

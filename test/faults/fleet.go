@@ -30,6 +30,7 @@ type runner struct {
 	name  string
 
 	mu      sync.Mutex
+	binary  string   // of the next one
 	p       *process // the one that runs, or the last one that did
 	next    []string // what the environment of the next one has besides
 	away    bool     // none is started for the moment
@@ -40,23 +41,22 @@ type runner struct {
 
 // fleet is the runners of one run.
 type fleet struct {
-	binary string
-	dir    string
-	env    []string
-	all    []*runner
-	over   context.Context //nolint:containedctx // the end of the fleet, which its supervisors share
-	end    context.CancelFunc
-	wg     sync.WaitGroup
+	dir  string
+	env  []string
+	all  []*runner
+	over context.Context //nolint:containedctx // the end of the fleet, which its supervisors share
+	end  context.CancelFunc
+	wg   sync.WaitGroup
 
 	mu    sync.Mutex
 	exits []check.Exit
 }
 
 func newFleet(binary, dir string, env []string) *fleet {
-	f := &fleet{binary: binary, dir: dir, env: env}
+	f := &fleet{dir: dir, env: env}
 	f.over, f.end = context.WithCancel(context.Background())
 	for i := range runners {
-		f.all = append(f.all, &runner{fleet: f, name: fmt.Sprintf("r%d", i+1), changed: make(chan struct{})})
+		f.all = append(f.all, &runner{fleet: f, binary: binary, name: fmt.Sprintf("r%d", i+1), changed: make(chan struct{})})
 	}
 	return f
 }
@@ -106,7 +106,7 @@ func (r *runner) begin(own []string) (*process, error) {
 	env := append([]string{"HOME=" + home, "TMPDIR=" + home, "RUNNER_INSTANCE=" + r.name, "GOMAXPROCS=2"}, r.fleet.env...)
 	env = append(append(env, own...), r.next...)
 	r.next = nil
-	p, err := start(r.name, home+".log", env, r.fleet.binary, "serve")
+	p, err := start(r.name, home+".log", env, r.binary, "serve")
 	if err != nil {
 		return nil, err
 	}
@@ -153,6 +153,21 @@ func (r *runner) terminate(ctx context.Context) {
 	if p := r.process(ctx); p != nil {
 		r.fleet.ended(p, p.end(exitGrace+10*time.Second))
 	}
+}
+
+// replace has a service manager end the runner and start another binary.
+func (r *runner) replace(ctx context.Context, binary string) {
+	r.mu.Lock()
+	r.binary = binary
+	r.mu.Unlock()
+	r.terminate(ctx)
+}
+
+// runs reports whether the next process of the runner is of a binary.
+func (r *runner) runs(binary string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.binary == binary
 }
 
 // ended notes how a runner ended that was asked to, unless another nemesis killed it while it was about to, or the

@@ -1,6 +1,6 @@
 package main
 
-// flowMutants are mistakes of calls, queues, outboxes, schedules and pauses.
+// flowMutants are mistakes of calls, queues, outboxes, schedules, pauses and releases.
 func flowMutants() []mutant {
 	return []mutant{
 		{
@@ -58,6 +58,11 @@ func flowMutants() []mutant {
 				"internal/worker/inflight.go", "\tcase h.held:\n\t\treturn errPaused\n", "\tcase h.held && false:\n\t\treturn errPaused\n",
 			}},
 			only: []string{"none"}, caught: []string{"pauses"},
+		},
+		{
+			name: "request_hash_of_another_release", what: "a release hashes requests in another way than the one before, so that it takes its duplicates for other jobs",
+			edits: []edit{{"internal/jobs/hash.go", "buf = append(scratch[:0], hashOpening...)", "buf = append(scratch[:0], hashOpening+\" again\"...)"}},
+			only:  []string{"upgrade"}, caught: []string{"ends", "id_reuse"},
 		},
 	}
 }

@@ -34,6 +34,7 @@ type options struct {
 	keep     string // where the histories of violations are written
 	keepAll  bool   // also the histories of runs in which every promise was kept
 	runner   string // a built runner; empty: it is built
+	before   string // commit whose runner is upgraded from
 	mutants  bool
 	mutant   string // only this one
 	soak     time.Duration
@@ -65,6 +66,7 @@ func run(ctx context.Context, args []string) error {
 	flags.BoolVar(&o.resume, "resume", false, "add to the report that -out names: of the seeds that it has, only those with violations are run again")
 	flags.StringVar(&o.keep, "keep", "", "folder that the whole history of each violation is written to (default: a new one)")
 	flags.StringVar(&o.runner, "runner", "", "a runner built with the tag crashpoints (default: it is built)")
+	flags.StringVar(&o.before, "before", before, "commit whose runner the nemesis upgrade starts from and goes back to")
 	flags.BoolVar(&o.mix, "mix", false, "let all of -only work in each seed, not one in turn")
 	flags.BoolVar(&o.quick, "quick", false, "three short seeds with a mix of nemeses each, about a minute, instead")
 	flags.BoolVar(&o.recovery, "recovery", false, "measure how long each nemesis is felt: a minute each, with few jobs and long pauses, instead")

@@ -226,15 +226,24 @@ func (s *summary) rules() string {
 
 // buildMutant builds a runner from the source with the mutant's edits laid over it.
 func (w *world) buildMutant(ctx context.Context, m mutant) (string, error) {
-	out, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}").Output()
+	root, err := moduleRoot(ctx)
 	if err != nil {
-		return "", fmt.Errorf("find the module: %w", err)
+		return "", err
 	}
-	overlay, err := m.overlay(strings.TrimSpace(string(out)), filepath.Join(w.dir, "mutant-"+m.name))
+	overlay, err := m.overlay(root, filepath.Join(w.dir, "mutant-"+m.name))
 	if err != nil {
 		return "", err
 	}
 	return w.build(ctx, m.name, overlay)
+}
+
+// moduleRoot is the folder of the sources.
+func moduleRoot(ctx context.Context) (string, error) {
+	out, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}").Output()
+	if err != nil {
+		return "", fmt.Errorf("find the module: %w", err)
+	}
+	return strings.TrimSpace(string(out)), nil
 }
 
 // overlay writes the edited files into a folder, and the file that the go command wants of them.

@@ -53,7 +53,7 @@ func nemeses() []nemesis {
 		{"clock_skew", "a runner is killed, and the next one's clock is wrong by up to an hour, or steps both ways each second", 800 * time.Millisecond, clockSkew},
 		{"pg_exhausted", "others use up PostgreSQL's connections", 800 * time.Millisecond, pgExhausted},
 	}
-	return slices.Concat(list, networkNemeses(), machineNemeses())
+	return slices.Concat(list, networkNemeses(), machineNemeses(), releaseNemeses()) // seeds choose by index: new ones come last
 }
 
 func knownNemeses(names []string) error {

@@ -23,6 +23,7 @@ type round struct {
 	seed      uint64
 	opts      *options
 	binary    string // of the runners
+	before    string // of the release that they are upgraded from; empty: they are not
 	namespace string
 	database  string // on the PostgreSQL server
 	dir       string
@@ -70,11 +71,14 @@ func (w *world) newRound(ctx context.Context, o *options, binary string, seed ui
 			return nil, err
 		}
 	}
+	if err := prepareUpgrade(ctx, r); err != nil {
+		return nil, err
+	}
 	r.clients = &clients{r: r, cancels: map[string]bool{}, enqueued: map[string]check.Publication{}}
 	if err := newWays(r); err != nil {
 		return r, err
 	}
-	r.fleet = newFleet(r.binary, r.dir, r.runnerEnvironment(w.cluster.linked()))
+	r.fleet = newFleet(firstBinary(r), r.dir, r.runnerEnvironment(w.cluster.linked()))
 	return r, nil
 }
 
