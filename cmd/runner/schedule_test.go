@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// write writes files of schedules, and returns their folder.
+// schedulesFolder writes files of schedules, and returns their folder.
 func schedulesFolder(t *testing.T, files map[string]string) string {
 	t.Helper()
 	folder := t.TempDir()

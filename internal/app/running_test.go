@@ -16,7 +16,7 @@ import (
 	"dbrunner/internal/db/dbtest"
 )
 
-// client returns a client of this world.
+// newClient returns a client of this world.
 func (w *world) newClient() *client.Client {
 	w.t.Helper()
 	c, err := client.New(w.nc, client.Options{})

@@ -202,7 +202,7 @@ func (r *round) latest(h *check.History) {
 	}
 }
 
-// shutdownGrace are the ends of the runners' logs, for a run that did not come to its end.
+// lastWords are the ends of the runners' logs, for a run that did not come to its end.
 func (r *round) lastWords() error {
 	var errs []error
 	for _, m := range r.fleet.all {

@@ -58,7 +58,7 @@ type databaseState struct {
 	history []record
 }
 
-// read reads a database's state and creates nothing.
+// readState reads a database's state and creates nothing.
 func readState(ctx context.Context, engine Engine, session *sql.Conn) (*databaseState, error) {
 	s := &databaseState{stored: None().Number}
 	texts := engine.SQL()

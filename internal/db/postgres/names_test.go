@@ -11,7 +11,7 @@ import (
 	"dbrunner/internal/db"
 )
 
-// replaceAll is a function that puts other statements under the names of all prepared ones of its session, with the same
+// namesFunctions are functions: replaceAll puts other statements under the names of all prepared ones of its session, with the same
 // parameters, and under those of the engine that are not prepared then. They leave a trace if anything runs them. dropAll
 // deallocates them, prepareOne prepares another one.
 const namesFunctions = `
