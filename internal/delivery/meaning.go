@@ -175,7 +175,8 @@ func (f *facts) mayBeRecorded() bool {
 }
 
 // recordsFirst reports whether a ledger row is inserted before the job is finished with what the cause says. What no runner
-// can accept has no row, and can get none.
+// can accept has no row, and can get none: not on a redelivery either, whose row would differ from the result that the first
+// delivery may be storing.
 func (f *facts) recordsFirst() bool {
-	return f.ledgered && (f.ordered || f.cause != storedLate && (f.cause != invalidEverywhere || f.redelivered))
+	return f.ledgered && (f.ordered || f.cause != storedLate && f.cause != invalidEverywhere)
 }

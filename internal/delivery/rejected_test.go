@@ -179,6 +179,23 @@ func TestRejectionsWithoutARecord(t *testing.T) {
 	}
 }
 
+// The first delivery of what no runner can accept leaves no row, so that the next one must not either: its row would not be the stored result.
+func TestRejectionsInTwoDeliveriesAtATime(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	first, second := deliver("transaction", `{"id":"a1",`, 1, 1), deliver("transaction", `{"id":"a1",`, 1, 2)
+	out, again := s.executor.Run(t.Context(), first, nil), s.executor.Run(t.Context(), second, nil) // neither result is stored yet
+	require.Equal(t, contract.Rejected, out.Status)
+	require.Equal(t, contract.Rejected, again.Status)
+	stored := string(bodyOf(out))
+	s.settle(first, out)
+	s.settle(second, again)
+	require.Equal(t, stored, string(s.results[out.JobID]))
+	row, err := s.database.Lookup(t.Context(), out.JobID)
+	require.NoError(t, err)
+	require.Nil(t, row)
+}
+
 // noDialect makes decoding panic, as a defect of one version would.
 type noDialect struct{ db.Database }
 
