@@ -155,14 +155,12 @@ func fedExpiring(p *planner, name string) {
 	r.Statuses = []string{check.Succeeded, check.Expired}
 }
 
-// operate is an operator who watches the ordered queues until the context ends.
-func (c *clients) operate(ctx context.Context) {
-	rng := newRand(c.r.seed, 4)
+// operate is an operator who watches the ordered queue of a database until the context ends.
+func (c *clients) operate(ctx context.Context, database string) {
+	rng := newRand(c.r.seed, 4+uint64(slices.Index(databases(), database)))
 	for wait(ctx, 100*time.Millisecond) == nil {
-		for _, database := range databases() {
-			if head := failedHead(ctx, c.r, database); head != nil && wait(ctx, time.Duration(200+rng.IntN(300))*time.Millisecond) == nil {
-				release(ctx, c, rng, database, head)
-			}
+		if head := failedHead(ctx, c.r, database); head != nil && wait(ctx, time.Duration(200+rng.IntN(300))*time.Millisecond) == nil {
+			release(ctx, c, rng, database, head)
 		}
 	}
 }

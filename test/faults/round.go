@@ -168,7 +168,9 @@ func (r *round) run(ctx context.Context) error {
 	probing, stop := context.WithCancel(ctx)
 	var probes sync.WaitGroup
 	probes.Go(func() { r.clients.probe(probing) })
-	probes.Go(func() { r.clients.operate(probing) })
+	for _, database := range databases() {
+		probes.Go(func() { r.clients.operate(probing, database) })
+	}
 	defer probes.Wait()
 	defer stop()
 	r.goOn(limited)
