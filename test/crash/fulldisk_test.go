@@ -48,23 +48,24 @@ func TestFullDiskUnderNATS(t *testing.T) {
 	l.check()
 }
 
-// onDisk moves the data of a server to a disk of its own.
-func onDisk(t *testing.T, s *dbtest.PostgresServer, dir string) {
+// onDisk moves a folder of a server's data to a disk of its own.
+func onDisk(t *testing.T, s *dbtest.PostgresServer, folder, dir string) (data string) {
 	t.Helper()
 	conn, err := pgx.Connect(t.Context(), s.URL("postgres"))
 	require.NoError(t, err)
-	var data string
 	require.NoError(t, conn.QueryRow(t.Context(), `SHOW data_directory`).Scan(&data))
 	require.NoError(t, conn.Close(t.Context()))
 	s.Stop(t, dbtest.StopFast)
-	out, err := exec.Command("cp", "-a", data+"/.", dir).CombinedOutput()
+	moved := filepath.Join(data, folder)
+	out, err := exec.Command("cp", "-a", moved+"/.", dir).CombinedOutput()
 	require.NoError(t, err, "%s", out)
-	require.NoError(t, syscall.Mount(dir, data, "", syscall.MS_BIND, ""))
+	require.NoError(t, syscall.Mount(dir, moved, "", syscall.MS_BIND, ""))
 	t.Cleanup(func() {
 		s.Stop(t, dbtest.StopImmediate)
-		require.NoError(t, syscall.Unmount(data, 0))
+		require.NoError(t, syscall.Unmount(moved, 0))
 	})
 	s.Start(t)
+	return data
 }
 
 // Jobs whose writes find the disk of PostgreSQL full fail without an effect or wait; with space again they succeed.
@@ -72,7 +73,7 @@ func TestFullDiskUnderPostgreSQL(t *testing.T) {
 	t.Parallel()
 	dir := disk(t, "160m")
 	s := dbtest.StartPostgres(t, "min_wal_size=32MB", "max_wal_size=48MB")
-	onDisk(t, s, dir)
+	onDisk(t, s, ".", dir)
 	url := s.Database(t)
 	w := setup(t, bustest.Server(t).ClientURL(), url, url)
 	w.exec(`ALTER TABLE effects ADD COLUMN filler bytea`)
@@ -93,6 +94,49 @@ func TestFullDiskUnderPostgreSQL(t *testing.T) {
 	publish("full")
 	r.reports("insufficient_resources") // of a job that has failed, or whose failure does not fit into the ledger either
 	empty()
+	publish("free")
+	w.drained()
+	w.fates(t, jobs, "before", "full", "free")
+}
+
+// A full disk under PostgreSQL's WAL stops the server, and its operator starts it again. Jobs wait for it as for one that is down, and each that was under way has its effect
+// once if its result says so.
+func TestFullDiskUnderWAL(t *testing.T) {
+	t.Parallel()
+	dir := disk(t, "96m")
+	s := dbtest.StartPostgres(t, "min_wal_size=32MB", "max_wal_size=48MB", "logging_collector=on", "log_directory='log'", "log_filename='server.log'")
+	data := onDisk(t, s, "pg_wal", dir)
+	url := s.Database(t)
+	w := setup(t, bustest.Server(t).ClientURL(), url, url)
+	w.exec(`ALTER TABLE effects ADD COLUMN filler bytea`)
+	r := w.start("r1")
+	w.start("r2")
+	w.serving()
+
+	const jobs = 120
+	publish := func(phase string) {
+		for i := range jobs {
+			id := fmt.Sprintf("%s%d", phase, i)
+			w.publish("transaction", fmt.Sprintf(`{"id":%q,"statements":[{"sql":"INSERT INTO effects (name, filler) `+
+				`SELECT :name, string_agg(sha256(i::text::bytea), '') FROM generate_series(1, 16000) i","params":{"name":%q}}]}`, id, id))
+		}
+	}
+	publish("before")
+	w.drained()
+	empty := fill(t, dir)
+	publish("full")
+	select {
+	case <-s.Ended():
+	case <-time.After(testTimeout):
+		require.Fail(t, "PostgreSQL still runs")
+	}
+	log, err := os.ReadFile(filepath.Join(data, "log", "server.log"))
+	require.NoError(t, err)
+	require.Regexp(t, "PANIC: .*No space left on device", string(log))
+	r.reports("database unreachable; its jobs wait")
+	empty()
+	s.Stop(t, dbtest.StopImmediate)
+	s.Start(t)
 	publish("free")
 	w.drained()
 	w.fates(t, jobs, "before", "full", "free")
@@ -161,4 +205,54 @@ func TestFullDiskUnderTemporaryFiles(t *testing.T) {
 	w.publish("query", `{"id":"names","row_format":"arrays","sql":"SELECT name FROM effects WHERE length(name) < 10 ORDER BY name"}`)
 	require.Equal(t, "succeeded", w.stored("names").Status)
 	require.Contains(t, string(w.lookup("names")), `"rows":[["free"],["small"]]`)
+}
+
+// A cluster of three goes on while the disk of one of its servers is full, also if that led the jobs stream, and its operator restarts that server once there is space. Each job
+// that was acknowledged has its one effect and its one result, no runner has to be restarted, and the server catches up.
+func TestFullDiskUnderNodeOfCluster(t *testing.T) {
+	t.Parallel()
+	dir := disk(t, "64m")
+	nodes := bustest.Cluster(t, 3, func(o *server.Options) {
+		if o.ServerName == "node1" {
+			o.StoreDir = dir
+		}
+	})
+	full := nodes.Nodes[0]
+	url := dbtest.Postgres(t)
+	w := setup(t, nodes.URL(), url, url)
+	w.set("RUNNER_TOPOLOGY_REPLICAS=3")
+	w.start("first")
+	w.start("second")
+	w.serving()
+	const jobs = "DBRUNNER_JOBS_shop"
+	require.Eventually(t, func() bool {
+		leader := nodes.StreamLeader(jobs)
+		if leader != nil && leader != full {
+			nodes.StepDownStream(w.conn, jobs)
+		}
+		return leader == full
+	}, testTimeout, 200*time.Millisecond)
+	l := w.startLoad()
+	l.goOn(time.Second)
+	before := l.acks.Load()
+	empty := fill(t, dir)
+	require.Eventually(t, func() bool { return l.acks.Load() > before+500 }, testTimeout, 20*time.Millisecond, "the cluster goes on")
+	t.Logf("with its disk full, the server still leads the jobs stream: %t", nodes.StreamLeader(jobs) == full)
+	empty()
+	full.Restart()
+	l.goOn(time.Second)
+	l.check()
+	require.Eventually(t, func() bool {
+		stream, err := w.js.Stream(t.Context(), jobs)
+		if err != nil || stream.CachedInfo().Cluster == nil {
+			return false
+		}
+		current := 0
+		for _, replica := range stream.CachedInfo().Cluster.Replicas {
+			if replica.Current {
+				current++
+			}
+		}
+		return current == 2
+	}, testTimeout, 100*time.Millisecond, "the server catches up")
 }

@@ -2,6 +2,7 @@ package crash
 
 import (
 	"fmt"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -15,6 +16,7 @@ type load struct {
 	stop chan struct{}
 	done chan struct{}
 	n    int
+	acks atomic.Int64 // the same, to be read while it goes on
 	seen func(string) int
 }
 
@@ -31,6 +33,7 @@ func (w *world) startLoad() *load {
 			case <-pace.C:
 				l.w.publish("transaction", insert(fmt.Sprintf("l%d", l.n), fmt.Sprintf("l%d", l.n)))
 				l.n++
+				l.acks.Add(1)
 			}
 		}
 	}()

@@ -31,8 +31,7 @@ const (
 	StopImmediate = StopMode(syscall.SIGQUIT) // ends without clean-up, as after a crash
 )
 
-// PostgresServer is a server of a test's own, which it may stop, kill and pause. It keeps its port and its data
-// over restarts.
+// PostgresServer is a server of a test's own, which it may stop, kill and pause. It keeps its port and its data over restarts.
 type PostgresServer struct {
 	bin, dir string
 	port     int
@@ -117,8 +116,10 @@ func (s *PostgresServer) Stop(t testing.TB, mode StopMode) {
 	}
 }
 
-// Pause stops every process of the server where it is, without ending it: nothing answers any more. Resume
-// lets them go on.
+// Ended is closed when the server that runs now has ended, also by itself.
+func (s *PostgresServer) Ended() <-chan struct{} { return s.running.done }
+
+// Pause stops every process of the server where it is, without ending it: nothing answers any more. Resume lets them go on.
 func (s *PostgresServer) Pause(t testing.TB) { s.signalAll(t, syscall.SIGSTOP) }
 
 // Resume ends Pause.
@@ -187,8 +188,7 @@ func (s *PostgresServer) initialize(settings []string) error {
 			return err
 		}
 	}
-	cmd := s.command("initdb", "-D", s.data(), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "-N",
-		"--no-instructions")
+	cmd := s.command("initdb", "-D", s.data(), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "-N", "--no-instructions")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("initdb: %w: %s", err, out)
 	}
