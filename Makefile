@@ -163,6 +163,12 @@ bench-quick: build ## one short round of the benchmark, about a minute; writes n
 	go build -o bin/bench ./bench
 	bin/bench -quick -out ""
 
+.PHONY: bench-scale
+bench-scale: build ## measure long backlogs, many databases, many runners, R3 and an hour at 1,000 jobs/s; three hours; SCALE="-quick -out ''": four minutes, writes nothing
+	@scripts/setup postgres
+	go build -o bin/bench ./bench
+	bin/bench -only scale -out bench/results/scale.json -page "" $(SCALE)
+
 .PHONY: bench-profiles
 bench-profiles: build ## write CPU profiles of the benchmark's processes as text into bench/profiles
 	@scripts/setup postgres

@@ -16,22 +16,28 @@ type answers struct {
 	total int
 	warm  int // answers before the clock starts
 
+	runners int // that each have answered before the clock starts; 0: it does not matter who answers
+
 	started, ended chan struct{}
 	begin, end     time.Time
 
 	mu    sync.Mutex
 	seen  []bool
 	count int
+	by    map[string]int // answers of each runner since the clock started
 	err   error
 	buf   []byte
 }
 
-// subscribe receives on subjects whose last token ends in `_<n>`.
-func subscribe(nc *nats.Conn, subjects string, w *work, total, warm int) (*answers, *nats.Subscription, error) {
-	a := &answers{
-		work: w, total: total, warm: warm, seen: make([]bool, total),
+func newAnswers(w *work, total, warm, runners int) *answers {
+	return &answers{
+		work: w, total: total, warm: warm, runners: runners, seen: make([]bool, total), by: map[string]int{},
 		started: make(chan struct{}), ended: make(chan struct{}),
 	}
+}
+
+// subscribe receives on subjects whose last token ends in `_<n>`.
+func subscribe(nc *nats.Conn, subjects string, a *answers) (*answers, *nats.Subscription, error) {
 	sub, err := nc.Subscribe(subjects, a.receive)
 	if err != nil {
 		return nil, nil, err
@@ -56,25 +62,60 @@ func (a *answers) receive(m *nats.Msg) {
 		a.seen[n] = true
 		err = a.work.check(m.Data, n, a.buf)
 	}
+	a.count++
+	if a.runners > 0 {
+		a.by[runnerOf(m.Data)]++
+	}
+	if err == nil && a.count == a.total && a.begin.IsZero() {
+		err = fmt.Errorf("all %d jobs were answered before each of %d runners had one: %d had", a.total, a.runners, len(a.by))
+	}
 	if err != nil && a.err == nil {
 		a.err = err
-		a.finish()
 	}
-	a.count++
-	switch a.count {
-	case a.warm:
-		a.begin = time.Now()
-		close(a.started)
-	case a.total:
-		a.finish()
+	if a.begin.IsZero() && (a.err != nil || a.count >= a.warm && len(a.by) >= a.runners) {
+		a.start()
 	}
-}
-
-func (a *answers) finish() {
-	if a.end.IsZero() {
+	if a.end.IsZero() && (a.err != nil || a.count == a.total) {
 		a.end = time.Now()
 		close(a.ended)
 	}
+}
+
+func (a *answers) start() {
+	a.begin, a.warm = time.Now(), a.count
+	for name := range a.by {
+		a.by[name] = 0
+	}
+	close(a.started)
+}
+
+// answered is how many answers came so far.
+func (a *answers) answered() int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.count
+}
+
+// shares are the fewest and the most answers of a runner, of a fair share, in percent.
+func (a *answers) shares() (least, most float64) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	fair := float64(a.count-a.warm) / float64(max(len(a.by), 1))
+	for _, n := range a.by {
+		share := 100 * float64(n) / fair
+		if least == 0 || share < least {
+			least = share
+		}
+		most = max(most, share)
+	}
+	return least, most
+}
+
+// runnerOf reads who has answered.
+func runnerOf(answer []byte) string {
+	_, rest, _ := bytes.Cut(answer, []byte(`"runner":"`))
+	name, _, _ := bytes.Cut(rest, []byte(`"`))
+	return string(name)
 }
 
 func (a *answers) failure() error {

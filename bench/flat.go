@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"dbrunner/bench/figures"
+	"dbrunner/bench/process"
 )
 
 const (
@@ -39,19 +41,19 @@ func (w *world) measureFiles(ctx context.Context, r *report) error {
 		r.Flat = map[string]float64{}
 	}
 	for _, files := range []int{1, manyFiles, 1} {
-		rate, err := w.files(ctx, files)
+		s, err := w.files(ctx, files, filesBacklog)
 		if err != nil {
 			return fmt.Errorf("%d databases: %w", files, err)
 		}
 		key := fmt.Sprintf("databases_%d_jobs_per_s", files)
-		r.Flat[key] = max(r.Flat[key], figures.Round(rate, 1))
-		progress("%2d databases       %8.0f jobs/s", files, rate)
+		r.Flat[key] = max(r.Flat[key], figures.Round(s.Rate, 1))
+		progress("%2d databases       %8.0f jobs/s", files, s.Rate)
 	}
 	return nil
 }
 
 // files drains one backlog that is spread over some SQLite databases of one runner.
-func (w *world) files(ctx context.Context, count int) (rate float64, err error) {
+func (w *world) files(ctx context.Context, count, jobs int) (s figures.Sample, err error) {
 	databases := map[string]string{}
 	// Streams reserve their limits with the server; fifty times the ordinary ones are more than it gives.
 	env := []string{"RUNNER_TOPOLOGY_JOBS_MAX_BYTES=128MiB", "RUNNER_TOPOLOGY_RESULTS_MAX_BYTES=1GiB"}
@@ -59,29 +61,33 @@ func (w *world) files(ctx context.Context, count int) (rate float64, err error) 
 	for i := range count {
 		name := fmt.Sprintf("f%dx%d", w.serial, i)
 		if databases[name], err = createSQLite(ctx, w.dir, name+".db"); err != nil {
-			return 0, err
+			return s, err
 		}
 		if count > 1 { // a hundred connections together, whose caches of pages are warm after a moment
 			env = append(env, strings.ToUpper(name)+"_POOL_MAX=2", strings.ToUpper(name)+"_POOL_MIN=2")
 		}
 	}
-	start := func(*work) (*process, error) {
-		return start(w.runnerEnvironment(databases, env...), w.opts.runner, "serve")
+	start := func(*work) (process.List, error) {
+		return process.One(process.Start(w.runnerEnvironment(databases, env...), w.opts.runner, "serve"))
 	}
-	p, err := start(nil)
+	ps, err := start(nil)
 	if err != nil {
-		return 0, err
+		return s, err
 	}
 	for name := range databases {
-		err = errors.Join(err, w.awaitLane(ctx, p, name))
+		err = errors.Join(err, w.awaitLane(ctx, ps[0], name))
 	}
-	if err = errors.Join(err, p.stop()); err != nil {
-		return 0, err
+	if err = errors.Join(err, ps.Stop()); err != nil {
+		return s, err
 	}
-	return w.drainFiles(ctx, databases, start)
+	return w.drainFiles(ctx, databases, jobs, start)
 }
 
-func (w *world) drainFiles(ctx context.Context, databases map[string]string, start func(*work) (*process, error)) (float64, error) {
+func (w *world) drainFiles(
+	ctx context.Context, databases map[string]string, jobs int, start func(*work) (process.List, error),
+) (s figures.Sample, err error) {
+	ctx, cancel := context.WithTimeout(ctx, drainTime+time.Duration(jobs)*drainTimePerJob)
+	defer cancel()
 	k := &works()[4]
 	names := make([]string, 0, len(databases))
 	for name := range databases {
@@ -92,18 +98,18 @@ func (w *world) drainFiles(ctx context.Context, databases map[string]string, sta
 		next++
 		return "dbrunner.jobs." + names[next%len(names)] + "." + k.kind
 	}}
-	a, sub, err := subscribe(w.nc, "dbrunner.results.*.*", k, filesBacklog, filesBacklog/10)
+	a, sub, err := subscribe(w.nc, "dbrunner.results.*.*", newAnswers(k, jobs, jobs/10, 0))
 	if err != nil {
-		return 0, err
+		return s, err
 	}
 	defer func() { _ = sub.Unsubscribe() }()
-	if err := w.publish(c, k, filesBacklog); err != nil {
-		return 0, err
+	if err := w.publish(ctx, c, k, jobs); err != nil {
+		return s, err
 	}
-	p, err := start(k)
+	ps, err := start(k)
 	if err != nil {
-		return 0, err
+		return s, err
 	}
-	_, err = w.clock(ctx, p, a)
-	return a.rate(), errors.Join(err, p.stop())
+	s, err = w.clock(ctx, ps, a)
+	return s, errors.Join(err, ps.Stop())
 }

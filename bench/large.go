@@ -15,6 +15,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"dbrunner/bench/figures"
+	"dbrunner/bench/process"
 )
 
 // The sizes of results that go to the object store, rows.
@@ -71,11 +72,11 @@ func (w *world) measureRows(ctx context.Context, r *report, rows int) error {
 	for round := range w.opts.rounds {
 		copied, err := w.copyRows(ctx, rows)
 		if err != nil {
-			return errors.Join(err, p.stop())
+			return errors.Join(err, p.Stop())
 		}
 		stored, err := w.storeRows(ctx, fmt.Sprintf("large-%d-%d", rows, round), rows)
 		if err != nil {
-			return errors.Join(err, p.stop())
+			return errors.Join(err, p.Stop())
 		}
 		progress("%d rows: psql %s, runner %s", rows, copied.Round(time.Millisecond), stored.Round(time.Millisecond))
 		ours, theirs = append(ours, stored.Seconds()/copied.Seconds()), append(theirs, copied.Seconds())
@@ -83,12 +84,12 @@ func (w *world) measureRows(ctx context.Context, r *report, rows int) error {
 	name := fmt.Sprintf("%d_rows", rows)
 	r.Large[name+"_psql_s"] = figures.Round(figures.Median(theirs), 100)
 	r.Large[name+"_ratio_to_psql"] = figures.Round(figures.Median(ours), 100)
-	r.Large[name+"_peak_mb"] = figures.Megabytes(p.memory("VmHWM"))
-	return p.stop()
+	r.Large[name+"_peak_mb"] = figures.Megabytes(p.Memory("VmHWM"))
+	return p.Stop()
 }
 
-func (w *world) startLarge(ctx context.Context) (*process, error) {
-	p, err := start(w.runnerEnvironment(map[string]string{"postgres": w.databaseURL()}, "POSTGRES_TIMEOUT=10m", "PATH="+os.Getenv("PATH")),
+func (w *world) startLarge(ctx context.Context) (*process.Process, error) {
+	p, err := process.Start(w.runnerEnvironment(map[string]string{"postgres": w.databaseURL()}, "POSTGRES_TIMEOUT=10m", "PATH="+os.Getenv("PATH")),
 		w.opts.runner, "serve")
 	if err == nil {
 		wait(ctx, 2*time.Second)
@@ -172,7 +173,7 @@ func (w *world) measureTogether(ctx context.Context, r *report, rows int) error 
 			case <-done:
 				return
 			case <-tick.C:
-				sizes = append(sizes, figures.Megabytes(p.memory("VmRSS")))
+				sizes = append(sizes, figures.Megabytes(p.Memory("VmRSS")))
 			}
 		}
 	})
@@ -184,8 +185,8 @@ func (w *world) measureTogether(ctx context.Context, r *report, rows int) error 
 	jobs.Wait()
 	close(done)
 	sampling.Wait()
-	r.Large[fmt.Sprintf("%d_at_once_peak_mb", together)] = figures.Megabytes(p.memory("VmHWM"))
-	err = errors.Join(append(errs, p.stop())...)
+	r.Large[fmt.Sprintf("%d_at_once_peak_mb", together)] = figures.Megabytes(p.Memory("VmHWM"))
+	err = errors.Join(append(errs, p.Stop())...)
 	if err == nil && w.opts.out != "" {
 		err = drawMemory(filepath.Join(filepath.Dir(w.opts.out), "large-memory.svg"), sizes, rows)
 	}

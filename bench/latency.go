@@ -17,8 +17,10 @@ const latencyRate = 200 // jobs a second, whether they are answered or not
 
 // latency is from the publish of a job to its answer at a subscriber, milliseconds.
 type latency struct {
-	P50 float64 `json:"p50_ms"`
-	P99 float64 `json:"p99_ms"`
+	P50  float64 `json:"p50_ms"`
+	P99  float64 `json:"p99_ms"`
+	P999 float64 `json:"p999_ms"`
+	Max  float64 `json:"max_ms"`
 }
 
 // measureLatency publishes point selects at a fixed rate, for each contender in turn, several times.
@@ -32,12 +34,12 @@ func (w *world) measureLatency(ctx context.Context, r *report) error {
 	all := map[string][]time.Duration{}
 	for turn := range turns {
 		for _, c := range []contender{w.bare(), w.runner("stored"), w.runner("reply")} {
-			times, err := w.openLoop(ctx, c, k, jobs)
+			o, err := w.openLoop(ctx, c, k, latencyRate, jobs)
 			if err != nil {
 				return fmt.Errorf("%s: %w", c.mode, err)
 			}
-			all[c.mode] = append(all[c.mode], times...)
-			one := percentiles(times)
+			all[c.mode] = append(all[c.mode], o.took...)
+			one := percentiles(o.took)
 			progress("latency %d  %-8s p50 %.2f ms  p99 %.2f ms", turn+1, c.mode, one.P50, one.P99)
 		}
 	}
@@ -49,19 +51,30 @@ func (w *world) measureLatency(ctx context.Context, r *report) error {
 
 func percentiles(times []time.Duration) latency {
 	slices.Sort(times)
-	at := func(p int) float64 {
-		return figures.Round(float64(times[(len(times)-1)*p/100].Microseconds())/1000, 1000)
+	at := func(permille int) float64 {
+		return figures.Round(float64(times[(len(times)-1)*permille/1000].Microseconds())/1000, 1000)
 	}
-	return latency{P50: at(50), P99: at(99)}
+	return latency{P50: at(500), P99: at(990), P999: at(999), Max: at(1000)}
 }
 
-// stopwatch holds when each job was published and answered.
+// stopwatch holds when each job was published and how long it took.
 type stopwatch struct {
 	mu        sync.Mutex
 	published []time.Time
-	took      []time.Duration
+	took      []time.Duration // 0: not answered
+	count     int
 	failed    error
 	all       chan struct{}
+}
+
+func newStopwatch(jobs int) *stopwatch {
+	return &stopwatch{published: make([]time.Time, jobs), took: make([]time.Duration, jobs), all: make(chan struct{})}
+}
+
+func (s *stopwatch) publish(n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.published[n] = time.Now()
 }
 
 func (s *stopwatch) answer(m *nats.Msg, k *work) {
@@ -72,57 +85,99 @@ func (s *stopwatch) answer(m *nats.Msg, k *work) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err != nil {
-		s.failed = err
+	switch {
+	case err != nil:
+	case n >= len(s.took) || s.published[n].IsZero():
+		err = fmt.Errorf("an answer to job %d, which was not published", n)
+	case s.took[n] != 0:
+		err = fmt.Errorf("a second answer to job %d", n)
+	}
+	if s.failed != nil {
 		return
 	}
-	s.took = append(s.took, now.Sub(s.published[n]))
-	if len(s.took) == len(s.published) {
+	if s.failed = err; err != nil {
+		if s.count < len(s.took) {
+			close(s.all)
+		}
+		return
+	}
+	s.took[n] = max(now.Sub(s.published[n]), 1)
+	if s.count++; s.count == len(s.took) {
 		close(s.all)
 	}
 }
 
-// openLoop publishes jobs at the rate and returns how long each took. The first quarter of a second warms up.
-func (w *world) openLoop(ctx context.Context, c contender, k *work, jobs int) (took []time.Duration, err error) {
+func (s *stopwatch) failure() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.failed
+}
+
+// openLoad is how jobs at a fixed rate went.
+type openLoad struct {
+	took   []time.Duration
+	late   time.Duration // the longest that a job was published after its time
+	sample figures.Sample
+}
+
+// openLoop publishes jobs at the rate, in a second, and returns how long each took. The first quarter of a second warms up.
+func (w *world) openLoop(ctx context.Context, c contender, k *work, rate, jobs int) (o openLoad, err error) {
 	if err := w.reset(ctx, k.engine); err != nil {
-		return nil, err
+		return o, err
 	}
 	w.serial++
-	warm := latencyRate / 4
-	watch := &stopwatch{published: make([]time.Time, jobs+warm), all: make(chan struct{})}
+	warm := rate / 4
+	watch := newStopwatch(jobs + warm)
 	sub, err := w.nc.Subscribe(w.subjects(c, k), func(m *nats.Msg) { watch.answer(m, k) })
 	if err != nil {
-		return nil, err
+		return o, err
 	}
 	defer func() { _ = sub.Unsubscribe() }()
-	p, err := c.start(k)
+	if err := sub.SetPendingLimits(-1, -1); err != nil {
+		return o, err
+	}
+	ps, err := c.start(k)
 	if err != nil {
-		return nil, err
+		return o, err
 	}
-	defer func() { err = errors.Join(err, p.stop()) }()
+	defer func() { err = errors.Join(err, ps.Stop()) }()
 	wait(ctx, time.Second) // a runner has opened its connections by then
-	begin := time.Now()
-	for n := range jobs + warm {
-		wait(ctx, time.Until(begin.Add(time.Duration(n)*time.Second/latencyRate)))
-		id, reply := fmt.Sprintf("b%d_%d", w.serial, n), ""
-		if !c.stored {
-			reply = fmt.Sprintf("_INBOX.bench.%d.x_%d", w.serial, n)
+	var before usage
+	late, err := watch.pace(ctx, rate, func(n int) error {
+		if n == warm {
+			before = w.usage(ps)
 		}
-		body := k.job(nil, n, id, c.mode, reply)
-		watch.mu.Lock()
-		watch.published[n] = time.Now()
-		watch.mu.Unlock()
-		if _, err := w.js.PublishAsync(c.subject(k), body); err != nil {
-			return nil, err
+		if n > 0 && n%(progressEvery*rate) == 0 {
+			progress("  published %d of %d jobs  %.0f MB", n, jobs+warm, figures.Megabytes(ps.Memory("VmRSS")))
 		}
+		return w.publishOne(ctx, c, k, n)
+	})
+	if err == nil {
+		err = w.acknowledged(ctx)
 	}
-	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	if err != nil {
+		return o, errors.Join(err, watch.failure())
+	}
+	waiting, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	err = p.await(ctx, watch.all)
-	watch.mu.Lock()
-	defer watch.mu.Unlock()
-	if err = errors.Join(err, watch.failed); err != nil {
-		return nil, err
+	if err := errors.Join(ps.Await(waiting, watch.all, func() {}), watch.failure()); err != nil {
+		return o, err
 	}
-	return watch.took[warm:], nil
+	o = openLoad{took: watch.took[warm:], late: late, sample: w.usage(ps).since(before, jobs)}
+	return o, w.settled(ctx, c, k, jobs+warm)
+}
+
+// pace publishes each job at its time, and returns how long one was published after its time, at most.
+func (s *stopwatch) pace(ctx context.Context, rate int, publish func(n int) error) (late time.Duration, err error) {
+	begin := time.Now()
+	for n := range s.published {
+		due := begin.Add(time.Duration(n) * time.Second / time.Duration(rate))
+		wait(ctx, time.Until(due))
+		late = max(late, time.Since(due))
+		s.publish(n)
+		if err := errors.Join(publish(n), s.failure()); err != nil {
+			return late, err
+		}
+	}
+	return late, nil
 }

@@ -45,7 +45,8 @@ func run(ctx context.Context, args []string) error {
 	flags.StringVar(&o.out, "out", "bench/results/latest.json", "where the figures are written; empty: nowhere")
 	flags.StringVar(&o.page, "page", "docs/performance.md", "page whose table is filled with what is written; empty: none")
 	flags.StringVar(&o.profiles, "profiles", "", "write CPU profiles as text into this folder, and measure nothing else")
-	flags.StringVar(&o.only, "only", "", "parts to run, of: rounds,latency,allocations,memory,flat,files,sizes,large (default all)")
+	flags.StringVar(&o.only, "only", "", "parts to run, of: rounds,latency,allocations,memory,flat,files,sizes,large (default all of these),scale")
+	o.scale.flags(flags)
 	flags.StringVar(&o.works, "works", "", "works of the rounds, such as a,b,sqlite-c (default all)")
 	flags.Func("env", "a setting of the runner to try, such as POSTGRES_SLOTS=64; may be repeated", func(text string) error {
 		o.environment = append(o.environment, text)
@@ -57,5 +58,14 @@ func run(ctx context.Context, args []string) error {
 	if o.quick {
 		o.rounds = 1
 	}
+	o.scale.fill(o.quick)
+	if o.has("scale") && !isSet(flags, "out") {
+		o.out = "" // the file of the other parts is not for these figures
+	}
 	return orchestrate(ctx, o)
+}
+
+func isSet(flags *flag.FlagSet, name string) (found bool) {
+	flags.Visit(func(f *flag.Flag) { found = found || f.Name == name })
+	return found
 }

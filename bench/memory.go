@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"dbrunner/bench/figures"
+	"dbrunner/bench/process"
 )
 
 // allocationsPerJob of the runner's process, between the same marks as the clock of a backlog.
@@ -23,9 +24,9 @@ func (w *world) measureMemory(ctx context.Context, r *report) error {
 		return err
 	}
 	wait(ctx, 3*time.Second)
-	r.Memory = map[string]float64{"idle_mb": figures.Megabytes(p.memory("VmRSS"))}
+	r.Memory = map[string]float64{"idle_mb": figures.Megabytes(p.Memory("VmRSS"))}
 	progress("idle memory %.1f MB", r.Memory["idle_mb"])
-	return p.stop()
+	return p.Stop()
 }
 
 // measureAllocations drains a short backlog of each work by the runner inside this program.
@@ -53,47 +54,47 @@ func (w *world) inspect(ctx context.Context, c contender, k *work, jobs int, pro
 		return span, err
 	}
 	w.serial++
-	a, sub, err := subscribe(w.nc, w.subjects(c, k), k, jobs, jobs/10)
+	a, sub, err := subscribe(w.nc, w.subjects(c, k), newAnswers(k, jobs, jobs/10, 0))
 	if err != nil {
 		return span, err
 	}
 	defer func() { _ = sub.Unsubscribe() }()
-	if err := w.publish(c, k, jobs); err != nil {
+	if err := w.publish(ctx, c, k, jobs); err != nil {
 		return span, err
 	}
 	p, err := w.startInspected(c, k, profile)
 	if err != nil {
 		return span, err
 	}
-	marked := []*process{p}
+	marked := []*process.Process{p}
 	if profile != "" {
-		marked = append(marked, w.nats)
+		marked = append(marked, w.nats...)
 	}
 	span, err = between(ctx, p, marked, a)
-	return span, errors.Join(err, p.stop())
+	return span, errors.Join(err, p.Stop())
 }
 
-func (w *world) startInspected(c contender, k *work, profile string) (*process, error) {
+func (w *world) startInspected(c contender, k *work, profile string) (*process.Process, error) {
 	var args []string
 	if profile != "" {
 		args = append(args, "-cpuprofile", profile)
 	}
 	if c.mode == "bare" {
-		return startRole("bare", append(args, "-nats", w.url, "-stream", bareStream, "-engine", k.engine,
+		return process.StartRole("bare", append(args, "-nats", w.url, "-stream", bareStream, "-engine", k.engine,
 			"-database", w.target(k.engine))...)
 	}
-	return startRoleWith(w.runnerEnvironment(map[string]string{k.engine: w.target(k.engine)}, w.opts.environment...), "runner", args...)
+	return process.StartRoleWith(w.runnerEnvironment(map[string]string{k.engine: w.target(k.engine)}, w.opts.environment...), "runner", args...)
 }
 
 // between marks the processes at the start and at the end of the clock.
-func between(ctx context.Context, p *process, marked []*process, a *answers) (allocationsPerJob, error) {
+func between(ctx context.Context, p *process.Process, marked []*process.Process, a *answers) (allocationsPerJob, error) {
 	var text string
 	for _, moment := range []<-chan struct{}{a.started, a.ended} {
-		if err := p.await(ctx, moment); err != nil {
+		if err := p.Await(ctx, moment); err != nil {
 			return allocationsPerJob{}, errors.Join(err, a.failure())
 		}
 		for i, m := range marked {
-			line, err := m.mark()
+			line, err := m.Mark()
 			if err != nil {
 				return allocationsPerJob{}, err
 			}

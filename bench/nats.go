@@ -16,14 +16,23 @@ import (
 func serveNATS(ctx context.Context, args []string) error {
 	flags := flag.NewFlagSet("nats", flag.ContinueOnError)
 	dir := flags.String("dir", "", "folder of the streams")
+	name := flags.String("name", "", "name of the server in a cluster")
+	port := flags.Int("cluster", 0, "port for the other servers of the cluster")
+	routes := flags.String("routes", "", "URLs of the servers of the cluster")
 	marks := marksFlags(flags)
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
-	s, err := server.NewServer(&server.Options{
+	o := &server.Options{
 		Host: "127.0.0.1", Port: server.RANDOM_PORT, JetStream: true, StoreDir: *dir, NoSigs: true, NoLog: true,
 		JetStreamMaxStore: 1 << 40, JetStreamMaxMemory: 1 << 30, // streams reserve their limits; the disk is the bound
-	})
+		ServerName: *name,
+	}
+	if *name != "" {
+		o.Cluster = server.ClusterOpts{Name: "bench", Host: "127.0.0.1", Port: *port}
+		o.Routes = server.RoutesFromStr(*routes)
+	}
+	s, err := server.NewServer(o)
 	if err != nil {
 		return err
 	}

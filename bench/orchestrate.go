@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"dbrunner/bench/figures"
+	"dbrunner/bench/process"
 )
 
 // options are the flags.
@@ -20,6 +21,7 @@ type options struct {
 	runner, out, page, profiles, only string
 	works                             string
 	environment                       []string // of the runner, besides what it always gets
+	scale                             scaleOptions
 }
 
 // has reports whether a part is wanted.
@@ -27,7 +29,19 @@ func (o *options) has(part string) bool {
 	if slices.Contains([]string{"flat", "files", "sizes", "large"}, part) && o.quick && o.only == "" {
 		return false
 	}
+	if part == "scale" && o.only == "" { // it takes hours
+		return false
+	}
 	return o.only == "" || slices.Contains(strings.Split(o.only, ","), part)
+}
+
+// limit is how many jobs and results of a database the streams hold: more than any part needs.
+func (o *options) limit() int {
+	limit := 2_000_000
+	if o.has("scale") {
+		limit = max(limit, 2*o.scale.backlog, 2*o.scale.jobs, 2*o.scale.rate*int(o.scale.time.Seconds()))
+	}
+	return limit
 }
 
 // size is the backlog of a work.
@@ -88,6 +102,7 @@ func orchestrate(ctx context.Context, o options) error {
 		{"files", w.measureFiles},
 		{"sizes", w.measureSizes},
 		{"large", w.measureLarge},
+		{"scale", w.measureScale},
 	} {
 		if !o.has(part.name) {
 			continue
@@ -151,17 +166,17 @@ func (w *world) rawRate(k *work) (float64, error) {
 	if w.opts.quick {
 		span = time.Second / 2
 	}
-	p, err := startRole("raw-pgx", "-database", w.databaseURL(), "-work", k.name, "-span", span.String())
+	p, err := process.StartRole("raw-pgx", "-database", w.databaseURL(), "-work", k.name, "-span", span.String())
 	if err != nil {
 		return 0, err
 	}
-	text, err := p.line()
+	text, err := p.Line()
 	if err != nil {
-		return 0, errors.Join(err, p.stop())
+		return 0, errors.Join(err, p.Stop())
 	}
 	rate, err := strconv.ParseFloat(text, 64)
-	<-p.done
-	return rate, errors.Join(err, p.stop())
+	p.Wait()
+	return rate, errors.Join(err, p.Stop())
 }
 
 func progress(format string, args ...any) { fmt.Fprintf(os.Stderr, format+"\n", args...) }

@@ -31,6 +31,7 @@ type report struct {
 	Flat        map[string]float64           `json:"flat,omitempty"`
 	Sizes       map[string]float64           `json:"sizes,omitempty"`
 	Large       map[string]float64           `json:"large,omitempty"`
+	Scale       *scaleReport                 `json:"scale,omitempty"`
 
 	options options
 }
@@ -81,16 +82,31 @@ func (r *report) add(name, mode string, s figures.Sample) {
 func (r *report) print(out io.Writer) error {
 	r.Rows.Finish()
 	r.Spread, _ = r.Rows.Spread()
+	if r.Scale != nil {
+		if err := r.Scale.print(out); err != nil {
+			return err
+		}
+	}
+	if len(r.Rows) > 0 {
+		if err := r.printRows(out); err != nil {
+			return err
+		}
+	}
+	_, _ = fmt.Fprintf(out, "load before the start: %.0f %%; the bare loop's CPU per job varies by %.0f %%\n", r.Load*100, r.Spread*100)
+	return r.printParts(out)
+}
+
+func (r *report) printRows(out io.Writer) error {
 	t := tabwriter.NewWriter(out, 0, 4, 2, ' ', tabwriter.AlignRight)
 	_, _ = fmt.Fprintln(t, "work\tmode\tCPU µs/job\ttimes bare\trounds\tworker\tnats\tpostgres\tjobs/s\tratio\tpeak MB\t")
 	for _, x := range r.Rows {
 		_, _ = fmt.Fprintf(t, "%s\t%s\t%.0f\t%.2f\t%.0f–%.0f\t%.0f\t%.0f\t%.0f\t%.0f\t%.2f\t%.0f\t\n",
 			x.Work, x.Mode, x.CPU, x.CPURatio, x.Lowest, x.Highest, x.Worker, x.NATS, x.Postgres, x.Rate, x.Ratio, x.Peak)
 	}
-	if err := t.Flush(); err != nil {
-		return err
-	}
-	_, _ = fmt.Fprintf(out, "load before the start: %.0f %%; the bare loop's CPU per job varies by %.0f %%\n", r.Load*100, r.Spread*100)
+	return t.Flush()
+}
+
+func (r *report) printParts(out io.Writer) error {
 	for _, part := range []struct {
 		name  string
 		value any

@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"dbrunner/bench/figures"
+	"dbrunner/bench/process"
 )
 
 // measureSizes reads what a job leaves behind: in the results stream and in the ledger, and what removing old rows of
@@ -50,7 +51,7 @@ func (w *world) ledgerSize(ctx context.Context, r *report) (err error) {
 		return err
 	}
 	r.Sizes["ledger_bytes_per_row"] = figures.Round(bytes/rows, 1)
-	begin, before := time.Now(), cpuOf(w.postgres.PID(), true)
+	begin, before := time.Now(), process.CPUOf(w.postgres.PID(), true)
 	if _, err := conn.Exec(ctx, `DELETE FROM dbrunner.ledger`); err != nil {
 		return err
 	}
@@ -58,6 +59,6 @@ func (w *world) ledgerSize(ctx context.Context, r *report) (err error) {
 	if _, err := conn.Exec(ctx, `VACUUM dbrunner.ledger`); err != nil {
 		return err
 	}
-	r.Sizes["ledger_delete_and_vacuum_cpu_us_per_row"] = figures.Round(float64((cpuOf(w.postgres.PID(), true)-before).Microseconds())/rows, 10)
+	r.Sizes["ledger_delete_and_vacuum_cpu_us_per_row"] = figures.Round(float64((process.CPUOf(w.postgres.PID(), true)-before).Microseconds())/rows, 10)
 	return nil
 }

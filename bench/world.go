@@ -7,29 +7,20 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
 
-	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
-
+	"dbrunner/bench/process"
 	"dbrunner/internal/db/dbtest"
 )
 
-// bareStream has the bare worker's jobs: a work queue on files, as the runner's.
-const bareStream = "BENCH_BARE"
-
-// world is the servers, the databases and the orchestrator's own connection.
+// world is the servers and the databases.
 type world struct {
+	*servers
 	opts     options
 	dir      string
-	nats     *process
-	url      string
 	postgres *dbtest.PostgresServer
 	sqlite   string
 	mssql    string // connection string; empty: no SQL Server is measured
-	nc       *nats.Conn
-	js       jetstream.JetStream
-	serial   int // of backlogs: job ids are never used twice
+	serial   int    // of backlogs: job ids are never used twice
 }
 
 func newWorld(ctx context.Context, o options) (w *world, err error) {
@@ -55,41 +46,17 @@ func newWorld(ctx context.Context, o options) (w *world, err error) {
 	if o.profiles != "" {
 		args = append(args, "-cpuprofile", filepath.Join(w.dir, "nats.pprof"))
 	}
-	if w.nats, err = startRole("nats", args...); err != nil {
-		return nil, err
-	}
-	if w.url, err = w.nats.line(); err != nil {
-		return nil, err
-	}
-	return w, w.connect(ctx)
-}
-
-func (w *world) connect(ctx context.Context) (err error) {
-	if w.nc, err = nats.Connect(w.url); err != nil {
-		return err
-	}
-	if w.js, err = jetstream.New(w.nc, jetstream.WithPublishAsyncMaxPending(2000)); err != nil {
-		return err
-	}
-	stream, err := w.js.CreateStream(ctx, jetstream.StreamConfig{
-		Name: bareStream, Subjects: []string{"bare.jobs"}, Retention: jetstream.WorkQueuePolicy,
-		Discard: jetstream.DiscardNew, Storage: jetstream.FileStorage,
-	})
+	started, err := process.One(process.StartRole("nats", args...))
 	if err != nil {
-		return err
+		return nil, err
 	}
-	_, err = stream.CreateConsumer(ctx, jetstream.ConsumerConfig{
-		Durable: "work", AckPolicy: jetstream.AckExplicitPolicy, MaxAckPending: 10_000, AckWait: 30 * time.Second,
-	})
-	return err
+	w.servers, err = serve(ctx, started)
+	return w, err
 }
 
 func (w *world) close() {
-	if w.nc != nil {
-		w.nc.Close()
-	}
-	if w.nats != nil {
-		_ = w.nats.stop()
+	if w.servers != nil {
+		w.leave()
 	}
 	if w.postgres != nil {
 		w.postgres.Close()
@@ -115,10 +82,12 @@ func (w *world) target(engine string) string {
 
 // runnerEnvironment configures a runner for some databases, each under its engine's name or its file's.
 func (w *world) runnerEnvironment(databases map[string]string, more ...string) []string {
+	limit := w.opts.limit()
 	env := []string{
 		"RUNNER_NATS_URLS=" + w.url, "RUNNER_LOG_LEVEL=warn", "TMPDIR=" + w.dir,
-		"RUNNER_TOPOLOGY_JOBS_MAX_MESSAGES=2000000", "RUNNER_TOPOLOGY_JOBS_MAX_MESSAGES_PER_KIND=2000000",
-		"RUNNER_TOPOLOGY_JOBS_MAX_BYTES=4GiB", "RUNNER_TOPOLOGY_RESULTS_MAX_BYTES=16GiB",
+		fmt.Sprintf("RUNNER_TOPOLOGY_JOBS_MAX_MESSAGES=%d", limit), fmt.Sprintf("RUNNER_TOPOLOGY_JOBS_MAX_MESSAGES_PER_KIND=%d", limit),
+		fmt.Sprintf("RUNNER_TOPOLOGY_RESULTS_MAX_COUNT=%d", limit),
+		fmt.Sprintf("RUNNER_TOPOLOGY_JOBS_MAX_BYTES=%dKiB", 2*limit), fmt.Sprintf("RUNNER_TOPOLOGY_RESULTS_MAX_BYTES=%dKiB", 8*limit),
 	}
 	var names []string
 	for name, target := range databases {
@@ -140,16 +109,16 @@ func (w *world) runnerEnvironment(databases map[string]string, more ...string) [
 }
 
 // startRunner starts the built runner for one engine's database, which has the engine's name.
-func (w *world) startRunner(engine string) (*process, error) {
-	return start(w.runnerEnvironment(map[string]string{engine: w.target(engine)}, w.opts.environment...), w.opts.runner, "serve")
+func (w *world) startRunner(engine string) (*process.Process, error) {
+	return process.Start(w.runnerEnvironment(map[string]string{engine: w.target(engine)}, w.opts.environment...), w.opts.runner, "serve")
 }
 
-func (w *world) startBare(engine string) (*process, error) {
+func (w *world) startBare(engine string) (*process.Process, error) {
 	args := []string{"-nats", w.url, "-stream", bareStream, "-engine", engine}
 	if engine != "none" {
 		args = append(args, "-database", w.target(engine))
 	}
-	return startRole("bare", args...)
+	return process.StartRole("bare", args...)
 }
 
 // prepareRunner runs a runner until the streams and the ledger of its database are there, which a first job shows.
@@ -165,23 +134,7 @@ func (w *world) prepareRunner(ctx context.Context, engine string) error {
 	if err == nil {
 		err = w.awaitCount(ctx, "DBRUNNER_RESULTS_"+engine, 1)
 	}
-	return errors.Join(err, p.stop())
-}
-
-// awaitLane waits until a database's consumer is there.
-func (w *world) awaitLane(ctx context.Context, p *process, database string) error {
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
-	defer cancel()
-	for {
-		_, err := w.js.Consumer(ctx, "DBRUNNER_JOBS_"+database, "work")
-		if err == nil || ctx.Err() != nil {
-			return err
-		}
-		if p.ended() {
-			return errors.New("the runner does not start")
-		}
-		wait(ctx, 20*time.Millisecond)
-	}
+	return errors.Join(err, p.Stop())
 }
 
 // reset makes every backlog begin alike: no results, no effects, no ledger rows.

@@ -14,7 +14,10 @@ type Sample struct {
 	Worker   float64 // CPU of each process, µs a job
 	NATS     float64
 	Postgres float64
-	Peak     int64 // memory of the worker, bytes
+	// Memory of the worker, bytes: when the clock starts, when it stops, and the most that it ever had.
+	Begin, End, Peak int64
+	// Least and Most are the smallest and the largest share of a worker, if several share the backlog: percent of a fair one.
+	Least, Most float64
 }
 
 // CPU is that of all processes, µs a job: what a job costs the machine, which other programs on it change least.
@@ -59,19 +62,24 @@ var modes = []string{"bare", "stored", "reply", "exactly_once", "at_least_once",
 // Finish computes the medians and sorts the rows.
 func (r Rows) Finish() {
 	for _, x := range r {
-		x.Rate = Round(x.median(func(s Sample) float64 { return s.Rate }), 1)
-		x.Worker = Round(x.median(func(s Sample) float64 { return s.Worker }), 10)
-		x.NATS = Round(x.median(func(s Sample) float64 { return s.NATS }), 10)
-		x.Postgres = Round(x.median(func(s Sample) float64 { return s.Postgres }), 10)
-		x.CPU = Round(x.median(Sample.CPU), 10)
-		x.Lowest, x.Highest = x.bounds()
-		x.Peak = Megabytes(slices.MaxFunc(x.samples, func(a, b Sample) int { return cmp.Compare(a.Peak, b.Peak) }).Peak)
+		x.finish()
 		x.Ratio, x.CPURatio = r.ratio(x, func(s Sample) float64 { return s.Rate }), r.ratio(x, Sample.CPU)
 	}
 	slices.SortStableFunc(r, func(a, b *Row) int {
 		return cmp.Or(cmp.Compare(len(a.Work), len(b.Work)), strings.Compare(a.Work, b.Work),
 			slices.Index(modes, a.Mode)-slices.Index(modes, b.Mode))
 	})
+}
+
+// finish computes the medians but for the ratios.
+func (x *Row) finish() {
+	x.Rate = Round(x.median(func(s Sample) float64 { return s.Rate }), 1)
+	x.Worker = Round(x.median(func(s Sample) float64 { return s.Worker }), 10)
+	x.NATS = Round(x.median(func(s Sample) float64 { return s.NATS }), 10)
+	x.Postgres = Round(x.median(func(s Sample) float64 { return s.Postgres }), 10)
+	x.CPU = Round(x.median(Sample.CPU), 10)
+	x.Lowest, x.Highest = x.bounds()
+	x.Peak = Megabytes(slices.MaxFunc(x.samples, func(a, b Sample) int { return cmp.Compare(a.Peak, b.Peak) }).Peak)
 }
 
 func (x *Row) median(of func(Sample) float64) float64 {
