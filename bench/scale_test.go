@@ -2,11 +2,16 @@ package main
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/stretchr/testify/require"
+
+	"dbrunner/bench/figures"
 )
 
 // answerOf is the answer of a runner to job n of work b.
@@ -122,4 +127,24 @@ func TestScaleRunsOnlyWhenItIsNamed(t *testing.T) {
 	require.Equal(t, 3, o.scale.runners, "as the flag says")
 	require.Equal(t, 200_000, o.scale.backlog)
 	require.Equal(t, 30*time.Second, o.scale.time)
+}
+
+func TestFiguresOfScaleAreKept(t *testing.T) {
+	t.Parallel()
+	r := &report{Scale: &scaleReport{}}
+	s := &scale{scaleReport: r.Scale}
+	s.add("backlog a", "10000 jobs", 10_000, figures.Sample{Rate: 5000, Worker: 50, Begin: 50e6, End: 60e6})
+	s.Soak = append(s.Soak, soak{Work: "b", Rate: 1000, latency: latency{P999: 9.5}})
+	var text strings.Builder
+	require.NoError(t, r.print(&text))
+	require.Contains(t, text.String(), "10000 jobs")
+	require.Contains(t, text.String(), "p99.9 9.50")
+
+	path := filepath.Join(t.TempDir(), "results", "scale.json")
+	require.NoError(t, r.write(path, ""))
+	written, err := os.ReadFile(path)
+	require.NoError(t, err)
+	for _, want := range []string{`"size": "10000 jobs"`, `"all_cpu_us_per_job": 50`, `"end_mb": 60`, `"p999_ms": 9.5`} {
+		require.Contains(t, string(written), want)
+	}
 }

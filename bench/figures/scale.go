@@ -69,8 +69,11 @@ func (x *Row) extremes(low, high func(Sample) float64) (lowest, highest float64)
 	return Round(low(slices.MinFunc(x.samples, by(low))), 1), Round(high(slices.MaxFunc(x.samples, by(high))), 1)
 }
 
-// PrintScale writes a table.
+// PrintScale writes a table; of no sizes, nothing.
 func PrintScale(out io.Writer, all []Scaled) error {
+	if len(all) == 0 {
+		return nil
+	}
 	t := tabwriter.NewWriter(out, 0, 4, 2, ' ', tabwriter.AlignRight)
 	_, _ = fmt.Fprintln(t, "stage\tsize\tjobs\tCPU µs/job\ttimes first\trunner\tnats\tpostgres\tjobs/s\trounds\tratio\tMB begin\tend\tpeak\tshares %\t")
 	for _, x := range all {
