@@ -58,7 +58,7 @@ func approved(p *planner, name string) {
 		a.dryRun = dryRunOf(p, name, database, body{"params": params})
 		a.dryRun.Call = "pay"
 	} else {
-		a.dryRun = dryRunOf(p, name, database, body{"max_affected": approvalLimit, "statements": dependent(right, name+"_edit", rows)})
+		a.dryRun = dryRunOf(p, name, database, body{"max_affected": approvalLimit, "statements": dependent(database, right, name+"_edit", rows)})
 	}
 	a.approval(p, right, rows)
 	a.expect(p)
@@ -100,11 +100,15 @@ func dryRunOf(p *planner, name, database string, b body) *check.Request {
 
 // dependent is statements that leave rows of effects of one request, and one more for each row of another one. The first returns a
 // number that depends on these as well.
-func dependent(request, edit string, rows int) []body {
+func dependent(database, request, edit string, rows int) []body {
 	const insert = `INSERT INTO effects (request, source, target, amount, private) SELECT :request, 0, 0, `
+	first := insert + `100 + count(*), '' FROM effects WHERE request = :edit RETURNING amount`
+	if database == depot {
+		first = `INSERT INTO effects (request, source, target, amount, private) OUTPUT INSERTED.amount SELECT :request, 0, 0, 100 + count(*), '' FROM effects WHERE request = :edit`
+	}
 	params := body{"request": request, "edit": edit}
 	list := []body{
-		{"sql": insert + `100 + count(*), '' FROM effects WHERE request = :edit RETURNING amount`, "params": params},
+		{"sql": first, "params": params},
 		{"sql": insert + `0, '' FROM effects WHERE request = :edit`, "params": params},
 	}
 	if rows > 1 {

@@ -13,7 +13,7 @@ import (
 // kinds are what the databases run: all that are enabled without being named, calls, dry runs and approvals.
 const kinds = "query,transaction,statement,migration,health,call,dry_run,approve"
 
-// catalog is the named statements that both databases have, by name.
+// catalog is the named statements that all databases have, by name.
 var catalog = map[string]string{
 	"pay": `description: Move an amount from one account to another
 params:
@@ -41,10 +41,11 @@ func catalogFolder(r *round, database string) string {
 
 // writeCatalogs writes the folders of named statements.
 func writeCatalogs(r *round) (err error) {
-	for _, database := range databases() {
+	for _, database := range r.databases {
 		folder := catalogFolder(r, database)
-		err = errors.Join(err, os.MkdirAll(folder, 0o700), os.WriteFile(filepath.Join(folder, "enter.yaml"), []byte(entering(database)), 0o600))
+		err = errors.Join(err, os.MkdirAll(folder, 0o700), os.WriteFile(filepath.Join(folder, "enter.yaml"), []byte(inWords(database, entering(database))), 0o600))
 		for name, text := range catalog {
+			text = inWords(database, text)
 			err = errors.Join(err, os.WriteFile(filepath.Join(folder, name+".yaml"), []byte(text), 0o600))
 		}
 	}
@@ -109,7 +110,7 @@ func calledBadly(p *planner, name string) {
 	}
 }
 
-// The queue of shop: together the runners have more slots than the fleet may use.
+// The queue of shop and depot: together the runners have more slots than the fleet may use.
 const (
 	bulk       = "bulk"
 	queueSlots = 2
@@ -133,7 +134,7 @@ func flowEnvironment(r *round) []string {
 
 // consumers are the lanes of a database that are under fault injection.
 func consumers(database string) []string {
-	if database == shop {
+	if database != edge {
 		return []string{"work", "call", "queue_" + bulk, "queue_" + feed}
 	}
 	return []string{"work", "call", "queue_" + feed}
@@ -146,25 +147,25 @@ func burst(p *planner) time.Duration {
 
 // inQueue is a transaction of the queue.
 func inQueue(p *planner, name, class string, statements []body) *check.Request {
-	r := p.request(name, class, shop, "transaction", check.ExactlyOnce, 1, body{"statements": statements})
+	r := p.request(name, class, primary(p), "transaction", check.ExactlyOnce, 1, body{"statements": statements})
 	r.Queue = bulk
 	return r
 }
 
 // spanOf is the statements of a job that leaves an effect, and records when it was executed.
-func spanOf(p *planner, name string) []body {
+func spanOf(p *planner, database, name string) []body {
 	request := body{"request": name}
 	return []body{
 		effect(name, 0, 0, 0),
-		{"sql": `INSERT INTO spans (request, started) VALUES (:request, clock_timestamp())`, "params": request},
-		{"sql": fmt.Sprintf("SELECT pg_sleep(%g)", 0.05+0.15*p.rng.Float64())},
-		{"sql": `UPDATE spans SET finished = clock_timestamp() WHERE request = :request`, "params": request, "expect_rows": 1},
+		{"sql": `INSERT INTO spans (request, started) VALUES (:request, ` + clocks[database] + `)`, "params": request},
+		sleeping(database, 0.05+0.15*p.rng.Float64()),
+		{"sql": `UPDATE spans SET finished = ` + clocks[database] + ` WHERE request = :request`, "params": request, "expect_rows": 1},
 	}
 }
 
 // queued is a job of the queue, published once or twice.
 func queued(p *planner, name string) {
-	r := inQueue(p, name, "queued", spanOf(p, name))
+	r := inQueue(p, name, "queued", spanOf(p, primary(p), name))
 	for range 1 + p.rng.IntN(2) {
 		p.messages = append(p.messages, message{at: burst(p), request: r})
 	}

@@ -29,15 +29,19 @@ func (r *round) collect(ctx context.Context) (*check.History, error) {
 		Seed: r.seed, Requests: r.plan.requests, Faults: r.made.list(), Publications: r.clients.publications, Cancels: r.clients.cancels,
 		Balances: map[string]map[int]int64{}, Opening: opening, Tables: map[string][]int{}, Objects: map[string]check.Object{},
 		Exits: r.fleet.exits, Memory: map[string]int64{}, MemoryBound: memoryBound, Connections: map[string]int{},
-		Secrets: []string{natsPassword, postgresPassword}, Private: []string{privateValue}, Drain: r.drain, DrainBound: r.opts.drain,
+		Secrets: append(depotSecrets(r), natsPassword, postgresPassword), Private: []string{privateValue}, Drain: r.drain, DrainBound: r.opts.drain,
 		Responses: r.clients.responses, FleetSlots: map[string]int{shop + "." + bulk: fleetSlots}, Committed: map[string]bool{},
 		Pauses: r.clients.pauses, PauseBound: pauseBound, Delays: r.clients.delays, AckWait: ackWait, Skewed: r.works("clock_skew"),
-		SchedulesEnded: r.clients.schedulesEnded(), Ordered: []string{shop + "." + feed, edge + "." + feed}, Resumes: r.clients.resumes,
+		SchedulesEnded: r.clients.schedulesEnded(), Resumes: r.clients.resumes,
+	}
+	for _, database := range r.databases {
+		h.Ordered = append(h.Ordered, database+"."+feed)
 	}
 	for _, m := range r.fleet.all {
 		h.Memory[m.name] = m.peak
 	}
-	err := errors.Join(r.collectStreams(ctx, h), r.collectObjects(ctx, h), r.collectPostgres(ctx, h), r.collectSQLite(ctx, h), r.collectConnections(ctx, h))
+	err := errors.Join(r.collectStreams(ctx, h), r.collectObjects(ctx, h), r.collectPostgres(ctx, h), r.collectSQLite(ctx, h), collectDepot(ctx, r, h),
+		r.collectConnections(ctx, h))
 	if err != nil {
 		return nil, err
 	}
@@ -79,7 +83,7 @@ func (r *round) collectLogs(h *check.History) error {
 
 func (r *round) collectStreams(ctx context.Context, h *check.History) (err error) {
 	all := r.streams(ctx, r.js)
-	for _, database := range databases() {
+	for _, database := range r.databases {
 		jobs, results := all[r.stream("JOBS", database)], all[r.stream("RESULTS", database)]
 		if jobs == nil || results == nil {
 			return fmt.Errorf("the streams of %s are gone", database)
@@ -161,6 +165,11 @@ func (r *round) collectConnections(ctx context.Context, h *check.History) error 
 		}
 		h.Connections["postgres"] = n
 		left = n
+		if n, err = depotSessions(ctx, r); err != nil {
+			return 1
+		}
+		h.Connections["sqlserver"] = n
+		left += n
 		for _, node := range r.world.cluster.nodes {
 			n, err := node.strangers()
 			if err != nil {
@@ -182,18 +191,21 @@ func (r *round) collectPostgres(ctx context.Context, h *check.History) error {
 	}
 	db := stdlib.OpenDB(*config)
 	defer func() { _ = db.Close() }()
-	err = each(ctx, db, `SELECT request, started, finished FROM spans`, func(scan func(...any) error) error {
-		var s check.Span
-		err := scan(&s.Request, &s.From, &s.Until)
-		h.Spans = append(h.Spans, s)
-		return err
-	})
-	if err = errors.Join(err, collectFeed(ctx, h, db, shop)); err != nil {
+	if err = errors.Join(collectSpans(ctx, h, db), collectFeed(ctx, h, db, shop)); err != nil {
 		return err
 	}
 	return collectTables(ctx, h, db, shop, tableNames{
 		ledger: "dbrunner.ledger", history: "dbrunner.migrations", hasHistory: `SELECT to_regclass('dbrunner.migrations') IS NOT NULL`,
 		tables: `SELECT substr(relname, 10)::int FROM pg_class WHERE relname LIKE 'migrated\_%' AND relkind = 'r' ORDER BY 1`,
+	})
+}
+
+func collectSpans(ctx context.Context, h *check.History, db *sql.DB) error {
+	return each(ctx, db, `SELECT request, started, finished FROM spans`, func(scan func(...any) error) error {
+		var s check.Span
+		err := scan(&s.Request, &s.From, &s.Until)
+		h.Spans = append(h.Spans, s)
+		return err
 	})
 }
 

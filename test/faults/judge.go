@@ -16,12 +16,12 @@ const judged = "verify"
 // judge lets the judge that operators have reconcile what the run has left, in addition to the checker. It knows nothing of what
 // was published.
 func (r *round) judge(ctx context.Context) (found []check.Violation, err error) {
-	for database, engine := range map[string]string{shop: "postgres", edge: "sqlite"} {
-		connection := r.sqlitePath()
-		if database == shop {
-			connection = r.world.postgres.URL(r.database)
-		}
-		more, err := r.judgeDatabase(ctx, database, engine, connection)
+	connections := map[string]string{shop: r.world.postgres.URL(r.database), edge: r.sqlitePath()}
+	if r.depot != nil {
+		connections[depot] = r.depot.connection
+	}
+	for _, database := range r.databases {
+		more, err := r.judgeDatabase(ctx, database, engines[database], connections[database])
 		if err != nil {
 			return nil, fmt.Errorf("judge %s: %w", database, err)
 		}

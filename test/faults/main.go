@@ -1,5 +1,5 @@
-// Faults runs real runner processes against a cluster of real NATS servers, PostgreSQL and SQLite, makes faults in all of
-// them by a plan that a seed decides, and holds what was seen from outside against what dbrunner promises (package check).
+// Faults runs real runner processes against a cluster of real NATS servers, PostgreSQL, SQLite and, where one is named, SQL Server, makes faults
+// in all of them by a plan that a seed decides, and holds what was seen from outside against what dbrunner promises (package check).
 // A seed repeats its jobs and its faults; what the processes make of the time between them is theirs. Every part is a
 // process of its own: this program is started again as each NATS server, the runners are the built command with crash
 // points. It works on Linux only.
@@ -15,31 +15,34 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"dbrunner/internal/db/dbtest"
 )
 
 // options are what the command line says.
 type options struct {
-	seed     uint64        // the first one
-	seeds    int           // how many
-	parallel int           // how many of them at a time
-	jobs     int           // of one run
-	length   time.Duration // of the faults of one run
-	drain    time.Duration // that the queues may take to be empty afterwards
-	only     []string      // nemeses; empty: all
-	mix      bool          // all of them together, not in turn
-	quick    bool
-	recovery bool
-	out      string // where the report is written; empty: nowhere
-	resume   bool   // go on with the report that is there
-	keep     string // where the histories of violations are written
-	keepAll  bool   // also the histories of runs in which every promise was kept
-	runner   string // a built runner; empty: it is built
-	before   string // commit whose runner is upgraded from
-	mutants  bool
-	mutant   string // only this one
-	soak     time.Duration
-	sync     bool // NATS servers sync each write
-	verbose  bool
+	seed      uint64        // the first one
+	seeds     int           // how many
+	parallel  int           // how many of them at a time
+	jobs      int           // of one run
+	length    time.Duration // of the faults of one run
+	drain     time.Duration // that the queues may take to be empty afterwards
+	only      []string      // nemeses; empty: all
+	mix       bool          // all of them together, not in turn
+	quick     bool
+	recovery  bool
+	out       string // where the report is written; empty: nowhere
+	resume    bool   // go on with the report that is there
+	keep      string // where the histories of violations are written
+	keepAll   bool   // also the histories of runs in which every promise was kept
+	runner    string // a built runner; empty: it is built
+	before    string // commit whose runner is upgraded from
+	mutants   bool
+	mutant    string // only this one
+	soak      time.Duration
+	sync      bool   // NATS servers sync each write
+	sqlserver string // URL of a SQL Server that takes part; empty: none does
+	verbose   bool
 }
 
 func main() {
@@ -56,7 +59,7 @@ func run(ctx context.Context, args []string) error {
 		return serveNATS(ctx, args[1:])
 	}
 	flags := flag.NewFlagSet("faults", flag.ContinueOnError)
-	var o options
+	o := options{sqlserver: os.Getenv(dbtest.SQLServerVariable)}
 	flags.Uint64Var(&o.seed, "seed", 1, "the first seed")
 	flags.IntVar(&o.seeds, "seeds", 40, "how many seeds are run")
 	flags.IntVar(&o.parallel, "parallel", 1, "how many seeds are run at a time, each on servers of its own")
@@ -79,7 +82,7 @@ func run(ctx context.Context, args []string) error {
 	flags.BoolVar(&o.verbose, "v", false, "report each fault")
 	flags.Func("only", "nemeses to choose from, such as runner_kill,pg_stop (default: all); list: names them", func(text string) error {
 		if text == "list" {
-			for _, n := range nemeses() {
+			for _, n := range nemeses(true) {
 				fmt.Printf("%-18s %s\n", n.name, n.what)
 			}
 			os.Exit(0)
@@ -92,6 +95,9 @@ func run(ctx context.Context, args []string) error {
 	}
 	if o.parallel < 1 {
 		return fmt.Errorf("-parallel is %d: it is at least 1", o.parallel)
+	}
+	if err := checkServer(&o); err != nil {
+		return err
 	}
 	return o.run(ctx)
 }

@@ -24,8 +24,8 @@ type nemesis struct {
 	make  func(ctx context.Context, r *round, rng *rand.Rand) (note string, err error)
 }
 
-// nemeses are all sorts of faults.
-func nemeses() []nemesis {
+// nemeses are all sorts of faults; without a SQL Server those of its connections are left out, so that the seeds take the others in turn.
+func nemeses(server bool) []nemesis {
 	list := []nemesis{
 		{"none", "nothing happens", time.Hour, func(context.Context, *round, *rand.Rand) (string, error) { return "", nil }},
 		{"runner_kill", "a runner is killed (SIGKILL)", 600 * time.Millisecond, runnerKill},
@@ -53,12 +53,16 @@ func nemeses() []nemesis {
 		{"clock_skew", "a runner is killed, and the next one's clock is wrong by up to an hour, or steps both ways each second", 800 * time.Millisecond, clockSkew},
 		{"pg_exhausted", "others use up PostgreSQL's connections", 800 * time.Millisecond, pgExhausted},
 	}
-	return slices.Concat(list, networkNemeses(), machineNemeses(), releaseNemeses()) // seeds choose by index: new ones come last
+	list = slices.Concat(list, networkNemeses(), machineNemeses(), releaseNemeses()) // seeds choose by index: new ones come last
+	if server {
+		list = append(list, depotNemeses()...)
+	}
+	return list
 }
 
 func knownNemeses(names []string) error {
 	for _, name := range names {
-		if !slices.ContainsFunc(nemeses(), func(n nemesis) bool { return n.name == name }) {
+		if !slices.ContainsFunc(nemeses(true), func(n nemesis) bool { return n.name == name }) {
 			return fmt.Errorf("there is no nemesis %q; -only list names all", name)
 		}
 	}
@@ -76,7 +80,7 @@ type scheduled struct {
 func (r *round) planFaults() []scheduled {
 	rng := rand.New(rand.NewPCG(r.seed, 2))
 	var list []nemesis
-	for _, n := range nemeses() {
+	for _, n := range nemeses(r.opts.sqlserver != "") {
 		if len(r.opts.only) == 0 || slices.Contains(r.opts.only, n.name) {
 			list = append(list, n)
 		}
@@ -179,6 +183,9 @@ func (r *round) heal(ctx context.Context) error {
 		}
 	}
 	r.world.proxy.Disarm()
+	if r.world.sqlserver != nil {
+		r.world.sqlserver.restore()
+	}
 	return errors.Join(r.world.cluster.whole(ctx), r.world.postgres.Await()) //nolint:contextcheck // it bounds its own start
 }
 
@@ -267,7 +274,7 @@ func (r *round) api(ctx context.Context, subject string) error {
 }
 
 func natsStepDown(ctx context.Context, r *round, rng *rand.Rand) (string, error) {
-	database := databases()[rng.IntN(2)]
+	database := r.databases[rng.IntN(len(r.databases))]
 	lanes := consumers(database)
 	subjects := []string{
 		"STREAM.LEADER.STEPDOWN." + r.stream("JOBS", database), "STREAM.LEADER.STEPDOWN." + r.stream("RESULTS", database),
@@ -327,14 +334,14 @@ func natsHold(ctx context.Context, r *round, rng *rand.Rand) (string, error) {
 	return d.String(), nil
 }
 
-// resultsFull lowers the limit of both results streams to what they have, for a while.
+// resultsFull lowers the limit of all results streams to what they have, for a while.
 func resultsFull(ctx context.Context, r *round, rng *rand.Rand) (string, error) {
 	var err error
-	for _, database := range databases() {
+	for _, database := range r.databases {
 		err = errors.Join(err, r.limitResults(ctx, database, true))
 	}
 	_ = wait(ctx, time.Second+time.Duration(rng.Int64N(int64(2*time.Second))))
-	for _, database := range databases() {
+	for _, database := range r.databases {
 		again := eventually(ctx, settleTime, "the limit of results is back", func() bool {
 			return r.limitResults(ctx, database, false) == nil
 		})
@@ -360,7 +367,7 @@ func (r *round) limitResults(ctx context.Context, database string, full bool) er
 }
 
 func consumerDeleted(ctx context.Context, r *round, rng *rand.Rand) (string, error) {
-	database := databases()[rng.IntN(2)]
+	database := r.databases[rng.IntN(len(r.databases))]
 	lanes := consumers(database)
 	subject := "CONSUMER.DELETE." + r.stream("JOBS", database) + "." + lanes[rng.IntN(len(lanes))]
 	return subject, r.api(ctx, subject)

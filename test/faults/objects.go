@@ -83,12 +83,9 @@ func (p *planner) outside() body {
 func (p *planner) object(name string) {
 	n, database := 1+p.rng.IntN(4000), p.where()
 	b := p.outside()
-	b["sql"], b["params"] = `SELECT i, 'row ' || i AS name FROM generate_series(1, :n::int) AS i`, body{"n": n}
-	if database == edge {
-		if b["format"] == "parquet" { // an expression has no type in SQLite, and is text there
-			b["format"] = "csv"
-		}
-		b["sql"] = `WITH RECURSIVE r(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM r WHERE i < :n) SELECT i, 'row ' || i AS name FROM r`
+	b["sql"], b["params"] = numberedRows[database], body{"n": n}
+	if database == edge && b["format"] == "parquet" { // an expression has no type in SQLite, and is text there
+		b["format"] = "csv"
 	}
 	r := p.request(name, "object", database, "query", check.ReadOnly, 0, b)
 	r.Outside = n
@@ -98,11 +95,9 @@ func (p *planner) object(name string) {
 // objectWrite is a transaction that takes effect and whose rows go to the object store.
 func (p *planner) objectWrite(name string) {
 	n := 1 + p.rng.IntN(300)
-	insert := `INSERT INTO effects (request, source, target, amount, private) SELECT :request, 0, 0, i, :private ` +
-		`FROM generate_series(1, :n::int) AS i RETURNING amount AS i, 'row ' || amount AS name`
 	b := p.outside()
-	b["statements"] = []body{{"sql": insert, "params": body{"request": name, "n": n, "private": privateValue}}}
-	r := p.request(name, "object_write", shop, "transaction", check.ExactlyOnce, n, b)
+	b["statements"] = []body{{"sql": insertNumbered[primary(p)], "params": body{"request": name, "n": n, "private": privateValue}}}
+	r := p.request(name, "object_write", primary(p), "transaction", check.ExactlyOnce, n, b)
 	r.Outside = n
 	p.publish(r)
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
-	"fmt"
 	"math/rand/v2"
 	"os/exec"
 	"slices"
@@ -23,10 +22,12 @@ const feed = "feed"
 var feedTables = map[string]string{
 	shop: `CREATE TABLE feed (request TEXT NOT NULL, place BIGINT NOT NULL, started TIMESTAMPTZ NOT NULL, finished TIMESTAMPTZ)`,
 	edge: `CREATE TABLE feed (request TEXT NOT NULL, place BIGINT NOT NULL, started TIMESTAMP NOT NULL, finished TIMESTAMP)`,
+	depot: `CREATE TABLE feed (number bigint IDENTITY(1, 1) NOT NULL, request nvarchar(400) NOT NULL, place bigint NOT NULL,
+		started datetime2 NOT NULL, finished datetime2)`,
 }
 
 // clocks are the databases' expressions for the time.
-var clocks = map[string]string{shop: `clock_timestamp()`, edge: `strftime('%Y-%m-%dT%H:%M:%fZ', 'now')`}
+var clocks = map[string]string{shop: `clock_timestamp()`, edge: `strftime('%Y-%m-%dT%H:%M:%fZ', 'now')`, depot: `SYSUTCDATETIME()`}
 
 // entering is the named statement of a database that does what a job of the queue does.
 func entering(database string) string {
@@ -61,13 +62,16 @@ func addOrdered(p *planner, calm bool) {
 	}
 	if !calm {
 		at := p.when() / 2
-		target := contract.PauseTarget{Database: shop, Queue: feed}
+		target := contract.PauseTarget{Database: primary(p), Queue: feed}
 		p.acts = append(p.acts, act{at: at, what: "pause", pauses: []pausing{{at: at, target: target, length: pauseLength}}})
 	}
 }
 
 // fedTo picks a database: most of the jobs are PostgreSQL's.
 func fedTo(p *planner) string {
+	if p.home != "" {
+		return p.home
+	}
 	if p.rng.IntN(4) == 0 {
 		return edge
 	}
@@ -96,8 +100,8 @@ func entryOf(p *planner, database, name string, more ...body) []body {
 		{"sql": `INSERT INTO feed (request, place, started) VALUES (:request, (SELECT count(*) + 1 FROM feed), ` + clocks[database] + `)`, "params": request},
 		{"sql": `UPDATE feed SET finished = ` + clocks[database] + ` WHERE request = :request`, "params": request, "expect_rows": 1},
 	}
-	if database == shop {
-		list = slices.Insert(list, 2, body{"sql": fmt.Sprintf("SELECT pg_sleep(%g)", 0.02*p.rng.Float64())})
+	if database != edge {
+		list = slices.Insert(list, 2, sleeping(database, 0.02*p.rng.Float64()))
 	}
 	return append(list, more...)
 }
@@ -120,7 +124,8 @@ func fedTwice(p *planner, name string) {
 
 // fedCanceled is a job that is cancelled about when it runs: it does not keep the queue.
 func fedCanceled(p *planner, name string) {
-	r := feedIt(p, shop, name, "ordered_canceled", 1, body{"statements": entryOf(p, shop, name, body{"sql": "SELECT pg_sleep(0.1)"})})
+	database := primary(p)
+	r := feedIt(p, database, name, "ordered_canceled", 1, body{"statements": entryOf(p, database, name, sleeping(database, 0.1))})
 	at := p.messages[len(p.messages)-1].at + time.Duration(p.rng.Int64N(int64(time.Second)))
 	p.acts = append(p.acts, act{at: at, request: r, what: "cancel"})
 }
@@ -135,7 +140,7 @@ func fedFailing(p *planner, name string) {
 
 // fedGuarded is a job that fails before the operator has repaired what it needs and publishes it again, to no queue.
 func fedGuarded(p *planner, name string) {
-	r := feedIt(p, shop, name, "ordered_guarded", 1, body{"statements": []body{effect(name, 0, 0, 0), guard}})
+	r := feedIt(p, primary(p), name, "ordered_guarded", 1, body{"statements": []body{effect(name, 0, 0, 0), guard(primary(p))}})
 	r.Statuses = []string{check.Succeeded, check.Failed}
 	r.Codes, r.Redrive = []string{"expect_rows_failed"}, true
 }
@@ -157,7 +162,7 @@ func fedExpiring(p *planner, name string) {
 
 // operate is an operator who watches the ordered queue of a database until the context ends.
 func (c *clients) operate(ctx context.Context, database string) {
-	rng := newRand(c.r.seed, 4+uint64(slices.Index(databases(), database)))
+	rng := newRand(c.r.seed, 4+uint64(slices.Index(c.r.databases, database)))
 	for wait(ctx, 100*time.Millisecond) == nil {
 		if head := failedHead(ctx, c.r, database); head != nil && wait(ctx, time.Duration(200+rng.IntN(300))*time.Millisecond) == nil {
 			release(ctx, c, rng, database, head)
@@ -203,7 +208,7 @@ func repair(ctx context.Context, c *clients, database string, r *check.Request) 
 		return
 	}
 	bounded, cancel := context.WithTimeout(ctx, 8*time.Second)
-	_ = c.r.world.exec(bounded, c.r.database, `INSERT INTO gates SELECT true WHERE NOT EXISTS (SELECT FROM gates)`) // the server may be away
+	_ = openGate(bounded, c.r, database) // the server may be away
 	again := c.redrive(bounded, r, "--now")
 	cancel()
 	for again.Acked && wait(ctx, 100*time.Millisecond) == nil {
@@ -283,12 +288,15 @@ func storeResume(ctx context.Context, r *round, database string, record *contrac
 	}
 }
 
-// collectFeed reads what the jobs of the ordered queue have left, with the time of each COMMIT. SQLite notes none, and has one writer: its rows are in
-// the order of the COMMITs. Its clock is the runners', in milliseconds.
+// collectFeed reads what the jobs of the ordered queue have left, with the time of each COMMIT. SQLite and SQL Server note none: their rows are in the
+// order in which they were inserted, and in SQL Server the number that a row was given before it has to fit. SQLite's clock is the runners', in milliseconds.
 func collectFeed(ctx context.Context, h *check.History, db *sql.DB, database string) error {
 	committed, order := `pg_xact_commit_timestamp(xmin)`, ``
-	if database == edge {
+	switch database {
+	case edge:
 		committed, order = `finished`, ` ORDER BY rowid`
+	case depot:
+		committed, order = `finished`, ` ORDER BY number`
 	}
 	return each(ctx, db, `SELECT request, place, started, `+committed+` FROM feed`+order, func(scan func(...any) error) error {
 		row := check.Commit{Queue: database + "." + feed}
@@ -306,7 +314,7 @@ func collectFeed(ctx context.Context, h *check.History, db *sql.DB, database str
 
 // queueDisordered has the consumer of the ordered queue deliver many jobs at a time, and to all runners, as an operator's mistake would.
 func queueDisordered(ctx context.Context, r *round, rng *rand.Rand) (string, error) {
-	database := databases()[rng.IntN(2)]
+	database := r.databases[rng.IntN(len(r.databases))]
 	if err := limitFeed(ctx, r, database, 10); err != nil {
 		return "not changed", err
 	}

@@ -18,6 +18,9 @@ func outboxTargets(database string) []string {
 	if database == edge {
 		return []string{"jobs.shop.transaction"}
 	}
+	if database == depot {
+		return []string{"jobs.depot.transaction", "jobs.shop.transaction", "queues.depot." + bulk + ".transaction", "jobs.depot.call.pay"}
+	}
 	return []string{"jobs.shop.transaction", "jobs.edge.transaction", "queues.shop." + bulk + ".transaction", "jobs.shop.call.pay"}
 }
 
@@ -50,8 +53,8 @@ type enqueuing struct {
 
 // outboxed is a job that an application inserts into an outbox, in a transaction that commits or, one in four, rolls back.
 func outboxed(p *planner, name string) {
-	e := &enqueuing{source: shop, rollBack: p.rng.IntN(4) == 0}
-	if p.rng.IntN(5) == 0 {
+	e := &enqueuing{source: primary(p), rollBack: p.rng.IntN(4) == 0}
+	if p.home == "" && p.rng.IntN(5) == 0 {
 		e.source = edge
 	}
 	targets := outboxTargets(e.source)
@@ -64,7 +67,7 @@ func outboxed(p *planner, name string) {
 	b := body{"labels": body{"request": name}}
 	switch {
 	case parts[0] == "queues":
-		r.Queue, b["statements"] = parts[2], spanOf(p, name)
+		r.Queue, b["statements"] = parts[2], spanOf(p, r.Database, name)
 	case parts[2] == "call":
 		r.Kind, r.Call, b["params"] = "call", parts[3], payment(p, name)
 	default:
@@ -92,43 +95,49 @@ func (c *clients) enqueue(ctx context.Context, r *check.Request, e *enqueuing) {
 func (c *clients) insert(ctx context.Context, r *check.Request, e *enqueuing) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	db, err := openDatabase(c.r, e.source)
+	db, done, err := openDatabase(c.r, e.source)
 	if err != nil {
 		return err
 	}
-	defer func() { _ = db.Close() }()
+	defer done()
 	tx, err := db.BeginTx(ctx, nil)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = tx.Rollback() }() // unless it is committed
-	if _, err := tx.ExecContext(ctx, `INSERT INTO orders (id) VALUES ($1)`, r.Name); err != nil {
+	mark := placeholder(e.source)
+	if _, err := tx.ExecContext(ctx, `INSERT INTO orders (id) VALUES (`+mark+`1)`, r.Name); err != nil {
 		return err
 	}
-	insert := fmt.Sprintf(`INSERT INTO %s (id, target, body) VALUES ($1, $2, $3)`, outboxTable(e.source))
+	insert := fmt.Sprintf(`INSERT INTO %s (id, target, body) VALUES (%[2]s1, %[2]s2, %[2]s3)`, outboxTable(e.source), mark)
 	if _, err := tx.ExecContext(ctx, insert, r.ID, e.target, string(r.Body)); err != nil || e.rollBack {
 		return err
 	}
 	return tx.Commit()
 }
 
-// openDatabase opens a database as an application: it connects when it is used.
-func openDatabase(r *round, database string) (*sql.DB, error) {
-	if database == edge {
-		return r.openSQLite()
+// openDatabase opens a database as an application: it connects when it is used. The caller calls done at the end.
+func openDatabase(r *round, database string) (db *sql.DB, done func(), err error) {
+	switch database {
+	case edge:
+		db, err = r.openSQLite()
+	case depot:
+		return r.depot.db, func() {}, nil // sessions are kept: a login takes long
+	default:
+		db, err = sql.Open("pgx", r.world.postgres.URL(r.database))
 	}
-	return sql.Open("pgx", r.world.postgres.URL(r.database))
+	return db, func() { _ = db.Close() }, err
 }
 
 // outboxRows counts the rows that are left in the outboxes; 1 without an answer.
 func outboxRows(ctx context.Context, r *round) (n uint64) {
-	for _, database := range databases() {
+	for _, database := range r.databases {
 		var left uint64 = 1
-		if db, err := openDatabase(r, database); err == nil {
+		if db, done, err := openDatabase(r, database); err == nil {
 			if db.QueryRowContext(ctx, `SELECT count(*) FROM `+outboxTable(database)).Scan(&left) != nil {
 				left = 1
 			}
-			_ = db.Close()
+			done()
 		}
 		n += left
 	}

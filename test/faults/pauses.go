@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"dbrunner/client"
@@ -26,17 +25,16 @@ type pausing struct {
 	length time.Duration
 }
 
-// addPauses adds the pauses of a run: of shop, of its queue, and of a schedule; calm: none.
+// addPauses adds the pauses of a run: of a database, of its queue, and of a schedule; calm: none.
 func addPauses(p *planner, calm bool) {
 	if calm {
 		return
 	}
 	start := p.length/5 + time.Duration(p.rng.Int64N(int64(p.length/4)))
 	for range blockers {
-		p.serial++
-		name := fmt.Sprintf("blocker-%d", p.serial)
-		r := p.request(name, "blocker", shop, "transaction", check.ExactlyOnce, 1, body{"statements": []body{
-			effect(name, 0, 0, 0), {"sql": fmt.Sprintf("SELECT pg_sleep(%g)", blockedFor.Seconds())},
+		name := nextName(p, "blocker")
+		r := p.request(name, "blocker", primary(p), "transaction", check.ExactlyOnce, 1, body{"statements": []body{
+			effect(name, 0, 0, 0), sleeping(primary(p), blockedFor.Seconds()),
 		}})
 		p.messages = append(p.messages, message{at: start - 300*time.Millisecond, request: r, msgID: true})
 	}
@@ -44,8 +42,8 @@ func addPauses(p *planner, calm bool) {
 		at     time.Duration
 		target contract.PauseTarget
 	}{
-		{start, contract.PauseTarget{Database: shop}},
-		{time.Duration(p.rng.Int64N(int64(p.length / 2))), contract.PauseTarget{Database: shop, Queue: bulk}},
+		{start, contract.PauseTarget{Database: primary(p)}},
+		{time.Duration(p.rng.Int64N(int64(p.length / 2))), contract.PauseTarget{Database: primary(p), Queue: bulk}},
 	} {
 		p.acts = append(p.acts, act{at: a.at, what: "pause", pauses: []pausing{{at: a.at, target: a.target, length: pauseLength}}})
 	}

@@ -40,6 +40,7 @@ type summary struct {
 	Drain       float64           `json:"drain_s"`
 	Made        map[string]int    `json:"made"` // faults by nemesis
 	Peak        float64           `json:"peak_mb"`
+	SQLServer   int               `json:"sqlserver_jobs,omitempty"` // with a result, of those of a SQL Server
 	Violations  []check.Violation `json:"violations,omitempty"`
 
 	// Recovery is by nemesis how long each fault was felt after its end, in seconds, of runs that measure it.
@@ -56,6 +57,9 @@ func (s *summary) String() string {
 	}
 	text := fmt.Sprintf("seed %-5d %-44s %6d jobs %4d faults %5d redelivered %4d dead letters  drained in %5.1f s  %5.1f s in all  %s  %v",
 		s.Seed, s.Nemeses, s.Jobs, s.Faults, s.Redelivered, s.DeadLetters, s.Drain, s.Seconds, verdict, s.codes)
+	if s.SQLServer > 0 {
+		text += fmt.Sprintf("  %d jobs on SQL Server", s.SQLServer)
+	}
 	for i, v := range s.Violations {
 		if i == 10 {
 			text += fmt.Sprintf("\n    … %d more", len(s.Violations)-i)
@@ -84,6 +88,9 @@ func summarize(r *round, h *check.History, took time.Duration) *summary {
 	}
 	for i := range h.Stored {
 		a := &h.Stored[i].Result
+		if h.Stored[i].Database == depot {
+			s.SQLServer++
+		}
 		s.Statuses[a.Status]++
 		if a.Deliveries > 1 {
 			s.Redelivered++

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -25,7 +26,9 @@ type round struct {
 	binary    string // of the runners
 	before    string // of the release that they are upgraded from; empty: they are not
 	namespace string
-	database  string // on the PostgreSQL server
+	databases []string // of the runners' configuration
+	database  string   // on the PostgreSQL server
+	depot     *store   // on SQL Server; nil: no server is named
 	dir       string
 	plan      *plan
 	faults    []scheduled
@@ -41,8 +44,6 @@ type round struct {
 	drain     time.Duration
 }
 
-func databases() []string { return []string{shop, edge} }
-
 // stream is the name of one of the run's streams.
 func (r *round) stream(what, database string) string {
 	return strings.ToUpper(r.namespace) + "_" + what + "_" + database
@@ -50,25 +51,28 @@ func (r *round) stream(what, database string) string {
 
 // newRound prepares a run: a namespace, a new database and new files.
 func (w *world) newRound(ctx context.Context, o *options, binary string, seed uint64, serial int) (r *round, err error) {
-	r = &round{world: w, seed: seed, opts: o, binary: binary, namespace: fmt.Sprintf("f%d", serial)}
+	r = &round{world: w, seed: seed, opts: o, binary: binary, namespace: fmt.Sprintf("f%d", serial), databases: []string{shop, edge}}
 	r.database, r.dir = r.namespace, filepath.Join(w.dir, r.namespace)
-	if err := os.MkdirAll(filepath.Join(r.dir, "migrations"), 0o700); err != nil {
+	if err := os.MkdirAll(r.dir, 0o700); err != nil {
 		return nil, err
 	}
 	r.plan = newPlan(seed, r.namespace, o.jobs, o.length, o.recovery)
+	if err := addDepot(ctx, r); err != nil {
+		return r, err
+	}
 	r.faults = r.planFaults()
 	if err := errors.Join(r.createPostgres(ctx), createOutbox(ctx, r), r.createSQLite(ctx), r.writeMigrations(), writeCatalogs(r)); err != nil {
-		return nil, err
+		return r, err
 	}
 	if r.nc, r.js, err = w.cluster.connect(); err != nil {
-		return nil, err
+		return r, err
 	}
 	if r.client, err = client.New(r.nc, client.Options{Namespace: r.namespace}); err != nil {
-		return nil, err
+		return r, err
 	}
 	if r.works("clock_skew") {
 		if r.binary, err = w.buildSkewed(ctx); err != nil {
-			return nil, err
+			return r, err
 		}
 	}
 	if err := prepareUpgrade(ctx, r); err != nil {
@@ -98,16 +102,21 @@ func (r *round) createPostgres(ctx context.Context) error {
 		fmt.Sprintf(`INSERT INTO accounts SELECT i, %d FROM generate_series(1, %d) AS i`, opening, accounts))...)
 }
 
-// writeMigrations writes the folder: each file leaves a table of its own, and takes a moment.
-func (r *round) writeMigrations() error {
-	for i := range migrations {
-		text := fmt.Sprintf("CREATE TABLE migrated_%d (n integer);\nSELECT pg_sleep(0.2);\n", i+1)
-		name := filepath.Join(r.dir, "migrations", fmt.Sprintf("V%d__step.sql", i+1))
-		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
-			return err
+// writeMigrations writes the folders: each file leaves a table of its own, and takes a moment.
+func (r *round) writeMigrations() (err error) {
+	for database, text := range migrationText {
+		folder := migrationsFolder(r, database)
+		err = errors.Join(err, os.MkdirAll(folder, 0o700))
+		for i := range migrations {
+			name := filepath.Join(folder, fmt.Sprintf("V%d__step.sql", i+1))
+			err = errors.Join(err, os.WriteFile(name, fmt.Appendf(nil, text, i+1), 0o600))
 		}
 	}
-	return nil
+	return err
+}
+
+func migrationsFolder(r *round, database string) string {
+	return filepath.Join(r.dir, "migrations-"+database)
 }
 
 // runnerEnvironment is the configuration of the run's runners, and of the command line.
@@ -119,7 +128,7 @@ func (r *round) runnerEnvironment(urls string) []string {
 	if r.seed%2 == 0 {
 		grace = "30s"
 	}
-	return append(append(flowEnvironment(r), outboxEnvironment(r)...),
+	return append(slices.Concat(flowEnvironment(r), outboxEnvironment(r), depotEnvironment(r)),
 		"PATH="+os.Getenv("PATH"),
 		"RUNNER_NAMESPACE="+r.namespace, "RUNNER_NATS_URLS="+urls,
 		"RUNNER_NATS_USER="+natsUser, "RUNNER_NATS_PASSWORD="+natsPassword,
@@ -127,10 +136,10 @@ func (r *round) runnerEnvironment(urls string) []string {
 		"RUNNER_TOPOLOGY_REPLICAS=3", "RUNNER_TOPOLOGY_ACK_WAIT="+ackWait.String(),
 		"RUNNER_WORKER_DRAIN_TIMEOUT="+drainTimeout.String(), fmt.Sprintf("RUNNER_WORKER_MAX_DELIVERIES=%d", deliveries),
 		"RUNNER_WORKER_HEARTBEAT_INTERVAL=2s", "RUNNER_WORKER_UNREACHABLE_GRACE="+grace,
-		"RUNNER_LOG_LEVEL=debug", "RUNNER_DATABASES="+strings.Join(databases(), ","),
+		"RUNNER_LOG_LEVEL=debug", "RUNNER_DATABASES="+strings.Join(r.databases, ","),
 		"SHOP_TYPE=postgres", "SHOP_CONNECTION_STRING="+r.linkedPostgres(), "SHOP_POOL_MIN=1", "SHOP_POOL_MAX=6",
 		"SHOP_LOCK_TIMEOUT=1s", "SHOP_SHARED_COMMITS=true", "EDGE_SHARED_COMMITS=true", "SHOP_HEALTH_INTERVAL=2s", "SHOP_POOL_CONNECT_TIMEOUT=2s",
-		"SHOP_MIGRATIONS_FOLDER="+filepath.Join(r.dir, "migrations"),
+		"SHOP_MIGRATIONS_FOLDER="+migrationsFolder(r, shop),
 		"EDGE_TYPE=sqlite", "EDGE_CONNECTION_STRING="+r.sqlitePath(), "EDGE_POOL_MIN=1", "EDGE_POOL_MAX=4", "EDGE_SETTINGS=synchronous=normal",
 		"EDGE_MIGRATIONS_FOLDER="+filepath.Join(r.dir, "none"),
 	)
@@ -168,7 +177,7 @@ func (r *round) run(ctx context.Context) error {
 	probing, stop := context.WithCancel(ctx)
 	var probes sync.WaitGroup
 	probes.Go(func() { r.clients.probe(probing) })
-	for _, database := range databases() {
+	for _, database := range r.databases {
 		probes.Go(func() { r.clients.operate(probing, database) })
 	}
 	defer probes.Wait()
@@ -191,8 +200,8 @@ func (r *round) run(ctx context.Context) error {
 
 // serving waits until jobs can be published and taken.
 func (r *round) serving(ctx context.Context) error {
-	return eventually(ctx, 60*time.Second, "the streams of the runners are there", func() bool {
-		for _, database := range databases() {
+	return eventually(ctx, 2*time.Minute, "the streams of the runners are there, and SQL Server has their sessions", func() bool {
+		for _, database := range r.databases {
 			for _, name := range consumers(database) {
 				if _, err := r.js.Consumer(ctx, r.stream("JOBS", database), name); err != nil {
 					return false
@@ -200,7 +209,7 @@ func (r *round) serving(ctx context.Context) error {
 			}
 		}
 		_, err := r.js.Stream(ctx, strings.ToUpper(r.namespace)+"_DEAD")
-		return err == nil
+		return err == nil && depotServing(ctx, r)
 	})
 }
 
@@ -219,7 +228,7 @@ func (r *round) waiting(ctx context.Context) uint64 {
 // unfinishedJobs counts the jobs in the streams; 1 without an answer.
 func unfinishedJobs(ctx context.Context, r *round) uint64 {
 	var n uint64
-	for _, database := range databases() {
+	for _, database := range r.databases {
 		stream, err := r.js.Stream(ctx, r.stream("JOBS", database))
 		if err != nil {
 			return 1
@@ -258,6 +267,9 @@ func (r *round) close(ctx context.Context) {
 		}
 	}
 	_ = r.world.exec(ctx, "postgres", "DROP DATABASE IF EXISTS "+r.database+" WITH (FORCE)")
+	if err := dropDepot(ctx, r); err != nil {
+		progress("seed %d: %v", r.seed, err)
+	}
 	_ = os.RemoveAll(r.dir)
 }
 

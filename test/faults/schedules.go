@@ -29,14 +29,18 @@ type scheduling struct {
 
 // addSchedules adds the schedules of a run. When its time is over, they are paused for good; one is paused before as well.
 func addSchedules(p *planner, calm bool) {
-	for _, s := range []scheduling{
+	list := []scheduling{
 		{key: "jobs.shop.transaction.regular", every: time.Second, overlap: contract.OverlapAllow},
 		{key: "jobs.edge.transaction.careful", every: time.Second, overlap: contract.OverlapSkip},
 		{key: "jobs.shop.transaction.edited", every: time.Second, overlap: contract.OverlapAllow, edited: true},
 		{key: "queues.shop." + bulk + ".transaction.in_turn", every: time.Second, overlap: contract.OverlapAllow},
 		{key: "jobs.shop.call.pay.paying", every: time.Second, overlap: contract.OverlapAllow},
 		{key: "jobs.shop.transaction.closing"},
-	} {
+	}
+	if p.home == depot {
+		list = depotSchedules()
+	}
+	for _, s := range list {
 		of, err := contract.ParseScheduleKey(s.key)
 		if err != nil {
 			panic(err) // they are listed above

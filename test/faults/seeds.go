@@ -27,7 +27,7 @@ func (o *options) run(ctx context.Context) error {
 
 // inWorld starts the servers for what is done, and ends them.
 func (o *options) inWorld(ctx context.Context, do func(context.Context, *world) error) error {
-	w, err := newWorld(ctx, o.sync)
+	w, err := newWorld(ctx, o.sync, o.sqlserver)
 	if err != nil {
 		return err
 	}
@@ -110,7 +110,7 @@ func (o *options) rounds() []options {
 		return list
 	}
 	if o.recovery {
-		for i, n := range nemeses() {
+		for i, n := range nemeses(o.sqlserver != "") {
 			if len(o.only) > 0 && !slices.Contains(o.only, n.name) {
 				continue
 			}

@@ -40,7 +40,7 @@ func prepareUpgrade(ctx context.Context, r *round) error {
 		progress("seed %d: the nemesis upgrade is skipped: %v", r.seed, missing)
 		for i := range r.faults {
 			if r.faults[i].name == "upgrade" {
-				r.faults[i].nemesis = nemeses()[0]
+				r.faults[i].nemesis = nemeses(false)[0]
 			}
 		}
 		return nil

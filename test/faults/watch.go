@@ -26,16 +26,16 @@ type watcher struct {
 
 func (r *round) watch() (*watcher, error) {
 	w := &watcher{namespace: r.namespace, streams: map[string]string{}}
-	for _, database := range databases() {
-		w.streams[r.stream("JOBS", database)] = database
-	}
-	for subject, note := range map[string]func(*nats.Msg){
+	notes := map[string]func(*nats.Msg){
 		r.namespace + ".results.*.*": w.result,
 		r.namespace + ".replies.*.*": w.reply,
 		r.namespace + ".health.>":    w.heartbeat,
-		"$JS.EVENT.ADVISORY.CONSUMER.MSG_NAKED." + strings.ToUpper(r.namespace) + "_JOBS_" + shop + ".*": w.nak,
-		"$JS.EVENT.ADVISORY.CONSUMER.MSG_NAKED." + strings.ToUpper(r.namespace) + "_JOBS_" + edge + ".*": w.nak,
-	} {
+	}
+	for _, database := range r.databases {
+		w.streams[r.stream("JOBS", database)] = database
+		notes["$JS.EVENT.ADVISORY.CONSUMER.MSG_NAKED."+r.stream("JOBS", database)+".*"] = w.nak
+	}
+	for subject, note := range notes {
 		sub, err := r.nc.Subscribe(subject, note)
 		if err != nil {
 			return nil, err

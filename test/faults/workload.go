@@ -29,8 +29,9 @@ const (
 
 // databases of every run: the names are those of the runners' configuration.
 const (
-	shop = "shop" // PostgreSQL
-	edge = "edge" // SQLite
+	shop  = "shop"  // PostgreSQL
+	edge  = "edge"  // SQLite
+	depot = "depot" // SQL Server, where one is named
 )
 
 // message is one publication that the plan wants.
@@ -70,6 +71,7 @@ type planner struct {
 	namespace string
 	length    time.Duration
 	serial    int
+	home      string // the database of all jobs; empty: they are those of shop and edge
 }
 
 // class is one sort of jobs: how many of a thousand are of it, and how one is made.
@@ -134,12 +136,17 @@ func newPlan(seed uint64, namespace string, jobs int, length time.Duration, calm
 	p := &planner{
 		plan: &plan{requests: map[string]*check.Request{}}, rng: newRand(seed, 1), namespace: namespace, length: length,
 	}
-	for _, c := range rare() {
+	fill(p, classes(), rare(), jobs, calm)
+	return p.plan
+}
+
+// fill adds jobs of all sorts to a plan, and what operators and applications do meanwhile.
+func fill(p *planner, list, few []class, jobs int, calm bool) {
+	for _, c := range few {
 		for range c.share {
 			p.add(c)
 		}
 	}
-	list := classes()
 	total := 0
 	for _, c := range list {
 		total += c.share
@@ -158,15 +165,13 @@ func newPlan(seed uint64, namespace string, jobs int, length time.Duration, calm
 	addOrdered(p, calm)
 	slices.SortStableFunc(p.messages, func(a, b message) int { return int(a.at - b.at) })
 	slices.SortStableFunc(p.acts, func(a, b act) int { return int(a.at - b.at) })
-	return p.plan
 }
 
 // newRand is the chance of one part of a run.
 func newRand(seed, part uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, part)) }
 
 func (p *planner) add(c class) {
-	p.serial++
-	c.make(p, fmt.Sprintf("%s-%d", c.name, p.serial))
+	c.make(p, nextName(p, c.name))
 }
 
 // when is a moment of the run.
@@ -207,6 +212,9 @@ func (p *planner) publish(r *check.Request) {
 
 // where picks a database: most jobs are PostgreSQL's.
 func (p *planner) where() string {
+	if p.home != "" {
+		return p.home
+	}
 	if p.rng.IntN(10) == 0 {
 		return edge
 	}
@@ -243,7 +251,7 @@ func effect(name string, from, to, amount int) body {
 }
 
 func (p *planner) transfer(name string) {
-	r := p.request(name, "transfer", p.where(), "transaction", check.ExactlyOnce, 1, sharing(p.rng, body{"statements": p.movement(name)}))
+	r := p.request(name, "transfer", p.where(), "transaction", check.ExactlyOnce, 1, sharing(p, body{"statements": p.movement(name)}))
 	p.publish(r)
 }
 
@@ -251,7 +259,7 @@ func (p *planner) transfer(name string) {
 func (p *planner) appendLoose(name string) {
 	r := p.request(name, "append", p.where(), "transaction", check.ExactlyOnce, 1, body{"statements": []body{effect(name, 0, 0, 0)}})
 	r.ID = ""
-	b := sharing(p.rng, body{"statements": []body{effect(name, 0, 0, 0)}, "labels": body{"request": name}})
+	b := sharing(p, body{"statements": []body{effect(name, 0, 0, 0)}, "labels": body{"request": name}})
 	if r.ReplyTo != "" {
 		b["reply_to"] = r.ReplyTo
 	}
@@ -266,9 +274,10 @@ func (p *planner) sum(name string) {
 }
 
 func (p *planner) replyOnly(name string) {
+	database := primary(p)
 	r := &check.Request{
-		Name: name, Class: "reply_only", Database: shop, Kind: "query", ID: name, Effect: check.ReadOnly, Sum: true,
-		ReplyOnly: true, ReplyTo: p.namespace + ".replies." + shop + "." + name,
+		Name: name, Class: "reply_only", Database: database, Kind: "query", ID: name, Effect: check.ReadOnly, Sum: true,
+		ReplyOnly: true, ReplyTo: p.namespace + ".replies." + database + "." + name,
 	}
 	p.requests[name] = r
 	p.encode(r, body{
@@ -278,20 +287,20 @@ func (p *planner) replyOnly(name string) {
 }
 
 func (p *planner) rows(name string) {
-	p.publish(p.request(name, "rows", shop, "query", check.ReadOnly, 0, body{
-		"sql": "SELECT i, 'row ' || i AS name FROM generate_series(1, :n::int) AS i", "params": body{"n": 1 + p.rng.IntN(300)},
+	p.publish(p.request(name, "rows", primary(p), "query", check.ReadOnly, 0, body{
+		"sql": numberedRows[primary(p)], "params": body{"n": 1 + p.rng.IntN(300)},
 	}))
 }
 
 // large has a result of up to the inline limit.
 func (p *planner) large(name string) {
-	p.publish(p.request(name, "large", shop, "query", check.ReadOnly, 0, body{
-		"sql": "SELECT repeat('x', :n::int) AS text", "params": body{"n": 1000 * (1 + p.rng.IntN(750))},
+	p.publish(p.request(name, "large", primary(p), "query", check.ReadOnly, 0, body{
+		"sql": largeText[primary(p)], "params": body{"n": 1000 * (1 + p.rng.IntN(750))},
 	}))
 }
 
 func (p *planner) failing(name string) {
-	r := p.request(name, "failing", p.where(), "transaction", check.ExactlyOnce, 1, sharing(p.rng, body{"statements": []body{
+	r := p.request(name, "failing", p.where(), "transaction", check.ExactlyOnce, 1, sharing(p, body{"statements": []body{
 		effect(name, 0, 0, 0), {"sql": "UPDATE accounts SET balance = balance WHERE id = 0", "expect_rows": 1},
 	}}))
 	r.Statuses, r.Codes = []string{check.Failed}, []string{"expect_rows_failed"}
@@ -301,14 +310,14 @@ func (p *planner) failing(name string) {
 // slow takes longer than the ack wait. It comes early, so that it is not what the end waits for.
 func (p *planner) slow(name string) {
 	defer func() { p.messages[len(p.messages)-1].at /= 2 }()
-	p.publish(p.request(name, "slow", shop, "transaction", check.ExactlyOnce, 1, body{"timeout": "20s", "statements": []body{
-		effect(name, 0, 0, 0), {"sql": fmt.Sprintf("SELECT pg_sleep(%g)", (ackWait + ackWait/4).Seconds())},
+	p.publish(p.request(name, "slow", primary(p), "transaction", check.ExactlyOnce, 1, body{"timeout": "20s", "statements": []body{
+		effect(name, 0, 0, 0), sleeping(primary(p), (ackWait + ackWait/4).Seconds()),
 	}}))
 }
 
 // duplicate is one request that is published several times past the stream's de-duplication.
 func (p *planner) duplicate(name string) {
-	r := p.request(name, "duplicate", p.where(), "transaction", check.ExactlyOnce, 1, sharing(p.rng, body{"statements": p.movement(name)}))
+	r := p.request(name, "duplicate", p.where(), "transaction", check.ExactlyOnce, 1, sharing(p, body{"statements": p.movement(name)}))
 	for range 2 + p.rng.IntN(3) {
 		p.messages = append(p.messages, message{at: p.when(), request: r})
 	}
@@ -359,8 +368,8 @@ func (p *planner) expiring(name string) {
 
 // canceled is a job that is cancelled about when it runs.
 func (p *planner) canceled(name string) {
-	r := p.request(name, "canceled", shop, "transaction", check.ExactlyOnce, 1, body{"statements": []body{
-		effect(name, 0, 0, 0), {"sql": "SELECT pg_sleep(0.2)"},
+	r := p.request(name, "canceled", primary(p), "transaction", check.ExactlyOnce, 1, body{"statements": []body{
+		effect(name, 0, 0, 0), sleeping(primary(p), 0.2),
 	}})
 	p.publish(r)
 	at := p.messages[len(p.messages)-1].at + time.Duration(p.rng.Int64N(int64(time.Second)))
@@ -420,23 +429,20 @@ func (p *planner) poisonedHeader(name string) {
 }
 
 func (p *planner) unknownKind(name string) {
-	r := p.request(name, "unknown_kind", shop, "wish", "", 0, body{})
+	r := p.request(name, "unknown_kind", primary(p), "wish", "", 0, body{})
 	r.Refused = true
 	p.publish(r)
 }
 
 func (p *planner) oversize(name string) {
-	r := p.request(name, "oversize", shop, "query", check.ReadOnly, 0, body{"sql": "SELECT '" + strings.Repeat("x", 1000<<10) + "'"})
+	r := p.request(name, "oversize", primary(p), "query", check.ReadOnly, 0, body{"sql": "SELECT '" + strings.Repeat("x", 1000<<10) + "'"})
 	r.Refused = true
 	p.publish(r)
 }
 
-// guard is a statement that fails until the gate is open.
-var guard = body{"sql": "SELECT 1 FROM gates WHERE open", "expect_rows": 1}
-
 // guarded fails until the gate is open, which may never happen; half way its dead letter is redriven.
 func (p *planner) guarded(name string) {
-	r := p.request(name, "guarded", shop, "transaction", check.ExactlyOnce, 1, body{"statements": []body{effect(name, 0, 0, 0), guard}})
+	r := p.request(name, "guarded", primary(p), "transaction", check.ExactlyOnce, 1, body{"statements": []body{effect(name, 0, 0, 0), guard(primary(p))}})
 	r.Statuses = []string{check.Succeeded, check.Failed}
 	r.Codes, r.Redrive = []string{"expect_rows_failed"}, true
 	p.messages = append(p.messages, message{at: p.when() / 4, request: r, msgID: true})
@@ -446,15 +452,12 @@ func (p *planner) guarded(name string) {
 // poison makes its own execution fail in a way that looks like the database's failure: it inserts its own ledger row in its
 // transaction, so that the fence finds the key taken and a lookup finds no row. Other jobs succeed meanwhile.
 func (p *planner) poison(name string) {
-	r := p.request(name, "poison", shop, "transaction", check.ExactlyOnce, 1, body{"statements": []body{
-		effect(name, 0, 0, 0), {"sql": insertOwnRow, "params": body{"namespace": p.namespace, "database": shop, "id": name}},
+	r := p.request(name, "poison", primary(p), "transaction", check.ExactlyOnce, 1, body{"statements": []body{
+		effect(name, 0, 0, 0), {"sql": insertOwnRow[primary(p)], "params": body{"namespace": p.namespace, "database": primary(p), "id": name}},
 	}})
 	r.Statuses, r.Codes = []string{check.Failed}, []string{"database_error"}
 	p.publish(r)
 }
-
-const insertOwnRow = `INSERT INTO dbrunner.ledger (namespace, database_name, job_id, status, answer, sequence, message_time, runner)
-	VALUES (:namespace, :database, :id, 'succeeded', '{}', 1, 0, 'other')`
 
 // renaming is a job that puts other statements, of the same parameters, under the names of all prepared ones of its session.
 func (p *planner) renaming(name string) {
@@ -471,7 +474,7 @@ const replaceStatements = `DO $$ DECLARE p record; BEGIN
 
 func (p *planner) migration(name string) {
 	target := 1 + p.rng.IntN(migrations)
-	r := p.request(name, "migration", shop, "migration", "", 0, body{"action": "up", "target": fmt.Sprint(target)})
+	r := p.request(name, "migration", primary(p), "migration", "", 0, body{"action": "up", "target": fmt.Sprint(target)})
 	r.Target = target
 	p.publish(r)
 }

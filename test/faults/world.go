@@ -25,11 +25,13 @@ type world struct {
 	postgres *dbtest.PostgresServer
 	proxy    *cutproxy.Proxy
 
+	sqlserver *sqlServer // nil: none is named
+
 	mu       sync.Mutex        // held while PostgreSQL is stopped, restarted or paused
 	binaries map[string]string // of runners, by mutant
 }
 
-func newWorld(ctx context.Context, syncAlways bool) (w *world, err error) {
+func newWorld(ctx context.Context, syncAlways bool, sqlserver string) (w *world, err error) {
 	w = &world{binaries: map[string]string{}}
 	defer func() {
 		if err != nil {
@@ -50,6 +52,9 @@ func newWorld(ctx context.Context, syncAlways bool) (w *world, err error) {
 	if w.proxy, err = cutproxy.Launch(w.postgres.Address()); err != nil {
 		return w, err
 	}
+	if w.sqlserver, err = joinSQLServer(ctx, sqlserver); err != nil {
+		return w, err
+	}
 	if w.cluster, err = newCluster(w.dir, syncAlways); err != nil {
 		return w, err
 	}
@@ -62,6 +67,9 @@ func (w *world) close() {
 	}
 	if w.proxy != nil {
 		w.proxy.Close()
+	}
+	if w.sqlserver != nil {
+		w.sqlserver.close()
 	}
 	if w.postgres != nil {
 		w.postgres.Close()

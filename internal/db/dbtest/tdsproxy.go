@@ -31,15 +31,27 @@ type TDSProxy struct {
 // NewTDSProxy returns a proxy in front of the address; it ends with the test.
 func NewTDSProxy(t testing.TB, target string) *TDSProxy {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	p, err := LaunchTDSProxy(target)
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &TDSProxy{target: target, listen: l, links: map[net.Conn]net.Conn{}}
-	p.wg.Go(p.accept)
-	t.Cleanup(p.close)
+	t.Cleanup(p.Close)
 	return p
 }
+
+// LaunchTDSProxy starts a proxy in front of the address; the caller closes it.
+func LaunchTDSProxy(target string) (*TDSProxy, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	p := &TDSProxy{target: target, listen: l, links: map[net.Conn]net.Conn{}}
+	p.wg.Go(p.accept)
+	return p, nil
+}
+
+// Address is where clients connect to.
+func (p *TDSProxy) Address() string { return p.listen.Addr().String() }
 
 // URL returns the connection string with the proxy in place of the server.
 func (p *TDSProxy) URL(t testing.TB, connection string) string {
@@ -48,7 +60,7 @@ func (p *TDSProxy) URL(t testing.TB, connection string) string {
 	if err != nil {
 		t.Fatal("not a URL")
 	}
-	u.Host = p.listen.Addr().String()
+	u.Host = p.Address()
 	q := u.Query()
 	q.Set("encrypt", "disable")
 	u.RawQuery = q.Encode()
@@ -72,6 +84,13 @@ func (p *TDSProxy) arm(text string, after bool) <-chan struct{} {
 	return p.happened
 }
 
+// Disarm takes back the cut that has not happened.
+func (p *TDSProxy) Disarm() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.text = nil
+}
+
 // Refuse makes the proxy hang up on new connections immediately.
 func (p *TDSProxy) Refuse(on bool) {
 	p.mu.Lock()
@@ -88,7 +107,8 @@ func (p *TDSProxy) CutAll() {
 	}
 }
 
-func (p *TDSProxy) close() {
+// Close ends the proxy and all links.
+func (p *TDSProxy) Close() {
 	_ = p.listen.Close()
 	p.Refuse(true)
 	p.CutAll()
@@ -125,7 +145,11 @@ func (p *TDSProxy) admit(client, server net.Conn) bool {
 func (p *TDSProxy) serve(client, server net.Conn) {
 	muted := &mute{to: client}
 	var answers sync.WaitGroup
-	answers.Go(func() { _, _ = io.Copy(muted, server); _ = client.Close() })
+	answers.Go(func() {
+		_, _ = io.Copy(muted, server)
+		_ = client.Close()
+		muted.gone()
+	})
 	in := bufio.NewReader(client)
 	for {
 		message, err := readTDS(in)
@@ -171,8 +195,9 @@ type mute struct {
 	to net.Conn
 
 	mu    sync.Mutex
-	heard chan struct{}
-	once  *sync.Once
+	heard chan struct{} // nil: it is not silent
+	ended bool          // the server is gone
+	once  sync.Once
 }
 
 func (m *mute) silence(on bool) <-chan struct{} {
@@ -181,8 +206,22 @@ func (m *mute) silence(on bool) <-chan struct{} {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.heard, m.once = make(chan struct{}), &sync.Once{}
+	m.heard = make(chan struct{})
+	if m.ended {
+		m.report()
+	}
 	return m.heard
+}
+
+func (m *mute) report() { m.once.Do(func() { close(m.heard) }) }
+
+// gone reports that the server says nothing any more.
+func (m *mute) gone() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.ended = true; m.heard != nil {
+		m.report()
+	}
 }
 
 // Write takes what the server says.
@@ -190,7 +229,7 @@ func (m *mute) Write(b []byte) (int, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.heard != nil {
-		m.once.Do(func() { close(m.heard) })
+		m.report()
 		return len(b), nil
 	}
 	return m.to.Write(b)
