@@ -231,6 +231,7 @@ func tame(sent []byte) []byte {
 
 // long is a value of one of the types that tame leaves out, with a length that is not much larger than what there is.
 func long(kind byte, content []byte) []byte {
+	content = content[:min(len(content), 2000)] // as tame
 	length := uint32(len(content)) + uint32(kind)
 	switch kind % 4 {
 	case 0: // nvarchar(max), in one part
