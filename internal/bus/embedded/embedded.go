@@ -28,7 +28,7 @@ type Server struct {
 }
 
 // startTimeout bounds how long a server may take until it accepts clients: it reads back its files first.
-const startTimeout = 30 * time.Second
+const startTimeout = time.Minute
 
 // Start starts the server and returns when clients can connect. The owner calls Close.
 func Start(opts Options) (*Server, error) {

@@ -212,7 +212,7 @@ func TestPeerCommit(t *testing.T) {
 		t.Parallel()
 		p := newPeer(t, on(commit, reply{silent: true}))
 		started := time.Now()
-		requireError(t, run(t, p.open(), 300*time.Millisecond), db.ClassUnknown, contract.CodeConnectionLost)
+		requireError(t, run(t, p.open(), 2*time.Second), db.ClassUnknown, contract.CodeConnectionLost)
 		require.Less(t, time.Since(started), testTimeout/2)
 		p.mu.Lock()
 		defer p.mu.Unlock()
