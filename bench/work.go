@@ -29,11 +29,11 @@ const sqlserver = "sqlserver"
 func works() []work {
 	return append([]work{
 		{"a", "postgres", "query", 100_000, selectParameter, parameterRows},
-		{"b", "postgres", "query", 100_000, selectItem("$1"), itemRows},
-		{"c", "postgres", "transaction", 20_000, transfer("$1", "$2"), transferRows},
+		{"b", "postgres", "query", 200_000, selectItem("$1"), itemRows},
+		{"c", "postgres", "transaction", 40_000, transfer("$1", "$2"), transferRows},
 		{"d", "postgres", "query", 10_000, selectFacts, factRows()},
-		{"sqlite-b", "sqlite", "query", 80_000, selectItem("?"), itemRows},
-		{"sqlite-c", "sqlite", "transaction", 10_000, transfer("?", "?"), transferRows},
+		{"sqlite-b", "sqlite", "query", 240_000, selectItem("?"), itemRows},
+		{"sqlite-c", "sqlite", "transaction", 20_000, transfer("?", "?"), transferRows},
 	}, sqlServerWorks()...)
 }
 
