@@ -260,12 +260,15 @@ func TestConsumerDeletedUnderVerifyIsWaitedFor(t *testing.T) {
 		s := r.Intake.State()
 		return s.Phase == intake.Recovering && len(s.Reason) > 0
 	}, 20*time.Second, 5*time.Millisecond)
-	require.NotEmpty(t, b.Logs.FilterMessage("intake interrupted").All())
+	logged := func(message string) func() bool { // the state changes first
+		return func() bool { return b.Logs.FilterMessage(message).Len() > 0 }
+	}
+	require.Eventually(t, logged("intake interrupted"), 20*time.Second, 5*time.Millisecond)
 	_, err := b.JS.CreateConsumer(t.Context(), "DBRUNNER_JOBS_demo", config)
 	require.NoError(t, err)
 	b.Publish(t, "query", 1)
 	require.NoError(t, r.Next(t).Ack())
-	require.NotEmpty(t, b.Logs.FilterMessage("intake resumed").All())
+	require.Eventually(t, logged("intake resumed"), 20*time.Second, 5*time.Millisecond)
 }
 
 func TestBurstSlotsWhileJobsFinishFast(t *testing.T) {
