@@ -123,6 +123,7 @@ func TestFullDiskUnderWAL(t *testing.T) {
 	}
 	publish("before")
 	w.drained()
+	w.exec(`SELECT pg_create_physical_replication_slot('kept', true)`) // a standby that is gone: no segment is used again
 	empty := fill(t, dir)
 	publish("full")
 	select {
@@ -137,6 +138,8 @@ func TestFullDiskUnderWAL(t *testing.T) {
 	empty()
 	s.Stop(t, dbtest.StopImmediate)
 	s.Start(t)
+	w.exec(`SELECT pg_drop_replication_slot('kept')`)
+	w.exec(`CHECKPOINT`)
 	publish("free")
 	w.drained()
 	w.fates(t, jobs, "before", "full", "free")
