@@ -18,6 +18,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"dbrunner/test/faults/network"
 )
 
 // nodes is the size of the cluster.
@@ -31,7 +33,7 @@ type node struct {
 	name                string
 	port, http, cluster int
 	dir                 string
-	link                *link // that the runners reach it by
+	link                *network.Link // that the runners reach it by
 
 	mu sync.Mutex
 	p  *process // nil while it is down
@@ -62,7 +64,7 @@ func newCluster(dir string, syncAlways bool) (*cluster, error) {
 		if err := os.MkdirAll(n.dir, 0o700); err != nil {
 			return nil, err
 		}
-		if n.link, err = newLink(address(n.port)); err != nil {
+		if n.link, err = network.NewLink(address(n.port)); err != nil {
 			return nil, err
 		}
 		ports = append(ports, n.cluster)
@@ -140,7 +142,7 @@ func (c *cluster) close() {
 		if n.process() != nil {
 			all.Go(n.stop)
 		}
-		n.link.close()
+		n.link.Close()
 	}
 	all.Wait()
 	c.routes.close()
@@ -159,7 +161,7 @@ func (c *cluster) urls() string {
 func (c *cluster) linked() string {
 	var urls []string
 	for _, n := range c.nodes {
-		urls = append(urls, "nats://"+n.link.address())
+		urls = append(urls, "nats://"+n.link.Address())
 	}
 	return strings.Join(urls, ",")
 }

@@ -175,7 +175,7 @@ func (r *round) makeFaults(ctx context.Context) {
 // heal ends whatever may still be in the way, and waits until the servers are as they were.
 func (r *round) heal(ctx context.Context) error {
 	for _, n := range r.world.cluster.nodes {
-		n.link.release()
+		n.link.Release()
 		if n.process().ended() {
 			if err := r.world.cluster.start(n); err != nil {
 				return err
@@ -317,7 +317,7 @@ func natsRestart(_ context.Context, r *round, _ *rand.Rand) (string, error) {
 
 func natsCut(_ context.Context, r *round, _ *rand.Rand) (string, error) {
 	for _, n := range r.world.cluster.nodes {
-		n.link.cut()
+		n.link.Cut()
 	}
 	return "", nil
 }
@@ -325,11 +325,11 @@ func natsCut(_ context.Context, r *round, _ *rand.Rand) (string, error) {
 func natsHold(ctx context.Context, r *round, rng *rand.Rand) (string, error) {
 	d := time.Duration(rng.Int64N(int64(2 * ackWait)))
 	for _, n := range r.world.cluster.nodes {
-		n.link.hold()
+		n.link.Hold()
 	}
 	_ = wait(ctx, d)
 	for _, n := range r.world.cluster.nodes {
-		n.link.release()
+		n.link.Release()
 	}
 	return d.String(), nil
 }

@@ -128,7 +128,7 @@ func newWays(r *round) error {
 			return err
 		}
 		for _, n := range r.world.cluster.nodes {
-			one, err := network.NewWay(n.link.address())
+			one, err := network.NewWay(n.link.Address())
 			if err != nil {
 				return err
 			}

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"net"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -53,43 +52,6 @@ func TestPlansHaveEverything(t *testing.T) {
 		}
 	}
 	require.Len(t, worked, len(nemeses(false)))
-}
-
-func TestLink(t *testing.T) {
-	t.Parallel()
-	target, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer func() { _ = target.Close() }()
-	k, err := newLink(target.Addr().String())
-	require.NoError(t, err)
-	defer k.close()
-	client, err := net.Dial("tcp", k.address())
-	require.NoError(t, err)
-	server, err := target.Accept()
-	require.NoError(t, err)
-	buf := make([]byte, 1)
-	_, err = client.Write([]byte("a"))
-	require.NoError(t, err)
-	_, err = server.Read(buf)
-	require.NoError(t, err)
-
-	k.hold()
-	_, err = client.Write([]byte("b"))
-	require.NoError(t, err)
-	require.NoError(t, server.SetReadDeadline(time.Now().Add(50*time.Millisecond)))
-	_, err = server.Read(buf)
-	require.Error(t, err, "nothing gets through")
-	k.release()
-	require.NoError(t, server.SetReadDeadline(time.Time{}))
-	_, err = server.Read(buf)
-	require.NoError(t, err)
-	require.Equal(t, "b", string(buf), "and nothing is lost")
-
-	k.cut()
-	_, err = server.Read(buf)
-	require.Error(t, err)
-	_, err = client.Read(buf)
-	require.Error(t, err)
 }
 
 func TestUnknownNemesis(t *testing.T) {

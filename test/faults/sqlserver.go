@@ -18,6 +18,7 @@ import (
 	"dbrunner/internal/db/dbtest"
 	"dbrunner/internal/db/sqlserver"
 	"dbrunner/test/faults/check"
+	"dbrunner/test/faults/network"
 )
 
 // depotShare is one of how many: depot has as many jobs besides those of the others.
@@ -28,7 +29,7 @@ type sqlServer struct {
 	url     string
 	version string
 	proxy   *dbtest.TDSProxy
-	link    *link
+	link    *network.Link
 }
 
 // joinSQLServer prepares the use of a server that runs already; nil: none is named.
@@ -54,7 +55,7 @@ func joinSQLServer(ctx context.Context, server string) (s *sqlServer, err error)
 	if s.proxy, err = dbtest.LaunchTDSProxy(u.Host); err != nil {
 		return nil, err
 	}
-	if s.link, err = newLink(s.proxy.Address()); err != nil {
+	if s.link, err = network.NewLink(s.proxy.Address()); err != nil {
 		return nil, err
 	}
 	progress("SQL Server takes part: %s", s.version)
@@ -63,7 +64,7 @@ func joinSQLServer(ctx context.Context, server string) (s *sqlServer, err error)
 
 func (s *sqlServer) close() {
 	if s.link != nil {
-		s.link.close()
+		s.link.Close()
 	}
 	if s.proxy != nil {
 		s.proxy.Close()
@@ -86,7 +87,7 @@ func (s *sqlServer) linked(connection string) string {
 	if err != nil {
 		panic(err) // it was put together here
 	}
-	u.Host = s.link.address()
+	u.Host = s.link.Address()
 	q := u.Query()
 	q.Set("encrypt", "disable")
 	u.RawQuery = q.Encode()
@@ -95,7 +96,7 @@ func (s *sqlServer) linked(connection string) string {
 
 // restore ends whatever is in the way of the runners.
 func (s *sqlServer) restore() {
-	s.link.release()
+	s.link.Release()
 	s.proxy.Disarm()
 }
 
@@ -120,15 +121,15 @@ func depotNemeses() []nemesis {
 }
 
 func depotCut(_ context.Context, r *round, _ *rand.Rand) (string, error) {
-	r.world.sqlserver.link.cut()
+	r.world.sqlserver.link.Cut()
 	return "", nil
 }
 
 func depotHold(ctx context.Context, r *round, rng *rand.Rand) (string, error) {
 	d := time.Duration(rng.Int64N(int64(2 * ackWait)))
-	r.world.sqlserver.link.hold()
+	r.world.sqlserver.link.Hold()
 	_ = wait(ctx, d)
-	r.world.sqlserver.link.release()
+	r.world.sqlserver.link.Release()
 	return d.String(), nil
 }
 

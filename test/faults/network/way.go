@@ -1,4 +1,4 @@
-// Package network has ways that carry TCP between programs and fail when the fault bench wants it: lost in one direction or both, or slow.
+// Package network has ways and links that carry TCP between programs and fail when the fault bench wants it: lost in one direction or both, slow, cut or held.
 package network
 
 import (

@@ -1,4 +1,4 @@
-package main
+package network
 
 import (
 	"net"
@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// link is a way between the runners and a server that can be cut, and held so that nothing gets through.
-type link struct {
+// Link is a way between the runners and a server that can be cut, and held so that nothing gets through.
+type Link struct {
 	target string
 	listen net.Listener
 	wg     sync.WaitGroup
@@ -18,21 +18,23 @@ type link struct {
 	gate   chan struct{}         // closed: traffic flows
 }
 
-func newLink(target string) (*link, error) {
+// NewLink returns a link to a server.
+func NewLink(target string) (*Link, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
 	}
-	k := &link{target: target, listen: l, open: map[net.Conn]net.Conn{}, gate: make(chan struct{})}
+	k := &Link{target: target, listen: l, open: map[net.Conn]net.Conn{}, gate: make(chan struct{})}
 	close(k.gate)
 	k.wg.Go(k.accept)
 	return k, nil
 }
 
-func (k *link) address() string { return k.listen.Addr().String() }
+// Address is where the link listens.
+func (k *Link) Address() string { return k.listen.Addr().String() }
 
-// cut ends every connection.
-func (k *link) cut() {
+// Cut ends every connection.
+func (k *Link) Cut() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	for client, server := range k.open {
@@ -41,14 +43,15 @@ func (k *link) cut() {
 	}
 }
 
-// hold lets nothing through in either direction, and ends no connection, until release.
-func (k *link) hold() {
+// Hold lets nothing through in either direction, and ends no connection, until Release.
+func (k *Link) Hold() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.gate = make(chan struct{})
 }
 
-func (k *link) release() {
+// Release lets everything through again.
+func (k *Link) Release() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	select {
@@ -58,17 +61,18 @@ func (k *link) release() {
 	}
 }
 
-func (k *link) close() {
+// Close ends the link and its connections.
+func (k *Link) Close() {
 	k.mu.Lock()
 	k.closed = true
 	k.mu.Unlock()
-	k.release()
+	k.Release()
 	_ = k.listen.Close()
-	k.cut()
+	k.Cut()
 	k.wg.Wait()
 }
 
-func (k *link) accept() {
+func (k *Link) accept() {
 	for {
 		client, err := k.listen.Accept()
 		if err != nil {
@@ -78,7 +82,7 @@ func (k *link) accept() {
 	}
 }
 
-func (k *link) serve(client net.Conn) {
+func (k *Link) serve(client net.Conn) {
 	server, err := net.DialTimeout("tcp", k.target, 5*time.Second)
 	if err != nil {
 		_ = client.Close()
@@ -101,7 +105,7 @@ func (k *link) serve(client net.Conn) {
 }
 
 // copy carries one direction, and ends both when it ends.
-func (k *link) copy(to, from net.Conn) {
+func (k *Link) copy(to, from net.Conn) {
 	defer func() {
 		_ = to.Close()
 		_ = from.Close()
