@@ -81,13 +81,7 @@ func TestFullDiskUnderPostgreSQL(t *testing.T) {
 	w.serving()
 
 	const jobs = 60
-	publish := func(phase string) {
-		for i := range jobs {
-			id := fmt.Sprintf("%s%d", phase, i)
-			w.publish("transaction", fmt.Sprintf(`{"id":%q,"statements":[{"sql":"INSERT INTO effects (name, filler) `+
-				`SELECT :name, string_agg(sha256(i::text::bytea), '') FROM generate_series(1, 600) i","params":{"name":%q}}]}`, id, id))
-		}
-	}
+	publish := func(phase string) { w.publishFillers(phase, jobs, 600) }
 	publish("before")
 	w.drained()
 	empty := fill(t, dir)
@@ -114,13 +108,7 @@ func TestFullDiskUnderWAL(t *testing.T) {
 	w.serving()
 
 	const jobs = 120
-	publish := func(phase string) {
-		for i := range jobs {
-			id := fmt.Sprintf("%s%d", phase, i)
-			w.publish("transaction", fmt.Sprintf(`{"id":%q,"statements":[{"sql":"INSERT INTO effects (name, filler) `+
-				`SELECT :name, string_agg(sha256(i::text::bytea), '') FROM generate_series(1, 16000) i","params":{"name":%q}}]}`, id, id))
-		}
-	}
+	publish := func(phase string) { w.publishFillers(phase, jobs, 16000) }
 	publish("before")
 	w.drained()
 	w.exec(`SELECT pg_create_physical_replication_slot('kept', true)`) // a standby that is gone: no segment is used again
@@ -143,6 +131,15 @@ func TestFullDiskUnderWAL(t *testing.T) {
 	publish("free")
 	w.drained()
 	w.fates(t, jobs, "before", "full", "free")
+}
+
+// publishFillers publishes jobs of a phase that each leave an effect, with as many hashes of 32 bytes.
+func (w *world) publishFillers(phase string, jobs, hashes int) {
+	for i := range jobs {
+		id := fmt.Sprintf("%s%d", phase, i)
+		w.publish("transaction", fmt.Sprintf(`{"id":%q,"statements":[{"sql":"INSERT INTO effects (name, filler) `+
+			`SELECT :name, string_agg(sha256(i::text::bytea), '') FROM generate_series(1, %d) i","params":{"name":%q}}]}`, id, hashes, id))
+	}
 }
 
 // fates checks that each job of each phase has one result, and its effect if it succeeded. Only jobs of the phase full may fail.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
+	"errors"
 	"math/rand/v2"
 	"os/exec"
 	"slices"
@@ -162,7 +163,7 @@ func fedExpiring(p *planner, name string) {
 
 // operate is an operator who watches the ordered queue of a database until the context ends.
 func (c *clients) operate(ctx context.Context, database string) {
-	rng := newRand(c.r.seed, 4+uint64(slices.Index(c.r.databases, database)))
+	rng := newRand(c.r.seed, 20+uint64(slices.Index(c.r.databases, database)))
 	for wait(ctx, 100*time.Millisecond) == nil {
 		if head := failedHead(ctx, c.r, database); head != nil && wait(ctx, time.Duration(200+rng.IntN(300))*time.Millisecond) == nil {
 			release(ctx, c, rng, database, head)
@@ -180,14 +181,14 @@ func release(ctx context.Context, c *clients, rng *rand.Rand, database string, h
 		_ = wait(ctx, 1500*time.Millisecond) // in which it releases nothing
 	}
 	if early := lastOf(ctx, c.r, database); early != nil && early.Sequence > head.Sequence && rng.IntN(3) == 0 {
-		noteResume(c, database, early)
+		noteResume(c, database, early, time.Now())
 		storeResume(ctx, c.r, database, early)
 		_ = wait(ctx, 1500*time.Millisecond) // in which it does not release the first one
 	}
 	repair(ctx, c, database, c.r.plan.requests[head.JobID])
-	noteResume(c, database, head)
+	noteResume(c, database, head, time.Now())
 	if rng.IntN(2) == 0 {
-		resumeByCommand(ctx, c.r, database, head.JobID)
+		resumeByCommand(ctx, c, database, head.JobID)
 	} else {
 		storeResume(ctx, c.r, database, head)
 	}
@@ -195,11 +196,11 @@ func release(ctx context.Context, c *clients, rng *rand.Rand, database string, h
 	storeResume(ctx, c.r, database, head)
 }
 
-// noteResume notes that a message is about to be released.
-func noteResume(c *clients, database string, of *contract.QueueResume) {
+// noteResume notes that a message is about to be released, or was from some time on.
+func noteResume(c *clients, database string, of *contract.QueueResume, at time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.resumes = append(c.resumes, check.Resume{Queue: database + "." + feed, Sequence: of.Sequence, At: time.Now()})
+	c.resumes = append(c.resumes, check.Resume{Queue: database + "." + feed, Sequence: of.Sequence, At: at})
 }
 
 // repair opens the gate, publishes the job again to no queue, and waits until that one has ended: it runs while the queue stands still.
@@ -266,13 +267,42 @@ func messageOf(ctx context.Context, r *round, database string, get func(jetstrea
 	return &contract.QueueResume{Sequence: m.Sequence, QueuedAt: m.Time, JobID: job.ID, By: "faults"}
 }
 
-// resumeByCommand resumes the queue as an operator would. The command refuses a copy of a failed job while no runner has it.
-func resumeByCommand(ctx context.Context, r *round, database, id string) {
-	ctx, cancel := context.WithTimeout(ctx, 8*time.Second)
+// byCommand is who resumes with the command.
+const byCommand = "operator"
+
+// resumeByCommand resumes the queue as an operator would. The command refuses a copy of a failed job while no runner has it; where a record before it has
+// just released the message, it releases the copy that is first by then.
+func resumeByCommand(ctx context.Context, c *clients, database, id string) {
+	from := time.Now()
+	bounded, cancel := context.WithTimeout(ctx, 8*time.Second)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, r.binary, "resume", database, "--queue", feed, "--job", id, "--reason", "fault bench")
-	cmd.Env = r.runnerEnvironment(r.world.cluster.urls())
+	cmd := exec.CommandContext(bounded, c.r.binary, "resume", database, "--queue", feed, "--job", id, "--by", byCommand, "--reason", "fault bench")
+	cmd.Env = c.r.runnerEnvironment(c.r.world.cluster.urls())
 	_ = cmd.Run() // the record that follows does the same
+	for {
+		record, err := lastResume(ctx, c.r, database)
+		if err == nil && record.By == byCommand {
+			noteResume(c, database, &record, from)
+		}
+		if err == nil || errors.Is(err, jetstream.ErrKeyNotFound) || wait(ctx, 100*time.Millisecond) != nil {
+			return
+		}
+	}
+}
+
+// lastResume is the last record of an ordered queue.
+func lastResume(ctx context.Context, r *round, database string) (record contract.QueueResume, err error) {
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
+	bucket, err := r.js.KeyValue(ctx, r.bucket("STATE"))
+	if err != nil {
+		return record, err
+	}
+	entry, err := bucket.Get(ctx, contract.ResumeKey(database, feed))
+	if err != nil {
+		return record, err
+	}
+	return contract.ReadResume(entry.Value())
 }
 
 // storeResume stores a record, once: the queue is looked at again.

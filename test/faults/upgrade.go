@@ -65,7 +65,7 @@ func (w *world) buildBefore(ctx context.Context, commit string) (path string, er
 
 // firstBinary is what the runners of a round start with.
 func firstBinary(r *round) string {
-	if r.before != "" && newRand(r.seed, 5).IntN(2) == 0 {
+	if r.before != "" && newRand(r.seed, 6).IntN(2) == 0 {
 		return r.before
 	}
 	return r.binary
