@@ -41,7 +41,7 @@ func nemeses(server bool) []nemesis {
 		{"nats_cut", "the runners' links to NATS are cut", 400 * time.Millisecond, natsCut},
 		{"nats_hold", "the runners' links to NATS let nothing through", 800 * time.Millisecond, natsHold},
 		{"results_full", "the results streams take nothing more", time.Second, resultsFull},
-		{"consumer_deleted", "a consumer is deleted", time.Second, consumerDeleted},
+		{check.ConsumerDeleted, "a consumer is deleted", time.Second, consumerDeleted},
 		{"queue_disordered", "the consumer of the ordered queue delivers many jobs at a time", time.Second, queueDisordered},
 		{"pg_terminate", "an administrator ends sessions of PostgreSQL", 200 * time.Millisecond, pgTerminate},
 		{"pg_kill", "a process of PostgreSQL is killed, which restarts the server", 2 * time.Second, pgKill},

@@ -208,6 +208,12 @@ func TestBrokenPromisesAreReported(t *testing.T) {
 			stored(h, "move").Result.Deliveries = 2
 			h.Naks[0].At = start.Add(5 * time.Second)
 		}},
+		"requeued while another is at work, and a consumer of another database deleted": {"requeued", func(h *History) {
+			stored(h, "move").Result.Deliveries = 2
+			h.Naks[0].At = start.Add(5 * time.Second)
+			deleted := start.Add(4 * time.Second)
+			h.Faults = append(h.Faults, Fault{Name: ConsumerDeleted, Note: "CONSUMER.DELETE.F1_JOBS_edge.work", From: deleted, Until: deleted})
+		}},
 		"an exit that takes too long": {"exits", func(h *History) { h.Exits[0].Took = time.Minute }},
 		"an exit with a complaint":    {"exits", func(h *History) { h.Exits[0].Code = 1 }},
 		"too much memory":             {"memory", func(h *History) { h.Memory["r1"] = 1000 }},
@@ -254,6 +260,12 @@ func TestWhatIsAllowedIsNotReported(t *testing.T) {
 		"a fault's failure":      func(h *History) { stored(h, "fail").Result.Error.Code = "connection_lost" },
 		"requeued before another started": func(h *History) {
 			stored(h, "move").Result.Deliveries = 2
+		},
+		"requeued by a consumer created after another had started": func(h *History) {
+			stored(h, "move").Result.Deliveries = 2
+			h.Naks[0].At = start.Add(5 * time.Second)
+			deleted := start.Add(4 * time.Second)
+			h.Faults = append(h.Faults, Fault{Name: ConsumerDeleted, Note: "CONSUMER.DELETE.F1_JOBS_shop.work", From: deleted, Until: deleted})
 		},
 		"at_most_once of unknown end took effect": func(h *History) { h.Effects = append(h.Effects, Row{"shop", "once", 0, 0, 0}) },
 		"a redriven dead letter is gone": func(h *History) {

@@ -419,25 +419,6 @@ func migrations(ix *index, report func(string, string, ...any)) {
 	}
 }
 
-// requeued: no runner requeues a message that another runner has started since.
-func requeued(ix *index, report func(string, string, ...any)) {
-	started := map[messageKey]*Answer{}
-	for i := range ix.Stored {
-		a := &ix.Stored[i]
-		started[messageKey{a.Database, a.Result.Sequence}] = a
-	}
-	for _, n := range ix.Naks {
-		a := started[messageKey{n.Database, n.Sequence}]
-		if a == nil || a.Result.StartedAt.IsZero() || a.Result.Deliveries <= n.Deliveries {
-			continue
-		}
-		if n.At.Sub(a.Result.StartedAt) > clockGrain {
-			report(a.Result.Request(), "delivery %d of sequence %d of %s was requeued %s after %s had started delivery %d",
-				n.Deliveries, n.Sequence, n.Database, n.At.Sub(a.Result.StartedAt), a.Result.Runner, a.Result.Deliveries)
-		}
-	}
-}
-
 // clockGrain is how far apart two processes' notes of one moment may be.
 const clockGrain = 300 * time.Millisecond
 
