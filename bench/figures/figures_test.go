@@ -50,6 +50,26 @@ func TestABusyMachineIsRefused(t *testing.T) {
 	require.NoError(t, Rows{}.CheckSpread())
 }
 
+func TestRoundsInWhichTheBareLoopWasSteadyCount(t *testing.T) {
+	t.Parallel()
+	r := rounds()
+	require.False(t, r.Steady("c", 3), "from 90 to 110")
+	require.True(t, r.Steady("c", 2))
+	r.Add("c", "exactly_once", 2500, Sample{Worker: 500})
+	r.Add("c", "bare", 2500, Sample{Worker: 105})
+	require.True(t, r.Steady("c", 3), "100, 105 and 110")
+	require.Len(t, r[1].samples, 4, "a question changes nothing")
+
+	r.Keep(3)
+	r.Finish()
+	require.InDelta(t, 100, r[0].Lowest, 0.01)
+	require.InDelta(t, 110, r[0].Highest, 0.01)
+	require.InDelta(t, 500, r[1].Highest, 0.01, "what the runner needed does not count")
+	require.InDelta(t, 300, r[1].CPU, 0.01, "the median of 300, 270 and 500")
+	require.Equal(t, 4, r[0].Measured)
+	require.NoError(t, r.CheckSpread())
+}
+
 func TestTheMachinesClock(t *testing.T) {
 	t.Parallel()
 	busy, all, err := parseClock("cpu  10 1 5 100 20 2 3 4 0 0\ncpu0 1 1 1 1 1 1 1 1\n")

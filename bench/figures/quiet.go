@@ -1,10 +1,12 @@
 package figures
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -89,6 +91,57 @@ func (r Rows) Spread() (spread float64, work string) {
 		}
 	}
 	return Round(spread, 1000), work
+}
+
+// Steady reports whether a work has so many rounds between which the bare loop's CPU per job varies by at most MostSpread.
+func (r Rows) Steady(work string, rounds int) bool {
+	var bare Rows
+	for _, x := range r {
+		if x.Work == work && x.Mode == "bare" {
+			bare = Rows{{Work: work, Mode: "bare", samples: x.samples}}
+		}
+	}
+	bare.Keep(rounds)
+	bare.Finish()
+	return bare.CheckSpread() == nil
+}
+
+// Keep leaves each work so many rounds: those between which the bare loop's CPU per job varies least. What the runner needed
+// in a round does not count.
+func (r Rows) Keep(rounds int) {
+	for _, bare := range r {
+		if bare.Mode != "bare" || len(bare.samples) <= rounds {
+			continue
+		}
+		order := make([]int, len(bare.samples))
+		for i := range order {
+			order[i] = i
+		}
+		cpu := func(i int) float64 { return bare.samples[order[i]].CPU() }
+		slices.SortFunc(order, func(a, b int) int { return cmp.Compare(bare.samples[a].CPU(), bare.samples[b].CPU()) })
+		first := 0
+		for i := range len(order) - rounds + 1 {
+			if cpu(i+rounds-1)-cpu(i) < cpu(first+rounds-1)-cpu(first) {
+				first = i
+			}
+		}
+		kept := slices.Sorted(slices.Values(order[first : first+rounds]))
+		for _, x := range r {
+			if x.Work == bare.Work {
+				x.keep(kept)
+			}
+		}
+	}
+}
+
+// keep leaves the samples of some rounds.
+func (x *Row) keep(rounds []int) {
+	x.Measured = len(x.samples)
+	kept := make([]Sample, 0, len(rounds))
+	for _, i := range rounds {
+		kept = append(kept, x.samples[i])
+	}
+	x.samples = kept
 }
 
 // CheckSpread returns an error if the bare loop's CPU per job has varied too much between the rounds.

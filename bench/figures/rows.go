@@ -39,6 +39,8 @@ type Row struct {
 	Rate     float64 `json:"jobs_per_s"`
 	Ratio    float64 `json:"ratio_to_bare,omitempty"`
 	Peak     float64 `json:"peak_mb,omitempty"`
+	// Measured is the number of rounds, if there were more than those that count.
+	Measured int `json:"rounds_measured,omitempty"`
 
 	samples []Sample
 }
