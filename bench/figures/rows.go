@@ -59,7 +59,7 @@ func (r *Rows) Add(work, mode string, jobs int, s Sample) {
 }
 
 // modes in the order of the table.
-var modes = []string{"bare", "stored", "reply", "exactly_once", "at_least_once", "raw-pgx", "raw-jetstream"}
+var modes = []string{"bare", "stored", "reply", "exactly_once", "at_least_once", "shared", "raw-pgx", "raw-jetstream"}
 
 // Finish computes the medians and sorts the rows.
 func (r Rows) Finish() {
