@@ -26,13 +26,11 @@ type options struct {
 
 // has reports whether a part is wanted.
 func (o *options) has(part string) bool {
-	if slices.Contains([]string{"flat", "files", "sizes", "large"}, part) && o.quick && o.only == "" {
-		return false
+	if o.only != "" {
+		return slices.Contains(strings.Split(o.only, ","), part)
 	}
-	if part == "scale" && o.only == "" { // it takes hours
-		return false
-	}
-	return o.only == "" || slices.Contains(strings.Split(o.only, ","), part)
+	long := []string{"flat", "files", "sizes", "large"}
+	return part != "scale" && (!o.quick || !slices.Contains(long, part)) // scale takes hours
 }
 
 // limit is how many jobs and results of a database the streams hold: more than any part needs.
@@ -66,10 +64,8 @@ func orchestrate(ctx context.Context, o options) error {
 	if err != nil {
 		return err
 	}
-	if o.out != "" && o.profiles == "" {
-		if err := figures.CheckLoad(load); err != nil {
-			return err
-		}
+	if err := figures.CheckLoad(load); err != nil && o.out != "" && o.profiles == "" {
+		return err
 	}
 	w, err := newWorld(ctx, o)
 	if err != nil {
@@ -117,24 +113,16 @@ func orchestrate(ctx context.Context, o options) error {
 	return r.write(o.out, o.page)
 }
 
-// moreRounds is how many further rounds a work may have.
-const moreRounds = 5
-
 // measureRounds drains one backlog of each work by each contender, round after round. Contenders change places from
-// round to round. A work whose bare loop was not steady has further rounds, and those count in which it was.
+// round to round. After the rounds asked for, those works have more whose bare loop varied too much.
 func (w *world) measureRounds(ctx context.Context, r *report) error {
 	list := w.opts.wanted()
-	for round := range w.opts.rounds {
+	for round := range w.opts.rounds + figures.MoreRounds {
 		for i := range list {
 			k := &list[i]
-			if err := w.round(ctx, r, k, round); err != nil {
-				return err
+			if round >= w.opts.rounds && r.Rows.Quiet(k.name, w.opts.rounds) {
+				continue
 			}
-		}
-	}
-	for i := range list {
-		k := &list[i]
-		for round := w.opts.rounds; round < w.opts.rounds+moreRounds && !r.Rows.Steady(k.name, w.opts.rounds); round++ {
 			if err := w.round(ctx, r, k, round); err != nil {
 				return err
 			}

@@ -18,6 +18,8 @@ const (
 	// MostSpread is how far the bare loop's CPU per job may vary between rounds, from the lowest to the highest, for figures
 	// that are to be kept: a part of its median.
 	MostSpread = 0.15
+	// MoreRounds is how many further rounds a work may have whose bare loop varied by more than MostSpread.
+	MoreRounds = 5
 	// loadSpan is how long the load is watched.
 	loadSpan = 5 * time.Second
 )
@@ -93,8 +95,8 @@ func (r Rows) Spread() (spread float64, work string) {
 	return Round(spread, 1000), work
 }
 
-// Steady reports whether a work has so many rounds between which the bare loop's CPU per job varies by at most MostSpread.
-func (r Rows) Steady(work string, rounds int) bool {
+// Quiet reports whether a work has so many rounds between which the bare loop's CPU per job varies by at most MostSpread.
+func (r Rows) Quiet(work string, rounds int) bool {
 	var bare Rows
 	for _, x := range r {
 		if x.Work == work && x.Mode == "bare" {

@@ -35,7 +35,7 @@ type summary struct {
 	Jobs        int               `json:"jobs"`      // with a result
 	Statuses    map[string]int    `json:"statuses"`
 	Redelivered int               `json:"redelivered"` // results of a second or later delivery
-	DeadLetters int               `json:"letters"`
+	DeadLetters int               `json:"dead_letters"`
 	Seconds     float64           `json:"seconds"`
 	Drain       float64           `json:"drain_s"`
 	Made        map[string]int    `json:"made"` // faults by nemesis

@@ -18,7 +18,7 @@ func requeued(ix *index, report func(string, string, ...any)) {
 	}
 	for _, n := range ix.Naks {
 		a := started[messageKey{n.Database, n.Sequence}]
-		if a == nil || a.Result.StartedAt.IsZero() || a.Result.Deliveries <= n.Deliveries || ix.countedAnew(n.Database, a.Result.StartedAt, n.At) {
+		if a == nil || a.Result.StartedAt.IsZero() || a.Result.Deliveries <= n.Deliveries || ix.recreated(n.Database, a.Result.StartedAt, n.At) {
 			continue
 		}
 		if n.At.Sub(a.Result.StartedAt) > clockGrain {
@@ -28,9 +28,9 @@ func requeued(ix *index, report func(string, string, ...any)) {
 	}
 }
 
-// countedAnew reports whether a consumer of the database was deleted in a time: the one created in its place delivers what is
+// recreated reports whether a consumer of the database was deleted in a time: the one created in its place delivers what is
 // unfinished and counts the deliveries from one again.
-func (ix *index) countedAnew(database string, from, until time.Time) bool {
+func (ix *index) recreated(database string, from, until time.Time) bool {
 	return slices.ContainsFunc(ix.Faults, func(f Fault) bool {
 		return f.Name == ConsumerDeleted && strings.Contains(f.Note, "_"+database+".") && f.Until.Add(clockGrain).After(from) && f.From.Before(until)
 	})
