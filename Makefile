@@ -119,7 +119,7 @@ faults-quick: ## run three short seeds of the fault bench, about a minute; write
 	bin/faults -quick $(FAULTS)
 
 .PHONY: faults-mutants
-faults-mutants: ## verify that the checker detects runners broken on purpose; about six minutes
+faults-mutants: ## verify that the checker detects runners broken on purpose; a quarter of an hour
 	@scripts/setup postgres
 	go build -o bin/faults ./test/faults
 	bin/faults -mutants -jobs 2500 -length 6s $(FAULTS)

@@ -169,7 +169,7 @@ func resultMutants() []mutant {
 }
 
 // mutantSeeds is how many seeds a mutant may take to be found out.
-const mutantSeeds = 6
+const mutantSeeds = 12
 
 // runMutants builds each mutant and runs seeds until a rule that is there for it reports it.
 func (o *options) runMutants(ctx context.Context, w *world) error {
