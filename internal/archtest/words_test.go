@@ -47,7 +47,7 @@ var retired = []struct {
 	{`told`, "", "reported, returned, logged", 0},
 	{`tells?|telling`, `file.tell`, "return, report, log", 0},
 	{`begun|begins|began`, `migration_statement_begun`, "start", 3},
-	{`letters?`, `after_letter|dead[_-]?letters?|dead letters?|(upper|lower) ?case letters?|needs a letter|letters? (and|or|or a) digits?|letters, digits|a letter or a digit`, "dead letter", 36},
+	{`letters?`, `after_letter|dead[_-]?letters?|dead letters?|(upper|lower) ?case letters?|needs a letter|letters? (and|or|or a) digits?|letters, digits|a letter or a digit`, "dead letter", 35},
 	{`says? (what|where|how|whether|why|which|that)`, "", "return, report, log", 5},
 }
 

@@ -11,11 +11,15 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"dbrunner/internal/db/dbtest"
 	"dbrunner/test/faults/check"
 )
 
 // run does what the command line asks for.
 func (o *options) run(ctx context.Context) error {
+	if o.sqlserver == "" {
+		progress("SQL Server takes no part: %s names none", dbtest.SQLServerVariable)
+	}
 	switch {
 	case o.mutants || o.mutant != "":
 		return o.inWorld(ctx, o.runMutants)

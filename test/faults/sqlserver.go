@@ -35,7 +35,6 @@ type sqlServer struct {
 // joinSQLServer prepares the use of a server that runs already; nil: none is named.
 func joinSQLServer(ctx context.Context, server string) (s *sqlServer, err error) {
 	if server == "" {
-		progress("SQL Server takes no part: %s names none", dbtest.SQLServerVariable)
 		return nil, nil //nolint:nilnil // there is none
 	}
 	u, err := url.Parse(server)
