@@ -24,6 +24,7 @@ type process struct {
 	done     chan struct{}
 
 	expectedExit atomic.Bool // a nemesis kills it, or has it die somewhere
+	asked        sync.Once   // to end: a second signal would end a runner immediately
 
 	mu   sync.Mutex
 	peak int64 // bytes of the largest resident size that was seen
@@ -62,16 +63,16 @@ func (p *process) kill() {
 	<-p.done
 }
 
-// end asks the process to end, and kills it when it does not within the time. It returns how long it took.
+// end asks the process to end, unless another nemesis has, and kills it when it does not within the time. It returns how long it took.
 func (p *process) end(within time.Duration) time.Duration {
-	asked := time.Now()
-	p.signal(syscall.SIGTERM)
+	from := time.Now()
+	p.asked.Do(func() { p.signal(syscall.SIGTERM) })
 	select {
 	case <-p.done:
 	case <-time.After(within):
 		p.kill()
 	}
-	return time.Since(asked)
+	return time.Since(from)
 }
 
 func (p *process) ended() bool {
