@@ -18,10 +18,12 @@ func TestAProcessIsAskedToEndOnce(t *testing.T) {
 	require.NoError(t, err)
 	require.Eventually(t, func() bool { return !p.silent() }, 10*time.Second, 5*time.Millisecond)
 	var all sync.WaitGroup
-	for range 2 {
-		all.Go(func() { p.end(30 * time.Second) })
-		time.Sleep(200 * time.Millisecond)
-	}
+	all.Go(func() { p.end(30 * time.Second) })
+	require.Eventually(t, func() bool {
+		text, err := os.ReadFile(log)
+		return err == nil && strings.Contains(string(text), "asked")
+	}, 10*time.Second, 5*time.Millisecond)
+	all.Go(func() { p.end(30 * time.Second) })
 	all.Wait()
 	text, err := os.ReadFile(log)
 	require.NoError(t, err)
