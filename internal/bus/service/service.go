@@ -160,25 +160,34 @@ func (s *Service) Run(intake, work context.Context) error {
 }
 
 func (s *Service) stopBroadcasts() {
-	for _, sub := range s.broadcasts {
-		_ = sub.Unsubscribe() // fails only where the connection is closed
-	}
 	s.end(&s.asked)
+	drain(s.broadcasts)
+	s.leave()
 	s.asked.busy.Wait()
 }
 
 func (s *Service) stop() {
 	s.end(&s.requests)
-	for _, sub := range s.others {
-		_ = sub.Drain() // fails only where the connection is closed
-	}
+	drain(s.others)
 	if err := s.added.Stop(); err != nil {
 		s.conn.Log().Debug("NATS service not stopped cleanly", zap.Error(err))
 	}
-	if s.conn.NATS().IsConnected() { // from now on requests go to other runners
-		_ = s.conn.NATS().FlushTimeout(leaveTimeout) // what still comes is refused
-	}
+	s.leave()
 	s.requests.busy.Wait()
+}
+
+func drain(subscriptions []*nats.Subscription) {
+	for _, sub := range subscriptions {
+		_ = sub.Drain() // fails only where the connection is closed
+	}
+}
+
+// leave returns when the server has removed the drained subscriptions: from now on it sends requests to other runners, or
+// reports that there is none. Those that came before are refused, so that no requester waits for an answer in vain.
+func (s *Service) leave() {
+	if s.conn.NATS().IsConnected() {
+		_ = s.conn.NATS().FlushTimeout(leaveTimeout)
+	}
 }
 
 func newService(c *bus.Conn, opts Options, endpoints []Endpoint) *Service {
