@@ -74,7 +74,7 @@ func TestHeartbeatsDetectADuplicateInstance(t *testing.T) {
 func TestHeartbeatsContinueAfterTheirRemoval(t *testing.T) {
 	t.Parallel()
 	top := bustest.Topology()
-	top.Health.MaxAge = time.Second
+	top.Health.MaxAge = 3 * time.Second
 	b := bustest.SetupOn(t, bustest.Server(t), top)
 	one := runnerHeartbeats(t, b.Conn, "one")
 	require.False(t, one("1"))

@@ -80,14 +80,14 @@ func TestCancellationsInADomain(t *testing.T) {
 func TestCancellationsAreForgottenAndBounded(t *testing.T) {
 	t.Parallel()
 	top := bustest.Topology()
-	top.Control = topology.ControlLimits{MaxAge: time.Second, MaxRequests: 3}
+	top.Control = topology.ControlLimits{MaxAge: 4 * time.Second, MaxRequests: 3}
 	b := bustest.SetupOn(t, bustest.Server(t), top)
 	n := bustest.WatchCancellations(t, b.Conn)
 	for i := range 3 {
 		require.NoError(t, control.RequestCancel(t.Context(), b.Conn, database, fmt.Sprint("job", i), nil))
 	}
 	require.ErrorIs(t, control.RequestCancel(t.Context(), b.Conn, database, "more", nil), bus.ErrStreamFull)
-	require.Eventually(t, func() bool { return n.Open() == 3 }, 900*time.Millisecond, time.Millisecond)
+	require.Eventually(t, func() bool { return n.Open() == 3 }, 3*time.Second, time.Millisecond)
 	require.Eventually(t, func() bool { return n.Open() == 0 }, 10*time.Second, 10*time.Millisecond)
 	require.Eventually(t, func() bool { return control.RequestCancel(t.Context(), b.Conn, database, "more", nil) == nil }, 10*time.Second, 50*time.Millisecond)
 }
