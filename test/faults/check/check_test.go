@@ -268,6 +268,17 @@ func TestWhatIsAllowedIsNotReported(t *testing.T) {
 			h.Faults = append(h.Faults, Fault{Name: ConsumerDeleted, Note: "CONSUMER.DELETE.F1_JOBS_shop.work", From: deleted, Until: deleted})
 		},
 		"at_most_once of unknown end took effect": func(h *History) { h.Effects = append(h.Effects, Row{"shop", "once", 0, 0, 0}) },
+		"the first use of an id was delivered too often": func(h *History) {
+			use := answer("use", "", 4, Failed, `,"error":{"code":"too_many_deliveries"}`)
+			use.Result.Labels = nil
+			*stored(h, "use") = use
+			h.Ledger[slices.IndexFunc(h.Ledger, func(row LedgerRow) bool { return row.JobID == "use" })] =
+				LedgerRow{Database: "shop", JobID: "use", Status: Failed, Sequence: 4, Answer: use.Body}
+			h.Effects = slices.DeleteFunc(h.Effects, func(row Row) bool { return row.Request == "usea" })
+			h.DeadLetters = append(h.DeadLetters, DeadLetter{Database: "shop", JobID: "use", Reason: "too_many_deliveries", Sequence: 4, Body: []byte("body usea")})
+			h.Responses = nil
+			h.Seen = slices.Clone(h.Stored)
+		},
 		"a redriven dead letter is gone": func(h *History) {
 			h.DeadLetters = h.DeadLetters[1:]
 			h.Publications = append(h.Publications, Publication{Request: "fail", ID: "fail_r1", Acked: true, Sequence: 20})

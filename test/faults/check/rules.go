@@ -272,7 +272,7 @@ func idReuse(ix *index, report func(string, string, ...any)) {
 		if len(g.requests) < 2 || g.result == nil {
 			continue
 		}
-		winner := g.result.Result.Request()
+		winner := g.first()
 		for _, p := range g.publications {
 			if !p.Acked || p.Duplicate || p.Request == winner {
 				continue
@@ -283,6 +283,21 @@ func idReuse(ix *index, report func(string, string, ...any)) {
 			}
 		}
 	}
+}
+
+// first is the request that a group's result is of. The result of a job that was delivered too often, whose body no
+// runner decodes, has no labels, but names its message.
+func (g *group) first() string {
+	result := &g.result.Result
+	if name := result.Request(); name != "" {
+		return name
+	}
+	for _, p := range g.publications {
+		if p.Acked && !p.Duplicate && p.Sequence == result.Sequence {
+			return p.Request
+		}
+	}
+	return ""
 }
 
 // ledger: the ledger says of every job what its stored result says.
