@@ -141,7 +141,15 @@ func (r *round) collectObjects(ctx context.Context, h *check.History) error {
 	if err != nil {
 		return fmt.Errorf("the store of rows: %w", err)
 	}
+	chunks, err := countChunks(ctx, r.js, r.bucket("ROWS"))
+	if err != nil {
+		return fmt.Errorf("the store of rows: %w", err)
+	}
 	for _, info := range list {
+		if there := chunks[info.NUID]; there != uint64(info.Chunks) { // the library waits for the first one as long as it may
+			h.Objects[info.Name] = check.Object{Problem: fmt.Sprintf("%d of %d chunks are there", there, info.Chunks)}
+			continue
+		}
 		content, err := store.GetBytes(ctx, info.Name)
 		if ctx.Err() != nil { // the machine is too busy: no violation
 			return fmt.Errorf("read rows outside of results: %w", ctx.Err())
@@ -157,6 +165,24 @@ func (r *round) collectObjects(ctx context.Context, h *check.History) error {
 		h.Objects[info.Name] = o
 	}
 	return nil
+}
+
+// countChunks counts the chunks of each object that an object store has.
+func countChunks(ctx context.Context, js jetstream.JetStream, bucket string) (map[string]uint64, error) {
+	stream, err := js.Stream(ctx, "OBJ_"+bucket)
+	if err != nil {
+		return nil, err
+	}
+	prefix := "$O." + bucket + ".C."
+	info, err := stream.Info(ctx, jetstream.WithSubjectFilter(prefix+">"))
+	if err != nil {
+		return nil, err
+	}
+	chunks := make(map[string]uint64, len(info.State.Subjects))
+	for subject, n := range info.State.Subjects {
+		chunks[strings.TrimPrefix(subject, prefix)] = n
+	}
+	return chunks, nil
 }
 
 // countRows counts the rows of a file whose name has its format. Each row has to hold its own number, from 1.
