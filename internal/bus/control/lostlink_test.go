@@ -19,6 +19,7 @@ type muteProxy struct {
 	listener net.Listener
 	target   string
 	asked    chan struct{} // gets a token with each request for a stream's state while it is mute
+	lost     chan struct{} // and with what it does not pass on after one
 
 	mu    sync.Mutex
 	mute  bool
@@ -29,7 +30,7 @@ func newMuteProxy(t *testing.T, target string) *muteProxy {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	p := &muteProxy{listener: listener, target: target, asked: make(chan struct{}, 1)}
+	p := &muteProxy{listener: listener, target: target, asked: make(chan struct{}, 1), lost: make(chan struct{}, 1)}
 	var all sync.WaitGroup
 	all.Go(func() {
 		for {
@@ -75,6 +76,10 @@ func (p *muteProxy) forward(to io.WriteCloser, from io.Reader, answers bool) {
 			}
 		}
 		if mute && answers {
+			select {
+			case p.lost <- struct{}{}:
+			default:
+			}
 			continue
 		}
 		if _, err := to.Write(buf[:n]); err != nil {
@@ -87,6 +92,13 @@ func (p *muteProxy) silence() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.mute = true
+}
+
+// speak ends the silence. Nothing that was lost comes later.
+func (p *muteProxy) speak() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.mute = false
 }
 
 func (p *muteProxy) cut() {
@@ -115,4 +127,22 @@ func TestALostAnswerDelaysNoPause(t *testing.T) {
 	eventually(t, paused(p))
 	require.Less(t, time.Since(asked), attempt-500*time.Millisecond)
 	require.True(t, p.Known())
+}
+
+// TestALostAnswerOverTheSameLinkDelaysNoPause: where a server takes a request and does not answer it, the runner asks again soon.
+func TestALostAnswerOverTheSameLinkDelaysNoPause(t *testing.T) {
+	t.Parallel()
+	const attempt = 5 * time.Second // that the request would be waited for
+	b := bustest.Setup(t)
+	proxy := newMuteProxy(t, strings.TrimPrefix(b.Node.ClientURL(), "nats://"))
+	conn, _ := bustest.Connect(t, "nats://"+proxy.listener.Addr().String())
+	p := bustest.WatchPauses(t, conn)
+	proxy.silence()
+	<-proxy.asked
+	asked := time.Now()
+	<-proxy.lost
+	proxy.speak()
+	pauseFor(t, b.Conn, "meanwhile")
+	eventually(t, paused(p))
+	require.Less(t, time.Since(asked), attempt-500*time.Millisecond)
 }

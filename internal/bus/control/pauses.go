@@ -24,7 +24,8 @@ const (
 	pausesEvery  = 500 * time.Millisecond // half of what a pause may take, in addition to announcements, which may be lost
 	pausesRetry  = time.Second            // at most, between two attempts that fail
 	pausesDenied = 10 * time.Second       // between two attempts that the server's permissions refuse
-	pausesLimit  = 5 * time.Second        // of one attempt
+	pausesLimit  = 5 * time.Second        // of one attempt at most
+	pausesFirst  = time.Second            // of the first attempt at a known bucket, the next ones have twice as long: answers get lost
 	wholeEvery   = time.Minute            // everything is read again: what was purged by hand is no pause
 	restoreEvery = 10 * time.Second       // between two attempts to create a bucket that is missing
 	recreatedFor = time.Hour              // so long health reports that the bucket was recreated
@@ -117,7 +118,7 @@ func (p *Pauses) Run(ctx context.Context) error {
 	defer stop()
 	for attempt := 0; ; attempt++ {
 		wait := pausesEvery
-		switch err := p.poll(ctx); {
+		switch err := p.poll(ctx, attempt); {
 		case err == nil:
 			attempt = 0
 		case errors.Is(err, bus.ErrDenied):
@@ -133,15 +134,20 @@ func (p *Pauses) Run(ctx context.Context) error {
 
 var errNoLink = errors.New("NATS is not connected")
 
-// poll reads what is new, from the stream's leader, makes it effective and reports it.
-func (p *Pauses) poll(ctx context.Context) error {
+// poll reads what is new, from the stream's leader, makes it effective and reports it. A leader that loses the others takes a
+// request and never answers it: an attempt is given up soon, and the next one reaches another leader.
+func (p *Pauses) poll(ctx context.Context, attempt int) error {
 	linked, unwatch := p.conn.WhileLinked(ctx)
 	defer unwatch()
 	renewals, connected := p.conn.Link()
 	if !connected {
 		return errNoLink
 	}
-	bounded, cancel := context.WithTimeout(linked, pausesLimit)
+	limit := pausesLimit
+	if !p.created.IsZero() {
+		limit = min(limit, pausesFirst<<min(attempt, 3))
+	}
+	bounded, cancel := context.WithTimeout(linked, limit)
 	defer cancel()
 	info, err := p.readNew(bounded, renewals)
 	if err == nil {
