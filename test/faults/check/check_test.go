@@ -272,8 +272,8 @@ func TestWhatIsAllowedIsNotReported(t *testing.T) {
 			use := answer("use", "", 4, Failed, `,"error":{"code":"too_many_deliveries"}`)
 			use.Result.Labels = nil
 			*stored(h, "use") = use
-			h.Ledger[slices.IndexFunc(h.Ledger, func(row LedgerRow) bool { return row.JobID == "use" })] =
-				LedgerRow{Database: "shop", JobID: "use", Status: Failed, Sequence: 4, Answer: use.Body}
+			i := slices.IndexFunc(h.Ledger, func(row LedgerRow) bool { return row.JobID == "use" })
+			h.Ledger[i] = LedgerRow{Database: "shop", JobID: "use", Status: Failed, Sequence: 4, Answer: use.Body}
 			h.Effects = slices.DeleteFunc(h.Effects, func(row Row) bool { return row.Request == "usea" })
 			h.DeadLetters = append(h.DeadLetters, DeadLetter{Database: "shop", JobID: "use", Reason: "too_many_deliveries", Sequence: 4, Body: []byte("body usea")})
 			h.Responses = nil
