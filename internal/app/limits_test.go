@@ -215,6 +215,9 @@ func (w *world) serves(cfg *config.Config, wait time.Duration) bool {
 		w.t.Log("serve: ", r.fails(w.t))
 		return false
 	case <-time.After(wait):
+		r.stop() // what it creates would be counted as another one's; it may have failed by now
+		r.wait(w.t)
+		r.once.Do(func() {})
 		w.t.Log("serve does not start")
 		return false
 	}
