@@ -110,39 +110,32 @@ func (p *muteProxy) cut() {
 	p.conns = nil
 }
 
-// TestALostAnswerDelaysNoPause: a runner whose link is lost while it asks for pauses asks again over the next link, and does not wait for
-// the answer that was lost.
+// TestALostAnswerDelaysNoPause: a runner whose request for pauses gets no answer, because its link is lost or because the server takes the
+// request and answers nothing, asks again, and does not wait for the answer that was lost.
 func TestALostAnswerDelaysNoPause(t *testing.T) {
 	t.Parallel()
 	const attempt = 5 * time.Second // that the request would be waited for
-	b := bustest.Setup(t)
-	proxy := newMuteProxy(t, strings.TrimPrefix(b.Node.ClientURL(), "nats://"))
-	conn, _ := bustest.Connect(t, "nats://"+proxy.listener.Addr().String())
-	p := bustest.WatchPauses(t, conn)
-	proxy.silence()
-	<-proxy.asked
-	asked := time.Now()
-	proxy.cut()
-	pauseFor(t, b.Conn, "meanwhile")
-	eventually(t, paused(p))
-	require.Less(t, time.Since(asked), attempt-500*time.Millisecond)
-	require.True(t, p.Known())
-}
-
-// TestALostAnswerOverTheSameLinkDelaysNoPause: where a server takes a request and does not answer it, the runner asks again soon.
-func TestALostAnswerOverTheSameLinkDelaysNoPause(t *testing.T) {
-	t.Parallel()
-	const attempt = 5 * time.Second // that the request would be waited for
-	b := bustest.Setup(t)
-	proxy := newMuteProxy(t, strings.TrimPrefix(b.Node.ClientURL(), "nats://"))
-	conn, _ := bustest.Connect(t, "nats://"+proxy.listener.Addr().String())
-	p := bustest.WatchPauses(t, conn)
-	proxy.silence()
-	<-proxy.asked
-	asked := time.Now()
-	<-proxy.lost
-	proxy.speak()
-	pauseFor(t, b.Conn, "meanwhile")
-	eventually(t, paused(p))
-	require.Less(t, time.Since(asked), attempt-500*time.Millisecond)
+	for name, lose := range map[string]func(*muteProxy){
+		"link lost": (*muteProxy).cut,
+		"link kept": func(p *muteProxy) {
+			<-p.lost
+			p.speak()
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := bustest.Setup(t)
+			proxy := newMuteProxy(t, strings.TrimPrefix(b.Node.ClientURL(), "nats://"))
+			conn, _ := bustest.Connect(t, "nats://"+proxy.listener.Addr().String())
+			p := bustest.WatchPauses(t, conn)
+			proxy.silence()
+			<-proxy.asked
+			asked := time.Now()
+			lose(proxy)
+			pauseFor(t, b.Conn, "meanwhile")
+			eventually(t, paused(p))
+			require.Less(t, time.Since(asked), attempt-500*time.Millisecond)
+			require.True(t, p.Known())
+		})
+	}
 }
