@@ -78,6 +78,7 @@ func TestPeerErrors(t *testing.T) {
 		{"not null", 515, 16, "canary", db.ClassPermanent, contract.CodeNotNull},
 		{"syntax", 102, 15, "Incorrect syntax near 'canary'.", db.ClassPermanent, contract.CodeSyntax},
 		{"table", 208, 16, "Invalid object name 'no_such_table'.", db.ClassPermanent, contract.CodeUndefined},
+		{"table of a name too long", 208, 16, "Invalid object name '" + strings.Repeat("canary", 60) + "'.", db.ClassPermanent, contract.CodeUndefined},
 		{"procedure", 2812, 16, "canary", db.ClassPermanent, contract.CodeUndefined},
 		{"conversion", 245, 16, "Conversion failed when converting the nvarchar value 'canary' to data type int.", db.ClassPermanent, contract.CodeData},
 		{"truncation", 2628, 16, "canary", db.ClassPermanent, contract.CodeData},
