@@ -43,9 +43,8 @@ type Cancellations struct {
 	conn      *bus.Conn
 	databases map[string]bool
 	changed   chan struct{}
-	news      chan struct{}
 	count     atomic.Int64 // of open, for the hot path
-	*progress
+	*follower
 
 	mu    sync.RWMutex
 	open  map[cancelKey]cancelRequest
@@ -62,9 +61,9 @@ type Cancellations struct {
 func NewCancellations(c *bus.Conn, databases []string) *Cancellations {
 	n := &Cancellations{
 		conn: c, databases: make(map[string]bool, len(databases)),
-		changed: make(chan struct{}, 1), news: make(chan struct{}, 1),
-		open: make(map[cancelKey]cancelRequest), added: make(map[string]bool), next: 1,
-		progress: newProgress(c, "the cancel requests"),
+		changed: make(chan struct{}, 1),
+		open:    make(map[cancelKey]cancelRequest), added: make(map[string]bool), next: 1,
+		follower: newFollower(c, "the cancel requests"),
 	}
 	for _, name := range databases {
 		n.databases[name] = true
@@ -115,49 +114,20 @@ func (n *Cancellations) Added() []string {
 
 // Run reads requests until the context ends. It returns nil, or why it cannot subscribe.
 func (n *Cancellations) Run(ctx context.Context) error {
-	sub, err := n.conn.NATS().Subscribe(n.conn.Subjects().Control(">"), func(*nats.Msg) { signal(n.news) })
-	if err != nil {
-		return fmt.Errorf("subscribe to cancel requests: %w", bus.ClosedAs(err))
-	}
-	defer func() { _ = sub.Unsubscribe() }() // fails only where the connection is closed
-	changes, stop := n.conn.WatchLink()
-	defer stop()
-	for attempt := 0; ; attempt++ {
-		wait := controlEvery
-		if n.poll(ctx) {
-			attempt = 0
-		} else {
-			wait = bus.Backoff(attempt, 50*time.Millisecond, controlEvery)
-		}
-		if await(ctx, n.news, changes, wait) != nil {
-			return nil
-		}
-	}
+	return n.follow(ctx, n.conn.Subjects().Control(">"), controlEvery, n.poll)
 }
 
-// await waits for an announcement, a change of the link or the end of a pause; an error: ctx has ended.
-func await(ctx context.Context, news, changes <-chan struct{}, wait time.Duration) error {
-	t := time.NewTimer(wait)
-	defer t.Stop()
-	select {
-	case <-news:
-	case <-changes:
-	case <-t.C:
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	return nil
-}
-
-// poll reads what is new, from the stream's leader, and reports whether everything has been read.
-func (n *Cancellations) poll(ctx context.Context) bool {
+// poll reads what is new, from the stream's leader, and goes on where the last attempt ended.
+func (n *Cancellations) poll(ctx context.Context, failed int) error {
 	linked, unwatch := n.conn.WhileLinked(ctx)
 	defer unwatch()
 	renewals, connected := n.conn.Link()
 	if !connected {
-		return false
+		return errNoLink
 	}
-	err := n.readNew(linked)
+	bounded, cancel := context.WithTimeout(linked, limitOf(!n.created.IsZero(), failed))
+	defer cancel()
+	err := n.readNew(bounded)
 	if err == nil || errors.Is(err, bus.ErrNotFound) { // no bucket holds no requests
 		n.caughtUp(renewals)
 	}
@@ -165,7 +135,7 @@ func (n *Cancellations) poll(ctx context.Context) bool {
 		n.conn.Log().Warn("cancel requests not read; retrying", zap.Error(err))
 	}
 	n.failing = err != nil
-	return err == nil
+	return err
 }
 
 func (n *Cancellations) readNew(ctx context.Context) error {
@@ -257,12 +227,4 @@ func (n *Cancellations) forgetBefore(first uint64) {
 		}
 	}
 	n.count.Store(int64(len(n.open)))
-}
-
-// signal leaves a token in a channel for one.
-func signal(c chan<- struct{}) {
-	select {
-	case c <- struct{}{}:
-	default: // one is waiting already
-	}
 }

@@ -11,7 +11,9 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"dbrunner/internal/bus"
 	"dbrunner/internal/bus/bustest"
+	"dbrunner/internal/bus/control"
 )
 
 // muteProxy stands between a runner and its server. Once it is mute it keeps back what the server sends, until it cuts the connection.
@@ -110,32 +112,43 @@ func (p *muteProxy) cut() {
 	p.conns = nil
 }
 
-// TestALostAnswerDelaysNoPause: a runner whose request for pauses gets no answer, because its link is lost or because the server takes the
-// request and answers nothing, asks again, and does not wait for the answer that was lost.
-func TestALostAnswerDelaysNoPause(t *testing.T) {
+// TestALostAnswerDelaysNothing: a runner whose request for pauses or for requests to cancel gets no answer, because its link is lost or
+// because the server takes the request and answers nothing, asks again, and does not wait for the answer that was lost.
+func TestALostAnswerDelaysNothing(t *testing.T) {
 	t.Parallel()
 	const attempt = 5 * time.Second // that the request would be waited for
-	for name, lose := range map[string]func(*muteProxy){
+	for lost, lose := range map[string]func(*muteProxy){
 		"link lost": (*muteProxy).cut,
 		"link kept": func(p *muteProxy) {
 			<-p.lost
 			p.speak()
 		},
 	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			b := bustest.Setup(t)
-			proxy := newMuteProxy(t, strings.TrimPrefix(b.Node.ClientURL(), "nats://"))
-			conn, _ := bustest.Connect(t, "nats://"+proxy.listener.Addr().String())
-			p := bustest.WatchPauses(t, conn)
-			proxy.silence()
-			<-proxy.asked
-			asked := time.Now()
-			lose(proxy)
-			pauseFor(t, b.Conn, "meanwhile")
-			eventually(t, paused(p))
-			require.Less(t, time.Since(asked), attempt-500*time.Millisecond)
-			require.True(t, p.Known())
-		})
+		for what, watch := range map[string]func(*testing.T, *bustest.Bundle, *bus.Conn) (ask func(), came func() bool){
+			"pause": func(t *testing.T, b *bustest.Bundle, conn *bus.Conn) (func(), func() bool) {
+				p := bustest.WatchPauses(t, conn)
+				return func() { pauseFor(t, b.Conn, "meanwhile") }, func() bool { return paused(p)() && p.Known() }
+			},
+			"cancel request": func(t *testing.T, b *bustest.Bundle, conn *bus.Conn) (func(), func() bool) {
+				n := bustest.WatchCancellations(t, conn)
+				return func() { require.NoError(t, control.RequestCancel(t.Context(), b.Conn, database, "meanwhile", nil)) },
+					func() bool { return n.Open() == 1 && n.Known() }
+			},
+		} {
+			t.Run(what+", "+lost, func(t *testing.T) {
+				t.Parallel()
+				b := bustest.Setup(t)
+				proxy := newMuteProxy(t, strings.TrimPrefix(b.Node.ClientURL(), "nats://"))
+				conn, _ := bustest.Connect(t, "nats://"+proxy.listener.Addr().String())
+				ask, came := watch(t, b, conn)
+				proxy.silence()
+				<-proxy.asked
+				asked := time.Now()
+				lose(proxy)
+				ask()
+				eventually(t, came)
+				require.Less(t, time.Since(asked), attempt-500*time.Millisecond)
+			})
+		}
 	}
 }

@@ -3,14 +3,12 @@ package control
 import (
 	"context"
 	"errors"
-	"fmt"
 	"maps"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"go.uber.org/zap"
 
@@ -22,10 +20,6 @@ import (
 // How the bucket of pauses is read.
 const (
 	pausesEvery  = 500 * time.Millisecond // half of what a pause may take, in addition to announcements, which may be lost
-	pausesRetry  = time.Second            // at most, between two attempts that fail
-	pausesDenied = 10 * time.Second       // between two attempts that the server's permissions refuse
-	pausesLimit  = 5 * time.Second        // of one attempt at most
-	pausesFirst  = time.Second            // of the first attempt at a known bucket, the next ones have twice as long: answers get lost
 	wholeEvery   = time.Minute            // everything is read again: what was purged by hand is no pause
 	restoreEvery = 10 * time.Second       // between two attempts to create a bucket that is missing
 	recreatedFor = time.Hour              // so long health reports that the bucket was recreated
@@ -56,8 +50,7 @@ type PausesOptions struct {
 type Pauses struct {
 	opts PausesOptions
 	conn *bus.Conn
-	news chan struct{}
-	*progress
+	*follower
 
 	state sync.RWMutex
 	shown map[string][]report.Pause // by database; what Apply got
@@ -82,7 +75,7 @@ type Pauses struct {
 // link before they have been read again. It is called once, before the intakes run.
 func NewPauses(opts PausesOptions) *Pauses {
 	p := &Pauses{
-		opts: opts, conn: opts.Conn, news: make(chan struct{}, 1), progress: newProgress(opts.Conn, "the pauses"),
+		opts: opts, conn: opts.Conn, follower: newFollower(opts.Conn, "the pauses"),
 		shown: map[string][]report.Pause{}, entries: map[string]pauseEntry{}, lost: map[string]pauseEntry{},
 		applied: map[string][]report.Pause{},
 	}
@@ -109,45 +102,18 @@ func (p *Pauses) Trouble() string {
 
 // Run reads pauses until the context ends. It returns nil, or why it cannot subscribe.
 func (p *Pauses) Run(ctx context.Context) error {
-	sub, err := p.conn.NATS().Subscribe(p.conn.Subjects().State("pause.>"), func(*nats.Msg) { signal(p.news) })
-	if err != nil {
-		return fmt.Errorf("subscribe to pauses: %w", bus.ClosedAs(err))
-	}
-	defer func() { _ = sub.Unsubscribe() }() // fails only where the connection is closed
-	changes, stop := p.conn.WatchLink()
-	defer stop()
-	for attempt := 0; ; attempt++ {
-		wait := pausesEvery
-		switch err := p.poll(ctx, attempt); {
-		case err == nil:
-			attempt = 0
-		case errors.Is(err, bus.ErrDenied):
-			wait = pausesDenied
-		default:
-			wait = bus.Backoff(attempt, 50*time.Millisecond, pausesRetry)
-		}
-		if await(ctx, p.news, changes, wait) != nil {
-			return nil
-		}
-	}
+	return p.follow(ctx, p.conn.Subjects().State("pause.>"), pausesEvery, p.poll)
 }
 
-var errNoLink = errors.New("NATS is not connected")
-
-// poll reads what is new, from the stream's leader, makes it effective and reports it. A leader that loses the others takes a
-// request and never answers it: an attempt is given up soon, and the next one reaches another leader.
-func (p *Pauses) poll(ctx context.Context, attempt int) error {
+// poll reads what is new, from the stream's leader, makes it effective and reports it.
+func (p *Pauses) poll(ctx context.Context, failed int) error {
 	linked, unwatch := p.conn.WhileLinked(ctx)
 	defer unwatch()
 	renewals, connected := p.conn.Link()
 	if !connected {
 		return errNoLink
 	}
-	limit := pausesLimit
-	if !p.created.IsZero() {
-		limit = min(limit, pausesFirst<<min(attempt, 3))
-	}
-	bounded, cancel := context.WithTimeout(linked, limit)
+	bounded, cancel := context.WithTimeout(linked, limitOf(!p.created.IsZero(), failed))
 	defer cancel()
 	info, err := p.readNew(bounded, renewals)
 	if err == nil {
