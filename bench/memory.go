@@ -24,8 +24,8 @@ func (w *world) measureMemory(ctx context.Context, r *report) error {
 		return err
 	}
 	wait(ctx, 3*time.Second)
-	r.Memory = map[string]float64{"idle_mb": figures.Megabytes(p.Memory("VmRSS"))}
-	progress("idle memory %.1f MB", r.Memory["idle_mb"])
+	r.Memory = map[string]float64{"idle_mb": figures.Megabytes(p.Memory("VmRSS")), "idle_own_mb": figures.Megabytes(p.Memory("RssAnon"))}
+	progress("idle memory %.1f MB, of which %.1f are its own", r.Memory["idle_mb"], r.Memory["idle_own_mb"])
 	return p.Stop()
 }
 
