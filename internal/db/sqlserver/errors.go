@@ -56,8 +56,7 @@ func constraintCode(message string) contract.Code {
 	return contract.CodeConstraint
 }
 
-// maxShownName is the longest name that an error shows, in bytes. As a repetition in the patterns below, it would cost a megabyte of
-// memory and two milliseconds of each start.
+// maxShownName is the longest name that an error shows, in bytes. As a repetition in the patterns, it would cost a megabyte of memory.
 const maxShownName = 256
 
 // messageNames finds the names in messages that carry one and are made of nothing else that matters. Only plain names match, and only in English.
