@@ -18,8 +18,6 @@ const (
 	retryDenied = 10 * time.Second // after one that the server's permissions refused
 )
 
-var errNoLink = errors.New("NATS is not connected")
-
 // How long one attempt to read a bucket may take. A leader that loses the other servers takes a request and never answers it: an
 // attempt is given up soon, and the next one reaches another leader.
 const (
@@ -34,6 +32,8 @@ func limitOf(readBefore bool, failed int) time.Duration {
 	}
 	return min(readLimit, readFirst<<min(failed, 3))
 }
+
+var errNoLink = errors.New("NATS is not connected")
 
 // follower reads what comes into a bucket, and knows whether all that it keeps has been read over the link that stands.
 type follower struct {
