@@ -81,7 +81,10 @@ const extension = ".yaml"
 // maxFile bounds a file, bytes.
 const maxFile = 1 << 20
 
-var validName = regexp.MustCompile(`^[a-z0-9_]{1,64}$`)
+// maxName bounds the names of statements and parameters, characters.
+const maxName = 64
+
+var validName = regexp.MustCompile(`^[a-z0-9_]+$`)
 
 // Load reads all statements of a folder for a database that speaks the dialect; folder is its name in errors. A mistake in any
 // file is an *Error, which lists those of all files.
@@ -102,7 +105,7 @@ func Load(files fs.FS, folder string, d *dialect.Dialect) (*Catalog, error) {
 		case !isYAML || entry.IsDir():
 			f.fault(0, "is not a statement: name it <name>.yaml, or move it to another folder")
 			continue
-		case !validName.MatchString(name):
+		case len(name) > maxName || !validName.MatchString(name):
 			f.fault(0, "a statement's name is 1 to 64 characters of a-z 0-9 _: rename the file")
 			continue
 		}

@@ -134,6 +134,22 @@ func TestAllErrorsOfAllFiles(t *testing.T) {
 	require.ErrorContains(t, err, "catalog/shop: the folder has no statements")
 }
 
+func TestNamesAreBounded(t *testing.T) {
+	t.Parallel()
+	files := func(name string) (statement, param map[string]string) {
+		return map[string]string{name + ".yaml": "sql: SELECT 1 AS n\n"}, map[string]string{"a.yaml": "sql: SELECT :" + name + " AS n\nparams:\n  " + name + ": {}\n"}
+	}
+	longest := strings.Repeat("n", 64)
+	statement, param := files(longest)
+	require.NotNil(t, loaded(t, statement).Statement(longest))
+	require.Equal(t, longest, loaded(t, param).Statement("a").Params[0].Name)
+	statement, param = files(longest + "n")
+	_, err := load(statement)
+	require.ErrorContains(t, err, "1 to 64 characters of a-z 0-9 _: rename the file")
+	_, err = load(param)
+	require.ErrorContains(t, err, "digits and _, 64 at most")
+}
+
 // Promise: a type that the engine does not have is found when the file is read, where it is declared and once, on the engines that know theirs
 // without a server; and a value that has no such type is wrong once, however many texts name it.
 func TestTypesOfTheEngine(t *testing.T) {

@@ -42,7 +42,7 @@ const reservedParam = "request_id"
 
 var (
 	paramKeys = []string{"type", "schema", "default", "description"}
-	paramName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]{0,63}$`)
+	paramName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 )
 
 func (s *Statement) param(name string) *Param {
@@ -67,7 +67,7 @@ func (f *file) params(n *yaml.Node) []Param {
 		p := Param{Name: name, line: of.Line}
 		where := join("params", name)
 		switch {
-		case !paramName.MatchString(name):
+		case len(name) > maxName || !paramName.MatchString(name):
 			f.fault(of.Line, where+": a parameter's name is a letter or _, then letters, digits and _, 64 at most")
 		case name == reservedParam:
 			f.fault(of.Line, where+": the name is that of an argument of every tool of runner mcp: take another name")

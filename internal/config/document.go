@@ -29,9 +29,12 @@ const (
 
 var (
 	yamlLine     = regexp.MustCompile(`line (\d+)`)
-	safeKey      = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
+	plainName    = regexp.MustCompile(`^[A-Za-z0-9_-]+$`)
 	errFaultyDoc = errors.New("the file cannot be parsed")
 )
+
+// isName reports whether text can be a key or the name of a database.
+func isName(text string) bool { return len(text) <= 64 && plainName.MatchString(text) }
 
 // document turns the text of a YAML file into nested maps with a scalar at every leaf. It is strict: no key twice, no
 // anchors, one document; and it records the line of every value.
@@ -122,7 +125,7 @@ func (d *document) mapping(n *yaml.Node, path string) map[string]any {
 	seen := make(map[string]int, len(n.Content)/2)
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		key, value := n.Content[i], n.Content[i+1]
-		if key.Kind != yaml.ScalarNode || !safeKey.MatchString(key.Value) {
+		if key.Kind != yaml.ScalarNode || !isName(key.Value) {
 			d.add(key, path, "invalid key; a name has 1 to 64 characters of A-Z a-z 0-9 _ -")
 			continue
 		}

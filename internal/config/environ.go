@@ -42,7 +42,7 @@ func (e *environment) findDatabases() {
 	for i, name := range strings.Split(e.vars[databasesEnv], ",") {
 		name = strings.TrimSpace(name)
 		switch {
-		case safeKey.MatchString(name):
+		case isName(name):
 			names[name] = true
 		case name != "":
 			e.faults.list = append(e.faults.list, Fault{

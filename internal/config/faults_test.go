@@ -171,9 +171,10 @@ func TestFaults(t *testing.T) {
 		"names": {
 			text: "databases: {rpa_db: {type: sqlite, connection_string: x}, RPA-DB: {type: sqlite, connection_string: x}, " +
 				"runner-x: {type: sqlite, connection_string: x}, a.b: {}}",
-			environ: []string{"RUNNER_DATABASES=ok,not.ok", "OK_TYPE=sqlite", "OK_CONNECTION_STRING=x"},
+			environ: []string{"RUNNER_DATABASES=ok,not.ok," + strings.Repeat("n", 65), "OK_TYPE=sqlite", "OK_CONNECTION_STRING=x"},
 			want: []string{
 				"RUNNER_DATABASES: name 2 in the list is not a valid database name: write 1 to 64 of A-Z a-z 0-9 _ -",
+				"RUNNER_DATABASES: name 3 in the list is not a valid database name: write 1 to 64 of A-Z a-z 0-9 _ -",
 				"line 1: databases: invalid key; a name has 1 to 64 characters of A-Z a-z 0-9 _ -",
 				"line 1: databases.rpa_db: the name differs from RPA-DB only in case or between - and _; rename one of them",
 				"line 1: databases.runner-x: names that start with runner would share environment variables with the runner's own; rename it",

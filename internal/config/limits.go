@@ -160,7 +160,7 @@ func bound(t reflect.Type, text string) (int64, bool) {
 func (l *limiter) format(value, format string) string {
 	switch format {
 	case "name":
-		return unless(safeKey.MatchString(value), nameRule)
+		return unless(isName(value), nameRule)
 	case "subject":
 		return unless(isSubject(value), "write a NATS subject: words joined by dots, without blanks and wildcards")
 	case "prefix":

@@ -21,7 +21,7 @@ func (c *checker) names(client bool) {
 		prefix := envWord(name)
 		other, taken := prefixes[prefix]
 		switch {
-		case !safeKey.MatchString(name):
+		case !isName(name):
 			c.want(false, "invalid database name; "+nameRule, databasesKey)
 		case taken:
 			c.want(false, "the name differs from "+other+" only in case or between - and _; rename one of them", path)

@@ -17,7 +17,9 @@ import (
 )
 
 // inputName is what an object with parameters may be called: one word that no program takes for a path.
-var inputName = regexp.MustCompile(`^[A-Za-z0-9_=-][A-Za-z0-9._=-]{0,199}$`)
+var inputName = regexp.MustCompile(`^[A-Za-z0-9_=-][A-Za-z0-9._=-]*$`)
+
+const maxInputName = 200 // characters
 
 // Where the keys of a reference to parameters are in their list.
 const (
@@ -100,7 +102,7 @@ func (r *reader) paramsFrom(owner, at int, s *statement) {
 	r.members(at, inputKeys, found[:])
 	ref := &inputRef{compression: defaultCompression}
 	ref.name = r.requiredText(at, found[inputKeyName], "name", func(text string) bool {
-		return inputName.MatchString(text) && !strings.Contains(text, "..")
+		return len(text) <= maxInputName && inputName.MatchString(text) && !strings.Contains(text, "..")
 	}, "must be the name of an object: 1 to 200 of A-Z a-z 0-9 _ = - and ., not beginning with a dot and without ..")
 	ref.digest = bulk.CanonicalDigest(r.requiredText(at, found[inputKeyDigest], "digest",
 		func(text string) bool { return bulk.CanonicalDigest(text) != "" },

@@ -56,3 +56,19 @@ func TestDigestForms(t *testing.T) {
 		require.Empty(t, bulk.CanonicalDigest(digest), digest)
 	}
 }
+
+func TestNameOfParameters(t *testing.T) {
+	t.Parallel()
+	d := testDecoder()
+	body := func(name string) string {
+		return `{"id":"a","statements":[{"sql":"INSERT INTO t VALUES ($1)","params_from":{"name":"` + name + `","digest":"SHA-256=47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU="}}]}`
+	}
+	for _, name := range []string{"x", "=a.b_C-9", strings.Repeat("x", 200)} {
+		mustDecode(t, d, message("transaction", body(name)))
+	}
+	for _, name := range []string{"", ".x", "a..b", "a/b", "a b", "é", strings.Repeat("x", 201)} {
+		_, rejection := d.Decode(message("transaction", body(name)))
+		require.NotNil(t, rejection, name)
+		require.Contains(t, rejection.Faults[0].Message, "must be the name of an object: 1 to 200 of", name)
+	}
+}

@@ -212,7 +212,7 @@ func statementSchema() node {
 				"description": "The statement runs once for each line of an object in the object store.", "type": "object",
 				"required": inputKeys[:inputKeyCompression], "additionalProperties": false,
 				"properties": node{
-					inputKeys[inputKeyName]:        node{"type": "string", "pattern": inputName.String(), "not": node{"pattern": `\.\.`}},
+					inputKeys[inputKeyName]:        node{"type": "string", "pattern": inputName.String(), "maxLength": maxInputName, "not": node{"pattern": `\.\.`}},
 					inputKeys[inputKeyDigest]:      node{"description": "SHA-256= and 44 characters of base64, or 64 hexadecimal digits.", "type": "string", "minLength": 51},
 					inputKeys[inputKeyCompression]: node{"enum": rowfile.Compressions()},
 				},

@@ -266,7 +266,7 @@ func names(b *strings.Builder, e *pgconn.PgError) {
 }
 
 // deniedObject reads what a permission is missing for. Only plain names match, and only in English.
-var deniedObject = regexp.MustCompile(`^permission denied for ([a-z ]{1,30}) ([A-Za-z_][A-Za-z0-9_$]{0,62})$`)
+var deniedObject = regexp.MustCompile(`^permission denied for ([a-z ]+) ([A-Za-z_][A-Za-z0-9_$]*)$`)
 
 func qualified(schema, table string) string {
 	if schema == "" || table == "" {

@@ -93,15 +93,15 @@ func builtinOf(name string) (n builtinType, ok bool) {
 	return n, n.builtin != nil
 }
 
+var (
+	oneNumber  = regexp.MustCompile(`^\(\s*[0-9]{1,8}\s*\)$`)
+	twoNumbers = regexp.MustCompile(`^\(\s*[0-9]{1,8}(\s*,\s*-?[0-9]{1,4})?\s*\)$`)
+)
+
 // modifiers are the modifiers that a type may have.
 var modifiers = map[string]*regexp.Regexp{
-	"numeric": modifierOf(`(\s*,\s*-?[0-9]{1,4})?`), "varchar": modifierOf(""), "bpchar": modifierOf(""), "bit": modifierOf(""), "varbit": modifierOf(""),
-	"time": modifierOf(""), "timetz": modifierOf(""), "timestamp": modifierOf(""), "timestamptz": modifierOf(""), "interval": modifierOf(""),
-	"float8": modifierOf(""),
-}
-
-func modifierOf(second string) *regexp.Regexp {
-	return regexp.MustCompile(`^\(\s*[0-9]{1,8}` + second + `\s*\)$`)
+	"numeric": twoNumbers, "varchar": oneNumber, "bpchar": oneNumber, "bit": oneNumber, "varbit": oneNumber, "time": oneNumber,
+	"timetz": oneNumber, "timestamp": oneNumber, "timestamptz": oneNumber, "interval": oneNumber, "float8": oneNumber,
 }
 
 func (n builtinType) paramType(array bool) (t paramType, wrong string) {
