@@ -17,8 +17,12 @@ const HeaderExpectedSequence = "Nats-Expected-Last-Subject-Sequence"
 // *APIError: the stream refused it. Any other error: it may have it.
 func (c *Conn) Publish(ctx context.Context, msg *nats.Msg) (Ack, error) { return c.pub.send(ctx, msg) }
 
-// Post publishes once and does not wait for the answer. The message's payload may be used again immediately.
-func (c *Conn) Post(ctx context.Context, msg *nats.Msg) (Posted, error) { return c.pub.post(ctx, msg) }
+// Post publishes once and does not wait for the answer. The message's payload may be used again immediately. settle is called when as
+// many publishes as may be are under way, and waits for those of the caller: who waited for a place and kept others meanwhile
+// could wait indefinitely for callers that do the same. Its error is returned.
+func (c *Conn) Post(ctx context.Context, msg *nats.Msg, settle func() error) (Posted, error) {
+	return c.pub.post(ctx, msg, settle)
+}
 
 // Request sends a small question to JetStream and returns the answer.
 func (c *Conn) Request(ctx context.Context, msg *nats.Msg) (*nats.Msg, error) {

@@ -113,7 +113,7 @@ func (p *publisher) send(ctx context.Context, msg *nats.Msg) (Ack, error) {
 
 // ask publishes once and returns the answer: ErrNoStream if nothing listens to the subject, errNoAnswer if none came.
 func (p *publisher) ask(ctx context.Context, msg *nats.Msg) (*nats.Msg, error) {
-	sent, err := p.post(ctx, msg)
+	sent, err := p.post(ctx, msg, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -127,12 +127,10 @@ type Posted struct {
 	id uint64
 }
 
-// post publishes once and does not wait for the answer. The message's payload may be used again immediately.
-func (p *publisher) post(ctx context.Context, msg *nats.Msg) (Posted, error) {
-	select {
-	case p.slots <- struct{}{}:
-	case <-ctx.Done():
-		return Posted{}, ctx.Err()
+// post publishes once and does not wait for the answer. The message's payload may be used again immediately. settle: see Conn.Post.
+func (p *publisher) post(ctx context.Context, msg *nats.Msg, settle func() error) (Posted, error) {
+	if err := p.acquire(ctx, settle); err != nil {
+		return Posted{}, err
 	}
 	w := p.free.Get().(*waiter)
 	id := p.register(w)
@@ -146,6 +144,26 @@ func (p *publisher) post(ctx context.Context, msg *nats.Msg) (Posted, error) {
 		return Posted{}, ClosedAs(err)
 	}
 	return Posted{p, w, id}, nil
+}
+
+// acquire takes a slot. If none is free, settle, unless it is nil, gives back those that the caller has before it waits for one.
+func (p *publisher) acquire(ctx context.Context, settle func() error) error {
+	if settle != nil {
+		select {
+		case p.slots <- struct{}{}:
+			return nil
+		default:
+		}
+		if err := settle(); err != nil {
+			return err
+		}
+	}
+	select {
+	case p.slots <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // Wait returns nil once the stream has the message, and the errors of Conn.Publish.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sync/errgroup"
 
 	"dbrunner/internal/bus"
 	"dbrunner/internal/bus/bustest"
@@ -283,3 +284,28 @@ func TestAnObjectIsNotWrittenAgain(t *testing.T) {
 }
 
 func TestMain(m *testing.M) { bustest.VerifyMain(m) }
+
+// The chunks of all objects that are written at the same time share the places of one connection.
+func TestManyObjectsAreWrittenAtTheSameTime(t *testing.T) {
+	t.Parallel()
+	b := bustest.Setup(t)
+	few, _ := bustest.Connect(t, b.Node.ClientURL(), func(o *bus.Options) { o.Instance, o.MaxInFlight = "few", 32 })
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	data := bustest.Content(5 << 20)
+	var writers errgroup.Group
+	for i := range 4 {
+		writers.Go(func() error {
+			w, err := objects.Rows(few).Create(bustest.Database, fmt.Sprint("object", i))
+			if err != nil {
+				return err
+			}
+			if err := w.Write(ctx, data); err != nil {
+				return err
+			}
+			_, err = w.Close(ctx)
+			return err
+		})
+	}
+	require.NoError(t, writers.Wait(), "they wait for each other")
+}

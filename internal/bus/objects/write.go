@@ -78,10 +78,11 @@ func (w *Writer) Write(ctx context.Context, p []byte) error {
 func (w *Writer) send(ctx context.Context) error {
 	if len(w.out) == cap(w.out) {
 		if err := w.settle(ctx, cap(w.out)-1); err != nil {
-			return err
+			return w.failed(err)
 		}
 	}
-	sent, err := w.bucket.conn.Post(ctx, &nats.Msg{Subject: bus.ChunkSubject(w.bucket.name, w.mark), Data: w.chunk})
+	msg := nats.Msg{Subject: bus.ChunkSubject(w.bucket.name, w.mark), Data: w.chunk}
+	sent, err := w.bucket.conn.Post(ctx, &msg, func() error { return w.settle(ctx, 0) })
 	if err != nil {
 		return w.failed(err)
 	}
@@ -100,7 +101,7 @@ func (w *Writer) settle(ctx context.Context, most int) error {
 		w.out = w.out[:copy(w.out, w.out[1:])]
 		if err := oldest.Wait(ctx); err != nil {
 			w.giveUp(ctx)
-			return w.failed(err)
+			return err
 		}
 	}
 	return nil
@@ -128,7 +129,7 @@ func (w *Writer) Close(ctx context.Context) (*Object, error) {
 		}
 	}
 	if err := w.settle(ctx, 0); err != nil {
-		return nil, err
+		return nil, w.failed(err)
 	}
 	// Another runner may have mistaken our chunks for those of a dead writer.
 	n, err := w.bucket.count(ctx, w.mark)

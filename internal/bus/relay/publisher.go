@@ -30,32 +30,31 @@ func (p *Publisher) Ready(ctx context.Context) error { return p.conn.Ready(ctx) 
 // Publish publishes messages, several at a time, and returns an error for each: nil once a stream has it, report.ErrTooLarge if
 // none ever will. After any other error a stream may have it.
 func (p *Publisher) Publish(ctx context.Context, messages []*report.OutboxMessage) []error {
-	errs, posted := make([]error, len(messages)), make([]bus.Posted, len(messages))
-	await := func(i int) {
-		if errs[i] == nil {
-			errs[i] = explain(posted[i].Wait(ctx))
+	errs, posted, oldest := make([]error, len(messages)), make([]bus.Posted, len(messages)), 0
+	await := func(until int) error { // for the answers to the messages before it
+		for ; oldest < until; oldest++ {
+			if errs[oldest] == nil {
+				errs[oldest] = explain(posted[oldest].Wait(ctx))
+			}
 		}
+		return nil
 	}
 	for i, m := range messages {
-		if i >= window {
-			await(i - window)
-		}
+		_ = await(i - window + 1)
 		err := ctx.Err()
 		if err != nil {
 			errs[i] = explain(err)
 			continue
 		}
 		crash.At("outbox_publishing")
-		posted[i], err = p.conn.Post(context.WithoutCancel(ctx), &nats.Msg{ // waits for a place no longer than answers are awaited
+		posted[i], err = p.conn.Post(ctx, &nats.Msg{
 			Subject: p.conn.Namespace() + "." + m.Target, Data: m.Body,
 			Header: nats.Header{contract.HeaderMessageID: {m.ID}, contract.HeaderStoredBy: {m.StoredBy.UTC().Format(time.RFC3339Nano)}},
-		})
+		}, func() error { return await(i) })
 		errs[i] = explain(err)
 	}
 	crash.At("outbox_posted")
-	for i := max(0, len(messages)-window); i < len(messages); i++ {
-		await(i)
-	}
+	_ = await(len(messages))
 	return errs
 }
 
