@@ -10,6 +10,7 @@ import (
 
 	"dbrunner/contract"
 	"dbrunner/internal/delivery"
+	"dbrunner/internal/order"
 	"dbrunner/internal/worker"
 )
 
@@ -206,4 +207,48 @@ func TestDrainBeforeTheDatabaseEverAnswered(t *testing.T) {
 		after(time.Minute)
 		b.stop()
 	})
+}
+
+// firstOf is an ordered queue whose first message is the one with a sequence, and which no operator resumes.
+type firstOf struct {
+	stream   *stream
+	sequence uint64
+}
+
+func (q firstOf) First(context.Context) (*order.Position, error) {
+	q.stream.mu.Lock()
+	defer q.stream.mu.Unlock()
+	return &order.Position{Sequence: q.sequence, Stored: q.stream.entries[q.sequence].stored}, nil
+}
+
+func (q firstOf) Released(context.Context) (*order.Position, error) { return nil, nil }
+
+func (q firstOf) TakeUp(uint64) {}
+
+func (q firstOf) Answered(context.Context, *delivery.Delivery) bool { return false }
+
+// A job of an ordered queue that fails before the drain or during it is left to another runner: this one waits for no operator.
+func TestDrainDoesNotWaitForTheResumeOfAQueue(t *testing.T) {
+	t.Parallel()
+	for name, stopAfter := range map[string]time.Duration{"failed before": 2 * time.Minute, "fails meanwhile": time.Second} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				b := setup(t, work(time.Minute, contract.Failed), func(b *bench, o *worker.Options) { o.Order = firstOf{b.stream, 1} })
+				b.stream.publish(1, 0)
+				b.start()
+				after(stopAfter)
+				b.stopIntake()
+				after(2 * time.Minute)
+				select {
+				case <-b.ended:
+				default:
+					require.Fail(t, "the lane waits for an operator")
+				}
+				require.Equal(t, "nak", last(b.stream.of(1)))
+				b.stopWork()
+				b.stop()
+			})
+		})
+	}
 }

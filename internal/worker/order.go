@@ -156,6 +156,10 @@ func (t *turns) awaitResume(ctx, last context.Context, h *inFlight, out *deliver
 	if !t.enter(h, out) {
 		return
 	}
+	if t.lane.table.draining() { // it failed during the drain, which requeues only what waited at its start
+		t.lane.requeue(h, 0, report.Drained, awaitingResume)
+		return
+	}
 	t.lane.log.Error("job failed in an ordered queue, which waits for runner resume", append(t.lane.about(h, out.JobID),
 		zap.String("status", string(out.Status)), zap.String("code", out.Code))...)
 	crash.At("awaiting_resume")
