@@ -254,24 +254,35 @@ func (b *batch) publish(ctx context.Context, until time.Time) {
 	}
 }
 
-// settle writes down what became of the rows. What it cannot write is left to the next claim.
+// settle writes down what became of the rows. What it cannot write is left to the next claim: immediately when the runner stops, which
+// shall not wait for a database once for each row.
 func (b *batch) settle(ctx context.Context) error {
-	ctx = context.WithoutCancel(ctx) // what was published shall not be published again at each restart
 	source, errs := b.r.opts.Source, []error{}
+	write := func(do func(context.Context) error) {
+		if ctx.Err() != nil && errors.Join(errs...) != nil {
+			return
+		}
+		errs = append(errs, b.r.call(context.WithoutCancel(ctx), do)) // what was published shall not be published again at each restart
+	}
 	if len(b.stored) > 0 {
-		errs = append(errs, b.r.call(ctx, func(ctx context.Context) error {
+		write(func(ctx context.Context) error {
 			n, err := source.Delete(ctx, b.claimed, b.stored)
 			b.r.relayed.Add(uint64(max(n, 0)))
 			return err
-		}))
+		})
 		crash.At("outbox_deleted")
 	}
 	for wait, tokens := range b.refused {
-		errs = append(errs, b.r.call(ctx, func(ctx context.Context) error { return source.Release(ctx, b.claimed, tokens, wait) }))
+		write(func(ctx context.Context) error { return source.Release(ctx, b.claimed, tokens, wait) })
 	}
 	for token, text := range b.failed {
-		errs = append(errs, b.r.call(ctx, func(ctx context.Context) error { return source.Fail(ctx, b.claimed, token, text) }))
-		b.r.opts.Logger.Warn("outbox row kept with an error", zap.String("database", b.r.opts.Database), zap.String("token", token), zap.String("error", text))
+		write(func(ctx context.Context) error {
+			err := source.Fail(ctx, b.claimed, token, text)
+			if err == nil {
+				b.r.opts.Logger.Warn("outbox row kept with an error", zap.String("database", b.r.opts.Database), zap.String("token", token), zap.String("error", text))
+			}
+			return err
+		})
 	}
 	return errors.Join(errs...)
 }
