@@ -38,7 +38,8 @@ type Object interface {
 // ErrRowsFull is returned when there is no room for rows outside of results.
 var ErrRowsFull = errors.New("the store of rows is full")
 
-// discardTimeout limits the removal of unreferenced objects. What it leaves is cleaned up later.
+// discardTimeout limits the removal of the unreferenced objects of one execution, of which a transaction may have as many as
+// statements. What it leaves is cleaned up later.
 const discardTimeout = 5 * time.Second
 
 // Target is where the rows of one job go, over all of its executions, and what bounds them.
@@ -98,11 +99,14 @@ func (o *Overflow) Finish(ctx context.Context, err error) {
 
 // discard removes what was written in this execution, whatever its bounds.
 func (o *Overflow) discard(ctx context.Context) {
+	if len(o.written) == 0 {
+		return
+	}
+	limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), discardTimeout)
+	defer cancel()
 	for _, rows := range o.written {
 		rows.cancel()
-		limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), discardTimeout)
 		_ = rows.object.Discard(limited) // what it leaves is cleaned up later
-		cancel()
 	}
 	o.written = nil
 }
