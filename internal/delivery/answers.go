@@ -94,7 +94,7 @@ func tooManyDeliveriesError(n uint64) *contract.Error {
 func reusedError(id string) *contract.Error {
 	return &contract.Error{
 		Code:    contract.CodeIDReused,
-		Message: fmt.Sprintf("the id %s belongs to a different request; nothing ran; use a new id", id),
+		Message: fmt.Sprintf("the id %s belongs to a different request, or to one that was given up; nothing ran; use a new id", id),
 	}
 }
 

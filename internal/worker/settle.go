@@ -19,7 +19,8 @@ const (
 	storeLimit = 5 * time.Second
 )
 
-// A dead letter that cannot be stored must not keep its job indefinitely: the stored result has the answer.
+// A dead letter that its stream refuses must not keep its job indefinitely: the stored result has the answer. While the stream does not
+// answer, or is not there, the job waits.
 const (
 	deadLetterAttempts = 5
 	deadLetterFirst    = 100 * time.Millisecond
@@ -139,7 +140,7 @@ func (l *Lane) reply(h *inFlight, out *delivery.Outcome) {
 	}
 }
 
-// storeDeadLetter stores the dead letter, or gives it up after some trials. An error means that ctx ended before.
+// storeDeadLetter stores the dead letter, or gives it up after some refusals. An error means that ctx ended before.
 func (l *Lane) storeDeadLetter(ctx context.Context, h *inFlight, out *delivery.Outcome) error {
 	if out.DeadLetter == nil {
 		return nil

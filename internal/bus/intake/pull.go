@@ -25,8 +25,9 @@ type pull struct {
 	handle  func(*Message)
 
 	credit     credit
-	inbox      *inbox // nil while recovering
-	draining   *inbox // the one before, until nothing can come through it any more
+	began      time.Time // what the account's seconds count from
+	inbox      *inbox    // nil while recovering
+	draining   *inbox    // the one before, until nothing can come through it any more
 	drainUntil time.Time
 	inspected  chan inspection // the answer of the inspection under way; nil if there is none
 	linger     *time.Timer     // runs while freed slots wait for company
@@ -68,7 +69,7 @@ func newPull(i *Intake, credits <-chan int, handle func(*Message)) *pull {
 	p := &pull{
 		intake: i, conn: i.conn, credits: credits, handle: handle,
 		linger:  time.NewTimer(time.Hour),
-		created: i.State().Created, nextScan: time.Now().Add(i.times.sweep),
+		created: i.State().Created, began: time.Now(), nextScan: time.Now().Add(i.times.sweep),
 	}
 	p.linger.Stop()
 	p.credit.baseSlots = i.baseSlots
@@ -347,5 +348,8 @@ func (p *pull) send(ctx context.Context, n int, expires time.Duration) {
 		p.beginRecovery(ctx, bus.ErrorText(err))
 		return
 	}
-	p.credit.ask(n, time.Now().Add(expires+t.silence).Unix())
+	p.credit.ask(n, p.second(time.Now().Add(expires+t.silence)))
 }
+
+// second returns the second of a point in time in the account. A step of the system's clock makes no difference to it.
+func (p *pull) second(at time.Time) int64 { return int64(at.Sub(p.began) / time.Second) }
