@@ -13,11 +13,12 @@ import (
 )
 
 const (
-	deadKept   = 20_000 // dead letters that the page knows, the newest
-	deadChunk  = 2000   // sequences of one reading
-	deadBytes  = 64 << 20
+	deadKept   = 20_000  // dead letters that the page knows, the newest
+	deadChunk  = 2000    // sequences of one reading, at most
+	deadLeast  = 32      // of the first one: it is not known yet how large they are
+	deadBytes  = 8 << 20 // of one reading, about
 	deadEvery  = 2 * time.Second
-	deadFirst  = time.Second // after this time the first looks show what they have read, and the next ones go on
+	deadFirst  = time.Second // after this time a look shows what it has read, and the next one goes on
 	shownError = 500         // characters of a message that the page keeps
 )
 
@@ -95,20 +96,14 @@ func (d *DeadLetters) read(ctx context.Context) error {
 		return err
 	}
 	state := &info.State
-	if !info.Created.Equal(d.created) || state.LastSeq+1 < d.next {
+	if !info.Created.Equal(d.created) || state.LastSeq+1 < d.next || state.LastSeq >= d.next+deadKept {
 		d.list, d.next, d.from, d.created, d.compared = nil, state.LastSeq+1, state.LastSeq+1, info.Created, [3]uint64{}
 	}
 	if err := d.backwards(ctx, state.FirstSeq); err != nil {
 		return err
 	}
-	if state.LastSeq >= d.next {
-		found, err := d.chunk(ctx, d.next, 0)
-		if err != nil {
-			return err
-		}
-		d.list = append(d.list, found...)
-		d.next = max(d.next, state.LastSeq+1)
-		d.version++
+	if err := d.forwards(ctx, state.LastSeq); err != nil {
+		return err
 	}
 	if now := [3]uint64{state.FirstSeq, state.Messages, state.NumDeleted}; now != d.compared {
 		if err := d.dropRemoved(ctx, stream); err != nil {
@@ -126,37 +121,61 @@ func (d *DeadLetters) read(ctx context.Context) error {
 
 // backwards reads what the stream had when the page was opened, the newest first, until there are enough.
 func (d *DeadLetters) backwards(ctx context.Context, first uint64) error {
+	size := uint64(deadLeast)
 	for end := time.Now().Add(deadFirst); len(d.list) < deadKept && d.from > max(first, 1) && (len(d.list) == 0 || time.Now().Before(end)); {
 		to := d.from - 1
 		from := max(first, 1)
-		if to > deadChunk {
-			from = max(from, to-deadChunk+1)
+		if to > size {
+			from = max(from, to-size+1)
 		}
-		found, err := d.chunk(ctx, from, to)
+		c, err := d.chunk(ctx, client.MessagesRequest{From: from, To: to})
 		if err != nil {
 			return err
 		}
-		d.list = append(found, d.list...)
+		if len(d.list) == 0 { // a replica that lags behind does not have the last ones yet: they are read later
+			d.next = max(c.last+1, from)
+		}
+		d.list = append(c.found, d.list...)
 		d.from = from
+		d.version++
+		size = max(min(size*deadBytes/max(c.bytes, 1), 4*size, deadChunk), 1)
+	}
+	return nil
+}
+
+// forwards reads what is new, up to a sequence: what came after that is read later, once.
+func (d *DeadLetters) forwards(ctx context.Context, last uint64) error {
+	for end := time.Now().Add(deadFirst); last >= d.next && time.Now().Before(end); {
+		c, err := d.chunk(ctx, client.MessagesRequest{From: d.next, To: last, MaxBytes: deadBytes})
+		if err != nil || c.last == 0 {
+			return err
+		}
+		d.list = append(d.list, c.found...)
+		d.next = c.last + 1
 		d.version++
 	}
 	return nil
 }
 
+// deadRead is what one reading has found.
+type deadRead struct {
+	found []DeadLetter
+	last  uint64 // the last sequence that was read; 0: none was
+	bytes uint64
+}
+
 // chunk reads the dead letters of a range of sequences. It asks for all subjects: for others, the server would count those of the stream
 // at each request.
-func (d *DeadLetters) chunk(ctx context.Context, from, to uint64) ([]DeadLetter, error) {
-	var found []DeadLetter
-	request := client.MessagesRequest{
-		Stream: d.Source.Subjects.DeadStream(), Subject: ">", From: from, To: to, MaxBytes: deadBytes,
-	}
-	err := d.Source.Messages(ctx, request, func(m *client.Message) error {
+func (d *DeadLetters) chunk(ctx context.Context, request client.MessagesRequest) (c deadRead, err error) {
+	request.Stream, request.Subject = d.Source.Subjects.DeadStream(), ">"
+	err = d.Source.Messages(ctx, request, func(m *client.Message) error {
+		c.last, c.bytes = m.Sequence, c.bytes+uint64(len(m.Data))
 		tokens := strings.Split(m.Subject, ".") // namespace, dead, database, kind, key
 		if len(tokens) != 5 {
 			return nil
 		}
 		header := func(name string) string { return bounded(m.Headers.Get(name), shownError) }
-		found = append(found, DeadLetter{
+		c.found = append(c.found, DeadLetter{
 			Sequence: m.Sequence, Stored: m.Time, Database: tokens[2], Kind: tokens[3], Key: tokens[4],
 			JobID: header(contract.HeaderJobID), Reason: header(contract.HeaderReason), Code: header(contract.HeaderCode),
 			Message: shortened(m.Headers.Get(contract.HeaderMessage)), ResultID: header(contract.HeaderResultID), Runner: header(contract.HeaderRunner),
@@ -164,7 +183,7 @@ func (d *DeadLetters) chunk(ctx context.Context, from, to uint64) ([]DeadLetter,
 		})
 		return nil
 	})
-	return found, err
+	return c, err
 }
 
 // dropRemoved drops what the stream has no more.

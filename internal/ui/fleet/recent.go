@@ -82,17 +82,16 @@ func (r *Recent) Of(ctx context.Context, database string) ([]Result, uint64, err
 		d.list, d.next, d.made = nil, 0, info.Created
 	}
 	if d.next == 0 || last >= d.next+recentKept {
-		if d.list, err = r.newest(ctx, stream, first, last); err != nil {
+		if d.list, d.next, err = r.newest(ctx, stream, first, last); err != nil {
 			return nil, 0, err
 		}
-	} else if last >= d.next {
-		more, _, err := r.chunk(ctx, stream, d.next, 0)
+	} else if last >= d.next { // what came after the last one is read later, once
+		c, err := r.chunk(ctx, stream, d.next, last)
 		if err != nil {
 			return nil, 0, err
 		}
-		d.list = append(d.list, more...)
+		d.list, d.next = append(d.list, c.found...), max(d.next, c.last+1)
 	}
-	d.next = max(d.next, last+1)
 	d.list = slices.DeleteFunc(d.list, func(e Result) bool { return e.Sequence < first })
 	if over := len(d.list) - recentKept; over > 0 {
 		d.list = slices.Clone(d.list[over:])
@@ -102,33 +101,43 @@ func (r *Recent) Of(ctx context.Context, database string) ([]Result, uint64, err
 	return out, info.State.Messages, nil
 }
 
-// newest reads backwards from the end of a stream until there are enough, or they are large.
-func (r *Recent) newest(ctx context.Context, stream string, first, last uint64) ([]Result, error) {
-	var list []Result
-	total := 0
+// newest reads backwards from the end of a stream until there are enough, or they are large. next is the first sequence that was not
+// read: a replica that lags behind does not have the last ones yet.
+func (r *Recent) newest(ctx context.Context, stream string, first, last uint64) (list []Result, next uint64, err error) {
+	next, total := last+1, 0
 	for to := last; to >= first && to > 0 && len(list) < recentKept && total < recentBytes; {
 		from := first
 		if to > recentChunk {
 			from = max(first, to-recentChunk+1)
 		}
-		found, bytes, err := r.chunk(ctx, stream, from, to)
+		c, err := r.chunk(ctx, stream, from, to)
 		if err != nil {
-			return nil, err
+			return nil, 0, err
 		}
-		list, total, to = append(found, list...), total+bytes, from-1
+		if len(list) == 0 {
+			next = max(c.last+1, from)
+		}
+		list, total, to = append(c.found, list...), total+c.bytes, from-1
 	}
-	return list, nil
+	return list, next, nil
 }
 
-func (r *Recent) chunk(ctx context.Context, stream string, from, to uint64) (found []Result, bytes int, err error) {
+// recentRead is what one reading has found.
+type recentRead struct {
+	found []Result
+	last  uint64 // the last sequence that was read; 0: none was
+	bytes int
+}
+
+func (r *Recent) chunk(ctx context.Context, stream string, from, to uint64) (c recentRead, err error) {
 	request := client.MessagesRequest{Stream: stream, Subject: ">", From: from, To: to}
 	err = r.Source.Messages(ctx, request, func(m *client.Message) error {
-		bytes += len(m.Data)
+		c.last, c.bytes = m.Sequence, c.bytes+len(m.Data)
 		e := Result{Sequence: m.Sequence}
 		if json.Unmarshal(m.Data, &e) == nil {
-			found = append(found, e)
+			c.found = append(c.found, e)
 		}
 		return nil
 	})
-	return found, bytes, err
+	return c, err
 }
