@@ -281,6 +281,52 @@ func (w *world) tryOperator() {
 	}, []string{"_INBOX.flow.>", "_INBOX.>", "_INBOX_dbrunner.>"})
 }
 
+// TestReadOnlyOperator leaves out of an operator's permissions what the page names: what is left changes nothing, and suffices for the page of
+// runner ui.
+func TestReadOnlyOperator(t *testing.T) {
+	t.Parallel()
+	page, err := os.ReadFile(securityPage)
+	require.NoError(t, err)
+	sentence := regexp.MustCompile(`(?s)For access that only\s+reads, leave out (.*?\.) `).FindSubmatch(page)
+	require.NotNil(t, sentence)
+	var without []string
+	for _, quoted := range regexp.MustCompile("`([^`]+)`").FindAllSubmatch(sentence[1], -1) {
+		without = append(without, string(quoted[1]))
+	}
+	reads := regexp.MustCompile(`^(dbrunner\.api\.(databases|health|running|result|calls)\b.*|\$JS\.API\.(INFO|STREAM\.(NAMES|LIST|INFO\.\*|MSG\.GET\.\*)|` +
+		`CONSUMER\.(LIST|NAMES|INFO)\..*|DIRECT\.GET\.>))$`)
+	w := guarded(t, func(users []*server.User) {
+		for _, user := range users {
+			if user.Username != "operator" {
+				continue
+			}
+			may := user.Permissions.Publish
+			may.Allow = slices.DeleteFunc(may.Allow, func(subject string) bool {
+				return slices.Contains(without, subject) || strings.HasPrefix(subject, "$KV.") && slices.Contains(without, "$KV.")
+			})
+			for _, subject := range may.Allow {
+				require.Regexp(t, reads, subject, "the page does not name it")
+			}
+		}
+	})
+	admin, cfg := w.client("topology", withSQLite(t, "shop"))
+	_, err = topology.Apply(t.Context(), admin, manager.Topology(cfg), topology.ApplyOptions{})
+	require.NoError(t, err)
+	shown, err := ui.New(ui.Options{NATS: w.as("operator").nc})
+	require.NoError(t, err)
+	for _, path := range []string{"/", "/db/shop/jobs", "/dead"} {
+		answer := httptest.NewRecorder()
+		shown.Handler().ServeHTTP(answer, httptest.NewRequest(http.MethodGet, "http://localhost"+path, nil))
+		require.Equal(t, http.StatusOK, answer.Code)
+		require.NotContains(t, answer.Body.String(), "may not read", path)
+	}
+	w.as("operator").mayNot([]string{
+		"dbrunner.jobs.shop.query", "dbrunner.jobs.shop.call.pay", "dbrunner.queues.shop.bulk.query", "dbrunner.api.cancel.shop.x", "$SRV.PING",
+		"$KV.DBRUNNER_STATE.pause.shop", "$KV.DBRUNNER_SCHEDULES.jobs.shop.query.x", "$JS.API.STREAM.MSG.DELETE.DBRUNNER_DEAD", "$JS.API.STREAM.PURGE.KV_DBRUNNER_STATE",
+		"dbrunner.audit.database.shop.pause",
+	}, nil)
+}
+
 func (w *world) tryRunner() {
 	runner := w.as("runner")
 	nc, err := nats.Connect(w.node.ClientURL(), nats.UserInfo("runner", "runner"), nats.CustomInboxPrefix("_INBOX_dbrunner"))
