@@ -201,6 +201,45 @@ func TestRefusedValues(t *testing.T) {
 	}
 }
 
+// TestScalersOfEveryConsumer: KEDA looks at each consumer whose jobs more runners drain faster, not only at that of lane work.
+func TestScalersOfEveryConsumer(t *testing.T) {
+	t.Parallel()
+	scaled := values(maps.Clone(plain)).set("keda", map[string]any{"enabled": true, "monitoringEndpoint": "nats:8222"})
+	for name, test := range map[string]struct {
+		values values
+		want   []string
+	}{
+		"without queues": {scaled, []string{"work"}},
+		"queues":         {scaled.set("config.databases.shop.queues", map[string]any{"bulk": nil, "feed": map[string]any{"ordered": true}, "reports": map[string]any{"slots": 4}}), []string{"work", "queue_bulk", "queue_reports"}},
+		"calls":          {scaled.set("config.databases.shop.kinds", []any{"call", "health"}), []string{"work", "call"}},
+		"dry runs":       {scaled.set("config.defaults.kinds", []any{"query", "dry_run", "approve"}), []string{"work", "call"}},
+		"its own kinds":  {scaled.set("config.defaults.kinds", []any{"call"}).set("config.databases.shop.kinds", []any{"query"}), []string{"work"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			out, err := render(t, test.values)
+			require.NoError(t, err, out)
+			var scaler struct {
+				Kind string
+				Spec struct {
+					Triggers []struct{ Metadata map[string]string }
+				}
+			}
+			for _, object := range objects(t, out) {
+				if require.NoError(t, yaml.Unmarshal(object, &scaler)); scaler.Kind == "ScaledObject" {
+					break
+				}
+			}
+			var consumers []string
+			for _, trigger := range scaler.Spec.Triggers {
+				assert.Equal(t, "DBRUNNER_JOBS_shop", trigger.Metadata["stream"])
+				consumers = append(consumers, trigger.Metadata["consumer"])
+			}
+			assert.Equal(t, test.want, consumers)
+		})
+	}
+}
+
 // The runner reads the configuration that the chart writes.
 func TestRunnerReadsTheConfiguration(t *testing.T) {
 	t.Parallel()

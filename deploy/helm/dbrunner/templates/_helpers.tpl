@@ -75,3 +75,17 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
   {{- end -}}
 {{- end -}}
 {{- end -}}
+
+{{/* The consumers of a database's jobs that more runners drain faster: those of lane work, of calls, dry runs and approvals where the
+database runs them, and of its queues. Takes a dict of settings, those of the database, and config. */}}
+{{- define "dbrunner.consumers" -}}
+{{- $settings := .settings | default dict -}}
+{{- $consumers := list "work" -}}
+{{- range $kind := dig "kinds" (dig "defaults" "kinds" list .config) $settings | default list -}}
+  {{- if has $kind (list "call" "dry_run" "approve") -}}{{- $consumers = append $consumers "call" -}}{{- end -}}
+{{- end -}}
+{{- range $queue, $options := dig "queues" dict $settings | default dict -}}
+  {{- if not (dig "ordered" false ($options | default dict)) -}}{{- $consumers = append $consumers (printf "queue_%s" $queue) -}}{{- end -}}
+{{- end -}}
+{{- $consumers | uniq | join " " -}}
+{{- end -}}
