@@ -17,6 +17,7 @@ import (
 	"dbrunner/contract"
 	"dbrunner/internal/bus"
 	"dbrunner/internal/bus/control"
+	"dbrunner/internal/bus/schedules"
 	"dbrunner/internal/plaintext"
 	"dbrunner/internal/report"
 )
@@ -167,10 +168,8 @@ func (f *pauseFlags) change(cmd *cobra.Command, target contract.PauseTarget, sto
 		return explainPause(s, err)
 	}
 	view := &pauseView{Database: target.Database, Queue: target.Queue, Schedule: target.Schedule, Paused: pause != nil}
-	var awaited *contract.ActivePause
 	if pause != nil {
 		view.Pause = &pause.ActivePause
-		awaited = view.Pause
 	}
 	if before != nil {
 		view.Replaced = &before.ActivePause
@@ -178,7 +177,7 @@ func (f *pauseFlags) change(cmd *cobra.Command, target contract.PauseTarget, sto
 	if !f.json {
 		view.announce(cmd.OutOrStdout())
 	}
-	err = f.await(ctx, s, view, awaited)
+	err = f.await(ctx, s, view, view.Pause)
 	if f.json {
 		return errors.Join(err, printJSON(cmd.OutOrStdout(), view))
 	}
@@ -200,10 +199,12 @@ func explainPause(s *session, err error) error {
 	return err
 }
 
-// known refuses a database that has neither runners nor a stream of jobs, and a queue that the stream does not have.
+// known refuses a database that has neither runners nor a stream of jobs, a queue that the stream does not have, and a schedule without a record.
 func known(ctx context.Context, s *session, target contract.PauseTarget) error {
-	database := target.Database
-	info, err := bus.StreamInfo(ctx, s.conn, s.conn.Subjects().JobsStream(database))
+	if target.Schedule != "" {
+		return explainSchedules(s, schedules.New(s.conn).Known(ctx, target.Schedule))
+	}
+	info, err := bus.StreamInfo(ctx, s.conn, s.conn.Subjects().JobsStream(target.Database))
 	if err == nil && target.Queue != "" {
 		return knownQueue(s, target, info.Config.Subjects)
 	}
@@ -218,14 +219,14 @@ func known(ctx context.Context, s *session, target contract.PauseTarget) error {
 	for i := range found {
 		names[found[i].Database] = true
 	}
-	if names[database] {
+	if names[target.Database] {
 		return nil
 	}
 	text := "no runner sends heartbeats"
 	if len(names) > 0 {
 		text = "runners have " + strings.Join(slices.Sorted(maps.Keys(names)), ", ")
 	}
-	return fmt.Errorf("there is no database %s here (%s); check the name and the namespace", database, text)
+	return fmt.Errorf("there is no database %s here (%s); check the name and the namespace", target.Database, text)
 }
 
 // knownQueue refuses a queue for which a database's stream has no subject.

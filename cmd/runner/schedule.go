@@ -271,9 +271,7 @@ func pauseOfSchedule(cmd *cobra.Command, use, short, long, example string) *cobr
 		return run(cmd, []string{id.Database})
 	}
 	for _, name := range []string{"schedule", "wait"} {
-		if flag := cmd.Flags().Lookup(name); flag != nil {
-			flag.Hidden = true
-		}
+		_ = cmd.Flags().MarkHidden(name) // fails only without the flag: resume has no wait
 	}
 	return cmd
 }

@@ -69,6 +69,11 @@ func TestSchedules(t *testing.T) {
 	require.Contains(t, w.run("", "schedule", "ls").out, "jobs.shop.query.other")
 	require.Equal(t, "removed jobs.shop.query.often\n", w.run("", "schedule", "rm", "jobs.shop.query.often").out)
 	require.Equal(t, exitFailure, w.run("", "schedule", "rm", "jobs.shop.query.often").code)
+	for _, key := range []string{"jobs.shop.query.often", "jobs.shop.query.nightyl"} { // removed, and misspelled
+		none := w.run("", "schedule", "pause", key, "--reason", "enough")
+		require.Equal(t, exitFailure, none.code, "nothing would be paused")
+		require.Contains(t, none.err, "there is no schedule "+key)
+	}
 	require.Contains(t, w.run("", "audit", "ls", "--action", "schedule").out, "jobs.shop.query.often")
 }
 

@@ -56,6 +56,24 @@ func (s *Store) ReadRecord(ctx context.Context, key string, from uint64) (entrie
 	return entries, last, nil
 }
 
+// knownTimeout bounds the look for a record: NATS answers nothing to a user without permission.
+const knownTimeout = 3 * time.Second
+
+// Known returns an error if no schedule has a key: its pause would keep nothing from firing. Where the bucket cannot be read, as without
+// permission, it returns nil.
+func (s *Store) Known(ctx context.Context, key string) error {
+	ctx, cancel := context.WithTimeout(ctx, knownTimeout)
+	defer cancel()
+	_, last, err := s.ReadRecord(ctx, key, 1)
+	switch {
+	case errors.Is(err, bus.ErrNotFound):
+		return err
+	case err != nil || last != nil && !last.Deleted:
+		return nil //nolint:nilerr // it may be there
+	}
+	return fmt.Errorf("there is no schedule %s; runner schedule ls lists them", key)
+}
+
 // ReadState reads the last entry of a schedule's state from the stream's leader; nil: there is none.
 func (s *Store) ReadState(ctx context.Context, key string) (*Entry, error) {
 	f := States(s.conn, nil)
