@@ -84,6 +84,7 @@ func TestErrors(t *testing.T) {
 		{"pay", `{"from":7,"to":9,"amount":300}`, "check_violation", ""},
 		{"pay", `{"from":1,"to":9}`, "expect_rows_failed", ""},
 		{"pay", `{"from":7,"to":9,"request_id":7}`, "invalid_arguments", "request_id is not a text of 1 to 200 bytes"},
+		{"pay", `{"from":7,"to":9,"from":8}`, "invalid_arguments", "the argument from is there twice"},
 		{"pay", `{"from":7,"to":9,"request_id":""}`, "invalid_arguments", "or leave it out"},
 		{"pay", `{"from":7,"to":9,"request_id":"` + strings.Repeat("x", 201) + `"}`, "invalid_arguments", "1 to 200 bytes"},
 		{"pay", `[7,9]`, "invalid_arguments", "not a JSON object"},

@@ -107,6 +107,9 @@ func readArguments(raw json.RawMessage) (*arguments, error) {
 		if err := json.Unmarshal(raw, &given); err != nil {
 			return nil, errors.New("the arguments are not a JSON object; send one, such as {\"id\": 7}")
 		}
+		if name := repeated(raw); name != "" {
+			return nil, fmt.Errorf("the argument %s is there twice; send it once", clip(name, maxRequestID))
+		}
 	}
 	out := &arguments{params: make(map[string]any, len(given))}
 	for name, value := range given {
@@ -119,6 +122,25 @@ func readArguments(raw json.RawMessage) (*arguments, error) {
 		}
 	}
 	return out, nil
+}
+
+// repeated returns the name of an argument that an object has twice; empty: none. Who approves a call might see another value than the one
+// that counts.
+func repeated(raw json.RawMessage) string {
+	seen, d := map[string]bool{}, json.NewDecoder(bytes.NewReader(raw))
+	for _, err := d.Token(); err == nil && d.More(); { // the object, which was read before
+		var name json.Token
+		var value json.RawMessage
+		if name, err = d.Token(); err == nil {
+			err = d.Decode(&value)
+		}
+		text, _ := name.(string)
+		if seen[text] {
+			return text
+		}
+		seen[text] = true
+	}
+	return ""
 }
 
 // jobID is the id of the job for a request: the same for the same user, statement and request_id.
