@@ -206,6 +206,31 @@ func TestCheck(t *testing.T) {
 }
 
 // Promise: a revision is that of the definition, not of the file's layout, and changes with every part of the definition.
+// TestValuesAsWritten: defaults and schemas have the values that are written, which YAML would change.
+func TestValuesAsWritten(t *testing.T) {
+	t.Parallel()
+	load := func(param string) (*catalog.Catalog, error) {
+		return catalog.Load(fstest.MapFS{"a.yaml": {Data: []byte("sql: SELECT :n AS n\nparams:\n  n: " + param + "\n")}}, "catalog", dialect.SQLite())
+	}
+	for written, want := range map[string]string{
+		"2026-01-31": `"2026-01-31"`, "2026-01-31T10:00:00+02:00": `"2026-01-31T10:00:00+02:00"`, `"0123"`: `"0123"`,
+		"12345678901234567.89": "12345678901234567.89", "123456789012345678901234567890": "123456789012345678901234567890", "1.10": "1.10", "-7": "-7",
+		"yes": `"yes"`, "True": "true", "~": "null", "[1, {a: 2026-01-31, b: 0.10}]": `[1,{"a":"2026-01-31","b":0.10}]`,
+	} {
+		c, err := load("{default: " + written + ", schema: {enum: [" + written + "]}}")
+		require.NoError(t, err, written)
+		p := c.Statement("a").Params[0]
+		require.Equal(t, want, string(p.Default), written)
+		require.Equal(t, `{"enum":[`+want+`]}`, string(p.Schema), written)
+	}
+	for _, written := range []string{"0123", "0x1F", "0b11", "1_000", "+5", ".5", ".inf", "{maximum: 0123}", "{1: 2}", "{a: 1, a: 2}", "{<<: {a: 1}}"} {
+		for _, key := range []string{"default", "schema"} {
+			_, err := load("{" + key + ": " + written + "}")
+			require.ErrorContains(t, err, "catalog/a.yaml:3: params.n."+key+": ", written)
+		}
+	}
+}
+
 func TestRevision(t *testing.T) {
 	t.Parallel()
 	revision := func(text string) string {

@@ -103,21 +103,6 @@ func (f *file) declare(p *Param, where string, keys map[string]*yaml.Node) {
 	}
 }
 
-// json is a YAML value as JSON; nil after a fault.
-func (f *file) json(where string, n *yaml.Node) json.RawMessage {
-	var value any
-	err := n.Decode(&value)
-	var encoded []byte
-	if err == nil {
-		encoded, err = json.Marshal(value)
-	}
-	if err != nil {
-		f.fault(n.Line, where+": cannot be written as JSON: use texts as keys, and no dates, infinities or binary values")
-		return nil
-	}
-	return encoded
-}
-
 // draft is the meta-schema of all schemas here.
 const draft = "https://json-schema.org/draft/2020-12/schema"
 
