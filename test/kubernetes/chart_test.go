@@ -175,6 +175,8 @@ func TestRefusedValues(t *testing.T) {
 			[]string{"10 runners may open 110 connections"},
 		},
 		"a pool of the default size":     {plain.set("config.defaults", map[string]any{}).set("maxConnections", map[string]any{"shop": 35}), []string{"open 36 connections", "pool.max 15"}},
+		"a connection of the outbox":     {plain.set("config.databases.shop.outbox", map[string]any{"targets": []any{"jobs.shop.query"}}).set("maxConnections", map[string]any{"shop": 23}), []string{"2 runners may open 24 connections", "pool.max 8 + 4"}},
+		"direct connections":             {plain.set("config.databases.shop.direct_connection_string_file", "/run/secrets/dbrunner/direct").set("maxConnections", map[string]any{"shop": 29}), []string{"2 runners may open 30 connections", "pool.max 8 + 7"}},
 		"a limit of an unknown database": {plain.set("maxConnections", map[string]any{"shpo": 50}), []string{"config.databases has no shpo"}},
 		"a connection string":            {plain.set("config.databases.shop.connection_string", "postgres://u:hunter2@h/db"), []string{"config.databases.shop.connection_string", "secretFiles", "connection_string_file"}},
 		"a password":                     {plain.set("config.nats.password", "hunter2"), []string{"config.nats.password is a secret", "password_file"}},

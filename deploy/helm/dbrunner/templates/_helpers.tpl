@@ -69,9 +69,13 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
   {{- end -}}
   {{- $default := dig "defaults" "pool" "max" 15 $.Values.config -}}
   {{- $pool := dig $name "pool" "max" $default $databases | int -}}
-  {{- $need := mul $runners (add $pool 3) | int -}}
+  {{- $settings := get $databases $name | default dict -}}
+  {{- $more := 3 -}}
+  {{- if dig "outbox" "targets" list $settings -}}{{- $more = add $more 1 -}}{{- end -}}
+  {{- if or (hasKey $settings "direct_connection_string") (hasKey $settings "direct_connection_string_file") -}}{{- $more = add $more 4 -}}{{- end -}}
+  {{- $need := mul $runners (add $pool $more) | int -}}
   {{- if gt $need (int $limit) -}}
-    {{- fail (printf "maxConnections.%s is %d, but %d runners may open %d connections: %d × (pool.max %d + 3); lower pool.max or the number of runners" $name (int $limit) $runners $need $runners $pool) -}}
+    {{- fail (printf "maxConnections.%s is %d, but %d runners may open %d connections: %d × (pool.max %d + %d); lower pool.max or the number of runners" $name (int $limit) $runners $need $runners $pool (int $more)) -}}
   {{- end -}}
 {{- end -}}
 {{- end -}}
