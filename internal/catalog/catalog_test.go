@@ -205,8 +205,7 @@ func TestCheck(t *testing.T) {
 	require.Equal(t, `does not match its schema: "minimum" is 1`, faults[1].Message, "also through a $ref")
 }
 
-// Promise: a revision is that of the definition, not of the file's layout, and changes with every part of the definition.
-// TestValuesAsWritten: defaults and schemas have the values that are written, which YAML would change.
+// Promise: defaults and schemas have the values that are written, which YAML would change.
 func TestValuesAsWritten(t *testing.T) {
 	t.Parallel()
 	load := func(param string) (*catalog.Catalog, error) {
@@ -231,6 +230,7 @@ func TestValuesAsWritten(t *testing.T) {
 	}
 }
 
+// Promise: a revision is that of the definition, not of the file's layout, and changes with every part of the definition.
 func TestRevision(t *testing.T) {
 	t.Parallel()
 	revision := func(text string) string {

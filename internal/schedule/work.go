@@ -35,7 +35,7 @@ func (w *work) run(ctx context.Context) {
 	for range maxSteps {
 		now, trouble := w.t.time()
 		if trouble != "" {
-			w.later(time.Now(), trouble)
+			w.later(now, trouble) // due as soon as the time is known: start looks at nothing before
 			return
 		}
 		e.define(w.rules)
