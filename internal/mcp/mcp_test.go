@@ -239,7 +239,7 @@ func TestAClientThatLeaves(t *testing.T) {
 func TestNoResultInTime(t *testing.T) {
 	t.Parallel()
 	w := bank(t)
-	a := w.agent("agent", func(o *mcp.Options) { o.Wait = 50 * time.Millisecond })
+	a := w.agent("agent", func(o *mcp.Options) { o.Wait = 5 * time.Millisecond })
 	late := a.call("slow", `{"request_id":"s"}`)
 	require.True(t, late.failed)
 	require.Equal(t, "no_result_yet", late.Error.Code)
