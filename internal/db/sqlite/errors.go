@@ -70,6 +70,9 @@ func judge(f *fault, when phase) verdict {
 				return verdict{db.ClassPermanent, contract.CodeUndefined, ""}
 			}
 		}
+		if strings.HasPrefix(f.text, "table ") && strings.Contains(f.text, " has no column named ") {
+			return verdict{db.ClassPermanent, contract.CodeUndefined, ""}
+		}
 		if strings.Contains(f.text, " already exists") || strings.HasPrefix(f.text, "there is already ") {
 			return verdict{db.ClassPermanent, contract.CodeDatabase, ""}
 		}

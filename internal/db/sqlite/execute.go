@@ -36,6 +36,9 @@ func (c *session) execute(ctx context.Context, st *dialect.Compiled) (set db.Res
 	} else {
 		set, failure = c.play(s, st.Args)
 	}
+	if failure != nil {
+		failure = placed(failure, st)
+	}
 	if s.private || mem.private != 0 {
 		c.spoilt = true
 	}
@@ -124,7 +127,7 @@ func (c *session) play(s *stmt, args []dialect.Value) (set db.ResultSet, failure
 	before := c.h.totalChanges()
 	row, err := s.step()
 	if err != nil {
-		return set, c.failed(err, running)
+		return set, c.notRun(s, err)
 	}
 	// The columns of a statement that was stepped. SQLite compiles a statement again when the schema has changed; its
 	// columns may be others then.
@@ -153,6 +156,22 @@ func (c *session) play(s *stmt, args []dialect.Value) (set db.ResultSet, failure
 		set.RowsAffected = c.h.changes()
 	}
 	return set, nil
+}
+
+// notRun is the error of a statement's first step. SQLite compiles a statement there again when the schema has changed since,
+// and reports what it finds then by the same number as an error of a value. Compiling it once more shows which of the two it is.
+func (c *session) notRun(s *stmt, err error) *db.Error {
+	failure := c.failed(err, running)
+	if f, ok := errors.AsType[*fault](err); !ok || f.code != sqlite3.SQLITE_ERROR {
+		return failure
+	}
+	c.h.mem.refused = 0
+	again, _, err := c.h.prepare(s.sql, 0)
+	if err != nil {
+		return c.refused(err)
+	}
+	again.finalize()
+	return failure
 }
 
 // encode steps through the rows from the first one, which is at hand if there is any.
