@@ -46,6 +46,25 @@ func TestRoleOfJob(t *testing.T) {
 	}
 }
 
+// TestRoleOfJobWithStaleStatement: such a job has its effect also where the session's statements are stale, which takes an attempt too.
+func TestRoleOfJobWithStaleStatement(t *testing.T) {
+	t.Parallel()
+	b := setup(t, func(o *db.Options) { o.Pool.Max = 1 })
+	role := "clerk_" + strings.ToLower(rand.Text())
+	b.sql("CREATE ROLE " + role + "; GRANT ALL ON effect TO " + role)
+	t.Cleanup(func() { exec(t, b.admin, "DROP OWNED BY "+role+"; DROP ROLE "+role) })
+	const all = "SELECT * FROM effect"
+	for range 2 { // the second time, the session prepares it
+		_, err := b.transact(nil, all)
+		require.NoError(t, err)
+	}
+	b.sql("ALTER TABLE effect ADD COLUMN other text")
+	_, err := b.transact(sealed("job"), all, "SET LOCAL ROLE "+role, "INSERT INTO effect (id) VALUES (1)")
+	require.NoError(t, err)
+	require.Equal(t, 1, b.effects())
+	require.Equal(t, "succeeded", b.status("job"))
+}
+
 // TestRoleAtStart: a login that works in another role from the start is in that role again after a job that has left it, and not
 // in its own, which may do more.
 func TestRoleAtStart(t *testing.T) {

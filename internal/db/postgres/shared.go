@@ -50,9 +50,9 @@ func transact(
 ) ([]db.ResultSet, error) {
 	t := transaction{lease: l, call: call, tx: tx, opts: opts, seal: seal, named: true}
 	sets, err := t.attempt(ctx)
-	if t.again {
+	for t.again { // once for the names, and once for the role
+		t.again, t.named = false, false
 		if err = l.afresh(ctx, opts); err == nil {
-			t.again, t.named = false, false
 			sets, err = t.attempt(ctx)
 		}
 	}
