@@ -152,7 +152,7 @@ func (a *arrayWriter) cut(n int) string {
 }
 
 // stringEnd is the index of the quote that ends the string that s starts with.
-func stringEnd(s string) int {
+func stringEnd[T string | []byte](s T) int {
 	for i := 1; i < len(s); i++ {
 		switch s[i] {
 		case '\\':

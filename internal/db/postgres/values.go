@@ -117,9 +117,9 @@ func appendValue(dst []byte, k kind, v []byte) ([]byte, bool) {
 
 // returnable reports whether a JSON value can be sent back as it stands: as a parameter a string is JSON text, and null is
 // SQL's. A value of type json may also begin or end with blanks, and hold what no body may, \u0000 and halves of
-// surrogate pairs.
+// surrogate pairs. No value may be nested deeper than a body: readers of JSON have such limits too.
 func returnable(v []byte) bool {
-	if len(v) == 0 || v[0] == '"' || v[0] == 'n' || v[0] <= ' ' || v[len(v)-1] <= ' ' {
+	if len(v) == 0 || v[0] == '"' || v[0] == 'n' || v[0] <= ' ' || v[len(v)-1] <= ' ' || deep(v) {
 		return false
 	}
 	for rest := v; ; {
@@ -140,6 +140,31 @@ func returnable(v []byte) bool {
 			rest = escape[10:]
 		}
 	}
+}
+
+// deepest is how many levels a JSON value may have to be returned as it stands: a body has 64, and a parameter of a batch is
+// below six of them.
+const deepest = 64 - 6
+
+// deep reports whether a JSON value has more levels.
+func deep(v []byte) bool {
+	if len(v) <= 2*deepest || bytes.Count(v, []byte{'['})+bytes.Count(v, []byte{'{'}) <= deepest {
+		return false
+	}
+	depth := 0
+	for i := 0; i < len(v); i++ {
+		switch v[i] {
+		case '"':
+			i += stringEnd(v[i:])
+		case '[', '{':
+			if depth++; depth > deepest {
+				return true
+			}
+		case ']', '}':
+			depth--
+		}
+	}
+	return false
 }
 
 // appendFloat: what PostgreSQL prints for a finite number (1.5, -0, 1e+20) is JSON; NaN and Infinity are not.

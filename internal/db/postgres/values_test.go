@@ -1,6 +1,8 @@
 package postgres_test
 
 import (
+	"strings"
+
 	"dbrunner/contract"
 	"dbrunner/internal/db/dbtest"
 	"dbrunner/internal/db/dialect"
@@ -54,6 +56,12 @@ func values() []dbtest.ValueCase {
 		v("json with NUL", `'["\u0000"]'::json`, "json", `"[\"\\u0000\"]"`),
 		v("json with half a pair", `'["\uD83E"]'::json`, "json", `"[\"\\uD83E\"]"`),
 		v("json with a pair", `'["\ud83e\udd86\u00fc"]'::json`, "json", `["\ud83e\udd86\u00fc"]`),
+		v("json as deep as a body allows", `(repeat('[', 58) || repeat(']', 58))::json`, "json", strings.Repeat("[", 58)+strings.Repeat("]", 58)),
+		v("json deeper than a body", `(repeat('[', 59) || repeat(']', 59))::json`, "json", `"`+strings.Repeat("[", 59)+strings.Repeat("]", 59)+`"`),
+		v("jsonb deeper than a body", `(repeat('[{"[":', 40) || '0' || repeat('}]', 40))::jsonb`, "jsonb",
+			`"`+strings.Repeat(`[{\"[\": `, 40)+"0"+strings.Repeat("}]", 40)+`"`),
+		v("jsonb with many brackets", `('[' || repeat('["]"],', 100) || '"\\\"[["]')::jsonb`, "jsonb",
+			`[`+strings.Repeat(`["]"], `, 100)+`"\\\"[["]`),
 		v("jsonpath", `'$.a'::jsonpath`, "jsonpath", `"$.\"a\""`),
 		v("date", "'2024-02-29'::date", "date", `"2024-02-29"`),
 		v("date BC", "'0044-03-15 BC'::date", "date", `"0044-03-15 BC"`),
