@@ -49,11 +49,14 @@ func (s *session) nameTypes() error {
 	return nil
 }
 
-// maxOwnTypes bounds what a session remembers of the type names that publishers wrote.
+// maxOwnTypes bounds what a session remembers of the type names that publishers wrote, besides those of the job at hand.
 const maxOwnTypes = 1000
 
-// resolve finds the types of the database's own that parameters name.
+// resolve finds the types of the database's own that parameters name. What it has found for these statements stays.
 func (s *session) resolve(stmts []*dialect.Compiled) error {
+	if len(s.ownTypes) >= maxOwnTypes {
+		clear(s.ownTypes)
+	}
 	for i, stmt := range stmts {
 		for j := range stmt.Args {
 			name := stmt.Args[j].Type
@@ -65,7 +68,7 @@ func (s *session) resolve(stmts []*dialect.Compiled) error {
 				return err
 			}
 			if len(rows) != 1 || len(rows.first(3)) == 0 {
-				return db.Errorf(db.ClassPermanent, contract.CodeParameter, "the database has no type %q", name).At(i)
+				return noType(name).At(i)
 			}
 			oid, err := strconv.ParseUint(string(rows.first(0)), 10, 32)
 			elem, wrong := strconv.ParseUint(string(rows.first(1)), 10, 32)
@@ -76,10 +79,22 @@ func (s *session) resolve(stmts []*dialect.Compiled) error {
 			if types.byOID[uint32(elem)] != nil {
 				t.elem = uint32(elem)
 			}
-			if len(s.ownTypes) >= maxOwnTypes {
-				clear(s.ownTypes)
-			}
 			s.ownTypes[name] = t
+		}
+	}
+	return nil
+}
+
+func noType(name string) *db.Error {
+	return db.Errorf(db.ClassPermanent, contract.CodeParameter, "the database has no type %q", name)
+}
+
+// resolved refuses a value whose type is not known any more: a value of such a type would be sent in another form. A group has such a
+// one when the session forgot its types after resolve.
+func resolved(args []dialect.Value, oids []uint32) error {
+	for i := range oids {
+		if name := args[i].Type; oids[i] == 0 && name != "" {
+			return noType(name)
 		}
 	}
 	return nil

@@ -20,13 +20,23 @@ func sharing(o *db.Options) { o.SharedCommits, o.Pool.Max = true, 1 }
 // together runs one transaction for each job in a group: an effect with the id of its place, from first on, and the job's ledger row.
 func (b *bench) together(first int, jobs []string, more ...string) []error {
 	b.t.Helper()
+	txs := make([]*db.Transaction, len(jobs))
+	for i, job := range jobs {
+		txs[i] = transaction(append([]string{effectOf(first+i, job)}, more...)...)
+	}
+	return b.grouped(jobs, txs)
+}
+
+// grouped runs the transactions of jobs in a group, each with the job's ledger row.
+func (b *bench) grouped(jobs []string, txs []*db.Transaction) []error {
+	b.t.Helper()
 	errs := make([]error, len(jobs))
 	var all sync.WaitGroup
 	waiting, started := make(chan struct{}), make(chan struct{})
 	goOn := sync.OnceFunc(func() { close(waiting) })
 	defer goOn()
 	for i, job := range jobs {
-		limited, tx := call(), transaction(append([]string{effectOf(first+i, job)}, more...)...)
+		limited, tx := call(), txs[i]
 		tx.Shared = true
 		if i == 0 {
 			once := sync.OnceFunc(func() { close(started) })

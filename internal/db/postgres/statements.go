@@ -50,6 +50,9 @@ const drainLimit = 256 << 10
 // appendStatement appends everything that runs one statement of a job.
 func (s *session) appendStatement(stmt *dialect.Compiled, named bool) error {
 	oids, types := s.typesOf(stmt.Args)
+	if err := resolved(stmt.Args, oids); err != nil {
+		return err
+	}
 	sql, origin := castSQL(s.dialect, stmt)
 	p, use := s.statement.get(sql, types, named)
 	next := sent{prepared: p, sql: sql, oids: oids, named: use, origin: origin, args: stmt.Args}

@@ -1,0 +1,57 @@
+package postgres_test
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"dbrunner/contract"
+	"dbrunner/internal/db"
+	"dbrunner/internal/db/dialect"
+)
+
+// typed is a transaction of one statement with parameters of types.
+func typed(sql string, args ...dialect.Value) *db.Transaction {
+	tx := transaction(sql)
+	tx.Statements[0].Args = args
+	return tx
+}
+
+func valueOf(of, text string) dialect.Value {
+	return dialect.Value{Kind: dialect.String, Type: of, Text: text}
+}
+
+// TestNeighborForgetsTypes: a job that fails in a group as if the type of a parameter were gone makes the session forget the types that it
+// knows. A neighbor behind it, which is sent again, has the value that it asked for.
+func TestNeighborForgetsTypes(t *testing.T) {
+	t.Parallel()
+	b := setup(t, sharing)
+	b.sql("CREATE DOMAIN picture AS bytea; CREATE TABLE pictures (content bytea)")
+	errs := b.grouped([]string{"a", "b", "c"}, []*db.Transaction{
+		typed("INSERT INTO effect (id) VALUES ($1)", dialect.Value{Kind: dialect.Number, Text: "1"}),
+		typed(`SELECT $1 COLLATE "nosuch"`, valueOf("text", "x")),
+		typed("INSERT INTO pictures VALUES ($1)", valueOf("picture", "AQID")),
+	})
+	require.NoError(t, errs[0])
+	requireError(t, errs[1], db.ClassPermanent, contract.CodeUndefined)
+	require.NoError(t, errs[2])
+	require.Equal(t, 1, b.look(`SELECT count(*) FROM pictures WHERE content = '\x010203'`))
+}
+
+// TestManyTypes: a job may name more types than a session remembers.
+func TestManyTypes(t *testing.T) {
+	t.Parallel()
+	b := setup(t, func(o *db.Options) { o.Pool.Max = 1 })
+	b.sql("CREATE DOMAIN picture AS bytea; CREATE TABLE pictures (content bytea)")
+	const many = 1001
+	tx := transaction()
+	for i := range many {
+		b.sql(fmt.Sprintf("CREATE DOMAIN picture_%d AS bytea", i))
+		tx.Statements = append(tx.Statements, typed("INSERT INTO pictures VALUES ($1)", valueOf(fmt.Sprintf("picture_%d", i), "AQID")).Statements...)
+		tx.Expect = append(tx.Expect, nil)
+	}
+	_, err := b.db.Transact(t.Context(), call(), tx, objects(), nil)
+	require.NoError(t, err)
+	require.Equal(t, many, b.look(`SELECT count(*) FROM pictures WHERE content = '\x010203'`))
+}
