@@ -74,6 +74,7 @@ type autocommit struct {
 }
 
 func (a *autocommit) run(ctx context.Context) (db.ResultSet, error) {
+	clear(a.ownTypes) // there is no second attempt if one of them is another by now
 	if err := a.resolve([]*dialect.Compiled{a.stmt}); err != nil {
 		return db.ResultSet{}, a.ownError(ctx, err)
 	}

@@ -55,3 +55,38 @@ func TestManyTypes(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, many, b.look(`SELECT count(*) FROM pictures WHERE content = '\x010203'`))
 }
+
+// TestNameOfTypeMoves: after a migration, the name of a type may be that of another one while the first still exists.
+func TestNameOfTypeMoves(t *testing.T) {
+	t.Parallel()
+	b := setup(t, func(o *db.Options) { o.Pool.Max = 1 })
+	b.sql("CREATE TYPE color AS ENUM ('red'); CREATE TABLE car (color color)")
+	insert := func(color string) error {
+		_, err := b.db.Transact(t.Context(), call(), typed("INSERT INTO car VALUES ($1)", valueOf("color", color)), objects(), nil)
+		return err
+	}
+	find := func(color string) error {
+		tx := typed("SELECT * FROM car WHERE color = $1", valueOf("color", color))
+		_, err := b.db.Read(t.Context(), call(), tx.Statements[0], objects())
+		return err
+	}
+	execute := func(color string) error {
+		tx := typed("INSERT INTO car VALUES ($1)", valueOf("color", color))
+		_, err := b.db.Execute(t.Context(), call(), tx.Statements[0], objects(), nil)
+		return err
+	}
+	for i, uses := range []func(color string) error{insert, find, execute, insert, find, execute} {
+		for range 2 {
+			require.NoError(t, insert("red"))
+			require.NoError(t, find("red"))
+		}
+		old, color := fmt.Sprintf("color_%d", i), fmt.Sprintf("blue_%d", i)
+		if i >= 3 {
+			color = "red"
+		}
+		b.sql("ALTER TYPE color RENAME TO " + old + "; CREATE TYPE color AS ENUM ('red', '" + fmt.Sprintf("blue_%d", i) + "'); " +
+			"ALTER TABLE car ALTER color TYPE color USING 'red'::color")
+		require.NoError(t, uses(color), i)
+		requireError(t, insert("nosuch"), db.ClassPermanent, contract.CodeData)
+	}
+}

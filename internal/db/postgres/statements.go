@@ -315,8 +315,8 @@ func (l *lease) stale(o *outcome) bool {
 	case "26000", "42P05":
 		l.retire = l.retire || at.named
 		return at.named
-	case "42704", "XX000": // a type of a parameter may have been created again, with another number
-		if at.oids != nil && len(l.ownTypes) > 0 {
+	case "42704", "XX000", "22P02", "42804", "42883": // a type of a parameter may have been created again, or its name is another's now
+		if at.oids != nil && len(l.ownTypes) > 0 && (o.binding || o.failed.Code == "42704" || o.failed.Code == "XX000") {
 			clear(l.ownTypes)
 			return true
 		}
