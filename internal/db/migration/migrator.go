@@ -215,6 +215,7 @@ type run struct {
 	first       int64 // id of the last record before this action
 	notes       []string
 	faults      []Fault // that the action itself has met
+	unversioned bool    // golang-migrate's table was not there before its driver was opened
 }
 
 func (r *run) survey(ctx context.Context) (*survey, error) {

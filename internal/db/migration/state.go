@@ -53,9 +53,10 @@ type record struct {
 
 // databaseState is what a database says of its migrations.
 type databaseState struct {
-	stored  int64 // golang-migrate's version, -1: none
-	dirty   bool
-	history []record
+	stored      int64 // golang-migrate's version, -1: none
+	dirty       bool
+	unversioned bool // there is no table of golang-migrate's where the login looks for it
+	history     []record
 }
 
 // readState reads a database's state and creates nothing.
@@ -63,7 +64,7 @@ func readState(ctx context.Context, engine Engine, session *sql.Conn) (*database
 	s := &databaseState{stored: None().Number}
 	texts := engine.SQL()
 	there, err := has(ctx, session, texts.HasVersion)
-	if err == nil && there {
+	if s.unversioned = !there; err == nil && there {
 		err = session.QueryRowContext(ctx, texts.Version).Scan(&s.stored, &s.dirty)
 		if errors.Is(err, sql.ErrNoRows) {
 			s.stored, err = None().Number, nil

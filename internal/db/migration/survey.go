@@ -139,10 +139,11 @@ func (s *survey) labels() []string {
 
 func short(sum string) string { return sum[:min(len(sum), 12)] }
 
-// versionChanged finds a version that another process has set since.
+// versionChanged finds a version that another process has set since. A table that is missing says nothing: a file may have made
+// another schema the login's own, as CREATE SCHEMA with the login's name does.
 func (s *survey) versionChanged() []Fault {
 	last := s.state.last()
-	if last == nil || last.state == running && s.matches(s.after(last)) || s.matches(s.current()) {
+	if last == nil || s.state.unversioned || last.state == running && s.matches(s.after(last)) || s.matches(s.current()) {
 		return nil
 	}
 	return []Fault{{Code: FaultVersion, Message: fmt.Sprintf("the history stops at version %s, and another tool has set the version to "+

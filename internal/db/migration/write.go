@@ -18,6 +18,7 @@ func (r *run) precheck(ctx context.Context) (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
+	r.unversioned = s.state.unversioned
 	report := s.report(r.req.Action, r.outOfOrder())
 	if _, err := r.target(s); err != nil {
 		return report, err
@@ -157,6 +158,12 @@ func (r *run) act(ctx context.Context) error {
 	}
 	if last := s.state.last(); last != nil {
 		r.first = last.id
+		if r.unversioned && s.state.stored < 0 && !s.state.dirty { // the driver has made an empty table
+			s.state.stored = s.current().Number
+			if err := r.setVersion(ctx, s.current(), false); err != nil {
+				return err
+			}
+		}
 	}
 	target, err := r.target(s)
 	if err != nil {

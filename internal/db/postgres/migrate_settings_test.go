@@ -1,6 +1,8 @@
 package postgres_test
 
 import (
+	"fmt"
+	"strconv"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -48,6 +50,41 @@ func TestMigrationReadingSettings(t *testing.T) {
 			status, err := m.Run(t.Context(), migration.Request{Action: migration.Status})
 			require.NoError(t, err)
 			require.False(t, status.Dirty)
+		})
+	}
+}
+
+// TestMigrationMakesOwnSchema: a file may make another schema the login's own, so that golang-migrate's table is not where it was. The
+// history is still right, and goes on.
+func TestMigrationMakesOwnSchema(t *testing.T) {
+	t.Parallel()
+	for name, file := range map[string]string{
+		"schema of the login":     `DO $$ BEGIN EXECUTE format('CREATE SCHEMA %I', current_user); END $$;`,
+		"search path of sessions": `CREATE SCHEMA own; DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET search_path = own', current_database()); END $$;`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			opts := options(t)
+			files := map[string]string{"V1__own.sql": file, "V2__two.sql": "CREATE TABLE two (id int);"}
+			for last := 2; last <= 4; last++ {
+				m := migrator(t, opts, files)
+				for range 2 {
+					status, err := m.Run(t.Context(), migration.Request{Action: migration.Status})
+					require.NoError(t, err)
+					require.Empty(t, status.Faults)
+					report, err := m.Run(t.Context(), migration.Request{Action: migration.Up})
+					require.NoError(t, err)
+					require.Empty(t, report.Faults)
+					require.Equal(t, strconv.Itoa(last), report.After.Label)
+				}
+				var version int
+				var dirty bool
+				conn := connect(t, opts.ConnectionString)
+				require.NoError(t, conn.QueryRow(t.Context(), "SELECT version, dirty FROM schema_migrations").Scan(&version, &dirty))
+				require.Equal(t, last, version)
+				require.False(t, dirty)
+				files[fmt.Sprintf("V%d__more.sql", last+1)] = "SELECT 1;"
+			}
 		})
 	}
 }
