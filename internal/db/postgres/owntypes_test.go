@@ -56,6 +56,27 @@ func TestManyTypes(t *testing.T) {
 	require.Equal(t, many, b.look(`SELECT count(*) FROM pictures WHERE content = '\x010203'`))
 }
 
+// TestTypesOfBatchStayItsOwn: what a job with a batch means by the name of a type, by its own search path, is not what the next job means,
+// nor the other way round.
+func TestTypesOfBatchStayItsOwn(t *testing.T) {
+	t.Parallel()
+	b := setup(t, func(o *db.Options) { o.Pool.Max = 1 })
+	b.sql("CREATE DOMAIN picture AS bytea; CREATE SCHEMA other; CREATE DOMAIN other.picture AS text; CREATE TABLE written (content text)")
+	const write = "INSERT INTO written VALUES ($1::text)"
+	args := []dialect.Value{valueOf("picture", "AQID")}
+	batch := func() *db.Transaction {
+		tx := transaction("SET LOCAL search_path = other, public", write)
+		tx.Statements[1].Batch = rowsOf{args}
+		return tx
+	}
+	for _, tx := range []*db.Transaction{batch(), typed(write, args...), batch(), typed(write, args...)} {
+		_, err := b.db.Transact(t.Context(), call(), tx, objects(), nil)
+		require.NoError(t, err)
+	}
+	require.Equal(t, 2, b.look(`SELECT count(*) FROM written WHERE content = '\x010203'`))
+	require.Equal(t, 2, b.look(`SELECT count(*) FROM written WHERE content = 'AQID'`))
+}
+
 // TestNameOfTypeMoves: after a migration, the name of a type may be that of another one while the first still exists.
 func TestNameOfTypeMoves(t *testing.T) {
 	t.Parallel()

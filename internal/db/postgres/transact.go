@@ -118,8 +118,10 @@ func (t *transaction) runStatements(ctx context.Context, out *outcome) error {
 }
 
 // runSeparately runs the statements in multiple round trips, in one transaction. After an error the transaction is rolled
-// back.
+// back. The names of types are looked up between them, in the search path of the job: what they mean there stays in the job.
 func (t *transaction) runSeparately(ctx context.Context, out *outcome) error {
+	clear(t.ownTypes)
+	defer clear(t.ownTypes)
 	t.startRoundTrip(t.opts)
 	ours := t.appendStart()
 	t.buf = appendSync(t.buf)
