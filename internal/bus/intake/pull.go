@@ -25,7 +25,7 @@ type pull struct {
 	handle  func(*Message)
 
 	credit     credit
-	began      time.Time // what the account's seconds count from
+	epoch      time.Time // what the account's seconds count from
 	inbox      *inbox    // nil while recovering
 	draining   *inbox    // the one before, until nothing can come through it any more
 	drainUntil time.Time
@@ -69,7 +69,7 @@ func newPull(i *Intake, credits <-chan int, handle func(*Message)) *pull {
 	p := &pull{
 		intake: i, conn: i.conn, credits: credits, handle: handle,
 		linger:  time.NewTimer(time.Hour),
-		created: i.State().Created, began: time.Now(), nextScan: time.Now().Add(i.times.sweep),
+		created: i.State().Created, epoch: time.Now(), nextScan: time.Now().Add(i.times.sweep),
 	}
 	p.linger.Stop()
 	p.credit.baseSlots = i.baseSlots
@@ -352,4 +352,4 @@ func (p *pull) send(ctx context.Context, n int, expires time.Duration) {
 }
 
 // second returns the second of a point in time in the account. A step of the system's clock makes no difference to it.
-func (p *pull) second(at time.Time) int64 { return int64(at.Sub(p.began) / time.Second) }
+func (p *pull) second(at time.Time) int64 { return int64(at.Sub(p.epoch) / time.Second) }
