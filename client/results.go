@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -185,63 +186,90 @@ var (
 	ErrNoRows = errors.New("not found")
 	// ErrRowsChanged is returned if the object is not the one that the result names, or damaged.
 	ErrRowsChanged = errors.New("the object's content does not match its digest")
+	// ErrRowsStalled is returned if nothing of the object has come for 30 seconds.
+	ErrRowsStalled = errors.New("nothing of the object has come for 30 seconds; its chunks may be gone")
 )
 
-// rowsStall is how long nothing may come of an object: its chunks may be gone, which is not announced.
-const rowsStall = 30 * time.Second
+const (
+	rowsStall = 30 * time.Second       // how long nothing may come of an object: its chunks may be gone, which is not announced
+	rowsLook  = 250 * time.Millisecond // how often a read that gets nothing looks whether it is still wanted
+)
 
 // Rows writes rows that are not in their result. The content is verified at the end: until Rows has returned nil, what was
-// written may be damaged or incomplete.
+// written may be damaged or incomplete. However long that takes, it goes on as long as something comes.
 func (c *Client) Rows(ctx context.Context, rows *contract.RowsObject, to io.Writer) error {
-	ctx, cancel := context.WithTimeout(ctx, 24*time.Hour) // without a deadline the library bounds the whole as one request
-	defer cancel()
-	bucket, err := c.js.ObjectStore(ctx, rows.Bucket)
-	if err != nil {
-		return rowsError(rows, err)
-	}
-	stall := time.AfterFunc(rowsStall, cancel)
-	defer stall.Stop()
-	object, err := bucket.Get(ctx, rows.Name)
-	if err != nil {
-		return rowsError(rows, err)
-	}
-	defer func() { _ = object.Close() }() // it was read to its end
-	info, err := object.Info()
-	if err != nil {
-		return rowsError(rows, err)
-	}
-	if info.Digest != rows.Digest {
-		return fmt.Errorf("object %s: %w", rows.Name, ErrRowsChanged)
-	}
-	_, err = io.Copy(to, &rowsReader{object, rows, stall})
-	return err
+	return rowsWithin(ctx, c, rows, to, rowsStall)
 }
 
-// rowsReader reads rows, however long that takes as long as something comes.
-type rowsReader struct {
-	object io.Reader
-	rows   *contract.RowsObject
-	stall  *time.Timer
-}
-
-// Read reads what has arrived.
-func (r *rowsReader) Read(p []byte) (int, error) {
-	n, err := r.object.Read(p)
-	if n > 0 {
-		r.stall.Reset(rowsStall)
+func rowsWithin(ctx context.Context, c *Client, rows *contract.RowsObject, to io.Writer, limit time.Duration) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	opening := time.AfterFunc(limit, func() { cancel(ErrRowsStalled) })
+	defer opening.Stop()
+	object, err := openRows(rowsContext{ctx}, c, rows) //nolint:contextcheck // it ends with the caller's
+	if err == nil {
+		opening.Stop()
+		defer func() { _ = object.Close() }() // it was read to its end
+		_, err = io.Copy(to, &rowsReader{object, limit, ctx.Err})
 	}
-	if err != nil && !errors.Is(err, io.EOF) {
-		err = rowsError(r.rows, err)
+	if err != nil && ctx.Err() != nil {
+		err = context.Cause(ctx)
 	}
-	return n, err
-}
-
-func rowsError(rows *contract.RowsObject, err error) error {
 	switch {
+	case err == nil:
+		return nil
 	case errors.Is(err, jetstream.ErrObjectNotFound), errors.Is(err, jetstream.ErrBucketNotFound), errors.Is(err, jetstream.ErrStreamNotFound):
 		err = ErrNoRows
 	case errors.Is(err, jetstream.ErrDigestMismatch):
 		err = ErrRowsChanged
 	}
 	return fmt.Errorf("object %s in bucket %s: %w", rows.Name, rows.Bucket, err)
+}
+
+// openRows opens the object that a result names.
+func openRows(ctx context.Context, c *Client, rows *contract.RowsObject) (jetstream.ObjectResult, error) {
+	bucket, err := c.js.ObjectStore(ctx, rows.Bucket)
+	if err != nil {
+		return nil, err
+	}
+	object, err := bucket.Get(ctx, rows.Name)
+	if err != nil {
+		return nil, err
+	}
+	info, err := object.Info()
+	if err == nil && info.Digest != rows.Digest {
+		err = ErrRowsChanged
+	}
+	if err != nil {
+		_ = object.Close() // nothing was read
+		return nil, err
+	}
+	return object, nil
+}
+
+// rowsContext is a context whose deadline is always a moment ahead. The library ends a read of an object at the deadline of its context and
+// not when that is cancelled, so that each read ends soon; without a deadline it bounds the whole as one request.
+type rowsContext struct{ context.Context }
+
+// Deadline returns when the next read that gets nothing ends.
+func (rowsContext) Deadline() (time.Time, bool) { return time.Now().Add(rowsLook), true }
+
+// rowsReader reads rows, however long that takes as long as something comes.
+type rowsReader struct {
+	object jetstream.ObjectResult
+	limit  time.Duration
+	ended  func() error // why nothing is to be read any more; nil: it is
+}
+
+// Read reads what has arrived.
+func (r *rowsReader) Read(p []byte) (int, error) {
+	for started := time.Now(); ; {
+		n, err := r.object.Read(p)
+		if !errors.Is(err, os.ErrDeadlineExceeded) || r.ended() != nil {
+			return n, err
+		}
+		if time.Since(started) >= r.limit {
+			return n, ErrRowsStalled
+		}
+	}
 }

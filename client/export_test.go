@@ -1,0 +1,4 @@
+package client
+
+// RowsWithin is Rows with another limit for how long nothing may come.
+var RowsWithin = rowsWithin
