@@ -76,19 +76,8 @@ var (
 // id is published again, until ctx ends; one without an id could be stored twice, so that its error is returned. What the
 // stream refuses, because it is full for example, is an *APIError.
 func (c *Client) Submit(ctx context.Context, job *Job) (Receipt, error) {
-	if err := errors.Join(checkName("database", job.Database), checkName("kind", job.Kind)); err != nil {
+	if err := job.check(); err != nil {
 		return Receipt{}, err
-	}
-	if job.ID != "" && !contract.ValidID(job.ID) {
-		return Receipt{}, errors.New("the id is not 1 to 100 of A-Z a-z 0-9 _ -, or is s, digits, _ and letters, the form of jobs without an id; write another")
-	}
-	if job.Name != "" {
-		if err := checkName("name", job.Name); err != nil {
-			return Receipt{}, err
-		}
-	}
-	if job.Queue != "" && !contract.ValidQueue(job.Queue) {
-		return Receipt{}, fmt.Errorf("%w: queue %q is not 1 to 64 of a-z 0-9 _", ErrSubject, job.Queue)
 	}
 	msg := &nats.Msg{
 		Subject: c.subjects.Of(contract.JobSubject{Database: job.Database, Queue: job.Queue, Kind: job.Kind, Name: job.Name}),
@@ -114,6 +103,23 @@ func (c *Client) Submit(ctx context.Context, job *Job) (Receipt, error) {
 		}
 		return Receipt{}, fmt.Errorf("publish to %s: %w", msg.Subject, err)
 	}
+}
+
+// check refuses what could not be part of a subject, or an id that no publisher may choose.
+func (j *Job) check() error {
+	err := errors.Join(checkName("database", j.Database), checkName("kind", j.Kind))
+	if err == nil && j.Name != "" {
+		err = checkName("name", j.Name)
+	}
+	switch {
+	case err != nil:
+		return err
+	case j.ID != "" && !contract.ValidID(j.ID):
+		return errors.New("the id is not 1 to 100 of A-Z a-z 0-9 _ -, or is s, digits, _ and letters, the form of jobs without an id; write another")
+	case j.Queue != "" && !contract.ValidQueue(j.Queue):
+		return fmt.Errorf("%w: queue %q is not 1 to 64 of a-z 0-9 _", ErrSubject, j.Queue)
+	}
+	return nil
 }
 
 // publish publishes once.

@@ -153,6 +153,9 @@ func TestSubmitRefuses(t *testing.T) {
 	} {
 		_, err := c.Submit(t.Context(), &job)
 		require.Error(t, err)
+		_, err = c.Run(t.Context(), &job, 0)
+		require.Error(t, err)
+		require.NotErrorIs(t, err, client.ErrNoService, "it is not sent")
 	}
 	_, err := c.Submit(t.Context(), &client.Job{Database: "nowhere", Kind: "query", Body: []byte(`{}`)})
 	require.ErrorIs(t, err, client.ErrNoStream)
@@ -223,6 +226,13 @@ func TestService(t *testing.T) {
 	require.Equal(t, contract.Succeeded, recorded.Status)
 	_, err = c.RecordedResult(t.Context(), "demo", "never")
 	require.ErrorIs(t, err, client.ErrNoResult)
+
+	queued := query("queued", "SELECT 1 AS n")
+	queued.Queue = "bulk"
+	_, err = c.Run(t.Context(), queued, 30*time.Second)
+	require.ErrorIs(t, err, client.ErrQueued)
+	_, err = c.Result(t.Context(), "demo", "queued")
+	require.ErrorIs(t, err, client.ErrNoResult, "it did not run outside of its queue")
 
 	_, err = c.Health(t.Context(), "nowhere")
 	refused := &client.ServiceError{}

@@ -56,9 +56,18 @@ func readServiceError(m *nats.Msg) *ServiceError {
 	return failed
 }
 
-// Run has a runner publish a job and returns its result, waiting for at most wait; 0: the runner's default. It needs api.run on
-// the runners. After a timeout the job continues: Await its result, or send the same job again.
+// ErrQueued is returned by Run for a job of a queue: runners publish to none, so that it would not wait for its turn there.
+var ErrQueued = errors.New("a job of a queue is published with Submit")
+
+// Run has a runner publish a job, which is of no queue, and returns its result, waiting for at most wait; 0: the runner's default.
+// It needs api.run on the runners. After a timeout the job continues: Await its result, or send the same job again.
 func (c *Client) Run(ctx context.Context, job *Job, wait time.Duration) (*Result, error) {
+	if err := job.check(); err != nil {
+		return nil, err
+	}
+	if job.Queue != "" {
+		return nil, fmt.Errorf("run a job of queue %s: %w", job.Queue, ErrQueued)
+	}
 	headers := cloned(job.Headers)
 	if wait > 0 {
 		headers.Set(contract.HeaderWait, wait.String())
