@@ -80,7 +80,7 @@ down: ## stop the containers of `make up` and remove their data
 COMPOSE_SQLSERVER := sqlserver://sa:Administrator-4711@127.0.0.1:1433?encrypt=true&TrustServerCertificate=true
 
 # Those tests of internal/app that have a case for SQL Server.
-SQLSERVER_CASES := Test(AnEffectThatChanged|Calls|CheckOf(ACatalog|AnOutbox)|DryRunsAndApprovals|JobsThatWaitInAPausedServer|MaxAffected|Outbox(CommitAndRollback|BehindAnOutageOfNATS)|PausesAndOutboxes|PoisonsCostOnlyTheirOwnSlots|Queues|SchedulesOfCallsAndQueues)$$/sqlserver
+SQLSERVER_CASES := Test(AnEffectThatChanged|Calls|CheckOf(ACatalog|AnOutbox)|DryRunsAndApprovals|FourEyes|JobsThatWaitInAPausedServer|MaxAffected|Outbox(CommitAndRollback|BehindAnOutageOfNATS)|PausesAndOutboxes|PoisonsCostOnlyTheirOwnSlots|Queues|SchedulesOfCallsAndQueues|TheDigestOfOneText|TheLowestLimitCounts|WhatADryRunShows)$$/sqlserver
 
 .PHONY: test-sqlserver
 test-sqlserver: ## run all SQL Server tests against the server in RUNNER_TEST_SQLSERVER_URL
