@@ -15,7 +15,7 @@ import (
 
 // WatchInterval is how often a runner compares the server's streams and consumers with what it needs: what an operator
 // changes by hand is known within it. One comparison costs one STREAM.INFO or CONSUMER.INFO for each of them, which their
-// leaders answer: five for each database and five for the fleet.
+// leaders answer: five for each database, one more for each queue and for calls, and eight for the fleet.
 const WatchInterval = 10 * time.Second
 
 // The bounds of one comparison.
