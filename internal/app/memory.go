@@ -1,6 +1,7 @@
 package app
 
 import (
+	"cmp"
 	"math"
 	"runtime/debug"
 
@@ -8,6 +9,7 @@ import (
 	"go.uber.org/zap"
 
 	"dbrunner/internal/config"
+	"dbrunner/internal/manager"
 )
 
 // What a runner takes besides jobs and results, and what the values of one body take once they are decoded: 200,000 of them. Both are
@@ -46,10 +48,25 @@ func largestMemory(cfg *config.Config) int64 {
 	needed, largest := int64(idleMemory), int64(0)
 	for _, d := range cfg.Databases {
 		result := int64(d.MaxBytes)
-		needed += int64(d.Slots)*(body+result) + int64(d.BaseSlots())*decodedValues
+		slots, base := workSlots(d)
+		needed += slots*(body+result) + base*decodedValues
 		largest = max(largest, result)
 	}
 	return needed + int64(cfg.Worker.SettleInFlight)*largest
+}
+
+// workSlots are the slots of a database's lanes of work, and those of them that are base slots: calls have as many as other jobs, and
+// each queue has its own.
+func workSlots(d *config.Database) (slots, base int64) {
+	for _, l := range manager.Lanes(d) {
+		if !l.Pausable { // migrations and health checks: few, and small
+			continue
+		}
+		own := l.Slots(d.Slots)
+		slots += int64(own)
+		base += int64(cmp.Or(l.BaseSlots(d.BaseSlots()), own))
+	}
+	return slots, base
 }
 
 // memoryLimit is what the kernel lets the processes of this one's cgroup have together, in bytes; 0: no limit is known.

@@ -34,3 +34,22 @@ func TestMemoryIsBounded(t *testing.T) {
 	boundMemory(cfg, zap.New(core), 0)
 	require.Equal(t, 1, logs.Len(), "nothing is known of a limit")
 }
+
+// Calls and queues have slots besides those of other jobs.
+func TestMemoryOfAllSlots(t *testing.T) {
+	t.Parallel()
+	needed := func(change func(*config.Database)) int64 {
+		cfg := config.Default()
+		d := cfg.Defaults.NewDatabase("sqlite", config.NewSecret("x"))
+		d.Slots, d.Pool.Max = 40, 1
+		change(d)
+		cfg.Databases["shop"] = d
+		return largestMemory(cfg)
+	}
+	plain := needed(func(*config.Database) {})
+	job := int64(defaultBody) + int64(config.Default().Defaults.MaxBytes)
+	calls := needed(func(d *config.Database) { d.Kinds = []string{"call", "health"} })
+	require.Equal(t, 40*job+4*decodedValues, calls-plain)
+	queue := needed(func(d *config.Database) { d.Queues = map[string]*config.Queue{"bulk": {Slots: 3, FleetSlots: 3}} })
+	require.Equal(t, 3*(job+decodedValues), queue-plain)
+}
