@@ -46,7 +46,7 @@ func install(t *testing.T) string {
 	t.Helper()
 	for _, program := range []string{"node", "npm"} {
 		if _, err := exec.LookPath(program); err != nil {
-			t.Skipf("SKIPPED, not tested: no Node.js: %v", err)
+			skip(t, "no Node.js: %v", err)
 		}
 	}
 	dir := t.TempDir()
@@ -60,9 +60,16 @@ func install(t *testing.T) string {
 	if out, err := command(ctx, dir, "npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts").CombinedOutput(); err != nil {
 		code := npmCode(out)
 		require.NotContains(t, ownFaults, code, "the example's packages are not what it says: %s", out)
-		t.Skipf("SKIPPED, not tested: npm cannot get the packages: %v, code %q", err, code)
+		skip(t, "npm cannot get the packages: %v, code %q", err, code)
 	}
 	return dir
+}
+
+// skip skips the test, or fails it where services are required.
+func skip(t *testing.T, format string, args ...any) {
+	t.Helper()
+	require.NotEqualf(t, "1", os.Getenv("REQUIRE_SERVICES"), format, args...)
+	t.Skipf("SKIPPED, not tested: "+format, args...)
 }
 
 // ownFaults are npm's codes for faults of the example's own files: they are no reason to skip, as a registry is that is away.

@@ -3,6 +3,7 @@ package postgres_test
 import (
 	"crypto/rand"
 	"net/url"
+	"os"
 	osexec "os/exec"
 	"strings"
 	"testing"
@@ -48,6 +49,7 @@ func TestDatabaseSettings(t *testing.T) {
 	t.Parallel()
 	psql, err := osexec.LookPath("psql")
 	if err != nil {
+		require.NotEqual(t, "1", os.Getenv("REQUIRE_SERVICES"), err)
 		t.Skipf("SKIPPED, not tested: no psql: %v", err)
 	}
 	for name, own := range databaseSettings {
