@@ -159,11 +159,7 @@ func Confirmed(s *contract.ScheduleState, d *Definition, sequence uint64) *contr
 	return &out
 }
 
-// GivenUp returns the state after a claim is given up whose job may have been published.
-func GivenUp(s *contract.ScheduleState, reason string) *contract.ScheduleState {
-	return givenUp(s, reason)
-}
-
+// givenUp returns the state after a claim is given up whose job may have been published.
 func givenUp(s *contract.ScheduleState, reason string) *contract.ScheduleState {
 	out := *s
 	out.Unconfirmed++

@@ -1,9 +1,6 @@
 package verify
 
-import (
-	"slices"
-	"time"
-)
+import "time"
 
 // Kind names what does not match.
 type Kind string
@@ -109,16 +106,6 @@ type Finding struct {
 	Text     string    `json:"text"`
 	Meaning  string    `json:"meaning"`
 	Look     string    `json:"look"`
-}
-
-// Kinds returns the names of all kinds.
-func Kinds() []Kind {
-	var out []Kind
-	for k := range kinds {
-		out = append(out, k)
-	}
-	slices.Sort(out)
-	return out
 }
 
 // newFinding returns a finding about a message's job.

@@ -19,7 +19,6 @@ type Paused struct {
 
 	mu      sync.Mutex
 	applied [][]report.Pause
-	stop    func()
 }
 
 // Applied returns what was made effective, in order.
@@ -38,9 +37,6 @@ func (p *Paused) Keys() []string {
 	return keys
 }
 
-// Stop ends the reading.
-func (p *Paused) Stop() { p.stop() }
-
 // WatchPauses runs the reading of the pauses of Database until the test's end, and returns when all have been read. change may
 // change the options before.
 func WatchPauses(t *testing.T, conn *bus.Conn, change ...func(*control.PausesOptions)) *Paused {
@@ -58,11 +54,10 @@ func WatchPauses(t *testing.T, conn *bus.Conn, change ...func(*control.PausesOpt
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- p.Run(ctx) }()
-	p.stop = sync.OnceFunc(func() {
+	t.Cleanup(func() {
 		cancel()
 		require.NoError(t, <-done)
 	})
-	t.Cleanup(p.stop)
 	require.NoError(t, p.Ready(t.Context()))
 	return p
 }
