@@ -60,7 +60,7 @@ func New(opts Options) (*App, error) {
 func (a *App) Started() <-chan struct{} { return a.started }
 
 // Run runs the runner until ctx ends and everything that was started has come to its end, at most until the drain
-// timeout. It runs once. Its error is a fault of the configuration (*ConfigError), a difference of the topology
+// timeout. It runs once. Its error is a fault of the configuration (*manager.ConfigError), a difference of the topology
 // (*topology.Error), or what kept it from starting; after a start in order, and if ctx ends before, it returns nil.
 func (a *App) Run(ctx context.Context) error {
 	err := a.run(ctx)
