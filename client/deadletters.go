@@ -62,8 +62,11 @@ type DeadLetterFilter struct{ Database, Kind string }
 // ErrNoDeadLetter is returned for a dead letter that is not there.
 var ErrNoDeadLetter = errors.New("not found")
 
+// ErrEnough is returned by a caller's function to end a reading of dead letters without an error.
+var ErrEnough = errors.New("no more are wanted")
+
 // DeadLetters calls each for every dead letter of the filter, oldest first, until it returns an error, and returns that
-// error.
+// error, unless it is ErrEnough. Each dead letter is a request of its own.
 func (c *Client) DeadLetters(ctx context.Context, filter DeadLetterFilter, each func(*DeadLetter) error) error {
 	subject := c.subjects.DeadLetter(orAny(filter.Database), orAny(filter.Kind), "*")
 	for m, err := range c.messages(ctx, c.subjects.DeadStream(), subject) {
@@ -71,7 +74,9 @@ func (c *Client) DeadLetters(ctx context.Context, filter DeadLetterFilter, each 
 			return fmt.Errorf("list dead letters: %w", err)
 		}
 		if deadLetter := readDeadLetter(m); deadLetter != nil {
-			if err := each(deadLetter); err != nil {
+			if err := each(deadLetter); errors.Is(err, ErrEnough) {
+				return nil
+			} else if err != nil {
 				return err
 			}
 		}

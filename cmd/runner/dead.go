@@ -104,6 +104,9 @@ func (f *deadFlags) list(cmd *cobra.Command) error {
 	if err := f.checkFilter(); err != nil {
 		return err
 	}
+	if !f.count && f.newest == 0 {
+		f.most = f.limit + 1 // one more than is shown, to say so
+	}
 	return f.with(cmd.Context(), func(ctx context.Context, s *session) error {
 		views, err := f.chosen(ctx, s)
 		if err != nil {
@@ -267,10 +270,8 @@ func newDeadRemove() *cobra.Command {
 				}
 				return err
 			})
-			if _, printed := fmt.Fprintf(cmd.OutOrStdout(), "removed %d of %d dead letters\n", removed, len(names)); err == nil {
-				err = printed
-			}
-			return err
+			_, printed := fmt.Fprintf(cmd.OutOrStdout(), "removed %d of %d dead letters\n", removed, len(names))
+			return errors.Join(err, printed)
 		},
 	}
 	f.add(cmd)

@@ -21,6 +21,7 @@ type deadLetterFilter struct {
 	database, kind, reason, code string
 	since                        time.Duration
 	newest                       int
+	most                         int // that are read, of the oldest; 0: all
 }
 
 func (f *deadLetterFilter) addFilter(cmd *cobra.Command) {
@@ -60,7 +61,9 @@ func (f *deadLetterFilter) chosen(ctx context.Context, s *session) ([]deadLetter
 		if f.newest > 0 && len(views) == f.newest {
 			views = slices.Delete(views, 0, 1)
 		}
-		views = append(views, v)
+		if views = append(views, v); len(views) == f.most {
+			return client.ErrEnough
+		}
 		return nil
 	})
 	return views, err

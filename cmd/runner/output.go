@@ -99,8 +99,7 @@ type style struct{ on bool }
 
 // styleFor follows https://no-color.org: no colours where NO_COLOR is set.
 func styleFor(w io.Writer) style {
-	file, ok := w.(*os.File)
-	return style{on: ok && os.Getenv("NO_COLOR") == "" && isatty.IsTerminal(file.Fd())}
+	return style{on: os.Getenv("NO_COLOR") == "" && onTerminal(w)}
 }
 
 func (s style) bold(text string) string  { return s.wrap("1", text) }
@@ -119,13 +118,10 @@ func (s style) wrap(code, text string) string {
 func confirm(ctx context.Context, cmd *cobra.Command, question string) error {
 	_, _ = fmt.Fprintf(cmd.ErrOrStderr(), "%s [y/N] ", question)
 	answer, err := readLine(ctx, cmd.InOrStdin())
-	if err != nil {
-		return err
+	if err == nil && !isYes(answer) {
+		err = errors.New("not confirmed; nothing was changed")
 	}
-	if !isYes(answer) {
-		return errors.New("not confirmed; nothing was changed")
-	}
-	return nil
+	return err
 }
 
 func isYes(answer string) bool {
