@@ -348,8 +348,8 @@ func (p *pull) send(ctx context.Context, n int, expires time.Duration) {
 		p.beginRecovery(ctx, bus.ErrorText(err))
 		return
 	}
-	p.credit.ask(n, p.second(time.Now().Add(expires+t.silence)))
+	p.credit.ask(n, second(p.epoch, time.Now().Add(expires+t.silence)))
 }
 
 // second returns the second of a point in time in the account. A step of the system's clock makes no difference to it.
-func (p *pull) second(at time.Time) int64 { return int64(at.Sub(p.epoch) / time.Second) }
+func second(epoch, at time.Time) int64 { return int64(at.Sub(epoch) / time.Second) }

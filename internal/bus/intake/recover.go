@@ -171,7 +171,7 @@ func (p *pull) tick(ctx context.Context, now time.Time) {
 		return
 	}
 	p.scanForOrphans(ctx, now)
-	p.credit.expire(p.second(now))
+	p.credit.expire(second(p.epoch, now))
 	p.intake.count(func(s *State) { s.Outstanding = p.credit.outstanding })
 	switch {
 	case p.credit.outstanding > 0 && len(p.inbox.arrived) == 0 && now.Sub(p.alive) > p.intake.times.silence:
