@@ -24,8 +24,8 @@ func (f *file) json(where string, n *yaml.Node) json.RawMessage {
 
 // plainValue is a YAML value as it is written: YAML itself would make a time of a date, 83 of 0123, and round a number.
 func plainValue(n *yaml.Node) (any, error) {
-	switch {
-	case n.Kind == yaml.MappingNode:
+	switch n.Kind {
+	case yaml.MappingNode:
 		out := make(map[string]any, len(n.Content)/2)
 		for i := 0; i+1 < len(n.Content); i += 2 {
 			key := n.Content[i]
@@ -39,7 +39,7 @@ func plainValue(n *yaml.Node) (any, error) {
 			out[key.Value] = value
 		}
 		return out, nil
-	case n.Kind == yaml.SequenceNode:
+	case yaml.SequenceNode:
 		out := make([]any, len(n.Content))
 		for i, element := range n.Content {
 			var err error
