@@ -24,22 +24,10 @@ func (f *file) json(where string, n *yaml.Node) json.RawMessage {
 
 // plainValue is a YAML value as it is written: YAML itself would make a time of a date, 83 of 0123, and round a number.
 func plainValue(n *yaml.Node) (any, error) {
-	switch n.Kind {
-	case yaml.MappingNode:
-		out := make(map[string]any, len(n.Content)/2)
-		for i := 0; i+1 < len(n.Content); i += 2 {
-			key := n.Content[i]
-			if _, twice := out[key.Value]; twice || key.Kind != yaml.ScalarNode || key.ShortTag() != "!!str" {
-				return nil, errors.New("cannot be written as JSON: use texts as keys, each once")
-			}
-			value, err := plainValue(n.Content[i+1])
-			if err != nil {
-				return nil, err
-			}
-			out[key.Value] = value
-		}
-		return out, nil
-	case yaml.SequenceNode:
+	if n.Kind == yaml.MappingNode {
+		return plainObject(n)
+	}
+	if n.Kind == yaml.SequenceNode {
 		out := make([]any, len(n.Content))
 		for i, element := range n.Content {
 			var err error
@@ -62,4 +50,20 @@ func plainValue(n *yaml.Node) (any, error) {
 	default: // texts, and dates
 		return n.Value, nil
 	}
+}
+
+func plainObject(n *yaml.Node) (map[string]any, error) {
+	out := make(map[string]any, len(n.Content)/2)
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		key := n.Content[i]
+		if _, twice := out[key.Value]; twice || key.Kind != yaml.ScalarNode || key.ShortTag() != "!!str" {
+			return nil, errors.New("cannot be written as JSON: use texts as keys, each once")
+		}
+		value, err := plainValue(n.Content[i+1])
+		if err != nil {
+			return nil, err
+		}
+		out[key.Value] = value
+	}
+	return out, nil
 }
