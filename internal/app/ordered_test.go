@@ -123,6 +123,15 @@ func TestOrderedQueue(t *testing.T) {
 	_, metrics := r.get(t, "/metrics")
 	require.Contains(t, metrics, `dbrunner_queue_failed{database="shop",queue="feed"} 1`)
 
+	// An operator who pauses the database and waits until nothing runs does not wait for the failed job.
+	_, err := w.state().Put(t.Context(), "pause.shop", []byte(`{"reason": "upgrade"}`))
+	require.NoError(t, err)
+	w.awaitPaused("shop", "r1", func(h *contract.DatabaseHeartbeat) bool {
+		return len(h.Pauses) == 1 && h.Pauses[0].Running == 0 && h.Running != nil && *h.Running == 0
+	})
+	require.NoError(t, w.state().Delete(t.Context(), "pause.shop"))
+	w.awaitPaused("shop", "r1", func(h *contract.DatabaseHeartbeat) bool { return len(h.Pauses) == 0 })
+
 	w.resumes(failed.Sequence+1, failed.QueuedAt)                    // another message
 	w.resumes(failed.Sequence, failed.QueuedAt.Add(time.Nanosecond)) // of another stream
 	stream, err := w.js.Stream(t.Context(), "DBRUNNER_JOBS_shop")

@@ -116,6 +116,13 @@ func (h *inFlight) move(to stage, from ...stage) bool {
 	return false
 }
 
+// in reports whether the delivery is in a stage now.
+func (h *inFlight) in(s stage) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.stage == s
+}
+
 // stop ends the work on the delivery, if a goroutine is at it.
 func (h *inFlight) stop(cause error) {
 	h.mu.Lock()

@@ -138,11 +138,12 @@ func (t *table) draining() bool {
 	return t.closed
 }
 
-// started is the number of deliveries whose jobs the lane has started.
+// started is the number of deliveries whose jobs the lane has started and not finished. One that keeps an ordered queue waiting has
+// finished: its result is stored, and nothing of it runs.
 func (t *table) started() int {
 	n := 0
 	for _, h := range t.snapshot(nil) {
-		if h.hasStarted() {
+		if h.hasStarted() && !h.in(awaitingResume) {
 			n++
 		}
 	}
