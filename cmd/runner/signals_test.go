@@ -164,6 +164,23 @@ func TestHangUpDrains(t *testing.T) {
 	}
 }
 
+// timeout(1) sends each signal twice within a moment, to its command and to its process group: that is one request.
+func TestSignalTwiceInAMomentDrains(t *testing.T) {
+	t.Parallel()
+	w := prepare(t)
+	books := w.withBooks()
+	p := startProcess(t, "serve", "--config", w.config)
+	p.await("runner started")
+	release := w.submitWaiting(books)
+	require.NoError(t, p.cmd.Process.Signal(syscall.SIGTERM))
+	time.Sleep(5 * time.Millisecond) // by the clock: the kernel merges a signal with one that is not delivered yet
+	require.NoError(t, p.cmd.Process.Signal(syscall.SIGTERM))
+	p.await("runner draining")
+	release()
+	p.awaitEnd()
+	require.Equal(t, exitOK, p.cmd.ProcessState.ExitCode(), "%s", p.output())
+}
+
 func (p *process) awaitEnd() {
 	p.t.Helper()
 	select {
