@@ -82,7 +82,7 @@ func TestApplyReportsAllErrors(t *testing.T) {
 	t.Parallel()
 	w := setup(t)
 	folder := schedulesFolder(t, map[string]string{
-		"a.yaml": "key: jobs.shop.query.a\ncron: '@daily'\nevery: 1s\njob: {sql: SELECT 1}\n---\nkey: jobs.shop.query.b\ncron: '0 0 30 2 *'\njob: {sql: SELECT 1}\n---\nkey: jobs.shop.query.c\ncron: '@daily'\ntime_zone: Europe/Berln\njob: {sql: 1, max_rows: 0}\n",
+		"a.yaml": "key: jobs.shop.query.a\ncron: '@daily'\nevery: 1s\njob: {sql: SELECT 1}\n---\nkey: jobs.shop.query.b\ncron: '0 0 30 2 *'\njob: {sql: SELECT 1}\n---\nkey: jobs.shop.query.c\ncron: '@daily'\ntime_zone: Europe/Berln\njob: {sql: 1, max_rows: 0}\n---\nkey: jobs.shop.query.f\ncron: '61 * * * *'\ntime_zone: Europe/Berln\njob: {sql: SELECT 1}\n",
 		"b.yaml": "key: jobs.shop.query\ncron: '61 * * * *'\njob: {sql: SELECT 1}\n---\nkey: jobs.shop.query.d\nevery: 1s\njob: {statements: [{sql: SELECT 1}]}\n---\nkey: jobs.shop.query.e\nevery: 1s\njob: {sql: SELECT 1, id: x, expires_at: '2100-01-01T00:00:00Z', reply_to: x, answer: reply}\n",
 		"c.yaml": "key: queues.shop.bulk.health.a\nevery: 1s\njob: {}\n---\nkey: jobs.shop.nosuch.a\nevery: 1s\njob: {sql: SELECT 1}\n---\nkey: jobs.shop.query.good\nevery: 1s\njob: {sql: SELECT 1}\n---\nkey: jobs.shop.query.good\nevery: 1s\njob: {sql: SELECT 1}\n",
 		"d.yaml": "key: [\n",
@@ -93,7 +93,7 @@ func TestApplyReportsAllErrors(t *testing.T) {
 	require.Equal(t, exitUsage, got.code)
 	for _, text := range []string{
 		"a.yaml:1: cron and every are given; write one of cron, every and at", "a.yaml:6: cron: never fires", "a.yaml:10: time zone \"Europe/Berln\" is not known",
-		"a.yaml:10: job: sql: ", "a.yaml:10: job: max_rows: ", "b.yaml:1: key jobs.shop.query: write jobs.<database>.<kind>.<name>",
+		"a.yaml:15: time zone", "a.yaml:15: cron: minute: \"61\"", "a.yaml:10: job: sql: ", "a.yaml:10: job: max_rows: ", "b.yaml:1: key jobs.shop.query: write jobs.<database>.<kind>.<name>",
 		"b.yaml:5: job: ", "b.yaml:9: job.expires_at is the schedule's to set", "b.yaml:9: job.reply_to is not possible", "b.yaml:9: job.answer: reply is not possible",
 		"b.yaml:9: job.id is only for at", "c.yaml:1: key queues.shop.bulk.health.a: queues take no jobs of kind health: write jobs.shop.health.a", "c.yaml:5: job: ", "c.yaml:13: key jobs.shop.query.good is that of another schedule, in c.yaml:9",
 		"d.yaml: invalid YAML", "e.yml:1: not a schedule",
@@ -102,6 +102,10 @@ func TestApplyReportsAllErrors(t *testing.T) {
 		require.Contains(t, got.err, text)
 	}
 	require.NotContains(t, w.run("", "schedule", "ls").out, "good", "nothing is written")
+	missing := w.run("", "schedule", "apply", "-f", filepath.Join(folder, "nosuch"))
+	require.Equal(t, exitUsage, missing.code)
+	require.Contains(t, missing.err, filepath.Join(folder, "nosuch"), "the folder is named")
+	require.Contains(t, w.run("", "schedule", "apply", "-f", filepath.Join(folder, "a.yaml")).err, "-f must name a folder")
 	for _, args := range [][]string{
 		{"schedule", "apply"},
 		{"schedule", "apply", "-f", folder, "--prune"},

@@ -76,6 +76,11 @@ func (f *applyFlags) run(cmd *cobra.Command) error {
 	case len([]rune(f.source)) > contract.MaxScheduleSource:
 		return usage(fmt.Errorf("--source has at most %d characters", contract.MaxScheduleSource))
 	}
+	if info, err := os.Stat(f.folder); err != nil {
+		return usage(fmt.Errorf("the folder of -f: %w", err))
+	} else if !info.IsDir() {
+		return usage(fmt.Errorf("-f must name a folder: %s is a file", f.folder))
+	}
 	files, err := f.read(os.DirFS(f.folder))
 	if err != nil {
 		return usage(err)

@@ -164,8 +164,9 @@ func (j *runRequest) compareFirst(ctx context.Context, conn *bus.Conn, sequence 
 // runRequest reads what the run endpoint needs to know. Other errors of a body are in the job's result.
 func (a *api) runRequest(d *Database, q *service.Request) (*runRequest, error) {
 	j := &runRequest{database: d, kind: strings.Join(q.Tokens[2:], ".")}
-	var kinds, known []string
+	var kinds, known, forms []string
 	for _, o := range d.Policy.Offers() {
+		forms = append(forms, o.Form)
 		if kinds = append(kinds, o.Kind); o.Named == (len(q.Tokens) == 4) {
 			known = append(known, o.Kind)
 		}
@@ -182,7 +183,7 @@ func (a *api) runRequest(d *Database, q *service.Request) (*runRequest, error) {
 		return nil, j.refuse(400, "invalid_subject", false, "write "+a.cfg.Namespace+".api.run."+d.Name+".<kind>.<name> for a job that names a statement, such as a call, and "+
 			a.cfg.Namespace+".api.run."+d.Name+".<kind> for others")
 	case !slices.Contains(known, q.Tokens[2]):
-		return nil, j.refuse(404, string(contract.CodeKindNotAllowed), false, "the database runs no jobs of this kind; it runs "+strings.Join(kinds, ", "))
+		return nil, j.refuse(404, string(contract.CodeKindNotAllowed), false, "the database runs no jobs of this kind; it runs "+strings.Join(forms, ", "))
 	case !contract.ValidID(id):
 		return nil, j.refuse(400, string(contract.CodeInvalidID), false, "the header "+headerMessageID+" must be 1 to 100 of A-Z a-z 0-9 _ -, and not "+
 			"of the form that runners generate")

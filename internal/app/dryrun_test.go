@@ -454,6 +454,7 @@ func TestKindsOfDryRuns(t *testing.T) {
 	asked := w.request("run.bank.dry_run.put", `{"id":"asked","params":{"n":8}}`)
 	require.Contains(t, string(asked.body), `"effect":"rolled_back"`)
 	require.Contains(t, string(w.request("run.bank.dry_run", `{"id":"asked2","statements":[]}`).body), "invalid_subject")
+	require.Contains(t, w.request("run.bank.nosuch", `{}`).refused(t, "404", "kind_not_allowed").Error.Message, "dry_run.<name>, approve.<name>")
 	r.expect(t, map[string]float64{"dbrunner_jobs_total kind=dry_run,status=succeeded": 2, "dbrunner_jobs_total kind=approve,status=succeeded": 1})
 	require.Negative(t, r.scrape(t).value("dbrunner_calls_total", "call=put"), "a dry run is no call")
 }

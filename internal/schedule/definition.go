@@ -63,6 +63,11 @@ func (r *Rules) Read(key contract.ScheduleKey, value []byte, stored time.Time) (
 
 func (r *Rules) checkTimes(record *contract.Schedule, stored time.Time) error {
 	zone, err := r.Zones.Load(record.TimeZone)
+	if err != nil && record.Cron != "" {
+		if _, cronErr := cron.Parse(record.Cron, time.UTC); cronErr != nil { // both are reported
+			err = errors.Join(err, fmt.Errorf("cron: %w", cronErr))
+		}
+	}
 	if err != nil {
 		return err
 	}

@@ -75,7 +75,7 @@ func connectRemedy(err error) string {
 		case strings.HasPrefix(pg.Code, "28"):
 			return "the server refused the login; check user, password and the server's pg_hba.conf"
 		case pg.Code == "3D000":
-			return "the server has no database of that name; check the connection string"
+			return "the server has no database of the name in the connection string (without one: of the user's name); check the connection string"
 		case pg.Code == "53300":
 			return "the server has no free connection; lower the pools' limits or raise max_connections"
 		case pg.Code == "57P03":
@@ -105,8 +105,8 @@ func connectRemedy(err error) string {
 	return engine.ConnectFailed
 }
 
-const parameterRefused = "the server refused a start-up parameter; behind a transaction pooler set pooler: transaction, " +
-	"and leave parameters of sessions out of the connection string"
+const parameterRefused = "the server refused a start-up parameter; check the keys of the connection string: an unknown one, such as sslmod, is sent as a parameter; " +
+	"behind a transaction pooler set pooler: transaction, and leave parameters of sessions out"
 
 // learn reads what COMMIT waits for in this session unless a job says otherwise, and sets how the session prints values.
 func (d *Database) learn(s *session) error {

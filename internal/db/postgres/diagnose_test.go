@@ -42,7 +42,7 @@ func TestStagesThatFail(t *testing.T) {
 		"port":     {func(u *url.URL, _ url.Values) { u.Host = closed }, db.PartTCP, "refused"},
 		"tls":      {func(_ *url.URL, q url.Values) { q.Set("sslmode", "require") }, db.PartTLS, "does not offer TLS"},
 		"login":    {func(u *url.URL, _ url.Values) { u.User = url.UserPassword("stranger", secret) }, db.PartLogin, "refused the login"},
-		"database": {func(u *url.URL, _ url.Values) { u.Path = "/nosuch" }, db.PartLogin, "no database of that name"},
+		"database": {func(u *url.URL, _ url.Values) { u.Path = "/nosuch" }, db.PartLogin, "no database of the name in the connection string"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -265,10 +265,11 @@ func TestConnectErrors(t *testing.T) {
 	}{
 		"refused":     {func(u *url.URL) { u.Host = "127.0.0.1:1" }, "connection was refused"},
 		"no host":     {func(u *url.URL) { u.Host = "secret-host.invalid:5432" }, "host name"},
-		"no database": {func(u *url.URL) { u.Path = "/secret-database" }, "no database of that name"},
+		"no database": {func(u *url.URL) { u.Path = "/secret-database" }, "no database of the name in the connection string"},
 		"no login":    {func(u *url.URL) { u.User = url.UserPassword("secret-user", secret) }, "refused the login"},
 		"no TLS":      {func(u *url.URL) { u.RawQuery = "sslmode=require" }, "does not offer TLS"},
 		"parameter":   {func(u *url.URL) { u.RawQuery = "sslmode=disable&no.such=1&nosuch=2" }, "start-up parameter"},
+		"misspelled":  {func(u *url.URL) { u.RawQuery = "sslmod=disable" }, "check the keys of the connection string"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
