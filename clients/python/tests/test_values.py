@@ -179,3 +179,21 @@ def test_no_secret_is_shown() -> None:
     shown = repr(runner) + repr(runner._lease.settings) + repr(other._lease.settings) + repr(Typed("text", "secret5"))
     assert "secret" not in shown
     assert repr(runner) == "<Runner dbrunner at 127.0.0.1:1>"
+
+
+DRY_RUN = Result({"job_id": "d1", "kind": "dry_run", "status": "succeeded", "effect_digest": "sha256:0"}, "sqlite")
+
+
+@pytest.mark.parametrize(
+    ("make", "text"),
+    [
+        (lambda: jobs.query("SELECT 1", timout=5), "unknown option 'timout'; did you mean 'timeout'?"),  # type: ignore[call-arg]
+        (lambda: jobs.transaction(["SELECT 1"], key="k", kye="k"), "unknown option 'kye'"),  # type: ignore[call-arg]
+        (lambda: jobs.migration("status", wiat=1), "unknown option 'wiat'"),  # type: ignore[call-arg]
+        (lambda: jobs.approve(DRY_RUN, key="k"), "unknown option 'key'"),  # type: ignore[call-arg]
+    ],
+)
+def test_unknown_options(make: Any, text: str) -> None:
+    """An option that does not exist is no job that is rejected, which would use up the key."""
+    with pytest.raises(TypeError, match=re.escape(text)):
+        make()

@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from difflib import get_close_matches
 from typing import Any, Literal, TypedDict, Unpack
 
 from ._encode import duration, encode
@@ -139,11 +140,13 @@ REQUEST_LABEL = "dbrunner_request"
 
 def query(sql: str, params: Params | None = None, *, key: str | None = None, **options: Unpack[RowOptions]) -> JobSpec:
     """One statement that changes nothing."""
+    _check(options, RowOptions)
     return _spec("query", key or random_key(), options, sql=sql, params=params)
 
 
 def transaction(statements: Iterable[AnyStatement], *, key: str, **options: Unpack[TransactionOptions]) -> JobSpec:
     """Statements that take effect together and once, or not at all."""
+    _check(options, TransactionOptions)
     if isinstance(statements, str | Statement):
         raise TypeError("statements is a list: write [statement] for a single one")
     return _spec("transaction", key, options, statements=[_statement(s).body() for s in statements])
@@ -151,11 +154,13 @@ def transaction(statements: Iterable[AnyStatement], *, key: str, **options: Unpa
 
 def statement(sql: str, params: Params | None = None, *, key: str, **options: Unpack[StatementOptions]) -> JobSpec:
     """One statement outside a transaction, such as VACUUM. It is executed at most once."""
+    _check(options, StatementOptions)
     return _spec("statement", key, options, sql=sql, params=params)
 
 
 def call(name: str, params: Mapping[str, Any] | None = None, *, key: str, **options: Unpack[RowOptions]) -> JobSpec:
     """A named statement of the database's catalog. Its definition decides whether it writes, so a key is required."""
+    _check(options, RowOptions)
     if not re.fullmatch(r"[a-z0-9_]{1,64}", name):
         raise ValueError(f"statement {name!r}: names have 1 to 64 of a-z 0-9 _")
     return _spec(f"call.{name}", key, options, params=dict(params) if params else None)
@@ -166,6 +171,7 @@ LONGEST_DRY_RUN = 90
 
 def dry_run(statements: Iterable[AnyStatement], *, key: str | None = None, **options: Unpack[DryRunOptions]) -> JobSpec:
     """Statements that are executed and rolled back: the result shows what a transaction with them would do."""
+    _check(options, DryRunOptions)
     if isinstance(statements, str | Statement):
         raise TypeError("statements is a list: write [statement] for a single one")
     return _dry_run("dry_run", key, options, statements=[_statement(s).body() for s in statements])
@@ -175,6 +181,7 @@ def dry_run_call(
     name: str, params: Mapping[str, Any] | None = None, *, key: str | None = None, **options: Unpack[RowOptions]
 ) -> JobSpec:
     """A named statement that is executed and rolled back. It must be a transaction."""
+    _check(options, RowOptions)
     if not re.fullmatch(r"[a-z0-9_]{1,64}", name):
         raise ValueError(f"statement {name!r}: names have 1 to 64 of a-z 0-9 _")
     return _dry_run(f"dry_run.{name}", key, options, params=dict(params) if params else None)
@@ -188,6 +195,7 @@ def _dry_run(kind: str, key: str | None, options: Mapping[str, Any], **content: 
 
 def approve(dry_run: Result, **options: Unpack[RowOptions]) -> JobSpec:
     """The approval of a dry run, by its result. Its key follows from that of the dry run, so that there is only one."""
+    _check(options, RowOptions)
     if dry_run.kind != "dry_run" or dry_run.effect_digest is None:
         raise ValueError(f"job {dry_run.job_id} is no dry run that has succeeded: {dry_run.kind}, {dry_run.status}")
     name = dry_run.raw.get("call", {}).get("name")
@@ -212,6 +220,7 @@ def migration(
     **options: Unpack[CommonOptions],
 ) -> JobSpec:
     """Move the schema to a version, with the runner's migration files. `status`, `validate` and `plan` need no key."""
+    _check(options, CommonOptions)
     if key is None:
         if action not in ("status", "validate", "plan"):
             raise TypeError(f"migration {action!r} writes, so it requires a key")
@@ -221,6 +230,7 @@ def migration(
 
 def health(checks: Sequence[str] | None = None, *, key: str | None = None, **options: Unpack[CommonOptions]) -> JobSpec:
     """Check the database. The job succeeds whatever it finds; its result has the verdict."""
+    _check(options, CommonOptions)
     return _spec("health", key or random_key(), options, checks=checks)
 
 
@@ -237,6 +247,15 @@ def _statement(given: AnyStatement) -> Statement:
         case (sql, params):
             return Statement(sql, params)
     raise TypeError(f"a statement is a Statement, SQL text or (SQL text, params), not {type(given).__name__}")
+
+
+def _check(options: Mapping[str, Any], known: type) -> None:
+    """Refuse unknown options as Python does: a runner would reject the job, and its key would be used up."""
+    for name in options:
+        if name not in known.__annotations__:
+            names = get_close_matches(name, known.__annotations__, 1)
+            hint = f"; did you mean {names[0]!r}?" if names else ""
+            raise TypeError(f"unknown option {name!r}{hint}")
 
 
 def _spec(kind: str, key: str, options: Mapping[str, Any], **content: Any) -> JobSpec:
