@@ -114,6 +114,8 @@ func TestUnknownDatabase(t *testing.T) {
 func TestUsage(t *testing.T) {
 	t.Parallel()
 	require.ErrorIs(t, run(t.Context(), []string{"--nosuch"}, io.Discard), errUsage)
+	require.ErrorIs(t, run(t.Context(), []string{"--run", "a/b"}, io.Discard), errUsage)
+	require.ErrorIs(t, run(t.Context(), []string{"--jobs", "0"}, io.Discard), errUsage)
 	require.ErrorContains(t, run(t.Context(), []string{"--run", "a.b"}, io.Discard), "--run")
 	require.ErrorContains(t, run(t.Context(), []string{"--jobs", "0"}, io.Discard), "--jobs")
 }

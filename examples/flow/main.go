@@ -55,6 +55,7 @@ func main() {
 	switch {
 	case errors.Is(err, flag.ErrHelp):
 	case errors.Is(err, errUsage):
+		fmt.Fprintln(os.Stderr, "flow:", err)
 		os.Exit(78)
 	case errors.Is(err, errNoSuccess):
 		fmt.Fprintln(os.Stderr, "flow:", err)
@@ -111,9 +112,9 @@ func parse(args []string) (*options, error) {
 	opts.databases = strings.Split(databases, ",")
 	switch {
 	case opts.jobs < 1 || opts.publishers < 1 || flags.NArg() > 0:
-		return nil, errors.New("--jobs and --publishers must be at least 1, and there are no arguments besides flags")
+		return nil, fmt.Errorf("%w: --jobs and --publishers must be at least 1, and there are no arguments besides flags", errUsage)
 	case !validRun.MatchString(opts.run):
-		return nil, errors.New("--run must be 1 to 60 of A-Z a-z 0-9 _ -")
+		return nil, fmt.Errorf("%w: --run must be 1 to 60 of A-Z a-z 0-9 _ -", errUsage)
 	}
 	return opts, nil
 }

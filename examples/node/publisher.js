@@ -149,12 +149,13 @@ try {
   console.error(`publisher: ${err.message}`);
   process.exit(78);
 }
-const nc = await connect({ servers: values.server, name: "dbrunner example in Node.js", maxReconnectAttempts: -1 });
+let nc;
 try {
+  nc = await connect({ servers: values.server, name: "dbrunner example in Node.js", maxReconnectAttempts: -1 });
   await show(new Publisher(nc, values.namespace, values.database), values.run);
 } catch (err) {
   console.error(`publisher: ${err.message}`);
   process.exitCode = 1;
 } finally {
-  await nc.drain();
+  await nc?.drain();
 }

@@ -40,6 +40,7 @@ func main() {
 	switch {
 	case errors.Is(err, flag.ErrHelp):
 	case errors.Is(err, errUsage):
+		fmt.Fprintln(os.Stderr, "publisher:", err)
 		os.Exit(78)
 	case err != nil:
 		fmt.Fprintln(os.Stderr, "publisher:", err)
@@ -96,7 +97,7 @@ func parse(args []string) (*options, error) {
 		return nil, errUsage // flags has said what is wrong
 	}
 	if opts.jobs < 1 || flags.NArg() > 0 {
-		return nil, errors.New("--jobs must be at least 1, and there are no arguments besides flags")
+		return nil, fmt.Errorf("%w: --jobs must be at least 1, and there are no arguments besides flags", errUsage)
 	}
 	return opts, nil
 }
