@@ -41,8 +41,14 @@ func newDemo() *cobra.Command {
 }
 
 func demo(ctx context.Context, out io.Writer, port int, once bool) (err error) {
+	if port < 0 || port > 65535 {
+		return usage(errors.New("--port must be 1 to 65535, or 0 for a free one"))
+	}
 	world, err := app.NewDemo(ctx, port, zap.NewNop())
-	if err != nil {
+	switch {
+	case err != nil && ctx.Err() != nil: // stopped during startup
+		return nil
+	case err != nil:
 		return err
 	}
 	defer func() { err = errors.Join(err, world.Close(ctx)) }()
