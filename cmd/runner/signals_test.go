@@ -289,3 +289,14 @@ func TestServeNamesClientVariables(t *testing.T) {
 		p.await("NATS_URL is set, but serve does not read it; set RUNNER_NATS_URLS")
 	}
 }
+
+// A signal that ends runner wait is not reported as the end of its timeout.
+func TestWaitReportsTheSignal(t *testing.T) {
+	t.Parallel()
+	w := prepare(t)
+	p := startProcess(t, "wait", "nosuch", "--server", w.node.ClientURL(), "--timeout", "5m")
+	p.await("nosuch: not ready")
+	require.Equal(t, exitFailure, p.terminate())
+	require.Contains(t, p.output(), "SIGTERM; not ready: nosuch")
+	require.NotContains(t, p.output(), "within")
+}

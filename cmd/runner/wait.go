@@ -111,7 +111,10 @@ func (f *waitFlags) run(cmd *cobra.Command, databases []string) error {
 			missing = append(missing, w.Database) // the reason was printed when it was found
 		}
 	}
-	if len(missing) > 0 {
+	switch {
+	case len(missing) > 0 && cmd.Context().Err() != nil: // a signal, long before the timeout
+		return fmt.Errorf("%w; not ready: %s", context.Cause(cmd.Context()), strings.Join(missing, ", "))
+	case len(missing) > 0:
 		return fmt.Errorf("not ready within %s: %s", f.timeout, strings.Join(missing, ", "))
 	}
 	return nil
