@@ -98,6 +98,7 @@ func TestCheckOfACatalog(t *testing.T) {
 			"one": "sql: SELECT 1 AS n\n",
 		}
 		of := withDatabase("bank", engine, database, catalogOf(t, t.TempDir(), files, "transaction", "query", "call"))
+		require.NotContains(t, checked(t, w.config("r2", of)), "not compared", "no runner has started yet")
 		w.start(w.config("r1", of))
 		found := checked(t, w.config("r2", of))
 		for _, refused := range []string{"pay, statements[0]: ", "pay, statements[1]: ", "balance: "} {

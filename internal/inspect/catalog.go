@@ -3,6 +3,7 @@ package inspect
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -65,7 +66,10 @@ func (l *natsInspection) catalogs(ctx context.Context, conn *bus.Conn) {
 	ctx, cancel := context.WithTimeout(ctx, catalogsLimit) // without permission no answer comes
 	defer cancel()
 	found, err := readCatalogs(ctx, conn)
-	if err != nil {
+	switch {
+	case errors.Is(err, bus.ErrNotFound): // no runner has ever started here: there is nothing to compare
+		return
+	case err != nil:
 		l.find(aboutNATS, partCatalog, db.GradeNote, "the catalogs of the runners were not compared: "+err.Error(),
 			"allow STREAM.INFO and STREAM.MSG.GET of the stream "+conn.Subjects().HealthStream())
 		return
