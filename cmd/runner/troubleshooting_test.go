@@ -241,7 +241,7 @@ func databaseFaults() []startFault {
 		{says: "its host name is not known", give: shopIs("postgres", "postgres://shop@nosuch.invalid/shop?sslmode=disable", "")},
 		{says: "the server does not offer TLS", give: postgres(func(u *url.URL) { u.RawQuery = "sslmode=require" }, "")},
 		{says: "the server refused the login", give: postgres(func(u *url.URL) { u.User = url.UserPassword("nosuch", "geheim") }, "")},
-		{says: "the server has no database of that name", give: postgres(func(u *url.URL) { u.Path = "/nosuch" }, "")},
+		{says: "the server has no database of the name in the connection string", give: postgres(func(u *url.URL) { u.Path = "/nosuch" }, "")},
 		{says: "is missing; `runner ledger ddl` prints the statements that create it", give: postgres(func(*url.URL) {}, "ledger: {mode: verify}")},
 		{says: "transactions are read-only by default here", give: postgres(func(u *url.URL) { addQuery(u, "default_transaction_read_only", "on") }, "")},
 		{says: "is missing or wrong", give: shopIs("sqlite", "shop.db", "ledger: {mode: verify}")},

@@ -96,7 +96,7 @@ func connectRemedy(err error) string {
 		case 18463, 18464, 18465, 18466, 18467, 18468, 18487, 18488:
 			return "the login's password has expired or must be changed"
 		case 911, 4060, 4064, 916:
-			return "the server has no database of that name, or the login may not use it; check the connection string and the login's user there"
+			return "the server has no database of the name in the connection string, or the login may not use it; check it and the login's user there"
 		case 40615:
 			return "the server's firewall refused this address; add it there"
 		case 976, 978, 979:

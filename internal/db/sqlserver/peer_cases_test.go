@@ -486,8 +486,8 @@ func TestPeerLogins(t *testing.T) {
 		says   string
 	}{
 		"password":         {18456, "check user and password"},
-		"no such database": {4060, "no database of that name"},
-		"another number":   {911, "no database of that name"},
+		"no such database": {4060, "no database of the name in the connection string"},
+		"another number":   {911, "no database of the name in the connection string"},
 		"firewall":         {40615, "firewall"},
 		"expired":          {18487, "expired"},
 		"secondary":        {978, "ApplicationIntent"},
