@@ -270,7 +270,7 @@ func pauseOfSchedule(cmd *cobra.Command, use, short, long, example string) *cobr
 		}
 		return run(cmd, []string{id.Database})
 	}
-	for _, name := range []string{"schedule", "wait"} {
+	for _, name := range []string{"schedule", "wait", "queue", "job"} {
 		_ = cmd.Flags().MarkHidden(name) // fails only without the flag: resume has no wait
 	}
 	return cmd
