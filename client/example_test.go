@@ -274,7 +274,7 @@ func TestDenied(t *testing.T) {
 	t.Parallel()
 	node := bustest.Server(t, func(o *natsserver.Options) {
 		o.Users = []*natsserver.User{{Username: "tester", Password: "tester", Permissions: &natsserver.Permissions{
-			Publish: &natsserver.SubjectPermission{Deny: []string{"dbrunner.jobs.>"}},
+			Publish: &natsserver.SubjectPermission{Deny: []string{"dbrunner.jobs.>", "$JS.API.DIRECT.GET.>"}},
 		}}}
 	})
 	nc, err := nats.Connect(node.ClientURL(), nats.UserInfo("tester", "tester"))
@@ -285,6 +285,23 @@ func TestDenied(t *testing.T) {
 	_, err = c.Submit(t.Context(), query("denied", "SELECT 1 AS n"))
 	require.ErrorIs(t, err, client.ErrDenied)
 	require.EqualError(t, err, "publish to dbrunner.jobs.demo.query: denied by NATS permissions")
+	_, err = c.Result(t.Context(), "demo", "denied")
+	require.ErrorIs(t, err, client.ErrDenied)
+	soon, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	_, err = c.Await(soon, "demo", "denied")
+	require.ErrorIs(t, err, client.ErrDenied)
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+	subscriptions, awaited := nc.NumSubscriptions(), make(chan *client.Result, 1)
+	go func() {
+		r, _ := c.Await(t.Context(), "demo", "later")
+		awaited <- r
+	}()
+	require.Eventually(t, func() bool { return nc.NumSubscriptions() > subscriptions }, 30*time.Second, time.Millisecond)
+	require.NoError(t, nc.Publish("dbrunner.results.demo.later", []byte(`{"job_id":"later","status":"succeeded"}`)))
+	r := <-awaited
+	require.NotNil(t, r, "the subscription is permitted")
+	require.Equal(t, "later", r.JobID)
 }
 
 // connect returns a client of the world's server for an example.

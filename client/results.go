@@ -86,7 +86,8 @@ func (c *Client) LatestResult(ctx context.Context, database, id string) (*Result
 	return readResult(m.Data)
 }
 
-// Await returns the result of a job as soon as it is stored, also if that was before the call.
+// Await returns the result of a job as soon as it is stored, also if that was before the call. If ctx ends before, and the server's
+// permissions do not let the connection read stored results, the error is also ErrDenied.
 func (c *Client) Await(ctx context.Context, database, id string) (*Result, error) {
 	if err := errors.Join(checkName("database", database), checkID(id)); err != nil {
 		return nil, err
@@ -96,9 +97,13 @@ func (c *Client) Await(ctx context.Context, database, id string) (*Result, error
 		return nil, fmt.Errorf("await the result of %s in %s: %w", id, database, err)
 	}
 	defer func() { _ = sub.Unsubscribe() }() // fails only if the connection is closed
+	var denied error
 	for {
 		body, err := c.stored(ctx, database, id)
-		if transient(err) {
+		if errors.Is(err, ErrDenied) { // the subscription may bring it nevertheless
+			denied = err
+		}
+		if transient(err) || errors.Is(err, ErrDenied) {
 			err = nil
 		}
 		if err == nil && body == nil {
@@ -109,6 +114,8 @@ func (c *Client) Await(ctx context.Context, database, id string) (*Result, error
 			return nil, fmt.Errorf("await the result of %s in %s: %w", id, database, err)
 		case body != nil:
 			return readResult(body)
+		case ctx.Err() != nil && denied != nil:
+			return nil, fmt.Errorf("await the result of %s in %s: %w; %w", id, database, context.Cause(ctx), denied)
 		case ctx.Err() != nil:
 			return nil, fmt.Errorf("await the result of %s in %s: %w", id, database, context.Cause(ctx))
 		}
@@ -124,7 +131,10 @@ func (c *Client) stored(ctx context.Context, database, id string) ([]byte, error
 	defer cancel()
 	subject := c.api + "DIRECT.GET." + c.subjects.ResultsStream(database) + "." + c.subjects.Result(database, id)
 	msg, err := c.nc.RequestWithContext(ctx, subject, nil)
-	if err != nil {
+	switch {
+	case err != nil && c.denied(subject):
+		return nil, fmt.Errorf("publish to %s: %w", subject, ErrDenied)
+	case err != nil:
 		return nil, fmt.Errorf("direct get: %w", err)
 	}
 	switch status := msg.Header.Get("Status"); status {

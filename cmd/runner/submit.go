@@ -168,7 +168,7 @@ func (f *submitFlags) run(cmd *cobra.Command, job *submission) error {
 	}
 	r, err := s.Await(ctx, f.database, job.id)
 	if errors.Is(err, context.DeadlineExceeded) {
-		return &exitError{exitTimeout, fmt.Errorf("no result of job %s within %s; the job continues", job.id, f.timeout)}
+		return &exitError{exitTimeout, fmt.Errorf("no result of job %s within %s; the job continues%s", job.id, f.timeout, deniedText(err, s.conn.Subjects().ResultsStream(f.database)))}
 	}
 	if err != nil {
 		return err
@@ -195,6 +195,14 @@ func (f *submitFlags) run(cmd *cobra.Command, job *submission) error {
 	default:
 		return &exitError{code: exitJob}
 	}
+}
+
+// deniedText names what a user who may not read the results of a stream lacks; empty: an error is no such one.
+func deniedText(err error, stream string) string {
+	if !errors.Is(err, client.ErrDenied) {
+		return ""
+	}
+	return ", but this user may not read its result: allow $JS.API.DIRECT.GET." + stream + ".> (docs/security.md), or use --no-wait"
 }
 
 // answeredBy returns nil if a stored result is the job's: that of the message which was stored under the sequence, if it
@@ -242,6 +250,8 @@ func (f *submitFlags) check() error {
 	switch {
 	case f.timeout <= 0:
 		return errors.New("--timeout must be above zero")
+	case f.jobTimeout < 0:
+		return errors.New("--job-timeout must be above zero")
 	case f.outputFlags.file != "" && f.noWait:
 		return errors.New("--output waits for the result: leave --no-wait out")
 	}
