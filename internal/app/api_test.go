@@ -344,7 +344,7 @@ func TestServiceAnswersOnlyToTheRequestersInbox(t *testing.T) {
 	w := setup(t)
 	runner := w.start(w.config("r1", withSQLite(t, "shop")))
 	for _, reply := range []string{
-		"dbrunner.store.shop.victim", "dbrunner.jobs.shop.query", "$JS.API.STREAM.DELETE.DBRUNNER_JOBS_shop", "_INBOX_dbrunner.x",
+		"dbrunner.store.shop.victim", "dbrunner.jobs.shop.query", "$KV.DBRUNNER_STATE.pause.shop", "_INBOX_dbrunner.x",
 	} {
 		require.NoError(t, w.nc.PublishRequest("dbrunner.api.run.shop.query", reply, []byte(`{"id":"forged","sql":"SELECT 1 AS n"}`)))
 	}

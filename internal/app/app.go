@@ -203,13 +203,13 @@ func (r *running) run(ctx context.Context, started chan<- struct{}) error {
 	r.watch.Background(backgroundCtx, &background, r.status)
 	background.Go(func() error { return r.watchCancellations(backgroundCtx) })
 	background.Go(func() error { return r.pauses.Run(backgroundCtx) })
-	background.Go(func() error { return r.schedules.run(ctx) })
 	answering, err := r.openService(ctx, backgroundCtx)
 	if err != nil {
 		stopBeside()
 		return errors.Join(err, background.Wait())
 	}
 	background.Go(func() error { return answering.Run(ctx, backgroundCtx) })
+	background.Go(func() error { return r.schedules.run(ctx) })
 
 	var lanes errgroup.Group
 	for _, d := range r.databases {

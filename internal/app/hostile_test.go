@@ -193,13 +193,19 @@ func TestTheServerIsADeputy(t *testing.T) {
 	before := streams()
 	publisher := w.as("publisher")
 
-	// An acknowledgment removes and changes nothing, and is no job and no schedule.
+	// The server answers to no subject of JetStream's own. Servers before 2.15.3 did; an acknowledgment is no valid request there.
 	for _, request := range []string{
 		"STREAM.PURGE.DBRUNNER_RESULTS_audit", "STREAM.DELETE.DBRUNNER_RESULTS_audit", "STREAM.MSG.DELETE.DBRUNNER_RESULTS_audit",
 		"STREAM.UPDATE.DBRUNNER_RESULTS_audit", "CONSUMER.DELETE.DBRUNNER_JOBS_audit.work", "CONSUMER.PAUSE.DBRUNNER_JOBS_audit.work",
 	} {
-		publisher.acknowledged(eye.watch("$JS.API."+request), "$JS.API."+request)
+		require.NoError(t, publisher.nc.PublishRequest("dbrunner.jobs.shop.query", "$JS.API."+request, []byte(`{"sql":"SELECT 1 AS n"}`)))
+		require.Eventually(t, func() bool {
+			return strings.Contains(publisher.refusals(), `Permissions Violation for Publish with Reply of "$JS.API.`+request+`"`)
+		}, testTimeout, every, request)
 	}
+	publisher.forget()
+
+	// An acknowledgment removes and changes nothing, and is no job and no schedule.
 	jobs := []string{"dbrunner.jobs.audit.transaction", "$KV.DBRUNNER_SCHEDULES.jobs.audit.transaction.planted"}
 	for _, subject := range jobs {
 		publisher.acknowledged(eye.watch(subject), subject)

@@ -95,7 +95,7 @@ func TestRunningRefusesWhatIsNoRequest(t *testing.T) {
 	var refused *client.ServiceError
 	require.ErrorAs(t, err, &refused)
 	require.Equal(t, "unknown_database", refused.Refusal.Error.Code)
-	for _, reply := range []string{"dbrunner.store.shop.victim", "$JS.API.STREAM.DELETE.DBRUNNER_JOBS_shop", "_INBOX_dbrunner.x"} {
+	for _, reply := range []string{"dbrunner.store.shop.victim", "$KV.DBRUNNER_STATE.pause.shop", "_INBOX_dbrunner.x"} {
 		require.NoError(t, w.nc.PublishRequest("dbrunner.api.running.shop", reply, nil))
 	}
 	require.NoError(t, w.nc.Publish("dbrunner.api.running.shop", nil))

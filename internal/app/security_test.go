@@ -92,6 +92,13 @@ func (a *as) refusals() string {
 	return strings.Join(a.denied, "\n")
 }
 
+// forget forgets the refusals so far.
+func (a *as) forget() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.denied = nil
+}
+
 // mayNot tries what the user must not do.
 func (a *as) mayNot(publish, subscribe []string) {
 	a.t.Helper()

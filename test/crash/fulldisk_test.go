@@ -126,6 +126,7 @@ func TestFullDiskUnderWAL(t *testing.T) {
 	empty()
 	s.Stop(t, dbtest.StopImmediate)
 	s.Start(t)
+	w.pool.Reset() // its connections are to the server before
 	w.exec(`SELECT pg_drop_replication_slot('kept')`)
 	w.exec(`CHECKPOINT`)
 	publish("free")
