@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"io"
@@ -22,6 +23,14 @@ var errOutOfOrder = errors.New("postgres: the answer was not read completely")
 
 // errEnded ends the reading of a session that the server ended with a FATAL error: nothing follows it.
 var errEnded = fmt.Errorf("postgres: the server ended the session: %w", io.EOF)
+
+// driverError is engine.DriverError with the driver's own errors of a connection that was closed before.
+func driverError(err error) *db.Error {
+	if pgconn.SafeToRetry(err) || errors.Is(err, pgconn.ErrConnClosed) {
+		err = errors.Join(driver.ErrBadConn, err)
+	}
+	return engine.DriverError(err)
+}
 
 // verdict is what an error code means.
 type verdict struct {

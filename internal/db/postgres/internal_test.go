@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"slices"
@@ -14,6 +15,7 @@ import (
 	"testing/iotest"
 	"time"
 
+	"github.com/golang-migrate/migrate/v4/database"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/stretchr/testify/require"
@@ -371,4 +373,15 @@ func TestLoginOverASlowLink(t *testing.T) {
 	rows, err := s.query(checkSQL)
 	require.NoError(t, err)
 	require.Len(t, rows, 1)
+}
+
+// TestClosedConnectionsAreLost: what database/sql meets on a connection that was closed before is no refusal, and a job with it is run again.
+func TestClosedConnectionsAreLost(t *testing.T) {
+	t.Parallel()
+	closed := fmt.Errorf("write the history: %w", pgconn.ErrConnClosed)
+	require.Equal(t, db.ClassLost, new(migrations).Explain(closed, nil).Class)
+	require.Equal(t, db.ClassLost, new(migrations).Explain(&database.Error{OrigErr: closed, Err: "failed"}, nil).Class)
+	var e *db.Error
+	require.ErrorAs(t, outboxError("shop", closed), &e)
+	require.Equal(t, db.ClassLost, e.Class)
 }

@@ -22,7 +22,6 @@ import (
 	"dbrunner/contract"
 	"dbrunner/internal/db"
 	"dbrunner/internal/db/dialect"
-	"dbrunner/internal/db/engine"
 	"dbrunner/internal/db/migration"
 )
 
@@ -370,10 +369,7 @@ func (m *migrations) Explain(err error, part *dialect.Part) *db.Error {
 		}
 		return &db.Error{Class: v.class, Code: v.code, Message: message, EngineCode: pg.Code, Statement: -1, Err: cause}
 	}
-	if pgconn.SafeToRetry(err) { // its connection was closed before
-		err = errors.Join(driver.ErrBadConn, err)
-	}
-	return engine.DriverError(err)
+	return driverError(err)
 }
 
 // lineOf is the line, from 0, of a character of a text, from 1.

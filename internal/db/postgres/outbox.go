@@ -11,7 +11,6 @@ import (
 
 	"dbrunner/contract"
 	"dbrunner/internal/db"
-	"dbrunner/internal/db/engine"
 	"dbrunner/internal/db/outboxtable"
 )
 
@@ -99,7 +98,7 @@ func outboxError(database string, err error) error {
 	}
 	pg, ok := errors.AsType[*pgconn.PgError](err)
 	if !ok {
-		return engine.DriverError(err)
+		return driverError(err)
 	}
 	e := &db.Error{Class: db.ClassPermanent, Code: contract.CodeDatabase, EngineCode: pg.Code, Statement: -1, Err: pg}
 	switch pg.Code {
