@@ -251,7 +251,7 @@ func (f *submitFlags) check() error {
 	case f.timeout <= 0:
 		return errors.New("--timeout must be above zero")
 	case f.jobTimeout < 0:
-		return errors.New("--job-timeout must be above zero")
+		return errors.New("--job-timeout must not be negative")
 	case f.outputFlags.file != "" && f.noWait:
 		return errors.New("--output waits for the result: leave --no-wait out")
 	}
